@@ -1,0 +1,174 @@
+"""Recipe x DataSpec -> model and objective. Every compatibility check lives here."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from collections.abc import Mapping
+from typing import Any
+
+from torch import nn
+
+from tightbound.errors import TightboundError, lookup, nearest
+from tightbound.likelihoods import AUTO, LIKELIHOODS
+from tightbound.model import VAE, Objective
+from tightbound.networks import NETWORKS
+from tightbound.objectives import OBJECTIVES
+from tightbound.path import BottomUp, Flat, TopDown
+from tightbound.posteriors import POSTERIORS
+from tightbound.priors import PRIORS, ConditionalNormal
+from tightbound.recipes import Part, Recipe
+from tightbound.spec import DataSpec
+
+PLACES = {"posterior": POSTERIORS, "prior": PRIORS, "likelihood": LIKELIHOODS, "objective": OBJECTIVES}
+
+
+def component(kind: str, part: Part, trust: bool) -> Any:
+    """The class that a part names: in its registry, or at `package.module:Name`, which runs only where it is trusted."""
+    table: Mapping[str, Any] = PLACES[kind]
+    if ":" not in part.name:
+        return lookup(table, part.name, kind)
+    if not trust:
+        raise TightboundError(
+            f"{kind} {part.name!r} is code from outside tightbound, named in a file that you did not write now: "
+            "read it, then load with trust=True"
+        )
+    module, _, name = part.name.partition(":")
+    try:
+        return getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError) as e:
+        raise TightboundError(f"{kind} {part.name!r} cannot be imported: {e}") from e
+
+
+def make(kind: str, part: Part, trust: bool, *args: Any) -> Any:
+    """An instance of a part; an unknown option is refused with the nearest name."""
+    cls = component(kind, part, trust)
+    known = [n for n in inspect.signature(cls).parameters if n != "self"][len(args) :]
+    for key in part.options:
+        if key not in known:
+            raise TightboundError(f"{kind} {part.name!r} has no option {key!r}: {nearest(key, known)}")
+    try:
+        return cls(*args, **part.options)
+    except (TypeError, RuntimeError) as e:
+        raise TightboundError(f"{kind} {part.name!r} does not take these options: {e}") from e
+
+
+def resolve_domain(recipe: Recipe, spec: DataSpec, trust: bool = True) -> tuple[Recipe, DataSpec, list[str]]:
+    """Picks the likelihood, and the domain it reads the data in; returns what a person should be told, a line each.
+
+    Integers under a density on [0, 1] (continuous Bernoulli, Gaussian) are read as reals x / (L - 1); said, never silent.
+    Raises TightboundError where the likelihood does not fit the data.
+    """
+    if recipe.likelihood.name == "auto":
+        chosen = Part(name=AUTO[spec.domain], **recipe.likelihood.options)
+        return recipe.model_copy(update={"likelihood": chosen}), spec, []
+    domains = component("likelihood", recipe.likelihood, trust).domains
+    if spec.domain in domains:
+        return recipe, spec, []
+    name = recipe.likelihood.name
+    if spec.domain == "levels" and "unit" in domains:
+        note = (
+            f"likelihood {name!r} is a density, so the {spec.levels} levels are read as reals x / {(spec.levels or 2) - 1} "
+            "in [0, 1]; its nats do not compare with those of a mass function (discretized-logistic)"
+        )
+        return recipe, spec.as_domain("unit"), [note]
+    fixes = {
+        "levels": "set data.binarize=dynamic, or likelihood continuous-bernoulli or discretized-logistic",
+        "unit": "set data.binarize=dynamic, or likelihood continuous-bernoulli or gaussian",
+        "binary": "set likelihood bernoulli",
+        "real": "set likelihood gaussian, or data.domain if the values are levels after all",
+        "categorical": "set likelihood categorical",
+    }
+    raise TightboundError(
+        f"likelihood {name!r} is for {' or '.join(domains)} data, but these are {spec.domain}: {fixes[spec.domain]}"
+    )
+
+
+def resolve(recipe: Recipe, spec: DataSpec) -> Recipe:
+    """Replaces every "auto" by what was measured to serve such data best (docs/results.md), and checks the rest."""
+    updates: dict[str, Any] = {}
+    if recipe.network == "auto":
+        updates["network"] = "conv" if spec.is_image and spec.dims > 1024 else "mlp"
+    if recipe.size == "auto":
+        updates["size"] = "m"
+    if recipe.latent == "auto":
+        updates["latent"] = 16 if spec.dims <= 128 else 40 if spec.dims <= 1024 else 128
+    recipe = recipe.model_copy(update=updates)
+    check(recipe, spec)
+    return recipe
+
+
+def check(recipe: Recipe, spec: DataSpec) -> None:
+    """Raises TightboundError where parts do not fit each other or the data."""
+    if recipe.network == "conv" and not spec.is_image:
+        raise TightboundError(
+            f"network 'conv' needs images, but an example here has shape {spec.shape}: set network mlp"
+        )
+    point = recipe.posterior.name == "delta"
+    if point and recipe.objective.name != "distortion":
+        raise TightboundError(
+            f"posterior 'delta' is a point and has no {recipe.objective.name!r}: set objective distortion, or posterior normal"
+        )
+    if not point and recipe.objective.name == "distortion":
+        raise TightboundError(
+            "objective 'distortion' would train the posterior to a point: set posterior delta, or objective elbo"
+        )
+    sites = 1 if isinstance(recipe.latent, int) else len(recipe.latent)
+    if recipe.path == "flat" and sites != 1:
+        raise TightboundError(f"path 'flat' has one latent, but latent names {sites}: set path top-down or bottom-up")
+    if recipe.path != "flat" and sites < 2:
+        raise TightboundError(f"path {recipe.path!r} needs two latents or more: set latent to, say, [32, 16]")
+
+
+def build(recipe: Recipe, spec: DataSpec, *, trust: bool = True) -> tuple[VAE, Objective]:
+    """The model and its objective, for a recipe whose "auto" values are resolved.
+
+    Raises TightboundError where something does not fit; `trust=False` refuses parts by import path.
+    """
+    check(recipe, spec)
+    network, size = NETWORKS[recipe.network], str(recipe.size)
+    likelihood = make("likelihood", recipe.likelihood, trust, spec)
+    encoder = network.encoder(spec.shape, size)
+    out = (likelihood.params, *spec.shape)
+    latents = (recipe.latent,) if isinstance(recipe.latent, int) else tuple(recipe.latent)
+
+    def posterior(features: int, latent: int) -> nn.Module:
+        return make("posterior", recipe.posterior, trust, features, latent)
+
+    top = make("prior", recipe.prior, trust, latents[-1])
+    path: nn.Module
+    if recipe.path == "flat":
+        path = Flat(top, posterior(encoder.features, latents[0]), network.decoder(latents[0], out, size))
+    elif recipe.path == "top-down":
+        path = _top_down(network, size, latents, encoder.features, top, posterior, out)
+    else:
+        path = _bottom_up(network, size, latents, encoder.features, top, posterior, out)
+    objective: Objective = make("objective", recipe.objective, trust)
+    return VAE(spec, encoder, path, likelihood), objective
+
+
+def _top_down(
+    net: Any, size: str, latents: tuple[int, ...], features: int, top: Any, posterior: Any, out: Any
+) -> TopDown:
+    priors, posteriors, links, state = [top], [], [], 0
+    for level, latent in enumerate(reversed(latents)):
+        if level:
+            priors.append(ConditionalNormal(state, latent))
+        posteriors.append(posterior(features + state, latent))
+        links.append(net.link(state + latent, size))
+        state = links[-1].features
+    return TopDown(priors, posteriors, links, net.decoder(state, out, size))
+
+
+def _bottom_up(
+    net: Any, size: str, latents: tuple[int, ...], features: int, top: Any, posterior: Any, out: Any
+) -> BottomUp:
+    posteriors, climbs = [posterior(features, latents[0])], []
+    for below, above in zip(latents, latents[1:], strict=False):
+        climbs.append(net.link(below, size))
+        posteriors.append(posterior(climbs[-1].features, above))
+    priors, links = [top], []
+    for above, below in zip(reversed(latents[1:]), reversed(latents[:-1]), strict=True):
+        links.append(net.link(above, size))
+        priors.append(ConditionalNormal(links[-1].features, below))
+    return BottomUp(priors, posteriors, climbs, links, net.decoder(latents[0], out, size))

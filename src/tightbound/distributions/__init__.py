@@ -1,0 +1,19 @@
+"""What torch.distributions lacks, and how a pass uses a distribution."""
+
+from tightbound.distributions.delta import Delta
+from tightbound.distributions.logistic import DiscretizedLogistic
+from tightbound.distributions.normal import diagonal, soft_clip
+from tightbound.distributions.reparam import from_noise, is_point_mass, kl, kl_per_dimension, noise_like, point
+
+__all__ = [
+    "Delta",
+    "DiscretizedLogistic",
+    "diagonal",
+    "from_noise",
+    "is_point_mass",
+    "kl",
+    "kl_per_dimension",
+    "noise_like",
+    "point",
+    "soft_clip",
+]

@@ -1,0 +1,61 @@
+"""Densities: Gaussian for reals, continuous Bernoulli for [0, 1]."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.distributions import ContinuousBernoulli, Distribution, Independent, Normal
+
+from tightbound.likelihoods.scale import Scale
+from tightbound.spec import DataSpec
+from tightbound.trace import Context, Trace
+
+
+class GaussianLikelihood(nn.Module):
+    """p(x|z) = prod_d N(x_d; base_d + unit_d y_d, sigma_d^2).
+
+    scale: "learned" per dimension, "shared" by all, "predicted" by the decoder, "optimal" (the decoder's root mean
+    square error), or "fixed" at `value` (in domain units).  floor: the least sigma, as a share of the data's own spread.
+    """
+
+    domains = ("real", "unit")
+
+    def __init__(self, spec: DataSpec, scale: str = "learned", value: float = 1.0, floor: float = 0.01) -> None:
+        super().__init__()
+        self.base = nn.Parameter(spec.centre)
+        self.scale = Scale(scale, spec.spread, value=value, floor=floor)
+        self.params = 1 + self.scale.params
+
+    def forward(self, y: Tensor, ctx: Context, p: Distribution | None = None) -> Distribution:
+        loc = self.base + self.scale.get_buffer("unit") * y[:, 0]
+        sigma = self.scale(y[:, 1] if self.params == 2 else None).expand_as(loc)
+        return Independent(Normal(loc, sigma, validate_args=False), loc.dim() - 1, validate_args=False)
+
+    def statistics(self, trace: Trace) -> dict[str, Tensor]:
+        """What `after_step` needs of a pass, as sums over the batch."""
+        loc = trace.px.mean
+        x = trace.batch.x
+        return self.scale.sums(x - loc.reshape(trace.k, *x.shape))
+
+    def after_step(self, sums: dict[str, Tensor]) -> None:
+        """Follows an accepted step: the optimal scale moves to the decoder's error."""
+        self.scale.follow(sums)
+
+
+class ContinuousBernoulliLikelihood(nn.Module):
+    """p(x|z) = prod_d C(l_d) l_d^x_d (1 - l_d)^(1 - x_d) on [0, 1], l = sigmoid(base + y).
+
+    Loaiza-Ganem and Cunningham 2019 (arXiv:1907.06845): the normalised density that binary cross-entropy lacks on greys.
+    """
+
+    domains = ("unit",)
+    params = 1
+
+    def __init__(self, spec: DataSpec) -> None:
+        super().__init__()
+        self.base = nn.Parameter(torch.logit(spec.centre.clamp(0.02, 0.98)))
+
+    def forward(self, y: Tensor, ctx: Context, p: Distribution | None = None) -> Distribution:
+        logits = self.base + y[:, 0]
+        px = ContinuousBernoulli(logits=logits, validate_args=False)
+        return Independent(px, logits.dim() - 1, validate_args=False)

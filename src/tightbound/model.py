@@ -1,0 +1,93 @@
+"""The VAE: an encoder, a path through the latents and a likelihood; one pass gives a Trace."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from tightbound.spec import DataSpec
+from tightbound.trace import Batch, Clock, Context, Draw, Noise, Trace
+
+Objective = Callable[[Trace, Clock], Tensor | dict[str, Tensor]]
+
+
+class VAE(nn.Module):
+    """p(x, z) = p(z) p(x|z) with q(z|x) beside it, as a plain module: `trace = model(Batch(x), Draw(k=5))`.
+
+    x is in domain units (B, *spec.shape); the encoder sees (x - mean) / spread.  Parameters of the generative half are
+    theta, of the inference half phi (Kingma and Welling 2014).
+    """
+
+    def __init__(self, spec: DataSpec, encoder: nn.Module, path: nn.Module, likelihood: nn.Module) -> None:
+        super().__init__()
+        self.spec, self.encoder, self.path, self.likelihood = spec, encoder, path, likelihood
+        self.register_buffer("centre", spec.centre)
+        self.register_buffer("spread", spec.spread)
+
+    def features(self, x: Tensor) -> Tensor:
+        """The encoder's features h of x, (B, F)."""
+        return self.encoder((x - self.get_buffer("centre")) / self.get_buffer("spread"))
+
+    def forward(self, batch: Batch, draw: Draw) -> Trace:
+        n = draw.k * len(batch)
+        h = self.features(batch.x) if draw.infer else None
+        if h is not None and draw.k > 1:
+            h = h.expand(draw.k, *h.shape).reshape(n, *h.shape[1:])
+        return self._pass(batch, draw, Context(n, h))
+
+    def generate(self, n: int, draw: Draw) -> Trace:
+        """A pass with no x: z from p, or given; the trace's `px` is p(x|z) of n rows, its log-terms have no meaning."""
+        empty = self.get_buffer("centre").new_empty(0, *self.spec.shape)
+        return self._pass(Batch(empty), draw, Context(n))
+
+    def _pass(self, batch: Batch, draw: Draw, ctx: Context) -> Trace:
+        y = self.path(draw, ctx)
+        px = self.likelihood(y, ctx, None)
+        return Trace(batch, px, draw.finish(), draw.k)
+
+    def joint(self, batch: Batch, at: Mapping[str, Tensor]) -> Tensor:
+        """log p(x, z) in nats at given latents {site: (n, d)}, n = len(batch); the encoder never runs.  (n,)"""
+        trace = self(batch, Draw(source="p", given=dict(at)))
+        total: Tensor = trace.log_px + sum(site.log_p for site in trace.latents.values())
+        return total[0]
+
+    def groups(self) -> dict[str, list[nn.Parameter]]:
+        """The parameters, parted in two: {"inference": phi, "generative": theta}."""
+        inner = [p for m in [self.encoder, *self.path.inference()] for p in m.parameters()]  # type: ignore[operator]
+        ids = {id(p) for p in inner}
+        return {"inference": inner, "generative": [p for p in self.parameters() if id(p) not in ids]}
+
+
+class Step(nn.Module):
+    """One training pass: the losses, and the sums that logs and hooks need, all evaluated inside `forward`.
+
+    That is what distribution and compilation wrap.  sums: n, distortion and, for a bound, elbo and rate, each summed
+    over the batch; and what parts with `statistics` ask for.
+    """
+
+    def __init__(self, model: VAE, objective: Objective, k: int = 1) -> None:
+        super().__init__()
+        self.model, self.objective, self.k = model, objective, k
+        self.observers: list[Any] = [m for m in model.modules() if hasattr(m, "after_step")]
+
+    def forward(
+        self, batch: Batch, clock: Clock, noise: Noise | None = None
+    ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        trace = self.model(batch, Draw(self.k, noise=noise))
+        loss = self.objective(trace, clock)
+        losses = loss if isinstance(loss, dict) else {"all": loss}
+        with torch.no_grad():
+            sums = {"n": torch.full_like(trace.log_px[0, 0], len(batch)), "distortion": trace.distortion.sum()}
+            if trace.bound:
+                sums |= {"rate": trace.rate.sum(), "elbo": trace.elbo.sum()}
+            for part in self.observers:
+                sums |= part.statistics(trace)
+        return losses, sums
+
+    def after_step(self, sums: dict[str, Tensor]) -> None:
+        """Tells the parts that keep running statistics (an optimal scale) of an accepted step."""
+        for part in self.observers:
+            part.after_step(sums)

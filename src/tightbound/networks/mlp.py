@@ -1,0 +1,77 @@
+"""Linear maps and multi-layer perceptrons, for vectors and for images of any shape (flattened)."""
+
+from __future__ import annotations
+
+import math
+
+from torch import Tensor, nn
+
+from tightbound.networks.size import SIZES
+
+
+def perceptron(inputs: int, width: int, depth: int) -> nn.Sequential:
+    """`depth` hidden layers of `width` units with SiLU: (n, inputs) -> (n, width)."""
+    layers: list[nn.Module] = []
+    for i in range(depth):
+        layers += [nn.Linear(inputs if i == 0 else width, width), nn.SiLU()]
+    return nn.Sequential(*layers)
+
+
+class Flattened(nn.Module):
+    """An encoder over the flattened input: x (n, *shape) -> h (n, features)."""
+
+    def __init__(self, body: nn.Module, features: int) -> None:
+        super().__init__()
+        self.body, self.features = body, features
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.body(x.flatten(1))
+
+
+class Shaped(nn.Module):
+    """A decoder whose last layer is linear: features (n, inputs) -> likelihood parameters (n, P, *shape)."""
+
+    def __init__(self, body: nn.Module, width: int, out: tuple[int, ...]) -> None:
+        super().__init__()
+        self.body, self.out = body, out
+        self.head = nn.Linear(width, math.prod(out))
+
+    def forward(self, z: Tensor) -> Tensor:
+        return self.head(self.body(z)).reshape(len(z), *self.out)
+
+
+class Linear:
+    """No hidden layer: h is x itself, and the decoder is affine."""
+
+    @staticmethod
+    def encoder(shape: tuple[int, ...], size: str) -> nn.Module:
+        return Flattened(nn.Identity(), math.prod(shape))
+
+    @staticmethod
+    def decoder(inputs: int, out: tuple[int, ...], size: str) -> nn.Module:
+        return Shaped(nn.Identity(), inputs, out)
+
+    @staticmethod
+    def link(inputs: int, size: str) -> nn.Module:
+        """Between the latents of a hierarchy: the identity, (n, inputs) -> (n, inputs)."""
+        return Flattened(nn.Identity(), inputs)
+
+
+class MLP:
+    """Hidden layers of equal width; the dial sets width and depth."""
+
+    @staticmethod
+    def encoder(shape: tuple[int, ...], size: str) -> nn.Module:
+        s = SIZES[size]
+        return Flattened(perceptron(math.prod(shape), s.width, s.depth), s.width)
+
+    @staticmethod
+    def decoder(inputs: int, out: tuple[int, ...], size: str) -> nn.Module:
+        s = SIZES[size]
+        return Shaped(perceptron(inputs, s.width, s.depth), s.width, out)
+
+    @staticmethod
+    def link(inputs: int, size: str) -> nn.Module:
+        """Between the latents of a hierarchy: (n, inputs) -> (n, width)."""
+        s = SIZES[size]
+        return Flattened(perceptron(inputs, s.width, s.depth), s.width)

@@ -1,0 +1,17 @@
+"""One dial for the size of every network."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Size:
+    """width and depth of a perceptron's hidden layers; channels of a convolutional network's first stage."""
+
+    width: int
+    depth: int
+    channels: int
+
+
+SIZES = {"s": Size(128, 2, 16), "m": Size(512, 2, 32), "l": Size(1024, 3, 64)}

@@ -1,0 +1,5 @@
+"""What training minimises; one line per objective."""
+
+from tightbound.objectives.elbo import Distortion, Elbo, Iwae
+
+OBJECTIVES = {"elbo": Elbo, "distortion": Distortion, "iwae": Iwae}

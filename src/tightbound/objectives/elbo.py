@@ -1,0 +1,62 @@
+"""What training minimises, as functions of a trace: nats per example, averaged over the batch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from tightbound.distributions import kl_per_dimension
+from tightbound.trace import Clock, Trace
+
+
+@dataclass(frozen=True)
+class Elbo:
+    """-ELBO with the usual changes: distortion + beta * ramp * rate.
+
+    beta: weight of the rate; 1 is the bound (beta-VAE, Higgins et al. 2017).  warmup: share of the run over which the
+    weight rises from 0 (Bowman et al. 2016).  free_bits: nats per latent feature that cost nothing, on the batch mean
+    (Kingma et al. 2016, arXiv:1606.04934, eq. 15).  Reported figures never see any of the three.
+    """
+
+    beta: float = 1.0
+    warmup: float = 0.0
+    free_bits: float = 0.0
+
+    @property
+    def per_example(self) -> bool:
+        """True where the loss is a mean over examples, so that batches may be cut anywhere."""
+        return self.free_bits == 0
+
+    def __call__(self, trace: Trace, clock: Clock) -> Tensor:
+        rate = self._free(trace) if self.free_bits else trace.rate.mean()
+        return trace.distortion.mean() + self.beta * clock.ramp(self.warmup) * rate
+
+    def _free(self, trace: Trace) -> Tensor:
+        total = trace.log_px.new_zeros(())
+        for site in trace.latents.values():
+            assert site.q is not None and site.p is not None
+            each = kl_per_dimension(site.q, site.p)
+            means = site.kl.mean()[None] if each is None else each.mean(0)
+            total = total + means.clamp(min=self.free_bits).sum()
+        return total
+
+
+@dataclass(frozen=True)
+class Distortion:
+    """-log p(x|z) at the encoder's point: the autoencoder's loss, on the same scale as a VAE's."""
+
+    per_example = True
+
+    def __call__(self, trace: Trace, clock: Clock) -> Tensor:
+        return trace.distortion.mean()
+
+
+@dataclass(frozen=True)
+class Iwae:
+    """-log (1/K) sum_k w_k, the K-sample bound. Burda, Grosse and Salakhutdinov 2016 (arXiv:1509.00519), eq. 8."""
+
+    per_example = True
+
+    def __call__(self, trace: Trace, clock: Clock) -> Tensor:
+        return -trace.log_p_hat.mean()

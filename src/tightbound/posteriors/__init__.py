@@ -1,0 +1,5 @@
+"""q(z|x); one line per posterior."""
+
+from tightbound.posteriors.normal import DeltaPosterior, NormalPosterior
+
+POSTERIORS = {"normal": NormalPosterior, "delta": DeltaPosterior}

@@ -1,0 +1,47 @@
+"""p(z): standard normal, a learned normal, and a normal given the latents above."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.distributions import Distribution, Independent, Normal
+
+from tightbound.distributions import diagonal
+from tightbound.trace import Context, Draw
+
+
+class StandardNormal(nn.Module):
+    """p(z) = N(0, I), (n, d)."""
+
+    def __init__(self, latent: int) -> None:
+        super().__init__()
+        self.register_buffer("zero", torch.zeros(latent), persistent=False)
+
+    def forward(self, ctx: Context, draw: Draw, state: Tensor | None) -> Distribution:
+        zero = self.get_buffer("zero").expand(ctx.n, -1)
+        return Independent(Normal(zero, torch.ones_like(zero), validate_args=False), 1, validate_args=False)
+
+
+class LearnedNormal(nn.Module):
+    """p(z) = N(mean, diag scale^2) with learned mean and scale, (n, d)."""
+
+    def __init__(self, latent: int) -> None:
+        super().__init__()
+        self.mean = nn.Parameter(torch.zeros(latent))
+        self.log_scale = nn.Parameter(torch.zeros(latent))
+
+    def forward(self, ctx: Context, draw: Draw, state: Tensor | None) -> Distribution:
+        return diagonal(self.mean.expand(ctx.n, -1), self.log_scale.expand(ctx.n, -1))
+
+
+class ConditionalNormal(nn.Module):
+    """p(z | above) = N(mean(state), diag scale(state)^2), linear in the state (n, F) that the latents above left."""
+
+    def __init__(self, features: int, latent: int) -> None:
+        super().__init__()
+        self.head = nn.Linear(features, 2 * latent)
+
+    def forward(self, ctx: Context, draw: Draw, state: Tensor | None) -> Distribution:
+        assert state is not None
+        loc, log_scale = self.head(state).chunk(2, -1)
+        return diagonal(loc, log_scale)

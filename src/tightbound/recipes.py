@@ -1,0 +1,104 @@
+"""The table of named models: one line each, with its paper and when to use it."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PositiveInt
+
+
+class Part(BaseModel):
+    """A component by name (a registry's, or `package.module:Name`) and its options: `gaussian`, or a table with `name`."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+    name: str
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """All keys but the name."""
+        return dict(self.model_extra or {})
+
+
+def part(name: str, **options: Any) -> Part:
+    """A component with options: `part("elbo", beta=4.0)`."""
+    return Part(name=name, **options)
+
+
+def _as_part(value: Any) -> Any:
+    return {"name": value} if isinstance(value, str) else value
+
+
+PartLike = Annotated[Part, BeforeValidator(_as_part)]
+
+
+class Recipe(BaseModel):
+    """What a model is made of; a plain VAE by default. `"auto"` is resolved by `build` from the data.
+
+    latent: features per latent site, from z1 (next to x) up; more than one makes a hierarchy.  k: samples per example
+    in training.  size: the dial of all networks, s, m or l.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str = Field("vae", description="the recipe this began from")
+    purpose: str = Field("", description="when to use it")
+    paper: str = Field("", description="where it comes from")
+    posterior: PartLike = Field(part("normal"), description="q(z|x)")
+    prior: PartLike = Field(part("standard"), description="p(z) of the topmost latent")
+    likelihood: PartLike = Field(part("auto"), description="p(x|z); auto: from the data's domain")
+    objective: PartLike = Field(part("elbo"), description="what training minimises")
+    path: Literal["flat", "top-down", "bottom-up"] = Field("flat", description="the order of the latents")
+    network: Literal["auto", "linear", "mlp", "conv"] = Field("auto", description="the kind of all networks")
+    size: Literal["auto", "s", "m", "l"] = Field("auto", description="the size of all networks")
+    latent: Literal["auto"] | PositiveInt | tuple[PositiveInt, ...] = Field(
+        "auto", description="features per latent site"
+    )
+    k: PositiveInt = Field(1, description="samples of z per example in training")
+
+
+_TABLE = {
+    "vae": Recipe(
+        purpose="features with a mean and a variance, and new data: the place to start",
+        paper="Kingma and Welling 2014, arXiv:1312.6114",
+    ),
+    "ae": Recipe(
+        posterior=part("delta"),
+        objective=part("distortion"),
+        purpose="features only, nothing to sample from: the comparison a VAE is shown against",
+        paper="Hinton and Salakhutdinov 2006, doi:10.1126/science.1127647",
+    ),
+    "beta-vae": Recipe(
+        objective=part("elbo", beta=4.0),
+        purpose="fewer, more separate features at the cost of detail",
+        paper="Higgins et al. 2017, openreview:Sy2fzU9gl",
+    ),
+    "iwae": Recipe(
+        objective=part("iwae"),
+        k=50,
+        purpose="a tighter bound from K samples: a better density model of the same size",
+        paper="Burda, Grosse and Salakhutdinov 2016, arXiv:1509.00519",
+    ),
+    "ppca": Recipe(
+        posterior=part("normal", scale="shared"),
+        likelihood=part("gaussian", scale="shared", floor=0.0001),
+        network="linear",
+        purpose="linear and Gaussian: the optimum is known, principal components; a baseline and a check",
+        paper="Tipping and Bishop 1999, doi:10.1111/1467-9868.00196; Lucas et al. 2019, arXiv:1911.02469",
+    ),
+    "hvae": Recipe(
+        path="top-down",
+        latent=(32, 16),
+        purpose="two layers of features, the upper ones more abstract, each posterior told what is above it",
+        paper="Sonderby et al. 2016, arXiv:1602.02282",
+    ),
+    "iwae-2": Recipe(
+        path="bottom-up",
+        objective=part("iwae"),
+        latent=(100, 50),
+        k=50,
+        purpose="two stochastic layers inferred from the bottom up, with the importance-weighted bound",
+        paper="Burda, Grosse and Salakhutdinov 2016, arXiv:1509.00519, section 2",
+    ),
+}
+
+RECIPES: dict[str, Recipe] = {name: recipe.model_copy(update={"name": name}) for name, recipe in _TABLE.items()}

@@ -1,0 +1,101 @@
+"""DataSpec: all that a model needs to know of its data, resolved once on the training data and saved with the run."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Domain = Literal["binary", "levels", "categorical", "unit", "real"]
+Layout = Literal["vector", "hw", "hwc", "chw"]
+
+
+class DataSpec(BaseModel):
+    """What the data are: shape, domain, and the mean and spread that centre a network's input.
+
+    Two units are in use. *Raw* is what the user has (grey levels 0..16, bytes, metres) in the user's `layout`.
+    *Domain* is what likelihoods see: channel-first, float32, and equal to raw except for `unit`, where integer
+    levels 0..L-1 are read as real numbers x / (L-1) in [0, 1].
+
+    shape: of one example in domain units, (D,) or (C, H, W).  levels: L for integers 0..L-1, else None.
+    divisor: raw / divisor = domain.  mean, std: per dimension, in domain units; weights of the model, not of this page.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
+
+    shape: tuple[int, ...]
+    domain: Domain
+    levels: int | None = None
+    layout: Layout = "vector"
+    divisor: float = 1.0
+    mean: Any = Field(default=None, exclude=True, repr=False)
+    std: Any = Field(default=None, exclude=True, repr=False)
+
+    @property
+    def dims(self) -> int:
+        """Number of dimensions D of one example."""
+        return math.prod(self.shape)
+
+    @property
+    def is_image(self) -> bool:
+        """True for (C, H, W)."""
+        return len(self.shape) == 3
+
+    @property
+    def discrete(self) -> bool:
+        """True where p(x) is a mass function, so that bits per dimension are defined."""
+        return self.domain in ("binary", "levels", "categorical")
+
+    @property
+    def centre(self) -> Tensor:
+        """The training mean of each dimension in domain units, *shape; zeros where not known yet (weights fill it in)."""
+        import torch
+
+        return torch.zeros(self.shape) if self.mean is None else torch.as_tensor(self.mean).float().reshape(self.shape)
+
+    @property
+    def spread(self) -> Tensor:
+        """The unit of a network's input and output, *shape: per column for vectors, one for all pixels of an image.
+
+        A constant column has unit 1.
+        """
+        import torch
+
+        if self.std is None:
+            return torch.ones(self.shape)
+        std = torch.as_tensor(self.std).float().reshape(self.shape)
+        if self.is_image:
+            std = std.square().mean().sqrt().expand(self.shape)
+        return torch.where(std > 0, std, torch.ones_like(std)).clone()
+
+    def to_domain(self, raw: Tensor) -> Tensor:
+        """Raw rows in the user's layout (n, ...) to domain units, float32 (n, *shape)."""
+        x = raw
+        if self.layout == "hw":
+            x = x.unsqueeze(1)
+        elif self.layout == "hwc":
+            x = x.movedim(-1, 1)
+        x = x.float().reshape(len(x), *self.shape)
+        return x / self.divisor if self.divisor != 1.0 else x
+
+    def to_raw(self, x: Tensor) -> Tensor:
+        """Domain units (n, *shape) to raw units in the user's layout; not rounded."""
+        if self.divisor != 1.0:
+            x = x * self.divisor
+        if self.layout == "hw":
+            return x.squeeze(1)
+        return x.movedim(1, -1) if self.layout == "hwc" else x
+
+    def as_domain(self, domain: Domain) -> DataSpec:
+        """The same data read in another domain; mean and std follow."""
+        if domain == self.domain:
+            return self
+        divisor = float((self.levels or 2) - 1) if domain == "unit" and self.discrete else 1.0
+        k = self.divisor / divisor
+        scaled = {name: None if (v := getattr(self, name)) is None else v * k for name in ("mean", "std")}
+        levels = self.levels if domain in ("levels", "categorical", "unit") else None
+        return self.model_copy(update={"domain": domain, "divisor": divisor, "levels": levels, **scaled})

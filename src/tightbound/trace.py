@@ -1,0 +1,232 @@
+"""One pass of a model and its record: a path asks `draw(name, p=..., q=...)` for each latent and leaves a `Trace`.
+
+Shapes: B examples, K samples of each, n = K*B rows in K-major order. Every log-term is (K, B), in nats.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.distributions import Distribution
+
+from tightbound.distributions.reparam import from_noise, is_point_mass, kl, noise_like, point
+
+Noise = Callable[[str, Distribution], Tensor]
+Given = Tensor | tuple[Tensor, Tensor]
+
+
+@dataclass
+class Batch:
+    """B examples x in domain units (B, *shape), with their labels y and row numbers where there are any."""
+
+    x: Tensor
+    y: Tensor | None = None
+    index: Tensor | None = None
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+
+@dataclass(frozen=True)
+class Clock:
+    """Where training stands: the share of all steps that is done, 0 to 1."""
+
+    progress: float | Tensor = 1.0
+
+    def ramp(self, share: float) -> float | Tensor:
+        """Rises from 0 to 1 over the first `share` of the run, then stays 1."""
+        if share <= 0:
+            return 1.0
+        level = self.progress / share
+        return level.clamp(max=1.0) if isinstance(level, Tensor) else min(1.0, level)
+
+
+@dataclass(frozen=True)
+class Context:
+    """All that a part may look at: n rows, the encoder's features h (n, F), or None where no site needs q."""
+
+    n: int
+    h: Tensor | None = None
+
+    @property
+    def infer(self) -> bool:
+        """True where q is wanted, so that a path computes it."""
+        return self.h is not None
+
+
+class Latent:
+    """A latent site: its value z (n, *event), its distributions p and q, and their log-terms, each (K, B), computed once when read."""
+
+    def __init__(self, k: int, z: Tensor, source: str, q: Distribution | None, log_q: Tensor | None) -> None:
+        self.k, self.z, self.source, self.q = k, z, source, q
+        self.p: Distribution | None = None
+        self._log_q, self._log_p, self._kl = log_q, None, None
+
+    def _rows(self, term: Tensor) -> Tensor:
+        return term.reshape(self.k, -1)
+
+    @property
+    def log_p(self) -> Tensor:
+        """log p(z), (K, B)."""
+        if self._log_p is None:
+            assert self.p is not None
+            self._log_p = self._rows(self.p.log_prob(self.z))
+        return self._log_p
+
+    @property
+    def log_q(self) -> Tensor:
+        """log q(z|x), (K, B), of a z that was drawn from q, or given with its density."""
+        if self._log_q is None:
+            if self.source != "q" or self.q is None:
+                raise ValueError(f"log q of a latent whose value came from {self.source!r}, not from q, has no meaning")
+            self._log_q = self.q.log_prob(self.z)
+        return self._rows(self._log_q)
+
+    @property
+    def kl(self) -> Tensor:
+        """KL(q(z|x), p(z)), (K, B): in closed form where torch knows it, else log q - log p at z."""
+        if self._kl is None:
+            closed = None if self.q is None or self.p is None else kl(self.q, self.p)
+            self._kl = self.log_q - self.log_p if closed is None else self._rows(closed)
+        return self._kl
+
+
+class Draw:
+    """Decides where each latent's value comes from, and keeps the record; serves one pass.
+
+    k: samples of each example.  source: "q" (posterior), "p" (prior), "point" (the posterior's central value), or one
+    per site, {"z1": "q", "z2": "p"}.  given: {site: z} or {site: (z, log q)}, values that no distribution is asked for.
+    noise: the standard noise of each site, a function of its name and distribution, (n, *event); the global generator
+    where None.  temperature: multiplies the noise of sites drawn from p.
+    """
+
+    def __init__(
+        self,
+        k: int = 1,
+        *,
+        source: str | Mapping[str, str] = "q",
+        given: Mapping[str, Given] | None = None,
+        noise: Noise | None = None,
+        temperature: float = 1.0,
+    ) -> None:
+        self.k, self.source, self.given = k, source, dict(given or {})
+        self.noise, self.temperature = noise, temperature
+        self.latents: dict[str, Latent] = {}
+        values = {source} if isinstance(source, str) else set(source.values())
+        if bad := values - {"q", "p", "point"}:
+            raise ValueError(f"a latent's source is 'q', 'p' or 'point', not {sorted(bad)[0]!r}")
+        self.infer = values != {"p"}
+
+    def __call__(self, name: str, p: Distribution | None = None, q: Distribution | None = None) -> Tensor | None:
+        """The value of a site: filled by the first call that can fill it, returned by the later ones; None until then."""
+        site = self.latents.get(name)
+        if site is None:
+            site = self._fill(name, p, q)
+            if site is None:
+                return None
+            self.latents[name] = site
+        site.p = p if site.p is None else site.p
+        site.q = q if site.q is None else site.q
+        return site.z
+
+    def _fill(self, name: str, p: Distribution | None, q: Distribution | None) -> Latent | None:
+        if name in self.given:
+            value = self.given[name]
+            z, log_q = value if isinstance(value, tuple) else (value, None)
+            return Latent(self.k, z, "given", q, log_q)
+        source = self.source if isinstance(self.source, str) else self.source.get(name, "q")
+        dist = p if source == "p" else q
+        if dist is None:
+            if p is not None:
+                raise ValueError(f"latent {name!r} is to come from q, but the path offers none")
+            return None
+        if source == "point":
+            return Latent(self.k, point(dist), "point", q, None)
+        noise = noise_like(dist) if self.noise is None else self.noise(name, dist)
+        if source == "p" and self.temperature != 1.0:
+            noise = noise * self.temperature
+        z, log_q = from_noise(dist, noise)
+        return Latent(self.k, z, source, q, log_q if source == "q" else None)
+
+    def finish(self) -> dict[str, Latent]:
+        """The record of the pass; raises where a name was misspelt or a site never met its p."""
+        asked = set(self.given) | (set() if isinstance(self.source, str) else set(self.source))
+        if missing := asked - set(self.latents):
+            raise ValueError(f"no latent is named {sorted(missing)[0]!r}; this model has {sorted(self.latents)}")
+        for name, site in self.latents.items():
+            if site.p is None:
+                raise ValueError(f"latent {name!r} has no prior: the path asked for q only")
+        return self.latents
+
+
+class Trace:
+    """The record of one pass, from which every objective and every reported figure is computed.
+
+    log_px, log_w, log_v: (K, B);  distortion, rate, elbo: (B,);  nats per example, lazily computed.
+    log_w = log p(x|z) + sum over sites (log p(z) - log q(z|x)), always at the sampled z; `rate` uses closed-form KLs.
+    """
+
+    def __init__(self, batch: Batch, px: Distribution, latents: dict[str, Latent], k: int) -> None:
+        self.batch, self.px, self.latents, self.k = batch, px, latents, k
+        self._log_px: Tensor | None = None
+        self._log_w: Tensor | None = None
+
+    @property
+    def bound(self) -> bool:
+        """True where -distortion - rate bounds log p(x): no continuous latent is a point mass."""
+        return not any(is_point_mass(site.q) or site.source == "point" for site in self.latents.values())
+
+    def _need_bound(self, what: str) -> None:
+        if not self.bound:
+            raise ValueError(
+                f"{what} is not defined: a latent is a point mass, so there is no bound, only a distortion"
+            )
+
+    @property
+    def log_v(self) -> Tensor:
+        """Log-weights of the K rows of each example, (K, B); -log K."""
+        return torch.full_like(self.log_px, -math.log(self.k))
+
+    @property
+    def log_px(self) -> Tensor:
+        """log p(x|z), (K, B)."""
+        if self._log_px is None:
+            x = self.batch.x
+            rows = x if self.k == 1 else x.expand(self.k, *x.shape).reshape(-1, *x.shape[1:])
+            self._log_px = self.px.log_prob(rows).reshape(self.k, -1)
+        return self._log_px
+
+    @property
+    def log_w(self) -> Tensor:
+        """log p(x, z) - log q(z|x), (K, B); raises where z did not come from q."""
+        if self._log_w is None:
+            self._need_bound("log_w")
+            self._log_w = self.log_px + sum(site.log_p - site.log_q for site in self.latents.values())
+        return self._log_w
+
+    @property
+    def distortion(self) -> Tensor:
+        """-E_q[log p(x|z)], (B,)."""
+        return -self.log_px.mean(0)
+
+    @property
+    def rate(self) -> Tensor:
+        """KL(q(z|x), p(z)) summed over sites, (B,)."""
+        self._need_bound("rate")
+        total: Any = sum(site.kl for site in self.latents.values())
+        return total.mean(0)
+
+    @property
+    def elbo(self) -> Tensor:
+        """-distortion - rate, (B,)."""
+        return -self.distortion - self.rate
+
+    @property
+    def log_p_hat(self) -> Tensor:
+        """The K-sample importance-weighted bound, logsumexp_K(log_w + log_v), (B,). Burda et al. 2016, eq. 8."""
+        return torch.logsumexp(self.log_w + self.log_v, 0)
