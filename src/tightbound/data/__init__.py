@@ -1,0 +1,35 @@
+"""The data room: from what the user has (a name, a path, an array, a Dataset) to splits that a model can read."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tightbound.data.listing import list_sources as list_sources
+    from tightbound.data.loading import Data as Data
+    from tightbound.data.loading import load as load
+    from tightbound.data.reading import read as read
+    from tightbound.data.reading import read_one as read_one
+    from tightbound.data.settings import DataSettings as DataSettings
+    from tightbound.data.split import Split as Split
+    from tightbound.data.stream import LoaderSplit as LoaderSplit
+
+_HOME = {
+    "Data": "loading",
+    "DataSettings": "settings",
+    "LoaderSplit": "stream",
+    "Split": "split",
+    "list_sources": "listing",
+    "load": "loading",
+    "read": "reading",
+    "read_one": "reading",
+}
+__all__ = ["Data", "DataSettings", "LoaderSplit", "Split", "list_sources", "load", "read", "read_one"]
+
+
+def __getattr__(name: str) -> Any:
+    """Imports a public name when it is first used, so that the settings can be read without torch."""
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)

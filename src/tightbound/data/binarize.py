@@ -1,0 +1,52 @@
+"""Binary draws of grey levels: fresh ones for training, and the fixed ones on which figures are compared."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+FIXED_SEED = 777
+_CHUNK = 1 << 22
+
+
+def bernoulli(grey: Tensor, levels: int, generator: torch.Generator) -> Tensor:
+    """uint8 ones with P(1) = grey / (levels - 1), for integers 0..levels-1: uniform r in 0..levels-2, then grey > r."""
+    return (grey.to(generator.device) > _below(levels - 1, grey.shape, generator)).to(grey.device, torch.uint8)
+
+
+def _below(m: int, shape: torch.Size, generator: torch.Generator) -> Tensor:
+    """Uniform integers 0..m-1. On CPU eight bytes come from one draw; a byte that would favour some values is redrawn."""
+    if generator.device.type != "cpu" or m > 256:
+        return torch.randint(0, m, shape, generator=generator, device=generator.device, dtype=torch.int32)
+    n = shape.numel()
+    words = torch.empty((n + 7) // 8, dtype=torch.int64).random_(-(2**63), None, generator=generator)
+    r = words.view(torch.uint8)[:n]
+    fair = 256 // m * m
+    if fair < 256:
+        again = (r >= fair).nonzero().squeeze(1)
+        r[again] = torch.randint(0, fair, again.shape, generator=generator, dtype=torch.uint8)
+    return (r if fair == m else r % m).view(shape)
+
+
+class FixedDraws:
+    """The one draw of a data set that papers report on: RandomState(777), validation rows first, then test rows.
+
+    Equal to `RandomState(777).binomial(1, grey / (levels - 1))` in float32, split after split; numpy draws a single
+    Bernoulli by inversion, one uniform u each: u > 1 - p for p <= 1/2, else u <= p. The global state is not touched.
+    """
+
+    def __init__(self, levels: int) -> None:
+        self._random = np.random.RandomState(FIXED_SEED)
+        self._top = np.float32(levels - 1)
+
+    def draw(self, grey: Tensor, index: Tensor | None) -> Tensor:
+        """Binary uint8 rows in the order of the split; memory beyond the result is bounded."""
+        n = len(grey) if index is None else len(index)
+        out = torch.empty((n, *grey.shape[1:]), dtype=torch.uint8)
+        for rows in torch.arange(n).split(max(1, _CHUNK // max(1, grey[0].numel()))):
+            p = (grey[rows] if index is None else grey[index[rows]]).numpy().astype(np.float32) / self._top
+            p = p.astype(np.float64)
+            u = self._random.random_sample(p.shape)
+            out[rows] = torch.from_numpy(np.where(p <= 0.5, u > 1 - p, u <= p).astype(np.uint8))
+        return out

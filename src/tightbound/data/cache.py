@@ -1,0 +1,113 @@
+"""Files of our own: where the cache is, writes that are whole or absent, and decoded rows as a memory map."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import sys
+import tempfile
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+
+from tightbound.errors import TightboundError
+
+_HEADER = 128
+
+
+def cache_dir() -> Path:
+    """`$TIGHTBOUND_CACHE`, or the platform's cache folder for this package."""
+    if found := os.environ.get("TIGHTBOUND_CACHE"):
+        return Path(found).expanduser()
+    if sys.platform == "win32":
+        return Path(os.environ.get("LOCALAPPDATA", "~/AppData/Local")).expanduser() / "tightbound"
+    if sys.platform == "darwin":
+        return Path("~/Library/Caches/tightbound").expanduser()
+    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "tightbound"
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[IO[bytes]]:
+    """A temporary file beside `path` that takes its name, fsynced, when the block ends well, and vanishes otherwise."""
+    temporary: str | None = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
+        with os.fdopen(handle, "w+b") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+        temporary = None
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise TightboundError(
+                f"no room on the disk for {path}: free some space, or set TIGHTBOUND_CACHE to a folder on another disk"
+            ) from None
+        if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM, errno.ENOTDIR, errno.EEXIST):
+            raise TightboundError(
+                f"cannot write {path} ({error.strerror}): set TIGHTBOUND_CACHE to a folder that can be written"
+            ) from None
+        raise
+    finally:
+        if temporary is not None:
+            Path(temporary).unlink(missing_ok=True)
+
+
+def cached_rows(
+    key: str, shape: tuple[int, ...], make: Callable[[dict[str, Any]], Iterator[np.ndarray]]
+) -> tuple[np.ndarray, dict[str, Any]]:
+    """uint8 rows (n, *shape) as a memory map, and the notes made with them: from the cache, or made now and kept.
+
+    make(notes) yields blocks of rows and may fill `notes` (JSON). A cache whose size, header or checksum is wrong is made
+    again.
+    """
+    rows_file, notes_file = (cache_dir() / "rows" / f"{key[:40]}{suffix}" for suffix in (".npy", ".json"))
+    found = _read(rows_file, notes_file, shape)
+    if found is None:
+        notes: dict[str, Any] = {}
+        _write(rows_file, notes_file, shape, make(notes), notes)
+        found = _read(rows_file, notes_file, shape)
+    if found is None:
+        raise TightboundError(f"{rows_file} was damaged while it was being written: check the disk and try again")
+    return found
+
+
+def _write(
+    rows_file: Path, notes_file: Path, shape: tuple[int, ...], blocks: Iterator[np.ndarray], notes: dict[str, Any]
+) -> None:
+    """Rows first, their notes (with the checksum that makes them valid) last."""
+    count, check = 0, 0
+    notes_file.unlink(missing_ok=True)
+    with whole_file(rows_file) as file:
+        file.write(b"\0" * _HEADER)
+        for block in blocks:
+            data = np.ascontiguousarray(block, dtype=np.uint8)
+            file.write(data.data)
+            count, check = count + len(data), zlib.crc32(data.data, check)
+        file.seek(0)
+        header = {"descr": "|u1", "fortran_order": False, "shape": (count, *shape)}
+        np.lib.format.write_array_header_1_0(file, header)
+        assert file.tell() == _HEADER
+    with whole_file(notes_file) as file:
+        file.write(json.dumps({"rows": count, "crc32": check, "notes": notes}).encode())
+
+
+def _read(rows_file: Path, notes_file: Path, shape: tuple[int, ...]) -> tuple[np.ndarray, dict[str, Any]] | None:
+    """The cached rows, or None where there are none or they are not what was written."""
+    try:
+        about = json.loads(notes_file.read_text())
+        rows = np.load(rows_file, mmap_mode="c", allow_pickle=False)
+        if rows.shape != (about["rows"], *shape) or rows.dtype != np.uint8:
+            return None
+        check = 0
+        for start in range(0, len(rows), 4096):
+            check = zlib.crc32(np.ascontiguousarray(rows[start : start + 4096]).data, check)
+        return (rows, about["notes"]) if check == about["crc32"] else None
+    except (OSError, ValueError, KeyError, TypeError, EOFError):
+        return None

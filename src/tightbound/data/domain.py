@@ -1,0 +1,168 @@
+"""How numbers are read: the layout of an array, the domain of its values, and what is refused with its row named."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import cast
+
+import torch
+from torch import Tensor
+
+from tightbound.data.settings import DataSettings
+from tightbound.errors import TightboundError
+from tightbound.spec import DataSpec, Domain, Layout
+
+_CHUNK_BYTES = 1 << 25
+_MAX_LEVELS = 65536
+_IMAGE_CHANNELS = (1, 3, 4)
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What one pass over all rows found."""
+
+    low: float
+    high: float
+    whole: bool
+
+
+def chunks(x: Tensor, index: Tensor | None = None) -> Iterator[tuple[int, Tensor]]:
+    """(first row, rows), about 32 MB at a time; with an index, its rows in its order."""
+    n = len(x) if index is None else len(index)
+    step = max(1, _CHUNK_BYTES // max(1, x[:1].nbytes))
+    for start in range(0, n, step):
+        yield start, x[start : start + step] if index is None else x[index[start : start + step]]
+
+
+def first_row(bad: Tensor) -> int:
+    """The first example of a boolean (n, ...) that has a True anywhere."""
+    return int(bad.flatten(1).any(1).nonzero()[0])
+
+
+def survey(x: Tensor, what: str) -> Facts:
+    """Smallest and largest value and whether all are whole; refuses NaN and infinity, naming the row."""
+    if x.dtype == torch.bool:
+        return Facts(0.0, 1.0, True)
+    low, high, whole = float("inf"), float("-inf"), True
+    for start, rows in chunks(x):
+        lo, hi = (float(v) for v in torch.aminmax(rows.float() if rows.dtype == torch.float16 else rows))
+        if not (abs(lo) < float("inf") and abs(hi) < float("inf")):
+            finite = torch.isfinite(rows)
+            row = start + first_row(~finite)
+            column = int((~finite[row - start]).flatten().nonzero()[0])
+            raise TightboundError(
+                f"{what}: row {row} (counting from 0) holds {float(rows[row - start].flatten()[column])} at position "
+                f"{column}: remove or fill such rows (recipes for missing values are not there yet)"
+            )
+        low, high = min(low, lo), max(high, hi)
+        whole = whole and (not rows.is_floating_point() or bool((rows == rows.round()).all()))
+    return Facts(low, high, whole)
+
+
+def find_layout(x: Tensor, setting: str, what: str, notices: list[str]) -> Layout:
+    """The layout of (N, ...): vector, hw, hwc or chw.
+
+    (N, A, B, C): where only the last axis has 1, 3 or 4 entries it is the channel (hwc), where only the second has, that
+    (chw); where both have, chw; where neither has, the smaller of the two. The last two guesses are announced.
+    """
+    shape = tuple(x.shape)
+    if 0 in shape or not shape:
+        raise TightboundError(f"{what} of shape {shape} is empty: nothing can be learned from it")
+    rank = {2: "vector", 3: "hw", 4: "image"}.get(len(shape))
+    if rank is None:
+        raise TightboundError(
+            f"{what} has shape {shape}: use (N, D), (N, H, W), (N, H, W, C) or (N, C, H, W)"
+            + (", so add an axis with x[:, None] if each number is an example" if len(shape) == 1 else "")
+        )
+    if setting != "auto":
+        if setting != rank and not (rank == "image" and setting in ("hwc", "chw")):
+            raise TightboundError(f"data.layout={setting} does not fit {what} of shape {shape}")
+        return cast(Layout, setting)
+    if rank != "image":
+        return cast(Layout, rank)
+    first, last = shape[1] in _IMAGE_CHANNELS, shape[3] in _IMAGE_CHANNELS
+    if first != last:
+        return "chw" if first else "hwc"
+    layout: Layout = "chw" if first or shape[1] <= shape[3] else "hwc"
+    notices.append(f"{what}: shape {shape} is read as {layout} (--set data.layout=hwc or chw to choose)")
+    return layout
+
+
+def example_shape(shape: tuple[int, ...], layout: Layout) -> tuple[int, ...]:
+    """The channel-first shape of one example, from the shape of one raw example in its layout."""
+    if layout == "hw":
+        return (1, *shape)
+    return (shape[-1], *shape[:-1]) if layout == "hwc" else shape
+
+
+def find_domain(
+    facts: Facts, x: Tensor, image: bool, settings: DataSettings, what: str, notices: list[str]
+) -> tuple[Domain, int | None, float]:
+    """(domain, levels, divisor) of values, by the first rule that fits, or as `domain` and `levels` say.
+
+    0/1 -> binary; bytes -> 256 levels; other whole numbers 0..255 -> their maximum + 1 levels; images of reals in [0, 1] ->
+    unit; all else -> real.
+    """
+    counted = facts.whole and facts.low >= 0
+    auto_levels = 256 if x.dtype == torch.uint8 else int(facts.high) + 1 if counted else 0
+    domain = settings.domain
+    if domain == "auto" and settings.levels is not None:
+        domain = "levels"
+    if domain == "auto":
+        if counted and facts.high <= 1:
+            domain = "binary"
+        elif counted and facts.high <= 255:
+            domain = "levels"
+        else:
+            domain = "unit" if image and 0 <= facts.low and facts.high <= 1 else "real"
+        if domain == "real" and facts.whole:
+            notices.append(f"{what}: whole numbers from {facts.low:g} to {facts.high:g} are read as real numbers")
+    if domain == "real":
+        return "real", None, 1.0
+    if domain == "binary":
+        levels = 2
+    elif domain == "unit" and facts.high <= 1:
+        return "unit", None, 1.0
+    else:
+        levels = settings.levels or max(2, auto_levels)
+    if levels > _MAX_LEVELS:
+        raise TightboundError(f"{what}: {levels} levels are too many for domain {domain!r}: use data.domain=real")
+    return cast(Domain, domain), levels, float(levels - 1) if domain == "unit" else 1.0
+
+
+def check_values(x: Tensor, spec: DataSpec, what: str, facts: Facts | None = None) -> None:
+    """Refuses raw values that the domain does not have, naming the row."""
+    facts = facts or survey(x, what)
+    if spec.domain == "real":
+        return
+    top = 1.0 if spec.domain == "binary" else float(spec.levels - 1) if spec.levels else spec.divisor
+    whole = spec.discrete
+    if facts.low >= 0 and facts.high <= top and (facts.whole or not whole):
+        return
+    for start, rows in chunks(x):
+        bad = (rows < 0) | (rows > top)
+        if whole and rows.is_floating_point():
+            bad |= rows != rows.round()
+        if bad.any():
+            row = first_row(bad)
+            value = float(rows[row][bad[row]].flatten()[0])
+            kind = f"whole numbers 0 to {top:g}" if whole else f"numbers from 0 to {top:g}"
+            raise TightboundError(
+                f"{what}: row {start + row} (counting from 0) holds {value:g}, but domain {spec.domain!r} has {kind}: "
+                "convert the data, or choose another data.domain or data.levels"
+            )
+
+
+def moments(x: Tensor, index: Tensor, spec: DataSpec) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation of each dimension over some rows, in domain units, accumulated in float64."""
+    total = square = shift = torch.zeros(spec.shape, dtype=torch.float64)
+    for start, rows in chunks(x, index):
+        values = spec.to_domain(rows).double()
+        if start == 0:
+            shift = values.mean(0)
+        values = values - shift
+        total, square = total + values.sum(0), square + values.square().sum(0)
+    mean = total / len(index)
+    std = (square / len(index) - mean.square()).clamp_min(0).sqrt()
+    return (mean + shift).float(), std.float()

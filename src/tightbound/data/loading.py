@@ -1,0 +1,226 @@
+"""load: a source and its settings to Data, the one object that training, evaluation and reports read."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tightbound.data.binarize import FixedDraws
+from tightbound.data.domain import Facts, check_values, example_shape, find_domain, find_layout, moments, survey
+from tightbound.data.opening import open_source
+from tightbound.data.part import Source, sha256_text
+from tightbound.data.settings import DataSettings
+from tightbound.data.split import Split, Transform
+from tightbound.data.splits import NAMES, Rows, partition
+from tightbound.data.stream import LoaderSplit, is_stream
+from tightbound.errors import TightboundError
+from tightbound.spec import DataSpec
+
+_STATISTICS_ROWS = 50_000
+
+
+@dataclass
+class Data:
+    """A data set, ready to train on: three splits, the spec that a model is built from, and where it all came from.
+
+    train is a LoaderSplit where the source is a DataLoader or IterableDataset.  digest: sha256 of what a model sees.
+    settings: with every "auto" resolved, so that they give the same data again.  notices: one-line announcements.
+    """
+
+    name: str
+    source: str
+    spec: DataSpec
+    train: Split | LoaderSplit
+    valid: Split
+    test: Split
+    digest: str
+    settings: DataSettings
+    notices: list[str]
+    label_names: tuple[str, ...] | None = None
+    factor_names: tuple[str, ...] | None = None
+    factor_sizes: tuple[int, ...] | None = None
+
+    @property
+    def splits(self) -> dict[str, Split | LoaderSplit]:
+        """The three splits by name."""
+        return {"train": self.train, "valid": self.valid, "test": self.test}
+
+    @property
+    def factors(self) -> dict[str, Tensor] | None:
+        """Ground-truth factors (n, F) of each split, as indices, where the source has them."""
+        found = {name: split.factors for name, split in self.splits.items() if isinstance(split, Split)}
+        return {k: v for k, v in found.items() if v is not None} or None
+
+    def describe(self) -> dict[str, Any]:
+        """What a config, a log or a report says of the data; plain JSON."""
+        sizes: dict[str, int | None] = {"valid": len(self.valid), "test": len(self.test)}
+        return {
+            "name": self.name,
+            "source": self.source,
+            "digest": self.digest,
+            "n": {"train": len(self.train) if isinstance(self.train, Split) else None, **sizes},
+            "shape": list(self.spec.shape),
+            "domain": self.spec.domain,
+            "levels": self.spec.levels,
+            "layout": self.spec.layout,
+            "labels": None if self.label_names is None else list(self.label_names),
+            "factors": None if self.factor_names is None else dict(zip(self.factor_names, self.factor_sizes or ())),
+            "notices": list(self.notices),
+        }
+
+
+def load(
+    source: Any, settings: DataSettings | None = None, *, seed: int = 0, valid: Any = None, test: Any = None
+) -> Data:
+    """Reads a source: a built-in name, a path, an array, a tensor, an (x, y) tuple, a Dataset or a DataLoader.
+
+    valid, test: sources of their own for these splits; otherwise the published ones, or fractions by `split_seed`.
+    Raises TightboundError, one sentence, for whatever cannot be read.
+    """
+    settings = settings or DataSettings()
+    seed = seed if settings.split_seed is None else settings.split_seed
+    settings = settings.model_copy(update={"split_seed": seed})
+    if is_stream(source):
+        raise NotImplementedError
+    found = open_source(source, settings)
+    for name, other in (("valid", valid), ("test", test)):
+        if other is not None:
+            _attach(found, name, other, settings)
+    return assemble(found, settings, seed)
+
+
+def _attach(found: Source, name: str, other: Any, settings: DataSettings) -> None:
+    """Uses another source as a split: its part of that name, or all of it if it has but one."""
+    extra = open_source(other, settings.model_copy(update=found.resolved))
+    part = extra.parts.get(name) or (next(iter(extra.parts.values())) if len(extra.parts) == 1 else None)
+    if part is None:
+        raise TightboundError(f"{name}={extra.where} has several splits and none is named {name!r}: pass one of them")
+    base = next(iter(found.parts.values()))
+    if part.x.shape[1:] != base.x.shape[1:]:
+        raise TightboundError(
+            f"{name}={extra.where} has examples of shape {tuple(part.x.shape[1:])} where {found.where} has "
+            f"{tuple(base.x.shape[1:])}: both need the same shape"
+        )
+    found.parts[name] = part
+    found.digest = sha256_text(found.digest, name, extra.digest)
+    found.notices += extra.notices
+
+
+def assemble(found: Source, settings: DataSettings, seed: int) -> Data:
+    """Settles layout, domain and splits, binarises where asked, and takes mean and spread on the training rows."""
+    settings, spec = settle(found, settings)
+    rows = partition(found, settings, seed)
+    first = rows["train"].rows()[:_STATISTICS_ROWS]
+    if settings.binarize == "none":
+        mean, std = moments(rows["train"].part.x, first, spec)
+    else:
+        mean, _ = moments(rows["train"].part.x, first, spec.as_domain("unit"))
+        std = (mean * (1 - mean)).sqrt()
+    transform = Transform(spec.levels if settings.binarize == "dynamic" else None, settings.augment, settings.shift)
+    final = spec if settings.binarize == "none" else binary(spec)
+    final = final.model_copy(update={"mean": mean, "std": std})
+    splits = _splits(rows, spec, final, settings, transform)
+    keys = (found.digest, *(f"{k}={getattr(settings, k)}" for k in _DIGEST_KEYS), final.domain, final.levels)
+    return Data(
+        name=found.name,
+        source=found.where,
+        spec=final,
+        **splits,
+        digest=sha256_text(*keys),
+        settings=settings,
+        notices=found.notices,
+        label_names=found.label_names,
+        factor_names=found.factor_names,
+        factor_sizes=found.factor_sizes,
+    )
+
+
+_DIGEST_KEYS = ("binarize", "limit", "valid", "test", "split_seed", "layout")
+
+
+def binary(spec: DataSpec) -> DataSpec:
+    """The spec of grey data after binarisation."""
+    return spec.model_copy(update={"domain": "binary", "levels": 2, "divisor": 1.0})
+
+
+def settle(found: Source, settings: DataSettings) -> tuple[DataSettings, DataSpec]:
+    """Resolves layout, domain and levels of a source, checks every value, and returns both with no "auto" left."""
+    what, parts = found.where, list(found.parts.values())
+    layout = find_layout(parts[0].x, found.layout or settings.layout, what, found.notices)
+    shape = example_shape(tuple(parts[0].x.shape[1:]), layout)
+    domain = "auto" if settings.binarize != "none" and settings.domain == "binary" else settings.domain
+    wanted = settings.model_copy(
+        update={
+            "domain": found.domain or "auto" if domain == "auto" else domain,
+            "levels": settings.levels
+            or (found.levels if domain in ("auto", "levels", "unit", "categorical") else None),
+        }
+    )
+    facts = {name: _facts(part.x, wanted, found) for name, part in found.parts.items()}
+    merged = Facts(
+        *(f([getattr(v, k) for v in facts.values()]) for f, k in ((min, "low"), (max, "high"), (all, "whole")))
+    )
+    domain, levels, divisor = find_domain(merged, parts[0].x, len(shape) == 3, wanted, what, found.notices)
+    spec = DataSpec(shape=shape, domain=domain, levels=levels, layout=layout, divisor=divisor)
+    for name, part in found.parts.items():
+        check_values(part.x, spec, what if name == "all" else f"{what} ({name})", facts[name])
+    _check_uses(settings, spec, what)
+    resolved = {**found.resolved, "layout": layout, "domain": domain, "levels": levels}
+    return settings.model_copy(update=resolved), spec
+
+
+def _facts(x: Tensor, wanted: DataSettings, found: Source) -> Facts:
+    """A full survey, but for bytes that may be any byte, where the first value above 1 says enough."""
+    if x.dtype == torch.uint8 and wanted.domain != "binary" and wanted.levels in (None, 256):
+        if found.levels == 256 or any(bool((rows > 1).any()) for rows in x.split(4096)):
+            return Facts(0.0, 255.0, True)
+        return Facts(0.0, 1.0, True)
+    return survey(x, found.where)
+
+
+def _check_uses(settings: DataSettings, spec: DataSpec, what: str) -> None:
+    """Refuses settings that the data have no use for."""
+    if settings.binarize != "none" and spec.domain not in ("levels", "binary", "unit"):
+        raise TightboundError(
+            f"data.binarize={settings.binarize} needs grey levels, but {what} is {spec.domain}: drop it"
+        )
+    if settings.binarize != "none" and spec.domain == "unit" and spec.levels is None:
+        raise TightboundError(
+            f"data.binarize={settings.binarize} needs integer grey levels, but {what} holds reals in [0, 1]: "
+            "pass bytes (x * 255, rounded, uint8)"
+        )
+    if settings.augment and not spec.is_image:
+        raise TightboundError(f"data.augment needs images, but {what} has vectors of {spec.dims} numbers: drop it")
+
+
+def _splits(
+    rows: dict[str, Rows], spec: DataSpec, final: DataSpec, settings: DataSettings, transform: Transform
+) -> dict[str, Any]:
+    """The three Splits; binarised ones are drawn in the order valid, test, train from one generator."""
+    draws = FixedDraws(spec.levels or 2)
+    out: dict[str, Any] = {}
+    for name in ("valid", "test", "train"):
+        some = rows[name]
+        part, index = some.part, some.index
+        here = some.rows() if index is not None else None
+        pick = [t if t is None or here is None else t[here] for t in (part.y, part.factors)]
+        names = part.names if part.names is None or here is None else _pick(part.names, here)
+        known: dict[str, Any] = {"y": pick[0], "factors": pick[1], "names": names}
+        if name == "train" and (settings.augment or settings.binarize == "dynamic"):
+            known["transform"] = transform
+        if settings.binarize == "none":
+            out[name] = Split(part.x, final, index=index, **known)
+        elif name == "train" and settings.binarize == "dynamic":
+            known["fixed"] = lambda x=part.x, i=index: draws.draw(x, i)
+            out[name] = Split(part.x, final, index=index, **known)
+        else:
+            out[name] = Split(draws.draw(part.x, index), final, **known)
+    return {name: out[name] for name in NAMES}
+
+
+def _pick(names: Sequence[str], rows: Tensor) -> list[str]:
+    return [names[i] for i in rows.tolist()]

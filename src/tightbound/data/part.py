@@ -1,0 +1,111 @@
+"""Part and Source: what every reader hands on, before layout, domain and splits are settled."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from tightbound.errors import TightboundError
+
+
+@dataclass
+class Part:
+    """Rows that belong together: all of a source, or one of its published splits."""
+
+    x: Tensor
+    y: Tensor | None = None
+    names: Sequence[str] | None = None
+    factors: Tensor | None = None
+
+
+@dataclass
+class Source:
+    """A source as it was found: parts under "all", or under "train" with or without "valid" and "test".
+
+    layout, domain, levels: what the reader knows better than the automatic rule, else None.
+    resolved: settings that the reader settled (size, channels).  digest: sha256 of the content, before splitting.
+    """
+
+    name: str
+    where: str
+    parts: dict[str, Part]
+    digest: str
+    layout: str | None = None
+    domain: str | None = None
+    levels: int | None = None
+    label_names: tuple[str, ...] | None = None
+    factor_names: tuple[str, ...] | None = None
+    factor_sizes: tuple[int, ...] | None = None
+    resolved: dict[str, object] = field(default_factory=dict)
+    notices: list[str] = field(default_factory=list)
+
+
+def sha256_of(*arrays: Tensor | None) -> str:
+    """sha256 over dtype, shape and bytes of arrays in memory."""
+    digest = hashlib.sha256()
+    for array in arrays:
+        if array is None:
+            digest.update(b"none")
+            continue
+        digest.update(f"{array.dtype} {tuple(array.shape)}".encode())
+        for start in range(0, len(array), step := max(1, (1 << 24) // max(1, array[:1].nbytes))):
+            digest.update(array[start : start + step].contiguous().numpy())
+    return digest.hexdigest()
+
+
+def sha256_text(*parts: object) -> str:
+    """sha256 over the text of some keys."""
+    return hashlib.sha256("\n".join(str(part) for part in parts).encode()).hexdigest()
+
+
+def as_tensor(array: object, what: str, notices: list[str]) -> Tensor:
+    """A tensor over the array's own memory; a copy, announced, only where torch has no such type."""
+    if isinstance(array, Tensor):
+        x = array.detach().cpu()
+        return x.float() if x.dtype == torch.bfloat16 else x
+    a = np.asanyarray(array)
+    if a.dtype.hasobject or a.dtype.kind in "OSUVMm":
+        raise TightboundError(
+            f"{what} holds {a.dtype} values: only numbers can be read, so convert it to a numeric array"
+        )
+    if a.dtype.kind == "c":
+        raise TightboundError(f"{what} holds complex numbers: stack real and imaginary parts as real columns")
+    wanted = a.dtype.newbyteorder("=")
+    if wanted.kind == "f" and wanted.itemsize > 8:
+        wanted = np.dtype(np.float64)
+    elif wanted.kind == "u" and wanted.itemsize > 1:
+        wanted = np.dtype(np.int32 if wanted.itemsize == 2 else np.int64)
+    if wanted != a.dtype or any(step < 0 for step in a.strides):
+        if isinstance(a, np.memmap):
+            notices.append(f"{what}: {a.dtype} is copied to memory as {wanted}")
+        a = np.ascontiguousarray(a, dtype=wanted)
+    if not a.flags.writeable:
+        a = a.copy()
+    return torch.from_numpy(a)
+
+
+def read_labels(values: object, n: int, what: str, notices: list[str]) -> tuple[Tensor | None, tuple[str, ...] | None]:
+    """Class ids (n,) and their names, from integers, whole floats, booleans or strings; -1 stays "unknown"."""
+    if values is None:
+        return None, None
+    a = values.detach().cpu().numpy() if isinstance(values, Tensor) else np.asarray(values)
+    a = a.reshape(-1) if a.ndim == 2 and a.shape[1] == 1 else a
+    if a.shape != (n,):
+        raise TightboundError(f"{what} has {n} examples but labels of shape {a.shape}: one label an example is needed")
+    if a.dtype.kind in "USO":
+        text = np.array([str(v) for v in a]) if a.dtype.kind == "O" else a
+        names, ids = np.unique(text, return_inverse=True)
+        return torch.from_numpy(ids.reshape(-1).astype(np.int64)), tuple(str(v) for v in names)
+    if a.dtype.kind == "f" and not (np.isfinite(a).all() and (a == np.round(a)).all()):
+        notices.append(f"{what}: its labels are not classes and are left aside")
+        return None, None
+    ids = a.astype(np.int64)
+    if ids.min() >= -1 and ids.max() < 10_000:
+        return torch.from_numpy(ids), tuple(str(i) for i in range(int(ids.max()) + 1))
+    names, ids = np.unique(ids, return_inverse=True)
+    return torch.from_numpy(ids.reshape(-1).astype(np.int64)), tuple(str(v) for v in names)

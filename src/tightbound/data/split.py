@@ -1,0 +1,131 @@
+"""Split: rows of raw data, and the one way from them to what a model sees; LoaderSplit, the same for a stream."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from tightbound.data.binarize import bernoulli
+from tightbound.spec import DataSpec
+
+
+@dataclass(frozen=True)
+class Transform:
+    """What happens to training rows at each visit: augmentation, then a fresh binary draw of greys 0..levels-1."""
+
+    levels: int | None = None
+    augment: tuple[str, ...] = ()
+    shift: int = 0
+
+    def __call__(self, raw: Tensor, layout: str, generator: torch.Generator) -> Tensor:
+        """Raw rows (n, ...) in their layout to raw rows, every random number from `generator`."""
+        if self.augment:
+            raw = _move(raw, layout, self.augment, self.shift, generator)
+        return raw if self.levels is None else bernoulli(raw, self.levels, generator)
+
+
+def _random(low: int, high: int, n: int, generator: torch.Generator, device: torch.device) -> Tensor:
+    """Uniform integers low..high-1, drawn where the generator lives."""
+    return torch.randint(low, high, (n, 1), generator=generator, device=generator.device).to(device)
+
+
+def _move(raw: Tensor, layout: str, augment: Sequence[str], shift: int, generator: torch.Generator) -> Tensor:
+    """Flips and shifts each image by itself: one gather over rows and columns; beyond the edge, the edge is repeated."""
+    x = raw.movedim(1, -1) if layout == "chw" else raw
+    n, height, width = x.shape[:3]
+    rows = torch.arange(height, device=x.device).expand(n, height)
+    cols = torch.arange(width, device=x.device).expand(n, width)
+    if "flip" in augment:
+        cols = torch.where(_random(0, 2, n, generator, x.device) == 1, width - 1 - cols, cols)
+    if "shift" in augment:
+        rows = (rows + _random(-shift, shift + 1, n, generator, x.device)).clamp(0, height - 1)
+        cols = (cols + _random(-shift, shift + 1, n, generator, x.device)).clamp(0, width - 1)
+    example = torch.arange(n, device=x.device)[:, None, None]
+    x = x[example, rows[:, :, None], cols[:, None, :]]
+    return x.movedim(-1, 1) if layout == "chw" else x
+
+
+class Split:
+    """One split: `x` holds raw rows in the user's layout (perhaps memory-mapped), `index` says which of them are ours.
+
+    y (labels, -1 unknown), names and factors, where known, are in the order of the split: entry i belongs to row i.
+    transform: what a generator switches on; with it, and only with it, `batch` differs from the fixed evaluation view.
+    fixed: makes the evaluation view of rows that are binarised dynamically, (n, ...) in the order of the split.
+    """
+
+    def __init__(
+        self,
+        x: Tensor,
+        spec: DataSpec,
+        *,
+        index: Tensor | None = None,
+        y: Tensor | None = None,
+        names: Sequence[str] | None = None,
+        factors: Tensor | None = None,
+        transform: Transform | None = None,
+        fixed: Callable[[], Tensor] | None = None,
+        notices: Sequence[str] = (),
+    ) -> None:
+        self.x, self.spec, self.index, self.y, self.names = x, spec, index, y, names
+        self.factors, self.transform, self.notices = factors, transform, list(notices)
+        self._fixed = None if fixed is None else functools.cache(fixed)
+
+    def __len__(self) -> int:
+        return len(self.x) if self.index is None else len(self.index)
+
+    def __repr__(self) -> str:
+        return f"Split({len(self)} x {tuple(self.x.shape[1:])}, {self.spec.domain})"
+
+    def _take(self, rows: Tensor) -> Tensor:
+        rows = rows.to(self.x.device)
+        return self.x.index_select(0, rows if self.index is None else self.index[rows])
+
+    def raw(self, rows: Tensor) -> Tensor:
+        """The fixed evaluation view of these rows (LongTensor), in raw units and the user's layout, (n, ...)."""
+        if self._fixed is None:
+            return self._take(rows)
+        fixed = self._fixed()
+        return fixed.index_select(0, rows.to(fixed.device))
+
+    def batch(self, rows: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """These rows in domain units, float32 (n, *shape); a generator switches the training transforms on."""
+        if generator is None or self.transform is None:
+            return self.spec.to_domain(self.raw(rows))
+        return self.spec.to_domain(self.transform(self._take(rows), self.spec.layout, generator))
+
+    def labels(self, rows: Tensor) -> Tensor | None:
+        """Labels of these rows, or None where the source has none."""
+        return None if self.y is None else self.y[rows.to(self.y.device)]
+
+    def batches(self, size: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """(rows, x) in order, the evaluation view, `size` rows at a time; the last may be smaller."""
+        for rows in torch.arange(len(self)).split(size):
+            yield rows, self.batch(rows)
+
+    def select(self, rows: Tensor) -> Split:
+        """The split made of these rows, in this order; nothing is copied but indices and labels."""
+        rows = rows.long().cpu()
+        index = rows if self.index is None else self.index[rows]
+        names = None if self.names is None else [self.names[int(i)] for i in rows]
+        return self._like(lambda t: t[rows], self.x, index, names)
+
+    def to(self, device: torch.device | str) -> Split:
+        """The same split with its rows copied to a device, for training there."""
+        index = None if self.index is None else self.index.to(device)
+        return self._like(lambda t: t.to(device), self.x.to(device), index, self.names)
+
+    def _like(
+        self, change: Callable[[Tensor], Tensor], x: Tensor, index: Tensor | None, names: Sequence[str] | None
+    ) -> Split:
+        """A split with other rows or another device: `change` is applied to whatever is kept in the split's order."""
+        y, factors = (None if t is None else change(t) for t in (self.y, self.factors))
+        made = self._fixed
+        fixed = None if made is None else lambda: change(made())
+        return Split(
+            x, self.spec, index=index, y=y, names=names, factors=factors, transform=self.transform, fixed=fixed,
+            notices=self.notices,
+        )  # fmt: skip
