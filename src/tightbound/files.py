@@ -71,8 +71,7 @@ def write_atomic(path: Path | str, data: bytes | str | Callable[[BinaryIO], None
         _ops.replace(temporary, path)
         _ops.sync_folder(path.parent)
     except BaseException as error:
-        with suppress(OSError):
-            _ops.unlink(temporary)
+        remove(temporary)
         if isinstance(error, OSError):
             raise _refused(path, error) from error
         raise
@@ -98,11 +97,16 @@ def make_folder(folder: Path | str) -> Path:
     return folder
 
 
+def remove(path: Path) -> None:
+    """Removes a file that is no longer needed; a disk that refuses keeps it."""
+    with suppress(OSError):
+        _ops.unlink(path)
+
+
 def remove_temporaries(folder: Path) -> None:
     """Removes what killed writes left in a folder that nobody else is writing to."""
     for path in folder.glob(TEMPORARY):
-        with suppress(OSError):
-            _ops.unlink(path)
+        remove(path)
 
 
 def save_weights(path: Path | str, state: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> None:
@@ -146,7 +150,7 @@ def load_weights(path: Path | str) -> tuple[dict[str, Tensor], dict[str, str]]:
         ) from error
     except (ValueError, TypeError, AttributeError, SafetensorError) as error:
         raise TightboundError(
-            f"the weights {path} are damaged or not a safetensors file ({error}): restore the file from a copy or train again"
+            f"the weights {path} are damaged or no safetensors file ({error}): restore them from a copy or train again"
         ) from error
 
 

@@ -1,0 +1,52 @@
+"""What every test has: one thread, one seed, a cache of its own, and no way out to a network."""
+
+from __future__ import annotations
+
+import os
+import random
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("MPLBACKEND", "Agg")
+
+import numpy as np
+import pytest
+import torch
+
+torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def seeded() -> None:
+    """Each test starts from the same random state, whatever ran before it."""
+    random.seed(0)
+    np.random.seed(0)
+    torch.manual_seed(0)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def isolated(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """The user's cache is neither read nor written, and only this machine can be reached."""
+    connect = socket.socket.connect
+
+    def local(self: socket.socket, address: Any) -> None:
+        if isinstance(address, tuple) and address[0] not in ("127.0.0.1", "::1", "localhost"):
+            raise OSError(f"a test tried to reach {address[0]}: tests use no network")
+        connect(self, address)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TIGHTBOUND_CACHE", str(tmp_path_factory.mktemp("cache")))
+        patch.setattr(socket.socket, "connect", local)
+        yield
+
+
+@pytest.fixture(scope="session")
+def data_root() -> Path:
+    """The folder of `TIGHTBOUND_DATA`; the test is skipped without it."""
+    root = os.environ.get("TIGHTBOUND_DATA")
+    if not root:
+        pytest.skip("needs TIGHTBOUND_DATA, a folder with mnist/, fashion_mnist/ and binarized_mnist/")
+    return Path(root)
