@@ -1,0 +1,40 @@
+# make demo, make test, make check: each makes .venv by itself, and again when what it is made from has changed.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet -c constraints.txt
+WORKERS ?= 2
+PYTEST_ARGS ?=
+
+.PHONY: demo test check format clean
+.DEFAULT_GOAL := demo
+
+demo: $(VENV)/.made
+	$(BIN)/tightbound demo
+
+test: $(VENV)/.made
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --durations=10 $(PYTEST_ARGS)
+
+check: $(VENV)/.made
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q tests/test_layers.py
+	$(BIN)/python scripts/size.py --check
+
+format: $(VENV)/.made
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:
+	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache
+
+$(VENV)/.made: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+	  echo "tightbound needs Python 3.11 or newer, which '$(PYTHON)' is not: name one, as in 'make PYTHON=python3.12 demo'." >&2; \
+	  exit 1; }
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)
+	@echo "Making the environment in $(VENV); the first time this takes some minutes, mostly for torch."
+	@$(PIP) "$$(grep '^torch==' constraints.txt)"
+	@$(PIP) -e ".[dev]"
+	@touch $@
