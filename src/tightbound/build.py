@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import itertools
 from collections.abc import Mapping
 from typing import Any
 
@@ -20,14 +21,18 @@ from tightbound.priors import PRIORS, ConditionalNormal
 from tightbound.recipes import Part, Recipe
 from tightbound.spec import DataSpec
 
-PLACES = {"posterior": POSTERIORS, "prior": PRIORS, "likelihood": LIKELIHOODS, "objective": OBJECTIVES}
+PLACES: dict[str, Mapping[str, Any]] = {
+    "posterior": POSTERIORS,
+    "prior": PRIORS,
+    "likelihood": LIKELIHOODS,
+    "objective": OBJECTIVES,
+}
 
 
 def component(kind: str, part: Part, trust: bool) -> Any:
-    """The class that a part names: in its registry, or at `package.module:Name`, which runs only where it is trusted."""
-    table: Mapping[str, Any] = PLACES[kind]
+    """The class that a part names: in its registry, or at `package.module:Name`, which runs only with `trust`."""
     if ":" not in part.name:
-        return lookup(table, part.name, kind)
+        return lookup(PLACES[kind], part.name, kind)
     if not trust:
         raise TightboundError(
             f"{kind} {part.name!r} is code from outside tightbound, named in a file that you did not write now: "
@@ -56,7 +61,7 @@ def make(kind: str, part: Part, trust: bool, *args: Any) -> Any:
 def resolve_domain(recipe: Recipe, spec: DataSpec, trust: bool = True) -> tuple[Recipe, DataSpec, list[str]]:
     """Picks the likelihood, and the domain it reads the data in; returns what a person should be told, a line each.
 
-    Integers under a density on [0, 1] (continuous Bernoulli, Gaussian) are read as reals x / (L - 1); said, never silent.
+    Integers under a density on [0, 1] (continuous Bernoulli, Gaussian) are read as reals x / (L - 1), and that is said.
     Raises TightboundError where the likelihood does not fit the data.
     """
     if recipe.likelihood.name == "auto":
@@ -68,8 +73,9 @@ def resolve_domain(recipe: Recipe, spec: DataSpec, trust: bool = True) -> tuple[
     name = recipe.likelihood.name
     if spec.domain == "levels" and "unit" in domains:
         note = (
-            f"likelihood {name!r} is a density, so the {spec.levels} levels are read as reals x / {(spec.levels or 2) - 1} "
-            "in [0, 1]; its nats do not compare with those of a mass function (discretized-logistic)"
+            f"likelihood {name!r} is a density, so the {spec.levels} levels are read as reals "
+            f"x / {(spec.levels or 2) - 1} in [0, 1]; its nats do not compare with those of a mass function "
+            "(discretized-logistic)"
         )
         return recipe, spec.as_domain("unit"), [note]
     fixes = {
@@ -107,7 +113,8 @@ def check(recipe: Recipe, spec: DataSpec) -> None:
     point = recipe.posterior.name == "delta"
     if point and recipe.objective.name != "distortion":
         raise TightboundError(
-            f"posterior 'delta' is a point and has no {recipe.objective.name!r}: set objective distortion, or posterior normal"
+            f"posterior 'delta' is a point and has no {recipe.objective.name!r}: set objective distortion, "
+            "or posterior normal"
         )
     if not point and recipe.objective.name == "distortion":
         raise TightboundError(
@@ -126,11 +133,13 @@ def build(recipe: Recipe, spec: DataSpec, *, trust: bool = True) -> tuple[VAE, O
     Raises TightboundError where something does not fit; `trust=False` refuses parts by import path.
     """
     check(recipe, spec)
-    network, size = NETWORKS[recipe.network], str(recipe.size)
+    network: Any = NETWORKS[recipe.network]
+    size = str(recipe.size)
     likelihood = make("likelihood", recipe.likelihood, trust, spec)
     encoder = network.encoder(spec.shape, size)
     out = (likelihood.params, *spec.shape)
-    latents = (recipe.latent,) if isinstance(recipe.latent, int) else tuple(recipe.latent)
+    assert recipe.latent != "auto", "resolve the recipe first"
+    latents: tuple[int, ...] = (recipe.latent,) if isinstance(recipe.latent, int) else recipe.latent
 
     def posterior(features: int, latent: int) -> nn.Module:
         return make("posterior", recipe.posterior, trust, features, latent)
@@ -164,7 +173,7 @@ def _bottom_up(
     net: Any, size: str, latents: tuple[int, ...], features: int, top: Any, posterior: Any, out: Any
 ) -> BottomUp:
     posteriors, climbs = [posterior(features, latents[0])], []
-    for below, above in zip(latents, latents[1:], strict=False):
+    for below, above in itertools.pairwise(latents):
         climbs.append(net.link(below, size))
         posteriors.append(posterior(climbs[-1].features, above))
     priors, links = [top], []

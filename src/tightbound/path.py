@@ -41,7 +41,7 @@ class Flat(nn.Module):
 
 
 class TopDown(nn.Module):
-    """z_L ~ p(z_L), ..., z_1 ~ p(z_1 | above); q(z_l | h, above): prior and posterior meet at each block on the way down.
+    """z_L ~ p(z_L), ..., z_1 ~ p(z_1 | above); q(z_l | h, above): prior and posterior meet on the way down.
 
     state_l = links_l([state_{l+1}, z_l]); a posterior reads [h, state].  Sonderby et al. 2016 (arXiv:1602.02282);
     Child 2021 (arXiv:2011.10650).  All lists run from the top down.

@@ -8,7 +8,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PositiveInt
 
 
 class Part(BaseModel):
-    """A component by name (a registry's, or `package.module:Name`) and its options: `gaussian`, or a table with `name`."""
+    """A component by name (a registry's, or `package.module:Name`) and its options: a name, or a table."""
 
     model_config = ConfigDict(extra="allow", frozen=True)
     name: str

@@ -52,7 +52,7 @@ class DataSpec(BaseModel):
 
     @property
     def centre(self) -> Tensor:
-        """The training mean of each dimension in domain units, *shape; zeros where not known yet (weights fill it in)."""
+        """The training mean of each dimension in domain units, *shape; zeros until weights fill it in."""
         import torch
 
         return torch.zeros(self.shape) if self.mean is None else torch.as_tensor(self.mean).float().reshape(self.shape)

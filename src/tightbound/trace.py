@@ -60,12 +60,14 @@ class Context:
 
 
 class Latent:
-    """A latent site: its value z (n, *event), its distributions p and q, and their log-terms, each (K, B), computed once when read."""
+    """A latent site: its value z (n, *event), p and q, and their log-terms, each (K, B), computed once when read."""
 
     def __init__(self, k: int, z: Tensor, source: str, q: Distribution | None, log_q: Tensor | None) -> None:
         self.k, self.z, self.source, self.q = k, z, source, q
         self.p: Distribution | None = None
-        self._log_q, self._log_p, self._kl = log_q, None, None
+        self._log_q = log_q
+        self._log_p: Tensor | None = None
+        self._kl: Tensor | None = None
 
     def _rows(self, term: Tensor) -> Tensor:
         return term.reshape(self.k, -1)
@@ -123,7 +125,7 @@ class Draw:
         self.infer = values != {"p"}
 
     def __call__(self, name: str, p: Distribution | None = None, q: Distribution | None = None) -> Tensor | None:
-        """The value of a site: filled by the first call that can fill it, returned by the later ones; None until then."""
+        """The value of a site: filled by the first call that can, returned by the later ones; None until then."""
         site = self.latents.get(name)
         if site is None:
             site = self._fill(name, p, q)

@@ -9,15 +9,14 @@ from torch.distributions import Categorical, Distribution, Independent, Normal, 
 from tightbound.distributions.delta import Delta
 
 
-def noise_like(dist: Distribution, generator: torch.Generator | None = None) -> Tensor:
+def noise_like(dist: Distribution, generator: torch.Generator | None = None, device: str | None = None) -> Tensor:
     """Standard noise of the shape that `from_noise` wants for `dist`: N(0, 1) for every distribution here."""
-    shape = dist.batch_shape + dist.event_shape
     like = dist.mean
-    return torch.randn(shape, generator=generator, dtype=like.dtype, device=like.device)
+    return torch.randn(like.shape, generator=generator, dtype=like.dtype, device=device or like.device)
 
 
 def from_noise(dist: Distribution, noise: Tensor) -> tuple[Tensor, Tensor | None]:
-    """A reparameterised value z = T(noise) of `dist`, and log q(z) where it is cheapest now (None: compute when read)."""
+    """A value z = T(noise) of `dist`, and log q(z) where it is cheapest now (None: it is computed when read)."""
     if isinstance(dist, Delta):
         return dist.value, None
     base = dist.base_dist if isinstance(dist, Independent) else dist

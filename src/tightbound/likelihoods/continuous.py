@@ -15,7 +15,7 @@ class GaussianLikelihood(nn.Module):
     """p(x|z) = prod_d N(x_d; base_d + unit_d y_d, sigma_d^2).
 
     scale: "learned" per dimension, "shared" by all, "predicted" by the decoder, "optimal" (the decoder's root mean
-    square error), or "fixed" at `value` (in domain units).  floor: the least sigma, as a share of the data's own spread.
+    square error), or "fixed" at `value` (in domain units).  floor: the least sigma, as a share of the data's spread.
     """
 
     domains = ("real", "unit")
@@ -45,7 +45,7 @@ class GaussianLikelihood(nn.Module):
 class ContinuousBernoulliLikelihood(nn.Module):
     """p(x|z) = prod_d C(l_d) l_d^x_d (1 - l_d)^(1 - x_d) on [0, 1], l = sigmoid(base + y).
 
-    Loaiza-Ganem and Cunningham 2019 (arXiv:1907.06845): the normalised density that binary cross-entropy lacks on greys.
+    Loaiza-Ganem and Cunningham 2019 (arXiv:1907.06845): binary cross-entropy on greys, normalised.
     """
 
     domains = ("unit",)

@@ -61,7 +61,7 @@ class Scale(nn.Module):
         return {"scale/square": square, "scale/count": torch.full_like(square, error.numel())}
 
     def follow(self, sums: dict[str, Tensor]) -> None:
-        """Moves the running mean square error by the sums of an accepted step: a mean at first, then over ~100 steps."""
+        """Moves the running mean square error by an accepted step: a plain mean at first, then over ~100 steps."""
         if self.kind == "optimal":
             steps = self.get_buffer("steps").add_(1)
             square = self.get_buffer("square")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 from torch import Tensor, nn
@@ -56,7 +57,7 @@ class ConvEncoder(nn.Module):
         sizes = pyramid(shape[1], shape[2])
         widths = _channels(first, len(sizes))
         layers: list[nn.Module] = [nn.Conv2d(shape[0], widths[0], 3, padding=1)]
-        for a, b in zip(widths, widths[1:], strict=False):
+        for a, b in itertools.pairwise(widths):
             layers += [nn.SiLU(), nn.Conv2d(a, b, 3, stride=2, padding=1), Residual(b)]
         self.body = nn.Sequential(*layers, norm(widths[-1]), nn.SiLU(), nn.Flatten())
         self.dense = perceptron(widths[-1] * math.prod(sizes[-1]), features, 1)

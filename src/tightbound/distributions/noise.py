@@ -1,0 +1,61 @@
+"""Randomness as a function of what it is for: no global state, so that nothing but the seed decides a figure."""
+
+from __future__ import annotations
+
+import hashlib
+
+import torch
+from torch import Tensor
+from torch.distributions import Distribution
+
+from tightbound.distributions.reparam import noise_like
+
+TILE = 64
+
+
+def seed_for(seed: int, *parts: object) -> int:
+    """A 63-bit seed made of a run's seed and what it is for: `seed_for(0, "noise", 1200)`."""
+    digest = hashlib.blake2b(repr((seed, *parts)).encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "little") >> 1
+
+
+def generator(seed: int, *parts: object) -> torch.Generator:
+    """A CPU generator seeded by `seed_for`."""
+    return torch.Generator().manual_seed(seed_for(seed, *parts))
+
+
+class StepNoise:
+    """Noise of one pass: the sites draw one after another from a generator seeded by what the pass is for."""
+
+    def __init__(self, seed: int, *parts: object) -> None:
+        self.generator = generator(seed, *parts)
+
+    def __call__(self, name: str, dist: Distribution) -> Tensor:
+        like = dist.mean
+        return noise_like(dist, self.generator, device="cpu").to(like.device)
+
+
+class ContentNoise:
+    """Noise of evaluation: a function of seed, site, the example's own bytes and the tile of 64 samples.
+
+    So neither the batch size, nor the order of rows, nor how the K samples are cut changes a figure.
+    x: (B, *shape), the examples of the pass; tile: which 64 samples; k: how many of them are used.
+    """
+
+    def __init__(self, seed: int, x: Tensor, tile: int = 0, k: int = TILE) -> None:
+        rows = x.detach().cpu().contiguous().flatten(1).numpy()
+        self.keys = [hashlib.blake2b(row.tobytes(), digest_size=8).digest() for row in rows]
+        self.seed, self.tile, self.k = seed, tile, k
+
+    def __call__(self, name: str, dist: Distribution) -> Tensor:
+        like = dist.mean
+        each = [
+            torch.randn(TILE, *dist.event_shape, generator=generator(self.seed, name, key, self.tile), dtype=like.dtype)
+            for key in self.keys
+        ]
+        return torch.stack(each, 1)[: self.k].flatten(0, 1).to(like.device)
+
+
+def tiles(k: int) -> list[int]:
+    """K samples as whole tiles of noise and a rest: 150 as [64, 64, 22]."""
+    return [TILE] * (k // TILE) + ([k % TILE] if k % TILE else [])

@@ -1,0 +1,194 @@
+"""The account of a model: the terms of log p(x), each with its standard error, and what is known of the gap."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tightbound.data import Split
+from tightbound.errors import TightboundError
+from tightbound.evaluation.likelihood import rate_per_feature, score
+from tightbound.files import write_atomic
+from tightbound.run import Run
+
+NO_BOUND = (
+    "its latent is a point, so there is no bound on log p(x): only the distortion -log p(x|z) at that point, "
+    "which is not to be compared with an ELBO"
+)
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A mean over examples and its standard error, std / sqrt(n)."""
+
+    mean: float
+    se: float
+
+    @classmethod
+    def of(cls, values: Tensor) -> Figure:
+        """Of one value per example; the error of a single example is not a number."""
+        n = len(values)
+        return cls(float(values.mean()), float(values.std() / math.sqrt(n)) if n > 1 else math.nan)
+
+    def __str__(self) -> str:
+        return f"{self.mean:.2f} ± {self.se:.2f}"
+
+
+@dataclass
+class Evaluation:
+    """What `evaluate` found, in nats per example.
+
+    account: name -> Figure: distortion, rate, elbo, log_px, gap (log_px - elbo, a lower bound on KL(q, p(z|x)) at this
+    K), ess; only distortion where `bound` is False.  bits_per_dim: of elbo and log_px, for integer data.
+    """
+
+    name: str
+    split: str
+    n: int
+    k: int
+    seed: int
+    bound: bool
+    account: dict[str, Figure]
+    bits_per_dim: dict[str, Figure] | None
+    kl_per_latent: list[float] | None
+    digest: str
+    seconds: float
+    least_ess: float | None = None
+    notes: list[str] = field(default_factory=list)
+
+    def to_json(self) -> dict[str, Any]:
+        """Every figure with its error, sample counts, seed, time, and the data it was computed on."""
+
+        def plain(figures: dict[str, Figure] | None) -> dict[str, Any] | None:
+            return figures and {k: {"mean": f.mean, "se": _finite(f.se)} for k, f in figures.items()}
+
+        account = plain(self.account) or {}
+        fixed = {
+            "name": self.name,
+            "split": self.split,
+            "n": self.n,
+            "k": self.k,
+            "seed": self.seed,
+            "bound": self.bound,
+        }
+        return {
+            **fixed,
+            "seconds": round(self.seconds, 2),
+            "data": {"digest": self.digest},
+            **account,
+            "bits_per_dim": plain(self.bits_per_dim),
+            "kl_per_latent": self.kl_per_latent,
+            "least_ess": self.least_ess,
+            "notes": self.notes,
+        }
+
+    def save(self, folder: Path | str) -> Path:
+        """Writes `evaluation.json` into a run folder."""
+        path = Path(folder) / "evaluation.json"
+        write_atomic(path, json.dumps(self.to_json(), indent=2) + "\n")
+        return path
+
+    def lines(self) -> list[str]:
+        """The account for a person, one line a term."""
+        out = [f"{self.name} on {self.n} {self.split} examples, nats per example (± standard error)"]
+        a = self.account
+        if not self.bound:
+            return [*out, f"  distortion  {a['distortion']}   -log p(x|z)", f"  {NO_BOUND}"]
+        rows = [
+            ("distortion", "-E_q[log p(x|z)]"),
+            ("rate", "KL(q(z|x), p(z))"),
+            ("elbo", "-distortion - rate"),
+            ("log_px", f"importance-sampled, K = {self.k}: at or below the truth"),
+            ("gap", "log p(x) - ELBO: at this K a lower bound on KL(q(z|x), p(z|x))"),
+        ]
+        out += [f"  {name:<10}  {a[name]!s:>18}   {meaning}" for name, meaning in rows]
+        out.append(f"  effective samples: {a['ess'].mean:.1f} of {self.k} on average, {self.least_ess:.1f} at least")
+        if self.bits_per_dim:
+            b = self.bits_per_dim
+            out.append(f"  bits per dimension: {b['log_px'].mean:.4f} (ELBO: {b['elbo'].mean:.4f})")
+        return out + [f"  {note}" for note in self.notes]
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+
+
+def evaluate(
+    run: Run,
+    data: Any = None,
+    *,
+    split: str = "test",
+    k: int = 5000,
+    seed: int | None = None,
+    limit: int | None = None,
+    tick: Callable[[int, int], None] | None = None,
+) -> Evaluation:
+    """The account of a run on its test split, or on other data: distortion, rate, ELBO, log p(x) with K samples, gap.
+
+    data: anything `run.encode` takes; the run's own data where None.  limit: the first n examples only.
+    Raises TightboundError for an unknown split, K below 1, or data that do not fit the model.
+    """
+    if k < 1:
+        raise TightboundError(f"k = {k} samples cannot be drawn: ask for 1 or more")
+    started = time.perf_counter()
+    seed = run.config.seed if seed is None else seed
+    rows, digest = _examples(run, data, split)
+    n = len(rows) if limit is None else min(limit, len(rows))
+    found: dict[str, list[Tensor]] = {}
+    done = 0
+
+    def count(m: int) -> None:
+        nonlocal done
+        done += m
+        if tick:
+            tick(done, n)
+
+    for part in torch.arange(n).split(1000):
+        for name, value in score(run, rows.batch(part), k, seed, count).items():
+            found.setdefault(name, []).append(value)
+    terms = {name: torch.cat(values) for name, values in found.items()}
+    account: dict[str, Figure] = {
+        name: Figure.of(terms[name]) for name in ("distortion", "rate", "elbo", "log_px", "ess") if name in terms
+    }
+    bits, kl, least = None, None, None
+    if run.has_bound:
+        account["gap"] = Figure.of(terms["log_px"] - terms["elbo"])
+        least = float(terms["ess"].min())
+        unit = -math.log(2) * run.spec.dims
+        if run.spec.discrete:
+            bits = {name: Figure.of(terms[name] / unit) for name in ("elbo", "log_px")}
+        kl = rate_per_feature(run, rows.batch(torch.arange(min(n, 2000))), seed)
+    return Evaluation(
+        name=run.name,
+        split=split if data is None else str(data) if isinstance(data, str | Path) else "given",
+        n=n,
+        k=k if run.has_bound else 0,
+        seed=seed,
+        bound=run.has_bound,
+        account=account,
+        bits_per_dim=bits,
+        kl_per_latent=kl,
+        digest=digest,
+        seconds=time.perf_counter() - started,
+        least_ess=least,
+    )
+
+
+def _examples(run: Run, data: Any, split: str) -> tuple[Split, str]:
+    from tightbound import data as data_room
+
+    if data is not None:
+        found = data_room.read(data, run.spec, run.config.data)
+        return found, ""
+    splits = run.data.splits
+    if split not in splits:
+        raise TightboundError(f"there is no split {split!r}: name one of {', '.join(splits)}")
+    return splits[split], run.data.digest

@@ -1,0 +1,243 @@
+"""A Run: a trained model with its settings and its folder, and all that one does with it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.distributions import Distribution
+
+from tightbound import config as settings
+from tightbound import data as data_room
+from tightbound.build import build
+from tightbound.config import Config
+from tightbound.distributions import point
+from tightbound.errors import TightboundError
+from tightbound.files import load_weights, save_weights
+from tightbound.model import VAE
+from tightbound.spec import DataSpec
+from tightbound.trace import Batch, Draw, Trace
+
+VALUES_AT_ONCE = 4_000_000
+
+
+class Run:
+    """A trained model: encode, reconstruct, sample, vary, interpolate, decode.
+
+    x is whatever `train` took: an array or tensor in the data's own units and layout (n, ...), a path, a built-in
+    name or `DATA:ROW`.  What comes back is a tensor on the CPU, images in the same units and layout.  Nothing is random
+    unless it is asked for by name and seed.
+    """
+
+    def __init__(self, config: Config, model: VAE, folder: Path | None = None, data: Any = None) -> None:
+        self.config, self.folder, self._data = config, folder, data
+        self.model = model.eval().requires_grad_(False)
+
+    @property
+    def spec(self) -> DataSpec:
+        """What the model knows of its data."""
+        return self.model.spec
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model is."""
+        return self.model.get_buffer("centre").device
+
+    @property
+    def name(self) -> str:
+        """The folder's name, or the recipe's."""
+        return self.folder.name if self.folder else self.config.recipe.name
+
+    @property
+    def data(self) -> Any:
+        """The data it was trained on, loaded again where need be; raises where they were arrays of a Python session."""
+        if self._data is None:
+            if not self.config.source:
+                raise TightboundError(f"run {self.name!r} was trained on arrays in Python: give the data again")
+            loaded = data_room.load(self.config.source, self.config.data, seed=self.config.seed)
+            if self.config.digest and loaded.digest != self.config.digest:
+                raise TightboundError(
+                    f"the data at {self.config.source!r} are no longer those that {self.name!r} was trained on: "
+                    "restore them, or name other data to evaluate on"
+                )
+            self._data = loaded
+        return self._data
+
+    @property
+    def has_bound(self) -> bool:
+        """True where the model bounds log p(x); False for an autoencoder, whose latent is a point."""
+        return self.config.recipe.objective.name != "distortion"
+
+    def history(self) -> list[dict[str, Any]]:
+        """The lines of `log.jsonl`."""
+        path = self.folder / "log.jsonl" if self.folder else None
+        if path is None or not path.exists():
+            return []
+        return [json.loads(line) for line in path.read_text().splitlines() if line.strip()]
+
+    # ---- what goes in
+
+    def read(self, x: Any) -> Tensor:
+        """Any x as examples in domain units, (n, *shape)."""
+        split = data_room.read(x, self.spec, self.config.data)
+        return split.batch(torch.arange(len(split)))
+
+    def _chunks(self, x: Tensor, widest: int = 1) -> Iterator[Tensor]:
+        rows = max(1, VALUES_AT_ONCE // (self.spec.dims * max(widest, self.spec.levels or 1)))
+        yield from (part.to(self.device) for part in x.split(rows))
+
+    def _map(self, x: Tensor, f: Callable[[Tensor], Tensor]) -> Tensor:
+        with torch.no_grad():
+            return torch.cat([f(part).cpu() for part in self._chunks(x)])
+
+    def trace(self, x: Tensor, draw: Draw) -> Trace:
+        """One pass over examples in domain units."""
+        return self.model(Batch(x.to(self.device)), draw)
+
+    # ---- latents
+
+    @property
+    def sites(self) -> dict[str, int]:
+        """The latent sites and their widths, z1 (next to x) first: {"z": 16}."""
+        latent = self.config.recipe.latent
+        if isinstance(latent, int):
+            return {"z": latent}
+        assert latent != "auto"
+        return {f"z{i + 1}": width for i, width in enumerate(latent)}
+
+    def _join(self, latents: dict[str, Any]) -> Tensor:
+        return torch.cat([latents[name].z for name in self.sites], -1)
+
+    def _part(self, z: Tensor) -> dict[str, Tensor]:
+        widths = list(self.sites.values())
+        if z.dim() != 2 or z.shape[1] != sum(widths):
+            raise TightboundError(f"z has shape {tuple(z.shape)}, but this model wants (n, {sum(widths)})")
+        return dict(zip(self.sites, z.split(widths, -1), strict=True))
+
+    def encode(self, x: Any) -> Tensor:
+        """The posterior mean of each feature, (n, latent); several sites side by side, z1 first."""
+        return self._map(self.read(x), lambda part: self._join(self.trace(part, Draw(source="point")).latents))
+
+    def posterior(self, x: Any) -> Distribution | dict[str, Distribution]:
+        """q(z|x) of each row as a distribution; where there are several sites, one each, given the others' points."""
+        with torch.no_grad():
+            latents = self.trace(self.read(x), Draw(source="point")).latents
+        found = {name: latents[name].q for name in self.sites}
+        return next(iter(found.values())) if len(found) == 1 else found  # type: ignore[return-value]
+
+    @property
+    def prior(self) -> Distribution | dict[str, Distribution]:
+        """p(z) as a distribution; for several sites, each given a draw of those above."""
+        with torch.no_grad():
+            latents = self.model.generate(1, Draw(source="p")).latents
+        found = {name: latents[name].p for name in self.sites}
+        return next(iter(found.values())) if len(found) == 1 else found  # type: ignore[return-value]
+
+    def likelihood(self, z: Tensor) -> Distribution:
+        """p(x|z) of each row of z (n, latent), over x in domain units."""
+        z = torch.as_tensor(z, dtype=torch.float32)
+        given = {name: part.to(self.device) for name, part in self._part(z).items()}
+        with torch.no_grad():
+            return self.model.generate(len(z), Draw(source="p", given=given)).px
+
+    # ---- what comes out
+
+    def decode(self, z: Any) -> Tensor:
+        """E[x|z] in the data's own units and layout, (n, ...); for unordered values the most likely."""
+        z = torch.as_tensor(z, dtype=torch.float32)
+        return self._out(self._map(z, lambda part: point(self.likelihood(part))))
+
+    def _out(self, x: Tensor) -> Tensor:
+        return self.spec.to_raw(x)
+
+    def reconstruct(self, x: Any) -> Tensor:
+        """E[x|z] at the posterior mean of each row."""
+        return self.decode(self.encode(x))
+
+    def sample(self, n: int = 64, *, seed: int = 0, temperature: float = 1.0, pixels: str = "mean") -> Tensor:
+        """New examples: z from the prior, then E[x|z] (`pixels="mean"`) or a draw from p(x|z) (`pixels="draw"`).
+
+        An autoencoder has no prior; its z come from the same N(0, I), to show what that gives.
+        """
+        if n < 1:
+            raise TightboundError(f"cannot make {n} samples: ask for 1 or more")
+        with torch.no_grad(), seeded(seed):
+            z = self._join(self.model.generate(n, Draw(source="p", temperature=temperature)).latents)
+            return self._drawn(z) if pixels == "draw" else self.decode(z)
+
+    def _drawn(self, z: Tensor) -> Tensor:
+        return self._out(self._map(z, lambda part: self.likelihood(part).sample()))
+
+    def vary(self, x: Any, n: int = 16, *, seed: int = 0) -> Tensor:
+        """n variations of one example: z drawn from q(z|x), then E[x|z]; an autoencoder's are all the same."""
+        one = self.read(x)
+        if len(one) != 1:
+            raise TightboundError(f"vary takes one example, but {len(one)} were given: name one, for example DATA:ROW")
+        with torch.no_grad(), seeded(seed):
+            z = self._join(self.trace(one.expand(n, *one.shape[1:]), Draw(source="q")).latents)
+        return self.decode(z)
+
+    def interpolate(self, a: Any, b: Any, n: int = 10) -> Tensor:
+        """n examples from a to b, along the straight line between their posterior means."""
+        ends = torch.cat([self.encode(a), self.encode(b)])
+        if len(ends) != 2:
+            raise TightboundError("interpolate takes one example at each end: name one, for example DATA:ROW")
+        t = torch.linspace(0, 1, n)[:, None]
+        return self.decode(ends[:1] * (1 - t) + ends[1:] * t)
+
+    # ---- the folder
+
+    def save(self, folder: Path | str) -> None:
+        """Writes config.toml and model.safetensors to a folder."""
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        settings.write(folder / "config.toml", self.config)
+        weights(folder / "model.safetensors", self.config, self.model.state_dict())
+
+
+def weights(path: Path, config: Config, state: dict[str, Tensor]) -> None:
+    """Writes weights with the settings in their metadata, so that the file alone says what it is."""
+    save_weights(path, state, {"format": "tightbound", "config": settings.to_toml(config)})
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Runs a block with its own seed and leaves the global random state as it was."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        yield
+
+
+def load(folder: Path | str, *, trust: bool = False, device: str = "cpu") -> Run:
+    """Reads a run folder: the averaged weights where there are any, else the plain ones.
+
+    Raises TightboundError where it is not a run, is half-written, is of a newer version, or names code from outside
+    tightbound without `trust`.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise TightboundError(f"there is no run folder {str(folder)!r}: check the path, or train one first")
+    if not (folder / "config.toml").is_file():
+        raise TightboundError(f"{str(folder)!r} is not a run folder: it has no config.toml")
+    config = settings.read(folder / "config.toml")
+    ema, plain = folder / "ema.safetensors", folder / "model.safetensors"
+    path = ema if ema.is_file() else plain
+    if config.spec is None or not path.is_file():
+        raise TightboundError(
+            f"run {str(folder)!r} is half-written, it has no weights yet: resume it with "
+            f"tightbound train {config.source or 'DATA'} --out {folder} --resume"
+        )
+    model, _ = build(config.recipe, config.spec, trust=trust)
+    state, _ = load_weights(path)
+    try:
+        model.load_state_dict(state)
+    except RuntimeError as error:
+        raise TightboundError(
+            f"{path} does not fit its config.toml ({str(error).splitlines()[-1].strip()}): restore both from one copy"
+        ) from error
+    return Run(config, model.to(device), folder)

@@ -1,0 +1,205 @@
+"""From settings and data to a trained Run in its folder: new, resumed, or refused."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import shutil
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from tightbound import __version__, files
+from tightbound import config as settings_file
+from tightbound import data as data_room
+from tightbound.build import build, resolve, resolve_domain
+from tightbound.config import Config
+from tightbound.data import Data
+from tightbound.distributions.noise import seed_for
+from tightbound.errors import TightboundError
+from tightbound.model import VAE, Objective
+from tightbound.run import Run, seeded
+from tightbound.trace import Clock
+from tightbound.training import schedule
+from tightbound.training.checkpoint import RunLock
+from tightbound.training.display import Display
+from tightbound.training.loop import Trainer
+
+FILES = ("model.safetensors", "ema.safetensors", "log.jsonl", "environment.json", "evaluation.json", "report.html")
+
+
+def pick_device(name: str) -> torch.device:
+    """`auto` as the GPU where there is one, else the CPU; raises TightboundError for a device that is not there."""
+    if name not in ("auto", "cpu", "cuda"):
+        raise TightboundError(f"device {name!r} is not known: write auto, cpu or cuda")
+    if name == "cuda" and not torch.cuda.is_available():
+        raise TightboundError("there is no CUDA device here: write --device cpu, or auto")
+    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
+
+
+def prepare_folder(folder: Path, *, resume: bool, overwrite: bool) -> None:
+    """Makes sure that nothing is overwritten without being asked, and that only a run is ever overwritten."""
+    if resume and overwrite:
+        raise TightboundError("--resume and --overwrite contradict each other: give one of them")
+    if not folder.exists() or resume:
+        files.make_folder(folder)
+        return
+    if not folder.is_dir():
+        raise TightboundError(f"{str(folder)!r} is a file: choose another --out")
+    held = [p for p in folder.iterdir() if p.name != ".lock"]
+    is_run = (folder / "config.toml").is_file()
+    if held and not is_run:
+        raise TightboundError(f"folder {str(folder)!r} holds files and is not a run: choose another --out")
+    if held and not overwrite:
+        raise TightboundError(
+            f"run {str(folder)!r} exists: add --resume to go on with it, --overwrite to replace it, "
+            "or choose another --out"
+        )
+    if held:
+        (folder / "config.toml").unlink()
+        shutil.rmtree(folder / "state", ignore_errors=True)
+        for name in FILES:
+            (folder / name).unlink(missing_ok=True)
+
+
+def assemble(config: Config, device: torch.device) -> tuple[VAE, Objective]:
+    """The model with its initial weights, a function of the seed."""
+    assert config.spec is not None
+    with seeded(seed_for(config.seed, "init")):
+        model, objective = build(config.recipe, config.spec)
+    return model.to(device), objective
+
+
+def settle(config: Config, data: Data) -> tuple[Config, list[str]]:
+    """Resolves recipe and domain against the data; the schedule is still open."""
+    recipe, spec, notes = resolve_domain(config.recipe, data.spec)
+    recipe = resolve(recipe, spec)
+    read = (
+        data.settings.model_copy(update={"domain": spec.domain}) if spec.domain != data.spec.domain else data.settings
+    )
+    updates = {"recipe": recipe, "spec": spec, "digest": data.digest, "data": read}
+    return config.model_copy(update=updates), notes
+
+
+def fit(
+    config: Config, source: Any, folder: Path, show: Display, *, resume: bool = False, overwrite: bool = False
+) -> Run:
+    """Trains (or goes on training) in `folder` and returns the Run with its best weights.
+
+    Raises TightboundError for bad settings, data or folders; `Interrupted` after Ctrl-C.
+    """
+    started = time.perf_counter()
+    device = pick_device(config.device)
+    prepare_folder(folder, resume=resume, overwrite=overwrite)
+    with RunLock(folder):
+        old = settings_file.read(folder / "config.toml") if resume and (folder / "config.toml").is_file() else None
+        if resume and old is None:
+            show.note(f"nothing to resume in {folder}: its training had not begun, so it starts now")
+        config = config if old is None else old.model_copy(update={"device": config.device})
+        data = data_room.load(source, config.data, seed=config.seed)
+        if old is not None and old.digest != data.digest:
+            raise TightboundError(
+                f"the data are not those that {folder} was trained on: give the same data to --resume, or another --out"
+            )
+        config, notes = (config, []) if old is not None else settle(config, data)
+        if config.spec is not None and config.spec.domain != data.spec.domain:
+            data = data_room.load(source, config.data, seed=config.seed)
+        if old is None:
+            config = config.model_copy(update={"spec": data.spec})
+        config = config.model_copy(update={"spec": _with_moments(config, data)})
+        for note in [*data.notices, *notes]:
+            show.note(note)
+        try:
+            return _train(config, data, folder, device, show, started, new=old is None)
+        except (torch.OutOfMemoryError, RuntimeError, MemoryError) as error:
+            raise _memory(error, config) from error
+
+
+def _with_moments(config: Config, data: Data) -> Any:
+    assert config.spec is not None
+    return config.spec.model_copy(update={"mean": data.spec.mean, "std": data.spec.std})
+
+
+def _memory(error: BaseException, config: Config) -> BaseException:
+    text = str(error)
+    if isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in text:
+        return TightboundError(
+            f"out of memory with batches of {config.train.batch} and k = {config.recipe.k}: lower train.batch "
+            f"(--set train.batch={max(1, int(config.train.batch) // 2)}), recipe.k or recipe.size"
+        )
+    return error
+
+
+def _train(
+    config: Config, data: Data, folder: Path, device: torch.device, show: Display, started: float, *, new: bool
+) -> Run:
+    if new:
+        config = _plan(config, data, folder, device, started)
+        settings_file.write(folder / "config.toml", config)
+        files.write_atomic(folder / "environment.json", json.dumps(environment(device), indent=2))
+    model, objective = assemble(config, device)
+    trainer = Trainer(model, objective, config, data, folder, show)
+    if not new and (found := trainer.store.load()) is not None:
+        state, notices = found
+        for notice in notices:
+            show.note(notice)
+        trainer.load_state_dict(state)
+        show.note(f"resumed {folder} at step {trainer.step} of {config.train.steps}")
+    show.note(describe(config, data, device))
+    trainer.run()
+    model.load_state_dict(trainer.finish())
+    return Run(config, model, folder, data)
+
+
+def _plan(config: Config, data: Data, folder: Path, device: torch.device, started: float) -> Config:
+    """The schedule in numbers; a budget is timed on a throw-away trainer, so that counted steps start clean."""
+    n, steps = len(data.train), None
+    if config.train.budget:
+        trial = config.model_copy(update={"train": schedule.resolve(config.train, n, 10**9)})
+        model, objective = assemble(trial, device)
+        trainer = Trainer(model, objective, trial, data, folder, _silent())
+
+        def train(m: int) -> None:
+            for _ in range(m):
+                trainer.one(Clock(0.5))
+            if device.type == "cuda":
+                torch.cuda.synchronize()
+
+        validate: Callable[[], object] = lambda: trainer.validator(model)  # noqa: E731
+        spent = time.perf_counter() - started
+        steps = schedule.steps_within(trial.train, n, train, validate, spent)
+    return config.model_copy(update={"train": schedule.resolve(config.train, n, steps)})
+
+
+def _silent() -> Display:
+    from tightbound.training.display import Quiet
+
+    return Quiet()
+
+
+def describe(config: Config, data: Data, device: torch.device) -> str:
+    """One line that says what is about to happen."""
+    r, t = config.recipe, config.train
+    return (
+        f"{r.name}: {r.network} network of size {r.size}, latent {r.latent}, {r.likelihood.name}, on {data.name} "
+        f"({len(data.train)} train, {len(data.valid)} valid, {len(data.test)} test); {t.steps} steps of {t.batch} on "
+        f"{device}; stops early after {t.patience} validations without a new best"
+    )
+
+
+def environment(device: torch.device) -> dict[str, Any]:
+    """What a bit-identical run depends on beside its config."""
+    return {
+        "tightbound": __version__,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "platform": platform.platform(),
+        "machine": platform.machine(),
+        "device": torch.cuda.get_device_name() if device.type == "cuda" else "cpu",
+        "threads": torch.get_num_threads(),
+        "cores": os.cpu_count(),
+    }

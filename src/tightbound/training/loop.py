@@ -1,0 +1,246 @@
+"""The one training loop. Everything random in it is a function of (seed, step), so a resumed run is bit-identical."""
+
+from __future__ import annotations
+
+import json
+import math
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+from torch.optim.swa_utils import AveragedModel
+
+from tightbound.config import Config
+from tightbound.data import Data
+from tightbound.distributions.noise import StepNoise
+from tightbound.errors import TightboundError
+from tightbound.model import VAE, Objective, Step
+from tightbound.run import weights
+from tightbound.trace import Batch, Clock
+from tightbound.training.batches import Batches
+from tightbound.training.checkpoint import StateStore
+from tightbound.training.display import Display
+from tightbound.training.optim import Health, learning_rate, optimizer, take_step
+from tightbound.training.validate import Validator
+
+MOST_SKIPS = 10
+LOOK_EVERY = 25
+
+
+class Interrupted(Exception):
+    """The user pressed Ctrl-C; the state is saved."""
+
+
+class Trainer:
+    """Trains a model in its run folder: steps, validation, the best weights, the log, and the state to resume from."""
+
+    def __init__(
+        self, model: VAE, objective: Objective, config: Config, data: Data, folder: Path, show: Display
+    ) -> None:
+        self.model, self.config, self.settings, self.folder, self.show = model, config, config.train, folder, show
+        self.device = model.get_buffer("centre").device
+        self.batches = Batches(data.train, int(self.settings.batch), config.seed, self.device)
+        self.pass_ = Step(model, objective, config.recipe.k)
+        self.parameters = [p for p in model.parameters() if p.requires_grad]
+        self.optimizer = optimizer(model, self.settings)
+        self.health = Health(self.settings, self.device)
+        self.averaged = AveragedModel(model, multi_avg_fn=self._average) if self.settings.ema else None
+        self.validator = Validator(data.valid, objective, config)
+        self.store = StateStore(folder / "state")
+        self.sums: dict[str, Tensor] = {}
+        self.best: dict[str, Any] = {"objective": math.inf, "step": 0, "plain": {}, "ema": {}}
+        self.step, self.stale, self.spent, self.log_bytes = 0, 0, 0.0, 0
+        self.written = 0
+
+    # ---- one step
+
+    def _average(self, averages: Any, currents: Any, count: Any) -> None:
+        decay = min(self.settings.ema, (1 + self.step) / (10 + self.step))
+        torch._foreach_lerp_(averages, currents, 1 - decay)
+
+    def one(self, clock: Clock) -> None:
+        """One step: batch, losses, gradients, their health, optimiser, averages, sums."""
+        seed, step = self.config.seed, self.step
+        losses, sums = self.pass_(Batch(self.batches(step)), clock, StepNoise(seed, "noise", step))
+        loss = losses["all"]
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        ok = self.health.check(loss, self.parameters)
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate(self.settings, step, int(self.settings.steps))
+        take_step(self.optimizer, ok)
+        if self.pass_.observers and bool(ok):
+            self.pass_.after_step(sums)
+        if self.averaged is not None:
+            self.averaged.update_parameters(self.model)
+        for name, value in sums.items():
+            self.sums[name] = self.sums.get(name, 0) + torch.where(ok, value, torch.zeros_like(value))
+        self.step += 1
+
+    # ---- the run
+
+    def run(self) -> None:
+        """Trains to the end, or to early stopping; raises `Interrupted` after Ctrl-C, with the state saved."""
+        steps, every = int(self.settings.steps), int(self.settings.validate_every)
+        self.show.start(steps, self.step)
+        self.started, self.saved_at = time.perf_counter() - self.spent, time.perf_counter()
+        self.mark = (self.step, time.perf_counter())
+        try:
+            with _ctrl_c() as pressed:
+                while self.step < steps and not self._finished():
+                    self.model.train()
+                    self.one(Clock(self.step / steps))
+                    if self.step % LOOK_EVERY == 0:
+                        self._look()
+                        self.show.step(self.step)
+                    if self.step % every == 0 or self.step == steps:
+                        self._look()
+                        self._validate()
+                        if time.perf_counter() - self.saved_at >= self.settings.save_seconds:
+                            self.save()
+                    elif time.perf_counter() - self.saved_at >= max(5.0, 2 * self.settings.save_seconds):
+                        self.save()
+                    if pressed:
+                        self.save()
+                        raise Interrupted
+            self.save()
+        finally:
+            self.show.stop()
+
+    def _finished(self) -> bool:
+        if self.stale < int(self.settings.patience):
+            return False
+        self.show.note(
+            f"stopped early at step {self.step}: no better validation in {self.stale} in a row "
+            f"(train.patience); the best was at step {self.best['step']}"
+        )
+        return True
+
+    def _look(self) -> None:
+        """Reads the counters of the device; ten skipped steps in a row end the run, the last good weights stay."""
+        if int(self.health.counts[2]) >= MOST_SKIPS:
+            self.save()
+            raise TightboundError(
+                f"training stopped at step {self.step}: {MOST_SKIPS} steps in a row had a loss or a gradient that "
+                "was not finite or exploded; the best validated weights are kept: lower train.lr, or check the data"
+            )
+
+    def _validate(self) -> None:
+        model = self.model if self.averaged is None else cast(VAE, self.averaged.module)
+        valid = self.validator(model)
+        best = valid["objective"] < self.best["objective"]
+        if best:
+            keep = {k: v.detach().cpu().clone() for k, v in self.model.state_dict().items()}
+            ema = {k: v.detach().cpu().clone() for k, v in model.state_dict().items()} if self.averaged else {}
+            self.best = {"objective": valid["objective"], "step": self.step, "plain": keep, "ema": ema}
+        self.stale = 0 if best else self.stale + 1
+        now = time.perf_counter()
+        self.spent = now - self.started
+        n = float(self.sums["n"]) if self.sums else 0.0
+        train = {k: float(v) / n for k, v in self.sums.items() if k != "n" and "/" not in k} if n else {}
+        speed = (self.step - self.mark[0]) * self.settings.batch / (now - self.mark[1])
+        per_step = self.spent / self.step
+        record = {
+            "event": "epoch",
+            "epoch": self.step * float(self.settings.epochs) / int(self.settings.steps),
+            "step": self.step,
+            "time": round(self.spent, 3),
+            "train": train,
+            "valid": valid,
+            "lr": self.optimizer.param_groups[0]["lr"],
+            "images_per_s": round(speed, 1),
+            "left": round((int(self.settings.steps) - self.step) * per_step, 1),
+            "skipped": int(self.health.counts[0]),
+            "best": best,
+        }
+        self.log(record)
+        self.show.record(record)
+        self.sums = {}
+        self.mark = (self.step, time.perf_counter())
+
+    def log(self, record: dict[str, Any]) -> None:
+        """Appends a line to log.jsonl; what a killed run wrote after its last state is cut off first."""
+        try:
+            with (self.folder / "log.jsonl").open("ab") as file:
+                file.truncate(self.log_bytes)
+                file.write(json.dumps(record).encode() + b"\n")
+                self.log_bytes = file.tell()
+        except OSError as error:
+            raise TightboundError(
+                f"cannot write {self.folder / 'log.jsonl'} ({error.strerror}): free some space"
+            ) from error
+
+    # ---- state
+
+    def save(self) -> None:
+        """The best weights, then the state to resume from."""
+        if self.best["step"] != self.written:
+            weights(self.folder / "model.safetensors", self.config, self.best["plain"])
+            if self.best["ema"]:
+                weights(self.folder / "ema.safetensors", self.config, self.best["ema"])
+            self.written = self.best["step"]
+        self.spent = time.perf_counter() - self.started
+        self.store.save(self.step, self.state_dict())
+        self.saved_at = time.perf_counter()
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that the rest of the run depends on."""
+        return {
+            "step": self.step,
+            "stale": self.stale,
+            "spent": self.spent,
+            "log_bytes": self.log_bytes,
+            "model": self.model.state_dict(),
+            "ema": self.averaged.state_dict() if self.averaged else {},
+            "optimizer": self.optimizer.state_dict(),
+            "health": self.health.state_dict(),
+            "sums": dict(self.sums),
+            "best": self.best,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Takes up where `state_dict` left off."""
+        try:
+            self.model.load_state_dict(state["model"])
+            if self.averaged is not None:
+                self.averaged.load_state_dict(state["ema"])
+            self.optimizer.load_state_dict(state["optimizer"])
+            self.health.load_state_dict(state["health"])
+        except (RuntimeError, ValueError, KeyError) as error:
+            raise TightboundError(
+                f"the state in {self.folder / 'state'} does not fit its config.toml "
+                f"({str(error).splitlines()[-1].strip()}): restore both from one copy, or train anew with --overwrite"
+            ) from error
+        self.sums = {k: v.to(self.device) for k, v in state["sums"].items()}
+        self.best = state["best"]
+        for name in ("step", "stale", "spent", "log_bytes"):
+            setattr(self, name, state[name])
+
+    def finish(self) -> dict[str, Tensor]:
+        """The best weights: averaged where there are any."""
+        return self.best["ema"] or self.best["plain"]
+
+
+@contextmanager
+def _ctrl_c() -> Iterator[list[int]]:
+    """Turns the first Ctrl-C into a mark that the loop reads after its step; a second one ends the process at once."""
+    pressed: list[int] = []
+
+    def note(number: int, frame: Any) -> None:
+        pressed.append(number)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    try:
+        old = signal.signal(signal.SIGINT, note)
+    except ValueError:  # not in the main thread: nothing to catch
+        yield pressed
+        return
+    try:
+        yield pressed
+    finally:
+        signal.signal(signal.SIGINT, old)

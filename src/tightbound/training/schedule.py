@@ -1,0 +1,96 @@
+"""How long a run is: every "auto" of `[train]` as a number before the first step; what a budget of seconds buys."""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections.abc import Callable
+
+from tightbound.config import TrainSettings
+from tightbound.errors import TightboundError
+
+LEAST, MOST, EPOCHS = 3000, 20_000, 30
+VALIDATIONS = 40
+
+
+def resolve(settings: TrainSettings, n: int, steps: int | None = None) -> TrainSettings:
+    """Numbers for every "auto": n training examples; `steps`, where a budget has decided them.
+
+    auto: 30 epochs, at least 3,000 and at most 20,000 steps (docs/results.md has the comparison).
+    """
+    batch = min(settings.batch, n)
+    per_epoch = max(1, n // batch)
+    if steps is None:
+        if settings.steps != "auto":
+            steps = int(settings.steps)
+        elif settings.epochs != "auto":
+            steps = max(1, round(float(settings.epochs) * per_epoch))
+        else:
+            steps = min(MOST, max(LEAST, EPOCHS * per_epoch))
+    every = settings.validate_every
+    if isinstance(every, str):
+        every = max(per_epoch, -(-steps // VALIDATIONS))
+    every = min(every, steps)
+    patience = settings.patience
+    if isinstance(patience, str):
+        patience = max(5, round(0.4 * steps / every))
+    return settings.model_copy(
+        update={
+            "steps": steps,
+            "batch": batch,
+            "epochs": steps / per_epoch,
+            "validate_every": every,
+            "patience": patience,
+        }
+    )
+
+
+def steps_within(
+    settings: TrainSettings, n: int, train: Callable[[int], None], validate: Callable[[], object], spent: float
+) -> int:
+    """How many steps fit `settings.budget` seconds, `spent` of them gone: times a few steps and one validation.
+
+    train(m) runs m steps whose effect the caller undoes.  Timing takes at most 3 % of the budget.
+    """
+    budget = settings.budget or 0.0
+    train(3)
+    start, done, chunk = time.perf_counter(), 0, 5
+    while time.perf_counter() - start < 0.02 * budget and done < 500:
+        train(chunk)
+        done += chunk
+    per_step = (time.perf_counter() - start) / max(1, done)
+    start = time.perf_counter()
+    validate()
+    per_validation = time.perf_counter() - start
+    left = 0.97 * budget - spent - per_validation * (VALIDATIONS + 1)
+    steps = int(left / per_step) if per_step else 0
+    if steps < 10:
+        raise TightboundError(
+            f"a budget of {budget:.0f} s is too short: a step takes {per_step:.2g} s, a validation "
+            f"{per_validation:.2g} s, so allow {20 * per_step + (VALIDATIONS + 1) * per_validation + spent:.0f} s or more"
+        )
+    return steps
+
+
+def seconds(text: str | float) -> float:
+    """`15min`, `90s`, `1.5h` or a number of seconds, as seconds."""
+    if isinstance(text, int | float):
+        return float(text)
+    units = {"h": 3600.0, "min": 60.0, "m": 60.0, "s": 1.0, "": 1.0}
+    number = text.strip().rstrip("abcdefghijklmnopqrstuvwxyz ")
+    unit = text.strip()[len(number) :].strip()
+    try:
+        return float(number) * units[unit]
+    except (ValueError, KeyError):
+        raise TightboundError(f"{text!r} is not a duration: write 90s, 15min or 2h") from None
+
+
+def snapshot(*parts: object) -> Callable[[], None]:
+    """Remembers the state of modules and optimisers; the returned function puts it back."""
+    held = [copy.deepcopy(p.state_dict()) for p in parts]  # type: ignore[attr-defined]
+
+    def restore() -> None:
+        for part, state in zip(parts, held, strict=True):
+            part.load_state_dict(copy.deepcopy(state))  # type: ignore[attr-defined]
+
+    return restore

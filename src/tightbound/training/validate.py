@@ -1,0 +1,61 @@
+"""Figures on the validation split during training: cheap, the same noise each time, so that they compare."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from tightbound.config import Config
+from tightbound.data.split import Split
+from tightbound.distributions.noise import TILE, ContentNoise, StepNoise, tiles
+from tightbound.model import VAE, Objective
+from tightbound.trace import Batch, Clock, Draw
+
+BATCH = 1000
+
+
+class Validator:
+    """Evaluates a model on a fixed split: ELBO, rate, distortion, the objective at its final weights, and log p(x).
+
+    `objective` is what the best weights are chosen by; log p(x) is importance-sampled with `validate_k` samples on the
+    first `validate_n` examples.
+    """
+
+    def __init__(self, split: Split, objective: Objective, config: Config) -> None:
+        self.split, self.objective, self.config = split, objective, config
+
+    @torch.no_grad()
+    def __call__(self, model: VAE) -> dict[str, float]:
+        model.eval()
+        device = model.get_buffer("centre").device
+        k, values = self.config.recipe.k, {}
+        per: dict[str, list[Tensor]] = {}
+        for i, (_, x) in enumerate(self.split.batches(max(1, BATCH // k))):
+            trace = model(Batch(x.to(device)), Draw(k, noise=StepNoise(self.config.seed, "valid", i)))
+            terms = {"distortion": trace.distortion}
+            if trace.bound:
+                terms |= {"rate": trace.rate, "elbo": trace.elbo}
+            terms["objective"] = self.objective(trace, Clock()).expand(len(x))  # type: ignore[union-attr]
+            for name, value in terms.items():
+                per.setdefault(name, []).append(value.double().cpu())
+        for name, parts in per.items():
+            every = torch.cat(parts)
+            values[name] = float(every.mean())
+            if name == "elbo":
+                values["elbo_se"] = float(every.std() / len(every) ** 0.5) if len(every) > 1 else float("nan")
+        if "elbo" in values:
+            values |= self._log_px(model, device)
+        return values
+
+    def _log_px(self, model: VAE, device: torch.device) -> dict[str, float]:
+        k = self.config.train.validate_k
+        n = min(self.config.train.validate_n, len(self.split))
+        found = []
+        for rows in torch.arange(n).split(max(1, BATCH // TILE)):
+            x = self.split.batch(rows).to(device)
+            log_w = [
+                model(Batch(x), Draw(m, noise=ContentNoise(self.config.seed, x, i, m))).log_w.double()
+                for i, m in enumerate(tiles(k))
+            ]
+            found.append(torch.cat(log_w).logsumexp(0) - torch.tensor(float(k)).log())
+        return {"log_px": float(torch.cat(found).mean()), "log_px_k": k, "log_px_n": n}
