@@ -16,7 +16,7 @@ def bernoulli(grey: Tensor, levels: int, generator: torch.Generator) -> Tensor:
 
 
 def _below(m: int, shape: torch.Size, generator: torch.Generator) -> Tensor:
-    """Uniform integers 0..m-1. On CPU eight bytes come from one draw; a byte that would favour some values is redrawn."""
+    """Uniform integers 0..m-1. On CPU one draw gives eight bytes; bytes that would favour some values are redrawn."""
     if generator.device.type != "cpu" or m > 256:
         return torch.randint(0, m, shape, generator=generator, device=generator.device, dtype=torch.int32)
     n = shape.numel()

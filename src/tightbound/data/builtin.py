@@ -20,6 +20,7 @@ from tightbound.errors import TightboundError
 
 _DIGITS = tuple(str(i) for i in range(10))
 _CLOTHES = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")
+_SIZES = (50_000, 10_000, 10_000)
 _STATIC = "binarized_mnist/binarized_mnist.npz"
 _IDX_FILES = ("train-images-idx3-ubyte.gz", "train-labels-idx1-ubyte.gz", "t10k-images-idx3-ubyte.gz",
               "t10k-labels-idx1-ubyte.gz")  # fmt: skip
@@ -83,17 +84,17 @@ def _binarized_mnist(settings: DataSettings) -> Source:
 BUILTIN: dict[str, Builtin] = {
     "digits": Builtin(_digits, "handwritten digits, inside scikit-learn", (1437, 180, 180), (1, 8, 8), "levels (17)"),
     "mnist": Builtin(
-        lambda settings: _idx_set("mnist", "mnist", _DIGITS), "handwritten digits", (50_000, 10_000, 10_000), (1, 28, 28),
+        lambda settings: _idx_set("mnist", "mnist", _DIGITS), "handwritten digits", _SIZES, (1, 28, 28),
         "levels (256)", tuple(f"mnist/{file}" for file in _IDX_FILES), True,
     ),
     "fashion-mnist": Builtin(
         lambda settings: _idx_set("fashion-mnist", "fashion_mnist", _CLOTHES), "articles of clothing",
-        (50_000, 10_000, 10_000), (1, 28, 28), "levels (256)", tuple(f"fashion_mnist/{file}" for file in _IDX_FILES), True,
+        _SIZES, (1, 28, 28), "levels (256)", tuple(f"fashion_mnist/{file}" for file in _IDX_FILES), True,
     ),
     "binarized-mnist": Builtin(
-        _binarized_mnist, "MNIST, static binarisation", (50_000, 10_000, 10_000), (1, 28, 28), "binary", (_STATIC,),
+        _binarized_mnist, "MNIST, static binarisation", _SIZES, (1, 28, 28), "binary", (_STATIC,),
     ),
-    "shapes": Builtin(load_shapes, "rendered sprites from five known factors", (8_000, 1_000, 1_000), (1, 64, 64), "binary"),
+    "shapes": Builtin(load_shapes, "sprites from five known factors", (8_000, 1_000, 1_000), (1, 64, 64), "binary"),
 }  # fmt: skip
 
 

@@ -59,51 +59,45 @@ def whole_file(path: Path) -> Iterator[IO[bytes]]:
             Path(temporary).unlink(missing_ok=True)
 
 
-def cached_rows(
-    key: str, shape: tuple[int, ...], make: Callable[[dict[str, Any]], Iterator[np.ndarray]]
-) -> tuple[np.ndarray, dict[str, Any]]:
-    """uint8 rows (n, *shape) as a memory map, and the notes made with them: from the cache, or made now and kept.
+def cached_rows(key: str, make: Callable[[dict[str, Any]], Iterator[np.ndarray]]) -> tuple[np.ndarray, dict[str, Any]]:
+    """uint8 rows (n, ...) as a memory map, and the notes made with them: from the cache, or made now and kept.
 
-    make(notes) yields blocks of rows and may fill `notes` (JSON). A cache whose size, header or checksum is wrong is made
-    again.
+    make(notes) yields blocks of rows of one shape and may fill `notes` (JSON). A cache of wrong size, header or
+    checksum is made again.
     """
     rows_file, notes_file = (cache_dir() / "rows" / f"{key[:40]}{suffix}" for suffix in (".npy", ".json"))
-    found = _read(rows_file, notes_file, shape)
+    found = _read(rows_file, notes_file)
     if found is None:
         notes: dict[str, Any] = {}
-        _write(rows_file, notes_file, shape, make(notes), notes)
-        found = _read(rows_file, notes_file, shape)
+        _write(rows_file, notes_file, make(notes), notes)
+        found = _read(rows_file, notes_file)
     if found is None:
         raise TightboundError(f"{rows_file} was damaged while it was being written: check the disk and try again")
     return found
 
 
-def _write(
-    rows_file: Path, notes_file: Path, shape: tuple[int, ...], blocks: Iterator[np.ndarray], notes: dict[str, Any]
-) -> None:
+def _write(rows_file: Path, notes_file: Path, blocks: Iterator[np.ndarray], notes: dict[str, Any]) -> None:
     """Rows first, their notes (with the checksum that makes them valid) last."""
-    count, check = 0, 0
-    notes_file.unlink(missing_ok=True)
+    count, check, shape = 0, 0, ()
     with whole_file(rows_file) as file:
         file.write(b"\0" * _HEADER)
         for block in blocks:
             data = np.ascontiguousarray(block, dtype=np.uint8)
             file.write(data.data)
-            count, check = count + len(data), zlib.crc32(data.data, check)
+            count, check, shape = count + len(data), zlib.crc32(data.data, check), data.shape[1:]
         file.seek(0)
-        header = {"descr": "|u1", "fortran_order": False, "shape": (count, *shape)}
-        np.lib.format.write_array_header_1_0(file, header)
+        np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": (count, *shape)})
         assert file.tell() == _HEADER
     with whole_file(notes_file) as file:
-        file.write(json.dumps({"rows": count, "crc32": check, "notes": notes}).encode())
+        file.write(json.dumps({"shape": [count, *shape], "crc32": check, "notes": notes}).encode())
 
 
-def _read(rows_file: Path, notes_file: Path, shape: tuple[int, ...]) -> tuple[np.ndarray, dict[str, Any]] | None:
+def _read(rows_file: Path, notes_file: Path) -> tuple[np.ndarray, dict[str, Any]] | None:
     """The cached rows, or None where there are none or they are not what was written."""
     try:
         about = json.loads(notes_file.read_text())
         rows = np.load(rows_file, mmap_mode="c", allow_pickle=False)
-        if rows.shape != (about["rows"], *shape) or rows.dtype != np.uint8:
+        if list(rows.shape) != about["shape"] or rows.dtype != np.uint8:
             return None
         check = 0
         for start in range(0, len(rows), 4096):

@@ -63,8 +63,8 @@ def survey(x: Tensor, what: str) -> Facts:
 def find_layout(x: Tensor, setting: str, what: str, notices: list[str]) -> Layout:
     """The layout of (N, ...): vector, hw, hwc or chw.
 
-    (N, A, B, C): where only the last axis has 1, 3 or 4 entries it is the channel (hwc), where only the second has, that
-    (chw); where both have, chw; where neither has, the smaller of the two. The last two guesses are announced.
+    (N, A, B, C): where only the last axis has 1, 3 or 4 entries it is the channel (hwc), where only the second has,
+    that (chw); where both have, chw; where neither has, the smaller of the two. These two guesses are announced.
     """
     shape = tuple(x.shape)
     if 0 in shape or not shape:
@@ -101,8 +101,8 @@ def find_domain(
 ) -> tuple[Domain, int | None, float]:
     """(domain, levels, divisor) of values, by the first rule that fits, or as `domain` and `levels` say.
 
-    0/1 -> binary; bytes -> 256 levels; other whole numbers 0..255 -> their maximum + 1 levels; images of reals in [0, 1] ->
-    unit; all else -> real.
+    0/1 -> binary; bytes -> 256 levels; other whole numbers 0..255 -> their maximum + 1 levels; images of reals in
+    [0, 1] -> unit; all else -> real.
     """
     counted = facts.whole and facts.low >= 0
     auto_levels = 256 if x.dtype == torch.uint8 else int(facts.high) + 1 if counted else 0
@@ -115,7 +115,7 @@ def find_domain(
         elif counted and facts.high <= 255:
             domain = "levels"
         else:
-            domain = "unit" if image and 0 <= facts.low and facts.high <= 1 else "real"
+            domain = "unit" if image and facts.low >= 0 and facts.high <= 1 else "real"
         if domain == "real" and facts.whole:
             notices.append(f"{what}: whole numbers from {facts.low:g} to {facts.high:g} are read as real numbers")
     if domain == "real":

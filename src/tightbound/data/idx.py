@@ -1,4 +1,4 @@
-"""IDX, the file format of MNIST, plain or gzipped: two zero bytes, a type, a rank, big-endian sizes, then the numbers."""
+"""IDX, the file format of MNIST, plain or gzipped: two zero bytes, a type, a rank, big-endian sizes, numbers."""
 
 from __future__ import annotations
 

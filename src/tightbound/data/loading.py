@@ -16,7 +16,7 @@ from tightbound.data.part import Source, sha256_text
 from tightbound.data.settings import DataSettings
 from tightbound.data.split import Split, Transform
 from tightbound.data.splits import NAMES, Rows, partition
-from tightbound.data.stream import LoaderSplit, is_stream
+from tightbound.data.stream import LoaderSplit, is_stream, sample
 from tightbound.errors import TightboundError
 from tightbound.spec import DataSpec
 
@@ -68,7 +68,9 @@ class Data:
             "levels": self.spec.levels,
             "layout": self.spec.layout,
             "labels": None if self.label_names is None else list(self.label_names),
-            "factors": None if self.factor_names is None else dict(zip(self.factor_names, self.factor_sizes or ())),
+            "factors": None
+            if self.factor_names is None
+            else dict(zip(self.factor_names, self.factor_sizes or (), strict=True)),
             "notices": list(self.notices),
         }
 
@@ -84,13 +86,36 @@ def load(
     settings = settings or DataSettings()
     seed = seed if settings.split_seed is None else settings.split_seed
     settings = settings.model_copy(update={"split_seed": seed})
-    if is_stream(source):
-        raise NotImplementedError
-    found = open_source(source, settings)
+    streaming = is_stream(source)
+    found = sample(source, seed) if streaming else open_source(source, settings)
     for name, other in (("valid", valid), ("test", test)):
         if other is not None:
             _attach(found, name, other, settings)
-    return assemble(found, settings, seed)
+    if streaming:
+        _stand_in(found, settings)
+    data = assemble(found, settings, seed)
+    if streaming:
+        assert isinstance(data.train, Split)
+        data.train = LoaderSplit(source, data.spec, data.train.transform, seed)
+    return data
+
+
+def _stand_in(found: Source, settings: DataSettings) -> None:
+    """Completes the splits of a stream from its sample, and refuses what only rows at hand can give."""
+    if settings.binarize == "static" or settings.limit is not None:
+        key = "limit" if settings.limit is not None else "binarize=static"
+        raise TightboundError(
+            f"data.{key} needs rows that stay, and {found.where} streams: drop it, or pass a map-style Dataset"
+        )
+    for name, donor in (("valid", "train"), ("test", "valid")):
+        if name not in found.parts:
+            found.parts[name] = found.parts[donor]
+            found.notices.append(
+                f"the {name} split is a fixed sample of {len(found.parts[donor].x)} examples of the stream, also "
+                f"trained on (pass {name}= for one of its own)"
+                if donor == "train"
+                else "the test split is the validation split (pass test= for one of its own)"
+            )
 
 
 def _attach(found: Source, name: str, other: Any, settings: DataSettings) -> None:
@@ -114,6 +139,9 @@ def assemble(found: Source, settings: DataSettings, seed: int) -> Data:
     """Settles layout, domain and splits, binarises where asked, and takes mean and spread on the training rows."""
     settings, spec = settle(found, settings)
     rows = partition(found, settings, seed)
+    if settings.binarize != "none" and spec.domain == "binary":
+        found.notices.append(f"{found.where} is binary already: data.binarize={settings.binarize} has nothing to do")
+        settings = settings.model_copy(update={"binarize": "none"})
     first = rows["train"].rows()[:_STATISTICS_ROWS]
     if settings.binarize == "none":
         mean, std = moments(rows["train"].part.x, first, spec)

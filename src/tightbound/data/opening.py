@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,32 +13,98 @@ import torch
 from torch import Tensor
 
 from tightbound.data.builtin import BUILTIN
+from tightbound.data.datasets import from_dataset
+from tightbound.data.files import load_csv, load_idx, load_npy, load_npz
+from tightbound.data.folder import file_entry, list_folder, list_zip, load_images
+from tightbound.data.images import EXTENSIONS
 from tightbound.data.part import Part, Source, as_tensor, read_labels, sha256_of
 from tightbound.data.settings import DataSettings
 from tightbound.errors import TightboundError, nearest
+
+_READERS: dict[str, Callable[[Path, DataSettings], Source]] = {
+    ".npy": load_npy,
+    ".npz": load_npz,
+    ".csv": load_csv,
+    ".tsv": load_csv,
+    ".idx": load_idx,
+}
+_NOT_YET = (".h5", ".hdf5", ".zarr", ".parquet")
 
 
 def open_source(source: Any, settings: DataSettings) -> Source:
     """Reads a built-in name, a path, an array, a tensor, an (x, y) tuple or a map-style Dataset."""
     if isinstance(source, str) and source in BUILTIN:
         found = BUILTIN[source].read(settings)
-    elif isinstance(source, (str, Path)):
-        raise TightboundError(f"no file, folder or built-in set {source!r}: {nearest(str(source), BUILTIN)}")
+    elif isinstance(source, (str, os.PathLike)):
+        found = _open_path(os.fspath(source), settings)
     else:
         found = _in_memory(source, settings)
+    for key in ("size", "channels"):
+        if getattr(settings, key) != "auto" and key not in found.resolved:
+            raise TightboundError(
+                f"data.{key} is for image files, and {found.where} has arrays, used as they are: drop it"
+            )
     return found
 
 
+def _open_path(name: str, settings: DataSettings) -> Source:
+    if name.startswith(("hf:", "wds:")):
+        raise TightboundError(
+            f"{name}: sources of the form hf:NAME and wds:PATTERN are not there yet; pass a folder or file"
+        )
+    path = Path(name).expanduser()
+    kind = path.suffix.lower()
+    if kind in _NOT_YET:
+        raise TightboundError(f"{name}: {kind} files are not there yet; save the array as .npy or .npz")
+    if not path.exists():
+        if path.name == name and not kind:
+            raise TightboundError(f"{name!r} is no built-in set, file or folder: {nearest(name, BUILTIN)}")
+        raise TightboundError(f"{name} does not exist: check the path (built-in sets: {', '.join(BUILTIN)})")
+    if path.is_dir():
+        return load_images(list_folder(path), name, settings)
+    if kind in _READERS:
+        return _READERS[kind](path, settings)
+    if kind in EXTENSIONS:
+        return load_images([file_entry(path, path.name)], name, settings)
+    if kind == ".zip" or zipfile.is_zipfile(path):
+        return load_images(list_zip(path), name, settings)
+    if path.name.removesuffix(".gz").endswith("-ubyte") or path.name.endswith(".idx.gz"):
+        return load_idx(path, settings)
+    raise TightboundError(
+        f"{name}: files of type {kind or 'no extension'} cannot be read; known are folders and .zip of images, "
+        f"{', '.join(_READERS)} and single images"
+    )
+
+
 def _in_memory(source: Any, settings: DataSettings) -> Source:
-    if isinstance(source, tuple) and len(source) == 2:
-        return from_arrays(source[0], source[1], "the array")
-    return from_arrays(source, None, "the array")
+    y = None
+    if isinstance(source, tuple):
+        if len(source) != 2:
+            raise TightboundError(f"a tuple of {len(source)} is no data: pass x, or (x, y) with labels y")
+        source, y = source
+    if isinstance(source, (Tensor, np.ndarray)) or hasattr(source, "__array__"):
+        return from_arrays(source, y)
+    if isinstance(source, list):
+        try:
+            stacked: Any = torch.stack(source) if source and isinstance(source[0], Tensor) else np.asarray(source)
+        except (ValueError, RuntimeError):
+            raise TightboundError("the list has entries of different shapes: stack examples of one shape") from None
+        return from_arrays(stacked, y)
+    if hasattr(source, "__getitem__") and hasattr(source, "__len__") and not isinstance(source, dict):
+        return from_dataset(source, settings)
+    raise TightboundError(
+        f"a {type(source).__name__} cannot be read as data: pass a name, a path, an array, a tensor, (x, y), a Dataset "
+        "or a DataLoader"
+    )
 
 
-def from_arrays(x: Any, y: Any, what: str) -> Source:
+def from_arrays(x: Any, y: Any = None) -> Source:
     """A source over an array or tensor, uncopied, and its labels."""
     notices: list[str] = []
+    what = "the tensor" if isinstance(x, Tensor) else "the array"
     rows = as_tensor(x, what, notices)
+    if rows.ndim == 0:
+        raise TightboundError(f"{what} is a single number: pass (N, D), (N, H, W), (N, H, W, C) or (N, C, H, W)")
     labels, names = read_labels(y, len(rows), what, notices)
     return Source(
         "array", what, {"all": Part(rows, labels)}, sha256_of(rows, labels), label_names=names, notices=notices

@@ -54,7 +54,7 @@ def sha256_of(*arrays: Tensor | None) -> str:
             continue
         digest.update(f"{array.dtype} {tuple(array.shape)}".encode())
         for start in range(0, len(array), step := max(1, (1 << 24) // max(1, array[:1].nbytes))):
-            digest.update(array[start : start + step].contiguous().numpy())
+            digest.update(array[start : start + step].contiguous().numpy().tobytes())
     return digest.hexdigest()
 
 
@@ -109,3 +109,20 @@ def read_labels(values: object, n: int, what: str, notices: list[str]) -> tuple[
         return torch.from_numpy(ids), tuple(str(i) for i in range(int(ids.max()) + 1))
     names, ids = np.unique(ids, return_inverse=True)
     return torch.from_numpy(ids.reshape(-1).astype(np.int64)), tuple(str(v) for v in names)
+
+
+def join_labels(
+    parts: dict[str, Part], labels: dict[str, np.ndarray], what: str, notices: list[str]
+) -> tuple[str, ...] | None:
+    """Gives the parts their labels with ids that mean the same in each, and returns the names."""
+    have = [name for name in parts if name in labels]
+    if not have:
+        return None
+    for name in have:
+        if len(labels[name]) != len(parts[name].x):
+            raise TightboundError(f"{what} ({name}) has {len(parts[name].x)} examples and {len(labels[name])} labels")
+    sizes = [len(parts[name].x) for name in have]
+    ids, names = read_labels(np.concatenate([labels[name] for name in have]), sum(sizes), what, notices)
+    for name, own in zip(have, ids.split(sizes) if ids is not None else [], strict=False):
+        parts[name].y = own
+    return names

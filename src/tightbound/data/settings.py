@@ -14,8 +14,8 @@ class DataSettings(BaseModel):
     """How a source is read; what is "auto" is resolved on the training data and saved with the run.
 
     size, channels: of image files, pixels; "auto" keeps equal sizes up to 64 and otherwise crops to 64 x 64.
-    layout, domain, levels: how an array is read where the automatic rule (`arrays.py`) is not what is meant.
-    binarize: "static" draws every split once, "dynamic" draws the training rows again at each visit; P(1) = grey level / (L - 1).
+    layout, domain, levels: how an array is read where the automatic rule (`domain.py`) is not what is meant.
+    binarize: "static" draws every split once, "dynamic" the training rows at each visit; P(1) = level / (L - 1).
     augment: "flip" (left-right), "shift" (up to `shift` pixels, edges repeated); training rows only.
     limit: the first n training rows, after splitting.  valid, test: fractions, where the source has no such split.
     split_seed: of the random splits; None follows the seed of the run.  skip_bad: leave out unreadable image files.

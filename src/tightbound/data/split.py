@@ -34,7 +34,7 @@ def _random(low: int, high: int, n: int, generator: torch.Generator, device: tor
 
 
 def _move(raw: Tensor, layout: str, augment: Sequence[str], shift: int, generator: torch.Generator) -> Tensor:
-    """Flips and shifts each image by itself: one gather over rows and columns; beyond the edge, the edge is repeated."""
+    """Flips and shifts each image by itself: one gather over rows and columns; the edge is repeated."""
     x = raw.movedim(1, -1) if layout == "chw" else raw
     n, height, width = x.shape[:3]
     rows = torch.arange(height, device=x.device).expand(n, height)

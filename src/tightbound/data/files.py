@@ -1,0 +1,208 @@
+"""Files of numbers: .npy used in place, .npz, .csv and IDX."""
+
+from __future__ import annotations
+
+import csv
+import math
+import re
+import zipfile
+import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tightbound.data.idx import read_idx
+from tightbound.data.part import Part, Source, as_tensor, join_labels, read_labels, sha256_of, sha256_text
+from tightbound.data.settings import DataSettings
+from tightbound.errors import TightboundError, nearest
+
+_ERRORS = (OSError, ValueError, KeyError, EOFError, TypeError, SyntaxError, zlib.error, zipfile.BadZipFile)
+_ALL = ("x", "X", "data", "images", "arr_0")
+_LABELS = ("y", "Y", "labels", "label", "targets", "target")
+_ALIASES = {"train": ("train",), "valid": ("valid", "val", "validation"), "test": ("test",)}
+
+
+def _bad_array(path: Path, error: Exception) -> TightboundError:
+    if "pickle" in str(error) or "Python objects" in str(error) or "Object arrays" in str(error):
+        return TightboundError(
+            f"{path} holds Python objects (a pickle), which is never loaded: save plain numeric arrays"
+        )
+    return TightboundError(f"{path} is truncated or not a numpy file ({str(error).splitlines()[0]}): save it again")
+
+
+def load_npy(path: Path, settings: DataSettings) -> Source:
+    """An .npy array, memory-mapped and used in place; keyed by path, size, time and header."""
+    try:
+        array = np.load(path, mmap_mode="c", allow_pickle=False)
+    except _ERRORS as error:
+        raise _bad_array(path, error) from None
+    notices: list[str] = []
+    about = path.stat()
+    key = sha256_text("npy", path.resolve(), about.st_size, about.st_mtime_ns, array.dtype.str, array.shape)
+    return Source(path.stem, str(path), {"all": Part(as_tensor(array, str(path), notices))}, key, notices=notices)
+
+
+def _find(keys: list[str], names: tuple[str, ...]) -> str | None:
+    return next((name for name in names if name in keys), None)
+
+
+def load_npz(path: Path, settings: DataSettings) -> Source:
+    """An .npz: x (or X, data, images) with y (or labels); or train, valid, test, x_train, train_images and the like."""
+    notices: list[str] = []
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            keys = list(file.files)
+            wanted = _npz_keys(path, keys)
+            arrays = {name: (file[x], None if y is None else file[y]) for name, (x, y) in wanted.items()}
+    except TightboundError:
+        raise
+    except _ERRORS as error:
+        raise _bad_array(path, error) from None
+    parts, labels = {}, {}
+    for name, (x, y) in arrays.items():
+        parts[name] = Part(as_tensor(x, f"{path} ({wanted[name][0]})", notices))
+        if y is not None:
+            labels[name] = y
+    label_names = join_labels(parts, labels, str(path), notices)
+    digest = sha256_of(*(t for part in parts.values() for t in (part.x, part.y)))
+    return Source(path.stem, str(path), parts, digest, label_names=label_names, notices=notices)
+
+
+def _npz_keys(path: Path, keys: list[str]) -> dict[str, tuple[str, str | None]]:
+    """{split: (key of x, key of y)} of an npz."""
+    found: dict[str, tuple[str, str | None]] = {}
+    for split, aliases in _ALIASES.items():
+        x = _find(
+            keys, tuple(k for a in aliases for k in (a, f"x_{a}", f"X_{a}", f"{a}_x", f"{a}_images", f"{a}_data"))
+        )
+        y = _find(keys, tuple(k for a in aliases for k in (f"y_{a}", f"{a}_y", f"{a}_labels", f"labels_{a}")))
+        if x is not None:
+            found[split] = (x, y)
+    if "train" in found:
+        return found
+    x = _find(keys, _ALL) or (keys[0] if len(keys) == 1 else None)
+    if x is None:
+        raise TightboundError(
+            f"{path} has arrays {', '.join(sorted(keys)) or 'none'}: name the examples 'x' (and labels 'y'), "
+            "or 'train', 'valid' and 'test'"
+        )
+    return {"all": (x, _find(keys, _LABELS))}
+
+
+def load_idx(path: Path, settings: DataSettings) -> Source:
+    """An IDX file, plain or gzipped."""
+    notices: list[str] = []
+    x = as_tensor(read_idx(path), str(path), notices)
+    return Source(path.name.split(".")[0], str(path), {"all": Part(x)}, sha256_of(x), notices=notices)
+
+
+def _is_number(cell: str) -> bool:
+    try:
+        float(cell)
+    except ValueError:
+        return False
+    return True
+
+
+def _start_of(path: Path) -> tuple[str, list[str], list[str]]:
+    """(delimiter, first row, second row) of a CSV file."""
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            line = file.readline()
+            delimiter = max(",;\t", key=line.count) if any(d in line for d in ",;\t") else ","
+            file.seek(0)
+            reader = csv.reader(file, delimiter=delimiter)
+            first = [cell.strip() for cell in next(reader, [])]
+            return delimiter, first, [cell.strip() for cell in next(reader, [])]
+    except UnicodeDecodeError:
+        raise TightboundError(f"{path} is not text in UTF-8: save it as CSV in UTF-8") from None
+
+
+def _has_header(first: list[str], second: list[str], setting: Any) -> bool:
+    """A first row names the columns if no cell is a number, or a cell is none where the next row has one."""
+    if setting != "auto":
+        return bool(setting)
+    pairs = zip(first, second, strict=False)
+    return not any(map(_is_number, first)) or any(a and not _is_number(a) and _is_number(b) for a, b in pairs)
+
+
+def load_csv(path: Path, settings: DataSettings) -> Source:
+    """A CSV of numbers (comma, semicolon or tab); a column named label or y, or `label`, holds labels, also as text."""
+    notices: list[str] = []
+    delimiter, first, second = _start_of(path)
+    if not first:
+        raise TightboundError(f"{path} is empty: expected one row of numbers for each example")
+    header = _has_header(first, second, settings.header)
+    names = first if header else [str(i) for i in range(len(first))]
+    label = _label_column(path, names, header, settings, notices)
+    columns = [i for i in range(len(names)) if i != label]
+    if not columns:
+        raise TightboundError(f"{path} has no column of numbers beside the label {names[0]!r}")
+    values = _numbers(path, delimiter, header, columns, names)
+    labels = None
+    if label is not None:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            rows = [row for row in csv.reader(file, delimiter=delimiter) if row][int(header) :]
+        cells = [row[label].strip() for row in rows]
+        labels = [float(c) for c in cells] if all(map(_is_number, cells)) else cells
+    x = as_tensor(values, str(path), notices)
+    y, label_names = read_labels(labels, len(x), str(path), notices)
+    return Source(
+        path.stem, str(path), {"all": Part(x, y)}, sha256_of(x, y), label_names=label_names, notices=notices
+    )  # fmt: skip
+
+
+def _label_column(path: Path, names: list[str], header: bool, settings: DataSettings, notices: list[str]) -> int | None:
+    wanted = settings.label
+    if wanted is None:
+        found = _find(names, ("label", "y")) if header else None
+        if found is not None and len(names) > 1:
+            notices.append(f"column {found!r} holds the labels (--set data.label=NAME for another)")
+            return names.index(found)
+        return None
+    if isinstance(wanted, int) or (wanted not in names and wanted.lstrip("-").isdigit()):
+        if not -len(names) <= int(wanted) < len(names):
+            raise TightboundError(f"data.label={wanted}, but {path} has {len(names)} columns, counted from 0")
+        return int(wanted) % len(names)
+    if wanted not in names:
+        raise TightboundError(f"{path} has no column {wanted!r} for data.label: {nearest(wanted, names)}")
+    return names.index(wanted)
+
+
+def _numbers(path: Path, delimiter: str, header: bool, columns: list[int], names: list[str]) -> np.ndarray:
+    """The numbers in some columns, float64 (n, D); a cell that is not a finite number is named."""
+    try:
+        values = np.loadtxt(
+            path, delimiter=delimiter, skiprows=int(header), usecols=columns, ndmin=2, quotechar='"', comments=None,
+            encoding="utf-8-sig",
+        )  # fmt: skip
+    except ValueError as error:
+        raise _bad_cell(path, delimiter, header, columns, names, str(error)) from None
+    if len(values) == 0:
+        raise TightboundError(f"{path} has a header and no rows: expected one row of numbers for each example")
+    if not np.isfinite(values).all():
+        raise _bad_cell(path, delimiter, header, columns, names, "a value is not finite")
+    return values
+
+
+def _bad_cell(
+    path: Path, delimiter: str, header: bool, columns: list[int], names: list[str], error: str
+) -> TightboundError:
+    """The sentence for the first cell that is no finite number, or the first row of another length."""
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        reader = csv.reader(file, delimiter=delimiter)
+        for number, row in enumerate(reader):
+            if (number == 0 and header) or not row:
+                continue
+            line = reader.line_num
+            if len(row) != len(names):
+                return TightboundError(f"{path}: line {line} has {len(row)} cells where {len(names)} are expected")
+            for i in columns:
+                if not _is_number(row[i]) or not math.isfinite(float(row[i])):
+                    cell = repr(row[i]) if row[i].strip() else "empty"
+                    return TightboundError(
+                        f"{path}: line {line}, column {names[i]!r} is {cell}, not a finite number: drop the row "
+                        "(missing values have no recipe yet), or name a column of labels with data.label"
+                    )
+    return TightboundError(f"{path} cannot be read as numbers: {re.sub(r'; use .*', '', error.splitlines()[0])}")

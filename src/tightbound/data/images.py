@@ -1,0 +1,102 @@
+"""One image to pixels: orientation, bit depth, palette and transparency settled, then cropped and resized."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import IO
+
+import numpy as np
+from PIL import Image, ImageOps
+
+EXTENSIONS = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff")
+_FORMATS = ("PNG", "JPEG", "MPO", "BMP", "GIF", "WEBP", "TIFF")
+_GREY_MODES = ("1", "L", "LA", "La", "I", "F")
+_ORIENTATION = 0x0112
+AUTO_SIDE = 64
+
+
+@dataclass(frozen=True)
+class Header:
+    """What can be known of an image without decoding it; height and width as it is meant to be seen."""
+
+    height: int
+    width: int
+    grey: bool
+    alpha: bool
+    deep: bool
+    frames: bool
+
+
+@contextmanager
+def bombs_refused() -> Iterator[None]:
+    """Turns Pillow's warning of a decompression bomb into an error; around a whole pass, for filters are global."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        yield
+
+
+def open_image(file: IO[bytes]) -> Image.Image:
+    """The image in a file, not decoded yet; only formats that need no outside program."""
+    return Image.open(file, formats=_FORMATS)
+
+
+def is_grey(image: Image.Image) -> bool:
+    """Whether the image has greys only: by its mode, or by its palette."""
+    if image.mode == "P":
+        palette = np.array(image.getpalette("RGB") or [0, 0, 0]).reshape(-1, 3)
+        return bool((palette == palette[:, :1]).all())
+    return image.mode in _GREY_MODES or image.mode.startswith("I;")
+
+
+def header_of(image: Image.Image) -> Header:
+    """Size, colour and what will be announced of an opened image."""
+    width, height = image.size
+    if image.getexif().get(_ORIENTATION, 1) in (5, 6, 7, 8):
+        width, height = height, width
+    deep = image.mode.startswith("I")
+    return Header(height, width, is_grey(image), image.has_transparency_data, deep, getattr(image, "n_frames", 1) > 1)
+
+
+def pixels(image: Image.Image, size: tuple[int, int] | None, channels: int | None) -> np.ndarray:
+    """uint8 (C, H, W): upright, 8 bits, on white where transparent, the largest centred crop resized to size (h, w).
+
+    size None keeps the size; channels None keeps greys as 1 and all else as 3. Raises what Pillow raises on bad data.
+    """
+    if size is not None and image.format in ("JPEG", "MPO"):
+        image.draft(None, (2 * max(size), 2 * max(size)))
+    channels = channels or (1 if is_grey(image) else 3)
+    upright = ImageOps.exif_transpose(image)
+    plain = _eight_bits_opaque(upright).convert("L" if channels == 1 else "RGB")
+    if size is not None and plain.size != (size[1], size[0]):
+        plain = plain.resize(
+            (size[1], size[0]), Image.Resampling.LANCZOS, box=_centre(plain.size, size), reducing_gap=3.0
+        )
+    array = np.asarray(plain)
+    return array[None] if channels == 1 else np.ascontiguousarray(array.transpose(2, 0, 1))
+
+
+def _centre(size: tuple[int, int], target: tuple[int, int]) -> tuple[float, float, float, float]:
+    """The largest centred box of the target's proportions (h, w) in an image of this (width, height)."""
+    scale = min(size[0] / target[1], size[1] / target[0])
+    left, top = (size[0] - scale * target[1]) / 2, (size[1] - scale * target[0]) / 2
+    return left, top, left + scale * target[1], top + scale * target[0]
+
+
+def _eight_bits_opaque(image: Image.Image) -> Image.Image:
+    """The image in 8 bits a channel (16-bit levels / 257, rounded), transparent parts on white."""
+    if image.mode.startswith("I"):
+        levels = np.asarray(image).astype(np.int64)
+        if levels.min() < 0 or levels.max() > 65535:
+            raise ValueError("its pixels are 32-bit integers; save it as an .npy array")
+        return Image.fromarray(((levels + 128) // 257).astype(np.uint8))
+    if image.mode == "F":
+        raise ValueError("its pixels are floating-point numbers; save it as an .npy array")
+    if image.has_transparency_data:
+        colour = image.convert("RGBA")
+        white = Image.new("RGBA", colour.size, (255, 255, 255, 255))
+        white.alpha_composite(colour)
+        return white.convert("RGB")
+    return image

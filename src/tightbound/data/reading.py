@@ -1,0 +1,143 @@
+"""read: new data for a trained model, brought to the layout, size and domain of its spec or refused."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tightbound.data.binarize import FIXED_SEED, FixedDraws
+from tightbound.data.builtin import BUILTIN
+from tightbound.data.domain import check_values, survey
+from tightbound.data.loading import load
+from tightbound.data.opening import open_source
+from tightbound.data.part import Part, Source
+from tightbound.data.settings import DataSettings
+from tightbound.data.split import Split
+from tightbound.errors import TightboundError
+from tightbound.spec import DataSpec
+
+_OF_TRAINING = ("layout", "domain", "levels", "size", "channels", "augment", "limit")
+
+
+def read(source: Any, spec: DataSpec, settings: DataSettings | None = None) -> Split:
+    """New data as a Split of the trained spec: a path, a built-in name (its test split), an array or a Dataset.
+
+    Image files are resized as in training; arrays may be in another layout where there is one way to read them. Rows
+    in order, evaluation view. Raises TightboundError on a shape or a value (row named) that the spec does not have.
+    """
+    settings = settings or DataSettings()
+    if isinstance(source, Split):
+        return _checked(source, spec)
+    plain = settings.model_copy(update={k: DataSettings.model_fields[k].default for k in _OF_TRAINING})
+    if isinstance(source, str) and source in BUILTIN:
+        data = load(source, plain)
+        test = data.test
+        part = Part(test.x if test.index is None else test.x[test.index], test.y, test.names, test.factors)
+        found = Source(source, source, {"test": part}, data.digest, data.spec.layout)
+        return _conform(part, found, spec, settings)
+    if _reads_images(source) and spec.is_image and spec.shape[0] in (1, 3):
+        plain = plain.model_copy(update={"size": spec.shape[1:], "channels": spec.shape[0]})
+    found = open_source(_one_more_axis(source, spec), plain)
+    part = found.parts.get("all") or found.parts.get("test") or found.parts["train"]
+    if len(found.parts) > 1:
+        found.notices.append(f"{found.where}: its test split is read")
+    return _conform(part, found, spec, settings)
+
+
+def read_one(source: Any, spec: DataSpec, settings: DataSettings | None = None) -> Split:
+    """One example as a Split of length 1: an image file, an array of one example, or "DATA:ROW" (rows from 0)."""
+    row = None
+    if isinstance(source, str) and not Path(source).exists() and (found := re.fullmatch(r"(.+):(-?\d+)", source)):
+        source, row = found.group(1), int(found.group(2))
+    split = read(source, spec, settings)
+    if row is None:
+        if len(split) != 1:
+            raise TightboundError(f"{source} has {len(split)} examples: name one of them as {source}:ROW, rows from 0")
+        return split
+    if not -len(split) <= row < len(split):
+        raise TightboundError(f"{source}:{row}: there are rows 0 to {len(split) - 1}")
+    return split.select(torch.tensor([row % len(split)]))
+
+
+def _checked(split: Split, spec: DataSpec) -> Split:
+    same = ("shape", "domain", "levels", "layout", "divisor")
+    if any(getattr(split.spec, key) != getattr(spec, key) for key in same):
+        raise TightboundError(
+            f"the split has {split.spec!r}, but the model was trained on {spec!r}: pass data of that kind"
+        )
+    return split
+
+
+def _reads_images(source: Any) -> bool:
+    """Whether size and channels may apply: files that are not arrays, and Datasets (of images, perhaps)."""
+    if isinstance(source, (str, os.PathLike)):
+        path = Path(source)
+        return path.is_dir() or path.suffix.lower() not in (".npy", ".npz", ".csv", ".tsv", ".idx", ".gz")
+    return False
+
+
+def raw_shape(spec: DataSpec) -> tuple[int, ...]:
+    """The shape of one example in the user's layout."""
+    if spec.layout == "hw":
+        return spec.shape[1:]
+    return (*spec.shape[1:], spec.shape[0]) if spec.layout == "hwc" else spec.shape
+
+
+def _one_more_axis(source: Any, spec: DataSpec) -> Any:
+    """A single example, given without its first axis, as an array of one."""
+    shape = getattr(source, "shape", None)
+    single = shape is not None and tuple(shape) in (raw_shape(spec), spec.shape)
+    return source[None] if single else source
+
+
+def _conform(part: Part, found: Source, spec: DataSpec, settings: DataSettings) -> Split:
+    """The rows in the layout and domain of the spec; greys of a binarised model are drawn once, with the fixed seed."""
+    x = _in_layout(part.x, found.layout, spec, found.where)
+    if settings.binarize != "none":
+        facts = survey(x, found.where)
+        levels = settings.levels or 256
+        if not (facts.whole and facts.low >= 0 and facts.high <= 1):
+            grey = spec.model_copy(update={"domain": "levels", "levels": levels})
+            check_values(x, grey, found.where, facts)
+            x = FixedDraws(levels).draw(x, None)
+            found.notices.append(
+                f"{found.where}: grey levels are binarised once, by the fixed draw (seed {FIXED_SEED})"
+            )
+    check_values(x, spec, found.where)
+    return Split(x, spec, y=part.y, names=part.names, factors=part.factors, notices=found.notices)
+
+
+def _in_layout(x: Tensor, layout: str | None, spec: DataSpec, what: str) -> Tensor:
+    """Rows (n, ...) in the layout of the spec, from the same, another image layout, or flattened rows."""
+    own = tuple(x.shape[1:])
+    wanted = raw_shape(spec)
+    if own == wanted and (layout in (None, spec.layout) or not spec.is_image):
+        return x
+    if spec.is_image:
+        channel_first = _channel_first(x, layout, spec)
+        if channel_first is not None:
+            if spec.layout == "hw":
+                return channel_first[:, 0]
+            return channel_first.movedim(1, -1) if spec.layout == "hwc" else channel_first
+    if len(own) == 1 and own[0] == spec.dims:
+        return x.reshape(len(x), *wanted)
+    if not spec.is_image and x[0].numel() == spec.dims:
+        return x.reshape(len(x), *wanted)
+    raise TightboundError(
+        f"{what} has examples of shape {own}, the model was trained on {wanted} ({spec.layout}): make them equal"
+    )
+
+
+def _channel_first(x: Tensor, layout: str | None, spec: DataSpec) -> Tensor | None:
+    """Rows as (n, C, H, W) of the spec, or None where they are not such images."""
+    own = tuple(x.shape[1:])
+    if own == spec.shape and layout in (None, "chw"):
+        return x
+    if own == (*spec.shape[1:], spec.shape[0]) and layout in (None, "hwc"):
+        return x.movedim(-1, 1)
+    return x[:, None] if own == spec.shape[1:] and spec.shape[0] == 1 else None
