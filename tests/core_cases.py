@@ -1,0 +1,63 @@
+"""Small specs, data and models for the tests of the core, so that each registry is walked in the same way."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from tightbound.build import build, resolve, resolve_domain
+from tightbound.likelihoods import LIKELIHOODS
+from tightbound.model import VAE, Objective
+from tightbound.recipes import Part, Recipe, part
+from tightbound.spec import DataSpec
+from tightbound.trace import Context
+
+LEVELS = {"binary": 2, "levels": 17, "categorical": 5}
+PARTS = [(name, domain) for name, cls in LIKELIHOODS.items() for domain in cls.domains]
+
+
+def rows(domain: str, shape: tuple[int, ...], n: int) -> Tensor:
+    """n examples in domain units."""
+    if domain in LEVELS:
+        return torch.randint(0, LEVELS[domain], (n, *shape)).float()
+    return torch.rand(n, *shape) if domain == "unit" else 3 + 2 * torch.randn(n, *shape)
+
+
+def spec_of(domain: str, shape: tuple[int, ...]) -> DataSpec:
+    """A spec with the mean and spread of such data."""
+    x = rows(domain, shape, 50)
+    levels = LEVELS.get(domain)
+    return DataSpec(shape=shape, domain=domain, levels=levels, mean=x.mean(0), std=x.std(0))
+
+
+def model_of(recipe: Recipe, spec: DataSpec, size: str = "s") -> tuple[VAE, Objective]:
+    """As a run does it: likelihood and domain, then the other "auto" values, then the model."""
+    recipe, spec, _ = resolve_domain(recipe.model_copy(update={"size": size}), spec)
+    return build(resolve(recipe, spec), spec)
+
+
+def plain(objective: str | Part = "elbo", **changes: object) -> Recipe:
+    """A small flat recipe; the posterior is the point that an autoencoder's objective needs."""
+    objective = part(objective) if isinstance(objective, str) else objective
+    point = {"posterior": part("delta")} if objective.name == "distortion" else {}
+    return Recipe(objective=objective, latent=3, network="mlp", size="s").model_copy(update=point | changes)
+
+
+def shake(module: nn.Module, by: float = 0.1) -> nn.Module:
+    """Moves every parameter away from where it starts, so that no gradient is zero by construction."""
+    with torch.no_grad():
+        for p in module.parameters():
+            p += by * torch.randn_like(p)
+    return module
+
+
+def grads_ok(module: nn.Module) -> None:
+    """Every parameter took part: its gradient exists, is finite and is not zero throughout."""
+    for name, p in module.named_parameters():
+        assert p.grad is not None, f"{name} got no gradient"
+        assert p.grad.isfinite().all(), f"{name} got a non-finite gradient"
+        assert p.grad.abs().sum() > 0, f"{name} got a gradient of zero"
+
+
+def context(n: int, h: Tensor | None = None) -> Context:
+    return Context(n, h)
