@@ -13,7 +13,7 @@ from tightbound.data.settings import DataSettings
 from tightbound.errors import TightboundError
 from tightbound.spec import DataSpec, Domain, Layout
 
-_CHUNK_BYTES = 1 << 25
+_CHUNK_NUMBERS = 1 << 19
 _MAX_LEVELS = 65536
 _IMAGE_CHANNELS = (1, 3, 4)
 
@@ -28,9 +28,9 @@ class Facts:
 
 
 def chunks(x: Tensor, index: Tensor | None = None) -> Iterator[tuple[int, Tensor]]:
-    """(first row, rows), about 32 MB at a time; with an index, its rows in its order."""
+    """(first row, rows), a few MB at a time; with an index, its rows in its order."""
     n = len(x) if index is None else len(index)
-    step = max(1, _CHUNK_BYTES // max(1, x[:1].nbytes))
+    step = max(1, _CHUNK_NUMBERS // max(1, x[:1].numel()))
     for start in range(0, n, step):
         yield start, x[start : start + step] if index is None else x[index[start : start + step]]
 
@@ -155,14 +155,14 @@ def check_values(x: Tensor, spec: DataSpec, what: str, facts: Facts | None = Non
 
 
 def moments(x: Tensor, index: Tensor, spec: DataSpec) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation of each dimension over some rows, in domain units, accumulated in float64."""
+    """Mean and standard deviation of each dimension over some rows, in domain units; chunks are added in float64."""
     total = square = shift = torch.zeros(spec.shape, dtype=torch.float64)
     for start, rows in chunks(x, index):
-        values = spec.to_domain(rows).double()
+        values = spec.to_domain(rows)
         if start == 0:
-            shift = values.mean(0)
-        values = values - shift
+            shift = values.mean(0, dtype=torch.float64)
+        values = values - shift.float()
         total, square = total + values.sum(0), square + values.square().sum(0)
     mean = total / len(index)
     std = (square / len(index) - mean.square()).clamp_min(0).sqrt()
-    return (mean + shift).float(), std.float()
+    return (mean + shift.float()).float(), std.float()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import math
 import re
+import warnings
 import zipfile
 import zlib
 from pathlib import Path
@@ -173,10 +174,12 @@ def _label_column(path: Path, names: list[str], header: bool, settings: DataSett
 def _numbers(path: Path, delimiter: str, header: bool, columns: list[int], names: list[str]) -> np.ndarray:
     """The numbers in some columns, float64 (n, D); a cell that is not a finite number is named."""
     try:
-        values = np.loadtxt(
-            path, delimiter=delimiter, skiprows=int(header), usecols=columns, ndmin=2, quotechar='"', comments=None,
-            encoding="utf-8-sig",
-        )  # fmt: skip
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # of a file without rows, which is told below
+            values = np.loadtxt(
+                path, delimiter=delimiter, skiprows=int(header), usecols=columns, ndmin=2, quotechar='"', comments=None,
+                encoding="utf-8-sig",
+            )  # fmt: skip
     except ValueError as error:
         raise _bad_cell(path, delimiter, header, columns, names, str(error)) from None
     if len(values) == 0:

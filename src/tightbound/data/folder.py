@@ -45,7 +45,7 @@ def file_entry(path: Path, name: str) -> Entry:
 
 
 def _hidden(name: str) -> bool:
-    return any(part.startswith(".") or part.lower() in _SYSTEM for part in PurePosixPath(name).parts)
+    return any((part.startswith(".") and part != "..") or part.lower() in _SYSTEM for part in PurePosixPath(name).parts)
 
 
 def list_folder(root: Path) -> list[Entry]:

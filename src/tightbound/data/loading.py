@@ -62,7 +62,7 @@ class Data:
             "name": self.name,
             "source": self.source,
             "digest": self.digest,
-            "n": {"train": len(self.train) if isinstance(self.train, Split) else None, **sizes},
+            "n": {"train": self.train.size if isinstance(self.train, LoaderSplit) else len(self.train), **sizes},
             "shape": list(self.spec.shape),
             "domain": self.spec.domain,
             "levels": self.spec.levels,

@@ -32,7 +32,7 @@ def templates() -> np.ndarray:
     angle = (2 * np.pi * np.arange(SIZES["orientation"]) / SIZES["orientation"])[None, :, None, None]
     x, y = offset[None, None, None, :] / (_RADIUS * scale), -offset[None, None, :, None] / (_RADIUS * scale)
     u, v = x * np.cos(angle) + y * np.sin(angle), y * np.cos(angle) - x * np.sin(angle)
-    a, b = 1.25 * u, 1.25 * v + 0.1
+    a, b = 1.35 * u, 1.35 * v + 0.1
     square = np.maximum(abs(u), abs(v)) <= 0.7
     return np.stack([square, u**2 + (v / 0.55) ** 2 <= 1, (a**2 + b**2 - 1) ** 3 <= a**2 * b**3])
 

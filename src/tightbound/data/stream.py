@@ -99,10 +99,17 @@ class LoaderSplit:
     def __init__(self, stream: Any, spec: DataSpec, transform: Transform | None, seed: int) -> None:
         self.stream, self.spec, self.transform, self.seed = stream, spec, transform, seed
 
+    @property
+    def size(self) -> int | None:
+        """Examples in one pass, or None where the stream does not know."""
+        sized: Any = self.stream.dataset if isinstance(self.stream, DataLoader) else self.stream
+        return len(sized) if hasattr(sized, "__len__") else None
+
     def __len__(self) -> int:
         """Examples in one pass; TypeError where the stream does not know."""
-        sized: Any = self.stream.dataset if isinstance(self.stream, DataLoader) else self.stream
-        return len(sized)
+        if self.size is None:
+            raise TypeError(f"{type(self.stream).__name__} does not say how many examples it has")
+        return self.size
 
     def __repr__(self) -> str:
         return f"LoaderSplit({type(self.stream).__name__}, {self.spec.shape}, {self.spec.domain})"
