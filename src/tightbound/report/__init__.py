@@ -1,0 +1,5 @@
+"""The HTML report: what a model learned, as one page that needs nothing else."""
+
+from tightbound.report.page import write
+
+__all__ = ["write"]

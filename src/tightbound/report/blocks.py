@@ -1,0 +1,137 @@
+"""What a page is made of: sections of panels, one panel a run, each a stack of blocks. The template draws each kind."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from tightbound.report.grids import Picture
+
+
+@dataclass(frozen=True)
+class Strip:
+    """A row of examples with a short mathematical tag before it and, perhaps, a number under each."""
+
+    tag: str
+    picture: Picture
+    alt: str
+    numbers: Sequence[str] = ()
+    note: str = ""
+    kind: str = "strip"
+
+
+@dataclass(frozen=True)
+class Plot:
+    """A figure."""
+
+    picture: Picture
+    alt: str
+    kind: str = "plot"
+
+
+@dataclass(frozen=True)
+class Mark:
+    """An entry of a legend: its sign (dot, line, dashed, fill, ring, ...), a colour by name or hex code, its words."""
+
+    sign: str
+    colour: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Key:
+    """A legend, in the page's own language and type."""
+
+    marks: Sequence[Mark]
+    kind: str = "key"
+
+
+@dataclass(frozen=True)
+class Term:
+    """A number of an account: its sign before it, its name, value, error, colour, and a sentence."""
+
+    sign: str
+    name: str
+    value: str
+    se: str
+    colour: str
+    says: str = ""
+
+
+@dataclass(frozen=True)
+class Equation:
+    """Terms in a line: the first equals the rest."""
+
+    terms: Sequence[Term]
+    kind: str = "equation"
+
+
+@dataclass(frozen=True)
+class Ledger:
+    """Terms in a table, each with its sentence."""
+
+    terms: Sequence[Term]
+    kind: str = "ledger"
+
+
+@dataclass(frozen=True)
+class Bar:
+    """A share as a bar: words, value in 0..1, its print, and whether it is a run or a baseline."""
+
+    text: str
+    value: float
+    low: float
+    high: float
+    shown: str
+    own: bool
+
+
+@dataclass(frozen=True)
+class Bars:
+    """Shares, one under another."""
+
+    bars: Sequence[Bar]
+    alt: str
+    kind: str = "bars"
+
+
+@dataclass(frozen=True)
+class Trio:
+    """A few single examples side by side, each with a word under it."""
+
+    items: Sequence[tuple[Picture, str, str]]
+    kind: str = "trio"
+
+
+@dataclass(frozen=True)
+class Words:
+    """A paragraph inside a panel; `step` numbers it."""
+
+    text: str
+    step: bool = False
+    kind: str = "words"
+
+
+Block = Strip | Plot | Key | Equation | Ledger | Bars | Trio | Words
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One run's part of a section."""
+
+    title: str
+    blocks: Sequence[Block]
+    caption: str = ""
+
+
+@dataclass(frozen=True)
+class Section:
+    """A heading, a paragraph that says what to look for, and the runs side by side."""
+
+    name: str
+    heading: str
+    nav: str
+    lead: str
+    panels: Sequence[Panel]
+    wide: Sequence[Block] = field(default=())
+    caption: str = ""

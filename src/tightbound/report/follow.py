@@ -1,0 +1,108 @@
+"""One input followed through each model: its code, the answer of the decoder, and what it costs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from tightbound.report import figures
+from tightbound.report.blocks import Block, Equation, Key, Mark, Panel, Plot, Section, Term, Trio, Words
+from tightbound.report.figures import Span
+from tightbound.report.gather import Stage, Story
+from tightbound.report.grids import Picture, strip
+from tightbound.report.passes import prior_moments
+from tightbound.report.pictures import Cast, heads, kind, panels
+from tightbound.report.text import Text, number
+
+MOST_FEATURES = 16
+
+
+def _axis(cast: Cast) -> Span:
+    """An axis of z for all runs: it holds what the encoders with a variance say, and points unless they are far out."""
+    reach, points = 3.2, [0.0]
+    for stage, s in cast:
+        mean, sd = s.codes.mean[stage.hero], s.codes.sd[stage.hero]
+        if s.codes.stochastic:
+            reach = max(reach, float((np.abs(mean) + 3 * sd).max()))
+        else:
+            points.append(1.05 * float(np.abs(mean).max()))
+    reach = max(points) if reach < max(points) < 2 * reach else reach
+    return -reach, reach
+
+
+def followed(cast: Cast, text: Text) -> Section:
+    """One test example, step by step, through each model."""
+    span, top = _axis(cast), max(float(_unit_spread(s).max()) for _, s in cast)
+
+    def panel(stage: Stage, story: Story) -> Panel:
+        place, way, hero = stage.scene, story.passage, stage.hero
+        label, number_of = place.label(hero), int(place.test.rows[hero])
+        name = text("follow.named", row=number_of, label=label) if label else text("follow.unnamed", row=number_of)
+        words = [text(kind(story, "follow.code"), narrow=float(story.codes.sd[hero].min()))]
+        some = story.order[:MOST_FEATURES]
+        if len(some) < len(story.order):
+            words.append(text("follow.most", n=len(some), latent=len(story.order)))
+        spread, run = _unit_spread(story), {"run": story.name}
+        scale = spread / max(top, 1e-9) if place.view.image else spread
+        unit = place.view.unit(
+            (np.stack([way.mean, way.draw]) * (story.run.spec.divisor / place.spec.divisor)).astype(np.float32)
+        )
+        trio = [
+            (_single(unit[0], story), text("follow.mean"), text("follow.alt_mean", **run)),
+            (_single(scale, story), text("follow.spread"), text("follow.alt_spread", **run)),
+            (_single(unit[1], story), text("follow.draw"), text("follow.alt_draw", **run)),
+        ]
+        if story.codes.stochastic:
+            marks = [Mark("fill", "prior", text("key.prior")), Mark("fill", "posterior", text("key.posterior"))]
+            marks.append(Mark("dot", "drawn", text("key.drawn")))
+        else:
+            marks = [Mark("fill", "prior", text("key.normal")), Mark("line", "posterior", text("key.point"))]
+        decode = "follow.decode" if place.view.image else "follow.decode_vector"
+        blocks: list[Block] = [
+            Words(text("follow.input", name=name), step=True),
+            Trio([(_single(place.test_unit[hero], story), "", text("follow.alt_input", **run))]),
+            Words(" ".join(words), step=True),
+            Plot(_ridge(story, hero, some, span), text("follow.alt_code", **run)),
+            Key(marks),
+            Words(text(decode, top=float(spread.max())), step=True),
+            Trio(trio),
+            Words(text(kind(story, "follow.terms")), step=True),
+            Equation(_costs(story, text)),
+        ]
+        return Panel(story.name, blocks)
+
+    return Section("follow", *heads(text, "follow"), panels(cast, text, panel))
+
+
+def _unit_spread(story: Story) -> Any:
+    """The standard deviation of p(x|z) on the display scale."""
+    view, place = story.scene.view, story.scene
+    scale = story.run.spec.divisor / place.spec.divisor
+    over = (view.high - view.low) if view.image else (1.0 if view.span is None else view.span)
+    return (story.passage.sd * scale / over).astype(np.float32)
+
+
+def _single(x: Any, story: Story) -> Picture:
+    return strip(np.asarray(x, np.float32)[None], story.scene.view, 1)
+
+
+def _ridge(story: Story, hero: int, some: Sequence[int], span: Span) -> Picture:
+    mean, cov = prior_moments(story.run)
+    prior = (mean[list(some)], np.sqrt(np.diag(cov))[list(some)])
+    names = [story.feature_names[k] for k in some]
+    q = story.codes.mean[hero][list(some)], story.codes.sd[hero][list(some)]
+    return figures.ridge(*q, prior, story.passage.z[list(some)], names, span)
+
+
+def _costs(story: Story, text: Text) -> list[Term]:
+    way = story.passage
+    fit, two = -way.distortion, ",.2f"
+    if way.rate is None:
+        return [Term("", text("headline.term_log_px_z"), number(fit, two), "", "distortion")]
+    return [
+        Term("", text("headline.term_elbo"), number(fit - way.rate, two), "", "ink"),
+        Term("=", text("headline.term_distortion"), number(fit, two), "", "distortion"),
+        Term("−", text("headline.term_rate"), number(way.rate, two), "", "rate"),
+    ]

@@ -1,0 +1,121 @@
+"""What the report asks of a trained model: codes, images of given codes, one input's terms. All in domain units."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.distributions import Categorical, Distribution, Independent
+
+from tightbound.distributions import kl_per_dimension, point
+from tightbound.run import Run, seeded
+from tightbound.trace import Draw
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Codes:
+    """What the encoder says of n examples: mean and sd of each feature, (n, L); kl (n, L) in nats, where defined."""
+
+    mean: Array
+    sd: Array
+    kl: Array | None
+
+    @property
+    def stochastic(self) -> bool:
+        """False where every example is a point."""
+        return bool((self.sd > 0).any())
+
+    @property
+    def activity(self) -> Array:
+        """How much each feature tells of x, (L,): its mean KL in nats, or the variance of a point's coordinate."""
+        told: Array = self.mean.var(0) if self.kl is None else self.kl.mean(0)
+        return told
+
+
+def _at_once(run: Run, values: int = 2_000_000) -> int:
+    return max(1, values // (run.spec.dims * (run.spec.levels or 1)))
+
+
+def codes(run: Run, x: Tensor) -> Codes:
+    """q(z|x) of each row of x (n, *shape); several sites side by side, z1 first."""
+    with torch.no_grad():
+        found = [_codes(run, part) for part in x.split(_at_once(run))]
+    mean, sd = (np.concatenate([f[i] for f in found]) for i in (0, 1))
+    kl = [f[2] for f in found if f[2] is not None]
+    return Codes(mean, sd, np.concatenate(kl) if kl else None)
+
+
+def _codes(run: Run, x: Tensor) -> tuple[Array, Array, Array | None]:
+    latents = run.trace(x, Draw(source="point")).latents
+    sites = [latents[name] for name in run.sites]
+    q = [s.q for s in sites if s.q is not None]
+    mean = torch.cat([point(d) for d in q], -1)
+    sd = torch.cat([d.variance.sqrt() for d in q], -1)
+    terms = [kl_per_dimension(s.q, s.p) for s in sites if s.q is not None and s.p is not None]
+    known = [t for t in terms if t is not None]
+    kl = torch.cat(known, -1).cpu().numpy() if len(known) == len(sites) else None
+    return mean.cpu().numpy(), sd.cpu().numpy(), kl
+
+
+def decode(run: Run, z: Array) -> Array:
+    """E[x|z] of each row of z (n, L), (n, *shape)."""
+    parts = torch.as_tensor(z, dtype=torch.float32).split(_at_once(run))
+    return torch.cat([point(run.likelihood(part)).cpu() for part in parts]).numpy()
+
+
+def draws(run: Run, x: Tensor, n: int, seed: int = 0) -> Array:
+    """n draws of z from q(z|x) of one example x (*shape), (n, L)."""
+    with torch.no_grad(), seeded(seed):
+        latents = run.trace(x.expand(n, *x.shape), Draw()).latents
+    return torch.cat([latents[name].z for name in run.sites], -1).cpu().numpy()
+
+
+def prior_draws(run: Run, n: int, seed: int = 0) -> Array:
+    """n draws of z from the prior, (n, L); the same noise for every run."""
+    with torch.no_grad(), seeded(seed):
+        latents = run.model.generate(n, Draw(source="p")).latents
+    return torch.cat([latents[name].z for name in run.sites], -1).cpu().numpy()
+
+
+def prior_moments(run: Run) -> tuple[Array, Array]:
+    """Mean (L,) and covariance (L, L) of the prior: exact for one site, of 4,000 draws for several."""
+    prior = run.prior
+    if isinstance(prior, Distribution):
+        return prior.mean[0].cpu().numpy(), np.diag(prior.variance[0].cpu().numpy())
+    z = prior_draws(run, 4000, seed=1)
+    return z.mean(0), np.atleast_2d(np.cov(z, rowvar=False))
+
+
+def spread(px: Distribution) -> Tensor:
+    """The standard deviation of p(x|z) in each dimension; of unordered values, the chance of any but the likeliest."""
+    base = px.base_dist if isinstance(px, Independent) else px
+    return 1 - base.probs.amax(-1) if isinstance(base, Categorical) else px.variance.sqrt()
+
+
+@dataclass(frozen=True)
+class Passage:
+    """One example's way through a model: z drawn (L,); mean, spread and a draw of p(x|z) (*shape); terms in nats."""
+
+    z: Array
+    mean: Array
+    sd: Array
+    draw: Array
+    distortion: float
+    rate: float | None
+
+
+def passage(run: Run, x: Tensor, k: int = 256, seed: int = 0) -> Passage:
+    """Follows x (*shape) through: the first z drawn, and the two terms averaged over k draws."""
+    with torch.no_grad(), seeded(seed):
+        trace = run.trace(x[None], Draw(min(k, max(8, _at_once(run, 4_000_000)))))
+        z = torch.cat([trace.latents[name].z[:1] for name in run.sites], -1)
+        px = run.likelihood(z)
+        rate = float(trace.rate[0]) if trace.bound else None
+        mean, sd, drawn = (t[0].cpu().numpy() for t in (point(px), spread(px), px.sample()))
+        return Passage(z[0].cpu().numpy(), mean, sd, drawn, float(trace.distortion[0]), rate)

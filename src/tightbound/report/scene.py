@@ -1,0 +1,132 @@
+"""Scene: the data side of a report, gathered once for all runs that were trained on the same data."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from tightbound.data import Split
+from tightbound.errors import TightboundError
+from tightbound.report.grids import columns
+from tightbound.report.palette import label_colours
+from tightbound.report.probe import Accuracy, majority, probe, probeable
+from tightbound.report.view import Floats, View
+
+if TYPE_CHECKING:
+    from tightbound.spec import DataSpec
+
+Array = NDArray[Any]
+MOST_TEST, MOST_TRAIN, MOST_TYPICAL = 2000, 4000, 256
+
+
+def walk(split: Any, most: int, size: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """(rows, x) of at most `most` examples in domain units: evenly spread over a split, the first ones of a stream."""
+    if isinstance(split, Split):
+        n = min(len(split), most)
+        rows = torch.linspace(0, len(split) - 1, n, dtype=torch.float64).round().long()
+        yield from ((part, split.batch(part)) for part in rows.split(size))
+        return
+    left = most
+    for rows, x in split.batches(size):
+        yield rows[:left], x[:left]
+        left -= len(x)
+        if left <= 0:
+            return
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Some rows of a split: x (n, *shape) in the data's domain units, their labels (n,) and row numbers."""
+
+    x: Tensor
+    y: Array | None
+    rows: Array
+
+    @classmethod
+    def of(cls, split: Any, most: int) -> Examples:
+        """At most `most` rows of a split."""
+        found = list(walk(split, most, 1024))
+        if not found:
+            raise TightboundError("the data have no examples to show: give a test split of one or more")
+        rows, x = torch.cat([r for r, _ in found]), torch.cat([x for _, x in found])
+        y = split.labels(rows) if isinstance(split, Split) else None
+        known = y is not None and bool((y >= 0).any())
+        return cls(x.cpu(), y.cpu().numpy() if y is not None and known else None, rows.numpy())
+
+
+@dataclass(frozen=True)
+class Scene:
+    """One data set as the report shows it.
+
+    hero: the row of `test` that is followed through, its distance to the training data the median one; partner: another
+    one, of another label where there are labels, for the interpolation; shown: rows of one example per label.
+    typical: distances of test examples to their nearest training example, once searched.
+    """
+
+    data: Any
+    view: View
+    test: Examples
+    train: Examples
+    names: list[str]
+    colours: list[str]
+    shown: Array
+    counts: dict[str, int | None]
+    held_out: bool
+
+    @property
+    def spec(self) -> DataSpec:
+        """The spec of the data, before a likelihood reads them in another domain."""
+        spec: DataSpec = self.data.spec
+        return spec
+
+    @property
+    def test_unit(self) -> Floats:
+        """The test examples on the display scale, (n, *shape)."""
+        return self.view.unit(self.test.x.numpy())
+
+    def label(self, row: int) -> str | None:
+        """The name of a test example's label."""
+        return None if self.test.y is None or self.test.y[row] < 0 else self.names[int(self.test.y[row])]
+
+    def partner(self, hero: int) -> int:
+        """A test example to interpolate to: the nearest in number of another label."""
+        if len(self.test.x) == 1:
+            return hero
+        y = self.test.y
+        other = [r for r in self.shown.tolist() if r != hero and (y is None or y[r] != y[hero])]
+        return int(other[len(other) // 2]) if other else (hero + 1) % len(self.test.x)
+
+    def baselines(self) -> dict[str, Accuracy] | None:
+        """What features are measured against: raw values and the most frequent label; None without labels."""
+        train, test = self.train, self.test
+        if train.y is None or test.y is None or not probeable(train.y, test.y):
+            return None
+        raw = probe(train.x.flatten(1).numpy(), train.y, test.x.flatten(1).numpy(), test.y)
+        return {"raw": raw, "majority": majority(train.y, test.y)}
+
+
+def scene(data: Any) -> Scene:
+    """Gathers what a report shows of the data: some test and training examples, their labels and colours."""
+    splits = [s for s in (data.test, data.valid) if len(s)] or [data.train]
+    test, train = Examples.of(splits[0], MOST_TEST), Examples.of(data.train, MOST_TRAIN)
+    labels = [int(e.y.max()) + 1 for e in (test, train) if e.y is not None]
+    named = [str(name) for name in data.label_names or ()]
+    n = max([len(named), *labels]) if labels else 0
+    names = [named[k] if k < len(named) else str(k) for k in range(n)]
+    view = View.of(data.spec, train.x.numpy())
+    counts = {"train": getattr(data.train, "__len__", lambda: None)(), "valid": len(data.valid), "test": len(data.test)}
+    shown = _one_of_each(test.y, len(test.x), columns(view, data.spec.shape))
+    return Scene(data, view, test, train, names, label_colours(n), shown, counts, splits[0] is not data.train)
+
+
+def _one_of_each(y: Array | None, n: int, cols: int) -> Array:
+    """Rows of the first example of each label, then of any, `cols` in all."""
+    first = [] if y is None else [int(np.flatnonzero(y == k)[0]) for k in np.unique(y[y >= 0])[:cols]]
+    rest = [row for row in range(n) if row not in set(first)]
+    return np.array((first + rest)[:cols])

@@ -1,0 +1,69 @@
+"""View: how examples are shown. Images become grey or RGB values in 0..1, vectors stay numbers on a common axis."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tightbound.spec import DataSpec
+
+Floats = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class View:
+    """The display scale of one data set.
+
+    Images (n, C, H, W) in domain units become (n, H, W) or (n, H, W, 3) in 0..1, and distances are measured on that
+    scale. Vectors (n, D) are centred and divided by `span`, which is 1 where all dimensions have like spreads.
+    """
+
+    image: bool
+    low: float
+    high: float
+    centre: Floats | None = None
+    span: Floats | None = None
+
+    @classmethod
+    def of(cls, spec: DataSpec, train: Floats) -> View:
+        """Reads the scale off the training examples `train` (n, *shape), in domain units."""
+        if not spec.is_image:
+            return cls._vector(train)
+        if spec.domain == "real":
+            low, high = (float(q) for q in np.quantile(train, (0.002, 0.998)))
+            return cls(True, low, high if high > low else low + 1.0)
+        return cls(True, 0.0, 1.0 if spec.domain in ("binary", "unit") else float((spec.levels or 2) - 1))
+
+    @classmethod
+    def _vector(cls, train: Floats) -> View:
+        flat = train.reshape(len(train), -1)
+        spread, middle = flat.std(0), flat.mean(0)
+        known = spread[spread > 0]
+        alike = len(known) == 0 or (known.max() < 10 * known.min() and np.ptp(middle) < 10 * np.median(known))
+        if alike:
+            return cls(False, 0.0, 1.0)
+        return cls(False, 0.0, 1.0, middle, np.where(spread > 0, spread, 1.0).astype(np.float32))
+
+    @property
+    def standardised(self) -> bool:
+        """True where vectors are shown in standard deviations from the training mean."""
+        return self.span is not None
+
+    def unit(self, x: Floats) -> Floats:
+        """Domain units (n, *shape) to the display scale, of the same shape; images are not clipped."""
+        if self.image:
+            return ((x - self.low) / (self.high - self.low)).astype(np.float32)
+        if self.span is None or self.centre is None:
+            return x.astype(np.float32)
+        return ((x - self.centre) / self.span).astype(np.float32)
+
+    def pixels(self, x: Floats) -> NDArray[np.uint8]:
+        """Images on the display scale (n, C, H, W) to bytes, (n, H, W, 3) for colour, (n, H, W) for all else.
+
+        Channels other than 1, 3 or 4 have no colours of their own: their mean is shown.
+        """
+        y = np.clip(np.nan_to_num(x), 0.0, 1.0)
+        y = y[:, :3].transpose(0, 2, 3, 1) if x.shape[1] in (3, 4) else y.mean(1)
+        return np.round(y * 255).astype(np.uint8)
