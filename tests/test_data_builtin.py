@@ -145,10 +145,10 @@ def test_idx_round_trip_and_damage(tmp_path: Path) -> None:
     assert np.array_equal(read_idx(path), wide) and read_idx(path).dtype == np.int32
     for cut in (1, 5, 20, 39):
         path.write_bytes(idx(array)[:cut])
-        with pytest.raises(TightboundError, match="truncated|not an IDX"):
+        with pytest.raises(TightboundError, match=r"truncated|not an IDX"):
             read_idx(path)
     path.write_bytes(gzip.compress(idx(array))[:-12])
-    with pytest.raises(TightboundError, match="truncated or damaged gzip"):
+    with pytest.raises(TightboundError, match=r"truncated or damaged gzip"):
         read_idx(path)
 
 

@@ -82,6 +82,17 @@ def test_dataset_of_pictures() -> None:
     assert sized.spec.shape == (1, 16, 16)
 
 
+def test_pictures_and_odd_labels() -> None:
+    pictures = [Image.fromarray(RNG.randint(0, 256, (70, 80, 3)).astype(np.uint8)) for _ in range(5)]
+    data = td.load(pictures)
+    assert data.spec.shape == (3, 64, 64)
+    assert td.read(pictures[0], td.load(pictures, S(size=16)).spec).batch(torch.tensor([0])).shape == (1, 3, 16, 16)
+    boxes = td.load(Items([(np.full(3, i / 7), {"box": [1, 2]}) for i in range(6)]))
+    assert boxes.train.y is None and "not classes" in " ".join(boxes.notices)
+    masks = td.load(DataLoader(TensorDataset(torch.rand(9, 3), torch.rand(9, 2, 2)), batch_size=2))
+    assert masks.valid.y is None
+
+
 def test_map_style_refused() -> None:
     with pytest.raises(TightboundError, match="item 2 of the Items has shape"):
         td.load(Items([np.zeros(3), np.zeros(3), np.zeros(4)]))

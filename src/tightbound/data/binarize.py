@@ -12,7 +12,7 @@ _CHUNK = 1 << 22
 
 def bernoulli(grey: Tensor, levels: int, generator: torch.Generator) -> Tensor:
     """uint8 ones with P(1) = grey / (levels - 1), for integers 0..levels-1: uniform r in 0..levels-2, then grey > r."""
-    return (grey.to(generator.device) > _below(levels - 1, grey.shape, generator)).to(grey.device, torch.uint8)
+    return (grey > _below(levels - 1, grey.shape, generator).to(grey.device)).to(torch.uint8)
 
 
 def _below(m: int, shape: torch.Size, generator: torch.Generator) -> Tensor:

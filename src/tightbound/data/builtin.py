@@ -50,14 +50,16 @@ def _digits(settings: DataSettings) -> Source:
 
 def _idx_set(name: str, folder: str, label_names: tuple[str, ...]) -> Source:
     """60,000 + 10,000 images, 28 x 28 bytes: the first 50,000 train, the last 10,000 of the first file validate."""
+    new = any(locate(f"{folder}/{file}") is None for file in _IDX_FILES)
     files = [obtain(f"{folder}/{file}") for file in _IDX_FILES]
+    notices = [f"{name} was downloaded to {files[0].parent}"] if new else []
     x, y, x_test, y_test = (torch.from_numpy(read_idx(path)) for path in files)
     for path, images, labels in ((files[0], x, y), (files[2], x_test, y_test)):
         if images.ndim != 3 or labels.shape != images.shape[:1]:
             raise TightboundError(f"{path} holds an array of shape {tuple(images.shape)}: it is not a file of {name}")
     y, y_test, cut = y.long(), y_test.long(), len(x) - 10_000
     parts = {"train": Part(x[:cut], y[:cut]), "valid": Part(x[cut:], y[cut:]), "test": Part(x_test, y_test)}
-    return Source(name, name, parts, sha256_of(x, y, x_test, y_test), "hw", "levels", 256, label_names)
+    return Source(name, name, parts, sha256_of(x, y, x_test, y_test), "hw", "levels", 256, label_names, notices=notices)
 
 
 def _binarized_mnist(settings: DataSettings) -> Source:

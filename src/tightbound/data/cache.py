@@ -17,6 +17,7 @@ import numpy as np
 
 from tightbound.errors import TightboundError
 
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 _HEADER = 128
 
 
@@ -45,7 +46,7 @@ def whole_file(path: Path) -> Iterator[IO[bytes]]:
         os.replace(temporary, path)
         temporary = None
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if error.errno in DISK_FULL:
             raise TightboundError(
                 f"no room on the disk for {path}: free some space, or set TIGHTBOUND_CACHE to a folder on another disk"
             ) from None

@@ -61,7 +61,7 @@ def from_dataset(dataset: Any, settings: DataSettings) -> Source:
         notices.append(
             f"the {kind} is read once into memory ({x.nbytes / 1e6:.1f} MB); random transforms are frozen with it"
         )
-        labels = None if any(label is None for label in labels) else np.array(labels)
+        labels = together(labels)
     y, label_names = read_labels(labels, n, f"the {kind}", notices)
     return Source(
         kind, f"the {kind}", {"all": Part(x, y)}, sha256_of(x, y), layout, levels=256 if layout else None,
@@ -69,7 +69,20 @@ def from_dataset(dataset: Any, settings: DataSettings) -> Source:
     )  # fmt: skip
 
 
-def _plain(label: Any) -> Any:
+def together(labels: list[Any]) -> np.ndarray | None:
+    """Labels as one array, of objects where they are no single numbers or words; None if some are missing."""
+    if any(label is None for label in labels):
+        return None
+    if all(isinstance(label, (str, bool, int, float)) for label in labels):
+        return np.array(labels)
+    out = np.empty(len(labels), dtype=object)
+    for i, label in enumerate(labels):
+        out[i] = label
+    return out
+
+
+def plain_label(label: Any) -> Any:
+    """A label without its wrapping: the number in a tensor or numpy scalar."""
     return label.item() if isinstance(label, (Tensor, np.generic)) and getattr(label, "ndim", 0) == 0 else label
 
 
@@ -78,7 +91,7 @@ def _arrays(first: Any, items: Any, labels: list[Any], n: int, kind: str, notice
     head = as_tensor(first[1], f"item 0 of the {kind}", notices)
     out = torch.empty((n, *head.shape), dtype=head.dtype)
     out[0] = head
-    labels.append(_plain(first[2]))
+    labels.append(plain_label(first[2]))
     for i, x, label in items:
         row = as_tensor(x, f"item {i} of the {kind}", notices)
         if row.shape != head.shape:
@@ -86,7 +99,7 @@ def _arrays(first: Any, items: Any, labels: list[Any], n: int, kind: str, notice
                 f"item {i} of the {kind} has shape {tuple(row.shape)}, item 0 {tuple(head.shape)}: make them equal"
             )
         out[i] = row
-        labels.append(_plain(label))
+        labels.append(plain_label(label))
     return out
 
 
@@ -112,7 +125,7 @@ def _images(first: Any, items: Any, labels: list[Any], settings: DataSettings, n
             rows.append(pixels(image, None if size == "auto" else size, channels))
         except (OSError, ValueError, SyntaxError, Image.DecompressionBombWarning) as error:
             raise TightboundError(f"item {i} of the Dataset is an image that cannot be decoded: {error}") from None
-        labels.append(_plain(label))
+        labels.append(plain_label(label))
         todo = next(items, None)
     widest = max(len(row) for row in rows)
     return torch.from_numpy(np.stack([np.broadcast_to(row, (widest, *row.shape[1:])) for row in rows]))

@@ -9,7 +9,7 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
-from tightbound.data.cache import cache_dir, whole_file
+from tightbound.data.cache import DISK_FULL, cache_dir, whole_file
 from tightbound.errors import TightboundError
 
 _TIMEOUT = 30.0
@@ -83,7 +83,9 @@ def fetch(url: str, target: Path, sha256: str) -> None:
                     received += len(block)
         except urllib.error.HTTPError as error:
             raise TightboundError(f"{url} cannot be downloaded (HTTP {error.code} {error.reason}): {advice}") from None
-        except (urllib.error.URLError, http.client.HTTPException, TimeoutError, ConnectionError) as error:
+        except (OSError, http.client.HTTPException) as error:
+            if getattr(error, "errno", None) in DISK_FULL:
+                raise
             raise TightboundError(f"{url} cannot be downloaded ({getattr(error, 'reason', error)}): {advice}") from None
         if length is not None and received != int(length):
             raise TightboundError(f"{url} broke off after {received} of {length} bytes: {advice}")

@@ -27,6 +27,7 @@ _SPLITS = {
     "test": "test", "testing": "test",
 }  # fmt: skip
 _SYSTEM = ("thumbs.db", "desktop.ini", "__macosx")
+_NO_IMAGE = "not an image file"
 _BLOCK = 256
 _LARGEST_FILE = 1 << 29
 
@@ -84,6 +85,8 @@ def load_images(entries: list[Entry], where: str, settings: DataSettings) -> Sou
     if not any(entry.name.lower().endswith(EXTENSIONS) for entry in entries):
         kind = f"none of its {len(entries)} files is an image" if entries else "it is empty"
         raise TightboundError(f"{where} holds no images ({kind}): expected {', '.join(EXTENSIONS)} files")
+    strange = {e.name: _NO_IMAGE for e in entries if not e.name.lower().endswith(EXTENSIONS)}
+    _refuse(strange, where, settings.skip_bad)
     digest = _content(entries)
     key = sha256_text("images-1", digest, settings.size, settings.channels)
     rows, notes = cached_rows(key, partial(_decode_all, entries, where, settings))
@@ -214,7 +217,7 @@ def _reason(error: Exception) -> str:
 
 def _header(entry: Entry) -> Header | str:
     if not entry.name.lower().endswith(EXTENSIONS):
-        return "not an image file"
+        return _NO_IMAGE
     try:
         with entry.open() as file, open_image(file) as image:
             return header_of(image)

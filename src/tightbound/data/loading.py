@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -84,10 +84,15 @@ def load(
     Raises TightboundError, one sentence, for whatever cannot be read.
     """
     settings = settings or DataSettings()
-    seed = seed if settings.split_seed is None else settings.split_seed
+    seed = seed % 2**32 if settings.split_seed is None else settings.split_seed
     settings = settings.model_copy(update={"split_seed": seed})
     streaming = is_stream(source)
     found = sample(source, seed) if streaming else open_source(source, settings)
+    for key in ("size", "channels"):
+        if getattr(settings, key) != "auto" and key not in found.resolved:
+            raise TightboundError(
+                f"data.{key} is for image files, and {found.where} has arrays, used as they are: drop it"
+            )
     for name, other in (("valid", valid), ("test", test)):
         if other is not None:
             _attach(found, name, other, settings)
@@ -130,9 +135,17 @@ def _attach(found: Source, name: str, other: Any, settings: DataSettings) -> Non
             f"{name}={extra.where} has examples of shape {tuple(part.x.shape[1:])} where {found.where} has "
             f"{tuple(base.x.shape[1:])}: both need the same shape"
         )
+    if part.y is not None and extra.label_names != found.label_names:
+        part = replace(part, y=_same_ids(part.y, extra.label_names or (), found.label_names or ()))
     found.parts[name] = part
     found.digest = sha256_text(found.digest, name, extra.digest)
     found.notices += extra.notices
+
+
+def _same_ids(y: Tensor, names: tuple[str, ...], known: tuple[str, ...]) -> Tensor:
+    """Class ids of one source as those of another with the same names; -1 where that has no such class."""
+    table = torch.tensor([known.index(name) if name in known else -1 for name in names] + [-1])
+    return table[y]
 
 
 def assemble(found: Source, settings: DataSettings, seed: int) -> Data:
@@ -167,7 +180,7 @@ def assemble(found: Source, settings: DataSettings, seed: int) -> Data:
     )
 
 
-_DIGEST_KEYS = ("binarize", "limit", "valid", "test", "split_seed", "layout")
+_DIGEST_KEYS = ("binarize", "limit", "valid", "test", "split_seed", "layout", "size", "channels", "skip_bad")
 
 
 def binary(spec: DataSpec) -> DataSpec:

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 
 from tightbound.data.builtin import BUILTIN
@@ -34,17 +35,10 @@ _NOT_YET = (".h5", ".hdf5", ".zarr", ".parquet")
 def open_source(source: Any, settings: DataSettings) -> Source:
     """Reads a built-in name, a path, an array, a tensor, an (x, y) tuple or a map-style Dataset."""
     if isinstance(source, str) and source in BUILTIN:
-        found = BUILTIN[source].read(settings)
-    elif isinstance(source, (str, os.PathLike)):
-        found = _open_path(os.fspath(source), settings)
-    else:
-        found = _in_memory(source, settings)
-    for key in ("size", "channels"):
-        if getattr(settings, key) != "auto" and key not in found.resolved:
-            raise TightboundError(
-                f"data.{key} is for image files, and {found.where} has arrays, used as they are: drop it"
-            )
-    return found
+        return BUILTIN[source].read(settings)
+    if isinstance(source, (str, os.PathLike)):
+        return _open_path(os.fspath(source), settings)
+    return _in_memory(source, settings)
 
 
 def _open_path(name: str, settings: DataSettings) -> Source:
@@ -82,6 +76,10 @@ def _in_memory(source: Any, settings: DataSettings) -> Source:
         if len(source) != 2:
             raise TightboundError(f"a tuple of {len(source)} is no data: pass x, or (x, y) with labels y")
         source, y = source
+    if isinstance(source, Image.Image):
+        source = [source]
+    if isinstance(source, list) and source and isinstance(source[0], Image.Image):
+        return from_dataset(source if y is None else list(zip(source, y, strict=True)), settings)
     if isinstance(source, (Tensor, np.ndarray)) or hasattr(source, "__array__"):
         return from_arrays(source, y)
     if isinstance(source, list):

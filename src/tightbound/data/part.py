@@ -94,7 +94,11 @@ def read_labels(values: object, n: int, what: str, notices: list[str]) -> tuple[
     if values is None:
         return None, None
     a = values.detach().cpu().numpy() if isinstance(values, Tensor) else np.asarray(values)
+    a = np.atleast_1d(a)
     a = a.reshape(-1) if a.ndim == 2 and a.shape[1] == 1 else a
+    if len(a) == n and (a.ndim > 1 or (a.dtype == object and not all(isinstance(v, (str, int)) for v in a))):
+        notices.append(f"{what}: its labels are not classes and are left aside")
+        return None, None
     if a.shape != (n,):
         raise TightboundError(f"{what} has {n} examples but labels of shape {a.shape}: one label an example is needed")
     if a.dtype.kind in "USO":

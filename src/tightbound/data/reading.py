@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from pathlib import Path
 from typing import Any
@@ -40,7 +39,7 @@ def read(source: Any, spec: DataSpec, settings: DataSettings | None = None) -> S
         part = Part(test.x if test.index is None else test.x[test.index], test.y, test.names, test.factors)
         found = Source(source, source, {"test": part}, data.digest, data.spec.layout)
         return _conform(part, found, spec, settings)
-    if _reads_images(source) and spec.is_image and spec.shape[0] in (1, 3):
+    if spec.is_image and spec.shape[0] in (1, 3):
         plain = plain.model_copy(update={"size": spec.shape[1:], "channels": spec.shape[0]})
     found = open_source(_one_more_axis(source, spec), plain)
     part = found.parts.get("all") or found.parts.get("test") or found.parts["train"]
@@ -71,14 +70,6 @@ def _checked(split: Split, spec: DataSpec) -> Split:
             f"the split has {split.spec!r}, but the model was trained on {spec!r}: pass data of that kind"
         )
     return split
-
-
-def _reads_images(source: Any) -> bool:
-    """Whether size and channels may apply: files that are not arrays, and Datasets (of images, perhaps)."""
-    if isinstance(source, (str, os.PathLike)):
-        path = Path(source)
-        return path.is_dir() or path.suffix.lower() not in (".npy", ".npz", ".csv", ".tsv", ".idx", ".gz")
-    return False
 
 
 def raw_shape(spec: DataSpec) -> tuple[int, ...]:

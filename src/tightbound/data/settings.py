@@ -36,7 +36,7 @@ class DataSettings(BaseModel):
     limit: PositiveInt | None = None
     valid: Annotated[float, Field(gt=0, lt=1)] = 0.1
     test: Annotated[float, Field(gt=0, lt=1)] = 0.1
-    split_seed: int | None = 0
+    split_seed: Annotated[int, Field(ge=0, lt=2**32)] | None = 0
     skip_bad: bool = False
     header: Literal["auto"] | bool = "auto"
     label: str | int | None = None

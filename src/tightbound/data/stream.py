@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset
 
 from tightbound.data.binarize import FIXED_SEED
-from tightbound.data.datasets import item_parts
+from tightbound.data.datasets import item_parts, plain_label, together
 from tightbound.data.domain import check_values
 from tightbound.data.images import pixels
 from tightbound.data.part import Part, Source, as_tensor, read_labels, sha256_of
@@ -44,12 +44,7 @@ def _batches(stream: Any, size: int) -> Iterator[tuple[Tensor, Any]]:
         except RuntimeError:
             raise TightboundError("items of the IterableDataset have different shapes: resize them alike") from None
         labels = [y for _, y in group]
-        yield (
-            x,
-            None
-            if any(y is None for y in labels)
-            else np.array([int(y) if hasattr(y, "__int__") else y for y in labels]),
-        )
+        yield x, together([plain_label(y) for y in labels])
 
 
 def _started(stream: Any, size: int, seed: int) -> Iterator[tuple[Tensor, Any]]:
@@ -59,6 +54,17 @@ def _started(stream: Any, size: int, seed: int) -> Iterator[tuple[Tensor, Any]]:
         batches = _batches(stream, size)
         first = list(islice(batches, 1))
     return chain(first, batches)
+
+
+def _labels(xs: list[Tensor], ys: list[Any]) -> np.ndarray | None:
+    """The labels of some batches as one array, or None where they are not one for each example."""
+    try:
+        arrays = [np.asarray(y) for y in ys]
+        if any(y is None or a.ndim == 0 or len(a) != len(x) for x, y, a in zip(xs, ys, arrays, strict=True)):
+            return None
+        return np.concatenate(arrays)[:_SAMPLE]
+    except ValueError:
+        return None
 
 
 def sample(stream: Any, seed: int) -> Source:
@@ -78,12 +84,7 @@ def sample(stream: Any, seed: int) -> Source:
     except RuntimeError:
         raise TightboundError(f"batches of the {kind} have different shapes: resize their examples alike") from None
     notices: list[str] = []
-    labels = (
-        None
-        if any(y is None or len(y) != len(x) for x, y in zip(xs, ys, strict=True))
-        else np.concatenate(ys)[:_SAMPLE]
-    )
-    y, names = read_labels(labels, len(rows), f"the {kind}", notices)
+    y, names = read_labels(_labels(xs, ys), len(rows), f"the {kind}", notices)
     notices.append(
         f"the {kind} is read as a stream: an interrupted run resumes at the start of its epoch, not within it"
     )
