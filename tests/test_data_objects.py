@@ -131,6 +131,15 @@ def test_loader_with_its_own_validation() -> None:
     assert len(data.valid) == 10 and len(data.test) == 5 and len(data.notices) == 1
 
 
+def test_loader_as_validation_and_as_new_data() -> None:
+    x = torch.randint(0, 256, (50, 1, 6, 6), dtype=torch.uint8)
+    loader = DataLoader(TensorDataset(x, torch.arange(50) % 3), batch_size=8)
+    data = td.load(loader, valid=DataLoader(TensorDataset(x[:9]), batch_size=4), test=x[:5])
+    assert len(data.valid) == 9 and torch.equal(data.valid.x, x[:9])
+    new = td.read(loader, data.spec, data.settings)
+    assert torch.equal(new.x, x) and new.y is not None and len(new.y) == 50
+
+
 def test_iterable_dataset() -> None:
     data = td.load(Endless(None), S(augment="flip"))
     assert data.spec.shape == (3, 5, 5) and len(data.valid) == 2000 and data.spec.levels == 256

@@ -12,7 +12,7 @@ _CHUNK = 1 << 22
 
 def bernoulli(grey: Tensor, levels: int, generator: torch.Generator) -> Tensor:
     """uint8 ones with P(1) = grey / (levels - 1), for integers 0..levels-1: uniform r in 0..levels-2, then grey > r."""
-    return (grey > _below(levels - 1, grey.shape, generator).to(grey.device)).to(torch.uint8)
+    return (grey > _below(levels - 1, grey.shape, generator).to(grey.device)).view(torch.uint8)
 
 
 def _below(m: int, shape: torch.Size, generator: torch.Generator) -> Tensor:
@@ -24,7 +24,7 @@ def _below(m: int, shape: torch.Size, generator: torch.Generator) -> Tensor:
     r = words.view(torch.uint8)[:n]
     fair = 256 // m * m
     if fair < 256:
-        again = (r >= fair).nonzero().squeeze(1)
+        again = torch.from_numpy(np.flatnonzero(r.numpy() >= np.uint8(fair)))
         r[again] = torch.randint(0, fair, again.shape, generator=generator, dtype=torch.uint8)
     return (r if fair == m else r % m).view(shape)
 

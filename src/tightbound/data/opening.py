@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
+from torch.utils.data import DataLoader
 
 from tightbound.data.builtin import BUILTIN
 from tightbound.data.datasets import from_dataset
@@ -20,6 +21,7 @@ from tightbound.data.folder import file_entry, list_folder, list_zip, load_image
 from tightbound.data.images import EXTENSIONS
 from tightbound.data.part import Part, Source, as_tensor, read_labels, sha256_of
 from tightbound.data.settings import DataSettings
+from tightbound.data.stream import gather
 from tightbound.errors import TightboundError, nearest
 
 _READERS: dict[str, Callable[[Path, DataSettings], Source]] = {
@@ -71,6 +73,8 @@ def _open_path(name: str, settings: DataSettings) -> Source:
 
 
 def _in_memory(source: Any, settings: DataSettings) -> Source:
+    if isinstance(source, DataLoader):
+        return gather(source)
     y = None
     if isinstance(source, tuple):
         if len(source) != 2:

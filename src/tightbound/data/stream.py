@@ -56,40 +56,46 @@ def _started(stream: Any, size: int, seed: int) -> Iterator[tuple[Tensor, Any]]:
     return chain(first, batches)
 
 
-def _labels(xs: list[Tensor], ys: list[Any]) -> np.ndarray | None:
+def _labels(xs: list[Tensor], ys: list[Any], limit: int | None) -> np.ndarray | None:
     """The labels of some batches as one array, or None where they are not one for each example."""
     try:
         arrays = [np.asarray(y) for y in ys]
         if any(y is None or a.ndim == 0 or len(a) != len(x) for x, y, a in zip(xs, ys, arrays, strict=True)):
             return None
-        return np.concatenate(arrays)[:_SAMPLE]
+        return np.concatenate(arrays)[:limit]
     except ValueError:
         return None
 
 
 def sample(stream: Any, seed: int) -> Source:
     """The first 2,000 examples of the pass with this seed, as a Source with one training part."""
+    found = gather(stream, _SAMPLE, seed, "train")
+    found.notices.append(
+        f"{found.where} is read as a stream: an interrupted run resumes at the start of its epoch, not within it"
+    )
+    return found
+
+
+def gather(stream: Any, limit: int | None = None, seed: int = 0, split: str = "all") -> Source:
+    """The examples of one pass, or the first `limit`, in memory, as a Source with one part of this name."""
     kind = type(stream).__name__
     xs, ys, n = [], [], 0
     for x, y in _started(stream, 256, seed):
         xs.append(x)
         ys.append(y)
         n += len(x)
-        if n >= _SAMPLE:
+        if limit is not None and n >= limit:
             break
     if n == 0:
         raise TightboundError(f"the {kind} is empty: nothing can be learned from it")
     try:
-        rows = torch.cat(xs)[:_SAMPLE]
+        rows = torch.cat(xs)[:limit]
     except RuntimeError:
         raise TightboundError(f"batches of the {kind} have different shapes: resize their examples alike") from None
     notices: list[str] = []
-    y, names = read_labels(_labels(xs, ys), len(rows), f"the {kind}", notices)
-    notices.append(
-        f"the {kind} is read as a stream: an interrupted run resumes at the start of its epoch, not within it"
-    )
+    y, names = read_labels(_labels(xs, ys, limit), len(rows), f"the {kind}", notices)
     part = Part(rows, y)
-    return Source(kind, f"the {kind}", {"train": part}, sha256_of(rows, y), label_names=names, notices=notices)
+    return Source(kind, f"the {kind}", {split: part}, sha256_of(rows, y), label_names=names, notices=notices)
 
 
 class LoaderSplit:
