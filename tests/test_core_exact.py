@@ -44,7 +44,7 @@ def test_log_w_is_log_px_at_any_given_z_with_its_density(path: str) -> None:
 
 
 def _width(lg: object, site: str) -> tuple[int]:
-    at = lg.chain.at[site]  # type: ignore[attr-defined]
+    at = lg.chain.at[site]
     return (at.stop - at.start,)
 
 

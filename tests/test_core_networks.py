@@ -1,0 +1,93 @@
+"""Contracts of the networks: any shape, one size dial, and no example that looks at its neighbours."""
+
+from __future__ import annotations
+
+import math
+from itertools import pairwise
+
+import pytest
+import torch
+from core_cases import grads_ok, shake
+from torch import nn
+
+from tightbound.networks import NETWORKS
+from tightbound.networks.conv import pyramid
+from tightbound.networks.size import SIZES
+
+B = 4
+VECTORS: list[tuple[int, ...]] = [(1,), (7,)]
+IMAGES: list[tuple[int, ...]] = [(1, 1, 1), (3, 3, 5), (1, 28, 20), (3, 33, 47), (2, 1, 9)]
+CASES = [(name, shape) for name in NETWORKS for shape in IMAGES + ([] if name == "conv" else VECTORS)]
+
+
+def count(module: nn.Module) -> int:
+    return sum(p.numel() for p in module.parameters())
+
+
+@pytest.mark.parametrize(("name", "shape"), CASES)
+def test_encoder_and_decoder_fit_every_shape(name: str, shape: tuple[int, ...]) -> None:
+    network, x = NETWORKS[name], torch.randn(B, *shape)
+    encoder, decoder = network.encoder(shape, "s"), network.decoder(3, (2, *shape), "s")
+    shake(encoder)
+    shake(decoder)
+    h, y = encoder(x), decoder(torch.randn(B, 3))
+    assert h.shape == (B, encoder.features) and y.shape == (B, 2, *shape)
+    (h.square().sum() + y.square().sum()).backward() if count(encoder) else y.square().sum().backward()
+    grads_ok(encoder)
+    grads_ok(decoder)
+
+
+@pytest.mark.parametrize(("name", "shape"), CASES)
+def test_an_example_never_depends_on_its_neighbours(name: str, shape: tuple[int, ...]) -> None:
+    """No statistics of the batch, in training mode too: figures cannot depend on the batch size."""
+    network, x, z = NETWORKS[name], torch.randn(B, *shape), torch.randn(B, 3)
+    encoder, decoder = shake(network.encoder(shape, "s")), shake(network.decoder(3, (1, *shape), "s"))
+    for module, value in ((encoder, x), (decoder, z)):
+        far = torch.cat([value[:1], 100 * value[1:]])
+        assert torch.allclose(module(value)[:1], module(far)[:1], atol=1e-5)
+        assert torch.allclose(module(value)[:1], module(value[:1]), atol=1e-5)
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_links_keep_rows_and_say_how_wide_they_are(name: str) -> None:
+    link = NETWORKS[name].link(3, "s")
+    assert link(torch.randn(B, 3)).shape == (B, link.features)
+
+
+@pytest.mark.parametrize("name", [name for name in NETWORKS if name != "linear"])
+def test_the_size_dial_turns_every_network(name: str) -> None:
+    shape = (1, 28, 20)
+    for make in (
+        lambda size: NETWORKS[name].encoder(shape, size),
+        lambda size: NETWORKS[name].decoder(3, (1, *shape), size),
+        lambda size: NETWORKS[name].link(3, size),
+    ):
+        counts = [count(make(size)) for size in SIZES]
+        assert counts == sorted(counts) and len(set(counts)) == len(SIZES)
+
+
+def test_the_linear_network_is_linear() -> None:
+    network, a, b = NETWORKS["linear"], torch.randn(B, 3), torch.randn(B, 3)
+    decoder, encoder = network.decoder(3, (1, 7), "s"), network.encoder((7,), "s")
+    assert torch.allclose(decoder(a) + decoder(b), 2 * decoder((a + b) / 2), atol=1e-5)
+    assert count(encoder) == 0 and count(network.link(3, "s")) == 0 and encoder.features == 7
+
+
+@pytest.mark.parametrize("shape", IMAGES)
+def test_the_pyramid_halves_until_the_longer_side_is_four(shape: tuple[int, ...]) -> None:
+    sizes = pyramid(*shape[1:])
+    assert sizes[0] == shape[1:] and max(sizes[-1]) <= 4
+    for above, below in pairwise(sizes):
+        assert below == tuple(math.ceil(side / 2) for side in above) and max(above) > 4
+
+
+def test_a_decoder_reaches_every_pixel_of_an_odd_image() -> None:
+    decoder = shake(NETWORKS["conv"].decoder(3, (1, 3, 33, 47), "s"))
+    a, b = decoder(torch.zeros(1, 3)), decoder(torch.ones(1, 3))
+    assert ((a - b).abs() > 0).float().mean() > 0.99
+
+
+def test_an_encoder_sees_every_pixel_of_an_odd_image() -> None:
+    encoder, x = shake(NETWORKS["conv"].encoder((3, 33, 47), "s")), torch.randn(1, 3, 33, 47, requires_grad=True)
+    encoder(x).square().sum().backward()
+    assert x.grad is not None and (x.grad != 0).float().mean() > 0.99
