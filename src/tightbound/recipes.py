@@ -56,6 +56,11 @@ class Recipe(BaseModel):
     k: PositiveInt = Field(1, description="samples of z per example in training")
 
 
+def has_bound(recipe: Recipe) -> bool:
+    """True where the model bounds log p(x); False for an autoencoder, whose latent is a point."""
+    return recipe.posterior.name != "delta"
+
+
 _TABLE = {
     "vae": Recipe(
         purpose="features with a mean and a variance, and new data: the place to start",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from tightbound.distributions import point
 from tightbound.errors import TightboundError
 from tightbound.files import load_weights, save_weights
 from tightbound.model import VAE
+from tightbound.recipes import has_bound
 from tightbound.spec import DataSpec
 from tightbound.trace import Batch, Draw, Trace
 
@@ -71,14 +72,18 @@ class Run:
     @property
     def has_bound(self) -> bool:
         """True where the model bounds log p(x); False for an autoencoder, whose latent is a point."""
-        return self.config.recipe.objective.name != "distortion"
+        return has_bound(self.config.recipe)
 
     def history(self) -> list[dict[str, Any]]:
-        """The lines of `log.jsonl`."""
+        """The lines of `log.jsonl`; one that a kill or a full disk tore is left out."""
         path = self.folder / "log.jsonl" if self.folder else None
         if path is None or not path.exists():
             return []
-        return [json.loads(line) for line in path.read_text().splitlines() if line.strip()]
+        found = []
+        for line in path.read_text(errors="replace").splitlines():
+            with suppress(json.JSONDecodeError):
+                found.append(json.loads(line))
+        return found
 
     # ---- what goes in
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor
 
-from tightbound.data import Split
+from tightbound.data import LoaderSplit, Split
 from tightbound.distributions.noise import generator
+from tightbound.errors import TightboundError
 
 
 class Batches:
@@ -28,3 +31,35 @@ class Batches:
     def __call__(self, step: int) -> Tensor:
         """The examples of a step in domain units, on the device, as training sees them (binarised, augmented)."""
         return self.split.batch(self.rows(step), generator(self.seed, "data", step)).to(self.device)
+
+
+class StreamBatches:
+    """Batches of a user's DataLoader or IterableDataset, in its own order; a resumed run begins its epoch again."""
+
+    def __init__(self, stream: LoaderSplit, batch: int, seed: int, device: torch.device) -> None:
+        self.stream, self.batch, self.seed, self.device = stream, batch, seed, device
+        self.epoch = 0
+        self._current: Iterator[tuple[Tensor, Tensor | None]] = iter(())
+
+    def __call__(self, step: int) -> Tensor:
+        """The next batch, whatever its size, in domain units, on the device."""
+        for _ in range(2):
+            for x, _labels in self._current:
+                return x.to(self.device)
+            noise = generator(self.seed, "stream", self.epoch)
+            self._current = next(self.stream.epochs(self.batch, noise, self.epoch))
+            self.epoch += 1
+        raise TightboundError(f"{self.stream!r} gave no examples in a whole epoch: it must yield some each time")
+
+
+def batches(split: Split | LoaderSplit, batch: int, seed: int, device: torch.device) -> Batches | StreamBatches:
+    """The batches of a split, by what kind of split it is."""
+    return (Batches if isinstance(split, Split) else StreamBatches)(split, batch, seed, device)  # type: ignore[arg-type]
+
+
+def count(split: Split | LoaderSplit) -> int | None:
+    """How many examples one epoch has; None for a stream that does not know."""
+    try:
+        return len(split)
+    except TypeError:
+        return None

@@ -8,6 +8,7 @@ import platform
 import shutil
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from tightbound.model import VAE, Objective
 from tightbound.run import Run, seeded
 from tightbound.trace import Clock
 from tightbound.training import schedule
+from tightbound.training.batches import count
 from tightbound.training.checkpoint import RunLock
 from tightbound.training.display import Display
 from tightbound.training.loop import Trainer
@@ -41,29 +43,30 @@ def pick_device(name: str) -> torch.device:
     return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
 
 
-def prepare_folder(folder: Path, *, resume: bool, overwrite: bool) -> None:
+def check_folder(folder: Path, *, resume: bool, overwrite: bool) -> None:
     """Makes sure that nothing is overwritten without being asked, and that only a run is ever overwritten."""
     if resume and overwrite:
         raise TightboundError("--resume and --overwrite contradict each other: give one of them")
     if not folder.exists() or resume:
-        files.make_folder(folder)
         return
     if not folder.is_dir():
         raise TightboundError(f"{str(folder)!r} is a file: choose another --out")
     held = [p for p in folder.iterdir() if p.name != ".lock"]
-    is_run = (folder / "config.toml").is_file()
-    if held and not is_run:
+    if held and not (folder / "config.toml").is_file():
         raise TightboundError(f"folder {str(folder)!r} holds files and is not a run: choose another --out")
     if held and not overwrite:
         raise TightboundError(
             f"run {str(folder)!r} exists: add --resume to go on with it, --overwrite to replace it, "
             "or choose another --out"
         )
-    if held:
-        (folder / "config.toml").unlink()
-        shutil.rmtree(folder / "state", ignore_errors=True)
-        for name in FILES:
-            (folder / name).unlink(missing_ok=True)
+
+
+def clear(folder: Path) -> None:
+    """Removes the run that a folder holds, and nothing else in it."""
+    (folder / "config.toml").unlink(missing_ok=True)
+    shutil.rmtree(folder / "state", ignore_errors=True)
+    for name in FILES:
+        (folder / name).unlink(missing_ok=True)
 
 
 def assemble(config: Config, device: torch.device) -> tuple[VAE, Objective]:
@@ -86,33 +89,46 @@ def settle(config: Config, data: Data) -> tuple[Config, list[str]]:
 
 
 def fit(
-    config: Config, source: Any, folder: Path, show: Display, *, resume: bool = False, overwrite: bool = False
+    config: Config,
+    source: Any,
+    folder: Path,
+    show: Display,
+    *,
+    resume: bool = False,
+    overwrite: bool = False,
+    valid: Any = None,
+    test: Any = None,
 ) -> Run:
     """Trains (or goes on training) in `folder` and returns the Run with its best weights.
 
+    valid, test: data of their own for these splits.  An old run is removed only once the new one's data are read.
     Raises TightboundError for bad settings, data or folders; `Interrupted` after Ctrl-C.
     """
     started = time.perf_counter()
     device = pick_device(config.device)
-    prepare_folder(folder, resume=resume, overwrite=overwrite)
+    check_folder(folder, resume=resume, overwrite=overwrite)
+    old = settings_file.read(folder / "config.toml") if resume and (folder / "config.toml").is_file() else None
+    if resume and old is None:
+        show.note(f"nothing to resume in {folder}: its training had not begun, so it starts now")
+    config = config if old is None else old.model_copy(update={"device": config.device})
+    read = partial(data_room.load, source, seed=config.seed, valid=valid, test=test)
+    data = read(config.data)
+    if old is not None and old.digest != data.digest:
+        raise TightboundError(
+            f"the data are not those that {folder} was trained on: give the same data to --resume, or another --out"
+        )
+    config, notes = (config, []) if old is not None else settle(config, data)
+    if config.spec is not None and config.spec.domain != data.spec.domain:
+        data = read(config.data)
+    if old is None:
+        config = config.model_copy(update={"spec": data.spec})
+    config = config.model_copy(update={"spec": _with_moments(config, data)})
+    for note in [*data.notices, *notes]:
+        show.note(note)
     with RunLock(folder):
-        old = settings_file.read(folder / "config.toml") if resume and (folder / "config.toml").is_file() else None
-        if resume and old is None:
-            show.note(f"nothing to resume in {folder}: its training had not begun, so it starts now")
-        config = config if old is None else old.model_copy(update={"device": config.device})
-        data = data_room.load(source, config.data, seed=config.seed)
-        if old is not None and old.digest != data.digest:
-            raise TightboundError(
-                f"the data are not those that {folder} was trained on: give the same data to --resume, or another --out"
-            )
-        config, notes = (config, []) if old is not None else settle(config, data)
-        if config.spec is not None and config.spec.domain != data.spec.domain:
-            data = data_room.load(source, config.data, seed=config.seed)
-        if old is None:
-            config = config.model_copy(update={"spec": data.spec})
-        config = config.model_copy(update={"spec": _with_moments(config, data)})
-        for note in [*data.notices, *notes]:
-            show.note(note)
+        check_folder(folder, resume=resume, overwrite=overwrite)
+        if overwrite:
+            clear(folder)
         try:
             return _train(config, data, folder, device, show, started, new=old is None)
         except (torch.OutOfMemoryError, RuntimeError, MemoryError) as error:
@@ -157,7 +173,7 @@ def _train(
 
 def _plan(config: Config, data: Data, folder: Path, device: torch.device, started: float) -> Config:
     """The schedule in numbers; a budget is timed on a throw-away trainer, so that counted steps start clean."""
-    n, steps = len(data.train), None
+    n, steps = count(data.train), None
     if config.train.budget:
         trial = config.model_copy(update={"train": schedule.resolve(config.train, n, 10**9)})
         model, objective = assemble(trial, device)
@@ -171,7 +187,7 @@ def _plan(config: Config, data: Data, folder: Path, device: torch.device, starte
 
         validate: Callable[[], object] = lambda: trainer.validator(model)  # noqa: E731
         spent = time.perf_counter() - started
-        steps = schedule.steps_within(trial.train, n, train, validate, spent)
+        steps = schedule.steps_within(trial.train, train, validate, spent)
     return config.model_copy(update={"train": schedule.resolve(config.train, n, steps)})
 
 
@@ -184,10 +200,11 @@ def _silent() -> Display:
 def describe(config: Config, data: Data, device: torch.device) -> str:
     """One line that says what is about to happen."""
     r, t = config.recipe, config.train
+    n = count(data.train) or "unknown many"
     return (
         f"{r.name}: {r.network} network of size {r.size}, latent {r.latent}, {r.likelihood.name}, on {data.name} "
-        f"({len(data.train)} train, {len(data.valid)} valid, {len(data.test)} test); {t.steps} steps of {t.batch} on "
-        f"{device}; stops early after {t.patience} validations without a new best"
+        f"({n} train, {len(data.valid)} valid, {len(data.test)} test); "
+        f"{t.steps} steps of {t.batch} on {device}; stops early after {t.patience} validations without a new best"
     )
 
 

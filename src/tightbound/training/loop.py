@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import math
 import signal
@@ -9,20 +10,20 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor
-from torch.optim.swa_utils import AveragedModel
 
 from tightbound.config import Config
 from tightbound.data import Data
-from tightbound.distributions.noise import StepNoise
+from tightbound.distributions.noise import StepNoise, seed_for
 from tightbound.errors import TightboundError
 from tightbound.model import VAE, Objective, Step
+from tightbound.recipes import has_bound
 from tightbound.run import weights
 from tightbound.trace import Batch, Clock
-from tightbound.training.batches import Batches
+from tightbound.training.batches import StreamBatches, batches
 from tightbound.training.checkpoint import StateStore
 from tightbound.training.display import Display
 from tightbound.training.optim import Health, learning_rate, optimizer, take_step
@@ -30,6 +31,7 @@ from tightbound.training.validate import Validator
 
 MOST_SKIPS = 10
 LOOK_EVERY = 25
+SUMS = ("n", "distortion", "rate", "elbo")
 
 
 class Interrupted(Exception):
@@ -44,31 +46,42 @@ class Trainer:
     ) -> None:
         self.model, self.config, self.settings, self.folder, self.show = model, config, config.train, folder, show
         self.device = model.get_buffer("centre").device
-        self.batches = Batches(data.train, int(self.settings.batch), config.seed, self.device)
+        self.batches = batches(data.train, int(self.settings.batch), config.seed, self.device)
         self.pass_ = Step(model, objective, config.recipe.k)
         self.parameters = [p for p in model.parameters() if p.requires_grad]
         self.optimizer = optimizer(model, self.settings)
         self.health = Health(self.settings, self.device)
-        self.averaged = AveragedModel(model, multi_avg_fn=self._average) if self.settings.ema else None
+        self.averaged = copy.deepcopy(model).requires_grad_(False) if self.settings.ema else None
+        self.pairs: tuple[list[Any], list[Any]] = ([], [])
+        if self.averaged is not None:
+            self.pairs = (list(self.averaged.parameters()), list(model.parameters()))
         self.validator = Validator(data.valid, objective, config)
         self.store = StateStore(folder / "state")
-        self.sums: dict[str, Tensor] = {}
+        self.sums = self._no_sums()
         self.best: dict[str, Any] = {"objective": math.inf, "step": 0, "plain": {}, "ema": {}}
         self.step, self.stale, self.spent, self.log_bytes = 0, 0, 0.0, 0
         self.written = 0
 
+    def _no_sums(self) -> Tensor:
+        names = SUMS if has_bound(self.config.recipe) else SUMS[:2]
+        return torch.zeros(len(names), device=self.device, dtype=torch.float64)
+
     # ---- one step
 
-    def _average(self, averages: Any, currents: Any, count: Any) -> None:
+    @torch.no_grad()
+    def _average(self) -> None:
+        """Moves the averaged weights; the decay rises with the step, so that they do not remember the start."""
         decay = min(self.settings.ema, (1 + self.step) / (10 + self.step))
-        torch._foreach_lerp_(averages, currents, 1 - decay)
+        torch._foreach_lerp_(*self.pairs, 1 - decay)
 
     def one(self, clock: Clock) -> None:
         """One step: batch, losses, gradients, their health, optimiser, averages, sums."""
         seed, step = self.config.seed, self.step
+        torch.default_generator.manual_seed(seed_for(seed, "parts", step))
         losses, sums = self.pass_(Batch(self.batches(step)), clock, StepNoise(seed, "noise", step))
         loss = losses["all"]
-        self.optimizer.zero_grad(set_to_none=True)
+        for parameter in self.parameters:
+            parameter.grad = None
         loss.backward()
         ok = self.health.check(loss, self.parameters)
         for group in self.optimizer.param_groups:
@@ -77,9 +90,9 @@ class Trainer:
         if self.pass_.observers and bool(ok):
             self.pass_.after_step(sums)
         if self.averaged is not None:
-            self.averaged.update_parameters(self.model)
-        for name, value in sums.items():
-            self.sums[name] = self.sums.get(name, 0) + torch.where(ok, value, torch.zeros_like(value))
+            self._average()
+        named = torch.stack([sums[name] for name in SUMS if name in sums])
+        self.sums += torch.where(ok, named, 0)
         self.step += 1
 
     # ---- the run
@@ -91,7 +104,7 @@ class Trainer:
         self.started, self.saved_at = time.perf_counter() - self.spent, time.perf_counter()
         self.mark = (self.step, time.perf_counter())
         try:
-            with _ctrl_c() as pressed:
+            with _ctrl_c() as pressed, torch.random.fork_rng():
                 while self.step < steps and not self._finished():
                     self.model.train()
                     self.one(Clock(self.step / steps))
@@ -131,7 +144,11 @@ class Trainer:
             )
 
     def _validate(self) -> None:
-        model = self.model if self.averaged is None else cast(VAE, self.averaged.module)
+        model = self.model
+        if self.averaged is not None:
+            model = self.averaged
+            for kept, fresh in zip(model.buffers(), self.model.buffers(), strict=True):
+                kept.copy_(fresh)
         valid = self.validator(model)
         best = valid["objective"] < self.best["objective"]
         if best:
@@ -141,8 +158,8 @@ class Trainer:
         self.stale = 0 if best else self.stale + 1
         now = time.perf_counter()
         self.spent = now - self.started
-        n = float(self.sums["n"]) if self.sums else 0.0
-        train = {k: float(v) / n for k, v in self.sums.items() if k != "n" and "/" not in k} if n else {}
+        n, *totals = self.sums.tolist()
+        train = {name: total / n for name, total in zip(SUMS[1:], totals, strict=False)} if n else {}
         speed = (self.step - self.mark[0]) * self.settings.batch / (now - self.mark[1])
         per_step = self.spent / self.step
         record = {
@@ -160,14 +177,14 @@ class Trainer:
         }
         self.log(record)
         self.show.record(record)
-        self.sums = {}
+        self.sums = self._no_sums()
         self.mark = (self.step, time.perf_counter())
 
     def log(self, record: dict[str, Any]) -> None:
         """Appends a line to log.jsonl; what a killed run wrote after its last state is cut off first."""
         try:
             with (self.folder / "log.jsonl").open("ab") as file:
-                file.truncate(self.log_bytes)
+                file.truncate(min(file.tell(), self.log_bytes))
                 file.write(json.dumps(record).encode() + b"\n")
                 self.log_bytes = file.tell()
         except OSError as error:
@@ -199,8 +216,9 @@ class Trainer:
             "ema": self.averaged.state_dict() if self.averaged else {},
             "optimizer": self.optimizer.state_dict(),
             "health": self.health.state_dict(),
-            "sums": dict(self.sums),
+            "sums": self.sums,
             "best": self.best,
+            "epoch": self.batches.epoch if isinstance(self.batches, StreamBatches) else 0,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -216,13 +234,19 @@ class Trainer:
                 f"the state in {self.folder / 'state'} does not fit its config.toml "
                 f"({str(error).splitlines()[-1].strip()}): restore both from one copy, or train anew with --overwrite"
             ) from error
-        self.sums = {k: v.to(self.device) for k, v in state["sums"].items()}
+        self.sums = state["sums"].to(self.device)
         self.best = state["best"]
+        if isinstance(self.batches, StreamBatches):
+            self.batches.epoch = max(0, state["epoch"] - 1)
         for name in ("step", "stale", "spent", "log_bytes"):
             setattr(self, name, state[name])
 
     def finish(self) -> dict[str, Tensor]:
-        """The best weights: averaged where there are any."""
+        """The best weights: averaged where there are any; raises where no validation was finite."""
+        if not self.best["plain"]:
+            raise TightboundError(
+                "no validation gave a finite figure, so there are no weights to keep: lower train.lr, or check the data"
+            )
         return self.best["ema"] or self.best["plain"]
 
 

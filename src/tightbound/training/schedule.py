@@ -13,13 +13,13 @@ LEAST, MOST, EPOCHS = 3000, 20_000, 30
 VALIDATIONS = 40
 
 
-def resolve(settings: TrainSettings, n: int, steps: int | None = None) -> TrainSettings:
-    """Numbers for every "auto": n training examples; `steps`, where a budget has decided them.
+def resolve(settings: TrainSettings, n: int | None, steps: int | None = None) -> TrainSettings:
+    """Numbers for every "auto", from n training examples (None for a stream); `steps`, where a budget decided them.
 
     auto: 30 epochs, at least 3,000 and at most 20,000 steps (docs/results.md has the comparison).
     """
-    batch = min(settings.batch, n)
-    per_epoch = max(1, n // batch)
+    batch = min(settings.batch, n or settings.batch)
+    per_epoch = max(1, (n or LEAST * batch) // batch)
     if steps is None:
         if settings.steps != "auto":
             steps = int(settings.steps)
@@ -30,10 +30,10 @@ def resolve(settings: TrainSettings, n: int, steps: int | None = None) -> TrainS
     every = settings.validate_every
     if isinstance(every, str):
         every = max(per_epoch, -(-steps // VALIDATIONS))
-    every = min(every, steps)
+    every = min(int(every), steps)
     patience = settings.patience
     if isinstance(patience, str):
-        patience = max(5, round(0.4 * steps / every))
+        patience = max(5, round(0.4 * steps / int(every)))
     return settings.model_copy(
         update={
             "steps": steps,
@@ -46,7 +46,7 @@ def resolve(settings: TrainSettings, n: int, steps: int | None = None) -> TrainS
 
 
 def steps_within(
-    settings: TrainSettings, n: int, train: Callable[[int], None], validate: Callable[[], object], spent: float
+    settings: TrainSettings, train: Callable[[int], None], validate: Callable[[], object], spent: float
 ) -> int:
     """How many steps fit `settings.budget` seconds, `spent` of them gone: times a few steps and one validation.
 
@@ -65,9 +65,10 @@ def steps_within(
     left = 0.97 * budget - spent - per_validation * (VALIDATIONS + 1)
     steps = int(left / per_step) if per_step else 0
     if steps < 10:
+        least = 20 * per_step + (VALIDATIONS + 1) * per_validation + spent
         raise TightboundError(
             f"a budget of {budget:.0f} s is too short: a step takes {per_step:.2g} s, a validation "
-            f"{per_validation:.2g} s, so allow {20 * per_step + (VALIDATIONS + 1) * per_validation + spent:.0f} s or more"
+            f"{per_validation:.2g} s, so allow {least / 0.9:.0f} s or more"
         )
     return steps
 

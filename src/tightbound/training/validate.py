@@ -11,7 +11,7 @@ from tightbound.distributions.noise import TILE, ContentNoise, StepNoise, tiles
 from tightbound.model import VAE, Objective
 from tightbound.trace import Batch, Clock, Draw
 
-BATCH = 1000
+BATCH, VALUES_AT_ONCE = 1000, 4_000_000
 
 
 class Validator:
@@ -30,7 +30,7 @@ class Validator:
         device = model.get_buffer("centre").device
         k, values = self.config.recipe.k, {}
         per: dict[str, list[Tensor]] = {}
-        for i, (_, x) in enumerate(self.split.batches(max(1, BATCH // k))):
+        for i, (_, x) in enumerate(self.split.batches(self._rows(k))):
             trace = model(Batch(x.to(device)), Draw(k, noise=StepNoise(self.config.seed, "valid", i)))
             terms = {"distortion": trace.distortion}
             if trace.bound:
@@ -47,11 +47,14 @@ class Validator:
             values |= self._log_px(model, device)
         return values
 
+    def _rows(self, k: int) -> int:
+        return max(1, min(BATCH, VALUES_AT_ONCE // self.split.spec.dims) // k)
+
     def _log_px(self, model: VAE, device: torch.device) -> dict[str, float]:
         k = self.config.train.validate_k
         n = min(self.config.train.validate_n, len(self.split))
         found = []
-        for rows in torch.arange(n).split(max(1, BATCH // TILE)):
+        for rows in torch.arange(n).split(self._rows(TILE)):
             x = self.split.batch(rows).to(device)
             log_w = [
                 model(Batch(x), Draw(m, noise=ContentNoise(self.config.seed, x, i, m))).log_w.double()

@@ -1,0 +1,110 @@
+"""A run folder that is damaged, half-written, newer, or not one gets a sentence; nothing in it is lost."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from tightbound.config import configure
+from tightbound.errors import TightboundError
+from tightbound.evaluation import evaluate
+from tightbound.run import Run, load
+from tightbound.training.display import Quiet
+from tightbound.training.fit import fit
+
+SETTINGS: dict[str, Any] = {
+    "recipe.size": "s",
+    "latent": 2,
+    "train.steps": 20,
+    "train.batch": 32,
+    "train.validate_every": 10,
+    "train.validate_n": 4,
+    "train.save_seconds": 0,
+}
+FILES = ["config.toml", "environment.json", "log.jsonl", "model.safetensors", "ema.safetensors"]
+
+
+def train(folder: Path, *, resume: bool = False) -> Run:
+    return fit(configure("digits", "vae", values=SETTINGS), "digits", folder, Quiet(), resume=resume)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("whole") / "run"
+    train(folder)
+    return folder
+
+
+def read_everything(folder: Path) -> None:
+    run = load(folder)
+    run.history()
+    evaluate(run, k=3, limit=5)
+    run.sample(2)
+
+
+@pytest.mark.parametrize("name", [*FILES, "state/state-20.pt"])
+@pytest.mark.parametrize("share", [0.0, 0.5, 0.99])
+def test_a_truncated_file_gets_a_sentence_or_does_not_matter(
+    whole: Path, tmp_path: Path, name: str, share: float
+) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(whole, folder)
+    content = (folder / name).read_bytes()
+    (folder / name).write_bytes(content[: int(len(content) * share)])
+    for use in (read_everything, lambda f: train(f, resume=True)):
+        try:
+            use(folder)
+        except TightboundError as error:
+            assert Path(name).name in str(error)
+            assert "\n" not in str(error)
+    assert (folder / "config.toml").exists()
+
+
+def test_what_is_not_a_run_is_told_apart(whole: Path, tmp_path: Path) -> None:
+    with pytest.raises(TightboundError, match="no run folder"):
+        load(tmp_path / "absent")
+    with pytest.raises(TightboundError, match=r"no config\.toml"):
+        load(tmp_path)
+    half = tmp_path / "half"
+    shutil.copytree(whole, half)
+    for name in ("model.safetensors", "ema.safetensors"):
+        (half / name).unlink()
+    with pytest.raises(TightboundError, match=r"half-written.*--resume"):
+        load(half)
+    train(half, resume=True)
+    read_everything(half)
+
+
+def test_a_newer_run_and_foreign_code_are_refused(whole: Path, tmp_path: Path) -> None:
+    newer = tmp_path / "newer"
+    shutil.copytree(whole, newer)
+    text = (newer / "config.toml").read_text()
+    (newer / "config.toml").write_text(text.replace("format_version = 1", "format_version = 99"))
+    with pytest.raises(TightboundError, match="newer than this tightbound"):
+        load(newer)
+    (newer / "config.toml").write_text(text.replace('name = "standard"', 'name = "os:getcwd"'))
+    with pytest.raises(TightboundError, match="trust=True"):
+        load(newer)
+
+
+def test_mixed_weights_and_config_are_told_apart(whole: Path, tmp_path: Path) -> None:
+    mixed = tmp_path / "mixed"
+    shutil.copytree(whole, mixed)
+    text = (mixed / "config.toml").read_text()
+    (mixed / "config.toml").write_text(text.replace("latent = 2", "latent = 5"))
+    with pytest.raises(TightboundError, match=r"does not fit its config\.toml"):
+        load(mixed)
+
+
+def test_saved_and_loaded_runs_are_the_same(whole: Path, tmp_path: Path) -> None:
+    run = load(whole)
+    run.save(tmp_path / "copy")
+    again = load(tmp_path / "copy")
+    x = run.data.test.raw(torch.arange(5))
+    assert (run.encode(x) == again.encode(x)).all()
+    assert (run.reconstruct(x) == again.reconstruct(x)).all()
+    assert run.reconstruct(x).shape == x.shape, "in the user's own layout"

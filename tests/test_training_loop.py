@@ -1,0 +1,254 @@
+"""The training loop: resuming, skipping bad steps, keeping the best, stopping, and what it says."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from tightbound.config import Config, configure
+from tightbound.errors import TightboundError
+from tightbound.files import load_weights
+from tightbound.objectives.elbo import Elbo
+from tightbound.run import Run, load
+from tightbound.trace import Clock, Trace
+from tightbound.training.display import Quiet
+from tightbound.training.fit import fit
+from tightbound.training.loop import Interrupted
+
+SMALL: dict[str, Any] = {
+    "recipe.size": "s",
+    "latent": 3,
+    "train.steps": 60,
+    "train.batch": 32,
+    "train.validate_every": 20,
+    "train.validate_n": 8,
+    "train.save_seconds": 0,
+    "data.limit": 200,
+}
+
+
+class Listener(Quiet):
+    """Keeps what is said, and presses Ctrl-C when a validation reaches a step."""
+
+    def __init__(self, press_at: int | None = None) -> None:
+        self.press_at, self.said, self.records = press_at, list[str](), list[dict[str, Any]]()
+
+    def note(self, line: str) -> None:
+        self.said.append(line)
+
+    def record(self, record: dict[str, Any]) -> None:
+        self.records.append(record)
+        if record["step"] == self.press_at:
+            os.kill(os.getpid(), signal.SIGINT)
+
+
+def train(folder: Path, show: Quiet | None = None, recipe: str = "vae", *, resume: bool = False, **values: Any) -> Run:
+    settings = SMALL | {key.replace("__", "."): value for key, value in values.items()}
+    config: Config = configure("digits", recipe, values=settings)
+    return fit(config, "digits", folder, show or Quiet(), resume=resume)
+
+
+def weights(folder: Path) -> dict[str, bytes]:
+    return {name: (folder / name).read_bytes() for name in ("model.safetensors", "ema.safetensors")}
+
+
+@pytest.mark.parametrize("recipe", ["vae", "iwae", "ae", "hvae"])
+def test_ctrl_c_then_resume_gives_the_same_bytes(tmp_path: Path, recipe: str) -> None:
+    values: dict[str, Any] = {"latent": (3, 2)} if recipe == "hvae" else {}
+    values |= {"k": 4} if recipe == "iwae" else {}
+    train(tmp_path / "whole", recipe=recipe, **values)
+    with pytest.raises(Interrupted):
+        train(tmp_path / "cut", Listener(press_at=20), recipe=recipe, **values)
+    said = Listener()
+    train(tmp_path / "cut", said, recipe=recipe, resume=True, **values)
+    assert any("resumed" in line and "step 20 of 60" in line for line in said.said)
+    assert weights(tmp_path / "cut") == weights(tmp_path / "whole")
+
+
+def test_resume_continues_the_log_without_a_gap_or_a_repeat(tmp_path: Path) -> None:
+    with pytest.raises(Interrupted):
+        train(tmp_path / "run", Listener(press_at=40))
+    (tmp_path / "run" / "log.jsonl").open("a").write('{"event": "epoch", "step": 60, "torn": true}\n{"half')
+    run = train(tmp_path / "run", resume=True)
+    assert [r["step"] for r in run.history()] == [20, 40, 60]
+    assert not any("torn" in r for r in run.history())
+
+
+def test_the_seed_decides_the_weights(tmp_path: Path) -> None:
+    train(tmp_path / "a")
+    train(tmp_path / "b")
+    train(tmp_path / "c", seed=1)
+    assert weights(tmp_path / "a") == weights(tmp_path / "b")
+    assert weights(tmp_path / "a")["model.safetensors"] != weights(tmp_path / "c")["model.safetensors"]
+
+
+def test_training_leaves_the_global_random_state_alone(tmp_path: Path) -> None:
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    train(tmp_path / "run")
+    assert torch.equal(torch.rand(3), expected)
+
+
+def test_a_damaged_newest_state_falls_back_and_says_so(tmp_path: Path) -> None:
+    train(tmp_path / "whole")
+    with pytest.raises(Interrupted):
+        train(tmp_path / "cut", Listener(press_at=40))
+    newest = tmp_path / "cut" / "state" / "state-40.pt"
+    newest.write_bytes(newest.read_bytes()[:-1000])
+    said = Listener()
+    train(tmp_path / "cut", said, resume=True)
+    assert any("damaged" in line and "step 20" in line for line in said.said)
+    assert weights(tmp_path / "cut") == weights(tmp_path / "whole")
+
+
+def test_resume_refuses_other_data(tmp_path: Path) -> None:
+    train(tmp_path / "run")
+    config = configure("shapes", "vae", values=SMALL)
+    with pytest.raises(TightboundError, match="not those that"):
+        fit(config, "shapes", tmp_path / "run", Quiet(), resume=True)
+
+
+class Faulty:
+    """The ELBO, but not finite at the steps whose share of the run is listed."""
+
+    bad: tuple[range, ...] = ()
+    per_example = True
+
+    def __call__(self, trace: Trace, clock: Clock) -> Any:
+        loss = Elbo()(trace, clock)
+        step = round(float(clock.progress) * 60)
+        return loss * float("nan") if any(step in r for r in Faulty.bad) else loss
+
+
+FAULTY = {"objective": "tests_faulty:Faulty"}
+
+
+@pytest.fixture
+def faulty(monkeypatch: pytest.MonkeyPatch) -> Any:
+    import sys
+    import types
+
+    module = types.ModuleType("tests_faulty")
+    module.Faulty = Faulty  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "tests_faulty", module)
+    monkeypatch.setattr(Faulty, "bad", ())
+    return Faulty
+
+
+@pytest.mark.parametrize("optimizer", ["torch.optim.AdamW", "torch.optim.Adagrad", "torch.optim.Adamax"])
+def test_a_step_that_is_not_finite_is_left_out_and_counted(tmp_path: Path, faulty: Any, optimizer: str) -> None:
+    faulty.bad = (range(15, 18), range(30, 31))
+    show = Listener()
+    run = train(tmp_path / "run", show, train__optimizer=optimizer, **FAULTY)
+    assert show.records[-1]["skipped"] == 4
+    assert all(torch.isfinite(p).all() for p in run.model.parameters())
+    assert show.records[-1]["valid"]["elbo"] > show.records[0]["valid"]["elbo"]
+
+
+def test_ten_bad_steps_in_a_row_end_the_run_and_the_good_weights_stay(tmp_path: Path, faulty: Any) -> None:
+    faulty.bad = (range(25, 60),)
+    with pytest.raises(TightboundError, match=r"10 steps in a row .* train\.lr"):
+        train(tmp_path / "run", **FAULTY)
+    state, _ = load_weights(tmp_path / "run" / "ema.safetensors")
+    assert all(torch.isfinite(v).all() for v in state.values())
+    assert torch.isfinite(load(tmp_path / "run", trust=True).sample(2)).all()
+
+
+def test_an_exploding_gradient_is_left_out(tmp_path: Path) -> None:
+    from tightbound.config import TrainSettings
+    from tightbound.training.optim import SETTLED, Health
+
+    weight = torch.nn.Parameter(torch.ones(3))
+    health = Health(TrainSettings(), torch.device("cpu"))
+    for step in range(SETTLED + 5):
+        weight.grad = torch.full((3,), 1.0 + 0.1 * (step % 3))
+        assert bool(health.check(torch.tensor(1.0), [weight]))
+    weight.grad = torch.full((3,), 1e6)
+    assert not bool(health.check(torch.tensor(1.0), [weight]))
+    weight.grad = torch.full((3,), 50.0)
+    assert bool(health.check(torch.tensor(1.0), [weight]))
+    assert weight.grad.norm() < 6 * 1.2 * 3**0.5, "a large gradient is cut to clip x the running mean"
+    assert health.counts.tolist() == [1, 0, 1]
+
+
+def test_the_best_weights_are_kept_and_early_stopping_says_why(tmp_path: Path) -> None:
+    show = Listener()
+    run = train(
+        tmp_path / "run", show, train__steps=2000, data__limit=40, train__lr=0.01, train__ema=0, train__patience=3
+    )
+    elbos = [r["valid"]["elbo"] for r in run.history()]
+    best = max(range(len(elbos)), key=elbos.__getitem__)
+    assert best == len(elbos) - 4, "three validations without a better one, then the end"
+    assert any("stopped early" in line and "train.patience" in line for line in show.said)
+    assert any("stops early after 3 validations" in line for line in show.said), "patience is stated at the start"
+    assert not (tmp_path / "run" / "ema.safetensors").exists()
+    again = train(tmp_path / "run", resume=True)
+    assert torch.equal(again.sample(3), run.sample(3))
+
+
+def test_figures_of_the_log_do_not_depend_on_the_weights_of_the_objective(tmp_path: Path) -> None:
+    show = Listener()
+    train(tmp_path / "run", show, recipe="beta-vae", **{"objective.beta": 25.0, "objective.warmup": 0.5})
+    for record in show.records:
+        for part in (record["valid"], record["train"]):
+            assert part["elbo"] == pytest.approx(-part["distortion"] - part["rate"], abs=1e-3)
+
+
+def test_weight_of_the_rate_warms_up_over_a_share_of_the_run() -> None:
+    assert [Clock(p).ramp(0.5) for p in (0.0, 0.25, 0.5, 1.0)] == [0.0, 0.5, 1.0, 1.0]
+
+
+def test_config_is_complete_and_resolved(tmp_path: Path) -> None:
+    run = train(tmp_path / "run", train__steps="auto", train__epochs=5)
+    config = load(tmp_path / "run").config
+    assert config == run.config.model_copy(update={"spec": config.spec})
+    assert isinstance(config.train.steps, int)
+    assert "auto" not in (config.recipe.network, config.recipe.size, config.recipe.likelihood.name)
+    assert json.loads((tmp_path / "run" / "environment.json").read_text())["threads"] == torch.get_num_threads()
+
+
+def test_a_budget_becomes_a_number_of_steps(tmp_path: Path) -> None:
+    run = train(tmp_path / "run", train__steps="auto", train__budget=4.0, train__validate_every="auto")
+    assert isinstance(run.config.train.steps, int)
+    assert run.config.train.steps > 20
+    with pytest.raises(TightboundError, match="too short"):
+        train(tmp_path / "none", train__steps="auto", train__budget=0.01)
+
+
+@pytest.mark.parametrize(
+    ("values", "sentence"),
+    [
+        ({"train__optimizer": "torch.optim.Adom"}, "cannot be imported"),
+        ({"train__optimizer_options": {"momentun": 1}}, "does not take"),
+        ({"device": "tpu"}, "auto, cpu or cuda"),
+        ({"train__lr": -1}, "train.lr"),
+        ({"train__stepz": 1}, "did you mean 'steps'"),
+        ({"latnet": 1}, "latent"),
+        ({"network": "conv3"}, "network"),
+    ],
+)
+def test_bad_settings_get_a_sentence(tmp_path: Path, values: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(TightboundError, match=sentence):
+        train(tmp_path / "run", **values)
+
+
+def test_a_run_is_never_overwritten_unasked_and_other_folders_never(tmp_path: Path) -> None:
+    train(tmp_path / "run")
+    before = weights(tmp_path / "run")
+    with pytest.raises(TightboundError, match=r"--resume .* --overwrite"):
+        train(tmp_path / "run")
+    assert weights(tmp_path / "run") == before
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "one.png").write_bytes(b"mine")
+    with pytest.raises(TightboundError, match="not a run"):
+        fit(configure("digits", values=SMALL), "digits", tmp_path / "photos", Quiet(), overwrite=True)
+    assert (tmp_path / "photos" / "one.png").read_bytes() == b"mine"
+    fit(configure("digits", values=SMALL | {"seed": 3}), "digits", tmp_path / "run", Quiet(), overwrite=True)
+    assert weights(tmp_path / "run") != before
