@@ -15,7 +15,7 @@ from tightbound.report.grids import columns
 from tightbound.report.novelty import Neighbours, nearest
 from tightbound.report.passes import Codes, Passage
 from tightbound.report.probe import Accuracy, probe
-from tightbound.report.scene import MOST_TYPICAL, Scene, scene
+from tightbound.report.scene import MOST_TYPICAL, Scene, fingerprint, scene
 from tightbound.report.view import Floats
 from tightbound.run import Run
 
@@ -118,7 +118,7 @@ def gather(runs: Sequence[Run], accounts: Sequence[Mapping[str, Any]], names: Se
     """Computes everything that a report shows; runs on the same data share one stage, in the order given."""
     groups: dict[str, list[int]] = {}
     for i, run in enumerate(runs):
-        groups.setdefault(run.data.digest, []).append(i)
+        groups.setdefault(fingerprint(run.data), []).append(i)
     return [_stage([Role(runs[i], accounts[i], names[i], i) for i in rows]) for rows in groups.values()]
 
 

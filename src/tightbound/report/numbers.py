@@ -56,7 +56,11 @@ def why_no_bound(story: Story, text: Text) -> str:
 def headline(story: Story, text: Text) -> list[Block]:
     """The three terms in a line, or the distortion alone and why."""
     a, recipe = story.account, story.run.config.recipe
-    about = {"recipe": recipe.name, "latent": len(story.order), "likelihood": recipe.likelihood.name}
+    about = {
+        "recipe": recipe.name,
+        "features": text.count("features", len(story.order)),
+        "likelihood": recipe.likelihood.name,
+    }
     what = Words(text("headline.what", parameters=f"{sum(story.parameters.values()):,}", **about))
     if not story.bound:
         only = _term(a, "distortion", "", text("headline.term_cost"), "distortion")
@@ -189,7 +193,9 @@ def probes(cast: Cast, text: Text) -> Section | None:
         return Bar(words, a.value, low, high, f"{a.value:.1%}", own)
 
     bars = [
-        bar(text("probe.features", run=s.name, latent=len(s.order)), s.accuracy, True) for _, s in scored if s.accuracy
+        bar(text("probe.features", run=s.name, features=text.count("features", len(s.order))), s.accuracy, True)
+        for _, s in scored
+        if s.accuracy
     ]
     bars.append(bar(text("probe.raw", dims=stage.scene.spec.dims), base["raw"], False))
     bars.append(bar(text("probe.majority"), base["majority"], False))

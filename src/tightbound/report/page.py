@@ -11,6 +11,7 @@ from typing import Any
 from tightbound import __version__, evaluation
 from tightbound.errors import TightboundError
 from tightbound.files import write_atomic
+from tightbound.recipes import RECIPES
 from tightbound.report import facts, follow, numbers, palette, pictures
 from tightbound.report.blocks import Section
 from tightbound.report.gather import gather
@@ -52,7 +53,7 @@ def write(
 
 def _names(runs: Sequence[Run]) -> list[str]:
     """The runs' names, numbered where two are alike."""
-    names = [run.name for run in runs]
+    names = [run.name.upper() if run.name in RECIPES else run.name for run in runs]
     return [n if names.count(n) == 1 else f"{n} ({names[: i + 1].count(n)})" for i, n in enumerate(names)]
 
 

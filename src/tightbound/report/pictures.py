@@ -60,7 +60,7 @@ def reconstructions(cast: Cast, text: Text) -> Section:
         place = stage.scene
         x, values = (
             place.test_unit[place.shown],
-            {"latent": len(story.order), "dims": place.spec.dims, "kept": story.kept},
+            {"numbers": text.count("numbers", len(story.order)), "dims": place.spec.dims, "kept": story.kept},
         )
         alt_in, alt_out = (text(f"recon.{k}", run=story.name) for k in ("alt_in", "alt_out"))
         if not place.view.image:
@@ -174,13 +174,15 @@ def variations(cast: Cast, text: Text) -> Section:
     def panel(stage: Stage, story: Story) -> Panel:
         hero, alt = stage.scene.test_unit[stage.hero : stage.hero + 1], text("vary.alt", run=story.name, n=n)
         spread = float(np.sqrt(story.variations.var(0).mean()))
+        values = {"spread": spread, "n": n}
+        if not stage.scene.view.image:
+            block = row(story, "x̂", story.variations, alt, under=hero.repeat(n, 0))
+            return Panel(story.name, [block], text(kind(story, "vary.caption_vector"), **values))
         blocks = [
-            Strip("x", row(story, "x", _padded(hero, n), "").picture, text("follow.alt_input", run=story.name))
-            if stage.scene.view.image
-            else row(story, "x", hero, text("follow.alt_input", run=story.name)),
+            row(story, "x", _padded(hero, n), text("follow.alt_input", run=story.name)),
             row(story, "x̂", story.variations, alt),
         ]
-        return Panel(story.name, blocks, text(kind(story, "vary.caption"), spread=spread, n=n))
+        return Panel(story.name, blocks, text(kind(story, "vary.caption"), **values))
 
     return Section("vary", *heads(text, "vary", n=n), panels(cast, text, panel))
 
@@ -206,6 +208,9 @@ def interpolation(cast: Cast, text: Text) -> Section:
             "ends": float(np.sqrt(((a - b) ** 2).sum())),
         }
         alts = [text(f"interpolate.{k}", run=story.name) for k in ("alt_latent", "alt_blend")]
+        if not place.view.image:
+            block = row(story, "z", path, alts[0], under=blend)
+            return Panel(story.name, [block], text("interpolate.caption_vector", **values))
         blocks = [row(story, "z", path, alts[0]), row(story, "x", blend, alts[1])]
         return Panel(story.name, blocks, text("interpolate.caption", **values))
 
@@ -215,11 +220,13 @@ def interpolation(cast: Cast, text: Text) -> Section:
 def traversals(cast: Cast, text: Text) -> Section:
     """The features that tell most, each moved alone."""
 
-    def panel(_: Stage, story: Story) -> Panel:
-        blocks, ticks = [], ("−2σ", "", "−σ", "", "0", "", "σ", "", "2σ")
+    def panel(stage: Stage, story: Story) -> Panel:
+        blocks = []
+        step = 1 if stage.scene.view.image else 2  # plots need more room than images
+        ticks = ("−2σ", "", "−σ", "", "0", "", "σ", "", "2σ")[::step]
         for feature in story.features:
             alt = text("traverse.alt", run=story.name, feature=feature.name)
-            picture = strip(feature.images, story.scene.view, len(feature.images))
+            picture = strip(feature.images[::step], story.scene.view, len(ticks))
             last = feature is story.features[-1]
             note = number(feature.activity, ".2f")
             blocks.append(Strip(feature.name, picture, alt, ticks if last else (), note))

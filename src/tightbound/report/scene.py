@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -123,6 +124,14 @@ def scene(data: Any) -> Scene:
     counts = {"train": getattr(data.train, "__len__", lambda: None)(), "valid": len(data.valid), "test": len(data.test)}
     shown = _one_of_each(test.y, len(test.x), columns(view, data.spec.shape))
     return Scene(data, view, test, train, names, label_colours(n), shown, counts, splits[0] is not data.train)
+
+
+def fingerprint(data: Any) -> str:
+    """Equal for data that hold the same examples, in whichever domain a likelihood reads them."""
+    sizes = [len(s) for s in (data.train, data.valid, data.test) if hasattr(s, "__len__")]
+    split = data.test if len(data.test) else data.train
+    raw = torch.cat([data.spec.to_raw(x) for _, x in walk(split, 256, 256)]).numpy()
+    return f"{sizes} {raw.shape} {hashlib.sha256(np.round(raw, 3).tobytes()).hexdigest()}"
 
 
 def _one_of_each(y: Array | None, n: int, cols: int) -> Array:

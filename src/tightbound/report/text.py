@@ -44,6 +44,10 @@ class Text:
         self.lang, self.table = lang, tomllib.loads(source)
         self.shared: dict[str, Any] = {}
 
+    def count(self, what: str, n: int) -> str:
+        """A number of things in words: `count("features", 1)` is "1 feature"."""
+        return self(f"count.{what}_one" if n == 1 else f"count.{what}", n=n)
+
     def __call__(self, key: str, **values: Any) -> str:
         section, _, name = key.partition(".")
         return _Numbers().format(self.table[section][name], **{**self.shared, **values})
