@@ -1,0 +1,265 @@
+"""What `import tightbound as tb` offers: train, evaluate, compare, load, demo."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from tightbound import config as settings_file
+from tightbound import report as report_room
+from tightbound.config import SECTIONS, Config, configure
+from tightbound.errors import TightboundError
+from tightbound.evaluation import Evaluation
+from tightbound.evaluation import evaluate as account_of
+from tightbound.recipes import Recipe
+from tightbound.run import Run, load
+from tightbound.training import schedule
+from tightbound.training.display import Display, display
+from tightbound.training.fit import fit, pick_device
+from tightbound.training.loop import Interrupted
+
+__all__ = ["compare", "demo", "evaluate", "load", "train"]
+
+FIRST_K, FIRST_N, FIRST_VALUES = 100, 1000, 100_000_000
+DEMO = {"ae": 12.0, "vae": 18.0}
+
+
+class Stopped(Interrupted):
+    """Ctrl-C in training: the state is saved in `folder`, and `train(..., out=folder, resume=True)` goes on."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(f"training in {folder} was interrupted and its state is saved: resume=True, out=... goes on")
+        self.folder = folder
+
+
+def train(
+    source: Any = None,
+    recipe: str | Recipe | None = None,
+    *,
+    out: str | Path | None = None,
+    config: str | Path | None = None,
+    seed: int | None = None,
+    resume: bool = False,
+    overwrite: bool = False,
+    budget: str | float | None = None,
+    device: str | None = None,
+    valid: Any = None,
+    test: Any = None,
+    display: str | Display = "auto",
+    report: bool = True,
+    lang: str = "en",
+    settings: Mapping[str, Any] | None = None,
+    **more: Any,
+) -> Run:
+    """Trains a model (recipe "vae" unless told otherwise) and returns its Run, best weights first.
+
+    source: a built-in name, a path, an array, a tensor, a Dataset or a DataLoader; may be left out with `resume`.
+    out: the run folder; `runs/<data>-<recipe>` or the next free name.  budget: "15min", "90s" or seconds.
+    settings, more: keys of the config, with or without section: latent=16, settings={"data.binarize": "dynamic"}.
+    A first, quick evaluation and a report are written beside the weights unless `report` is False.
+    Raises TightboundError, one sentence, for whatever is wrong with settings, data or folders.
+    """
+    show = _display(display)
+    given = {"seed": seed, "device": device, "train.budget": None if budget is None else schedule.seconds(budget)}
+    values = {**(settings or {}), **more, **{key: value for key, value in given.items() if value is not None}}
+    folder = None if out is None else Path(out)
+    if resume and folder is None and source is None:
+        raise TightboundError("resume needs the run to go on with: give --out RUN, or the data it was trained on")
+    if source is None and not resume:
+        raise TightboundError("train needs data: a built-in name such as digits, or the path of your own")
+    wanted = configure(_kept_source(source, valid, test), recipe, file=config, values=values)
+    if folder is None:
+        folder = _folder(source, wanted.recipe.name, new=not (resume or overwrite))
+    if resume:
+        source = _resumed(folder, source, recipe, config, wanted, values)
+    try:
+        run = fit(wanted, source, folder, show, resume=resume, overwrite=overwrite, valid=valid, test=test)
+        if report:
+            _finish([run], folder / "report.html", show, lang)
+    except (Interrupted, KeyboardInterrupt) as stop:
+        if not (folder / "config.toml").is_file():
+            raise
+        raise Stopped(folder) from stop
+    return run
+
+
+def evaluate(
+    run: Run | str | Path,
+    data: Any = None,
+    *,
+    split: str = "test",
+    k: int = 5000,
+    seed: int | None = None,
+    limit: int | None = None,
+    tick: Any = None,
+) -> Evaluation:
+    """The three terms of log p(x), log p(x) with K samples and the gap, with standard errors, in nats per example.
+
+    run: a Run or its folder.  data: other data than the run's own `split`.  limit: the first n examples only.
+    tick: called with (done, n).  Raises TightboundError for data that do not fit the model.
+    """
+    return account_of(_run(run), data, split=split, k=k, seed=seed, limit=limit, tick=tick)
+
+
+def compare(
+    runs: Sequence[Run | str | Path],
+    out: str | Path = "report.html",
+    *,
+    lang: str = "en",
+    title: str | None = None,
+    overwrite: bool = False,
+) -> Path:
+    """Writes one HTML report of several runs side by side and returns its path.
+
+    A run's `evaluation.json` is used where it is there; else a quick evaluation is made.
+    Raises TightboundError where a run cannot be read, or the file exists and `overwrite` is False.
+    """
+    out = Path(out)
+    if out.exists() and not overwrite:
+        raise TightboundError(f"{out} exists: add --overwrite to replace it, or choose another --out")
+    return report_room.write([_run(r) for r in runs], out, lang=lang, title=title)
+
+
+def demo(
+    out: str | Path = "demo",
+    *,
+    lang: str = "en",
+    display: str | Display = "auto",
+    **settings: Any,
+) -> Path:
+    """Trains an autoencoder and a VAE on the embedded digits and writes one report; returns its path.
+
+    out: a new folder, or the next free name where it is taken (`demo-2`).  settings: as for `train`.
+    """
+    show, folder = _display(display), _free(Path(out))
+    runs = []
+    for recipe, seconds in DEMO.items():
+        show.note(f"training {recipe} on digits in {folder / recipe}, for {seconds:.0f} seconds")
+        budget = None if {"steps", "epochs"} & set(settings) else seconds
+        runs.append(train("digits", recipe, out=folder / recipe, budget=budget, display=show, report=False, **settings))
+    return _finish(runs, folder / "report.html", show, lang)
+
+
+def _first_evaluation(run: Run) -> Evaluation:
+    """A quick account of the test split: K = 100, at most 1,000 examples, fewer where an example is large."""
+    most = max(64, FIRST_VALUES // (FIRST_K * run.spec.dims))
+    return account_of(run, k=FIRST_K, limit=min(FIRST_N, most))
+
+
+def _finish(runs: Sequence[Run], path: Path, show: Display, lang: str) -> Path:
+    """First evaluations, each kept in its run folder, and the report."""
+    accounts = []
+    for run in runs:
+        found = _first_evaluation(run)
+        assert run.folder is not None
+        found.save(run.folder)
+        for line in found.lines():
+            show.note(line)
+        if found.bound:
+            show.note(f"  a first look: tightbound evaluate {run.folder} takes K = 5000 on the whole test split")
+        accounts.append(found)
+    return report_room.write(runs, path, lang=lang, evaluations=accounts)
+
+
+def _run(run: Run | str | Path) -> Run:
+    return run if isinstance(run, Run) else load(run, device=str(pick_device("auto")))
+
+
+def _display(kind: str | Display) -> Display:
+    return display(kind) if isinstance(kind, str) else kind
+
+
+# ---- the folder and the source of a run
+
+
+def _is_name(source: Any) -> bool:
+    return isinstance(source, str | Path)
+
+
+def _kept_source(source: Any, valid: Any, test: Any) -> str:
+    """What config.toml says of the data: a built-in name, an absolute path, or nothing for data of a Python session."""
+    if not _is_name(source) or valid is not None or test is not None:
+        return ""
+    return str(Path(source).resolve()) if Path(source).exists() and not _builtin(source) else str(source)
+
+
+def _builtin(source: Any) -> bool:
+    from tightbound.data.builtin import BUILTIN
+
+    return source in BUILTIN
+
+
+def _folder(source: Any, recipe: str, *, new: bool) -> Path:
+    """`runs/<data>-<recipe>`, or the next free name for a new run."""
+    name = "array"
+    if _is_name(source):
+        path = Path(source)
+        name = path.resolve().name if path.is_dir() else path.name.split(".")[0]
+    folder = Path("runs") / f"{name}-{recipe}"
+    return _free(folder) if new else folder
+
+
+def _free(folder: Path) -> Path:
+    """The folder, or with `-2`, `-3`, ... the first that is not taken; an empty folder is free."""
+    number, found = 1, folder
+    while found.exists() and not (found.is_dir() and not any(found.iterdir())):
+        number += 1
+        found = folder.with_name(f"{folder.name}-{number}")
+    return found
+
+
+def _resumed(
+    folder: Path,
+    source: Any,
+    recipe: str | Recipe | None,
+    file: str | Path | None,
+    wanted: Config,
+    values: Mapping[str, Any],
+) -> Any:
+    """The source of the run to resume; refuses settings that would change what was begun."""
+    path = folder / "config.toml"
+    if not folder.is_dir():
+        raise TightboundError(f"there is no run {str(folder)!r} to resume: check --out, or leave out --resume")
+    if not path.is_file():
+        if source is None:
+            raise TightboundError(f"{str(folder)!r} is not a run folder, it has no config.toml: name the data to start")
+        return source
+    old = settings_file.read(path)
+    if file is not None:
+        raise TightboundError(f"run {str(folder)!r} keeps the settings it was begun with: leave out --config")
+    if recipe is not None and wanted.recipe.name != old.recipe.name:
+        raise TightboundError(
+            f"run {str(folder)!r} was begun with recipe {old.recipe.name!r}, not {wanted.recipe.name!r}: "
+            "leave out --recipe"
+        )
+    for key in _changed(old, wanted, values):
+        raise TightboundError(
+            f"run {str(folder)!r} was begun with another {key} ({_at(old, key)}): leave it out, or choose another --out"
+        )
+    if source is None and not old.source:
+        raise TightboundError(f"run {str(folder)!r} was trained on arrays in Python: give the data again")
+    return old.source if source is None else source
+
+
+def _changed(old: Config, new: Config, keys: Iterable[str]) -> list[str]:
+    """The keys whose values differ; "auto" is whatever it was resolved to, and the device may change."""
+    pairs = ((key, _at(old, key), _at(new, key)) for key in keys if key != "device")
+    return [key for key, was, now in pairs if now != "auto" and not _same(was, now)]
+
+
+def _same(a: Any, b: Any) -> bool:
+    numbers = all(isinstance(v, int | float) for v in (a, b))
+    return math.isclose(a, b, rel_tol=1e-6) if numbers else bool(a == b)
+
+
+def _at(config: Config, key: str) -> Any:
+    """The value of a key with or without its section, or None."""
+    tree = config.model_dump(mode="json")
+    first, *rest = key.split(".")
+    home: Any = next((t for t in (tree, *(tree[name] for name in SECTIONS)) if first in t), {})
+    found: Any = home.get(first)
+    for part in rest:
+        found = found.get(part) if isinstance(found, dict) else None
+    return found

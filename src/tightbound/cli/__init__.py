@@ -1,0 +1,85 @@
+"""The command `tightbound`: `main` runs one command line; a mistake is one sentence on standard error."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+
+from cyclopts.exceptions import CycloptsError, MissingArgumentError, UnknownCommandError, UnknownOptionError
+
+from tightbound.cli.commands import Stopped, app
+from tightbound.errors import TightboundError, nearest
+
+USAGE, BUG, INTERRUPTED, PIPE = 2, 1, 130, 141
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs a command line (without the program's name) and returns its exit status.
+
+    0: done; 2: a mistake that the user can mend; 130: Ctrl-C; 141: the reader of the output went away; 1: a bug.
+    """
+    try:
+        app(
+            list(sys.argv[1:] if argv is None else argv),
+            result_action="return_value",
+            exit_on_error=False,
+            print_error=False,
+        )
+        sys.stdout.flush()
+        return 0
+    except CycloptsError as error:
+        return _say(_usage(error), USAGE)
+    except TightboundError as error:
+        return _say(str(error), USAGE)
+    except Stopped as stopped:
+        return _say(str(stopped), INTERRUPTED, "")
+    except KeyboardInterrupt:
+        return _say("interrupted", INTERRUPTED, "")
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return PIPE
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else 0
+    except Exception as error:
+        return _unexpected(error)
+
+
+def _say(sentence: str, status: int, prefix: str = "tightbound: error: ") -> int:
+    if os.environ.get("TIGHTBOUND_DEBUG"):
+        import traceback
+
+        traceback.print_exc()
+    print(f"{prefix}{' '.join(sentence.split())}", file=sys.stderr, flush=True)
+    return status
+
+
+def _unexpected(error: Exception) -> int:
+    from tightbound.files import NO_ROOM
+
+    if isinstance(error, OSError) and error.errno in NO_ROOM:
+        where = f" for {error.filename}" if error.filename else ""
+        return _say(f"no room on the disk{where}: free some space and run the same command again", USAGE)
+    if isinstance(error, OSError) and error.filename and error.strerror:
+        return _say(f"cannot use {error.filename} ({error.strerror}): check the path and its permissions", USAGE)
+    text = " ".join(str(error).split()) or "no message"
+    return _say(f"{type(error).__name__}: {text}; set TIGHTBOUND_DEBUG=1 for the traceback", BUG)
+
+
+def _usage(error: CycloptsError) -> str:
+    """A mistake in the command line as one sentence, with the nearest name."""
+    error.verbose = False
+    command = " ".join(["tightbound", *(error.command_chain or ())])
+    if isinstance(error, UnknownCommandError):
+        known = [name for name in app if not name.startswith("-")]
+        return (
+            f"unknown command {(error.unused_tokens or [''])[0]!r}: {nearest((error.unused_tokens or [''])[0], known)}"
+        )
+    if isinstance(error, UnknownOptionError):
+        name = error.token.keyword or error.token.value
+        known = [n for argument in error.argument_collection for n in argument.names if n.startswith("--")]
+        return f"unknown option {name!r} of {command}: {nearest(name, known)}"
+    if isinstance(error, MissingArgumentError) and error.argument is not None:
+        return f"{command} needs {error.argument.name}: {command} --help shows what it takes"
+    parts = [part.strip().rstrip(".") for part in str(error).split(". ") if part.strip()]
+    return f"{'; '.join(f'{p[:1].lower()}{p[1:]}' for p in parts)}: {command} --help shows what it takes"

@@ -1,0 +1,294 @@
+"""The commands and what each takes. Their work is in `api` and `outputs`, imported when a command runs, not before."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from cyclopts import App, Group, Parameter
+
+from tightbound import __version__
+
+LEARN = Group("Train and judge", sort_key=0)
+USE = Group("Use a trained model", sort_key=1)
+LOOK = Group("Look up", sort_key=2)
+
+app = App(
+    name="tightbound",
+    help="Train variational autoencoders on your images or arrays, and learn in nats how good they are.",
+    version=f"tightbound {__version__}",
+    version_flags=["--version"],
+    default_parameter=Parameter(negative=""),
+    group_commands=Group("Help", sort_key=3),
+    suppress_keyboard_interrupt=False,
+    help_format="plaintext",
+)
+
+Data = Annotated[
+    str, Parameter(help="digits, mnist, fashion-mnist, binarized-mnist, shapes, or a folder, zip, .npy, .npz or .csv")
+]
+Trained = Annotated[Path, Parameter(help="a run folder")]
+One = Annotated[str, Parameter(help="one example: a file, or DATA:ROW with rows from 0")]
+Out = Annotated[Path, Parameter(help="where to write; the ending chooses the format")]
+Overwrite = Annotated[bool, Parameter(help="replace what is at --out")]
+SkipBad = Annotated[bool, Parameter(help="leave out image files that cannot be read")]
+Seed = Annotated[int, Parameter(help="of the random numbers")]
+Language = Annotated[Literal["en", "ko"], Parameter(help="language of the report")]
+Quiet = Annotated[bool, Parameter(help="show no progress")]
+AsJson = Annotated[bool, Parameter(name="--json", help="print JSON")]
+Device = Annotated[str, Parameter(help="auto, cpu or cuda")]
+Samples = Annotated[int, Parameter(name=("-k", "--k"), help="samples of the importance-sampled log p(x)")]
+
+
+class Stopped(Exception):
+    """Ctrl-C in a command that can say how to go on."""
+
+
+@app.command(group=LEARN)
+def demo(*, out: Path = Path("demo"), lang: Language = "en", quiet: Quiet = False) -> None:
+    """Train an autoencoder and a VAE on the embedded digits and write one report; under a minute."""
+    from tightbound import api
+
+    print(api.demo(out, lang=lang, display="none" if quiet else "auto"))
+
+
+@app.command(group=LEARN)
+def train(
+    data: Data | None = None,
+    /,
+    *,
+    recipe: Annotated[str | None, Parameter(help="see tightbound recipes; vae unless --config says otherwise")] = None,
+    out: Annotated[Path | None, Parameter(help="the run folder; runs/DATA-RECIPE or the next free name")] = None,
+    config: Annotated[Path | None, Parameter(help="a TOML file of settings, such as a run's config.toml")] = None,
+    set_: Annotated[
+        list[str] | None, Parameter(name="--set", consume_multiple=True, help="key=value ..., such as latent=16")
+    ] = None,
+    seed: Annotated[int | None, Parameter(help="fixes initialisation, order, noise and evaluation; 0")] = None,
+    resume: Annotated[bool, Parameter(help="go on with the run at --out, bit for bit")] = False,
+    overwrite: Annotated[bool, Parameter(help="replace the run at --out")] = False,
+    budget: Annotated[str | None, Parameter(help="fit the steps to a time: 90s, 15min, 2h")] = None,
+    device: Annotated[str | None, Parameter(help="auto, cpu or cuda")] = None,
+    lang: Language = "en",
+    skip_bad: SkipBad = False,
+    quiet: Quiet = False,
+) -> None:
+    """Train a model on DATA: a run folder with weights, log, evaluation and report."""
+    from tightbound.config import assignments
+
+    pairs = list(set_ or [])
+    if data is None and (stray := [pair for pair in pairs if "=" not in pair]):
+        data = stray[0]  # as in: train --set latent=16 digits
+        pairs.remove(data)
+    values = assignments(pairs) | ({"data.skip_bad": True} if skip_bad else {})
+    asked: dict[str, Any] = {"config": config, "seed": seed, "budget": budget, "device": device}
+    asked |= {"resume": resume, "overwrite": overwrite, "lang": lang, "display": "none" if quiet else "auto"}
+    _trained(data, recipe, out, asked, values)
+
+
+def _trained(data: str | None, recipe: str | None, out: Path | None, asked: dict[str, Any], values: Any) -> None:
+    """Trains and prints the run and its report; after Ctrl-C, says how to go on."""
+    from tightbound import api
+
+    try:
+        run = api.train(data, recipe, out=out, settings=values, **asked)
+    except api.Stopped as stop:
+        words = ["tightbound", "train", *([data] if data else []), "--out", str(stop.folder), "--resume"]
+        words += ["--device", asked["device"]] if asked["device"] else []
+        raise Stopped(f"interrupted, the state is saved; go on with: {shlex.join(words)}") from None
+    print(f"run: {run.folder}")
+    print(f"report: {run.folder}/report.html")
+
+
+@app.command(group=LEARN)
+def evaluate(
+    run: Trained,
+    /,
+    *,
+    data: Annotated[str | None, Parameter(help="other data than the run's own test split")] = None,
+    split: Annotated[str, Parameter(help="train, valid or test, of the run's own data")] = "test",
+    k: Samples = 5000,
+    seed: Annotated[int | None, Parameter(help="of the noise; the run's own unless given")] = None,
+    limit: Annotated[int | None, Parameter(help="the first LIMIT examples only")] = None,
+    json: AsJson = False,
+    device: Device = "auto",
+    skip_bad: SkipBad = False,
+    quiet: Quiet = False,
+) -> None:
+    """Account for a model: distortion, rate, ELBO, log p(x) and the gap, with errors; evaluation.json."""
+    from tightbound import api
+    from tightbound.cli import outputs, tables
+
+    trained = outputs.load(run, skip_bad=skip_bad, device=device)
+    with tables.progress("evaluating", quiet) as tick:
+        found = api.evaluate(trained, data, split=split, k=k, seed=seed, limit=limit, tick=tick)
+    if data is None and split == "test" and limit is None:
+        found.save(run)
+    tables.show_json(found.to_json()) if json else print("\n".join(found.lines()))
+
+
+@app.command(group=LEARN)
+def compare(
+    *runs: Trained,
+    out: Path = Path("report.html"),
+    lang: Language = "en",
+    title: Annotated[str | None, Parameter(help="heading of the page")] = None,
+    overwrite: Overwrite = False,
+) -> None:
+    """Write one HTML report of several runs side by side, on equal scales."""
+    from tightbound import api
+
+    print(api.compare(runs, out, lang=lang, title=title, overwrite=overwrite))
+
+
+@app.command(group=USE)
+def encode(run: Trained, data: Data, /, *, out: Out, overwrite: Overwrite = False, skip_bad: SkipBad = False) -> None:
+    """Write the features of each example, mean and standard deviation, as F.npz or F.parquet."""
+    from tightbound.cli import outputs
+
+    target = outputs.target(out, ("npz", "parquet"), overwrite)
+    print(outputs.encode(outputs.load(run, skip_bad=skip_bad), data, target))
+
+
+@app.command(group=USE)
+def reconstruct(
+    run: Trained,
+    data: Data,
+    /,
+    *,
+    out: Out,
+    n: Annotated[int, Parameter(name=("-n", "--n"), help="examples in an F.png")] = 40,
+    overwrite: Overwrite = False,
+    skip_bad: SkipBad = False,
+) -> None:
+    """Rebuild each example from its features: F.png (input above output), a folder, F.npz or F.csv."""
+    from tightbound.cli import outputs
+
+    target = outputs.target(out, outputs.EXAMPLES, overwrite)
+    print(outputs.reconstruct(outputs.load(run, skip_bad=skip_bad), data, target, n))
+
+
+@app.command(group=USE)
+def score(
+    run: Trained,
+    data: Data,
+    /,
+    *,
+    out: Out,
+    k: Samples = 500,
+    overwrite: Overwrite = False,
+    skip_bad: SkipBad = False,
+    device: Device = "auto",
+    quiet: Quiet = False,
+) -> None:
+    """Write ELBO, log p(x) with its error, distortion and rate of each example as F.csv."""
+    from tightbound.cli import outputs, tables
+
+    target = outputs.target(out, ("csv",), overwrite)
+    trained = outputs.load(run, skip_bad=skip_bad, device=device)
+    if not trained.has_bound:
+        print(f"note: {run} is an autoencoder, so there is a distortion and no density", file=sys.stderr)
+    with tables.progress("scoring", quiet) as tick:
+        print(outputs.score(trained, data, target, k, tick))
+
+
+@app.command(group=USE)
+def sample(
+    run: Trained,
+    /,
+    *,
+    n: Annotated[int, Parameter(name=("-n", "--n"), help="how many")] = 64,
+    out: Out,
+    seed: Seed = 0,
+    temperature: Annotated[float, Parameter(help="spread of the prior's noise; 1 is the model")] = 1.0,
+    pixels: Annotated[Literal["mean", "draw"], Parameter(help="the mean of p(x|z), or a draw from it")] = "mean",
+    overwrite: Overwrite = False,
+) -> None:
+    """Make new examples: z from the prior, then p(x|z); F.png, a folder, F.npz or F.csv."""
+    from tightbound.cli import outputs
+
+    target = outputs.target(out, outputs.EXAMPLES, overwrite)
+    trained = outputs.load(run)
+    x = trained.sample(n, seed=seed, temperature=temperature, pixels=pixels)
+    print(outputs.write(trained, x, target))
+
+
+@app.command(group=USE)
+def decode(
+    run: Trained,
+    z: Annotated[Path, Parameter(help="features (n, latent): an .npy, or an .npz such as encode writes")],
+    /,
+    *,
+    out: Out,
+    overwrite: Overwrite = False,
+) -> None:
+    """Turn features back into examples: F.png, a folder, F.npz or F.csv."""
+    from tightbound.cli import outputs
+
+    target = outputs.target(out, outputs.EXAMPLES, overwrite)
+    trained = outputs.load(run)
+    print(outputs.write(trained, trained.decode(outputs.codes(z)), target))
+
+
+@app.command(group=USE)
+def vary(
+    run: Trained,
+    image: One,
+    /,
+    *,
+    n: Annotated[int, Parameter(name=("-n", "--n"), help="how many")] = 16,
+    out: Out,
+    seed: Seed = 0,
+    overwrite: Overwrite = False,
+) -> None:
+    """Make variations of one example: z from q(z|x), then p(x|z); F.png, a folder, F.npz or F.csv."""
+    from tightbound.cli import outputs
+
+    target = outputs.target(out, outputs.EXAMPLES, overwrite)
+    trained = outputs.load(run)
+    print(outputs.write(trained, trained.vary(outputs.one(trained, image), n, seed=seed), target))
+
+
+@app.command(group=USE)
+def interpolate(
+    run: Trained,
+    a: One,
+    b: One,
+    /,
+    *,
+    n: Annotated[int, Parameter(name=("-n", "--n"), help="how many, both ends included")] = 10,
+    out: Out,
+    overwrite: Overwrite = False,
+) -> None:
+    """Go from one example to another in a straight line between their features; F.png, a folder, F.npz or F.csv."""
+    from tightbound.cli import outputs
+
+    target = outputs.target(out, outputs.EXAMPLES, overwrite)
+    trained = outputs.load(run)
+    x = trained.interpolate(outputs.one(trained, a), outputs.one(trained, b), n)
+    print(outputs.write(trained, x, target, columns=n))
+
+
+@app.command(group=LOOK)
+def recipes(*, json: AsJson = False) -> None:
+    """List the models by name, what each is for, and its paper."""
+    from tightbound.cli import tables
+
+    tables.recipes(json)
+
+
+@app.command(group=LOOK)
+def show(what: Annotated[str, Parameter(name="RECIPE|RUN", help="a recipe's name or a run folder")], /) -> None:
+    """Show a recipe's settings and what they mean, or what a run is made of and how it did."""
+    from tightbound.cli import tables
+
+    tables.show(what)
+
+
+@app.command(group=LOOK)
+def data(*, json: AsJson = False) -> None:
+    """List the built-in data sets, and where they are."""
+    from tightbound.cli import tables
+
+    tables.data(json)

@@ -1,0 +1,259 @@
+"""What the commands write: features, scores and examples, each as the file or folder that `--out` names."""
+
+from __future__ import annotations
+
+import csv
+import importlib.util
+import io
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from tightbound import data as data_room
+from tightbound import run as run_room
+from tightbound.data import Split
+from tightbound.errors import TightboundError
+from tightbound.evaluation import score as score_rows
+from tightbound.files import make_folder, write_atomic
+from tightbound.report import passes
+from tightbound.report.grids import strip
+from tightbound.report.view import View
+from tightbound.run import Run
+from tightbound.training.fit import pick_device
+
+Array = NDArray[Any]
+EXAMPLES = ("png", "folder", "npz", "csv")
+AT_ONCE = 1000
+MOST_COLUMNS = 10
+SCORES = ("elbo", "log_px", "log_px_se", "distortion", "rate")
+
+
+@dataclass(frozen=True)
+class Target:
+    """Where a command writes, and in which form: png, folder, npz, csv or parquet."""
+
+    path: Path
+    kind: str
+    overwrite: bool
+
+    def __str__(self) -> str:
+        return str(self.path)
+
+
+def target(out: Path, kinds: Sequence[str], overwrite: bool) -> Target:
+    """Checks `--out` before any work is done; raises TightboundError for another ending, or a file that is there."""
+    kind = "folder" if out.is_dir() else out.suffix[1:].lower() or "folder"
+    if kind not in kinds:
+        wanted = " or ".join("a folder" if k == "folder" else f"F.{k}" for k in kinds)
+        raise TightboundError(f"--out {out} is not something that this command writes: name {wanted}")
+    if kind == "parquet" and importlib.util.find_spec("pyarrow") is None:
+        raise TightboundError("a parquet file needs pyarrow: pip install 'tightbound[data]', or write F.npz")
+    held = any(out.iterdir()) if out.is_dir() else out.exists()
+    if held and not overwrite:
+        what = "folder with files" if out.is_dir() else "file"
+        raise TightboundError(f"{out} is a {what} already: add --overwrite to replace it, or choose another --out")
+    return Target(out, kind, overwrite)
+
+
+def load(folder: Path, *, skip_bad: bool = False, device: str = "auto") -> Run:
+    """A run, told whether to leave out image files that cannot be read."""
+    run = run_room.load(folder, device=str(pick_device(device)))
+    if skip_bad:
+        read = run.config.data.model_copy(update={"skip_bad": True})
+        run.config = run.config.model_copy(update={"data": read})
+    return run
+
+
+def read(run: Run, source: str) -> Split:
+    """The examples that a command names, in the units of the run; what was noticed goes to standard error."""
+    import sys
+
+    split = data_room.read(source, run.spec, run.config.data)
+    for line in split.notices:
+        print(line, file=sys.stderr)
+    return split
+
+
+def one(run: Run, source: str) -> Split:
+    """One example: a file, or DATA:ROW."""
+    return data_room.read_one(source, run.spec, run.config.data)
+
+
+def codes(path: Path) -> Array:
+    """Features (n, latent) from an .npy, or from an .npz under `z`, `mean` or as its only array."""
+    try:
+        found = np.load(path, allow_pickle=False)
+        if isinstance(found, np.ndarray):
+            return np.asarray(found, dtype=np.float32)
+        with found:
+            name = next((k for k in ("z", "mean") if k in found.files), found.files[0] if found.files else "z")
+            if name not in found.files or (name not in ("z", "mean") and len(found.files) > 1):
+                raise TightboundError(f"{path} has arrays {', '.join(found.files) or 'none'}: name the features z")
+            return np.asarray(found[name], dtype=np.float32)
+    except TightboundError:
+        raise
+    except FileNotFoundError:
+        raise TightboundError(f"there is no file {path}: name an .npy or .npz of features") from None
+    except Exception as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise TightboundError(f"{path} is no whole .npy or .npz of numbers ({reason}): save it again") from None
+
+
+# ---- tables: encode, score
+
+
+def encode(run: Run, source: str, out: Target) -> str:
+    """Writes mean and standard deviation of each feature, label and name; returns what was done."""
+    split = read(run, source)
+    found = [passes.codes(run, x) for _, x in split.batches(AT_ONCE)]
+    mean, std = np.concatenate([c.mean for c in found]), np.concatenate([c.sd for c in found])
+    names = feature_names(run)
+    known = {key: np.asarray(value) for key, value in _known(split).items() if value is not None}
+    if out.kind == "npz":
+        _npz(out, {"mean": mean, "std": std, "feature": np.asarray(names), **known})
+    else:
+        columns: dict[str, Array] = {"row": np.arange(len(split)), **known}
+        columns |= {name: mean[:, i] for i, name in enumerate(names)}
+        columns |= {f"{name}_std": std[:, i] for i, name in enumerate(names)}
+        _parquet(out, columns)
+    return f"{len(split)} examples, {len(names)} features each: {out}"
+
+
+def feature_names(run: Run) -> list[str]:
+    """z_1, z_2, ... ; of several sites z1_1, ..., z2_1, ..."""
+    return [f"{site}_{i + 1}" for site, width in run.sites.items() for i in range(width)]
+
+
+def score(run: Run, source: str, out: Target, k: int, tick: Callable[[int, int], None]) -> str:
+    """Writes the terms of each example, in nats, noise by the run's seed; returns what was done."""
+    if k < 1:
+        raise TightboundError(f"k = {k} samples cannot be drawn: ask for 1 or more")
+    split, parts = read(run, source), []
+    for rows, x in split.batches(AT_ONCE):
+        parts.append(score_rows(run, x, k, run.config.seed))
+        tick(int(rows[-1]) + 1, len(split))
+    terms = {name: torch.cat([p[name] for p in parts]).tolist() for name in SCORES if name in parts[0]}
+    known = {key: value for key, value in _known(split).items() if value is not None}
+    _csv(out, ["row", *known, *terms], zip(range(len(split)), *known.values(), *terms.values(), strict=True))
+    return f"{len(split)} examples{f', K = {k}' if run.has_bound else ''}: {out}"
+
+
+def _known(split: Split) -> dict[str, list[Any] | None]:
+    """Names and labels of a split's rows, where it has them."""
+    labels = split.labels(torch.arange(len(split)))
+    return {
+        "name": None if split.names is None else [str(name) for name in split.names],
+        "label": None if labels is None else labels.tolist(),
+    }
+
+
+def _put(out: Target, data: Any) -> None:
+    make_folder(out.path.parent)
+    write_atomic(out.path, data)
+
+
+def _npz(out: Target, arrays: dict[str, Any]) -> None:
+    _put(out, lambda file: np.savez_compressed(file, **arrays))
+
+
+def _csv(out: Target, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(header)
+    writer.writerows([[f"{v:.6g}" if isinstance(v, float) else v for v in row] for row in rows])
+    _put(out, text.getvalue())
+
+
+def _parquet(out: Target, columns: dict[str, Array]) -> None:
+    import pyarrow
+    from pyarrow import parquet
+
+    table = pyarrow.table(columns)
+    _put(out, lambda file: parquet.write_table(table, file))
+
+
+# ---- examples: reconstruct, sample, decode, vary, interpolate
+
+
+def reconstruct(run: Run, source: str, out: Target, n: int) -> str:
+    """Writes reconstructions, in a picture below their inputs; returns what was done."""
+    _check_picture(run, out)
+    split = read(run, source)
+    if out.kind != "png":
+        x = run.reconstruct(split)
+        return write(run, x, out, names=split.names)
+    first = split.select(torch.arange(min(max(n, 1), len(split))))
+    inputs, rebuilt = run.read(first), run.spec.to_domain(run.reconstruct(first))
+    view, blank = _view(run, inputs), torch.full((MOST_COLUMNS, *run.spec.shape), float("nan"))
+    rows = []
+    for i in range(0, len(inputs), MOST_COLUMNS):
+        for x in (inputs, rebuilt):
+            rows.append(torch.cat([x[i : i + MOST_COLUMNS], blank])[:MOST_COLUMNS])
+    unit = view.unit(torch.cat(rows).numpy())
+    columns = min(MOST_COLUMNS, len(inputs))
+    unit = unit.reshape(-1, MOST_COLUMNS, *unit.shape[1:])[:, :columns].reshape(-1, *unit.shape[1:])
+    _put(out, strip(np.nan_to_num(unit, nan=1.0), view, columns).data)
+    return f"{len(inputs)} of {len(split)} examples, each input above its reconstruction: {out}"
+
+
+def write(run: Run, x: Tensor, out: Target, *, names: Sequence[str] | None = None, columns: int | None = None) -> str:
+    """Writes examples (n, ...) in raw units and the user's layout; returns what was done."""
+    _check_picture(run, out)
+    if out.kind == "npz":
+        _npz(out, {"x": x.numpy(), **({} if names is None else {"name": np.asarray([str(name) for name in names])})})
+    elif out.kind == "csv":
+        flat = x.flatten(1).tolist()
+        _csv(out, [f"x_{i + 1}" for i in range(len(flat[0]))], flat)
+    else:
+        domain = run.spec.to_domain(x)
+        view = _view(run, domain)
+        unit = view.unit(domain.numpy())
+        if out.kind == "png":
+            _put(out, strip(unit, view, columns or min(MOST_COLUMNS, max(1, round(len(unit) ** 0.5)))).data)
+        else:
+            _folder(out, view.pixels(unit), names)
+    return f"{len(x)} examples: {out}"
+
+
+def _check_picture(run: Run, out: Target) -> None:
+    if out.kind in ("png", "folder") and not run.spec.is_image:
+        raise TightboundError(
+            f"these examples are vectors of {run.spec.dims} numbers, not images: name --out F.npz or F.csv"
+        )
+
+
+def _view(run: Run, x: Tensor) -> View:
+    """Levels and units have a scale of their own; real images take that of the training data, or of what is shown."""
+    if run.spec.domain == "real":
+        with suppress(TightboundError):
+            x = next(iter(run.data.train.batches(AT_ONCE)))[1]
+    return View.of(run.spec, x.numpy())
+
+
+def _folder(out: Target, images: Array, names: Sequence[str] | None) -> None:
+    """One PNG an example, under its source's name where it has one."""
+    from PIL import Image
+
+    folder, taken = make_folder(out.path), set[str]()
+    for i, image in enumerate(images):
+        name = _file_name(f"{i:05d}" if names is None else str(names[i]), i, taken)
+        taken.add(name)
+        path = folder / name
+        make_folder(path.parent)
+        write_atomic(path, partial(Image.fromarray(image).save, format="PNG"))
+
+
+def _file_name(name: str, row: int, taken: set[str]) -> str:
+    """`cat/1.jpg` as `cat/1.png`, never outside the folder; with the row where two would be alike."""
+    parts = [p for p in PurePosixPath(name.replace("\\", "/")).parts if p not in ("/", "..", ".")]
+    stem = str(PurePosixPath(*parts).with_suffix("")) if parts else f"{row:05d}"
+    found = f"{stem}.png"
+    return found if found not in taken else f"{stem}-{row}.png"
