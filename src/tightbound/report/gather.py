@@ -21,6 +21,7 @@ from tightbound.run import Run
 
 Array = NDArray[Any]
 ROWS_OF_SAMPLES, FEATURES, STEPS = 3, 6, 9
+MOST_VALUES = 400_000_000  # of p(x|z) that are worked out to measure reconstructions
 
 
 @dataclass(frozen=True)
@@ -155,7 +156,8 @@ def _story(role: Role, place: Scene, hero: int, partner: int, samples: Floats, p
     run, cols = role.run, columns(place.view, place.spec.shape)
     inputs = run.spec.to_domain(place.spec.to_raw(place.test.x))  # a likelihood may read levels as reals
     codes = passes.codes(run, inputs)
-    rebuilt = _shown(run, place, passes.decode(run, codes.mean))
+    some = int(np.clip(MOST_VALUES // (run.spec.dims * (run.spec.levels or 1)), 16, len(inputs)))
+    rebuilt = _shown(run, place, passes.decode(run, codes.mean[:some]))
     order = np.argsort(-codes.activity, kind="stable").tolist()
     names = _names(run)
     t = np.linspace(0, 1, cols)[:, None]
@@ -169,8 +171,8 @@ def _story(role: Role, place: Scene, hero: int, partner: int, samples: Floats, p
         plane=_plane(run, codes, names),
         feature_names=names,
         order=order,
-        reconstruction=rebuilt[place.shown],
-        kept=_kept(place.test_unit, rebuilt),
+        reconstruction=_shown(run, place, passes.decode(run, codes.mean[place.shown])),
+        kept=_kept(place.test_unit[:some], rebuilt),
         samples=samples,
         variations=_shown(run, place, passes.decode(run, passes.draws(run, inputs[hero], cols))),
         interpolation=_shown(run, place, passes.decode(run, ends)),
@@ -201,9 +203,8 @@ def _plane(run: Run, codes: Codes, names: Sequence[str]) -> Plane:
     if codes.mean.shape[1] <= 2:
         return Plane(codes.mean, mean, cov, tuple(names), None)
     centre = codes.mean.mean(0)
-    _, s, v = np.linalg.svd(codes.mean - centre, full_matrices=False)
-    share = s**2 / max(float((s**2).sum()), 1e-12)
-    v = v[:2] if len(v) > 1 else np.concatenate([v, np.zeros_like(v)])
+    _, s, v = np.linalg.svd(codes.mean - centre, full_matrices=True)
+    v, share = v[:2], s**2 / max(float((s**2).sum()), 1e-12)
     axes = tuple(f"PC {i + 1}" for i in range(2))
     return Plane((codes.mean - centre) @ v.T, (mean - centre) @ v.T, v @ cov @ v.T, axes, float(share[:2].sum()))
 

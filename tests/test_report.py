@@ -1,0 +1,233 @@
+"""The report holds what it should, for every kind of data and model, and says nothing that is not so."""
+
+from __future__ import annotations
+
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from tightbound import config, data, evaluation, report
+from tightbound.build import build, resolve, resolve_domain
+from tightbound.errors import TightboundError
+from tightbound.report.text import LANGUAGES, Text, rich
+from tightbound.run import Run, seeded
+
+VOID = {"area", "base", "br", "col", "embed", "hr", "img", "input", "link", "meta", "source", "track", "wbr"}
+SECTIONS = {"recon", "latent", "samples", "nearest", "vary", "interpolate", "traverse", "follow", "account", "curves"}
+SECTIONS |= {"probe", "models"}
+LOG = [
+    {"event": "epoch", "epoch": float(e), "step": 10 * e, "time": 1.5 * e, "best": e == 3}
+    | {part: {"distortion": 90.0 / e, "rate": 3.0 * e, "elbo": -90.0 / e - 3 * e} for part in ("train", "valid")}
+    for e in range(1, 5)
+]
+
+
+def untrained(source: Any, recipe: str, folder: Path | None = None, name: str = "", **settings: Any) -> Run:
+    """A model with its first weights, in a folder with a log where one is given: quick, and all a page needs."""
+    values = {"recipe.size": "s", "latent": 4, **settings}
+    wanted = config.configure(source if isinstance(source, str) else "", recipe, values=values)
+    found = data.load(source, wanted.data)
+    kind, spec, _ = resolve_domain(wanted.recipe, found.spec)
+    kind = resolve(kind, spec)
+    with seeded(0):
+        model, _ = build(kind, spec)
+    if folder is not None:
+        folder = folder / (name or recipe)
+        folder.mkdir()
+        (folder / "log.jsonl").write_text("".join(json.dumps(line) + "\n" for line in LOG))
+    return Run(wanted.model_copy(update={"recipe": kind, "spec": spec, "digest": found.digest}), model, folder, found)
+
+
+def page(runs: list[Run], tmp_path: Path, **options: Any) -> str:
+    """The report of some runs, with evaluations of a few samples."""
+    accounts = [evaluation.evaluate(run, k=8, limit=64) for run in runs]
+    return report.write(runs, tmp_path / "report.html", evaluations=accounts, **options).read_text(encoding="utf-8")
+
+
+class Page(HTMLParser):
+    """Reads a page, and keeps what a test asks for; every element must be closed in order, every id be there once."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.ids: list[str] = []
+        self.pictures: list[dict[str, str | None]] = []
+        self.links: list[str] = []
+        self.loads: list[str] = []
+        self.lang: str | None = None
+        self.words: list[str] = []
+        self.feed(html)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        held = dict(attrs)
+        if tag not in VOID:
+            self.open.append(tag)
+        if held.get("id"):
+            self.ids.append(str(held["id"]))
+        if tag == "img":
+            self.pictures.append(held)
+        if tag == "a":
+            self.links.append(str(held["href"]))
+        if tag == "html":
+            self.lang = held["lang"]
+        self.loads += [str(held[k]) for k in ("src", "srcset", "data", "action") if held.get(k)]
+        assert tag not in ("script", "link", "iframe", "object")
+        assert not [k for k in held if k.startswith("on")]
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        assert tag in ("circle", "path", "rect", "use")
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag not in VOID:
+            assert self.open and self.open.pop() == tag, f"</{tag}> closes nothing"
+
+    def handle_data(self, text: str) -> None:
+        if self.open and self.open[-1] != "style":
+            self.words.append(text)
+
+    @property
+    def text(self) -> str:
+        return " ".join(" ".join(self.words).split())
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory: pytest.TempPathFactory) -> str:
+    folder = tmp_path_factory.mktemp("pair")
+    torch.manual_seed(0)
+    return page([untrained("digits", r, folder) for r in ("ae", "vae")], folder)
+
+
+def test_the_page_is_whole_and_needs_nothing_else(pair: str) -> None:
+    found = Page(pair)
+    assert found.lang == "en"
+    assert len(found.ids) == len(set(found.ids)) and set(found.ids) >= SECTIONS
+    assert {link.removeprefix("#") for link in found.links} == SECTIONS
+    assert all(link.startswith("data:image/") for link in found.loads)
+    assert "http://" not in re.sub(r"data:image/[^\"]*", "", pair) and "@import" not in pair and "url(" not in pair
+    assert all(p["alt"] and int(p["width"] or 0) > 0 and int(p["height"] or 0) > 0 for p in found.pictures)
+    assert found.text.count("None") == 0 and "nan" not in found.text.lower().split()
+
+
+def test_an_autoencoder_is_never_given_an_elbo(pair: str) -> None:
+    words = Page(pair).text
+    assert "No ELBO: this encoder gives a single point" in words
+    assert "All 10 are identical (standard deviation 0.000)" in words
+    head = pair[: pair.index("<nav")]
+    ae, vae = head.split('<section class="panel head"')[1:]
+    assert "distortion" in ae and 'class="term rate"' not in ae and "log p(x)" not in ae.split("No ELBO")[0]
+    assert all(f'class="term {c}"' in vae for c in ("ink", "distortion", "rate", "gap"))
+
+
+def test_the_weights_that_were_kept_are_those_of_the_best_epoch(pair: str) -> None:
+    words = Page(pair).text
+    assert "The weights kept are those of epoch 3. There, on validation: distortion 30.0, rate 9.0" in words
+    assert "−ELBO 39.0 nats" in words
+    assert "4 epochs, 40 steps, 6 s" in words
+
+
+def test_both_languages_say_the_same(pair: str, tmp_path: Path) -> None:
+    import string
+    import tomllib
+
+    def names(sentence: str) -> set[str]:
+        return {field for _, field, _, _ in string.Formatter().parse(sentence) if field} - {"item", "items"}
+
+    root = Path(report.__file__).parent / "text"
+    tables = {lang: tomllib.loads((root / name).read_text(encoding="utf-8")) for lang, name in LANGUAGES.items()}
+    for lang, table in tables.items():
+        assert {s: set(table[s]) for s in table} == {s: set(v) for s, v in tables["en"].items()}, lang
+        for s, sentences in table.items():
+            for key, sentence in sentences.items():
+                assert names(sentence) == names(tables["en"][s][key]), f"{lang}: {s}.{key}"
+                assert sentence.count("`") % 2 == 0
+    found = Page(page([untrained("digits", r, tmp_path) for r in ("ae", "vae")], tmp_path, lang="ko"))
+    assert found.lang == "ko" and "잠재 공간" in found.text and "latent space" not in found.text.lower()
+    assert len(found.pictures) == len(Page(pair).pictures)
+
+
+def test_figures_hold_no_words_of_a_language(pair: str) -> None:
+    import base64
+
+    allowed = re.compile(r"(PC \d|z[₀-₉]*|L2|n|epoch|nats|density|D|\+ R|− gap|[−\d.,]+|[←→ −\d.]+|\d+)")
+    seen = []
+    for uri in re.findall(r"data:image/svg\+xml;base64,([^\"]+)", pair):
+        svg = base64.b64decode(uri).decode()
+        seen += re.findall(r"<text[^>]*>([^<]*)</text>", svg)
+        assert "clip" in svg or "path" in svg
+    assert len(seen) > 50
+    assert [t for t in seen if not allowed.fullmatch(t.strip())] == []
+
+
+HOSTILE = '<script>alert("x")</script>&{0}{run}`'
+
+
+def test_names_and_labels_are_escaped(tmp_path: Path) -> None:
+    x = np.random.default_rng(0).integers(0, 17, (60, 5, 5)).astype(np.uint8)
+    run = untrained((x, np.arange(60) % 3), "vae", tmp_path, name="run")
+    run.data.label_names = (HOSTILE, "b", "c")
+    run.data.name = HOSTILE
+    other = untrained("digits", "vae")
+    other._data = run.data
+    html = page([run], tmp_path, title=HOSTILE)
+    Page(html)
+    assert "<script" not in html and HOSTILE in Page(html).text
+
+
+def test_mathematics_is_set_after_escaping() -> None:
+    assert rich("a < b: `E_q[x]`") == 'a &lt; b: <span class="m">E<sub>q</sub>[x]</span>'
+    assert Text("en")("traverse.caption", active=-1, latent=2).count("−1") == 1
+
+
+CASES: dict[str, tuple[Any, list[tuple[str, dict[str, Any]]]]] = {
+    "one latent, no labels": ((90, 6, 6), [("ae", {"latent": 1}), ("vae", {"latent": 1})]),
+    "wide colour": ((70, 6, 14, 3), [("vae", {})]),
+    "one pixel": ((40, 1, 1), [("vae", {"latent": 2})]),
+    "large": ((20, 200, 30), [("vae", {"recipe.network": "mlp"})]),
+    "vectors": ((80, 9), [("ae", {}), ("vae", {"latent": 20})]),
+    "one column": ((80, 1), [("vae", {"latent": 1})]),
+    "two layers": ((60, 5, 5), [("hvae", {"latent": [3, 2]}), ("iwae-2", {"latent": [4, 2]}), ("vae", {})]),
+    "a learned prior": ((60, 5, 5), [("vae", {"prior": "learned"}), ("vae", {"likelihood": "categorical"})]),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_every_kind_of_data_and_model(name: str, tmp_path: Path) -> None:
+    shape, recipes = CASES[name]
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=shape).astype(np.float32) if len(shape) == 2 else rng.integers(0, 256, shape).astype(np.uint8)
+    found = Page(page([untrained(x, recipe, **settings) for recipe, settings in recipes], tmp_path))
+    assert SECTIONS - {"probe"} <= set(found.ids) and "probe" not in found.ids
+    assert "No training log was kept" in found.text
+    if len(recipes) > 1 and recipes[0][0] == recipes[1][0]:
+        assert "VAE (1)" in found.text and "VAE (2)" in found.text
+
+
+def test_one_test_example_is_enough(tmp_path: Path) -> None:
+    x = np.random.default_rng(0).integers(0, 256, (30, 4, 4)).astype(np.uint8)
+    assert "test image 0" in Page(page([untrained(x, "vae", **{"data.test": 0.034})], tmp_path)).text
+
+
+def test_runs_that_do_not_compare_are_said_not_to(tmp_path: Path) -> None:
+    x = np.random.default_rng(0).integers(0, 17, (60, 5, 5)).astype(np.uint8)
+    levels = untrained(x, "vae")
+    reals = untrained(x, "vae", likelihood="gaussian")
+    assert "a density and a mass function measure different things" in Page(page([levels, reals], tmp_path)).text
+    assert "trained on different data" in Page(page([levels, untrained("digits", "vae")], tmp_path)).text
+
+
+def test_what_cannot_be_written_is_one_sentence(tmp_path: Path) -> None:
+    run = untrained("digits", "vae")
+    for options, says in (({"lang": "kr"}, "did you mean 'ko'"), ({"evaluations": []}, "0 evaluations were given")):
+        with pytest.raises(TightboundError, match=re.escape(says)):
+            report.write([run], tmp_path / "r.html", **options)
+    with pytest.raises(TightboundError, match="a report needs a run"):
+        report.write([], tmp_path / "r.html")
+    assert not (tmp_path / "r.html").exists()
