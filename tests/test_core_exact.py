@@ -186,3 +186,28 @@ def test_gradient_of_the_bound_is_exact_for_the_exact_posterior() -> None:
             lg.chain.c[i] -= sign * step
         exact.append((values[0] - values[1]) / (2 * step))
     assert np.abs(grad - exact).max() < 1e-6
+
+
+@pytest.mark.parametrize("objective", [Elbo(beta=2.0), Iwae()])
+@pytest.mark.parametrize("path", PATHS)
+def test_gradients_equal_finite_differences_of_common_noise(path: str, objective: Elbo | Iwae) -> None:
+    """No path cuts a gradient: every parameter, along z and through all sites, in float64."""
+    lg = problem(path).spoil()
+    x, _ = lg.data(B)
+    noise = {site: torch.randn(K * B, *_width(lg, site), dtype=torch.float64) for site in lg.sites}
+
+    def loss() -> Tensor:
+        return objective(lg.model(Batch(x), Draw(K, noise=lambda name, dist: noise[name])), Clock())
+
+    loss().backward()
+    for name, p in lg.model.named_parameters():
+        direction, step = torch.randn_like(p), 1e-6
+        with torch.no_grad():
+            p += step * direction
+            high = loss()
+            p -= 2 * step * direction
+            low = loss()
+            p += step * direction
+        assert p.grad is not None and torch.allclose(
+            (p.grad * direction).sum(), (high - low) / (2 * step), rtol=1e-5, atol=1e-6
+        ), name
