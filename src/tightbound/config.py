@@ -30,10 +30,10 @@ class TrainSettings(BaseModel):
     batch: PositiveInt = Field(128, description="examples per step")
     optimizer: str = Field("torch.optim.AdamW", description="import path of the optimiser")
     optimizer_options: dict[str, Any] = Field({}, description="further arguments of the optimiser")
-    lr: PositiveFloat = Field(1e-3, description="learning rate at its highest")
+    lr: PositiveFloat = Field(2e-3, description="learning rate at its highest")
     lr_final: NonNegativeFloat = Field(0.01, description="share of lr that the cosine ends at")
     warmup: NonNegativeFloat = Field(0.02, description="share of the run over which lr rises from 0")
-    weight_decay: NonNegativeFloat = Field(1e-2, description="decay of matrices, not of biases")
+    weight_decay: NonNegativeFloat = Field(5e-2, description="decay of matrices, not of biases")
     clip: NonNegativeFloat = Field(5.0, description="gradient norms above clip x their running mean are cut; 0: never")
     skip: PositiveFloat = Field(100.0, description="a step whose gradient norm is skip x the running mean is left out")
     ema: float = Field(0.999, ge=0, lt=1, description="decay of the averaged weights that the run uses; 0: none")
@@ -155,6 +155,7 @@ def configure(
         _put(merged, [key], value)
     merged["name"] = base.name
     tree["recipe"] = merged
+    tree["train"] = base.train | tree.get("train", {})
     for key, value in (values or {}).items():
         _put(tree, _path(key), value)
     if source:

@@ -53,6 +53,7 @@ class Recipe(BaseModel):
     latent: Literal["auto"] | PositiveInt | tuple[PositiveInt, ...] = Field(
         "auto", description="features per latent site"
     )
+    train: dict[str, Any] = Field({}, description="training settings that this recipe changes")
     k: PositiveInt = Field(1, description="samples of z per example in training")
 
 
@@ -87,6 +88,7 @@ _TABLE = {
         posterior=part("normal", scale="shared"),
         likelihood=part("gaussian", scale="shared", floor=0.0001),
         network="linear",
+        train={"lr": 0.01, "weight_decay": 0.0},
         purpose="linear and Gaussian: the optimum is known, principal components; a baseline and a check",
         paper="Tipping and Bishop 1999, doi:10.1111/1467-9868.00196; Lucas et al. 2019, arXiv:1911.02469",
     ),

@@ -12,9 +12,16 @@ from tightbound.networks.mlp import MLP, perceptron
 from tightbound.networks.size import SIZES
 
 
+def patch_side(height: int, width: int) -> int:
+    """Pixels are read in patches of this side, so that convolutions work on a grid of about 16 x 16 or less."""
+    longest = max(height, width)
+    return 1 if longest <= 8 else 2 if longest <= 32 else 4 * -(-longest // 128)
+
+
 def pyramid(height: int, width: int) -> list[tuple[int, int]]:
-    """The sizes of the stages, each half of the one before, rounded up, until the longer side is at most 4."""
-    sizes = [(height, width)]
+    """The grid of patches, then each half of the one before, rounded up, until the longer side is at most 4."""
+    side = patch_side(height, width)
+    sizes = [(-(-height // side), -(-width // side))]
     while max(sizes[-1]) > 4:
         h, w = sizes[-1]
         sizes.append(((h + 1) // 2, (w + 1) // 2))
@@ -46,17 +53,18 @@ class Residual(nn.Module):
 
 
 def _channels(first: int, stages: int) -> list[int]:
-    return [min(first * 2**i, first * 4) for i in range(stages)]
+    return [first] + [2 * first] * (stages - 1)
 
 
 class ConvEncoder(nn.Module):
-    """Strided 3x3 convolutions down the pyramid, a residual block at each lower stage, then one dense layer."""
+    """Patches to channels, strided 3x3 convolutions down the pyramid with a residual block each, one dense layer."""
 
     def __init__(self, shape: tuple[int, ...], first: int, features: int) -> None:
         super().__init__()
-        sizes = pyramid(shape[1], shape[2])
+        sizes, self.side = pyramid(shape[1], shape[2]), patch_side(shape[1], shape[2])
+        self.pad = (0, sizes[0][1] * self.side - shape[2], 0, sizes[0][0] * self.side - shape[1])
         widths = _channels(first, len(sizes))
-        layers: list[nn.Module] = [nn.Conv2d(shape[0], widths[0], 3, padding=1)]
+        layers: list[nn.Module] = [nn.Conv2d(shape[0] * self.side**2, widths[0], 3, padding=1)]
         for a, b in itertools.pairwise(widths):
             layers += [nn.SiLU(), nn.Conv2d(a, b, 3, stride=2, padding=1), Residual(b)]
         self.body = nn.Sequential(*layers, norm(widths[-1]), nn.SiLU(), nn.Flatten())
@@ -64,7 +72,7 @@ class ConvEncoder(nn.Module):
         self.features = features
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.dense(self.body(x))
+        return self.dense(self.body(F.pixel_unshuffle(F.pad(x, self.pad), self.side)))
 
 
 class Up(nn.Module):
@@ -84,23 +92,23 @@ class ConvDecoder(nn.Module):
 
     def __init__(self, inputs: int, out: tuple[int, ...], first: int, features: int) -> None:
         super().__init__()
-        sizes = pyramid(out[2], out[3])
+        sizes, self.side = pyramid(out[2], out[3]), patch_side(out[2], out[3])
         widths = _channels(first, len(sizes))
         self.out, self.start = out, (widths[-1], *sizes[-1])
         self.dense = nn.Sequential(perceptron(inputs, features, 1), nn.Linear(features, math.prod(self.start)))
         layers: list[nn.Module] = []
         for i in range(len(sizes) - 1, 0, -1):
             layers += [Residual(widths[i]), nn.SiLU(), Up(widths[i], widths[i - 1], sizes[i - 1])]
-        self.body = nn.Sequential(
-            *layers, norm(widths[0]), nn.SiLU(), nn.Conv2d(widths[0], out[0] * out[1], 3, padding=1)
-        )
+        last = nn.Conv2d(widths[0], out[0] * out[1] * self.side**2, 3, padding=1)
+        self.body = nn.Sequential(*layers, norm(widths[0]), nn.SiLU(), last)
 
     def forward(self, z: Tensor) -> Tensor:
-        return self.body(self.dense(z).reshape(-1, *self.start)).reshape(len(z), *self.out)
+        y = F.pixel_shuffle(self.body(self.dense(z).reshape(-1, *self.start)), self.side)
+        return y[..., : self.out[2], : self.out[3]].reshape(len(z), *self.out)
 
 
 class Conv:
-    """Images only; the dial sets the channels of the first stage (2x, then 4x of them below) and the dense width."""
+    """Images only; the dial sets the channels of the first stage (twice as many below) and the dense width."""
 
     @staticmethod
     def encoder(shape: tuple[int, ...], size: str) -> nn.Module:

@@ -9,12 +9,20 @@ from torch import Tensor, nn
 from tightbound.networks.size import SIZES
 
 
+class Residual(nn.Module):
+    """x + SiLU(linear(norm(x))), (n, width) -> (n, width)."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.body = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, width), nn.SiLU())
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.body(x)
+
+
 def perceptron(inputs: int, width: int, depth: int) -> nn.Sequential:
-    """`depth` hidden layers of `width` units with SiLU: (n, inputs) -> (n, width)."""
-    layers: list[nn.Module] = []
-    for i in range(depth):
-        layers += [nn.Linear(inputs if i == 0 else width, width), nn.SiLU()]
-    return nn.Sequential(*layers)
+    """A hidden layer with SiLU, then `depth` - 1 residual ones: (n, inputs) -> (n, width)."""
+    return nn.Sequential(nn.Linear(inputs, width), nn.SiLU(), *(Residual(width) for _ in range(depth - 1)))
 
 
 class Flattened(nn.Module):

@@ -14,4 +14,4 @@ class Size:
     channels: int
 
 
-SIZES = {"s": Size(128, 2, 16), "m": Size(512, 2, 32), "l": Size(1024, 3, 64)}
+SIZES = {"s": Size(256, 2, 32), "m": Size(512, 3, 64), "l": Size(1024, 3, 128)}
