@@ -21,7 +21,7 @@ from tightbound.run import Run
 
 Array = NDArray[Any]
 ROWS_OF_SAMPLES, FEATURES, STEPS = 3, 6, 9
-MOST_VALUES = 400_000_000  # of p(x|z) that are worked out to measure reconstructions
+MOST_VALUES = 100_000_000  # of p(x|z) that are worked out to measure reconstructions
 
 
 @dataclass(frozen=True)

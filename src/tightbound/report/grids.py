@@ -51,7 +51,7 @@ def _png(image: NDArray[np.uint8]) -> bytes:
     from PIL import Image
 
     out = io.BytesIO()
-    Image.fromarray(image).save(out, "PNG", optimize=True)
+    Image.fromarray(image).save(out, "PNG", optimize=image.ndim == 2)
     return out.getvalue()
 
 

@@ -175,7 +175,7 @@ def _ledger(story: Story, text: Text) -> list[Term]:
     if bits := measured(shared, "log_px") or measured(shared, "elbo"):
         values = number(bits[0], ".3f"), number(bits[1], ".3f")
         terms.append(
-            Term("", text("account.bits"), *values, "ink", text("account.bits_says", dims=story.run.spec.dims))
+            Term("", text("account.bits"), *values, "ink", text("account.bits_says", dims=f"{story.run.spec.dims:,}"))
         )
     return [t for t in terms if t is not None]
 
@@ -197,7 +197,7 @@ def probes(cast: Cast, text: Text) -> Section | None:
         for _, s in scored
         if s.accuracy
     ]
-    bars.append(bar(text("probe.raw", dims=stage.scene.spec.dims), base["raw"], False))
+    bars.append(bar(text("probe.raw", dims=f"{stage.scene.spec.dims:,}"), base["raw"], False))
     bars.append(bar(text("probe.majority"), base["majority"], False))
     best = max((s for _, s in scored), key=lambda s: s.accuracy.value if s.accuracy else 0.0)
     assert best.accuracy is not None

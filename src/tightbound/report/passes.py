@@ -38,14 +38,20 @@ class Codes:
         return told
 
 
-def _at_once(run: Run, values: int = 2_000_000) -> int:
-    return max(1, values // (run.spec.dims * (run.spec.levels or 1)))
+def _encoded_at_once(run: Run) -> int:
+    """Rows to a pass: what the decoder gives for each is 2 million numbers in all."""
+    return int(np.clip(2_000_000 // (run.spec.dims * getattr(run.model.likelihood, "params", 1)), 1, 1024))
+
+
+def _decoded_at_once(run: Run) -> int:
+    """Rows to decode together: the mean over levels needs all of them for each dimension, 16 million numbers in all."""
+    return max(1, 16_000_000 // (run.spec.dims * (run.spec.levels or 1)))
 
 
 def codes(run: Run, x: Tensor) -> Codes:
     """q(z|x) of each row of x (n, *shape); several sites side by side, z1 first."""
     with torch.no_grad():
-        found = [_codes(run, part) for part in x.split(_at_once(run))]
+        found = [_codes(run, part) for part in x.split(_encoded_at_once(run))]
     mean, sd = (np.concatenate([f[i] for f in found]) for i in (0, 1))
     kl = [f[2] for f in found if f[2] is not None]
     return Codes(mean, sd, np.concatenate(kl) if kl else None)
@@ -65,7 +71,7 @@ def _codes(run: Run, x: Tensor) -> tuple[Array, Array, Array | None]:
 
 def decode(run: Run, z: Array) -> Array:
     """E[x|z] of each row of z (n, L), (n, *shape)."""
-    parts = torch.as_tensor(z, dtype=torch.float32).split(_at_once(run))
+    parts = torch.as_tensor(z, dtype=torch.float32).split(_decoded_at_once(run))
     return torch.cat([point(run.likelihood(part)).cpu() for part in parts]).numpy()
 
 
@@ -113,7 +119,7 @@ class Passage:
 def passage(run: Run, x: Tensor, k: int = 256, seed: int = 0) -> Passage:
     """Follows x (*shape) through: the first z drawn, and the two terms averaged over k draws."""
     with torch.no_grad(), seeded(seed):
-        trace = run.trace(x[None], Draw(min(k, max(8, _at_once(run, 4_000_000)))))
+        trace = run.trace(x[None], Draw(min(k, max(8, _encoded_at_once(run)))))
         z = torch.cat([trace.latents[name].z[:1] for name in run.sites], -1)
         px = run.likelihood(z)
         rate = float(trace.rate[0]) if trace.bound else None

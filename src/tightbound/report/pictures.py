@@ -60,7 +60,7 @@ def reconstructions(cast: Cast, text: Text) -> Section:
         place = stage.scene
         x, values = (
             place.test_unit[place.shown],
-            {"numbers": text.count("numbers", len(story.order)), "dims": place.spec.dims, "kept": story.kept},
+            {"numbers": text.count("numbers", len(story.order)), "dims": f"{place.spec.dims:,}", "kept": story.kept},
         )
         alt_in, alt_out = (text(f"recon.{k}", run=story.name) for k in ("alt_in", "alt_out"))
         if not place.view.image:

@@ -48,7 +48,8 @@ def probe(train: Array, train_y: Array, test: Array, test_y: Array) -> Accuracy:
     from sklearn.preprocessing import StandardScaler
 
     known, asked = train_y >= 0, test_y >= 0
-    model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=300))
+    steps = 300 if train.shape[1] <= 256 else 100
+    model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=steps))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
         model.fit(train[known], train_y[known])
