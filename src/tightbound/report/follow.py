@@ -42,6 +42,8 @@ def followed(cast: Cast, text: Text) -> Section:
         name = text("follow.named", row=number_of, label=label) if label else text("follow.unnamed", row=number_of)
         words = [text(kind(story, "follow.code"), narrow=float(story.codes.sd[hero].min()))]
         some = story.order[:MOST_FEATURES]
+        if (np.abs(story.passage.z[some]) > span[1]).any():
+            words.append(text("follow.far"))
         if len(some) < len(story.order):
             words.append(text("follow.most", n=len(some), latent=len(story.order)))
         spread, run = _unit_spread(story), {"run": story.name}

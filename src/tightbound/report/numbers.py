@@ -170,7 +170,9 @@ def _ledger(story: Story, text: Text) -> list[Term]:
     a = story.account
     k = f"{a.get('k') or 0:,}"
     rows = [("distortion", "distortion"), ("rate", "rate"), ("elbo", "ink"), ("gap", "gap"), ("log_px", "ink")]
-    terms = [_term(a, n, "", text(f"account.{n}"), c, says=text(f"account.{n}_says", k=k)) for n, c in rows]
+    says = {name: f"account.{name}_says" for name, _ in rows}
+    says["distortion"] = kind(story, says["distortion"])
+    terms = [_term(a, n, "", text(f"account.{n}"), c, says=text(says[n], k=k)) for n, c in rows]
     shared = a.get("bits_per_dim") or {}
     if bits := measured(shared, "log_px") or measured(shared, "elbo"):
         values = number(bits[0], ".3f"), number(bits[1], ".3f")

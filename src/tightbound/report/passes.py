@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.distributions import Categorical, Distribution, Independent
 
-from tightbound.distributions import kl_per_dimension, point
+from tightbound.distributions import point
+from tightbound.distributions.noise import ContentNoise
 from tightbound.run import Run, seeded
 from tightbound.trace import Draw
 
@@ -63,8 +64,8 @@ def _codes(run: Run, x: Tensor) -> tuple[Array, Array, Array | None]:
     q = [s.q for s in sites if s.q is not None]
     mean = torch.cat([point(d) for d in q], -1)
     sd = torch.cat([d.variance.sqrt() for d in q], -1)
-    terms = [kl_per_dimension(s.q, s.p) for s in sites if s.q is not None and s.p is not None]
-    known = [t for t in terms if t is not None]
+    drawn = run.trace(x, Draw(noise=ContentNoise(run.config.seed, x, 0, 1))).latents if run.has_bound else {}
+    known = [t for name in run.sites if name in drawn and (t := drawn[name].kl_each) is not None]
     kl = torch.cat(known, -1).cpu().numpy() if len(known) == len(sites) else None
     return mean.cpu().numpy(), sd.cpu().numpy(), kl
 
