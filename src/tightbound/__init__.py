@@ -1,4 +1,4 @@
-"""Variational autoencoders that state in nats how good they are: `import tightbound as tb; run = tb.train("digits")`."""
+"""Variational autoencoders that say in nats how good they are: `import tightbound as tb; tb.train("digits")`."""
 
 from __future__ import annotations
 

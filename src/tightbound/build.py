@@ -6,8 +6,9 @@ import importlib
 import inspect
 import itertools
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
+from pydantic import TypeAdapter, ValidationError
 from torch import nn
 
 from tightbound.errors import TightboundError, lookup, nearest
@@ -46,16 +47,26 @@ def component(kind: str, part: Part, trust: bool) -> Any:
 
 
 def make(kind: str, part: Part, trust: bool, *args: Any) -> Any:
-    """An instance of a part; an unknown option is refused with the nearest name."""
+    """An instance of a part; an unknown option, or a value of the wrong kind, is refused with the nearest name."""
     cls = component(kind, part, trust)
     known = [n for n in inspect.signature(cls).parameters if n != "self"][len(args) :]
     for key in part.options:
         if key not in known:
             raise TightboundError(f"{kind} {part.name!r} has no option {key!r}: {nearest(key, known)}")
+    hints = get_type_hints(cls.__init__)
+    options = {key: _value(f"{kind} {part.name!r}", key, v, hints.get(key, Any)) for key, v in part.options.items()}
     try:
-        return cls(*args, **part.options)
+        return cls(*args, **options)
     except (TypeError, RuntimeError) as e:
         raise TightboundError(f"{kind} {part.name!r} does not take these options: {e}") from e
+
+
+def _value(owner: str, key: str, value: Any, kind: Any) -> Any:
+    try:
+        return TypeAdapter(kind).validate_python(value)
+    except ValidationError as e:
+        hint = nearest(value, get_args(kind)) if get_origin(kind) is Literal else e.errors()[0]["msg"]
+        raise TightboundError(f"{owner} has option {key} = {value!r}, which it does not know: {hint}") from e
 
 
 def resolve_domain(recipe: Recipe, spec: DataSpec, trust: bool = True) -> tuple[Recipe, DataSpec, list[str]]:
@@ -78,6 +89,10 @@ def resolve_domain(recipe: Recipe, spec: DataSpec, trust: bool = True) -> tuple[
             "(discretized-logistic)"
         )
         return recipe, spec.as_domain("unit"), [note]
+    raise TightboundError(_misfit(name, domains, spec.domain))
+
+
+def _misfit(name: str, domains: tuple[str, ...], domain: str) -> str:
     fixes = {
         "levels": "set data.binarize=dynamic, or likelihood continuous-bernoulli or discretized-logistic",
         "unit": "set data.binarize=dynamic, or likelihood continuous-bernoulli or gaussian",
@@ -85,9 +100,7 @@ def resolve_domain(recipe: Recipe, spec: DataSpec, trust: bool = True) -> tuple[
         "real": "set likelihood gaussian, or data.domain if the values are levels after all",
         "categorical": "set likelihood categorical",
     }
-    raise TightboundError(
-        f"likelihood {name!r} is for {' or '.join(domains)} data, but these are {spec.domain}: {fixes[spec.domain]}"
-    )
+    return f"likelihood {name!r} is for {' or '.join(domains)} data, but these are {domain}: {fixes[domain]}"
 
 
 def resolve(recipe: Recipe, spec: DataSpec) -> Recipe:
@@ -135,6 +148,9 @@ def build(recipe: Recipe, spec: DataSpec, *, trust: bool = True) -> tuple[VAE, O
     check(recipe, spec)
     network: Any = NETWORKS[recipe.network]
     size = str(recipe.size)
+    domains = component("likelihood", recipe.likelihood, trust).domains
+    if spec.domain not in domains:
+        raise TightboundError(_misfit(recipe.likelihood.name, domains, spec.domain))
     likelihood = make("likelihood", recipe.likelihood, trust, spec)
     encoder = network.encoder(spec.shape, size)
     out = (likelihood.params, *spec.shape)

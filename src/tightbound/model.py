@@ -24,6 +24,7 @@ class VAE(nn.Module):
     def __init__(self, spec: DataSpec, encoder: nn.Module, path: nn.Module, likelihood: nn.Module) -> None:
         super().__init__()
         self.spec, self.encoder, self.path, self.likelihood = spec, encoder, path, likelihood
+        self.sites: tuple[str, ...] = path.sites  # type: ignore[assignment]
         self.register_buffer("centre", spec.centre)
         self.register_buffer("spread", spec.spread)
 
@@ -33,13 +34,14 @@ class VAE(nn.Module):
 
     def forward(self, batch: Batch, draw: Draw) -> Trace:
         n = draw.k * len(batch)
-        h = self.features(batch.x) if draw.infer else None
+        h = self.features(batch.x) if draw.begin(self.sites) else None
         if h is not None and draw.k > 1:
             h = h.expand(draw.k, *h.shape).reshape(n, *h.shape[1:])
         return self._pass(batch, draw, Context(n, h))
 
     def generate(self, n: int, draw: Draw) -> Trace:
         """A pass with no x: z from p, or given; the trace's `px` is p(x|z) of n rows, its log-terms have no meaning."""
+        draw.begin(self.sites)
         empty = self.get_buffer("centre").new_empty(0, *self.spec.shape)
         return self._pass(Batch(empty), draw, Context(n))
 
@@ -50,6 +52,8 @@ class VAE(nn.Module):
 
     def joint(self, batch: Batch, at: Mapping[str, Tensor]) -> Tensor:
         """log p(x, z) in nats at given latents {site: (n, d)}, n = len(batch); the encoder never runs.  (n,)"""
+        if missing := set(self.sites) - set(at):
+            raise ValueError(f"log p(x, z) needs a value of every latent, and {sorted(missing)[0]!r} is not given")
         trace = self(batch, Draw(source="p", given=dict(at)))
         total: Tensor = trace.log_px + sum(site.log_p for site in trace.latents.values())
         return total[0]

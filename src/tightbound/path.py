@@ -30,6 +30,8 @@ class Flat(nn.Module):
         super().__init__()
         self.prior, self.posterior, self.decoder = prior, posterior, decoder
 
+    sites = ("z",)
+
     def forward(self, draw: Draw, ctx: Context) -> Tensor:
         p = self.prior(ctx, draw, None)
         q = None if ctx.h is None else self.posterior(ctx.h, ctx, p)
@@ -61,11 +63,11 @@ class TopDown(nn.Module):
             nn.ModuleList(links),
         )
         self.decoder = decoder
+        self.sites = tuple(f"z{i}" for i in range(len(priors), 0, -1))
 
     def forward(self, draw: Draw, ctx: Context) -> Tensor:
         state: Tensor | None = None
-        for level, (prior, posterior, link) in enumerate(zip(self.priors, self.posteriors, self.links, strict=True)):
-            name = f"z{len(self.priors) - level}"
+        for name, prior, posterior, link in zip(self.sites, self.priors, self.posteriors, self.links, strict=True):
             p = prior(ctx, draw, state)
             q = None
             if ctx.h is not None:
@@ -99,6 +101,7 @@ class BottomUp(nn.Module):
         self.priors, self.posteriors = nn.ModuleList(priors), nn.ModuleList(posteriors)
         self.climbs, self.links = nn.ModuleList(climbs), nn.ModuleList(links)
         self.decoder = decoder
+        self.sites = tuple(f"z{i}" for i in range(len(priors), 0, -1))
 
     def forward(self, draw: Draw, ctx: Context) -> Tensor:
         h = ctx.h
@@ -110,8 +113,7 @@ class BottomUp(nn.Module):
             h = None if last else self.climbs[level](z)
         state: Tensor | None = None
         z = None
-        for level, prior in enumerate(self.priors):
-            name = f"z{len(self.priors) - level}"
+        for level, (name, prior) in enumerate(zip(self.sites, self.priors, strict=True)):
             z = _value(name, draw(name, p=prior(ctx, draw, state)))
             if level < len(self.links):
                 state = self.links[level](z)

@@ -55,7 +55,9 @@ class DataSpec(BaseModel):
         """The training mean of each dimension in domain units, *shape; zeros until weights fill it in."""
         import torch
 
-        return torch.zeros(self.shape) if self.mean is None else torch.as_tensor(self.mean).float().reshape(self.shape)
+        if self.mean is None:
+            return torch.zeros(self.shape)
+        return torch.as_tensor(self.mean).float().reshape(self.shape).clone()
 
     @property
     def spread(self) -> Tensor:

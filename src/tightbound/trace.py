@@ -6,7 +6,7 @@ Shapes: B examples, K samples of each, n = K*B rows in K-major order. Every log-
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +14,15 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
-from tightbound.distributions.reparam import from_noise, is_point_mass, kl, noise_like, point
+from tightbound.distributions.reparam import (
+    from_noise,
+    is_point_mass,
+    kl,
+    kl_per_dimension,
+    log_ratio_per_dimension,
+    noise_like,
+    point,
+)
 
 Noise = Callable[[str, Distribution], Tensor]
 Given = Tensor | tuple[Tensor, Tensor]
@@ -60,11 +68,16 @@ class Context:
 
 
 class Latent:
-    """A latent site: its value z (n, *event), p and q, and their log-terms, each (K, B), computed once when read."""
+    """A latent site: its value z (n, *event), p and q, and their log-terms, each (K, B), computed once when read.
+
+    late: p came after another site was drawn, so it may depend on this z (bottom-up inference); a closed-form KL, which
+    takes z as independent of p, would not be the rate, and log q - log p at z is used.
+    """
 
     def __init__(self, k: int, z: Tensor, source: str, q: Distribution | None, log_q: Tensor | None) -> None:
         self.k, self.z, self.source, self.q = k, z, source, q
         self.p: Distribution | None = None
+        self.late = False
         self._log_q = log_q
         self._log_p: Tensor | None = None
         self._kl: Tensor | None = None
@@ -91,11 +104,18 @@ class Latent:
 
     @property
     def kl(self) -> Tensor:
-        """KL(q(z|x), p(z)), (K, B): in closed form where torch knows it, else log q - log p at z."""
+        """KL(q(z|x), p(z)), (K, B): in closed form where torch knows it and p is not late, else log q - log p at z."""
         if self._kl is None:
-            closed = None if self.q is None or self.p is None else kl(self.q, self.p)
+            closed = None if self.q is None or self.p is None or self.late else kl(self.q, self.p)
             self._kl = self.log_q - self.log_p if closed is None else self._rows(closed)
         return self._kl
+
+    @property
+    def kl_each(self) -> Tensor | None:
+        """The same of each latent dimension, (n, d), where q and p are factorised; None otherwise."""
+        if self.q is None or self.p is None:
+            return None
+        return log_ratio_per_dimension(self.q, self.p, self.z) if self.late else kl_per_dimension(self.q, self.p)
 
 
 class Draw:
@@ -122,7 +142,15 @@ class Draw:
         values = {source} if isinstance(source, str) else set(source.values())
         if bad := values - {"q", "p", "point"}:
             raise ValueError(f"a latent's source is 'q', 'p' or 'point', not {sorted(bad)[0]!r}")
-        self.infer = values != {"p"}
+
+    def begin(self, sites: Sequence[str]) -> bool:
+        """Starts the one pass over a path's sites; True where one of them comes from q or its point."""
+        if self.latents:
+            raise ValueError("a Draw serves one pass, and this one has served: make a new one")
+        return any(self._source(site) != "p" for site in sites)
+
+    def _source(self, name: str) -> str:
+        return self.source if isinstance(self.source, str) else self.source.get(name, "q")
 
     def __call__(self, name: str, p: Distribution | None = None, q: Distribution | None = None) -> Tensor | None:
         """The value of a site: filled by the first call that can, returned by the later ones; None until then."""
@@ -132,7 +160,8 @@ class Draw:
             if site is None:
                 return None
             self.latents[name] = site
-        site.p = p if site.p is None else site.p
+        if site.p is None and p is not None:
+            site.p, site.late = p, name != next(reversed(self.latents))
         site.q = q if site.q is None else site.q
         return site.z
 
@@ -141,7 +170,7 @@ class Draw:
             value = self.given[name]
             z, log_q = value if isinstance(value, tuple) else (value, None)
             return Latent(self.k, z, "given", q, log_q)
-        source = self.source if isinstance(self.source, str) else self.source.get(name, "q")
+        source = self._source(name)
         dist = p if source == "p" else q
         if dist is None:
             if p is not None:

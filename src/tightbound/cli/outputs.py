@@ -141,7 +141,7 @@ def score(run: Run, source: str, out: Target, k: int, tick: Callable[[int, int],
         parts.append(score_rows(run, x, k, run.config.seed))
         tick(int(rows[-1]) + 1, len(split))
     terms = {name: torch.cat([p[name] for p in parts]).tolist() for name in SCORES if name in parts[0]}
-    known = {key: value for key, value in _known(split).items() if value is not None}
+    known = {key: value or [""] * len(split) for key, value in _known(split).items()}
     _csv(out, ["row", *known, *terms], zip(range(len(split)), *known.values(), *terms.values(), strict=True))
     return f"{len(split)} examples{f', K = {k}' if run.has_bound else ''}: {out}"
 

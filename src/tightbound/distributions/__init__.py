@@ -1,11 +1,21 @@
 """What torch.distributions lacks, and how a pass uses a distribution."""
 
+from tightbound.distributions.bernoulli import ContinuousBernoulli
 from tightbound.distributions.delta import Delta
 from tightbound.distributions.logistic import DiscretizedLogistic
 from tightbound.distributions.normal import diagonal, soft_clip
-from tightbound.distributions.reparam import from_noise, is_point_mass, kl, kl_per_dimension, noise_like, point
+from tightbound.distributions.reparam import (
+    from_noise,
+    is_point_mass,
+    kl,
+    kl_per_dimension,
+    log_ratio_per_dimension,
+    noise_like,
+    point,
+)
 
 __all__ = [
+    "ContinuousBernoulli",
     "Delta",
     "DiscretizedLogistic",
     "diagonal",
@@ -13,6 +23,7 @@ __all__ = [
     "is_point_mass",
     "kl",
     "kl_per_dimension",
+    "log_ratio_per_dimension",
     "noise_like",
     "point",
     "soft_clip",

@@ -44,6 +44,13 @@ def kl(q: Distribution, p: Distribution) -> Tensor | None:
         return None
 
 
+def log_ratio_per_dimension(q: Distribution, p: Distribution, z: Tensor) -> Tensor | None:
+    """log q(z) - log p(z) of each latent dimension, (n, d), for factorised distributions; None for others."""
+    if isinstance(q, Independent) and isinstance(p, Independent):
+        return q.base_dist.log_prob(z) - p.base_dist.log_prob(z)
+    return None
+
+
 def kl_per_dimension(q: Distribution, p: Distribution) -> Tensor | None:
     """KL(q, p) of each latent dimension, (n, d), for factorised distributions; None for others."""
     if isinstance(q, Independent) and isinstance(p, Independent):

@@ -7,7 +7,6 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from tightbound.distributions import kl_per_dimension
 from tightbound.distributions.noise import TILE, ContentNoise, tiles
 from tightbound.run import Run
 from tightbound.trace import Batch, Draw
@@ -74,9 +73,7 @@ def rate_per_feature(run: Run, x: Tensor, seed: int) -> list[float] | None:
         trace = run.trace(inputs, Draw(noise=ContentNoise(seed, inputs, 0, 1)))
         each = []
         for name in run.sites:
-            site = trace.latents[name]
-            assert site.q is not None and site.p is not None
-            kl = kl_per_dimension(site.q, site.p)
+            kl = trace.latents[name].kl_each
             if kl is None:
                 return None
             each.append(kl.double().sum(0).cpu())

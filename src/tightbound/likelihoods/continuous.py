@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torch.distributions import ContinuousBernoulli, Distribution, Independent, Normal
+from torch.distributions import Distribution, Independent, Normal
 
-from tightbound.likelihoods.scale import Scale
+from tightbound.distributions import ContinuousBernoulli
+from tightbound.likelihoods.scale import Scale, ScaleKind
 from tightbound.spec import DataSpec
 from tightbound.trace import Context, Trace
 
@@ -20,7 +21,7 @@ class GaussianLikelihood(nn.Module):
 
     domains = ("real", "unit")
 
-    def __init__(self, spec: DataSpec, scale: str = "learned", value: float = 1.0, floor: float = 0.01) -> None:
+    def __init__(self, spec: DataSpec, scale: ScaleKind = "learned", value: float = 1.0, floor: float = 0.01) -> None:
         super().__init__()
         self.base = nn.Parameter(spec.centre)
         self.scale = Scale(scale, spec.spread, value=value, floor=floor)
@@ -57,5 +58,5 @@ class ContinuousBernoulliLikelihood(nn.Module):
 
     def forward(self, y: Tensor, ctx: Context, p: Distribution | None = None) -> Distribution:
         logits = self.base + y[:, 0]
-        px = ContinuousBernoulli(logits=logits, validate_args=False)
+        px = ContinuousBernoulli(logits)
         return Independent(px, logits.dim() - 1, validate_args=False)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 from torch import Tensor, nn
 from torch.distributions import Bernoulli, Categorical, Distribution, Independent
@@ -35,7 +37,12 @@ class DiscretizedLogisticLikelihood(nn.Module):
 
     domains = ("levels",)
 
-    def __init__(self, spec: DataSpec, scale: str = "predicted", value: float = 1.0) -> None:
+    def __init__(
+        self,
+        spec: DataSpec,
+        scale: Literal["predicted", "learned", "shared", "fixed"] = "predicted",
+        value: float = 1.0,
+    ) -> None:
         super().__init__()
         assert spec.levels is not None
         self.levels = spec.levels
@@ -57,9 +64,10 @@ class CategoricalLikelihood(nn.Module):
 
     def __init__(self, spec: DataSpec) -> None:
         super().__init__()
-        assert spec.levels is not None
-        self.params = spec.levels
-        self.base = nn.Parameter(torch.zeros(spec.levels, *spec.shape))
+        levels = 2 if spec.domain == "binary" else spec.levels
+        assert levels is not None
+        self.params = levels
+        self.base = nn.Parameter(torch.zeros(levels, *spec.shape))
 
     def forward(self, y: Tensor, ctx: Context, p: Distribution | None = None) -> Distribution:
         logits = (self.base + soft_clip(y, -30, 30)).movedim(1, -1)

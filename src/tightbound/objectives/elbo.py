@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from tightbound.distributions import kl_per_dimension
 from tightbound.trace import Clock, Trace
 
 
@@ -35,8 +34,7 @@ class Elbo:
     def _free(self, trace: Trace) -> Tensor:
         total = trace.log_px.new_zeros(())
         for site in trace.latents.values():
-            assert site.q is not None and site.p is not None
-            each = kl_per_dimension(site.q, site.p)
+            each = site.kl_each
             means = site.kl.mean()[None] if each is None else each.mean(0)
             total = total + means.clamp(min=self.free_bits).sum()
         return total

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution
@@ -17,7 +19,7 @@ class NormalPosterior(nn.Module):
     Kingma and Welling 2014 (arXiv:1312.6114), appendix C.2.
     """
 
-    def __init__(self, features: int, latent: int, scale: str = "predicted") -> None:
+    def __init__(self, features: int, latent: int, scale: Literal["predicted", "shared"] = "predicted") -> None:
         super().__init__()
         self.mean = nn.Linear(features, latent)
         self.log_scale = nn.Linear(features, latent) if scale == "predicted" else None

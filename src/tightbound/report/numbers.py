@@ -25,7 +25,7 @@ from tightbound.report.blocks import (
 from tightbound.report.figures import Series, Span
 from tightbound.report.gather import Stage, Story
 from tightbound.report.palette import DISTORTION, INK, RATE
-from tightbound.report.pictures import Cast, heads, panels
+from tightbound.report.pictures import Cast, heads, kind, panels
 from tightbound.report.probe import Accuracy
 from tightbound.report.text import Text, number, with_error
 
