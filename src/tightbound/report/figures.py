@@ -157,7 +157,8 @@ def line(z: Array, y: Array | None, colours: Sequence[str], prior: Span | None, 
         bins = np.linspace(*span, 61)
         weight = 1 / max(1, len(z)) / (bins[1] - bins[0])
         weights = [np.full(len(g), weight) for g in groups]
-        ax.hist(groups, bins=bins, weights=weights, color=shades, stacked=True, histtype="stepfilled", alpha=0.85)  # type: ignore[arg-type]
+        bars: Any = {"bins": bins, "weights": weights, "color": shades, "stacked": True}
+        ax.hist(groups, histtype="stepfilled", alpha=0.85, **bars)
         if prior is not None:
             t = np.linspace(*span, 400)
             ax.plot(t, _density(t, *prior), color=INK, lw=1.6)
