@@ -1,0 +1,65 @@
+"""What starting costs: neither `import tightbound` nor `--help` imports torch, matplotlib or scikit-learn."""
+
+from __future__ import annotations
+
+import resource
+import statistics
+import subprocess
+import sys
+
+import pytest
+
+HEAVY = ("torch", "matplotlib", "sklearn", "numpy", "pandas", "jinja2", "PIL")
+COMMANDS = "demo train evaluate compare encode reconstruct score sample decode vary interpolate recipes show data"
+
+
+def loaded(program: str) -> set[str]:
+    """The heavy modules that a fresh interpreter has after a program."""
+    code = f"{program}\nimport sys; print('|'.join(sys.modules), file=sys.stderr)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return set(HEAVY) & set(done.stderr.splitlines()[-1].split("|"))
+
+
+@pytest.mark.parametrize(
+    "program",
+    [
+        "import tightbound as tb; tb.__version__; dir(tb)",
+        "from tightbound.cli import main; main(['--help'])",
+        "from tightbound.cli import main; main(['--version'])",
+        "from tightbound.cli import main; main(['recipes'])",
+        "from tightbound.cli import main; main(['show', 'vae'])",
+        "from tightbound.cli import main; main(['train', '--nonsense'])",
+    ],
+)
+def test_nothing_heavy_is_imported(program: str) -> None:
+    assert loaded(program) == set()
+
+
+def test_nothing_heavy_is_imported_for_the_help_of_any_command() -> None:
+    assert loaded(f"from tightbound.cli import main\nfor c in {COMMANDS.split()}: main([c, '--help'])") == set()
+
+
+def test_importing_the_package_does_not_import_scikit_learn_even_when_used() -> None:
+    assert "sklearn" not in loaded("import tightbound as tb; tb.train; tb.load; tb.Run")
+
+
+def test_help_takes_less_than_0_3_seconds() -> None:
+    def cost() -> float:
+        """Processor time of one start: wall time would also count whatever else this machine does."""
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        subprocess.run([sys.executable, "-m", "tightbound", "--help"], check=True, capture_output=True)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+    cost()
+    taken = sorted(cost() for _ in range(7))
+    assert statistics.median(taken) < 0.3 or taken[0] < 0.25, taken
+
+
+def test_an_unknown_name_is_an_attribute_error() -> None:
+    import tightbound as tb
+
+    assert set(tb.__all__) <= set(dir(tb)) and all(hasattr(tb, name) for name in tb.__all__)
+    with pytest.raises(AttributeError, match="no attribute 'tarin'"):
+        _ = tb.tarin
