@@ -6,12 +6,14 @@ import re
 import shlex
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tightbound import api
 from tightbound.cli import main
 from tightbound.cli.commands import app
+from tightbound.priors import PRIORS
 from tightbound.recipes import RECIPES
 
 ROOT = Path(__file__).parent.parent
@@ -93,3 +95,22 @@ def test_the_python_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
     assert "gap" in capsys.readouterr().out
     exec(compile(second, "README.md", "exec"), {})
     assert float(capsys.readouterr().out.split()[-1]) > 0.5
+
+
+def test_the_part_that_the_architecture_page_adds_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    (source,) = blocks(page)
+    scope: dict[str, Any] = {}
+    exec(compile(source, "architecture.md", "exec"), scope)
+    monkeypatch.setitem(PRIORS, "wide", scope["WideNormal"])
+    assert '`"wide": WideNormal,`' in page
+    settings = {"prior": "wide", "prior.scale": 3.0, "recipe.size": "s", "latent": 2}
+    run = api.train("digits", out=tmp_path / "run", display="none", report=False, settings=settings, steps=3)
+    assert run.prior.stddev.flatten().tolist() == [3.0, 3.0]  # type: ignore[union-attr]
+    assert run.sample(5).shape == (5, 8, 8)
+    links = re.findall(r"\]\(([^)#]+)\)", page)
+    assert [link for link in links if not (ROOT / "docs" / link).exists()] == []
+    named = re.findall(r"`([a-z_/]+(?:/|\.py|\.toml))`", page)
+    package = ROOT / "src" / "tightbound"
+    gone = {"priors/wide.py", "config.toml", "pyproject.toml"}
+    assert [n for n in named if n not in gone and not (package / n).exists() and not (ROOT / n).exists()] == []
