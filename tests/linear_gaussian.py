@@ -15,7 +15,9 @@ from torch import Tensor, nn
 
 from tightbound.build import build
 from tightbound.distributions import soft_clip
+from tightbound.distributions.normal import HIGH
 from tightbound.model import VAE
+from tightbound.posteriors.normal import WIDEST
 from tightbound.recipes import Recipe, part
 from tightbound.spec import DataSpec
 
@@ -92,15 +94,15 @@ class Problem:
         return self
 
 
-def inverse_soft_clip(target: Array) -> Tensor:
-    """s with soft_clip(s) = target, by bisection in float64."""
+def inverse_soft_clip(target: Array, high: float = HIGH) -> Tensor:
+    """s with soft_clip(s, high=high) = target, by bisection in float64."""
     goal = torch.as_tensor(target, dtype=torch.float64)
-    low, high = torch.full_like(goal, -30.0), torch.full_like(goal, 30.0)
+    left, right = torch.full_like(goal, -30.0), torch.full_like(goal, 30.0)
     for _ in range(80):
-        middle = (low + high) / 2
-        below = soft_clip(middle) < goal
-        low, high = torch.where(below, middle, low), torch.where(below, high, middle)
-    return (low + high) / 2
+        middle = (left + right) / 2
+        below = soft_clip(middle, high=high) < goal
+        left, right = torch.where(below, middle, left), torch.where(below, right, middle)
+    return (left + right) / 2
 
 
 def put(target: Tensor, value: Array | Tensor) -> None:
@@ -169,7 +171,7 @@ def set_posterior(posterior: nn.Module, model: VAE, chain: Chain, name: str, giv
     put(posterior.mean.weight, weight)
     put(posterior.mean.bias, offset)
     put(posterior.log_scale.weight, np.zeros_like(weight))
-    put(posterior.log_scale.bias, inverse_soft_clip(0.5 * np.log(np.diag(cov))))
+    put(posterior.log_scale.bias, inverse_soft_clip(0.5 * np.log(np.diag(cov)), WIDEST))
 
 
 def problem(path: str, seed: int = 0) -> Problem:

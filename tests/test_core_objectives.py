@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from core_cases import grads_ok, model_of, plain, rows, shake, spec_of
+from linear_gaussian import inverse_soft_clip
 from torch import Tensor
 from torch.distributions import Normal
 
 from tightbound.distributions import kl_per_dimension
 from tightbound.model import VAE, Step
 from tightbound.objectives import OBJECTIVES, Distortion, Elbo, Iwae
+from tightbound.posteriors.normal import WIDEST
 from tightbound.recipes import Recipe, part
 from tightbound.trace import Batch, Clock, Draw, Trace
 
@@ -128,7 +131,7 @@ def collapse(model: VAE, means: Tensor) -> None:
     """q(z|x) = N(means, 1) for every x: KL per feature is means^2 / 2."""
     posterior = model.path.posterior
     with torch.no_grad():
-        for linear, bias in ((posterior.mean, means), (posterior.log_scale, torch.zeros(3))):
+        for linear, bias in ((posterior.mean, means), (posterior.log_scale, inverse_soft_clip(np.zeros(3), WIDEST))):
             linear.weight.zero_()
             linear.bias.copy_(bias)
 

@@ -23,7 +23,7 @@ from tightbound.training.loop import Interrupted
 __all__ = ["compare", "demo", "evaluate", "load", "train"]
 
 FIRST_K, FIRST_N, FIRST_VALUES = 100, 1000, 100_000_000
-DEMO = {"ae": 12.0, "vae": 18.0}
+DEMO = {"recipe.size": "s", "train.steps": 1200}
 
 
 class Stopped(Interrupted):
@@ -78,7 +78,7 @@ def train(
         run = fit(wanted, source, folder, show, resume=resume, overwrite=overwrite, valid=valid, test=test)
         if report:
             _finish([run], folder / "report.html", show, lang)
-    except (Interrupted, KeyboardInterrupt) as stop:
+    except KeyboardInterrupt as stop:
         if not (folder / "config.toml").is_file():
             raise
         raise Stopped(folder) from stop
@@ -127,18 +127,18 @@ def demo(
     *,
     lang: str = "en",
     display: str | Display = "auto",
-    **settings: Any,
+    settings: Mapping[str, Any] | None = None,
+    **more: Any,
 ) -> Path:
     """Trains an autoencoder and a VAE on the embedded digits and writes one report; returns its path.
 
-    out: a new folder, or the next free name where it is taken (`demo-2`).  settings: as for `train`.
+    out: a new folder, or the next free name where it is taken (`demo-2`).  settings, more: as for `train`.
     """
     show, folder = _display(display), _free(Path(out))
-    runs = []
-    for recipe, seconds in DEMO.items():
-        show.note(f"training {recipe} on digits in {folder / recipe}, for {seconds:.0f} seconds")
-        budget = None if {"steps", "epochs"} & set(settings) else seconds
-        runs.append(train("digits", recipe, out=folder / recipe, budget=budget, display=show, report=False, **settings))
+    runs, given = [], DEMO | dict(settings or {})
+    for recipe in ("ae", "vae"):
+        show.note(f"training {recipe} on digits in {folder / recipe}")
+        runs.append(train("digits", recipe, out=folder / recipe, display=show, report=False, settings=given, **more))
     return _finish(runs, folder / "report.html", show, lang)
 
 

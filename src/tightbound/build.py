@@ -109,7 +109,7 @@ def resolve(recipe: Recipe, spec: DataSpec) -> Recipe:
     if recipe.network == "auto":
         updates["network"] = "conv" if spec.is_image and spec.dims > 1024 else "mlp"
     if recipe.size == "auto":
-        updates["size"] = "m"
+        updates["size"] = "s" if spec.dims <= 256 else "m"
     if recipe.latent == "auto":
         updates["latent"] = 16 if spec.dims <= 128 else 40 if spec.dims <= 1024 else 128
     recipe = recipe.model_copy(update=updates)

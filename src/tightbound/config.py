@@ -30,7 +30,7 @@ class TrainSettings(BaseModel):
     batch: PositiveInt = Field(128, description="examples per step")
     optimizer: str = Field("torch.optim.AdamW", description="import path of the optimiser")
     optimizer_options: dict[str, Any] = Field({}, description="further arguments of the optimiser")
-    lr: PositiveFloat = Field(2e-3, description="learning rate at its highest")
+    lr: PositiveFloat = Field(1e-3, description="learning rate at its highest")
     lr_final: NonNegativeFloat = Field(0.01, description="share of lr that the cosine ends at")
     warmup: NonNegativeFloat = Field(0.02, description="share of the run over which lr rises from 0")
     weight_decay: NonNegativeFloat = Field(5e-2, description="decay of matrices, not of biases")

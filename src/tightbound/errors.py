@@ -25,3 +25,9 @@ def lookup(table: Mapping[str, T], name: str, kind: str) -> T:
     if name not in table:
         raise TightboundError(f"unknown {kind} {name!r}: {nearest(name, table)}")
     return table[name]
+
+
+def at_least(least: int, n: int, what: str) -> None:
+    """Raises a `TightboundError` where a count is too small: `cannot make 0 samples: ask for 1 or more`."""
+    if n < least:
+        raise TightboundError(f"cannot make {n} {what}: ask for {least} or more")

@@ -17,7 +17,7 @@ from tightbound import data as data_room
 from tightbound.build import build
 from tightbound.config import Config
 from tightbound.distributions import point
-from tightbound.errors import TightboundError
+from tightbound.errors import TightboundError, at_least
 from tightbound.files import load_weights, save_weights
 from tightbound.model import VAE
 from tightbound.recipes import has_bound
@@ -89,7 +89,8 @@ class Run:
 
     def read(self, x: Any) -> Tensor:
         """Any x as examples in domain units, (n, *shape)."""
-        split = data_room.read(x, self.spec, self.config.data)
+        reader = data_room.read_one if isinstance(x, str) and ":" in x and not Path(x).exists() else data_room.read
+        split = reader(x, self.spec, self.config.data)
         return split.batch(torch.arange(len(split)))
 
     def _chunks(self, x: Tensor, widest: int = 1) -> Iterator[Tensor]:
@@ -169,8 +170,9 @@ class Run:
 
         An autoencoder has no prior; its z come from the same N(0, I), to show what that gives.
         """
-        if n < 1:
-            raise TightboundError(f"cannot make {n} samples: ask for 1 or more")
+        at_least(1, n, "samples")
+        if temperature < 0:
+            raise TightboundError(f"a temperature of {temperature} has no meaning: give 0 or more")
         with torch.no_grad(), seeded(seed):
             z = self._join(self.model.generate(n, Draw(source="p", temperature=temperature)).latents)
             return self._drawn(z) if pixels == "draw" else self.decode(z)
@@ -180,6 +182,7 @@ class Run:
 
     def vary(self, x: Any, n: int = 16, *, seed: int = 0) -> Tensor:
         """n variations of one example: z drawn from q(z|x), then E[x|z]; an autoencoder's are all the same."""
+        at_least(1, n, "variations")
         one = self.read(x)
         if len(one) != 1:
             raise TightboundError(f"vary takes one example, but {len(one)} were given: name one, for example DATA:ROW")
@@ -189,6 +192,7 @@ class Run:
 
     def interpolate(self, a: Any, b: Any, n: int = 10) -> Tensor:
         """n examples from a to b, along the straight line between their posterior means."""
+        at_least(2, n, "steps from one end to the other")
         ends = torch.cat([self.encode(a), self.encode(b)])
         if len(ends) != 2:
             raise TightboundError("interpolate takes one example at each end: name one, for example DATA:ROW")

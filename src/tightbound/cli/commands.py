@@ -123,8 +123,8 @@ def evaluate(
     trained = outputs.load(run, skip_bad=skip_bad, device=device)
     with tables.progress("evaluating", quiet) as tick:
         found = api.evaluate(trained, data, split=split, k=k, seed=seed, limit=limit, tick=tick)
-    if data is None and split == "test" and limit is None:
-        found.save(run)
+    if data is None and split == "test" and limit is None and (note := found.save(run)):
+        print(f"note: {note}", file=sys.stderr)
     tables.show_json(found.to_json()) if json else print("\n".join(found.lines()))
 
 

@@ -20,7 +20,7 @@ from torch import Tensor
 from tightbound import data as data_room
 from tightbound import run as run_room
 from tightbound.data import Split
-from tightbound.errors import TightboundError
+from tightbound.errors import TightboundError, at_least
 from tightbound.evaluation import score as score_rows
 from tightbound.files import make_folder, write_atomic
 from tightbound.report import passes
@@ -190,7 +190,8 @@ def reconstruct(run: Run, source: str, out: Target, n: int) -> str:
     if out.kind != "png":
         x = run.reconstruct(split)
         return write(run, x, out, names=split.names)
-    first = split.select(torch.arange(min(max(n, 1), len(split))))
+    at_least(1, n, "reconstructions")
+    first = split.select(torch.arange(min(n, len(split))))
     inputs, rebuilt = run.read(first), run.spec.to_domain(run.reconstruct(first))
     view, blank = _view(run, inputs), torch.full((MOST_COLUMNS, *run.spec.shape), float("nan"))
     rows = []

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -129,14 +128,8 @@ def _recipe(recipe: Recipe) -> None:
 
 
 def described(cls: Any) -> dict[str, str]:
-    """The meaning of each field: its description, else what the class's docstring says after `field:`."""
-    found = {key: field.description for key, field in cls.model_fields.items() if field.description}
-    text = re.sub(r"\n\s*", "  ", cls.__doc__ or "")
-    key = rf"(?:{'|'.join(cls.model_fields)})"
-    for match in re.finditer(rf"({key}(?:, {key})*): (.*?)(?=[.;]\s+{key}(?:, {key})*: |$)", text):
-        for name in match[1].split(", "):
-            found.setdefault(name, re.sub(r"\s+", " ", match[2]).strip().rstrip("."))
-    return found
+    """The meaning of each field."""
+    return {key: field.description or "" for key, field in cls.model_fields.items()}
 
 
 def _run(run: Run) -> None:

@@ -89,6 +89,9 @@ def _one_more_axis(source: Any, spec: DataSpec) -> Any:
 def _conform(part: Part, found: Source, spec: DataSpec, settings: DataSettings) -> Split:
     """The rows in the layout and domain of the spec; greys of a binarised model are drawn once, with the fixed seed."""
     x = _in_layout(part.x, found.layout, spec, found.where)
+    if found.levels == 256 and (top := _top(spec, settings)) not in (None, 255):
+        x = (x.float() * (top / 255)).round().to(x.dtype)
+        found.notices.append(f"{found.where}: bytes 0 to 255 are read as levels 0 to {top}, as the model knows them")
     if settings.binarize != "none":
         facts = survey(x, found.where)
         levels = settings.levels or 256
@@ -101,6 +104,12 @@ def _conform(part: Part, found: Source, spec: DataSpec, settings: DataSettings) 
             )
     check_values(x, spec, found.where)
     return Split(x, spec, y=part.y, names=part.names, factors=part.factors, notices=found.notices)
+
+
+def _top(spec: DataSpec, settings: DataSettings) -> int | None:
+    """The highest grey level of the data that the model was trained on; None where they have no levels."""
+    levels = (settings.levels or 256) if settings.binarize != "none" else spec.levels
+    return None if levels is None or spec.domain == "categorical" else levels - 1
 
 
 def _in_layout(x: Tensor, layout: str | None, spec: DataSpec, what: str) -> Tensor:

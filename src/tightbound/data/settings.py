@@ -11,37 +11,37 @@ Pixels = Annotated[int, Field(ge=1, le=8192)]
 
 
 class DataSettings(BaseModel):
-    """How a source is read; what is "auto" is resolved on the training data and saved with the run.
-
-    size, channels: of image files, pixels; "auto" keeps equal sizes up to 64 and otherwise crops to 64 x 64.
-    layout, domain, levels: how an array is read where the automatic rule (`domain.py`) is not what is meant.
-    binarize: "static" draws every split once, "dynamic" the training rows at each visit; P(1) = level / (L - 1).
-    augment: "flip" (left-right), "shift" (up to `shift` pixels, edges repeated); training rows only.
-    limit: the first n training rows, after splitting.  valid, test: fractions, where the source has no such split.
-    split_seed: of the random splits; None follows the seed of the run.  skip_bad: leave out unreadable image files.
-    header, label: of a CSV file: whether line 1 names the columns, and the column (name or number) that holds labels.
-    factors: of `shapes`: how many values of each factor; shapes_n: how many images, drawn by the split seed.
-    """
+    """How a source is read; what is "auto" is resolved on the training data and saved with the run."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    size: Literal["auto"] | Pixels | tuple[Pixels, Pixels] = "auto"
-    channels: Literal["auto", 1, 3] = "auto"
-    layout: Literal["auto", "vector", "hw", "hwc", "chw"] = "auto"
-    domain: Literal["auto", "binary", "levels", "categorical", "unit", "real"] = "auto"
-    levels: Annotated[int, Field(ge=2, le=65536)] | None = None
-    binarize: Literal["none", "static", "dynamic"] = "none"
-    augment: tuple[Literal["flip", "shift"], ...] = ()
-    shift: PositiveInt = 2
-    limit: PositiveInt | None = None
-    valid: Annotated[float, Field(gt=0, lt=1)] = 0.1
-    test: Annotated[float, Field(gt=0, lt=1)] = 0.1
-    split_seed: Annotated[int, Field(ge=0, lt=2**32)] | None = 0
-    skip_bad: bool = False
-    header: Literal["auto"] | bool = "auto"
-    label: str | int | None = None
-    factors: dict[Literal["shape", "scale", "orientation", "x", "y"], PositiveInt] | None = None
-    shapes_n: PositiveInt | None = None
+    size: Literal["auto"] | Pixels | tuple[Pixels, Pixels] = Field(
+        "auto", description="pixels a side of image files; auto keeps equal sizes up to 64, else crops to 64 x 64"
+    )
+    channels: Literal["auto", 1, 3] = Field("auto", description="of image files: grey (1) or colour (3)")
+    layout: Literal["auto", "vector", "hw", "hwc", "chw"] = Field("auto", description="the axes of an array's examples")
+    domain: Literal["auto", "binary", "levels", "categorical", "unit", "real"] = Field(
+        "auto", description="what the values are: levels are integers from 0, unit are reals in [0, 1]"
+    )
+    levels: Annotated[int, Field(ge=2, le=65536)] | None = Field(None, description="how many levels integers have")
+    binarize: Literal["none", "static", "dynamic"] = Field(
+        "none", description="draw 0 or 1 with P(1) = level / (L - 1): once, or training rows at each visit"
+    )
+    augment: tuple[Literal["flip", "shift"], ...] = Field(
+        (), description="move training images: left-right, a few pixels"
+    )
+    shift: PositiveInt = Field(2, description="most pixels of the augmentation shift; edges are repeated")
+    limit: PositiveInt | None = Field(None, description="the first n training rows only, after splitting")
+    valid: Annotated[float, Field(gt=0, lt=1)] = Field(0.1, description="share for validation, where none is published")
+    test: Annotated[float, Field(gt=0, lt=1)] = Field(0.1, description="share for testing, where none is published")
+    split_seed: Annotated[int, Field(ge=0, lt=2**32)] | None = Field(0, description="of the random splits")
+    skip_bad: bool = Field(False, description="leave out image files that cannot be read")
+    header: Literal["auto"] | bool = Field("auto", description="whether line 1 of a CSV file names the columns")
+    label: str | int | None = Field(None, description="the column of a CSV file that holds labels, by name or number")
+    factors: dict[Literal["shape", "scale", "orientation", "x", "y"], PositiveInt] | None = Field(
+        None, description="of shapes: how many values of each factor"
+    )
+    shapes_n: PositiveInt | None = Field(None, description="of shapes: how many images, drawn by the split seed")
 
     @field_validator("size", mode="before")
     @classmethod

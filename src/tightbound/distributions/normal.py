@@ -14,6 +14,7 @@ def soft_clip(s: Tensor, low: float = LOW, high: float = HIGH) -> Tensor:
     return s + F.softplus(low - s) - F.softplus(s - high)
 
 
-def diagonal(loc: Tensor, log_scale: Tensor) -> Independent:
-    """N(loc, diag exp(log_scale)^2) over the last dimension, (n, d); the log-scale is softly bounded to (-8, 8)."""
-    return Independent(Normal(loc, soft_clip(log_scale).exp(), validate_args=False), 1, validate_args=False)
+def diagonal(loc: Tensor, log_scale: Tensor, high: float = HIGH) -> Independent:
+    """N(loc, diag exp(log_scale)^2) over the last dimension, (n, d); the log-scale is softly bounded to (-8, high)."""
+    scale = soft_clip(log_scale, high=high).exp()
+    return Independent(Normal(loc, scale, validate_args=False), 1, validate_args=False)

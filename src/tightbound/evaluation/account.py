@@ -6,6 +6,7 @@ import json
 import math
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -90,11 +91,16 @@ class Evaluation:
             "notes": self.notes,
         }
 
-    def save(self, folder: Path | str) -> Path:
-        """Writes `evaluation.json` into a run folder."""
+    def save(self, folder: Path | str) -> str | None:
+        """Writes `evaluation.json` into a run folder; one of more samples that is there stays, and that is said."""
         path = Path(folder) / "evaluation.json"
+        with suppress(OSError, ValueError, TypeError):
+            old = json.loads(path.read_text(encoding="utf-8"))
+            same = old["data"]["digest"] == self.digest and old["bound"] == self.bound
+            if same and (old["n"], old["k"]) > (self.n, self.k) and old["n"] >= self.n and old["k"] >= self.k:
+                return f"{path} keeps its figures of K = {old['k']} on {old['n']} examples; remove it to replace them"
         write_atomic(path, json.dumps(self.to_json(), indent=2) + "\n")
-        return path
+        return None
 
     def lines(self) -> list[str]:
         """The account for a person, one line a term."""
@@ -136,8 +142,8 @@ def evaluate(
     data: anything `run.encode` takes; the run's own data where None.  limit: the first n examples only.
     Raises TightboundError for an unknown split, K below 1, or data that do not fit the model.
     """
-    if k < 1:
-        raise TightboundError(f"k = {k} samples cannot be drawn: ask for 1 or more")
+    if k < 1 or (limit is not None and limit < 1):
+        raise TightboundError(f"k = {k} samples of {limit} examples say nothing: ask for 1 or more of each")
     started = time.perf_counter()
     seed = run.config.seed if seed is None else seed
     rows, digest = _examples(run, data, split)

@@ -11,6 +11,8 @@ from torch.distributions import Distribution
 from tightbound.distributions import Delta, diagonal
 from tightbound.trace import Context
 
+WIDEST = 3.0  # log-scale of a posterior: one much wider than its prior only makes the gradient explode
+
 
 class NormalPosterior(nn.Module):
     """Diagonal normal: a mean and a scale per feature, linear in the encoder's features h (n, F).
@@ -27,8 +29,10 @@ class NormalPosterior(nn.Module):
 
     def forward(self, h: Tensor, ctx: Context, p: Distribution | None) -> Distribution:
         loc = self.mean(h)
-        log_scale = self.shared.expand_as(loc) if self.log_scale is None else self.log_scale(h)  # type: ignore[union-attr]
-        return diagonal(loc, log_scale)
+        if self.log_scale is not None:
+            return diagonal(loc, self.log_scale(h), WIDEST)
+        assert self.shared is not None
+        return diagonal(loc, self.shared.expand_as(loc), WIDEST)
 
 
 class DeltaPosterior(nn.Module):

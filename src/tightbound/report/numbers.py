@@ -100,7 +100,7 @@ def _spans(every: Sequence[Series]) -> tuple[Span, Span]:
     kept = np.concatenate([s.y[s.x >= 0.06 * last] for s in every])
     kept = kept[np.isfinite(kept)]
     low, high = (float(kept.min()), float(kept.max())) if len(kept) else (0.0, 1.0)
-    pad = 0.05 * max(high - low, 1e-3)
+    pad = 0.05 * max(high - low, 1.0)
     return (0.0, last * 1.01), (min(0.0, low - pad) if low >= 0 else low - pad, high + pad)
 
 

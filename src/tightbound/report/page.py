@@ -63,7 +63,12 @@ def _account(run: Run, found: Any) -> Mapping[str, Any]:
     if found is None:
         saved = run.folder / "evaluation.json" if run.folder else None
         if saved is not None and saved.is_file():
-            account: Mapping[str, Any] = json.loads(saved.read_text(encoding="utf-8"))
+            try:
+                account: Mapping[str, Any] = json.loads(saved.read_text(encoding="utf-8"))
+            except ValueError:
+                raise TightboundError(
+                    f"{saved} is damaged: make it again with tightbound evaluate {run.folder}, or remove it"
+                ) from None
             return account
         found = evaluation.evaluate(run, k=QUICK_K)
     account = found.to_json()

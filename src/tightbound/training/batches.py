@@ -54,7 +54,9 @@ class StreamBatches:
 
 def batches(split: Split | LoaderSplit, batch: int, seed: int, device: torch.device) -> Batches | StreamBatches:
     """The batches of a split, by what kind of split it is."""
-    return (Batches if isinstance(split, Split) else StreamBatches)(split, batch, seed, device)  # type: ignore[arg-type]
+    if isinstance(split, Split):
+        return Batches(split, batch, seed, device)
+    return StreamBatches(split, batch, seed, device)
 
 
 def count(split: Split | LoaderSplit) -> int | None:

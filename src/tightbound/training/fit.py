@@ -84,7 +84,7 @@ def settle(config: Config, data: Data) -> tuple[Config, list[str]]:
     read = (
         data.settings.model_copy(update={"domain": spec.domain}) if spec.domain != data.spec.domain else data.settings
     )
-    updates = {"recipe": recipe, "spec": spec, "digest": data.digest, "data": read}
+    updates = {"recipe": recipe, "spec": spec, "data": read}
     return config.model_copy(update=updates), notes
 
 
@@ -117,11 +117,12 @@ def fit(
         raise TightboundError(
             f"the data are not those that {folder} was trained on: give the same data to --resume, or another --out"
         )
-    config, notes = (config, []) if old is not None else settle(config, data)
-    if config.spec is not None and config.spec.domain != data.spec.domain:
-        data = read(config.data)
+    notes: list[str] = []
     if old is None:
-        config = config.model_copy(update={"spec": data.spec})
+        config, notes = settle(config, data)
+        if config.data.domain != data.settings.domain:
+            data = read(config.data)
+        config = config.model_copy(update={"spec": data.spec, "digest": data.digest})
     config = config.model_copy(update={"spec": _with_moments(config, data)})
     for note in [*data.notices, *notes]:
         show.note(note)
@@ -187,7 +188,8 @@ def _plan(config: Config, data: Data, folder: Path, device: torch.device, starte
 
         validate: Callable[[], object] = lambda: trainer.validator(model)  # noqa: E731
         spent = time.perf_counter() - started
-        steps = schedule.steps_within(trial.train, train, validate, spent)
+        per_epoch = schedule.epoch_steps(n, int(trial.train.batch))
+        steps = schedule.steps_within(trial.train, per_epoch, train, validate, spent)
     return config.model_copy(update={"train": schedule.resolve(config.train, n, steps)})
 
 

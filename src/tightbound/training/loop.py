@@ -34,7 +34,7 @@ LOOK_EVERY = 25
 SUMS = ("n", "distortion", "rate", "elbo")
 
 
-class Interrupted(Exception):
+class Interrupted(KeyboardInterrupt):
     """The user pressed Ctrl-C; the state is saved."""
 
 
@@ -144,6 +144,7 @@ class Trainer:
             )
 
     def _validate(self) -> None:
+        speed = (self.step - self.mark[0]) * self.settings.batch / (time.perf_counter() - self.mark[1])
         model = self.model
         if self.averaged is not None:
             model = self.averaged
@@ -160,7 +161,6 @@ class Trainer:
         self.spent = now - self.started
         n, *totals = self.sums.tolist()
         train = {name: total / n for name, total in zip(SUMS[1:], totals, strict=False)} if n else {}
-        speed = (self.step - self.mark[0]) * self.settings.batch / (now - self.mark[1])
         per_step = self.spent / self.step
         record = {
             "event": "epoch",

@@ -13,13 +13,18 @@ LEAST, MOST, EPOCHS = 3000, 20_000, 30
 VALIDATIONS = 40
 
 
+def epoch_steps(n: int | None, batch: int) -> int:
+    """Steps in an epoch of n examples; of a stream that does not say, as if a short run were one epoch."""
+    return max(1, (n or LEAST * batch) // batch)
+
+
 def resolve(settings: TrainSettings, n: int | None, steps: int | None = None) -> TrainSettings:
     """Numbers for every "auto", from n training examples (None for a stream); `steps`, where a budget decided them.
 
     auto: 30 epochs, at least 3,000 and at most 20,000 steps (docs/results.md has the comparison).
     """
     batch = min(settings.batch, n or settings.batch)
-    per_epoch = max(1, (n or LEAST * batch) // batch)
+    per_epoch = epoch_steps(n, batch)
     if steps is None:
         if settings.steps != "auto":
             steps = int(settings.steps)
@@ -46,7 +51,7 @@ def resolve(settings: TrainSettings, n: int | None, steps: int | None = None) ->
 
 
 def steps_within(
-    settings: TrainSettings, train: Callable[[int], None], validate: Callable[[], object], spent: float
+    settings: TrainSettings, per_epoch: int, train: Callable[[int], None], validate: Callable[[], object], spent: float
 ) -> int:
     """How many steps fit `settings.budget` seconds, `spent` of them gone: times a few steps and one validation.
 
@@ -62,10 +67,11 @@ def steps_within(
     start = time.perf_counter()
     validate()
     per_validation = time.perf_counter() - start
-    left = 0.97 * budget - spent - per_validation * (VALIDATIONS + 1)
-    steps = int(left / per_step) if per_step else 0
+    left = 0.97 * budget - spent - per_validation
+    # A validation each epoch, but no more than VALIDATIONS of them.
+    steps = int(max(left / (per_step + per_validation / per_epoch), (left - VALIDATIONS * per_validation) / per_step))
     if steps < 10:
-        least = 20 * per_step + (VALIDATIONS + 1) * per_validation + spent
+        least = 20 * per_step + 2 * per_validation + spent
         raise TightboundError(
             f"a budget of {budget:.0f} s is too short: a step takes {per_step:.2g} s, a validation "
             f"{per_validation:.2g} s, so allow {least / 0.9:.0f} s or more"
