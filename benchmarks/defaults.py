@@ -23,22 +23,21 @@ import tightbound as tb
 
 GRID: dict[str, list[dict[str, Any]]] = {
     "digits": [
-        *({"network": "mlp", "recipe.size": size, "latent": 16} for size in "sml"),
+        *({"network": "mlp", "recipe.size": size, "latent": 16} for size in "sm"),
         *({"network": "mlp", "recipe.size": "s", "latent": latent} for latent in (8, 32)),
         {"network": "conv", "recipe.size": "s", "latent": 16},
     ],
     "mnist": [
-        *({"network": "mlp", "recipe.size": size, "latent": 32} for size in "sml"),
-        *({"network": "mlp", "recipe.size": "m", "latent": latent} for latent in (16, 64)),
-        {"network": "conv", "recipe.size": "s", "latent": 32},
+        *({"network": "mlp", "recipe.size": size, "latent": 40} for size in "sm"),
+        {"network": "mlp", "recipe.size": "m", "latent": 16},
+        {"network": "conv", "recipe.size": "s", "latent": 40},
     ],
     "fashion-mnist": [
-        *({"network": "mlp", "recipe.size": size, "latent": 32} for size in "sml"),
-        {"network": "mlp", "recipe.size": "m", "latent": 64},
-        {"network": "conv", "recipe.size": "s", "latent": 32},
+        *({"network": "mlp", "recipe.size": size, "latent": 40} for size in "sm"),
+        {"network": "conv", "recipe.size": "s", "latent": 40},
     ],
     "photos": [
-        *({"network": "mlp", "recipe.size": size, "latent": 64} for size in "sm"),
+        {"network": "mlp", "recipe.size": "s", "latent": 128},
         *({"network": "conv", "recipe.size": "s", "latent": latent} for latent in (64, 128)),
     ],
 }
