@@ -80,7 +80,8 @@ def test_the_account_adds_up_and_has_errors(vae: Run) -> None:
     a = found.account
     assert a["elbo"].mean == pytest.approx(-a["distortion"].mean - a["rate"].mean)
     assert a["gap"].mean == pytest.approx(a["log_px"].mean - a["elbo"].mean)
-    terms = score(vae, examples(vae, 50), 20, vae.config.seed)
+    test = vae.data.test
+    terms = score(vae, test.batch(test.spread(50)), 20, vae.config.seed)
     assert a["gap"].se == pytest.approx(float((terms["log_px"] - terms["elbo"]).std() / 50**0.5)), "of the difference"
     assert found.bits_per_dim is not None
     assert found.bits_per_dim["log_px"].mean == pytest.approx(-a["log_px"].mean / (64 * math.log(2)))

@@ -16,10 +16,11 @@ from tightbound.training.display import display
 from tightbound.training.fit import fit
 
 KILLS = 20
+STEPS = 60
 SETTINGS = {
     "recipe.size": "s",
     "latent": 3,
-    "train.steps": 60,
+    "train.steps": STEPS,
     "train.validate_every": 5,
     "train.batch": 32,
     "train.validate_n": 4,
@@ -62,12 +63,13 @@ def test_sigkill_at_random_moments_resumes_bit_identical(tmp_path: Path) -> None
     train(tmp_path / "warm", False)  # in this process, so that the children find everything imported
     whole = child(tmp_path / "whole", False, None)
     chance = random.Random(20261123)
-    lost = 0
+    between = 0
     for i in range(KILLS):
         folder = tmp_path / f"run{i}"
         child(folder, False, chance.uniform(0.02, 0.98) * whole)
-        lost += not (folder / "state").exists()
+        states = [int(path.stem.removeprefix("state-")) for path in (folder / "state").glob("state-*.pt")]
+        between += 0 < max(states, default=0) < STEPS
         child(folder, True, None)
         for name in ("model.safetensors", "ema.safetensors"):
             assert (folder / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), (i, name)
-    assert lost < KILLS, "every kill came before the first state: the test shows nothing"
+    assert between >= KILLS // 4, "too few kills fell between the first state and the last: the test shows little"

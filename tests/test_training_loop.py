@@ -55,20 +55,54 @@ def train(folder: Path, show: Quiet | None = None, recipe: str = "vae", *, resum
 
 
 def weights(folder: Path) -> dict[str, bytes]:
-    return {name: (folder / name).read_bytes() for name in ("model.safetensors", "ema.safetensors")}
+    return {path.name: path.read_bytes() for path in sorted(folder.glob("*.safetensors"))}
 
 
-@pytest.mark.parametrize("recipe", ["vae", "iwae", "ae", "hvae"])
-def test_ctrl_c_then_resume_gives_the_same_bytes(tmp_path: Path, recipe: str) -> None:
-    values: dict[str, Any] = {"latent": (3, 2)} if recipe == "hvae" else {}
-    values |= {"k": 4} if recipe == "iwae" else {}
+SGD = {"train.optimizer": "torch.optim.SGD", "train.optimizer_options": {"momentum": 0.9}, "train.lr": 1e-4}
+VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
+    "vae": ("vae", {}),
+    "ae": ("ae", {}),
+    "iwae": ("iwae", {"k": 4}),
+    "hvae": ("hvae", {"latent": (3, 2)}),
+    "sgd without averages": ("vae", SGD | {"train.ema": 0}),
+    "adamax": ("vae", {"train.optimizer": "torch.optim.Adamax"}),
+    "optimal scale": ("vae", {"likelihood": "gaussian", "likelihood.scale": "optimal"}),
+    "augmented": ("vae", {"data.augment": "flip,shift", "data.binarize": "dynamic"}),
+}
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_ctrl_c_then_resume_gives_the_same_bytes(tmp_path: Path, variant: str) -> None:
+    recipe, values = VARIANTS[variant]
     train(tmp_path / "whole", recipe=recipe, **values)
     with pytest.raises(Interrupted):
         train(tmp_path / "cut", Listener(press_at=20), recipe=recipe, **values)
     said = Listener()
     train(tmp_path / "cut", said, recipe=recipe, resume=True, **values)
     assert any("resumed" in line and "step 20 of 60" in line for line in said.said)
+    assert len(weights(tmp_path / "cut")) == 1 + ("train.ema" not in values)
     assert weights(tmp_path / "cut") == weights(tmp_path / "whole")
+
+
+def test_a_loader_resumes_by_epoch(tmp_path: Path) -> None:
+    """The loader's own batches set the length of an epoch; an interrupted epoch begins again."""
+    torch.manual_seed(0)
+    rows = torch.utils.data.TensorDataset(torch.randn(80, 5))
+
+    def go(show: Quiet, resume: bool) -> Run:
+        loader = torch.utils.data.DataLoader(rows, batch_size=20, shuffle=True)
+        values = SMALL | {"train.steps": "auto", "train.epochs": 6, "train.validate_every": 8, "train.batch": 128}
+        values.pop("data.limit")
+        return fit(configure("", "vae", values=values), loader, tmp_path / "run", show, resume=resume)
+
+    with pytest.raises(Interrupted):
+        go(Listener(press_at=8), False)
+    said = Listener()
+    run = go(said, True)
+    assert run.config.train.steps == 24, "six epochs of four batches of twenty"
+    assert any("step 8 of 24" in line for line in said.said)
+    assert any("resumes at the start of its epoch" in line for line in said.said)
+    assert not run.data.held_out
 
 
 def test_resume_continues_the_log_without_a_gap_or_a_repeat(tmp_path: Path) -> None:
@@ -237,6 +271,33 @@ def test_a_budget_becomes_a_number_of_steps(tmp_path: Path) -> None:
 def test_bad_settings_get_a_sentence(tmp_path: Path, values: dict[str, Any], sentence: str) -> None:
     with pytest.raises(TightboundError, match=sentence):
         train(tmp_path / "run", **values)
+
+
+@pytest.mark.parametrize("bad", [{"prior": "standrad"}, {"train.optimizer": "torch.optim.Adom"}, {"beta": "x"}])
+def test_overwriting_begins_only_when_all_settings_work(tmp_path: Path, bad: dict[str, Any]) -> None:
+    train(tmp_path / "run")
+    before = weights(tmp_path / "run")
+    with pytest.raises(TightboundError):
+        config = configure("digits", values=SMALL | bad)
+        fit(config, "digits", tmp_path / "run", Quiet(), overwrite=True)
+    assert weights(tmp_path / "run") == before
+    with pytest.raises(TightboundError):
+        fit(configure("digits", values=SMALL | bad), "digits", tmp_path / "new", Quiet())
+    assert not (tmp_path / "new" / "config.toml").exists(), "the corrected command finds the folder free"
+
+
+def test_a_resumed_run_does_not_run_code_that_its_config_names(tmp_path: Path, faulty: Any) -> None:
+    train(tmp_path / "run", **FAULTY)
+    with pytest.raises(TightboundError, match="trust=True"):
+        train(tmp_path / "run", resume=True)
+
+
+def test_a_recipe_among_the_settings_is_the_recipe() -> None:
+    assert configure("digits", values={"recipe": "ae"}).recipe.posterior.name == "delta"
+    with pytest.raises(TightboundError, match="did you mean 'vae'"):
+        configure("digits", values={"recipe": "veea"})
+    with pytest.raises(TightboundError, match="not for setting"):
+        configure("digits", values={"format_version": 9})
 
 
 def test_a_run_is_never_overwritten_unasked_and_other_folders_never(tmp_path: Path) -> None:

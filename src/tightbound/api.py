@@ -42,6 +42,7 @@ def train(
     config: str | Path | None = None,
     seed: int | None = None,
     resume: bool = False,
+    trust: bool = False,
     overwrite: bool = False,
     budget: str | float | None = None,
     device: str | None = None,
@@ -58,6 +59,7 @@ def train(
     source: a built-in name, a path, an array, a tensor, a Dataset or a DataLoader; may be left out with `resume`.
     out: the run folder; `runs/<data>-<recipe>` or the next free name.  budget: "15min", "90s" or seconds.
     settings, more: keys of the config, with or without section: latent=16, settings={"data.binarize": "dynamic"}.
+    trust: lets `resume` run code that the run's config names by import path.
     A first, quick evaluation and a report are written beside the weights unless `report` is False.
     Raises TightboundError, one sentence, for whatever is wrong with settings, data or folders.
     """
@@ -75,7 +77,7 @@ def train(
     if resume:
         source = _resumed(folder, source, recipe, config, wanted, values)
     try:
-        run = fit(wanted, source, folder, show, resume=resume, overwrite=overwrite, valid=valid, test=test)
+        run = fit(wanted, source, folder, show, resume=resume, overwrite=overwrite, valid=valid, test=test, trust=trust)
         if report:
             _finish([run], folder / "report.html", show, lang)
     except KeyboardInterrupt as stop:

@@ -79,7 +79,7 @@ def _sentence(cls: type[BaseModel], first: Any, path: list[str], where: str) -> 
     if first["type"] == "extra_forbidden":
         owner: Any = cls
         for part in path[:-1]:
-            owner = owner.model_fields[part].annotation
+            owner = DataSpec if part == "spec" else owner.model_fields[part].annotation
         return f"{where} has no key {'.'.join(path)!r}: {nearest(path[-1], owner.model_fields)}"
     keys = path if len(path) < 2 or path[0] not in SECTIONS else path[:2]
     text = str(first["msg"]).removeprefix("Value error, ")
@@ -144,6 +144,12 @@ def configure(
     values: {"data.binarize": "dynamic", "latent": 16}, each key with or without its section.
     Raises TightboundError for an unknown recipe, key or value, with the nearest name.
     """
+    values = dict(values or {})
+    if (chosen := values.pop("recipe", None)) is not None and recipe is None:
+        recipe = chosen
+    for key in ("name", "recipe.name", "format_version", "digest", "source"):
+        if key in values:
+            raise TightboundError(f"key {key!r} is not for setting: a recipe is chosen by --recipe, data by their path")
     tree: dict[str, Any] = read_toml(file) if file else {}
     table = tree.pop("recipe", {})
     if isinstance(table, str):
@@ -156,7 +162,7 @@ def configure(
     merged["name"] = base.name
     tree["recipe"] = merged
     tree["train"] = base.train | tree.get("train", {})
-    for key, value in (values or {}).items():
+    for key, value in values.items():
         _put(tree, _path(key), value)
     if source:
         tree["source"] = source

@@ -75,7 +75,7 @@ class Step(nn.Module):
     def __init__(self, model: VAE, objective: Objective, k: int = 1) -> None:
         super().__init__()
         self.model, self.objective, self.k = model, objective, k
-        self.observers: list[Any] = [m for m in model.modules() if hasattr(m, "after_step")]
+        self.observers: list[Any] = [m for m in model.modules() if getattr(m, "observes", False)]
 
     def forward(
         self, batch: Batch, clock: Clock, noise: Noise | None = None

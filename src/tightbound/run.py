@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -74,8 +75,16 @@ class Run:
         """True where the model bounds log p(x); False for an autoencoder, whose latent is a point."""
         return has_bound(self.config.recipe)
 
+    @property
+    def fingerprint(self) -> str:
+        """A short hash of the weights, so that figures can say which ones they belong to."""
+        digest = hashlib.sha256()
+        for name, value in self.model.state_dict().items():
+            digest.update(name.encode() + value.detach().cpu().contiguous().numpy().tobytes())
+        return digest.hexdigest()[:16]
+
     def history(self) -> list[dict[str, Any]]:
-        """The lines of `log.jsonl`; one that a kill or a full disk tore is left out."""
+        """The validations in `log.jsonl`; a line that a kill or a full disk tore is left out."""
         path = self.folder / "log.jsonl" if self.folder else None
         if path is None or not path.exists():
             return []
@@ -83,7 +92,7 @@ class Run:
         for line in path.read_text(errors="replace").splitlines():
             with suppress(json.JSONDecodeError):
                 found.append(json.loads(line))
-        return found
+        return [line for line in found if line.get("event") == "epoch"]
 
     # ---- what goes in
 
@@ -173,9 +182,18 @@ class Run:
         at_least(1, n, "samples")
         if temperature < 0:
             raise TightboundError(f"a temperature of {temperature} has no meaning: give 0 or more")
+
+        def some(m: int) -> Tensor:
+            return self._join(self.model.generate(m, Draw(source="p", temperature=temperature)).latents)
+
         with torch.no_grad(), seeded(seed):
-            z = self._join(self.model.generate(n, Draw(source="p", temperature=temperature)).latents)
+            z = self._drawn_codes(n, some)
             return self._drawn(z) if pixels == "draw" else self.decode(z)
+
+    def _drawn_codes(self, n: int, some: Callable[[int], Tensor]) -> Tensor:
+        """n codes, made a bounded number at a time."""
+        most = max(1, VALUES_AT_ONCE // self.spec.dims)
+        return torch.cat([some(min(most, n - done)).cpu() for done in range(0, n, most)])
 
     def _drawn(self, z: Tensor) -> Tensor:
         return self._out(self._map(z, lambda part: self.likelihood(part).sample()))
@@ -187,7 +205,9 @@ class Run:
         if len(one) != 1:
             raise TightboundError(f"vary takes one example, but {len(one)} were given: name one, for example DATA:ROW")
         with torch.no_grad(), seeded(seed):
-            z = self._join(self.trace(one.expand(n, *one.shape[1:]), Draw(source="q")).latents)
+            z = self._drawn_codes(
+                n, lambda m: self._join(self.trace(one.expand(m, *one.shape[1:]), Draw(source="q")).latents)
+            )
         return self.decode(z)
 
     def interpolate(self, a: Any, b: Any, n: int = 10) -> Tensor:

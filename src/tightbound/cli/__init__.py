@@ -63,6 +63,8 @@ def _unexpected(error: Exception) -> int:
     if isinstance(error, OSError) and error.filename and error.strerror:
         return _say(f"cannot use {error.filename} ({error.strerror}): check the path and its permissions", USAGE)
     text = " ".join(str(error).split()) or "no message"
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in text:
+        return _say("out of memory: try fewer examples at once, --device cpu, or a smaller model", USAGE)
     return _say(f"{type(error).__name__}: {text}; set TIGHTBOUND_DEBUG=1 for the traceback", BUG)
 
 

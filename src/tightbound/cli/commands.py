@@ -68,6 +68,7 @@ def train(
     seed: Annotated[int | None, Parameter(help="fixes initialisation, order, noise and evaluation; 0")] = None,
     resume: Annotated[bool, Parameter(help="go on with the run at --out, bit for bit")] = False,
     overwrite: Annotated[bool, Parameter(help="replace the run at --out")] = False,
+    trust: Annotated[bool, Parameter(help="let --resume run code that the run's config.toml names")] = False,
     budget: Annotated[str | None, Parameter(help="fit the steps to a time: 90s, 15min, 2h")] = None,
     device: Annotated[str | None, Parameter(help="auto, cpu or cuda")] = None,
     lang: Language = "en",
@@ -83,7 +84,13 @@ def train(
         pairs.remove(data)
     values = assignments(pairs) | ({"data.skip_bad": True} if skip_bad else {})
     asked: dict[str, Any] = {"config": config, "seed": seed, "budget": budget, "device": device}
-    asked |= {"resume": resume, "overwrite": overwrite, "lang": lang, "display": "none" if quiet else "auto"}
+    asked |= {
+        "resume": resume,
+        "overwrite": overwrite,
+        "trust": trust,
+        "lang": lang,
+        "display": "none" if quiet else "auto",
+    }
     _trained(data, recipe, out, asked, values)
 
 

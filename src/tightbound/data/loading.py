@@ -43,6 +43,7 @@ class Data:
     label_names: tuple[str, ...] | None = None
     factor_names: tuple[str, ...] | None = None
     factor_sizes: tuple[int, ...] | None = None
+    held_out: bool = True
 
     @property
     def splits(self) -> dict[str, Split | LoaderSplit]:
@@ -102,6 +103,7 @@ def load(
     if streaming:
         assert isinstance(data.train, Split)
         data.train = LoaderSplit(source, data.spec, data.train.transform, seed)
+        data.held_out = valid is not None or test is not None
     return data
 
 
@@ -180,7 +182,7 @@ def assemble(found: Source, settings: DataSettings, seed: int) -> Data:
     )
 
 
-_DIGEST_KEYS = ("binarize", "limit", "valid", "test", "split_seed", "layout", "size", "channels", "skip_bad")
+_DIGEST_KEYS = ("binarize", "limit", "valid", "test", "split_seed", "layout", "size", "channels")
 
 
 def binary(spec: DataSpec) -> DataSpec:

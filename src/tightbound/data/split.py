@@ -106,6 +106,10 @@ class Split:
         for rows in torch.arange(len(self)).split(size):
             yield rows, self.batch(rows)
 
+    def spread(self, n: int) -> Tensor:
+        """n row numbers spread evenly over the split, so that rows sorted by class give all classes."""
+        return torch.linspace(0, len(self) - 1, min(n, len(self)), dtype=torch.float64).round().long()
+
     def select(self, rows: Tensor) -> Split:
         """The split made of these rows, in this order; nothing is copied but indices and labels."""
         rows = rows.long().cpu()

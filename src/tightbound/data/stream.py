@@ -16,7 +16,7 @@ from tightbound.data.binarize import FIXED_SEED
 from tightbound.data.datasets import item_parts, plain_label, together
 from tightbound.data.domain import check_values
 from tightbound.data.images import pixels
-from tightbound.data.part import Part, Source, as_tensor, read_labels, sha256_of
+from tightbound.data.part import Part, Source, as_tensor, read_labels, sha256_text
 from tightbound.data.split import Transform
 from tightbound.errors import TightboundError
 from tightbound.spec import DataSpec
@@ -95,7 +95,14 @@ def gather(stream: Any, limit: int | None = None, seed: int = 0, split: str = "a
     notices: list[str] = []
     y, names = read_labels(_labels(xs, ys, limit), len(rows), f"the {kind}", notices)
     part = Part(rows, y)
-    return Source(kind, f"the {kind}", {split: part}, sha256_of(rows, y), label_names=names, notices=notices)
+    return Source(
+        kind,
+        f"the {kind}",
+        {split: part},
+        sha256_text(kind, tuple(rows.shape[1:]), rows.dtype),
+        label_names=names,
+        notices=notices,
+    )
 
 
 class LoaderSplit:

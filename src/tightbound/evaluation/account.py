@@ -63,6 +63,7 @@ class Evaluation:
     digest: str
     seconds: float
     least_ess: float | None = None
+    weights: str = ""
     notes: list[str] = field(default_factory=list)
 
     def to_json(self) -> dict[str, Any]:
@@ -84,6 +85,7 @@ class Evaluation:
             **fixed,
             "seconds": round(self.seconds, 2),
             "data": {"digest": self.digest},
+            "weights": self.weights,
             **account,
             "bits_per_dim": plain(self.bits_per_dim),
             "kl_per_latent": self.kl_per_latent,
@@ -96,7 +98,7 @@ class Evaluation:
         path = Path(folder) / "evaluation.json"
         with suppress(OSError, ValueError, TypeError):
             old = json.loads(path.read_text(encoding="utf-8"))
-            same = old["data"]["digest"] == self.digest and old["bound"] == self.bound
+            same = old["data"]["digest"] == self.digest and old["weights"] == self.weights
             if same and (old["n"], old["k"]) > (self.n, self.k) and old["n"] >= self.n and old["k"] >= self.k:
                 return f"{path} keeps its figures of K = {old['k']} on {old['n']} examples; remove it to replace them"
         write_atomic(path, json.dumps(self.to_json(), indent=2) + "\n")
@@ -119,7 +121,9 @@ class Evaluation:
         out.append(f"  effective samples: {a['ess'].mean:.1f} of {self.k} on average, {self.least_ess:.1f} at least")
         if self.bits_per_dim:
             b = self.bits_per_dim
-            out.append(f"  bits per dimension: {b['log_px'].mean:.4f} (ELBO: {b['elbo'].mean:.4f})")
+            out.append(
+                f"  bits per dimension: {b['log_px'].mean:.4f} ± {b['log_px'].se:.4f} (ELBO: {b['elbo'].mean:.4f})"
+            )
         return out + [f"  {note}" for note in self.notes]
 
 
@@ -139,11 +143,11 @@ def evaluate(
 ) -> Evaluation:
     """The account of a run on its test split, or on other data: distortion, rate, ELBO, log p(x) with K samples, gap.
 
-    data: anything `run.encode` takes; the run's own data where None.  limit: the first n examples only.
+    data: anything `run.encode` takes; the run's own data where None.  limit: n examples only, spread evenly.
     Raises TightboundError for an unknown split, K below 1, or data that do not fit the model.
     """
     if k < 1 or (limit is not None and limit < 1):
-        raise TightboundError(f"k = {k} samples of {limit} examples say nothing: ask for 1 or more of each")
+        raise TightboundError(f"k = {k} samples of {limit} examples say nothing: ask for 1 or more")
     started = time.perf_counter()
     seed = run.config.seed if seed is None else seed
     rows, digest = _examples(run, data, split)
@@ -157,7 +161,7 @@ def evaluate(
         if tick:
             tick(done, n)
 
-    for part in torch.arange(n).split(1000):
+    for part in rows.spread(n).split(1000):
         for name, value in score(run, rows.batch(part), k, seed, count).items():
             found.setdefault(name, []).append(value)
     terms = {name: torch.cat(values) for name, values in found.items()}
@@ -171,7 +175,7 @@ def evaluate(
         unit = -math.log(2) * run.spec.dims
         if run.spec.discrete:
             bits = {name: Figure.of(terms[name] / unit) for name in ("elbo", "log_px")}
-        kl = rate_per_feature(run, rows.batch(torch.arange(min(n, 2000))), seed)
+        kl = rate_per_feature(run, rows.batch(rows.spread(min(n, 2000))), seed)
     return Evaluation(
         name=run.name,
         split=split if data is None else str(data) if isinstance(data, str | Path) else "given",
@@ -185,7 +189,16 @@ def evaluate(
         digest=digest,
         seconds=time.perf_counter() - started,
         least_ess=least,
+        weights=run.fingerprint,
+        notes=_notes(run, data, n, len(rows)),
     )
+
+
+def _notes(run: Run, data: Any, n: int, of: int) -> list[str]:
+    notes = [f"{n} of {of} examples, spread evenly"] if n < of else []
+    if data is None and not run.data.held_out:
+        notes.append("these examples stand for a stream and were trained on too: the figures flatter the model")
+    return notes
 
 
 def _examples(run: Run, data: Any, split: str) -> tuple[Split, str]:
@@ -197,4 +210,6 @@ def _examples(run: Run, data: Any, split: str) -> tuple[Split, str]:
     splits = run.data.splits
     if split not in splits:
         raise TightboundError(f"there is no split {split!r}: name one of {', '.join(splits)}")
+    if not isinstance(splits[split], Split):
+        raise TightboundError(f"split {split!r} is a stream, which cannot be evaluated: give the examples as data")
     return splits[split], run.data.digest

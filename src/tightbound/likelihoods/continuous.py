@@ -26,6 +26,7 @@ class GaussianLikelihood(nn.Module):
         self.base = nn.Parameter(spec.centre)
         self.scale = Scale(scale, spec.spread, value=value, floor=floor)
         self.params = 1 + self.scale.params
+        self.observes = scale == "optimal"
 
     def forward(self, y: Tensor, ctx: Context, p: Distribution | None = None) -> Distribution:
         loc = self.base + self.scale.get_buffer("unit") * y[:, 0]

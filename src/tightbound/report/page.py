@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -63,13 +64,10 @@ def _account(run: Run, found: Any) -> Mapping[str, Any]:
     if found is None:
         saved = run.folder / "evaluation.json" if run.folder else None
         if saved is not None and saved.is_file():
-            try:
+            with suppress(ValueError, AttributeError):  # a damaged file is made again, as is one of other weights
                 account: Mapping[str, Any] = json.loads(saved.read_text(encoding="utf-8"))
-            except ValueError:
-                raise TightboundError(
-                    f"{saved} is damaged: make it again with tightbound evaluate {run.folder}, or remove it"
-                ) from None
-            return account
+                if account.get("weights") == run.fingerprint:
+                    return account
         found = evaluation.evaluate(run, k=QUICK_K)
     account = found.to_json()
     return account

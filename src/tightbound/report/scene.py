@@ -123,7 +123,9 @@ def scene(data: Any) -> Scene:
     view = View.of(data.spec, train.x.numpy())
     counts = {"train": getattr(data.train, "__len__", lambda: None)(), "valid": len(data.valid), "test": len(data.test)}
     shown = _one_of_each(test.y, len(test.x), columns(view, data.spec.shape))
-    return Scene(data, view, test, train, names, label_colours(n), shown, counts, splits[0] is not data.train)
+    return Scene(
+        data, view, test, train, names, label_colours(n), shown, counts, splits[0] is not data.train and data.held_out
+    )
 
 
 def fingerprint(data: Any) -> str:

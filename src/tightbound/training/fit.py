@@ -69,11 +69,11 @@ def clear(folder: Path) -> None:
         (folder / name).unlink(missing_ok=True)
 
 
-def assemble(config: Config, device: torch.device) -> tuple[VAE, Objective]:
+def assemble(config: Config, device: torch.device, trust: bool = True) -> tuple[VAE, Objective]:
     """The model with its initial weights, a function of the seed."""
     assert config.spec is not None
     with seeded(seed_for(config.seed, "init")):
-        model, objective = build(config.recipe, config.spec)
+        model, objective = build(config.recipe, config.spec, trust=trust)
     return model.to(device), objective
 
 
@@ -98,6 +98,7 @@ def fit(
     overwrite: bool = False,
     valid: Any = None,
     test: Any = None,
+    trust: bool = False,
 ) -> Run:
     """Trains (or goes on training) in `folder` and returns the Run with its best weights.
 
@@ -128,10 +129,14 @@ def fit(
         show.note(note)
     with RunLock(folder):
         check_folder(folder, resume=resume, overwrite=overwrite)
-        if overwrite:
-            clear(folder)
         try:
-            return _train(config, data, folder, device, show, started, new=old is None)
+            if old is None:
+                config = _plan(config, data, folder, device, started)
+            model, objective = assemble(config, device, trust=trust or old is None)
+            trainer = Trainer(model, objective, config, data, folder, show, trust=trust or old is None)
+            if overwrite:  # only now, when all that was asked for is known to work
+                clear(folder)
+            return _train(trainer, data, device, new=old is None)
         except (torch.OutOfMemoryError, RuntimeError, MemoryError) as error:
             raise _memory(error, config) from error
 
@@ -151,15 +156,11 @@ def _memory(error: BaseException, config: Config) -> BaseException:
     return error
 
 
-def _train(
-    config: Config, data: Data, folder: Path, device: torch.device, show: Display, started: float, *, new: bool
-) -> Run:
+def _train(trainer: Trainer, data: Data, device: torch.device, *, new: bool) -> Run:
+    config, folder, show = trainer.config, trainer.folder, trainer.show
     if new:
-        config = _plan(config, data, folder, device, started)
         settings_file.write(folder / "config.toml", config)
         files.write_atomic(folder / "environment.json", json.dumps(environment(device), indent=2))
-    model, objective = assemble(config, device)
-    trainer = Trainer(model, objective, config, data, folder, show)
     if not new and (found := trainer.store.load()) is not None:
         state, notices = found
         for notice in notices:
@@ -168,14 +169,18 @@ def _train(
         show.note(f"resumed {folder} at step {trainer.step} of {config.train.steps}")
     show.note(describe(config, data, device))
     trainer.run()
-    model.load_state_dict(trainer.finish())
-    return Run(config, model, folder, data)
+    trainer.model.load_state_dict(trainer.finish())
+    return Run(config, trainer.model, folder, data)
 
 
 def _plan(config: Config, data: Data, folder: Path, device: torch.device, started: float) -> Config:
     """The schedule in numbers; a budget is timed on a throw-away trainer, so that counted steps start clean."""
     n, steps = count(data.train), None
+    if own := getattr(getattr(data.train, "stream", None), "batch_size", None):
+        config = config.model_copy(update={"train": config.train.model_copy(update={"batch": own})})
     if config.train.budget:
+        if (config.train.steps, config.train.epochs) != ("auto", "auto"):
+            raise TightboundError("a budget decides the steps: give --budget, or train.steps or train.epochs, not both")
         trial = config.model_copy(update={"train": schedule.resolve(config.train, n, 10**9)})
         model, objective = assemble(trial, device)
         trainer = Trainer(model, objective, trial, data, folder, _silent())

@@ -42,14 +42,21 @@ class Trainer:
     """Trains a model in its run folder: steps, validation, the best weights, the log, and the state to resume from."""
 
     def __init__(
-        self, model: VAE, objective: Objective, config: Config, data: Data, folder: Path, show: Display
+        self,
+        model: VAE,
+        objective: Objective,
+        config: Config,
+        data: Data,
+        folder: Path,
+        show: Display,
+        trust: bool = True,
     ) -> None:
         self.model, self.config, self.settings, self.folder, self.show = model, config, config.train, folder, show
         self.device = model.get_buffer("centre").device
         self.batches = batches(data.train, int(self.settings.batch), config.seed, self.device)
         self.pass_ = Step(model, objective, config.recipe.k)
         self.parameters = [p for p in model.parameters() if p.requires_grad]
-        self.optimizer = optimizer(model, self.settings)
+        self.optimizer = optimizer(model, self.settings, trust=trust)
         self.health = Health(self.settings, self.device)
         self.averaged = copy.deepcopy(model).requires_grad_(False) if self.settings.ema else None
         self.pairs: tuple[list[Any], list[Any]] = ([], [])
@@ -100,7 +107,9 @@ class Trainer:
     def run(self) -> None:
         """Trains to the end, or to early stopping; raises `Interrupted` after Ctrl-C, with the state saved."""
         steps, every = int(self.settings.steps), int(self.settings.validate_every)
+        patience = int(self.settings.patience)
         self.show.start(steps, self.step)
+        self.log({"event": "resume" if self.step else "start", "step": self.step, "steps": steps, "patience": patience})
         self.started, self.saved_at = time.perf_counter() - self.spent, time.perf_counter()
         self.mark = (self.step, time.perf_counter())
         try:
@@ -128,6 +137,7 @@ class Trainer:
     def _finished(self) -> bool:
         if self.stale < int(self.settings.patience):
             return False
+        self.log({"event": "early stop", "step": self.step, "best": self.best["step"], "stale": self.stale})
         self.show.note(
             f"stopped early at step {self.step}: no better validation in {self.stale} in a row "
             f"(train.patience); the best was at step {self.best['step']}"
@@ -137,6 +147,7 @@ class Trainer:
     def _look(self) -> None:
         """Reads the counters of the device; ten skipped steps in a row end the run, the last good weights stay."""
         if int(self.health.counts[2]) >= MOST_SKIPS:
+            self.log({"event": "stop", "step": self.step, "skipped": int(self.health.counts[0])})
             self.save()
             raise TightboundError(
                 f"training stopped at step {self.step}: {MOST_SKIPS} steps in a row had a loss or a gradient that "

@@ -17,22 +17,31 @@ from tightbound.errors import TightboundError
 SETTLED = 50
 
 
-def optimizer(model: nn.Module, settings: TrainSettings) -> torch.optim.Optimizer:
-    """The optimiser that `train.optimizer` names; matrices decay, biases and scales do not.  Fused where it can be."""
+def optimizer(model: nn.Module, settings: TrainSettings, *, trust: bool = True) -> torch.optim.Optimizer:
+    """The optimiser that `train.optimizer` names; matrices decay, biases and scales do not.  Fused where it can be.
+
+    Raises TightboundError where it cannot be imported or does not take the options, and, for a config that was loaded
+    (`trust=False`), where it is not torch's own.
+    """
+    if not (trust or settings.optimizer.startswith("torch.optim.")):
+        raise TightboundError(
+            f"optimiser {settings.optimizer!r} is code from outside tightbound, named in a file that you did not write "
+            "now: read it, then go on with trust=True"
+        )
     module, _, name = settings.optimizer.rpartition(".")
     try:
         cls = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError, ValueError) as e:
+        takes = inspect.signature(cls).parameters
+    except (ImportError, AttributeError, ValueError, TypeError) as e:
         raise TightboundError(
             f"train.optimizer = {settings.optimizer!r} cannot be imported ({e}): name one as torch.optim.AdamW"
         ) from e
-    takes = inspect.signature(cls).parameters
     options: dict[str, Any] = {"lr": settings.lr} | settings.optimizer_options
     if "fused" in takes:
         options.setdefault("fused", True)
-    matrices = [p for p in model.parameters() if p.dim() > 1 and p.requires_grad]
-    others = [p for p in model.parameters() if p.dim() <= 1 and p.requires_grad]
-    groups: list[dict[str, Any]] = [{"params": matrices}, {"params": others}]
+    named = [(n, p) for n, p in model.named_parameters() if p.requires_grad]
+    matrices = {n for n, p in named if p.dim() > 1 and n.endswith("weight")}
+    groups: list[dict[str, Any]] = [{"params": [p for n, p in named if (n in matrices) == m]} for m in (True, False)]
     if "weight_decay" in takes:
         groups[0]["weight_decay"] = settings.weight_decay
         groups[1]["weight_decay"] = 0.0

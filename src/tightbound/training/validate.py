@@ -12,13 +12,14 @@ from tightbound.model import VAE, Objective
 from tightbound.trace import Batch, Clock, Draw
 
 BATCH, VALUES_AT_ONCE = 1000, 4_000_000
+LOOK_VALUES = 25_000_000  # decoded values that the importance-sampled log p(x) of one validation may take
 
 
 class Validator:
     """Evaluates a model on a fixed split: ELBO, rate, distortion, the objective at its final weights, and log p(x).
 
-    `objective` is what the best weights are chosen by; log p(x) is importance-sampled with `validate_k` samples on the
-    first `validate_n` examples.
+    `objective` is what the best weights are chosen by; log p(x) is importance-sampled with `validate_k` samples on
+    `validate_n` examples spread over the split, fewer where they are large.
     """
 
     def __init__(self, split: Split, objective: Objective, config: Config) -> None:
@@ -52,9 +53,10 @@ class Validator:
 
     def _log_px(self, model: VAE, device: torch.device) -> dict[str, float]:
         k = self.config.train.validate_k
-        n = min(self.config.train.validate_n, len(self.split))
+        most = max(16, LOOK_VALUES // (k * self.split.spec.dims))
+        n = min(self.config.train.validate_n, len(self.split), most)
         found = []
-        for rows in torch.arange(n).split(self._rows(TILE)):
+        for rows in self.split.spread(n).split(self._rows(TILE)):
             x = self.split.batch(rows).to(device)
             log_w = [
                 model(Batch(x), Draw(m, noise=ContentNoise(self.config.seed, x, i, m))).log_w.double()
