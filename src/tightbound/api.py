@@ -23,7 +23,7 @@ from tightbound.training.loop import Interrupted
 __all__ = ["compare", "demo", "evaluate", "load", "train"]
 
 FIRST_K, FIRST_N, FIRST_VALUES = 100, 1000, 100_000_000
-DEMO = {"recipe.size": "s", "train.steps": 1200}
+DEMO = {"recipe.size": "s", "train.steps": 800}
 
 
 class Stopped(Interrupted):

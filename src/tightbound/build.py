@@ -107,9 +107,9 @@ def resolve(recipe: Recipe, spec: DataSpec) -> Recipe:
     """Replaces every "auto" by what was measured to serve such data best (docs/results.md), and checks the rest."""
     updates: dict[str, Any] = {}
     if recipe.network == "auto":
-        updates["network"] = "conv" if spec.is_image and spec.dims > 1024 else "mlp"
+        updates["network"] = "conv" if spec.is_image and spec.dims > 64 * 64 * 3 else "mlp"
     if recipe.size == "auto":
-        updates["size"] = "s" if spec.dims <= 256 else "m"
+        updates["size"] = "m" if 256 < spec.dims <= 4096 else "s"
     if recipe.latent == "auto":
         updates["latent"] = 16 if spec.dims <= 128 else 40 if spec.dims <= 1024 else 128
     recipe = recipe.model_copy(update=updates)
