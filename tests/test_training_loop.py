@@ -126,7 +126,7 @@ def test_training_leaves_the_global_random_state_alone(tmp_path: Path) -> None:
     torch.manual_seed(5)
     expected = torch.rand(3)
     torch.manual_seed(5)
-    train(tmp_path / "run")
+    train(tmp_path / "run", train__steps="auto", train__budget=4.0)
     assert torch.equal(torch.rand(3), expected)
 
 

@@ -59,7 +59,9 @@ def _unexpected(error: Exception) -> int:
 
     if isinstance(error, OSError) and error.errno in NO_ROOM:
         where = f" for {error.filename}" if error.filename else ""
-        return _say(f"no room on the disk{where}: free some space and run the same command again", USAGE)
+        return _say(
+            f"no room on the disk{where}: free some space and run the command again, a training with --resume", USAGE
+        )
     if isinstance(error, OSError) and error.filename and error.strerror:
         return _say(f"cannot use {error.filename} ({error.strerror}): check the path and its permissions", USAGE)
     text = " ".join(str(error).split()) or "no message"

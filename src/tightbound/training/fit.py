@@ -194,7 +194,8 @@ def _plan(config: Config, data: Data, folder: Path, device: torch.device, starte
         validate: Callable[[], object] = lambda: trainer.validator(model)  # noqa: E731
         spent = time.perf_counter() - started
         per_epoch = schedule.epoch_steps(n, int(trial.train.batch))
-        steps = schedule.steps_within(trial.train, per_epoch, train, validate, spent)
+        with torch.random.fork_rng():
+            steps = schedule.steps_within(trial.train, per_epoch, train, validate, spent)
     return config.model_copy(update={"train": schedule.resolve(config.train, n, steps)})
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import time
 from collections.abc import Callable
 
@@ -90,14 +89,3 @@ def seconds(text: str | float) -> float:
         return float(number) * units[unit]
     except (ValueError, KeyError):
         raise TightboundError(f"{text!r} is not a duration: write 90s, 15min or 2h") from None
-
-
-def snapshot(*parts: object) -> Callable[[], None]:
-    """Remembers the state of modules and optimisers; the returned function puts it back."""
-    held = [copy.deepcopy(p.state_dict()) for p in parts]  # type: ignore[attr-defined]
-
-    def restore() -> None:
-        for part, state in zip(parts, held, strict=True):
-            part.load_state_dict(copy.deepcopy(state))  # type: ignore[attr-defined]
-
-    return restore
