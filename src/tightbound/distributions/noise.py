@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
-from tightbound.distributions.reparam import noise_like
+from tightbound.distributions.reparam import noise_form
 
 TILE = 64
 
@@ -31,8 +31,8 @@ class StepNoise:
         self.generator = generator(seed, *parts)
 
     def __call__(self, name: str, dist: Distribution) -> Tensor:
-        like = dist.mean
-        return noise_like(dist, self.generator, device="cpu").to(like.device)
+        form = noise_form(dist)
+        return form.draw(self.generator, "cpu").to(form.device)
 
 
 class ContentNoise:
@@ -48,12 +48,10 @@ class ContentNoise:
         self.seed, self.tile, self.k = seed, tile, k
 
     def __call__(self, name: str, dist: Distribution) -> Tensor:
-        like = dist.mean
-        each = [
-            torch.randn(TILE, *dist.event_shape, generator=generator(self.seed, name, key, self.tile), dtype=like.dtype)
-            for key in self.keys
-        ]
-        return torch.stack(each, 1)[: self.k].flatten(0, 1).to(like.device)
+        form = noise_form(dist)
+        tile = form._replace(rows=TILE)
+        each = [tile.draw(generator(self.seed, name, key, self.tile), "cpu") for key in self.keys]
+        return torch.stack(each, 1)[: self.k].flatten(0, 1).to(form.device)
 
 
 def tiles(k: int) -> list[int]:

@@ -1,6 +1,13 @@
-"""The four things a pass does with a distribution: standard noise for it, a value from noise, its centre, its KL."""
+"""The four things a pass does with a distribution: standard noise for it, a value from noise, its centre, its KL.
+
+A distribution of our own takes part by methods, with no line here: `from_noise(noise) -> (z, log q(z) or None)`, and
+where its noise is not N(0, I) of the shape of its mean, `noise_form -> NoiseForm`; `point` where its centre is not its
+mean.
+"""
 
 from __future__ import annotations
+
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -9,16 +16,41 @@ from torch.distributions import Categorical, Distribution, Independent, Normal, 
 from tightbound.distributions.delta import Delta
 
 
-def noise_like(dist: Distribution, generator: torch.Generator | None = None, device: str | None = None) -> Tensor:
-    """Standard noise of the shape that `from_noise` wants for `dist`: N(0, 1) for every distribution here."""
+class NoiseForm(NamedTuple):
+    """What noise `from_noise` wants: N(0, 1) or uniform on [0, 1), a row (*event) of it for each row."""
+
+    rows: int
+    event: tuple[int, ...]
+    dtype: torch.dtype
+    device: torch.device
+    kind: Literal["normal", "uniform"] = "normal"
+
+    def draw(self, generator: torch.Generator | None = None, device: torch.device | str | None = None) -> Tensor:
+        """Such noise, (rows, *event), from a generator of `device` (the distribution's own where None)."""
+        make = torch.randn if self.kind == "normal" else torch.rand
+        return make(self.rows, *self.event, generator=generator, dtype=self.dtype, device=device or self.device)
+
+
+def noise_form(dist: Distribution) -> NoiseForm:
+    """The form of the noise that `from_noise` wants for `dist`, whose batch shape is (n,)."""
+    own = getattr(dist, "noise_form", None)
+    if own is not None:
+        return own
     like = dist.mean
-    return torch.randn(like.shape, generator=generator, dtype=like.dtype, device=device or like.device)
+    return NoiseForm(len(like), tuple(like.shape[1:]), like.dtype, like.device)
+
+
+def noise_like(dist: Distribution, generator: torch.Generator | None = None, device: str | None = None) -> Tensor:
+    """Standard noise of the form that `from_noise` wants for `dist`."""
+    return noise_form(dist).draw(generator, device)
 
 
 def from_noise(dist: Distribution, noise: Tensor) -> tuple[Tensor, Tensor | None]:
     """A value z = T(noise) of `dist`, and log q(z) where it is cheapest now (None: it is computed when read)."""
     if isinstance(dist, Delta):
         return dist.value, None
+    if (own := getattr(dist, "from_noise", None)) is not None:
+        return own(noise)
     base = dist.base_dist if isinstance(dist, Independent) else dist
     if isinstance(base, Normal):
         return base.loc + base.scale * noise, None
@@ -27,6 +59,8 @@ def from_noise(dist: Distribution, noise: Tensor) -> tuple[Tensor, Tensor | None
 
 def point(dist: Distribution) -> Tensor:
     """The one value that stands for `dist` when nothing must be random: its mean; for categories, the most likely."""
+    if (own := getattr(dist, "point", None)) is not None:
+        return own
     base = dist.base_dist if isinstance(dist, Independent) else dist
     return base.mode.to(base.logits.dtype) if isinstance(base, Categorical) else dist.mean
 
