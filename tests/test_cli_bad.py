@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from small import SMALL, small_run
 
@@ -86,6 +87,13 @@ def pictures(folder: Path, n: int = 12) -> Path:
 def test_words_that_mean_nothing(refused: Refused, words: str, says: str) -> None:
     assert says in refused(*words.split())
     assert not any(path.is_file() for path in Path().rglob("*")), "nothing is left behind"
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device here")
+@pytest.mark.parametrize("words", [["encode", "digits"], ["sample"], ["vary", "digits:0"]])
+def test_a_device_that_is_not_there(refused: Refused, good: Path, words: list[str]) -> None:
+    command, *data = words
+    assert "no CUDA device" in refused(command, good, *data, "--out", "f.npz", "--device", "cuda")
 
 
 def test_folders_and_images(refused: Refused, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -13,6 +13,7 @@ from tightbound.config import SECTIONS, Config, configure
 from tightbound.errors import TightboundError
 from tightbound.evaluation import Evaluation
 from tightbound.evaluation import evaluate as account_of
+from tightbound.progress import listening
 from tightbound.recipes import Recipe
 from tightbound.run import Run, load
 from tightbound.training import schedule
@@ -77,7 +78,10 @@ def train(
     if resume:
         source = _resumed(folder, source, recipe, config, wanted, values)
     try:
-        run = fit(wanted, source, folder, show, resume=resume, overwrite=overwrite, valid=valid, test=test, trust=trust)
+        with listening(show.note):
+            run = fit(
+                wanted, source, folder, show, resume=resume, overwrite=overwrite, valid=valid, test=test, trust=trust
+            )
         if report:
             _finish([run], folder / "report.html", show, lang)
     except KeyboardInterrupt as stop:

@@ -10,6 +10,7 @@ from cyclopts.exceptions import CycloptsError, MissingArgumentError, UnknownComm
 
 from tightbound.cli.commands import Stopped, app
 from tightbound.errors import TightboundError, nearest
+from tightbound.progress import listening
 
 USAGE, BUG, INTERRUPTED, PIPE = 2, 1, 130, 141
 
@@ -19,13 +20,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     0: done; 2: a mistake that the user can mend; 130: Ctrl-C; 141: the reader of the output went away; 1: a bug.
     """
+    words = list(sys.argv[1:] if argv is None else argv)
     try:
-        app(
-            list(sys.argv[1:] if argv is None else argv),
-            result_action="return_value",
-            exit_on_error=False,
-            print_error=False,
-        )
+        with listening(lambda line: None if "--quiet" in words else print(line, file=sys.stderr, flush=True)):
+            app(words, result_action="return_value", exit_on_error=False, print_error=False)
         sys.stdout.flush()
         return 0
     except CycloptsError as error:

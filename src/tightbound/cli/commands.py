@@ -150,12 +150,21 @@ def compare(
 
 
 @app.command(group=USE)
-def encode(run: Trained, data: Data, /, *, out: Out, overwrite: Overwrite = False, skip_bad: SkipBad = False) -> None:
+def encode(
+    run: Trained,
+    data: Data,
+    /,
+    *,
+    out: Out,
+    overwrite: Overwrite = False,
+    skip_bad: SkipBad = False,
+    device: Device = "auto",
+) -> None:
     """Write the features of each example, mean and standard deviation, as F.npz or F.parquet."""
     from tightbound.cli import outputs
 
     target = outputs.target(out, ("npz", "parquet"), overwrite)
-    print(outputs.encode(outputs.load(run, skip_bad=skip_bad), data, target))
+    print(outputs.encode(outputs.load(run, skip_bad=skip_bad, device=device), data, target))
 
 
 @app.command(group=USE)
@@ -167,13 +176,14 @@ def reconstruct(
     out: Out,
     n: Annotated[int, Parameter(name=("-n", "--n"), help="examples in an F.png")] = 40,
     overwrite: Overwrite = False,
+    device: Device = "auto",
     skip_bad: SkipBad = False,
 ) -> None:
     """Rebuild each example from its features: F.png (input above output), a folder, F.npz or F.csv."""
     from tightbound.cli import outputs
 
     target = outputs.target(out, outputs.EXAMPLES, overwrite)
-    print(outputs.reconstruct(outputs.load(run, skip_bad=skip_bad), data, target, n))
+    print(outputs.reconstruct(outputs.load(run, skip_bad=skip_bad, device=device), data, target, n))
 
 
 @app.command(group=USE)
@@ -211,12 +221,13 @@ def sample(
     temperature: Annotated[float, Parameter(help="spread of the prior's noise; 1 is the model")] = 1.0,
     pixels: Annotated[Literal["mean", "draw"], Parameter(help="the mean of p(x|z), or a draw from it")] = "mean",
     overwrite: Overwrite = False,
+    device: Device = "auto",
 ) -> None:
     """Make new examples: z from the prior, then p(x|z); F.png, a folder, F.npz or F.csv."""
     from tightbound.cli import outputs
 
     target = outputs.target(out, outputs.EXAMPLES, overwrite)
-    trained = outputs.load(run)
+    trained = outputs.load(run, device=device)
     x = trained.sample(n, seed=seed, temperature=temperature, pixels=pixels)
     print(outputs.write(trained, x, target))
 
@@ -229,12 +240,13 @@ def decode(
     *,
     out: Out,
     overwrite: Overwrite = False,
+    device: Device = "auto",
 ) -> None:
     """Turn features back into examples: F.png, a folder, F.npz or F.csv."""
     from tightbound.cli import outputs
 
     target = outputs.target(out, outputs.EXAMPLES, overwrite)
-    trained = outputs.load(run)
+    trained = outputs.load(run, device=device)
     print(outputs.write(trained, trained.decode(outputs.codes(z)), target))
 
 
@@ -248,12 +260,13 @@ def vary(
     out: Out,
     seed: Seed = 0,
     overwrite: Overwrite = False,
+    device: Device = "auto",
 ) -> None:
     """Make variations of one example: z from q(z|x), then p(x|z); F.png, a folder, F.npz or F.csv."""
     from tightbound.cli import outputs
 
     target = outputs.target(out, outputs.EXAMPLES, overwrite)
-    trained = outputs.load(run)
+    trained = outputs.load(run, device=device)
     print(outputs.write(trained, trained.vary(outputs.one(trained, image), n, seed=seed), target))
 
 
@@ -267,12 +280,13 @@ def interpolate(
     n: Annotated[int, Parameter(name=("-n", "--n"), help="how many, both ends included")] = 10,
     out: Out,
     overwrite: Overwrite = False,
+    device: Device = "auto",
 ) -> None:
     """Go from one example to another in a straight line between their features; F.png, a folder, F.npz or F.csv."""
     from tightbound.cli import outputs
 
     target = outputs.target(out, outputs.EXAMPLES, overwrite)
-    trained = outputs.load(run)
+    trained = outputs.load(run, device=device)
     x = trained.interpolate(outputs.one(trained, a), outputs.one(trained, b), n)
     print(outputs.write(trained, x, target, columns=n))
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from tightbound.data.cache import DISK_FULL, cache_dir, whole_file
 from tightbound.errors import TightboundError
+from tightbound.progress import Steady
 
 _TIMEOUT = 30.0
 BASE = {
@@ -77,10 +78,12 @@ def fetch(url: str, target: Path, sha256: str) -> None:
         try:
             with urllib.request.urlopen(url, timeout=_TIMEOUT) as reply:
                 length = reply.headers.get("Content-Length")
+                steady = Steady(f"downloading {url}", int(length) if length else None, " bytes")
                 while block := reply.read(1 << 16):
                     file.write(block)
                     digest.update(block)
                     received += len(block)
+                    steady.add(len(block))
         except urllib.error.HTTPError as error:
             raise TightboundError(f"{url} cannot be downloaded (HTTP {error.code} {error.reason}): {advice}") from None
         except (OSError, http.client.HTTPException) as error:

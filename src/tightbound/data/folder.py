@@ -21,6 +21,7 @@ from tightbound.data.images import AUTO_SIDE, EXTENSIONS, Header, bombs_refused,
 from tightbound.data.part import Part, Source, read_labels, sha256_text
 from tightbound.data.settings import DataSettings
 from tightbound.errors import TightboundError
+from tightbound.progress import Steady, steadily
 
 _SPLITS = {
     "train": "train", "training": "train", "valid": "valid", "validation": "valid", "val": "valid", "dev": "valid",
@@ -149,7 +150,7 @@ def _arrange(entries: list[Entry]) -> tuple[list[Entry], dict[str, str], dict[st
 def _content(entries: list[Entry]) -> str:
     """sha256 over the names and the bytes of all files."""
     total = hashlib.sha256()
-    for entry in entries:
+    for entry in steadily("reading images", entries, len(entries)):
         total.update(entry.name.encode() + b"\0")
         try:
             with entry.open() as file:
@@ -193,6 +194,7 @@ def _decode_all(
         if not headers:
             raise TightboundError(f"{where} holds no image that can be read: {_left_out(bad)}")
         size, channels, messages = _target([h for _, h in headers], settings)
+        steady = Steady("decoding images, once", len(headers))
         for start in range(0, len(headers), _BLOCK):
             block = [entry for entry, _ in headers[start : start + _BLOCK]]
             rows = []
@@ -202,6 +204,7 @@ def _decode_all(
                     _refuse(bad, where, settings.skip_bad)
                 else:
                     rows.append(row)
+            steady.add(len(block))
             if rows:
                 yield np.stack(rows)
     if len(bad) == len(entries):
