@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.distributions import Normal
 
 from tightbound.distributions import kl_per_dimension
-from tightbound.model import VAE, Step
+from tightbound.model import VAE, Objective, Step
 from tightbound.objectives import OBJECTIVES, Distortion, Elbo, Iwae
 from tightbound.posteriors.normal import WIDEST
 from tightbound.recipes import Recipe, part
@@ -53,6 +53,34 @@ def test_a_loss_that_says_it_is_per_example_may_be_cut_anywhere(name: str) -> No
 
     whole, parts = loss(slice(0, B)), (2 * loss(slice(0, 2)) + 3 * loss(slice(2, B))) / B
     assert objective.per_example == torch.allclose(whole, parts, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "objective", [*(o() for o in OBJECTIVES.values()), Elbo(free_bits=0.4)], ids=[*OBJECTIVES, "free bits"]
+)
+def test_a_loss_over_the_batch_gathers_the_rows_of_all_processes(objective: Objective) -> None:
+    """Two processes with unequal parts: their losses, averaged as their gradients are, are that of the whole batch."""
+    if objective.per_example:  # type: ignore[attr-defined]
+        return
+    model, _ = trace_of()
+    x, noise = rows("real", (D,), B), torch.randn(K, B, 3)
+
+    def loss(at: slice, others: list[Tensor] | None = None) -> tuple[Tensor, list[Tensor]]:
+        asked: list[Tensor] = []
+
+        def gather(own: Tensor) -> Tensor:
+            asked.append(own)
+            return own if others is None else torch.cat([own, others[len(asked) - 1]])
+
+        trace = model(Batch(x[at]), Draw(K, noise=lambda n, d: noise[:, at].reshape(-1, 3)))
+        trace.gather = gather
+        value = objective(trace, Clock())
+        assert isinstance(value, Tensor) and asked, "it never asked for the rows of the others"
+        return value, asked
+
+    one, two = slice(0, 2), slice(2, B)
+    first, second = loss(one, loss(two)[1])[0], loss(two, loss(one)[1])[0]
+    assert torch.allclose((2 * first + 3 * second) / B, loss(slice(0, B))[0], rtol=1e-5)
 
 
 @pytest.mark.parametrize("name", OBJECTIVES)

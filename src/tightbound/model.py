@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from tightbound.spec import DataSpec
-from tightbound.trace import Batch, Clock, Context, Draw, Noise, Trace
+from tightbound.trace import Batch, Clock, Context, Draw, Gather, Noise, Trace
 
 Objective = Callable[[Trace, Clock], Tensor | dict[str, Tensor]]
 
@@ -69,8 +69,10 @@ class Step(nn.Module):
     """One training pass: the losses, and the sums that logs and hooks need, all evaluated inside `forward`.
 
     That is what distribution and compilation wrap.  sums: n, distortion and, for a bound, elbo and rate, each summed
-    over the batch; and what parts with `statistics` ask for.
+    over the batch; and what parts with `statistics` ask for.  gather: see `Trace`.
     """
+
+    gather: Gather | None = None
 
     def __init__(self, model: VAE, objective: Objective, k: int = 1) -> None:
         super().__init__()
@@ -81,6 +83,7 @@ class Step(nn.Module):
         self, batch: Batch, clock: Clock, noise: Noise | None = None
     ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         trace = self.model(batch, Draw(self.k, noise=noise))
+        trace.gather = self.gather or trace.gather
         loss = self.objective(trace, clock)
         losses = loss if isinstance(loss, dict) else {"all": loss}
         with torch.no_grad():

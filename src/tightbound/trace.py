@@ -25,6 +25,7 @@ from tightbound.distributions.reparam import (
 )
 
 Noise = Callable[[str, Distribution], Tensor]
+Gather = Callable[[Tensor], Tensor]
 Given = Tensor | tuple[Tensor, Tensor]
 
 
@@ -200,10 +201,13 @@ class Trace:
 
     log_px, log_w, log_v: (K, B);  distortion, rate, elbo: (B,);  nats per example, lazily computed.
     log_w = log p(x|z) + sum over sites (log p(z) - log q(z|x)), always at the sampled z; `rate` uses closed-form KLs.
+    gather: rows (n, ...) of this batch to the rows of all processes' batches, with gradients; what an objective that is
+    not `per_example` calls on whatever it takes a statistic of.  In one process, the rows themselves.
     """
 
     def __init__(self, batch: Batch, px: Distribution, latents: dict[str, Latent], k: int) -> None:
         self.batch, self.px, self.latents, self.k = batch, px, latents, k
+        self.gather: Gather = lambda rows: rows
         self._log_px: Tensor | None = None
         self._log_w: Tensor | None = None
 

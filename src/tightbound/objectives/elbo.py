@@ -34,8 +34,8 @@ class Elbo:
     def _free(self, trace: Trace) -> Tensor:
         total = trace.log_px.new_zeros(())
         for site in trace.latents.values():
-            each = site.kl_each
-            means = site.kl.mean()[None] if each is None else each.mean(0)
+            each = site.kl.reshape(-1, 1) if site.kl_each is None else site.kl_each
+            means = trace.gather(each).mean(0)
             total = total + means.clamp(min=self.free_bits).sum()
         return total
 
