@@ -40,7 +40,7 @@ def plain(objective: str | Part = "elbo", **changes: object) -> Recipe:
     """A small flat recipe; the posterior is the point that an autoencoder's objective needs."""
     objective = part(objective) if isinstance(objective, str) else objective
     point = {"posterior": part("delta")} if objective.name == "distortion" else {}
-    return Recipe(objective=objective, latent=3, network="mlp", size="s").model_copy(update=point | changes)
+    return Recipe(objective=objective, latent=3, network=part("mlp"), size="s").model_copy(update=point | changes)
 
 
 def shake(module: nn.Module, by: float = 0.1) -> nn.Module:

@@ -182,7 +182,7 @@ def problem(path: str, seed: int = 0) -> Problem:
     recipe = Recipe(
         path=path,
         latent=3 if path == "flat" else (3, 2),
-        network="linear",
+        network=part("linear"),
         size="s",
         prior="learned",
         likelihood=part("gaussian", scale="learned", floor=FLOOR),

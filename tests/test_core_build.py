@@ -95,7 +95,7 @@ def test_training_does_not_move_the_data_s_mean_or_the_encoder_s_centre(name: st
 
 
 REFUSALS: list[tuple[dict[str, Any], tuple[int, ...], list[str]]] = [
-    ({"network": "conv"}, (7,), ["'conv' needs images", "(7,)", "set network mlp"]),
+    ({"network": part("conv")}, (7,), ["'conv' needs images", "(7,)", "set network mlp"]),
     ({"posterior": part("delta")}, (7,), ["'delta' is a point", "'elbo'", "objective distortion"]),
     (
         {"posterior": part("delta"), "objective": part("iwae")},
@@ -122,6 +122,9 @@ REFUSALS: list[tuple[dict[str, Any], tuple[int, ...], list[str]]] = [
     ({"likelihood": part("gaussian", floor="a")}, (7,), ["likelihood 'gaussian'", "floor"]),
     ({"posterior": part("normal", scale="shard")}, (7,), ["'shard'", "'shared'"]),
     ({"objective": part("elbo", beta="big")}, (7,), ["objective 'elbo'", "beta"]),
+    ({"network": part("cnov")}, (7,), ["unknown network 'cnov'", "'conv'"]),
+    ({"network": part("mlp", widht=3)}, (7,), ["network 'mlp'", "'widht'", "'width'"]),
+    ({"network": part("mlp", width=0)}, (7,), ["network 'mlp'", "width = 0", "greater than 0"]),
     ({"prior": part("no.such.module:Prior")}, (7,), ["'no.such.module:Prior' cannot be imported"]),
     ({"prior": part("tightbound.priors:Horseshoe")}, (7,), ["cannot be imported", "Horseshoe"]),
 ]
@@ -193,14 +196,14 @@ def test_levels_under_a_density_are_announced_and_read_as_reals(likelihood: str)
 def test_resolve_leaves_nothing_automatic(name: str, shape: tuple[int, ...]) -> None:
     recipe, spec, _ = resolve_domain(RECIPES[name], spec_of("unit", shape))
     recipe = resolve(recipe, spec)
-    assert "auto" not in (recipe.network, recipe.size, recipe.latent, recipe.likelihood.name)
+    assert "auto" not in (recipe.network.name, recipe.size, recipe.latent, recipe.likelihood.name)
     assert resolve(recipe, spec) == recipe
     check(recipe, spec)
     kept = Recipe(network="mlp", size="l", latent=5, likelihood="gaussian")
     assert resolve(kept, spec) == kept
 
 
-@pytest.mark.parametrize("bad", [{"latent": 0}, {"latent": (3, 0)}, {"k": 0}, {"network": "cnn"}, {"colour": 1}])
+@pytest.mark.parametrize("bad", [{"latent": 0}, {"latent": (3, 0)}, {"k": 0}, {"size": "xl"}, {"colour": 1}])
 def test_a_recipe_refuses_impossible_values(bad: dict[str, Any]) -> None:
     with pytest.raises(ValidationError, match=next(iter(bad))):
         Recipe(**bad)

@@ -26,8 +26,8 @@ def count(module: nn.Module) -> int:
 
 @pytest.mark.parametrize(("name", "shape"), CASES)
 def test_encoder_and_decoder_fit_every_shape(name: str, shape: tuple[int, ...]) -> None:
-    network, x = NETWORKS[name], torch.randn(B, *shape)
-    encoder, decoder = network.encoder(shape, "s"), network.decoder(3, (2, *shape), "s")
+    network, x = NETWORKS[name]("s"), torch.randn(B, *shape)
+    encoder, decoder = network.encoder(shape), network.decoder(3, (2, *shape))
     shake(encoder)
     shake(decoder)
     h, y = encoder(x), decoder(torch.randn(B, 3))
@@ -40,8 +40,8 @@ def test_encoder_and_decoder_fit_every_shape(name: str, shape: tuple[int, ...]) 
 @pytest.mark.parametrize(("name", "shape"), CASES)
 def test_an_example_never_depends_on_its_neighbours(name: str, shape: tuple[int, ...]) -> None:
     """No statistics of the batch, in training mode too: figures cannot depend on the batch size."""
-    network, x, z = NETWORKS[name], torch.randn(B, *shape), torch.randn(B, 3)
-    encoder, decoder = shake(network.encoder(shape, "s")), shake(network.decoder(3, (1, *shape), "s"))
+    network, x, z = NETWORKS[name]("s"), torch.randn(B, *shape), torch.randn(B, 3)
+    encoder, decoder = shake(network.encoder(shape)), shake(network.decoder(3, (1, *shape)))
     for module, value in ((encoder, x), (decoder, z)):
         far = torch.cat([value[:1], 100 * value[1:]])
         assert torch.allclose(module(value)[:1], module(far)[:1], atol=1e-5)
@@ -50,7 +50,7 @@ def test_an_example_never_depends_on_its_neighbours(name: str, shape: tuple[int,
 
 @pytest.mark.parametrize("name", NETWORKS)
 def test_links_keep_rows_and_say_how_wide_they_are(name: str) -> None:
-    link = NETWORKS[name].link(3, "s")
+    link = NETWORKS[name]("s").link(3)
     assert link(torch.randn(B, 3)).shape == (B, link.features)
 
 
@@ -58,19 +58,19 @@ def test_links_keep_rows_and_say_how_wide_they_are(name: str) -> None:
 def test_the_size_dial_turns_every_network(name: str) -> None:
     shape = (1, 28, 20)
     for make in (
-        lambda size: NETWORKS[name].encoder(shape, size),
-        lambda size: NETWORKS[name].decoder(3, (1, *shape), size),
-        lambda size: NETWORKS[name].link(3, size),
+        lambda size: NETWORKS[name](size).encoder(shape),
+        lambda size: NETWORKS[name](size).decoder(3, (1, *shape)),
+        lambda size: NETWORKS[name](size).link(3),
     ):
         counts = [count(make(size)) for size in SIZES]
         assert counts == sorted(counts) and len(set(counts)) == len(SIZES)
 
 
 def test_the_linear_network_is_linear() -> None:
-    network, a, b = NETWORKS["linear"], torch.randn(B, 3), torch.randn(B, 3)
-    decoder, encoder = network.decoder(3, (1, 7), "s"), network.encoder((7,), "s")
+    network, a, b = NETWORKS["linear"]("s"), torch.randn(B, 3), torch.randn(B, 3)
+    decoder, encoder = network.decoder(3, (1, 7)), network.encoder((7,))
     assert torch.allclose(decoder(a) + decoder(b), 2 * decoder((a + b) / 2), atol=1e-5)
-    assert count(encoder) == 0 and count(network.link(3, "s")) == 0 and encoder.features == 7
+    assert count(encoder) == 0 and count(network.link(3)) == 0 and encoder.features == 7
 
 
 @pytest.mark.parametrize("shape", IMAGES)
@@ -83,12 +83,12 @@ def test_the_pyramid_halves_until_the_longer_side_is_four(shape: tuple[int, ...]
 
 
 def test_a_decoder_reaches_every_pixel_of_an_odd_image() -> None:
-    decoder = shake(NETWORKS["conv"].decoder(3, (1, 3, 33, 47), "s"))
+    decoder = shake(NETWORKS["conv"]("s").decoder(3, (1, 3, 33, 47)))
     a, b = decoder(torch.zeros(1, 3)), decoder(torch.ones(1, 3))
     assert ((a - b).abs() > 0).float().mean() > 0.99
 
 
 def test_an_encoder_sees_every_pixel_of_an_odd_image() -> None:
-    encoder, x = shake(NETWORKS["conv"].encoder((3, 33, 47), "s")), torch.randn(1, 3, 33, 47, requires_grad=True)
+    encoder, x = shake(NETWORKS["conv"]("s").encoder((3, 33, 47))), torch.randn(1, 3, 33, 47, requires_grad=True)
     encoder(x).square().sum().backward()
     assert x.grad is not None and (x.grad != 0).float().mean() > 0.99

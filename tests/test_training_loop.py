@@ -244,7 +244,7 @@ def test_config_is_complete_and_resolved(tmp_path: Path) -> None:
     config = load(tmp_path / "run").config
     assert config == run.config.model_copy(update={"spec": config.spec})
     assert isinstance(config.train.steps, int)
-    assert "auto" not in (config.recipe.network, config.recipe.size, config.recipe.likelihood.name)
+    assert "auto" not in (config.recipe.network.name, config.recipe.size, config.recipe.likelihood.name)
     assert json.loads((tmp_path / "run" / "environment.json").read_text())["threads"] == torch.get_num_threads()
 
 

@@ -14,7 +14,7 @@ from torch import nn
 from tightbound.errors import TightboundError, lookup, nearest
 from tightbound.likelihoods import AUTO, LIKELIHOODS
 from tightbound.model import VAE, Objective
-from tightbound.networks import NETWORKS
+from tightbound.networks import NETWORKS, Fitted
 from tightbound.objectives import OBJECTIVES
 from tightbound.path import BottomUp, Flat, TopDown
 from tightbound.posteriors import POSTERIORS
@@ -27,6 +27,7 @@ PLACES: dict[str, Mapping[str, Any]] = {
     "prior": PRIORS,
     "likelihood": LIKELIHOODS,
     "objective": OBJECTIVES,
+    "network": NETWORKS,
 }
 
 
@@ -53,7 +54,7 @@ def make(kind: str, part: Part, trust: bool, *args: Any) -> Any:
     for key in part.options:
         if key not in known:
             raise TightboundError(f"{kind} {part.name!r} has no option {key!r}: {nearest(key, known)}")
-    hints = get_type_hints(cls.__init__)
+    hints = get_type_hints(cls.__init__, include_extras=True)
     options = {key: _value(f"{kind} {part.name!r}", key, v, hints.get(key, Any)) for key, v in part.options.items()}
     try:
         return cls(*args, **options)
@@ -106,8 +107,9 @@ def _misfit(name: str, domains: tuple[str, ...], domain: str) -> str:
 def resolve(recipe: Recipe, spec: DataSpec) -> Recipe:
     """Replaces every "auto" by what was measured to serve such data best (docs/results.md), and checks the rest."""
     updates: dict[str, Any] = {}
-    if recipe.network == "auto":
-        updates["network"] = "conv" if spec.is_image and spec.dims > 64 * 64 * 3 else "mlp"
+    if recipe.network.name == "auto":
+        chosen = "conv" if spec.is_image and spec.dims > 64 * 64 * 3 else "mlp"
+        updates["network"] = Part(name=chosen, **recipe.network.options)
     if recipe.size == "auto":
         updates["size"] = "m" if 256 < spec.dims <= 4096 else "s"
     if recipe.latent == "auto":
@@ -119,7 +121,7 @@ def resolve(recipe: Recipe, spec: DataSpec) -> Recipe:
 
 def check(recipe: Recipe, spec: DataSpec) -> None:
     """Raises TightboundError where parts do not fit each other or the data."""
-    if recipe.network == "conv" and not spec.is_image:
+    if recipe.network.name == "conv" and not spec.is_image:
         raise TightboundError(
             f"network 'conv' needs images, but an example here has shape {spec.shape}: set network mlp"
         )
@@ -146,13 +148,14 @@ def build(recipe: Recipe, spec: DataSpec, *, trust: bool = True) -> tuple[VAE, O
     Raises TightboundError where something does not fit; `trust=False` refuses parts by import path.
     """
     check(recipe, spec)
-    network: Any = NETWORKS[recipe.network]
-    size = str(recipe.size)
+    network = make("network", recipe.network, trust, str(recipe.size))
+    if ":" in recipe.network.name:
+        network = Fitted(recipe.network.name, network)
     domains = component("likelihood", recipe.likelihood, trust).domains
     if spec.domain not in domains:
         raise TightboundError(_misfit(recipe.likelihood.name, domains, spec.domain))
     likelihood = make("likelihood", recipe.likelihood, trust, spec)
-    encoder = network.encoder(spec.shape, size)
+    encoder = network.encoder(spec.shape)
     out = (likelihood.params, *spec.shape)
     assert recipe.latent != "auto", "resolve the recipe first"
     latents: tuple[int, ...] = (recipe.latent,) if isinstance(recipe.latent, int) else recipe.latent
@@ -163,37 +166,33 @@ def build(recipe: Recipe, spec: DataSpec, *, trust: bool = True) -> tuple[VAE, O
     top = make("prior", recipe.prior, trust, latents[-1])
     path: nn.Module
     if recipe.path == "flat":
-        path = Flat(top, posterior(encoder.features, latents[0]), network.decoder(latents[0], out, size))
+        path = Flat(top, posterior(encoder.features, latents[0]), network.decoder(latents[0], out))
     elif recipe.path == "top-down":
-        path = _top_down(network, size, latents, encoder.features, top, posterior, out)
+        path = _top_down(network, latents, encoder.features, top, posterior, out)
     else:
-        path = _bottom_up(network, size, latents, encoder.features, top, posterior, out)
+        path = _bottom_up(network, latents, encoder.features, top, posterior, out)
     objective: Objective = make("objective", recipe.objective, trust)
     return VAE(spec, encoder, path, likelihood), objective
 
 
-def _top_down(
-    net: Any, size: str, latents: tuple[int, ...], features: int, top: Any, posterior: Any, out: Any
-) -> TopDown:
+def _top_down(net: Any, latents: tuple[int, ...], features: int, top: Any, posterior: Any, out: Any) -> TopDown:
     priors, posteriors, links, state = [top], [], [], 0
     for level, latent in enumerate(reversed(latents)):
         if level:
             priors.append(ConditionalNormal(state, latent))
         posteriors.append(posterior(features + state, latent))
-        links.append(net.link(state + latent, size))
+        links.append(net.link(state + latent))
         state = links[-1].features
-    return TopDown(priors, posteriors, links, net.decoder(state, out, size))
+    return TopDown(priors, posteriors, links, net.decoder(state, out))
 
 
-def _bottom_up(
-    net: Any, size: str, latents: tuple[int, ...], features: int, top: Any, posterior: Any, out: Any
-) -> BottomUp:
+def _bottom_up(net: Any, latents: tuple[int, ...], features: int, top: Any, posterior: Any, out: Any) -> BottomUp:
     posteriors, climbs = [posterior(features, latents[0])], []
     for below, above in itertools.pairwise(latents):
-        climbs.append(net.link(below, size))
+        climbs.append(net.link(below))
         posteriors.append(posterior(climbs[-1].features, above))
     priors, links = [top], []
     for above, below in zip(reversed(latents[1:]), reversed(latents[:-1]), strict=True):
-        links.append(net.link(above, size))
+        links.append(net.link(above))
         priors.append(ConditionalNormal(links[-1].features, below))
-    return BottomUp(priors, posteriors, climbs, links, net.decoder(latents[0], out, size))
+    return BottomUp(priors, posteriors, climbs, links, net.decoder(latents[0], out))

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, PositiveFlo
 from tightbound.data.settings import DataSettings
 from tightbound.errors import TightboundError, lookup, nearest
 from tightbound.files import write_atomic
-from tightbound.recipes import RECIPES, Recipe
+from tightbound.recipes import RECIPES, Recipe, import_path
 from tightbound.spec import DataSpec
 
 FORMAT_VERSION = 1
@@ -163,7 +163,7 @@ def configure(
     tree["recipe"] = merged
     tree["train"] = base.train | tree.get("train", {})
     for key, value in values.items():
-        _put(tree, _path(key), value)
+        _put(tree, _path(key), import_path(value))
     if source:
         tree["source"] = source
     return parse(Config, tree, f"{file}:" if file else "the setting")

@@ -8,7 +8,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PositiveInt
 
 
 class Part(BaseModel):
-    """A component by name (a registry's, or `package.module:Name`) and its options: a name, or a table."""
+    """A component by name (a registry's, or `package.module:Name`) and its options: a name, a class, or a table."""
 
     model_config = ConfigDict(extra="allow", frozen=True)
     name: str
@@ -24,7 +24,13 @@ def part(name: str, **options: Any) -> Part:
     return Part(name=name, **options)
 
 
+def import_path(value: Any) -> Any:
+    """A class as `package.module:Name`; any other value as it is."""
+    return f"{value.__module__}:{value.__qualname__}" if isinstance(value, type) else value
+
+
 def _as_part(value: Any) -> Any:
+    value = import_path(value)
     return {"name": value} if isinstance(value, str) else value
 
 
@@ -48,7 +54,7 @@ class Recipe(BaseModel):
     likelihood: PartLike = Field(part("auto"), description="p(x|z); auto: from the data's domain")
     objective: PartLike = Field(part("elbo"), description="what training minimises")
     path: Literal["flat", "top-down", "bottom-up"] = Field("flat", description="the order of the latents")
-    network: Literal["auto", "linear", "mlp", "conv"] = Field("auto", description="the kind of all networks")
+    network: PartLike = Field(part("auto"), description="the kind of all networks: auto, linear, mlp, conv")
     size: Literal["auto", "s", "m", "l"] = Field("auto", description="the size of all networks")
     latent: Literal["auto"] | PositiveInt | tuple[PositiveInt, ...] = Field(
         "auto", description="features per latent site"
@@ -87,7 +93,7 @@ _TABLE = {
     "ppca": Recipe(
         posterior=part("normal", scale="shared"),
         likelihood=part("gaussian", scale="shared", floor=0.0001),
-        network="linear",
+        network=part("linear"),
         train={"lr": 0.01, "weight_decay": 0.0},
         purpose="linear and Gaussian: the optimum is known, principal components; a baseline and a check",
         paper="Tipping and Bishop 1999, doi:10.1111/1467-9868.00196; Lucas et al. 2019, arXiv:1911.02469",

@@ -21,6 +21,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     0: done; 2: a mistake that the user can mend; 130: Ctrl-C; 141: the reader of the output went away; 1: a bug.
     """
     words = list(sys.argv[1:] if argv is None else argv)
+    if "" not in sys.path:
+        sys.path.append("")  # the working folder, last, so that --set prior=mine:Prior finds mine.py there
     try:
         with listening(lambda line: None if "--quiet" in words else print(line, file=sys.stderr, flush=True)):
             app(words, result_action="return_value", exit_on_error=False, print_error=False)

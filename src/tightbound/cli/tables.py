@@ -145,7 +145,7 @@ def _run(run: Run) -> None:
         ("likelihood p(x|z)", _brief(recipe.likelihood)),
         ("objective", f"{_brief(recipe.objective)}, k = {recipe.k}"),
         ("latents", ", ".join(f"{site}: {width}" for site, width in run.sites.items()) + f" ({recipe.path})"),
-        ("network", f"{recipe.network}, size {recipe.size}"),
+        ("network", f"{_brief(recipe.network)}, size {recipe.size}"),
         ("theta", f"{theta:,} parameters of the decoder, prior and likelihood"),
         ("phi", f"{phi:,} parameters of the encoder and posterior"),
         ("data", f"{config.source or 'arrays in Python'}, {_brief(spec.shape)}, {values}"),

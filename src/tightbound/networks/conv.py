@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 
+from pydantic import PositiveInt
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -107,15 +108,21 @@ class ConvDecoder(nn.Module):
         return y[..., : self.out[2], : self.out[3]].reshape(len(z), *self.out)
 
 
-class Conv:
-    """Images only; the dial sets the channels of the first stage (twice as many below) and the dense width."""
+class Conv(MLP):
+    """Images only; the size dial sets the channels of the first stage (twice as many below) and the dense width."""
 
-    @staticmethod
-    def encoder(shape: tuple[int, ...], size: str) -> nn.Module:
-        return ConvEncoder(shape, SIZES[size].channels, SIZES[size].width)
+    def __init__(
+        self,
+        size: str,
+        channels: PositiveInt | None = None,
+        width: PositiveInt | None = None,
+        depth: PositiveInt | None = None,
+    ) -> None:
+        super().__init__(size, width, depth)
+        self.channels = channels or SIZES[size].channels
 
-    @staticmethod
-    def decoder(inputs: int, out: tuple[int, ...], size: str) -> nn.Module:
-        return ConvDecoder(inputs, out, SIZES[size].channels, SIZES[size].width)
+    def encoder(self, shape: tuple[int, ...]) -> nn.Module:
+        return ConvEncoder(shape, self.channels, self.width)
 
-    link = MLP.link
+    def decoder(self, inputs: int, out: tuple[int, ...]) -> nn.Module:
+        return ConvDecoder(inputs, out, self.channels, self.width)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+from pydantic import PositiveInt
 from torch import Tensor, nn
 
 from tightbound.networks.size import SIZES
@@ -51,35 +52,31 @@ class Shaped(nn.Module):
 class Linear:
     """No hidden layer: h is x itself, and the decoder is affine."""
 
-    @staticmethod
-    def encoder(shape: tuple[int, ...], size: str) -> nn.Module:
+    def __init__(self, size: str) -> None: ...
+
+    def encoder(self, shape: tuple[int, ...]) -> nn.Module:
         return Flattened(nn.Identity(), math.prod(shape))
 
-    @staticmethod
-    def decoder(inputs: int, out: tuple[int, ...], size: str) -> nn.Module:
+    def decoder(self, inputs: int, out: tuple[int, ...]) -> nn.Module:
         return Shaped(nn.Identity(), inputs, out)
 
-    @staticmethod
-    def link(inputs: int, size: str) -> nn.Module:
+    def link(self, inputs: int) -> nn.Module:
         """Between the latents of a hierarchy: the identity, (n, inputs) -> (n, inputs)."""
         return Flattened(nn.Identity(), inputs)
 
 
 class MLP:
-    """Hidden layers of equal width; the dial sets width and depth."""
+    """Hidden layers of equal width; the size dial sets width and depth where they are not given."""
 
-    @staticmethod
-    def encoder(shape: tuple[int, ...], size: str) -> nn.Module:
-        s = SIZES[size]
-        return Flattened(perceptron(math.prod(shape), s.width, s.depth), s.width)
+    def __init__(self, size: str, width: PositiveInt | None = None, depth: PositiveInt | None = None) -> None:
+        self.width, self.depth = width or SIZES[size].width, depth or SIZES[size].depth
 
-    @staticmethod
-    def decoder(inputs: int, out: tuple[int, ...], size: str) -> nn.Module:
-        s = SIZES[size]
-        return Shaped(perceptron(inputs, s.width, s.depth), s.width, out)
+    def encoder(self, shape: tuple[int, ...]) -> nn.Module:
+        return Flattened(perceptron(math.prod(shape), self.width, self.depth), self.width)
 
-    @staticmethod
-    def link(inputs: int, size: str) -> nn.Module:
+    def decoder(self, inputs: int, out: tuple[int, ...]) -> nn.Module:
+        return Shaped(perceptron(inputs, self.width, self.depth), self.width, out)
+
+    def link(self, inputs: int) -> nn.Module:
         """Between the latents of a hierarchy: (n, inputs) -> (n, width)."""
-        s = SIZES[size]
-        return Flattened(perceptron(inputs, s.width, s.depth), s.width)
+        return Flattened(perceptron(inputs, self.width, self.depth), self.width)

@@ -32,7 +32,7 @@ def model_table(cast: Cast, text: Text) -> list[tuple[str, list[str]]]:
     def values(story: Story) -> dict[str, str]:
         recipe = story.run.config.recipe
         return {
-            "recipe": f"{recipe.name}, {recipe.network}-{recipe.size}",
+            "recipe": f"{recipe.name}, {_part(recipe.network)}-{recipe.size}",
             "posterior": _part(recipe.posterior),
             "prior": _part(recipe.prior),
             "likelihood": _part(recipe.likelihood),

@@ -210,7 +210,7 @@ def describe(config: Config, data: Data, device: torch.device) -> str:
     r, t = config.recipe, config.train
     n = count(data.train) or "unknown many"
     return (
-        f"{r.name}: {r.network} network of size {r.size}, latent {r.latent}, {r.likelihood.name}, on {data.name} "
+        f"{r.name}: {r.network.name} network of size {r.size}, latent {r.latent}, {r.likelihood.name}, on {data.name} "
         f"({n} train, {len(data.valid)} valid, {len(data.test)} test); "
         f"{t.steps} steps of {t.batch} on {device}; stops early after {t.patience} validations without a new best"
     )
