@@ -203,11 +203,11 @@ def test_an_exploding_gradient_is_left_out(tmp_path: Path) -> None:
     health = Health(TrainSettings(), torch.device("cpu"))
     for step in range(SETTLED + 5):
         weight.grad = torch.full((3,), 1.0 + 0.1 * (step % 3))
-        assert bool(health.check(torch.tensor(1.0), [weight]))
+        assert bool(health.check([torch.tensor(1.0)], [weight]))
     weight.grad = torch.full((3,), 1e6)
-    assert not bool(health.check(torch.tensor(1.0), [weight]))
+    assert not bool(health.check([torch.tensor(1.0)], [weight]))
     weight.grad = torch.full((3,), 50.0)
-    assert bool(health.check(torch.tensor(1.0), [weight]))
+    assert bool(health.check([torch.tensor(1.0)], [weight]))
     assert weight.grad.norm() < 6 * 1.2 * 3**0.5, "a large gradient is cut to clip x the running mean"
     assert health.counts.tolist() == [1, 0, 1]
 

@@ -7,7 +7,16 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, PositiveFloat, PositiveInt, ValidationError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    NonNegativeFloat,
+    PositiveFloat,
+    PositiveInt,
+    ValidationError,
+    field_validator,
+)
 
 from tightbound.data.settings import DataSettings
 from tightbound.errors import TightboundError, lookup, nearest
@@ -43,7 +52,22 @@ class TrainSettings(BaseModel):
     patience: Literal["auto"] | PositiveInt = Field(
         "auto", description="validations without a new best before stopping"
     )
+    precision: Literal["auto", "float32", "bfloat16"] = Field(
+        "auto", description="of matrix products; auto: the faster of the two, timed on long runs"
+    )
+    compile: Literal["auto", "on", "off"] = Field(
+        "auto", description="one compiled graph for loss and gradients; auto: where a long run repays compiling it"
+    )
+    groups: dict[str, dict[str, Any]] = Field(
+        {}, description="optimiser arguments of one parameter group, as {critic = {lr = 1e-4}}"
+    )
     save_seconds: NonNegativeFloat = Field(30.0, description="least seconds between two saves of the state")
+
+    @field_validator("compile", mode="before")
+    @classmethod
+    def _switch(cls, value: Any) -> Any:
+        """Reads true and false as "on" and "off"."""
+        return {True: "on", False: "off"}[value] if isinstance(value, bool) else value
 
 
 class Config(BaseModel):

@@ -89,12 +89,20 @@ class Step(nn.Module):
         with torch.no_grad():
             sums = {"n": torch.full_like(trace.log_px[0, 0], len(batch)), "distortion": trace.distortion.sum()}
             if trace.bound:
-                sums |= {"rate": trace.rate.sum(), "elbo": trace.elbo.sum()}
+                sums["rate"] = trace.rate.sum()
+                sums["elbo"] = -sums["distortion"] - sums["rate"]
             for part in self.observers:
                 sums |= part.statistics(trace)
         return losses, sums
 
-    def after_step(self, sums: dict[str, Tensor]) -> None:
-        """Tells the parts that keep running statistics (an optimal scale) of an accepted step."""
+    @torch.no_grad()
+    def after_step(self, sums: dict[str, Tensor], ok: Tensor | bool = True) -> None:
+        """Tells the parts that keep running statistics (an optimal scale) of a step; they move only where it is `ok`.
+
+        The device decides: asking it from here would make every step wait.
+        """
         for part in self.observers:
+            before = [buffer.clone() for buffer in part.buffers()]
             part.after_step(sums)
+            for buffer, old in zip(part.buffers(), before, strict=True):
+                buffer.copy_(torch.where(torch.as_tensor(ok, device=buffer.device), buffer, old))

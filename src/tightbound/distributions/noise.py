@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
-from tightbound.distributions.reparam import noise_form
+from tightbound.distributions.reparam import NoiseForm, noise_form
 
 TILE = 64
 
@@ -25,14 +25,18 @@ def generator(seed: int, *parts: object) -> torch.Generator:
 
 
 class StepNoise:
-    """Noise of one pass: the sites draw one after another from a generator seeded by what the pass is for."""
+    """Noise of one pass: the sites draw one after another from a generator seeded by what the pass is for.
+
+    forms: which site asked for what, in the order of asking.
+    """
 
     def __init__(self, seed: int, *parts: object) -> None:
         self.generator = generator(seed, *parts)
+        self.forms: dict[str, NoiseForm] = {}
 
     def __call__(self, name: str, dist: Distribution) -> Tensor:
-        form = noise_form(dist)
-        return form.draw(self.generator, "cpu").to(form.device)
+        form = self.forms[name] = noise_form(dist)
+        return form.draw(self.generator, self.generator.device).to(form.device)
 
 
 class ContentNoise:

@@ -17,16 +17,18 @@ from torch import Tensor
 
 from tightbound.config import Config
 from tightbound.data import Data
-from tightbound.distributions.noise import StepNoise, seed_for
+from tightbound.distributions.noise import seed_for
 from tightbound.errors import TightboundError
 from tightbound.model import VAE, Objective, Step
 from tightbound.recipes import has_bound
 from tightbound.run import weights
-from tightbound.trace import Batch, Clock
+from tightbound.trace import Batch, Clock, Noise
 from tightbound.training.batches import StreamBatches, batches
 from tightbound.training.checkpoint import StateStore
 from tightbound.training.display import Display
-from tightbound.training.optim import Health, learning_rate, optimizer, take_step
+from tightbound.training.engine import engine
+from tightbound.training.noise import Ahead
+from tightbound.training.optim import Health, level, optimizer, take_step
 from tightbound.training.validate import Validator
 
 MOST_SKIPS = 10
@@ -55,7 +57,8 @@ class Trainer:
         self.device = model.get_buffer("centre").device
         self.batches = batches(data.train, int(self.settings.batch), config.seed, self.device)
         self.pass_ = Step(model, objective, config.recipe.k)
-        self.parameters = [p for p in model.parameters() if p.requires_grad]
+        self.engine = engine(self.pass_, self.settings, self._say)
+        self.noise = Ahead(config.seed, self.device, self._rehearse)
         self.optimizer = optimizer(model, self.settings, trust=trust)
         self.health = Health(self.settings, self.device)
         self.averaged = copy.deepcopy(model).requires_grad_(False) if self.settings.ema else None
@@ -82,25 +85,27 @@ class Trainer:
         torch._foreach_lerp_(*self.pairs, 1 - decay)
 
     def one(self, clock: Clock) -> None:
-        """One step: batch, losses, gradients, their health, optimiser, averages, sums."""
+        """One step: batch, noise, losses and gradients, their health, optimiser, averages, sums."""
         seed, step = self.config.seed, self.step
+        batch = Batch(self.batches(step))
+        noise = self.noise(step, batch)
         torch.default_generator.manual_seed(seed_for(seed, "parts", step))
-        losses, sums = self.pass_(Batch(self.batches(step)), clock, StepNoise(seed, "noise", step))
-        loss = losses["all"]
-        for parameter in self.parameters:
-            parameter.grad = None
-        loss.backward()
-        ok = self.health.check(loss, self.parameters)
-        for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate(self.settings, step, int(self.settings.steps))
-        take_step(self.optimizer, ok)
-        if self.pass_.observers and bool(ok):
-            self.pass_.after_step(sums)
+        losses, sums = self.engine(batch, clock, noise)
+        ok = self.health.check(losses.values(), self.engine.gradients.parameters)
+        take_step(self.optimizer, level(self.settings, step, int(self.settings.steps)), ok)
+        self.pass_.after_step(sums, ok)
         if self.averaged is not None:
             self._average()
         named = torch.stack([sums[name] for name in SUMS if name in sums])
         self.sums += torch.where(ok, named, 0)
         self.step += 1
+
+    def _rehearse(self, batch: Batch, noise: Noise) -> None:
+        """A pass that leaves no trace in the model, to learn which noise it asks for."""
+        mode = self.model.training
+        self.model.eval()
+        self.pass_(batch, Clock(), noise)
+        self.model.train(mode)
 
     # ---- the run
 
@@ -133,6 +138,11 @@ class Trainer:
             self.save()
         finally:
             self.show.stop()
+
+    def _say(self, line: str) -> None:
+        """A line for the person who watches, and for the log."""
+        self.log({"event": "note", "step": self.step, "note": line})
+        self.show.note(line)
 
     def _finished(self) -> bool:
         if self.stale < int(self.settings.patience):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import inspect
 import math
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -12,12 +13,13 @@ from torch import Tensor, nn
 from torch.nn.utils import get_total_norm
 
 from tightbound.config import TrainSettings
-from tightbound.errors import TightboundError
+from tightbound.errors import TightboundError, nearest
+from tightbound.model import VAE
 
 SETTLED = 50
 
 
-def optimizer(model: nn.Module, settings: TrainSettings, *, trust: bool = True) -> torch.optim.Optimizer:
+def optimizer(model: VAE, settings: TrainSettings, *, trust: bool = True) -> torch.optim.Optimizer:
     """The optimiser that `train.optimizer` names; matrices decay, biases and scales do not.  Fused where it can be.
 
     Raises TightboundError where it cannot be imported or does not take the options, and, for a config that was loaded
@@ -39,25 +41,47 @@ def optimizer(model: nn.Module, settings: TrainSettings, *, trust: bool = True) 
     options: dict[str, Any] = {"lr": settings.lr} | settings.optimizer_options
     if "fused" in takes:
         options.setdefault("fused", True)
-    named = [(n, p) for n, p in model.named_parameters() if p.requires_grad]
-    matrices = {n for n, p in named if p.dim() > 1 and n.endswith("weight")}
-    groups: list[dict[str, Any]] = [{"params": [p for n, p in named if (n in matrices) == m]} for m in (True, False)]
-    if "weight_decay" in takes:
-        groups[0]["weight_decay"] = settings.weight_decay
-        groups[1]["weight_decay"] = 0.0
+    if unknown := set(settings.groups) - set(model.groups()):
+        name = sorted(unknown)[0]
+        raise TightboundError(f"train.groups has no group {name!r} in this model: {nearest(name, model.groups())}")
+    groups = _groups(model, settings, decays="weight_decay" in takes)
     try:
-        return cls([g for g in groups if g["params"]], **options)
+        return cls(groups, **options)
     except (TypeError, ValueError, RuntimeError) as e:
-        raise TightboundError(f"optimiser {settings.optimizer} does not take {options}: {e}") from e
+        given = [options, *settings.groups.values()]
+        raise TightboundError(f"optimiser {settings.optimizer} does not take {given}: {e}") from e
 
 
-def learning_rate(settings: TrainSettings, step: int, steps: int) -> float:
-    """Linear warm-up, then half a cosine down to `lr_final` of the highest rate (Loshchilov and Hutter 2017)."""
+def _groups(model: VAE, settings: TrainSettings, decays: bool) -> list[dict[str, Any]]:
+    """The optimiser's groups: for each of the model's that has settings of its own, and the rest, matrices and others.
+
+    Each remembers its highest learning rate as `top`, and the schedule moves `lr` below it.
+    """
+    named = [(n, p) for n, p in model.named_parameters() if p.requires_grad]
+    home = {id(p): name for name, group in model.groups().items() if name in settings.groups for p in group}
+    found: dict[tuple[str, bool], dict[str, Any]] = {}
+    for name, parameter in named:
+        matrix, own = parameter.dim() > 1 and name.endswith("weight"), home.get(id(parameter), "")
+        group = found.setdefault((own, matrix), {"params": []})
+        group["params"].append(parameter)
+        if decays:
+            group["weight_decay"] = settings.weight_decay if matrix else 0.0
+        changed = settings.groups.get(own, {})
+        group |= {key: value for key, value in changed.items() if matrix or key != "weight_decay"}
+        group["top"] = group.get("lr", settings.lr)
+    return [found[key] for key in sorted(found, key=lambda key: (key[0], not key[1]))]
+
+
+def level(settings: TrainSettings, step: int, steps: int) -> float:
+    """The learning rate as a share of its highest: linear warm-up, then half a cosine down to `lr_final`.
+
+    Loshchilov and Hutter 2017 (arXiv:1608.03983), eq. 5.
+    """
     rise = settings.warmup * steps
     if step < rise:
-        return settings.lr * (step + 1) / (rise + 1)
+        return (step + 1) / (rise + 1)
     fall = (step - rise) / max(1.0, steps - rise)
-    return settings.lr * (settings.lr_final + (1 - settings.lr_final) * 0.5 * (1 + math.cos(math.pi * fall)))
+    return settings.lr_final + (1 - settings.lr_final) * 0.5 * (1 + math.cos(math.pi * fall))
 
 
 class Health:
@@ -73,13 +97,14 @@ class Health:
         self.seen = torch.zeros((), device=device)
         self.counts = torch.zeros(3, dtype=torch.long, device=device)
 
-    def check(self, loss: Tensor, parameters: list[nn.Parameter]) -> Tensor:
+    def check(self, losses: Iterable[Tensor], parameters: list[nn.Parameter]) -> Tensor:
         """True (a tensor) where the step may be taken; gradients are cut in place."""
         grads = [p.grad for p in parameters if p.grad is not None]
         norm = get_total_norm(grads)
+        loss = torch.stack(list(losses)).detach().sum()
         settled = self.seen >= SETTLED
         usual = torch.where(settled, self.mean, norm)
-        ok = loss.detach().isfinite() & norm.isfinite() & (norm <= self.skip * usual)
+        ok = loss.isfinite() & norm.isfinite() & (norm <= self.skip * usual)
         if self.clip:
             factor = (self.clip * usual / norm.clamp(min=1e-30)).clamp(max=1.0)
             torch._foreach_mul_(grads, factor)
@@ -97,8 +122,13 @@ class Health:
         self.mean, self.seen, self.counts = (state[k].to(self.mean.device) for k in ("mean", "seen", "counts"))
 
 
-def take_step(opt: torch.optim.Optimizer, ok: Tensor) -> None:
-    """An optimiser step where `ok`: fused optimisers decide on the device, others are asked from the host."""
+def take_step(opt: torch.optim.Optimizer, level: float, ok: Tensor) -> None:
+    """An optimiser step at a share of the highest learning rates, where `ok`.
+
+    Fused optimisers decide on the device, others are asked from the host, which waits for the answer.
+    """
+    for group in opt.param_groups:
+        group["lr"] = level * group["top"]
     if all(group.get("fused") for group in opt.param_groups):
         opt.grad_scale, opt.found_inf = None, (~ok).float()  # type: ignore[attr-defined]
         opt.step()
