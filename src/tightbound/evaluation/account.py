@@ -16,6 +16,8 @@ from torch import Tensor
 
 from tightbound.data import Split
 from tightbound.errors import TightboundError
+from tightbound.evaluation.diagnosis import Diagnosis, diagnose
+from tightbound.evaluation.figure import Figure, plain
 from tightbound.evaluation.likelihood import rate_per_feature, score
 from tightbound.files import write_atomic
 from tightbound.run import Run
@@ -24,23 +26,6 @@ NO_BOUND = (
     "its latent is a point, so there is no bound on log p(x): only the distortion -log p(x|z) at that point, "
     "which is not to be compared with an ELBO"
 )
-
-
-@dataclass(frozen=True)
-class Figure:
-    """A mean over examples and its standard error, std / sqrt(n)."""
-
-    mean: float
-    se: float
-
-    @classmethod
-    def of(cls, values: Tensor) -> Figure:
-        """Of one value per example; the error of a single example is not a number."""
-        n = len(values)
-        return cls(float(values.mean()), float(values.std() / math.sqrt(n)) if n > 1 else math.nan)
-
-    def __str__(self) -> str:
-        return f"{self.mean:.2f} ± {self.se:.2f}"
 
 
 @dataclass
@@ -64,15 +49,11 @@ class Evaluation:
     seconds: float
     least_ess: float | None = None
     weights: str = ""
+    diagnosis: Diagnosis | None = None
     notes: list[str] = field(default_factory=list)
 
     def to_json(self) -> dict[str, Any]:
         """Every figure with its error, sample counts, seed, time, and the data it was computed on."""
-
-        def plain(figures: dict[str, Figure] | None) -> dict[str, Any] | None:
-            return figures and {k: {"mean": f.mean, "se": _finite(f.se)} for k, f in figures.items()}
-
-        account = plain(self.account) or {}
         fixed = {
             "name": self.name,
             "split": self.split,
@@ -86,10 +67,11 @@ class Evaluation:
             "seconds": round(self.seconds, 2),
             "data": {"digest": self.digest},
             "weights": self.weights,
-            **account,
-            "bits_per_dim": plain(self.bits_per_dim),
+            **plain(self.account),
+            "bits_per_dim": self.bits_per_dim and plain(self.bits_per_dim),
             "kl_per_latent": self.kl_per_latent,
             "least_ess": self.least_ess,
+            "diagnosis": self.diagnosis and self.diagnosis.to_json(),
             "notes": self.notes,
         }
 
@@ -109,7 +91,7 @@ class Evaluation:
         out = [f"{self.name} on {self.n} {self.split} examples, nats per example (± standard error)"]
         a = self.account
         if not self.bound:
-            return [*out, f"  distortion  {a['distortion']}   -log p(x|z)", f"  {NO_BOUND}"]
+            return [*out, f"  distortion  {a['distortion']}   -log p(x|z)", f"  {NO_BOUND}", *self._closing()]
         rows = [
             ("distortion", "-E_q[log p(x|z)]"),
             ("rate", "KL(q(z|x), p(z))"),
@@ -124,11 +106,12 @@ class Evaluation:
             out.append(
                 f"  bits per dimension: {b['log_px'].mean:.4f} ± {b['log_px'].se:.4f} (ELBO: {b['elbo'].mean:.4f})"
             )
-        return out + [f"  {note}" for note in self.notes]
+        return out + self._closing()
 
-
-def _finite(value: float) -> float | None:
-    return value if math.isfinite(value) else None
+    def _closing(self) -> list[str]:
+        """What is wrong with the model, and what to know about these figures."""
+        found = self.diagnosis.lines() if self.diagnosis else []
+        return [f"  {line}" for line in [*found, *self.notes]]
 
 
 def evaluate(
@@ -139,11 +122,13 @@ def evaluate(
     k: int = 5000,
     seed: int | None = None,
     limit: int | None = None,
+    diagnosis: bool = True,
     tick: Callable[[int, int], None] | None = None,
 ) -> Evaluation:
     """The account of a run on its test split, or on other data: distortion, rate, ELBO, log p(x) with K samples, gap.
 
     data: anything `run.encode` takes; the run's own data where None.  limit: n examples only, spread evenly.
+    diagnosis: also measures latents, calibration and training, and says what is wrong with the model.
     Raises TightboundError for an unknown split, K below 1, or data that do not fit the model.
     """
     if k < 1 or (limit is not None and limit < 1):
@@ -190,8 +175,15 @@ def evaluate(
         seconds=time.perf_counter() - started,
         least_ess=least,
         weights=run.fingerprint,
+        diagnosis=diagnose(run, _judged(run, data, rows, n), seed) if diagnosis else None,
         notes=_notes(run, data, n, len(rows)),
     )
+
+
+def _judged(run: Run, data: Any, rows: Split, n: int) -> Tensor:
+    """What a diagnosis holds against the training data: test examples, or the data that were given."""
+    test = run.data.test if data is None and len(run.data.test) else rows
+    return test.batch(test.spread(min(n, 1000)))
 
 
 def _notes(run: Run, data: Any, n: int, of: int) -> list[str]:
