@@ -115,7 +115,7 @@ def _codes(whole: dict[str, _Pass]) -> dict[str, Array]:
 
 @dataclass(frozen=True)
 class _Pass:
-    """A site over some examples, float64 on the CPU: z, mean of q beside p's (n, d), kl, log p(z) (n,), kl_each (n, d);
+    """A site over n examples, float64 on the CPU: z, mean of q beside p's, kl_each (n, d); kl, log p(z) (n,).
 
     kl is None of a point; loc and scale (n, d) of a diagonal normal q, else None; p's the same; late: log p(z) is
     given other latents.
