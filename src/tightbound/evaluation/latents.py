@@ -135,12 +135,14 @@ class _Pass:
         def join(name: str) -> Tensor:
             return torch.cat([getattr(p, name) for p in parts])
 
-        def pair(name: str) -> tuple[Tensor, Tensor] | None:
-            held = [getattr(p, name) for p in parts]
-            return None if any(h is None for h in held) else tuple(torch.cat([h[i] for h in held]) for i in (0, 1))  # type: ignore[return-value]
-
         def known(name: str) -> Tensor | None:
             return None if any(getattr(p, name) is None for p in parts) else join(name)
+
+        def pair(name: str) -> tuple[Tensor, Tensor] | None:
+            held = [getattr(p, name) for p in parts]
+            if any(h is None for h in held):
+                return None
+            return torch.cat([h[0] for h in held]), torch.cat([h[1] for h in held])
 
         terms = (join("z"), join("mean"), known("kl"), join("log_p"), known("each"))
         return cls(*terms, pair("q"), pair("p"), parts[0].late)
