@@ -32,9 +32,13 @@ class VAE(nn.Module):
         """The encoder's features h of x, (B, F)."""
         return self.encoder((x - self.get_buffer("centre")) / self.get_buffer("spread"))
 
-    def forward(self, batch: Batch, draw: Draw) -> Trace:
+    def forward(self, batch: Batch, draw: Draw, h: Tensor | None = None) -> Trace:
+        """One pass; h: the features of the batch where they are known, so that the encoder need not run again."""
         n = draw.k * len(batch)
-        h = self.features(batch.x) if draw.begin(self.sites) else None
+        if not draw.begin(self.sites):
+            h = None
+        elif h is None:
+            h = self.features(batch.x)
         if h is not None and draw.k > 1:
             h = h.expand(draw.k, *h.shape).reshape(n, *h.shape[1:])
         return self._pass(batch, draw, Context(n, h))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -10,7 +11,8 @@ from torch.distributions import Distribution
 
 from tightbound.distributions.reparam import NoiseForm, noise_form
 
-TILE = 64
+TILE = 1024
+STEP = 16  # torch draws normals in blocks of 16: the first rows of a draw are the same however many follow
 
 
 def seed_for(seed: int, *parts: object) -> int:
@@ -40,24 +42,39 @@ class StepNoise:
 
 
 class ContentNoise:
-    """Noise of evaluation: a function of seed, site, the example's own bytes and the tile of 64 samples.
+    """Noise of evaluation: a function of seed, site, the example's own bytes and the number of the sample.
 
     So neither the batch size, nor the order of rows, nor how the K samples are cut changes a figure.
-    x: (B, *shape), the examples of the pass; tile: which 64 samples; k: how many of them are used.
+    x: (B, *shape), the examples of the pass; tile: which 1024 samples; k: how many of them are used.
     """
 
     def __init__(self, seed: int, x: Tensor, tile: int = 0, k: int = TILE) -> None:
-        rows = x.detach().cpu().contiguous().flatten(1).numpy()
-        self.keys = [hashlib.blake2b(row.tobytes(), digest_size=8).digest() for row in rows]
-        self.seed, self.tile, self.k = seed, tile, k
+        self.keys, self.seed, self.tile, self.k = content_keys(x), seed, tile, k
+        self.drawn: dict[str, Tensor] = {}
 
     def __call__(self, name: str, dist: Distribution) -> Tensor:
-        form = noise_form(dist)
-        tile = form._replace(rows=TILE)
-        each = [tile.draw(generator(self.seed, name, key, self.tile), "cpu") for key in self.keys]
-        return torch.stack(each, 1)[: self.k].flatten(0, 1).to(form.device)
+        return self._tile(name, dist)[: self.k].flatten(0, 1)
+
+    def part(self, start: int, k: int) -> Callable[[str, Distribution], Tensor]:
+        """The noise of samples `start` to `start + k` of the tile, for a pass over those."""
+        return lambda name, dist: self._tile(name, dist)[start : start + k].flatten(0, 1)
+
+    def _tile(self, name: str, dist: Distribution) -> Tensor:
+        """All k samples of a site, (k, B, *event), drawn once."""
+        if name not in self.drawn:
+            form = noise_form(dist)
+            tile = form._replace(rows=-(-self.k // STEP) * STEP)
+            each = [tile.draw(generator(self.seed, name, key, self.tile), "cpu") for key in self.keys]
+            self.drawn[name] = torch.stack(each, 1).to(form.device)
+        return self.drawn[name]
+
+
+def content_keys(x: Tensor) -> list[bytes]:
+    """What an example is, as 8 bytes each: equal examples have equal noise, wherever they stand."""
+    rows = x.detach().cpu().contiguous().flatten(1).numpy()
+    return [hashlib.blake2b(row.tobytes(), digest_size=8).digest() for row in rows]
 
 
 def tiles(k: int) -> list[int]:
-    """K samples as whole tiles of noise and a rest: 150 as [64, 64, 22]."""
+    """K samples as whole tiles of noise and a rest: 2500 as [1024, 1024, 452]."""
     return [TILE] * (k // TILE) + ([k % TILE] if k % TILE else [])

@@ -2,7 +2,8 @@
 
 from tightbound.evaluation.account import Evaluation, evaluate
 from tightbound.evaluation.diagnosis import Diagnosis, diagnose
+from tightbound.evaluation.estimate import Estimate
 from tightbound.evaluation.figure import Figure
-from tightbound.evaluation.likelihood import score
+from tightbound.evaluation.likelihood import METHODS, log_px, score
 
-__all__ = ["Diagnosis", "Evaluation", "Figure", "diagnose", "evaluate", "score"]
+__all__ = ["METHODS", "Diagnosis", "Estimate", "Evaluation", "Figure", "diagnose", "evaluate", "log_px", "score"]

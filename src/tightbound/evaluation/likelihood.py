@@ -1,67 +1,69 @@
-"""log p(x) by importance sampling from q: K honoured exactly, memory bounded, noise independent of batching."""
+"""log p(x) by name: the table of methods behind the interface of `estimate.py`, and per-example scores."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from tightbound.distributions.noise import TILE, ContentNoise, tiles
+from tightbound.distributions.noise import ContentNoise
+from tightbound.errors import TightboundError, lookup, nearest
+from tightbound.evaluation.estimate import Estimate, Tick, need_bound
+from tightbound.evaluation.importance import importance
+from tightbound.evaluation.quadrature import quadrature
+from tightbound.model import VAE
 from tightbound.run import Run
-from tightbound.trace import Batch, Draw
+from tightbound.trace import Draw
 
-VALUES_AT_ONCE = 4_000_000
+METHODS: Mapping[str, Callable[..., Estimate]] = {
+    "quadrature": quadrature,
+    "importance": importance,
+}
 
 
-def rows_at_once(run: Run) -> int:
-    """How many examples one pass of a tile may hold."""
-    width = run.spec.dims * (run.spec.levels or 1 if run.spec.domain == "categorical" else 1)
-    return max(1, VALUES_AT_ONCE // (width * TILE))
+def log_px(
+    model: VAE, x: Tensor, method: str = "importance", *, seed: int = 0, tick: Tick | None = None, **settings: Any
+) -> Estimate:
+    """log p(x) of x (n, *shape) in domain units by a method of `METHODS`; see `estimate.py` for what comes back.
+
+    settings: the method's own, such as k=5000; an unknown one is refused.  Raises TightboundError where the model has
+    no log p(x) (an autoencoder), or the method is not for such a model, with the reason.
+    """
+    found = lookup(METHODS, method, "method")
+    known = [name for name in inspect.signature(found).parameters if name not in ("model", "x", "seed", "tick")]
+    for key in settings:
+        if key not in known:
+            raise TightboundError(f"method {method!r} has no setting {key!r}: {nearest(key, known)}")
+    for key in ("k", "chains", "temperatures", "leapfrog"):
+        if settings.get(key, 1) < 1:
+            raise TightboundError(f"{key} = {settings[key]} of method {method!r} says nothing: ask for 1 or more")
+    if not len(x):
+        raise TightboundError("there are no examples to estimate log p(x) of: give 1 or more")
+    need_bound(model, x.to(model.get_buffer("centre").device))
+    return found(model, x, seed=seed, tick=tick, **settings)
 
 
 @torch.no_grad()
 def score(run: Run, x: Tensor, k: int, seed: int, tick: Callable[[int], None] | None = None) -> dict[str, Tensor]:
-    """Per-example terms of x (n, *shape) in domain units, float64 (n,), in nats:
+    """Per-example terms of x (n, *shape) in domain units, float64 (n,), in nats: those of `importance` by name.
 
-    distortion = -E_q[log p(x|z)], rate = KL(q(z|x), p(z)) and elbo = -distortion - rate, over the same K draws;
-    log_px = log (1/K) sum_k w_k, w = p(x, z_k) / q(z_k|x) (Burda et al. 2016), a lower bound in expectation;
-    ess = (sum w)^2 / sum w^2, effective samples of K; log_px_se by the delta method, sqrt((K / ess - 1) / K).
-    A model without a bound (a point mass) has only `distortion`.
+    distortion, rate, elbo, ess, log_px, log_px_se; a model without a bound has only `distortion`.
     """
-    found: dict[str, list[Tensor]] = {}
-    for part in x.split(rows_at_once(run)):
-        for name, value in _part(run, part.to(run.device), k, seed).items():
-            found.setdefault(name, []).append(value.cpu())
-        if tick:
-            tick(len(part))
-    return {name: torch.cat(values) for name, values in found.items()}
-
-
-def _part(run: Run, x: Tensor, k: int, seed: int) -> dict[str, Tensor]:
     if not run.has_bound:
-        return {"distortion": run.trace(x, Draw(source="point")).distortion.double()}
-    log_px = torch.zeros(len(x), dtype=torch.float64, device=x.device)
-    rate = torch.zeros_like(log_px)
-    first = torch.full_like(log_px, -torch.inf)
-    second = torch.full_like(log_px, -torch.inf)
-    for i, m in enumerate(tiles(k)):
-        trace = run.model(Batch(x), Draw(m, noise=ContentNoise(seed, x, i, m)))
-        log_w = trace.log_w.double()
-        log_px += trace.log_px.double().sum(0)
-        rate += trace.rate.double() * m
-        first = torch.logaddexp(first, log_w.logsumexp(0))
-        second = torch.logaddexp(second, (2 * log_w).logsumexp(0))
-    ess = (2 * first - second).exp().clamp(1.0, float(k))
-    distortion, rate = -log_px / k, rate / k
-    return {
-        "distortion": distortion,
-        "rate": rate,
-        "elbo": -distortion - rate,
-        "log_px": first - torch.tensor(float(k), dtype=torch.float64).log(),
-        "ess": ess,
-        "log_px_se": ((k / ess - 1) / k).clamp(min=0).sqrt(),
-    }
+        return {"distortion": torch.cat([_distortion(run, part, tick) for part in x.split(1000)])}
+    found = importance(run.model, x, k=k, seed=seed, tick=None if tick is None else lambda m: tick(round(m)))
+    terms = {name: found.diagnostic[name] for name in ("distortion", "rate", "elbo", "ess")}
+    return terms | {"log_px": found.values, "log_px_se": found.se}
+
+
+def _distortion(run: Run, x: Tensor, tick: Callable[[int], None] | None) -> Tensor:
+    value = run.trace(x, Draw(source="point")).distortion.double().cpu()
+    if tick:
+        tick(len(x))
+    return value
 
 
 @torch.no_grad()

@@ -56,7 +56,7 @@ class Validator:
         most = max(16, LOOK_VALUES // (k * self.split.spec.dims))
         n = min(self.config.train.validate_n, len(self.split), most)
         found = []
-        for rows in self.split.spread(n).split(self._rows(TILE)):
+        for rows in self.split.spread(n).split(self._rows(min(k, TILE))):
             x = self.split.batch(rows).to(device)
             log_w = [
                 model(Batch(x), Draw(m, noise=ContentNoise(self.config.seed, x, i, m))).log_w.double()
