@@ -150,13 +150,13 @@ def set_likelihood(model: VAE, chain: Chain, inputs: list[str]) -> None:
     put(likelihood.scale.log_scale, inverse_soft_clip(np.log(chain.scale[x] / unit - FLOOR)))
 
 
-def set_prior(prior: nn.Module, chain: Chain, name: str, above: str | None) -> None:
+def set_prior(prior: nn.Module, chain: Chain, name: str, above: list[str]) -> None:
     log_scale = inverse_soft_clip(np.log(chain.scale[chain.at[name]]))
-    if above is None:
+    if not above:
         put(prior.mean, chain.c[chain.at[name]])
         put(prior.log_scale, log_scale)
         return
-    link = chain.links[chain.at[name], chain.at[above]]
+    link = np.concatenate([chain.links[chain.at[name], chain.at[other]] for other in above], 1)
     put(prior.head.weight, np.concatenate([link, np.zeros_like(link)]))
     put(prior.head.bias, torch.cat([torch.from_numpy(chain.c[chain.at[name]]), log_scale]))
 
@@ -190,12 +190,12 @@ def problem(path: str, seed: int = 0) -> Problem:
     model = build(recipe, spec)[0].double()
     way = model.path
     if path == "flat":
-        set_prior(way.prior, chain, "z", None)
+        set_prior(way.prior, chain, "z", [])
         set_posterior(way.posterior, model, chain, "z", ["x"])
         set_likelihood(model, chain, ["z"])
         return Problem(model, chain, ("z",))
-    set_prior(way.priors[0], chain, "z2", None)
-    set_prior(way.priors[1], chain, "z1", "z2")
+    set_prior(way.priors[0], chain, "z2", [])
+    set_prior(way.priors[1], chain, "z1", ["z2"])
     if path == "top-down":
         set_posterior(way.posteriors[0], model, chain, "z2", ["x"])
         set_posterior(way.posteriors[1], model, chain, "z1", ["x", "z2"])
@@ -205,3 +205,35 @@ def problem(path: str, seed: int = 0) -> Problem:
         set_posterior(way.posteriors[1], model, chain, "z2", ["z1"])
         set_likelihood(model, chain, ["z1"])
     return Problem(model, chain, ("z1", "z2"))
+
+
+def deep(path: str, seed: int = 0) -> Problem:
+    """Three layers of latents, z3 -> z2 -> z1, with a q that was never fitted: only log p(x) is exact."""
+    rng = np.random.default_rng(seed)
+    chain = Chain({"z3": 1, "z2": 2, "z1": 3, "x": DIMS})
+    chain.block("z3", rng.normal(size=1), np.array([1.2]))
+    chain.block("z2", rng.normal(size=2), np.array([0.5, 0.9]), z3=rng.normal(size=(2, 1)))
+    below = {"z2": rng.normal(size=(3, 2))} | ({"z3": rng.normal(size=(3, 1))} if path == "top-down" else {})
+    chain.block("z1", rng.normal(size=3), np.array([0.4, 0.7, 1.0]), **below)
+    inputs = ["z3", "z2", "z1"] if path == "top-down" else ["z1"]
+    weights = {name: 0.4 * rng.normal(size=(DIMS, len(chain.c[chain.at[name]]))) for name in inputs}
+    chain.block("x", rng.normal(size=DIMS), rng.uniform(0.6, 0.9, DIMS), **weights)
+    spec = DataSpec(shape=(DIMS,), domain="real", mean=rng.normal(size=DIMS), std=rng.uniform(0.5, 2.0, DIMS))
+    recipe = Recipe(
+        path=path,
+        latent=(3, 2, 1),
+        network="linear",
+        size="s",
+        prior="learned",
+        likelihood=part("gaussian", scale="learned", floor=FLOOR),
+    )
+    torch.manual_seed(seed)
+    model = build(recipe, spec)[0].double()
+    with torch.no_grad():
+        for p in model.path.posteriors.parameters():
+            p *= 0.3
+    set_prior(model.path.priors[0], chain, "z3", [])
+    set_prior(model.path.priors[1], chain, "z2", ["z3"])
+    set_prior(model.path.priors[2], chain, "z1", ["z3", "z2"] if path == "top-down" else ["z2"])
+    set_likelihood(model, chain, inputs)
+    return Problem(model, chain, ("z1", "z2", "z3"))

@@ -2,7 +2,7 @@
 
 A distribution of our own takes part by methods, with no line here: `from_noise(noise) -> (z, log q(z) or None)`, and
 where its noise is not N(0, I) of the shape of its mean, `noise_form -> NoiseForm`; `point` where its centre is not its
-mean.
+mean; `to_noise(z)` where the noise that makes a z is unique.
 """
 
 from __future__ import annotations
@@ -55,6 +55,16 @@ def from_noise(dist: Distribution, noise: Tensor) -> tuple[Tensor, Tensor | None
     if isinstance(base, Normal):
         return base.loc + base.scale * noise, None
     raise NotImplementedError(f"no reparameterisation of {type(base).__name__} from noise")
+
+
+def to_noise(dist: Distribution, z: Tensor) -> Tensor:
+    """The noise that `from_noise` turns into z, where it is unique; raises NotImplementedError where it is not."""
+    if (own := getattr(dist, "to_noise", None)) is not None:
+        return own(z)
+    base = dist.base_dist if isinstance(dist, Independent) else dist
+    if isinstance(base, Normal):
+        return (z - base.loc) / base.scale
+    raise NotImplementedError(f"{type(base).__name__} cannot say which noise makes a given z")
 
 
 def point(dist: Distribution) -> Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import torch
@@ -11,6 +12,7 @@ from torch import Tensor
 
 from tightbound.distributions.noise import ContentNoise
 from tightbound.errors import TightboundError, lookup, nearest
+from tightbound.evaluation.ais import ais
 from tightbound.evaluation.estimate import Estimate, Tick, need_bound
 from tightbound.evaluation.importance import importance
 from tightbound.evaluation.quadrature import quadrature
@@ -21,7 +23,10 @@ from tightbound.trace import Draw
 METHODS: Mapping[str, Callable[..., Estimate]] = {
     "quadrature": quadrature,
     "importance": importance,
+    "ais-q": ais,
+    "ais-prior": partial(ais, start="prior", temperatures=1000),
 }
+NOT_SETTINGS = ("model", "x", "seed", "tick", "start")
 
 
 def log_px(
@@ -33,11 +38,11 @@ def log_px(
     no log p(x) (an autoencoder), or the method is not for such a model, with the reason.
     """
     found = lookup(METHODS, method, "method")
-    known = [name for name in inspect.signature(found).parameters if name not in ("model", "x", "seed", "tick")]
+    known = [name for name in inspect.signature(found).parameters if name not in NOT_SETTINGS]
     for key in settings:
         if key not in known:
             raise TightboundError(f"method {method!r} has no setting {key!r}: {nearest(key, known)}")
-    for key in ("k", "chains", "temperatures", "leapfrog"):
+    for key in ("k", "chains", "temperatures", "leapfrog", "pilot_temperatures"):
         if settings.get(key, 1) < 1:
             raise TightboundError(f"{key} = {settings[key]} of method {method!r} says nothing: ask for 1 or more")
     if not len(x):
