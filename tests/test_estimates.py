@@ -62,6 +62,24 @@ def test_quadrature_refuses_more_latents_than_three_and_says_what_to_use() -> No
         log_px(lg.model, lg.data(2)[0], "quadrature")
 
 
+def test_quadrature_refuses_a_prior_that_is_no_density_over_real_numbers() -> None:
+    """As on a sphere, whose density is per area of the sphere."""
+    model = wavy(2)
+    model.path.prior = Circle()
+    with pytest.raises(TightboundError, match="not to 1 over real z"):
+        log_px(model, examples(1), "quadrature")
+
+
+class Circle(torch.nn.Module):
+    """Uniform on the unit circle, with its density per arc."""
+
+    def forward(self, ctx: object, draw: object, state: object) -> torch.distributions.Distribution:
+        z = torch.zeros(ctx.n, 2, dtype=torch.float64)
+        arc = torch.distributions.Independent(torch.distributions.Normal(z, z + 1), 1)
+        arc.log_prob = lambda value: torch.full_like(value[..., 0], -math.log(2 * math.pi))
+        return arc
+
+
 @pytest.mark.parametrize("latent", [1, 2])
 def test_bayes_rule_on_a_grid(latent: int) -> None:
     """Prior times likelihood integrates to p(x); the posterior and q integrate to 1; the modes are seen."""

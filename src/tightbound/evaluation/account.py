@@ -17,15 +17,11 @@ from torch import Tensor
 from tightbound.data import Split
 from tightbound.errors import TightboundError
 from tightbound.evaluation.diagnosis import Diagnosis, diagnose
+from tightbound.evaluation.estimate import NO_BOUND
 from tightbound.evaluation.figure import Figure, plain
 from tightbound.evaluation.likelihood import rate_per_feature, score
 from tightbound.files import write_atomic
 from tightbound.run import Run
-
-NO_BOUND = (
-    "its latent is a point, so there is no bound on log p(x): only the distortion -log p(x|z) at that point, "
-    "which is not to be compared with an ELBO"
-)
 
 
 @dataclass

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -62,11 +62,18 @@ class Space:
         pairs = zip(x.split(step), z.split(step), strict=True)
         return torch.cat([self.model.joint(Batch(a), self.at(b)) for a, b in pairs])
 
+    def joint_of(self, x: Tensor) -> Callable[[Tensor], Tensor]:
+        """log p(x, z) of one example x (1, *shape) as a function of z (n, d)."""
+        return lambda z: self.log_joint(x.expand(len(z), *x.shape[1:]), z)
+
     @torch.no_grad()
     def log_prior(self, z: Tensor) -> Tensor:
         """log p(z), (n,)."""
-        latents = self.model.generate(len(z), Draw(source="p", given=self.at(z))).latents
-        return torch.stack([latents[name].log_p[0] for name in self.sites]).sum(0)
+        found = []
+        for part in z.split(rows_at_once(self.model)):
+            latents = self.model.generate(len(part), Draw(source="p", given=self.at(part))).latents
+            found.append(torch.stack([latents[name].log_p[0] for name in self.sites]).sum(0))
+        return torch.cat(found)
 
     @torch.no_grad()
     def posterior(self, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -103,8 +110,10 @@ def quadrature(model: VAE, x: Tensor, *, tolerance: float = 1e-6, seed: int = 0,
     (the same), nodes (how often p(x, z) was computed).
     """
     space, found = Space(model), []
+    _check_prior(space)
     for one in x.split(1):
-        found.append(_integral(space, one.to(space.low), tolerance))
+        row = one.to(space.low)
+        found.append(_refined(_Cells(space, space.joint_of(row)), space.posterior(row), tolerance))
         if tick:
             tick(1)
     value, error, nodes = torch.tensor(found, dtype=torch.float64).reshape(-1, 3).unbind(-1)
@@ -113,10 +122,13 @@ def quadrature(model: VAE, x: Tensor, *, tolerance: float = 1e-6, seed: int = 0,
 
 
 class _Cells:
-    """A box in cells: middle and half width (c, d), log of each one's integral and of its last change (c,)."""
+    """A box in cells: middle and half width (c, d), log of each one's integral and of its last change (c,).
 
-    def __init__(self, space: Space, x: Tensor) -> None:
-        self.space, self.x, self.spent = space, x, 0
+    log_density: of rows z (n, d), what is integrated.
+    """
+
+    def __init__(self, space: Space, log_density: Callable[[Tensor], Tensor]) -> None:
+        self.space, self.log_density, self.spent = space, log_density, 0
         self.nodes, self.log_weights = gauss_legendre(space.d)
         side = (space.high - space.low) / CELLS[space.d]
         axis = torch.arange(CELLS[space.d], dtype=torch.float64) + 0.5
@@ -126,10 +138,10 @@ class _Cells:
         self.change = self.log_mass
 
     def integrate(self, middle: Tensor, half: Tensor) -> Tensor:
-        """log of the integral of p(x, z) over each cell, (c,)."""
+        """log of the integral over each cell, (c,)."""
         z = (middle[:, None] + half[:, None] * self.nodes).flatten(0, 1)
         self.spent += len(z)
-        log_p = self.space.log_joint(self.x.expand(len(z), *self.x.shape[1:]), z).reshape(len(middle), -1)
+        log_p = self.log_density(z).reshape(len(middle), -1)
         return (log_p + self.log_weights).logsumexp(1) + half.log().sum(-1)
 
     def halve(self, split: Tensor) -> None:
@@ -156,18 +168,29 @@ class _Cells:
         return (gap < self.half / 2).any(-1)
 
 
-def _integral(space: Space, x: Tensor, tolerance: float) -> tuple[float, float, int]:
-    """log p(x), its error in nats, and how many nodes it took."""
-    cells, (mean, sd) = _Cells(space, x), space.posterior(x)
+def _refined(cells: _Cells, near: tuple[Tensor, Tensor] | None, tolerance: float) -> tuple[float, float, int]:
+    """log of the integral over the box, its error in nats, and how many nodes it took; near: mean and sd of q."""
     for _ in range(ROUNDS):
         total = cells.log_mass.logsumexp(0)
-        split = cells.coarse(mean, sd) | (cells.change - total > math.log(tolerance / PARTS))
+        split = cells.change - total > math.log(tolerance / PARTS)
+        if near is not None:
+            split |= cells.coarse(*near)
         if not split.any() or cells.spent > MOST:
             break
         cells.halve(split)
     total = cells.log_mass.logsumexp(0)
     error = (cells.change.logsumexp(0) - total).exp() + (cells.log_mass[cells.at_edge()].logsumexp(0) - total).exp()
     return float(total), float(error), cells.spent
+
+
+def _check_prior(space: Space) -> None:
+    """Raises TightboundError where p(z) is no density over all real z: its integral is not 1, as on a sphere."""
+    total, _, _ = _refined(_Cells(space, space.log_prior), None, 1e-3)
+    if abs(total) > 0.02:
+        raise TightboundError(
+            f"p(z) integrates to {math.exp(total):.3g} and not to 1 over real z, so this latent is not made of free "
+            "numbers (a sphere, a disc): quadrature cannot integrate over it, use importance or ais-prior"
+        )
 
 
 @dataclass(frozen=True)
@@ -202,7 +225,7 @@ def posterior_grid(
     axes = [torch.linspace(float(a), float(b), points, dtype=torch.float64) for a, b in zip(low, high, strict=True)]
     z = torch.cartesian_prod(*axes).reshape(-1, space.d)
     x = x.to(space.low)
-    log_joint = space.log_joint(x.expand(len(z), *x.shape[1:]), z)
+    log_joint = space.joint_of(x)(z)
     log_prior, log_q = space.log_prior(z), space.log_q(x, z)
     cell = math.prod(float(a[1] - a[0]) for a in axes)
     log_px = float(log_joint.logsumexp(0)) + math.log(cell)
@@ -214,7 +237,8 @@ def posterior_grid(
 def posterior_box(model: VAE, x: Tensor, *, width: float = 4.0, space: Space | None = None) -> tuple[Tensor, Tensor]:
     """Corners (low, high), each (d,), that hold the true posterior of x (1, *shape) and q out to `width` of its sd."""
     space = space or Space(model)
-    cells, (mean, sd) = _Cells(space, x.to(space.low)), space.posterior(x.to(space.low))
+    x = x.to(space.low)
+    cells, (mean, sd) = _Cells(space, space.joint_of(x)), space.posterior(x)
     for _ in range(ROUNDS):
         share = cells.log_mass - cells.log_mass.logsumexp(0)
         inside = share > math.log(1e-4)
