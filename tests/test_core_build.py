@@ -112,7 +112,7 @@ REFUSALS: list[tuple[dict[str, Any], tuple[int, ...], list[str]]] = [
     ({"path": "bottom-up", "latent": (3,)}, (7,), ["'bottom-up' needs two latents"]),
     ({"posterior": part("nromal")}, (7,), ["unknown posterior 'nromal'", "did you mean 'normal'?"]),
     ({"prior": part("lerned")}, (7,), ["unknown prior 'lerned'", "'learned'"]),
-    ({"prior": part("zzz")}, (7,), ["unknown prior 'zzz'", "known: learned, standard"]),
+    ({"prior": part("zzz")}, (7,), ["unknown prior 'zzz'", "known: ", "learned, ", "standard"]),
     ({"likelihood": part("gausian")}, (7,), ["unknown likelihood 'gausian'", "'gaussian'"]),
     ({"objective": part("elbow")}, (7,), ["unknown objective 'elbow'", "'elbo'"]),
     ({"objective": part("elbo", bta=2)}, (7,), ["objective 'elbo'", "no option 'bta'", "'beta'"]),

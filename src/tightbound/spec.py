@@ -51,6 +51,12 @@ class DataSpec(BaseModel):
         return self.domain in ("binary", "levels", "categorical")
 
     @property
+    def bounds(self) -> tuple[float, float]:
+        """The least and greatest value that the domain has, in domain units."""
+        top = 1.0 if self.domain in ("binary", "unit") else float((self.levels or 2) - 1)
+        return (-math.inf, math.inf) if self.domain == "real" else (0.0, top)
+
+    @property
     def centre(self) -> Tensor:
         """The training mean of each dimension in domain units, *shape; zeros until weights fill it in."""
         import torch
