@@ -65,7 +65,9 @@ def test_von_mises_fisher_against_scipy(d: int, kappa: float) -> None:
     assert np.allclose(single.log_prob(z.float()).numpy(), known.logpdf(z.numpy()), atol=1e-3 + 1e-6 * kappa)
 
 
-@pytest.mark.parametrize(("d", "kappa"), [(2, 1.0), (3, 5.0), (3, 500.0), (10, 2.0), (10, 200.0), (100, 30.0), (512, 1e3)])
+@pytest.mark.parametrize(
+    ("d", "kappa"), [(2, 1.0), (3, 5.0), (3, 500.0), (10, 2.0), (10, 200.0), (100, 30.0), (512, 1e3)]
+)
 def test_von_mises_fisher_cosines_follow_their_distribution(d: int, kappa: float) -> None:
     """Against the distribution function of w = loc'z, summed on a fine grid of the angle."""
     q = zonal(VonMisesFisher, d, kappa, N)

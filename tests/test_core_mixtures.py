@@ -37,7 +37,9 @@ def test_mixture_density_is_the_one_of_torch_also_for_very_narrow_components(sca
 
 
 def test_mixture_draws_components_by_their_weight() -> None:
-    p = Mixture(torch.tensor([[-9.0], [0.0], [9.0]]), torch.full((3, 1), 0.1), torch.tensor([0.2, 0.5, 0.3]).log(), 20_000)
+    p = Mixture(
+        torch.tensor([[-9.0], [0.0], [9.0]]), torch.full((3, 1), 0.1), torch.tensor([0.2, 0.5, 0.3]).log(), 20_000
+    )
     z = from_noise(p, noise_like(p))[0]
     share = torch.stack([(z < -4).float().mean(), (z.abs() < 4).float().mean(), (z > 4).float().mean()])
     assert ((share - torch.tensor([0.2, 0.5, 0.3])).abs() < 5 * (0.25 / 20_000) ** 0.5).all()

@@ -160,13 +160,13 @@ def _check_latents(recipe: Recipe) -> None:
     if space != "real" and recipe.path != "flat":
         raise TightboundError(f"posterior {recipe.posterior.name!r} is for one latent: set path flat")
     for cls, kind in ((p, "posterior"), (q, "prior"), (q, "path"), (p, "path")):
-        fit = getattr(cls, f"{kind}s", None)
+        serves = getattr(cls, f"{kind}s", None)
         chosen = recipe.path if kind == "path" else getattr(recipe, kind).name
-        if fit is not None and chosen not in fit and ":" not in chosen:
+        if serves is not None and chosen not in serves and ":" not in chosen:
             owner = "prior" if cls is p else "posterior"
             raise TightboundError(
                 f"{owner} {getattr(recipe, owner).name!r} does not go with {kind} {chosen!r}: set {kind} "
-                f"{' or '.join(fit)}"
+                f"{' or '.join(serves)}"
             )
 
 
@@ -201,7 +201,8 @@ def build(recipe: Recipe, spec: DataSpec, *, trust: bool = True) -> tuple[VAE, O
         path = _bottom_up(network, latents, encoder.features, top, posterior, out)
     objective: Objective = make("objective", recipe.objective, trust)
     model = VAE(spec, encoder, path, likelihood)
-    for owner in [m for m in model.modules() if hasattr(m, "bind")]:
+    bound: list[Any] = [m for m in model.modules() if hasattr(m, "bind")]
+    for owner in bound:
         owner.bind(model)
     return model, objective
 

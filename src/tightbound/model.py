@@ -87,9 +87,9 @@ class Step(nn.Module):
 
         examples: n -> up to n training examples in domain units, spread over the split, and their row numbers, or None.
         """
-        for part in self.model.modules():
-            if hasattr(part, "prepare"):
-                part.prepare(examples)
+        parts: list[Any] = [m for m in self.model.modules() if hasattr(m, "prepare")]
+        for part in parts:
+            part.prepare(examples)
 
     def forward(
         self, batch: Batch, clock: Clock, noise: Noise | None = None

@@ -31,7 +31,7 @@ def _expansion(order: float, x: Tensor) -> Tensor:
 
 @torch.no_grad()
 def _bessel(order: float, x: Tensor) -> tuple[Tensor, Tensor]:
-    """log(I_v(x) / x^v) and I_{v+1}(x) / (x I_v(x)): from a large order, downwards by I_{v-1} = I_{v+1} + 2 v I_v / x."""
+    """log(I_v(x) / x^v) and I_{v+1}(x) / (x I_v(x)), from a large order down by I_{v-1} = I_{v+1} + 2 v I_v / x."""
     steps = max(0, math.ceil(TOP - order))
     top = _expansion(order + steps, x)
     ratio = (_expansion(order + steps + 1, x) - top).exp()

@@ -50,8 +50,8 @@ class SphereUniform(FromNoise):
 class Zonal(FromNoise):
     """p(z) = exp(kappa T(w) + log_norm(kappa)), w = loc'z, with unit loc (n, d) and kappa (n,) > 0.
 
-    z = cos(a) loc + sin(a) v, v a uniform unit tangent.  The angle a is the inverse of its distribution function, whose
-    density sin(a)^(d-2) exp(kappa T) is integrated by Simpson's rule in float64; da/dkappa is implicit, by the same sums.
+    z = cos(a) loc + sin(a) v, v a uniform unit tangent.  The angle a is the inverse of its distribution function, its
+    density sin(a)^(d-2) exp(kappa T) summed by Simpson's rule in float64; da/dkappa is implicit, by the same sums.
     Noise: n rows of d + 1 normals, the first for the angle; z is a smooth function of all, loc and kappa.
     """
 
@@ -142,7 +142,8 @@ class Zonal(FromNoise):
         for _ in range(8):
             s = (s - (_cubic(fa, fm, fb, s) - rest) / _square(fa, fm, fb, s).clamp(min=1e-300)).clamp(0, 1)
         gone = F.pad(_panels(change, width).cumsum(1), (1, 0)).gather(1, i)
-        gone = gone + width * _cubic(*(change.gather(1, 2 * i + j) for j in range(3)), s)
+        ca, cm, cb = (change.gather(1, 2 * i + j) for j in range(3))
+        gone = gone + width * _cubic(ca, cm, cb, s)
         slope = -gone / _square(fa, fm, fb, s).clamp(min=1e-300)
         return (low + (i + s) * width).squeeze(1), slope.squeeze(1)
 
@@ -183,7 +184,7 @@ class VonMisesFisher(Zonal):
 
 
 class PowerSpherical(Zonal):
-    """p(z) = N(kappa, d) (1 + loc'z)^kappa: (1 + w) / 2 ~ Beta. De Cao and Aziz 2020 (arXiv:2006.04437), eq. 2 and 3."""
+    """p(z) = N(kappa, d) (1 + loc'z)^kappa; (1 + w) / 2 is Beta. De Cao and Aziz 2020 (arXiv:2006.04437), eq. 2, 3."""
 
     def statistic(self, w: Tensor) -> Tensor:
         return torch.log1p(w.clamp(min=-1 + 1e-15))

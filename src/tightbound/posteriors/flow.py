@@ -84,17 +84,21 @@ class Sylvester(Step):
         self.kind, self.rank = kind, min(rank, latent)
         m = self.rank if kind == "orthogonal" else latent
         super().__init__(features, latent * self.rank, m * m, m * m, m)
+        self.widths = (self.rank, m, m)
 
     def map(self, z: Tensor, *parameters: Tensor) -> tuple[Tensor, Tensor]:
-        q, one, two = (p.reshape(*z.shape[:-1], -1, n) for p, n in zip(parameters, self._widths(), strict=False))
-        q = torch.linalg.qr(q)[0] if self.kind == "orthogonal" else reflections(q)
-        one, two = upper(one), upper(two)
-        t = (two @ (q.mT @ z.unsqueeze(-1)) + parameters[3].unsqueeze(-1)).tanh()
+        q, one, two = (p.unflatten(-1, (-1, n)) for p, n in zip(parameters[:3], self.widths, strict=True))
+        one, two, reflect = upper(one), upper(two), self.kind == "householder"
+        q = F.normalize(q, dim=-2) if reflect else torch.linalg.qr(q)[0]
+        inner = reflected(z, q) if reflect else _times(q.mT, z)
+        t = (_times(two, inner) + parameters[3]).tanh()
+        move = reflected(_times(one, t), q.flip(-1)) if reflect else _times(q, _times(one, t))
         diagonals = one.diagonal(dim1=-2, dim2=-1) * two.diagonal(dim1=-2, dim2=-1)
-        return z + (q @ one @ t).squeeze(-1), torch.log1p((1 - t.squeeze(-1).square()) * diagonals).sum(-1)
+        return z + move, torch.log1p((1 - t.square()) * diagonals).sum(-1)
 
-    def _widths(self) -> tuple[int, int, int]:
-        return self.rank, self.sizes[3], self.sizes[3]
+
+def _times(matrix: Tensor, x: Tensor) -> Tensor:
+    return (matrix @ x.unsqueeze(-1)).squeeze(-1)
 
 
 def above_minus_one(x: Tensor) -> Tensor:
@@ -107,12 +111,11 @@ def upper(r: Tensor) -> Tensor:
     return r.triu(1) + torch.diag_embed((1 - LEAST) * r.diagonal(dim1=-2, dim2=-1).tanh())
 
 
-def reflections(v: Tensor) -> Tensor:
-    """The product of Householder reflections I - 2 v v' over the unit columns of v (..., d, H), (..., d, d)."""
-    q = torch.eye(v.shape[-2], dtype=v.dtype, device=v.device).expand(*v.shape[:-2], -1, -1)
-    for column in F.normalize(v, dim=-2).unbind(-1):
-        q = q - 2 * (q @ column.unsqueeze(-1)) @ column.unsqueeze(-2)
-    return q
+def reflected(x: Tensor, v: Tensor) -> Tensor:
+    """x after one Householder reflection I - 2 v v' for each unit column of v (..., d, H), in their order."""
+    for column in v.unbind(-1):
+        x = x - 2 * (x * column).sum(-1, keepdim=True) * column
+    return x
 
 
 class FlowPosterior(nn.Module):

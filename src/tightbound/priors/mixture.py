@@ -106,7 +106,7 @@ class ExemplarPrior(Encoded):
     """(1/N) sum_n N(z; mean of q(z | x_n), s^2 I) over training examples x_n other than the row's own; s is learned.
 
     An approximation of the paper's sum over all N: `count` examples spread over the training data stand for it, of
-    which each training step sees `step` at random, and evaluation all.  Norouzi et al. 2020 (arXiv:2004.04795), eq. 5, 8.
+    which each training step sees `step` at random, and evaluation all.  Norouzi et al. 2020 (arXiv:2004.04795), eq. 5.
     """
 
     def __init__(self, latent: int, spec: DataSpec, count: int = 1000, step: int = 200) -> None:
