@@ -20,7 +20,8 @@ def small_settings(name: str) -> dict[str, object]:
     """Narrow networks and few features, where the recipe leaves them open."""
     recipe = RECIPES[name]
     network = NETWORK if recipe.network.name == "auto" else {}
-    return network | {"latent": 4 if recipe.latent == "auto" else list(recipe.latent)} | FEWER.get(name, {})
+    latent = list(recipe.latent) if isinstance(recipe.latent, tuple) else recipe.latent
+    return network | {"latent": 4 if latent == "auto" else latent} | FEWER.get(name, {})
 
 
 @pytest.mark.parametrize("name", RECIPES)

@@ -200,6 +200,36 @@ _TABLE = {
         purpose="data with a hierarchy: few features, general things near the centre",
         paper="Mathieu et al. 2019, arXiv:1901.06033; Nagano et al. 2019, arXiv:1902.02992",
     ),
+    "categorical-vae": Recipe(
+        posterior=part("categorical", classes=10),
+        prior=part("codes"),
+        latent=200,
+        purpose="20 categories of 10 values each: features that are choices",
+        paper="Jang, Gu and Poole 2017, arXiv:1611.01144; Maddison et al. 2017, arXiv:1611.00712",
+    ),
+    "vq-vae": Recipe(
+        posterior=part("vector-quantized", codes=512, dim=8),
+        prior=part("codes"),
+        objective=part("commitment"),
+        latent=64,
+        purpose="an example as 8 numbers out of 512: compression, and codes for a second model",
+        paper="van den Oord et al. 2017, arXiv:1711.00937",
+    ),
+    "rq-vae": Recipe(
+        posterior=part("vector-quantized", codes=256, dim=16, levels=4),
+        prior=part("codes"),
+        objective=part("commitment"),
+        latent=64,
+        purpose="codes from coarse to fine: each of 4 tables refines what the ones before left over",
+        paper="Lee et al. 2022, arXiv:2203.01941; Hosking et al. 2022, arXiv:2203.03463",
+    ),
+    "fsq": Recipe(
+        posterior=part("finite-scalar", levels=[8, 5, 5, 5]),
+        prior=part("codes"),
+        latent=32,
+        purpose="codes without a codebook: each feature is rounded to a few levels, so none goes unused",
+        paper="Mentzer et al. 2024, arXiv:2309.15505",
+    ),
 }
 
 RECIPES: dict[str, Recipe] = {name: recipe.model_copy(update={"name": name}) for name, recipe in _TABLE.items()}

@@ -1,6 +1,7 @@
 """What torch.distributions lacks, and how a pass uses a distribution."""
 
 from tightbound.distributions.bernoulli import ContinuousBernoulli
+from tightbound.distributions.codes import Code, Codes, Quantized, UniformCodes
 from tightbound.distributions.delta import Delta
 from tightbound.distributions.flow import Flow, FromNoise, FullNormal, zuko_maps
 from tightbound.distributions.logistic import DiscretizedLogistic
@@ -22,6 +23,8 @@ from tightbound.distributions.reparam import (
 from tightbound.distributions.sphere import PowerSpherical, SphereUniform, VonMisesFisher
 
 __all__ = [
+    "Code",
+    "Codes",
     "ContinuousBernoulli",
     "Delta",
     "DiscretizedLogistic",
@@ -31,7 +34,9 @@ __all__ = [
     "Mixture",
     "NoiseForm",
     "PowerSpherical",
+    "Quantized",
     "SphereUniform",
+    "UniformCodes",
     "VonMisesFisher",
     "WrappedNormal",
     "diagonal",

@@ -1,5 +1,6 @@
 """q(z|x); one line per posterior."""
 
+from tightbound.posteriors.codes import CategoricalPosterior, FiniteScalarPosterior, VectorQuantizedPosterior
 from tightbound.posteriors.curved import PowerSphericalPosterior, VonMisesFisherPosterior, WrappedNormalPosterior
 from tightbound.posteriors.flow import (
     InverseAutoregressivePosterior,
@@ -27,5 +28,8 @@ POSTERIORS = {
     "von-mises-fisher": VonMisesFisherPosterior,
     "power-spherical": PowerSphericalPosterior,
     "wrapped-normal": WrappedNormalPosterior,
+    "categorical": CategoricalPosterior,
+    "vector-quantized": VectorQuantizedPosterior,
+    "finite-scalar": FiniteScalarPosterior,
     "delta": DeltaPosterior,
 }

@@ -1,5 +1,6 @@
 """p(z); one line per prior of the topmost latent."""
 
+from tightbound.priors.codes import UniformCodesPrior
 from tightbound.priors.curved import SphereUniformPrior, WrappedNormalPrior
 from tightbound.priors.flow import FlowPrior
 from tightbound.priors.mixture import ExemplarPrior, MixturePrior, VampPrior
@@ -14,6 +15,7 @@ PRIORS = {
     "flow": FlowPrior,
     "sphere": SphereUniformPrior,
     "wrapped-normal": WrappedNormalPrior,
+    "codes": UniformCodesPrior,
 }
 
 __all__ = ["PRIORS", "ConditionalNormal"]
