@@ -102,8 +102,9 @@ def _misfit(name: str, domains: tuple[str, ...], domain: str) -> str:
         "levels": "set data.binarize=dynamic, or likelihood continuous-bernoulli or discretized-logistic",
         "unit": "set data.binarize=dynamic, or likelihood continuous-bernoulli or gaussian",
         "binary": "set likelihood bernoulli",
-        "real": "set likelihood gaussian, or data.domain if the values are levels after all",
+        "real": "set likelihood gaussian, or data.domain if the values are levels or counts after all",
         "categorical": "set likelihood categorical",
+        "count": "set likelihood negative-binomial or poisson, or data.domain=real",
     }
     return f"likelihood {name!r} is for {' or '.join(domains)} data, but these are {domain}: {fixes[domain]}"
 

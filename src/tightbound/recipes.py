@@ -230,6 +230,29 @@ _TABLE = {
         purpose="codes without a codebook: each feature is rounded to a few levels, so none goes unused",
         paper="Mentzer et al. 2024, arXiv:2309.15505",
     ),
+    "nb-vae": Recipe(
+        likelihood=part("negative-binomial"),
+        purpose="counts that scatter more than Poisson's; set data.domain=count",
+        paper="Lopez et al. 2018, doi:10.1038/s41592-018-0229-2",
+    ),
+    "vae-colour": Recipe(
+        likelihood=part("logistic-mixture", components=10),
+        purpose="colour images: red, green and blue of a pixel depend on one another, not only through z",
+        paper="Salimans et al. 2017, arXiv:1701.05517; Child 2021, arXiv:2011.10650",
+    ),
+    "nvae": Recipe(
+        path="top-down",
+        posterior=part("residual"),
+        latent=(32, 24, 16, 8),
+        purpose="four layers, each q relative to its p as in NVAE; on this package's networks, not NVAE's cells",
+        paper="Vahdat and Kautz 2020, arXiv:2007.03898, section 3.2",
+    ),
+    "vdvae": Recipe(
+        path="top-down",
+        latent=(16,) * 8,
+        purpose="a deep stack of eight small layers, as in VDVAE; on this package's networks, not across scales",
+        paper="Child 2021, arXiv:2011.10650",
+    ),
 }
 
 RECIPES: dict[str, Recipe] = {name: recipe.model_copy(update={"name": name}) for name, recipe in _TABLE.items()}
