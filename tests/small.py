@@ -10,7 +10,7 @@ from tightbound import api
 SMALL = {"recipe.size": "s", "latent": 4, "batch": 64, "validate_k": 4, "validate_n": 32, "validate_every": 30}
 
 
-def small_run(folder: Path, recipe: str, source: str = "digits", *, steps: int = 30, **settings: Any) -> Path:
+def small_run(folder: Path, recipe: str, source: Any = "digits", *, steps: int = 30, **settings: Any) -> Path:
     """Trains for a few steps, without evaluation and report; returns the run folder."""
     values = {**SMALL, "steps": steps, **settings}
     run = api.train(source, recipe, out=folder, display="none", report=False, settings=values)

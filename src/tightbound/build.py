@@ -47,17 +47,21 @@ def component(kind: str, part: Part, trust: bool) -> Any:
         raise TightboundError(f"{kind} {part.name!r} cannot be imported: {e}") from e
 
 
-def make(kind: str, part: Part, trust: bool, *args: Any) -> Any:
-    """An instance of a part; an unknown option, or a value of the wrong kind, is refused with the nearest name."""
+def make(kind: str, part: Part, trust: bool, *args: Any, **told: Any) -> Any:
+    """An instance of a part; an unknown option, or a value of the wrong kind, is refused with the nearest name.
+
+    told: what parts may ask for in `needs`, beside what all of their kind are given.
+    """
     cls = component(kind, part, trust)
-    known = [n for n in inspect.signature(cls).parameters if n != "self"][len(args) :]
+    asked = {name: told[name] for name in getattr(cls, "needs", ())}
+    known = [n for n in inspect.signature(cls).parameters if n != "self" and n not in asked][len(args) :]
     for key in part.options:
         if key not in known:
             raise TightboundError(f"{kind} {part.name!r} has no option {key!r}: {nearest(key, known)}")
     hints = get_type_hints(cls.__init__, include_extras=True)
     options = {key: _value(f"{kind} {part.name!r}", key, v, hints.get(key, Any)) for key, v in part.options.items()}
     try:
-        return cls(*args, **options)
+        return cls(*args, **asked, **options)
     except (TypeError, RuntimeError) as e:
         raise TightboundError(f"{kind} {part.name!r} does not take these options: {e}") from e
 
@@ -98,8 +102,9 @@ def _misfit(name: str, domains: tuple[str, ...], domain: str) -> str:
         "levels": "set data.binarize=dynamic, or likelihood continuous-bernoulli or discretized-logistic",
         "unit": "set data.binarize=dynamic, or likelihood continuous-bernoulli or gaussian",
         "binary": "set likelihood bernoulli",
-        "real": "set likelihood gaussian, or data.domain if the values are levels after all",
+        "real": "set likelihood gaussian, or data.domain if the values are levels or counts after all",
         "categorical": "set likelihood categorical",
+        "count": "set likelihood negative-binomial or poisson, or data.domain=real",
     }
     return f"likelihood {name!r} is for {' or '.join(domains)} data, but these are {domain}: {fixes[domain]}"
 
@@ -135,11 +140,35 @@ def check(recipe: Recipe, spec: DataSpec) -> None:
         raise TightboundError(
             "objective 'distortion' would train the posterior to a point: set posterior delta, or objective elbo"
         )
+    _check_latents(recipe)
     sites = 1 if isinstance(recipe.latent, int) else len(recipe.latent)
     if recipe.path == "flat" and sites != 1:
         raise TightboundError(f"path 'flat' has one latent, but latent names {sites}: set path top-down or bottom-up")
     if recipe.path != "flat" and sites < 2:
         raise TightboundError(f"path {recipe.path!r} needs two latents or more: set latent to, say, [32, 16]")
+
+
+def _check_latents(recipe: Recipe) -> None:
+    """Raises TightboundError where posterior, prior and path do not describe the same latent."""
+    q, p = POSTERIORS.get(recipe.posterior.name), PRIORS.get(recipe.prior.name)
+    space = getattr(q, "space", "real")
+    if q and p and space != getattr(p, "space", "real"):
+        fit = [name for name, cls in PRIORS.items() if getattr(cls, "space", "real") == space]
+        raise TightboundError(
+            f"posterior {recipe.posterior.name!r} and prior {recipe.prior.name!r} live in different spaces: "
+            f"set prior {' or '.join(fit)}"
+        )
+    if space != "real" and recipe.path != "flat":
+        raise TightboundError(f"posterior {recipe.posterior.name!r} is for one latent: set path flat")
+    for cls, kind in ((p, "posterior"), (q, "prior"), (q, "path"), (p, "path")):
+        serves = getattr(cls, f"{kind}s", None)
+        chosen = recipe.path if kind == "path" else getattr(recipe, kind).name
+        if serves is not None and chosen not in serves and ":" not in chosen:
+            owner = "prior" if cls is p else "posterior"
+            raise TightboundError(
+                f"{owner} {getattr(recipe, owner).name!r} does not go with {kind} {chosen!r}: set {kind} "
+                f"{' or '.join(serves)}"
+            )
 
 
 def build(recipe: Recipe, spec: DataSpec, *, trust: bool = True) -> tuple[VAE, Objective]:
@@ -163,7 +192,7 @@ def build(recipe: Recipe, spec: DataSpec, *, trust: bool = True) -> tuple[VAE, O
     def posterior(features: int, latent: int) -> nn.Module:
         return make("posterior", recipe.posterior, trust, features, latent)
 
-    top = make("prior", recipe.prior, trust, latents[-1])
+    top = make("prior", recipe.prior, trust, latents[-1], spec=spec)
     path: nn.Module
     if recipe.path == "flat":
         path = Flat(top, posterior(encoder.features, latents[0]), network.decoder(latents[0], out))
@@ -172,7 +201,11 @@ def build(recipe: Recipe, spec: DataSpec, *, trust: bool = True) -> tuple[VAE, O
     else:
         path = _bottom_up(network, latents, encoder.features, top, posterior, out)
     objective: Objective = make("objective", recipe.objective, trust)
-    return VAE(spec, encoder, path, likelihood), objective
+    model = VAE(spec, encoder, path, likelihood)
+    bound: list[Any] = [m for m in model.modules() if hasattr(m, "bind")]
+    for owner in bound:
+        owner.bind(model)
+    return model, objective
 
 
 def _top_down(net: Any, latents: tuple[int, ...], features: int, top: Any, posterior: Any, out: Any) -> TopDown:

@@ -12,6 +12,7 @@ from tightbound.spec import DataSpec
 from tightbound.trace import Batch, Clock, Context, Draw, Gather, Noise, Trace
 
 Objective = Callable[[Trace, Clock], Tensor | dict[str, Tensor]]
+Examples = Callable[[int], tuple[Tensor, Tensor | None]]
 
 
 class VAE(nn.Module):
@@ -41,7 +42,8 @@ class VAE(nn.Module):
             h = self.features(batch.x)
         if h is not None and draw.k > 1:
             h = h.expand(draw.k, *h.shape).reshape(n, *h.shape[1:])
-        return self._pass(batch, draw, Context(n, h))
+        index = None if batch.index is None else batch.index.repeat(draw.k)
+        return self._pass(batch, draw, Context(n, h, index))
 
     def generate(self, n: int, draw: Draw) -> Trace:
         """A pass with no x: z from p, or given; the trace's `px` is p(x|z) of n rows, its log-terms have no meaning."""
@@ -82,6 +84,16 @@ class Step(nn.Module):
         super().__init__()
         self.model, self.objective, self.k = model, objective, k
         self.observers: list[Any] = [m for m in model.modules() if getattr(m, "observes", False)]
+
+    @torch.no_grad()
+    def prepare(self, examples: Examples) -> None:
+        """Lets parts that start from data (pseudo-inputs, codebooks) look at some, once, before the first step.
+
+        examples: n -> up to n training examples in domain units, spread over the split, and their row numbers, or None.
+        """
+        parts: list[Any] = [m for m in self.model.modules() if hasattr(m, "prepare")]
+        for part in parts:
+            part.prepare(examples)
 
     def forward(
         self, batch: Batch, clock: Clock, noise: Noise | None = None

@@ -35,7 +35,14 @@ class Flat(nn.Module):
     def forward(self, draw: Draw, ctx: Context) -> Tensor:
         p = self.prior(ctx, draw, None)
         q = None if ctx.h is None else self.posterior(ctx.h, ctx, p)
-        return self.decoder(_value("z", draw("z", p=p, q=q)))
+        z = _value("z", draw("z", p=p, q=q))
+        chart = getattr(self.prior, "chart", None)  # how the decoder reads a z that is not a vector of R^d
+        return self.decoder(z if chart is None else chart(z))
+
+    @property
+    def top(self) -> nn.Module:
+        """q of the topmost latent, where it reads h alone."""
+        return self.posterior
 
     def inference(self) -> list[nn.Module]:
         """The modules that belong to q."""
@@ -76,6 +83,11 @@ class TopDown(nn.Module):
             state = link(z if state is None else torch.cat([state, z], -1))
         assert state is not None
         return self.decoder(state)
+
+    @property
+    def top(self) -> nn.Module:
+        """q of the topmost latent, where it reads h alone."""
+        return self.posteriors[0]
 
     def inference(self) -> list[nn.Module]:
         """The modules that belong to q."""

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 if TYPE_CHECKING:
     from torch import Tensor
 
-Domain = Literal["binary", "levels", "categorical", "unit", "real"]
+Domain = Literal["binary", "levels", "categorical", "unit", "real", "count"]
 Layout = Literal["vector", "hw", "hwc", "chw"]
 
 
@@ -48,7 +48,15 @@ class DataSpec(BaseModel):
     @property
     def discrete(self) -> bool:
         """True where p(x) is a mass function, so that bits per dimension are defined."""
-        return self.domain in ("binary", "levels", "categorical")
+        return self.domain in ("binary", "levels", "categorical", "count")
+
+    @property
+    def bounds(self) -> tuple[float, float]:
+        """The least and greatest value that the domain has, in domain units."""
+        top = 1.0 if self.domain in ("binary", "unit") else float((self.levels or 2) - 1)
+        if self.domain in ("real", "count"):
+            return (0.0 if self.domain == "count" else -math.inf), math.inf
+        return 0.0, top
 
     @property
     def centre(self) -> Tensor:

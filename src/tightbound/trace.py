@@ -57,10 +57,14 @@ class Clock:
 
 @dataclass(frozen=True)
 class Context:
-    """All that a part may look at: n rows, the encoder's features h (n, F), or None where no site needs q."""
+    """All that a part may look at: n rows, the encoder's features h (n, F), or None where no site needs q.
+
+    index: the rows' numbers in the training data (n,), where they are training examples.
+    """
 
     n: int
     h: Tensor | None = None
+    index: Tensor | None = None
 
     @property
     def infer(self) -> bool:
@@ -125,7 +129,7 @@ class Draw:
     k: samples of each example.  source: "q" (posterior), "p" (prior), "point" (the posterior's central value), or one
     per site, {"z1": "q", "z2": "p"}.  given: {site: z} or {site: (z, log q)}, values that no distribution is asked for.
     noise: the standard noise of each site, a function of its name and distribution, (n, *event); the global generator
-    where None.  temperature: multiplies the noise of sites drawn from p.
+    where None.  temperature: of sites drawn from p, see `from_noise`.
     """
 
     def __init__(
@@ -180,9 +184,7 @@ class Draw:
         if source == "point":
             return Latent(self.k, point(dist), "point", q, None)
         noise = noise_like(dist) if self.noise is None else self.noise(name, dist)
-        if source == "p" and self.temperature != 1.0:
-            noise = noise * self.temperature
-        z, log_q = from_noise(dist, noise)
+        z, log_q = from_noise(dist, noise, self.temperature if source == "p" else 1.0)
         return Latent(self.k, z, source, q, log_q if source == "q" else None)
 
     def finish(self) -> dict[str, Latent]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import cast
@@ -16,6 +17,7 @@ from tightbound.spec import DataSpec, Domain, Layout
 _CHUNK_NUMBERS = 1 << 19
 _MAX_LEVELS = 65536
 _IMAGE_CHANNELS = (1, 3, 4)
+_COUNTS = " (--set data.domain=count if they are counts)"
 
 
 @dataclass(frozen=True)
@@ -101,6 +103,7 @@ def find_domain(
 ) -> tuple[Domain, int | None, float]:
     """(domain, levels, divisor) of values, by the first rule that fits, or as `domain` and `levels` say.
 
+    Counts are never guessed: whole numbers above 255 are read as reals, and that is said.
     0/1 -> binary; bytes -> 256 levels; other whole numbers 0..255 -> their maximum + 1 levels; images of reals in
     [0, 1] -> unit; all else -> real.
     """
@@ -117,9 +120,12 @@ def find_domain(
         else:
             domain = "unit" if image and facts.low >= 0 and facts.high <= 1 else "real"
         if domain == "real" and facts.whole:
-            notices.append(f"{what}: whole numbers from {facts.low:g} to {facts.high:g} are read as real numbers")
-    if domain == "real":
-        return "real", None, 1.0
+            notices.append(
+                f"{what}: whole numbers from {facts.low:g} to {facts.high:g} are read as real numbers"
+                + _COUNTS * counted
+            )
+    if domain in ("real", "count"):
+        return domain, None, 1.0
     if domain == "binary":
         levels = 2
     elif domain == "unit" and facts.high <= 1:
@@ -128,7 +134,7 @@ def find_domain(
         levels = settings.levels or max(2, auto_levels)
     if levels > _MAX_LEVELS:
         raise TightboundError(f"{what}: {levels} levels are too many for domain {domain!r}: use data.domain=real")
-    return cast(Domain, domain), levels, float(levels - 1) if domain == "unit" else 1.0
+    return domain, levels, float(levels - 1) if domain == "unit" else 1.0
 
 
 def check_values(x: Tensor, spec: DataSpec, what: str, facts: Facts | None = None) -> None:
@@ -136,8 +142,7 @@ def check_values(x: Tensor, spec: DataSpec, what: str, facts: Facts | None = Non
     facts = facts or survey(x, what)
     if spec.domain == "real":
         return
-    top = 1.0 if spec.domain == "binary" else float(spec.levels - 1) if spec.levels else spec.divisor
-    whole = spec.discrete
+    top, whole = spec.bounds[1] * spec.divisor, spec.discrete
     if facts.low >= 0 and facts.high <= top and (facts.whole or not whole):
         return
     for start, rows in chunks(x):
@@ -147,7 +152,11 @@ def check_values(x: Tensor, spec: DataSpec, what: str, facts: Facts | None = Non
         if bad.any():
             row = first_row(bad)
             value = float(rows[row][bad[row]].flatten()[0])
-            kind = f"whole numbers 0 to {top:g}" if whole else f"numbers from 0 to {top:g}"
+            kind = (
+                f"whole numbers {f'0 to {top:g}' if top < math.inf else 'from 0 up'}"
+                if whole
+                else f"numbers from 0 to {top:g}"
+            )
             raise TightboundError(
                 f"{what}: row {start + row} (counting from 0) holds {value:g}, but domain {spec.domain!r} has {kind}: "
                 "convert the data, or choose another data.domain or data.levels"

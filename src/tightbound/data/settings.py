@@ -20,8 +20,9 @@ class DataSettings(BaseModel):
     )
     channels: Literal["auto", 1, 3] = Field("auto", description="of image files: grey (1) or colour (3)")
     layout: Literal["auto", "vector", "hw", "hwc", "chw"] = Field("auto", description="the axes of an array's examples")
-    domain: Literal["auto", "binary", "levels", "categorical", "unit", "real"] = Field(
-        "auto", description="what the values are: levels are integers from 0, unit are reals in [0, 1]"
+    domain: Literal["auto", "binary", "levels", "categorical", "unit", "real", "count"] = Field(
+        "auto",
+        description="what the values are: levels: integers from 0, unit: reals in [0, 1], count: without an upper end",
     )
     levels: Annotated[int, Field(ge=2, le=65536)] | None = Field(None, description="how many levels integers have")
     binarize: Literal["none", "static", "dynamic"] = Field(

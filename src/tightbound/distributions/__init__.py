@@ -1,9 +1,13 @@
 """What torch.distributions lacks, and how a pass uses a distribution."""
 
 from tightbound.distributions.bernoulli import ContinuousBernoulli
+from tightbound.distributions.codes import Code, Codes, Quantized, UniformCodes
 from tightbound.distributions.delta import Delta
+from tightbound.distributions.flow import Flow, FromNoise, FullNormal, zuko_maps
 from tightbound.distributions.logistic import DiscretizedLogistic
+from tightbound.distributions.mixture import Mixture
 from tightbound.distributions.normal import diagonal, soft_clip
+from tightbound.distributions.poincare import WrappedNormal, from_tangent, to_tangent
 from tightbound.distributions.reparam import (
     NoiseForm,
     from_noise,
@@ -11,24 +15,42 @@ from tightbound.distributions.reparam import (
     kl,
     kl_per_dimension,
     log_ratio_per_dimension,
+    moments,
     noise_form,
     noise_like,
     point,
 )
+from tightbound.distributions.sphere import PowerSpherical, SphereUniform, VonMisesFisher
 
 __all__ = [
+    "Code",
+    "Codes",
     "ContinuousBernoulli",
     "Delta",
     "DiscretizedLogistic",
+    "Flow",
+    "FromNoise",
+    "FullNormal",
+    "Mixture",
     "NoiseForm",
+    "PowerSpherical",
+    "Quantized",
+    "SphereUniform",
+    "UniformCodes",
+    "VonMisesFisher",
+    "WrappedNormal",
     "diagonal",
     "from_noise",
+    "from_tangent",
     "is_point_mass",
     "kl",
     "kl_per_dimension",
     "log_ratio_per_dimension",
+    "moments",
     "noise_form",
     "noise_like",
     "point",
     "soft_clip",
+    "to_tangent",
+    "zuko_maps",
 ]

@@ -2,7 +2,9 @@
 
 A distribution of our own takes part by methods, with no line here: `from_noise(noise) -> (z, log q(z) or None)`, and
 where its noise is not N(0, I) of the shape of its mean, `noise_form -> NoiseForm`; `point` where its centre is not its
-mean; `to_noise(z)` where the noise that makes a z is unique.
+mean; `to_noise(z)` where the noise that makes a z is unique; `tempered(temperature)` where cooling is more than
+multiplying the noise.  Continuous distributions take normal noise, so that annealing can move in it; discrete ones take
+uniform noise.
 """
 
 from __future__ import annotations
@@ -45,8 +47,14 @@ def noise_like(dist: Distribution, generator: torch.Generator | None = None, dev
     return noise_form(dist).draw(generator, device)
 
 
-def from_noise(dist: Distribution, noise: Tensor) -> tuple[Tensor, Tensor | None]:
-    """A value z = T(noise) of `dist`, and log q(z) where it is cheapest now (None: it is computed when read)."""
+def from_noise(dist: Distribution, noise: Tensor, temperature: float = 1.0) -> tuple[Tensor, Tensor | None]:
+    """A value z = T(noise) of `dist`, and log q(z) where it is cheapest now (None: it is computed when read).
+
+    temperature: multiplies the noise, or what the distribution's own `tempered` narrows.
+    """
+    if temperature != 1.0:
+        own = getattr(dist, "tempered", None)
+        dist, noise = (dist, noise * temperature) if own is None else (own(temperature), noise)
     if isinstance(dist, Delta):
         return dist.value, None
     if (own := getattr(dist, "from_noise", None)) is not None:
@@ -73,6 +81,15 @@ def point(dist: Distribution) -> Tensor:
         return own
     base = dist.base_dist if isinstance(dist, Independent) else dist
     return base.mode.to(base.logits.dtype) if isinstance(base, Categorical) else dist.mean
+
+
+def moments(dist: Distribution, draws: int = 256) -> tuple[Tensor, Tensor]:
+    """Mean and variance of each dimension, (n, d): exact where the distribution knows them, else over some draws."""
+    try:
+        return dist.mean, dist.variance
+    except NotImplementedError:
+        z = torch.stack([from_noise(dist, noise_like(dist))[0] for _ in range(draws)])
+        return z.mean(0), z.var(0)
 
 
 def is_point_mass(dist: Distribution | None) -> bool:

@@ -1,6 +1,8 @@
 """p(x|z); one line per likelihood."""
 
-from tightbound.likelihoods.continuous import ContinuousBernoulliLikelihood, GaussianLikelihood
+from tightbound.likelihoods.colour import LogisticMixtureLikelihood
+from tightbound.likelihoods.continuous import ContinuousBernoulliLikelihood, GaussianLikelihood, LaplaceLikelihood
+from tightbound.likelihoods.counts import NegativeBinomialLikelihood, PoissonLikelihood
 from tightbound.likelihoods.discrete import (
     BernoulliLikelihood,
     CategoricalLikelihood,
@@ -11,6 +13,10 @@ LIKELIHOODS = {
     "bernoulli": BernoulliLikelihood,
     "continuous-bernoulli": ContinuousBernoulliLikelihood,
     "gaussian": GaussianLikelihood,
+    "laplace": LaplaceLikelihood,
+    "poisson": PoissonLikelihood,
+    "negative-binomial": NegativeBinomialLikelihood,
+    "logistic-mixture": LogisticMixtureLikelihood,
     "discretized-logistic": DiscretizedLogisticLikelihood,
     "categorical": CategoricalLikelihood,
 }
@@ -21,4 +27,5 @@ AUTO = {
     "categorical": "categorical",
     "unit": "gaussian",
     "real": "gaussian",
+    "count": "negative-binomial",
 }

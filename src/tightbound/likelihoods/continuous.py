@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 from torch import Tensor, nn
-from torch.distributions import Distribution, Independent, Normal
+from torch.distributions import Distribution, Independent, Laplace, Normal
 
 from tightbound.distributions import ContinuousBernoulli
 from tightbound.likelihoods.scale import Scale, ScaleKind
@@ -20,6 +22,7 @@ class GaussianLikelihood(nn.Module):
     """
 
     domains = ("real", "unit")
+    family: type[Normal] | type[Laplace] = Normal
 
     def __init__(self, spec: DataSpec, scale: ScaleKind = "learned", value: float = 1.0, floor: float = 0.01) -> None:
         super().__init__()
@@ -31,7 +34,7 @@ class GaussianLikelihood(nn.Module):
     def forward(self, y: Tensor, ctx: Context, p: Distribution | None = None) -> Distribution:
         loc = self.base + self.scale.get_buffer("unit") * y[:, 0]
         sigma = self.scale(y[:, 1] if self.params == 2 else None).expand_as(loc)
-        return Independent(Normal(loc, sigma, validate_args=False), loc.dim() - 1, validate_args=False)
+        return Independent(self.family(loc, sigma, validate_args=False), loc.dim() - 1, validate_args=False)
 
     def statistics(self, trace: Trace) -> dict[str, Tensor]:
         """What `after_step` needs of a pass, as sums over the batch."""
@@ -42,6 +45,21 @@ class GaussianLikelihood(nn.Module):
     def after_step(self, sums: dict[str, Tensor]) -> None:
         """Follows an accepted step: the optimal scale moves to the decoder's error."""
         self.scale.follow(sums)
+
+
+class LaplaceLikelihood(GaussianLikelihood):
+    """p(x|z) = prod_d Laplace(x_d; base_d + unit_d y_d, sigma_d): outliers cost their distance, not its square."""
+
+    family = Laplace
+
+    def __init__(
+        self,
+        spec: DataSpec,
+        scale: Literal["fixed", "learned", "shared", "predicted"] = "learned",
+        value: float = 1.0,
+        floor: float = 0.01,
+    ) -> None:
+        super().__init__(spec, scale, value, floor)
 
 
 class ContinuousBernoulliLikelihood(nn.Module):

@@ -1,5 +1,35 @@
 """q(z|x); one line per posterior."""
 
-from tightbound.posteriors.normal import DeltaPosterior, NormalPosterior
+from tightbound.posteriors.codes import CategoricalPosterior, FiniteScalarPosterior, VectorQuantizedPosterior
+from tightbound.posteriors.curved import PowerSphericalPosterior, VonMisesFisherPosterior, WrappedNormalPosterior
+from tightbound.posteriors.flow import (
+    InverseAutoregressivePosterior,
+    PlanarPosterior,
+    RadialPosterior,
+    SylvesterPosterior,
+)
+from tightbound.posteriors.normal import (
+    DeltaPosterior,
+    FullNormalPosterior,
+    LadderPosterior,
+    NormalPosterior,
+    ResidualPosterior,
+)
 
-POSTERIORS = {"normal": NormalPosterior, "delta": DeltaPosterior}
+POSTERIORS = {
+    "normal": NormalPosterior,
+    "full-normal": FullNormalPosterior,
+    "residual": ResidualPosterior,
+    "ladder": LadderPosterior,
+    "planar": PlanarPosterior,
+    "radial": RadialPosterior,
+    "sylvester": SylvesterPosterior,
+    "inverse-autoregressive": InverseAutoregressivePosterior,
+    "von-mises-fisher": VonMisesFisherPosterior,
+    "power-spherical": PowerSphericalPosterior,
+    "wrapped-normal": WrappedNormalPosterior,
+    "categorical": CategoricalPosterior,
+    "vector-quantized": VectorQuantizedPosterior,
+    "finite-scalar": FiniteScalarPosterior,
+    "delta": DeltaPosterior,
+}

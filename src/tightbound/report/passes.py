@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.distributions import Categorical, Distribution, Independent
 
-from tightbound.distributions import point
+from tightbound.distributions import moments, point
 from tightbound.distributions.noise import ContentNoise
 from tightbound.run import Run, seeded
 from tightbound.trace import Draw
@@ -63,7 +63,8 @@ def _codes(run: Run, x: Tensor) -> tuple[Array, Array, Array | None]:
     sites = [latents[name] for name in run.sites]
     q = [s.q for s in sites if s.q is not None]
     mean = torch.cat([point(d) for d in q], -1)
-    sd = torch.cat([d.variance.sqrt() for d in q], -1)
+    with seeded(run.config.seed):
+        sd = torch.cat([moments(d)[1].sqrt() for d in q], -1)
     drawn = run.trace(x, Draw(noise=ContentNoise(run.config.seed, x, 0, 1))).latents if run.has_bound else {}
     known = [t for name in run.sites if name in drawn and (t := drawn[name].kl_each) is not None]
     kl = torch.cat(known, -1).cpu().numpy() if len(known) == len(sites) else None
@@ -91,9 +92,9 @@ def prior_draws(run: Run, n: int, seed: int = 0) -> Array:
 
 
 def prior_moments(run: Run) -> tuple[Array, Array]:
-    """Mean (L,) and covariance (L, L) of the prior: exact for one site, of 4,000 draws for several."""
+    """Mean (L,) and covariance (L, L) of the prior: exact for independent features, else of 4,000 draws."""
     prior = run.prior
-    if isinstance(prior, Distribution):
+    if isinstance(prior, Independent):
         return prior.mean[0].cpu().numpy(), np.diag(prior.variance[0].cpu().numpy())
     z = prior_draws(run, 4000, seed=1)
     return z.mean(0), np.atleast_2d(np.cov(z, rowvar=False))

@@ -31,7 +31,7 @@ class View:
         """Reads the scale off the training examples `train` (n, *shape), in domain units."""
         if not spec.is_image:
             return cls._vector(train)
-        if spec.domain == "real":
+        if spec.domain in ("real", "count"):
             low, high = (float(q) for q in np.quantile(train, (0.002, 0.998)))
             return cls(True, low, high if high > low else low + 1.0)
         return cls(True, 0.0, 1.0 if spec.domain in ("binary", "unit") else float((spec.levels or 2) - 1))

@@ -10,6 +10,7 @@ from torch import Tensor
 from tightbound.data import LoaderSplit, Split
 from tightbound.distributions.noise import generator
 from tightbound.errors import TightboundError
+from tightbound.trace import Batch
 
 
 class Batches:
@@ -28,9 +29,11 @@ class Batches:
             self.order = (epoch, torch.randperm(n, generator=generator(self.seed, "order", epoch)))
         return self.order[1][at * self.batch : (at + 1) * self.batch]
 
-    def __call__(self, step: int) -> Tensor:
+    def __call__(self, step: int) -> Batch:
         """The examples of a step in domain units, on the device, as training sees them (binarised, augmented)."""
-        return self.split.batch(self.rows(step), generator(self.seed, "data", step)).to(self.device)
+        rows = self.rows(step)
+        x = self.split.batch(rows, generator(self.seed, "data", step))
+        return Batch(x.to(self.device), index=rows.to(self.device))
 
 
 class StreamBatches:
@@ -41,11 +44,11 @@ class StreamBatches:
         self.epoch = 0
         self._current: Iterator[tuple[Tensor, Tensor | None]] = iter(())
 
-    def __call__(self, step: int) -> Tensor:
+    def __call__(self, step: int) -> Batch:
         """The next batch, whatever its size, in domain units, on the device."""
         for _ in range(2):
             for x, _labels in self._current:
-                return x.to(self.device)
+                return Batch(x.to(self.device))
             noise = generator(self.seed, "stream", self.epoch)
             self._current = next(self.stream.epochs(self.batch, noise, self.epoch))
             self.epoch += 1
@@ -57,6 +60,19 @@ def batches(split: Split | LoaderSplit, batch: int, seed: int, device: torch.dev
     if isinstance(split, Split):
         return Batches(split, batch, seed, device)
     return StreamBatches(split, batch, seed, device)
+
+
+def examples(split: Split | LoaderSplit, n: int) -> tuple[Tensor, Tensor | None]:
+    """Up to n training examples as they are evaluated, and their rows: spread over a split, the first of a stream."""
+    if isinstance(split, Split):
+        rows = split.spread(n)
+        return split.batch(rows), rows
+    found: list[Tensor] = []
+    for _, x in split.batches(n):
+        found.append(x)
+        if sum(map(len, found)) >= n:
+            break
+    return torch.cat(found)[:n], None
 
 
 def count(split: Split | LoaderSplit) -> int | None:

@@ -9,6 +9,7 @@ import signal
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +22,9 @@ from tightbound.distributions.noise import seed_for
 from tightbound.errors import TightboundError
 from tightbound.model import VAE, Objective, Step
 from tightbound.recipes import has_bound
-from tightbound.run import weights
+from tightbound.run import seeded, weights
 from tightbound.trace import Batch, Clock, Noise
-from tightbound.training.batches import StreamBatches, batches
+from tightbound.training.batches import StreamBatches, batches, examples
 from tightbound.training.checkpoint import StateStore
 from tightbound.training.display import Display
 from tightbound.training.engine import engine
@@ -57,6 +58,8 @@ class Trainer:
         self.device = model.get_buffer("centre").device
         self.batches = batches(data.train, int(self.settings.batch), config.seed, self.device)
         self.pass_ = Step(model, objective, config.recipe.k)
+        with seeded(seed_for(config.seed, "prepare")):
+            self.pass_.prepare(partial(examples, data.train))
         self.engine = engine(self.pass_, self.settings, self._say)
         self.noise = Ahead(config.seed, self.device, self._rehearse)
         self.optimizer = optimizer(model, self.settings, trust=trust)
@@ -87,7 +90,7 @@ class Trainer:
     def one(self, clock: Clock) -> None:
         """One step: batch, noise, losses and gradients, their health, optimiser, averages, sums."""
         seed, step = self.config.seed, self.step
-        batch = Batch(self.batches(step))
+        batch = self.batches(step)
         noise = self.noise(step, batch)
         torch.default_generator.manual_seed(seed_for(seed, "parts", step))
         losses, sums = self.engine(batch, clock, noise)

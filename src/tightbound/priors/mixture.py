@@ -1,0 +1,137 @@
+"""p(z) as a mixture: free components, or the posteriors of pseudo-inputs or of training examples."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.distributions import Distribution
+
+from tightbound.distributions import Mixture, soft_clip
+from tightbound.spec import DataSpec
+from tightbound.trace import Context, Draw, Trace
+
+Examples = Callable[[int], tuple[Tensor, Tensor | None]]
+
+
+class MixturePrior(nn.Module):
+    """sum_m w_m N(z; mean_m, diag scale_m^2) with learned weights, means and scales."""
+
+    def __init__(self, latent: int, components: int = 10) -> None:
+        super().__init__()
+        self.mean = nn.Parameter(torch.randn(components, latent))
+        self.log_scale = nn.Parameter(torch.zeros(components, latent))
+        self.log_weight = nn.Parameter(torch.zeros(components))
+
+    def forward(self, ctx: Context, draw: Draw, state: Tensor | None) -> Distribution:
+        return Mixture(self.mean, soft_clip(self.log_scale).exp(), self.log_weight, ctx.n)
+
+
+class Encoded(nn.Module):
+    """A mixture over the codes that the model's own encoder gives to `count` inputs (count, *shape).
+
+    The inputs are kept in units of the encoder, (x - centre) / spread, so that they learn as fast as other weights.
+    """
+
+    needs = ("spec",)
+    posteriors = ("normal",)
+    paths = ("flat", "top-down")
+
+    def __init__(self, latent: int, spec: DataSpec, count: int) -> None:
+        super().__init__()
+        self.shape, self.bounds = (count, *spec.shape), spec.bounds
+        self._model: list[Any] = []  # a list, so that the model is no part of its part
+        self._kept: tuple[Any, Any] = (None, None)
+
+    def bind(self, model: Any) -> None:
+        """Called by `build` once the model around this prior is whole."""
+        self._model[:] = [model]
+
+    def codes(self, inputs: Tensor) -> Distribution:
+        """q(z|x) of the topmost latent at inputs in units of the encoder."""
+        model = self._model[0]
+        h = model.encoder(inputs)
+        return model.path.top(h, Context(len(h), h), None)
+
+    def kept(self, inputs: Tensor) -> Distribution:
+        """`codes(inputs)`, made anew only where a gradient is wanted or a weight has changed."""
+        if torch.is_grad_enabled():
+            return self.codes(inputs)
+        version = [p._version for p in (inputs, *self._model[0].parameters())]
+        if self._kept[0] != version:
+            self._kept = (version, self.codes(inputs))
+        return self._kept[1]
+
+    def standard(self, x: Tensor) -> Tensor:
+        """Domain units to units of the encoder."""
+        model = self._model[0]
+        return (x - model.get_buffer("centre")) / model.get_buffer("spread")
+
+
+class VampPrior(Encoded):
+    """(1/M) sum_m q(z | u_m), with M pseudo-inputs u_m that are learned, within the range of the data.
+
+    They start as training examples.  Tomczak and Welling 2018 (arXiv:1705.07120), eq. 9.
+    """
+
+    observes = True
+
+    def __init__(self, latent: int, spec: DataSpec, components: int = 500) -> None:
+        super().__init__(latent, spec, components)
+        self.inputs = nn.Parameter(0.1 * torch.randn(self.shape))
+        self.register_buffer("log_weight", torch.zeros(components), persistent=False)
+
+    def prepare(self, examples: Examples) -> None:
+        """Starts the pseudo-inputs at training examples, repeated where there are fewer."""
+        x, _ = examples(len(self.inputs))
+        at = torch.arange(len(self.inputs)) % len(x)
+        self.inputs.copy_(self.standard(x.to(self.inputs.device))[at])
+
+    def statistics(self, trace: Trace) -> dict[str, Tensor]:
+        return {}
+
+    def after_step(self, sums: dict[str, Tensor]) -> None:
+        """Moves pseudo-inputs that left the range of the data back to its edge."""
+        low, high = (self.standard(torch.as_tensor(b).to(self.inputs)) for b in self.bounds)
+        self.inputs.copy_(self.inputs.clamp(low, high))
+
+    def forward(self, ctx: Context, draw: Draw, state: Tensor | None) -> Distribution:
+        q = self.kept(self.inputs)
+        return Mixture(q.mean, q.stddev, self.get_buffer("log_weight"), ctx.n)
+
+
+class ExemplarPrior(Encoded):
+    """(1/N) sum_n N(z; mean of q(z | x_n), s^2 I) over training examples x_n other than the row's own; s is learned.
+
+    An approximation of the paper's sum over all N: `count` examples spread over the training data stand for it, of
+    which each training step sees `step` at random, and evaluation all.  Norouzi et al. 2020 (arXiv:2004.04795), eq. 5.
+    """
+
+    def __init__(self, latent: int, spec: DataSpec, count: int = 1000, step: int = 200) -> None:
+        super().__init__(latent, spec, count)
+        self.step = min(step, count)
+        self.register_buffer("inputs", 0.1 * torch.randn(self.shape))
+        self.register_buffer("rows", torch.arange(count))
+        self.log_scale = nn.Parameter(torch.zeros(()))
+
+    def prepare(self, examples: Examples) -> None:
+        """Takes the exemplars and their row numbers; those of a stream have none, and are never left out."""
+        inputs, rows = self.get_buffer("inputs"), self.get_buffer("rows")
+        x, found = examples(len(inputs))
+        at = torch.arange(len(inputs)) % len(x)
+        inputs.copy_(self.standard(x.to(inputs))[at])
+        rows.copy_(torch.full_like(at, -2) if found is None else found[at])
+
+    def forward(self, ctx: Context, draw: Draw, state: Tensor | None) -> Distribution:
+        inputs, rows = self.get_buffer("inputs"), self.get_buffer("rows")
+        if self.training:
+            some = torch.randperm(len(inputs), device=inputs.device)[: self.step]
+            rows, mean = rows[some], self.codes(inputs[some]).mean
+        else:
+            mean = self.kept(inputs).mean
+        weight = torch.zeros(len(rows), device=mean.device)
+        if ctx.index is not None:
+            weight = weight.masked_fill(rows == ctx.index.unsqueeze(1), -1e9)
+        return Mixture(mean, soft_clip(self.log_scale).exp().expand_as(mean), weight, ctx.n)

@@ -1,0 +1,65 @@
+"""Every recipe from data to samples, small and short."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from small import small_run
+
+from tightbound.recipes import RECIPES
+from tightbound.run import load
+
+NETWORK = {"recipe.network": "mlp", "recipe.network.width": 24, "recipe.network.depth": 1}
+FEWER = {"vamp": {"prior.components": 20}, "hvae-vamp": {"prior.components": 20}, "exemplar": {"prior.count": 40}}
+
+
+def small_settings(name: str) -> dict[str, object]:
+    """Narrow networks and few features, where the recipe leaves them open."""
+    recipe = RECIPES[name]
+    network = NETWORK if recipe.network.name == "auto" else {}
+    latent = list(recipe.latent) if isinstance(recipe.latent, tuple) else recipe.latent
+    return network | {"latent": 4 if latent == "auto" else latent} | FEWER.get(name, {})
+
+
+OTHER_DATA = {"nb-vae": "counts", "vae-colour": "colours"}
+
+
+def data(name: str) -> Any:
+    """Digits, or the kind of data that a recipe is for."""
+    made = np.random.default_rng(0)
+    if OTHER_DATA.get(name) == "counts":
+        return made.negative_binomial(2, 0.01, (200, 12))
+    return made.integers(0, 256, (200, 6, 6, 3), np.uint8) if name in OTHER_DATA else "digits"
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_every_recipe_trains_encodes_samples_and_reloads_on_digits(name: str, tmp_path: Path) -> None:
+    source, counts = data(name), {"data.domain": "count"} if OTHER_DATA.get(name) == "counts" else {}
+    folder = small_run(
+        tmp_path / name, name, source, **counts, steps=20, validate_every=20, batch=32, **small_settings(name)
+    )
+    run = load(folder)
+    last = run.history()[-1]
+    assert last["step"] == 20 and last["skipped"] == 0
+    assert all(torch.tensor(v).isfinite() for v in [*last["train"].values(), *last["valid"].values()])
+    x = torch.as_tensor(run.data.test.raw(torch.arange(5)) if isinstance(source, str) else source[:5])
+    z = run.encode(x)
+    assert z.shape == (5, sum(run.sites.values())) and z.isfinite().all()
+    assert torch.equal(z, load(folder).encode(x)) and run.reconstruct(x).shape == x.shape
+    new = run.sample(3, seed=1)
+    assert new.shape == (3, *x.shape[1:]) and new.isfinite().all()
+    assert torch.equal(new, load(folder).sample(3, seed=1))
+    drawn = run.sample(3, pixels="draw")
+    assert drawn.isfinite().all() and (
+        not run.spec.discrete or (drawn.min() >= 0 and drawn.max() <= run.spec.bounds[1])
+    )
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_papers_are_named_so_that_they_can_be_found(name: str) -> None:
+    assert re.search(r"arXiv:\d{4}\.\d{4,5}|doi:10\.|openreview:", RECIPES[name].paper)
