@@ -21,7 +21,7 @@ MODEL_ROOMS = (
     *("errors", "spec", "trace", "distributions", "networks", "posteriors", "priors", "likelihoods", "objectives"),
     *("path", "model", "recipes", "build"),
 )
-MODEL_CODE, REPEATED_PERCENT, FILE_LINES, LINE_WIDTH, WINDOW = 1500, 8.0, 330, 120, 6
+MODEL_CODE, REPEATED_PERCENT, FILE_LINES, LINE_WIDTH, WINDOW = 4500, 8.0, 330, 120, 6
 LAYOUT = {tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT, tokenize.ENCODING, tokenize.ENDMARKER}
 Place = tuple[str, int]
 

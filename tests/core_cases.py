@@ -8,9 +8,10 @@ from torch import Tensor, nn
 from tightbound.build import build, resolve, resolve_domain
 from tightbound.likelihoods import LIKELIHOODS
 from tightbound.model import VAE, Objective
+from tightbound.objectives import OBJECTIVES
 from tightbound.recipes import Part, Recipe, part
 from tightbound.spec import DataSpec
-from tightbound.trace import Context
+from tightbound.trace import Clock, Context, Trace
 
 LEVELS = {"binary": 2, "levels": 17, "categorical": 5}
 PARTS = [(name, domain) for name, cls in LIKELIHOODS.items() for domain in cls.domains]
@@ -36,10 +37,23 @@ def model_of(recipe: Recipe, spec: DataSpec, size: str = "s") -> tuple[VAE, Obje
     return build(resolve(recipe, spec), spec)
 
 
+def losses_of(objective: Objective, trace: Trace, clock: Clock | None = None) -> dict[str, Tensor]:
+    """An objective's losses by parameter group; "all" where it has one for all."""
+    loss = objective(trace, clock or Clock())
+    return loss if isinstance(loss, dict) else {"all": loss}
+
+
+def shared(objective: Objective, k: int) -> int:
+    """k samples, or the least that an objective of m bounds can share out two by two."""
+    m = getattr(objective, "m", 1)
+    return 2 * m if m > 1 else k
+
+
 def plain(objective: str | Part = "elbo", **changes: object) -> Recipe:
     """A small flat recipe; the posterior is the point that an autoencoder's objective needs."""
     objective = part(objective) if isinstance(objective, str) else objective
-    point = {"posterior": part("delta")} if objective.name == "distortion" else {}
+    serves = getattr(OBJECTIVES.get(objective.name), "posteriors", None)
+    point = {"posterior": part("delta")} if serves == ("delta",) else {}
     return Recipe(objective=objective, latent=3, network=part("mlp"), size="s").model_copy(update=point | changes)
 
 

@@ -47,17 +47,21 @@ def component(kind: str, part: Part, trust: bool) -> Any:
         raise TightboundError(f"{kind} {part.name!r} cannot be imported: {e}") from e
 
 
-def make(kind: str, part: Part, trust: bool, *args: Any) -> Any:
-    """An instance of a part; an unknown option, or a value of the wrong kind, is refused with the nearest name."""
+def make(kind: str, part: Part, trust: bool, *args: Any, **told: Any) -> Any:
+    """An instance of a part; an unknown option, or a value of the wrong kind, is refused with the nearest name.
+
+    told: what parts may ask for in `needs`, beside what all of their kind are given.
+    """
     cls = component(kind, part, trust)
-    known = [n for n in inspect.signature(cls).parameters if n != "self"][len(args) :]
+    asked = {name: told[name] for name in getattr(cls, "needs", ())}
+    known = [n for n in inspect.signature(cls).parameters if n != "self" and n not in asked][len(args) :]
     for key in part.options:
         if key not in known:
             raise TightboundError(f"{kind} {part.name!r} has no option {key!r}: {nearest(key, known)}")
     hints = get_type_hints(cls.__init__, include_extras=True)
     options = {key: _value(f"{kind} {part.name!r}", key, v, hints.get(key, Any)) for key, v in part.options.items()}
     try:
-        return cls(*args, **options)
+        return cls(*args, **asked, **options)
     except (TypeError, RuntimeError) as e:
         raise TightboundError(f"{kind} {part.name!r} does not take these options: {e}") from e
 
@@ -125,21 +129,36 @@ def check(recipe: Recipe, spec: DataSpec) -> None:
         raise TightboundError(
             f"network 'conv' needs images, but an example here has shape {spec.shape}: set network mlp"
         )
-    point = recipe.posterior.name == "delta"
-    if point and recipe.objective.name != "distortion":
-        raise TightboundError(
-            f"posterior 'delta' is a point and has no {recipe.objective.name!r}: set objective distortion, "
-            "or posterior normal"
-        )
-    if not point and recipe.objective.name == "distortion":
-        raise TightboundError(
-            "objective 'distortion' would train the posterior to a point: set posterior delta, or objective elbo"
-        )
+    _check_objective(recipe)
     sites = 1 if isinstance(recipe.latent, int) else len(recipe.latent)
     if recipe.path == "flat" and sites != 1:
         raise TightboundError(f"path 'flat' has one latent, but latent names {sites}: set path top-down or bottom-up")
     if recipe.path != "flat" and sites < 2:
         raise TightboundError(f"path {recipe.path!r} needs two latents or more: set latent to, say, [32, 16]")
+
+
+def _check_objective(recipe: Recipe) -> None:
+    """Raises TightboundError where the objective would be wrong, or not defined, for posterior, path or k."""
+    name, posterior, cls = recipe.objective.name, recipe.posterior.name, OBJECTIVES.get(recipe.objective.name)
+    serves = getattr(cls, "posteriors", tuple(n for n in POSTERIORS if n != "delta")) if cls else None
+    if serves == ("delta",) and posterior != "delta":
+        raise TightboundError(
+            f"objective {name!r} would train the posterior to a point: set posterior delta, or objective elbo"
+        )
+    if posterior == "delta" and serves is not None and "delta" not in serves:
+        raise TightboundError(
+            f"posterior 'delta' is a point and has no {name!r}: set objective distortion, or posterior normal"
+        )
+    if serves is not None and posterior in POSTERIORS and posterior not in serves:
+        raise TightboundError(f"objective {name!r} is not defined for posterior {posterior!r}: set {serves[0]}")
+    paths = getattr(cls, "paths", (recipe.path,))
+    if recipe.path not in paths:
+        raise TightboundError(f"objective {name!r} has no meaning along path {recipe.path!r}: set path {paths[0]}")
+    m = recipe.objective.options.get("m", getattr(cls, "m", 1))
+    if isinstance(m, int) and (m < 1 or recipe.k % m):
+        raise TightboundError(
+            f"objective {name!r} cannot share k = {recipe.k} samples out among m = {m} bounds: set k to a multiple of m"
+        )
 
 
 def build(recipe: Recipe, spec: DataSpec, *, trust: bool = True) -> tuple[VAE, Objective]:
@@ -171,7 +190,7 @@ def build(recipe: Recipe, spec: DataSpec, *, trust: bool = True) -> tuple[VAE, O
         path = _top_down(network, latents, encoder.features, top, posterior, out)
     else:
         path = _bottom_up(network, latents, encoder.features, top, posterior, out)
-    objective: Objective = make("objective", recipe.objective, trust)
+    objective: Objective = make("objective", recipe.objective, trust, rows=spec.rows)
     return VAE(spec, encoder, path, likelihood), objective
 
 
