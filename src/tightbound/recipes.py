@@ -96,11 +96,23 @@ _TABLE = {
         purpose="as iwae, but the encoder learns better: the mean of 8 bounds of 8 samples",
         paper="Rainforth et al. 2018, arXiv:1802.04537",
     ),
+    "piwae": Recipe(
+        objective=part("piwae", m=8),
+        k=64,
+        purpose="the decoder learns from a bound of 64 samples, the encoder from 8 bounds of 8: the best of both",
+        paper="Rainforth et al. 2018, arXiv:1802.04537",
+    ),
     "ciwae": Recipe(
         objective=part("ciwae", beta=0.05),
         k=64,
         purpose="between VAE and iwae: a tight bound whose encoder still gets a signal",
         paper="Rainforth et al. 2018, arXiv:1802.04537",
+    ),
+    "iwae-dreg": Recipe(
+        objective=part("dreg"),
+        k=64,
+        purpose="as iwae with an encoder gradient of less noise; best where k is large; two passes a step",
+        paper="Tucker et al. 2019, arXiv:1810.04152",
     ),
     "vae-stl": Recipe(
         objective=part("landing"),
