@@ -8,11 +8,12 @@ from torch import Tensor, nn
 from tightbound.build import build, resolve, resolve_domain
 from tightbound.likelihoods import LIKELIHOODS
 from tightbound.model import VAE, Objective
+from tightbound.objectives import OBJECTIVES
 from tightbound.posteriors import POSTERIORS
 from tightbound.priors import PRIORS
 from tightbound.recipes import Part, Recipe, part
 from tightbound.spec import DataSpec
-from tightbound.trace import Context
+from tightbound.trace import Clock, Context, Trace
 
 B = 5
 LEVELS = {"binary": 2, "levels": 17, "categorical": 5}
@@ -43,11 +44,26 @@ def model_of(recipe: Recipe, spec: DataSpec, size: str = "s") -> tuple[VAE, Obje
     return build(resolve(recipe, spec), spec)
 
 
+def losses_of(objective: Objective, trace: Trace, clock: Clock | None = None) -> dict[str, Tensor]:
+    """An objective's losses by parameter group; "all" where it has one for all."""
+    loss = objective(trace, clock or Clock())
+    return loss if isinstance(loss, dict) else {"all": loss}
+
+
+def shared(objective: Objective, k: int) -> int:
+    """k samples, or the least that an objective of m bounds can share out two by two."""
+    m = getattr(objective, "m", 1)
+    return 2 * m if m > 1 else k
+
+
 def plain(objective: str | Part = "elbo", **changes: object) -> Recipe:
-    """A small flat recipe; the posterior is the point that an autoencoder's objective needs."""
+    """A small flat recipe; with the posterior that the objective needs."""
     objective = part(objective) if isinstance(objective, str) else objective
-    point = {"posterior": part("delta")} if objective.name == "distortion" else {}
-    return Recipe(objective=objective, latent=3, network=part("mlp"), size="s").model_copy(update=point | changes)
+    serves = getattr(OBJECTIVES.get(objective.name), "posteriors", None)
+    own: dict[str, object] = {"posterior": part("delta")} if serves == ("delta",) else {}
+    if serves == ("vector-quantized",):
+        own = {"posterior": part(serves[0], codes=4, dim=3), "prior": part("codes"), "latent": 6}
+    return Recipe(objective=objective, latent=3, network=part("mlp"), size="s").model_copy(update=own | changes)
 
 
 def shake(module: nn.Module, by: float = 0.1) -> nn.Module:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from core_cases import PARTS, grads_ok, model_of, plain, rows, shake, spec_of
+from core_cases import PARTS, grads_ok, losses_of, model_of, plain, rows, shake, shared, spec_of
 from pydantic import ValidationError
 from safetensors.torch import load, save
 
@@ -38,12 +38,13 @@ def test_every_recipe_serves_every_shape(name: str, shape: tuple[int, ...]) -> N
     recipe = resolve(recipe, spec)
     model, objective = build(recipe, spec)
     x = Batch(rows(spec.domain, shape, B))
-    trace = model(x, Draw(K))
-    assert trace.log_px.shape == (K, B) and trace.log_px.isfinite().all()
+    k = shared(objective, K)
+    trace = model(x, Draw(k))
+    assert trace.log_px.shape == (k, B) and trace.log_px.isfinite().all()
     assert trace.bound == (recipe.posterior.name != "delta")
-    loss = objective(trace, Clock())
-    assert loss.isfinite() and loss.shape == ()
-    loss.backward()
+    losses = losses_of(objective, trace)
+    assert all(loss.isfinite() and loss.shape == () for loss in losses.values())
+    sum(losses.values()).backward()
     assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
     drawn = model.generate(4, Draw(source="p")).px.sample()
     assert drawn.shape == (4, *shape) and drawn.isfinite().all()
@@ -67,7 +68,8 @@ def test_recipes_name_their_paper_and_purpose_and_do_what_they_say(name: str) ->
     recipe = RECIPES[name]
     assert recipe.name == name and recipe.paper and recipe.purpose
     assert Recipe(**recipe.model_dump()) == recipe
-    assert recipe.k == (50 if recipe.objective.name == "iwae" else 1)
+    many = recipe.objective.name in ("iwae", "piwae", "ciwae", "dreg", "vimco")
+    assert (recipe.k > 1) == many, "K samples serve a bound of K samples, and only that"
 
 
 @pytest.mark.parametrize(("name", "domain"), PARTS)
@@ -113,6 +115,11 @@ REFUSALS: list[tuple[dict[str, Any], tuple[int, ...], list[str]]] = [
         (7,),
         ["'distortion'", "to a point", "posterior delta"],
     ),
+    ({"objective": part("rae"), "posterior": part("normal")}, (7,), ["'rae' would train the posterior to a point"]),
+    ({"objective": part("dip"), **DEEP}, (7,), ["'dip' has no meaning along path 'top-down'", "flat"]),
+    ({"objective": part("iwae", m=4), "k": 6}, (7,), ["'iwae' cannot share k = 6", "m = 4", "multiple"]),
+    ({"objective": part("piwae", m=0)}, (7,), ["m = 0"]),
+    ({"objective": part("total-correlation", rows=5)}, (7,), ["no option 'rows'"]),
     ({"latent": (3, 2)}, (7,), ["'flat' has one latent", "2", "bottom-up"]),
     ({"path": "top-down"}, (7,), ["'top-down' needs two latents", "[32, 16]"]),
     ({"path": "bottom-up", "latent": (3,)}, (7,), ["'bottom-up' needs two latents"]),

@@ -5,14 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from core_cases import grads_ok, model_of, plain, rows, shake, spec_of
+from core_cases import grads_ok, losses_of, model_of, plain, rows, shake, shared, spec_of
 from linear_gaussian import inverse_soft_clip
 from torch import Tensor
 from torch.distributions import Normal
 
 from tightbound.distributions import kl_per_dimension
 from tightbound.model import VAE, Objective, Step
-from tightbound.objectives import OBJECTIVES, Distortion, Elbo, Iwae
+from tightbound.objectives import OBJECTIVES, Capacity, Distortion, Elbo, Iwae
 from tightbound.posteriors.normal import WIDEST
 from tightbound.recipes import Recipe, part
 from tightbound.trace import Batch, Clock, Draw, Trace
@@ -28,12 +28,20 @@ def trace_of(objective: str = "elbo", k: int = K, **changes: object) -> tuple[VA
     return model, model(Batch(rows("real", (D,), B)), Draw(k))
 
 
+def case(name: str, **changes: object) -> tuple[VAE, Objective, int]:
+    """A small model with this objective and its defaults, and a K that it can share out."""
+    k = shared(OBJECTIVES[name], K)  # type: ignore[arg-type]
+    model, objective = model_of(plain(name, k=k, **changes), spec_of("real", (D,)))
+    return shake(model), objective, k  # type: ignore[return-value]
+
+
 @pytest.mark.parametrize("name", OBJECTIVES)
 def test_every_objective_is_a_finite_loss_that_reaches_every_parameter(name: str) -> None:
-    model, trace = trace_of(name, prior=part("learned") if name != "distortion" else part("standard"))
-    loss = OBJECTIVES[name]()(trace, Clock())
-    losses = loss if isinstance(loss, dict) else {"all": loss}
+    prior = "standard" if getattr(OBJECTIVES[name], "posteriors", None) == ("delta",) else "learned"
+    model, objective, k = case(name, prior=part(prior))
+    losses = losses_of(objective, model(Batch(rows("real", (D,), B)), Draw(k)))
     assert all(value.shape == () and value.isfinite() for value in losses.values())
+    assert set(losses) == {"all"} or set(losses) == set(model.groups())
     sum(losses.values()).backward()
     grads_ok(model)
 
@@ -41,18 +49,18 @@ def test_every_objective_is_a_finite_loss_that_reaches_every_parameter(name: str
 @pytest.mark.parametrize("name", OBJECTIVES)
 def test_a_loss_that_says_it_is_per_example_may_be_cut_anywhere(name: str) -> None:
     """The mean over the batch, weighted by how many: so gradient accumulation and sharding change nothing."""
-    objective = OBJECTIVES[name]()
-    model, _ = trace_of(name)
-    x, noise = rows("real", (D,), B), torch.randn(K, B, 3)
+    model, objective, k = case(name)
+    if name == "capacity":  # the absolute value bends only where some batches are above it and some below
+        objective = Capacity(capacity=float(model(Batch(rows("real", (D,), 500)), Draw(k)).rate.mean().detach()))
+    x, noise, slices = rows("real", (D,), B), torch.randn(k, B, 3), torch.randn(50, 3)
 
-    def loss(at: slice) -> Tensor:
+    def loss(at: slice) -> dict[str, Tensor]:
         cut = noise[:, at].reshape(-1, 3)
-        value = objective(model(Batch(x[at]), Draw(K, noise=lambda n, d: cut)), Clock())
-        assert isinstance(value, Tensor)
-        return value
+        return losses_of(objective, model(Batch(x[at]), Draw(k, noise=lambda n, d: slices if n == "slices" else cut)))
 
-    whole, parts = loss(slice(0, B)), (2 * loss(slice(0, 2)) + 3 * loss(slice(2, B))) / B
-    assert objective.per_example == torch.allclose(whole, parts, rtol=1e-5)
+    whole, first, second = loss(slice(0, B)), loss(slice(0, 2)), loss(slice(2, B))
+    same = [torch.allclose(whole[g], (2 * first[g] + 3 * second[g]) / B, rtol=1e-5) for g in whole]
+    assert set(same) == {objective.per_example}  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize(
@@ -63,7 +71,7 @@ def test_a_loss_over_the_batch_gathers_the_rows_of_all_processes(objective: Obje
     if objective.per_example:  # type: ignore[attr-defined]
         return
     model, _ = trace_of()
-    x, noise = rows("real", (D,), B), torch.randn(K, B, 3)
+    x, noise, slices = rows("real", (D,), B), torch.randn(K, B, 3), torch.randn(50, 3)
 
     def loss(at: slice, others: list[Tensor] | None = None) -> tuple[Tensor, list[Tensor]]:
         asked: list[Tensor] = []
@@ -72,7 +80,8 @@ def test_a_loss_over_the_batch_gathers_the_rows_of_all_processes(objective: Obje
             asked.append(own)
             return own if others is None else torch.cat([own, others[len(asked) - 1]])
 
-        trace = model(Batch(x[at]), Draw(K, noise=lambda n, d: noise[:, at].reshape(-1, 3)))
+        cut = noise[:, at].reshape(-1, 3)
+        trace = model(Batch(x[at]), Draw(K, noise=lambda n, d: slices if n == "slices" else cut))
         trace.gather = gather
         value = objective(trace, Clock())
         assert isinstance(value, Tensor) and asked, "it never asked for the rows of the others"
@@ -83,15 +92,15 @@ def test_a_loss_over_the_batch_gathers_the_rows_of_all_processes(objective: Obje
     assert torch.allclose((2 * first + 3 * second) / B, loss(slice(0, B))[0], rtol=1e-5)
 
 
-@pytest.mark.parametrize("name", OBJECTIVES)
+@pytest.mark.parametrize("name", [n for n, cls in OBJECTIVES.items() if cls.per_example])
 def test_losses_are_nats_summed_over_dimensions_and_averaged_over_the_batch(name: str) -> None:
     """The field's most repeated question: neither a mean over pixels nor a sum over the batch."""
-    model, _ = trace_of(name)
-    x, noise = rows("real", (D,), 2), torch.randn(K * 2, 3)
-    one = OBJECTIVES[name]()(model(Batch(x), Draw(K, noise=lambda n, d: noise)), Clock())
-    again = noise.reshape(K, 2, 3).repeat(1, 4, 1).reshape(-1, 3)
-    four = OBJECTIVES[name]()(model(Batch(x.repeat(4, 1)), Draw(K, noise=lambda n, d: again)), Clock())
-    assert isinstance(one, Tensor) and isinstance(four, Tensor) and torch.allclose(one, four, rtol=1e-5)
+    model, objective, k = case(name)
+    x, noise = rows("real", (D,), 2), torch.randn(k * 2, 3)
+    one = losses_of(objective, model(Batch(x), Draw(k, noise=lambda n, d: noise)))
+    again = noise.reshape(k, 2, 3).repeat(1, 4, 1).reshape(-1, 3)
+    four = losses_of(objective, model(Batch(x.repeat(4, 1)), Draw(k, noise=lambda n, d: again)))
+    assert all(torch.allclose(one[group], four[group], rtol=1e-5) for group in one)
 
 
 def test_distortion_is_half_the_squared_error_and_its_constant_summed_over_dimensions() -> None:

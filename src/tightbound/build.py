@@ -130,16 +130,7 @@ def check(recipe: Recipe, spec: DataSpec) -> None:
         raise TightboundError(
             f"network 'conv' needs images, but an example here has shape {spec.shape}: set network mlp"
         )
-    point = recipe.posterior.name == "delta"
-    if point and recipe.objective.name != "distortion":
-        raise TightboundError(
-            f"posterior 'delta' is a point and has no {recipe.objective.name!r}: set objective distortion, "
-            "or posterior normal"
-        )
-    if not point and recipe.objective.name == "distortion":
-        raise TightboundError(
-            "objective 'distortion' would train the posterior to a point: set posterior delta, or objective elbo"
-        )
+    _check_objective(recipe)
     _check_latents(recipe)
     sites = 1 if isinstance(recipe.latent, int) else len(recipe.latent)
     if recipe.path == "flat" and sites != 1:
@@ -171,6 +162,30 @@ def _check_latents(recipe: Recipe) -> None:
             )
 
 
+def _check_objective(recipe: Recipe) -> None:
+    """Raises TightboundError where the objective would be wrong, or not defined, for posterior, path or k."""
+    name, posterior, cls = recipe.objective.name, recipe.posterior.name, OBJECTIVES.get(recipe.objective.name)
+    serves = getattr(cls, "posteriors", tuple(n for n in POSTERIORS if n != "delta")) if cls else None
+    if serves == ("delta",) and posterior != "delta":
+        raise TightboundError(
+            f"objective {name!r} would train the posterior to a point: set posterior delta, or objective elbo"
+        )
+    if posterior == "delta" and serves is not None and "delta" not in serves:
+        raise TightboundError(
+            f"posterior 'delta' is a point and has no {name!r}: set objective distortion, or posterior normal"
+        )
+    if serves is not None and posterior in POSTERIORS and posterior not in serves:
+        raise TightboundError(f"objective {name!r} is not defined for posterior {posterior!r}: set {serves[0]}")
+    paths = getattr(cls, "paths", (recipe.path,))
+    if recipe.path not in paths:
+        raise TightboundError(f"objective {name!r} has no meaning along path {recipe.path!r}: set path {paths[0]}")
+    m = recipe.objective.options.get("m", getattr(cls, "m", 1))
+    if isinstance(m, int) and (m < 1 or recipe.k % m):
+        raise TightboundError(
+            f"objective {name!r} cannot share k = {recipe.k} samples out among m = {m} bounds: set k to a multiple of m"
+        )
+
+
 def build(recipe: Recipe, spec: DataSpec, *, trust: bool = True) -> tuple[VAE, Objective]:
     """The model and its objective, for a recipe whose "auto" values are resolved.
 
@@ -200,7 +215,7 @@ def build(recipe: Recipe, spec: DataSpec, *, trust: bool = True) -> tuple[VAE, O
         path = _top_down(network, latents, encoder.features, top, posterior, out)
     else:
         path = _bottom_up(network, latents, encoder.features, top, posterior, out)
-    objective: Objective = make("objective", recipe.objective, trust)
+    objective: Objective = make("objective", recipe.objective, trust, rows=spec.rows)
     model = VAE(spec, encoder, path, likelihood)
     bound: list[Any] = [m for m in model.modules() if hasattr(m, "bind")]
     for owner in bound:

@@ -53,8 +53,7 @@ class VAE(nn.Module):
 
     def _pass(self, batch: Batch, draw: Draw, ctx: Context) -> Trace:
         y = self.path(draw, ctx)
-        px = self.likelihood(y, ctx, None)
-        return Trace(batch, px, draw.finish(), draw.k)
+        return Trace(self, batch, draw, y, self.likelihood(y, ctx, None))
 
     def joint(self, batch: Batch, at: Mapping[str, Tensor]) -> Tensor:
         """log p(x, z) in nats at given latents {site: (n, d)}, n = len(batch); the encoder never runs.  (n,)"""

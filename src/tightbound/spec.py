@@ -22,7 +22,8 @@ class DataSpec(BaseModel):
     levels 0..L-1 are read as real numbers x / (L-1) in [0, 1].
 
     shape: of one example in domain units, (D,) or (C, H, W).  levels: L for integers 0..L-1, else None.
-    divisor: raw / divisor = domain.  mean, std: per dimension, in domain units; weights of the model, not of this page.
+    divisor: raw / divisor = domain.  rows: training examples; None where a stream does not say.  mean, std: per
+    dimension, in domain units; weights of the model, not of this page.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
@@ -32,6 +33,7 @@ class DataSpec(BaseModel):
     levels: int | None = None
     layout: Layout = "vector"
     divisor: float = 1.0
+    rows: int | None = None
     mean: Any = Field(default=None, exclude=True, repr=False)
     std: Any = Field(default=None, exclude=True, repr=False)
 

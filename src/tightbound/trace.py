@@ -6,13 +6,14 @@ Shapes: B examples, K samples of each, n = K*B rows in K-major order. Every log-
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.distributions import Distribution
+from torch.func import functional_call
 
 from tightbound.distributions.reparam import (
     from_noise,
@@ -183,9 +184,13 @@ class Draw:
             return None
         if source == "point":
             return Latent(self.k, point(dist), "point", q, None)
-        noise = noise_like(dist) if self.noise is None else self.noise(name, dist)
-        z, log_q = from_noise(dist, noise, self.temperature if source == "p" else 1.0)
+        z, log_q = self.fresh(name, dist, self.temperature if source == "p" else 1.0)
         return Latent(self.k, z, source, q, log_q if source == "q" else None)
+
+    def fresh(self, name: str, dist: Distribution, temperature: float = 1.0) -> tuple[Tensor, Tensor | None]:
+        """A value of `dist` from noise under this name, and its log-density where it is cheapest now."""
+        noise = noise_like(dist) if self.noise is None else self.noise(name, dist)
+        return from_noise(dist, noise, temperature)
 
     def finish(self) -> dict[str, Latent]:
         """The record of the pass; raises where a name was misspelt or a site never met its p."""
@@ -205,11 +210,14 @@ class Trace:
     log_w = log p(x|z) + sum over sites (log p(z) - log q(z|x)), always at the sampled z; `rate` uses closed-form KLs.
     gather: rows (n, ...) of this batch to the rows of all processes' batches, with gradients; what an objective that is
     not `per_example` calls on whatever it takes a statistic of.  In one process, the rows themselves.
+    y (K*B, P, *shape): what the decoder said, from which the likelihood made px.
     """
 
-    def __init__(self, batch: Batch, px: Distribution, latents: dict[str, Latent], k: int) -> None:
-        self.batch, self.px, self.latents, self.k = batch, px, latents, k
+    def __init__(self, model: nn.Module, batch: Batch, draw: Draw, y: Tensor, px: Distribution) -> None:
+        self.batch, self.px, self.y = batch, px, y
+        self.latents, self.k = draw.finish(), draw.k
         self.gather: Gather = lambda rows: rows
+        self._model, self._draw = model, draw
         self._log_px: Tensor | None = None
         self._log_w: Tensor | None = None
 
@@ -217,6 +225,27 @@ class Trace:
     def bound(self) -> bool:
         """True where -distortion - rate bounds log p(x): no continuous latent is a point mass."""
         return not any(is_point_mass(site.q) or site.source == "point" for site in self.latents.values())
+
+    def again(self, draw: Draw | None = None, *, frozen: Collection[str] = (), detach: bool = False) -> Trace:
+        """A second pass over the same batch, with the parameters of the groups in `frozen` held constant.
+
+        draw: None for the latents of this pass, whose log q is then that of the second; with `detach`, no gradient goes
+        through them.  Freezing all of q, not detaching its output, is what path-derivative gradients need: a q of
+        several sites also depends on the latents before (Roeder et al. 2017, arXiv:1703.09194).
+        """
+        held = {id(p) for name in frozen for p in self._model.groups()[name]}  # type: ignore[operator]
+        constant = {name: p.detach() for name, p in self._model.named_parameters() if id(p) in held}
+        if draw is not None:
+            return functional_call(self._model, constant, (self.batch, draw))
+        values = {name: site.z.detach() if detach else site.z for name, site in self.latents.items()}
+        trace: Trace = functional_call(self._model, constant, (self.batch, Draw(self.k, given=values)))
+        for name, site in trace.latents.items():
+            site.source = self.latents[name].source
+        return trace
+
+    def fresh(self, name: str, dist: Distribution) -> Tensor:
+        """A draw from another distribution, with the noise of this pass under a name of its own."""
+        return self._draw.fresh(name, dist)[0]
 
     def _need_bound(self, what: str) -> None:
         if not self.bound:

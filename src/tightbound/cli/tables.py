@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from tightbound.run import Run
 
 Tick = Callable[[int, int], None]
+WIDE = 140
 
 
 def show_json(value: Any) -> None:
@@ -59,8 +60,11 @@ def recipes(as_json: bool) -> None:
     if as_json:
         show_json([recipe.model_dump(mode="json") for recipe in RECIPES.values()])
         return
-    rows = [(name, r.purpose, r.paper, ", ".join(_parts(r))) for name, r in RECIPES.items()]
-    table(("name", "for", "paper", "parts"), rows)
+    rows = [(name, r.purpose, ", ".join(_parts(r)), r.paper) for name, r in RECIPES.items()]
+    if Console().width < WIDE:
+        table(("name", "for, parts, paper"), [(name, "\n".join(rest)) for name, *rest in rows])
+    else:
+        table(("name", "for", "parts", "paper"), rows)
 
 
 def _parts(recipe: Recipe) -> list[str]:

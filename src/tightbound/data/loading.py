@@ -103,6 +103,7 @@ def load(
     if streaming:
         assert isinstance(data.train, Split)
         data.train = LoaderSplit(source, data.spec, data.train.transform, seed)
+        data.spec = data.spec.model_copy(update={"rows": data.train.size})
         data.held_out = valid is not None or test is not None
     return data
 
@@ -165,7 +166,7 @@ def assemble(found: Source, settings: DataSettings, seed: int) -> Data:
         std = (mean * (1 - mean)).sqrt()
     transform = Transform(spec.levels if settings.binarize == "dynamic" else None, settings.augment, settings.shift)
     final = spec if settings.binarize == "none" else binary(spec)
-    final = final.model_copy(update={"mean": mean, "std": std})
+    final = final.model_copy(update={"mean": mean, "std": std, "rows": len(rows["train"])})
     splits = _splits(rows, spec, final, settings, transform)
     keys = (found.digest, *(f"{k}={getattr(settings, k)}" for k in _DIGEST_KEYS), final.domain, final.levels)
     return Data(

@@ -1,6 +1,30 @@
-"""What training minimises; one line per objective."""
+"""What training minimises; one line per objective.
+
+An objective says what it needs to be right: `per_example`, whether batches may be cut anywhere; `posteriors`, names of
+those that it serves (None: all; unsaid: all with a density); `paths`; `needs`, what `build` must tell it.
+"""
 
 from tightbound.objectives.commitment import Commitment
-from tightbound.objectives.elbo import Distortion, Elbo, Iwae
+from tightbound.objectives.decompose import Dip, TotalCorrelation
+from tightbound.objectives.divergence import Mmd, Sliced
+from tightbound.objectives.elbo import Capacity, Distortion, Elbo
+from tightbound.objectives.importance import Ciwae, Dreg, Iwae, Landing, Piwae, Vimco
+from tightbound.objectives.penalty import Rae
 
-OBJECTIVES = {"elbo": Elbo, "distortion": Distortion, "iwae": Iwae, "commitment": Commitment}
+OBJECTIVES = {
+    "elbo": Elbo,
+    "distortion": Distortion,
+    "capacity": Capacity,
+    "iwae": Iwae,
+    "piwae": Piwae,
+    "ciwae": Ciwae,
+    "dreg": Dreg,
+    "landing": Landing,
+    "vimco": Vimco,
+    "total-correlation": TotalCorrelation,
+    "dip": Dip,
+    "mmd": Mmd,
+    "sliced": Sliced,
+    "rae": Rae,
+    "commitment": Commitment,
+}

@@ -18,7 +18,8 @@ LOOK_VALUES = 25_000_000  # decoded values that the importance-sampled log p(x) 
 class Validator:
     """Evaluates a model on a fixed split: ELBO, rate, distortion, the objective at its final weights, and log p(x).
 
-    `objective` is what the best weights are chosen by; log p(x) is importance-sampled with `validate_k` samples on
+    `objective` is what the best weights are chosen by (of several losses, that of the generative group); one that sees
+    the whole batch sees batches as large as in training.  log p(x) is importance-sampled with `validate_k` samples on
     `validate_n` examples spread over the split, fewer where they are large.
     """
 
@@ -31,12 +32,14 @@ class Validator:
         device = model.get_buffer("centre").device
         k, values = self.config.recipe.k, {}
         per: dict[str, list[Tensor]] = {}
-        for i, (_, x) in enumerate(self.split.batches(self._rows(k))):
+        alike = BATCH if getattr(self.objective, "per_example", True) else int(self.config.train.batch)
+        for i, (_, x) in enumerate(self.split.batches(min(self._rows(k), alike))):
             trace = model(Batch(x.to(device)), Draw(k, noise=StepNoise(self.config.seed, "valid", i)))
             terms = {"distortion": trace.distortion}
             if trace.bound:
                 terms |= {"rate": trace.rate, "elbo": trace.elbo}
-            terms["objective"] = self.objective(trace, Clock()).expand(len(x))  # type: ignore[union-attr]
+            loss = self.objective(trace, Clock())
+            terms["objective"] = (loss["generative"] if isinstance(loss, dict) else loss).expand(len(x))
             for name, value in terms.items():
                 per.setdefault(name, []).append(value.double().cpu())
         for name, parts in per.items():
