@@ -23,7 +23,7 @@ from tightbound.model import VAE, Objective, Step
 from tightbound.recipes import has_bound
 from tightbound.run import weights
 from tightbound.trace import Batch, Clock, Noise
-from tightbound.training.batches import StreamBatches, batches
+from tightbound.training.batches import batches
 from tightbound.training.checkpoint import StateStore
 from tightbound.training.display import Display
 from tightbound.training.engine import engine
@@ -239,7 +239,7 @@ class Trainer:
             "health": self.health.state_dict(),
             "sums": self.sums,
             "best": self.best,
-            "epoch": self.batches.epoch if isinstance(self.batches, StreamBatches) else 0,
+            "data": self.batches.state_dict(),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -257,8 +257,7 @@ class Trainer:
             ) from error
         self.sums = state["sums"].to(self.device)
         self.best = state["best"]
-        if isinstance(self.batches, StreamBatches):
-            self.batches.epoch = max(0, state["epoch"] - 1)
+        self.batches.load_state_dict(state["data"])
         for name in ("step", "stale", "spent", "log_bytes"):
             setattr(self, name, state[name])
 
