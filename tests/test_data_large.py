@@ -111,7 +111,8 @@ def test_a_large_npy_is_parted_as_a_small_one_is(tmp_path: Path) -> None:
     data = on_disk(tmp_path)
     assert isinstance(data.train.x, OnDisk) and isinstance(data.train.index, Without)  # type: ignore[union-attr]
     parts = [numbers(s.raw(torch.arange(len(s)))) for s in (data.train, data.valid, data.test)]  # type: ignore[union-attr,arg-type]
-    assert sorted(row for part in parts for row in part) == list(range(N)) and [len(p) for p in parts] == [2400, 300, 300]
+    assert sorted(row for part in parts for row in part) == list(range(N))
+    assert [len(part) for part in parts] == [2400, 300, 300]
     assert isinstance(data.valid.x, Tensor), "what is evaluated is held in memory"
     assert "read as they are needed" in data.notices[0]
     assert len(td.load(tmp_path / "x.npy", S(memory=1, limit=70)).train) == 70  # type: ignore[arg-type]

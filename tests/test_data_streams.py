@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import os
+import signal
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,11 +15,15 @@ import torch
 from PIL import Image
 
 import tightbound.data as td
+from tightbound.config import configure
 from tightbound.data import hub
 from tightbound.data.lanes import Lanes
 from tightbound.data.ondisk import OnDisk
 from tightbound.errors import TightboundError
 from tightbound.training.batches import batches, count
+from tightbound.training.display import Quiet
+from tightbound.training.fit import fit
+from tightbound.training.loop import Interrupted
 
 S = td.DataSettings
 CPU = torch.device("cpu")
@@ -200,3 +206,30 @@ def test_a_table_too_large_for_memory_and_its_stream(
     assert sorted(v for s in (stream.valid, stream.test) for v in values(s.batch(torch.arange(len(s))))) == sorted(
         v for v in range(800) if v % 400 % 10 < 2
     )
+
+
+# ---- training on them
+
+
+@pytest.mark.parametrize("kind", ["npy", "wds"])
+def test_training_resumes_within_an_epoch_bit_for_bit(kind: str, tmp_path: Path) -> None:
+    class Press(Quiet):
+        def record(self, record: dict[str, object]) -> None:
+            if record["step"] == 10:
+                os.kill(os.getpid(), signal.SIGINT)
+
+    if kind == "npy":
+        np.save(tmp_path / "x.npy", np.random.RandomState(0).randint(0, 256, (20_000, 8, 8)).astype(np.uint8))
+        source = str(tmp_path / "x.npy")
+    else:
+        source = pictures(tmp_path, 4, 60)
+    values = {"recipe.size": "s", "latent": 2, "train.steps": 30, "train.batch": 32, "train.validate_every": 10}
+    values |= {"train.validate_n": 4, "train.save_seconds": 0, "data.memory": 1, "data.mix": 100, "data.valid": 50}
+    config = configure(source, "vae", values=values)
+    fit(config, source, tmp_path / "whole", Quiet())
+    with pytest.raises(Interrupted):
+        fit(config, source, tmp_path / "cut", Press())
+    run = fit(config, source, tmp_path / "cut", Quiet(), resume=True)
+    for name in ("model.safetensors", "ema.safetensors"):
+        assert (tmp_path / "cut" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+    assert isinstance(run.data.train.x, OnDisk) if kind == "npy" else run.data.train.size is None

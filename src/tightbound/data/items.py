@@ -81,8 +81,8 @@ class Items:
             elif not (self.skip_bad and self.resolved):
                 fix = "make all examples alike" if not self.resolved else "remove it, or use --skip-bad"
                 raise TightboundError(f"{self.what}: example {keys[i]} cannot be used: {row}; {fix}")
-        rows = [made[i] for i in kept]
-        return torch.stack(rows) if rows else torch.empty((0, *self.shape), dtype=self.dtype), kept  # type: ignore[arg-type]
+        rows = [row for row in made if isinstance(row, Tensor)]
+        return torch.stack(rows) if rows else torch.empty((0, *self.shape), dtype=self.dtype), kept
 
     def _row(self, x: Any) -> Tensor | str:
         try:

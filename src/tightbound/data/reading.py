@@ -38,7 +38,8 @@ def read(source: Any, spec: DataSpec, settings: DataSettings | None = None) -> S
     if isinstance(source, str) and source in BUILTIN:
         data = load(source, plain)
         test = data.test
-        part = Part(test.x if test.index is None else test.x[test.index], test.y, test.names, test.factors)  # type: ignore
+        x = test.x if test.index is None else test.x[test.index]  # type: ignore[index]
+        part = Part(x, test.y, test.names, test.factors)
         found = Source(source, source, {"test": part}, data.digest, data.spec.layout)
         return _conform(part, found, spec, settings)
     if spec.is_image and spec.shape[0] in (1, 3):

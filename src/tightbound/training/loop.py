@@ -55,7 +55,7 @@ class Trainer:
     ) -> None:
         self.model, self.config, self.settings, self.folder, self.show = model, config, config.train, folder, show
         self.device = model.get_buffer("centre").device
-        self.batches = batches(data.train, int(self.settings.batch), config.seed, self.device)
+        self.batches = batches(data.train, int(self.settings.batch), config.seed, self.device, mix=config.data.mix)
         self.pass_ = Step(model, objective, config.recipe.k)
         self.engine = engine(self.pass_, self.settings, self._say)
         self.noise = Ahead(config.seed, self.device, self._rehearse)
