@@ -176,11 +176,11 @@ def test_statistics_survive_an_offset() -> None:
     [
         ("mnst", "did you mean 'mnist'"),
         ("no/such/folder", "does not exist"),
-        ("x.h5", "not there yet"),
-        ("x.zarr", "not there yet"),
-        ("x.parquet", "not there yet"),
-        ("hf:mnist", "not there yet"),
-        ("wds:a-{0..3}.tar", "not there yet"),
+        ("x.h5", "does not exist"),
+        ("wds:a-{0..3}.tar", "a-0.tar does not exist"),
+        ("wds:no-*.tar", "names no file"),
+        ("wds:pipe:cat x.tar", "not a file of this machine"),
+        ("wds:https://example.com/x.tar", "not a file of this machine"),
     ],
 )
 def test_wrong_names(name: str, says: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -188,6 +189,9 @@ def _kept_source(source: Any, valid: Any, test: Any) -> str:
     """What config.toml says of the data: a built-in name, an absolute path, or nothing for data of a Python session."""
     if not _is_name(source) or valid is not None or test is not None:
         return ""
+    kind, colon, place = str(source).partition(":")
+    if colon and kind in ("wds", "hf") and (kind == "wds" or Path(place).exists()):
+        return f"{kind}:{Path(place).expanduser().absolute()}"
     return str(Path(source).resolve()) if Path(source).exists() and not _builtin(source) else str(source)
 
 
@@ -201,8 +205,9 @@ def _folder(source: Any, recipe: str, *, new: bool) -> Path:
     """`runs/<data>-<recipe>`, or the next free name for a new run."""
     name = "array"
     if _is_name(source):
-        path = Path(source)
+        path = Path(str(source).removeprefix("wds:").removeprefix("hf:"))
         name = path.resolve().name if path.is_dir() else path.name.split(".")[0]
+        name = re.sub(r"[^\w.+-]+", "-", name).strip("-") or "data"
     folder = Path("runs") / f"{name}-{recipe}"
     return _free(folder) if new else folder
 

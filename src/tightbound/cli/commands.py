@@ -27,7 +27,11 @@ app = App(
 )
 
 Data = Annotated[
-    str, Parameter(help="digits, mnist, fashion-mnist, binarized-mnist, shapes, or a folder, zip, .npy, .npz or .csv")
+    str,
+    Parameter(
+        help="digits, mnist, fashion-mnist, binarized-mnist, shapes; a folder or zip of images; an .npy, .npz, .csv, "
+        ".h5, .zarr or .parquet; hf:NAME; wds:PATTERN"
+    ),
 ]
 Trained = Annotated[Path, Parameter(help="a run folder")]
 One = Annotated[str, Parameter(help="one example: a file, or DATA:ROW with rows from 0")]

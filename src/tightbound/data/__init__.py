@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from tightbound.data.reading import read as read
     from tightbound.data.reading import read_one as read_one
     from tightbound.data.settings import DataSettings as DataSettings
+    from tightbound.data.shards import ShardSplit as ShardSplit
     from tightbound.data.split import Split as Split
     from tightbound.data.stream import LoaderSplit as LoaderSplit
 
@@ -19,13 +20,14 @@ _HOME = {
     "Data": "loading",
     "DataSettings": "settings",
     "LoaderSplit": "stream",
+    "ShardSplit": "shards",
     "Split": "split",
     "list_sources": "listing",
     "load": "loading",
     "read": "reading",
     "read_one": "reading",
 }
-__all__ = ["Data", "DataSettings", "LoaderSplit", "Split", "list_sources", "load", "read", "read_one"]
+__all__ = ["Data", "DataSettings", "LoaderSplit", "ShardSplit", "Split", "list_sources", "load", "read", "read_one"]
 
 
 def __getattr__(name: str) -> Any:

@@ -6,13 +6,21 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from tightbound.data.ondisk import OnDisk
+
 FIXED_SEED = 777
 _CHUNK = 1 << 22
 
 
-def bernoulli(grey: Tensor, levels: int, generator: torch.Generator) -> Tensor:
+Share = tuple[int, int]  # (which, of how many) equal parts of a batch; random numbers are drawn for the whole
+WHOLE: Share = (0, 1)
+
+
+def bernoulli(grey: Tensor, levels: int, generator: torch.Generator, share: Share = WHOLE) -> Tensor:
     """uint8 ones with P(1) = grey / (levels - 1), for integers 0..levels-1: uniform r in 0..levels-2, then grey > r."""
-    return (grey > _below(levels - 1, grey.shape, generator).to(grey.device)).view(torch.uint8)
+    part, of = share
+    below = _below(levels - 1, torch.Size((of * len(grey), *grey.shape[1:])), generator)
+    return (grey > below[part * len(grey) : (part + 1) * len(grey)].to(grey.device)).view(torch.uint8)
 
 
 def _below(m: int, shape: torch.Size, generator: torch.Generator) -> Tensor:
@@ -50,3 +58,17 @@ class FixedDraws:
             u = self._random.random_sample(p.shape)
             out[rows] = torch.from_numpy(np.where(p <= 0.5, u > 1 - p, u <= p).astype(np.uint8))
         return out
+
+
+def draw_from(grey: Tensor, start: int, levels: int) -> Tensor:
+    """A fixed binary draw of rows, the first of which is row number `start` of its source."""
+    p = grey.flatten(1).numpy() / (levels - 1)
+    width = -(-p.shape[1] // 4) * 4  # a step of the counter gives four numbers
+    random = np.random.Generator(np.random.Philox(key=FIXED_SEED, counter=start * width // 4))
+    u = random.random((len(p), width))[:, : p.shape[1]]
+    return torch.from_numpy((u < p).astype(np.uint8)).reshape(grey.shape)
+
+
+def drawn_on_disk(grey: OnDisk, levels: int) -> OnDisk:
+    """The same of rows on a disk, any of which may be read first, which `FixedDraws` cannot give."""
+    return OnDisk(grey.shape, torch.uint8, lambda start, stop: draw_from(grey.read(start, stop), start, levels))

@@ -14,14 +14,14 @@ from tightbound.data.part import Part, Source, as_tensor, read_labels, sha256_of
 from tightbound.data.settings import DataSettings
 from tightbound.errors import TightboundError
 
-_X = ("x", "data", "image", "img", "pixel_values", "input")
-_Y = ("y", "label", "labels", "target")
+X_KEYS = ("x", "data", "image", "img", "pixel_values", "input")
+Y_KEYS = ("y", "label", "labels", "target")
 
 
 def item_parts(item: Any, what: str) -> tuple[Any, Any]:
     """(x, y or None) of an item of a Dataset or a batch of a DataLoader."""
     if isinstance(item, dict):
-        keys = [next((k for k in names if k in item), None) for names in (_X, _Y)]
+        keys = [next((k for k in names if k in item), None) for names in (X_KEYS, Y_KEYS)]
         if keys[0] is None:
             raise TightboundError(
                 f"{what} is a dict with keys {', '.join(map(str, item))}: name its data 'x' (labels 'y')"

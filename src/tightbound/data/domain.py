@@ -42,8 +42,15 @@ def first_row(bad: Tensor) -> int:
     return int(bad.flatten(1).any(1).nonzero()[0])
 
 
-def survey(x: Tensor, what: str) -> Facts:
-    """Smallest and largest value and whether all are whole; refuses NaN and infinity, naming the row."""
+def _called(row: int, numbers: Tensor | None) -> int:
+    return row if numbers is None else int(numbers[row])
+
+
+def survey(x: Tensor, what: str, numbers: Tensor | None = None) -> Facts:
+    """Smallest and largest value and whether all are whole; refuses NaN and infinity, naming the row.
+
+    numbers: what each row is called in messages, where not by its place.
+    """
     if x.dtype == torch.bool:
         return Facts(0.0, 1.0, True)
     low, high, whole = float("inf"), float("-inf"), True
@@ -54,7 +61,8 @@ def survey(x: Tensor, what: str) -> Facts:
             row = start + first_row(~finite)
             column = int((~finite[row - start]).flatten().nonzero()[0])
             raise TightboundError(
-                f"{what}: row {row} (counting from 0) holds {float(rows[row - start].flatten()[column])} at position "
+                f"{what}: row {_called(row, numbers)} (counting from 0) holds "
+                f"{float(rows[row - start].flatten()[column])} at position "
                 f"{column}: remove or fill such rows (recipes for missing values are not there yet)"
             )
         low, high = min(low, lo), max(high, hi)
@@ -137,9 +145,11 @@ def find_domain(
     return domain, levels, float(levels - 1) if domain == "unit" else 1.0
 
 
-def check_values(x: Tensor, spec: DataSpec, what: str, facts: Facts | None = None) -> None:
-    """Refuses raw values that the domain does not have, naming the row."""
-    facts = facts or survey(x, what)
+def check_values(
+    x: Tensor, spec: DataSpec, what: str, facts: Facts | None = None, numbers: Tensor | None = None
+) -> None:
+    """Refuses raw values that the domain does not have, naming the row, by `numbers` where they are given."""
+    facts = facts or survey(x, what, numbers)
     if spec.domain == "real":
         return
     top, whole = spec.bounds[1] * spec.divisor, spec.discrete
@@ -158,9 +168,16 @@ def check_values(x: Tensor, spec: DataSpec, what: str, facts: Facts | None = Non
                 else f"numbers from 0 to {top:g}"
             )
             raise TightboundError(
-                f"{what}: row {start + row} (counting from 0) holds {value:g}, but domain {spec.domain!r} has {kind}: "
+                f"{what}: row {_called(start + row, numbers)} (counting from 0) holds {value:g}, "
+                f"but domain {spec.domain!r} has {kind}: "
                 "convert the data, or choose another data.domain or data.levels"
             )
+
+
+def check_read(x: Tensor, spec: DataSpec, what: str, numbers: Tensor | None = None) -> None:
+    """Checks raw rows that were read just now; bytes that may be any byte need none."""
+    if len(x) and not (x.dtype == torch.uint8 and spec.domain != "binary" and spec.levels in (None, 256)):
+        check_values(x, spec, what, numbers=numbers)
 
 
 def moments(x: Tensor, index: Tensor, spec: DataSpec) -> tuple[Tensor, Tensor]:

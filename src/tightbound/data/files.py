@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from tightbound.data.idx import read_idx
+from tightbound.data.ondisk import map_on_disk, too_large
 from tightbound.data.part import Part, Source, as_tensor, join_labels, read_labels, sha256_of, sha256_text
 from tightbound.data.settings import DataSettings
 from tightbound.errors import TightboundError, nearest
@@ -33,15 +34,22 @@ def _bad_array(path: Path, error: Exception) -> TightboundError:
 
 
 def load_npy(path: Path, settings: DataSettings) -> Source:
-    """An .npy array, memory-mapped and used in place; keyed by path, size, time and header."""
+    """An .npy array used in place: mapped, or read as needed where it is larger than `data.memory`.
+
+    Keyed by path, size, time and header.
+    """
+    notices: list[str] = []
     try:
-        array = np.load(path, mmap_mode="c", allow_pickle=False)
+        array = np.load(path, mmap_mode="r", allow_pickle=False)
+        if too_large(array.nbytes, settings, str(path), notices):
+            x: Any = map_on_disk(array, str(path))
+        else:
+            x = as_tensor(np.load(path, mmap_mode="c", allow_pickle=False), str(path), notices)
     except _ERRORS as error:
         raise _bad_array(path, error) from None
-    notices: list[str] = []
     about = path.stat()
     key = sha256_text("npy", path.resolve(), about.st_size, about.st_mtime_ns, array.dtype.str, array.shape)
-    return Source(path.stem, str(path), {"all": Part(as_tensor(array, str(path), notices))}, key, notices=notices)
+    return Source(path.stem, str(path), {"all": Part(x)}, key, notices=notices)
 
 
 def _find(keys: list[str], names: tuple[str, ...]) -> str | None:
@@ -54,7 +62,7 @@ def load_npz(path: Path, settings: DataSettings) -> Source:
     try:
         with np.load(path, allow_pickle=False) as file:
             keys = list(file.files)
-            wanted = _npz_keys(path, keys)
+            wanted = array_keys(path, keys, settings.key)
             arrays = {name: (file[x], None if y is None else file[y]) for name, (x, y) in wanted.items()}
     except TightboundError:
         raise
@@ -70,8 +78,12 @@ def load_npz(path: Path, settings: DataSettings) -> Source:
     return Source(path.stem, str(path), parts, digest, label_names=label_names, notices=notices)
 
 
-def _npz_keys(path: Path, keys: list[str]) -> dict[str, tuple[str, str | None]]:
-    """{split: (key of x, key of y)} of an npz."""
+def array_keys(path: Path, keys: list[str], own: str | None = None) -> dict[str, tuple[str, str | None]]:
+    """{split: (key of x, key of y)} of a file of named arrays; `own`: the key of x that the user named."""
+    if own is not None:
+        if own not in keys:
+            raise TightboundError(f"{path} has no array {own!r} for data.key: {nearest(own, keys)}")
+        return {"all": (own, _find(keys, _LABELS))}
     found: dict[str, tuple[str, str | None]] = {}
     for split, aliases in _ALIASES.items():
         x = _find(
@@ -86,7 +98,7 @@ def _npz_keys(path: Path, keys: list[str]) -> dict[str, tuple[str, str | None]]:
     if x is None:
         raise TightboundError(
             f"{path} has arrays {', '.join(sorted(keys)) or 'none'}: name the examples 'x' (and labels 'y'), "
-            "or 'train', 'valid' and 'test'"
+            "or 'train', 'valid' and 'test', or name one with data.key"
         )
     return {"all": (x, _find(keys, _LABELS))}
 
@@ -136,7 +148,7 @@ def load_csv(path: Path, settings: DataSettings) -> Source:
         raise TightboundError(f"{path} is empty: expected one row of numbers for each example")
     header = _has_header(first, second, settings.header)
     names = first if header else [str(i) for i in range(len(first))]
-    label = _label_column(path, names, header, settings, notices)
+    label = label_column(path, names, header, settings, notices)
     columns = [i for i in range(len(names)) if i != label]
     if not columns:
         raise TightboundError(f"{path} has no column of numbers beside the label {names[0]!r}")
@@ -154,7 +166,7 @@ def load_csv(path: Path, settings: DataSettings) -> Source:
     )  # fmt: skip
 
 
-def _label_column(path: Path, names: list[str], header: bool, settings: DataSettings, notices: list[str]) -> int | None:
+def label_column(path: Path, names: list[str], header: bool, settings: DataSettings, notices: list[str]) -> int | None:
     wanted = settings.label
     if wanted is None:
         found = _find(names, ("label", "y")) if header else None

@@ -193,7 +193,7 @@ def _decode_all(
         _refuse(bad, where, settings.skip_bad)
         if not headers:
             raise TightboundError(f"{where} holds no image that can be read: {_left_out(bad)}")
-        size, channels, messages = _target([h for _, h in headers], settings)
+        size, channels, messages = target_of([h for _, h in headers], settings)
         steady = Steady("decoding images, once", len(headers))
         for start in range(0, len(headers), _BLOCK):
             block = [entry for entry, _ in headers[start : start + _BLOCK]]
@@ -212,7 +212,7 @@ def _decode_all(
     notes.update(bad=sorted(bad.items()), messages=messages)
 
 
-def _reason(error: Exception) -> str:
+def reason(error: Exception) -> str:
     """Why an image is bad, short and without the name of a file object."""
     text = str(error).split("\n")[0]
     return "not an image that Pillow can read" if "cannot identify" in text else text or type(error).__name__
@@ -225,7 +225,7 @@ def _header(entry: Entry) -> Header | str:
         with entry.open() as file, open_image(file) as image:
             return header_of(image)
     except Exception as error:  # decoders of damaged files raise almost anything
-        return _reason(error)
+        return reason(error)
 
 
 def _row(entry: Entry, size: tuple[int, int], channels: int) -> np.ndarray | str:
@@ -233,10 +233,10 @@ def _row(entry: Entry, size: tuple[int, int], channels: int) -> np.ndarray | str
         with entry.open() as file, open_image(file) as image:
             return pixels(image, size, channels)
     except Exception as error:  # decoders of damaged files raise almost anything
-        return _reason(error)
+        return reason(error)
 
 
-def _target(headers: list[Header], settings: DataSettings) -> tuple[tuple[int, int], int, list[str]]:
+def target_of(headers: list[Header], settings: DataSettings) -> tuple[tuple[int, int], int, list[str]]:
     """The size and channels that all images get, and one line for each thing done to them."""
     sizes = Counter((h.height, h.width) for h in headers)
     same = next(iter(sizes)) if len(sizes) == 1 else None

@@ -9,11 +9,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tightbound.data.binarize import FixedDraws
+from tightbound.data.binarize import FixedDraws, drawn_on_disk
 from tightbound.data.domain import Facts, check_values, example_shape, find_domain, find_layout, moments, survey
-from tightbound.data.opening import open_source
-from tightbound.data.part import Source, sha256_text
+from tightbound.data.ondisk import OnDisk, Without, looked_at
+from tightbound.data.opening import open_source, open_stream
+from tightbound.data.part import Part, Source, sha256_text
 from tightbound.data.settings import DataSettings
+from tightbound.data.shards import ShardSplit
 from tightbound.data.split import Split, Transform
 from tightbound.data.splits import NAMES, Rows, partition
 from tightbound.data.stream import LoaderSplit, is_stream, sample
@@ -27,14 +29,15 @@ _STATISTICS_ROWS = 50_000
 class Data:
     """A data set, ready to train on: three splits, the spec that a model is built from, and where it all came from.
 
-    train is a LoaderSplit where the source is a DataLoader or IterableDataset.  digest: sha256 of what a model sees.
-    settings: with every "auto" resolved, so that they give the same data again.  notices: one-line announcements.
+    train is a LoaderSplit where the source is a DataLoader or IterableDataset, a ShardSplit where it is shards.
+    digest: sha256 of what a model sees.  settings: with every "auto" resolved, so that they give the same data again.
+    notices: one-line announcements.
     """
 
     name: str
     source: str
     spec: DataSpec
-    train: Split | LoaderSplit
+    train: Split | LoaderSplit | ShardSplit
     valid: Split
     test: Split
     digest: str
@@ -46,7 +49,7 @@ class Data:
     held_out: bool = True
 
     @property
-    def splits(self) -> dict[str, Split | LoaderSplit]:
+    def splits(self) -> dict[str, Split | LoaderSplit | ShardSplit]:
         """The three splits by name."""
         return {"train": self.train, "valid": self.valid, "test": self.test}
 
@@ -63,7 +66,7 @@ class Data:
             "name": self.name,
             "source": self.source,
             "digest": self.digest,
-            "n": {"train": self.train.size if isinstance(self.train, LoaderSplit) else len(self.train), **sizes},
+            "n": {"train": len(self.train) if isinstance(self.train, Split) else self.train.size, **sizes},
             "shape": list(self.spec.shape),
             "domain": self.spec.domain,
             "levels": self.spec.levels,
@@ -87,8 +90,9 @@ def load(
     settings = settings or DataSettings()
     seed = seed % 2**32 if settings.split_seed is None else settings.split_seed
     settings = settings.model_copy(update={"split_seed": seed})
-    streaming = is_stream(source)
-    found = sample(source, seed) if streaming else open_source(source, settings)
+    stream = open_stream(source, settings, seed)
+    loader = is_stream(source)
+    found = stream.source if stream else sample(source, seed) if loader else open_source(source, settings)
     for key in ("size", "channels"):
         if getattr(settings, key) != "auto" and key not in found.resolved:
             raise TightboundError(
@@ -97,11 +101,14 @@ def load(
     for name, other in (("valid", valid), ("test", test)):
         if other is not None:
             _attach(found, name, other, settings)
-    if streaming:
+    if stream or loader:
         _stand_in(found, settings)
     data = assemble(found, settings, seed)
-    if streaming:
-        assert isinstance(data.train, Split)
+    assert isinstance(data.train, Split)
+    if stream:
+        checks = data.spec if settings.binarize == "none" else settle(found, settings)[1]
+        data.train = ShardSplit(replace(stream.shards, checks=checks), data.spec, data.train.transform)
+    if loader:
         data.train = LoaderSplit(source, data.spec, data.train.transform, seed)
         data.spec = data.spec.model_copy(update={"rows": data.train.size})
         data.held_out = valid is not None or test is not None
@@ -155,14 +162,15 @@ def assemble(found: Source, settings: DataSettings, seed: int) -> Data:
     """Settles layout, domain and splits, binarises where asked, and takes mean and spread on the training rows."""
     settings, spec = settle(found, settings)
     rows = partition(found, settings, seed)
+    settings = settings.model_copy(update={k: found.resolved[k] for k in ("valid", "test") if k in found.resolved})
     if settings.binarize != "none" and spec.domain == "binary":
         found.notices.append(f"{found.where} is binary already: data.binarize={settings.binarize} has nothing to do")
         settings = settings.model_copy(update={"binarize": "none"})
-    first = rows["train"].rows()[:_STATISTICS_ROWS]
+    sample = rows["train"].some(_STATISTICS_ROWS, seed)
     if settings.binarize == "none":
-        mean, std = moments(rows["train"].part.x, first, spec)
+        mean, std = moments(rows["train"].part.x, sample, spec)
     else:
-        mean, _ = moments(rows["train"].part.x, first, spec.as_domain("unit"))
+        mean, _ = moments(rows["train"].part.x, sample, spec.as_domain("unit"))
         std = (mean * (1 - mean)).sqrt()
     transform = Transform(spec.levels if settings.binarize == "dynamic" else None, settings.augment, settings.shift)
     final = spec if settings.binarize == "none" else binary(spec)
@@ -204,26 +212,28 @@ def settle(found: Source, settings: DataSettings) -> tuple[DataSettings, DataSpe
             or (found.levels if domain in ("auto", "levels", "unit", "categorical") else None),
         }
     )
-    facts = {name: _facts(part.x, wanted, found) for name, part in found.parts.items()}
+    seen = {name: looked_at(part.x) for name, part in found.parts.items()}
+    facts = {name: _facts(x, numbers, wanted, found) for name, (x, numbers) in seen.items()}
     merged = Facts(
         *(f([getattr(v, k) for v in facts.values()]) for f, k in ((min, "low"), (max, "high"), (all, "whole")))
     )
-    domain, levels, divisor = find_domain(merged, parts[0].x, len(shape) == 3, wanted, what, found.notices)
+    first = next(iter(seen.values()))[0]
+    domain, levels, divisor = find_domain(merged, first, len(shape) == 3, wanted, what, found.notices)
     spec = DataSpec(shape=shape, domain=domain, levels=levels, layout=layout, divisor=divisor)
-    for name, part in found.parts.items():
-        check_values(part.x, spec, what if name == "all" else f"{what} ({name})", facts[name])
+    for name, (x, numbers) in seen.items():
+        check_values(x, spec, what if name == "all" else f"{what} ({name})", facts[name], numbers)
     _check_uses(settings, spec, what)
     resolved = {**found.resolved, "layout": layout, "domain": domain, "levels": levels}
     return settings.model_copy(update=resolved), spec
 
 
-def _facts(x: Tensor, wanted: DataSettings, found: Source) -> Facts:
+def _facts(x: Tensor, numbers: Tensor | None, wanted: DataSettings, found: Source) -> Facts:
     """A full survey, but for bytes that may be any byte, where the first value above 1 says enough."""
     if x.dtype == torch.uint8 and wanted.domain != "binary" and wanted.levels in (None, 256):
         if found.levels == 256 or any(bool((rows > 1).any()) for rows in x.split(4096)):
             return Facts(0.0, 255.0, True)
         return Facts(0.0, 1.0, True)
-    return survey(x, found.where)
+    return survey(x, found.where, numbers)
 
 
 def _check_uses(settings: DataSettings, spec: DataSpec, what: str) -> None:
@@ -248,22 +258,36 @@ def _splits(
     draws = FixedDraws(spec.levels or 2)
     out: dict[str, Any] = {}
     for name in ("valid", "test", "train"):
-        some = rows[name]
-        part, index = some.part, some.index
-        here = some.rows() if index is not None else None
-        pick = [t if t is None or here is None else t[here] for t in (part.y, part.factors)]
-        names = part.names if part.names is None or here is None else _pick(part.names, here)
-        known: dict[str, Any] = {"y": pick[0], "factors": pick[1], "names": names}
+        part, index = rows[name].part, rows[name].index
+        known = _known(part, index)
+        if isinstance(part.x, OnDisk):
+            known["checks"] = spec
         if name == "train" and (settings.augment or settings.binarize == "dynamic"):
             known["transform"] = transform
         if settings.binarize == "none":
             out[name] = Split(part.x, final, index=index, **known)
+        elif isinstance(part.x, OnDisk):
+            drawn = drawn_on_disk(part.x, spec.levels or 2)
+            if settings.binarize == "dynamic":
+                out[name] = Split(part.x, final, index=index, fixed=drawn, **known)
+            else:
+                out[name] = Split(drawn, final, index=index, **{**known, "checks": None})
         elif name == "train" and settings.binarize == "dynamic":
             known["fixed"] = lambda x=part.x, i=index: draws.draw(x, i)
             out[name] = Split(part.x, final, index=index, **known)
         else:
+            assert not isinstance(index, Without)
             out[name] = Split(draws.draw(part.x, index), final, **known)
     return {name: out[name] for name in NAMES}
+
+
+def _known(part: Part, index: Any) -> dict[str, Any]:
+    """Labels, factors and names in the order of a split."""
+    if index is None or all(value is None for value in (part.y, part.factors, part.names)):
+        return {"y": part.y, "factors": part.factors, "names": part.names}
+    here = index[torch.arange(len(index))]
+    y, factors = (None if t is None else t[here] for t in (part.y, part.factors))
+    return {"y": y, "factors": factors, "names": None if part.names is None else _pick(part.names, here)}
 
 
 def _pick(names: Sequence[str], rows: Tensor) -> list[str]:

@@ -15,12 +15,16 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from tightbound.data.builtin import BUILTIN
+from tightbound.data.chunked import load_h5, load_parquet, load_zarr
 from tightbound.data.datasets import from_dataset
 from tightbound.data.files import load_csv, load_idx, load_npy, load_npz
 from tightbound.data.folder import file_entry, list_folder, list_zip, load_images
+from tightbound.data.hub import load_hf, open_hf
 from tightbound.data.images import EXTENSIONS
-from tightbound.data.part import Part, Source, as_tensor, read_labels, sha256_of
+from tightbound.data.ondisk import map_on_disk, too_large
+from tightbound.data.part import Part, Source, as_tensor, read_labels, sha256_of, sha256_text
 from tightbound.data.settings import DataSettings
+from tightbound.data.shards import Stream, open_wds
 from tightbound.data.stream import gather
 from tightbound.errors import TightboundError, nearest
 
@@ -30,8 +34,21 @@ _READERS: dict[str, Callable[[Path, DataSettings], Source]] = {
     ".csv": load_csv,
     ".tsv": load_csv,
     ".idx": load_idx,
+    ".h5": load_h5,
+    ".hdf5": load_h5,
+    ".zarr": load_zarr,
+    ".parquet": load_parquet,
 }
-_NOT_YET = (".h5", ".hdf5", ".zarr", ".parquet")
+_FOLDERS = (".zarr", ".parquet")
+_STREAMS: dict[str, Callable[[str, DataSettings, int], Stream]] = {"wds": open_wds, "hf": open_hf}
+
+
+def open_stream(source: Any, settings: DataSettings, seed: int) -> Stream | None:
+    """A source that streams by its name, `wds:PATTERN` or `hf:NAME` with data.streaming; None for any other."""
+    kind, _, name = source.partition(":") if isinstance(source, str) else ("", "", "")
+    if kind not in _STREAMS or (kind == "hf" and not settings.streaming):
+        return None
+    return _STREAMS[kind](name, settings, seed)
 
 
 def open_source(source: Any, settings: DataSettings) -> Source:
@@ -44,19 +61,15 @@ def open_source(source: Any, settings: DataSettings) -> Source:
 
 
 def _open_path(name: str, settings: DataSettings) -> Source:
-    if name.startswith(("hf:", "wds:")):
-        raise TightboundError(
-            f"{name}: sources of the form hf:NAME and wds:PATTERN are not there yet; pass a folder or file"
-        )
+    if name.startswith("hf:"):
+        return load_hf(name.removeprefix("hf:"), settings)
     path = Path(name).expanduser()
     kind = path.suffix.lower()
-    if kind in _NOT_YET:
-        raise TightboundError(f"{name}: {kind} files are not there yet; save the array as .npy or .npz")
     if not path.exists():
         if path.name == name and not kind:
             raise TightboundError(f"{name!r} is no built-in set, file or folder: {nearest(name, BUILTIN)}")
         raise TightboundError(f"{name} does not exist: check the path (built-in sets: {', '.join(BUILTIN)})")
-    if path.is_dir():
+    if path.is_dir() and kind not in _FOLDERS:
         return load_images(list_folder(path), name, settings)
     if kind in _READERS:
         return _READERS[kind](path, settings)
@@ -85,7 +98,7 @@ def _in_memory(source: Any, settings: DataSettings) -> Source:
     if isinstance(source, list) and source and isinstance(source[0], Image.Image):
         return from_dataset(source if y is None else list(zip(source, y, strict=True)), settings)
     if isinstance(source, (Tensor, np.ndarray)) or hasattr(source, "__array__"):
-        return from_arrays(source, y)
+        return from_arrays(source, y, settings)
     if isinstance(source, list):
         try:
             stacked: Any = torch.stack(source) if source and isinstance(source[0], Tensor) else np.asarray(source)
@@ -100,10 +113,13 @@ def _in_memory(source: Any, settings: DataSettings) -> Source:
     )
 
 
-def from_arrays(x: Any, y: Any = None) -> Source:
-    """A source over an array or tensor, uncopied, and its labels."""
+def from_arrays(x: Any, y: Any = None, settings: DataSettings | None = None) -> Source:
+    """A source over an array or tensor, uncopied, and its labels; a memory map too large to hold is read in place."""
     notices: list[str] = []
     what = "the tensor" if isinstance(x, Tensor) else "the array"
+    if isinstance(x, np.memmap) and x.filename and too_large(x.nbytes, settings or DataSettings(), what, notices):
+        key = sha256_text("map", x.filename, x.offset, x.dtype.str, x.shape)
+        return Source("array", what, {"all": Part(map_on_disk(x, what))}, key, notices=notices)
     rows = as_tensor(x, what, notices)
     if rows.ndim == 0:
         raise TightboundError(f"{what} is a single number: pass (N, D), (N, H, W), (N, H, W, C) or (N, C, H, W)")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,9 +16,9 @@ from tightbound.errors import TightboundError
 
 @dataclass
 class Part:
-    """Rows that belong together: all of a source, or one of its published splits."""
+    """Rows that belong together: all of a source, or one of its published splits; x is a Tensor, or `OnDisk`."""
 
-    x: Tensor
+    x: Any
     y: Tensor | None = None
     names: Sequence[str] | None = None
     factors: Tensor | None = None

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from tightbound.data.binarize import FIXED_SEED, FixedDraws
+from tightbound.data.binarize import FIXED_SEED, FixedDraws, draw_from, drawn_on_disk
 from tightbound.data.builtin import BUILTIN
 from tightbound.data.domain import check_values, survey
 from tightbound.data.loading import load
+from tightbound.data.ondisk import OnDisk, looked_at
 from tightbound.data.opening import open_source
 from tightbound.data.part import Part, Source
 from tightbound.data.settings import DataSettings
@@ -36,7 +38,8 @@ def read(source: Any, spec: DataSpec, settings: DataSettings | None = None) -> S
     if isinstance(source, str) and source in BUILTIN:
         data = load(source, plain)
         test = data.test
-        part = Part(test.x if test.index is None else test.x[test.index], test.y, test.names, test.factors)
+        x = test.x if test.index is None else test.x[test.index]  # type: ignore[index]
+        part = Part(x, test.y, test.names, test.factors)
         found = Source(source, source, {"test": part}, data.digest, data.spec.layout)
         return _conform(part, found, spec, settings)
     if spec.is_image and spec.shape[0] in (1, 3):
@@ -86,24 +89,41 @@ def _one_more_axis(source: Any, spec: DataSpec) -> Any:
     return source[None] if single else source
 
 
-def _conform(part: Part, found: Source, spec: DataSpec, settings: DataSettings) -> Split:
-    """The rows in the layout and domain of the spec; greys of a binarised model are drawn once, with the fixed seed."""
-    x = _in_layout(part.x, found.layout, spec, found.where)
+def _conform(part: Part, found: Source, spec: DataSpec, settings: DataSettings, start: int | None = None) -> Split:
+    """The rows in the layout and domain of the spec; greys of a binarised model are drawn once, with the fixed seed.
+
+    start: the number of the first row, for rows that are some of many.
+    """
+    x = _each(part.x, lambda rows: _in_layout(rows, found.layout, spec, found.where))
     if found.levels == 256 and (top := _top(spec, settings)) not in (None, 255):
-        x = (x.float() * (top / 255)).round().to(x.dtype)
+        x = _each(x, lambda rows: (rows.float() * (top / 255)).round().to(rows.dtype))
         found.notices.append(f"{found.where}: bytes 0 to 255 are read as levels 0 to {top}, as the model knows them")
     if settings.binarize != "none":
-        facts = survey(x, found.where)
+        seen, numbers = looked_at(x)
+        facts = survey(seen, found.where, numbers)
         levels = settings.levels or 256
         if not (facts.whole and facts.low >= 0 and facts.high <= 1):
             grey = spec.model_copy(update={"domain": "levels", "levels": levels})
-            check_values(x, grey, found.where, facts)
-            x = FixedDraws(levels).draw(x, None)
+            check_values(seen, grey, found.where, facts, numbers)
+            x = _drawn(x, levels, start)
             found.notices.append(
                 f"{found.where}: grey levels are binarised once, by the fixed draw (seed {FIXED_SEED})"
             )
-    check_values(x, spec, found.where)
-    return Split(x, spec, y=part.y, names=part.names, factors=part.factors, notices=found.notices)
+    checks = spec if isinstance(x, OnDisk) else None
+    if checks is None:
+        check_values(x, spec, found.where)
+    return Split(x, spec, y=part.y, names=part.names, factors=part.factors, notices=found.notices, checks=checks)
+
+
+def _each(x: Any, change: Callable[[Tensor], Tensor]) -> Any:
+    """A change of rows, in memory now, or on a disk when they are read."""
+    return x.map(change) if isinstance(x, OnDisk) else change(x)
+
+
+def _drawn(x: Any, levels: int, start: int | None) -> Any:
+    if isinstance(x, OnDisk):
+        return drawn_on_disk(x, levels)
+    return FixedDraws(levels).draw(x, None) if start is None else draw_from(x, start, levels)
 
 
 def _top(spec: DataSpec, settings: DataSettings) -> int | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, field_validator, model_validator
 
 Pixels = Annotated[int, Field(ge=1, le=8192)]
 
@@ -33,8 +33,10 @@ class DataSettings(BaseModel):
     )
     shift: PositiveInt = Field(2, description="most pixels of the augmentation shift; edges are repeated")
     limit: PositiveInt | None = Field(None, description="the first n training rows only, after splitting")
-    valid: Annotated[float, Field(gt=0, lt=1)] = Field(0.1, description="share for validation, where none is published")
-    test: Annotated[float, Field(gt=0, lt=1)] = Field(0.1, description="share for testing, where none is published")
+    valid: PositiveFloat = Field(
+        0.1, description="for validation, where none is published: a share (50,000 rows at most), or from 1 on, rows"
+    )
+    test: PositiveFloat = Field(0.1, description="the same for testing")
     split_seed: Annotated[int, Field(ge=0, lt=2**32)] | None = Field(0, description="of the random splits")
     skip_bad: bool = Field(False, description="leave out image files that cannot be read")
     header: Literal["auto"] | bool = Field("auto", description="whether line 1 of a CSV file names the columns")
@@ -42,6 +44,13 @@ class DataSettings(BaseModel):
     factors: dict[Literal["shape", "scale", "orientation", "x", "y"], PositiveInt] | None = Field(
         None, description="of shapes: how many values of each factor"
     )
+    key: str | None = Field(None, description="the array of an .npz, .h5 or .zarr, or the column of a .parquet or hf:")
+    memory: PositiveInt = Field(1024, description="MB up to which a source is held in memory; larger ones stay on disk")
+    mix: Literal["auto"] | PositiveInt = Field(
+        "auto",
+        description="rows of a source on disk that are mixed at a time; auto: what 256 MB hold, 8,192 of a stream",
+    )
+    streaming: bool = Field(False, description="of hf:NAME: examples are read as they come, nothing is fetched first")
     shapes_n: PositiveInt | None = Field(None, description="of shapes: how many images, drawn by the split seed")
 
     @field_validator("size", mode="before")
@@ -61,6 +70,9 @@ class DataSettings(BaseModel):
 
     @model_validator(mode="after")
     def _fractions(self) -> DataSettings:
-        if self.valid + self.test >= 1:
+        if sum(share for share in (self.valid, self.test) if share < 1) >= 1:
             raise ValueError("data.valid + data.test must be below 1: nothing would be left to train on")
+        for name in ("valid", "test"):
+            if getattr(self, name) > 1 and getattr(self, name) % 1:
+                raise ValueError(f"data.{name} is a share below 1, or a whole number of rows")
         return self

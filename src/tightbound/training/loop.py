@@ -24,7 +24,7 @@ from tightbound.model import VAE, Objective, Step
 from tightbound.recipes import has_bound
 from tightbound.run import seeded, weights
 from tightbound.trace import Batch, Clock, Noise
-from tightbound.training.batches import StreamBatches, batches, examples
+from tightbound.training.batches import batches, examples
 from tightbound.training.checkpoint import StateStore
 from tightbound.training.display import Display
 from tightbound.training.engine import engine
@@ -56,7 +56,7 @@ class Trainer:
     ) -> None:
         self.model, self.config, self.settings, self.folder, self.show = model, config, config.train, folder, show
         self.device = model.get_buffer("centre").device
-        self.batches = batches(data.train, int(self.settings.batch), config.seed, self.device)
+        self.batches = batches(data.train, int(self.settings.batch), config.seed, self.device, mix=config.data.mix)
         self.pass_ = Step(model, objective, config.recipe.k)
         with seeded(seed_for(config.seed, "prepare")):
             self.pass_.prepare(partial(examples, data.train))
@@ -242,7 +242,7 @@ class Trainer:
             "health": self.health.state_dict(),
             "sums": self.sums,
             "best": self.best,
-            "epoch": self.batches.epoch if isinstance(self.batches, StreamBatches) else 0,
+            "data": self.batches.state_dict(),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -260,8 +260,7 @@ class Trainer:
             ) from error
         self.sums = state["sums"].to(self.device)
         self.best = state["best"]
-        if isinstance(self.batches, StreamBatches):
-            self.batches.epoch = max(0, state["epoch"] - 1)
+        self.batches.load_state_dict(state["data"])
         for name in ("step", "stale", "spent", "log_bytes"):
             setattr(self, name, state[name])
 
