@@ -46,7 +46,7 @@ def ratios(found: dict[str, Any], path: Path) -> None:
         )
         for at, value, end in zip(range(len(names)), middle, above, strict=True):
             ax.text(value + end, at, f" {value:.2f}", va="center", fontsize=7, color=INK)
-        ax.axvline(1, color=INK, lw=0.6)
+        ax.axvline(1, color=INK, lw=0.6, zorder=0)
         ax.margins(x=0.1)
         ax.invert_yaxis()
         ax.set_title(f"{case['network']}, batch {case['batch']}", fontsize=9, loc="left")
@@ -58,28 +58,19 @@ def ratios(found: dict[str, Any], path: Path) -> None:
     plt.close(figure)
 
 
-def growth(
-    x: Sequence[float],
-    y: dict[str, Sequence[float]],
-    path: Path,
-    *,
-    xlabel: str,
-    ylabel: str,
-    law: str,
-    log: bool = True,
-) -> None:
-    """Measured points joined by lines, the law as the title; both axes logarithmic unless `log` is False."""
+def growth(x: Sequence[float], y: dict[str, Sequence[float]], path: Path, *, xlabel: str, law: str) -> None:
+    """Measured points joined by lines, the law as the title; both axes logarithmic."""
     figure, ax = plt.subplots(figsize=(4.2, 3.0), layout="constrained")
-    for (name, values), colour in zip(y.items(), (OURS, DRAWN, HAND, PEER), strict=False):
+    for (name, values), colour in zip(y.items(), (OURS, DRAWN), strict=False):
         ax.plot(x, values, "o-", color=colour, ms=4, lw=1.2, label=name)
-    if log:
-        ax.set_xscale("log")
-        ax.set_yscale("log")
+    ax.set_xscale("log")
+    ax.set_yscale("log")
     ax.set_xlabel(xlabel, fontsize=8)
-    ax.set_ylabel(ylabel, fontsize=8)
-    ax.set_title(law, fontsize=8, loc="left")
+    ax.set_title(law, fontsize=7, loc="left")
     if len(y) > 1:
         ax.legend(fontsize=7, frameon=False)
+    else:
+        ax.set_ylabel(next(iter(y)), fontsize=8)
     _bare(ax)
     figure.savefig(path, dpi=110)
     plt.close(figure)

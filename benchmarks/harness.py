@@ -243,6 +243,7 @@ class Remote:
     def __init__(self, name: str, spec: dict[str, Any], python: str = sys.executable, threads: int = 1) -> None:
         self.name, self.spec, self.python, self.threads = name, spec, python, threads
         self.process: subprocess.Popen[bytes] | None = None
+        self.memory, self.started = 0.0, 0.0  # MiB at most between windows; seconds until it was warm
 
     def begin(self) -> None:
         """Starts the process; `setup` waits until it is warm."""
@@ -259,13 +260,16 @@ class Remote:
         self.to, self.back = os.fdopen(down[1], "w"), os.fdopen(up[0])
 
     def setup(self) -> None:
+        since = time.perf_counter()
         if self.process is None:
             self.begin()
         self._answer()
+        self.started = time.perf_counter() - since
 
     def run(self, seconds: float) -> tuple[float, float]:
         print(json.dumps(seconds), file=self.to, flush=True)
         found = self._answer()
+        self.memory = max(self.memory, found["memory"])
         return found["work"], found["seconds"]
 
     def _answer(self) -> dict[str, Any]:
@@ -297,10 +301,16 @@ def compete(
     say: Callable[[str], None],
     load: Load | None = None,
     tries: int = TRIES,
+    together: bool = False,
 ) -> tuple[list[Round], dict[str, str]]:
-    """Sets variants up, lets them take turns, tears them down; also says which could not run, and why."""
+    """Sets variants up, lets them take turns, tears them down; also says which could not run, and why.
+
+    together: starts all processes at once, where there are cores enough.
+    """
     missing: dict[str, str] = {}
     try:
+        for v in variants if together else ():
+            v.begin()  # type: ignore[attr-defined]
         for v in variants:
             try:
                 v.setup()

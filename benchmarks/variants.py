@@ -48,29 +48,26 @@ def tightbound(gate: Gate, spec: Spec) -> None:
             gate((step - self.done) * spec["batch"])
             self.done = step
 
-    x = np.load(spec["data"])
+    source: Any = spec["data"]
     with tempfile.TemporaryDirectory() as folder:
-        parts = {"out": Path(folder) / "run", "valid": x[:500], "test": x[:500]}
-        tb.train(x, display=Gated(), report=False, settings=settings_of(spec), **parts)
+        parts: dict[str, Any] = {"out": Path(folder) / "run"}
+        if not spec.get("by_path"):
+            source = np.load(source)
+            parts |= {"valid": source[:500], "test": source[:500]}
+        tb.train(source, spec.get("recipe", "vae"), display=Gated(), report=False, settings=settings_of(spec), **parts)
 
 
 def settings_of(spec: Spec) -> dict[str, Any]:
-    """The network by its class, the likelihood that peers use, and a run that neither ends nor saves while timed."""
-    network = NETWORKS[spec["network"]]
-    likelihood: dict[str, Any] = {"likelihood": network.likelihood}
-    if network.likelihood == "gaussian":
-        likelihood |= {"likelihood.scale": "fixed", "likelihood.value": 1.0}
-    return {
-        "network": network,
-        "latent": network.latent,
-        "path": "flat" if isinstance(network.latent, int) else "top-down",
-        **likelihood,
-        "train.batch": spec["batch"],
-        "train.steps": FOREVER,
-        "train.validate_every": FOREVER,
-        "train.save_seconds": 1e9,
-        **spec.get("settings", {}),
-    }
+    """A run that neither ends nor saves while timed; the network by its class, with the likelihood that peers use."""
+    found = {"train.batch": spec["batch"], "train.steps": FOREVER, "train.validate_every": FOREVER}
+    found |= {"train.save_seconds": 1e9}
+    if "network" in spec:
+        network = NETWORKS[spec["network"]]
+        found |= {"network": network, "latent": network.latent, "likelihood": network.likelihood}
+        found |= {"path": "flat" if isinstance(network.latent, int) else "top-down"}
+        if network.likelihood == "gaussian":
+            found |= {"likelihood.scale": "fixed", "likelihood.value": 1.0}
+    return found | spec.get("settings", {})
 
 
 # ---- peers

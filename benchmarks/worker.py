@@ -37,7 +37,8 @@ class Gate:
             self.work += n
             if time.perf_counter() - self.start >= self.wanted:
                 self._wait_for_device()
-                self._hold({"work": self.work, "seconds": time.perf_counter() - self.start})
+                spent = time.perf_counter() - self.start
+                self._hold({"work": self.work, "seconds": spent, "memory": own_memory()})
 
     def _warm(self) -> None:
         self.calls += 1
@@ -58,6 +59,15 @@ class Gate:
 
         if torch.cuda.is_available():
             torch.cuda.synchronize()
+
+
+def own_memory() -> float:
+    """MiB that this process holds, without pages of mapped files, which the system takes back when it needs them."""
+    try:
+        with open("/proc/self/status") as file:
+            return next(int(line.split()[1]) for line in file if line.startswith("RssAnon")) / 1024
+    except (OSError, StopIteration):
+        return float("nan")
 
 
 def main() -> None:
