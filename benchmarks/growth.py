@@ -112,7 +112,7 @@ def compete(axis: Axis, args: argparse.Namespace) -> tuple[list[harness.Round], 
     """The points of an axis, live together and in turns."""
     with tempfile.TemporaryDirectory() as folder:
         points = [p for p in axis.points if p <= args.most]
-        made = [Remote(str(p), axis.spec(p, Path(folder)), threads=args.threads) for p in points]
+        made = [Remote(str(p), axis.spec(p, Path(folder)), threads=args.threads, clock=args.clock) for p in points]
         rounds, missing = harness.compete(made, args.rounds, args.window, print, tries=args.tries)
     assert not missing, missing
     return rounds, made
@@ -155,11 +155,12 @@ def main() -> None:
     parser.add_argument("--window", type=float, default=harness.WINDOW)
     parser.add_argument("--tries", type=int, default=harness.TRIES)
     parser.add_argument("--threads", type=int, default=os.cpu_count())
+    parser.add_argument("--clock", choices=("seconds", "cpu"), default="seconds", help="see speed.py")
     parser.add_argument("--most", type=int, default=10**8, help="leave out points above this")
     parser.add_argument("--out", type=Path)
     parser.add_argument("--charts", type=Path, help="a folder for speed-AXIS.png")
     args = parser.parse_args()
-    found: dict[str, Any] = {**machine.describe(args.threads), "axes": []}
+    found: dict[str, Any] = {**machine.describe(args.threads), "clock": args.clock, "axes": []}
     print(machine.line(found))
     for name in args.only:
         found["axes"].append(measure(name, AXES[name], args))

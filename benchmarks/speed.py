@@ -70,7 +70,7 @@ def unavailable(spec: dict[str, Any]) -> str | None:
 
 
 def variants(
-    network: str, batch: int, data: str, names: list[str], threads: int
+    network: str, batch: int, data: str, names: list[str], threads: int, clock: str = "seconds"
 ) -> tuple[list[Remote], dict[str, str]]:
     """The variants of a case, and those that cannot run, with the reason."""
     made, missing = [], {}
@@ -80,13 +80,13 @@ def variants(
             missing[name] = why
             continue
         python = str(PEERS) if spec.get("peer") else sys.executable
-        made.append(Remote(name, {**spec, "network": network, "batch": batch, "data": data}, python, threads))
+        made.append(Remote(name, {**spec, "network": network, "batch": batch, "data": data}, python, threads, clock))
     return made, missing
 
 
 def measure(args: argparse.Namespace, say: Any) -> dict[str, Any]:
     """Every case in turn; what is done is written to --out after each, so that an interruption loses one case."""
-    found: dict[str, Any] = {**machine.describe(args.threads), "window": args.window, "cases": []}
+    found: dict[str, Any] = {**machine.describe(args.threads), "window": args.window, "clock": args.clock, "cases": []}
     if PEERS.exists():
         found["peers"] = machine.versions(str(PEERS))
     say(machine.line(found))
@@ -94,7 +94,7 @@ def measure(args: argparse.Namespace, say: Any) -> dict[str, Any]:
         files, found["data"] = pictures.write(Path(folder), args.examples, real=not args.quick)
         for network, batch in args.cases:
             data = files[goals.likelihood(network)]
-            made, missing = variants(network, batch, data, args.only, args.threads)
+            made, missing = variants(network, batch, data, args.only, args.threads, args.clock)
             say(f"\n{network}, batch {batch}")
             rounds, failed = harness.compete(made, args.rounds, args.window, say, tries=args.tries)
             case = {"network": network, "batch": batch, "missing": missing | failed}
@@ -119,6 +119,9 @@ def parsed(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--window", type=float, default=harness.WINDOW, help="least seconds of a window")
     parser.add_argument("--tries", type=int, help=f"of a window while others use the machine; {harness.TRIES}")
     parser.add_argument("--threads", type=int, default=os.cpu_count(), help="of each variant; all cores")
+    parser.add_argument(
+        "--clock", choices=("seconds", "cpu"), default="seconds", help="of the wall, or of the processor (one thread)"
+    )
     parser.add_argument("--examples", type=int, help="size of the data set; 50,000")
     parser.add_argument("--quick", action="store_true", help="one small case without peers, under a minute")
     parser.add_argument("--out", type=Path, help="write all windows and ratios as JSON")

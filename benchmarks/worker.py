@@ -32,13 +32,13 @@ class Gate:
             self._warm()
         elif self.start is None:
             self._wait_for_device()
-            self.start = time.perf_counter()
+            self.start, self.cpu = time.perf_counter(), time.process_time()
         else:
             self.work += n
             if time.perf_counter() - self.start >= self.wanted:
                 self._wait_for_device()
-                spent = time.perf_counter() - self.start
-                self._hold({"work": self.work, "seconds": spent, "memory": own_memory()})
+                spent, cpu = time.perf_counter() - self.start, time.process_time() - self.cpu
+                self._hold({"work": self.work, "seconds": spent, "cpu": cpu, "memory": own_memory()})
 
     def _warm(self) -> None:
         self.calls += 1

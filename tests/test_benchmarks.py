@@ -13,15 +13,20 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch.distributions import Bernoulli, Independent, Normal
 
 BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
 sys.path.insert(0, str(BENCHMARKS))
 
 import goals  # noqa: E402
+import gpu  # noqa: E402
+import growth  # noqa: E402
 import harness  # noqa: E402
 import networks  # noqa: E402
 import pictures  # noqa: E402
+import reach  # noqa: E402
 import speed  # noqa: E402
+import time_to_elbo  # noqa: E402
 import variants  # noqa: E402
 import worker  # noqa: E402
 
@@ -297,6 +302,49 @@ def test_a_quick_bench_runs_from_the_command_line(tmp_path: Path) -> None:
     assert all(w["seconds"] >= 0.4 and w["work"] >= 100 for r in case["rounds"] for w in r.values())
     assert found["processor"]["cores"] and found["versions"]["torch"] == torch.__version__
     assert "ratio to tightbound" in done.stdout and "| goal | must |" in done.stdout
+
+
+def test_the_law_is_the_better_of_two_and_names_what_x_is() -> None:
+    x = [1.0, 4.0, 16.0, 64.0]
+    straight, bent = [2 + 0.5 * v for v in x], [3 * v**1.7 for v in x]
+    sentence, fits = growth.law(x, straight, growth.AXES["k"])
+    assert sentence.startswith("ms a step = 2 + 0.5 x, x: K") and fits["affine"]["error"] < 1e-9
+    sentence, fits = growth.law(x, bent, growth.AXES["side"])
+    assert sentence.startswith("ms an example = 3 x^1.70, x: pixels") and fits["power"]["error"] < 1e-9
+    assert fits["affine"]["error"] > 0.05
+
+
+def test_the_evaluator_of_both_gives_the_elbo_that_is_known() -> None:
+    """q = N(1, 1) in 3 dimensions is 1.5 nats from the prior; p(x|z) = Bernoulli(1/2) costs log 2 a pixel."""
+    x = torch.ones(5, 1, 2, 3)
+    ones = torch.ones(len(x), 3)
+    value, error = time_to_elbo.test_elbo(
+        lambda part: Independent(Normal(ones[: len(part)], 1.0), 1),
+        lambda z: Independent(Bernoulli(logits=torch.zeros(len(z), 1, 2, 3)), 3),
+        x,
+    )
+    assert value == pytest.approx(-1.5 - 6 * np.log(2), rel=1e-6) and error == pytest.approx(0, abs=1e-6)
+
+
+def test_training_goes_on_until_the_test_says_so(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Validation is content at once; the test data are not, twice; the third time they are."""
+    monkeypatch.chdir(tmp_path)
+    told = iter([-900.0, -850.0, -700.0, 0.0])
+    settings = {"recipe.size": "s", "latent": 2, "train.steps": 50, "validate_every": 2, "validate_n": 8}
+    curve = reach.reach("digits", "elbo", -800.0, lambda run: (next(told), 0.1), settings=settings)
+    assert [point["value"] for point in curve] == [-900.0, -850.0, -700.0]
+    steps, seconds = [point["step"] for point in curve], [point["seconds"] for point in curve]
+    assert steps == [2, 4, 6] and seconds == sorted(seconds) and curve[-1]["cpu"] > 0
+
+
+def test_the_table_of_a_gpu_runs_dry(tmp_path: Path) -> None:
+    gpu.main(["--dry", "--out", str(tmp_path / "gpu.json")])
+    found = json.loads((tmp_path / "gpu.json").read_text())
+    (case,) = found["cases"]
+    assert set(case["share"]) == {"hand-float32", "products-float32"} and case["missing"] == {}
+    assert found["nats"][0]["curve"][-1]["value"] >= -found["nats"][0]["nats"] and found["dry"]
+    # burda: 425,000 weights, two operations each forward and four backward, less the input's gradient
+    assert gpu.flops("burda") == pytest.approx(6 * 424_000 - 2 * 784 * 200, rel=0.02)
 
 
 def test_outside_a_clone_bench_says_where_to_get_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
