@@ -15,6 +15,7 @@ import json
 import os
 import sys
 import tempfile
+import time
 from pathlib import Path
 from typing import Any
 
@@ -87,6 +88,8 @@ def variants(
 def measure(args: argparse.Namespace, say: Any) -> dict[str, Any]:
     """Every case in turn; what is done is written to --out after each, so that an interruption loses one case."""
     found: dict[str, Any] = {**machine.describe(args.threads), "window": args.window, "clock": args.clock, "cases": []}
+    if args.more and args.out.exists():
+        found["cases"] = json.loads(args.out.read_text())["cases"]
     if PEERS.exists():
         found["peers"] = machine.versions(str(PEERS))
     say(machine.line(found))
@@ -97,14 +100,20 @@ def measure(args: argparse.Namespace, say: Any) -> dict[str, Any]:
             made, missing = variants(network, batch, data, args.only, args.threads, args.clock)
             say(f"\n{network}, batch {batch}")
             rounds, failed = harness.compete(made, args.rounds, args.window, say, tries=args.tries)
-            case = {"network": network, "batch": batch, "missing": missing | failed}
+            case = {
+                "network": network,
+                "batch": batch,
+                "when": time.strftime("%Y-%m-%d %H:%M"),
+                "commit": found["commit"],
+            }
+            case["missing"] = missing | failed
             if rounds:
                 base = "pythae" if "pythae" in rounds[0] else next(iter(rounds[0]))
                 case |= harness.record(rounds, base)
                 say(harness.table(rounds, base, "images") + "\n" + harness.quietness(case["load"]))
             for name, why in case["missing"].items():
                 say(f"not measured: {name} ({why})")
-            found["cases"].append(case)
+            found["cases"] = [c for c in found["cases"] if (c["network"], c["batch"]) != (network, batch)] + [case]
             if args.out:
                 args.out.write_text(json.dumps(found, indent=1) + "\n")
     return found
@@ -125,6 +134,7 @@ def parsed(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--examples", type=int, help="size of the data set; 50,000")
     parser.add_argument("--quick", action="store_true", help="one small case without peers, under a minute")
     parser.add_argument("--out", type=Path, help="write all windows and ratios as JSON")
+    parser.add_argument("--more", action="store_true", help="keep the cases that --out has, but for those measured now")
     parser.add_argument("--chart", type=Path, help="write a chart as PNG")
     parser.add_argument("--markdown", type=Path, help="print a finished JSON as the table of goals and stop")
     args = parser.parse_args(argv)
