@@ -57,8 +57,8 @@ def test_elbo(
     return float(values.mean()), float(values.std() / len(values) ** 0.5)
 
 
-def peer(epochs: int, limit: int | None, threads: int) -> dict[str, Any]:
-    """pythae's default VAE and trainer: test ELBO and time after each epoch."""
+def peer(epochs: int, limit: int | None, threads: int, out: Path) -> None:
+    """pythae's default VAE and trainer: test ELBO and time after each epoch, written after each."""
     from pythae.data.datasets import BaseDataset
     from pythae.models import VAE, VAEConfig
     from pythae.trainers import BaseTrainer, BaseTrainerConfig
@@ -89,13 +89,14 @@ def peer(epochs: int, limit: int | None, threads: int) -> dict[str, Any]:
             watch.hold()
             elbo, se = test_elbo(q_of, px_of, test)
             curve.append({"epoch": len(curve) + 1, "value": elbo, "se": se, "seconds": watch.wall, "cpu": watch.cpu})
+            out.write_text(json.dumps({**about, "curve": curve}, indent=1) + "\n")
             print(curve[-1], flush=True)
 
+    about = {**machine.describe(threads), "train": len(greys), "epochs": epochs}
     set_ = BaseDataset(torch.bernoulli(greys), torch.zeros(len(greys)))
     with tempfile.TemporaryDirectory() as folder:
         config = BaseTrainerConfig(output_dir=folder, num_epochs=epochs)
         BaseTrainer(model, set_, training_config=config, callbacks=[Timed()]).train()
-    return {**machine.describe(threads), "train": len(greys), "curve": curve}
 
 
 def _judge(run: Any, test: Tensor) -> tuple[float, float]:
@@ -123,12 +124,16 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     if args.peer:
-        args.curve.write_text(json.dumps(peer(args.epochs, args.limit, args.threads), indent=1) + "\n")
+        args.curve.parent.mkdir(exist_ok=True)
+        peer(args.epochs, args.limit, args.threads, args.curve)
         return
     from tightbound.config import assignments
 
     theirs = json.loads(args.curve.read_text())
     last = theirs["curve"][-1]
+    if last["epoch"] < theirs["epochs"]:
+        print(f"pythae's curve ends after {last['epoch']} of {theirs['epochs']} epochs, so it is no goal: --peer again")
+        return
     found = ours(last["value"], args.limit, args.threads, assignments(args.set))
     end = found["curve"][-1]
     found["ratio"] = {kind: last[kind] / end[kind] for kind in ("seconds", "cpu")}
