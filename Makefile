@@ -1,4 +1,5 @@
 # make demo, make test, make check: each makes .venv by itself, and again when what it is made from has changed.
+# make bench-env: the environment of the libraries that `tightbound bench` compares with.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -6,7 +7,7 @@ PIP := $(BIN)/python -m pip install --quiet -c constraints.txt
 WORKERS ?= 2
 PYTEST_ARGS ?=
 
-.PHONY: demo test check format clean
+.PHONY: demo test check format clean bench bench-env
 .DEFAULT_GOAL := demo
 
 demo: $(VENV)/.made
@@ -26,8 +27,25 @@ format: $(VENV)/.made
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+# Other libraries live in an environment of their own, so that they change nothing here. pythae without its dependencies:
+# it asks for a back-port of a module that Python has.
+PEERS := benchmarks/.venv
+PEER_PIP := $(PEERS)/bin/python -m pip install --quiet -c constraints.txt -c benchmarks/constraints.txt
+
+bench-env: $(PEERS)/.made
+
+bench: $(VENV)/.made $(PEERS)/.made
+	$(BIN)/tightbound bench
+
+$(PEERS)/.made: pyproject.toml constraints.txt benchmarks/constraints.txt
+	@$(PEERS)/bin/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(PEERS)
+	@$(PEER_PIP) "$$(grep '^torch==' constraints.txt)"
+	@$(PEER_PIP) -e . lightning cloudpickle imageio scipy tqdm
+	@$(PEER_PIP) --no-deps pythae
+	@touch $@
+
 clean:
-	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) $(PEERS) build dist .mypy_cache .ruff_cache .pytest_cache
 
 $(VENV)/.made: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \

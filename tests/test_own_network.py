@@ -123,7 +123,7 @@ from torch import nn
 class Small:
     def __init__(self, size): pass
     def encoder(self, shape): return nn.Sequential(nn.Flatten(), nn.Linear(64, 6), nn.ReLU())
-    def decoder(self, inputs, out): return nn.Linear(inputs, 128)
+    def decoder(self, inputs, out): return nn.Linear(inputs, 5)
 """
 
 
@@ -132,5 +132,5 @@ def test_the_command_line_finds_a_file_in_the_working_folder(tmp_path: Path) -> 
     program = "import sys; sys.path = [p for p in sys.path if p]; from tightbound.cli import main; sys.exit(main())"
     words = ["train", "digits", "--out", "run", "--quiet", "--set", "network=mine:Small", "steps=2", "latent=2"]
     done = subprocess.run([sys.executable, "-c", program, *words], cwd=tmp_path, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert 'name = "mine:Small"' in (tmp_path / "run" / "config.toml").read_text()
+    assert done.returncode == 2, done.stderr
+    assert "the decoder of network 'mine:Small' gives 5 values a row" in done.stderr

@@ -10,7 +10,7 @@ import sys
 import pytest
 
 HEAVY = ("torch", "matplotlib", "sklearn", "numpy", "pandas", "jinja2", "PIL")
-COMMANDS = "demo train evaluate compare encode reconstruct score sample decode vary interpolate recipes show data"
+COMMANDS = "demo train evaluate compare encode reconstruct score sample decode vary interpolate recipes show data bench"
 
 
 def loaded(program: str) -> set[str]:

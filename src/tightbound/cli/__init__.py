@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from cyclopts.exceptions import CycloptsError, MissingArgumentError, UnknownCommandError, UnknownOptionError
 
+from tightbound.cli import bench  # noqa: F401  (its command)
 from tightbound.cli.commands import Stopped, app
 from tightbound.errors import TightboundError, nearest
 from tightbound.progress import listening

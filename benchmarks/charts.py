@@ -1,0 +1,76 @@
+"""The charts of the benchmarks, from their JSON: bars of ratios, and curves of how cost grows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+
+matplotlib.use("Agg")
+from matplotlib import pyplot as plt
+
+from tightbound.report.palette import DRAWN, INK, POSTERIOR, PRIOR, RATE
+
+OURS, PEER, HAND, LIMIT = POSTERIOR, PRIOR, RATE, "#c8d6d8"
+
+
+def _colour(name: str) -> str:
+    kind = name.split("-")[0]
+    return {"tightbound": OURS, "hand": HAND, "products": LIMIT}.get(kind, PEER)
+
+
+def _bare(ax: Any) -> None:
+    for side in ("top", "right"):
+        ax.spines[side].set_visible(False)
+    ax.tick_params(labelsize=8, colors=INK)
+
+
+def ratios(found: dict[str, Any], path: Path) -> None:
+    """One panel per case: each variant's median ratio to the base, with the least and the greatest over rounds."""
+    cases = [case for case in found["cases"] if case.get("ratios")]
+    tall = [len(case["ratios"]) for case in cases]
+    columns = min(2, len(cases))
+    lines = -(-len(cases) // columns)
+    figure, axes = plt.subplots(
+        lines, columns, figsize=(5.2 * columns, (0.24 * max(tall) + 0.7) * lines), squeeze=False, layout="constrained"
+    )
+    for ax, case in zip(axes.flat, cases, strict=False):
+        names = list(case["ratios"])
+        middle = [case["ratios"][n]["median"] for n in names]
+        below = [m - case["ratios"][n]["low"] for n, m in zip(names, middle, strict=True)]
+        above = [case["ratios"][n]["high"] - m for n, m in zip(names, middle, strict=True)]
+        ax.barh(
+            names, middle, xerr=(below, above), color=[_colour(n) for n in names], ecolor=INK, capsize=2, height=0.7
+        )
+        for at, value, end in zip(range(len(names)), middle, above, strict=True):
+            ax.text(value + end, at, f" {value:.2f}", va="center", fontsize=7, color=INK)
+        ax.axvline(1, color=INK, lw=0.6, zorder=0)
+        ax.margins(x=0.1)
+        ax.invert_yaxis()
+        ax.set_title(f"{case['network']}, batch {case['batch']}", fontsize=9, loc="left")
+        ax.set_xlabel(f"examples/s, ratio to {case['base']} in the same round", fontsize=8)
+        _bare(ax)
+    for ax in axes.flat[len(cases) :]:
+        ax.set_axis_off()
+    figure.savefig(path, dpi=110)
+    plt.close(figure)
+
+
+def growth(x: Sequence[float], y: dict[str, Sequence[float]], path: Path, *, xlabel: str, law: str) -> None:
+    """Measured points joined by lines, the law as the title; both axes logarithmic."""
+    figure, ax = plt.subplots(figsize=(4.2, 3.0), layout="constrained")
+    for (name, values), colour in zip(y.items(), (OURS, DRAWN), strict=False):
+        ax.plot(x, values, "o-", color=colour, ms=4, lw=1.2, label=name)
+    ax.set_xscale("log")
+    ax.set_yscale("log")
+    ax.set_xlabel(xlabel, fontsize=8)
+    ax.set_title(law, fontsize=7, loc="left")
+    if len(y) > 1:
+        ax.legend(fontsize=7, frameon=False)
+    else:
+        ax.set_ylabel(next(iter(y)), fontsize=8)
+    _bare(ax)
+    figure.savefig(path, dpi=110)
+    plt.close(figure)
