@@ -188,7 +188,7 @@ def test_binarised_on_the_disk(tmp_path: Path) -> None:
     assert abs(mean - grey) < 0.005 and set(fixed.unique().tolist()) == {0, 1}
     static = td.load(tmp_path / "x.npy", S(memory=1, binarize="static", domain="levels")).train
     assert torch.equal(static.batch(rows), fixed), "both views are the one fixed draw"  # type: ignore[union-attr]
-    steps = [b(0) for b in (batches(dynamic, 32, 0, CPU), batches(dynamic, 32, 0, CPU), batches(dynamic, 32, 1, CPU))]
+    steps = [b(0).x for b in (batches(dynamic, 32, 0, CPU), batches(dynamic, 32, 0, CPU), batches(dynamic, 32, 1, CPU))]
     assert isinstance(batches(dynamic, 32, 0, CPU), LaneBatches) and steps[0].shape == (32, 400)
     assert torch.equal(steps[0], steps[1]) and not torch.equal(steps[0], steps[2])
 
@@ -226,7 +226,7 @@ def test_a_batch_that_cannot_be_shared_out(tmp_path: Path) -> None:
     with pytest.raises(TightboundError, match=r"train.batch = 30 .* 4 processes.*32"):
         batches(train, 30, 0, CPU, (0, 4))
     parts = [batches(train, 8, 0, CPU, (r, 4)) for r in range(4)]
-    assert torch.equal(torch.cat([p(3) for p in parts]), batches(train, 8, 0, CPU)(3))
+    assert torch.equal(torch.cat([p(3).x for p in parts]), batches(train, 8, 0, CPU)(3).x)
     loader = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(torch.zeros(40, 3)), batch_size=8)
     with pytest.raises(TightboundError, match="map-style"):
         batches(td.load(loader).train, 8, 0, CPU, (0, 2))

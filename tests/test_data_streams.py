@@ -118,7 +118,7 @@ def test_arrays_in_shards_and_dynamic_binarisation(tmp_path: Path) -> None:
     assert data.spec.shape == (1, 3, 4) and data.spec.levels == 3
     grey = td.load(pictures(tmp_path, 2, 30), S(binarize="dynamic"))
     train = batches(grey.train, 4, 0, CPU)
-    assert set(train(0).unique().tolist()) <= {0, 1} and grey.spec.domain == "binary"
+    assert set(train(0).x.unique().tolist()) <= {0, 1} and grey.spec.domain == "binary"
     assert set(grey.valid.x.unique().tolist()) <= {0, 1}  # type: ignore[union-attr]
     with pytest.raises(TightboundError, match=r"binarize=static needs rows that stay"):
         td.load(f"wds:{tmp_path}/s-*.tar", S(binarize="static"))
@@ -184,7 +184,7 @@ def test_an_image_folder_and_its_published_test_split(datasets: object, tmp_path
     streamed = td.load(f"hf:{tmp_path}/images", S(streaming=True))
     assert isinstance(streamed.train, td.ShardSplit) and len(streamed.test) == 6 and len(streamed.valid) == 3
     steps = batches(streamed.train, 9, 0, CPU)
-    assert sorted(set(values(torch.cat([steps(i) for i in range(3)])))) == sorted(
+    assert sorted(set(values(torch.cat([steps(i).x for i in range(3)])))) == sorted(
         {v for _, x in streamed.train.batches(9) for v in values(x)}
     )
 

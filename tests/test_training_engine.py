@@ -54,7 +54,7 @@ def trainer(folder: Path, recipe: str = "vae", **values: Any) -> Trainer:
 
 
 def figures(engine: Eager, made: Trainer, clock: Clock) -> tuple[dict[str, Tensor], dict[str, Tensor], list[Tensor]]:
-    batch = Batch(made.batches(3))
+    batch = made.batches(3)
     losses, sums = engine(batch, clock, made.noise(3, batch))
     return losses, sums, [p.grad.clone() for p in engine.gradients.parameters if p.grad is not None]
 
@@ -140,7 +140,7 @@ def test_settings_of_a_group_hold_for_its_parameters_alone(tmp_path: Path) -> No
 def test_noise_drawn_ahead_is_what_the_sites_would_have_drawn(tmp_path: Path, name: str) -> None:
     recipe, values = RECIPES[name]
     made = trainer(tmp_path, recipe, **values)
-    batch = Batch(made.batches(7))
+    batch = made.batches(7)
     for step in (7, 8):
         ahead = made.noise(step, batch)
         spot = StepNoise(made.config.seed, "noise", step)
@@ -154,7 +154,7 @@ def test_noise_drawn_ahead_is_what_the_sites_would_have_drawn(tmp_path: Path, na
 def test_a_rehearsal_leaves_the_model_and_its_mode_as_they_were(tmp_path: Path) -> None:
     made = trainer(tmp_path, "vae", **{"likelihood": "gaussian", "likelihood.scale": "optimal"})
     before = {k: v.clone() for k, v in made.model.state_dict().items()}
-    made.noise(0, Batch(made.batches(0)))
+    made.noise(0, made.batches(0))
     assert made.model.training and all(torch.equal(v, before[k]) for k, v in made.model.state_dict().items())
 
 
@@ -179,7 +179,7 @@ def test_a_model_that_cannot_be_compiled_trains_eagerly_and_says_so_once(tmp_pat
 def test_bfloat16_is_for_the_products_of_training_alone(tmp_path: Path) -> None:
     made = trainer(tmp_path, "vae", network="conv")
     model = made.model
-    batch = Batch(made.batches(0))
+    batch = made.batches(0)
     noise = made.noise(0, batch)
     exact = made.pass_(batch, Clock(), noise)[0]["all"]
     set_precision(model, "bfloat16")

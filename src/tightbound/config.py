@@ -25,6 +25,7 @@ from tightbound.recipes import RECIPES, Recipe, import_path
 from tightbound.spec import DataSpec
 
 FORMAT_VERSION = 1
+LAST_LINE = "# end of config.toml"
 M = TypeVar("M", bound=BaseModel)
 
 
@@ -218,8 +219,8 @@ def to_toml(config: Config) -> str:
 
 
 def write(path: Path, config: Config) -> None:
-    """Writes `config.toml`, atomically."""
-    write_atomic(path, to_toml(config))
+    """Writes `config.toml`, atomically, with a last line that shows that it is whole."""
+    write_atomic(path, f"{to_toml(config)}{LAST_LINE}\n")
 
 
 def read(path: Path) -> Config:
@@ -231,5 +232,10 @@ def read(path: Path) -> Config:
     if version > FORMAT_VERSION:
         raise TightboundError(
             f"{path} is of format {version}, newer than this tightbound reads ({FORMAT_VERSION}): update tightbound"
+        )
+    if LAST_LINE not in path.read_text(encoding="utf-8"):
+        raise TightboundError(
+            f"{path} is cut short: its last line, {LAST_LINE!r}, is missing; restore it from a copy, or add that line "
+            "if nothing else is missing"
         )
     return parse(Config, tree, f"{path}:")

@@ -1,0 +1,11 @@
+"""The table of named models: one line each, with its paper and when to use it."""
+
+from tightbound.recipes.bounds import BOUNDS
+from tightbound.recipes.latents import LATENTS
+from tightbound.recipes.recipe import Part, Recipe, has_bound, import_path, part
+
+RECIPES: dict[str, Recipe] = {
+    name: recipe.model_copy(update={"name": name}) for name, recipe in (BOUNDS | LATENTS).items()
+}
+
+__all__ = ["RECIPES", "Part", "Recipe", "has_bound", "import_path", "part"]

@@ -1,0 +1,68 @@
+"""What a recipe is: the parts of a model by name, with its paper and when to use it."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PositiveInt
+
+
+class Part(BaseModel):
+    """A component by name (a registry's, or `package.module:Name`) and its options: a name, a class, or a table."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+    name: str
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """All keys but the name."""
+        return dict(self.model_extra or {})
+
+
+def part(name: str, **options: Any) -> Part:
+    """A component with options: `part("elbo", beta=4.0)`."""
+    return Part(name=name, **options)
+
+
+def import_path(value: Any) -> Any:
+    """A class as `package.module:Name`; any other value as it is."""
+    return f"{value.__module__}:{value.__qualname__}" if isinstance(value, type) else value
+
+
+def _as_part(value: Any) -> Any:
+    value = import_path(value)
+    return {"name": value} if isinstance(value, str) else value
+
+
+PartLike = Annotated[Part, BeforeValidator(_as_part)]
+
+
+class Recipe(BaseModel):
+    """What a model is made of; a plain VAE by default. `"auto"` is resolved by `build` from the data.
+
+    latent: features per latent site, from z1 (next to x) up; more than one makes a hierarchy.  k: samples per example
+    in training.  size: the dial of all networks, s, m or l.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str = Field("vae", description="the recipe this began from")
+    purpose: str = Field("", description="when to use it")
+    paper: str = Field("", description="where it comes from")
+    posterior: PartLike = Field(part("normal"), description="q(z|x)")
+    prior: PartLike = Field(part("standard"), description="p(z) of the topmost latent")
+    likelihood: PartLike = Field(part("auto"), description="p(x|z); auto: from the data's domain")
+    objective: PartLike = Field(part("elbo"), description="what training minimises")
+    path: Literal["flat", "top-down", "bottom-up"] = Field("flat", description="the order of the latents")
+    network: PartLike = Field(part("auto"), description="the kind of all networks: auto, linear, mlp, conv")
+    size: Literal["auto", "s", "m", "l"] = Field("auto", description="the size of all networks")
+    latent: Literal["auto"] | PositiveInt | tuple[PositiveInt, ...] = Field(
+        "auto", description="features per latent site"
+    )
+    train: dict[str, Any] = Field({}, description="training settings that this recipe changes")
+    k: PositiveInt = Field(1, description="samples of z per example in training")
+
+
+def has_bound(recipe: Recipe) -> bool:
+    """True where the model bounds log p(x); False for an autoencoder, whose latent is a point."""
+    return recipe.posterior.name != "delta"
