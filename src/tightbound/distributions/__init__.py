@@ -1,6 +1,6 @@
 """What torch.distributions lacks, and how a pass uses a distribution."""
 
-from tightbound.distributions.bernoulli import ContinuousBernoulli
+from tightbound.distributions.bernoulli import BernoulliPixels, ContinuousBernoulli
 from tightbound.distributions.delta import Delta
 from tightbound.distributions.logistic import DiscretizedLogistic
 from tightbound.distributions.normal import diagonal, soft_clip
@@ -17,6 +17,7 @@ from tightbound.distributions.reparam import (
 )
 
 __all__ = [
+    "BernoulliPixels",
     "ContinuousBernoulli",
     "Delta",
     "DiscretizedLogistic",
