@@ -165,6 +165,27 @@ def test_bug_4_3_and_4_15_exactly_k_samples_are_drawn_and_divided_by(monkeypatch
         assert torch.allclose(found.values, reference.logsumexp(0) - math.log(k))
 
 
+def test_no_pass_holds_more_rows_than_fit_whatever_k_and_n(monkeypatch: pytest.MonkeyPatch) -> None:
+    lg = problem("flat").spoil()
+    monkeypatch.setattr(estimates, "VALUES_AT_ONCE", 300 * 7)
+    rows: list[int] = []
+    forward = type(lg.model).forward
+
+    def count(self: object, batch: Batch, draw: Draw, h: Tensor | None = None) -> object:
+        rows.append(draw.k * len(batch))
+        return forward(self, batch, draw, h)
+
+    monkeypatch.setattr(type(lg.model), "forward", count)
+    for n, k, method, settings in (
+        (2, 7000, "importance", {"k": 7000}),
+        (400, 3, "importance", {"k": 3}),
+        (40, 16, "ais-q", {"temperatures": 2, "leapfrog": 1, "pilot_temperatures": 2}),
+    ):
+        rows.clear()
+        METHODS[method](lg.model, lg.data(n)[0], **settings)
+        assert 100 < max(rows) <= 300, (method, k)
+
+
 def test_bug_4_1_the_value_is_the_bound_and_not_the_weighted_mean_of_log_w() -> None:
     """Pythae reports sum of w log w, too high by up to log K: it even passes log p(x)."""
     lg = problem("flat").spoil(1.0, 0.6)

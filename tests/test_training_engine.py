@@ -16,7 +16,7 @@ from tightbound import data as data_room
 from tightbound.config import TrainSettings, configure
 from tightbound.distributions.noise import StepNoise
 from tightbound.errors import TightboundError
-from tightbound.trace import Batch, Clock, Trace
+from tightbound.trace import Clock, Trace
 from tightbound.training import schedule
 from tightbound.training.display import Quiet
 from tightbound.training.engine import Compiled, Eager

@@ -1,6 +1,6 @@
 """What torch.distributions lacks, and how a pass uses a distribution."""
 
-from tightbound.distributions.bernoulli import ContinuousBernoulli
+from tightbound.distributions.bernoulli import BernoulliPixels, ContinuousBernoulli
 from tightbound.distributions.codes import Code, Codes, Quantized, UniformCodes
 from tightbound.distributions.delta import Delta
 from tightbound.distributions.flow import Flow, FromNoise, FullNormal, zuko_maps
@@ -23,6 +23,7 @@ from tightbound.distributions.reparam import (
 from tightbound.distributions.sphere import PowerSpherical, SphereUniform, VonMisesFisher
 
 __all__ = [
+    "BernoulliPixels",
     "Code",
     "Codes",
     "ContinuousBernoulli",

@@ -1,4 +1,4 @@
-"""The continuous Bernoulli on [0, 1], normalised at every logit."""
+"""Bernoulli pixels, fast where no gradient is wanted, and the continuous Bernoulli, normalised at every logit."""
 
 from __future__ import annotations
 
@@ -6,10 +6,35 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.distributions import Distribution, constraints
+from torch.distributions import Bernoulli, Distribution, Independent, constraints
 from torch.nn import functional as F
 
 NEAR = 0.2  # where series replace differences that cancel in float32
+FACTORS = 64  # of 1 to 2 each: their product is at most 2^64, far below what float32 holds
+
+
+class BernoulliPixels(Independent):
+    """prod_d Bernoulli(x_d; sigmoid(y_d)) over all but the first dimension; logits y (n, *event).
+
+    log p = sum_d x y - max(y, 0) - log(1 + exp(-|y|)).  Where no gradient is wanted, the last sum is one logarithm for
+    each product of up to 64 factors: the same to rounding, in a fraction of the time.
+    """
+
+    def __init__(self, logits: Tensor) -> None:
+        super().__init__(Bernoulli(logits=logits, validate_args=False), logits.dim() - 1, validate_args=False)
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        y = self.base_dist.logits
+        if (torch.is_grad_enabled() and y.requires_grad) or value.shape != y.shape or y.dtype != value.dtype:
+            return super().log_prob(value)
+        y, x = y.flatten(1), value.flatten(1)
+        size = y.abs()
+        linear = (x - 0.5).mul_(y).sum(-1) - size.sum(-1) / 2  # sum of x y - max(y, 0)
+        factors = size.neg_().exp_().add_(1)
+        while factors.shape[1] % 2 == 0 and y.shape[1] // factors.shape[1] < FACTORS:
+            half = factors.shape[1] // 2
+            factors = factors[:, :half] * factors[:, half:]
+        return linear - factors.log_().sum(-1)
 
 
 class ContinuousBernoulli(Distribution):

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -49,6 +50,34 @@ def log_px(
         raise TightboundError("there are no examples to estimate log p(x) of: give 1 or more")
     need_bound(model, x.to(model.get_buffer("centre").device))
     return found(model, x, seed=seed, tick=tick, **settings)
+
+
+CLEAR = 2.0  # standard errors by which a method must be ahead on an example to be chosen there against the general best
+
+
+def best(estimates: Sequence[Estimate], pilots: Sequence[Estimate]) -> Estimate:
+    """The tightest lower bound of each example among several methods', chosen by pilots with other noise.
+
+    The larger of two noisy bounds is no bound; one that is chosen without looking at its own noise is.  So the choice
+    looks at the pilots alone: the method with the largest mean, but on an example where another is ahead of it by more
+    than two standard errors, that one.  An exact method is always chosen.  diagnostic: chosen, an index into
+    settings["methods"].  Raises ValueError where an estimate and its pilot share a seed, or one is no lower bound.
+    """
+    for found, pilot in zip(estimates, pilots, strict=True):
+        if found.kind == "exact":
+            return replace(found, diagnostic={"chosen": torch.full((len(found),), estimates.index(found))})
+        if found.kind != "lower" or found.method != pilot.method or found.settings["seed"] == pilot.settings["seed"]:
+            raise ValueError(f"{found.method}: a choice needs a lower bound and a pilot of it with another seed")
+    guess, doubt = torch.stack([p.values for p in pilots]), torch.stack([p.se.nan_to_num(0) for p in pilots])
+    general = int(guess.mean(1).argmax())
+    lead = (guess - guess[general]) / (doubt.square() + doubt[general].square()).sqrt().clamp(min=1e-12)
+    ahead, by = lead.max(0).indices, lead.max(0).values
+    chosen = torch.where(by > CLEAR, ahead, general)
+    rows = torch.arange(len(chosen))
+    values, se = (torch.stack([getattr(e, name) for e in estimates])[chosen, rows] for name in ("values", "se"))
+    names = [e.method for e in estimates]
+    settings = {"methods": names, **{e.method: e.settings for e in estimates}}
+    return Estimate("best", "lower", values, se, {"chosen": chosen}, settings)
 
 
 @torch.no_grad()

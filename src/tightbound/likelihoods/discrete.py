@@ -6,9 +6,9 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
-from torch.distributions import Bernoulli, Categorical, Distribution, Independent
+from torch.distributions import Categorical, Distribution, Independent
 
-from tightbound.distributions import DiscretizedLogistic, soft_clip
+from tightbound.distributions import BernoulliPixels, DiscretizedLogistic, soft_clip
 from tightbound.likelihoods.scale import Scale
 from tightbound.spec import DataSpec
 from tightbound.trace import Context
@@ -25,8 +25,7 @@ class BernoulliLikelihood(nn.Module):
         self.base = nn.Parameter(torch.logit(spec.centre.clamp(1e-3, 1 - 1e-3)))
 
     def forward(self, y: Tensor, ctx: Context, p: Distribution | None = None) -> Distribution:
-        logits = self.base + y[:, 0]
-        return Independent(Bernoulli(logits=logits, validate_args=False), logits.dim() - 1, validate_args=False)
+        return BernoulliPixels(self.base + y[:, 0])
 
 
 class DiscretizedLogisticLikelihood(nn.Module):
