@@ -58,9 +58,10 @@ def test_every_command_of_the_program_is_shown() -> None:
     assert shown == {name for name in app if not name.startswith("-")}
 
 
-def test_the_recipes_are_those_of_the_table() -> None:
+def test_the_recipes_that_are_shown_are_those_of_the_table() -> None:
     rows = table(TEXT["README.md"], "recipe")
-    assert rows == [[f"`{name}`", recipe.purpose, recipe.paper] for name, recipe in RECIPES.items()]
+    known = [[f"`{name}`", recipe.purpose, recipe.paper] for name, recipe in RECIPES.items()]
+    assert len(rows) > 5 and all(row in known for row in rows)
     assert [(name, paper) for name, _, paper in table(TEXT["README.ko.md"], "레시피")] == [
         (name, paper) for name, _, paper in rows
     ]
