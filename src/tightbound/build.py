@@ -190,8 +190,12 @@ def build(recipe: Recipe, spec: DataSpec, *, trust: bool = True) -> tuple[VAE, O
         path = _top_down(network, latents, encoder.features, top, posterior, out)
     else:
         path = _bottom_up(network, latents, encoder.features, top, posterior, out)
-    objective: Objective = make("objective", recipe.objective, trust, rows=spec.rows)
-    return VAE(spec, encoder, path, likelihood), objective
+    critic = None
+    if "critic" in getattr(component("objective", recipe.objective, trust), "needs", ()):
+        body = network.link(latents[0])
+        critic = nn.Sequential(body, nn.Linear(body.features, 1), nn.Flatten(0))
+    objective: Objective = make("objective", recipe.objective, trust, rows=spec.rows, critic=critic)
+    return VAE(spec, encoder, path, likelihood, critic), objective
 
 
 def _top_down(net: Any, latents: tuple[int, ...], features: int, top: Any, posterior: Any, out: Any) -> TopDown:
