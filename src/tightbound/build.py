@@ -215,8 +215,12 @@ def build(recipe: Recipe, spec: DataSpec, *, trust: bool = True) -> tuple[VAE, O
         path = _top_down(network, latents, encoder.features, top, posterior, out)
     else:
         path = _bottom_up(network, latents, encoder.features, top, posterior, out)
-    objective: Objective = make("objective", recipe.objective, trust, rows=spec.rows)
-    model = VAE(spec, encoder, path, likelihood)
+    critic = None
+    if "critic" in getattr(component("objective", recipe.objective, trust), "needs", ()):
+        body = network.link(latents[0])
+        critic = nn.Sequential(body, nn.Linear(body.features, 1), nn.Flatten(0))
+    objective: Objective = make("objective", recipe.objective, trust, rows=spec.rows, critic=critic)
+    model = VAE(spec, encoder, path, likelihood, critic)
     bound: list[Any] = [m for m in model.modules() if hasattr(m, "bind")]
     for owner in bound:
         owner.bind(model)

@@ -19,12 +19,21 @@ class VAE(nn.Module):
     """p(x, z) = p(z) p(x|z) with q(z|x) beside it, as a plain module: `trace = model(Batch(x), Draw(k=5))`.
 
     x is in domain units (B, *spec.shape); the encoder sees (x - mean) / spread.  Parameters of the generative half are
-    theta, of the inference half phi (Kingma and Welling 2014).
+    theta, of the inference half phi (Kingma and Welling 2014).  critic: what an adversarial objective trains beside
+    them, of no use to the finished model.
     """
 
-    def __init__(self, spec: DataSpec, encoder: nn.Module, path: nn.Module, likelihood: nn.Module) -> None:
+    def __init__(
+        self,
+        spec: DataSpec,
+        encoder: nn.Module,
+        path: nn.Module,
+        likelihood: nn.Module,
+        critic: nn.Module | None = None,
+    ) -> None:
         super().__init__()
         self.spec, self.encoder, self.path, self.likelihood = spec, encoder, path, likelihood
+        self.critic = critic
         self.sites: tuple[str, ...] = path.sites  # type: ignore[assignment]
         self.register_buffer("centre", spec.centre)
         self.register_buffer("spread", spec.spread)
@@ -64,10 +73,11 @@ class VAE(nn.Module):
         return total[0]
 
     def groups(self) -> dict[str, list[nn.Parameter]]:
-        """The parameters, parted in two: {"inference": phi, "generative": theta}."""
+        """The parameters, parted: {"inference": phi, "generative": theta} and, where there is one, "critic"."""
         inner = [p for m in [self.encoder, *self.path.inference()] for p in m.parameters()]  # type: ignore[operator]
-        ids = {id(p) for p in inner}
-        return {"inference": inner, "generative": [p for p in self.parameters() if id(p) not in ids]}
+        own = {} if self.critic is None else {"critic": list(self.critic.parameters())}
+        ids = {id(p) for group in (inner, *own.values()) for p in group}
+        return {"inference": inner, "generative": [p for p in self.parameters() if id(p) not in ids], **own}
 
 
 class Step(nn.Module):

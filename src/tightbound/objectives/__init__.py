@@ -4,6 +4,7 @@ An objective says what it needs to be right: `per_example`, whether batches may 
 those that it serves (None: all; unsaid: all with a density); `paths`; `needs`, what `build` must tell it.
 """
 
+from tightbound.objectives.adversarial import Adversarial, Factor
 from tightbound.objectives.commitment import Commitment
 from tightbound.objectives.decompose import Dip, TotalCorrelation
 from tightbound.objectives.divergence import Mmd, Sliced
@@ -26,5 +27,7 @@ OBJECTIVES = {
     "mmd": Mmd,
     "sliced": Sliced,
     "rae": Rae,
+    "factor": Factor,
+    "adversarial": Adversarial,
     "commitment": Commitment,
 }

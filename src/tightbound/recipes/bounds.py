@@ -105,6 +105,17 @@ BOUNDS = {
         purpose="as rae-l2, its decoder kept smooth by a gradient penalty",
         paper="Ghosh et al. 2020, arXiv:1903.12436",
     ),
+    "factor-vae": Recipe(
+        objective=part("factor", gamma=35.0),
+        purpose="separate features, as beta-tc-vae with a critic instead of an estimate over the batch",
+        paper="Kim and Mnih 2018, arXiv:1802.05983",
+    ),
+    "aae": Recipe(
+        posterior=part("delta"),
+        objective=part("adversarial"),
+        purpose="an autoencoder whose codes follow the prior as far as a critic can tell; no density",
+        paper="Makhzani et al. 2015, arXiv:1511.05644",
+    ),
     "sigma-vae": Recipe(
         likelihood=part("gaussian", scale="optimal"),
         purpose="real or grey data with one calibrated noise level: no beta to tune between rate and distortion",

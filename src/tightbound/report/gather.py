@@ -181,7 +181,7 @@ def _story(role: Role, place: Scene, hero: int, partner: int, samples: Floats, p
         account=role.account,
         history=run.history(),
         accuracy=_probe(run, place, codes) if probed else None,
-        parameters={key: sum(p.numel() for p in group) for key, group in run.model.groups().items()},
+        parameters={key: sum(p.numel() for p in group) for key, group in run.model.groups().items() if key != "critic"},
     )
 
 
