@@ -97,6 +97,8 @@ def test_closed_form_kls_equal_monte_carlo_and_cost_what_they_should() -> None:
     assert closed is not None and abs(sampled.mean() - closed[0]) < 5 * sampled.std() / N**0.5
     share = z.mean(0).unflatten(0, (4, 3))
     assert ((share - logits[0].softmax(-1)).abs() < 5 * 0.5 / N**0.5).all()
+    assert torch.allclose(q.mean[0], logits[0].softmax(-1).flatten())
+    assert ((z.var(0) - q.variance[0]).abs() < 5 * 0.5 / N**0.5).all()
     model, _, data = build(*RESIDUAL)
     trace = model(Batch(data), Draw())
     assert torch.allclose(trace.rate, torch.full((40,), 6 * math.log(4.0)))

@@ -70,6 +70,22 @@ class Codes(FromNoise):
         return self.log_mass(self.codebook.index(value))
 
     @property
+    def mean(self) -> Tensor:
+        return self._expect()[0]
+
+    @property
+    def variance(self) -> Tensor:
+        return self._expect()[1]
+
+    def _expect(self) -> tuple[Tensor, Tensor]:
+        """Mean and variance where the codebook gives them for probabilities (n, N, K)."""
+        own = getattr(self.codebook, "moments", None)
+        if own is None:
+            raise NotImplementedError
+        mean, variance = own(self.logits.softmax(-1))
+        return mean, variance
+
+    @property
     def code(self) -> Code:
         """The most likely code."""
         index = self.logits.argmax(-1)

@@ -39,6 +39,10 @@ class OneHot:
     def index(self, z: Tensor) -> Tensor:
         return z.unflatten(-1, (self.groups, self.size)).argmax(-1)
 
+    def moments(self, share: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and variance of each feature, whose chance to be 1 is `share` (n, N, K)."""
+        return share.flatten(1), (share * (1 - share)).flatten(1)
+
 
 class CategoricalPosterior(nn.Module):
     """latent / classes categories, each one-hot, with straight-through Gumbel-softmax gradients.
