@@ -21,6 +21,7 @@ NAMES = ("README.md", "README.ko.md")
 TEXT = {name: (ROOT / name).read_text(encoding="utf-8") for name in NAMES}
 NOT_RUN = {
     "tightbound train mnist --recipe vae --set data.binarize=dynamic --budget 30min": "takes half an hour, needs MNIST",
+    "tightbound bench": "takes many minutes; tests/test_benchmarks.py runs it with --quick",
 }
 
 

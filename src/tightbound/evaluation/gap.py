@@ -165,7 +165,7 @@ def best_bound(
 ) -> dict[str, Tensor]:
     """L[q] and L[q*] of each example x (n, *shape) in domain units, on the same fresh draws, float64 (n,), in nats.
 
-    elbo, best;  gain_se: the error of best - elbo;  last: what the last round of the search still gained.
+    elbo, best, and its error best_se;  gain_se: the error of best - elbo;  last: what the last round of the search still gained.
     The encoder's q is itself a candidate: of the two, the one that is better on draws kept for judging is taken.
     Raises TightboundError where q has no parameters of its own for each x.
     """
@@ -187,13 +187,18 @@ def _part(run: Run, x: Tensor, seed: int, search: Search) -> dict[str, Tensor]:
     best = _terms(run, x, moves, seed, search.k)
     _set(moves, start)
     elbo = _terms(run, x, moves, seed, search.k)
-    gain = best - elbo
     return {
         "elbo": elbo.mean(0),
         "best": best.mean(0),
-        "gain_se": gain.std(0) / math.sqrt(len(gain)) if len(gain) > 1 else torch.full_like(last, math.nan),
+        "best_se": _error(best),
+        "gain_se": _error(best - elbo),
         "last": last,
     }
+
+
+def _error(terms: Tensor) -> Tensor:
+    """The standard error of the mean of (k, B) over k; not a number for k = 1."""
+    return terms.std(0) / math.sqrt(len(terms)) if len(terms) > 1 else torch.full_like(terms[0], math.nan)
 
 
 def improve(run: Run, x: Tensor, moves: Moves, seed: int, search: Search) -> Tensor:
