@@ -165,7 +165,7 @@ def best_bound(
 ) -> dict[str, Tensor]:
     """L[q] and L[q*] of each example x (n, *shape) in domain units, on the same fresh draws, float64 (n,), in nats.
 
-    elbo, best, and its error best_se;  gain_se: the error of best - elbo;  last: what the last round of the search still gained.
+    elbo, best, and its error best_se;  gain_se: the error of best - elbo;  last: what the search's last round gained.
     The encoder's q is itself a candidate: of the two, the one that is better on draws kept for judging is taken.
     Raises TightboundError where q has no parameters of its own for each x.
     """
