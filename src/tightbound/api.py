@@ -14,12 +14,13 @@ from tightbound.config import SECTIONS, Config, configure
 from tightbound.errors import TightboundError
 from tightbound.evaluation import Evaluation
 from tightbound.evaluation import evaluate as account_of
+from tightbound.processes import joined
 from tightbound.progress import listening
 from tightbound.recipes import Recipe
 from tightbound.run import Run, load
 from tightbound.training import schedule
-from tightbound.training.display import Display, display
-from tightbound.training.fit import fit, pick_device
+from tightbound.training.display import Display, Quiet, display
+from tightbound.training.fit import fit, is_ours, pick_device
 from tightbound.training.loop import Interrupted
 
 __all__ = ["compare", "demo", "evaluate", "load", "train"]
@@ -74,21 +75,25 @@ def train(
     if source is None and not resume:
         raise TightboundError("train needs data: a built-in name such as digits, or the path of your own")
     wanted = configure(_kept_source(source, valid, test), recipe, file=config, values=values)
-    if folder is None:
-        folder = _folder(source, wanted.recipe.name, new=not (resume or overwrite))
-    if resume:
-        source = _resumed(folder, source, recipe, config, wanted, values)
-    try:
-        with listening(show.note):
-            run = fit(
-                wanted, source, folder, show, resume=resume, overwrite=overwrite, valid=valid, test=test, trust=trust
-            )
-        if report:
-            _finish([run], folder / "report.html", show, lang)
-    except KeyboardInterrupt as stop:
-        if not (folder / "config.toml").is_file():
-            raise
-        raise Stopped(folder) from stop
+    with joined(pick_device(wanted.device).type) as us:
+        show = show if us.first else Quiet()
+        place, ours = us.lead(lambda: _place(folder, source, wanted.recipe.name, new=not (resume or overwrite)))
+        if resume:
+            kept = us.lead(lambda: _resumed(place, source is None, recipe, config, wanted, values))
+            source = kept if source is None else source
+        elif ours:  # torchrun has started the processes of this launch anew
+            resume, overwrite, trust = True, False, True
+        try:
+            with listening(show.note):
+                run = fit(
+                    wanted, source, place, show, resume=resume, overwrite=overwrite, valid=valid, test=test, trust=trust
+                )
+            if report and us.first:
+                _finish([run], place / "report.html", show, lang)
+        except KeyboardInterrupt as stop:
+            if not (place / "config.toml").is_file():
+                raise
+            raise Stopped(place) from stop
     return run
 
 
@@ -212,6 +217,15 @@ def _folder(source: Any, recipe: str, *, new: bool) -> Path:
     return _free(folder) if new else folder
 
 
+def _place(folder: Path | None, source: Any, recipe: str, *, new: bool) -> tuple[Path, bool]:
+    """The run folder, and whether this launch by torchrun has begun to train in it already."""
+    if folder is None:
+        named = _folder(source, recipe, new=False)
+        begun = [f for f in named.parent.glob(f"{named.name}*") if is_ours(f)]
+        folder = begun[0] if begun else _free(named) if new else named
+    return folder, is_ours(folder)
+
+
 def _free(folder: Path) -> Path:
     """The folder, or with `-2`, `-3`, ... the first that is not taken; an empty folder is free."""
     number, found = 1, folder
@@ -223,20 +237,20 @@ def _free(folder: Path) -> Path:
 
 def _resumed(
     folder: Path,
-    source: Any,
+    needs_source: bool,
     recipe: str | Recipe | None,
     file: str | Path | None,
     wanted: Config,
     values: Mapping[str, Any],
-) -> Any:
-    """The source of the run to resume; refuses settings that would change what was begun."""
+) -> str:
+    """The source that the run to resume was begun with; refuses settings that would change what was begun."""
     path = folder / "config.toml"
     if not folder.is_dir():
         raise TightboundError(f"there is no run {str(folder)!r} to resume: check --out, or leave out --resume")
     if not path.is_file():
-        if source is None:
+        if needs_source:
             raise TightboundError(f"{str(folder)!r} is not a run folder, it has no config.toml: name the data to start")
-        return source
+        return ""
     old = settings_file.read(path)
     if file is not None:
         raise TightboundError(f"run {str(folder)!r} keeps the settings it was begun with: leave out --config")
@@ -249,9 +263,9 @@ def _resumed(
         raise TightboundError(
             f"run {str(folder)!r} was begun with another {key} ({_at(old, key)}): leave it out, or choose another --out"
         )
-    if source is None and not old.source:
+    if needs_source and not old.source:
         raise TightboundError(f"run {str(folder)!r} was trained on arrays in Python: give the data again")
-    return old.source if source is None else source
+    return old.source
 
 
 def _changed(old: Config, new: Config, keys: Iterable[str]) -> list[str]:

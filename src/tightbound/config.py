@@ -62,6 +62,12 @@ class TrainSettings(BaseModel):
     groups: dict[str, dict[str, Any]] = Field(
         {}, description="optimiser arguments of one parameter group, as {critic = {lr = 1e-4}}"
     )
+    parallel: Literal["ddp", "fsdp2"] = Field(
+        "ddp", description="of processes by torchrun: each has the whole model, or a part of every parameter"
+    )
+    accumulate: PositiveInt = Field(
+        1, description="parts of a batch that go through the model one after another, for less memory"
+    )
     save_seconds: NonNegativeFloat = Field(30.0, description="least seconds between two saves of the state")
 
     @field_validator("compile", mode="before")

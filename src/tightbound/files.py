@@ -87,6 +87,11 @@ def _refused(path: Path, error: OSError) -> TightboundError:
     )
 
 
+def sync_folder(folder: Path) -> None:
+    """Makes the names in a folder last through a power cut."""
+    _ops.sync_folder(folder)
+
+
 def make_folder(folder: Path | str) -> Path:
     """Creates a folder with its parents, or raises a `TightboundError` where the disk refuses."""
     folder = Path(folder)

@@ -32,9 +32,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except CycloptsError as error:
         return _say(_usage(error), USAGE)
     except TightboundError as error:
-        return _say(str(error), USAGE)
+        return _say(str(error), USAGE) if _speaks(error) else USAGE
     except Stopped as stopped:
-        return _say(str(stopped), INTERRUPTED, "")
+        return _say(str(stopped), INTERRUPTED, "") if os.environ.get("RANK", "0") == "0" else INTERRUPTED
     except KeyboardInterrupt:
         return _say("interrupted", INTERRUPTED, "")
     except BrokenPipeError:
@@ -44,6 +44,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         return end.code if isinstance(end.code, int) else 0
     except Exception as error:
         return _unexpected(error)
+
+
+def _speaks(error: TightboundError) -> bool:
+    """Among processes of torchrun, the first tells what is wrong for all, the others what is wrong with them alone."""
+    from tightbound.processes import Own
+
+    return os.environ.get("RANK", "0") == "0" or isinstance(error, Own)
 
 
 def _say(sentence: str, status: int, prefix: str = "tightbound: error: ") -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import sys
 from pathlib import Path
@@ -108,8 +109,9 @@ def _trained(data: str | None, recipe: str | None, out: Path | None, asked: dict
         words = ["tightbound", "train", *([data] if data else []), "--out", str(stop.folder), "--resume"]
         words += ["--device", asked["device"]] if asked["device"] else []
         raise Stopped(f"interrupted, the state is saved; go on with: {shlex.join(words)}") from None
-    print(f"run: {run.folder}")
-    print(f"report: {run.folder}/report.html")
+    if os.environ.get("RANK", "0") == "0":
+        print(f"run: {run.folder}")
+        print(f"report: {run.folder}/report.html")
 
 
 @app.command(group=LEARN)

@@ -7,13 +7,10 @@ import torch
 from torch import Tensor
 
 from tightbound.data.ondisk import OnDisk
+from tightbound.processes import WHOLE, Share
 
 FIXED_SEED = 777
 _CHUNK = 1 << 22
-
-
-Share = tuple[int, int]  # (which, of how many) equal parts of a batch; random numbers are drawn for the whole
-WHOLE: Share = (0, 1)
 
 
 def bernoulli(grey: Tensor, levels: int, generator: torch.Generator, share: Share = WHOLE) -> Tensor:

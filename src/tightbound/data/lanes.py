@@ -169,11 +169,20 @@ class Lanes:
         """Where each lane of this process stands, plain numbers: {"3": [epoch, piece, row, used]}."""
         return {str(lane.number): [*lane.at, lane.used] for lane in self.lanes}
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Goes on from the states of all processes together, which may have been another number."""
+    def load_state_dict(self, state: dict[str, Any]) -> str:
+        """Goes on from the states of all processes together, which may have been another number; returns a note.
+
+        Where that number needs other lanes, all begin the next epoch.
+        """
+        if len(state) != self.total:
+            epoch = 1 + max(place[0] for place in state.values())
+            for lane in self.lanes:
+                lane.go_to((epoch, 0, 0), 0)
+            return "the number of processes does not fit the order of the data, so the next epoch begins now"
         for lane in self.lanes:
             *at, used = state[str(lane.number)]
             lane.go_to(tuple(at), used)
+        return ""
 
 
 def lanes_for(pieces: int, batch: int, world: int, where: str) -> int:

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from tightbound.data.binarize import WHOLE, Share, bernoulli
+from tightbound.data.binarize import bernoulli
 from tightbound.data.domain import check_read
 from tightbound.data.ondisk import OnDisk, Without, spread
+from tightbound.processes import WHOLE, Share
 from tightbound.spec import DataSpec
 
 

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.distributions import Distribution
 
 from tightbound.distributions.reparam import NoiseForm, noise_form
+from tightbound.processes import WHOLE, Share
 
 TILE = 1024
 STEP = 16  # torch draws normals in blocks of 16: the first rows of a draw are the same however many follow
@@ -29,16 +30,29 @@ def generator(seed: int, *parts: object) -> torch.Generator:
 class StepNoise:
     """Noise of one pass: the sites draw one after another from a generator seeded by what the pass is for.
 
-    forms: which site asked for what, in the order of asking.
+    forms: which site asked for what, in the order of asking.  k, share: of a pass with k samples of an example over a
+    part of a batch, the noise is that part of the whole batch's.
     """
 
-    def __init__(self, seed: int, *parts: object) -> None:
+    def __init__(self, seed: int, *parts: object, k: int = 1, share: Share = WHOLE) -> None:
         self.generator = generator(seed, *parts)
         self.forms: dict[str, NoiseForm] = {}
+        self.k, self.share = k, share
 
     def __call__(self, name: str, dist: Distribution) -> Tensor:
         form = self.forms[name] = noise_form(dist)
-        return form.draw(self.generator, self.generator.device).to(form.device)
+        whole = form._replace(rows=form.rows * self.share[1]).draw(self.generator, self.generator.device)
+        return part_of(whole, self.k, self.share).to(form.device)
+
+
+def part_of(rows: Tensor, k: int, share: Share) -> Tensor:
+    """Of K-major rows (k*B, ...) of a batch, those that belong to one of its equal parts, K-major again."""
+    which, of = share
+    if of == 1:
+        return rows
+    batch = len(rows) // k
+    each = batch // of
+    return rows.reshape(k, batch, *rows.shape[1:])[:, which * each : (which + 1) * each].flatten(0, 1)
 
 
 class ContentNoise:

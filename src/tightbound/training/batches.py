@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 
 from tightbound.data import LoaderSplit, ShardSplit, Split
-from tightbound.data.binarize import WHOLE, Share
 from tightbound.data.lanes import Blocks, Lanes, Pieces
 from tightbound.data.ondisk import OnDisk
 from tightbound.distributions.noise import generator
 from tightbound.errors import TightboundError
+from tightbound.processes import WHOLE, Share
 from tightbound.trace import Batch
 
 Training = Split | LoaderSplit | ShardSplit
@@ -49,7 +49,8 @@ class Batches:
     def state_dict(self) -> State:
         return {}
 
-    def load_state_dict(self, state: State) -> None: ...
+    def load_state_dict(self, state: State) -> str:
+        return ""
 
 
 class LaneBatches:
@@ -73,8 +74,8 @@ class LaneBatches:
         """Where the lanes of this process stand; the states of all processes together are one state."""
         return self.lanes.state_dict()
 
-    def load_state_dict(self, state: State) -> None:
-        self.lanes.load_state_dict(state)
+    def load_state_dict(self, state: State) -> str:
+        return self.lanes.load_state_dict(state)
 
 
 class LoaderBatches:
@@ -98,8 +99,9 @@ class LoaderBatches:
     def state_dict(self) -> State:
         return {"epoch": self.epoch}
 
-    def load_state_dict(self, state: State) -> None:
+    def load_state_dict(self, state: State) -> str:
         self.epoch = max(0, state["epoch"] - 1)
+        return ""
 
 
 def examples(split: Training, n: int) -> tuple[Tensor, Tensor | None]:

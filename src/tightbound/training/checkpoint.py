@@ -7,6 +7,7 @@ import io
 import os
 import pickle
 import re
+import shutil
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO
@@ -15,6 +16,7 @@ import torch
 
 from tightbound import files
 from tightbound.errors import TightboundError
+from tightbound.training.sharded import digest
 
 CHECKSUM = hashlib.sha256().digest_size
 PLAIN = (int, float, bool, str, bytes, type(None))
@@ -24,6 +26,8 @@ class StateStore:
     """Training states as `state-<step>.pt`, the two newest kept: `torch.save` of plain values, then their SHA-256.
 
     `torch.load(path, weights_only=True)` reads one too. A store has one writer: see `RunLock`.
+    A state whose tensors are in shards has them in the folder `shards-<step>`, which is complete before the file is
+    written; "shards" in the state is the SHA-256 of each.
     """
 
     def __init__(self, folder: Path | str, keep: int = 2):
@@ -51,6 +55,13 @@ class StateStore:
         for _, path in found:
             if path not in kept:
                 files.remove(path)
+        for folder in self.folder.glob("shards-*"):
+            if not any(folder == self.shards(at) for at, path in found if path in kept):
+                shutil.rmtree(folder, ignore_errors=True)
+
+    def shards(self, step: int) -> Path:
+        """The folder for the shards of a step's state."""
+        return self.folder / f"shards-{step}"
 
     def load(self) -> tuple[dict[str, Any], list[str]] | None:
         """The newest whole state with a notice for each damaged one passed over; None where no state was ever saved.
@@ -61,7 +72,11 @@ class StateStore:
         found = self._newest_first()
         for step, path in found:
             try:
-                return _read(path), [f"{notice}, so the run goes on from step {step}" for notice in notices]
+                state = _read(path)
+                for name, known in state.get("shards", {}).items():
+                    if digest(self.shards(step) / name) != known:
+                        raise ValueError(f"the checksum of its shard {name} does not match")
+                return state, [f"{notice}, so the run goes on from step {step}" for notice in notices]
             except (OSError, ValueError, RuntimeError, pickle.UnpicklingError) as error:
                 notices.append(f"{path} is damaged ({error})")
         if not found:

@@ -77,7 +77,7 @@ def _first_line(error: Exception) -> str:
     return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
 
 
-def engine(step: Step, settings: TrainSettings, say: Say) -> Eager:
-    """The engine that resolved settings ask for: `train.precision`, `train.compile`."""
+def engine(step: Step, settings: TrainSettings, say: Say, size: int | None = None) -> Eager:
+    """The engine that resolved settings ask for: `train.precision`, `train.compile`.  size: examples of a pass."""
     set_precision(step.model, settings.precision)
-    return Compiled(step, int(settings.batch), say) if settings.compile == "on" else Eager(step)
+    return Compiled(step, size or int(settings.batch), say) if settings.compile == "on" else Eager(step)

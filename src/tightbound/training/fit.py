@@ -6,8 +6,8 @@ import json
 import os
 import platform
 import shutil
-import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,24 +23,32 @@ from tightbound.data import Data
 from tightbound.distributions.noise import seed_for
 from tightbound.errors import TightboundError
 from tightbound.model import VAE, Objective
+from tightbound.processes import here, launch, launched
 from tightbound.run import Run, seeded
 from tightbound.trace import Clock
 from tightbound.training import schedule
 from tightbound.training.batches import count
 from tightbound.training.checkpoint import RunLock
 from tightbound.training.display import Display
+from tightbound.training.distributed import is_sharded
 from tightbound.training.loop import Trainer
 
+LAUNCH = Path("state") / "launch"
 FILES = ("model.safetensors", "ema.safetensors", "log.jsonl", "environment.json", "evaluation.json", "report.html")
 
 
 def pick_device(name: str) -> torch.device:
-    """`auto` as the GPU where there is one, else the CPU; raises TightboundError for a device that is not there."""
+    """`auto` as the GPU where there is one, else the CPU; raises TightboundError for a device that is not there.
+
+    Among several processes of a machine, each has the GPU of its number.
+    """
     if name not in ("auto", "cpu", "cuda"):
         raise TightboundError(f"device {name!r} is not known: write auto, cpu or cuda")
     if name == "cuda" and not torch.cuda.is_available():
         raise TightboundError("there is no CUDA device here: write --device cpu, or auto")
-    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
+    if name == "cpu" or not torch.cuda.is_available():
+        return torch.device("cpu")
+    return torch.device("cuda", here().local) if here().world > 1 else torch.device("cuda")
 
 
 def check_folder(folder: Path, *, resume: bool, overwrite: bool) -> None:
@@ -105,15 +113,15 @@ def fit(
     valid, test: data of their own for these splits.  An old run is removed only once the new one's data are read.
     Raises TightboundError for bad settings, data or folders; `Interrupted` after Ctrl-C.
     """
-    started = time.perf_counter()
+    started, us = schedule.now(), here()
     device = pick_device(config.device)
-    check_folder(folder, resume=resume, overwrite=overwrite)
-    old = settings_file.read(folder / "config.toml") if resume and (folder / "config.toml").is_file() else None
+    us.lead(lambda: check_folder(folder, resume=resume, overwrite=overwrite))
+    old = us.lead(lambda: _begun(folder) if resume else None)
     if resume and old is None:
         show.note(f"nothing to resume in {folder}: its training had not begun, so it starts now")
     config = config if old is None else old.model_copy(update={"device": config.device})
     read = partial(data_room.load, source, seed=config.seed, valid=valid, test=test)
-    data = read(config.data)
+    data = us.after_first(lambda: read(config.data))
     if old is not None and old.digest != data.digest:
         raise TightboundError(
             f"the data are not those that {folder} was trained on: give the same data to --resume, or another --out"
@@ -127,18 +135,29 @@ def fit(
     config = config.model_copy(update={"spec": _with_moments(config, data)})
     for note in [*data.notices, *notes]:
         show.note(note)
-    with RunLock(folder):
-        check_folder(folder, resume=resume, overwrite=overwrite)
+    with ExitStack() as held:
+        us.lead(lambda: _hold(held, folder, resume, overwrite))
         try:
             if old is None:
                 config = _plan(config, data, folder, device, started)
             model, objective = assemble(config, device, trust=trust or old is None)
             trainer = Trainer(model, objective, config, data, folder, show, trust=trust or old is None)
             if overwrite:  # only now, when all that was asked for is known to work
-                clear(folder)
+                us.lead(lambda: clear(folder))
             return _train(trainer, data, device, new=old is None)
         except (torch.OutOfMemoryError, RuntimeError, MemoryError) as error:
             raise _memory(error, config) from error
+
+
+def _begun(folder: Path) -> Config | None:
+    path = folder / "config.toml"
+    return settings_file.read(path) if path.is_file() else None
+
+
+def _hold(held: ExitStack, folder: Path, resume: bool, overwrite: bool) -> None:
+    """Takes the folder for the time of the run."""
+    held.enter_context(RunLock(folder))
+    check_folder(folder, resume=resume, overwrite=overwrite)
 
 
 def _with_moments(config: Config, data: Data) -> Any:
@@ -157,11 +176,16 @@ def _memory(error: BaseException, config: Config) -> BaseException:
 
 
 def _train(trainer: Trainer, data: Data, device: torch.device, *, new: bool) -> Run:
-    config, folder, show = trainer.config, trainer.folder, trainer.show
-    if new:
-        settings_file.write(folder / "config.toml", config)
-        files.write_atomic(folder / "environment.json", json.dumps(environment(device), indent=2))
-    if not new and (found := trainer.store.load()) is not None:
+    config, folder, show, us = trainer.config, trainer.folder, trainer.show, here()
+
+    def begin() -> None:
+        mark_launch(folder)
+        if new:
+            settings_file.write(folder / "config.toml", config)
+            files.write_atomic(folder / "environment.json", json.dumps(environment(device), indent=2))
+
+    us.lead(begin)
+    if not new and (found := us.lead(trainer.store.load)) is not None:
         state, notices = found
         for notice in notices:
             show.note(notice)
@@ -169,8 +193,26 @@ def _train(trainer: Trainer, data: Data, device: torch.device, *, new: bool) -> 
         show.note(f"resumed {folder} at step {trainer.step} of {config.train.steps}")
     show.note(describe(config, data, device))
     trainer.run()
-    trainer.model.load_state_dict(trainer.finish())
-    return Run(config, trainer.model, folder, data)
+    model = trainer.model
+    if is_sharded(config.train):
+        model, _ = assemble(config, device, trust=True)
+    model.load_state_dict(trainer.finish())
+    return Run(config, model, folder, data)
+
+
+def mark_launch(folder: Path) -> None:
+    """Notes which launch by torchrun has this run, so that its restarted processes know that it is theirs."""
+    if launched():
+        files.make_folder(folder / "state")
+        files.write_atomic(folder / LAUNCH, launch())
+
+
+def is_ours(folder: Path) -> bool:
+    """True where an earlier start of this very launch had begun to train in the folder."""
+    try:
+        return launched() and (folder / LAUNCH).read_text() == launch()
+    except OSError:
+        return False
 
 
 def _plan(config: Config, data: Data, folder: Path, device: torch.device, started: float) -> Config:
@@ -192,7 +234,7 @@ def _plan(config: Config, data: Data, folder: Path, device: torch.device, starte
                 torch.cuda.synchronize()
 
         validate: Callable[[], object] = lambda: trainer.validator(model)  # noqa: E731
-        spent = time.perf_counter() - started
+        spent = schedule.now() - started
         per_epoch = schedule.epoch_steps(n, int(trial.train.batch))
         with torch.random.fork_rng():
             steps = schedule.steps_within(trial.train, per_epoch, train, validate, spent)
@@ -227,4 +269,5 @@ def environment(device: torch.device) -> dict[str, Any]:
         "device": torch.cuda.get_device_name() if device.type == "cuda" else "cpu",
         "threads": torch.get_num_threads(),
         "cores": os.cpu_count(),
+        "processes": here().world,
     }

@@ -5,10 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import math
-import signal
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,13 +18,17 @@ from tightbound.data import Data
 from tightbound.distributions.noise import seed_for
 from tightbound.errors import TightboundError
 from tightbound.model import VAE, Objective, Step
+from tightbound.processes import here
 from tightbound.recipes import has_bound
 from tightbound.run import seeded, weights
 from tightbound.trace import Batch, Clock, Noise
+from tightbound.training import sharded
 from tightbound.training.batches import batches, examples
 from tightbound.training.checkpoint import StateStore
 from tightbound.training.display import Display
-from tightbound.training.engine import engine
+from tightbound.training.distributed import engine_among, is_sharded, shard, together, whole_state
+from tightbound.training.interrupt import Interrupted as Interrupted
+from tightbound.training.interrupt import ctrl_c
 from tightbound.training.noise import Ahead
 from tightbound.training.optim import Health, level, optimizer, take_step
 from tightbound.training.validate import Validator
@@ -35,10 +36,6 @@ from tightbound.training.validate import Validator
 MOST_SKIPS = 10
 LOOK_EVERY = 25
 SUMS = ("n", "distortion", "rate", "elbo")
-
-
-class Interrupted(KeyboardInterrupt):
-    """The user pressed Ctrl-C; the state is saved."""
 
 
 class Trainer:
@@ -56,15 +53,19 @@ class Trainer:
     ) -> None:
         self.model, self.config, self.settings, self.folder, self.show = model, config, config.train, folder, show
         self.device = model.get_buffer("centre").device
-        self.batches = batches(data.train, int(self.settings.batch), config.seed, self.device, mix=config.data.mix)
-        self.pass_ = Step(model, objective, config.recipe.k)
+        self.here, k = here(), config.recipe.k
+        batch, share = int(self.settings.batch), self.here.share
+        self.batches = batches(data.train, batch, config.seed, self.device, share, config.data.mix)
+        self.pass_ = Step(model, objective, k)
         with seeded(seed_for(config.seed, "prepare")):
             self.pass_.prepare(partial(examples, data.train))
-        self.engine = engine(self.pass_, self.settings, self._say)
-        self.noise = Ahead(config.seed, self.device, self._rehearse)
+        self.averaged = copy.deepcopy(model).requires_grad_(False) if self.settings.ema else None
+        if is_sharded(self.settings):
+            shard(self.pass_, self.averaged, self.here, self.device)
+        self.engine = engine_among(self.pass_, self.settings, self._say, self.here)
+        self.noise = Ahead(config.seed, self.device, self._rehearse, k, share)
         self.optimizer = optimizer(model, self.settings, trust=trust)
         self.health = Health(self.settings, self.device)
-        self.averaged = copy.deepcopy(model).requires_grad_(False) if self.settings.ema else None
         self.pairs: tuple[list[Any], list[Any]] = ([], [])
         if self.averaged is not None:
             self.pairs = (list(self.averaged.parameters()), list(model.parameters()))
@@ -92,7 +93,7 @@ class Trainer:
         seed, step = self.config.seed, self.step
         batch = self.batches(step)
         noise = self.noise(step, batch)
-        torch.default_generator.manual_seed(seed_for(seed, "parts", step))
+        torch.default_generator.manual_seed(seed_for(seed, "parts", step, *self.here.share[:1] * (not self.here.first)))
         losses, sums = self.engine(batch, clock, noise)
         ok = self.health.check(losses.values(), self.engine.gradients.parameters)
         take_step(self.optimizer, level(self.settings, step, int(self.settings.steps)), ok)
@@ -121,26 +122,31 @@ class Trainer:
         self.started, self.saved_at = time.perf_counter() - self.spent, time.perf_counter()
         self.mark = (self.step, time.perf_counter())
         try:
-            with _ctrl_c() as pressed, torch.random.fork_rng():
+            with ctrl_c() as pressed, torch.random.fork_rng():
                 while self.step < steps and not self._finished():
                     self.model.train()
                     self.one(Clock(self.step / steps))
-                    if self.step % LOOK_EVERY == 0:
+                    validates = self.step % every == 0 or self.step == steps
+                    if self.step % LOOK_EVERY == 0 or validates:
                         self._look()
                         self.show.step(self.step)
-                    if self.step % every == 0 or self.step == steps:
-                        self._look()
+                    if validates:
                         self._validate()
-                        if time.perf_counter() - self.saved_at >= self.settings.save_seconds:
-                            self.save()
-                    elif time.perf_counter() - self.saved_at >= max(5.0, 2 * self.settings.save_seconds):
+                    if stop := self._due(validates, bool(pressed)):
                         self.save()
-                    if pressed:
-                        self.save()
+                    if stop == "pressed":
                         raise Interrupted
             self.save()
         finally:
             self.show.stop()
+
+    def _due(self, validated: bool, pressed: bool) -> str:
+        """Whether to save now, and why; several processes ask the first one, and not at every step."""
+        if self.here.world > 1 and not (validated or self.step % LOOK_EVERY == 0):
+            return ""
+        waited = time.perf_counter() - self.saved_at
+        due = waited >= (self.settings.save_seconds if validated else max(5.0, 2 * self.settings.save_seconds))
+        return self.here.agree("pressed" if pressed else "time" if due else "")
 
     def _say(self, line: str) -> None:
         """A line for the person who watches, and for the log."""
@@ -174,11 +180,11 @@ class Trainer:
             model = self.averaged
             for kept, fresh in zip(model.buffers(), self.model.buffers(), strict=True):
                 kept.copy_(fresh)
-        valid = self.validator(model)
+        with together(model):
+            valid = self.validator(model)
         best = valid["objective"] < self.best["objective"]
         if best:
-            keep = {k: v.detach().cpu().clone() for k, v in self.model.state_dict().items()}
-            ema = {k: v.detach().cpu().clone() for k, v in model.state_dict().items()} if self.averaged else {}
+            keep, ema = whole_state(self.model), whole_state(model) if self.averaged else {}
             self.best = {"objective": valid["objective"], "step": self.step, "plain": keep, "ema": ema}
         self.stale = 0 if best else self.stale + 1
         now = time.perf_counter()
@@ -206,6 +212,8 @@ class Trainer:
 
     def log(self, record: dict[str, Any]) -> None:
         """Appends a line to log.jsonl; what a killed run wrote after its last state is cut off first."""
+        if not self.here.first:
+            return
         try:
             with (self.folder / "log.jsonl").open("ab") as file:
                 file.truncate(min(file.tell(), self.log_bytes))
@@ -220,38 +228,51 @@ class Trainer:
 
     def save(self) -> None:
         """The best weights, then the state to resume from."""
-        if self.best["step"] != self.written:
+        if self.best["step"] != self.written and self.here.first:
             weights(self.folder / "model.safetensors", self.config, self.best["plain"])
             if self.best["ema"]:
                 weights(self.folder / "ema.safetensors", self.config, self.best["ema"])
-            self.written = self.best["step"]
+        self.written = self.best["step"]
         self.spent = time.perf_counter() - self.started
-        self.store.save(self.step, self.state_dict())
+        state = self.state_dict()
+        self.here.lead(lambda: self.store.save(self.step, state))
         self.saved_at = time.perf_counter()
 
     def state_dict(self) -> dict[str, Any]:
-        """All that the rest of the run depends on."""
-        return {
+        """All that the rest of the run depends on; tensors in shards are written now, by all processes."""
+        places = self.here.gather(self.batches.state_dict())
+        numbers = {
             "step": self.step,
             "stale": self.stale,
             "spent": self.spent,
             "log_bytes": self.log_bytes,
-            "model": self.model.state_dict(),
-            "ema": self.averaged.state_dict() if self.averaged else {},
-            "optimizer": self.optimizer.state_dict(),
+            "processes": self.here.world,
             "health": self.health.state_dict(),
             "sums": self.sums,
             "best": self.best,
-            "data": self.batches.state_dict(),
+            "data": {lane: place for own in places for lane, place in own.items()},
+        }
+        if self.settings.parallel == "fsdp2":
+            own = sharded.tensors(self.model, self.averaged, self.optimizer)
+            return numbers | {"shards": sharded.save(self.store.shards(self.step), own, self.here)}
+        return numbers | {
+            "model": self.model.state_dict(),
+            "ema": self.averaged.state_dict() if self.averaged else {},
+            "optimizer": self.optimizer.state_dict(),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Takes up where `state_dict` left off."""
         try:
-            self.model.load_state_dict(state["model"])
-            if self.averaged is not None:
-                self.averaged.load_state_dict(state["ema"])
-            self.optimizer.load_state_dict(state["optimizer"])
+            if "shards" in state:
+                sharded.first_state(self.optimizer)
+                own = sharded.tensors(self.model, self.averaged, self.optimizer)
+                sharded.load(self.store.shards(state["step"]), own)
+            else:
+                self.model.load_state_dict(state["model"])
+                if self.averaged is not None:
+                    self.averaged.load_state_dict(state["ema"])
+                self.optimizer.load_state_dict(state["optimizer"])
             self.health.load_state_dict(state["health"])
         except (RuntimeError, ValueError, KeyError) as error:
             raise TightboundError(
@@ -260,9 +281,19 @@ class Trainer:
             ) from error
         self.sums = state["sums"].to(self.device)
         self.best = state["best"]
-        self.batches.load_state_dict(state["data"])
         for name in ("step", "stale", "spent", "log_bytes"):
             setattr(self, name, state[name])
+        for note in self.batches.load_state_dict(state["data"]), self._other(state["processes"]):
+            if note:
+                self._say(note)
+
+    def _other(self, processes: int) -> str:
+        if processes == self.here.world:
+            return ""
+        return (
+            f"{self.here.world} processes go on where {processes} saved the state: losses are those of before to "
+            "rounding, not to the bit"
+        )
 
     def finish(self) -> dict[str, Tensor]:
         """The best weights: averaged where there are any; raises where no validation was finite."""
@@ -271,23 +302,3 @@ class Trainer:
                 "no validation gave a finite figure, so there are no weights to keep: lower train.lr, or check the data"
             )
         return self.best["ema"] or self.best["plain"]
-
-
-@contextmanager
-def _ctrl_c() -> Iterator[list[int]]:
-    """Turns the first Ctrl-C into a mark that the loop reads after its step; a second one ends the process at once."""
-    pressed: list[int] = []
-
-    def note(number: int, frame: Any) -> None:
-        pressed.append(number)
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-
-    try:
-        old = signal.signal(signal.SIGINT, note)
-    except ValueError:  # not in the main thread: nothing to catch
-        yield pressed
-        return
-    try:
-        yield pressed
-    finally:
-        signal.signal(signal.SIGINT, old)

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
-from tightbound.distributions.noise import StepNoise, seed_for
+from tightbound.distributions.noise import StepNoise, part_of, seed_for
+from tightbound.processes import WHOLE, Share
 from tightbound.trace import Batch, Noise
 
 
@@ -17,6 +18,10 @@ class Drawn:
 
     def __init__(self, values: dict[str, Tensor], spot: StepNoise) -> None:
         self.values, self.spot = values, spot
+
+    def part(self, share: Share) -> Drawn:
+        """The noise of one of the batch's equal parts."""
+        return Drawn({name: part_of(value, self.spot.k, share) for name, value in self.values.items()}, self.spot)
 
     def __call__(self, name: str, dist: Distribution) -> Tensor:
         found = self.values.get(name)
@@ -28,12 +33,19 @@ class Ahead:
 
     The first batch of a size is passed through the model once, without gradients, to record which sites ask for what,
     and in which order; from then on noise is drawn in that order, so it has the values that the sites would draw.
-    rehearse: makes that pass.
+    rehearse: makes that pass.  k, share: see `StepNoise`.
     """
 
-    def __init__(self, seed: int, device: torch.device, rehearse: Callable[[Batch, Noise], object]) -> None:
-        self.seed, self.rehearse = seed, rehearse
-        self.spot = StepNoise(seed)
+    def __init__(
+        self,
+        seed: int,
+        device: torch.device,
+        rehearse: Callable[[Batch, Noise], object],
+        k: int = 1,
+        share: Share = WHOLE,
+    ) -> None:
+        self.seed, self.rehearse, self.share = seed, rehearse, share
+        self.spot = StepNoise(seed, k=k, share=share)
         self.spot.generator = torch.Generator(device)
         self.records: dict[int, tuple[Drawn, list[Callable[..., Tensor]]]] = {}
 
@@ -44,14 +56,14 @@ class Ahead:
         generator = self.spot.generator.manual_seed(seed_for(self.seed, "noise", step))
         for fill in fills:
             fill(generator=generator)
-        return drawn
+        return drawn if self.share == WHOLE else drawn.part(self.share)
 
     @torch.no_grad()
     def _record(self, batch: Batch) -> tuple[Drawn, list[Callable[..., Tensor]]]:
         noise = StepNoise(self.seed, "rehearsal")
         self.rehearse(batch, noise)
         values = {
-            name: torch.empty(form.rows, *form.event, dtype=form.dtype, device=form.device)
+            name: torch.empty(form.rows * self.share[1], *form.event, dtype=form.dtype, device=form.device)
             for name, form in noise.forms.items()
         }
         fills = [v.normal_ if noise.forms[name].kind == "normal" else v.uniform_ for name, v in values.items()]

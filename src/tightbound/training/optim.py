@@ -100,7 +100,8 @@ class Health:
     def check(self, losses: Iterable[Tensor], parameters: list[nn.Parameter]) -> Tensor:
         """True (a tensor) where the step may be taken; gradients are cut in place."""
         grads = [p.grad for p in parameters if p.grad is not None]
-        norm = get_total_norm(grads)
+        norm: Any = get_total_norm(grads)
+        norm = norm.full_tensor() if hasattr(norm, "full_tensor") else norm  # of gradients in shards
         loss = torch.stack(list(losses)).detach().sum()
         settled = self.seen >= SETTLED
         usual = torch.where(settled, self.mean, norm)

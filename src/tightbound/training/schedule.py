@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from tightbound.config import TrainSettings
 from tightbound.errors import TightboundError
+from tightbound.processes import here
 
 LEAST, MOST, EPOCHS = 3000, 20_000, 30
 VALIDATIONS = 40
@@ -51,6 +52,11 @@ def resolve(settings: TrainSettings, n: int | None, steps: int | None = None) ->
     )
 
 
+def now() -> float:
+    """Seconds, by the clock of the first process, so that all of them decide alike."""
+    return here().agree(time.perf_counter())
+
+
 def steps_within(
     settings: TrainSettings, per_epoch: int, train: Callable[[int], None], validate: Callable[[], object], spent: float
 ) -> int:
@@ -60,14 +66,14 @@ def steps_within(
     """
     budget = settings.budget or 0.0
     train(3)
-    start, done, chunk = time.perf_counter(), 0, 5
-    while time.perf_counter() - start < 0.02 * budget and done < 500:
+    start, done, chunk = now(), 0, 5
+    while now() - start < 0.02 * budget and done < 500:
         train(chunk)
         done += chunk
-    per_step = (time.perf_counter() - start) / max(1, done)
-    start = time.perf_counter()
+    per_step = (now() - start) / max(1, done)
+    start = now()
     validate()
-    per_validation = time.perf_counter() - start
+    per_validation = now() - start
     left = 0.97 * budget - spent - per_validation
     # A validation each epoch, but no more than VALIDATIONS of them.
     steps = int(max(left / (per_step + per_validation / per_epoch), (left - VALIDATIONS * per_validation) / per_step))

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from itertools import zip_longest
+from typing import TypeVar
+
 import torch
 from torch import Tensor
 
@@ -9,8 +13,10 @@ from tightbound.config import Config
 from tightbound.data.split import Split
 from tightbound.distributions.noise import TILE, ContentNoise, StepNoise, tiles
 from tightbound.model import VAE, Objective
+from tightbound.processes import here
 from tightbound.trace import Batch, Clock, Draw
 
+T = TypeVar("T")
 BATCH, VALUES_AT_ONCE = 1000, 4_000_000
 LOOK_VALUES = 25_000_000  # decoded values that the importance-sampled log p(x) of one validation may take
 
@@ -31,22 +37,23 @@ class Validator:
         model.eval()
         device = model.get_buffer("centre").device
         k, values = self.config.recipe.k, {}
-        per: dict[str, list[Tensor]] = {}
+        every: list[dict[str, Tensor]] = []
         alike = BATCH if getattr(self.objective, "per_example", True) else int(self.config.train.batch)
-        for i, (_, x) in enumerate(self.split.batches(min(self._rows(k), alike))):
+        for i, rows in self._own(torch.arange(len(self.split)).split(min(self._rows(k), alike))):
+            x = self.split.batch(rows)
             trace = model(Batch(x.to(device)), Draw(k, noise=StepNoise(self.config.seed, "valid", i)))
             terms = {"distortion": trace.distortion}
             if trace.bound:
                 terms |= {"rate": trace.rate, "elbo": trace.elbo}
             loss = self.objective(trace, Clock())
             terms["objective"] = (loss["generative"] if isinstance(loss, dict) else loss).expand(len(x))
-            for name, value in terms.items():
-                per.setdefault(name, []).append(value.double().cpu())
-        for name, parts in per.items():
-            every = torch.cat(parts)
-            values[name] = float(every.mean())
+            every.append({name: value.double().cpu() for name, value in terms.items()})
+        per = _in_turn(here().gather(every))
+        for name in per[0]:
+            term = torch.cat([some[name] for some in per])
+            values[name] = float(term.mean())
             if name == "elbo":
-                values["elbo_se"] = float(every.std() / len(every) ** 0.5) if len(every) > 1 else float("nan")
+                values["elbo_se"] = float(term.std() / len(term) ** 0.5) if len(term) > 1 else float("nan")
         if "elbo" in values:
             values |= self._log_px(model, device)
         return values
@@ -59,11 +66,22 @@ class Validator:
         most = max(16, LOOK_VALUES // (k * self.split.spec.dims))
         n = min(self.config.train.validate_n, len(self.split), most)
         found = []
-        for rows in self.split.spread(n).split(self._rows(min(k, TILE))):
+        for _, rows in self._own(self.split.spread(n).split(self._rows(min(k, TILE)))):
             x = self.split.batch(rows).to(device)
             log_w = [
                 model(Batch(x), Draw(m, noise=ContentNoise(self.config.seed, x, i, m))).log_w.double()
                 for i, m in enumerate(tiles(k))
             ]
             found.append(torch.cat(log_w).logsumexp(0) - torch.tensor(float(k)).log())
-        return {"log_px": float(torch.cat(found).mean()), "log_px_k": k, "log_px_n": n}
+        per = _in_turn(here().gather([some.cpu() for some in found]))
+        return {"log_px": float(torch.cat(per).mean()), "log_px_k": k, "log_px_n": n}
+
+    def _own(self, batches: Sequence[Tensor]) -> list[tuple[int, Tensor]]:
+        """The batches that this process has among several, with their numbers."""
+        rank, world = here().share
+        return list(enumerate(batches))[rank::world]
+
+
+def _in_turn(parts: list[list[T]]) -> list[T]:
+    """What processes made of every so many-th batch, in the order of the batches."""
+    return [value for some in zip_longest(*parts) for value in some if value is not None]
