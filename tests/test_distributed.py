@@ -110,3 +110,15 @@ def test_only_what_takes_a_statistic_of_the_batch_gathers() -> None:
     assert gather_rows(two, Elbo(), TrainSettings()) is None
     assert gather_rows(two, Elbo(free_bits=1.0), TrainSettings()) is not None
     assert gather_rows(Processes(), Elbo(free_bits=1.0), TrainSettings()) is None
+
+
+@pytest.mark.parametrize(("rank", "says"), [("0", True), ("1", False)])
+def test_only_training_is_shared_out(
+    rank: str, says: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from tightbound.cli import main
+
+    for name, value in (("WORLD_SIZE", "2"), ("RANK", rank), ("LOCAL_RANK", rank)):
+        monkeypatch.setenv(name, value)
+    assert main(["evaluate", "runs/x"]) == 2
+    assert ("evaluate is not shared out over processes" in capsys.readouterr().err) == says

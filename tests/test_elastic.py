@@ -52,7 +52,7 @@ def test_killed_workers_end_with_the_weights_of_a_quiet_run(tmp_path: Path) -> N
     quiet, chance, kills = start(tmp_path, "quiet"), random.Random(20261124), 0
     loud = start(tmp_path, "loud")
     began = time.monotonic()
-    while loud.poll() is None and time.monotonic() < began + 600:
+    while loud.poll() is None and time.monotonic() < began + 60 + 30 * KILLS:
         at = chance.randrange(0, STEPS - 20) if kills else chance.randrange(10, STEPS // 2)
         while loud.poll() is None and reached(tmp_path / "loud") < at:
             time.sleep(0.02)

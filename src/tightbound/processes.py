@@ -153,7 +153,11 @@ def joined(device: str) -> Iterator[Processes]:
         torch.cuda.set_device(local)
     own = not dist.is_initialized()
     if own:
-        dist.init_process_group("cpu:gloo,cuda:nccl" if device == "cuda" else "gloo", timeout=PATIENCE)
+        # The launcher's store outlives a restart, and what dead processes left in it must not be found again.
+        store, rank, world = next(dist.rendezvous("env://", timeout=PATIENCE))
+        store = dist.PrefixStore(f"start-{os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}", store)
+        backend = "cpu:gloo,cuda:nccl" if device == "cuda" else "gloo"
+        dist.init_process_group(backend, store=store, rank=rank, world_size=world, timeout=PATIENCE)
     _here = Processes(dist.get_rank(), dist.get_world_size(), local)
     try:
         yield _here

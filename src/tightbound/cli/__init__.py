@@ -46,6 +46,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _unexpected(error)
 
 
+def _check_launch(words: list[str]) -> None:
+    """Only training shares its work out: any other command would be done, and written, once by each process."""
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1 and words[:1] != ["train"]:
+        raise TightboundError(
+            f"tightbound {' '.join(words[:1])} is not shared out over processes, only train is: start it without torchrun"
+        )
+
+
 def _speaks(error: TightboundError) -> bool:
     """Among processes of torchrun, the first tells what is wrong for all, the others what is wrong with them alone."""
     from tightbound.processes import Own
