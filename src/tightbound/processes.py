@@ -142,6 +142,8 @@ def joined(device: str) -> Iterator[Processes]:
         return
     import torch
     import torch.distributed as dist
+    from torch._C._distributed_c10d import PrefixStore
+    from torch.distributed.rendezvous import rendezvous
 
     local = int(os.environ["LOCAL_RANK"])
     if device == "cuda":
@@ -154,8 +156,8 @@ def joined(device: str) -> Iterator[Processes]:
     own = not dist.is_initialized()
     if own:
         # The launcher's store outlives a restart, and what dead processes left in it must not be found again.
-        store, rank, world = next(dist.rendezvous("env://", timeout=PATIENCE))
-        store = dist.PrefixStore(f"start-{os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}", store)
+        store, rank, world = next(rendezvous("env://", timeout=PATIENCE))
+        store = PrefixStore(f"start-{os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}", store)
         backend = "cpu:gloo,cuda:nccl" if device == "cuda" else "gloo"
         dist.init_process_group(backend, store=store, rank=rank, world_size=world, timeout=PATIENCE)
     _here = Processes(dist.get_rank(), dist.get_world_size(), local)

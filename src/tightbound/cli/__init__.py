@@ -25,6 +25,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if "" not in sys.path:
         sys.path.append("")  # the working folder, last, so that --set prior=mine:Prior finds mine.py there
     try:
+        _check_launch(words)
         with listening(lambda line: None if "--quiet" in words else print(line, file=sys.stderr, flush=True)):
             app(words, result_action="return_value", exit_on_error=False, print_error=False)
         sys.stdout.flush()
@@ -50,7 +51,7 @@ def _check_launch(words: list[str]) -> None:
     """Only training shares its work out: any other command would be done, and written, once by each process."""
     if int(os.environ.get("WORLD_SIZE", "1")) > 1 and words[:1] != ["train"]:
         raise TightboundError(
-            f"tightbound {' '.join(words[:1])} is not shared out over processes, only train is: start it without torchrun"
+            f"tightbound {' '.join(words[:1])} is not shared out over processes, only train is: leave out torchrun"
         )
 
 
