@@ -130,7 +130,16 @@ class Small:
 def test_the_command_line_finds_a_file_in_the_working_folder(tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text(MODULE)
     program = "import sys; sys.path = [p for p in sys.path if p]; from tightbound.cli import main; sys.exit(main())"
-    words = ["train", "digits", "--out", "run", "--quiet", "--set", "network=mine:Small", "steps=2", "latent=2"]
-    done = subprocess.run([sys.executable, "-c", program, *words], cwd=tmp_path, capture_output=True, text=True)
+
+    def command(words: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-c", program, *words.split()], cwd=tmp_path, capture_output=True, text=True
+        )
+
+    done = command("train digits --out run --quiet --set network=mine:Small steps=2 latent=2")
     assert done.returncode == 0, done.stderr
     assert 'name = "mine:Small"' in (tmp_path / "run" / "config.toml").read_text()
+    done = command("evaluate run -k 2 --limit 3")
+    assert done.returncode == 2 and "--trust" in done.stderr
+    done = command("evaluate run -k 2 --limit 3 --trust")
+    assert done.returncode == 0 and "log_px" in done.stdout, done.stderr

@@ -10,11 +10,12 @@ from typing import Any
 from tightbound import config as settings_file
 from tightbound import report as report_room
 from tightbound.config import SECTIONS, Config, configure
-from tightbound.errors import TightboundError
+from tightbound.errors import TightboundError, lookup
 from tightbound.evaluation import Evaluation
 from tightbound.evaluation import evaluate as account_of
 from tightbound.progress import listening
 from tightbound.recipes import Recipe
+from tightbound.report.text import LANGUAGES
 from tightbound.run import Run, load
 from tightbound.training import schedule
 from tightbound.training.display import Display, display
@@ -65,6 +66,7 @@ def train(
     Raises TightboundError, one sentence, for whatever is wrong with settings, data or folders.
     """
     show = _display(display)
+    lookup(LANGUAGES, lang, "language")  # before the training, not after it
     given = {"seed": seed, "device": device, "train.budget": None if budget is None else schedule.seconds(budget)}
     values = {**(settings or {}), **more, **{key: value for key, value in given.items() if value is not None}}
     folder = None if out is None else Path(out)
@@ -110,7 +112,7 @@ def evaluate(
 
 
 def compare(
-    runs: Sequence[Run | str | Path],
+    runs: Sequence[Run | str | Path] | Run | str | Path,
     out: str | Path = "report.html",
     *,
     lang: str = "en",
@@ -125,7 +127,8 @@ def compare(
     out = Path(out)
     if out.exists() and not overwrite:
         raise TightboundError(f"{out} exists: add --overwrite to replace it, or choose another --out")
-    return report_room.write([_run(r) for r in runs], out, lang=lang, title=title)
+    every = [runs] if isinstance(runs, Run | str | Path) else runs
+    return report_room.write([_run(r) for r in every], out, lang=lang, title=title)
 
 
 def demo(
@@ -194,7 +197,7 @@ def _kept_source(source: Any, valid: Any, test: Any) -> str:
 def _builtin(source: Any) -> bool:
     from tightbound.data.builtin import BUILTIN
 
-    return source in BUILTIN
+    return isinstance(source, str) and source in BUILTIN
 
 
 def _folder(source: Any, recipe: str, *, new: bool) -> Path:
@@ -243,6 +246,12 @@ def _resumed(
     for key in _changed(old, wanted, values):
         raise TightboundError(
             f"run {str(folder)!r} was begun with another {key} ({_at(old, key)}): leave it out, or choose another --out"
+        )
+    other = source is not None and _kept_source(source, None, None) != old.source
+    if other and old.source and all(map(_builtin, (source, old.source))):  # a file may have moved; its digest tells
+        raise TightboundError(
+            f"run {str(folder)!r} was begun with {old.source}, not {source}: leave the data out, or choose "
+            "another --out"
         )
     if source is None and not old.source:
         raise TightboundError(f"run {str(folder)!r} was trained on arrays in Python: give the data again")
