@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import shlex
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from cyclopts import App, Group, Parameter
 
 from tightbound import __version__
+from tightbound.cli.options import PLAIN, Loading, Trust
 
 LEARN = Group("Train and judge", sort_key=0)
 USE = Group("Use a trained model", sort_key=1)
@@ -40,21 +40,6 @@ Language = Annotated[Literal["en", "ko"], Parameter(help="language of the report
 Quiet = Annotated[bool, Parameter(help="show no progress")]
 AsJson = Annotated[bool, Parameter(name="--json", help="print JSON")]
 Samples = Annotated[int, Parameter(name=("-k", "--k"), help="samples of the importance-sampled log p(x)")]
-
-
-Trust = Annotated[bool, Parameter(help="run code that the run's config.toml names, such as a prior of your own")]
-
-
-@Parameter(name="*")
-@dataclass(frozen=True)
-class Loading:
-    """How a command brings a run to memory."""
-
-    device: Annotated[str, Parameter(help="auto, cpu or cuda")] = "auto"
-    trust: Trust = False
-
-
-PLAIN = Loading()
 
 
 class Stopped(Exception):

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from tightbound import data as data_room
 from tightbound import run as run_room
-from tightbound.cli.commands import Loading
+from tightbound.cli.options import Loading
 from tightbound.data import Split
 from tightbound.errors import TightboundError, at_least
 from tightbound.evaluation import score as score_rows
