@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -106,6 +107,34 @@ def test_compare_and_evaluate_take_folders(vae: Path) -> None:
     assert tb.compare([vae, tb.load(vae)], "both.html") == Path("both.html")
     with pytest.raises(tb.TightboundError, match="--overwrite"):
         tb.compare([vae], "both.html")
+    assert tb.compare(str(vae), "one.html") == Path("one.html")
+
+
+def test_a_run_says_what_it_is(vae: Path) -> None:
+    assert repr(tb.load(vae)) == f"Run({str(vae)!r}: vae, 4 features, (1, 8, 8) levels)"
+
+
+@pytest.mark.parametrize(
+    ("use", "says"),
+    [
+        (lambda run: run.sample(2.5), "2.5 samples"),
+        (lambda run: run.sample(2, pixels="drew"), "did you mean 'draw'"),
+        (lambda run: run.decode("digits"), "a str cannot be read as features"),
+        (lambda run: run.decode(np.array([[0.0] * 4, [0.0, np.nan, 0.0, 0.0]])), "row 1"),
+        (lambda run: run.likelihood(torch.full((3, 4), torch.inf)), "row 0"),
+    ],
+)
+def test_a_call_that_makes_no_sense_is_a_sentence(vae: Path, use: Callable[[tb.Run], object], says: str) -> None:
+    with pytest.raises(tb.TightboundError) as error:
+        use(tb.load(vae))
+    assert says in str(error.value)
+
+
+@pytest.mark.parametrize("words", [{"lang": "fr"}, {"display": "lifes"}])
+def test_a_language_or_a_display_that_is_not_there_is_told_before_the_training(words: dict[str, str]) -> None:
+    with pytest.raises(tb.TightboundError, match=r"unknown (language 'fr'|display 'lifes')"):
+        tb.train("digits", settings=FEW, **words)
+    assert not Path("runs").exists()
 
 
 def test_demo_writes_one_report_and_never_loses_the_first() -> None:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import csv
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -58,6 +61,14 @@ def test_train_writes_a_run_and_names_its_report(run: Command, tmp_path: Path) -
     assert json.loads((tmp_path / "r" / "evaluation.json").read_text())["k"] == 100
 
 
+def test_figures_are_shown_where_the_terminal_has_no_plus_minus(vae: Path) -> None:
+    words = ["evaluate", str(vae), "-k", "2", "--limit", "3"]
+    program = f"import sys; from tightbound.cli import main; sys.exit(main({words!r}))"
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True)
+    assert done.returncode == 0 and "log_px" in done.stdout and "?" in done.stdout, done.stderr
+
+
 def test_quiet_prints_only_where_things_are(run: Command, tmp_path: Path) -> None:
     sets = [f"{key}={value}" for key, value in SMALL.items()]
     out, err = run("train", "digits", "--set", *sets, "--set", "steps=10", "--out", tmp_path / "r", "--quiet")
@@ -88,6 +99,17 @@ def test_encode_gives_mean_std_labels_and_names(run: Command, vae: Path, ae: Pat
         assert v["label"].shape == (180,) and v["feature"].tolist() == ["z_1", "z_2", "z_3", "z_4"]
         assert (a["std"] == 0).all()
         assert t["feature"].tolist() == ["z1_1", "z1_2", "z1_3", "z2_1", "z2_2"] and t["mean"].shape == (60, 5)
+
+
+def test_features_as_a_table_hold_what_the_arrays_hold(run: Command, vae: Path, tmp_path: Path) -> None:
+    run("encode", vae, "digits", "--out", tmp_path / "v.npz")
+    run("encode", vae, "digits", "--out", tmp_path / "v.csv")
+    with (tmp_path / "v.csv").open() as file, np.load(tmp_path / "v.npz") as arrays:
+        head, *rows = csv.reader(file)
+        assert head == ["row", "label", *(f"z_{i}" for i in range(1, 5)), *(f"z_{i}_std" for i in range(1, 5))]
+        values = np.array(rows, dtype=float)
+        assert np.allclose(values[:, 2:6], arrays["mean"], rtol=1e-4, atol=1e-6)
+        assert np.allclose(values[:, 6:], arrays["std"], rtol=1e-4) and (values[:, 1] == arrays["label"]).all()
 
 
 def test_parquet_where_pyarrow_is(run: Command, vae: Path, tmp_path: Path) -> None:

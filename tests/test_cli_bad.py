@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import gzip
+import pickle
 import struct
 import zlib
 from collections.abc import Callable
@@ -154,7 +155,8 @@ def test_one_example_is_too_few_and_five_are_enough(
 def test_run_folders_that_are_none(refused: Refused, good: Path, tmp_path: Path) -> None:
     other = tmp_path / "other"
     other.mkdir()
-    assert "not a run folder" in refused("evaluate", other)
+    assert "name a folder that tightbound train wrote" in refused("evaluate", other)
+    assert f"did you mean {good}?" in refused("evaluate", good.parent)
     text = (good / "config.toml").read_text()
     for name, content in (("half", text), ("newer", text.replace("format_version = 1", "format_version = 99"))):
         folder = other / name
@@ -176,6 +178,7 @@ def test_nothing_is_overwritten(refused: Refused, good: Path, tmp_path: Path) ->
     assert "nowhere" in refused("train", "nowhere", "--out", good, "--overwrite")
     assert "recipe" in refused("train", "digits", "--recipe", "ae", "--out", good, "--resume")
     assert "latent" in refused("train", "--set", "latent=5", "--out", good, "--resume")
+    assert "begun with digits, not shapes" in refused("train", "shapes", "--out", good, "--resume")
     np.save(tmp_path / "x.npy", np.zeros((9, 8, 8), np.uint8))
     assert "not those" in refused("train", tmp_path / "x.npy", "--out", good, "--resume")
     after = {path: path.read_bytes() for path in good.rglob("*") if path.is_file()}
@@ -198,6 +201,9 @@ def test_uses_that_do_not_fit(refused: Refused, good: Path, tmp_path: Path) -> N
     assert "99" in refused("score", good, tmp_path / "high.npy", "--out", "s.csv")
     assert "(n, 4)" in refused("decode", good, tmp_path / "z.npy", "--out", "x.npz")
     assert "z.npz" in refused("decode", good, tmp_path / "z.npz", "--out", "x.npz")
+    (tmp_path / "z.pkl").write_bytes(pickle.dumps([1, 2]))
+    said = refused("decode", good, tmp_path / "z.pkl", "--out", "x.npz")
+    assert "never loaded" in said and "allow_pickle" not in said
     assert "no file" in refused("decode", good, tmp_path / "none.npy", "--out", "x.npz")
     assert "rows 0 to 179" in refused("vary", good, "digits:180", "--out", "v.png")
     assert "digits:ROW" in refused("vary", good, "digits", "--out", "v.png")

@@ -134,3 +134,21 @@ def test_the_command_line_finds_a_file_in_the_working_folder(tmp_path: Path) -> 
     done = subprocess.run([sys.executable, "-c", program, *words], cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 2, done.stderr
     assert "the decoder of network 'mine:Small' gives 5 values a row" in done.stderr
+
+
+def test_a_run_with_parts_of_its_users_own_needs_trust(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(MODULE.replace("nn.Linear(inputs, 5)", "nn.Linear(inputs, 128)"))
+    program = "import sys; sys.path = [p for p in sys.path if p]; from tightbound.cli import main; sys.exit(main())"
+
+    def command(words: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-c", program, *words.split()], cwd=tmp_path, capture_output=True, text=True
+        )
+
+    done = command("train digits --out run --quiet --set network=mine:Small steps=2 latent=2")
+    assert done.returncode == 0, done.stderr
+    assert 'name = "mine:Small"' in (tmp_path / "run" / "config.toml").read_text()
+    done = command("evaluate run -k 2 --limit 3")
+    assert done.returncode == 2 and "--trust" in done.stderr
+    done = command("evaluate run -k 2 --limit 3 --trust")
+    assert done.returncode == 0 and "log_px" in done.stdout, done.stderr

@@ -215,6 +215,66 @@ def test_one_test_example_is_enough(tmp_path: Path) -> None:
     assert "test image 0" in Page(page([untrained(x, "vae", **{"data.test": 0.034})], tmp_path)).text
 
 
+def colour(n: int) -> list[Run]:
+    """An autoencoder and a VAE whose distortion dwarfs the other terms, as of any colour images."""
+    x = np.random.default_rng(0).integers(0, 256, (60, 16, 16, 3)).astype(np.uint8)
+    return [untrained(x, recipe, **{"data.test": n / 60}) for recipe in ("ae", "vae")]
+
+
+def test_small_terms_are_seen_beside_a_large_distortion(pair: str, tmp_path: Path) -> None:
+    large = {"distortion": 5000.0, "rate": 20.0, "elbo": -5020.0}
+    log = [{**line, "train": large, "valid": large} for line in LOG]
+    runs = colour(12)
+    for run in runs:
+        run.folder = tmp_path / run.config.recipe.name
+        run.folder.mkdir()
+        (run.folder / "log.jsonl").write_text("".join(json.dumps(line) + "\n" for line in log))
+    found = Page(page(runs, tmp_path))
+    start = re.search(r"The axis begins at ([\d,]+), not at 0", found.text)
+    distortion = re.search(r"Distortion D ([\d,.]+)", found.text)
+    assert start and distortion
+    low, high = (float(m.group(1).replace(",", "")) for m in (start, distortion))
+    assert 0 < low < high and high - low < 0.2 * high
+    assert "The rate is small beside the distortion, so it has an axis of its own." in found.text
+    alts = [p["alt"] for p in found.pictures]
+    assert "VAE: rate in nats against epochs of training" in alts
+    assert not any(str(alt).startswith("AE: rate") for alt in alts)
+    assert "axis of its own" not in Page(pair).text, "a rate of 12 is seen beside a distortion of 22"
+    small = [evaluation.evaluate(run, k=8, limit=9).to_json() for run in runs]
+    for name, value in {"distortion": 60.0, "rate": 20.0, "elbo": -80.0, "log_px": -78.0, "gap": 2.0}.items():
+        for account in small:
+            account[name] = {"mean": value, "se": 1.0}
+    html = report.write(runs, tmp_path / "small.html", evaluations=small).read_text(encoding="utf-8")
+    assert "not at 0" not in Page(html).text
+
+
+def test_the_account_says_of_how_many_images_and_what_few_samples_are_worth(tmp_path: Path) -> None:
+    runs = colour(30)
+    few = [evaluation.evaluate(run, k=8, limit=11).to_json() for run in runs]
+    few[1]["ess"] = {"mean": 1.14, "se": 0.0}
+    words = Page(report.write(runs, tmp_path / "r.html", evaluations=few).read_text(encoding="utf-8")).text
+    assert words.count("11 test images.") == 2
+    assert "K = 8 draws, of which hardly any count: they are worth 1.1 on average. The truth is above this" in words
+    few[1]["ess"] = {"mean": 5.0, "se": 0.0}
+    words = Page(report.write(runs, tmp_path / "r.html", evaluations=few).read_text(encoding="utf-8")).text
+    assert "hardly any count" not in words and "K = 8 draws; on average still slightly below" in words
+
+
+def test_captions_of_the_map_follow_the_figures(tmp_path: Path) -> None:
+    run = untrained("digits", "vae")
+    narrow = Page(page([run], tmp_path)).text
+    with torch.no_grad():
+        run.model.path.posterior.mean.weight *= 200
+    wide = Page(page([run], tmp_path)).text
+    assert "drew them there" in narrow and "drew them there" not in wide
+    assert "the second had more to say" in wide
+
+
+def test_an_autoencoder_has_no_prior_in_the_table_of_models(pair: str) -> None:
+    words = Page(pair).text
+    assert re.search(r"Prior p\(z\) (AE: )?none (VAE: )?standard", words), words[-900:]
+
+
 def test_runs_that_do_not_compare_are_said_not_to(tmp_path: Path) -> None:
     x = np.random.default_rng(0).integers(0, 17, (60, 5, 5)).astype(np.uint8)
     levels = untrained(x, "vae")

@@ -11,12 +11,13 @@ from typing import Any
 from tightbound import config as settings_file
 from tightbound import report as report_room
 from tightbound.config import SECTIONS, Config, configure
-from tightbound.errors import TightboundError
+from tightbound.errors import TightboundError, lookup
 from tightbound.evaluation import Evaluation
 from tightbound.evaluation import evaluate as account_of
 from tightbound.processes import joined
 from tightbound.progress import listening
 from tightbound.recipes import Recipe
+from tightbound.report.text import LANGUAGES
 from tightbound.run import Run, load
 from tightbound.training import schedule
 from tightbound.training.display import Display, Quiet, display
@@ -67,6 +68,7 @@ def train(
     Raises TightboundError, one sentence, for whatever is wrong with settings, data or folders.
     """
     show = _display(display)
+    lookup(LANGUAGES, lang, "language")  # before the training, not after it
     given = {"seed": seed, "device": device, "train.budget": None if budget is None else schedule.seconds(budget)}
     values = {**(settings or {}), **more, **{key: value for key, value in given.items() if value is not None}}
     folder = None if out is None else Path(out)
@@ -79,7 +81,7 @@ def train(
         show = show if us.first else Quiet()
         place, ours = us.lead(lambda: _place(folder, source, wanted.recipe.name, new=not (resume or overwrite)))
         if resume:
-            kept = us.lead(lambda: _resumed(place, source is None, recipe, config, wanted, values))
+            kept = us.lead(lambda: _resumed(place, source, recipe, config, wanted, values))
             source = kept if source is None else source
         elif ours:  # torchrun has started the processes of this launch anew
             resume, overwrite, trust = True, False, True
@@ -116,7 +118,7 @@ def evaluate(
 
 
 def compare(
-    runs: Sequence[Run | str | Path],
+    runs: Sequence[Run | str | Path] | Run | str | Path,
     out: str | Path = "report.html",
     *,
     lang: str = "en",
@@ -131,7 +133,8 @@ def compare(
     out = Path(out)
     if out.exists() and not overwrite:
         raise TightboundError(f"{out} exists: add --overwrite to replace it, or choose another --out")
-    return report_room.write([_run(r) for r in runs], out, lang=lang, title=title)
+    every = [runs] if isinstance(runs, Run | str | Path) else runs
+    return report_room.write([_run(r) for r in every], out, lang=lang, title=title)
 
 
 def demo(
@@ -203,7 +206,7 @@ def _kept_source(source: Any, valid: Any, test: Any) -> str:
 def _builtin(source: Any) -> bool:
     from tightbound.data.builtin import BUILTIN
 
-    return source in BUILTIN
+    return isinstance(source, str) and source in BUILTIN
 
 
 def _folder(source: Any, recipe: str, *, new: bool) -> Path:
@@ -237,7 +240,7 @@ def _free(folder: Path) -> Path:
 
 def _resumed(
     folder: Path,
-    needs_source: bool,
+    source: Any,
     recipe: str | Recipe | None,
     file: str | Path | None,
     wanted: Config,
@@ -248,7 +251,7 @@ def _resumed(
     if not folder.is_dir():
         raise TightboundError(f"there is no run {str(folder)!r} to resume: check --out, or leave out --resume")
     if not path.is_file():
-        if needs_source:
+        if source is None:
             raise TightboundError(f"{str(folder)!r} is not a run folder, it has no config.toml: name the data to start")
         return ""
     old = settings_file.read(path)
@@ -263,7 +266,13 @@ def _resumed(
         raise TightboundError(
             f"run {str(folder)!r} was begun with another {key} ({_at(old, key)}): leave it out, or choose another --out"
         )
-    if needs_source and not old.source:
+    other = source is not None and _kept_source(source, None, None) != old.source
+    if other and old.source and all(map(_builtin, (source, old.source))):  # a file may have moved; its digest tells
+        raise TightboundError(
+            f"run {str(folder)!r} was begun with {old.source}, not {source}: leave the data out, or choose "
+            "another --out"
+        )
+    if source is None and not old.source:
         raise TightboundError(f"run {str(folder)!r} was trained on arrays in Python: give the data again")
     return old.source
 

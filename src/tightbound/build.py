@@ -38,7 +38,7 @@ def component(kind: str, part: Part, trust: bool) -> Any:
     if not trust:
         raise TightboundError(
             f"{kind} {part.name!r} is code from outside tightbound, named in a file that you did not write now: "
-            "read it, then load with trust=True"
+            "read it, then load with trust=True (on the command line: --trust)"
         )
     module, _, name = part.name.partition(":")
     try:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -21,7 +22,7 @@ from pydantic import (
 from tightbound.data.settings import DataSettings
 from tightbound.errors import TightboundError, lookup, nearest
 from tightbound.files import write_atomic
-from tightbound.recipes import RECIPES, Recipe, import_path
+from tightbound.recipes import RECIPES, Part, Recipe, import_path
 from tightbound.spec import DataSpec
 
 FORMAT_VERSION = 1
@@ -101,20 +102,50 @@ def parse(cls: type[M], values: Mapping[str, Any], where: str) -> M:
     try:
         return cls.model_validate(values)
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        path = [str(part) for part in first["loc"]]
-        raise TightboundError(_sentence(cls, first, path, where)) from None
+        raise TightboundError(_sentence(cls, error.errors(include_url=False), where)) from None
 
 
-def _sentence(cls: type[BaseModel], first: Any, path: list[str], where: str) -> str:
+def _sentence(cls: type[BaseModel], errors: Sequence[Any], where: str) -> str:
+    """What is wrong with the first bad key: unknown, or a value that is none of what the key takes."""
+    first = errors[0]
+    path = [str(part) for part in first["loc"]]
     if first["type"] == "extra_forbidden":
         owner: Any = cls
         for part in path[:-1]:
             owner = DataSpec if part == "spec" else owner.model_fields[part].annotation
         return f"{where} has no key {'.'.join(path)!r}: {nearest(path[-1], owner.model_fields)}"
     keys = path if len(path) < 2 or path[0] not in SECTIONS else path[:2]
-    text = str(first["msg"]).removeprefix("Value error, ")
-    return f"{where} {'.'.join(keys)} = {first['input']!r} cannot be used: {text[:1].lower()}{text[1:]}"
+    same = [e for e in errors if [str(part) for part in e["loc"]][: len(keys)] == keys]
+    said = _joined([_wanted(e) for e in same])
+    choices = [name for e in same for name in re.findall("'([^']+)'", str(e.get("ctx", {}).get("expected", "")))]
+    near = f"; {hint}" if choices and (hint := nearest(first["input"], choices)).startswith("did you") else ""
+    return f"{where} {'.'.join(keys)} = {first['input']!r} cannot be used: {said}{near}"
+
+
+_SHOULD = "Input should be "
+_PLAIN = (
+    ("a valid dictionary or instance of Part", "a name, or a table with a name"), ("a valid integer", "a whole number"),
+    ("a valid tuple", "a list"), ("a valid dictionary", "a table of keys"), ("a valid string", "a text"),
+    ("a valid number", "a number"), ("a valid boolean", "true or false"),
+    ("greater than or equal to", "numbers from"), ("greater than", "numbers above"), ("less than", "numbers below"),
+)  # fmt: skip
+
+
+def _wanted(error: Any) -> str:
+    """What pydantic says of a value, in plain words: `it takes a whole number`."""
+    text = str(error["msg"]).removeprefix("Value error, ")
+    if not text.startswith(_SHOULD):
+        return f"{text[:1].lower()}{text[1:]}"
+    kind = text.removeprefix(_SHOULD).partition(", unable")[0].partition(", got")[0]
+    for words, plain in _PLAIN:
+        kind = kind.replace(words, plain)
+    return f"it takes {kind}"
+
+
+def _joined(said: Sequence[str]) -> str:
+    """`it takes 'auto', or a whole number, or a list`."""
+    first, *rest = dict.fromkeys(said)
+    return ", ".join([first, *(f"or {other.removeprefix('it takes ')}" for other in rest)])
 
 
 def literal(text: str) -> Any:
@@ -159,8 +190,9 @@ def _put(tree: dict[str, Any], path: list[str], value: Any) -> None:
         tree[part] = held = held if isinstance(held, dict) else {}
         tree = held
     old = tree.get(path[-1])
-    part_again = isinstance(old, dict) and isinstance(value, str) and "name" in old
-    tree[path[-1]] = {"name": value} if part_again else value
+    if isinstance(old, dict) and "name" in old:  # a part: another one by its name, or options of the same
+        value = {"name": value} if isinstance(value, str) else old | value if isinstance(value, dict) else value
+    tree[path[-1]] = value
 
 
 def configure(
@@ -187,14 +219,15 @@ def configure(
         table = {"name": table}
     name = recipe if recipe is not None else table.get("name", "vae")
     base = name if isinstance(name, Recipe) else lookup(RECIPES, name, "recipe")
-    merged = base.model_dump(exclude_unset=True)
+    parts = {key: value.model_dump() for key, value in base if isinstance(value, Part)}
+    merged = parts | base.model_dump(exclude_unset=True)
     for key, value in table.items():
         _put(merged, [key], value)
     merged["name"] = base.name
     tree["recipe"] = merged
     tree["train"] = base.train | tree.get("train", {})
-    for key, value in values.items():
-        _put(tree, _path(key), import_path(value))
+    for path, value in sorted(((_path(k), v) for k, v in values.items()), key=lambda pair: len(pair[0])):
+        _put(tree, path, import_path(value))  # a part before its options, whatever their order
     if source:
         tree["source"] = source
     return parse(Config, tree, f"{file}:" if file else "the setting")

@@ -28,6 +28,6 @@ def lookup(table: Mapping[str, T], name: str, kind: str) -> T:
 
 
 def at_least(least: int, n: int, what: str) -> None:
-    """Raises a `TightboundError` where a count is too small: `cannot make 0 samples: ask for 1 or more`."""
-    if n < least:
+    """Raises a `TightboundError` where a count is too small or no whole number: `cannot make 0 samples: ...`."""
+    if not hasattr(n, "__index__") or n < least:
         raise TightboundError(f"cannot make {n} {what}: ask for {least} or more")

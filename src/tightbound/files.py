@@ -80,7 +80,7 @@ def write_atomic(path: Path | str, data: bytes | str | Callable[[BinaryIO], None
 def _refused(path: Path, error: OSError) -> TightboundError:
     if error.errno in NO_ROOM:
         return TightboundError(
-            f"no room on the disk for {path}: free some space and run the command again, a training with --resume"
+            f"no room on the disk for {path}: free some space and run the command again (a training: with --resume)"
         )
     return TightboundError(
         f"cannot write {path} ({error.strerror or error}): check that its folder exists and is writable"

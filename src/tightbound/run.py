@@ -18,7 +18,7 @@ from tightbound import data as data_room
 from tightbound.build import build
 from tightbound.config import Config
 from tightbound.distributions import point
-from tightbound.errors import TightboundError, at_least
+from tightbound.errors import TightboundError, at_least, nearest
 from tightbound.files import load_weights, save_weights
 from tightbound.model import VAE
 from tightbound.recipes import has_bound
@@ -39,6 +39,12 @@ class Run:
     def __init__(self, config: Config, model: VAE, folder: Path | None = None, data: Any = None) -> None:
         self.config, self.folder, self._data = config, folder, data
         self.model = model.eval().requires_grad_(False)
+
+    def __repr__(self) -> str:
+        """`Run('runs/digits-vae': vae, 16 features, (1, 8, 8) levels)`."""
+        widths = " + ".join(str(width) for width in self.sites.values())
+        where = repr(str(self.folder)) if self.folder else "not saved"
+        return f"Run({where}: {self.config.recipe.name}, {widths} features, {self.spec.shape} {self.spec.domain})"
 
     @property
     def spec(self) -> DataSpec:
@@ -155,7 +161,7 @@ class Run:
 
     def likelihood(self, z: Tensor) -> Distribution:
         """p(x|z) of each row of z (n, latent), over x in domain units."""
-        z = torch.as_tensor(z, dtype=torch.float32)
+        z = _numbers(z)
         given = {name: part.to(self.device) for name, part in self._part(z).items()}
         with torch.no_grad():
             return self.model.generate(len(z), Draw(source="p", given=given)).px
@@ -164,7 +170,7 @@ class Run:
 
     def decode(self, z: Any) -> Tensor:
         """E[x|z] in the data's own units and layout, (n, ...); for unordered values the most likely."""
-        z = torch.as_tensor(z, dtype=torch.float32)
+        z = _numbers(z)
         return self._out(self._map(z, lambda part: point(self.likelihood(part))))
 
     def _out(self, x: Tensor) -> Tensor:
@@ -182,6 +188,8 @@ class Run:
         at_least(1, n, "samples")
         if temperature < 0:
             raise TightboundError(f"a temperature of {temperature} has no meaning: give 0 or more")
+        if pixels not in ("mean", "draw"):
+            raise TightboundError(f"pixels = {pixels!r} is not known: {nearest(pixels, ('mean', 'draw'))}")
 
         def some(m: int) -> Tensor:
             return self._join(self.model.generate(m, Draw(source="p", temperature=temperature)).latents)
@@ -229,9 +237,27 @@ class Run:
         weights(folder / "model.safetensors", self.config, self.model.state_dict())
 
 
+def _numbers(z: Any) -> Tensor:
+    """Latents as a float tensor; TightboundError for what is no number, with the row of one that is not finite."""
+    try:
+        z = torch.as_tensor(z, dtype=torch.float32)
+    except (TypeError, ValueError, RuntimeError):
+        raise TightboundError(f"a {type(z).__name__} cannot be read as features: give numbers (n, latent)") from None
+    if z.dim() == 2 and not (finite := torch.isfinite(z).all(1)).all():
+        raise TightboundError(f"z is not finite in row {int((~finite).nonzero()[0])} (counting from 0): drop such rows")
+    return z
+
+
 def weights(path: Path, config: Config, state: dict[str, Tensor]) -> None:
     """Writes weights with the settings in their metadata, so that the file alone says what it is."""
     save_weights(path, state, {"format": "tightbound", "config": settings.to_toml(config)})
+
+
+def _nearby(folder: Path) -> str:
+    """The runs inside a folder that is none itself, as `demo` is none and `demo/vae` is one."""
+    inner = sorted(path.parent for path in folder.glob("*/config.toml"))
+    names = " or ".join(str(path) for path in inner[:3]) + (" or another one in it" if len(inner) > 3 else "")
+    return f"did you mean {names}?" if inner else "name a folder that tightbound train wrote"
 
 
 @contextmanager
@@ -252,7 +278,7 @@ def load(folder: Path | str, *, trust: bool = False, device: str = "cpu") -> Run
     if not folder.is_dir():
         raise TightboundError(f"there is no run folder {str(folder)!r}: check the path, or train one first")
     if not (folder / "config.toml").is_file():
-        raise TightboundError(f"{str(folder)!r} is not a run folder: it has no config.toml")
+        raise TightboundError(f"{str(folder)!r} is not a run folder, it has no config.toml: {_nearby(folder)}")
     config = settings.read(folder / "config.toml")
     ema, plain = folder / "ema.safetensors", folder / "model.safetensors"
     path = ema if ema.is_file() else plain

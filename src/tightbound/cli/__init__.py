@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -22,6 +23,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     0: done; 2: a mistake that the user can mend; 130: Ctrl-C; 141: the reader of the output went away; 1: a bug.
     """
     words = list(sys.argv[1:] if argv is None else argv)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal without ± shows ? and the figures
     if "" not in sys.path:
         sys.path.append("")  # the working folder, last, so that --set prior=mine:Prior finds mine.py there
     try:
@@ -77,7 +81,7 @@ def _unexpected(error: Exception) -> int:
     if isinstance(error, OSError) and error.errno in NO_ROOM:
         where = f" for {error.filename}" if error.filename else ""
         return _say(
-            f"no room on the disk{where}: free some space and run the command again, a training with --resume", USAGE
+            f"no room on the disk{where}: free some space and run the command again (a training: with --resume)", USAGE
         )
     if isinstance(error, OSError) and error.filename and error.strerror:
         return _say(f"cannot use {error.filename} ({error.strerror}): check the path and its permissions", USAGE)

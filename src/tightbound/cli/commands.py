@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 from cyclopts import App, Group, Parameter
 
 from tightbound import __version__
+from tightbound.cli.options import PLAIN, Loading, Trust
 
 LEARN = Group("Train and judge", sort_key=0)
 USE = Group("Use a trained model", sort_key=1)
@@ -43,7 +44,6 @@ Seed = Annotated[int, Parameter(help="of the random numbers")]
 Language = Annotated[Literal["en", "ko"], Parameter(help="language of the report")]
 Quiet = Annotated[bool, Parameter(help="show no progress")]
 AsJson = Annotated[bool, Parameter(name="--json", help="print JSON")]
-Device = Annotated[str, Parameter(help="auto, cpu or cuda")]
 Samples = Annotated[int, Parameter(name=("-k", "--k"), help="samples of the importance-sampled log p(x)")]
 
 
@@ -125,7 +125,7 @@ def evaluate(
     seed: Annotated[int | None, Parameter(help="of the noise; the run's own unless given")] = None,
     limit: Annotated[int | None, Parameter(help="the first LIMIT examples only")] = None,
     json: AsJson = False,
-    device: Device = "auto",
+    loading: Loading = PLAIN,
     skip_bad: SkipBad = False,
     quiet: Quiet = False,
 ) -> None:
@@ -133,7 +133,7 @@ def evaluate(
     from tightbound import api
     from tightbound.cli import outputs, tables
 
-    trained = outputs.load(run, skip_bad=skip_bad, device=device)
+    trained = outputs.load(run, loading, skip_bad=skip_bad)
     with tables.progress("evaluating", quiet) as tick:
         found = api.evaluate(trained, data, split=split, k=k, seed=seed, limit=limit, tick=tick)
     if data is None and split == "test" and limit is None and (note := found.save(run)):
@@ -148,11 +148,15 @@ def compare(
     lang: Language = "en",
     title: Annotated[str | None, Parameter(help="heading of the page")] = None,
     overwrite: Overwrite = False,
+    loading: Loading = PLAIN,
 ) -> None:
     """Write one HTML report of several runs side by side, on equal scales."""
     from tightbound import api
+    from tightbound.cli import outputs
 
-    print(api.compare(runs, out, lang=lang, title=title, overwrite=overwrite))
+    target = outputs.target(out, ("html",), overwrite)
+    trained = [outputs.load(run, loading) for run in runs]
+    print(api.compare(trained, target.path, lang=lang, title=title, overwrite=overwrite))
 
 
 @app.command(group=USE)
@@ -164,13 +168,13 @@ def encode(
     out: Out,
     overwrite: Overwrite = False,
     skip_bad: SkipBad = False,
-    device: Device = "auto",
+    loading: Loading = PLAIN,
 ) -> None:
-    """Write the features of each example, mean and standard deviation, as F.npz or F.parquet."""
+    """Write the features of each example, mean and standard deviation, as F.npz, F.csv or F.parquet."""
     from tightbound.cli import outputs
 
-    target = outputs.target(out, ("npz", "parquet"), overwrite)
-    print(outputs.encode(outputs.load(run, skip_bad=skip_bad, device=device), data, target))
+    target = outputs.target(out, ("npz", "csv", "parquet"), overwrite)
+    print(outputs.encode(outputs.load(run, loading, skip_bad=skip_bad), data, target))
 
 
 @app.command(group=USE)
@@ -182,14 +186,14 @@ def reconstruct(
     out: Out,
     n: Annotated[int, Parameter(name=("-n", "--n"), help="examples in an F.png")] = 40,
     overwrite: Overwrite = False,
-    device: Device = "auto",
+    loading: Loading = PLAIN,
     skip_bad: SkipBad = False,
 ) -> None:
     """Rebuild each example from its features: F.png (input above output), a folder, F.npz or F.csv."""
     from tightbound.cli import outputs
 
     target = outputs.target(out, outputs.EXAMPLES, overwrite)
-    print(outputs.reconstruct(outputs.load(run, skip_bad=skip_bad, device=device), data, target, n))
+    print(outputs.reconstruct(outputs.load(run, loading, skip_bad=skip_bad), data, target, n))
 
 
 @app.command(group=USE)
@@ -202,14 +206,14 @@ def score(
     k: Samples = 500,
     overwrite: Overwrite = False,
     skip_bad: SkipBad = False,
-    device: Device = "auto",
+    loading: Loading = PLAIN,
     quiet: Quiet = False,
 ) -> None:
     """Write ELBO, log p(x) with its error, distortion and rate of each example as F.csv."""
     from tightbound.cli import outputs, tables
 
     target = outputs.target(out, ("csv",), overwrite)
-    trained = outputs.load(run, skip_bad=skip_bad, device=device)
+    trained = outputs.load(run, loading, skip_bad=skip_bad)
     if not trained.has_bound:
         print(f"note: {run} is an autoencoder, so there is a distortion and no density", file=sys.stderr)
     with tables.progress("scoring", quiet) as tick:
@@ -227,13 +231,13 @@ def sample(
     temperature: Annotated[float, Parameter(help="spread of the prior's noise; 1 is the model")] = 1.0,
     pixels: Annotated[Literal["mean", "draw"], Parameter(help="the mean of p(x|z), or a draw from it")] = "mean",
     overwrite: Overwrite = False,
-    device: Device = "auto",
+    loading: Loading = PLAIN,
 ) -> None:
     """Make new examples: z from the prior, then p(x|z); F.png, a folder, F.npz or F.csv."""
     from tightbound.cli import outputs
 
     target = outputs.target(out, outputs.EXAMPLES, overwrite)
-    trained = outputs.load(run, device=device)
+    trained = outputs.load(run, loading)
     x = trained.sample(n, seed=seed, temperature=temperature, pixels=pixels)
     print(outputs.write(trained, x, target))
 
@@ -246,13 +250,13 @@ def decode(
     *,
     out: Out,
     overwrite: Overwrite = False,
-    device: Device = "auto",
+    loading: Loading = PLAIN,
 ) -> None:
     """Turn features back into examples: F.png, a folder, F.npz or F.csv."""
     from tightbound.cli import outputs
 
     target = outputs.target(out, outputs.EXAMPLES, overwrite)
-    trained = outputs.load(run, device=device)
+    trained = outputs.load(run, loading)
     print(outputs.write(trained, trained.decode(outputs.codes(z)), target))
 
 
@@ -266,13 +270,13 @@ def vary(
     out: Out,
     seed: Seed = 0,
     overwrite: Overwrite = False,
-    device: Device = "auto",
+    loading: Loading = PLAIN,
 ) -> None:
     """Make variations of one example: z from q(z|x), then p(x|z); F.png, a folder, F.npz or F.csv."""
     from tightbound.cli import outputs
 
     target = outputs.target(out, outputs.EXAMPLES, overwrite)
-    trained = outputs.load(run, device=device)
+    trained = outputs.load(run, loading)
     print(outputs.write(trained, trained.vary(outputs.one(trained, image), n, seed=seed), target))
 
 
@@ -286,13 +290,13 @@ def interpolate(
     n: Annotated[int, Parameter(name=("-n", "--n"), help="how many, both ends included")] = 10,
     out: Out,
     overwrite: Overwrite = False,
-    device: Device = "auto",
+    loading: Loading = PLAIN,
 ) -> None:
     """Go from one example to another in a straight line between their features; F.png, a folder, F.npz or F.csv."""
     from tightbound.cli import outputs
 
     target = outputs.target(out, outputs.EXAMPLES, overwrite)
-    trained = outputs.load(run, device=device)
+    trained = outputs.load(run, loading)
     x = trained.interpolate(outputs.one(trained, a), outputs.one(trained, b), n)
     print(outputs.write(trained, x, target, columns=n))
 
@@ -306,11 +310,16 @@ def recipes(*, json: AsJson = False) -> None:
 
 
 @app.command(group=LOOK)
-def show(what: Annotated[str, Parameter(name="RECIPE|RUN", help="a recipe's name or a run folder")], /) -> None:
+def show(
+    what: Annotated[str, Parameter(name="RECIPE|RUN", help="a recipe's name or a run folder")],
+    /,
+    *,
+    trust: Trust = False,
+) -> None:
     """Show a recipe's settings and what they mean, or what a run is made of and how it did."""
     from tightbound.cli import tables
 
-    tables.show(what)
+    tables.show(what, trust=trust)
 
 
 @app.command(group=LOOK)

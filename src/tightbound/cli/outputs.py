@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import importlib.util
 import io
+import sys
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from torch import Tensor
 
 from tightbound import data as data_room
 from tightbound import run as run_room
+from tightbound.cli.options import Loading
 from tightbound.data import Split
 from tightbound.errors import TightboundError, at_least
 from tightbound.evaluation import score as score_rows
@@ -63,9 +65,9 @@ def target(out: Path, kinds: Sequence[str], overwrite: bool) -> Target:
     return Target(out, kind, overwrite)
 
 
-def load(folder: Path, *, skip_bad: bool = False, device: str = "auto") -> Run:
+def load(folder: Path, loading: Loading, *, skip_bad: bool = False) -> Run:
     """A run, told whether to leave out image files that cannot be read."""
-    run = run_room.load(folder, device=str(pick_device(device)))
+    run = run_room.load(folder, trust=loading.trust, device=str(pick_device(loading.device)))
     if skip_bad:
         read = run.config.data.model_copy(update={"skip_bad": True})
         run.config = run.config.model_copy(update={"data": read})
@@ -74,9 +76,10 @@ def load(folder: Path, *, skip_bad: bool = False, device: str = "auto") -> Run:
 
 def read(run: Run, source: str) -> Split:
     """The examples that a command names, in the units of the run; what was noticed goes to standard error."""
-    import sys
+    return _noted(data_room.read(source, run.spec, run.config.data))
 
-    split = data_room.read(source, run.spec, run.config.data)
+
+def _noted(split: Split) -> Split:
     for line in split.notices:
         print(line, file=sys.stderr)
     return split
@@ -84,7 +87,7 @@ def read(run: Run, source: str) -> Split:
 
 def one(run: Run, source: str) -> Split:
     """One example: a file, or DATA:ROW."""
-    return data_room.read_one(source, run.spec, run.config.data)
+    return _noted(data_room.read_one(source, run.spec, run.config.data))
 
 
 def codes(path: Path) -> Array:
@@ -104,6 +107,7 @@ def codes(path: Path) -> Array:
         raise TightboundError(f"there is no file {path}: name an .npy or .npz of features") from None
     except Exception as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        reason = "it holds Python objects, a pickle, which is never loaded" if "pickle" in reason else reason
         raise TightboundError(f"{path} is no whole .npy or .npz of numbers ({reason}): save it again") from None
 
 
@@ -123,7 +127,10 @@ def encode(run: Run, source: str, out: Target) -> str:
         columns: dict[str, Array] = {"row": np.arange(len(split)), **known}
         columns |= {name: mean[:, i] for i, name in enumerate(names)}
         columns |= {f"{name}_std": std[:, i] for i, name in enumerate(names)}
-        _parquet(out, columns)
+        if out.kind == "csv":
+            _csv(out, list(columns), zip(*(column.tolist() for column in columns.values()), strict=True))
+        else:
+            _parquet(out, columns)
     return f"{len(split)} examples, {len(names)} features each: {out}"
 
 

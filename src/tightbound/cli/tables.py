@@ -104,14 +104,14 @@ def data(as_json: bool) -> None:
 # ---- show
 
 
-def show(what: str) -> None:
+def show(what: str, *, trust: bool = False) -> None:
     """A recipe with the meaning of every key, or a run."""
     if what in RECIPES and not (Path(what) / "config.toml").is_file():
         _recipe(RECIPES[what])
     elif Path(what).exists():
         from tightbound.run import load
 
-        _run(load(what))
+        _run(load(what, trust=trust))
     else:
         raise TightboundError(f"{what!r} is neither a recipe nor a run folder: {nearest(what, RECIPES)}")
 

@@ -34,7 +34,7 @@ def model_table(cast: Cast, text: Text) -> list[tuple[str, list[str]]]:
         return {
             "recipe": f"{recipe.name}, {_part(recipe.network)}-{recipe.size}",
             "posterior": _part(recipe.posterior),
-            "prior": _part(recipe.prior),
+            "prior": text("model.no_prior") if recipe.posterior.name == "delta" else _part(recipe.prior),
             "likelihood": _part(recipe.likelihood),
             "latent": " + ".join(str(width) for width in story.run.sites.values()),
             "parameters": f"{story.parameters['generative']:,}",

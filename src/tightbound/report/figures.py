@@ -193,9 +193,11 @@ class Series:
     dashed: bool = False
 
 
-def curves(series: Sequence[Series], xspan: Span, yspan: Span, axis: str, kept: float | None = None) -> Picture:
+def curves(
+    series: Sequence[Series], xspan: Span, yspan: Span, axis: str, kept: float | None = None, height: float = 260
+) -> Picture:
     """Training curves, in nats per example; kept: where the weights that were kept stood."""
-    with _Canvas(260) as (out, ax):
+    with _Canvas(height) as (out, ax):
         ax.grid(axis="y", color=LINE, lw=0.8)
         if kept is not None:
             ax.axvline(kept, color=DRAWN, lw=1.1, ls=(0, (1, 2)))

@@ -29,6 +29,9 @@ from tightbound.report.pictures import Cast, heads, kind, panels
 from tightbound.report.probe import Accuracy
 from tightbound.report.text import Text, number, with_error
 
+SMALL = 0.15  # of a quantity beside another: too small to be read on one axis with it
+FEW = 3.0  # independent draws, below which an importance-sampled log p(x) says little
+
 
 def measured(account: Mapping[str, Any], name: str) -> tuple[float, float] | None:
     """Mean and standard error of a term, or None where the model has no such term."""
@@ -101,25 +104,43 @@ def _spans(every: Sequence[Series]) -> tuple[Span, Span]:
     kept = kept[np.isfinite(kept)]
     low, high = (float(kept.min()), float(kept.max())) if len(kept) else (0.0, 1.0)
     pad = 0.05 * max(high - low, 1.0)
-    return (0.0, last * 1.01), (min(0.0, low - pad) if low >= 0 else low - pad, high + pad)
+    whole = low >= 0 and high - low > SMALL * high
+    return (0.0, last * 1.01), (min(0.0, low - pad) if whole else low - pad, high + pad)
+
+
+def _apart(every: Sequence[Series]) -> bool:
+    """Whether the rates are too small to be seen on an axis that also holds the distortions."""
+    low = [float(np.nanmin(s.y)) for s in every if s.colour == DISTORTION]
+    high = [float(np.nanmax(s.y)) for s in every if s.colour == RATE]
+    return bool(low and high) and 0 <= max(high) < SMALL * min(low)
 
 
 def training(cast: Cast, text: Text) -> Section:
     """Curves of all runs on one scale."""
     series = {id(story): _series(story) for _, story in cast}
     every = [s for found in series.values() for s in found]
+    apart = _apart(every)
+
+    def on(axis: bool, some: Sequence[Series]) -> list[Series]:
+        return [s for s in some if (apart and s.colour == RATE) == axis]
 
     def panel(_: Stage, story: Story) -> Panel:
         mine = series[id(story)]
         if not mine:
             return Panel(story.name, [Words(text("curves.none"))])
-        picture = figures.curves(mine, *_spans(every), "epoch", _best(story)["epoch"])
+        kept = _best(story)["epoch"]
+        picture = figures.curves(on(False, mine), *_spans(on(False, every)), "epoch", kept)
+        plots = [Plot(picture, text("curves.alt", run=story.name))]
+        if story.bound and apart:
+            small = figures.curves(on(True, mine), *_spans(on(True, every)), "epoch", kept, height=150)
+            plots.append(Plot(small, text("curves.alt_rate", run=story.name)))
         marks = [Mark("line", "distortion", text("key.distortion"))]
         if story.bound:
             marks += [Mark("line", "rate", text("key.rate")), Mark("line", "ink", text("key.cost"))]
         marks += [Mark("line", "muted", text("key.validation")), Mark("dashed", "muted", text("key.training"))]
         marks.append(Mark("dotted", "drawn", text("key.kept")))
-        return Panel(story.name, [Plot(picture, text("curves.alt", run=story.name)), Key(marks)], _kept(story, text))
+        caption = [_kept(story, text), *([text("curves.apart")] if len(plots) > 1 else [])]
+        return Panel(story.name, [*plots, Key(marks)], " ".join(caption))
 
     return Section("curves", *heads(text, "curves"), panels(cast, text, panel))
 
@@ -143,14 +164,9 @@ def _kept(story: Story, text: Text) -> str:
 
 def account(cast: Cast, text: Text) -> Section:
     """The terms of log p(x): as steps of a bar, and in a table with a sentence each."""
-    ends = [0.0]
-    for _, story in cast:
-        d, r, g = ((measured(story.account, n) or (0.0, 0.0))[0] for n in ("distortion", "rate", "gap"))
-        ends += [d, d + r, d + r - g]
-    reach = max(ends) - min(ends) or 1.0
-    span = (min(ends) - (0.06 * reach if min(ends) < 0 else 0), max(ends) + 0.06 * reach)
+    span = _account_span(cast)
 
-    def panel(_: Stage, story: Story) -> Panel:
+    def panel(stage: Stage, story: Story) -> Panel:
         a = story.account
         found = {n: measured(a, n) for n in ("distortion", "rate", "elbo", "log_px", "gap")}
         blocks: list[Block] = []
@@ -159,20 +175,40 @@ def account(cast: Cast, text: Text) -> Section:
             se = {n: v[1] for n, v in found.items() if v}
             picture = figures.account(found["distortion"][0], rate, gap, se, span)
             blocks.append(Plot(picture, text("account.alt", run=story.name)))
+        n = f"{a.get('n') or stage.scene.counts['test']:,}"
         words = "account.caption" if story.bound else "account.caption_point"
-        blocks += [Words(text(words, reason=why_no_bound(story, text))), Ledger(_ledger(story, text))]
+        caption = text(words, reason=why_no_bound(story, text), n=n)
+        start = [text("account.start", start=number(span[0], ",.0f"))] if span[0] > 0 else []
+        blocks += [Words(" ".join([caption, *start])), Ledger(_ledger(story, text))]
         return Panel(story.name, blocks)
 
     return Section("account", *heads(text, "account"), panels(cast, text, panel))
 
 
+def _account_span(cast: Cast) -> Span:
+    """The axis of all accounts and their errors: from 0, or from below the first term where that dwarfs the others."""
+    ends = []
+    for _, story in cast:
+        d, r, g = ((measured(story.account, n) or (0.0, 0.0))[0] for n in ("distortion", "rate", "gap"))
+        errors = [(measured(story.account, n) or (0.0, 0.0))[1] for n in ("distortion", "elbo", "log_px")]
+        ends += [e + s * 1.96 * se for e, se in zip((d, d + r, d + r - g), errors, strict=True) for s in (-1, 1)]
+    low, high = min(ends), max(ends)
+    if low < high and high - low < SMALL * low:
+        return low - 0.4 * (high - low), high + 0.05 * (high - low)
+    reach = max(high, 0.0) - min(low, 0.0) or 1.0
+    return min(low, 0.0) - (0.06 * reach if low < 0 else 0), max(high, 0.0) + 0.06 * reach
+
+
 def _ledger(story: Story, text: Text) -> list[Term]:
     a = story.account
     k = f"{a.get('k') or 0:,}"
+    worth = measured(a, "ess")
+    ess = number(worth[0], ",.1f") if worth else ""
     rows = [("distortion", "distortion"), ("rate", "rate"), ("elbo", "ink"), ("gap", "gap"), ("log_px", "ink")]
     says = {name: f"account.{name}_says" for name, _ in rows}
     says["distortion"] = kind(story, says["distortion"])
-    terms = [_term(a, n, "", text(f"account.{n}"), c, says=text(says[n], k=k)) for n, c in rows]
+    says["log_px"] += "_few" if worth and worth[0] < FEW else ""
+    terms = [_term(a, n, "", text(f"account.{n}"), c, says=text(says[n], k=k, ess=ess)) for n, c in rows]
     shared = a.get("bits_per_dim") or {}
     if bits := measured(shared, "log_px") or measured(shared, "elbo"):
         values = number(bits[0], ".3f"), number(bits[1], ".3f")

@@ -11,7 +11,7 @@ from typing import Any
 
 from tightbound import __version__, evaluation
 from tightbound.errors import TightboundError
-from tightbound.files import write_atomic
+from tightbound.files import make_folder, write_atomic
 from tightbound.recipes import RECIPES
 from tightbound.report import facts, follow, numbers, palette, pictures
 from tightbound.report.blocks import Section
@@ -47,7 +47,7 @@ def write(
     accounts = [_account(run, found) for run, found in zip(runs, given, strict=True)]
     stages = gather(runs, accounts, _names(runs))
     cast = sorted(((stage, story) for stage in stages for story in stage.stories), key=lambda pair: pair[1].position)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     write_atomic(path, render(cast, text, title))
     return path
 

@@ -17,6 +17,7 @@ from tightbound.report.view import Floats
 
 Cast = Sequence[tuple[Stage, Story]]
 MOST_LABELS, ZOOM = 24, 2.5
+WIDE = 0.75  # of the share of codes that a normal has within two deviations: below it, the codes lie wider
 
 
 def kind(story: Story, key: str) -> str:
@@ -112,7 +113,9 @@ def latent_space(cast: Cast, text: Text) -> Section:
     def panel(_: Stage, story: Story) -> Panel:
         reach, plane = own[id(story)], story.plane
         wide, alt = common[len(reach)], text("latent.alt", run=story.name)
-        caption = [text(kind(story, "latent.caption"), inside=plane.inside, expected=plane.expected)]
+        wider = story.codes.stochastic and plane.inside < WIDE * plane.expected
+        words = "latent.caption_wide" if wider else kind(story, "latent.caption")
+        caption = [text(words, inside=plane.inside, expected=plane.expected)]
         if plane.explained is not None:
             caption.append(text("latent.pca", latent=len(story.order), explained=plane.explained))
         blocks: list[Block] = [Plot(_map(story, wide), alt), Key(_legend(story, text))]

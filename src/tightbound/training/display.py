@@ -5,6 +5,8 @@ from __future__ import annotations
 import sys
 from typing import Any, Protocol
 
+from tightbound.errors import lookup
+
 
 class Display(Protocol):
     """Told of a run's progress; must not slow it."""
@@ -103,6 +105,5 @@ class Live(Quiet):
 
 def display(kind: str = "auto") -> Display:
     """The display for where standard error goes: "auto", "live", "lines" or "none"."""
-    if kind == "auto":
-        kind = "live" if sys.stderr.isatty() else "lines"
-    return {"live": Live, "lines": Lines, "none": Quiet}[kind]()
+    known: dict[str, type[Display]] = {"auto": Live if sys.stderr.isatty() else Lines}
+    return lookup(known | {"live": Live, "lines": Lines, "none": Quiet}, kind, "display")()
