@@ -24,7 +24,7 @@ class Settings:
 
     start: str = "q"
     chains: int = 16
-    temperatures: int = 150
+    temperatures: int = 300
     leapfrog: int = 3
     pilot: int = 30
     seed: int = 0
@@ -157,7 +157,7 @@ def ais(
     *,
     start: str = "q",
     chains: int = 16,
-    temperatures: int = 150,
+    temperatures: int = 300,
     leapfrog: int = 3,
     pilot_temperatures: int = 30,
     seed: int = 0,

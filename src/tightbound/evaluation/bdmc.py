@@ -62,7 +62,7 @@ def bdmc(
     *,
     start: str = "q",
     chains: int = 16,
-    temperatures: int = 150,
+    temperatures: int = 300,
     leapfrog: int = 3,
     pilot_temperatures: int = 30,
     seed: int = 0,
