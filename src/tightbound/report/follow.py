@@ -13,7 +13,7 @@ from tightbound.report.figures import Span
 from tightbound.report.gather import Stage, Story
 from tightbound.report.grids import Picture, strip
 from tightbound.report.passes import prior_moments
-from tightbound.report.pictures import Cast, heads, kind, panels
+from tightbound.report.pictures import Cast, bounded, heads, kind, panels
 from tightbound.report.text import Text, number
 
 MOST_FEATURES = 16
@@ -70,7 +70,7 @@ def followed(cast: Cast, text: Text) -> Section:
             Key(marks),
             Words(text(decode, top=float(spread.max())), step=True),
             Trio(trio),
-            Words(text(kind(story, "follow.terms")), step=True),
+            Words(text(bounded(story, "follow.terms")), step=True),
             Equation(_costs(story, text)),
         ]
         return Panel(story.name, blocks)

@@ -25,6 +25,11 @@ def kind(story: Story, key: str) -> str:
     return key if story.codes.stochastic else f"{key}_point"
 
 
+def bounded(story: Story, key: str) -> str:
+    """The key of a caption, or of its variant for a model without a prior; a quantised code is a point and has one."""
+    return key if story.run.has_bound else f"{key}_point"
+
+
 def say(text: Text, stage: Stage) -> None:
     """Sets the words for the data: image or row."""
     one = "image" if stage.scene.view.image else "row"
@@ -93,7 +98,7 @@ def _map(story: Story, reach: Array) -> Picture:
 
 def _legend(story: Story, text: Text) -> list[Mark]:
     place, flat = story.scene, story.plane.xy.shape[1] == 1
-    name = "key.prior" if story.codes.stochastic else "key.normal"
+    name = "key.prior" if story.run.has_bound else "key.normal"
     prior = [("line", name)] if flat else [("ring", f"{name}_one"), ("dashed-ring", f"{name}_two")]
     marks = [Mark(sign, "ink", text(key)) for sign, key in prior]
     if place.test.y is None:
@@ -113,9 +118,10 @@ def latent_space(cast: Cast, text: Text) -> Section:
     def panel(_: Stage, story: Story) -> Panel:
         reach, plane = own[id(story)], story.plane
         wide, alt = common[len(reach)], text("latent.alt", run=story.name)
+        fixed = story.run.has_bound and not story.codes.stochastic
         wider = story.codes.stochastic and plane.inside < WIDE * plane.expected
-        words = "latent.caption_wide" if wider else kind(story, "latent.caption")
-        caption = [text(words, inside=plane.inside, expected=plane.expected)]
+        words = "caption_code" if fixed else "caption_wide" if wider else kind(story, "caption")
+        caption = [text(f"latent.{words}", inside=plane.inside, expected=plane.expected)]
         if plane.explained is not None:
             caption.append(text("latent.pca", latent=len(story.order), explained=plane.explained))
         blocks: list[Block] = [Plot(_map(story, wide), alt), Key(_legend(story, text))]
@@ -135,7 +141,7 @@ def samples(cast: Cast, text: Text) -> Section:
 
     def panel(_: Stage, story: Story) -> Panel:
         alt = text("samples.alt", run=story.name, n=len(story.samples))
-        return Panel(story.name, [row(story, "x̃", story.samples, alt)], text(kind(story, "samples.caption")))
+        return Panel(story.name, [row(story, "x̃", story.samples, alt)], text(bounded(story, "samples.caption")))
 
     return Section("samples", *heads(text, "samples"), panels(cast, text, panel))
 
