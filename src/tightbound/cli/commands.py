@@ -11,7 +11,22 @@ from typing import Annotated, Any, Literal
 from cyclopts import App, Group, Parameter
 
 from tightbound import __version__
-from tightbound.cli.options import PLAIN, Loading, Trust
+from tightbound.cli.options import (
+    PLAIN,
+    AsJson,
+    Data,
+    Language,
+    Loading,
+    One,
+    Out,
+    Overwrite,
+    Quiet,
+    Samples,
+    Seed,
+    SkipBad,
+    Trained,
+    Trust,
+)  # fmt: skip
 
 LEARN = Group("Train and judge", sort_key=0)
 USE = Group("Use a trained model", sort_key=1)
@@ -27,24 +42,6 @@ app = App(
     suppress_keyboard_interrupt=False,
     help_format="plaintext",
 )
-
-Data = Annotated[
-    str,
-    Parameter(
-        help="digits, mnist, fashion-mnist, binarized-mnist, shapes; a folder or zip of images; an .npy, .npz, .csv, "
-        ".h5, .zarr or .parquet; hf:NAME; wds:PATTERN"
-    ),
-]
-Trained = Annotated[Path, Parameter(help="a run folder")]
-One = Annotated[str, Parameter(help="one example: a file, or DATA:ROW with rows from 0")]
-Out = Annotated[Path, Parameter(help="where to write; the ending chooses the format")]
-Overwrite = Annotated[bool, Parameter(help="replace what is at --out")]
-SkipBad = Annotated[bool, Parameter(help="leave out image files that cannot be read")]
-Seed = Annotated[int, Parameter(help="of the random numbers")]
-Language = Annotated[Literal["en", "ko"], Parameter(help="language of the report")]
-Quiet = Annotated[bool, Parameter(help="show no progress")]
-AsJson = Annotated[bool, Parameter(name="--json", help="print JSON")]
-Samples = Annotated[int, Parameter(name=("-k", "--k"), help="samples of the importance-sampled log p(x)")]
 
 
 class Stopped(Exception):
@@ -122,20 +119,30 @@ def evaluate(
     data: Annotated[str | None, Parameter(help="other data than the run's own test split")] = None,
     split: Annotated[str, Parameter(help="train, valid or test, of the run's own data")] = "test",
     k: Samples = 5000,
+    ais: Annotated[bool, Parameter(help="log p(x) by annealed importance sampling too, with a certificate")] = False,
+    gap: Annotated[bool, Parameter(help="the third term in its two parts, on test and training examples")] = False,
+    subset: Annotated[int | None, Parameter(help="examples of what is slow: exact log p(x), --ais, --gap; 64")] = None,
+    budget: Annotated[str | None, Parameter(help="choose K, examples and methods to fit a time: 90s, 5min")] = None,
+    no_diagnosis: Annotated[bool, Parameter(help="do not look for what is wrong with the model")] = False,
     seed: Annotated[int | None, Parameter(help="of the noise; the run's own unless given")] = None,
-    limit: Annotated[int | None, Parameter(help="the first LIMIT examples only")] = None,
+    limit: Annotated[int | None, Parameter(help="LIMIT examples only, spread evenly")] = None,
     json: AsJson = False,
     loading: Loading = PLAIN,
     skip_bad: SkipBad = False,
     quiet: Quiet = False,
 ) -> None:
-    """Account for a model: distortion, rate, ELBO, log p(x) and the gap, with errors; evaluation.json."""
+    """Account for a model: the terms of log p(x) with errors, and what is wrong with it; evaluation.json."""
     from tightbound import api
     from tightbound.cli import outputs, tables
 
     trained = outputs.load(run, loading, skip_bad=skip_bad)
-    with tables.progress("evaluating", quiet) as tick:
-        found = api.evaluate(trained, data, split=split, k=k, seed=seed, limit=limit, tick=tick)
+    asked: dict[str, Any] = {"split": split, "k": k, "ais": ais, "gap": gap, "subset": subset, "budget": budget}
+    asked |= {"diagnosis": not no_diagnosis, "seed": seed, "limit": limit}
+    try:
+        with tables.progress("evaluating", quiet) as tick:
+            found = api.evaluate(trained, data, **asked, tick=tick)
+    except KeyboardInterrupt:
+        raise Stopped("interrupted, what was finished is kept: the same command goes on from there") from None
     if data is None and split == "test" and limit is None and (note := found.save(run)):
         print(f"note: {note}", file=sys.stderr)
     tables.show_json(found.to_json()) if json else print("\n".join(found.lines()))

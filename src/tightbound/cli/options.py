@@ -1,12 +1,30 @@
-"""Options that commands share: how a run is brought to memory."""
+"""Options that commands share, and how a run is brought to memory."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated
+from pathlib import Path
+from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
+Data = Annotated[
+    str,
+    Parameter(
+        help="digits, mnist, fashion-mnist, binarized-mnist, shapes; a folder or zip of images; an .npy, .npz, .csv, "
+        ".h5, .zarr or .parquet; hf:NAME; wds:PATTERN"
+    ),
+]
+Trained = Annotated[Path, Parameter(help="a run folder")]
+One = Annotated[str, Parameter(help="one example: a file, or DATA:ROW with rows from 0")]
+Out = Annotated[Path, Parameter(help="where to write; the ending chooses the format")]
+Overwrite = Annotated[bool, Parameter(help="replace what is at --out")]
+SkipBad = Annotated[bool, Parameter(help="leave out image files that cannot be read")]
+Seed = Annotated[int, Parameter(help="of the random numbers")]
+Language = Annotated[Literal["en", "ko"], Parameter(help="language of the report")]
+Quiet = Annotated[bool, Parameter(help="show no progress")]
+AsJson = Annotated[bool, Parameter(name="--json", help="print JSON")]
+Samples = Annotated[int, Parameter(name=("-k", "--k"), help="samples of the importance-sampled log p(x)")]
 Trust = Annotated[bool, Parameter(help="run code that the run's config.toml names, such as a prior of your own")]
 
 
