@@ -158,7 +158,7 @@ def test_run_folders_that_are_none(refused: Refused, good: Path, tmp_path: Path)
     assert "name a folder that tightbound train wrote" in refused("evaluate", other)
     assert f"did you mean {good}?" in refused("evaluate", good.parent)
     text = (good / "config.toml").read_text()
-    for name, content in (("half", text), ("newer", text.replace("format_version = 1", "format_version = 99"))):
+    for name, content in (("half", text), ("newer", text.replace("format_version = 2", "format_version = 99"))):
         folder = other / name
         folder.mkdir()
         (folder / "config.toml").write_text(content)

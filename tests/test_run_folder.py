@@ -67,6 +67,18 @@ def test_a_truncated_file_gets_a_sentence_or_does_not_matter(
     assert (folder / "config.toml").exists()
 
 
+def test_a_config_of_format_1_had_no_last_line(whole: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(whole, folder)
+    path = folder / "config.toml"
+    lines = path.read_text().replace("format_version = 2", "format_version = 1").splitlines()
+    path.write_text("\n".join(lines[:-1]) + "\n")
+    read_everything(folder)
+    path.write_text("\n".join(lines[:-1]).replace("format_version = 1", "format_version = 2"))
+    with pytest.raises(TightboundError, match="cut short"):
+        load(folder)
+
+
 def test_what_is_not_a_run_is_told_apart(whole: Path, tmp_path: Path) -> None:
     with pytest.raises(TightboundError, match="no run folder"):
         load(tmp_path / "absent")
@@ -86,7 +98,7 @@ def test_a_newer_run_and_foreign_code_are_refused(whole: Path, tmp_path: Path) -
     newer = tmp_path / "newer"
     shutil.copytree(whole, newer)
     text = (newer / "config.toml").read_text()
-    (newer / "config.toml").write_text(text.replace("format_version = 1", "format_version = 99"))
+    (newer / "config.toml").write_text(text.replace("format_version = 2", "format_version = 99"))
     with pytest.raises(TightboundError, match="newer than this tightbound"):
         load(newer)
     (newer / "config.toml").write_text(text.replace('name = "standard"', 'name = "os:getcwd"'))

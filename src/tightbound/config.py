@@ -25,7 +25,7 @@ from tightbound.files import write_atomic
 from tightbound.recipes import RECIPES, Part, Recipe, import_path
 from tightbound.spec import DataSpec
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2  # 2: the file ends with LAST_LINE
 LAST_LINE = "# end of config.toml"
 M = TypeVar("M", bound=BaseModel)
 
@@ -272,9 +272,9 @@ def read(path: Path) -> Config:
         raise TightboundError(
             f"{path} is of format {version}, newer than this tightbound reads ({FORMAT_VERSION}): update tightbound"
         )
-    if LAST_LINE not in path.read_text(encoding="utf-8"):
+    if version > 1 and LAST_LINE not in path.read_text(encoding="utf-8"):
         raise TightboundError(
             f"{path} is cut short: its last line, {LAST_LINE!r}, is missing; restore it from a copy, or add that line "
             "if nothing else is missing"
         )
-    return parse(Config, tree, f"{path}:")
+    return parse(Config, tree | {"format_version": FORMAT_VERSION}, f"{path}:")

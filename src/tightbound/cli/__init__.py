@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from cyclopts.exceptions import CycloptsError, MissingArgumentError, UnknownCommandError, UnknownOptionError
 
 from tightbound.cli import bench  # noqa: F401  (its command)
-from tightbound.cli.commands import Stopped, app
+from tightbound.cli.app import app
+from tightbound.cli.commands import Stopped
 from tightbound.errors import TightboundError, nearest
 from tightbound.progress import listening
 

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from tightbound.cli.commands import LOOK, app
+from tightbound.cli.app import LOOK, app
 from tightbound.errors import TightboundError
 
 CLONE = Path(__file__).parents[3]

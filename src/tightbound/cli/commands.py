@@ -8,9 +8,9 @@ import sys
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from cyclopts import App, Group, Parameter
+from cyclopts import Parameter
 
-from tightbound import __version__
+from tightbound.cli.app import LEARN, LOOK, USE, app
 from tightbound.cli.options import (
     PLAIN,
     AsJson,
@@ -27,21 +27,6 @@ from tightbound.cli.options import (
     Trained,
     Trust,
 )  # fmt: skip
-
-LEARN = Group("Train and judge", sort_key=0)
-USE = Group("Use a trained model", sort_key=1)
-LOOK = Group("Look up", sort_key=2)
-
-app = App(
-    name="tightbound",
-    help="Train variational autoencoders on your images or arrays, and learn in nats how good they are.",
-    version=f"tightbound {__version__}",
-    version_flags=["--version"],
-    default_parameter=Parameter(negative=""),
-    group_commands=Group("Help", sort_key=3),
-    suppress_keyboard_interrupt=False,
-    help_format="plaintext",
-)
 
 
 class Stopped(Exception):
