@@ -20,7 +20,7 @@ from tightbound.trace import Batch, Draw
 from tightbound.training.display import Quiet
 from tightbound.training.fit import fit
 
-SETTINGS = {"recipe.size": "s", "latent": 3, "train.steps": 60, "train.validate_every": 30, "train.validate_n": 4}
+SETTINGS = {"recipe.size": "s", "latent": 4, "train.steps": 60, "train.validate_every": 30, "train.validate_n": 4}
 
 
 def trained(folder: Path, recipe: str, **values: object) -> Run:

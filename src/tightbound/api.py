@@ -98,16 +98,28 @@ def evaluate(
     *,
     split: str = "test",
     k: int = 5000,
+    ais: bool = False,
+    gap: bool = False,
+    subset: int | None = None,
     seed: int | None = None,
     limit: int | None = None,
+    budget: str | float | None = None,
+    diagnosis: bool = True,
     tick: Any = None,
 ) -> Evaluation:
     """The three terms of log p(x), log p(x) with K samples and the gap, with standard errors, in nats per example.
 
-    run: a Run or its folder.  data: other data than the run's own `split`.  limit: the first n examples only.
-    tick: called with (done, n).  Raises TightboundError for data that do not fit the model.
+    run: a Run or its folder.  data: other data than the run's own `split`.  limit: n examples only, spread evenly.
+    On `subset` examples also: exact log p(x) of models with up to 3 latents; `ais`, bounds by annealed importance
+    sampling; `gap`, the third term in its two parts.  budget: "5min" or seconds, chooses all of these.  diagnosis: says
+    what is wrong with the model.  tick: called with (done, n, what).  What an interrupted call finished is kept in the
+    run folder, and the same call goes on from it.  Raises TightboundError for data that do not fit the model.
     """
-    return account_of(_run(run), data, split=split, k=k, seed=seed, limit=limit, tick=tick)
+    seconds = None if budget is None else schedule.seconds(budget)
+    return account_of(
+        _run(run), data, split=split, k=k, ais=ais, gap=gap, subset=subset, seed=seed, limit=limit, budget=seconds,
+        diagnosis=diagnosis, tick=tick,
+    )  # fmt: skip
 
 
 def compare(
@@ -152,7 +164,7 @@ def demo(
 def _first_evaluation(run: Run) -> Evaluation:
     """A quick account of the test split: K = 100, at most 1,000 examples, fewer where an example is large."""
     most = max(64, FIRST_VALUES // (FIRST_K * run.spec.dims))
-    return account_of(run, k=FIRST_K, limit=min(FIRST_N, most))
+    return account_of(run, k=FIRST_K, limit=min(FIRST_N, most), subset=0)
 
 
 def _finish(runs: Sequence[Run], path: Path, show: Display, lang: str) -> Path:

@@ -120,20 +120,30 @@ def evaluate(
     data: Annotated[str | None, Parameter(help="other data than the run's own test split")] = None,
     split: Annotated[str, Parameter(help="train, valid or test, of the run's own data")] = "test",
     k: Samples = 5000,
+    ais: Annotated[bool, Parameter(help="log p(x) by annealed importance sampling too, with a certificate")] = False,
+    gap: Annotated[bool, Parameter(help="the third term in its two parts, on test and training examples")] = False,
+    subset: Annotated[int | None, Parameter(help="examples of what is slow: exact log p(x), --ais, --gap; 64")] = None,
+    budget: Annotated[str | None, Parameter(help="choose K, examples and methods to fit a time: 90s, 5min")] = None,
+    no_diagnosis: Annotated[bool, Parameter(help="do not look for what is wrong with the model")] = False,
     seed: Annotated[int | None, Parameter(help="of the noise; the run's own unless given")] = None,
-    limit: Annotated[int | None, Parameter(help="the first LIMIT examples only")] = None,
+    limit: Annotated[int | None, Parameter(help="LIMIT examples only, spread evenly")] = None,
     json: AsJson = False,
     device: Device = "auto",
     skip_bad: SkipBad = False,
     quiet: Quiet = False,
 ) -> None:
-    """Account for a model: distortion, rate, ELBO, log p(x) and the gap, with errors; evaluation.json."""
+    """Account for a model: the terms of log p(x) with errors, and what is wrong with it; evaluation.json."""
     from tightbound import api
     from tightbound.cli import outputs, tables
 
     trained = outputs.load(run, skip_bad=skip_bad, device=device)
-    with tables.progress("evaluating", quiet) as tick:
-        found = api.evaluate(trained, data, split=split, k=k, seed=seed, limit=limit, tick=tick)
+    asked: dict[str, Any] = {"split": split, "k": k, "ais": ais, "gap": gap, "subset": subset, "budget": budget}
+    asked |= {"diagnosis": not no_diagnosis, "seed": seed, "limit": limit}
+    try:
+        with tables.progress("evaluating", quiet) as tick:
+            found = api.evaluate(trained, data, **asked, tick=tick)
+    except KeyboardInterrupt:
+        raise Stopped("interrupted, what was finished is kept: the same command goes on from there") from None
     if data is None and split == "test" and limit is None and (note := found.save(run)):
         print(f"note: {note}", file=sys.stderr)
     tables.show_json(found.to_json()) if json else print("\n".join(found.lines()))

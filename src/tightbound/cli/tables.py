@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,7 +21,8 @@ from tightbound.recipes import RECIPES, Part, Recipe
 if TYPE_CHECKING:
     from tightbound.run import Run
 
-Tick = Callable[[int, int], None]
+Tick = Callable[..., None]
+SILENT = 10.0  # seconds between two lines of progress
 WIDE = 140
 
 
@@ -41,15 +43,30 @@ def table(heads: Sequence[str], rows: Sequence[Sequence[Any]], title: str = "") 
 
 @contextmanager
 def progress(what: str, quiet: bool) -> Iterator[Tick]:
-    """A bar on standard error for the examples done of all, on a terminal; nothing elsewhere."""
-    if quiet or not sys.stderr.isatty():
-        yield lambda done, n: None
-        return
-    from rich.progress import Progress
+    """The examples done of all, on standard error: a bar on a terminal, elsewhere a line every ten seconds."""
+    if quiet:
+        yield lambda done, n, stage="": None
+    elif not sys.stderr.isatty():
+        yield _lines(what)
+    else:
+        from rich.progress import Progress
 
-    with Progress(console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(what, total=None)
-        yield lambda done, n: bar.update(task, completed=done, total=n)
+        with Progress(console=Console(stderr=True), transient=True) as bar:
+            task = bar.add_task(what, total=None)
+            yield lambda done, n, stage="": bar.update(
+                task, completed=done, total=n, description=f"{what} {stage}".strip()
+            )
+
+
+def _lines(what: str) -> Tick:
+    due = [time.monotonic() + SILENT]
+
+    def tick(done: int, n: int, stage: str = "") -> None:
+        if time.monotonic() >= due[0]:
+            print(f"{f'{what} {stage}'.strip()}: {done} of {n}", file=sys.stderr, flush=True)
+            due[0] = time.monotonic() + SILENT
+
+    return tick
 
 
 # ---- recipes, data

@@ -1,35 +1,87 @@
-"""The account of a model: the terms of log p(x), each with its standard error, and what is known of the gap."""
+"""The account of a model: every figure that was found, with its error, and how it is kept."""
 
 from __future__ import annotations
 
 import json
-import math
-import time
-from collections.abc import Callable
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import Tensor
-
-from tightbound.data import Split
-from tightbound.errors import TightboundError
-from tightbound.evaluation.diagnosis import Diagnosis, diagnose
-from tightbound.evaluation.estimate import NO_BOUND
+from tightbound.evaluation.diagnosis import Diagnosis
+from tightbound.evaluation.estimate import Estimate
 from tightbound.evaluation.figure import Figure, plain
-from tightbound.evaluation.likelihood import rate_per_feature, score
+from tightbound.evaluation.words import lines
 from tightbound.files import write_atomic
-from tightbound.run import Run
+
+FORMAT = 2
+KEPT = ("methods", "third_term", "train", "overfitting", "certificate", "diagnosis")
+
+
+@dataclass(frozen=True)
+class Method:
+    """log p(x) of n examples by one method, in nats: kind is what it is to the truth (exact, lower, estimate).
+
+    noise: the part of its error that is the method's own.  above: over importance sampling on the same examples.
+    """
+
+    kind: str
+    n: int
+    log_px: Figure
+    noise: float
+    above: Figure | None
+    settings: Mapping[str, Any]
+    warnings: list[str]
+    seconds: float
+    pareto_k: Mapping[str, float] | None = None
+
+    @classmethod
+    def of(cls, found: Estimate, seconds: float, base: Estimate | None = None) -> Method:
+        """From an estimate; base: importance sampling of the same examples."""
+        above = None if base is None else Figure.of(found.values - base.values)
+        k = found.diagnostic.get("pareto_k")
+        tail = None
+        if k is not None and not bool(k.isnan().all()):
+            tail = {"median": float(k.nanmedian()), "above_0.7": float((k > 0.7).double().mean())}
+        figure = Figure.of(found.values)
+        return cls(found.kind, len(found), figure, found.noise, above, found.settings, found.warnings, seconds, tail)
+
+    def to_json(self) -> dict[str, Any]:
+        """Kind, n, the figure, and all that is needed to repeat it."""
+        fixed = {"kind": self.kind, "n": self.n, **self.log_px.to_json(), "noise": self.noise}
+        rest = {"settings": dict(self.settings), "warnings": self.warnings, "seconds": round(self.seconds, 2)}
+        return fixed | {"above_importance": self.above and self.above.to_json(), "pareto_k": self.pareto_k} | rest
+
+
+@dataclass(frozen=True)
+class ThirdTerm:
+    """KL(q(z|x), p(z|x)) = log p(x) - ELBO of n examples, in nats, log p(x) by `method`; and its two parts, if parted.
+
+    exact: log p(x) is exact; otherwise it is a lower bound, and so are gap and approximation.
+    """
+
+    method: str
+    exact: bool
+    n: int
+    figures: Mapping[str, Figure]  # log_px, elbo, gap; approximation, amortisation
+    settings: Mapping[str, Any]
+    seconds: float
+
+    def to_json(self) -> dict[str, Any]:
+        """All of it."""
+        fixed = {"method": self.method, "exact": self.exact, "n": self.n}
+        return fixed | plain(self.figures) | {"settings": dict(self.settings), "seconds": round(self.seconds, 2)}
 
 
 @dataclass
 class Evaluation:
     """What `evaluate` found, in nats per example.
 
-    account: name -> Figure: distortion, rate, elbo, log_px, gap (log_px - elbo, a lower bound on KL(q, p(z|x)) at this
-    K), ess; only distortion where `bound` is False.  bits_per_dim: of elbo and log_px, for integer data.
+    account: name -> Figure: distortion, rate, elbo, log_px (importance-sampled), gap (log_px - elbo, a lower bound on
+    KL(q, p(z|x)) at this K), ess; only distortion where `bound` is False.  bits_per_dim: of elbo and log_px, of
+    integer data.  curve: K -> bound.  methods: log p(x) by name of the method.  third_term, train: the gap as closely
+    as was asked for, on test and on training examples; overfitting: of decoder and encoder, from the two.
     """
 
     name: str
@@ -38,166 +90,79 @@ class Evaluation:
     k: int
     seed: int
     bound: bool
-    account: dict[str, Figure]
-    bits_per_dim: dict[str, Figure] | None
-    kl_per_latent: list[float] | None
-    digest: str
-    seconds: float
+    account: dict[str, Figure] = field(default_factory=dict)
+    bits_per_dim: dict[str, Figure] | None = None
+    kl_per_latent: list[float] | None = None
+    digest: str = ""
+    examples: str = ""
+    seconds: float = 0.0
     least_ess: float | None = None
     weights: str = ""
+    curve: dict[int, Figure] = field(default_factory=dict)
+    methods: dict[str, Method] = field(default_factory=dict)
+    third_term: ThirdTerm | None = None
+    train: ThirdTerm | None = None
+    overfitting: dict[str, Figure] = field(default_factory=dict)
+    certificate: dict[str, Any] | None = None
     diagnosis: Diagnosis | None = None
+    budget: dict[str, Any] | None = None
     notes: list[str] = field(default_factory=list)
 
     def to_json(self) -> dict[str, Any]:
         """Every figure with its error, sample counts, seed, time, and the data it was computed on."""
-        fixed = {
+        return {
+            "format": FORMAT,
             "name": self.name,
             "split": self.split,
             "n": self.n,
             "k": self.k,
             "seed": self.seed,
             "bound": self.bound,
-        }
-        return {
-            **fixed,
             "seconds": round(self.seconds, 2),
-            "data": {"digest": self.digest},
+            "data": {"digest": self.digest, "examples": self.examples},
             "weights": self.weights,
             **plain(self.account),
             "bits_per_dim": self.bits_per_dim and plain(self.bits_per_dim),
             "kl_per_latent": self.kl_per_latent,
             "least_ess": self.least_ess,
+            "curve": [{"k": k, **figure.to_json()} for k, figure in self.curve.items()],
+            "methods": {name: method.to_json() for name, method in self.methods.items()},
+            "third_term": self.third_term and self.third_term.to_json(),
+            "train": self.train and self.train.to_json(),
+            "overfitting": plain(self.overfitting),
+            "certificate": self.certificate,
             "diagnosis": self.diagnosis and self.diagnosis.to_json(),
+            "budget": self.budget,
             "notes": self.notes,
         }
 
     def save(self, folder: Path | str) -> str | None:
-        """Writes `evaluation.json` into a run folder; one of more samples that is there stays, and that is said."""
-        path = Path(folder) / "evaluation.json"
-        with suppress(OSError, ValueError, TypeError):
+        """Writes `evaluation.json` into a run folder; one of more samples that is there stays, and that is said.
+
+        Parts that were not asked for this time are kept from the file that is there, if of the same weights and data.
+        """
+        path, tree = Path(folder) / "evaluation.json", self.to_json()
+        old: Any = {}
+        with suppress(OSError, ValueError):
             old = json.loads(path.read_text(encoding="utf-8"))
-            same = old["data"]["digest"] == self.digest and old["weights"] == self.weights
-            if same and (old["n"], old["k"]) > (self.n, self.k) and old["n"] >= self.n and old["k"] >= self.k:
-                return f"{path} keeps its figures of K = {old['k']} on {old['n']} examples; remove it to replace them"
-        write_atomic(path, json.dumps(self.to_json(), indent=2) + "\n")
+        with suppress(KeyError, TypeError, AttributeError):
+            if old["data"]["digest"] == self.digest and old["weights"] == self.weights:
+                if (old["n"], old["k"]) > (self.n, self.k) and old["n"] >= self.n and old["k"] >= self.k:
+                    kept = f"{path} keeps its figures of K = {old['k']} on {old['n']} examples"
+                    return f"{kept}; remove it to replace them"
+                tree = _with_kept(tree, old)
+        write_atomic(path, json.dumps(tree, indent=2) + "\n")
         return None
 
     def lines(self) -> list[str]:
         """The account for a person, one line a term."""
-        out = [f"{self.name} on {self.n} {self.split} examples, nats per example (± standard error)"]
-        a = self.account
-        if not self.bound:
-            return [*out, f"  distortion  {a['distortion']}   -log p(x|z)", f"  {NO_BOUND}", *self._closing()]
-        rows = [
-            ("distortion", "-E_q[log p(x|z)]"),
-            ("rate", "KL(q(z|x), p(z))"),
-            ("elbo", "-distortion - rate"),
-            ("log_px", f"importance-sampled, K = {self.k}: at or below the truth"),
-            ("gap", "log p(x) - ELBO: at this K a lower bound on KL(q(z|x), p(z|x))"),
-        ]
-        out += [f"  {name:<10}  {a[name]!s:>18}   {meaning}" for name, meaning in rows]
-        out.append(f"  effective samples: {a['ess'].mean:.1f} of {self.k} on average, {self.least_ess:.1f} at least")
-        if self.bits_per_dim:
-            b = self.bits_per_dim
-            out.append(
-                f"  bits per dimension: {b['log_px'].mean:.4f} ± {b['log_px'].se:.4f} (ELBO: {b['elbo'].mean:.4f})"
-            )
-        return out + self._closing()
-
-    def _closing(self) -> list[str]:
-        """What is wrong with the model, and what to know about these figures."""
-        found = self.diagnosis.lines() if self.diagnosis else []
-        return [f"  {line}" for line in [*found, *self.notes]]
+        return lines(self)
 
 
-def evaluate(
-    run: Run,
-    data: Any = None,
-    *,
-    split: str = "test",
-    k: int = 5000,
-    seed: int | None = None,
-    limit: int | None = None,
-    diagnosis: bool = True,
-    tick: Callable[[int, int], None] | None = None,
-) -> Evaluation:
-    """The account of a run on its test split, or on other data: distortion, rate, ELBO, log p(x) with K samples, gap.
-
-    data: anything `run.encode` takes; the run's own data where None.  limit: n examples only, spread evenly.
-    diagnosis: also measures latents, calibration and training, and says what is wrong with the model.
-    Raises TightboundError for an unknown split, K below 1, or data that do not fit the model.
-    """
-    if k < 1 or (limit is not None and limit < 1):
-        raise TightboundError(f"k = {k} samples of {limit} examples say nothing: ask for 1 or more")
-    started = time.perf_counter()
-    seed = run.config.seed if seed is None else seed
-    rows, digest = _examples(run, data, split)
-    n = len(rows) if limit is None else min(limit, len(rows))
-    found: dict[str, list[Tensor]] = {}
-    done = 0
-
-    def count(m: int) -> None:
-        nonlocal done
-        done += m
-        if tick:
-            tick(done, n)
-
-    for part in rows.spread(n).split(1000):
-        for name, value in score(run, rows.batch(part), k, seed, count).items():
-            found.setdefault(name, []).append(value)
-    terms = {name: torch.cat(values) for name, values in found.items()}
-    account: dict[str, Figure] = {
-        name: Figure.of(terms[name]) for name in ("distortion", "rate", "elbo", "log_px", "ess") if name in terms
-    }
-    bits, kl, least = None, None, None
-    if run.has_bound:
-        account["gap"] = Figure.of(terms["log_px"] - terms["elbo"])
-        least = float(terms["ess"].min())
-        unit = -math.log(2) * run.spec.dims
-        if run.spec.discrete:
-            bits = {name: Figure.of(terms[name] / unit) for name in ("elbo", "log_px")}
-        kl = rate_per_feature(run, rows.batch(rows.spread(min(n, 2000))), seed)
-    return Evaluation(
-        name=run.name,
-        split=split if data is None else str(data) if isinstance(data, str | Path) else "given",
-        n=n,
-        k=k if run.has_bound else 0,
-        seed=seed,
-        bound=run.has_bound,
-        account=account,
-        bits_per_dim=bits,
-        kl_per_latent=kl,
-        digest=digest,
-        seconds=time.perf_counter() - started,
-        least_ess=least,
-        weights=run.fingerprint,
-        diagnosis=diagnose(run, _judged(run, data, rows, n), seed) if diagnosis else None,
-        notes=_notes(run, data, n, len(rows)),
-    )
-
-
-def _judged(run: Run, data: Any, rows: Split, n: int) -> Tensor:
-    """What a diagnosis holds against the training data: test examples, or the data that were given."""
-    test = run.data.test if data is None and len(run.data.test) else rows
-    return test.batch(test.spread(min(n, 1000)))
-
-
-def _notes(run: Run, data: Any, n: int, of: int) -> list[str]:
-    notes = [f"{n} of {of} examples, spread evenly"] if n < of else []
-    if data is None and not run.data.held_out:
-        notes.append("these examples stand for a stream and were trained on too: the figures flatter the model")
-    return notes
-
-
-def _examples(run: Run, data: Any, split: str) -> tuple[Split, str]:
-    from tightbound import data as data_room
-
-    if data is not None:
-        found = data_room.read(data, run.spec, run.config.data)
-        return found, ""
-    splits = run.data.splits
-    if split not in splits:
-        raise TightboundError(f"there is no split {split!r}: name one of {', '.join(splits)}")
-    if not isinstance(splits[split], Split):
-        raise TightboundError(f"split {split!r} is a stream, which cannot be evaluated: give the examples as data")
-    return splits[split], run.data.digest
+def _with_kept(tree: dict[str, Any], old: Mapping[str, Any]) -> dict[str, Any]:
+    """The new figures, with the parts of the old ones that were not made again."""
+    for name in KEPT:
+        if not tree[name]:
+            tree[name] = old.get(name) or tree[name]
+    tree["methods"] = {**(old.get("methods") or {}), **tree["methods"]}
+    return tree

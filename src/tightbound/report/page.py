@@ -68,7 +68,7 @@ def _account(run: Run, found: Any) -> Mapping[str, Any]:
                 account: Mapping[str, Any] = json.loads(saved.read_text(encoding="utf-8"))
                 if account.get("weights") == run.fingerprint:
                     return account
-        found = evaluation.evaluate(run, k=QUICK_K)
+        found = evaluation.evaluate(run, k=QUICK_K, subset=0)
     account = found.to_json()
     return account
 

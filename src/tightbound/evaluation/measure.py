@@ -1,0 +1,217 @@
+"""evaluate: which figures of an account are computed, on which examples, in pieces that survive an interruption."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tightbound.data import Split
+from tightbound.errors import TightboundError
+from tightbound.evaluation import gap as gap_room
+from tightbound.evaluation.account import Evaluation, Method, ThirdTerm
+from tightbound.evaluation.diagnosis import diagnose
+from tightbound.evaluation.estimate import NO_BOUND, Estimate
+from tightbound.evaluation.figure import Figure
+from tightbound.evaluation.likelihood import rate_per_feature, score
+from tightbound.evaluation.pieces import Pieces
+from tightbound.evaluation.plan import Plan, asked, within
+from tightbound.evaluation.work import Chosen, Tick, Work
+from tightbound.run import Run
+
+TRIED = 2  # examples of the timed trials
+
+
+def evaluate(
+    run: Run,
+    data: Any = None,
+    *,
+    split: str = "test",
+    k: int = 5000,
+    ais: bool = False,
+    gap: bool = False,
+    subset: int | None = None,
+    seed: int | None = None,
+    limit: int | None = None,
+    diagnosis: bool = True,
+    budget: float | None = None,
+    tick: Tick | None = None,
+) -> Evaluation:
+    """The account of a run on its test split, or on other data: distortion, rate, ELBO, log p(x) with K samples, gap.
+
+    data: anything `run.encode` takes; the run's own data where None.  limit: n examples only, spread evenly.
+    subset: on how many examples slow things are done (0: none): exact log p(x) of models with up to 3 latents; `ais`:
+    annealed importance sampling and its certificate; `gap`: its two parts, on training examples too.  budget: seconds,
+    by which timed trials choose all of these.  diagnosis: says what is wrong.  tick: called with (done, n, what).
+    Finished pieces are kept in the run folder until all is done, so that an interrupted evaluation goes on.
+    Raises TightboundError for an unknown split, a count below 1, or data that do not fit the model.
+    """
+    for what, count in (("k", k), ("limit", limit), ("subset", None if subset == 0 else subset)):
+        if count is not None and count < 1:
+            raise TightboundError(f"{what} = {count} says nothing: ask for 1 or more")
+    started = time.perf_counter()
+    seed = run.config.seed if seed is None else seed
+    rows, digest = _examples(run, data, split)
+    n = len(rows) if limit is None else min(limit, len(rows))
+    work = Work(run, seed, Pieces(run.folder, run.fingerprint), tick)
+    judged = diagnose(run, _judged(run, data, rows, n), seed) if diagnosis else None
+    plan, trials = asked(run, n, k, subset, ais, gap), None
+    if budget is not None and run.has_bound:
+        plan, trials = _settled(work, rows, n, budget, time.perf_counter() - started, data is None)
+    x = Chosen(rows, rows.spread(plan.n))
+    found = Evaluation(
+        name=run.name,
+        split=split if data is None else str(data) if isinstance(data, str | Path) else "given",
+        n=plan.n,
+        k=plan.k if run.has_bound else 0,
+        seed=seed,
+        bound=run.has_bound,
+        digest=digest,
+        examples=x.digest(),
+        weights=work.pieces.weights,
+        diagnosis=judged,
+        budget=trials and {"seconds": budget, "trials": trials, "plan": dataclasses.asdict(plan)},
+        notes=_notes(run, data, plan.n, len(rows)),
+    )
+    if run.has_bound:
+        _measure(
+            work, found, x, plan, _training(run, plan.subset) if plan.train and plan.subset and data is None else None
+        )
+    else:
+        found.account = {"distortion": Figure.of(torch.cat([_distortion(run, part, seed) for part in x.parts(1000)]))}
+        if ais or gap or budget:
+            found.notes.append(f"log p(x) and the parts of a gap were left out: {NO_BOUND}")
+    work.pieces.clear()
+    found.seconds = time.perf_counter() - started
+    return found
+
+
+def _settled(work: Work, rows: Split, n: int, budget: float, spent: float, own: bool) -> tuple[Plan, dict[str, float]]:
+    """The plan for a budget, by timed trials the first time; a continued evaluation keeps to it."""
+    train = own and _training(work.run, 1) is not None
+
+    def decide() -> dict[str, Any]:
+        plan, trials = within(work.run, rows.batch(rows.spread(TRIED)), n, budget - spent, train)
+        return {"plan": dataclasses.asdict(plan), "trials": trials}
+
+    what = {"budget": budget, "n": n, "seed": work.seed, "rows": len(rows)}
+    decided = work.pieces.settled(what, decide)
+    return Plan(**decided["plan"]), decided["trials"]
+
+
+def _distortion(run: Run, x: Tensor, seed: int) -> Tensor:
+    return score(run, x, 1, seed)["distortion"]
+
+
+def _measure(work: Work, found: Evaluation, x: Chosen, plan: Plan, train: Chosen | None) -> None:
+    """Fills in the account of a model that has a bound."""
+    run = work.run
+    base, spent = work.estimate(x, "importance", k=plan.k)
+    terms = base.diagnostic | {"log_px": base.values}
+    found.account = {name: Figure.of(terms[name]) for name in ("distortion", "rate", "elbo", "log_px", "ess")}
+    found.account["gap"] = Figure.of(terms["log_px"] - terms["elbo"])
+    found.least_ess = float(terms["ess"].min())
+    found.curve = {k: Figure.of(terms["curve"][:, i]) for i, k in enumerate(base.settings["curve"])}
+    if plan.k not in found.curve:
+        found.curve[plan.k] = found.account["log_px"]
+    if run.spec.discrete:
+        unit = -math.log(2) * run.spec.dims
+        found.bits_per_dim = {name: Figure.of(terms[name] / unit) for name in ("elbo", "log_px")}
+    found.kl_per_latent = rate_per_feature(run, x.some(2000)[1].x(), work.seed)
+    found.methods["importance"] = Method.of(base, spent)
+    if not plan.subset:
+        return
+    at, some = x.some(plan.subset)
+    closer = _closer(work, found, some, _rows(base, at), plan)
+    found.third_term = closer
+    if train is not None and closer is not None:
+        rows, _ = work.estimate(train, "importance", k=plan.k)
+        found.train = _closer(work, None, train, rows, plan)
+        assert found.train is not None
+        found.overfitting = _overfitting(closer, found.train)
+
+
+def _closer(work: Work, found: Evaluation | None, x: Chosen, base: Estimate, plan: Plan) -> ThirdTerm | None:
+    """The third term of some examples by the best methods of the plan; their figures go to `found` as well."""
+    best, names, exact, spent = base.values, ["importance"], False, 0.0
+    for name, options in plan.methods.items():
+        try:
+            other, seconds = work.estimate(x, name, **options)
+        except TightboundError as error:
+            if found is not None:
+                found.notes.append(str(error))
+            continue
+        spent += seconds
+        if found is not None:
+            found.methods[name] = Method.of(other, seconds, base)
+        if other.kind == "exact":
+            best, names, exact = other.values, [name], True
+        elif not exact:
+            best, names = torch.maximum(best, other.values), [*names, name]
+    if len(names) == 1 and not exact and not plan.gap:
+        return None
+    elbo = base.diagnostic["elbo"]
+    terms: dict[str, Tensor] = {"log_px": best, "elbo": elbo, "gap": best - elbo}
+    search = gap_room.Search()
+    settings: dict[str, Any] = {"k": plan.k, "seed": work.seed}
+    if plan.gap:
+        try:
+            bounds, seconds = work.bounds(x, search)
+            terms.update(gap_room.parts(best, elbo, bounds))
+            spent += seconds
+            settings |= {"search": dataclasses.asdict(search), "unfinished": float(bounds["last"].mean())}
+        except TightboundError as error:
+            if found is not None:
+                found.notes.append(str(error))
+    figures = {name: Figure.of(value) for name, value in terms.items()}
+    return ThirdTerm(" or ".join(names), exact, len(x), figures, settings, spent)
+
+
+def _overfitting(test: ThirdTerm, train: ThirdTerm) -> dict[str, Figure]:
+    """decoder: log p(x) that training examples have more.  encoder: amortisation gap that test examples have more."""
+    found = {"decoder": Figure.difference(train.figures["log_px"], test.figures["log_px"])}
+    if "amortisation" in test.figures and "amortisation" in train.figures:
+        found["encoder"] = Figure.difference(test.figures["amortisation"], train.figures["amortisation"])
+    return found
+
+
+def _rows(e: Estimate, rows: Tensor) -> Estimate:
+    """The estimate of some of its examples."""
+    diagnostic = {name: value[rows] for name, value in e.diagnostic.items()}
+    return Estimate(e.method, e.kind, e.values[rows], e.se[rows], diagnostic, e.settings)
+
+
+def _training(run: Run, n: int) -> Chosen | None:
+    train = run.data.train
+    return Chosen(train, train.spread(n)) if isinstance(train, Split) else None
+
+
+def _judged(run: Run, data: Any, rows: Split, n: int) -> Tensor:
+    """What a diagnosis holds against the training data: test examples, or the data that were given."""
+    test = run.data.test if data is None and len(run.data.test) else rows
+    return test.batch(test.spread(min(n, 1000)))
+
+
+def _notes(run: Run, data: Any, n: int, of: int) -> list[str]:
+    notes = [f"{n} of {of} examples, spread evenly"] if n < of else []
+    if data is None and not run.data.held_out:
+        notes.append("these examples stand for a stream and were trained on too: the figures flatter the model")
+    return notes
+
+
+def _examples(run: Run, data: Any, split: str) -> tuple[Split, str]:
+    from tightbound import data as data_room
+
+    if data is not None:
+        return data_room.read(data, run.spec, run.config.data), ""
+    splits = run.data.splits
+    if split not in splits:
+        raise TightboundError(f"there is no split {split!r}: name one of {', '.join(splits)}")
+    if not isinstance(splits[split], Split):
+        raise TightboundError(f"split {split!r} is a stream, which cannot be evaluated: give the examples as data")
+    return splits[split], run.data.digest
