@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from tightbound.report import figures
+from tightbound.report import closer, figures
 from tightbound.report.blocks import (
     Bar,
     Bars,
@@ -149,6 +149,8 @@ def account(cast: Cast, text: Text) -> Section:
         ends += [d, d + r, d + r - g]
     reach = max(ends) - min(ends) or 1.0
     span = (min(ends) - (0.06 * reach if min(ends) < 0 else 0), max(ends) + 0.06 * reach)
+    accounts = [story.account for _, story in cast]
+    heights, widest = closer.span_of(accounts), closer.widest(accounts)
 
     def panel(_: Stage, story: Story) -> Panel:
         a = story.account
@@ -161,6 +163,7 @@ def account(cast: Cast, text: Text) -> Section:
             blocks.append(Plot(picture, text("account.alt", run=story.name)))
         words = "account.caption" if story.bound else "account.caption_point"
         blocks += [Words(text(words, reason=why_no_bound(story, text))), Ledger(_ledger(story, text))]
+        blocks += [*closer.curve(story, text, heights), *closer.stack(story, text, widest)]
         return Panel(story.name, blocks)
 
     return Section("account", *heads(text, "account"), panels(cast, text, panel))
