@@ -65,9 +65,25 @@ def curve(story: Story, text: Text, span: Span | None) -> list[Block]:
     picture = diagrams.curve(bounds, se, [(v, h, c) for v, h, c, _ in levels], span)
     marks = [Mark("line", "posterior", text("key.bound"))]
     marks += [Mark("dashed", colour, text(f"key.{name.replace('-', '_')}")) for _, _, colour, name in levels]
+    certified = _certificate(story, text)
     words = text("closer.curve", first=number(y[0]), last=number(y[-1]), k=f"{int(x[-1]):,}")
     warned = _trust(story.account, text)
-    return [Plot(picture, text("closer.alt_curve", run=story.name)), Key(marks), Words(f"{words} {warned}".strip())]
+    return [
+        Plot(picture, text("closer.alt_curve", run=story.name)),
+        Key(marks),
+        Words(f"{words} {warned}".strip()),
+        *certified,
+    ]
+
+
+def _certificate(story: Story, text: Text) -> list[Block]:
+    """How far apart the bounds of AIS from below and from above are, on examples that the model made."""
+    c = story.account.get("certificate")
+    if not c:
+        return []
+    mean, se = float(c["gap"]["mean"]), float(c["gap"]["se"] or 0.0)
+    words = text("closer.certificate", n=c["n"], gap=mean, se=se)
+    return [Plot(diagrams.gaps(np.array(c["gaps"])), text("closer.alt_gaps", run=story.name)), Words(words)]
 
 
 def _trust(account: Tree, text: Text) -> str:

@@ -8,7 +8,7 @@ import numpy as np
 
 from tightbound.report.figures import Array, Canvas, Series, Span
 from tightbound.report.grids import Picture
-from tightbound.report.palette import INK, LINE, MUTED, PAPER, POSTERIOR, PRIOR, RATE
+from tightbound.report.palette import GAP, INK, LINE, MUTED, PAPER, POSTERIOR, PRIOR, RATE
 
 SMALL = 210  # width of a picture that stands beside three others
 MASS = (0.5, 0.9)
@@ -110,6 +110,16 @@ def curve(bounds: Series, errors: Array, levels: Sequence[tuple[float, float, st
         ax.plot(bounds.x, bounds.y, "o", color=bounds.colour, ms=4)
         _log_k(ax, [int(k) for k in bounds.x])
         ax.set(ylim=span)
+    return out[0]
+
+
+def gaps(values: Array) -> Picture:
+    """How far apart two bounds are on each example, as a histogram, with the mean."""
+    with Canvas(130) as (out, ax):
+        ax.hist(values, bins=max(5, round(len(values) ** 0.5)), color=GAP, alpha=0.55)
+        ax.axvline(float(values.mean()), color=INK, lw=1.3)
+        ax.set(xlabel="nats", ylabel="n")
+        ax.locator_params(axis="y", integer=True, nbins=4)
     return out[0]
 
 
