@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -10,11 +11,14 @@ from tightbound.report.figures import Array, Canvas, Series, Span
 from tightbound.report.grids import Picture
 from tightbound.report.palette import GAP, INK, LINE, MUTED, PAPER, POSTERIOR, PRIOR, RATE
 
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
 SMALL = 210  # width of a picture that stands beside three others
 MASS = (0.5, 0.9)
 
 
-def _ramp(colour: str) -> object:
+def _ramp(colour: str) -> Any:
     from matplotlib.colors import LinearSegmentedColormap
 
     return LinearSegmentedColormap.from_list("ramp", [PAPER, colour])
@@ -32,7 +36,7 @@ def density(axes: Sequence[Array], log_density: Array, colour: str, frame: Seque
             ax.set(xlim=(axes[0][0], axes[0][-1]), ylim=(0, 1.08), xlabel="z", yticks=[])
         else:
             (x0, x1), (y0, y1) = ((float(a[0]), float(a[-1])) for a in axes)
-            ax.imshow(value.T, origin="lower", extent=(x0, x1, y0, y1), cmap=_ramp(colour), aspect="auto")  # type: ignore[arg-type]
+            ax.imshow(value.T, origin="lower", extent=(x0, x1, y0, y1), cmap=_ramp(colour), aspect="auto")
             ax.set(xlabel="z₁", ylabel="z₂")
         if frame is not None:
             _outline(ax, [(float(a[0]), float(a[-1])) for a in frame])
@@ -40,14 +44,14 @@ def density(axes: Sequence[Array], log_density: Array, colour: str, frame: Seque
     return out[0]
 
 
-def _outline(ax: object, spans: Sequence[Span]) -> None:
+def _outline(ax: Axes, spans: Sequence[Span]) -> None:
     (x0, x1), (y0, y1) = spans[0], spans[1] if len(spans) > 1 else (0.0, 1.04)
-    ax.plot([x0, x1, x1, x0, x0], [y0, y0, y1, y1, y0], color=INK, lw=1.1)  # type: ignore[attr-defined]
+    ax.plot([x0, x1, x1, x0, x0], [y0, y0, y1, y1, y0], color=INK, lw=1.1)
 
 
-def _few_ticks(ax: object) -> None:
-    ax.locator_params(nbins=4)  # type: ignore[attr-defined]
-    ax.tick_params(length=3, labelsize=9)  # type: ignore[attr-defined]
+def _few_ticks(ax: Axes) -> None:
+    ax.locator_params(nbins=4)
+    ax.tick_params(length=3, labelsize=9)
 
 
 def posteriors(axes: Sequence[Array], log_posterior: Array, log_q: Array) -> Picture:
@@ -92,11 +96,11 @@ def by_k(sizes: Sequence[int], from_p: Array, from_q: Array, truth: float | None
     return out[0]
 
 
-def _log_k(ax: object, sizes: Sequence[int]) -> None:
-    ax.set(xscale="log", xlim=(0.88 * min(sizes), 1.14 * max(sizes)), xlabel="K", ylabel="nats")  # type: ignore[attr-defined]
+def _log_k(ax: Axes, sizes: Sequence[int]) -> None:
+    ax.set(xscale="log", xlim=(0.88 * min(sizes), 1.14 * max(sizes)), xlabel="K", ylabel="nats")
     ticks = [k for k in (1, 10, 100, 1000, 10_000) if min(sizes) <= k <= max(sizes)]
-    ax.set_xticks(ticks, [f"{k:,}" for k in ticks])  # type: ignore[attr-defined]
-    ax.minorticks_off()  # type: ignore[attr-defined]
+    ax.set_xticks(ticks, [f"{k:,}" for k in ticks])
+    ax.minorticks_off()
 
 
 def curve(bounds: Series, errors: Array, levels: Sequence[tuple[float, float, str]], span: Span) -> Picture:
