@@ -225,6 +225,10 @@ def test_every_kind_of_data_and_model(name: str, tmp_path: Path) -> None:
 
 def test_one_test_example_is_enough(tmp_path: Path) -> None:
     x = np.random.default_rng(0).integers(0, 256, (30, 4, 4)).astype(np.uint8)
+    account = evaluation.evaluate(untrained("digits", "vae", tmp_path, "with-a-log"), k=4, limit=8, subset=0).to_json()
+    account["diagnosis"]["progress"]["error"] = None  # of a single validation example
+    run = untrained("digits", "vae")
+    assert "Gained at the end" in report.write([run], tmp_path / "r.html", evaluations=[account]).read_text()
     assert "test image 0" in Page(page([untrained(x, "vae", **{"data.test": 0.034})], tmp_path)).text
 
 

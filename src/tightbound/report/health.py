@@ -77,9 +77,9 @@ def _measured(d: Tree, text: Text) -> list[Term]:
     if d.get("transfer"):
         t = d["transfer"]
         rows.append(_figure(t["lost"], text, "lost", share=float(t["share"])))
-    if d.get("progress"):
-        p = d["progress"]
-        values = number(p["gained"], ".2f"), number(p["error"], ".2f")
+    p = d.get("progress")
+    if p and p["gained"] is not None:
+        values = number(p["gained"], ".2f"), "" if p["error"] is None else number(p["error"], ".2f")
         rows.append(Term("", text("health.gained"), *values, "ink", text("health.gained_says", epochs=p["epochs"])))
     return rows
 
