@@ -13,7 +13,7 @@ import pytest
 import torch
 from small import small_run
 
-from tightbound.evaluation import Evaluation, Figure, evaluate, measure, plan, work
+from tightbound.evaluation import Evaluation, Figure, evaluate, measure, plan, third, work
 from tightbound.evaluation.pieces import FOLDER
 from tightbound.evaluation.plan import Plan
 from tightbound.run import Run, load
@@ -77,6 +77,22 @@ def test_more_latents_have_bounds_and_say_so(vae: Path) -> None:
     assert "third term, 4 test examples, by importance: at least" in "\n".join(found.lines())
     plain = evaluate(load(vae), k=20, limit=20, diagnosis=False)
     assert plain.third_term is None and plain.train is None and list(plain.curve) == [1, 5, 20]
+
+
+def test_annealed_importance_sampling_comes_with_a_certificate(vae: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for module, name, value in ((plan, "PILOT", 5), (third, "PILOT_K", 20), (measure, "LEAST", 3)):
+        monkeypatch.setattr(module, name, value)
+    monkeypatch.setattr(plan, "asked", lambda run, n, k, *_: Plan(k, n, 4, {"ais-q": {"temperatures": 20}}))
+    monkeypatch.setattr(measure, "asked", plan.asked)
+    found = evaluate(load(vae), k=50, limit=20, diagnosis=False)
+    t, ais = found.third_term, found.methods["ais-q"]
+    assert t is not None and t.method == "importance or ais-q" and not t.exact and ais.n == 4
+    assert sum(t.settings["chosen"].values()) == 4 and ais.settings["temperatures"] == 20
+    c = found.certificate
+    assert c is not None and c["n"] == 3 == len(c["gaps"]) and c["settings"]["temperatures"] == 20
+    assert c["gap"]["mean"] == pytest.approx(c["upper"]["mean"] - c["lower"]["mean"])
+    assert "certificate of ais-q: " in "\n".join(found.lines())
+    assert json.loads(json.dumps(found.to_json()))["certificate"]["gaps"] == c["gaps"]
 
 
 def test_the_file_has_every_figure_with_its_error_and_keeps_what_was_not_made_again(vae: Path, tmp_path: Path) -> None:

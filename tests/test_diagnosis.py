@@ -16,7 +16,7 @@ from small import small_run
 from torch import Tensor
 
 from tightbound.config import configure
-from tightbound.evaluation import diagnosis, evidence
+from tightbound.evaluation import evidence, rules
 from tightbound.evaluation.calibration import calibration
 from tightbound.evaluation.diagnosis import Diagnosis, diagnose
 from tightbound.evaluation.latents import _aggregate, _Pass, latents, told_apart
@@ -176,8 +176,8 @@ def test_an_autoencoder_is_judged_by_its_distortion(tmp_path: Path) -> None:
 
 def test_thresholds_are_frozen() -> None:
     """docs/results.md has the models that these were tried on after they were chosen."""
-    assert (diagnosis.HELD, diagnosis.APART, diagnosis.LOST, diagnosis.SURE) == (1.0, 0.9, 0.3, 3.0)
-    assert (diagnosis.NARROW, diagnosis.WIDE) == (0.35, 0.75)
+    assert (rules.HELD, rules.APART, rules.LOST, rules.SURE) == (1.0, 0.9, 0.3, 3.0)
+    assert (rules.NARROW, rules.WIDE) == (0.35, 0.75)
 
 
 @pytest.mark.parametrize("domain", ["binary", "real"])

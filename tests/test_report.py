@@ -15,12 +15,13 @@ import torch
 from tightbound import config, data, evaluation, report
 from tightbound.build import build, resolve, resolve_domain
 from tightbound.errors import TightboundError
+from tightbound.evaluation.rules import FIXES, WORDS, Verdict
 from tightbound.report.text import LANGUAGES, Text, rich
 from tightbound.run import Run, seeded
 
 VOID = {"area", "base", "br", "col", "embed", "hr", "img", "input", "link", "meta", "source", "track", "wbr"}
 SECTIONS = {"recon", "latent", "samples", "nearest", "vary", "interpolate", "traverse", "follow", "account", "curves"}
-SECTIONS |= {"probe", "models"}
+SECTIONS |= {"probe", "models", "reach", "health"}
 LOG = [
     {"event": "epoch", "epoch": float(e), "step": 10 * e, "time": 1.5 * e, "best": e == 3}
     | {part: {"distortion": 90.0 / e, "rate": 3.0 * e, "elbo": -90.0 / e - 3 * e} for part in ("train", "valid")}
@@ -148,6 +149,8 @@ def test_both_languages_say_the_same(pair: str, tmp_path: Path) -> None:
             for key, sentence in sentences.items():
                 assert names(sentence) == names(tables["en"][s][key]), f"{lang}: {s}.{key}"
                 assert sentence.count("`") % 2 == 0
+        slugs = {name.replace(" ", "_") for name in WORDS if name != "likelihood scale wrong"}
+        assert {f"{s}_says" for s in slugs} <= set(table["verdict"]) and set(table["fix"]) == set(FIXES)
     found = Page(page([untrained("digits", r, tmp_path) for r in ("ae", "vae")], tmp_path, lang="ko"))
     assert found.lang == "ko" and "잠재 공간" in found.text and "latent space" not in found.text.lower()
     assert len(found.pictures) == len(Page(pair).pictures)
@@ -156,7 +159,7 @@ def test_both_languages_say_the_same(pair: str, tmp_path: Path) -> None:
 def test_figures_hold_no_words_of_a_language(pair: str) -> None:
     import base64
 
-    allowed = re.compile(r"(PC \d|z[₀-₉]*|L2|n|epoch|nats|density|D|\+ R|− gap|[−\d.,]+|[←→ −\d.]+|\d+)")
+    allowed = re.compile(r"(PC \d|z[₀-₉]*|L2|n|K|epoch|nats|density|D|\+ R|− gap|[−\d.,]+|[←→ −\d.]+|\d+)")
     seen = []
     for uri in re.findall(r"data:image/svg\+xml;base64,([^\"]+)", pair):
         svg = base64.b64decode(uri).decode()
@@ -166,6 +169,16 @@ def test_figures_hold_no_words_of_a_language(pair: str) -> None:
     assert [t for t in seen if not allowed.fullmatch(t.strip())] == []
 
 
+EVERY = [
+    Verdict("collapsed", "lower_beta", {"site": "z", "idle": 1, "width": 2, "units": "z_7", "kl": 0.1, "beta": 9.0}),
+    Verdict("prior mismatch", "raise_beta", {"auc": 0.9, "feature": "z_1", "mean": 0.1, "sd": 2.0, "beta": 0.1}),
+    Verdict("overfitting", "more_rows", {"lost": 9.0, "se": 1.0, "share": 0.4}),
+    Verdict("not trained enough", "more_steps", {"gained": 3.0, "error": 1.0, "steps": 5, "early": 3, "over": ""}),
+    Verdict("likelihood scale wrong", "other_scale", {"central50": 0.2, "central90": 0.4, "width": "narrow"}),
+    Verdict(
+        "likelihood scale wrong", "free_scale", {"central50": 0.9, "central90": 1.0, "width": "wide", "value": 1.0}
+    ),
+]
 HOSTILE = '<script>alert("x")</script>&{0}{run}`'
 
 
@@ -212,6 +225,10 @@ def test_every_kind_of_data_and_model(name: str, tmp_path: Path) -> None:
 
 def test_one_test_example_is_enough(tmp_path: Path) -> None:
     x = np.random.default_rng(0).integers(0, 256, (30, 4, 4)).astype(np.uint8)
+    account = evaluation.evaluate(untrained("digits", "vae", tmp_path, "with-a-log"), k=4, limit=8, subset=0).to_json()
+    account["diagnosis"]["progress"]["error"] = None  # of a single validation example
+    run = untrained("digits", "vae")
+    assert "Gained at the end" in report.write([run], tmp_path / "r.html", evaluations=[account]).read_text()
     assert "test image 0" in Page(page([untrained(x, "vae", **{"data.test": 0.034})], tmp_path)).text
 
 
@@ -281,6 +298,42 @@ def test_runs_that_do_not_compare_are_said_not_to(tmp_path: Path) -> None:
     reals = untrained(x, "vae", likelihood="gaussian")
     assert "a density and a mass function measure different things" in Page(page([levels, reals], tmp_path)).text
     assert "trained on different data" in Page(page([levels, untrained("digits", "vae")], tmp_path)).text
+
+
+def test_accounts_that_do_not_compare_are_said_not_to(tmp_path: Path) -> None:
+    runs = [untrained("digits", "vae") for _ in range(2)]
+    accounts = [evaluation.evaluate(run, k=k, limit=64, subset=0) for run, k in zip(runs, (8, 9), strict=True)]
+    html = report.write(runs, tmp_path / "r.html", evaluations=accounts).read_text()
+    assert "(VAE (1): K = 8, 64 images; VAE (2): K = 9, 64 images)" in Page(html).text
+    again = report.write(runs, tmp_path / "r.html", evaluations=[accounts[0]] * 2).read_text()
+    assert "were made in different ways" not in Page(again).text
+
+
+@pytest.mark.parametrize("latent", [1, 2])
+def test_the_true_posterior_is_drawn_where_there_are_few_features(latent: int, tmp_path: Path) -> None:
+    two, vae = untrained("digits", "vae", latent=latent), untrained("digits", "vae")
+    accounts = [evaluation.evaluate(vae, k=8, limit=64, subset=0)]
+    html = report.write([vae], tmp_path / "r.html", evaluations=accounts, aside=[two]).read_text(encoding="utf-8")
+    found = Page(html)
+    assert "bayes" in found.ids and "reach" in found.ids
+    words = found.text.split("Bayes’ rule, drawn")[1]
+    assert "Their sum less log p(x) , which was integrated apart from them" in words and "Largest," in words
+    own = [p for p in found.pictures if "VAE: the true posterior" in str(p["alt"]) or "p(x|z) as a" in str(p["alt"])]
+    assert len(own) == 2 and "10³²" not in words
+
+
+def test_the_account_shows_its_details_and_the_diagnosis(tmp_path: Path) -> None:
+    run = untrained("digits", "vae", latent=2, **{"objective.name": "elbo", "objective.beta": 50.0})
+    account = evaluation.evaluate(run, k=60, limit=40, subset=3, gap=True).to_json()
+    found = Page(report.write([run], tmp_path / "r.html", evaluations=[account]).read_text(encoding="utf-8"))
+    for words in ("a better encoder would close", "exact, by quadrature", "3 test images", "3 training images"):
+        assert words in found.text
+    assert "The importance-weighted bound rises with K" in found.text and "Features in use" in found.text
+    account["diagnosis"]["verdicts"] = [verdict.to_json() for verdict in EVERY]
+    for lang in LANGUAGES:
+        html = report.write([run], tmp_path / "r.html", evaluations=[account], lang=lang).read_text(encoding="utf-8")
+        words = Page(html).text
+        assert words.count("objective.beta") == 2 and "z_7" in words and "likelihood.scale=predicted" in words
 
 
 def test_what_cannot_be_written_is_one_sentence(tmp_path: Path) -> None:

@@ -35,7 +35,7 @@ class Stopped(Exception):
 
 @app.command(group=LEARN)
 def demo(*, out: Path = Path("demo"), lang: Language = "en", quiet: Quiet = False) -> None:
-    """Train an autoencoder and a VAE on the embedded digits and write one report; under a minute."""
+    """Train an autoencoder and two VAEs on the embedded digits and write one report; under a minute."""
     from tightbound import api
 
     print(api.demo(out, lang=lang, display="none" if quiet else "auto"))

@@ -39,9 +39,12 @@ class Transfer:
 
     @property
     def share(self) -> float:
-        """The part of what was learned that is lost: of the gain over the baseline, or of the rate, if that is more."""
+        """The part of what was learned that is lost: of the gain over the baseline, or of the rate, if that is more.
+
+        0 where less than a nat was learned.
+        """
         learned = max(self.train.mean - self.baseline, self.rate)
-        return self.lost.mean / learned if learned > 0 else 0.0
+        return self.lost.mean / learned if learned > 1 else 0.0
 
 
 @dataclass(frozen=True)

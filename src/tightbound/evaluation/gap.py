@@ -249,12 +249,15 @@ def _round(run: Run, x: Tensor, moves: Moves, seed: int, search: Search, lr: flo
 @torch.no_grad()
 def _terms(run: Run, x: Tensor, moves: Moves, seed: int, k: int) -> Tensor:
     """The bound's terms at k draws, (k, B) in float64: log p(x|z) less the rate, in closed form where there is one."""
-    found = []
+    found, most = [], max(1, VALUES_AT_ONCE // (run.spec.dims * len(x)))
     for i, m in enumerate(tiles(k)):
-        with moves.applied():
-            trace = run.model(Batch(x), moves.draw(m, ContentNoise(seed, x, i, m)))
-        rate: Any = sum(site.kl for site in trace.latents.values())
-        found.append((trace.log_px - rate).double())
+        noise = ContentNoise(seed, x, i, m)
+        for start in range(0, m, most):
+            some = min(most, m - start)
+            with moves.applied():
+                trace = run.model(Batch(x), moves.draw(some, noise.part(start, some)))
+            rate: Any = sum(site.kl for site in trace.latents.values())
+            found.append((trace.log_px - rate).double())
     return torch.cat(found)
 
 

@@ -13,14 +13,14 @@ from torch import Tensor
 
 from tightbound.data import Split
 from tightbound.errors import TightboundError
-from tightbound.evaluation import gap as gap_room
-from tightbound.evaluation.account import Evaluation, Method, ThirdTerm
+from tightbound.evaluation.account import Evaluation, Method
 from tightbound.evaluation.diagnosis import diagnose
-from tightbound.evaluation.estimate import NO_BOUND, Estimate
+from tightbound.evaluation.estimate import NO_BOUND
 from tightbound.evaluation.figure import Figure
 from tightbound.evaluation.likelihood import rate_per_feature, score
 from tightbound.evaluation.pieces import Pieces
-from tightbound.evaluation.plan import Plan, asked, within
+from tightbound.evaluation.plan import FROM_Q, LEAST, Plan, asked, within
+from tightbound.evaluation.third import certificate, overfitting, select, third_term
 from tightbound.evaluation.work import Chosen, Tick, Work
 from tightbound.run import Run
 
@@ -127,63 +127,14 @@ def _measure(work: Work, found: Evaluation, x: Chosen, plan: Plan, train: Chosen
     if not plan.subset:
         return
     at, some = x.some(plan.subset)
-    closer = _closer(work, found, some, _rows(base, at), plan)
-    found.third_term = closer
-    if train is not None and closer is not None:
+    found.third_term = third_term(work, found, some, select(base, at), plan)
+    if train is not None and found.third_term is not None:
         rows, _ = work.estimate(train, "importance", k=plan.k)
-        found.train = _closer(work, None, train, rows, plan)
+        found.train = third_term(work, None, train, rows, plan)
         assert found.train is not None
-        found.overfitting = _overfitting(closer, found.train)
-
-
-def _closer(work: Work, found: Evaluation | None, x: Chosen, base: Estimate, plan: Plan) -> ThirdTerm | None:
-    """The third term of some examples by the best methods of the plan; their figures go to `found` as well."""
-    best, names, exact, spent = base.values, ["importance"], False, 0.0
-    for name, options in plan.methods.items():
-        try:
-            other, seconds = work.estimate(x, name, **options)
-        except TightboundError as error:
-            if found is not None:
-                found.notes.append(str(error))
-            continue
-        spent += seconds
-        if found is not None:
-            found.methods[name] = Method.of(other, seconds, base)
-        if other.kind == "exact":
-            best, names, exact = other.values, [name], True
-        elif not exact:
-            best, names = torch.maximum(best, other.values), [*names, name]
-    if len(names) == 1 and not exact and not plan.gap:
-        return None
-    elbo = base.diagnostic["elbo"]
-    terms: dict[str, Tensor] = {"log_px": best, "elbo": elbo, "gap": best - elbo}
-    search = gap_room.Search()
-    settings: dict[str, Any] = {"k": plan.k, "seed": work.seed}
-    if plan.gap:
-        try:
-            bounds, seconds = work.bounds(x, search)
-            terms.update(gap_room.parts(best, elbo, bounds))
-            spent += seconds
-            settings |= {"search": dataclasses.asdict(search), "unfinished": float(bounds["last"].mean())}
-        except TightboundError as error:
-            if found is not None:
-                found.notes.append(str(error))
-    figures = {name: Figure.of(value) for name, value in terms.items()}
-    return ThirdTerm(" or ".join(names), exact, len(x), figures, settings, spent)
-
-
-def _overfitting(test: ThirdTerm, train: ThirdTerm) -> dict[str, Figure]:
-    """decoder: log p(x) that training examples have more.  encoder: amortisation gap that test examples have more."""
-    found = {"decoder": Figure.difference(train.figures["log_px"], test.figures["log_px"])}
-    if "amortisation" in test.figures and "amortisation" in train.figures:
-        found["encoder"] = Figure.difference(test.figures["amortisation"], train.figures["amortisation"])
-    return found
-
-
-def _rows(e: Estimate, rows: Tensor) -> Estimate:
-    """The estimate of some of its examples."""
-    diagnostic = {name: value[rows] for name, value in e.diagnostic.items()}
-    return Estimate(e.method, e.kind, e.values[rows], e.se[rows], diagnostic, e.settings)
+        found.overfitting = overfitting(found.third_term, found.train)
+    if FROM_Q in found.methods:
+        found.certificate = certificate(work, max(LEAST, plan.subset // 2), plan.methods[FROM_Q], found)
 
 
 def _training(run: Run, n: int) -> Chosen | None:

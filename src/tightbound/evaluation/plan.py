@@ -17,7 +17,7 @@ from tightbound.run import Run
 
 SUBSET, SUBSET_3D = 64, 8  # examples of what is slow; of integrals over three latents, which take seconds each
 FEW_LATENTS, TOLERANCE = 3, 1e-4  # so many can be integrated over exactly, to so many nats
-FROM_Q, TEMPERATURES = "ais-q", (1000, 300, 100, 30)
+FROM_Q, TEMPERATURES, PILOT = "ais-q", (600, 300, 150, 75, 40), 30
 SAMPLES = (5000, 2000, 1000, 500, 200, 100, 50)
 SHARE, LEAST, MOST = 0.4, 8, 500  # of the time for importance sampling; examples of what is slow
 
@@ -61,14 +61,19 @@ def within(run: Run, x: Tensor, n: int, seconds: float, train: bool) -> tuple[Pl
     slow: dict[str, dict[str, Any]] = exact_methods(run)
     each = trials.get("quadrature", 0.0) + trials.get("gap", 0.0)
     if FROM_Q in trials:
-        fits = [t for t in TEMPERATURES if (t * trials[FROM_Q] + each) * sides * 2 * LEAST < rest]
+        fits = [t for t in TEMPERATURES if (_of_ais(t) * trials[FROM_Q] + each) * sides * 2 * LEAST < rest]
         if fits:
             slow[FROM_Q] = {"temperatures": fits[0]}
-            each += 2 * fits[0] * trials[FROM_Q]  # as much again for the certificate
+            each += _of_ais(fits[0]) * trials[FROM_Q]
     subset = min(n, MOST, int(rest / (sides * each))) if each else 0
     if subset < min(n, LEAST):
         return Plan(k, n, min(n, LEAST)), trials
     return Plan(k, n, subset, slow, "gap" in trials, train and "gap" in trials), trials
+
+
+def _of_ais(temperatures: int) -> int:
+    """Temperatures in all of an example: measured ones, the pilot's, those of the choice, and of the certificate."""
+    return 2 * temperatures + 4 * PILOT
 
 
 def _trials(run: Run, x: Tensor) -> dict[str, float]:
@@ -80,7 +85,7 @@ def _trials(run: Run, x: Tensor) -> dict[str, float]:
         found["quadrature"] = _timed(lambda: log_px(model, x[:1], "quadrature", tolerance=TOLERANCE))
     elif FROM_Q in METHODS:
         with suppress(TightboundError):  # of a model that has no such start
-            found[FROM_Q] = _timed(lambda: log_px(model, x, FROM_Q, temperatures=10)) / (10 * len(x))
+            found[FROM_Q] = _timed(lambda: log_px(model, x, FROM_Q, temperatures=10)) / ((10 + PILOT) * len(x))
     few = Search(steps=10, rounds=1, k=64)
     with suppress(TightboundError):  # of one whose q has no parameters to search over
         found["gap"] = _timed(lambda: best_bound(run, x, 0, few)) / len(x) * 2 * Search().steps / few.steps

@@ -42,6 +42,9 @@ def _closer(e: Evaluation) -> list[str]:
         if m.above is not None:
             kind = MEANING[m.kind]
             out.append(f"  {name}, {m.n} examples: log p(x) = {m.log_px}, {kind}; {m.above} above importance sampling")
+    if c := e.certificate:
+        gap, name = f"{c['gap']['mean']:.3f} ± {c['gap']['se'] or float('nan'):.3f}", f"ais-{c['settings']['start']}"
+        out.append(f"  certificate of {name}: {gap} between its bounds from both sides, {c['n']} simulated examples")
     if e.third_term:
         out += _third(e.third_term, "test" if e.train else e.split)
     if e.train:

@@ -63,7 +63,8 @@ class Work:
     def _parts(self, x: Chosen, draws: int) -> Iterator[Tensor]:
         return x.parts(int(min(1000, max(16, PIECE_VALUES // (draws * self.run.spec.dims)))))
 
-    def _teller(self, what: str, n: int) -> Callable[[float], None]:
+    def teller(self, what: str, n: int) -> Callable[[float], None]:
+        """Counts the examples of a stage that are done, and tells `tick`."""
         done = 0.0
 
         def tell(m: float) -> None:
@@ -74,9 +75,10 @@ class Work:
 
         return tell
 
-    def estimate(self, x: Chosen, method: str, **settings: Any) -> tuple[Estimate, float]:
-        """log p(x) of x by a method, and the seconds it took."""
-        tell, found, spent = self._teller(method, len(x)), [], 0.0
+    def estimate(self, x: Chosen, method: str, noise: int | None = None, **settings: Any) -> tuple[Estimate, float]:
+        """log p(x) of x by a method, and the seconds it took; noise: another seed than the evaluation's own."""
+        seed = self.seed if noise is None else noise
+        tell, found, spent = self.teller(method, len(x)), [], 0.0
         for part in self._parts(x, _draws(method, settings)):
             counted: list[float] = []
 
@@ -85,11 +87,11 @@ class Work:
                 tell(m)
 
             def compute(part: Tensor = part, count: Any = count) -> tuple[dict[str, Tensor], dict[str, Any]]:
-                e = log_px(self.run.model, part, method, seed=self.seed, tick=count, **settings)
+                e = log_px(self.run.model, part, method, seed=seed, tick=count, **settings)
                 tensors = {"values": e.values, "se": e.se} | {f"d.{k}": v for k, v in e.diagnostic.items()}
                 return tensors, {"kind": e.kind, "settings": e.settings}
 
-            piece = self.pieces.get({"method": method, "seed": self.seed, "settings": settings}, part, compute)
+            piece = self.pieces.get({"method": method, "seed": seed, "settings": settings}, part, compute)
             tell(len(part) - sum(counted))
             tensors = dict(piece.values)
             diagnostic = {k[2:]: v for k, v in tensors.items() if k.startswith("d.")}
@@ -100,7 +102,7 @@ class Work:
 
     def bounds(self, x: Chosen, search: gap_room.Search) -> tuple[dict[str, Tensor], float]:
         """L[q] and L[q*] of x (see `gap.best_bound`), and the seconds they took."""
-        tell, found, spent = self._teller("gap", len(x)), [], 0.0
+        tell, found, spent = self.teller("gap", len(x)), [], 0.0
         settings = dataclasses.asdict(search)
         for part in self._parts(x, 3 * search.samples * search.steps * search.rounds):
             piece = self.pieces.get(
@@ -115,7 +117,7 @@ class Work:
 
 
 def _draws(method: str, settings: Mapping[str, Any]) -> int:
-    """About how often a method decodes each example."""
+    """About how often a method decodes each example; a step of AIS, with its gradient, counts for several."""
     if method == "importance":
         return int(settings.get("k", 5000))
-    return 20_000 if method == "quadrature" else 50_000
+    return 20_000 if method == "quadrature" else 500 * int(settings.get("temperatures", 150))

@@ -104,6 +104,41 @@ class Trio:
 
 
 @dataclass(frozen=True)
+class Gallery:
+    """Small figures side by side, each with words under it."""
+
+    items: Sequence[tuple[Picture, str, str]]
+    kind: str = "gallery"
+
+
+@dataclass(frozen=True)
+class Segment:
+    """A part of a stacked bar: its share of the whole width, its colour by name, and its number."""
+
+    share: float
+    colour: str
+    shown: str
+
+
+@dataclass(frozen=True)
+class Stack:
+    """Stacked bars, one under another: words, the number at the left end, segments, the number at the right end."""
+
+    rows: Sequence[tuple[str, str, Sequence[Segment], str]]
+    alt: str
+    kind: str = "stack"
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What was found to be wrong: a heading, what it means, and the setting to change; good: nothing was."""
+
+    items: Sequence[tuple[str, str, str]]
+    good: bool = False
+    kind: str = "findings"
+
+
+@dataclass(frozen=True)
 class Words:
     """A paragraph inside a panel; `step` numbers it."""
 
@@ -112,7 +147,7 @@ class Words:
     kind: str = "words"
 
 
-Block = Strip | Plot | Key | Equation | Ledger | Bars | Trio | Words
+Block = Strip | Plot | Key | Equation | Ledger | Bars | Trio | Gallery | Stack | Findings | Words
 
 
 @dataclass(frozen=True)
@@ -126,7 +161,7 @@ class Panel:
 
 @dataclass(frozen=True)
 class Section:
-    """A heading, a paragraph that says what to look for, and the runs side by side."""
+    """A heading, a paragraph that says what to look for, and the runs side by side; alone: one panel over all."""
 
     name: str
     heading: str
@@ -135,3 +170,4 @@ class Section:
     panels: Sequence[Panel]
     wide: Sequence[Block] = field(default=())
     caption: str = ""
+    alone: bool = False

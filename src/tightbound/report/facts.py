@@ -56,6 +56,8 @@ def notices(cast: Cast, text: Text) -> list[str]:
     domains = sorted({story.run.spec.domain for _, story in cast})
     if len(stages) == 1 and len(domains) > 1:
         found.append(text("page.units", domains=", ".join(domains)))
+    if ways := _ways(cast, text):
+        found.append(text("page.accounts", ways="; ".join(ways)))
     for stage in stages.values():
         say(text, stage)
         place = stage.scene
@@ -66,6 +68,19 @@ def notices(cast: Cast, text: Text) -> list[str]:
         if place.view.standardised:
             found.append(text("page.standard"))
     return found
+
+
+def _ways(cast: Cast, text: Text) -> list[str]:
+    """How each bound was evaluated, where they differ: with other K, or on another number of examples."""
+    bound = [(stage, story) for stage, story in cast if story.bound]
+    if len({(story.account.get("k"), story.account.get("n")) for _, story in bound}) < 2:
+        return []
+    ways = []
+    for stage, story in bound:
+        say(text, stage)
+        k, n = (f"{story.account.get(name) or 0:,}" for name in ("k", "n"))
+        ways.append(text("page.way", run=story.name, k=k, n=n))
+    return ways
 
 
 def opening(cast: Cast, text: Text, title: str | None) -> tuple[str, str]:

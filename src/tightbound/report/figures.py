@@ -54,17 +54,17 @@ def _new(height: float, width: float = WIDTH) -> tuple[Figure, Axes]:
     return figure, figure.add_subplot()
 
 
-class _Canvas:
-    """`with _Canvas(height) as (picture, ax)`: a figure in the report's style, encoded when the block ends."""
+class Canvas:
+    """`with Canvas(height) as (picture, ax)`: a figure in the report's style, encoded when the block ends."""
 
-    def __init__(self, height: float) -> None:
+    def __init__(self, height: float, width: int = WIDTH) -> None:
         from matplotlib import rc_context
 
-        self.height, self.context = height, rc_context(STYLE)
+        self.height, self.width, self.context = height, width, rc_context(STYLE)
 
     def __enter__(self) -> tuple[list[Picture], Axes]:
         self.context.__enter__()
-        self.figure, axes = _new(self.height)
+        self.figure, axes = _new(self.height, self.width)
         self.out: list[Picture] = []
         return self.out, axes
 
@@ -80,7 +80,7 @@ class _Canvas:
         self.figure.savefig(data, format="svg", dpi=200, metadata={"Date": None, "Creator": None})
         text = data.getvalue()
         text = re.sub(r"'DejaVu Sans'", FONTS, text[text.index("<svg") :])
-        return Picture(text.encode(), "image/svg+xml", WIDTH, round(self.height))
+        return Picture(text.encode(), "image/svg+xml", self.width, round(self.height))
 
 
 @dataclass(frozen=True)
@@ -111,7 +111,7 @@ def plane(
     """Codes (n, 2) coloured by label y (n,), the prior's 1 and 2 sigma contours over them."""
     (x0, x1), (y0, y1) = spans
     height = min(1.35, max(0.55, (y1 - y0) / (x1 - x0))) * (WIDTH - 50) + 42
-    with _Canvas(height) as (out, ax):
+    with Canvas(height) as (out, ax):
         shade = MUTED if y is None else [colours[int(k)] if k >= 0 else LINE for k in y]
         size = float(np.clip(5000 / len(xy), 7, 26))
         ax.scatter(xy[:, 0], xy[:, 1], s=size, c=shade, alpha=0.75, linewidths=0, rasterized=True)
@@ -151,7 +151,7 @@ def _name_clouds(ax: Axes, xy: Array, y: Array | None, names: Sequence[str]) -> 
 
 def line(z: Array, y: Array | None, colours: Sequence[str], prior: Span | None, span: Span, axis: str) -> Picture:
     """One-dimensional codes (n,) as stacked histograms by label, with the prior's density (mean, sd) over them."""
-    with _Canvas(250) as (out, ax):
+    with Canvas(250) as (out, ax):
         groups = [z] if y is None else [z[y == k] for k in range(len(colours))] + [z[y < 0]]
         shades = [MUTED] if y is None else [*colours, LINE]
         bins = np.linspace(*span, 61)
@@ -173,7 +173,7 @@ def _density(t: Array, mean: float, sd: float) -> Array:
 
 def distances(typical: Array, own: Array, span: Span, axis: str) -> Picture:
     """Distances to the nearest training example: of test examples as a histogram, of samples as ticks over it."""
-    with _Canvas(170) as (out, ax):
+    with Canvas(170) as (out, ax):
         counts, _, _ = ax.hist(typical, bins=np.linspace(*span, 41).tolist(), color=PRIOR, alpha=0.55)
         top = float(np.max(counts, initial=1.0))
         ax.vlines(own, 0, top * 0.5, color=DRAWN, lw=1.6)
@@ -197,7 +197,7 @@ def curves(
     series: Sequence[Series], xspan: Span, yspan: Span, axis: str, kept: float | None = None, height: float = 260
 ) -> Picture:
     """Training curves, in nats per example; kept: where the weights that were kept stood."""
-    with _Canvas(height) as (out, ax):
+    with Canvas(height) as (out, ax):
         ax.grid(axis="y", color=LINE, lw=0.8)
         if kept is not None:
             ax.axvline(kept, color=DRAWN, lw=1.1, ls=(0, (1, 2)))
@@ -217,7 +217,7 @@ def account(distortion: float, rate: float | None, gap: float | None, se: dict[s
         rows.append(("+ R", distortion, rate, RATE, se.get("elbo", 0.0)))
         if gap is not None:
             rows.append(("− gap", distortion + rate, -gap, GAP, se.get("log_px", 0.0)))
-    with _Canvas(62 + 34 * 3) as (out, ax):
+    with Canvas(62 + 34 * 3) as (out, ax):
         for i, (_, start, size, colour, error) in enumerate(rows):
             ax.barh(i, size, left=start, height=0.62, color=colour)
             end = start + size
@@ -236,7 +236,7 @@ def ridge(
 ) -> Picture:
     """Each feature's q(z|x) over its prior, and the drawn z; a point mass is a spike, or an arrow beyond the axis."""
     rows, t = len(mean), np.linspace(*span, 600)
-    with _Canvas(52 + 24 * rows) as (out, ax):
+    with Canvas(52 + 24 * rows) as (out, ax):
         for i in range(rows):
             ax.plot(span, [i, i], color=LINE, lw=0.8)
             bump = _density(t, prior[0][i], prior[1][i])

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from tightbound.report import figures
+from tightbound.report import closer, figures
 from tightbound.report.blocks import (
     Bar,
     Bars,
@@ -165,6 +165,8 @@ def _kept(story: Story, text: Text) -> str:
 def account(cast: Cast, text: Text) -> Section:
     """The terms of log p(x): as steps of a bar, and in a table with a sentence each."""
     span = _account_span(cast)
+    accounts = [story.account for _, story in cast]
+    heights, widest = closer.span_of(accounts), closer.widest(accounts)
 
     def panel(stage: Stage, story: Story) -> Panel:
         a = story.account
@@ -180,6 +182,7 @@ def account(cast: Cast, text: Text) -> Section:
         caption = text(words, reason=why_no_bound(story, text), n=n)
         start = [text("account.start", start=number(span[0], ",.0f"))] if span[0] > 0 else []
         blocks += [Words(" ".join([caption, *start])), Ledger(_ledger(story, text))]
+        blocks += [*closer.curve(story, text, heights), *closer.stack(story, text, widest)]
         return Panel(story.name, blocks)
 
     return Section("account", *heads(text, "account"), panels(cast, text, panel))

@@ -13,7 +13,7 @@ from tightbound import __version__, evaluation
 from tightbound.errors import TightboundError
 from tightbound.files import make_folder, write_atomic
 from tightbound.recipes import RECIPES
-from tightbound.report import facts, follow, numbers, palette, pictures
+from tightbound.report import facts, follow, health, numbers, palette, pictures, theory
 from tightbound.report.blocks import Section
 from tightbound.report.gather import gather
 from tightbound.report.pictures import Cast
@@ -30,11 +30,13 @@ def write(
     lang: str = "en",
     evaluations: Sequence[Any] | None = None,
     title: str | None = None,
+    aside: Sequence[Run] = (),
 ) -> Path:
     """Writes the report of one run, or of several side by side on equal scales, as one HTML file; returns its path.
 
     lang: "en" or "ko".  evaluations: one `Evaluation` or its dict per run; where None, a run's evaluation.json, else a
-    quick one with K = 256.  Raises TightboundError for no runs, an unknown language or data that are gone.
+    quick one with K = 256.  aside: runs on the same data that are shown only where Bayes' rule is drawn.
+    Raises TightboundError for no runs, an unknown language or data that are gone.
     """
     if not runs:
         raise TightboundError("a report needs a run: name one or more run folders")
@@ -48,7 +50,7 @@ def write(
     stages = gather(runs, accounts, _names(runs))
     cast = sorted(((stage, story) for stage in stages for story in stage.stories), key=lambda pair: pair[1].position)
     make_folder(path.parent)
-    write_atomic(path, render(cast, text, title))
+    write_atomic(path, render(cast, text, title, list(zip(_names(aside), aside, strict=True))))
     return path
 
 
@@ -73,7 +75,7 @@ def _account(run: Run, found: Any) -> Mapping[str, Any]:
     return account
 
 
-def sections(cast: Cast, text: Text) -> list[Section]:
+def sections(cast: Cast, text: Text, aside: Sequence[tuple[str, Run]] = ()) -> list[Section]:
     """The report in the order that it is read."""
     made = (
         pictures.reconstructions(cast, text),
@@ -85,13 +87,15 @@ def sections(cast: Cast, text: Text) -> list[Section]:
         pictures.traversals(cast, text),
         follow.followed(cast, text),
         numbers.account(cast, text),
+        *theory.theory(cast, aside, text),
+        health.health(cast, text),
         numbers.training(cast, text),
         numbers.probes(cast, text),
     )
     return [s for s in made if s is not None]
 
 
-def render(cast: Cast, text: Text, title: str | None = None) -> str:
+def render(cast: Cast, text: Text, title: str | None = None, aside: Sequence[tuple[str, Run]] = ()) -> str:
     """The page as HTML; whatever comes from runs and data is escaped."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
@@ -110,7 +114,7 @@ def render(cast: Cast, text: Text, title: str | None = None) -> str:
         "title": heading,
         "subtitle": under,
         "notices": facts.notices(cast, text),
-        "sections": sections(cast, text),
+        "sections": sections(cast, text, aside),
         "heads": [(story.name, numbers.headline(story, text)) for _, story in cast],
         "models": facts.model_table(cast, text),
         "names": [story.name for _, story in cast],

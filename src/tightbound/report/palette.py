@@ -8,6 +8,7 @@ INK, MUTED, LINE, PAPER = "#1d2229", "#5d6673", "#e3e5e8", "#ffffff"
 ACCENT = "#0f5f66"
 PRIOR, POSTERIOR, DRAWN = "#8d95a0", "#0f7c80", "#c2410c"
 DISTORTION, RATE, GAP = "#33588f", "#d19a3a", "#b4453c"
+MISSED = "#e0a49b"  # the part of the gap that a better encoder would close; the other part has the gap's own colour
 
 FONTS = (
     "-apple-system,BlinkMacSystemFont,'Segoe UI',Roboto,Inter,'Noto Sans','Helvetica Neue','Liberation Sans',sans-serif"
@@ -25,6 +26,7 @@ CSS = {
     "distortion": DISTORTION,
     "rate": RATE,
     "gap": GAP,
+    "missed": MISSED,
 }
 
 _TEN = ("#4e79a7", "#e28426", "#d1494b", "#55a3a0", "#4f9648", "#c9a800", "#a66c9b", "#ef7d92", "#8f6b52", "#7d8590")

@@ -22,8 +22,9 @@ class _Numbers(string.Formatter):
 
 
 def number(value: float, spec: str = ",.1f") -> str:
-    """A number with a true minus sign."""
-    return format(value, spec).replace("-", "−")
+    """A number with a true minus sign, and none before a zero."""
+    text = format(value, spec)
+    return (text if any(c in "123456789" for c in text) else text.lstrip("-")).replace("-", "−")
 
 
 def with_error(mean: float, se: float) -> tuple[str, str]:

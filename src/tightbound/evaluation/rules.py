@@ -1,0 +1,140 @@
+"""The rules of a diagnosis, each with a fixed threshold and its reason, and their verdicts in words.
+
+A threshold is not moved to please a model: docs/results.md has the models that they were tried on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from tightbound.evaluation.evidence import Evidence
+from tightbound.evaluation.latents import Feature
+from tightbound.run import Run
+
+HELD = 1.0  # nats: a code that holds less cannot tell even three groups of examples apart (log 3 = 1.1)
+APART = 0.9  # AUC: nine times in ten a code is told from a draw of the prior, so that the decoder knows few of those
+LOST, SURE = 0.3, 3.0  # share of what was learned that new examples lose, by more than three standard errors
+NARROW, WIDE = 0.35, 0.75  # share in the central 50 %: a normal's, if its sigma is 1.5 times too small, 1.7 too large
+
+WORDS = {
+    "likelihood scale wrong": "p(x|z) is too {width}: its central 50 % holds {central50:.0%} of the true values, its "
+    "central 90 % {central90:.0%}",
+    "not trained enough": "the validation curve still gained {gained:.2f} nats {over}, more than its error of "
+    "{error:.2f}",
+    "collapsed": "{idle} of {width} features of {site} are idle ({units}), and the whole code holds {kl:.2f} nats of "
+    "an example",
+    "overfitting": "new examples cost {lost:.2f} ± {se:.2f} nats more than those trained on, {share:.0%} of all that "
+    "was learned",
+    "prior mismatch": "codes and draws of the prior are told apart (AUC {auc:.2f}, 0.5 is not at all), most plainly by "
+    "{feature} with mean {mean:.2f} and sd {sd:.2f}, so samples will look worse than reconstructions",
+}
+FIXES = {
+    "free_scale": "set likelihood.scale=learned, it is fixed at {value:g}",
+    "other_scale": "set likelihood.scale=predicted, or another likelihood",
+    "other_likelihood": "set another likelihood: this one has no scale to set",
+    "more_steps": "train for longer: train.steps was {steps}",
+    "lower_beta": "lower objective.beta, which is {beta:g}",
+    "scale_first": "set likelihood.scale=learned: a scale that is too wide leaves nothing for a code to explain",
+    "free_bits": "set objective.free_bits=0.1 or objective.warmup=0.3",
+    "more_images": "train on more data, or set data.augment=shift, train.weight_decay higher or recipe.size=s",
+    "more_rows": "train on more data, or set train.weight_decay higher or recipe.size=s",
+    "raise_beta": "raise objective.beta, which is {beta:g}, to 1",
+    "learned_prior": "set prior=learned",
+}
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Something that is wrong (a name of WORDS), what to do (a name of FIXES), and the figures behind both."""
+
+    name: str
+    fix: str
+    values: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def words(self) -> str:
+        """What is wrong."""
+        return WORDS[self.name].format(**self.values)
+
+    @property
+    def change(self) -> str:
+        """The setting to change."""
+        return FIXES[self.fix].format(**self.values)
+
+    def to_json(self) -> dict[str, Any]:
+        """The words and what they are made of."""
+        return {"name": self.name, "words": self.words, "fix": self.fix, "change": self.change, "values": self.values}
+
+
+def _option(run: Run, part: str, key: str, default: Any = None) -> Any:
+    return getattr(run.config.recipe, part).options.get(key, default)
+
+
+def scale(run: Run, found: Evidence) -> list[Verdict]:
+    """p(x|z) is much wider or narrower than the data around it."""
+    c = found.calibration
+    if c is None or NARROW <= c.central50.mean <= WIDE:
+        return []
+    wide = c.central50.mean > WIDE
+    now, value = _option(run, "likelihood", "scale"), _option(run, "likelihood", "value", 1.0)
+    fix = "free_scale" if now == "fixed" else "other_scale"
+    if not hasattr(run.model.likelihood, "scale"):
+        fix = "other_likelihood"
+    values = {"central50": c.central50.mean, "central90": c.central90.mean, "value": value}
+    return [Verdict("likelihood scale wrong", fix, values | {"width": "wide" if wide else "narrow"})]
+
+
+def undertrained(run: Run, found: Evidence) -> list[Verdict]:
+    """The validation curve still rises by more than its error."""
+    p = found.progress
+    if p is None or not p.gained > p.error:
+        return []
+    over = "in the last fifth of training" if p.early else "over the training examples on the way to it"
+    values = {"gained": p.gained, "error": p.error, "steps": p.steps, "early": p.early, "over": over}
+    return [Verdict("not trained enough", "more_steps", values)]
+
+
+def collapsed(run: Run, found: Evidence) -> list[Verdict]:
+    """A group of features that are all idle, or a code that holds next to nothing; a few idle ones are no fault."""
+    sites = [site for site in found.latents.sites if site.kl is not None]
+    total = sum(site.kl.mean for site in sites if site.kl is not None)
+    beta = _option(run, "objective", "beta", 1.0)
+    fix = "scale_first" if _option(run, "likelihood", "scale") == "fixed" else "free_bits"
+    verdicts = []
+    for site in sites:
+        if site.active and total > HELD:
+            continue
+        idle = [f for f in found.latents.features if f.name.startswith(f"{site.name}_") and not f.active]
+        values = {"site": site.name, "idle": len(idle), "width": site.width, "units": _named(idle), "kl": total}
+        verdicts.append(Verdict("collapsed", "lower_beta" if beta > 1 else fix, values | {"beta": beta}))
+    return verdicts
+
+
+def _named(features: Sequence[Feature]) -> str:
+    names = [f.name for f in features]
+    return (", ".join(names[:8]) or "-") + (f", ... {names[-1]}" if len(names) > 8 else "")
+
+
+def overfitting(run: Run, found: Evidence) -> list[Verdict]:
+    """New examples lose much of what was learned."""
+    t = found.transfer
+    if t is None or t.share < LOST or not t.lost.mean > SURE * t.lost.se:
+        return []
+    values = {"lost": t.lost.mean, "se": t.lost.se, "share": t.share}
+    return [Verdict("overfitting", "more_images" if run.spec.is_image else "more_rows", values)]
+
+
+def prior_mismatch(run: Run, found: Evidence) -> list[Verdict]:
+    """The codes of examples are elsewhere than the prior is."""
+    auc = found.latents.told_apart
+    if not run.has_bound or not auc > APART:
+        return []
+    worst = max(found.latents.features, key=lambda f: f.distance)
+    beta = _option(run, "objective", "beta", 1.0)
+    values = {"auc": auc, "feature": worst.name, "mean": worst.mean, "sd": worst.sd, "beta": beta}
+    return [Verdict("prior mismatch", "raise_beta" if beta < 1 else "learned_prior", values)]
+
+
+RULES: list[Callable[[Run, Evidence], list[Verdict]]] = [scale, undertrained, collapsed, overfitting, prior_mismatch]

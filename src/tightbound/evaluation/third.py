@@ -1,0 +1,125 @@
+"""The third term, KL(q(z|x), p(z|x)) = log p(x) - ELBO, as closely as log p(x) is known; its parts; AIS certified."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tightbound.distributions.noise import seed_for
+from tightbound.errors import TightboundError
+from tightbound.evaluation import gap as gap_room
+from tightbound.evaluation.account import Evaluation, Method, ThirdTerm
+from tightbound.evaluation.bdmc import bdmc
+from tightbound.evaluation.estimate import Estimate
+from tightbound.evaluation.figure import Figure
+from tightbound.evaluation.likelihood import best
+from tightbound.evaluation.plan import Plan
+from tightbound.evaluation.work import Chosen, Work
+
+PILOT_K, PILOT_TEMPERATURES, AT_ONCE = 500, 50, 16
+
+
+def third_term(work: Work, found: Evaluation | None, x: Chosen, base: Estimate, plan: Plan) -> ThirdTerm | None:
+    """The third term of some examples by the methods of the plan, whose figures and refusals go to `found` as well.
+
+    base: importance sampling of these examples.  None where there is nothing closer and no gap to part.
+    """
+    tried, spent = [base], 0.0
+    for name, options in plan.methods.items():
+        try:
+            other, seconds = work.estimate(x, name, **options)
+        except TightboundError as error:
+            _refused(found, error)
+            continue
+        tried, spent = [*tried, other], spent + seconds
+        if found is not None:
+            found.methods[name] = Method.of(other, seconds, base)
+    if len(tried) == 1 and not plan.gap:
+        return None
+    closest, seconds = _closest(work, x, tried)
+    log_px, elbo = closest.values, base.diagnostic["elbo"]
+    terms: dict[str, Tensor] = {"log_px": log_px, "elbo": elbo, "gap": log_px - elbo}
+    settings: dict[str, Any] = {"k": plan.k, "seed": work.seed}
+    if "chosen" in closest.diagnostic and len(tried) > 1:
+        chosen = closest.diagnostic["chosen"]
+        settings["chosen"] = {e.method: int((chosen == i).sum()) for i, e in enumerate(tried)}
+    spent += seconds
+    if plan.gap:
+        search = gap_room.Search()
+        try:
+            bounds, seconds = work.bounds(x, search)
+            terms.update(gap_room.parts(log_px, elbo, bounds))
+            spent += seconds
+            settings |= {"search": dataclasses.asdict(search), "unfinished": float(bounds["last"].mean())}
+        except TightboundError as error:
+            _refused(found, error)
+    figures = {name: Figure.of(value) for name, value in terms.items()}
+    exact = closest.kind == "exact"
+    names = [closest.method] if exact else [e.method for e in tried]
+    return ThirdTerm(" or ".join(names), exact, len(x), figures, settings, spent)
+
+
+def _refused(found: Evaluation | None, error: TightboundError) -> None:
+    if found is not None and str(error) not in found.notes:
+        found.notes.append(str(error))
+
+
+def _closest(work: Work, x: Chosen, tried: list[Estimate]) -> tuple[Estimate, float]:
+    """The exact method, or the tightest bound of each example, chosen by pilots with other noise; seconds of those."""
+    exact = [e for e in tried if e.kind == "exact"]
+    if exact or len(tried) == 1:
+        return (exact or tried)[0], 0.0
+    pilots: list[Estimate] = []
+    spent, seed = 0.0, seed_for(work.seed, "choice")
+    for e in tried:
+        size = "k" if e.method == "importance" else "temperatures"
+        least = PILOT_K if size == "k" else PILOT_TEMPERATURES
+        pilot, seconds = work.estimate(x, e.method, noise=seed, **{size: min(least, int(e.settings[size]))})
+        pilots, spent = [*pilots, pilot], spent + seconds
+    return best(tried, pilots), spent
+
+
+def overfitting(test: ThirdTerm, train: ThirdTerm) -> dict[str, Figure]:
+    """decoder: log p(x) that training examples have more.  encoder: amortisation gap that test examples have more."""
+    found = {"decoder": Figure.difference(train.figures["log_px"], test.figures["log_px"])}
+    if "amortisation" in test.figures and "amortisation" in train.figures:
+        found["encoder"] = Figure.difference(test.figures["amortisation"], train.figures["amortisation"])
+    return found
+
+
+def select(e: Estimate, rows: Tensor) -> Estimate:
+    """The estimate of some of its examples."""
+    diagnostic = {name: value[rows] for name, value in e.diagnostic.items()}
+    return Estimate(e.method, e.kind, e.values[rows], e.se[rows], diagnostic, e.settings)
+
+
+def certificate(work: Work, n: int, options: Mapping[str, Any], found: Evaluation) -> dict[str, Any] | None:
+    """What the settings of AIS are off by on n examples that the model itself made (`bdmc`), nats; None if refused.
+
+    lower, upper, gap: means with errors; gaps: of each example.
+    """
+    tell, lower, upper, spent = work.teller("certificate", n), [], [], 0.0
+    for start in range(0, n, AT_ONCE):
+        m, seed = min(AT_ONCE, n - start), seed_for(work.seed, "certificate", start)
+
+        def compute(m: int = m, seed: int = seed) -> tuple[dict[str, Tensor], dict[str, Any]]:
+            pair = bdmc(work.run.model, m, seed=seed, tick=tell, **options)
+            return {"lower": pair.lower.values, "upper": pair.upper.values}, {"settings": pair.lower.settings}
+
+        what = {"certificate": dict(options), "seed": seed, "n": m}
+        try:
+            piece = work.pieces.get(what, torch.zeros(0), compute)
+        except TightboundError as error:
+            _refused(found, error)
+            return None
+        lower.append(piece.values["lower"])
+        upper.append(piece.values["upper"])
+        settings, spent = {**piece.facts["settings"], "seed": work.seed}, spent + piece.seconds
+    low, high = torch.cat(lower), torch.cat(upper)
+    figures = {"lower": Figure.of(low), "upper": Figure.of(high), "gap": Figure.of(high - low)}
+    made = {name: figure.to_json() for name, figure in figures.items()}
+    return {"n": n, **made, "gaps": (high - low).tolist(), "settings": settings, "seconds": round(spent, 2)}
