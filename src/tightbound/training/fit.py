@@ -18,22 +18,23 @@ from tightbound import __version__, files
 from tightbound import config as settings_file
 from tightbound import data as data_room
 from tightbound.build import build, resolve, resolve_domain
-from tightbound.config import Config
+from tightbound.config import Config, TrainSettings
 from tightbound.data import Data
 from tightbound.distributions.noise import seed_for
 from tightbound.errors import TightboundError
 from tightbound.model import VAE, Objective
 from tightbound.processes import here, launch, launched
 from tightbound.run import Run, seeded
-from tightbound.trace import Clock
 from tightbound.training import schedule
 from tightbound.training.batches import count
 from tightbound.training.checkpoint import RunLock
 from tightbound.training.display import Display
 from tightbound.training.distributed import is_sharded
 from tightbound.training.loop import Trainer
+from tightbound.training.trial import Trial, decide
 
 LAUNCH = Path("state") / "launch"
+GUESS = 10**9  # steps, where a budget will decide them
 FILES = ("model.safetensors", "ema.safetensors", "log.jsonl", "environment.json", "evaluation.json", "report.html")
 
 
@@ -140,7 +141,9 @@ def fit(
         us.lead(lambda: _hold(held, folder, resume, overwrite))
         try:
             if old is None:
-                config = _plan(config, data, folder, device, started)
+                config, notes = _plan(config, data, folder, device, started)
+                for note in notes:
+                    show.note(note)
             model, objective = assemble(config, device, trust=trust or old is None)
             trainer = Trainer(model, objective, config, data, folder, show, trust=trust or old is None)
             if overwrite:  # only now, when all that was asked for is known to work
@@ -216,30 +219,27 @@ def is_ours(folder: Path) -> bool:
         return False
 
 
-def _plan(config: Config, data: Data, folder: Path, device: torch.device, started: float) -> Config:
-    """The schedule in numbers; a budget is timed on a throw-away trainer, so that counted steps start clean."""
+def _plan(config: Config, data: Data, folder: Path, device: torch.device, started: float) -> tuple[Config, list[str]]:
+    """The schedule in numbers and every "auto" decided, on trainers that are thrown away; and what to tell of it."""
     n, steps = count(data.train), None
     if own := getattr(getattr(data.train, "stream", None), "batch_size", None):
         config = config.model_copy(update={"train": config.train.model_copy(update={"batch": own})})
-    if config.train.budget:
-        if (config.train.steps, config.train.epochs) != ("auto", "auto"):
-            raise TightboundError("a budget decides the steps: give --budget, or train.steps or train.epochs, not both")
-        trial = config.model_copy(update={"train": schedule.resolve(config.train, n, 10**9)})
-        model, objective = assemble(trial, device)
-        trainer = Trainer(model, objective, trial, data, folder, _silent())
 
-        def train(m: int) -> None:
-            for _ in range(m):
-                trainer.one(Clock(0.5))
-            if device.type == "cuda":
-                torch.cuda.synchronize()
+    def make(train: TrainSettings) -> Trainer:
+        trial = config.model_copy(update={"train": schedule.resolve(train, n, GUESS if train.budget else None)})
+        return Trainer(*assemble(trial, device), trial, data, folder, _silent())
 
-        validate: Callable[[], object] = lambda: trainer.validator(model)  # noqa: E731
-        spent = schedule.now() - started
-        per_epoch = schedule.epoch_steps(n, int(trial.train.batch))
+    budget = config.train.budget
+    if budget and (config.train.steps, config.train.epochs) != ("auto", "auto"):
+        raise TightboundError("a budget decides the steps: give --budget, or train.steps or train.epochs, not both")
+    settings, notes = decide(config.train, 0 if budget else int(schedule.resolve(config.train, n).steps), make, device)
+    if budget:
         with torch.random.fork_rng():
-            steps = schedule.steps_within(trial.train, per_epoch, train, validate, spent)
-    return config.model_copy(update={"train": schedule.resolve(config.train, n, steps)})
+            trial = Trial(make(settings))
+            validate: Callable[[], object] = lambda: trial.trainer.validator(trial.trainer.model)  # noqa: E731
+            per_epoch = schedule.epoch_steps(n, int(trial.trainer.settings.batch))
+            steps = schedule.steps_within(settings, per_epoch, trial.run, validate, schedule.now() - started)
+    return config.model_copy(update={"train": schedule.resolve(settings, n, steps)}), notes
 
 
 def _silent() -> Display:

@@ -46,8 +46,6 @@ def resolve(settings: TrainSettings, n: int | None, steps: int | None = None) ->
             "epochs": steps / per_epoch,
             "validate_every": every,
             "patience": patience,
-            "precision": "float32" if settings.precision == "auto" else settings.precision,
-            "compile": "off" if settings.compile == "auto" else settings.compile,
         }
     )
 
