@@ -46,7 +46,7 @@ def span_of(accounts: Sequence[Tree]) -> Span | None:
     values: list[float] = []
     for account in accounts:
         points = curve_of(account)
-        values += [float(p["mean"]) for p in points]
+        values += [float(p["mean"]) + s * 1.96 * float(p["se"] or 0.0) for p in points for s in (-1, 1)]
         values += [v + s * half for v, half, _, _ in levels_of(account) for s in (-1, 1)] if points else []
     if not values:
         return None
