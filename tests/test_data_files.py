@@ -117,6 +117,17 @@ def test_csv_refused(tmp_path: Path, text: str, says: str) -> None:
         td.load(path)
 
 
+@pytest.mark.parametrize(("index", "width"), [("0,1,2", 2), ("1,2,3", 3), ("0,1,1", 3)])
+def test_the_index_that_pandas_writes_is_no_feature(tmp_path: Path, index: str, width: int) -> None:
+    path = tmp_path / "x.csv"
+    path.write_text(",a,b\n" + "".join(f"{i},{k}.5,{k * k}\n" for k, i in enumerate(index.split(","), 4)))
+    data = td.load(path)
+    assert data.spec.shape == (width,)
+    assert any("counts the rows" in line for line in data.notices) == (width == 2)
+    path.write_text("row,a,b\n0,1.5,2\n1,3.5,4\n2,1,9\n")
+    assert td.load(path).spec.shape == (3,), "a column with a name is the user's own"
+
+
 def test_csv_of_bytes(tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_bytes(b"\xff\xfe\x00\x01")
     with pytest.raises(TightboundError, match="UTF-8"):

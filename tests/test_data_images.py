@@ -74,6 +74,28 @@ def test_labels_and_splits(tmp_path: Path) -> None:
     assert sorted(torch.cat([s.y for s in mixed.splits.values()]).tolist()) == [-1, -1, 0, 1, 1]
 
 
+def test_splits_inside_labels_are_told(tmp_path: Path) -> None:
+    names = [f"{label}/{split}/{i}.png" for label in ("cat", "dog") for split in ("train", "test") for i in range(4)]
+    data = td.load(str(fill(tmp_path / "x", names)))
+    told = [line for line in data.notices if "not read as splits" in line]
+    assert len(told) == 1 and "cat/test" in told[0] and "test/cat/..." in told[0]
+    published = td.load(str(fill(tmp_path / "y", ["train/cat/0.png", "train/dog/1.png", "test/cat/2.png"])))
+    assert not any("not read as splits" in line for line in published.notices)
+
+
+def test_a_run_reads_its_images_without_decoding_them_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = str(fill(tmp_path / "x", [f"{i}.png" for i in range(6)]))
+    first = td.load(folder)
+
+    def not_again(*args: object) -> None:
+        raise AssertionError("the images are decoded again")
+
+    monkeypatch.setattr(td.folder, "_decode_all", not_again)
+    again = td.load(folder, first.settings)
+    assert first.settings.size == (12, 10) and again.digest == first.digest
+    assert torch.equal(again.train.batch(torch.arange(2)), first.train.batch(torch.arange(2)))  # type: ignore[union-attr]
+
+
 def test_size_auto(tmp_path: Path) -> None:
     mixed = fill(tmp_path / "m", ["1.png", "2.png", "3.png"])
     picture(90, 40).save(mixed / "4.jpg")

@@ -9,7 +9,7 @@ import sys
 import tempfile
 import zlib
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -60,13 +60,25 @@ def whole_file(path: Path) -> Iterator[IO[bytes]]:
             Path(temporary).unlink(missing_ok=True)
 
 
+def _files(key: str) -> tuple[Path, Path]:
+    rows, notes = (cache_dir() / "rows" / f"{key[:40]}{suffix}" for suffix in (".npy", ".json"))
+    return rows, notes
+
+
+def known_also_as(key: str, other: str) -> None:
+    """Lets the rows of a key be found under another one, too, by links; where none can be made, nothing changes."""
+    for there, here in zip(_files(key), _files(other), strict=True):
+        with suppress(OSError):
+            os.link(there, here)
+
+
 def cached_rows(key: str, make: Callable[[dict[str, Any]], Iterator[np.ndarray]]) -> tuple[np.ndarray, dict[str, Any]]:
     """uint8 rows (n, ...) as a memory map, and the notes made with them: from the cache, or made now and kept.
 
     make(notes) yields blocks of rows of one shape and may fill `notes` (JSON). A cache of wrong size, header or
     checksum is made again.
     """
-    rows_file, notes_file = (cache_dir() / "rows" / f"{key[:40]}{suffix}" for suffix in (".npy", ".json"))
+    rows_file, notes_file = _files(key)
     found = _read(rows_file, notes_file)
     if found is None:
         notes: dict[str, Any] = {}

@@ -149,7 +149,10 @@ def load_csv(path: Path, settings: DataSettings) -> Source:
     header = _has_header(first, second, settings.header)
     names = first if header else [str(i) for i in range(len(first))]
     label = label_column(path, names, header, settings, notices)
-    columns = [i for i in range(len(names)) if i != label]
+    counts = header and not names[0].strip() and label != 0 and len(names) > 1 and _counts_rows(path, delimiter)
+    if counts:
+        notices.append(f"the first column of {path.name} has no name and counts the rows, so it is left out")
+    columns = [i for i in range(int(counts), len(names)) if i != label]
     if not columns:
         raise TightboundError(f"{path} has no column of numbers beside the label {names[0]!r}")
     values = _numbers(path, delimiter, header, columns, names)
@@ -164,6 +167,14 @@ def load_csv(path: Path, settings: DataSettings) -> Source:
     return Source(
         path.stem, str(path), {"all": Part(x, y)}, sha256_of(x, y), label_names=label_names, notices=notices
     )  # fmt: skip
+
+
+def _counts_rows(path: Path, delimiter: str) -> bool:
+    """True where the first column is 0, 1, 2, ...: the index that pandas writes."""
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        rows = filter(None, csv.reader(file, delimiter=delimiter))
+        next(rows, None)
+        return all(row[0].strip() == str(number) for number, row in enumerate(rows))
 
 
 def label_column(path: Path, names: list[str], header: bool, settings: DataSettings, notices: list[str]) -> int | None:

@@ -16,7 +16,7 @@ from typing import IO, Any
 import numpy as np
 import torch
 
-from tightbound.data.cache import cached_rows
+from tightbound.data.cache import cached_rows, known_also_as
 from tightbound.data.images import AUTO_SIDE, EXTENSIONS, Header, bombs_refused, header_of, open_image, pixels
 from tightbound.data.part import Part, Source, read_labels, sha256_text
 from tightbound.data.settings import DataSettings
@@ -91,6 +91,8 @@ def load_images(entries: list[Entry], where: str, settings: DataSettings) -> Sou
     digest = _content(entries)
     key = sha256_text("images-1", digest, settings.size, settings.channels)
     rows, notes = cached_rows(key, partial(_decode_all, entries, where, settings))
+    resolved = {"size": (rows.shape[2], rows.shape[3]), "channels": rows.shape[1]}
+    known_also_as(key, sha256_text("images-1", digest, *resolved.values()))  # as a trained run will ask for them
     bad = dict(notes["bad"])
     _refuse(bad, where, settings.skip_bad)
     entries = [entry for entry in entries if entry.name not in bad]
@@ -107,8 +109,6 @@ def load_images(entries: list[Entry], where: str, settings: DataSettings) -> Sou
             parts[name] = Part(x[own], None if y is None else y[own], [entry.name for entry in entries[own]])
     if "train" not in parts and "all" not in parts:
         raise TightboundError(f"{where} has no readable training image: all of them were left out")
-    height, width = rows.shape[2:]
-    resolved: dict[str, object] = {"size": (height, width), "channels": rows.shape[1]}
     return Source(
         Path(where).stem, where, parts, digest, "chw", levels=256, label_names=label_names, resolved=resolved,
         notices=[*notices, *notes["messages"], *([_left_out(bad)] if bad else [])],
@@ -139,6 +139,13 @@ def _arrange(entries: list[Entry]) -> tuple[list[Entry], dict[str, str], dict[st
         published = False
         notices.append(
             f"{strange[0]!r} lies beside the splits, so folders are read as labels, not as train, valid and test"
+        )
+    inside = sorted({p[:2] for p in below.values() if len(p) > 2 and p[1].lower() in _SPLITS and not published})
+    if inside:
+        label, split = inside[0]
+        notices.append(
+            f"folders such as {label}/{split} are not read as splits, so all images are split anew: a published split "
+            f"is {split}/{label}/..., with train outermost"
         )
     split_of = {name: _SPLITS[p[0].lower()] if published else "all" for name, p in below.items()}
     inner = {name: p[1:] if published else p for name, p in below.items()}
