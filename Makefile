@@ -1,4 +1,5 @@
 # make demo, make test, make check: each makes .venv by itself, and again when what it is made from has changed.
+# make matrix: every recipe on three sets, and a long training at three learning rates; goes on where it was stopped.
 # make bench-env: the environment of the libraries that `tightbound bench` compares with.
 PYTHON ?= python3
 VENV := .venv
@@ -6,8 +7,9 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet -c constraints.txt
 WORKERS ?= 2
 PYTEST_ARGS ?=
+MATRIX_ARGS ?=
 
-.PHONY: demo test check format clean bench bench-env
+.PHONY: demo test check format clean matrix bench bench-env
 .DEFAULT_GOAL := demo
 
 demo: $(VENV)/.made
@@ -22,6 +24,10 @@ check: $(VENV)/.made
 	$(BIN)/mypy
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q tests/test_layers.py
 	$(BIN)/python scripts/size.py --check
+
+matrix: $(VENV)/.made
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/matrix.py --jobs $(WORKERS) $(MATRIX_ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/matrix.py --stability --jobs $(WORKERS) $(MATRIX_ARGS)
 
 format: $(VENV)/.made
 	$(BIN)/ruff check --fix .

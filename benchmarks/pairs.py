@@ -1,0 +1,269 @@
+"""One job of the matrix: a recipe on a data set, held against a constant, or watched for losses that are not finite."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from tightbound import api
+from tightbound import data as data_room
+from tightbound.build import build
+from tightbound.config import configure
+from tightbound.errors import TightboundError
+from tightbound.evaluation import score
+from tightbound.model import VAE
+from tightbound.run import Run
+from tightbound.spec import DataSpec
+from tightbound.trace import Batch, Clock, Draw
+from tightbound.training import schedule
+from tightbound.training.display import Quiet
+from tightbound.training.fit import assemble, settle
+from tightbound.training.loop import Trainer
+
+Settings = dict[str, Any]
+STEPS, K = 200, 100
+SHORT: Settings = {
+    "train.steps": STEPS, "train.batch": 64, "train.validate_every": STEPS, "train.precision": "float32",
+    "train.compile": "off", "recipe.size": "s", "device": "cpu",
+}  # fmt: skip
+LONG = 2000
+RATES = (1e-4, 1e-3, 1e-2)
+NARROW: Settings = {
+    "recipe.network": "mlp", "recipe.network.width": 64, "recipe.network.depth": 1, "recipe.size": "s",
+    "train.batch": 32, "train.precision": "float32", "train.compile": "off", "device": "cpu", "latent": 8,
+}  # fmt: skip
+DATA: dict[str, Settings] = {
+    "digits": {}, "photos": {}, "wine": {"data.test": 0.25}, "counts": {"data.domain": "count"}
+}  # fmt: skip
+PICTURES, SCALE, GAP = 8, 4, 2
+
+
+def source_of(name: str, folder: Path, side: int = 8) -> Any:
+    """digits (also as counts); wine, 178 x 13 reals with labels; or patches of scikit-learn's two photographs."""
+    if name in ("digits", "counts"):
+        return "digits"
+    path = folder / (f"photos{side}.npz" if name == "photos" else "wine.npz")
+    if not path.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        part = path.with_name(f"{path.stem}-{time.time_ns()}.npz")
+        np.savez(part, **(photographs(side) if name == "photos" else wine()))
+        part.rename(path)
+    return str(path)
+
+
+def wine() -> dict[str, Any]:
+    from sklearn.datasets import load_wine
+
+    found = load_wine()
+    return {"x": found.data.astype(np.float32), "y": found.target}
+
+
+def photographs(side: int) -> dict[str, Any]:
+    """Colour patches: for training from the left four fifths of both photographs, the others from the rest."""
+    from sklearn.datasets import load_sample_images
+
+    chance, found = np.random.default_rng(0), {}
+    for split, n in (("train", 3000), ("valid", 300), ("test", 300)):
+        rows, labels = [], []
+        for label, image in enumerate(load_sample_images().images):
+            height, width, _ = image.shape
+            low, high = (0, int(width * 0.8)) if split == "train" else (int(width * 0.8), width)
+            for _ in range(n // 2):
+                top, left = chance.integers(0, height - side), chance.integers(low, high - side)
+                rows.append(image[top : top + side, left : left + side])
+                labels.append(label)
+        found |= {f"x_{split}": np.stack(rows), f"y_{split}": np.array(labels)}
+    return found
+
+
+# ---- the constant
+
+
+class Constant(nn.Module):
+    """A path without latents: the same likelihood parameters for every example."""
+
+    sites = ()
+
+    def __init__(self, params: int, shape: tuple[int, ...]) -> None:
+        super().__init__()
+        self.y = nn.Parameter(torch.zeros(1, params, *shape))
+
+    def forward(self, draw: Draw, ctx: Any) -> Tensor:
+        return self.y.expand(ctx.n, *self.y.shape[1:])
+
+
+def same_likelihood(likelihood: Any, spec: DataSpec, train: Tensor, test: Tensor) -> Tensor:
+    """log p(x) of each test example where every dimension has the parameters that fit its training values best."""
+    model = VAE(spec, nn.Identity(), Constant(likelihood.params, spec.shape), likelihood)
+    fitted = [p for p in model.parameters() if p.requires_grad]
+    steps = 600
+    optimizer = torch.optim.Adam(fitted, lr=0.1)
+    decay = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps, eta_min=1e-4)
+    for _ in range(steps):
+        trace = model(Batch(train[torch.randperm(len(train))[:512]]), Draw(source="p"))
+        loss = trace.distortion.mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        decay.step()
+        if getattr(likelihood, "observes", False):
+            likelihood.after_step(likelihood.statistics(trace))
+    with torch.no_grad():
+        return -model(Batch(test), Draw(source="p")).distortion
+
+
+def histogram(levels: int, train: Tensor, valid: Tensor, test: Tensor) -> Tensor:
+    """log P(x) of each test example by the shares of each level in each dimension, smoothed as validation likes it."""
+    flat = train.flatten(1).long()
+    counts = torch.stack([(flat == level).sum(0) for level in range(levels)]).double()
+
+    def log_p(x: Tensor, extra: float) -> Tensor:
+        log = ((counts + extra) / (len(train) + extra * levels)).log()
+        return log.gather(0, x.flatten(1).long()).sum(1)
+
+    best = max((0.001, 0.01, 0.1, 0.3, 1.0, 3.0), key=lambda extra: float(log_p(valid, extra).mean()))
+    return log_p(test, best)
+
+
+def constants(run: Run) -> dict[str, Tensor]:
+    """log p(x) of each test example by the constant models; the histogram only beside mass functions."""
+    train, valid, test = (split.batch(torch.arange(len(split))) for split in run.data.splits.values())
+    model, _ = build(run.config.recipe, run.spec)
+    found = {"same likelihood": same_likelihood(model.likelihood, run.spec, train, test)}
+    if run.spec.discrete and run.spec.domain != "count":
+        found["histogram"] = histogram(run.spec.levels or 2, train, valid, test)
+    return found
+
+
+# ---- the jobs
+
+
+def short(recipe: str, data: str, folder: Path) -> Settings:
+    """Trains 200 steps and compares with the constant on held-out data; all figures in nats, higher is better.
+
+    A model with a bound by log p(x), importance-sampled; one without by log p(x|z), of reconstructions, which an
+    unconditional constant can only reach if nothing was learned.
+    """
+    torch.manual_seed(0)
+    folder.mkdir(parents=True, exist_ok=True)
+    started = time.perf_counter()
+    with tempfile.TemporaryDirectory() as scratch:
+        run = api.train(
+            source_of(data, folder), recipe, out=Path(scratch) / "run", settings=SHORT | DATA[data], display="none",
+            report=False,
+        )  # fmt: skip
+        spent, skipped = time.perf_counter() - started, run.history()[-1]["skipped"]
+        test = run.data.test.batch(torch.arange(len(run.data.test)))
+        terms = score(run, test, K, 0)
+        values = terms["log_px"] if run.has_bound else -terms["distortion"]
+        found = {name: float(value.mean()) for name, value in constants(run).items()}
+        if run.spec.is_image and (data == "digits" or not (folder / f"{recipe}.png").exists()):
+            sheet(run, folder / f"{recipe}.png")
+    return {
+        "status": "ok",
+        "measure": "log p(x)" if run.has_bound else "log p(x|z)",
+        "likelihood": run.config.recipe.likelihood.name,
+        "value": float(values.mean()),
+        "se": float(values.std() / len(values) ** 0.5),
+        "elbo": float(terms["elbo"].mean()) if run.has_bound else None,
+        "constants": found,
+        "dims": run.spec.dims,
+        "skipped": skipped,
+        "seconds": round(spent, 1),
+    }
+
+
+def sheet(run: Run, path: Path) -> None:
+    """Eight test images, their reconstructions and, where the model has a prior, eight samples: a row of each."""
+    raw = run.data.test.raw(torch.arange(PICTURES))
+    rows = [raw, run.reconstruct(raw)] + ([run.sample(PICTURES)] if run.has_bound else [])
+    top = run.spec.bounds[1] * run.spec.divisor if run.spec.domain != "count" else 16.0
+    pixels = torch.stack([run.spec.to_domain(r) * run.spec.divisor for r in rows]) / top
+    tiles = (pixels.clamp(0, 1) * 255).round().byte().numpy().transpose(0, 1, 3, 4, 2)
+    tiles = tiles.repeat(SCALE, 2).repeat(SCALE, 3)
+    tiles = np.pad(tiles, ((0, 0), (0, 0), (0, GAP), (0, GAP), (0, 0)), constant_values=255)
+    across = np.concatenate([np.concatenate(list(row), 1) for row in tiles], 0)
+    image = Image.fromarray(across.squeeze(-1) if across.shape[-1] == 1 else across)
+    image = image if image.mode == "RGB" else image.quantize(17)
+    image.save(path, optimize=True)
+
+
+def long(recipe: str, data: str, rate: float, folder: Path, steps: int = LONG) -> Settings:
+    """Trains 2,000 steps of a small network at a learning rate and counts the losses that are not finite."""
+    values = NARROW | DATA[data] | {"train.steps": steps, "train.lr": rate}
+    config = configure("", recipe, values=_fitting(recipe, values))
+    source = data_room.load(source_of(data, folder, 32), config.data, seed=config.seed)
+    config, _ = settle(config, source)
+    if config.data.domain != source.settings.domain:
+        source = data_room.load(source_of(data, folder, 32), config.data, seed=config.seed)
+    config = config.model_copy(
+        update={"spec": source.spec, "train": schedule.resolve(config.train, len(source.train), steps)}
+    )
+    model, objective = assemble(config, torch.device("cpu"))
+    started = time.perf_counter()
+    with tempfile.TemporaryDirectory() as scratch:
+        trainer = Trainer(model, objective, config, source, Path(scratch), Quiet())
+        bad: list[int] = []
+        trainer.health.check = watched(trainer.health.check, bad, lambda: trainer.step)  # type: ignore[method-assign]
+        for step in range(steps):
+            trainer.model.train()
+            trainer.one(Clock(step / steps))
+        valid = trainer.validator(trainer.averaged or model)
+    finite = all(bool(p.isfinite().all()) for p in model.parameters())
+    return {
+        "status": "ok",
+        "not_finite": len(bad),
+        "first": bad[0] if bad else None,
+        "left_out": int(trainer.health.counts[0]),
+        "weights_finite": finite,
+        "valid": valid["distortion"],
+        "finite": not bad and finite and bool(np.isfinite([v for k, v in valid.items() if k != "elbo_se"]).all()),
+        "seconds": round(time.perf_counter() - started, 1),
+    }
+
+
+def watched(check: Callable[..., Tensor], bad: list[int], now: Callable[[], int]) -> Callable[..., Tensor]:
+    """The check of a step's health, which also notes the steps whose loss is not finite."""
+
+    def look(losses: Any, *rest: Any) -> Tensor:
+        losses = list(losses)
+        if not all(bool(loss.isfinite().all()) for loss in losses):
+            bad.append(now())
+        return check(losses, *rest)
+
+    return look
+
+
+def _fitting(recipe: str, values: Settings) -> Settings:
+    """Narrow networks and eight features, where the recipe leaves them open."""
+    from tightbound.recipes import RECIPES
+
+    own = RECIPES[recipe]
+    kept = {k: v for k, v in values.items() if not (k.startswith("recipe.network") and own.network.name != "auto")}
+    if own.latent != "auto":
+        kept.pop("latent")
+    return kept
+
+
+def job(what: Sequence[Any], folder: Path) -> Settings:
+    """A job by its key, ("short", recipe, data) or ("long", recipe, data, rate): its figures, or why there are none."""
+    torch.set_num_threads(1)
+    kind, recipe, data, *rest = what
+    try:
+        return short(recipe, data, folder) if kind == "short" else long(recipe, data, *rest, folder)
+    except TightboundError as error:
+        stopped = "training stopped at step" in str(error)
+        return {"status": "failed" if stopped else "refused", "sentence": str(error)}
+    except Exception as error:
+        return {
+            "status": "failed",
+            "sentence": f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}",
+        }
