@@ -103,7 +103,7 @@ def test_training_does_not_move_the_data_s_mean_or_the_encoder_s_centre(name: st
 
 
 REFUSALS: list[tuple[dict[str, Any], tuple[int, ...], list[str]]] = [
-    ({"network": part("conv")}, (7,), ["'conv' needs images", "(7,)", "set network mlp"]),
+    ({"network": part("conv")}, (7,), ["'conv' needs signals", "7 numbers", "set network mlp"]),
     ({"posterior": part("delta")}, (7,), ["'delta' is a point", "'elbo'", "objective distortion"]),
     (
         {"posterior": part("delta"), "objective": part("iwae")},

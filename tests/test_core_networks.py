@@ -11,13 +11,14 @@ from core_cases import grads_ok, shake
 from torch import nn
 
 from tightbound.networks import NETWORKS
-from tightbound.networks.conv import pyramid
+from tightbound.networks.conv import from_patches, pyramid, to_patches
 from tightbound.networks.size import SIZES
 
 B = 4
 VECTORS: list[tuple[int, ...]] = [(1,), (7,)]
 IMAGES: list[tuple[int, ...]] = [(1, 1, 1), (3, 3, 5), (1, 28, 20), (3, 33, 47), (2, 1, 9)]
-CASES = [(name, shape) for name in NETWORKS for shape in IMAGES + ([] if name == "conv" else VECTORS)]
+GRIDS = [*IMAGES, (2, 33), (1, 1), (3, 600), (1, 5, 6, 7), (2, 1, 3, 18)]
+CASES = [(name, shape) for name in NETWORKS for shape in GRIDS + ([] if name == "conv" else VECTORS)]
 
 
 def count(module: nn.Module) -> int:
@@ -73,13 +74,28 @@ def test_the_linear_network_is_linear() -> None:
     assert count(encoder) == 0 and count(network.link(3)) == 0 and encoder.features == 7
 
 
-@pytest.mark.parametrize("shape", IMAGES)
-def test_the_pyramid_halves_until_the_longer_side_is_four(shape: tuple[int, ...]) -> None:
+@pytest.mark.parametrize("shape", GRIDS)
+def test_the_pyramid_halves_until_the_longest_side_is_four(shape: tuple[int, ...]) -> None:
     sizes = pyramid(*shape[1:])
     grids = [tuple(math.ceil(side / patch) for side in shape[1:]) for patch in range(1, max(shape[1:]) + 1)]
     assert sizes[0] in grids and max(sizes[-1]) <= 4  # whole pixels, or square patches that cover the image
     for above, below in pairwise(sizes):
         assert below == tuple(math.ceil(side / 2) for side in above) and max(above) > 4
+
+
+@pytest.mark.parametrize(("size", "side"), [((11,), 4), ((3, 5), 2), ((4, 6, 7), 2), ((1, 9), 1)])
+def test_patches_and_back(size: tuple[int, ...], side: int) -> None:
+    """A patch holds its values and zeros beyond the edge, and the way back gives the example."""
+    x = torch.randn(2, 3, *size)
+    patches = to_patches(x, side)
+    assert patches.shape == (2, 3 * side ** len(size), *(math.ceil(s / side) for s in size))
+    assert torch.equal(from_patches(patches, side, size), x)
+    block = x[0, 0][tuple(slice(side) for _ in size)]
+    first = patches[0, : side ** len(size)][(slice(None), *[0] * len(size))]
+    assert math.isclose(float(first.sum()), float(block.sum()), abs_tol=1e-5)
+    if len(size) == 2:
+        padded = nn.functional.pad(x, (0, -size[1] % side, 0, -size[0] % side))
+        assert torch.equal(patches, nn.functional.pixel_unshuffle(padded, side))
 
 
 def test_a_decoder_reaches_every_pixel_of_an_odd_image() -> None:

@@ -80,7 +80,7 @@ def test_samples_agree_with_log_prob_and_lie_in_the_support(name: str, domain: s
         assert torch.allclose(px.variance.squeeze(-1).double(), variance, atol=1e-3, rtol=2e-3)
 
 
-@pytest.mark.parametrize("shape", [(7,), (1, 1, 1), (3, 3, 5)])
+@pytest.mark.parametrize("shape", [(7,), (2, 5), (1, 1, 1), (3, 3, 5), (1, 2, 3, 4)])
 @pytest.mark.parametrize(("name", "domain", "options"), VARIANTS)
 def test_likelihood_sums_nats_over_every_dimension(
     name: str, domain: str, options: dict[str, str], shape: tuple[int, ...]

@@ -117,7 +117,7 @@ def test_not_finite(value: float) -> None:
         (np.zeros(5), r"shape \(5,\)"),
         (np.zeros((0, 5)), "empty"),
         (np.zeros((5, 0)), "empty"),
-        (np.zeros((2, 3, 4, 5, 6)), "shape"),
+        (np.zeros((2, 3, 4, 5, 6, 7)), "shape"),
         (np.float64(3), "single number"),
         (np.array([["a"], ["b"]]), "only numbers"),
         (np.array([[{}], [1]], dtype=object), "only numbers"),

@@ -113,7 +113,7 @@ def resolve(recipe: Recipe, spec: DataSpec) -> Recipe:
     """Replaces every "auto" by what was measured to serve such data best (docs/results.md), and checks the rest."""
     updates: dict[str, Any] = {}
     if recipe.network.name == "auto":
-        chosen = "conv" if spec.is_image and spec.dims > 64 * 64 * 3 else "mlp"
+        chosen = "conv" if spec.kind != "vector" and spec.dims > 64 * 64 * 3 else "mlp"
         updates["network"] = Part(name=chosen, **recipe.network.options)
     if recipe.size == "auto":
         updates["size"] = "m" if 256 < spec.dims <= 4096 else "s"
@@ -126,9 +126,10 @@ def resolve(recipe: Recipe, spec: DataSpec) -> Recipe:
 
 def check(recipe: Recipe, spec: DataSpec) -> None:
     """Raises TightboundError where parts do not fit each other or the data."""
-    if recipe.network.name == "conv" and not spec.is_image:
+    if recipe.network.name == "conv" and spec.kind == "vector":
         raise TightboundError(
-            f"network 'conv' needs images, but an example here has shape {spec.shape}: set network mlp"
+            f"network 'conv' needs signals, images or volumes, but these are vectors of {spec.dims} numbers: "
+            "set network mlp, or data.kind=signal if neighbours belong together"
         )
     _check_objective(recipe)
     _check_latents(recipe)

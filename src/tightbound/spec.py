@@ -11,7 +11,14 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 Domain = Literal["binary", "levels", "categorical", "unit", "real", "count"]
-Layout = Literal["vector", "hw", "hwc", "chw"]
+Kind = Literal["vector", "signal", "image", "volume"]
+Layout = Literal["vector", "l", "lc", "cl", "hw", "hwc", "chw", "dhw", "dhwc", "cdhw"]
+KINDS: dict[Kind, tuple[Layout, ...]] = {
+    "vector": ("vector",),
+    "signal": ("l", "lc", "cl"),
+    "image": ("hw", "hwc", "chw"),
+    "volume": ("dhw", "dhwc", "cdhw"),
+}
 
 
 class DataSpec(BaseModel):
@@ -21,7 +28,8 @@ class DataSpec(BaseModel):
     *Domain* is what likelihoods see: channel-first, float32, and equal to raw except for `unit`, where integer
     levels 0..L-1 are read as real numbers x / (L-1) in [0, 1].
 
-    shape: of one example in domain units, (D,) or (C, H, W).  levels: L for integers 0..L-1, else None.
+    shape: of one example in domain units: (D,), or channels first, (C, L), (C, H, W) or (C, D, H, W).  levels: L for
+    integers 0..L-1, else None.
     divisor: raw / divisor = domain.  rows: training examples; None where a stream does not say.  mean, std: per
     dimension, in domain units; weights of the model, not of this page.
     """
@@ -43,9 +51,14 @@ class DataSpec(BaseModel):
         return math.prod(self.shape)
 
     @property
+    def kind(self) -> Kind:
+        """vector, signal, image or volume, by how many axes an example has beside the channels."""
+        return tuple(KINDS)[len(self.shape) - 1]
+
+    @property
     def is_image(self) -> bool:
         """True for (C, H, W)."""
-        return len(self.shape) == 3
+        return self.kind == "image"
 
     @property
     def discrete(self) -> bool:
@@ -71,7 +84,8 @@ class DataSpec(BaseModel):
 
     @property
     def spread(self) -> Tensor:
-        """The unit of a network's input and output, *shape: per column for vectors, one for all pixels of an image.
+        """The unit of a network's input and output, *shape: one for each column of a vector or channel of a signal or
+        volume, one for all pixels of an image.
 
         A constant column has unit 1.
         """
@@ -80,16 +94,17 @@ class DataSpec(BaseModel):
         if self.std is None:
             return torch.ones(self.shape)
         std = torch.as_tensor(self.std).float().reshape(self.shape)
-        if self.is_image:
-            std = std.square().mean().sqrt().expand(self.shape)
+        if self.kind != "vector":
+            axes = tuple(range(0 if self.is_image else 1, std.dim()))
+            std = std.square().mean(axes, keepdim=True).sqrt().expand(self.shape)
         return torch.where(std > 0, std, torch.ones_like(std)).clone()
 
     def to_domain(self, raw: Tensor) -> Tensor:
         """Raw rows in the user's layout (n, ...) to domain units, float32 (n, *shape)."""
         x = raw
-        if self.layout == "hw":
+        if "c" not in self.layout:
             x = x.unsqueeze(1)
-        elif self.layout == "hwc":
+        elif self.layout.endswith("c"):
             x = x.movedim(-1, 1)
         x = x.float().reshape(len(x), *self.shape)
         return x / self.divisor if self.divisor != 1.0 else x
@@ -98,9 +113,9 @@ class DataSpec(BaseModel):
         """Domain units (n, *shape) to raw units in the user's layout; not rounded."""
         if self.divisor != 1.0:
             x = x * self.divisor
-        if self.layout == "hw":
+        if "c" not in self.layout:
             return x.squeeze(1)
-        return x.movedim(1, -1) if self.layout == "hwc" else x
+        return x.movedim(1, -1) if self.layout.endswith("c") else x
 
     def as_domain(self, domain: Domain) -> DataSpec:
         """The same data read in another domain; mean and std follow."""

@@ -176,12 +176,12 @@ def reconstruct(
     /,
     *,
     out: Out,
-    n: Annotated[int, Parameter(name=("-n", "--n"), help="examples in an F.png")] = 40,
+    n: Annotated[int, Parameter(name=("-n", "--n"), help="examples in an F.png or F.svg")] = 40,
     overwrite: Overwrite = False,
     loading: Loading = PLAIN,
     skip_bad: SkipBad = False,
 ) -> None:
-    """Rebuild each example from its features: F.png (input above output), a folder, F.npz or F.csv."""
+    """Rebuild each example from its features: F.png (input above output), F.svg of curves, a folder, F.npz or F.csv."""
     from tightbound.cli import outputs
 
     target = outputs.target(out, outputs.EXAMPLES, overwrite)
@@ -225,7 +225,7 @@ def sample(
     overwrite: Overwrite = False,
     loading: Loading = PLAIN,
 ) -> None:
-    """Make new examples: z from the prior, then p(x|z); F.png, a folder, F.npz or F.csv."""
+    """Make new examples: z from the prior, then p(x|z); F.png, F.svg of curves, a folder, F.npz or F.csv."""
     from tightbound.cli import outputs
 
     target = outputs.target(out, outputs.EXAMPLES, overwrite)
@@ -244,7 +244,7 @@ def decode(
     overwrite: Overwrite = False,
     loading: Loading = PLAIN,
 ) -> None:
-    """Turn features back into examples: F.png, a folder, F.npz or F.csv."""
+    """Turn features back into examples: F.png, F.svg of curves, a folder, F.npz or F.csv."""
     from tightbound.cli import outputs
 
     target = outputs.target(out, outputs.EXAMPLES, overwrite)
@@ -264,7 +264,7 @@ def vary(
     overwrite: Overwrite = False,
     loading: Loading = PLAIN,
 ) -> None:
-    """Make variations of one example: z from q(z|x), then p(x|z); F.png, a folder, F.npz or F.csv."""
+    """Make variations of one example: z from q(z|x), then p(x|z); F.png, F.svg of curves, a folder, F.npz or F.csv."""
     from tightbound.cli import outputs
 
     target = outputs.target(out, outputs.EXAMPLES, overwrite)
@@ -284,7 +284,7 @@ def interpolate(
     overwrite: Overwrite = False,
     loading: Loading = PLAIN,
 ) -> None:
-    """Go from one example to another in a straight line between their features; F.png, a folder, F.npz or F.csv."""
+    """Go from one example to another in a straight line of features; F.png, F.svg, a folder, F.npz or F.csv."""
     from tightbound.cli import outputs
 
     target = outputs.target(out, outputs.EXAMPLES, overwrite)

@@ -32,7 +32,7 @@ from tightbound.run import Run
 from tightbound.training.fit import pick_device
 
 Array = NDArray[Any]
-EXAMPLES = ("png", "folder", "npz", "csv")
+EXAMPLES = ("png", "svg", "folder", "npz", "csv")
 AT_ONCE = 1000
 MOST_COLUMNS = 10
 SCORES = ("elbo", "log_px", "log_px_se", "distortion", "rate")
@@ -40,7 +40,7 @@ SCORES = ("elbo", "log_px", "log_px_se", "distortion", "rate")
 
 @dataclass(frozen=True)
 class Target:
-    """Where a command writes, and in which form: png, folder, npz, csv or parquet."""
+    """Where a command writes, and in which form: png, svg, folder, npz, csv or parquet."""
 
     path: Path
     kind: str
@@ -194,19 +194,21 @@ def reconstruct(run: Run, source: str, out: Target, n: int) -> str:
     """Writes reconstructions, in a picture below their inputs; returns what was done."""
     _check_picture(run, out)
     split = read(run, source)
-    if out.kind != "png":
+    if out.kind not in ("png", "svg"):
         x = run.reconstruct(split)
         return write(run, x, out, names=split.names)
     at_least(1, n, "reconstructions")
     first = split.select(torch.arange(min(n, len(split))))
     inputs, rebuilt = run.read(first), run.spec.to_domain(run.reconstruct(first))
-    view, blank = _view(run, inputs), torch.full((MOST_COLUMNS, *run.spec.shape), float("nan"))
-    rows = []
+    view, columns = _view(run, inputs), min(MOST_COLUMNS, len(inputs))
+    if out.kind == "svg":
+        _put(out, strip(view.unit(rebuilt.numpy()), view, columns, view.unit(inputs.numpy())).data)
+        return f"{len(inputs)} of {len(split)} examples, each reconstruction over its input in grey: {out}"
+    rows, blank = [], torch.full((MOST_COLUMNS, *run.spec.shape), float("nan"))
     for i in range(0, len(inputs), MOST_COLUMNS):
         for x in (inputs, rebuilt):
             rows.append(torch.cat([x[i : i + MOST_COLUMNS], blank])[:MOST_COLUMNS])
     unit = view.unit(torch.cat(rows).numpy())
-    columns = min(MOST_COLUMNS, len(inputs))
     unit = unit.reshape(-1, MOST_COLUMNS, *unit.shape[1:])[:, :columns].reshape(-1, *unit.shape[1:])
     _put(out, strip(np.nan_to_num(unit, nan=1.0), view, columns).data)
     return f"{len(inputs)} of {len(split)} examples, each input above its reconstruction: {out}"
@@ -224,7 +226,7 @@ def write(run: Run, x: Tensor, out: Target, *, names: Sequence[str] | None = Non
         domain = run.spec.to_domain(x)
         view = _view(run, domain)
         unit = view.unit(domain.numpy())
-        if out.kind == "png":
+        if out.kind in ("png", "svg"):
             _put(out, strip(unit, view, columns or min(MOST_COLUMNS, max(1, round(len(unit) ** 0.5)))).data)
         else:
             _folder(out, view.pixels(unit), names)
@@ -232,9 +234,12 @@ def write(run: Run, x: Tensor, out: Target, *, names: Sequence[str] | None = Non
 
 
 def _check_picture(run: Run, out: Target) -> None:
-    if out.kind in ("png", "folder") and not run.spec.is_image:
+    curves = run.spec.kind in ("vector", "signal")
+    if out.kind in (("png", "folder") if curves else ("svg",)):
+        size, fit = ("x".join(map(str, run.spec.shape)), "svg, F.npz" if curves else "png, F.npz")
         raise TightboundError(
-            f"these examples are vectors of {run.spec.dims} numbers, not images: name --out F.npz or F.csv"
+            f"these examples are {run.spec.kind}s of {size} numbers, which {out.kind} cannot show: "
+            f"name --out F.{fit} or F.csv"
         )
 
 

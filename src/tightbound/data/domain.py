@@ -5,14 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import cast
 
 import torch
 from torch import Tensor
 
 from tightbound.data.settings import DataSettings
 from tightbound.errors import TightboundError
-from tightbound.spec import DataSpec, Domain, Layout
+from tightbound.spec import KINDS, DataSpec, Domain, Kind, Layout
 
 _CHUNK_NUMBERS = 1 << 19
 _MAX_LEVELS = 65536
@@ -70,50 +69,80 @@ def survey(x: Tensor, what: str, numbers: Tensor | None = None) -> Facts:
     return Facts(low, high, whole)
 
 
-def find_layout(x: Tensor, setting: str, what: str, notices: list[str]) -> Layout:
-    """The layout of (N, ...): vector, hw, hwc or chw.
+def find_layout(x: Tensor, settings: DataSettings, known: str | None, what: str, notices: list[str]) -> Layout:
+    """The layout of (N, ...), as `layout` or `kind` say or the reader knows; a guess that may be wrong is said.
 
-    (N, A, B, C): where only the last axis has 1, 3 or 4 entries it is the channel (hwc), where only the second has,
-    that (chw); where both have, chw; where neither has, the smaller of the two. These two guesses are announced.
+    (N, A) is a vector; (N, A, B) an image, but a signal where one side is at least 8 times the other; (N, A, B, C) an
+    image, but a volume where no side is a usual number of channels and all are alike; (N, A, B, C, D) a volume.
     """
     shape = tuple(x.shape)
     if 0 in shape or not shape:
         raise TightboundError(f"{what} of shape {shape} is empty: nothing can be learned from it")
-    rank = {2: "vector", 3: "hw", 4: "image"}.get(len(shape))
-    if rank is None:
+    if not 2 <= len(shape) <= 5:
         raise TightboundError(
-            f"{what} has shape {shape}: use (N, D), (N, H, W), (N, H, W, C) or (N, C, H, W)"
+            f"{what} has shape {shape}: use (N, D), (N, H, W), (N, H, W, C) or (N, D, H, W, C), channels first or last"
             + (", so add an axis with x[:, None] if each number is an example" if len(shape) == 1 else "")
         )
-    if setting != "auto":
-        if setting != rank and not (rank == "image" and setting in ("hwc", "chw")):
-            raise TightboundError(f"data.layout={setting} does not fit {what} of shape {shape}")
-        return cast(Layout, setting)
-    if rank != "image":
-        return cast(Layout, rank)
-    first, last = shape[1] in _IMAGE_CHANNELS, shape[3] in _IMAGE_CHANNELS
-    if first != last:
-        return "chw" if first else "hwc"
-    layout: Layout = "chw" if first or shape[1] <= shape[3] else "hwc"
-    notices.append(f"{what}: shape {shape} is read as {layout} (--set data.layout=hwc or chw to choose)")
+    setting, kind = known or settings.layout, settings.kind
+    if kind == "auto":
+        found = [name for name, layouts in KINDS.items() if setting in layouts]
+        kind = found[0] if found else _guess_kind(shape, what, notices)
+    fits = [name for name in KINDS[kind] if len(_axes(name)) == len(shape) and setting in ("auto", name)]
+    if not fits:
+        asked = f"data.layout={setting}" if settings.kind == "auto" else f"data.kind={kind}"
+        wanted = " or ".join(f"({', '.join(_axes(name))})" for name in KINDS[kind])
+        raise TightboundError(
+            f"{asked} does not fit {what} of shape {shape}{f', layout {setting}' * (setting not in ('auto', asked))}: "
+            f"{kind}s are {wanted}"
+        )
+    return fits[0] if len(fits) == 1 else _channel_place(shape, fits, what, notices)
+
+
+def _axes(layout: str) -> str:
+    """The axes of rows in a layout: NLC, NHW, ..."""
+    return "ND" if layout == "vector" else f"N{layout.upper()}"
+
+
+def _guess_kind(shape: tuple[int, ...], what: str, notices: list[str]) -> Kind:
+    sides = shape[1:]
+    slender = len(sides) == 2 and max(sides) >= max(32, 8 * min(sides))
+    alike = len(sides) == 3 and min(sides) > 4 and max(sides) <= 2 * min(sides)
+    if slender or alike:
+        kind: Kind = "signal" if slender else "volume"
+        notices.append(f"{what}: shape {shape} is read as {kind}s (--set data.kind=image if they are images)")
+        return kind
+    return "vector" if len(sides) == 1 else "volume" if len(sides) == 4 else "image"
+
+
+def _channel_place(shape: tuple[int, ...], fits: list[Layout], what: str, notices: list[str]) -> Layout:
+    """Channels last where only the last axis has 1, 3 or 4 entries, first where only the first has, or both.
+
+    Where neither has, the smaller of the two; this guess, and that of both, is announced.
+    """
+    last, first = sorted(fits, key=lambda name: name.startswith("c"))
+    at_first, at_last = shape[1] in _IMAGE_CHANNELS, shape[-1] in _IMAGE_CHANNELS
+    if at_first != at_last:
+        return first if at_first else last
+    layout = first if at_first or shape[1] <= shape[-1] else last
+    notices.append(f"{what}: shape {shape} is read as {layout} (--set data.layout={last} or {first} to choose)")
     return layout
 
 
 def example_shape(shape: tuple[int, ...], layout: Layout) -> tuple[int, ...]:
     """The channel-first shape of one example, from the shape of one raw example in its layout."""
-    if layout == "hw":
+    if "c" not in layout:
         return (1, *shape)
-    return (shape[-1], *shape[:-1]) if layout == "hwc" else shape
+    return (shape[-1], *shape[:-1]) if layout.endswith("c") else shape
 
 
 def find_domain(
-    facts: Facts, x: Tensor, image: bool, settings: DataSettings, what: str, notices: list[str]
+    facts: Facts, x: Tensor, picture: bool, settings: DataSettings, what: str, notices: list[str]
 ) -> tuple[Domain, int | None, float]:
     """(domain, levels, divisor) of values, by the first rule that fits, or as `domain` and `levels` say.
 
     Counts are never guessed: whole numbers above 255 are read as reals, and that is said.
-    0/1 -> binary; bytes -> 256 levels; other whole numbers 0..255 -> their maximum + 1 levels; images of reals in
-    [0, 1] -> unit; all else -> real.
+    0/1 -> binary; bytes -> 256 levels; other whole numbers 0..255 -> their maximum + 1 levels; images and
+    volumes of reals in [0, 1] -> unit; all else -> real.
     """
     counted = facts.whole and facts.low >= 0
     auto_levels = 256 if x.dtype == torch.uint8 else int(facts.high) + 1 if counted else 0
@@ -126,7 +155,7 @@ def find_domain(
         elif counted and facts.high <= 255:
             domain = "levels"
         else:
-            domain = "unit" if image and facts.low >= 0 and facts.high <= 1 else "real"
+            domain = "unit" if picture and facts.low >= 0 and facts.high <= 1 else "real"
         if domain == "real" and facts.whole:
             notices.append(
                 f"{what}: whole numbers from {facts.low:g} to {facts.high:g} are read as real numbers"

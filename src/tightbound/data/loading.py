@@ -202,7 +202,7 @@ def binary(spec: DataSpec) -> DataSpec:
 def settle(found: Source, settings: DataSettings) -> tuple[DataSettings, DataSpec]:
     """Resolves layout, domain and levels of a source, checks every value, and returns both with no "auto" left."""
     what, parts = found.where, list(found.parts.values())
-    layout = find_layout(parts[0].x, found.layout or settings.layout, what, found.notices)
+    layout = find_layout(parts[0].x, settings, found.layout, what, found.notices)
     shape = example_shape(tuple(parts[0].x.shape[1:]), layout)
     domain = "auto" if settings.binarize != "none" and settings.domain == "binary" else settings.domain
     wanted = settings.model_copy(
@@ -218,12 +218,12 @@ def settle(found: Source, settings: DataSettings) -> tuple[DataSettings, DataSpe
         *(f([getattr(v, k) for v in facts.values()]) for f, k in ((min, "low"), (max, "high"), (all, "whole")))
     )
     first = next(iter(seen.values()))[0]
-    domain, levels, divisor = find_domain(merged, first, len(shape) == 3, wanted, what, found.notices)
+    domain, levels, divisor = find_domain(merged, first, len(shape) >= 3, wanted, what, found.notices)
     spec = DataSpec(shape=shape, domain=domain, levels=levels, layout=layout, divisor=divisor)
     for name, (x, numbers) in seen.items():
         check_values(x, spec, what if name == "all" else f"{what} ({name})", facts[name], numbers)
     _check_uses(settings, spec, what)
-    resolved = {**found.resolved, "layout": layout, "domain": domain, "levels": levels}
+    resolved = {**found.resolved, "kind": spec.kind, "layout": layout, "domain": domain, "levels": levels}
     return settings.model_copy(update=resolved), spec
 
 
@@ -248,7 +248,7 @@ def _check_uses(settings: DataSettings, spec: DataSpec, what: str) -> None:
             "pass bytes (x * 255, rounded, uint8)"
         )
     if settings.augment and not spec.is_image:
-        raise TightboundError(f"data.augment needs images, but {what} has vectors of {spec.dims} numbers: drop it")
+        raise TightboundError(f"data.augment needs images, but {what} has {spec.kind}s of {spec.dims} numbers: drop it")
 
 
 def _splits(

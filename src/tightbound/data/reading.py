@@ -22,7 +22,7 @@ from tightbound.data.split import Split
 from tightbound.errors import TightboundError
 from tightbound.spec import DataSpec
 
-_OF_TRAINING = ("layout", "domain", "levels", "size", "channels", "augment", "limit")
+_OF_TRAINING = ("kind", "layout", "domain", "levels", "size", "channels", "augment", "limit")
 
 
 def read(source: Any, spec: DataSpec, settings: DataSettings | None = None) -> Split:
@@ -77,9 +77,9 @@ def _checked(split: Split, spec: DataSpec) -> Split:
 
 def raw_shape(spec: DataSpec) -> tuple[int, ...]:
     """The shape of one example in the user's layout."""
-    if spec.layout == "hw":
+    if "c" not in spec.layout:
         return spec.shape[1:]
-    return (*spec.shape[1:], spec.shape[0]) if spec.layout == "hwc" else spec.shape
+    return (*spec.shape[1:], spec.shape[0]) if spec.layout.endswith("c") else spec.shape
 
 
 def _one_more_axis(source: Any, spec: DataSpec) -> Any:
@@ -133,20 +133,20 @@ def _top(spec: DataSpec, settings: DataSettings) -> int | None:
 
 
 def _in_layout(x: Tensor, layout: str | None, spec: DataSpec, what: str) -> Tensor:
-    """Rows (n, ...) in the layout of the spec, from the same, another image layout, or flattened rows."""
+    """Rows (n, ...) in the layout of the spec, from the same, another of its kind, or flattened rows."""
     own = tuple(x.shape[1:])
     wanted = raw_shape(spec)
-    if own == wanted and (layout in (None, spec.layout) or not spec.is_image):
+    if own == wanted and (layout in (None, spec.layout) or spec.kind == "vector"):
         return x
-    if spec.is_image:
+    if spec.kind != "vector":
         channel_first = _channel_first(x, layout, spec)
         if channel_first is not None:
-            if spec.layout == "hw":
+            if "c" not in spec.layout:
                 return channel_first[:, 0]
-            return channel_first.movedim(1, -1) if spec.layout == "hwc" else channel_first
+            return channel_first.movedim(1, -1) if spec.layout.endswith("c") else channel_first
     if len(own) == 1 and own[0] == spec.dims:
         return x.reshape(len(x), *wanted)
-    if not spec.is_image and x[0].numel() == spec.dims:
+    if spec.kind == "vector" and x[0].numel() == spec.dims:
         return x.reshape(len(x), *wanted)
     raise TightboundError(
         f"{what} has examples of shape {own}, the model was trained on {wanted} ({spec.layout}): make them equal"
@@ -154,10 +154,10 @@ def _in_layout(x: Tensor, layout: str | None, spec: DataSpec, what: str) -> Tens
 
 
 def _channel_first(x: Tensor, layout: str | None, spec: DataSpec) -> Tensor | None:
-    """Rows as (n, C, H, W) of the spec, or None where they are not such images."""
+    """Rows as (n, C, ...) of the spec, or None where they are not such examples."""
     own = tuple(x.shape[1:])
-    if own == spec.shape and layout in (None, "chw"):
+    if own == spec.shape and (layout is None or layout.startswith("c")):
         return x
-    if own == (*spec.shape[1:], spec.shape[0]) and layout in (None, "hwc"):
+    if own == (*spec.shape[1:], spec.shape[0]) and (layout is None or layout.endswith("c")):
         return x.movedim(-1, 1)
     return x[:, None] if own == spec.shape[1:] and spec.shape[0] == 1 else None

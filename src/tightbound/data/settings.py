@@ -19,7 +19,12 @@ class DataSettings(BaseModel):
         "auto", description="pixels a side of image files; auto keeps equal sizes up to 64, else crops to 64 x 64"
     )
     channels: Literal["auto", 1, 3] = Field("auto", description="of image files: grey (1) or colour (3)")
-    layout: Literal["auto", "vector", "hw", "hwc", "chw"] = Field("auto", description="the axes of an array's examples")
+    kind: Literal["auto", "vector", "signal", "image", "volume"] = Field(
+        "auto", description="what an array's examples are, where its shape leaves it open"
+    )
+    layout: Literal["auto", "vector", "l", "lc", "cl", "hw", "hwc", "chw", "dhw", "dhwc", "cdhw"] = Field(
+        "auto", description="the axes of an array's examples: c: channels, l: length, d, h, w: depth, height, width"
+    )
     domain: Literal["auto", "binary", "levels", "categorical", "unit", "real", "count"] = Field(
         "auto",
         description="what the values are: levels: integers from 0, unit: reals in [0, 1], count: without an upper end",

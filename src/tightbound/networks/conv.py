@@ -1,4 +1,4 @@
-"""Convolutional encoder and decoder for images of any height, width and channel count, 1x1 included."""
+"""Convolutional encoder and decoder for signals, images and volumes of any size and channel count, 1x1 included."""
 
 from __future__ import annotations
 
@@ -12,21 +12,41 @@ from torch.nn import functional as F
 from tightbound.networks.mlp import MLP, perceptron
 from tightbound.networks.size import SIZES
 
-
-def patch_side(height: int, width: int) -> int:
-    """Pixels are read in patches of this side, so that convolutions work on a grid of about 16 x 16 or less."""
-    longest = max(height, width)
-    return 1 if longest <= 8 else 2 if longest <= 32 else 4 * -(-longest // 128)
+CONV = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+Grid = tuple[int, ...]
 
 
-def pyramid(height: int, width: int) -> list[tuple[int, int]]:
-    """The grid of patches, then each half of the one before, rounded up, until the longer side is at most 4."""
-    side = patch_side(height, width)
-    sizes = [(-(-height // side), -(-width // side))]
+def patch_side(*size: int) -> int:
+    """Values are read in patches of this side, so that convolutions work on a grid of about 256 places or fewer."""
+    longest = max(size) * (0.25, 1, 2)[len(size) - 1]
+    return 1 if longest <= 8 else 2 if longest <= 32 else 4 * math.ceil(longest / 128)
+
+
+def pyramid(*size: int) -> list[Grid]:
+    """The grid of patches, then each half of the one before, rounded up, until the longest side is at most 4."""
+    side = patch_side(*size)
+    sizes = [tuple(-(-s // side) for s in size)]
     while max(sizes[-1]) > 4:
-        h, w = sizes[-1]
-        sizes.append(((h + 1) // 2, (w + 1) // 2))
+        sizes.append(tuple((s + 1) // 2 for s in sizes[-1]))
     return sizes
+
+
+def to_patches(x: Tensor, side: int) -> Tensor:
+    """(n, C, *size) to (n, C * side^d, *grid), zeros where the size is no multiple of the side."""
+    x = F.pad(x, [v for s in reversed(x.shape[2:]) for v in (0, -s % side)])
+    grid, d = [s // side for s in x.shape[2:]], x.dim() - 2
+    x = x.reshape(*x.shape[:2], *(v for s in grid for v in (s, side)))
+    return x.permute(0, 1, *range(3, 3 + 2 * d, 2), *range(2, 2 + 2 * d, 2)).reshape(len(x), -1, *grid)
+
+
+def from_patches(x: Tensor, side: int, size: Grid) -> Tensor:
+    """The reverse, cut to its size: (n, C * side^d, *grid) to (n, C, *size)."""
+    grid, d = x.shape[2:], x.dim() - 2
+    x = x.reshape(len(x), -1, *[side] * d, *grid)
+    x = x.permute(0, 1, *(axis for i in range(2, 2 + d) for axis in (i + d, i))).reshape(
+        *x.shape[:2], *(s * side for s in grid)
+    )
+    return x[(..., *(slice(s) for s in size))]
 
 
 def norm(channels: int) -> nn.Module:
@@ -35,17 +55,18 @@ def norm(channels: int) -> nn.Module:
 
 
 class Residual(nn.Module):
-    """x + conv(SiLU(norm(conv(SiLU(norm(x)))))), 3x3, same shape."""
+    """x + conv(SiLU(norm(conv(SiLU(norm(x)))))), kernels of side 3, same shape."""
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, dims: int) -> None:
         super().__init__()
+        conv = CONV[dims - 1]
         self.body = nn.Sequential(
             norm(channels),
             nn.SiLU(),
-            nn.Conv2d(channels, channels, 3, padding=1),
+            conv(channels, channels, 3, padding=1),
             norm(channels),
             nn.SiLU(),
-            nn.Conv2d(channels, channels, 3, padding=1),
+            conv(channels, channels, 3, padding=1),
         )
         nn.init.zeros_(self.body[-1].weight)  # type: ignore[arg-type]
 
@@ -58,58 +79,57 @@ def _channels(first: int, stages: int) -> list[int]:
 
 
 class ConvEncoder(nn.Module):
-    """Patches to channels, strided 3x3 convolutions down the pyramid with a residual block each, one dense layer."""
+    """Patches to channels, strided convolutions down the pyramid with a residual block each, one dense layer."""
 
     def __init__(self, shape: tuple[int, ...], first: int, features: int) -> None:
         super().__init__()
-        sizes, self.side = pyramid(shape[1], shape[2]), patch_side(shape[1], shape[2])
-        self.pad = (0, sizes[0][1] * self.side - shape[2], 0, sizes[0][0] * self.side - shape[1])
-        widths = _channels(first, len(sizes))
-        layers: list[nn.Module] = [nn.Conv2d(shape[0] * self.side**2, widths[0], 3, padding=1)]
+        sizes, self.side, d = pyramid(*shape[1:]), patch_side(*shape[1:]), len(shape) - 1
+        widths, conv = _channels(first, len(sizes)), CONV[d - 1]
+        layers: list[nn.Module] = [conv(shape[0] * self.side**d, widths[0], 3, padding=1)]
         for a, b in itertools.pairwise(widths):
-            layers += [nn.SiLU(), nn.Conv2d(a, b, 3, stride=2, padding=1), Residual(b)]
+            layers += [nn.SiLU(), conv(a, b, 3, stride=2, padding=1), Residual(b, d)]
         self.body = nn.Sequential(*layers, norm(widths[-1]), nn.SiLU(), nn.Flatten())
         self.dense = perceptron(widths[-1] * math.prod(sizes[-1]), features, 1)
         self.features = features
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.dense(self.body(F.pixel_unshuffle(F.pad(x, self.pad), self.side)))
+        return self.dense(self.body(to_patches(x, self.side)))
 
 
 class Up(nn.Module):
-    """Nearest-neighbour enlargement to an exact size, then a 3x3 convolution."""
+    """Nearest-neighbour enlargement to an exact size, then a convolution of side 3."""
 
-    def __init__(self, inputs: int, outputs: int, size: tuple[int, int]) -> None:
+    def __init__(self, inputs: int, outputs: int, size: Grid) -> None:
         super().__init__()
         self.size = size
-        self.conv = nn.Conv2d(inputs, outputs, 3, padding=1)
+        self.conv = CONV[len(size) - 1](inputs, outputs, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.conv(F.interpolate(x, size=self.size, mode="nearest"))
 
 
 class ConvDecoder(nn.Module):
-    """The encoder's pyramid upwards: (n, inputs) -> likelihood parameters (n, P, C, H, W)."""
+    """The encoder's pyramid upwards: (n, inputs) -> likelihood parameters (n, P, C, *size)."""
 
     def __init__(self, inputs: int, out: tuple[int, ...], first: int, features: int) -> None:
         super().__init__()
-        sizes, self.side = pyramid(out[2], out[3]), patch_side(out[2], out[3])
+        sizes, self.side, d = pyramid(*out[2:]), patch_side(*out[2:]), len(out) - 2
         widths = _channels(first, len(sizes))
         self.out, self.start = out, (widths[-1], *sizes[-1])
         self.dense = nn.Sequential(perceptron(inputs, features, 1), nn.Linear(features, math.prod(self.start)))
         layers: list[nn.Module] = []
         for i in range(len(sizes) - 1, 0, -1):
-            layers += [Residual(widths[i]), nn.SiLU(), Up(widths[i], widths[i - 1], sizes[i - 1])]
-        last = nn.Conv2d(widths[0], out[0] * out[1] * self.side**2, 3, padding=1)
+            layers += [Residual(widths[i], d), nn.SiLU(), Up(widths[i], widths[i - 1], sizes[i - 1])]
+        last = CONV[d - 1](widths[0], out[0] * out[1] * self.side**d, 3, padding=1)
         self.body = nn.Sequential(*layers, norm(widths[0]), nn.SiLU(), last)
 
     def forward(self, z: Tensor) -> Tensor:
-        y = F.pixel_shuffle(self.body(self.dense(z).reshape(-1, *self.start)), self.side)
-        return y[..., : self.out[2], : self.out[3]].reshape(len(z), *self.out)
+        y = from_patches(self.body(self.dense(z).reshape(-1, *self.start)), self.side, self.out[2:])
+        return y.reshape(len(z), *self.out)
 
 
 class Conv(MLP):
-    """Images only; the size dial sets the channels of the first stage (twice as many below) and the dense width."""
+    """For all but vectors; the size dial sets the channels of the first stage (twice as many below) and dense width."""
 
     def __init__(
         self,

@@ -1,4 +1,4 @@
-"""Examples as pictures: a strip of images, or of small line plots where the data are vectors."""
+"""Examples as pictures: a strip of images, or of small line plots where the data are vectors or signals."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def columns(view: View, shape: tuple[int, ...], most: int = 10) -> int:
 
 
 def strip(x: Floats, view: View, cols: int, under: Floats | None = None) -> Picture:
-    """Examples x (n, *shape) on the display scale, `cols` to a row; under: drawn beneath vectors, for comparison."""
+    """Examples x (n, *shape) on the display scale, `cols` to a row; under: drawn beneath curves, for comparison."""
     if view.image:
         return _mosaic(view.pixels(x), cols)
     svg, width, height = profiles.draw(x, cols, under)

@@ -32,7 +32,8 @@ def bounded(story: Story, key: str) -> str:
 
 def say(text: Text, stage: Stage) -> None:
     """Sets the words for the data: image or row."""
-    one = "image" if stage.scene.view.image else "row"
+    kind = stage.scene.spec.kind
+    one = "row" if kind == "vector" else kind
     text.shared = {"item": text(f"noun.{one}"), "items": text(f"noun.{one}s")}
 
 
