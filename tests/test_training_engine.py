@@ -217,7 +217,7 @@ def test_no_step_waits_for_the_device(tmp_path: Path, name: str) -> None:
         for i in range(4):
             made.one(Clock(i / 60))
         assert waits.found == []
-        bool(made.health.counts[0])
+        bool(made.sums[0] > 0)
     assert len(waits.found) == 1, "the counter counts"
 
 

@@ -195,21 +195,29 @@ def test_ten_bad_steps_in_a_row_end_the_run_and_the_good_weights_stay(tmp_path: 
     assert torch.isfinite(load(tmp_path / "run", trust=True).sample(2)).all()
 
 
-def test_an_exploding_gradient_is_left_out(tmp_path: Path) -> None:
+def test_an_exploding_gradient_is_left_out() -> None:
     from tightbound.config import TrainSettings
-    from tightbound.training.optim import SETTLED, Health
+    from tightbound.training.health import SETTLED, Health
 
-    weight = torch.nn.Parameter(torch.ones(3))
-    health = Health(TrainSettings(), torch.device("cpu"))
-    for step in range(SETTLED + 5):
-        weight.grad = torch.full((3,), 1.0 + 0.1 * (step % 3))
-        assert bool(health.check([torch.tensor(1.0)], [weight]))
-    weight.grad = torch.full((3,), 1e6)
-    assert not bool(health.check([torch.tensor(1.0)], [weight]))
-    weight.grad = torch.full((3,), 50.0)
-    assert bool(health.check([torch.tensor(1.0)], [weight]))
-    assert weight.grad.norm() < 6 * 1.2 * 3**0.5, "a large gradient is cut to clip x the running mean"
-    assert health.counts.tolist() == [1, 0, 1]
+    health, loss = Health(TrainSettings(), torch.device("cpu")), torch.tensor(1.0)
+
+    def check(norm: float, loss: torch.Tensor = loss) -> tuple[bool, float]:
+        ok, divisor = health.check([loss], [torch.tensor([norm, 0.0]), torch.tensor(0.0)])
+        return bool(ok), 1.0 if divisor is None else float(divisor)
+
+    for step in range(SETTLED + 30):
+        assert check(1.0 + 0.1 * (step % 3)) == (True, 1.0)
+    ok, divisor = check(50.0)
+    assert ok and divisor == pytest.approx(50 / (5 * 1.1), rel=0.01), "cut to clip x the running mean"
+    assert not check(1e6)[0] and not check(float("nan"))[0] and not check(float("inf"))[0]
+    assert not check(1.0, torch.tensor(float("nan")))[0]
+    assert check(1.0)[0]
+    health.look()
+    assert health.counts == [4, 0, 4]
+    assert check(1.0) == (True, 1.0), "what was left out moved no mean"
+    fresh = Health(TrainSettings(), torch.device("cpu"))
+    fresh.load_state_dict(health.state_dict())
+    assert fresh.check([loss], [torch.tensor(9.0)])[1] == health.check([loss], [torch.tensor(9.0)])[1]
 
 
 def test_the_best_weights_are_kept_and_early_stopping_says_why(tmp_path: Path) -> None:

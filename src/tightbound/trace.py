@@ -5,10 +5,10 @@ Shapes: B examples, K samples of each, n = K*B rows in K-major order. Every log-
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -253,6 +253,10 @@ class Trace:
                 f"{what} is not defined: a latent is a point mass, so there is no bound, only a distortion"
             )
 
+    def _mean(self, term: Tensor) -> Tensor:
+        """Over the K samples; of one sample, nothing is to be added up."""
+        return term.squeeze(0) if self.k == 1 else term.mean(0)
+
     @property
     def log_v(self) -> Tensor:
         """Log-weights of the K rows of each example, (K, B); -log K."""
@@ -278,14 +282,13 @@ class Trace:
     @property
     def distortion(self) -> Tensor:
         """-E_q[log p(x|z)], (B,)."""
-        return -self.log_px.mean(0)
+        return -self._mean(self.log_px)
 
     @property
     def rate(self) -> Tensor:
         """KL(q(z|x), p(z)) summed over sites, (B,)."""
         self._need_bound("rate")
-        total: Any = sum(site.kl for site in self.latents.values())
-        return total.mean(0)
+        return self._mean(functools.reduce(torch.add, (site.kl for site in self.latents.values())))
 
     @property
     def elbo(self) -> Tensor:

@@ -29,8 +29,8 @@ def _below(m: int, shape: torch.Size, generator: torch.Generator) -> Tensor:
     r = words.view(torch.uint8)[:n]
     fair = 256 // m * m
     if fair < 256:
-        again = torch.from_numpy(np.flatnonzero(r.numpy() >= np.uint8(fair)))
-        r[again] = torch.randint(0, fair, again.shape, generator=generator, dtype=torch.uint8)
+        again = np.flatnonzero(r.numpy() >= np.uint8(fair))
+        r.numpy()[again] = torch.randint(0, fair, again.shape, generator=generator, dtype=torch.uint8).numpy()
     return (r if fair == m else r % m).view(shape)
 
 

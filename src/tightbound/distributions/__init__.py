@@ -6,7 +6,7 @@ from tightbound.distributions.delta import Delta
 from tightbound.distributions.flow import Flow, FromNoise, FullNormal, zuko_maps
 from tightbound.distributions.logistic import DiscretizedLogistic
 from tightbound.distributions.mixture import Mixture
-from tightbound.distributions.normal import diagonal, soft_clip
+from tightbound.distributions.normal import LogScaleNormal, UnitNormal, diagonal, soft_clip
 from tightbound.distributions.poincare import WrappedNormal, from_tangent, to_tangent
 from tightbound.distributions.reparam import (
     NoiseForm,
@@ -32,12 +32,14 @@ __all__ = [
     "Flow",
     "FromNoise",
     "FullNormal",
+    "LogScaleNormal",
     "Mixture",
     "NoiseForm",
     "PowerSpherical",
     "Quantized",
     "SphereUniform",
     "UniformCodes",
+    "UnitNormal",
     "VonMisesFisher",
     "WrappedNormal",
     "diagonal",

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import math
+from typing import Any
+
+import torch
 from torch import Tensor
-from torch.distributions import Independent, Normal
+from torch.distributions import Independent, Normal, constraints, register_kl
 from torch.nn import functional as F
 
+HALF_LOG_TAU = 0.5 * math.log(2 * math.pi)
 LOW, HIGH = -8.0, 8.0  # symmetric, so that 0 stays 0
 
 
@@ -16,5 +21,40 @@ def soft_clip(s: Tensor, low: float = LOW, high: float = HIGH) -> Tensor:
 
 def diagonal(loc: Tensor, log_scale: Tensor, high: float = HIGH) -> Independent:
     """N(loc, diag exp(log_scale)^2) over the last dimension, (n, d); the log-scale is softly bounded to (-8, high)."""
-    scale = soft_clip(log_scale, high=high).exp()
-    return Independent(Normal(loc, scale, validate_args=False), 1, validate_args=False)
+    return Independent(LogScaleNormal(loc, soft_clip(log_scale, high=high)), 1, validate_args=False)
+
+
+class LogScaleNormal(Normal):
+    """N(loc, exp(log_scale)^2), which keeps its log-scale: its density and its KL take no logarithm."""
+
+    arg_constraints: dict[str, Any] = {"loc": constraints.real, "log_scale": constraints.real}  # noqa: RUF012
+
+    def __init__(self, loc: Tensor, log_scale: Tensor, validate_args: bool = False) -> None:
+        self.log_scale = log_scale
+        super().__init__(loc, log_scale.exp(), validate_args=validate_args)
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        return -0.5 * ((value - self.loc) / self.scale).square() - (self.log_scale + HALF_LOG_TAU)
+
+
+class UnitNormal(Normal):
+    """N(0, 1) of the shape of `zero`, which says so: nothing is divided by its scale."""
+
+    def __init__(self, zero: Tensor) -> None:
+        super().__init__(zero, torch.ones_like(zero), validate_args=False)
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        return -0.5 * value.square() - HALF_LOG_TAU
+
+
+@register_kl(LogScaleNormal, LogScaleNormal)
+def _kl(q: LogScaleNormal, p: LogScaleNormal) -> Tensor:
+    """KL of each dimension: ((s_q / s_p)^2 + ((m_q - m_p) / s_p)^2 - 1) / 2 + log s_p - log s_q."""
+    square = (q.scale / p.scale).square() + ((q.loc - p.loc) / p.scale).square()
+    return 0.5 * (square - 1) + p.log_scale - q.log_scale
+
+
+@register_kl(LogScaleNormal, UnitNormal)
+def _kl_to_unit(q: LogScaleNormal, p: UnitNormal) -> Tensor:
+    """KL of each dimension: (s_q^2 + m_q^2 - 1) / 2 - log s_q.  Kingma and Welling 2014, appendix B."""
+    return 0.5 * (q.scale.square() + q.loc.square() - 1) - q.log_scale

@@ -32,8 +32,9 @@ class GaussianLikelihood(nn.Module):
         self.observes = scale == "optimal"
 
     def forward(self, y: Tensor, ctx: Context, p: Distribution | None = None) -> Distribution:
-        loc = self.base + self.scale.get_buffer("unit") * y[:, 0]
-        sigma = self.scale(y[:, 1] if self.params == 2 else None).expand_as(loc)
+        centre, *width = y.unbind(1)
+        loc = self.base + self.scale.get_buffer("unit") * centre
+        sigma = self.scale(*width).expand_as(loc)
         return Independent(self.family(loc, sigma, validate_args=False), loc.dim() - 1, validate_args=False)
 
     def statistics(self, trace: Trace) -> dict[str, Tensor]:
@@ -76,6 +77,6 @@ class ContinuousBernoulliLikelihood(nn.Module):
         self.base = nn.Parameter(torch.logit(spec.centre.clamp(0.02, 0.98)))
 
     def forward(self, y: Tensor, ctx: Context, p: Distribution | None = None) -> Distribution:
-        logits = self.base + y[:, 0]
+        logits = self.base + y.squeeze(1)
         px = ContinuousBernoulli(logits)
         return Independent(px, logits.dim() - 1, validate_args=False)

@@ -29,7 +29,7 @@ class PoissonLikelihood(nn.Module):
         self.base = nn.Parameter(spec.centre.clamp(min=1e-2).log())
 
     def forward(self, y: Tensor, ctx: Context, p: Distribution | None = None) -> Distribution:
-        rate = log_mean(self.base, y[:, 0]).exp()
+        rate = log_mean(self.base, y.squeeze(1)).exp()
         return Independent(Poisson(rate, validate_args=False), rate.dim() - 1, validate_args=False)
 
 
@@ -49,7 +49,8 @@ class NegativeBinomialLikelihood(nn.Module):
         self.log_r = nn.Parameter(torch.zeros(spec.shape))
 
     def forward(self, y: Tensor, ctx: Context, p: Distribution | None = None) -> Distribution:
-        mean = log_mean(self.base, y[:, 0])
-        log_r = soft_clip(self.log_r + (y[:, 1] if self.params == 2 else 0), -7, 7).expand_as(mean)
+        centre, *width = y.unbind(1)
+        mean = log_mean(self.base, centre)
+        log_r = soft_clip(self.log_r + (width[0] if width else 0), -7, 7).expand_as(mean)
         px = NegativeBinomial(total_count=log_r.exp(), logits=mean - log_r, validate_args=False)
         return Independent(px, mean.dim() - 1, validate_args=False)

@@ -25,7 +25,7 @@ class BernoulliLikelihood(nn.Module):
         self.base = nn.Parameter(torch.logit(spec.centre.clamp(1e-3, 1 - 1e-3)))
 
     def forward(self, y: Tensor, ctx: Context, p: Distribution | None = None) -> Distribution:
-        return BernoulliPixels(self.base + y[:, 0])
+        return BernoulliPixels(self.base + y.squeeze(1))
 
 
 class DiscretizedLogisticLikelihood(nn.Module):
@@ -50,8 +50,9 @@ class DiscretizedLogisticLikelihood(nn.Module):
         self.params = 1 + self.scale.params
 
     def forward(self, y: Tensor, ctx: Context, p: Distribution | None = None) -> Distribution:
-        loc = self.base + self.scale.get_buffer("unit") * y[:, 0]
-        scale = self.scale(y[:, 1] if self.params == 2 else None)
+        centre, *width = y.unbind(1)
+        loc = self.base + self.scale.get_buffer("unit") * centre
+        scale = self.scale(*width)
         px = DiscretizedLogistic(loc, scale.log(), self.levels)
         return Independent(px, loc.dim() - 1, validate_args=False)
 

@@ -39,7 +39,7 @@ class Scale(nn.Module):
         """How many values per dimension the decoder gives to the scale."""
         return int(self.kind == "predicted")
 
-    def forward(self, y: Tensor | None) -> Tensor:
+    def forward(self, y: Tensor | None = None) -> Tensor:
         """y (n, *shape): the decoder's value where the scale is predicted."""
         unit = self.get_buffer("unit")
         if self.kind == "fixed":

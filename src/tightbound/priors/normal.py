@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torch.distributions import Distribution, Independent, Normal
+from torch.distributions import Distribution, Independent
 
-from tightbound.distributions import diagonal
+from tightbound.distributions import UnitNormal, diagonal
 from tightbound.trace import Context, Draw
 
 
@@ -18,8 +18,7 @@ class StandardNormal(nn.Module):
         self.register_buffer("zero", torch.zeros(latent), persistent=False)
 
     def forward(self, ctx: Context, draw: Draw, state: Tensor | None) -> Distribution:
-        zero = self.get_buffer("zero").expand(ctx.n, -1)
-        return Independent(Normal(zero, torch.ones_like(zero), validate_args=False), 1, validate_args=False)
+        return Independent(UnitNormal(self.get_buffer("zero").expand(ctx.n, -1)), 1, validate_args=False)
 
 
 class LearnedNormal(nn.Module):

@@ -37,6 +37,10 @@ class Gradients:
         for i, (loss, parameters) in enumerate(pairs):
             loss.backward(inputs=parameters, retain_graph=i + 1 < len(pairs))
 
+    def values(self) -> list[Tensor]:
+        """The gradients that there are."""
+        return [p.grad for p in self.parameters if p.grad is not None]
+
     def of(self, losses: Losses) -> list[Tensor | None]:
         """The same gradients as values, one for each of `parameters`: for a graph that is compiled whole."""
         found: dict[nn.Parameter, Tensor | None] = {}

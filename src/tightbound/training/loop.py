@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import json
 import math
 import time
@@ -23,18 +22,20 @@ from tightbound.recipes import has_bound
 from tightbound.run import seeded, weights
 from tightbound.trace import Batch, Clock, Noise
 from tightbound.training import sharded
+from tightbound.training.average import Average
 from tightbound.training.batches import batches, examples
 from tightbound.training.checkpoint import StateStore
 from tightbound.training.display import Display
 from tightbound.training.distributed import engine_among, is_sharded, shard, together, whole_state
+from tightbound.training.health import LOOK, Health
 from tightbound.training.interrupt import Interrupted as Interrupted
 from tightbound.training.interrupt import ctrl_c
 from tightbound.training.noise import Ahead
-from tightbound.training.optim import Health, level, optimizer, take_step
+from tightbound.training.optim import level, optimizer
+from tightbound.training.updates import Updates
 from tightbound.training.validate import Validator
 
 MOST_SKIPS = 10
-LOOK_EVERY = 25
 SUMS = ("n", "distortion", "rate", "elbo")
 
 
@@ -59,16 +60,13 @@ class Trainer:
         self.pass_ = Step(model, objective, k)
         with seeded(seed_for(config.seed, "prepare")):
             self.pass_.prepare(partial(examples, data.train))
-        self.averaged = copy.deepcopy(model).requires_grad_(False) if self.settings.ema else None
+        self.average = Average(model, self.settings.ema) if self.settings.ema else None
         if is_sharded(self.settings):
-            shard(self.pass_, self.averaged, self.here, self.device)
+            shard(self.pass_, self._averaged(), self.here, self.device)
         self.engine = engine_among(self.pass_, self.settings, self._say, self.here)
         self.noise = Ahead(config.seed, self.device, self._rehearse, k, share)
         self.optimizer = optimizer(model, self.settings, trust=trust)
-        self.health = Health(self.settings, self.device)
-        self.pairs: tuple[list[Any], list[Any]] = ([], [])
-        if self.averaged is not None:
-            self.pairs = (list(self.averaged.parameters()), list(model.parameters()))
+        self.update, self.health = Updates(self.optimizer), Health(self.settings, self.device)
         self.validator = Validator(data.valid, objective, config)
         self.store = StateStore(folder / "state")
         self.sums = self._no_sums()
@@ -80,13 +78,10 @@ class Trainer:
         names = SUMS if has_bound(self.config.recipe) else SUMS[:2]
         return torch.zeros(len(names), device=self.device, dtype=torch.float64)
 
-    # ---- one step
+    def _averaged(self) -> VAE | None:
+        return self.average.model if self.average else None
 
-    @torch.no_grad()
-    def _average(self) -> None:
-        """Moves the averaged weights; the decay rises with the step, so that they do not remember the start."""
-        decay = min(self.settings.ema, (1 + self.step) / (10 + self.step))
-        torch._foreach_lerp_(*self.pairs, 1 - decay)
+    # ---- one step
 
     def one(self, clock: Clock) -> None:
         """One step: batch, noise, losses and gradients, their health, optimiser, averages, sums."""
@@ -95,11 +90,11 @@ class Trainer:
         noise = self.noise(step, batch)
         torch.default_generator.manual_seed(seed_for(seed, "parts", step, *self.here.share[:1] * (not self.here.first)))
         losses, sums = self.engine(batch, clock, noise)
-        ok = self.health.check(losses.values(), self.engine.gradients.parameters)
-        take_step(self.optimizer, level(self.settings, step, int(self.settings.steps)), ok)
+        ok, divisor = self.health.check(losses.values(), self.engine.gradients.values())
+        self.update(level(self.settings, step, int(self.settings.steps)), ok, divisor)
         self.pass_.after_step(sums, ok)
-        if self.averaged is not None:
-            self._average()
+        if self.average is not None:
+            self.average.move(step)
         named = torch.stack([sums[name] for name in SUMS if name in sums])
         self.sums += torch.where(ok, named, 0)
         self.step += 1
@@ -123,11 +118,11 @@ class Trainer:
         self.mark = (self.step, time.perf_counter())
         try:
             with ctrl_c() as pressed, torch.random.fork_rng():
+                self.model.train()
                 while self.step < steps and not self._finished():
-                    self.model.train()
                     self.one(Clock(self.step / steps))
                     validates = self.step % every == 0 or self.step == steps
-                    if self.step % LOOK_EVERY == 0 or validates:
+                    if self.step % LOOK == 0 or validates:
                         self._look()
                         self.show.step(self.step)
                     if validates:
@@ -142,7 +137,7 @@ class Trainer:
 
     def _due(self, validated: bool, pressed: bool) -> str:
         """Whether to save now, and why; several processes ask the first one, and not at every step."""
-        if self.here.world > 1 and not (validated or self.step % LOOK_EVERY == 0):
+        if self.here.world > 1 and not (validated or self.step % LOOK == 0):
             return ""
         waited = time.perf_counter() - self.saved_at
         due = waited >= (self.settings.save_seconds if validated else max(5.0, 2 * self.settings.save_seconds))
@@ -164,9 +159,10 @@ class Trainer:
         return True
 
     def _look(self) -> None:
-        """Reads the counters of the device; ten skipped steps in a row end the run, the last good weights stay."""
-        if int(self.health.counts[2]) >= MOST_SKIPS:
-            self.log({"event": "stop", "step": self.step, "skipped": int(self.health.counts[0])})
+        """Reads the health of the last steps; ten skipped ones in a row end the run, the last good weights stay."""
+        self.health.look()
+        if self.health.counts[2] >= MOST_SKIPS:
+            self.log({"event": "stop", "step": self.step, "skipped": self.health.counts[0]})
             self.save()
             raise TightboundError(
                 f"training stopped at step {self.step}: {MOST_SKIPS} steps in a row had a loss or a gradient that "
@@ -175,16 +171,13 @@ class Trainer:
 
     def _validate(self) -> None:
         speed = (self.step - self.mark[0]) * self.settings.batch / (time.perf_counter() - self.mark[1])
-        model = self.model
-        if self.averaged is not None:
-            model = self.averaged
-            for kept, fresh in zip(model.buffers(), self.model.buffers(), strict=True):
-                kept.copy_(fresh)
+        model = self.average.current() if self.average else self.model
         with together(model):
             valid = self.validator(model)
+        self.model.train()
         best = valid["objective"] < self.best["objective"]
         if best:
-            keep, ema = whole_state(self.model), whole_state(model) if self.averaged else {}
+            keep, ema = whole_state(self.model), whole_state(model) if self.average else {}
             self.best = {"objective": valid["objective"], "step": self.step, "plain": keep, "ema": ema}
         self.stale = 0 if best else self.stale + 1
         now = time.perf_counter()
@@ -202,7 +195,7 @@ class Trainer:
             "lr": self.optimizer.param_groups[0]["lr"],
             "images_per_s": round(speed, 1),
             "left": round((int(self.settings.steps) - self.step) * per_step, 1),
-            "skipped": int(self.health.counts[0]),
+            "skipped": self.health.counts[0],
             "best": best,
         }
         self.log(record)
@@ -253,11 +246,11 @@ class Trainer:
             "data": {lane: place for own in places for lane, place in own.items()},
         }
         if self.settings.parallel == "fsdp2":
-            own = sharded.tensors(self.model, self.averaged, self.optimizer)
+            own = sharded.tensors(self.model, self._averaged(), self.optimizer)
             return numbers | {"shards": sharded.save(self.store.shards(self.step), own, self.here)}
         return numbers | {
             "model": self.model.state_dict(),
-            "ema": self.averaged.state_dict() if self.averaged else {},
+            "ema": self.average.state_dict() if self.average else {},
             "optimizer": self.optimizer.state_dict(),
         }
 
@@ -266,13 +259,14 @@ class Trainer:
         try:
             if "shards" in state:
                 sharded.first_state(self.optimizer)
-                own = sharded.tensors(self.model, self.averaged, self.optimizer)
+                own = sharded.tensors(self.model, self._averaged(), self.optimizer)
                 sharded.load(self.store.shards(state["step"]), own)
             else:
                 self.model.load_state_dict(state["model"])
-                if self.averaged is not None:
-                    self.averaged.load_state_dict(state["ema"])
+                if self.average is not None:
+                    self.average.load_state_dict(state["ema"])
                 self.optimizer.load_state_dict(state["optimizer"])
+            self.update.reset()
             self.health.load_state_dict(state["health"])
         except (RuntimeError, ValueError, KeyError) as error:
             raise TightboundError(

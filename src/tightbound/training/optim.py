@@ -1,22 +1,17 @@
-"""The optimiser by import path, the learning rate as a function of the step, and the health of each step."""
+"""The optimiser by import path, and the learning rate as a function of the step."""
 
 from __future__ import annotations
 
 import importlib
 import inspect
 import math
-from collections.abc import Iterable
 from typing import Any
 
 import torch
-from torch import Tensor, nn
-from torch.nn.utils import get_total_norm
 
 from tightbound.config import TrainSettings
 from tightbound.errors import TightboundError, nearest
 from tightbound.model import VAE
-
-SETTLED = 50
 
 
 def optimizer(model: VAE, settings: TrainSettings, *, trust: bool = True) -> torch.optim.Optimizer:
@@ -82,56 +77,3 @@ def level(settings: TrainSettings, step: int, steps: int) -> float:
         return (step + 1) / (rise + 1)
     fall = (step - rise) / max(1.0, steps - rise)
     return settings.lr_final + (1 - settings.lr_final) * 0.5 * (1 + math.cos(math.pi * fall))
-
-
-class Health:
-    """Watches each step on the device: cuts large gradients, marks steps to leave out, counts them.
-
-    A step is left out if its loss or its gradient norm is not finite, or if the norm is `skip` times its running mean;
-    norms above `clip` times the mean are cut.  counts: [left out in all, in a row now, most in a row].
-    """
-
-    def __init__(self, settings: TrainSettings, device: torch.device) -> None:
-        self.clip, self.skip = settings.clip, settings.skip
-        self.mean = torch.zeros((), device=device)
-        self.seen = torch.zeros((), device=device)
-        self.counts = torch.zeros(3, dtype=torch.long, device=device)
-
-    def check(self, losses: Iterable[Tensor], parameters: list[nn.Parameter]) -> Tensor:
-        """True (a tensor) where the step may be taken; gradients are cut in place."""
-        grads = [p.grad for p in parameters if p.grad is not None]
-        norm: Any = get_total_norm(grads)
-        norm = norm.full_tensor() if hasattr(norm, "full_tensor") else norm  # of gradients in shards
-        loss = torch.stack(list(losses)).detach().sum()
-        settled = self.seen >= SETTLED
-        usual = torch.where(settled, self.mean, norm)
-        ok = loss.isfinite() & norm.isfinite() & (norm <= self.skip * usual)
-        if self.clip:
-            factor = (self.clip * usual / norm.clamp(min=1e-30)).clamp(max=1.0)
-            torch._foreach_mul_(grads, factor)
-        weight = (1 / (self.seen + 1)).clamp(min=0.01)
-        self.mean = torch.where(ok, self.mean.lerp(norm, weight), self.mean)
-        self.seen = self.seen + ok
-        row = torch.where(ok, 0, self.counts[1] + 1)
-        self.counts = torch.stack([self.counts[0] + ~ok, row, torch.maximum(self.counts[2], row)])
-        return ok
-
-    def state_dict(self) -> dict[str, Tensor]:
-        return {"mean": self.mean, "seen": self.seen, "counts": self.counts}
-
-    def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        self.mean, self.seen, self.counts = (state[k].to(self.mean.device) for k in ("mean", "seen", "counts"))
-
-
-def take_step(opt: torch.optim.Optimizer, level: float, ok: Tensor) -> None:
-    """An optimiser step at a share of the highest learning rates, where `ok`.
-
-    Fused optimisers decide on the device, others are asked from the host, which waits for the answer.
-    """
-    for group in opt.param_groups:
-        group["lr"] = level * group["top"]
-    if all(group.get("fused") for group in opt.param_groups):
-        opt.grad_scale, opt.found_inf = None, (~ok).float()  # type: ignore[attr-defined]
-        opt.step()
-    elif bool(ok):
-        opt.step()

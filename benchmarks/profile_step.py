@@ -1,0 +1,140 @@
+"""Where a training step's time goes: microseconds of processor time per section of `Trainer.one`, on one thread.
+
+    TIGHTBOUND_DATA=... python benchmarks/profile_step.py [--source mnist] [--steps 300] [--set key=value ...]
+
+Each section's time is its own: what it calls that is a section too is counted there. Medians of ten rounds. A compiled
+step has one section for the graph, which holds the pass and its gradients.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from tightbound import data as data_room
+from tightbound.config import assignments, configure
+from tightbound.trace import Clock, Trace
+from tightbound.training import fit, schedule
+from tightbound.training.display import Quiet
+from tightbound.training.loop import Trainer
+
+ORDER = (
+    *("batch", "noise", "encoder", "latents", "decoder", "likelihood", "objective", "backward", "graph"),
+    *("health", "optimiser", "average", "sums and the rest"),
+)
+
+
+class Sections:
+    """Exclusive times of nested sections."""
+
+    def __init__(self) -> None:
+        self.total: dict[str, float] = {}
+        self.open: list[str] = []
+        self.mark = 0.0
+
+    def _charge(self) -> None:
+        now = time.process_time()
+        if self.open:
+            self.total[self.open[-1]] = self.total.get(self.open[-1], 0.0) + now - self.mark
+        self.mark = now
+
+    def timed(self, name: str, call: Callable[..., Any]) -> Callable[..., Any]:
+        """The same call, its time charged to a section."""
+
+        def wrapper(*args: Any, **options: Any) -> Any:
+            self._charge()
+            self.open.append(name)
+            try:
+                return call(*args, **options)
+            finally:
+                self._charge()
+                self.open.pop()
+
+        return wrapper
+
+    def wrap(self, owner: Any, attribute: str, name: str) -> None:
+        """Replaces an attribute that is called by its timed self."""
+        setattr(owner, attribute, self.timed(name, getattr(owner, attribute)))
+
+
+def make_trainer(source: str, values: dict[str, Any]) -> Trainer:
+    """A trainer of a run that has not begun, in a folder of its own."""
+    config = configure(source, values={"train.steps": 1_000_000} | values)
+    data = data_room.load(source, config.data, seed=config.seed)
+    config, _ = fit.settle(config, data)
+    if config.data.domain != data.settings.domain:
+        data = data_room.load(source, config.data, seed=config.seed)
+    config = config.model_copy(update={"spec": data.spec, "digest": data.digest})
+    config = config.model_copy(update={"train": schedule.resolve(config.train, len(data.train))})
+    model, objective = fit.assemble(config, torch.device("cpu"))
+    model.train()
+    return Trainer(model, objective, config, data, Path(tempfile.mkdtemp()), Quiet())
+
+
+def instrument(trainer: Trainer) -> Sections:
+    """Times the parts of a trainer's step."""
+    sections, model = Sections(), trainer.model
+    sections.wrap(trainer, "batches", "batch")
+    sections.wrap(trainer, "noise", "noise")
+    if hasattr(trainer.engine, "graph"):
+        sections.wrap(trainer, "engine", "graph")
+    else:
+        sections.wrap(trainer.engine, "step", "objective")
+        sections.wrap(model, "features", "encoder")
+        sections.wrap(model.path, "forward", "latents")
+        sections.wrap(model.path.decoder, "forward", "decoder")
+        sections.wrap(model.likelihood, "forward", "likelihood")
+        Trace.log_px = property(sections.timed("likelihood", Trace.log_px.fget))  # type: ignore[method-assign, assignment, attr-defined]
+        sections.wrap(trainer.engine.gradients, "backward", "backward")
+    sections.wrap(trainer.health, "check", "health")
+    sections.wrap(trainer, "update", "optimiser")
+    if trainer.average is not None:
+        sections.wrap(trainer.average, "move", "average")
+    sections.wrap(trainer, "one", "sums and the rest")
+    return sections
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--source", default="mnist")
+    parser.add_argument("--steps", type=int, default=300)
+    parser.add_argument("--set", nargs="*", default=[], metavar="KEY=VALUE")
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    trainer = make_trainer(args.source, assignments(args.set))
+    trainer.one(Clock(0.0))
+    plain = rounds(trainer, args.steps, None)
+    sections = instrument(trainer)
+    found = rounds(trainer, args.steps, sections)
+    names = [name for name in ORDER if name in found[0]]
+    medians = {name: statistics.median(r[name] for r in found) for name in names}
+    whole = sum(medians.values())
+    print("| section | us per step | share |\n|---|---|---|")
+    for name, value in medians.items():
+        print(f"| {name} | {value:.0f} | {100 * value / whole:.1f} % |")
+    print(f"| all | {whole:.0f} | not instrumented: {statistics.median(r['all'] for r in plain):.0f} |")
+
+
+def rounds(trainer: Trainer, steps: int, sections: Sections | None) -> list[dict[str, float]]:
+    """Microseconds per step and section of ten rounds."""
+    found = []
+    for _ in range(10):
+        start = time.process_time()
+        if sections is not None:
+            sections.total.clear()
+        for _ in range(max(1, steps // 10)):
+            trainer.one(Clock(trainer.step / 1_000_000))
+        total = sections.total if sections is not None else {"all": time.process_time() - start}
+        found.append({name: value * 1e6 / max(1, steps // 10) for name, value in total.items()})
+    return found
+
+
+if __name__ == "__main__":
+    main()

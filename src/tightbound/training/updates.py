@@ -1,0 +1,75 @@
+"""The optimiser's step: where the gradients are healthy, at the schedule's rate, by the shortest way."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+KERNELS: dict[type, Any] = {torch.optim.Adam: torch._fused_adam_, torch.optim.AdamW: torch._fused_adamw_}
+STATE = ("exp_avg", "exp_avg_sq", "step")
+
+
+class Updates:
+    """Takes the steps of an optimiser.
+
+    The fused kernels of Adam and AdamW are called straight: torch's own `step` spends half as long again on finding
+    their arguments.  The state stays in the optimiser.  Any other optimiser takes its own `step`.
+    """
+
+    def __init__(self, opt: torch.optim.Optimizer) -> None:
+        self.opt, groups = opt, opt.param_groups
+        self.fused = all(group.get("fused") for group in groups)
+        plain = not any(group.get("amsgrad") or group.get("differentiable") for group in groups)
+        self.kernel = KERNELS.get(type(opt)) if self.fused and plain else None
+        self.held: list[tuple[dict[str, Any], list[list[Tensor]]]] = []
+
+    def __call__(self, level: float, ok: Tensor, divisor: Tensor | None) -> None:
+        """A step at a share of the highest learning rates, with the gradients divided, where `ok`.
+
+        On an accelerator a fused optimiser decides by itself, since asking it would make every step wait; on the CPU
+        there is nothing to wait for, and nothing is written that need not be.
+        """
+        for group in self.opt.param_groups:
+            group["lr"] = level * group["top"]
+        if self.fused and ok.device.type != "cpu":
+            self._step(divisor, (~ok).float())
+        elif ok.numpy(force=True):
+            if divisor is not None and divisor.numpy(force=True) > 1:
+                grads = [p.grad for group in self.opt.param_groups for p in group["params"] if p.grad is not None]
+                torch._foreach_div_(grads, divisor)
+            self._step(None, None)
+
+    def reset(self) -> None:
+        """Forgets the optimiser's state, which was replaced."""
+        self.held = []
+
+    def _step(self, divisor: Tensor | None, bad: Tensor | None) -> None:
+        if self.kernel is not None and not self.held:
+            self.held = self._hold()
+        grads = [[p.grad for p in parameters] for _, (parameters, *_) in self.held]
+        if self.kernel is None or not grads or any(g is None for some in grads for g in some):
+            if self.fused:
+                self.opt.grad_scale, self.opt.found_inf = divisor, bad  # type: ignore[attr-defined]
+            self.opt.step()
+            return
+        for (group, (parameters, means, squares, steps)), some in zip(self.held, grads, strict=True):
+            torch._foreach_add_(steps, 1)
+            self.kernel(
+                parameters, some, means, squares, [], steps, grad_scale=divisor, found_inf=bad,
+                lr=group["lr"], beta1=group["betas"][0], beta2=group["betas"][1], eps=group["eps"],
+                weight_decay=group["weight_decay"], amsgrad=False, maximize=group["maximize"],
+            )  # fmt: skip
+            if bad is not None:
+                torch._foreach_sub_(steps, [bad] * len(steps))
+
+    def _hold(self) -> list[tuple[dict[str, Any], list[list[Tensor]]]]:
+        """The kernel's arguments, a group at a time; none while a parameter has no state yet."""
+        state, groups = self.opt.state, self.opt.param_groups
+        if any(p not in state for group in groups for p in group["params"]):
+            return []
+        return [
+            (group, [group["params"], *([state[p][name] for p in group["params"]] for name in STATE)])
+            for group in groups
+        ]
