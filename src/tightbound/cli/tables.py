@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from tightbound.cli import meanings
 from tightbound.errors import TightboundError, nearest
 from tightbound.recipes import RECIPES, Part, Recipe
 
@@ -77,14 +78,14 @@ def recipes(as_json: bool) -> None:
     if as_json:
         show_json([recipe.model_dump(mode="json") for recipe in RECIPES.values()])
         return
-    rows = [(name, r.purpose, ", ".join(_parts(r)), r.paper) for name, r in RECIPES.items()]
+    rows = [(name, r.purpose, ", ".join(parts(r)), r.paper) for name, r in RECIPES.items()]
     if Console().width < WIDE:
         table(("name", "for, parts, paper"), [(name, "\n".join(rest)) for name, *rest in rows])
     else:
         table(("name", "for", "parts", "paper"), rows)
 
 
-def _parts(recipe: Recipe) -> list[str]:
+def parts(recipe: Recipe) -> list[str]:
     """What differs from a plain VAE, or all of a plain one."""
     plain = RECIPES["vae"]
     keys = ("posterior", "prior", "likelihood", "objective", "path", "network", "latent", "k")
@@ -135,22 +136,21 @@ def show(what: str, *, trust: bool = False) -> None:
 
 def _recipe(recipe: Recipe) -> None:
     """The complete settings of a run with this recipe."""
-    from tightbound.config import SECTIONS, Config
+    from tightbound.config import SECTIONS, Config, configure
 
     print(f"{recipe.name}: {recipe.purpose}\n{recipe.paper}\n")
     print(f"Any key: tightbound train DATA --recipe {recipe.name} --set KEY=VALUE")
-    config = Config(recipe=recipe)
-    for section, cls in SECTIONS.items():
-        meanings = described(cls)
-        part = getattr(config, section)
-        keys = [key for key in cls.model_fields if key not in ("name", "purpose", "paper")]
-        rows = [(f"{section}.{key}", _brief(getattr(part, key)), meanings.get(key, "")) for key in keys]
-        table(("key", "value", "meaning"), rows)
-
-
-def described(cls: Any) -> dict[str, str]:
-    """The meaning of each field."""
-    return {key: field.description or "" for key, field in cls.model_fields.items()}
+    config = configure("", recipe.name)
+    for section in (None, *SECTIONS):
+        if section == "recipe":
+            rows = meanings.rows(config.recipe)
+        else:
+            part: Any = getattr(config, section) if section else config
+            said = meanings.described(SECTIONS[section] if section else Config)
+            keys = said if section else ("seed", "device")
+            rows = [(f"{section}.{key}" if section else key, getattr(part, key), said[key]) for key in keys]
+        table(("key", "value", "meaning"), [(key, _brief(value), what) for key, value, what in rows])
+    print("auto: settled before the first step, and then kept in the run's config.toml")
 
 
 def _run(run: Run) -> None:

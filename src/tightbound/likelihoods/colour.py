@@ -76,7 +76,7 @@ class LogisticMixture(Distribution):
 class LogisticMixtureLikelihood(nn.Module):
     """p(x|z) = prod over pixels of a mixture of discretised logistics that ties red, green and blue together.
 
-    components: K.  PixelCNN++'s likelihood without its autoregression over pixels: Salimans et al. 2017
+    components: how many, K.  PixelCNN++'s likelihood without its autoregression over pixels: Salimans et al. 2017
     (arXiv:1701.05517); Child 2021 (arXiv:2011.10650).  For images of three channels and integer levels.
     """
 

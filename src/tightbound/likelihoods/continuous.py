@@ -18,7 +18,8 @@ class GaussianLikelihood(nn.Module):
     """p(x|z) = prod_d N(x_d; base_d + unit_d y_d, sigma_d^2).
 
     scale: "learned" per dimension, "shared" by all, "predicted" by the decoder, "optimal" (the decoder's root mean
-    square error), or "fixed" at `value` (in domain units).  floor: the least sigma, as a share of the data's spread.
+    square error), or "fixed".  value: of a fixed scale, in domain units.
+    floor: the least sigma, as a share of the data's spread.
     """
 
     domains = ("real", "unit")
@@ -49,7 +50,10 @@ class GaussianLikelihood(nn.Module):
 
 
 class LaplaceLikelihood(GaussianLikelihood):
-    """p(x|z) = prod_d Laplace(x_d; base_d + unit_d y_d, sigma_d): outliers cost their distance, not its square."""
+    """p(x|z) = prod_d Laplace(x_d; base_d + unit_d y_d, sigma_d): outliers cost their distance, not its square.
+
+    scale, value, floor: as for the Gaussian, sigma being the mean distance.
+    """
 
     family = Laplace
 

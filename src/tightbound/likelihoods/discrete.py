@@ -31,7 +31,8 @@ class BernoulliLikelihood(nn.Module):
 class DiscretizedLogisticLikelihood(nn.Module):
     """p(x|z) = prod_d DiscretizedLogistic(x_d) over levels 0..L-1, around base + unit * y, with a learned scale.
 
-    scale: "predicted" by the decoder, "learned" per dimension, "shared", or "fixed" at `value` (in levels).
+    scale: "predicted" by the decoder, "learned" per dimension, "shared", or "fixed".
+    value: of a fixed scale, in levels.
     """
 
     domains = ("levels",)

@@ -129,7 +129,10 @@ class ConvDecoder(nn.Module):
 
 
 class Conv(MLP):
-    """For all but vectors; the size dial sets the channels of the first stage (twice as many below) and dense width."""
+    """For all but vectors; the size dial sets the channels of the first stage (twice as many below) and dense width.
+
+    channels: of the first stage.  width: of the dense layer.  depth: hidden layers between the latents of a hierarchy.
+    """
 
     def __init__(
         self,

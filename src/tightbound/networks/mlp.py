@@ -66,7 +66,10 @@ class Linear:
 
 
 class MLP:
-    """Hidden layers of equal width; the size dial sets width and depth where they are not given."""
+    """Hidden layers of equal width; the size dial sets width and depth where they are not given.
+
+    width: units of a hidden layer.  depth: hidden layers.
+    """
 
     def __init__(self, size: str, width: PositiveInt | None = None, depth: PositiveInt | None = None) -> None:
         self.width, self.depth = width or SIZES[size].width, depth or SIZES[size].depth

@@ -21,6 +21,7 @@ def told_apart(critic: nn.Module, real: Tensor, other: Tensor) -> Tensor:
 class Factor:
     """distortion + rate + gamma TC(z), the total correlation as the logit of a critic: FactorVAE.
 
+    gamma: weight of the total correlation.
     The critic tells codes from codes whose features were shuffled over the batch, each by itself: draws from the
     product of the marginals of q(z).  Kim and Mnih 2018 (arXiv:1802.05983), eq. 2 and 3.
     """
@@ -43,6 +44,7 @@ class Factor:
 class Adversarial:
     """distortion; the encoder also makes a critic take its codes for draws from the prior: adversarial autoencoder.
 
+    weight: of the encoder's part in the game.
     Makhzani et al. 2015 (arXiv:1511.05644), section 2; the encoder's loss is the one that does not saturate
     (Goodfellow et al. 2014, arXiv:1406.2661), times `weight`.
     """

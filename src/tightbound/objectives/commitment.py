@@ -14,6 +14,7 @@ from tightbound.trace import Clock, Trace
 class Commitment:
     """-ELBO + weight |encoding - its code|^2, so that the encoder stays near the codes that it chose.
 
+    weight: of the distance between encoding and code.
     van den Oord et al. 2017 (arXiv:1711.00937), eq. 3; the codes follow by running means, not by its middle term.
     """
 

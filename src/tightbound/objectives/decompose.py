@@ -52,6 +52,8 @@ def decompose(site: Latent, n: int | None = None, gather: Gather = lambda rows: 
 class TotalCorrelation:
     """distortion + alpha I(x; z) + beta TC(z) + gamma sum_j KL(q(z_j), p(z_j)): the beta-TC-VAE.
 
+    beta: weight of the total correlation.  alpha: weight of I(x; z).  gamma: weight of
+    the rates of single features.
     Chen et al. 2018 (arXiv:1802.04942), eq. 4, estimated on the batch with their stratified weights; alpha = beta =
     gamma = 1 is the ELBO.  rows: the number of training examples.
     """
@@ -73,7 +75,8 @@ class TotalCorrelation:
 class Dip:
     """-ELBO + off sum_{i != j} C_ij^2 + diagonal sum_i (C_ii - 1)^2: DIP-VAE.
 
-    C is the covariance of the posterior means (kind 1) or of q(z), their mean variance added (kind 2).
+    kind: C is the covariance of the posterior means (1) or of q(z), their mean variance added (2).
+    off: weight of the covariances.  diagonal: weight of the distance of the variances from 1.
     Kumar, Sattigeri and Balakrishnan 2018 (arXiv:1711.00848), eq. 6 and 7.
     """
 

@@ -48,6 +48,8 @@ def _codes(trace: Trace) -> tuple[Tensor, Tensor]:
 class Mmd:
     """distortion + rate_weight * rate + weight * MMD(q(z), p(z)), with kernels of seven widths.
 
+    weight: what MMD is multiplied by.  rate_weight: the same of the rate.  kernel: "imq", inverse
+    multiquadratic, or "rbf", Gaussian.
     rate_weight 0 is WAE-MMD (Tolstikhin et al. 2018, arXiv:1711.01558), with a point posterior or a normal one; else
     InfoVAE, 1 - alpha and alpha + lambda - 1 (Zhao, Song and Ermon 2019, arXiv:1706.02262, eq. 6).  The widths are
     multiples of the mean squared distance of two prior draws, 2 d for a standard normal.
@@ -69,7 +71,7 @@ class Mmd:
 class Sliced:
     """distortion + weight * SW(q(z), p(z)), the sliced Wasserstein distance over random directions.
 
-    Kolouri et al. 2018 (arXiv:1804.01947), eq. 15.
+    weight: of the distance.  slices: random directions.  Kolouri et al. 2018 (arXiv:1804.01947), eq. 15.
     """
 
     weight: float = 10.0

@@ -44,6 +44,7 @@ class Elbo:
 class Capacity:
     """distortion + gamma |rate - C|: the rate is held at C nats, which rise from 0 over the share `rise` of the run.
 
+    gamma: weight of the distance from C.  capacity: C at the end, in nats.  rise: share of the run over which C rises.
     Burgess et al. 2018 (arXiv:1804.03599), eq. 8; gamma = 1000 and 25 nats are theirs for dSprites.
     """
 

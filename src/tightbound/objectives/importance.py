@@ -26,7 +26,8 @@ def with_gradient_of(surrogate: Tensor, value: Tensor) -> Tensor:
 class Iwae:
     """-log (1/K) sum_k w_k, the K-sample bound. Burda, Grosse and Salakhutdinov 2016 (arXiv:1509.00519), eq. 8.
 
-    m: the mean of m such bounds, each of K / m samples: MIWAE. Rainforth et al. 2018 (arXiv:1802.04537), eq. 9.
+    m: how many such bounds, each of K / m samples, are averaged, as MIWAE does.
+    Rainforth et al. 2018 (arXiv:1802.04537), eq. 9.
     """
 
     m: int = 1
@@ -38,7 +39,10 @@ class Iwae:
 
 @dataclass(frozen=True)
 class Piwae:
-    """theta by the bound of all K samples, phi by the mean of m bounds of K / m. Rainforth et al. 2018, section 5."""
+    """theta by the bound of all K samples, phi by the mean of m bounds of K / m. Rainforth et al. 2018, section 5.
+
+    m: bounds that phi learns from.
+    """
 
     m: int = 8
     per_example = True
@@ -49,7 +53,10 @@ class Piwae:
 
 @dataclass(frozen=True)
 class Ciwae:
-    """-(beta ELBO + (1 - beta) bound of K samples). Rainforth et al. 2018 (arXiv:1802.04537), eq. 14."""
+    """-(beta ELBO + (1 - beta) bound of K samples). Rainforth et al. 2018 (arXiv:1802.04537), eq. 14.
+
+    beta: share of the ELBO.
+    """
 
     beta: float = 0.05
     per_example = True

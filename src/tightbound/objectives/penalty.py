@@ -15,6 +15,7 @@ from tightbound.trace import Clock, Draw, Trace
 class Rae:
     """distortion + codes/2 ||z||^2 + smooth ||dy/dz||^2: a regularised autoencoder, y what the decoder says.
 
+    codes: weight of |z|^2.  smooth: weight of the decoder's squared gradient.
     The Jacobian's squared norm is estimated with one random direction, E_v ||v^T dy/dz||^2.  With smooth = 0 it is
     RAE-L2, whose decoder is held by weight decay.  Ghosh et al. 2020 (arXiv:1903.12436), eq. 10 to 12.
     """

@@ -47,7 +47,8 @@ class OneHot:
 class CategoricalPosterior(nn.Module):
     """latent / classes categories, each one-hot, with straight-through Gumbel-softmax gradients.
 
-    temperature: of the relaxation that the gradient is taken of.  Jang et al. 2017 (arXiv:1611.01144).
+    classes: values of a category.  temperature: of the relaxation that the gradient is taken of.
+    Jang et al. 2017 (arXiv:1611.01144).
     """
 
     space = "codes"
@@ -144,6 +145,7 @@ class Codebook(nn.Module):
 class VectorQuantizedPosterior(nn.Module):
     """latent / dim codes, each the nearest of `codes` learned vectors to a linear map of h; with objective commitment.
 
+    codes: vectors of a table.  dim: features of a code.  decay: of the running means that the vectors follow.
     levels: tables, each for what is left over by those before (residual quantisation).
     van den Oord et al. 2017 (arXiv:1711.00937), eq. 1 and 2.
     """

@@ -137,21 +137,31 @@ class FlowPosterior(nn.Module):
 
 
 class PlanarPosterior(FlowPosterior):
-    """A flow of planar maps."""
+    """A flow of planar maps.
+
+    steps: maps, one after another.
+    """
 
     def __init__(self, features: int, latent: int, steps: int = 10) -> None:
         super().__init__(features, latent, [Planar(features, latent) for _ in range(steps)])
 
 
 class RadialPosterior(FlowPosterior):
-    """A flow of radial maps."""
+    """A flow of radial maps.
+
+    steps: maps, one after another.
+    """
 
     def __init__(self, features: int, latent: int, steps: int = 10) -> None:
         super().__init__(features, latent, [Radial(features, latent) for _ in range(steps)])
 
 
 class SylvesterPosterior(FlowPosterior):
-    """A flow of Sylvester maps; rank: columns of Q, or reflections."""
+    """A flow of Sylvester maps.
+
+    steps: maps, one after another.  kind: "orthogonal" columns by iteration, or "householder"
+    reflections, of full rank.  rank: columns of Q, or reflections.
+    """
 
     def __init__(
         self,
@@ -169,6 +179,7 @@ class InverseAutoregressivePosterior(nn.Module):
 
     kind: "affine" (Kingma et al. 2016, arXiv:1606.04934), "spline" (Durkan et al. 2019, arXiv:1906.04032), or
     "coupling", whose maps take one pass both ways (Dinh et al. 2017, arXiv:1605.08803).  context: what of h they see.
+    steps: maps, one after another.  width: hidden units of their networks.
     """
 
     def __init__(

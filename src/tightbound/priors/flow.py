@@ -17,6 +17,7 @@ class FlowPrior(nn.Module):
 
     kind: "coupling" (RealNVP, Dinh et al. 2017, arXiv:1605.08803), "affine" (MAF, Papamakarios et al. 2017,
     arXiv:1705.07057) or "spline" (NSF, Durkan et al. 2019, arXiv:1906.04032), whose samples take d passes.
+    steps: maps, one after another.  width: hidden units of their networks.
     """
 
     def __init__(

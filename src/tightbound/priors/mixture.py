@@ -17,7 +17,10 @@ Examples = Callable[[int], tuple[Tensor, Tensor | None]]
 
 
 class MixturePrior(nn.Module):
-    """sum_m w_m N(z; mean_m, diag scale_m^2) with learned weights, means and scales."""
+    """sum_m w_m N(z; mean_m, diag scale_m^2) with learned weights, means and scales.
+
+    components: how many, M.
+    """
 
     def __init__(self, latent: int, components: int = 10) -> None:
         super().__init__()
@@ -73,7 +76,7 @@ class Encoded(nn.Module):
 class VampPrior(Encoded):
     """(1/M) sum_m q(z | u_m), with M pseudo-inputs u_m that are learned, within the range of the data.
 
-    They start as training examples.  Tomczak and Welling 2018 (arXiv:1705.07120), eq. 9.
+    They start as training examples.  components: how many, M.  Tomczak and Welling 2018 (arXiv:1705.07120), eq. 9.
     """
 
     observes = True
@@ -106,7 +109,9 @@ class ExemplarPrior(Encoded):
     """(1/N) sum_n N(z; mean of q(z | x_n), s^2 I) over training examples x_n other than the row's own; s is learned.
 
     An approximation of the paper's sum over all N: `count` examples spread over the training data stand for it, of
-    which each training step sees `step` at random, and evaluation all.  Norouzi et al. 2020 (arXiv:2004.04795), eq. 5.
+    which each training step sees `step` at random, and evaluation all.
+    count: training examples that stand for all.  step: of these, seen by a training step.
+    Norouzi et al. 2020 (arXiv:2004.04795), eq. 5.
     """
 
     def __init__(self, latent: int, spec: DataSpec, count: int = 1000, step: int = 200) -> None:
