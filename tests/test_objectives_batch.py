@@ -183,6 +183,8 @@ def test_capacity_holds_the_rate_at_a_level_that_rises() -> None:
     for progress, level in ((0.0, 0.0), (0.2, 10.0), (0.5, 20.0), (1.0, 20.0)):
         loss = Capacity(gamma=7.0, capacity=20.0, rise=0.4)(trace, Clock(progress))
         assert torch.allclose(loss, trace.distortion.mean() + 7 * (rate - level).abs())
+    own = min(25.0, trace.batch.x[0].numel() / 8)
+    assert torch.equal(Capacity()(trace, Clock()), Capacity(capacity=own)(trace, Clock()))
     at_zero = Capacity(gamma=7.0, capacity=0.0)(trace, Clock())
     grads = [
         torch.autograd.grad(term, model.path.posterior.mean.bias, retain_graph=True)[0]

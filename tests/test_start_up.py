@@ -28,7 +28,6 @@ def loaded(program: str) -> set[str]:
         "from tightbound.cli import main; main(['--help'])",
         "from tightbound.cli import main; main(['--version'])",
         "from tightbound.cli import main; main(['recipes'])",
-        "from tightbound.cli import main; main(['show', 'vae'])",
         "from tightbound.cli import main; main(['train', '--nonsense'])",
     ],
 )

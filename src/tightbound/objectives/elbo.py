@@ -44,17 +44,19 @@ class Elbo:
 class Capacity:
     """distortion + gamma |rate - C|: the rate is held at C nats, which rise from 0 over the share `rise` of the run.
 
-    gamma: weight of the distance from C.  capacity: C at the end, in nats.  rise: share of the run over which C rises.
+    gamma: weight of the distance from C.  rise: share of the run over which C rises.
+    capacity: C at the end, in nats; 25 unless given, or an eighth of the number of dimensions where that is less.
     Burgess et al. 2018 (arXiv:1804.03599), eq. 8; gamma = 1000 and 25 nats are theirs for dSprites.
     """
 
     gamma: float = 1000.0
-    capacity: float = 25.0
+    capacity: float | None = None
     rise: float = 0.8
     per_example = False
 
     def __call__(self, trace: Trace, clock: Clock) -> Tensor:
-        off = trace.gather(trace.rate).mean() - self.capacity * clock.ramp(self.rise)
+        most = min(25.0, trace.batch.x[0].numel() / 8) if self.capacity is None else self.capacity
+        off = trace.gather(trace.rate).mean() - most * clock.ramp(self.rise)
         return trace.distortion.mean() + self.gamma * off.abs()
 
 

@@ -56,7 +56,7 @@ BOUNDS = {
         paper="Roeder, Wu and Duvenaud 2017, arXiv:1703.09194",
     ),
     "disentangled-beta-vae": Recipe(
-        objective=part("capacity", gamma=1000.0, capacity=25.0),
+        objective=part("capacity", gamma=1000.0),
         purpose="separate features without beta's loss of detail: the rate is let up to 25 nats by and by",
         paper="Burgess et al. 2018, arXiv:1804.03599",
     ),
