@@ -10,14 +10,15 @@ from torch.distributions import Bernoulli, Distribution, Independent, constraint
 from torch.nn import functional as F
 
 NEAR = 0.2  # where series replace differences that cancel in float32
-FACTORS = 64  # of 1 to 2 each: their product is at most 2^64, far below what float32 holds
+FACTORS = 64  # of 1/2 to 1 each: their product is at least 2^-64, far above the least that float32 holds
 
 
 class BernoulliPixels(Independent):
     """prod_d Bernoulli(x_d; sigmoid(y_d)) over all but the first dimension; logits y (n, *event).
 
-    log p = sum_d x y - max(y, 0) - log(1 + exp(-|y|)).  Where no gradient is wanted, the last sum is one logarithm for
-    each product of up to 64 factors: the same to rounding, in a fraction of the time.
+    log p = sum_d x y - max(y, 0) + log sigmoid(|y|).  Where no gradient is wanted, the last sum is one logarithm for
+    each product of up to 64 factors, and the first a matrix product where all rows are of one x: the same to rounding,
+    in a fraction of the time.
     """
 
     def __init__(self, logits: Tensor) -> None:
@@ -29,12 +30,13 @@ class BernoulliPixels(Independent):
             return super().log_prob(value)
         y, x = y.flatten(1), value.flatten(1)
         size = y.abs()
-        linear = (x - 0.5).mul_(y).sum(-1) - size.sum(-1) / 2  # sum of x y - max(y, 0)
-        factors = size.neg_().exp_().add_(1)
+        one = value.stride(0) == 0  # many samples of one example
+        linear = (y @ (x[0] - 0.5) if one else (x - 0.5).mul_(y).sum(-1)) - size.sum(-1) / 2  # sum of x y - max(y, 0)
+        factors = size.sigmoid_()
         while factors.shape[1] % 2 == 0 and y.shape[1] // factors.shape[1] < FACTORS:
             half = factors.shape[1] // 2
             factors = factors[:, :half] * factors[:, half:]
-        return linear - factors.log_().sum(-1)
+        return linear + factors.log_().sum(-1)
 
 
 class ContinuousBernoulli(Distribution):
