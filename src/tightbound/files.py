@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import glob
 import hashlib
 import json
 import os
@@ -17,7 +18,7 @@ from tightbound.errors import TightboundError
 if TYPE_CHECKING:
     from torch import Tensor
 
-TEMPORARY = ".*.tmp"
+TEMPORARY = "*.tmp"
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 NO_FOLDER_SYNC = (errno.EINVAL, errno.ENOTSUP)
 
@@ -110,9 +111,9 @@ def remove(path: Path) -> None:
         _ops.unlink(path)
 
 
-def remove_temporaries(folder: Path) -> None:
-    """Removes what killed writes left in a folder that nobody else is writing to."""
-    for path in folder.glob(TEMPORARY):
+def remove_temporaries(folder: Path, head: str = "") -> None:
+    """Removes what killed writes left in a folder that nobody else is writing to, of files whose names begin so."""
+    for path in folder.glob(f".{glob.escape(head)}{TEMPORARY}"):
         remove(path)
 
 

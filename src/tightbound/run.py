@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -23,9 +23,30 @@ from tightbound.files import load_weights, save_weights
 from tightbound.model import VAE
 from tightbound.recipes import has_bound
 from tightbound.spec import DataSpec
-from tightbound.trace import Batch, Draw, Trace
+from tightbound.trace import Batch, Draw, Latent, Trace
 
 VALUES_AT_ONCE = 4_000_000
+
+
+class _Whole(Exception):
+    """Every latent of a pass has its value."""
+
+
+class _Codes(Draw):
+    """The point of each latent; the pass ends when all are there, so that the decoder need not run."""
+
+    def __init__(self) -> None:
+        super().__init__(source="point")
+
+    def begin(self, sites: Sequence[str]) -> bool:
+        self.wanted = set(sites)
+        return super().begin(sites)
+
+    def __call__(self, name: str, p: Distribution | None = None, q: Distribution | None = None) -> Tensor | None:
+        z = super().__call__(name, p, q)
+        if self.wanted <= self.latents.keys():
+            raise _Whole
+        return z
 
 
 class Run:
@@ -122,6 +143,13 @@ class Run:
 
     # ---- latents
 
+    def latents(self, x: Tensor) -> dict[str, Latent]:
+        """q and its point at each site for examples in domain units; the decoder does not run."""
+        draw = _Codes()
+        with suppress(_Whole):
+            self.model(Batch(x.to(self.device)), draw)
+        return draw.latents
+
     @property
     def sites(self) -> dict[str, int]:
         """The latent sites and their widths, z1 (next to x) first: {"z": 16}."""
@@ -142,12 +170,12 @@ class Run:
 
     def encode(self, x: Any) -> Tensor:
         """The posterior mean of each feature, (n, latent); several sites side by side, z1 first."""
-        return self._map(self.read(x), lambda part: self._join(self.trace(part, Draw(source="point")).latents))
+        return self._map(self.read(x), lambda part: self._join(self.latents(part)))
 
     def posterior(self, x: Any) -> Distribution | dict[str, Distribution]:
         """q(z|x) of each row as a distribution; where there are several sites, one each, given the others' points."""
         with torch.no_grad():
-            latents = self.trace(self.read(x), Draw(source="point")).latents
+            latents = self.latents(self.read(x))
         found = {name: latents[name].q for name in self.sites}
         return next(iter(found.values())) if len(found) == 1 else found  # type: ignore[return-value]
 

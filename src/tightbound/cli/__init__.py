@@ -16,6 +16,7 @@ from tightbound.errors import TightboundError, nearest
 from tightbound.progress import listening
 
 USAGE, BUG, INTERRUPTED, PIPE = 2, 1, 130, 141
+SHARED = ("train", "encode", "score")  # by torchrun
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -53,10 +54,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _check_launch(words: list[str]) -> None:
-    """Only training shares its work out: any other command would be done, and written, once by each process."""
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1 and words[:1] != ["train"]:
+    """Some commands share their work out: any other would be done, and written, once by each process."""
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1 and words[:1] and words[0] not in SHARED:
         raise TightboundError(
-            f"tightbound {' '.join(words[:1])} is not shared out over processes, only train is: leave out torchrun"
+            f"tightbound {words[0]} is not shared out over processes, only {', '.join(SHARED[:-1])} and {SHARED[-1]} "
+            "are: leave out torchrun"
         )
 
 

@@ -20,6 +20,7 @@ from tightbound.cli.options import (
     One,
     Out,
     Overwrite,
+    PartRows,
     Quiet,
     Samples,
     Seed,
@@ -158,15 +159,33 @@ def encode(
     /,
     *,
     out: Out,
+    part_rows: PartRows = None,
     overwrite: Overwrite = False,
     skip_bad: SkipBad = False,
     loading: Loading = PLAIN,
+    quiet: Quiet = False,
 ) -> None:
-    """Write the features of each example, mean and standard deviation, as F.npz, F.csv or F.parquet."""
-    from tightbound.cli import outputs
+    """Write the features of each example, mean and standard deviation: F.npz, F.csv, F.parquet, or a folder of parts.
 
-    target = outputs.target(out, ("npz", "csv", "parquet"), overwrite)
-    print(outputs.encode(outputs.load(run, loading, skip_bad=skip_bad), data, target))
+    A folder, or 'F-*.parquet', is for millions of examples: torchrun shares them out, and the same command goes on.
+    """
+    from tightbound.cli import outputs, rows
+
+    target = outputs.target(out, ("npz", "csv", "parquet", "parts"), overwrite)
+    _rows(run, data, target, rows.encoding, loading, part_rows=part_rows, skip_bad=skip_bad, quiet=quiet)
+
+
+def _rows(run: Path, data: str, target: Any, job: Any, loading: Loading, **asked: Any) -> None:
+    """Makes a row for each example, alone or as one of the processes of torchrun; the first one tells of it."""
+    from tightbound.cli import rows
+
+    try:
+        if done := rows.write(run, data, target, job, loading, **asked):
+            print(done)
+    except KeyboardInterrupt:
+        if target.kind != "parts":
+            raise
+        raise Stopped("interrupted, the files that are whole are kept: the same command goes on from there") from None
 
 
 @app.command(group=USE)
@@ -196,20 +215,23 @@ def score(
     *,
     out: Out,
     k: Samples = 500,
+    part_rows: PartRows = None,
     overwrite: Overwrite = False,
     skip_bad: SkipBad = False,
     loading: Loading = PLAIN,
     quiet: Quiet = False,
 ) -> None:
-    """Write ELBO, log p(x) with its error, distortion and rate of each example as F.csv."""
-    from tightbound.cli import outputs, tables
+    """Write ELBO, log p(x) with its error, distortion and rate of each example: F.csv, F.parquet, or a folder of parts.
 
-    target = outputs.target(out, ("csv",), overwrite)
-    trained = outputs.load(run, loading, skip_bad=skip_bad)
-    if not trained.has_bound:
-        print(f"note: {run} is an autoencoder, so there is a distortion and no density", file=sys.stderr)
-    with tables.progress("scoring", quiet) as tick:
-        print(outputs.score(trained, data, target, k, tick))
+    A folder, or 'F-*.parquet', is for millions of examples: torchrun shares them out, and the same command goes on.
+    """
+    from functools import partial
+
+    from tightbound.cli import outputs, rows
+
+    target = outputs.target(out, ("csv", "parquet", "parts"), overwrite)
+    scoring = partial(rows.scoring, k=k)
+    _rows(run, data, target, scoring, loading, part_rows=part_rows, skip_bad=skip_bad, quiet=quiet)
 
 
 @app.command(group=USE)

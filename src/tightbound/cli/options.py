@@ -25,6 +25,9 @@ Language = Annotated[Literal["en", "ko"], Parameter(help="language of the report
 Quiet = Annotated[bool, Parameter(help="show no progress")]
 AsJson = Annotated[bool, Parameter(name="--json", help="print JSON")]
 Samples = Annotated[int, Parameter(name=("-k", "--k"), help="samples of the importance-sampled log p(x)")]
+PartRows = Annotated[
+    int | None, Parameter(help="examples of a file where --out is a folder; chosen by their size unless given")
+]
 Trust = Annotated[bool, Parameter(help="run code that the run's config.toml names, such as a prior of your own")]
 
 

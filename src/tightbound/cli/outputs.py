@@ -6,12 +6,12 @@ import csv
 import importlib.util
 import io
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -21,26 +21,27 @@ from torch import Tensor
 from tightbound import data as data_room
 from tightbound import run as run_room
 from tightbound.cli.options import Loading
-from tightbound.data import Split
+from tightbound.data import Ordered, Split
 from tightbound.errors import TightboundError, at_least
-from tightbound.evaluation import score as score_rows
 from tightbound.files import make_folder, write_atomic
-from tightbound.report import passes
 from tightbound.report.grids import strip
 from tightbound.report.view import View
 from tightbound.run import Run
 from tightbound.training.fit import pick_device
 
 Array = NDArray[Any]
+Read = TypeVar("Read", Split, Ordered)
 EXAMPLES = ("png", "svg", "folder", "npz", "csv")
 AT_ONCE = 1000
 MOST_COLUMNS = 10
-SCORES = ("elbo", "log_px", "log_px_se", "distortion", "rate")
 
 
 @dataclass(frozen=True)
 class Target:
-    """Where a command writes, and in which form: png, svg, folder, npz, csv or parquet."""
+    """Where a command writes, and in which form: png, svg, folder, npz, csv, parquet; parts: many parquet files.
+
+    The path of parts is a folder, or F-*.parquet.
+    """
 
     path: Path
     kind: str
@@ -53,11 +54,16 @@ class Target:
 def target(out: Path, kinds: Sequence[str], overwrite: bool) -> Target:
     """Checks `--out` before any work is done; raises TightboundError for another ending, or a file that is there."""
     kind = "folder" if out.is_dir() else out.suffix[1:].lower() or "folder"
-    if kind not in kinds:
-        wanted = " or ".join("a folder" if k == "folder" else f"F.{k}" for k in kinds)
+    if "parts" in kinds and (kind == "folder" or (kind == "parquet" and "*" in out.name)):
+        kind = "parts"
+    if kind not in kinds or out.name.count("*") > (kind == "parts"):
+        names = {"folder": "a folder", "parts": "a folder, or 'F-*.parquet' for many files"}
+        wanted = " or ".join(names.get(k, f"F.{k}") for k in kinds)
         raise TightboundError(f"--out {out} is not something that this command writes: name {wanted}")
-    if kind == "parquet" and importlib.util.find_spec("pyarrow") is None:
-        raise TightboundError("a parquet file needs pyarrow: pip install 'tightbound[data]', or write F.npz")
+    if kind in ("parquet", "parts") and importlib.util.find_spec("pyarrow") is None:
+        raise TightboundError("a parquet file needs pyarrow: pip install 'tightbound[data]', or write F.csv")
+    if kind == "parts":
+        return Target(out, kind, overwrite)  # what is there may be some of what is to be
     held = any(out.iterdir()) if out.is_dir() else out.exists()
     if held and not overwrite:
         what = "folder with files" if out.is_dir() else "file"
@@ -76,10 +82,11 @@ def load(folder: Path, loading: Loading, *, skip_bad: bool = False) -> Run:
 
 def read(run: Run, source: str) -> Split:
     """The examples that a command names, in the units of the run; what was noticed goes to standard error."""
-    return _noted(data_room.read(source, run.spec, run.config.data))
+    return noted(data_room.read(source, run.spec, run.config.data))
 
 
-def _noted(split: Split) -> Split:
+def noted(split: Read) -> Read:
+    """The data, once what was noticed in reading them is on standard error."""
     for line in split.notices:
         print(line, file=sys.stderr)
     return split
@@ -87,7 +94,7 @@ def _noted(split: Split) -> Split:
 
 def one(run: Run, source: str) -> Split:
     """One example: a file, or DATA:ROW."""
-    return _noted(data_room.read_one(source, run.spec, run.config.data))
+    return noted(data_room.read_one(source, run.spec, run.config.data))
 
 
 def codes(path: Path) -> Array:
@@ -111,80 +118,25 @@ def codes(path: Path) -> Array:
         raise TightboundError(f"{path} is no whole .npy or .npz of numbers ({reason}): save it again") from None
 
 
-# ---- tables: encode, score
+# ---- whole files
 
 
-def encode(run: Run, source: str, out: Target) -> str:
-    """Writes mean and standard deviation of each feature, label and name; returns what was done."""
-    split = read(run, source)
-    found = [passes.codes(run, x) for _, x in split.batches(AT_ONCE)]
-    mean, std = np.concatenate([c.mean for c in found]), np.concatenate([c.sd for c in found])
-    names = feature_names(run)
-    known = {key: np.asarray(value) for key, value in _known(split).items() if value is not None}
-    if out.kind == "npz":
-        _npz(out, {"mean": mean, "std": std, "feature": np.asarray(names), **known})
-    else:
-        columns: dict[str, Array] = {"row": np.arange(len(split)), **known}
-        columns |= {name: mean[:, i] for i, name in enumerate(names)}
-        columns |= {f"{name}_std": std[:, i] for i, name in enumerate(names)}
-        if out.kind == "csv":
-            _csv(out, list(columns), zip(*(column.tolist() for column in columns.values()), strict=True))
-        else:
-            _parquet(out, columns)
-    return f"{len(split)} examples, {len(names)} features each: {out}"
-
-
-def feature_names(run: Run) -> list[str]:
-    """z_1, z_2, ... ; of several sites z1_1, ..., z2_1, ..."""
-    return [f"{site}_{i + 1}" for site, width in run.sites.items() for i in range(width)]
-
-
-def score(run: Run, source: str, out: Target, k: int, tick: Callable[[int, int], None]) -> str:
-    """Writes the terms of each example, in nats, noise by the run's seed; returns what was done."""
-    if k < 1:
-        raise TightboundError(f"k = {k} samples cannot be drawn: ask for 1 or more")
-    split, parts = read(run, source), []
-    for rows, x in split.batches(AT_ONCE):
-        parts.append(score_rows(run, x, k, run.config.seed))
-        tick(int(rows[-1]) + 1, len(split))
-    terms = {name: torch.cat([p[name] for p in parts]).tolist() for name in SCORES if name in parts[0]}
-    known = {key: value or [""] * len(split) for key, value in _known(split).items()}
-    _csv(out, ["row", *known, *terms], zip(range(len(split)), *known.values(), *terms.values(), strict=True))
-    return f"{len(split)} examples{f', K = {k}' if run.has_bound else ''}: {out}"
-
-
-def _known(split: Split) -> dict[str, list[Any] | None]:
-    """Names and labels of a split's rows, where it has them."""
-    labels = split.labels(torch.arange(len(split)))
-    return {
-        "name": None if split.names is None else [str(name) for name in split.names],
-        "label": None if labels is None else labels.tolist(),
-    }
-
-
-def _put(out: Target, data: Any) -> None:
+def put(out: Target, data: Any) -> None:
+    """Writes a file whole or not at all."""
     make_folder(out.path.parent)
     write_atomic(out.path, data)
 
 
-def _npz(out: Target, arrays: dict[str, Any]) -> None:
-    _put(out, lambda file: np.savez_compressed(file, **arrays))
+def write_npz(out: Target, arrays: dict[str, Any]) -> None:
+    put(out, lambda file: np.savez_compressed(file, **arrays))
 
 
-def _csv(out: Target, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+def write_csv(out: Target, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(header)
     writer.writerows([[f"{v:.6g}" if isinstance(v, float) else v for v in row] for row in rows])
-    _put(out, text.getvalue())
-
-
-def _parquet(out: Target, columns: dict[str, Array]) -> None:
-    import pyarrow
-    from pyarrow import parquet
-
-    table = pyarrow.table(columns)
-    _put(out, lambda file: parquet.write_table(table, file))
+    put(out, text.getvalue())
 
 
 # ---- examples: reconstruct, sample, decode, vary, interpolate
@@ -202,7 +154,7 @@ def reconstruct(run: Run, source: str, out: Target, n: int) -> str:
     inputs, rebuilt = run.read(first), run.spec.to_domain(run.reconstruct(first))
     view, columns = _view(run, inputs), min(MOST_COLUMNS, len(inputs))
     if out.kind == "svg":
-        _put(out, strip(view.unit(rebuilt.numpy()), view, columns, view.unit(inputs.numpy())).data)
+        put(out, strip(view.unit(rebuilt.numpy()), view, columns, view.unit(inputs.numpy())).data)
         return f"{len(inputs)} of {len(split)} examples, each reconstruction over its input in grey: {out}"
     rows, blank = [], torch.full((MOST_COLUMNS, *run.spec.shape), float("nan"))
     for i in range(0, len(inputs), MOST_COLUMNS):
@@ -210,7 +162,7 @@ def reconstruct(run: Run, source: str, out: Target, n: int) -> str:
             rows.append(torch.cat([x[i : i + MOST_COLUMNS], blank])[:MOST_COLUMNS])
     unit = view.unit(torch.cat(rows).numpy())
     unit = unit.reshape(-1, MOST_COLUMNS, *unit.shape[1:])[:, :columns].reshape(-1, *unit.shape[1:])
-    _put(out, strip(np.nan_to_num(unit, nan=1.0), view, columns).data)
+    put(out, strip(np.nan_to_num(unit, nan=1.0), view, columns).data)
     return f"{len(inputs)} of {len(split)} examples, each input above its reconstruction: {out}"
 
 
@@ -218,16 +170,18 @@ def write(run: Run, x: Tensor, out: Target, *, names: Sequence[str] | None = Non
     """Writes examples (n, ...) in raw units and the user's layout; returns what was done."""
     _check_picture(run, out)
     if out.kind == "npz":
-        _npz(out, {"x": x.numpy(), **({} if names is None else {"name": np.asarray([str(name) for name in names])})})
+        write_npz(
+            out, {"x": x.numpy(), **({} if names is None else {"name": np.asarray([str(name) for name in names])})}
+        )
     elif out.kind == "csv":
         flat = x.flatten(1).tolist()
-        _csv(out, [f"x_{i + 1}" for i in range(len(flat[0]))], flat)
+        write_csv(out, [f"x_{i + 1}" for i in range(len(flat[0]))], flat)
     else:
         domain = run.spec.to_domain(x)
         view = _view(run, domain)
         unit = view.unit(domain.numpy())
         if out.kind in ("png", "svg"):
-            _put(out, strip(unit, view, columns or min(MOST_COLUMNS, max(1, round(len(unit) ** 0.5)))).data)
+            put(out, strip(unit, view, columns or min(MOST_COLUMNS, max(1, round(len(unit) ** 0.5)))).data)
         else:
             _folder(out, view.pixels(unit), names)
     return f"{len(x)} examples: {out}"

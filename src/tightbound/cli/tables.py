@@ -62,9 +62,10 @@ def progress(what: str, quiet: bool) -> Iterator[Tick]:
 def _lines(what: str) -> Tick:
     due = [time.monotonic() + SILENT]
 
-    def tick(done: int, n: int, stage: str = "") -> None:
+    def tick(done: int, n: int | None, stage: str = "") -> None:
         if time.monotonic() >= due[0]:
-            print(f"{f'{what} {stage}'.strip()}: {done} of {n}", file=sys.stderr, flush=True)
+            of = "" if n is None else f" of {n}"
+            print(f"{f'{what} {stage}'.strip()}: {done}{of}", file=sys.stderr, flush=True)
             due[0] = time.monotonic() + SILENT
 
     return tick

@@ -9,6 +9,9 @@ if TYPE_CHECKING:
     from tightbound.data.listing import list_sources as list_sources
     from tightbound.data.loading import Data as Data
     from tightbound.data.loading import load as load
+    from tightbound.data.ordered import Ordered as Ordered
+    from tightbound.data.ordered import Rows as Rows
+    from tightbound.data.ordered import read_parts as read_parts
     from tightbound.data.reading import read as read
     from tightbound.data.reading import read_one as read_one
     from tightbound.data.settings import DataSettings as DataSettings
@@ -20,14 +23,30 @@ _HOME = {
     "Data": "loading",
     "DataSettings": "settings",
     "LoaderSplit": "stream",
+    "Ordered": "ordered",
+    "Rows": "ordered",
     "ShardSplit": "shards",
     "Split": "split",
     "list_sources": "listing",
     "load": "loading",
     "read": "reading",
     "read_one": "reading",
+    "read_parts": "ordered",
 }
-__all__ = ["Data", "DataSettings", "LoaderSplit", "ShardSplit", "Split", "list_sources", "load", "read", "read_one"]
+__all__ = [
+    "Data",
+    "DataSettings",
+    "LoaderSplit",
+    "Ordered",
+    "Rows",
+    "ShardSplit",
+    "Split",
+    "list_sources",
+    "load",
+    "read",
+    "read_one",
+    "read_parts",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -35,11 +35,19 @@ def finish(path: Path, kind: str, parts: dict[str, Part], label_names: Any, noti
     keys: list[object] = [kind]
     for name, part in parts.items():
         if isinstance(part.x, OnDisk):
-            about = path.stat()
-            keys += [name, path.resolve(), about.st_size, about.st_mtime_ns, part.x.dtype, part.x.shape]
+            keys += [name, path.resolve(), *stamps(path), part.x.dtype, part.x.shape]
         else:
             keys += [name, sha256_of(part.x, part.y)]
     return Source(path.stem, str(path), parts, sha256_text(*keys), label_names=label_names, notices=notices)
+
+
+def stamps(path: Path) -> list[object]:
+    """Size and time of a file; of a folder, those of each file in it, with its name."""
+    if path.is_dir():
+        inner = sorted(p for p in path.rglob("*") if p.is_file() and not p.name.startswith("."))
+        return [key for p in inner for key in (p.relative_to(path), *stamps(p))]
+    about = path.stat()
+    return [about.st_size, about.st_mtime_ns]
 
 
 # ---- .h5 and .zarr: arrays by name

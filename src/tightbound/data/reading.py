@@ -12,7 +12,7 @@ from torch import Tensor
 
 from tightbound.data.binarize import FIXED_SEED, FixedDraws, draw_from, drawn_on_disk
 from tightbound.data.builtin import BUILTIN
-from tightbound.data.domain import check_values, survey
+from tightbound.data.domain import check_read, check_values, survey
 from tightbound.data.loading import load
 from tightbound.data.ondisk import OnDisk, looked_at
 from tightbound.data.opening import open_source
@@ -23,6 +23,7 @@ from tightbound.errors import TightboundError
 from tightbound.spec import DataSpec
 
 _OF_TRAINING = ("kind", "layout", "domain", "levels", "size", "channels", "augment", "limit")
+ROWS_OF_A_SHARD = 1 << 32  # each shard has its own range of the random numbers of a binary draw
 
 
 def read(source: Any, spec: DataSpec, settings: DataSettings | None = None) -> Split:
@@ -34,21 +35,27 @@ def read(source: Any, spec: DataSpec, settings: DataSettings | None = None) -> S
     settings = settings or DataSettings()
     if isinstance(source, Split):
         return _checked(source, spec)
-    plain = settings.model_copy(update={k: DataSettings.model_fields[k].default for k in _OF_TRAINING})
+    plain = plain_settings(spec, settings)
     if isinstance(source, str) and source in BUILTIN:
-        data = load(source, plain)
+        data = load(source, plain.model_copy(update={"size": "auto", "channels": "auto"}))
         test = data.test
         x = test.x if test.index is None else test.x[test.index]  # type: ignore[index]
         part = Part(x, test.y, test.names, test.factors)
         found = Source(source, source, {"test": part}, data.digest, data.spec.layout)
         return _conform(part, found, spec, settings)
-    if spec.is_image and spec.shape[0] in (1, 3):
-        plain = plain.model_copy(update={"size": spec.shape[1:], "channels": spec.shape[0]})
     found = open_source(_one_more_axis(source, spec), plain)
     part = found.parts.get("all") or found.parts.get("test") or found.parts["train"]
     if len(found.parts) > 1:
         found.notices.append(f"{found.where}: its test split is read")
     return _conform(part, found, spec, settings)
+
+
+def plain_settings(spec: DataSpec, settings: DataSettings) -> DataSettings:
+    """The settings by which new data are read: those of the training alone are left out, images get the spec's size."""
+    plain = settings.model_copy(update={k: DataSettings.model_fields[k].default for k in _OF_TRAINING})
+    if spec.is_image and spec.shape[0] in (1, 3):
+        plain = plain.model_copy(update={"size": spec.shape[1:], "channels": spec.shape[0]})
+    return plain
 
 
 def read_one(source: Any, spec: DataSpec, settings: DataSettings | None = None) -> Split:
@@ -89,30 +96,35 @@ def _one_more_axis(source: Any, spec: DataSpec) -> Any:
     return source[None] if single else source
 
 
-def _conform(part: Part, found: Source, spec: DataSpec, settings: DataSettings, start: int | None = None) -> Split:
-    """The rows in the layout and domain of the spec; greys of a binarised model are drawn once, with the fixed seed.
-
-    start: the number of the first row, for rows that are some of many.
-    """
-    x = _each(part.x, lambda rows: _in_layout(rows, found.layout, spec, found.where))
-    if found.levels == 256 and (top := _top(spec, settings)) not in (None, 255):
-        x = _each(x, lambda rows: (rows.float() * (top / 255)).round().to(rows.dtype))
-        found.notices.append(f"{found.where}: bytes 0 to 255 are read as levels 0 to {top}, as the model knows them")
-    if settings.binarize != "none":
-        seen, numbers = looked_at(x)
-        facts = survey(seen, found.where, numbers)
-        levels = settings.levels or 256
-        if not (facts.whole and facts.low >= 0 and facts.high <= 1):
-            grey = spec.model_copy(update={"domain": "levels", "levels": levels})
-            check_values(seen, grey, found.where, facts, numbers)
-            x = _drawn(x, levels, start)
-            found.notices.append(
-                f"{found.where}: grey levels are binarised once, by the fixed draw (seed {FIXED_SEED})"
-            )
+def _conform(part: Part, found: Source, spec: DataSpec, settings: DataSettings) -> Split:
+    """The rows in the layout and domain of the spec; greys of a binarised model are drawn once, with the fixed seed."""
+    x = _each(part.x, _change(found, spec, settings))
+    if grey := _grey(x, found, spec, settings):
+        levels = grey.levels or 256
+        x = drawn_on_disk(x, levels) if isinstance(x, OnDisk) else FixedDraws(levels).draw(x, None)
     checks = spec if isinstance(x, OnDisk) else None
     if checks is None:
         check_values(x, spec, found.where)
-    return Split(x, spec, y=part.y, names=part.names, factors=part.factors, notices=found.notices, checks=checks)
+    made = Split(x, spec, y=part.y, names=part.names, factors=part.factors, notices=found.notices, checks=checks)
+    made.digest = found.digest
+    return made
+
+
+def conform_stream(
+    few: Tensor, found: Source, spec: DataSpec, settings: DataSettings
+) -> Callable[[Tensor, str, int, int], Tensor]:
+    """The same for rows that come some at a time, known by a few of them: (raw, where, shard, row in it) -> domain."""
+    change = _change(found, spec, settings)
+    grey = _grey(change(few), found, spec, settings)
+
+    def conform(raw: Tensor, where: str, shard: int, row: int) -> Tensor:
+        x, numbers = change(raw), torch.arange(row, row + len(raw))
+        check_read(x, grey or spec, where, numbers)
+        if grey:
+            x = draw_from(x, shard * ROWS_OF_A_SHARD + row, grey.levels or 256)
+        return spec.to_domain(x)
+
+    return conform
 
 
 def _each(x: Any, change: Callable[[Tensor], Tensor]) -> Any:
@@ -120,10 +132,31 @@ def _each(x: Any, change: Callable[[Tensor], Tensor]) -> Any:
     return x.map(change) if isinstance(x, OnDisk) else change(x)
 
 
-def _drawn(x: Any, levels: int, start: int | None) -> Any:
-    if isinstance(x, OnDisk):
-        return drawn_on_disk(x, levels)
-    return FixedDraws(levels).draw(x, None) if start is None else draw_from(x, start, levels)
+def _change(found: Source, spec: DataSpec, settings: DataSettings) -> Callable[[Tensor], Tensor]:
+    """Raw rows to the layout of the spec, bytes to its levels."""
+    top = _top(spec, settings) if found.levels == 256 else None
+    if top not in (None, 255):
+        found.notices.append(f"{found.where}: bytes 0 to 255 are read as levels 0 to {top}, as the model knows them")
+
+    def change(rows: Tensor) -> Tensor:
+        x = _in_layout(rows, found.layout, spec, found.where)
+        return x if top in (None, 255) else (x.float() * (top / 255)).round().to(x.dtype)
+
+    return change
+
+
+def _grey(x: Tensor | OnDisk, found: Source, spec: DataSpec, settings: DataSettings) -> DataSpec | None:
+    """What grey rows of a model of binary draws are, by all or some of them; None where nothing is to be drawn."""
+    if settings.binarize == "none":
+        return None
+    seen, numbers = looked_at(x)
+    facts = survey(seen, found.where, numbers)
+    if facts.whole and facts.low >= 0 and facts.high <= 1 and found.levels != 256:
+        return None
+    grey = spec.model_copy(update={"domain": "levels", "levels": settings.levels or 256})
+    check_values(seen, grey, found.where, facts, numbers)
+    found.notices.append(f"{found.where}: grey levels are binarised once, by the fixed draw (seed {FIXED_SEED})")
+    return grey
 
 
 def _top(spec: DataSpec, settings: DataSettings) -> int | None:

@@ -58,17 +58,29 @@ def codes(run: Run, x: Tensor) -> Codes:
     return Codes(mean, sd, np.concatenate(kl) if kl else None)
 
 
-def _codes(run: Run, x: Tensor) -> tuple[Array, Array, Array | None]:
-    latents = run.trace(x, Draw(source="point")).latents
-    sites = [latents[name] for name in run.sites]
-    q = [s.q for s in sites if s.q is not None]
+def moments_of(run: Run, x: Tensor) -> tuple[Array, Array]:
+    """Mean and sd of each feature given each row of x (n, *shape), (n, L)."""
+    with torch.no_grad():
+        found = [_moments(run, part) for part in x.split(_encoded_at_once(run))]
+    mean, sd = (np.concatenate([f[i] for f in found]) for i in (0, 1))
+    return mean, sd
+
+
+def _moments(run: Run, x: Tensor) -> tuple[Array, Array]:
+    latents = run.latents(x)
+    q = [d for name in run.sites if (d := latents[name].q) is not None]
     mean = torch.cat([point(d) for d in q], -1)
     with seeded(run.config.seed):
         sd = torch.cat([moments(d)[1].sqrt() for d in q], -1)
+    return mean.cpu().numpy(), sd.cpu().numpy()
+
+
+def _codes(run: Run, x: Tensor) -> tuple[Array, Array, Array | None]:
+    mean, sd = _moments(run, x)
     drawn = run.trace(x, Draw(noise=ContentNoise(run.config.seed, x, 0, 1))).latents if run.has_bound else {}
     known = [t for name in run.sites if name in drawn and (t := drawn[name].kl_each) is not None]
-    kl = torch.cat(known, -1).cpu().numpy() if len(known) == len(sites) else None
-    return mean.cpu().numpy(), sd.cpu().numpy(), kl
+    kl = torch.cat(known, -1).cpu().numpy() if len(known) == len(run.sites) else None
+    return mean, sd, kl
 
 
 def decode(run: Run, z: Array) -> Array:

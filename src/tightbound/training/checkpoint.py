@@ -114,26 +114,27 @@ def _plain(value: Any, where: str) -> Any:
 
 
 class RunLock:
-    """`with RunLock(folder):` lets one process at a time write to a run folder; the lock dies with its process.
+    """`with RunLock(folder):` lets one process at a time write to a folder; the lock dies with its process.
 
+    what: is done in it.  head: of the names of the files that it is for, where the folder has others.
     Raises `TightboundError` if another one holds it. Entering also removes what killed writes left behind.
     """
 
-    def __init__(self, folder: Path | str):
-        self.folder = Path(folder)
+    def __init__(self, folder: Path | str, what: str = "training", head: str = ""):
+        self.folder, self.what, self.head = Path(folder), what, head
         self._file: BinaryIO | None = None
 
     def __enter__(self) -> RunLock:
         import fcntl
 
-        path = files.make_folder(self.folder) / ".lock"
+        path = files.make_folder(self.folder) / f".{self.head}lock"
         try:
             self._file = path.open("ab")
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             self._close()
             raise TightboundError(
-                f"another process is training in {self.folder}: wait until it ends, or choose another --out"
+                f"another process is {self.what} in {self.folder}: wait until it ends, or choose another --out"
             ) from None
         except OSError as error:
             self._close()
@@ -142,7 +143,7 @@ class RunLock:
             ) from error
         # A forked child, such as a worker of a DataLoader, must not keep the lock alive after its parent was killed.
         os.register_at_fork(after_in_child=self._close)
-        files.remove_temporaries(self.folder)
+        files.remove_temporaries(self.folder, self.head)
         return self
 
     def __exit__(

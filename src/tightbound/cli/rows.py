@@ -1,0 +1,201 @@
+"""`encode` and `score`: a row for each example, in one file, or in many that several processes write together."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from tightbound.cli.options import Loading
+from tightbound.cli.outputs import Target, load, noted, put, write_csv, write_npz
+from tightbound.cli.parts import Parts
+from tightbound.cli.tables import progress
+from tightbound.data import Ordered, Rows, read_parts
+from tightbound.errors import TightboundError
+from tightbound.evaluation import score as score_rows
+from tightbound.processes import Processes, joined
+from tightbound.report import passes
+from tightbound.run import Run
+from tightbound.training.fit import pick_device
+
+Array = NDArray[Any]
+Columns = dict[str, Any]  # arrays of numbers, lists of words
+SCORES = ("elbo", "log_px", "log_px_se", "distortion", "rate")
+VALUES, MOST = 4_000_000, 1024  # numbers, and examples, that are read at a time
+PART_VALUES, PART_ROWS = 100_000_000, 100_000  # numbers, and examples, of a part
+
+
+@dataclass(frozen=True)
+class Job:
+    """What is computed of each example, x (n, *shape) -> columns of numbers; and the settings that decide it."""
+
+    name: str
+    columns: list[str]
+    settings: dict[str, Any]
+    make: Callable[[Run, Tensor], Columns]
+    part_rows: int
+    notes: tuple[str, ...] = ()
+
+
+def feature_names(run: Run) -> list[str]:
+    """z_1, z_2, ... ; of several sites z1_1, ..., z2_1, ..."""
+    return [f"{site}_{i + 1}" for site, width in run.sites.items() for i in range(width)]
+
+
+def encoding(run: Run) -> Job:
+    """Mean and standard deviation of each feature."""
+    names = feature_names(run)
+    columns = [*names, *(f"{name}_std" for name in names)]
+
+    def make(run: Run, x: Tensor) -> Columns:
+        return dict(zip(columns, np.concatenate(passes.moments_of(run, x), 1).T, strict=True))
+
+    return Job("encode", columns, {"seed": run.config.seed}, make, PART_ROWS)
+
+
+def scoring(run: Run, k: int) -> Job:
+    """The terms of each example, in nats, noise by the run's seed."""
+    if k < 1:
+        raise TightboundError(f"k = {k} samples cannot be drawn: ask for 1 or more")
+
+    def make(run: Run, x: Tensor) -> Columns:
+        terms = score_rows(run, x, k, run.config.seed)
+        return {name: terms[name].numpy() for name in columns}
+
+    columns = [name for name in SCORES if run.has_bound or name == "distortion"]
+    settings = {"k": k, "seed": run.config.seed} if run.has_bound else {}
+    notes = () if run.has_bound else ("is an autoencoder, so there is a distortion and no density",)
+    return Job("score", columns, settings, make, PART_ROWS // 10, notes)
+
+
+def write(
+    folder: Path,
+    source: str,
+    out: Target,
+    job: Callable[[Run], Job],
+    loading: Loading,
+    *,
+    part_rows: int | None,
+    skip_bad: bool,
+    quiet: bool,
+) -> str:
+    """Writes the rows of all examples of a source; returns what was done, but for processes that are not the first.
+
+    part_rows: examples of a part, unless the source comes in shards, which are the parts then.
+    """
+    if part_rows is not None and part_rows < 1:
+        raise TightboundError(f"--part-rows {part_rows} makes no parts: ask for 1 or more")
+    with joined(pick_device(loading.device).type) as us:
+        if us.world > 1 and out.kind != "parts":
+            raise TightboundError(
+                f"{out} is one file, which one process writes: name a folder or 'F-*.parquet', or leave out torchrun"
+            )
+        run = load(folder, loading, skip_bad=skip_bad)
+        work = job(run)
+        size = part_rows or int(np.clip(PART_VALUES // run.spec.dims // 1000 * 1000, 1000, work.part_rows))
+        data = us.after_first(lambda: read_parts(source, run.spec, run.config.data, size))
+        if us.first:
+            noted(data)
+            for note in work.notes:
+                print(f"note: {folder} {note}", file=sys.stderr)
+        with progress(f"{work.name[:-1]}ing", quiet or not us.first) as tick:
+            said = _written(run, work, data, out, us, size, tick)
+        return said if us.first else ""
+
+
+def _written(
+    run: Run, job: Job, data: Ordered, out: Target, us: Processes, size: int, tick: Callable[..., None]
+) -> str:
+    made = partial(_columns, run, job, data)
+    if out.kind == "parts":
+        types = _types(data) | dict.fromkeys(job.columns, float)
+        n, parts, before = Parts(out, types, _identity(run, job, data, size), data, us).write(made, tick)
+        files = f" ({parts} files{f', {before} of them from before' if before else ''})"
+    else:
+        n, files = _whole(job, data, out, made, tick), ""
+    about = f", {len(job.columns) // 2} features each" if job.name == "encode" else ""
+    about += f", K = {job.settings['k']}" if "k" in job.settings else ""
+    return f"{n} examples{about}: {out}{files}"
+
+
+def _types(data: Ordered) -> dict[str, type]:
+    """The columns that say which example it is."""
+    known: dict[str, type | None] = {"shard": str if data.origins else None, "row": int}
+    known |= {"name": str if data.named else None, "label": data.labelled}
+    return {name: kind for name, kind in known.items() if kind is not None}
+
+
+def _columns(run: Run, job: Job, data: Ordered, part: int) -> Iterator[Columns]:
+    """The columns of a part, some rows at a time."""
+    at_once = int(np.clip(VALUES // run.spec.dims, 1, MOST))
+    for rows in data.rows(part, at_once):
+        origin = {} if data.origins is None else {"shard": [data.origins[part]] * len(rows)}
+        yield origin | {"row": rows.numbers.numpy()} | _known(rows) | job.make(run, rows.x)
+
+
+def _known(rows: Rows) -> Columns:
+    pairs = {"name": rows.names, "label": rows.labels}
+    return {key: list(value) for key, value in pairs.items() if value is not None}
+
+
+def _identity(run: Run, job: Job, data: Ordered, size: int) -> dict[str, Any]:
+    """All that the rows are a function of, by the words that a message has for it."""
+    tree = run.config.model_dump(mode="json")
+    return {
+        "command": job.name,
+        "settings": job.settings,
+        "weights": run.fingerprint,
+        "model": {"recipe": tree["recipe"], "spec": tree["spec"]},
+        "data": data.digest,
+        "settings of the data": tree["data"],
+        "part-rows": None if data.origins else size,
+    }
+
+
+def _whole(
+    job: Job, data: Ordered, out: Target, made: Callable[[int], Iterator[Columns]], tick: Callable[..., None]
+) -> int:
+    """All rows in one file, held until it is written."""
+    found, done = dict[str, list[Any]](), 0
+    for part in range(len(data)):
+        for columns in made(part):
+            done += len(columns["row"])
+            tick(done, data.total)
+            for name, values in columns.items():
+                found.setdefault(name, []).append(values)
+    joined = {name: _joined(parts) for name, parts in found.items()}
+    if out.kind == "npz":
+        mean, std = np.split(np.stack([joined.pop(name) for name in job.columns], 1), 2, axis=1)
+        known = {k: np.asarray(v) for k, v in joined.items() if k != "row"}
+        names = np.asarray(job.columns[: len(job.columns) // 2])
+        write_npz(out, {"mean": mean, "std": std, "feature": names, **known})
+    elif out.kind == "csv":
+        if job.name == "score":
+            joined = {"row": joined.pop("row")} | {k: joined.pop(k, [""] * done) for k in ("name", "label")} | joined
+        write_csv(out, list(joined), zip(*(_plain(column) for column in joined.values()), strict=True))
+    else:
+        _parquet(out, joined)
+    return done
+
+
+def _joined(parts: list[Any]) -> Any:
+    return np.concatenate(parts) if isinstance(parts[0], np.ndarray) else [value for part in parts for value in part]
+
+
+def _plain(column: Any) -> list[Any]:
+    return column.tolist() if isinstance(column, np.ndarray) else column
+
+
+def _parquet(out: Target, columns: Columns) -> None:
+    import pyarrow
+    from pyarrow import parquet
+
+    table = pyarrow.table(columns)
+    put(out, lambda file: parquet.write_table(table, file))
