@@ -24,10 +24,17 @@ SHAPES = [(1,), (7,), (1, 1, 1), (3, 3, 5), (1, 28, 20), (3, 33, 47)]
 DEEP = {"path": "top-down", "latent": (3, 2)}
 
 
+GRIDDED = ("conv", "pyramid")  # networks that want neighbours
+
+
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("name", RECIPES)
 def test_every_recipe_serves_every_shape(name: str, shape: tuple[int, ...]) -> None:
     domain = "real" if len(shape) == 1 else "levels"
+    if len(shape) == 1 and RECIPES[name].network.name in GRIDDED:
+        with pytest.raises(TightboundError, match="needs signals, images or volumes"):
+            model_of(RECIPES[name], spec_of(domain, shape))
+        return
     if name == "nb-vae":
         domain = "count"
     if name == "vae-colour" and shape[0] != 3:
@@ -210,6 +217,8 @@ def test_resolve_leaves_nothing_automatic(name: str, shape: tuple[int, ...]) -> 
     chosen = RECIPES[name]
     if chosen.likelihood.name in ("negative-binomial", "logistic-mixture"):  # for data of another kind
         chosen = chosen.model_copy(update={"likelihood": part("auto")})
+    if len(shape) == 1 and chosen.network.name in GRIDDED:
+        chosen = chosen.model_copy(update={"network": part("mlp")})
     recipe, spec, _ = resolve_domain(chosen, spec_of("unit", shape))
     recipe = resolve(recipe, spec)
     assert "auto" not in (recipe.network.name, recipe.size, recipe.latent, recipe.likelihood.name)

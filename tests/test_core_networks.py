@@ -18,7 +18,8 @@ B = 4
 VECTORS: list[tuple[int, ...]] = [(1,), (7,)]
 IMAGES: list[tuple[int, ...]] = [(1, 1, 1), (3, 3, 5), (1, 28, 20), (3, 33, 47), (2, 1, 9)]
 GRIDS = [*IMAGES, (2, 33), (1, 1), (3, 600), (1, 5, 6, 7), (2, 1, 3, 18)]
-CASES = [(name, shape) for name in NETWORKS for shape in GRIDS + ([] if name == "conv" else VECTORS)]
+FLAT = [name for name, cls in NETWORKS.items() if not getattr(cls, "by_scale", False)]  # others: test_core_scales.py
+CASES = [(name, shape) for name in FLAT for shape in GRIDS + ([] if name == "conv" else VECTORS)]
 
 
 def count(module: nn.Module) -> int:
@@ -49,13 +50,13 @@ def test_an_example_never_depends_on_its_neighbours(name: str, shape: tuple[int,
         assert torch.allclose(module(value)[:1], module(value[:1]), atol=1e-5)
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("name", FLAT)
 def test_links_keep_rows_and_say_how_wide_they_are(name: str) -> None:
     link = NETWORKS[name]("s").link(3)
     assert link(torch.randn(B, 3)).shape == (B, link.features)
 
 
-@pytest.mark.parametrize("name", [name for name in NETWORKS if name != "linear"])
+@pytest.mark.parametrize("name", [name for name in FLAT if name != "linear"])
 def test_the_size_dial_turns_every_network(name: str) -> None:
     shape = (1, 28, 20)
     for make in (

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import inspect
 import itertools
+import math
 from collections.abc import Mapping
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
@@ -16,7 +17,7 @@ from tightbound.likelihoods import AUTO, LIKELIHOODS
 from tightbound.model import VAE, Objective
 from tightbound.networks import NETWORKS, Fitted
 from tightbound.objectives import OBJECTIVES
-from tightbound.path import BottomUp, Flat, TopDown
+from tightbound.path import Bidirectional, BottomUp, Flat, TopDown
 from tightbound.posteriors import POSTERIORS
 from tightbound.priors import PRIORS, ConditionalNormal
 from tightbound.recipes import Part, Recipe
@@ -126,11 +127,7 @@ def resolve(recipe: Recipe, spec: DataSpec) -> Recipe:
 
 def check(recipe: Recipe, spec: DataSpec) -> None:
     """Raises TightboundError where parts do not fit each other or the data."""
-    if recipe.network.name == "conv" and spec.kind == "vector":
-        raise TightboundError(
-            f"network 'conv' needs signals, images or volumes, but these are vectors of {spec.dims} numbers: "
-            "set network mlp, or data.kind=signal if neighbours belong together"
-        )
+    _check_network(recipe, spec)
     _check_objective(recipe)
     _check_latents(recipe)
     sites = 1 if isinstance(recipe.latent, int) else len(recipe.latent)
@@ -138,6 +135,25 @@ def check(recipe: Recipe, spec: DataSpec) -> None:
         raise TightboundError(f"path 'flat' has one latent, but latent names {sites}: set path top-down or bottom-up")
     if recipe.path != "flat" and sites < 2:
         raise TightboundError(f"path {recipe.path!r} needs two latents or more: set latent to, say, [32, 16]")
+
+
+def _check_network(recipe: Recipe, spec: DataSpec) -> None:
+    """Raises TightboundError where a network does not fit the data, or its grids the path or the posterior."""
+    name, posterior = recipe.network.name, POSTERIORS.get(recipe.posterior.name)
+    if name in ("conv", "pyramid") and spec.kind == "vector":
+        raise TightboundError(
+            f"network {name!r} needs signals, images or volumes, but these are vectors of {spec.dims} numbers: "
+            "set network mlp, or data.kind=signal if neighbours belong together"
+        )
+    path = "top-down" if name == "pyramid" else "flat" if recipe.network.options.get("shrink") else None
+    if path not in (None, recipe.path):
+        raise TightboundError(f"this network {name!r} has latents on grids, which need path {path}: set path {path}")
+    if path and posterior and not getattr(posterior, "grids", False):
+        fit = [key for key, cls in POSTERIORS.items() if getattr(cls, "grids", False)]
+        raise TightboundError(
+            f"posterior {recipe.posterior.name!r} is for vectors, and this network has latents on grids: "
+            f"set posterior {' or '.join(fit)}"
+        )
 
 
 def _check_latents(recipe: Recipe) -> None:
@@ -200,28 +216,36 @@ def build(recipe: Recipe, spec: DataSpec, *, trust: bool = True) -> tuple[VAE, O
     if spec.domain not in domains:
         raise TightboundError(_misfit(recipe.likelihood.name, domains, spec.domain))
     likelihood = make("likelihood", recipe.likelihood, trust, spec)
-    encoder = network.encoder(spec.shape)
     out = (likelihood.params, *spec.shape)
     assert recipe.latent != "auto", "resolve the recipe first"
     latents: tuple[int, ...] = (recipe.latent,) if isinstance(recipe.latent, int) else recipe.latent
+    by_scale = getattr(network, "by_scale", False)
+    scales = network.scales(spec.shape, len(latents)) if by_scale else ()
+    encoder = network.encoder(spec.shape, *scales[-1:])
+    grids = [encoder.grids[s] for s in scales] or [getattr(encoder, "grid", ())] * len(latents)
+    sizes = [math.prod(grid) * latent for grid, latent in zip(grids, latents, strict=True)]
 
-    def posterior(features: int, latent: int) -> nn.Module:
-        return make("posterior", recipe.posterior, trust, features, latent)
+    def posterior(features: int, latent: int, places: int = 1) -> nn.Module:
+        return make("posterior", recipe.posterior, trust, features, latent, places=places)
 
-    top = make("prior", recipe.prior, trust, latents[-1], spec=spec)
+    top = make("prior", recipe.prior, trust, sizes[-1], spec=spec)
     path: nn.Module
     if recipe.path == "flat":
-        path = Flat(top, posterior(encoder.features, latents[0]), network.decoder(latents[0], out))
-    elif recipe.path == "top-down":
-        path = _top_down(network, latents, encoder.features, top, posterior, out)
+        q = posterior(encoder.features, latents[0], math.prod(grids[0]))
+        path = Flat(top, q, network.decoder(latents[0], out))
+    elif by_scale:
+        path = _by_scale(network, latents, scales, encoder, top, posterior, out)
     else:
-        path = _bottom_up(network, latents, encoder.features, top, posterior, out)
+        assemble = {"top-down": _top_down, "bottom-up": _bottom_up, "bidirectional": _bidirectional}[recipe.path]
+        path = assemble(network, latents, encoder.features, top, posterior, out)
     critic = None
     if "critic" in getattr(component("objective", recipe.objective, trust), "needs", ()):
-        body = network.link(latents[0])
+        body = network.link(sizes[0])
         critic = nn.Sequential(body, nn.Linear(body.features, 1), nn.Flatten(0))
     objective: Objective = make("objective", recipe.objective, trust, rows=spec.rows, critic=critic)
     model = VAE(spec, encoder, path, likelihood, critic)
+    level = {name: int(name[1:] or 1) for name in model.sites}
+    model.widths = {name: sizes[level[name] - 1] for name in sorted(model.sites, key=lambda name: level[name])}
     bound: list[Any] = [m for m in model.modules() if hasattr(m, "bind")]
     for owner in bound:
         owner.bind(model)
@@ -237,6 +261,41 @@ def _top_down(net: Any, latents: tuple[int, ...], features: int, top: Any, poste
         links.append(net.link(state + latent))
         state = links[-1].features
     return TopDown(priors, posteriors, links, net.decoder(state, out))
+
+
+def _by_scale(
+    net: Any, latents: tuple[int, ...], scales: tuple[int, ...], encoder: Any, top: Any, posterior: Any, out: Any
+) -> TopDown:
+    """Each latent on the grid of its scale; the state has as many features at every scale."""
+    features, depth, down = encoder.features, len(latents), [*reversed(scales), 0]
+    grids = [encoder.grids[s] for s in down]
+    priors, posteriors, readers, links = [top], [], [], []
+    for i, latent in enumerate(reversed(latents)):
+        if i:
+            priors.append(ConditionalNormal(features, latent))
+        readers.append(net.reader(2 * features if i else features, grids[i], depth))
+        posteriors.append(posterior(features, latent, math.prod(grids[i])))
+        links.append(net.link(latent, grids[i], grids[i + 1], depth, first=not i))
+    decoder = net.decoder(grids[-1], out, depth)
+    return TopDown(priors, posteriors, links, decoder, readers, down[:-1], grids[:-1])
+
+
+def _bidirectional(
+    net: Any, latents: tuple[int, ...], features: int, top: Any, posterior: Any, out: Any
+) -> Bidirectional:
+    rises, climbs, widths = [posterior(features, latents[0])], [], [features]
+    for below, above in itertools.pairwise(latents):
+        climbs.append(net.link(widths[-1] + below))
+        widths.append(climbs[-1].features)
+        rises.append(posterior(widths[-1], above))
+    priors, sides, posteriors, links = [top], [], [], [net.link(latents[-1])]
+    for latent, width in zip(reversed(latents[:-1]), reversed(widths[:-1]), strict=True):
+        state = links[-1].features
+        priors.append(ConditionalNormal(state, latent))
+        sides.append(ConditionalNormal(state, latent))
+        posteriors.append(posterior(width + state, latent))
+        links.append(net.link(state + 2 * latent))
+    return Bidirectional(priors, sides, rises, climbs, posteriors, links, net.decoder(links[-1].features, out))
 
 
 def _bottom_up(net: Any, latents: tuple[int, ...], features: int, top: Any, posterior: Any, out: Any) -> BottomUp:

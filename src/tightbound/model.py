@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from tightbound.spec import DataSpec
-from tightbound.trace import Batch, Clock, Context, Draw, Gather, Noise, Trace
+from tightbound.trace import Batch, Clock, Context, Draw, Features, Gather, Noise, Trace, repeated
 
 Objective = Callable[[Trace, Clock], Tensor | dict[str, Tensor]]
 Examples = Callable[[int], tuple[Tensor, Tensor | None]]
@@ -20,8 +20,10 @@ class VAE(nn.Module):
 
     x is in domain units (B, *spec.shape); the encoder sees (x - mean) / spread.  Parameters of the generative half are
     theta, of the inference half phi (Kingma and Welling 2014).  critic: what an adversarial objective trains beside
-    them, of no use to the finished model.
+    them, of no use to the finished model.  widths: of the sites, from the bottom up, where `build` made the model.
     """
+
+    widths: Mapping[str, int] = {}
 
     def __init__(
         self,
@@ -38,11 +40,11 @@ class VAE(nn.Module):
         self.register_buffer("centre", spec.centre)
         self.register_buffer("spread", spec.spread)
 
-    def features(self, x: Tensor) -> Tensor:
-        """The encoder's features h of x, (B, F)."""
+    def features(self, x: Tensor) -> Features:
+        """The encoder's features h of x, as `Context` has them, B rows."""
         return self.encoder((x - self.get_buffer("centre")) / self.get_buffer("spread"))
 
-    def forward(self, batch: Batch, draw: Draw, h: Tensor | None = None) -> Trace:
+    def forward(self, batch: Batch, draw: Draw, h: Features | None = None) -> Trace:
         """One pass; h: the features of the batch where they are known, so that the encoder need not run again."""
         n = draw.k * len(batch)
         if not draw.begin(self.sites):
@@ -50,7 +52,7 @@ class VAE(nn.Module):
         elif h is None:
             h = self.features(batch.x)
         if h is not None and draw.k > 1:
-            h = h.expand(draw.k, *h.shape).reshape(n, *h.shape[1:])
+            h = repeated(h, draw.k)
         index = None if batch.index is None else batch.index.repeat(draw.k)
         return self._pass(batch, draw, Context(n, h, index))
 

@@ -1,4 +1,4 @@
-"""The three orders in which a model visits its latents. A path never samples: it asks `draw`.
+"""The orders in which a model visits its latents. A path never samples: it asks `draw`.
 
 Sites are named z1 (next to x) to zL (the top); a flat model has one, z.
 """
@@ -11,10 +11,21 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
-from tightbound.trace import Context, Draw
+from tightbound.trace import Context, Draw, scale_of
 
 Conditional = Callable[[Tensor, Context, Distribution | None], Distribution]
 Prior = Callable[[Context, Draw, Tensor | None], Distribution]
+
+
+def beside(*parts: Tensor | None) -> Tensor:
+    """Features side by side at each place, (n, *grid, F_1 + F_2 + ...), of what there is."""
+    found = [part for part in parts if part is not None]
+    return found[0] if len(found) == 1 else torch.cat(found, -1)
+
+
+def on_grid(z: Tensor, grid: tuple[int, ...]) -> Tensor:
+    """A latent (n, places * features), place by place, as (n, *grid, features)."""
+    return z.unflatten(1, (*grid, -1)) if grid else z
 
 
 def _value(name: str, z: Tensor | None) -> Tensor:
@@ -52,8 +63,9 @@ class Flat(nn.Module):
 class TopDown(nn.Module):
     """z_L ~ p(z_L), ..., z_1 ~ p(z_1 | above); q(z_l | h, above): prior and posterior meet on the way down.
 
-    state_l = links_l([state_{l+1}, z_l]); a posterior reads [h, state].  Sonderby et al. 2016 (arXiv:1602.02282);
-    Child 2021 (arXiv:2011.10650).  All lists run from the top down.
+    state_l = links_l([state_{l+1}, z_l]); a posterior reads readers_l([h, state]), h of its site's scale.  A site lies
+    on a grid of places, or is a vector: grid ().  Sonderby et al. 2016 (arXiv:1602.02282); Child 2021
+    (arXiv:2011.10650).  All lists run from the top down.
     """
 
     def __init__(
@@ -62,6 +74,9 @@ class TopDown(nn.Module):
         posteriors: Sequence[nn.Module],
         links: Sequence[nn.Module],
         decoder: nn.Module,
+        readers: Sequence[nn.Module] | None = None,
+        scales: Sequence[int] | None = None,
+        grids: Sequence[tuple[int, ...]] | None = None,
     ) -> None:
         super().__init__()
         self.priors, self.posteriors, self.links = (
@@ -69,18 +84,21 @@ class TopDown(nn.Module):
             nn.ModuleList(posteriors),
             nn.ModuleList(links),
         )
+        self.readers = nn.ModuleList(readers or [nn.Identity() for _ in priors])
         self.decoder = decoder
         self.sites = tuple(f"z{i}" for i in range(len(priors), 0, -1))
+        self.scales, self.grids = scales or [0] * len(priors), grids or [()] * len(priors)
 
     def forward(self, draw: Draw, ctx: Context) -> Tensor:
         state: Tensor | None = None
-        for name, prior, posterior, link in zip(self.sites, self.priors, self.posteriors, self.links, strict=True):
-            p = prior(ctx, draw, state)
+        for i, name in enumerate(self.sites):
+            p = self.priors[i](ctx, draw, state)
             q = None
             if ctx.h is not None:
-                q = posterior(ctx.h if state is None else torch.cat([ctx.h, state], -1), ctx, p)
+                seen = beside(scale_of(ctx.h, self.scales[i]), state)
+                q = self.posteriors[i](self.readers[i](seen), ctx, p)
             z = _value(name, draw(name, p=p, q=q))
-            state = link(z if state is None else torch.cat([state, z], -1))
+            state = self.links[i](beside(state, on_grid(z, self.grids[i])))
         assert state is not None
         return self.decoder(state)
 
@@ -91,7 +109,7 @@ class TopDown(nn.Module):
 
     def inference(self) -> list[nn.Module]:
         """The modules that belong to q."""
-        return [self.posteriors]
+        return [self.posteriors, self.readers]
 
 
 class BottomUp(nn.Module):
@@ -135,3 +153,57 @@ class BottomUp(nn.Module):
     def inference(self) -> list[nn.Module]:
         """The modules that belong to q."""
         return [self.posteriors, self.climbs]
+
+
+class Bidirectional(nn.Module):
+    """Each level below the top has two latents: z_l, inferred from the bottom up, and t_l, inferred from the top down.
+
+    Up: q(z_l | h_l), h_{l+1} = climbs_l([h_l, z_l]).  Down: p(z_l | above), p(t_l | above), q(t_l | h_l, above),
+    state_l = links_l([state_{l+1}, z_l, t_l]).  Maaloe et al. 2019 (arXiv:1902.02102), section 3.  `rises` (of z) and
+    `climbs` run from the bottom up, the other lists from the top down; `sides` and `posteriors` are of t.
+    """
+
+    def __init__(
+        self,
+        priors: Sequence[nn.Module],
+        sides: Sequence[nn.Module],
+        rises: Sequence[nn.Module],
+        climbs: Sequence[nn.Module],
+        posteriors: Sequence[nn.Module],
+        links: Sequence[nn.Module],
+        decoder: nn.Module,
+    ) -> None:
+        super().__init__()
+        self.priors, self.sides, self.links = nn.ModuleList(priors), nn.ModuleList(sides), nn.ModuleList(links)
+        self.rises, self.climbs, self.posteriors = (
+            nn.ModuleList(rises),
+            nn.ModuleList(climbs),
+            nn.ModuleList(posteriors),
+        )
+        self.decoder, last = decoder, len(priors)
+        self.sites = (f"z{last}", *(f"{kind}{i}" for i in range(last - 1, 0, -1) for kind in "zt"))
+
+    def forward(self, draw: Draw, ctx: Context) -> Tensor:
+        h = None if ctx.h is None else scale_of(ctx.h, 0)
+        seen: list[Tensor] = []
+        for level, rise in enumerate(self.rises):
+            if h is None:
+                break
+            seen.append(h)
+            z = draw(f"z{level + 1}", q=rise(h, ctx, None))
+            h = None if z is None or level == len(self.climbs) else self.climbs[level](beside(h, z))
+        state: Tensor | None = None
+        for i, prior in enumerate(self.priors):
+            level, t = len(self.priors) - i, None
+            z = _value(f"z{level}", draw(f"z{level}", p=prior(ctx, draw, state)))
+            if state is not None:
+                p = self.sides[i - 1](ctx, draw, state)
+                known = ctx.h is not None and level <= len(seen)
+                q = self.posteriors[i - 1](beside(seen[level - 1], state), ctx, p) if known else None
+                t = _value(f"t{level}", draw(f"t{level}", p=p, q=q))
+            state = self.links[i](beside(state, z, t))
+        return self.decoder(state)
+
+    def inference(self) -> list[nn.Module]:
+        """The modules that belong to q."""
+        return [self.rises, self.climbs, self.posteriors]

@@ -154,6 +154,8 @@ class Run:
     def sites(self) -> dict[str, int]:
         """The latent sites and their widths, z1 (next to x) first: {"z": 16}."""
         latent = self.config.recipe.latent
+        if self.model.widths:
+            return dict(self.model.widths)
         if isinstance(latent, int):
             return {"z": latent}
         assert latent != "auto"

@@ -28,6 +28,19 @@ from tightbound.distributions.reparam import (
 Noise = Callable[[str, Distribution], Tensor]
 Gather = Callable[[Tensor], Tensor]
 Given = Tensor | tuple[Tensor, Tensor]
+Features = Tensor | Sequence[Tensor]
+
+
+def scale_of(h: Features, scale: int) -> Tensor:
+    """The features of one scale; those of an encoder that gives one serve all."""
+    return h if isinstance(h, Tensor) else h[scale]
+
+
+def repeated(h: Features, k: int) -> Features:
+    """Features of B examples for K*B rows, K-major."""
+    if not isinstance(h, Tensor):
+        return [h_scale.expand(k, *h_scale.shape).flatten(0, 1) for h_scale in h]
+    return h.expand(k, *h.shape).flatten(0, 1)
 
 
 @dataclass
@@ -58,13 +71,15 @@ class Clock:
 
 @dataclass(frozen=True)
 class Context:
-    """All that a part may look at: n rows, the encoder's features h (n, F), or None where no site needs q.
+    """All that a part may look at: n rows, the encoder's features h, or None where no site needs q.
+
+    h: (n, F), or (n, *grid, F) with features at each place of a grid; or by scale, a list of such, the finest first.
 
     index: the rows' numbers in the training data (n,), where they are training examples.
     """
 
     n: int
-    h: Tensor | None = None
+    h: Features | None = None
     index: Tensor | None = None
 
     @property

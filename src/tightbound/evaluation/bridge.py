@@ -53,7 +53,7 @@ class Bridge:
             self.h = model.features(x) if start == "q" else None
             self.sites: dict[str, tuple[int, ...]] = {}
             self.uniform: set[str] = set()
-            model(Batch(x[:1]), Draw(source=self.source, noise=self._record), None if self.h is None else self.h[:1])
+            model(Batch(x[:1]), Draw(source=self.source, noise=self._record))
         self.widths = [math.prod(event) for event in self.sites.values()]
         self.d = sum(self.widths)
         self.narrow = self._narrow()

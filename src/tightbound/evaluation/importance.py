@@ -12,7 +12,7 @@ from tightbound.distributions.noise import ContentNoise, tiles
 from tightbound.evaluation.estimate import Estimate, Tick, log_mean_exp, rows_at_once
 from tightbound.evaluation.pareto import tail_length, tail_shape
 from tightbound.model import VAE
-from tightbound.trace import Batch, Draw, Trace
+from tightbound.trace import Batch, Draw, Features, Trace
 
 CURVE = (1, 5, 50, 500, 5000)
 SEGMENT = 5000  # log-weights of an example that are held at a time: the longest block of the curve
@@ -32,7 +32,9 @@ def importance(model: VAE, x: Tensor, *, k: int = 5000, seed: int = 0, tick: Tic
     for part in x.split(max(group, 256)):
         rows = part.to(model.get_buffer("centre").device)
         h = model.features(rows)
-        for some, features in zip(rows.split(group), h.split(group), strict=True):
+        for start in range(0, len(rows), group):
+            some, at = rows[start : start + group], slice(start, start + group)
+            features = h[at] if isinstance(h, Tensor) else [scale[at] for scale in h]
             for name, value in _Stream(model, some, features, k, seed, sizes).result().items():
                 found.setdefault(name, []).append(value.cpu())
             if tick:
@@ -45,7 +47,7 @@ def importance(model: VAE, x: Tensor, *, k: int = 5000, seed: int = 0, tick: Tic
 class _Stream:
     """The running sums of a group of examples (B of them) over K draws, of which a segment is held at a time."""
 
-    def __init__(self, model: VAE, x: Tensor, h: Tensor, k: int, seed: int, sizes: list[int]) -> None:
+    def __init__(self, model: VAE, x: Tensor, h: Features, k: int, seed: int, sizes: list[int]) -> None:
         self.model, self.x, self.h, self.k, self.seed, self.sizes = model, x, h, k, seed, sizes
         zero = torch.zeros(len(x), dtype=torch.float64, device=x.device)
         self.log_px, self.rate = zero, zero

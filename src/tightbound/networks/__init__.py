@@ -3,7 +3,8 @@
 from tightbound.networks.conv import Conv
 from tightbound.networks.mlp import MLP, Linear
 from tightbound.networks.own import Fitted
+from tightbound.networks.pyramid import Pyramid
 
-NETWORKS = {"linear": Linear, "mlp": MLP, "conv": Conv}
+NETWORKS = {"linear": Linear, "mlp": MLP, "conv": Conv, "pyramid": Pyramid}
 
 __all__ = ["NETWORKS", "Fitted"]

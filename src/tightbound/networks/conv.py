@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from typing import Any
 
 from pydantic import PositiveInt
 from torch import Tensor, nn
@@ -22,11 +23,11 @@ def patch_side(*size: int) -> int:
     return 1 if longest <= 8 else 2 if longest <= 32 else 4 * math.ceil(longest / 128)
 
 
-def pyramid(*size: int) -> list[Grid]:
-    """The grid of patches, then each half of the one before, rounded up, until the longest side is at most 4."""
+def pyramid(*size: int, last: int = 4) -> list[Grid]:
+    """The grid of patches, then each half of the one before, rounded up, until the longest side is at most `last`."""
     side = patch_side(*size)
     sizes = [tuple(-(-s // side) for s in size)]
-    while max(sizes[-1]) > 4:
+    while max(sizes[-1]) > last:
         sizes.append(tuple((s + 1) // 2 for s in sizes[-1]))
     return sizes
 
@@ -46,7 +47,8 @@ def from_patches(x: Tensor, side: int, size: Grid) -> Tensor:
     x = x.permute(0, 1, *(axis for i in range(2, 2 + d) for axis in (i + d, i))).reshape(
         *x.shape[:2], *(s * side for s in grid)
     )
-    return x[(..., *(slice(s) for s in size))]
+    cut: tuple[Any, ...] = (..., *(slice(s) for s in size))
+    return x[cut]
 
 
 def norm(channels: int) -> nn.Module:
@@ -78,22 +80,33 @@ def _channels(first: int, stages: int) -> list[int]:
     return [first] + [2 * first] * (stages - 1)
 
 
-class ConvEncoder(nn.Module):
-    """Patches to channels, strided convolutions down the pyramid with a residual block each, one dense layer."""
+def last_side(size: Grid, shrink: int | None) -> int:
+    """The longest side of the last grid: that of the data divided by `shrink`; 4 where nothing is said."""
+    return 4 if shrink is None else math.ceil(max(size) / shrink)
 
-    def __init__(self, shape: tuple[int, ...], first: int, features: int) -> None:
+
+class ConvEncoder(nn.Module):
+    """Patches to channels, strided convolutions down the pyramid with a residual block each, one dense layer.
+
+    shrink: the pyramid ends at a grid smaller than the data by this factor, whose places keep their own features,
+    h (n, *grid, F), and there is no dense layer.
+    """
+
+    def __init__(self, shape: tuple[int, ...], first: int, features: int, shrink: int | None) -> None:
         super().__init__()
-        sizes, self.side, d = pyramid(*shape[1:]), patch_side(*shape[1:]), len(shape) - 1
+        sizes = pyramid(*shape[1:], last=last_side(shape[1:], shrink))
+        self.side, d, self.grid = patch_side(*shape[1:]), len(shape) - 1, sizes[-1] if shrink else ()
         widths, conv = _channels(first, len(sizes)), CONV[d - 1]
         layers: list[nn.Module] = [conv(shape[0] * self.side**d, widths[0], 3, padding=1)]
         for a, b in itertools.pairwise(widths):
             layers += [nn.SiLU(), conv(a, b, 3, stride=2, padding=1), Residual(b, d)]
-        self.body = nn.Sequential(*layers, norm(widths[-1]), nn.SiLU(), nn.Flatten())
-        self.dense = perceptron(widths[-1] * math.prod(sizes[-1]), features, 1)
-        self.features = features
+        self.body = nn.Sequential(*layers, norm(widths[-1]), nn.SiLU())
+        self.dense = None if shrink else perceptron(widths[-1] * math.prod(sizes[-1]), features, 1)
+        self.features = widths[-1] if shrink else features
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.dense(self.body(to_patches(x, self.side)))
+        h = self.body(to_patches(x, self.side))
+        return h.movedim(1, -1) if self.dense is None else self.dense(h.flatten(1))
 
 
 class Up(nn.Module):
@@ -109,14 +122,19 @@ class Up(nn.Module):
 
 
 class ConvDecoder(nn.Module):
-    """The encoder's pyramid upwards: (n, inputs) -> likelihood parameters (n, P, C, *size)."""
+    """The encoder's pyramid upwards: (n, inputs) -> likelihood parameters (n, P, C, *size).
 
-    def __init__(self, inputs: int, out: tuple[int, ...], first: int, features: int) -> None:
+    shrink: as in the encoder; z is then (n, places * inputs), place by place.
+    """
+
+    def __init__(self, inputs: int, out: tuple[int, ...], first: int, features: int, shrink: int | None) -> None:
         super().__init__()
-        sizes, self.side, d = pyramid(*out[2:]), patch_side(*out[2:]), len(out) - 2
+        sizes = pyramid(*out[2:], last=last_side(out[2:], shrink))
+        self.side, d, self.grid = patch_side(*out[2:]), len(out) - 2, sizes[-1] if shrink else ()
         widths = _channels(first, len(sizes))
         self.out, self.start = out, (widths[-1], *sizes[-1])
-        self.dense = nn.Sequential(perceptron(inputs, features, 1), nn.Linear(features, math.prod(self.start)))
+        start = widths[-1] if shrink else math.prod(self.start)
+        self.dense = nn.Sequential(perceptron(inputs, features, 1), nn.Linear(features, start))
         layers: list[nn.Module] = []
         for i in range(len(sizes) - 1, 0, -1):
             layers += [Residual(widths[i], d), nn.SiLU(), Up(widths[i], widths[i - 1], sizes[i - 1])]
@@ -124,7 +142,11 @@ class ConvDecoder(nn.Module):
         self.body = nn.Sequential(*layers, norm(widths[0]), nn.SiLU(), last)
 
     def forward(self, z: Tensor) -> Tensor:
-        y = from_patches(self.body(self.dense(z).reshape(-1, *self.start)), self.side, self.out[2:])
+        if self.grid:
+            start = self.dense(z.unflatten(1, (*self.grid, -1))).movedim(-1, 1)
+        else:
+            start = self.dense(z).reshape(-1, *self.start)
+        y = from_patches(self.body(start), self.side, self.out[2:])
         return y.reshape(len(z), *self.out)
 
 
@@ -132,6 +154,7 @@ class Conv(MLP):
     """For all but vectors; the size dial sets the channels of the first stage (twice as many below) and dense width.
 
     channels: of the first stage.  width: of the dense layer.  depth: hidden layers between the latents of a hierarchy.
+    shrink: keep a grid of places, smaller than the data by this factor, with `latent` features each.
     """
 
     def __init__(
@@ -140,12 +163,13 @@ class Conv(MLP):
         channels: PositiveInt | None = None,
         width: PositiveInt | None = None,
         depth: PositiveInt | None = None,
+        shrink: PositiveInt | None = None,
     ) -> None:
         super().__init__(size, width, depth)
-        self.channels = channels or SIZES[size].channels
+        self.channels, self.shrink = channels or SIZES[size].channels, shrink
 
     def encoder(self, shape: tuple[int, ...]) -> nn.Module:
-        return ConvEncoder(shape, self.channels, self.width)
+        return ConvEncoder(shape, self.channels, self.width, self.shrink)
 
     def decoder(self, inputs: int, out: tuple[int, ...]) -> nn.Module:
-        return ConvDecoder(inputs, out, self.channels, self.width)
+        return ConvDecoder(inputs, out, self.channels, self.width, self.shrink)

@@ -1,4 +1,8 @@
-"""q(z|x) over codes: categories, a learned codebook, residual codebooks, and a fixed grid."""
+"""q(z|x) over codes: categories, a learned codebook, residual codebooks, and a fixed grid.
+
+On a grid of places (a convolutional encoder, h (n, *grid, F)) z (n, places * latent) goes place by place, one row of
+the grid after another, and so do the codes' numbers (n, N): N = places * codes of a place * levels, in this order.
+"""
 
 from __future__ import annotations
 
@@ -53,13 +57,18 @@ class CategoricalPosterior(nn.Module):
 
     space = "codes"
 
-    def __init__(self, features: int, latent: int, classes: int = 10, temperature: float = 1.0) -> None:
+    grids = True
+    needs = ("places",)
+
+    def __init__(
+        self, features: int, latent: int, classes: int = 10, temperature: float = 1.0, places: int = 1
+    ) -> None:
         super().__init__()
-        self.codebook = OneHot(groups_of(latent, classes, f"{classes} classes"), classes)
+        self.codebook = OneHot(places * groups_of(latent, classes, f"{classes} classes"), classes)
         self.head, self.temperature = nn.Linear(features, latent), temperature
 
     def forward(self, h: Tensor, ctx: Context, p: Distribution | None) -> Distribution:
-        logits = soft_clip(self.head(h), -15, 15).unflatten(-1, (self.codebook.groups, self.codebook.size))
+        logits = soft_clip(self.head(h).flatten(1), -15, 15).unflatten(-1, (self.codebook.groups, self.codebook.size))
         return Codes(logits, self.codebook, self.temperature)
 
 
@@ -152,11 +161,21 @@ class VectorQuantizedPosterior(nn.Module):
 
     space = "codes"
 
+    grids = True
+    needs = ("places",)
+
     def __init__(
-        self, features: int, latent: int, codes: int = 512, dim: int = 8, levels: int = 1, decay: float = 0.99
+        self,
+        features: int,
+        latent: int,
+        codes: int = 512,
+        dim: int = 8,
+        levels: int = 1,
+        decay: float = 0.99,
+        places: int = 1,
     ) -> None:
         super().__init__()
-        parts = groups_of(latent, dim, f"{dim} features")
+        parts = places * groups_of(latent, dim, f"{dim} features")
         self.head, self.codebook = nn.Linear(features, latent), Codebook(parts, codes, dim, levels, decay)
         self._model: list[Any] = []
 
@@ -170,7 +189,7 @@ class VectorQuantizedPosterior(nn.Module):
         self.codebook.start(self._encoding(self._model[0].features(x.to(self.head.weight.device))))
 
     def _encoding(self, h: Tensor) -> Tensor:
-        return self.head(h).unflatten(-1, (self.codebook.parts, self.codebook.dim))
+        return self.head(h).flatten(1).unflatten(-1, (self.codebook.parts, self.codebook.dim))
 
     def forward(self, h: Tensor, ctx: Context, p: Distribution | None) -> Distribution:
         q: Distribution = self.codebook(self._encoding(h))
@@ -204,21 +223,27 @@ class FiniteScalarPosterior(nn.Module):
 
     space = "codes"
 
-    def __init__(self, features: int, latent: int, levels: tuple[int, ...] = (8, 5, 5, 5)) -> None:
+    grids = True
+    needs = ("places",)
+
+    def __init__(self, features: int, latent: int, levels: tuple[int, ...] = (8, 5, 5, 5), places: int = 1) -> None:
         super().__init__()
         if min(levels) < 2:
             raise TightboundError(
                 f"levels = {levels} leaves a feature with one level, which says nothing: give 2 or more"
             )
-        self.codebook = Grid(groups_of(latent, len(levels), f"{len(levels)} features"), tuple(levels))
+        self.codebook = Grid(places * groups_of(latent, len(levels), f"{len(levels)} features"), tuple(levels))
         self.head = nn.Linear(features, latent)
 
     def forward(self, h: Tensor, ctx: Context, p: Distribution | None) -> Distribution:
-        raw, levels = self.head(h).unflatten(-1, (self.codebook.groups, -1)), self.codebook.levels.to(h.device)
+        raw, levels = (
+            self.head(h).flatten(1).unflatten(-1, (self.codebook.groups, -1)),
+            self.codebook.levels.to(h.device),
+        )
         half, odd = (levels - 1) * 1.001 / 2, 0.5 * (levels % 2 == 0)
         bounded = (raw + torch.atanh(odd / half)).tanh() * half - odd
         code_of = bounded.round() / (levels // 2)
         through = code_of + (bounded - bounded.detach()) / (levels // 2)
         vector = code_of.detach().flatten(1)
         code = Code(self.codebook.index(vector), vector)
-        return Quantized(code, through.flatten(1), torch.zeros_like(h[:, 0]), self.codebook, raw.detach())
+        return Quantized(code, through.flatten(1), torch.zeros_like(vector[:, 0]), self.codebook, raw.detach())

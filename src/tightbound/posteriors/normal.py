@@ -15,11 +15,14 @@ WIDEST = 3.0  # log-scale of a posterior: one much wider than its prior only mak
 
 
 class NormalPosterior(nn.Module):
-    """Diagonal normal: a mean and a scale per feature, linear in the encoder's features h (n, F).
+    """Diagonal normal: a mean and a scale per feature, linear in the encoder's features h (n, F), or (n, *grid, F).
 
+    On a grid there are `latent` features at each place, and z (n, places * latent) goes place by place.
     scale: "predicted" from h, or "shared", one learned scale per feature for all x (the exact form for a linear model).
     Kingma and Welling 2014 (arXiv:1312.6114), appendix C.2.
     """
+
+    grids = True
 
     def __init__(self, features: int, latent: int, scale: Literal["predicted", "shared"] = "predicted") -> None:
         super().__init__()
@@ -30,9 +33,9 @@ class NormalPosterior(nn.Module):
     def forward(self, h: Tensor, ctx: Context, p: Distribution | None) -> Distribution:
         loc = self.mean(h)
         if self.log_scale is not None:
-            return diagonal(loc, self.log_scale(h), WIDEST)
+            return diagonal(loc.flatten(1), self.log_scale(h).flatten(1), WIDEST)
         assert self.shared is not None
-        return diagonal(loc, self.shared.expand_as(loc), WIDEST)
+        return diagonal(loc.flatten(1), self.shared.expand_as(loc).flatten(1), WIDEST)
 
 
 class FullNormalPosterior(nn.Module):
@@ -60,6 +63,7 @@ class ResidualPosterior(nn.Module):
     Vahdat and Kautz 2020 (arXiv:2007.03898), eq. 4.
     """
 
+    grids = True
     priors = ("standard", "learned")
     paths = ("flat", "top-down")
 
@@ -80,6 +84,7 @@ class LadderPosterior(nn.Module):
     Sonderby et al. 2016 (arXiv:1602.02282), eq. 17 to 19.
     """
 
+    grids = True
     priors = ("standard", "learned")
     paths = ("flat", "top-down")
 
@@ -98,9 +103,11 @@ class LadderPosterior(nn.Module):
 class DeltaPosterior(nn.Module):
     """A point per example, linear in h: the code of an autoencoder."""
 
+    grids = True
+
     def __init__(self, features: int, latent: int) -> None:
         super().__init__()
         self.mean = nn.Linear(features, latent)
 
     def forward(self, h: Tensor, ctx: Context, p: Distribution | None) -> Distribution:
-        return Delta(self.mean(h))
+        return Delta(self.mean(h).flatten(1))

@@ -11,7 +11,7 @@ from torch.distributions import Distribution
 
 from tightbound.distributions import Mixture, soft_clip
 from tightbound.spec import DataSpec
-from tightbound.trace import Context, Draw, Trace
+from tightbound.trace import Context, Draw, Trace, scale_of
 
 Examples = Callable[[int], tuple[Tensor, Tensor | None]]
 
@@ -55,7 +55,7 @@ class Encoded(nn.Module):
     def codes(self, inputs: Tensor) -> Distribution:
         """q(z|x) of the topmost latent at inputs in units of the encoder."""
         model = self._model[0]
-        h = model.encoder(inputs)
+        h = scale_of(model.encoder(inputs), -1)
         return model.path.top(h, Context(len(h), h), None)
 
     def kept(self, inputs: Tensor) -> Distribution:

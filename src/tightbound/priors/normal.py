@@ -34,13 +34,18 @@ class LearnedNormal(nn.Module):
 
 
 class ConditionalNormal(nn.Module):
-    """p(z | above) = N(mean(state), diag scale(state)^2), linear in the state (n, F) that the latents above left."""
+    """p(z | above) = N(mean(state), diag scale(state)^2), linear in the state that the latents above left.
+
+    state (n, F), or (n, *grid, F) with z place by place.  It starts as N(0, I), so that deep stacks start calm.
+    """
 
     def __init__(self, features: int, latent: int) -> None:
         super().__init__()
         self.head = nn.Linear(features, 2 * latent)
+        nn.init.zeros_(self.head.weight)
+        nn.init.zeros_(self.head.bias)
 
     def forward(self, ctx: Context, draw: Draw, state: Tensor | None) -> Distribution:
         assert state is not None
         loc, log_scale = self.head(state).chunk(2, -1)
-        return diagonal(loc, log_scale)
+        return diagonal(loc.flatten(1), log_scale.flatten(1))

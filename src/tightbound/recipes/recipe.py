@@ -53,11 +53,13 @@ class Recipe(BaseModel):
     prior: PartLike = Field(part("standard"), description="p(z) of the topmost latent")
     likelihood: PartLike = Field(part("auto"), description="p(x|z); auto: from the data's domain")
     objective: PartLike = Field(part("elbo"), description="what training minimises")
-    path: Literal["flat", "top-down", "bottom-up"] = Field("flat", description="the order of the latents")
-    network: PartLike = Field(part("auto"), description="the kind of all networks: auto, linear, mlp, conv")
+    path: Literal["flat", "top-down", "bottom-up", "bidirectional"] = Field(
+        "flat", description="the order of the latents"
+    )
+    network: PartLike = Field(part("auto"), description="the kind of all networks: auto, linear, mlp, conv, pyramid")
     size: Literal["auto", "s", "m", "l"] = Field("auto", description="the size of all networks")
     latent: Literal["auto"] | PositiveInt | tuple[PositiveInt, ...] = Field(
-        "auto", description="features per latent site"
+        "auto", description="features per latent site, at each place where it lies on a grid"
     )
     train: dict[str, Any] = Field({}, description="training settings that this recipe changes")
     k: PositiveInt = Field(1, description="samples of z per example in training")

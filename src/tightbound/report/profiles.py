@@ -42,14 +42,18 @@ def _extremes(y: Floats) -> Floats:
     return np.stack([f(part) for part in np.array_split(y, STEPS) for f in (np.min, np.max)])
 
 
+def _channels(x: Floats) -> Floats:
+    """(n, C, L) of the channels that are drawn."""
+    return x[:, None] if x.ndim == 2 else x[:, :CURVES]
+
+
 def _number(x: float, y: float, anchor: str, text: str) -> str:
     return f'<text x="{x}" y="{y}" text-anchor="{anchor}">{text.replace("-", "−")}</text>'
 
 
 def draw(x: Floats, cols: int, under: Floats | None) -> tuple[str, int, int]:
     """Vectors x (n, D) or signals (n, C, L) by the number of a value, `under` beneath in grey; SVG, width, height."""
-    x, under = (None if v is None else (v[:, None] if v.ndim == 2 else v)[:, :CURVES] for v in (x, under))
-    assert x is not None
+    x, under = _channels(x), None if under is None else _channels(under)
     scale = _Scale(x if under is None else np.concatenate([x, under]))
     high = scale.height
     width, height = LEFT + cols * WIDE, -(-len(x) // cols) * high + FOOT
