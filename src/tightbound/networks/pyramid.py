@@ -66,13 +66,8 @@ class Scales(nn.Module):
         self, stem: nn.Module, stages: Sequence[nn.Module], side: int, grids: list[Grid], features: int
     ) -> None:
         super().__init__()
-        self.stem, self.stages, self.side, self.grids, self.features = (
-            stem,
-            nn.ModuleList(stages),
-            side,
-            grids,
-            features,
-        )
+        self.stem, self.stages = stem, nn.ModuleList(stages)
+        self.side, self.grids, self.features = side, grids, features
 
     def forward(self, x: Tensor) -> list[Tensor]:
         h, found = self.stem(to_patches(x, self.side)), []
@@ -130,8 +125,9 @@ class Shown(nn.Module):
 class Pyramid:
     """Features by scale for a top-down path: grids from that of patches down to a single place, one width for all.
 
-    cells: per scale in the encoder, and per latent in reader and link.  kind: of the cells.  coarsest: the longest side
-    of the last grid.  sites: the scale of each latent from the bottom, 0 the finest; else they are spread evenly.
+    channels: at every scale.  cells: per scale in the encoder, and per latent in reader and link.  kind: of the cells.
+    coarsest: the longest side of the last grid.  sites: the scale of each latent from the bottom, 0 the finest; else
+    they are spread evenly.
     Raises TightboundError where sites do not fit the data or the latents.
     """
 
