@@ -77,6 +77,8 @@ def shake(module: nn.Module, by: float = 0.1) -> nn.Module:
 def grads_ok(module: nn.Module) -> None:
     """Every parameter took part: its gradient exists, is finite and is not zero throughout."""
     for name, p in module.named_parameters():
+        if not p.requires_grad:
+            continue
         assert p.grad is not None, f"{name} got no gradient"
         assert p.grad.isfinite().all(), f"{name} got a non-finite gradient"
         assert p.grad.abs().sum() > 0, f"{name} got a gradient of zero"
@@ -84,6 +86,7 @@ def grads_ok(module: nn.Module) -> None:
 
 SMALL_PRIORS: dict[str, dict[str, object]] = {
     "mixture": {"components": 4},
+    "gaussian-mixture": {"components": 4},
     "vamp": {"components": 7},
     "exemplar": {"count": 9, "step": 4},
     "flow": {"steps": 2, "width": 8},

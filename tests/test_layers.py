@@ -13,7 +13,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent / "src" / "tightbound"
 ORDER = """errors progress | files processes | spec | distributions | trace
-    | networks posteriors priors likelihoods objectives | path | model | recipes | build | data | config | run
+    | networks posteriors priors likelihoods objectives | path | model | recipes | build | data | config | fitted | run
     | training evaluation export | report | api | explorer | estimator | cli | __main__"""
 LEVEL = {room: level for level, rooms in enumerate(ORDER.split("|")) for room in rooms.split()}
 PARTS = {"networks", "posteriors", "priors", "likelihoods", "objectives"}

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from tightbound.api import compare as compare
     from tightbound.api import demo as demo
     from tightbound.api import evaluate as evaluate
+    from tightbound.api import fit_prior as fit_prior
     from tightbound.api import load as load
     from tightbound.api import train as train
     from tightbound.errors import TightboundError as TightboundError
@@ -24,6 +25,7 @@ _HOME = {
     "compare": "api",
     "demo": "api",
     "evaluate": "api",
+    "fit_prior": "api",
     "load": "api",
     "train": "api",
 }
@@ -35,6 +37,7 @@ __all__ = [
     "compare",
     "demo",
     "evaluate",
+    "fit_prior",
     "load",
     "train",
 ]

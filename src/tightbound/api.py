@@ -26,8 +26,9 @@ from tightbound.training import schedule
 from tightbound.training.display import Display, Quiet, display
 from tightbound.training.fit import fit, is_ours, pick_device
 from tightbound.training.loop import Interrupted
+from tightbound.training.prior import fit_prior
 
-__all__ = ["compare", "demo", "evaluate", "load", "train"]
+__all__ = ["compare", "demo", "evaluate", "fit_prior", "load", "train"]
 
 FIRST_K, FIRST_N, FIRST_VALUES = 100, 1000, 100_000_000
 DEMO = {"recipe.size": "s", "train.steps": 800}

@@ -112,6 +112,11 @@ def _misfit(name: str, domains: tuple[str, ...], domain: str) -> str:
 
 def resolve(recipe: Recipe, spec: DataSpec) -> Recipe:
     """Replaces every "auto" by what was measured to serve such data best (docs/results.md), and checks the rest."""
+    if not getattr(PRIORS.get(recipe.prior.name), "density", True):
+        raise TightboundError(
+            f"prior {recipe.prior.name!r} has no density to train with: train with another and fit it afterwards, "
+            f"tightbound fit-prior RUN {recipe.prior.name}"
+        )
     updates: dict[str, Any] = {}
     if recipe.network.name == "auto":
         chosen = "conv" if spec.kind != "vector" and spec.dims > 64 * 64 * 3 else "mlp"

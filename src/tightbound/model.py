@@ -86,15 +86,17 @@ class Step(nn.Module):
     """One training pass: the losses, and the sums that logs and hooks need, all evaluated inside `forward`.
 
     That is what distribution and compilation wrap.  sums: n, distortion and, for a bound, elbo and rate, each summed
-    over the batch; and what parts with `statistics` ask for.  gather: see `Trace`.
+    over the batch; and what parts with `statistics` ask for.  gather: see `Trace`.  only: the part of the model that is
+    trained, where the rest stays as it is.
     """
 
     gather: Gather | None = None
 
-    def __init__(self, model: VAE, objective: Objective, k: int = 1) -> None:
+    def __init__(self, model: VAE, objective: Objective, k: int = 1, only: nn.Module | None = None) -> None:
         super().__init__()
         self.model, self.objective, self.k = model, objective, k
-        self.observers: list[Any] = [m for m in model.modules() if getattr(m, "observes", False)]
+        self.parts: list[Any] = list((only or model).modules())
+        self.observers = [m for m in self.parts if getattr(m, "observes", False)]
 
     @torch.no_grad()
     def prepare(self, examples: Examples) -> None:
@@ -102,9 +104,9 @@ class Step(nn.Module):
 
         examples: n -> up to n training examples in domain units, spread over the split, and their row numbers, or None.
         """
-        parts: list[Any] = [m for m in self.model.modules() if hasattr(m, "prepare")]
-        for part in parts:
-            part.prepare(examples)
+        for part in self.parts:
+            if hasattr(part, "prepare"):
+                part.prepare(examples)
 
     def forward(
         self, batch: Batch, clock: Clock, noise: Noise | None = None

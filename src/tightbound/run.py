@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -15,11 +14,13 @@ from torch.distributions import Distribution
 
 from tightbound import config as settings
 from tightbound import data as data_room
+from tightbound import fitted as prior_file
 from tightbound.build import build
 from tightbound.config import Config
 from tightbound.distributions import point
 from tightbound.errors import TightboundError, at_least, nearest
 from tightbound.files import load_weights, save_weights
+from tightbound.fitted import Fitted
 from tightbound.model import VAE
 from tightbound.recipes import has_bound
 from tightbound.spec import DataSpec
@@ -57,8 +58,10 @@ class Run:
     unless it is asked for by name and seed.
     """
 
-    def __init__(self, config: Config, model: VAE, folder: Path | None = None, data: Any = None) -> None:
-        self.config, self.folder, self._data = config, folder, data
+    def __init__(
+        self, config: Config, model: VAE, folder: Path | None = None, data: Any = None, fitted: Fitted | None = None
+    ) -> None:
+        self.config, self.folder, self._data, self.fitted = config, folder, data, fitted
         self.model = model.eval().requires_grad_(False)
 
     def __repr__(self) -> str:
@@ -79,8 +82,14 @@ class Run:
 
     @property
     def name(self) -> str:
-        """The folder's name, or the recipe's."""
-        return self.folder.name if self.folder else self.config.recipe.name
+        """The folder's name, or the recipe's; with that of a fitted prior."""
+        own = self.home.name if self.home else self.config.recipe.name
+        return f"{own}+{self.fitted.name}" if self.fitted else own
+
+    @property
+    def home(self) -> Path | None:
+        """Where it was trained; `folder` is where its figures are, inside of `home` for a run with a fitted prior."""
+        return self.folder.parent.parent if self.folder and self.fitted else self.folder
 
     @property
     def data(self) -> Any:
@@ -99,20 +108,17 @@ class Run:
 
     @property
     def has_bound(self) -> bool:
-        """True where the model bounds log p(x); False for an autoencoder, whose latent is a point."""
+        """True where the model bounds log p(x); False for an autoencoder, or a prior without a density."""
         return has_bound(self.config.recipe)
 
     @property
     def fingerprint(self) -> str:
         """A short hash of the weights, so that figures can say which ones they belong to."""
-        digest = hashlib.sha256()
-        for name, value in self.model.state_dict().items():
-            digest.update(name.encode() + value.detach().cpu().contiguous().numpy().tobytes())
-        return digest.hexdigest()[:16]
+        return prior_file.fingerprint(self.model.state_dict())
 
     def history(self) -> list[dict[str, Any]]:
         """The validations in `log.jsonl`; a line that a kill or a full disk tore is left out."""
-        path = self.folder / "log.jsonl" if self.folder else None
+        path = self.home / "log.jsonl" if self.home else None
         if path is None or not path.exists():
             return []
         found = []
@@ -186,12 +192,12 @@ class Run:
         """p(z) as a distribution; for several sites, each given a draw of those above."""
         with torch.no_grad():
             latents = self.model.generate(1, Draw(source="p")).latents
-        found = {name: latents[name].p for name in self.sites}
+        found = {name: latents[name].p for name in dict.fromkeys([*self.sites, *self.model.sites])}
         return next(iter(found.values())) if len(found) == 1 else found  # type: ignore[return-value]
 
     def likelihood(self, z: Tensor) -> Distribution:
         """p(x|z) of each row of z (n, latent), over x in domain units."""
-        z = _numbers(z)
+        z = data_room.as_latents(z)
         given = {name: part.to(self.device) for name, part in self._part(z).items()}
         with torch.no_grad():
             return self.model.generate(len(z), Draw(source="p", given=given)).px
@@ -200,7 +206,7 @@ class Run:
 
     def decode(self, z: Any) -> Tensor:
         """E[x|z] in the data's own units and layout, (n, ...); for unordered values the most likely."""
-        z = _numbers(z)
+        z = data_room.as_latents(z)
         return self._out(self._map(z, lambda part: point(self.likelihood(part))))
 
     def _out(self, x: Tensor) -> Tensor:
@@ -213,7 +219,7 @@ class Run:
     def sample(self, n: int = 64, *, seed: int = 0, temperature: float = 1.0, pixels: str = "mean") -> Tensor:
         """New examples: z from the prior, then E[x|z] (`pixels="mean"`) or a draw from p(x|z) (`pixels="draw"`).
 
-        An autoencoder has no prior; its z come from the same N(0, I), to show what that gives.
+        An autoencoder has no prior until one is fitted; its z come from N(0, I), to show what that gives.
         """
         at_least(1, n, "samples")
         if temperature < 0:
@@ -257,7 +263,21 @@ class Run:
         t = torch.linspace(0, 1, n)[:, None]
         return self.decode(ends[:1] * (1 - t) + ends[1:] * t)
 
-    # ---- the folder
+    # ---- the folder, and priors that are fitted after training
+
+    def with_prior(self, prior: str | Fitted, *, trust: bool = False) -> Run:
+        """The same model under a prior that was fitted to it: one of `tb.fit_prior` by name, or as it is in memory.
+
+        Raises TightboundError where there is none of that name, or it was fitted to other weights.
+        """
+        prior = prior_file.read(self.home, prior) if isinstance(prior, str) else prior
+        folder = self.home / prior_file.FOLDER / prior.name if self.home else None
+        state = prior.joined(self.model.state_dict())
+        recipe = self.config.recipe.model_copy(update={"prior": prior.part})
+        model, _ = build(recipe, self.spec, trust=trust)
+        prior_file.fill(model, state, folder or Path(prior.name))
+        config = self.config.model_copy(update={"recipe": recipe})
+        return Run(config, model.to(self.device), folder, self._data, prior)
 
     def save(self, folder: Path | str) -> None:
         """Writes config.toml and model.safetensors to a folder."""
@@ -267,27 +287,9 @@ class Run:
         weights(folder / "model.safetensors", self.config, self.model.state_dict())
 
 
-def _numbers(z: Any) -> Tensor:
-    """Latents as a float tensor; TightboundError for what is no number, with the row of one that is not finite."""
-    try:
-        z = torch.as_tensor(z, dtype=torch.float32)
-    except (TypeError, ValueError, RuntimeError):
-        raise TightboundError(f"a {type(z).__name__} cannot be read as features: give numbers (n, latent)") from None
-    if z.dim() == 2 and not (finite := torch.isfinite(z).all(1)).all():
-        raise TightboundError(f"z is not finite in row {int((~finite).nonzero()[0])} (counting from 0): drop such rows")
-    return z
-
-
 def weights(path: Path, config: Config, state: dict[str, Tensor]) -> None:
     """Writes weights with the settings in their metadata, so that the file alone says what it is."""
     save_weights(path, state, {"format": "tightbound", "config": settings.to_toml(config)})
-
-
-def _nearby(folder: Path) -> str:
-    """The runs inside a folder that is none itself, as `demo` is none and `demo/vae` is one."""
-    inner = sorted(path.parent for path in folder.glob("*/config.toml"))
-    names = " or ".join(str(path) for path in inner[:3]) + (" or another one in it" if len(inner) > 3 else "")
-    return f"did you mean {names}?" if inner else "name a folder that tightbound train wrote"
 
 
 @contextmanager
@@ -298,17 +300,22 @@ def seeded(seed: int) -> Iterator[None]:
         yield
 
 
-def load(folder: Path | str, *, trust: bool = False, device: str = "cpu") -> Run:
+def load(folder: Path | str, *, prior: str | None = None, trust: bool = False, device: str = "cpu") -> Run:
     """Reads a run folder: the averaged weights where there are any, else the plain ones.
 
+    prior: the name of a fitted prior to put in the place of its own; RUN/priors/NAME as folder says the same.
     Raises TightboundError where it is not a run, is half-written, is of a newer version, or names code from outside
     tightbound without `trust`.
     """
     folder = Path(folder)
     if not folder.is_dir():
         raise TightboundError(f"there is no run folder {str(folder)!r}: check the path, or train one first")
+    if (folder / prior_file.FILE).is_file():
+        return load(folder.parent.parent, prior=prior or folder.name, trust=trust, device=device)
     if not (folder / "config.toml").is_file():
-        raise TightboundError(f"{str(folder)!r} is not a run folder, it has no config.toml: {_nearby(folder)}")
+        raise TightboundError(
+            f"{str(folder)!r} is not a run folder, it has no config.toml: {prior_file.nearby(folder)}"
+        )
     config = settings.read(folder / "config.toml")
     ema, plain = folder / "ema.safetensors", folder / "model.safetensors"
     path = ema if ema.is_file() else plain
@@ -318,11 +325,6 @@ def load(folder: Path | str, *, trust: bool = False, device: str = "cpu") -> Run
             f"tightbound train {config.source or 'DATA'} --out {folder} --resume"
         )
     model, _ = build(config.recipe, config.spec, trust=trust)
-    state, _ = load_weights(path)
-    try:
-        model.load_state_dict(state)
-    except RuntimeError as error:
-        raise TightboundError(
-            f"{path} does not fit its config.toml ({str(error).splitlines()[-1].strip()}): restore both from one copy"
-        ) from error
-    return Run(config, model.to(device), folder)
+    prior_file.fill(model, load_weights(path)[0], path)
+    run = Run(config, model.to(device), folder)
+    return run if prior is None else run.with_prior(prior, trust=trust)

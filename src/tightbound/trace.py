@@ -238,8 +238,11 @@ class Trace:
 
     @property
     def bound(self) -> bool:
-        """True where -distortion - rate bounds log p(x): no continuous latent is a point mass."""
-        return not any(is_point_mass(site.q) or site.source == "point" for site in self.latents.values())
+        """True where -distortion - rate bounds log p(x): no continuous latent is a point mass, each p has a density."""
+        return not any(
+            is_point_mass(site.q) or site.source == "point" or not getattr(site.p, "density", True)
+            for site in self.latents.values()
+        )
 
     def again(self, draw: Draw | None = None, *, frozen: Collection[str] = (), detach: bool = False) -> Trace:
         """A second pass over the same batch, with the parameters of the groups in `frozen` held constant.
@@ -265,7 +268,7 @@ class Trace:
     def _need_bound(self, what: str) -> None:
         if not self.bound:
             raise ValueError(
-                f"{what} is not defined: a latent is a point mass, so there is no bound, only a distortion"
+                f"{what} is not defined: a latent is a point mass or its p no density, so there is only a distortion"
             )
 
     def _mean(self, term: Tensor) -> Tensor:

@@ -12,6 +12,7 @@ from cyclopts.exceptions import CycloptsError, MissingArgumentError, UnknownComm
 from tightbound.cli import bench  # noqa: F401  (its command)
 from tightbound.cli.app import app
 from tightbound.cli.commands import Stopped
+from tightbound.cli.priors import fit_prior  # noqa: F401  (its command)
 from tightbound.errors import TightboundError, nearest
 from tightbound.progress import listening
 

@@ -21,6 +21,7 @@ from tightbound.cli.options import (
     Out,
     Overwrite,
     PartRows,
+    Prior,
     Quiet,
     Samples,
     Seed,
@@ -129,7 +130,7 @@ def evaluate(
             found = api.evaluate(trained, data, **asked, tick=tick)
     except KeyboardInterrupt:
         raise Stopped("interrupted, what was finished is kept: the same command goes on from there") from None
-    if data is None and split == "test" and limit is None and (note := found.save(run)):
+    if data is None and split == "test" and limit is None and (note := found.save(trained.folder or run)):
         print(f"note: {note}", file=sys.stderr)
     tables.show_json(found.to_json()) if json else print("\n".join(found.lines()))
 
@@ -253,7 +254,7 @@ def sample(
     target = outputs.target(out, outputs.EXAMPLES, overwrite)
     trained = outputs.load(run, loading)
     x = trained.sample(n, seed=seed, temperature=temperature, pixels=pixels)
-    print(outputs.write(trained, x, target))
+    print(f"{outputs.write(trained, x, target)}{f'; {trained.fitted}' if trained.fitted else ''}")
 
 
 @app.command(group=USE)
@@ -328,12 +329,13 @@ def show(
     what: Annotated[str, Parameter(name="RECIPE|RUN", help="a recipe's name or a run folder")],
     /,
     *,
+    prior: Prior = None,
     trust: Trust = False,
 ) -> None:
     """Show a recipe's settings and what they mean, or what a run is made of and how it did."""
     from tightbound.cli import tables
 
-    tables.show(what, trust=trust)
+    tables.show(what, prior=prior, trust=trust)
 
 
 @app.command(group=LOOK)

@@ -29,6 +29,7 @@ PartRows = Annotated[
     int | None, Parameter(help="examples of a file where --out is a folder; chosen by their size unless given")
 ]
 Trust = Annotated[bool, Parameter(help="run code that the run's config.toml names, such as a prior of your own")]
+Prior = Annotated[str | None, Parameter(help="use the prior of this name that fit-prior made")]
 
 
 @Parameter(name="*")
@@ -38,6 +39,7 @@ class Loading:
 
     device: Annotated[str, Parameter(help="auto, cpu or cuda")] = "auto"
     trust: Trust = False
+    prior: Prior = None
 
 
 PLAIN = Loading()

@@ -73,7 +73,8 @@ def target(out: Path, kinds: Sequence[str], overwrite: bool) -> Target:
 
 def load(folder: Path, loading: Loading, *, skip_bad: bool = False) -> Run:
     """A run, told whether to leave out image files that cannot be read."""
-    run = run_room.load(folder, trust=loading.trust, device=str(pick_device(loading.device)))
+    device = str(pick_device(loading.device))
+    run = run_room.load(folder, prior=loading.prior, trust=loading.trust, device=device)
     if skip_bad:
         read = run.config.data.model_copy(update={"skip_bad": True})
         run.config = run.config.model_copy(update={"data": read})

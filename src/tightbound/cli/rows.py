@@ -20,6 +20,7 @@ from tightbound.cli.tables import progress
 from tightbound.data import Ordered, Rows, read_parts
 from tightbound.errors import TightboundError
 from tightbound.evaluation import score as score_rows
+from tightbound.evaluation.estimate import no_bound
 from tightbound.processes import Processes, joined
 from tightbound.report import passes
 from tightbound.run import Run
@@ -71,7 +72,7 @@ def scoring(run: Run, k: int) -> Job:
 
     columns = [name for name in SCORES if run.has_bound or name == "distortion"]
     settings = {"k": k, "seed": run.config.seed} if run.has_bound else {}
-    notes = () if run.has_bound else ("is an autoencoder, so there is a distortion and no density",)
+    notes = () if run.has_bound else (no_bound(run.config.recipe),)
     return Job("score", columns, settings, make, PART_ROWS // 10, notes)
 
 
@@ -104,7 +105,7 @@ def write(
         if us.first:
             noted(data)
             for note in work.notes:
-                print(f"note: {folder} {note}", file=sys.stderr)
+                print(f"note: {folder}: {note}", file=sys.stderr)
         with progress(f"{work.name[:-1]}ing", quiet or not us.first) as tick:
             said = _written(run, work, data, out, us, size, tick)
         return said if us.first else ""

@@ -123,14 +123,14 @@ def data(as_json: bool) -> None:
 # ---- show
 
 
-def show(what: str, *, trust: bool = False) -> None:
+def show(what: str, *, prior: str | None = None, trust: bool = False) -> None:
     """A recipe with the meaning of every key, or a run."""
-    if what in RECIPES and not (Path(what) / "config.toml").is_file():
+    if what in RECIPES and prior is None and not (Path(what) / "config.toml").is_file():
         _recipe(RECIPES[what])
     elif Path(what).exists():
         from tightbound.run import load
 
-        _run(load(what, trust=trust))
+        _run(load(what, prior=prior, trust=trust))
     else:
         raise TightboundError(f"{what!r} is neither a recipe nor a run folder: {nearest(what, RECIPES)}")
 
@@ -162,7 +162,8 @@ def _run(run: Run) -> None:
     values = f"{spec.domain}{f' ({spec.levels})' if spec.levels else ''}"
     rows = [
         ("recipe", f"{recipe.name}: {recipe.paper}"),
-        ("prior p(z)", _brief(recipe.prior)),
+        ("prior p(z)", _brief(recipe.prior) + (", fitted after training" if run.fitted else "")),
+        *_priors(run),
         ("posterior q(z|x)", _brief(recipe.posterior)),
         ("likelihood p(x|z)", _brief(recipe.likelihood)),
         ("objective", f"{_brief(recipe.objective)}, k = {recipe.k}"),
@@ -176,6 +177,16 @@ def _run(run: Run) -> None:
         *_evaluation(run),
     ]
     table(("", str(run.folder)), rows)
+
+
+def _priors(run: Run) -> list[tuple[str, str]]:
+    """What can be fitted in the place of the prior, and what has been."""
+    from tightbound.fitted import saved
+    from tightbound.training.prior import fittable
+
+    made = [] if run.home is None else saved(run.home)
+    rows = [("can be fitted", ", ".join(fittable(run)))]
+    return [*rows, ("fitted", ", ".join(made))] if made else rows
 
 
 def _history(run: Run) -> list[tuple[str, str]]:

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from tightbound.data.ordered import Ordered as Ordered
     from tightbound.data.ordered import Rows as Rows
     from tightbound.data.ordered import read_parts as read_parts
+    from tightbound.data.part import as_latents as as_latents
     from tightbound.data.reading import read as read
     from tightbound.data.reading import read_one as read_one
     from tightbound.data.settings import DataSettings as DataSettings
@@ -27,6 +28,7 @@ _HOME = {
     "Rows": "ordered",
     "ShardSplit": "shards",
     "Split": "split",
+    "as_latents": "part",
     "list_sources": "listing",
     "load": "loading",
     "read": "reading",
@@ -41,6 +43,7 @@ __all__ = [
     "Rows",
     "ShardSplit",
     "Split",
+    "as_latents",
     "list_sources",
     "load",
     "read",

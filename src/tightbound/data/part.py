@@ -90,6 +90,17 @@ def as_tensor(array: object, what: str, notices: list[str]) -> Tensor:
     return torch.from_numpy(a)
 
 
+def as_latents(z: Any) -> Tensor:
+    """Latents as a float tensor; TightboundError for what is no number, with the row of one that is not finite."""
+    try:
+        z = torch.as_tensor(z, dtype=torch.float32)
+    except (TypeError, ValueError, RuntimeError):
+        raise TightboundError(f"a {type(z).__name__} cannot be read as features: give numbers (n, latent)") from None
+    if z.dim() == 2 and not (finite := torch.isfinite(z).all(1)).all():
+        raise TightboundError(f"z is not finite in row {int((~finite).nonzero()[0])} (counting from 0): drop such rows")
+    return z
+
+
 def read_labels(values: object, n: int, what: str, notices: list[str]) -> tuple[Tensor | None, tuple[str, ...] | None]:
     """Class ids (n,) and their names, from integers, whole floats, booleans or strings; -1 stays "unknown"."""
     if values is None:

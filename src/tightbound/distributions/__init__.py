@@ -5,7 +5,7 @@ from tightbound.distributions.codes import Code, Codes, Quantized, UniformCodes
 from tightbound.distributions.delta import Delta
 from tightbound.distributions.flow import Flow, FromNoise, FullNormal, zuko_maps
 from tightbound.distributions.logistic import DiscretizedLogistic
-from tightbound.distributions.mixture import Mixture
+from tightbound.distributions.mixture import Blend, Mixture
 from tightbound.distributions.normal import LogScaleNormal, UnitNormal, diagonal, soft_clip
 from tightbound.distributions.poincare import WrappedNormal, from_tangent, to_tangent
 from tightbound.distributions.reparam import (
@@ -24,6 +24,7 @@ from tightbound.distributions.sphere import PowerSpherical, SphereUniform, VonMi
 
 __all__ = [
     "BernoulliPixels",
+    "Blend",
     "Code",
     "Codes",
     "ContinuousBernoulli",

@@ -79,9 +79,10 @@ class Evaluation:
     """What `evaluate` found, in nats per example.
 
     account: name -> Figure: distortion, rate, elbo, log_px (importance-sampled), gap (log_px - elbo, a lower bound on
-    KL(q, p(z|x)) at this K), ess; only distortion where `bound` is False.  bits_per_dim: of elbo and log_px, of
-    integer data.  curve: K -> bound.  methods: log p(x) by name of the method.  third_term, train: the gap as closely
-    as was asked for, on test and on training examples; overfitting: of decoder and encoder, from the two.
+    KL(q, p(z|x)) at this K), ess; only distortion where `bound` is False, for `reason`.
+    bits_per_dim: of elbo and log_px, of integer data.  curve: K -> bound.  methods: log p(x) by name of the method.
+    third_term, train: the gap as closely as was asked for, on test and on training examples; overfitting: of decoder
+    and encoder, from the two.
     """
 
     name: str
@@ -106,6 +107,7 @@ class Evaluation:
     certificate: dict[str, Any] | None = None
     diagnosis: Diagnosis | None = None
     budget: dict[str, Any] | None = None
+    reason: str = ""
     notes: list[str] = field(default_factory=list)
 
     def to_json(self) -> dict[str, Any]:
@@ -118,6 +120,7 @@ class Evaluation:
             "k": self.k,
             "seed": self.seed,
             "bound": self.bound,
+            "reason": self.reason,
             "seconds": round(self.seconds, 2),
             "data": {"digest": self.digest, "examples": self.examples},
             "weights": self.weights,

@@ -27,6 +27,7 @@ from torch import Tensor
 from tightbound.distributions.noise import ContentNoise
 from tightbound.errors import TightboundError
 from tightbound.model import VAE
+from tightbound.recipes import Recipe
 from tightbound.trace import Batch, Draw
 
 Kind = Literal["exact", "lower", "upper", "estimate"]
@@ -34,8 +35,12 @@ Tick = Callable[[float], None]
 
 VALUES_AT_ONCE = 1_000_000  # decoded values of one pass: a processor's cache holds them, which is what makes it fast
 NO_BOUND = (
-    "its latent is a point, so there is no bound on log p(x): only the distortion -log p(x|z) at that point, "
-    "which is not to be compared with an ELBO"
+    "its latent is a point, so there is no bound on log p(x): an autoencoder has only the distortion -log p(x|z) at "
+    "that point, which is not to be compared with an ELBO"
+)
+NO_DENSITY = (
+    "its prior can be sampled but has no density, so there is no log p(x): only the distortion -log p(x|z), which is "
+    "not to be compared with an ELBO; another prior gives one"
 )
 
 
@@ -99,7 +104,13 @@ def need_bound(model: VAE, x: Tensor) -> None:
     with torch.no_grad():
         trace = model(Batch(x[:1]), Draw(noise=ContentNoise(0, x[:1], 0, 1)))
     if not trace.bound:
-        raise TightboundError(f"log p(x) of this model is not defined: {NO_BOUND}")
+        held = all(getattr(site.p, "density", True) for site in trace.latents.values())
+        raise TightboundError(f"log p(x) of this model is not defined: {NO_BOUND if held else NO_DENSITY}")
+
+
+def no_bound(recipe: Recipe) -> str:
+    """Why a model of this recipe has no bound on log p(x)."""
+    return NO_BOUND if recipe.posterior.name == "delta" else NO_DENSITY
 
 
 def in_double(model: VAE) -> VAE:

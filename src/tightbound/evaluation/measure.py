@@ -15,7 +15,7 @@ from tightbound.data import Split
 from tightbound.errors import TightboundError
 from tightbound.evaluation.account import Evaluation, Method
 from tightbound.evaluation.diagnosis import diagnose
-from tightbound.evaluation.estimate import NO_BOUND
+from tightbound.evaluation.estimate import no_bound
 from tightbound.evaluation.figure import Figure
 from tightbound.evaluation.likelihood import rate_per_feature, score
 from tightbound.evaluation.pieces import Pieces
@@ -71,6 +71,7 @@ def evaluate(
         k=plan.k if run.has_bound else 0,
         seed=seed,
         bound=run.has_bound,
+        reason="" if run.has_bound else no_bound(run.config.recipe),
         digest=digest,
         examples=x.digest(),
         weights=work.pieces.weights,
@@ -85,7 +86,7 @@ def evaluate(
     else:
         found.account = {"distortion": Figure.of(torch.cat([_distortion(run, part, seed) for part in x.parts(1000)]))}
         if ais or gap or budget:
-            found.notes.append(f"log p(x) and the parts of a gap were left out: {NO_BOUND}")
+            found.notes.append(f"log p(x) and the parts of a gap were left out: {found.reason}")
     work.pieces.clear()
     found.seconds = time.perf_counter() - started
     return found
@@ -149,7 +150,8 @@ def _judged(run: Run, data: Any, rows: Split, n: int) -> Tensor:
 
 
 def _notes(run: Run, data: Any, n: int, of: int) -> list[str]:
-    notes = [f"{n} of {of} examples, spread evenly"] if n < of else []
+    notes = [] if run.fitted is None else [str(run.fitted)]
+    notes += [f"{n} of {of} examples, spread evenly"] if n < of else []
     if data is None and not run.data.held_out:
         notes.append("these examples stand for a stream and were trained on too: the figures flatter the model")
     return notes

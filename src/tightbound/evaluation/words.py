@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tightbound.evaluation.estimate import NO_BOUND
-
 if TYPE_CHECKING:
     from tightbound.evaluation.account import Evaluation, ThirdTerm
 
@@ -17,7 +15,7 @@ def lines(e: Evaluation) -> list[str]:
     out = [f"{e.name} on {e.n} {e.split} examples, nats per example (± standard error)"]
     a = e.account
     if not e.bound:
-        return [*out, f"  distortion  {a['distortion']}   -log p(x|z)", f"  {NO_BOUND}", *_closing(e)]
+        return [*out, f"  distortion  {a['distortion']}   -log p(x|z)", f"  {e.reason}", *_closing(e)]
     rows = [
         ("distortion", "-E_q[log p(x|z)]"),
         ("rate", "KL(q(z|x), p(z))"),

@@ -2,14 +2,18 @@
 
 from tightbound.priors.codes import UniformCodesPrior
 from tightbound.priors.curved import SphereUniformPrior, WrappedNormalPrior
+from tightbound.priors.fitted import FullNormalPrior, GaussianMixturePrior
 from tightbound.priors.flow import FlowPrior
 from tightbound.priors.mixture import ExemplarPrior, MixturePrior, VampPrior
 from tightbound.priors.normal import ConditionalNormal, LearnedNormal, StandardNormal
+from tightbound.priors.seen import Seen
 
 PRIORS = {
     "standard": StandardNormal,
     "learned": LearnedNormal,
     "mixture": MixturePrior,
+    "normal": FullNormalPrior,
+    "gaussian-mixture": GaussianMixturePrior,
     "vamp": VampPrior,
     "exemplar": ExemplarPrior,
     "flow": FlowPrior,
@@ -18,4 +22,4 @@ PRIORS = {
     "codes": UniformCodesPrior,
 }
 
-__all__ = ["PRIORS", "ConditionalNormal"]
+__all__ = ["PRIORS", "ConditionalNormal", "Seen"]

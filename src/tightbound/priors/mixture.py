@@ -22,6 +22,8 @@ class MixturePrior(nn.Module):
     components: how many, M.
     """
 
+    learns = True
+
     def __init__(self, latent: int, components: int = 10) -> None:
         super().__init__()
         self.mean = nn.Parameter(torch.randn(components, latent))
@@ -79,7 +81,7 @@ class VampPrior(Encoded):
     They start as training examples.  components: how many, M.  Tomczak and Welling 2018 (arXiv:1705.07120), eq. 9.
     """
 
-    observes = True
+    observes = learns = True
 
     def __init__(self, latent: int, spec: DataSpec, components: int = 500) -> None:
         super().__init__(latent, spec, components)

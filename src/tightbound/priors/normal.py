@@ -24,6 +24,8 @@ class StandardNormal(nn.Module):
 class LearnedNormal(nn.Module):
     """p(z) = N(mean, diag scale^2) with learned mean and scale, (n, d)."""
 
+    learns = True
+
     def __init__(self, latent: int) -> None:
         super().__init__()
         self.mean = nn.Parameter(torch.zeros(latent))

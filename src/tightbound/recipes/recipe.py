@@ -6,6 +6,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PositiveInt
 
+from tightbound.priors import PRIORS
+
 
 class Part(BaseModel):
     """A component by name (a registry's, or `package.module:Name`) and its options: a name, a class, or a table."""
@@ -66,5 +68,5 @@ class Recipe(BaseModel):
 
 
 def has_bound(recipe: Recipe) -> bool:
-    """True where the model bounds log p(x); False for an autoencoder, whose latent is a point."""
-    return recipe.posterior.name != "delta"
+    """True where the model bounds log p(x); False where its latent is a point, or its prior has no density."""
+    return recipe.posterior.name != "delta" and getattr(PRIORS.get(recipe.prior.name), "density", True)

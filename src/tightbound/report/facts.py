@@ -13,6 +13,13 @@ def _part(part: Part) -> str:
     return f"{part.name} ({options})" if options else part.name
 
 
+def _prior(story: Story, text: Text) -> str:
+    recipe = story.run.config.recipe
+    if story.run.fitted:
+        return text("model.fitted", prior=_part(recipe.prior))
+    return text("model.no_prior") if recipe.posterior.name == "delta" else _part(recipe.prior)
+
+
 def _training(story: Story, text: Text) -> str:
     lines = [line for line in story.history if line.get("event") == "epoch"]
     if not lines:
@@ -34,7 +41,7 @@ def model_table(cast: Cast, text: Text) -> list[tuple[str, list[str]]]:
         return {
             "recipe": f"{recipe.name}, {_part(recipe.network)}-{recipe.size}",
             "posterior": _part(recipe.posterior),
-            "prior": text("model.no_prior") if recipe.posterior.name == "delta" else _part(recipe.prior),
+            "prior": _prior(story, text),
             "likelihood": _part(recipe.likelihood),
             "latent": " + ".join(str(width) for width in story.run.sites.values()),
             "parameters": f"{story.parameters['generative']:,}",

@@ -99,7 +99,7 @@ def _map(story: Story, reach: Array) -> Picture:
 
 def _legend(story: Story, text: Text) -> list[Mark]:
     place, flat = story.scene, story.plane.xy.shape[1] == 1
-    name = "key.prior" if story.run.has_bound else "key.normal"
+    name = "key.prior" if story.run.has_bound or story.run.fitted else "key.normal"
     prior = [("line", name)] if flat else [("ring", f"{name}_one"), ("dashed-ring", f"{name}_two")]
     marks = [Mark(sign, "ink", text(key)) for sign, key in prior]
     if place.test.y is None:
@@ -122,6 +122,7 @@ def latent_space(cast: Cast, text: Text) -> Section:
         fixed = story.run.has_bound and not story.codes.stochastic
         wider = story.codes.stochastic and plane.inside < WIDE * plane.expected
         words = "caption_code" if fixed else "caption_wide" if wider else kind(story, "caption")
+        words = "caption_fitted" if story.run.fitted else words
         caption = [text(f"latent.{words}", inside=plane.inside, expected=plane.expected)]
         if plane.explained is not None:
             caption.append(text("latent.pca", latent=len(story.order), explained=plane.explained))
@@ -142,7 +143,8 @@ def samples(cast: Cast, text: Text) -> Section:
 
     def panel(_: Stage, story: Story) -> Panel:
         alt = text("samples.alt", run=story.name, n=len(story.samples))
-        return Panel(story.name, [row(story, "x̃", story.samples, alt)], text(bounded(story, "samples.caption")))
+        caption = "samples.caption_fitted" if story.run.fitted else bounded(story, "samples.caption")
+        return Panel(story.name, [row(story, "x̃", story.samples, alt)], text(caption))
 
     return Section("samples", *heads(text, "samples"), panels(cast, text, panel))
 

@@ -73,7 +73,7 @@ def check_folder(folder: Path, *, resume: bool, overwrite: bool) -> None:
 def clear(folder: Path) -> None:
     """Removes the run that a folder holds, and nothing else in it."""
     (folder / "config.toml").unlink(missing_ok=True)
-    for name in ("state", "evaluation.parts"):
+    for name in ("state", "evaluation.parts", "priors"):
         shutil.rmtree(folder / name, ignore_errors=True)
     for name in FILES:
         (folder / name).unlink(missing_ok=True)

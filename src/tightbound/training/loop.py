@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from tightbound.config import Config
 from tightbound.data import Data
@@ -51,13 +51,14 @@ class Trainer:
         folder: Path,
         show: Display,
         trust: bool = True,
+        only: nn.Module | None = None,
     ) -> None:
         self.model, self.config, self.settings, self.folder, self.show = model, config, config.train, folder, show
         self.device = model.get_buffer("centre").device
         self.here, k = here(), config.recipe.k
         batch, share = int(self.settings.batch), self.here.share
         self.batches = batches(data.train, batch, config.seed, self.device, share, config.data.mix)
-        self.pass_ = Step(model, objective, k)
+        self.pass_ = Step(model, objective, k, only)
         with seeded(seed_for(config.seed, "prepare")):
             self.pass_.prepare(partial(examples, data.train))
         self.average = Average(model, self.settings.ema) if self.settings.ema else None

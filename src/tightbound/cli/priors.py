@@ -1,0 +1,36 @@
+"""`tightbound fit-prior`: another p(z) for a trained model."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from cyclopts import Parameter
+
+from tightbound.cli.app import LEARN, app
+from tightbound.cli.options import PLAIN, Loading, Quiet, Trained
+
+
+@app.command(group=LEARN)
+def fit_prior(
+    run: Trained,
+    prior: Annotated[str, Parameter(help="such as gaussian-mixture; tightbound show RUN lists those that fit")],
+    /,
+    *,
+    set_: Annotated[
+        list[str] | None, Parameter(name="--set", consume_multiple=True, help="key=value ..., such as components=10")
+    ] = None,
+    name: Annotated[str | None, Parameter(help="what --prior will call it; the kind of prior unless given")] = None,
+    overwrite: Annotated[bool, Parameter(help="replace the fitted prior of that name")] = False,
+    loading: Loading = PLAIN,
+    quiet: Quiet = False,
+) -> None:
+    """Fit a prior to where the encoder puts the training data; other commands then take --prior NAME."""
+    from tightbound import api
+    from tightbound.cli import outputs
+    from tightbound.config import assignments
+
+    asked: dict[str, Any] = {"name": name, "overwrite": overwrite, "settings": assignments(set_ or [])}
+    made = api.fit_prior(outputs.load(run, loading), prior, **asked, display="none" if quiet else "auto")
+    assert made.fitted is not None
+    print(f"{made.fitted}: {made.folder}")
+    print(f"use it: tightbound sample {run} --prior {made.fitted.name} --out samples.png")

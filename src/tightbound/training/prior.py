@@ -1,0 +1,212 @@
+"""Priors fitted after training: the model stays as it is, p(z) moves to where its encoder puts the training data."""
+
+from __future__ import annotations
+
+import copy
+import tempfile
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from tightbound import fitted as prior_file
+from tightbound.build import build, check
+from tightbound.config import Config, TrainSettings, parse
+from tightbound.distributions import moments
+from tightbound.distributions.noise import StepNoise, seed_for
+from tightbound.errors import TightboundError, lookup
+from tightbound.fitted import Fitted
+from tightbound.model import VAE
+from tightbound.priors import PRIORS, Seen
+from tightbound.progress import listening
+from tightbound.recipes import Part
+from tightbound.run import Run, load, seeded
+from tightbound.trace import Batch, Clock, Draw, Trace
+from tightbound.training import schedule
+from tightbound.training.batches import count, examples
+from tightbound.training.display import Display, Quiet
+from tightbound.training.display import display as made_display
+from tightbound.training.fit import pick_device
+from tightbound.training.loop import Trainer
+
+SHORT = {"gmm": "gaussian-mixture", "sphere": "sphere-mixture", "poincare": "poincare-mixture"}
+MOST = 50_000  # training examples whose codes a prior in closed form is fitted to
+AT_ONCE = 1000
+SETTINGS: dict[str, Any] = {"precision": "float32", "compile": "off", "validate_k": 1, "validate_n": 1}
+
+
+def fit_prior(
+    run: Run | str | Path,
+    prior: str,
+    *,
+    name: str | None = None,
+    overwrite: bool = False,
+    display: str | Display = "auto",
+    settings: Mapping[str, Any] | None = None,
+    **more: Any,
+) -> Run:
+    """Fits another prior to a trained model and returns the model with it; nothing else of the model changes.
+
+    p(z) becomes what maximises E[log p(z)] over draws of q(z|x) of the training split.  log p(x) under it is bounded as
+    before; an autoencoder, which has no prior, can be sampled with one.  Ghosh et al. 2020 (arXiv:1903.12436), sec. 4.
+    prior: "normal", "gaussian-mixture" ("gmm"), "two-stage", ...; one that does not fit the latent is refused, with
+    those that do.  settings, more: its options and, as train.*, those of its training: components=10.
+    name: under which it is saved, in RUN/priors/NAME, and found by `tb.load(RUN, prior=NAME)`; the prior's where None.
+    Raises TightboundError where there is one of that name and `overwrite` is False.
+    """
+    show = made_display(display) if isinstance(display, str) else display
+    run = run if isinstance(run, Run) else load(run, device=str(pick_device("auto")))
+    with listening(show.note):
+        return _fitted(run, SHORT.get(prior, prior), name, overwrite, {**(settings or {}), **more}, show)
+
+
+def _fitted(run: Run, prior: str, name: str | None, overwrite: bool, values: Mapping[str, Any], show: Display) -> Run:
+    options, own = _parted(values)
+    recipe = run.config.recipe.model_copy(update={"prior": Part(name=prior, **options)})
+    _check_fits(run, prior)
+    name = name or prior
+    folder = prior_file.place(run.home, name, overwrite=overwrite) if run.home else None
+    seed = seed_for(run.config.seed, "prior", prior)
+    with seeded(seed):
+        model, _ = build(recipe, run.spec)
+    rest = prior_file.split(run.model.state_dict())[1]
+    model.load_state_dict({**prior_file.split(model.state_dict())[0], **rest})
+    model = model.to(run.device).eval().requires_grad_(False)
+    config = run.config.model_copy(update={"recipe": recipe, "train": own})
+    n = _fit(model, config, run, seed, show)
+    found = Fitted(name, recipe.prior, prior_file.split(model.state_dict())[0], n, prior_file.fingerprint(rest))
+    made = run.with_prior(found, trust=True)
+    if folder is not None:
+        prior_file.save(folder, found)
+    return made
+
+
+def fittable(run: Run) -> list[str]:
+    """The names of the priors that can be fitted to a run's latent."""
+    found = []
+    for name, cls in PRIORS.items():
+        with suppress(TightboundError):
+            if hasattr(cls, "fit") or hasattr(cls, "learns"):
+                check(run.config.recipe.model_copy(update={"prior": Part(name=name)}), run.spec)
+                found.append(name)
+    return found
+
+
+def _parted(values: Mapping[str, Any]) -> tuple[dict[str, Any], TrainSettings]:
+    """Options of the prior, and settings of its training: the keys that begin with `train.`."""
+    train = {key.removeprefix("train."): value for key, value in values.items() if key.startswith("train.")}
+    options = {key.removeprefix("prior."): v for key, v in values.items() if not key.startswith("train.")}
+    return options, parse(TrainSettings, SETTINGS | train, "the setting train:")
+
+
+def _check_fits(run: Run, prior: str) -> None:
+    """Raises TightboundError where the prior is not one, or not one for this latent, naming those that are."""
+    if ":" in prior:
+        return
+    lookup(PRIORS, prior, "prior")
+    if prior not in (known := fittable(run)):
+        posterior, fit = run.config.recipe.posterior.name, f"choose {' or '.join(known)}" if known else "none fits it"
+        raise TightboundError(
+            f"prior {prior!r} cannot be fitted to the latent of {run.name!r} (posterior {posterior!r}, path "
+            f"{run.config.recipe.path!r}): {fit}"
+        )
+
+
+def _fit(model: VAE, config: Config, run: Run, seed: int, show: Display) -> int:
+    """Fits the prior of `model` in place; returns the number of examples that it was fitted to."""
+    part: Any = prior_of(model)
+    data = run.data
+    n = count(data.train)
+    if hasattr(part, "fit"):
+        x = examples(data.train, MOST)[0]
+        n = len(x) if n is None or not getattr(part, "learns", False) else n
+        with torch.no_grad():
+            part.fit(_seen(model, x, seed))
+    if getattr(part, "learns", False):
+        _learn(model, config, run, seed, show)
+    return int(n or 0)
+
+
+def prior_of(model: VAE) -> nn.Module:
+    """The prior of the topmost latent."""
+    path: Any = model.path
+    return path.prior if hasattr(path, "prior") else path.priors[0]
+
+
+def _seen(model: VAE, x: Tensor, seed: int) -> Seen:
+    """Draws, means and scales of q of the topmost latent; of a point, its place and a scale of 0."""
+    device, parts = model.get_buffer("centre").device, []
+    with seeded(seed):
+        for i, some in enumerate(x.split(AT_ONCE)):
+            site = model(Batch(some.to(device)), Draw(noise=StepNoise(seed, "seen", i))).latents[model.sites[0]]
+            assert site.q is not None
+            mean, variance = moments(site.q)
+            parts.append((site.z, mean, variance.sqrt()))
+    z, mean, scale = (torch.cat(found) for found in zip(*parts, strict=True))
+    return Seen(x, z, mean, scale, seed)
+
+
+# ---- priors that are networks: the one training loop, all but the prior held
+
+
+class Unseen:
+    """What is left of p(x|z) where x does not matter: log p = 0."""
+
+    def log_prob(self, x: Tensor) -> Tensor:
+        return torch.zeros(len(x), device=x.device)
+
+
+class NoLikelihood(nn.Module):
+    """The likelihood of a model whose latents alone are trained; its decoder is the identity."""
+
+    def forward(self, y: Tensor, ctx: Any, p: Any) -> Any:
+        return Unseen()
+
+
+class CrossEntropy:
+    """-E_q[log p(z)] of the topmost latent, in nats; with a second stage, the bound on it."""
+
+    per_example = True
+
+    def __init__(self, site: str, own: tuple[str, ...]) -> None:
+        self.site, self.own = site, own
+
+    def __call__(self, trace: Trace, clock: Clock) -> Tensor:
+        stage = sum((trace.latents[name].kl for name in self.own), torch.zeros(()))
+        return (stage - trace.latents[self.site].log_p).mean()
+
+
+class Progress(Quiet):
+    """One line per validation of a fit."""
+
+    def __init__(self, show: Display, steps: int) -> None:
+        self.show, self.steps = show, steps
+
+    def note(self, line: str) -> None:
+        self.show.note(line)
+
+    def record(self, record: dict[str, Any]) -> None:
+        best = ", best" if record["best"] else ""
+        value = record["valid"]["objective"]
+        self.note(f"step {record['step']} of {self.steps}, -log p(z) {value:.3f} on the validation split{best}")
+
+
+def _learn(model: VAE, config: Config, run: Run, seed: int, show: Display) -> None:
+    """Trains the prior of `model` in place, on fresh draws of q in each step; keeps the best by validation."""
+    train = schedule.resolve(config.train, count(run.data.train))
+    config = config.model_copy(
+        update={"train": train, "seed": seed, "recipe": config.recipe.model_copy(update={"k": 1})}
+    )
+    trained = copy.deepcopy(model)
+    trained.path.decoder, trained.likelihood = nn.Identity(), NoLikelihood()
+    part = prior_of(trained).requires_grad_(True)
+    objective = CrossEntropy(trained.sites[0], tuple(getattr(part, "sites", ())))
+    with tempfile.TemporaryDirectory(prefix="tightbound-prior-") as folder:
+        told = Progress(show, int(train.steps))
+        trainer = Trainer(trained, objective, config, run.data, Path(folder), told, only=part)
+        trainer.run()
+        state = prior_file.split(trainer.finish())[0]
+    model.load_state_dict(state, strict=False)
