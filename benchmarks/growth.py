@@ -1,4 +1,4 @@
-"""How the cost of training grows with the data, the batch, the latents, K, depth and the image's side, one at a time.
+"""How the cost of training grows with data, batch, latents, K, depth, the image's side, and processes, one at a time.
 
     python benchmarks/growth.py --out growth.json --charts docs/images [--only batch k] [--threads 1]
 
@@ -38,6 +38,7 @@ class Axis:
     x: str
     measure: Callable[[int], float] = float
     per_step: bool = True
+    threads: int | None = None
 
     @property
     def unit(self) -> str:
@@ -68,6 +69,10 @@ def sided(side: int, folder: Path) -> dict[str, Any]:
     return {"run": "tightbound", "batch": 16, "data": str(path), "settings": settings}
 
 
+def shared(processes: int, folder: Path) -> dict[str, Any]:
+    return plain(folder, batch=512) | {"processes": processes}
+
+
 AXES = {
     "data": Axis("examples", (1_000, 10_000, 100_000, 1_000_000, 10_000_000), sparse, "examples", per_step=False),
     "batch": Axis("batch", (16, 32, 64, 128, 256, 512, 1024), lambda x, f: plain(f, batch=x), "batch"),
@@ -75,6 +80,7 @@ AXES = {
     "k": Axis("samples K", (1, 2, 4, 8, 16, 32), lambda x, f: plain(f, recipe="iwae", k=x), "K"),
     "depth": Axis("hidden layers each way", (1, 2, 4, 8, 16), lambda x, f: plain(f, **{"network.depth": x}), "layers"),
     "side": Axis("pixels a side", (28, 48, 64, 96, 128, 192, 256), sided, "pixels", lambda p: p * p, per_step=False),
+    "processes": Axis("processes, one thread each, 512 examples in all", (1, 2, 4), shared, "processes", threads=1),
 }
 
 
@@ -112,7 +118,10 @@ def compete(axis: Axis, args: argparse.Namespace) -> tuple[list[harness.Round], 
     """The points of an axis, live together and in turns."""
     with tempfile.TemporaryDirectory() as folder:
         points = [p for p in axis.points if p <= args.most]
-        made = [Remote(str(p), axis.spec(p, Path(folder)), threads=args.threads, clock=args.clock) for p in points]
+        made = [
+            Remote(str(p), axis.spec(p, Path(folder)), threads=axis.threads or args.threads, clock=args.clock)
+            for p in points
+        ]
         rounds, missing = harness.compete(made, args.rounds, args.window, print, tries=args.tries)
     assert not missing, missing
     return rounds, made

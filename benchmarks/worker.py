@@ -2,6 +2,9 @@
 
     python worker.py SPEC DOWN UP     SPEC as JSON; two inherited pipes
 
+A SPEC with "processes" is a run by so many, the first of which starts the others and alone has a gate: they wait for it
+where they add up gradients.
+
 The gate is called after each step (or every few) with the number of examples done since it was last called. It answers
 when it is warm, then for each number of seconds it reads runs at least so long and says how much was done.
 """
@@ -10,8 +13,11 @@ from __future__ import annotations
 
 import json
 import os
+import socket
+import subprocess
 import sys
 import time
+from contextlib import suppress
 from typing import Any
 
 WARM_SECONDS, WARM_CALLS = 0.5, 3
@@ -70,8 +76,36 @@ def own_memory() -> float:
         return float("nan")
 
 
+def start_others(processes: int) -> None:
+    """Makes this the first process of a launch, and starts the rest of it; they end when it does."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": str(processes)}
+    for rank in range(1, processes):
+        own = os.environ | {"RANK": str(rank), "LOCAL_RANK": str(rank)}
+        subprocess.Popen([sys.executable, __file__, sys.argv[1]], env=own)
+    os.environ |= {"RANK": "0", "LOCAL_RANK": "0"}
+
+
+def follow(spec: dict[str, Any]) -> None:
+    """A process that is not the first: it ends, without a word, when the first one has ended."""
+    import torch
+
+    torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
+    from variants import RUNS
+
+    with suppress(Exception):
+        RUNS[spec["run"]](lambda n: None, spec)
+
+
 def main() -> None:
-    spec, gate = json.loads(sys.argv[1]), Gate(int(sys.argv[2]), int(sys.argv[3]))
+    spec = json.loads(sys.argv[1])
+    if len(sys.argv) == 2:
+        return follow(spec)
+    gate = Gate(int(sys.argv[2]), int(sys.argv[3]))
+    if spec.get("processes", 1) > 1:
+        start_others(spec["processes"])
     try:
         import torch
 
