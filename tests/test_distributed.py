@@ -113,12 +113,14 @@ def test_only_what_takes_a_statistic_of_the_batch_gathers() -> None:
 
 
 @pytest.mark.parametrize(("rank", "says"), [("0", True), ("1", False)])
-def test_only_training_is_shared_out(
+def test_what_is_not_shared_out_is_refused(
     rank: str, says: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     from tightbound.cli import main
 
     for name, value in (("WORLD_SIZE", "2"), ("RANK", rank), ("LOCAL_RANK", rank)):
         monkeypatch.setenv(name, value)
-    assert main(["evaluate", "runs/x"]) == 2
-    assert ("evaluate is not shared out over processes" in capsys.readouterr().err) == says
+    assert main(["compare", "runs/x"]) == 2
+    assert (
+        "compare is not shared out over processes, only train, evaluate, encode and score" in capsys.readouterr().err
+    ) == says

@@ -1,14 +1,17 @@
-"""`encode` and `score` of many examples: parquet parts that any number of processes write alike, killed and gone on."""
+"""Work on a trained model that processes share: parquet parts of `encode` and `score`, pieces of `evaluate`."""
 
 from __future__ import annotations
 
+import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,7 +22,7 @@ from test_data_streams import pictures, png, shard
 import tightbound as tb
 from tightbound.cli import main
 from tightbound.data import DataSettings, load, read_parts
-from tightbound.evaluation import score
+from tightbound.evaluation import score, work
 
 parquet = pytest.importorskip("pyarrow.parquet", reason="needs pyarrow, of the extra data")
 
@@ -88,24 +91,82 @@ def test_parts_hold_what_one_table_holds(made: Path, run: Command, tmp_path: Pat
     assert np.allclose(score(trained, x, 3, trained.config.seed)["log_px"], terms["log_px"][100:107], rtol=1e-5)
 
 
-def test_two_processes_write_the_bytes_of_one(made: Path, run: Command, tmp_path: Path) -> None:
-    program = tmp_path / "program.py"
-    both = [words(made, "encode", tmp_path / "e2"), words(made, "score", tmp_path / "s2", "-k", 3)]
-    one = words(made, "encode", tmp_path / "one.npz")
-    program.write_text(
-        "import torch; torch.set_num_threads(1)\n"
-        "from tightbound.processes import joined\nfrom tightbound.cli import main\n"
-        f"with joined('cpu'):\n    for words in {both!r}: assert main(words) == 0\n    assert main({one!r}) == 2\n"
-    )
-    done = subprocess.run([*TORCHRUN, program], env=environment(), capture_output=True, text=True, timeout=120)
+PROGRAM = """
+import json, sys, torch
+torch.set_num_threads(1)
+from tightbound.cli import main
+from tightbound.evaluation import work
+from tightbound.processes import joined
+
+tasks, failing, evaluation = json.loads(sys.argv[1])
+calls, log_px, work.PIECE_VALUES = [], work.log_px, 1
+work.log_px = lambda *a, **k: calls.append(a[2]) or log_px(*a, **k)
+with joined("cpu") as us:
+    for words in tasks:
+        assert main(words) == 0
+    assert main(failing) == 2
+    assert main(evaluation) == 0
+    every = us.gather(calls)
+    if us.first:
+        print(json.dumps(every))
+"""
+ACCOUNT = {"k": 60, "ais": True, "gap": True, "subset": 20}
+
+
+@pytest.fixture(scope="module")
+def two(made: Path) -> subprocess.CompletedProcess[str]:
+    """Two processes encode and score, are refused, and go on with an evaluation that one process began."""
+    shutil.copytree(made / "run", made / "run2")
+
+    def stop(done: int, n: int, what: str) -> None:
+        if what == "importance" and done > 16:
+            raise KeyboardInterrupt
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(work, "PIECE_VALUES", 1)
+        with pytest.raises(KeyboardInterrupt):
+            tb.evaluate(made / "run2", **ACCOUNT, tick=stop)
+    tasks = [words(made, "encode", made / "e2"), words(made, "score", made / "s2", "-k", 3)]
+    asked = [f"--{key}" for key in ("ais", "gap", "json", "quiet")]
+    evaluation = ["evaluate", str(made / "run2"), "-k", "60", "--subset", "20", *asked]
+    (made / "program.py").write_text(PROGRAM)
+    task = json.dumps([tasks, words(made, "encode", made / "one.npz"), evaluation])
+    program = [*TORCHRUN, str(made / "program.py"), task]
+    done = subprocess.run(program, env=environment(), capture_output=True, text=True, timeout=150)
     assert done.returncode == 0, done.stderr[-3000:]
-    assert done.stdout.count("examples") == 2, "only the first one speaks"
-    assert done.stderr.count("one.npz is one file, which one process writes") == 1
+    return done
+
+
+def test_two_processes_write_the_bytes_of_one(made: Path, two: Any, run: Command, tmp_path: Path) -> None:
+    assert two.stdout.count("examples,") == 2, "only the first one speaks"
+    assert two.stderr.count("one.npz is one file, which one process writes") == 1
     assert (
         run(*words(made, "encode", tmp_path / "e1"))[0] == run(*words(made, "score", tmp_path / "s1", "-k", 3))[0] == 0
     )
-    same(tmp_path / "e1", tmp_path / "e2")
-    same(tmp_path / "s1", tmp_path / "s2")
+    same(tmp_path / "e1", made / "e2")
+    same(tmp_path / "s1", made / "s2")
+
+
+def test_two_processes_find_the_figures_of_one(made: Path, two: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(work, "PIECE_VALUES", 1)
+    alone = tb.evaluate(made / "run", **ACCOUNT).to_json()
+    *shown, counts = two.stdout.strip().split("\n", 2)[2].rsplit("\n", 1)
+    together = json.loads(shown[0])
+    assert alone["methods"]["ais-q"]["n"] == 20 and alone["diagnosis"]["verdicts"] is not None
+    assert untimed(together) == untimed(alone) | {"name": "run2"}
+    calls = json.loads(counts)
+    assert all(calls), "both worked"
+    every = [method for own in calls for method in own]
+    assert every.count("importance") == 6, "test examples without the piece that was there, training, two pilots of 2"
+    assert not (made / "run2" / "evaluation.parts").exists()
+    assert untimed(json.loads((made / "run2" / "evaluation.json").read_text())) == untimed(together)
+
+
+def untimed(tree: Any) -> Any:
+    """The same without the times that it took."""
+    if isinstance(tree, dict):
+        return {key: untimed(value) for key, value in tree.items() if key != "seconds"}
+    return [untimed(value) for value in tree] if isinstance(tree, list) else tree
 
 
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="finds the workers in /proc")

@@ -124,13 +124,16 @@ def evaluate(
     On `subset` examples also: exact log p(x) of models with up to 3 latents; `ais`, bounds by annealed importance
     sampling; `gap`, the third term in its two parts.  budget: "5min" or seconds, chooses all of these.  diagnosis: says
     what is wrong with the model.  tick: called with (done, n, what).  What an interrupted call finished is kept in the
-    run folder, and the same call goes on from it.  Raises TightboundError for data that do not fit the model.
+    run folder, and the same call goes on from it.  Processes of torchrun share the work, and all get the result.
+    Raises TightboundError for data that do not fit the model.
     """
     seconds = None if budget is None else schedule.seconds(budget)
-    return account_of(
-        _run(run), data, split=split, k=k, ais=ais, gap=gap, subset=subset, seed=seed, limit=limit, budget=seconds,
-        diagnosis=diagnosis, tick=tick,
-    )  # fmt: skip
+    device = run.device if isinstance(run, Run) else pick_device("auto")
+    with joined(device.type):
+        return account_of(
+            _run(run), data, split=split, k=k, ais=ais, gap=gap, subset=subset, seed=seed, limit=limit, budget=seconds,
+            diagnosis=diagnosis, tick=tick,
+        )  # fmt: skip
 
 
 def compare(

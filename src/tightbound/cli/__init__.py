@@ -17,7 +17,7 @@ from tightbound.errors import TightboundError, nearest
 from tightbound.progress import listening
 
 USAGE, BUG, INTERRUPTED, PIPE = 2, 1, 130, 141
-SHARED = ("train", "encode", "score")  # by torchrun
+SHARED = ("train", "evaluate", "encode", "score")  # by torchrun
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -122,14 +122,16 @@ def evaluate(
     from tightbound import api
     from tightbound.cli import outputs, tables
 
-    trained = outputs.load(run, loading, skip_bad=skip_bad)
     asked: dict[str, Any] = {"split": split, "k": k, "ais": ais, "gap": gap, "subset": subset, "budget": budget}
     asked |= {"diagnosis": not no_diagnosis, "seed": seed, "limit": limit}
     try:
-        with tables.progress("evaluating", quiet) as tick:
+        with outputs.shared(loading) as us, tables.progress("evaluating", quiet or not us.first) as tick:
+            trained = outputs.load(run, loading, skip_bad=skip_bad)
             found = api.evaluate(trained, data, **asked, tick=tick)
     except KeyboardInterrupt:
         raise Stopped("interrupted, what was finished is kept: the same command goes on from there") from None
+    if not us.first:
+        return
     if data is None and split == "test" and limit is None and (note := found.save(trained.folder or run)):
         print(f"note: {note}", file=sys.stderr)
     tables.show_json(found.to_json()) if json else print("\n".join(found.lines()))

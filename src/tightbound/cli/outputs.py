@@ -7,7 +7,7 @@ import importlib.util
 import io
 import sys
 from collections.abc import Iterable, Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path, PurePosixPath
@@ -24,6 +24,7 @@ from tightbound.cli.options import Loading
 from tightbound.data import Ordered, Split
 from tightbound.errors import TightboundError, at_least
 from tightbound.files import make_folder, write_atomic
+from tightbound.processes import Processes, joined
 from tightbound.report.grids import strip
 from tightbound.report.view import View
 from tightbound.run import Run
@@ -69,6 +70,11 @@ def target(out: Path, kinds: Sequence[str], overwrite: bool) -> Target:
         what = "folder with files" if out.is_dir() else "file"
         raise TightboundError(f"{out} is a {what} already: add --overwrite to replace it, or choose another --out")
     return Target(out, kind, overwrite)
+
+
+def shared(loading: Loading) -> AbstractContextManager[Processes]:
+    """Joins the processes of torchrun that share a command; alone where there are none."""
+    return joined(pick_device(loading.device).type)
 
 
 def load(folder: Path, loading: Loading, *, skip_bad: bool = False) -> Run:

@@ -14,17 +14,16 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from tightbound.cli.options import Loading
-from tightbound.cli.outputs import Target, load, noted, put, write_csv, write_npz
+from tightbound.cli.outputs import Target, load, noted, put, shared, write_csv, write_npz
 from tightbound.cli.parts import Parts
 from tightbound.cli.tables import progress
 from tightbound.data import Ordered, Rows, read_parts
 from tightbound.errors import TightboundError
 from tightbound.evaluation import score as score_rows
 from tightbound.evaluation.estimate import no_bound
-from tightbound.processes import Processes, joined
+from tightbound.processes import Processes
 from tightbound.report import passes
 from tightbound.run import Run
-from tightbound.training.fit import pick_device
 
 Array = NDArray[Any]
 Columns = dict[str, Any]  # arrays of numbers, lists of words
@@ -93,7 +92,7 @@ def write(
     """
     if part_rows is not None and part_rows < 1:
         raise TightboundError(f"--part-rows {part_rows} makes no parts: ask for 1 or more")
-    with joined(pick_device(loading.device).type) as us:
+    with shared(loading) as us:
         if us.world > 1 and out.kind != "parts":
             raise TightboundError(
                 f"{out} is one file, which one process writes: name a folder or 'F-*.parquet', or leave out torchrun"

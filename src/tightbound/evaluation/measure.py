@@ -22,6 +22,7 @@ from tightbound.evaluation.pieces import Pieces
 from tightbound.evaluation.plan import FROM_Q, LEAST, Plan, asked, within
 from tightbound.evaluation.third import certificate, overfitting, select, third_term
 from tightbound.evaluation.work import Chosen, Tick, Work
+from tightbound.processes import here
 from tightbound.run import Run
 
 TRIED = 2  # examples of the timed trials
@@ -48,7 +49,8 @@ def evaluate(
     subset: on how many examples slow things are done (0: none): exact log p(x) of models with up to 3 latents; `ais`:
     annealed importance sampling and its certificate; `gap`: its two parts, on training examples too.  budget: seconds,
     by which timed trials choose all of these.  diagnosis: says what is wrong.  tick: called with (done, n, what).
-    Finished pieces are kept in the run folder until all is done, so that an interrupted evaluation goes on.
+    Finished pieces are kept in the run folder until all is done, so that an interrupted evaluation goes on.  Processes
+    of a launch share the pieces, and all return the same.
     Raises TightboundError for an unknown split, a count below 1, or data that do not fit the model.
     """
     for what, count in (("k", k), ("limit", limit), ("subset", None if subset == 0 else subset)):
@@ -56,10 +58,11 @@ def evaluate(
             raise TightboundError(f"{what} = {count} says nothing: ask for 1 or more")
     started = time.perf_counter()
     seed = run.config.seed if seed is None else seed
-    rows, digest = _examples(run, data, split)
+    us = here()
+    rows, digest = us.after_first(lambda: _examples(run, data, split))
     n = len(rows) if limit is None else min(limit, len(rows))
-    work = Work(run, seed, Pieces(run.folder, run.fingerprint), tick)
-    judged = diagnose(run, _judged(run, data, rows, n), seed) if diagnosis else None
+    work = Work(run, seed, Pieces(run.folder, run.fingerprint), tick, us)
+    judged = us.lead(lambda: diagnose(run, _judged(run, data, rows, n), seed)) if diagnosis else None
     plan, trials = asked(run, n, k, subset, ais, gap), None
     if budget is not None and run.has_bound:
         plan, trials = _settled(work, rows, n, budget, time.perf_counter() - started, data is None)
@@ -73,7 +76,7 @@ def evaluate(
         bound=run.has_bound,
         reason="" if run.has_bound else no_bound(run.config.recipe),
         digest=digest,
-        examples=x.digest(),
+        examples=us.lead(x.digest),
         weights=work.pieces.weights,
         diagnosis=judged,
         budget=trials and {"seconds": budget, "trials": trials, "plan": dataclasses.asdict(plan)},
@@ -84,10 +87,13 @@ def evaluate(
             work, found, x, plan, _training(run, plan.subset) if plan.train and plan.subset and data is None else None
         )
     else:
-        found.account = {"distortion": Figure.of(torch.cat([_distortion(run, part, seed) for part in x.parts(1000)]))}
+        parts = work.each(x.rows.split(1000), lambda some: _distortion(run, rows.batch(some), seed))
+        found.account = {"distortion": Figure.of(torch.cat(parts))}
         if ais or gap or budget:
             found.notes.append(f"log p(x) and the parts of a gap were left out: {found.reason}")
     work.pieces.clear()
+    us.gather(None)
+    us.lead(work.pieces.clear_rest)
     found.seconds = time.perf_counter() - started
     return found
 
@@ -101,7 +107,7 @@ def _settled(work: Work, rows: Split, n: int, budget: float, spent: float, own: 
         return {"plan": dataclasses.asdict(plan), "trials": trials}
 
     what = {"budget": budget, "n": n, "seed": work.seed, "rows": len(rows)}
-    decided = work.pieces.settled(what, decide)
+    decided = work.us.lead(lambda: work.pieces.settled(what, decide))
     return Plan(**decided["plan"]), decided["trials"]
 
 
@@ -123,7 +129,7 @@ def _measure(work: Work, found: Evaluation, x: Chosen, plan: Plan, train: Chosen
     if run.spec.discrete:
         unit = -math.log(2) * run.spec.dims
         found.bits_per_dim = {name: Figure.of(terms[name] / unit) for name in ("elbo", "log_px")}
-    found.kl_per_latent = rate_per_feature(run, x.some(2000)[1].x(), work.seed)
+    found.kl_per_latent = work.us.lead(lambda: rate_per_feature(run, x.some(2000)[1].x(), work.seed))
     found.methods["importance"] = Method.of(base, spent)
     if not plan.subset:
         return

@@ -80,11 +80,14 @@ class Pieces:
         return decided
 
     def clear(self) -> None:
-        """Removes what this evaluation kept, and all that belongs to other weights: they are in no use any more."""
-        if self.root is None or not self.root.is_dir():
-            return
+        """Removes the pieces that this evaluation kept, those of this process."""
         for path in self.used:
             remove(path)
+
+    def clear_rest(self) -> None:
+        """Removes all that belongs to other weights, and folders that are empty: they are in no use any more."""
+        if self.root is None or not self.root.is_dir():
+            return
         for folder in self.root.iterdir():
             if folder.name != self.weights or not any(folder.iterdir()):
                 shutil.rmtree(folder, ignore_errors=True)

@@ -17,6 +17,7 @@ from tightbound.evaluation.bdmc import bdmc
 from tightbound.evaluation.estimate import Estimate
 from tightbound.evaluation.figure import Figure
 from tightbound.evaluation.likelihood import best
+from tightbound.evaluation.pieces import Piece
 from tightbound.evaluation.plan import Plan
 from tightbound.evaluation.work import Chosen, Work
 
@@ -102,24 +103,25 @@ def certificate(work: Work, n: int, options: Mapping[str, Any], found: Evaluatio
 
     lower, upper, gap: means with errors; gaps: of each example.
     """
-    tell, lower, upper, spent = work.teller("certificate", n), [], [], 0.0
-    for start in range(0, n, AT_ONCE):
+    tell = work.teller("certificate", n)
+
+    def piece(start: int) -> Piece:
         m, seed = min(AT_ONCE, n - start), seed_for(work.seed, "certificate", start)
 
-        def compute(m: int = m, seed: int = seed) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        def compute() -> tuple[dict[str, Tensor], dict[str, Any]]:
             pair = bdmc(work.run.model, m, seed=seed, tick=tell, **options)
             return {"lower": pair.lower.values, "upper": pair.upper.values}, {"settings": pair.lower.settings}
 
-        what = {"certificate": dict(options), "seed": seed, "n": m}
-        try:
-            piece = work.pieces.get(what, torch.zeros(0), compute)
-        except TightboundError as error:
-            _refused(found, error)
-            return None
-        lower.append(piece.values["lower"])
-        upper.append(piece.values["upper"])
-        settings, spent = {**piece.facts["settings"], "seed": work.seed}, spent + piece.seconds
-    low, high = torch.cat(lower), torch.cat(upper)
+        return work.pieces.get({"certificate": dict(options), "seed": seed, "n": m}, torch.zeros(0), compute)
+
+    try:
+        pieces = work.each(range(0, n, AT_ONCE), piece)
+    except TightboundError as error:
+        _refused(found, error)
+        return None
+    settings = {**pieces[-1].facts["settings"], "seed": work.seed}
+    low, high = (torch.cat([p.values[name] for p in pieces]) for name in ("lower", "upper"))
+    spent = sum(p.seconds for p in pieces)
     figures = {"lower": Figure.of(low), "upper": Figure.of(high), "gap": Figure.of(high - low)}
     made = {name: figure.to_json() for name, figure in figures.items()}
     return {"n": n, **made, "gaps": (high - low).tolist(), "settings": settings, "seconds": round(spent, 2)}

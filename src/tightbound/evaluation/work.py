@@ -4,22 +4,26 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
 from tightbound.data import Split
+from tightbound.errors import TightboundError
 from tightbound.evaluation import gap as gap_room
 from tightbound.evaluation.estimate import Estimate
 from tightbound.evaluation.latents import spread
 from tightbound.evaluation.likelihood import log_px
-from tightbound.evaluation.pieces import Pieces
+from tightbound.evaluation.pieces import Piece, Pieces
+from tightbound.processes import ALONE, Processes
 from tightbound.run import Run
 
 Tick = Callable[..., None]
+A = TypeVar("A")
+B = TypeVar("B")
 PIECE_VALUES = 2_000_000_000  # decoded values of a piece: some seconds of work
 
 
@@ -55,65 +59,94 @@ class Chosen:
 
 
 class Work:
-    """Figures of some examples of one run, from the store of pieces or computed now; tells how far it is."""
+    """Figures of some examples of one run, from the store of pieces or computed now; tells how far it is.
 
-    def __init__(self, run: Run, seed: int, pieces: Pieces, tick: Tick | None) -> None:
-        self.run, self.seed, self.pieces, self.tick = run, seed, pieces, tick
+    us: the processes that share it.  What is cut into pieces, and how, does not depend on how many they are, and
+    figures are taken of the values of all examples in their order, so that they are the same bits for any number.
+    """
 
-    def _parts(self, x: Chosen, draws: int) -> Iterator[Tensor]:
-        return x.parts(int(min(1000, max(16, PIECE_VALUES // (draws * self.run.spec.dims)))))
+    def __init__(self, run: Run, seed: int, pieces: Pieces, tick: Tick | None, us: Processes = ALONE) -> None:
+        self.run, self.seed, self.pieces, self.us = run, seed, pieces, us
+        self.tick = tick if us.first else None
+
+    def _cut(self, x: Chosen, draws: int) -> Sequence[Tensor]:
+        """The rows of each piece."""
+        return x.rows.split(int(min(1000, max(16, PIECE_VALUES // (draws * self.run.spec.dims)))))
+
+    def each(self, items: Sequence[A], make: Callable[[A], B]) -> list[B]:
+        """make(item) of each item, in order, each in one of the processes; where one is refused, in all of them."""
+        if self.us.world == 1:
+            return [make(item) for item in items]
+        own, refused = dict[int, B](), ""
+        try:
+            for i in range(self.us.rank, len(items), self.us.world):
+                own[i] = make(items[i])
+        except TightboundError as error:
+            refused = str(error)
+        found = self.us.gather((own, refused))
+        if refused := next((text for _, text in found if text), ""):
+            raise TightboundError(refused)
+        whole = {i: value for some, _ in found for i, value in some.items()}
+        return [whole[i] for i in range(len(items))]
 
     def teller(self, what: str, n: int) -> Callable[[float], None]:
-        """Counts the examples of a stage that are done, and tells `tick`."""
+        """Counts the examples of a stage that are done, by all processes as far as this one knows, and tells `tick`."""
         done = 0.0
 
         def tell(m: float) -> None:
             nonlocal done
-            done += m
+            done += m * self.us.world
             if self.tick:
-                self.tick(round(done), n, what)
+                self.tick(min(n, round(done)), n, what)
 
         return tell
 
     def estimate(self, x: Chosen, method: str, noise: int | None = None, **settings: Any) -> tuple[Estimate, float]:
         """log p(x) of x by a method, and the seconds it took; noise: another seed than the evaluation's own."""
         seed = self.seed if noise is None else noise
-        tell, found, spent = self.teller(method, len(x)), [], 0.0
-        for part in self._parts(x, _draws(method, settings)):
-            counted: list[float] = []
+        tell = self.teller(method, len(x))
 
-            def count(m: float, counted: list[float] = counted) -> None:
+        def piece(rows: Tensor) -> Piece:
+            part, counted = x.split.batch(rows), list[float]()
+
+            def count(m: float) -> None:
                 counted.append(m)
                 tell(m)
 
-            def compute(part: Tensor = part, count: Any = count) -> tuple[dict[str, Tensor], dict[str, Any]]:
+            def compute() -> tuple[dict[str, Tensor], dict[str, Any]]:
                 e = log_px(self.run.model, part, method, seed=seed, tick=count, **settings)
                 tensors = {"values": e.values, "se": e.se} | {f"d.{k}": v for k, v in e.diagnostic.items()}
                 return tensors, {"kind": e.kind, "settings": e.settings}
 
-            piece = self.pieces.get({"method": method, "seed": seed, "settings": settings}, part, compute)
+            found = self.pieces.get({"method": method, "seed": seed, "settings": settings}, part, compute)
             tell(len(part) - sum(counted))
-            tensors = dict(piece.values)
-            diagnostic = {k[2:]: v for k, v in tensors.items() if k.startswith("d.")}
-            terms = (tensors["values"], tensors["se"], diagnostic, dict(piece.facts["settings"]))
-            found.append(Estimate(method, piece.facts["kind"], *terms))
-            spent += piece.seconds
-        return Estimate.join(found), spent
+            return found
+
+        pieces = self.each(self._cut(x, _draws(method, settings)), piece)
+        return Estimate.join([_estimate(method, p) for p in pieces]), sum(p.seconds for p in pieces)
 
     def bounds(self, x: Chosen, search: gap_room.Search) -> tuple[dict[str, Tensor], float]:
         """L[q] and L[q*] of x (see `gap.best_bound`), and the seconds they took."""
-        tell, found, spent = self.teller("gap", len(x)), [], 0.0
-        settings = dataclasses.asdict(search)
-        for part in self._parts(x, 3 * search.samples * search.steps * search.rounds):
-            piece = self.pieces.get(
-                {"gap": settings, "seed": self.seed},
-                part,
-                lambda part=part: (gap_room.best_bound(self.run, part, self.seed, search), {}),  # type: ignore[misc]
-            )
-            found.append(piece.values)
-            spent += piece.seconds
+        tell, settings = self.teller("gap", len(x)), dataclasses.asdict(search)
+
+        def piece(rows: Tensor) -> Piece:
+            part = x.split.batch(rows)
+            what = {"gap": settings, "seed": self.seed}
+            found = self.pieces.get(what, part, lambda: (gap_room.best_bound(self.run, part, self.seed, search), {}))
             tell(len(part))
-        return {name: torch.cat([f[name] for f in found]) for name in found[0]}, spent
+            return found
+
+        found = self.each(self._cut(x, 3 * search.samples * search.steps * search.rounds), piece)
+        values = {name: torch.cat([p.values[name] for p in found]) for name in found[0].values}
+        return values, sum(p.seconds for p in found)
+
+
+def _estimate(method: str, piece: Piece) -> Estimate:
+    tensors = dict(piece.values)
+    diagnostic = {k[2:]: v for k, v in tensors.items() if k.startswith("d.")}
+    return Estimate(
+        method, piece.facts["kind"], tensors["values"], tensors["se"], diagnostic, dict(piece.facts["settings"])
+    )
 
 
 def _draws(method: str, settings: Mapping[str, Any]) -> int:
