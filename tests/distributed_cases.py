@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 import sys
@@ -12,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from tightbound.config import configure
 from tightbound.processes import here
@@ -46,9 +47,25 @@ class Two:
         return {"inference": -trace.elbo.mean() + 0.1 * spread, "generative": trace.distortion.mean() + bad}
 
 
+class Normed:
+    """Batch normalisation on both sides."""
+
+    def __init__(self, size: str) -> None: ...
+
+    def encoder(self, shape: tuple[int, ...]) -> nn.Module:
+        conv = nn.Conv2d(shape[0], 6, 3, stride=2, padding=1)
+        return nn.Sequential(conv, nn.BatchNorm2d(6), nn.Tanh(), nn.Flatten())
+
+    def decoder(self, inputs: int, out: tuple[int, ...]) -> nn.Module:
+        hidden = nn.BatchNorm1d(12, momentum=None)
+        return nn.Sequential(nn.Linear(inputs, 12), hidden, nn.Tanh(), nn.Linear(12, math.prod(out)))
+
+
 CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "binarised, moved": ("vae", {"data.binarize": "dynamic", "data.augment": "flip,shift"}),
     "free bits": ("vae", {"objective": {"name": "elbo", "free_bits": 0.3}}),
+    "batch norm": ("iwae", {"k": 3, "network": "distributed_cases:Normed"}),
+    "batch norm, bad step": ("vae", {"network": "distributed_cases:Normed", "objective": "distributed_cases:Two"}),
     "samples in shards": ("iwae", {"k": 3, "train.parallel": "fsdp2"}),
     "two losses": ("vae", {"objective": "distributed_cases:Two"}),
     "two losses in shards": ("vae", {"objective": "distributed_cases:Two", "train.parallel": "fsdp2"}),
@@ -58,6 +75,9 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     ),
     "from the disk": ("vae", {"data.memory": 1, "data.valid": 40, "data.mix": 64}),
 }
+
+
+FOUR = ("binarised, moved", "free bits", "batch norm")
 
 
 class Press(Quiet):
@@ -109,9 +129,12 @@ def main(folder: Path) -> None:
     from tightbound.processes import joined
 
     todo: list[Callable[[], object]] = [rows_of_all]
-    todo += [lambda case=case: train(folder, case, f"{case} 2") for case in CASES]
-    todo += [lambda case=case: cut(folder, case, f"{case} 2 to 1") for case in ("samples in shards", "from the disk")]
-    todo += [lambda: train(folder, "samples in shards", "samples in shards 1 to 2")]
+    of = int(os.environ["WORLD_SIZE"])
+    todo += [lambda case=case: train(folder, case, f"{case} {of}") for case in (CASES if of == 2 else FOUR)]
+    if of == 2:
+        both = ("samples in shards", "from the disk")
+        todo += [lambda case=case: cut(folder, case, f"{case} 2 to 1") for case in both]
+        todo += [lambda: train(folder, "samples in shards", "samples in shards 1 to 2")]
     with joined("cpu"):
         for do in todo:
             do()

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import torch
-from distributed_cases import CASES, STEPS, cut, train
+from distributed_cases import CASES, FOUR, STEPS, cut, train
 
 from tightbound.distributions.noise import StepNoise, part_of
 from tightbound.errors import TightboundError
@@ -19,13 +19,12 @@ from tightbound.files import load_weights
 from tightbound.processes import Processes
 from tightbound.training.distributed import gather_rows
 
-TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
 
-
-def torchrun(*words: str, **options: Any) -> subprocess.CompletedProcess[str]:
+def torchrun(*words: str, processes: int = 2, **options: Any) -> subprocess.CompletedProcess[str]:
     where = os.pathsep.join([str(Path(__file__).parent), *sys.path])
     env = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": where, "TORCH_CPP_LOG_LEVEL": "ERROR"}
-    return subprocess.run([*TORCHRUN, "--standalone", *words], env=env, capture_output=True, text=True, **options)
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
+    return subprocess.run([*launch, *words], env=env, capture_output=True, text=True, **options)
 
 
 def curve(run: Path) -> list[dict[str, Any]]:
@@ -63,6 +62,16 @@ def test_two_processes_train_as_one(tmp_path: Path) -> None:
     assert curve(tmp_path / "two losses 2")[-1]["skipped"] == 1, "one process met it, both left the step out"
     shards = sorted(path.name for path in (tmp_path / "samples in shards 2" / "state").glob("shards-*"))
     assert shards == ["shards-20", f"shards-{STEPS}"], "two states are kept, and their shards with them"
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not os.environ.get("TIGHTBOUND_LONG"), reason="long: TIGHTBOUND_LONG=1")
+def test_four_processes_train_as_one(tmp_path: Path) -> None:
+    done = torchrun(str(Path(__file__).parent / "distributed_cases.py"), str(tmp_path), processes=4, timeout=250)
+    assert done.returncode == 0, done.stderr[-4000:]
+    for case in FOUR:
+        train(tmp_path, case, f"{case} 1")
+        same_curve(tmp_path / f"{case} 1", tmp_path / f"{case} 4")
 
 
 def test_a_damaged_shard_falls_back_to_the_state_before(tmp_path: Path) -> None:

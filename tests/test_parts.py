@@ -16,13 +16,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from shared_work import quick
 from small import small_run
 from test_data_streams import pictures, png, shard
 
 import tightbound as tb
 from tightbound.cli import main
 from tightbound.data import DataSettings, load, read_parts
-from tightbound.evaluation import score, work
+from tightbound.evaluation import score
 
 parquet = pytest.importorskip("pyarrow.parquet", reason="needs pyarrow, of the extra data")
 
@@ -91,28 +92,6 @@ def test_parts_hold_what_one_table_holds(made: Path, run: Command, tmp_path: Pat
     assert np.allclose(score(trained, x, 3, trained.config.seed)["log_px"], terms["log_px"][100:107], rtol=1e-5)
 
 
-PROGRAM = """
-import json, sys, torch
-torch.set_num_threads(1)
-from tightbound.cli import main
-from tightbound.evaluation import work
-from tightbound.processes import joined
-
-tasks, failing, evaluation = json.loads(sys.argv[1])
-calls, log_px, work.PIECE_VALUES = [], work.log_px, 1
-work.log_px = lambda *a, **k: calls.append(a[2]) or log_px(*a, **k)
-with joined("cpu") as us:
-    for words in tasks:
-        assert main(words) == 0
-    assert main(failing) == 2
-    assert main(evaluation) == 0
-    every = us.gather(calls)
-    if us.first:
-        print(json.dumps(every))
-"""
-ACCOUNT = {"k": 60, "ais": True, "gap": True, "subset": 20}
-
-
 @pytest.fixture(scope="module")
 def two(made: Path) -> subprocess.CompletedProcess[str]:
     """Two processes encode and score, are refused, and go on with an evaluation that one process began."""
@@ -123,15 +102,13 @@ def two(made: Path) -> subprocess.CompletedProcess[str]:
             raise KeyboardInterrupt
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(work, "PIECE_VALUES", 1)
+        quick(patch.setattr)
         with pytest.raises(KeyboardInterrupt):
-            tb.evaluate(made / "run2", **ACCOUNT, tick=stop)
+            tb.evaluate(made / "run2", tick=stop)
     tasks = [words(made, "encode", made / "e2"), words(made, "score", made / "s2", "-k", 3)]
-    asked = [f"--{key}" for key in ("ais", "gap", "json", "quiet")]
-    evaluation = ["evaluate", str(made / "run2"), "-k", "60", "--subset", "20", *asked]
-    (made / "program.py").write_text(PROGRAM)
+    evaluation = ["evaluate", str(made / "run2"), "--json", "--quiet"]
     task = json.dumps([tasks, words(made, "encode", made / "one.npz"), evaluation])
-    program = [*TORCHRUN, str(made / "program.py"), task]
+    program = [*TORCHRUN, str(Path(__file__).parent / "shared_work.py"), task]
     done = subprocess.run(program, env=environment(), capture_output=True, text=True, timeout=150)
     assert done.returncode == 0, done.stderr[-3000:]
     return done
@@ -148,16 +125,17 @@ def test_two_processes_write_the_bytes_of_one(made: Path, two: Any, run: Command
 
 
 def test_two_processes_find_the_figures_of_one(made: Path, two: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(work, "PIECE_VALUES", 1)
-    alone = tb.evaluate(made / "run", **ACCOUNT).to_json()
+    quick(monkeypatch.setattr)
+    alone = tb.evaluate(made / "run").to_json()
     *shown, counts = two.stdout.strip().split("\n", 2)[2].rsplit("\n", 1)
     together = json.loads(shown[0])
-    assert alone["methods"]["ais-q"]["n"] == 20 and alone["diagnosis"]["verdicts"] is not None
+    assert alone["methods"]["ais-q"]["n"] == 20 and alone["certificate"]["n"] == 20 and alone["overfitting"]["encoder"]
     assert untimed(together) == untimed(alone) | {"name": "run2"}
     calls = json.loads(counts)
     assert all(calls), "both worked"
     every = [method for own in calls for method in own]
-    assert every.count("importance") == 6, "test examples without the piece that was there, training, two pilots of 2"
+    assert every.count("importance") == 1 + 2 + 4, "a piece was there: test, training, and a pilot of two for each"
+    assert every.count("ais-q") == 8
     assert not (made / "run2" / "evaluation.parts").exists()
     assert untimed(json.loads((made / "run2" / "evaluation.json").read_text())) == untimed(together)
 

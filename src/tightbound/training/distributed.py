@@ -15,6 +15,7 @@ from tightbound.errors import TightboundError
 from tightbound.model import VAE, Step
 from tightbound.processes import Processes, launched
 from tightbound.trace import Batch, Clock, Gather
+from tightbound.training import batchnorm
 from tightbound.training.accumulate import Accumulated
 from tightbound.training.engine import Eager, Figures, Say, engine
 from tightbound.training.gradients import Gradients
@@ -56,10 +57,18 @@ def engine_among(step: Step, settings: TrainSettings, say: Say, here: Processes)
     """The engine for the part of a batch that this process has: `train.parallel`, `train.accumulate`."""
     sharded, parts = is_sharded(settings), settings.accumulate
     step.gather = gather_rows(here, step.objective, settings)
-    if settings.compile == "on" and (sharded or step.gather is not None):
+    norms = batchnorm.observe(step.model, here)
+    step.observers += norms
+    if parts > 1 and norms:
+        raise TightboundError(
+            f"train.accumulate = {parts} cuts batches, and the network has batch normalisation, a statistic of the "
+            "whole batch: set train.accumulate=1, or start more processes with torchrun"
+        )
+    exchange = here.world > 1 and norms
+    if settings.compile == "on" and (sharded or step.gather is not None or exchange):
         say(
-            "steps run one by one: a pass in which processes exchange tensors (train.parallel = fsdp2, or an objective "
-            "over the batch) is not compiled"
+            "steps run one by one: a pass in which processes exchange tensors (train.parallel = fsdp2, an objective "
+            "over the batch, or batch normalisation) is not compiled"
         )
         settings = settings.model_copy(update={"compile": "off"})
     if int(settings.batch) % (here.world * parts):
