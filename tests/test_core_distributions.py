@@ -174,5 +174,7 @@ def test_bernoulli_pixels_without_gradients_are_those_with(shape: tuple[int, ...
         fast = BernoulliPixels(logits).log_prob(x)
         assert fast.shape == (9,) and torch.allclose(fast.double(), usual, rtol=1e-6, atol=1e-5)
         assert torch.allclose(BernoulliPixels(logits.double()).log_prob(x.double()), usual, rtol=1e-12)
+        of_one = BernoulliPixels(logits).log_prob(x[:1].expand(9, *shape))
+        assert torch.allclose(of_one, BernoulliPixels(logits).log_prob(x[:1].repeat(9, *[1] * len(shape))), rtol=1e-5)
         slow = BernoulliPixels(logits.requires_grad_()).log_prob(x)
         assert slow.requires_grad and torch.allclose(slow, fast, rtol=1e-5, atol=1e-4)
