@@ -74,3 +74,22 @@ def growth(x: Sequence[float], y: dict[str, Sequence[float]], path: Path, *, xla
     _bare(ax)
     figure.savefig(path, dpi=110)
     plt.close(figure)
+
+
+def certificate(found: dict[str, Any], path: Path) -> None:
+    """How many images have which gap, a panel per seed, with the mean and the goal of 0.05 nats."""
+    seeds = found["seeds"]
+    figure, axes = plt.subplots(
+        1, len(seeds), figsize=(4.4 * len(seeds), 2.6), squeeze=False, sharex=True, sharey=True, layout="constrained"
+    )
+    for ax, one in zip(axes.flat, seeds, strict=True):
+        ax.hist(one["gaps"], bins=24, color=OURS)
+        ax.axvline(0.05, color=INK, lw=0.8, ls=":", label="goal: mean under 0.05")
+        ax.axvline(one["mean"], color=PEER, lw=1.6, label=f"mean {one['mean']:.3f} ± {one['se']:.3f}")
+        ax.set_title(f"seed {one['seed']}, {len(one['gaps'])} images", fontsize=9, loc="left")
+        ax.set_xlabel("upper less lower bound of log p(x), nats", fontsize=8)
+        ax.legend(fontsize=7, frameon=False, loc="upper left")
+        _bare(ax)
+    axes[0, 0].set_ylabel("images", fontsize=8)
+    figure.savefig(path, dpi=110)
+    plt.close(figure)

@@ -1,0 +1,80 @@
+"""The certificate of AIS on images that a model made: the gap of bidirectional Monte Carlo, image by image.
+
+    python benchmarks/certificate.py runs/mnist --seeds 0 1 --out certificate.json --chart docs/images/certificate.png
+
+One call of `tightbound.evaluation.bdmc` for each seed, with the default settings of AIS. Both directions and the pilot
+are timed: seconds of the clock and of the processor, an image.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import charts
+import machine
+import torch
+
+from tightbound.evaluation import bdmc
+from tightbound.run import load
+
+
+def told(seed: int, n: int) -> Any:
+    """Says how far a call is."""
+    done = 0.0
+
+    def tick(part: float) -> None:
+        nonlocal done
+        before, done = int(done), done + part
+        if int(done) > before:
+            print(f"\rseed {seed}: {done:.0f} of {n} images ", end="", file=sys.stderr, flush=True)
+
+    return tick
+
+
+def certify(model: Any, n: int, seed: int) -> dict[str, Any]:
+    """The gaps of n images and what an image cost."""
+    clock, processor = time.perf_counter(), time.process_time()
+    bracket = bdmc(model, n, seed=seed, tick=told(seed, n))
+    return {
+        "seed": seed,
+        "gaps": bracket.gap.tolist(),
+        "mean": bracket.mean,
+        "se": bracket.se,
+        "settings": bracket.lower.settings,
+        "seconds": (time.perf_counter() - clock) / n,
+        "processor": (time.process_time() - processor) / n,
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("run", type=Path)
+    parser.add_argument("--n", type=int, default=100, help="images a seed")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
+    parser.add_argument("--threads", type=int, default=os.cpu_count())
+    parser.add_argument("--out", type=Path)
+    parser.add_argument("--chart", type=Path)
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    found: dict[str, Any] = {**machine.describe(args.threads), "n": args.n, "seeds": []}
+    print(machine.line(found))
+    model = load(args.run).model
+    for seed in args.seeds:
+        one = certify(model, args.n, seed)
+        found["seeds"].append(one)
+        cost = f"{one['seconds']:.2f} s an image, {one['processor']:.2f} s of processor time"
+        print(f"\rseed {seed}: gap {one['mean']:.3f} ± {one['se']:.3f} nats over {args.n} images, {cost}")
+    if args.out:
+        args.out.write_text(json.dumps(found, indent=1) + "\n")
+    if args.chart:
+        charts.certificate(found, args.chart)
+
+
+if __name__ == "__main__":
+    main()
