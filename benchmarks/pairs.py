@@ -216,7 +216,8 @@ def long(recipe: str, data: str, rate: float, folder: Path, steps: int = LONG) -
         for step in range(steps):
             trainer.model.train()
             trainer.one(Clock(step / steps))
-        valid = trainer.validator(trainer.averaged or model)
+        trainer.health.look()
+        valid = trainer.validator(trainer.average.current() if trainer.average else model)
     finite = all(bool(p.isfinite().all()) for p in model.parameters())
     return {
         "status": "ok",
