@@ -274,3 +274,26 @@ def test_the_nearest_name_is_offered_or_all_are_listed() -> None:
     assert lookup({"a": 1}, "a", "thing") == 1
     with pytest.raises(TightboundError, match="unknown recipe 'bta-vae': did you mean 'beta-vae'"):
         lookup(RECIPES, "bta-vae", "recipe")
+
+
+def test_photographs_get_convolutions_latents_on_a_grid_and_pixels_whose_colours_are_tied() -> None:
+    """And what is given stays: grids serve a flat model whose features were left open, and one sample of each."""
+    spec = spec_of("levels", (3, 32, 40)).model_copy(update={"levels": 256})
+
+    def chosen(shape: tuple[int, ...] = (), **changes: Any) -> Recipe:
+        mine = spec.model_copy(update={"shape": shape, "mean": None, "std": None}) if shape else spec
+        recipe, resolved, _ = resolve_domain(Recipe(**changes), mine)
+        return resolve(recipe, resolved)
+
+    recipe = chosen()
+    assert (recipe.network.name, recipe.network.options, recipe.latent) == ("conv", {"shrink": 4}, 8)
+    assert (recipe.likelihood.name, recipe.likelihood.options) == ("logistic-mixture", {"components": 5})
+    assert resolve(recipe, spec) == recipe
+    vector = chosen(latent=32)
+    assert (vector.network.name, vector.network.options, vector.latent) == ("conv", {}, 32)
+    assert chosen(posterior="full-normal").network.options == {}
+    assert chosen(k=50).network.name == "mlp" and chosen(network="mlp").latent == 128
+    assert chosen(likelihood="discretized-logistic").likelihood.name == "discretized-logistic"
+    for other in ((3, 31, 40), (1, 32, 40)):
+        small = chosen(other)
+        assert small.network.name == "mlp" and small.likelihood.name == "discretized-logistic"

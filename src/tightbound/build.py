@@ -82,8 +82,8 @@ def resolve_domain(recipe: Recipe, spec: DataSpec, trust: bool = True) -> tuple[
     Raises TightboundError where the likelihood does not fit the data.
     """
     if recipe.likelihood.name == "auto":
-        chosen = Part(name=AUTO[spec.domain], **recipe.likelihood.options)
-        return recipe.model_copy(update={"likelihood": chosen}), spec, []
+        chosen = {"name": "logistic-mixture", "components": 5} if photographs(spec) else {"name": AUTO[spec.domain]}
+        return recipe.model_copy(update={"likelihood": Part(**chosen | recipe.likelihood.options)}), spec, []
     domains = component("likelihood", recipe.likelihood, trust).domains
     if spec.domain in domains:
         return recipe, spec, []
@@ -110,6 +110,11 @@ def _misfit(name: str, domains: tuple[str, ...], domain: str) -> str:
     return f"likelihood {name!r} is for {' or '.join(domains)} data, but these are {domain}: {fixes[domain]}"
 
 
+def photographs(spec: DataSpec) -> bool:
+    """True for images of three channels of levels, 32 pixels or more a side."""
+    return spec.domain == "levels" and spec.is_image and spec.shape[0] == 3 and min(spec.shape[1:]) >= 32
+
+
 def resolve(recipe: Recipe, spec: DataSpec) -> Recipe:
     """Replaces every "auto" by what was measured to serve such data best (docs/results.md), and checks the rest."""
     if not getattr(PRIORS.get(recipe.prior.name), "density", True):
@@ -118,13 +123,17 @@ def resolve(recipe: Recipe, spec: DataSpec) -> Recipe:
             f"tightbound fit-prior RUN {recipe.prior.name}"
         )
     updates: dict[str, Any] = {}
+    options, photos = dict(recipe.network.options), photographs(spec) and recipe.k == 1
     if recipe.network.name == "auto":
-        chosen = "conv" if spec.kind != "vector" and spec.dims > 64 * 64 * 3 else "mlp"
-        updates["network"] = Part(name=chosen, **recipe.network.options)
+        conv = photos or (spec.kind != "vector" and spec.dims > 64 * 64 * 3)
+        grids = getattr(POSTERIORS.get(recipe.posterior.name), "grids", False)
+        if photos and grids and recipe.path == "flat" and recipe.latent == "auto":
+            options.setdefault("shrink", 4 * -(-max(spec.shape) // 64))
+        updates["network"] = Part(name="conv" if conv else "mlp", **options)
     if recipe.size == "auto":
         updates["size"] = "m" if 256 < spec.dims <= 4096 else "s"
     if recipe.latent == "auto":
-        updates["latent"] = 16 if spec.dims <= 128 else 40 if spec.dims <= 1024 else 128
+        updates["latent"] = 8 if options.get("shrink") else 16 if spec.dims <= 128 else 40 if spec.dims <= 1024 else 128
     recipe = recipe.model_copy(update=updates)
     check(recipe, spec)
     return recipe
