@@ -291,7 +291,7 @@ def test_photographs_get_convolutions_latents_on_a_grid_and_pixels_whose_colours
     assert resolve(recipe, spec) == recipe
     vector = chosen(latent=32)
     assert (vector.network.name, vector.network.options, vector.latent) == ("conv", {}, 32)
-    assert chosen(posterior="full-normal").network.options == {}
+    assert chosen(posterior="full-normal").network.options == chosen(prior="flow").network.options == {}
     assert chosen(k=50).network.name == "mlp" and chosen(network="mlp").latent == 128
     assert chosen(likelihood="discretized-logistic").likelihood.name == "discretized-logistic"
     for other in ((3, 31, 40), (1, 32, 40)):

@@ -127,7 +127,8 @@ def resolve(recipe: Recipe, spec: DataSpec) -> Recipe:
     if recipe.network.name == "auto":
         conv = photos or (spec.kind != "vector" and spec.dims > 64 * 64 * 3)
         grids = getattr(POSTERIORS.get(recipe.posterior.name), "grids", False)
-        if photos and grids and recipe.path == "flat" and recipe.latent == "auto":
+        plain = recipe.prior.name == "standard" and recipe.path == "flat" and recipe.latent == "auto"
+        if photos and grids and plain:
             options.setdefault("shrink", 4 * -(-max(spec.shape) // 64))
         updates["network"] = Part(name="conv" if conv else "mlp", **options)
     if recipe.size == "auto":
