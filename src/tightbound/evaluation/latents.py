@@ -97,8 +97,7 @@ def latents(run: Run, x: Tensor, seed: int) -> Latents:
         for name, one in _passes(run, part.to(run.device), seed).items():
             found.setdefault(name, []).append(one)
     whole = {name: _Pass.cat(parts) for name, parts in found.items()}
-    prior = run.model.generate(len(x), Draw(source="p", noise=StepNoise(seed, "prior codes"))).latents
-    draws = {name: prior[name].z.flatten(1).double().cpu().numpy() for name in whole}
+    draws = _prior_codes(run, len(x), seed)
     sites, features = [], []
     first = next(iter(whole))  # of the sites, the first that was drawn depends on x alone
     for name in run.sites:
@@ -107,6 +106,16 @@ def latents(run: Run, x: Tensor, seed: int) -> Latents:
         sites.append(_site(name, whole[name], known))
     codes, prior_codes = (np.concatenate([d[name] for name in run.sites], 1) for d in (_codes(whole), draws))
     return Latents(len(x), sites, features, told_apart(codes, prior_codes))
+
+
+def _prior_codes(run: Run, n: int, seed: int) -> dict[str, Array]:
+    """n draws of each site from the prior, made a bounded number at a time."""
+    most, found = max(1, 4 * VALUES_AT_ONCE // (run.spec.dims * getattr(run.model.likelihood, "params", 1))), []
+    for i, done in enumerate(range(0, n, most)):
+        noise = StepNoise(seed, "prior codes", *([i] if i else []))
+        prior = run.model.generate(min(most, n - done), Draw(source="p", noise=noise)).latents
+        found.append({name: site.z.flatten(1).double().cpu().numpy() for name, site in prior.items()})
+    return {name: np.concatenate([f[name] for f in found]) for name in found[0]}
 
 
 def _codes(whole: dict[str, _Pass]) -> dict[str, Array]:

@@ -203,7 +203,7 @@ def _plane(run: Run, codes: Codes, names: Sequence[str]) -> Plane:
     if codes.mean.shape[1] <= 2:
         return Plane(codes.mean, mean, cov, tuple(names), None)
     centre = codes.mean.mean(0)
-    _, s, v = np.linalg.svd(codes.mean - centre, full_matrices=True)
+    _, s, v = np.linalg.svd(codes.mean - centre, full_matrices=len(codes.mean) < 2)
     v, share = v[:2], s**2 / max(float((s**2).sum()), 1e-12)
     axes = tuple(f"PC {i + 1}" for i in range(2))
     return Plane((codes.mean - centre) @ v.T, (mean - centre) @ v.T, v @ cov @ v.T, axes, float(share[:2].sum()))

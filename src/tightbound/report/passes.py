@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
@@ -98,18 +99,29 @@ def draws(run: Run, x: Tensor, n: int, seed: int = 0) -> Array:
 
 def prior_draws(run: Run, n: int, seed: int = 0) -> Array:
     """n draws of z from the prior, (n, L); the same noise for every run."""
+    most, found = 8 * _encoded_at_once(run), []
     with torch.no_grad(), seeded(seed):
-        latents = run.model.generate(n, Draw(source="p")).latents
-    return torch.cat([latents[name].z for name in run.sites], -1).cpu().numpy()
+        for done in range(0, n, most):
+            latents = run.model.generate(min(most, n - done), Draw(source="p")).latents
+            found.append(torch.cat([latents[name].z for name in run.sites], -1))
+    return torch.cat(found).cpu().numpy()
+
+
+_MOMENTS: WeakKeyDictionary[Run, tuple[Array, Array]] = WeakKeyDictionary()
 
 
 def prior_moments(run: Run) -> tuple[Array, Array]:
     """Mean (L,) and covariance (L, L) of the prior: exact for independent features, else of 4,000 draws."""
+    if (known := _MOMENTS.get(run)) is not None:
+        return known
     prior = run.prior
     if isinstance(prior, Independent):
-        return prior.mean[0].cpu().numpy(), np.diag(prior.variance[0].cpu().numpy())
-    z = prior_draws(run, 4000, seed=1)
-    return z.mean(0), np.atleast_2d(np.cov(z, rowvar=False))
+        known = prior.mean[0].cpu().numpy(), np.diag(prior.variance[0].cpu().numpy())
+    else:
+        z = prior_draws(run, 4000, seed=1)
+        known = z.mean(0), np.atleast_2d(np.cov(z, rowvar=False))
+    _MOMENTS[run] = known
+    return known
 
 
 def spread(px: Distribution) -> Tensor:
