@@ -26,7 +26,12 @@ def small_settings(name: str) -> dict[str, object]:
     return network | {"latent": 4 if latent == "auto" else latent} | FEWER.get(name, {})
 
 
-OTHER_DATA = {"nb-vae": "counts", "vae-colour": "colours"}
+OTHER_DATA = {"nb-vae": "counts", "vae-colour": "colours", "mixed": "table"}
+
+READ: dict[str, dict[str, Any]] = {
+    "counts": {"data.domain": "count"},
+    "table": {"data.fields": {"0": "real", "1": "binary", "2": "categorical"}},
+}
 
 
 def data(name: str) -> Any:
@@ -34,12 +39,19 @@ def data(name: str) -> Any:
     made = np.random.default_rng(0)
     if OTHER_DATA.get(name) == "counts":
         return made.negative_binomial(2, 0.01, (200, 12))
+    if OTHER_DATA.get(name) == "table":
+        return np.stack([made.normal(size=200), made.integers(0, 2, 200), made.choice([3, 5, 9], 200)], 1)
     return made.integers(0, 256, (200, 6, 6, 3), np.uint8) if name in OTHER_DATA else "digits"
+
+
+def numbers(x: Any) -> torch.Tensor:
+    """Examples as numbers, of a table its columns side by side."""
+    return x if isinstance(x, torch.Tensor) else torch.tensor(np.asarray(x, dtype=np.float32))
 
 
 @pytest.mark.parametrize("name", RECIPES)
 def test_every_recipe_trains_encodes_samples_and_reloads_on_digits(name: str, tmp_path: Path) -> None:
-    source, counts = data(name), {"data.domain": "count"} if OTHER_DATA.get(name) == "counts" else {}
+    source, counts = data(name), READ.get(OTHER_DATA.get(name, ""), {})
     folder = small_run(
         tmp_path / name, name, source, **counts, steps=20, validate_every=20, batch=32, **small_settings(name)
     )
@@ -51,10 +63,10 @@ def test_every_recipe_trains_encodes_samples_and_reloads_on_digits(name: str, tm
     z = run.encode(x)
     assert z.shape == (5, sum(run.sites.values())) and z.isfinite().all()
     assert torch.equal(z, load(folder).encode(x)) and run.reconstruct(x).shape == x.shape
-    new = run.sample(3, seed=1)
+    new = numbers(run.sample(3, seed=1))
     assert new.shape == (3, *x.shape[1:]) and new.isfinite().all()
-    assert torch.equal(new, load(folder).sample(3, seed=1))
-    drawn = run.sample(3, pixels="draw")
+    assert torch.equal(new, numbers(load(folder).sample(3, seed=1)))
+    drawn = numbers(run.sample(3, pixels="draw"))
     assert drawn.isfinite().all() and (
         not run.spec.discrete or (drawn.min() >= 0 and drawn.max() <= run.spec.bounds[1])
     )

@@ -106,6 +106,7 @@ def _misfit(name: str, domains: tuple[str, ...], domain: str) -> str:
         "real": "set likelihood gaussian, or data.domain if the values are levels or counts after all",
         "categorical": "set likelihood categorical",
         "count": "set likelihood negative-binomial or poisson, or data.domain=real",
+        "mixed": "set likelihood fields, or data.fields so that all columns are of one kind",
     }
     return f"likelihood {name!r} is for {' or '.join(domains)} data, but these are {domain}: {fixes[domain]}"
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils import check_random_state
-from sklearn.utils.validation import check_array, check_is_fitted, validate_data
+from sklearn.utils.validation import _check_feature_names, check_array, check_is_fitted, validate_data
 
 from tightbound.config import configure
 from tightbound.errors import TightboundError
@@ -52,34 +52,50 @@ class VAEEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         self.settings = settings
 
     def fit(self, X: Any, y: Any = None) -> VAEEstimator:
-        """Trains on X; a tenth of the rows validate and a tenth are left aside. TightboundError for bad settings."""
-        X = validate_data(self, X, dtype=FLOATS, ensure_min_samples=3)
+        """Trains on X; a tenth of the rows validate and a tenth are left aside. TightboundError for bad settings.
+
+        A DataFrame of mixed columns (texts, categories, truth values, or with {"data.fields": ...}) is read as such.
+        """
+        own = dict(self.settings or {})
+        self.mixed_ = _mixed(X) or any(key.startswith("data.fields") for key in own)
+        if self.mixed_:
+            _check_feature_names(self, X, reset=True)
+            self.n_features_in_ = X.shape[1]
+        else:
+            X = validate_data(self, X, dtype=FLOATS, ensure_min_samples=3)
         seed = int(check_random_state(self.random_state).randint(2**31 - 1))
-        values = {"data.domain": "real", "latent": self.latent, "seed": seed, "device": "cpu"}
+        values = {"latent": self.latent, "seed": seed, "device": "cpu"}
+        values |= {} if self.mixed_ else {"data.domain": "real"}
         values |= {"train.steps": self.steps} if self.steps is not None else {}
         values |= {"train.epochs": self.epochs} if self.epochs is not None else {}
-        config = configure("", self.recipe, values=values | dict(self.settings or {}))
+        config = configure("", self.recipe, values=values | own)
         with tempfile.TemporaryDirectory(prefix="tightbound-") as folder:
             run = fit(config, X, Path(folder), Quiet())
         self.run_ = Run(run.config, run.model)
         self._n_features_out = sum(self.run_.sites.values())
         return self
 
-    def _read(self, X: Any) -> Array:
+    def _read(self, X: Any) -> Any:
         check_is_fitted(self, "run_")
+        if self.mixed_:
+            return X
         checked: Array = validate_data(self, X, dtype=FLOATS, reset=False)
         return checked
 
     def transform(self, X: Any) -> Array:
         """Posterior means, (n_samples, latent), in the precision of X."""
         X = self._read(X)
-        return self.run_.encode(X).numpy().astype(X.dtype)
+        return self.run_.encode(X).numpy().astype(np.float32 if self.mixed_ else X.dtype)
 
-    def inverse_transform(self, Z: Any) -> Array:
-        """E[x|z] of each row of Z (n_samples, latent), (n_samples, n_features), in the precision of Z."""
+    def inverse_transform(self, Z: Any) -> Any:
+        """E[x|z] of each row of Z (n_samples, latent), (n_samples, n_features), in the precision of Z.
+
+        For mixed columns a DataFrame as `Run.decode` gives it.
+        """
         check_is_fitted(self, "run_")
         Z = check_array(Z, dtype=FLOATS)
-        return self.run_.decode(Z).numpy().astype(Z.dtype)
+        x = self.run_.decode(Z)
+        return x if self.mixed_ else x.numpy().astype(Z.dtype)
 
     def score_samples(self, X: Any) -> Array:
         """log p(x) of each row in nats, importance-sampled with `k` samples; TightboundError for an autoencoder."""
@@ -92,8 +108,17 @@ class VAEEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         """The mean of `score_samples`: higher is better."""
         return float(self.score_samples(X).mean())
 
-    def sample(self, n_samples: int = 1, random_state: Any = None) -> Array:
-        """New rows, E[x|z] with z from the prior, (n_samples, n_features)."""
+    def sample(self, n_samples: int = 1, random_state: Any = None) -> Any:
+        """New rows, E[x|z] with z from the prior, (n_samples, n_features); for mixed columns a DataFrame of draws."""
         check_is_fitted(self, "run_")
         seed = int(check_random_state(random_state).randint(2**31 - 1))
-        return self.run_.sample(n_samples, seed=seed).numpy()
+        x = self.run_.sample(n_samples, seed=seed)
+        return x if self.mixed_ else x.numpy()
+
+
+def _mixed(X: Any) -> bool:
+    """True for a DataFrame that has columns of texts, categories or truth values."""
+    kinds = getattr(X, "dtypes", None)
+    return hasattr(X, "iloc") and any(
+        str(kind) in ("bool", "object", "category", "string", "str") for kind in kinds or ()
+    )

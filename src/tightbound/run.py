@@ -204,45 +204,51 @@ class Run:
 
     # ---- what comes out
 
-    def decode(self, z: Any) -> Tensor:
-        """E[x|z] in the data's own units and layout, (n, ...); for unordered values the most likely."""
+    def decode(self, z: Any) -> Any:
+        """E[x|z] in the data's own units and layout, (n, ...); for unordered values the most likely.
+
+        Of a table of mixed columns a DataFrame with their names, values and types (a dict of arrays without pandas).
+        """
         z = data_room.as_latents(z)
         return self._out(self._map(z, lambda part: point(self.likelihood(part))))
 
-    def _out(self, x: Tensor) -> Tensor:
-        return self.spec.to_raw(x)
+    def _out(self, x: Tensor) -> Any:
+        raw = self.spec.to_raw(x)
+        return data_room.frame(raw, self.spec.fields) if self.spec.fields else raw
 
-    def reconstruct(self, x: Any) -> Tensor:
+    def reconstruct(self, x: Any) -> Any:
         """E[x|z] at the posterior mean of each row."""
         return self.decode(self.encode(x))
 
-    def sample(self, n: int = 64, *, seed: int = 0, temperature: float = 1.0, pixels: str = "mean") -> Tensor:
+    def sample(self, n: int = 64, *, seed: int = 0, temperature: float = 1.0, pixels: str = "auto") -> Any:
         """New examples: z from the prior, then E[x|z] (`pixels="mean"`) or a draw from p(x|z) (`pixels="draw"`).
 
+        auto: a draw for a table of mixed columns, whose mean is no such row, else the mean.
         An autoencoder has no prior until one is fitted; its z come from N(0, I), to show what that gives.
         """
         at_least(1, n, "samples")
         if temperature < 0:
             raise TightboundError(f"a temperature of {temperature} has no meaning: give 0 or more")
-        if pixels not in ("mean", "draw"):
-            raise TightboundError(f"pixels = {pixels!r} is not known: {nearest(pixels, ('mean', 'draw'))}")
+        if pixels not in ("auto", "mean", "draw"):
+            raise TightboundError(f"pixels = {pixels!r} is not known: {nearest(pixels, ('auto', 'mean', 'draw'))}")
+        draws = pixels == "draw" or (pixels == "auto" and bool(self.spec.fields))
 
         def some(m: int) -> Tensor:
             return self._join(self.model.generate(m, Draw(source="p", temperature=temperature)).latents)
 
         with torch.no_grad(), seeded(seed):
             z = self._drawn_codes(n, some)
-            return self._drawn(z) if pixels == "draw" else self.decode(z)
+            return self._drawn(z) if draws else self.decode(z)
 
     def _drawn_codes(self, n: int, some: Callable[[int], Tensor]) -> Tensor:
         """n codes, made a bounded number at a time."""
         most = max(1, VALUES_AT_ONCE // self.spec.dims)
         return torch.cat([some(min(most, n - done)).cpu() for done in range(0, n, most)])
 
-    def _drawn(self, z: Tensor) -> Tensor:
+    def _drawn(self, z: Tensor) -> Any:
         return self._out(self._map(z, lambda part: self.likelihood(part).sample()))
 
-    def vary(self, x: Any, n: int = 16, *, seed: int = 0) -> Tensor:
+    def vary(self, x: Any, n: int = 16, *, seed: int = 0) -> Any:
         """n variations of one example: z drawn from q(z|x), then E[x|z]; an autoencoder's are all the same."""
         at_least(1, n, "variations")
         one = self.read(x)
@@ -254,7 +260,7 @@ class Run:
             )
         return self.decode(z)
 
-    def interpolate(self, a: Any, b: Any, n: int = 10) -> Tensor:
+    def interpolate(self, a: Any, b: Any, n: int = 10) -> Any:
         """n examples from a to b, along the straight line between their posterior means."""
         at_least(2, n, "steps from one end to the other")
         ends = torch.cat([self.encode(a), self.encode(b)])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -10,7 +11,8 @@ from pydantic import BaseModel, ConfigDict, Field
 if TYPE_CHECKING:
     from torch import Tensor
 
-Domain = Literal["binary", "levels", "categorical", "unit", "real", "count"]
+Domain = Literal["binary", "levels", "categorical", "unit", "real", "count", "mixed"]
+ColumnKind = Literal["real", "binary", "categorical", "count"]
 Kind = Literal["vector", "signal", "image", "volume"]
 Layout = Literal["vector", "l", "lc", "cl", "hw", "hwc", "chw", "dhw", "dhwc", "cdhw"]
 KINDS: dict[Kind, tuple[Layout, ...]] = {
@@ -21,12 +23,46 @@ KINDS: dict[Kind, tuple[Layout, ...]] = {
 }
 
 
+class Column(BaseModel):
+    """One column of a table of mixed columns.
+
+    kind: what its values are.  values: of a binary or categorical column, in the order of their codes 0, 1, ...
+    type: the numpy type that it had, as "int64", "bool" or "str".
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    kind: ColumnKind
+    values: tuple[bool | int | float | str, ...] = ()
+    type: str = "float64"
+
+    @property
+    def width(self) -> int:
+        """Dimensions in domain units: one for each value of a categorical column, else one."""
+        return len(self.values) if self.kind == "categorical" else 1
+
+    def to_domain(self, raw: Tensor) -> Tensor:
+        """Numbers or codes (n,) as (n, width); what is NaN stays so."""
+        from torch.nn.functional import one_hot
+
+        if self.kind != "categorical":
+            return raw.unsqueeze(1).float()
+        hot = one_hot(raw.nan_to_num().long(), self.width).float()
+        return hot.masked_fill(~raw.isfinite().unsqueeze(1), math.nan)
+
+    def to_raw(self, x: Tensor) -> Tensor:
+        """(n, width) as numbers or codes (n,), of a categorical column the largest value's."""
+        return x.argmax(1).float() if self.kind == "categorical" else x[:, 0]
+
+
 class DataSpec(BaseModel):
     """What the data are: shape, domain, and the mean and spread that centre a network's input.
 
     Two units are in use. *Raw* is what the user has (grey levels 0..16, bytes, metres) in the user's `layout`.
     *Domain* is what likelihoods see: channel-first, float32, and equal to raw except for `unit`, where integer
-    levels 0..L-1 are read as real numbers x / (L-1) in [0, 1].
+    levels 0..L-1 are read as real numbers x / (L-1) in [0, 1], and `mixed`, where raw has a number or code for each of
+    `fields`, the columns of a table, and a categorical one becomes as many 0s and a 1 as it has values.
 
     shape: of one example in domain units: (D,), or channels first, (C, L), (C, H, W) or (C, D, H, W).  levels: L for
     integers 0..L-1, else None.
@@ -42,6 +78,7 @@ class DataSpec(BaseModel):
     layout: Layout = "vector"
     divisor: float = 1.0
     rows: int | None = None
+    fields: tuple[Column, ...] = ()
     mean: Any = Field(default=None, exclude=True, repr=False)
     std: Any = Field(default=None, exclude=True, repr=False)
 
@@ -69,7 +106,7 @@ class DataSpec(BaseModel):
     def bounds(self) -> tuple[float, float]:
         """The least and greatest value that the domain has, in domain units."""
         top = 1.0 if self.domain in ("binary", "unit") else float((self.levels or 2) - 1)
-        if self.domain in ("real", "count"):
+        if self.domain in ("real", "count", "mixed"):
             return (0.0 if self.domain == "count" else -math.inf), math.inf
         return 0.0, top
 
@@ -99,8 +136,18 @@ class DataSpec(BaseModel):
             std = std.square().mean(axes, keepdim=True).sqrt().expand(self.shape)
         return torch.where(std > 0, std, torch.ones_like(std)).clone()
 
+    @property
+    def places(self) -> list[slice]:
+        """Which dimensions belong to each of `fields`."""
+        ends = list(itertools.accumulate((f.width for f in self.fields), initial=0))
+        return [slice(*pair) for pair in itertools.pairwise(ends)]
+
     def to_domain(self, raw: Tensor) -> Tensor:
         """Raw rows in the user's layout (n, ...) to domain units, float32 (n, *shape)."""
+        if self.fields:
+            import torch
+
+            return torch.cat([f.to_domain(c) for c, f in zip(raw.unbind(1), self.fields, strict=True)], 1)
         x = raw
         if "c" not in self.layout:
             x = x.unsqueeze(1)
@@ -111,6 +158,10 @@ class DataSpec(BaseModel):
 
     def to_raw(self, x: Tensor) -> Tensor:
         """Domain units (n, *shape) to raw units in the user's layout; not rounded."""
+        if self.fields:
+            import torch
+
+            return torch.stack([f.to_raw(x[:, at]) for at, f in zip(self.places, self.fields, strict=True)], 1)
         if self.divisor != 1.0:
             x = x * self.divisor
         if "c" not in self.layout:

@@ -246,7 +246,10 @@ def sample(
     out: Out,
     seed: Seed = 0,
     temperature: Annotated[float, Parameter(help="spread of the prior's noise; 1 is the model")] = 1.0,
-    pixels: Annotated[Literal["mean", "draw"], Parameter(help="the mean of p(x|z), or a draw from it")] = "mean",
+    pixels: Annotated[
+        Literal["auto", "mean", "draw"],
+        Parameter(help="the mean of p(x|z), or a draw; auto: a draw for tables"),
+    ] = "auto",
     overwrite: Overwrite = False,
     loading: Loading = PLAIN,
 ) -> None:

@@ -173,10 +173,16 @@ def reconstruct(run: Run, source: str, out: Target, n: int) -> str:
     return f"{len(inputs)} of {len(split)} examples, each input above its reconstruction: {out}"
 
 
-def write(run: Run, x: Tensor, out: Target, *, names: Sequence[str] | None = None, columns: int | None = None) -> str:
+def write(run: Run, x: Any, out: Target, *, names: Sequence[str] | None = None, columns: int | None = None) -> str:
     """Writes examples (n, ...) in raw units and the user's layout; returns what was done."""
     _check_picture(run, out)
-    if out.kind == "npz":
+    if run.spec.fields:
+        columns_ = {f.name: np.asarray(x[f.name]) for f in run.spec.fields}
+        if out.kind == "npz":
+            write_npz(out, {k: v.astype(str) if v.dtype == object else v for k, v in columns_.items()})
+        else:
+            write_csv(out, list(columns_), zip(*(v.tolist() for v in columns_.values()), strict=True))
+    elif out.kind == "npz":
         write_npz(
             out, {"x": x.numpy(), **({} if names is None else {"name": np.asarray([str(name) for name in names])})}
         )
@@ -195,6 +201,8 @@ def write(run: Run, x: Tensor, out: Target, *, names: Sequence[str] | None = Non
 
 
 def _check_picture(run: Run, out: Target) -> None:
+    if run.spec.fields and out.kind not in ("npz", "csv"):
+        raise TightboundError("these examples are rows of a table, not pictures: name --out F.csv or F.npz")
     curves = run.spec.kind in ("vector", "signal")
     if out.kind in (("png", "folder") if curves else ("svg",)):
         size, fit = ("x".join(map(str, run.spec.shape)), "svg, F.npz" if curves else "png, F.npz")

@@ -6,6 +6,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from tightbound.data.columns import frame as frame
     from tightbound.data.listing import list_sources as list_sources
     from tightbound.data.loading import Data as Data
     from tightbound.data.loading import load as load
@@ -29,6 +30,7 @@ _HOME = {
     "ShardSplit": "shards",
     "Split": "split",
     "as_latents": "part",
+    "frame": "columns",
     "list_sources": "listing",
     "load": "loading",
     "read": "reading",
@@ -44,6 +46,7 @@ __all__ = [
     "ShardSplit",
     "Split",
     "as_latents",
+    "frame",
     "list_sources",
     "load",
     "read",

@@ -15,8 +15,9 @@ from torch import Tensor
 from tightbound.data.files import array_keys, label_column
 from tightbound.data.items import FEW, Items
 from tightbound.data.ondisk import PIECE, OnDisk, held
-from tightbound.data.part import Part, Source, as_tensor, join_labels, sha256_of, sha256_text
+from tightbound.data.part import Part, Source, as_tensor, join_labels, read_labels, sha256_of, sha256_text
 from tightbound.data.settings import DataSettings
+from tightbound.data.table import Table
 from tightbound.errors import TightboundError, nearest
 
 MOST_LABELS = 20_000_000
@@ -156,13 +157,25 @@ def load_parquet(path: Path, settings: DataSettings) -> Source:
     columns = [name for i, name in enumerate(names) if i != label]
     if settings.key is not None and settings.key not in columns:
         raise TightboundError(f"{path} has no column {settings.key!r} for data.key: {nearest(settings.key, columns)}")
-    rows, resolved = _table(path, groups, [settings.key] if settings.key else columns, settings, notices)
-    parts = {"all": Part(held(rows, settings, str(path), notices))}
+    table, x, resolved = None, None, dict[str, Any]()
+    if settings.key is None and _texts(groups, columns):
+        table = Table(str(path), {name: groups.whole(name) for name in columns})
+    else:
+        rows, resolved = _table(path, groups, [settings.key] if settings.key else columns, settings, notices)
+        x = held(rows, settings, str(path), notices)
+        if isinstance(x, Tensor) and x.dim() == 2 and x.shape[1] == len(columns) > 1:
+            table = Table(str(path), {name: x[:, i].numpy() for i, name in enumerate(columns)})
+    parts = {"all": Part(x)}
     labels = {}
     if label is not None and groups.n <= MOST_LABELS:
         blocks = [groups.column(i, names[label]) for i in range(len(groups.starts))]
         labels["all"] = np.concatenate([np.asarray(block.to_pylist()) for block in blocks])
+    if table is not None and x is None:
+        y, label_names = read_labels(labels.get("all"), groups.n, str(path), notices)
+        parts["all"].y = y
+        return Source(path.stem, str(path), parts, "", label_names=label_names, notices=notices, table=table)
     source = finish(path, "parquet", parts, join_labels(parts, labels, str(path), notices), notices)
+    source.table = table
     if resolved:
         source.layout, source.levels, source.resolved = "chw", 256, dict(resolved)
     return source
@@ -195,6 +208,12 @@ class _Groups:
             )
         return found
 
+    def whole(self, name: str) -> np.ndarray:
+        """One column of all row groups, texts and truth values as objects."""
+        columns = [self.column(i, name) for i in range(len(self.starts))]
+        decoded = [getattr(c, "dictionary_decode", lambda c=c: c)() for c in columns]
+        return np.concatenate([c.to_numpy(zero_copy_only=False) for c in decoded])
+
     def reader(self, one: Callable[[int], Tensor]) -> Callable[[int, int], Tensor]:
         """read(start, stop) over the groups, from one(group) -> all its rows; the latest two are kept."""
         whole = functools.lru_cache(2)(one)
@@ -205,6 +224,15 @@ class _Groups:
             return parts[0] if len(parts) == 1 else torch.cat(parts)
 
         return read
+
+
+def _texts(groups: _Groups, columns: list[str]) -> list[str]:
+    """The columns of texts, categories or truth values."""
+    import pyarrow.types as kind
+
+    schema = groups.at[0][0].schema_arrow
+    tests = (kind.is_string, kind.is_large_string, kind.is_dictionary, kind.is_boolean)
+    return [name for name in columns if any(test(schema.field(name).type) for test in tests)]
 
 
 def _table(

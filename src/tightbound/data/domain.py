@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from tightbound.data.columns import check_codes
 from tightbound.data.settings import DataSettings
 from tightbound.errors import TightboundError
 from tightbound.spec import KINDS, DataSpec, Domain, Kind, Layout
@@ -179,7 +180,9 @@ def check_values(
 ) -> None:
     """Refuses raw values that the domain does not have, naming the row, by `numbers` where they are given."""
     facts = facts or survey(x, what, numbers)
-    if spec.domain == "real":
+    if spec.fields:
+        check_codes(x, spec, what)
+    if spec.domain in ("real", "mixed"):
         return
     top, whole = spec.bounds[1] * spec.divisor, spec.discrete
     if facts.low >= 0 and facts.high <= top and (facts.whole or not whole):

@@ -17,6 +17,7 @@ from tightbound.data.idx import read_idx
 from tightbound.data.ondisk import map_on_disk, too_large
 from tightbound.data.part import Part, Source, as_tensor, join_labels, read_labels, sha256_of, sha256_text
 from tightbound.data.settings import DataSettings
+from tightbound.data.table import Table, text_table, whole
 from tightbound.errors import TightboundError, nearest
 
 _ERRORS = (OSError, ValueError, KeyError, EOFError, TypeError, SyntaxError, zlib.error, zipfile.BadZipFile)
@@ -155,18 +156,29 @@ def load_csv(path: Path, settings: DataSettings) -> Source:
     columns = [i for i in range(int(counts), len(names)) if i != label]
     if not columns:
         raise TightboundError(f"{path} has no column of numbers beside the label {names[0]!r}")
-    values = _numbers(path, delimiter, header, columns, names)
+    alone = len({names[i] for i in columns}) == len(columns)
+    table, x = None, None
+    try:
+        values = _numbers(path, delimiter, header, columns, names)
+        x = as_tensor(values, str(path), notices)
+        if alone:
+            table = Table(str(path), {names[i]: whole(values[:, at]) for at, i in enumerate(columns)})
+    except TightboundError:
+        found = text_table(path, delimiter, header and alone, {i: names[i] for i in columns}, settings)
+        if found is None:
+            raise
+        if isinstance(found, int):
+            raise _bad_cell(path, delimiter, header, [found], names, "") from None
+        table = found
     labels = None
     if label is not None:
         with path.open(encoding="utf-8-sig", newline="") as file:
             rows = [row for row in csv.reader(file, delimiter=delimiter) if row][int(header) :]
         cells = [row[label].strip() for row in rows]
         labels = [float(c) for c in cells] if all(map(_is_number, cells)) else cells
-    x = as_tensor(values, str(path), notices)
-    y, label_names = read_labels(labels, len(x), str(path), notices)
-    return Source(
-        path.stem, str(path), {"all": Part(x, y)}, sha256_of(x, y), label_names=label_names, notices=notices
-    )  # fmt: skip
+    y, label_names = read_labels(labels, len(values) if table is None else len(table), str(path), notices)
+    parts = {"all": Part(x, y)}
+    return Source(path.stem, str(path), parts, sha256_of(x, y), label_names=label_names, notices=notices, table=table)
 
 
 def _counts_rows(path: Path, delimiter: str) -> bool:
@@ -177,7 +189,9 @@ def _counts_rows(path: Path, delimiter: str) -> bool:
         return all(row[0].strip() == str(number) for number, row in enumerate(rows))
 
 
-def label_column(path: Path, names: list[str], header: bool, settings: DataSettings, notices: list[str]) -> int | None:
+def label_column(
+    path: Path | str, names: list[str], header: bool, settings: DataSettings, notices: list[str]
+) -> int | None:
     wanted = settings.label
     if wanted is None:
         found = _find(names, ("label", "y")) if header else None

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from tightbound.data.binarize import FixedDraws, drawn_on_disk
+from tightbound.data.columns import coded, settle_fields
 from tightbound.data.domain import Facts, check_values, example_shape, find_domain, find_layout, moments, survey
 from tightbound.data.ondisk import OnDisk, Without, looked_at
 from tightbound.data.opening import open_source, open_stream
@@ -93,6 +94,7 @@ def load(
     stream = open_stream(source, settings, seed)
     loader = is_stream(source)
     found = stream.source if stream else sample(source, seed) if loader else open_source(source, settings)
+    settle_fields(found, settings)
     for key in ("size", "channels"):
         if getattr(settings, key) != "auto" and key not in found.resolved:
             raise TightboundError(
@@ -140,6 +142,7 @@ def _attach(found: Source, name: str, other: Any, settings: DataSettings) -> Non
     if part is None:
         raise TightboundError(f"{name}={extra.where} has several splits and none is named {name!r}: pass one of them")
     base = next(iter(found.parts.values()))
+    part = coded(extra, DataSpec(shape=(1,), domain="mixed", fields=found.fields), part)
     if part.x.shape[1:] != base.x.shape[1:]:
         raise TightboundError(
             f"{name}={extra.where} has examples of shape {tuple(part.x.shape[1:])} where {found.where} has "
@@ -202,6 +205,10 @@ def binary(spec: DataSpec) -> DataSpec:
 def settle(found: Source, settings: DataSettings) -> tuple[DataSettings, DataSpec]:
     """Resolves layout, domain and levels of a source, checks every value, and returns both with no "auto" left."""
     what, parts = found.where, list(found.parts.values())
+    if found.fields:
+        spec = DataSpec(shape=(sum(f.width for f in found.fields),), domain="mixed", fields=found.fields)
+        _check_uses(settings, spec, what)
+        return settings.model_copy(update={**found.resolved, "kind": "vector", "layout": "vector"}), spec
     layout = find_layout(parts[0].x, settings, found.layout, what, found.notices)
     shape = example_shape(tuple(parts[0].x.shape[1:]), layout)
     domain = "auto" if settings.binarize != "none" and settings.domain == "binary" else settings.domain
@@ -218,12 +225,12 @@ def settle(found: Source, settings: DataSettings) -> tuple[DataSettings, DataSpe
         *(f([getattr(v, k) for v in facts.values()]) for f, k in ((min, "low"), (max, "high"), (all, "whole")))
     )
     first = next(iter(seen.values()))[0]
-    domain, levels, divisor = find_domain(merged, first, len(shape) >= 3, wanted, what, found.notices)
-    spec = DataSpec(shape=shape, domain=domain, levels=levels, layout=layout, divisor=divisor)
+    found_domain, levels, divisor = find_domain(merged, first, len(shape) >= 3, wanted, what, found.notices)
+    spec = DataSpec(shape=shape, domain=found_domain, levels=levels, layout=layout, divisor=divisor)
     for name, (x, numbers) in seen.items():
         check_values(x, spec, what if name == "all" else f"{what} ({name})", facts[name], numbers)
     _check_uses(settings, spec, what)
-    resolved = {**found.resolved, "kind": spec.kind, "layout": layout, "domain": domain, "levels": levels}
+    resolved = {**found.resolved, "kind": spec.kind, "layout": layout, "domain": found_domain, "levels": levels}
     return settings.model_copy(update=resolved), spec
 
 

@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader
 from tightbound.data.builtin import BUILTIN
 from tightbound.data.chunked import load_h5, load_parquet, load_zarr
 from tightbound.data.datasets import from_dataset
-from tightbound.data.files import load_csv, load_idx, load_npy, load_npz
+from tightbound.data.files import label_column, load_csv, load_idx, load_npy, load_npz
 from tightbound.data.folder import file_entry, list_folder, list_zip, load_images
 from tightbound.data.hub import load_hf, open_hf
 from tightbound.data.images import EXTENSIONS
@@ -26,6 +26,7 @@ from tightbound.data.part import Part, Source, as_tensor, read_labels, sha256_of
 from tightbound.data.settings import DataSettings
 from tightbound.data.shards import Stream, open_wds
 from tightbound.data.stream import gather
+from tightbound.data.table import frame_source
 from tightbound.errors import TightboundError, nearest
 
 _READERS: dict[str, Callable[[Path, DataSettings], Source]] = {
@@ -97,6 +98,11 @@ def _in_memory(source: Any, settings: DataSettings) -> Source:
         source = [source]
     if isinstance(source, list) and source and isinstance(source[0], Image.Image):
         return from_dataset(source if y is None else list(zip(source, y, strict=True)), settings)
+    if hasattr(source, "columns") and hasattr(source, "iloc"):
+        notices: list[str] = []
+        names = [str(name) for name in source.columns]
+        label = label_column("the DataFrame", names, True, settings, notices) if y is None else None
+        return frame_source(source, y, settings, label, notices)
     if isinstance(source, (Tensor, np.ndarray)) or hasattr(source, "__array__"):
         return from_arrays(source, y, settings)
     if isinstance(source, list):

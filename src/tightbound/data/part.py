@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from tightbound.errors import TightboundError
+from tightbound.spec import Column
 
 
 @dataclass
@@ -30,6 +31,8 @@ class Source:
 
     layout, domain, levels: what the reader knows better than the automatic rule, else None.
     resolved: settings that the reader settled (size, channels).  digest: sha256 of the content, before splitting.
+    table: its named columns, where it has some; fields: what they are, where they are of several kinds.  x of a part is
+    None until columns that are no numbers have become codes.
     """
 
     name: str
@@ -44,6 +47,8 @@ class Source:
     factor_sizes: tuple[int, ...] | None = None
     resolved: dict[str, object] = field(default_factory=dict)
     notices: list[str] = field(default_factory=list)
+    table: Any = None
+    fields: tuple[Column, ...] = ()
 
 
 def sha256_of(*arrays: Tensor | None) -> str:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from tightbound.data.binarize import FIXED_SEED, FixedDraws, draw_from, drawn_on_disk
 from tightbound.data.builtin import BUILTIN
+from tightbound.data.columns import coded
 from tightbound.data.domain import check_read, check_values, survey
 from tightbound.data.loading import load
 from tightbound.data.ondisk import OnDisk, looked_at
@@ -22,7 +23,7 @@ from tightbound.data.split import Split
 from tightbound.errors import TightboundError
 from tightbound.spec import DataSpec
 
-_OF_TRAINING = ("kind", "layout", "domain", "levels", "size", "channels", "augment", "limit")
+_OF_TRAINING = ("fields", "kind", "layout", "domain", "levels", "size", "channels", "augment", "limit")
 ROWS_OF_A_SHARD = 1 << 32  # each shard has its own range of the random numbers of a binary draw
 
 
@@ -47,6 +48,7 @@ def read(source: Any, spec: DataSpec, settings: DataSettings | None = None) -> S
     part = found.parts.get("all") or found.parts.get("test") or found.parts["train"]
     if len(found.parts) > 1:
         found.notices.append(f"{found.where}: its test split is read")
+    part = coded(found, spec, part)
     return _conform(part, found, spec, settings)
 
 
@@ -74,7 +76,7 @@ def read_one(source: Any, spec: DataSpec, settings: DataSettings | None = None) 
 
 
 def _checked(split: Split, spec: DataSpec) -> Split:
-    same = ("shape", "domain", "levels", "layout", "divisor")
+    same = ("shape", "domain", "levels", "layout", "divisor", "fields")
     if any(getattr(split.spec, key) != getattr(spec, key) for key in same):
         raise TightboundError(
             f"the split has {split.spec!r}, but the model was trained on {spec!r}: pass data of that kind"
@@ -84,6 +86,8 @@ def _checked(split: Split, spec: DataSpec) -> Split:
 
 def raw_shape(spec: DataSpec) -> tuple[int, ...]:
     """The shape of one example in the user's layout."""
+    if spec.fields:
+        return (len(spec.fields),)
     if "c" not in spec.layout:
         return spec.shape[1:]
     return (*spec.shape[1:], spec.shape[0]) if spec.layout.endswith("c") else spec.shape

@@ -49,6 +49,9 @@ class DataSettings(BaseModel):
     factors: dict[Literal["shape", "scale", "orientation", "x", "y"], PositiveInt] | None = Field(
         None, description="of shapes: how many values of each factor"
     )
+    fields: dict[str, Literal["real", "binary", "categorical", "count", "skip"]] = Field(
+        {}, description="of a table: the kind of a column by its name, where it is not what it looks like"
+    )
     key: str | None = Field(None, description="the array of an .npz, .h5 or .zarr, or the column of a .parquet or hf:")
     memory: PositiveInt = Field(1024, description="MB up to which a source is held in memory; larger ones stay on disk")
     mix: Literal["auto"] | PositiveInt = Field(

@@ -8,6 +8,7 @@ from tightbound.likelihoods.discrete import (
     CategoricalLikelihood,
     DiscretizedLogisticLikelihood,
 )
+from tightbound.likelihoods.fields import FieldsLikelihood
 
 LIKELIHOODS = {
     "bernoulli": BernoulliLikelihood,
@@ -19,6 +20,7 @@ LIKELIHOODS = {
     "logistic-mixture": LogisticMixtureLikelihood,
     "discretized-logistic": DiscretizedLogisticLikelihood,
     "categorical": CategoricalLikelihood,
+    "fields": FieldsLikelihood,
 }
 
 AUTO = {
@@ -28,4 +30,5 @@ AUTO = {
     "unit": "gaussian",
     "real": "gaussian",
     "count": "negative-binomial",
+    "mixed": "fields",
 }

@@ -84,7 +84,7 @@ LATENTS = {
     "ladder": Recipe(
         path="top-down",
         posterior=part("ladder"),
-        objective=part("elbo", warmup=0.1),
+        objective=part("elbo", warmup=0.1, free_bits=0.1),
         latent=(64, 32, 16, 8, 4),
         purpose="five layers of features that stay active: q weighs what x says against what is above",
         paper="Sonderby et al. 2016, arXiv:1602.02282",
@@ -141,6 +141,11 @@ LATENTS = {
         likelihood=part("negative-binomial"),
         purpose="counts that scatter more than Poisson's; set data.domain=count",
         paper="Lopez et al. 2018, doi:10.1038/s41592-018-0229-2",
+    ),
+    "mixed": Recipe(
+        likelihood=part("fields"),
+        purpose="tables of real, binary, categorical and count columns: a likelihood for each; auto chooses it too",
+        paper="Nazabal et al. 2020, arXiv:1807.03653, section 3, without its mixture prior",
     ),
     "vae-colour": Recipe(
         likelihood=part("logistic-mixture", components=10),
