@@ -118,7 +118,5 @@ class VAEEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
 
 def _mixed(X: Any) -> bool:
     """True for a DataFrame that has columns of texts, categories or truth values."""
-    kinds = getattr(X, "dtypes", None)
-    return hasattr(X, "iloc") and any(
-        str(kind) in ("bool", "object", "category", "string", "str") for kind in kinds or ()
-    )
+    kinds = [str(kind) for kind in X.dtypes] if hasattr(X, "iloc") and hasattr(X, "dtypes") else []
+    return any(kind in ("bool", "object", "category", "string", "str") for kind in kinds)
