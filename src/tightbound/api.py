@@ -128,8 +128,7 @@ def evaluate(
     Raises TightboundError for data that do not fit the model.
     """
     seconds = None if budget is None else schedule.seconds(budget)
-    device = run.device if isinstance(run, Run) else pick_device("auto")
-    with joined(device.type):
+    with joined(run.device.type if isinstance(run, Run) else pick_device("auto").type):
         return account_of(
             _run(run), data, split=split, k=k, ais=ais, gap=gap, subset=subset, seed=seed, limit=limit, budget=seconds,
             diagnosis=diagnosis, tick=tick,

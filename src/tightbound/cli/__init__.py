@@ -9,9 +9,8 @@ from collections.abc import Sequence
 
 from cyclopts.exceptions import CycloptsError, MissingArgumentError, UnknownCommandError, UnknownOptionError
 
-from tightbound.cli import bench  # noqa: F401  (its command)
-from tightbound.cli.app import app
-from tightbound.cli.commands import Stopped
+from tightbound.cli import bench, commands  # noqa: F401  (their commands)
+from tightbound.cli.app import Stopped, app
 from tightbound.cli.priors import fit_prior  # noqa: F401  (its command)
 from tightbound.errors import TightboundError, nearest
 from tightbound.progress import listening

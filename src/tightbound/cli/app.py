@@ -20,3 +20,7 @@ app = App(
     suppress_keyboard_interrupt=False,
     help_format="plaintext",
 )
+
+
+class Stopped(Exception):
+    """Ctrl-C in a command that can say how to go on."""

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from tightbound.cli.app import LEARN, LOOK, USE, app
+from tightbound.cli.app import LEARN, LOOK, USE, Stopped, app
 from tightbound.cli.options import (
     PLAIN,
     AsJson,
@@ -29,10 +29,6 @@ from tightbound.cli.options import (
     Trained,
     Trust,
 )  # fmt: skip
-
-
-class Stopped(Exception):
-    """Ctrl-C in a command that can say how to go on."""
 
 
 @app.command(group=LEARN)
@@ -175,20 +171,7 @@ def encode(
     from tightbound.cli import outputs, rows
 
     target = outputs.target(out, ("npz", "csv", "parquet", "parts"), overwrite)
-    _rows(run, data, target, rows.encoding, loading, part_rows=part_rows, skip_bad=skip_bad, quiet=quiet)
-
-
-def _rows(run: Path, data: str, target: Any, job: Any, loading: Loading, **asked: Any) -> None:
-    """Makes a row for each example, alone or as one of the processes of torchrun; the first one tells of it."""
-    from tightbound.cli import rows
-
-    try:
-        if done := rows.write(run, data, target, job, loading, **asked):
-            print(done)
-    except KeyboardInterrupt:
-        if target.kind != "parts":
-            raise
-        raise Stopped("interrupted, the files that are whole are kept: the same command goes on from there") from None
+    rows.run(run, data, target, rows.encoding, loading, part_rows=part_rows, skip_bad=skip_bad, quiet=quiet)
 
 
 @app.command(group=USE)
@@ -228,13 +211,19 @@ def score(
 
     A folder, or 'F-*.parquet', is for millions of examples: torchrun shares them out, and the same command goes on.
     """
-    from functools import partial
-
     from tightbound.cli import outputs, rows
 
     target = outputs.target(out, ("csv", "parquet", "parts"), overwrite)
-    scoring = partial(rows.scoring, k=k)
-    _rows(run, data, target, scoring, loading, part_rows=part_rows, skip_bad=skip_bad, quiet=quiet)
+    rows.run(
+        run,
+        data,
+        target,
+        lambda run: rows.scoring(run, k),
+        loading,
+        part_rows=part_rows,
+        skip_bad=skip_bad,
+        quiet=quiet,
+    )
 
 
 @app.command(group=USE)

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from tightbound.cli.app import Stopped
 from tightbound.cli.options import Loading
 from tightbound.cli.outputs import Target, load, noted, put, shared, write_csv, write_npz
 from tightbound.cli.parts import Parts
@@ -73,6 +74,17 @@ def scoring(run: Run, k: int) -> Job:
     settings = {"k": k, "seed": run.config.seed} if run.has_bound else {}
     notes = () if run.has_bound else (no_bound(run.config.recipe),)
     return Job("score", columns, settings, make, PART_ROWS // 10, notes)
+
+
+def run(folder: Path, source: str, out: Target, job: Callable[[Run], Job], loading: Loading, **asked: Any) -> None:
+    """Makes a row for each example, alone or as one of the processes of torchrun; the first one tells of it."""
+    try:
+        if done := write(folder, source, out, job, loading, **asked):
+            print(done)
+    except KeyboardInterrupt:
+        if out.kind != "parts":
+            raise
+        raise Stopped("interrupted, the files that are whole are kept: the same command goes on from there") from None
 
 
 def write(

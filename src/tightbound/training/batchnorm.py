@@ -61,7 +61,7 @@ class Observer:
 
     def buffers(self) -> Iterator[Tensor]:
         """What is moved."""
-        return self.module.buffers()  # type: ignore[no-any-return]
+        return self.module.buffers()
 
     def statistics(self, trace: Trace) -> dict[str, Tensor]:
         """Sums over the rows of the pass; none of a pass that was no training."""
