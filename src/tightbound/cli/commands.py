@@ -12,15 +12,16 @@ from cyclopts import Parameter
 
 from tightbound.cli.app import LEARN, LOOK, USE, Stopped, app
 from tightbound.cli.options import (
+    ALL,
     PLAIN,
     AsJson,
     Data,
     Language,
     Loading,
+    Many,
     One,
     Out,
     Overwrite,
-    PartRows,
     Prior,
     Quiet,
     Samples,
@@ -158,11 +159,8 @@ def encode(
     /,
     *,
     out: Out,
-    part_rows: PartRows = None,
-    overwrite: Overwrite = False,
-    skip_bad: SkipBad = False,
+    many: Many = ALL,
     loading: Loading = PLAIN,
-    quiet: Quiet = False,
 ) -> None:
     """Write the features of each example, mean and standard deviation: F.npz, F.csv, F.parquet, or a folder of parts.
 
@@ -170,8 +168,8 @@ def encode(
     """
     from tightbound.cli import outputs, rows
 
-    target = outputs.target(out, ("npz", "csv", "parquet", "parts"), overwrite)
-    rows.run(run, data, target, rows.encoding, loading, part_rows=part_rows, skip_bad=skip_bad, quiet=quiet)
+    target = outputs.target(out, ("npz", "csv", "parquet", "parts"), many.overwrite)
+    rows.run(run, data, target, rows.encoding, loading, many)
 
 
 @app.command(group=USE)
@@ -201,11 +199,8 @@ def score(
     *,
     out: Out,
     k: Samples = 500,
-    part_rows: PartRows = None,
-    overwrite: Overwrite = False,
-    skip_bad: SkipBad = False,
+    many: Many = ALL,
     loading: Loading = PLAIN,
-    quiet: Quiet = False,
 ) -> None:
     """Write ELBO, log p(x) with its error, distortion and rate of each example: F.csv, F.parquet, or a folder of parts.
 
@@ -213,17 +208,8 @@ def score(
     """
     from tightbound.cli import outputs, rows
 
-    target = outputs.target(out, ("csv", "parquet", "parts"), overwrite)
-    rows.run(
-        run,
-        data,
-        target,
-        lambda run: rows.scoring(run, k),
-        loading,
-        part_rows=part_rows,
-        skip_bad=skip_bad,
-        quiet=quiet,
-    )
+    target = outputs.target(out, ("csv", "parquet", "parts"), many.overwrite)
+    rows.run(run, data, target, lambda run: rows.scoring(run, k), loading, many)
 
 
 @app.command(group=USE)

@@ -25,9 +25,6 @@ Language = Annotated[Literal["en", "ko"], Parameter(help="language of the report
 Quiet = Annotated[bool, Parameter(help="show no progress")]
 AsJson = Annotated[bool, Parameter(name="--json", help="print JSON")]
 Samples = Annotated[int, Parameter(name=("-k", "--k"), help="samples of the importance-sampled log p(x)")]
-PartRows = Annotated[
-    int | None, Parameter(help="examples of a file where --out is a folder; chosen by their size unless given")
-]
 Trust = Annotated[bool, Parameter(help="run code that the run's config.toml names, such as a prior of your own")]
 Prior = Annotated[str | None, Parameter(help="use the prior of this name that fit-prior made")]
 
@@ -43,3 +40,19 @@ class Loading:
 
 
 PLAIN = Loading()
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class Many:
+    """How a command makes a row for each of many examples."""
+
+    part_rows: Annotated[
+        int | None, Parameter(help="examples of a file where --out is a folder; chosen by their size unless given")
+    ] = None
+    overwrite: Overwrite = False
+    skip_bad: SkipBad = False
+    quiet: Quiet = False
+
+
+ALL = Many()

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from tightbound.cli.app import Stopped
-from tightbound.cli.options import Loading
+from tightbound.cli.options import Loading, Many
 from tightbound.cli.outputs import Target, load, noted, put, shared, write_csv, write_npz
 from tightbound.cli.parts import Parts
 from tightbound.cli.tables import progress
@@ -76,10 +76,10 @@ def scoring(run: Run, k: int) -> Job:
     return Job("score", columns, settings, make, PART_ROWS // 10, notes)
 
 
-def run(folder: Path, source: str, out: Target, job: Callable[[Run], Job], loading: Loading, **asked: Any) -> None:
+def run(folder: Path, source: str, out: Target, job: Callable[[Run], Job], loading: Loading, many: Many) -> None:
     """Makes a row for each example, alone or as one of the processes of torchrun; the first one tells of it."""
     try:
-        if done := write(folder, source, out, job, loading, **asked):
+        if done := write(folder, source, out, job, loading, many):
             print(done)
     except KeyboardInterrupt:
         if out.kind != "parts":
@@ -87,37 +87,27 @@ def run(folder: Path, source: str, out: Target, job: Callable[[Run], Job], loadi
         raise Stopped("interrupted, the files that are whole are kept: the same command goes on from there") from None
 
 
-def write(
-    folder: Path,
-    source: str,
-    out: Target,
-    job: Callable[[Run], Job],
-    loading: Loading,
-    *,
-    part_rows: int | None,
-    skip_bad: bool,
-    quiet: bool,
-) -> str:
+def write(folder: Path, source: str, out: Target, job: Callable[[Run], Job], loading: Loading, many: Many) -> str:
     """Writes the rows of all examples of a source; returns what was done, but for processes that are not the first.
 
-    part_rows: examples of a part, unless the source comes in shards, which are the parts then.
+    many.part_rows: examples of a part, unless the source comes in shards, which are the parts then.
     """
-    if part_rows is not None and part_rows < 1:
-        raise TightboundError(f"--part-rows {part_rows} makes no parts: ask for 1 or more")
+    if many.part_rows is not None and many.part_rows < 1:
+        raise TightboundError(f"--part-rows {many.part_rows} makes no parts: ask for 1 or more")
     with shared(loading) as us:
         if us.world > 1 and out.kind != "parts":
             raise TightboundError(
                 f"{out} is one file, which one process writes: name a folder or 'F-*.parquet', or leave out torchrun"
             )
-        run = load(folder, loading, skip_bad=skip_bad)
+        run = load(folder, loading, skip_bad=many.skip_bad)
         work = job(run)
-        size = part_rows or int(np.clip(PART_VALUES // run.spec.dims // 1000 * 1000, 1000, work.part_rows))
+        size = many.part_rows or int(np.clip(PART_VALUES // run.spec.dims // 1000 * 1000, 1000, work.part_rows))
         data = us.after_first(lambda: read_parts(source, run.spec, run.config.data, size))
         if us.first:
             noted(data)
             for note in work.notes:
                 print(f"note: {folder}: {note}", file=sys.stderr)
-        with progress(f"{work.name[:-1]}ing", quiet or not us.first) as tick:
+        with progress(f"{work.name[:-1]}ing", many.quiet or not us.first) as tick:
             said = _written(run, work, data, out, us, size, tick)
         return said if us.first else ""
 
