@@ -6,8 +6,6 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PositiveInt
 
-from tightbound.priors import PRIORS
-
 
 class Part(BaseModel):
     """A component by name (a registry's, or `package.module:Name`) and its options: a name, a class, or a table."""
@@ -69,4 +67,6 @@ class Recipe(BaseModel):
 
 def has_bound(recipe: Recipe) -> bool:
     """True where the model bounds log p(x); False where its latent is a point, or its prior has no density."""
+    from tightbound.priors import PRIORS  # only now: a recipe can be read without torch
+
     return recipe.posterior.name != "delta" and getattr(PRIORS.get(recipe.prior.name), "density", True)
