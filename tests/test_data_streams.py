@@ -206,6 +206,13 @@ def test_a_table_too_large_for_memory_and_its_stream(
     assert sorted(v for s in (stream.valid, stream.test) for v in values(s.batch(torch.arange(len(s))))) == sorted(
         v for v in range(800) if v % 400 % 10 < 2
     )
+    again = td.read_parts(f"hf:{tmp_path}/p", stream.spec, S(streaming=True), 1)
+    rows = list(again.rows(1, 150))
+    assert len(again) == 2 and again.total is None and [len(r) for r in rows] == [150, 150, 100]
+    assert [v for r in rows for v in values(r.x)] == list(range(400, 800)), "in order, nothing held out"
+    assert rows[2].labels == [v % 4 for v in range(700, 800)] and rows[2].numbers.tolist() == list(range(300, 400))
+    made.select(range(400)).to_parquet(tmp_path / "p" / "train-1.parquet")
+    assert td.read_parts(f"hf:{tmp_path}/p", stream.spec, S(streaming=True), 1).digest != again.digest
 
 
 # ---- training on them
