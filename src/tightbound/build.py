@@ -242,7 +242,7 @@ def build(recipe: Recipe, spec: DataSpec, *, trust: bool = True) -> tuple[VAE, O
     sizes = [math.prod(grid) * latent for grid, latent in zip(grids, latents, strict=True)]
 
     def posterior(features: int, latent: int, places: int = 1) -> nn.Module:
-        return make("posterior", recipe.posterior, trust, features, latent, places=places)
+        return make("posterior", recipe.posterior, trust, features, latent, places=places, spec=spec)
 
     top = make("prior", recipe.prior, trust, sizes[-1], spec=spec)
     path: nn.Module

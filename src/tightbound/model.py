@@ -54,7 +54,7 @@ class VAE(nn.Module):
         if h is not None and draw.k > 1:
             h = repeated(h, draw.k)
         index = None if batch.index is None else batch.index.repeat(draw.k)
-        return self._pass(batch, draw, Context(n, h, index))
+        return self._pass(batch, draw, Context(n, h, index, lambda at: self.joint(batch, at)))
 
     def generate(self, n: int, draw: Draw) -> Trace:
         """A pass with no x: z from p, or given; the trace's `px` is p(x|z) of n rows, its log-terms have no meaning."""
@@ -67,12 +67,16 @@ class VAE(nn.Module):
         return Trace(self, batch, draw, y, self.likelihood(y, ctx, None))
 
     def joint(self, batch: Batch, at: Mapping[str, Tensor]) -> Tensor:
-        """log p(x, z) in nats at given latents {site: (n, d)}, n = len(batch); the encoder never runs.  (n,)"""
+        """log p(x, z) in nats at given latents {site: (n, d)}, (n,), for n / B samples of each example, K-major.
+
+        The encoder never runs.
+        """
         if missing := set(self.sites) - set(at):
             raise ValueError(f"log p(x, z) needs a value of every latent, and {sorted(missing)[0]!r} is not given")
-        trace = self(batch, Draw(source="p", given=dict(at)))
+        k = len(at[self.sites[0]]) // len(batch)
+        trace = self(batch, Draw(k, source="p", given=dict(at)))
         total: Tensor = trace.log_px + sum(site.log_p for site in trace.latents.values())
-        return total[0]
+        return total.flatten()
 
     def groups(self) -> dict[str, list[nn.Parameter]]:
         """The parameters, parted: {"inference": phi, "generative": theta} and, where there is one, "critic"."""

@@ -75,12 +75,14 @@ class Context:
 
     h: (n, F), or (n, *grid, F) with features at each place of a grid; or by scale, a list of such, the finest first.
 
-    index: the rows' numbers in the training data (n,), where they are training examples.
+    index: the rows' numbers in the training data (n,), where they are training examples.  joint: log p(x, z) of the
+    rows at given latents {site: (n, d)}, (n,), where there is an x: what a q that looks at the model asks.
     """
 
     n: int
     h: Features | None = None
     index: Tensor | None = None
+    joint: Callable[[Mapping[str, Tensor]], Tensor] | None = None
 
     @property
     def infer(self) -> bool:

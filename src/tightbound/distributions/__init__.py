@@ -4,6 +4,7 @@ from tightbound.distributions.bernoulli import BernoulliPixels, ContinuousBernou
 from tightbound.distributions.codes import Code, Codes, Quantized, UniformCodes
 from tightbound.distributions.delta import Delta
 from tightbound.distributions.flow import Flow, FromNoise, FullNormal, zuko_maps
+from tightbound.distributions.hamiltonian import Euclidean, Hamiltonian, Riemannian
 from tightbound.distributions.logistic import DiscretizedLogistic
 from tightbound.distributions.mixture import Blend, Mixture
 from tightbound.distributions.normal import LogScaleNormal, UnitNormal, diagonal, soft_clip
@@ -30,14 +31,17 @@ __all__ = [
     "ContinuousBernoulli",
     "Delta",
     "DiscretizedLogistic",
+    "Euclidean",
     "Flow",
     "FromNoise",
     "FullNormal",
+    "Hamiltonian",
     "LogScaleNormal",
     "Mixture",
     "NoiseForm",
     "PowerSpherical",
     "Quantized",
+    "Riemannian",
     "SphereUniform",
     "UniformCodes",
     "UnitNormal",

@@ -8,6 +8,7 @@ from tightbound.posteriors.flow import (
     RadialPosterior,
     SylvesterPosterior,
 )
+from tightbound.posteriors.hamiltonian import HamiltonianPosterior, RiemannianPosterior
 from tightbound.posteriors.normal import (
     DeltaPosterior,
     FullNormalPosterior,
@@ -25,6 +26,8 @@ POSTERIORS = {
     "radial": RadialPosterior,
     "sylvester": SylvesterPosterior,
     "inverse-autoregressive": InverseAutoregressivePosterior,
+    "hamiltonian": HamiltonianPosterior,
+    "riemannian": RiemannianPosterior,
     "von-mises-fisher": VonMisesFisherPosterior,
     "power-spherical": PowerSphericalPosterior,
     "wrapped-normal": WrappedNormalPosterior,

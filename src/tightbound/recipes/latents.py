@@ -49,6 +49,16 @@ LATENTS = {
         purpose="the richest q for many features: each depends on those before it",
         paper="Kingma et al. 2016, arXiv:1606.04934",
     ),
+    "hamiltonian": Recipe(
+        posterior=part("hamiltonian"),
+        purpose="a q that takes a few steps along the gradient of log p(x, z): tighter, at some four times the cost",
+        paper="Caterini, Doucet and Sejdinovic 2018, arXiv:1805.11328",
+    ),
+    "riemannian": Recipe(
+        posterior=part("riemannian"),
+        purpose="as hamiltonian, in a space whose metric follows the data; for few features and few data",
+        paper="Chadebec, Mantoux and Allassonniere 2020, arXiv:2010.11518",
+    ),
     "flow-prior": Recipe(
         prior=part("flow"),
         purpose="a better density for the same networks: p(z) moves to where q puts the data",

@@ -1,0 +1,98 @@
+"""q(z|x) that looks at log p(x, z): a diagonal normal, moved towards the true posterior by its gradient."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.distributions import Distribution
+
+from tightbound.distributions import Euclidean, Hamiltonian, Riemannian
+from tightbound.posteriors.normal import NormalPosterior
+from tightbound.spec import DataSpec
+from tightbound.trace import Context
+
+
+def _logit(share: float) -> float:
+    return math.log(share / (1 - share))
+
+
+class HamiltonianPosterior(nn.Module):
+    """A normal, then `steps` leapfrog steps along the gradient of log p(x, z), with learned lengths and tempering.
+
+    A step's length in a feature is at most `longest`, in units of that feature's scale in the normal.
+    Caterini, Doucet and Sejdinovic 2018 (arXiv:1805.11328), algorithm 1.
+    """
+
+    paths = ("flat",)
+    first = 0.3
+
+    def __init__(self, features: int, latent: int, steps: int = 3, longest: float = 1.0) -> None:
+        super().__init__()
+        self.start, self.steps, self.longest = NormalPosterior(features, latent), steps, longest
+        self.length = nn.Parameter(torch.full((latent,), _logit(self.first)))
+        self.cool = nn.Parameter(torch.tensor(_logit(0.8)))
+
+    def motion(self, q: Distribution) -> tuple[Euclidean | Riemannian, Tensor]:
+        """How z moves, and the unit of a step's length."""
+        return Euclidean(), q.stddev
+
+    def forward(self, h: Tensor, ctx: Context, p: Distribution | None) -> Distribution:
+        q, log_joint = self.start(h, ctx, p), ctx.joint
+        assert log_joint is not None
+        motion, unit = self.motion(q)
+        step = self.longest * self.length.sigmoid() * unit
+        return Hamiltonian(q, lambda z: log_joint({"z": z}), motion, step, self.cool.sigmoid(), self.steps)
+
+
+class RiemannianPosterior(HamiltonianPosterior):
+    """The same in a space whose metric is learned: directions in which the data vary are short.
+
+    The metric's centres are the means of q at `count` training examples, its factors L_i are linear in their features.
+    reach: how far a centre is felt, in standard deviations of a prior draw's distance from it, which grows as the root
+    of `latent`.  Chadebec, Mantoux and Allassonniere 2020 (arXiv:2010.11518), section 3.2.
+    """
+
+    needs = ("spec",)
+    first = 0.1
+
+    def __init__(
+        self,
+        features: int,
+        latent: int,
+        spec: DataSpec,
+        steps: int = 3,
+        longest: float = 1.0,
+        count: int = 100,
+        reach: float = 1.0,
+        least: float = 0.1,
+    ) -> None:
+        super().__init__(features, latent, steps, longest)
+        self.factor, self.reach, self.least = nn.Linear(features, latent * latent), reach * latent**0.5, least
+        nn.init.normal_(self.factor.weight, std=1e-3)
+        nn.init.zeros_(self.factor.bias)
+        self.register_buffer("inputs", torch.randn(count, *spec.shape))
+        self._model: list[Any] = []  # a list, so that the model is no part of its part
+
+    def bind(self, model: Any) -> None:
+        """Called by `build` once the model around this posterior is whole."""
+        self._model[:] = [model]
+
+    def prepare(self, examples: Callable[[int], tuple[Tensor, Tensor | None]]) -> None:
+        """Takes the examples whose codes are the centres, in units of the encoder."""
+        model, inputs = self._model[0], self.get_buffer("inputs")
+        x = examples(len(inputs))[0].to(inputs)
+        x = (x - model.get_buffer("centre")) / model.get_buffer("spread")
+        inputs.copy_(x[torch.arange(len(inputs)) % len(x)])
+
+    def motion(self, q: Distribution) -> tuple[Euclidean | Riemannian, Tensor]:
+        h = self._model[0].encoder(self.get_buffer("inputs"))
+        centres, width = self.start.mean(h), q.event_shape[0]
+        square = self.factor(h).unflatten(-1, (width, width))
+        diagonal = square.diagonal(dim1=-2, dim2=-1).tanh().exp()
+        return Riemannian(
+            centres, square.tril(-1) + diagonal.diag_embed(), self.reach, self.least
+        ), self.length.new_ones(())
