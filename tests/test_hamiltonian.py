@@ -17,6 +17,7 @@ from tightbound.posteriors import POSTERIORS
 from tightbound.trace import Batch, Draw
 
 D, N = 3, 4
+ROWS = 40_000
 KINDS = ("hamiltonian", "riemannian")
 
 
@@ -50,7 +51,7 @@ def state(kind: str) -> tuple[Tensor, Tensor]:
 @pytest.mark.parametrize("cool", [1.0, 0.6])
 @pytest.mark.parametrize("kind", KINDS)
 def test_leapfrog_keeps_volume_up_to_the_tempering_that_is_known(kind: str, cool: float) -> None:
-    """The Jacobian determinant of (z, r) -> (z, r) by autograd: 1, and `cool` in each dimension that is tempered."""
+    """The Jacobian determinant of (z, r) -> (z, r) by autograd: 1, or `cool` in each dimension."""
     q, (z, r) = steps_of(kind, cool=cool), state(kind)
     both, (copies, d) = torch.stack([z, r], 1), z.shape[1:]
 
@@ -62,7 +63,7 @@ def test_leapfrog_keeps_volume_up_to_the_tempering_that_is_known(kind: str, cool
         size = 2 * copies * d
         each = jacobian[row, :, :, :, row].reshape(size, size)
         assert (each - torch.eye(size)).abs().max() > 0.1  # it does move
-        assert math.isclose(torch.linalg.det(each).item(), cool ** (copies * d), rel_tol=1e-9)
+        assert math.isclose(torch.linalg.det(each).item(), cool**d, rel_tol=1e-9)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -78,16 +79,15 @@ def test_leapfrog_runs_back_to_where_it_came_from(kind: str) -> None:
 def test_peers_4_4_position_moves_by_the_new_momentum_and_the_energy_error_is_of_second_order(kind: str) -> None:
     """A drift along the old momentum has an error of first order in the step, and a determinant other than 1."""
     moves, (z, r) = motion(kind), state(kind)
-    z, r = (t[:, :1].expand_as(t) for t in (z, r))  # copies that stand together follow the true motion
+    z, r = (t.mean(1, keepdim=True).expand_as(t) for t in (z, r))  # copies that stand together follow the true motion
 
     def energy(z: Tensor, r: Tensor) -> Tensor:
+        z, r = (t.mean(1, keepdim=True).expand_as(t) for t in (z, r))
         return -log_joint(z[:, 0]) - moves.log_prob(z, r)
 
     def error(steps: int) -> Tensor:
         q = steps_of(kind, step=0.4 / steps, steps=steps)
-        z1, r1 = q.moved(z, r)
-        own = torch.stack([z1[:, 0]] * z.shape[1], 1), torch.stack([r1[:, 0]] * z.shape[1], 1)
-        return (energy(*own) - energy(z, r)).abs()
+        return (energy(*q.moved(z, r)) - energy(z, r)).abs()
 
     assert (error(64) < error(8) / 40).all() and error(8).max() < 0.02
 
@@ -97,7 +97,7 @@ def refined(kind: str, **options: Any) -> tuple[VAE, Tensor, Tensor]:
     exact = problem("flat").spoil(0.3, 0.2)
     x, log_px = exact.data(2)
     model, start = exact.model, exact.model.path.posterior
-    spec = {"spec": model.spec} if kind == "riemannian" else {}
+    spec = {"spec": model.spec, "count": 8} if kind == "riemannian" else {}
     posterior: Any = POSTERIORS[kind](DIMS, D, **spec, **options).double()
     posterior.start = start
     if kind == "riemannian":
@@ -117,18 +117,23 @@ def test_weights_are_exact_with_the_momentum_and_the_tempering(kind: str, cool: 
     model, x, log_px = refined(kind)
     model.path.posterior.cool.fill_(math.log(cool / (1 - cool)))
     with torch.no_grad():
-        trace = model(Batch(x), Draw(100_000))
+        trace = model(Batch(x), Draw(ROWS))
     weight = (trace.log_w - log_px).exp()
-    assert weight.shape == (100_000, 2)
+    assert weight.shape == (ROWS, 2)
     error = weight.std(0) / len(weight) ** 0.5
-    assert (error < 0.02).all() and ((weight.mean(0) - 1).abs() < 4 * error).all()
+    assert (error < 0.03).all() and ((weight.mean(0) - 1).abs() < 4 * error).all()
     assert (trace.log_w.mean(0) < log_px).all()
     assert torch.allclose(trace.elbo, trace.log_w.mean(0))  # rate takes no closed form for what it cannot know
 
 
 def test_steps_along_the_gradient_bring_a_wrong_q_closer() -> None:
-    model, x, log_px = refined("hamiltonian", steps=8)
-    model.path.posterior.cool.fill_(8.0)
-    moved = model(Batch(x), Draw(4000)).elbo
+    """By cooling alone: without it a bound that moves along the true motion is what it was."""
+    model, x, log_px = refined("hamiltonian")
+    model.path.posterior.length.zero_()
+    model.path.posterior.cool.fill_(2.0)
     plain = problem("flat").spoil(0.3, 0.2).model(Batch(x), Draw(4000)).elbo
-    assert (moved - plain > 0.3 * (log_px - plain)).all()
+    with torch.no_grad():
+        moved = model(Batch(x), Draw(4000)).elbo
+        model.path.posterior.cool.fill_(12.0)
+        warm = model(Batch(x), Draw(4000)).elbo
+    assert ((moved - plain).mean() > 0.25 * (log_px - plain).mean()) and (warm - plain).abs().mean() < 0.1

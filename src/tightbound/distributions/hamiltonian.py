@@ -13,7 +13,7 @@ from tightbound.distributions.normal import HALF_LOG_TAU
 from tightbound.distributions.reparam import NoiseForm, from_noise, noise_form
 
 STRONGEST = 2.0  # how far a kick moves a momentum, in each dimension, where the force is beyond all bounds
-APART = 0.1  # how far the two copies of a Riemannian state start from one another
+APART = 0.5  # how far the two copies of a Riemannian state start from one another: a small one sees their steps' errors
 
 Moved = tuple[Tensor, Tensor]
 
@@ -26,6 +26,11 @@ def standard(x: Tensor) -> Tensor:
 def bounded(push: Tensor) -> Tensor:
     """A soft bound on the length of a kick (n, d).  Whatever the force is a function of, moving by it keeps volume."""
     return push * torch.rsqrt(1 + push.square().mean(-1, keepdim=True) / STRONGEST**2)
+
+
+def scaled(r: Tensor, by: Tensor) -> Tensor:
+    """Momenta (n, copies, d) times a number, the distance of the copies kept: each dimension's volume by `by`."""
+    return r + (by - 1) * r.mean(1, keepdim=True)
 
 
 class Euclidean:
@@ -43,16 +48,16 @@ class Euclidean:
 
     def log_prob(self, z: Tensor, r: Tensor) -> Tensor:
         """The log-density, given z, of all that is in a state beside z, (n,)."""
-        return standard(r[:, 0])
+        return standard(r.mean(1))
 
 
 class Riemannian:
     """A momentum r ~ N(0, G(z)), G^-1(z) = 1/m sum_i exp(-|z - c_i|^2 / reach^2) L_i L_i' + least I.
 
     With a G that depends on z no leapfrog is explicit, and one solved by a few fixed-point iterations, as is usual,
-    keeps no volume.  So a second copy (z', r') of the state, `APART` from it, takes part: z and r' move the others,
-    then z' and r.  Each map is a shear.  centres (m, d), factors L (m, d, d).  Chadebec, Mantoux and Allassonniere 2020
-    (arXiv:2010.11518), eq. 7 and 9; Pihajoki 2015 (arXiv:1411.3367), section 2.
+    keeps no volume.  So there are two copies of the state, `APART` from one another, whose mean counts: the z of one
+    and the r of the other move the rest by a shear.  centres (m, d), factors L (m, d, d).  Chadebec, Mantoux and
+    Allassonniere 2020 (arXiv:2010.11518), section 3; Tao 2016 (arXiv:1609.02212), eq. 2.
     """
 
     noise = 3
@@ -74,7 +79,8 @@ class Riemannian:
         root = self.inverse(z)[1]
         r = torch.linalg.solve_triangular(root.mT, e.unsqueeze(-1), upper=True).squeeze(-1)
         density = standard(noise) + _log_det(root)
-        return torch.stack([z, z + APART * a], 1), torch.stack([r, r + APART * b], 1), density
+        either = APART / 2 * torch.tensor([-1.0, 1.0], dtype=z.dtype, device=z.device).unsqueeze(-1)
+        return z.unsqueeze(1) + either * a.unsqueeze(1), r.unsqueeze(1) + either * b.unsqueeze(1), density
 
     def _flow(self, z: Tensor, r: Tensor, step: Tensor) -> Moved:
         """step times dT/dr and -dT/dz, T = -log N(r; 0, G(z)), the second bounded as every kick is."""
@@ -86,15 +92,17 @@ class Riemannian:
 
     def drift(self, z: Tensor, r: Tensor, step: Tensor) -> Moved:
         (z0, z1), (r0, r1) = z.unbind(1), r.unbind(1)
-        for own, part in ((True, 0.5), (False, 1.0), (True, 0.5)):
-            dz, dr = self._flow(z0, r1, part * step) if own else self._flow(z1, r0, part * step)
-            (z1, r0) = (z1 + dz, r0 + dr) if own else (z1, r0)
-            (z0, r1) = (z0, r1) if own else (z0 + dz, r1 + dr)
+        for turn, own in ((False, True), (False, False), (True, False), (False, True)):
+            if turn:  # a quarter turn of what is between the copies, which else would drift apart
+                dz, dr = (z1 - z0 - r1 + r0) / 2, (r1 - r0 + z1 - z0) / 2
+                z0, z1, r0, r1 = z0 + dz, z1 - dz, r0 + dr, r1 - dr
+            dz, dr = self._flow(z0, r1, step / 2) if own else self._flow(z1, r0, step / 2)
+            z0, z1, r0, r1 = (z0, z1 + dz, r0 + dr, r1) if own else (z0 + dz, z1, r0, r1 + dr)
         return torch.stack([z0, z1], 1), torch.stack([r0, r1], 1)
 
     def log_prob(self, z: Tensor, r: Tensor) -> Tensor:
-        root = self.inverse(z[:, 0])[1]
-        white = (root.mT @ r[:, 0].unsqueeze(-1)).squeeze(-1)
+        root = self.inverse(z.mean(1))[1]
+        white = (root.mT @ r.mean(1).unsqueeze(-1)).squeeze(-1)
         copies = torch.cat([z[:, 1] - z[:, 0], r[:, 1] - r[:, 0]], -1) / APART
         return standard(white) + _log_det(root) + standard(copies)
 
@@ -135,8 +143,8 @@ class Hamiltonian(FromNoise):
         start, log_base = from_noise(self.base, noise[:, :d])
         z, r, log_q = self.motion.start(start, noise[:, d:])
         log_q = log_q + (self.base.log_prob(start) if log_base is None else log_base)
-        z, r = self.moved(z, r / self.cool)
-        return z[:, 0], log_q - self.motion.log_prob(z, r)
+        z, r = self.moved(z, scaled(r, 1 / self.cool))
+        return z.mean(1), log_q - self.motion.log_prob(z, r)
 
     def moved(self, z: Tensor, r: Tensor) -> Moved:
         """All steps on a state and its momentum, (n, copies, d), whose volume shrinks by `cool` in each dimension."""
@@ -144,7 +152,7 @@ class Hamiltonian(FromNoise):
         for k in range(1, self.steps + 1):
             z, r = self.motion.drift(z, r + kick, self.step)
             kick, cooler = self._kick(z), self._level(k)
-            r, hot = (r + kick) * (hot / cooler), cooler
+            r, hot = scaled(r + kick, hot / cooler), cooler
         return z, r
 
     def _level(self, k: int) -> Tensor:
@@ -153,7 +161,7 @@ class Hamiltonian(FromNoise):
 
     def _kick(self, z: Tensor) -> Tensor:
         """What the force gives all copies' momenta in half a step, (n, 1, d); also where gradients are off."""
-        training, at = torch.is_grad_enabled(), z[:, 0]
+        training, at = torch.is_grad_enabled(), z.mean(1)
         with torch.enable_grad():
             if not at.requires_grad:
                 at = at.detach().requires_grad_()

@@ -51,13 +51,13 @@ class HamiltonianPosterior(nn.Module):
 class RiemannianPosterior(HamiltonianPosterior):
     """The same in a space whose metric is learned: directions in which the data vary are short.
 
-    The metric's centres are the means of q at `count` training examples, its factors L_i are linear in their features.
+    Its centres are the means of the start at `count` training examples, its factors linear in their features.
     reach: how far a centre is felt, in standard deviations of a prior draw's distance from it, which grows as the root
     of `latent`.  Chadebec, Mantoux and Allassonniere 2020 (arXiv:2010.11518), section 3.2.
     """
 
     needs = ("spec",)
-    first = 0.1
+    first = 0.2
 
     def __init__(
         self,
