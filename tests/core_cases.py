@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor, nn
 
@@ -117,5 +119,32 @@ def partner(posterior: str) -> str:
     return next(name for name in fit if name in getattr(cls, "priors", fit))
 
 
+class Around:
+    """What a posterior that reads the model around it may ask of one."""
+
+    def __init__(self, spec: DataSpec, features: int) -> None:
+        self.weight = torch.randn(spec.dims, features)
+        self.get_buffer = {"centre": spec.centre, "spread": spec.spread}.__getitem__
+
+    def encoder(self, x: Tensor) -> Tensor:
+        return x @ self.weight.to(x)
+
+
+def posterior_of(name: str, features: int, latent: int, **options: object) -> nn.Module:
+    """A posterior of a registry's name; one that reads the data and the model has some of each around it."""
+    spec, cls = spec_of("real", (6,)), POSTERIORS[name]
+    told = {"spec": spec} if "spec" in getattr(cls, "needs", ()) else {}
+    made = cls(features, latent, **told, **options)
+    if hasattr(made, "bind"):
+        made.bind(Around(spec, features))
+    return made
+
+
+def bent(at: Mapping[str, Tensor]) -> Tensor:
+    """A smooth log p(x, z), for posteriors that ask for one."""
+    z = at["z"]
+    return z.sin().prod(-1) - z.square().sum(-1) / 8
+
+
 def context(n: int, h: Tensor | None = None) -> Context:
-    return Context(n, h)
+    return Context(n, h, joint=bent)

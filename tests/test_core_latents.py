@@ -6,7 +6,19 @@ import math
 
 import pytest
 import torch
-from core_cases import context, grads_ok, model_of, partner, plain, prior_of, rows, shake, space_of, spec_of
+from core_cases import (
+    context,
+    grads_ok,
+    model_of,
+    partner,
+    plain,
+    posterior_of,
+    prior_of,
+    rows,
+    shake,
+    space_of,
+    spec_of,
+)
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
@@ -28,6 +40,8 @@ from tightbound.trace import Batch, Clock, Draw
 B, K, N = 5, 3, 8_000
 OPTIONS = {
     "normal": [{"scale": "predicted"}, {"scale": "shared"}],
+    "hamiltonian": [{"steps": 2}],
+    "riemannian": [{"steps": 2, "count": 5}],
     "planar": [{"steps": 3}],
     "radial": [{"steps": 3}],
     "sylvester": [{"steps": 2, "rank": 2, "kind": kind} for kind in ("orthogonal", "householder")],
@@ -36,6 +50,7 @@ OPTIONS = {
     ],
 }
 CONTINUOUS = [name for name, cls in POSTERIORS.items() if space_of(cls) != "codes"]  # codes: test_core_codes.py
+BESIDE = ("hamiltonian", "riemannian")  # their densities are of z and a momentum together
 PRIOR_NAMES = [name for name, cls in PRIORS.items() if space_of(cls) != "codes"]
 CASES = [(name, options) for name in CONTINUOUS for options in OPTIONS.get(name, [{}])]
 DENSE = [(name, options) for name, options in CASES if name != "delta"]
@@ -49,7 +64,7 @@ class Case(nn.Module):
 
     def __init__(self, name: str, options: dict[str, object], latent: int = 3, by: float = 0.4) -> None:
         super().__init__()
-        self.prior, self.posterior = prior_of(partner(name), latent), POSTERIORS[name](4, latent, **options)
+        self.prior, self.posterior = prior_of(partner(name), latent), posterior_of(name, 4, latent, **options)
         shake(self.posterior, by)
 
     def forward(self, h: Tensor) -> Distribution:
@@ -120,7 +135,7 @@ def test_posterior_samples_have_its_mean_and_variance(name: str, options: dict[s
     assert ((z.var(0) - variance).abs() <= 5 * ((fourth - variance.square()).clamp(min=0) / N).sqrt() + 1e-6).all()
 
 
-REAL = [case for case in DENSE if space_of(POSTERIORS[case[0]]) == "real"]
+REAL = [case for case in DENSE if space_of(POSTERIORS[case[0]]) == "real" and case[0] not in BESIDE]
 
 
 @pytest.mark.parametrize(("name", "options"), REAL)
@@ -140,7 +155,7 @@ def test_the_density_that_goes_with_a_sample_is_that_of_the_change_of_variables(
         assert "no inverse" in str(refusal) and log_q is not None
 
 
-@pytest.mark.parametrize(("name", "options"), [case for case in DENSE if case not in REAL])
+@pytest.mark.parametrize(("name", "options"), [case for case in DENSE if case not in REAL and case[0] not in BESIDE])
 def test_samples_on_a_curved_space_agree_with_the_density(name: str, options: dict[str, object]) -> None:
     """E_q[r(z) / q(z)] = 1 for a known density r."""
     q = Case(name, options, by=0.2)(torch.randn(1, 4).expand(N, -1))
@@ -148,6 +163,16 @@ def test_samples_on_a_curved_space_agree_with_the_density(name: str, options: di
     assert log_q is not None and torch.allclose(log_q, q.log_prob(z), atol=5e-3)
     weight = (reference(name, N).log_prob(z) - log_q).double().exp().detach()
     assert abs(weight.mean().item() - 1) < 5 * weight.std().item() / N**0.5 and weight.std() > 0.1
+
+
+@pytest.mark.parametrize("name", BESIDE)
+def test_what_is_drawn_beside_z_weighs_in_its_density(name: str) -> None:
+    """E_q[r(z) / q] = 1 for a known density r, where q is of z and of a momentum that nobody asks for."""
+    q = Case(name, OPTIONS[name][0], by=0.2)(torch.randn(1, 4).expand(N, -1))
+    z, log_q = (t.detach() for t in from_noise(q, noise_like(q)) if t is not None)
+    r = torch.distributions.Normal(z.mean(0), z.std(0) / 1.5)
+    weight = (r.log_prob(z).sum(-1) - log_q).double().exp()
+    assert abs(weight.mean().item() - 1) < 5 * weight.std().item() / N**0.5 < 0.2 and weight.std() > 0.1
 
 
 @pytest.mark.parametrize(("name", "options"), DENSE)
@@ -166,7 +191,7 @@ def test_posterior_density_integrates_to_one(name: str, options: dict[str, objec
 def test_reparameterised_gradient_equals_finite_differences_of_common_noise(
     name: str, options: dict[str, object]
 ) -> None:
-    case, h = Case(name, options).double(), torch.randn(20, 4).double()
+    case, h = Case(name, options, by=0.1 if name in BESIDE else 0.4).double(), torch.randn(20, 4).double()
     noise = noise_like(case(h))
 
     def value() -> Tensor:

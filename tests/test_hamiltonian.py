@@ -127,13 +127,11 @@ def test_weights_are_exact_with_the_momentum_and_the_tempering(kind: str, cool: 
 
 
 def test_steps_along_the_gradient_bring_a_wrong_q_closer() -> None:
-    """By cooling alone: without it a bound that moves along the true motion is what it was."""
+    """And cooling is what does most of it: along a motion that keeps its energy the bound is what it was."""
     model, x, log_px = refined("hamiltonian")
-    model.path.posterior.length.zero_()
-    model.path.posterior.cool.fill_(2.0)
-    plain = problem("flat").spoil(0.3, 0.2).model(Batch(x), Draw(4000)).elbo
     with torch.no_grad():
+        plain = problem("flat").spoil(0.3, 0.2).model(Batch(x), Draw(4000)).elbo
         moved = model(Batch(x), Draw(4000)).elbo
         model.path.posterior.cool.fill_(12.0)
         warm = model(Batch(x), Draw(4000)).elbo
-    assert ((moved - plain).mean() > 0.25 * (log_px - plain).mean()) and (warm - plain).abs().mean() < 0.1
+    assert ((moved - plain).mean() > 0.2 * (log_px - plain).mean()) and (moved > warm).all()

@@ -16,6 +16,7 @@ from tightbound.run import load
 
 NETWORK = {"recipe.network": "mlp", "recipe.network.width": 24, "recipe.network.depth": 1}
 FEWER = {"vamp": {"prior.components": 20}, "hvae-vamp": {"prior.components": 20}, "exemplar": {"prior.count": 40}}
+FEWER["riemannian"] = {"posterior.count": 20}
 
 
 def small_settings(name: str) -> dict[str, object]:

@@ -34,6 +34,7 @@ RECIPES: dict[str, tuple[str, dict[str, Any]]] = {
     "top-down": ("hvae", {"latent": (3, 2)}),
     "bottom-up": ("iwae-2", {"latent": (4, 3), "k": 5}),
     "optimal scale": ("vae", {"likelihood": "gaussian", "likelihood.scale": "optimal"}),
+    "asks for log p(x, z)": ("hamiltonian", {"posterior.steps": 1, "data.binarize": "dynamic"}),
     "bernoulli": ("vae", {"data.binarize": "dynamic"}),
     "convolution": ("vae", {"network": "conv"}),
 }

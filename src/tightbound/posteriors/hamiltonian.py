@@ -34,7 +34,7 @@ class HamiltonianPosterior(nn.Module):
         super().__init__()
         self.start, self.steps, self.longest = NormalPosterior(features, latent), steps, longest
         self.length = nn.Parameter(torch.full((latent,), _logit(self.first)))
-        self.cool = nn.Parameter(torch.tensor(_logit(0.8)))
+        self.cool = nn.Parameter(torch.tensor(_logit(0.9)))
 
     def motion(self, q: Distribution) -> tuple[Euclidean | Riemannian, Tensor]:
         """How z moves, and the unit of a step's length."""
