@@ -8,16 +8,22 @@ from typing import Any
 import pytest
 import torch
 from linear_gaussian import DIMS, problem
+from test_report import untrained
 from torch import Tensor
 from torch.distributions import Independent, Normal
 
 from tightbound.distributions import Euclidean, Hamiltonian, Riemannian
+from tightbound.errors import TightboundError
+from tightbound.evaluation.ais import ais
+from tightbound.evaluation.bayes import three_terms
+from tightbound.evaluation.gap import Search, best_bound
+from tightbound.evaluation.likelihood import log_px
 from tightbound.model import VAE
 from tightbound.posteriors import POSTERIORS
 from tightbound.trace import Batch, Draw
 
 D, N = 3, 4
-ROWS = 40_000
+ROWS = 20_000
 KINDS = ("hamiltonian", "riemannian")
 
 
@@ -95,7 +101,7 @@ def test_peers_4_4_position_moves_by_the_new_momentum_and_the_energy_error_is_of
 def refined(kind: str, **options: Any) -> tuple[VAE, Tensor, Tensor]:
     """A linear-Gaussian model whose spoiled q is refined, two examples, and their exact log p(x)."""
     exact = problem("flat").spoil(0.3, 0.2)
-    x, log_px = exact.data(2)
+    x, known = exact.data(2)
     model, start = exact.model, exact.model.path.posterior
     spec = {"spec": model.spec, "count": 8} if kind == "riemannian" else {}
     posterior: Any = POSTERIORS[kind](DIMS, D, **spec, **options).double()
@@ -107,31 +113,48 @@ def refined(kind: str, **options: Any) -> tuple[VAE, Tensor, Tensor]:
             posterior.prepare(lambda n: (data[:n], None))
             posterior.factor.weight.normal_(std=0.1)
     model.path.posterior = posterior
-    return model.requires_grad_(False), x, torch.as_tensor(log_px)
+    return model.requires_grad_(False), x, torch.as_tensor(known)
 
 
 @pytest.mark.parametrize("cool", [0.7, 0.95])
 @pytest.mark.parametrize("kind", KINDS)
 def test_weights_are_exact_with_the_momentum_and_the_tempering(kind: str, cool: float) -> None:
     """E[exp log_w] = p(x), from a q that is wrong, at steps so long that no energy is kept."""
-    model, x, log_px = refined(kind)
+    model, x, known = refined(kind)
     model.path.posterior.cool.fill_(math.log(cool / (1 - cool)))
     with torch.no_grad():
         trace = model(Batch(x), Draw(ROWS))
-    weight = (trace.log_w - log_px).exp()
+    weight = (trace.log_w - known).exp()
     assert weight.shape == (ROWS, 2)
     error = weight.std(0) / len(weight) ** 0.5
-    assert (error < 0.03).all() and ((weight.mean(0) - 1).abs() < 4 * error).all()
-    assert (trace.log_w.mean(0) < log_px).all()
+    assert (error < 0.04).all() and ((weight.mean(0) - 1).abs() < 4 * error).all()
+    assert (trace.log_w.mean(0) < known).all()
     assert torch.allclose(trace.elbo, trace.log_w.mean(0))  # rate takes no closed form for what it cannot know
 
 
 def test_steps_along_the_gradient_bring_a_wrong_q_closer() -> None:
     """And cooling is what does most of it: along a motion that keeps its energy the bound is what it was."""
-    model, x, log_px = refined("hamiltonian")
+    model, x, known = refined("hamiltonian")
     with torch.no_grad():
         plain = problem("flat").spoil(0.3, 0.2).model(Batch(x), Draw(4000)).elbo
         moved = model(Batch(x), Draw(4000)).elbo
         model.path.posterior.cool.fill_(12.0)
         warm = model(Batch(x), Draw(4000)).elbo
-    assert ((moved - plain).mean() > 0.2 * (log_px - plain).mean()) and (moved > warm).all()
+    assert ((moved - plain).mean() > 0.2 * (known - plain).mean()) and (moved > warm).all()
+
+
+@pytest.mark.parametrize("recipe", ["vae-planar", "riemannian"])
+def test_a_q_without_a_density_of_its_own_is_evaluated_like_any_other(recipe: str) -> None:
+    """Exact log p(x), AIS from both starts, the parts of the gap; q beside p(z|x) is refused in a sentence."""
+    values: dict[str, Any] = {"posterior.steps": 1, "network": "mlp", "network.width": 8, "network.depth": 1}
+    values |= {"posterior.count": 5} if recipe == "riemannian" else {}
+    run = untrained("digits", recipe, latent=2, **values)
+    x = run.data.test.batch(torch.arange(2))
+    exact = log_px(run.model, x, "quadrature").values
+    for start in ("q", "prior"):
+        chains = ais(run.model, x, start=start, chains=4, temperatures=8, pilot_temperatures=4)
+        assert ((chains.values - exact).abs() < 6 * chains.se + 1.5).all()
+    bounds = best_bound(run, x, 0, Search(rounds=1, steps=2, k=32, judge=8))
+    assert (bounds["elbo"] < exact + 1).all() and (bounds["best"] - bounds["elbo"] > -1).all()
+    with pytest.raises(TightboundError, match="beside"):
+        three_terms(run.model, x[:1])

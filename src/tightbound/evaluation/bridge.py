@@ -75,7 +75,10 @@ class Bridge:
             return one
         latents = self.model(Batch(self.x), Draw(source="point")).latents
         pairs = [(latents[name].q, latents[name].p) for name in self.sites]
-        spreads = [(q.stddev / p.stddev).flatten(1) for q, p in pairs if q is not None and p is not None]
+        try:
+            spreads = [(q.stddev / p.stddev).flatten(1) for q, p in pairs if q is not None and p is not None]
+        except NotImplementedError:  # a flow
+            return one
         known = [s.shape[1] for s in spreads] == self.widths
         return torch.cat(spreads, -1).clamp(1e-3, 1.0) if known else one
 

@@ -7,8 +7,7 @@ the encoder's family for this x.  Cremer, Li and Duvenaud 2018 (arXiv:1801.03558
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -48,7 +47,7 @@ class Moves(Protocol):
     parameters: list[Tensor]
 
     def draw(self, k: int, noise: Noise) -> Draw: ...
-    def applied(self) -> Any: ...
+    def features(self) -> Tensor | None: ...
 
 
 # ---- a normal q: its mean and scale at every site
@@ -101,9 +100,8 @@ class SiteMoves:
     def draw(self, k: int, noise: Noise) -> Draw:
         return _MovedDraw(k, noise, self.moves)  # type: ignore[arg-type]
 
-    @contextmanager
-    def applied(self) -> Iterator[None]:
-        yield
+    def features(self) -> None:
+        """None: the encoder's own."""
 
 
 # ---- any other q: what its posterior network makes of other features
@@ -116,20 +114,16 @@ class FeatureMoves:
         h: Any = run.model.encoder((x - run.model.get_buffer("centre")) / run.model.get_buffer("spread"))
         if not isinstance(h, Tensor):
             raise TightboundError(f"the gap of {run.name!r} cannot be parted: its encoder gives features by scale")
-        self.encoder, self.unit = run.model.encoder, h.std(0).mean().clamp(min=1e-3) if len(h) > 1 else h.abs().mean()
+        self.h, self.unit = h, h.std(0).mean().clamp(min=1e-3) if len(h) > 1 else h.abs().mean()
         self.shift = torch.zeros_like(h, requires_grad=True)
         self.parameters = [self.shift]
 
     def draw(self, k: int, noise: Noise) -> Draw:
         return Draw(k, noise=noise)
 
-    @contextmanager
-    def applied(self) -> Iterator[None]:
-        handle = self.encoder.register_forward_hook(lambda module, args, out: out + self.unit * self.shift)
-        try:
-            yield
-        finally:
-            handle.remove()
+    def features(self) -> Tensor:
+        """What the model is to take for the features of the examples."""
+        return self.h + self.unit * self.shift
 
 
 def moves_of(run: Run, x: Tensor) -> Moves:
@@ -236,8 +230,9 @@ def _round(run: Run, x: Tensor, moves: Moves, seed: int, search: Search, lr: flo
     for step in range(search.steps):
         optimizer.param_groups[0]["lr"] = lr * 0.5 * (1 + math.cos(math.pi * step / search.steps))
         noise = _Mirrored(seed, x, step, search.samples)
-        with torch.enable_grad(), moves.applied():
-            loss = -run.model(Batch(x), moves.draw(search.samples, noise)).log_w.mean(0).sum()
+        with torch.enable_grad():
+            draw = moves.draw(search.samples, noise)
+            loss = -run.model(Batch(x), draw, moves.features()).log_w.mean(0).sum()
         grads = torch.autograd.grad(loss, moves.parameters, allow_unused=True)
         if all(g is None or not g.any() for g in grads):
             raise TightboundError(f"the gap of {run.name!r} cannot be parted: its q has no parameters to search over")
@@ -254,8 +249,7 @@ def _terms(run: Run, x: Tensor, moves: Moves, seed: int, k: int) -> Tensor:
         noise = ContentNoise(seed, x, i, m)
         for start in range(0, m, most):
             some = min(most, m - start)
-            with moves.applied():
-                trace = run.model(Batch(x), moves.draw(some, noise.part(start, some)))
+            trace = run.model(Batch(x), moves.draw(some, noise.part(start, some)), moves.features())
             rate: Any = sum(site.kl for site in trace.latents.values())
             found.append((trace.log_px - rate).double())
     return torch.cat(found)

@@ -11,10 +11,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from tightbound.distributions import moments
 from tightbound.distributions.noise import ContentNoise
 from tightbound.errors import TightboundError
 from tightbound.evaluation.estimate import Estimate, Tick, in_double, rows_at_once
 from tightbound.model import VAE
+from tightbound.run import seeded
 from tightbound.trace import Batch, Draw
 
 NODES = {1: 8, 2: 6, 3: 4}  # Gauss-Legendre nodes of a cell along each axis
@@ -79,16 +81,20 @@ class Space:
     def posterior(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and standard deviation of q(z|x) at its centre, (n, d) each."""
         latents = self.model(Batch(x), Draw(source="point")).latents
-        q = [latents[name].q for name in self.sites]
-        return torch.cat([d.mean for d in q], -1), torch.cat([d.variance.sqrt() for d in q], -1)
+        with seeded(0):  # of a q that does not know its own, over some draws
+            known = [moments(q) for name in self.sites if (q := latents[name].q) is not None]
+        return torch.cat([mean for mean, _ in known], -1), torch.cat([variance.sqrt() for _, variance in known], -1)
 
     @torch.no_grad()
     def log_q(self, x: Tensor, z: Tensor) -> Tensor:
-        """log q(z|x) of one example x (1, *shape) at z (n, d)."""
+        """log q(z|x) of one example x (1, *shape) at z (n, d); TightboundError where q knows none at a given z."""
         found = []
         for part in z.split(rows_at_once(self.model)):
             sites = self.model(Batch(x), Draw(len(part), given=self.at(part))).latents.values()
-            found.append(torch.stack([s.q.log_prob(s.z) for s in sites if s.q is not None]).sum(0))
+            try:
+                found.append(torch.stack([s.q.log_prob(s.z) for s in sites if s.q is not None]).sum(0))
+            except ValueError as error:
+                raise TightboundError(f"q cannot be drawn beside p(z|x), since {error}: look at a normal q") from error
         return torch.cat(found)
 
 
