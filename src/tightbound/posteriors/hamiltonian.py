@@ -21,9 +21,9 @@ def _logit(share: float) -> float:
 
 
 class HamiltonianPosterior(nn.Module):
-    """A normal, then `steps` leapfrog steps along the gradient of log p(x, z), with learned lengths and tempering.
+    """A normal, then leapfrog steps along the gradient of log p(x, z), with learned lengths and tempering.
 
-    A step's length in a feature is at most `longest`, in units of that feature's scale in the normal.
+    steps: how many.  longest: the bound on a step's length in a feature, in units of that feature's scale in the normal.
     Caterini, Doucet and Sejdinovic 2018 (arXiv:1805.11328), algorithm 1.
     """
 
@@ -51,9 +51,9 @@ class HamiltonianPosterior(nn.Module):
 class RiemannianPosterior(HamiltonianPosterior):
     """The same in a space whose metric is learned: directions in which the data vary are short.
 
-    Its centres are the means of the start at `count` training examples, its factors linear in their features.
-    reach: how far a centre is felt, in standard deviations of a prior draw's distance from it, which grows as the root
-    of `latent`.  Chadebec, Mantoux and Allassonniere 2020 (arXiv:2010.11518), section 3.2.
+    Its centres are the means of the start at training examples, its factors linear in their features.  steps: how many.
+    longest: the bound on a step's length.  count: centres.  reach: how far one is felt, times the root of `latent`.
+    least: what the inverse metric is far from all.  Chadebec, Mantoux and Allassonniere 2020 (arXiv:2010.11518).
     """
 
     needs = ("spec",)
