@@ -23,7 +23,7 @@ def _logit(share: float) -> float:
 class HamiltonianPosterior(nn.Module):
     """A normal, then leapfrog steps along the gradient of log p(x, z), with learned lengths and tempering.
 
-    steps: how many.  longest: the bound on a step's length in a feature, in units of that feature's scale in the normal.
+    steps: how many.  longest: the bound on a step's length in a feature, in units of its scale in the normal.
     Caterini, Doucet and Sejdinovic 2018 (arXiv:1805.11328), algorithm 1.
     """
 
