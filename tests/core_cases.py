@@ -95,6 +95,10 @@ SMALL_PRIORS: dict[str, dict[str, object]] = {
     "vamp": {"components": 7},
     "exemplar": {"count": 9, "step": 4},
     "flow": {"steps": 2, "width": 8},
+    "maf": {"steps": 2, "width": 8},
+    "iaf": {"steps": 2, "width": 8},
+    "sphere-mixture": {"components": 3},
+    "poincare-mixture": {"components": 3},
 }
 
 

@@ -244,7 +244,7 @@ def build(recipe: Recipe, spec: DataSpec, *, trust: bool = True) -> tuple[VAE, O
     def posterior(features: int, latent: int, places: int = 1) -> nn.Module:
         return make("posterior", recipe.posterior, trust, features, latent, places=places, spec=spec)
 
-    top = make("prior", recipe.prior, trust, sizes[-1], spec=spec)
+    top = make("prior", recipe.prior, trust, sizes[-1], spec=spec, network=network)
     path: nn.Module
     if recipe.path == "flat":
         q = posterior(encoder.features, latents[0], math.prod(grids[0]))
@@ -260,8 +260,8 @@ def build(recipe: Recipe, spec: DataSpec, *, trust: bool = True) -> tuple[VAE, O
         critic = nn.Sequential(body, nn.Linear(body.features, 1), nn.Flatten(0))
     objective: Objective = make("objective", recipe.objective, trust, rows=spec.rows, critic=critic)
     model = VAE(spec, encoder, path, likelihood, critic)
-    level = {name: int(name[1:] or 1) for name in model.sites}
-    model.widths = {name: sizes[level[name] - 1] for name in sorted(model.sites, key=lambda name: level[name])}
+    level = {name: int(name[1:] or 1) for name in model.sites if name not in getattr(top, "sites", ())}
+    model.widths = {name: sizes[level[name] - 1] for name in sorted(level, key=lambda name: level[name])}
     bound: list[Any] = [m for m in model.modules() if hasattr(m, "bind")]
     for owner in bound:
         owner.bind(model)

@@ -40,13 +40,14 @@ class Flat(nn.Module):
     def __init__(self, prior: nn.Module, posterior: nn.Module, decoder: nn.Module) -> None:
         super().__init__()
         self.prior, self.posterior, self.decoder = prior, posterior, decoder
-
-    sites = ("z",)
+        self.sites = ("z", *getattr(prior, "sites", ()))
 
     def forward(self, draw: Draw, ctx: Context) -> Tensor:
         p = self.prior(ctx, draw, None)
         q = None if ctx.h is None else self.posterior(ctx.h, ctx, p)
         z = _value("z", draw("z", p=p, q=q))
+        if p is None:  # a second stage, which infers its own latent from z
+            draw("z", p=self.prior(ctx, draw, z))
         chart = getattr(self.prior, "chart", None)  # how the decoder reads a z that is not a vector of R^d
         return self.decoder(z if chart is None else chart(z))
 
@@ -57,7 +58,7 @@ class Flat(nn.Module):
 
     def inference(self) -> list[nn.Module]:
         """The modules that belong to q."""
-        return [self.posterior]
+        return [self.posterior, *getattr(self.prior, "inference", list)()]
 
 
 class TopDown(nn.Module):

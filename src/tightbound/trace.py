@@ -9,12 +9,14 @@ import functools
 import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution
 from torch.func import functional_call
 
+from tightbound.distributions.codes import Quantized
 from tightbound.distributions.reparam import (
     from_noise,
     is_point_mass,
@@ -113,7 +115,11 @@ class Latent:
         """log p(z), (K, B)."""
         if self._log_p is None:
             assert self.p is not None
-            self._log_p = self._rows(self.p.log_prob(self.z))
+            own: Any = getattr(self.p, "log_mass", None) if self.source in ("q", "point") else None
+            if own and isinstance(self.q, Quantized):  # its numbers are known, which a sum of vectors may not tell
+                self._log_p = self._rows(own(self.q.code.index))
+            else:
+                self._log_p = self._rows(self.p.log_prob(self.z))
         return self._log_p
 
     @property

@@ -1,7 +1,7 @@
 """What torch.distributions lacks, and how a pass uses a distribution."""
 
 from tightbound.distributions.bernoulli import BernoulliPixels, ContinuousBernoulli
-from tightbound.distributions.codes import Code, Codes, Quantized, UniformCodes
+from tightbound.distributions.codes import Code, CodeChain, Codes, Quantized, UniformCodes
 from tightbound.distributions.delta import Delta
 from tightbound.distributions.flow import Flow, FromNoise, FullNormal, zuko_maps
 from tightbound.distributions.hamiltonian import Euclidean, Hamiltonian, Riemannian
@@ -27,6 +27,7 @@ __all__ = [
     "BernoulliPixels",
     "Blend",
     "Code",
+    "CodeChain",
     "Codes",
     "ContinuousBernoulli",
     "Delta",

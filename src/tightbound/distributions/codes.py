@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -33,6 +34,11 @@ class Codebook(Protocol):
     def index(self, z: Tensor) -> Tensor: ...
 
 
+def gumbel(noise: Tensor) -> Tensor:
+    """Gumbel noise from uniform noise."""
+    return -(-noise.clamp(torch.finfo(noise.dtype).tiny, 1 - 1e-7).log()).log()
+
+
 class Codes(FromNoise):
     """P(code) = prod_g softmax(logits_g)[code_g]; logits (n, N, K).  Sampled as the largest of logits + Gumbel noise.
 
@@ -53,8 +59,7 @@ class Codes(FromNoise):
         return Codes(self.logits / max(temperature, 1e-6), self.codebook)
 
     def from_noise(self, noise: Tensor) -> tuple[Tensor, Tensor]:
-        tiny = torch.finfo(noise.dtype).tiny
-        score = self.logits - (-noise.clamp(tiny, 1 - 1e-7).log()).log()
+        score = self.logits + gumbel(noise)
         index = score.argmax(-1)
         z = self.codebook.vectors(index)
         if self.relax is not None:
@@ -102,8 +107,47 @@ class UniformCodes(Codes):
     def __init__(self, n: int, codebook: Codebook, like: Tensor) -> None:
         super().__init__(like.new_zeros(()).expand(n, codebook.groups, codebook.size), codebook)
 
+    def log_mass(self, index: Tensor) -> Tensor:
+        like = self.logits[:1, 0, 0]
+        return like.new_full(index.shape[:-1], -self.codebook.groups * math.log(self.codebook.size))
+
     def log_prob(self, value: Tensor) -> Tensor:
-        return torch.full_like(value[..., 0], -self.codebook.groups * math.log(self.codebook.size))
+        return self.log_mass(value)
+
+
+class CodeChain(FromNoise):
+    """P(code) = prod_i P(code_i | the codes before it), n rows; sampled one after another, each as `Codes` is.
+
+    logits: numbers (n, N) to (n, N, K), whose row i looks only at the numbers before i.
+    """
+
+    def __init__(
+        self, n: int, codebook: Codebook, logits: Callable[[Tensor], Tensor], like: Tensor, temperature: float = 1.0
+    ) -> None:
+        self.codebook, self.logits, self.like, self.temperature = codebook, logits, like, temperature
+        super().__init__(torch.Size([n]), validate_args=False)
+
+    @property
+    def noise_form(self) -> NoiseForm:
+        event = (self.codebook.groups, self.codebook.size)
+        return NoiseForm(self.batch_shape[0], event, self.like.dtype, self.like.device, "uniform")
+
+    def tempered(self, temperature: float) -> CodeChain:
+        return CodeChain(self.batch_shape[0], self.codebook, self.logits, self.like, max(temperature, 1e-6))
+
+    def from_noise(self, noise: Tensor) -> tuple[Tensor, None]:
+        index = torch.zeros(noise.shape[:2], dtype=torch.long, device=noise.device)
+        for i in range(noise.shape[1]):
+            score = self.logits(index)[:, i] / self.temperature + gumbel(noise[:, i])
+            index[:, i] = score.argmax(-1)
+        return self.codebook.vectors(index), None
+
+    def log_mass(self, index: Tensor) -> Tensor:
+        """log P of numbers (n, N), (n,)."""
+        return Codes(self.logits(index), self.codebook).log_mass(index)
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        return self.log_mass(self.codebook.index(value))
 
 
 class Quantized(FromNoise):
@@ -143,7 +187,8 @@ def _kl_codes(q: Codes, p: Codes) -> Tensor:
     return (log_q.exp() * (log_q - log_p)).sum((-2, -1))
 
 
+@register_kl(Quantized, CodeChain)
 @register_kl(Quantized, Codes)
-def _kl_quantized(q: Quantized, p: Codes) -> Tensor:
+def _kl_quantized(q: Quantized, p: Codes | CodeChain) -> Tensor:
     """-log P of the one code."""
     return -p.log_mass(q.code.index)

@@ -173,14 +173,15 @@ def _passes(run: Run, x: Tensor, seed: int) -> dict[str, _Pass]:
     for name, site in drawn.items():
         q, p = points[name].q, _normal(points[name].p)
         mean = _double((points[name].z if q is None else point(q)).flatten(1))
+        dense = getattr(site.p, "density", True)
         each = None if is_point_mass(site.q) else site.kl_each
         found[name] = _Pass(
             _double(site.z.flatten(1)),
             mean if p is None else (mean - p[0]) / p[1],
-            None if is_point_mass(site.q) else _double(site.kl[0]),
-            _double(site.log_p[0]),
+            None if is_point_mass(site.q) or not dense else _double(site.kl[0]),
+            _double(site.log_p[0] if dense else torch.full_like(site.z[:, 0], torch.nan)),
             None if each is None else _double(each.flatten(1)),
-            _normal(site.q),
+            _normal(site.q) if dense else None,
             _normal(site.p),
             site.late,
         )

@@ -57,7 +57,7 @@ class WrappedNormalPosterior(nn.Module):
 
     def forward(self, h: Tensor, ctx: Context, p: Distribution | None) -> Distribution:
         q = self.tangent(h, ctx, None)
-        assert isinstance(p, WrappedNormal)
+        curvature: float = getattr(p, "parts", p).curvature  # type: ignore[union-attr]
         r = q.mean.norm(dim=-1, keepdim=True).clamp(min=1e-6)
         mean = q.mean * FARTHEST * (r / FARTHEST).tanh() / r
-        return WrappedNormal(from_tangent(mean.double(), p.curvature).to(h), q.stddev, p.curvature)
+        return WrappedNormal(from_tangent(mean.double(), curvature).to(h), q.stddev, curvature)

@@ -1,11 +1,18 @@
 """p(z); one line per prior of the topmost latent."""
 
-from tightbound.priors.codes import UniformCodesPrior
-from tightbound.priors.curved import SphereUniformPrior, WrappedNormalPrior
+from tightbound.priors.codes import PixelCNNPrior, UniformCodesPrior
+from tightbound.priors.curved import (
+    PoincareMixturePrior,
+    SphereMixturePrior,
+    SphereUniformPrior,
+    WrappedNormalPrior,
+)
 from tightbound.priors.fitted import FullNormalPrior, GaussianMixturePrior
-from tightbound.priors.flow import FlowPrior
+from tightbound.priors.flow import FlowPrior, IAFPrior, MAFPrior
 from tightbound.priors.mixture import ExemplarPrior, MixturePrior, VampPrior
 from tightbound.priors.normal import ConditionalNormal, LearnedNormal, StandardNormal
+from tightbound.priors.riemannian import RiemannianPrior
+from tightbound.priors.second import TwoStagePrior
 from tightbound.priors.seen import Seen
 
 PRIORS = {
@@ -17,9 +24,16 @@ PRIORS = {
     "vamp": VampPrior,
     "exemplar": ExemplarPrior,
     "flow": FlowPrior,
+    "maf": MAFPrior,
+    "iaf": IAFPrior,
+    "two-stage": TwoStagePrior,
+    "riemannian": RiemannianPrior,
     "sphere": SphereUniformPrior,
+    "sphere-mixture": SphereMixturePrior,
     "wrapped-normal": WrappedNormalPrior,
+    "poincare-mixture": PoincareMixturePrior,
     "codes": UniformCodesPrior,
+    "pixelcnn": PixelCNNPrior,
 }
 
 __all__ = ["PRIORS", "ConditionalNormal", "Seen"]

@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution
+from torch.nn import functional as F
 
-from tightbound.distributions import SphereUniform, WrappedNormal, to_tangent
+from tightbound.distributions import (
+    Blend,
+    SphereUniform,
+    VonMisesFisher,
+    WrappedNormal,
+    from_tangent,
+    soft_clip,
+    to_tangent,
+)
+from tightbound.priors.seen import Seen
 from tightbound.trace import Context, Draw
 
 
@@ -43,3 +55,70 @@ class WrappedNormalPrior(nn.Module):
     def chart(self, z: Tensor) -> Tensor:
         """What the decoder reads of z."""
         return to_tangent(z, self.curvature)
+
+
+def clusters(z: Tensor, count: int, seed: int) -> tuple[Tensor, Tensor, Tensor]:
+    """k-means of z (n, d): mean (M, d) and spread (M, d) of each cluster, and the logs of their shares (M,)."""
+    from sklearn.cluster import KMeans
+
+    found = KMeans(count, n_init=3, random_state=seed % 2**32).fit_predict(z.double().cpu().numpy())
+    member = F.one_hot(torch.from_numpy(found).long(), count).to(z)
+    weight = member / member.sum(0).clamp(min=1)
+    mean = weight.T @ z
+    return mean, (weight.T @ z.square() - mean.square()).clamp(min=1e-4).sqrt(), member.mean(0).clamp(min=1e-6).log()
+
+
+class SphereMixturePrior(nn.Module):
+    """sum_m w_m vMF(z; loc_m, kappa_m) on the unit sphere in R^d; the uniform distribution is its limit kappa = 0.
+
+    components: how many, M.  Starts at k-means clusters, with kappa by Banerjee et al. 2005, eq. 4.4
+    (jmlr.org/papers/v6/banerjee05a.html).
+    """
+
+    space = "sphere"
+    learns = True
+
+    def __init__(self, latent: int, components: int = 10) -> None:
+        super().__init__()
+        self.direction = nn.Parameter(torch.randn(components, latent))
+        self.log_concentration = nn.Parameter(torch.full((components,), math.log(latent)))
+        self.log_weight = nn.Parameter(torch.zeros(components))
+
+    def fit(self, seen: Seen) -> None:
+        """Starts at clusters of the draws."""
+        mean, _, log_weight = clusters(seen.z, len(self.direction), seen.seed)
+        r = mean.norm(dim=1).clamp(1e-3, 0.999)
+        self.direction.copy_(mean)
+        self.log_concentration.copy_((r * (mean.shape[1] - r.square()) / (1 - r.square())).log())
+        self.log_weight.copy_(log_weight)
+
+    def forward(self, ctx: Context, draw: Draw, state: Tensor | None) -> Distribution:
+        loc, kappa = F.normalize(self.direction, dim=-1), soft_clip(self.log_concentration, -4, 8).exp()
+        return Blend(lambda at: VonMisesFisher(loc[at], kappa[at]), self.log_weight, ctx.n)
+
+
+class PoincareMixturePrior(WrappedNormalPrior):
+    """sum_m w_m WrappedNormal(z; exp_0(mean_m), diag scale_m^2) in the Poincare ball.
+
+    components: how many, M.  curvature: that of the ball of the model.  Starts at k-means clusters of log_0(z).
+    """
+
+    learns = True
+    inherits = ("curvature",)
+
+    def __init__(self, latent: int, components: int = 10, curvature: float = 1.0) -> None:
+        super().__init__(latent, curvature=curvature)
+        self.mean = nn.Parameter(0.5 * torch.randn(components, latent))
+        self.log_scale = nn.Parameter(torch.zeros(components, latent))
+        self.log_weight = nn.Parameter(torch.zeros(components))
+
+    def fit(self, seen: Seen) -> None:
+        """Starts at clusters of the draws."""
+        found = clusters(to_tangent(seen.z, self.curvature), len(self.mean), seen.seed)
+        for own, value in zip((self.mean, self.log_scale, self.log_weight), found, strict=True):
+            own.copy_(value)
+        self.log_scale.log_()
+
+    def forward(self, ctx: Context, draw: Draw, state: Tensor | None) -> Distribution:
+        loc, scale = from_tangent(self.mean, self.curvature), soft_clip(self.log_scale).exp()
+        return Blend(lambda at: WrappedNormal(loc[at], scale[at], self.curvature), self.log_weight, ctx.n)

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution, Independent, Normal
 
-from tightbound.distributions import Flow, zuko_maps
+from tightbound.distributions import Flow, UnitNormal, zuko_maps
+from tightbound.priors.seen import Seen, Units
 from tightbound.trace import Context, Draw
 
 
@@ -19,6 +20,8 @@ class FlowPrior(nn.Module):
     arXiv:1705.07057) or "spline" (NSF, Durkan et al. 2019, arXiv:1906.04032), whose samples take d passes.
     steps: maps, one after another.  width: hidden units of their networks.
     """
+
+    learns = True
 
     def __init__(
         self,
@@ -35,3 +38,47 @@ class FlowPrior(nn.Module):
         zero, maps = self.get_buffer("zero").expand(ctx.n, -1), self.maps(None)
         base = Independent(Normal(zero, torch.ones_like(zero), validate_args=False), 1, validate_args=False)
         return Flow(base, maps.inv.call_and_ladj, maps.call_and_ladj)
+
+
+class MAFPrior(FlowPrior):
+    """z = centre + spread T(e), e ~ N(0, I), with autoregressive affine maps whose density is one pass, a sample d.
+
+    steps: maps, one after another.  width: hidden units of their networks.
+    Papamakarios et al. 2017 (arXiv:1705.07057), section 3.1.
+    """
+
+    turned = False
+
+    def __init__(self, latent: int, steps: int = 5, width: int = 128) -> None:
+        super().__init__(latent, "affine", steps, width)
+        self.units = Units(latent)
+
+    def fit(self, seen: Seen) -> None:
+        """Takes the units of the codes."""
+        self.units.fit(seen)
+
+    def forward(self, ctx: Context, draw: Draw, state: Tensor | None) -> Distribution:
+        zero, (centre, spread) = self.get_buffer("zero").expand(ctx.n, -1), self.units.of(1)
+        maps = self.maps(None).inv if self.turned else self.maps(None)
+
+        def out(e: Tensor) -> tuple[Tensor, Tensor]:
+            z, ladj = maps.inv.call_and_ladj(e)
+            return centre + spread * z, ladj + spread.log().sum()
+
+        def back(z: Tensor) -> tuple[Tensor, Tensor]:
+            e, ladj = maps.call_and_ladj((z - centre) / spread)
+            return e, ladj - spread.log().sum()
+
+        return Flow(Independent(UnitNormal(zero), 1, validate_args=False), out, back)
+
+
+class IAFPrior(MAFPrior):
+    """The same maps the other way round: a sample is one pass, the density of a given z is d, which makes fitting slow.
+
+    Kingma et al. 2016 (arXiv:1606.04934), section 3.
+    """
+
+    turned = True
+
+    def __init__(self, latent: int, steps: int = 3, width: int = 64) -> None:
+        super().__init__(latent, steps, width)

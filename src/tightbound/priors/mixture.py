@@ -41,6 +41,7 @@ class Encoded(nn.Module):
     """
 
     needs = ("spec",)
+    learns = True
     posteriors = ("normal",)
     paths = ("flat", "top-down")
 
@@ -81,7 +82,7 @@ class VampPrior(Encoded):
     They start as training examples.  components: how many, M.  Tomczak and Welling 2018 (arXiv:1705.07120), eq. 9.
     """
 
-    observes = learns = True
+    observes = True
 
     def __init__(self, latent: int, spec: DataSpec, components: int = 500) -> None:
         super().__init__(latent, spec, components)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
 
 @dataclass(frozen=True)
@@ -20,3 +21,21 @@ class Seen:
     mean: Tensor
     scale: Tensor
     seed: int
+
+
+class Units(nn.Module):
+    """Centre and spread of the codes, (d,) each, in which a network sees them and speaks; 0 and 1 until fitted."""
+
+    def __init__(self, latent: int) -> None:
+        super().__init__()
+        self.register_buffer("centre", torch.zeros(latent))
+        self.register_buffer("spread", torch.ones(latent))
+
+    def fit(self, seen: Seen) -> None:
+        """Takes those of the draws."""
+        self.get_buffer("centre").copy_(seen.z.mean(0))
+        self.get_buffer("spread").copy_(seen.z.std(0).clamp(min=1e-6))
+
+    def of(self, n: int) -> tuple[Tensor, Tensor]:
+        """Both, n rows."""
+        return self.get_buffer("centre").expand(n, -1), self.get_buffer("spread").expand(n, -1)

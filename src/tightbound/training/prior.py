@@ -65,6 +65,8 @@ def fit_prior(
 
 def _fitted(run: Run, prior: str, name: str | None, overwrite: bool, values: Mapping[str, Any], show: Display) -> Run:
     options, own = _parted(values)
+    was = run.config.recipe.prior.options
+    options |= {key: was[key] for key in getattr(PRIORS.get(prior), "inherits", ()) if key in was}
     recipe = run.config.recipe.model_copy(update={"prior": Part(name=prior, **options)})
     _check_fits(run, prior)
     name = name or prior
