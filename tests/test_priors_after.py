@@ -237,3 +237,27 @@ def test_a_manifold_can_be_sampled_and_nothing_is_called_a_bound(
     assert main(["compare", folder, f"{folder}/priors/riemannian", "--out", str(tmp_path / "r.html")]) == 0
     assert main(["train", "digits", "--set", "prior=riemannian", "--out", str(tmp_path / "no"), "--quiet"]) == 2
     assert "has no density to train with" in capsys.readouterr().err
+
+
+# ---- the account under them
+
+
+@pytest.mark.parametrize(
+    ("posterior", "prior"),
+    [
+        ("normal", "gaussian-mixture"),
+        ("normal", "maf"),
+        ("normal", "two-stage"),
+        ("von-mises-fisher", "sphere-mixture"),
+        ("wrapped-normal", "poincare-mixture"),
+    ],
+)
+def test_every_way_to_log_p_of_x_agrees_under_such_a_prior(posterior: str, prior: str) -> None:
+    """Importance sampling from q, and annealed importance sampling from the prior alone."""
+    model, _ = model_of(plain(prior=part(prior), posterior=part(posterior)), spec_of("real", SHAPE))
+    model.eval().requires_grad_(False)
+    x = rows("real", SHAPE, 3)
+    many, annealed = (
+        log_px(model, x, "importance", k=5000), log_px(model, x, "ais-prior", temperatures=60, chains=40)
+    )  # fmt: skip
+    assert ((many.values - annealed.values).abs() < 5 * (many.se.square() + annealed.se.square()).sqrt() + 0.05).all()
