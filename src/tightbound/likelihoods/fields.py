@@ -88,7 +88,8 @@ class FieldsLikelihood(nn.Module):
                 self.register_buffer(f"at_{kind}", torch.tensor(at), persistent=False)
         self.choices = [place for column, place in columns if column.kind == "categorical"]
         self.base = nn.ParameterList(nn.Parameter(spec.centre[at].clamp(min=1e-3).log()) for at in self.choices)
-        self.params, self.dims = max([1, *(int(part.params) for part in self.each.values())]), spec.dims  # type: ignore[arg-type]
+        counts = [int(part.params) for part in self.each.values()]  # type: ignore[arg-type]
+        self.params, self.dims = max([1, *counts]), spec.dims
 
     def forward(self, y: Tensor, ctx: Context, p: Distribution | None = None) -> Distribution:
         parts: list[tuple[Any, Distribution]] = []
