@@ -68,6 +68,8 @@ def plain(objective: str | Part = "elbo", **changes: object) -> Recipe:
     own: dict[str, object] = {"posterior": part("delta")} if serves == ("delta",) else {}
     if serves == ("vector-quantized",):
         own = {"posterior": part(serves[0], codes=4, dim=3), "prior": part("codes"), "latent": 6}
+    if objective.name in ("vae-gan", "msssim"):  # the scale of p(x|z) has no part in them
+        own = {"likelihood": part("gaussian", scale="optimal")}
     return Recipe(objective=objective, latent=3, network=part("mlp"), size="s").model_copy(update=own | changes)
 
 

@@ -22,7 +22,7 @@ def model(name: str) -> tuple[VAE, object]:
     return shake(found), objective  # type: ignore[return-value]
 
 
-@pytest.mark.parametrize("name", ["factor", "adversarial"])
+@pytest.mark.parametrize("name", ["factor", "adversarial", "vae-gan"])
 def test_each_group_gets_the_gradient_of_its_own_loss(name: str) -> None:
     vae, objective = model(name)
     step = Step(vae, objective, K)  # type: ignore[arg-type]

@@ -67,6 +67,7 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "sgd without averages": ("vae", SGD | {"train.ema": 0}),
     "adamax": ("vae", {"train.optimizer": "torch.optim.Adamax"}),
     "optimal scale": ("vae", {"likelihood": "gaussian", "likelihood.scale": "optimal"}),
+    "critic": ("vae-gan", {"data.domain": "real"}),
     "augmented": ("vae", {"data.augment": "flip,shift", "data.binarize": "dynamic"}),
 }
 

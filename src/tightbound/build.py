@@ -15,7 +15,7 @@ from torch import nn
 from tightbound.errors import TightboundError, lookup, nearest
 from tightbound.likelihoods import AUTO, LIKELIHOODS
 from tightbound.model import VAE, Objective
-from tightbound.networks import NETWORKS, Fitted
+from tightbound.networks import NETWORKS, Fitted, Standard
 from tightbound.objectives import OBJECTIVES
 from tightbound.path import Bidirectional, BottomUp, Flat, TopDown
 from tightbound.posteriors import POSTERIORS
@@ -144,7 +144,7 @@ def resolve(recipe: Recipe, spec: DataSpec) -> Recipe:
 def check(recipe: Recipe, spec: DataSpec) -> None:
     """Raises TightboundError where parts do not fit each other or the data."""
     _check_network(recipe, spec)
-    _check_objective(recipe)
+    _check_objective(recipe, spec)
     _check_latents(recipe)
     sites = 1 if isinstance(recipe.latent, int) else len(recipe.latent)
     if recipe.path == "flat" and sites != 1:
@@ -195,8 +195,8 @@ def _check_latents(recipe: Recipe) -> None:
             )
 
 
-def _check_objective(recipe: Recipe) -> None:
-    """Raises TightboundError where the objective would be wrong, or not defined, for posterior, path or k."""
+def _check_objective(recipe: Recipe, spec: DataSpec) -> None:
+    """Raises TightboundError where the objective would be wrong, or not defined, for posterior, path, k or the data."""
     name, posterior, cls = recipe.objective.name, recipe.posterior.name, OBJECTIVES.get(recipe.objective.name)
     serves = getattr(cls, "posteriors", tuple(n for n in POSTERIORS if n != "delta")) if cls else None
     if serves == ("delta",) and posterior != "delta":
@@ -212,6 +212,11 @@ def _check_objective(recipe: Recipe) -> None:
     paths = getattr(cls, "paths", (recipe.path,))
     if recipe.path not in paths:
         raise TightboundError(f"objective {name!r} has no meaning along path {recipe.path!r}: set path {paths[0]}")
+    if spec.domain not in getattr(cls, "domains", (spec.domain,)):
+        raise TightboundError(
+            f"objective {name!r} compares numbers that can move by a little, and these data are {spec.domain}: "
+            "set objective elbo"
+        )
     m = recipe.objective.options.get("m", getattr(cls, "m", 1))
     if isinstance(m, int) and (m < 1 or recipe.k % m):
         raise TightboundError(
@@ -255,10 +260,13 @@ def build(recipe: Recipe, spec: DataSpec, *, trust: bool = True) -> tuple[VAE, O
         assemble = {"top-down": _top_down, "bottom-up": _bottom_up, "bidirectional": _bidirectional}[recipe.path]
         path = assemble(network, latents, encoder.features, top, posterior, out)
     critic = None
-    if "critic" in getattr(component("objective", recipe.objective, trust), "needs", ()):
-        body = network.link(sizes[0])
-        critic = nn.Sequential(body, nn.Linear(body.features, 1), nn.Flatten(0))
-    objective: Objective = make("objective", recipe.objective, trust, rows=spec.rows, critic=critic)
+    wants = set(getattr(component("objective", recipe.objective, trust), "needs", ())) & {"critic", "discriminator"}
+    if wants:  # of codes, or of examples
+        body = network.link(sizes[0]) if wants == {"critic"} else network.encoder(spec.shape)
+        judge = nn.Sequential(nn.Linear(body.features, 1), nn.Flatten(0))
+        critic = nn.Sequential(*([] if wants == {"critic"} else [Standard(spec)]), body, judge)
+    told = {"rows": spec.rows, "reach": spec.reach, "critic": critic, "discriminator": critic}
+    objective: Objective = make("objective", recipe.objective, trust, **told)
     model = VAE(spec, encoder, path, likelihood, critic)
     level = {name: int(name[1:] or 1) for name in model.sites if name not in getattr(top, "sites", ())}
     model.widths = {name: sizes[level[name] - 1] for name in sorted(level, key=lambda name: level[name])}

@@ -111,6 +111,12 @@ class DataSpec(BaseModel):
         return 0.0, top
 
     @property
+    def reach(self) -> float:
+        """The range of the data in domain units: of its domain, or six spreads where that has no ends."""
+        low, high = self.bounds
+        return high - low if math.isfinite(high - low) else 6 * float(self.spread.mean())
+
+    @property
     def centre(self) -> Tensor:
         """The training mean of each dimension in domain units, *shape; zeros until weights fill it in."""
         import torch

@@ -1,7 +1,7 @@
 """What training minimises; one line per objective.
 
 An objective says what it needs to be right: `per_example`, whether batches may be cut anywhere; `posteriors`, names of
-those that it serves (None: all; unsaid: all with a density); `paths`; `needs`, what `build` must tell it.
+those that it serves (None: all; unsaid: all with a density); `paths`; `domains`; `needs`, what `build` must tell it.
 """
 
 from tightbound.objectives.adversarial import Adversarial, Factor
@@ -10,6 +10,7 @@ from tightbound.objectives.decompose import Dip, TotalCorrelation
 from tightbound.objectives.divergence import Mmd, Sliced
 from tightbound.objectives.elbo import Capacity, Distortion, Elbo
 from tightbound.objectives.importance import Ciwae, Dreg, Iwae, Landing, Piwae, Vimco
+from tightbound.objectives.likeness import MsSsim, VaeGan
 from tightbound.objectives.penalty import Rae
 
 OBJECTIVES = {
@@ -30,4 +31,6 @@ OBJECTIVES = {
     "factor": Factor,
     "adversarial": Adversarial,
     "commitment": Commitment,
+    "msssim": MsSsim,
+    "vae-gan": VaeGan,
 }

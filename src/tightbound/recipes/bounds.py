@@ -116,6 +116,18 @@ BOUNDS = {
         purpose="an autoencoder whose codes follow the prior as far as a critic can tell; no density",
         paper="Makhzani et al. 2015, arXiv:1511.05644",
     ),
+    "vae-gan": Recipe(
+        objective=part("vae-gan"),
+        likelihood=part("gaussian", scale="optimal"),
+        purpose="images that a critic takes for true, compared by what it sees and not pixel by pixel",
+        paper="Larsen et al. 2016, arXiv:1512.09300",
+    ),
+    "msssim-vae": Recipe(
+        objective=part("msssim"),
+        likelihood=part("gaussian", scale="optimal"),
+        purpose="reconstructions that keep edges and texture; its nats are those of a Gaussian all the same",
+        paper="Snell et al. 2017, arXiv:1511.06409",
+    ),
     "sigma-vae": Recipe(
         likelihood=part("gaussian", scale="optimal"),
         purpose="real or grey data with one calibrated noise level: no beta to tune between rate and distortion",
