@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from tightbound import fitted as prior_file
 from tightbound.build import build
 from tightbound.config import Config
 from tightbound.distributions import point
+from tightbound.distributions.noise import seeded as seeded
 from tightbound.errors import TightboundError, at_least, nearest
 from tightbound.files import load_weights, save_weights
 from tightbound.fitted import Fitted
@@ -296,14 +297,6 @@ class Run:
 def weights(path: Path, config: Config, state: dict[str, Tensor]) -> None:
     """Writes weights with the settings in their metadata, so that the file alone says what it is."""
     save_weights(path, state, {"format": "tightbound", "config": settings.to_toml(config)})
-
-
-@contextmanager
-def seeded(seed: int) -> Iterator[None]:
-    """Runs a block with its own seed and leaves the global random state as it was."""
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        yield
 
 
 def load(folder: Path | str, *, prior: str | None = None, trust: bool = False, device: str = "cpu") -> Run:

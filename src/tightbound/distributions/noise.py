@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor
@@ -25,6 +26,14 @@ def seed_for(seed: int, *parts: object) -> int:
 def generator(seed: int, *parts: object) -> torch.Generator:
     """A CPU generator seeded by `seed_for`."""
     return torch.Generator().manual_seed(seed_for(seed, *parts))
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Runs a block with its own seed and leaves the global random state as it was."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        yield
 
 
 class StepNoise:
