@@ -13,6 +13,7 @@ from linear_gaussian import Problem, problem
 from scipy.stats import multivariate_normal
 from small import small_run
 from torch import Tensor
+from torch.distributions import Distribution, Independent, Normal
 
 import tightbound as tb
 from tightbound import fitted as room
@@ -30,7 +31,7 @@ from tightbound.trace import Context, Draw
 
 
 def seen(z: Tensor, scale: float = 0.3) -> Seen:
-    return Seen(torch.zeros(len(z), 1), z, z, torch.full_like(z, scale), 0)
+    return Seen(z, z, torch.full_like(z, scale), 0)
 
 
 def fitted(name: str, z: Tensor, **options: object) -> torch.nn.Module:
@@ -191,6 +192,40 @@ def test_a_prior_that_does_not_fit_is_refused_with_those_that_do(
         tb.fit_prior(folder, prior, display="none")
     assert all(word in str(caught.value) for word in words), str(caught.value)
     assert not (folder / "priors").exists()
+
+
+class Fixed(torch.nn.Module):
+    """A prior that nothing can be done about."""
+
+    def __init__(self, latent: int) -> None:
+        super().__init__()
+        self.register_buffer("zero", torch.zeros(latent), persistent=False)
+
+    def forward(self, ctx: Context, draw: Draw, state: Tensor | None) -> Distribution:
+        zero = self.get_buffer("zero").expand(ctx.n, -1)
+        return Independent(Normal(zero, torch.ones_like(zero)), 1)
+
+
+class Shifted(Fixed):
+    """A prior of one's own that can be fitted."""
+
+    def __init__(self, latent: int) -> None:
+        super().__init__(latent)
+        self.register_buffer("zero", torch.zeros(latent))
+
+    def fit(self, found: Seen) -> None:
+        self.get_buffer("zero").copy_(found.z.mean(0))
+
+
+def test_a_prior_of_ones_own_is_fitted_if_it_says_how(tmp_path: Path) -> None:
+    folder = small_run(tmp_path / "run", "vae", steps=2)
+    with pytest.raises(TightboundError, match="cannot be fitted: give it a method fit"):
+        tb.fit_prior(folder, f"{__name__}:Fixed", name="fixed", display="none")
+    made = tb.fit_prior(folder, f"{__name__}:Shifted", name="own", display="none")
+    assert (made.model.path.prior.zero != 0).all()
+    with pytest.raises(TightboundError, match="trust=True"):
+        tb.load(folder, prior="own")
+    assert torch.equal(tb.load(folder, prior="own", trust=True).sample(3), made.sample(3))
 
 
 def test_too_few_examples_and_unknown_options_are_refused(tmp_path: Path) -> None:

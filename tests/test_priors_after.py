@@ -24,7 +24,7 @@ SHAPE = (6,)
 
 
 def seen(z: Tensor, scale: float = 0.3) -> Seen:
-    return Seen(torch.zeros(len(z), 1), z, z, torch.full_like(z, scale), 0)
+    return Seen(z, z, torch.full_like(z, scale), 0)
 
 
 # ---- all of them

@@ -36,7 +36,8 @@ class Fitted:
         """`prior gaussian-mixture (components = 10), fitted after training to 1437 training examples`."""
         options = ", ".join(f"{key} = {value}" for key, value in self.part.options.items())
         kind = self.part.name if self.part.name == self.name else f"{self.name}, a {self.part.name}"
-        return f"prior {kind}{f' ({options})' if options else ''}, fitted after training to {self.n} training examples"
+        to = f"{self.n} training examples" if self.n else "a stream of training examples"
+        return f"prior {kind}{f' ({options})' if options else ''}, fitted after training to {to}"
 
     def joined(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The weights of a model with this prior; raises TightboundError where the others are not those it fits."""

@@ -18,7 +18,7 @@ from tightbound.distributions import (
     soft_clip,
     to_tangent,
 )
-from tightbound.priors.seen import Seen
+from tightbound.priors.seen import Seen, clusters
 from tightbound.trace import Context, Draw
 
 
@@ -55,17 +55,6 @@ class WrappedNormalPrior(nn.Module):
     def chart(self, z: Tensor) -> Tensor:
         """What the decoder reads of z."""
         return to_tangent(z, self.curvature)
-
-
-def clusters(z: Tensor, count: int, seed: int) -> tuple[Tensor, Tensor, Tensor]:
-    """k-means of z (n, d): mean (M, d) and spread (M, d) of each cluster, and the logs of their shares (M,)."""
-    from sklearn.cluster import KMeans
-
-    found = KMeans(count, n_init=3, random_state=seed % 2**32).fit_predict(z.double().cpu().numpy())
-    member = F.one_hot(torch.from_numpy(found).long(), count).to(z)
-    weight = member / member.sum(0).clamp(min=1)
-    mean = weight.T @ z
-    return mean, (weight.T @ z.square() - mean.square()).clamp(min=1e-4).sqrt(), member.mean(0).clamp(min=1e-6).log()
 
 
 class SphereMixturePrior(nn.Module):

@@ -7,8 +7,7 @@ from torch import Tensor, nn
 from torch.distributions import Distribution
 
 from tightbound.distributions import Blend, FullNormal
-from tightbound.errors import TightboundError
-from tightbound.priors.seen import Seen
+from tightbound.priors.seen import Seen, need_enough
 from tightbound.trace import Context, Draw
 
 LOW, HIGH = -12.0, 12.0  # of a log-scale
@@ -33,10 +32,7 @@ class GaussianMixturePrior(nn.Module):
         from sklearn.mixture import GaussianMixture
 
         count = len(self.mean)
-        if len(seen.z) < 2 * count:
-            raise TightboundError(
-                f"{count} components cannot be fitted to {len(seen.z)} examples: set components to fewer"
-            )
+        need_enough(seen.z, count)
         z = seen.z.double().cpu().numpy()
         found = GaussianMixture(count, max_iter=300, random_state=seen.seed % 2**32).fit(z)
         root = torch.linalg.cholesky(torch.from_numpy(found.covariances_))

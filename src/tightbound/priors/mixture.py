@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.distributions import Distribution
 
 from tightbound.distributions import Mixture, soft_clip
+from tightbound.priors.seen import Seen, clusters
 from tightbound.spec import DataSpec
 from tightbound.trace import Context, Draw, Trace, scale_of
 
@@ -29,6 +30,13 @@ class MixturePrior(nn.Module):
         self.mean = nn.Parameter(torch.randn(components, latent))
         self.log_scale = nn.Parameter(torch.zeros(components, latent))
         self.log_weight = nn.Parameter(torch.zeros(components))
+
+    def fit(self, seen: Seen) -> None:
+        """Starts at clusters of the draws."""
+        mean, spread, log_weight = clusters(seen.z, len(self.mean), seen.seed)
+        self.mean.copy_(mean)
+        self.log_scale.copy_(spread.log())
+        self.log_weight.copy_(log_weight)
 
     def forward(self, ctx: Context, draw: Draw, state: Tensor | None) -> Distribution:
         return Mixture(self.mean, soft_clip(self.log_scale).exp(), self.log_weight, ctx.n)

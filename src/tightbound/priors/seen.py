@@ -6,17 +6,19 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
+
+from tightbound.errors import TightboundError
 
 
 @dataclass(frozen=True)
 class Seen:
-    """n training examples x (n, *shape) in domain units and, of each one's q(z|x), a draw z (n, d), mean and scale.
+    """Of q(z|x) of n training examples: a draw z (n, d), the mean and the scale.
 
     A prior with `fit(seen)` can be fitted; where it says `learns = True`, fitting only places its start, and the one
     training loop then minimises -E_q[log p(z)].  seed: of what is random in fitting.
     """
 
-    x: Tensor
     z: Tensor
     mean: Tensor
     scale: Tensor
@@ -39,3 +41,21 @@ class Units(nn.Module):
     def of(self, n: int) -> tuple[Tensor, Tensor]:
         """Both, n rows."""
         return self.get_buffer("centre").expand(n, -1), self.get_buffer("spread").expand(n, -1)
+
+
+def need_enough(z: Tensor, count: int) -> None:
+    """Raises TightboundError where there are fewer than two draws for each of `count` components."""
+    if len(z) < 2 * count:
+        raise TightboundError(f"{count} components cannot be fitted to {len(z)} examples: set components to fewer")
+
+
+def clusters(z: Tensor, count: int, seed: int) -> tuple[Tensor, Tensor, Tensor]:
+    """k-means of z (n, d): mean (M, d) and spread (M, d) of each cluster, and the logs of their shares (M,)."""
+    from sklearn.cluster import KMeans
+
+    need_enough(z, count)
+    found = KMeans(count, n_init=3, random_state=seed % 2**32).fit_predict(z.double().cpu().numpy())
+    member = F.one_hot(torch.from_numpy(found).long(), count).to(z)
+    weight = member / member.sum(0).clamp(min=1)
+    mean = weight.T @ z
+    return mean, (weight.T @ z.square() - mean.square()).clamp(min=1e-4).sqrt(), member.mean(0).clamp(min=1e-6).log()

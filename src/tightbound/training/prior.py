@@ -33,7 +33,7 @@ from tightbound.training.fit import pick_device
 from tightbound.training.loop import Trainer
 
 SHORT = {"gmm": "gaussian-mixture", "sphere": "sphere-mixture", "poincare": "poincare-mixture"}
-MOST = 50_000  # training examples whose codes a prior in closed form is fitted to
+MOST, MOST_VALUES = 50_000, 200_000_000  # training examples, and numbers of theirs, that a prior is shown the codes of
 AT_ONCE = 1000
 SETTINGS: dict[str, Any] = {"precision": "float32", "compile": "off", "validate_k": 1, "validate_n": 1}
 
@@ -120,16 +120,20 @@ def _check_fits(run: Run, prior: str) -> None:
 def _fit(model: VAE, config: Config, run: Run, seed: int, show: Display) -> int:
     """Fits the prior of `model` in place; returns the number of examples that it was fitted to."""
     part: Any = prior_of(model)
-    data = run.data
-    n = count(data.train)
+    train, learns = run.data.train, getattr(part, "learns", False)
+    if not (learns or hasattr(part, "fit")):
+        raise TightboundError(
+            f"prior {config.recipe.prior.name!r} cannot be fitted: give it a method fit(seen), or learns = True"
+        )
+    n = count(train) if learns else None
     if hasattr(part, "fit"):
-        x = examples(data.train, MOST)[0]
-        n = len(x) if n is None or not getattr(part, "learns", False) else n
+        x = examples(train, max(AT_ONCE, min(MOST, MOST_VALUES // run.spec.dims)))[0]
+        n = len(x) if n is None else n
         with torch.no_grad():
             part.fit(_seen(model, x, seed))
-    if getattr(part, "learns", False):
+    if learns:
         _learn(model, config, run, seed, show)
-    return int(n or 0)
+    return n or 0
 
 
 def prior_of(model: VAE) -> nn.Module:
@@ -148,7 +152,7 @@ def _seen(model: VAE, x: Tensor, seed: int) -> Seen:
             mean, variance = moments(site.q)
             parts.append((site.z, mean, variance.sqrt()))
     z, mean, scale = (torch.cat(found) for found in zip(*parts, strict=True))
-    return Seen(x, z, mean, scale, seed)
+    return Seen(z, mean, scale, seed)
 
 
 # ---- priors that are networks: the one training loop, all but the prior held
