@@ -1,6 +1,9 @@
 """How much more two processes of one machine do than one: training by gloo, with the same batch in all, and with twice.
 
-    python benchmarks/scaling.py [--out scaling.json] [--processes 2] [--rounds 7]
+    python benchmarks/scaling.py [--out scaling.json] [--processes 2] [--rounds 7] [--clock cpu]
+
+With --clock cpu, examples are counted per second of the first process's processor time: what several processes could
+reach on cores of their own if none waited for another, where the machine is never quiet.
 
 Each process has one thread. All launches are live runs of `tb.train` that take turns (see `harness.py`); what is given
 is examples a second, and the ratio to one process within a round.
@@ -26,7 +29,7 @@ CASES: dict[str, tuple[int, dict[str, Any]]] = {
 }
 
 
-def launches(folder: Path, batch: int, settings: dict[str, Any], processes: int) -> list[Remote]:
+def launches(folder: Path, batch: int, settings: dict[str, Any], processes: int, clock: str) -> list[Remote]:
     """One process and several, each with the batch and with so many times the batch."""
     path = folder / "blobs.npy"
     if not path.exists():
@@ -34,7 +37,7 @@ def launches(folder: Path, batch: int, settings: dict[str, Any], processes: int)
 
     def one(name: str, size: int, of: int) -> Remote:
         spec = {"run": "tightbound", "batch": size, "data": str(path), "settings": settings, "processes": of}
-        return Remote(name, spec, threads=1)
+        return Remote(name, spec, threads=1, clock=clock)
 
     return [
         one("one", batch, 1),
@@ -50,13 +53,16 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--window", type=float, default=harness.WINDOW)
     parser.add_argument("--tries", type=int, default=harness.TRIES)
+    parser.add_argument("--clock", choices=("seconds", "cpu"), default="seconds")
+    parser.add_argument("--only", nargs="+", choices=CASES, default=list(CASES))
     parser.add_argument("--out", type=Path)
     args = parser.parse_args()
-    found: dict[str, Any] = {**machine.describe(1), "processes": args.processes, "cases": []}
+    found: dict[str, Any] = {**machine.describe(1), "processes": args.processes, "clock": args.clock, "cases": []}
     print(machine.line(found))
-    for name, (batch, settings) in CASES.items():
+    for name in args.only:
+        batch, settings = CASES[name]
         with tempfile.TemporaryDirectory() as folder:
-            made = launches(Path(folder), batch, settings, args.processes)
+            made = launches(Path(folder), batch, settings, args.processes, args.clock)
             rounds, missing = harness.compete(made, args.rounds, args.window, lambda line: None, tries=args.tries)
         assert not missing, missing
         result = harness.record(rounds, "one")
