@@ -10,6 +10,7 @@ import matplotlib
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
+from matplotlib.ticker import NullFormatter
 
 from tightbound.report.palette import DRAWN, INK, POSTERIOR, PRIOR, RATE
 
@@ -65,6 +66,11 @@ def growth(x: Sequence[float], y: dict[str, Sequence[float]], path: Path, *, xla
         ax.plot(x, values, "o-", color=colour, ms=4, lw=1.2, label=name)
     ax.set_xscale("log")
     ax.set_yscale("log")
+    ax.set_xticks(x, [f"{v:,.0f}" if v < 10_000 else f"{v:.0e}".replace("e+0", "e") for v in x])
+    ax.set_xticks([], minor=True)
+    ax.yaxis.set_major_formatter("{x:,g}")
+    every = [v for values in y.values() for v in values]
+    ax.yaxis.set_minor_formatter("{x:,g}" if max(every) < 10 * min(every) else NullFormatter())
     ax.set_xlabel(xlabel, fontsize=8)
     ax.set_title(law, fontsize=7, loc="left")
     if len(y) > 1:
@@ -72,6 +78,7 @@ def growth(x: Sequence[float], y: dict[str, Sequence[float]], path: Path, *, xla
     else:
         ax.set_ylabel(next(iter(y)), fontsize=8)
     _bare(ax)
+    ax.tick_params(which="minor", labelsize=7, colors=INK)
     figure.savefig(path, dpi=110)
     plt.close(figure)
 

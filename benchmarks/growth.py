@@ -3,7 +3,7 @@
     python benchmarks/growth.py --out growth.json --charts docs/images [--only batch k] [--threads 1]
 
 All points of an axis are live runs of `tb.train` that take turns, so that a drift of the machine is not taken for a
-law. The law is a + b x or c x^e, whichever fits the points better in relative terms; both are in the JSON. Data of
+law. Steps are neither compiled nor in bfloat16. The law is a + b x or c x^e, whichever fits the points better in relative terms; both are in the JSON. Data of
 many examples are sparse files that the runs map: what is measured is what the system need not give back (RssAnon).
 """
 
@@ -25,7 +25,8 @@ import numpy as np
 import pictures
 from harness import Remote
 
-SMALL = {"network": "mlp", "recipe.size": "s", "latent": 16}
+PLAIN = {"train.compile": "off", "train.precision": "float32"}  # so that a law is of one kind of step
+SMALL = {"network": "mlp", "recipe.size": "s", "latent": 16, **PLAIN}
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,7 @@ def sparse(n: int, folder: Path) -> dict[str, Any]:
 def sided(side: int, folder: Path) -> dict[str, Any]:
     path = folder / f"side-{side}.npy"
     np.save(path, pictures.blobs(600, side))
-    settings = {"network": "conv", "recipe.size": "s", "latent": 32}
+    settings = {"network": "conv", "recipe.size": "s", "latent": 32, **PLAIN}
     return {"run": "tightbound", "batch": 16, "data": str(path), "settings": settings}
 
 

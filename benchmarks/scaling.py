@@ -23,9 +23,10 @@ import numpy as np
 import pictures
 from harness import Remote
 
+PLAIN = {"train.compile": "off", "train.precision": "float32"}
 CASES: dict[str, tuple[int, dict[str, Any]]] = {
-    "the default model": (128, {}),
-    "small convolutions": (64, {"network": "conv", "recipe.size": "s", "latent": 32}),
+    "the default model": (128, PLAIN),
+    "small convolutions": (64, {"network": "conv", "recipe.size": "s", "latent": 32, **PLAIN}),
 }
 
 
