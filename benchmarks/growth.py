@@ -3,8 +3,9 @@
     python benchmarks/growth.py --out growth.json --charts docs/images [--only batch k] [--threads 1]
 
 All points of an axis are live runs of `tb.train` that take turns, so that a drift of the machine is not taken for a
-law. Steps are neither compiled nor in bfloat16. The law is a + b x or c x^e, whichever fits the points better in relative terms; both are in the JSON. Data of
-many examples are sparse files that the runs map: what is measured is what the system need not give back (RssAnon).
+law. Steps are neither compiled nor in bfloat16. The law is a + b x or c x^e, whichever fits the points better in
+relative terms; both are in the JSON. Data of many examples are sparse files that the runs map: what is measured is what
+the system need not give back (RssAnon).
 """
 
 from __future__ import annotations
