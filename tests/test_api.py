@@ -134,7 +134,9 @@ def test_a_call_that_makes_no_sense_is_a_sentence(vae: Path, use: Callable[[tb.R
 def test_a_language_or_a_display_that_is_not_there_is_told_before_the_training(words: dict[str, str]) -> None:
     with pytest.raises(tb.TightboundError, match=r"unknown (language 'fr'|display 'lifes')"):
         tb.train("digits", settings=FEW, **words)
-    assert not Path("runs").exists()
+    with pytest.raises(tb.TightboundError, match=r"unknown (language 'fr'|display 'lifes')"):
+        tb.demo(settings=FEW, **words)
+    assert not Path("runs").exists() and not Path("demo").exists()
 
 
 def test_demo_writes_one_report_and_never_loses_the_first() -> None:

@@ -169,6 +169,7 @@ def demo(
     terms of log p(x).  out: a new folder, or the next free name where it is taken (`demo-2`).  settings, more: as for
     `train`.
     """
+    lookup(LANGUAGES, lang, "language")  # before three trainings, not after them
     show, folder = _display(display), _free(Path(out))
     runs, given = [], DEMO | dict(settings or {})
     for name, recipe, own in (("ae", "ae", {}), ("vae", "vae", {}), ("two-features", "vae", {"latent": 2})):

@@ -102,6 +102,7 @@ class VaeGan:
     discriminator: nn.Module
     likeness: float = 1.0
     per_example, needs, paths, domains = True, ("discriminator",), ("flat",), SMOOTH
+    judged = "elbo"  # what a critic says changes its meaning as it learns
 
     def __call__(self, trace: Trace, clock: Clock) -> dict[str, Tensor]:
         (site,) = trace.latents.values()

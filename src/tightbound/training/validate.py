@@ -24,9 +24,10 @@ LOOK_VALUES = 25_000_000  # decoded values that the importance-sampled log p(x) 
 class Validator:
     """Evaluates a model on a fixed split: ELBO, rate, distortion, the objective at its final weights, and log p(x).
 
-    `objective` is what the best weights are chosen by (of several losses, that of the generative group); one that sees
-    the whole batch sees batches as large as in training.  log p(x) is importance-sampled with `validate_k` samples on
-    `validate_n` examples spread over the split, fewer where they are large.
+    `objective` is what the best weights are chosen by: of several losses, that of the generative group; the ELBO where
+    the objective says that it is to be `judged` so.  One that sees the whole batch sees batches as large as in
+    training.  log p(x) is importance-sampled with `validate_k` samples on `validate_n` examples spread over the split,
+    fewer where they are large.
     """
 
     def __init__(self, split: Split, objective: Objective, config: Config) -> None:
@@ -46,6 +47,8 @@ class Validator:
             if trace.bound:
                 terms |= {"rate": trace.rate, "elbo": trace.elbo}
             loss = self.objective(trace, Clock())
+            if getattr(self.objective, "judged", "") == "elbo":
+                loss = -trace.elbo.mean()
             terms["objective"] = (loss["generative"] if isinstance(loss, dict) else loss).expand(len(x))
             every.append({name: value.double().cpu() for name, value in terms.items()})
         per = _in_turn(here().gather(every))
