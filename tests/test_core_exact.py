@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 import torch
 from linear_gaussian import PATHS, problem
-from torch import Tensor
+from torch import Tensor, nn
 
 from tightbound.objectives import Elbo, Iwae
+from tightbound.path import TopDown
 from tightbound.trace import Batch, Clock, Draw
 
 B, K = 5, 3
@@ -211,3 +212,22 @@ def test_gradients_equal_finite_differences_of_common_noise(path: str, objective
         assert p.grad is not None and torch.allclose(
             (p.grad * direction).sum(), (high - low) / (2 * step), rtol=1e-5, atol=1e-6
         ), name
+
+
+def test_a_top_down_model_of_one_block_is_the_flat_one() -> None:
+    """The same weights, noise and data: z, all log-terms and every gradient."""
+    flat = problem("flat").spoil()
+    x, _ = flat.data(5)
+    way = flat.model.path
+    found = []
+    for path in (way, TopDown([way.prior], [way.posterior], [nn.Identity()], way.decoder)):
+        flat.model.path, flat.model.sites = path, path.sites
+        flat.model.zero_grad()
+        noise = torch.randn(3 * 5, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+        trace = flat.model(Batch(x), Draw(3, noise=lambda name, dist, e=noise: e))
+        (trace.log_p_hat.mean() + trace.elbo.mean()).backward()
+        (site,) = trace.latents.values()
+        grads = [p.grad.clone() for p in (*way.parameters(), *flat.model.likelihood.parameters()) if p.grad is not None]
+        found.append([site.z, trace.log_px, site.log_p, site.log_q, site.kl, trace.log_w, *grads])
+    assert len(found[0]) == len(found[1]) > 10
+    assert all(torch.equal(a, b) for a, b in zip(*found, strict=True))

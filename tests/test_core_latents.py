@@ -32,6 +32,7 @@ from tightbound.distributions import (
     noise_like,
     point,
 )
+from tightbound.distributions.reparam import to_noise
 from tightbound.posteriors import POSTERIORS
 from tightbound.priors import PRIORS, ConditionalNormal
 from tightbound.recipes import part
@@ -155,6 +156,18 @@ def test_the_density_that_goes_with_a_sample_is_that_of_the_change_of_variables(
         assert torch.allclose(case(h).log_prob(z), exact, atol=1e-6)
     except ValueError as refusal:
         assert "no inverse" in str(refusal) and log_q is not None
+
+
+@pytest.mark.parametrize(("name", "options"), REAL)
+def test_the_noise_that_makes_a_value_is_found_again(name: str, options: dict[str, object]) -> None:
+    """So chains can start at a given z; a q that cannot say raises, and never guesses."""
+    q = Case(name, options, by=0.2).double()(torch.randn(B, 4).double())
+    noise = noise_like(q)
+    z, _ = from_noise(q, noise)
+    try:
+        assert torch.allclose(to_noise(q, z), noise, atol=1e-6)
+    except NotImplementedError:
+        assert name in ("planar", "radial", "sylvester")  # no inverse in closed form
 
 
 @pytest.mark.parametrize(("name", "options"), [case for case in DENSE if case not in REAL and case[0] not in BESIDE])

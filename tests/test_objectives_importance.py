@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.distributions import Normal
 
 from tightbound.model import Objective
-from tightbound.objectives.importance import Ciwae, Dreg, Iwae, Landing, Piwae, Vimco, bound
+from tightbound.objectives.importance import Ciwae, Dreg, Iwae, Landing, Piwae, Renyi, Vimco, bound
 from tightbound.trace import Batch, Clock, Draw, Trace
 
 B, K = 3, 8
@@ -177,3 +177,11 @@ def test_a_second_pass_repeats_the_first_and_holds_what_is_frozen(path: str) -> 
     assert attached.log_w.requires_grad and all(p.requires_grad for p in lg.model.parameters())
     drawn = trace.again(Draw(2, source="p"))
     assert drawn.log_px.shape == (2, B)
+
+
+def test_renyi_goes_from_the_bound_of_k_samples_to_the_elbo() -> None:
+    exact = problem("flat").spoil()
+    trace = exact.model(Batch(exact.data(5)[0]), Draw(7))
+    at = [-float(Renyi(alpha)(trace, Clock()).detach()) for alpha in (0.0, 0.3, 0.7, 1 - 1e-7)]
+    assert at == sorted(at, reverse=True) and len(set(at)) == 4
+    assert abs(at[0] - float(trace.log_p_hat.mean())) < 1e-9 and abs(at[-1] - float(trace.log_w.mean())) < 1e-4

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.distributions import Distribution, Independent, MultivariateNormal, Normal, constraints
 from torch.distributions.kl import register_kl
 
-from tightbound.distributions.reparam import NoiseForm, from_noise, noise_form, noise_like, point
+from tightbound.distributions.reparam import NoiseForm, from_noise, noise_form, noise_like, point, to_noise
 
 Map = Callable[[Tensor], tuple[Tensor, Tensor]]
 
@@ -59,6 +59,12 @@ class Flow(FromNoise):
         start, ladj = self.inverse(value)
         return self.base.log_prob(start) + ladj
 
+    def to_noise(self, z: Tensor) -> Tensor:
+        """The noise that makes a given z (n, d); raises NotImplementedError where the maps have no inverse."""
+        if self.inverse is None:
+            raise NotImplementedError("a flow without an inverse cannot say which noise makes a given z")
+        return to_noise(self.base, self.inverse(z)[0])
+
     @property
     def point(self) -> Tensor:
         """The image of the base's centre; not the mean."""
@@ -93,6 +99,11 @@ class FullNormal(MultivariateNormal):
         z = self.loc + (self.scale_tril @ noise.unsqueeze(-1)).squeeze(-1)
         log_det = self.scale_tril.diagonal(dim1=-2, dim2=-1).log().sum(-1)
         return z, -0.5 * (noise.square().sum(-1) + noise.shape[-1] * math.log(2 * math.pi)) - log_det
+
+    def to_noise(self, z: Tensor) -> Tensor:
+        """L^-1 (z - loc), (n, d)."""
+        away = (z - self.loc).unsqueeze(-1)
+        return torch.linalg.solve_triangular(self.scale_tril, away, upper=False).squeeze(-1)
 
 
 @register_kl(FullNormal, Independent)

@@ -9,7 +9,7 @@ from tightbound.objectives.commitment import Commitment
 from tightbound.objectives.decompose import Dip, TotalCorrelation
 from tightbound.objectives.divergence import Mmd, Sliced
 from tightbound.objectives.elbo import Capacity, Distortion, Elbo
-from tightbound.objectives.importance import Ciwae, Dreg, Iwae, Landing, Piwae, Vimco
+from tightbound.objectives.importance import Ciwae, Dreg, Iwae, Landing, Piwae, Renyi, Vimco
 from tightbound.objectives.likeness import MsSsim, VaeGan
 from tightbound.objectives.penalty import Rae
 
@@ -20,6 +20,7 @@ OBJECTIVES = {
     "iwae": Iwae,
     "piwae": Piwae,
     "ciwae": Ciwae,
+    "renyi": Renyi,
     "dreg": Dreg,
     "landing": Landing,
     "vimco": Vimco,

@@ -66,6 +66,21 @@ class Ciwae:
 
 
 @dataclass(frozen=True)
+class Renyi:
+    """-1 / (1 - alpha) log (1/K) sum_k w_k^(1 - alpha), the Renyi bound.  alpha: 0 is IWAE, towards 1 it is the ELBO.
+
+    Li and Turner 2016 (arXiv:1602.02311), eq. 7.
+    """
+
+    alpha: float = 0.5
+    per_example = True
+
+    def __call__(self, trace: Trace, clock: Clock) -> Tensor:
+        power = 1 - self.alpha
+        return -((power * trace.log_w + trace.log_v).logsumexp(0) / power).mean()
+
+
+@dataclass(frozen=True)
 class Landing:
     """-ELBO without the score of q, whose mean is zero: no noise is left where q is exact ("sticking the landing").
 
