@@ -18,8 +18,19 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).resolve().parent.parent / "src" / "tightbound"
 MODEL_ROOMS = (
-    *("errors", "spec", "trace", "distributions", "networks", "posteriors", "priors", "likelihoods", "objectives"),
-    *("path", "model", "recipes", "build"),
+    *(
+        "errors",
+        "spec",
+        "batch",
+        "trace",
+        "distributions",
+        "networks",
+        "posteriors",
+        "priors",
+        "likelihoods",
+        "objectives",
+    ),
+    *("path", "model", "impute", "assemble", "recipes", "build"),
 )
 MODEL_CODE, REPEATED_PERCENT, FILE_LINES, LINE_WIDTH, WINDOW = 4500, 8.0, 330, 120, 6
 LAYOUT = {tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT, tokenize.ENCODING, tokenize.ENDMARKER}

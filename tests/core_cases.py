@@ -14,8 +14,8 @@ from tightbound.objectives import OBJECTIVES
 from tightbound.posteriors import POSTERIORS
 from tightbound.priors import PRIORS
 from tightbound.recipes import Part, Recipe, part
-from tightbound.spec import DataSpec
-from tightbound.trace import Clock, Context, Trace
+from tightbound.spec import Condition, DataSpec
+from tightbound.trace import Batch, Clock, Context, Trace
 
 B = 5
 LEVELS = {"binary": 2, "levels": 17, "categorical": 5}
@@ -43,9 +43,23 @@ def spec_of(domain: str, shape: tuple[int, ...]) -> DataSpec:
     return DataSpec(shape=shape, domain=domain, levels=levels, mean=x.mean(0), std=x.std(0))
 
 
+def suited(recipe: Recipe, spec: DataSpec) -> DataSpec:
+    """The spec with what a recipe wants of its data beside x."""
+    told = (spec.condition or Condition(names=("a", "b", "c"))) if recipe.conditional else None
+    return spec.model_copy(update={"condition": told, "missing": recipe.missing != "refused"})
+
+
+def batch_of(spec: DataSpec, n: int) -> Batch:
+    """n examples with what else the spec says is known of them, every third value missing where some may be."""
+    x, told = rows(spec.domain, spec.shape, n), spec.condition
+    if spec.missing:
+        x = x.masked_fill(torch.arange(x.numel()).reshape(x.shape) % 3 == 1, torch.nan)
+    return Batch(x, None if told is None else told.encode(torch.arange(n) % told.width))
+
+
 def model_of(recipe: Recipe, spec: DataSpec, size: str = "s") -> tuple[VAE, Objective]:
     """As a run does it: likelihood and domain, then the other "auto" values, then the model."""
-    recipe, spec, _ = resolve_domain(recipe.model_copy(update={"size": size}), spec)
+    recipe, spec, _ = resolve_domain(recipe.model_copy(update={"size": size}), suited(recipe, spec))
     return build(resolve(recipe, spec), spec)
 
 

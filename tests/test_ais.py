@@ -59,7 +59,8 @@ def test_both_ends_of_the_bridge_are_the_densities_they_should_be(path: str, sta
 @pytest.mark.parametrize("start", ["q", "prior"])
 def test_the_noise_of_a_given_z_makes_that_z(path: str, start: str) -> None:
     lg = problem(path).spoil()
-    x, z, noise = simulate(lg.model, B)
+    batch, z, noise = simulate(lg.model, B)
+    x = batch.x
     bridge = Bridge(lg.model, x, start)
     parts = dict(zip(bridge.sites, bridge.noise_of(z, noise).split(bridge.widths, -1), strict=True))
     sites = lg.model(Batch(x), Draw(source=bridge.source, noise=lambda name, _: parts[name])).latents
@@ -107,7 +108,8 @@ def test_bug_4_4_leapfrog_is_reversible_and_keeps_volume_and_energy() -> None:
 def test_a_move_leaves_its_temperature_unchanged(start: str) -> None:
     """Draws from pi_1, which is normal here and known, stay draws from it, at a step that rejects a good part."""
     lg = problem("flat").spoil()
-    x, exact, noise = simulate(lg.model, 800)
+    batch, exact, noise = simulate(lg.model, 800)
+    x = batch.x
     bridge = Bridge(lg.model, x, start)
     u = bridge.noise_of(exact, noise)[None]
     state, chain = bridge.at(u), ChainNoise(0, "test", x, 1, bridge.d)
@@ -277,10 +279,11 @@ def test_good_settings_close_the_gap() -> None:
 
 def test_simulated_examples_are_the_models_own() -> None:
     lg = problem("bottom-up")
-    x, z, _ = simulate(lg.model, 3000)
+    batch, z, _ = simulate(lg.model, 3000)
+    x = batch.x
     mean, cov = lg.chain.moments(["x"])
     assert stats.kstest((x.numpy()[:, 0] - mean[0]) / cov[0, 0] ** 0.5, "norm").pvalue > 0.001
-    assert z.keys() == {"z1", "z2"} and torch.equal(x, simulate(lg.model, 3000)[0])
+    assert z.keys() == {"z1", "z2"} and torch.equal(x, simulate(lg.model, 3000)[0].x)
 
 
 def test_what_ais_cannot_do_is_refused_with_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from core_cases import PARTS, grads_ok, losses_of, model_of, plain, rows, shake, shared, spec_of
+from core_cases import PARTS, batch_of, grads_ok, losses_of, model_of, plain, rows, shake, shared, spec_of, suited
 from pydantic import ValidationError
 from safetensors.torch import load, save
 
@@ -37,14 +37,19 @@ def test_every_recipe_serves_every_shape(name: str, shape: tuple[int, ...]) -> N
         return
     if name == "nb-vae":
         domain = "count"
+    if name == "mixed":
+        with pytest.raises(TightboundError, match="is for mixed data"):
+            model_of(RECIPES[name], spec_of(domain, shape))
+        return
     if name == "vae-colour" and shape[0] != 3:
         with pytest.raises(TightboundError, match="colour images"):
             model_of(RECIPES[name], spec_of("levels", shape))
         return
-    recipe, spec, notes = resolve_domain(RECIPES[name].model_copy(update={"size": "s"}), spec_of(domain, shape))
+    plain_spec = suited(RECIPES[name], spec_of(domain, shape))
+    recipe, spec, notes = resolve_domain(RECIPES[name].model_copy(update={"size": "s"}), plain_spec)
     recipe = resolve(recipe, spec)
     model, objective = build(recipe, spec)
-    x = Batch(rows(spec.domain, shape, B))
+    x = batch_of(spec, B)
     k = shared(objective, K)
     trace = model(x, Draw(k))
     assert trace.log_px.shape == (k, B) and trace.log_px.isfinite().all()
@@ -215,17 +220,17 @@ def test_levels_under_a_density_are_announced_and_read_as_reals(likelihood: str)
 @pytest.mark.parametrize("name", RECIPES)
 def test_resolve_leaves_nothing_automatic(name: str, shape: tuple[int, ...]) -> None:
     chosen = RECIPES[name]
-    if chosen.likelihood.name in ("negative-binomial", "logistic-mixture"):  # for data of another kind
+    if chosen.likelihood.name in ("negative-binomial", "logistic-mixture", "fields"):  # for data of another kind
         chosen = chosen.model_copy(update={"likelihood": part("auto")})
     if len(shape) == 1 and chosen.network.name in GRIDDED:
         chosen = chosen.model_copy(update={"network": part("mlp")})
-    recipe, spec, _ = resolve_domain(chosen, spec_of("unit", shape))
+    recipe, spec, _ = resolve_domain(chosen, suited(chosen, spec_of("unit", shape)))
     recipe = resolve(recipe, spec)
     assert "auto" not in (recipe.network.name, recipe.size, recipe.latent, recipe.likelihood.name)
     assert resolve(recipe, spec) == recipe
     check(recipe, spec)
     kept = Recipe(network="mlp", size="l", latent=5, likelihood="gaussian")
-    assert resolve(kept, spec) == kept
+    assert resolve(kept, suited(kept, spec)) == kept
 
 
 @pytest.mark.parametrize("bad", [{"latent": 0}, {"latent": (3, 0)}, {"k": 0}, {"size": "xl"}, {"colour": 1}])

@@ -12,14 +12,14 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent / "src" / "tightbound"
-ORDER = """errors progress | files processes | spec | distributions | trace
-    | networks posteriors priors likelihoods objectives | path | model | recipes | build | data | config | fitted | run
-    | training evaluation export | report | api | explorer | estimator | cli | __main__"""
+ORDER = """errors progress | files processes | spec batch | distributions | trace | networks posteriors priors
+    likelihoods objectives | path | model | impute trained assemble | recipes | build | data | config | fitted | run |
+    training evaluation export | report | api | explorer | estimator | cli | __main__"""
 LEVEL = {room: level for level, rooms in enumerate(ORDER.split("|")) for room in rooms.split()}
 PARTS = {"networks", "posteriors", "priors", "likelihoods", "objectives"}
 ONLY = {
     "objectives": {"errors", "trace", "distributions"},
-    "data": {"errors", "files", "processes", "progress", "spec"},
+    "data": {"errors", "files", "processes", "progress", "spec", "batch"},
 }
 FILES = {".".join(p.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): p for p in ROOT.rglob("*.py")}
 SURFACE = "__init__"  # the package's own, which imports lazily and which any module may ask for the version

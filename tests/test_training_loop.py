@@ -68,6 +68,7 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "adamax": ("vae", {"train.optimizer": "torch.optim.Adamax"}),
     "optimal scale": ("vae", {"likelihood": "gaussian", "likelihood.scale": "optimal"}),
     "critic": ("vae-gan", {"data.domain": "real"}),
+    "conditional": ("conditional", {}),
     "augmented": ("vae", {"data.augment": "flip,shift", "data.binarize": "dynamic"}),
 }
 

@@ -183,7 +183,7 @@ def demo(
 
 def _say_three_terms(run: Run, show: Display) -> None:
     """The identity that a VAE is built on, each term computed by itself for one image."""
-    t = three_terms(run.model, run.read(run.data.test.select(torch.tensor([0]))))
+    t = three_terms(run.model, run.examples(run.data.test.select(torch.tensor([0]))))
     show.note("two features, one test image, nats, each figure by an integral of its own:")
     show.note(f"  E_q[log p(x|z)] - KL(q, p(z)) + KL(q, p(z|x)) = {t.fit:.4f} - {t.rate:.4f} + {t.third:.4f}")
     show.note(f"  log p(x) = {t.log_px:.4f}, and the three terms add up to it within {abs(t.residual):.1e}")

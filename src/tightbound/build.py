@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import inspect
-import itertools
 import math
 from collections.abc import Mapping
 from typing import Any, Literal, get_args, get_origin, get_type_hints
@@ -12,14 +11,15 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 from pydantic import TypeAdapter, ValidationError
 from torch import nn
 
+from tightbound.assemble import bidirectional, bottom_up, by_scale, top_down
 from tightbound.errors import TightboundError, lookup, nearest
 from tightbound.likelihoods import AUTO, LIKELIHOODS
 from tightbound.model import VAE, Objective
 from tightbound.networks import NETWORKS, Fitted, Standard
 from tightbound.objectives import OBJECTIVES
-from tightbound.path import Bidirectional, BottomUp, Flat, TopDown
+from tightbound.path import Flat
 from tightbound.posteriors import POSTERIORS
-from tightbound.priors import PRIORS, ConditionalNormal
+from tightbound.priors import PRIORS
 from tightbound.recipes import Part, Recipe
 from tightbound.spec import DataSpec
 
@@ -82,7 +82,8 @@ def resolve_domain(recipe: Recipe, spec: DataSpec, trust: bool = True) -> tuple[
     Raises TightboundError where the likelihood does not fit the data.
     """
     if recipe.likelihood.name == "auto":
-        chosen = {"name": "logistic-mixture", "components": 5} if photographs(spec) else {"name": AUTO[spec.domain]}
+        mixed = photographs(spec) and recipe.missing == "refused"  # it knows a pixel's channels together only
+        chosen = {"name": "logistic-mixture", "components": 5} if mixed else {"name": AUTO[spec.domain]}
         return recipe.model_copy(update={"likelihood": Part(**chosen | recipe.likelihood.options)}), spec, []
     domains = component("likelihood", recipe.likelihood, trust).domains
     if spec.domain in domains:
@@ -129,7 +130,7 @@ def resolve(recipe: Recipe, spec: DataSpec) -> Recipe:
         conv = photos or (spec.kind != "vector" and spec.dims > 64 * 64 * 3)
         grids = getattr(POSTERIORS.get(recipe.posterior.name), "grids", False)
         plain = recipe.prior.name == "standard" and recipe.path == "flat" and recipe.latent == "auto"
-        if photos and grids and plain:
+        if photos and grids and plain and spec.condition is None:
             options.setdefault("shrink", 4 * -(-max(spec.shape) // 64))
         updates["network"] = Part(name="conv" if conv else "mlp", **options)
     if recipe.size == "auto":
@@ -146,6 +147,7 @@ def check(recipe: Recipe, spec: DataSpec) -> None:
     _check_network(recipe, spec)
     _check_objective(recipe, spec)
     _check_latents(recipe)
+    _check_data(recipe, spec)
     sites = 1 if isinstance(recipe.latent, int) else len(recipe.latent)
     if recipe.path == "flat" and sites != 1:
         raise TightboundError(f"path 'flat' has one latent, but latent names {sites}: set path top-down or bottom-up")
@@ -195,6 +197,34 @@ def _check_latents(recipe: Recipe) -> None:
             )
 
 
+def _check_data(recipe: Recipe, spec: DataSpec) -> None:
+    """Raises TightboundError where a recipe and its data do not agree on what a model is told beside x."""
+    prior = PRIORS.get(recipe.prior.name)
+    if recipe.conditional and spec.condition is None:
+        raise TightboundError(
+            f"recipe {recipe.name!r} is conditional, and these data have nothing to condition on: give labels, or name "
+            "columns by data.condition"
+        )
+    if spec.condition is not None and not recipe.conditional:
+        raise TightboundError(
+            f"data.condition is for conditional models, and recipe {recipe.name!r} is none: set recipe.conditional=true"
+        )
+    if getattr(prior, "reads_state", False) and not recipe.conditional:
+        raise TightboundError(
+            f"prior {recipe.prior.name!r} needs a condition to depend on: set recipe.conditional=true"
+        )
+    if spec.missing and recipe.missing == "refused":
+        raise TightboundError(
+            f"recipe {recipe.name!r} takes no missing values (data.masked): set recipe.missing=zero, or train recipe "
+            "missing-data"
+        )
+    for kind, table, other in (("prior", PRIORS, "standard"), ("posterior", POSTERIORS, "normal")):
+        name = getattr(recipe, kind).name
+        if getattr(table.get(name), "bare", False) and (recipe.conditional or spec.missing):
+            what = "without their condition" if recipe.conditional else "of which nothing may be missing"
+            raise TightboundError(f"{kind} {name!r} encodes examples {what}: set {kind} {other}")
+
+
 def _check_objective(recipe: Recipe, spec: DataSpec) -> None:
     """Raises TightboundError where the objective would be wrong, or not defined, for posterior, path, k or the data."""
     name, posterior, cls = recipe.objective.name, recipe.posterior.name, OBJECTIVES.get(recipe.objective.name)
@@ -237,98 +267,56 @@ def build(recipe: Recipe, spec: DataSpec, *, trust: bool = True) -> tuple[VAE, O
     if spec.domain not in domains:
         raise TightboundError(_misfit(recipe.likelihood.name, domains, spec.domain))
     likelihood = make("likelihood", recipe.likelihood, trust, spec)
+    if spec.missing and getattr(likelihood, "observes", False):
+        raise TightboundError(
+            f"likelihood {recipe.likelihood.name!r} needs all values here: set likelihood.scale=learned"
+        )
     out = (likelihood.params, *spec.shape)
     assert recipe.latent != "auto", "resolve the recipe first"
     latents: tuple[int, ...] = (recipe.latent,) if isinstance(recipe.latent, int) else recipe.latent
-    by_scale = getattr(network, "by_scale", False)
-    scales = network.scales(spec.shape, len(latents)) if by_scale else ()
-    encoder = network.encoder(spec.shape, *scales[-1:])
+    scaled = getattr(network, "by_scale", False)
+    scales = network.scales(spec.shape, len(latents)) if scaled else ()
+    hint = spec.missing and recipe.missing == "mask"
+    seen = (2 * spec.shape[0], *spec.shape[1:]) if hint else spec.shape
+    encoder = network.encoder(seen, *scales[-1:])
     grids = [encoder.grids[s] for s in scales] or [getattr(encoder, "grid", ())] * len(latents)
     sizes = [math.prod(grid) * latent for grid, latent in zip(grids, latents, strict=True)]
 
     def posterior(features: int, latent: int, places: int = 1) -> nn.Module:
         return make("posterior", recipe.posterior, trust, features, latent, places=places, spec=spec)
 
-    top = make("prior", recipe.prior, trust, sizes[-1], spec=spec, network=network)
+    above, features, told = 0, encoder.features, None
+    if spec.condition is not None:
+        if any(grids):
+            raise TightboundError(
+                f"network {recipe.network.name!r} has latents on grids, which cannot be told a condition: set network "
+                "mlp or conv"
+            )
+        above = spec.condition.width
+        told = network.link(features + above)
+        features = told.features
+    top = make("prior", recipe.prior, trust, sizes[-1], spec=spec, above=above, network=network)
     path: nn.Module
     if recipe.path == "flat":
-        q = posterior(encoder.features, latents[0], math.prod(grids[0]))
-        path = Flat(top, q, network.decoder(latents[0], out))
-    elif by_scale:
-        path = _by_scale(network, latents, scales, encoder, top, posterior, out)
+        q = posterior(features, latents[0], math.prod(grids[0]))
+        path = Flat(top, q, network.decoder(above + latents[0], out))
+    elif scaled:
+        path = by_scale(network, latents, scales, encoder, top, posterior, out)
     else:
-        assemble = {"top-down": _top_down, "bottom-up": _bottom_up, "bidirectional": _bidirectional}[recipe.path]
-        path = assemble(network, latents, encoder.features, top, posterior, out)
+        assemble = {"top-down": top_down, "bottom-up": bottom_up, "bidirectional": bidirectional}[recipe.path]
+        path = assemble(network, latents, features, top, posterior, out, above)
     critic = None
     wants = set(getattr(component("objective", recipe.objective, trust), "needs", ())) & {"critic", "discriminator"}
     if wants:  # of codes, or of examples
         body = network.link(sizes[0]) if wants == {"critic"} else network.encoder(spec.shape)
         judge = nn.Sequential(nn.Linear(body.features, 1), nn.Flatten(0))
         critic = nn.Sequential(*([] if wants == {"critic"} else [Standard(spec)]), body, judge)
-    told = {"rows": spec.rows, "reach": spec.reach, "critic": critic, "discriminator": critic}
-    objective: Objective = make("objective", recipe.objective, trust, **told)
-    model = VAE(spec, encoder, path, likelihood, critic)
+    known = {"rows": spec.rows, "reach": spec.reach, "critic": critic, "discriminator": critic}
+    objective: Objective = make("objective", recipe.objective, trust, **known)
+    model = VAE(spec, encoder, path, likelihood, critic, told, hint)
     level = {name: int(name[1:] or 1) for name in model.sites if name not in getattr(top, "sites", ())}
     model.widths = {name: sizes[level[name] - 1] for name in sorted(level, key=lambda name: level[name])}
     bound: list[Any] = [m for m in model.modules() if hasattr(m, "bind")]
     for owner in bound:
         owner.bind(model)
     return model, objective
-
-
-def _top_down(net: Any, latents: tuple[int, ...], features: int, top: Any, posterior: Any, out: Any) -> TopDown:
-    priors, posteriors, links, state = [top], [], [], 0
-    for level, latent in enumerate(reversed(latents)):
-        if level:
-            priors.append(ConditionalNormal(state, latent))
-        posteriors.append(posterior(features + state, latent))
-        links.append(net.link(state + latent))
-        state = links[-1].features
-    return TopDown(priors, posteriors, links, net.decoder(state, out))
-
-
-def _by_scale(
-    net: Any, latents: tuple[int, ...], scales: tuple[int, ...], encoder: Any, top: Any, posterior: Any, out: Any
-) -> TopDown:
-    """Each latent on the grid of its scale; the state has as many features at every scale."""
-    features, depth, down = encoder.features, len(latents), [*reversed(scales), 0]
-    grids = [encoder.grids[s] for s in down]
-    priors, posteriors, readers, links = [top], [], [], []
-    for i, latent in enumerate(reversed(latents)):
-        if i:
-            priors.append(ConditionalNormal(features, latent))
-        readers.append(net.reader(2 * features if i else features, grids[i], depth))
-        posteriors.append(posterior(features, latent, math.prod(grids[i])))
-        links.append(net.link(latent, grids[i], grids[i + 1], depth, first=not i))
-    decoder = net.decoder(grids[-1], out, depth)
-    return TopDown(priors, posteriors, links, decoder, readers, down[:-1], grids[:-1])
-
-
-def _bidirectional(
-    net: Any, latents: tuple[int, ...], features: int, top: Any, posterior: Any, out: Any
-) -> Bidirectional:
-    rises, climbs, widths = [posterior(features, latents[0])], [], [features]
-    for below, above in itertools.pairwise(latents):
-        climbs.append(net.link(widths[-1] + below))
-        widths.append(climbs[-1].features)
-        rises.append(posterior(widths[-1], above))
-    priors, sides, posteriors, links = [top], [], [], [net.link(latents[-1])]
-    for latent, width in zip(reversed(latents[:-1]), reversed(widths[:-1]), strict=True):
-        state = links[-1].features
-        priors.append(ConditionalNormal(state, latent))
-        sides.append(ConditionalNormal(state, latent))
-        posteriors.append(posterior(width + state, latent))
-        links.append(net.link(state + 2 * latent))
-    return Bidirectional(priors, sides, rises, climbs, posteriors, links, net.decoder(links[-1].features, out))
-
-
-def _bottom_up(net: Any, latents: tuple[int, ...], features: int, top: Any, posterior: Any, out: Any) -> BottomUp:
-    posteriors, climbs = [posterior(features, latents[0])], []
-    for below, above in itertools.pairwise(latents):
-        climbs.append(net.link(below))
-        posteriors.append(posterior(climbs[-1].features, above))
-    priors, links = [top], []
-    for above, below in zip(reversed(latents[1:]), reversed(latents[:-1]), strict=True):
-        links.append(net.link(above))
-        priors.append(ConditionalNormal(links[-1].features, below))
-    return BottomUp(priors, posteriors, climbs, links, net.decoder(latents[0], out))

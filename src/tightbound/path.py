@@ -1,6 +1,7 @@
 """The orders in which a model visits its latents. A path never samples: it asks `draw`.
 
-Sites are named z1 (next to x) to zL (the top); a flat model has one, z.
+Sites are named z1 (next to x) to zL (the top); a flat model has one, z.  The condition of a conditional model is the
+state above the topmost latent, which prior, links and decoder read as they read a latent's.
 """
 
 from __future__ import annotations
@@ -43,13 +44,13 @@ class Flat(nn.Module):
         self.sites = ("z", *getattr(prior, "sites", ()))
 
     def forward(self, draw: Draw, ctx: Context) -> Tensor:
-        p = self.prior(ctx, draw, None)
+        p = self.prior(ctx, draw, ctx.c)
         q = None if ctx.h is None else self.posterior(ctx.h, ctx, p)
         z = _value("z", draw("z", p=p, q=q))
         if p is None:  # a second stage, which infers its own latent from z
             draw("z", p=self.prior(ctx, draw, z))
         chart = getattr(self.prior, "chart", None)  # how the decoder reads a z that is not a vector of R^d
-        return self.decoder(z if chart is None else chart(z))
+        return self.decoder(beside(ctx.c, z if chart is None else chart(z)))
 
     @property
     def top(self) -> nn.Module:
@@ -91,12 +92,12 @@ class TopDown(nn.Module):
         self.scales, self.grids = scales or [0] * len(priors), grids or [()] * len(priors)
 
     def forward(self, draw: Draw, ctx: Context) -> Tensor:
-        state: Tensor | None = None
+        state = ctx.c
         for i, name in enumerate(self.sites):
             p = self.priors[i](ctx, draw, state)
             q = None
             if ctx.h is not None:
-                seen = beside(scale_of(ctx.h, self.scales[i]), state)
+                seen = beside(scale_of(ctx.h, self.scales[i]), state if i else None)
                 q = self.posteriors[i](self.readers[i](seen), ctx, p)
             z = _value(name, draw(name, p=p, q=q))
             state = self.links[i](beside(state, on_grid(z, self.grids[i])))
@@ -137,19 +138,17 @@ class BottomUp(nn.Module):
     def forward(self, draw: Draw, ctx: Context) -> Tensor:
         h = ctx.h
         for level, posterior in enumerate(self.posteriors):
-            if h is None:
+            z = None if h is None else draw(f"z{level + 1}", q=posterior(h, ctx, None))
+            if z is None or level == len(self.climbs):
                 break
-            z = draw(f"z{level + 1}", q=posterior(h, ctx, None))
-            last = z is None or level == len(self.climbs)
-            h = None if last else self.climbs[level](z)
-        state: Tensor | None = None
-        z = None
+            h = self.climbs[level](beside(ctx.c, z))
+        state, z = ctx.c, None
         for level, (name, prior) in enumerate(zip(self.sites, self.priors, strict=True)):
             z = _value(name, draw(name, p=prior(ctx, draw, state)))
             if level < len(self.links):
-                state = self.links[level](z)
+                state = self.links[level](beside(ctx.c, z))
         assert z is not None
-        return self.decoder(z)
+        return self.decoder(beside(ctx.c, z))
 
     def inference(self) -> list[nn.Module]:
         """The modules that belong to q."""
@@ -193,11 +192,11 @@ class Bidirectional(nn.Module):
             seen.append(h)
             z = draw(f"z{level + 1}", q=rise(h, ctx, None))
             h = None if z is None or level == len(self.climbs) else self.climbs[level](beside(h, z))
-        state: Tensor | None = None
+        state = ctx.c
         for i, prior in enumerate(self.priors):
             level, t = len(self.priors) - i, None
             z = _value(f"z{level}", draw(f"z{level}", p=prior(ctx, draw, state)))
-            if state is not None:
+            if i:
                 p = self.sides[i - 1](ctx, draw, state)
                 known = ctx.h is not None and level <= len(seen)
                 q = self.posteriors[i - 1](beside(seen[level - 1], state), ctx, p) if known else None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -17,41 +16,19 @@ from tightbound import data as data_room
 from tightbound import fitted as prior_file
 from tightbound.build import build
 from tightbound.config import Config
-from tightbound.distributions import point
+from tightbound.data import Split
 from tightbound.distributions.noise import seeded as seeded
 from tightbound.errors import TightboundError, at_least, nearest
 from tightbound.files import load_weights, save_weights
 from tightbound.fitted import Fitted
+from tightbound.impute import Imputed, impute
 from tightbound.model import VAE
 from tightbound.recipes import has_bound
-from tightbound.spec import DataSpec
-from tightbound.trace import Batch, Draw, Latent, Trace
-
-VALUES_AT_ONCE = 4_000_000
+from tightbound.trace import Batch, Draw
+from tightbound.trained import Trained
 
 
-class _Whole(Exception):
-    """Every latent of a pass has its value."""
-
-
-class _Codes(Draw):
-    """The point of each latent; the pass ends when all are there, so that the decoder need not run."""
-
-    def __init__(self) -> None:
-        super().__init__(source="point")
-
-    def begin(self, sites: Sequence[str]) -> bool:
-        self.wanted = set(sites)
-        return super().begin(sites)
-
-    def __call__(self, name: str, p: Distribution | None = None, q: Distribution | None = None) -> Tensor | None:
-        z = super().__call__(name, p, q)
-        if self.wanted <= self.latents.keys():
-            raise _Whole
-        return z
-
-
-class Run:
+class Run(Trained):
     """A trained model: encode, reconstruct, sample, vary, interpolate, decode.
 
     x is whatever `train` took: an array or tensor in the data's own units and layout (n, ...), a path, a built-in
@@ -62,24 +39,14 @@ class Run:
     def __init__(
         self, config: Config, model: VAE, folder: Path | None = None, data: Any = None, fitted: Fitted | None = None
     ) -> None:
+        super().__init__(model)
         self.config, self.folder, self._data, self.fitted = config, folder, data, fitted
-        self.model = model.eval().requires_grad_(False)
 
     def __repr__(self) -> str:
         """`Run('runs/digits-vae': vae, 16 features, (1, 8, 8) levels)`."""
         widths = " + ".join(str(width) for width in self.sites.values())
         where = repr(str(self.folder)) if self.folder else "not saved"
         return f"Run({where}: {self.config.recipe.name}, {widths} features, {self.spec.shape} {self.spec.domain})"
-
-    @property
-    def spec(self) -> DataSpec:
-        """What the model knows of its data."""
-        return self.model.spec
-
-    @property
-    def device(self) -> torch.device:
-        """Where the model is."""
-        return self.model.get_buffer("centre").device
 
     @property
     def name(self) -> str:
@@ -132,99 +99,109 @@ class Run:
 
     def read(self, x: Any) -> Tensor:
         """Any x as examples in domain units, (n, *shape)."""
-        reader = data_room.read_one if isinstance(x, str) and ":" in x and not Path(x).exists() else data_room.read
-        split = reader(x, self.spec, self.config.data)
+        split = self._split(x)
         return split.batch(torch.arange(len(split)))
 
-    def _chunks(self, x: Tensor, widest: int = 1) -> Iterator[Tensor]:
-        rows = max(1, VALUES_AT_ONCE // (self.spec.dims * max(widest, self.spec.levels or 1)))
-        yield from (part.to(self.device) for part in x.split(rows))
+    def examples(self, x: Any, condition: Any = None) -> Batch:
+        """Any x as examples in domain units with what the model is told of each: `condition`, or what stands beside x.
 
-    def _map(self, x: Tensor, f: Callable[[Tensor], Tensor]) -> Tensor:
-        with torch.no_grad():
-            return torch.cat([f(part).cpu() for part in self._chunks(x)])
+        condition: one for all rows or one for each, a class by name or number, or a vector of numbers.
+        """
+        split = self._split(x)
+        rows = torch.arange(len(split))
+        c = None if condition is None else self.condition(condition, len(split))
+        return split.examples(rows) if c is None else Batch(split.batch(rows), c)
 
-    def trace(self, x: Tensor, draw: Draw) -> Trace:
-        """One pass over examples in domain units."""
-        return self.model(Batch(x.to(self.device)), draw)
+    def _split(self, x: Any) -> Split:
+        reader = data_room.read_one if isinstance(x, str) and ":" in x and not Path(x).exists() else data_room.read
+        return reader(x, self.spec, self.config.data)
+
+    def condition(self, value: Any, n: int) -> Tensor:
+        """What a user names as the condition of n rows, as c (n, C); TightboundError where the model takes none."""
+        if self.spec.condition is None:
+            raise TightboundError(
+                f"run {self.name!r} is not conditional, so it takes no condition: train --recipe conditional"
+            )
+        return self.spec.condition.read(value, n)
 
     # ---- latents
 
-    def latents(self, x: Tensor) -> dict[str, Latent]:
-        """q and its point at each site for examples in domain units; the decoder does not run."""
-        draw = _Codes()
-        with suppress(_Whole):
-            self.model(Batch(x.to(self.device)), draw)
-        return draw.latents
-
-    @property
-    def sites(self) -> dict[str, int]:
-        """The latent sites and their widths, z1 (next to x) first: {"z": 16}."""
-        latent = self.config.recipe.latent
-        if self.model.widths:
-            return dict(self.model.widths)
-        if isinstance(latent, int):
-            return {"z": latent}
-        assert latent != "auto"
-        return {f"z{i + 1}": width for i, width in enumerate(latent)}
-
-    def _join(self, latents: dict[str, Any]) -> Tensor:
-        return torch.cat([latents[name].z for name in self.sites], -1)
-
-    def _part(self, z: Tensor) -> dict[str, Tensor]:
-        widths = list(self.sites.values())
-        if z.dim() != 2 or z.shape[1] != sum(widths):
-            raise TightboundError(f"z has shape {tuple(z.shape)}, but this model wants (n, {sum(widths)})")
-        return dict(zip(self.sites, z.split(widths, -1), strict=True))
-
-    def encode(self, x: Any) -> Tensor:
+    def encode(self, x: Any, condition: Any = None) -> Tensor:
         """The posterior mean of each feature, (n, latent); several sites side by side, z1 first."""
-        return self._map(self.read(x), lambda part: self._join(self.latents(part)))
+        return self.codes(self.examples(x, condition))
 
-    def posterior(self, x: Any) -> Distribution | dict[str, Distribution]:
+    def posterior(self, x: Any, condition: Any = None) -> Distribution | dict[str, Distribution]:
         """q(z|x) of each row as a distribution; where there are several sites, one each, given the others' points."""
         with torch.no_grad():
-            latents = self.latents(self.read(x))
+            latents = self.latents(self.examples(x, condition))
         found = {name: latents[name].q for name in self.sites}
         return next(iter(found.values())) if len(found) == 1 else found  # type: ignore[return-value]
 
     @property
     def prior(self) -> Distribution | dict[str, Distribution]:
-        """p(z) as a distribution; for several sites, each given a draw of those above."""
+        """p(z) as a distribution; for several sites, each given a draw of those above, and a condition of training."""
         with torch.no_grad():
             latents = self.model.generate(1, Draw(source="p")).latents
         found = {name: latents[name].p for name in dict.fromkeys([*self.sites, *self.model.sites])}
         return next(iter(found.values())) if len(found) == 1 else found  # type: ignore[return-value]
 
-    def likelihood(self, z: Tensor) -> Distribution:
+    def likelihood(self, z: Tensor, condition: Any = None) -> Distribution:
         """p(x|z) of each row of z (n, latent), over x in domain units."""
+        return self.px(self._given(z, condition))
+
+    def _given(self, z: Any, condition: Any) -> Batch:
+        """Codes, with the condition that a conditional model needs to decode them."""
         z = data_room.as_latents(z)
-        given = {name: part.to(self.device) for name, part in self._part(z).items()}
-        with torch.no_grad():
-            return self.model.generate(len(z), Draw(source="p", given=given)).px
+        if condition is None and self.spec.condition is not None:
+            raise TightboundError(
+                f"run {self.name!r} is conditional, so features alone do not say what x is: give a condition too"
+            )
+        return Batch(z, None if condition is None else self.condition(condition, len(z)))
 
     # ---- what comes out
 
-    def decode(self, z: Any) -> Any:
+    def decode(self, z: Any, condition: Any = None) -> Any:
         """E[x|z] in the data's own units and layout, (n, ...); for unordered values the most likely.
 
         Of a table of mixed columns a DataFrame with their names, values and types (a dict of arrays without pandas).
+        condition: of a conditional model, one for all rows or one for each.
         """
-        z = data_room.as_latents(z)
-        return self._out(self._map(z, lambda part: point(self.likelihood(part))))
+        return self._out(self.decoded(self._given(z, condition)))
 
     def _out(self, x: Tensor) -> Any:
         raw = self.spec.to_raw(x)
         return data_room.frame(raw, self.spec.fields) if self.spec.fields else raw
 
-    def reconstruct(self, x: Any) -> Any:
-        """E[x|z] at the posterior mean of each row."""
-        return self.decode(self.encode(x))
+    def impute(
+        self, x: Any, k: int = 1000, *, draws: int = 0, seed: int | None = None, condition: Any = None
+    ) -> Imputed:
+        """Fills in missing values (NaN) by their mean given the observed ones, with its spread, and by draws.
 
-    def sample(self, n: int = 64, *, seed: int = 0, temperature: float = 1.0, pixels: str = "auto") -> Any:
+        k: importance samples.  draws: multiple imputations.  All in the data's own units and layout.
+        """
+        at_least(1, k, "importance samples")
+        at_least(0, draws, "imputations")
+        if not self.spec.missing:
+            raise TightboundError(f"run {self.name!r} takes no missing values: train --recipe missing-data")
+        found = impute(self.model, self.examples(x, condition), k, self.config.seed if seed is None else seed, draws)
+        raw = self.spec.to_raw
+        drawn = raw(found.draws.flatten(0, 1)).unflatten(0, (draws, len(found.x))) if draws else found.draws
+        return Imputed(raw(found.x), raw(found.sd), drawn, found.ess)
+
+    def reconstruct(self, x: Any, condition: Any = None) -> Any:
+        """E[x|z] at the posterior mean of each row; of a model for missing values, x with those filled in."""
+        if self.spec.missing:
+            return self.impute(x, condition=condition).x
+        rows = self.examples(x, condition)
+        return self._out(self.decoded(Batch(self.codes(rows), rows.c)))
+
+    def sample(
+        self, n: int = 64, *, seed: int = 0, temperature: float = 1.0, pixels: str = "auto", condition: Any = None
+    ) -> Any:
         """New examples: z from the prior, then E[x|z] (`pixels="mean"`) or a draw from p(x|z) (`pixels="draw"`).
 
         auto: a draw for a table of mixed columns, whose mean is no such row, else the mean.
+        condition: of a conditional model, one for all or one for each; drawn from those of training where None.
         An autoencoder has no prior until one is fitted; its z come from N(0, I), to show what that gives.
         """
         at_least(1, n, "samples")
@@ -233,42 +210,32 @@ class Run:
         if pixels not in ("auto", "mean", "draw"):
             raise TightboundError(f"pixels = {pixels!r} is not known: {nearest(pixels, ('auto', 'mean', 'draw'))}")
         draws = pixels == "draw" or (pixels == "auto" and bool(self.spec.fields))
-
-        def some(m: int) -> Tensor:
-            return self._join(self.model.generate(m, Draw(source="p", temperature=temperature)).latents)
-
+        c = None if condition is None else self.condition(condition, n).to(self.device)
         with torch.no_grad(), seeded(seed):
-            z = self._drawn_codes(n, some)
-            return self._drawn(z) if draws else self.decode(z)
+            if c is None and self.spec.condition is not None:
+                known = self.model.get_buffer("conditions")
+                c = known[torch.randint(len(known), (n,))]
+            return self._out(self.decoded(self.prior_codes(n, temperature, c), drawn=draws))
 
-    def _drawn_codes(self, n: int, some: Callable[[int], Tensor]) -> Tensor:
-        """n codes, made a bounded number at a time."""
-        most = max(1, VALUES_AT_ONCE // self.spec.dims)
-        return torch.cat([some(min(most, n - done)).cpu() for done in range(0, n, most)])
-
-    def _drawn(self, z: Tensor) -> Any:
-        return self._out(self._map(z, lambda part: self.likelihood(part).sample()))
-
-    def vary(self, x: Any, n: int = 16, *, seed: int = 0) -> Any:
+    def vary(self, x: Any, n: int = 16, *, seed: int = 0, condition: Any = None) -> Any:
         """n variations of one example: z drawn from q(z|x), then E[x|z]; an autoencoder's are all the same."""
         at_least(1, n, "variations")
-        one = self.read(x)
+        one = self.examples(x, condition)
         if len(one) != 1:
             raise TightboundError(f"vary takes one example, but {len(one)} were given: name one, for example DATA:ROW")
         with torch.no_grad(), seeded(seed):
-            z = self._drawn_codes(
-                n, lambda m: self._join(self.trace(one.expand(m, *one.shape[1:]), Draw(source="q")).latents)
-            )
-        return self.decode(z)
+            z = self.drawn_codes(one.expand(n))
+        return self._out(self.decoded(Batch(z, one.expand(n).c)))
 
-    def interpolate(self, a: Any, b: Any, n: int = 10) -> Any:
-        """n examples from a to b, along the straight line between their posterior means."""
+    def interpolate(self, a: Any, b: Any, n: int = 10, *, condition: Any = None) -> Any:
+        """n examples from a to b, along the straight line between their posterior means (and their conditions)."""
         at_least(2, n, "steps from one end to the other")
-        ends = torch.cat([self.encode(a), self.encode(b)])
+        ends = Batch.cat([self.examples(a, condition), self.examples(b, condition)])
         if len(ends) != 2:
             raise TightboundError("interpolate takes one example at each end: name one, for example DATA:ROW")
         t = torch.linspace(0, 1, n)[:, None]
-        return self.decode(ends[:1] * (1 - t) + ends[1:] * t)
+        way = Batch(self.codes(ends), ends.c).map(lambda end: end[:1] * (1 - t) + end[1:] * t)
+        return self._out(self.decoded(way))
 
     # ---- the folder, and priors that are fitted after training
 

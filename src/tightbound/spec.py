@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from tightbound.errors import TightboundError, nearest
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -56,6 +58,74 @@ class Column(BaseModel):
         return x.argmax(1).float() if self.kind == "categorical" else x[:, 0]
 
 
+CONDITIONS = 256  # rows of training conditions that are kept with a model
+
+
+class Condition(BaseModel):
+    """What a conditional model is told of each example as c (n, width): classes one-hot, or standardised numbers.
+
+    names: of the classes, or of the numbers.  mean, std: of each number in training; empty for classes.  examples: c of
+    CONDITIONS training rows, which stand for its distribution; kept with the weights.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
+
+    names: tuple[str, ...]
+    mean: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()
+    examples: Any = Field(default=None, exclude=True, repr=False)
+
+    @property
+    def width(self) -> int:
+        """How many numbers c has."""
+        return len(self.names)
+
+    def encode(self, rows: Tensor) -> Tensor:
+        """Class numbers (n,), or numbers in the user's units (n, width), as c, float32 (n, width)."""
+        import torch
+
+        if not self.mean:
+            return torch.eye(self.width, device=rows.device)[rows.long()]
+        mean, std = (torch.tensor(values, device=rows.device) for values in (self.mean, self.std))
+        return (rows.float() - mean) / std
+
+    def read(self, value: Any, n: int) -> Tensor:
+        """What a user names, one condition for all n rows or one for each, as c (n, width).
+
+        A class by name or number; numbers as a vector, or as text with commas.  TightboundError for anything else.
+        """
+        import torch
+
+        if self.mean:
+            c = self.encode(torch.from_numpy(self._numbers(value)))
+        else:
+            several = hasattr(value, "__len__") and not isinstance(value, str)
+            c = self.encode(torch.tensor([self._class(v) for v in (value if several else [value])]))
+        if len(c) not in (1, n):
+            raise TightboundError(f"{len(c)} conditions were given for {n} examples: give one, or one for each")
+        return c.expand(n, -1)
+
+    def _class(self, value: Any) -> int:
+        plain = str(value.item() if hasattr(value, "item") else value).strip()
+        if plain not in self.names:
+            raise TightboundError(f"there is no class {plain!r} for a condition: {nearest(plain, self.names)}")
+        return self.names.index(plain)
+
+    def _numbers(self, value: Any) -> Any:
+        import numpy as np
+
+        try:
+            rows = np.array(value.split(",") if isinstance(value, str) else value, dtype=np.float32)
+            rows = rows.reshape(-1, self.width)
+            if np.isfinite(rows).all():
+                return rows
+        except (TypeError, ValueError):
+            pass
+        raise TightboundError(
+            f"a condition of this model is {self.width} finite numbers ({', '.join(self.names)}), and {value!r} is not"
+        )
+
+
 class DataSpec(BaseModel):
     """What the data are: shape, domain, and the mean and spread that centre a network's input.
 
@@ -66,8 +136,9 @@ class DataSpec(BaseModel):
 
     shape: of one example in domain units: (D,), or channels first, (C, L), (C, H, W) or (C, D, H, W).  levels: L for
     integers 0..L-1, else None.
-    divisor: raw / divisor = domain.  rows: training examples; None where a stream does not say.  mean, std: per
-    dimension, in domain units; weights of the model, not of this page.
+    divisor: raw / divisor = domain.  rows: training examples; None where a stream does not say.  condition: what else
+    is known of each example, of data for a conditional model.  missing: NaN is a value that was
+    not observed.  mean, std: per dimension, in domain units; weights of the model, not of this page.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
@@ -79,6 +150,8 @@ class DataSpec(BaseModel):
     divisor: float = 1.0
     rows: int | None = None
     fields: tuple[Column, ...] = ()
+    condition: Condition | None = None
+    missing: bool = False
     mean: Any = Field(default=None, exclude=True, repr=False)
     std: Any = Field(default=None, exclude=True, repr=False)
 

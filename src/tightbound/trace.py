@@ -16,12 +16,14 @@ from torch import Tensor, nn
 from torch.distributions import Distribution
 from torch.func import functional_call
 
+from tightbound.batch import Batch as Batch
 from tightbound.distributions.codes import Quantized
 from tightbound.distributions.reparam import (
     from_noise,
     is_point_mass,
     kl,
     kl_per_dimension,
+    log_prob_of,
     log_ratio_per_dimension,
     noise_like,
     point,
@@ -45,18 +47,6 @@ def repeated(h: Features, k: int) -> Features:
     return h.expand(k, *h.shape).flatten(0, 1)
 
 
-@dataclass
-class Batch:
-    """B examples x in domain units (B, *shape), with their labels y and row numbers where there are any."""
-
-    x: Tensor
-    y: Tensor | None = None
-    index: Tensor | None = None
-
-    def __len__(self) -> int:
-        return len(self.x)
-
-
 @dataclass(frozen=True)
 class Clock:
     """Where training stands: the share of all steps that is done, 0 to 1."""
@@ -77,13 +67,15 @@ class Context:
 
     h: (n, F), or (n, *grid, F) with features at each place of a grid; or by scale, a list of such, the finest first.
 
-    index: the rows' numbers in the training data (n,), where they are training examples.  joint: log p(x, z) of the
-    rows at given latents {site: (n, d)}, (n,), where there is an x: what a q that looks at the model asks.
+    index: the rows' numbers in the training data (n,), of training examples.  c: their condition (n, C), of a
+    conditional model.  joint: log p(x, z) of the rows at given latents {site: (n, d)}, (n,), where there is an x: what
+    a q that looks at the model asks.
     """
 
     n: int
     h: Features | None = None
     index: Tensor | None = None
+    c: Tensor | None = None
     joint: Callable[[Mapping[str, Tensor]], Tensor] | None = None
 
     @property
@@ -233,11 +225,13 @@ class Trace:
     log_w = log p(x|z) + sum over sites (log p(z) - log q(z|x)), always at the sampled z; `rate` uses closed-form KLs.
     gather: rows (n, ...) of this batch to the rows of all processes' batches, with gradients; what an objective that is
     not `per_example` calls on whatever it takes a statistic of.  In one process, the rows themselves.
-    y (K*B, P, *shape): what the decoder said, from which the likelihood made px.
+    y (K*B, P, *shape): what the decoder said, from which the likelihood made px.  c (K*B, C): the rows' condition.
     """
 
-    def __init__(self, model: nn.Module, batch: Batch, draw: Draw, y: Tensor, px: Distribution) -> None:
-        self.batch, self.px, self.y = batch, px, y
+    def __init__(
+        self, model: nn.Module, batch: Batch, draw: Draw, y: Tensor, px: Distribution, c: Tensor | None = None
+    ) -> None:
+        self.batch, self.px, self.y, self.c = batch, px, y, c
         self.latents, self.k = draw.finish(), draw.k
         self.gather: Gather = lambda rows: rows
         self._model, self._draw = model, draw
@@ -288,13 +282,17 @@ class Trace:
         """Log-weights of the K rows of each example, (K, B); -log K."""
         return torch.full_like(self.log_px, -math.log(self.k))
 
+    def _repeated(self, x: Tensor) -> Tensor:
+        return x if self.k == 1 else x.expand(self.k, *x.shape).reshape(-1, *x.shape[1:])
+
     @property
     def log_px(self) -> Tensor:
-        """log p(x|z), (K, B)."""
+        """log p(x|z) of what was observed, (K, B)."""
         if self._log_px is None:
-            x = self.batch.x
-            rows = x if self.k == 1 else x.expand(self.k, *x.shape).reshape(-1, *x.shape[1:])
-            self._log_px = self.px.log_prob(rows).reshape(self.k, -1)
+            x, mask = self.batch.x, self.batch.mask
+            rows = self._repeated(x)
+            term = self.px.log_prob(rows) if mask is None else log_prob_of(self.px, rows, self._repeated(mask))
+            self._log_px = term.reshape(self.k, -1)
         return self._log_px
 
     @property

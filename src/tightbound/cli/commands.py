@@ -15,6 +15,7 @@ from tightbound.cli.options import (
     ALL,
     PLAIN,
     AsJson,
+    Condition,
     Data,
     Language,
     Loading,
@@ -70,13 +71,8 @@ def train(
         pairs.remove(data)
     values = assignments(pairs) | ({"data.skip_bad": True} if skip_bad else {})
     asked: dict[str, Any] = {"config": config, "seed": seed, "budget": budget, "device": device}
-    asked |= {
-        "resume": resume,
-        "overwrite": overwrite,
-        "trust": trust,
-        "lang": lang,
-        "display": "none" if quiet else "auto",
-    }
+    asked |= {"resume": resume, "overwrite": overwrite, "trust": trust, "lang": lang}
+    asked["display"] = "none" if quiet else "auto"
     _trained(data, recipe, out, asked, values)
 
 
@@ -181,6 +177,8 @@ def reconstruct(
     out: Out,
     n: Annotated[int, Parameter(name=("-n", "--n"), help="examples in an F.png or F.svg")] = 40,
     overwrite: Overwrite = False,
+    draws: Annotated[int, Parameter(help="multiple imputations of missing values, in F.npz")] = 0,
+    condition: Condition = None,
     loading: Loading = PLAIN,
     skip_bad: SkipBad = False,
 ) -> None:
@@ -188,7 +186,7 @@ def reconstruct(
     from tightbound.cli import outputs
 
     target = outputs.target(out, outputs.EXAMPLES, overwrite)
-    print(outputs.reconstruct(outputs.load(run, loading, skip_bad=skip_bad), data, target, n))
+    print(outputs.reconstruct(outputs.load(run, loading, skip_bad=skip_bad), data, target, n, condition, draws))
 
 
 @app.command(group=USE)
@@ -226,6 +224,7 @@ def sample(
         Parameter(help="the mean of p(x|z), or a draw; auto: a draw for tables"),
     ] = "auto",
     overwrite: Overwrite = False,
+    condition: Condition = None,
     loading: Loading = PLAIN,
 ) -> None:
     """Make new examples: z from the prior, then p(x|z); F.png, F.svg of curves, a folder, F.npz or F.csv."""
@@ -233,7 +232,7 @@ def sample(
 
     target = outputs.target(out, outputs.EXAMPLES, overwrite)
     trained = outputs.load(run, loading)
-    x = trained.sample(n, seed=seed, temperature=temperature, pixels=pixels)
+    x = trained.sample(n, seed=seed, temperature=temperature, pixels=pixels, condition=condition)
     print(f"{outputs.write(trained, x, target)}{f'; {trained.fitted}' if trained.fitted else ''}")
 
 
@@ -245,6 +244,7 @@ def decode(
     *,
     out: Out,
     overwrite: Overwrite = False,
+    condition: Condition = None,
     loading: Loading = PLAIN,
 ) -> None:
     """Turn features back into examples: F.png, F.svg of curves, a folder, F.npz or F.csv."""
@@ -252,7 +252,7 @@ def decode(
 
     target = outputs.target(out, outputs.EXAMPLES, overwrite)
     trained = outputs.load(run, loading)
-    print(outputs.write(trained, trained.decode(outputs.codes(z)), target))
+    print(outputs.write(trained, trained.decode(outputs.codes(z), condition), target))
 
 
 @app.command(group=USE)
@@ -265,6 +265,7 @@ def vary(
     out: Out,
     seed: Seed = 0,
     overwrite: Overwrite = False,
+    condition: Condition = None,
     loading: Loading = PLAIN,
 ) -> None:
     """Make variations of one example: z from q(z|x), then p(x|z); F.png, F.svg of curves, a folder, F.npz or F.csv."""
@@ -272,7 +273,7 @@ def vary(
 
     target = outputs.target(out, outputs.EXAMPLES, overwrite)
     trained = outputs.load(run, loading)
-    print(outputs.write(trained, trained.vary(outputs.one(trained, image), n, seed=seed), target))
+    print(outputs.write(trained, trained.vary(outputs.one(trained, image), n, seed=seed, condition=condition), target))
 
 
 @app.command(group=USE)
@@ -285,6 +286,7 @@ def interpolate(
     n: Annotated[int, Parameter(name=("-n", "--n"), help="how many, both ends included")] = 10,
     out: Out,
     overwrite: Overwrite = False,
+    condition: Condition = None,
     loading: Loading = PLAIN,
 ) -> None:
     """Go from one example to another in a straight line of features; F.png, F.svg, a folder, F.npz or F.csv."""
@@ -292,7 +294,7 @@ def interpolate(
 
     target = outputs.target(out, outputs.EXAMPLES, overwrite)
     trained = outputs.load(run, loading)
-    x = trained.interpolate(outputs.one(trained, a), outputs.one(trained, b), n)
+    x = trained.interpolate(outputs.one(trained, a), outputs.one(trained, b), n, condition=condition)
     print(outputs.write(trained, x, target, columns=n))
 
 

@@ -25,6 +25,10 @@ Language = Annotated[Literal["en", "ko"], Parameter(help="language of the report
 Quiet = Annotated[bool, Parameter(help="show no progress")]
 AsJson = Annotated[bool, Parameter(name="--json", help="print JSON")]
 Samples = Annotated[int, Parameter(name=("-k", "--k"), help="samples of the importance-sampled log p(x)")]
+Condition = Annotated[
+    str | None,
+    Parameter(help="of a conditional model: a class by name or number, or numbers with commas; else DATA's own"),
+]
 Trust = Annotated[bool, Parameter(help="run code that the run's config.toml names, such as a prior of your own")]
 Prior = Annotated[str | None, Parameter(help="use the prior of this name that fit-prior made")]
 
@@ -53,6 +57,7 @@ class Many:
     overwrite: Overwrite = False
     skip_bad: SkipBad = False
     quiet: Quiet = False
+    condition: Condition = None
 
 
 ALL = Many()

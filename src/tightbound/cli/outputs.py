@@ -149,16 +149,24 @@ def write_csv(out: Target, header: Sequence[str], rows: Iterable[Sequence[Any]])
 # ---- examples: reconstruct, sample, decode, vary, interpolate
 
 
-def reconstruct(run: Run, source: str, out: Target, n: int) -> str:
+def reconstruct(run: Run, source: str, out: Target, n: int, condition: str | None = None, draws: int = 0) -> str:
     """Writes reconstructions, in a picture below their inputs; returns what was done."""
     _check_picture(run, out)
     split = read(run, source)
+    if run.spec.missing and out.kind == "npz":
+        found = run.impute(split, draws=draws, condition=condition)
+        named = {} if split.names is None else {"name": np.asarray([str(name) for name in split.names])}
+        arrays = {name: getattr(found, name).numpy() for name in ("x", "sd", "ess", *["draws"] * bool(draws))}
+        write_npz(out, arrays | named)
+        return f"{len(split)} examples, missing values filled in, with their standard deviations: {out}"
+    if draws:
+        raise TightboundError("--draws are of missing values: name --out F.npz, of a run of recipe missing-data")
     if out.kind not in ("png", "svg"):
-        x = run.reconstruct(split)
+        x = run.reconstruct(split, condition)
         return write(run, x, out, names=split.names)
     at_least(1, n, "reconstructions")
     first = split.select(torch.arange(min(n, len(split))))
-    inputs, rebuilt = run.read(first), run.spec.to_domain(run.reconstruct(first))
+    inputs, rebuilt = run.read(first), run.spec.to_domain(run.reconstruct(first, condition))
     view, columns = _view(run, inputs), min(MOST_COLUMNS, len(inputs))
     if out.kind == "svg":
         put(out, strip(view.unit(rebuilt.numpy()), view, columns, view.unit(inputs.numpy())).data)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,12 +19,14 @@ from tightbound.cli.outputs import Target, load, noted, put, shared, write_csv, 
 from tightbound.cli.parts import Parts
 from tightbound.cli.tables import progress
 from tightbound.data import Ordered, Rows, read_parts
+from tightbound.data.split import NO_CONDITION
 from tightbound.errors import TightboundError
 from tightbound.evaluation import score as score_rows
 from tightbound.evaluation.estimate import no_bound
 from tightbound.processes import Processes
 from tightbound.report import passes
 from tightbound.run import Run
+from tightbound.trace import Batch
 
 Array = NDArray[Any]
 Columns = dict[str, Any]  # arrays of numbers, lists of words
@@ -40,7 +42,7 @@ class Job:
     name: str
     columns: list[str]
     settings: dict[str, Any]
-    make: Callable[[Run, Tensor], Columns]
+    make: Callable[[Run, Batch], Columns]
     part_rows: int
     notes: tuple[str, ...] = ()
 
@@ -55,7 +57,7 @@ def encoding(run: Run) -> Job:
     names = feature_names(run)
     columns = [*names, *(f"{name}_std" for name in names)]
 
-    def make(run: Run, x: Tensor) -> Columns:
+    def make(run: Run, x: Batch) -> Columns:
         return dict(zip(columns, np.concatenate(passes.moments_of(run, x), 1).T, strict=True))
 
     return Job("encode", columns, {"seed": run.config.seed}, make, PART_ROWS)
@@ -66,7 +68,7 @@ def scoring(run: Run, k: int) -> Job:
     if k < 1:
         raise TightboundError(f"k = {k} samples cannot be drawn: ask for 1 or more")
 
-    def make(run: Run, x: Tensor) -> Columns:
+    def make(run: Run, x: Batch) -> Columns:
         terms = score_rows(run, x, k, run.config.seed)
         return {name: terms[name].numpy() for name in columns}
 
@@ -108,14 +110,17 @@ def write(folder: Path, source: str, out: Target, job: Callable[[Run], Job], loa
             for note in work.notes:
                 print(f"note: {folder}: {note}", file=sys.stderr)
         with progress(f"{work.name[:-1]}ing", many.quiet or not us.first) as tick:
-            said = _written(run, work, data, out, us, size, tick)
+            said = _written(run, work, data, out, us, size, tick, many.condition)
         return said if us.first else ""
 
 
 def _written(
-    run: Run, job: Job, data: Ordered, out: Target, us: Processes, size: int, tick: Callable[..., None]
+    run: Run, job: Job, data: Ordered, out: Target, us: Processes, size: int, tick: Callable[..., None], condition: Any
 ) -> str:
-    made = partial(_columns, run, job, data)
+    c = None if condition is None else run.condition(condition, 1)
+    if condition is not None:
+        job = replace(job, settings=job.settings | {"condition": condition})
+    made = partial(_columns, run, job, data, c)
     if out.kind == "parts":
         types = _types(data) | dict.fromkeys(job.columns, float)
         n, parts, before = Parts(out, types, _identity(run, job, data, size), data, us).write(made, tick)
@@ -134,12 +139,20 @@ def _types(data: Ordered) -> dict[str, type]:
     return {name: kind for name, kind in known.items() if kind is not None}
 
 
-def _columns(run: Run, job: Job, data: Ordered, part: int) -> Iterator[Columns]:
+def _columns(run: Run, job: Job, data: Ordered, condition: Tensor | None, part: int) -> Iterator[Columns]:
     """The columns of a part, some rows at a time."""
     at_once = int(np.clip(VALUES // run.spec.dims, 1, MOST))
     for rows in data.rows(part, at_once):
         origin = {} if data.origins is None else {"shard": [data.origins[part]] * len(rows)}
-        yield origin | {"row": rows.numbers.numpy()} | _known(rows) | job.make(run, rows.x)
+        yield origin | {"row": rows.numbers.numpy()} | _known(rows) | job.make(run, _told(run, rows, condition))
+
+
+def _told(run: Run, rows: Rows, condition: Tensor | None) -> Batch:
+    """The examples with what a conditional model is told of them: `condition` (1, C), or what stands beside them."""
+    c = rows.c if condition is None else condition.expand(len(rows), -1)
+    if c is None and run.spec.condition is not None:
+        raise TightboundError(NO_CONDITION)
+    return Batch(rows.x, c)
 
 
 def _known(rows: Rows) -> Columns:

@@ -37,8 +37,13 @@ def settle_fields(found: Source, settings: DataSettings) -> None:
             raise TightboundError(
                 f"{found.where} has no column {name!r} for data.fields: {nearest(name, table.columns)}"
             )
-    if settings.domain != "auto" and table.numeric and not settings.fields:
+    if (settings.domain != "auto" or settings.masked) and table.numeric and not settings.fields:
         return
+    if settings.masked:
+        raise TightboundError(
+            f"{found.where} has columns of text or of several kinds, of which no value may be missing: give numbers, "
+            "without data.fields"
+        )
     asked = settings.fields
     if not asked and table.numeric and not unlike(table):
         return

@@ -46,27 +46,32 @@ def _called(row: int, numbers: Tensor | None) -> int:
     return row if numbers is None else int(numbers[row])
 
 
-def survey(x: Tensor, what: str, numbers: Tensor | None = None) -> Facts:
+def survey(x: Tensor, what: str, numbers: Tensor | None = None, missing: bool = False) -> Facts:
     """Smallest and largest value and whether all are whole; refuses NaN and infinity, naming the row.
 
-    numbers: what each row is called in messages, where not by its place.
+    numbers: what each row is called in messages, where not by its place.  missing: NaN is left out instead.
     """
     if x.dtype == torch.bool:
         return Facts(0.0, 1.0, True)
     low, high, whole = float("inf"), float("-inf"), True
-    for start, rows in chunks(x):
+    for start, some in chunks(x):
+        rows = some[~some.isnan()] if missing else some
+        if missing and not len(rows):
+            continue
         lo, hi = (float(v) for v in torch.aminmax(rows.float() if rows.dtype == torch.float16 else rows))
         if not (abs(lo) < float("inf") and abs(hi) < float("inf")):
-            finite = torch.isfinite(rows)
+            finite = torch.isfinite(some) | (some.isnan() if missing else False)
             row = start + first_row(~finite)
             column = int((~finite[row - start]).flatten().nonzero()[0])
             raise TightboundError(
                 f"{what}: row {_called(row, numbers)} (counting from 0) holds "
-                f"{float(rows[row - start].flatten()[column])} at position "
-                f"{column}: remove or fill such rows (recipes for missing values are not there yet)"
+                f"{float(some[row - start].flatten()[column])} at position "
+                f"{column}: remove or fill such rows, or train a recipe that takes missing values, missing-data"
             )
         low, high = min(low, lo), max(high, hi)
         whole = whole and (not rows.is_floating_point() or bool((rows == rows.round()).all()))
+    if low > high:
+        raise TightboundError(f"{what} holds no value that was observed: nothing can be learned from it")
     return Facts(low, high, whole)
 
 
@@ -179,7 +184,7 @@ def check_values(
     x: Tensor, spec: DataSpec, what: str, facts: Facts | None = None, numbers: Tensor | None = None
 ) -> None:
     """Refuses raw values that the domain does not have, naming the row, by `numbers` where they are given."""
-    facts = facts or survey(x, what, numbers)
+    facts = facts or survey(x, what, numbers, spec.missing)
     if spec.fields:
         check_codes(x, spec, what)
     if spec.domain in ("real", "mixed"):
@@ -190,7 +195,7 @@ def check_values(
     for start, rows in chunks(x):
         bad = (rows < 0) | (rows > top)
         if whole and rows.is_floating_point():
-            bad |= rows != rows.round()
+            bad |= (rows != rows.round()) & ~rows.isnan()
         if bad.any():
             row = first_row(bad)
             value = float(rows[row][bad[row]].flatten()[0])
@@ -215,12 +220,16 @@ def check_read(x: Tensor, spec: DataSpec, what: str, numbers: Tensor | None = No
 def moments(x: Tensor, index: Tensor, spec: DataSpec) -> tuple[Tensor, Tensor]:
     """Mean and standard deviation of each dimension over some rows, in domain units; chunks are added in float64."""
     total = square = shift = torch.zeros(spec.shape, dtype=torch.float64)
+    seen = torch.full(spec.shape, 0.0 if spec.missing else len(index), dtype=torch.float64)
     for start, rows in chunks(x, index):
         values = spec.to_domain(rows)
         if start == 0:
-            shift = values.mean(0, dtype=torch.float64)
+            shift = values.double().nanmean(0).nan_to_num() if spec.missing else values.mean(0, dtype=torch.float64)
         values = values - shift.float()
+        if spec.missing:
+            seen, values = seen + (~values.isnan()).sum(0), values.nan_to_num()
         total, square = total + values.sum(0), square + values.square().sum(0)
-    mean = total / len(index)
-    std = (square / len(index) - mean.square()).clamp_min(0).sqrt()
+    seen = seen.clamp(min=1)
+    mean = total / seen
+    std = (square / seen - mean.square()).clamp_min(0).sqrt()
     return (mean + shift.float()).float(), std.float()

@@ -15,7 +15,7 @@ import numpy as np
 
 from tightbound.data.idx import read_idx
 from tightbound.data.ondisk import map_on_disk, too_large
-from tightbound.data.part import Part, Source, as_tensor, join_labels, read_labels, sha256_of, sha256_text
+from tightbound.data.part import Part, Source, as_tensor, join_labels, read_labels, read_numbers, sha256_of, sha256_text
 from tightbound.data.settings import DataSettings
 from tightbound.data.table import Table, text_table, whole
 from tightbound.errors import TightboundError, nearest
@@ -65,6 +65,7 @@ def load_npz(path: Path, settings: DataSettings) -> Source:
             keys = list(file.files)
             wanted = array_keys(path, keys, settings.key)
             arrays = {name: (file[x], None if y is None else file[y]) for name, (x, y) in wanted.items()}
+            told = _condition_of(path, file, keys, settings)
     except TightboundError:
         raise
     except _ERRORS as error:
@@ -72,11 +73,24 @@ def load_npz(path: Path, settings: DataSettings) -> Source:
     parts, labels = {}, {}
     for name, (x, y) in arrays.items():
         parts[name] = Part(as_tensor(x, f"{path} ({wanted[name][0]})", notices))
+        if told is not None and name == "all":
+            parts[name].c = read_numbers(told, len(x), str(path))
         if y is not None:
             labels[name] = y
     label_names = join_labels(parts, labels, str(path), notices)
-    digest = sha256_of(*(t for part in parts.values() for t in (part.x, part.y)))
+    digest = sha256_of(*(t for part in parts.values() for t in (part.x, part.y, *([] if part.c is None else [part.c]))))
     return Source(path.stem, str(path), parts, digest, label_names=label_names, notices=notices)
+
+
+def _condition_of(path: Path, file: Any, keys: list[str], settings: DataSettings) -> np.ndarray | None:
+    """The array that `data.condition` names."""
+    name = settings.condition
+    if name is None or name == "labels":
+        return None
+    if name not in keys:
+        raise TightboundError(f"{path} has no array {name!r} for data.condition: {nearest(str(name), keys)}")
+    found: np.ndarray = file[name]
+    return found
 
 
 def array_keys(path: Path, keys: list[str], own: str | None = None) -> dict[str, tuple[str, str | None]]:
@@ -153,22 +167,25 @@ def load_csv(path: Path, settings: DataSettings) -> Source:
     counts = header and not names[0].strip() and label != 0 and len(names) > 1 and _counts_rows(path, delimiter)
     if counts:
         notices.append(f"the first column of {path.name} has no name and counts the rows, so it is left out")
-    columns = [i for i in range(int(counts), len(names)) if i != label]
+    told = [named_column(path, names, name, "condition") for name in _named(settings)]
+    columns = [i for i in range(int(counts), len(names)) if i != label and i not in told]
     if not columns:
         raise TightboundError(f"{path} has no column of numbers beside the label {names[0]!r}")
     alone = len({names[i] for i in columns}) == len(columns)
     table, x = None, None
     try:
-        values = _numbers(path, delimiter, header, columns, names)
+        values = _numbers(path, delimiter, header, columns, names, settings.masked)
         x = as_tensor(values, str(path), notices)
         if alone:
             table = Table(str(path), {names[i]: whole(values[:, at]) for at, i in enumerate(columns)})
     except TightboundError:
+        if settings.masked:
+            raise
         found = text_table(path, delimiter, header and alone, {i: names[i] for i in columns}, settings)
         if found is None:
             raise
         if isinstance(found, int):
-            raise _bad_cell(path, delimiter, header, [found], names, "") from None
+            raise _bad_cell(path, delimiter, header, [found], names, "", settings.masked) from None
         table = found
     labels = None
     if label is not None:
@@ -176,9 +193,21 @@ def load_csv(path: Path, settings: DataSettings) -> Source:
             rows = [row for row in csv.reader(file, delimiter=delimiter) if row][int(header) :]
         cells = [row[label].strip() for row in rows]
         labels = [float(c) for c in cells] if all(map(_is_number, cells)) else cells
-    y, label_names = read_labels(labels, len(values) if table is None else len(table), str(path), notices)
+    n = len(values) if table is None else len(table)
+    y, label_names = read_labels(labels, n, str(path), notices)
     parts = {"all": Part(x, y)}
-    return Source(path.stem, str(path), parts, sha256_of(x, y), label_names=label_names, notices=notices, table=table)
+    made = Source(path.stem, str(path), parts, sha256_of(x, y), label_names=label_names, notices=notices, table=table)
+    if told:
+        c = read_numbers(_numbers(path, delimiter, header, told, names), n, str(path))
+        parts["all"].c, made.condition_names = c, tuple(names[i] for i in told)
+        made.digest = sha256_text(made.digest, sha256_of(c))
+    return made
+
+
+def _named(settings: DataSettings) -> tuple[str, ...]:
+    """The columns that `data.condition` names."""
+    wanted = () if settings.condition in (None, "labels") else settings.condition
+    return (wanted,) if isinstance(wanted, str) else wanted or ()
 
 
 def _counts_rows(path: Path, delimiter: str) -> bool:
@@ -199,35 +228,50 @@ def label_column(
             notices.append(f"column {found!r} holds the labels (--set data.label=NAME for another)")
             return names.index(found)
         return None
+    return named_column(path, names, wanted, "label")
+
+
+def named_column(path: Path | str, names: list[str], wanted: str | int, key: str) -> int:
+    """The place of a column that a setting names, or numbers from 0."""
     if isinstance(wanted, int) or (wanted not in names and wanted.lstrip("-").isdigit()):
         if not -len(names) <= int(wanted) < len(names):
-            raise TightboundError(f"data.label={wanted}, but {path} has {len(names)} columns, counted from 0")
+            raise TightboundError(f"data.{key}={wanted}, but {path} has {len(names)} columns, counted from 0")
         return int(wanted) % len(names)
     if wanted not in names:
-        raise TightboundError(f"{path} has no column {wanted!r} for data.label: {nearest(wanted, names)}")
+        raise TightboundError(f"{path} has no column {wanted!r} for data.{key}: {nearest(wanted, names)}")
     return names.index(wanted)
 
 
-def _numbers(path: Path, delimiter: str, header: bool, columns: list[int], names: list[str]) -> np.ndarray:
-    """The numbers in some columns, float64 (n, D); a cell that is not a finite number is named."""
+MISSING = ("", "na", "n/a", "nan", "null", "none", "?")
+
+
+def _cell(text: str) -> float:
+    """A number, or NaN where it is missing."""
+    return math.nan if text.strip().lower() in MISSING else float(text)
+
+
+def _numbers(
+    path: Path, delimiter: str, header: bool, columns: list[int], names: list[str], missing: bool = False
+) -> np.ndarray:
+    """The numbers in some columns, float64 (n, D), NaN where missing; a cell that is no finite number is named."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # of a file without rows, which is told below
             values = np.loadtxt(
                 path, delimiter=delimiter, skiprows=int(header), usecols=columns, ndmin=2, quotechar='"', comments=None,
-                encoding="utf-8-sig",
+                encoding="utf-8-sig", converters=_cell if missing else None,
             )  # fmt: skip
     except ValueError as error:
-        raise _bad_cell(path, delimiter, header, columns, names, str(error)) from None
+        raise _bad_cell(path, delimiter, header, columns, names, str(error), missing) from None
     if len(values) == 0:
         raise TightboundError(f"{path} has a header and no rows: expected one row of numbers for each example")
-    if not np.isfinite(values).all():
-        raise _bad_cell(path, delimiter, header, columns, names, "a value is not finite")
+    if not (np.isfinite(values) | (missing & np.isnan(values))).all():
+        raise _bad_cell(path, delimiter, header, columns, names, "a value is not finite", missing)
     return values
 
 
 def _bad_cell(
-    path: Path, delimiter: str, header: bool, columns: list[int], names: list[str], error: str
+    path: Path, delimiter: str, header: bool, columns: list[int], names: list[str], error: str, missing: bool
 ) -> TightboundError:
     """The sentence for the first cell that is no finite number, or the first row of another length."""
     with path.open(encoding="utf-8-sig", newline="") as file:
@@ -239,10 +283,12 @@ def _bad_cell(
             if len(row) != len(names):
                 return TightboundError(f"{path}: line {line} has {len(row)} cells where {len(names)} are expected")
             for i in columns:
+                if missing and row[i].strip().lower() in MISSING:
+                    continue
                 if not _is_number(row[i]) or not math.isfinite(float(row[i])):
                     cell = repr(row[i]) if row[i].strip() else "empty"
                     return TightboundError(
                         f"{path}: line {line}, column {names[i]!r} is {cell}, not a finite number: drop the row "
-                        "(missing values have no recipe yet), or name a column of labels with data.label"
+                        "(recipe missing-data takes missing values), or name a column of labels with data.label"
                     )
     return TightboundError(f"{path} cannot be read as numbers: {re.sub(r'; use .*', '', error.splitlines()[0])}")

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from tightbound.data.binarize import FixedDraws, drawn_on_disk
 from tightbound.data.columns import coded, settle_fields
+from tightbound.data.conditions import condition_of
 from tightbound.data.domain import Facts, check_values, example_shape, find_domain, find_layout, moments, survey
 from tightbound.data.ondisk import OnDisk, Without, looked_at
 from tightbound.data.opening import open_source, open_stream
@@ -103,6 +104,11 @@ def load(
     for name, other in (("valid", valid), ("test", test)):
         if other is not None:
             _attach(found, name, other, settings)
+    if (stream or loader) and settings.condition is not None:
+        raise TightboundError(
+            f"a conditional model needs its data in memory, and {found.where} streams: give a map-style Dataset, an "
+            "array or a file"
+        )
     if stream or loader:
         _stand_in(found, settings)
     data = assemble(found, settings, seed)
@@ -149,13 +155,13 @@ def _attach(found: Source, name: str, other: Any, settings: DataSettings) -> Non
             f"{tuple(base.x.shape[1:])}: both need the same shape"
         )
     if part.y is not None and extra.label_names != found.label_names:
-        part = replace(part, y=_same_ids(part.y, extra.label_names or (), found.label_names or ()))
+        part = replace(part, y=same_ids(part.y, extra.label_names or (), found.label_names or ()))
     found.parts[name] = part
     found.digest = sha256_text(found.digest, name, extra.digest)
     found.notices += extra.notices
 
 
-def _same_ids(y: Tensor, names: tuple[str, ...], known: tuple[str, ...]) -> Tensor:
+def same_ids(y: Tensor, names: tuple[str, ...], known: tuple[str, ...]) -> Tensor:
     """Class ids of one source as those of another with the same names; -1 where that has no such class."""
     table = torch.tensor([known.index(name) if name in known else -1 for name in names] + [-1])
     return table[y]
@@ -177,7 +183,8 @@ def assemble(found: Source, settings: DataSettings, seed: int) -> Data:
         std = (mean * (1 - mean)).sqrt()
     transform = Transform(spec.levels if settings.binarize == "dynamic" else None, settings.augment, settings.shift)
     final = spec if settings.binarize == "none" else binary(spec)
-    final = final.model_copy(update={"mean": mean, "std": std, "rows": len(rows["train"])})
+    told = None if settings.condition is None else condition_of(found, rows, settings)
+    final = final.model_copy(update={"mean": mean, "std": std, "rows": len(rows["train"]), "condition": told})
     splits = _splits(rows, spec, final, settings, transform)
     keys = (found.digest, *(f"{k}={getattr(settings, k)}" for k in _DIGEST_KEYS), final.domain, final.levels)
     return Data(
@@ -226,7 +233,9 @@ def settle(found: Source, settings: DataSettings) -> tuple[DataSettings, DataSpe
     )
     first = next(iter(seen.values()))[0]
     found_domain, levels, divisor = find_domain(merged, first, len(shape) >= 3, wanted, what, found.notices)
-    spec = DataSpec(shape=shape, domain=found_domain, levels=levels, layout=layout, divisor=divisor)
+    spec = DataSpec(
+        shape=shape, domain=found_domain, levels=levels, layout=layout, divisor=divisor, missing=settings.masked
+    )
     for name, (x, numbers) in seen.items():
         check_values(x, spec, what if name == "all" else f"{what} ({name})", facts[name], numbers)
     _check_uses(settings, spec, what)
@@ -240,7 +249,7 @@ def _facts(x: Tensor, numbers: Tensor | None, wanted: DataSettings, found: Sourc
         if found.levels == 256 or any(bool((rows > 1).any()) for rows in x.split(4096)):
             return Facts(0.0, 255.0, True)
         return Facts(0.0, 1.0, True)
-    return survey(x, found.where, numbers)
+    return survey(x, found.where, numbers, wanted.masked)
 
 
 def _check_uses(settings: DataSettings, spec: DataSpec, what: str) -> None:
@@ -254,6 +263,8 @@ def _check_uses(settings: DataSettings, spec: DataSpec, what: str) -> None:
             f"data.binarize={settings.binarize} needs integer grey levels, but {what} holds reals in [0, 1]: "
             "pass bytes (x * 255, rounded, uint8)"
         )
+    if settings.binarize != "none" and spec.missing:
+        raise TightboundError(f"data.binarize={settings.binarize} cannot draw missing values of {what}: drop it")
     if settings.augment and not spec.is_image:
         raise TightboundError(f"data.augment needs images, but {what} has {spec.kind}s of {spec.dims} numbers: drop it")
 
@@ -290,11 +301,12 @@ def _splits(
 
 def _known(part: Part, index: Any) -> dict[str, Any]:
     """Labels, factors and names in the order of a split."""
-    if index is None or all(value is None for value in (part.y, part.factors, part.names)):
-        return {"y": part.y, "factors": part.factors, "names": part.names}
+    told = part.y if part.c is None else part.c
+    if index is None or all(value is None for value in (told, part.factors, part.names)):
+        return {"y": part.y, "factors": part.factors, "names": part.names, "c": told}
     here = index[torch.arange(len(index))]
-    y, factors = (None if t is None else t[here] for t in (part.y, part.factors))
-    return {"y": y, "factors": factors, "names": None if part.names is None else _pick(part.names, here)}
+    y, factors, c = (None if t is None else t[here] for t in (part.y, part.factors, told))
+    return {"y": y, "factors": factors, "names": None if part.names is None else _pick(part.names, here), "c": c}
 
 
 def _pick(names: Sequence[str], rows: Tensor) -> list[str]:

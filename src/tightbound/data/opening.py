@@ -22,7 +22,7 @@ from tightbound.data.folder import file_entry, list_folder, list_zip, load_image
 from tightbound.data.hub import load_hf, open_hf
 from tightbound.data.images import EXTENSIONS
 from tightbound.data.ondisk import map_on_disk, too_large
-from tightbound.data.part import Part, Source, as_tensor, read_labels, sha256_of, sha256_text
+from tightbound.data.part import Part, Source, as_tensor, is_numbers, read_labels, read_numbers, sha256_of, sha256_text
 from tightbound.data.settings import DataSettings
 from tightbound.data.shards import Stream, open_wds
 from tightbound.data.stream import gather
@@ -110,7 +110,7 @@ def _in_memory(source: Any, settings: DataSettings) -> Source:
             stacked: Any = torch.stack(source) if source and isinstance(source[0], Tensor) else np.asarray(source)
         except (ValueError, RuntimeError):
             raise TightboundError("the list has entries of different shapes: stack examples of one shape") from None
-        return from_arrays(stacked, y)
+        return from_arrays(stacked, y, settings)
     if hasattr(source, "__getitem__") and hasattr(source, "__len__") and not isinstance(source, dict):
         return from_dataset(source, settings)
     raise TightboundError(
@@ -129,7 +129,9 @@ def from_arrays(x: Any, y: Any = None, settings: DataSettings | None = None) -> 
     rows = as_tensor(x, what, notices)
     if rows.ndim == 0:
         raise TightboundError(f"{what} is a single number: pass (N, D), (N, H, W), (N, H, W, C) or (N, C, H, W)")
+    c = None
+    if settings is not None and settings.condition is not None and is_numbers(y):
+        y, c = None, read_numbers(y, len(rows), what)
     labels, names = read_labels(y, len(rows), what, notices)
-    return Source(
-        "array", what, {"all": Part(rows, labels)}, sha256_of(rows, labels), label_names=names, notices=notices
-    )
+    digest = sha256_of(rows, labels) if c is None else sha256_of(rows, c)
+    return Source("array", what, {"all": Part(rows, labels, c=c)}, digest, label_names=names, notices=notices)

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from tightbound.batch import Batch
 from tightbound.data.chunked import stamps
 from tightbound.data.datasets import plain_label
 from tightbound.data.hub import hf_shards
@@ -26,12 +27,13 @@ from tightbound.spec import DataSpec
 
 @dataclass(frozen=True)
 class Rows:
-    """Some examples in order: their numbers, x (n, *shape) in domain units, names and labels where they are known."""
+    """Some examples in order: their numbers, x (n, *shape) in domain units, names, labels, conditions."""
 
     numbers: Tensor
     x: Tensor
     names: Sequence[str] | None
     labels: Sequence[int | str | None] | None
+    c: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.x)
@@ -75,7 +77,8 @@ class Ranges(Ordered):
             numbers = torch.arange(start, min(start + at_once, stop))
             names = None if split.names is None else [str(n) for n in split.names[start : start + len(numbers)]]
             labels = split.labels(numbers)
-            yield Rows(numbers, split.batch(numbers), names, None if labels is None else labels.tolist())
+            batch = Batch(split.batch(numbers)) if split.c is None else split.examples(numbers)
+            yield Rows(numbers, batch.x, names, None if labels is None else labels.tolist(), batch.c)
 
 
 class Streamed(Ordered):

@@ -17,12 +17,16 @@ from tightbound.spec import Column
 
 @dataclass
 class Part:
-    """Rows that belong together: all of a source, or one of its published splits; x is a Tensor, or `OnDisk`."""
+    """Rows that belong together: all of a source, or one of its published splits; x is a Tensor, or `OnDisk`.
+
+    c: numbers (n, C) that a conditional model is told, where they are not the labels y.
+    """
 
     x: Any
     y: Tensor | None = None
     names: Sequence[str] | None = None
     factors: Tensor | None = None
+    c: Tensor | None = None
 
 
 @dataclass
@@ -45,6 +49,7 @@ class Source:
     label_names: tuple[str, ...] | None = None
     factor_names: tuple[str, ...] | None = None
     factor_sizes: tuple[int, ...] | None = None
+    condition_names: tuple[str, ...] = ()
     resolved: dict[str, object] = field(default_factory=dict)
     notices: list[str] = field(default_factory=list)
     table: Any = None
@@ -130,6 +135,30 @@ def read_labels(values: object, n: int, what: str, notices: list[str]) -> tuple[
         return torch.from_numpy(ids), tuple(str(i) for i in range(int(ids.max()) + 1))
     names, ids = np.unique(ids, return_inverse=True)
     return torch.from_numpy(ids.reshape(-1).astype(np.int64)), tuple(str(v) for v in names)
+
+
+def is_numbers(values: object) -> bool:
+    """True for several numbers an example, or one that is not whole: no labels, but fit for a condition."""
+    if values is None:
+        return False
+    a = values.detach().cpu().numpy() if isinstance(values, Tensor) else np.asarray(values)
+    return a.dtype.kind in "iuf" and bool((a.ndim == 2 and a.shape[1] > 1) or (a.dtype.kind == "f" and (a % 1).any()))
+
+
+def read_numbers(values: object, n: int, what: str) -> Tensor:
+    """Conditions (n, C) as float32; TightboundError where they are not finite numbers, one row an example."""
+    c = as_tensor(values, f"the condition of {what}", []).float()
+    c = c[:, None] if c.dim() == 1 else c
+    if c.dim() != 2 or len(c) != n:
+        raise TightboundError(
+            f"{what} has {n} examples but conditions of shape {tuple(c.shape)}: one row each is needed"
+        )
+    if not (finite := torch.isfinite(c).all(1)).all():
+        raise TightboundError(
+            f"the condition of {what} is not finite in row {int((~finite).nonzero()[0])} (counting from 0): drop such "
+            "rows"
+        )
+    return c
 
 
 def join_labels(

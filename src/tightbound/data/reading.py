@@ -14,7 +14,7 @@ from tightbound.data.binarize import FIXED_SEED, FixedDraws, draw_from, drawn_on
 from tightbound.data.builtin import BUILTIN
 from tightbound.data.columns import coded
 from tightbound.data.domain import check_read, check_values, survey
-from tightbound.data.loading import load
+from tightbound.data.loading import load, same_ids
 from tightbound.data.ondisk import OnDisk, looked_at
 from tightbound.data.opening import open_source
 from tightbound.data.part import Part, Source
@@ -42,7 +42,7 @@ def read(source: Any, spec: DataSpec, settings: DataSettings | None = None) -> S
         test = data.test
         x = test.x if test.index is None else test.x[test.index]  # type: ignore[index]
         part = Part(x, test.y, test.names, test.factors)
-        found = Source(source, source, {"test": part}, data.digest, data.spec.layout)
+        found = Source(source, source, {"test": part}, data.digest, data.spec.layout, label_names=data.label_names)
         return _conform(part, found, spec, settings)
     found = open_source(_one_more_axis(source, spec), plain)
     part = found.parts.get("all") or found.parts.get("test") or found.parts["train"]
@@ -109,9 +109,34 @@ def _conform(part: Part, found: Source, spec: DataSpec, settings: DataSettings) 
     checks = spec if isinstance(x, OnDisk) else None
     if checks is None:
         check_values(x, spec, found.where)
-    made = Split(x, spec, y=part.y, names=part.names, factors=part.factors, notices=found.notices, checks=checks)
+    c = _condition(part, found, spec)
+    made = Split(x, spec, y=part.y, names=part.names, factors=part.factors, c=c, notices=found.notices, checks=checks)
     made.digest = found.digest
     return made
+
+
+def _condition(part: Part, found: Source, spec: DataSpec) -> Tensor | None:
+    """What the model is told of these rows, classes by their names; None where they come without."""
+    told = spec.condition
+    if told is None or (part.c is None) == bool(told.mean):
+        return None
+    if told.mean:
+        assert part.c is not None
+        if part.c.shape[1] != told.width:
+            raise TightboundError(
+                f"{found.where} has conditions of {part.c.shape[1]} numbers, the model was trained on {told.width}"
+            )
+        return part.c
+    if part.y is None:
+        return None
+    y = same_ids(part.y, found.label_names or told.names, told.names)
+    if bool((y < 0).any()):
+        row = int((y < 0).nonzero()[0])
+        raise TightboundError(
+            f"{found.where}: the label of row {row} (counting from 0) is none that the model was trained on: "
+            f"{', '.join(told.names[:20])}"
+        )
+    return y
 
 
 def conform_stream(

@@ -46,6 +46,10 @@ class DataSettings(BaseModel):
     skip_bad: bool = Field(False, description="leave out image files that cannot be read")
     header: Literal["auto"] | bool = Field("auto", description="whether line 1 of a CSV file names the columns")
     label: str | int | None = Field(None, description="the column of a CSV file that holds labels, by name or number")
+    condition: str | tuple[str, ...] | None = Field(
+        None, description="of a conditional model: labels, columns of a CSV file, or an array of an .npz"
+    )
+    masked: bool = Field(False, description="NaN, or an empty cell of a CSV file, is a missing value; set by recipes")
     factors: dict[Literal["shape", "scale", "orientation", "x", "y"], PositiveInt] | None = Field(
         None, description="of shapes: how many values of each factor"
     )
@@ -75,6 +79,13 @@ class DataSettings(BaseModel):
     def _augment(cls, value: Any) -> Any:
         """Reads "flip" and "flip,shift" as a tuple."""
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+    @field_validator("condition", mode="before")
+    @classmethod
+    def _condition(cls, value: Any) -> Any:
+        """Reads "age,sex" as two names."""
+        several = isinstance(value, str) and "," in value
+        return tuple(part.strip() for part in value.split(",") if part.strip()) if several else value
 
     @model_validator(mode="after")
     def _fractions(self) -> DataSettings:

@@ -9,11 +9,18 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from tightbound.batch import Batch
 from tightbound.data.binarize import bernoulli
 from tightbound.data.domain import check_read
 from tightbound.data.ondisk import OnDisk, Without, spread
+from tightbound.errors import TightboundError
 from tightbound.processes import WHOLE, Share
 from tightbound.spec import DataSpec
+
+NO_CONDITION = (
+    "this model is conditional and these examples come without their condition: give (x, y), data with labels, or a "
+    "condition for all of them"
+)
 
 
 @dataclass(frozen=True)
@@ -59,6 +66,7 @@ class Split:
     """One split: `x` holds raw rows in the user's layout (perhaps memory-mapped), `index` says which of them are ours.
 
     y (labels, -1 unknown), names and factors, where known, are in the order of the split: entry i belongs to row i.
+    c: what a conditional model is told, class numbers (n,) or numbers (n, C), in the same order.
     transform: what a generator switches on; with it, and only with it, `batch` differs from the fixed evaluation view.
     fixed: makes the evaluation view of rows that are binarised dynamically, (n, ...) in the order of the split; for
     rows on a disk, the view itself, in the order of x.  checks: what raw rows of a disk are checked against when read.
@@ -76,6 +84,7 @@ class Split:
         y: Tensor | None = None,
         names: Sequence[str] | None = None,
         factors: Tensor | None = None,
+        c: Tensor | None = None,
         transform: Transform | None = None,
         fixed: Callable[[], Tensor] | OnDisk | None = None,
         notices: Sequence[str] = (),
@@ -83,7 +92,7 @@ class Split:
     ) -> None:
         self.checks = checks
         self.x, self.spec, self.index, self.y, self.names = x, spec, index, y, names
-        self.factors, self.transform, self.notices = factors, transform, list(notices)
+        self.factors, self.c, self.transform, self.notices = factors, c, transform, list(notices)
         self._fixed = fixed if fixed is None or isinstance(fixed, OnDisk) else functools.cache(fixed)
 
     def __len__(self) -> int:
@@ -117,6 +126,15 @@ class Split:
         if generator is None or self.transform is None:
             return self.spec.to_domain(self.raw(rows))
         return self.spec.to_domain(self.transform(self._take(rows, self.x), self.spec.layout, generator, share))
+
+    def examples(self, rows: Tensor, generator: torch.Generator | None = None, share: Share = WHOLE) -> Batch:
+        """`batch`, with all that the spec says a model is told of each example beside x."""
+        x, told = self.batch(rows, generator, share), self.spec.condition
+        if told is None:
+            return Batch(x)
+        if self.c is None:
+            raise TightboundError(NO_CONDITION)
+        return Batch(x, told.encode(self.c[rows.to(self.c.device)]).to(x.device))
 
     def labels(self, rows: Tensor) -> Tensor | None:
         """Labels of these rows, or None where the source has none."""
@@ -154,10 +172,10 @@ class Split:
         names: Sequence[str] | None,
     ) -> Split:
         """A split with other rows or another device: `change` is applied to whatever is kept in the split's order."""
-        y, factors = (None if t is None else change(t) for t in (self.y, self.factors))
+        y, factors, c = (None if t is None else change(t) for t in (self.y, self.factors, self.c))
         made = self._fixed
         fixed = made if made is None or isinstance(made, OnDisk) else lambda: change(made())
         return Split(
-            x, self.spec, index=index, y=y, names=names, factors=factors, transform=self.transform, fixed=fixed,
+            x, self.spec, index=index, y=y, names=names, factors=factors, c=c, transform=self.transform, fixed=fixed,
             notices=self.notices, checks=self.checks,
         )  # fmt: skip

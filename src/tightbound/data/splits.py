@@ -105,7 +105,8 @@ def _near(part: Part, name: str, source: Source, seed: int) -> Part:
 def _pick(part: Part, rows: Tensor) -> Part:
     """Some rows of a part, in memory."""
     names = None if part.names is None else [part.names[i] for i in rows.tolist()]
-    return Part(part.x[rows], None if part.y is None else part.y[rows], names)
+    y, factors, c = (None if t is None else t[rows] for t in (part.y, part.factors, part.c))
+    return Part(part.x[rows], y, names, factors, c)
 
 
 def _limited(train: Rows, limit: int, seed: int, source: Source) -> Rows:

@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.distributions import Categorical, Distribution, Independent, Normal, kl_divergence
 
 from tightbound.distributions.delta import Delta
+from tightbound.errors import TightboundError
 
 
 class NoiseForm(NamedTuple):
@@ -90,6 +91,18 @@ def moments(dist: Distribution, draws: int = 256) -> tuple[Tensor, Tensor]:
     except NotImplementedError:
         z = torch.stack([from_noise(dist, noise_like(dist))[0] for _ in range(draws)])
         return z.mean(0), z.var(0)
+
+
+def log_prob_of(dist: Distribution, x: Tensor, mask: Tensor) -> Tensor:
+    """log p of the values of x (n, *event) where mask is 1, (n,): the marginal of independent dimensions.
+
+    A distribution of our own says by `log_prob_each(x)`, (n, *event), what it says of each value by itself.
+    """
+    own = getattr(dist, "log_prob_each", None)
+    if own is None and not isinstance(dist, Independent):
+        raise TightboundError(f"{type(dist).__name__} says nothing of single values, so that none may be missing")
+    each = dist.base_dist.log_prob(x) if own is None else own(x)  # type: ignore[attr-defined]
+    return torch.where(mask, each, torch.zeros_like(each)).flatten(1).sum(-1)
 
 
 def is_point_mass(dist: Distribution | None) -> bool:

@@ -12,6 +12,7 @@ from torch import Tensor
 from tightbound.evaluation.bridge import Bridge, ChainNoise, move
 from tightbound.evaluation.estimate import Estimate, Tick, log_mean_exp, rows_at_once
 from tightbound.model import VAE
+from tightbound.trace import Batch
 
 TARGET, GAIN, FIRST = 0.8, 0.7, 0.3  # the pilot's acceptance rate, how fast it steers to it, and its first step
 RAD = 4.0  # how far the sigmoid schedule reaches; Wu et al. 2017 (arXiv:1611.04273), appendix
@@ -53,8 +54,8 @@ def pilot(bridge: Bridge, settings: Settings, tick: Callable[[], None]) -> Plan:
 
     What it finds is a function of x and that noise alone, so the measured chains, with other noise, may use it.
     """
-    t = sigmoid_schedule(settings.pilot).to(bridge.x.device)
-    noise = ChainNoise(settings.seed, "pilot", bridge.x, settings.chains, bridge.d)
+    t = sigmoid_schedule(settings.pilot).to(bridge.x.x.device)
+    noise = ChainNoise(settings.seed, "pilot", bridge.x.x, settings.chains, bridge.d)
     state = bridge.at(noise.normal())
     step = torch.full_like(state.f[0], FIRST)
     steps, spreads = [], []
@@ -110,7 +111,7 @@ def run_chains(
     From the start to the posterior: the weights' mean is p(x) in expectation.  With `exact` (B, d), a draw from the
     posterior, back from there to the start: the mean of their inverses is 1 / p(x) in expectation.  Neal 2001, eq. 12.
     """
-    noise = ChainNoise(settings.seed, "there" if exact is None else "back", bridge.x, settings.chains, bridge.d)
+    noise = ChainNoise(settings.seed, "there" if exact is None else "back", bridge.x.x, settings.chains, bridge.d)
     t, step = plan.t, plan.step
     if exact is not None:
         t, step = t.flip(0), step.flip(0)
@@ -153,7 +154,7 @@ def ticker(tick: Tick | None, examples: int, moves: int) -> Callable[[], None]:
 
 def ais(
     model: VAE,
-    x: Tensor,
+    x: Tensor | Batch,
     *,
     start: str = "q",
     chains: int = 16,
@@ -171,7 +172,7 @@ def ais(
     short by about log_w_sd^2 / (2 chains)).  Neal 2001 (arXiv:physics/9803008); Wu et al. 2017 (arXiv:1611.04273).
     """
     settings = Settings(start, chains, temperatures, leapfrog, pilot_temperatures, seed)
-    found = []
+    x, found = Batch.of(x), []
     for rows in groups(model, settings, len(x)):
         step = ticker(tick, len(rows), pilot_temperatures + temperatures - 1)
         bridge = Bridge(model, x[rows].to(model.get_buffer("centre").device), start)

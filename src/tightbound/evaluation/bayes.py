@@ -47,7 +47,7 @@ class ThreeTerms:
         return self.elbo + self.third - self.log_px
 
 
-def three_terms(model: VAE, x: Tensor, *, space: Space | None = None) -> ThreeTerms:
+def three_terms(model: VAE, x: Tensor | Batch, *, space: Space | None = None) -> ThreeTerms:
     """All three terms of one example x (1, *shape) and log p(x), each computed independently, in float64.
 
     Raises TightboundError for a model with more than two latent features, or without a density.
@@ -55,11 +55,11 @@ def three_terms(model: VAE, x: Tensor, *, space: Space | None = None) -> ThreeTe
     space = space or Space(model)
     exact = log_px(model, x, "quadrature", tolerance=1e-6)
     points = POINTS[min(space.d, 2)]
-    x = x.to(space.low)
+    x = space.examples(x)
     mean, sd = space.posterior(x)
     z, log_cell = _grid(mean[0] - REACH * sd[0], mean[0] + REACH * sd[0], points)
-    log_prior, log_q = space.log_prior(z), space.log_q(x, z)
-    log_likelihood = space.log_joint(x.expand(len(z), *x.shape[1:]), z) - log_prior
+    log_prior, log_q = space.log_prior(z, x.c), space.log_q(x, z)
+    log_likelihood = space.log_joint(x.expand(len(z)), z) - log_prior
     weight = (log_q + log_cell).exp()
     grid = posterior_grid(model, x, points=points, box=posterior_box(model, x, width=6.0, space=space), space=space)
     return ThreeTerms(
@@ -84,17 +84,17 @@ def _grid(low: Tensor, high: Tensor, points: int) -> tuple[Tensor, float]:
 
 
 @torch.no_grad()
-def by_k(run: Run, x: Tensor, sizes: list[int], repeats: int, seed: int) -> dict[str, Tensor]:
+def by_k(run: Run, x: Tensor | Batch, sizes: list[int], repeats: int, seed: int) -> dict[str, Tensor]:
     """log p(x) of one example x (1, *shape) from K draws of the prior and from K of q, {"p", "q"}: (repeats, sizes).
 
     The same K for both: log (1/K) sum p(x|z_k) with z from p(z), and log (1/K) sum w_k with z from q(z|x).
     """
-    most, x = max(sizes), x.to(run.device)
+    most, x = max(sizes), Batch.of(x).to(run.device)
     found: dict[str, Tensor] = {}
     for source in ("p", "q"):
         rows = []
         for i in range(repeats):
-            trace = run.model(Batch(x), Draw(most, source=source, noise=StepNoise(seed, "by k", source, i)))
+            trace = run.model(x, Draw(most, source=source, noise=StepNoise(seed, "by k", source, i)))
             log_w = (trace.log_px if source == "p" else trace.log_w)[:, 0].double()
             rows.append(torch.stack([log_w[:k].logsumexp(0) - math.log(k) for k in sizes]))
         found[source] = torch.stack(rows).cpu()

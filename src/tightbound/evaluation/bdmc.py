@@ -15,7 +15,7 @@ from tightbound.evaluation.bridge import Bridge
 from tightbound.evaluation.estimate import Estimate, Tick
 from tightbound.model import VAE
 from tightbound.run import seeded
-from tightbound.trace import Draw
+from tightbound.trace import Batch, Draw
 
 
 @dataclass(frozen=True)
@@ -42,8 +42,8 @@ class Bracket:
         return float(self.gap.std() / len(self.gap) ** 0.5)
 
 
-def simulate(model: VAE, n: int, seed: int = 0) -> tuple[Tensor, dict[str, Tensor], dict[str, Tensor]]:
-    """n examples from the model itself: x (n, *shape), the latents z of each site and the noise that made them."""
+def simulate(model: VAE, n: int, seed: int = 0) -> tuple[Batch, dict[str, Tensor], dict[str, Tensor]]:
+    """n examples of the model's own, with their conditions, the latents z of each site and the noise that made them."""
     draw_noise, noise = StepNoise(seed, "simulate"), {}
 
     def kept(name: str, dist: Distribution) -> Tensor:
@@ -53,7 +53,7 @@ def simulate(model: VAE, n: int, seed: int = 0) -> tuple[Tensor, dict[str, Tenso
     with torch.no_grad(), seeded(seed):
         trace = model.generate(n, Draw(source="p", noise=kept))
         x = trace.px.sample().to(model.get_buffer("centre"))
-    return x, {name: site.z for name, site in trace.latents.items()}, noise
+    return Batch(x, trace.c), {name: site.z for name, site in trace.latents.items()}, noise
 
 
 def bdmc(
@@ -87,4 +87,4 @@ def bdmc(
         plan = pilot(bridge, settings, step)
         lower.append(chains_estimate(settings, "lower", *run_chains(bridge, plan, settings, step)))
         upper.append(chains_estimate(settings, "upper", *run_chains(bridge, plan, settings, step, exact)))
-    return Bracket(x.cpu(), Estimate.join(lower), Estimate.join(upper))
+    return Bracket(x.x.cpu(), Estimate.join(lower), Estimate.join(upper))

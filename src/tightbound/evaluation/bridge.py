@@ -46,14 +46,14 @@ class Bridge:
     Raises TightboundError where a latent is discrete: there is no gradient to move it by.
     """
 
-    def __init__(self, model: VAE, x: Tensor, start: str) -> None:
-        self.model, self.x = model, x
+    def __init__(self, model: VAE, x: Tensor | Batch, start: str) -> None:
+        self.model, self.x = model, (x := Batch.of(x))
         self.source = "q" if start == "q" else "p"
         with torch.no_grad():
             self.h = model.features(x) if start == "q" else None
             self.sites: dict[str, tuple[int, ...]] = {}
             self.uniform: set[str] = set()
-            model(Batch(x[:1]), Draw(source=self.source, noise=self._record))
+            model(x[:1], Draw(source=self.source, noise=self._record))
         self.widths = [math.prod(event) for event in self.sites.values()]
         self.d = sum(self.widths)
         self.narrow = self._narrow()
@@ -70,10 +70,10 @@ class Bridge:
     @torch.no_grad()
     def _narrow(self) -> Tensor:
         """How wide q is, as a share of the start's width, at most 1, (B, d); 1 where that is not known."""
-        one = torch.ones(len(self.x), self.d, dtype=self.x.dtype, device=self.x.device)
+        one = torch.ones(len(self.x), self.d, dtype=self.x.x.dtype, device=self.x.x.device)
         if self.source == "q":
             return one
-        latents = self.model(Batch(self.x), Draw(source="point")).latents
+        latents = self.model(self.x, Draw(source="point")).latents
         pairs = [(latents[name].q, latents[name].p) for name in self.sites]
         try:
             spreads = [(q.stddev / p.stddev).flatten(1) for q, p in pairs if q is not None and p is not None]
@@ -94,7 +94,7 @@ class Bridge:
             value = parts[name].reshape(-1, *self.sites[name])
             return torch.special.ndtr(value).clamp(1e-7, 1 - 1e-7) if name in self.uniform else value
 
-        trace = self.model(Batch(self.x), Draw(len(u), source=self.source, noise=noise), self.h)
+        trace = self.model(self.x, Draw(len(u), source=self.source, noise=noise), self.h)
         return trace.log_w if self.source == "q" else trace.log_px
 
     def at(self, u: Tensor) -> State:
@@ -111,7 +111,7 @@ class Bridge:
             found = noise
         else:
             with torch.no_grad():
-                sites = self.model(Batch(self.x), Draw(given=dict(latents)), self.h).latents
+                sites = self.model(self.x, Draw(given=dict(latents)), self.h).latents
             found = {}
             for name in self.sites:
                 q = sites[name].q

@@ -10,7 +10,7 @@ from torch import Tensor
 from tightbound.distributions.noise import ContentNoise, seed_for
 from tightbound.evaluation.figure import Figure
 from tightbound.run import Run, seeded
-from tightbound.trace import Draw
+from tightbound.trace import Batch, Draw
 
 DRAWS, AT_ONCE, VALUES_AT_ONCE = 40, 8, 4_000_000
 LEVELS = (0.5, 0.9)
@@ -31,19 +31,21 @@ class Calibration:
 
 
 @torch.no_grad()
-def calibration(run: Run, x: Tensor, seed: int, draws: int = DRAWS) -> Calibration | None:
+def calibration(run: Run, x: Tensor | Batch, seed: int, draws: int = DRAWS) -> Calibration | None:
     """x against `draws` draws of x' ~ p(x'|z) at one z ~ q(z|x), value by value; None where no dimension of x varies.
 
     u = (number of draws below x + U (number equal to x + 1)) / (draws + 1), U uniform, also for discrete data (Czado,
     Gneiting and Held 2009).  Where the model is right and q exact, x and the draws are alike given z, and u is uniform.
     Dimensions that never vary say nothing and are left out; errors are over examples.
     """
+    batch = Batch.of(x)
+    x = batch.x
     vary = x.flatten(1).std(0) > 0 if len(x) > 1 else torch.zeros(run.spec.dims, dtype=torch.bool)
     if not vary.any():
         return None
     rows = max(1, VALUES_AT_ONCE // (run.spec.dims * (run.spec.levels or 8) * AT_ONCE))
     parts = []
-    for i, part in enumerate(x.split(rows)):
+    for i, part in enumerate(batch.split(rows)):
         with seeded(seed_for(seed, "calibration", i)):
             parts.append(_ranks(run, part.to(run.device), seed, draws).flatten(1).cpu()[:, vary])
     u = torch.cat(parts).double()
@@ -52,8 +54,9 @@ def calibration(run: Run, x: Tensor, seed: int, draws: int = DRAWS) -> Calibrati
     return Calibration(len(x), Figure.of(inside[0]), Figure.of(inside[1]), (counts / counts.sum()).tolist())
 
 
-def _ranks(run: Run, x: Tensor, seed: int, draws: int) -> Tensor:
-    px = run.trace(x, Draw(noise=ContentNoise(seed, x, 0, 1))).px
+def _ranks(run: Run, batch: Batch, seed: int, draws: int) -> Tensor:
+    x = batch.x
+    px = run.trace(batch, Draw(noise=ContentNoise(seed, x, 0, 1))).px
     below, equal = torch.zeros_like(x), torch.ones_like(x)
     for start in range(0, draws, AT_ONCE):
         drawn = px.sample((min(AT_ONCE, draws - start),))

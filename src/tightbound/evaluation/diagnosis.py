@@ -8,11 +8,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from torch import Tensor
-
 from tightbound.evaluation.evidence import Evidence, gather
 from tightbound.evaluation.rules import RULES, Verdict
 from tightbound.run import Run
+from tightbound.trace import Batch
 
 
 @dataclass(frozen=True)
@@ -50,7 +49,7 @@ def _finite(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def diagnose(run: Run, x: Tensor, seed: int) -> Diagnosis:
+def diagnose(run: Run, x: Batch, seed: int) -> Diagnosis:
     """Measures a run on test examples x (n, *shape) in domain units and on its training examples, and judges it."""
     evidence = gather(run, x, seed)
     return Diagnosis(evidence, [verdict for rule in RULES for verdict in rule(run, evidence)])

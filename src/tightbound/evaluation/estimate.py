@@ -2,7 +2,8 @@
 
 The contract, for those who call `likelihood.log_px(model, x, method, ...)`:
 
-- x is (n, *shape) in domain units; values and se are (n,), float64, on the CPU, in nats per example, in the order of x.
+- x is (n, *shape) in domain units, or a `Batch` of such with their conditions; values and se are (n,), float64, on the
+  CPU, in nats per example, in the order of x.
 - kind: "exact" (se is a bound on the numerical error), "lower" or "upper" (a bound on log p(x) in expectation over the
   method's own noise), "estimate" (neither).
 - diagnostic: further figures of each example, every one with n rows; a method documents its names.
@@ -99,10 +100,10 @@ RULES: Mapping[str, Callable[[Tensor], str | None]] = {
 }
 
 
-def need_bound(model: VAE, x: Tensor) -> None:
+def need_bound(model: VAE, x: Batch) -> None:
     """Raises TightboundError where the model has no log p(x) that could be estimated or bounded."""
     with torch.no_grad():
-        trace = model(Batch(x[:1]), Draw(noise=ContentNoise(0, x[:1], 0, 1)))
+        trace = model(x[:1], Draw(noise=ContentNoise(0, x.x[:1], 0, 1)))
     if not trace.bound:
         held = all(getattr(site.p, "density", True) for site in trace.latents.values())
         raise TightboundError(f"log p(x) of this model is not defined: {NO_BOUND if held else NO_DENSITY}")

@@ -15,6 +15,7 @@ from tightbound.evaluation.figure import Figure
 from tightbound.evaluation.latents import Latents, latents, spread
 from tightbound.evaluation.likelihood import score
 from tightbound.run import Run
+from tightbound.trace import Batch
 
 MOST, MOST_VALUES, SCORED_WITH = 1000, 10_000_000, 8
 
@@ -74,16 +75,16 @@ class Evidence:
     skipped: list[str]
 
 
-def gather(run: Run, x: Tensor, seed: int) -> Evidence:
+def gather(run: Run, x: Tensor | Batch, seed: int) -> Evidence:
     """Measures a run on test examples x (n, *shape) in domain units, and on as many of its training examples.
 
     At most 1,000 of each are used, fewer where they are large.  What needs the training data or the log is left out,
     and that is said, where they are gone.
     """
     most = int(min(MOST, max(32, MOST_VALUES // run.spec.dims)))
-    x, skipped = x[spread(len(x), most)], []
+    x, skipped = Batch.of(x)[spread(len(x), most)], []
     try:
-        train: Tensor | None = _training(run, most)
+        train: Batch | None = _training(run, most)
     except TightboundError as error:
         train = None
         skipped.append(f"overfitting ({error})")
@@ -103,46 +104,47 @@ def gather(run: Run, x: Tensor, seed: int) -> Evidence:
     )
 
 
-def _training(run: Run, most: int) -> Tensor:
+def _training(run: Run, most: int) -> Batch:
     """Some training examples as they are evaluated, spread over the split; the first ones of a stream."""
     train = run.data.train
     if isinstance(train, Split):
-        return train.batch(train.spread(most))
+        return train.examples(train.spread(most))
     found: list[Tensor] = []
     for _, x in train.batches(min(most, 256)):
         found.append(x)
         if sum(map(len, found)) >= most:
             break
-    return torch.cat(found)[:most]
+    return Batch(torch.cat(found)[:most])
 
 
-def _terms(run: Run, x: Tensor, seed: int) -> tuple[Tensor, float]:
+def _terms(run: Run, x: Batch, seed: int) -> tuple[Tensor, float]:
     """The bound of each example, (n,), or -distortion where there is none; and the mean rate."""
     terms = score(run, x, SCORED_WITH, seed)
     return (terms["elbo"], float(terms["rate"].mean())) if run.has_bound else (-terms["distortion"], 0.0)
 
 
-def _transfer(run: Run, train: Tensor, test: Tensor, seed: int) -> Transfer:
-    baseline = _independent(torch.cat([train, test]).flatten(1), test.flatten(1), run)
+def _transfer(run: Run, train: Batch, test: Batch, seed: int) -> Transfer:
+    baseline = _independent(torch.cat([train.x, test.x]).flatten(1), test.x.flatten(1), run)
     (seen, rate), (new, _) = _terms(run, train, seed), _terms(run, test, seed)
     return Transfer(Figure.of(seen), Figure.of(new), baseline, rate)
 
 
 def _independent(fitted: Tensor, x: Tensor, run: Run) -> float:
     """Mean log p(x) of independent dimensions: smoothed frequencies of discrete values, normals of real ones."""
-    spec, n = run.spec, len(fitted)
+    spec = run.spec
     if not spec.discrete:
-        sd = fitted.std(0) + 0.01 * spec.spread.flatten()
-        normal = torch.distributions.Normal(fitted.mean(0), sd, validate_args=False)
-        return float(normal.log_prob(x).sum(1).mean())
+        mean = fitted.nanmean(0).nan_to_num()
+        sd = (fitted - mean).square().nanmean(0).sqrt().nan_to_num() if spec.missing else fitted.std(0)
+        sd = sd + 0.01 * spec.spread.flatten()
+        return float(torch.distributions.Normal(mean, sd, validate_args=False).log_prob(x).nansum(1).mean())
     levels = spec.levels or 2
-    values, base = fitted.long(), torch.arange(spec.dims) * levels
-    counts = torch.bincount((values + base).flatten(), minlength=spec.dims * levels).double()
-    log_p = ((counts + 1 / levels) / (n + 1)).log()
-    return float(log_p[(x.long() + base)].sum(1).mean())
+    seen, base = fitted.isfinite(), torch.arange(spec.dims) * levels
+    counts = torch.bincount((fitted.nan_to_num().long() + base)[seen], minlength=spec.dims * levels).double()
+    log_p = ((counts + 1 / levels) / (seen.sum(0).repeat_interleave(levels) + 1)).log()
+    return float(torch.where(x.isfinite(), log_p[x.nan_to_num().long() + base], 0).sum(1).mean())
 
 
-def _progress(run: Run, x: Tensor, seed: int) -> Progress | None:
+def _progress(run: Run, x: Batch, seed: int) -> Progress | None:
     """From the log: the best validation of all against the best when four fifths of the steps were done."""
     name, sign = ("elbo", 1.0) if run.has_bound else ("distortion", -1.0)
     lines = [line for line in run.history() if (line.get("valid") or {}).get(name) is not None]

@@ -110,8 +110,8 @@ class SiteMoves:
 class FeatureMoves:
     """A shift of the encoder's features h, (B, F), in units of their spread: all that the network makes of any h."""
 
-    def __init__(self, run: Run, x: Tensor) -> None:
-        h: Any = run.model.encoder((x - run.model.get_buffer("centre")) / run.model.get_buffer("spread"))
+    def __init__(self, run: Run, x: Batch) -> None:
+        h: Any = run.model.encoder(run.model.inputs(x))
         if not isinstance(h, Tensor):
             raise TightboundError(f"the gap of {run.name!r} cannot be parted: its encoder gives features by scale")
         self.h, self.unit = h, h.std(0).mean().clamp(min=1e-3) if len(h) > 1 else h.abs().mean()
@@ -126,12 +126,13 @@ class FeatureMoves:
         return self.h + self.unit * self.shift
 
 
-def moves_of(run: Run, x: Tensor) -> Moves:
+def moves_of(run: Run, x: Tensor | Batch) -> Moves:
     """The free parameters of this model's q; TightboundError, with the reason, where there are none."""
     if not run.has_bound:
         raise TightboundError(f"{run.name!r} has no gap to part: its latent is a point, so it has no bound")
+    x = Batch.of(x)
     with torch.no_grad():
-        trace = run.model(Batch(x), Draw(noise=ContentNoise(0, x, 0, 1)))
+        trace = run.model(x, Draw(noise=ContentNoise(0, x.x, 0, 1)))
     for name, site in trace.latents.items():
         if site.q is not None and not site.z.is_floating_point():
             raise TightboundError(f"the gap of {run.name!r} cannot be parted: latent {name!r} is discrete")
@@ -155,7 +156,7 @@ class _Mirrored:
 
 
 def best_bound(
-    run: Run, x: Tensor, seed: int, search: Search | None = None, tick: Callable[[int], None] | None = None
+    run: Run, x: Tensor | Batch, seed: int, search: Search | None = None, tick: Callable[[int], None] | None = None
 ) -> dict[str, Tensor]:
     """L[q] and L[q*] of each example x (n, *shape) in domain units, on the same fresh draws, float64 (n,), in nats.
 
@@ -166,7 +167,7 @@ def best_bound(
     search = search or Search()
     found: dict[str, list[Tensor]] = {}
     rows = max(1, VALUES_AT_ONCE // (run.spec.dims * search.samples))
-    for part in x.split(rows):
+    for part in Batch.of(x).split(rows):
         for name, value in _part(run, part.to(run.device), seed, search).items():
             found.setdefault(name, []).append(value.cpu())
         if tick:
@@ -174,7 +175,7 @@ def best_bound(
     return {name: torch.cat(values) for name, values in found.items()}
 
 
-def _part(run: Run, x: Tensor, seed: int, search: Search) -> dict[str, Tensor]:
+def _part(run: Run, x: Batch, seed: int, search: Search) -> dict[str, Tensor]:
     moves = moves_of(run, x)
     start = [t.detach().clone() for t in moves.parameters]
     last = improve(run, x, moves, seed, search)
@@ -195,9 +196,9 @@ def _error(terms: Tensor) -> Tensor:
     return terms.std(0) / math.sqrt(len(terms)) if len(terms) > 1 else torch.full_like(terms[0], math.nan)
 
 
-def improve(run: Run, x: Tensor, moves: Moves, seed: int, search: Search) -> Tensor:
+def improve(run: Run, x: Tensor | Batch, moves: Moves, seed: int, search: Search) -> Tensor:
     """Brings `moves` to q* of each example of x (B, *shape); what the last round still gained, (B,), in nats."""
-    kept = [t.detach().clone() for t in moves.parameters]
+    x, kept = Batch.of(x), [t.detach().clone() for t in moves.parameters]
     judge = seed_for(seed, "judge")
     last = _terms(run, x, moves, judge, search.judge).mean(0)
     gained = torch.zeros_like(last)
@@ -224,15 +225,15 @@ def _set(moves: Moves, values: list[Tensor]) -> None:
             t.copy_(value)
 
 
-def _round(run: Run, x: Tensor, moves: Moves, seed: int, search: Search, lr: float) -> None:
+def _round(run: Run, x: Batch, moves: Moves, seed: int, search: Search, lr: float) -> None:
     """One round of Adam; the examples do not see each other, as neither the loss nor Adam mixes their parameters."""
     optimizer = torch.optim.Adam(moves.parameters, lr=lr, betas=(0.9, 0.99))
     for step in range(search.steps):
         optimizer.param_groups[0]["lr"] = lr * 0.5 * (1 + math.cos(math.pi * step / search.steps))
-        noise = _Mirrored(seed, x, step, search.samples)
+        noise = _Mirrored(seed, x.x, step, search.samples)
         with torch.enable_grad():
             draw = moves.draw(search.samples, noise)
-            loss = -run.model(Batch(x), draw, moves.features()).log_w.mean(0).sum()
+            loss = -run.model(x, draw, moves.features()).log_w.mean(0).sum()
         grads = torch.autograd.grad(loss, moves.parameters, allow_unused=True)
         if all(g is None or not g.any() for g in grads):
             raise TightboundError(f"the gap of {run.name!r} cannot be parted: its q has no parameters to search over")
@@ -242,14 +243,14 @@ def _round(run: Run, x: Tensor, moves: Moves, seed: int, search: Search, lr: flo
 
 
 @torch.no_grad()
-def _terms(run: Run, x: Tensor, moves: Moves, seed: int, k: int) -> Tensor:
+def _terms(run: Run, x: Batch, moves: Moves, seed: int, k: int) -> Tensor:
     """The bound's terms at k draws, (k, B) in float64: log p(x|z) less the rate, in closed form where there is one."""
     found, most = [], max(1, VALUES_AT_ONCE // (run.spec.dims * len(x)))
     for i, m in enumerate(tiles(k)):
-        noise = ContentNoise(seed, x, i, m)
+        noise = ContentNoise(seed, x.x, i, m)
         for start in range(0, m, most):
             some = min(most, m - start)
-            trace = run.model(Batch(x), moves.draw(some, noise.part(start, some)), moves.features())
+            trace = run.model(x, moves.draw(some, noise.part(start, some)), moves.features())
             rate: Any = sum(site.kl for site in trace.latents.values())
             found.append((trace.log_px - rate).double())
     return torch.cat(found)

@@ -19,7 +19,7 @@ SEGMENT = 5000  # log-weights of an example that are held at a time: the longest
 
 
 @torch.no_grad()
-def importance(model: VAE, x: Tensor, *, k: int = 5000, seed: int = 0, tick: Tick | None = None) -> Estimate:
+def importance(model: VAE, x: Tensor | Batch, *, k: int = 5000, seed: int = 0, tick: Tick | None = None) -> Estimate:
     """log (1/K) sum_k w_k with w = p(x, z_k) / q(z_k|x), a lower bound in expectation.  Burda et al. 2016, eq. 8.
 
     se: by the delta method, sqrt((K / ess - 1) / K).  diagnostic: ess = (sum w)^2 / sum w^2; pareto_k (`pareto.py`);
@@ -29,7 +29,7 @@ def importance(model: VAE, x: Tensor, *, k: int = 5000, seed: int = 0, tick: Tic
     sizes = [b for b in CURVE if b <= k]
     group = max(1, rows_at_once(model) // min(k, SEGMENT))
     found: dict[str, list[Tensor]] = {}
-    for part in x.split(max(group, 256)):
+    for part in Batch.of(x).split(max(group, 256)):
         rows = part.to(model.get_buffer("centre").device)
         h = model.features(rows)
         for start in range(0, len(rows), group):
@@ -47,9 +47,9 @@ def importance(model: VAE, x: Tensor, *, k: int = 5000, seed: int = 0, tick: Tic
 class _Stream:
     """The running sums of a group of examples (B of them) over K draws, of which a segment is held at a time."""
 
-    def __init__(self, model: VAE, x: Tensor, h: Features, k: int, seed: int, sizes: list[int]) -> None:
+    def __init__(self, model: VAE, x: Batch, h: Features, k: int, seed: int, sizes: list[int]) -> None:
         self.model, self.x, self.h, self.k, self.seed, self.sizes = model, x, h, k, seed, sizes
-        zero = torch.zeros(len(x), dtype=torch.float64, device=x.device)
+        zero = torch.zeros(len(x), dtype=torch.float64, device=x.x.device)
         self.log_px, self.rate = zero, zero
         self.first, self.second = zero - torch.inf, zero - torch.inf
         self.blocks = [zero.new_zeros(3, len(x)) for _ in sizes]  # of each size: count, sum and sum of squares
@@ -59,10 +59,10 @@ class _Stream:
         """K samples as passes that fit, one after another."""
         most = max(1, rows_at_once(self.model) // len(self.x))
         for i, m in enumerate(tiles(self.k)):
-            noise = ContentNoise(self.seed, self.x, i, m)
+            noise = ContentNoise(self.seed, self.x.x, i, m)
             for start in range(0, m, most):
                 some = min(most, m - start)
-                yield self.model(Batch(self.x), Draw(some, noise=noise.part(start, some)), self.h)
+                yield self.model(self.x, Draw(some, noise=noise.part(start, some)), self.h)
 
     def result(self) -> dict[str, Tensor]:
         """All figures of these examples, (B,) or (B, P)."""

@@ -90,14 +90,15 @@ def spread(n: int, most: int) -> Tensor:
 
 
 @torch.no_grad()
-def latents(run: Run, x: Tensor, seed: int) -> Latents:
+def latents(run: Run, x: Tensor | Batch, seed: int) -> Latents:
     """Measures the latents over examples x (n, *shape) in domain units, with one draw of z each."""
     found: dict[str, list[_Pass]] = {}
+    x = Batch.of(x)
     for part in x.split(max(1, VALUES_AT_ONCE // (run.spec.dims * 16))):
         for name, one in _passes(run, part.to(run.device), seed).items():
             found.setdefault(name, []).append(one)
     whole = {name: _Pass.cat(parts) for name, parts in found.items()}
-    draws = _prior_codes(run, len(x), seed)
+    draws = _prior_codes(run, len(x), seed, x.c)
     sites, features = [], []
     first = next(iter(whole))  # of the sites, the first that was drawn depends on x alone
     for name in run.sites:
@@ -108,12 +109,13 @@ def latents(run: Run, x: Tensor, seed: int) -> Latents:
     return Latents(len(x), sites, features, told_apart(codes, prior_codes))
 
 
-def _prior_codes(run: Run, n: int, seed: int) -> dict[str, Array]:
+def _prior_codes(run: Run, n: int, seed: int, c: Tensor | None) -> dict[str, Array]:
     """n draws of each site from the prior, made a bounded number at a time."""
     most, found = max(1, 4 * VALUES_AT_ONCE // (run.spec.dims * getattr(run.model.likelihood, "params", 1))), []
     for i, done in enumerate(range(0, n, most)):
         noise = StepNoise(seed, "prior codes", *([i] if i else []))
-        prior = run.model.generate(min(most, n - done), Draw(source="p", noise=noise)).latents
+        own = None if c is None else c[done : done + most].to(run.device)
+        prior = run.model.generate(min(most, n - done), Draw(source="p", noise=noise), own).latents
         found.append({name: site.z.flatten(1).double().cpu().numpy() for name, site in prior.items()})
     return {name: np.concatenate([f[name] for f in found]) for name in found[0]}
 
@@ -166,9 +168,9 @@ def _normal(dist: Distribution | None) -> tuple[Tensor, Tensor] | None:
     return (_double(base.loc.flatten(1)), _double(base.scale.flatten(1))) if isinstance(base, Normal) else None
 
 
-def _passes(run: Run, x: Tensor, seed: int) -> dict[str, _Pass]:
-    drawn = run.model(Batch(x), Draw(noise=ContentNoise(seed, x, 0, 1))).latents
-    points = run.model(Batch(x), Draw(source="point")).latents
+def _passes(run: Run, x: Batch, seed: int) -> dict[str, _Pass]:
+    drawn = run.model(x, Draw(noise=ContentNoise(seed, x.x, 0, 1))).latents
+    points = run.model(x, Draw(source="point")).latents
     found = {}
     for name, site in drawn.items():
         q, p = points[name].q, _normal(points[name].p)

@@ -19,7 +19,7 @@ from tightbound.evaluation.importance import importance
 from tightbound.evaluation.quadrature import quadrature
 from tightbound.model import VAE
 from tightbound.run import Run
-from tightbound.trace import Draw
+from tightbound.trace import Batch, Draw
 
 METHODS: Mapping[str, Callable[..., Estimate]] = {
     "quadrature": quadrature,
@@ -31,7 +31,13 @@ NOT_SETTINGS = ("model", "x", "seed", "tick", "start")
 
 
 def log_px(
-    model: VAE, x: Tensor, method: str = "importance", *, seed: int = 0, tick: Tick | None = None, **settings: Any
+    model: VAE,
+    x: Tensor | Batch,
+    method: str = "importance",
+    *,
+    seed: int = 0,
+    tick: Tick | None = None,
+    **settings: Any,
 ) -> Estimate:
     """log p(x) of x (n, *shape) in domain units by a method of `METHODS`; see `estimate.py` for what comes back.
 
@@ -48,6 +54,7 @@ def log_px(
             raise TightboundError(f"{key} = {settings[key]} of method {method!r} says nothing: ask for 1 or more")
     if not len(x):
         raise TightboundError("there are no examples to estimate log p(x) of: give 1 or more")
+    x = Batch.of(x)
     need_bound(model, x.to(model.get_buffer("centre").device))
     return found(model, x, seed=seed, tick=tick, **settings)
 
@@ -81,11 +88,14 @@ def best(estimates: Sequence[Estimate], pilots: Sequence[Estimate]) -> Estimate:
 
 
 @torch.no_grad()
-def score(run: Run, x: Tensor, k: int, seed: int, tick: Callable[[int], None] | None = None) -> dict[str, Tensor]:
+def score(
+    run: Run, x: Tensor | Batch, k: int, seed: int, tick: Callable[[int], None] | None = None
+) -> dict[str, Tensor]:
     """Per-example terms of x (n, *shape) in domain units, float64 (n,), in nats: those of `importance` by name.
 
     distortion, rate, elbo, ess, log_px, log_px_se; a model without a bound has only `distortion`.
     """
+    x = Batch.of(x)
     if not run.has_bound:
         return {"distortion": torch.cat([_distortion(run, part, tick) for part in x.split(1000)])}
     found = importance(run.model, x, k=k, seed=seed, tick=None if tick is None else lambda m: tick(round(m)))
@@ -93,7 +103,7 @@ def score(run: Run, x: Tensor, k: int, seed: int, tick: Callable[[int], None] | 
     return terms | {"log_px": found.values, "log_px_se": found.se}
 
 
-def _distortion(run: Run, x: Tensor, tick: Callable[[int], None] | None) -> Tensor:
+def _distortion(run: Run, x: Batch, tick: Callable[[int], None] | None) -> Tensor:
     value = run.trace(x, Draw(source="point")).distortion.double().cpu()
     if tick:
         tick(len(x))
@@ -101,12 +111,12 @@ def _distortion(run: Run, x: Tensor, tick: Callable[[int], None] | None) -> Tens
 
 
 @torch.no_grad()
-def rate_per_feature(run: Run, x: Tensor, seed: int) -> list[float] | None:
+def rate_per_feature(run: Run, x: Tensor | Batch, seed: int) -> list[float] | None:
     """KL(q(z_j|x), p(z_j)) of each latent feature, averaged over x; None where a distribution does not factorise."""
     total: Tensor | None = None
-    for part in x.split(1000):
+    for part in Batch.of(x).split(1000):
         inputs = part.to(run.device)
-        trace = run.trace(inputs, Draw(noise=ContentNoise(seed, inputs, 0, 1)))
+        trace = run.trace(inputs, Draw(noise=ContentNoise(seed, inputs.x, 0, 1)))
         each = []
         for name in run.sites:
             kl = trace.latents[name].kl_each

@@ -24,6 +24,7 @@ from tightbound.evaluation.third import certificate, overfitting, select, third_
 from tightbound.evaluation.work import Chosen, Tick, Work
 from tightbound.processes import here
 from tightbound.run import Run
+from tightbound.trace import Batch
 
 TRIED = 2  # examples of the timed trials
 
@@ -87,7 +88,7 @@ def evaluate(
             work, found, x, plan, _training(run, plan.subset) if plan.train and plan.subset and data is None else None
         )
     else:
-        parts = work.each(x.rows.split(1000), lambda some: _distortion(run, rows.batch(some), seed))
+        parts = work.each(x.rows.split(1000), lambda some: _distortion(run, rows.examples(some), seed))
         found.account = {"distortion": Figure.of(torch.cat(parts))}
         if ais or gap or budget:
             found.notes.append(f"log p(x) and the parts of a gap were left out: {found.reason}")
@@ -103,7 +104,7 @@ def _settled(work: Work, rows: Split, n: int, budget: float, spent: float, own: 
     train = own and _training(work.run, 1) is not None
 
     def decide() -> dict[str, Any]:
-        plan, trials = within(work.run, rows.batch(rows.spread(TRIED)), n, budget - spent, train)
+        plan, trials = within(work.run, rows.examples(rows.spread(TRIED)), n, budget - spent, train)
         return {"plan": dataclasses.asdict(plan), "trials": trials}
 
     what = {"budget": budget, "n": n, "seed": work.seed, "rows": len(rows)}
@@ -111,7 +112,7 @@ def _settled(work: Work, rows: Split, n: int, budget: float, spent: float, own: 
     return Plan(**decided["plan"]), decided["trials"]
 
 
-def _distortion(run: Run, x: Tensor, seed: int) -> Tensor:
+def _distortion(run: Run, x: Batch, seed: int) -> Tensor:
     return score(run, x, 1, seed)["distortion"]
 
 
@@ -126,7 +127,7 @@ def _measure(work: Work, found: Evaluation, x: Chosen, plan: Plan, train: Chosen
     found.curve = {k: Figure.of(terms["curve"][:, i]) for i, k in enumerate(base.settings["curve"])}
     if plan.k not in found.curve:
         found.curve[plan.k] = found.account["log_px"]
-    if run.spec.discrete:
+    if run.spec.discrete and not run.spec.missing:
         unit = -math.log(2) * run.spec.dims
         found.bits_per_dim = {name: Figure.of(terms[name] / unit) for name in ("elbo", "log_px")}
     found.kl_per_latent = work.us.lead(lambda: rate_per_feature(run, x.some(2000)[1].x(), work.seed))
@@ -149,10 +150,10 @@ def _training(run: Run, n: int) -> Chosen | None:
     return Chosen(train, train.spread(n)) if isinstance(train, Split) else None
 
 
-def _judged(run: Run, data: Any, rows: Split, n: int) -> Tensor:
+def _judged(run: Run, data: Any, rows: Split, n: int) -> Batch:
     """What a diagnosis holds against the training data: test examples, or the data that were given."""
     test = run.data.test if data is None and len(run.data.test) else rows
-    return test.batch(test.spread(min(n, 1000)))
+    return test.examples(test.spread(min(n, 1000)))
 
 
 def _notes(run: Run, data: Any, n: int, of: int) -> list[str]:

@@ -14,6 +14,7 @@ from typing import Any
 
 from torch import Tensor
 
+from tightbound.batch import Batch
 from tightbound.errors import TightboundError
 from tightbound.files import load_weights, make_folder, remove, save_weights, write_atomic
 
@@ -44,11 +45,11 @@ class Pieces:
         return None if self.root is None else self.root / self.weights / name
 
     def get(
-        self, what: Mapping[str, Any], x: Tensor, compute: Callable[[], tuple[Mapping[str, Tensor], Mapping[str, Any]]]
+        self, what: Mapping[str, Any], x: Batch, compute: Callable[[], tuple[Mapping[str, Tensor], Mapping[str, Any]]]
     ) -> Piece:
         """The piece of examples x, from the store or from `compute`, which gives values and facts."""
         digest = hashlib.sha256(json.dumps(what, sort_keys=True).encode())
-        digest.update(x.detach().cpu().contiguous().numpy().tobytes())
+        digest.update(x.key.numpy().tobytes())
         path = self._path(digest.hexdigest()[:32] + ".safetensors")
         if path is not None and path.is_file():
             with suppress(TightboundError, KeyError, ValueError):

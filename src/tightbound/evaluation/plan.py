@@ -8,12 +8,11 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
-from torch import Tensor
-
 from tightbound.errors import TightboundError
 from tightbound.evaluation.gap import Search, best_bound
 from tightbound.evaluation.likelihood import METHODS, log_px
 from tightbound.run import Run
+from tightbound.trace import Batch
 
 SUBSET, SUBSET_3D = 64, 8  # examples of what is slow; of integrals over three latents, which take seconds each
 FEW_LATENTS, TOLERANCE = 3, 1e-4  # so many can be integrated over exactly, to so many nats
@@ -48,7 +47,7 @@ def asked(run: Run, n: int, k: int, subset: int | None, ais: bool, gap: bool) ->
     return Plan(k, n, min(n, subset or few), methods, gap, gap)
 
 
-def within(run: Run, x: Tensor, n: int, seconds: float, train: bool) -> tuple[Plan, dict[str, float]]:
+def within(run: Run, x: Batch, n: int, seconds: float, train: bool) -> tuple[Plan, dict[str, float]]:
     """What fits into so many seconds, from timed trials on x, a few examples; and what an example took in each.
 
     Four tenths are for importance sampling on all n examples, or on fewer where even K = 50 takes too long; the rest
@@ -76,7 +75,7 @@ def _of_ais(temperatures: int) -> int:
     return 2 * temperatures + 4 * PILOT
 
 
-def _trials(run: Run, x: Tensor) -> dict[str, float]:
+def _trials(run: Run, x: Batch) -> dict[str, float]:
     """Seconds per example: of a sample, of an integral, of a temperature, of the search for the best q."""
     model, found = run.model, {}
     log_px(model, x, "importance", k=16)

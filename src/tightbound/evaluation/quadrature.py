@@ -44,6 +44,7 @@ class Space:
             )
         z = torch.cat([trace.latents[name].z for name in self.sites], -1)
         low, high = z.amin(0), z.amax(0)
+        self.condition = self.model.get_buffer("conditions")[:1] if self.model.told is not None else None
         self.low, self.high = ((low + high) / 2 + s * WIDER * (high - low) / 2 for s in (-1, 1))
 
     def _check(self, latents: Mapping[str, object]) -> None:
@@ -53,44 +54,49 @@ class Space:
             if getattr(support, "is_discrete", False) or p is None or len(p.event_shape) != 1:
                 raise TightboundError(f"quadrature is for real latents, and {name!r} is not one: use ais-prior")
 
+    def examples(self, x: Tensor | Batch) -> Batch:
+        """Examples as this model takes them, in float64."""
+        return Batch.of(x).map(lambda part: part.to(self.low))
+
     def at(self, z: Tensor) -> dict[str, Tensor]:
         """The value of each site."""
         return dict(zip(self.sites, z.split(self.widths, -1), strict=True))
 
     @torch.no_grad()
-    def log_joint(self, x: Tensor, z: Tensor) -> Tensor:
-        """log p(x, z) of each row, x (n, *shape) and z (n, d)."""
+    def log_joint(self, x: Batch, z: Tensor) -> Tensor:
+        """log p(x, z) of each row, n examples x and z (n, d)."""
         step = rows_at_once(self.model)
         pairs = zip(x.split(step), z.split(step), strict=True)
-        return torch.cat([self.model.joint(Batch(a), self.at(b)) for a, b in pairs])
+        return torch.cat([self.model.joint(a, self.at(b)) for a, b in pairs])
 
-    def joint_of(self, x: Tensor) -> Callable[[Tensor], Tensor]:
+    def joint_of(self, x: Batch) -> Callable[[Tensor], Tensor]:
         """log p(x, z) of one example x (1, *shape) as a function of z (n, d)."""
-        return lambda z: self.log_joint(x.expand(len(z), *x.shape[1:]), z)
+        return lambda z: self.log_joint(x.expand(len(z)), z)
 
     @torch.no_grad()
-    def log_prior(self, z: Tensor) -> Tensor:
-        """log p(z), (n,)."""
+    def log_prior(self, z: Tensor, c: Tensor | None = None) -> Tensor:
+        """log p(z), (n,); given the condition c (1, C) in a conditional model."""
         found = []
         for part in z.split(rows_at_once(self.model)):
-            latents = self.model.generate(len(part), Draw(source="p", given=self.at(part))).latents
+            c = None if c is None else c[:1].expand(len(part), -1)
+            latents = self.model.generate(len(part), Draw(source="p", given=self.at(part)), c).latents
             found.append(torch.stack([latents[name].log_p[0] for name in self.sites]).sum(0))
         return torch.cat(found)
 
     @torch.no_grad()
-    def posterior(self, x: Tensor) -> tuple[Tensor, Tensor]:
+    def posterior(self, x: Batch) -> tuple[Tensor, Tensor]:
         """Mean and standard deviation of q(z|x) at its centre, (n, d) each."""
-        latents = self.model(Batch(x), Draw(source="point")).latents
+        latents = self.model(x, Draw(source="point")).latents
         with seeded(0):  # of a q that does not know its own, over some draws
             known = [moments(q) for name in self.sites if (q := latents[name].q) is not None]
         return torch.cat([mean for mean, _ in known], -1), torch.cat([variance.sqrt() for _, variance in known], -1)
 
     @torch.no_grad()
-    def log_q(self, x: Tensor, z: Tensor) -> Tensor:
+    def log_q(self, x: Batch, z: Tensor) -> Tensor:
         """log q(z|x) of one example x (1, *shape) at z (n, d); TightboundError where q knows none at a given z."""
         found = []
         for part in z.split(rows_at_once(self.model)):
-            sites = self.model(Batch(x), Draw(len(part), given=self.at(part))).latents.values()
+            sites = self.model(x, Draw(len(part), given=self.at(part))).latents.values()
             try:
                 found.append(torch.stack([s.q.log_prob(s.z) for s in sites if s.q is not None]).sum(0))
             except ValueError as error:
@@ -106,7 +112,9 @@ def gauss_legendre(d: int) -> tuple[Tensor, Tensor]:
     return nodes, weights.log().sum(-1)
 
 
-def quadrature(model: VAE, x: Tensor, *, tolerance: float = 1e-6, seed: int = 0, tick: Tick | None = None) -> Estimate:
+def quadrature(
+    model: VAE, x: Tensor | Batch, *, tolerance: float = 1e-6, seed: int = 0, tick: Tick | None = None
+) -> Estimate:
     """log of the integral of p(x, z) over z, for 1 to 3 real latent features in all, in float64.
 
     A box around the prior is cut into cells, each with a Gauss-Legendre rule.  A cell is halved along every axis while
@@ -117,8 +125,8 @@ def quadrature(model: VAE, x: Tensor, *, tolerance: float = 1e-6, seed: int = 0,
     """
     space, found = Space(model), []
     _check_prior(space)
-    for one in x.split(1):
-        row = one.to(space.low)
+    for one in Batch.of(x).split(1):
+        row = space.examples(one)
         found.append(_refined(_Cells(space, space.joint_of(row)), space.posterior(row), tolerance))
         if tick:
             tick(1)
@@ -191,7 +199,7 @@ def _refined(cells: _Cells, near: tuple[Tensor, Tensor] | None, tolerance: float
 
 def _check_prior(space: Space) -> None:
     """Raises TightboundError where p(z) is no density over all real z: its integral is not 1, as on a sphere."""
-    total, _, _ = _refined(_Cells(space, space.log_prior), None, 1e-3)
+    total, _, _ = _refined(_Cells(space, lambda z: space.log_prior(z, space.condition)), None, 1e-3)
     if abs(total) > 0.02:
         raise TightboundError(
             f"p(z) integrates to {math.exp(total):.3g} and not to 1 over real z, so this latent is not made of free "
@@ -217,7 +225,12 @@ class Grid:
 
 
 def posterior_grid(
-    model: VAE, x: Tensor, *, points: int = 200, box: tuple[Tensor, Tensor] | None = None, space: Space | None = None
+    model: VAE,
+    x: Tensor | Batch,
+    *,
+    points: int = 200,
+    box: tuple[Tensor, Tensor] | None = None,
+    space: Space | None = None,
 ) -> Grid:
     """p(z), p(x|z), p(z|x) and q(z|x) of one example x (1, *shape) on one grid, float64, for 1 or 2 latent features.
 
@@ -230,9 +243,9 @@ def posterior_grid(
     low, high = box or ((space.low + space.high) / 2 + s * (space.high - space.low) * 0.22 for s in (-1, 1))
     axes = [torch.linspace(float(a), float(b), points, dtype=torch.float64) for a, b in zip(low, high, strict=True)]
     z = torch.cartesian_prod(*axes).reshape(-1, space.d)
-    x = x.to(space.low)
+    x = space.examples(x)
     log_joint = space.joint_of(x)(z)
-    log_prior, log_q = space.log_prior(z), space.log_q(x, z)
+    log_prior, log_q = space.log_prior(z, x.c), space.log_q(x, z)
     cell = math.prod(float(a[1] - a[0]) for a in axes)
     log_px = float(log_joint.logsumexp(0)) + math.log(cell)
     terms = (log_prior, log_joint - log_prior, log_joint - log_px, log_q)
@@ -240,10 +253,12 @@ def posterior_grid(
     return Grid(axes, prior, likelihood, posterior, q, log_px, cell)
 
 
-def posterior_box(model: VAE, x: Tensor, *, width: float = 4.0, space: Space | None = None) -> tuple[Tensor, Tensor]:
+def posterior_box(
+    model: VAE, x: Tensor | Batch, *, width: float = 4.0, space: Space | None = None
+) -> tuple[Tensor, Tensor]:
     """Corners (low, high), each (d,), that hold the true posterior of x (1, *shape) and q out to `width` of its sd."""
     space = space or Space(model)
-    x = x.to(space.low)
+    x = space.examples(x)
     cells, (mean, sd) = _Cells(space, space.joint_of(x)), space.posterior(x)
     for _ in range(ROUNDS):
         share = cells.log_mass - cells.log_mass.logsumexp(0)

@@ -20,6 +20,7 @@ from tightbound.evaluation.likelihood import best
 from tightbound.evaluation.pieces import Piece
 from tightbound.evaluation.plan import Plan
 from tightbound.evaluation.work import Chosen, Work
+from tightbound.trace import Batch
 
 PILOT_K, PILOT_TEMPERATURES, AT_ONCE = 500, 50, 16
 
@@ -112,7 +113,7 @@ def certificate(work: Work, n: int, options: Mapping[str, Any], found: Evaluatio
             pair = bdmc(work.run.model, m, seed=seed, tick=tell, **options)
             return {"lower": pair.lower.values, "upper": pair.upper.values}, {"settings": pair.lower.settings}
 
-        return work.pieces.get({"certificate": dict(options), "seed": seed, "n": m}, torch.zeros(0), compute)
+        return work.pieces.get({"certificate": dict(options), "seed": seed, "n": m}, Batch(torch.zeros(0, 0)), compute)
 
     try:
         pieces = work.each(range(0, n, AT_ONCE), piece)

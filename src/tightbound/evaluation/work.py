@@ -20,6 +20,7 @@ from tightbound.evaluation.likelihood import log_px
 from tightbound.evaluation.pieces import Piece, Pieces
 from tightbound.processes import ALONE, Processes
 from tightbound.run import Run
+from tightbound.trace import Batch
 
 Tick = Callable[..., None]
 A = TypeVar("A")
@@ -37,13 +38,13 @@ class Chosen:
     def __len__(self) -> int:
         return len(self.rows)
 
-    def parts(self, size: int) -> Iterator[Tensor]:
+    def parts(self, size: int) -> Iterator[Batch]:
         """The examples in domain units, so many at a time."""
-        yield from (self.split.batch(rows) for rows in self.rows.split(size))
+        yield from (self.split.examples(rows) for rows in self.rows.split(size))
 
-    def x(self) -> Tensor:
+    def x(self) -> Batch:
         """All of them at once."""
-        return self.split.batch(self.rows)
+        return self.split.examples(self.rows)
 
     def some(self, most: int) -> tuple[Tensor, Chosen]:
         """At most so many of them, spread evenly: their places among these, and themselves."""
@@ -54,7 +55,7 @@ class Chosen:
         """sha256 over the examples."""
         found = hashlib.sha256()
         for x in self.parts(1000):
-            found.update(x.contiguous().numpy().tobytes())
+            found.update(x.key.numpy().tobytes())
         return found.hexdigest()
 
 
@@ -107,7 +108,7 @@ class Work:
         tell = self.teller(method, len(x))
 
         def piece(rows: Tensor) -> Piece:
-            part, counted = x.split.batch(rows), list[float]()
+            part, counted = x.split.examples(rows), list[float]()
 
             def count(m: float) -> None:
                 counted.append(m)
@@ -130,7 +131,7 @@ class Work:
         tell, settings = self.teller("gap", len(x)), dataclasses.asdict(search)
 
         def piece(rows: Tensor) -> Piece:
-            part = x.split.batch(rows)
+            part = x.split.examples(rows)
             what = {"gap": settings, "seed": self.seed}
             found = self.pieces.get(what, part, lambda: (gap_room.best_bound(self.run, part, self.seed, search), {}))
             tell(len(part))

@@ -160,6 +160,7 @@ class VectorQuantizedPosterior(nn.Module):
     """
 
     space = "codes"
+    bare = True
 
     grids = True
     needs = ("places",)

@@ -59,6 +59,8 @@ class RiemannianPosterior(HamiltonianPosterior):
     needs = ("spec",)
     first = 0.2
 
+    bare = True
+
     def __init__(
         self,
         features: int,

@@ -10,7 +10,7 @@ from tightbound.priors.curved import (
 from tightbound.priors.fitted import FullNormalPrior, GaussianMixturePrior
 from tightbound.priors.flow import FlowPrior, IAFPrior, MAFPrior
 from tightbound.priors.mixture import ExemplarPrior, MixturePrior, VampPrior
-from tightbound.priors.normal import ConditionalNormal, LearnedNormal, StandardNormal
+from tightbound.priors.normal import ConditionalNormal, LearnedNormal, StandardNormal, TopConditional
 from tightbound.priors.riemannian import RiemannianPrior
 from tightbound.priors.second import TwoStagePrior
 from tightbound.priors.seen import Seen
@@ -18,6 +18,7 @@ from tightbound.priors.seen import Seen
 PRIORS = {
     "standard": StandardNormal,
     "learned": LearnedNormal,
+    "conditional": TopConditional,
     "mixture": MixturePrior,
     "normal": FullNormalPrior,
     "gaussian-mixture": GaussianMixturePrior,

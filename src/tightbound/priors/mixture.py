@@ -52,6 +52,7 @@ class Encoded(nn.Module):
     learns = True
     posteriors = ("normal",)
     paths = ("flat", "top-down")
+    bare = True
 
     def __init__(self, latent: int, spec: DataSpec, count: int) -> None:
         super().__init__()

@@ -51,3 +51,16 @@ class ConditionalNormal(nn.Module):
         assert state is not None
         loc, log_scale = self.head(state).chunk(2, -1)
         return diagonal(loc.flatten(1), log_scale.flatten(1))
+
+
+class TopConditional(ConditionalNormal):
+    """p(z | c) = N(mean(c), diag scale(c)^2), linear in what stands above the topmost latent: the condition.
+
+    Sohn, Lee and Yan 2015 (NeurIPS 28), section 4.1.
+    """
+
+    needs = ("above",)
+    reads_state = True
+
+    def __init__(self, latent: int, above: int) -> None:
+        super().__init__(above, latent)

@@ -26,6 +26,13 @@ BOUNDS = {
         purpose="a tighter bound from K samples: a better density model of the same size",
         paper="Burda, Grosse and Salakhutdinov 2016, arXiv:1509.00519",
     ),
+    "missing-data": Recipe(
+        objective=part("iwae"),
+        k=20,
+        missing="zero",
+        purpose="data with missing values: a density of what was observed, and imputations with their spread",
+        paper="Mattei and Frellsen 2019, arXiv:1812.02633",
+    ),
     "miwae": Recipe(
         objective=part("iwae", m=8),
         k=64,

@@ -5,6 +5,11 @@ from __future__ import annotations
 from tightbound.recipes.recipe import Recipe, part
 
 LATENTS = {
+    "conditional": Recipe(
+        conditional=True,
+        purpose="new data of a class that you name, or for numbers that you give; features of what c leaves open",
+        paper="Sohn, Lee and Yan 2015, NeurIPS 28; Kingma et al. 2014, arXiv:1406.5298",
+    ),
     "hvae": Recipe(
         path="top-down",
         latent=(32, 16),

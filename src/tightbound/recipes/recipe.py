@@ -56,6 +56,10 @@ class Recipe(BaseModel):
     path: Literal["flat", "top-down", "bottom-up", "bidirectional"] = Field(
         "flat", description="the order of the latents"
     )
+    conditional: bool = Field(False, description="whether encoder and decoder are told labels or columns of the data")
+    missing: Literal["refused", "zero", "mask"] = Field(
+        "refused", description="NaN: refused, or a missing value, 0 to the encoder, which may be told the mask too"
+    )
     network: PartLike = Field(part("auto"), description="the kind of all networks: auto, linear, mlp, conv, pyramid")
     size: Literal["auto", "s", "m", "l"] = Field("auto", description="the size of all networks")
     latent: Literal["auto"] | PositiveInt | tuple[PositiveInt, ...] = Field(

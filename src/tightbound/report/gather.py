@@ -7,7 +7,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from tightbound.report import passes
 from tightbound.report.figures import subscript
@@ -15,9 +17,11 @@ from tightbound.report.grids import columns
 from tightbound.report.novelty import Neighbours, nearest
 from tightbound.report.passes import Codes, Passage
 from tightbound.report.probe import Accuracy, probe
-from tightbound.report.scene import MOST_TYPICAL, Scene, fingerprint, scene
+from tightbound.report.scene import MOST_TYPICAL, Examples, Scene, fingerprint, scene
 from tightbound.report.view import Floats
 from tightbound.run import Run
+from tightbound.spec import CONDITIONS
+from tightbound.trace import Batch
 
 Array = NDArray[Any]
 ROWS_OF_SAMPLES, FEATURES, STEPS = 3, 6, 9
@@ -149,15 +153,33 @@ def _shown(run: Run, place: Scene, x: Array) -> Floats:
 def new_samples(run: Run, place: Scene) -> Floats:
     """Samples of the run as `tightbound sample --seed 0` makes them; the same noise for every run."""
     n = ROWS_OF_SAMPLES * columns(place.view, place.spec.shape)
-    return _shown(run, place, passes.decode(run, passes.prior_draws(run, n)))
+    c = None if run.spec.condition is None else run.model.get_buffer("conditions")[torch.arange(n) % CONDITIONS]
+    return _shown(run, place, passes.decode(run, passes.prior_draws(run, n), c))
+
+
+def told(run: Run, place: Scene, shown: Examples) -> Batch:
+    """What is shown as a run reads it: a likelihood may read levels as reals, and a conditional model is told more."""
+    if run.spec.condition is None and not run.spec.missing:
+        return Batch(run.spec.to_domain(place.spec.to_raw(shown.x)))
+    found: Batch = run.data.splits[shown.split].examples(torch.as_tensor(shown.rows))
+    return found
+
+
+def _between(c: Tensor | None, a: int, b: int, t: Array) -> Tensor | None:
+    """Conditions on the way from one example's to another's."""
+    if c is None:
+        return None
+    share = torch.as_tensor(t, dtype=c.dtype)
+    return c[a] * (1 - share) + c[b] * share
 
 
 def _story(role: Role, place: Scene, hero: int, partner: int, samples: Floats, probed: bool) -> Story:
     run, cols = role.run, columns(place.view, place.spec.shape)
-    inputs = run.spec.to_domain(place.spec.to_raw(place.test.x))  # a likelihood may read levels as reals
+    inputs = told(run, place, place.test)
+    one = inputs[hero : hero + 1]
     codes = passes.codes(run, inputs)
     some = int(np.clip(MOST_VALUES // (run.spec.dims * (run.spec.levels or 1)), 16, len(inputs)))
-    rebuilt = _shown(run, place, passes.decode(run, codes.mean[:some]))
+    rebuilt = _shown(run, place, passes.decode(run, codes.mean[:some], inputs[:some].c))
     order = np.argsort(-codes.activity, kind="stable").tolist()
     names = _names(run)
     t = np.linspace(0, 1, cols)[:, None]
@@ -171,13 +193,15 @@ def _story(role: Role, place: Scene, hero: int, partner: int, samples: Floats, p
         plane=_plane(run, codes, names),
         feature_names=names,
         order=order,
-        reconstruction=_shown(run, place, passes.decode(run, codes.mean[place.shown])),
+        reconstruction=_shown(
+            run, place, passes.decode(run, codes.mean[place.shown], inputs[torch.as_tensor(place.shown)].c)
+        ),
         kept=_kept(place.test_unit[:some], rebuilt),
         samples=samples,
-        variations=_shown(run, place, passes.decode(run, passes.draws(run, inputs[hero], cols))),
-        interpolation=_shown(run, place, passes.decode(run, ends)),
-        features=_walks(run, place, codes, hero, order[:FEATURES], names),
-        passage=passes.passage(run, inputs[hero]),
+        variations=_shown(run, place, passes.decode(run, passes.draws(run, one, cols), one.c)),
+        interpolation=_shown(run, place, passes.decode(run, ends, _between(inputs.c, hero, partner, t))),
+        features=_walks(run, place, codes, hero, order[:FEATURES], names, one.c),
+        passage=passes.passage(run, one),
         account=role.account,
         history=run.history(),
         accuracy=_probe(run, place, codes) if probed else None,
@@ -210,7 +234,7 @@ def _plane(run: Run, codes: Codes, names: Sequence[str]) -> Plane:
 
 
 def _walks(
-    run: Run, place: Scene, codes: Codes, hero: int, order: Sequence[int], names: Sequence[str]
+    run: Run, place: Scene, codes: Codes, hero: int, order: Sequence[int], names: Sequence[str], c: Tensor | None
 ) -> list[Feature]:
     """Each feature from -2 to 2 sigma of the prior, or of a point's own values; the others as in `hero`."""
     mean, cov = passes.prior_moments(run)
@@ -221,11 +245,11 @@ def _walks(
     for k in order:
         z = np.repeat(codes.mean[hero][None], STEPS, 0)
         z[:, k] = mean[k] + np.linspace(-2, 2, STEPS) * sd[k]
-        found.append(Feature(names[k], float(codes.activity[k]), _shown(run, place, passes.decode(run, z))))
+        found.append(Feature(names[k], float(codes.activity[k]), _shown(run, place, passes.decode(run, z, c))))
     return found
 
 
 def _probe(run: Run, place: Scene, codes: Codes) -> Accuracy:
-    train = run.spec.to_domain(place.spec.to_raw(place.train.x))
+    train = told(run, place, place.train)
     assert place.train.y is not None and place.test.y is not None
     return probe(passes.codes(run, train).mean, place.train.y, codes.mean, place.test.y)

@@ -15,7 +15,7 @@ from torch.distributions import Categorical, Distribution, Independent
 from tightbound.distributions import moments, point
 from tightbound.distributions.noise import ContentNoise
 from tightbound.run import Run, seeded
-from tightbound.trace import Draw
+from tightbound.trace import Batch, Draw
 
 Array = NDArray[Any]
 
@@ -50,24 +50,24 @@ def _decoded_at_once(run: Run) -> int:
     return max(1, 16_000_000 // (run.spec.dims * (run.spec.levels or 1)))
 
 
-def codes(run: Run, x: Tensor) -> Codes:
+def codes(run: Run, x: Tensor | Batch) -> Codes:
     """q(z|x) of each row of x (n, *shape); several sites side by side, z1 first."""
     with torch.no_grad():
-        found = [_codes(run, part) for part in x.split(_encoded_at_once(run))]
+        found = [_codes(run, part) for part in Batch.of(x).split(_encoded_at_once(run))]
     mean, sd = (np.concatenate([f[i] for f in found]) for i in (0, 1))
     kl = [f[2] for f in found if f[2] is not None]
     return Codes(mean, sd, np.concatenate(kl) if kl else None)
 
 
-def moments_of(run: Run, x: Tensor) -> tuple[Array, Array]:
+def moments_of(run: Run, x: Tensor | Batch) -> tuple[Array, Array]:
     """Mean and sd of each feature given each row of x (n, *shape), (n, L)."""
     with torch.no_grad():
-        found = [_moments(run, part) for part in x.split(_encoded_at_once(run))]
+        found = [_moments(run, part) for part in Batch.of(x).split(_encoded_at_once(run))]
     mean, sd = (np.concatenate([f[i] for f in found]) for i in (0, 1))
     return mean, sd
 
 
-def _moments(run: Run, x: Tensor) -> tuple[Array, Array]:
+def _moments(run: Run, x: Batch) -> tuple[Array, Array]:
     latents = run.latents(x)
     q = [d for name in run.sites if (d := latents[name].q) is not None]
     mean = torch.cat([point(d) for d in q], -1)
@@ -76,24 +76,24 @@ def _moments(run: Run, x: Tensor) -> tuple[Array, Array]:
     return mean.cpu().numpy(), sd.cpu().numpy()
 
 
-def _codes(run: Run, x: Tensor) -> tuple[Array, Array, Array | None]:
+def _codes(run: Run, x: Batch) -> tuple[Array, Array, Array | None]:
     mean, sd = _moments(run, x)
-    drawn = run.trace(x, Draw(noise=ContentNoise(run.config.seed, x, 0, 1))).latents if run.has_bound else {}
+    drawn = run.trace(x, Draw(noise=ContentNoise(run.config.seed, x.x, 0, 1))).latents if run.has_bound else {}
     known = [t for name in run.sites if name in drawn and (t := drawn[name].kl_each) is not None]
     kl = torch.cat(known, -1).cpu().numpy() if len(known) == len(run.sites) else None
     return mean, sd, kl
 
 
-def decode(run: Run, z: Array) -> Array:
-    """E[x|z] of each row of z (n, L), (n, *shape)."""
-    parts = torch.as_tensor(z, dtype=torch.float32).split(_decoded_at_once(run))
-    return torch.cat([point(run.likelihood(part)).cpu() for part in parts]).numpy()
+def decode(run: Run, z: Array, c: Tensor | None = None) -> Array:
+    """E[x|z] of each row of z (n, L), (n, *shape); c: of a conditional model, one for all rows or one for each."""
+    rows = Batch(torch.as_tensor(z, dtype=torch.float32), None if c is None else c.expand(len(z), -1))
+    return torch.cat([point(run.px(part)).cpu() for part in rows.split(_decoded_at_once(run))]).numpy()
 
 
-def draws(run: Run, x: Tensor, n: int, seed: int = 0) -> Array:
-    """n draws of z from q(z|x) of one example x (*shape), (n, L)."""
+def draws(run: Run, x: Tensor | Batch, n: int, seed: int = 0) -> Array:
+    """n draws of z from q(z|x) of one example x (1, *shape), (n, L)."""
     with torch.no_grad(), seeded(seed):
-        latents = run.trace(x.expand(n, *x.shape), Draw()).latents
+        latents = run.trace(Batch.of(x).expand(n), Draw()).latents
     return torch.cat([latents[name].z for name in run.sites], -1).cpu().numpy()
 
 
@@ -115,7 +115,7 @@ def prior_moments(run: Run) -> tuple[Array, Array]:
     if (known := _MOMENTS.get(run)) is not None:
         return known
     prior = run.prior
-    if isinstance(prior, Independent):
+    if isinstance(prior, Independent) and run.spec.condition is None:
         known = prior.mean[0].cpu().numpy(), np.diag(prior.variance[0].cpu().numpy())
     else:
         z = prior_draws(run, 4000, seed=1)
@@ -142,12 +142,13 @@ class Passage:
     rate: float | None
 
 
-def passage(run: Run, x: Tensor, k: int = 256, seed: int = 0) -> Passage:
-    """Follows x (*shape) through: the first z drawn, and the two terms averaged over k draws."""
+def passage(run: Run, x: Tensor | Batch, k: int = 256, seed: int = 0) -> Passage:
+    """Follows one example x (1, *shape) through: the first z drawn, and the two terms averaged over k draws."""
     with torch.no_grad(), seeded(seed):
-        trace = run.trace(x[None], Draw(min(k, max(8, _encoded_at_once(run)))))
+        x = Batch.of(x)
+        trace = run.trace(x, Draw(min(k, max(8, _encoded_at_once(run)))))
         z = torch.cat([trace.latents[name].z[:1] for name in run.sites], -1)
-        px = run.likelihood(z)
+        px = run.px(Batch(z, x.c))
         rate = float(trace.rate[0]) if trace.bound else None
         mean, sd, drawn = (t[0].cpu().numpy() for t in (point(px), spread(px), px.sample()))
         return Passage(z[0].cpu().numpy(), mean, sd, drawn, float(trace.distortion[0]), rate)

@@ -43,22 +43,25 @@ def walk(split: Any, most: int, size: int) -> Iterator[tuple[Tensor, Tensor]]:
 
 @dataclass(frozen=True)
 class Examples:
-    """Some rows of a split: x (n, *shape) in the data's domain units, their labels (n,) and row numbers."""
+    """Some rows of a split: x (n, *shape) in the data's domain units, their labels (n,), row numbers and split."""
 
     x: Tensor
     y: Array | None
     rows: Array
+    split: str = "test"
 
     @classmethod
-    def of(cls, split: Any, most: int) -> Examples:
+    def of(cls, split: Any, most: int, name: str = "test") -> Examples:
         """At most `most` rows of a split."""
         found = list(walk(split, most, 1024))
         if not found:
             raise TightboundError("the data have no examples to show: give a test split of one or more")
         rows, x = torch.cat([r for r, _ in found]), torch.cat([x for _, x in found])
+        if split.spec.missing:
+            x = torch.where(x.isnan(), split.spec.centre, x)  # shown as the mean of training
         y = split.labels(rows) if isinstance(split, Split) else None
         known = y is not None and bool((y >= 0).any())
-        return cls(x.cpu(), y.cpu().numpy() if y is not None and known else None, rows.numpy())
+        return cls(x.cpu(), y.cpu().numpy() if y is not None and known else None, rows.numpy(), name)
 
 
 @dataclass(frozen=True)
@@ -114,8 +117,9 @@ class Scene:
 
 def scene(data: Any) -> Scene:
     """Gathers what a report shows of the data: some test and training examples, their labels and colours."""
-    splits = [s for s in (data.test, data.valid) if len(s)] or [data.train]
-    test, train = Examples.of(splits[0], MOST_TEST), Examples.of(data.train, MOST_TRAIN)
+    held = next((name for name in ("test", "valid") if len(data.splits[name])), "train")
+    test = Examples.of(data.splits[held], MOST_TEST, held)
+    train = Examples.of(data.train, MOST_TRAIN, "train")
     labels = [int(e.y.max()) + 1 for e in (test, train) if e.y is not None]
     named = [str(name) for name in data.label_names or ()]
     n = max([len(named), *labels]) if labels else 0
@@ -123,9 +127,7 @@ def scene(data: Any) -> Scene:
     view = View.of(data.spec, train.x.numpy())
     counts = {"train": getattr(data.train, "__len__", lambda: None)(), "valid": len(data.valid), "test": len(data.test)}
     shown = _one_of_each(test.y, len(test.x), columns(view, data.spec.shape))
-    return Scene(
-        data, view, test, train, names, label_colours(n), shown, counts, splits[0] is not data.train and data.held_out
-    )
+    return Scene(data, view, test, train, names, label_colours(n), shown, counts, held != "train" and data.held_out)
 
 
 def fingerprint(data: Any) -> str:

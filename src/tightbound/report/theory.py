@@ -16,12 +16,13 @@ from tightbound.evaluation.quadrature import Grid, Space, posterior_box, posteri
 from tightbound.report import diagrams
 from tightbound.report.blocks import Block, Equation, Gallery, Key, Mark, Panel, Plot, Section, Term, Words
 from tightbound.report.figures import Array
-from tightbound.report.gather import Stage
+from tightbound.report.gather import Stage, told
 from tightbound.report.palette import DISTORTION, INK, PRIOR, RATE
 from tightbound.report.pictures import Cast, heads, say
 from tightbound.report.scene import Scene
 from tightbound.report.text import Text, number
 from tightbound.run import Run
+from tightbound.trace import Batch
 
 FEW, RANKED, RANKED_WITH, POINTS = 2, 64, 500, 100
 SIZES, REPEATS, MOST_VALUES = (1, 3, 10, 32, 100, 316, 1000), 12, 1_500_000
@@ -57,7 +58,7 @@ def study(run: Run, name: str, place: Scene, hero: int) -> Study | None:
         return None
     with suppress(TightboundError):  # features that are no real numbers, or a q without a density
         space = Space(run.model)
-        x = run.spec.to_domain(place.spec.to_raw(place.test.x))
+        x = told(run, place, place.test)
         one = x[hero : hero + 1]
         terms = three_terms(run.model, one, space=space)
         low, high = posterior_box(run.model, one, space=space)
@@ -68,10 +69,10 @@ def study(run: Run, name: str, place: Scene, hero: int) -> Study | None:
     return None
 
 
-def _zooms(run: Run, x: torch.Tensor, space: Space) -> list[Zoom]:
+def _zooms(run: Run, x: Batch, space: Space) -> list[Zoom]:
     """The examples whose third term is least, in the middle and largest, of some that are spread over the test set."""
     some = np.unique(np.linspace(0, len(x) - 1, min(len(x), RANKED)).round().astype(int))
-    terms = score(run, x[some], RANKED_WITH, run.config.seed)
+    terms = score(run, x[torch.as_tensor(some)], RANKED_WITH, run.config.seed)
     order = np.argsort((terms["log_px"] - terms["elbo"]).numpy(), kind="stable")
     found = []
     for kind, rank in (("best", 0), ("median", (len(order) - 1) // 2), ("worst", len(order) - 1)):
@@ -164,7 +165,7 @@ def reach(run: Run, name: str, place: Scene, hero: int, exact: float | None) -> 
         return None
     values = run.spec.dims * (run.spec.levels or 1 if run.spec.domain == "categorical" else 1)
     sizes = [k for k in SIZES if k * values <= MOST_VALUES] or [1]
-    x = run.spec.to_domain(place.spec.to_raw(place.test.x[hero : hero + 1]))
+    x = told(run, place, place.test)[hero : hero + 1]
     found = by_k(run, x, sizes, REPEATS, run.config.seed)
     return Reach(name, sum(run.sites.values()), sizes, found["p"].numpy(), found["q"].numpy(), exact)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -43,8 +44,8 @@ class Batches:
         """The examples of a step in domain units, on the device, as training sees them (binarised, augmented)."""
         part, of = self.share
         rows = self.rows(step).chunk(of)[part]
-        x = self.split.batch(rows, generator(self.seed, "data", step), self.share)
-        return Batch(x.to(self.device), index=rows.to(self.device))
+        batch = self.split.examples(rows, generator(self.seed, "data", step), self.share)
+        return replace(batch.to(self.device), index=rows.to(self.device))
 
     def state_dict(self) -> State:
         return {}

@@ -87,6 +87,16 @@ def assemble(config: Config, device: torch.device, trust: bool = True) -> tuple[
     return model.to(device), objective
 
 
+def asked_of_data(config: Config) -> Config:
+    """The settings with what the recipe wants of its data beside x, and whether values may be missing."""
+    recipe, updates = config.recipe, dict[str, Any]()
+    if recipe.missing != "refused":
+        updates["masked"] = True
+    if recipe.conditional and config.data.condition is None:
+        updates["condition"] = "labels"
+    return config.model_copy(update={"data": config.data.model_copy(update=updates)})
+
+
 def settle(config: Config, data: Data) -> tuple[Config, list[str]]:
     """Resolves recipe and domain against the data; the schedule is still open."""
     recipe, spec, notes = resolve_domain(config.recipe, data.spec)
@@ -121,7 +131,7 @@ def fit(
     old = us.lead(lambda: _begun(folder) if resume else None)
     if resume and old is None:
         show.note(f"nothing to resume in {folder}: its training had not begun, so it starts now")
-    config = config if old is None else old.model_copy(update={"device": config.device})
+    config = asked_of_data(config) if old is None else old.model_copy(update={"device": config.device})
     read = partial(data_room.load, source, seed=config.seed, valid=valid, test=test)
     data = us.after_first(lambda: read(config.data))
     if old is not None and old.digest != data.digest:
@@ -166,7 +176,9 @@ def _hold(held: ExitStack, folder: Path, resume: bool, overwrite: bool) -> None:
 
 def _with_moments(config: Config, data: Data) -> Any:
     assert config.spec is not None
-    return config.spec.model_copy(update={"mean": data.spec.mean, "std": data.spec.std})
+    return config.spec.model_copy(
+        update={"mean": data.spec.mean, "std": data.spec.std, "condition": data.spec.condition}
+    )
 
 
 def _memory(error: BaseException, config: Config) -> BaseException:

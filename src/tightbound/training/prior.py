@@ -106,6 +106,11 @@ def _parted(values: Mapping[str, Any]) -> tuple[dict[str, Any], TrainSettings]:
 
 def _check_fits(run: Run, prior: str) -> None:
     """Raises TightboundError where the prior is not one, or not one for this latent, naming those that are."""
+    if run.spec.condition is not None:
+        raise TightboundError(
+            f"run {run.name!r} is conditional, and a prior that is fitted knows no condition: train it with prior "
+            "conditional, or without a condition"
+        )
     if ":" in prior:
         return
     lookup(PRIORS, prior, "prior")

@@ -14,7 +14,7 @@ from tightbound.data.split import Split
 from tightbound.distributions.noise import TILE, ContentNoise, StepNoise, tiles
 from tightbound.model import VAE, Objective
 from tightbound.processes import here
-from tightbound.trace import Batch, Clock, Draw
+from tightbound.trace import Clock, Draw
 
 T = TypeVar("T")
 BATCH, VALUES_AT_ONCE = 1000, 4_000_000
@@ -41,8 +41,8 @@ class Validator:
         every: list[dict[str, Tensor]] = []
         alike = BATCH if getattr(self.objective, "per_example", True) else int(self.config.train.batch)
         for i, rows in self._own(torch.arange(len(self.split)).split(min(self._rows(k), alike))):
-            x = self.split.batch(rows)
-            trace = model(Batch(x.to(device)), Draw(k, noise=StepNoise(self.config.seed, "valid", i)))
+            x = self.split.examples(rows).to(device)
+            trace = model(x, Draw(k, noise=StepNoise(self.config.seed, "valid", i)))
             terms = {"distortion": trace.distortion}
             if trace.bound:
                 terms |= {"rate": trace.rate, "elbo": trace.elbo}
@@ -70,9 +70,9 @@ class Validator:
         n = min(self.config.train.validate_n, len(self.split), most)
         found = []
         for _, rows in self._own(self.split.spread(n).split(self._rows(min(k, TILE)))):
-            x = self.split.batch(rows).to(device)
+            x = self.split.examples(rows).to(device)
             log_w = [
-                model(Batch(x), Draw(m, noise=ContentNoise(self.config.seed, x, i, m))).log_w.double()
+                model(x, Draw(m, noise=ContentNoise(self.config.seed, x.x, i, m))).log_w.double()
                 for i, m in enumerate(tiles(k))
             ]
             found.append(torch.cat(log_w).logsumexp(0) - torch.tensor(float(k)).log())
