@@ -7,13 +7,15 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import torch
-from core_cases import losses_of
+from core_cases import losses_of, model_of, plain, spec_of
 from linear_gaussian import Problem, problem
 from torch import Tensor
 from torch.distributions import Normal
 
+from tightbound.errors import TightboundError
 from tightbound.model import Objective
 from tightbound.objectives.importance import Ciwae, Dreg, Iwae, Landing, Piwae, Renyi, Vimco, bound
+from tightbound.recipes import part
 from tightbound.trace import Batch, Clock, Draw, Trace
 
 B, K = 3, 8
@@ -185,3 +187,10 @@ def test_renyi_goes_from_the_bound_of_k_samples_to_the_elbo() -> None:
     at = [-float(Renyi(alpha)(trace, Clock()).detach()) for alpha in (0.0, 0.3, 0.7, 1 - 1e-7)]
     assert at == sorted(at, reverse=True) and len(set(at)) == 4
     assert abs(at[0] - float(trace.log_p_hat.mean())) < 1e-9 and abs(at[-1] - float(trace.log_w.mean())) < 1e-4
+
+
+@pytest.mark.parametrize("objective", ["landing", "dreg", "vimco"])
+@pytest.mark.parametrize("posterior", ["planar", "hamiltonian"])
+def test_log_q_at_a_given_z_is_not_asked_of_a_q_that_has_none(objective: str, posterior: str) -> None:
+    with pytest.raises(TightboundError, match="does not know: set"):
+        model_of(plain(objective, posterior=part(posterior)), spec_of("real", (6,)))

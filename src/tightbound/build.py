@@ -239,6 +239,11 @@ def _check_objective(recipe: Recipe, spec: DataSpec) -> None:
         )
     if serves is not None and posterior in POSTERIORS and posterior not in serves:
         raise TightboundError(f"objective {name!r} is not defined for posterior {posterior!r}: set {serves[0]}")
+    if getattr(cls, "asks_again", False) and not getattr(POSTERIORS.get(posterior), "density", True):
+        raise TightboundError(
+            f"objective {name!r} asks for log q at a z once more, which posterior {posterior!r} does not know: "
+            "set objective iwae or elbo, or posterior inverse-autoregressive"
+        )
     paths = getattr(cls, "paths", (recipe.path,))
     if recipe.path not in paths:
         raise TightboundError(f"objective {name!r} has no meaning along path {recipe.path!r}: set path {paths[0]}")

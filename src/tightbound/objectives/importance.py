@@ -87,7 +87,7 @@ class Landing:
     Roeder, Wu and Duvenaud 2017 (arXiv:1703.09194), eq. 8.
     """
 
-    per_example = True
+    per_example, asks_again = True, True
 
     def __call__(self, trace: Trace, clock: Clock) -> Tensor:
         return -trace.again(frozen={"inference"}).log_w.mean()
@@ -100,7 +100,7 @@ class Dreg:
     Tucker et al. 2019 (arXiv:1810.04152), eq. 8; w~ the normalised weights.
     """
 
-    per_example = True
+    per_example, asks_again = True, True
 
     def __call__(self, trace: Trace, clock: Clock) -> dict[str, Tensor]:
         log_w = trace.again(frozen={"inference"}).log_w
@@ -117,7 +117,7 @@ class Vimco:
     Mnih and Rezende 2016 (arXiv:1602.06725), eq. 12 to 14.
     """
 
-    per_example = True
+    per_example, asks_again = True, True
 
     def __call__(self, trace: Trace, clock: Clock) -> Tensor:
         trace = trace.again(detach=True)

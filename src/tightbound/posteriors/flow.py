@@ -121,6 +121,8 @@ def reflected(x: Tensor, v: Tensor) -> Tensor:
 class FlowPosterior(nn.Module):
     """q(z|x): z0 from a diagonal normal, then one map after another; its density goes with each z that it makes."""
 
+    density = False  # at a z that comes from elsewhere
+
     def __init__(self, features: int, latent: int, steps: Iterable[nn.Module]) -> None:
         super().__init__()
         self.base, self.steps = NormalPosterior(features, latent), nn.ModuleList(steps)
