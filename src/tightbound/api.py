@@ -166,8 +166,7 @@ def demo(
     """Trains an autoencoder and a VAE on the embedded digits and writes one report; returns its path.
 
     A third model, a VAE with two features, shows what cannot be computed for more: the true posterior and all three
-    terms of log p(x).  out: a new folder, or the next free name where it is taken (`demo-2`).  settings, more: as for
-    `train`.
+    terms of log p(x).  out: a new folder, or the next free name (`demo-2`).  settings, more: as for `train`.
     """
     lookup(LANGUAGES, lang, "language")  # before three trainings, not after them
     show, folder = _display(display), _free(Path(out))
