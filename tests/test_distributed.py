@@ -44,7 +44,7 @@ def same_curve(a: Path, b: Path) -> None:
         assert weights.keys() == others.keys()
         for key, value in weights.items():
             # Adam divides by the gradient's size, so that rounding moves a weight whose gradient is almost zero.
-            assert float((value - others[key]).abs().mean()) < 1e-4, (a.name, key)
+            assert float((value - others[key]).abs().double().mean()) < 1e-4, (a.name, key)
 
 
 def test_two_processes_train_as_one(tmp_path: Path) -> None:
