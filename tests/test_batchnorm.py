@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import math
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,7 @@ from tightbound.distributions.noise import StepNoise
 from tightbound.errors import TightboundError
 from tightbound.files import load_weights
 from tightbound.model import Step
-from tightbound.processes import ALONE
+from tightbound.processes import ALONE, Processes
 from tightbound.recipes import Recipe
 from tightbound.spec import DataSpec
 from tightbound.trace import Batch, Clock
@@ -112,3 +114,46 @@ def test_it_refuses_parts_of_a_batch(tmp_path: Path) -> None:
     weights, _ = load_weights(run.folder / "ema.safetensors")
     moved = [value for name, value in weights.items() if "running" in name]
     assert len(moved) == 4 and all(bool(value.isfinite().all()) and bool((value != 0).any()) for value in moved)
+
+
+class Threads(Processes):
+    """Processes that are threads of this one: `add` waits for all."""
+
+    def __init__(self, rank: int, world: int, shared: dict[str, Any]) -> None:
+        super().__init__(rank, world)
+        self.shared = shared
+
+    def add(self, values: torch.Tensor) -> torch.Tensor:
+        self.shared[self.rank] = values.clone()
+        self.shared["barrier"].wait(60)
+        total = sum(self.shared[rank] for rank in range(self.world))
+        self.shared["barrier"].wait(60)
+        return values.copy_(total)
+
+
+@pytest.mark.parametrize("world", [2, 4])
+def test_parts_of_a_batch_in_several_processes_are_the_whole(world: int) -> None:
+    net = nn.Sequential(nn.Linear(3, 5), nn.BatchNorm1d(5), nn.Tanh(), nn.Linear(5, 2), nn.BatchNorm1d(2)).double()
+    x, target = torch.randn(8, 3).double() * 2 + 1, torch.randn(8, 2).double()
+    copies, shared = [copy.deepcopy(net) for _ in range(world)], {"barrier": threading.Barrier(world)}
+
+    def work(model: nn.Module, here: Processes, rows: slice) -> dict[str, torch.Tensor]:
+        observers = observe(model, here)
+        (model(x[rows]) - target[rows]).square().sum(1).mean().backward()
+        return {name: value for o in observers for name, value in o.statistics(None).items()}  # type: ignore[arg-type]
+
+    with ThreadPoolExecutor(world) as pool:
+        size = 8 // world
+        jobs = [
+            pool.submit(work, model, Threads(rank, world, shared), slice(rank * size, (rank + 1) * size))
+            for rank, model in enumerate(copies)
+        ]
+        parts = [job.result(60) for job in jobs]
+    (net(x) - target).square().sum(1).mean().backward()
+    for name, parameter in net.named_parameters():
+        mean = sum(dict(model.named_parameters())[name].grad for model in copies) / world  # type: ignore[misc]
+        assert parameter.grad is not None and torch.allclose(parameter.grad, mean, atol=1e-12), name
+    for observer in observe(copies[0], ALONE):
+        observer.after_step({name: sum(part[name] for part in parts) for name in parts[0]})  # type: ignore[misc]
+    for name, buffer in net.named_buffers():
+        assert torch.allclose(buffer, dict(copies[0].named_buffers())[name]), name
