@@ -13,7 +13,8 @@ from torch.distributions import Normal, kl_divergence
 
 from tightbound.distributions import LogScaleNormal, UnitNormal
 from tightbound.recipes import RECIPES
-from tightbound.training.average import Average
+from tightbound.training.average import EARLY, STRIDE, Average
+from tightbound.training.precision import channels_last, set_precision
 from tightbound.training.updates import Updates
 
 YES, NO = torch.tensor(True), torch.tensor(False)
@@ -29,9 +30,11 @@ OPTIMISERS: dict[str, tuple[Any, dict[str, Any]]] = {
 def pair(name: str) -> tuple[Updates, torch.optim.Optimizer]:
     """An optimiser taken by `Updates`, and the same by its own step, over equal weights."""
     cls, options = OPTIMISERS[name]
-    net = nn.Sequential(nn.Linear(7, 5), nn.Linear(5, 3))
-    made = []
-    for copied in (net, copy.deepcopy(net)):
+    net = nn.Sequential(nn.Linear(7, 5), nn.Linear(5, 3), nn.Conv2d(3, 4, 2))
+    other, made = copy.deepcopy(net), []
+    channels_last(net)
+    assert not net[2].weight.is_contiguous()
+    for copied in (net, other):
         matrices, others = ([p for p in copied.parameters() if (p.dim() > 1) is m] for m in (True, False))
         groups = [{"params": matrices, "top": 0.02}, {"params": others, "top": 0.01, "weight_decay": 0.0}]
         made.append(cls(groups, lr=0.02, **options))
@@ -43,6 +46,7 @@ def weights(opt: torch.optim.Optimizer) -> list[Tensor]:
 
 
 def give(grads: list[Tensor], *optimisers: torch.optim.Optimizer) -> None:
+    """Contiguous gradients, whatever the layout of the weights, as a graph or an exchange between processes leaves."""
     for opt in optimisers:
         for p, grad in zip(weights(opt), grads, strict=True):
             p.grad = grad.clone()
@@ -107,7 +111,7 @@ def test_the_average_is_the_weighted_sum_of_all_weights_so_far() -> None:
     model, _ = model_of(RECIPES["vae"], spec_of("binary", (1, 3, 4)))
     average, decay, shares = Average(model, 0.8), 0.8, torch.ones(1, dtype=torch.float64)
     seen = [[p.detach().double().clone() for p in model.parameters()]]
-    for step in range(60):
+    for step in [*range(60), *range(EARLY - 3, EARLY + 3 * STRIDE)]:
         with torch.no_grad():
             for p in model.parameters():
                 p.add_(torch.randn(p.shape, generator=torch.Generator().manual_seed(step)), alpha=0.1)
@@ -115,6 +119,7 @@ def test_the_average_is_the_weighted_sum_of_all_weights_so_far() -> None:
         average.move(step)
         seen.append([p.detach().double().clone() for p in model.parameters()])
         now = min(decay, (1 + step) / (10 + step))
+        now = now if step < EARLY else now**STRIDE if step % STRIDE == 0 else 1.0
         shares = torch.cat([shares * now, torch.tensor([1 - now], dtype=torch.float64)])
     torch.testing.assert_close(shares.sum(), torch.ones((), dtype=torch.float64))
     for i, p in enumerate(average.current().parameters()):
@@ -139,3 +144,21 @@ def test_normals_that_keep_their_log_scale_are_torchs() -> None:
         want = kl_divergence(Normal(q.loc, q.scale), Normal(other.loc, other.scale))
         torch.testing.assert_close(kl_divergence(q, other), want)
     assert torch.equal(kl_divergence(q, q), torch.zeros_like(x))
+
+
+@pytest.mark.parametrize("sides", [1, 2, 3])
+def test_transposed_convolutions_train_in_bfloat16_and_are_evaluated_in_float32(sides: int) -> None:
+    kind: Any = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)[sides - 1]
+    net, x = (
+        nn.Sequential(kind(4, 6, 3, stride=2, padding=1, output_padding=1, groups=2)),
+        torch.randn(2, 4, *[5] * sides),
+    )
+    full = net(x)
+    set_precision(net, "bfloat16")
+    half = net.train()(x)
+    assert half.dtype == torch.float32 and half.shape == full.shape
+    assert not torch.equal(half, full), "products are in bfloat16"
+    torch.testing.assert_close(half, full, rtol=0.05, atol=0.05)
+    assert torch.equal(net.eval()(x), full)
+    set_precision(net, "float32")
+    assert type(net[0]) is kind and torch.equal(net.train()(x), full)

@@ -85,7 +85,7 @@ class VAE(nn.Module):
         if h is not None and draw.k > 1:
             h = repeated(h, draw.k)
         c = None if self.told is None else self._need(batch.c).repeat(draw.k, 1)
-        index = None if batch.index is None else batch.index.repeat(draw.k)
+        index = batch.index if batch.index is None or draw.k == 1 else batch.index.repeat(draw.k)
         return self._pass(batch, draw, Context(n, h, index, c, lambda at: self.joint(batch, at)))
 
     def generate(self, n: int, draw: Draw, c: Tensor | None = None) -> Trace:

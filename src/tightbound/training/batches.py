@@ -44,7 +44,8 @@ class Batches:
         """The examples of a step in domain units, on the device, as training sees them (binarised, augmented)."""
         part, of = self.share
         rows = self.rows(step).chunk(of)[part]
-        batch = self.split.examples(rows, generator(self.seed, "data", step), self.share)
+        chance = None if self.split.transform is None else generator(self.seed, "data", step)
+        batch = self.split.examples(rows, chance, self.share)
         return replace(batch.to(self.device), index=rows.to(self.device))
 
     def state_dict(self) -> State:

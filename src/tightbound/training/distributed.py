@@ -185,5 +185,5 @@ def whole_state(model: nn.Module) -> dict[str, Tensor]:
     found = {}
     for name, value in model.state_dict().items():
         full = value.full_tensor() if hasattr(value, "full_tensor") else value
-        found[name] = full.detach().cpu().clone()
+        found[name] = full.detach().cpu().clone(memory_format=torch.contiguous_format)
     return found

@@ -213,6 +213,7 @@ def _train(trainer: Trainer, data: Data, device: torch.device, *, new: bool) -> 
     if is_sharded(config.train):
         model, _ = assemble(config, device, trust=True)
     model.load_state_dict(trainer.finish())
+    model.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]  # as it is when read from the folder
     return Run(config, model, folder, data)
 
 

@@ -40,7 +40,9 @@ class Health:
             self.look()
         norm: Any = torch.stack(torch._foreach_norm(grads)).norm()
         norm = norm.full_tensor() if hasattr(norm, "full_tensor") else norm  # of gradients in shards
-        checked = norm + 0 * sum(loss.detach() for loss in losses)  # not finite where a loss is not
+        checked = norm
+        for loss in losses:
+            checked = torch.add(checked, loss.detach(), alpha=0)  # not finite where a loss is not
         self.norms[self.unread] = checked
         self.unread += 1
         cuts = self.clip and self.seen >= SETTLED

@@ -32,6 +32,7 @@ from tightbound.training.interrupt import Interrupted as Interrupted
 from tightbound.training.interrupt import ctrl_c
 from tightbound.training.noise import Ahead
 from tightbound.training.optim import level, optimizer
+from tightbound.training.precision import channels_last
 from tightbound.training.updates import Updates
 from tightbound.training.validate import Validator
 
@@ -61,8 +62,11 @@ class Trainer:
         self.pass_ = Step(model, objective, k, only)
         with seeded(seed_for(config.seed, "prepare")):
             self.pass_.prepare(partial(examples, data.train))
+        apart = is_sharded(self.settings)
+        if not apart:
+            channels_last(model)
         self.average = Average(model, self.settings.ema) if self.settings.ema else None
-        if is_sharded(self.settings):
+        if apart:
             shard(self.pass_, self._averaged(), self.here, self.device)
         self.engine = engine_among(self.pass_, self.settings, self._say, self.here)
         self.noise = Ahead(config.seed, self.device, self._rehearse, k, share)

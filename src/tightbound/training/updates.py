@@ -9,6 +9,14 @@ from torch import Tensor
 
 KERNELS: dict[type, Any] = {torch.optim.Adam: torch._fused_adam_, torch.optim.AdamW: torch._fused_adamw_}
 STATE = ("exp_avg", "exp_avg_sq", "step")
+Held = tuple[dict[str, Any], list[list[Tensor]], Tensor]
+
+
+def as_laid(x: Any, parameter: Tensor) -> Any:
+    """A gradient or a moment in its parameter's memory layout, which is all that the kernels can read."""
+    if x is None or x.stride() == parameter.stride():
+        return x
+    return torch.empty_like(parameter).copy_(x)
 
 
 class Updates:
@@ -23,7 +31,8 @@ class Updates:
         self.fused = all(group.get("fused") for group in groups)
         plain = not any(group.get("amsgrad") or group.get("differentiable") for group in groups)
         self.kernel = KERNELS.get(type(opt)) if self.fused and plain else None
-        self.held: list[tuple[dict[str, Any], list[list[Tensor]]]] = []
+        self.held: list[Held] = []
+        self.laid = [p for group in groups for p in group["params"] if not p.is_contiguous()]
 
     def __call__(self, level: float, ok: Tensor, divisor: Tensor | None) -> None:
         """A step at a share of the highest learning rates, with the gradients divided, where `ok`.
@@ -33,6 +42,8 @@ class Updates:
         """
         for group in self.opt.param_groups:
             group["lr"] = level * group["top"]
+        for p in self.laid:
+            p.grad = as_laid(p.grad, p)
         if self.fused and ok.device.type != "cpu":
             self._step(divisor, (~ok).float())
         elif ok.numpy(force=True):
@@ -48,28 +59,34 @@ class Updates:
     def _step(self, divisor: Tensor | None, bad: Tensor | None) -> None:
         if self.kernel is not None and not self.held:
             self.held = self._hold()
-        grads = [[p.grad for p in parameters] for _, (parameters, *_) in self.held]
+        grads = [[p.grad for p in parameters] for _, (parameters, *_), _ in self.held]
         if self.kernel is None or not grads or any(g is None for some in grads for g in some):
             if self.fused:
                 self.opt.grad_scale, self.opt.found_inf = divisor, bad  # type: ignore[attr-defined]
             self.opt.step()
             return
-        for (group, (parameters, means, squares, steps)), some in zip(self.held, grads, strict=True):
-            torch._foreach_add_(steps, 1)
+        for (group, (parameters, means, squares, steps), count), some in zip(self.held, grads, strict=True):
+            count.add_(1)
             self.kernel(
                 parameters, some, means, squares, [], steps, grad_scale=divisor, found_inf=bad,
                 lr=group["lr"], beta1=group["betas"][0], beta2=group["betas"][1], eps=group["eps"],
                 weight_decay=group["weight_decay"], amsgrad=False, maximize=group["maximize"],
             )  # fmt: skip
             if bad is not None:
-                torch._foreach_sub_(steps, [bad] * len(steps))
+                count.sub_(bad)
 
-    def _hold(self) -> list[tuple[dict[str, Any], list[list[Tensor]]]]:
-        """The kernel's arguments, a group at a time; none while a parameter has no state yet."""
+    def _hold(self) -> list[Held]:
+        """The kernel's arguments, a group at a time, its step counts as one; none while a parameter has no state."""
         state, groups = self.opt.state, self.opt.param_groups
         if any(p not in state for group in groups for p in group["params"]):
             return []
-        return [
-            (group, [group["params"], *([state[p][name] for p in group["params"]] for name in STATE)])
-            for group in groups
-        ]
+        held = []
+        for group in groups:
+            own = [state[p] for p in group["params"]]
+            for p, some in zip(group["params"], own, strict=True):
+                some |= {name: as_laid(some[name], p) for name in STATE[:2]}
+            count = torch.stack([some["step"] for some in own])
+            for some, step in zip(own, count.unbind(), strict=True):
+                some["step"] = step
+            held.append((group, [group["params"], *([some[name] for some in own] for name in STATE)], count))
+        return held
