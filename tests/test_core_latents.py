@@ -52,9 +52,8 @@ OPTIONS = {
 }
 CONTINUOUS = [name for name, cls in POSTERIORS.items() if space_of(cls) != "codes"]  # codes: test_core_codes.py
 BESIDE = ("hamiltonian", "riemannian")  # their densities are of z and a momentum together
-PRIOR_NAMES = [  # a second stage, and what can only be sampled: test_priors_after.py
-    name for name, cls in PRIORS.items() if space_of(cls) != "codes" and name not in ("two-stage", "riemannian")
-]
+ELSEWHERE = ("two-stage", "riemannian", "conditional")  # test_priors_after.py, test_conditions.py
+PRIOR_NAMES = [name for name, cls in PRIORS.items() if space_of(cls) != "codes" and name not in ELSEWHERE]
 CASES = [(name, options) for name in CONTINUOUS for options in OPTIONS.get(name, [{}])]
 DENSE = [(name, options) for name, options in CASES if name != "delta"]
 PRIOR_CASES = [(name, {}) for name in PRIOR_NAMES if name != "flow"] + [
