@@ -38,7 +38,7 @@ from tightbound.recipes import RECIPES  # noqa: E402
 REFERENCES = ROOT / "benchmarks" / "results" / "matrix.json"
 STABILITY = ROOT / "benchmarks" / "results" / "stability.json"
 RESULTS, PICTURES = ROOT / "docs" / "results.md", ROOT / "docs" / "images" / "recipes"
-SETS = ("digits", "photos", "wine")
+SETS, OTHERS = ("digits", "photos", "wine"), ("counts", "table")
 NEAR, LEAST = 0.05, 0.02  # of the reference; but never less than this many nats a dimension
 FAMILIES = ("vae", "ae", "iwae", "factor-vae", "wae-mmd", "hvae", "iwae-2", "nvae", "vae-full", "vae-iaf", "flow-prior",
             "vamp", "svae", "poincare", "categorical-vae", "vq-vae", "fsq", "sigma-vae", "vae-colour")  # fmt: skip
@@ -47,11 +47,11 @@ Job = tuple[Any, ...]
 
 
 def jobs(stability: bool, only: Sequence[str], sets: Sequence[str]) -> list[Job]:
-    """The jobs in order; a recipe that no set fits is also tried on the digits read as counts."""
+    """The jobs in order; a recipe that no set fits is also tried on counts and on a table."""
     names = [name for name in RECIPES if not only or name in only]
     if not stability:
-        return [("short", name, data) for name in names for data in (*SETS, "counts") if data in sets]
-    table = [("long", name, data, lr) for name in names for data in ("digits", "wine", "counts") for lr in pairs.RATES]
+        return [("short", name, data) for name in names for data in (*SETS, *OTHERS) if data in sets]
+    table = [("long", name, data, lr) for name in names for data in ("digits", "wine", *OTHERS) for lr in pairs.RATES]
     photos = [("long", name, "photos", 1e-3) for name in names if name in FAMILIES]
     return [job for job in photos + table if job[2] in sets]
 
@@ -73,8 +73,8 @@ def held(work: Path, job: Job) -> Found | None:
 
 
 def wanted(work: Path, job: Job) -> bool:
-    """Whether a job is of use: counts only for recipes that the digits and the wine were refused to."""
-    if job[2] != "counts":
+    """Whether a job is of use: counts and the table only for recipes that the digits and the wine were refused to."""
+    if job[2] not in OTHERS:
         return True
     others = [held(work, (job[0], job[1], data, *job[3:])) for data in ("digits", "wine")]
     return all(found is not None and found["status"] == "refused" for found in others)
@@ -83,9 +83,9 @@ def wanted(work: Path, job: Job) -> bool:
 def run(work: Path, every: list[Job], count: int, seconds: float) -> None:
     """Does what is not done, `count` at a time; after `seconds`, nothing new is begun."""
     until = time.monotonic() + seconds
-    last = [job for job in every if job[2] == "counts"]
+    last = [job for job in every if job[2] in OTHERS]
     with ProcessPoolExecutor(count, mp_context=multiprocessing.get_context("spawn")) as pool:
-        for some in ([job for job in every if job[2] != "counts"], last):
+        for some in ([job for job in every if job[2] not in OTHERS], last):
             left = iter([job for job in some if held(work, job) is None and wanted(work, job)])
             _do(pool, work, left, count, until)
 
@@ -155,7 +155,7 @@ def keep(path: Path, work: Path, every: list[Job]) -> None:
     for job in every:
         if (found := held(work, job)) is not None:
             kept[named(job)] = {k: v for k, v in found.items() if k != "job"}
-    names = [named(job) for job in jobs(path == STABILITY, (), (*SETS, "counts"))]
+    names = [named(job) for job in jobs(path == STABILITY, (), (*SETS, *OTHERS))]
     ordered = {name: kept[name] for name in names if name in kept}
     write_atomic(path, json.dumps(ordered, indent=1) + "\n")
 
@@ -171,14 +171,15 @@ def cell(found: Found | None) -> str:
 
 def matrix_table(kept: dict[str, Found]) -> str:
     """One row a recipe, one column a set; what was refused, with its sentence, below."""
-    lines = [f"| recipe | measure | {' | '.join(SETS)} | counts |", "|---|---|---|---|---|---|"]
+    sets = (*SETS, *OTHERS)
+    lines = [f"| recipe | measure | {' | '.join(sets)} |", "|---" * (len(sets) + 2) + "|"]
     refused: dict[str, list[str]] = {}
     for name in RECIPES:
-        row = [kept.get(f"{name} on {data}") for data in (*SETS, "counts")]
-        measure = next((found["measure"] for found in row if found and found["status"] == "ok"), "")
-        cells = [cell(found) for found in row[:3]] + [cell(row[3]) if row[3] else ""]
+        row = {data: kept.get(f"{name} on {data}") for data in sets}
+        measure = next((found["measure"] for found in row.values() if found and found["status"] == "ok"), "")
+        cells = [cell(found) if found or data in SETS else "" for data, found in row.items()]
         lines.append(f"| {name} | {measure} | {' | '.join(cells)} |")
-        for data, found in zip((*SETS, "counts"), row, strict=True):
+        for data, found in row.items():
             if found and found["status"] != "ok":
                 refused.setdefault(f"{found['status']}: {found['sentence']}", []).append(f"{name} on {data}")
     notes = [f"- {', '.join(pairs_)}: {sentence}" for sentence, pairs_ in refused.items()]
@@ -187,8 +188,8 @@ def matrix_table(kept: dict[str, Found]) -> str:
 
 def stability_table(kept: dict[str, Found]) -> str:
     """Which long jobs were run and how they went, a row a recipe, a column a set."""
-    sets = ("digits", "wine", "counts", "photos")
-    lines = ["| recipe | digits | wine | counts | photos |", "|---|---|---|---|---|"]
+    sets = ("digits", "wine", *OTHERS, "photos")
+    lines = [f"| recipe | {' | '.join(sets)} |", "|---" * (len(sets) + 1) + "|"]
     for name in RECIPES:
         cells = []
         for data in sets:
@@ -233,7 +234,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--jobs", type=int, default=2, help="processes")
     parser.add_argument("--minutes", type=float, default=1e6, help="after so many, nothing new is begun")
     parser.add_argument("--only", nargs="*", default=[], help="recipes", choices=list(RECIPES), metavar="RECIPE")
-    parser.add_argument("--data", nargs="*", default=[*SETS, "counts"], choices=[*SETS, "counts"])
+    parser.add_argument("--data", nargs="*", default=[*SETS, *OTHERS], choices=[*SETS, *OTHERS])
     parser.add_argument("--again", action="store_true", help="forget what was found of these jobs")
     parser.add_argument("--stability", action="store_true", help="2,000 steps at three learning rates")
     parser.add_argument("--write-references", action="store_true", help="run nothing, keep what was found")

@@ -41,14 +41,20 @@ NARROW: Settings = {
     "train.batch": 32, "train.precision": "float32", "train.compile": "off", "device": "cpu", "latent": 8,
 }  # fmt: skip
 DATA: dict[str, Settings] = {
-    "digits": {}, "photos": {}, "wine": {"data.test": 0.25}, "counts": {"data.domain": "count"}
+    "digits": {}, "photos": {}, "wine": {"data.test": 0.25}, "counts": {"data.domain": "count"},
+    "table": {"data.test": 0.25, "data.fields": {"4": "count", "13": "categorical", "14": "binary"}},
 }  # fmt: skip
 CERTAIN = ("vector-quantized", "finite-scalar")  # posteriors that are a point, among codes that are all alike
 PICTURES, SCALE, GAP = 8, 4, 2
 
 
 def source_of(name: str, folder: Path, side: int = 8) -> Any:
-    """digits (also as counts); wine, 178 x 13 reals with labels; or patches of scikit-learn's two photographs."""
+    """digits (also as counts); wine, 178 x 13 reals with labels; patches of scikit-learn's two photographs; or a table:
+    wine with magnesium as a count, the class as a category and whether the wine is strong."""
+    if name == "table":
+        found = wine()
+        strong = found["x"][:, :1] > 13
+        return np.concatenate([found["x"], found["y"][:, None], strong], 1)
     if name in ("digits", "counts"):
         return "digits"
     path = folder / (f"photos{side}.npz" if name == "photos" else "wine.npz")
