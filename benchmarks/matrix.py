@@ -58,7 +58,7 @@ def jobs(stability: bool, only: Sequence[str], sets: Sequence[str]) -> list[Job]
 
 def key(job: Job) -> str:
     """A name for the job's file that changes with the recipe."""
-    recipe = RECIPES[job[1]].model_dump_json(exclude={"purpose", "paper"})
+    recipe = RECIPES[job[1]].model_dump_json(exclude={"purpose", "paper"}, exclude_defaults=True)
     return hashlib.sha256(f"{recipe} {job}".encode()).hexdigest()[:12]
 
 
