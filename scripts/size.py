@@ -30,7 +30,7 @@ MODEL_ROOMS = (
         "likelihoods",
         "objectives",
     ),
-    *("path", "model", "impute", "assemble", "recipes", "build"),
+    *("path", "model", "impute", "assemble", "recipes", "checks", "build"),
 )
 MODEL_CODE, REPEATED_PERCENT, FILE_LINES, LINE_WIDTH, WINDOW = 4500, 8.0, 330, 120, 6
 LAYOUT = {tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT, tokenize.ENCODING, tokenize.ENDMARKER}

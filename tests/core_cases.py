@@ -46,7 +46,10 @@ def spec_of(domain: str, shape: tuple[int, ...]) -> DataSpec:
 def suited(recipe: Recipe, spec: DataSpec) -> DataSpec:
     """The spec with what a recipe wants of its data beside x."""
     told = (spec.condition or Condition(names=("a", "b", "c"))) if recipe.conditional else None
-    return spec.model_copy(update={"condition": told, "missing": recipe.missing != "refused"})
+    labels = tuple("abc") if getattr(OBJECTIVES.get(recipe.objective.name), "labels", False) else None
+    return spec.model_copy(
+        update={"condition": told, "missing": recipe.missing != "refused", "labels": spec.labels or labels}
+    )
 
 
 def batch_of(spec: DataSpec, n: int) -> Batch:
@@ -54,7 +57,8 @@ def batch_of(spec: DataSpec, n: int) -> Batch:
     x, told = rows(spec.domain, spec.shape, n), spec.condition
     if spec.missing:
         x = x.masked_fill(torch.arange(x.numel()).reshape(x.shape) % 3 == 1, torch.nan)
-    return Batch(x, None if told is None else told.encode(torch.arange(n) % told.width))
+    y = None if spec.labels is None else torch.arange(n) % (len(spec.labels) + 1) - 1
+    return Batch(x, None if told is None else told.encode(torch.arange(n) % told.width), y)
 
 
 def model_of(recipe: Recipe, spec: DataSpec, size: str = "s") -> tuple[VAE, Objective]:

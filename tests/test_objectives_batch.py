@@ -193,7 +193,7 @@ def test_capacity_holds_the_rate_at_a_level_that_rises() -> None:
     assert grads[0].abs().sum() > 0 and torch.allclose(*grads)
 
 
-@pytest.mark.parametrize("name", OBJECTIVES)
+@pytest.mark.parametrize("name", [n for n, cls in OBJECTIVES.items() if not hasattr(cls, "labels")])
 def test_validation_weighs_the_rate_as_the_end_of_training_does(name: str) -> None:
     """Peer bug 4.13: a KL weight of 0.00025 in training and 1 in validation, which then chose collapsed models."""
     model, objective = model_of(plain(name, k=16 if name in ("iwae", "piwae") else K), spec_of("real", (D,)))

@@ -9,7 +9,9 @@ import itertools
 import math
 from typing import Any
 
-from tightbound.path import Bidirectional, BottomUp, TopDown
+from torch import nn
+
+from tightbound.path import Bidirectional, BottomUp, Labelled, TopDown
 from tightbound.priors import ConditionalNormal
 
 
@@ -73,3 +75,13 @@ def bottom_up(
         links.append(net.link(above + high))
         priors.append(ConditionalNormal(links[-1].features, low))
     return BottomUp(priors, posteriors, climbs, links, net.decoder(above + latents[0], out))
+
+
+def labelled(net: Any, latent: int, features: int, prior: Any, label: Any, posterior: Any, out: Any, above: int) -> Any:
+    """A class beside z; it reaches the decoder through z alone where the prior of z reads it."""
+    through, classes = getattr(prior, "reads_state", False), label.codebook.size
+    if through:  # clusters that begin apart are told apart
+        nn.init.normal_(prior.head.weight[:latent], std=2.0)
+    mix = net.link(features + classes)
+    decoder = net.decoder(above + latent + (0 if through else classes), out)
+    return Labelled(prior, label, mix, posterior(mix.features, latent), decoder, through)

@@ -11,7 +11,8 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 from pydantic import TypeAdapter, ValidationError
 from torch import nn
 
-from tightbound.assemble import bidirectional, bottom_up, by_scale, top_down
+from tightbound.assemble import bidirectional, bottom_up, by_scale, labelled, top_down
+from tightbound.checks import check_data
 from tightbound.errors import TightboundError, lookup, nearest
 from tightbound.likelihoods import AUTO, LIKELIHOODS
 from tightbound.model import VAE, Objective
@@ -19,6 +20,7 @@ from tightbound.networks import NETWORKS, Fitted, Standard
 from tightbound.objectives import OBJECTIVES
 from tightbound.path import Flat
 from tightbound.posteriors import POSTERIORS
+from tightbound.posteriors.codes import CategoricalPosterior
 from tightbound.priors import PRIORS
 from tightbound.recipes import Part, Recipe
 from tightbound.spec import DataSpec
@@ -137,6 +139,8 @@ def resolve(recipe: Recipe, spec: DataSpec) -> Recipe:
         updates["size"] = "m" if 256 < spec.dims <= 4096 else "s"
     if recipe.latent == "auto":
         updates["latent"] = 8 if options.get("shrink") else 16 if spec.dims <= 128 else 40 if spec.dims <= 1024 else 128
+    if recipe.classes == "auto" and recipe.path == "labelled":
+        updates["classes"] = 10 if spec.labels is None else len(spec.labels)
     recipe = recipe.model_copy(update=updates)
     check(recipe, spec)
     return recipe
@@ -147,11 +151,13 @@ def check(recipe: Recipe, spec: DataSpec) -> None:
     _check_network(recipe, spec)
     _check_objective(recipe, spec)
     _check_latents(recipe)
-    _check_data(recipe, spec)
+    check_data(recipe, spec)
     sites = 1 if isinstance(recipe.latent, int) else len(recipe.latent)
-    if recipe.path == "flat" and sites != 1:
-        raise TightboundError(f"path 'flat' has one latent, but latent names {sites}: set path top-down or bottom-up")
-    if recipe.path != "flat" and sites < 2:
+    if recipe.path in ("flat", "labelled") and sites != 1:
+        raise TightboundError(
+            f"path {recipe.path!r} has one latent, but latent names {sites}: set path top-down or bottom-up"
+        )
+    if recipe.path not in ("flat", "labelled") and sites < 2:
         raise TightboundError(f"path {recipe.path!r} needs two latents or more: set latent to, say, [32, 16]")
 
 
@@ -197,34 +203,6 @@ def _check_latents(recipe: Recipe) -> None:
             )
 
 
-def _check_data(recipe: Recipe, spec: DataSpec) -> None:
-    """Raises TightboundError where a recipe and its data do not agree on what a model is told beside x."""
-    prior = PRIORS.get(recipe.prior.name)
-    if recipe.conditional and spec.condition is None:
-        raise TightboundError(
-            f"recipe {recipe.name!r} is conditional, and these data have nothing to condition on: give labels, or name "
-            "columns by data.condition"
-        )
-    if spec.condition is not None and not recipe.conditional:
-        raise TightboundError(
-            f"data.condition is for conditional models, and recipe {recipe.name!r} is none: set recipe.conditional=true"
-        )
-    if getattr(prior, "reads_state", False) and not recipe.conditional:
-        raise TightboundError(
-            f"prior {recipe.prior.name!r} needs a condition to depend on: set recipe.conditional=true"
-        )
-    if spec.missing and recipe.missing == "refused":
-        raise TightboundError(
-            f"recipe {recipe.name!r} takes no missing values (data.masked): set recipe.missing=zero, or train recipe "
-            "missing-data"
-        )
-    for kind, table, other in (("prior", PRIORS, "standard"), ("posterior", POSTERIORS, "normal")):
-        name = getattr(recipe, kind).name
-        if getattr(table.get(name), "bare", False) and (recipe.conditional or spec.missing):
-            what = "without their condition" if recipe.conditional else "of which nothing may be missing"
-            raise TightboundError(f"{kind} {name!r} encodes examples {what}: set {kind} {other}")
-
-
 def _check_objective(recipe: Recipe, spec: DataSpec) -> None:
     """Raises TightboundError where the objective would be wrong, or not defined, for posterior, path, k or the data."""
     name, posterior, cls = recipe.objective.name, recipe.posterior.name, OBJECTIVES.get(recipe.objective.name)
@@ -244,6 +222,8 @@ def _check_objective(recipe: Recipe, spec: DataSpec) -> None:
             f"objective {name!r} asks for log q at a z once more, which posterior {posterior!r} does not know: "
             "set objective iwae or elbo, or posterior inverse-autoregressive"
         )
+    if getattr(cls, "asks_again", False) and recipe.path == "labelled":
+        raise TightboundError(f"objective {name!r} has no meaning along path 'labelled': set objective elbo or iwae")
     paths = getattr(cls, "paths", (recipe.path,))
     if recipe.path not in paths:
         raise TightboundError(f"objective {name!r} has no meaning along path {recipe.path!r}: set path {paths[0]}")
@@ -300,11 +280,15 @@ def build(recipe: Recipe, spec: DataSpec, *, trust: bool = True) -> tuple[VAE, O
         above = spec.condition.width
         told = network.link(features + above)
         features = told.features
-    top = make("prior", recipe.prior, trust, sizes[-1], spec=spec, above=above, network=network)
+    classes = {"y": int(recipe.classes)} if recipe.path == "labelled" and recipe.classes != "auto" else {}
+    top = make("prior", recipe.prior, trust, sizes[-1], spec=spec, above=classes.get("y", above), network=network)
     path: nn.Module
     if recipe.path == "flat":
         q = posterior(features, latents[0], math.prod(grids[0]))
         path = Flat(top, q, network.decoder(above + latents[0], out))
+    elif recipe.path == "labelled":
+        label = CategoricalPosterior(features, classes["y"], classes["y"])
+        path = labelled(network, latents[0], features, top, label, posterior, out, above)
     elif scaled:
         path = by_scale(network, latents, scales, encoder, top, posterior, out)
     else:
@@ -316,11 +300,18 @@ def build(recipe: Recipe, spec: DataSpec, *, trust: bool = True) -> tuple[VAE, O
         body = network.link(sizes[0]) if wants == {"critic"} else network.encoder(spec.shape)
         judge = nn.Sequential(nn.Linear(body.features, 1), nn.Flatten(0))
         critic = nn.Sequential(*([] if wants == {"critic"} else [Standard(spec)]), body, judge)
-    known = {"rows": spec.rows, "reach": spec.reach, "critic": critic, "discriminator": critic}
+    known = {
+        "rows": spec.rows,
+        "labelled": spec.labelled,
+        "reach": spec.reach,
+        "critic": critic,
+        "discriminator": critic,
+    }
     objective: Objective = make("objective", recipe.objective, trust, **known)
     model = VAE(spec, encoder, path, likelihood, critic, told, hint)
-    level = {name: int(name[1:] or 1) for name in model.sites if name not in getattr(top, "sites", ())}
+    level = {name: int(name[1:] or 1) for name in model.sites if name not in (*getattr(top, "sites", ()), *classes)}
     model.widths = {name: sizes[level[name] - 1] for name in sorted(level, key=lambda name: level[name])}
+    model.widths = {**model.widths, **classes}
     bound: list[Any] = [m for m in model.modules() if hasattr(m, "bind")]
     for owner in bound:
         owner.bind(model)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
@@ -10,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from tightbound.spec import CONDITIONS, DataSpec
-from tightbound.trace import Batch, Clock, Context, Draw, Features, Gather, Noise, Trace, repeated
+from tightbound.trace import Batch, Clock, Context, Draw, Features, Gather, Noise, Trace, folded, repeated
 
 Objective = Callable[[Trace, Clock], Tensor | dict[str, Tensor]]
 Examples = Callable[[int], tuple[Tensor, Tensor | None]]
@@ -27,6 +28,11 @@ class VAE(nn.Module):
     """
 
     widths: Mapping[str, int] = {}
+
+    @property
+    def classes(self) -> Mapping[str, int]:
+        """The discrete site that can be enumerated and how many classes it has, where there is one."""
+        return getattr(self.path, "classes", {})
 
     def __init__(
         self,
@@ -77,8 +83,9 @@ class VAE(nn.Module):
 
     def forward(self, batch: Batch, draw: Draw, h: Features | None = None) -> Trace:
         """One pass; h: the features of the batch where they are known, so that the encoder need not run again."""
-        n, batch = draw.k * len(batch), self._masked(batch)
-        if not draw.begin(self.sites):
+        infers, batch = draw.begin(self.sites, self.classes), self._masked(batch)
+        n = draw.k * len(batch)
+        if not infers:
             h = None
         elif h is None:
             h = self.features(batch)
@@ -106,14 +113,16 @@ class VAE(nn.Module):
     def joint(self, batch: Batch, at: Mapping[str, Tensor]) -> Tensor:
         """log p(x, z) in nats at given latents {site: (n, d)}, (n,), for n / B samples of each example, K-major.
 
-        The encoder never runs.
+        The encoder never runs.  A discrete site that is not given is summed over.
         """
-        if missing := set(self.sites) - set(at):
+        if missing := set(self.sites) - set(at) - set(self.classes):
             raise ValueError(f"log p(x, z) needs a value of every latent, and {sorted(missing)[0]!r} is not given")
-        k = len(at[self.sites[0]]) // len(batch)
-        trace = self(batch, Draw(k, source="p", given=dict(at)))
-        total: Tensor = trace.log_px + sum(site.log_p for site in trace.latents.values())
-        return total.flatten()
+        k = len(next(iter(at.values()))) // len(batch)
+        fold = math.prod(count for name, count in self.classes.items() if name not in at)
+        given = {name: folded(z, k, fold) for name, z in at.items()}
+        trace = self(batch, Draw(k, source="p", given=given, enumerate=True))
+        total: Tensor = trace.log_px + sum(site.log_p for name, site in trace.latents.items() if name in at)
+        return trace.summed(total).flatten()
 
     def groups(self) -> dict[str, list[nn.Parameter]]:
         """The parameters, parted: {"inference": phi, "generative": theta} and, where there is one, "critic"."""
@@ -154,7 +163,7 @@ class Step(nn.Module):
     def forward(
         self, batch: Batch, clock: Clock, noise: Noise | None = None
     ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        trace = self.model(batch, Draw(self.k, noise=noise))
+        trace = self.model(batch, Draw(self.k, noise=noise, enumerate=True))
         trace.gather = self.gather or trace.gather
         loss = self.objective(trace, clock)
         losses = loss if isinstance(loss, dict) else {"all": loss}

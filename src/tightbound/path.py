@@ -7,11 +7,13 @@ state above the topmost latent, which prior, links and decoder read as they read
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
+from tightbound.distributions import UniformCodes
 from tightbound.trace import Context, Draw, scale_of
 
 Conditional = Callable[[Tensor, Context, Distribution | None], Distribution]
@@ -207,3 +209,41 @@ class Bidirectional(nn.Module):
     def inference(self) -> list[nn.Module]:
         """The modules that belong to q."""
         return [self.rises, self.climbs, self.posteriors]
+
+
+class Labelled(nn.Module):
+    """y ~ p(y), z ~ p(z | y), x ~ p(x | y, z), or p(x | z); q(y | h), q(z | h, y): a class and what it leaves open.
+
+    through: y reaches x through z alone, so that its classes are clusters of z.  Kingma et al. 2014 (arXiv:1406.5298),
+    eq. 2 to 4; Dilokthanakul et al. 2016 (arXiv:1611.02648), eq. 1.
+    """
+
+    sites = ("y", "z")
+
+    def __init__(
+        self,
+        prior: nn.Module,
+        label: Any,
+        mix: nn.Module,
+        posterior: nn.Module,
+        decoder: nn.Module,
+        through: bool,
+    ) -> None:
+        super().__init__()
+        self.prior, self.label, self.mix, self.posterior, self.decoder = prior, label, mix, posterior, decoder
+        self.through, self.classes = through, {"y": label.codebook.size}
+        self.register_buffer("zero", torch.zeros(()), persistent=False)
+
+    def forward(self, draw: Draw, ctx: Context) -> Tensor:
+        q = None if ctx.h is None else self.label(scale_of(ctx.h, 0), ctx, None)
+        codebook: Any = self.label.codebook
+        p = UniformCodes(ctx.n, codebook, self.get_buffer("zero"))
+        y = _value("y", draw("y", p=p, q=q)).to(self.get_buffer("zero"))
+        prior = self.prior(ctx, draw, y)
+        q = None if ctx.h is None else self.posterior(self.mix(beside(scale_of(ctx.h, 0), y)), ctx, prior)
+        z = _value("z", draw("z", p=prior, q=q))
+        return self.decoder(beside(ctx.c, None if self.through else y, z))
+
+    def inference(self) -> list[nn.Module]:
+        """The modules that belong to q."""
+        return [self.label, self.mix, self.posterior]

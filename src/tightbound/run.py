@@ -24,6 +24,7 @@ from tightbound.fitted import Fitted
 from tightbound.impute import Imputed, impute
 from tightbound.model import VAE
 from tightbound.recipes import has_bound
+from tightbound.spec import Condition
 from tightbound.trace import Batch, Draw
 from tightbound.trained import Trained
 
@@ -130,6 +131,18 @@ class Run(Trained):
         """The posterior mean of each feature, (n, latent); several sites side by side, z1 first."""
         return self.codes(self.examples(x, condition))
 
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The names of a model's classes: of labels that it learned from, else the numbers of its clusters."""
+        if not self.model.classes:
+            raise TightboundError(f"run {self.name!r} has no classes: train recipe m2 with some labels, or gm-vae")
+        return self.spec.labels or tuple(map(str, range(self.model.classes["y"])))
+
+    def predict(self, x: Any, condition: Any = None) -> Tensor:
+        """q(y|x): the chance of each class or cluster, (n, classes), in the order of `classes`."""
+        _ = self.classes
+        return self.chances(self.examples(x, condition))
+
     def posterior(self, x: Any, condition: Any = None) -> Distribution | dict[str, Distribution]:
         """q(z|x) of each row as a distribution; where there are several sites, one each, given the others' points."""
         with torch.no_grad():
@@ -210,12 +223,15 @@ class Run(Trained):
         if pixels not in ("auto", "mean", "draw"):
             raise TightboundError(f"pixels = {pixels!r} is not known: {nearest(pixels, ('auto', 'mean', 'draw'))}")
         draws = pixels == "draw" or (pixels == "auto" and bool(self.spec.fields))
+        y = None
+        if condition is not None and self.model.classes and self.spec.condition is None:
+            y, condition = Condition(names=self.classes).read(condition, n), None
         c = None if condition is None else self.condition(condition, n).to(self.device)
         with torch.no_grad(), seeded(seed):
             if c is None and self.spec.condition is not None:
                 known = self.model.get_buffer("conditions")
                 c = known[torch.randint(len(known), (n,))]
-            return self._out(self.decoded(self.prior_codes(n, temperature, c), drawn=draws))
+            return self._out(self.decoded(self.prior_codes(n, temperature, c, y), drawn=draws))
 
     def vary(self, x: Any, n: int = 16, *, seed: int = 0, condition: Any = None) -> Any:
         """n variations of one example: z drawn from q(z|x), then E[x|z]; an autoencoder's are all the same."""

@@ -138,7 +138,9 @@ class DataSpec(BaseModel):
     integers 0..L-1, else None.
     divisor: raw / divisor = domain.  rows: training examples; None where a stream does not say.  condition: what else
     is known of each example, of data for a conditional model.  missing: NaN is a value that was
-    not observed.  mean, std: per dimension, in domain units; weights of the model, not of this page.
+    not observed.  labels, labelled: names of the classes that a model learns from,
+    and the share of training examples that have one.  mean, std: per dimension, in domain units;
+    weights of the model, not of this page.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
@@ -152,6 +154,8 @@ class DataSpec(BaseModel):
     fields: tuple[Column, ...] = ()
     condition: Condition | None = None
     missing: bool = False
+    labels: tuple[str, ...] | None = None
+    labelled: float = 1.0
     mean: Any = Field(default=None, exclude=True, repr=False)
     std: Any = Field(default=None, exclude=True, repr=False)
 

@@ -28,7 +28,7 @@ class Points(Draw):
     def __init__(self) -> None:
         super().__init__(source="point")
 
-    def begin(self, sites: Sequence[str]) -> bool:
+    def begin(self, sites: Sequence[str], classes: Mapping[str, int] | None = None) -> bool:
         self.wanted = set(sites)
         return super().begin(sites)
 
@@ -86,18 +86,23 @@ class Trained:
         """The points of all sites side by side, (n, latent)."""
         return self._map(rows, lambda part: self._join(self.latents(part)))
 
+    def chances(self, rows: Batch) -> Tensor:
+        """q(y|x) of a model with classes, (n, classes)."""
+        return self._map(rows, lambda part: self.latents(part)["y"].q.mean)  # type: ignore[union-attr]
+
     def drawn_codes(self, rows: Batch) -> Tensor:
         """A draw of q(z|x) for each row, (n, latent)."""
         return self._map(rows, lambda part: self._join(self.trace(part, Draw(source="q")).latents))
 
-    def prior_codes(self, n: int, temperature: float = 1.0, c: Tensor | None = None) -> Batch:
-        """n draws of p(z), (n, latent), with the conditions c (n, C) that they were drawn for."""
+    def prior_codes(self, n: int, temperature: float = 1.0, c: Tensor | None = None, y: Tensor | None = None) -> Batch:
+        """n draws of p(z), (n, latent), with the conditions c (n, C) that they were drawn for; y: of these classes."""
 
         def some(part: Batch) -> Tensor:
-            draw = Draw(source="p", temperature=temperature)
+            given = {} if part.y is None else {"y": part.y}
+            draw = Draw(source="p", temperature=temperature, given=given)
             return self._join(self.model.generate(len(part), draw, part.c).latents)
 
-        return Batch(self._map(Batch(torch.empty(n, 0), c), some), c)
+        return Batch(self._map(Batch(torch.empty(n, 0), c, y), some), c)
 
     def px(self, rows: Batch) -> Distribution:
         """p(x|z) of codes (n, latent), rows.x, with their condition rows.c; of training conditions where it is None."""

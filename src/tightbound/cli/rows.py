@@ -45,6 +45,7 @@ class Job:
     make: Callable[[Run, Batch], Columns]
     part_rows: int
     notes: tuple[str, ...] = ()
+    extra: tuple[str, ...] = ()  # columns of whole numbers: a cluster, a predicted label
 
 
 def feature_names(run: Run) -> list[str]:
@@ -53,14 +54,17 @@ def feature_names(run: Run) -> list[str]:
 
 
 def encoding(run: Run) -> Job:
-    """Mean and standard deviation of each feature."""
+    """Mean and standard deviation of each feature; of a model with classes, the most likely one too."""
     names = feature_names(run)
     columns = [*names, *(f"{name}_std" for name in names)]
 
-    def make(run: Run, x: Batch) -> Columns:
-        return dict(zip(columns, np.concatenate(passes.moments_of(run, x), 1).T, strict=True))
+    kind = ("cluster" if run.spec.labels is None else "predicted") if run.model.classes else ""
 
-    return Job("encode", columns, {"seed": run.config.seed}, make, PART_ROWS)
+    def make(run: Run, x: Batch) -> Columns:
+        found: Columns = dict(zip(columns, np.concatenate(passes.moments_of(run, x), 1).T, strict=True))
+        return {kind: run.chances(x).argmax(1).numpy()} | found if kind else found
+
+    return Job("encode", columns, {"seed": run.config.seed}, make, PART_ROWS, extra=(kind,) if kind else ())
 
 
 def scoring(run: Run, k: int) -> Job:
@@ -122,7 +126,7 @@ def _written(
         job = replace(job, settings=job.settings | {"condition": condition})
     made = partial(_columns, run, job, data, c)
     if out.kind == "parts":
-        types = _types(data) | dict.fromkeys(job.columns, float)
+        types = _types(data) | dict.fromkeys(job.extra, int) | dict.fromkeys(job.columns, float)
         n, parts, before = Parts(out, types, _identity(run, job, data, size), data, us).write(made, tick)
         files = f" ({parts} files{f', {before} of them from before' if before else ''})"
     else:

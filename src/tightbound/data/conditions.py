@@ -58,3 +58,24 @@ def _rows(rows: Rows) -> Tensor:
     told = _told(rows.part)
     assert told is not None
     return told if rows.index is None else told[rows.index[torch.arange(len(rows))]]
+
+
+def labels_of(found: Source, rows: dict[str, Rows]) -> tuple[tuple[str, ...], float]:
+    """Names of the classes that a model learns from, and the share of training examples that have a label, above 0."""
+    part = rows["train"].part
+    if isinstance(part.x, OnDisk):
+        raise TightboundError(
+            f"a model with labels needs its data in memory, but {found.where} is not: raise data.memory"
+        )
+    known = None if part.y is None else (_labels(rows["train"]) >= 0).double().mean()
+    if known is None or part.y is None or not known:
+        raise TightboundError(
+            f"{found.where} has no labels to learn from: give (x, y) with -1 where y is unknown, name the column with "
+            "data.label, or train recipe gm-vae, which needs none"
+        )
+    return found.label_names or tuple(map(str, range(int(part.y.max()) + 1))), float(known)
+
+
+def _labels(rows: Rows) -> Tensor:
+    y: Tensor = rows.part.y  # type: ignore[assignment]
+    return y if rows.index is None else y[rows.index[torch.arange(len(rows))]]

@@ -192,7 +192,9 @@ def load_csv(path: Path, settings: DataSettings) -> Source:
         with path.open(encoding="utf-8-sig", newline="") as file:
             rows = [row for row in csv.reader(file, delimiter=delimiter) if row][int(header) :]
         cells = [row[label].strip() for row in rows]
-        labels = [float(c) for c in cells] if all(map(_is_number, cells)) else cells
+        known = [c for c in cells if c]
+        numbers = known and all(map(_is_number, known))
+        labels = [float(c) if c else math.nan for c in cells] if numbers else cells
     n = len(values) if table is None else len(table)
     y, label_names = read_labels(labels, n, str(path), notices)
     parts = {"all": Part(x, y)}

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from tightbound.data.binarize import FixedDraws, drawn_on_disk
 from tightbound.data.columns import coded, settle_fields
-from tightbound.data.conditions import condition_of
+from tightbound.data.conditions import condition_of, labels_of
 from tightbound.data.domain import Facts, check_values, example_shape, find_domain, find_layout, moments, survey
 from tightbound.data.ondisk import OnDisk, Without, looked_at
 from tightbound.data.opening import open_source, open_stream
@@ -104,10 +104,10 @@ def load(
     for name, other in (("valid", valid), ("test", test)):
         if other is not None:
             _attach(found, name, other, settings)
-    if (stream or loader) and settings.condition is not None:
+    if (stream or loader) and (settings.condition is not None or settings.labelled):
         raise TightboundError(
-            f"a conditional model needs its data in memory, and {found.where} streams: give a map-style Dataset, an "
-            "array or a file"
+            f"a model that is told labels or conditions needs its data in memory, and {found.where} streams: give a "
+            "map-style Dataset, an array or a file"
         )
     if stream or loader:
         _stand_in(found, settings)
@@ -184,7 +184,17 @@ def assemble(found: Source, settings: DataSettings, seed: int) -> Data:
     transform = Transform(spec.levels if settings.binarize == "dynamic" else None, settings.augment, settings.shift)
     final = spec if settings.binarize == "none" else binary(spec)
     told = None if settings.condition is None else condition_of(found, rows, settings)
-    final = final.model_copy(update={"mean": mean, "std": std, "rows": len(rows["train"]), "condition": told})
+    names, share = labels_of(found, rows) if settings.labelled else (None, 1.0)
+    final = final.model_copy(
+        update={
+            "mean": mean,
+            "std": std,
+            "rows": len(rows["train"]),
+            "condition": told,
+            "labels": names,
+            "labelled": share,
+        }
+    )
     splits = _splits(rows, spec, final, settings, transform)
     keys = (found.digest, *(f"{k}={getattr(settings, k)}" for k in _DIGEST_KEYS), final.domain, final.levels)
     return Data(

@@ -126,7 +126,10 @@ def read_labels(values: object, n: int, what: str, notices: list[str]) -> tuple[
     if a.dtype.kind in "USO":
         text = np.array([str(v) for v in a]) if a.dtype.kind == "O" else a
         names, ids = np.unique(text, return_inverse=True)
-        return torch.from_numpy(ids.reshape(-1).astype(np.int64)), tuple(str(v) for v in names)
+        empty = int(names[0].strip() == "")  # a label that is not known
+        return torch.from_numpy(ids.reshape(-1).astype(np.int64) - empty), tuple(str(v) for v in names[empty:])
+    if a.dtype.kind == "f":
+        a = np.where(np.isnan(a), -1, a)
     if a.dtype.kind == "f" and not (np.isfinite(a).all() and (a == np.round(a)).all()):
         notices.append(f"{what}: its labels are not classes and are left aside")
         return None, None

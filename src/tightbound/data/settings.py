@@ -49,6 +49,7 @@ class DataSettings(BaseModel):
     condition: str | tuple[str, ...] | None = Field(
         None, description="of a conditional model: labels, columns of a CSV file, or an array of an .npz"
     )
+    labelled: bool = Field(False, description="examples come with their labels, -1 where unknown; set by recipes")
     masked: bool = Field(False, description="NaN, or an empty cell of a CSV file, is a missing value; set by recipes")
     factors: dict[Literal["shape", "scale", "orientation", "x", "y"], PositiveInt] | None = Field(
         None, description="of shapes: how many values of each factor"

@@ -130,11 +130,12 @@ class Split:
     def examples(self, rows: Tensor, generator: torch.Generator | None = None, share: Share = WHOLE) -> Batch:
         """`batch`, with all that the spec says a model is told of each example beside x."""
         x, told = self.batch(rows, generator, share), self.spec.condition
+        y = None if self.spec.labels is None or self.y is None else self.y[rows.to(self.y.device)].to(x.device)
         if told is None:
-            return Batch(x)
+            return Batch(x, y=y)
         if self.c is None:
             raise TightboundError(NO_CONDITION)
-        return Batch(x, told.encode(self.c[rows.to(self.c.device)]).to(x.device))
+        return Batch(x, told.encode(self.c[rows.to(self.c.device)]).to(x.device), y)
 
     def labels(self, rows: Tensor) -> Tensor | None:
         """Labels of these rows, or None where the source has none."""

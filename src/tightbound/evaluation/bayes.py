@@ -94,8 +94,8 @@ def by_k(run: Run, x: Tensor | Batch, sizes: list[int], repeats: int, seed: int)
     for source in ("p", "q"):
         rows = []
         for i in range(repeats):
-            trace = run.model(x, Draw(most, source=source, noise=StepNoise(seed, "by k", source, i)))
-            log_w = (trace.log_px if source == "p" else trace.log_w)[:, 0].double()
+            trace = run.model(x, Draw(most, source=source, noise=StepNoise(seed, "by k", source, i), enumerate=True))
+            log_w = trace.summed(trace.log_px if source == "p" else trace.log_w)[:, 0].double()
             rows.append(torch.stack([log_w[:k].logsumexp(0) - math.log(k) for k in sizes]))
         found[source] = torch.stack(rows).cpu()
     return found

@@ -53,7 +53,7 @@ class Bridge:
             self.h = model.features(x) if start == "q" else None
             self.sites: dict[str, tuple[int, ...]] = {}
             self.uniform: set[str] = set()
-            model(x[:1], Draw(source=self.source, noise=self._record))
+            model(x[:1], Draw(source=self.source, noise=self._record, enumerate=True))
         self.widths = [math.prod(event) for event in self.sites.values()]
         self.d = sum(self.widths)
         self.narrow = self._narrow()
@@ -94,8 +94,8 @@ class Bridge:
             value = parts[name].reshape(-1, *self.sites[name])
             return torch.special.ndtr(value).clamp(1e-7, 1 - 1e-7) if name in self.uniform else value
 
-        trace = self.model(self.x, Draw(len(u), source=self.source, noise=noise), self.h)
-        return trace.log_w if self.source == "q" else trace.log_px
+        trace = self.model(self.x, Draw(len(u), source=self.source, noise=noise, enumerate=True), self.h)
+        return trace.summed(trace.log_w if self.source == "q" else trace.log_px)
 
     def at(self, u: Tensor) -> State:
         """The state at u (C, B, d)."""

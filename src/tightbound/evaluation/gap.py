@@ -130,6 +130,8 @@ def moves_of(run: Run, x: Tensor | Batch) -> Moves:
     """The free parameters of this model's q; TightboundError, with the reason, where there are none."""
     if not run.has_bound:
         raise TightboundError(f"{run.name!r} has no gap to part: its latent is a point, so it has no bound")
+    if run.model.classes:
+        raise TightboundError(f"the gap of {run.name!r} cannot be parted: latent 'y' is discrete")
     x = Batch.of(x)
     with torch.no_grad():
         trace = run.model(x, Draw(noise=ContentNoise(0, x.x, 0, 1)))

@@ -62,15 +62,15 @@ class _Stream:
             noise = ContentNoise(self.seed, self.x.x, i, m)
             for start in range(0, m, most):
                 some = min(most, m - start)
-                yield self.model(self.x, Draw(some, noise=noise.part(start, some)), self.h)
+                yield self.model(self.x, Draw(some, noise=noise.part(start, some), enumerate=True), self.h)
 
     def result(self) -> dict[str, Tensor]:
         """All figures of these examples, (B,) or (B, P)."""
         held: list[Tensor] = []
         for trace in self.passes():
-            held.append(trace.log_w.double())
-            self.log_px = self.log_px + trace.log_px.double().sum(0)
-            self.rate = self.rate + trace.rate.double() * trace.k
+            held.append(trace.summed(trace.log_w.double()))
+            self.log_px = self.log_px + trace.mean(trace.log_px.double()) * trace.samples
+            self.rate = self.rate + trace.rate.double() * trace.samples
             if sum(map(len, held)) >= SEGMENT:
                 whole = torch.cat(held)
                 self._take(whole[:SEGMENT])

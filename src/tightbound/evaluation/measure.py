@@ -14,6 +14,7 @@ from torch import Tensor
 from tightbound.data import Split
 from tightbound.errors import TightboundError
 from tightbound.evaluation.account import Evaluation, Method
+from tightbound.evaluation.classes import agreement
 from tightbound.evaluation.diagnosis import diagnose
 from tightbound.evaluation.estimate import no_bound
 from tightbound.evaluation.figure import Figure
@@ -92,6 +93,8 @@ def evaluate(
         found.account = {"distortion": Figure.of(torch.cat(parts))}
         if ais or gap or budget:
             found.notes.append(f"log p(x) and the parts of a gap were left out: {found.reason}")
+    if data is None and (said := agreement(run, x.split, x.rows)) is not None:
+        found.notes.append(said)
     work.pieces.clear()
     us.gather(None)
     us.lead(work.pieces.clear_rest)

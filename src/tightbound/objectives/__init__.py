@@ -10,6 +10,7 @@ from tightbound.objectives.decompose import Dip, TotalCorrelation
 from tightbound.objectives.divergence import Mmd, Sliced
 from tightbound.objectives.elbo import Capacity, Distortion, Elbo
 from tightbound.objectives.importance import Ciwae, Dreg, Iwae, Landing, Piwae, Renyi, Vimco
+from tightbound.objectives.labels import SemiSupervised
 from tightbound.objectives.likeness import MsSsim, VaeGan
 from tightbound.objectives.penalty import Rae
 
@@ -29,6 +30,7 @@ OBJECTIVES = {
     "mmd": Mmd,
     "sliced": Sliced,
     "rae": Rae,
+    "semi-supervised": SemiSupervised,
     "factor": Factor,
     "adversarial": Adversarial,
     "commitment": Commitment,

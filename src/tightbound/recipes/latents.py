@@ -5,6 +5,27 @@ from __future__ import annotations
 from tightbound.recipes.recipe import Recipe, part
 
 LATENTS = {
+    "m2": Recipe(
+        path="labelled",
+        objective=part("semi-supervised"),
+        purpose="labels of which most are missing: a classifier that learns from all examples, and new data of a class",
+        paper="Kingma et al. 2014, arXiv:1406.5298",
+    ),
+    "gm-vae": Recipe(
+        path="labelled",
+        prior=part("conditional"),
+        purpose="clusters without labels: z is a mixture of normals, and each example has a chance of each",
+        paper="Dilokthanakul et al. 2016, arXiv:1611.02648; Jiang et al. 2017, arXiv:1611.05148",
+    ),
+    "vimco": Recipe(
+        posterior=part("categorical", classes=2),
+        prior=part("codes"),
+        objective=part("vimco"),
+        latent=64,
+        k=10,
+        purpose="32 binary choices, learned without a relaxation from a bound of 10 samples",
+        paper="Mnih and Rezende 2016, arXiv:1602.06725",
+    ),
     "conditional": Recipe(
         conditional=True,
         purpose="new data of a class that you name, or for numbers that you give; features of what c leaves open",

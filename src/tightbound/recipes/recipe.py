@@ -53,10 +53,13 @@ class Recipe(BaseModel):
     prior: PartLike = Field(part("standard"), description="p(z) of the topmost latent")
     likelihood: PartLike = Field(part("auto"), description="p(x|z); auto: from the data's domain")
     objective: PartLike = Field(part("elbo"), description="what training minimises")
-    path: Literal["flat", "top-down", "bottom-up", "bidirectional"] = Field(
+    path: Literal["flat", "top-down", "bottom-up", "bidirectional", "labelled"] = Field(
         "flat", description="the order of the latents"
     )
     conditional: bool = Field(False, description="whether encoder and decoder are told labels or columns of the data")
+    classes: Literal["auto"] | PositiveInt = Field(
+        "auto", description="of path labelled: how many; auto: those of the labels that are learned from, or 10"
+    )
     missing: Literal["refused", "zero", "mask"] = Field(
         "refused", description="NaN: refused, or a missing value, 0 to the encoder, which may be told the mask too"
     )

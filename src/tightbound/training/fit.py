@@ -23,6 +23,7 @@ from tightbound.data import Data
 from tightbound.distributions.noise import seed_for
 from tightbound.errors import TightboundError
 from tightbound.model import VAE, Objective
+from tightbound.objectives import OBJECTIVES
 from tightbound.processes import here, launch, launched
 from tightbound.run import Run, seeded
 from tightbound.training import schedule
@@ -92,6 +93,8 @@ def asked_of_data(config: Config) -> Config:
     recipe, updates = config.recipe, dict[str, Any]()
     if recipe.missing != "refused":
         updates["masked"] = True
+    if getattr(OBJECTIVES.get(recipe.objective.name), "labels", False):
+        updates["labelled"] = True
     if recipe.conditional and config.data.condition is None:
         updates["condition"] = "labels"
     return config.model_copy(update={"data": config.data.model_copy(update=updates)})
@@ -177,7 +180,12 @@ def _hold(held: ExitStack, folder: Path, resume: bool, overwrite: bool) -> None:
 def _with_moments(config: Config, data: Data) -> Any:
     assert config.spec is not None
     return config.spec.model_copy(
-        update={"mean": data.spec.mean, "std": data.spec.std, "condition": data.spec.condition}
+        update={
+            "mean": data.spec.mean,
+            "std": data.spec.std,
+            "condition": data.spec.condition,
+            "labels": data.spec.labels,
+        }
     )
 
 

@@ -42,7 +42,7 @@ class Validator:
         alike = BATCH if getattr(self.objective, "per_example", True) else int(self.config.train.batch)
         for i, rows in self._own(torch.arange(len(self.split)).split(min(self._rows(k), alike))):
             x = self.split.examples(rows).to(device)
-            trace = model(x, Draw(k, noise=StepNoise(self.config.seed, "valid", i)))
+            trace = model(x, Draw(k, noise=StepNoise(self.config.seed, "valid", i), enumerate=True))
             terms = {"distortion": trace.distortion}
             if trace.bound:
                 terms |= {"rate": trace.rate, "elbo": trace.elbo}
@@ -71,10 +71,9 @@ class Validator:
         found = []
         for _, rows in self._own(self.split.spread(n).split(self._rows(min(k, TILE)))):
             x = self.split.examples(rows).to(device)
-            log_w = [
-                model(x, Draw(m, noise=ContentNoise(self.config.seed, x.x, i, m))).log_w.double()
-                for i, m in enumerate(tiles(k))
-            ]
+            noises = (ContentNoise(self.config.seed, x.x, i, m) for i, m in enumerate(tiles(k)))
+            passes = (model(x, Draw(noise.k, noise=noise, enumerate=True)) for noise in noises)
+            log_w = [trace.summed(trace.log_w).double() for trace in passes]
             found.append(torch.cat(log_w).logsumexp(0) - torch.tensor(float(k)).log())
         per = _in_turn(here().gather([some.cpu() for some in found]))
         return {"log_px": float(torch.cat(per).mean()), "log_px_k": k, "log_px_n": n}
