@@ -178,7 +178,7 @@ def matrix_table(kept: dict[str, Found]) -> str:
         row = {data: kept.get(f"{name} on {data}") for data in sets}
         measure = next((found["measure"] for found in row.values() if found and found["status"] == "ok"), "")
         cells = [cell(found) if found or data in SETS else "" for data, found in row.items()]
-        lines.append(f"| {name} | {measure} | {' | '.join(cells)} |")
+        lines.append(f"| {name} | {measure.replace('|', chr(92) + '|')} | {' | '.join(cells)} |")
         for data, found in row.items():
             if found and found["status"] != "ok":
                 refused.setdefault(f"{found['status']}: {found['sentence']}", []).append(f"{name} on {data}")

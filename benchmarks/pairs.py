@@ -168,7 +168,7 @@ def short(recipe: str, data: str, folder: Path) -> Settings:
             report=False,
         )  # fmt: skip
         spent, skipped = time.perf_counter() - started, run.history()[-1]["skipped"]
-        test = run.data.test.batch(torch.arange(len(run.data.test)))
+        test = run.data.test.examples(torch.arange(len(run.data.test)))
         terms = score(run, test, K, 0)
         measured = run.has_bound and run.config.recipe.posterior.name not in CERTAIN
         values = terms["log_px"] if measured else -terms["distortion"]
@@ -191,8 +191,8 @@ def short(recipe: str, data: str, folder: Path) -> Settings:
 
 def sheet(run: Run, path: Path) -> None:
     """Eight test images, their reconstructions and, where the model has a prior, eight samples: a row of each."""
-    raw = run.data.test.raw(torch.arange(PICTURES))
-    rows = [raw, run.reconstruct(raw)] + ([run.sample(PICTURES)] if run.has_bound else [])
+    first = run.data.test.select(torch.arange(PICTURES))
+    rows = [first.raw(torch.arange(PICTURES)), run.reconstruct(first)] + ([run.sample(PICTURES)] if run.has_bound else [])
     top = run.spec.bounds[1] * run.spec.divisor if run.spec.domain != "count" else 16.0
     pixels = torch.stack([run.spec.to_domain(r) * run.spec.divisor for r in rows]) / top
     tiles = (pixels.clamp(0, 1) * 255).round().byte().numpy().transpose(0, 1, 3, 4, 2)
