@@ -192,7 +192,9 @@ def short(recipe: str, data: str, folder: Path) -> Settings:
 def sheet(run: Run, path: Path) -> None:
     """Eight test images, their reconstructions and, where the model has a prior, eight samples: a row of each."""
     first = run.data.test.select(torch.arange(PICTURES))
-    rows = [first.raw(torch.arange(PICTURES)), run.reconstruct(first)] + ([run.sample(PICTURES)] if run.has_bound else [])
+    rows = [first.raw(torch.arange(PICTURES)), run.reconstruct(first)] + (
+        [run.sample(PICTURES)] if run.has_bound else []
+    )
     top = run.spec.bounds[1] * run.spec.divisor if run.spec.domain != "count" else 16.0
     pixels = torch.stack([run.spec.to_domain(r) * run.spec.divisor for r in rows]) / top
     tiles = (pixels.clamp(0, 1) * 255).round().byte().numpy().transpose(0, 1, 3, 4, 2)
