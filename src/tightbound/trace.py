@@ -17,6 +17,7 @@ from torch.distributions import Distribution
 from torch.func import functional_call
 
 from tightbound.batch import Batch as Batch
+from tightbound.batch import rows as rows
 from tightbound.distributions.codes import Quantized
 from tightbound.distributions.reparam import (
     from_noise,
@@ -42,9 +43,7 @@ def scale_of(h: Features, scale: int) -> Tensor:
 
 def repeated(h: Features, k: int) -> Features:
     """Features of B examples for K*B rows, K-major."""
-    if not isinstance(h, Tensor):
-        return [h_scale.expand(k, *h_scale.shape).flatten(0, 1) for h_scale in h]
-    return h.expand(k, *h.shape).flatten(0, 1)
+    return rows(h, k) if isinstance(h, Tensor) else [rows(h_scale, k) for h_scale in h]
 
 
 @dataclass(frozen=True)
@@ -66,7 +65,6 @@ class Context:
     """All that a part may look at: n rows, the encoder's features h, or None where no site needs q.
 
     h: (n, F), or (n, *grid, F) with features at each place of a grid; or by scale, a list of such, the finest first.
-
     index: the rows' numbers in the training data (n,), of training examples.  c: their condition (n, C), of a
     conditional model.  joint: log p(x, z) of the rows at given latents {site: (n, d)}, (n,), where there is an x: what
     a q that looks at the model asks.
@@ -82,6 +80,16 @@ class Context:
     def infer(self) -> bool:
         """True where q is wanted, so that a path computes it."""
         return self.h is not None
+
+
+class Bound:
+    """Mixed in to a part that looks at the model around it: `whole`, which is no part of its part."""
+
+    whole: Any
+
+    def bind(self, model: Any) -> None:
+        """Called by `build` once the model is whole."""
+        self.__dict__["whole"] = model
 
 
 class Latent:
@@ -282,16 +290,13 @@ class Trace:
         """Log-weights of the K rows of each example, (K, B); -log K."""
         return torch.full_like(self.log_px, -math.log(self.k))
 
-    def _repeated(self, x: Tensor) -> Tensor:
-        return x if self.k == 1 else x.expand(self.k, *x.shape).reshape(-1, *x.shape[1:])
-
     @property
     def log_px(self) -> Tensor:
         """log p(x|z) of what was observed, (K, B)."""
         if self._log_px is None:
             x, mask = self.batch.x, self.batch.mask
-            rows = self._repeated(x)
-            term = self.px.log_prob(rows) if mask is None else log_prob_of(self.px, rows, self._repeated(mask))
+            x = rows(x, self.k)
+            term = self.px.log_prob(x) if mask is None else log_prob_of(self.px, x, rows(mask, self.k))
             self._log_px = term.reshape(self.k, -1)
         return self._log_px
 
