@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 NETWORKS = ("burda", "wide", "strided", "residual", "ladder")
-EAGER, COMPILED = ("tightbound-float32", "tightbound"), ("tightbound-float32-compiled",)
+EAGER, COMPILED = ("tightbound-float32",), ("tightbound-float32-compiled",)  # "tightbound" may choose to compile
 FLOAT32 = ("tightbound-float32", "tightbound-float32-compiled")
 BF16 = ("tightbound-bf16", "tightbound-bf16-compiled")
 ANY = ("tightbound", *FLOAT32, *BF16)

@@ -23,9 +23,10 @@ Every named model, when to use it, its parts where they differ from a plain VAE,
 `python scripts/recipes_page.py` from the table of recipes; `tightbound recipes` prints the same, `tightbound show NAME`
 every setting with its meaning, and [results.md](results.md#the-matrix-every-recipe-on-three-sets) what each reaches.
 
-Pictures: the model after 200 steps on digits with default settings, so they show what a recipe makes and not how good
-it gets (patches of photographs, or digits as counts, where a recipe is for those). First row: test images. Second row:
-their reconstructions. Third row: new images from the prior; a deterministic model (marked †) has none, since nothing
+Pictures, where `python benchmarks/matrix.py --write-docs` has made one: the model after 200 steps on digits with
+default settings, so they show what a recipe makes and not how good it gets (patches of photographs, or digits as
+counts, where a recipe is for those). First row: test images. Second row: their reconstructions. Third row: new images
+from the prior; a deterministic model (marked †) has none, since nothing
 says where its codes lie.
 
 | recipe | picture | for | parts | paper |

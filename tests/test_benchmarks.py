@@ -206,10 +206,12 @@ def test_goals_take_the_best_variant_and_judge_its_median() -> None:
 
 def test_an_overhead_is_better_when_smaller_and_a_missing_variant_says_why() -> None:
     goal = next(g for g in goals.GOALS if g.overhead and g.base == "hand-float32")
-    found = goals.judge(goal, measured({"hand-float32": [110, 120, 125], "tightbound": [100, 100, 100]}))
+    found = goals.judge(goal, measured({"hand-float32": [110, 120, 125], "tightbound-float32": [100, 100, 100]}))
     assert found["median"] == pytest.approx(20.0) and not found["must"]
     assert "**missed**" in goals.row(found)
-    case = measured({"tightbound": [1, 1, 1]}) | {"missing": {"hand-float32": "no such thing"}}
+    compiled = goals.judge(goal, measured({"hand-float32": [1, 1, 1], "tightbound": [2, 2, 2]}))
+    assert "why" in compiled, "what may have chosen to compile says nothing of the eager loop"
+    case = measured({"tightbound-float32": [1, 1, 1]}) | {"missing": {"hand-float32": "no such thing"}}
     assert "not measured: no such thing" in goals.row(goals.judge(goal, case))
 
 

@@ -165,6 +165,9 @@ def test_other_recipes_refuse_missing_values(table: Path, tmp_path: Path) -> Non
         tb.train(x, "vae", out=tmp_path / "run", display="none", settings={"data.masked": True})
     with pytest.raises(TightboundError, match="of which nothing may be missing"):
         tb.train(x, "vamp", out=tmp_path / "run", display="none", settings={"missing": "zero"})
+    for recipe in ("vae-gan", "msssim-vae"):
+        with pytest.raises(TightboundError, match="compares every value of x"):
+            tb.train(x, recipe, out=tmp_path / "run", display="none", settings={"missing": "zero"})
     x[0] = np.inf
     with pytest.raises(TightboundError, match=r"row 0 .* holds inf"):
         tb.train(x, "missing-data", out=tmp_path / "run", display="none")

@@ -261,3 +261,13 @@ def test_every_way_to_log_p_of_x_agrees_under_such_a_prior(posterior: str, prior
         log_px(model, x, "importance", k=5000), log_px(model, x, "ais-prior", temperatures=60, chains=40)
     )  # fmt: skip
     assert ((many.values - annealed.values).abs() < 5 * (many.se.square() + annealed.se.square()).sqrt() + 0.05).all()
+
+
+@pytest.mark.timeout(60)
+def test_a_manifold_of_one_point_is_fitted_too() -> None:
+    """Where all codes are alike no centre is far from its nearest; the search for a step ends nevertheless."""
+    prior = prior_of("riemannian", 2, centres=5)
+    with torch.no_grad():
+        prior.fit(Seen(torch.zeros(20, 2), torch.zeros(20, 2), torch.ones(20, 2), 0))  # type: ignore[operator]
+    z, _ = from_noise(p := prior(Context(7), Draw(source="p"), None), noise_like(p))
+    assert z.isfinite().all()

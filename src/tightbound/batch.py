@@ -62,3 +62,8 @@ class Batch:
         """All that decides a model's figures of each example, as bytes (B, m): x and, where there is one, c."""
         parts = [self.x] if self.c is None else [self.x, self.c]
         return torch.cat([part.detach().cpu().flatten(1).contiguous().view(torch.uint8) for part in parts], 1)
+
+
+def rows(x: Tensor, k: int) -> Tensor:
+    """The rows of B examples, (B, ...), for K*B, K-major; a view where K or B is 1."""
+    return x if k == 1 else x.expand(k, *x.shape).flatten(0, 1)

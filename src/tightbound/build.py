@@ -232,6 +232,8 @@ def _check_objective(recipe: Recipe, spec: DataSpec) -> None:
             f"objective {name!r} compares numbers that can move by a little, and these data are {spec.domain}: "
             "set objective elbo"
         )
+    if spec.missing and hasattr(cls, "domains"):
+        raise TightboundError(f"objective {name!r} compares every value of x, and some are missing: set objective iwae")
     m = recipe.objective.options.get("m", getattr(cls, "m", 1))
     if isinstance(m, int) and (m < 1 or recipe.k % m):
         raise TightboundError(

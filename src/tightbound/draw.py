@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
+from tightbound.batch import rows
 from tightbound.distributions.codes import Quantized
 from tightbound.distributions.reparam import (
     from_noise,
@@ -37,16 +38,14 @@ def scale_of(h: Features, scale: int) -> Tensor:
 
 def repeated(h: Features, k: int) -> Features:
     """Features of B examples for K*B rows, K-major."""
-    if not isinstance(h, Tensor):
-        return [h_scale.expand(k, *h_scale.shape).flatten(0, 1) for h_scale in h]
-    return h.expand(k, *h.shape).flatten(0, 1)
+    return rows(h, k) if isinstance(h, Tensor) else [rows(h_scale, k) for h_scale in h]
 
 
-def folded(rows: Tensor, samples: int, fold: int) -> Tensor:
+def folded(drawn: Tensor, samples: int, fold: int) -> Tensor:
     """Rows of K samples (K*B, ...), each sample's `fold` times, one after another: (K*fold*B, ...)."""
     if fold == 1:
-        return rows
-    each = rows.unflatten(0, (samples, 1, -1))
+        return drawn
+    each = drawn.unflatten(0, (samples, 1, -1))
     return each.expand(-1, fold, *each.shape[2:]).flatten(0, 2)
 
 
@@ -69,7 +68,6 @@ class Context:
     """All that a part may look at: n rows, the encoder's features h, or None where no site needs q.
 
     h: (n, F), or (n, *grid, F) with features at each place of a grid; or by scale, a list of such, the finest first.
-
     index: the rows' numbers in the training data (n,), of training examples.  c: their condition (n, C), of a
     conditional model.  joint: log p(x, z) of the rows at given latents {site: (n, d)}, (n,), where there is an x: what
     a q that looks at the model asks.
@@ -85,6 +83,16 @@ class Context:
     def infer(self) -> bool:
         """True where q is wanted, so that a path computes it."""
         return self.h is not None
+
+
+class Bound:
+    """Mixed in to a part that looks at the model around it: `whole`, which is no part of its part."""
+
+    whole: Any
+
+    def bind(self, model: Any) -> None:
+        """Called by `build` once the model is whole."""
+        self.__dict__["whole"] = model
 
 
 class Latent:

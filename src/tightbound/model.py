@@ -89,7 +89,7 @@ class VAE(nn.Module):
             h = None
         elif h is None:
             h = self.features(batch)
-        if h is not None and draw.k > 1:
+        if h is not None:
             h = repeated(h, draw.k)
         c = None if self.told is None else self._need(batch.c).repeat(draw.k, 1)
         index = batch.index if batch.index is None or draw.k == 1 else batch.index.repeat(draw.k)

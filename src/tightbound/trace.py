@@ -15,7 +15,9 @@ from torch.distributions import Distribution
 from torch.func import functional_call
 
 from tightbound.batch import Batch as Batch
+from tightbound.batch import rows as rows
 from tightbound.distributions.reparam import is_point_mass, log_prob_of
+from tightbound.draw import Bound as Bound
 from tightbound.draw import Clock as Clock
 from tightbound.draw import Context as Context
 from tightbound.draw import Draw as Draw
@@ -97,9 +99,6 @@ class Trace:
             return self._draw.log_v
         return torch.full_like(self.log_px, -math.log(self.k))
 
-    def _repeated(self, x: Tensor) -> Tensor:
-        return x if self.k == 1 else x.expand(self.k, *x.shape).reshape(-1, *x.shape[1:])
-
     @property
     def samples(self) -> int:
         """K without the classes of an enumerated site."""
@@ -116,8 +115,8 @@ class Trace:
         """log p(x|z) of what was observed, (K, B)."""
         if self._log_px is None:
             x, mask = self.batch.x, self.batch.mask
-            rows = self._repeated(x)
-            term = self.px.log_prob(rows) if mask is None else log_prob_of(self.px, rows, self._repeated(mask))
+            x = rows(x, self.k)
+            term = self.px.log_prob(x) if mask is None else log_prob_of(self.px, x, rows(mask, self.k))
             self._log_px = term.reshape(self.k, -1)
         return self._log_px
 

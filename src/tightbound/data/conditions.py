@@ -40,8 +40,8 @@ def condition_of(found: Source, rows: dict[str, Rows], settings: DataSettings) -
     else:
         if any(bool((_rows(own) < 0).any()) for own in rows.values()):
             raise TightboundError(
-                f"{found.where} has examples without a label, which a conditional model cannot be told: drop them, or "
-                "train recipe m2, which learns from both"
+                f"{found.where} has examples without a label, which a conditional model cannot be told: drop "
+                "them, or train recipe vae, which needs no labels"
             )
         top = max(int(_rows(own).max()) for own in rows.values()) + 1
         told = Condition(names=found.label_names or tuple(map(str, range(top))))

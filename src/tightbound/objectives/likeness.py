@@ -14,17 +14,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tightbound.distributions import point
-from tightbound.trace import Clock, Draw, Trace
+from tightbound.trace import Clock, Draw, Trace, rows
 
 SMOOTH = ("binary", "levels", "unit", "real", "count")  # domains in which a reconstruction can move by a little
 POWERS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)  # of the scales, from fine to coarse; Wang et al. 2003, section 3.2
 LEAST = 0.05  # below it a mean structure, which may be negative, becomes a positive number that rises with it
-
-
-def repeated(trace: Trace) -> Tensor:
-    """x of each of the K samples, (K*B, *shape)."""
-    x = trace.batch.x
-    return x.repeat(trace.k, *[1] * (x.dim() - 1))
 
 
 def blurred(x: Tensor, kernel: Tensor) -> Tensor:
@@ -85,7 +79,7 @@ class MsSsim:
     per_example, needs, domains = True, ("reach",), SMOOTH
 
     def __call__(self, trace: Trace, clock: Clock) -> Tensor:
-        x, y = (v if v.dim() > 2 else v.unsqueeze(1) for v in (repeated(trace), point(trace.px)))
+        x, y = (v if v.dim() > 2 else v.unsqueeze(1) for v in (rows(trace.batch.x, trace.k), point(trace.px)))
         alike = msssim(x, y, self.reach, self.window, self.sigma)
         return self.weight * (1 - alike).mean() + self.beta * trace.rate.mean()
 
@@ -110,7 +104,7 @@ class VaeGan:
         hidden, judge = self.discriminator[:-1], self.discriminator[-1]
         z = trace.fresh("prior draw", site.p)
         new = point(trace.again(Draw(trace.k, source="p", given={"z": z})).px)
-        real, old, new = (hidden(v) for v in (repeated(trace), point(trace.px), new))
+        real, old, new = (hidden(v) for v in (rows(trace.batch.x, trace.k), point(trace.px), new))
         unlike = 0.5 * (real - old).square().sum(-1).mean()
         fooled = F.softplus(-judge(old)).mean() + F.softplus(-judge(new)).mean()
         fakes = (F.softplus(judge(old)).mean() + F.softplus(judge(new)).mean()) / 2

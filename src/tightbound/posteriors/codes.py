@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -17,7 +16,7 @@ from torch.nn import functional as F
 
 from tightbound.distributions import Code, Codes, Quantized, soft_clip
 from tightbound.errors import TightboundError
-from tightbound.trace import Context, Trace
+from tightbound.trace import Bound, Context, Trace
 
 LEAST_USED = 0.03  # of the mean count: a code that is used less is dead and starts again at an encoding
 
@@ -151,7 +150,7 @@ class Codebook(nn.Module):
             self.get_buffer("total")[level].copy_(table)
 
 
-class VectorQuantizedPosterior(nn.Module):
+class VectorQuantizedPosterior(Bound, nn.Module):
     """latent / dim codes, each the nearest of `codes` learned vectors to a linear map of h; with objective commitment.
 
     codes: vectors of a table.  dim: features of a code.  decay: of the running means that the vectors follow.
@@ -161,7 +160,6 @@ class VectorQuantizedPosterior(nn.Module):
 
     space = "codes"
     bare = True
-
     grids = True
     needs = ("places",)
 
@@ -178,16 +176,11 @@ class VectorQuantizedPosterior(nn.Module):
         super().__init__()
         parts = places * groups_of(latent, dim, f"{dim} features")
         self.head, self.codebook = nn.Linear(features, latent), Codebook(parts, codes, dim, levels, decay)
-        self._model: list[Any] = []
-
-    def bind(self, model: Any) -> None:
-        """Called by `build`: the codebook starts at encodings of data."""
-        self._model[:] = [model]
 
     def prepare(self, examples: Callable[[int], tuple[Tensor, Tensor | None]]) -> None:
         """Puts the codebook on encodings of training examples."""
         x, _ = examples(2 * self.codebook.size)
-        self.codebook.start(self._encoding(self._model[0].features(x.to(self.head.weight.device))))
+        self.codebook.start(self._encoding(self.whole.features(x.to(self.head.weight.device))))
 
     def _encoding(self, h: Tensor) -> Tensor:
         return self.head(h).flatten(1).unflatten(-1, (self.codebook.parts, self.codebook.dim))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +12,7 @@ from torch.distributions import Distribution
 from tightbound.distributions import Euclidean, Hamiltonian, Riemannian
 from tightbound.posteriors.normal import NormalPosterior
 from tightbound.spec import DataSpec
-from tightbound.trace import Context
+from tightbound.trace import Bound, Context
 
 
 def _logit(share: float) -> float:
@@ -49,7 +48,7 @@ class HamiltonianPosterior(nn.Module):
         return Hamiltonian(q, lambda z: log_joint({"z": z}), motion, step, self.cool.sigmoid(), self.steps)
 
 
-class RiemannianPosterior(HamiltonianPosterior):
+class RiemannianPosterior(Bound, HamiltonianPosterior):
     """The same in a space whose metric is learned: directions in which the data vary are short.
 
     Its centres are the means of the start at training examples, its factors linear in their features.  steps: how many.
@@ -59,7 +58,6 @@ class RiemannianPosterior(HamiltonianPosterior):
 
     needs = ("spec",)
     first = 0.2
-
     bare = True
 
     def __init__(
@@ -78,21 +76,16 @@ class RiemannianPosterior(HamiltonianPosterior):
         nn.init.normal_(self.factor.weight, std=1e-3)
         nn.init.zeros_(self.factor.bias)
         self.register_buffer("inputs", torch.randn(count, *spec.shape))
-        self._model: list[Any] = []  # a list, so that the model is no part of its part
-
-    def bind(self, model: Any) -> None:
-        """Called by `build` once the model around this posterior is whole."""
-        self._model[:] = [model]
 
     def prepare(self, examples: Callable[[int], tuple[Tensor, Tensor | None]]) -> None:
         """Takes the examples whose codes are the centres, in units of the encoder."""
-        model, inputs = self._model[0], self.get_buffer("inputs")
+        model, inputs = self.whole, self.get_buffer("inputs")
         x = examples(len(inputs))[0].to(inputs)
         x = (x - model.get_buffer("centre")) / model.get_buffer("spread")
         inputs.copy_(x[torch.arange(len(inputs)) % len(x)])
 
     def motion(self, q: Distribution) -> tuple[Euclidean | Riemannian, Tensor]:
-        h = self._model[0].encoder(self.get_buffer("inputs"))
+        h = self.whole.encoder(self.get_buffer("inputs"))
         centres, width = self.start.mean(h), q.event_shape[0]
         square = self.factor(h).unflatten(-1, (width, width))
         diagonal = square.diagonal(dim1=-2, dim2=-1).tanh().exp()

@@ -11,10 +11,10 @@ from torch.distributions import Distribution
 from torch.nn import functional as F
 
 from tightbound.distributions import CodeChain, UniformCodes
-from tightbound.trace import Context, Draw
+from tightbound.trace import Bound, Context, Draw
 
 
-class UniformCodesPrior(nn.Module):
+class UniformCodesPrior(Bound, nn.Module):
     """Every code alike. van den Oord et al. 2017 (arXiv:1711.00937), section 3.1."""
 
     space = "codes"
@@ -22,14 +22,9 @@ class UniformCodesPrior(nn.Module):
     def __init__(self, latent: int) -> None:
         super().__init__()
         self.register_buffer("zero", torch.zeros(()), persistent=False)
-        self._model: list[Any] = []  # a list, so that the model is no part of its part
-
-    def bind(self, model: Any) -> None:
-        """Called by `build`: the codes are those of the posterior."""
-        self._model[:] = [model]
 
     def forward(self, ctx: Context, draw: Draw, state: Tensor | None) -> Distribution:
-        return UniformCodes(ctx.n, self._model[0].path.top.codebook, self.get_buffer("zero"))
+        return UniformCodes(ctx.n, self.whole.path.top.codebook, self.get_buffer("zero"))
 
 
 class Masked(nn.Module):
@@ -64,7 +59,7 @@ class PixelCNN(nn.Module):
         return self.head(F.silu(x).flatten(2).mT)
 
 
-class PixelCNNPrior(nn.Module):
+class PixelCNNPrior(Bound, nn.Module):
     """P(codes) = prod_i P(code_i | those before it) by a PixelCNN over their grid, a row of codes where there is none.
 
     Codes of one place stand side by side, residual levels from coarse to fine.  width: channels.  depth: blocks.
@@ -77,14 +72,13 @@ class PixelCNNPrior(nn.Module):
     def __init__(self, latent: int, width: int = 64, depth: int = 5) -> None:
         super().__init__()
         self.width, self.depth = width, depth
-        self._model: list[Any] = []  # a list, so that the model is no part of its part
 
     def bind(self, model: Any) -> None:
         """Called by `build`: the codes are those of the posterior, their grid that of the encoder."""
-        self._model[:] = [model]
+        super().bind(model)
         codebook, grid = model.path.top.codebook, getattr(model.encoder, "grid", ()) or (1,)
         each = codebook.groups // math.prod(grid)
         self.net = PixelCNN((*grid[:-1], grid[-1] * each), codebook.size, self.width, self.depth)
 
     def forward(self, ctx: Context, draw: Draw, state: Tensor | None) -> Distribution:
-        return CodeChain(ctx.n, self._model[0].path.top.codebook, self.net, self.net.place)
+        return CodeChain(ctx.n, self.whole.path.top.codebook, self.net, self.net.place)

@@ -12,7 +12,7 @@ from torch.distributions import Distribution
 from tightbound.distributions import Mixture, soft_clip
 from tightbound.priors.seen import Seen, clusters
 from tightbound.spec import DataSpec
-from tightbound.trace import Context, Draw, Trace, scale_of
+from tightbound.trace import Bound, Context, Draw, Trace, scale_of
 
 Examples = Callable[[int], tuple[Tensor, Tensor | None]]
 
@@ -42,7 +42,7 @@ class MixturePrior(nn.Module):
         return Mixture(self.mean, soft_clip(self.log_scale).exp(), self.log_weight, ctx.n)
 
 
-class Encoded(nn.Module):
+class Encoded(Bound, nn.Module):
     """A mixture over the codes that the model's own encoder gives to `count` inputs (count, *shape).
 
     The inputs are kept in units of the encoder, (x - centre) / spread, so that they learn as fast as other weights.
@@ -57,16 +57,11 @@ class Encoded(nn.Module):
     def __init__(self, latent: int, spec: DataSpec, count: int) -> None:
         super().__init__()
         self.shape, self.bounds = (count, *spec.shape), spec.bounds
-        self._model: list[Any] = []  # a list, so that the model is no part of its part
         self._kept: tuple[Any, Any] = (None, None)
-
-    def bind(self, model: Any) -> None:
-        """Called by `build` once the model around this prior is whole."""
-        self._model[:] = [model]
 
     def codes(self, inputs: Tensor) -> Distribution:
         """q(z|x) of the topmost latent at inputs in units of the encoder."""
-        model = self._model[0]
+        model = self.whole
         h = scale_of(model.encoder(inputs), -1)
         return model.path.top(h, Context(len(h), h), None)
 
@@ -74,14 +69,14 @@ class Encoded(nn.Module):
         """`codes(inputs)`, made anew only where a gradient is wanted or a weight has changed."""
         if torch.is_grad_enabled():
             return self.codes(inputs)
-        version = [p._version for p in (inputs, *self._model[0].parameters())]
+        version = [p._version for p in (inputs, *self.whole.parameters())]
         if self._kept[0] != version:
             self._kept = (version, self.codes(inputs))
         return self._kept[1]
 
     def standard(self, x: Tensor) -> Tensor:
         """Domain units to units of the encoder."""
-        model = self._model[0]
+        model = self.whole
         return (x - model.get_buffer("centre")) / model.get_buffer("spread")
 
 

@@ -92,7 +92,7 @@ class RiemannianPrior(nn.Module):
         mean.copy_(seen.mean[some])
         scale.copy_(seen.scale[some].clamp(min=1e-4))
         far = ((mean[:, None] - mean[None]) / scale[:, None]).norm(dim=-1)
-        rho.copy_((far + torch.diag(torch.full_like(mean[:, 0], torch.inf))).amin(1).max())
+        rho.copy_((far + torch.diag(torch.full_like(mean[:, 0], torch.inf))).amin(1).max().clamp(min=1e-3))
         step.copy_(seen.z.std(0).mean())
         dist = RiemannianUniform(self, 100)
         noise = dist.noise_form.draw(torch.Generator().manual_seed(seen.seed), "cpu").to(mean)
