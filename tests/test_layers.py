@@ -13,8 +13,8 @@ import pytest
 
 ROOT = Path(__file__).parent.parent / "src" / "tightbound"
 ORDER = """errors progress | files processes | spec batch | distributions | draw | trace | networks posteriors priors
-    likelihoods objectives | path | model | impute trained assemble | recipes | checks | build | data | config |
-    fitted | run | training evaluation export | report | api | explorer | estimator | cli | __main__"""
+    likelihoods objectives | path | model | trained assemble | recipes | checks | build | data | config |
+    fitted impute | run | training evaluation export | report | api | explorer | estimator | cli | __main__"""
 LEVEL = {room: level for level, rooms in enumerate(ORDER.split("|")) for room in rooms.split()}
 PARTS = {"networks", "posteriors", "priors", "likelihoods", "objectives"}
 ONLY = {

@@ -59,6 +59,7 @@ def test_jobs_are_done_once_and_again_only_when_their_recipe_changed(
             return done
 
     monkeypatch.setattr(matrix, "ProcessPoolExecutor", Here)
+    monkeypatch.setattr(matrix, "REFERENCES", tmp_path / "none.json")
     call = ["--work", str(tmp_path), "--jobs", "1", "--only", "vae", "nb-vae"]
     assert matrix.main([*call, "--minutes", "0"]) == 0 and not asked
     assert matrix.main(call) == 0

@@ -118,7 +118,7 @@ class VAE(nn.Module):
         if missing := set(self.sites) - set(at) - set(self.classes):
             raise ValueError(f"log p(x, z) needs a value of every latent, and {sorted(missing)[0]!r} is not given")
         k = len(next(iter(at.values()))) // len(batch)
-        fold = math.prod(count for name, count in self.classes.items() if name not in at)
+        fold = math.prod([count for name, count in self.classes.items() if name not in at])
         given = {name: folded(z, k, fold) for name, z in at.items()}
         trace = self(batch, Draw(k, source="p", given=given, enumerate=True))
         total: Tensor = trace.log_px + sum(site.log_p for name, site in trace.latents.items() if name in at)

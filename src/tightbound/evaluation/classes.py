@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import torch
 from scipy.optimize import linear_sum_assignment
-from sklearn.metrics import normalized_mutual_info_score
 
 from tightbound.data import Split
 from tightbound.evaluation.figure import Figure
@@ -27,6 +26,8 @@ def agreement(run: Run, split: Split, rows: torch.Tensor) -> str | None:
         right = Figure.of(torch.from_numpy(found == y).double())
         share = f"{100 * right.mean:.1f} % (+- {100 * right.se:.1f})"
         return f"the predicted label is right for {share} of {len(y)} examples"
+    from sklearn.metrics import normalized_mutual_info_score  # only now: importing it takes a second
+
     table = np.zeros((found.max() + 1, y.max() + 1), dtype=int)
     np.add.at(table, (found, y), 1)
     matched = table[linear_sum_assignment(-table)].sum() / len(y)
