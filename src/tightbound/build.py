@@ -1,4 +1,4 @@
-"""Recipe x DataSpec -> model and objective. Every compatibility check lives here."""
+"""Recipe x DataSpec -> model and objective."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pydantic import TypeAdapter, ValidationError
 from torch import nn
 
 from tightbound.assemble import bidirectional, bottom_up, by_scale, labelled, top_down
-from tightbound.checks import check_data
+from tightbound.checks import check
 from tightbound.errors import TightboundError, lookup, nearest
 from tightbound.likelihoods import AUTO, LIKELIHOODS
 from tightbound.model import VAE, Objective
@@ -146,101 +146,6 @@ def resolve(recipe: Recipe, spec: DataSpec) -> Recipe:
     return recipe
 
 
-def check(recipe: Recipe, spec: DataSpec) -> None:
-    """Raises TightboundError where parts do not fit each other or the data."""
-    _check_network(recipe, spec)
-    _check_objective(recipe, spec)
-    _check_latents(recipe)
-    check_data(recipe, spec)
-    sites = 1 if isinstance(recipe.latent, int) else len(recipe.latent)
-    if recipe.path in ("flat", "labelled") and sites != 1:
-        raise TightboundError(
-            f"path {recipe.path!r} has one latent, but latent names {sites}: set path top-down or bottom-up"
-        )
-    if recipe.path not in ("flat", "labelled") and sites < 2:
-        raise TightboundError(f"path {recipe.path!r} needs two latents or more: set latent to, say, [32, 16]")
-
-
-def _check_network(recipe: Recipe, spec: DataSpec) -> None:
-    """Raises TightboundError where a network does not fit the data, or its grids the path or the posterior."""
-    name, posterior = recipe.network.name, POSTERIORS.get(recipe.posterior.name)
-    if name in ("conv", "pyramid") and spec.kind == "vector":
-        raise TightboundError(
-            f"network {name!r} needs signals, images or volumes, but these are vectors of {spec.dims} numbers: "
-            "set network mlp, or data.kind=signal if neighbours belong together"
-        )
-    path = "top-down" if name == "pyramid" else "flat" if recipe.network.options.get("shrink") else None
-    if path not in (None, recipe.path):
-        raise TightboundError(f"this network {name!r} has latents on grids, which need path {path}: set path {path}")
-    if path and posterior and not getattr(posterior, "grids", False):
-        fit = [key for key, cls in POSTERIORS.items() if getattr(cls, "grids", False)]
-        raise TightboundError(
-            f"posterior {recipe.posterior.name!r} is for vectors, and this network has latents on grids: "
-            f"set posterior {' or '.join(fit)}"
-        )
-
-
-def _check_latents(recipe: Recipe) -> None:
-    """Raises TightboundError where posterior, prior and path do not describe the same latent."""
-    q, p = POSTERIORS.get(recipe.posterior.name), PRIORS.get(recipe.prior.name)
-    space = getattr(q, "space", "real")
-    if q and p and space != getattr(p, "space", "real"):
-        fit = [name for name, cls in PRIORS.items() if getattr(cls, "space", "real") == space]
-        raise TightboundError(
-            f"posterior {recipe.posterior.name!r} and prior {recipe.prior.name!r} live in different spaces: "
-            f"set prior {' or '.join(fit)}"
-        )
-    if space != "real" and recipe.path != "flat":
-        raise TightboundError(f"posterior {recipe.posterior.name!r} is for one latent: set path flat")
-    for cls, kind in ((p, "posterior"), (q, "prior"), (q, "path"), (p, "path")):
-        serves = getattr(cls, f"{kind}s", None)
-        chosen = recipe.path if kind == "path" else getattr(recipe, kind).name
-        if serves is not None and chosen not in serves and ":" not in chosen:
-            owner = "prior" if cls is p else "posterior"
-            raise TightboundError(
-                f"{owner} {getattr(recipe, owner).name!r} does not go with {kind} {chosen!r}: set {kind} "
-                f"{' or '.join(serves)}"
-            )
-
-
-def _check_objective(recipe: Recipe, spec: DataSpec) -> None:
-    """Raises TightboundError where the objective would be wrong, or not defined, for posterior, path, k or the data."""
-    name, posterior, cls = recipe.objective.name, recipe.posterior.name, OBJECTIVES.get(recipe.objective.name)
-    serves = getattr(cls, "posteriors", tuple(n for n in POSTERIORS if n != "delta")) if cls else None
-    if serves == ("delta",) and posterior != "delta":
-        raise TightboundError(
-            f"objective {name!r} would train the posterior to a point: set posterior delta, or objective elbo"
-        )
-    if posterior == "delta" and serves is not None and "delta" not in serves:
-        raise TightboundError(
-            f"posterior 'delta' is a point and has no {name!r}: set objective distortion, or posterior normal"
-        )
-    if serves is not None and posterior in POSTERIORS and posterior not in serves:
-        raise TightboundError(f"objective {name!r} is not defined for posterior {posterior!r}: set {serves[0]}")
-    if getattr(cls, "asks_again", False) and not getattr(POSTERIORS.get(posterior), "density", True):
-        raise TightboundError(
-            f"objective {name!r} asks for log q at a z once more, which posterior {posterior!r} does not know: "
-            "set objective iwae or elbo, or posterior inverse-autoregressive"
-        )
-    if getattr(cls, "asks_again", False) and recipe.path == "labelled":
-        raise TightboundError(f"objective {name!r} has no meaning along path 'labelled': set objective elbo or iwae")
-    paths = getattr(cls, "paths", (recipe.path,))
-    if recipe.path not in paths:
-        raise TightboundError(f"objective {name!r} has no meaning along path {recipe.path!r}: set path {paths[0]}")
-    if spec.domain not in getattr(cls, "domains", (spec.domain,)):
-        raise TightboundError(
-            f"objective {name!r} compares numbers that can move by a little, and these data are {spec.domain}: "
-            "set objective elbo"
-        )
-    if spec.missing and hasattr(cls, "domains"):
-        raise TightboundError(f"objective {name!r} compares every value of x, and some are missing: set objective iwae")
-    m = recipe.objective.options.get("m", getattr(cls, "m", 1))
-    if isinstance(m, int) and (m < 1 or recipe.k % m):
-        raise TightboundError(
-            f"objective {name!r} cannot share k = {recipe.k} samples out among m = {m} bounds: set k to a multiple of m"
-        )
-
-
 def build(recipe: Recipe, spec: DataSpec, *, trust: bool = True) -> tuple[VAE, Objective]:
     """The model and its objective, for a recipe whose "auto" values are resolved.
 
@@ -302,19 +207,12 @@ def build(recipe: Recipe, spec: DataSpec, *, trust: bool = True) -> tuple[VAE, O
         body = network.link(sizes[0]) if wants == {"critic"} else network.encoder(spec.shape)
         judge = nn.Sequential(nn.Linear(body.features, 1), nn.Flatten(0))
         critic = nn.Sequential(*([] if wants == {"critic"} else [Standard(spec)]), body, judge)
-    known = {
-        "rows": spec.rows,
-        "labelled": spec.labelled,
-        "reach": spec.reach,
-        "critic": critic,
-        "discriminator": critic,
-    }
-    objective: Objective = make("objective", recipe.objective, trust, **known)
+    known = {"rows": spec.rows, "labelled": spec.labelled, "reach": spec.reach}
+    objective: Objective = make("objective", recipe.objective, trust, **known, critic=critic, discriminator=critic)
     model = VAE(spec, encoder, path, likelihood, critic, told, hint)
     level = {name: int(name[1:] or 1) for name in model.sites if name not in (*getattr(top, "sites", ()), *classes)}
-    model.widths = {name: sizes[level[name] - 1] for name in sorted(level, key=lambda name: level[name])}
-    model.widths = {**model.widths, **classes}
-    bound: list[Any] = [m for m in model.modules() if hasattr(m, "bind")]
-    for owner in bound:
+    model.widths = {name: sizes[at - 1] for name, at in sorted(level.items(), key=lambda pair: pair[1])} | classes
+    owners: list[Any] = [m for m in model.modules() if hasattr(m, "bind")]
+    for owner in owners:
         owner.bind(model)
     return model, objective

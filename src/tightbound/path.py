@@ -18,6 +18,7 @@ from tightbound.trace import Context, Draw, scale_of
 
 Conditional = Callable[[Tensor, Context, Distribution | None], Distribution]
 Prior = Callable[[Context, Draw, Tensor | None], Distribution]
+Modules = Sequence[nn.Module]
 
 
 def beside(*parts: Tensor | None) -> Tensor:
@@ -35,6 +36,10 @@ def _value(name: str, z: Tensor | None) -> Tensor:
     if z is None:
         raise ValueError(f"latent {name!r} is needed before anything can fill it: give it, or let it come from q")
     return z
+
+
+def _lists(*several: Modules) -> list[nn.ModuleList]:
+    return [nn.ModuleList(modules) for modules in several]
 
 
 class Flat(nn.Module):
@@ -74,20 +79,16 @@ class TopDown(nn.Module):
 
     def __init__(
         self,
-        priors: Sequence[nn.Module],
-        posteriors: Sequence[nn.Module],
-        links: Sequence[nn.Module],
+        priors: Modules,
+        posteriors: Modules,
+        links: Modules,
         decoder: nn.Module,
-        readers: Sequence[nn.Module] | None = None,
+        readers: Modules | None = None,
         scales: Sequence[int] | None = None,
         grids: Sequence[tuple[int, ...]] | None = None,
     ) -> None:
         super().__init__()
-        self.priors, self.posteriors, self.links = (
-            nn.ModuleList(priors),
-            nn.ModuleList(posteriors),
-            nn.ModuleList(links),
-        )
+        self.priors, self.posteriors, self.links = _lists(priors, posteriors, links)
         self.readers = nn.ModuleList(readers or [nn.Identity() for _ in priors])
         self.decoder = decoder
         self.sites = tuple(f"z{i}" for i in range(len(priors), 0, -1))
@@ -124,16 +125,10 @@ class BottomUp(nn.Module):
     """
 
     def __init__(
-        self,
-        priors: Sequence[nn.Module],
-        posteriors: Sequence[nn.Module],
-        climbs: Sequence[nn.Module],
-        links: Sequence[nn.Module],
-        decoder: nn.Module,
+        self, priors: Modules, posteriors: Modules, climbs: Modules, links: Modules, decoder: nn.Module
     ) -> None:
         super().__init__()
-        self.priors, self.posteriors = nn.ModuleList(priors), nn.ModuleList(posteriors)
-        self.climbs, self.links = nn.ModuleList(climbs), nn.ModuleList(links)
+        self.priors, self.posteriors, self.climbs, self.links = _lists(priors, posteriors, climbs, links)
         self.decoder = decoder
         self.sites = tuple(f"z{i}" for i in range(len(priors), 0, -1))
 
@@ -167,21 +162,17 @@ class Bidirectional(nn.Module):
 
     def __init__(
         self,
-        priors: Sequence[nn.Module],
-        sides: Sequence[nn.Module],
-        rises: Sequence[nn.Module],
-        climbs: Sequence[nn.Module],
-        posteriors: Sequence[nn.Module],
-        links: Sequence[nn.Module],
+        priors: Modules,
+        sides: Modules,
+        rises: Modules,
+        climbs: Modules,
+        posteriors: Modules,
+        links: Modules,
         decoder: nn.Module,
     ) -> None:
         super().__init__()
-        self.priors, self.sides, self.links = nn.ModuleList(priors), nn.ModuleList(sides), nn.ModuleList(links)
-        self.rises, self.climbs, self.posteriors = (
-            nn.ModuleList(rises),
-            nn.ModuleList(climbs),
-            nn.ModuleList(posteriors),
-        )
+        self.priors, self.sides, self.links = _lists(priors, sides, links)
+        self.rises, self.climbs, self.posteriors = _lists(rises, climbs, posteriors)
         self.decoder, last = decoder, len(priors)
         self.sites = (f"z{last}", *(f"{kind}{i}" for i in range(last - 1, 0, -1) for kind in "zt"))
 
@@ -221,13 +212,7 @@ class Labelled(nn.Module):
     sites = ("y", "z")
 
     def __init__(
-        self,
-        prior: nn.Module,
-        label: Any,
-        mix: nn.Module,
-        posterior: nn.Module,
-        decoder: nn.Module,
-        through: bool,
+        self, prior: nn.Module, label: Any, mix: nn.Module, posterior: nn.Module, decoder: nn.Module, through: bool
     ) -> None:
         super().__init__()
         self.prior, self.label, self.mix, self.posterior, self.decoder = prior, label, mix, posterior, decoder

@@ -13,7 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from tightbound import fitted as prior_file
-from tightbound.build import build, check
+from tightbound.build import build
+from tightbound.checks import check
 from tightbound.config import Config, TrainSettings, parse
 from tightbound.distributions import moments
 from tightbound.distributions.noise import StepNoise, seed_for
