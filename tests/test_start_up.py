@@ -6,10 +6,11 @@ import resource
 import statistics
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
-HEAVY = ("torch", "matplotlib", "sklearn", "numpy", "pandas", "jinja2", "PIL")
+HEAVY = ("torch", "matplotlib", "sklearn", "numpy", "pandas", "jinja2", "PIL", "torch._dynamo")
 COMMANDS = "demo train evaluate compare encode reconstruct score sample decode vary interpolate recipes show data bench"
 
 
@@ -41,6 +42,16 @@ def test_nothing_heavy_is_imported_for_the_help_of_any_command() -> None:
 
 def test_importing_the_package_does_not_import_scikit_learn_even_when_used() -> None:
     assert "sklearn" not in loaded("import tightbound as tb; tb.train; tb.load; tb.Run")
+
+
+def test_a_short_training_imports_neither_the_compiler_nor_what_draws_or_fits(tmp_path: Path) -> None:
+    program = f"""
+import numpy as np, tightbound as tb
+x = np.random.default_rng(0).normal(size=(60, 4)).astype("float32")
+run = tb.train(x, settings={{"train.steps": 4}}, report=False, out=r"{tmp_path / "run"}")
+tb.load(run.folder).encode(x)
+"""
+    assert loaded(program) & {"torch._dynamo", "matplotlib", "sklearn"} == set()
 
 
 def test_help_takes_less_than_0_3_seconds() -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from scipy.optimize import linear_sum_assignment
 
 from tightbound.data import Split
 from tightbound.evaluation.figure import Figure
@@ -26,7 +25,8 @@ def agreement(run: Run, split: Split, rows: torch.Tensor) -> str | None:
         right = Figure.of(torch.from_numpy(found == y).double())
         share = f"{100 * right.mean:.1f} % (+- {100 * right.se:.1f})"
         return f"the predicted label is right for {share} of {len(y)} examples"
-    from sklearn.metrics import normalized_mutual_info_score  # only now: importing it takes a second
+    from scipy.optimize import linear_sum_assignment  # only now: importing the two takes a second
+    from sklearn.metrics import normalized_mutual_info_score
 
     table = np.zeros((found.max() + 1, y.max() + 1), dtype=int)
     np.add.at(table, (found, y), 1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import inspect
 import math
+import sys
 from typing import Any
 
 import torch
@@ -40,6 +41,7 @@ def optimizer(model: VAE, settings: TrainSettings, *, trust: bool = True) -> tor
         name = sorted(unknown)[0]
         raise TightboundError(f"train.groups has no group {name!r} in this model: {nearest(name, model.groups())}")
     groups = _groups(model, settings, decays="weight_decay" in takes)
+    _leave_the_compiler_out()
     try:
         return cls(groups, **options)
     except (TypeError, ValueError, RuntimeError) as e:
@@ -65,6 +67,18 @@ def _groups(model: VAE, settings: TrainSettings, decays: bool) -> list[dict[str,
         group |= {key: value for key, value in changed.items() if matrix or key != "weight_decay"}
         group["top"] = group.get("lr", settings.lr)
     return [found[key] for key in sorted(found, key=lambda key: (key[0], not key[1]))]
+
+
+def _leave_the_compiler_out() -> None:
+    """Optimisers import torch's compiler, 1.7 s, to be told that it leaves some of their methods alone; here it must.
+
+    Where it is not imported yet, those methods are marked as left alone already (torch/_compile.py).
+    """
+    if "torch._dynamo" not in sys.modules:
+        for method in vars(torch.optim.Optimizer).values():
+            plain, code = getattr(method, "__wrapped__", None), getattr(method, "__code__", None)
+            if plain is not None and code is not None and code.co_filename.endswith("_compile.py"):
+                plain.__dynamo_disable = plain
 
 
 def level(settings: TrainSettings, step: int, steps: int) -> float:

@@ -19,11 +19,19 @@ def as_laid(x: Any, parameter: Tensor) -> Any:
     return torch.empty_like(parameter).copy_(x)
 
 
+def _begun(state: dict[str, Any], parameter: Tensor) -> dict[str, Any]:
+    """The state before the first step, as torch's own `step` makes it."""
+    state["step"] = torch.zeros((), dtype=torch.float32, device=parameter.device)
+    for name in STATE[:2]:
+        state[name] = torch.zeros_like(parameter, memory_format=torch.preserve_format)
+    return state
+
+
 class Updates:
     """Takes the steps of an optimiser.
 
     The fused kernels of Adam and AdamW are called straight: torch's own `step` spends half as long again on finding
-    their arguments.  The state stays in the optimiser.  Any other optimiser takes its own `step`.
+    their arguments, and imports the compiler.  The state stays in the optimiser.  Any other takes its own `step`.
     """
 
     def __init__(self, opt: torch.optim.Optimizer) -> None:
@@ -76,13 +84,13 @@ class Updates:
                 count.sub_(bad)
 
     def _hold(self) -> list[Held]:
-        """The kernel's arguments, a group at a time, its step counts as one; none while a parameter has no state."""
+        """The kernel's arguments, a group at a time, its step counts as one; none where a parameter has no gradient."""
         state, groups = self.opt.state, self.opt.param_groups
-        if any(p not in state for group in groups for p in group["params"]):
+        if any(p.grad is None for group in groups for p in group["params"]):
             return []
         held = []
         for group in groups:
-            own = [state[p] for p in group["params"]]
+            own = [state[p] if p in state else _begun(state[p], p) for p in group["params"]]
             for p, some in zip(group["params"], own, strict=True):
                 some |= {name: as_laid(some[name], p) for name in STATE[:2]}
             count = torch.stack([some["step"] for some in own])
