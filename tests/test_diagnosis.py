@@ -16,11 +16,15 @@ from small import small_run
 from torch import Tensor
 
 from tightbound.config import configure
-from tightbound.evaluation import evidence, rules
-from tightbound.evaluation.calibration import calibration
+from tightbound.evaluation import rules
+from tightbound.evaluation.calibration import Calibration, calibration
+from tightbound.evaluation.constant import independent
 from tightbound.evaluation.diagnosis import Diagnosis, diagnose
+from tightbound.evaluation.figure import Figure
 from tightbound.evaluation.latents import _aggregate, _Pass, latents, told_apart
+from tightbound.likelihoods.fields import FieldsLikelihood
 from tightbound.run import Run, load
+from tightbound.spec import Column, DataSpec
 
 QUICK = {"latent": 8, "batch": 64, "lr": 0.002, "validate_k": 1, "validate_n": 1, "save_seconds": 1000}
 BROKEN: dict[str, tuple[str, dict[str, object]]] = {
@@ -180,14 +184,42 @@ def test_thresholds_are_frozen() -> None:
     assert (rules.NARROW, rules.WIDE) == (0.35, 0.75)
 
 
-@pytest.mark.parametrize("domain", ["binary", "real"])
+@pytest.mark.parametrize("domain", ["binary", "real", "count", "mixed"])
 def test_the_baseline_is_that_of_independent_dimensions(domain: str) -> None:
-    """Frequencies of discrete values, normals of real ones: what a model without latents would say."""
+    """Frequencies of values without an order, normals of reals, negative binomials of counts; of a table each column's.
+
+    A table's categories are one dimension each: a normal for every 0 and 1 of theirs would make any model look bad.
+    """
+    shares = torch.tensor([0.2, 0.3, 0.5])
+    counts = torch.distributions.NegativeBinomial(torch.tensor([3.0, 5.0]), probs=torch.tensor([0.9, 0.6]))
+    x = {
+        "binary": (torch.rand(4000, 2) < torch.tensor([0.2, 0.5])).float(),
+        "real": torch.randn(4000, 2),
+        "count": counts.sample((4000,)),
+    }
     exact = {
         "binary": 0.2 * math.log(0.2) + 0.8 * math.log(0.8) - math.log(2),
         "real": -math.log(2 * math.pi) - 1,
+        "count": float(counts.log_prob(x["count"]).sum(1).mean()),
     }
-    bits = (torch.rand(4000, 2) < torch.tensor([0.2, 0.5])).float()
-    x = bits if domain == "binary" else torch.randn(4000, 2)
-    run = SimpleNamespace(spec=spec_of(domain, (2,)))
-    assert evidence._independent(x, x, run) == pytest.approx(exact[domain], abs=0.06)
+    spec = spec_of(domain, (2,)) if domain != "mixed" else None
+    if spec is None:
+        names = {"real": "real", "binary": "binary", "count": "count"}
+        fields = [Column(name=f"{k}{i}", kind=k, values=(0, 1) if k == "binary" else ()) for k in names for i in (0, 1)]
+        fields.insert(1, Column(name="city", kind="categorical", values=("Busan", "Daegu", "Seoul")))
+        drawn = torch.multinomial(shares, 4000, replacement=True)
+        hot = torch.nn.functional.one_hot(drawn, 3).float()
+        x["mixed"] = torch.cat([x["real"][:, :1], hot, x["real"][:, 1:], x["binary"], x["count"]], 1)
+        spec = DataSpec(shape=(9,), domain="mixed", fields=tuple(fields), std=x["mixed"].std(0))
+        exact["mixed"] = sum(exact.values()) + float((shares * shares.log()).sum())
+    assert independent(x[domain], x[domain], spec) == pytest.approx(exact[domain], abs=0.06)
+
+
+def test_a_table_whose_scale_is_wrong_is_told_that_it_has_one() -> None:
+    """The likelihood of a table takes `scale`, so the remedy is that and not another likelihood."""
+    spec = DataSpec(shape=(1,), domain="mixed", fields=(Column(name="a", kind="real"),))
+    config = configure("", "mixed")
+    run = SimpleNamespace(config=config, model=SimpleNamespace(likelihood=FieldsLikelihood(spec)))
+    half, all_ = Figure.of(torch.tensor([0.1, 0.1])), Figure.of(torch.tensor([0.3, 0.3]))
+    found = SimpleNamespace(calibration=Calibration(2, half, all_, [0.1] * 10))
+    assert [v.fix for v in rules.scale(run, found)] == ["other_scale"]

@@ -15,7 +15,7 @@ from tightbound.data.part import Part, Source, sha256_of, sha256_text
 from tightbound.data.settings import DataSettings
 from tightbound.data.table import Table, Values, column, present, row_called, unlike
 from tightbound.errors import TightboundError, nearest
-from tightbound.spec import Column, DataSpec
+from tightbound.spec import Column, ColumnKind, DataSpec
 
 
 def settle_fields(found: Source, settings: DataSettings) -> None:
@@ -66,6 +66,20 @@ def settle_fields(found: Source, settings: DataSettings) -> None:
             groups.setdefault(f.kind, []).append(f.name)
         said = "; ".join(f"{kind}: {', '.join(names)}" for kind, names in groups.items())
         found.notices.append(f"{found.where} is read as a table of {said} (--set data.fields.NAME=KIND to change one)")
+
+
+def named(table: Table | None, spec: DataSpec) -> tuple[Column, ...]:
+    """The columns of a table that is read as plain numbers; none where they have no names, or a row is another shape."""
+    if (
+        table is None
+        or spec.shape != (len(table.columns),)
+        or list(table.columns) == [str(i) for i in range(spec.dims)]
+    ):
+        return ()
+    kinds: dict[str, ColumnKind] = {"binary": "binary", "levels": "count", "categorical": "count", "count": "count"}
+    kind = kinds.get(spec.domain, "real")
+    values = (0, 1) if kind == "binary" else ()
+    return tuple(Column(name=name, kind=kind, values=values, type=str(x.dtype)) for name, x in table.columns.items())
 
 
 def codes(table: Table, fields: tuple[Column, ...]) -> NDArray[np.float64]:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from tightbound.data.binarize import FixedDraws, drawn_on_disk
-from tightbound.data.columns import coded, settle_fields
+from tightbound.data.columns import coded, named, settle_fields
 from tightbound.data.conditions import condition_of, labels_of
 from tightbound.data.domain import Facts, check_values, example_shape, find_domain, find_layout, moments, survey
 from tightbound.data.ondisk import OnDisk, Without, looked_at
@@ -22,7 +22,7 @@ from tightbound.data.split import Split, Transform
 from tightbound.data.splits import NAMES, Rows, partition
 from tightbound.data.stream import LoaderSplit, is_stream, sample
 from tightbound.errors import TightboundError
-from tightbound.spec import DataSpec
+from tightbound.spec import Column, DataSpec
 
 _STATISTICS_ROWS = 50_000
 
@@ -33,7 +33,7 @@ class Data:
 
     train is a LoaderSplit where the source is a DataLoader or IterableDataset, a ShardSplit where it is shards.
     digest: sha256 of what a model sees.  settings: with every "auto" resolved, so that they give the same data again.
-    notices: one-line announcements.
+    notices: one-line announcements.  columns: of a table with names, what each raw number of a row is.
     """
 
     name: str
@@ -49,6 +49,7 @@ class Data:
     factor_names: tuple[str, ...] | None = None
     factor_sizes: tuple[int, ...] | None = None
     held_out: bool = True
+    columns: tuple[Column, ...] = ()
 
     @property
     def splits(self) -> dict[str, Split | LoaderSplit | ShardSplit]:
@@ -208,6 +209,7 @@ def assemble(found: Source, settings: DataSettings, seed: int) -> Data:
         label_names=found.label_names,
         factor_names=found.factor_names,
         factor_sizes=found.factor_sizes,
+        columns=found.fields or named(found.table, final),
     )
 
 

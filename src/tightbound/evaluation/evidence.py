@@ -11,6 +11,7 @@ from torch import Tensor
 from tightbound.data import Split
 from tightbound.errors import TightboundError
 from tightbound.evaluation.calibration import Calibration, calibration
+from tightbound.evaluation.constant import independent
 from tightbound.evaluation.figure import Figure
 from tightbound.evaluation.latents import Latents, latents, spread
 from tightbound.evaluation.likelihood import score
@@ -124,24 +125,9 @@ def _terms(run: Run, x: Batch, seed: int) -> tuple[Tensor, float]:
 
 
 def _transfer(run: Run, train: Batch, test: Batch, seed: int) -> Transfer:
-    baseline = _independent(torch.cat([train.x, test.x]).flatten(1), test.x.flatten(1), run)
+    baseline = independent(torch.cat([train.x, test.x]).flatten(1), test.x.flatten(1), run.spec)
     (seen, rate), (new, _) = _terms(run, train, seed), _terms(run, test, seed)
     return Transfer(Figure.of(seen), Figure.of(new), baseline, rate)
-
-
-def _independent(fitted: Tensor, x: Tensor, run: Run) -> float:
-    """Mean log p(x) of independent dimensions: smoothed frequencies of discrete values, normals of real ones."""
-    spec = run.spec
-    if not spec.discrete:
-        mean = fitted.nanmean(0).nan_to_num()
-        sd = (fitted - mean).square().nanmean(0).sqrt().nan_to_num() if spec.missing else fitted.std(0)
-        sd = sd + 0.01 * spec.spread.flatten()
-        return float(torch.distributions.Normal(mean, sd, validate_args=False).log_prob(x).nansum(1).mean())
-    levels = spec.levels or 2
-    seen, base = fitted.isfinite(), torch.arange(spec.dims) * levels
-    counts = torch.bincount((fitted.nan_to_num().long() + base)[seen], minlength=spec.dims * levels).double()
-    log_p = ((counts + 1 / levels) / (seen.sum(0).repeat_interleave(levels) + 1)).log()
-    return float(torch.where(x.isfinite(), log_p[x.nan_to_num().long() + base], 0).sum(1).mean())
 
 
 def _progress(run: Run, x: Batch, seed: int) -> Progress | None:

@@ -5,6 +5,7 @@ A threshold is not moved to please a model: docs/results.md has the models that 
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -80,7 +81,7 @@ def scale(run: Run, found: Evidence) -> list[Verdict]:
     wide = c.central50.mean > WIDE
     now, value = _option(run, "likelihood", "scale"), _option(run, "likelihood", "value", 1.0)
     fix = "free_scale" if now == "fixed" else "other_scale"
-    if not hasattr(run.model.likelihood, "scale"):
+    if "scale" not in inspect.signature(type(run.model.likelihood)).parameters:
         fix = "other_likelihood"
     values = {"central50": c.central50.mean, "central90": c.central90.mean, "value": value}
     return [Verdict("likelihood scale wrong", fix, values | {"width": "wide" if wide else "narrow"})]
