@@ -69,12 +69,9 @@ def settle_fields(found: Source, settings: DataSettings) -> None:
 
 
 def named(table: Table | None, spec: DataSpec) -> tuple[Column, ...]:
-    """The columns of a table that is read as plain numbers; none where they have no names, or a row is another shape."""
-    if (
-        table is None
-        or spec.shape != (len(table.columns),)
-        or list(table.columns) == [str(i) for i in range(spec.dims)]
-    ):
+    """The columns of a table that is read as plain numbers; none where they have no names."""
+    numbers = [str(i) for i in range(spec.dims)]
+    if table is None or spec.shape != (len(table.columns),) or list(table.columns) == numbers:
         return ()
     kinds: dict[str, ColumnKind] = {"binary": "binary", "levels": "count", "categorical": "count", "count": "count"}
     kind = kinds.get(spec.domain, "real")
