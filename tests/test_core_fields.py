@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.distributions import Bernoulli, Categorical, NegativeBinomial, Normal
 
 from tightbound.distributions import point
+from tightbound.distributions.reparam import log_prob_of
 from tightbound.errors import TightboundError
 from tightbound.likelihoods import LIKELIHOODS
 from tightbound.recipes import RECIPES, part
@@ -117,3 +118,20 @@ def test_mixed_recipe_and_auto_are_for_tables_only() -> None:
         model_of(RECIPES["mixed"], DataSpec(shape=(4,), domain="real"))
     with pytest.raises(TightboundError, match="set likelihood fields"):
         model_of(plain(likelihood=part("gaussian")), spec_of())
+
+
+@pytest.mark.parametrize("options", OPTIONS)
+def test_a_row_of_which_some_is_missing_has_the_density_of_the_rest(options: dict[str, Any]) -> None:
+    """Each column alone, read with all others missing, adds up to the whole row: the columns are independent."""
+    spec = spec_of()
+    likelihood = shake(LIKELIHOODS["fields"](spec, **options))
+    dist = likelihood(torch.randn(B, likelihood.params, *spec.shape), context(B), None)
+    x = spec.to_domain(raw(B))
+    alone = []
+    for place in spec.places:
+        mask = torch.zeros(B, spec.dims, dtype=torch.bool)
+        mask[:, place] = True
+        alone.append(log_prob_of(dist, torch.where(mask, x, 0.0), mask))
+    assert torch.allclose(torch.stack(alone).sum(0), dist.log_prob(x), atol=1e-4)
+    assert torch.allclose(log_prob_of(dist, x, torch.ones_like(x, dtype=torch.bool)), dist.log_prob(x), atol=1e-4)
+    assert len({round(float(term[0].detach()), 4) for term in alone}) > 2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -23,6 +24,7 @@ from tightbound.run import load
 from tightbound.spec import DataSpec
 from tightbound.trace import Clock, Draw
 
+pd = pytest.importorskip("pandas")
 K, D = 3, 5
 
 
@@ -192,3 +194,66 @@ def test_an_objective_that_asks_for_the_mask(tmp_path: Path) -> None:
     settings = {"missing": "mask", "network": "conv", "steps": 3, "batch": 16, "latent": 2}
     run = tb.train(x, "vae", out=tmp_path / "run", display="none", report=False, settings=settings)
     assert run.reconstruct(x[:4]).shape == (4, 1, 6, 6)
+
+
+def mixed(n: int, gaps: bool) -> tuple[Any, np.ndarray]:
+    """Columns of every kind that tell of one another, and which cells are missing; None, NaN and NA all say so."""
+    made = np.random.default_rng(3)
+    group = made.integers(0, 3, n)
+    table = pd.DataFrame({
+        "age": 30 + 15 * group + made.normal(size=n), "city": np.array(["Bern", "Rom", "Ulm"])[group],
+        "kids": made.poisson(0.3 + 4 * group), "smokes": group == 2,
+    })  # fmt: skip
+    gone = made.random(table.shape) < 0.2
+    gone[:, 0] &= ~gone[:, 1:].all(1)
+    gappy_ = table.astype({"kids": "Int64", "city": object, "smokes": object}).mask(gone)
+    return (gappy_ if gaps else table), gone
+
+
+@pytest.fixture(scope="module")
+def incomplete(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("incomplete")
+    mixed(240, True)[0].to_csv(folder / "t.csv", index=False, na_rep="NA")
+    small_run(folder / "run", "missing-data", str(folder / "t.csv"), steps=500, batch=64, k=5, latent=2)
+    return folder
+
+
+def test_a_table_of_mixed_columns_may_have_gaps(incomplete: Path) -> None:
+    """Gaps of every kind of column are filled in better than by the most usual value; what is known stays."""
+    run, (table, gone), truth = load(incomplete / "run"), mixed(240, True), mixed(240, False)[0]
+    assert {f.name: f.kind for f in run.spec.fields} == {
+        "age": "real", "city": "categorical", "kids": "count", "smokes": "binary",
+    }  # fmt: skip
+    found = run.impute(table, k=200, draws=2)
+    assert list(found.x) == list(table) and not found.x.isna().any().any() and len(found.draws) == 2
+    for i, name in enumerate(table):
+        known = ~gone[:, i]
+        for filled in (found.x, *found.draws):
+            assert (filled[name][known] == truth[name][known]).all() or name == "age"
+        assert np.allclose(found.sd[name][known], 0, atol=1e-6) and (found.sd[name][~known] > 0).all()
+    for i, name in ((1, "city"), (3, "smokes")):
+        right = (found.x[name] == truth[name])[gone[:, i]].mean()
+        assert right > truth[name].value_counts(normalize=True).max() + 0.15
+    error = (found.x["age"].astype(float) - truth["age"])[gone[:, 0]]
+    assert error.pow(2).mean() ** 0.5 < 0.7 * truth["age"].std()
+    from_file = run.reconstruct(str(incomplete / "t.csv"))
+    assert (from_file["city"] == run.reconstruct(table)["city"]).all()
+
+
+def test_commands_fill_in_a_table_of_mixed_columns(incomplete: Path, tmp_path: Path) -> None:
+    run, table = str(incomplete / "run"), str(incomplete / "t.csv")
+    assert main(["reconstruct", run, table, "--out", str(tmp_path / "a.csv")]) == 0
+    assert not pd.read_csv(tmp_path / "a.csv").isna().any().any()
+    assert main(["reconstruct", run, table, "--draws", "2", "--out", str(tmp_path / "b.csv")]) == 0
+    drawn = pd.read_csv(tmp_path / "b.csv")
+    assert list(drawn)[:2] == ["draw", "row"] and len(drawn) == 480 and drawn["city"].isin(["Bern", "Rom", "Ulm"]).all()
+    assert main(["evaluate", run, "-k", "20", "--quiet"]) == 0
+    assert main(["compare", run, "--out", str(tmp_path / "r.html")]) == 0
+
+
+def test_other_recipes_name_the_gap_and_the_recipe_that_takes_it(tmp_path: Path) -> None:
+    with pytest.raises(TightboundError, match=r"column '\w+' is missing: .* recipe missing-data"):
+        tb.train(mixed(60, True)[0], out=tmp_path / "run", display="none")
+    empty = mixed(60, False)[0].assign(nothing=None)
+    with pytest.raises(TightboundError, match="column 'nothing' has no value that is known"):
+        tb.train(empty, "missing-data", out=tmp_path / "run", display="none")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -10,6 +11,7 @@ from torch.distributions import Categorical, Distribution, Independent
 
 from tightbound.distributions.noise import ContentNoise, seed_for, seeded, tiles
 from tightbound.model import VAE
+from tightbound.spec import DataSpec
 from tightbound.trace import Batch, Draw
 
 VALUES_AT_ONCE = 4_000_000
@@ -22,12 +24,20 @@ class Imputed:
     x: observed values as they are, missing ones as their posterior mean (of unordered values, the most likely).  sd:
     the standard deviation of each value given what was observed, 0 where it was.  draws: (M, n, ...), multiple
     imputations, each a draw of all missing values together.  ess (n,): effective samples, of k.
+    `Run.impute` gives tables, and a list of them as draws, where the data are a table of mixed columns.
     """
 
-    x: Tensor
-    sd: Tensor
-    draws: Tensor
+    x: Any
+    sd: Any
+    draws: Any
     ess: Tensor
+
+
+def spreads(found: Imputed, spec: DataSpec) -> Tensor:
+    """The standard deviation of each column of a table (n, columns); of a category, the chance of any other value."""
+    pairs = zip(spec.places, spec.fields, strict=True)
+    each = [1 - found.x[:, at].amax(1) if f.kind == "categorical" else found.sd[:, at.start] for at, f in pairs]
+    return torch.stack(each, 1)
 
 
 @torch.no_grad()

@@ -21,7 +21,7 @@ from tightbound.distributions.noise import seeded as seeded
 from tightbound.errors import TightboundError, at_least, nearest
 from tightbound.files import load_weights, save_weights
 from tightbound.fitted import Fitted
-from tightbound.impute import Imputed, impute
+from tightbound.impute import Imputed, impute, spreads
 from tightbound.model import VAE
 from tightbound.recipes import has_bound
 from tightbound.spec import Condition
@@ -190,13 +190,17 @@ class Run(Trained):
     ) -> Imputed:
         """Fills in missing values (NaN) by their mean given the observed ones, with its spread, and by draws.
 
-        k: importance samples.  draws: multiple imputations.  All in the data's own units and layout.
+        k: importance samples.  draws: multiple imputations.  All in the data's own units and layout; of a table of
+        mixed columns x, sd and each of the draws are tables.
         """
         at_least(1, k, "importance samples")
         at_least(0, draws, "imputations")
         if not self.spec.missing:
             raise TightboundError(f"run {self.name!r} takes no missing values: train --recipe missing-data")
         found = impute(self.model, self.examples(x, condition), k, self.config.seed if seed is None else seed, draws)
+        if self.spec.fields:
+            spread = data_room.plain_frame(spreads(found, self.spec), self.spec.fields)
+            return Imputed(self._out(found.x), spread, [self._out(drawn) for drawn in found.draws], found.ess)
         raw = self.spec.to_raw
         drawn = raw(found.draws.flatten(0, 1)).unflatten(0, (draws, len(found.x))) if draws else found.draws
         return Imputed(raw(found.x), raw(found.sd), drawn, found.ess)

@@ -153,7 +153,9 @@ def reconstruct(run: Run, source: str, out: Target, n: int, condition: str | Non
     """Writes reconstructions, in a picture below their inputs; returns what was done."""
     _check_picture(run, out)
     split = read(run, source)
-    if run.spec.missing and out.kind == "npz":
+    if run.spec.missing and run.spec.fields and draws:
+        return _draws(run, split, out, draws, condition)
+    if run.spec.missing and not run.spec.fields and out.kind == "npz":
         found = run.impute(split, draws=draws, condition=condition)
         named = {} if split.names is None else {"name": np.asarray([str(name) for name in split.names])}
         arrays = {name: getattr(found, name).numpy() for name in ("x", "sd", "ess", *["draws"] * bool(draws))}
@@ -181,15 +183,29 @@ def reconstruct(run: Run, source: str, out: Target, n: int, condition: str | Non
     return f"{len(inputs)} of {len(split)} examples, each input above its reconstruction: {out}"
 
 
+def _draws(run: Run, split: Split, out: Target, draws: int, condition: str | None) -> str:
+    """Multiple imputations of a table of mixed columns, one table below the other, with columns that say which."""
+    made = run.impute(split, draws=draws, condition=condition).draws
+    columns = {"draw": np.repeat(np.arange(draws), len(split)), "row": np.tile(np.arange(len(split)), draws)} | {
+        f.name: np.concatenate([np.asarray(table[f.name]) for table in made]) for f in run.spec.fields
+    }
+    write_columns(out, columns)
+    return f"{draws} draws of {len(split)} examples, one below the other: {out}"
+
+
+def write_columns(out: Target, columns: dict[str, Any]) -> None:
+    """Columns by name, as arrays of an .npz or as a CSV."""
+    if out.kind == "npz":
+        write_npz(out, {k: v.astype(str) if v.dtype == object else v for k, v in columns.items()})
+    else:
+        write_csv(out, list(columns), zip(*(v.tolist() for v in columns.values()), strict=True))
+
+
 def write(run: Run, x: Any, out: Target, *, names: Sequence[str] | None = None, columns: int | None = None) -> str:
     """Writes examples (n, ...) in raw units and the user's layout; returns what was done."""
     _check_picture(run, out)
     if run.spec.fields:
-        columns_ = {f.name: np.asarray(x[f.name]) for f in run.spec.fields}
-        if out.kind == "npz":
-            write_npz(out, {k: v.astype(str) if v.dtype == object else v for k, v in columns_.items()})
-        else:
-            write_csv(out, list(columns_), zip(*(v.tolist() for v in columns_.values()), strict=True))
+        write_columns(out, {f.name: np.asarray(x[f.name]) for f in run.spec.fields})
     elif out.kind == "npz":
         write_npz(
             out, {"x": x.numpy(), **({} if names is None else {"name": np.asarray([str(name) for name in names])})}

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from tightbound.data.columns import frame as frame
+    from tightbound.data.columns import plain_frame as plain_frame
     from tightbound.data.listing import list_sources as list_sources
     from tightbound.data.loading import Data as Data
     from tightbound.data.loading import load as load
@@ -31,6 +32,7 @@ _HOME = {
     "Split": "split",
     "as_latents": "part",
     "frame": "columns",
+    "plain_frame": "columns",
     "list_sources": "listing",
     "load": "loading",
     "read": "reading",
@@ -49,6 +51,7 @@ __all__ = [
     "frame",
     "list_sources",
     "load",
+    "plain_frame",
     "read",
     "read_one",
     "read_parts",

@@ -37,28 +37,21 @@ def settle_fields(found: Source, settings: DataSettings) -> None:
             raise TightboundError(
                 f"{found.where} has no column {name!r} for data.fields: {nearest(name, table.columns)}"
             )
-    if (settings.domain != "auto" or settings.masked) and table.numeric and not settings.fields:
-        return
-    if settings.masked:
-        raise TightboundError(
-            f"{found.where} has columns of text or of several kinds, of which no value may be missing: give numbers, "
-            "without data.fields"
-        )
-    asked = settings.fields
-    if not asked and table.numeric and not unlike(table):
+    asked, masked = settings.fields, settings.masked
+    if not asked and table.numeric and (settings.domain != "auto" or not unlike(table, masked)):
         return
     if settings.domain != "auto":
         raise TightboundError(
             f"{found.where} has columns of text or of several kinds: data.domain is not for it, drop it"
         )
     skipped = {name: "skip" for name, kind in asked.items() if kind == "skip"}
-    fields = tuple(column(table, name, asked.get(name)) for name in table.columns if name not in skipped)
+    fields = tuple(column(table, name, asked.get(name), masked) for name in table.columns if name not in skipped)
     if not fields:
         raise TightboundError(f"{found.where} has no column left: data.fields skips them all")
     found.fields = fields
     found.resolved["fields"] = {f.name: f.kind for f in fields} | skipped
     part = found.parts["all"]
-    part.x = torch.from_numpy(codes(table, fields))
+    part.x = torch.from_numpy(codes(table, fields, masked))
     found.digest = sha256_text(sha256_of(part.x, part.y), *(f.model_dump_json() for f in fields))
     if not asked:
         groups: dict[str, list[str]] = {}
@@ -79,28 +72,33 @@ def named(table: Table | None, spec: DataSpec) -> tuple[Column, ...]:
     return tuple(Column(name=name, kind=kind, values=values, type=str(x.dtype)) for name, x in table.columns.items())
 
 
-def codes(table: Table, fields: tuple[Column, ...]) -> NDArray[np.float64]:
-    """The columns as numbers, and as codes where they have values of their own, (n, columns); a bad cell is named."""
+def codes(table: Table, fields: tuple[Column, ...], masked: bool) -> NDArray[np.float64]:
+    """The columns as numbers, and as codes where they have values of their own, (n, columns); a bad cell is named.
+
+    masked: a value may be missing, which is NaN here.
+    """
     out = np.empty((len(table), len(fields)))
     for i, f in enumerate(fields):
         if f.name not in table.columns:
             raise TightboundError(f"{table.where} has no column {f.name!r}: {nearest(f.name, table.columns)}")
-        values = present(table, f.name)
+        values, known = present(table, f.name, masked)
+        out[~known, i] = np.nan
         if f.values:
             code = {value: number for number, value in enumerate(f.values)}
-            found = [code.get(value, -1) for value in values.tolist()]
-            if -1 in found:
-                number = found.index(-1)
-                known = nearest(str(values.tolist()[number]), map(str, f.values))
+            found = np.array([code.get(value, -1) for value in values.tolist()])
+            if (strange := known & (found < 0)).any():
+                number = int(np.argmax(strange))
+                near = nearest(str(values.tolist()[number]), map(str, f.values))
                 raise table.complain(
-                    f.name, number, f"has {values.tolist()[number]!r}, which the training data did not have: {known}"
+                    f.name, number, f"has {values.tolist()[number]!r}, which the training data did not have: {near}"
                 )
-            out[:, i] = found
+            out[known, i] = found[known]
             continue
         if values.dtype.kind not in "iufb":
-            raise table.complain(f.name, 0, f"is {values[0]!r}, not a number, but the column is {f.kind}")
-        out[:, i] = values
-        if f.kind == "count" and (bad := (values < 0) | (values != np.round(values))).any():
+            number = int(np.argmax(known))
+            raise table.complain(f.name, number, f"is {values[number]!r}, not a number, but the column is {f.kind}")
+        out[known, i] = values[known]
+        if f.kind == "count" and (bad := known & ((values < 0) | (values != np.round(values)))).any():
             number = int(np.argmax(bad))
             raise table.complain(f.name, number, f"is {values[number]:g}, not a count 0, 1, 2, ...: choose real for it")
     return out
@@ -119,7 +117,7 @@ def coded(found: Source, spec: DataSpec, part: Part) -> Part:
                 f"{found.where} has columns that are no numbers, but the model was trained on numbers only"
             )
         return part
-    x = torch.from_numpy(codes(table, spec.fields))
+    x = torch.from_numpy(codes(table, spec.fields, spec.missing))
     found.digest = sha256_of(x, part.y)
     return Part(x, part.y, part.names)
 
@@ -130,7 +128,7 @@ def check_codes(x: Tensor, spec: DataSpec, what: str) -> None:
         if f.kind == "real":
             continue
         top = len(f.values) - 1 if f.values else np.inf
-        bad = (values < 0) | (values > top) | (values != values.round())
+        bad = (values < 0) | (values > top) | ((values != values.round()) & ~(values.isnan() & spec.missing))
         if bad.any():
             row = int(bad.nonzero()[0])
             wanted = f"a code from 0 to {top}" if f.values else "a count 0, 1, 2, ..."
@@ -151,6 +149,11 @@ def back(raw: Tensor, fields: tuple[Column, ...]) -> dict[str, Values]:
             kind = np.dtype(f.type)
             out[f.name] = (np.rint(column_) if kind.kind in "iu" else column_).astype(kind)
     return out
+
+
+def plain_frame(numbers: Tensor, fields: tuple[Column, ...]) -> Any:
+    """Numbers about such columns (n, columns), as they are, under the columns' names."""
+    return frame(numbers, tuple(Column(name=f.name, kind="real") for f in fields))
 
 
 def frame(raw: Tensor, fields: tuple[Column, ...]) -> Any:

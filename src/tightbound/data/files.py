@@ -17,7 +17,7 @@ from tightbound.data.idx import read_idx
 from tightbound.data.ondisk import map_on_disk, too_large
 from tightbound.data.part import Part, Source, as_tensor, join_labels, read_labels, read_numbers, sha256_of, sha256_text
 from tightbound.data.settings import DataSettings
-from tightbound.data.table import Table, text_table, whole
+from tightbound.data.table import MISSING, Table, text_table, whole
 from tightbound.errors import TightboundError, nearest
 
 _ERRORS = (OSError, ValueError, KeyError, EOFError, TypeError, SyntaxError, zlib.error, zipfile.BadZipFile)
@@ -179,8 +179,6 @@ def load_csv(path: Path, settings: DataSettings) -> Source:
         if alone:
             table = Table(str(path), {names[i]: whole(values[:, at]) for at, i in enumerate(columns)})
     except TightboundError:
-        if settings.masked:
-            raise
         found = text_table(path, delimiter, header and alone, {i: names[i] for i in columns}, settings)
         if found is None:
             raise
@@ -242,9 +240,6 @@ def named_column(path: Path | str, names: list[str], wanted: str | int, key: str
     if wanted not in names:
         raise TightboundError(f"{path} has no column {wanted!r} for data.{key}: {nearest(wanted, names)}")
     return names.index(wanted)
-
-
-MISSING = ("", "na", "n/a", "nan", "null", "none", "?")
 
 
 def _cell(text: str) -> float:

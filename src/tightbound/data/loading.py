@@ -149,7 +149,7 @@ def _attach(found: Source, name: str, other: Any, settings: DataSettings) -> Non
     if part is None:
         raise TightboundError(f"{name}={extra.where} has several splits and none is named {name!r}: pass one of them")
     base = next(iter(found.parts.values()))
-    part = coded(extra, DataSpec(shape=(1,), domain="mixed", fields=found.fields), part)
+    part = coded(extra, DataSpec(shape=(1,), domain="mixed", fields=found.fields, missing=settings.masked), part)
     if part.x.shape[1:] != base.x.shape[1:]:
         raise TightboundError(
             f"{name}={extra.where} has examples of shape {tuple(part.x.shape[1:])} where {found.where} has "
@@ -225,7 +225,8 @@ def settle(found: Source, settings: DataSettings) -> tuple[DataSettings, DataSpe
     """Resolves layout, domain and levels of a source, checks every value, and returns both with no "auto" left."""
     what, parts = found.where, list(found.parts.values())
     if found.fields:
-        spec = DataSpec(shape=(sum(f.width for f in found.fields),), domain="mixed", fields=found.fields)
+        width = sum(f.width for f in found.fields)
+        spec = DataSpec(shape=(width,), domain="mixed", fields=found.fields, missing=settings.masked)
         _check_uses(settings, spec, what)
         return settings.model_copy(update={**found.resolved, "kind": "vector", "layout": "vector"}), spec
     layout = find_layout(parts[0].x, settings, found.layout, what, found.notices)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +19,8 @@ from tightbound.spec import Column, ColumnKind
 
 Values = NDArray[Any]
 MOST_TEXTS, LEAST_COUNT = 100, 1
+MISSING = ("", "na", "n/a", "nan", "null", "none", "?")  # cells of a text file that say that a value is missing
+FILL = "drop such rows, fill them in, or train recipe missing-data, which takes missing values"
 
 
 def row_called(number: int) -> str:
@@ -98,15 +101,25 @@ def text_table(
     columns: dict[str, Values] = {}
     for i, name in names.items():
         cells = [row[i] for row in rows]
-        numbers = [_number(cell) for cell in cells]
+        gone = [settings.masked and cell.lower() in MISSING for cell in cells]
+        known = [cell for cell, gap in zip(cells, gone, strict=True) if not gap]
+        numbers = [_number(cell) for cell in known]
         if None not in numbers:
-            columns[name] = whole(np.array(numbers, dtype=float))
+            columns[name] = whole(_spread(np.array(numbers, dtype=float), gone, math.nan))
         elif any(n is not None for n in numbers) and settings.fields.get(name) not in ("categorical", "binary", "skip"):
             return i
         else:
-            truths = {cell.lower() for cell in cells} <= {"true", "false"}
-            columns[name] = np.array([cell.lower() == "true" for cell in cells] if truths else cells, dtype=object)
+            truths = {cell.lower() for cell in known} <= {"true", "false"}
+            values = np.array([cell.lower() == "true" for cell in known] if truths else known, dtype=object)
+            columns[name] = _spread(values, gone, None)
     return Table(str(path), columns, lambda row: f"line {lines[row]}")
+
+
+def _spread(known: Values, gone: list[bool], gap: Any) -> Values:
+    """The values that there are in their places, and `gap` in the others."""
+    out = np.full(len(gone), gap, dtype=known.dtype)
+    out[~np.array(gone, dtype=bool)] = known
+    return out
 
 
 def _number(cell: str) -> float | None:
@@ -125,13 +138,14 @@ def whole(values: Values) -> Values:
 # ---- which kind a column is
 
 
-def unlike(table: Table) -> bool:
+def unlike(table: Table, masked: bool = False) -> bool:
     """True where numbers are of several kinds: fractions beside 0 and 1, or beside counts."""
-    if any(not np.isfinite(values).all() for values in table.columns.values()):
+    columns = [values[~np.isnan(values)] if masked else values for values in table.columns.values()]
+    if any(not len(values) or not np.isfinite(values).all() for values in columns):
         return False  # refused by the sentence for numbers
-    fractions = [bool((values != np.round(values)).any()) for values in table.columns.values()]
+    fractions = [bool((values != np.round(values)).any()) for values in columns]
     return any(fractions) and not all(
-        fraction or _guess(values) == "real" for fraction, values in zip(fractions, table.columns.values(), strict=True)
+        fraction or _guess(values) == "real" for fraction, values in zip(fractions, columns, strict=True)
     )
 
 
@@ -145,9 +159,14 @@ def _guess(values: Values) -> ColumnKind:
     return "count" if 0 <= low <= LEAST_COUNT and values.max() > 2 and values.var() >= mean else "real"
 
 
-def column(table: Table, name: str, asked: str | None) -> Column:
+def column(table: Table, name: str, asked: str | None, masked: bool) -> Column:
     """What a column is, by its values or as it was asked for."""
-    values = present(table, name)
+    values, there = present(table, name, masked)
+    values = values[there]
+    if not len(values):
+        raise TightboundError(
+            f"{table.where}: column {name!r} has no value that is known: leave it out with data.fields.{name}=skip"
+        )
     if values.dtype.kind in "iuf" and asked not in ("binary", "categorical"):
         kind: Any = asked or _guess(values)
         own: tuple[Any, ...] = tuple(np.unique(values).tolist()) if kind == "binary" else ()
@@ -172,33 +191,53 @@ def column(table: Table, name: str, asked: str | None) -> Column:
     return Column(name=name, kind=kind, values=tuple(known), type=type_)
 
 
-def present(table: Table, name: str) -> Values:
-    """A column as numbers, truth values or texts; raises where a cell is missing, or is none of these."""
+def present(table: Table, name: str, masked: bool) -> tuple[Values, NDArray[np.bool_]]:
+    """A column as numbers, truth values or texts, and which of its cells are known, all of them unless `masked`.
+
+    Raises where a cell is none of these, or missing where it may not be.
+    """
     values = table.columns[name]
     if values.dtype.kind in "iub":
-        return values
+        return values, np.ones(len(values), dtype=bool)
     if values.dtype.kind == "f":
-        if not (finite := np.isfinite(values)).all():
-            number = int(np.argmin(finite))
-            gap = np.isnan(values[number])
-            what = "is missing" if gap else f"is {values[number]}"
-            raise table.complain(name, number, f"{what}: drop such rows or fill them in")
-        return values
+        known = ~np.isnan(values)
+        if not (right := np.isfinite(values) | (masked & ~known)).all():
+            number = int(np.argmin(right))
+            what = f"is {values[number]}" if known[number] else "is missing"
+            raise table.complain(name, number, f"{what}: {FILL}")
+        return values, known
     if values.dtype.kind not in "OU":
         raise TightboundError(
             f"{table.where}: column {name!r} holds {values.dtype}, no numbers, texts or truth values: make numbers "
             f"of it, or leave it out with data.fields.{name}=skip"
         )
-    for number, value in enumerate(values):
-        if value is None or value is np.nan or (value != value) is True or str(value) in ("", "<NA>", "nan"):
-            raise table.complain(name, number, "is missing: drop such rows or fill them in")
-        if not isinstance(value, (str, bool, int, float, np.generic)):
-            raise table.complain(name, number, f"holds a {type(value).__name__}: use numbers, texts and truth values")
-    kinds = ["text" if isinstance(v, str) else "truth" if isinstance(v, bool | np.bool_) else "number" for v in values]
+    known = np.array([not _is_gap(value) for value in values], dtype=bool)
+    if not masked and not known.all():
+        raise table.complain(name, int(np.argmin(known)), f"is missing: {FILL}")
+    return _one_kind(table, name, values, known), known
+
+
+def _is_gap(value: Any) -> bool:
+    return value is None or value is np.nan or (value != value) is True or str(value) in ("", "<NA>", "nan")
+
+
+def _one_kind(table: Table, name: str, values: Values, known: NDArray[np.bool_]) -> Values:
+    """Objects as texts, truth values or numbers, by the kind of those that are known; the others stand for nothing."""
+    at: list[int] = np.flatnonzero(known).tolist()
+    for number in at:
+        if not isinstance(values[number], (str, bool, int, float, np.generic)):
+            what = type(values[number]).__name__
+            raise table.complain(name, number, f"holds a {what}: use numbers, texts and truth values")
+    kinds = [_kind(values[number]) for number in at]
     if len(set(kinds)) > 1:
-        number = next(i for i, kind in enumerate(kinds) if kind != kinds[0])
-        raise table.complain(
-            name, number, f"holds {values[number]!r}, and the rows before it {values[0]!r}: make the column of one kind"
-        )
-    dtype: Any = {"text": object, "truth": bool, "number": None}[kinds[0]] if kinds else object
-    return values if dtype is object else np.array(values.tolist(), dtype=dtype)
+        number = at[next(i for i, kind in enumerate(kinds) if kind != kinds[0])]
+        said = f"holds {values[number]!r}, and the rows before it {values[at[0]]!r}: make the column of one kind"
+        raise table.complain(name, number, said)
+    if not kinds or kinds[0] == "text":
+        return values
+    made = np.array(values[known].tolist(), dtype=bool if kinds[0] == "truth" else None)
+    return _spread(made, (~known).tolist(), 0)
+
+
+def _kind(value: Any) -> str:
+    return "text" if isinstance(value, str) else "truth" if isinstance(value, bool | np.bool_) else "number"

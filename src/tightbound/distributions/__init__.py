@@ -15,6 +15,7 @@ from tightbound.distributions.reparam import (
     is_point_mass,
     kl,
     kl_per_dimension,
+    log_prob_each,
     log_ratio_per_dimension,
     moments,
     noise_form,

@@ -94,15 +94,17 @@ def moments(dist: Distribution, draws: int = 256) -> tuple[Tensor, Tensor]:
 
 
 def log_prob_of(dist: Distribution, x: Tensor, mask: Tensor) -> Tensor:
-    """log p of the values of x (n, *event) where mask is 1, (n,): the marginal of independent dimensions.
+    """log p of the values of x (n, *event) where mask is 1, (n,): the marginal of independent dimensions."""
+    each = log_prob_each(dist, x)
+    return torch.where(mask, each, torch.zeros_like(each)).flatten(1).sum(-1)
 
-    A distribution of our own says by `log_prob_each(x)`, (n, *event), what it says of each value by itself.
-    """
+
+def log_prob_each(dist: Distribution, x: Tensor) -> Tensor:
+    """log p of each value of x by itself, (n, *event); a distribution of our own says it by a method of this name."""
     own = getattr(dist, "log_prob_each", None)
     if own is None and not isinstance(dist, Independent):
         raise TightboundError(f"{type(dist).__name__} says nothing of single values, so that none may be missing")
-    each = dist.base_dist.log_prob(x) if own is None else own(x)  # type: ignore[attr-defined]
-    return torch.where(mask, each, torch.zeros_like(each)).flatten(1).sum(-1)
+    return dist.base_dist.log_prob(x) if own is None else own(x)  # type: ignore[attr-defined]
 
 
 def is_point_mass(dist: Distribution | None) -> bool:

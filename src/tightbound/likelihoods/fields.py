@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution, OneHotCategorical
 
-from tightbound.distributions import point, soft_clip
+from tightbound.distributions import log_prob_each, point, soft_clip
 from tightbound.likelihoods.continuous import GaussianLikelihood, LaplaceLikelihood
 from tightbound.likelihoods.counts import NegativeBinomialLikelihood, PoissonLikelihood
 from tightbound.likelihoods.discrete import BernoulliLikelihood
@@ -29,6 +29,16 @@ class Product(Distribution):
     def log_prob(self, value: Tensor) -> Tensor:
         terms = [dist.log_prob(value[..., at]) for at, dist in self.parts]
         return torch.stack(terms).sum(0)
+
+    def log_prob_each(self, value: Tensor) -> Tensor:
+        """log p of each value, (..., n, D); that of a category stands at its first place."""
+        out = torch.zeros_like(value)
+        for at, dist in self.parts:
+            if isinstance(dist, OneHotCategorical):
+                out[..., at.start] = dist.log_prob(value[..., at])
+            else:
+                out[..., at] = log_prob_each(dist, value[..., at])
+        return out
 
     def _joined(self, of: Callable[[Any], Tensor]) -> Tensor:
         """What `of` says of each part, put side by side, (..., n, D)."""

@@ -70,9 +70,9 @@ def _groups(model: VAE, settings: TrainSettings, decays: bool) -> list[dict[str,
 
 
 def _leave_the_compiler_out() -> None:
-    """Optimisers import torch's compiler, 1.7 s, to be told that it leaves some of their methods alone; here it must.
+    """Marks the methods of torch's optimisers that its compiler is to leave alone as left alone (torch/_compile.py).
 
-    Where it is not imported yet, those methods are marked as left alone already (torch/_compile.py).
+    Otherwise the first call of each imports the compiler to do so, which takes 1.7 s.
     """
     if "torch._dynamo" not in sys.modules:
         for method in vars(torch.optim.Optimizer).values():
