@@ -106,6 +106,21 @@ def test_to_domain_has_a_one_for_each_category_and_back() -> None:
     assert torch.equal(x[:, at["unit"]], torch.ones(7, 1))
 
 
+def test_gaps_are_gaps_in_every_unit() -> None:
+    table = people().astype({"visits": "Int64", "smokes": object})
+    table.loc[3, ["colour", "visits", "smokes", "height", "grade"]] = None
+    data = data_room.load(table, DataSettings(masked=True))
+    splits = [(split, (split.index == 3).nonzero()) for split in (data.train, data.valid, data.test)]
+    split, at = next((split, at) for split, at in splits if len(at))
+    x = split.examples(at[0]).x
+    names = [f.name for f in data.spec.fields]
+    gone = {name for name, place in zip(names, data.spec.places, strict=True) if bool(x[0, place].isnan().all())}
+    assert gone == {"colour", "visits", "smokes", "height", "grade"} and int(x.isnan().sum()) == 3 + 1 + 1 + 1 + 3
+    again = back(data.spec.to_raw(x), data.spec.fields)
+    assert {name for name, values in again.items() if pd.isna(values[0])} == gone
+    assert again["sex"][0] == table["sex"][3] and again["born"][0] == table["born"][3]
+
+
 def with_cell(column: str, row: int, value: Any) -> Any:
     table = people().astype({column: object})
     table.loc[row, column] = value

@@ -54,8 +54,8 @@ class Column(BaseModel):
         return hot.masked_fill(~raw.isfinite().unsqueeze(1), math.nan)
 
     def to_raw(self, x: Tensor) -> Tensor:
-        """(n, width) as numbers or codes (n,), of a categorical column the largest value's."""
-        return x.argmax(1).float() if self.kind == "categorical" else x[:, 0]
+        """(n, width) as numbers or codes (n,), of a categorical column the largest value's; what is NaN stays so."""
+        return x.argmax(1) + 0 * x[:, 0] if self.kind == "categorical" else x[:, 0]
 
 
 CONDITIONS = 256  # rows of training conditions that are kept with a model

@@ -138,16 +138,22 @@ def check_codes(x: Tensor, spec: DataSpec, what: str) -> None:
 
 
 def back(raw: Tensor, fields: tuple[Column, ...]) -> dict[str, Values]:
-    """Numbers and codes (n, columns) as columns of their own types: the nearest value, whole where they were whole."""
+    """Numbers and codes (n, columns) as columns of their own types: the nearest value, whole where they were whole.
+
+    What is NaN is None in a column of values, and stays NaN in one of numbers.
+    """
     out: dict[str, Values] = {}
     for column_, f in zip(raw.double().numpy().T, fields, strict=True):
+        gone = np.isnan(column_)
         if f.values:
-            at = np.clip(np.rint(column_), 0, len(f.values) - 1).astype(int)
-            known = np.array(f.values, dtype=object if f.type in ("str", "category") else f.type)
-            out[f.name] = known[at]
+            at = np.clip(np.rint(np.where(gone, 0, column_)), 0, len(f.values) - 1).astype(int)
+            named_ = np.array(f.values, dtype=object if gone.any() or f.type in ("str", "category") else f.type)[at]
+            named_[gone] = None
+            out[f.name] = named_
         else:
             kind = np.dtype(f.type)
-            out[f.name] = (np.rint(column_) if kind.kind in "iu" else column_).astype(kind)
+            made = np.rint(column_) if kind.kind in "iu" else column_
+            out[f.name] = made.astype(float if gone.any() and kind.kind in "iu" else kind)
     return out
 
 
