@@ -198,6 +198,26 @@ def test_gm_vae_finds_clusters_without_labels(tmp_path: Path) -> None:
     assert run.sample(3, condition=1).shape == (3, 4)
 
 
+def test_priors_fitted_to_models_with_classes_are_those_that_the_decoder_can_be_read_under(tmp_path: Path) -> None:
+    x, truth = np.random.default_rng(0).normal(size=(300, 4)), np.arange(300) % 3
+    m2 = load(small_run(tmp_path / "m2", "m2", (x, truth), steps=40, batch=50, latent=2))
+    gm = load(small_run(tmp_path / "gm", "gm-vae", (x, truth), steps=40, batch=50, latent=2, classes=3))
+    for run in (m2, gm):
+        run._data = tb.data.load((x, truth), run.config.data, seed=0)
+    rows = m2.data.train.examples(torch.arange(len(m2.data.train)))
+    trace = m2.model(rows, Draw(enumerate=True))
+    mean = trace.mean(trace.latents["z"].q.mean[:, 0].reshape(3, -1)).mean()  # of E_q(y|x) q(z|x, y)
+    p = tb.fit_prior(m2, "normal", display="none").model.path.prior
+    assert abs(p.mean[0, 0] - mean) < 0.2 * p.log_scale[0, 0].exp()
+    settings = {"train.steps": 200, "train.lr": 0.03}
+    better = tb.fit_prior(gm, "conditional", display="none", settings=settings)
+    rates = [run.model(rows, Draw(enumerate=True)).rate.mean() for run in (gm, better)]
+    assert rates[1] < rates[0] and better.sample(2, condition=1).shape == (2, 4)
+    for run, name, fit in ((m2, "conditional", "normal"), (gm, "normal", "choose conditional")):
+        with pytest.raises(TightboundError, match=f"cannot be fitted .*{fit}"):
+            tb.fit_prior(run, name, display="none")
+
+
 def test_labels_that_are_missing_may_be_empty_nan_or_minus_one(tmp_path: Path) -> None:
     x = np.random.default_rng(0).normal(size=(60, 3))
     words = np.array(["cat", "dog", ""])[np.arange(60) % 3]

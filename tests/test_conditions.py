@@ -36,7 +36,8 @@ KINDS: dict[str, dict[str, Any]] = {
 
 def conditional(kind: str, told: Condition = CLASSES, **changes: Any) -> tuple[VAE, Any, Batch]:
     spec = spec_of("real", (6,)).model_copy(update={"condition": told})
-    recipe = Recipe(conditional=True, prior=part("conditional"), network=part("mlp"), **KINDS[kind] | changes)
+    parts = {"prior": part("conditional"), "network": part("mlp")} | KINDS[kind] | changes
+    recipe = Recipe(conditional=True, **parts)
     model, objective = model_of(recipe, spec)
     c = told.encode(torch.arange(B) % 4 if not told.mean else torch.randn(B, 2))
     return model, objective, Batch(rows("real", (6,), B), c)
@@ -201,6 +202,47 @@ def test_other_refusals(tmp_path: Path) -> None:
     plain = load(small_run(tmp_path / "plain", "vae", x, steps=2, validate_every=2, batch=16))
     with pytest.raises(TightboundError, match="not conditional"):
         plain.sample(2, condition=1)
+
+
+def test_priors_are_fitted_to_conditional_runs_for_all_conditions_or_given_each(tmp_path: Path) -> None:
+    """x has the class in its first number, so q(z|x, c) may leave it out or not; p(z) is fitted to what q does."""
+    made = np.random.default_rng(0)
+    y = np.arange(900) % 3
+    x = made.normal(size=(900, 5)) + 4 * np.eye(5)[y]
+    folder = small_run(tmp_path / "run", "conditional", (x, y), steps=60, latent=2)
+    run = load(folder)
+    run._data = tb.data.load((x, y), run.config.data, seed=0)  # the run was trained on arrays
+    rows = run.data.train.examples(torch.arange(len(run.data.train)))
+    q = run.latents(rows)["z"].q
+    total = (q.stddev.square().mean(0) + q.mean.var(0, correction=0)).sqrt()
+    whole, given = (tb.fit_prior(run, name, display="none", settings={"train.steps": 300, "train.lr": 0.03})
+                    for name in ("learned", "conditional"))  # fmt: skip
+    p = whole.prior
+    assert ((p.mean - q.mean.mean(0)).abs() < 0.15 * total).all() and ((p.stddev / total).log().abs() < 0.15).all()
+    eye, z = torch.eye(3), torch.zeros(3, 2)
+    with torch.no_grad():
+        at = given.model(Batch(rows.x[:3], eye), Draw(given={"z": z})).latents["z"].log_p[0]
+    for c in range(3):
+        own = q.mean[rows.c[:, c] == 1], q.variance[rows.c[:, c] == 1]
+        spread = (own[1].mean(0) + own[0].var(0, correction=0)).sqrt()
+        known = torch.distributions.Normal(own[0].mean(0), spread).log_prob(z[0]).sum()
+        assert abs(at[c] - known) < 0.4
+    kept = tb.load(folder, prior="learned")
+    assert torch.equal(kept.sample(4, condition=1), whole.sample(4, condition=1)) and whole.has_bound
+    assert not torch.equal(whole.sample(4, condition=1), whole.sample(4, condition=2))
+    asked = ["sample", str(folder), "--prior", "conditional", "--out", str(tmp_path / "s.csv")]
+    assert main([*asked, "--condition", "2"]) == 0 and main([*asked, "--condition", "9", "--overwrite"]) == 2
+    with pytest.raises(TightboundError, match="cannot be fitted"):
+        tb.fit_prior(run, "vamp", display="none")
+
+
+def test_a_second_stage_of_a_conditional_model_infers_u_from_z_and_not_from_c() -> None:
+    model, _, batch = conditional("flat", prior=part("two-stage"))
+    trace = model(batch, Draw(K))
+    z, u, prior = trace.latents["z"], trace.latents["u"], model.path.prior  # type: ignore[union-attr]
+    assert torch.allclose(u.q.mean, prior.code(prior.up(z.z)).chunk(2, -1)[0], atol=1e-5)  # type: ignore[operator]
+    given = {"z": z.z[:B], "u": u.z[:B]}
+    assert torch.allclose(model.joint(batch, given), (trace.log_px + z.log_p + u.log_p)[0], atol=1e-4)
 
 
 def test_any_recipe_can_be_told(tmp_path: Path) -> None:

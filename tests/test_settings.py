@@ -6,9 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from core_cases import model_of, spec_of
 
 from tightbound.config import configure
 from tightbound.errors import TightboundError
+from tightbound.recipes import part
+from tightbound.training.optim import optimizer
 
 
 @pytest.mark.parametrize(
@@ -56,3 +59,18 @@ def test_a_file_may_name_an_option_alone(tmp_path: Path) -> None:
     file = tmp_path / "mine.toml"
     file.write_text("[recipe.objective]\nbeta = 2.0\n", encoding="utf-8")
     assert configure("digits", file=file).recipe.objective.options == {"beta": 2.0}
+
+
+def test_the_decoder_of_rae_l2_decays_and_nothing_else_and_the_recipe_stays_as_it_is() -> None:
+    made = configure("digits", "rae-l2", values={"train.groups.inference.lr": 0.5, "train.weight_decay": 0.2})
+    recipe = made.recipe.model_copy(
+        update={"latent": 3, "size": "s", "likelihood": part("gaussian"), "network": part("mlp")}
+    )
+    model, _ = model_of(recipe, spec_of("real", (6,)))
+    inner = {id(p) for p in model.groups()["inference"]}
+    seen = [(group, p) for group in optimizer(model, made.train).param_groups for p in group["params"]]
+    assert len(seen) == len(list(model.parameters()))
+    for group, p in seen:
+        assert group["weight_decay"] == (0.2 if p.dim() > 1 and id(p) not in inner else 0.0)
+        assert group["top"] == (0.5 if id(p) in inner else made.train.lr)
+    assert "lr" not in configure("digits", "rae-l2").train.groups["inference"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import re
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
@@ -225,7 +226,7 @@ def configure(
         _put(merged, [key], value)
     merged["name"] = base.name
     tree["recipe"] = merged
-    tree["train"] = base.train | tree.get("train", {})
+    tree["train"] = copy.deepcopy(base.train) | tree.get("train", {})
     for path, value in sorted(((_path(k), v) for k, v in values.items()), key=lambda pair: len(pair[0])):
         _put(tree, path, import_path(value))  # a part before its options, whatever their order
     if source:

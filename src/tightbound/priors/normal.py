@@ -60,7 +60,7 @@ class TopConditional(ConditionalNormal):
     """
 
     needs = ("above",)
-    reads_state = True
+    reads_state = learns = True
 
     def __init__(self, latent: int, above: int) -> None:
         super().__init__(above, latent)

@@ -42,11 +42,11 @@ class TwoStagePrior(nn.Module):
 
     def forward(self, ctx: Context, draw: Draw, state: Tensor | None) -> Distribution | None:
         """p(z|u); u from q at `state` = z.  None where z is still to be inferred: then it is called again, with z."""
-        if state is None and ctx.infer:
+        if ctx.infer and not draw.latents:
             return None
         centre, unit = self.units.of(ctx.n)
         q = None
-        if state is not None:
+        if draw.latents and state is not None:
             loc, log_scale = self.code(self.up((state - centre) / unit)).chunk(2, -1)
             q = diagonal(loc, log_scale, high=3.0)
         u = draw("u", p=Independent(UnitNormal(torch.zeros_like(centre)), 1, validate_args=False), q=q)

@@ -102,6 +102,7 @@ BOUNDS = {
     "rae-l2": Recipe(
         posterior=part("delta"),
         objective=part("rae", codes=0.01),
+        train={"groups": {"inference": {"weight_decay": 0.0}}},
         purpose="an autoencoder with small codes and a decayed decoder; sample it by a prior fitted afterwards",
         paper="Ghosh et al. 2020, arXiv:1903.12436",
     ),

@@ -53,6 +53,7 @@ def fit_prior(
 
     p(z) becomes what maximises E[log p(z)] over draws of q(z|x) of the training split.  log p(x) under it is bounded as
     before; an autoencoder, which has no prior, can be sampled with one.  Ghosh et al. 2020 (arXiv:1903.12436), sec. 4.
+    Of a conditional run, p(z) for all conditions alike, or with prior "conditional" p(z|c).
     prior: "normal", "gaussian-mixture" ("gmm"), "two-stage", ...; one that does not fit the latent is refused, with
     those that do.  settings, more: its options and, as train.*, those of its training: components=10.
     name: under which it is saved, in RUN/priors/NAME, and found by `tb.load(RUN, prior=NAME)`; the prior's where None.
@@ -92,10 +93,17 @@ def fittable(run: Run) -> list[str]:
     found = []
     for name, cls in PRIORS.items():
         with suppress(TightboundError):
-            if hasattr(cls, "fit") or hasattr(cls, "learns"):
+            if (hasattr(cls, "fit") or hasattr(cls, "learns")) and _same_decoder(run, cls):
                 check(run.config.recipe.model_copy(update={"prior": Part(name=name)}), run.spec)
                 found.append(name)
     return found
+
+
+def _same_decoder(run: Run, prior: Any) -> bool:
+    """Whether a decoder made for the run's prior can be read under another: along "labelled" it hears of the class
+    beside z, or through z alone where the prior reads the class."""
+    reads = [getattr(cls, "reads_state", False) for cls in (PRIORS.get(run.config.recipe.prior.name), prior)]
+    return run.config.recipe.path != "labelled" or reads[0] == reads[1]
 
 
 def _parted(values: Mapping[str, Any]) -> tuple[dict[str, Any], TrainSettings]:
@@ -107,11 +115,6 @@ def _parted(values: Mapping[str, Any]) -> tuple[dict[str, Any], TrainSettings]:
 
 def _check_fits(run: Run, prior: str) -> None:
     """Raises TightboundError where the prior is not one, or not one for this latent, naming those that are."""
-    if run.spec.condition is not None:
-        raise TightboundError(
-            f"run {run.name!r} is conditional, and a prior that is fitted knows no condition: train it with prior "
-            "conditional, or without a condition"
-        )
     if ":" in prior:
         return
     lookup(PRIORS, prior, "prior")
@@ -133,10 +136,10 @@ def _fit(model: VAE, config: Config, run: Run, seed: int, show: Display) -> int:
         )
     n = count(train) if learns else None
     if hasattr(part, "fit"):
-        x = examples(train, max(AT_ONCE, min(MOST, MOST_VALUES // run.spec.dims)))[0]
+        x, rows = examples(train, max(AT_ONCE, min(MOST, MOST_VALUES // run.spec.dims)))
         n = len(x) if n is None else n
         with torch.no_grad():
-            part.fit(_seen(model, x, seed))
+            part.fit(_seen(model, Batch(x) if rows is None else train.examples(rows), seed))
     if learns:
         _learn(model, config, run, seed, show)
     return n or 0
@@ -148,12 +151,17 @@ def prior_of(model: VAE) -> nn.Module:
     return path.prior if hasattr(path, "prior") else path.priors[0]
 
 
-def _seen(model: VAE, x: Tensor, seed: int) -> Seen:
+def top_site(model: VAE) -> str:
+    """The name of the topmost continuous latent, whose prior it is."""
+    return next(name for name in model.sites if name not in model.classes)
+
+
+def _seen(model: VAE, batch: Batch, seed: int) -> Seen:
     """Draws, means and scales of q of the topmost latent; of a point, its place and a scale of 0."""
     device, parts = model.get_buffer("centre").device, []
     with seeded(seed):
-        for i, some in enumerate(x.split(AT_ONCE)):
-            site = model(Batch(some.to(device)), Draw(noise=StepNoise(seed, "seen", i))).latents[model.sites[0]]
+        for i, some in enumerate(batch.split(AT_ONCE)):
+            site = model(some.to(device), Draw(noise=StepNoise(seed, "seen", i))).latents[top_site(model)]
             assert site.q is not None
             mean, variance = moments(site.q)
             parts.append((site.z, mean, variance.sqrt()))
@@ -188,7 +196,7 @@ class CrossEntropy:
 
     def __call__(self, trace: Trace, clock: Clock) -> Tensor:
         stage = sum((trace.latents[name].kl for name in self.own), torch.zeros(()))
-        return (stage - trace.latents[self.site].log_p).mean()
+        return trace.mean(stage - trace.latents[self.site].log_p).mean()
 
 
 class Progress(Quiet):
@@ -215,7 +223,7 @@ def _learn(model: VAE, config: Config, run: Run, seed: int, show: Display) -> No
     trained = copy.deepcopy(model)
     trained.path.decoder, trained.likelihood = nn.Identity(), NoLikelihood()
     part = prior_of(trained).requires_grad_(True)
-    objective = CrossEntropy(trained.sites[0], tuple(getattr(part, "sites", ())))
+    objective = CrossEntropy(top_site(trained), tuple(getattr(part, "sites", ())))
     with tempfile.TemporaryDirectory(prefix="tightbound-prior-") as folder:
         told = Progress(show, int(train.steps))
         trainer = Trainer(trained, objective, config, run.data, Path(folder), told, only=part)
