@@ -139,6 +139,46 @@ class Findings:
 
 
 @dataclass(frozen=True)
+class Cell:
+    """A value as it is printed; was: one over it to compare it with; chance: how likely it is; off: unlike `was`."""
+
+    now: str
+    was: str = ""
+    chance: str = ""
+    off: bool = False
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Rows of a table side by side, a line for each column: its name, a cell for each row, a note; tag: of all."""
+
+    head: Sequence[str]
+    lines: Sequence[tuple[str, Sequence[Cell], str]]
+    alt: str
+    tag: str = ""
+    kind: str = "grid"
+
+
+@dataclass(frozen=True)
+class Card:
+    """One column's marginal: its name, a histogram or shares (value, held out, drawn, both as printed), and a note."""
+
+    name: str
+    note: str
+    picture: Picture | None = None
+    shares: Sequence[tuple[str, float, float, str, str]] = ()
+
+
+@dataclass(frozen=True)
+class Cards:
+    """Marginals, as many side by side as have room."""
+
+    cards: Sequence[Card]
+    alt: str
+    kind: str = "cards"
+
+
+@dataclass(frozen=True)
 class Words:
     """A paragraph inside a panel; `step` numbers it."""
 
@@ -147,7 +187,7 @@ class Words:
     kind: str = "words"
 
 
-Block = Strip | Plot | Key | Equation | Ledger | Bars | Trio | Gallery | Stack | Findings | Words
+Block = Strip | Plot | Key | Equation | Ledger | Bars | Trio | Gallery | Stack | Findings | Grid | Cards | Words
 
 
 @dataclass(frozen=True)

@@ -72,7 +72,9 @@ def notices(cast: Cast, text: Text) -> list[str]:
             found.append(text("page.seen"))
         if place.view.image and place.spec.shape[0] not in (1, 3, 4):
             found.append(text("page.channels", channels=place.spec.shape[0]))
-        if place.view.standardised:
+        if place.sheet is not None and len(place.sheet.shown) < len(place.sheet.columns):
+            found.append(text("table.first", n=len(place.sheet.shown), of=len(place.sheet.columns)))
+        if place.view.standardised and place.sheet is None:
             found.append(text("page.standard"))
     return found
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from tightbound.report import figures
+from tightbound.report import figures, tables
 from tightbound.report.blocks import Block, Equation, Key, Mark, Panel, Plot, Section, Term, Trio, Words
 from tightbound.report.figures import Span
 from tightbound.report.gather import Stage, Story
@@ -37,7 +37,7 @@ def followed(cast: Cast, text: Text) -> Section:
     span, top = _axis(cast), max(float(_unit_spread(s).max()) for _, s in cast)
 
     def panel(stage: Stage, story: Story) -> Panel:
-        place, way, hero = stage.scene, story.passage, stage.hero
+        place, hero = stage.scene, stage.hero
         label, number_of = place.label(hero), int(place.test.rows[hero])
         name = text("follow.named", row=number_of, label=label) if label else text("follow.unnamed", row=number_of)
         words = [text(kind(story, "follow.code"), narrow=float(story.codes.sd[hero].min()))]
@@ -46,36 +46,46 @@ def followed(cast: Cast, text: Text) -> Section:
             words.append(text("follow.far"))
         if len(some) < len(story.order):
             words.append(text("follow.most", n=len(some), latent=len(story.order)))
-        spread, run = _unit_spread(story), {"run": story.name}
-        scale = spread / max(top, 1e-9) if place.view.image else spread
-        unit = place.view.unit(
-            (np.stack([way.mean, way.draw]) * (story.run.spec.divisor / place.spec.divisor)).astype(np.float32)
-        )
-        trio = [
-            (_single(unit[0], story), text("follow.mean"), text("follow.alt_mean", **run)),
-            (_single(scale, story), text("follow.spread"), text("follow.alt_spread", **run)),
-            (_single(unit[1], story), text("follow.draw"), text("follow.alt_draw", **run)),
-        ]
+        shown, answer, says = _seen(stage, story, text, top)
         if story.codes.stochastic:
             marks = [Mark("fill", "prior", text("key.prior")), Mark("fill", "posterior", text("key.posterior"))]
             marks.append(Mark("dot", "drawn", text("key.drawn")))
         else:
             marks = [Mark("fill", "prior", text("key.normal")), Mark("line", "posterior", text("key.point"))]
-        decode = "follow.decode" if place.view.image else "follow.decode_vector"
         blocks: list[Block] = [
             Words(text("follow.input", name=name), step=True),
-            Trio([(_single(place.test_unit[hero], story), "", text("follow.alt_input", **run))]),
+            *shown,
             Words(" ".join(words), step=True),
-            Plot(_ridge(story, hero, some, span), text("follow.alt_code", **run)),
+            Plot(_ridge(story, hero, some, span), text("follow.alt_code", run=story.name)),
             Key(marks),
-            Words(text(decode, top=float(spread.max())), step=True),
-            Trio(trio),
+            Words(says, step=True),
+            answer,
             Words(text(bounded(story, "follow.terms")), step=True),
             Equation(_costs(story, text)),
         ]
         return Panel(story.name, blocks)
 
     return Section("follow", *heads(text, "follow"), panels(cast, text, panel))
+
+
+def _seen(stage: Stage, story: Story, text: Text, top: float) -> tuple[list[Block], Block, str]:
+    """The input, the decoder's answer, and what is said of it; of a table the answer has the input beside it."""
+    place, way, run = stage.scene, story.passage, {"run": story.name}
+    both = np.stack([way.mean, way.draw]) * (story.run.spec.divisor / place.spec.divisor)
+    mean, draw = place.view.unit(both.astype(np.float32))
+    if place.sheet is not None:
+        answer = tables.passage(stage, story, mean, draw, text, text("follow.alt_mean", **run))
+        return [], answer, text("follow.decode_table")
+    spread = _unit_spread(story)
+    trio = [
+        (_single(mean, story), text("follow.mean"), text("follow.alt_mean", **run)),
+        (_single(spread / max(top, 1e-9) if place.view.image else spread, story), text("follow.spread"),
+         text("follow.alt_spread", **run)),
+        (_single(draw, story), text("follow.draw"), text("follow.alt_draw", **run)),
+    ]  # fmt: skip
+    says = text("follow.decode" if place.view.image else "follow.decode_vector", top=float(spread.max()))
+    first = Trio([(_single(place.test_unit[stage.hero], story), "", text("follow.alt_input", **run))])
+    return [first], Trio(trio), says
 
 
 def _unit_spread(story: Story) -> Any:

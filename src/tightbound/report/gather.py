@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from tightbound.evaluation.columns import Kept, Marginal, in_columns, kept, marginals
 from tightbound.report import passes
 from tightbound.report.figures import subscript
 from tightbound.report.grids import columns
@@ -62,7 +63,10 @@ class Feature:
 
 @dataclass
 class Story:
-    """One run, ready to be drawn; images are on the display scale. novelty: from one search for all runs."""
+    """One run, ready to be drawn; images are on the display scale. novelty: from one search for all runs.
+
+    marginals, kept_of: of a table, for each column.
+    """
 
     run: Run
     name: str
@@ -83,6 +87,8 @@ class Story:
     history: list[dict[str, Any]]
     accuracy: Accuracy | None
     parameters: dict[str, int]
+    marginals: list[Marginal] = field(default_factory=list)
+    kept_of: list[Kept] = field(default_factory=list)
     novelty: Neighbours | None = field(default=None)
 
     @property
@@ -151,10 +157,10 @@ def _shown(run: Run, place: Scene, x: Array) -> Floats:
 
 
 def new_samples(run: Run, place: Scene) -> Floats:
-    """Samples of the run as `tightbound sample --seed 0` makes them; the same noise for every run."""
+    """Samples of the run as `tightbound sample --seed 0` makes them, of tables draws; the same noise for every run."""
     n = ROWS_OF_SAMPLES * columns(place.view, place.spec.shape)
     c = None if run.spec.condition is None else run.model.get_buffer("conditions")[torch.arange(n) % CONDITIONS]
-    return _shown(run, place, passes.decode(run, passes.prior_draws(run, n), c))
+    return _shown(run, place, passes.decode(run, passes.prior_draws(run, n), c, drawn=place.sheet is not None))
 
 
 def told(run: Run, place: Scene, shown: Examples) -> Batch:
@@ -180,6 +186,7 @@ def _story(role: Role, place: Scene, hero: int, partner: int, samples: Floats, p
     codes = passes.codes(run, inputs)
     some = int(np.clip(MOST_VALUES // (run.spec.dims * (run.spec.levels or 1)), 16, len(inputs)))
     rebuilt = _shown(run, place, passes.decode(run, codes.mean[:some], inputs[:some].c))
+    marginal, kept_of = _columns(run, place, inputs, rebuilt)
     order = np.argsort(-codes.activity, kind="stable").tolist()
     names = _names(run)
     t = np.linspace(0, 1, cols)[:, None]
@@ -205,8 +212,19 @@ def _story(role: Role, place: Scene, hero: int, partner: int, samples: Floats, p
         account=role.account,
         history=run.history(),
         accuracy=_probe(run, place, codes) if probed else None,
+        marginals=marginal,
+        kept_of=kept_of,
         parameters={key: sum(p.numel() for p in group) for key, group in run.model.groups().items() if key != "critic"},
     )
+
+
+def _columns(run: Run, place: Scene, inputs: Batch, rebuilt: Floats) -> tuple[list[Marginal], list[Kept]]:
+    """What is measured of each column of a table: its marginal, and what the first rows' reconstructions keep of it."""
+    if place.sheet is None:
+        return [], []
+    names, train = place.sheet.columns, told(run, place, place.train)
+    x, known = (in_columns(run.spec, names, rows) for rows in (inputs.x, train.x))
+    return marginals(run, names, inputs, train), kept(names, x[: len(rebuilt)], place.raw(rebuilt), known)
 
 
 def _names(run: Run) -> list[str]:

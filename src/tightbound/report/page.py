@@ -13,7 +13,7 @@ from tightbound import __version__, evaluation
 from tightbound.errors import TightboundError
 from tightbound.files import make_folder, write_atomic
 from tightbound.recipes import RECIPES
-from tightbound.report import facts, follow, health, numbers, palette, pictures, theory
+from tightbound.report import facts, follow, health, marginals, numbers, palette, pictures, theory
 from tightbound.report.blocks import Section
 from tightbound.report.gather import gather
 from tightbound.report.pictures import Cast
@@ -81,6 +81,7 @@ def sections(cast: Cast, text: Text, aside: Sequence[tuple[str, Run]] = ()) -> l
         pictures.reconstructions(cast, text),
         pictures.latent_space(cast, text),
         pictures.samples(cast, text),
+        marginals.marginals(cast, text),
         pictures.neighbours(cast, text),
         pictures.variations(cast, text),
         pictures.interpolation(cast, text),

@@ -84,10 +84,18 @@ def _codes(run: Run, x: Batch) -> tuple[Array, Array, Array | None]:
     return mean, sd, kl
 
 
-def decode(run: Run, z: Array, c: Tensor | None = None) -> Array:
-    """E[x|z] of each row of z (n, L), (n, *shape); c: of a conditional model, one for all rows or one for each."""
+def decode(run: Run, z: Array, c: Tensor | None = None, drawn: bool = False) -> Array:
+    """E[x|z] of each row of z (n, L), (n, *shape), or a draw of p(x|z), the same noise for every run.
+
+    c: of a conditional model, one for all rows or one for each.  Of a category E[x|z] is the chance of each value.
+    """
+
+    def given(px: Distribution) -> Tensor:
+        return px.sample() if drawn else px.mean if run.spec.fields else point(px)
+
     rows = Batch(torch.as_tensor(z, dtype=torch.float32), None if c is None else c.expand(len(z), -1))
-    return torch.cat([point(run.px(part)).cpu() for part in rows.split(_decoded_at_once(run))]).numpy()
+    with torch.no_grad(), seeded(0):
+        return torch.cat([given(run.px(part)).cpu() for part in rows.split(_decoded_at_once(run))]).numpy()
 
 
 def draws(run: Run, x: Tensor | Batch, n: int, seed: int = 0) -> Array:
@@ -150,5 +158,6 @@ def passage(run: Run, x: Tensor | Batch, k: int = 256, seed: int = 0) -> Passage
         z = torch.cat([trace.latents[name].z[:1] for name in run.sites], -1)
         px = run.px(Batch(z, x.c))
         rate = float(trace.rate[0]) if trace.bound else None
-        mean, sd, drawn = (t[0].cpu().numpy() for t in (point(px), spread(px), px.sample()))
+        middle = px.mean if run.spec.fields else point(px)
+        mean, sd, drawn = (t[0].cpu().numpy() for t in (middle, spread(px), px.sample()))
         return Passage(z[0].cpu().numpy(), mean, sd, drawn, float(trace.distortion[0]), rate)

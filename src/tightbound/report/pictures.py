@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from tightbound.report import figures
+from tightbound.report import figures, tables
 from tightbound.report.blocks import Block, Key, Mark, Panel, Plot, Section, Strip, Words
 from tightbound.report.figures import Ellipse, Span
 from tightbound.report.gather import Array, Stage, Story
@@ -17,6 +17,7 @@ from tightbound.report.view import Floats
 
 Cast = Sequence[tuple[Stage, Story]]
 MOST_LABELS, ZOOM = 24, 2.5
+LEAST = 0.01  # nats of KL, or variance of a point's: a feature that tells less changes no column of a table visibly
 WIDE = 0.75  # of the share of codes that a normal has within two deviations: below it, the codes lie wider
 
 
@@ -46,9 +47,14 @@ def panels(cast: Cast, text: Text, make: Callable[[Stage, Story], Panel]) -> lis
     return found
 
 
-def heads(text: Text, name: str, lead: str = "lead", **values: Any) -> tuple[str, str, str]:
+def heads(text: Text, name: str, words: str = "lead", **values: Any) -> tuple[str, str, str]:
     """A section's heading, its word in the contents, and its first paragraph."""
-    return text(f"{name}.heading"), text(f"{name}.nav"), text(f"{name}.{lead}", **values)
+    return text(f"{name}.heading"), text(f"{name}.nav"), text(f"{name}.{words}", **values)
+
+
+def lead(cast: Cast, otherwise: str = "lead") -> str:
+    """The key of a first paragraph, or of its variant for tables."""
+    return "lead_table" if cast[0][0].scene.sheet is not None else otherwise
 
 
 def row(
@@ -70,13 +76,16 @@ def reconstructions(cast: Cast, text: Text) -> Section:
             {"numbers": text.count("numbers", len(story.order)), "dims": f"{place.spec.dims:,}", "kept": story.kept},
         )
         alt_in, alt_out = (text(f"recon.{k}", run=story.name) for k in ("alt_in", "alt_out"))
+        if place.sheet is not None:
+            caption = "recon.caption_table" + ("" if any(c.values for c in place.sheet.columns) else "_numbers")
+            return Panel(story.name, [tables.rebuilt(story, text, alt_out)], text(caption, **values))
         if not place.view.image:
             block = row(story, "x, x̂", story.reconstruction, alt_out, under=x)
             return Panel(story.name, [block], text("recon.caption_vector", **values))
         blocks = [row(story, "x", x, alt_in), row(story, "x̂", story.reconstruction, alt_out)]
         return Panel(story.name, blocks, text(kind(story, "recon.caption"), **values))
 
-    return Section("recon", *heads(text, "recon"), panels(cast, text, panel))
+    return Section("recon", *heads(text, "recon", lead(cast)), panels(cast, text, panel))
 
 
 def _reach(xy: Array, centre: Array, cov: Array) -> Array:
@@ -132,18 +141,21 @@ def latent_space(cast: Cast, text: Text) -> Section:
         return Panel(story.name, blocks, " ".join(caption))
 
     flat = all(len(r) == 1 for r in own.values())
-    heading, nav, lead = heads(text, "latent", lead="lead_one" if flat else "lead")
+    heading, nav, words = heads(text, "latent", "lead_one" if flat else "lead")
     if len(cast) > 1:
-        lead += " " + text("latent.equal")
-    return Section("latent", heading, nav, lead, panels(cast, text, panel))
+        words += " " + text("latent.equal")
+    return Section("latent", heading, nav, words, panels(cast, text, panel))
 
 
 def samples(cast: Cast, text: Text) -> Section:
     """What each decoder makes of the same noise."""
 
-    def panel(_: Stage, story: Story) -> Panel:
+    def panel(stage: Stage, story: Story) -> Panel:
         alt = text("samples.alt", run=story.name, n=len(story.samples))
         caption = "samples.caption_fitted" if story.run.fitted else bounded(story, "samples.caption")
+        if stage.scene.sheet is not None:
+            caption += "" if caption.endswith("_point") else "_table"
+            return Panel(story.name, [tables.samples(story, alt)], text(caption))
         return Panel(story.name, [row(story, "x̃", story.samples, alt)], text(caption))
 
     return Section("samples", *heads(text, "samples"), panels(cast, text, panel))
@@ -158,24 +170,27 @@ def neighbours(cast: Cast, text: Text) -> Section:
         found = story.novelty
         assert found is not None
         first, name = story.samples[: len(found.distance)], {"run": story.name}
+        alts, distances = [text(f"nearest.{k}", **name) for k in ("alt_samples", "alt_nearest")], found.distance
+        pictures: list[Block] = (
+            [tables.neighbours(story, first, found.example, distances, alts[1])]
+            if stage.scene.sheet is not None
+            else [
+                row(story, "x̃", first, alts[0]),
+                row(story, "x", found.example, alts[1], numbers=[number(d, ".2f") for d in distances]),
+            ]
+        )
         blocks: list[Block] = [
-            row(story, "x̃", first, text("nearest.alt_samples", **name)),
-            row(
-                story,
-                "x",
-                found.example,
-                text("nearest.alt_nearest", **name),
-                numbers=[number(d, ".2f") for d in found.distance],
-            ),
+            *pictures,
             Plot(figures.distances(stage.typical, found.distance, span, "L2"), text("nearest.alt", **name)),
             Key([Mark("fill", "prior", text("key.tests")), Mark("line", "drawn", text("key.samples"))]),
         ]
         middle = {"own": float(np.median(found.distance)), "typical": float(np.median(stage.typical))}
-        return Panel(story.name, blocks, text("nearest.caption", **middle))
+        caption = "nearest.caption" if stage.scene.sheet is None else "nearest.caption_table"
+        return Panel(story.name, blocks, text(caption, **middle))
 
     stage = cast[0][0]
-    lead = "lead" if stage.scene.view.image else "lead_vector"
-    words = heads(text, "nearest", lead, searched=f"{stage.searched:,}")
+    plain = "lead" if stage.scene.view.image else "lead_vector"
+    words = heads(text, "nearest", lead(cast, plain), searched=f"{stage.searched:,}")
     return Section("nearest", *words, panels(cast, text, panel))
 
 
@@ -187,6 +202,9 @@ def variations(cast: Cast, text: Text) -> Section:
         hero, alt = stage.scene.test_unit[stage.hero : stage.hero + 1], text("vary.alt", run=story.name, n=n)
         spread = float(np.sqrt(story.variations.var(0).mean()))
         values = {"spread": spread, "n": n}
+        if stage.scene.sheet is not None:
+            caption = text(kind(story, "vary.caption_table"), **values)
+            return Panel(story.name, [tables.variations(stage, story, alt)], caption)
         if not stage.scene.view.image:
             block = row(story, "x̂", story.variations, alt, under=hero.repeat(n, 0))
             return Panel(story.name, [block], text(kind(story, "vary.caption_vector"), **values))
@@ -220,29 +238,37 @@ def interpolation(cast: Cast, text: Text) -> Section:
             "ends": float(np.sqrt(((a - b) ** 2).sum())),
         }
         alts = [text(f"interpolate.{k}", run=story.name) for k in ("alt_latent", "alt_blend")]
+        if place.sheet is not None:
+            return Panel(story.name, [tables.way(story, blend, alts[0])], text("interpolate.caption_table", **values))
         if not place.view.image:
             block = row(story, "z", path, alts[0], under=blend)
             return Panel(story.name, [block], text("interpolate.caption_vector", **values))
         blocks = [row(story, "z", path, alts[0]), row(story, "x", blend, alts[1])]
         return Panel(story.name, blocks, text("interpolate.caption", **values))
 
-    return Section("interpolate", *heads(text, "interpolate"), panels(cast, text, panel))
+    return Section("interpolate", *heads(text, "interpolate", lead(cast)), panels(cast, text, panel))
 
 
 def traversals(cast: Cast, text: Text) -> Section:
     """The features that tell most, each moved alone."""
 
     def panel(stage: Stage, story: Story) -> Panel:
-        blocks = []
+        blocks: list[Block] = []
         step = 1 if stage.scene.view.image else 2  # plots need more room than images
         ticks = ("−2σ", "", "−σ", "", "0", "", "σ", "", "2σ")[::step]
-        for feature in story.features:
+        told = [f for f in story.features if f.activity > LEAST] or story.features[:1]
+        for feature in story.features if stage.scene.sheet is None else told:
             alt = text("traverse.alt", run=story.name, feature=feature.name)
+            note = number(feature.activity, ".2f")
+            if stage.scene.sheet is not None:
+                blocks.append(tables.walk(story, feature, ticks, step, alt, note))
+                continue
             picture = strip(feature.images[::step], story.scene.view, len(ticks))
             last = feature is story.features[-1]
-            note = number(feature.activity, ".2f")
             blocks.append(Strip(feature.name, picture, alt, ticks if last else (), note))
         caption = text(kind(story, "traverse.caption"), active=story.active, latent=len(story.order))
+        if len(blocks) < len(story.features):
+            caption += " " + text("traverse.few")
         return Panel(story.name, blocks, caption)
 
-    return Section("traverse", *heads(text, "traverse"), panels(cast, text, panel))
+    return Section("traverse", *heads(text, "traverse", lead(cast)), panels(cast, text, panel))

@@ -14,9 +14,11 @@ from torch import Tensor
 
 from tightbound.data import Split
 from tightbound.errors import TightboundError
+from tightbound.evaluation.columns import in_columns
 from tightbound.report.grids import columns
 from tightbound.report.palette import label_colours
 from tightbound.report.probe import Accuracy, majority, probe, probeable
+from tightbound.report.sheet import Sheet, is_table
 from tightbound.report.view import Floats, View
 
 if TYPE_CHECKING:
@@ -43,12 +45,16 @@ def walk(split: Any, most: int, size: int) -> Iterator[tuple[Tensor, Tensor]]:
 
 @dataclass(frozen=True)
 class Examples:
-    """Some rows of a split: x (n, *shape) in the data's domain units, their labels (n,), row numbers and split."""
+    """Some rows of a split: x (n, *shape) in the data's domain units, their labels (n,), row numbers and split.
+
+    gaps: where x was not observed, and the training mean stands for it.
+    """
 
     x: Tensor
     y: Array | None
     rows: Array
     split: str = "test"
+    gaps: Array | None = None
 
     @classmethod
     def of(cls, split: Any, most: int, name: str = "test") -> Examples:
@@ -57,11 +63,12 @@ class Examples:
         if not found:
             raise TightboundError("the data have no examples to show: give a test split of one or more")
         rows, x = torch.cat([r for r, _ in found]), torch.cat([x for _, x in found])
-        if split.spec.missing:
+        gaps = x.isnan().cpu().numpy() if split.spec.missing else None
+        if gaps is not None:
             x = torch.where(x.isnan(), split.spec.centre, x)  # shown as the mean of training
         y = split.labels(rows) if isinstance(split, Split) else None
         known = y is not None and bool((y >= 0).any())
-        return cls(x.cpu(), y.cpu().numpy() if y is not None and known else None, rows.numpy(), name)
+        return cls(x.cpu(), y.cpu().numpy() if y is not None and known else None, rows.numpy(), name, gaps)
 
 
 @dataclass(frozen=True)
@@ -70,7 +77,7 @@ class Scene:
 
     hero: the row of `test` that is followed through, its distance to the training data the median one; partner: another
     one, of another label where there are labels, for the interpolation; shown: rows of one example per label.
-    typical: distances of test examples to their nearest training example, once searched.
+    typical: distances of test examples to their nearest training example, once searched.  sheet: how to print a table.
     """
 
     data: Any
@@ -82,6 +89,7 @@ class Scene:
     shown: Array
     counts: dict[str, int | None]
     held_out: bool
+    sheet: Sheet | None = None
 
     @property
     def spec(self) -> DataSpec:
@@ -93,6 +101,27 @@ class Scene:
     def test_unit(self) -> Floats:
         """The test examples on the display scale, (n, *shape)."""
         return self.view.unit(self.test.x.numpy())
+
+    def raw(self, unit: Floats, gaps: Array | None = None) -> Array:
+        """Rows of a table on the display scale as a number or code for each column, (n, columns); NaN at gaps."""
+        assert self.sheet is not None
+        found = in_columns(self.spec, self.sheet.columns, torch.from_numpy(self.view.back(unit)))
+        return found if gaps is None else np.where(gaps, np.nan, found)
+
+    def chances(self, unit: Floats) -> Array:
+        """How likely the likeliest value of each column is, (n, columns); NaN where it has none of its own."""
+        assert self.sheet is not None
+        x, found = self.view.back(unit), np.full((len(unit), len(self.sheet.columns)), np.nan)
+        for i, (column, span) in enumerate(zip(self.sheet.columns, self.spans, strict=True)):
+            if column.values:
+                p = x[:, span]
+                found[:, i] = p.max(1) if column.kind == "categorical" else np.maximum(p[:, 0], 1 - p[:, 0])
+        return found
+
+    @property
+    def spans(self) -> list[slice]:
+        """Which domain dimensions belong to each column of a table."""
+        return self.spec.places or [slice(k, k + 1) for k in range(self.spec.dims)]
 
     def label(self, row: int) -> str | None:
         """The name of a test example's label."""
@@ -124,10 +153,14 @@ def scene(data: Any) -> Scene:
     named = [str(name) for name in data.label_names or ()]
     n = max([len(named), *labels]) if labels else 0
     names = [named[k] if k < len(named) else str(k) for k in range(n)]
-    view = View.of(data.spec, train.x.numpy())
+    sheet = None
+    if is_table(data.columns, bool(data.spec.fields)):
+        sheet = Sheet.of(data.columns, in_columns(data.spec, data.columns, train.x))
+    view = View.of(data.spec, train.x.numpy(), sheet is not None)
     counts = {"train": getattr(data.train, "__len__", lambda: None)(), "valid": len(data.valid), "test": len(data.test)}
     shown = _one_of_each(test.y, len(test.x), columns(view, data.spec.shape))
-    return Scene(data, view, test, train, names, label_colours(n), shown, counts, held != "train" and data.held_out)
+    out = held != "train" and data.held_out
+    return Scene(data, view, test, train, names, label_colours(n), shown, counts, out, sheet)
 
 
 def fingerprint(data: Any) -> str:

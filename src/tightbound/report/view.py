@@ -28,22 +28,22 @@ class View:
     span: Floats | None = None
 
     @classmethod
-    def of(cls, spec: DataSpec, train: Floats) -> View:
-        """Reads the scale off the training examples `train` (n, *shape), in domain units."""
+    def of(cls, spec: DataSpec, train: Floats, table: bool = False) -> View:
+        """Reads the scale off the training examples `train` (n, *shape), in domain units; a table's columns differ."""
         if spec.kind in ("vector", "signal"):
-            return cls._curve(train)
+            return cls._curve(train, table)
         if spec.domain in ("real", "count"):
             low, high = (float(q) for q in np.quantile(train, (0.002, 0.998)))
             return cls(True, low, high if high > low else low + 1.0)
         return cls(True, 0.0, 1.0 if spec.domain in ("binary", "unit") else float((spec.levels or 2) - 1))
 
     @classmethod
-    def _curve(cls, train: Floats) -> View:
+    def _curve(cls, train: Floats, table: bool) -> View:
         axes = (0, *range(2, train.ndim))
         spread, middle = (f(train, axis=axes, keepdims=True)[0] for f in (np.std, np.mean))
         known = spread[spread > 0]
         alike = len(known) == 0 or (known.max() < 10 * known.min() and np.ptp(middle) < 10 * np.median(known))
-        if alike:
+        if alike and not table:
             return cls(False, 0.0, 1.0)
         return cls(False, 0.0, 1.0, middle, np.where(spread > 0, spread, 1.0).astype(np.float32))
 
@@ -59,6 +59,12 @@ class View:
         if self.span is None or self.centre is None:
             return x.astype(np.float32)
         return ((x - self.centre) / self.span).astype(np.float32)
+
+    def back(self, x: Floats) -> Floats:
+        """The display scale (n, *shape) to domain units; what `unit` undoes."""
+        if self.image:
+            return x * (self.high - self.low) + self.low
+        return x if self.span is None or self.centre is None else x * self.span + self.centre
 
     def pixels(self, x: Floats) -> NDArray[np.uint8]:
         """Images on the display scale (n, C, H, W) to bytes, (n, H, W, 3) for colour, (n, H, W) for all else.
