@@ -66,6 +66,18 @@ def test_a_table_is_shown_by_its_names_and_values(lang: str, tmp_path: Path) -> 
     assert Text(lang)("page.standard") not in found.text
 
 
+def test_a_gap_of_a_category_is_shown_as_one(tmp_path: Path) -> None:
+    source = Path(people(tmp_path))
+    head, *rows = source.read_text().splitlines()
+    source.write_text("\n".join([head, *(f"{row.split(',')[0]},,{','.join(row.split(',')[2:])}" if i % 2 else row
+                                         for i, row in enumerate(rows))]))  # fmt: skip
+    run = untrained(str(source), "missing-data", **{"data.masked": True})
+    held = run.data.test.examples(torch.arange(len(run.data.test)))
+    found = marginals(run, run.data.columns, held, held)
+    assert len(found[1].real) < len(held) == len(found[0].real)
+    assert " · " in " ".join(Page(shown([run], tmp_path)).text.split())
+
+
 CASES: dict[str, tuple[list[tuple[str, dict[str, Any]]], bool]] = {
     "numbers with names": ([("vae", {}), ("ae", {})], True),
     "missing values": ([("missing-data", {"data.masked": True})], True),
@@ -150,7 +162,7 @@ def test_what_is_kept_is_known() -> None:
 def test_cells_are_as_the_user_wrote_them() -> None:
     table = Table("t", {"height": np.array([171.25, 163.5]), "member": np.array([True, False]),
                         "city": np.array(["Seoul", "Busan"], object), "visits": np.array([1200, 3])})  # fmt: skip
-    raw = codes(table, FIELDS)
+    raw = codes(table, FIELDS, masked=False)
     sheet = Sheet.of(FIELDS, raw)
     assert [[sheet.print(i, v) for i, v in enumerate(row)] for row in raw] == [
         ["171.25", "true", "Seoul", "1,200"],

@@ -106,7 +106,7 @@ class Scene:
         """Rows of a table on the display scale as a number or code for each column, (n, columns); NaN at gaps."""
         assert self.sheet is not None
         found = in_columns(self.spec, self.sheet.columns, torch.from_numpy(self.view.back(unit)))
-        return found if gaps is None else np.where(gaps, np.nan, found)
+        return found if gaps is None else np.where(gaps[:, [span.start for span in self.spans]], np.nan, found)
 
     def chances(self, unit: Floats) -> Array:
         """How likely the likeliest value of each column is, (n, columns); NaN where it has none of its own."""
