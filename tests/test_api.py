@@ -13,6 +13,11 @@ from small import SMALL, small_run
 
 import tightbound as tb
 from tightbound import api
+from tightbound.build import build, resolve
+from tightbound.recipes import Recipe
+from tightbound.spec import DataSpec
+from tightbound.trace import Batch
+from tightbound.trained import Trained
 
 FEW = {**SMALL, "latent": 16, "steps": 20, "data.test": 0.02}
 
@@ -146,3 +151,17 @@ def test_demo_writes_one_report_and_never_loses_the_first() -> None:
         assert report == Path(folder) / "report.html" and report.is_file()
         assert {tb.load(Path(folder) / name).config.recipe.name for name in ("ae", "vae")} == {"ae", "vae"}
     assert not json.loads(Path("demo/ae/evaluation.json").read_text())["bound"]
+
+
+def test_encoding_takes_no_fewer_rows_at_a_time_for_more_levels() -> None:
+    """Only a decoder holds all levels of each value: passes that encode are as few for bytes as for truth values."""
+    passes = []
+    for levels in (2, 256):
+        spec = DataSpec(shape=(1, 8, 8), domain="levels", levels=levels, layout="hw")
+        model, _ = build(resolve(Recipe(size="s", latent=2, likelihood="discretized-logistic"), spec), spec)
+        trained, seen = Trained(model), []
+        own = trained.latents
+        trained.latents = lambda x, own=own, seen=seen: seen.append(len(x)) or own(x)  # type: ignore[method-assign]
+        assert trained.codes(Batch(torch.zeros(2500, 1, 8, 8))).shape == (2500, 2)
+        passes.append(seen)
+    assert passes[0] == passes[1] == [1024, 1024, 452]

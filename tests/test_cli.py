@@ -148,6 +148,24 @@ def test_folder_keeps_the_names_of_the_source(run: Command, tmp_path: Path) -> N
     assert {r["name"].split(".")[0] for r in rows} >= {"a/0", "b/8"} and {r["label"] for r in rows} == {"0", "1"}
 
 
+def test_labels_are_the_names_of_the_classes(run: Command, tmp_path: Path) -> None:
+    """Of a folder of folders the label is the folder's name, in every file that has a column of labels."""
+    for i in range(24):
+        folder = tmp_path / "pets" / ("cat", "dog")[i % 2]
+        folder.mkdir(parents=True, exist_ok=True)
+        pixels = np.random.default_rng(i).integers(0, 256, (8, 8), dtype=np.uint8)
+        Image.fromarray(pixels).save(folder / f"{i}.png")
+    model = small_run(tmp_path / "model", "vae", str(tmp_path / "pets"), steps=5, validate_every=5, batch=8)
+    for words, name in ((("encode",), "z.csv"), (("score", "-k", 2), "s.csv"), (("encode",), "z.npz")):
+        run(words[0], model, tmp_path / "pets", *words[1:], "--out", tmp_path / name)
+    for name in ("z.csv", "s.csv"):
+        with (tmp_path / name).open() as file:
+            rows = list(csv.DictReader(file))
+        assert len(rows) == 24 and all(row["name"].split("/")[0] == row["label"] for row in rows)
+    with np.load(tmp_path / "z.npz") as made:
+        assert set(made["label"].tolist()) == {"cat", "dog"}
+
+
 def test_score_has_a_row_for_each_example(run: Command, vae: Path, ae: Path, tmp_path: Path) -> None:
     run("score", vae, "digits", "--out", tmp_path / "v.csv", "-k", 5)
     _, err = run("score", ae, "digits", "--out", tmp_path / "a.csv")

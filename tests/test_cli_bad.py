@@ -6,6 +6,7 @@ import errno
 import gzip
 import pickle
 import struct
+import zipfile
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -116,7 +117,42 @@ def test_decompression_bomb(refused: Refused, tmp_path: Path) -> None:
     head = struct.pack(">IIBBBBB", 60_000, 60_000, 8, 0, 0, 0, 0)
     body = chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(bytes(1000))) + chunk(b"IEND", b"")
     (folder / "bomb.png").write_bytes(b"\x89PNG\r\n\x1a\n" + body)
-    assert "bomb.png" in refused("train", folder)
+    said = refused("train", folder)
+    assert "bomb.png cannot be read as an image: it unpacks to more than 89,478,485 pixels" in said
+    assert "decompression bomb" in said and "DOS" not in said
+
+
+def test_sources_that_hold_no_examples(refused: Refused, tmp_path: Path) -> None:
+    """Each is one sentence: what, where, what to do."""
+    assert "names no data: give a built-in set" in refused("train", "")
+    np.save(tmp_path / "one.npy", np.float64(3))
+    assert "one.npy holds a single number" in refused("train", tmp_path / "one.npy")
+    np.save(tmp_path / "objects.npy", np.array([{"a": 1}, None], dtype=object), allow_pickle=True)
+    assert "objects.npy holds Python objects (a pickle), which is never loaded" in refused(
+        "train", tmp_path / "objects.npy"
+    )
+    locked = tmp_path / "locked.zip"
+    with zipfile.ZipFile(locked, "w") as archive:
+        for path in sorted(pictures(tmp_path / "p").iterdir()):
+            archive.write(path, path.name)
+    content = bytearray(locked.read_bytes())
+    for mark, at in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):  # the bit of each file's flags that says: encrypted
+        place = content.find(mark)
+        while place >= 0:
+            content[place + at] |= 1
+            place = content.find(mark, place + 4)
+    locked.write_bytes(content)
+    said = refused("train", locked)
+    assert "locked.zip: 0.png is encrypted with a password: unpack it and name the folder" in said
+
+
+def test_a_column_of_lists_is_named(refused: Refused, tmp_path: Path) -> None:
+    parquet = pytest.importorskip("pyarrow.parquet")
+    import pyarrow
+
+    table = pyarrow.table({"age": [1.0, 2.0, 3.0], "tags": [["x"], ["y"], ["z"]]})
+    parquet.write_table(table, tmp_path / "t.parquet")
+    assert "t.parquet: column 'tags' holds lists beside other columns" in refused("train", tmp_path / "t.parquet")
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])

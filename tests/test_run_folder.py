@@ -9,10 +9,12 @@ from typing import Any
 import pytest
 import torch
 
+from tightbound import api
 from tightbound.config import configure
 from tightbound.errors import TightboundError
 from tightbound.evaluation import evaluate
 from tightbound.run import Run, load
+from tightbound.training import fit as fit_module
 from tightbound.training.display import Quiet
 from tightbound.training.fit import fit
 
@@ -92,6 +94,44 @@ def test_what_is_not_a_run_is_told_apart(whole: Path, tmp_path: Path) -> None:
         load(half)
     train(half, resume=True)
     read_everything(half)
+
+
+def test_a_run_that_was_killed_before_it_began_starts_as_it_was_asked_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "run"
+    asked = {"latent": 3, "recipe.size": "s", "steps": 4, "validate_every": 4, "batch": 32, "validate_n": 8}
+
+    def train(**more: Any) -> Run:
+        return api.train("digits", out=folder, display="lines", report=False, **more)
+
+    def stopped(*_: Any) -> Any:
+        raise KeyboardInterrupt  # as a kill, it is no Exception: nothing is tidied
+
+    with monkeypatch.context() as patch:
+        patch.setattr(fit_module, "_plan", stopped)
+        with pytest.raises(KeyboardInterrupt):
+            train(recipe="iwae", settings=asked)
+    assert not (folder / "config.toml").exists()
+    with pytest.raises(TightboundError, match="was begun with recipe 'iwae', not 'ae'"):
+        train(recipe="ae", resume=True)
+    run = train(resume=True)
+    said = "".join(capsys.readouterr())
+    assert run.config.recipe.name == "iwae" and run.config.recipe.latent == 3 and run.config.train.steps == 4
+    assert "its training had not begun, so it starts now, recipe iwae with the settings that it was asked for" in said
+    assert not (folder / "asked.toml").exists() and load(folder).config.recipe.name == "iwae"
+
+
+def test_a_folder_that_kept_no_settings_says_which_are_taken(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "run").mkdir()
+    values = {"latent": 3, "recipe.size": "s", "steps": 4, "validate_every": 4, "batch": 32, "validate_n": 8}
+    api.train("digits", out=tmp_path / "run", display="lines", report=False, resume=True, settings=values)
+    assert "recipe vae with these settings, as none were kept" in "".join(capsys.readouterr())
+    with pytest.raises(TightboundError, match="budget decides the steps"):
+        api.train("digits", out=tmp_path / "b", display="none", report=False, settings=values, budget="5s")
+    assert not (tmp_path / "b" / "asked.toml").exists(), "what was refused is not asked for any more"
 
 
 def test_a_newer_run_and_foreign_code_are_refused(whole: Path, tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ from tightbound.report.text import LANGUAGES
 from tightbound.run import Run, load
 from tightbound.training import schedule
 from tightbound.training.display import Display, Quiet, display
-from tightbound.training.fit import fit, is_ours, pick_device
+from tightbound.training.fit import ASKED, fit, is_ours, pick_device
 from tightbound.training.loop import Interrupted
 from tightbound.training.prior import fit_prior
 
@@ -278,10 +278,10 @@ def _resumed(
     values: Mapping[str, Any],
 ) -> str:
     """The source that the run to resume was begun with; refuses settings that would change what was begun."""
-    path = folder / "config.toml"
+    path = next((p for p in (folder / "config.toml", folder / ASKED) if p.is_file()), None)
     if not folder.is_dir():
         raise TightboundError(f"there is no run {str(folder)!r} to resume: check --out, or leave out --resume")
-    if not path.is_file():
+    if path is None:
         if source is None:
             raise TightboundError(f"{str(folder)!r} is not a run folder, it has no config.toml: name the data to start")
         return ""

@@ -15,7 +15,7 @@ from tightbound.model import VAE
 from tightbound.spec import DataSpec
 from tightbound.trace import Batch, Draw, Latent, Trace
 
-VALUES_AT_ONCE = 4_000_000
+VALUES_AT_ONCE, ENCODED_AT_ONCE, MOST_ENCODED = 4_000_000, 1_000_000, 1024
 
 
 class _Whole(Exception):
@@ -63,8 +63,11 @@ class Trained:
         """The latent sites and their widths, z1 (next to x) first: {"z": 16}."""
         return dict(self.model.widths)
 
-    def _map(self, rows: Batch, f: Callable[[Batch], Tensor]) -> Tensor:
+    def _map(self, rows: Batch, f: Callable[[Batch], Tensor], encodes: bool = False) -> Tensor:
+        """f of some rows at a time; `encodes`: the decoder, which may hold all levels of each value, does not run."""
         most = max(1, VALUES_AT_ONCE // (self.spec.dims * max(1, self.spec.levels or 1)))
+        if encodes:
+            most = max(1, min(MOST_ENCODED, ENCODED_AT_ONCE // self.spec.dims))
         with torch.no_grad():
             return torch.cat([f(part.to(self.device)).cpu() for part in rows.split(most)])
 
@@ -84,11 +87,11 @@ class Trained:
 
     def codes(self, rows: Batch) -> Tensor:
         """The points of all sites side by side, (n, latent)."""
-        return self._map(rows, lambda part: self._join(self.latents(part)))
+        return self._map(rows, lambda part: self._join(self.latents(part)), encodes=True)
 
     def chances(self, rows: Batch) -> Tensor:
         """q(y|x) of a model with classes, (n, classes)."""
-        return self._map(rows, lambda part: self.latents(part)["y"].q.mean)  # type: ignore[union-attr]
+        return self._map(rows, lambda part: self.latents(part)["y"].q.mean, encodes=True)  # type: ignore[union-attr]
 
     def drawn_codes(self, rows: Batch) -> Tensor:
         """A draw of q(z|x) for each row, (n, latent)."""

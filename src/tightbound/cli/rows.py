@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from tightbound.cli.outputs import Target, load, noted, put, shared, write_csv, 
 from tightbound.cli.parts import Parts
 from tightbound.cli.tables import progress
 from tightbound.data import Ordered, Rows, read_parts
+from tightbound.data.ordered import class_words
 from tightbound.data.split import NO_CONDITION
 from tightbound.errors import TightboundError
 from tightbound.evaluation import score as score_rows
@@ -45,7 +46,7 @@ class Job:
     make: Callable[[Run, Batch], Columns]
     part_rows: int
     notes: tuple[str, ...] = ()
-    extra: tuple[str, ...] = ()  # columns of whole numbers: a cluster, a predicted label
+    extra: dict[str, type] = field(default_factory=dict)  # other columns: the number of a cluster, a predicted label
 
 
 def feature_names(run: Run) -> list[str]:
@@ -59,12 +60,15 @@ def encoding(run: Run) -> Job:
     columns = [*names, *(f"{name}_std" for name in names)]
 
     kind = ("cluster" if run.spec.labels is None else "predicted") if run.model.classes else ""
+    words = class_words(run.spec.labels)
 
     def make(run: Run, x: Batch) -> Columns:
         found: Columns = dict(zip(columns, np.concatenate(passes.moments_of(run, x), 1).T, strict=True))
-        return {kind: run.chances(x).argmax(1).numpy()} | found if kind else found
+        likeliest = run.chances(x).argmax(1).numpy() if kind else ()
+        return {kind: [words[y] for y in likeliest] if words else likeliest} | found if kind else found
 
-    return Job("encode", columns, {"seed": run.config.seed}, make, PART_ROWS, extra=(kind,) if kind else ())
+    extra: dict[str, type] = {kind: str if words else int} if kind else {}
+    return Job("encode", columns, {"seed": run.config.seed}, make, PART_ROWS, extra=extra)
 
 
 def scoring(run: Run, k: int) -> Job:
@@ -126,7 +130,7 @@ def _written(
         job = replace(job, settings=job.settings | {"condition": condition})
     made = partial(_columns, run, job, data, c)
     if out.kind == "parts":
-        types = _types(data) | dict.fromkeys(job.extra, int) | dict.fromkeys(job.columns, float)
+        types = _types(data) | job.extra | dict.fromkeys(job.columns, float)
         n, parts, before = Parts(out, types, _identity(run, job, data, size), data, us).write(made, tick)
         files = f" ({parts} files{f', {before} of them from before' if before else ''})"
     else:

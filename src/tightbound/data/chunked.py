@@ -248,7 +248,7 @@ def _table(
     lists = [n for n, t in types.items() if hasattr(t, "value_type") or hasattr(t, "storage_type")]
     if lists and len(columns) > 1:
         raise TightboundError(
-            f"{path} has columns {', '.join(columns)}, some of them lists: name the one to learn from with data.key"
+            f"{path}: column {lists[0]!r} holds lists beside other columns: name the one to learn from with data.key"
         )
     for name, t in types.items():
         if not (lists or kind.is_integer(t) or kind.is_floating(t) or kind.is_boolean(t)):

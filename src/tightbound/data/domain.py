@@ -82,7 +82,9 @@ def find_layout(x: Tensor, settings: DataSettings, known: str | None, what: str,
     image, but a volume where no side is a usual number of channels and all are alike; (N, A, B, C, D) a volume.
     """
     shape = tuple(x.shape)
-    if 0 in shape or not shape:
+    if not shape:
+        raise TightboundError(f"{what} holds a single number, not one row for each example: save an array (N, D)")
+    if 0 in shape:
         raise TightboundError(f"{what} of shape {shape} is empty: nothing can be learned from it")
     if not 2 <= len(shape) <= 5:
         raise TightboundError(

@@ -71,6 +71,8 @@ def list_zip(path: Path) -> list[Entry]:
     except (zipfile.BadZipFile, OSError) as error:
         raise TightboundError(f"{path} is truncated or not a zip file: {error}") from None
     infos = [i for i in archive.infolist() if not i.is_dir() and not _hidden(i.filename)]
+    if locked := next((i for i in infos if i.flag_bits & 1), None):
+        raise TightboundError(f"{path}: {locked.filename} is encrypted with a password: unpack it and name the folder")
     return [Entry(i.filename, partial(_open_member, archive, i)) for i in infos]
 
 

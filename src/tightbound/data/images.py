@@ -40,7 +40,12 @@ def bombs_refused() -> Iterator[None]:
 
 def open_image(file: IO[bytes]) -> Image.Image:
     """The image in a file, not decoded yet; only formats that need no outside program."""
-    return Image.open(file, formats=_FORMATS)
+    try:
+        return Image.open(file, formats=_FORMATS)
+    except (Image.DecompressionBombWarning, Image.DecompressionBombError):
+        raise ValueError(
+            f"it unpacks to more than {Image.MAX_IMAGE_PIXELS or 0:,} pixels, as a decompression bomb does"
+        ) from None
 
 
 def is_grey(image: Image.Image) -> bool:

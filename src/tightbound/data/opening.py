@@ -64,6 +64,8 @@ def open_source(source: Any, settings: DataSettings) -> Source:
 def _open_path(name: str, settings: DataSettings) -> Source:
     if name.startswith("hf:"):
         return load_hf(name.removeprefix("hf:"), settings)
+    if not name.strip():
+        raise TightboundError(f"{name!r} names no data: give a built-in set ({', '.join(BUILTIN)}), a file or a folder")
     path = Path(name).expanduser()
     kind = path.suffix.lower()
     if not path.exists():

@@ -39,6 +39,11 @@ class Rows:
         return len(self.x)
 
 
+def class_words(names: Sequence[str] | None) -> Sequence[str] | None:
+    """The names of classes; None where they are the numbers 0, 1, ... themselves, or there are none."""
+    return None if names is None or list(names) == [str(i) for i in range(len(names))] else names
+
+
 class Ordered(ABC):
     """Parts of a source in order.  digest: of the source.  origins: what each part is from, where rows count from 0.
 
@@ -66,7 +71,9 @@ class Ranges(Ordered):
     def __init__(self, split: Split, size: int) -> None:
         self.split, self.size, self.total = split, size, len(split)
         self.digest, self.notices = split.digest, split.notices
-        self.named, self.labelled = split.names is not None, None if split.y is None else int
+        self.words = class_words(split.label_names)
+        self.named = split.names is not None
+        self.labelled = None if split.y is None else str if self.words else int
 
     def __len__(self) -> int:
         return -(-len(self.split) // self.size)
@@ -78,7 +85,11 @@ class Ranges(Ordered):
             names = None if split.names is None else [str(n) for n in split.names[start : start + len(numbers)]]
             labels = split.labels(numbers)
             batch = Batch(split.batch(numbers)) if split.c is None else split.examples(numbers)
-            yield Rows(numbers, batch.x, names, None if labels is None else labels.tolist(), batch.c)
+            yield Rows(numbers, batch.x, names, None if labels is None else self._known(labels.tolist()), batch.c)
+
+    def _known(self, labels: list[int]) -> list[int | str | None]:
+        """Classes by their names, an unknown one as an empty text; numbers where they have no other names."""
+        return [self.words[y] if y >= 0 else "" for y in labels] if self.words else [*labels]
 
 
 class Streamed(Ordered):

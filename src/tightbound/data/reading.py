@@ -111,7 +111,7 @@ def _conform(part: Part, found: Source, spec: DataSpec, settings: DataSettings) 
         check_values(x, spec, found.where)
     c = _condition(part, found, spec)
     made = Split(x, spec, y=part.y, names=part.names, factors=part.factors, c=c, notices=found.notices, checks=checks)
-    made.digest = found.digest
+    made.digest, made.label_names = found.digest, found.label_names
     return made
 
 

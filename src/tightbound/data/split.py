@@ -70,10 +70,11 @@ class Split:
     transform: what a generator switches on; with it, and only with it, `batch` differs from the fixed evaluation view.
     fixed: makes the evaluation view of rows that are binarised dynamically, (n, ...) in the order of the split; for
     rows on a disk, the view itself, in the order of x.  checks: what raw rows of a disk are checked against when read.
-    digest: sha256 of the source of data that were read for a trained model.
+    digest, label_names: of data that were read for a trained model, the sha256 of their source and their classes.
     """
 
     digest = ""
+    label_names: tuple[str, ...] | None = None
 
     def __init__(
         self,

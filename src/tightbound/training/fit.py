@@ -37,6 +37,7 @@ from tightbound.training.trial import Trial, decide
 LAUNCH = Path("state") / "launch"
 GUESS = 10**9  # steps, where a budget will decide them
 FILES = ("model.safetensors", "ema.safetensors", "log.jsonl", "environment.json", "evaluation.json", "report.html")
+ASKED = "asked.toml"  # the settings of a run whose training has not begun, while its data are read and its plan is made
 
 
 def pick_device(name: str) -> torch.device:
@@ -61,7 +62,7 @@ def check_folder(folder: Path, *, resume: bool, overwrite: bool) -> None:
         return
     if not folder.is_dir():
         raise TightboundError(f"{str(folder)!r} is a file: choose another --out")
-    held = [p for p in folder.iterdir() if p.name != ".lock"]
+    held = [p for p in folder.iterdir() if p.name not in (".lock", ASKED)]
     if held and not (folder / "config.toml").is_file():
         raise TightboundError(f"folder {str(folder)!r} holds files and is not a run: choose another --out")
     if held and not overwrite:
@@ -74,6 +75,7 @@ def check_folder(folder: Path, *, resume: bool, overwrite: bool) -> None:
 def clear(folder: Path) -> None:
     """Removes the run that a folder holds, and nothing else in it."""
     (folder / "config.toml").unlink(missing_ok=True)
+    _forget(folder)
     for name in ("state", "evaluation.parts", "priors"):
         shutil.rmtree(folder / name, ignore_errors=True)
     for name in FILES:
@@ -132,8 +134,15 @@ def fit(
     device = pick_device(config.device)
     us.lead(lambda: check_folder(folder, resume=resume, overwrite=overwrite))
     old = us.lead(lambda: _begun(folder) if resume else None)
+    asked = us.lead(lambda: _begun(folder, ASKED)) if resume and old is None else None
     if resume and old is None:
-        show.note(f"nothing to resume in {folder}: its training had not begun, so it starts now")
+        whose = "these settings, as none were kept" if asked is None else "the settings that it was asked for"
+        config = config if asked is None else asked.model_copy(update={"device": config.device})
+        show.note(
+            f"nothing to resume in {folder}: its training had not begun, so it starts now, recipe "
+            f"{config.recipe.name} with {whose}"
+        )
+    trust, wanted = trust or (old is None and asked is None), config
     config = asked_of_data(config) if old is None else old.model_copy(update={"device": config.device})
     read = partial(data_room.load, source, seed=config.seed, valid=valid, test=test)
     data = us.after_first(lambda: read(config.data))
@@ -151,14 +160,14 @@ def fit(
     for note in [*data.notices, *notes]:
         show.note(note)
     with ExitStack() as held:
-        us.lead(lambda: _hold(held, folder, resume, overwrite))
+        us.lead(lambda: _hold(held, folder, resume, overwrite, wanted if old is None else None))
         try:
             if old is None:
                 config, notes = _plan(config, data, folder, device, started)
                 for note in notes:
                     show.note(note)
-            model, objective = assemble(config, device, trust=trust or old is None)
-            trainer = Trainer(model, objective, config, data, folder, show, trust=trust or old is None)
+            model, objective = assemble(config, device, trust=trust)
+            trainer = Trainer(model, objective, config, data, folder, show, trust=trust)
             if overwrite:  # only now, when all that was asked for is known to work
                 us.lead(lambda: clear(folder))
             return _train(trainer, data, device, new=old is None)
@@ -166,15 +175,22 @@ def fit(
             raise _memory(error, config) from error
 
 
-def _begun(folder: Path) -> Config | None:
-    path = folder / "config.toml"
+def _begun(folder: Path, name: str = "config.toml") -> Config | None:
+    path = folder / name
     return settings_file.read(path) if path.is_file() else None
 
 
-def _hold(held: ExitStack, folder: Path, resume: bool, overwrite: bool) -> None:
-    """Takes the folder for the time of the run."""
+def _hold(held: ExitStack, folder: Path, resume: bool, overwrite: bool, asked: Config | None) -> None:
+    """Takes the folder for the time of the run, and keeps what is asked for until training begins or is refused."""
     held.enter_context(RunLock(folder))
     check_folder(folder, resume=resume, overwrite=overwrite)
+    if asked is not None and not (folder / "config.toml").is_file():
+        settings_file.write(folder / ASKED, asked)
+        held.push(lambda kind, *_: _forget(folder) if kind and issubclass(kind, Exception) else None)
+
+
+def _forget(folder: Path) -> None:
+    (folder / ASKED).unlink(missing_ok=True)
 
 
 def _with_moments(config: Config, data: Data) -> Any:
@@ -206,6 +222,7 @@ def _train(trainer: Trainer, data: Data, device: torch.device, *, new: bool) -> 
         mark_launch(folder)
         if new:
             settings_file.write(folder / "config.toml", config)
+            _forget(folder)
             files.write_atomic(folder / "environment.json", json.dumps(environment(device), indent=2))
 
     us.lead(begin)
