@@ -46,7 +46,7 @@ def pixels_like(px: LogisticMixture) -> LogisticMixture:
 def test_without_slopes_and_with_one_component_channels_are_independent() -> None:
     px = pixels(components=1)
     px.slope = torch.zeros_like(px.slope)
-    each = DiscretizedLogistic(px.loc[:, 0], px.log_scale[:, 0], L)
+    each = DiscretizedLogistic(px.loc[:, 0], px.inverse[:, 0], L)
     x = every()
     assert torch.allclose(px.log_prob(x), each.log_prob(x).sum((1, 2, 3)), atol=1e-5)
     assert torch.allclose(px.mean, each.mean, atol=1e-5)
@@ -58,7 +58,7 @@ def test_green_depends_on_red_as_the_equation_says() -> None:
     x = torch.tensor([3.0, 1.0, 2.0]).reshape(1, 3, 1, 1)
     loc, slope = px.loc[0, 0, :, 0, 0], px.slope[0, 0, :, 0, 0]
     means = torch.stack([loc[0], loc[1] + 1.5 * slope[0], loc[2] + 1.5 * slope[1] - 0.5 * slope[2]])
-    known = DiscretizedLogistic(means, px.log_scale[0, 0, :, 0, 0], L).log_prob(x.flatten())
+    known = DiscretizedLogistic(means, px.inverse[0, 0, :, 0, 0], L).log_prob(x.flatten())
     assert torch.allclose(px.log_prob(x), known.sum(), atol=1e-5)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import numpy as np
@@ -194,3 +195,21 @@ def test_renyi_goes_from_the_bound_of_k_samples_to_the_elbo() -> None:
 def test_log_q_at_a_given_z_is_not_asked_of_a_q_that_has_none(objective: str, posterior: str) -> None:
     with pytest.raises(TightboundError, match="does not know: set"):
         model_of(plain(objective, posterior=part(posterior)), spec_of("real", (6,)))
+
+
+@pytest.mark.parametrize("objective", [Iwae(), Iwae(m=2), Ciwae(), Renyi(0.2)])
+def test_samples_too_light_to_count_have_no_gradient_rather_than_a_denormal_one(objective: Objective) -> None:
+    """Products with denormal numbers take a processor ten times as long.  All that can be told is as it was."""
+    trace = pass_of(problem("flat").spoil())
+    spread = torch.tensor([0.0, -3.0, -60.0, -92.0, -95.0, -100.0, -104.0, -300.0])
+    log_w = (spread[:, None] + torch.arange(B)).requires_grad_()
+    trace._log_w = log_w
+    loss = objective(trace, Clock())
+    assert isinstance(loss, Tensor)
+    (grad,) = torch.autograd.grad(loss, log_w)
+    assert grad.dtype == torch.float32 and (grad[:2] != 0).all()
+    assert not ((grad != 0) & (grad.abs() < torch.finfo(torch.float32).tiny)).any()
+    if objective == Iwae():
+        exact = -log_w.detach().double().softmax(0) / B
+        assert torch.allclose(grad.double(), exact, rtol=1e-5, atol=1e-20) and (grad[2:] == 0).all()
+        assert torch.allclose(loss.double(), -(log_w.double().logsumexp(0) - math.log(K)).mean())

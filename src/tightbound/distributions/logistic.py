@@ -9,32 +9,35 @@ from torch import Tensor
 from torch.distributions import Distribution, constraints
 from torch.nn import functional as F
 
+FAR = 1e6  # times the number of levels
+
 
 class DiscretizedLogistic(Distribution):
     """P(x) = sigmoid((x + 1/2 - loc) / s) - sigmoid((x - 1/2 - loc) / s), the two ends taking the tails; x in 0..L-1.
 
-    loc and log_scale: (n, *event), in units of one level.  Kingma et al. 2016 (arXiv:1606.04934), appendix.
+    loc: (n, *event), in units of one level.  inverse: 1 / s, of that shape or of one that broadcasts to it.
+    Kingma et al. 2016 (arXiv:1606.04934), appendix.
     """
 
     arg_constraints: dict[str, Any] = {}  # noqa: RUF012  (torch's own attribute)
     support = constraints.nonnegative_integer
 
-    def __init__(self, loc: Tensor, log_scale: Tensor, levels: int) -> None:
-        self.loc, self.log_scale, self.levels = loc, log_scale.expand_as(loc), levels
+    def __init__(self, loc: Tensor, inverse: Tensor, levels: int) -> None:
+        self.loc, self.inverse, self.levels = loc, inverse, levels
         super().__init__(loc.shape, validate_args=False)
 
     def log_prob(self, value: Tensor) -> Tensor:
-        inverse = torch.exp(-self.log_scale)
-        upper = (value + 0.5 - self.loc) * inverse
-        lower = (value - 0.5 - self.loc) * inverse
-        # log(sigmoid(u) - sigmoid(l)) = -softplus(-u) - softplus(l) + log(1 - exp(l - u)), exact also far in a tail
-        inside = -F.softplus(-upper) - F.softplus(lower) + torch.log(-torch.expm1(-inverse))
-        inside = torch.where(value <= 0, -F.softplus(-upper), inside)
-        return torch.where(value >= self.levels - 1, -F.softplus(lower), inside)
+        # log(sigmoid(u) - sigmoid(l)) = log sigmoid(u) + log sigmoid(-l) + log(1 - exp(l - u)), exact also far in a
+        # tail.  An end's outer edge lies so far out that its terms vanish; that costs less than to choose afterwards.
+        first, last, far = value <= 0, value >= self.levels - 1, FAR * self.levels
+        upper = (torch.where(last, far, value + 0.5) - self.loc) * self.inverse
+        lower = (self.loc - torch.where(first, -far, value - 0.5)) * self.inverse
+        width = torch.log(-torch.expm1(-self.inverse))
+        return F.logsigmoid(upper) + F.logsigmoid(lower) + (~(first | last)).to(width) * width
 
     def _cdf_edges(self) -> Tensor:
         edges = torch.arange(self.levels - 1, dtype=self.loc.dtype, device=self.loc.device) + 0.5
-        return torch.sigmoid((edges - self.loc.unsqueeze(-1)) * torch.exp(-self.log_scale).unsqueeze(-1))
+        return torch.sigmoid((edges - self.loc.unsqueeze(-1)) * self.inverse.unsqueeze(-1))
 
     @property
     def mean(self) -> Tensor:
@@ -51,5 +54,5 @@ class DiscretizedLogistic(Distribution):
     def sample(self, sample_shape: Any = ()) -> Tensor:
         shape = torch.Size(sample_shape) + self.loc.shape
         u = torch.rand(shape, dtype=self.loc.dtype, device=self.loc.device).clamp(1e-6, 1 - 1e-6)
-        x = self.loc + self.log_scale.exp() * (torch.log(u) - torch.log1p(-u))
+        x = self.loc + (torch.log(u) - torch.log1p(-u)) / self.inverse
         return x.round().clamp(0, self.levels - 1)

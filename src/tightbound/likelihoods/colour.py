@@ -27,6 +27,7 @@ class LogisticMixture(Distribution):
 
     def __init__(self, logits: Tensor, loc: Tensor, log_scale: Tensor, slope: Tensor, levels: int) -> None:
         self.logits, self.loc, self.log_scale, self.slope, self.levels = logits, loc, log_scale, slope, levels
+        self.inverse = torch.exp(-log_scale)
         super().__init__(loc.shape[:1], loc.shape[2:], validate_args=False)
 
     def _means(self, x: Tensor) -> Tensor:
@@ -38,14 +39,14 @@ class LogisticMixture(Distribution):
 
     def log_prob(self, value: Tensor) -> Tensor:
         x = value.unsqueeze(-4)
-        each = DiscretizedLogistic(self._means(x), self.log_scale, self.levels).log_prob(x).sum(-3)
+        each = DiscretizedLogistic(self._means(x), self.inverse, self.levels).log_prob(x).sum(-3)
         return (each + self.logits.log_softmax(1)).logsumexp(-3).sum((-2, -1))
 
     def _channels(self, choose: Any) -> Tensor:
         """x (n, K, 3, H, W), channel by channel, each chosen from its distribution given those before."""
         x = torch.zeros_like(self.loc)
         for channel in range(3):
-            px = DiscretizedLogistic(self._means(x)[:, :, channel], self.log_scale[:, :, channel], self.levels)
+            px = DiscretizedLogistic(self._means(x)[:, :, channel], self.inverse[:, :, channel], self.levels)
             x = torch.cat([x[:, :, :channel], choose(px).unsqueeze(2), x[:, :, channel + 1 :]], 2)
         return x
 

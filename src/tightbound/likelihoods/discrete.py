@@ -53,8 +53,7 @@ class DiscretizedLogisticLikelihood(nn.Module):
     def forward(self, y: Tensor, ctx: Context, p: Distribution | None = None) -> Distribution:
         centre, *width = y.unbind(1)
         loc = self.base + self.scale.get_buffer("unit") * centre
-        scale = self.scale(*width)
-        px = DiscretizedLogistic(loc, scale.log(), self.levels)
+        px = DiscretizedLogistic(loc, self.scale(*width).reciprocal(), self.levels)
         return Independent(px, loc.dim() - 1, validate_args=False)
 
 

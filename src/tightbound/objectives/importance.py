@@ -8,13 +8,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from tightbound.trace import Clock, Trace
+from tightbound.trace import LIGHT, Clock, Trace, weighty
 
 
 def bound(trace: Trace, m: int = 1) -> Tensor:
     """The importance-weighted bound, averaged over m estimates that share the K rows out among them, (B,)."""
     terms = trace.log_w + trace.log_v
-    return terms.reshape(m, -1, terms.shape[-1]).logsumexp(1).mean(0) + math.log(m)
+    return weighty(terms.reshape(m, -1, terms.shape[-1]), 1).logsumexp(1).mean(0) + math.log(m)
 
 
 def with_gradient_of(surrogate: Tensor, value: Tensor) -> Tensor:
@@ -77,7 +77,7 @@ class Renyi:
 
     def __call__(self, trace: Trace, clock: Clock) -> Tensor:
         power = 1 - self.alpha
-        return -((power * trace.log_w + trace.log_v).logsumexp(0) / power).mean()
+        return -(weighty(power * trace.log_w + trace.log_v, 0).logsumexp(0) / power).mean()
 
 
 @dataclass(frozen=True)
@@ -104,7 +104,7 @@ class Dreg:
 
     def __call__(self, trace: Trace, clock: Clock) -> dict[str, Tensor]:
         log_w = trace.again(frozen={"inference"}).log_w
-        share, value = log_w.detach().softmax(0), -trace.log_p_hat.mean()
+        share, value = weighty(log_w.detach(), 0, LIGHT / 2).softmax(0), -trace.log_p_hat.mean()
         surrogates = {"generative": share, "inference": share.square()}
         return {name: with_gradient_of(-(s * log_w).sum(0).mean(), value) for name, s in surrogates.items()}
 
