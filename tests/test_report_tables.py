@@ -14,6 +14,7 @@ from tightbound import evaluation, report
 from tightbound.data.columns import codes
 from tightbound.data.table import Table
 from tightbound.evaluation.columns import apart, in_columns, kept, marginals
+from tightbound.report.gather import conditions
 from tightbound.report.marginals import edges
 from tightbound.report.sheet import Sheet
 from tightbound.report.text import LANGUAGES, Text
@@ -140,7 +141,10 @@ def test_draws_of_a_conditional_model_have_the_conditions_of_the_held_out_rows(t
     held = run.data.test.examples(torch.arange(len(run.data.test)))
     marginals(run, run.data.columns, held, run.data.train.examples(torch.arange(50)))
     assert held.c is not None and torch.equal(seen[0][: len(held)], held.c) and len(seen[0]) == 50
-    assert "conditions of the held-out rows" in Page(shown([run], tmp_path)).text
+    html = shown([run], tmp_path)
+    assert "conditions of the held-out rows" in Page(html).text
+    told = conditions(run, 8).argmax(1).tolist()
+    assert "".join(f'<th scope="col">{"xy"[k]}</th>' for k in told) in html, "each sample stands under its class"
 
 
 def test_distances_of_shares_are_known() -> None:

@@ -156,10 +156,15 @@ def _shown(run: Run, place: Scene, x: Array) -> Floats:
     return place.view.unit((x * (run.spec.divisor / place.spec.divisor)).astype(np.float32))
 
 
+def conditions(run: Run, n: int) -> Tensor:
+    """What a conditional model is told of each of n samples: conditions of training, in turn."""
+    return run.model.get_buffer("conditions")[torch.arange(n) % CONDITIONS]
+
+
 def new_samples(run: Run, place: Scene) -> Floats:
     """Samples of the run as `tightbound sample --seed 0` makes them, of tables draws; the same noise for every run."""
     n = ROWS_OF_SAMPLES * columns(place.view, place.spec.shape)
-    c = None if run.spec.condition is None else run.model.get_buffer("conditions")[torch.arange(n) % CONDITIONS]
+    c = None if run.spec.condition is None else conditions(run, n)
     return _shown(run, place, passes.decode(run, passes.prior_draws(run, n), c, drawn=place.sheet is not None))
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from tightbound.report.blocks import Cell, Grid
-from tightbound.report.gather import Array, Feature, Stage, Story
+from tightbound.report.gather import Array, Feature, Stage, Story, conditions
 from tightbound.report.text import Text, number
 from tightbound.report.view import Floats
 
@@ -47,9 +47,13 @@ def _kept(value: float, base: float | None) -> str:
 
 
 def samples(story: Story, alt: str) -> Grid:
-    """Draws of the model."""
-    few = story.samples[:SAMPLES]
-    return grid(story, few, numbered(len(few)), alt)
+    """Draws of the model; of one that is told a class, under the class that it was told."""
+    few, told = story.samples[:SAMPLES], story.run.spec.condition
+    head = numbered(len(few))
+    if told is not None and not told.mean:
+        given = conditions(story.run, len(few)).argmax(1).tolist()
+        head = [told.names[k] for k in given]
+    return grid(story, few, head, alt)
 
 
 def neighbours(story: Story, first: Floats, nearest: Floats, distance: Array, alt: str) -> Grid:
