@@ -235,21 +235,26 @@ def ridge(
     mean: Array, sd: Array, prior: tuple[Array, Array], drawn: Array, names: Sequence[str], span: Span
 ) -> Picture:
     """Each feature's q(z|x) over its prior, and the drawn z; a point mass is a spike, or an arrow beyond the axis."""
-    rows, t = len(mean), np.linspace(*span, 600)
+    rows = len(mean)
     with Canvas(52 + 24 * rows) as (out, ax):
         for i in range(rows):
             ax.plot(span, [i, i], color=LINE, lw=0.8)
-            bump = _density(t, prior[0][i], prior[1][i])
-            ax.fill_between(t, i, i - 0.8 * bump / max(bump.max(), 1e-9), color=PRIOR, alpha=0.3, lw=0)
+            _bump(ax, i, prior[0][i], prior[1][i], 0.8, span, color=PRIOR, alpha=0.3)
             if sd[i] > 0:
-                peak = _density(t, mean[i], sd[i])
-                ax.fill_between(t, i, i - 0.88 * peak / max(peak.max(), 1e-9), color=POSTERIOR, alpha=0.55, lw=0)
+                _bump(ax, i, mean[i], sd[i], 0.88, span, color=POSTERIOR, alpha=0.55)
             _mark(ax, float(drawn[i]), i, span, spike=sd[i] == 0)
         ax.set(xlim=span, ylim=(rows - 0.6, -1.05), xlabel="z")
         ax.set_yticks(range(rows), list(names))
         ax.tick_params(axis="y", length=0, labelcolor=INK)
         ax.spines["left"].set_visible(False)
     return out[0]
+
+
+def _bump(ax: Axes, row: int, mean: float, sd: float, high: float, span: Span, **style: Any) -> None:
+    """A normal's density over a row's line, as high as asked; by few points, all of them where it is not 0."""
+    t = np.clip(mean + sd * np.linspace(-4, 4, 97), *span)
+    peak = _density(t, mean, sd)
+    ax.fill_between(t, row, row - high * peak / max(peak.max(), 1e-9), lw=0, **style)
 
 
 def _mark(ax: Axes, z: float, row: int, span: Span, spike: bool) -> None:
