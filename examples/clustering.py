@@ -25,7 +25,7 @@ def main() -> None:
     small = {"recipe.network": "mlp", "recipe.network.width": 64, "recipe.network.depth": 1}
     common = small | {"train.lr": 5e-3, "train.batch": 64, "train.validate_n": 32, "latent": 8}
     with tempfile.TemporaryDirectory() as folder:
-        settings = common | {"classes": 20, "objective.warmup": 0.5, "train.steps": 400}
+        settings = common | {"classes": 10, "train.steps": 300}
         run = tb.train(x, "gm-vae", out=f"{folder}/gm", report=False, display="none", settings=settings)
         cluster = run.predict(x).argmax(1).numpy()
         used = np.unique(cluster)

@@ -12,6 +12,8 @@ from typing import Any
 from torch import nn
 
 from tightbound.path import Bidirectional, BottomUp, Labelled, TopDown
+from tightbound.posteriors.clusters import ClusterPosterior
+from tightbound.posteriors.codes import CategoricalPosterior
 from tightbound.priors import ConditionalNormal
 
 
@@ -77,11 +79,14 @@ def bottom_up(
     return BottomUp(priors, posteriors, climbs, links, net.decoder(above + latents[0], out))
 
 
-def labelled(net: Any, latent: int, features: int, prior: Any, label: Any, posterior: Any, out: Any, above: int) -> Any:
-    """A class beside z; it reaches the decoder through z alone where the prior of z reads it."""
-    through, classes = getattr(prior, "reads_state", False), label.codebook.size
-    if through:  # clusters that begin apart are told apart
+def labelled(
+    net: Any, latent: int, features: int, prior: Any, classes: int, posterior: Any, out: Any, above: int
+) -> Any:
+    """A class beside z; it reaches the decoder through z alone where the prior of z reads it, as a cluster's number."""
+    through = getattr(prior, "reads_state", False)
+    if through:  # clusters begin apart
         nn.init.normal_(prior.head.weight[:latent], std=2.0)
+    label = (ClusterPosterior if through else CategoricalPosterior)(features, classes, classes)
     mix = net.link(features + classes)
     decoder = net.decoder(above + latent + (0 if through else classes), out)
     return Labelled(prior, label, mix, posterior(mix.features, latent), decoder, through)

@@ -20,7 +20,6 @@ from tightbound.networks import NETWORKS, Fitted, Standard
 from tightbound.objectives import OBJECTIVES
 from tightbound.path import Flat
 from tightbound.posteriors import POSTERIORS
-from tightbound.posteriors.codes import CategoricalPosterior
 from tightbound.priors import PRIORS
 from tightbound.recipes import Part, Recipe
 from tightbound.spec import DataSpec
@@ -194,8 +193,7 @@ def build(recipe: Recipe, spec: DataSpec, *, trust: bool = True) -> tuple[VAE, O
         q = posterior(features, latents[0], math.prod(grids[0]))
         path = Flat(top, q, network.decoder(above + latents[0], out))
     elif recipe.path == "labelled":
-        label = CategoricalPosterior(features, classes["y"], classes["y"])
-        path = labelled(network, latents[0], features, top, label, posterior, out, above)
+        path = labelled(network, latents[0], features, top, classes["y"], posterior, out, above)
     elif scaled:
         path = by_scale(network, latents, scales, encoder, top, posterior, out)
     else:

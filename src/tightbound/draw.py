@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
-from tightbound.batch import rows
+from tightbound.batch import Batch, rows
 from tightbound.distributions.codes import Quantized
 from tightbound.distributions.reparam import (
     from_noise,
@@ -29,6 +29,7 @@ from tightbound.distributions.reparam import (
 Noise = Callable[[str, Distribution], Tensor]
 Given = Tensor | tuple[Tensor, Tensor]
 Features = Tensor | Sequence[Tensor]
+Examples = Callable[[int], tuple[Tensor, Tensor | None]]
 
 
 def scale_of(h: Features, scale: int) -> Tensor:
@@ -93,6 +94,13 @@ class Bound:
     def bind(self, model: Any) -> None:
         """Called by `build` once the model is whole."""
         self.__dict__["whole"] = model
+
+    def shown(self, examples: Examples, n: int) -> tuple[Tensor, Tensor]:
+        """n training examples in units of the encoder, repeated where there are fewer, and their rows (-2: unknown)."""
+        x, rows = examples(n)
+        at = torch.arange(n) % len(x)
+        x = self.whole.inputs(Batch(x[at].to(self.whole.get_buffer("centre").device)))
+        return x, torch.full_like(at, -2) if rows is None else rows[at]
 
 
 class Latent:

@@ -11,10 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from tightbound.spec import CONDITIONS, DataSpec
-from tightbound.trace import Batch, Clock, Context, Draw, Features, Gather, Noise, Trace, folded, repeated
+from tightbound.trace import Batch, Clock, Context, Draw, Examples, Features, Gather, Noise, Trace, folded, repeated
 
 Objective = Callable[[Trace, Clock], Tensor | dict[str, Tensor]]
-Examples = Callable[[int], tuple[Tensor, Tensor | None]]
 
 
 class VAE(nn.Module):

@@ -21,6 +21,7 @@ from tightbound.draw import Bound as Bound
 from tightbound.draw import Clock as Clock
 from tightbound.draw import Context as Context
 from tightbound.draw import Draw as Draw
+from tightbound.draw import Examples as Examples
 from tightbound.draw import Features as Features
 from tightbound.draw import Latent as Latent
 from tightbound.draw import Noise as Noise

@@ -7,7 +7,7 @@ from tightbound.distributions.flow import Flow, FromNoise, FullNormal, zuko_maps
 from tightbound.distributions.hamiltonian import Euclidean, Hamiltonian, Riemannian
 from tightbound.distributions.logistic import DiscretizedLogistic
 from tightbound.distributions.mixture import Blend, Mixture
-from tightbound.distributions.normal import LogScaleNormal, UnitNormal, diagonal, soft_clip
+from tightbound.distributions.normal import LogScaleNormal, UnitNormal, diagonal, soft_clip, standard_normal
 from tightbound.distributions.poincare import WrappedNormal, from_tangent, to_tangent
 from tightbound.distributions.reparam import (
     NoiseForm,

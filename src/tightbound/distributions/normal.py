@@ -47,6 +47,11 @@ class UnitNormal(Normal):
         return -0.5 * value.square() - HALF_LOG_TAU
 
 
+def standard_normal(like: Tensor) -> Independent:
+    """N(0, I) over the last dimension, of the shape of `like` (n, d)."""
+    return Independent(UnitNormal(torch.zeros_like(like)), 1, validate_args=False)
+
+
 @register_kl(LogScaleNormal, LogScaleNormal)
 def _kl(q: LogScaleNormal, p: LogScaleNormal) -> Tensor:
     """KL of each dimension: ((s_q / s_p)^2 + ((m_q - m_p) / s_p)^2 - 1) / 2 + log s_p - log s_q."""

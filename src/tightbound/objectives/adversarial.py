@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor, nn
-from torch.distributions import Independent, Normal
 from torch.nn import functional as F
 
+from tightbound.distributions import standard_normal
 from tightbound.trace import Clock, Trace
 
 
@@ -32,9 +31,7 @@ class Factor:
 
     def __call__(self, trace: Trace, clock: Clock) -> dict[str, Tensor]:
         (site,) = trace.latents.values()
-        zero = torch.zeros_like(site.z)
-        keys = trace.fresh("shuffle", Independent(Normal(zero, zero + 1, validate_args=False), 1, validate_args=False))
-        z, keys = trace.gather(site.z), trace.gather(keys)
+        z, keys = trace.gather(site.z), trace.gather(trace.fresh("shuffle", standard_normal(site.z)))
         shuffled = z.gather(0, keys.argsort(0))
         loss = trace.distortion.mean() + trace.rate.mean() + self.gamma * self.critic(z).mean()
         return {"inference": loss, "generative": loss, "critic": told_apart(self.critic, z, shuffled)}

@@ -7,8 +7,8 @@ from typing import Literal
 
 import torch
 from torch import Tensor
-from torch.distributions import Independent, Normal
 
+from tightbound.distributions import standard_normal
 from tightbound.trace import Clock, Trace
 
 SCALES = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
@@ -80,6 +80,5 @@ class Sliced:
 
     def __call__(self, trace: Trace, clock: Clock) -> Tensor:
         z, drawn = _codes(trace)
-        zero = z.new_zeros(self.slices, z.shape[1])
-        normal = Independent(Normal(zero, zero + 1, validate_args=False), 1, validate_args=False)
-        return trace.distortion.mean() + self.weight * sliced(z, drawn, trace.fresh("slices", normal))
+        directions = trace.fresh("slices", standard_normal(z.new_empty(self.slices, z.shape[1])))
+        return trace.distortion.mean() + self.weight * sliced(z, drawn, directions)

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.distributions import Independent, Normal
 
+from tightbound.distributions import standard_normal
 from tightbound.trace import Clock, Draw, Trace
 
 
@@ -32,9 +32,7 @@ class Rae:
     def _slope(self, trace: Trace, z: Tensor) -> Tensor:
         """One-direction estimate of the squared norm of dy/dz, (K*B,); also where gradients are off (validation)."""
         y, training = trace.y, torch.is_grad_enabled()
-        zero = torch.zeros_like(y).flatten(1)
-        normal = Independent(Normal(zero, zero + 1, validate_args=False), 1, validate_args=False)
-        v = trace.fresh("direction", normal).reshape(y.shape)
+        v = trace.fresh("direction", standard_normal(y.flatten(1))).reshape(y.shape)
         with torch.enable_grad():
             if not z.requires_grad:
                 z = z.detach().requires_grad_()

@@ -7,7 +7,6 @@ the grid after another, and so do the codes' numbers (n, N): N = places * codes 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -16,7 +15,7 @@ from torch.nn import functional as F
 
 from tightbound.distributions import Code, Codes, Quantized, soft_clip
 from tightbound.errors import TightboundError
-from tightbound.trace import Bound, Context, Trace
+from tightbound.trace import Bound, Context, Examples, Trace
 
 LEAST_USED = 0.03  # of the mean count: a code that is used less is dead and starts again at an encoding
 
@@ -122,10 +121,9 @@ class Codebook(nn.Module):
         before = torch.cat([q.raw[None], left[:-1]]).flatten(1, 2)
         chosen = F.one_hot(index.flatten(0, 1).T, self.size).to(before)
         some = torch.randint(before.shape[1], (self.size,), device=before.device)
-        one = torch.ones((), device=before.device)
-        return {"codes/count": chosen.sum(1), "codes/total": chosen.mT @ before, "codes/fresh": before[:, some]} | {
-            "codes/ranks": one
-        }
+        fresh, ranks = before[:, some], torch.ones((), device=before.device)
+        found = {"count": chosen.sum(1), "total": chosen.mT @ before, "fresh": fresh, "ranks": ranks}
+        return {f"codes/{name}": value for name, value in found.items()}
 
     def after_step(self, sums: dict[str, Tensor]) -> None:
         """Moves the running means by an accepted step, and dead entries to encodings."""
@@ -177,7 +175,7 @@ class VectorQuantizedPosterior(Bound, nn.Module):
         parts = places * groups_of(latent, dim, f"{dim} features")
         self.head, self.codebook = nn.Linear(features, latent), Codebook(parts, codes, dim, levels, decay)
 
-    def prepare(self, examples: Callable[[int], tuple[Tensor, Tensor | None]]) -> None:
+    def prepare(self, examples: Examples) -> None:
         """Puts the codebook on encodings of training examples."""
         x, _ = examples(2 * self.codebook.size)
         self.codebook.start(self._encoding(self.whole.features(x.to(self.head.weight.device))))
@@ -230,10 +228,8 @@ class FiniteScalarPosterior(nn.Module):
         self.head = nn.Linear(features, latent)
 
     def forward(self, h: Tensor, ctx: Context, p: Distribution | None) -> Distribution:
-        raw, levels = (
-            self.head(h).flatten(1).unflatten(-1, (self.codebook.groups, -1)),
-            self.codebook.levels.to(h.device),
-        )
+        raw = self.head(h).flatten(1).unflatten(-1, (self.codebook.groups, -1))
+        levels = self.codebook.levels.to(h.device)
         half, odd = (levels - 1) * 1.001 / 2, 0.5 * (levels % 2 == 0)
         bounded = (raw + torch.atanh(odd / half)).tanh() * half - odd
         code_of = bounded.round() / (levels // 2)

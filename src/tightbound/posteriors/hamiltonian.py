@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -12,7 +11,7 @@ from torch.distributions import Distribution
 from tightbound.distributions import Euclidean, Hamiltonian, Riemannian
 from tightbound.posteriors.normal import NormalPosterior
 from tightbound.spec import DataSpec
-from tightbound.trace import Bound, Context
+from tightbound.trace import Bound, Context, Examples
 
 
 def _logit(share: float) -> float:
@@ -77,18 +76,15 @@ class RiemannianPosterior(Bound, HamiltonianPosterior):
         nn.init.zeros_(self.factor.bias)
         self.register_buffer("inputs", torch.randn(count, *spec.shape))
 
-    def prepare(self, examples: Callable[[int], tuple[Tensor, Tensor | None]]) -> None:
+    def prepare(self, examples: Examples) -> None:
         """Takes the examples whose codes are the centres, in units of the encoder."""
-        model, inputs = self.whole, self.get_buffer("inputs")
-        x = examples(len(inputs))[0].to(inputs)
-        x = (x - model.get_buffer("centre")) / model.get_buffer("spread")
-        inputs.copy_(x[torch.arange(len(inputs)) % len(x)])
+        inputs = self.get_buffer("inputs")
+        inputs.copy_(self.shown(examples, len(inputs))[0])
 
     def motion(self, q: Distribution) -> tuple[Euclidean | Riemannian, Tensor]:
         h = self.whole.encoder(self.get_buffer("inputs"))
         centres, width = self.start.mean(h), q.event_shape[0]
         square = self.factor(h).unflatten(-1, (width, width))
         diagonal = square.diagonal(dim1=-2, dim2=-1).tanh().exp()
-        return Riemannian(
-            centres, square.tril(-1) + diagonal.diag_embed(), self.reach, self.least
-        ), self.length.new_ones(())
+        factor = square.tril(-1) + diagonal.diag_embed()
+        return Riemannian(centres, factor, self.reach, self.least), self.length.new_ones(())

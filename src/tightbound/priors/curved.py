@@ -18,7 +18,7 @@ from tightbound.distributions import (
     soft_clip,
     to_tangent,
 )
-from tightbound.priors.seen import Seen, clusters
+from tightbound.priors.seen import Seen, clusters, start_at_clusters
 from tightbound.trace import Context, Draw
 
 
@@ -103,10 +103,7 @@ class PoincareMixturePrior(WrappedNormalPrior):
 
     def fit(self, seen: Seen) -> None:
         """Starts at clusters of the draws."""
-        found = clusters(to_tangent(seen.z, self.curvature), len(self.mean), seen.seed)
-        for own, value in zip((self.mean, self.log_scale, self.log_weight), found, strict=True):
-            own.copy_(value)
-        self.log_scale.log_()
+        start_at_clusters(self, to_tangent(seen.z, self.curvature), seen.seed)
 
     def forward(self, ctx: Context, draw: Draw, state: Tensor | None) -> Distribution:
         loc, scale = from_tangent(self.mean, self.curvature), soft_clip(self.log_scale).exp()

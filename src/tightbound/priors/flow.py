@@ -6,9 +6,9 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
-from torch.distributions import Distribution, Independent, Normal
+from torch.distributions import Distribution
 
-from tightbound.distributions import Flow, UnitNormal, zuko_maps
+from tightbound.distributions import Flow, standard_normal, zuko_maps
 from tightbound.priors.seen import Seen, Units
 from tightbound.trace import Context, Draw
 
@@ -35,8 +35,7 @@ class FlowPrior(nn.Module):
         self.register_buffer("zero", torch.zeros(latent), persistent=False)
 
     def forward(self, ctx: Context, draw: Draw, state: Tensor | None) -> Distribution:
-        zero, maps = self.get_buffer("zero").expand(ctx.n, -1), self.maps(None)
-        base = Independent(Normal(zero, torch.ones_like(zero), validate_args=False), 1, validate_args=False)
+        base, maps = standard_normal(self.get_buffer("zero").expand(ctx.n, -1)), self.maps(None)
         return Flow(base, maps.inv.call_and_ladj, maps.call_and_ladj)
 
 
@@ -58,7 +57,7 @@ class MAFPrior(FlowPrior):
         self.units.fit(seen)
 
     def forward(self, ctx: Context, draw: Draw, state: Tensor | None) -> Distribution:
-        zero, (centre, spread) = self.get_buffer("zero").expand(ctx.n, -1), self.units.of(1)
+        base, (centre, spread) = standard_normal(self.get_buffer("zero").expand(ctx.n, -1)), self.units.of(1)
         maps = self.maps(None).inv if self.turned else self.maps(None)
 
         def out(e: Tensor) -> tuple[Tensor, Tensor]:
@@ -69,7 +68,7 @@ class MAFPrior(FlowPrior):
             e, ladj = maps.call_and_ladj((z - centre) / spread)
             return e, ladj - spread.log().sum()
 
-        return Flow(Independent(UnitNormal(zero), 1, validate_args=False), out, back)
+        return Flow(base, out, back)
 
 
 class IAFPrior(MAFPrior):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -10,11 +9,9 @@ from torch import Tensor, nn
 from torch.distributions import Distribution
 
 from tightbound.distributions import Mixture, soft_clip
-from tightbound.priors.seen import Seen, clusters
+from tightbound.priors.seen import Seen, start_at_clusters
 from tightbound.spec import DataSpec
-from tightbound.trace import Bound, Context, Draw, Trace, scale_of
-
-Examples = Callable[[int], tuple[Tensor, Tensor | None]]
+from tightbound.trace import Bound, Context, Draw, Examples, Trace, scale_of
 
 
 class MixturePrior(nn.Module):
@@ -33,10 +30,7 @@ class MixturePrior(nn.Module):
 
     def fit(self, seen: Seen) -> None:
         """Starts at clusters of the draws."""
-        mean, spread, log_weight = clusters(seen.z, len(self.mean), seen.seed)
-        self.mean.copy_(mean)
-        self.log_scale.copy_(spread.log())
-        self.log_weight.copy_(log_weight)
+        start_at_clusters(self, seen.z, seen.seed)
 
     def forward(self, ctx: Context, draw: Draw, state: Tensor | None) -> Distribution:
         return Mixture(self.mean, soft_clip(self.log_scale).exp(), self.log_weight, ctx.n)
@@ -74,11 +68,6 @@ class Encoded(Bound, nn.Module):
             self._kept = (version, self.codes(inputs))
         return self._kept[1]
 
-    def standard(self, x: Tensor) -> Tensor:
-        """Domain units to units of the encoder."""
-        model = self.whole
-        return (x - model.get_buffer("centre")) / model.get_buffer("spread")
-
 
 class VampPrior(Encoded):
     """(1/M) sum_m q(z | u_m), with M pseudo-inputs u_m that are learned, within the range of the data.
@@ -95,16 +84,15 @@ class VampPrior(Encoded):
 
     def prepare(self, examples: Examples) -> None:
         """Starts the pseudo-inputs at training examples, repeated where there are fewer."""
-        x, _ = examples(len(self.inputs))
-        at = torch.arange(len(self.inputs)) % len(x)
-        self.inputs.copy_(self.standard(x.to(self.inputs.device))[at])
+        self.inputs.copy_(self.shown(examples, len(self.inputs))[0])
 
     def statistics(self, trace: Trace) -> dict[str, Tensor]:
         return {}
 
     def after_step(self, sums: dict[str, Tensor]) -> None:
         """Moves pseudo-inputs that left the range of the data back to its edge."""
-        low, high = (self.standard(torch.as_tensor(b).to(self.inputs)) for b in self.bounds)
+        centre, spread = (self.whole.get_buffer(name) for name in ("centre", "spread"))
+        low, high = ((torch.as_tensor(bound).to(centre) - centre) / spread for bound in self.bounds)
         self.inputs.copy_(self.inputs.clamp(low, high))
 
     def forward(self, ctx: Context, draw: Draw, state: Tensor | None) -> Distribution:
@@ -131,10 +119,7 @@ class ExemplarPrior(Encoded):
     def prepare(self, examples: Examples) -> None:
         """Takes the exemplars and their row numbers; those of a stream have none, and are never left out."""
         inputs, rows = self.get_buffer("inputs"), self.get_buffer("rows")
-        x, found = examples(len(inputs))
-        at = torch.arange(len(inputs)) % len(x)
-        inputs.copy_(self.standard(x.to(inputs))[at])
-        rows.copy_(torch.full_like(at, -2) if found is None else found[at])
+        inputs[:], rows[:] = self.shown(examples, len(inputs))
 
     def forward(self, ctx: Context, draw: Draw, state: Tensor | None) -> Distribution:
         inputs, rows = self.get_buffer("inputs"), self.get_buffer("rows")

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torch.distributions import Distribution, Independent
+from torch.distributions import Distribution
 
-from tightbound.distributions import UnitNormal, diagonal
+from tightbound.distributions import diagonal, standard_normal
 from tightbound.trace import Context, Draw
 
 
@@ -18,7 +18,7 @@ class StandardNormal(nn.Module):
         self.register_buffer("zero", torch.zeros(latent), persistent=False)
 
     def forward(self, ctx: Context, draw: Draw, state: Tensor | None) -> Distribution:
-        return Independent(UnitNormal(self.get_buffer("zero").expand(ctx.n, -1)), 1, validate_args=False)
+        return standard_normal(self.get_buffer("zero").expand(ctx.n, -1))
 
 
 class LearnedNormal(nn.Module):

@@ -6,9 +6,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.distributions import Distribution, Independent
+from torch.distributions import Distribution
 
-from tightbound.distributions import UnitNormal, diagonal
+from tightbound.distributions import diagonal, standard_normal
 from tightbound.priors.seen import Seen, Units
 from tightbound.trace import Context, Draw
 
@@ -49,6 +49,6 @@ class TwoStagePrior(nn.Module):
         if draw.latents and state is not None:
             loc, log_scale = self.code(self.up((state - centre) / unit)).chunk(2, -1)
             q = diagonal(loc, log_scale, high=3.0)
-        u = draw("u", p=Independent(UnitNormal(torch.zeros_like(centre)), 1, validate_args=False), q=q)
+        u = draw("u", p=standard_normal(centre), q=q)
         assert u is not None
         return diagonal(centre + unit * self.mean(self.down(u)), self.log_gamma + unit.log())

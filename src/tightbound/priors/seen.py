@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -59,3 +60,9 @@ def clusters(z: Tensor, count: int, seed: int) -> tuple[Tensor, Tensor, Tensor]:
     weight = member / member.sum(0).clamp(min=1)
     mean = weight.T @ z
     return mean, (weight.T @ z.square() - mean.square()).clamp(min=1e-4).sqrt(), member.mean(0).clamp(min=1e-6).log()
+
+
+def start_at_clusters(prior: Any, z: Tensor, seed: int) -> None:
+    """Sets mean, log_scale and log_weight of a mixture to those of the clusters of z."""
+    prior.mean[:], scale, prior.log_weight[:] = clusters(z, len(prior.mean), seed)
+    prior.log_scale[:] = scale.log()
