@@ -200,6 +200,7 @@ LATENTS = {
     "nvae": Recipe(
         path="top-down",
         posterior=part("residual"),
+        objective=part("elbo", warmup=0.3),
         network=part("pyramid", kind="depthwise"),
         latent=(8,) * 6,
         purpose="images by six layers on grids from fine to coarse, each q relative to its p, with NVAE's cells",
@@ -207,6 +208,7 @@ LATENTS = {
     ),
     "vdvae": Recipe(
         path="top-down",
+        objective=part("elbo", warmup=0.3),
         network=part("pyramid"),
         latent=(8,) * 8,
         train={"batch": 32, "lr": 0.002, "skip": 5.0},
