@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from tightbound import evaluation, report
 from tightbound.data.columns import codes
 from tightbound.data.table import Table
 from tightbound.evaluation.columns import apart, in_columns, kept, marginals
+from tightbound.report import novelty
 from tightbound.report.gather import conditions
 from tightbound.report.marginals import edges
 from tightbound.report.sheet import Sheet
@@ -188,3 +190,21 @@ def test_rows_in_columns_are_whole_where_their_values_are() -> None:
     spec = DataSpec(shape=(6,), domain="mixed", fields=FIELDS)
     x = torch.tensor([[170.26, 0.7, 0.1, 0.2, 0.7, 3.6], [160.0, 0.2, 0.5, 0.4, 0.1, 0.2]])
     assert in_columns(spec, FIELDS, x) == pytest.approx(np.array([[170.26, 1, 2, 4], [160, 0, 0, 0]]), abs=1e-4)
+
+
+def test_the_nearest_row_is_found_among_rows_with_gaps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As scikit-learn's nan_euclidean_distances, chunk by chunk; rows of which nothing is known are near to nothing."""
+    from sklearn.metrics.pairwise import nan_euclidean_distances
+
+    made = np.random.default_rng(0)
+    rows, queries = made.random((50, 6)).astype("float32"), made.random((7, 6)).astype("float32")
+    rows[made.random(rows.shape) < 0.3] = np.nan
+    rows[3] = np.nan
+    same = SimpleNamespace(unit=lambda x: x)
+    for whole in (False, True):
+        x = np.nan_to_num(rows, nan=0.5) if whole else rows
+        monkeypatch.setattr(novelty, "walk", lambda *a, x=x: enumerate(torch.from_numpy(x).split(20)))
+        found = novelty.nearest(None, same, queries)
+        far = np.nan_to_num(nan_euclidean_distances(queries, x), nan=np.inf)
+        assert np.allclose(found.distance, far.min(1), atol=1e-4) and found.searched == 50
+        assert np.array_equal(found.example, x[far.argmin(1)], equal_nan=True)

@@ -23,20 +23,27 @@ class Neighbours:
 
 
 def nearest(split: Any, view: View, queries: Floats) -> Neighbours:
-    """Searches 60,000 rows of the training split at most for each query (q, *shape), on the display scale."""
+    """Searches 60,000 rows of the training split at most for each query (q, *shape), on the display scale.
+
+    Of a training row with gaps the distance is that of what is known, times the root of all values by the known ones.
+    """
     flat = queries.reshape(len(queries), -1)
     dims = flat.shape[1]
     limit = int(min(MOST, max(1000, WORK / (dims * max(1, len(flat))))))
     best = np.full(len(flat), np.inf, np.float32)
     found = np.zeros_like(flat)
-    squares, searched = (flat**2).sum(1), 0
+    squares, searched = flat**2, 0
     for _, x in walk(split, limit, int(min(4096, max(64, 8_000_000 // dims)))):
         rows = view.unit(x.cpu().numpy()).reshape(len(x), -1)
-        gap = squares[:, None] + (rows**2).sum(1)[None] - 2 * flat @ rows.T
+        known, whole = ~np.isnan(rows), np.nan_to_num(rows)
+        own = squares.sum(1)[:, None] if known.all() else squares @ known.T.astype(np.float32)
+        gap = own + (whole**2).sum(1) - 2 * flat @ whole.T
+        gap *= dims / np.maximum(1, known.sum(1))
+        gap[:, ~known.any(1)] = np.inf
         at = gap.argmin(1)
         closest = gap[np.arange(len(flat)), at]
         nearer = closest < best
         best[nearer], found[nearer] = closest[nearer], rows[at[nearer]]
         searched += len(rows)
-    exact = np.sqrt(((flat - found) ** 2).sum(1))  # the expansion above loses digits where two rows are alike
-    return Neighbours(exact, found.reshape(queries.shape), searched)
+    square = np.nanmean((flat - found) ** 2, 1)  # the expansion above loses digits where two rows are alike
+    return Neighbours(np.sqrt(dims * square), found.reshape(queries.shape), searched)
