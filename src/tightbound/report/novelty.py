@@ -25,25 +25,27 @@ class Neighbours:
 def nearest(split: Any, view: View, queries: Floats) -> Neighbours:
     """Searches 60,000 rows of the training split at most for each query (q, *shape), on the display scale.
 
-    Of a training row with gaps the distance is that of what is known, times the root of all values by the known ones.
+    What is missing in a training row adds its expected square: that to the mean of the column, and its variance.
     """
     flat = queries.reshape(len(queries), -1)
     dims = flat.shape[1]
     limit = int(min(MOST, max(1000, WORK / (dims * max(1, len(flat))))))
     best = np.full(len(flat), np.inf, np.float32)
     found = np.zeros_like(flat)
-    squares, searched = flat**2, 0
+    squares, searched, mean, variance = (flat**2).sum(1), 0, np.zeros(dims, np.float32), np.zeros(dims, np.float32)
     for _, x in walk(split, limit, int(min(4096, max(64, 8_000_000 // dims)))):
         rows = view.unit(x.cpu().numpy()).reshape(len(x), -1)
-        known, whole = ~np.isnan(rows), np.nan_to_num(rows)
-        own = squares.sum(1)[:, None] if known.all() else squares @ known.T.astype(np.float32)
-        gap = own + (whole**2).sum(1) - 2 * flat @ whole.T
-        gap *= dims / np.maximum(1, known.sum(1))
-        gap[:, ~known.any(1)] = np.inf
+        gone = np.isnan(rows)
+        if gone.any() and not variance.any():
+            some = np.ma.masked_array(rows, gone)
+            mean, variance = some.mean(0).filled(0), some.var(0).filled(0)
+        whole = np.where(gone, mean, rows)
+        gap = squares[:, None] + (whole**2).sum(1) - 2 * flat @ whole.T + gone @ variance
         at = gap.argmin(1)
         closest = gap[np.arange(len(flat)), at]
         nearer = closest < best
         best[nearer], found[nearer] = closest[nearer], rows[at[nearer]]
         searched += len(rows)
-    square = np.nanmean((flat - found) ** 2, 1)  # the expansion above loses digits where two rows are alike
-    return Neighbours(np.sqrt(dims * square), found.reshape(queries.shape), searched)
+    gone = np.isnan(found)  # anew, since the expansion above loses digits where two rows are alike
+    exact = np.sqrt(((flat - np.where(gone, mean, found)) ** 2).sum(1) + gone @ variance)
+    return Neighbours(exact, found.reshape(queries.shape), searched)
