@@ -11,6 +11,7 @@ from small import SMALL
 
 import tightbound as tb
 from tightbound.config import TrainSettings
+from tightbound.model import Step
 from tightbound.training import fit, trial
 
 CPU = torch.device("cpu")
@@ -107,3 +108,16 @@ def test_windows_are_taken_in_turn(monkeypatch: pytest.MonkeyPatch) -> None:
 
     found = trial.in_turn([One("a", [3.0, 1.0, 2.0]), One("b", [5.0, 9.0, 7.0])])  # type: ignore[list-item]
     assert found == [2.0, 7.0] and order == ["a", "b"] * 3
+
+
+def test_only_the_run_looks_at_data_to_start_its_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A codebook, or clusters, may take long to place; a trial is thrown away."""
+    asked, made = list[int](), list[Any]()
+    monkeypatch.setattr(Step, "prepare", lambda self, examples: asked.append(len(examples(5)[0])))
+    monkeypatch.setattr(trial, "bfloat16_pays", lambda device: True)
+    monkeypatch.setattr(trial, "LEAST_STEPS", 1)
+    monkeypatch.setattr(trial, "WINDOW", 0.01)
+    monkeypatch.setattr(trial, "in_turn", lambda trials: made.extend(trials) or [1.0, 2.0])
+    values = {**SMALL, "train.steps": 6, "latent": 64}
+    tb.train("digits", "vq-vae", out=tmp_path / "run", settings=values, display="none", report=False)
+    assert len(made) == 2 and asked == [5]

@@ -265,7 +265,7 @@ def _plan(config: Config, data: Data, folder: Path, device: torch.device, starte
 
     def make(train: TrainSettings) -> Trainer:
         trial = config.model_copy(update={"train": schedule.resolve(train, n, GUESS if train.budget else None)})
-        return Trainer(*assemble(trial, device), trial, data, folder, _silent())
+        return Trainer(*assemble(trial, device), trial, data, folder, _silent(), trial=True)
 
     budget = config.train.budget
     if budget and (config.train.steps, config.train.epochs) != ("auto", "auto"):

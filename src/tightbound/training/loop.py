@@ -41,7 +41,11 @@ SUMS = ("n", "distortion", "rate", "elbo")
 
 
 class Trainer:
-    """Trains a model in its run folder: steps, validation, the best weights, the log, and the state to resume from."""
+    """Trains a model in its run folder: steps, validation, the best weights, the log, and the state to resume from.
+
+    only: the part of the model that is trained.  trial: a few steps are timed and thrown away, so that no part need
+    look at data to find its start.
+    """
 
     def __init__(
         self,
@@ -53,6 +57,7 @@ class Trainer:
         show: Display,
         trust: bool = True,
         only: nn.Module | None = None,
+        trial: bool = False,
     ) -> None:
         self.model, self.config, self.settings, self.folder, self.show = model, config, config.train, folder, show
         self.device = model.get_buffer("centre").device
@@ -60,8 +65,9 @@ class Trainer:
         batch, share = int(self.settings.batch), self.here.share
         self.batches = batches(data.train, batch, config.seed, self.device, share, config.data.mix)
         self.pass_ = Step(model, objective, k, only)
-        with seeded(seed_for(config.seed, "prepare")):
-            self.pass_.prepare(partial(examples, data.train))
+        if not trial:
+            with seeded(seed_for(config.seed, "prepare")):
+                self.pass_.prepare(partial(examples, data.train))
         apart = is_sharded(self.settings)
         if not apart:
             channels_last(model)
