@@ -25,7 +25,7 @@ from tightbound.spec import DataSpec
 from tightbound.trace import Batch, Clock, Draw
 from tightbound.training import schedule
 from tightbound.training.display import Quiet
-from tightbound.training.fit import assemble, settle
+from tightbound.training.fit import asked_of_data, assemble, settle
 from tightbound.training.loop import Trainer
 
 Settings = dict[str, Any]
@@ -209,7 +209,7 @@ def sheet(run: Run, path: Path) -> None:
 def long(recipe: str, data: str, rate: float, folder: Path, steps: int = LONG) -> Settings:
     """Trains 2,000 steps of a small network at a learning rate and counts the losses that are not finite."""
     values = NARROW | DATA[data] | {"train.steps": steps, "train.lr": rate}
-    config = configure("", recipe, values=_fitting(recipe, values))
+    config = asked_of_data(configure("", recipe, values=_fitting(recipe, values)))
     source = data_room.load(source_of(data, folder, 32), config.data, seed=config.seed)
     config, _ = settle(config, source)
     if config.data.domain != source.settings.domain:
