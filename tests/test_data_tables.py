@@ -14,6 +14,7 @@ from tightbound import api
 from tightbound import data as data_room
 from tightbound.data import DataSettings
 from tightbound.data.columns import back
+from tightbound.data.part import read_labels
 from tightbound.errors import TightboundError
 from tightbound.estimator import VAEEstimator
 from tightbound.run import load
@@ -276,3 +277,21 @@ def test_without_pandas_a_table_is_a_dict_of_arrays(trained: Path, monkeypatch: 
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     made = load(trained).sample(3)
     assert isinstance(made, dict) and list(made) == list(KINDS) and all(len(v) == 3 for v in made.values())
+
+
+def test_labels_may_have_gaps_of_every_kind() -> None:
+    for labels in (["a", None, "b"], ["a", float("nan"), "b"], pd.array(["a", pd.NA, "b"], dtype="string"),
+                   pd.Categorical(["a", None, "b"])):  # fmt: skip
+        y, names = read_labels(labels, 3, "x", [])
+        assert y is not None and y.tolist() == [0, -1, 1] and names == ("a", "b")
+    y, names = read_labels(np.array([1, None, 0], dtype=object), 3, "x", [])
+    assert y is not None and y.tolist() == [1, -1, 0]
+
+
+def test_categories_that_are_digits_are_known_in_a_file_of_digits_only(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("k,v\n" + "1,0.5\n2,1.5\nx,2.5\n" * 20)
+    (tmp_path / "b.csv").write_text("k,v\n1,0.5\n2,1.5\n")
+    made = load(
+        small_run(tmp_path / "run", "vae", str(tmp_path / "a.csv"), steps=2, **{"data.fields.k": "categorical"})
+    )
+    assert list(made.reconstruct(str(tmp_path / "b.csv"))["k"].isin(["1", "2", "x"])) == [True, True]

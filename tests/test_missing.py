@@ -257,3 +257,21 @@ def test_other_recipes_name_the_gap_and_the_recipe_that_takes_it(tmp_path: Path)
     empty = mixed(60, False)[0].assign(nothing=None)
     with pytest.raises(TightboundError, match="column 'nothing' has no value that is known"):
         tb.train(empty, "missing-data", out=tmp_path / "run", display="none")
+
+
+def test_gaps_in_parquet_in_new_data_and_in_one_row(incomplete: Path, tmp_path: Path) -> None:
+    pytest.importorskip("pyarrow")
+    run, table = load(incomplete / "run"), mixed(240, True)[0]
+    table.to_parquet(tmp_path / "t.parquet")
+    from_file = run.reconstruct(str(tmp_path / "t.parquet"))
+    assert (from_file["city"] == run.reconstruct(table)["city"]).all()
+    numbers = table[["age", "kids"]].astype(float)
+    numbers.to_parquet(tmp_path / "n.parquet")
+    made = tb.train(str(tmp_path / "n.parquet"), "missing-data", out=tmp_path / "run", display="none", report=False,
+                    settings={"steps": 2, "k": 2, "latent": 2, "validate_k": 2})  # fmt: skip
+    assert made.spec.missing
+    with pytest.raises(TightboundError, match=r"column 'age' is empty: .* recipe missing-data"):
+        tb.train(str(tmp_path / "n.parquet"), out=tmp_path / "no", display="none")
+    unknown = run.reconstruct(table.assign(age=None, kids=pd.NA).head(3))
+    assert not unknown.isna().any().any()
+    assert len(run.vary(mixed(3, False)[0].iloc[0], n=2)) == 2

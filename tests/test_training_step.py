@@ -23,6 +23,7 @@ OPTIMISERS: dict[str, tuple[Any, dict[str, Any]]] = {
     "Adam": (torch.optim.Adam, {"fused": True, "weight_decay": 0.03}),
     "AMSGrad": (torch.optim.AdamW, {"fused": True, "amsgrad": True}),
     "eager": (torch.optim.AdamW, {"fused": False}),
+    "Adam as AdamW": (torch.optim.Adam, {"fused": True, "weight_decay": 0.1, "decoupled_weight_decay": True}),
     "RMSprop": (torch.optim.RMSprop, {}),
 }
 

@@ -82,7 +82,7 @@ def _latents(recipe: Recipe) -> Iterator[str]:
         )
     if space != "real" and recipe.path != "flat":
         yield f"posterior {names['posterior']!r} is for one latent: set path flat"
-    for owner, kind in product(parts, names):
+    for owner, kind in ((owner, kind) for owner, kind in product(parts, names) if owner != kind):
         serves, chosen = getattr(parts[owner], f"{kind}s", None), names[kind]
         if serves is not None and chosen not in serves and ":" not in chosen:
             yield f"{owner} {names[owner]!r} does not go with {kind} {chosen!r}: set {kind} {' or '.join(serves)}"

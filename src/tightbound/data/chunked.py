@@ -17,7 +17,7 @@ from tightbound.data.items import FEW, Items
 from tightbound.data.ondisk import PIECE, OnDisk, held
 from tightbound.data.part import Part, Source, as_tensor, join_labels, read_labels, sha256_of, sha256_text
 from tightbound.data.settings import DataSettings
-from tightbound.data.table import Table
+from tightbound.data.table import FILL, Table
 from tightbound.errors import TightboundError, nearest
 
 MOST_LABELS = 20_000_000
@@ -150,7 +150,7 @@ def load_parquet(path: Path, settings: DataSettings) -> Source:
     names = tables[0].schema_arrow.names
     if other := next((f for f, t in zip(files, tables, strict=True) if t.schema_arrow.names != names), None):
         raise TightboundError(f"{other} has other columns than {files[0]}: make them alike")
-    groups = _Groups(path, tables, names)
+    groups = _Groups(path, tables, names, settings.masked)
     if not groups.n:
         raise TightboundError(f"{path} has no rows: expected one for each example")
     label = label_column(path, names, True, settings, notices)
@@ -168,7 +168,7 @@ def load_parquet(path: Path, settings: DataSettings) -> Source:
     parts = {"all": Part(x)}
     labels = {}
     if label is not None and groups.n <= MOST_LABELS:
-        blocks = [groups.column(i, names[label]) for i in range(len(groups.starts))]
+        blocks = [groups.column(i, names[label], gaps=True) for i in range(len(groups.starts))]
         labels["all"] = np.concatenate([np.asarray(block.to_pylist()) for block in blocks])
     if table is not None and x is None:
         y, label_names = read_labels(labels.get("all"), groups.n, str(path), notices)
@@ -184,15 +184,15 @@ def load_parquet(path: Path, settings: DataSettings) -> Source:
 class _Groups:
     """The row groups of some parquet files, one after another."""
 
-    def __init__(self, path: Path, tables: list[Any], names: list[str]) -> None:
-        self.path, self.names = path, names
+    def __init__(self, path: Path, tables: list[Any], names: list[str], masked: bool) -> None:
+        self.path, self.names, self.masked = path, names, masked
         self.at = [(table, i) for table in tables for i in range(table.num_row_groups)]
         sizes = [table.metadata.row_group(i).num_rows for table, i in self.at]
         self.starts = np.cumsum([0, *sizes[:-1]]) if sizes else np.zeros(0, np.int64)
         self.n, self.largest = sum(sizes), max(sizes, default=0)
 
-    def column(self, group: int, name: str) -> Any:
-        """One column of one row group; a missing value is named."""
+    def column(self, group: int, name: str, gaps: bool = False) -> Any:
+        """One column of one row group; a missing value is named, unless there may be some."""
         table, i = self.at[group]
         try:
             found = table.read_row_group(i, columns=[name]).column(0).combine_chunks()
@@ -200,12 +200,9 @@ class _Groups:
             raise TightboundError(
                 f"{self.path}: row group {group}, column {name!r} cannot be read ({_line(error)}): restore the file"
             ) from None
-        if found.null_count:
+        if found.null_count and not (gaps or self.masked):
             row = int(self.starts[group]) + found.is_null().to_pylist().index(True)
-            raise TightboundError(
-                f"{self.path}: row {row} (counting from 0), column {name!r} is empty: drop the row "
-                "(missing values have no recipe yet)"
-            )
+            raise TightboundError(f"{self.path}: row {row} (counting from 0), column {name!r} is empty: {FILL}")
         return found
 
     def whole(self, name: str) -> np.ndarray:

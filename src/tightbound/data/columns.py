@@ -85,7 +85,7 @@ def codes(table: Table, fields: tuple[Column, ...], masked: bool) -> NDArray[np.
         out[~known, i] = np.nan
         if f.values:
             code = {value: number for number, value in enumerate(f.values)}
-            found = np.array([code.get(value, -1) for value in values.tolist()])
+            found = np.array([code.get(value, code.get(str(value), -1)) for value in values.tolist()])
             if (strange := known & (found < 0)).any():
                 number = int(np.argmax(strange))
                 near = nearest(str(values.tolist()[number]), map(str, f.values))
@@ -94,11 +94,12 @@ def codes(table: Table, fields: tuple[Column, ...], masked: bool) -> NDArray[np.
                 )
             out[known, i] = found[known]
             continue
-        if values.dtype.kind not in "iufb":
+        if values.dtype.kind not in "iufb" and known.any():
             number = int(np.argmax(known))
             raise table.complain(f.name, number, f"is {values[number]!r}, not a number, but the column is {f.kind}")
         out[known, i] = values[known]
-        if f.kind == "count" and (bad := known & ((values < 0) | (values != np.round(values)))).any():
+        made = out[:, i]
+        if f.kind == "count" and (bad := known & ((made < 0) | (made != np.round(made)))).any():
             number = int(np.argmax(bad))
             raise table.complain(f.name, number, f"is {values[number]:g}, not a count 0, 1, 2, ...: choose real for it")
     return out

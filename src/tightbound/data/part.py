@@ -111,13 +111,23 @@ def as_latents(z: Any) -> Tensor:
     return z
 
 
+def is_gap(value: Any) -> bool:
+    """True for what stands for a missing value: None, NaN, pandas' NA, an empty text."""
+    return value is None or value is np.nan or (value != value) is True or str(value) in ("", "<NA>", "nan")
+
+
 def read_labels(values: object, n: int, what: str, notices: list[str]) -> tuple[Tensor | None, tuple[str, ...] | None]:
     """Class ids (n,) and their names, from integers, whole floats, booleans or strings; -1 stays "unknown"."""
     if values is None:
         return None, None
-    a = values.detach().cpu().numpy() if isinstance(values, Tensor) else np.asarray(values)
+    texts = isinstance(values, list | tuple) and any(isinstance(v, str) for v in values)  # and NaN, no text "nan"
+    a = values.detach().cpu().numpy() if isinstance(values, Tensor) else np.asarray(values, object if texts else None)
     a = np.atleast_1d(a)
     a = a.reshape(-1) if a.ndim == 2 and a.shape[1] == 1 else a
+    if a.dtype == object and a.ndim == 1 and any(gone := [is_gap(v) for v in a]):
+        unknown: str | int = "" if any(isinstance(v, str) and not gap for v, gap in zip(a, gone, strict=True)) else -1
+        filled = [unknown if gap else v for v, gap in zip(a, gone, strict=True)]
+        a = np.array(filled, dtype=object if unknown == "" else None)
     if len(a) == n and (a.ndim > 1 or (a.dtype == object and not all(isinstance(v, (str, int)) for v in a))):
         notices.append(f"{what}: its labels are not classes and are left aside")
         return None, None

@@ -97,6 +97,8 @@ def _one_more_axis(source: Any, spec: DataSpec) -> Any:
     """A single example, given without its first axis, as an array of one."""
     shape = getattr(source, "shape", None)
     single = shape is not None and tuple(shape) in (raw_shape(spec), spec.shape)
+    if single and hasattr(source, "to_frame"):  # a row of a DataFrame
+        return source.to_frame().T
     return source[None] if single else source
 
 

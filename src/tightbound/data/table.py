@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tightbound.data.part import Part, Source, as_tensor, read_labels, sha256_of
+from tightbound.data.part import Part, Source, as_tensor, is_gap, read_labels, sha256_of
 from tightbound.data.settings import DataSettings
 from tightbound.errors import TightboundError
 from tightbound.spec import Column, ColumnKind
@@ -203,22 +203,18 @@ def present(table: Table, name: str, masked: bool) -> tuple[Values, NDArray[np.b
         known = ~np.isnan(values)
         if not (right := np.isfinite(values) | (masked & ~known)).all():
             number = int(np.argmin(right))
-            what = f"is {values[number]}" if known[number] else "is missing"
-            raise table.complain(name, number, f"{what}: {FILL}")
+            what = f"is {values[number]}, not a finite number: mend it" if known[number] else f"is missing: {FILL}"
+            raise table.complain(name, number, what)
         return values, known
     if values.dtype.kind not in "OU":
         raise TightboundError(
             f"{table.where}: column {name!r} holds {values.dtype}, no numbers, texts or truth values: make numbers "
             f"of it, or leave it out with data.fields.{name}=skip"
         )
-    known = np.array([not _is_gap(value) for value in values], dtype=bool)
+    known = np.array([not is_gap(value) for value in values], dtype=bool)
     if not masked and not known.all():
         raise table.complain(name, int(np.argmin(known)), f"is missing: {FILL}")
     return _one_kind(table, name, values, known), known
-
-
-def _is_gap(value: Any) -> bool:
-    return value is None or value is np.nan or (value != value) is True or str(value) in ("", "<NA>", "nan")
 
 
 def _one_kind(table: Table, name: str, values: Values, known: NDArray[np.bool_]) -> Values:

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.distributions import Distribution, constraints
 from torch.nn import functional as F
 
-FAR = 1e6  # times the number of levels
+FAR = 1e9  # times the number of levels
 
 
 class DiscretizedLogistic(Distribution):

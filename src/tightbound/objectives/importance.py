@@ -104,8 +104,8 @@ class Dreg:
 
     def __call__(self, trace: Trace, clock: Clock) -> dict[str, Tensor]:
         log_w = trace.again(frozen={"inference"}).log_w
-        share, value = weighty(log_w.detach(), 0, LIGHT / 2).softmax(0), -trace.log_p_hat.mean()
-        surrogates = {"generative": share, "inference": share.square()}
+        value, w = -trace.log_p_hat.mean(), log_w.detach()
+        surrogates = {"generative": weighty(w, 0).softmax(0), "inference": weighty(w, 0, LIGHT / 2).softmax(0) ** 2}
         return {name: with_gradient_of(-(s * log_w).sum(0).mean(), value) for name, s in surrogates.items()}
 
 

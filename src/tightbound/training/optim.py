@@ -6,6 +6,7 @@ import importlib
 import inspect
 import math
 import sys
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -70,15 +71,27 @@ def _groups(model: VAE, settings: TrainSettings, decays: bool) -> list[dict[str,
 
 
 def _leave_the_compiler_out() -> None:
-    """Marks the methods of torch's optimisers that its compiler is to leave alone as left alone (torch/_compile.py).
+    """Lets the methods of torch's optimisers that its compiler leaves alone (torch/_compile.py) be called without it.
 
-    Otherwise the first call of each imports the compiler to do so, which takes 1.7 s.
+    Otherwise the first call of each imports the compiler to say so, which takes 1.7 s.  Once it is imported they are
+    what torch makes of them.
     """
-    if "torch._dynamo" not in sys.modules:
-        for method in vars(torch.optim.Optimizer).values():
-            plain, code = getattr(method, "__wrapped__", None), getattr(method, "__code__", None)
-            if plain is not None and code is not None and code.co_filename.endswith("_compile.py"):
-                plain.__dynamo_disable = plain
+    for method in vars(torch.optim.Optimizer).values():
+        plain, code = getattr(method, "__wrapped__", None), getattr(method, "__code__", None)
+        own = code is not None and code.co_filename.endswith("_compile.py")
+        if plain is not None and own and not hasattr(plain, "__dynamo_disable"):
+            plain.__dynamo_disable = _alone(plain)
+
+
+def _alone(plain: Callable[..., Any]) -> Callable[..., Any]:
+    def call(*args: Any, **options: Any) -> Any:
+        if "torch._dynamo" in sys.modules:
+            plain.__dynamo_disable = torch._dynamo.disable(plain, wrapping=False)  # type: ignore[attr-defined]
+            return plain.__dynamo_disable(*args, **options)  # type: ignore[attr-defined]
+        return plain(*args, **options)
+
+    call._torchdynamo_disable = True  # type: ignore[attr-defined]
+    return call
 
 
 def level(settings: TrainSettings, step: int, steps: int) -> float:

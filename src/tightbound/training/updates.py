@@ -37,7 +37,8 @@ class Updates:
     def __init__(self, opt: torch.optim.Optimizer) -> None:
         self.opt, groups = opt, opt.param_groups
         self.fused = all(group.get("fused") for group in groups)
-        plain = not any(group.get("amsgrad") or group.get("differentiable") for group in groups)
+        odd = ("amsgrad", "differentiable", *(("decoupled_weight_decay",) if type(opt) is torch.optim.Adam else ()))
+        plain = not any(group.get(name) for group in groups for name in odd)
         self.kernel = KERNELS.get(type(opt)) if self.fused and plain else None
         self.held: list[Held] = []
         self.laid = [p for group in groups for p in group["params"] if not p.is_contiguous()]
