@@ -32,28 +32,36 @@ SIZES: dict[str, dict[str, Any]] = {
 }
 
 
-def data_for(kind: str, side: int) -> np.ndarray:
-    """Grey, colour or counts: the same blobs."""
-    grey = pictures.blobs(EXAMPLES, side)
+def data_for(kind: str, side: int, n: int) -> Any:
+    """Grey, colour or counts, or grey with labels: the same blobs; or 784 of their values a row, as a mixed table."""
+    grey = pictures.blobs(n, side)
     if kind == "colour":
         return np.stack([grey, grey[:, ::-1], grey[:, :, ::-1]], -1)
+    if kind == "table":
+        import pandas
+
+        table = pandas.DataFrame(grey.reshape(n, -1) / 255).add_prefix("v")
+        return table.assign(first=np.array(["low", "middle", "high"])[np.arange(n) % 3])
+    if kind == "labels":
+        return grey, np.arange(n) % 10
     return (grey // 16).astype(np.int64) * 3 if kind == "count" else grey
 
 
 def child(recipe: str, settings: dict[str, Any]) -> None:
-    """Trains in this process and prints what that took; a recipe that refuses grey images gets colours, then counts."""
+    """Trains in this process and prints what that took; a recipe that refuses grey images gets what else there is."""
     import tightbound as tb
     import tightbound.training.fit
     from tightbound.errors import TightboundError
 
-    side, said = settings.pop("side", 28), ""
+    side, said, n = settings.pop("side", 28), "", max(EXAMPLES, settings.get("train.batch", 0))
     few = {"train.steps": STEPS, "train.validate_every": STEPS, "train.validate_n": 16, "train.precision": "float32"}
-    for kind in ("grey", "colour", "count"):
-        x, own = data_for(kind, side), {"data.domain": "count"} if kind == "count" else {}
+    for kind in ("grey", "colour", "count", "labels", "table"):
+        x, own = data_for(kind, side, n), {"data.domain": "count"} if kind == "count" else {}
         before = held()
         try:
             with tempfile.TemporaryDirectory() as folder:
-                parts = {"out": Path(folder) / "run", "valid": x[:64], "test": x[:64], "report": False}
+                few_of = tuple(part[:64] for part in x) if kind == "labels" else x[:64]
+                parts = {"out": Path(folder) / "run", "valid": few_of, "test": few_of, "report": False}
                 run = tb.train(x, recipe, display="none", settings=few | own | settings, **parts)
         except TightboundError as error:
             said = str(error)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -249,6 +250,19 @@ def test_commands_fill_in_a_table_of_mixed_columns(incomplete: Path, tmp_path: P
     assert list(drawn)[:2] == ["draw", "row"] and len(drawn) == 480 and drawn["city"].isin(["Bern", "Rom", "Ulm"]).all()
     assert main(["evaluate", run, "-k", "20", "--quiet"]) == 0
     assert main(["compare", run, "--out", str(tmp_path / "r.html")]) == 0
+
+
+def test_priors_are_fitted_to_runs_with_gaps(
+    incomplete: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(incomplete / "run", run)
+    for prior, setting in (("maf", "train.steps=3"), ("gaussian-mixture", "components=2")):
+        assert main(["fit-prior", str(run), prior, "--set", setting]) == 0
+        assert "--out samples.csv" in capsys.readouterr().out
+        assert main(["sample", str(run), "--prior", prior, "--out", str(tmp_path / f"{prior}.csv")]) == 0
+        assert len(pd.read_csv(tmp_path / f"{prior}.csv")) == 64
+        capsys.readouterr()
 
 
 def test_other_recipes_name_the_gap_and_the_recipe_that_takes_it(tmp_path: Path) -> None:

@@ -33,4 +33,5 @@ def fit_prior(
     made = api.fit_prior(outputs.load(run, loading), prior, **asked, display="none" if quiet else "auto")
     assert made.fitted is not None
     print(f"{made.fitted}: {made.folder}")
-    print(f"use it: tightbound sample {run} --prior {made.fitted.name} --out samples.png")
+    kind = "png" if made.spec.is_image else "csv"
+    print(f"use it: tightbound sample {run} --prior {made.fitted.name} --out samples.{kind}")

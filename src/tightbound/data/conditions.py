@@ -55,9 +55,13 @@ def _told(part: Part) -> Tensor | None:
 
 
 def _rows(rows: Rows) -> Tensor:
-    told = _told(rows.part)
-    assert told is not None
-    return told if rows.index is None else told[rows.index[torch.arange(len(rows))]]
+    return _own(rows, _told(rows.part))
+
+
+def _own(rows: Rows, values: Tensor | None) -> Tensor:
+    """Those of a part's values that are of its rows."""
+    assert values is not None
+    return values if rows.index is None else values[rows.index[torch.arange(len(rows))]]
 
 
 def labels_of(found: Source, rows: dict[str, Rows]) -> tuple[tuple[str, ...], float]:
@@ -67,15 +71,10 @@ def labels_of(found: Source, rows: dict[str, Rows]) -> tuple[tuple[str, ...], fl
         raise TightboundError(
             f"a model with labels needs its data in memory, but {found.where} is not: raise data.memory"
         )
-    known = None if part.y is None else (_labels(rows["train"]) >= 0).double().mean()
-    if known is None or part.y is None or not known:
+    known = 0.0 if part.y is None else float((_own(rows["train"], part.y) >= 0).double().mean())
+    if part.y is None or not known:
         raise TightboundError(
             f"{found.where} has no labels to learn from: give (x, y) with -1 where y is unknown, name the column with "
             "data.label, or train recipe gm-vae, which needs none"
         )
-    return found.label_names or tuple(map(str, range(int(part.y.max()) + 1))), float(known)
-
-
-def _labels(rows: Rows) -> Tensor:
-    y: Tensor = rows.part.y  # type: ignore[assignment]
-    return y if rows.index is None else y[rows.index[torch.arange(len(rows))]]
+    return found.label_names or tuple(map(str, range(int(part.y.max()) + 1))), known

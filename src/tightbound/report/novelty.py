@@ -39,8 +39,10 @@ def nearest(split: Any, view: View, queries: Floats) -> Neighbours:
         if gone.any() and not variance.any():
             some = np.ma.masked_array(rows, gone)
             mean, variance = some.mean(0).filled(0), some.var(0).filled(0)
-        whole = np.where(gone, mean, rows)
-        gap = squares[:, None] + (whole**2).sum(1) - 2 * flat @ whole.T + gone @ variance
+        whole = np.where(gone, mean, rows) if gone.any() else rows
+        gap = squares[:, None] + (whole**2).sum(1) - 2 * flat @ whole.T
+        if gone.any():
+            gap += gone @ variance
         at = gap.argmin(1)
         closest = gap[np.arange(len(flat)), at]
         nearer = closest < best

@@ -178,6 +178,9 @@ class Unseen:
     def log_prob(self, x: Tensor) -> Tensor:
         return torch.zeros(len(x), device=x.device)
 
+    def log_prob_each(self, x: Tensor) -> Tensor:
+        return torch.zeros_like(x)
+
 
 class NoLikelihood(nn.Module):
     """The likelihood of a model whose latents alone are trained; its decoder is the identity."""
