@@ -21,6 +21,7 @@ from tightbound.distributions.noise import ContentNoise
 from tightbound.errors import TightboundError
 from tightbound.evaluation import log_px
 from tightbound.model import VAE, Step
+from tightbound.objectives import Elbo
 from tightbound.objectives.labels import SemiSupervised
 from tightbound.posteriors.clusters import neighbourhoods
 from tightbound.recipes import RECIPES, Recipe, part
@@ -132,6 +133,14 @@ def test_the_three_terms_of_semi_supervised_learning() -> None:
     assert torch.allclose(SemiSupervised(labelled=3 / B, alpha=3.0)(trace, Clock()), expected, atol=1e-6)
     trace.batch.y = torch.full((B,), -1)
     assert torch.allclose(SemiSupervised(labelled=0.5)(trace, Clock()), -trace.elbo.mean())
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_free_bits_that_nothing_reaches_change_nothing(kind: str) -> None:
+    """The rows of an example are its classes, each with its own chance."""
+    model, _, batch = labelled(kind)
+    trace = model(batch, Draw(3, enumerate=True))
+    assert torch.allclose(Elbo(free_bits=1e-9)(trace, Clock()), -trace.elbo.mean(), rtol=1e-5)
 
 
 def digits(known: int) -> tuple[Any, Any, Any]:

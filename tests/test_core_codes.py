@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import pytest
 import torch
@@ -15,7 +16,7 @@ from torch import Tensor
 from tightbound.distributions import Codes, Quantized, from_noise, kl, noise_like, point
 from tightbound.errors import TightboundError
 from tightbound.model import VAE, Step
-from tightbound.posteriors.codes import Grid, OneHot
+from tightbound.posteriors.codes import Codebook, Grid, OneHot
 from tightbound.recipes import RECIPES, part
 from tightbound.trace import Batch, Clock, Draw
 
@@ -27,6 +28,16 @@ CASES = {
 }
 RESIDUAL = ("vector-quantized", {"codes": 4, "dim": 3, "levels": 3})
 EVERY = [*CASES.items(), RESIDUAL]
+
+
+@dataclass
+class Site:
+    q: Quantized
+
+
+@dataclass
+class Held:
+    latents: dict[str, Site]
 
 
 def build(name: str, options: dict[str, object], latent: int = 6) -> tuple[VAE, Step, Tensor]:
@@ -114,6 +125,41 @@ def test_gumbel_softmax_value_is_the_code_and_gradient_that_of_the_relaxation() 
     assert torch.allclose(ours, known, atol=1e-6)
 
 
+def exact_bound(log_q: Tensor, k: int) -> Tensor:
+    """E[log (1/K) sum_k p(z_k) / q(z_k)] by a sum over all K-tuples of categories, p uniform."""
+    total = torch.zeros(())
+    for codes in itertools.product(range(len(log_q)), repeat=k):
+        log_w = torch.stack([-math.log(len(log_q)) - log_q[c] for c in codes])
+        total = total + torch.stack([log_q[c] for c in codes]).sum().exp() * (log_w.logsumexp(0) - math.log(k))
+    return total
+
+
+@pytest.mark.parametrize("k", [1, 2])
+@pytest.mark.parametrize("path_alone", [False, True])
+def test_log_q_of_a_relaxed_code_has_a_path_so_that_bounds_rise_where_they_should(k: int, path_alone: bool) -> None:
+    """Read off the code's number, log q had its score alone: the gradient of the K-sample bound pointed backwards."""
+    n, logits = 40_000, torch.tensor([[[1.0, 0.0, -1.0, 0.5]]], requires_grad=True)
+    (exact,) = torch.autograd.grad(exact_bound(logits.flatten().log_softmax(0), k), logits)
+    q = Codes(logits.expand(k * n, -1, -1), OneHot(1, 4), relax=1.0)
+    z, log_q = from_noise(q, noise_like(q))
+    assert torch.allclose(log_q, q.log_mass(q.codebook.index(z)), atol=1e-6)
+    if path_alone:
+        log_q = Codes(logits.detach().expand(k * n, -1, -1), OneHot(1, 4), relax=1.0).log_prob(z)
+    log_w = (-math.log(4) - log_q).reshape(k, n)
+    own = log_w.detach().softmax(0) ** 2 if path_alone else None
+    bound = log_w.logsumexp(0) if own is None else (own * log_w).sum(0)
+    (found,) = torch.autograd.grad(bound.mean(), logits)
+    assert torch.cosine_similarity(found.flatten(), exact.flatten(), 0) > 0.8
+    assert 0.3 < found.norm() / exact.norm() < 3
+
+
+def test_relaxed_codes_are_not_trained_with_a_prior_that_reads_numbers() -> None:
+    changes = {"posterior": part("categorical"), "prior": part("pixelcnn"), "latent": 20}
+    with pytest.raises(TightboundError, match="no gradient to train by: train with another and fit it"):
+        model_of(plain(**changes), spec_of("real", SHAPE))
+    model_of(plain("vimco", **changes), spec_of("real", SHAPE))
+
+
 def test_nearest_codes_are_chosen_and_the_gradient_goes_straight_through() -> None:
     model, _, data = build("vector-quantized", CASES["vector-quantized"])
     posterior = model.path.posterior
@@ -162,6 +208,20 @@ def test_a_dead_code_starts_again_at_an_encoding() -> None:
     step.after_step(step(Batch(data), Clock())[1])
     raw = model(Batch(data), Draw()).latents["z"].q.raw.flatten(0, 1)
     assert torch.cdist(codes.table[0, 2:3], raw).min() < 1e-3 and codes.count[0, 2] > 1
+
+
+def test_a_dead_code_starts_at_an_encoding_of_one_part_of_a_step_not_between_two() -> None:
+    """Of encodings in two heaps far apart, their mean over eight parts would lie in neither."""
+    torch.manual_seed(2)
+    codes = Codebook(parts=1, size=64, dim=2, levels=1, decay=0.99)
+    sums: dict[str, Tensor] = {}
+    for _ in range(8):
+        raw = (20.0 * (torch.arange(40) % 2) - 10 + torch.randn(2, 40) / 10).T.reshape(40, 1, 2)
+        found = codes.statistics(Held({"z": Site(codes(raw))}))  # type: ignore[arg-type]
+        sums = {name: value + sums.get(name, 0) for name, value in found.items()}
+    fresh = (sums["codes/fresh"] / sums["codes/lot"]).flatten(0, 1)
+    heaps = torch.tensor([[-10.0, -10.0], [10.0, 10.0]])
+    assert (torch.cdist(fresh, heaps).amin(1) < 1).float().mean() > 0.7
 
 
 def test_training_lowers_the_loss_and_uses_the_codes() -> None:

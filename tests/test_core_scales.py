@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from core_cases import grads_ok, model_of, rows, shake, spec_of
+from core_cases import grads_ok, model_of, plain, rows, shake, spec_of
 from torch import nn
 
 from tightbound.errors import TightboundError
@@ -81,6 +81,16 @@ def test_one_block_from_the_top_down_is_the_flat_model() -> None:
         found.append((y, site.log_p, site.log_q, site.kl))
     for a, b in zip(*found, strict=True):
         assert torch.equal(a, b)
+
+
+def test_a_mixture_of_posteriors_reads_pseudo_inputs_as_the_posterior_reads_examples() -> None:
+    """On a pyramid the topmost q reads the encoder through a network of its own."""
+    spec = spec_of("unit", (1, 8, 8))
+    recipe = plain(network=part("pyramid"), path="top-down", latent=(2, 2), prior=part("vamp", components=B), size="s")
+    model, x = shake(model_of(recipe, spec)[0]), rows("unit", (1, 8, 8), B)
+    q = model(Batch(x), Draw()).latents["z2"].q
+    made = model.path.priors[0].codes(model.inputs(Batch(x)))
+    assert torch.allclose(made.mean, q.mean, atol=1e-5) and torch.allclose(made.stddev, q.stddev, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", GRIDS)

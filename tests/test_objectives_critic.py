@@ -11,6 +11,7 @@ from torch import nn
 
 from tightbound.model import VAE, Step
 from tightbound.objectives.adversarial import told_apart
+from tightbound.recipes import part
 from tightbound.trace import Batch, Clock, Draw
 from tightbound.training.gradients import Gradients
 
@@ -38,6 +39,18 @@ def test_each_group_gets_the_gradient_of_its_own_loss(name: str) -> None:
         assert all(torch.allclose(p.grad, g) for p, g in zip(parameters, wanted[group], strict=True))
     ids = [id(p) for parameters in groups.values() for p in parameters]
     assert len(ids) == len(set(ids)) and set(ids) == {id(p) for p in vae.parameters()}
+
+
+def test_a_learned_prior_follows_the_rate_of_a_vae_gan() -> None:
+    """And not the critic alone, which sees no weights of a mixture."""
+    found, objective = model_of(plain("vae-gan", prior=part("mixture", components=3)), spec_of("real", (D,)))
+    trace = shake(found)(Batch(rows("real", (D,), B)), Draw(K))
+    losses, weight = objective(trace, Clock()), found.path.prior.log_weight
+    assert isinstance(losses, dict)
+    ours, known = (
+        torch.autograd.grad(t, weight, retain_graph=True)[0] for t in (losses["generative"], trace.rate.mean())
+    )
+    assert torch.allclose(ours, known) and known.abs().max() > 0
 
 
 def test_the_critic_s_loss_is_log_two_where_it_cannot_tell_and_falls_where_it_can() -> None:

@@ -197,6 +197,20 @@ def test_log_q_at_a_given_z_is_not_asked_of_a_q_that_has_none(objective: str, po
         model_of(plain(objective, posterior=part(posterior)), spec_of("real", (6,)))
 
 
+@pytest.mark.parametrize("objective", ["landing", "dreg", "vimco"])
+@pytest.mark.parametrize("prior", ["vamp", "exemplar"])
+def test_q_is_not_held_fixed_where_the_prior_is_made_of_it(objective: str, prior: str) -> None:
+    """Frozen with q, p(z) would lose a gradient whose mean is not zero."""
+    with pytest.raises(TightboundError, match=r"nor with a prior made of q: set objective elbo or iwae"):
+        model_of(plain(objective, prior=part(prior)), spec_of("real", (6,)))
+
+
+def test_codes_that_are_certain_have_no_score_to_learn_from() -> None:
+    codes = {"posterior": part("finite-scalar"), "prior": part("codes"), "latent": 8}
+    with pytest.raises(TightboundError, match=r"does not know: set objective iwae or elbo, or .* of codes"):
+        model_of(plain("vimco", **codes), spec_of("real", (6,)))
+
+
 @pytest.mark.parametrize("objective", [Iwae(), Iwae(m=2), Ciwae(), Renyi(0.2)])
 def test_samples_too_light_to_count_have_no_gradient_rather_than_a_denormal_one(objective: Objective) -> None:
     """Products with denormal numbers take a processor ten times as long.  All that can be told is as it was."""

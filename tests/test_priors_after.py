@@ -236,7 +236,7 @@ def test_a_manifold_can_be_sampled_and_nothing_is_called_a_bound(
     assert (tmp_path / "s.csv").read_text().startswith("row,name,label,distortion\n")
     assert main(["compare", folder, f"{folder}/priors/riemannian", "--out", str(tmp_path / "r.html")]) == 0
     assert main(["train", "digits", "--set", "prior=riemannian", "--out", str(tmp_path / "no"), "--quiet"]) == 2
-    assert "has no density to train with" in capsys.readouterr().err
+    assert "gives this posterior no gradient to train by" in capsys.readouterr().err
 
 
 # ---- the account under them

@@ -120,10 +120,12 @@ def photographs(spec: DataSpec) -> bool:
 
 def resolve(recipe: Recipe, spec: DataSpec) -> Recipe:
     """Replaces every "auto" by what was measured to serve such data best (docs/results.md), and checks the rest."""
-    if not getattr(PRIORS.get(recipe.prior.name), "density", True):
+    prior = PRIORS.get(recipe.prior.name)
+    relaxed = recipe.posterior.name == "categorical" and recipe.objective.name != "vimco"
+    if not getattr(prior, "density", True) or (relaxed and getattr(prior, "numbers", False)):
         raise TightboundError(
-            f"prior {recipe.prior.name!r} has no density to train with: train with another and fit it afterwards, "
-            f"tightbound fit-prior RUN {recipe.prior.name}"
+            f"prior {recipe.prior.name!r} gives this posterior no gradient to train by: train with another and fit it "
+            f"afterwards, tightbound fit-prior RUN {recipe.prior.name}"
         )
     updates: dict[str, Any] = {}
     options, photos = dict(recipe.network.options), photographs(spec) and recipe.k == 1

@@ -53,11 +53,11 @@ def _objective(recipe: Recipe, spec: DataSpec) -> Iterator[str]:
     again = getattr(cls, "asks_again", False)
     if again and not getattr(POSTERIORS.get(posterior), "density", True):
         yield (
-            f"{name} asks for log q at a z once more, which posterior {posterior!r} does not know: "
-            "set objective iwae or elbo, or posterior inverse-autoregressive"
+            f"{name} asks how log q changes at a given z, which posterior {posterior!r} does not know: "
+            "set objective iwae or elbo, or posterior inverse-autoregressive, of codes categorical"
         )
-    if again and recipe.path == "labelled":
-        yield f"{name} has no meaning along path 'labelled': set objective elbo or iwae"
+    if again and (recipe.path == "labelled" or getattr(PRIORS.get(recipe.prior.name), "bare", False)):
+        yield f"{name} has no meaning along path 'labelled', nor with a prior made of q: set objective elbo or iwae"
     paths = getattr(cls, "paths", (recipe.path,))
     if recipe.path not in paths:
         yield f"{name} has no meaning along path {recipe.path!r}: set path {paths[0]}"

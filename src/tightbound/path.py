@@ -108,9 +108,9 @@ class TopDown(nn.Module):
         return self.decoder(state)
 
     @property
-    def top(self) -> nn.Module:
+    def top(self) -> Conditional:
         """q of the topmost latent, where it reads h alone."""
-        return self.posteriors[0]
+        return lambda h, ctx, p: self.posteriors[0](self.readers[0](h), ctx, p)
 
     def inference(self) -> list[nn.Module]:
         """The modules that belong to q."""
@@ -206,7 +206,7 @@ class Labelled(nn.Module):
     """y ~ p(y), z ~ p(z | y), x ~ p(x | y, z), or p(x | z); q(y | h), q(z | h, y): a class and what it leaves open.
 
     through: y reaches x through z alone, so that its classes are clusters of z.  Kingma et al. 2014 (arXiv:1406.5298),
-    eq. 2 to 4; Dilokthanakul et al. 2016 (arXiv:1611.02648), eq. 1.
+    eq. 2 to 4; Dilokthanakul et al. 2016 (arXiv:1611.02648), eq. 1, without its w.
     """
 
     sites = ("y", "z")

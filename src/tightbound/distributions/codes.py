@@ -43,7 +43,8 @@ class Codes(FromNoise):
     """P(code) = prod_g softmax(logits_g)[code_g]; logits (n, N, K).  Sampled as the largest of logits + Gumbel noise.
 
     relax: where given, the gradient of a sample is that of softmax((logits + noise) / relax), through a codebook of
-    one-hot vectors; the value, and every figure, is that of the code.  Jang et al. 2017 (arXiv:1611.01144), 2.2.
+    one-hot vectors, and log P is read as a linear function of the vector, so that it has a path to z as well; the
+    value, and every figure, is that of the code.  Jang et al. 2017 (arXiv:1611.01144), 2.2.
     """
 
     def __init__(self, logits: Tensor, codebook: Codebook, relax: float | None = None) -> None:
@@ -60,19 +61,20 @@ class Codes(FromNoise):
 
     def from_noise(self, noise: Tensor) -> tuple[Tensor, Tensor]:
         score = self.logits + gumbel(noise)
-        index = score.argmax(-1)
-        z = self.codebook.vectors(index)
+        z = self.codebook.vectors(score.argmax(-1))
         if self.relax is not None:
             soft = (score / self.relax).softmax(-1).flatten(1)
             z = z + (soft - soft.detach())
-        return z, self.log_mass(index)
+        return z, self.log_prob(z)
 
     def log_mass(self, index: Tensor) -> Tensor:
         """log P of numbers (n, N), (n,)."""
         return self.logits.log_softmax(-1).gather(-1, index.unsqueeze(-1)).sum((-2, -1))
 
     def log_prob(self, value: Tensor) -> Tensor:
-        return self.log_mass(self.codebook.index(value))
+        if self.relax is None:
+            return self.log_mass(self.codebook.index(value))
+        return (value.unflatten(-1, self.logits.shape[1:]) * self.logits.log_softmax(-1)).sum((-2, -1))
 
     @property
     def mean(self) -> Tensor:
@@ -108,8 +110,7 @@ class UniformCodes(Codes):
         super().__init__(like.new_zeros(()).expand(n, codebook.groups, codebook.size), codebook)
 
     def log_mass(self, index: Tensor) -> Tensor:
-        like = self.logits[:1, 0, 0]
-        return like.new_full(index.shape[:-1], -self.codebook.groups * math.log(self.codebook.size))
+        return self.logits.new_full(index.shape[:-1], -self.codebook.groups * math.log(self.codebook.size))
 
     def log_prob(self, value: Tensor) -> Tensor:
         return self.log_mass(value)
@@ -153,8 +154,8 @@ class CodeChain(FromNoise):
 class Quantized(FromNoise):
     """All mass on one code: log q = 0 there.  A point, but of a countable space, so that bounds are defined.
 
-    code: its numbers and its vector; through: the vector with the gradient of what was quantised; commitment (n,):
-    the squared distance between the two, in nats of a unit normal times 2.
+    code: its numbers and its vector; through: the vector with the gradient of what was quantised; commitment (n,): the
+    squared distance between the two, in nats of a unit normal times 2, summed over the levels of residual codes.
     """
 
     def __init__(self, code: Code, through: Tensor, commitment: Tensor, codebook: Any, raw: Tensor) -> None:
@@ -177,8 +178,7 @@ class Quantized(FromNoise):
         return torch.zeros_like(self.through)
 
     def log_prob(self, value: Tensor) -> Tensor:
-        same = (value == self.code.vector).all(-1)
-        return torch.where(same, 0.0, -torch.inf).to(value.dtype)
+        return torch.where((value == self.code.vector).all(-1), 0.0, -torch.inf).to(value.dtype)
 
 
 @register_kl(Codes, Codes)

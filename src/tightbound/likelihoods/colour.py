@@ -68,7 +68,7 @@ class LogisticMixture(Distribution):
 
     @property
     def variance(self) -> Tensor:
-        """Within components, at their own scale, plus between them; as `mean`, exact but for cut tails and slopes."""
+        """Within components, at their own scale, plus between them; what a slope adds to green and blue is left out."""
         weight, centre = self.logits.softmax(1).unsqueeze(2), self._channels(lambda px: px.mean)
         within = (2 * self.log_scale).exp() * math.pi**2 / 3
         return (weight * (within + centre.square())).sum(1) - (weight * centre).sum(1).square()

@@ -23,10 +23,8 @@ class Scale(nn.Module):
     def __init__(self, kind: str, unit: Tensor, *, value: float = 1.0, start: float = 1.0, floor: float = 0.01) -> None:
         super().__init__()
         self.kind, self.value, self.floor = kind, value, floor
-        self.register_buffer("unit", unit)
-        rms = unit.square().mean().sqrt()
-        if kind == "shared":
-            self.register_buffer("unit", rms.expand_as(unit).clone())
+        alike = unit.square().mean().sqrt().expand_as(unit).clone()
+        self.register_buffer("unit", alike if kind == "shared" else unit)
         if kind in ("learned", "shared"):
             self.log_scale = nn.Parameter(torch.full(unit.shape if kind == "learned" else (), start).log())
         if kind == "optimal":
@@ -45,7 +43,7 @@ class Scale(nn.Module):
         if self.kind == "fixed":
             return torch.full_like(unit, self.value)
         if self.kind == "optimal":
-            ratio = self.get_buffer("square").sqrt()
+            ratio = (self.get_buffer("square").sqrt() - self.floor).clamp(min=0)
         elif self.kind == "predicted":
             assert y is not None
             ratio = self.start * soft_clip(y).exp()

@@ -14,8 +14,9 @@ class Elbo:
     """-ELBO with the usual changes: distortion + beta * ramp * rate.
 
     beta: weight of the rate; 1 is the bound (beta-VAE, Higgins et al. 2017).  warmup: share of the run over which the
-    weight rises from 0 (Bowman et al. 2016).  free_bits: nats per latent feature that cost nothing, on the batch mean
-    (Kingma et al. 2016, arXiv:1606.04934, eq. 15).  Reported figures never see any of the three.
+    weight rises from 0 (Bowman et al. 2016).  free_bits: nats per latent feature that cost nothing, on the batch mean;
+    per latent, where q or p is no product over features (Kingma et al. 2016, arXiv:1606.04934, eq. 15).
+    Reported figures never see any of the three.
     """
 
     beta: float = 1.0
@@ -35,7 +36,7 @@ class Elbo:
         total = trace.log_px.new_zeros(())
         for site in trace.latents.values():
             each = site.kl.reshape(-1, 1) if site.kl_each is None else site.kl_each
-            means = trace.gather(each).mean(0)
+            means = trace.gather(each * (trace.k * trace.log_v.exp()).reshape(-1, 1)).mean(0)
             total = total + means.clamp(min=self.free_bits).sum()
         return total
 

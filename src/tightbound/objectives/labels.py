@@ -15,8 +15,8 @@ class SemiSupervised:
     """-log p(x, y) bounded where the label y is known, -log p(x) where not, + alpha E[-log q(y|x)] where it is known.
 
     The class is enumerated, so both bounds are exact in y: the rows of another class weigh nothing where y is known,
-    and log q of a known y is 0.  alpha: weight of the classification term.  labelled: the
-    share of examples that have a label, by which its mean over a batch becomes one over those.
+    and log q of a known y is 0.  alpha: weight of the classification term, in which the paper's 0.1 N is 0.1.
+    labelled: the share of examples that have a label, by which its mean over a batch becomes one over those.
     Kingma et al. 2014 (arXiv:1406.5298), eq. 6 to 9.
     """
 

@@ -89,8 +89,9 @@ class VaeGan:
     """rate + how unlike x and E[x|z] are to a critic; the decoder also makes it take both it and new data for true.
 
     Encoder: rate + L, L = |f(x) - f(E[x|z])|^2 / 2, f what the critic's last hidden layer says.  Decoder: likeness L +
-    the losses of fooling the critic that do not saturate.  Critic: real x against reconstructions and against decoded
-    draws from the prior.  likeness: the weight of L in the decoder's loss.  Larsen et al. 2016 (arXiv:1512.09300).
+    the losses of fooling the critic that do not saturate; a learned prior: these and the rate.  Critic: real x against
+    reconstructions and against decoded draws from the prior.  likeness: the weight of L in the decoder's loss.
+    Larsen et al. 2016 (arXiv:1512.09300).
     """
 
     discriminator: nn.Module
@@ -109,5 +110,5 @@ class VaeGan:
         fooled = F.softplus(-judge(old)).mean() + F.softplus(-judge(new)).mean()
         fakes = (F.softplus(judge(old)).mean() + F.softplus(judge(new)).mean()) / 2
         critic = (F.softplus(-judge(real)).mean() + fakes) / 2
-        losses = {"inference": trace.rate.mean() + unlike, "generative": self.likeness * unlike + fooled}
-        return losses | {"critic": critic}
+        made, rate = self.likeness * unlike + fooled, trace.rate.mean()
+        return {"inference": rate + unlike, "generative": rate + made, "critic": critic}

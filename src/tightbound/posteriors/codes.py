@@ -74,7 +74,8 @@ class Codebook(nn.Module):
     """`levels` tables of K vectors (D,): each level quantises what the levels before left over; N = groups * levels.
 
     The tables are running means of the encodings that chose each entry, decay 0.99; dead entries start again at an
-    encoding.  van den Oord et al. 2017 (arXiv:1711.00937), appendix A.1; Lee et al. 2022 (arXiv:2203.01941), eq. 3.
+    encoding; of several parts of a step, at a mean with nearly all its weight on one part's.
+    van den Oord et al. 2017 (arXiv:1711.00937), appendix A.1; Lee et al. 2022 (arXiv:2203.01941), eq. 3.
     """
 
     observes = True
@@ -121,8 +122,8 @@ class Codebook(nn.Module):
         before = torch.cat([q.raw[None], left[:-1]]).flatten(1, 2)
         chosen = F.one_hot(index.flatten(0, 1).T, self.size).to(before)
         some = torch.randint(before.shape[1], (self.size,), device=before.device)
-        fresh, ranks = before[:, some], torch.ones((), device=before.device)
-        found = {"count": chosen.sum(1), "total": chosen.mT @ before, "fresh": fresh, "ranks": ranks}
+        lot = (60 * torch.rand(self.size, 1, device=before.device) - 60).exp()  # of parts, nearly all is of the first
+        found = {"count": chosen.sum(1), "total": chosen.mT @ before, "fresh": before[:, some] * lot, "lot": lot}
         return {f"codes/{name}": value for name, value in found.items()}
 
     def after_step(self, sums: dict[str, Tensor]) -> None:
@@ -132,7 +133,7 @@ class Codebook(nn.Module):
         total.lerp_(sums["codes/total"], 1 - self.decay)
         usual = count.mean(-1, keepdim=True)
         dead = (count < LEAST_USED * usual).unsqueeze(-1)
-        fresh = sums["codes/fresh"] / sums["codes/ranks"]
+        fresh = sums["codes/fresh"] / sums["codes/lot"]
         total.copy_(torch.where(dead, fresh * usual.unsqueeze(-1), total))
         count.copy_(torch.where(dead.squeeze(-1), usual, count))
         table.copy_(total / count.unsqueeze(-1).clamp(min=1e-6))
@@ -156,7 +157,7 @@ class VectorQuantizedPosterior(Bound, nn.Module):
     van den Oord et al. 2017 (arXiv:1711.00937), eq. 1 and 2.
     """
 
-    space = "codes"
+    space, density = "codes", False  # all of it is on one code, wherever that is
     bare = True
     grids = True
     needs = ("places",)
@@ -213,8 +214,7 @@ class FiniteScalarPosterior(nn.Module):
     levels: per feature of a code; their product is the number of codes.  Mentzer et al. 2024 (arXiv:2309.15505), 3.1.
     """
 
-    space = "codes"
-
+    space, density = "codes", False  # all of it is on one code, wherever that is
     grids = True
     needs = ("places",)
 

@@ -161,7 +161,7 @@ class RadialPosterior(FlowPosterior):
 class SylvesterPosterior(FlowPosterior):
     """A flow of Sylvester maps.
 
-    steps: maps, one after another.  kind: "orthogonal" columns by iteration, or "householder"
+    steps: maps, one after another.  kind: "orthogonal" columns by a QR decomposition, or "householder"
     reflections, of full rank.  rank: columns of Q, or reflections.
     """
 

@@ -81,7 +81,8 @@ class ResidualPosterior(nn.Module):
 class LadderPosterior(nn.Module):
     """The product of what h says and of p, both normal: precisions add, means are weighted by them.
 
-    Sonderby et al. 2016 (arXiv:1602.02282), eq. 17 to 19.
+    Sonderby et al. 2016 (arXiv:1602.02282), eq. 17 to 19, where the first factor does not hear of the latents above,
+    and the topmost q is not a product.
     """
 
     grids = True

@@ -68,6 +68,7 @@ class PixelCNNPrior(Bound, nn.Module):
 
     space = "codes"
     learns = True
+    numbers = True  # it reads codes as numbers, so that no gradient reaches z
 
     def __init__(self, latent: int, width: int = 64, depth: int = 5) -> None:
         super().__init__()

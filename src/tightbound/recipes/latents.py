@@ -211,7 +211,7 @@ LATENTS = {
         objective=part("elbo", warmup=0.3),
         network=part("pyramid"),
         latent=(8,) * 8,
-        train={"batch": 32, "lr": 0.002, "skip": 5.0},
+        train={"batch": 32, "lr": 0.002},
         purpose="images by eight layers on grids from fine to coarse: the best density here for photographs",
         paper="Child 2021, arXiv:2011.10650",
     ),
