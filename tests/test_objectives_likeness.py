@@ -117,7 +117,8 @@ def test_vae_gan_compares_by_the_last_hidden_layer_of_a_critic_of_data() -> None
         p.data.zero_()
     blind = objective(trace, Clock())
     assert math.isclose(blind["critic"].item(), math.log(2), rel_tol=1e-6)
-    assert math.isclose(blind["generative"].item(), 2 * math.log(2), rel_tol=1e-6)
+    fooled = blind["generative"] - trace.rate.mean()  # the rate is there for a prior that learns
+    assert math.isclose(fooled.item(), 2 * math.log(2), rel_tol=1e-5)
 
 
 @pytest.mark.parametrize("name", ["vae-gan", "msssim"])
