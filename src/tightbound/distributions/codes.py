@@ -61,11 +61,12 @@ class Codes(FromNoise):
 
     def from_noise(self, noise: Tensor) -> tuple[Tensor, Tensor]:
         score = self.logits + gumbel(noise)
-        z = self.codebook.vectors(score.argmax(-1))
+        index = score.argmax(-1)
+        z = self.codebook.vectors(index)
         if self.relax is not None:
             soft = (score / self.relax).softmax(-1).flatten(1)
             z = z + (soft - soft.detach())
-        return z, self.log_prob(z)
+        return z, self.log_mass(index) if self.relax is None else self.log_prob(z)
 
     def log_mass(self, index: Tensor) -> Tensor:
         """log P of numbers (n, N), (n,)."""

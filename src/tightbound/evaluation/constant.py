@@ -17,13 +17,8 @@ def independent(fitted: Tensor, x: Tensor, spec: DataSpec) -> float:
     """
     if not spec.fields:
         return float(_each(fitted, x, spec.domain, spec.levels or 2, spec.spread.flatten()).sum(1).mean())
-    total, seen, rows, units = (
-        torch.zeros(len(x), dtype=torch.float64),
-        spec.to_raw(fitted),
-        spec.to_raw(x),
-        spec.spread,
-    )
-    units = spec.spread
+    total, units = torch.zeros(len(x), dtype=torch.float64), spec.spread
+    seen, rows = spec.to_raw(fitted), spec.to_raw(x)
     for i, (column, place) in enumerate(zip(spec.fields, spec.places, strict=True)):
         own = slice(i, i + 1)
         total += _each(seen[:, own], rows[:, own], column.kind, max(2, len(column.values)), units[place][:1])[:, 0]

@@ -23,8 +23,7 @@ class Scale(nn.Module):
     def __init__(self, kind: str, unit: Tensor, *, value: float = 1.0, start: float = 1.0, floor: float = 0.01) -> None:
         super().__init__()
         self.kind, self.value, self.floor = kind, value, floor
-        alike = unit.square().mean().sqrt().expand_as(unit).clone()
-        self.register_buffer("unit", alike if kind == "shared" else unit)
+        self.register_buffer("unit", unit.square().mean().sqrt().expand_as(unit).clone() if kind == "shared" else unit)
         if kind in ("learned", "shared"):
             self.log_scale = nn.Parameter(torch.full(unit.shape if kind == "learned" else (), start).log())
         if kind == "optimal":

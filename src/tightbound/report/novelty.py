@@ -36,12 +36,13 @@ def nearest(split: Any, view: View, queries: Floats) -> Neighbours:
     for _, x in walk(split, limit, int(min(4096, max(64, 8_000_000 // dims)))):
         rows = view.unit(x.cpu().numpy()).reshape(len(x), -1)
         gone = np.isnan(rows)
-        if gone.any() and not variance.any():
+        gaps = gone.any()
+        if gaps and not variance.any():
             some = np.ma.masked_array(rows, gone)
             mean, variance = some.mean(0).filled(0), some.var(0).filled(0)
-        whole = np.where(gone, mean, rows) if gone.any() else rows
+        whole = np.where(gone, mean, rows) if gaps else rows
         gap = squares[:, None] + (whole**2).sum(1) - 2 * flat @ whole.T
-        if gone.any():
+        if gaps:
             gap += gone @ variance
         at = gap.argmin(1)
         closest = gap[np.arange(len(flat)), at]
