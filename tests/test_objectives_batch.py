@@ -57,8 +57,10 @@ def test_stratified_weights_are_unbiased() -> None:
     density = torch.rand(n, dtype=torch.float64)  # q(z | x_j) at one z, drawn from q(z | x_0)
     shares = log_shares(b, n, density).exp()
     batches = [(0, *rest) for rest in itertools.combinations(range(1, n), b - 1)]
-    estimates = [float(shares[0] @ density[list(batch)]) for batch in batches]
-    assert math.isclose(sum(estimates) / len(batches), density.mean(), rel_tol=1e-12)
+    for own, row in enumerate(shares):  # wherever in the batch it is
+        placed = [[*rest[:own], own_, *rest[own:]] for own_, *rest in batches]
+        estimates = [float(row @ density[batch]) for batch in placed]
+        assert math.isclose(sum(estimates) / len(batches), density.mean(), rel_tol=1e-12)
     assert torch.allclose(shares.sum(1), torch.ones(b, dtype=torch.float64))
     column = torch.full((b,), 1 / (b - 1), dtype=torch.float64)  # a row of theirs, whose diagonal is elsewhere
     column[0], column[1] = 1 / n, (n - b + 1) / (n * (b - 1))

@@ -20,7 +20,9 @@ A number is that of the list of peers' bugs; a line names a test as FILE::TEST.
 4.10  test_peer_bugs::test_peers_4_10_a_validation_is_a_mean_over_examples_not_over_batches
 4.11  test_objectives_importance::test_the_best_sample_has_most_weight
 4.12  test_core_mixtures::test_peers_4_12_vamp_densities_are_normal_densities
+4.13  test_training_loop::test_a_run_goes_through_its_whole_clock_and_is_judged_by_its_end
 4.13  test_objectives_batch::test_validation_weighs_the_rate_as_the_end_of_training_does
+4.14  test_training_loop::test_a_run_goes_through_its_whole_clock_and_is_judged_by_its_end
 4.14  test_training_loop::test_weight_of_the_rate_warms_up_over_a_share_of_the_run
 4.15  test_evaluation::test_k_is_honoured_exactly_and_the_bound_is_the_log_of_the_mean_weight
 4.16  test_objectives_batch::test_capacity_holds_the_rate_at_a_level_that_rises

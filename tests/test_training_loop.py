@@ -6,10 +6,11 @@ import json
 import os
 import signal
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import torch
+from torch import Tensor
 
 from tightbound.config import Config, configure
 from tightbound.errors import TightboundError
@@ -247,6 +248,28 @@ def test_figures_of_the_log_do_not_depend_on_the_weights_of_the_objective(tmp_pa
 
 def test_weight_of_the_rate_warms_up_over_a_share_of_the_run() -> None:
     assert [Clock(p).ramp(0.5) for p in (0.0, 0.25, 0.5, 1.0)] == [0.0, 0.5, 1.0, 1.0]
+
+
+class Timed(Elbo):
+    """Notes the progress that each step is told of, and that of validations."""
+
+    told: ClassVar[list[float]] = []
+
+    def __call__(self, trace: Trace, clock: Clock) -> Tensor:
+        self.told.append(float(clock.progress) if torch.is_grad_enabled() else -float(clock.progress))
+        return super().__call__(trace, clock)
+
+
+def test_a_run_goes_through_its_whole_clock_and_is_judged_by_its_end(tmp_path: Path, monkeypatch: Any) -> None:
+    """Peer bugs 4.14, a warm-up longer than the run, and 4.13, another weight of the rate in validation."""
+    monkeypatch.setattr(Timed, "told", [])
+    run = train(tmp_path / "run", objective=f"{__name__}:Timed", objective__warmup=0.5, train__ema=0)
+    steps, validations = ([t for t in Timed.told if (t >= 0) == is_step] for is_step in (True, False))
+    assert steps == pytest.approx([step / 60 for step in range(60)])
+    assert set(validations) == {-1.0}
+    for record in run.history():
+        valid = record["valid"]
+        assert valid["objective"] == pytest.approx(valid["distortion"] + valid["rate"], rel=1e-5)
 
 
 def test_config_is_complete_and_resolved(tmp_path: Path) -> None:
