@@ -56,8 +56,7 @@ class Flat(nn.Module):
         z = _value("z", draw("z", p=p, q=q))
         if p is None:  # a second stage, which infers its own latent from z
             draw("z", p=self.prior(ctx, draw, z))
-        chart = getattr(self.prior, "chart", None)  # how the decoder reads a z that is not a vector of R^d
-        return self.decoder(beside(ctx.c, z if chart is None else chart(z)))
+        return self.decoder(beside(ctx.c, z))
 
     @property
     def top(self) -> nn.Module:

@@ -8,7 +8,7 @@ from tightbound.distributions.hamiltonian import Euclidean, Hamiltonian, Riemann
 from tightbound.distributions.logistic import DiscretizedLogistic
 from tightbound.distributions.mixture import Blend, Mixture
 from tightbound.distributions.normal import LogScaleNormal, UnitNormal, diagonal, soft_clip, standard_normal
-from tightbound.distributions.poincare import WrappedNormal, from_tangent, to_tangent
+from tightbound.distributions.poincare import WrappedNormal
 from tightbound.distributions.reparam import (
     NoiseForm,
     from_noise,

@@ -1,4 +1,8 @@
-"""The Poincare ball of curvature -c, |z| < 1 / sqrt(c); densities are with respect to its Riemannian volume."""
+"""Hyperbolic space of curvature -c in normal coordinates: z in R^d lies at the distance |z| from the origin.
+
+The point of the Poincare ball is tanh(r / 2) / r z, r = sqrt(c) |z|.  Far out a float cannot tell such points apart;
+normal coordinates can, so that no z needs to be held back from the ball's edge.  Densities are with respect to dz.
+"""
 
 from __future__ import annotations
 
@@ -10,29 +14,31 @@ from torch import Tensor
 from tightbound.distributions.flow import FromNoise
 from tightbound.distributions.reparam import NoiseForm
 
-EDGE = 1e-5  # share of the radius that is kept from the boundary, where float32 has no more points
+LEAST = 1e-300
 
 
 def _norm(x: Tensor) -> Tensor:
-    return (x.square().sum(-1, keepdim=True) + 1e-30).sqrt()
+    return (x.square().sum(-1, keepdim=True) + LEAST).sqrt()
 
 
-def from_tangent(u: Tensor, c: float) -> Tensor:
-    """exp_0: u in R^d, |u| the hyperbolic distance from 0, to the point in that direction."""
-    r = math.sqrt(c) * _norm(u)
-    return torch.tanh(r / 2) / r * u
+def add(a: Tensor, b: Tensor, c: float) -> Tensor:
+    """log_0(exp_0(a) (+) exp_0(b)), Moebius addition in normal coordinates (n, d), in float64.
 
-
-def to_tangent(z: Tensor, c: float) -> Tensor:
-    """log_0, the inverse of `from_tangent`, float64 inside."""
-    r = math.sqrt(c) * _norm(z.double())
-    return (2 * torch.atanh(r.clamp(max=1 - 1e-12)) / r * z).to(z.dtype)
-
-
-def add(x: Tensor, y: Tensor, c: float) -> Tensor:
-    """Moebius addition. Mathieu et al. 2019 (arXiv:1901.06033), eq. 2."""
-    xy, xx, yy = ((a * b).sum(-1, keepdim=True) for a, b in ((x, y), (x, x), (y, y)))
-    return ((1 + 2 * c * xy + c * yy) * x + (1 - c * xx) * y) / (1 + 2 * c * xy + c**2 * xx * yy)
+    By the laws of the hyperbolic triangle with sides |a|, |b|; all terms are scaled by exp(-sqrt(c) (|a| + |b|)), so
+    that none overflows.  Mathieu et al. 2019 (arXiv:1901.06033), eq. 2.
+    """
+    a, b = a.double() + 1e-30, b.double() + 1e-30  # the origin gets a direction
+    (x, one), (y, two) = ((v / _norm(v), math.sqrt(c) * _norm(v)) for v in (a, b))
+    # Of half the angle between the sides, cos^2 and sin^2.
+    near, far = (
+        (x + sign * y).square().sum(-1, keepdim=True) / 4 for sign in (1, -1)
+    )  # cos^2, sin^2 of half the angle
+    both = one + two
+    s = (torch.expm1(-both).square() * near + ((-two).exp() - (-one).exp()).square() * far) / 4 + LEAST
+    r = both + 2 * (s.sqrt() + (s + (-both).exp()).sqrt()).log()
+    along = ((-2 * two).exp() - (-2 * one).exp()) * far - torch.expm1(-2 * both) * near
+    way = along * x - (-one).exp() * torch.expm1(-2 * two) * (y - (near - far) * x)
+    return r / math.sqrt(c) * way / _norm(way)
 
 
 def volume(u: Tensor, c: float) -> Tensor:
@@ -44,10 +50,10 @@ def volume(u: Tensor, c: float) -> Tensor:
 
 
 class WrappedNormal(FromNoise):
-    """z = loc (+) exp_0(u), u ~ N(0, diag scale^2): log p(z) = log N(u) - (d - 1) log(sinh(r) / r), r = sqrt(c) |u|.
+    """z = loc (+) u, u ~ N(0, diag scale^2): log q(z) = log N(u) + (d - 1) (log(sinh(s) / s) - log(sinh(r) / r)).
 
-    loc: (n, d) in the ball; scale: (n, d), in units of hyperbolic distance.  Mathieu et al. 2019 (arXiv:1901.06033),
-    eq. 8 and appendix B.3; Nagano et al. 2019 (arXiv:1902.02992).
+    r = sqrt(c) |u|, s = sqrt(c) |z|.  loc: (n, d), scale: (n, d), in units of hyperbolic distance.  Mathieu et al. 2019
+    (arXiv:1901.06033), eq. 8 and appendix B.3; Nagano et al. 2019 (arXiv:1902.02992).
     """
 
     def __init__(self, loc: Tensor, scale: Tensor, curvature: float) -> None:
@@ -63,16 +69,15 @@ class WrappedNormal(FromNoise):
         return self.loc
 
     def from_noise(self, noise: Tensor) -> tuple[Tensor, Tensor]:
-        u, c = self.scale.double() * noise, self.curvature
-        z = add(self.loc.double(), from_tangent(u, c), c)
-        z = z * ((1 - EDGE) / (math.sqrt(c) * _norm(z))).clamp(max=1)
-        return z.to(self.loc), self._log_density(u).to(self.loc)
+        u = self.scale.double() * noise
+        z = add(self.loc, u, self.curvature)
+        return z.to(self.loc), self._log_density(u, z).to(self.loc)
 
-    def _log_density(self, u: Tensor) -> Tensor:
+    def _log_density(self, u: Tensor, z: Tensor) -> Tensor:
         scale = self.scale.double()
         normal = -0.5 * (u / scale).square() - scale.log() - 0.5 * math.log(2 * math.pi)
-        return normal.sum(-1) - volume(u, self.curvature)
+        return normal.sum(-1) + volume(z, self.curvature) - volume(u, self.curvature)
 
     def log_prob(self, value: Tensor) -> Tensor:
-        away = add(-self.loc.double(), value.double(), self.curvature)
-        return self._log_density(to_tangent(away, self.curvature)).to(value.dtype)
+        u = add(-self.loc, value, self.curvature)
+        return self._log_density(u, value.double()).to(value.dtype)

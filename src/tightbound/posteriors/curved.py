@@ -8,12 +8,12 @@ from torch import Tensor, nn
 from torch.distributions import Distribution
 from torch.nn import functional as F
 
-from tightbound.distributions import PowerSpherical, VonMisesFisher, WrappedNormal, from_tangent, soft_clip
+from tightbound.distributions import PowerSpherical, VonMisesFisher, WrappedNormal, soft_clip
 from tightbound.errors import TightboundError
 from tightbound.posteriors.normal import NormalPosterior
 from tightbound.trace import Context
 
-FARTHEST = 8.0  # hyperbolic distance of a mean from the origin, beyond which float32 has too few points
+FARTHEST = 8.0  # hyperbolic distance of a mean from the origin: a bound far from all draws of a usual prior
 
 
 class SpherePosterior(nn.Module):
@@ -47,9 +47,9 @@ class PowerSphericalPosterior(SpherePosterior):
 
 
 class WrappedNormalPosterior(nn.Module):
-    """A wrapped normal in the Poincare ball, of the prior's curvature. Mathieu et al. 2019 (arXiv:1901.06033)."""
+    """A wrapped normal in hyperbolic space, of the prior's curvature. Mathieu et al. 2019 (arXiv:1901.06033)."""
 
-    space = "ball"
+    space = "hyperbolic"
 
     def __init__(self, features: int, latent: int) -> None:
         super().__init__()
@@ -60,4 +60,4 @@ class WrappedNormalPosterior(nn.Module):
         curvature: float = getattr(p, "parts", p).curvature  # type: ignore[union-attr]
         r = q.mean.norm(dim=-1, keepdim=True).clamp(min=1e-6)
         mean = q.mean * FARTHEST * (r / FARTHEST).tanh() / r
-        return WrappedNormal(from_tangent(mean.double(), curvature).to(h), q.stddev, curvature)
+        return WrappedNormal(mean, q.stddev, curvature)

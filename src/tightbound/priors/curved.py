@@ -9,15 +9,7 @@ from torch import Tensor, nn
 from torch.distributions import Distribution
 from torch.nn import functional as F
 
-from tightbound.distributions import (
-    Blend,
-    SphereUniform,
-    VonMisesFisher,
-    WrappedNormal,
-    from_tangent,
-    soft_clip,
-    to_tangent,
-)
+from tightbound.distributions import Blend, SphereUniform, VonMisesFisher, WrappedNormal, soft_clip
 from tightbound.priors.seen import Seen, clusters, start_at_clusters
 from tightbound.trace import Context, Draw
 
@@ -36,12 +28,13 @@ class SphereUniformPrior(nn.Module):
 
 
 class WrappedNormalPrior(nn.Module):
-    """A wrapped normal at the origin of the Poincare ball; the decoder reads z in normal coordinates, log_0(z).
+    """A wrapped normal at the origin of hyperbolic space: N(0, scale^2) in normal coordinates, in which z is held.
 
-    scale: in units of hyperbolic distance.  curvature: c > 0, of a ball of radius 1 / sqrt(c).
+    scale: in units of hyperbolic distance, |z|.  curvature: c > 0; in the Poincare ball, of radius 1 / sqrt(c), z is
+    tanh(r / 2) / r z, r = sqrt(c) |z|.
     """
 
-    space = "ball"
+    space = "hyperbolic"
 
     def __init__(self, latent: int, scale: float = 1.0, curvature: float = 1.0) -> None:
         super().__init__()
@@ -51,10 +44,6 @@ class WrappedNormalPrior(nn.Module):
     def forward(self, ctx: Context, draw: Draw, state: Tensor | None) -> Distribution:
         zero = self.get_buffer("zero").expand(ctx.n, -1)
         return WrappedNormal(zero, torch.full_like(zero, self.scale), self.curvature)
-
-    def chart(self, z: Tensor) -> Tensor:
-        """What the decoder reads of z."""
-        return to_tangent(z, self.curvature)
 
 
 class SphereMixturePrior(nn.Module):
@@ -87,9 +76,9 @@ class SphereMixturePrior(nn.Module):
 
 
 class PoincareMixturePrior(WrappedNormalPrior):
-    """sum_m w_m WrappedNormal(z; exp_0(mean_m), diag scale_m^2) in the Poincare ball.
+    """sum_m w_m WrappedNormal(z; mean_m, diag scale_m^2) in hyperbolic space.
 
-    components: how many, M.  curvature: that of the ball of the model.  Starts at k-means clusters of log_0(z).
+    components: how many, M.  curvature: that of the model.  Starts at k-means clusters.
     """
 
     learns = True
@@ -103,8 +92,8 @@ class PoincareMixturePrior(WrappedNormalPrior):
 
     def fit(self, seen: Seen) -> None:
         """Starts at clusters of the draws."""
-        start_at_clusters(self, to_tangent(seen.z, self.curvature), seen.seed)
+        start_at_clusters(self, seen.z, seen.seed)
 
     def forward(self, ctx: Context, draw: Draw, state: Tensor | None) -> Distribution:
-        loc, scale = from_tangent(self.mean, self.curvature), soft_clip(self.log_scale).exp()
-        return Blend(lambda at: WrappedNormal(loc[at], scale[at], self.curvature), self.log_weight, ctx.n)
+        scale = soft_clip(self.log_scale).exp()
+        return Blend(lambda at: WrappedNormal(self.mean[at], scale[at], self.curvature), self.log_weight, ctx.n)
