@@ -22,6 +22,7 @@ from tightbound.config import Config, TrainSettings
 from tightbound.data import Data
 from tightbound.distributions.noise import seed_for
 from tightbound.errors import TightboundError
+from tightbound.heap import kept_memory
 from tightbound.model import VAE, Objective
 from tightbound.objectives import OBJECTIVES
 from tightbound.processes import here, launch, launched
@@ -113,6 +114,7 @@ def settle(config: Config, data: Data) -> tuple[Config, list[str]]:
     return config.model_copy(update=updates), notes
 
 
+@kept_memory()
 def fit(
     config: Config,
     source: Any,
