@@ -31,7 +31,7 @@ from tightbound.trace import Context, Draw
 
 
 def seen(z: Tensor, scale: float = 0.3) -> Seen:
-    return Seen(z, z, torch.full_like(z, scale), 0)
+    return Seen(z, lambda: (z, torch.full_like(z, scale)), 0)
 
 
 def fitted(name: str, z: Tensor, **options: object) -> torch.nn.Module:

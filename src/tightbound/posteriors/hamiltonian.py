@@ -27,6 +27,7 @@ class HamiltonianPosterior(nn.Module):
 
     paths = ("flat",)
     density = False  # at a z that comes from elsewhere
+    reads_joint = True  # so that another prior is another q
     first = 0.3
 
     def __init__(self, features: int, latent: int, steps: int = 3, longest: float = 1.0) -> None:

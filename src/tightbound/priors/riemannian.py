@@ -86,11 +86,12 @@ class RiemannianPrior(nn.Module):
     def fit(self, seen: Seen) -> None:
         """Takes centres spread over the examples; raises TightboundError where there are fewer."""
         mean, scale, rho, step = (self.get_buffer(name) for name in ("mean", "scale", "rho", "step"))
-        if len(seen.mean) < len(mean):
-            raise TightboundError(f"{len(mean)} centres need as many examples, and there are {len(seen.mean)}")
-        some = torch.linspace(0, len(seen.mean) - 1, len(mean)).long()
-        mean.copy_(seen.mean[some])
-        scale.copy_(seen.scale[some].clamp(min=1e-4))
+        if len(seen.z) < len(mean):
+            raise TightboundError(f"{len(mean)} centres need as many examples, and there are {len(seen.z)}")
+        some = torch.linspace(0, len(seen.z) - 1, len(mean)).long()
+        for kept, seen_ in zip((mean, scale), seen.moments(), strict=True):
+            kept.copy_(seen_[some])
+        scale.clamp_(min=1e-4)
         far = ((mean[:, None] - mean[None]) / scale[:, None]).norm(dim=-1)
         rho.copy_((far + torch.diag(torch.full_like(mean[:, 0], torch.inf))).amin(1).max().clamp(min=1e-3))
         step.copy_(seen.z.std(0).mean())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,15 +15,14 @@ from tightbound.errors import TightboundError
 
 @dataclass(frozen=True)
 class Seen:
-    """Of q(z|x) of n training examples: a draw z (n, d), the mean and the scale.
+    """Of q(z|x) of n training examples: a draw z (n, d); `moments()`, its mean and scale, (n, d) each.
 
     A prior with `fit(seen)` can be fitted; where it says `learns = True`, fitting only places its start, and the one
     training loop then minimises -E_q[log p(z)].  seed: of what is random in fitting.
     """
 
     z: Tensor
-    mean: Tensor
-    scale: Tensor
+    moments: Callable[[], tuple[Tensor, Tensor]]
     seed: int
 
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import copy
 import tempfile
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,18 +13,18 @@ from torch import Tensor, nn
 
 from tightbound import fitted as prior_file
 from tightbound.build import build
-from tightbound.checks import check
 from tightbound.config import Config, TrainSettings, parse
 from tightbound.distributions import moments
 from tightbound.distributions.noise import StepNoise, seed_for
 from tightbound.errors import TightboundError, lookup
-from tightbound.fitted import Fitted
-from tightbound.model import VAE
+from tightbound.fitted import Fitted, fittable
+from tightbound.model import VAE, Objective
+from tightbound.objectives.elbo import Elbo
 from tightbound.priors import PRIORS, Seen
 from tightbound.progress import listening
 from tightbound.recipes import Part
 from tightbound.run import Run, load, seeded
-from tightbound.trace import Batch, Clock, Draw, Trace
+from tightbound.trace import Batch, Clock, Draw, Latent, Trace
 from tightbound.training import schedule
 from tightbound.training.batches import count, examples
 from tightbound.training.display import Display, Quiet
@@ -88,24 +87,6 @@ def _fitted(run: Run, prior: str, name: str | None, overwrite: bool, values: Map
     return made
 
 
-def fittable(run: Run) -> list[str]:
-    """The names of the priors that can be fitted to a run's latent."""
-    found = []
-    for name, cls in PRIORS.items():
-        with suppress(TightboundError):
-            if (hasattr(cls, "fit") or hasattr(cls, "learns")) and _same_decoder(run, cls):
-                check(run.config.recipe.model_copy(update={"prior": Part(name=name)}), run.spec)
-                found.append(name)
-    return found
-
-
-def _same_decoder(run: Run, prior: Any) -> bool:
-    """Whether a decoder made for the run's prior can be read under another: along "labelled" it hears of the class
-    beside z, or through z alone where the prior reads the class."""
-    reads = [getattr(cls, "reads_state", False) for cls in (PRIORS.get(run.config.recipe.prior.name), prior)]
-    return run.config.recipe.path != "labelled" or reads[0] == reads[1]
-
-
 def _parted(values: Mapping[str, Any]) -> tuple[dict[str, Any], TrainSettings]:
     """Options of the prior, and settings of its training: the keys that begin with `train.`."""
     train = {key.removeprefix("train."): value for key, value in values.items() if key.startswith("train.")}
@@ -118,7 +99,7 @@ def _check_fits(run: Run, prior: str) -> None:
     if ":" in prior:
         return
     lookup(PRIORS, prior, "prior")
-    if prior not in (known := fittable(run)):
+    if prior not in (known := fittable(run.config.recipe, run.spec)):
         posterior, fit = run.config.recipe.posterior.name, f"choose {' or '.join(known)}" if known else "none fits it"
         raise TightboundError(
             f"prior {prior!r} cannot be fitted to the latent of {run.name!r} (posterior {posterior!r}, path "
@@ -139,7 +120,7 @@ def _fit(model: VAE, config: Config, run: Run, seed: int, show: Display) -> int:
         x, rows = examples(train, max(AT_ONCE, min(MOST, MOST_VALUES // run.spec.dims)))
         n = len(x) if n is None else n
         with torch.no_grad():
-            part.fit(_seen(model, Batch(x) if rows is None else train.examples(rows), seed))
+            part.fit(_seen(run.model, Batch(x) if rows is None else train.examples(rows), seed))
     if learns:
         _learn(model, config, run, seed, show)
     return n or 0
@@ -157,16 +138,19 @@ def top_site(model: VAE) -> str:
 
 
 def _seen(model: VAE, batch: Batch, seed: int) -> Seen:
-    """Draws, means and scales of q of the topmost latent; of a point, its place and a scale of 0."""
-    device, parts = model.get_buffer("centre").device, []
-    with seeded(seed):
+    """Draws of q of the topmost latent, and on demand its means and scales; of a point, its place and a scale of 0."""
+
+    def sites() -> Iterator[Latent]:
         for i, some in enumerate(batch.split(AT_ONCE)):
-            site = model(some.to(device), Draw(noise=StepNoise(seed, "seen", i))).latents[top_site(model)]
-            assert site.q is not None
-            mean, variance = moments(site.q)
-            parts.append((site.z, mean, variance.sqrt()))
-    z, mean, scale = (torch.cat(found) for found in zip(*parts, strict=True))
-    return Seen(z, mean, scale, seed)
+            some = some.to(model.get_buffer("centre").device)
+            yield model(some, Draw(noise=StepNoise(seed, "seen", i))).latents[top_site(model)]
+
+    def widths() -> tuple[Tensor, Tensor]:
+        with seeded(seed):
+            mean, variance = zip(*(moments(site.q) for site in sites() if site.q is not None), strict=True)
+        return torch.cat(mean), torch.cat(variance).sqrt()
+
+    return Seen(torch.cat([site.z for site in sites()]), widths, seed)
 
 
 # ---- priors that are networks: the one training loop, all but the prior held
@@ -203,10 +187,10 @@ class CrossEntropy:
 
 
 class Progress(Quiet):
-    """One line per validation of a fit."""
+    """One line per validation of a fit; what: is lowered."""
 
-    def __init__(self, show: Display, steps: int) -> None:
-        self.show, self.steps = show, steps
+    def __init__(self, show: Display, steps: int, what: str) -> None:
+        self.show, self.steps, self.what = show, steps, what
 
     def note(self, line: str) -> None:
         self.show.note(line)
@@ -214,21 +198,26 @@ class Progress(Quiet):
     def record(self, record: dict[str, Any]) -> None:
         best = ", best" if record["best"] else ""
         value = record["valid"]["objective"]
-        self.note(f"step {record['step']} of {self.steps}, -log p(z) {value:.3f} on the validation split{best}")
+        self.note(f"step {record['step']} of {self.steps}, {self.what} {value:.3f} on the validation split{best}")
 
 
 def _learn(model: VAE, config: Config, run: Run, seed: int, show: Display) -> None:
-    """Trains the prior of `model` in place, on fresh draws of q in each step; keeps the best by validation."""
+    """Trains the prior of `model` in place, on fresh draws of q in each step; keeps the best by validation.
+
+    A q that reads log p(x, z) moves with the prior: then it is the whole bound that rises.
+    """
     train = schedule.resolve(config.train, count(run.data.train))
     config = config.model_copy(
         update={"train": train, "seed": seed, "recipe": config.recipe.model_copy(update={"k": 1})}
     )
     trained = copy.deepcopy(model)
-    trained.path.decoder, trained.likelihood = nn.Identity(), NoLikelihood()
     part = prior_of(trained).requires_grad_(True)
-    objective = CrossEntropy(top_site(trained), tuple(getattr(part, "sites", ())))
+    moved = any(hasattr(module, "reads_joint") for module in trained.modules())
+    objective: Objective = Elbo() if moved else CrossEntropy(top_site(trained), tuple(getattr(part, "sites", ())))
+    if not moved:
+        trained.path.decoder, trained.likelihood = nn.Identity(), NoLikelihood()
     with tempfile.TemporaryDirectory(prefix="tightbound-prior-") as folder:
-        told = Progress(show, int(train.steps))
+        told = Progress(show, int(train.steps), "-ELBO" if moved else "-log p(z)")
         trainer = Trainer(trained, objective, config, run.data, Path(folder), told, only=part)
         trainer.run()
         state = prior_file.split(trainer.finish())[0]
