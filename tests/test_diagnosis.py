@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
-from core_cases import spec_of
+from core_cases import spec_of, suited
 from linear_gaussian import problem
 from small import small_run
 from torch import Tensor
 
+from tightbound.build import build, resolve, resolve_domain
 from tightbound.config import configure
 from tightbound.evaluation import rules
 from tightbound.evaluation.calibration import Calibration, calibration
@@ -22,7 +24,9 @@ from tightbound.evaluation.constant import independent
 from tightbound.evaluation.diagnosis import Diagnosis, diagnose
 from tightbound.evaluation.figure import Figure
 from tightbound.evaluation.latents import _aggregate, _Pass, latents, told_apart
+from tightbound.fitted import fittable
 from tightbound.likelihoods.fields import FieldsLikelihood
+from tightbound.recipes import RECIPES, has_bound
 from tightbound.run import Run, load
 from tightbound.spec import Column, DataSpec
 
@@ -215,11 +219,38 @@ def test_the_baseline_is_that_of_independent_dimensions(domain: str) -> None:
     assert independent(x[domain], x[domain], spec) == pytest.approx(exact[domain], abs=0.06)
 
 
+MIXED = DataSpec(shape=(1,), domain="mixed", fields=(Column(name="a", kind="real"),))
+
+
 def test_a_table_whose_scale_is_wrong_is_told_that_it_has_one() -> None:
     """The likelihood of a table takes `scale`, so the remedy is that and not another likelihood."""
-    spec = DataSpec(shape=(1,), domain="mixed", fields=(Column(name="a", kind="real"),))
-    config = configure("", "mixed")
-    run = SimpleNamespace(config=config, model=SimpleNamespace(likelihood=FieldsLikelihood(spec)))
+    spec, config = MIXED, configure("", "mixed")
+    config = config.model_copy(update={"recipe": resolve(resolve_domain(config.recipe, spec)[0], spec)})
+    run = SimpleNamespace(config=config, spec=spec, model=SimpleNamespace(likelihood=FieldsLikelihood(spec)))
     half, all_ = Figure.of(torch.tensor([0.1, 0.1])), Figure.of(torch.tensor([0.3, 0.3]))
     found = SimpleNamespace(calibration=Calibration(2, half, all_, [0.1] * 10))
     assert [v.fix for v in rules.scale(run, found)] == ["other_scale"]
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_what_a_verdict_says_to_set_can_be_set(name: str) -> None:
+    """Of a model whose codes are empty and far from the prior: the recipe takes the settings that are named."""
+    domain = "count" if name == "nb-vae" else "mixed" if name == "mixed" else "levels"
+    spec = spec_of(domain, (3, 32, 32) if name == "vae-colour" else (1, 16, 16)) if domain != "mixed" else MIXED
+    config = configure("", name, values={"recipe.size": "s"})
+    recipe, spec, _ = resolve_domain(config.recipe, suited(config.recipe, spec))
+    config = config.model_copy(update={"recipe": resolve(recipe, spec)})
+    run = SimpleNamespace(config=config, spec=spec, has_bound=has_bound(config.recipe))
+    site = SimpleNamespace(name="z", active=False, width=1, kl=SimpleNamespace(mean=0.0))
+    feature = SimpleNamespace(name="z_0", active=False, distance=1.0, mean=0.0, sd=1.0)
+    latents = SimpleNamespace(told_apart=1.0, features=[feature], sites=[site] if run.has_bound else [])
+    found = SimpleNamespace(latents=latents)
+    verdicts = rules.collapsed(run, found) + rules.prior_mismatch(run, found)
+    assert len(verdicts) == 2 * run.has_bound
+    for verdict in verdicts:
+        assert "None" not in verdict.change and "{" not in verdict.change
+        asked = dict(re.findall(r"([a-z_.]+)=([a-z_0-9.]*[a-z0-9])", verdict.change))
+        changed = configure("", name, values={"recipe.size": "s", **asked}).recipe
+        build(resolve(resolve_domain(changed, spec)[0], spec), spec)
+        if verdict.fix == "fit_prior":
+            assert verdict.values["prior"] in fittable(config.recipe, spec)

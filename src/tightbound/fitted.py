@@ -6,14 +6,19 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor, nn
 
+from tightbound.checks import check
 from tightbound.errors import TightboundError, nearest
 from tightbound.files import load_weights, make_folder, save_weights
-from tightbound.recipes import Part
+from tightbound.priors import PRIORS
+from tightbound.recipes import Part, Recipe
+from tightbound.spec import DataSpec
 
 FOLDER, FILE = "priors", "prior.safetensors"
 OF_PRIOR = ("path.prior.", "path.priors.0.")  # of a flat model, of a hierarchy
@@ -121,3 +126,21 @@ def nearby(folder: Path) -> str:
     inner = sorted(path.parent for path in folder.glob("*/config.toml"))
     names = " or ".join(str(path) for path in inner[:3]) + (" or another one in it" if len(inner) > 3 else "")
     return f"did you mean {names}?" if inner else "name a folder that tightbound train wrote"
+
+
+def fittable(recipe: Recipe, spec: DataSpec) -> list[str]:
+    """The names of the priors that can be fitted to the latent of a trained recipe."""
+    found = []
+    for name, cls in PRIORS.items():
+        with suppress(TightboundError):
+            if (hasattr(cls, "fit") or hasattr(cls, "learns")) and _same_decoder(recipe, cls):
+                check(recipe.model_copy(update={"prior": Part(name=name)}), spec)
+                found.append(name)
+    return found
+
+
+def _same_decoder(recipe: Recipe, prior: Any) -> bool:
+    """Whether a decoder made for the recipe's prior can be read under another: along "labelled" it hears of the class
+    beside z, or through z alone where the prior reads the class."""
+    reads = [getattr(cls, "reads_state", False) for cls in (PRIORS.get(recipe.prior.name), prior)]
+    return recipe.path != "labelled" or reads[0] == reads[1]

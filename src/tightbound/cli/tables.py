@@ -181,11 +181,10 @@ def _run(run: Run) -> None:
 
 def _priors(run: Run) -> list[tuple[str, str]]:
     """What can be fitted in the place of the prior, and what has been."""
-    from tightbound.fitted import saved
-    from tightbound.training.prior import fittable
+    from tightbound.fitted import fittable, saved
 
     made = [] if run.home is None else saved(run.home)
-    rows = [("can be fitted", ", ".join(fittable(run)))]
+    rows = [("can be fitted", ", ".join(fittable(run.config.recipe, run.spec)))]
     return [*rows, ("fitted", ", ".join(made))] if made else rows
 
 

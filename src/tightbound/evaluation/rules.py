@@ -5,14 +5,17 @@ A threshold is not moved to please a model: docs/results.md has the models that 
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from tightbound.build import build, resolve
+from tightbound.errors import TightboundError
 from tightbound.evaluation.evidence import Evidence
 from tightbound.evaluation.latents import Feature
-from tightbound.run import Run
+from tightbound.fitted import fittable
+from tightbound.recipes import Part
+from tightbound.run import Run, seeded
 
 HELD = 1.0  # nats: a code that holds less cannot tell even three groups of examples apart (log 3 = 1.1)
 APART = 0.9  # AUC: nine times in ten a code is told from a draw of the prior, so that the decoder knows few of those
@@ -39,10 +42,22 @@ FIXES = {
     "lower_beta": "lower objective.beta, which is {beta:g}",
     "scale_first": "set likelihood.scale=learned: a scale that is too wide leaves nothing for a code to explain",
     "free_bits": "set objective.free_bits=0.1 or objective.warmup=0.3",
+    "elbo_free_bits": "set objective=elbo with objective.free_bits=0.1: objective {objective} lets a code empty",
+    "smaller": "set recipe.size=s: a decoder that can do less needs the code more",
     "more_images": "train on more data, or set data.augment=shift, train.weight_decay higher or recipe.size=s",
     "more_rows": "train on more data, or set train.weight_decay higher or recipe.size=s",
     "raise_beta": "raise objective.beta, which is {beta:g}, to 1",
     "learned_prior": "set prior=learned",
+    "fit_prior": "fit a prior to the codes: tightbound fit-prior RUN {prior}",
+    "longer": "train for longer, so that codes and prior meet: train.steps was {steps}",
+}
+SETTINGS: dict[str, dict[str, Any]] = {  # of the fixes that not every recipe takes
+    "free_scale": {"likelihood.scale": "learned"},
+    "other_scale": {"likelihood.scale": "predicted"},
+    "scale_first": {"likelihood.scale": "learned"},
+    "free_bits": {"objective.free_bits": 0.1, "objective.warmup": 0.3},
+    "elbo_free_bits": {"objective": "elbo", "objective.free_bits": 0.1},
+    "learned_prior": {"prior": "learned"},
 }
 
 
@@ -69,6 +84,27 @@ class Verdict:
         return {"name": self.name, "words": self.words, "fix": self.fix, "change": self.change, "values": self.values}
 
 
+def taken(run: Run, fix: str) -> bool:
+    """Whether a run's recipe can be trained with the settings that a fix names."""
+    recipe = run.config.recipe
+    for key, value in SETTINGS.get(fix, {}).items():
+        kind, _, option = key.partition(".")
+        part: Part = getattr(recipe, kind)
+        new = Part(name=part.name, **{**part.options, option: value}) if option else Part(name=value)
+        recipe = recipe.model_copy(update={kind: new})
+    try:
+        with seeded(0):
+            build(resolve(recipe, run.spec), run.spec)
+    except TightboundError:
+        return False
+    return True
+
+
+def _first(run: Run, *fixes: str) -> str:
+    """The first of the fixes that the run's recipe takes; the last is for all."""
+    return next((fix for fix in fixes[:-1] if taken(run, fix)), fixes[-1])
+
+
 def _option(run: Run, part: str, key: str, default: Any = None) -> Any:
     return getattr(run.config.recipe, part).options.get(key, default)
 
@@ -80,9 +116,7 @@ def scale(run: Run, found: Evidence) -> list[Verdict]:
         return []
     wide = c.central50.mean > WIDE
     now, value = _option(run, "likelihood", "scale"), _option(run, "likelihood", "value", 1.0)
-    fix = "free_scale" if now == "fixed" else "other_scale"
-    if "scale" not in inspect.signature(type(run.model.likelihood)).parameters:
-        fix = "other_likelihood"
+    fix = _first(run, "free_scale" if now == "fixed" else "other_scale", "other_likelihood")
     values = {"central50": c.central50.mean, "central90": c.central90.mean, "value": value}
     return [Verdict("likelihood scale wrong", fix, values | {"width": "wide" if wide else "narrow"})]
 
@@ -102,13 +136,15 @@ def collapsed(run: Run, found: Evidence) -> list[Verdict]:
     sites = [site for site in found.latents.sites if site.kl is not None]
     total = sum(site.kl.mean for site in sites if site.kl is not None)
     beta = _option(run, "objective", "beta", 1.0)
-    fix = "scale_first" if _option(run, "likelihood", "scale") == "fixed" else "free_bits"
+    fixed = ["scale_first"] if _option(run, "likelihood", "scale") == "fixed" else []
+    fix = _first(run, *fixed, "free_bits", "elbo_free_bits", "smaller") if sites else ""
     verdicts = []
     for site in sites:
         if site.active and total > HELD:
             continue
         idle = [f for f in found.latents.features if f.name.startswith(f"{site.name}_") and not f.active]
         values = {"site": site.name, "idle": len(idle), "width": site.width, "units": _named(idle), "kl": total}
+        values["objective"] = run.config.recipe.objective.name
         verdicts.append(Verdict("collapsed", "lower_beta" if beta > 1 else fix, values | {"beta": beta}))
     return verdicts
 
@@ -135,7 +171,9 @@ def prior_mismatch(run: Run, found: Evidence) -> list[Verdict]:
     worst = max(found.latents.features, key=lambda f: f.distance)
     beta = _option(run, "objective", "beta", 1.0)
     values = {"auc": auc, "feature": worst.name, "mean": worst.mean, "sd": worst.sd, "beta": beta}
-    return [Verdict("prior mismatch", "raise_beta" if beta < 1 else "learned_prior", values)]
+    values |= {"prior": next(iter(fittable(run.config.recipe, run.spec)), ""), "steps": run.config.train.steps}
+    fix = "raise_beta" if beta < 1 else _first(run, "learned_prior", "fit_prior" if values["prior"] else "longer")
+    return [Verdict("prior mismatch", fix, values)]
 
 
 RULES: list[Callable[[Run, Evidence], list[Verdict]]] = [scale, undertrained, collapsed, overfitting, prior_mismatch]
