@@ -10,10 +10,12 @@ import numpy as np
 import pytest
 import torch
 from small import SMALL, small_run
+from test_report import untrained
 
 import tightbound as tb
 from tightbound import api
 from tightbound.build import build, resolve
+from tightbound.errors import TightboundError
 from tightbound.recipes import Recipe
 from tightbound.spec import DataSpec
 from tightbound.trace import Batch
@@ -165,3 +167,18 @@ def test_encoding_takes_no_fewer_rows_at_a_time_for_more_levels() -> None:
         assert trained.codes(Batch(torch.zeros(2500, 1, 8, 8))).shape == (2500, 2)
         passes.append(seen)
     assert passes[0] == passes[1] == [1024, 1024, 452]
+
+
+@pytest.mark.parametrize(("recipe", "latent"), [("svae", 4), ("vq-vae", 16), ("categorical-vae", 20)])
+def test_a_temperature_of_a_uniform_prior_is_refused_and_not_ignored(recipe: str, latent: int) -> None:
+    run = untrained("digits", recipe, latent=latent)
+    with pytest.raises(TightboundError, match="uniform and knows no temperature"):
+        run.sample(2, temperature=0.5)
+    assert len(run.sample(2, temperature=1.0)) == 2
+
+
+def test_a_temperature_narrows_what_is_drawn() -> None:
+    for recipe in ("vae", "poincare", "mixture-prior"):
+        run = untrained("digits", recipe)
+        cool, warm = (run.prior_codes(500, t).x.std(0).mean() for t in (0.3, 1.0))
+        assert cool < 0.9 * warm and len(run.sample(2, temperature=0.3)) == 2

@@ -231,11 +231,23 @@ class Run(Trained):
         if condition is not None and self.model.classes and self.spec.condition is None:
             y, condition = Condition(names=self.classes).read(condition, n), None
         c = None if condition is None else self.condition(condition, n).to(self.device)
+        if temperature != 1 and self._uniform():
+            raise TightboundError("this prior is uniform and knows no temperature: leave it at 1")
         with torch.no_grad(), seeded(seed):
             if c is None and self.spec.condition is not None:
                 known = self.model.get_buffer("conditions")
                 c = known[torch.randint(len(known), (n,))]
             return self._out(self.decoded(self.prior_codes(n, temperature, c, y), drawn=draws))
+
+    def _uniform(self) -> bool:
+        """Whether draws from the prior are the same at a temperature near 0: they are on a sphere, or of even codes."""
+        known = None if self.spec.condition is None else self.model.get_buffer("conditions")[:1].expand(8, -1)
+        found = []
+        for temperature in (0.01, 1.0):
+            with torch.no_grad(), seeded(0):
+                found.append(self.prior_codes(8, temperature, known).x)
+        cool, warm = found
+        return torch.allclose(cool, warm)
 
     def vary(self, x: Any, n: int = 16, *, seed: int = 0, condition: Any = None) -> Any:
         """n variations of one example: z drawn from q(z|x), then E[x|z]; an autoencoder's are all the same."""
