@@ -12,7 +12,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "scripts"))
 
 import recipes_page
 
-from tightbound.build import PLACES
+from tightbound.checks import PLACES
 from tightbound.cli import meanings, tables
 from tightbound.config import SECTIONS
 from tightbound.recipes import RECIPES, Part, part
@@ -79,3 +79,11 @@ def test_show_has_every_option_with_its_value(
 
 def test_options_of_a_part_that_the_data_will_choose_are_those_that_are_set() -> None:
     assert meanings.options("likelihood", part("auto", scale="learned")) == [("scale", "learned", "")]
+
+
+def test_the_table_says_what_tells_a_recipe_apart() -> None:
+    told = {name: tables.parts(RECIPES[name]) for name in RECIPES}
+    assert told["conditional"] == ["conditional true"] and "missing zero" in told["missing-data"]
+    assert told["rae-l2"][-1] == "train groups.inference.weight_decay=0.0"
+    alike = [name for name in RECIPES if name != "vae" and told[name] == told["vae"]]
+    assert not alike, "nothing is said of how they differ"

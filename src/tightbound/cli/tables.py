@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -90,14 +90,24 @@ def parts(recipe: Recipe) -> list[str]:
     """What differs from a plain VAE, or all of a plain one."""
     plain = RECIPES["vae"]
     keys = ("posterior", "prior", "likelihood", "objective", "path", "network", "latent", "k")
-    changed = [k for k in keys if getattr(recipe, k) != getattr(plain, k)]
+    changed = [k for k in (*keys, "conditional", "missing", "train") if getattr(recipe, k) != getattr(plain, k)]
     return [f"{key} {_brief(getattr(recipe, key))}" for key in changed or keys[:5]]
+
+
+def _flat(values: Mapping[str, Any], under: str = "") -> dict[str, Any]:
+    """Nested settings by their dotted keys."""
+    found: dict[str, Any] = {}
+    for key, value in values.items():
+        found |= _flat(value, f"{under}{key}.") if isinstance(value, Mapping) else {f"{under}{key}": value}
+    return found
 
 
 def _brief(value: Any) -> str:
     if isinstance(value, Part):
         options = ", ".join(f"{k}={v}" for k, v in value.options.items())
         return f"{value.name} ({options})" if options else value.name
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key}={_brief(v)}" for key, v in _flat(value).items())
     if isinstance(value, tuple | list) and value:
         return " x ".join(str(v) for v in value)
     return str(value).lower() if isinstance(value, bool) else str(value) if value or value == 0 else "not set"
