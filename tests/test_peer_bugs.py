@@ -27,6 +27,7 @@ A number is that of the list of peers' bugs; a line names a test as FILE::TEST.
 4.15  test_evaluation::test_k_is_honoured_exactly_and_the_bound_is_the_log_of_the_mean_weight
 4.16  test_objectives_batch::test_capacity_holds_the_rate_at_a_level_that_rises
 4.17  test_core_build::test_a_likelihood_that_does_not_fit_the_domain_is_refused
+4.18  test_peer_bugs::test_peers_4_18_what_is_trained_on_is_the_training_split
 4.18  test_peer_bugs::test_peers_4_18_no_example_is_trained_on_and_tested_on
 4.19  test_peer_bugs::test_peers_4_19_and_4_20_a_name_says_the_sign_and_the_unit
 4.20  test_peer_bugs::test_peers_4_19_and_4_20_a_name_says_the_sign_and_the_unit
@@ -37,20 +38,25 @@ from __future__ import annotations
 import math
 import re
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pytest
 import torch
 from core_cases import context, rows, spec_of
+from small import small_run
 from test_report import untrained
+from torch import Tensor
 
 from tightbound import data as data_room
 from tightbound.build import resolve_domain
 from tightbound.evaluation.likelihood import score
 from tightbound.likelihoods import AUTO, LIKELIHOODS
 from tightbound.objectives import OBJECTIVES
+from tightbound.objectives.elbo import Elbo
 from tightbound.recipes import Recipe
-from tightbound.trace import Batch, Draw
+from tightbound.run import load
+from tightbound.trace import Batch, Clock, Draw, Trace
 from tightbound.training.validate import Validator
 
 HERE = Path(__file__).parent
@@ -121,6 +127,27 @@ def test_peers_4_18_no_example_is_trained_on_and_tested_on() -> None:
     ]
     assert not (sets[0] & sets[1] or sets[0] & sets[2] or sets[1] & sets[2])
     assert min(map(len, sets)) > 100
+
+
+class Watched(Elbo):
+    """Keeps the rows that a step learns from."""
+
+    rows: ClassVar[set[bytes]] = set()
+
+    def __call__(self, trace: Trace, clock: Clock) -> Tensor:
+        if torch.is_grad_enabled():
+            self.rows.update(row.tobytes() for row in trace.batch.x.float().numpy())
+        return super().__call__(trace, clock)
+
+
+def test_peers_4_18_what_is_trained_on_is_the_training_split(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Watched, "rows", set())
+    run = load(small_run(tmp_path / "run", "vae", objective=f"{__name__}:Watched", steps=30), trust=True)
+    train, valid, test = (
+        {row.tobytes() for row in split.batch(torch.arange(len(split))).float().numpy()}
+        for split in (run.data.train, run.data.valid, run.data.test)
+    )
+    assert len(Watched.rows) > 500 and train >= Watched.rows and not Watched.rows & (valid | test)
 
 
 def test_peers_4_19_and_4_20_a_name_says_the_sign_and_the_unit() -> None:

@@ -2,51 +2,25 @@
 
 from __future__ import annotations
 
-import importlib
 import inspect
 import math
-from collections.abc import Mapping
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from pydantic import TypeAdapter, ValidationError
 from torch import nn
 
 from tightbound.assemble import bidirectional, bottom_up, by_scale, labelled, top_down
-from tightbound.checks import check
-from tightbound.errors import TightboundError, lookup, nearest
-from tightbound.likelihoods import AUTO, LIKELIHOODS
+from tightbound.checks import check, component
+from tightbound.errors import TightboundError, nearest
+from tightbound.likelihoods import AUTO
 from tightbound.model import VAE, Objective
-from tightbound.networks import NETWORKS, Fitted, Standard
-from tightbound.objectives import OBJECTIVES
+from tightbound.networks import Fitted, Standard
 from tightbound.path import Flat
-from tightbound.posteriors import POSTERIORS
-from tightbound.priors import PRIORS
 from tightbound.recipes import Part, Recipe
 from tightbound.spec import DataSpec
 
-PLACES: dict[str, Mapping[str, Any]] = {
-    "posterior": POSTERIORS,
-    "prior": PRIORS,
-    "likelihood": LIKELIHOODS,
-    "objective": OBJECTIVES,
-    "network": NETWORKS,
-}
-
-
-def component(kind: str, part: Part, trust: bool) -> Any:
-    """The class that a part names: in its registry, or at `package.module:Name`, which runs only with `trust`."""
-    if ":" not in part.name:
-        return lookup(PLACES[kind], part.name, kind)
-    if not trust:
-        raise TightboundError(
-            f"{kind} {part.name!r} is code from outside tightbound, named in a file that you did not write now: "
-            "read it, then load with trust=True (on the command line: --trust)"
-        )
-    module, _, name = part.name.partition(":")
-    try:
-        return getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError) as e:
-        raise TightboundError(f"{kind} {part.name!r} cannot be imported: {e}") from e
+POSITIVE = ("value", "scale", "curvature", "longest", "sigma")
+MOST = {("dip", "kind"): 2, ("ciwae", "beta"): 1, ("renyi", "alpha"): 0.99}
 
 
 def make(kind: str, part: Part, trust: bool, *args: Any, **told: Any) -> Any:
@@ -61,19 +35,26 @@ def make(kind: str, part: Part, trust: bool, *args: Any, **told: Any) -> Any:
         if key not in known:
             raise TightboundError(f"{kind} {part.name!r} has no option {key!r}: {nearest(key, known)}")
     hints = get_type_hints(cls.__init__, include_extras=True)
-    options = {key: _value(f"{kind} {part.name!r}", key, v, hints.get(key, Any)) for key, v in part.options.items()}
+    options = {key: _value(kind, part.name, key, v, hints.get(key, Any)) for key, v in part.options.items()}
     try:
         return cls(*args, **asked, **options)
     except (TypeError, RuntimeError) as e:
         raise TightboundError(f"{kind} {part.name!r} does not take these options: {e}") from e
 
 
-def _value(owner: str, key: str, value: Any, kind: Any) -> Any:
+def _value(kind: str, name: str, key: str, value: Any, hint: Any) -> Any:
+    """The value of an option in its type; of a part of the table, counts are 1 or more, and weights 0 or more."""
     try:
-        return TypeAdapter(kind).validate_python(value)
+        found = TypeAdapter(hint).validate_python(value)
     except ValidationError as e:
-        hint = nearest(value, get_args(kind)) if get_origin(kind) is Literal else e.errors()[0]["msg"]
-        raise TightboundError(f"{owner} has option {key} = {value!r}, which it does not know: {hint}") from e
+        fix = nearest(value, get_args(hint)) if get_origin(hint) is Literal else e.errors()[0]["msg"]
+        raise TightboundError(f"{kind} {name!r} has option {key} = {value!r}, which it does not know: {fix}") from e
+    for n in found if isinstance(found, tuple | list) else (found,):
+        least, most = 1e-6 if key in POSITIVE else type(n) is int, MOST.get((name, key), math.inf)
+        if type(n) in (int, float) and ":" not in name and not least <= n <= most:
+            fix = f"give {least:g} {'or more' if most == math.inf else f'to {most:g}'}"
+            raise TightboundError(f"{kind} {name!r} has option {key} = {value!r}: {fix}")
+    return found
 
 
 def resolve_domain(recipe: Recipe, spec: DataSpec, trust: bool = True) -> tuple[Recipe, DataSpec, list[str]]:
@@ -120,7 +101,7 @@ def photographs(spec: DataSpec) -> bool:
 
 def resolve(recipe: Recipe, spec: DataSpec) -> Recipe:
     """Replaces every "auto" by what was measured to serve such data best (docs/results.md), and checks the rest."""
-    prior = PRIORS.get(recipe.prior.name)
+    prior = component("prior", recipe.prior)
     relaxed = recipe.posterior.name == "categorical" and recipe.objective.name != "vimco"
     if not getattr(prior, "density", True) or (relaxed and getattr(prior, "numbers", False)):
         raise TightboundError(
@@ -131,7 +112,7 @@ def resolve(recipe: Recipe, spec: DataSpec) -> Recipe:
     options, photos = dict(recipe.network.options), photographs(spec) and recipe.k == 1
     if recipe.network.name == "auto":
         conv = photos or (spec.kind != "vector" and spec.dims > 64 * 64 * 3)
-        grids = getattr(POSTERIORS.get(recipe.posterior.name), "grids", False)
+        grids = getattr(component("posterior", recipe.posterior), "grids", False)
         plain = recipe.prior.name == "standard" and recipe.path == "flat" and recipe.latent == "auto"
         if photos and grids and plain and spec.condition is None:
             options.setdefault("shrink", 4 * -(-max(spec.shape) // 64))
@@ -152,7 +133,7 @@ def build(recipe: Recipe, spec: DataSpec, *, trust: bool = True) -> tuple[VAE, O
 
     Raises TightboundError where something does not fit; `trust=False` refuses parts by import path.
     """
-    check(recipe, spec)
+    check(recipe, spec, trust)
     network = make("network", recipe.network, trust, str(recipe.size))
     if ":" in recipe.network.name:
         network = Fitted(recipe.network.name, network)
@@ -161,9 +142,7 @@ def build(recipe: Recipe, spec: DataSpec, *, trust: bool = True) -> tuple[VAE, O
         raise TightboundError(_misfit(recipe.likelihood.name, domains, spec.domain))
     likelihood = make("likelihood", recipe.likelihood, trust, spec)
     if spec.missing and getattr(likelihood, "observes", False):
-        raise TightboundError(
-            f"likelihood {recipe.likelihood.name!r} needs all values here: set likelihood.scale=learned"
-        )
+        raise TightboundError(f"likelihood {recipe.likelihood.name!r} needs all values: set likelihood.scale=learned")
     out = (likelihood.params, *spec.shape)
     assert recipe.latent != "auto", "resolve the recipe first"
     latents: tuple[int, ...] = (recipe.latent,) if isinstance(recipe.latent, int) else recipe.latent
@@ -181,10 +160,7 @@ def build(recipe: Recipe, spec: DataSpec, *, trust: bool = True) -> tuple[VAE, O
     above, features, told = 0, encoder.features, None
     if spec.condition is not None:
         if any(grids):
-            raise TightboundError(
-                f"network {recipe.network.name!r} has latents on grids, which cannot be told a condition: set network "
-                "mlp or conv"
-            )
+            raise TightboundError("latents on grids cannot be told a condition: set network mlp, or conv, no shrink")
         above = spec.condition.width
         told = network.link(features + above)
         features = told.features

@@ -28,6 +28,7 @@ from tightbound.draw import Noise as Noise
 from tightbound.draw import folded as folded
 from tightbound.draw import repeated as repeated
 from tightbound.draw import scale_of as scale_of
+from tightbound.errors import TightboundError
 
 Gather = Callable[[Tensor], Tensor]
 LIGHT = 50.0
@@ -92,8 +93,9 @@ class Trace:
 
     def _need_bound(self, what: str) -> None:
         if not self.bound:
-            raise ValueError(
-                f"{what} is not defined: a latent is a point mass or its p no density, so there is only a distortion"
+            raise TightboundError(
+                f"{what} is not defined: a latent is a point mass or its p no density, so there is only a distortion; "
+                "a posterior of your own says point = True, a prior density = False"
             )
 
     def mean(self, term: Tensor) -> Tensor:

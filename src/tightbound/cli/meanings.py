@@ -20,11 +20,11 @@ def described(cls: Any) -> dict[str, str]:
 
 def options(kind: str, part: Part) -> list[tuple[str, Any, str]]:
     """(name, value, meaning) of every option of a part, set or at its default; of an "auto" part, those set."""
-    from tightbound.build import component
+    from tightbound.checks import component
 
     if part.name == "auto":
         return [(name, value, "") for name, value in part.options.items()]
-    cls = component(kind, part, trust=True)
+    cls = component(kind, part)
     takes = [p for p in inspect.signature(cls).parameters.values() if p.name != "self"][GIVEN[kind] :]
     asked = getattr(cls, "needs", ())
     return [(p.name, part.options.get(p.name, p.default), meaning(cls, p.name)) for p in takes if p.name not in asked]

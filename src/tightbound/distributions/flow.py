@@ -86,9 +86,9 @@ def zuko_maps(kind: str, latent: int, steps: int, width: int, context: int = 0) 
         options["univariate"] = partial(MonotonicAffineTransform, slope=math.exp(-2))
     maps = cls(latent, context, transforms=steps, **options).transform
     with torch.no_grad():
-        for hyper in (m.hyper for m in maps.modules() if hasattr(m, "hyper")):
-            hyper[-1].weight.mul_(0.1)
-            hyper[-1].bias.mul_(0.1)
+        for m in maps.modules():  # of one feature the maps are numbers, phi, and no network
+            for last in m.hyper[-1].parameters() if hasattr(m, "hyper") else getattr(m, "phi", ()):
+                last.mul_(0.1)
     return maps
 
 

@@ -104,7 +104,7 @@ class LadderPosterior(nn.Module):
 class DeltaPosterior(nn.Module):
     """A point per example, linear in h: the code of an autoencoder."""
 
-    grids = True
+    grids = point = True
 
     def __init__(self, features: int, latent: int) -> None:
         super().__init__()

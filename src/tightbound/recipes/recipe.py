@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PositiveInt
@@ -74,6 +76,14 @@ class Recipe(BaseModel):
 
 def has_bound(recipe: Recipe) -> bool:
     """True where the model bounds log p(x); False where its latent is a point, or its prior has no density."""
-    from tightbound.priors import PRIORS  # only now: a recipe can be read without torch
+    from tightbound.posteriors import POSTERIORS  # only now: a recipe can be read without torch
+    from tightbound.priors import PRIORS
 
-    return recipe.posterior.name != "delta" and getattr(PRIORS.get(recipe.prior.name), "density", True)
+    posterior, prior = _loaded(POSTERIORS, recipe.posterior.name), _loaded(PRIORS, recipe.prior.name)
+    return not getattr(posterior, "point", False) and getattr(prior, "density", True)
+
+
+def _loaded(table: Mapping[str, Any], name: str) -> Any:
+    """A part of the table, or one of the user's own that is imported already: this runs no code."""
+    module, _, own = name.partition(":")
+    return table.get(name, getattr(sys.modules.get(module), own, None))
