@@ -19,6 +19,7 @@ from tightbound.evaluation import log_px
 from tightbound.priors import Seen
 from tightbound.recipes import part
 from tightbound.trace import Batch, Context, Draw
+from tightbound.training.display import Quiet
 
 SHAPE = (6,)
 
@@ -98,6 +99,22 @@ def test_under_a_q_that_moves_along_the_joint_it_is_the_bound_that_rises(tmp_pat
     x = run.data.train.batch(torch.arange(400))
     before, after = (float(r.trace(x, Draw(20)).elbo.mean()) for r in (run, made))
     assert after > before + 0.05
+
+
+class Noted(Quiet):
+    def __init__(self) -> None:
+        self.said: list[str] = []
+
+    def note(self, line: str) -> None:
+        self.said.append(line)
+
+
+def test_a_fit_that_explodes_after_it_was_good_keeps_what_was_good(tmp_path: Path) -> None:
+    """As a PixelCNN does that has learned a small table by heart."""
+    folder, show = small_run(tmp_path / "run", "vae", steps=20), Noted()
+    settings = {"train.steps": 300, "train.skip": 1e-9, "train.validate_every": 20}
+    made = tb.fit_prior(folder, "mixture", display=show, components=3, settings=settings)
+    assert any("training stopped at step" in line for line in show.said) and made.sample(2).isfinite().all()
 
 
 # ---- a second stage

@@ -10,9 +10,14 @@ import torch
 from torch import Tensor
 
 from tightbound.config import TrainSettings
+from tightbound.errors import TightboundError
 
 SETTLED, LOOK = 50, 25
 MOST = torch.finfo(torch.float32).max
+
+
+class Exploded(TightboundError):
+    """Too many steps in a row had to be left out; the best validated weights are kept."""
 
 
 class Health:

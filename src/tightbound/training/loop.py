@@ -27,7 +27,7 @@ from tightbound.training.batches import batches, examples
 from tightbound.training.checkpoint import StateStore
 from tightbound.training.display import Display
 from tightbound.training.distributed import engine_among, is_sharded, shard, together, whole_state
-from tightbound.training.health import LOOK, Health
+from tightbound.training.health import LOOK, Exploded, Health
 from tightbound.training.interrupt import Interrupted as Interrupted
 from tightbound.training.interrupt import ctrl_c
 from tightbound.training.noise import Ahead
@@ -175,7 +175,7 @@ class Trainer:
         if self.health.counts[2] >= MOST_SKIPS:
             self.log({"event": "stop", "step": self.step, "skipped": self.health.counts[0]})
             self.save()
-            raise TightboundError(
+            raise Exploded(
                 f"training stopped at step {self.step}: {MOST_SKIPS} steps in a row had a loss or a gradient that "
                 "was not finite or exploded; the best validated weights are kept: lower train.lr, or check the data"
             )

@@ -30,6 +30,7 @@ from tightbound.training.batches import count, examples
 from tightbound.training.display import Display, Quiet
 from tightbound.training.display import display as made_display
 from tightbound.training.fit import pick_device
+from tightbound.training.health import Exploded
 from tightbound.training.loop import Trainer
 
 SHORT = {"gmm": "gaussian-mixture", "sphere": "sphere-mixture", "poincare": "poincare-mixture"}
@@ -219,6 +220,11 @@ def _learn(model: VAE, config: Config, run: Run, seed: int, show: Display) -> No
     with tempfile.TemporaryDirectory(prefix="tightbound-prior-") as folder:
         told = Progress(show, int(train.steps), "-ELBO" if moved else "-log p(z)")
         trainer = Trainer(trained, objective, config, run.data, Path(folder), told, only=part)
-        trainer.run()
+        try:
+            trainer.run()
+        except Exploded as stop:
+            if trainer.best["step"] == 0:
+                raise
+            show.note(str(stop))
         state = prior_file.split(trainer.finish())[0]
     model.load_state_dict(state, strict=False)
