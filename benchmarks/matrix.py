@@ -161,11 +161,12 @@ def keep(path: Path, work: Path, every: list[Job]) -> None:
 
 
 def cell(found: Found | None) -> str:
-    """A pair in the table: value (constant)."""
+    """A pair in the table: value (constant), and the bound where it is not what is measured."""
     if found is None:
         return "not run"
     if found["status"] == "ok":
-        return f"{found['value']:.1f} ({best(found):.1f})"
+        aside = found["elbo"] if found["measure"] != "log p(x)" else None
+        return f"{found['value']:.1f} ({best(found):.1f})" + ("" if aside is None else f"; bound {aside:.1f}")
     return found["status"]
 
 

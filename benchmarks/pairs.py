@@ -175,6 +175,8 @@ def short(recipe: str, data: str, folder: Path) -> Settings:
         found = {name: float(value.mean()) for name, value in constants(run).items()}
         if run.spec.is_image and (data == "digits" or not (folder / f"{recipe}.png").exists()):
             sheet(run, folder / f"{recipe}.png")
+        elif run.spec.fields:
+            printed(run, folder / f"{recipe}.png")
     return {
         "status": "ok",
         "measure": "log p(x)" if measured else "log p(x|z)",
@@ -204,6 +206,27 @@ def sheet(run: Run, path: Path) -> None:
     image = Image.fromarray(across.squeeze(-1) if across.shape[-1] == 1 else across)
     image = image if image.mode == "RGB" else image.quantize(17)
     image.save(path, optimize=True)
+
+
+def printed(run: Run, path: Path, n: int = 3) -> None:
+    """Three test rows of a table, the same rebuilt, and three new ones: a column of each kind."""
+    from matplotlib.figure import Figure
+
+    first, kinds = run.data.test.select(torch.arange(n)), [field.kind for field in run.spec.fields]
+    shown = [kinds.index(kind) for kind in ("real", "count", "categorical", "binary")]
+    figure = Figure(figsize=(2.9, 1.9), dpi=100)
+    axes = figure.add_axes((0, 0, 1, 1))
+    axes.axis("off")
+    blocks = (("held out", first.raw(torch.arange(n))), ("rebuilt", run.reconstruct(first)), ("new", run.sample(n)))
+    lines = [[name if i == 0 else "", *(f"{row[j]:.4g}" for j in shown)]
+             for name, rows in blocks for i, row in enumerate(np.asarray(rows, dtype=float))]  # fmt: skip
+    table = axes.table(lines, colLabels=["", *(kinds[j] for j in shown)], cellLoc="right", edges="horizontal",
+                       bbox=(0.02, 0.02, 0.96, 0.96))  # fmt: skip
+    table.auto_set_font_size(False)
+    table.set_fontsize(7)
+    for box in table.get_celld().values():
+        box.set_linewidth(0.4)
+    figure.savefig(path)
 
 
 def long(recipe: str, data: str, rate: float, folder: Path, steps: int = LONG) -> Settings:

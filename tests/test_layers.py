@@ -13,8 +13,8 @@ import pytest
 
 ROOT = Path(__file__).parent.parent / "src" / "tightbound"
 ORDER = """errors progress | files heap processes | spec batch | distributions | draw | trace | networks posteriors
-    priors likelihoods objectives | path | model | trained assemble | recipes | checks | build | data | config |
-    fitted impute | run | training evaluation export | report | api | explorer | estimator | cli | __main__"""
+    priors likelihoods objectives | path | model assemble | recipes | checks | build | data | config |
+    trained fitted impute | run | training evaluation export | report | api | explorer | estimator | cli | __main__"""
 LEVEL = {room: level for level, rooms in enumerate(ORDER.split("|")) for room in rooms.split()}
 PARTS = {"networks", "posteriors", "priors", "likelihoods", "objectives"}
 ONLY = {
