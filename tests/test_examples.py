@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -19,3 +20,5 @@ def test_example_runs(script: Path, tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, str(script)], cwd=tmp_path, env=env, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]
     assert done.stdout.strip() and "Traceback" not in done.stderr
+    promised = re.findall(r"writes ([\w-]+\.png)", script.read_text(encoding="utf-8"))
+    assert {path.name for path in tmp_path.glob("*.png")} == set(promised)
