@@ -13,7 +13,7 @@ from functools import cache
 from threading import Lock
 
 TRIM, MAPPED = -1, -3  # M_TRIM_THRESHOLD and M_MMAP_THRESHOLD of malloc.h
-KEPT = 256 << 20  # larger blocks go back as before: what lies between blocks of different sizes would add up
+KEPT = 128 << 20  # larger blocks go back as before: what lies between blocks of different sizes would add up
 NEVER = 2**31 - 1
 USUAL = 32 << 20  # where glibc's own rule ends up in a process that uses large blocks; it trims at twice as much
 SETTINGS = ("MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_", "MALLOC_TOP_PAD_", "MALLOC_MMAP_MAX_", "GLIBC_TUNABLES")
