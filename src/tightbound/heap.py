@@ -1,7 +1,7 @@
 """Memory that large steps use again and again stays with the process while they run, and goes back when they are done.
 
 The C library hands every large block back to the system as soon as it is free, and the next step gets it anew, page by
-page, each filled with zeros.  An importance-weighted step over colour images spent two thirds of its time so.
+page, each filled with zeros.  An importance-weighted step over colour images spent half of its time so.
 """
 
 from __future__ import annotations
