@@ -12,7 +12,10 @@ from core_cases import PARTS, batch_of, grads_ok, losses_of, model_of, plain, ro
 from pydantic import ValidationError
 from safetensors.torch import load, save
 
-from tightbound.build import build, check, resolve, resolve_domain
+import tightbound as tb
+from tightbound.build import build, resolve, resolve_domain
+from tightbound.checks import check
+from tightbound.config import configure, write
 from tightbound.errors import TightboundError, lookup, nearest
 from tightbound.likelihoods import AUTO, LIKELIHOODS
 from tightbound.recipes import RECIPES, Part, Recipe, part
@@ -228,7 +231,7 @@ def test_resolve_leaves_nothing_automatic(name: str, shape: tuple[int, ...]) -> 
     recipe = resolve(recipe, spec)
     assert "auto" not in (recipe.network.name, recipe.size, recipe.latent, recipe.likelihood.name)
     assert resolve(recipe, spec) == recipe
-    check(recipe, spec)
+    check(recipe, spec, trust=True)
     kept = Recipe(network="mlp", size="l", latent=5, likelihood="gaussian")
     assert resolve(kept, suited(kept, spec)) == kept
 
@@ -264,6 +267,22 @@ def test_a_part_from_outside_needs_no_registration_and_needs_trust(
     with pytest.raises(TightboundError, match="did you mean 'shift'"):
         build(plain(prior=part("outside_part:Mine", shft=1), likelihood=part("gaussian")), spec_of("real", (7,)))
     monkeypatch.delitem(sys.modules, "outside_part")
+
+
+@pytest.mark.parametrize("kind", ["posterior", "prior", "likelihood", "objective", "network"])
+def test_settings_of_a_run_that_had_not_begun_run_no_code_without_trust(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A folder may come from anywhere: its asked.toml is read by --resume, before there is a model."""
+    (tmp_path / "evil_part.py").write_text("LOADED = True\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    config = configure("digits", "vae")
+    asked = config.recipe.model_copy(update={kind: Part(name="evil_part:Mine")})
+    (tmp_path / "run").mkdir()
+    write(tmp_path / "run" / "asked.toml", config.model_copy(update={"recipe": asked}))
+    with pytest.raises(TightboundError, match="trust=True"):
+        tb.train("digits", out=tmp_path / "run", resume=True, display="none", report=False)
+    assert "evil_part" not in sys.modules, "code that is not trusted was run"
 
 
 def test_an_untrusted_likelihood_is_refused_before_it_is_asked_for_its_domains() -> None:

@@ -203,7 +203,7 @@ def test_a_point_that_does_not_say_so_is_told_how_to() -> None:
         ({"posterior": part("hamiltonian", steps=0)}, "steps = 0: give 1 or more"),
         ({"prior": part("mixture", components=0)}, "components = 0: give 1 or more"),
         ({"objective": part("dip", kind=3)}, "kind = 3: give 1 to 2"),
-        ({"objective": part("renyi", alpha=1.0), "k": 4}, "alpha = 1.0: give 0 to 0.99"),
+        ({"objective": part("ciwae", beta=2.0), "k": 4}, "beta = 2.0: give 0 to 1"),
         ({"objective": part("elbo", beta=-1.0)}, "beta = -1.0: give 0 or more"),
         ({"objective": part("elbo", beta=math.nan)}, "give 0 or more"),
         ({"likelihood": part("gaussian", scale="fixed", value=0.0)}, "value = 0.0: give 1e-06 or more"),
@@ -221,3 +221,18 @@ def test_classes_are_as_many_as_the_labels() -> None:
     assert resolve(recipe, spec).classes == 4
     with pytest.raises(TightboundError, match="classes = 3 are not as many as the labels have, 4"):
         resolve(recipe.model_copy(update={"classes": 3}), spec)
+
+
+def test_what_may_be_zero_or_negative_is_taken() -> None:
+    spec = spec_of("real", (6,))
+    for objective in (part("renyi", alpha=-1.0), part("elbo", beta=0.0), part("capacity", capacity=0.0)):
+        model_of(plain(objective, k=2 if objective.name == "renyi" else 1), spec)
+    pyramid = part("pyramid", sites=[0, 1], channels=4)
+    model_of(plain(path="top-down", latent=(2, 2), network=pyramid), spec_of("levels", (1, 8, 8)))
+
+
+def test_the_renyi_bound_at_one_is_the_elbo() -> None:
+    model, objective = model_of(plain(part("renyi", alpha=1.0), k=5), spec_of("real", (6,)))
+    trace = model(Batch(rows("real", (6,), B)), Draw(5))
+    loss = objective(trace, Clock())
+    assert isinstance(loss, Tensor) and torch.allclose(loss, -trace.log_w.mean(), rtol=0.05)

@@ -237,7 +237,8 @@ def test_what_a_verdict_says_to_set_can_be_set(name: str) -> None:
     """Of a model whose codes are empty and far from the prior: the recipe takes the settings that are named."""
     domain = "count" if name == "nb-vae" else "mixed" if name == "mixed" else "levels"
     spec = spec_of(domain, (3, 32, 32) if name == "vae-colour" else (1, 16, 16)) if domain != "mixed" else MIXED
-    config = configure("", name, values={"recipe.size": "s"})
+    config = configure("", name, values={"recipe.size": "m"})
+    plain = config.recipe
     recipe, spec, _ = resolve_domain(config.recipe, suited(config.recipe, spec))
     config = config.model_copy(update={"recipe": resolve(recipe, spec)})
     run = SimpleNamespace(config=config, spec=spec, has_bound=has_bound(config.recipe))
@@ -250,7 +251,8 @@ def test_what_a_verdict_says_to_set_can_be_set(name: str) -> None:
     for verdict in verdicts:
         assert "None" not in verdict.change and "{" not in verdict.change
         asked = dict(re.findall(r"([a-z_.]+)=([a-z_0-9.]*[a-z0-9])", verdict.change))
-        changed = configure("", name, values={"recipe.size": "s", **asked}).recipe
+        changed = configure("", name, values={"recipe.size": "m", **asked}).recipe
+        assert changed != plain or not asked, "it is so already"
         build(resolve(resolve_domain(changed, spec)[0], spec), spec)
         if verdict.fix == "fit_prior":
             assert verdict.values["prior"] in fittable(config.recipe, spec)

@@ -87,3 +87,20 @@ def test_a_training_runs_inside(told: list[tuple[int, int]], tmp_path: Path) -> 
 
     tb.train("digits", "vae", out=tmp_path / "run", settings={"train.steps": 2}, display="none", report=False)
     assert told == [KEEP, BACK]
+
+
+@pytest.mark.parametrize("largest", [32 << 20, 2**31 - 1])
+def test_an_older_allocator_takes_what_it_can(largest: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """glibc of 2021 refuses a threshold above 32 MiB; the other setting alone would fix it where it is, at 128 KiB."""
+    set_to: dict[int, int] = {}
+
+    def option(name: int, value: int) -> int:
+        if name == heap.MAPPED and value > largest:
+            return 0
+        set_to[name] = value
+        return 1
+
+    monkeypatch.setattr(heap, "_glibc", lambda: (option, lambda pad: 1))
+    with kept_memory():
+        assert set_to == {heap.MAPPED: min(largest, heap.KEPT), heap.TRIM: heap.NEVER}
+    assert set_to == {heap.MAPPED: heap.USUAL, heap.TRIM: 2 * heap.USUAL}

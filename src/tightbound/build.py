@@ -19,8 +19,8 @@ from tightbound.path import Flat
 from tightbound.recipes import Part, Recipe
 from tightbound.spec import DataSpec
 
-POSITIVE = ("value", "scale", "curvature", "longest", "sigma")
-MOST = {("dip", "kind"): 2, ("ciwae", "beta"): 1, ("renyi", "alpha"): 0.99}
+POSITIVE = ("value", "scale", "curvature", "longest", "sigma", "temperature")
+MOST = {("dip", "kind"): 2, ("ciwae", "beta"): 1, ("vector-quantized", "decay"): 1}
 
 
 def make(kind: str, part: Part, trust: bool, *args: Any, **told: Any) -> Any:
@@ -50,8 +50,8 @@ def _value(kind: str, name: str, key: str, value: Any, hint: Any) -> Any:
         fix = nearest(value, get_args(hint)) if get_origin(hint) is Literal else e.errors()[0]["msg"]
         raise TightboundError(f"{kind} {name!r} has option {key} = {value!r}, which it does not know: {fix}") from e
     for n in found if isinstance(found, tuple | list) else (found,):
-        least, most = 1e-6 if key in POSITIVE else type(n) is int, MOST.get((name, key), math.inf)
-        if type(n) in (int, float) and ":" not in name and not least <= n <= most:
+        least, most = 1e-6 if key in POSITIVE else type(n) is int and key != "sites", MOST.get((name, key), math.inf)
+        if type(n) in (int, float) and ":" not in name and name != "renyi" and not least <= n <= most:
             fix = f"give {least:g} {'or more' if most == math.inf else f'to {most:g}'}"
             raise TightboundError(f"{kind} {name!r} has option {key} = {value!r}: {fix}")
     return found
@@ -99,9 +99,9 @@ def photographs(spec: DataSpec) -> bool:
     return spec.domain == "levels" and spec.is_image and spec.shape[0] == 3 and min(spec.shape[1:]) >= 32
 
 
-def resolve(recipe: Recipe, spec: DataSpec) -> Recipe:
+def resolve(recipe: Recipe, spec: DataSpec, trust: bool = True) -> Recipe:
     """Replaces every "auto" by what was measured to serve such data best (docs/results.md), and checks the rest."""
-    prior = component("prior", recipe.prior)
+    prior = component("prior", recipe.prior, trust)
     relaxed = recipe.posterior.name == "categorical" and recipe.objective.name != "vimco"
     if not getattr(prior, "density", True) or (relaxed and getattr(prior, "numbers", False)):
         raise TightboundError(
@@ -112,7 +112,7 @@ def resolve(recipe: Recipe, spec: DataSpec) -> Recipe:
     options, photos = dict(recipe.network.options), photographs(spec) and recipe.k == 1
     if recipe.network.name == "auto":
         conv = photos or (spec.kind != "vector" and spec.dims > 64 * 64 * 3)
-        grids = getattr(component("posterior", recipe.posterior), "grids", False)
+        grids = getattr(component("posterior", recipe.posterior, trust), "grids", False)
         plain = recipe.prior.name == "standard" and recipe.path == "flat" and recipe.latent == "auto"
         if photos and grids and plain and spec.condition is None:
             options.setdefault("shrink", 4 * -(-max(spec.shape) // 64))
@@ -124,7 +124,7 @@ def resolve(recipe: Recipe, spec: DataSpec) -> Recipe:
     if recipe.classes == "auto" and recipe.path == "labelled":
         updates["classes"] = 10 if spec.labels is None else len(spec.labels)
     recipe = recipe.model_copy(update=updates)
-    check(recipe, spec)
+    check(recipe, spec, trust)
     return recipe
 
 

@@ -25,7 +25,7 @@ PLACES: dict[str, Mapping[str, Any]] = {
 }
 
 
-def component(kind: str, part: Part, trust: bool = True) -> Any:
+def component(kind: str, part: Part, trust: bool) -> Any:
     """The class that a part names: in its registry, or at `package.module:Name`, which runs only with `trust`."""
     if ":" not in part.name:
         return lookup(PLACES[kind], part.name, kind)
@@ -41,11 +41,11 @@ def component(kind: str, part: Part, trust: bool = True) -> Any:
         raise TightboundError(f"{kind} {part.name!r} cannot be imported: {e}") from e
 
 
-def check(recipe: Recipe, spec: DataSpec, trust: bool = True) -> None:
+def check(recipe: Recipe, spec: DataSpec, trust: bool) -> None:
     """Raises TightboundError with the first reason why parts do not fit each other or the data."""
-    parts = {kind: component(kind, getattr(recipe, kind), trust) for kind in ("posterior", "prior", "objective")}
+    parts = {kind: component(kind, getattr(recipe, kind), trust) for kind in PLACES}
     for sentence in chain(
-        _network(recipe, spec, parts["posterior"]), _objective(recipe, spec, **parts), _latents(recipe, parts),
+        _network(recipe, spec, parts["posterior"]), _objective(recipe, spec, parts), _latents(recipe, parts),
         _told(recipe, spec, parts), _sites(recipe),
     ):  # fmt: skip
         raise TightboundError(sentence)
@@ -67,9 +67,9 @@ def _network(recipe: Recipe, spec: DataSpec, posterior: Any) -> Iterator[str]:
         yield f"posterior {recipe.posterior.name!r} is for vectors, not for latents on grids: set posterior {fit}"
 
 
-def _objective(recipe: Recipe, spec: DataSpec, posterior: Any, prior: Any, objective: Any) -> Iterator[str]:
+def _objective(recipe: Recipe, spec: DataSpec, parts: Mapping[str, Any]) -> Iterator[str]:
     """Where the objective would be wrong, or not defined, for posterior, path, k or the data."""
-    q, cls, point = recipe.posterior.name, objective, getattr(posterior, "point", False)
+    q, cls, point = recipe.posterior.name, parts["objective"], getattr(parts["posterior"], "point", False)
     name = f"objective {recipe.objective.name!r}"
     usual = tuple(n for n in POSTERIORS if n != "delta" or ":" in recipe.objective.name)
     serves = getattr(cls, "posteriors", usual) or tuple(POSTERIORS)
@@ -80,12 +80,12 @@ def _objective(recipe: Recipe, spec: DataSpec, posterior: Any, prior: Any, objec
     if q in POSTERIORS and q not in serves:
         yield f"{name} is not defined for posterior {q!r}: set {serves[0]}"
     again = getattr(cls, "asks_again", False)
-    if again and not getattr(posterior, "density", True):
+    if again and not getattr(parts["posterior"], "density", True):
         yield (
             f"{name} asks how log q changes at a given z, which posterior {q!r} does not know: "
             "set objective iwae or elbo, or posterior inverse-autoregressive, of codes categorical"
         )
-    if again and (recipe.path == "labelled" or getattr(prior, "bare", False)):
+    if again and (recipe.path == "labelled" or getattr(parts["prior"], "bare", False)):
         yield f"{name} has no meaning along path 'labelled', nor with a prior made of q: set objective elbo or iwae"
     paths = getattr(cls, "paths", (recipe.path,))
     if recipe.path not in paths:

@@ -134,7 +134,7 @@ def fittable(recipe: Recipe, spec: DataSpec) -> list[str]:
     for name, cls in PRIORS.items():
         with suppress(TightboundError):
             if (hasattr(cls, "fit") or hasattr(cls, "learns")) and _same_decoder(recipe, cls):
-                check(recipe.model_copy(update={"prior": Part(name=name)}), spec)
+                check(recipe.model_copy(update={"prior": Part(name=name)}), spec, trust=True)  # its parts are loaded
                 found.append(name)
     return found
 

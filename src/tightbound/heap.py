@@ -26,7 +26,7 @@ def kept_memory() -> Iterator[None]:
     """Blocks that are freed inside are kept for the next ones; on leaving the last of such blocks all goes back.
 
     With glibc alone (Linux), and not where the user has settings of malloc's; elsewhere it does nothing.  No result
-    changes by it.
+    changes by it.  Afterwards large blocks go back as they do in a process that has used some.
     """
     with _lock:
         _inside[0] += 1
@@ -45,8 +45,8 @@ def _keep(mapped: int, trim: int) -> None:
     if (library := _glibc()) is None:
         return
     set_option, give_back = library
-    set_option(MAPPED, mapped)
-    set_option(TRIM, trim)
+    if set_option(MAPPED, mapped) or set_option(MAPPED, USUAL):  # an older glibc refuses what is above 32 MiB
+        set_option(TRIM, trim)
     if trim != NEVER:
         give_back(0)
 

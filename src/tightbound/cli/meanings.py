@@ -24,7 +24,7 @@ def options(kind: str, part: Part) -> list[tuple[str, Any, str]]:
 
     if part.name == "auto":
         return [(name, value, "") for name, value in part.options.items()]
-    cls = component(kind, part)
+    cls = component(kind, part, trust=True)
     takes = [p for p in inspect.signature(cls).parameters.values() if p.name != "self"][GIVEN[kind] :]
     asked = getattr(cls, "needs", ())
     return [(p.name, part.options.get(p.name, p.default), meaning(cls, p.name)) for p in takes if p.name not in asked]

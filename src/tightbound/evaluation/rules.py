@@ -14,7 +14,8 @@ from tightbound.errors import TightboundError
 from tightbound.evaluation.evidence import Evidence
 from tightbound.evaluation.latents import Feature
 from tightbound.fitted import fittable
-from tightbound.recipes import Part
+from tightbound.posteriors import POSTERIORS
+from tightbound.recipes import Part, loaded
 from tightbound.run import Run, seeded
 
 HELD = 1.0  # nats: a code that holds less cannot tell even three groups of examples apart (log 3 = 1.1)
@@ -51,6 +52,7 @@ FIXES = {
     "fit_prior": "fit a prior to the codes: tightbound fit-prior RUN {prior}",
     "longer": "train for longer, so that codes and prior meet: train.steps was {steps}",
 }
+WEIGHED = ("elbo", "msssim")  # objectives whose beta is the weight of the rate
 SETTINGS: dict[str, dict[str, Any]] = {  # of the fixes that not every recipe takes
     "free_scale": {"likelihood.scale": "learned"},
     "other_scale": {"likelihood.scale": "predicted"},
@@ -86,7 +88,7 @@ class Verdict:
 
 def taken(run: Run, fix: str) -> bool:
     """Whether a run's recipe can be trained with the settings that a fix names."""
-    recipe = run.config.recipe
+    own = recipe = run.config.recipe
     for key, value in SETTINGS.get(fix, {}).items():
         kind, _, option = key.partition(".")
         part: Part = getattr(recipe, kind)
@@ -97,12 +99,17 @@ def taken(run: Run, fix: str) -> bool:
             build(resolve(recipe, run.spec), run.spec)
     except TightboundError:
         return False
-    return True
+    return recipe != own
 
 
 def _first(run: Run, *fixes: str) -> str:
     """The first of the fixes that the run's recipe takes; the last is for all."""
     return next((fix for fix in fixes[:-1] if taken(run, fix)), fixes[-1])
+
+
+def _beta(run: Run) -> float:
+    """The weight of the rate in training; of other objectives beta is something else."""
+    return float(_option(run, "objective", "beta", 1.0)) if run.config.recipe.objective.name in WEIGHED else 1.0
 
 
 def _option(run: Run, part: str, key: str, default: Any = None) -> Any:
@@ -135,16 +142,19 @@ def collapsed(run: Run, found: Evidence) -> list[Verdict]:
     """A group of features that are all idle, or a code that holds next to nothing; a few idle ones are no fault."""
     sites = [site for site in found.latents.sites if site.kl is not None]
     total = sum(site.kl.mean for site in sites if site.kl is not None)
-    beta = _option(run, "objective", "beta", 1.0)
-    fixed = ["scale_first"] if _option(run, "likelihood", "scale") == "fixed" else []
-    fix = _first(run, *fixed, "free_bits", "elbo_free_bits", "smaller") if sites else ""
+    beta, objective = _beta(run), run.config.recipe.objective
+    posterior = loaded(POSTERIORS, run.config.recipe.posterior.name)
+    fixes = ["scale_first"] if _option(run, "likelihood", "scale") == "fixed" else []
+    if objective.name != "capacity" and not any(objective.options.get(key) for key in ("free_bits", "warmup")):
+        fixes += ["free_bits", "elbo_free_bits"] if getattr(posterior, "space", "") != "codes" else []
+    fix = _first(run, *fixes, "smaller") if sites else ""
     verdicts = []
     for site in sites:
         if site.active and total > HELD:
             continue
         idle = [f for f in found.latents.features if f.name.startswith(f"{site.name}_") and not f.active]
         values = {"site": site.name, "idle": len(idle), "width": site.width, "units": _named(idle), "kl": total}
-        values["objective"] = run.config.recipe.objective.name
+        values["objective"] = objective.name
         verdicts.append(Verdict("collapsed", "lower_beta" if beta > 1 else fix, values | {"beta": beta}))
     return verdicts
 
@@ -169,10 +179,10 @@ def prior_mismatch(run: Run, found: Evidence) -> list[Verdict]:
     if not run.has_bound or not auc > APART:
         return []
     worst = max(found.latents.features, key=lambda f: f.distance)
-    beta = _option(run, "objective", "beta", 1.0)
+    beta, learned = _beta(run), ["learned_prior"] if run.config.recipe.prior.name == "standard" else []
     values = {"auc": auc, "feature": worst.name, "mean": worst.mean, "sd": worst.sd, "beta": beta}
     values |= {"prior": next(iter(fittable(run.config.recipe, run.spec)), ""), "steps": run.config.train.steps}
-    fix = "raise_beta" if beta < 1 else _first(run, "learned_prior", "fit_prior" if values["prior"] else "longer")
+    fix = "raise_beta" if beta < 1 else _first(run, *learned, "fit_prior" if values["prior"] else "longer")
     return [Verdict("prior mismatch", fix, values)]
 
 

@@ -67,7 +67,7 @@ class Ciwae:
 
 @dataclass(frozen=True)
 class Renyi:
-    """-1 / (1 - alpha) log (1/K) sum_k w_k^(1 - alpha), the Renyi bound.  alpha: 0 is IWAE, towards 1 it is the ELBO.
+    """-1 / (1 - alpha) log (1/K) sum_k w_k^(1 - alpha), the Renyi bound.  alpha: 0 is IWAE, at 1 it is the ELBO.
 
     Li and Turner 2016 (arXiv:1602.02311), eq. 7.
     """
@@ -76,7 +76,7 @@ class Renyi:
     per_example = True
 
     def __call__(self, trace: Trace, clock: Clock) -> Tensor:
-        power = 1 - self.alpha
+        power = (1 - self.alpha) or 1e-3
         return -(weighty(power * trace.log_w + trace.log_v, 0).logsumexp(0) / power).mean()
 
 

@@ -79,11 +79,11 @@ def has_bound(recipe: Recipe) -> bool:
     from tightbound.posteriors import POSTERIORS  # only now: a recipe can be read without torch
     from tightbound.priors import PRIORS
 
-    posterior, prior = _loaded(POSTERIORS, recipe.posterior.name), _loaded(PRIORS, recipe.prior.name)
+    posterior, prior = loaded(POSTERIORS, recipe.posterior.name), loaded(PRIORS, recipe.prior.name)
     return not getattr(posterior, "point", False) and getattr(prior, "density", True)
 
 
-def _loaded(table: Mapping[str, Any], name: str) -> Any:
+def loaded(table: Mapping[str, Any], name: str) -> Any:
     """A part of the table, or one of the user's own that is imported already: this runs no code."""
     module, _, own = name.partition(":")
     return table.get(name, getattr(sys.modules.get(module), own, None))

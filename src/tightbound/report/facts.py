@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from tightbound.recipes import Part
+from tightbound.posteriors import POSTERIORS
+from tightbound.recipes import Part, loaded
 from tightbound.report.gather import Stage, Story
 from tightbound.report.pictures import Cast, say
 from tightbound.report.text import Text
@@ -17,7 +18,8 @@ def _prior(story: Story, text: Text) -> str:
     recipe = story.run.config.recipe
     if story.run.fitted:
         return text("model.fitted", prior=_part(recipe.prior))
-    return text("model.no_prior") if recipe.posterior.name == "delta" else _part(recipe.prior)
+    point = getattr(loaded(POSTERIORS, recipe.posterior.name), "point", False)
+    return text("model.no_prior") if point else _part(recipe.prior)
 
 
 def _training(story: Story, text: Text) -> str:

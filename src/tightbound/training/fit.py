@@ -18,13 +18,13 @@ from tightbound import __version__, files
 from tightbound import config as settings_file
 from tightbound import data as data_room
 from tightbound.build import build, resolve, resolve_domain
+from tightbound.checks import component
 from tightbound.config import Config, TrainSettings
 from tightbound.data import Data
 from tightbound.distributions.noise import seed_for
 from tightbound.errors import TightboundError
 from tightbound.heap import kept_memory
 from tightbound.model import VAE, Objective
-from tightbound.objectives import OBJECTIVES
 from tightbound.processes import here, launch, launched
 from tightbound.run import Run, seeded
 from tightbound.training import schedule
@@ -91,22 +91,22 @@ def assemble(config: Config, device: torch.device, trust: bool = True) -> tuple[
     return model.to(device), objective
 
 
-def asked_of_data(config: Config) -> Config:
+def asked_of_data(config: Config, trust: bool = True) -> Config:
     """The settings with what the recipe wants of its data beside x, and whether values may be missing."""
     recipe, updates = config.recipe, dict[str, Any]()
     if recipe.missing != "refused":
         updates["masked"] = True
-    if getattr(OBJECTIVES.get(recipe.objective.name), "labels", False):
+    if getattr(component("objective", recipe.objective, trust), "labels", False):
         updates["labelled"] = True
     if recipe.conditional and config.data.condition is None:
         updates["condition"] = "labels"
     return config.model_copy(update={"data": config.data.model_copy(update=updates)})
 
 
-def settle(config: Config, data: Data) -> tuple[Config, list[str]]:
+def settle(config: Config, data: Data, trust: bool = True) -> tuple[Config, list[str]]:
     """Resolves recipe and domain against the data; the schedule is still open."""
-    recipe, spec, notes = resolve_domain(config.recipe, data.spec)
-    recipe = resolve(recipe, spec)
+    recipe, spec, notes = resolve_domain(config.recipe, data.spec, trust)
+    recipe = resolve(recipe, spec, trust)
     read = (
         data.settings.model_copy(update={"domain": spec.domain}) if spec.domain != data.spec.domain else data.settings
     )
@@ -145,7 +145,7 @@ def fit(
             f"{config.recipe.name} with {whose}"
         )
     trust, wanted = trust or (old is None and asked is None), config
-    config = asked_of_data(config) if old is None else old.model_copy(update={"device": config.device})
+    config = asked_of_data(config, trust) if old is None else old.model_copy(update={"device": config.device})
     read = partial(data_room.load, source, seed=config.seed, valid=valid, test=test)
     data = us.after_first(lambda: read(config.data))
     if old is not None and old.digest != data.digest:
@@ -154,7 +154,7 @@ def fit(
         )
     notes: list[str] = []
     if old is None:
-        config, notes = settle(config, data)
+        config, notes = settle(config, data, trust)
         if config.data.domain != data.settings.domain:
             data = read(config.data)
         config = config.model_copy(update={"spec": data.spec, "digest": data.digest})
@@ -165,7 +165,7 @@ def fit(
         us.lead(lambda: _hold(held, folder, resume, overwrite, wanted if old is None else None))
         try:
             if old is None:
-                config, notes = _plan(config, data, folder, device, started)
+                config, notes = _plan(config, data, folder, device, started, trust)
                 for note in notes:
                     show.note(note)
             model, objective = assemble(config, device, trust=trust)
@@ -259,7 +259,9 @@ def is_ours(folder: Path) -> bool:
         return False
 
 
-def _plan(config: Config, data: Data, folder: Path, device: torch.device, started: float) -> tuple[Config, list[str]]:
+def _plan(
+    config: Config, data: Data, folder: Path, device: torch.device, started: float, trust: bool
+) -> tuple[Config, list[str]]:
     """The schedule in numbers and every "auto" decided, on trainers that are thrown away; and what to tell of it."""
     n, steps = count(data.train), None
     if own := getattr(getattr(data.train, "stream", None), "batch_size", None):
@@ -267,7 +269,7 @@ def _plan(config: Config, data: Data, folder: Path, device: torch.device, starte
 
     def make(train: TrainSettings) -> Trainer:
         trial = config.model_copy(update={"train": schedule.resolve(train, n, GUESS if train.budget else None)})
-        return Trainer(*assemble(trial, device), trial, data, folder, _silent(), trial=True)
+        return Trainer(*assemble(trial, device, trust), trial, data, folder, _silent(), trial=True)
 
     budget = config.train.budget
     if budget and (config.train.steps, config.train.epochs) != ("auto", "auto"):
