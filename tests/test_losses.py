@@ -125,3 +125,15 @@ def test_capacity_is_held_from_both_sides(capacity: float) -> None:
     rate = trace.rate.mean()
     assert 0 < rate < 1e4
     assert torch.allclose(loss - trace.distortion.mean(), 3 * (1e4 - rate if capacity else rate))
+
+
+@pytest.mark.parametrize("name", ["sliced", "mmd"])
+def test_a_distance_to_the_prior_counts_by_its_weight(name: str) -> None:
+    """Distortion, and beside it a distance of the same draws times its weight: twice the weight is twice as much."""
+    vae, _ = model_of(plain(part(name)), spec_of("real", (D,)))
+    trace, apart = shake(vae)(Batch(rows("real", (D,), B)), Draw(K)), []
+    for weight in (3.0, 6.0):
+        objective: Any = model_of(plain(part(name, weight=weight)), spec_of("real", (D,)))[1]
+        torch.manual_seed(4)
+        apart.append(objective(trace, Clock()) - trace.distortion.mean())
+    assert apart[0] > 0.1 and torch.allclose(apart[1], 2 * apart[0], rtol=1e-4)

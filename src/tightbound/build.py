@@ -20,7 +20,8 @@ from tightbound.recipes import Part, Recipe
 from tightbound.spec import DataSpec
 
 POSITIVE = ("value", "scale", "curvature", "longest", "sigma", "temperature")
-MOST = {("dip", "kind"): 2, ("ciwae", "beta"): 1, ("vector-quantized", "decay"): 1}
+RANGES = {("dip", "kind"): (1, 2), ("ciwae", "beta"): (0, 1), ("vector-quantized", "decay"): (0, 1),
+          ("renyi", "alpha"): (-math.inf, math.inf), ("pyramid", "sites"): (0, math.inf)}  # fmt: skip
 
 
 def make(kind: str, part: Part, trust: bool, *args: Any, **told: Any) -> Any:
@@ -50,8 +51,8 @@ def _value(kind: str, name: str, key: str, value: Any, hint: Any) -> Any:
         fix = nearest(value, get_args(hint)) if get_origin(hint) is Literal else e.errors()[0]["msg"]
         raise TightboundError(f"{kind} {name!r} has option {key} = {value!r}, which it does not know: {fix}") from e
     for n in found if isinstance(found, tuple | list) else (found,):
-        least, most = 1e-6 if key in POSITIVE else type(n) is int and key != "sites", MOST.get((name, key), math.inf)
-        if type(n) in (int, float) and ":" not in name and name != "renyi" and not least <= n <= most:
+        least, most = RANGES.get((name, key), (1e-6 if key in POSITIVE else type(n) is int, math.inf))
+        if type(n) in (int, float) and ":" not in name and not least <= n <= most:
             fix = f"give {least:g} {'or more' if most == math.inf else f'to {most:g}'}"
             raise TightboundError(f"{kind} {name!r} has option {key} = {value!r}: {fix}")
     return found

@@ -79,5 +79,4 @@ class WrappedNormal(FromNoise):
         return normal.sum(-1) + volume(z, self.curvature) - volume(u, self.curvature)
 
     def log_prob(self, value: Tensor) -> Tensor:
-        u = add(-self.loc, value, self.curvature)
-        return self._log_density(u, value.double()).to(value.dtype)
+        return self._log_density(add(-self.loc, value, self.curvature), value.double()).to(value.dtype)

@@ -28,8 +28,7 @@ from torch import Tensor
 from tightbound.distributions.noise import ContentNoise
 from tightbound.errors import TightboundError
 from tightbound.model import VAE
-from tightbound.posteriors import POSTERIORS
-from tightbound.recipes import Recipe, loaded
+from tightbound.recipes import Recipe, has_point
 from tightbound.trace import Batch, Draw
 
 Kind = Literal["exact", "lower", "upper", "estimate"]
@@ -112,7 +111,7 @@ def need_bound(model: VAE, x: Batch) -> None:
 
 def no_bound(recipe: Recipe) -> str:
     """Why a model of this recipe has no bound on log p(x)."""
-    return NO_BOUND if getattr(loaded(POSTERIORS, recipe.posterior.name), "point", False) else NO_DENSITY
+    return NO_BOUND if has_point(recipe) else NO_DENSITY
 
 
 def in_double(model: VAE) -> VAE:

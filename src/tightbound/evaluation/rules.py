@@ -142,21 +142,26 @@ def collapsed(run: Run, found: Evidence) -> list[Verdict]:
     """A group of features that are all idle, or a code that holds next to nothing; a few idle ones are no fault."""
     sites = [site for site in found.latents.sites if site.kl is not None]
     total = sum(site.kl.mean for site in sites if site.kl is not None)
-    beta, objective = _beta(run), run.config.recipe.objective
-    posterior = loaded(POSTERIORS, run.config.recipe.posterior.name)
+    empty = [site for site in sites if not site.active or total <= HELD]
+    fix = _fill(run) if empty else ""
+    verdicts = []
+    for site in empty:
+        idle = [f for f in found.latents.features if f.name.startswith(f"{site.name}_") and not f.active]
+        values = {"site": site.name, "idle": len(idle), "width": site.width, "units": _named(idle), "kl": total}
+        values |= {"objective": run.config.recipe.objective.name, "beta": _beta(run)}
+        verdicts.append(Verdict("collapsed", fix, values))
+    return verdicts
+
+
+def _fill(run: Run) -> str:
+    """What keeps a code from emptying: free bits where the objective has none yet and a rate that could move."""
+    if _beta(run) > 1:
+        return "lower_beta"
+    objective, posterior = run.config.recipe.objective, loaded(POSTERIORS, run.config.recipe.posterior.name)
     fixes = ["scale_first"] if _option(run, "likelihood", "scale") == "fixed" else []
     if objective.name != "capacity" and not any(objective.options.get(key) for key in ("free_bits", "warmup")):
         fixes += ["free_bits", "elbo_free_bits"] if getattr(posterior, "space", "") != "codes" else []
-    fix = _first(run, *fixes, "smaller") if sites else ""
-    verdicts = []
-    for site in sites:
-        if site.active and total > HELD:
-            continue
-        idle = [f for f in found.latents.features if f.name.startswith(f"{site.name}_") and not f.active]
-        values = {"site": site.name, "idle": len(idle), "width": site.width, "units": _named(idle), "kl": total}
-        values["objective"] = objective.name
-        verdicts.append(Verdict("collapsed", "lower_beta" if beta > 1 else fix, values | {"beta": beta}))
-    return verdicts
+    return _first(run, *fixes, "smaller")
 
 
 def _named(features: Sequence[Feature]) -> str:

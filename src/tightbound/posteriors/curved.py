@@ -59,5 +59,4 @@ class WrappedNormalPosterior(nn.Module):
         q = self.tangent(h, ctx, None)
         curvature: float = getattr(p, "parts", p).curvature  # type: ignore[union-attr]
         r = q.mean.norm(dim=-1, keepdim=True).clamp(min=1e-6)
-        mean = q.mean * FARTHEST * (r / FARTHEST).tanh() / r
-        return WrappedNormal(mean, q.stddev, curvature)
+        return WrappedNormal(q.mean * FARTHEST * (r / FARTHEST).tanh() / r, q.stddev, curvature)

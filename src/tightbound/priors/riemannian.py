@@ -89,9 +89,9 @@ class RiemannianPrior(nn.Module):
         if len(seen.z) < len(mean):
             raise TightboundError(f"{len(mean)} centres need as many examples, and there are {len(seen.z)}")
         some = torch.linspace(0, len(seen.z) - 1, len(mean)).long()
-        for kept, seen_ in zip((mean, scale), seen.moments(), strict=True):
-            kept.copy_(seen_[some])
-        scale.clamp_(min=1e-4)
+        means, scales = seen.moments()
+        mean.copy_(means[some])
+        scale.copy_(scales[some].clamp(min=1e-4))
         far = ((mean[:, None] - mean[None]) / scale[:, None]).norm(dim=-1)
         rho.copy_((far + torch.diag(torch.full_like(mean[:, 0], torch.inf))).amin(1).max().clamp(min=1e-3))
         step.copy_(seen.z.std(0).mean())

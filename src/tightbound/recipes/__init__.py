@@ -2,10 +2,10 @@
 
 from tightbound.recipes.bounds import BOUNDS
 from tightbound.recipes.latents import LATENTS
-from tightbound.recipes.recipe import Part, Recipe, has_bound, import_path, loaded, part
+from tightbound.recipes.recipe import Part, Recipe, has_bound, has_point, import_path, loaded, part
 
 RECIPES: dict[str, Recipe] = {
     name: recipe.model_copy(update={"name": name}) for name, recipe in (BOUNDS | LATENTS).items()
 }
 
-__all__ = ["RECIPES", "Part", "Recipe", "has_bound", "import_path", "loaded", "part"]
+__all__ = ["RECIPES", "Part", "Recipe", "has_bound", "has_point", "import_path", "loaded", "part"]

@@ -74,13 +74,18 @@ class Recipe(BaseModel):
     k: PositiveInt = Field(1, description="samples of z per example in training")
 
 
+def has_point(recipe: Recipe) -> bool:
+    """True where the latent is a point, as of an autoencoder."""
+    from tightbound.posteriors import POSTERIORS  # only now: a recipe can be read without torch
+
+    return getattr(loaded(POSTERIORS, recipe.posterior.name), "point", False)
+
+
 def has_bound(recipe: Recipe) -> bool:
     """True where the model bounds log p(x); False where its latent is a point, or its prior has no density."""
-    from tightbound.posteriors import POSTERIORS  # only now: a recipe can be read without torch
     from tightbound.priors import PRIORS
 
-    posterior, prior = loaded(POSTERIORS, recipe.posterior.name), loaded(PRIORS, recipe.prior.name)
-    return not getattr(posterior, "point", False) and getattr(prior, "density", True)
+    return not has_point(recipe) and getattr(loaded(PRIORS, recipe.prior.name), "density", True)
 
 
 def loaded(table: Mapping[str, Any], name: str) -> Any:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from tightbound.posteriors import POSTERIORS
-from tightbound.recipes import Part, loaded
+from tightbound.recipes import Part, has_point
 from tightbound.report.gather import Stage, Story
 from tightbound.report.pictures import Cast, say
 from tightbound.report.text import Text
@@ -18,8 +17,7 @@ def _prior(story: Story, text: Text) -> str:
     recipe = story.run.config.recipe
     if story.run.fitted:
         return text("model.fitted", prior=_part(recipe.prior))
-    point = getattr(loaded(POSTERIORS, recipe.posterior.name), "point", False)
-    return text("model.no_prior") if point else _part(recipe.prior)
+    return text("model.no_prior") if has_point(recipe) else _part(recipe.prior)
 
 
 def _training(story: Story, text: Text) -> str:
