@@ -22,7 +22,7 @@ check: $(VENV)/.made
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q tests/test_layers.py
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q tests/project/test_layers.py
 	$(BIN)/python scripts/size.py --check
 
 matrix: $(VENV)/.made

@@ -19,11 +19,11 @@ from pathlib import Path
 from typing import Any
 
 from tightbound.evaluation import Evaluation, Figure
-from tightbound.evaluation.gap import Search, parts
-from tightbound.evaluation.pieces import Pieces
-from tightbound.evaluation.third import certificate
-from tightbound.evaluation.work import Chosen, Work
-from tightbound.run import load
+from tightbound.evaluation.cache import Pieces
+from tightbound.evaluation.estimators.amortization_gap import Search, parts
+from tightbound.evaluation.inference_gap import certificate
+from tightbound.evaluation.runner import Chosen, Work
+from tightbound.runs.run import load
 
 ROWS = {
     "elbo": "ELBO",

@@ -21,7 +21,7 @@ import machine
 import torch
 
 from tightbound.evaluation import bdmc
-from tightbound.run import load
+from tightbound.runs.run import load
 
 
 def told(seed: int, n: int) -> Any:

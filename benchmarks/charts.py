@@ -12,7 +12,7 @@ matplotlib.use("Agg")
 from matplotlib import pyplot as plt
 from matplotlib.ticker import NullFormatter
 
-from tightbound.report.palette import DRAWN, INK, POSTERIOR, PRIOR, RATE
+from tightbound.report.figures.palette import DRAWN, INK, POSTERIOR, PRIOR, RATE
 
 OURS, PEER, HAND, LIMIT = POSTERIOR, PRIOR, RATE, "#c8d6d8"
 

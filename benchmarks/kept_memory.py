@@ -40,12 +40,12 @@ def child(case: str) -> None:
 
     from tightbound import data as data_room
     from tightbound.config import configure
-    from tightbound.heap import kept_memory
-    from tightbound.trace import Clock
-    from tightbound.training import schedule
-    from tightbound.training.display import Quiet
-    from tightbound.training.fit import asked_of_data, assemble, settle
-    from tightbound.training.loop import Trainer
+    from tightbound.core.trace import Clock
+    from tightbound.runtime.memory import kept_memory
+    from tightbound.training import budget as schedule
+    from tightbound.training.console import Quiet
+    from tightbound.training.run_training import asked_of_data, assemble, settle
+    from tightbound.training.trainer import Trainer
 
     torch.set_num_threads(1)
     recipe, own, steps = CASES[case]

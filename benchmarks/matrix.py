@@ -32,8 +32,8 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 import pairs  # noqa: E402
 
-from tightbound.files import write_atomic  # noqa: E402
-from tightbound.recipes import RECIPES  # noqa: E402
+from tightbound.models.recipes import RECIPES  # noqa: E402
+from tightbound.runtime.atomic_files import write_atomic  # noqa: E402
 
 REFERENCES = ROOT / "benchmarks" / "results" / "matrix.json"
 STABILITY = ROOT / "benchmarks" / "results" / "stability.json"

@@ -50,8 +50,8 @@ def data_for(kind: str, side: int, n: int) -> Any:
 def child(recipe: str, settings: dict[str, Any]) -> None:
     """Trains in this process and prints what that took; a recipe that refuses grey images gets what else there is."""
     import tightbound as tb
-    import tightbound.training.fit
-    from tightbound.errors import TightboundError
+    import tightbound.training.run_training
+    from tightbound.runtime.errors import TightboundError
 
     side, said, n = settings.pop("side", 28), "", max(EXAMPLES, settings.get("train.batch", 0))
     few = {"train.steps": STEPS, "train.validate_every": STEPS, "train.validate_n": 16, "train.precision": "float32"}
@@ -102,7 +102,7 @@ def markdown(found: dict[str, Any]) -> str:
 
 
 def main() -> None:
-    from tightbound.recipes import RECIPES
+    from tightbound.models.recipes import RECIPES
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--child", nargs=2, help=argparse.SUPPRESS)

@@ -15,18 +15,18 @@ from torch import Tensor, nn
 
 from tightbound import api
 from tightbound import data as data_room
-from tightbound.build import build
 from tightbound.config import configure
-from tightbound.errors import TightboundError
+from tightbound.core.data_spec import DataSpec
+from tightbound.core.trace import Batch, Clock, Draw
 from tightbound.evaluation import score
-from tightbound.model import VAE
-from tightbound.run import Run
-from tightbound.spec import DataSpec
-from tightbound.trace import Batch, Clock, Draw
-from tightbound.training import schedule
-from tightbound.training.display import Quiet
-from tightbound.training.fit import asked_of_data, assemble, settle
-from tightbound.training.loop import Trainer
+from tightbound.models.build import build
+from tightbound.models.vae import VAE
+from tightbound.runs.run import Run
+from tightbound.runtime.errors import TightboundError
+from tightbound.training import budget as schedule
+from tightbound.training.console import Quiet
+from tightbound.training.run_training import asked_of_data, assemble, settle
+from tightbound.training.trainer import Trainer
 
 Settings = dict[str, Any]
 STEPS, K = 200, 100
@@ -278,7 +278,7 @@ def watched(check: Callable[..., Tensor], bad: list[int], now: Callable[[], int]
 
 def _fitting(recipe: str, values: Settings) -> Settings:
     """Narrow networks and eight features, where the recipe leaves them open."""
-    from tightbound.recipes import RECIPES
+    from tightbound.models.recipes import RECIPES
 
     own = RECIPES[recipe]
     kept = {k: v for k, v in values.items() if not (k.startswith("recipe.network") and own.network.name != "auto")}

@@ -22,7 +22,7 @@ def blobs(n: int, side: int = 28, seed: int = 0) -> np.ndarray:
 def mnist(n: int) -> np.ndarray | None:
     """The first n training images of MNIST, uint8 (n, 28, 28), or None where it is not at hand."""
     from tightbound.data import load
-    from tightbound.errors import TightboundError
+    from tightbound.runtime.errors import TightboundError
 
     try:
         found = load("mnist").train

@@ -33,8 +33,8 @@ MODELS: dict[str, dict[str, Any]] = {
 @torch.no_grad()
 def test_elbo(run: Any) -> Tensor:
     """-distortion - rate of every test example with one sample, nats, float64."""
-    from tightbound.distributions.noise import StepNoise
-    from tightbound.trace import Draw
+    from tightbound.core.trace import Draw
+    from tightbound.distributions.random import StepNoise
 
     passes = (run.trace(x, Draw(noise=StepNoise(0, "test", int(rows[0])))) for rows, x in run.data.test.batches(500))
     return torch.cat([trace.elbo.double() for trace in passes])

@@ -20,10 +20,11 @@ import torch
 
 from tightbound import data as data_room
 from tightbound.config import assignments, configure
-from tightbound.trace import Clock, Trace
-from tightbound.training import fit, schedule
-from tightbound.training.display import Quiet
-from tightbound.training.loop import Trainer
+from tightbound.core.trace import Clock, Trace
+from tightbound.training import budget as schedule
+from tightbound.training import run_training as fit
+from tightbound.training.console import Quiet
+from tightbound.training.trainer import Trainer
 
 ORDER = (
     *("batch", "noise", "encoder", "latents", "decoder", "likelihood", "objective", "backward", "graph"),

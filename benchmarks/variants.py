@@ -39,7 +39,7 @@ def examples(spec: Spec) -> Tensor:
 def tightbound(gate: Gate, spec: Spec) -> None:
     """`tb.train` on the array of bytes, in a run long enough for every automatic choice; nothing is validated."""
     import tightbound as tb
-    from tightbound.training.display import Quiet
+    from tightbound.training.console import Quiet
 
     class Gated(Quiet):
         def start(self, steps: int, done: int) -> None:

@@ -17,7 +17,7 @@ from pathlib import Path
 from torch import Tensor
 
 import tightbound as tb
-from tightbound.trace import Clock, Trace
+from tightbound.core.trace import Clock, Trace
 
 
 @dataclass(frozen=True)

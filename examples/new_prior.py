@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.distributions import Distribution, Independent, Laplace
 
 import tightbound as tb
-from tightbound.trace import Context, Draw
+from tightbound.core.trace import Context, Draw
 
 
 class Peaked(Independent):

@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 
 from tightbound.cli.tables import parts
-from tightbound.recipes import RECIPES, has_bound
+from tightbound.models.recipes import RECIPES, has_bound
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 PAGE, PICTURES = DOCS / "recipes.md", DOCS / "images" / "recipes"

@@ -71,7 +71,7 @@ class Size:
 
 
 def room(name: str) -> str:
-    """The folder or module right below the package that a file belongs to: `priors/normal.py` is in `priors`."""
+    """The folder or module right below the package that a file belongs to: `components/priors/normal.py` is in `priors`."""
     return name.split("/")[0].removesuffix(".py")
 
 

@@ -9,17 +9,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from small import SMALL, small_run
-from test_report import untrained
+from support.report_pages import untrained
+from support.small import SMALL, small_run
 
 import tightbound as tb
 from tightbound import api
-from tightbound.build import build, resolve
-from tightbound.errors import TightboundError
-from tightbound.recipes import Recipe
-from tightbound.spec import DataSpec
-from tightbound.trace import Batch
-from tightbound.trained import Trained
+from tightbound.core.data_spec import DataSpec
+from tightbound.core.trace import Batch
+from tightbound.models.build import build, resolve
+from tightbound.models.recipes import Recipe
+from tightbound.runs.predictor import Trained
+from tightbound.runtime.errors import TightboundError
 
 FEW = {**SMALL, "latent": 16, "steps": 20, "data.test": 0.02}
 

@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from core_cases import model_of, spec_of
+from support.core_cases import model_of, spec_of
 
 from tightbound.config import configure
-from tightbound.errors import TightboundError
-from tightbound.recipes import part
-from tightbound.training.optim import optimizer
+from tightbound.models.recipes import part
+from tightbound.runtime.errors import TightboundError
+from tightbound.training.optimization.optimizer import optimizer
 
 
 @pytest.mark.parametrize(

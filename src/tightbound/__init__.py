@@ -14,13 +14,13 @@ if TYPE_CHECKING:
     from tightbound.api import fit_prior as fit_prior
     from tightbound.api import load as load
     from tightbound.api import train as train
-    from tightbound.errors import TightboundError as TightboundError
     from tightbound.estimator import VAEEstimator as VAEEstimator
-    from tightbound.run import Run as Run
+    from tightbound.runs.run import Run as Run
+    from tightbound.runtime.errors import TightboundError as TightboundError
 
 _HOME = {
-    "Run": "run",
-    "TightboundError": "errors",
+    "Run": "runs.run",
+    "TightboundError": "runtime.errors",
     "VAEEstimator": "estimator",
     "compare": "api",
     "demo": "api",

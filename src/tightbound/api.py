@@ -13,20 +13,20 @@ import torch
 from tightbound import config as settings_file
 from tightbound import report as report_room
 from tightbound.config import SECTIONS, Config, configure
-from tightbound.errors import TightboundError, lookup
 from tightbound.evaluation import Evaluation
 from tightbound.evaluation import evaluate as account_of
-from tightbound.evaluation.bayes import three_terms
-from tightbound.processes import joined
-from tightbound.progress import listening
-from tightbound.recipes import Recipe
-from tightbound.report.text import LANGUAGES
-from tightbound.run import Run, load
-from tightbound.training import schedule
-from tightbound.training.display import Display, Quiet, display
-from tightbound.training.fit import ASKED, fit, is_ours, pick_device
-from tightbound.training.loop import Interrupted
-from tightbound.training.prior import fit_prior
+from tightbound.evaluation.estimators.exact_terms import three_terms
+from tightbound.models.recipes import Recipe
+from tightbound.report.page.text import LANGUAGES
+from tightbound.runs.run import Run, load
+from tightbound.runtime.errors import TightboundError, lookup
+from tightbound.runtime.launch_context import joined
+from tightbound.runtime.progress import listening
+from tightbound.training import budget as schedule
+from tightbound.training.console import Display, Quiet, display
+from tightbound.training.fit_prior import fit_prior
+from tightbound.training.run_training import ASKED, fit, is_ours, pick_device
+from tightbound.training.trainer import Interrupted
 
 __all__ = ["compare", "demo", "evaluate", "fit_prior", "load", "train"]
 
@@ -235,7 +235,7 @@ def _kept_source(source: Any, valid: Any, test: Any) -> str:
 
 
 def _builtin(source: Any) -> bool:
-    from tightbound.data.builtin import BUILTIN
+    from tightbound.data.formats.builtin import BUILTIN
 
     return isinstance(source, str) and source in BUILTIN
 

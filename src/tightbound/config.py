@@ -20,11 +20,11 @@ from pydantic import (
     field_validator,
 )
 
+from tightbound.core.data_spec import DataSpec
 from tightbound.data.settings import DataSettings
-from tightbound.errors import TightboundError, lookup, nearest
-from tightbound.files import write_atomic
-from tightbound.recipes import RECIPES, Part, Recipe, import_path
-from tightbound.spec import DataSpec
+from tightbound.models.recipes import RECIPES, Part, Recipe, import_path
+from tightbound.runtime.atomic_files import write_atomic
+from tightbound.runtime.errors import TightboundError, lookup, nearest
 
 FORMAT_VERSION = 2  # 2: the file ends with LAST_LINE
 LAST_LINE = "# end of config.toml"

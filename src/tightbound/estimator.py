@@ -13,11 +13,11 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import _check_feature_names, check_array, check_is_fitted, validate_data
 
 from tightbound.config import configure
-from tightbound.errors import TightboundError
 from tightbound.evaluation import score
-from tightbound.run import Run
-from tightbound.training.display import Quiet
-from tightbound.training.fit import fit
+from tightbound.runs.run import Run
+from tightbound.runtime.errors import TightboundError
+from tightbound.training.console import Quiet
+from tightbound.training.run_training import fit
 
 Array = NDArray[Any]
 FLOATS = (np.float64, np.float32)

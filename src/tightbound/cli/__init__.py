@@ -11,9 +11,9 @@ from cyclopts.exceptions import CycloptsError, MissingArgumentError, UnknownComm
 
 from tightbound.cli import bench, commands  # noqa: F401  (their commands)
 from tightbound.cli.app import Stopped, app
-from tightbound.cli.priors import fit_prior  # noqa: F401  (its command)
-from tightbound.errors import TightboundError, nearest
-from tightbound.progress import listening
+from tightbound.cli.fit_prior import fit_prior  # noqa: F401  (its command)
+from tightbound.runtime.errors import TightboundError, nearest
+from tightbound.runtime.progress import listening
 
 USAGE, BUG, INTERRUPTED, PIPE = 2, 1, 130, 141
 SHARED = ("train", "evaluate", "encode", "score")  # by torchrun
@@ -64,7 +64,7 @@ def _check_launch(words: list[str]) -> None:
 
 def _speaks(error: TightboundError) -> bool:
     """Among processes of torchrun, the first tells what is wrong for all, the others what is wrong with them alone."""
-    from tightbound.processes import Own
+    from tightbound.runtime.launch_context import Own
 
     return os.environ.get("RANK", "0") == "0" or isinstance(error, Own)
 
@@ -79,7 +79,7 @@ def _say(sentence: str, status: int, prefix: str = "tightbound: error: ") -> int
 
 
 def _unexpected(error: Exception) -> int:
-    from tightbound.files import NO_ROOM
+    from tightbound.runtime.atomic_files import NO_ROOM
 
     if isinstance(error, OSError) and error.errno in NO_ROOM:
         where = f" for {error.filename}" if error.filename else ""

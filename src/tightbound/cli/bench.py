@@ -10,7 +10,7 @@ from typing import Annotated, Any
 from cyclopts import Parameter
 
 from tightbound.cli.app import LOOK, app
-from tightbound.errors import TightboundError
+from tightbound.runtime.errors import TightboundError
 
 CLONE = Path(__file__).parents[3]
 Names = Annotated[list[str] | None, Parameter(consume_multiple=True)]

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 from cyclopts import Parameter
 
 from tightbound.cli.app import LEARN, LOOK, USE, Stopped, app
-from tightbound.cli.options import (
+from tightbound.cli.options import (  # fmt: skip
     ALL,
     PLAIN,
     AsJson,
@@ -30,7 +30,7 @@ from tightbound.cli.options import (
     SkipBad,
     Trained,
     Trust,
-)  # fmt: skip
+)
 
 
 @app.command(group=LEARN)
@@ -162,7 +162,8 @@ def encode(
 
     A folder, or 'F-*.parquet', is for millions of examples: torchrun shares them out, and the same command goes on.
     """
-    from tightbound.cli import outputs, rows
+    from tightbound.cli import encode_score as rows
+    from tightbound.cli import outputs
 
     target = outputs.target(out, ("npz", "csv", "parquet", "parts"), many.overwrite)
     rows.run(run, data, target, rows.encoding, loading, many)
@@ -204,7 +205,8 @@ def score(
 
     A folder, or 'F-*.parquet', is for millions of examples: torchrun shares them out, and the same command goes on.
     """
-    from tightbound.cli import outputs, rows
+    from tightbound.cli import encode_score as rows
+    from tightbound.cli import outputs
 
     target = outputs.target(out, ("csv", "parquet", "parts"), many.overwrite)
     rows.run(run, data, target, lambda run: rows.scoring(run, k), loading, many)

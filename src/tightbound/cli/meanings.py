@@ -6,7 +6,7 @@ import inspect
 import re
 from typing import Any
 
-from tightbound.recipes import Part, Recipe
+from tightbound.models.recipes import Part, Recipe
 
 GIVEN = {"posterior": 2, "prior": 1, "likelihood": 1, "network": 1, "objective": 0}  # arguments that are no options
 
@@ -20,7 +20,7 @@ def described(cls: Any) -> dict[str, str]:
 
 def options(kind: str, part: Part) -> list[tuple[str, Any, str]]:
     """(name, value, meaning) of every option of a part, set or at its default; of an "auto" part, those set."""
-    from tightbound.checks import component
+    from tightbound.models.compatibility import component
 
     if part.name == "auto":
         return [(name, value, "") for name, value in part.options.items()]

@@ -19,16 +19,16 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from tightbound import data as data_room
-from tightbound import run as run_room
 from tightbound.cli.options import Loading
 from tightbound.data import Ordered, Split
-from tightbound.errors import TightboundError, at_least
-from tightbound.files import make_folder, write_atomic
-from tightbound.processes import Processes, joined
-from tightbound.report.grids import strip
-from tightbound.report.view import View
-from tightbound.run import Run
-from tightbound.training.fit import pick_device
+from tightbound.report.figures.display_scale import View
+from tightbound.report.figures.image_grid import strip
+from tightbound.runs import run as run_room
+from tightbound.runs.run import Run
+from tightbound.runtime.atomic_files import make_folder, write_atomic
+from tightbound.runtime.errors import TightboundError, at_least
+from tightbound.runtime.launch_context import Processes, joined
+from tightbound.training.run_training import pick_device
 
 Array = NDArray[Any]
 Read = TypeVar("Read", Split, Ordered)

@@ -16,11 +16,11 @@ from rich.table import Table
 from rich.text import Text
 
 from tightbound.cli import meanings
-from tightbound.errors import TightboundError, nearest
-from tightbound.recipes import RECIPES, Part, Recipe
+from tightbound.models.recipes import RECIPES, Part, Recipe
+from tightbound.runtime.errors import TightboundError, nearest
 
 if TYPE_CHECKING:
-    from tightbound.run import Run
+    from tightbound.runs.run import Run
 
 Tick = Callable[..., None]
 WIDE = 140
@@ -138,7 +138,7 @@ def show(what: str, *, prior: str | None = None, trust: bool = False) -> None:
     if what in RECIPES and prior is None and not (Path(what) / "config.toml").is_file():
         _recipe(RECIPES[what])
     elif Path(what).exists():
-        from tightbound.run import load
+        from tightbound.runs.run import load
 
         _run(load(what, prior=prior, trust=trust))
     else:
@@ -191,7 +191,7 @@ def _run(run: Run) -> None:
 
 def _priors(run: Run) -> list[tuple[str, str]]:
     """What can be fitted in the place of the prior, and what has been."""
-    from tightbound.fitted import fittable, saved
+    from tightbound.runs.fitted_prior import fittable, saved
 
     made = [] if run.home is None else saved(run.home)
     rows = [("can be fitted", ", ".join(fittable(run.config.recipe, run.spec)))]

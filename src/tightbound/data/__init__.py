@@ -6,38 +6,38 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from tightbound.data.columns import frame as frame
-    from tightbound.data.columns import plain_frame as plain_frame
-    from tightbound.data.listing import list_sources as list_sources
+    from tightbound.data.conform import read as read
+    from tightbound.data.conform import read_one as read_one
+    from tightbound.data.formats.listing import list_sources as list_sources
     from tightbound.data.loading import Data as Data
     from tightbound.data.loading import load as load
-    from tightbound.data.ordered import Ordered as Ordered
-    from tightbound.data.ordered import Rows as Rows
-    from tightbound.data.ordered import read_parts as read_parts
-    from tightbound.data.part import as_latents as as_latents
-    from tightbound.data.reading import read as read
-    from tightbound.data.reading import read_one as read_one
+    from tightbound.data.prepare.split import Split as Split
+    from tightbound.data.sequential import Ordered as Ordered
+    from tightbound.data.sequential import Rows as Rows
+    from tightbound.data.sequential import read_parts as read_parts
     from tightbound.data.settings import DataSettings as DataSettings
-    from tightbound.data.shards import ShardSplit as ShardSplit
-    from tightbound.data.split import Split as Split
-    from tightbound.data.stream import LoaderSplit as LoaderSplit
+    from tightbound.data.source import as_latents as as_latents
+    from tightbound.data.streams.loader import LoaderSplit as LoaderSplit
+    from tightbound.data.streams.shards import ShardSplit as ShardSplit
+    from tightbound.data.tables.encoding import frame as frame
+    from tightbound.data.tables.encoding import plain_frame as plain_frame
 
 _HOME = {
     "Data": "loading",
     "DataSettings": "settings",
-    "LoaderSplit": "stream",
-    "Ordered": "ordered",
-    "Rows": "ordered",
-    "ShardSplit": "shards",
-    "Split": "split",
-    "as_latents": "part",
-    "frame": "columns",
-    "plain_frame": "columns",
-    "list_sources": "listing",
+    "LoaderSplit": "streams.loader",
+    "Ordered": "sequential",
+    "Rows": "sequential",
+    "ShardSplit": "streams.shards",
+    "Split": "prepare.split",
+    "as_latents": "source",
+    "frame": "tables.encoding",
+    "plain_frame": "tables.encoding",
+    "list_sources": "formats.listing",
     "load": "loading",
-    "read": "reading",
-    "read_one": "reading",
-    "read_parts": "ordered",
+    "read": "conform",
+    "read_one": "conform",
+    "read_parts": "sequential",
 }
 __all__ = [
     "Data",

@@ -15,7 +15,7 @@ from typing import IO, Any
 
 import numpy as np
 
-from tightbound.errors import TightboundError
+from tightbound.runtime.errors import TightboundError
 
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 _HEADER = 128

@@ -9,20 +9,20 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tightbound.data.binarize import FixedDraws, drawn_on_disk
-from tightbound.data.columns import coded, named, settle_fields
-from tightbound.data.conditions import condition_of, labels_of
-from tightbound.data.domain import Facts, check_values, example_shape, find_domain, find_layout, moments, survey
-from tightbound.data.ondisk import OnDisk, Without, looked_at
+from tightbound.core.data_spec import Column, DataSpec
+from tightbound.data.on_disk import OnDisk, Without, looked_at
 from tightbound.data.opening import open_source, open_stream
-from tightbound.data.part import Part, Source, sha256_text
+from tightbound.data.prepare.binarize import FixedDraws, drawn_on_disk
+from tightbound.data.prepare.conditions import condition_of, labels_of
+from tightbound.data.prepare.infer import Facts, check_values, example_shape, find_domain, find_layout, moments, survey
+from tightbound.data.prepare.partition import NAMES, Rows, partition
+from tightbound.data.prepare.split import Split, Transform
 from tightbound.data.settings import DataSettings
-from tightbound.data.shards import ShardSplit
-from tightbound.data.split import Split, Transform
-from tightbound.data.splits import NAMES, Rows, partition
-from tightbound.data.stream import LoaderSplit, is_stream, sample
-from tightbound.errors import TightboundError
-from tightbound.spec import Column, DataSpec
+from tightbound.data.source import Part, Source, sha256_text
+from tightbound.data.streams.loader import LoaderSplit, is_stream, sample
+from tightbound.data.streams.shards import ShardSplit
+from tightbound.data.tables.encoding import coded, named, settle_fields
+from tightbound.runtime.errors import TightboundError
 
 _STATISTICS_ROWS = 50_000
 

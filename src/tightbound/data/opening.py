@@ -14,20 +14,29 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from tightbound.data.builtin import BUILTIN
-from tightbound.data.chunked import load_h5, load_parquet, load_zarr
-from tightbound.data.datasets import from_dataset
-from tightbound.data.files import label_column, load_csv, load_idx, load_npy, load_npz
-from tightbound.data.folder import file_entry, list_folder, list_zip, load_images
-from tightbound.data.hub import load_hf, open_hf
-from tightbound.data.images import EXTENSIONS
-from tightbound.data.ondisk import map_on_disk, too_large
-from tightbound.data.part import Part, Source, as_tensor, is_numbers, read_labels, read_numbers, sha256_of, sha256_text
+from tightbound.data.formats.arrays import label_column, load_csv, load_idx, load_npy, load_npz
+from tightbound.data.formats.builtin import BUILTIN
+from tightbound.data.formats.chunked import load_h5, load_parquet, load_zarr
+from tightbound.data.formats.torch_dataset import from_dataset
+from tightbound.data.images.decode import EXTENSIONS
+from tightbound.data.images.folder import file_entry, list_folder, list_zip, load_images
+from tightbound.data.on_disk import map_on_disk, too_large
 from tightbound.data.settings import DataSettings
-from tightbound.data.shards import Stream, open_wds
-from tightbound.data.stream import gather
-from tightbound.data.table import frame_source
-from tightbound.errors import TightboundError, nearest
+from tightbound.data.source import (
+    Part,
+    Source,
+    as_tensor,
+    is_numbers,
+    read_labels,
+    read_numbers,
+    sha256_of,
+    sha256_text,
+)
+from tightbound.data.streams.huggingface import load_hf, open_hf
+from tightbound.data.streams.loader import gather
+from tightbound.data.streams.shards import Stream, open_wds
+from tightbound.data.tables.table import frame_source
+from tightbound.runtime.errors import TightboundError, nearest
 
 _READERS: dict[str, Callable[[Path, DataSettings], Source]] = {
     ".npy": load_npy,

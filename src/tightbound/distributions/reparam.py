@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.distributions import Categorical, Distribution, Independent, Normal, kl_divergence
 
 from tightbound.distributions.delta import Delta
-from tightbound.errors import TightboundError
+from tightbound.runtime.errors import TightboundError
 
 
 class NoiseForm(NamedTuple):

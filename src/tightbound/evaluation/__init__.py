@@ -1,12 +1,12 @@
 """How good a model is, in nats, with errors."""
 
-from tightbound.evaluation.account import Evaluation
-from tightbound.evaluation.bdmc import Bracket, bdmc
-from tightbound.evaluation.diagnosis import Diagnosis, diagnose
-from tightbound.evaluation.estimate import Estimate
-from tightbound.evaluation.figure import Figure
-from tightbound.evaluation.likelihood import METHODS, log_px, score
-from tightbound.evaluation.measure import evaluate
+from tightbound.evaluation.diagnosis.diagnose import Diagnosis, diagnose
+from tightbound.evaluation.estimators.bdmc import Bracket, bdmc
+from tightbound.evaluation.estimators.estimate import Estimate
+from tightbound.evaluation.estimators.methods import METHODS, log_px, score
+from tightbound.evaluation.result import Evaluation
+from tightbound.evaluation.run_evaluation import evaluate
+from tightbound.evaluation.statistic import Figure
 
 __all__ = [
     "METHODS",

@@ -1,5 +1,5 @@
 """The HTML report: what a model learned, as one page that needs nothing else."""
 
-from tightbound.report.page import write
+from tightbound.report.render import write
 
 __all__ = ["write"]

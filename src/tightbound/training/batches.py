@@ -9,13 +9,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from tightbound.core.trace import Batch
 from tightbound.data import LoaderSplit, ShardSplit, Split
-from tightbound.data.lanes import Blocks, Lanes, Pieces
-from tightbound.data.ondisk import OnDisk
-from tightbound.distributions.noise import generator
-from tightbound.errors import TightboundError
-from tightbound.processes import WHOLE, Share
-from tightbound.trace import Batch
+from tightbound.data.on_disk import OnDisk
+from tightbound.data.streams.interleave import Blocks, Lanes, Pieces
+from tightbound.distributions.random import generator
+from tightbound.runtime.errors import TightboundError
+from tightbound.runtime.launch_context import WHOLE, Share
 
 Training = Split | LoaderSplit | ShardSplit
 State = dict[str, Any]

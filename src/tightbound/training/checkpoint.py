@@ -14,9 +14,9 @@ from typing import Any, BinaryIO
 
 import torch
 
-from tightbound import files
-from tightbound.errors import TightboundError
-from tightbound.training.sharded import digest
+from tightbound.runtime import atomic_files as files
+from tightbound.runtime.errors import TightboundError
+from tightbound.training.distributed.sharded_state import digest
 
 CHECKSUM = hashlib.sha256().digest_size
 PLAIN = (int, float, bool, str, bytes, type(None))

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
-from tightbound.distributions.noise import StepNoise, part_of, seed_for
-from tightbound.processes import WHOLE, Share
-from tightbound.trace import Batch, Noise
+from tightbound.core.trace import Batch, Noise
+from tightbound.distributions.random import StepNoise, part_of, seed_for
+from tightbound.runtime.launch_context import WHOLE, Share
 
 
 class Drawn:

@@ -1,0 +1,1 @@
+"""The parts of a model: priors, posteriors, likelihoods, objectives and networks."""

@@ -1,0 +1,38 @@
+"""p(x|z); one line per likelihood."""
+
+from tightbound.components.likelihoods.colour import LogisticMixtureLikelihood
+from tightbound.components.likelihoods.continuous import (
+    ContinuousBernoulliLikelihood,
+    GaussianLikelihood,
+    LaplaceLikelihood,
+)
+from tightbound.components.likelihoods.counts import NegativeBinomialLikelihood, PoissonLikelihood
+from tightbound.components.likelihoods.discrete import (
+    BernoulliLikelihood,
+    CategoricalLikelihood,
+    DiscretizedLogisticLikelihood,
+)
+from tightbound.components.likelihoods.fields import FieldsLikelihood
+
+LIKELIHOODS = {
+    "bernoulli": BernoulliLikelihood,
+    "continuous-bernoulli": ContinuousBernoulliLikelihood,
+    "gaussian": GaussianLikelihood,
+    "laplace": LaplaceLikelihood,
+    "poisson": PoissonLikelihood,
+    "negative-binomial": NegativeBinomialLikelihood,
+    "logistic-mixture": LogisticMixtureLikelihood,
+    "discretized-logistic": DiscretizedLogisticLikelihood,
+    "categorical": CategoricalLikelihood,
+    "fields": FieldsLikelihood,
+}
+
+AUTO = {
+    "binary": "bernoulli",
+    "levels": "discretized-logistic",
+    "categorical": "categorical",
+    "unit": "gaussian",
+    "real": "gaussian",
+    "count": "negative-binomial",
+    "mixed": "fields",
+}

@@ -1,0 +1,86 @@
+"""Densities: Gaussian for reals, continuous Bernoulli for [0, 1]."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.distributions import Distribution, Independent, Laplace, Normal
+
+from tightbound.components.likelihoods.noise_scale import Scale, ScaleKind
+from tightbound.core.data_spec import DataSpec
+from tightbound.core.trace import Context, Trace
+from tightbound.distributions import ContinuousBernoulli
+
+
+class GaussianLikelihood(nn.Module):
+    """p(x|z) = prod_d N(x_d; base_d + unit_d y_d, sigma_d^2).
+
+    scale: "learned" per dimension, "shared" by all, "predicted" by the decoder, "optimal" (the decoder's root mean
+    square error), or "fixed".  value: of a fixed scale, in domain units.
+    floor: the least sigma, as a share of the data's spread.
+    """
+
+    domains = ("real", "unit")
+    family: type[Normal] | type[Laplace] = Normal
+
+    def __init__(self, spec: DataSpec, scale: ScaleKind = "learned", value: float = 1.0, floor: float = 0.01) -> None:
+        super().__init__()
+        self.base = nn.Parameter(spec.centre)
+        self.scale = Scale(scale, spec.spread, value=value, floor=floor)
+        self.params = 1 + self.scale.params
+        self.observes = scale == "optimal"
+
+    def forward(self, y: Tensor, ctx: Context, p: Distribution | None = None) -> Distribution:
+        centre, *width = y.unbind(1)
+        loc = self.base + self.scale.get_buffer("unit") * centre
+        sigma = self.scale(*width).expand_as(loc)
+        return Independent(self.family(loc, sigma, validate_args=False), loc.dim() - 1, validate_args=False)
+
+    def statistics(self, trace: Trace) -> dict[str, Tensor]:
+        """What `after_step` needs of a pass, as sums over the batch."""
+        loc = trace.px.mean
+        x = trace.batch.x
+        return self.scale.sums(x - loc.reshape(trace.k, *x.shape))
+
+    def after_step(self, sums: dict[str, Tensor]) -> None:
+        """Follows an accepted step: the optimal scale moves to the decoder's error."""
+        self.scale.follow(sums)
+
+
+class LaplaceLikelihood(GaussianLikelihood):
+    """p(x|z) = prod_d Laplace(x_d; base_d + unit_d y_d, sigma_d): outliers cost their distance, not its square.
+
+    scale, value, floor: as for the Gaussian, sigma being the mean distance.
+    """
+
+    family = Laplace
+
+    def __init__(
+        self,
+        spec: DataSpec,
+        scale: Literal["fixed", "learned", "shared", "predicted"] = "learned",
+        value: float = 1.0,
+        floor: float = 0.01,
+    ) -> None:
+        super().__init__(spec, scale, value, floor)
+
+
+class ContinuousBernoulliLikelihood(nn.Module):
+    """p(x|z) = prod_d C(l_d) l_d^x_d (1 - l_d)^(1 - x_d) on [0, 1], l = sigmoid(base + y).
+
+    Loaiza-Ganem and Cunningham 2019 (arXiv:1907.06845): binary cross-entropy on greys, normalised.
+    """
+
+    domains = ("unit",)
+    params = 1
+
+    def __init__(self, spec: DataSpec) -> None:
+        super().__init__()
+        self.base = nn.Parameter(torch.logit(spec.centre.clamp(0.02, 0.98)))
+
+    def forward(self, y: Tensor, ctx: Context, p: Distribution | None = None) -> Distribution:
+        logits = self.base + y.squeeze(1)
+        px = ContinuousBernoulli(logits)
+        return Independent(px, logits.dim() - 1, validate_args=False)

@@ -1,0 +1,74 @@
+"""Mass functions: Bernoulli for binary data, discretised logistic for levels, categorical for unordered levels."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.distributions import Categorical, Distribution, Independent
+
+from tightbound.components.likelihoods.noise_scale import Scale
+from tightbound.core.data_spec import DataSpec
+from tightbound.core.trace import Context
+from tightbound.distributions import BernoulliPixels, DiscretizedLogistic, soft_clip
+
+
+class BernoulliLikelihood(nn.Module):
+    """p(x|z) = prod_d Bernoulli(x_d; sigmoid(base_d + y_d)); the bias starts at the logit of the training mean."""
+
+    domains = ("binary",)
+    params = 1
+
+    def __init__(self, spec: DataSpec) -> None:
+        super().__init__()
+        self.base = nn.Parameter(torch.logit(spec.centre.clamp(1e-3, 1 - 1e-3)))
+
+    def forward(self, y: Tensor, ctx: Context, p: Distribution | None = None) -> Distribution:
+        return BernoulliPixels(self.base + y.squeeze(1))
+
+
+class DiscretizedLogisticLikelihood(nn.Module):
+    """p(x|z) = prod_d DiscretizedLogistic(x_d) over levels 0..L-1, around base + unit * y, with a learned scale.
+
+    scale: "predicted" by the decoder, "learned" per dimension, "shared", or "fixed".
+    value: of a fixed scale, in levels.
+    """
+
+    domains = ("levels",)
+
+    def __init__(
+        self,
+        spec: DataSpec,
+        scale: Literal["predicted", "learned", "shared", "fixed"] = "predicted",
+        value: float = 1.0,
+    ) -> None:
+        super().__init__()
+        assert spec.levels is not None
+        self.levels = spec.levels
+        self.base = nn.Parameter(spec.centre)
+        self.scale = Scale(scale, spec.spread, value=value, start=0.5, floor=1e-3)
+        self.params = 1 + self.scale.params
+
+    def forward(self, y: Tensor, ctx: Context, p: Distribution | None = None) -> Distribution:
+        centre, *width = y.unbind(1)
+        loc = self.base + self.scale.get_buffer("unit") * centre
+        px = DiscretizedLogistic(loc, self.scale(*width).reciprocal(), self.levels)
+        return Independent(px, loc.dim() - 1, validate_args=False)
+
+
+class CategoricalLikelihood(nn.Module):
+    """p(x|z) = prod_d softmax(y_d)[x_d] over L unordered values."""
+
+    domains = ("categorical", "levels", "binary")
+
+    def __init__(self, spec: DataSpec) -> None:
+        super().__init__()
+        levels = 2 if spec.domain == "binary" else spec.levels
+        assert levels is not None
+        self.params = levels
+        self.base = nn.Parameter(torch.zeros(levels, *spec.shape))
+
+    def forward(self, y: Tensor, ctx: Context, p: Distribution | None = None) -> Distribution:
+        logits = (self.base + soft_clip(y, -30, 30)).movedim(1, -1)
+        return Independent(Categorical(logits=logits, validate_args=False), logits.dim() - 2, validate_args=False)

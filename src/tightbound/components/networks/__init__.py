@@ -1,0 +1,11 @@
+"""Encoders and decoders; one line per network."""
+
+from tightbound.components.networks.conv import Conv
+from tightbound.components.networks.custom import Fitted
+from tightbound.components.networks.mlp import MLP, Linear
+from tightbound.components.networks.pyramid import Pyramid
+from tightbound.components.networks.standard import Standard
+
+NETWORKS = {"linear": Linear, "mlp": MLP, "conv": Conv, "pyramid": Pyramid}
+
+__all__ = ["NETWORKS", "Fitted", "Standard"]

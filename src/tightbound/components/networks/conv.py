@@ -1,0 +1,175 @@
+"""Convolutional encoder and decoder for signals, images and volumes of any size and channel count, 1x1 included."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from typing import Any
+
+from pydantic import PositiveInt
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from tightbound.components.networks.mlp import MLP, perceptron
+from tightbound.components.networks.size import SIZES
+
+CONV = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+Grid = tuple[int, ...]
+
+
+def patch_side(*size: int) -> int:
+    """Values are read in patches of this side, so that convolutions work on a grid of about 256 places or fewer."""
+    longest = max(size) * (0.25, 1, 2)[len(size) - 1]
+    return 1 if longest <= 8 else 2 if longest <= 32 else 4 * math.ceil(longest / 128)
+
+
+def pyramid(*size: int, last: int = 4) -> list[Grid]:
+    """The grid of patches, then each half of the one before, rounded up, until the longest side is at most `last`."""
+    side = patch_side(*size)
+    sizes = [tuple(-(-s // side) for s in size)]
+    while max(sizes[-1]) > last:
+        sizes.append(tuple((s + 1) // 2 for s in sizes[-1]))
+    return sizes
+
+
+def to_patches(x: Tensor, side: int) -> Tensor:
+    """(n, C, *size) to (n, C * side^d, *grid), zeros where the size is no multiple of the side."""
+    x = F.pad(x, [v for s in reversed(x.shape[2:]) for v in (0, -s % side)])
+    grid, d = [s // side for s in x.shape[2:]], x.dim() - 2
+    x = x.reshape(*x.shape[:2], *(v for s in grid for v in (s, side)))
+    return x.permute(0, 1, *range(3, 3 + 2 * d, 2), *range(2, 2 + 2 * d, 2)).reshape(len(x), -1, *grid)
+
+
+def from_patches(x: Tensor, side: int, size: Grid) -> Tensor:
+    """The reverse, cut to its size: (n, C * side^d, *grid) to (n, C, *size)."""
+    grid, d = x.shape[2:], x.dim() - 2
+    x = x.reshape(len(x), -1, *[side] * d, *grid)
+    x = x.permute(0, 1, *(axis for i in range(2, 2 + d) for axis in (i + d, i))).reshape(
+        *x.shape[:2], *(s * side for s in grid)
+    )
+    cut: tuple[Any, ...] = (..., *(slice(s) for s in size))
+    return x[cut]
+
+
+def norm(channels: int) -> nn.Module:
+    """Group normalisation: no batch statistics, so that an example's figures never depend on its neighbours."""
+    return nn.GroupNorm(math.gcd(channels, 8), channels)
+
+
+class Residual(nn.Module):
+    """x + conv(SiLU(norm(conv(SiLU(norm(x)))))), kernels of side 3, same shape."""
+
+    def __init__(self, channels: int, dims: int) -> None:
+        super().__init__()
+        conv = CONV[dims - 1]
+        self.body = nn.Sequential(
+            norm(channels),
+            nn.SiLU(),
+            conv(channels, channels, 3, padding=1),
+            norm(channels),
+            nn.SiLU(),
+            conv(channels, channels, 3, padding=1),
+        )
+        nn.init.zeros_(self.body[-1].weight)  # type: ignore[arg-type]
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.body(x)
+
+
+def _channels(first: int, stages: int) -> list[int]:
+    return [first] + [2 * first] * (stages - 1)
+
+
+def last_side(size: Grid, shrink: int | None) -> int:
+    """The longest side of the last grid: that of the data divided by `shrink`; 4 where nothing is said."""
+    return 4 if shrink is None else math.ceil(max(size) / shrink)
+
+
+class ConvEncoder(nn.Module):
+    """Patches to channels, strided convolutions down the pyramid with a residual block each, one dense layer.
+
+    shrink: the pyramid ends at a grid smaller than the data by this factor, whose places keep their own features,
+    h (n, *grid, F), and there is no dense layer.
+    """
+
+    def __init__(self, shape: tuple[int, ...], first: int, features: int, shrink: int | None) -> None:
+        super().__init__()
+        sizes = pyramid(*shape[1:], last=last_side(shape[1:], shrink))
+        self.side, d, self.grid = patch_side(*shape[1:]), len(shape) - 1, sizes[-1] if shrink else ()
+        widths, conv = _channels(first, len(sizes)), CONV[d - 1]
+        layers: list[nn.Module] = [conv(shape[0] * self.side**d, widths[0], 3, padding=1)]
+        for a, b in itertools.pairwise(widths):
+            layers += [nn.SiLU(), conv(a, b, 3, stride=2, padding=1), Residual(b, d)]
+        self.body = nn.Sequential(*layers, norm(widths[-1]), nn.SiLU())
+        self.dense = None if shrink else perceptron(widths[-1] * math.prod(sizes[-1]), features, 1)
+        self.features = widths[-1] if shrink else features
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.body(to_patches(x, self.side))
+        return h.movedim(1, -1) if self.dense is None else self.dense(h.flatten(1))
+
+
+class Up(nn.Module):
+    """Nearest-neighbour enlargement to an exact size, then a convolution of side 3."""
+
+    def __init__(self, inputs: int, outputs: int, size: Grid) -> None:
+        super().__init__()
+        self.size = size
+        self.conv = CONV[len(size) - 1](inputs, outputs, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.conv(F.interpolate(x, size=self.size, mode="nearest"))
+
+
+class ConvDecoder(nn.Module):
+    """The encoder's pyramid upwards: (n, inputs) -> likelihood parameters (n, P, C, *size).
+
+    shrink: as in the encoder; z is then (n, places * inputs), place by place.
+    """
+
+    def __init__(self, inputs: int, out: tuple[int, ...], first: int, features: int, shrink: int | None) -> None:
+        super().__init__()
+        sizes = pyramid(*out[2:], last=last_side(out[2:], shrink))
+        self.side, d, self.grid = patch_side(*out[2:]), len(out) - 2, sizes[-1] if shrink else ()
+        widths = _channels(first, len(sizes))
+        self.out, self.start = out, (widths[-1], *sizes[-1])
+        start = widths[-1] if shrink else math.prod(self.start)
+        self.dense = nn.Sequential(perceptron(inputs, features, 1), nn.Linear(features, start))
+        layers: list[nn.Module] = []
+        for i in range(len(sizes) - 1, 0, -1):
+            layers += [Residual(widths[i], d), nn.SiLU(), Up(widths[i], widths[i - 1], sizes[i - 1])]
+        last = CONV[d - 1](widths[0], out[0] * out[1] * self.side**d, 3, padding=1)
+        self.body = nn.Sequential(*layers, norm(widths[0]), nn.SiLU(), last)
+
+    def forward(self, z: Tensor) -> Tensor:
+        if self.grid:
+            start = self.dense(z.unflatten(1, (*self.grid, -1))).movedim(-1, 1)
+        else:
+            start = self.dense(z).reshape(-1, *self.start)
+        y = from_patches(self.body(start), self.side, self.out[2:])
+        return y.reshape(len(z), *self.out)
+
+
+class Conv(MLP):
+    """For all but vectors; the size dial sets the channels of the first stage (twice as many below) and dense width.
+
+    channels: of the first stage.  width: of the dense layer.  depth: hidden layers between the latents of a hierarchy.
+    shrink: keep a grid of places, smaller than the data by this factor, with `latent` features each.
+    """
+
+    def __init__(
+        self,
+        size: str,
+        channels: PositiveInt | None = None,
+        width: PositiveInt | None = None,
+        depth: PositiveInt | None = None,
+        shrink: PositiveInt | None = None,
+    ) -> None:
+        super().__init__(size, width, depth)
+        self.channels, self.shrink = channels or SIZES[size].channels, shrink
+
+    def encoder(self, shape: tuple[int, ...]) -> nn.Module:
+        return ConvEncoder(shape, self.channels, self.width, self.shrink)
+
+    def decoder(self, inputs: int, out: tuple[int, ...]) -> nn.Module:
+        return ConvDecoder(inputs, out, self.channels, self.width, self.shrink)

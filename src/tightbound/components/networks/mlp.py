@@ -1,0 +1,85 @@
+"""Linear maps and multi-layer perceptrons, for vectors and for images of any shape (flattened)."""
+
+from __future__ import annotations
+
+import math
+
+from pydantic import PositiveInt
+from torch import Tensor, nn
+
+from tightbound.components.networks.size import SIZES
+
+
+class Residual(nn.Module):
+    """x + SiLU(linear(norm(x))), (n, width) -> (n, width)."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.body = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, width), nn.SiLU())
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.body(x)
+
+
+def perceptron(inputs: int, width: int, depth: int) -> nn.Sequential:
+    """A hidden layer with SiLU, then `depth` - 1 residual ones: (n, inputs) -> (n, width)."""
+    return nn.Sequential(nn.Linear(inputs, width), nn.SiLU(), *(Residual(width) for _ in range(depth - 1)))
+
+
+class Flattened(nn.Module):
+    """An encoder over the flattened input: x (n, *shape) -> h (n, features)."""
+
+    def __init__(self, body: nn.Module, features: int) -> None:
+        super().__init__()
+        self.body, self.features = body, features
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.body(x.flatten(1))
+
+
+class Shaped(nn.Module):
+    """A decoder whose last layer is linear: features (n, inputs) -> likelihood parameters (n, P, *shape)."""
+
+    def __init__(self, body: nn.Module, width: int, out: tuple[int, ...]) -> None:
+        super().__init__()
+        self.body, self.out = body, out
+        self.head = nn.Linear(width, math.prod(out))
+
+    def forward(self, z: Tensor) -> Tensor:
+        return self.head(self.body(z)).reshape(len(z), *self.out)
+
+
+class Linear:
+    """No hidden layer: h is x itself, and the decoder is affine."""
+
+    def __init__(self, size: str) -> None: ...
+
+    def encoder(self, shape: tuple[int, ...]) -> nn.Module:
+        return Flattened(nn.Identity(), math.prod(shape))
+
+    def decoder(self, inputs: int, out: tuple[int, ...]) -> nn.Module:
+        return Shaped(nn.Identity(), inputs, out)
+
+    def link(self, inputs: int) -> nn.Module:
+        """Between the latents of a hierarchy: the identity, (n, inputs) -> (n, inputs)."""
+        return Flattened(nn.Identity(), inputs)
+
+
+class MLP:
+    """Hidden layers of equal width; the size dial sets width and depth where they are not given.
+
+    width: units of a hidden layer.  depth: hidden layers.
+    """
+
+    def __init__(self, size: str, width: PositiveInt | None = None, depth: PositiveInt | None = None) -> None:
+        self.width, self.depth = width or SIZES[size].width, depth or SIZES[size].depth
+
+    def encoder(self, shape: tuple[int, ...]) -> nn.Module:
+        return Flattened(perceptron(math.prod(shape), self.width, self.depth), self.width)
+
+    def decoder(self, inputs: int, out: tuple[int, ...]) -> nn.Module:
+        return Shaped(perceptron(inputs, self.width, self.depth), self.width, out)
+
+    def link(self, inputs: int) -> nn.Module:
+        """Between the latents of a hierarchy: (n, inputs) -> (n, width)."""
+        return Flattened(perceptron(inputs, self.width, self.depth), self.width)

@@ -1,0 +1,202 @@
+"""q(z|x) as a diagonal normal pushed through maps whose parameters are computed from h."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from functools import partial
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.distributions import Distribution
+from torch.nn import functional as F
+
+from tightbound.components.posteriors.normal import NormalPosterior
+from tightbound.core.trace import Context
+from tightbound.distributions import Flow, soft_clip, zuko_maps
+
+SHIFT = 0.5413  # softplus(SHIFT) = 1: a map whose parameters are 0 is the identity
+LEAST = 0.01  # a map keeps at least this share of a direction, so that no determinant vanishes
+
+
+class Step(nn.Module):
+    """A map z -> (z', log |det|) whose parameters, of the given sizes, are linear in h (n, F)."""
+
+    def __init__(self, features: int, *sizes: int) -> None:
+        super().__init__()
+        self.sizes, self.head = sizes, nn.Linear(features, sum(sizes))
+        with torch.no_grad():  # start near the identity: at 0 itself some maps have no gradient
+            self.head.weight.mul_(0.1)
+            self.head.bias.mul_(0.1)
+
+    def forward(self, z: Tensor, h: Tensor) -> tuple[Tensor, Tensor]:
+        return self.map(z, *self.head(h).split(self.sizes, -1))
+
+    def map(self, z: Tensor, *parameters: Tensor) -> tuple[Tensor, Tensor]:
+        raise NotImplementedError
+
+
+class Planar(Step):
+    """z + u tanh(w'z + b), w = g q with a unit q, and u'w > -1 so that it is invertible: u = along q / g + its rest.
+
+    Rezende and Mohamed 2015 (arXiv:1505.05770), eq. 10 to 12 and appendix A.1.
+    """
+
+    def __init__(self, features: int, latent: int) -> None:
+        super().__init__(features, latent, latent, 1, 1, 1)
+
+    def map(self, z: Tensor, *parameters: Tensor) -> tuple[Tensor, Tensor]:
+        direction, u, along, log_g, b = parameters
+        q, g = F.normalize(direction, dim=-1), soft_clip(log_g, -3, 3).exp()
+        along = above_minus_one(along)
+        u = u - q * (q * u).sum(-1, keepdim=True) + q * along / g
+        t = (g * (q * z).sum(-1, keepdim=True) + b).tanh()
+        return z + u * t, torch.log1p((1 - t.square()) * along).squeeze(-1)
+
+
+class Radial(Step):
+    """z + beta (z - c) / (alpha + r), r = |z - c|, alpha > 0 and beta > -alpha; c is the centre of the map.
+
+    Rezende and Mohamed 2015 (arXiv:1505.05770), eq. 14 and appendix A.2.
+    """
+
+    def __init__(self, features: int, latent: int) -> None:
+        super().__init__(features, latent, 1, 1)
+
+    def map(self, z: Tensor, *parameters: Tensor) -> tuple[Tensor, Tensor]:
+        centre, log_alpha, ratio = parameters
+        alpha, ratio = soft_clip(log_alpha, -3, 3).exp(), above_minus_one(ratio)
+        away = z - centre
+        r = away.norm(dim=-1, keepdim=True)
+        pull = alpha * ratio / (alpha + r)
+        along = torch.log((r.square() + 2 * alpha * r + alpha.square() * (1 + ratio)) / (alpha + r).square())
+        return z + pull * away, ((z.shape[-1] - 1) * torch.log1p(pull) + along).squeeze(-1)
+
+
+class Sylvester(Step):
+    """z + Q R1 tanh(R2 Q'z + b): Q (d, M) orthonormal, R1 and R2 (M, M) upper triangular with diagonals in (-1, 1).
+
+    kind: how Q is made from h: "orthogonal" by a QR decomposition, M = rank; "householder" as a product of `rank`
+    reflections, M = d.  van den Berg et al. 2018 (arXiv:1803.05649), eq. 8 to 10, sections 4.1 and 4.2.
+    """
+
+    def __init__(self, features: int, latent: int, kind: str, rank: int) -> None:
+        self.kind, self.rank = kind, min(rank, latent)
+        m = self.rank if kind == "orthogonal" else latent
+        super().__init__(features, latent * self.rank, m * m, m * m, m)
+        self.widths = (self.rank, m, m)
+
+    def map(self, z: Tensor, *parameters: Tensor) -> tuple[Tensor, Tensor]:
+        q, one, two = (p.unflatten(-1, (-1, n)) for p, n in zip(parameters[:3], self.widths, strict=True))
+        one, two, reflect = upper(one), upper(two), self.kind == "householder"
+        q = F.normalize(q, dim=-2) if reflect else torch.linalg.qr(q)[0]
+        inner = reflected(z, q) if reflect else _times(q.mT, z)
+        t = (_times(two, inner) + parameters[3]).tanh()
+        move = reflected(_times(one, t), q.flip(-1)) if reflect else _times(q, _times(one, t))
+        diagonals = one.diagonal(dim1=-2, dim2=-1) * two.diagonal(dim1=-2, dim2=-1)
+        return z + move, torch.log1p((1 - t.square()) * diagonals).sum(-1)
+
+
+def _times(matrix: Tensor, x: Tensor) -> Tensor:
+    return (matrix @ x.unsqueeze(-1)).squeeze(-1)
+
+
+def above_minus_one(x: Tensor) -> Tensor:
+    """A smooth map to (LEAST - 1, inf) that keeps 0."""
+    return (F.softplus(x + SHIFT) - 1) * (1 - LEAST)
+
+
+def upper(r: Tensor) -> Tensor:
+    """The upper triangle (..., M, M), its diagonal squashed to (-1, 1), exclusive of the ends also in float32."""
+    return r.triu(1) + torch.diag_embed((1 - LEAST) * r.diagonal(dim1=-2, dim2=-1).tanh())
+
+
+def reflected(x: Tensor, v: Tensor) -> Tensor:
+    """x after one Householder reflection I - 2 v v' for each unit column of v (..., d, H), in their order."""
+    for column in v.unbind(-1):
+        x = x - 2 * (x * column).sum(-1, keepdim=True) * column
+    return x
+
+
+class FlowPosterior(nn.Module):
+    """q(z|x): z0 from a diagonal normal, then one map after another; its density goes with each z that it makes."""
+
+    density = False  # at a z that comes from elsewhere
+
+    def __init__(self, features: int, latent: int, steps: Iterable[nn.Module]) -> None:
+        super().__init__()
+        self.base, self.steps = NormalPosterior(features, latent), nn.ModuleList(steps)
+
+    def forward(self, h: Tensor, ctx: Context, p: Distribution | None) -> Distribution:
+        return Flow(self.base(h, ctx, p), partial(self._push, h))
+
+    def _push(self, h: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
+        total = torch.zeros_like(z[..., 0])
+        for step in self.steps:
+            z, ladj = step(z, h)
+            total = total + ladj
+        return z, total
+
+
+class PlanarPosterior(FlowPosterior):
+    """A flow of planar maps.
+
+    steps: maps, one after another.
+    """
+
+    def __init__(self, features: int, latent: int, steps: int = 10) -> None:
+        super().__init__(features, latent, [Planar(features, latent) for _ in range(steps)])
+
+
+class RadialPosterior(FlowPosterior):
+    """A flow of radial maps.
+
+    steps: maps, one after another.
+    """
+
+    def __init__(self, features: int, latent: int, steps: int = 10) -> None:
+        super().__init__(features, latent, [Radial(features, latent) for _ in range(steps)])
+
+
+class SylvesterPosterior(FlowPosterior):
+    """A flow of Sylvester maps.
+
+    steps: maps, one after another.  kind: "orthogonal" columns by a QR decomposition, or "householder"
+    reflections, of full rank.  rank: columns of Q, or reflections.
+    """
+
+    def __init__(
+        self,
+        features: int,
+        latent: int,
+        steps: int = 4,
+        kind: Literal["orthogonal", "householder"] = "orthogonal",
+        rank: int = 8,
+    ) -> None:
+        super().__init__(features, latent, [Sylvester(features, latent, kind, rank) for _ in range(steps)])
+
+
+class InverseAutoregressivePosterior(nn.Module):
+    """A flow of autoregressive maps: z from noise in one pass, the density of a given z in d passes.
+
+    kind: "affine" (Kingma et al. 2016, arXiv:1606.04934), "spline" (Durkan et al. 2019, arXiv:1906.04032), or
+    "coupling", whose maps take one pass both ways (Dinh et al. 2017, arXiv:1605.08803).  context: what of h they see.
+    steps: maps, one after another.  width: hidden units of their networks.
+    """
+
+    def __init__(
+        self,
+        features: int,
+        latent: int,
+        kind: Literal["affine", "spline", "coupling"] = "affine",
+        steps: int = 4,
+        width: int = 128,
+        context: int = 64,
+    ) -> None:
+        super().__init__()
+        self.base, self.context = NormalPosterior(features, latent), nn.Linear(features, context)
+        self.maps = zuko_maps(kind, latent, steps, width, context)
+
+    def forward(self, h: Tensor, ctx: Context, p: Distribution | None) -> Distribution:
+        maps: Any = self.maps(self.context(h))
+        return Flow(self.base(h, ctx, p), maps.call_and_ladj, maps.inv.call_and_ladj)

@@ -1,0 +1,91 @@
+"""q(z|x) that looks at log p(x, z): a diagonal normal, moved towards the true posterior by its gradient."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.distributions import Distribution
+
+from tightbound.components.posteriors.normal import NormalPosterior
+from tightbound.core.data_spec import DataSpec
+from tightbound.core.trace import Bound, Context, Examples
+from tightbound.distributions import Euclidean, Hamiltonian, Riemannian
+
+
+def _logit(share: float) -> float:
+    return math.log(share / (1 - share))
+
+
+class HamiltonianPosterior(nn.Module):
+    """A normal, then leapfrog steps along the gradient of log p(x, z), with learned lengths and tempering.
+
+    steps: how many.  longest: the bound on a step's length in a feature, in units of its scale in the normal.
+    Caterini, Doucet and Sejdinovic 2018 (arXiv:1805.11328), algorithm 1.
+    """
+
+    paths = ("flat",)
+    density = False  # at a z that comes from elsewhere
+    reads_joint = True  # so that another prior is another q
+    first = 0.3
+
+    def __init__(self, features: int, latent: int, steps: int = 3, longest: float = 1.0) -> None:
+        super().__init__()
+        self.start, self.steps, self.longest = NormalPosterior(features, latent), steps, longest
+        self.length = nn.Parameter(torch.full((latent,), _logit(self.first)))
+        self.cool = nn.Parameter(torch.tensor(_logit(0.9)))
+
+    def motion(self, q: Distribution) -> tuple[Euclidean | Riemannian, Tensor]:
+        """How z moves, and the unit of a step's length."""
+        return Euclidean(), q.stddev
+
+    def forward(self, h: Tensor, ctx: Context, p: Distribution | None) -> Distribution:
+        q, log_joint = self.start(h, ctx, p), ctx.joint
+        assert log_joint is not None
+        motion, unit = self.motion(q)
+        step = self.longest * self.length.sigmoid() * unit
+        return Hamiltonian(q, lambda z: log_joint({"z": z}), motion, step, self.cool.sigmoid(), self.steps)
+
+
+class RiemannianPosterior(Bound, HamiltonianPosterior):
+    """The same in a space whose metric is learned: directions in which the data vary are short.
+
+    Its centres are the means of the start at training examples, its factors linear in their features.  steps: how many.
+    longest: the bound on a step's length.  count: centres.  reach: how far one is felt, times the root of `latent`.
+    least: what the inverse metric is far from all.  Chadebec, Mantoux and Allassonniere 2020 (arXiv:2010.11518).
+    """
+
+    needs = ("spec",)
+    first = 0.2
+    bare = True
+
+    def __init__(
+        self,
+        features: int,
+        latent: int,
+        spec: DataSpec,
+        steps: int = 3,
+        longest: float = 1.0,
+        count: int = 100,
+        reach: float = 1.0,
+        least: float = 0.1,
+    ) -> None:
+        super().__init__(features, latent, steps, longest)
+        self.factor, self.reach, self.least = nn.Linear(features, latent * latent), reach * latent**0.5, least
+        nn.init.normal_(self.factor.weight, std=1e-3)
+        nn.init.zeros_(self.factor.bias)
+        self.register_buffer("inputs", torch.randn(count, *spec.shape))
+
+    def prepare(self, examples: Examples) -> None:
+        """Takes the examples whose codes are the centres, in units of the encoder."""
+        inputs = self.get_buffer("inputs")
+        inputs.copy_(self.shown(examples, len(inputs))[0])
+
+    def motion(self, q: Distribution) -> tuple[Euclidean | Riemannian, Tensor]:
+        h = self.whole.encoder(self.get_buffer("inputs"))
+        centres, width = self.start.mean(h), q.event_shape[0]
+        square = self.factor(h).unflatten(-1, (width, width))
+        diagonal = square.diagonal(dim1=-2, dim2=-1).tanh().exp()
+        factor = square.tril(-1) + diagonal.diag_embed()
+        return Riemannian(centres, factor, self.reach, self.least), self.length.new_ones(())

@@ -1,0 +1,58 @@
+"""p(z) that are meant to be fitted after training: full normals and their mixtures."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.distributions import Distribution
+
+from tightbound.components.priors.encoded_data import Seen, need_enough
+from tightbound.core.trace import Context, Draw
+from tightbound.distributions import Blend, FullNormal
+
+LOW, HIGH = -12.0, 12.0  # of a log-scale
+
+
+class GaussianMixturePrior(nn.Module):
+    """sum_m w_m N(z; mean_m, L_m L_m') with full covariances; fitted by expectation maximisation (scikit-learn).
+
+    L has the diagonal exp(log_scale).  components: how many, M.
+    Ghosh et al. 2020 (arXiv:1903.12436), section 4, fit 10 to the codes of an RAE.
+    """
+
+    def __init__(self, latent: int, components: int = 10) -> None:
+        super().__init__()
+        self.mean = nn.Parameter(torch.randn(components, latent))
+        self.log_scale = nn.Parameter(torch.zeros(components, latent))
+        self.lower = nn.Parameter(torch.zeros(components, latent, latent))
+        self.log_weight = nn.Parameter(torch.zeros(components))
+
+    def fit(self, seen: Seen) -> None:
+        """Sets all parameters by the draws z; raises TightboundError where there are fewer than components."""
+        from sklearn.mixture import GaussianMixture
+
+        count = len(self.mean)
+        need_enough(seen.z, count)
+        z = seen.z.double().cpu().numpy()
+        found = GaussianMixture(count, max_iter=300, random_state=seen.seed % 2**32).fit(z)
+        root = torch.linalg.cholesky(torch.from_numpy(found.covariances_))
+        self.mean.copy_(torch.from_numpy(found.means_))
+        self.lower.copy_(root.tril(-1))
+        self.log_scale.copy_(root.diagonal(dim1=-2, dim2=-1).log())
+        self.log_weight.copy_(torch.from_numpy(found.weights_).log())
+
+    def forward(self, ctx: Context, draw: Draw, state: Tensor | None) -> Distribution:
+        root = self.lower.tril(-1) + torch.diag_embed(self.log_scale.clamp(LOW, HIGH).exp())
+
+        def make(at: slice | Tensor) -> Distribution:
+            return FullNormal(self.mean[at], scale_tril=root[at], validate_args=False)
+
+        return Blend(make, self.log_weight, ctx.n)
+
+
+class FullNormalPrior(GaussianMixturePrior):
+    """N(mean, L L'): a single component, with the mean and the covariance of the draws."""
+
+    def __init__(self, latent: int) -> None:
+        super().__init__(latent, 1)
+        self.log_weight.requires_grad_(False)

@@ -1,0 +1,83 @@
+"""p(z) as a flow."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.distributions import Distribution
+
+from tightbound.components.priors.encoded_data import Seen, Units
+from tightbound.core.trace import Context, Draw
+from tightbound.distributions import Flow, standard_normal, zuko_maps
+
+
+class FlowPrior(nn.Module):
+    """N(0, I) pulled back through maps: log p(z) = log N(T(z)) + log |det dT/dz|, in one pass.
+
+    kind: "coupling" (RealNVP, Dinh et al. 2017, arXiv:1605.08803), "affine" (MAF, Papamakarios et al. 2017,
+    arXiv:1705.07057) or "spline" (NSF, Durkan et al. 2019, arXiv:1906.04032), whose samples take d passes.
+    steps: maps, one after another.  width: hidden units of their networks.
+    """
+
+    learns = True
+
+    def __init__(
+        self,
+        latent: int,
+        kind: Literal["coupling", "affine", "spline"] = "coupling",
+        steps: int = 6,
+        width: int = 128,
+    ) -> None:
+        super().__init__()
+        self.maps = zuko_maps(kind, latent, steps, width)
+        self.register_buffer("zero", torch.zeros(latent), persistent=False)
+
+    def forward(self, ctx: Context, draw: Draw, state: Tensor | None) -> Distribution:
+        base, maps = standard_normal(self.get_buffer("zero").expand(ctx.n, -1)), self.maps(None)
+        return Flow(base, maps.inv.call_and_ladj, maps.call_and_ladj)
+
+
+class MAFPrior(FlowPrior):
+    """z = centre + spread T(e), e ~ N(0, I), with autoregressive affine maps whose density is one pass, a sample d.
+
+    steps: maps, one after another.  width: hidden units of their networks.
+    Papamakarios et al. 2017 (arXiv:1705.07057), section 3.1.
+    """
+
+    turned = False
+
+    def __init__(self, latent: int, steps: int = 5, width: int = 128) -> None:
+        super().__init__(latent, "affine", steps, width)
+        self.units = Units(latent)
+
+    def fit(self, seen: Seen) -> None:
+        """Takes the units of the codes."""
+        self.units.fit(seen)
+
+    def forward(self, ctx: Context, draw: Draw, state: Tensor | None) -> Distribution:
+        base, (centre, spread) = standard_normal(self.get_buffer("zero").expand(ctx.n, -1)), self.units.of(1)
+        maps = self.maps(None).inv if self.turned else self.maps(None)
+
+        def out(e: Tensor) -> tuple[Tensor, Tensor]:
+            z, ladj = maps.inv.call_and_ladj(e)
+            return centre + spread * z, ladj + spread.log().sum()
+
+        def back(z: Tensor) -> tuple[Tensor, Tensor]:
+            e, ladj = maps.call_and_ladj((z - centre) / spread)
+            return e, ladj - spread.log().sum()
+
+        return Flow(base, out, back)
+
+
+class IAFPrior(MAFPrior):
+    """The same maps the other way round: a sample is one pass, the density of a given z is d, which makes fitting slow.
+
+    Kingma et al. 2016 (arXiv:1606.04934), section 3.
+    """
+
+    turned = True
+
+    def __init__(self, latent: int, steps: int = 3, width: int = 64) -> None:
+        super().__init__(latent, steps, width)

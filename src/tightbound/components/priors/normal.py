@@ -1,0 +1,66 @@
+"""p(z): standard normal, a learned normal, and a normal given the latents above."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.distributions import Distribution
+
+from tightbound.core.trace import Context, Draw
+from tightbound.distributions import diagonal, standard_normal
+
+
+class StandardNormal(nn.Module):
+    """p(z) = N(0, I), (n, d)."""
+
+    def __init__(self, latent: int) -> None:
+        super().__init__()
+        self.register_buffer("zero", torch.zeros(latent), persistent=False)
+
+    def forward(self, ctx: Context, draw: Draw, state: Tensor | None) -> Distribution:
+        return standard_normal(self.get_buffer("zero").expand(ctx.n, -1))
+
+
+class LearnedNormal(nn.Module):
+    """p(z) = N(mean, diag scale^2) with learned mean and scale, (n, d)."""
+
+    learns = True
+
+    def __init__(self, latent: int) -> None:
+        super().__init__()
+        self.mean = nn.Parameter(torch.zeros(latent))
+        self.log_scale = nn.Parameter(torch.zeros(latent))
+
+    def forward(self, ctx: Context, draw: Draw, state: Tensor | None) -> Distribution:
+        return diagonal(self.mean.expand(ctx.n, -1), self.log_scale.expand(ctx.n, -1))
+
+
+class ConditionalNormal(nn.Module):
+    """p(z | above) = N(mean(state), diag scale(state)^2), linear in the state that the latents above left.
+
+    state (n, F), or (n, *grid, F) with z place by place.  It starts as N(0, I), so that deep stacks start calm.
+    """
+
+    def __init__(self, features: int, latent: int) -> None:
+        super().__init__()
+        self.head = nn.Linear(features, 2 * latent)
+        nn.init.zeros_(self.head.weight)
+        nn.init.zeros_(self.head.bias)
+
+    def forward(self, ctx: Context, draw: Draw, state: Tensor | None) -> Distribution:
+        assert state is not None
+        loc, log_scale = self.head(state).chunk(2, -1)
+        return diagonal(loc.flatten(1), log_scale.flatten(1))
+
+
+class TopConditional(ConditionalNormal):
+    """p(z | c) = N(mean(c), diag scale(c)^2), linear in what stands above the topmost latent: the condition.
+
+    Sohn, Lee and Yan 2015 (NeurIPS 28), section 4.1.
+    """
+
+    needs = ("above",)
+    reads_state = learns = True
+
+    def __init__(self, latent: int, above: int) -> None:
+        super().__init__(above, latent)

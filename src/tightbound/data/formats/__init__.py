@@ -1,0 +1,1 @@
+"""Readers of files, arrays and built-in data sets."""

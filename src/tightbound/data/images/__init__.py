@@ -1,0 +1,1 @@
+"""Folders and archives of images."""

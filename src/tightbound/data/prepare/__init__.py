@@ -1,0 +1,1 @@
+"""Domain, splits, binarisation and conditions of data that were read."""

@@ -1,0 +1,1 @@
+"""Examples that arrive in order: shards, hubs and loaders."""

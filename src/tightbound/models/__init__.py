@@ -1,0 +1,1 @@
+"""From a recipe to a VAE as an nn.Module."""

@@ -1,0 +1,92 @@
+"""States in shards: each process writes its part of every tensor; any number of processes reads them again.
+
+The files are safetensors, written by torch.distributed.checkpoint; they hold no code.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from tightbound.runtime import atomic_files as files
+from tightbound.runtime.errors import TightboundError
+from tightbound.runtime.launch_context import Processes, launched
+
+Digests = dict[str, str]
+
+
+def tensors(model: nn.Module, averaged: nn.Module | None, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """Every tensor of a training state by name: model.*, ema.*, optimizer.<parameter>.*."""
+    names: dict[Any, str] = {parameter: name for name, parameter in model.named_parameters()}
+    found = {f"model.{name}": value for name, value in model.state_dict().items()}
+    if averaged is not None:
+        found |= {f"ema.{name}": value for name, value in averaged.state_dict().items()}
+    for parameter, state in optimizer.state.items():
+        own = {key: value for key, value in state.items() if isinstance(value, Tensor)}
+        found |= {f"optimizer.{names[parameter]}.{key}": value for key, value in own.items()}
+    return found
+
+
+def save(folder: Path, state: dict[str, Tensor], here: Processes) -> Digests:
+    """Writes the shards of a state to a new folder, by all processes together; returns the SHA-256 of each file."""
+    from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageWriter
+    from torch.distributed.checkpoint.state_dict_saver import save as write
+
+    def clean() -> None:
+        shutil.rmtree(folder, ignore_errors=True)
+        files.make_folder(folder)
+
+    here.lead(clean)
+    with _quiet():
+        writer = HuggingFaceStorageWriter(str(folder), save_distributed=True)
+        write(state, storage_writer=writer, no_dist=not launched())
+    found = here.lead(lambda: sorted(path.name for path in folder.iterdir()))
+    if not found:
+        raise TightboundError(f"{folder} is not seen by all processes: let --out be a folder that all machines share")
+    files.sync_folder(folder)
+    own = {name: digest(folder / name) for name in found[here.rank :: here.world]}
+    return {name: value for part in here.gather(own) for name, value in part.items()}
+
+
+def load(folder: Path, state: dict[str, Tensor]) -> None:
+    """Fills the tensors of a state, in place, from shards that any number of processes wrote."""
+    from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageReader
+    from torch.distributed.checkpoint.state_dict_loader import load as read
+
+    with _quiet(), torch.no_grad():
+        read(state, storage_reader=HuggingFaceStorageReader(str(folder)), no_dist=not launched())
+
+
+def first_state(optimizer: torch.optim.Optimizer) -> None:
+    """Makes the optimiser's tensors, so that there is something to fill: a step of gradients and rates of zero."""
+    rates = [group["lr"] for group in optimizer.param_groups]
+    for group in optimizer.param_groups:
+        group["lr"] = 0.0 if not isinstance(group["lr"], Tensor) else torch.zeros_like(group["lr"])
+        for parameter in group["params"]:
+            parameter.grad = torch.zeros_like(parameter)
+    optimizer.step()
+    optimizer.zero_grad()
+    for group, rate in zip(optimizer.param_groups, rates, strict=True):
+        group["lr"] = rate
+
+
+def digest(path: Path) -> str:
+    """The SHA-256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """torch tells a process without others that it is alone."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "torch.distributed is disabled")
+        yield

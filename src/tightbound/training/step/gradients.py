@@ -1,0 +1,51 @@
+"""How losses meet parameters: one loss for all of them, or one for each of the model's groups.  Nothing else knows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from tightbound.models.vae import Step
+
+Losses = Mapping[str, Tensor]
+
+
+class Gradients:
+    """The gradients of a step's losses: {"all": loss}, or {group: loss} with the names of `model.groups()`.
+
+    The parameters of a group get the gradient of that group's loss and of no other (adversarial training, DReG).
+    """
+
+    def __init__(self, step: Step) -> None:
+        self.groups = step.model.groups()
+        self.parameters = [p for p in step.parameters() if p.requires_grad]
+
+    def _pairs(self, losses: Losses) -> list[tuple[Tensor, list[nn.Parameter]]]:
+        if set(losses) == {"all"}:
+            return [(losses["all"], self.parameters)]
+        if unknown := set(losses) - set(self.groups):
+            raise ValueError(f"a loss is named {sorted(unknown)[0]!r}, but the groups are {sorted(self.groups)}")
+        return [(loss, [p for p in self.groups[name] if p.requires_grad]) for name, loss in losses.items()]
+
+    def backward(self, losses: Losses) -> None:
+        """Puts the gradients into `.grad`; a parameter that no loss depends on has none."""
+        for parameter in self.parameters:
+            parameter.grad = None
+        pairs = self._pairs(losses)
+        for i, (loss, parameters) in enumerate(pairs):
+            loss.backward(inputs=parameters, retain_graph=i + 1 < len(pairs))
+
+    def values(self) -> list[Tensor]:
+        """The gradients that there are."""
+        return [p.grad for p in self.parameters if p.grad is not None]
+
+    def of(self, losses: Losses) -> list[Tensor | None]:
+        """The same gradients as values, one for each of `parameters`: for a graph that is compiled whole."""
+        found: dict[nn.Parameter, Tensor | None] = {}
+        pairs = self._pairs(losses)
+        for i, (loss, parameters) in enumerate(pairs):
+            grads = torch.autograd.grad(loss, parameters, retain_graph=i + 1 < len(pairs), allow_unused=True)
+            found.update(zip(parameters, grads, strict=True))
+        return [found.get(parameter) for parameter in self.parameters]

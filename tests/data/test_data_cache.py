@@ -1,0 +1,76 @@
+"""The cache of decoded images: keyed by content, repaired when damaged, clear when there is no room."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import tightbound.data as td
+from tightbound.data import cache as cache_module
+from tightbound.runtime.errors import TightboundError
+
+RNG = np.random.RandomState(0)
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("TIGHTBOUND_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+def picture() -> Image.Image:
+    return Image.fromarray(RNG.randint(0, 256, (12, 10, 3)).astype(np.uint8))
+
+
+def fill(root: Path, names: list[str]) -> Path:
+    root.mkdir(parents=True)
+    for name in names:
+        picture().save(root / name)
+    return root
+
+
+def test_cache_is_by_content_and_repairs_itself(tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = fill(tmp_path / "p", [f"{i}.png" for i in range(6)])
+    first = td.load(root)
+    rows = next((cache / "rows").glob("*.npy"))
+    stamp = rows.stat().st_mtime_ns
+    shutil.copytree(root, tmp_path / "copy")
+    assert td.load(tmp_path / "copy").digest == first.digest and rows.stat().st_mtime_ns == stamp
+    good, expected = rows.read_bytes(), first.train.raw(torch.arange(4)).clone()
+    flipped = bytearray(good)
+    flipped[-1] ^= 1
+    for damage in (good[:-10], good[:100], b"", bytes(flipped)):
+        rows.unlink()
+        rows.write_bytes(damage)
+        assert torch.equal(td.load(root).train.raw(torch.arange(4)), expected)
+        assert rows.read_bytes() == good
+    next((cache / "rows").glob("*.json")).write_text("{")
+    assert torch.equal(td.load(root).train.raw(torch.arange(4)), expected)
+    about = (root / "0.png").stat()
+    replaced = picture()
+    replaced.save(root / "0.png")
+    os.utime(root / "0.png", ns=(about.st_atime_ns, about.st_mtime_ns))
+    assert td.load(root).digest != first.digest
+    assert not list((cache / "rows").glob("*.part"))
+
+
+@pytest.mark.parametrize(("code", "says"), [(errno.ENOSPC, "no room on the disk"), (errno.EROFS, "TIGHTBOUND_CACHE")])
+def test_no_room(tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch, code: int, says: str) -> None:
+    root = fill(tmp_path / "p", [f"{i}.png" for i in range(6)])
+
+    def full(handle: int) -> None:
+        raise OSError(code, os.strerror(code))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(cache_module.os, "fsync", full)
+        with pytest.raises(TightboundError, match=says):
+            td.load(root)
+    assert list((cache / "rows").iterdir()) == []
+    assert len(td.load(root).train) == 4

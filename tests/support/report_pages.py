@@ -1,0 +1,91 @@
+"""Untrained runs, and a parser for the report's page."""
+
+from __future__ import annotations
+
+import json
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+from tightbound import config, data, evaluation, report
+from tightbound.models.build import build, resolve, resolve_domain
+from tightbound.runs.run import Run, seeded
+
+VOID = {"area", "base", "br", "col", "embed", "hr", "img", "input", "link", "meta", "source", "track", "wbr"}
+
+
+LOG = [
+    {"event": "epoch", "epoch": float(e), "step": 10 * e, "time": 1.5 * e, "best": e == 3}
+    | {part: {"distortion": 90.0 / e, "rate": 3.0 * e, "elbo": -90.0 / e - 3 * e} for part in ("train", "valid")}
+    for e in range(1, 5)
+]
+
+
+def untrained(source: Any, recipe: str, folder: Path | None = None, name: str = "", **settings: Any) -> Run:
+    """A model with its first weights, in a folder with a log where one is given: quick, and all a page needs."""
+    values = {"recipe.size": "s", "latent": 4, **settings}
+    wanted = config.configure(source if isinstance(source, str) else "", recipe, values=values)
+    found = data.load(source, wanted.data)
+    kind, spec, _ = resolve_domain(wanted.recipe, found.spec)
+    kind = resolve(kind, spec)
+    with seeded(0):
+        model, _ = build(kind, spec)
+    if folder is not None:
+        folder = folder / (name or recipe)
+        folder.mkdir()
+        (folder / "log.jsonl").write_text("".join(json.dumps(line) + "\n" for line in LOG))
+    return Run(wanted.model_copy(update={"recipe": kind, "spec": spec, "digest": found.digest}), model, folder, found)
+
+
+def page(runs: list[Run], tmp_path: Path, **options: Any) -> str:
+    """The report of some runs, with evaluations of a few samples."""
+    accounts = [evaluation.evaluate(run, k=8, limit=64) for run in runs]
+    return report.write(runs, tmp_path / "report.html", evaluations=accounts, **options).read_text(encoding="utf-8")
+
+
+class Page(HTMLParser):
+    """Reads a page, and keeps what a test asks for; every element must be closed in order, every id be there once."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.ids: list[str] = []
+        self.pictures: list[dict[str, str | None]] = []
+        self.links: list[str] = []
+        self.loads: list[str] = []
+        self.lang: str | None = None
+        self.words: list[str] = []
+        self.feed(html)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        held = dict(attrs)
+        if tag not in VOID:
+            self.open.append(tag)
+        if held.get("id"):
+            self.ids.append(str(held["id"]))
+        if tag == "img":
+            self.pictures.append(held)
+        if tag == "a":
+            self.links.append(str(held["href"]))
+        if tag == "html":
+            self.lang = held["lang"]
+        self.loads += [str(held[k]) for k in ("src", "srcset", "data", "action") if held.get(k)]
+        assert tag not in ("script", "link", "iframe", "object")
+        assert not [k for k in held if k.startswith("on")]
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        assert tag in ("circle", "path", "rect", "use")
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag not in VOID:
+            assert self.open and self.open.pop() == tag, f"</{tag}> closes nothing"
+
+    def handle_data(self, text: str) -> None:
+        if self.open and self.open[-1] != "style":
+            self.words.append(text)
+
+    @property
+    def text(self) -> str:
+        return " ".join(" ".join(self.words).split())
