@@ -1,11 +1,14 @@
-"""The account of a trained model in one table: each estimate of log p(x), both parts of the gap, test beside train.
+"""The account of a trained model in one table: each estimate of log p(x), both parts of the gap,
+test beside train.
 
-    TIGHTBOUND_DATA=... OMP_NUM_THREADS=1 python benchmarks/account.py runs/mnist --n 100 --out account.json
+    TIGHTBOUND_DATA=... OMP_NUM_THREADS=1 python benchmarks/account.py runs/mnist --n 100 --out
+    account.json
     python benchmarks/account.py --table account.json
 
-ELBO and importance sampling with K = 5000, annealed importance sampling started at q and at the prior, the best q of
-the family for each image, and the certificate of AIS on images that the model made. All on the same n examples of each
-split, spread over it. Interrupted, the same command goes on.
+ELBO and importance sampling with K = 5000, annealed importance sampling started at q and at the
+prior, the best q of the family for each image, and the certificate of AIS on images that the model
+made. All on the same n examples of each split, spread over it. Interrupted, the same command goes
+on.
 """
 
 from __future__ import annotations
@@ -42,7 +45,9 @@ def told(done: int, n: int, what: str) -> None:
     print(f"\r{what}: {done} of {n}   ", end="", file=sys.stderr, flush=True)
 
 
-def one_split(work: Work, x: Chosen, k: int, from_q: int, from_prior: int) -> dict[str, Any]:
+def one_split(
+    work: Work, x: Chosen, k: int, from_q: int, from_prior: int
+) -> dict[str, Any]:
     """All figures of some examples, nats, each with its error; and the seconds of each method."""
     base, t0 = work.estimate(x, "importance", k=k)
     near, t1 = work.estimate(x, "ais-q", temperatures=from_q)
@@ -60,7 +65,9 @@ def one_split(work: Work, x: Chosen, k: int, from_q: int, from_prior: int) -> di
         **split,
         "third term": near.values - elbo,
     }
-    found: dict[str, Any] = {name: Figure.of(value).to_json() for name, value in values.items()}
+    found: dict[str, Any] = {
+        name: Figure.of(value).to_json() for name, value in values.items()
+    }
     seconds = {"importance": t0, "ais-q": t1, "ais-prior": t2, "search": t3}
     return found | {
         "seconds": {name: t / len(x) for name, t in seconds.items()},
@@ -70,10 +77,20 @@ def one_split(work: Work, x: Chosen, k: int, from_q: int, from_prior: int) -> di
 
 def table(found: dict[str, Any]) -> str:
     """The figures as a Markdown table."""
-    names = {"k": found["k"], "ais-q": found["temperatures"]["ais-q"], "ais-prior": found["temperatures"]["ais-prior"]}
-    lines = [f"| nats, {found['n']} images of each split | test | train |", "|---|---|---|"]
+    names = {
+        "k": found["k"],
+        "ais-q": found["temperatures"]["ais-q"],
+        "ais-prior": found["temperatures"]["ais-prior"],
+    }
+    lines = [
+        f"| nats, {found['n']} images of each split | test | train |",
+        "|---|---|---|",
+    ]
     for key, words in ROWS.items():
-        cells = [f"{found[s][key]['mean']:.2f} ± {found[s][key]['se']:.2f}" for s in ("test", "train")]
+        cells = [
+            f"{found[s][key]['mean']:.2f} ± {found[s][key]['se']:.2f}"
+            for s in ("test", "train")
+        ]
         lines.append(f"| {words.format_map(names)} | {' | '.join(cells)} |")
     for s in ("test", "train"):
         spent = ", ".join(f"{name} {t:.2f}" for name, t in found[s]["seconds"].items())
@@ -81,19 +98,33 @@ def table(found: dict[str, Any]) -> str:
     c = found["certificate"]
     if c:
         gap = f"{c['gap']['mean']:.3f} ± {c['gap']['se']:.3f}"
-        lines.append(f"\nCertificate of AIS from q: {gap} nats between both bounds, {c['n']} simulated images.")
+        lines.append(
+            f"\nCertificate of AIS from q: {gap} nats between both bounds, "
+            f"{c['n']} simulated images."
+        )
     return "\n".join(lines)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("run", type=Path, nargs="?", help="a run folder")
     parser.add_argument("--n", type=int, default=100, help="examples of each split")
     parser.add_argument("--k", type=int, default=5000)
-    parser.add_argument("--from-q", type=int, default=150, help="temperatures of AIS from q")
-    parser.add_argument("--from-prior", type=int, default=1000, help="temperatures of AIS from the prior")
+    parser.add_argument(
+        "--from-q", type=int, default=150, help="temperatures of AIS from q"
+    )
+    parser.add_argument(
+        "--from-prior",
+        type=int,
+        default=1000,
+        help="temperatures of AIS from the prior",
+    )
     parser.add_argument("--out", type=Path, default=Path("account.json"))
-    parser.add_argument("--table", type=Path, help="print a finished file as a table and stop")
+    parser.add_argument(
+        "--table", type=Path, help="print a finished file as a table and stop"
+    )
     args = parser.parse_args()
     if args.table or not args.run:
         print(table(json.loads((args.table or args.out).read_text())))
@@ -102,14 +133,25 @@ def main() -> None:
     work = Work(run, run.config.seed, Pieces(run.folder, run.fingerprint), told)
     splits = run.data.splits
     temperatures = {"ais-q": args.from_q, "ais-prior": args.from_prior}
-    found: dict[str, Any] = {"run": str(args.run), "weights": run.fingerprint, "digest": run.data.digest}
-    found |= {"n": args.n, "k": args.k, "seed": run.config.seed, "temperatures": temperatures}
+    found: dict[str, Any] = {
+        "run": str(args.run),
+        "weights": run.fingerprint,
+        "digest": run.data.digest,
+    }
+    found |= {
+        "n": args.n,
+        "k": args.k,
+        "seed": run.config.seed,
+        "temperatures": temperatures,
+    }
     start = time.perf_counter()
     for split in ("test", "train"):
         x = Chosen(splits[split], splits[split].spread(args.n))
         found[split] = one_split(work, x, args.k, args.from_q, args.from_prior)
     refusals = Evaluation(run.name, "test", args.n, args.k, run.config.seed, True)
-    found["certificate"] = certificate(work, args.n, {"temperatures": args.from_q}, refusals)
+    found["certificate"] = certificate(
+        work, args.n, {"temperatures": args.from_q}, refusals
+    )
     found["notes"], found["wall"] = refusals.notes, round(time.perf_counter() - start)
     args.out.write_text(json.dumps(found, indent=1))
     work.pieces.clear()

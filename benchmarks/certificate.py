@@ -1,9 +1,11 @@
-"""The certificate of AIS on images that a model made: the gap of bidirectional Monte Carlo, image by image.
+"""The certificate of AIS on images that a model made: the gap of bidirectional Monte Carlo, image
+by image.
 
-    python benchmarks/certificate.py runs/mnist --seeds 0 1 --out certificate.json --chart docs/images/certificate.png
+    python benchmarks/certificate.py runs/mnist --seeds 0 1 --out certificate.json --chart
+      docs/images/certificate.png
 
-One call of `tightbound.evaluation.bdmc` for each seed, with the default settings of AIS. Both directions and the pilot
-are timed: seconds of the clock and of the processor, an image.
+One call of `tightbound.evaluation.bdmc` for each seed, with the default settings of AIS. Both
+directions and the pilot are timed: seconds of the clock and of the processor, an image.
 """
 
 from __future__ import annotations
@@ -32,7 +34,12 @@ def told(seed: int, n: int) -> Any:
         nonlocal done
         before, done = int(done), done + part
         if int(done) > before:
-            print(f"\rseed {seed}: {done:.0f} of {n} images ", end="", file=sys.stderr, flush=True)
+            print(
+                f"\rseed {seed}: {done:.0f} of {n} images ",
+                end="",
+                file=sys.stderr,
+                flush=True,
+            )
 
     return tick
 
@@ -53,7 +60,9 @@ def certify(model: Any, n: int, seed: int) -> dict[str, Any]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("run", type=Path)
     parser.add_argument("--n", type=int, default=100, help="images a seed")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
@@ -69,7 +78,10 @@ def main() -> None:
         one = certify(model, args.n, seed)
         found["seeds"].append(one)
         cost = f"{one['seconds']:.2f} s an image, {one['processor']:.2f} s of processor time"
-        print(f"\rseed {seed}: gap {one['mean']:.3f} ± {one['se']:.3f} nats over {args.n} images, {cost}")
+        print(
+            f"\rseed {seed}: gap {one['mean']:.3f} ± {one['se']:.3f} nats over "
+            f"{args.n} images, {cost}"
+        )
     if args.out:
         args.out.write_text(json.dumps(found, indent=1) + "\n")
     if args.chart:

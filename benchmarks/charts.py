@@ -29,29 +29,51 @@ def _bare(ax: Any) -> None:
 
 
 def ratios(found: dict[str, Any], path: Path) -> None:
-    """One panel per case: each variant's median ratio to the base, with the least and the greatest over rounds."""
+    """One panel per case: each variant's median ratio to the base, with the least and the greatest
+    over rounds.
+    """
     cases = [case for case in found["cases"] if case.get("ratios")]
     tall = [len(case["ratios"]) for case in cases]
     columns = min(2, len(cases))
     lines = -(-len(cases) // columns)
     figure, axes = plt.subplots(
-        lines, columns, figsize=(5.2 * columns, (0.24 * max(tall) + 0.7) * lines), squeeze=False, layout="constrained"
+        lines,
+        columns,
+        figsize=(5.2 * columns, (0.24 * max(tall) + 0.7) * lines),
+        squeeze=False,
+        layout="constrained",
     )
     for ax, case in zip(axes.flat, cases, strict=False):
         names = list(case["ratios"])
         middle = [case["ratios"][n]["median"] for n in names]
-        below = [m - case["ratios"][n]["low"] for n, m in zip(names, middle, strict=True)]
-        above = [case["ratios"][n]["high"] - m for n, m in zip(names, middle, strict=True)]
+        below = [
+            m - case["ratios"][n]["low"] for n, m in zip(names, middle, strict=True)
+        ]
+        above = [
+            case["ratios"][n]["high"] - m for n, m in zip(names, middle, strict=True)
+        ]
         ax.barh(
-            names, middle, xerr=(below, above), color=[_colour(n) for n in names], ecolor=INK, capsize=2, height=0.7
+            names,
+            middle,
+            xerr=(below, above),
+            color=[_colour(n) for n in names],
+            ecolor=INK,
+            capsize=2,
+            height=0.7,
         )
         for at, value, end in zip(range(len(names)), middle, above, strict=True):
-            ax.text(value + end, at, f" {value:.2f}", va="center", fontsize=7, color=INK)
+            ax.text(
+                value + end, at, f" {value:.2f}", va="center", fontsize=7, color=INK
+            )
         ax.axvline(1, color=INK, lw=0.6, zorder=0)
         ax.margins(x=0.1)
         ax.invert_yaxis()
-        ax.set_title(f"{case['network']}, batch {case['batch']}", fontsize=9, loc="left")
-        ax.set_xlabel(f"examples/s, ratio to {case['base']} in the same round", fontsize=8)
+        ax.set_title(
+            f"{case['network']}, batch {case['batch']}", fontsize=9, loc="left"
+        )
+        ax.set_xlabel(
+            f"examples/s, ratio to {case['base']} in the same round", fontsize=8
+        )
         _bare(ax)
     for ax in axes.flat[len(cases) :]:
         ax.set_axis_off()
@@ -59,18 +81,29 @@ def ratios(found: dict[str, Any], path: Path) -> None:
     plt.close(figure)
 
 
-def growth(x: Sequence[float], y: dict[str, Sequence[float]], path: Path, *, xlabel: str, law: str) -> None:
+def growth(
+    x: Sequence[float],
+    y: dict[str, Sequence[float]],
+    path: Path,
+    *,
+    xlabel: str,
+    law: str,
+) -> None:
     """Measured points joined by lines, the law as the title; both axes logarithmic."""
     figure, ax = plt.subplots(figsize=(4.2, 3.0), layout="constrained")
     for (name, values), colour in zip(y.items(), (OURS, DRAWN), strict=False):
         ax.plot(x, values, "o-", color=colour, ms=4, lw=1.2, label=name)
     ax.set_xscale("log")
     ax.set_yscale("log")
-    ax.set_xticks(x, [f"{v:,.0f}" if v < 10_000 else f"{v:.0e}".replace("e+0", "e") for v in x])
+    ax.set_xticks(
+        x, [f"{v:,.0f}" if v < 10_000 else f"{v:.0e}".replace("e+0", "e") for v in x]
+    )
     ax.set_xticks([], minor=True)
     ax.yaxis.set_major_formatter("{x:,g}")
     every = [v for values in y.values() for v in values]
-    ax.yaxis.set_minor_formatter("{x:,g}" if max(every) < 10 * min(every) else NullFormatter())
+    ax.yaxis.set_minor_formatter(
+        "{x:,g}" if max(every) < 10 * min(every) else NullFormatter()
+    )
     ax.set_xlabel(xlabel, fontsize=8)
     ax.set_title(law, fontsize=7, loc="left")
     if len(y) > 1:
@@ -87,13 +120,26 @@ def certificate(found: dict[str, Any], path: Path) -> None:
     """How many images have which gap, a panel per seed, with the mean and the goal of 0.05 nats."""
     seeds = found["seeds"]
     figure, axes = plt.subplots(
-        1, len(seeds), figsize=(4.4 * len(seeds), 2.6), squeeze=False, sharex=True, sharey=True, layout="constrained"
+        1,
+        len(seeds),
+        figsize=(4.4 * len(seeds), 2.6),
+        squeeze=False,
+        sharex=True,
+        sharey=True,
+        layout="constrained",
     )
     for ax, one in zip(axes.flat, seeds, strict=True):
         ax.hist(one["gaps"], bins=24, color=OURS)
         ax.axvline(0.05, color=INK, lw=0.8, ls=":", label="goal: mean under 0.05")
-        ax.axvline(one["mean"], color=PEER, lw=1.6, label=f"mean {one['mean']:.3f} ± {one['se']:.3f}")
-        ax.set_title(f"seed {one['seed']}, {len(one['gaps'])} images", fontsize=9, loc="left")
+        ax.axvline(
+            one["mean"],
+            color=PEER,
+            lw=1.6,
+            label=f"mean {one['mean']:.3f} ± {one['se']:.3f}",
+        )
+        ax.set_title(
+            f"seed {one['seed']}, {len(one['gaps'])} images", fontsize=9, loc="left"
+        )
         ax.set_xlabel("upper less lower bound of log p(x), nats", fontsize=8)
         ax.legend(fontsize=7, frameon=False, loc="upper left")
         _bare(ax)

@@ -1,8 +1,10 @@
-"""Memory of an evaluation above the model, for few and many samples and examples: it must stay under 1 GiB.
+"""Memory of an evaluation above the model, for few and many samples and examples: it must stay
+under 1 GiB.
 
     python benchmarks/evaluation_memory.py --out memory.json
 
-Each case is a process of its own: it loads the run, notes its memory, evaluates, and reads the peak (Linux, VmHWM).
+Each case is a process of its own: it loads the run, notes its memory, evaluates, and reads the peak
+(Linux, VmHWM).
 """
 
 from __future__ import annotations
@@ -35,7 +37,9 @@ BOUND_MIB = 1024
 def status(key: str) -> float:
     """A field of this process's memory, MiB."""
     with open("/proc/self/status") as file:
-        return next(int(line.split()[1]) for line in file if line.startswith(key)) / 1024
+        return (
+            next(int(line.split()[1]) for line in file if line.startswith(key)) / 1024
+        )
 
 
 def child(folder: str, k: int) -> None:
@@ -59,20 +63,44 @@ def measure(case: tuple[str, dict[str, Any], int, int, int]) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch) / "run"
         x = (pictures.blobs(64, side) > 127).astype(np.uint8)
-        few = {"train.steps": 1, "train.batch": 8, "train.validate_n": 1, "train.validate_k": 1}
-        tb.train(x, out=folder, valid=x[:8], test=x[:8], report=False, display="none", settings={**few, **settings})
+        few = {
+            "train.steps": 1,
+            "train.batch": 8,
+            "train.validate_n": 1,
+            "train.validate_k": 1,
+        }
+        tb.train(
+            x,
+            out=folder,
+            valid=x[:8],
+            test=x[:8],
+            report=False,
+            display="none",
+            settings={**few, **settings},
+        )
         np.save(folder / "x.npy", x[np.arange(n) % len(x)])
         words = [sys.executable, __file__, "--child", str(folder), str(k)]
         done = subprocess.run(words, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
-    return {"what": what, "k": k, "examples": n, **json.loads(done.stdout.splitlines()[-1])}
+    return {
+        "what": what,
+        "k": k,
+        "examples": n,
+        **json.loads(done.stdout.splitlines()[-1]),
+    }
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--child", nargs=2, help=argparse.SUPPRESS)
     parser.add_argument(
-        "--cases", type=int, nargs="*", default=list(range(len(CASES))), help="numbers of cases, from 0"
+        "--cases",
+        type=int,
+        nargs="*",
+        default=list(range(len(CASES))),
+        help="numbers of cases, from 0",
     )
     parser.add_argument("--out", type=Path)
     args = parser.parse_args()

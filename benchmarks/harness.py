@@ -1,8 +1,10 @@
-"""Compares the speed of variants fairly: all are live, take turns in short windows, and are compared within a round.
+"""Compares the speed of variants fairly: all are live, take turns in short windows, and are
+compared within a round.
 
-A round gives each variant one window; the order turns from round to round. A window in which other programs used more
-than 0.12 of a core is repeated, up to a limit; after that its quietest try stands and is counted as loaded. A ratio is
-taken between two windows of the same round, and reported as the median over rounds with its least and greatest value.
+A round gives each variant one window; the order turns from round to round. A window in which other
+programs used more than 0.12 of a core is repeated, up to a limit; after that its quietest try
+stands and is counted as loaded. A ratio is taken between two windows of the same round, and
+reported as the median over rounds with its least and greatest value.
 """
 
 from __future__ import annotations
@@ -24,7 +26,9 @@ QUIET, TRIES, WINDOW, ROUNDS = 0.12, 5, 0.5, 5
 
 
 class Variant(Protocol):
-    """One way to do some work; `run` works for at least so long and says how much it did, in how long."""
+    """One way to do some work; `run` works for at least so long and says how much it did, in how
+    long.
+    """
 
     name: str
 
@@ -35,7 +39,10 @@ class Variant(Protocol):
 
 @dataclass(frozen=True)
 class Window:
-    """work: examples or whatever is counted.  foreign: cores that others used.  tries: how often it was measured."""
+    """work: examples or whatever is counted.  foreign: cores that others used.
+
+    tries: how often it was measured.
+    """
 
     work: float
     seconds: float
@@ -71,13 +78,16 @@ class Spread:
 
 
 class Load:
-    """Cores that other programs use, between `start` and `foreign`: all processors' busy and stolen time, less our own.
+    """Cores that other programs use, between `start` and `foreign`: all processors' busy and stolen
+    time, less our own.
 
-    Ours is this process, its descendants, and children that have ended. Read from /proc (Linux); elsewhere nothing is
-    known, `foreign` is 0 and `known` False.
+    Ours is this process, its descendants, and children that have ended. Read from /proc (Linux);
+    elsewhere nothing is known, `foreign` is 0 and `known` False.
     """
 
-    def __init__(self, proc: Path = Path("/proc"), clock: Callable[[], float] = time.perf_counter) -> None:
+    def __init__(
+        self, proc: Path = Path("/proc"), clock: Callable[[], float] = time.perf_counter
+    ) -> None:
         self.proc, self.clock = proc, clock
         self.known = (proc / "stat").exists()
         self.tick = os.sysconf("SC_CLK_TCK") if hasattr(os, "sysconf") else 100
@@ -87,13 +97,18 @@ class Load:
 
     def foreign(self) -> float:
         busy, own, now = (b - a for a, b in zip(self.before, self._read(), strict=True))
-        return max(0.0, (busy - own) / self.tick / now) if self.known and now > 0 else 0.0
+        return (
+            max(0.0, (busy - own) / self.tick / now) if self.known and now > 0 else 0.0
+        )
 
     def _read(self) -> tuple[float, float, float]:
         if not self.known:
             return 0.0, 0.0, self.clock()
         # user, nice, system, idle, iowait, irq, softirq, steal
-        fields = [int(v) for v in (self.proc / "stat").read_text().splitlines()[0].split()[1:9]]
+        fields = [
+            int(v)
+            for v in (self.proc / "stat").read_text().splitlines()[0].split()[1:9]
+        ]
         return sum(fields) - fields[3] - fields[4], self._own(), self.clock()
 
     def _own(self) -> int:
@@ -123,7 +138,9 @@ def _descends(pid: int, parent: dict[int, int]) -> bool:
 
 
 def order(names: Sequence[str], number: int) -> list[str]:
-    """The turn of each variant in a round: who begins moves on, and every second round runs backwards."""
+    """The turn of each variant in a round: who begins moves on, and every second round runs
+    backwards.
+    """
     first = number // 2 % len(names)
     turned = [*names[first:], *names[:first]]
     return turned[::-1] if number % 2 else turned
@@ -141,9 +158,15 @@ def interleave(
     by_name = {v.name: v for v in variants}
     found: list[Round] = []
     for number in range(rounds):
-        turn = {name: _quiet(by_name[name], window, load, tries) for name in order(list(by_name), number)}
+        turn = {
+            name: _quiet(by_name[name], window, load, tries)
+            for name in order(list(by_name), number)
+        }
         found.append(turn)
-        say(f"round {number + 1}: " + ", ".join(f"{name} {turn[name].rate:,.0f}/s" for name in by_name))
+        say(
+            f"round {number + 1}: "
+            + ", ".join(f"{name} {turn[name].rate:,.0f}/s" for name in by_name)
+        )
     return found
 
 
@@ -169,11 +192,16 @@ def rates(rounds: Sequence[Round]) -> dict[str, Spread]:
 
 def ratios(rounds: Sequence[Round], base: str) -> dict[str, Spread]:
     """Each variant's rate over the base's in the same round."""
-    return {name: Spread.of([r[name].rate / r[base].rate for r in rounds]) for name in rounds[0]}
+    return {
+        name: Spread.of([r[name].rate / r[base].rate for r in rounds])
+        for name in rounds[0]
+    }
 
 
 def load_of(rounds: Sequence[Round]) -> dict[str, Any]:
-    """How quiet the machine was: windows, how many were measured again, how many stand though others were at work."""
+    """How quiet the machine was: windows, how many were measured again, how many stand though
+    others were at work.
+    """
     windows = [w for r in rounds for w in r.values()]
     return {
         "windows": len(windows),
@@ -186,7 +214,8 @@ def load_of(rounds: Sequence[Round]) -> dict[str, Any]:
 
 def quietness(load: dict[str, Any]) -> str:
     return (
-        f"{load['windows']} windows, {load['repeated']} measured again, {load['loaded']} stand under foreign load "
+        f"{load['windows']} windows, {load['repeated']} measured again, "
+        f"{load['loaded']} stand under foreign load "
         f"(median {load['foreign_median']:.2f}, most {load['foreign_most']:.2f} cores)"
     )
 
@@ -196,7 +225,9 @@ def table(rounds: Sequence[Round], base: str, unit: str) -> str:
     speed, ratio = rates(rounds), ratios(rounds, base)
     wide = max(map(len, speed))
     lines = [f"{'':<{wide}}  {unit + '/s':>28}  {'ratio to ' + base:>26}"]
-    lines += [f"{name:<{wide}}  {speed[name]!s:>28}  {ratio[name]!s:>26}" for name in speed]
+    lines += [
+        f"{name:<{wide}}  {speed[name]!s:>28}  {ratio[name]!s:>26}" for name in speed
+    ]
     return "\n".join(lines)
 
 
@@ -217,7 +248,12 @@ def record(rounds: Sequence[Round], base: str) -> dict[str, Any]:
 class Local:
     """A step in this process: a function that does some work and returns how much."""
 
-    def __init__(self, name: str, step: Callable[[], float], clock: Callable[[], float] = time.perf_counter) -> None:
+    def __init__(
+        self,
+        name: str,
+        step: Callable[[], float],
+        clock: Callable[[], float] = time.perf_counter,
+    ) -> None:
         self.name, self.step, self.clock = name, step, clock
 
     def setup(self) -> None:
@@ -238,9 +274,11 @@ class Missing(Exception):
 
 
 class Remote:
-    """A whole training run of `worker.py` in a process of its own, held at its gate between windows.
+    """A whole training run of `worker.py` in a process of its own, held at its gate between
+    windows.
 
-    clock: "seconds" of the wall; or "cpu", of the processor, which with one thread others on the machine change little.
+    clock: "seconds" of the wall; or "cpu", of the processor, which with one thread others on the
+    machine change little.
     """
 
     def __init__(
@@ -251,20 +289,42 @@ class Remote:
         threads: int = 1,
         clock: str = "seconds",
     ) -> None:
-        self.name, self.spec, self.python, self.threads, self.clock = name, spec, python, threads, clock
+        self.name, self.spec, self.python, self.threads, self.clock = (
+            name,
+            spec,
+            python,
+            threads,
+            clock,
+        )
         self.process: subprocess.Popen[bytes] | None = None
-        self.memory, self.started = 0.0, 0.0  # MiB at most between windows; seconds until it was warm
+        self.memory, self.started = (
+            0.0,
+            0.0,
+        )  # MiB at most between windows; seconds until it was warm
 
     def begin(self) -> None:
         """Starts the process; `setup` waits until it is warm."""
         down, up = os.pipe(), os.pipe()
         self.log = tempfile.TemporaryFile()  # noqa: SIM115  (closed by teardown)
-        command = [self.python, str(HERE / "worker.py"), json.dumps(self.spec), str(down[0]), str(up[1])]
-        environment = os.environ | {"OMP_NUM_THREADS": str(self.threads), "MKL_NUM_THREADS": str(self.threads)}
+        command = [
+            self.python,
+            str(HERE / "worker.py"),
+            json.dumps(self.spec),
+            str(down[0]),
+            str(up[1]),
+        ]
+        environment = os.environ | {
+            "OMP_NUM_THREADS": str(self.threads),
+            "MKL_NUM_THREADS": str(self.threads),
+        }
         self.process = subprocess.Popen(
-            command, env=environment, stdin=subprocess.DEVNULL, stdout=self.log, stderr=self.log,
+            command,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=self.log,
+            stderr=self.log,
             pass_fds=(down[0], up[1]),
-        )  # fmt: skip
+        )
         os.close(down[0])
         os.close(up[1])
         self.to, self.back = os.fdopen(down[1], "w"), os.fdopen(up[0])
@@ -313,7 +373,8 @@ def compete(
     tries: int = TRIES,
     together: bool = False,
 ) -> tuple[list[Round], dict[str, str]]:
-    """Sets variants up, lets them take turns, tears them down; also says which could not run, and why.
+    """Sets variants up, lets them take turns, tears them down; also says which could not run, and
+    why.
 
     together: starts all processes at once, where there are cores enough.
     """
@@ -328,7 +389,11 @@ def compete(
                 missing[v.name] = str(why)
                 say(f"{v.name} is left out: {why}")
         ready = [v for v in variants if v.name not in missing]
-        return (interleave(ready, rounds, window, load or Load(), say, tries) if ready else []), missing
+        return (
+            interleave(ready, rounds, window, load or Load(), say, tries)
+            if ready
+            else []
+        ), missing
     finally:
         for v in variants:
             v.teardown()

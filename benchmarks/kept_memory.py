@@ -1,9 +1,12 @@
-"""Steps with memory kept between them, and given back as the C library does by itself: processor time, faults, peak.
+"""Steps with memory kept between them, and given back as the C library does by itself: processor
+time, faults, peak.
 
-    python benchmarks/kept_memory.py --rounds 3 --out benchmarks/results/kept-memory.json [--only vae-mnist]
+    python benchmarks/kept_memory.py --rounds 3 --out benchmarks/results/kept-memory.json [--only
+      vae-mnist]
 
-Each measurement is a process of its own with one thread, the two ways in turn; what is counted is the processor time of
-its steps, so that other programs matter little.  `GLIBC_TUNABLES=` (set, though to nothing) is how a user turns it off.
+Each measurement is a process of its own with one thread, the two ways in turn; what is counted is
+the processor time of its steps, so that other programs matter little.  `GLIBC_TUNABLES=` (set,
+though to nothing) is how a user turns it off.
 """
 
 from __future__ import annotations
@@ -29,7 +32,11 @@ CASES: dict[str, tuple[str, dict[str, Any], int]] = {  # recipe, settings, steps
     "vae-colour": ("vae-colour", PHOTOS, 6),
     "nvae-photos": ("nvae", PHOTOS | {"recipe.size": "s", "train.batch": 32}, 6),
     "iwae-mnist, K = 50": ("iwae", MNIST | {"recipe.k": 50}, 4),
-    "iwae-photos, K = 50": ("iwae", PHOTOS | {"recipe.k": 50, "train.batch": 32, "recipe.size": "s"}, 2),
+    "iwae-photos, K = 50": (
+        "iwae",
+        PHOTOS | {"recipe.k": 50, "train.batch": 32, "recipe.size": "s"},
+        2,
+    ),
 }
 
 
@@ -49,7 +56,13 @@ def child(case: str) -> None:
 
     torch.set_num_threads(1)
     recipe, own, steps = CASES[case]
-    values = {"train.precision": "float32", "train.compile": "off", "device": "cpu", "train.steps": 1000, **own}
+    values = {
+        "train.precision": "float32",
+        "train.compile": "off",
+        "device": "cpu",
+        "train.steps": 1000,
+        **own,
+    }
     with tempfile.TemporaryDirectory() as folder, ExitStack() as held:
         name = values.pop("source")
         source = name if name == "mnist" else pairs.source_of(name, Path(folder), 32)
@@ -59,7 +72,9 @@ def child(case: str) -> None:
         train = schedule.resolve(config.train, len(data.train), 1000)
         config = config.model_copy(update={"spec": data.spec, "train": train})
         held.enter_context(kept_memory())
-        trainer = Trainer(*assemble(config, torch.device("cpu")), config, data, Path(folder), Quiet())
+        trainer = Trainer(
+            *assemble(config, torch.device("cpu")), config, data, Path(folder), Quiet()
+        )
         trainer.model.train()
         for step in range(3):
             trainer.one(Clock(step / 1000))
@@ -69,20 +84,34 @@ def child(case: str) -> None:
         after = resource.getrusage(resource.RUSAGE_SELF)
     seconds = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     faults = (after.ru_minflt - before.ru_minflt) / steps
-    print(json.dumps({"ms": 1000 * seconds / steps, "faults": faults, "peak": after.ru_maxrss / 1024}))
+    print(
+        json.dumps(
+            {
+                "ms": 1000 * seconds / steps,
+                "faults": faults,
+                "peak": after.ru_maxrss / 1024,
+            }
+        )
+    )
 
 
 def measured(case: str, kept: bool) -> dict[str, float]:
     environment = os.environ | ({} if kept else {"GLIBC_TUNABLES": ""})
     words = [sys.executable, __file__, "--child", case]
-    done = subprocess.run(words, env=environment, capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        words, env=environment, capture_output=True, text=True, check=True
+    )
     return dict(json.loads(done.stdout.splitlines()[-1]))
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--child", help=argparse.SUPPRESS)
-    parser.add_argument("--only", nargs="+", choices=list(CASES), default=list(CASES), metavar="CASE")
+    parser.add_argument(
+        "--only", nargs="+", choices=list(CASES), default=list(CASES), metavar="CASE"
+    )
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--out", type=Path)
     args = parser.parse_args()
@@ -91,16 +120,35 @@ def main() -> None:
         return
     found: dict[str, Any] = {**machine.describe(1), "cases": []}
     for case in args.only:
-        rounds = [(measured(case, kept=False), measured(case, kept=True)) for _ in range(args.rounds)]
+        rounds = [
+            (measured(case, kept=False), measured(case, kept=True))
+            for _ in range(args.rounds)
+        ]
         ratios = [off["ms"] / on["ms"] for off, on in rounds]
-        middle = {way: {key: statistics.median(pair[i][key] for pair in rounds) for key in ("ms", "faults", "peak")}
-                  for i, way in enumerate(("given back", "kept"))}  # fmt: skip
-        row = {"case": case, "ratio": statistics.median(ratios), "least": min(ratios), "most": max(ratios), **middle}
+        middle = {
+            way: {
+                key: statistics.median(pair[i][key] for pair in rounds)
+                for key in ("ms", "faults", "peak")
+            }
+            for i, way in enumerate(("given back", "kept"))
+        }
+        row = {
+            "case": case,
+            "ratio": statistics.median(ratios),
+            "least": min(ratios),
+            "most": max(ratios),
+            **middle,
+        }
         found["cases"].append(row)
         a, b = middle["given back"], middle["kept"]
-        print(f"{case}: {a['ms']:.0f} to {b['ms']:.0f} ms a step, {row['ratio']:.2f} times ({row['least']:.2f} to "
-              f"{row['most']:.2f}), {a['faults']:.0f} to {b['faults']:.0f} faults, peak {a['peak']:.0f} to "
-              f"{b['peak']:.0f} MiB", flush=True)  # fmt: skip
+        print(
+            f"{case}: {a['ms']:.0f} to {b['ms']:.0f} ms a step, "
+            f"{row['ratio']:.2f} times ({row['least']:.2f} to "
+            f"{row['most']:.2f}), {a['faults']:.0f} to {b['faults']:.0f} "
+            f"faults, peak {a['peak']:.0f} to "
+            f"{b['peak']:.0f} MiB",
+            flush=True,
+        )
     if args.out:
         args.out.write_text(json.dumps(found, indent=1) + "\n")
 

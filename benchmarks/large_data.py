@@ -31,7 +31,9 @@ def sparse(path: Path, gigabytes: float) -> int:
         for row in range(0, rows, max(1, rows // 2000)):
             file.seek(start + row * SHAPE[0] * SHAPE[1])
             file.write(
-                random.randint(0, 256, 64 * SHAPE[0] * SHAPE[1]).astype(np.uint8).tobytes()[: (rows - row) * 784]
+                random.randint(0, 256, 64 * SHAPE[0] * SHAPE[1])
+                .astype(np.uint8)
+                .tobytes()[: (rows - row) * 784]
             )
     return rows
 
@@ -46,9 +48,20 @@ def main() -> None:
         rows = sparse(path, asked.gigabytes)
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         start = time.perf_counter()
-        settings = {"train.steps": asked.steps, "data.binarize": "dynamic", "data.valid": 2000, "data.test": 2000}
+        settings = {
+            "train.steps": asked.steps,
+            "data.binarize": "dynamic",
+            "data.valid": 2000,
+            "data.test": 2000,
+        }
         settings |= {"recipe.size": "s", "train.validate_every": asked.steps}
-        tb.train(path, out=Path(folder) / "run", settings=settings, report=False, display="none")
+        tb.train(
+            path,
+            out=Path(folder) / "run",
+            settings=settings,
+            report=False,
+            display="none",
+        )
         found = {
             "rows": rows,
             "file_gb": path.stat().st_size / 1e9,
@@ -56,7 +69,9 @@ def main() -> None:
             "steps": asked.steps,
             "seconds": round(time.perf_counter() - start, 1),
             "peak_rss_mb_before": round(before / 1024),
-            "peak_rss_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
+            "peak_rss_mb": round(
+                resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+            ),
         }
     print(json.dumps(found, indent=2))
 

@@ -1,11 +1,12 @@
-"""Importance-sampled log p(x), K = 5000: this package against pythae's `get_nll`, same weights, side by side.
+"""Importance-sampled log p(x), K = 5000: this package against pythae's `get_nll`, same weights,
+side by side.
 
     benchmarks/.venv/bin/python benchmarks/likelihood.py --threads 1 --out likelihood.json
 
-The network is 784-512-16-512-784 with a Bernoulli likelihood, trained here for some steps and copied into pythae, whose
-value must agree with ours within the error of both. pythae: one image a call, its default 100 samples a pass. The share
-of the machine's matrix rate counts the decoder's multiplications alone, against products of the same sizes measured
-in the same rounds.
+The network is 784-512-16-512-784 with a Bernoulli likelihood, trained here for some steps and
+copied into pythae, whose value must agree with ours within the error of both. pythae: one image a
+call, its default 100 samples a pass. The share of the machine's matrix rate counts the decoder's
+multiplications alone, against products of the same sizes measured in the same rounds.
 """
 
 from __future__ import annotations
@@ -41,16 +42,29 @@ def trained(steps: int, folder: Path) -> tuple[Any, Tensor]:
 
     files, _ = pictures.write(folder, 6000)
     x = np.load(files["bernoulli"])
-    settings = {"network": Network, "latent": 16, "train.steps": steps, "train.batch": 128}
+    settings = {
+        "network": Network,
+        "latent": 16,
+        "train.steps": steps,
+        "train.batch": 128,
+    }
     run = tb.train(
-        x[:5000], out=folder / "run", valid=x[5000:5500], test=x[5500:], report=False, display="none", settings=settings
+        x[:5000],
+        out=folder / "run",
+        valid=x[5000:5500],
+        test=x[5500:],
+        report=False,
+        display="none",
+        settings=settings,
     )
     return run, torch.from_numpy(x[5500:]).unsqueeze(1).float()
 
 
 @torch.no_grad()
 def as_pythae(run: Any) -> Any:
-    """The same model in pythae: its log-variance is twice our log-scale, our likelihood's bias goes to the decoder."""
+    """The same model in pythae: its log-variance is twice our log-scale, our likelihood's bias goes
+    to the decoder.
+    """
     from peers import Decoder, Encoder
     from pythae.models import VAE, VAEConfig
 
@@ -68,17 +82,23 @@ def as_pythae(run: Any) -> Any:
     encoder.log_var.bias.copy_(2 * posterior.log_scale.bias)
     decoder.body.load_state_dict(model.path.decoder.body.state_dict())
     decoder.body[-1].bias += model.likelihood.base.flatten()
-    config = VAEConfig(input_dim=(1, 28, 28), latent_dim=net.latent, reconstruction_loss="bce")
+    config = VAEConfig(
+        input_dim=(1, 28, 28), latent_dim=net.latent, reconstruction_loss="bce"
+    )
     return VAE(config, encoder, decoder).eval()
 
 
 def agreement(run: Any, peer: Any, x: Tensor, k: int) -> dict[str, Any]:
-    """log p(x) of both, image by image; z = difference over its error, from our se (the peer reports none)."""
+    """log p(x) of both, image by image; z = difference over its error, from our se (the peer
+    reports none).
+    """
     from tightbound.evaluation import score
 
     ours = score(run, x, k, seed=0)
     torch.manual_seed(0)
-    theirs = torch.tensor([float(peer.get_nll(one[None], n_samples=k)) for one in x], dtype=torch.float64)
+    theirs = torch.tensor(
+        [float(peer.get_nll(one[None], n_samples=k)) for one in x], dtype=torch.float64
+    )
     error = ours["log_px_se"] * 2**0.5
     z = (ours["log_px"] - theirs) / error
     return {
@@ -91,10 +111,15 @@ def agreement(run: Any, peer: Any, x: Tensor, k: int) -> dict[str, Any]:
 
 
 def products(dtype: torch.dtype) -> Local:
-    """The decoder's matrix products of 5000 rows into buffers; work in floating-point operations."""
+    """The decoder's matrix products of 5000 rows into buffers; work in floating-point
+    operations.
+    """
     pairs = []
     for inputs, outputs in ((16, 512), (512, 784)):
-        a, b = torch.randn(ROWS, inputs).to(dtype), torch.randn(inputs, outputs).to(dtype)
+        a, b = (
+            torch.randn(ROWS, inputs).to(dtype),
+            torch.randn(inputs, outputs).to(dtype),
+        )
         pairs.append((a, b, torch.empty(ROWS, outputs, dtype=dtype)))
 
     def step() -> float:
@@ -102,7 +127,9 @@ def products(dtype: torch.dtype) -> Local:
             torch.mm(a, b, out=out)
         return float(flops(ROWS))
 
-    return Local("products-bf16" if dtype == torch.bfloat16 else "products-float32", step)
+    return Local(
+        "products-bf16" if dtype == torch.bfloat16 else "products-float32", step
+    )
 
 
 def flops(rows: int) -> int:
@@ -111,7 +138,9 @@ def flops(rows: int) -> int:
 
 
 def steps(run: Any, peer: Any, x: Tensor, k: int) -> list[Local]:
-    """What is compared; work is images, times the operations an image takes, so that all rates are of one kind."""
+    """What is compared; work is images, times the operations an image takes, so that all rates are
+    of one kind.
+    """
     from tightbound.evaluation import score
 
     at = {"theirs": 0}
@@ -125,11 +154,18 @@ def steps(run: Any, peer: Any, x: Tensor, k: int) -> list[Local]:
         score(run, x, k, seed=0)
         return float(len(x) * flops(k))
 
-    return [Local("pythae", theirs), Local("tightbound", ours), products(torch.float32), products(torch.bfloat16)]
+    return [
+        Local("pythae", theirs),
+        Local("tightbound", ours),
+        products(torch.float32),
+        products(torch.bfloat16),
+    ]
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--k", type=int, default=5000)
     parser.add_argument("--images", type=int, default=32, help="in one call of ours")
     parser.add_argument("--steps", type=int, default=1500, help="of training")
@@ -147,21 +183,43 @@ def main() -> None:
         found["agreement"] = agreement(run, peer, test[:8], args.k)
         a = found["agreement"]
         print(
-            f"log p(x) of {a['images']} images: {a['ours']:.3f} ours, {a['theirs']:.3f} theirs, error {a['error']:.3f}"
+            f"log p(x) of {a['images']} images: {a['ours']:.3f} ours, "
+            f"{a['theirs']:.3f} theirs, error {a['error']:.3f}"
         )
         assert abs(a["ours"] - a["theirs"]) < 4 * a["error"], "the two do not agree"
         made = steps(run, peer, test[: args.images], args.k)
-        rounds, _ = harness.compete(made, args.rounds, harness.WINDOW, print, tries=args.tries)
+        rounds, _ = harness.compete(
+            made, args.rounds, harness.WINDOW, print, tries=args.tries
+        )
     found |= harness.record(rounds, "pythae")
-    print(harness.table(rounds, "pythae", "operations"), harness.quietness(found["load"]), sep="\n")
+    print(
+        harness.table(rounds, "pythae", "operations"),
+        harness.quietness(found["load"]),
+        sep="\n",
+    )
     each = harness.rates(rounds)
-    found["ms_per_image"] = {name: 1e3 * flops(args.k) / each[name].median for name in ("pythae", "tightbound")}
+    found["ms_per_image"] = {
+        name: 1e3 * flops(args.k) / each[name].median
+        for name in ("pythae", "tightbound")
+    }
     found["share"] = {
-        word: harness.Spread.of([r["tightbound"].rate / r[f"products-{word}"].rate for r in rounds]).median
+        word: harness.Spread.of(
+            [r["tightbound"].rate / r[f"products-{word}"].rate for r in rounds]
+        ).median
         for word in ("float32", "bf16")
     }
-    print({name: f"{value:.1f} ms an image" for name, value in found["ms_per_image"].items()})
-    print({word: f"{100 * value:.0f} % of the {word} products" for word, value in found["share"].items()})
+    print(
+        {
+            name: f"{value:.1f} ms an image"
+            for name, value in found["ms_per_image"].items()
+        }
+    )
+    print(
+        {
+            word: f"{100 * value:.0f} % of the {word} products"
+            for word, value in found["share"].items()
+        }
+    )
     if args.out:
         args.out.write_text(json.dumps(found, indent=1) + "\n")
 

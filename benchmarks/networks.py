@@ -1,7 +1,8 @@
-"""The networks that every library trains: the same layers, as classes that this package takes by import path.
+"""The networks that every library trains: the same layers, as classes that this package takes by
+import path.
 
-Each has `latent` and `likelihood`, and methods `encoder`, `decoder` and, for the hierarchy, `link`. `Plain` is the same
-model written out by hand, for the loops that are compared with the package's.
+Each has `latent` and `likelihood`, and methods `encoder`, `decoder` and, for the hierarchy, `link`.
+`Plain` is the same model written out by hand, for the loops that are compared with the package's.
 """
 
 from __future__ import annotations
@@ -32,10 +33,14 @@ class Burda:
     def __init__(self, size: str = "m") -> None: ...
 
     def encoder(self, shape: tuple[int, ...]) -> nn.Module:
-        return nn.Sequential(nn.Flatten(), *mlp(math.prod(shape), 200, 200, activation=nn.Tanh))
+        return nn.Sequential(
+            nn.Flatten(), *mlp(math.prod(shape), 200, 200, activation=nn.Tanh)
+        )
 
     def decoder(self, inputs: int, out: tuple[int, ...]) -> nn.Module:
-        return nn.Sequential(*mlp(inputs, 200, 200, activation=nn.Tanh), nn.Linear(200, math.prod(out)))
+        return nn.Sequential(
+            *mlp(inputs, 200, 200, activation=nn.Tanh), nn.Linear(200, math.prod(out))
+        )
 
 
 class Wide:
@@ -62,12 +67,23 @@ class Strided:
     def __init__(self, size: str = "m") -> None: ...
 
     def encoder(self, shape: tuple[int, ...]) -> nn.Module:
-        down = [nn.Conv2d(shape[0], 32, 4, 2, 1), nn.ReLU(), nn.Conv2d(32, 64, 4, 2, 1), nn.ReLU()]
+        down = [
+            nn.Conv2d(shape[0], 32, 4, 2, 1),
+            nn.ReLU(),
+            nn.Conv2d(32, 64, 4, 2, 1),
+            nn.ReLU(),
+        ]
         return nn.Sequential(*down, nn.Flatten())
 
     def decoder(self, inputs: int, out: tuple[int, ...]) -> nn.Module:
-        up = [nn.ConvTranspose2d(64, 32, 4, 2, 1), nn.ReLU(), nn.ConvTranspose2d(32, out[0] * out[1], 4, 2, 1)]
-        return nn.Sequential(nn.Linear(inputs, 64 * 7 * 7), nn.ReLU(), nn.Unflatten(1, (64, 7, 7)), *up)
+        up = [
+            nn.ConvTranspose2d(64, 32, 4, 2, 1),
+            nn.ReLU(),
+            nn.ConvTranspose2d(32, out[0] * out[1], 4, 2, 1),
+        ]
+        return nn.Sequential(
+            nn.Linear(inputs, 64 * 7 * 7), nn.ReLU(), nn.Unflatten(1, (64, 7, 7)), *up
+        )
 
 
 class Block(nn.Module):
@@ -76,7 +92,10 @@ class Block(nn.Module):
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.body = nn.Sequential(
-            nn.ReLU(), nn.Conv2d(channels, channels, 3, padding=1), nn.ReLU(), nn.Conv2d(channels, channels, 1)
+            nn.ReLU(),
+            nn.Conv2d(channels, channels, 3, padding=1),
+            nn.ReLU(),
+            nn.Conv2d(channels, channels, 1),
         )
 
     def forward(self, x: Tensor) -> Tensor:
@@ -84,7 +103,9 @@ class Block(nn.Module):
 
 
 class Residual:
-    """Two strided convolutions to 64 channels at 7x7 with two residual blocks each way, Bernoulli."""
+    """Two strided convolutions to 64 channels at 7x7 with two residual blocks each way,
+    Bernoulli.
+    """
 
     latent: Any = 32
     likelihood, features = "bernoulli", 64 * 7 * 7
@@ -92,13 +113,27 @@ class Residual:
     def __init__(self, size: str = "m") -> None: ...
 
     def encoder(self, shape: tuple[int, ...]) -> nn.Module:
-        down = [nn.Conv2d(shape[0], 64, 4, 2, 1), Block(64), nn.ReLU(), nn.Conv2d(64, 64, 4, 2, 1), Block(64)]
+        down = [
+            nn.Conv2d(shape[0], 64, 4, 2, 1),
+            Block(64),
+            nn.ReLU(),
+            nn.Conv2d(64, 64, 4, 2, 1),
+            Block(64),
+        ]
         return nn.Sequential(*down, nn.ReLU(), nn.Flatten())
 
     def decoder(self, inputs: int, out: tuple[int, ...]) -> nn.Module:
-        up = [Block(64), nn.ReLU(), nn.ConvTranspose2d(64, 64, 4, 2, 1), Block(64), nn.ReLU()]
+        up = [
+            Block(64),
+            nn.ReLU(),
+            nn.ConvTranspose2d(64, 64, 4, 2, 1),
+            Block(64),
+            nn.ReLU(),
+        ]
         last = nn.ConvTranspose2d(64, out[0] * out[1], 4, 2, 1)
-        return nn.Sequential(nn.Linear(inputs, 64 * 7 * 7), nn.Unflatten(1, (64, 7, 7)), *up, last)
+        return nn.Sequential(
+            nn.Linear(inputs, 64 * 7 * 7), nn.Unflatten(1, (64, 7, 7)), *up, last
+        )
 
 
 class Ladder:
@@ -129,7 +164,9 @@ NETWORKS: dict[str, Any] = {
 
 
 class Plain(nn.Module):
-    """The model by hand: `loss(x, noise)` is -ELBO in nats, averaged over the batch; noise is (B, sum of latents)."""
+    """The model by hand: `loss(x, noise)` is -ELBO in nats, averaged over the batch; noise is (B,
+    sum of latents).
+    """
 
     def __init__(self, name: str, shape: tuple[int, ...] = (1, 28, 28)) -> None:
         super().__init__()
@@ -138,7 +175,11 @@ class Plain(nn.Module):
         self.latents = (net.latent,) if isinstance(net.latent, int) else net.latent
         self.encoder = net.encoder(shape)
         wide, state = net.features, 0
-        self.heads, self.priors, self.links = nn.ModuleList(), nn.ModuleList(), nn.ModuleList()
+        self.heads, self.priors, self.links = (
+            nn.ModuleList(),
+            nn.ModuleList(),
+            nn.ModuleList(),
+        )
         for level, latent in enumerate(self.latents):
             self.heads.append(nn.Linear(wide + state, 2 * latent))
             if level:
@@ -151,8 +192,14 @@ class Plain(nn.Module):
     def loss(self, x: Tensor, noise: Tensor) -> Tensor:
         h = self.encoder(x)
         rate, state, z = torch.zeros((), device=x.device), None, h
-        for level, (head, eps) in enumerate(zip(self.heads, noise.split(self.latents, -1), strict=True)):
-            mean, log_scale = head(h if state is None else torch.cat([h, state], -1)).float().chunk(2, -1)
+        for level, (head, eps) in enumerate(
+            zip(self.heads, noise.split(self.latents, -1), strict=True)
+        ):
+            mean, log_scale = (
+                head(h if state is None else torch.cat([h, state], -1))
+                .float()
+                .chunk(2, -1)
+            )
             z = mean + log_scale.exp() * eps
             if state is None:
                 kl = 0.5 * (mean.square() + (2 * log_scale).exp() - 1) - log_scale
@@ -162,7 +209,9 @@ class Plain(nn.Module):
                 kl = 0.5 * (square * (-2 * width).exp() - 1) + width - log_scale
             rate = rate + kl.sum(-1)
             if len(self.links):
-                state = self.links[level](z if state is None else torch.cat([state, z], -1))
+                state = self.links[level](
+                    z if state is None else torch.cat([state, z], -1)
+                )
         y = self.decoder(z if state is None else state).float().flatten(1)
         flat = x.flatten(1)
         if self.bernoulli:

@@ -1,4 +1,6 @@
-"""One job of the matrix: a recipe on a data set, held against a constant, or watched for losses that are not finite."""
+"""One job of the matrix: a recipe on a data set, held against a constant, or watched for losses
+that are not finite.
+"""
 
 from __future__ import annotations
 
@@ -31,26 +33,49 @@ from tightbound.training.trainer import Trainer
 Settings = dict[str, Any]
 STEPS, K = 200, 100
 SHORT: Settings = {
-    "train.steps": STEPS, "train.batch": 64, "train.validate_every": STEPS, "train.precision": "float32",
-    "train.compile": "off", "recipe.size": "s", "device": "cpu",
-}  # fmt: skip
+    "train.steps": STEPS,
+    "train.batch": 64,
+    "train.validate_every": STEPS,
+    "train.precision": "float32",
+    "train.compile": "off",
+    "recipe.size": "s",
+    "device": "cpu",
+}
 LONG = 2000
 RATES = (1e-4, 1e-3, 1e-2)
 NARROW: Settings = {
-    "recipe.network": "mlp", "recipe.network.width": 64, "recipe.network.depth": 1, "recipe.size": "s",
-    "train.batch": 32, "train.precision": "float32", "train.compile": "off", "device": "cpu", "latent": 8,
-}  # fmt: skip
+    "recipe.network": "mlp",
+    "recipe.network.width": 64,
+    "recipe.network.depth": 1,
+    "recipe.size": "s",
+    "train.batch": 32,
+    "train.precision": "float32",
+    "train.compile": "off",
+    "device": "cpu",
+    "latent": 8,
+}
 DATA: dict[str, Settings] = {
-    "digits": {}, "photos": {}, "wine": {"data.test": 0.25}, "counts": {"data.domain": "count"},
-    "table": {"data.test": 0.25, "data.fields": {"4": "count", "13": "categorical", "14": "binary"}},
-}  # fmt: skip
-CERTAIN = ("vector-quantized", "finite-scalar")  # posteriors that are a point, among codes that are all alike
+    "digits": {},
+    "photos": {},
+    "wine": {"data.test": 0.25},
+    "counts": {"data.domain": "count"},
+    "table": {
+        "data.test": 0.25,
+        "data.fields": {"4": "count", "13": "categorical", "14": "binary"},
+    },
+}
+CERTAIN = (
+    "vector-quantized",
+    "finite-scalar",
+)  # posteriors that are a point, among codes that are all alike
 PICTURES, SCALE, GAP = 8, 4, 2
 
 
 def source_of(name: str, folder: Path, side: int = 8) -> Any:
-    """digits (also as counts); wine, 178 x 13 reals with labels; patches of scikit-learn's two photographs; or a table:
-    wine with magnesium as a count, the class as a category and whether the wine is strong."""
+    """digits (also as counts); wine, 178 x 13 reals with labels; patches of scikit-learn's two
+    photographs; or a table: wine with magnesium as a count, the class as a category and whether the
+    wine is strong.
+    """
     if name == "table":
         found = wine()
         strong = found["x"][:, :1] > 13
@@ -74,7 +99,9 @@ def wine() -> dict[str, Any]:
 
 
 def photographs(side: int) -> dict[str, Any]:
-    """Colour patches: for training from the left four fifths of both photographs, the others from the rest."""
+    """Colour patches: for training from the left four fifths of both photographs, the others from
+    the rest.
+    """
     from sklearn.datasets import load_sample_images
 
     chance, found = np.random.default_rng(0), {}
@@ -82,9 +109,14 @@ def photographs(side: int) -> dict[str, Any]:
         rows, labels = [], []
         for label, image in enumerate(load_sample_images().images):
             height, width, _ = image.shape
-            low, high = (0, int(width * 0.8)) if split == "train" else (int(width * 0.8), width)
+            low, high = (
+                (0, int(width * 0.8)) if split == "train" else (int(width * 0.8), width)
+            )
             for _ in range(n // 2):
-                top, left = chance.integers(0, height - side), chance.integers(low, high - side)
+                top, left = (
+                    chance.integers(0, height - side),
+                    chance.integers(low, high - side),
+                )
                 rows.append(image[top : top + side, left : left + side])
                 labels.append(label)
         found |= {f"x_{split}": np.stack(rows), f"y_{split}": np.array(labels)}
@@ -107,9 +139,15 @@ class Constant(nn.Module):
         return self.y.expand(ctx.n, *self.y.shape[1:])
 
 
-def same_likelihood(likelihood: Any, spec: DataSpec, train: Tensor, test: Tensor) -> Tensor:
-    """log p(x) of each test example where every dimension has the parameters that fit its training values best."""
-    model = VAE(spec, nn.Identity(), Constant(likelihood.params, spec.shape), likelihood)
+def same_likelihood(
+    likelihood: Any, spec: DataSpec, train: Tensor, test: Tensor
+) -> Tensor:
+    """log p(x) of each test example where every dimension has the parameters that fit its training
+    values best.
+    """
+    model = VAE(
+        spec, nn.Identity(), Constant(likelihood.params, spec.shape), likelihood
+    )
     fitted = [p for p in model.parameters() if p.requires_grad]
     steps = 600
     optimizer = torch.optim.Adam(fitted, lr=0.1)
@@ -128,7 +166,9 @@ def same_likelihood(likelihood: Any, spec: DataSpec, train: Tensor, test: Tensor
 
 
 def histogram(levels: int, train: Tensor, valid: Tensor, test: Tensor) -> Tensor:
-    """log P(x) of each test example by the shares of each level in each dimension, smoothed as validation likes it."""
+    """log P(x) of each test example by the shares of each level in each dimension, smoothed as
+    validation likes it.
+    """
     flat = train.flatten(1).long()
     counts = torch.stack([(flat == level).sum(0) for level in range(levels)]).double()
 
@@ -136,15 +176,24 @@ def histogram(levels: int, train: Tensor, valid: Tensor, test: Tensor) -> Tensor
         log = ((counts + extra) / (len(train) + extra * levels)).log()
         return log.gather(0, x.flatten(1).long()).sum(1)
 
-    best = max((0.001, 0.01, 0.1, 0.3, 1.0, 3.0), key=lambda extra: float(log_p(valid, extra).mean()))
+    best = max(
+        (0.001, 0.01, 0.1, 0.3, 1.0, 3.0),
+        key=lambda extra: float(log_p(valid, extra).mean()),
+    )
     return log_p(test, best)
 
 
 def constants(run: Run) -> dict[str, Tensor]:
-    """log p(x) of each test example by the constant models; the histogram only beside mass functions."""
-    train, valid, test = (split.batch(torch.arange(len(split))) for split in run.data.splits.values())
+    """log p(x) of each test example by the constant models; the histogram only beside mass
+    functions.
+    """
+    train, valid, test = (
+        split.batch(torch.arange(len(split))) for split in run.data.splits.values()
+    )
     model, _ = build(run.config.recipe, run.spec)
-    found = {"same likelihood": same_likelihood(model.likelihood, run.spec, train, test)}
+    found = {
+        "same likelihood": same_likelihood(model.likelihood, run.spec, train, test)
+    }
     if run.spec.discrete and run.spec.domain != "count":
         found["histogram"] = histogram(run.spec.levels or 2, train, valid, test)
     return found
@@ -154,26 +203,34 @@ def constants(run: Run) -> dict[str, Tensor]:
 
 
 def short(recipe: str, data: str, folder: Path) -> Settings:
-    """Trains 200 steps and compares with the constant on held-out data; all figures in nats, higher is better.
+    """Trains 200 steps and compares with the constant on held-out data; all figures in nats, higher
+    is better.
 
-    A model with a bound by log p(x), importance-sampled; one whose code is a function of x by log p(x|z) of
-    reconstructions, which is no likelihood of x and may only be read against the constant's.
+    A model with a bound by log p(x), importance-sampled; one whose code is a function of x by log
+    p(x|z) of reconstructions, which is no likelihood of x and may only be read against the
+    constant's.
     """
     torch.manual_seed(0)
     folder.mkdir(parents=True, exist_ok=True)
     started = time.perf_counter()
     with tempfile.TemporaryDirectory() as scratch:
         run = api.train(
-            source_of(data, folder), recipe, out=Path(scratch) / "run", settings=SHORT | DATA[data], display="none",
+            source_of(data, folder),
+            recipe,
+            out=Path(scratch) / "run",
+            settings=SHORT | DATA[data],
+            display="none",
             report=False,
-        )  # fmt: skip
+        )
         spent, skipped = time.perf_counter() - started, run.history()[-1]["skipped"]
         test = run.data.test.examples(torch.arange(len(run.data.test)))
         terms = score(run, test, K, 0)
         measured = run.has_bound and run.config.recipe.posterior.name not in CERTAIN
         values = terms["log_px"] if measured else -terms["distortion"]
         found = {name: float(value.mean()) for name, value in constants(run).items()}
-        if run.spec.is_image and (data == "digits" or not (folder / f"{recipe}.png").exists()):
+        if run.spec.is_image and (
+            data == "digits" or not (folder / f"{recipe}.png").exists()
+        ):
             sheet(run, folder / f"{recipe}.png")
         elif run.spec.fields:
             printed(run, folder / f"{recipe}.png")
@@ -192,7 +249,9 @@ def short(recipe: str, data: str, folder: Path) -> Settings:
 
 
 def sheet(run: Run, path: Path) -> None:
-    """Eight test images, their reconstructions and, where the model has a prior, eight samples: a row of each."""
+    """Eight test images, their reconstructions and, where the model has a prior, eight samples: a
+    row of each.
+    """
     first = run.data.test.select(torch.arange(PICTURES))
     rows = [first.raw(torch.arange(PICTURES)), run.reconstruct(first)] + (
         [run.sample(PICTURES)] if run.has_bound else []
@@ -201,7 +260,9 @@ def sheet(run: Run, path: Path) -> None:
     pixels = torch.stack([run.spec.to_domain(r) * run.spec.divisor for r in rows]) / top
     tiles = (pixels.clamp(0, 1) * 255).round().byte().numpy().transpose(0, 1, 3, 4, 2)
     tiles = tiles.repeat(SCALE, 2).repeat(SCALE, 3)
-    tiles = np.pad(tiles, ((0, 0), (0, 0), (0, GAP), (0, GAP), (0, 0)), constant_values=255)
+    tiles = np.pad(
+        tiles, ((0, 0), (0, 0), (0, GAP), (0, GAP), (0, 0)), constant_values=255
+    )
     across = np.concatenate([np.concatenate(list(row), 1) for row in tiles], 0)
     image = Image.fromarray(across.squeeze(-1) if across.shape[-1] == 1 else across)
     image = image if image.mode == "RGB" else image.quantize(17)
@@ -212,16 +273,31 @@ def printed(run: Run, path: Path, n: int = 3) -> None:
     """Three test rows of a table, the same rebuilt, and three new ones: a column of each kind."""
     from matplotlib.figure import Figure
 
-    first, kinds = run.data.test.select(torch.arange(n)), [field.kind for field in run.spec.fields]
+    first, kinds = (
+        run.data.test.select(torch.arange(n)),
+        [field.kind for field in run.spec.fields],
+    )
     shown = [kinds.index(kind) for kind in ("real", "count", "categorical", "binary")]
     figure = Figure(figsize=(2.9, 1.9), dpi=100)
     axes = figure.add_axes((0, 0, 1, 1))
     axes.axis("off")
-    blocks = (("held out", first.raw(torch.arange(n))), ("rebuilt", run.reconstruct(first)), ("new", run.sample(n)))
-    lines = [[name if i == 0 else "", *(f"{row[j]:.4g}" for j in shown)]
-             for name, rows in blocks for i, row in enumerate(np.asarray(rows, dtype=float))]  # fmt: skip
-    table = axes.table(lines, colLabels=["", *(kinds[j] for j in shown)], cellLoc="right", edges="horizontal",
-                       bbox=(0.02, 0.02, 0.96, 0.96))  # fmt: skip
+    blocks = (
+        ("held out", first.raw(torch.arange(n))),
+        ("rebuilt", run.reconstruct(first)),
+        ("new", run.sample(n)),
+    )
+    lines = [
+        [name if i == 0 else "", *(f"{row[j]:.4g}" for j in shown)]
+        for name, rows in blocks
+        for i, row in enumerate(np.asarray(rows, dtype=float))
+    ]
+    table = axes.table(
+        lines,
+        colLabels=["", *(kinds[j] for j in shown)],
+        cellLoc="right",
+        edges="horizontal",
+        bbox=(0.02, 0.02, 0.96, 0.96),
+    )
     table.auto_set_font_size(False)
     table.set_fontsize(7)
     for box in table.get_celld().values():
@@ -229,16 +305,25 @@ def printed(run: Run, path: Path, n: int = 3) -> None:
     figure.savefig(path)
 
 
-def long(recipe: str, data: str, rate: float, folder: Path, steps: int = LONG) -> Settings:
-    """Trains 2,000 steps of a small network at a learning rate and counts the losses that are not finite."""
+def long(
+    recipe: str, data: str, rate: float, folder: Path, steps: int = LONG
+) -> Settings:
+    """Trains 2,000 steps of a small network at a learning rate and counts the losses that are not
+    finite.
+    """
     values = NARROW | DATA[data] | {"train.steps": steps, "train.lr": rate}
     config = asked_of_data(configure("", recipe, values=_fitting(recipe, values)))
     source = data_room.load(source_of(data, folder, 32), config.data, seed=config.seed)
     config, _ = settle(config, source)
     if config.data.domain != source.settings.domain:
-        source = data_room.load(source_of(data, folder, 32), config.data, seed=config.seed)
+        source = data_room.load(
+            source_of(data, folder, 32), config.data, seed=config.seed
+        )
     config = config.model_copy(
-        update={"spec": source.spec, "train": schedule.resolve(config.train, len(source.train), steps)}
+        update={
+            "spec": source.spec,
+            "train": schedule.resolve(config.train, len(source.train), steps),
+        }
     )
     model, objective = assemble(config, torch.device("cpu"))
     started = time.perf_counter()
@@ -250,7 +335,9 @@ def long(recipe: str, data: str, rate: float, folder: Path, steps: int = LONG) -
             trainer.model.train()
             trainer.one(Clock(step / steps))
         trainer.health.look()
-        valid = trainer.validator(trainer.average.current() if trainer.average else model)
+        valid = trainer.validator(
+            trainer.average.current() if trainer.average else model
+        )
     finite = all(bool(p.isfinite().all()) for p in model.parameters())
     return {
         "status": "ok",
@@ -259,12 +346,16 @@ def long(recipe: str, data: str, rate: float, folder: Path, steps: int = LONG) -
         "left_out": int(trainer.health.counts[0]),
         "weights_finite": finite,
         "valid": valid["distortion"],
-        "finite": not bad and finite and bool(np.isfinite([v for k, v in valid.items() if k != "elbo_se"]).all()),
+        "finite": not bad
+        and finite
+        and bool(np.isfinite([v for k, v in valid.items() if k != "elbo_se"]).all()),
         "seconds": round(time.perf_counter() - started, 1),
     }
 
 
-def watched(check: Callable[..., Tensor], bad: list[int], now: Callable[[], int]) -> Callable[..., Tensor]:
+def watched(
+    check: Callable[..., Tensor], bad: list[int], now: Callable[[], int]
+) -> Callable[..., Tensor]:
     """The check of a step's health, which also notes the steps whose loss is not finite."""
 
     def look(losses: Any, *rest: Any) -> Tensor:
@@ -281,23 +372,36 @@ def _fitting(recipe: str, values: Settings) -> Settings:
     from tightbound.models.recipes import RECIPES
 
     own = RECIPES[recipe]
-    kept = {k: v for k, v in values.items() if not (k.startswith("recipe.network") and own.network.name != "auto")}
+    kept = {
+        k: v
+        for k, v in values.items()
+        if not (k.startswith("recipe.network") and own.network.name != "auto")
+    }
     if own.latent != "auto":
         kept.pop("latent")
     return kept
 
 
 def job(what: Sequence[Any], folder: Path) -> Settings:
-    """A job by its key, ("short", recipe, data) or ("long", recipe, data, rate): its figures, or why there are none."""
+    """A job by its key, ("short", recipe, data) or ("long", recipe, data, rate): its figures, or
+    why there are none.
+    """
     torch.set_num_threads(1)
     kind, recipe, data, *rest = what
     try:
-        return short(recipe, data, folder) if kind == "short" else long(recipe, data, *rest, folder)
+        return (
+            short(recipe, data, folder)
+            if kind == "short"
+            else long(recipe, data, *rest, folder)
+        )
     except TightboundError as error:
         stopped = "training stopped at step" in str(error)
         return {"status": "failed" if stopped else "refused", "sentence": str(error)}
     except Exception as error:
         return {
             "status": "failed",
-            "sentence": f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}",
+            "sentence": (
+                f"{type(error).__name__}: "
+                f"{str(error).splitlines()[0] if str(error) else ''}"
+            ),
         }

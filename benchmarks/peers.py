@@ -1,4 +1,6 @@
-"""The benchmark's networks in pythae: its own VAE over the same layers; for the hierarchy a subclass of its base."""
+"""The benchmark's networks in pythae: its own VAE over the same layers; for the hierarchy a
+subclass of its base.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,11 @@ class Encoder(BaseEncoder):
 
     def __init__(self, body: nn.Module, features: int, latent: int) -> None:
         super().__init__()
-        self.body, self.mean, self.log_var = body, nn.Linear(features, latent), nn.Linear(features, latent)
+        self.body, self.mean, self.log_var = (
+            body,
+            nn.Linear(features, latent),
+            nn.Linear(features, latent),
+        )
 
     def forward(self, x: Tensor) -> Any:
         h = self.body(x)
@@ -35,19 +41,28 @@ class Decoder(BaseDecoder):
 
     def forward(self, z: Tensor) -> Any:
         y = self.body(z)
-        return ModelOutput(reconstruction=(y.sigmoid() if self.binary else y).reshape(-1, *SHAPE))
+        return ModelOutput(
+            reconstruction=(y.sigmoid() if self.binary else y).reshape(-1, *SHAPE)
+        )
 
 
 class Hierarchy(BaseAE):
     """pythae has no top-down model; a user would write one as a subclass of its base class."""
 
     def __init__(self, name: str) -> None:
-        super().__init__(BaseAEConfig(input_dim=SHAPE, latent_dim=8), decoder=Decoder(nn.Identity(), True))
+        super().__init__(
+            BaseAEConfig(input_dim=SHAPE, latent_dim=8),
+            decoder=Decoder(nn.Identity(), True),
+        )
         self.model_name, self.plain = "Hierarchy", Plain(name)
 
     def forward(self, inputs: Any, **kwargs: Any) -> Any:
         x = inputs["data"]
-        return ModelOutput(loss=self.plain.loss(x, torch.randn(len(x), sum(self.plain.latents), device=x.device)))
+        return ModelOutput(
+            loss=self.plain.loss(
+                x, torch.randn(len(x), sum(self.plain.latents), device=x.device)
+            )
+        )
 
 
 def pythae_model(name: str) -> BaseAE:
@@ -56,6 +71,10 @@ def pythae_model(name: str) -> BaseAE:
     if not isinstance(net.latent, int):
         return Hierarchy(name)
     binary = net.likelihood == "bernoulli"
-    config = VAEConfig(input_dim=SHAPE, latent_dim=net.latent, reconstruction_loss="bce" if binary else "mse")
+    config = VAEConfig(
+        input_dim=SHAPE,
+        latent_dim=net.latent,
+        reconstruction_loss="bce" if binary else "mse",
+    )
     encoder = Encoder(net.encoder(SHAPE), net.features, net.latent)
     return VAE(config, encoder, Decoder(net.decoder(net.latent, (1, *SHAPE)), binary))

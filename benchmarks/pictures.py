@@ -1,4 +1,6 @@
-"""The data of the speed benchmarks, as files of bytes that every variant maps: MNIST where it is found, else blobs."""
+"""The data of the speed benchmarks, as files of bytes that every variant maps: MNIST where it is
+found, else blobs.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,10 @@ def blobs(n: int, side: int = 28, seed: int = 0) -> np.ndarray:
     for _ in range(3):
         x, y = chance.uniform(0.2, 0.8, (2, n, 1)) * side
         wide = chance.uniform(0.04, 0.1, (n, 1)) * side
-        made += np.exp(-(((grid - x) / wide) ** 2))[:, None, :] * np.exp(-(((grid - y) / wide) ** 2))[:, :, None]
+        made += (
+            np.exp(-(((grid - x) / wide) ** 2))[:, None, :]
+            * np.exp(-(((grid - y) / wide) ** 2))[:, :, None]
+        )
     return (255 * made.clip(0, 1)).astype(np.uint8)
 
 
@@ -38,4 +43,6 @@ def write(folder: Path, n: int, real: bool = True) -> tuple[dict[str, str], str]
     greys = blobs(n) if greys is None else greys
     np.save(folder / "gaussian.npy", greys)
     np.save(folder / "bernoulli.npy", (greys > 127).astype(np.uint8))
-    return {kind: str(folder / f"{kind}.npy") for kind in ("gaussian", "bernoulli")}, f"{len(greys)} of {name}"
+    return {
+        kind: str(folder / f"{kind}.npy") for kind in ("gaussian", "bernoulli")
+    }, f"{len(greys)} of {name}"

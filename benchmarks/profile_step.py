@@ -1,9 +1,11 @@
-"""Where a training step's time goes: microseconds of processor time per section of `Trainer.one`, on one thread.
+"""Where a training step's time goes: microseconds of processor time per section of `Trainer.one`,
+on one thread.
 
-    TIGHTBOUND_DATA=... python benchmarks/profile_step.py [--source mnist] [--steps 300] [--set key=value ...]
+    TIGHTBOUND_DATA=... python benchmarks/profile_step.py [--source mnist] [--steps 300] [--set
+    key=value ...]
 
-Each section's time is its own: what it calls that is a section too is counted there. Medians of ten rounds. A compiled
-step has one section for the graph, which holds the pass and its gradients.
+Each section's time is its own: what it calls that is a section too is counted there. Medians of ten
+rounds. A compiled step has one section for the graph, which holds the pass and its gradients.
 """
 
 from __future__ import annotations
@@ -27,7 +29,17 @@ from tightbound.training.console import Quiet
 from tightbound.training.trainer import Trainer
 
 ORDER = (
-    *("batch", "noise", "encoder", "latents", "decoder", "likelihood", "objective", "backward", "graph"),
+    *(
+        "batch",
+        "noise",
+        "encoder",
+        "latents",
+        "decoder",
+        "likelihood",
+        "objective",
+        "backward",
+        "graph",
+    ),
     *("health", "optimiser", "average", "sums and the rest"),
 )
 
@@ -43,7 +55,9 @@ class Sections:
     def _charge(self) -> None:
         now = time.process_time()
         if self.open:
-            self.total[self.open[-1]] = self.total.get(self.open[-1], 0.0) + now - self.mark
+            self.total[self.open[-1]] = (
+                self.total.get(self.open[-1], 0.0) + now - self.mark
+            )
         self.mark = now
 
     def timed(self, name: str, call: Callable[..., Any]) -> Callable[..., Any]:
@@ -73,7 +87,9 @@ def make_trainer(source: str, values: dict[str, Any]) -> Trainer:
     if config.data.domain != data.settings.domain:
         data = data_room.load(source, config.data, seed=config.seed)
     config = config.model_copy(update={"spec": data.spec, "digest": data.digest})
-    config = config.model_copy(update={"train": schedule.resolve(config.train, len(data.train))})
+    config = config.model_copy(
+        update={"train": schedule.resolve(config.train, len(data.train))}
+    )
     model, objective = fit.assemble(config, torch.device("cpu"))
     model.train()
     return Trainer(model, objective, config, data, Path(tempfile.mkdtemp()), Quiet())
@@ -103,7 +119,9 @@ def instrument(trainer: Trainer) -> Sections:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--source", default="mnist")
     parser.add_argument("--steps", type=int, default=300)
     parser.add_argument("--set", nargs="*", default=[], metavar="KEY=VALUE")
@@ -120,10 +138,15 @@ def main() -> None:
     print("| section | us per step | share |\n|---|---|---|")
     for name, value in medians.items():
         print(f"| {name} | {value:.0f} | {100 * value / whole:.1f} % |")
-    print(f"| all | {whole:.0f} | not instrumented: {statistics.median(r['all'] for r in plain):.0f} |")
+    print(
+        f"| all | {whole:.0f} | not instrumented: "
+        f"{statistics.median(r['all'] for r in plain):.0f} |"
+    )
 
 
-def rounds(trainer: Trainer, steps: int, sections: Sections | None) -> list[dict[str, float]]:
+def rounds(
+    trainer: Trainer, steps: int, sections: Sections | None
+) -> list[dict[str, float]]:
     """Microseconds per step and section of ten rounds."""
     found = []
     for _ in range(10):
@@ -132,8 +155,14 @@ def rounds(trainer: Trainer, steps: int, sections: Sections | None) -> list[dict
             sections.total.clear()
         for _ in range(max(1, steps // 10)):
             trainer.one(Clock(trainer.step / 1_000_000))
-        total = sections.total if sections is not None else {"all": time.process_time() - start}
-        found.append({name: value * 1e6 / max(1, steps // 10) for name, value in total.items()})
+        total = (
+            sections.total
+            if sections is not None
+            else {"all": time.process_time() - start}
+        )
+        found.append(
+            {name: value * 1e6 / max(1, steps // 10) for name, value in total.items()}
+        )
     return found
 
 

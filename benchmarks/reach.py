@@ -46,12 +46,18 @@ class Until:
 
 
 def reach(
-    source: str, figure: str, target: float, judge: Callable[[Any], tuple[float, float]], **arguments: Any
+    source: str,
+    figure: str,
+    target: float,
+    judge: Callable[[Any], tuple[float, float]],
+    **arguments: Any,
 ) -> list[dict[str, Any]]:
-    """Trains by `tb.train(source, **arguments)` until `judge(run)`, (value, error) on test data, is the target or more.
+    """Trains by `tb.train(source, **arguments)` until `judge(run)`, (value, error) on test data, is
+    the target or more.
 
-    Training stops where the validation's `figure` says so; if the test says no, the same run goes on to a higher mark,
-    to the end of its steps. The time is that of the calls of `tb.train`, all that they do; judging is not in it.
+    Training stops where the validation's `figure` says so; if the test says no, the same run goes
+    on to a higher mark, to the end of its steps. The time is that of the calls of `tb.train`, all
+    that they do; judging is not in it.
     """
     import tightbound as tb
     from tightbound.api import Stopped
@@ -66,7 +72,15 @@ def reach(
                 tb.train(source, out=place, display=show, report=False, **arguments)
             watch.hold()
             value, error = judge(tb.load(place, device=arguments.get("device", "cpu")))
-            found.append({"step": show.at, "value": value, "se": error, "seconds": watch.wall, "cpu": watch.cpu})
+            found.append(
+                {
+                    "step": show.at,
+                    "value": value,
+                    "se": error,
+                    "seconds": watch.wall,
+                    "cpu": watch.cpu,
+                }
+            )
             print(found[-1], flush=True)
             if value >= target or show.at >= show.steps:
                 return found

@@ -1,12 +1,14 @@
-"""One variant's whole training run, held at a gate between the windows that are timed. Started by `harness.Remote`.
+"""One variant's whole training run, held at a gate between the windows that are timed. Started by
+`harness.Remote`.
 
     python worker.py SPEC DOWN UP     SPEC as JSON; two inherited pipes
 
-A SPEC with "processes" is a run by so many, the first of which starts the others and alone has a gate: they wait for it
-where they add up gradients.
+A SPEC with "processes" is a run by so many, the first of which starts the others and alone has a
+gate: they wait for it where they add up gradients.
 
-The gate is called after each step (or every few) with the number of examples done since it was last called. It answers
-when it is warm, then for each number of seconds it reads runs at least so long and says how much was done.
+The gate is called after each step (or every few) with the number of examples done since it was last
+called. It answers when it is warm, then for each number of seconds it reads runs at least so long
+and says how much was done.
 """
 
 from __future__ import annotations
@@ -24,7 +26,9 @@ WARM_SECONDS, WARM_CALLS = 0.5, 3
 
 
 class Gate:
-    """Lets a run pass while a window is open; the first call starts its clock, so that waking up is not timed."""
+    """Lets a run pass while a window is open; the first call starts its clock, so that waking up is
+    not timed.
+    """
 
     def __init__(self, down: int, up: int) -> None:
         self.read, self.write = os.fdopen(down), os.fdopen(up, "w")
@@ -43,8 +47,18 @@ class Gate:
             self.work += n
             if time.perf_counter() - self.start >= self.wanted:
                 self._wait_for_device()
-                spent, cpu = time.perf_counter() - self.start, time.process_time() - self.cpu
-                self._hold({"work": self.work, "seconds": spent, "cpu": cpu, "memory": own_memory()})
+                spent, cpu = (
+                    time.perf_counter() - self.start,
+                    time.process_time() - self.cpu,
+                )
+                self._hold(
+                    {
+                        "work": self.work,
+                        "seconds": spent,
+                        "cpu": cpu,
+                        "memory": own_memory(),
+                    }
+                )
 
     def _warm(self) -> None:
         self.calls += 1
@@ -68,20 +82,33 @@ class Gate:
 
 
 def own_memory() -> float:
-    """MiB that this process holds, without pages of mapped files, which the system takes back when it needs them."""
+    """MiB that this process holds, without pages of mapped files, which the system takes back when
+    it needs them.
+    """
     try:
         with open("/proc/self/status") as file:
-            return next(int(line.split()[1]) for line in file if line.startswith("RssAnon")) / 1024
+            return (
+                next(
+                    int(line.split()[1]) for line in file if line.startswith("RssAnon")
+                )
+                / 1024
+            )
     except (OSError, StopIteration):
         return float("nan")
 
 
 def start_others(processes: int) -> None:
-    """Makes this the first process of a launch, and starts the rest of it; they end when it does."""
+    """Makes this the first process of a launch, and starts the rest of it; they end when it
+    does.
+    """
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": str(processes)}
+    os.environ |= {
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(port),
+        "WORLD_SIZE": str(processes),
+    }
     for rank in range(1, processes):
         own = os.environ | {"RANK": str(rank), "LOCAL_RANK": str(rank)}
         subprocess.Popen([sys.executable, __file__, sys.argv[1]], env=own)

@@ -2,8 +2,9 @@
 
     python examples/clustering.py         # writes clustering.png, under a minute
 
-On the command line: tightbound train x.csv --recipe gm-vae --set classes=10; tightbound encode RUN x.csv --out z.csv
-has the cluster of each row; with some labels in a column, the rest empty, --recipe m2 predicts them.
+On the command line: tightbound train x.csv --recipe gm-vae --set classes=10; tightbound encode RUN
+x.csv --out z.csv has the cluster of each row; with some labels in a column, the rest empty,
+--recipe m2 predicts them.
 """
 
 from __future__ import annotations
@@ -22,27 +23,61 @@ def main() -> None:
     """Clusters the digits, then learns from 100 labels and all images."""
     bunch = load_digits()
     x, truth = bunch.images.astype(np.uint8), bunch.target
-    small = {"recipe.network": "mlp", "recipe.network.width": 64, "recipe.network.depth": 1}
-    common = small | {"train.lr": 5e-3, "train.batch": 64, "train.validate_n": 32, "latent": 8}
+    small = {
+        "recipe.network": "mlp",
+        "recipe.network.width": 64,
+        "recipe.network.depth": 1,
+    }
+    common = small | {
+        "train.lr": 5e-3,
+        "train.batch": 64,
+        "train.validate_n": 32,
+        "latent": 8,
+    }
     with tempfile.TemporaryDirectory() as folder:
         settings = common | {"classes": 10, "train.steps": 300}
-        run = tb.train(x, "gm-vae", out=f"{folder}/gm", report=False, display="none", settings=settings)
+        run = tb.train(
+            x,
+            "gm-vae",
+            out=f"{folder}/gm",
+            report=False,
+            display="none",
+            settings=settings,
+        )
         cluster = run.predict(x).argmax(1).numpy()
         used = np.unique(cluster)
         purity = sum(np.bincount(truth[cluster == k]).max() for k in used) / len(x)
         agreement = normalized_mutual_info_score(truth, cluster)
-        print(f"{len(used)} clusters of {len(x)} digits, labels unseen: normalised mutual information {agreement:.2f},")
-        print(f"  and {100 * purity:.0f} % of the digits are of the class that is most common in their cluster")
+        print(
+            f"{len(used)} clusters of {len(x)} digits, labels unseen: "
+            f"normalised mutual information {agreement:.2f},"
+        )
+        print(
+            f"  and {100 * purity:.0f} % of the digits are of the class that "
+            "is most common in their cluster"
+        )
 
         known = np.random.default_rng(0).permutation(len(x))[:100]
         y = np.full(len(x), -1)
         y[known] = truth[known]
         settings = common | {"train.steps": 300}
-        m2 = tb.train((x, y), "m2", out=f"{folder}/m2", report=False, display="none", settings=settings)
+        m2 = tb.train(
+            (x, y),
+            "m2",
+            out=f"{folder}/m2",
+            report=False,
+            display="none",
+            settings=settings,
+        )
         right = m2.predict(x).argmax(1).numpy() == truth
-        print(f"m2, 100 labels: right for {100 * right[y < 0].mean():.0f} % of the {np.sum(y < 0)} digits without one")
+        print(
+            f"m2, 100 labels: right for {100 * right[y < 0].mean():.0f} % of "
+            f"the {np.sum(y < 0)} digits without one"
+        )
 
-        _, axes = plt.subplots(len(used), 9, figsize=(5.5, 0.6 * len(used)), squeeze=False)
+        _, axes = plt.subplots(
+            len(used), 9, figsize=(5.5, 0.6 * len(used)), squeeze=False
+        )
         for line, k in enumerate(used):
             made = run.sample(1, condition=int(k), temperature=0.0)
             members = x[cluster == k][:8]

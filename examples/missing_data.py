@@ -2,7 +2,8 @@
 
     python examples/missing_data.py       # writes missing_data.png, under a minute
 
-NaN, or an empty cell of a CSV file, is a missing value: tightbound train gaps.csv --recipe missing-data;
+NaN, or an empty cell of a CSV file, is a missing value: tightbound train gaps.csv --recipe
+missing-data;
 tightbound reconstruct RUN gaps.csv --draws 5 --out filled.npz
 """
 
@@ -23,16 +24,38 @@ def main() -> None:
     rng = np.random.default_rng(0)
     gone = rng.random(truth.shape) < 0.5
     x = np.where(gone, np.nan, truth)
-    settings = {"latent": 8, "train.steps": 400, "recipe.size": "s", "recipe.k": 5, "train.lr": 3e-3}
+    settings = {
+        "latent": 8,
+        "train.steps": 400,
+        "recipe.size": "s",
+        "recipe.k": 5,
+        "train.lr": 3e-3,
+    }
     with tempfile.TemporaryDirectory() as folder:
-        run = tb.train(x, "missing-data", out=f"{folder}/run", report=False, display="none", settings=settings)
+        run = tb.train(
+            x,
+            "missing-data",
+            out=f"{folder}/run",
+            report=False,
+            display="none",
+            settings=settings,
+        )
         some = slice(0, 200)
         found = run.impute(x[some], k=200, draws=3)
     error = np.sqrt(np.mean((found.x.numpy() - truth[some])[gone[some]] ** 2))
     plain = np.sqrt(np.mean((np.nanmean(x, 0) - truth[some])[gone[some]] ** 2))
-    inside = np.mean(np.abs(found.x.numpy() - truth[some])[gone[some]] < 2 * found.sd.numpy()[gone[some]])
-    print(f"root mean square error of imputed pixels: {error:.2f} of 16 levels; by the mean of each pixel {plain:.2f}")
-    print(f"{100 * inside:.0f} % of the true values lie within two of the standard deviations that it gives")
+    inside = np.mean(
+        np.abs(found.x.numpy() - truth[some])[gone[some]]
+        < 2 * found.sd.numpy()[gone[some]]
+    )
+    print(
+        f"root mean square error of imputed pixels: {error:.2f} of 16 levels; "
+        f"by the mean of each pixel {plain:.2f}"
+    )
+    print(
+        f"{100 * inside:.0f} % of the true values lie within two of the "
+        "standard deviations that it gives"
+    )
 
     rows = [np.nan_to_num(x[some], nan=8.0), found.x, *found.draws, truth[some]]
     names = ["seen (grey: missing)", "mean", "draw 1", "draw 2", "draw 3", "truth"]

@@ -1,10 +1,13 @@
-"""A new objective: the Renyi bound of Li and Turner 2016 (arXiv:1602.02311), between the ELBO and beyond.
+"""A new objective: the Renyi bound of Li and Turner 2016 (arXiv:1602.02311), between the ELBO and
+beyond.
 
     python examples/new_objective.py           # trains on the embedded digits, a few seconds
-    cd examples && tightbound train digits --set objective=new_objective:Renyi objective.alpha=0.5 k=8
+    cd examples
+    tightbound train digits --set objective=new_objective:Renyi objective.alpha=0.5 k=8
 
-An objective is a function of the trace of a pass, which has every log-term, (K, B), and of where training stands. What
-is reported (ELBO, rate, log p(x)) comes from the trace too, so that figures compare whatever was minimised.
+An objective is a function of the trace of a pass, which has every log-term, (K, B), and of where
+training stands. What is reported (ELBO, rate, log p(x)) comes from the trace too, so that figures
+compare whatever was minimised.
 """
 
 from __future__ import annotations
@@ -42,9 +45,19 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         for name in ("elbo", "new_objective:Renyi", "iwae"):
             folder = Path(temporary) / name.split(":")[-1]
-            run = tb.train("digits", objective=name, out=folder, report=False, display="none", settings={**settings})
+            run = tb.train(
+                "digits",
+                objective=name,
+                out=folder,
+                report=False,
+                display="none",
+                settings={**settings},
+            )
             last = run.history()[-1]["valid"]
-            print(f"{name}: ELBO {last['elbo']:.1f}, log p(x) {last['log_px']:.1f} nats on held-out digits")
+            print(
+                f"{name}: ELBO {last['elbo']:.1f}, log p(x) "
+                f"{last['log_px']:.1f} nats on held-out digits"
+            )
 
 
 if __name__ == "__main__":

@@ -3,8 +3,9 @@
     python examples/new_prior.py               # trains on the embedded digits, a few seconds
     cd examples && tightbound train digits --set prior=new_prior:Sparse prior.scale=0.5
 
-A prior is made with the number of features and its own options, and gives p(z) for n rows. A distribution that torch
-does not know how to draw by noise says so itself, by `from_noise`; then sampling, annealing and the explorer work too.
+A prior is made with the number of features and its own options, and gives p(z) for n rows. A
+distribution that torch does not know how to draw by noise says so itself, by `from_noise`; then
+sampling, annealing and the explorer work too.
 """
 
 from __future__ import annotations
@@ -25,11 +26,17 @@ class Peaked(Independent):
     """prod_j Laplace(z_j; 0, scale), (n, d)."""
 
     def __init__(self, scale: Tensor) -> None:
-        super().__init__(Laplace(torch.zeros_like(scale), scale, validate_args=False), 1, validate_args=False)
+        super().__init__(
+            Laplace(torch.zeros_like(scale), scale, validate_args=False),
+            1,
+            validate_args=False,
+        )
 
     def from_noise(self, noise: Tensor) -> tuple[Tensor, None]:
         """Normal noise to z with the same share of the distribution below it."""
-        tail = torch.erfc(noise.abs() / math.sqrt(2)).clamp(min=1e-30)  # twice the share beyond |noise|
+        tail = torch.erfc(noise.abs() / math.sqrt(2)).clamp(
+            min=1e-30
+        )  # twice the share beyond |noise|
         return -self.base_dist.scale * noise.sign() * tail.log(), None
 
 
@@ -53,10 +60,20 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         for name in ("standard", "new_prior:Sparse"):
             folder = Path(temporary) / name.split(":")[0]
-            run = tb.train("digits", prior=name, out=folder, report=False, display="none", settings={**settings})
+            run = tb.train(
+                "digits",
+                prior=name,
+                out=folder,
+                report=False,
+                display="none",
+                settings={**settings},
+            )
             near = (run.encode("digits").abs() < 0.2).float().mean()
             elbo = run.history()[-1]["valid"]["elbo"]
-            print(f"{name}: ELBO {elbo:.1f} nats on held-out digits, {near:.0%} of codes within 0.2 of zero")
+            print(
+                f"{name}: ELBO {elbo:.1f} nats on held-out digits, {near:.0%} "
+                "of codes within 0.2 of zero"
+            )
         print("new digits:", tuple(run.sample(4).shape))
 
 

@@ -1,7 +1,7 @@
 """Writes docs/recipes.md: one row and one picture per recipe, from the table of recipes.
 
     python scripts/recipes_page.py            writes the page
-    python scripts/recipes_page.py --check    exits with 1 where the page is not what would be written
+    python scripts/recipes_page.py --check    exits with 1 where the page is out of date
 
 The pictures come from the matrix: python benchmarks/matrix.py --write-docs.
 """
@@ -19,15 +19,16 @@ DOCS = Path(__file__).resolve().parent.parent / "docs"
 PAGE, PICTURES = DOCS / "recipes.md", DOCS / "images" / "recipes"
 HEAD = """# Recipes
 
-Every named model, when to use it, its parts where they differ from a plain VAE, and its paper. Written by
-`python scripts/recipes_page.py` from the table of recipes; `tightbound recipes` prints the same, `tightbound show NAME`
-every setting with its meaning, and [results.md](results.md#the-matrix-every-recipe-on-three-sets) what each reaches.
+Every named model, when to use it, its parts where they differ from a plain VAE, and its
+paper. Written by `python scripts/recipes_page.py` from the table of recipes;
+`tightbound recipes` prints the same, `tightbound show NAME` every setting with its meaning,
+and [results.md](results.md#the-matrix-every-recipe-on-three-sets) what each reaches.
 
-Pictures, where `python benchmarks/matrix.py --write-docs` has made one: the model after 200 steps on digits with
-default settings, so they show what a recipe makes and not how good it gets (patches of photographs, or digits as
-counts, where a recipe is for those). First row: test images. Second row: their reconstructions. Third row: new images
-from the prior; a deterministic model (marked †) has none, since nothing
-says where its codes lie.
+Pictures, where `python benchmarks/matrix.py --write-docs` has made one: the model after
+200 steps on digits with default settings, so they show what a recipe makes and not how good
+it gets (patches of photographs, or digits as counts, where a recipe is for those). First row:
+test images. Second row: their reconstructions. Third row: new images from the prior; a
+deterministic model (marked †) has none, since nothing says where its codes lie.
 
 | recipe | picture | for | parts | paper |
 |---|---|---|---|---|
@@ -36,9 +37,15 @@ says where its codes lie.
 
 def linked(paper: str) -> str:
     """A paper with its identifiers as links."""
-    paper = re.sub(r"arXiv:(\d{4}\.\d{4,5})", r"[arXiv:\1](https://arxiv.org/abs/\1)", paper)
+    paper = re.sub(
+        r"arXiv:(\d{4}\.\d{4,5})", r"[arXiv:\1](https://arxiv.org/abs/\1)", paper
+    )
     paper = re.sub(r"doi:(10\.[^\s;,]+)", r"[doi:\1](https://doi.org/\1)", paper)
-    return re.sub(r"openreview:([\w-]+)", r"[openreview:\1](https://openreview.net/forum?id=\1)", paper)
+    return re.sub(
+        r"openreview:([\w-]+)",
+        r"[openreview:\1](https://openreview.net/forum?id=\1)",
+        paper,
+    )
 
 
 def page() -> str:
@@ -46,9 +53,21 @@ def page() -> str:
     rows = []
     for name, recipe in RECIPES.items():
         mark = "" if has_bound(recipe) else " †"
-        picture = f"![{name}](images/recipes/{name}.png)" if (PICTURES / f"{name}.png").is_file() else ""
-        cells = (f"`{name}`{mark}", picture, recipe.purpose, ", ".join(parts(recipe)), linked(recipe.paper))
-        rows.append(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |")
+        picture = (
+            f"![{name}](images/recipes/{name}.png)"
+            if (PICTURES / f"{name}.png").is_file()
+            else ""
+        )
+        cells = (
+            f"`{name}`{mark}",
+            picture,
+            recipe.purpose,
+            ", ".join(parts(recipe)),
+            linked(recipe.paper),
+        )
+        rows.append(
+            f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
+        )
     return HEAD + "\n".join(rows) + "\n"
 
 

@@ -33,7 +33,11 @@ def isolated(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     connect = socket.socket.connect
 
     def local(self: socket.socket, address: Any) -> None:
-        if isinstance(address, tuple) and address[0] not in ("127.0.0.1", "::1", "localhost"):
+        if isinstance(address, tuple) and address[0] not in (
+            "127.0.0.1",
+            "::1",
+            "localhost",
+        ):
             raise OSError(f"a test tried to reach {address[0]}: tests use no network")
         connect(self, address)
 
@@ -48,5 +52,7 @@ def data_root() -> Path:
     """The folder of `TIGHTBOUND_DATA`; the test is skipped without it."""
     root = os.environ.get("TIGHTBOUND_DATA")
     if not root:
-        pytest.skip("needs TIGHTBOUND_DATA, a folder with mnist/, fashion_mnist/ and binarized_mnist/")
+        pytest.skip(
+            "needs TIGHTBOUND_DATA, a folder with mnist/, fashion_mnist/ and binarized_mnist/"
+        )
     return Path(root)

@@ -1,4 +1,6 @@
-"""The Python surface: section 7 of the design as it is written there, run folders, and what is refused."""
+"""The Python surface: section 7 of the design as it is written there, run folders, and what is
+refused.
+"""
 
 from __future__ import annotations
 
@@ -36,7 +38,11 @@ def vae(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_section_7_runs_as_it_is_written(monkeypatch: pytest.MonkeyPatch) -> None:
     real = api.configure
-    monkeypatch.setattr(api, "configure", lambda *a, values, **k: real(*a, values={**FEW, **values}, **k))
+    monkeypatch.setattr(
+        api,
+        "configure",
+        lambda *a, values, **k: real(*a, values={**FEW, **values}, **k),
+    )
     x = np.round(np.random.default_rng(0).uniform(0, 16, (5, 8, 8)))
 
     run = tb.train("digits", recipe="vae", latent=16)
@@ -49,12 +55,27 @@ def test_section_7_runs_as_it_is_written(monkeypatch: pytest.MonkeyPatch) -> Non
     run = tb.load("runs/digits-vae")
     account = tb.evaluate(run).account
 
-    assert z.shape == (5, 16) and x2.shape == (5, 8, 8) and new.shape == (64, 8, 8) and like_x.shape == (16, 8, 8)
+    assert (
+        z.shape == (5, 16)
+        and x2.shape == (5, 8, 8)
+        and new.shape == (64, 8, 8)
+        and like_x.shape == (16, 8, 8)
+    )
     assert torch.allclose(again, x2, atol=1e-4)
     assert isinstance(prior, torch.distributions.Distribution)
-    assert likelihood.log_prob(torch.as_tensor(x, dtype=torch.float32)[:, None]).shape == (5,)
-    assert {"distortion", "rate", "elbo", "log_px", "gap"} <= account.keys() and account["gap"].mean > 0
-    assert account["elbo"].mean == pytest.approx(-account["distortion"].mean - account["rate"].mean)
+    assert likelihood.log_prob(
+        torch.as_tensor(x, dtype=torch.float32)[:, None]
+    ).shape == (5,)
+    assert {
+        "distortion",
+        "rate",
+        "elbo",
+        "log_px",
+        "gap",
+    } <= account.keys() and account["gap"].mean > 0
+    assert account["elbo"].mean == pytest.approx(
+        -account["distortion"].mean - account["rate"].mean
+    )
     assert Path("runs/digits-vae/report.html").is_file()
 
 
@@ -64,17 +85,28 @@ def test_whatever_people_have_can_be_trained_on(kind: str) -> None:
     np.save("mine.npy", x)
     tensor = torch.from_numpy(x)
     dataset = torch.utils.data.TensorDataset(tensor, torch.zeros(50, dtype=torch.long))
-    source = {"array": x, "tensor": tensor, "dataset": dataset, "path": Path("mine.npy")}[kind]
+    source = {
+        "array": x,
+        "tensor": tensor,
+        "dataset": dataset,
+        "path": Path("mine.npy"),
+    }[kind]
     run = tb.train(source, report=False, display="none", settings={**SMALL, "steps": 4})
-    assert run.encode(x).shape == (50, 4) and (run.config.source == "") == (kind != "path")
-    assert run.folder is not None and run.folder.name == ("mine-vae" if kind == "path" else "array-vae")
+    assert run.encode(x).shape == (50, 4) and (run.config.source == "") == (
+        kind != "path"
+    )
+    assert run.folder is not None and run.folder.name == (
+        "mine-vae" if kind == "path" else "array-vae"
+    )
 
 
 def test_own_validation_and_test_data() -> None:
     rng = np.random.default_rng(0)
     x, valid, test = (rng.normal(size=(n, 3)) for n in (30, 7, 9))
     settings = {**SMALL, "steps": 4}
-    run = tb.train(x, valid=valid, test=test, report=False, display="none", settings=settings)
+    run = tb.train(
+        x, valid=valid, test=test, report=False, display="none", settings=settings
+    )
     assert [len(split) for split in run.data.splits.values()] == [30, 7, 9]
 
 
@@ -86,16 +118,33 @@ def test_folders_take_the_next_free_name_and_keep_the_path(tmp_path: Path) -> No
         run = tb.train("x.npy", "ae", report=False, display="none", settings=settings)
         assert run.folder is not None
         names.append(str(run.folder))
-        assert run.config.source == str(tmp_path / "x.npy"), "found again from any folder"
+        assert run.config.source == str(tmp_path / "x.npy"), (
+            "found again from any folder"
+        )
     assert names == ["runs/x-ae", "runs/x-ae-2", "runs/x-ae-3"]
-    run = tb.train("x.npy", "ae", report=False, display="none", overwrite=True, seed=3, settings=settings)
+    run = tb.train(
+        "x.npy",
+        "ae",
+        report=False,
+        display="none",
+        overwrite=True,
+        seed=3,
+        settings=settings,
+    )
     assert str(run.folder) == "runs/x-ae" and run.config.seed == 3
 
 
 def test_resume_needs_no_data_and_takes_the_same_settings_again(vae: Path) -> None:
     for source in (None, "digits"):
         settings = {**SMALL, "steps": 30}
-        run = tb.train(source, out=vae, resume=True, report=False, display="none", settings=settings)
+        run = tb.train(
+            source,
+            out=vae,
+            resume=True,
+            report=False,
+            display="none",
+            settings=settings,
+        )
         assert run.config.recipe.latent == 4
     with pytest.raises(tb.TightboundError, match=r"begun with another train\.lr"):
         tb.train(out=vae, resume=True, settings={"train.lr": 0.5})
@@ -104,7 +153,14 @@ def test_resume_needs_no_data_and_takes_the_same_settings_again(vae: Path) -> No
 
 
 def test_a_config_begins_another_run_like_it(vae: Path) -> None:
-    run = tb.train("digits", config=vae / "config.toml", out="again", seed=5, report=False, display="none")
+    run = tb.train(
+        "digits",
+        config=vae / "config.toml",
+        out="again",
+        seed=5,
+        report=False,
+        display="none",
+    )
     assert run.config.recipe == tb.load(vae).config.recipe and run.config.seed == 5
 
 
@@ -127,40 +183,63 @@ def test_a_run_says_what_it_is(vae: Path) -> None:
         (lambda run: run.sample(2.5), "2.5 samples"),
         (lambda run: run.sample(2, pixels="drew"), "did you mean 'draw'"),
         (lambda run: run.decode("digits"), "a str cannot be read as features"),
-        (lambda run: run.decode(np.array([[0.0] * 4, [0.0, np.nan, 0.0, 0.0]])), "row 1"),
+        (
+            lambda run: run.decode(np.array([[0.0] * 4, [0.0, np.nan, 0.0, 0.0]])),
+            "row 1",
+        ),
         (lambda run: run.likelihood(torch.full((3, 4), torch.inf)), "row 0"),
     ],
 )
-def test_a_call_that_makes_no_sense_is_a_sentence(vae: Path, use: Callable[[tb.Run], object], says: str) -> None:
+def test_a_call_that_makes_no_sense_is_a_sentence(
+    vae: Path, use: Callable[[tb.Run], object], says: str
+) -> None:
     with pytest.raises(tb.TightboundError) as error:
         use(tb.load(vae))
     assert says in str(error.value)
 
 
 @pytest.mark.parametrize("words", [{"lang": "fr"}, {"display": "lifes"}])
-def test_a_language_or_a_display_that_is_not_there_is_told_before_the_training(words: dict[str, str]) -> None:
-    with pytest.raises(tb.TightboundError, match=r"unknown (language 'fr'|display 'lifes')"):
+def test_a_language_or_a_display_that_is_not_there_is_told_before_the_training(
+    words: dict[str, str],
+) -> None:
+    with pytest.raises(
+        tb.TightboundError, match=r"unknown (language 'fr'|display 'lifes')"
+    ):
         tb.train("digits", settings=FEW, **words)
-    with pytest.raises(tb.TightboundError, match=r"unknown (language 'fr'|display 'lifes')"):
+    with pytest.raises(
+        tb.TightboundError, match=r"unknown (language 'fr'|display 'lifes')"
+    ):
         tb.demo(settings=FEW, **words)
     assert not Path("runs").exists() and not Path("demo").exists()
 
 
 def test_demo_writes_one_report_and_never_loses_the_first() -> None:
-    settings = {**{k: v for k, v in SMALL.items() if k != "latent"}, "validate_every": 3}
+    settings = {
+        **{k: v for k, v in SMALL.items() if k != "latent"},
+        "validate_every": 3,
+    }
     for folder in ("demo", "demo-2"):
         report = tb.demo(display="none", steps=6, settings=settings)
         assert report == Path(folder) / "report.html" and report.is_file()
-        assert {tb.load(Path(folder) / name).config.recipe.name for name in ("ae", "vae")} == {"ae", "vae"}
+        assert {
+            tb.load(Path(folder) / name).config.recipe.name for name in ("ae", "vae")
+        } == {"ae", "vae"}
     assert not json.loads(Path("demo/ae/evaluation.json").read_text())["bound"]
 
 
 def test_encoding_takes_no_fewer_rows_at_a_time_for_more_levels() -> None:
-    """Only a decoder holds all levels of each value: passes that encode are as few for bytes as for truth values."""
+    """Only a decoder holds all levels of each value: passes that encode are as few for bytes as for
+    truth values.
+    """
     passes = []
     for levels in (2, 256):
         spec = DataSpec(shape=(1, 8, 8), domain="levels", levels=levels, layout="hw")
-        model, _ = build(resolve(Recipe(size="s", latent=2, likelihood="discretized-logistic"), spec), spec)
+        model, _ = build(
+            resolve(
+                Recipe(size="s", latent=2, likelihood="discretized-logistic"), spec
+            ),
+            spec,
+        )
         trained, seen = Trained(model), []
         own = trained.latents
         trained.latents = lambda x, own=own, seen=seen: seen.append(len(x)) or own(x)  # type: ignore[method-assign]
@@ -169,8 +248,12 @@ def test_encoding_takes_no_fewer_rows_at_a_time_for_more_levels() -> None:
     assert passes[0] == passes[1] == [1024, 1024, 452]
 
 
-@pytest.mark.parametrize(("recipe", "latent"), [("svae", 4), ("vq-vae", 16), ("categorical-vae", 20)])
-def test_a_temperature_of_a_uniform_prior_is_refused_and_not_ignored(recipe: str, latent: int) -> None:
+@pytest.mark.parametrize(
+    ("recipe", "latent"), [("svae", 4), ("vq-vae", 16), ("categorical-vae", 20)]
+)
+def test_a_temperature_of_a_uniform_prior_is_refused_and_not_ignored(
+    recipe: str, latent: int
+) -> None:
     run = untrained("digits", recipe, latent=latent)
     with pytest.raises(TightboundError, match="uniform and knows no temperature"):
         run.sample(2, temperature=0.5)

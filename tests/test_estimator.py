@@ -21,7 +21,16 @@ X, Y = load_iris(return_X_y=True)
 
 def small(**values: object) -> VAEEstimator:
     settings = {"recipe.size": "s", "validate_every": 20}
-    return VAEEstimator(**{"latent": 2, "steps": 20, "k": 20, "random_state": 0, "settings": settings, **values})
+    return VAEEstimator(
+        **{
+            "latent": 2,
+            "steps": 20,
+            "k": 20,
+            "random_state": 0,
+            "settings": settings,
+            **values,
+        }
+    )
 
 
 def test_fit_transform_and_back() -> None:
@@ -38,7 +47,9 @@ def test_fit_transform_and_back() -> None:
 
 def test_the_same_seed_gives_the_same_model_and_pickles() -> None:
     first, second, other = small().fit(X), small().fit(X), small(random_state=1).fit(X)
-    assert (first.transform(X) == second.transform(X)).all() and (first.transform(X) != other.transform(X)).any()
+    assert (first.transform(X) == second.transform(X)).all() and (
+        first.transform(X) != other.transform(X)
+    ).any()
     kept = pickle.loads(pickle.dumps(first))
     assert (kept.transform(X) == first.transform(X)).all()
 
@@ -56,16 +67,23 @@ def test_an_autoencoder_has_features_and_no_density() -> None:
         model.score_samples(X)
 
 
-def test_nothing_is_left_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nothing_is_left_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     small(steps=None, epochs=1).fit(X)
     assert list(tmp_path.iterdir()) == []
 
 
-SINGLE = {"check_methods_subset_invariance": "weights are float32, and the check wants 1e-7 for float64 input"}
+SINGLE = {
+    "check_methods_subset_invariance": "weights are float32, and the check wants 1e-7 "
+    "for float64 input"
+}
 
 
-@parametrize_with_checks([small(steps=4, k=2)], expected_failed_checks=lambda model: SINGLE)
+@parametrize_with_checks(
+    [small(steps=4, k=2)], expected_failed_checks=lambda model: SINGLE
+)
 def test_conformance(estimator: VAEEstimator, check: object) -> None:
     check(estimator)  # type: ignore[operator]

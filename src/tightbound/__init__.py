@@ -1,4 +1,6 @@
-"""Variational autoencoders that say in nats how good they are: `import tightbound as tb; tb.train("digits")`."""
+"""Variational autoencoders that say in nats how good they are: `import tightbound as tb;
+tb.train("digits")`.
+"""
 
 from __future__ import annotations
 

@@ -35,10 +35,15 @@ DEMO = {"recipe.size": "s", "train.steps": 800}
 
 
 class Stopped(Interrupted):
-    """Ctrl-C in training: the state is saved in `folder`, and `train(..., out=folder, resume=True)` goes on."""
+    """Ctrl-C in training: the state is saved in `folder`, and `train(..., out=folder, resume=True)`
+    goes on.
+    """
 
     def __init__(self, folder: Path) -> None:
-        super().__init__(f"training in {folder} was interrupted and its state is saved: resume=True, out=... goes on")
+        super().__init__(
+            f"training in {folder} was interrupted and its state is saved: "
+            "resume=True, out=... goes on"
+        )
         self.folder = folder
 
 
@@ -64,35 +69,64 @@ def train(
 ) -> Run:
     """Trains a model (recipe "vae" unless told otherwise) and returns its Run, best weights first.
 
-    source: a built-in name, a path, an array, a tensor, a Dataset or a DataLoader; may be left out with `resume`.
-    out: the run folder; `runs/<data>-<recipe>` or the next free name.  budget: "15min", "90s" or seconds.
-    settings, more: keys of the config, with or without section: latent=16, settings={"data.binarize": "dynamic"}.
-    trust: lets `resume` run code that the run's config names by import path.
-    A first, quick evaluation and a report are written beside the weights unless `report` is False.
-    Raises TightboundError, one sentence, for whatever is wrong with settings, data or folders.
+    source: a built-in name, a path, an array, a tensor, a Dataset or a DataLoader; may be left out
+    with `resume`. out: the run folder; `runs/<data>-<recipe>` or the next free name.  budget:
+    "15min", "90s" or seconds. settings, more: keys of the config, with or without section:
+    latent=16, settings={"data.binarize": "dynamic"}. trust: lets `resume` run code that the run's
+    config names by import path. A first, quick evaluation and a report are written beside the
+    weights unless `report` is False. Raises TightboundError, one sentence, for whatever is wrong
+    with settings, data or folders.
     """
     show = _display(display)
     lookup(LANGUAGES, lang, "language")  # before the training, not after it
-    given = {"seed": seed, "device": device, "train.budget": None if budget is None else schedule.seconds(budget)}
-    values = {**(settings or {}), **more, **{key: value for key, value in given.items() if value is not None}}
+    given = {
+        "seed": seed,
+        "device": device,
+        "train.budget": None if budget is None else schedule.seconds(budget),
+    }
+    values = {
+        **(settings or {}),
+        **more,
+        **{key: value for key, value in given.items() if value is not None},
+    }
     folder = None if out is None else Path(out)
     if resume and folder is None and source is None:
-        raise TightboundError("resume needs the run to go on with: give --out RUN, or the data it was trained on")
+        raise TightboundError(
+            "resume needs the run to go on with: give --out RUN, or the data it was trained on"
+        )
     if source is None and not resume:
-        raise TightboundError("train needs data: a built-in name such as digits, or the path of your own")
-    wanted = configure(_kept_source(source, valid, test), recipe, file=config, values=values)
+        raise TightboundError(
+            "train needs data: a built-in name such as digits, or the path of your own"
+        )
+    wanted = configure(
+        _kept_source(source, valid, test), recipe, file=config, values=values
+    )
     with joined(pick_device(wanted.device).type) as us:
         show = show if us.first else Quiet()
-        place, ours = us.lead(lambda: _place(folder, source, wanted.recipe.name, new=not (resume or overwrite)))
+        place, ours = us.lead(
+            lambda: _place(
+                folder, source, wanted.recipe.name, new=not (resume or overwrite)
+            )
+        )
         if resume:
-            kept = us.lead(lambda: _resumed(place, source, recipe, config, wanted, values))
+            kept = us.lead(
+                lambda: _resumed(place, source, recipe, config, wanted, values)
+            )
             source = kept if source is None else source
         elif ours:  # torchrun has started the processes of this launch anew
             resume, overwrite, trust = True, False, True
         try:
             with listening(show.note):
                 run = fit(
-                    wanted, source, place, show, resume=resume, overwrite=overwrite, valid=valid, test=test, trust=trust
+                    wanted,
+                    source,
+                    place,
+                    show,
+                    resume=resume,
+                    overwrite=overwrite,
+                    valid=valid,
+                    test=test,
+                    trust=trust,
                 )
             if report and us.first:
                 _finish([run], place / "report.html", show, lang)
@@ -118,21 +152,33 @@ def evaluate(
     diagnosis: bool = True,
     tick: Any = None,
 ) -> Evaluation:
-    """The three terms of log p(x), log p(x) with K samples and the gap, with standard errors, in nats per example.
+    """The three terms of log p(x), log p(x) with K samples and the gap, with standard errors, in
+    nats per example.
 
-    run: a Run or its folder.  data: other data than the run's own `split`.  limit: n examples only, spread evenly.
-    On `subset` examples also: exact log p(x) of models with up to 3 latents; `ais`, bounds by annealed importance
-    sampling; `gap`, the third term in its two parts.  budget: "5min" or seconds, chooses all of these.  diagnosis: says
-    what is wrong with the model.  tick: called with (done, n, what).  What an interrupted call finished is kept in the
-    run folder, and the same call goes on from it.  Processes of torchrun share the work, and all get the result.
-    Raises TightboundError for data that do not fit the model.
+    run: a Run or its folder.  data: other data than the run's own `split`.  limit: n examples only,
+    spread evenly. On `subset` examples also: exact log p(x) of models with up to 3 latents; `ais`,
+    bounds by annealed importance sampling; `gap`, the third term in its two parts.  budget: "5min"
+    or seconds, chooses all of these.  diagnosis: says what is wrong with the model.  tick: called
+    with (done, n, what).  What an interrupted call finished is kept in the run folder, and the same
+    call goes on from it.  Processes of torchrun share the work, and all get the result. Raises
+    TightboundError for data that do not fit the model.
     """
     seconds = None if budget is None else schedule.seconds(budget)
     with joined(run.device.type if isinstance(run, Run) else pick_device("auto").type):
         return account_of(
-            _run(run), data, split=split, k=k, ais=ais, gap=gap, subset=subset, seed=seed, limit=limit, budget=seconds,
-            diagnosis=diagnosis, tick=tick,
-        )  # fmt: skip
+            _run(run),
+            data,
+            split=split,
+            k=k,
+            ais=ais,
+            gap=gap,
+            subset=subset,
+            seed=seed,
+            limit=limit,
+            budget=seconds,
+            diagnosis=diagnosis,
+            tick=tick,
+        )
 
 
 def compare(
@@ -150,7 +196,9 @@ def compare(
     """
     out = Path(out)
     if out.exists() and not overwrite:
-        raise TightboundError(f"{out} exists: add --overwrite to replace it, or choose another --out")
+        raise TightboundError(
+            f"{out} exists: add --overwrite to replace it, or choose another --out"
+        )
     every = [runs] if isinstance(runs, Run | str | Path) else runs
     return report_room.write([_run(r) for r in every], out, lang=lang, title=title)
 
@@ -163,18 +211,34 @@ def demo(
     settings: Mapping[str, Any] | None = None,
     **more: Any,
 ) -> Path:
-    """Trains an autoencoder and a VAE on the embedded digits and writes one report; returns its path.
+    """Trains an autoencoder and a VAE on the embedded digits and writes one report; returns its
+    path.
 
-    A third model, a VAE with two features, shows what cannot be computed for more: the true posterior and all three
-    terms of log p(x).  out: a new folder, or the next free name (`demo-2`).  settings, more: as for `train`.
+    A third model, a VAE with two features, shows what cannot be computed for more: the true
+    posterior and all three terms of log p(x).  out: a new folder, or the next free name (`demo-2`).
+    settings, more: as for `train`.
     """
     lookup(LANGUAGES, lang, "language")  # before three trainings, not after them
     show, folder = _display(display), _free(Path(out))
     runs, given = [], DEMO | dict(settings or {})
-    for name, recipe, own in (("ae", "ae", {}), ("vae", "vae", {}), ("two-features", "vae", {"latent": 2})):
+    for name, recipe, own in (
+        ("ae", "ae", {}),
+        ("vae", "vae", {}),
+        ("two-features", "vae", {"latent": 2}),
+    ):
         show.note(f"training {name} on digits in {folder / name}")
         values = given | own
-        runs.append(train("digits", recipe, out=folder / name, display=show, report=False, settings=values, **more))
+        runs.append(
+            train(
+                "digits",
+                recipe,
+                out=folder / name,
+                display=show,
+                report=False,
+                settings=values,
+                **more,
+            )
+        )
     *compared, two = runs
     _say_three_terms(two, show)
     return _finish(compared, folder / "report.html", show, lang, aside=[two])
@@ -183,18 +247,30 @@ def demo(
 def _say_three_terms(run: Run, show: Display) -> None:
     """The identity that a VAE is built on, each term computed by itself for one image."""
     t = three_terms(run.model, run.examples(run.data.test.select(torch.tensor([0]))))
-    show.note("two features, one test image, nats, each figure by an integral of its own:")
-    show.note(f"  E_q[log p(x|z)] - KL(q, p(z)) + KL(q, p(z|x)) = {t.fit:.4f} - {t.rate:.4f} + {t.third:.4f}")
-    show.note(f"  log p(x) = {t.log_px:.4f}, and the three terms add up to it within {abs(t.residual):.1e}")
+    show.note(
+        "two features, one test image, nats, each figure by an integral of its own:"
+    )
+    show.note(
+        f"  E_q[log p(x|z)] - KL(q, p(z)) + KL(q, p(z|x)) = {t.fit:.4f} - "
+        f"{t.rate:.4f} + {t.third:.4f}"
+    )
+    show.note(
+        f"  log p(x) = {t.log_px:.4f}, and the three terms add up to it within "
+        f"{abs(t.residual):.1e}"
+    )
 
 
 def _first_evaluation(run: Run) -> Evaluation:
-    """A quick account of the test split: K = 100, at most 1,000 examples, fewer where an example is large."""
+    """A quick account of the test split: K = 100, at most 1,000 examples, fewer where an example is
+    large.
+    """
     most = max(64, FIRST_VALUES // (FIRST_K * run.spec.dims))
     return account_of(run, k=FIRST_K, limit=min(FIRST_N, most), subset=0)
 
 
-def _finish(runs: Sequence[Run], path: Path, show: Display, lang: str, aside: Sequence[Run] = ()) -> Path:
+def _finish(
+    runs: Sequence[Run], path: Path, show: Display, lang: str, aside: Sequence[Run] = ()
+) -> Path:
     """First evaluations, each kept in its run folder, and the report of `runs`."""
     accounts = []
     for run in [*runs, *aside]:
@@ -204,9 +280,14 @@ def _finish(runs: Sequence[Run], path: Path, show: Display, lang: str, aside: Se
         for line in found.lines():
             show.note(line)
         if found.bound:
-            show.note(f"  a first look: tightbound evaluate {run.folder} takes K = 5000 on the whole test split")
+            show.note(
+                f"  a first look: tightbound evaluate {run.folder} takes K = "
+                "5000 on the whole test split"
+            )
         accounts.append(found)
-    return report_room.write(runs, path, lang=lang, evaluations=accounts[: len(runs)], aside=aside)
+    return report_room.write(
+        runs, path, lang=lang, evaluations=accounts[: len(runs)], aside=aside
+    )
 
 
 def _run(run: Run | str | Path) -> Run:
@@ -225,13 +306,19 @@ def _is_name(source: Any) -> bool:
 
 
 def _kept_source(source: Any, valid: Any, test: Any) -> str:
-    """What config.toml says of the data: a built-in name, an absolute path, or nothing for data of a Python session."""
+    """What config.toml says of the data: a built-in name, an absolute path, or nothing for data of
+    a Python session.
+    """
     if not _is_name(source) or valid is not None or test is not None:
         return ""
     kind, colon, place = str(source).partition(":")
     if colon and kind in ("wds", "hf") and (kind == "wds" or Path(place).exists()):
         return f"{kind}:{Path(place).expanduser().absolute()}"
-    return str(Path(source).resolve()) if Path(source).exists() and not _builtin(source) else str(source)
+    return (
+        str(Path(source).resolve())
+        if Path(source).exists() and not _builtin(source)
+        else str(source)
+    )
 
 
 def _builtin(source: Any) -> bool:
@@ -251,7 +338,9 @@ def _folder(source: Any, recipe: str, *, new: bool) -> Path:
     return _free(folder) if new else folder
 
 
-def _place(folder: Path | None, source: Any, recipe: str, *, new: bool) -> tuple[Path, bool]:
+def _place(
+    folder: Path | None, source: Any, recipe: str, *, new: bool
+) -> tuple[Path, bool]:
     """The run folder, and whether this launch by torchrun has begun to train in it already."""
     if folder is None:
         named = _folder(source, recipe, new=False)
@@ -277,39 +366,59 @@ def _resumed(
     wanted: Config,
     values: Mapping[str, Any],
 ) -> str:
-    """The source that the run to resume was begun with; refuses settings that would change what was begun."""
-    path = next((p for p in (folder / "config.toml", folder / ASKED) if p.is_file()), None)
+    """The source that the run to resume was begun with; refuses settings that would change what was
+    begun.
+    """
+    path = next(
+        (p for p in (folder / "config.toml", folder / ASKED) if p.is_file()), None
+    )
     if not folder.is_dir():
-        raise TightboundError(f"there is no run {str(folder)!r} to resume: check --out, or leave out --resume")
+        raise TightboundError(
+            f"there is no run {str(folder)!r} to resume: check --out, or leave out --resume"
+        )
     if path is None:
         if source is None:
-            raise TightboundError(f"{str(folder)!r} is not a run folder, it has no config.toml: name the data to start")
+            raise TightboundError(
+                f"{str(folder)!r} is not a run folder, it has no config.toml: "
+                "name the data to start"
+            )
         return ""
     old = settings_file.read(path)
     if file is not None:
-        raise TightboundError(f"run {str(folder)!r} keeps the settings it was begun with: leave out --config")
+        raise TightboundError(
+            f"run {str(folder)!r} keeps the settings it was begun with: leave out --config"
+        )
     if recipe is not None and wanted.recipe.name != old.recipe.name:
         raise TightboundError(
-            f"run {str(folder)!r} was begun with recipe {old.recipe.name!r}, not {wanted.recipe.name!r}: "
+            f"run {str(folder)!r} was begun with recipe {old.recipe.name!r}, "
+            f"not {wanted.recipe.name!r}: "
             "leave out --recipe"
         )
     for key in _changed(old, wanted, values):
         raise TightboundError(
-            f"run {str(folder)!r} was begun with another {key} ({_at(old, key)}): leave it out, or choose another --out"
+            f"run {str(folder)!r} was begun with another {key} "
+            f"({_at(old, key)}): leave it out, or choose another --out"
         )
     other = source is not None and _kept_source(source, None, None) != old.source
-    if other and old.source and all(map(_builtin, (source, old.source))):  # a file may have moved; its digest tells
+    if (
+        other and old.source and all(map(_builtin, (source, old.source)))
+    ):  # a file may have moved; its digest tells
         raise TightboundError(
-            f"run {str(folder)!r} was begun with {old.source}, not {source}: leave the data out, or choose "
+            f"run {str(folder)!r} was begun with {old.source}, not {source}: "
+            "leave the data out, or choose "
             "another --out"
         )
     if source is None and not old.source:
-        raise TightboundError(f"run {str(folder)!r} was trained on arrays in Python: give the data again")
+        raise TightboundError(
+            f"run {str(folder)!r} was trained on arrays in Python: give the data again"
+        )
     return old.source
 
 
 def _changed(old: Config, new: Config, keys: Iterable[str]) -> list[str]:
-    """The keys whose values differ; "auto" is whatever it was resolved to, and the device may change."""
+    """The keys whose values differ; "auto" is whatever it was resolved to, and the device may
+    change.
+    """
     pairs = ((key, _at(old, key), _at(new, key)) for key in keys if key != "device")
     return [key for key, was, now in pairs if now != "auto" and not _same(was, now)]
 
@@ -323,7 +432,9 @@ def _at(config: Config, key: str) -> Any:
     """The value of a key with or without its section, or None."""
     tree = config.model_dump(mode="json")
     first, *rest = key.split(".")
-    home: Any = next((t for t in (tree, *(tree[name] for name in SECTIONS)) if first in t), {})
+    home: Any = next(
+        (t for t in (tree, *(tree[name] for name in SECTIONS)) if first in t), {}
+    )
     found: Any = home.get(first)
     for part in rest:
         found = found.get(part) if isinstance(found, dict) else None

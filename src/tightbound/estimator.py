@@ -8,9 +8,18 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
+from sklearn.base import (
+    BaseEstimator,
+    ClassNamePrefixFeaturesOutMixin,
+    TransformerMixin,
+)
 from sklearn.utils import check_random_state
-from sklearn.utils.validation import _check_feature_names, check_array, check_is_fitted, validate_data
+from sklearn.utils.validation import (
+    _check_feature_names,
+    check_array,
+    check_is_fitted,
+    validate_data,
+)
 
 from tightbound.config import configure
 from tightbound.evaluation import score
@@ -24,12 +33,14 @@ FLOATS = (np.float64, np.float32)
 
 
 class VAEEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
-    """A VAE as a transformer: X (n_samples, n_features) to posterior means (n_samples, latent), and back.
+    """A VAE as a transformer: X (n_samples, n_features) to posterior means (n_samples, latent), and
+    back.
 
-    recipe: a name of `tightbound recipes`.  latent: features, or "auto".  steps, epochs: length of training, or None.
-    k: samples of the importance-sampled log p(x).  random_state: seed of everything.
-    settings: further keys, such as {"likelihood": "gaussian", "train.lr": 3e-4}; X is read as real numbers, with a
-    Gaussian of learned scale, unless {"data.domain": ...} says otherwise.  After `fit`: run_, n_features_in_.
+    recipe: a name of `tightbound recipes`.  latent: features, or "auto".  steps, epochs: length of
+    training, or None. k: samples of the importance-sampled log p(x).  random_state: seed of
+    everything. settings: further keys, such as {"likelihood": "gaussian", "train.lr": 3e-4}; X is
+    read as real numbers, with a Gaussian of learned scale, unless {"data.domain": ...} says
+    otherwise.  After `fit`: run_, n_features_in_.
     """
 
     def __init__(
@@ -52,10 +63,12 @@ class VAEEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         self.settings = settings
 
     def fit(self, X: Any, y: Any = None) -> VAEEstimator:
-        """Trains on X; a tenth of the rows validate and a tenth are left aside. TightboundError for bad settings.
+        """Trains on X; a tenth of the rows validate and a tenth are left aside. TightboundError for
+        bad settings.
 
-        A DataFrame of mixed columns (texts, categories, truth values, or with {"data.fields": ...}) is read as such.
-        y: what a conditional recipe is told of each row, classes or numbers; of no use to any other.
+        A DataFrame of mixed columns (texts, categories, truth values, or with {"data.fields": ...})
+        is read as such. y: what a conditional recipe is told of each row, classes or numbers; of no
+        use to any other.
         """
         own = dict(self.settings or {})
         self.mixed_ = _mixed(X) or any(key.startswith("data.fields") for key in own)
@@ -70,9 +83,16 @@ class VAEEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
             self.n_features_in_ = X.shape[1]
         else:
             finite: Any = True if config.recipe.missing == "refused" else "allow-nan"
-            X = validate_data(self, X, dtype=FLOATS, ensure_min_samples=3, ensure_all_finite=finite)
+            X = validate_data(
+                self, X, dtype=FLOATS, ensure_min_samples=3, ensure_all_finite=finite
+            )
         with tempfile.TemporaryDirectory(prefix="tightbound-") as folder:
-            run = fit(config, (X, y) if config.recipe.conditional else X, Path(folder), Quiet())
+            run = fit(
+                config,
+                (X, y) if config.recipe.conditional else X,
+                Path(folder),
+                Quiet(),
+            )
         self.run_ = Run(run.config, run.model)
         self._n_features_out = sum(self.run_.sites.values())
         return self
@@ -82,16 +102,25 @@ class VAEEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         if self.mixed_:
             return X
         finite: Any = "allow-nan" if self.run_.spec.missing else True
-        checked: Array = validate_data(self, X, dtype=FLOATS, reset=False, ensure_all_finite=finite)
+        checked: Array = validate_data(
+            self, X, dtype=FLOATS, reset=False, ensure_all_finite=finite
+        )
         return checked
 
     def transform(self, X: Any, condition: Any = None) -> Array:
-        """Posterior means, (n_samples, latent), in the precision of X; condition: of a conditional recipe, as y."""
+        """Posterior means, (n_samples, latent), in the precision of X; condition: of a conditional
+        recipe, as y.
+        """
         X = self._read(X)
-        return self.run_.encode(X, condition).numpy().astype(np.float32 if self.mixed_ else X.dtype)
+        return (
+            self.run_.encode(X, condition)
+            .numpy()
+            .astype(np.float32 if self.mixed_ else X.dtype)
+        )
 
     def inverse_transform(self, Z: Any, condition: Any = None) -> Any:
-        """E[x|z] of each row of Z (n_samples, latent), (n_samples, n_features), in the precision of Z.
+        """E[x|z] of each row of Z (n_samples, latent), (n_samples, n_features), in the precision of
+        Z.
 
         For mixed columns a DataFrame as `Run.decode` gives it.
         """
@@ -101,19 +130,35 @@ class VAEEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         return x if self.mixed_ else x.numpy().astype(Z.dtype)
 
     def score_samples(self, X: Any, condition: Any = None) -> Array:
-        """log p(x) of each row in nats, importance-sampled with `k` samples; TightboundError for an autoencoder."""
+        """log p(x) of each row in nats, importance-sampled with `k` samples; TightboundError for an
+        autoencoder.
+        """
         X = self._read(X)
         if not self.run_.has_bound:
-            raise TightboundError(f"recipe {self.recipe!r} has no density, so no log p(x): fit recipe vae")
-        return score(self.run_, self.run_.examples(X, condition), self.k, self.run_.config.seed)["log_px"].numpy()
+            raise TightboundError(
+                f"recipe {self.recipe!r} has no density, so no log p(x): fit recipe vae"
+            )
+        return score(
+            self.run_, self.run_.examples(X, condition), self.k, self.run_.config.seed
+        )["log_px"].numpy()
 
     def score(self, X: Any, y: Any = None) -> float:
-        """The mean of `score_samples`: higher is better; y: the condition, of a conditional recipe."""
+        """The mean of `score_samples`: higher is better; y: the condition, of a conditional
+        recipe.
+        """
         check_is_fitted(self, "run_")
-        return float(self.score_samples(X, y if self.run_.spec.condition is not None else None).mean())
+        return float(
+            self.score_samples(
+                X, y if self.run_.spec.condition is not None else None
+            ).mean()
+        )
 
-    def sample(self, n_samples: int = 1, random_state: Any = None, condition: Any = None) -> Any:
-        """New rows, E[x|z] with z from the prior, (n_samples, n_features); for mixed columns a DataFrame of draws."""
+    def sample(
+        self, n_samples: int = 1, random_state: Any = None, condition: Any = None
+    ) -> Any:
+        """New rows, E[x|z] with z from the prior, (n_samples, n_features); for mixed columns a
+        DataFrame of draws.
+        """
         check_is_fitted(self, "run_")
         seed = int(check_random_state(random_state).randint(2**31 - 1))
         x = self.run_.sample(n_samples, seed=seed, condition=condition)
@@ -122,5 +167,11 @@ class VAEEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
 
 def _mixed(X: Any) -> bool:
     """True for a DataFrame that has columns of texts, categories or truth values."""
-    kinds = [str(kind) for kind in X.dtypes] if hasattr(X, "iloc") and hasattr(X, "dtypes") else []
-    return any(kind in ("bool", "object", "category", "string", "str") for kind in kinds)
+    kinds = (
+        [str(kind) for kind in X.dtypes]
+        if hasattr(X, "iloc") and hasattr(X, "dtypes")
+        else []
+    )
+    return any(
+        kind in ("bool", "object", "category", "string", "str") for kind in kinds
+    )

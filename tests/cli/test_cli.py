@@ -55,8 +55,20 @@ def run(capsys: pytest.CaptureFixture[str]) -> Command:
 
 def test_train_writes_a_run_and_names_its_report(run: Command, tmp_path: Path) -> None:
     sets = [f"{key}={value}" for key, value in SMALL.items()]
-    out, err = run("train", "--set", *sets, "steps=20", "digits", "--out", tmp_path / "r", "--skip-bad")
-    assert out.splitlines() == [f"run: {tmp_path / 'r'}", f"report: {tmp_path / 'r' / 'report.html'}"]
+    out, err = run(
+        "train",
+        "--set",
+        *sets,
+        "steps=20",
+        "digits",
+        "--out",
+        tmp_path / "r",
+        "--skip-bad",
+    )
+    assert out.splitlines() == [
+        f"run: {tmp_path / 'r'}",
+        f"report: {tmp_path / 'r' / 'report.html'}",
+    ]
     assert (tmp_path / "r" / "report.html").is_file() and "log p(x)" in err
     assert json.loads((tmp_path / "r" / "evaluation.json").read_text())["k"] == 100
 
@@ -65,13 +77,27 @@ def test_figures_are_shown_where_the_terminal_has_no_plus_minus(vae: Path) -> No
     words = ["evaluate", str(vae), "-k", "2", "--limit", "3"]
     program = f"import sys; from tightbound.cli import main; sys.exit(main({words!r}))"
     environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
-    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True)
-    assert done.returncode == 0 and "log_px" in done.stdout and "?" in done.stdout, done.stderr
+    done = subprocess.run(
+        [sys.executable, "-c", program], env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 0 and "log_px" in done.stdout and "?" in done.stdout, (
+        done.stderr
+    )
 
 
 def test_quiet_prints_only_where_things_are(run: Command, tmp_path: Path) -> None:
     sets = [f"{key}={value}" for key, value in SMALL.items()]
-    out, err = run("train", "digits", "--set", *sets, "--set", "steps=10", "--out", tmp_path / "r", "--quiet")
+    out, err = run(
+        "train",
+        "digits",
+        "--set",
+        *sets,
+        "--set",
+        "steps=10",
+        "--out",
+        tmp_path / "r",
+        "--quiet",
+    )
     assert len(out.splitlines()) == 2 and err == ""
 
 
@@ -81,100 +107,186 @@ def test_evaluate_prints_pure_json_and_keeps_it(run: Command, vae: Path) -> None
     assert found["k"] == 70 and found["bound"] and found["gap"]["mean"] > 0
     assert json.loads((vae / "evaluation.json").read_text()) == found
     out, _ = run("evaluate", vae, "-k", 8, "--limit", 5)
-    assert "ELBO" in out and json.loads((vae / "evaluation.json").read_text())["k"] == 70
+    assert (
+        "ELBO" in out and json.loads((vae / "evaluation.json").read_text())["k"] == 70
+    )
 
 
-def test_compare_puts_runs_in_one_report(run: Command, vae: Path, ae: Path, tmp_path: Path) -> None:
-    out, _ = run("compare", vae, ae, "--out", tmp_path / "new" / "both.html", "--lang", "ko")
+def test_compare_puts_runs_in_one_report(
+    run: Command, vae: Path, ae: Path, tmp_path: Path
+) -> None:
+    out, _ = run(
+        "compare", vae, ae, "--out", tmp_path / "new" / "both.html", "--lang", "ko"
+    )
     page = (tmp_path / "new" / "both.html").read_text()
     assert out.strip() == str(tmp_path / "new" / "both.html") and 'lang="ko"' in page
 
 
-def test_encode_gives_mean_std_labels_and_names(run: Command, vae: Path, ae: Path, table: Path, tmp_path: Path) -> None:
+def test_encode_gives_mean_std_labels_and_names(
+    run: Command, vae: Path, ae: Path, table: Path, tmp_path: Path
+) -> None:
     run("encode", vae, "digits", "--out", tmp_path / "v.npz")
     run("encode", ae, "digits", "--out", tmp_path / "a.npz")
     run("encode", table, table.parent / "x.npy", "--out", tmp_path / "t.npz")
-    with np.load(tmp_path / "v.npz") as v, np.load(tmp_path / "a.npz") as a, np.load(tmp_path / "t.npz") as t:
+    with (
+        np.load(tmp_path / "v.npz") as v,
+        np.load(tmp_path / "a.npz") as a,
+        np.load(tmp_path / "t.npz") as t,
+    ):
         assert v["mean"].shape == v["std"].shape == (180, 4) and (v["std"] > 0).all()
-        assert v["label"].shape == (180,) and v["feature"].tolist() == ["z_1", "z_2", "z_3", "z_4"]
+        assert v["label"].shape == (180,) and v["feature"].tolist() == [
+            "z_1",
+            "z_2",
+            "z_3",
+            "z_4",
+        ]
         assert (a["std"] == 0).all()
-        assert t["feature"].tolist() == ["z1_1", "z1_2", "z1_3", "z2_1", "z2_2"] and t["mean"].shape == (60, 5)
+        assert t["feature"].tolist() == ["z1_1", "z1_2", "z1_3", "z2_1", "z2_2"] and t[
+            "mean"
+        ].shape == (60, 5)
 
 
-def test_features_as_a_table_hold_what_the_arrays_hold(run: Command, vae: Path, tmp_path: Path) -> None:
+def test_features_as_a_table_hold_what_the_arrays_hold(
+    run: Command, vae: Path, tmp_path: Path
+) -> None:
     run("encode", vae, "digits", "--out", tmp_path / "v.npz")
     run("encode", vae, "digits", "--out", tmp_path / "v.csv")
     with (tmp_path / "v.csv").open() as file, np.load(tmp_path / "v.npz") as arrays:
         head, *rows = csv.reader(file)
-        assert head == ["row", "label", *(f"z_{i}" for i in range(1, 5)), *(f"z_{i}_std" for i in range(1, 5))]
+        assert head == [
+            "row",
+            "label",
+            *(f"z_{i}" for i in range(1, 5)),
+            *(f"z_{i}_std" for i in range(1, 5)),
+        ]
         values = np.array(rows, dtype=float)
         assert np.allclose(values[:, 2:6], arrays["mean"], rtol=1e-4, atol=1e-6)
-        assert np.allclose(values[:, 6:], arrays["std"], rtol=1e-4) and (values[:, 1] == arrays["label"]).all()
+        assert (
+            np.allclose(values[:, 6:], arrays["std"], rtol=1e-4)
+            and (values[:, 1] == arrays["label"]).all()
+        )
 
 
 def test_parquet_where_pyarrow_is(run: Command, vae: Path, tmp_path: Path) -> None:
-    parquet = pytest.importorskip("pyarrow.parquet", reason="needs pyarrow, of the extra data")
+    parquet = pytest.importorskip(
+        "pyarrow.parquet", reason="needs pyarrow, of the extra data"
+    )
     run("encode", vae, "digits", "--out", tmp_path / "v.parquet")
     names = parquet.read_table(tmp_path / "v.parquet").column_names
     assert names[:2] == ["row", "label"] and names[-1] == "z_4_std"
 
 
-def test_reconstruct_as_picture_folder_and_array(run: Command, vae: Path, tmp_path: Path) -> None:
+def test_reconstruct_as_picture_folder_and_array(
+    run: Command, vae: Path, tmp_path: Path
+) -> None:
     run("reconstruct", vae, "digits", "--out", tmp_path / "r.png", "-n", 12)
     picture = Image.open(tmp_path / "r.png")
-    assert picture.height == picture.width * 4 // 10 or picture.width > picture.height > 4 * 64
+    assert (
+        picture.height == picture.width * 4 // 10
+        or picture.width > picture.height > 4 * 64
+    )
     run("reconstruct", vae, "digits", "--out", tmp_path / "r.npz")
     run("reconstruct", vae, "digits", "--out", tmp_path / "r")
     with np.load(tmp_path / "r.npz") as file:
         x = file["x"]
     tiles = [np.asarray(Image.open(p)) for p in sorted((tmp_path / "r").iterdir())]
     assert x.shape == (180, 8, 8) and len(tiles) == 180
-    assert np.abs(np.stack(tiles) - x * 255 / 16).max() <= 0.5 + 1e-3, "grey 16 of 17 levels is white"
+    assert np.abs(np.stack(tiles) - x * 255 / 16).max() <= 0.5 + 1e-3, (
+        "grey 16 of 17 levels is white"
+    )
 
 
 def test_folder_keeps_the_names_of_the_source(run: Command, tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
-    for name in [f"{c}/{i}.{e}" for c in "ab" for i in range(9) for e in ("png", "bmp")]:
+    for name in [
+        f"{c}/{i}.{e}" for c in "ab" for i in range(9) for e in ("png", "bmp")
+    ]:
         (tmp_path / "in" / name).parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(rng.integers(0, 256, (6, 9, 3), dtype=np.uint8)).save(tmp_path / "in" / name)
+        Image.fromarray(rng.integers(0, 256, (6, 9, 3), dtype=np.uint8)).save(
+            tmp_path / "in" / name
+        )
     folder = small_run(tmp_path / "run", "vae", str(tmp_path / "in"))
     run("reconstruct", folder, tmp_path / "in", "--out", tmp_path / "out")
-    found = sorted(str(p.relative_to(tmp_path / "out")) for p in (tmp_path / "out").rglob("*.png"))
+    found = sorted(
+        str(p.relative_to(tmp_path / "out")) for p in (tmp_path / "out").rglob("*.png")
+    )
     assert len(found) == 36 and "a/0.png" in found
     assert Image.open(tmp_path / "out" / "b" / "3.png").size == (9, 6)
-    run("score", folder, tmp_path / "in", "--out", tmp_path / "s.csv", "-k", 3, "--quiet")
+    run(
+        "score",
+        folder,
+        tmp_path / "in",
+        "--out",
+        tmp_path / "s.csv",
+        "-k",
+        3,
+        "--quiet",
+    )
     with (tmp_path / "s.csv").open() as file:
         rows = list(csv.DictReader(file))
-    assert {r["name"].split(".")[0] for r in rows} >= {"a/0", "b/8"} and {r["label"] for r in rows} == {"a", "b"}
+    assert {r["name"].split(".")[0] for r in rows} >= {"a/0", "b/8"} and {
+        r["label"] for r in rows
+    } == {"a", "b"}
 
 
 def test_labels_are_the_names_of_the_classes(run: Command, tmp_path: Path) -> None:
-    """Of a folder of folders the label is the folder's name, in every file that has a column of labels."""
+    """Of a folder of folders the label is the folder's name, in every file that has a column of
+    labels.
+    """
     for i in range(24):
         folder = tmp_path / "pets" / ("cat", "dog")[i % 2]
         folder.mkdir(parents=True, exist_ok=True)
         pixels = np.random.default_rng(i).integers(0, 256, (8, 8), dtype=np.uint8)
         Image.fromarray(pixels).save(folder / f"{i}.png")
-    model = small_run(tmp_path / "model", "vae", str(tmp_path / "pets"), steps=5, validate_every=5, batch=8)
-    for words, name in ((("encode",), "z.csv"), (("score", "-k", 2), "s.csv"), (("encode",), "z.npz")):
+    model = small_run(
+        tmp_path / "model",
+        "vae",
+        str(tmp_path / "pets"),
+        steps=5,
+        validate_every=5,
+        batch=8,
+    )
+    for words, name in (
+        (("encode",), "z.csv"),
+        (("score", "-k", 2), "s.csv"),
+        (("encode",), "z.npz"),
+    ):
         run(words[0], model, tmp_path / "pets", *words[1:], "--out", tmp_path / name)
     for name in ("z.csv", "s.csv"):
         with (tmp_path / name).open() as file:
             rows = list(csv.DictReader(file))
-        assert len(rows) == 24 and all(row["name"].split("/")[0] == row["label"] for row in rows)
+        assert len(rows) == 24 and all(
+            row["name"].split("/")[0] == row["label"] for row in rows
+        )
     with np.load(tmp_path / "z.npz") as made:
         assert set(made["label"].tolist()) == {"cat", "dog"}
 
 
-def test_score_has_a_row_for_each_example(run: Command, vae: Path, ae: Path, tmp_path: Path) -> None:
+def test_score_has_a_row_for_each_example(
+    run: Command, vae: Path, ae: Path, tmp_path: Path
+) -> None:
     run("score", vae, "digits", "--out", tmp_path / "v.csv", "-k", 5)
     _, err = run("score", ae, "digits", "--out", tmp_path / "a.csv")
     with (tmp_path / "v.csv").open() as v, (tmp_path / "a.csv").open() as a:
         rows, points = list(csv.DictReader(v)), list(csv.DictReader(a))
-    assert list(rows[0]) == ["row", "name", "label", "elbo", "log_px", "log_px_se", "distortion", "rate"]
+    assert list(rows[0]) == [
+        "row",
+        "name",
+        "label",
+        "elbo",
+        "log_px",
+        "log_px_se",
+        "distortion",
+        "rate",
+    ]
     assert len(rows) == 180 and rows[7]["row"] == "7"
-    assert float(rows[0]["elbo"]) == pytest.approx(-float(rows[0]["distortion"]) - float(rows[0]["rate"]), abs=1e-2)
-    assert list(points[0]) == ["row", "name", "label", "distortion"] and "autoencoder" in err
+    assert float(rows[0]["elbo"]) == pytest.approx(
+        -float(rows[0]["distortion"]) - float(rows[0]["rate"]), abs=1e-2
+    )
+    assert (
+        list(points[0]) == ["row", "name", "label", "distortion"]
+        and "autoencoder" in err
+    )
 
 
 def test_sample_by_seed_and_decode(run: Command, vae: Path, tmp_path: Path) -> None:
@@ -182,33 +294,61 @@ def test_sample_by_seed_and_decode(run: Command, vae: Path, tmp_path: Path) -> N
         run("sample", vae, "-n", 6, "--out", tmp_path / f"{name}.npz", "--seed", seed)
     a, b, c = (np.load(tmp_path / f"{name}.npz")["x"] for name in "abc")
     assert a.shape == (6, 8, 8) and (a == b).all() and (a != c).any()
-    run("sample", vae, "-n", 6, "--out", tmp_path / "d.npz", "--pixels", "draw", "--temperature", 0.5)
+    run(
+        "sample",
+        vae,
+        "-n",
+        6,
+        "--out",
+        tmp_path / "d.npz",
+        "--pixels",
+        "draw",
+        "--temperature",
+        0.5,
+    )
     d = np.load(tmp_path / "d.npz")["x"]
     assert (d == d.round()).all() and d.min() >= 0 and d.max() <= 16
     run("encode", vae, "digits", "--out", tmp_path / "z.npz")
     run("decode", vae, tmp_path / "z.npz", "--out", tmp_path / "x.npz")
     run("reconstruct", vae, "digits", "--out", tmp_path / "r.npz")
-    assert np.allclose(np.load(tmp_path / "x.npz")["x"], np.load(tmp_path / "r.npz")["x"], atol=1e-4)
+    assert np.allclose(
+        np.load(tmp_path / "x.npz")["x"], np.load(tmp_path / "r.npz")["x"], atol=1e-4
+    )
 
 
-def test_vary_and_interpolate_take_rows_and_files(run: Command, vae: Path, ae: Path, tmp_path: Path) -> None:
+def test_vary_and_interpolate_take_rows_and_files(
+    run: Command, vae: Path, ae: Path, tmp_path: Path
+) -> None:
     run("vary", vae, "digits:3", "-n", 5, "--out", tmp_path / "v.npz")
     run("vary", ae, "digits:3", "-n", 5, "--out", tmp_path / "a.npz")
     v, a = np.load(tmp_path / "v.npz")["x"], np.load(tmp_path / "a.npz")["x"]
     assert v.shape == (5, 8, 8) and np.ptp(v, 0).max() > 0 and np.ptp(a, 0).max() < 1e-4
     np.save(tmp_path / "one.npy", np.zeros((1, 8, 8), np.uint8))
-    run("interpolate", vae, "digits:0", tmp_path / "one.npy", "-n", 7, "--out", tmp_path / "i.png")
+    run(
+        "interpolate",
+        vae,
+        "digits:0",
+        tmp_path / "one.npy",
+        "-n",
+        7,
+        "--out",
+        tmp_path / "i.png",
+    )
     strip = Image.open(tmp_path / "i.png")
     assert strip.width > 6 * strip.height
 
 
-def test_vectors_are_written_as_tables(run: Command, table: Path, tmp_path: Path) -> None:
+def test_vectors_are_written_as_tables(
+    run: Command, table: Path, tmp_path: Path
+) -> None:
     run("sample", table, "-n", 3, "--out", tmp_path / "s.csv")
     rows = list(csv.reader((tmp_path / "s.csv").open()))
     assert rows[0] == ["x_1", "x_2", "x_3", "x_4", "x_5"] and len(rows) == 4
 
 
-def test_overwrite_replaces_a_file_when_asked(run: Command, vae: Path, tmp_path: Path) -> None:
+def test_overwrite_replaces_a_file_when_asked(
+    run: Command, vae: Path, tmp_path: Path
+) -> None:
     (tmp_path / "s.npz").write_bytes(b"old")
     run("sample", vae, "-n", 2, "--out", tmp_path / "s.npz", "--overwrite")
     assert np.load(tmp_path / "s.npz")["x"].shape == (2, 8, 8)
@@ -216,21 +356,49 @@ def test_overwrite_replaces_a_file_when_asked(run: Command, vae: Path, tmp_path:
 
 def test_look_ups(run: Command, vae: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "80")
-    assert {r["name"] for r in json.loads(run("recipes", "--json")[0])} >= {"vae", "ae", "ppca"}
-    assert {r["name"] for r in json.loads(run("data", "--json")[0])} >= {"digits", "mnist", "shapes"}
-    shown = {words: run(*words)[0] for words in (("recipes",), ("data",), ("show", "iwae"), ("show", str(vae)))}
-    assert all(max(map(len, out.splitlines())) <= 80 or "digits vae" in out for out in shown.values())
+    assert {r["name"] for r in json.loads(run("recipes", "--json")[0])} >= {
+        "vae",
+        "ae",
+        "ppca",
+    }
+    assert {r["name"] for r in json.loads(run("data", "--json")[0])} >= {
+        "digits",
+        "mnist",
+        "shapes",
+    }
+    shown = {
+        words: run(*words)[0]
+        for words in (("recipes",), ("data",), ("show", "iwae"), ("show", str(vae)))
+    }
+    assert all(
+        max(map(len, out.splitlines())) <= 80 or "digits vae" in out
+        for out in shown.values()
+    )
     assert all("\x1b" not in out for out in shown.values())
     assert "1509.00519" in shown["recipes",] and "digits" in shown["data",]
     recipe, trained = shown["show", "iwae"], shown["show", str(vae)]
-    assert "train.batch" in recipe and "examples per step" in recipe and "data.binarize" in recipe
-    for word in ("theta", "phi", "standard", "discretized-logistic", "best validation", "step 60"):
+    assert (
+        "train.batch" in recipe
+        and "examples per step" in recipe
+        and "data.binarize" in recipe
+    )
+    for word in (
+        "theta",
+        "phi",
+        "standard",
+        "discretized-logistic",
+        "best validation",
+        "step 60",
+    ):
         assert word in trained
 
 
 def test_help_of_every_command(run: Command) -> None:
     out, _ = run("--help")
-    names = "demo train evaluate compare encode reconstruct score sample decode vary interpolate recipes show data"
+    names = (
+        "demo train evaluate compare encode reconstruct score sample decode vary "
+        "interpolate recipes show data"
+    )
     for name in names.split():
         assert name in out and "Usage" in run(name, "--help")[0]
     assert run("--version")[0].startswith("tightbound ")

@@ -1,4 +1,6 @@
-"""Ctrl-C: the step is finished, the state saved, and the printed command goes on to the same weights."""
+"""Ctrl-C: the step is finished, the state saved, and the printed command goes on to the same
+weights.
+"""
 
 from __future__ import annotations
 
@@ -13,12 +15,25 @@ from safetensors.torch import load_file
 from support.small import SMALL
 
 PROGRAM = [sys.executable, "-m", "tightbound"]
-TRAIN = ["train", "digits", "--set", *(f"{k}={v}" for k, v in SMALL.items()), "steps=120", "save_seconds=1000"]
+TRAIN = [
+    "train",
+    "digits",
+    "--set",
+    *(f"{k}={v}" for k, v in SMALL.items()),
+    "steps=120",
+    "save_seconds=1000",
+]
 
 
 def started(words: list[str], until: str, cwd: Path) -> subprocess.Popen[str]:
     """A process that has printed a line with `until` to standard error."""
-    process = subprocess.Popen([*PROGRAM, *words], cwd=cwd, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    process = subprocess.Popen(
+        [*PROGRAM, *words],
+        cwd=cwd,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
     assert process.stderr is not None
     for line in process.stderr:
         if until in line:
@@ -36,7 +51,9 @@ def test_ctrl_c_saves_and_prints_the_command_that_goes_on(tmp_path: Path) -> Non
     command = shlex.split(last.partition("go on with: ")[2])
     assert command == ["tightbound", "train", "digits", "--out", out, "--resume"]
     for words in (command[1:], [*TRAIN, "--out", "whole"]):
-        done = subprocess.run([*PROGRAM, *words, "--quiet"], cwd=tmp_path, capture_output=True, text=True)
+        done = subprocess.run(
+            [*PROGRAM, *words, "--quiet"], cwd=tmp_path, capture_output=True, text=True
+        )
         assert done.returncode == 0, done.stderr
     runs = [tmp_path / "whole", tmp_path / out]
     logs = [(run / "log.jsonl").read_text().count('"event": "epoch"') for run in runs]
@@ -48,14 +65,18 @@ def test_ctrl_c_saves_and_prints_the_command_that_goes_on(tmp_path: Path) -> Non
 def test_ctrl_c_before_training_says_so(tmp_path: Path) -> None:
     code = "import sys; from tightbound import cli\ndef stop(*a, **k): raise KeyboardInterrupt\n"
     code += "from tightbound import api; api.fit = stop\nsys.exit(cli.main(['train', 'digits']))"
-    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True
+    )
     assert done.returncode == 130 and done.stderr.strip() == "interrupted"
 
 
 def test_a_reader_that_goes_away_is_no_error(tmp_path: Path) -> None:
     read, write = os.pipe()
     os.close(read)
-    done = subprocess.Popen([*PROGRAM, "show", "vae"], stdout=write, stderr=subprocess.PIPE, text=True)
+    done = subprocess.Popen(
+        [*PROGRAM, "show", "vae"], stdout=write, stderr=subprocess.PIPE, text=True
+    )
     os.close(write)
     _, err = done.communicate(timeout=60)
     assert err == "" and done.returncode in (0, 141)

@@ -1,4 +1,6 @@
-"""Work on a trained model that processes share: parquet parts of `encode` and `score`, pieces of `evaluate`."""
+"""Work on a trained model that processes share: parquet parts of `encode` and `score`, pieces of
+`evaluate`.
+"""
 
 from __future__ import annotations
 
@@ -25,11 +27,20 @@ from tightbound.cli import main
 from tightbound.data import DataSettings, load, read_parts
 from tightbound.evaluation import score
 
-parquet = pytest.importorskip("pyarrow.parquet", reason="needs pyarrow, of the extra data")
+parquet = pytest.importorskip(
+    "pyarrow.parquet", reason="needs pyarrow, of the extra data"
+)
 
 N, PART = 250, 40  # the last part is smaller
 PARTS = -(-N // PART)
-TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+TORCHRUN = [
+    sys.executable,
+    "-m",
+    "torch.distributed.run",
+    "--standalone",
+    "--nproc-per-node",
+    "2",
+]
 Command = Callable[..., tuple[int, str, str]]
 
 
@@ -54,13 +65,27 @@ def run(capsys: pytest.CaptureFixture[str]) -> Command:
     return command
 
 
-def words(made: Path, command: str, out: object, *more: object, rows: int = PART) -> list[str]:
-    asked = [command, made / "run", made / "x.npz", "--out", out, "--part-rows", rows, "--quiet", *more]
+def words(
+    made: Path, command: str, out: object, *more: object, rows: int = PART
+) -> list[str]:
+    asked = [
+        command,
+        made / "run",
+        made / "x.npz",
+        "--out",
+        out,
+        "--part-rows",
+        rows,
+        "--quiet",
+        *more,
+    ]
     return [str(word) for word in asked]
 
 
 def names(folder: Path) -> list[str]:
-    return sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
+    return sorted(
+        path.name for path in folder.iterdir() if not path.name.startswith(".")
+    )
 
 
 def same(a: Path, b: Path) -> None:
@@ -69,32 +94,73 @@ def same(a: Path, b: Path) -> None:
 
 
 def environment() -> dict[str, str]:
-    return os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
+    return os.environ | {
+        "OMP_NUM_THREADS": "1",
+        "PYTHONPATH": os.pathsep.join(sys.path),
+    }
 
 
-def test_parts_hold_what_one_table_holds(made: Path, run: Command, tmp_path: Path) -> None:
+def test_parts_hold_what_one_table_holds(
+    made: Path, run: Command, tmp_path: Path
+) -> None:
     status, out, _ = run(*words(made, "encode", tmp_path / "parts"))
-    assert status == 0 and f"{N} examples, 4 features each" in out and f"({PARTS} files)" in out
-    assert names(tmp_path / "parts") == [f"part-{i:05d}-of-{PARTS:05d}.parquet" for i in range(PARTS)]
+    assert (
+        status == 0
+        and f"{N} examples, 4 features each" in out
+        and f"({PARTS} files)" in out
+    )
+    assert names(tmp_path / "parts") == [
+        f"part-{i:05d}-of-{PARTS:05d}.parquet" for i in range(PARTS)
+    ]
     table = parquet.read_table(tmp_path / "parts").to_pydict()
-    assert table["row"] == list(range(N)) and table["label"] == [i % 3 for i in range(N)]
+    assert table["row"] == list(range(N)) and table["label"] == [
+        i % 3 for i in range(N)
+    ]
     trained = tb.load(made / "run")
     found = np.stack([table[f"z_{i}"] for i in range(1, 5)], 1)
     assert np.allclose(found, trained.encode(str(made / "x.npz")).numpy(), atol=1e-5)
     assert run(*words(made, "score", tmp_path / "s-*.parquet", "-k", 3))[0] == 0
-    assert run("score", made / "run", made / "x.npz", "--out", tmp_path / "s.parquet", "-k", 3)[0] == 0
+    assert (
+        run(
+            "score",
+            made / "run",
+            made / "x.npz",
+            "--out",
+            tmp_path / "s.parquet",
+            "-k",
+            3,
+        )[0]
+        == 0
+    )
     terms = parquet.read_table(tmp_path / "s.parquet").to_pydict()
-    parts = [parquet.read_table(tmp_path / f"s-{i:05d}-of-{PARTS:05d}.parquet") for i in range(PARTS)]
-    assert [row for part in parts for row in part["row"].to_pylist()] == terms["row"] == list(range(N))
+    parts = [
+        parquet.read_table(tmp_path / f"s-{i:05d}-of-{PARTS:05d}.parquet")
+        for i in range(PARTS)
+    ]
+    assert (
+        [row for part in parts for row in part["row"].to_pylist()]
+        == terms["row"]
+        == list(range(N))
+    )
     for name in ("elbo", "log_px", "rate"):
-        assert np.allclose([v for part in parts for v in part[name].to_pylist()], terms[name], rtol=1e-5)
+        assert np.allclose(
+            [v for part in parts for v in part[name].to_pylist()],
+            terms[name],
+            rtol=1e-5,
+        )
     x = trained.read(str(made / "x.npz"))[100:107]
-    assert np.allclose(score(trained, x, 3, trained.config.seed)["log_px"], terms["log_px"][100:107], rtol=1e-5)
+    assert np.allclose(
+        score(trained, x, 3, trained.config.seed)["log_px"],
+        terms["log_px"][100:107],
+        rtol=1e-5,
+    )
 
 
 @pytest.fixture(scope="module")
 def two(made: Path) -> subprocess.CompletedProcess[str]:
-    """Two processes encode and score, are refused, and go on with an evaluation that one process began."""
+    """Two processes encode and score, are refused, and go on with an evaluation that one process
+    began.
+    """
     shutil.copytree(made / "run", made / "run2")
 
     def stop(done: int, n: int, what: str) -> None:
@@ -105,39 +171,62 @@ def two(made: Path) -> subprocess.CompletedProcess[str]:
         quick(patch.setattr)
         with pytest.raises(KeyboardInterrupt):
             tb.evaluate(made / "run2", tick=stop)
-    tasks = [words(made, "encode", made / "e2"), words(made, "score", made / "s2", "-k", 3)]
+    tasks = [
+        words(made, "encode", made / "e2"),
+        words(made, "score", made / "s2", "-k", 3),
+    ]
     evaluation = ["evaluate", str(made / "run2"), "--json", "--quiet"]
     task = json.dumps([tasks, words(made, "encode", made / "one.npz"), evaluation])
-    program = [*TORCHRUN, str(Path(__file__).parents[1] / "support" / "support/shared_work.py"), task]
-    done = subprocess.run(program, env=environment(), capture_output=True, text=True, timeout=150)
+    program = [
+        *TORCHRUN,
+        str(Path(__file__).parents[1] / "support" / "support/shared_work.py"),
+        task,
+    ]
+    done = subprocess.run(
+        program, env=environment(), capture_output=True, text=True, timeout=150
+    )
     assert done.returncode == 0, done.stderr[-3000:]
     return done
 
 
-def test_two_processes_write_the_bytes_of_one(made: Path, two: Any, run: Command, tmp_path: Path) -> None:
+def test_two_processes_write_the_bytes_of_one(
+    made: Path, two: Any, run: Command, tmp_path: Path
+) -> None:
     assert two.stdout.count("examples,") == 2, "only the first one speaks"
     assert two.stderr.count("one.npz is one file, which one process writes") == 1
     assert (
-        run(*words(made, "encode", tmp_path / "e1"))[0] == run(*words(made, "score", tmp_path / "s1", "-k", 3))[0] == 0
+        run(*words(made, "encode", tmp_path / "e1"))[0]
+        == run(*words(made, "score", tmp_path / "s1", "-k", 3))[0]
+        == 0
     )
     same(tmp_path / "e1", made / "e2")
     same(tmp_path / "s1", made / "s2")
 
 
-def test_two_processes_find_the_figures_of_one(made: Path, two: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_two_processes_find_the_figures_of_one(
+    made: Path, two: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     quick(monkeypatch.setattr)
     alone = tb.evaluate(made / "run").to_json()
     *shown, counts = two.stdout.strip().split("\n", 2)[2].rsplit("\n", 1)
     together = json.loads(shown[0])
-    assert alone["methods"]["ais-q"]["n"] == 20 and alone["certificate"]["n"] == 20 and alone["overfitting"]["encoder"]
+    assert (
+        alone["methods"]["ais-q"]["n"] == 20
+        and alone["certificate"]["n"] == 20
+        and alone["overfitting"]["encoder"]
+    )
     assert untimed(together) == untimed(alone) | {"name": "run2"}
     calls = json.loads(counts)
     assert all(calls), "both worked"
     every = [method for own in calls for method in own]
-    assert every.count("importance") == 1 + 2 + 4, "a piece was there: test, training, and a pilot of two for each"
+    assert every.count("importance") == 1 + 2 + 4, (
+        "a piece was there: test, training, and a pilot of two for each"
+    )
     assert every.count("ais-q") == 8
     assert not (made / "run2" / "evaluation.parts").exists()
-    assert untimed(json.loads((made / "run2" / "evaluation.json").read_text())) == untimed(together)
+    assert untimed(
+        json.loads((made / "run2" / "evaluation.json").read_text())
+    ) == untimed(together)
 
 
 def untimed(tree: Any) -> Any:
@@ -147,22 +236,38 @@ def untimed(tree: Any) -> Any:
     return [untimed(value) for value in tree] if isinstance(tree, list) else tree
 
 
-@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="finds the workers in /proc")
-def test_killed_in_the_middle_and_gone_on(made: Path, run: Command, tmp_path: Path) -> None:
+@pytest.mark.skipif(
+    not Path("/proc/self/task").exists(), reason="finds the workers in /proc"
+)
+def test_killed_in_the_middle_and_gone_on(
+    made: Path, run: Command, tmp_path: Path
+) -> None:
     asked = words(made, "score", tmp_path / "out", "-k", 1500)
-    process = subprocess.Popen([*TORCHRUN, "-m", "tightbound", *asked], env=environment(), stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(
+        [*TORCHRUN, "-m", "tightbound", *asked],
+        env=environment(),
+        stderr=subprocess.DEVNULL,
+    )
     began = time.monotonic()
     while not (tmp_path / "out").exists() or len(names(tmp_path / "out")) < 2:
         assert process.poll() is None and time.monotonic() < began + 120
         time.sleep(0.01)
-    for pid in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split():
+    for pid in (
+        Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    ):
         os.kill(int(pid), signal.SIGKILL)
     assert process.wait(60) != 0
-    kept = {name: (tmp_path / "out" / name).stat().st_mtime_ns for name in names(tmp_path / "out")}
+    kept = {
+        name: (tmp_path / "out" / name).stat().st_mtime_ns
+        for name in names(tmp_path / "out")
+    }
     assert 2 <= len(kept) < PARTS, "it was killed in the middle"
     status, out, _ = run(*asked)
     assert status == 0 and f"{len(kept)} of them from before" in out
-    assert all((tmp_path / "out" / name).stat().st_mtime_ns == time for name, time in kept.items())
+    assert all(
+        (tmp_path / "out" / name).stat().st_mtime_ns == time
+        for name, time in kept.items()
+    )
     assert not [path for path in (tmp_path / "out").iterdir() if path.suffix == ".tmp"]
     assert run(*words(made, "score", tmp_path / "quiet", "-k", 1500))[0] == 0
     same(tmp_path / "out", tmp_path / "quiet")
@@ -174,31 +279,55 @@ def test_what_changed_is_noticed(made: Path, run: Command, tmp_path: Path) -> No
     status, _, err = run(*words(made, "score", out, "-k", 3))
     assert status == 2 and "differs in settings:" in err and "--overwrite" in err
     assert "differs in command:" in run(*words(made, "encode", out))[2]
-    assert "differs in part-rows:" in run(*words(made, "score", out, "-k", 2, rows=30))[2]
+    assert (
+        "differs in part-rows:" in run(*words(made, "score", out, "-k", 2, rows=30))[2]
+    )
     with np.load(made / "x.npz") as old:
         x, y = old["x"], old["y"]
     x[7, 0, 0] ^= 1
     np.savez(tmp_path / "y.npz", x=x, y=y)
-    other = [w.replace(str(made / "x.npz"), str(tmp_path / "y.npz")) for w in words(made, "score", out, "-k", 2)]
+    other = [
+        w.replace(str(made / "x.npz"), str(tmp_path / "y.npz"))
+        for w in words(made, "score", out, "-k", 2)
+    ]
     assert "differs in data:" in run(*other)[2]
     small_run(tmp_path / "run", "vae", str(made / "x.npz"), steps=6)
-    other = [w.replace(str(made / "run"), str(tmp_path / "run")) for w in words(made, "score", out, "-k", 2)]
+    other = [
+        w.replace(str(made / "run"), str(tmp_path / "run"))
+        for w in words(made, "score", out, "-k", 2)
+    ]
     assert "differs in weights:" in run(*other)[2]
     damaged = out / f"part-00001-of-{PARTS:05d}.parquet"
     damaged.write_bytes(damaged.read_bytes()[:-9])
-    assert "part-00001" in (err := run(*words(made, "score", out, "-k", 2))[2]) and "damaged" in err
+    assert (
+        "part-00001" in (err := run(*words(made, "score", out, "-k", 2))[2])
+        and "damaged" in err
+    )
     status, said, _ = run(*words(made, "score", out, "-k", 2, "--overwrite"))
-    assert status == 0 and f"{PARTS - 1} of them from before" in said, "only the damaged one is made again"
+    assert status == 0 and f"{PARTS - 1} of them from before" in said, (
+        "only the damaged one is made again"
+    )
     status, said, _ = run(*words(made, "score", out, "-k", 3, "--overwrite"))
     assert status == 0 and "from before" not in said and len(names(out)) == PARTS
 
 
-def test_a_folder_with_other_files_is_refused(made: Path, run: Command, tmp_path: Path) -> None:
+def test_a_folder_with_other_files_is_refused(
+    made: Path, run: Command, tmp_path: Path
+) -> None:
     (tmp_path / "notes.txt").write_text("mine")
     status, _, err = run(*words(made, "encode", tmp_path))
-    assert status == 2 and "folder with files already, such as notes.txt" in err and names(tmp_path) == ["notes.txt"]
-    assert run(*words(made, "encode", tmp_path / "z-*.parquet"))[0] == 0, "files of a name are beside others"
-    assert len(names(tmp_path)) == PARTS + 1 and (tmp_path / "notes.txt").read_text() == "mine"
+    assert (
+        status == 2
+        and "folder with files already, such as notes.txt" in err
+        and names(tmp_path) == ["notes.txt"]
+    )
+    assert run(*words(made, "encode", tmp_path / "z-*.parquet"))[0] == 0, (
+        "files of a name are beside others"
+    )
+    assert (
+        len(names(tmp_path)) == PARTS + 1
+        and (tmp_path / "notes.txt").read_text() == "mine"
+    )
     for bad in ("z-*.csv", "z-*-*.parquet"):
         status, _, err = run(*words(made, "encode", tmp_path / bad))
         assert status == 2 and "'F-*.parquet'" in err
@@ -216,22 +345,42 @@ def streamed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_shards_become_parts(streamed: Path, run: Command, tmp_path: Path) -> None:
     source = f"wds:{streamed}/s-*.tar"
-    status, out, err = run("encode", streamed / "run", source, "--out", tmp_path / "out")
-    assert status == 0 and "120 examples" in out and "(3 files)" in out and "grey levels are binarised once" in err
+    status, out, err = run(
+        "encode", streamed / "run", source, "--out", tmp_path / "out"
+    )
+    assert (
+        status == 0
+        and "120 examples" in out
+        and "(3 files)" in out
+        and "grey levels are binarised once" in err
+    )
     table = parquet.read_table(tmp_path / "out").to_pydict()
-    assert table["row"] == [*range(40)] * 3 and table["label"] == [v % 3 for v in range(120)]
+    assert table["row"] == [*range(40)] * 3 and table["label"] == [
+        v % 3 for v in range(120)
+    ]
     assert table["name"] == [f"s-{s:02d}-{i:03d}" for s in range(3) for i in range(40)]
-    assert [Path(name).name for name in table["shard"][::40]] == ["s-00.tar", "s-01.tar", "s-02.tar"]
-    assert run("encode", streamed / "run", source, "--out", tmp_path / "one.parquet")[0] == 0
+    assert [Path(name).name for name in table["shard"][::40]] == [
+        "s-00.tar",
+        "s-01.tar",
+        "s-02.tar",
+    ]
+    assert (
+        run("encode", streamed / "run", source, "--out", tmp_path / "one.parquet")[0]
+        == 0
+    )
     whole = parquet.read_table(tmp_path / "one.parquet").to_pydict()
-    assert whole["name"] == table["name"] and np.allclose(whole["z_1"], table["z_1"], atol=1e-6)
+    assert whole["name"] == table["name"] and np.allclose(
+        whole["z_1"], table["z_1"], atol=1e-6
+    )
 
 
 def test_rows_of_a_stream_are_cut_alike_and_drawn_alike(streamed: Path) -> None:
     spec, settings = tb.load(streamed / "run").spec, DataSettings(binarize="dynamic")
     parts = read_parts(f"wds:{streamed}/s-*.tar", spec, settings, 1)
     assert [len(rows) for rows in parts.rows(1, 15)] == [15, 15, 10]
-    cut = [torch.cat([rows.x for rows in parts.rows(1, size)]) for size in (7, 15, 1000)]
+    cut = [
+        torch.cat([rows.x for rows in parts.rows(1, size)]) for size in (7, 15, 1000)
+    ]
     assert torch.equal(cut[0], cut[1]) and torch.equal(cut[0], cut[2])
     assert set(cut[0].unique().tolist()) == {0.0, 1.0}
     grey = torch.arange(40, 80) / 255
@@ -242,8 +391,16 @@ def test_rows_of_a_stream_are_cut_alike_and_drawn_alike(streamed: Path) -> None:
 def test_a_damaged_shard_is_named(streamed: Path, run: Command, tmp_path: Path) -> None:
     for s in range(3):
         content = (streamed / f"s-{s:02d}.tar").read_bytes()
-        (tmp_path / f"s-{s:02d}.tar").write_bytes(content if s != 1 else content[:20_000])
-    asked = ["encode", streamed / "run", f"wds:{tmp_path}/s-*.tar", "--out", tmp_path / "out"]
+        (tmp_path / f"s-{s:02d}.tar").write_bytes(
+            content if s != 1 else content[:20_000]
+        )
+    asked = [
+        "encode",
+        streamed / "run",
+        f"wds:{tmp_path}/s-*.tar",
+        "--out",
+        tmp_path / "out",
+    ]
     status, _, err = run(*asked)
     assert status == 2 and "s-01.tar is damaged after" in err
     (tmp_path / "s-01.tar").write_bytes((streamed / "s-01.tar").read_bytes())
@@ -252,21 +409,42 @@ def test_a_damaged_shard_is_named(streamed: Path, run: Command, tmp_path: Path) 
     assert "differs in data:" in run(*asked)[2]
 
 
-def test_labels_that_change_their_kind_are_refused(streamed: Path, run: Command, tmp_path: Path) -> None:
+def test_labels_that_change_their_kind_are_refused(
+    streamed: Path, run: Command, tmp_path: Path
+) -> None:
     for s, labels in enumerate([["3"] * 300, ["3"] * 299 + ["dog"]]):
-        shard(tmp_path / f"{s}.tar", [{"png": png(0), "cls": label.encode()} for label in labels])
-    status, _, err = run("encode", streamed / "run", f"wds:{tmp_path}/{{0..1}}.tar", "--out", tmp_path / "out")
+        shard(
+            tmp_path / f"{s}.tar",
+            [{"png": png(0), "cls": label.encode()} for label in labels],
+        )
+    status, _, err = run(
+        "encode",
+        streamed / "run",
+        f"wds:{tmp_path}/{{0..1}}.tar",
+        "--out",
+        tmp_path / "out",
+    )
     assert status == 2 and "example 1-299 has the label 'dog'" in err
-    assert names(tmp_path / "out") == ["part-00000-of-00002.parquet"], "what is whole is kept"
+    assert names(tmp_path / "out") == ["part-00000-of-00002.parquet"], (
+        "what is whole is kept"
+    )
 
 
-def test_a_folder_of_parquet_files_that_changed_is_another(made: Path, run: Command, tmp_path: Path) -> None:
+def test_a_folder_of_parquet_files_that_changed_is_another(
+    made: Path, run: Command, tmp_path: Path
+) -> None:
     import pyarrow
 
     folder = tmp_path / "x.parquet"
     folder.mkdir()
     flat = np.random.RandomState(1).randint(0, 256, (2000, 600)).astype(np.uint8)
-    table = pyarrow.table({"x": pyarrow.FixedSizeListArray.from_arrays(pyarrow.array(flat.reshape(-1)), 600)})
+    table = pyarrow.table(
+        {
+            "x": pyarrow.FixedSizeListArray.from_arrays(
+                pyarrow.array(flat.reshape(-1)), 600
+            )
+        }
+    )
     for i in range(2):
         parquet.write_table(table, folder / f"{i}.parquet", row_group_size=500)
     settings = DataSettings(memory=1)

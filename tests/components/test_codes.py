@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
@@ -31,10 +30,17 @@ RESIDUAL = ("vector-quantized", {"codes": 4, "dim": 3, "levels": 3})
 EVERY = [*CASES.items(), RESIDUAL]
 
 
-def build(name: str, options: dict[str, object], latent: int = 6) -> tuple[VAE, Step, Tensor]:
+def build(
+    name: str, options: dict[str, object], latent: int = 6
+) -> tuple[VAE, Step, Tensor]:
     """A small model with such codes, its step, and data that its codebook has seen."""
     objective = part("commitment" if name == "vector-quantized" else "elbo")
-    recipe = plain(objective=objective, posterior=part(name, **options), prior=part("codes"), latent=latent)
+    recipe = plain(
+        objective=objective,
+        posterior=part(name, **options),
+        prior=part("codes"),
+        latent=latent,
+    )
     model, loss = model_of(recipe, spec_of("real", SHAPE))
     data = rows("real", SHAPE, 40)
     step = Step(model, loss)
@@ -48,14 +54,21 @@ def test_log_terms_bound_and_gradients(name: str, options: dict[str, object]) ->
     trace = model(Batch(data[:B]), Draw(K))
     site = trace.latents["z"]
     codes = model.path.posterior.codebook
-    assert trace.bound and trace.log_w.shape == site.log_p.shape == site.log_q.shape == (K, B)
-    assert torch.allclose(site.log_p, torch.full((K, B), -codes.groups * math.log(codes.size)))
+    assert (
+        trace.bound
+        and trace.log_w.shape == site.log_p.shape == site.log_q.shape == (K, B)
+    )
+    assert torch.allclose(
+        site.log_p, torch.full((K, B), -codes.groups * math.log(codes.size))
+    )
     assert torch.allclose(site.log_q.flatten(), site.q.log_prob(site.z), atol=1e-5)
     assert point(site.q).shape == (K * B, 6)
     shake(model)
     trace = model(Batch(data), Draw(K))
     q = trace.latents["z"].q
-    (trace.elbo.mean() - (q.commitment.mean() if isinstance(q, Quantized) else 0)).backward()
+    (
+        trace.elbo.mean() - (q.commitment.mean() if isinstance(q, Quantized) else 0)
+    ).backward()
     grads_ok(model)
 
 
@@ -63,23 +76,33 @@ def test_log_terms_bound_and_gradients(name: str, options: dict[str, object]) ->
 def test_numbers_and_vectors_are_two_names_of_one_code_and_mass_sums_to_one(
     name: str, options: dict[str, object]
 ) -> None:
-    """Over all K^N codes: each vector has its own number, and the prior's masses and q's sum to one."""
+    """Over all K^N codes: each vector has its own number, and the prior's masses and q's sum to
+    one.
+    """
     model, _, data = build(name, options)
     codes = model.path.posterior.codebook
     if codes.groups * math.log(codes.size) > 9:
         pytest.fail("too many codes to count: make the case smaller")
-    every = torch.tensor(list(itertools.product(range(codes.size), repeat=codes.groups)))
+    every = torch.tensor(
+        list(itertools.product(range(codes.size), repeat=codes.groups))
+    )
     z = codes.vectors(every)
     assert z.shape == (len(every), 6) and torch.equal(codes.index(z), every)
     assert len({tuple(row) for row in z.tolist()}) == len(every)
     p = model.generate(len(every), Draw(source="p", given={"z": z})).latents["z"]
     assert abs(p.log_p.double().exp().sum().item() - 1) < 1e-5
-    q = model(Batch(data[:1].expand(len(every), -1)), Draw(source="point")).latents["z"].q
+    q = (
+        model(Batch(data[:1].expand(len(every), -1)), Draw(source="point"))
+        .latents["z"]
+        .q
+    )
     assert abs(q.log_prob(z).double().exp().sum().item() - 1) < 1e-4
 
 
 @pytest.mark.parametrize(("name", "options"), EVERY)
-def test_prior_draws_every_code_alike_and_a_cooled_one_is_a_code_too(name: str, options: dict[str, object]) -> None:
+def test_prior_draws_every_code_alike_and_a_cooled_one_is_a_code_too(
+    name: str, options: dict[str, object]
+) -> None:
     model, _, _ = build(name, options)
     codes = model.path.posterior.codebook
     p = model.path.prior(context(N), Draw(source="p"), None)
@@ -93,10 +116,16 @@ def test_prior_draws_every_code_alike_and_a_cooled_one_is_a_code_too(name: str, 
 
 def test_closed_form_kls_equal_monte_carlo_and_cost_what_they_should() -> None:
     logits = torch.randn(1, 4, 3).expand(N, -1, -1)
-    q, p = Codes(logits, OneHot(4, 3)), Codes(torch.randn(1, 4, 3).expand(N, -1, -1), OneHot(4, 3))
+    q, p = (
+        Codes(logits, OneHot(4, 3)),
+        Codes(torch.randn(1, 4, 3).expand(N, -1, -1), OneHot(4, 3)),
+    )
     z, log_q = from_noise(q, noise_like(q))
     sampled, closed = log_q - p.log_prob(z), kl(q, p)
-    assert closed is not None and abs(sampled.mean() - closed[0]) < 5 * sampled.std() / N**0.5
+    assert (
+        closed is not None
+        and abs(sampled.mean() - closed[0]) < 5 * sampled.std() / N**0.5
+    )
     share = z.mean(0).unflatten(0, (4, 3))
     assert ((share - logits[0].softmax(-1)).abs() < 5 * 0.5 / N**0.5).all()
     assert torch.allclose(q.mean[0], logits[0].softmax(-1).flatten())
@@ -110,9 +139,14 @@ def test_gumbel_softmax_value_is_the_code_and_gradient_that_of_the_relaxation() 
     logits = torch.randn(5, 2, 3, requires_grad=True)
     noise, weight = torch.rand(5, 2, 3), torch.randn(6)
     z = from_noise(Codes(logits, OneHot(2, 3), relax=0.7), noise)[0]
-    assert torch.allclose(z.sum(-1), torch.full((5,), 2.0)) and torch.allclose(z, z.round(), atol=1e-6)
+    assert torch.allclose(z.sum(-1), torch.full((5,), 2.0)) and torch.allclose(
+        z, z.round(), atol=1e-6
+    )
     soft = ((logits - (-noise.log()).log()) / 0.7).softmax(-1).flatten(1)
-    ours, known = (torch.autograd.grad((t * weight).sum(), logits, retain_graph=True)[0] for t in (z, soft))
+    ours, known = (
+        torch.autograd.grad((t * weight).sum(), logits, retain_graph=True)[0]
+        for t in (z, soft)
+    )
     assert torch.allclose(ours, known, atol=1e-6)
 
 
@@ -121,21 +155,31 @@ def exact_bound(log_q: Tensor, k: int) -> Tensor:
     total = torch.zeros(())
     for codes in itertools.product(range(len(log_q)), repeat=k):
         log_w = torch.stack([-math.log(len(log_q)) - log_q[c] for c in codes])
-        total = total + torch.stack([log_q[c] for c in codes]).sum().exp() * (log_w.logsumexp(0) - math.log(k))
+        total = total + torch.stack([log_q[c] for c in codes]).sum().exp() * (
+            log_w.logsumexp(0) - math.log(k)
+        )
     return total
 
 
 @pytest.mark.parametrize("k", [1, 2])
 @pytest.mark.parametrize("path_alone", [False, True])
-def test_log_q_of_a_relaxed_code_has_a_path_so_that_bounds_rise_where_they_should(k: int, path_alone: bool) -> None:
-    """Read off the code's number, log q had its score alone: the gradient of the K-sample bound pointed backwards."""
+def test_log_q_of_a_relaxed_code_has_a_path_so_that_bounds_rise_where_they_should(
+    k: int, path_alone: bool
+) -> None:
+    """Read off the code's number, log q had its score alone: the gradient of the K-sample bound
+    pointed backwards.
+    """
     n, logits = 40_000, torch.tensor([[[1.0, 0.0, -1.0, 0.5]]], requires_grad=True)
-    (exact,) = torch.autograd.grad(exact_bound(logits.flatten().log_softmax(0), k), logits)
+    (exact,) = torch.autograd.grad(
+        exact_bound(logits.flatten().log_softmax(0), k), logits
+    )
     q = Codes(logits.expand(k * n, -1, -1), OneHot(1, 4), relax=1.0)
     z, log_q = from_noise(q, noise_like(q))
     assert torch.allclose(log_q, q.log_mass(q.codebook.index(z)), atol=1e-6)
     if path_alone:
-        log_q = Codes(logits.detach().expand(k * n, -1, -1), OneHot(1, 4), relax=1.0).log_prob(z)
+        log_q = Codes(
+            logits.detach().expand(k * n, -1, -1), OneHot(1, 4), relax=1.0
+        ).log_prob(z)
     log_w = (-math.log(4) - log_q).reshape(k, n)
     own = log_w.detach().softmax(0) ** 2 if path_alone else None
     bound = log_w.logsumexp(0) if own is None else (own * log_w).sum(0)
@@ -145,8 +189,14 @@ def test_log_q_of_a_relaxed_code_has_a_path_so_that_bounds_rise_where_they_shoul
 
 
 def test_relaxed_codes_are_not_trained_with_a_prior_that_reads_numbers() -> None:
-    changes = {"posterior": part("categorical"), "prior": part("pixelcnn"), "latent": 20}
-    with pytest.raises(TightboundError, match="no gradient to train by: train with another and fit it"):
+    changes = {
+        "posterior": part("categorical"),
+        "prior": part("pixelcnn"),
+        "latent": 20,
+    }
+    with pytest.raises(
+        TightboundError, match="no gradient to train by: train with another and fit it"
+    ):
         model_of(plain(**changes), spec_of("real", SHAPE))
     model_of(plain("vimco", **changes), spec_of("real", SHAPE))
 
@@ -158,7 +208,9 @@ def test_nearest_codes_are_chosen_and_the_gradient_goes_straight_through() -> No
     q = posterior(h, context(len(h), h), None)
     far = torch.cdist(q.raw.flatten(0, 1), posterior.codebook.table[0])
     assert torch.equal(q.code.index.flatten(), far.argmin(-1))
-    assert torch.allclose(q.commitment, far.amin(-1).square().reshape(40, 2).sum(1), atol=1e-4)
+    assert torch.allclose(
+        q.commitment, far.amin(-1).square().reshape(40, 2).sum(1), atol=1e-4
+    )
     assert torch.equal(q.through, q.code.vector)
     raw = posterior.head(h.detach())
     (posterior(h.detach(), context(len(h)), None).through * 2).sum().backward()
@@ -171,7 +223,9 @@ def test_each_level_of_a_residual_codebook_leaves_less() -> None:
     _, left = q.codebook.quantise(q.raw)
     sizes = left.square().sum(-1).mean((1, 2))
     assert sizes[1] < sizes[0] and sizes[2] < sizes[1]
-    assert torch.allclose(q.codebook.vectors(q.code.index), (q.raw - left[-1]).flatten(1), atol=1e-5)
+    assert torch.allclose(
+        q.codebook.vectors(q.code.index), (q.raw - left[-1]).flatten(1), atol=1e-5
+    )
 
 
 def test_codebook_follows_the_mean_of_what_chose_it() -> None:
@@ -201,13 +255,17 @@ def test_a_dead_code_starts_again_at_an_encoding() -> None:
     assert torch.cdist(codes.table[0, 2:3], raw).min() < 1e-3 and codes.count[0, 2] > 1
 
 
-def test_a_dead_code_starts_at_an_encoding_of_one_part_of_a_step_not_between_two() -> None:
+def test_a_dead_code_starts_at_an_encoding_of_one_part_of_a_step_not_between_two() -> (
+    None
+):
     """Of encodings in two heaps far apart, their mean over eight parts would lie in neither."""
     torch.manual_seed(2)
     codes = Codebook(parts=1, size=64, dim=2, levels=1, decay=0.99)
     sums: dict[str, Tensor] = {}
     for _ in range(8):
-        raw = (20.0 * (torch.arange(40) % 2) - 10 + torch.randn(2, 40) / 10).T.reshape(40, 1, 2)
+        raw = (20.0 * (torch.arange(40) % 2) - 10 + torch.randn(2, 40) / 10).T.reshape(
+            40, 1, 2
+        )
         trace: Any = SimpleNamespace(latents={"z": SimpleNamespace(q=codes(raw))})
         found = codes.statistics(trace)
         sums = {name: value + sums.get(name, 0) for name, value in found.items()}
@@ -231,7 +289,9 @@ def test_training_lowers_the_loss_and_uses_the_codes() -> None:
 
 
 @pytest.mark.parametrize("levels", [(2,), (3,), (8, 5, 5, 5), (4, 2, 7)])
-def test_grid_levels_are_as_many_as_asked_for_and_all_can_be_reached(levels: tuple[int, ...]) -> None:
+def test_grid_levels_are_as_many_as_asked_for_and_all_can_be_reached(
+    levels: tuple[int, ...],
+) -> None:
     codes = Grid(1, levels)
     from tightbound.components.posteriors.codes import FiniteScalarPosterior
 
@@ -250,7 +310,11 @@ def test_recipes_save_and_load_bit_for_bit(name: str) -> None:
     spec, x = spec_of("levels", (1, 8, 8)), rows("levels", (1, 8, 8), B)
     one, two = (model_of(RECIPES[name], spec)[0] for _ in range(2))
     two.load_state_dict(load(save(one.state_dict())))
-    noise: Callable[..., Tensor] = lambda site, d: d.noise_form.draw(torch.Generator().manual_seed(1))  # noqa: E731
+
+    def noise(site: str, d: Any) -> Tensor:
+        drawn: Tensor = d.noise_form.draw(torch.Generator().manual_seed(1))
+        return drawn
+
     first, second = (m(Batch(x), Draw(K, noise=noise)) for m in (one, two))
     assert torch.equal(first.log_w, second.log_w) and first.log_w.isfinite().all()
 
@@ -258,13 +322,27 @@ def test_recipes_save_and_load_bit_for_bit(name: str) -> None:
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"posterior": part("categorical"), "latent": 7}, ["latent = 7", "10 classes", "multiple of 10"]),
-        ({"posterior": part("vector-quantized"), "latent": 9}, ["latent = 9", "multiple of 8"]),
-        ({"posterior": part("finite-scalar", levels=[4, 1]), "latent": 8}, ["one level"]),
-        ({"posterior": part("vector-quantized"), "prior": part("standard")}, ["different spaces", "set prior codes"]),
+        (
+            {"posterior": part("categorical"), "latent": 7},
+            ["latent = 7", "10 classes", "multiple of 10"],
+        ),
+        (
+            {"posterior": part("vector-quantized"), "latent": 9},
+            ["latent = 9", "multiple of 8"],
+        ),
+        (
+            {"posterior": part("finite-scalar", levels=[4, 1]), "latent": 8},
+            ["one level"],
+        ),
+        (
+            {"posterior": part("vector-quantized"), "prior": part("standard")},
+            ["different spaces", "set prior codes"],
+        ),
     ],
 )
-def test_codes_that_do_not_fit_are_refused(changes: dict[str, object], words: list[str]) -> None:
+def test_codes_that_do_not_fit_are_refused(
+    changes: dict[str, object], words: list[str]
+) -> None:
     with pytest.raises(TightboundError) as caught:
         model_of(plain(**{"prior": part("codes"), **changes}), spec_of("real", SHAPE))
     assert all(word in str(caught.value) for word in words), str(caught.value)

@@ -1,4 +1,6 @@
-"""A user's own encoder and decoder: by import path or as a class, in any shape, saved and loaded; what does not fit."""
+"""A user's own encoder and decoder: by import path or as a class, in any shape, saved and loaded;
+what does not fit.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,9 @@ B, K = 2, 3
 
 
 class Mine:
-    """An encoder that ends in a map of channels, with batch normalisation; a decoder that gives flat rows."""
+    """An encoder that ends in a map of channels, with batch normalisation; a decoder that gives
+    flat rows.
+    """
 
     def __init__(self, size: str, width: int = 8) -> None:
         self.width = width
@@ -32,7 +36,11 @@ class Mine:
         return nn.Sequential(conv, nn.BatchNorm2d(self.width), nn.Tanh())
 
     def decoder(self, inputs: int, out: tuple[int, ...]) -> nn.Module:
-        return nn.Sequential(nn.Linear(inputs, self.width), nn.Tanh(), nn.Linear(self.width, math.prod(out)))
+        return nn.Sequential(
+            nn.Linear(inputs, self.width),
+            nn.Tanh(),
+            nn.Linear(self.width, math.prod(out)),
+        )
 
 
 class Deep(Mine):
@@ -60,27 +68,42 @@ class Summed(Mine):
 
 
 @pytest.mark.parametrize("shape", [(1, 6, 9), (3, 4, 4)])
-def test_any_shapes_are_made_to_fit_and_nothing_is_learned_while_trying(shape: tuple[int, ...]) -> None:
+def test_any_shapes_are_made_to_fit_and_nothing_is_learned_while_trying(
+    shape: tuple[int, ...],
+) -> None:
     model, objective = build(
-        plain(network=part(f"{__name__}:Mine", width=6), likelihood=part("gaussian")), spec_of("real", shape)
+        plain(network=part(f"{__name__}:Mine", width=6), likelihood=part("gaussian")),
+        spec_of("real", shape),
     )
     norm = model.encoder.body[1]
-    assert int(norm.num_batches_tracked) == 0 and norm.training, "trying the encoder moved its running statistics"
+    assert int(norm.num_batches_tracked) == 0 and norm.training, (
+        "trying the encoder moved its running statistics"
+    )
     trace = model(Batch(torch.randn(B, *shape)), Draw(K))
     assert trace.log_w.shape == (K, B) and trace.px.mean.shape == (K * B, *shape)
     objective(trace, Clock()).backward()
-    assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
+    assert all(
+        p.grad is not None and p.grad.isfinite().all() for p in model.parameters()
+    )
     h = model.features(torch.randn(B, *shape))
     assert h.shape == (B, 6 * -(-shape[1] // 2) * -(-shape[2] // 2))
 
 
 @pytest.mark.parametrize("path", ["top-down", "bottom-up"])
 def test_a_hierarchy_uses_the_link(path: str) -> None:
-    recipe = plain(network=part(f"{__name__}:Deep"), likelihood=part("gaussian"), path=path, latent=(4, 2))
+    recipe = plain(
+        network=part(f"{__name__}:Deep"),
+        likelihood=part("gaussian"),
+        path=path,
+        latent=(4, 2),
+    )
     model, _ = build(recipe, spec_of("real", (1, 4, 6)))
     assert model(Batch(torch.randn(B, 1, 4, 6)), Draw(K)).log_w.isfinite().all()
     with pytest.raises(TightboundError, match=r"link of network .*Mine' is missing"):
-        build(recipe.model_copy(update={"network": part(f"{__name__}:Mine")}), spec_of("real", (1, 4, 6)))
+        build(
+            recipe.model_copy(update={"network": part(f"{__name__}:Mine")}),
+            spec_of("real", (1, 4, 6)),
+        )
 
 
 @pytest.mark.parametrize(
@@ -91,9 +114,14 @@ def test_a_hierarchy_uses_the_link(path: str) -> None:
         ("Summed", ["encoder", "gives () for 2 rows"]),
     ],
 )
-def test_what_does_not_fit_is_refused_in_a_sentence(name: str, words: list[str]) -> None:
+def test_what_does_not_fit_is_refused_in_a_sentence(
+    name: str, words: list[str]
+) -> None:
     with pytest.raises(TightboundError) as caught:
-        build(plain(network=part(f"{__name__}:{name}"), likelihood=part("gaussian")), spec_of("real", (1, 4, 6)))
+        build(
+            plain(network=part(f"{__name__}:{name}"), likelihood=part("gaussian")),
+            spec_of("real", (1, 4, 6)),
+        )
     assert all(word in str(caught.value) for word in words), str(caught.value)
 
 
@@ -129,23 +157,51 @@ class Small:
 
 def test_the_command_line_finds_a_file_in_the_working_folder(tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text(MODULE)
-    program = "import sys; sys.path = [p for p in sys.path if p]; from tightbound.cli import main; sys.exit(main())"
-    words = ["train", "digits", "--out", "run", "--quiet", "--set", "network=mine:Small", "steps=2", "latent=2"]
-    done = subprocess.run([sys.executable, "-c", program, *words], cwd=tmp_path, capture_output=True, text=True)
+    program = (
+        "import sys; sys.path = [p for p in sys.path if p]; from tightbound.cli "
+        "import main; sys.exit(main())"
+    )
+    words = [
+        "train",
+        "digits",
+        "--out",
+        "run",
+        "--quiet",
+        "--set",
+        "network=mine:Small",
+        "steps=2",
+        "latent=2",
+    ]
+    done = subprocess.run(
+        [sys.executable, "-c", program, *words],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+    )
     assert done.returncode == 2, done.stderr
     assert "the decoder of network 'mine:Small' gives 5 values a row" in done.stderr
 
 
 def test_a_run_with_parts_of_its_users_own_needs_trust(tmp_path: Path) -> None:
-    (tmp_path / "mine.py").write_text(MODULE.replace("nn.Linear(inputs, 5)", "nn.Linear(inputs, 128)"))
-    program = "import sys; sys.path = [p for p in sys.path if p]; from tightbound.cli import main; sys.exit(main())"
+    (tmp_path / "mine.py").write_text(
+        MODULE.replace("nn.Linear(inputs, 5)", "nn.Linear(inputs, 128)")
+    )
+    program = (
+        "import sys; sys.path = [p for p in sys.path if p]; from tightbound.cli "
+        "import main; sys.exit(main())"
+    )
 
     def command(words: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            [sys.executable, "-c", program, *words.split()], cwd=tmp_path, capture_output=True, text=True
+            [sys.executable, "-c", program, *words.split()],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
         )
 
-    done = command("train digits --out run --quiet --set network=mine:Small steps=2 latent=2")
+    done = command(
+        "train digits --out run --quiet --set network=mine:Small steps=2 latent=2"
+    )
     assert done.returncode == 0, done.stderr
     assert 'name = "mine:Small"' in (tmp_path / "run" / "config.toml").read_text()
     done = command("evaluate run -k 2 --limit 3")

@@ -1,4 +1,6 @@
-"""The likelihood of a table: its mass and density, known answers of independent columns, gradients, draws."""
+"""The likelihood of a table: its mass and density, known answers of independent columns, gradients,
+draws.
+"""
 
 from __future__ import annotations
 
@@ -31,47 +33,69 @@ COLUMNS = (
 
 
 def raw(n: int) -> Tensor:
-    columns = (torch.randn(n), torch.arange(n) % 3, torch.arange(n) % 2, torch.poisson(torch.full((n,), 4.0)),
-               torch.zeros(n), 40 + 9 * torch.randn(n))  # fmt: skip
+    columns = (
+        torch.randn(n),
+        torch.arange(n) % 3,
+        torch.arange(n) % 2,
+        torch.poisson(torch.full((n,), 4.0)),
+        torch.zeros(n),
+        40 + 9 * torch.randn(n),
+    )
     return torch.stack([c.float() for c in columns], 1)
 
 
 def spec_of(columns: tuple[Column, ...] = COLUMNS) -> DataSpec:
-    spec = DataSpec(shape=(sum(c.width for c in columns),), domain="mixed", fields=columns)
+    spec = DataSpec(
+        shape=(sum(c.width for c in columns),), domain="mixed", fields=columns
+    )
     chosen = [COLUMNS.index(c) for c in columns]
     x = spec.to_domain(raw(60)[:, chosen])
     return spec.model_copy(update={"mean": x.mean(0), "std": x.std(0)})
 
 
-OPTIONS: list[dict[str, Any]] = [{}, {"scale": "predicted"}, {"real": "laplace", "count": "poisson"}]
+OPTIONS: list[dict[str, Any]] = [
+    {},
+    {"scale": "predicted"},
+    {"real": "laplace", "count": "poisson"},
+]
 
 
 @pytest.mark.parametrize("options", OPTIONS)
 def test_mass_sums_to_one(options: dict[str, Any]) -> None:
-    """Over all categories, truth values and counts of discrete columns, at each of several decoder outputs."""
+    """Over all categories, truth values and counts of discrete columns, at each of several decoder
+    outputs.
+    """
     spec = spec_of(COLUMNS[1:5])
     likelihood = shake(LIKELIHOODS["fields"](spec, **options))
     px = likelihood(torch.randn(B, likelihood.params, *spec.shape), context(B), None)
     total = torch.zeros(B, dtype=torch.double)
-    cells = torch.tensor(list(itertools.product(range(3), range(2), range(400), range(1))))
+    cells = torch.tensor(
+        list(itertools.product(range(3), range(2), range(400), range(1)))
+    )
     for cell in spec.to_domain(cells).split(600):
         total += px.log_prob(cell.unsqueeze(1).expand(-1, B, -1)).double().exp().sum(0)
     assert torch.allclose(total, torch.ones_like(total), atol=1e-3)
 
 
 def test_density_of_independent_columns_is_known() -> None:
-    """log p(row) is the sum of what torch says of each column; with y = 0 these are the training shares and means."""
+    """log p(row) is the sum of what torch says of each column; with y = 0 these are the training
+    shares and means.
+    """
     spec = spec_of()
     likelihood = LIKELIHOODS["fields"](spec)
     x = raw(B)
     px = likelihood(torch.zeros(B, 1, *spec.shape), context(B), None)
     at = dict(zip((c.name for c in COLUMNS), spec.places, strict=True))
     mean, std = spec.mean, spec.std
-    truth = Categorical(mean[at["colour"]]).log_prob(x[:, 1]) + Bernoulli(mean[at["alive"]]).log_prob(x[:, 2])
+    truth = Categorical(mean[at["colour"]]).log_prob(x[:, 1]) + Bernoulli(
+        mean[at["alive"]]
+    ).log_prob(x[:, 2])
     for name, i in (("size", 0), ("age", 5)):
         truth = truth + Normal(mean[at[name]], 1.01 * std[at[name]]).log_prob(x[:, i])
     visits = mean[at["visits"]]
-    truth = truth + NegativeBinomial(torch.ones(1), logits=visits.log()).log_prob(x[:, 3])
+    truth = truth + NegativeBinomial(torch.ones(1), logits=visits.log()).log_prob(
+        x[:, 3]
+    )
     assert torch.allclose(px.log_prob(spec.to_domain(x)), truth, atol=1e-4)
 
 
@@ -79,24 +103,40 @@ def test_density_of_independent_columns_is_known() -> None:
 def test_draws_lie_in_the_support_and_have_its_moments(options: dict[str, Any]) -> None:
     spec = spec_of()
     likelihood = shake(LIKELIHOODS["fields"](spec, **options))
-    px = likelihood(0.3 * torch.randn(2, likelihood.params, *spec.shape), context(2), None)
+    px = likelihood(
+        0.3 * torch.randn(2, likelihood.params, *spec.shape), context(2), None
+    )
     drawn = px.sample((20_000,)).detach()
-    assert drawn.shape == (20_000, 2, spec.dims) and px.batch_shape == (2,) and px.event_shape == spec.shape
+    assert (
+        drawn.shape == (20_000, 2, spec.dims)
+        and px.batch_shape == (2,)
+        and px.event_shape == spec.shape
+    )
     hot = drawn[..., spec.places[1]]
-    assert torch.equal(hot.sum(-1), torch.ones(20_000, 2)) and torch.equal(hot, hot.round())
-    assert torch.equal(drawn[..., spec.places[4]], torch.ones(20_000, 2, 1)), "a column of one value has that value"
+    assert torch.equal(hot.sum(-1), torch.ones(20_000, 2)) and torch.equal(
+        hot, hot.round()
+    )
+    assert torch.equal(drawn[..., spec.places[4]], torch.ones(20_000, 2, 1)), (
+        "a column of one value has that value"
+    )
     error = (px.variance / 20_000).sqrt()
     assert ((drawn.mean(0) - px.mean).abs() < 5 * error + 1e-5).all()
     assert torch.allclose(drawn.var(0), px.variance, rtol=0.15, atol=1e-4)
     central = point(px)
-    assert torch.equal(central[:, spec.places[1]].argmax(1), px.mean[:, spec.places[1]].argmax(1))
+    assert torch.equal(
+        central[:, spec.places[1]].argmax(1), px.mean[:, spec.places[1]].argmax(1)
+    )
     assert torch.equal(central[:, spec.places[0]], px.mean[:, spec.places[0]])
 
 
 @pytest.mark.parametrize("options", OPTIONS)
 def test_every_parameter_of_a_model_gets_a_gradient(options: dict[str, Any]) -> None:
     spec = spec_of(COLUMNS[:4] + COLUMNS[5:])
-    model = shake(model_of(plain(likelihood=part("fields", **options), prior=part("learned")), spec)[0])
+    model = shake(
+        model_of(
+            plain(likelihood=part("fields", **options), prior=part("learned")), spec
+        )[0]
+    )
     trace = model(Batch(spec.to_domain(raw(B)[:, [0, 1, 2, 3, 5]])), Draw(K))
     assert trace.log_w.shape == trace.log_px.shape == (K, B)
     trace.log_w.mean().backward()
@@ -114,15 +154,22 @@ def test_gaps_stay_gaps_and_codes_come_back() -> None:
 def test_mixed_recipe_and_auto_are_for_tables_only() -> None:
     model, _ = model_of(RECIPES["mixed"], spec_of())
     assert type(model.likelihood) is LIKELIHOODS["fields"]
-    with pytest.raises(TightboundError, match="likelihood 'fields' is for mixed data, but these are real"):
+    with pytest.raises(
+        TightboundError,
+        match="likelihood 'fields' is for mixed data, but these are real",
+    ):
         model_of(RECIPES["mixed"], DataSpec(shape=(4,), domain="real"))
     with pytest.raises(TightboundError, match="set likelihood fields"):
         model_of(plain(likelihood=part("gaussian")), spec_of())
 
 
 @pytest.mark.parametrize("options", OPTIONS)
-def test_a_row_of_which_some_is_missing_has_the_density_of_the_rest(options: dict[str, Any]) -> None:
-    """Each column alone, read with all others missing, adds up to the whole row: the columns are independent."""
+def test_a_row_of_which_some_is_missing_has_the_density_of_the_rest(
+    options: dict[str, Any],
+) -> None:
+    """Each column alone, read with all others missing, adds up to the whole row: the columns are
+    independent.
+    """
     spec = spec_of()
     likelihood = shake(LIKELIHOODS["fields"](spec, **options))
     dist = likelihood(torch.randn(B, likelihood.params, *spec.shape), context(B), None)
@@ -133,5 +180,9 @@ def test_a_row_of_which_some_is_missing_has_the_density_of_the_rest(options: dic
         mask[:, place] = True
         alone.append(log_prob_of(dist, torch.where(mask, x, 0.0), mask))
     assert torch.allclose(torch.stack(alone).sum(0), dist.log_prob(x), atol=1e-4)
-    assert torch.allclose(log_prob_of(dist, x, torch.ones_like(x, dtype=torch.bool)), dist.log_prob(x), atol=1e-4)
+    assert torch.allclose(
+        log_prob_of(dist, x, torch.ones_like(x, dtype=torch.bool)),
+        dist.log_prob(x),
+        atol=1e-4,
+    )
     assert len({round(float(term[0].detach()), 4) for term in alone}) > 2

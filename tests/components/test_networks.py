@@ -1,4 +1,6 @@
-"""Contracts of the networks: any shape, one size dial, and no example that looks at its neighbours."""
+"""Contracts of the networks: any shape, one size dial, and no example that looks at its
+neighbours.
+"""
 
 from __future__ import annotations
 
@@ -16,10 +18,22 @@ from tightbound.components.networks.size import SIZES
 
 B = 4
 VECTORS: list[tuple[int, ...]] = [(1,), (7,)]
-IMAGES: list[tuple[int, ...]] = [(1, 1, 1), (3, 3, 5), (1, 28, 20), (3, 33, 47), (2, 1, 9)]
+IMAGES: list[tuple[int, ...]] = [
+    (1, 1, 1),
+    (3, 3, 5),
+    (1, 28, 20),
+    (3, 33, 47),
+    (2, 1, 9),
+]
 GRIDS = [*IMAGES, (2, 33), (1, 1), (3, 600), (1, 5, 6, 7), (2, 1, 3, 18)]
-FLAT = [name for name, cls in NETWORKS.items() if not getattr(cls, "by_scale", False)]  # others: components/test_grids.py
-CASES = [(name, shape) for name in FLAT for shape in GRIDS + ([] if name == "conv" else VECTORS)]
+FLAT = [
+    name for name, cls in NETWORKS.items() if not getattr(cls, "by_scale", False)
+]  # others: components/test_grids.py
+CASES = [
+    (name, shape)
+    for name in FLAT
+    for shape in GRIDS + ([] if name == "conv" else VECTORS)
+]
 
 
 def count(module: nn.Module) -> int:
@@ -34,16 +48,23 @@ def test_encoder_and_decoder_fit_every_shape(name: str, shape: tuple[int, ...]) 
     shake(decoder)
     h, y = encoder(x), decoder(torch.randn(B, 3))
     assert h.shape == (B, encoder.features) and y.shape == (B, 2, *shape)
-    (h.square().sum() + y.square().sum()).backward() if count(encoder) else y.square().sum().backward()
+    (h.square().sum() + y.square().sum()).backward() if count(
+        encoder
+    ) else y.square().sum().backward()
     grads_ok(encoder)
     grads_ok(decoder)
 
 
 @pytest.mark.parametrize(("name", "shape"), CASES)
-def test_an_example_never_depends_on_its_neighbours(name: str, shape: tuple[int, ...]) -> None:
+def test_an_example_never_depends_on_its_neighbours(
+    name: str, shape: tuple[int, ...]
+) -> None:
     """No statistics of the batch, in training mode too: figures cannot depend on the batch size."""
     network, x, z = NETWORKS[name]("s"), torch.randn(B, *shape), torch.randn(B, 3)
-    encoder, decoder = shake(network.encoder(shape)), shake(network.decoder(3, (1, *shape)))
+    encoder, decoder = (
+        shake(network.encoder(shape)),
+        shake(network.decoder(3, (1, *shape))),
+    )
     for module, value in ((encoder, x), (decoder, z)):
         far = torch.cat([value[:1], 100 * value[1:]])
         assert torch.allclose(module(value)[:1], module(far)[:1], atol=1e-5)
@@ -76,20 +97,33 @@ def test_the_linear_network_is_linear() -> None:
 
 
 @pytest.mark.parametrize("shape", GRIDS)
-def test_the_pyramid_halves_until_the_longest_side_is_four(shape: tuple[int, ...]) -> None:
+def test_the_pyramid_halves_until_the_longest_side_is_four(
+    shape: tuple[int, ...],
+) -> None:
     sizes = pyramid(*shape[1:])
-    grids = [tuple(math.ceil(side / patch) for side in shape[1:]) for patch in range(1, max(shape[1:]) + 1)]
-    assert sizes[0] in grids and max(sizes[-1]) <= 4  # whole pixels, or square patches that cover the image
+    grids = [
+        tuple(math.ceil(side / patch) for side in shape[1:])
+        for patch in range(1, max(shape[1:]) + 1)
+    ]
+    assert (
+        sizes[0] in grids and max(sizes[-1]) <= 4
+    )  # whole pixels, or square patches that cover the image
     for above, below in pairwise(sizes):
         assert below == tuple(math.ceil(side / 2) for side in above) and max(above) > 4
 
 
-@pytest.mark.parametrize(("size", "side"), [((11,), 4), ((3, 5), 2), ((4, 6, 7), 2), ((1, 9), 1)])
+@pytest.mark.parametrize(
+    ("size", "side"), [((11,), 4), ((3, 5), 2), ((4, 6, 7), 2), ((1, 9), 1)]
+)
 def test_patches_and_back(size: tuple[int, ...], side: int) -> None:
     """A patch holds its values and zeros beyond the edge, and the way back gives the example."""
     x = torch.randn(2, 3, *size)
     patches = to_patches(x, side)
-    assert patches.shape == (2, 3 * side ** len(size), *(math.ceil(s / side) for s in size))
+    assert patches.shape == (
+        2,
+        3 * side ** len(size),
+        *(math.ceil(s / side) for s in size),
+    )
     assert torch.equal(from_patches(patches, side, size), x)
     block = x[0, 0][tuple(slice(side) for _ in size)]
     first = patches[0, : side ** len(size)][(slice(None), *[0] * len(size))]
@@ -106,6 +140,9 @@ def test_a_decoder_reaches_every_pixel_of_an_odd_image() -> None:
 
 
 def test_an_encoder_sees_every_pixel_of_an_odd_image() -> None:
-    encoder, x = shake(NETWORKS["conv"]("s").encoder((3, 33, 47))), torch.randn(1, 3, 33, 47, requires_grad=True)
+    encoder, x = (
+        shake(NETWORKS["conv"]("s").encoder((3, 33, 47))),
+        torch.randn(1, 3, 33, 47, requires_grad=True),
+    )
     encoder(x).square().sum().backward()
     assert x.grad is not None and (x.grad != 0).float().mean() > 0.99

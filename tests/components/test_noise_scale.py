@@ -27,7 +27,11 @@ def sigma(scale: Scale, y: Tensor | None = None) -> Tensor:
 
 def test_fixed_is_the_value_in_domain_units() -> None:
     scale = Scale("fixed", UNIT, value=0.3)
-    assert torch.equal(sigma(scale), torch.full((3,), 0.3)) and not list(scale.parameters()) and scale.params == 0
+    assert (
+        torch.equal(sigma(scale), torch.full((3,), 0.3))
+        and not list(scale.parameters())
+        and scale.params == 0
+    )
 
 
 def test_learned_is_one_per_dimension_and_starts_at_the_data_s_own_unit() -> None:
@@ -35,7 +39,10 @@ def test_learned_is_one_per_dimension_and_starts_at_the_data_s_own_unit() -> Non
     assert torch.allclose(sigma(scale), 1.01 * UNIT) and scale.params == 0
     with torch.no_grad():
         scale.log_scale[1] += 1
-    assert torch.allclose(sigma(scale)[[0, 2]], 1.01 * UNIT[[0, 2]]) and sigma(scale)[1] > 2 * 2.0
+    assert (
+        torch.allclose(sigma(scale)[[0, 2]], 1.01 * UNIT[[0, 2]])
+        and sigma(scale)[1] > 2 * 2.0
+    )
 
 
 def test_shared_is_one_for_all_dimensions_whatever_their_units() -> None:
@@ -68,13 +75,20 @@ def test_a_misspelt_scale_is_refused() -> None:
 
 
 def test_a_scale_that_a_likelihood_cannot_follow_is_refused() -> None:
-    """The discretised logistic has no optimal scale; accepted, it would stay where it starts, in silence."""
+    """The discretised logistic has no optimal scale; accepted, it would stay where it starts, in
+    silence.
+    """
     with pytest.raises(ValueError, match="optimal"):
-        build(plain(likelihood=part("discretized-logistic", scale="optimal")), spec_of("levels", (3,)))
+        build(
+            plain(likelihood=part("discretized-logistic", scale="optimal")),
+            spec_of("levels", (3,)),
+        )
 
 
 def test_optimal_scale_is_the_root_mean_square_error() -> None:
-    """The mean over the steps at first: two steps of errors e1 and e2 give their mean square, K samples included."""
+    """The mean over the steps at first: two steps of errors e1 and e2 give their mean square, K
+    samples included.
+    """
     scale = Scale("optimal", UNIT, floor=0.0)
     first, second = torch.randn(K, B, 3) * UNIT, 0.2 * torch.randn(K, B, 3) * UNIT
     squares = [(e / UNIT).square().mean() for e in (first, second)]
@@ -85,7 +99,9 @@ def test_optimal_scale_is_the_root_mean_square_error() -> None:
 
 
 def test_an_optimal_scale_is_the_error_itself_down_to_its_floor() -> None:
-    """Were the floor added to it, 784 values whose error is a tenth of their unit would lose 6.7 nats for nothing."""
+    """Were the floor added to it, 784 values whose error is a tenth of their unit would lose 6.7
+    nats for nothing.
+    """
     for error, wanted in ((0.3, 0.3), (0.02, 0.02), (0.001, 0.01)):
         scale = Scale("optimal", UNIT, floor=0.01)
         scale.follow(scale.sums(error * UNIT.expand(B, 3)))
@@ -104,25 +120,35 @@ def test_optimal_sums_add_over_parts_of_a_batch() -> None:
     scale, error = Scale("optimal", UNIT), torch.randn(B, 3)
     whole, a, b = scale.sums(error), scale.sums(error[:2]), scale.sums(error[2:])
     assert all(torch.allclose(whole[key], a[key] + b[key]) for key in whole)
-    assert whole["scale/count"].item() == B * 3 and Scale("learned", UNIT).sums(error) == {}
+    assert (
+        whole["scale/count"].item() == B * 3
+        and Scale("learned", UNIT).sums(error) == {}
+    )
 
 
 def test_optimal_scale_moves_through_a_step_and_only_after_it_is_accepted() -> None:
     torch.manual_seed(1)
     spec = spec_of("real", (3,))
-    model = build(plain(likelihood=part("gaussian", scale="optimal", floor=0.0)), spec)[0]
+    model = build(plain(likelihood=part("gaussian", scale="optimal", floor=0.0)), spec)[
+        0
+    ]
     assert isinstance(model, VAE)
     x, noise = rows("real", (3,), B), torch.randn(K * B, 3)
     step = Step(model, Elbo(), K)
     before = {key: value.clone() for key, value in model.state_dict().items()}
     _, sums = step(Batch(x), Clock(), lambda name, dist: noise)
-    assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
+    assert all(
+        torch.equal(value, before[key]) for key, value in model.state_dict().items()
+    )
     step.after_step(sums)
     _, again = step(Batch(x), Clock(), lambda name, dist: noise)
     expected = (sums["scale/square"] / (K * B * 3)).sqrt() * spec.spread
     assert torch.allclose(model.likelihood.scale(None), expected)
     assert torch.allclose(again["scale/square"], sums["scale/square"])
-    better = torch.autograd.grad(step(Batch(x), Clock(), lambda name, dist: noise)[0]["all"], model.likelihood.base)
+    better = torch.autograd.grad(
+        step(Batch(x), Clock(), lambda name, dist: noise)[0]["all"],
+        model.likelihood.base,
+    )
     assert better[0].isfinite().all() and again["distortion"] < sums["distortion"]
 
 
@@ -141,13 +167,22 @@ def test_a_constant_column_has_a_finite_likelihood_and_gradient(kind: str) -> No
     log_px = px.log_prob(x)
     assert log_px.isfinite().all() and (px.stddev[:, 1] >= 0.01).all()
     log_px.sum().backward()
-    assert all(p.grad is not None and p.grad.isfinite().all() for p in [y, *likelihood.parameters()])
+    assert all(
+        p.grad is not None and p.grad.isfinite().all()
+        for p in [y, *likelihood.parameters()]
+    )
 
 
 @pytest.mark.parametrize("level", [0, 16])
 def test_constant_levels_have_a_finite_likelihood_and_gradient(level: int) -> None:
     x = torch.full((50, 3), float(level))
-    spec = DataSpec(shape=(3,), domain="levels", levels=LEVELS["levels"], mean=x.mean(0), std=x.std(0))
+    spec = DataSpec(
+        shape=(3,),
+        domain="levels",
+        levels=LEVELS["levels"],
+        mean=x.mean(0),
+        std=x.std(0),
+    )
     likelihood = DiscretizedLogisticLikelihood(spec)
     for size in (-1e4, 0.0, 1e4):
         y = torch.full((50, 2, 3), size, requires_grad=True)
@@ -161,4 +196,6 @@ def test_the_decoder_speaks_in_units_of_the_data() -> None:
     """y = 0 is the data's mean with their own spread, for every kind of column."""
     spec = spec_of("real", (3,))
     px = GaussianLikelihood(spec)(torch.zeros(B, 1, 3), context(B), None)
-    assert torch.allclose(px.mean, spec.centre.expand(B, 3)) and torch.allclose(px.stddev[0], 1.01 * spec.spread)
+    assert torch.allclose(px.mean, spec.centre.expand(B, 3)) and torch.allclose(
+        px.stddev[0], 1.01 * spec.spread
+    )

@@ -1,16 +1,34 @@
-"""Objectives are functions of a trace; what is reported never depends on them. Step: what a pass hands out."""
+"""Objectives are functions of a trace; what is reported never depends on them.
+
+Step: what a pass hands out.
+"""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 import torch
-from support.core_cases import grads_ok, losses_of, model_of, plain, rows, shake, shared, spec_of
+from support.core_cases import (
+    grads_ok,
+    losses_of,
+    model_of,
+    plain,
+    rows,
+    shake,
+    shared,
+    spec_of,
+)
 from support.linear_gaussian import inverse_soft_clip
 from torch import Tensor
 from torch.distributions import Normal
 
-from tightbound.components.objectives import OBJECTIVES, Capacity, Distortion, Elbo, Iwae
+from tightbound.components.objectives import (
+    OBJECTIVES,
+    Capacity,
+    Distortion,
+    Elbo,
+    Iwae,
+)
 from tightbound.components.posteriors.normal import WIDEST
 from tightbound.core.trace import Batch, Clock, Draw, Trace
 from tightbound.distributions import kl_per_dimension
@@ -19,12 +37,18 @@ from tightbound.models.vae import VAE, Objective, Step
 
 B, K, D = 5, 3, 6
 FIXED = part("gaussian", scale="fixed", value=1.0)
-HIERARCHY = Recipe(path="bottom-up", latent=(3, 2), network="mlp", likelihood="gaussian")
+HIERARCHY = Recipe(
+    path="bottom-up", latent=(3, 2), network="mlp", likelihood="gaussian"
+)
 
-UNTOLD = {n: cls for n, cls in OBJECTIVES.items() if not hasattr(cls, "labels")}  # those with labels: models/test_labelled.py
+UNTOLD = {
+    n: cls for n, cls in OBJECTIVES.items() if not hasattr(cls, "labels")
+}  # those with labels: models/test_labelled.py
 
 
-def trace_of(objective: str = "elbo", k: int = K, **changes: object) -> tuple[VAE, Trace]:
+def trace_of(
+    objective: str = "elbo", k: int = K, **changes: object
+) -> tuple[VAE, Trace]:
     model = shake(model_of(plain(objective, **changes), spec_of("real", (D,)))[0])
     assert isinstance(model, VAE)
     return model, model(Batch(rows("real", (D,), B)), Draw(k))
@@ -38,7 +62,9 @@ def case(name: str, **changes: object) -> tuple[VAE, Objective, int]:
 
 
 @pytest.mark.parametrize("name", UNTOLD)
-def test_every_objective_is_a_finite_loss_that_reaches_every_parameter(name: str) -> None:
+def test_every_objective_is_a_finite_loss_that_reaches_every_parameter(
+    name: str,
+) -> None:
     free = "normal" in (getattr(OBJECTIVES[name], "posteriors", None) or ("normal",))
     model, objective, k = case(name, **({"prior": part("learned")} if free else {}))
     losses = losses_of(objective, model(Batch(rows("real", (D,), B)), Draw(k)))
@@ -50,30 +76,54 @@ def test_every_objective_is_a_finite_loss_that_reaches_every_parameter(name: str
 
 @pytest.mark.parametrize("name", UNTOLD)
 def test_a_loss_that_says_it_is_per_example_may_be_cut_anywhere(name: str) -> None:
-    """The mean over the batch, weighted by how many: so gradient accumulation and sharding change nothing."""
+    """The mean over the batch, weighted by how many: so gradient accumulation and sharding change
+    nothing.
+    """
     model, objective, k = case(name)
-    if name == "capacity":  # the absolute value bends only where some batches are above it and some below
-        objective = Capacity(capacity=float(model(Batch(rows("real", (D,), 500)), Draw(k)).rate.mean().detach()))
+    if (
+        name == "capacity"
+    ):  # the absolute value bends only where some batches are above it and some below
+        objective = Capacity(
+            capacity=float(
+                model(Batch(rows("real", (D,), 500)), Draw(k)).rate.mean().detach()
+            )
+        )
     x, noise, slices = rows("real", (D,), B), torch.randn(k, B, 3), torch.randn(50, 3)
 
     def loss(at: slice) -> dict[str, Tensor]:
         cut = noise[:, at].reshape(-1, 3)
-        return losses_of(objective, model(Batch(x[at]), Draw(k, noise=lambda n, d: slices if n == "slices" else cut)))
+        return losses_of(
+            objective,
+            model(
+                Batch(x[at]),
+                Draw(k, noise=lambda n, d: slices if n == "slices" else cut),
+            ),
+        )
 
     whole, first, second = loss(slice(0, B)), loss(slice(0, 2)), loss(slice(2, B))
-    same = [torch.allclose(whole[g], (2 * first[g] + 3 * second[g]) / B, rtol=1e-5) for g in whole]
+    same = [
+        torch.allclose(whole[g], (2 * first[g] + 3 * second[g]) / B, rtol=1e-5)
+        for g in whole
+    ]
     assert all(same) == objective.per_example  # type: ignore[attr-defined]
 
 
-@pytest.mark.parametrize("name", [*(n for n, cls in UNTOLD.items() if cls.per_example is not True), "free bits"])
+@pytest.mark.parametrize(
+    "name",
+    [*(n for n, cls in UNTOLD.items() if cls.per_example is not True), "free bits"],
+)
 def test_a_loss_over_the_batch_gathers_the_rows_of_all_processes(name: str) -> None:
-    """Two processes with unequal parts: their losses, averaged as their gradients are, are that of the whole batch."""
+    """Two processes with unequal parts: their losses, averaged as their gradients are, are that of
+    the whole batch.
+    """
     model, objective, _ = case("elbo" if name in ("elbo", "free bits") else name)
     if name in ("elbo", "free bits"):
         objective = Elbo(free_bits=0.4)
     x, noise, slices = rows("real", (D,), B), torch.randn(K, B, 3), torch.randn(50, 3)
 
-    def loss(at: slice, others: list[Tensor] | None = None) -> tuple[dict[str, Tensor], list[Tensor]]:
+    def loss(
+        at: slice, others: list[Tensor] | None = None
+    ) -> tuple[dict[str, Tensor], list[Tensor]]:
         asked: list[Tensor] = []
 
         def gather(own: Tensor) -> Tensor:
@@ -81,7 +131,9 @@ def test_a_loss_over_the_batch_gathers_the_rows_of_all_processes(name: str) -> N
             return own if others is None else torch.cat([own, others[len(asked) - 1]])
 
         cut = noise[:, at].reshape(-1, 3)
-        trace = model(Batch(x[at]), Draw(K, noise=lambda n, d: slices if n == "slices" else cut))
+        trace = model(
+            Batch(x[at]), Draw(K, noise=lambda n, d: slices if n == "slices" else cut)
+        )
         trace.gather = gather
         value = losses_of(objective, trace)
         assert asked, "it never asked for the rows of the others"
@@ -90,27 +142,37 @@ def test_a_loss_over_the_batch_gathers_the_rows_of_all_processes(name: str) -> N
     one, two = slice(0, 2), slice(2, B)
     first, second = loss(one, loss(two)[1])[0], loss(two, loss(one)[1])[0]
     for group, whole in loss(slice(0, B))[0].items():
-        assert torch.allclose((2 * first[group] + 3 * second[group]) / B, whole, rtol=1e-5)
+        assert torch.allclose(
+            (2 * first[group] + 3 * second[group]) / B, whole, rtol=1e-5
+        )
 
 
 @pytest.mark.parametrize("name", [n for n, cls in UNTOLD.items() if cls.per_example])
-def test_losses_are_nats_summed_over_dimensions_and_averaged_over_the_batch(name: str) -> None:
+def test_losses_are_nats_summed_over_dimensions_and_averaged_over_the_batch(
+    name: str,
+) -> None:
     """The field's most repeated question: neither a mean over pixels nor a sum over the batch."""
     model, objective, k = case(name)
     x, noise = rows("real", (D,), 2), torch.randn(k * 2, 3)
     one = losses_of(objective, model(Batch(x), Draw(k, noise=lambda n, d: noise)))
     again = noise.reshape(k, 2, 3).repeat(1, 4, 1).reshape(-1, 3)
-    four = losses_of(objective, model(Batch(x.repeat(4, 1)), Draw(k, noise=lambda n, d: again)))
+    four = losses_of(
+        objective, model(Batch(x.repeat(4, 1)), Draw(k, noise=lambda n, d: again))
+    )
     assert all(torch.allclose(one[group], four[group], rtol=1e-5) for group in one)
 
 
-def test_distortion_is_half_the_squared_error_and_its_constant_summed_over_dimensions() -> None:
+def test_distortion_is_half_the_squared_error_and_its_constant_summed_over_dimensions() -> (
+    None
+):
     _, trace = trace_of("distortion", k=1, likelihood=FIXED)
     assert isinstance(trace, Trace)
     error = (trace.batch.x - trace.px.mean).square().sum(-1)
     constant = D / 2 * torch.log(torch.tensor(2 * torch.pi))
     assert torch.allclose(trace.distortion, error / 2 + constant)
-    assert torch.allclose(trace.distortion, -Normal(trace.px.mean, 1.0).log_prob(trace.batch.x).sum(-1))
+    assert torch.allclose(
+        trace.distortion, -Normal(trace.px.mean, 1.0).log_prob(trace.batch.x).sum(-1)
+    )
     assert torch.allclose(Distortion()(trace, Clock()), trace.distortion.mean())
 
 
@@ -120,7 +182,10 @@ def test_autoencoder_and_vae_distortions_are_on_one_scale() -> None:
     ae, distortion = model_of(plain("distortion", likelihood=FIXED), spec)
     vae, elbo = model_of(plain("elbo", likelihood=FIXED), spec)
     missing = vae.load_state_dict(ae.state_dict(), strict=False)
-    assert set(missing.missing_keys) == {"path.posterior.log_scale.weight", "path.posterior.log_scale.bias"}
+    assert set(missing.missing_keys) == {
+        "path.posterior.log_scale.weight",
+        "path.posterior.log_scale.bias",
+    }
     assert not missing.unexpected_keys
     x = Batch(rows("real", (D,), B))
     a, v = ae(x, Draw()), vae(x, Draw(source="point"))
@@ -138,7 +203,9 @@ def test_elbo_with_beta_and_warmup_weighs_the_rate_only() -> None:
     assert torch.allclose(Elbo()(trace, Clock(0.0)), d + r)
     assert torch.allclose(Elbo(beta=4.0)(trace, Clock()), d + 4 * r)
     assert torch.allclose(Elbo(beta=4.0, warmup=0.2)(trace, Clock(0.05)), d + r)
-    assert torch.allclose(Elbo(warmup=0.2)(trace, Clock(torch.tensor(0.1))), d + 0.5 * r)
+    assert torch.allclose(
+        Elbo(warmup=0.2)(trace, Clock(torch.tensor(0.1))), d + 0.5 * r
+    )
     assert torch.allclose(Elbo(warmup=0.2)(trace, Clock(0.0)), d)
     assert torch.allclose(Elbo(warmup=0.2)(trace, Clock(0.9)), d + r)
 
@@ -146,11 +213,19 @@ def test_elbo_with_beta_and_warmup_weighs_the_rate_only() -> None:
 def test_ramp_rises_to_one_and_stays() -> None:
     shares = [0.0, 0.1, 0.2, 0.4, 1.0]
     assert [Clock(s).ramp(0.4) for s in shares] == [0.0, 0.25, 0.5, 1.0, 1.0]
-    assert [float(Clock(torch.tensor(s)).ramp(0.4)) for s in shares] == [0.0, 0.25, 0.5, 1.0, 1.0]
+    assert [float(Clock(torch.tensor(s)).ramp(0.4)) for s in shares] == [
+        0.0,
+        0.25,
+        0.5,
+        1.0,
+        1.0,
+    ]
     assert Clock(0.0).ramp(0.0) == 1.0 and Clock().ramp(1.0) == 1.0
 
 
-@pytest.mark.parametrize("objective", [Elbo(beta=9.0), Elbo(warmup=0.9), Elbo(free_bits=2.0), Iwae()])
+@pytest.mark.parametrize(
+    "objective", [Elbo(beta=9.0), Elbo(warmup=0.9), Elbo(free_bits=2.0), Iwae()]
+)
 def test_reported_figures_never_see_the_objective(objective: Elbo | Iwae) -> None:
     model, fresh = trace_of()
     noise = torch.randn(K * B, 3)
@@ -162,14 +237,20 @@ def test_reported_figures_never_see_the_objective(objective: Elbo | Iwae) -> Non
             model.zero_grad()
         return [trace.elbo, trace.rate, trace.distortion, trace.log_w, trace.log_p_hat]
 
-    assert all(torch.equal(a, b) for a, b in zip(figures(None), figures(objective), strict=True))
+    assert all(
+        torch.equal(a, b)
+        for a, b in zip(figures(None), figures(objective), strict=True)
+    )
 
 
 def collapse(model: VAE, means: Tensor) -> None:
     """q(z|x) = N(means, 1) for every x: KL per feature is means^2 / 2."""
     posterior = model.path.posterior
     with torch.no_grad():
-        for linear, bias in ((posterior.mean, means), (posterior.log_scale, inverse_soft_clip(np.zeros(3), WIDEST))):
+        for linear, bias in (
+            (posterior.mean, means),
+            (posterior.log_scale, inverse_soft_clip(np.zeros(3), WIDEST)),
+        ):
             linear.weight.zero_()
             linear.bias.copy_(bias)
 
@@ -192,30 +273,47 @@ def test_free_bits_are_counted_on_the_batch_mean_of_each_feature() -> None:
     assert q is not None and p is not None
     each = kl_per_dimension(q, p)
     assert each is not None
-    floor = each.mean(0).median().item()  # some features are below it, some above; and examples on both sides
+    floor = (
+        each.mean(0).median().item()
+    )  # some features are below it, some above; and examples on both sides
     expected = each.mean(0).clamp(min=floor).sum()
     loss = Elbo(free_bits=floor)(trace, Clock()) - trace.distortion.mean()
     assert torch.allclose(loss, expected, rtol=1e-5)
     assert not torch.allclose(loss, each.clamp(min=floor).mean(0).sum(), rtol=1e-4)
-    assert torch.allclose(Elbo(beta=3.0, free_bits=floor)(trace, Clock()), trace.distortion.mean() + 3 * expected)
+    assert torch.allclose(
+        Elbo(beta=3.0, free_bits=floor)(trace, Clock()),
+        trace.distortion.mean() + 3 * expected,
+    )
 
 
 def test_free_bits_of_zero_and_next_to_zero_agree_on_every_path() -> None:
-    """A floor that nothing reaches changes nothing: the rate of a hierarchy is the same either way."""
+    """A floor that nothing reaches changes nothing: the rate of a hierarchy is the same
+    either way.
+    """
     model = shake(model_of(HIERARCHY, spec_of("real", (D,)))[0])
     trace = model(Batch(rows("real", (D,), 200)), Draw(K))
-    assert torch.allclose(Elbo(free_bits=1e-9)(trace, Clock()), Elbo()(trace, Clock()), rtol=1e-5)
+    assert torch.allclose(
+        Elbo(free_bits=1e-9)(trace, Clock()), Elbo()(trace, Clock()), rtol=1e-5
+    )
 
 
 def test_importance_objective_weighs_samples_by_their_normalised_weight() -> None:
-    """d/dtheta of the bound is sum_k w~_k d log w_k (peer bug 4.11: the worst sample had most weight)."""
+    """d/dtheta of the bound is sum_k w~_k d log w_k (peer bug 4.11: the worst sample had most
+    weight).
+    """
     _, trace = trace_of("iwae")
-    grad = torch.autograd.grad(Iwae()(trace, Clock()), trace.log_w, retain_graph=True)[0]
+    grad = torch.autograd.grad(Iwae()(trace, Clock()), trace.log_w, retain_graph=True)[
+        0
+    ]
     assert torch.allclose(grad, -trace.log_w.softmax(0) / B, atol=1e-6)
 
 
-@pytest.mark.parametrize("objective", [Elbo(), Elbo(beta=7.0, warmup=0.5, free_bits=1.0), Iwae()])
-def test_step_sums_over_the_batch_whatever_the_objective(objective: Elbo | Iwae) -> None:
+@pytest.mark.parametrize(
+    "objective", [Elbo(), Elbo(beta=7.0, warmup=0.5, free_bits=1.0), Iwae()]
+)
+def test_step_sums_over_the_batch_whatever_the_objective(
+    objective: Elbo | Iwae,
+) -> None:
     model, trace = trace_of()
     x, noise = trace.batch.x, torch.randn(K * B, 3)
     step = Step(model, objective, K)
@@ -224,18 +322,30 @@ def test_step_sums_over_the_batch_whatever_the_objective(objective: Elbo | Iwae)
     assert set(sums) == {"n", "distortion", "rate", "elbo"} and sums["n"].item() == B
     assert torch.equal(losses["all"], objective(reference, Clock(0.1)))
     for name in ("distortion", "rate", "elbo"):
-        assert torch.allclose(sums[name], getattr(reference, name).sum()) and not sums[name].requires_grad
+        assert (
+            torch.allclose(sums[name], getattr(reference, name).sum())
+            and not sums[name].requires_grad
+        )
     halves = [
-        step(Batch(x[at]), Clock(), lambda n, d, at=at: noise.reshape(K, B, 3)[:, at].reshape(-1, 3))[1]
+        step(
+            Batch(x[at]),
+            Clock(),
+            lambda n, d, at=at: noise.reshape(K, B, 3)[:, at].reshape(-1, 3),
+        )[1]
         for at in (slice(0, 2), slice(2, B))
     ]
-    assert all(torch.allclose(halves[0][key] + halves[1][key], sums[key], rtol=1e-5) for key in sums)
+    assert all(
+        torch.allclose(halves[0][key] + halves[1][key], sums[key], rtol=1e-5)
+        for key in sums
+    )
 
 
 def test_step_of_an_autoencoder_has_no_bound_to_report() -> None:
     model, trace = trace_of("distortion", k=1)
     losses, sums = Step(model, Distortion())(trace.batch, Clock())
-    assert set(sums) == {"n", "distortion"} and torch.allclose(losses["all"] * B, sums["distortion"])
+    assert set(sums) == {"n", "distortion"} and torch.allclose(
+        losses["all"] * B, sums["distortion"]
+    )
 
 
 def test_step_draws_k_samples_and_passes_on_one_loss_per_group() -> None:
@@ -250,7 +360,9 @@ def test_step_draws_k_samples_and_passes_on_one_loss_per_group() -> None:
     assert seen == [4] and set(losses) == set(model.groups())
 
 
-@pytest.mark.parametrize("recipe", [plain(), HIERARCHY, HIERARCHY.model_copy(update={"path": "top-down"})])
+@pytest.mark.parametrize(
+    "recipe", [plain(), HIERARCHY, HIERARCHY.model_copy(update={"path": "top-down"})]
+)
 def test_groups_partition_the_parameters(recipe: Recipe) -> None:
     model, _ = model_of(recipe, spec_of("real", (D,)))
     groups = model.groups()
@@ -259,4 +371,6 @@ def test_groups_partition_the_parameters(recipe: Recipe) -> None:
     trace = model(Batch(rows("real", (D,), B)), Draw(source="p"))
     trace.log_px.sum().backward()
     assert all(p.grad is None for p in groups["inference"])
-    assert all(p.grad is not None for p in groups["generative"])  # and nothing of q among them
+    assert all(
+        p.grad is not None for p in groups["generative"]
+    )  # and nothing of q among them

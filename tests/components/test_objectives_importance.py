@@ -1,4 +1,6 @@
-"""Bounds of K samples: their values are true bounds, and each surrogate has the gradient of the bound it stands for."""
+"""Bounds of K samples: their values are true bounds, and each surrogate has the gradient of the
+bound it stands for.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,16 @@ from support.linear_gaussian import Problem, problem
 from torch import Tensor
 from torch.distributions import Normal
 
-from tightbound.components.objectives.importance import Ciwae, Dreg, Iwae, Landing, Piwae, Renyi, Vimco, bound
+from tightbound.components.objectives.importance import (
+    Ciwae,
+    Dreg,
+    Iwae,
+    Landing,
+    Piwae,
+    Renyi,
+    Vimco,
+    bound,
+)
 from tightbound.core.trace import Batch, Clock, Draw, Trace
 from tightbound.models.recipes import part
 from tightbound.models.vae import Objective
@@ -33,10 +44,15 @@ def logmeanexp(a: np.ndarray) -> float:
 
 @pytest.mark.parametrize("m", [1, 2, 4, 8])
 def test_miwae_averages_m_bounds_of_k_over_m_samples(m: int) -> None:
-    """Peer bug 4.2: the axes of M and K swapped; here each bound is computed by itself, in numpy."""
+    """Peer bug 4.2: the axes of M and K swapped; here each bound is computed by itself, in
+    numpy.
+    """
     trace = pass_of(problem("flat").spoil())
     log_w = trace.log_w.detach().numpy()
-    one = [[logmeanexp(log_w[i * K // m : (i + 1) * K // m, b]) for i in range(m)] for b in range(B)]
+    one = [
+        [logmeanexp(log_w[i * K // m : (i + 1) * K // m, b]) for i in range(m)]
+        for b in range(B)
+    ]
     assert np.allclose(bound(trace, m).detach().numpy(), np.mean(one, 1))
     assert torch.allclose(Iwae(m)(trace, Clock()), torch.tensor(-np.mean(one)))
 
@@ -68,30 +84,46 @@ def test_ciwae_lies_between_the_elbo_and_the_bound() -> None:
 
 @pytest.mark.parametrize("objective", FAMILY, ids=repr)
 def test_the_value_is_a_bound_and_never_the_surrogate(objective: Objective) -> None:
-    """Peer bug 4.1: -sum w~ log w was reported; it is optimistic by up to log K and exceeds log p(x)."""
+    """Peer bug 4.1: -sum w~ log w was reported; it is optimistic by up to log K and exceeds log
+    p(x).
+    """
     lg = problem("flat").spoil(shift=1.0)
     exact = float(lg.data(B)[1].mean())
     trace = pass_of(lg, 48, rounds=400)
     for value in losses_of(objective, trace).values():
         assert -value.item() < exact
-        assert any(torch.allclose(-value, bound(trace, m).mean(), rtol=1e-6) for m in (1, 2, 4, 48)) or isinstance(
-            objective, Ciwae
-        )
+        assert any(
+            torch.allclose(-value, bound(trace, m).mean(), rtol=1e-6)
+            for m in (1, 2, 4, 48)
+        ) or isinstance(objective, Ciwae)
 
 
-@pytest.mark.parametrize("objective", [Iwae(), Piwae(m=1), Ciwae(0.0), Dreg()], ids=repr)
+@pytest.mark.parametrize(
+    "objective", [Iwae(), Piwae(m=1), Ciwae(0.0), Dreg()], ids=repr
+)
 def test_the_best_sample_has_most_weight(objective: Objective) -> None:
-    """Peer bug 4.11: softmax of +loss gave most weight to the worst sample. d bound / d log p(x|z_k) = w~_k."""
+    """Peer bug 4.11: softmax of +loss gave most weight to the worst sample.
+
+    d bound / d log p(x|z_k) = w~_k.
+    """
     lg = problem("flat").spoil()
     trace = pass_of(lg)
     loss = losses_of(objective, trace)
     loss = loss.get("generative", loss.get("all"))
-    wanted = torch.autograd.grad(trace.log_p_hat.mean(), lg.model.likelihood.base, retain_graph=True)[0]
-    assert torch.allclose(torch.autograd.grad(-loss, lg.model.likelihood.base)[0], wanted)
+    wanted = torch.autograd.grad(
+        trace.log_p_hat.mean(), lg.model.likelihood.base, retain_graph=True
+    )[0]
+    assert torch.allclose(
+        torch.autograd.grad(-loss, lg.model.likelihood.base)[0], wanted
+    )
 
 
-def gradients(lg: Problem, loss: Callable[[Trace], Tensor], k: int, rounds: int = 60) -> tuple[Tensor, Tensor]:
-    """Mean and standard error of the gradient of a loss in all of phi, over rounds of fresh noise."""
+def gradients(
+    lg: Problem, loss: Callable[[Trace], Tensor], k: int, rounds: int = 60
+) -> tuple[Tensor, Tensor]:
+    """Mean and standard error of the gradient of a loss in all of phi, over rounds of fresh
+    noise.
+    """
     phi = lg.model.groups()["inference"]
     x = lg.data(B)[0].repeat(250, 1)
     each = []
@@ -105,7 +137,10 @@ def gradients(lg: Problem, loss: Callable[[Trace], Tensor], k: int, rounds: int 
 def detached(trace: Trace) -> Tensor:
     """DReG as it must not be: log q from the output of q, detached."""
     log_q = sum(
-        Normal(s.q.mean.detach(), s.q.stddev.detach()).log_prob(s.z).sum(-1).reshape(trace.k, -1)
+        Normal(s.q.mean.detach(), s.q.stddev.detach())
+        .log_prob(s.z)
+        .sum(-1)
+        .reshape(trace.k, -1)
         for s in trace.latents.values()
     )
     log_w = trace.log_px + sum(s.log_p for s in trace.latents.values()) - log_q
@@ -113,8 +148,12 @@ def detached(trace: Trace) -> Tensor:
 
 
 @pytest.mark.parametrize("path", ["flat", "top-down", "bottom-up"])
-def test_the_expectation_of_the_doubly_reparameterised_gradient_is_that_of_the_bound(path: str) -> None:
-    """And for more than one site it is not if q's output is detached: then q(z1 | z2) hides how z2 moves it."""
+def test_the_expectation_of_the_doubly_reparameterised_gradient_is_that_of_the_bound(
+    path: str,
+) -> None:
+    """And for more than one site it is not if q's output is detached: then q(z1 | z2) hides how z2
+    moves it.
+    """
     lg = problem(path).spoil()
     iwae, se = gradients(lg, lambda t: Iwae()(t, Clock()), 5)
     dreg, dreg_se = gradients(lg, lambda t: Dreg()(t, Clock())["inference"], 5)
@@ -125,7 +164,9 @@ def test_the_expectation_of_the_doubly_reparameterised_gradient_is_that_of_the_b
     assert off < 4.5 if path == "flat" else off > 8
 
 
-def test_the_gradient_without_scores_is_that_of_the_elbo_and_vanishes_where_q_is_exact() -> None:
+def test_the_gradient_without_scores_is_that_of_the_elbo_and_vanishes_where_q_is_exact() -> (
+    None
+):
     lg = problem("top-down")
     exact, exact_se = gradients(lg, lambda t: Landing()(t, Clock()), 2, rounds=4)
     assert exact.abs().max() < 1e-9 and exact_se.max() < 1e-9
@@ -157,8 +198,12 @@ def test_vimco_compares_each_sample_with_the_geometric_mean_of_the_others() -> N
             signal[k, b] = logmeanexp(log_w[:, b]) - logmeanexp(swapped)
     again = trace.again(detach=True)
     score = (torch.from_numpy(signal) * again.latents["z"].log_q).sum(0).mean()
-    wanted = torch.autograd.grad(score + again.log_p_hat.mean(), lg.model.path.posterior.mean.bias)[0]
-    ours = torch.autograd.grad(-Vimco()(trace, Clock()), lg.model.path.posterior.mean.bias)[0]
+    wanted = torch.autograd.grad(
+        score + again.log_p_hat.mean(), lg.model.path.posterior.mean.bias
+    )[0]
+    ours = torch.autograd.grad(
+        -Vimco()(trace, Clock()), lg.model.path.posterior.mean.bias
+    )[0]
     assert torch.allclose(ours, wanted) and site.z.requires_grad
 
 
@@ -168,7 +213,9 @@ def test_a_second_pass_repeats_the_first_and_holds_what_is_frozen(path: str) -> 
     trace, groups = pass_of(lg), lg.model.groups()
     for frozen in [(), ("inference",), ("generative",), ("inference", "generative")]:
         again = trace.again(frozen=frozen, detach=True)
-        assert torch.allclose(again.log_w, trace.log_w) and torch.allclose(again.rate, trace.rate)
+        assert torch.allclose(again.log_w, trace.log_w) and torch.allclose(
+            again.rate, trace.rate
+        )
         lg.model.zero_grad()
         if len(frozen) == 2:
             assert not again.log_w.requires_grad
@@ -177,7 +224,9 @@ def test_a_second_pass_repeats_the_first_and_holds_what_is_frozen(path: str) -> 
         for name, group in groups.items():
             assert all((p.grad is None) == (name in frozen) for p in group)
     attached = trace.again(frozen={"inference", "generative"})
-    assert attached.log_w.requires_grad and all(p.requires_grad for p in lg.model.parameters())
+    assert attached.log_w.requires_grad and all(
+        p.requires_grad for p in lg.model.parameters()
+    )
     drawn = trace.again(Draw(2, source="p"))
     assert drawn.log_px.shape == (2, B)
 
@@ -185,35 +234,55 @@ def test_a_second_pass_repeats_the_first_and_holds_what_is_frozen(path: str) -> 
 def test_renyi_goes_from_the_bound_of_k_samples_to_the_elbo() -> None:
     exact = problem("flat").spoil()
     trace = exact.model(Batch(exact.data(5)[0]), Draw(7))
-    at = [-float(Renyi(alpha)(trace, Clock()).detach()) for alpha in (0.0, 0.3, 0.7, 1 - 1e-7)]
+    at = [
+        -float(Renyi(alpha)(trace, Clock()).detach())
+        for alpha in (0.0, 0.3, 0.7, 1 - 1e-7)
+    ]
     assert at == sorted(at, reverse=True) and len(set(at)) == 4
-    assert abs(at[0] - float(trace.log_p_hat.mean())) < 1e-9 and abs(at[-1] - float(trace.log_w.mean())) < 1e-4
+    assert (
+        abs(at[0] - float(trace.log_p_hat.mean())) < 1e-9
+        and abs(at[-1] - float(trace.log_w.mean())) < 1e-4
+    )
 
 
 @pytest.mark.parametrize("objective", ["landing", "dreg", "vimco"])
 @pytest.mark.parametrize("posterior", ["planar", "hamiltonian"])
-def test_log_q_at_a_given_z_is_not_asked_of_a_q_that_has_none(objective: str, posterior: str) -> None:
+def test_log_q_at_a_given_z_is_not_asked_of_a_q_that_has_none(
+    objective: str, posterior: str
+) -> None:
     with pytest.raises(TightboundError, match="does not know: set"):
         model_of(plain(objective, posterior=part(posterior)), spec_of("real", (6,)))
 
 
 @pytest.mark.parametrize("objective", ["landing", "dreg", "vimco"])
 @pytest.mark.parametrize("prior", ["vamp", "exemplar"])
-def test_q_is_not_held_fixed_where_the_prior_is_made_of_it(objective: str, prior: str) -> None:
+def test_q_is_not_held_fixed_where_the_prior_is_made_of_it(
+    objective: str, prior: str
+) -> None:
     """Frozen with q, p(z) would lose a gradient whose mean is not zero."""
-    with pytest.raises(TightboundError, match=r"nor with a prior made of q: set objective elbo or iwae"):
+    with pytest.raises(
+        TightboundError, match=r"nor with a prior made of q: set objective elbo or iwae"
+    ):
         model_of(plain(objective, prior=part(prior)), spec_of("real", (6,)))
 
 
 def test_codes_that_are_certain_have_no_score_to_learn_from() -> None:
     codes = {"posterior": part("finite-scalar"), "prior": part("codes"), "latent": 8}
-    with pytest.raises(TightboundError, match=r"does not know: set objective iwae or elbo, or .* of codes"):
+    with pytest.raises(
+        TightboundError,
+        match=r"does not know: set objective iwae or elbo, or .* of codes",
+    ):
         model_of(plain("vimco", **codes), spec_of("real", (6,)))
 
 
 @pytest.mark.parametrize("objective", [Iwae(), Iwae(m=2), Ciwae(), Renyi(0.2)])
-def test_samples_too_light_to_count_have_no_gradient_rather_than_a_denormal_one(objective: Objective) -> None:
-    """Products with denormal numbers take a processor ten times as long.  All that can be told is as it was."""
+def test_samples_too_light_to_count_have_no_gradient_rather_than_a_denormal_one(
+    objective: Objective,
+) -> None:
+    """Products with denormal numbers take a processor ten times as long.
+
+    All that can be told is as it was.
+    """
     trace = pass_of(problem("flat").spoil())
     spread = torch.tensor([0.0, -3.0, -60.0, -92.0, -95.0, -100.0, -104.0, -300.0])
     log_w = (spread[:, None] + torch.arange(B)).requires_grad_()
@@ -225,5 +294,10 @@ def test_samples_too_light_to_count_have_no_gradient_rather_than_a_denormal_one(
     assert not ((grad != 0) & (grad.abs() < torch.finfo(torch.float32).tiny)).any()
     if objective == Iwae():
         exact = -log_w.detach().double().softmax(0) / B
-        assert torch.allclose(grad.double(), exact, rtol=1e-5, atol=1e-20) and (grad[2:] == 0).all()
-        assert torch.allclose(loss.double(), -(log_w.double().logsumexp(0) - math.log(K)).mean())
+        assert (
+            torch.allclose(grad.double(), exact, rtol=1e-5, atol=1e-20)
+            and (grad[2:] == 0).all()
+        )
+        assert torch.allclose(
+            loss.double(), -(log_w.double().logsumexp(0) - math.log(K)).mean()
+        )

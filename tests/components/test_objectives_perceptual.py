@@ -11,7 +11,13 @@ import torch
 from support.core_cases import model_of, plain, rows, shake, spec_of
 from torch import Tensor
 
-from tightbound.components.objectives.perceptual import POWERS, MsSsim, VaeGan, msssim, structure
+from tightbound.components.objectives.perceptual import (
+    POWERS,
+    MsSsim,
+    VaeGan,
+    msssim,
+    structure,
+)
 from tightbound.core.trace import Batch, Clock, Draw
 from tightbound.runtime.errors import TightboundError
 
@@ -25,11 +31,17 @@ def window(side: int = SIDE, sigma: float = SIGMA) -> np.ndarray:
     return np.outer(line, line) / line.sum() ** 2
 
 
-def by_loops(x: np.ndarray, y: np.ndarray, kernel: np.ndarray, reach: float) -> tuple[float, float]:
-    """Means of SSIM and of its second factor over all places where the window fits in whole; one channel (H, W)."""
+def by_loops(
+    x: np.ndarray, y: np.ndarray, kernel: np.ndarray, reach: float
+) -> tuple[float, float]:
+    """Means of SSIM and of its second factor over all places where the window fits in whole; one
+    channel (H, W).
+    """
     c1, c2, side = (0.01 * reach) ** 2, (0.03 * reach) ** 2, len(kernel)
     ssim, cs = [], []
-    for i, j in itertools.product(range(x.shape[0] - side + 1), range(x.shape[1] - side + 1)):
+    for i, j in itertools.product(
+        range(x.shape[0] - side + 1), range(x.shape[1] - side + 1)
+    ):
         a, b = x[i : i + side, j : j + side], y[i : i + side, j : j + side]
         ma, mb = (kernel * a).sum(), (kernel * b).sum()
         va, vb, ab = (
@@ -58,7 +70,9 @@ def test_ssim_is_its_definition_at_every_valid_window() -> None:
     ssim, cs = structure(x, y, line, REACH)
     for n, c in itertools.product(range(3), range(2)):
         want = by_loops(x[n, c].numpy(), y[n, c].numpy(), window(), REACH)
-        assert math.isclose(ssim[n, c], want[0], abs_tol=1e-12) and math.isclose(cs[n, c], want[1], abs_tol=1e-12)
+        assert math.isclose(ssim[n, c], want[0], abs_tol=1e-12) and math.isclose(
+            cs[n, c], want[1], abs_tol=1e-12
+        )
 
 
 def test_peers_4_6_each_scale_counts_by_its_own_power_and_the_coarsest_once() -> None:
@@ -70,13 +84,18 @@ def test_peers_4_6_each_scale_counts_by_its_own_power_and_the_coarsest_once() ->
         each = []
         for c in range(2):
             a, b = x[n, c].numpy(), y[n, c].numpy()
-            fine, coarse = by_loops(a, b, window(), REACH)[1], by_loops(halved(a), halved(b), window(), REACH)[0]
+            fine, coarse = (
+                by_loops(a, b, window(), REACH)[1],
+                by_loops(halved(a), halved(b), window(), REACH)[0],
+            )
             assert fine > 0.05 and coarse > 0.05
             each.append(fine ** share[0] * coarse ** share[1])
         assert math.isclose(found[n], np.mean(each), rel_tol=1e-10)
 
 
-@pytest.mark.parametrize("shape", [(1, 8, 8), (3, 64, 40), (2, 20), (1, 9, 8, 10), (1, 1, 1)])
+@pytest.mark.parametrize(
+    "shape", [(1, 8, 8), (3, 64, 40), (2, 20), (1, 9, 8, 10), (1, 1, 1)]
+)
 def test_equal_data_are_alike_whatever_their_shape(shape: tuple[int, ...]) -> None:
     x, y = pair(shape)
     assert torch.allclose(msssim(x, x, REACH), torch.ones(3, dtype=torch.float64))
@@ -87,22 +106,34 @@ def test_equal_data_are_alike_whatever_their_shape(shape: tuple[int, ...]) -> No
 def test_units_are_those_of_the_range() -> None:
     """Data of 0 to 255 with their range are as alike as the same data of 0 to 1 with theirs."""
     x, y = pair((1, 16, 16))
-    assert torch.allclose(msssim(x, y, REACH), msssim(255 * x / REACH, 255 * y / REACH, 255.0))
+    assert torch.allclose(
+        msssim(x, y, REACH), msssim(255 * x / REACH, 255 * y / REACH, 255.0)
+    )
     spec = spec_of("unit", (1, 8, 8))
     assert model_of(plain("msssim"), spec)[1].reach == 1.0  # type: ignore[attr-defined]
     levels = model_of(
-        plain("msssim").model_copy(update={"likelihood": plain().likelihood}), spec_of("levels", (1, 8, 8))
+        plain("msssim").model_copy(update={"likelihood": plain().likelihood}),
+        spec_of("levels", (1, 8, 8)),
     )
     assert levels[1].reach == 16.0  # type: ignore[attr-defined]
 
 
-def test_its_loss_is_what_it_says_and_reported_figures_are_those_of_the_likelihood() -> None:
+def test_its_loss_is_what_it_says_and_reported_figures_are_those_of_the_likelihood() -> (
+    None
+):
     model, objective = model_of(plain("msssim"), spec_of("unit", (1, 8, 8)))
     assert isinstance(objective, MsSsim)
     trace = shake(model)(Batch(rows("unit", (1, 8, 8), 5)), Draw(3))
-    alike = torch.stack([msssim(trace.batch.x, y, 1.0) for y in trace.px.mean.unflatten(0, (3, 5))])
-    assert torch.allclose(objective(trace, Clock()), 100 * (1 - alike.mean()) + trace.rate.mean())
-    assert torch.allclose(trace.distortion, -trace.px.log_prob(trace.batch.x.repeat(3, 1, 1, 1)).reshape(3, 5).mean(0))
+    alike = torch.stack(
+        [msssim(trace.batch.x, y, 1.0) for y in trace.px.mean.unflatten(0, (3, 5))]
+    )
+    assert torch.allclose(
+        objective(trace, Clock()), 100 * (1 - alike.mean()) + trace.rate.mean()
+    )
+    assert torch.allclose(
+        trace.distortion,
+        -trace.px.log_prob(trace.batch.x.repeat(3, 1, 1, 1)).reshape(3, 5).mean(0),
+    )
 
 
 def test_vae_gan_compares_by_the_last_hidden_layer_of_a_critic_of_data() -> None:
@@ -117,7 +148,9 @@ def test_vae_gan_compares_by_the_last_hidden_layer_of_a_critic_of_data() -> None
         p.data.zero_()
     blind = objective(trace, Clock())
     assert math.isclose(blind["critic"].item(), math.log(2), rel_tol=1e-6)
-    fooled = blind["generative"] - trace.rate.mean()  # the rate is there for a prior that learns
+    fooled = (
+        blind["generative"] - trace.rate.mean()
+    )  # the rate is there for a prior that learns
     assert math.isclose(fooled.item(), 2 * math.log(2), rel_tol=1e-5)
 
 

@@ -32,17 +32,24 @@ LAYOUTS = [
 def test_raw_and_domain_units_are_inverse(
     layout: str, shape: tuple[int, ...], raw_shape: tuple[int, ...], divisor: float
 ) -> None:
-    spec = DataSpec(shape=shape, domain="unit", levels=17, layout=layout, divisor=divisor)
+    spec = DataSpec(
+        shape=shape, domain="unit", levels=17, layout=layout, divisor=divisor
+    )
     raw = torch.randint(0, 17, (4, *raw_shape), dtype=torch.uint8)
     x = spec.to_domain(raw)
     assert x.shape == (4, *shape) and x.dtype == torch.float32
-    assert torch.allclose(spec.to_raw(x), raw.float(), atol=1e-5) and spec.to_raw(x).shape == raw.shape
+    assert (
+        torch.allclose(spec.to_raw(x), raw.float(), atol=1e-5)
+        and spec.to_raw(x).shape == raw.shape
+    )
     assert spec.to_domain(raw[:0]).shape == (0, *shape)
 
 
 def test_channels_last_lands_channel_first() -> None:
     raw = torch.arange(2 * 4 * 5 * 3).reshape(2, 4, 5, 3)
-    x = DataSpec(shape=(3, 4, 5), domain="levels", levels=256, layout="hwc").to_domain(raw)
+    x = DataSpec(shape=(3, 4, 5), domain="levels", levels=256, layout="hwc").to_domain(
+        raw
+    )
     assert x[1, 2, 3, 4] == raw[1, 3, 4, 2] and x[0, 0, 1, 2] == raw[0, 1, 2, 0]
 
 
@@ -52,13 +59,26 @@ def test_unit_and_levels_are_the_same_data() -> None:
     unit = levels.as_domain("unit")
     assert (unit.domain, unit.divisor, unit.levels) == ("unit", 16.0, 17)
     raw = torch.randint(0, 17, (50, 1, 2, 3)).float()
-    x = DataSpec(shape=levels.shape, domain="unit", divisor=16.0, layout="chw").to_domain(raw)
+    x = DataSpec(
+        shape=levels.shape, domain="unit", divisor=16.0, layout="chw"
+    ).to_domain(raw)
     assert x.min() >= 0 and x.max() <= 1
-    assert torch.allclose(unit.centre, levels.centre / 16) and torch.allclose(unit.spread, levels.spread / 16)
+    assert torch.allclose(unit.centre, levels.centre / 16) and torch.allclose(
+        unit.spread, levels.spread / 16
+    )
     back = unit.as_domain("levels")
-    assert back.divisor == 1 and torch.allclose(back.centre, levels.centre) and back.domain == "levels"
-    assert torch.allclose(back.spread, levels.spread) and levels.as_domain("levels") is levels
-    assert DataSpec(shape=(3,), domain="levels", levels=17).as_domain("unit").mean is None
+    assert (
+        back.divisor == 1
+        and torch.allclose(back.centre, levels.centre)
+        and back.domain == "levels"
+    )
+    assert (
+        torch.allclose(back.spread, levels.spread)
+        and levels.as_domain("levels") is levels
+    )
+    assert (
+        DataSpec(shape=(3,), domain="levels", levels=17).as_domain("unit").mean is None
+    )
 
 
 def test_densities_change_by_the_jacobian_and_by_nothing_else() -> None:
@@ -69,11 +89,19 @@ def test_densities_change_by_the_jacobian_and_by_nothing_else() -> None:
 
     def log_px(spec: DataSpec, at: Tensor) -> Tensor:
         torch.manual_seed(0)
-        return LIKELIHOODS["gaussian"](spec, scale="predicted")(y, context(5), None).log_prob(at)
+        return LIKELIHOODS["gaussian"](spec, scale="predicted")(
+            y, context(5), None
+        ).log_prob(at)
 
-    assert torch.allclose(log_px(unit, x / 16), log_px(real, x) + 7 * math.log(16), rtol=1e-4)
-    scaled = [(x - s.centre * k) / (s.spread * k) for s, k in ((real, 1.0), (unit, 16.0))]
-    assert torch.allclose(scaled[0], scaled[1], atol=1e-5)  # the encoder's input does not change
+    assert torch.allclose(
+        log_px(unit, x / 16), log_px(real, x) + 7 * math.log(16), rtol=1e-4
+    )
+    scaled = [
+        (x - s.centre * k) / (s.spread * k) for s, k in ((real, 1.0), (unit, 16.0))
+    ]
+    assert torch.allclose(
+        scaled[0], scaled[1], atol=1e-5
+    )  # the encoder's input does not change
 
 
 def test_spread_is_per_column_for_vectors_and_one_for_all_pixels_of_an_image() -> None:
@@ -85,7 +113,9 @@ def test_spread_is_per_column_for_vectors_and_one_for_all_pixels_of_an_image() -
     blank = DataSpec(shape=(1, 1, 3), domain="real", std=torch.zeros(3))
     assert torch.equal(blank.spread, torch.ones(1, 1, 3))
     unknown = DataSpec(shape=(3,), domain="real")
-    assert torch.equal(unknown.centre, torch.zeros(3)) and torch.equal(unknown.spread, torch.ones(3))
+    assert torch.equal(unknown.centre, torch.zeros(3)) and torch.equal(
+        unknown.spread, torch.ones(3)
+    )
 
 
 def test_centre_and_spread_are_copies() -> None:
@@ -101,4 +131,9 @@ def test_properties() -> None:
     assert image.dims == 60 and image.is_image and image.discrete
     vector = spec_of("unit", (7,))
     assert vector.dims == 7 and not vector.is_image and not vector.discrete
-    assert DataSpec.model_validate_json(image.model_dump_json()).model_copy(update={"mean": image.mean}).dims == 60
+    assert (
+        DataSpec.model_validate_json(image.model_dump_json())
+        .model_copy(update={"mean": image.mean})
+        .dims
+        == 60
+    )

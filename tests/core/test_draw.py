@@ -31,7 +31,12 @@ class Refuses(nn.Module):
 
 
 def model(path: str, **changes: Any) -> VAE:
-    recipe = Recipe(path=path, latent=4 if path == "flat" else (4, 2), network="mlp", likelihood="gaussian")
+    recipe = Recipe(
+        path=path,
+        latent=4 if path == "flat" else (4, 2),
+        network="mlp",
+        likelihood="gaussian",
+    )
     return shake(model_of(recipe.model_copy(update=changes), spec_of("real", SHAPE))[0])
 
 
@@ -96,9 +101,14 @@ def test_log_w_needs_z_from_q_or_given_with_its_density(path: str) -> None:
     log_q = {site: torch.randn(K * B) for site in given}
     trace = vae(x, Draw(K, given={s: (z, log_q[s]) for s, z in given.items()}))
     for site, latent in trace.latents.items():
-        assert torch.equal(latent.log_q, log_q[site].reshape(K, B)) and latent.z is given[site]
+        assert (
+            torch.equal(latent.log_q, log_q[site].reshape(K, B))
+            and latent.z is given[site]
+        )
     assert trace.log_w.shape == (K, B) and trace.bound
-    matrix = vae(x, Draw(K, given={s: (z, log_q[s].reshape(K, B)) for s, z in given.items()}))
+    matrix = vae(
+        x, Draw(K, given={s: (z, log_q[s].reshape(K, B)) for s, z in given.items()})
+    )
     assert torch.allclose(matrix.log_w, trace.log_w)
 
 
@@ -122,7 +132,9 @@ def test_an_autoencoder_has_a_distortion_and_no_bound() -> None:
     for figure in ("log_w", "rate", "elbo", "log_p_hat"):
         with pytest.raises(ValueError, match="point mass"):
             getattr(trace, figure)
-    assert torch.equal(trace.latents["z"].z, vae(trace.batch, Draw(source="point")).latents["z"].z)
+    assert torch.equal(
+        trace.latents["z"].z, vae(trace.batch, Draw(source="point")).latents["z"].z
+    )
 
 
 @pytest.mark.parametrize("path", PATHS)
@@ -154,14 +166,18 @@ def test_joint_needs_every_site(path: str) -> None:
 def test_generation_draws_n_rows_and_from_q_is_refused(path: str) -> None:
     trace = model(path).generate(7, Draw(source="p"))
     assert trace.px.mean.shape == (7, *SHAPE)
-    assert {name: site.z.shape for name, site in trace.latents.items()} == {s: (7, WIDTH[s]) for s in SITES[path]}
+    assert {name: site.z.shape for name, site in trace.latents.items()} == {
+        s: (7, WIDTH[s]) for s in SITES[path]
+    }
     with pytest.raises(ValueError, match="to come from q"):
         model(path).generate(7, Draw())
 
 
 @pytest.mark.parametrize("path", DEEP)
 def test_each_site_has_its_own_source(path: str) -> None:
-    """The upper site from the prior, the lower from the posterior; a site that is not named comes from q."""
+    """The upper site from the prior, the lower from the posterior; a site that is not named comes
+    from q.
+    """
     vae, x = model(path), batch()
     for source in ({"z2": "p", "z1": "q"}, {"z2": "p"}):
         trace = vae(x, Draw(source=source, noise=const))
@@ -171,7 +187,9 @@ def test_each_site_has_its_own_source(path: str) -> None:
         assert torch.allclose(upper.z, upper.p.mean + 0.5 * upper.p.stddev)
         assert torch.allclose(lower.z, lower.q.mean + 0.5 * lower.q.stddev)
     mixed = vae(x, Draw(source={"z2": "point", "z1": "q"}))
-    assert not mixed.bound and torch.equal(mixed.latents["z2"].z, mixed.latents["z2"].q.mean)
+    assert not mixed.bound and torch.equal(
+        mixed.latents["z2"].z, mixed.latents["z2"].q.mean
+    )
 
 
 @pytest.mark.parametrize("site", ["z1", "z2"])
@@ -181,22 +199,35 @@ def test_one_site_given_the_other_drawn(path: str, site: str) -> None:
     other = {"z1": "z2", "z2": "z1"}[site]
     trace = vae(batch(), Draw(K, given={site: z}))
     assert trace.latents[site].z is z and trace.latents[site].source == "given"
-    assert trace.latents[other].source == "q" and trace.latents[other].z.shape == (K * B, WIDTH[other])
+    assert trace.latents[other].source == "q" and trace.latents[other].z.shape == (
+        K * B,
+        WIDTH[other],
+    )
     drawn = vae.generate(B, Draw(source="p", given={site: z[:B]}))
-    assert drawn.latents[site].z.shape == (B, WIDTH[site]) and drawn.latents[other].source == "p"
+    assert (
+        drawn.latents[site].z.shape == (B, WIDTH[site])
+        and drawn.latents[other].source == "p"
+    )
 
 
 @pytest.mark.parametrize("path", DEEP)
 def test_a_site_does_not_depend_on_what_is_drawn_after_it(path: str) -> None:
-    """Top-down: q(z2|x), then q(z1|x, z2). Bottom-up: q(z1|x), then q(z2|z1), whose p come on the way back."""
+    """Top-down: q(z2|x), then q(z1|x, z2).
+
+    Bottom-up: q(z1|x), then q(z2|z1), whose p come on the way back.
+    """
     vae, x = model(path), batch()
     first, second = ("z2", "z1") if path == "top-down" else ("z1", "z2")
-    a, b = (vae(x, Draw(given={second: torch.randn(B, WIDTH[second])})) for _ in range(2))
+    a, b = (
+        vae(x, Draw(given={second: torch.randn(B, WIDTH[second])})) for _ in range(2)
+    )
     assert torch.equal(a.latents[first].q.mean, b.latents[first].q.mean)
     c, d = (vae(x, Draw(given={first: torch.randn(B, WIDTH[first])})) for _ in range(2))
     assert not torch.allclose(c.latents[second].q.mean, d.latents[second].q.mean)
     e, f = (vae(x, Draw(given={"z2": torch.randn(B, WIDTH["z2"])})) for _ in range(2))
-    assert not torch.allclose(e.latents["z1"].p.mean, f.latents["z1"].p.mean)  # p(z1 | z2) on every path
+    assert not torch.allclose(
+        e.latents["z1"].p.mean, f.latents["z1"].p.mean
+    )  # p(z1 | z2) on every path
 
 
 def test_a_site_is_filled_by_the_first_call_that_can_and_keeps_its_value() -> None:
@@ -206,7 +237,9 @@ def test_a_site_is_filled_by_the_first_call_that_can_and_keeps_its_value() -> No
     assert up is not None and (up > 0).all() and draw("z", p=p) is up
     site = draw.finish()["z"]
     assert site.p is p and site.q is q and site.source == "q"
-    assert torch.allclose(site.log_q[0], q.log_prob(up)) and torch.allclose(site.log_p[0], p.log_prob(up))
+    assert torch.allclose(site.log_q[0], q.log_prob(up)) and torch.allclose(
+        site.log_p[0], p.log_prob(up)
+    )
     prior = Draw(source="p")
     assert prior("z", q=q) is None
     down = prior("z", p=p)
@@ -229,7 +262,9 @@ def test_noise_is_asked_by_site_and_makes_the_value(path: str) -> None:
     a, b = vae(x, Draw(K, noise=noise)), vae(x, Draw(K, noise=const))
     assert tuple(sorted(asked)) == SITES[path] and torch.equal(a.log_w, b.log_w)
     for site in a.latents.values():
-        assert site.q is not None and torch.allclose(site.z, site.q.mean + 0.5 * site.q.stddev)
+        assert site.q is not None and torch.allclose(
+            site.z, site.q.mean + 0.5 * site.q.stddev
+        )
 
 
 @pytest.mark.parametrize("path", PATHS)
@@ -239,7 +274,9 @@ def test_temperature_scales_the_noise_of_prior_draws_only(path: str) -> None:
         trace = vae.generate(B, Draw(source="p", noise=const, temperature=temperature))
         for site in trace.latents.values():
             assert site.p is not None
-            assert torch.allclose(site.z, site.p.mean + temperature * 0.5 * site.p.stddev, atol=1e-6)
+            assert torch.allclose(
+                site.z, site.p.mean + temperature * 0.5 * site.p.stddev, atol=1e-6
+            )
     warm, plain = (vae(x, Draw(noise=const, temperature=t)) for t in (3.0, 1.0))
     assert torch.equal(warm.log_w, plain.log_w)
 

@@ -38,7 +38,11 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_layouts(shape: tuple[int, ...], layout: str, example: tuple[int, ...]) -> None:
     array = RNG.randint(0, 256, shape).astype(np.uint8)
     data = td.load(array)
-    assert data.spec.layout == layout and data.spec.shape == example and data.spec.levels == 256
+    assert (
+        data.spec.layout == layout
+        and data.spec.shape == example
+        and data.spec.levels == 256
+    )
     rows = torch.arange(4)
     x = data.train.batch(rows)
     assert x.shape == (4, *example)
@@ -61,9 +65,21 @@ def test_layout_setting_and_announced_guess() -> None:
         (RNG.rand(30, 4) > 0.5, "binary", 2),
         (RNG.randint(0, 2, (30, 4)).astype(np.uint8), "binary", 2),
         (RNG.randint(0, 2, (30, 4)).astype(float), "binary", 2),
-        (np.r_[RNG.randint(0, 9, (29, 4)), [[0, 1, 2, 9]]].astype(np.uint8), "levels", 256),
-        (np.r_[RNG.randint(0, 9, (29, 4)), [[0, 1, 2, 16]]].astype(np.float32), "levels", 17),
-        (np.r_[RNG.randint(0, 9, (29, 4)), [[0, 1, 2, 255]]].astype(">i2"), "levels", 256),
+        (
+            np.r_[RNG.randint(0, 9, (29, 4)), [[0, 1, 2, 9]]].astype(np.uint8),
+            "levels",
+            256,
+        ),
+        (
+            np.r_[RNG.randint(0, 9, (29, 4)), [[0, 1, 2, 16]]].astype(np.float32),
+            "levels",
+            17,
+        ),
+        (
+            np.r_[RNG.randint(0, 9, (29, 4)), [[0, 1, 2, 255]]].astype(">i2"),
+            "levels",
+            256,
+        ),
         (RNG.randint(0, 1000, (30, 4)), "real", None),
         (RNG.randint(-3, 9, (30, 4)), "real", None),
         (RNG.rand(30, 4, 4).astype(np.float16), "unit", None),
@@ -87,10 +103,14 @@ def test_domain_settings() -> None:
     data = td.load(grey, S(levels=17))
     assert data.spec.domain == "levels" and data.spec.levels == 17
     unit = td.load(grey, S(levels=17, domain="unit"))
-    assert unit.spec.divisor == 16 and float(unit.train.batch(torch.arange(32)).max()) <= 1
+    assert (
+        unit.spec.divisor == 16 and float(unit.train.batch(torch.arange(32)).max()) <= 1
+    )
     torch.testing.assert_close(unit.spec.mean * 16, data.spec.mean)
     assert td.load(grey, S(domain="real")).spec.levels is None
-    assert td.load(grey, S(domain="categorical", levels=17)).spec.domain == "categorical"
+    assert (
+        td.load(grey, S(domain="categorical", levels=17)).spec.domain == "categorical"
+    )
     with pytest.raises(TightboundError, match=r"row 0 .*16.*levels.*0 to 15"):
         td.load(grey, S(levels=16))
     with pytest.raises(TightboundError, match=r"row \d+ .*binary"):
@@ -140,7 +160,9 @@ def test_few_examples() -> None:
     data = td.load(np.arange(12.0).reshape(3, 4))
     assert [len(s) for s in data.splits.values()] == [1, 1, 1]
     one = td.load(np.zeros((1, 4)), valid=np.ones((2, 4)), test=np.zeros((2, 4)))
-    assert len(one.train) == 1 and len(one.valid) == 2 and bool((one.spec.std == 0).all())
+    assert (
+        len(one.train) == 1 and len(one.valid) == 2 and bool((one.spec.std == 0).all())
+    )
 
 
 def test_own_validation_and_test() -> None:
@@ -150,7 +172,11 @@ def test_own_validation_and_test() -> None:
     with pytest.raises(TightboundError, match="same shape"):
         td.load(x, valid=np.zeros((4, 5)))
     named = td.load((x, ["b", "a"] * 15), valid=(x[:3], ["c", "b", "b"]))
-    assert named.label_names == ("a", "b") and named.valid.y is not None and named.valid.y.tolist() == [-1, 1, 1]
+    assert (
+        named.label_names == ("a", "b")
+        and named.valid.y is not None
+        and named.valid.y.tolist() == [-1, 1, 1]
+    )
 
 
 def test_labels() -> None:
@@ -195,9 +221,19 @@ def test_unknown_extension(tmp_path: Path) -> None:
 
 
 def test_settings() -> None:
-    assert S(size="28x20").size == (28, 20) and S(size="64").size == 64 and S(size=[5, 6]).size == (5, 6)
+    assert (
+        S(size="28x20").size == (28, 20)
+        and S(size="64").size == 64
+        and S(size=[5, 6]).size == (5, 6)
+    )
     assert S(augment="flip,shift").augment == ("flip", "shift")
-    for wrong in ({"sizes": 3}, {"size": 0}, {"valid": 0.6, "test": 0.5}, {"binarize": "maybe"}, {"augment": "rot"}):
+    for wrong in (
+        {"sizes": 3},
+        {"size": 0},
+        {"valid": 0.6, "test": 0.5},
+        {"binarize": "maybe"},
+        {"augment": "rot"},
+    ):
         with pytest.raises(ValidationError):
             S(**wrong)
     with pytest.raises(TightboundError, match=r"data\.size is for image files"):
@@ -214,8 +250,13 @@ def test_augment(layout: str) -> None:
     x = flip.train.batch(rows, torch.Generator().manual_seed(0))
     turned = [torch.equal(a, b.flip(-1)) for a, b in zip(x, plain, strict=True)]
     same = [torch.equal(a, b) for a, b in zip(x, plain, strict=True)]
-    assert all(t != s for t, s in zip(turned, same, strict=True)) and 4 < sum(turned) < 20
-    assert torch.equal(flip.valid.batch(torch.arange(3), torch.Generator()), flip.valid.batch(torch.arange(3)))
+    assert (
+        all(t != s for t, s in zip(turned, same, strict=True)) and 4 < sum(turned) < 20
+    )
+    assert torch.equal(
+        flip.valid.batch(torch.arange(3), torch.Generator()),
+        flip.valid.batch(torch.arange(3)),
+    )
     shift = td.load(array, S(augment="shift", shift=1))
     x = shift.train.batch(rows, torch.Generator().manual_seed(0))
     middle = plain[..., 1:-1, 1:-1]
@@ -229,7 +270,14 @@ def test_augment(layout: str) -> None:
 def test_batches_and_describe() -> None:
     data = td.load(RNG.randn(25, 3))
     got = list(data.train.batches(8))
-    assert torch.equal(torch.cat([rows for rows, _ in got]), torch.arange(len(data.train))) and len(got[-1][0]) == 5
-    assert json.loads(json.dumps(data.describe()))["n"] == {"train": 21, "valid": 2, "test": 2}
+    assert (
+        torch.equal(torch.cat([rows for rows, _ in got]), torch.arange(len(data.train)))
+        and len(got[-1][0]) == 5
+    )
+    assert json.loads(json.dumps(data.describe()))["n"] == {
+        "train": 21,
+        "valid": 2,
+        "test": 2,
+    }
     moved = data.train.to("cpu")
     assert torch.equal(moved.batch(torch.arange(4)), data.train.batch(torch.arange(4)))

@@ -1,4 +1,6 @@
-"""The cache of decoded images: keyed by content, repaired when damaged, clear when there is no room."""
+"""The cache of decoded images: keyed by content, repaired when damaged, clear when there is no
+room.
+"""
 
 from __future__ import annotations
 
@@ -36,13 +38,18 @@ def fill(root: Path, names: list[str]) -> Path:
     return root
 
 
-def test_cache_is_by_content_and_repairs_itself(tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cache_is_by_content_and_repairs_itself(
+    tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     root = fill(tmp_path / "p", [f"{i}.png" for i in range(6)])
     first = td.load(root)
     rows = next((cache / "rows").glob("*.npy"))
     stamp = rows.stat().st_mtime_ns
     shutil.copytree(root, tmp_path / "copy")
-    assert td.load(tmp_path / "copy").digest == first.digest and rows.stat().st_mtime_ns == stamp
+    assert (
+        td.load(tmp_path / "copy").digest == first.digest
+        and rows.stat().st_mtime_ns == stamp
+    )
     good, expected = rows.read_bytes(), first.train.raw(torch.arange(4)).clone()
     flipped = bytearray(good)
     flipped[-1] ^= 1
@@ -61,8 +68,13 @@ def test_cache_is_by_content_and_repairs_itself(tmp_path: Path, cache: Path, mon
     assert not list((cache / "rows").glob("*.part"))
 
 
-@pytest.mark.parametrize(("code", "says"), [(errno.ENOSPC, "no room on the disk"), (errno.EROFS, "TIGHTBOUND_CACHE")])
-def test_no_room(tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch, code: int, says: str) -> None:
+@pytest.mark.parametrize(
+    ("code", "says"),
+    [(errno.ENOSPC, "no room on the disk"), (errno.EROFS, "TIGHTBOUND_CACHE")],
+)
+def test_no_room(
+    tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch, code: int, says: str
+) -> None:
     root = fill(tmp_path / "p", [f"{i}.png" for i in range(6)])
 
     def full(handle: int) -> None:

@@ -21,9 +21,15 @@ def test_npy_is_mapped_in_place(tmp_path: Path) -> None:
     np.save(path, array)
     path.chmod(0o444)
     data = td.load(str(path))
-    assert "/x.npy" in Path("/proc/self/maps").read_text() if Path("/proc/self/maps").exists() else True
+    assert (
+        "/x.npy" in Path("/proc/self/maps").read_text()
+        if Path("/proc/self/maps").exists()
+        else True
+    )
     rows = torch.arange(8)
-    assert np.array_equal(data.train.raw(rows).numpy(), array[data.train.index[:8].numpy()])
+    assert np.array_equal(
+        data.train.raw(rows).numpy(), array[data.train.index[:8].numpy()]
+    )
     path.chmod(0o644)
     np.save(path, array[:39])
     assert td.load(path).digest != data.digest
@@ -35,7 +41,9 @@ def test_npy_damaged_or_pickled(tmp_path: Path) -> None:
     whole = path.read_bytes()
     for cut in (0, 4, 60, len(whole) - 8):
         path.write_bytes(whole[:cut])
-        with pytest.raises(TightboundError, match=r"truncated or not a numpy file|pickle"):
+        with pytest.raises(
+            TightboundError, match=r"truncated or not a numpy file|pickle"
+        ):
             td.load(path)
     np.save(path, np.array([{"a": 1}, None], dtype=object), allow_pickle=True)
     with pytest.raises(TightboundError, match="never loaded"):
@@ -58,7 +66,10 @@ def test_npy_damaged_or_pickled(tmp_path: Path) -> None:
 )
 def test_npz(tmp_path: Path, arrays: dict[str, int], sizes: tuple[int, ...]) -> None:
     path = tmp_path / "x.npz"
-    made = {k: RNG.randint(0, 3, n) if k.startswith("y") else RNG.rand(n, 4, 4) for k, n in arrays.items()}
+    made = {
+        k: RNG.randint(0, 3, n) if k.startswith("y") else RNG.rand(n, 4, 4)
+        for k, n in arrays.items()
+    }
     np.savez(path, **made)
     data = td.load(path)
     assert tuple(len(s) for s in data.splits.values()) == sizes
@@ -87,7 +98,11 @@ def test_csv(tmp_path: Path) -> None:
     lines = [f"{i},{i * 0.5},{'cat' if i % 2 else 'dog'}" for i in range(20)]
     path.write_text("a,b,label\n" + "\n".join(lines) + "\n")
     data = td.load(path)
-    assert data.spec.shape == (2,) and data.label_names == ("cat", "dog") and "label" in data.notices[0]
+    assert (
+        data.spec.shape == (2,)
+        and data.label_names == ("cat", "dog")
+        and "label" in data.notices[0]
+    )
     path.write_text("\n".join(line.rsplit(",", 1)[0] for line in lines))
     assert td.load(path).spec.shape == (2,) and len(td.load(path).train) == 16
     assert td.load(path, S(label=0)).spec.shape == (1,)
@@ -118,9 +133,14 @@ def test_csv_refused(tmp_path: Path, text: str, says: str) -> None:
 
 
 @pytest.mark.parametrize(("index", "width"), [("0,1,2", 2), ("1,2,3", 3), ("0,1,1", 3)])
-def test_the_index_that_pandas_writes_is_no_feature(tmp_path: Path, index: str, width: int) -> None:
+def test_the_index_that_pandas_writes_is_no_feature(
+    tmp_path: Path, index: str, width: int
+) -> None:
     path = tmp_path / "x.csv"
-    path.write_text(",a,b\n" + "".join(f"{i},{k}.5,{k * k}\n" for k, i in enumerate(index.split(","), 4)))
+    path.write_text(
+        ",a,b\n"
+        + "".join(f"{i},{k}.5,{k * k}\n" for k, i in enumerate(index.split(","), 4))
+    )
     data = td.load(path)
     assert data.spec.shape == (width,)
     assert any("counts the rows" in line for line in data.notices) == (width == 2)

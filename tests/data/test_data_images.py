@@ -1,4 +1,6 @@
-"""Folders and zips of images: every kind of image, sizes, labels, splits, the cache, and what is refused."""
+"""Folders and zips of images: every kind of image, sizes, labels, splits, the cache, and what is
+refused.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +31,10 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def picture(height: int = 12, width: int = 10, mode: str = "RGB") -> Image.Image:
     shape = (height, width) if mode == "L" else (height, width, len(mode))
-    return Image.fromarray(RNG.randint(0, 256, shape).astype(np.uint8), mode=None if mode != "RGBA" else "RGBA")
+    return Image.fromarray(
+        RNG.randint(0, 256, shape).astype(np.uint8),
+        mode=None if mode != "RGBA" else "RGBA",
+    )
 
 
 def fill(root: Path, names: list[str], **size: Any) -> Path:
@@ -42,12 +47,21 @@ def fill(root: Path, names: list[str], **size: Any) -> Path:
 def test_plain_folder(tmp_path: Path) -> None:
     root = fill(tmp_path / "p", [f"{i}.png" for i in range(12)])
     data = td.load(root)
-    assert data.spec.shape == (3, 12, 10) and data.spec.levels == 256 and data.spec.layout == "chw"
-    assert data.train.y is None and data.notices == [] and data.settings.size == (12, 10)
+    assert (
+        data.spec.shape == (3, 12, 10)
+        and data.spec.levels == 256
+        and data.spec.layout == "chw"
+    )
+    assert (
+        data.train.y is None and data.notices == [] and data.settings.size == (12, 10)
+    )
     assert data.train.names is not None and len(data.train.names) == len(data.train)
     row = torch.tensor([3])
     name = data.train.names[3]
-    assert np.array_equal(data.train.raw(row)[0].permute(1, 2, 0).numpy(), np.asarray(Image.open(root / name)))
+    assert np.array_equal(
+        data.train.raw(row)[0].permute(1, 2, 0).numpy(),
+        np.asarray(Image.open(root / name)),
+    )
     assert td.load(str(root), data.settings).digest == data.digest
 
 
@@ -58,32 +72,63 @@ def test_labels_and_splits(tmp_path: Path) -> None:
     assert labelled.train.names is not None and labelled.train.y is not None
     for name, y in zip(labelled.train.names, labelled.train.y.tolist(), strict=True):
         assert name.startswith(("cat", "dog")[y])
-    split = [f"{s}/{kind}/{i}.png" for s in ("train", "val", "Test") for kind in ("cat", "dog") for i in range(4)]
+    split = [
+        f"{s}/{kind}/{i}.png"
+        for s in ("train", "val", "Test")
+        for kind in ("cat", "dog")
+        for i in range(4)
+    ]
     published = td.load(fill(tmp_path / "b", split))
     assert [len(s) for s in published.splits.values()] == [8, 8, 8]
     assert all(n.startswith("Test") for n in published.test.names or [""])
     assert published.label_names == ("cat", "dog") and published.valid.y is not None
     small = td.load(tmp_path / "b", S(limit=4))
-    assert set(small.train.y.tolist()) == {0, 1} and "sorted by label" in small.notices[-1]
+    assert (
+        set(small.train.y.tolist()) == {0, 1} and "sorted by label" in small.notices[-1]
+    )
     only = td.load(fill(tmp_path / "c", [f"train/{i}.png" for i in range(10)]))
     assert [len(s) for s in only.splits.values()] == [8, 1, 1]
     odd = td.load(fill(tmp_path / "d", [*split, "extra/1.png"]))
-    assert odd.label_names == ("Test", "extra", "train", "val") and "beside the splits" in odd.notices[0]
-    mixed = td.load(fill(tmp_path / "e", ["a/1.png", "b/1.png", "b/2.png", "3.png", "4.png"]))
+    assert (
+        odd.label_names == ("Test", "extra", "train", "val")
+        and "beside the splits" in odd.notices[0]
+    )
+    mixed = td.load(
+        fill(tmp_path / "e", ["a/1.png", "b/1.png", "b/2.png", "3.png", "4.png"])
+    )
     assert mixed.label_names == ("a", "b")
-    assert sorted(torch.cat([s.y for s in mixed.splits.values()]).tolist()) == [-1, -1, 0, 1, 1]
+    assert sorted(torch.cat([s.y for s in mixed.splits.values()]).tolist()) == [
+        -1,
+        -1,
+        0,
+        1,
+        1,
+    ]
 
 
 def test_splits_inside_labels_are_told(tmp_path: Path) -> None:
-    names = [f"{label}/{split}/{i}.png" for label in ("cat", "dog") for split in ("train", "test") for i in range(4)]
+    names = [
+        f"{label}/{split}/{i}.png"
+        for label in ("cat", "dog")
+        for split in ("train", "test")
+        for i in range(4)
+    ]
     data = td.load(str(fill(tmp_path / "x", names)))
     told = [line for line in data.notices if "not read as splits" in line]
     assert len(told) == 1 and "cat/test" in told[0] and "test/cat/..." in told[0]
-    published = td.load(str(fill(tmp_path / "y", ["train/cat/0.png", "train/dog/1.png", "test/cat/2.png"])))
+    published = td.load(
+        str(
+            fill(
+                tmp_path / "y", ["train/cat/0.png", "train/dog/1.png", "test/cat/2.png"]
+            )
+        )
+    )
     assert not any("not read as splits" in line for line in published.notices)
 
 
-def test_a_run_reads_its_images_without_decoding_them_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_reads_its_images_without_decoding_them_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     folder = str(fill(tmp_path / "x", [f"{i}.png" for i in range(6)]))
     first = td.load(folder)
 
@@ -93,7 +138,9 @@ def test_a_run_reads_its_images_without_decoding_them_again(tmp_path: Path, monk
     monkeypatch.setattr(td.folder, "_decode_all", not_again)
     again = td.load(folder, first.settings)
     assert first.settings.size == (12, 10) and again.digest == first.digest
-    assert torch.equal(again.train.batch(torch.arange(2)), first.train.batch(torch.arange(2)))  # type: ignore[union-attr]
+    assert torch.equal(
+        again.train.batch(torch.arange(2)), first.train.batch(torch.arange(2))
+    )  # type: ignore[union-attr]
 
 
 def test_size_auto(tmp_path: Path) -> None:
@@ -101,13 +148,21 @@ def test_size_auto(tmp_path: Path) -> None:
     picture(90, 40).save(mixed / "4.jpg")
     data = td.load(mixed)
     assert data.spec.shape == (3, 64, 64)
-    assert "64x64" in data.notices[0] and "--set data.size=" in data.notices[0] and len(data.notices) == 1
-    large = td.load(fill(tmp_path / "l", [f"{i}.png" for i in range(4)], height=65, width=20))
+    assert (
+        "64x64" in data.notices[0]
+        and "--set data.size=" in data.notices[0]
+        and len(data.notices) == 1
+    )
+    large = td.load(
+        fill(tmp_path / "l", [f"{i}.png" for i in range(4)], height=65, width=20)
+    )
     assert large.spec.shape == (3, 64, 64)
     small = td.load(tmp_path / "l", S(size=16, channels=1))
     assert small.spec.shape == (1, 16, 16) and "greyscale" in " ".join(small.notices)
     assert td.load(tmp_path / "l", S(size=(20, 30))).spec.shape == (3, 20, 30)
-    one = td.load(fill(tmp_path / "o", [f"{i}.png" for i in range(4)], height=1, width=1))
+    one = td.load(
+        fill(tmp_path / "o", [f"{i}.png" for i in range(4)], height=1, width=1)
+    )
     assert one.spec.shape == (3, 1, 1)
 
 
@@ -121,12 +176,20 @@ def test_crop_is_centred_and_upright() -> None:
     buffer = io.BytesIO()
     wide.save(buffer, "JPEG", exif=exif, quality=95)
     seen = pixels(Image.open(io.BytesIO(buffer.getvalue())), None, None)
-    assert seen.shape == (3, 100, 40) and seen[:, 35:65].mean() > 245 and seen[:, :25].mean() < 10
+    assert (
+        seen.shape == (3, 100, 40)
+        and seen[:, 35:65].mean() > 245
+        and seen[:, :25].mean() < 10
+    )
     plain = io.BytesIO()
-    smooth = Image.fromarray(np.linspace(0, 255, 512 * 384).reshape(384, 512).astype(np.uint8))
+    smooth = Image.fromarray(
+        np.linspace(0, 255, 512 * 384).reshape(384, 512).astype(np.uint8)
+    )
     smooth.save(plain, "JPEG", quality=95)
     drafted = pixels(Image.open(io.BytesIO(plain.getvalue())), (32, 32), 1).astype(int)
-    exact = pixels(Image.open(io.BytesIO(plain.getvalue())).copy(), (32, 32), 1).astype(int)
+    exact = pixels(Image.open(io.BytesIO(plain.getvalue())).copy(), (32, 32), 1).astype(
+        int
+    )
     assert abs(drafted - exact).max() <= 3
 
 
@@ -148,7 +211,9 @@ def test_kinds_of_image() -> None:
     grey = picture(mode="L")
     for kind in ("PNG", "BMP", "GIF", "TIFF"):
         got = pixels(through(grey, kind), None, None)
-        assert got.shape == (1, 12, 10) and np.array_equal(got[0], np.asarray(grey)), kind
+        assert got.shape == (1, 12, 10) and np.array_equal(got[0], np.asarray(grey)), (
+            kind
+        )
     levels = np.arange(0, 65536, 546, dtype=np.uint16)[:120].reshape(12, 10)
     for kind in ("PNG", "TIFF"):
         deep = pixels(through(Image.fromarray(levels), kind), None, None)
@@ -156,9 +221,16 @@ def test_kinds_of_image() -> None:
     clear = np.zeros((12, 10, 4), np.uint8)
     clear[:6] = (10, 20, 30, 255)
     white = pixels(through(Image.fromarray(clear, "RGBA")), None, None)
-    assert white.shape == (3, 12, 10) and (white[:, 6:] == 255).all() and white[:, 0, 0].tolist() == [10, 20, 30]
+    assert (
+        white.shape == (3, 12, 10)
+        and (white[:, 6:] == 255).all()
+        and white[:, 0, 0].tolist() == [10, 20, 30]
+    )
     palette = picture().quantize(16)
-    assert np.array_equal(pixels(through(palette), None, None), np.asarray(palette.convert("RGB")).transpose(2, 0, 1))
+    assert np.array_equal(
+        pixels(through(palette), None, None),
+        np.asarray(palette.convert("RGB")).transpose(2, 0, 1),
+    )
     assert pixels(through(palette, transparency=0), None, None).shape[0] == 3
     bilevel = grey.convert("1")
     assert set(np.unique(pixels(through(bilevel), None, None))) <= {0, 255}
@@ -177,28 +249,43 @@ def test_channels_auto_and_announcements(tmp_path: Path) -> None:
     assert td.load(root).spec.shape[0] == 1
     assert td.load(root, S(channels=3)).spec.shape[0] == 3
     picture(mode="RGBA").save(root / "5.png")
-    Image.fromarray(RNG.randint(0, 65536, (12, 10)).astype(np.uint16)).save(root / "6.png")
-    picture(mode="L").save(root / "7.gif", save_all=True, append_images=[picture(mode="L")])
+    Image.fromarray(RNG.randint(0, 65536, (12, 10)).astype(np.uint16)).save(
+        root / "6.png"
+    )
+    picture(mode="L").save(
+        root / "7.gif", save_all=True, append_images=[picture(mode="L")]
+    )
     data = td.load(root)
     said = " ".join(data.notices)
-    assert data.spec.shape[0] == 3 and "white" in said and "16 bits" in said and "first frame" in said
+    assert (
+        data.spec.shape[0] == 3
+        and "white" in said
+        and "16 bits" in said
+        and "first frame" in said
+    )
     assert td.load(root).notices == data.notices, "a cache hit announces the same"
 
 
 def test_zip_is_read_in_place(tmp_path: Path) -> None:
-    root = fill(tmp_path / "z", [f"{kind}/{i}.png" for kind in ("a", "b") for i in range(5)])
+    root = fill(
+        tmp_path / "z", [f"{kind}/{i}.png" for kind in ("a", "b") for i in range(5)]
+    )
     with zipfile.ZipFile(tmp_path / "z.zip", "w") as archive:
         for path in sorted(root.rglob("*.png")):
             archive.write(path, "wrapper" / path.relative_to(root))
         archive.writestr("__MACOSX/wrapper/._1.png", b"junk")
         archive.writestr("wrapper/.DS_Store", b"junk")
     folder, packed = td.load(root), td.load(tmp_path / "z.zip")
-    assert packed.label_names == ("a", "b") and torch.equal(packed.train.x, folder.train.x)
+    assert packed.label_names == ("a", "b") and torch.equal(
+        packed.train.x, folder.train.x
+    )
     with zipfile.ZipFile(tmp_path / "evil.zip", "w") as archive:
         for i in range(4):
             archive.write(root / "a" / f"{i}.png", f"../../evil{i}.png")
     td.load(tmp_path / "evil.zip")
-    assert not list(tmp_path.parent.glob("evil*.png")) and not list(tmp_path.glob("*.png"))
+    assert not list(tmp_path.parent.glob("evil*.png")) and not list(
+        tmp_path.glob("*.png")
+    )
     whole = (tmp_path / "z.zip").read_bytes()
     (tmp_path / "z.zip").write_bytes(whole[: len(whole) // 2])
     with pytest.raises(TightboundError, match="truncated or not a zip"):
@@ -220,26 +307,40 @@ def test_damaged_member_of_a_zip(tmp_path: Path) -> None:
     (tmp_path / "z.zip").write_bytes(bytes(damaged))
     with pytest.raises(TightboundError, match=r"2\.png cannot be read"):
         td.load(tmp_path / "z.zip")
-    assert "1 file is left out: 2.png" in td.load(tmp_path / "z.zip", S(skip_bad=True)).notices[-1]
+    assert (
+        "1 file is left out: 2.png"
+        in td.load(tmp_path / "z.zip", S(skip_bad=True)).notices[-1]
+    )
 
 
-@pytest.mark.parametrize("bad", ["truncated.jpg", "truncated.png", "text.png", "notes.txt", "empty.png"])
+@pytest.mark.parametrize(
+    "bad", ["truncated.jpg", "truncated.png", "text.png", "notes.txt", "empty.png"]
+)
 def test_bad_file_is_named_or_skipped(tmp_path: Path, bad: str) -> None:
     root = fill(tmp_path / "p", [f"{i}.png" for i in range(6)])
     (root / ".DS_Store").write_bytes(b"x")
     (root / "Thumbs.db").write_bytes(b"x")
     td.load(root)
-    content = {"text.png": b"not a picture", "notes.txt": b"hello", "empty.png": b""}.get(bad)
+    content = {
+        "text.png": b"not a picture",
+        "notes.txt": b"hello",
+        "empty.png": b"",
+    }.get(bad)
     if content is None:
         buffer = io.BytesIO()
         picture(48, 48).save(buffer, "JPEG" if bad.endswith("jpg") else "PNG")
         content = buffer.getvalue()[:-400]
     (root / bad).write_bytes(content)
     settings = S(size=(12, 10))
-    with pytest.raises(TightboundError, match=rf"{bad} cannot be read as an image: .*--skip-bad"):
+    with pytest.raises(
+        TightboundError, match=rf"{bad} cannot be read as an image: .*--skip-bad"
+    ):
         td.load(root, settings)
     data = td.load(root, settings.model_copy(update={"skip_bad": True}))
-    assert sum(len(s) for s in data.splits.values()) == 6 and f"1 file is left out: {bad}" in data.notices[-1]
+    assert (
+        sum(len(s) for s in data.splits.values()) == 6
+        and f"1 file is left out: {bad}" in data.notices[-1]
+    )
     with pytest.raises(TightboundError, match=bad):
         td.load(root, settings)
 
@@ -269,9 +370,18 @@ def test_nothing_to_read(tmp_path: Path) -> None:
 
 def test_own_validation_folder(tmp_path: Path) -> None:
     root = fill(tmp_path / "p", [f"{kind}/{i}.png" for kind in "ab" for i in range(6)])
-    other = fill(tmp_path / "q", [f"{kind}/{i}.png" for kind in "bc" for i in range(2)], height=70, width=90)
+    other = fill(
+        tmp_path / "q",
+        [f"{kind}/{i}.png" for kind in "bc" for i in range(2)],
+        height=70,
+        width=90,
+    )
     data = td.load(root, valid=other)
-    assert data.spec.shape == (3, 12, 10) and len(data.valid) == 4 and data.label_names == ("a", "b")
+    assert (
+        data.spec.shape == (3, 12, 10)
+        and len(data.valid) == 4
+        and data.label_names == ("a", "b")
+    )
     assert data.valid.y is not None and data.valid.y.tolist() == [1, 1, -1, -1]
 
 
@@ -284,7 +394,10 @@ def test_linked_folders_do_not_loop(tmp_path: Path) -> None:
 def test_binarised_images(tmp_path: Path) -> None:
     root = fill(tmp_path / "p", [f"{i}.png" for i in range(9)])
     data = td.load(root, S(binarize="dynamic", channels=1))
-    assert data.spec.domain == "binary" and set(data.valid.x.unique().tolist()) <= {0, 1}
+    assert data.spec.domain == "binary" and set(data.valid.x.unique().tolist()) <= {
+        0,
+        1,
+    }
     black = tmp_path / "black"
     black.mkdir()
     for i in range(5):
@@ -292,14 +405,23 @@ def test_binarised_images(tmp_path: Path) -> None:
     assert td.load(black).spec.levels == 256, "black photographs are not binary data"
 
 
-@pytest.mark.skipif("TIGHTBOUND_DATA" not in os.environ, reason="TIGHTBOUND_DATA is not set")
+@pytest.mark.skipif(
+    "TIGHTBOUND_DATA" not in os.environ, reason="TIGHTBOUND_DATA is not set"
+)
 def test_zip_of_photographs(tmp_path: Path) -> None:
     source = Path(os.environ["TIGHTBOUND_DATA"], "cifar10_jpeg_subset.zip")
     if not source.exists():
         pytest.skip("cifar10_jpeg_subset.zip is not in TIGHTBOUND_DATA")
-    with zipfile.ZipFile(source) as full, zipfile.ZipFile(tmp_path / "some.zip", "w") as some:
+    with (
+        zipfile.ZipFile(source) as full,
+        zipfile.ZipFile(tmp_path / "some.zip", "w") as some,
+    ):
         for name in full.namelist()[::20]:
             some.writestr(name, full.read(name))
     data = td.load(tmp_path / "some.zip")
-    assert data.spec.shape == (3, 32, 32) and data.label_names is not None and len(data.label_names) == 10
+    assert (
+        data.spec.shape == (3, 32, 32)
+        and data.label_names is not None
+        and len(data.label_names) == 10
+    )
     assert [len(data.train) + len(data.valid), len(data.test)] == [500, 50]

@@ -1,4 +1,6 @@
-"""Data larger than memory: files that stay on the disk, read in pieces, mixed by lanes; .h5, .zarr and .parquet."""
+"""Data larger than memory: files that stay on the disk, read in pieces, mixed by lanes; .h5, .zarr
+and .parquet.
+"""
 
 from __future__ import annotations
 
@@ -62,15 +64,21 @@ def test_rows_on_a_disk_are_those_of_the_tensor(block: int) -> None:
     rows = OnDisk(tuple(array.shape), array.dtype, counting, block)
     some = torch.randperm(500)[:90]
     assert torch.equal(rows[some], array[some]) and torch.equal(rows[3:13], array[3:13])
-    assert torch.equal(torch.cat(list(rows.split(64))), array) and len(rows[500:600]) == 0
+    assert (
+        torch.equal(torch.cat(list(rows.split(64))), array) and len(rows[500:600]) == 0
+    )
     assert torch.equal(rows.narrow(0, 20, 30)[torch.arange(5)], array[20:25])
-    assert torch.equal(rows.map(lambda x: x[:, :4].float())[some], array[some, :4].float())
+    assert torch.equal(
+        rows.map(lambda x: x[:, :4].float())[some], array[some, :4].float()
+    )
     with pytest.raises(IndexError):
         rows[torch.tensor([500])]
     counting.read.zero_()
     fresh = OnDisk(tuple(array.shape), array.dtype, counting, block)
     fresh[torch.arange(500).flip(0)]
-    assert counting.read.max() <= (1 if block > 1 else 2), "a chunk that serves several rows is decoded once"
+    assert counting.read.max() <= (1 if block > 1 else 2), (
+        "a chunk that serves several rows is decoded once"
+    )
 
 
 def test_without_is_the_rest_in_order_and_costs_nothing() -> None:
@@ -80,21 +88,47 @@ def test_without_is_the_rest_in_order_and_costs_nothing() -> None:
     assert len(index) == 6 and index[torch.arange(6)].tolist() == rest
     assert [int(i) + 4 for i in index.inside(4, 8)] == [5, 6, 7]
     cut = Without(10, taken, limit=3)
-    assert len(cut) == 3 and cut.inside(0, 10).tolist() == [1, 2, 5] and cut.inside(5, 10).tolist() == [0]
+    assert (
+        len(cut) == 3
+        and cut.inside(0, 10).tolist() == [1, 2, 5]
+        and cut.inside(5, 10).tolist() == [0]
+    )
     whole = Without(10**12, torch.tensor([7]))  # 8 TB of row numbers, if they were held
     assert whole[torch.tensor([6, 7, 10**11])].tolist() == [6, 8, 10**11 + 1]
 
 
 def test_scattered_and_spread_rows_are_different_and_from_many_places() -> None:
-    for n, piece, k in ((10_000, 100, 300), (10_000, 1, 300), (1000, 400, 999), (50, 60, 50)):
+    for n, piece, k in (
+        (10_000, 100, 300),
+        (10_000, 1, 300),
+        (1000, 400, 999),
+        (50, 60, 50),
+    ):
         rows = scattered(n, piece, k, 0)
-        assert len(rows.unique()) == k == len(rows) and int(rows.max()) < n and int(rows.min()) >= 0
-        assert not torch.equal(rows, scattered(n, piece, k, 1)), "a function of the seed"
+        assert (
+            len(rows.unique()) == k == len(rows)
+            and int(rows.max()) < n
+            and int(rows.min()) >= 0
+        )
+        assert not torch.equal(rows, scattered(n, piece, k, 1)), (
+            "a function of the seed"
+        )
     places = scattered(10**9, 1000, 5000, 0) // 1000
-    assert 200 <= len(places.unique()) <= 256, "few enough places to read, enough to represent the file"
-    for n, piece, k in ((10**6, 100, 5000), (1000, 100, 500), (100, 10, 7), (10, 20, 30)):
+    assert 200 <= len(places.unique()) <= 256, (
+        "few enough places to read, enough to represent the file"
+    )
+    for n, piece, k in (
+        (10**6, 100, 5000),
+        (1000, 100, 500),
+        (100, 10, 7),
+        (10, 20, 30),
+    ):
         rows = spread(n, piece, k)
-        assert len(rows.unique()) == len(rows) == min(n, k) and (rows.diff() > 0).all() and int(rows.max()) <= n - 1
+        assert (
+            len(rows.unique()) == len(rows) == min(n, k)
+            and (rows.diff() > 0).all()
+            and int(rows.max()) <= n - 1
+        )
         assert int(rows[0]) == 0 and int(rows[-1]) >= n - max(piece, n // k)
 
 
@@ -110,7 +144,10 @@ def on_disk(tmp_path: Path, settings: S = SMALL, **changes: Any) -> td.Data:
 def test_a_large_npy_is_parted_as_a_small_one_is(tmp_path: Path) -> None:
     data = on_disk(tmp_path)
     assert isinstance(data.train.x, OnDisk) and isinstance(data.train.index, Without)  # type: ignore[union-attr]
-    parts = [numbers(s.raw(torch.arange(len(s)))) for s in (data.train, data.valid, data.test)]  # type: ignore[union-attr,arg-type]
+    parts = [
+        numbers(s.raw(torch.arange(len(s))))
+        for s in (data.train, data.valid, data.test)
+    ]  # type: ignore[union-attr,arg-type]
     assert sorted(row for part in parts for row in part) == list(range(N))
     assert [len(part) for part in parts] == [2400, 300, 300]
     assert isinstance(data.valid.x, Tensor), "what is evaluated is held in memory"
@@ -118,7 +155,9 @@ def test_a_large_npy_is_parted_as_a_small_one_is(tmp_path: Path) -> None:
     assert len(td.load(tmp_path / "x.npy", S(memory=1, limit=70)).train) == 70  # type: ignore[arg-type]
     assert len(td.load(tmp_path / "x.npy", S(memory=1, valid=17)).valid) == 17
     small = td.load(tmp_path / "x.npy")
-    assert isinstance(small.train.x, Tensor) and torch.allclose(small.spec.std, data.spec.std, atol=12)  # type: ignore[union-attr]
+    assert isinstance(small.train.x, Tensor) and torch.allclose(
+        small.spec.std, data.spec.std, atol=12
+    )  # type: ignore[union-attr]
 
 
 def test_a_map_given_in_python_is_read_in_place(tmp_path: Path) -> None:
@@ -127,7 +166,9 @@ def test_a_map_given_in_python_is_read_in_place(tmp_path: Path) -> None:
     assert isinstance(data.train.x, OnDisk) and len(data.train) == 2400  # type: ignore[union-attr,arg-type]
 
 
-def test_each_row_once_an_epoch_resumed_anywhere_whatever_the_processes(tmp_path: Path) -> None:
+def test_each_row_once_an_epoch_resumed_anywhere_whatever_the_processes(
+    tmp_path: Path,
+) -> None:
     data = on_disk(tmp_path)
     train = data.train
     assert isinstance(train, td.Split)
@@ -142,28 +183,45 @@ def test_each_row_once_an_epoch_resumed_anywhere_whatever_the_processes(tmp_path
     for lane in lanes.lanes:
         taken, own = seen[lane.number], len(set(seen[lane.number]))
         epochs = [sorted(taken[i : i + own]) for i in range(0, own * 2, own)]
-        assert epochs[0] == epochs[1] == sorted(set(taken)), "each epoch has each row once"
-        assert taken[:own] != taken[own : 2 * own] and taken[:own] != epochs[0], "mixed, and anew each time"
+        assert epochs[0] == epochs[1] == sorted(set(taken)), (
+            "each epoch has each row once"
+        )
+        assert taken[:own] != taken[own : 2 * own] and taken[:own] != epochs[0], (
+            "mixed, and anew each time"
+        )
         every += epochs[0]
-    assert sorted(every) == sorted(train.index[torch.arange(len(train))].tolist()), "every row, in one lane"  # type: ignore[index]
-    assert torch.equal(steps[3], _after(train, 3, 1)) and not torch.equal(steps[0], steps[150])
+    assert sorted(every) == sorted(train.index[torch.arange(len(train))].tolist()), (
+        "every row, in one lane"
+    )  # type: ignore[index]
+    assert torch.equal(steps[3], _after(train, 3, 1)) and not torch.equal(
+        steps[0], steps[150]
+    )
     for world in (2, 4, 8):
-        assert torch.equal(steps[37], _after(train, 37, world)), "the batch of all processes together"
+        assert torch.equal(steps[37], _after(train, 37, world)), (
+            "the batch of all processes together"
+        )
     halves = [Lanes(Blocks(train), 16, 5, rank=r, world=2, mix=160) for r in range(2)]
     for half in halves:
         for _ in range(333):
             half()
     state = halves[0].state_dict() | halves[1].state_dict()
     for world in (1, 2, 4):
-        parts = [Lanes(Blocks(train), 16, 5, rank=r, world=world, mix=160) for r in range(world)]
+        parts = [
+            Lanes(Blocks(train), 16, 5, rank=r, world=world, mix=160)
+            for r in range(world)
+        ]
         for part in parts:
             part.load_state_dict(state)
         for at in range(333, 345):
-            assert torch.equal(torch.cat([part() for part in parts]), steps[at]), "2 processes resume as 1, 2 or 4"
+            assert torch.equal(torch.cat([part() for part in parts]), steps[at]), (
+                "2 processes resume as 1, 2 or 4"
+            )
 
 
 def _after(train: td.Split, steps: int, world: int) -> Tensor:
-    parts = [Lanes(Blocks(train), 16, 5, rank=r, world=world, mix=160) for r in range(world)]
+    parts = [
+        Lanes(Blocks(train), 16, 5, rank=r, world=world, mix=160) for r in range(world)
+    ]
     for _ in range(steps):
         for part in parts:
             part()
@@ -172,7 +230,9 @@ def _after(train: td.Split, steps: int, world: int) -> Tensor:
 
 def test_lanes_are_as_many_as_the_batch_and_the_pieces_allow() -> None:
     assert [lanes_for(100, b, 1, "x") for b in (128, 100, 7)] == [16, 4, 1]
-    assert [lanes_for(p, 128, 1, "x") for p in (1, 3, 9)] == [1, 2, 8] and lanes_for(100, 96, 3, "x") == 3
+    assert [lanes_for(p, 128, 1, "x") for p in (1, 3, 9)] == [1, 2, 8] and lanes_for(
+        100, 96, 3, "x"
+    ) == 3
     with pytest.raises(TightboundError, match="too few for 4 processes"):
         lanes_for(3, 128, 4, "x")
 
@@ -182,14 +242,28 @@ def test_binarised_on_the_disk(tmp_path: Path) -> None:
     assert isinstance(dynamic, td.Split)
     rows = torch.tensor([5, 900, 6])
     fixed = dynamic.batch(rows)
-    assert torch.equal(fixed, dynamic.batch(rows)) and torch.equal(fixed[[0, 2]], dynamic.batch(rows[[0, 2]]))
+    assert torch.equal(fixed, dynamic.batch(rows)) and torch.equal(
+        fixed[[0, 2]], dynamic.batch(rows[[0, 2]])
+    )
     mean = dynamic.batch(torch.arange(1000)).mean()
     grey = dynamic.x[torch.arange(1000)].float().mean() / 255  # type: ignore[index]
     assert abs(mean - grey) < 0.005 and set(fixed.unique().tolist()) == {0, 1}
-    static = td.load(tmp_path / "x.npy", S(memory=1, binarize="static", domain="levels")).train
+    static = td.load(
+        tmp_path / "x.npy", S(memory=1, binarize="static", domain="levels")
+    ).train
     assert torch.equal(static.batch(rows), fixed), "both views are the one fixed draw"  # type: ignore[union-attr]
-    steps = [b(0).x for b in (batches(dynamic, 32, 0, CPU), batches(dynamic, 32, 0, CPU), batches(dynamic, 32, 1, CPU))]
-    assert isinstance(batches(dynamic, 32, 0, CPU), LaneBatches) and steps[0].shape == (32, 400)
+    steps = [
+        b(0).x
+        for b in (
+            batches(dynamic, 32, 0, CPU),
+            batches(dynamic, 32, 0, CPU),
+            batches(dynamic, 32, 1, CPU),
+        )
+    ]
+    assert isinstance(batches(dynamic, 32, 0, CPU), LaneBatches) and steps[0].shape == (
+        32,
+        400,
+    )
     assert torch.equal(steps[0], steps[1]) and not torch.equal(steps[0], steps[2])
 
 
@@ -202,9 +276,13 @@ def test_random_numbers_are_those_of_the_whole_batch() -> None:
 
     whole = change(x, "hw", seed())
     for of in (2, 3):
-        parts = [change(part, "hw", seed(), (i, of)) for i, part in enumerate(x.chunk(of))]
+        parts = [
+            change(part, "hw", seed(), (i, of)) for i, part in enumerate(x.chunk(of))
+        ]
         assert torch.equal(torch.cat(parts), whole)
-    levels = [bernoulli(part // 16, 17, seed(), (i, 4)) for i, part in enumerate(x.chunk(4))]
+    levels = [
+        bernoulli(part // 16, 17, seed(), (i, 4)) for i, part in enumerate(x.chunk(4))
+    ]
     assert torch.equal(torch.cat(levels), bernoulli(x // 16, 17, seed()))
 
 
@@ -226,8 +304,12 @@ def test_a_batch_that_cannot_be_shared_out(tmp_path: Path) -> None:
     with pytest.raises(TightboundError, match=r"train.batch = 30 .* 4 processes.*32"):
         batches(train, 30, 0, CPU, (0, 4))
     parts = [batches(train, 8, 0, CPU, (r, 4)) for r in range(4)]
-    assert torch.equal(torch.cat([p(3).x for p in parts]), batches(train, 8, 0, CPU)(3).x)
-    loader = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(torch.zeros(40, 3)), batch_size=8)
+    assert torch.equal(
+        torch.cat([p(3).x for p in parts]), batches(train, 8, 0, CPU)(3).x
+    )
+    loader = torch.utils.data.DataLoader(
+        torch.utils.data.TensorDataset(torch.zeros(40, 3)), batch_size=8
+    )
     with pytest.raises(TightboundError, match="map-style"):
         batches(td.load(loader).train, 8, 0, CPU, (0, 2))
 
@@ -241,12 +323,16 @@ def write(kind: str, path: Path, arrays: dict[str, np.ndarray], chunk: int) -> P
         h5py = pytest.importorskip("h5py")
         with h5py.File(file, "w") as made:
             for name, array in arrays.items():
-                made.create_dataset(name, data=array, chunks=(min(chunk, len(array)), *array.shape[1:]))
+                made.create_dataset(
+                    name, data=array, chunks=(min(chunk, len(array)), *array.shape[1:])
+                )
     else:
         zarr = pytest.importorskip("zarr")
         group = zarr.open_group(str(file), mode="w")
         for name, array in arrays.items():
-            group.create_array(name, data=array, chunks=(min(chunk, len(array)), *array.shape[1:]))
+            group.create_array(
+                name, data=array, chunks=(min(chunk, len(array)), *array.shape[1:])
+            )
     return file
 
 
@@ -255,17 +341,29 @@ def test_arrays_in_chunks(kind: str, tmp_path: Path) -> None:
     x, y = numbered(), np.arange(N) % 5
     file = write(kind, tmp_path, {"x": x, "y": y, "other": x[:3]}, 70)
     near, far = td.load(file), td.load(file, SMALL)
-    assert torch.equal(near.train.y, torch.from_numpy(y)[near.train.index]) and far.test.y is not None  # type: ignore[union-attr]
-    assert isinstance(far.train.x, OnDisk) and far.train.x.block == 70 and far.train.x.piece % 70 == 0  # type: ignore[union-attr]
+    assert (
+        torch.equal(near.train.y, torch.from_numpy(y)[near.train.index])
+        and far.test.y is not None
+    )  # type: ignore[union-attr]
+    assert (
+        isinstance(far.train.x, OnDisk)
+        and far.train.x.block == 70
+        and far.train.x.piece % 70 == 0
+    )  # type: ignore[union-attr]
     rows = torch.tensor([2999, 0, 1234])
     assert torch.equal(far.train.x[rows], torch.from_numpy(x)[rows])  # type: ignore[union-attr]
     assert numbers(far.test.raw(torch.arange(300))) and near.digest != far.digest
-    assert (far.test.raw(torch.arange(300))[:, 1].long() % 1 == 0).all() and torch.equal(
+    assert (
+        far.test.raw(torch.arange(300))[:, 1].long() % 1 == 0
+    ).all() and torch.equal(
         far.test.y, torch.tensor(numbers(far.test.raw(torch.arange(300)))) % 5
     )
     assert len(td.load(file, S(key="other")).train) == 1  # type: ignore[arg-type]
     encoded = td.read(file, near.spec, SMALL)
-    assert len(encoded) == N and numbers(encoded.batch(torch.tensor([7, 2000]))) == [7, 2000]
+    assert len(encoded) == N and numbers(encoded.batch(torch.tensor([7, 2000]))) == [
+        7,
+        2000,
+    ]
     with pytest.raises(TightboundError, match=r"no array 'oter' for data.key.*other"):
         td.load(file, S(key="oter"))
 
@@ -278,15 +376,25 @@ def test_published_splits_and_damage_in_chunks(kind: str, tmp_path: Path) -> Non
     assert [len(data.train), len(data.valid), len(data.test)] == [N, 40, 50]  # type: ignore[arg-type]
     if kind == "h5":
         for cut in (len(x) * 50, 20):
-            damaged = tmp_path / f"{cut}.h5"  # a file that is open already would be served from its cache
+            damaged = (
+                tmp_path / f"{cut}.h5"
+            )  # a file that is open already would be served from its cache
             damaged.write_bytes(file.read_bytes()[:cut])
-            with pytest.raises(TightboundError, match=r"\d.h5.*(truncated|cannot be read)"):
+            with pytest.raises(
+                TightboundError, match=r"\d.h5.*(truncated|cannot be read)"
+            ):
                 td.load(damaged, SMALL)
     else:
-        chunks = [p for p in (file / "train").rglob("*") if p.is_file() and "zarr" not in p.name]
+        chunks = [
+            p
+            for p in (file / "train").rglob("*")
+            if p.is_file() and "zarr" not in p.name
+        ]
         for chunk in chunks:
             chunk.write_bytes(b"no chunk")
-        with pytest.raises(TightboundError, match=r"x.zarr: rows .* of dataset 'train' cannot be read"):
+        with pytest.raises(
+            TightboundError, match=r"x.zarr: rows .* of dataset 'train' cannot be read"
+        ):
             td.load(file, SMALL)
 
 
@@ -315,7 +423,10 @@ def test_parquet(tmp_path: Path) -> None:
     assert numbers_only.spec.shape == (2,) and numbers_only.train.y is not None  # type: ignore[union-attr]
     for bad, match in (
         ({"a": [1.0, None, 3.0]}, r"row 1 .*column 'a' is empty"),
-        ({"a": [1.0, 2.0, 3.0], "b": [{"u": 1}, {"u": 2}, {"u": 3}]}, "holds object values"),
+        (
+            {"a": [1.0, 2.0, 3.0], "b": [{"u": 1}, {"u": 2}, {"u": 3}]},
+            "holds object values",
+        ),
         ({"x": [[1, 2], [3], [4, 5, 6]]}, "different lengths"),
     ):
         parquet.write_table(pa.table(bad), tmp_path / "bad.parquet")

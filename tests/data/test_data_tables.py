@@ -1,4 +1,6 @@
-"""Tables of mixed columns: what each column is taken for, names and types kept, and sentences for what does not fit."""
+"""Tables of mixed columns: what each column is taken for, names and types kept, and sentences for
+what does not fit.
+"""
 
 from __future__ import annotations
 
@@ -36,7 +38,9 @@ def people(n: int = N, seed: int = 0) -> Any:
             "visits": r.negative_binomial(2, 0.3, n),
             "born": r.integers(1950, 2000, n),
             "sex": np.array(["f", "m"])[np.arange(n) % 2],
-            "grade": pd.Categorical(np.array(["low", "high"])[np.arange(n) % 2], ["low", "mid", "high"]),
+            "grade": pd.Categorical(
+                np.array(["low", "high"])[np.arange(n) % 2], ["low", "mid", "high"]
+            ),
             "unit": "cm",
             "fixed": 1.5,
         }
@@ -49,15 +53,28 @@ def fields(source: Any, **settings: Any) -> dict[str, str]:
 
 
 KINDS = {
-    "height": "real", "colour": "categorical", "smokes": "binary", "visits": "count", "born": "real", "sex": "binary",
-    "grade": "categorical", "unit": "categorical", "fixed": "real",
-}  # fmt: skip
+    "height": "real",
+    "colour": "categorical",
+    "smokes": "binary",
+    "visits": "count",
+    "born": "real",
+    "sex": "binary",
+    "grade": "categorical",
+    "unit": "categorical",
+    "fixed": "real",
+}
 
 
 def test_columns_are_what_they_look_like_or_what_is_said() -> None:
     assert fields(people()) == KINDS
-    asked = fields(people(), fields={"visits": "real", "born": "skip", "sex": "categorical"})
-    assert asked == {k: v for k, v in (KINDS | {"visits": "real", "sex": "categorical"}).items() if k != "born"}
+    asked = fields(
+        people(), fields={"visits": "real", "born": "skip", "sex": "categorical"}
+    )
+    assert asked == {
+        k: v
+        for k, v in (KINDS | {"visits": "real", "sex": "categorical"}).items()
+        if k != "born"
+    }
 
 
 def test_tables_of_one_kind_are_read_as_before() -> None:
@@ -70,7 +87,10 @@ def test_tables_of_one_kind_are_read_as_before() -> None:
         frame = pd.DataFrame(x, columns=["a", "b", "c"])
         data = data_room.load(frame)
         assert not data.spec.fields and data.spec.domain == domain
-        assert torch.equal(data.train.batch(torch.arange(5)), data_room.load(x).train.batch(torch.arange(5)))
+        assert torch.equal(
+            data.train.batch(torch.arange(5)),
+            data_room.load(x).train.batch(torch.arange(5)),
+        )
     frame = pd.DataFrame({"a": r.normal(size=40), "b": np.arange(40) % 2})
     assert data_room.load(frame).spec.domain == "mixed"
     assert data_room.load(frame, DataSettings(domain="real")).spec.domain == "real"
@@ -87,23 +107,38 @@ def test_the_same_table_from_memory_csv_and_parquet(kind: str, tmp_path: Path) -
         table.to_parquet(source := tmp_path / "t.parquet")
     data = data_room.load(source)
     found = {f.name: f.kind for f in data.spec.fields}
-    assert found == KINDS | ({} if kind == "frame" else {"grade": "binary"})  # files know no unused category
+    assert found == KINDS | (
+        {} if kind == "frame" else {"grade": "binary"}
+    )  # files know no unused category
     assert any("is read as a table of real: height" in line for line in data.notices)
     split = data_room.read(source, data.spec)
     given = back(data.spec.to_raw(split.batch(torch.arange(N))), data.spec.fields)
     for name in table.columns:
         same = np.asarray(table[name]) == given[name]
         assert same.all() or np.allclose(table[name], given[name], rtol=1e-6), name
-    assert given["visits"].dtype == np.int64 and given["smokes"].dtype == bool and given["height"].dtype == np.float64
+    assert (
+        given["visits"].dtype == np.int64
+        and given["smokes"].dtype == bool
+        and given["height"].dtype == np.float64
+    )
 
 
 def test_to_domain_has_a_one_for_each_category_and_back() -> None:
     data = data_room.load(people())
     spec, x = data.spec, data.train.batch(torch.arange(7))
-    assert spec.shape == x.shape[1:] == (sum(f.width for f in spec.fields),) == (6 + 3 + 3 + 1,)
+    assert (
+        spec.shape
+        == x.shape[1:]
+        == (sum(f.width for f in spec.fields),)
+        == (6 + 3 + 3 + 1,)
+    )
     at = dict(zip([f.name for f in spec.fields], spec.places, strict=True))
-    assert torch.equal(x[:, at["colour"]].sum(1), torch.ones(7)) and set(x[:, at["colour"]].unique().tolist()) == {0, 1}
-    assert torch.allclose(spec.to_raw(x).double(), data.train.raw(torch.arange(7)), rtol=1e-6)
+    assert torch.equal(x[:, at["colour"]].sum(1), torch.ones(7)) and set(
+        x[:, at["colour"]].unique().tolist()
+    ) == {0, 1}
+    assert torch.allclose(
+        spec.to_raw(x).double(), data.train.raw(torch.arange(7)), rtol=1e-6
+    )
     assert torch.equal(x[:, at["unit"]], torch.ones(7, 1))
 
 
@@ -111,12 +146,22 @@ def test_gaps_are_gaps_in_every_unit() -> None:
     table = people().astype({"visits": "Int64", "smokes": object})
     table.loc[3, ["colour", "visits", "smokes", "height", "grade"]] = None
     data = data_room.load(table, DataSettings(masked=True))
-    splits = [(split, (split.index == 3).nonzero()) for split in (data.train, data.valid, data.test)]
+    splits = [
+        (split, (split.index == 3).nonzero())
+        for split in (data.train, data.valid, data.test)
+    ]
     split, at = next((split, at) for split, at in splits if len(at))
     x = split.examples(at[0]).x
     names = [f.name for f in data.spec.fields]
-    gone = {name for name, place in zip(names, data.spec.places, strict=True) if bool(x[0, place].isnan().all())}
-    assert gone == {"colour", "visits", "smokes", "height", "grade"} and int(x.isnan().sum()) == 3 + 1 + 1 + 1 + 3
+    gone = {
+        name
+        for name, place in zip(names, data.spec.places, strict=True)
+        if bool(x[0, place].isnan().all())
+    }
+    assert (
+        gone == {"colour", "visits", "smokes", "height", "grade"}
+        and int(x.isnan().sum()) == 3 + 1 + 1 + 1 + 3
+    )
     again = back(data.spec.to_raw(x), data.spec.fields)
     assert {name for name, values in again.items() if pd.isna(values[0])} == gone
     assert again["sex"][0] == table["sex"][3] and again["born"][0] == table["born"][3]
@@ -131,13 +176,37 @@ def with_cell(column: str, row: int, value: Any) -> Any:
 @pytest.mark.parametrize(
     ("make", "settings", "said"),
     [
-        (lambda: with_cell("colour", 4, None), {}, "row 4 (counting from 0), column 'colour' is missing"),
-        (lambda: with_cell("height", 5, float("nan")), {}, "row 5 (counting from 0), column 'height' is missing"),
-        (lambda: with_cell("height", 6, "tall"), {}, "row 6 (counting from 0), column 'height' holds 'tall'"),
+        (
+            lambda: with_cell("colour", 4, None),
+            {},
+            "row 4 (counting from 0), column 'colour' is missing",
+        ),
+        (
+            lambda: with_cell("height", 5, float("nan")),
+            {},
+            "row 5 (counting from 0), column 'height' is missing",
+        ),
+        (
+            lambda: with_cell("height", 6, "tall"),
+            {},
+            "row 6 (counting from 0), column 'height' holds 'tall'",
+        ),
         (lambda: with_cell("unit", 2, (1, 2)), {}, "column 'unit' holds a tuple"),
-        (lambda: people().assign(id=[f"p{i}" for i in range(N)] * 1).loc[:, ["id", "height"]].pipe(
-            lambda t: pd.concat([t, t.assign(id=t.id + "x")])), {}, "180 different texts"),
-        (lambda: people().assign(when=pd.Timestamp("2020-01-01")), {}, "column 'when' holds datetime64"),
+        (
+            lambda: (
+                people()
+                .assign(id=[f"p{i}" for i in range(N)] * 1)
+                .loc[:, ["id", "height"]]
+                .pipe(lambda t: pd.concat([t, t.assign(id=t.id + "x")]))
+            ),
+            {},
+            "180 different texts",
+        ),
+        (
+            lambda: people().assign(when=pd.Timestamp("2020-01-01")),
+            {},
+            "column 'when' holds datetime64",
+        ),
         (people, {"fields": {"colour": "real"}}, "column 'colour' holds no numbers"),
         (people, {"fields": {"hight": "real"}}, "did you mean 'height'?"),
         (people, {"fields": {"height": "count"}}, "not a count"),
@@ -146,11 +215,17 @@ def with_cell(column: str, row: int, value: Any) -> Any:
         (people, {"domain": "real"}, "data.domain is not for it"),
         (lambda: people(1), {}, "at least 3 are needed"),
         (lambda: people(0), {}, "is empty"),
-        (lambda: np.zeros((9, 2, 2)), {"fields": {"a": "real"}}, "data.fields is for tables of columns"),
+        (
+            lambda: np.zeros((9, 2, 2)),
+            {"fields": {"a": "real"}},
+            "data.fields is for tables of columns",
+        ),
         (lambda: pd.concat([people(), people()], axis=1), {}, "two columns 'height'"),
     ],
-)  # fmt: skip
-def test_what_does_not_fit_is_one_sentence(make: Any, settings: dict[str, Any], said: str) -> None:
+)
+def test_what_does_not_fit_is_one_sentence(
+    make: Any, settings: dict[str, Any], said: str
+) -> None:
     with pytest.raises(TightboundError) as error:
         data_room.load(make(), DataSettings(**settings))
     assert said in str(error.value) and "\n" not in str(error.value)
@@ -168,7 +243,9 @@ def test_a_bad_cell_of_a_csv_is_named_by_its_line(tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return small_run(tmp_path_factory.mktemp("tables") / "run", "vae", people(), latent=3)
+    return small_run(
+        tmp_path_factory.mktemp("tables") / "run", "vae", people(), latent=3
+    )
 
 
 def test_samples_and_reconstructions_are_tables_like_the_data(trained: Path) -> None:
@@ -181,13 +258,25 @@ def test_samples_and_reconstructions_are_tables_like_the_data(trained: Path) -> 
         run.vary(table.head(1), 5),
     ):
         assert list(made.columns) == list(table.columns) and len(made) == 5
-        assert [made[c].dtype.kind for c in ("height", "smokes", "visits", "born")] == ["f", "b", "i", "i"]
-        assert set(made["colour"]) <= {"red", "green", "blue"} and set(made["unit"]) == {"cm"}
-        assert list(made["grade"].cat.categories) == ["low", "mid", "high"] and (made["visits"] >= 0).all()
+        assert [made[c].dtype.kind for c in ("height", "smokes", "visits", "born")] == [
+            "f",
+            "b",
+            "i",
+            "i",
+        ]
+        assert set(made["colour"]) <= {"red", "green", "blue"} and set(
+            made["unit"]
+        ) == {"cm"}
+        assert (
+            list(made["grade"].cat.categories) == ["low", "mid", "high"]
+            and (made["visits"] >= 0).all()
+        )
     assert run.sample(5, seed=3).equals(load(trained).sample(5, seed=3))
     assert not run.sample(5, seed=3).equals(run.sample(5, seed=3, pixels="mean"))
     assert run.encode(table).shape == (N, 3)
-    assert torch.equal(run.encode(table[table.columns[::-1]].assign(more=1)), run.encode(table)), "order, other columns"
+    assert torch.equal(
+        run.encode(table[table.columns[::-1]].assign(more=1)), run.encode(table)
+    ), "order, other columns"
 
 
 def test_new_data_that_the_model_does_not_know(trained: Path) -> None:
@@ -201,23 +290,33 @@ def test_new_data_that_the_model_does_not_know(trained: Path) -> None:
         (table.assign(height="tall"), "column 'height' is 'tall', not a number"),
         (table.assign(visits=-1), "column 'visits' is -1, not a count"),
         (np.zeros((4, 3)), "examples of shape (3,)"),
-        (np.full((4, 9), 7.0), "column 'colour' has 7.0, which the training data did not have"),
+        (
+            np.full((4, 9), 7.0),
+            "column 'colour' has 7.0, which the training data did not have",
+        ),
     ):
         with pytest.raises(TightboundError) as error:
             run.encode(bad)
         assert said in str(error.value), error.value
-    plain = small_run(trained.parent / "plain", "vae", np.random.default_rng(0).normal(size=(60, 9)))
+    plain = small_run(
+        trained.parent / "plain", "vae", np.random.default_rng(0).normal(size=(60, 9))
+    )
     with pytest.raises(TightboundError, match="trained on numbers"):
         load(plain).encode(table)
 
 
 def test_a_run_reads_its_table_again(tmp_path: Path) -> None:
-    """Its fields are kept in the config, so that they are the same though nothing is guessed again."""
-    people().assign(flag=(np.arange(N) % 2).astype(float), other=1.0 - np.arange(N) % 2).to_csv(
-        path := tmp_path / "t.csv", index=False
-    )
+    """Its fields are kept in the config, so that they are the same though nothing is
+    guessed again.
+    """
+    people().assign(
+        flag=(np.arange(N) % 2).astype(float), other=1.0 - np.arange(N) % 2
+    ).to_csv(path := tmp_path / "t.csv", index=False)
     run = load(small_run(tmp_path / "run", "vae", str(path), steps=4))
-    assert run.data.spec.fields == run.spec.fields and run.config.data.fields["visits"] == "count"
+    assert (
+        run.data.spec.fields == run.spec.fields
+        and run.config.data.fields["visits"] == "count"
+    )
     again = api.train(out=tmp_path / "run", resume=True, display="none", report=False)
     assert again.spec.fields == run.spec.fields
 
@@ -233,65 +332,133 @@ def test_columns_of_one_name_are_read_as_numbers_or_refused(tmp_path: Path) -> N
 def test_the_account_of_a_table(trained: Path) -> None:
     found = api.evaluate(trained, people(40, seed=2), k=20)
     assert found.account["elbo"].mean <= found.account["log_px"].mean
-    assert not found.bits_per_dim, "a product of densities and mass functions has no bits per dimension"
+    assert not found.bits_per_dim, (
+        "a product of densities and mass functions has no bits per dimension"
+    )
 
 
-def test_commands_write_tables_with_their_columns(trained: Path, tmp_path: Path) -> None:
+def test_commands_write_tables_with_their_columns(
+    trained: Path, tmp_path: Path
+) -> None:
     from tightbound.cli import main
 
     people(7).to_csv(tmp_path / "new.csv", index=False)
     for words in (
         ["sample", str(trained), "-n", "4", "--out", str(tmp_path / "s.csv")],
-        ["reconstruct", str(trained), str(tmp_path / "new.csv"), "--out", str(tmp_path / "r.csv")],
+        [
+            "reconstruct",
+            str(trained),
+            str(tmp_path / "new.csv"),
+            "--out",
+            str(tmp_path / "r.csv"),
+        ],
         ["sample", str(trained), "-n", "4", "--out", str(tmp_path / "s.npz")],
-        ["encode", str(trained), str(tmp_path / "new.csv"), "--out", str(tmp_path / "e.csv")],
-        ["score", str(trained), str(tmp_path / "new.csv"), "-k", "5", "--out", str(tmp_path / "scores.csv")],
+        [
+            "encode",
+            str(trained),
+            str(tmp_path / "new.csv"),
+            "--out",
+            str(tmp_path / "e.csv"),
+        ],
+        [
+            "score",
+            str(trained),
+            str(tmp_path / "new.csv"),
+            "-k",
+            "5",
+            "--out",
+            str(tmp_path / "scores.csv"),
+        ],
     ):
         assert main(words) in (0, None), words
     made = pd.read_csv(tmp_path / "s.csv")
-    assert list(made.columns) == list(KINDS) and len(made) == 4 and made["visits"].dtype.kind == "i"
-    assert len(pd.read_csv(tmp_path / "r.csv")) == len(pd.read_csv(tmp_path / "scores.csv")) == 7
+    assert (
+        list(made.columns) == list(KINDS)
+        and len(made) == 4
+        and made["visits"].dtype.kind == "i"
+    )
+    assert (
+        len(pd.read_csv(tmp_path / "r.csv"))
+        == len(pd.read_csv(tmp_path / "scores.csv"))
+        == 7
+    )
     assert set(np.load(tmp_path / "s.npz")["colour"]) <= {"red", "green", "blue"}
-    assert main(["sample", str(trained), "-n", "4", "--out", str(tmp_path / "s.png")]) == 2
+    assert (
+        main(["sample", str(trained), "-n", "4", "--out", str(tmp_path / "s.png")]) == 2
+    )
 
 
-def test_separate_validation_and_test_tables_are_read_by_the_training_data(tmp_path: Path) -> None:
+def test_separate_validation_and_test_tables_are_read_by_the_training_data(
+    tmp_path: Path,
+) -> None:
     data = data_room.load(people(), valid=people(8, seed=3), test=people(9, seed=4))
     assert [len(data.train), len(data.valid), len(data.test)] == [N, 8, 9]
-    with pytest.raises(TightboundError, match="'violet', which the training data did not have"):
-        data_room.load(people(), test=people(9).assign(colour="violet"), valid=people(8))
+    with pytest.raises(
+        TightboundError, match="'violet', which the training data did not have"
+    ):
+        data_room.load(
+            people(), test=people(9).assign(colour="violet"), valid=people(8)
+        )
 
 
 def test_estimator_takes_a_frame_of_mixed_columns() -> None:
     table = people()
-    vae = VAEEstimator(steps=20, latent=2, k=5, random_state=0, settings={"recipe.size": "s"}).fit(table)
+    vae = VAEEstimator(
+        steps=20, latent=2, k=5, random_state=0, settings={"recipe.size": "s"}
+    ).fit(table)
     z = vae.transform(table)
-    assert z.shape == (N, 2) and np.isfinite(vae.score(table)) and vae.n_features_in_ == 9
-    assert list(vae.sample(3).columns) == list(vae.inverse_transform(z[:2]).columns) == list(table.columns)
+    assert (
+        z.shape == (N, 2) and np.isfinite(vae.score(table)) and vae.n_features_in_ == 9
+    )
+    assert (
+        list(vae.sample(3).columns)
+        == list(vae.inverse_transform(z[:2]).columns)
+        == list(table.columns)
+    )
     assert list(vae.feature_names_in_) == list(table.columns)
 
 
-def test_without_pandas_a_table_is_a_dict_of_arrays(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_pandas_a_table_is_a_dict_of_arrays(
+    trained: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     import importlib.util
 
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     made = load(trained).sample(3)
-    assert isinstance(made, dict) and list(made) == list(KINDS) and all(len(v) == 3 for v in made.values())
+    assert (
+        isinstance(made, dict)
+        and list(made) == list(KINDS)
+        and all(len(v) == 3 for v in made.values())
+    )
 
 
 def test_labels_may_have_gaps_of_every_kind() -> None:
-    for labels in (["a", None, "b"], ["a", float("nan"), "b"], pd.array(["a", pd.NA, "b"], dtype="string"),
-                   pd.Categorical(["a", None, "b"])):  # fmt: skip
+    for labels in (
+        ["a", None, "b"],
+        ["a", float("nan"), "b"],
+        pd.array(["a", pd.NA, "b"], dtype="string"),
+        pd.Categorical(["a", None, "b"]),
+    ):
         y, names = read_labels(labels, 3, "x", [])
         assert y is not None and y.tolist() == [0, -1, 1] and names == ("a", "b")
     y, names = read_labels(np.array([1, None, 0], dtype=object), 3, "x", [])
     assert y is not None and y.tolist() == [1, -1, 0]
 
 
-def test_categories_that_are_digits_are_known_in_a_file_of_digits_only(tmp_path: Path) -> None:
+def test_categories_that_are_digits_are_known_in_a_file_of_digits_only(
+    tmp_path: Path,
+) -> None:
     (tmp_path / "a.csv").write_text("k,v\n" + "1,0.5\n2,1.5\nx,2.5\n" * 20)
     (tmp_path / "b.csv").write_text("k,v\n1,0.5\n2,1.5\n")
     made = load(
-        small_run(tmp_path / "run", "vae", str(tmp_path / "a.csv"), steps=2, **{"data.fields.k": "categorical"})
+        small_run(
+            tmp_path / "run",
+            "vae",
+            str(tmp_path / "a.csv"),
+            steps=2,
+            **{"data.fields.k": "categorical"},
+        )
     )
-    assert list(made.reconstruct(str(tmp_path / "b.csv"))["k"].isin(["1", "2", "x"])) == [True, True]
+    assert list(
+        made.reconstruct(str(tmp_path / "b.csv"))["k"].isin(["1", "2", "x"])
+    ) == [True, True]

@@ -1,4 +1,6 @@
-"""Signals and volumes: how they are recognised, and all that is done with them from the file to the report."""
+"""Signals and volumes: how they are recognised, and all that is done with them from the file to the
+report.
+"""
 
 from __future__ import annotations
 
@@ -40,7 +42,11 @@ READ: list[tuple[tuple[int, ...], dict[str, Any], str, tuple[int, ...], str]] = 
 
 @pytest.mark.parametrize(("shape", "settings", "layout", "example", "notice"), READ)
 def test_how_a_shape_is_read(
-    shape: tuple[int, ...], settings: dict[str, Any], layout: str, example: tuple[int, ...], notice: str
+    shape: tuple[int, ...],
+    settings: dict[str, Any],
+    layout: str,
+    example: tuple[int, ...],
+    notice: str,
 ) -> None:
     data = td.load(RNG.randn(*shape), DataSettings(**settings))
     assert (data.spec.layout, data.spec.shape) == (layout, example)
@@ -49,7 +55,9 @@ def test_how_a_shape_is_read(
     x = data.train.batch(torch.arange(4))
     assert torch.equal(data.spec.to_raw(x), data.train.raw(torch.arange(4)).float())
     again = td.read(data.train.raw(torch.arange(4)).numpy(), data.spec, data.settings)
-    assert torch.equal(again.batch(torch.arange(4)), x), "new data of the same shape are read alike"
+    assert torch.equal(again.batch(torch.arange(4)), x), (
+        "new data of the same shape are read alike"
+    )
 
 
 REFUSED: list[tuple[tuple[int, ...], dict[str, Any], str]] = [
@@ -62,14 +70,18 @@ REFUSED: list[tuple[tuple[int, ...], dict[str, Any], str]] = [
 
 
 @pytest.mark.parametrize(("shape", "settings", "said"), REFUSED)
-def test_what_does_not_fit_is_refused(shape: tuple[int, ...], settings: dict[str, Any], said: str) -> None:
+def test_what_does_not_fit_is_refused(
+    shape: tuple[int, ...], settings: dict[str, Any], said: str
+) -> None:
     with pytest.raises(TightboundError, match=said):
         td.load(np.zeros(shape), DataSettings(**settings))
 
 
 def test_a_folder_of_images_is_no_signal(tmp_path: Path) -> None:
     for i in range(12):
-        Image.fromarray(RNG.randint(0, 256, (6, 5)).astype(np.uint8)).save(tmp_path / f"{i}.png")
+        Image.fromarray(RNG.randint(0, 256, (6, 5)).astype(np.uint8)).save(
+            tmp_path / f"{i}.png"
+        )
     with pytest.raises(TightboundError, match="layout chw"):
         td.load(str(tmp_path), DataSettings(kind="signal"))
 
@@ -85,39 +97,66 @@ def test_each_channel_of_a_signal_has_a_unit() -> None:
 def waves(n: int = 120) -> np.ndarray[Any, Any]:
     """Two channels of 48 steps, of units that differ by 100."""
     t, phase = np.linspace(0, 4, 48), RNG.rand(n, 1) * 6
-    return np.stack([np.sin(t + phase), 100 * np.cos(2 * t + phase)], -1) + 0.01 * RNG.randn(n, 48, 2)
+    return np.stack(
+        [np.sin(t + phase), 100 * np.cos(2 * t + phase)], -1
+    ) + 0.01 * RNG.randn(n, 48, 2)
 
 
 def balls(n: int = 120) -> np.ndarray[Any, Any]:
     """Grey volumes 6 x 7 x 8 with a ball somewhere."""
     at = np.indices((6, 7, 8)).transpose(1, 2, 3, 0)
     centre = RNG.randint(2, 5, (n, 1, 1, 1, 3))
-    return np.clip(255 - 40 * np.linalg.norm(at - centre, axis=-1), 0, 255).astype(np.uint8)
+    return np.clip(255 - 40 * np.linalg.norm(at - centre, axis=-1), 0, 255).astype(
+        np.uint8
+    )
 
 
 @pytest.mark.parametrize("network", ["mlp", "conv"])
 @pytest.mark.parametrize("kind", ["signal", "volume"])
 def test_from_data_to_outputs(kind: str, network: str, tmp_path: Path) -> None:
     x = waves() if kind == "signal" else balls()
-    settings = {**SMALL, "steps": 20, "network": network, "data.kind": kind, "validate_every": 10}
-    run = tb.train(x, out=tmp_path / "run", display="none", report=False, settings=settings)
+    settings = {
+        **SMALL,
+        "steps": 20,
+        "network": network,
+        "data.kind": kind,
+        "validate_every": 10,
+    }
+    run = tb.train(
+        x, out=tmp_path / "run", display="none", report=False, settings=settings
+    )
     run = tb.load(tmp_path / "run")
-    assert run.spec.kind == kind and run.spec.layout == ("lc" if kind == "signal" else "dhw")
-    assert run.reconstruct(x[:3]).shape == x[:3].shape and run.sample(5).shape == (5, *x.shape[1:])
-    assert run.encode(x[0]).shape == (1, 4), "one example may come without its first axis"
+    assert run.spec.kind == kind and run.spec.layout == (
+        "lc" if kind == "signal" else "dhw"
+    )
+    assert run.reconstruct(x[:3]).shape == x[:3].shape and run.sample(5).shape == (
+        5,
+        *x.shape[1:],
+    )
+    assert run.encode(x[0]).shape == (1, 4), (
+        "one example may come without its first axis"
+    )
     np.save(tmp_path / "x.npy", x)
     picture = "svg" if kind == "signal" else "png"
     for name in (f"s.{picture}", "s.npz", "s.csv"):
-        outputs.write(run, run.sample(5), outputs.target(tmp_path / name, outputs.EXAMPLES, False))
+        outputs.write(
+            run, run.sample(5), outputs.target(tmp_path / name, outputs.EXAMPLES, False)
+        )
     out = outputs.target(tmp_path / f"r.{picture}", outputs.EXAMPLES, False)
     outputs.reconstruct(run, str(tmp_path / "x.npy"), out, 3)
     assert np.load(tmp_path / "s.npz")["x"].shape == (5, *x.shape[1:])
     if kind == "signal":
-        assert (tmp_path / "r.svg").read_text().count("<polyline") == 3 * 2 * 2, "input and output, two channels"
+        assert (tmp_path / "r.svg").read_text().count("<polyline") == 3 * 2 * 2, (
+            "input and output, two channels"
+        )
     else:
         tile = Image.open(tmp_path / "r.png").size
-        assert abs(tile[0] / tile[1] - 3 * 26 / (2 * 15)) < 0.15, "six slices of 7 x 8 as two rows of three"
-    wrong = outputs.target(tmp_path / f"w.{'png' if kind == 'signal' else 'svg'}", outputs.EXAMPLES, False)
+        assert abs(tile[0] / tile[1] - 3 * 26 / (2 * 15)) < 0.15, (
+            "six slices of 7 x 8 as two rows of three"
+        )
+    wrong = outputs.target(
+        tmp_path / f"w.{'png' if kind == 'signal' else 'svg'}", outputs.EXAMPLES, False
+    )
     with pytest.raises(TightboundError, match=f"{kind}s of .* name --out F.{picture}"):
         outputs.write(run, run.sample(2), wrong)
 
@@ -131,9 +170,13 @@ def test_a_report_shows_curves(tmp_path: Path) -> None:
 
 def test_slices_go_row_by_row_and_the_rest_is_white() -> None:
     x = np.arange(5, dtype=np.float32).reshape(1, 1, 5, 1, 1) / 10
-    assert np.allclose(sheet(x)[0, 0], [[0, 1, 0.1, 1, 0.2], [1] * 5, [0.3, 1, 0.4, 1, 1]])
+    assert np.allclose(
+        sheet(x)[0, 0], [[0, 1, 0.1, 1, 0.2], [1] * 5, [0.3, 1, 0.4, 1, 1]]
+    )
     assert sheet(np.zeros((2, 1, 100, 3, 4), np.float32)).shape == (2, 1, 11, 14)
-    assert sheet(np.zeros((2, 3, 4, 5), np.float32)).shape == (2, 3, 4, 5), "images are as they are"
+    assert sheet(np.zeros((2, 3, 4, 5), np.float32)).shape == (2, 3, 4, 5), (
+        "images are as they are"
+    )
 
 
 def test_a_long_curve_keeps_its_extremes() -> None:
@@ -141,9 +184,16 @@ def test_a_long_curve_keeps_its_extremes() -> None:
     x[0, 0, 777] = 5.0
     svg, _, _ = draw(x, 1, None)
     points = svg.split('points="')[1].split('"')[0].split()
-    assert len(points) == 2 * STEPS and min(float(p.split(",")[1]) for p in points) == 4.0
+    assert (
+        len(points) == 2 * STEPS and min(float(p.split(",")[1]) for p in points) == 4.0
+    )
 
 
 def test_conv_of_a_vector_is_refused(tmp_path: Path) -> None:
     with pytest.raises(TightboundError, match=r"data\.kind=signal"):
-        tb.train(RNG.randn(60, 9), out=tmp_path / "run", display="none", settings={"network": "conv", "steps": 2})
+        tb.train(
+            RNG.randn(60, 9),
+            out=tmp_path / "run",
+            display="none",
+            settings={"network": "conv", "steps": 2},
+        )

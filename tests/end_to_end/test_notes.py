@@ -1,4 +1,6 @@
-"""docs/notes.md and docs/notes.ko.md: every command in them runs, and what a row says is to be seen is there."""
+"""docs/notes.md and docs/notes.ko.md: every command in them runs, and what a row says is to be seen
+is there.
+"""
 
 from __future__ import annotations
 
@@ -44,11 +46,20 @@ class Notes:
 
 def parse(name: str) -> Notes:
     text = (DOCS / name).read_text(encoding="utf-8")
-    blocks = dict(re.findall(r"^### .*?\b([A-Z])\b.*?\n+```python\n(.*?)```", text, re.M | re.S))
-    commands = [line for shell in re.findall(r"```sh\n(.*?)```", text, re.S) for line in shell.splitlines()]
+    blocks = dict(
+        re.findall(r"^### .*?\b([A-Z])\b.*?\n+```python\n(.*?)```", text, re.M | re.S)
+    )
+    commands = [
+        line
+        for shell in re.findall(r"```sh\n(.*?)```", text, re.S)
+        for line in shell.splitlines()
+    ]
     rows = []
     for line in text.splitlines():
-        cells = [cell.strip().replace(r"\|", "|") for cell in re.split(r"(?<!\\)\|", line)[1:-1]]
+        cells = [
+            cell.strip().replace(r"\|", "|")
+            for cell in re.split(r"(?<!\\)\|", line)[1:-1]
+        ]
         if not cells or not re.fullmatch(r"\d+(\.\d+)+", cells[0]):
             continue
         assert len(cells) == 5, f"{name}: row {cells[0]} has {len(cells)} cells"
@@ -62,17 +73,25 @@ def parse(name: str) -> Notes:
 
 def english(text: str) -> str:
     """A Korean row's command, and the files it names, as in the English row."""
-    return text.replace("--lang ko ", "").replace("notes.ko.", "notes.").replace("bayes.ko.", "bayes.")
+    return (
+        text.replace("--lang ko ", "")
+        .replace("notes.ko.", "notes.")
+        .replace("bayes.ko.", "bayes.")
+    )
 
 
 def test_both_languages_have_the_same_rows_and_commands() -> None:
     en, ko = parse(NAMES["en"]), parse(NAMES["ko"])
     assert en.commands == ko.commands and len(en.commands) > 15
     assert en.blocks == ko.blocks and sorted(en.blocks) == ["A", "B", "C"]
-    assert [(r.name, r.equation) for r in en.rows] == [(r.name, r.equation) for r in ko.rows]
+    assert [(r.name, r.equation) for r in en.rows] == [
+        (r.name, r.equation) for r in ko.rows
+    ]
     assert {r.shown for r in en.rows if len(r.shown) == 1} == set(en.blocks)
     assert [r.shown for r in en.rows] == [english(r.shown) for r in ko.rows]
-    assert [set(CODE.findall(r.see)) for r in en.rows] == [set(CODE.findall(english(r.see))) for r in ko.rows]
+    assert [set(CODE.findall(r.see)) for r in en.rows] == [
+        set(CODE.findall(english(r.see))) for r in ko.rows
+    ]
     assert not any("not there yet" in r.statement for r in en.rows + ko.rows)
 
 
@@ -94,7 +113,9 @@ def outputs(notes: Notes) -> dict[str, str]:
 
 
 def seen(row: Row, notes: Notes, found: dict[str, str]) -> str:
-    """All that a person can look at who does what a row says: screen, source of a block, inside of a written file."""
+    """All that a person can look at who does what a row says: screen, source of a block, inside of
+    a written file.
+    """
     texts = [found[row.shown], notes.blocks.get(row.shown, ""), *notes.commands]
     files = (Path(word) for word in row.shown.split() if Path(word).is_file())
     for path in files:
@@ -106,7 +127,11 @@ def seen(row: Row, notes: Notes, found: dict[str, str]) -> str:
 
 
 def text_of(page: str) -> str:
-    return " ".join(html.unescape(re.sub(r"<[^>]+>", " ", Path(page).read_text(encoding="utf-8"))).split())
+    return " ".join(
+        html.unescape(
+            re.sub(r"<[^>]+>", " ", Path(page).read_text(encoding="utf-8"))
+        ).split()
+    )
 
 
 def faults(language: str, notes: Notes, found: dict[str, str]) -> list[str]:
@@ -114,8 +139,16 @@ def faults(language: str, notes: Notes, found: dict[str, str]) -> list[str]:
     page, wrong = " ".join(map(text_of, REPORTS[language])), []
     for row in notes.rows:
         text = seen(row, notes, found)
-        wrong += [f"{row.name}: {c!r}" for c in CODE.findall(row.see) if not Path(c).exists() and c not in text]
-        wrong += [f"{row.name}: “{q}” in the report" for q in QUOTE.findall(row.see) if q not in page]
+        wrong += [
+            f"{row.name}: {c!r}"
+            for c in CODE.findall(row.see)
+            if not Path(c).exists() and c not in text
+        ]
+        wrong += [
+            f"{row.name}: “{q}” in the report"
+            for q in QUOTE.findall(row.see)
+            if q not in page
+        ]
     return wrong
 
 
@@ -127,40 +160,80 @@ def check_closer(found: dict[str, str]) -> None:
     """What the rows say of the figures that come closer than importance sampling."""
     run = "tightbound evaluate runs/notes-"
     two = found[f"{run}2d -k 100 --limit 12"]
-    assert "12 examples: log p(x)" in two and "exact;" in two and figures("exact;", two)[0] > -0.01
+    assert (
+        "12 examples: log p(x)" in two
+        and "exact;" in two
+        and figures("exact;", two)[0] > -0.01
+    )
     assert "at least" not in two.split("third term")[1]
     gap = found[f"{run}vae -k 500 --gap --limit 20 --subset 6"]
-    third, parts = figures("by importance: at least", gap), figures("amortisation gap", gap)
+    third, parts = (
+        figures("by importance: at least", gap),
+        figures("amortisation gap", gap),
+    )
     rest = figures("approximation gap at least", gap)
-    assert third[0] == pytest.approx(rest[0] + parts[0], abs=0.02) and 0 < parts[0] < third[0]
+    assert (
+        third[0] == pytest.approx(rest[0] + parts[0], abs=0.02)
+        and 0 < parts[0] < third[0]
+    )
     ais = found[f"{run}vae -k 500 --ais --limit 20 --subset 3"]
-    assert figures("at or below the truth;", ais)[0] > -0.1 and figures("certificate of ais-q:", ais)[0] < 2
+    assert (
+        figures("at or below the truth;", ais)[0] > -0.1
+        and figures("certificate of ais-q:", ais)[0] < 2
+    )
 
 
 def check_facts(found: dict[str, str]) -> None:
     """What the rows say of the figures."""
     evaluate = "tightbound evaluate runs/notes-"
-    vae, one, ppca = (found[evaluate + rest] for rest in ("vae -k 500", "vae -k 1", "ppca -k 500"))
-    terms = {name: figures(rf"\b{name}", vae)[0] for name in ("distortion", "rate", "elbo", "log_px", "gap")}
-    assert terms["elbo"] == pytest.approx(-terms["distortion"] - terms["rate"], abs=0.02)
+    vae, one, ppca = (
+        found[evaluate + rest] for rest in ("vae -k 500", "vae -k 1", "ppca -k 500")
+    )
+    terms = {
+        name: figures(rf"\b{name}", vae)[0]
+        for name in ("distortion", "rate", "elbo", "log_px", "gap")
+    }
+    assert terms["elbo"] == pytest.approx(
+        -terms["distortion"] - terms["rate"], abs=0.02
+    )
     assert terms["elbo"] < terms["log_px"] and terms["gap"] > 1
     assert figures(r"\bgap", one)[0] < 0.5 * terms["gap"] > figures(r"\bgap", ppca)[0]
     assert figures("distortion", one)[0] == pytest.approx(terms["distortion"], abs=1)
-    assert np.load("codes-ae.npz")["std"].max() == 0 and np.load("codes.npz")["std"].min() > 0
+    assert (
+        np.load("codes-ae.npz")["std"].max() == 0
+        and np.load("codes.npz")["std"].min() > 0
+    )
     vae_run, ae_run = (tb.load(f"runs/notes-{name}") for name in ("vae", "ae"))
     digit = vae_run.read("digits")[:1]
-    assert ae_run.vary(digit, 16).std(0).max() < 1e-4 < vae_run.vary(digit, 16).std(0).max()
-    exact, drawn = figures(r"second term:", found["A"])[0], figures("in closed form,", found["A"])[0]
+    assert (
+        ae_run.vary(digit, 16).std(0).max()
+        < 1e-4
+        < vae_run.vary(digit, 16).std(0).max()
+    )
+    exact, drawn = (
+        figures(r"second term:", found["A"])[0],
+        figures("in closed form,", found["A"])[0],
+    )
     assert drawn == pytest.approx(exact, abs=0.5)
-    assert figures("at the first draw,", found["A"])[0] > figures(r"log p\(z\):", found["A"])[0]
-    log_px, total = figures(r"log p\(x\):", found["B"])[0], figures(r"\d\s+=", found["B"])[0]
+    assert (
+        figures("at the first draw,", found["A"])[0]
+        > figures(r"log p\(z\):", found["A"])[0]
+    )
+    log_px, total = (
+        figures(r"log p\(x\):", found["B"])[0],
+        figures(r"\d\s+=", found["B"])[0],
+    )
     assert total == pytest.approx(log_px, abs=0.02)
     prior = figures(r"from the prior, \d+ draws: log p\(x\) =", found["C"])
     encoder = figures(r"from the encoder, \d+ draws: log p\(x\) =", found["C"])
-    assert prior == sorted(prior) and prior[-1] - prior[0] > 5 and prior[-2] < encoder[0]
+    assert (
+        prior == sorted(prior) and prior[-1] - prior[0] > 5 and prior[-2] < encoder[0]
+    )
 
 
-def test_every_command_runs_and_shows_what_its_row_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_command_runs_and_shows_what_its_row_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     notes = parse(NAMES["en"])
     found = outputs(notes)

@@ -66,11 +66,17 @@ TABLE = re.findall(r"^(4\.\d+) +(\w+)::(\w+)$", __doc__, re.M)
 def test_every_number_has_a_test_and_every_test_is_there() -> None:
     assert {number for number, _, _ in TABLE} == {f"4.{i}" for i in range(1, 21)}
     for _, file, name in TABLE:
-        assert f"\ndef {name}(" in next(TESTS.rglob(f"{file}.py")).read_text(), f"{file}::{name}"
+        assert f"\ndef {name}(" in next(TESTS.rglob(f"{file}.py")).read_text(), (
+            f"{file}::{name}"
+        )
 
 
-def test_peers_4_8_the_default_scale_follows_the_error_and_does_not_shrink_to_nothing() -> None:
-    """A scale of 1 on data in [0, 1] blurs; a noise scale that only weighs an error is driven to 0."""
+def test_peers_4_8_the_default_scale_follows_the_error_and_does_not_shrink_to_nothing() -> (
+    None
+):
+    """A scale of 1 on data in [0, 1] blurs; a noise scale that only weighs an error is
+    driven to 0.
+    """
     assert AUTO["real"] == "gaussian"
     for domain in ("real", "unit"):
         torch.manual_seed(0)
@@ -105,14 +111,21 @@ def test_peers_4_9_nothing_is_random_that_was_not_asked_to_be() -> None:
     assert torch.equal(run.encode(x), run.posterior(x).mean)
 
 
-def test_peers_4_10_a_validation_is_a_mean_over_examples_not_over_batches(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Batches of 30, 30 and 10: every example has the same weight. An autoencoder, so that nothing is random."""
+def test_peers_4_10_a_validation_is_a_mean_over_examples_not_over_batches(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Batches of 30, 30 and 10: every example has the same weight.
+
+    An autoencoder, so that nothing is random.
+    """
     run = untrained("digits", "ae")
     split = run.data.valid.select(torch.arange(70))
     monkeypatch.setattr("tightbound.training.validation.BATCH", 30)
     found = Validator(split, OBJECTIVES["distortion"](), run.config)(run.model)
     with torch.no_grad():
-        each = run.model(Batch(split.batch(torch.arange(70))), Draw(source="point")).distortion.double()
+        each = run.model(
+            Batch(split.batch(torch.arange(70))), Draw(source="point")
+        ).distortion.double()
     by_batch = torch.stack([part.mean() for part in each.split(30)]).mean()
     assert abs(float(by_batch - each.mean())) > 1e-3
     assert math.isclose(found["distortion"], float(each.mean()), rel_tol=1e-6)
@@ -122,7 +135,10 @@ def test_peers_4_10_a_validation_is_a_mean_over_examples_not_over_batches(monkey
 def test_peers_4_18_no_example_is_trained_on_and_tested_on() -> None:
     data = data_room.load("digits", data_room.DataSettings())
     sets = [
-        {row.tobytes() for row in np.asarray(s.batch(torch.arange(len(s)))).reshape(len(s), -1)}
+        {
+            row.tobytes()
+            for row in np.asarray(s.batch(torch.arange(len(s)))).reshape(len(s), -1)
+        }
         for s in (data.train, data.valid, data.test)
     ]
     assert not (sets[0] & sets[1] or sets[0] & sets[2] or sets[1] & sets[2])
@@ -140,24 +156,37 @@ class Watched(Elbo):
         return super().__call__(trace, clock)
 
 
-def test_peers_4_18_what_is_trained_on_is_the_training_split(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_peers_4_18_what_is_trained_on_is_the_training_split(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(Watched, "rows", set())
-    run = load(small_run(tmp_path / "run", "vae", objective=f"{__name__}:Watched", steps=30), trust=True)
+    run = load(
+        small_run(tmp_path / "run", "vae", objective=f"{__name__}:Watched", steps=30),
+        trust=True,
+    )
     train, valid, test = (
         {row.tobytes() for row in split.batch(torch.arange(len(split))).float().numpy()}
         for split in (run.data.train, run.data.valid, run.data.test)
     )
-    assert len(Watched.rows) > 500 and train >= Watched.rows and not Watched.rows & (valid | test)
+    assert (
+        len(Watched.rows) > 500
+        and train >= Watched.rows
+        and not Watched.rows & (valid | test)
+    )
 
 
 def test_peers_4_19_and_4_20_a_name_says_the_sign_and_the_unit() -> None:
-    """Of masses, elbo and log_px are below 0, distortion and rate above; a sum over dimensions, not a mean."""
+    """Of masses, elbo and log_px are below 0, distortion and rate above; a sum over dimensions, not
+    a mean.
+    """
     run = untrained("digits", "vae")
     x = run.data.test.batch(torch.arange(20))
     found = score(run, x, 50, 0)
     assert resolve_domain(Recipe(), run.spec)[1].discrete
     assert (found["log_px"] < 0).all() and (found["elbo"] < found["log_px"] + 3).all()
-    assert torch.allclose(found["elbo"], -found["distortion"] - found["rate"], atol=1e-6)
+    assert torch.allclose(
+        found["elbo"], -found["distortion"] - found["rate"], atol=1e-6
+    )
     assert (found["distortion"] > 0).all() and (found["rate"] >= 0).all()
     least = 0.2 * run.spec.dims  # no untrained model says a pixel of 17 levels in less
     assert (found["distortion"] > least).all()

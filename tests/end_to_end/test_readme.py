@@ -20,7 +20,9 @@ ROOT = Path(__file__).parents[2]
 NAMES = ("README.md", "README.ko.md")
 TEXT = {name: (ROOT / name).read_text(encoding="utf-8") for name in NAMES}
 NOT_RUN = {
-    "tightbound train mnist --recipe vae --set data.binarize=dynamic --budget 30min": "takes half an hour, needs MNIST",
+    (
+        "tightbound train mnist --recipe vae --set data.binarize=dynamic --budget 30min"
+    ): "takes half an hour, needs MNIST",
     "tightbound bench": "takes many minutes; tests/project/test_benchmarks.py runs it with --quick",
 }
 
@@ -38,17 +40,28 @@ def table(text: str, first: str) -> list[list[str]]:
     """The rows below the head that begins with a word."""
     found = re.search(rf"^\| {first} \|.*\n\|[-|]+\n((?:\|.*\n)+)", text, re.MULTILINE)
     assert found, f"no table begins with {first}"
-    return [[cell.strip() for cell in line.split("|")[1:-1]] for line in found[1].splitlines()]
+    return [
+        [cell.strip() for cell in line.split("|")[1:-1]]
+        for line in found[1].splitlines()
+    ]
 
 
 def test_both_languages_show_the_same_commands_and_the_same_python() -> None:
     en, ko = (TEXT[name] for name in NAMES)
     assert commands(en) == commands(ko) and set(NOT_RUN) <= set(commands(en))
-    code = [[re.sub(r"\s+#.*", "", line) for line in "".join(blocks(text)).splitlines()] for text in (en, ko)]
+    code = [
+        [re.sub(r"\s+#.*", "", line) for line in "".join(blocks(text)).splitlines()]
+        for text in (en, ko)
+    ]
     assert code[0] == code[1]
     makes = [re.findall(r"^(make \w+)\s+#", text, re.MULTILINE) for text in (en, ko)]
     assert makes[0] == makes[1] == ["make demo", "make test"]
-    assert all(re.search(rf"^{make.split()[1]}:", (ROOT / "Makefile").read_text(), re.MULTILINE) for make in makes[0])
+    assert all(
+        re.search(
+            rf"^{make.split()[1]}:", (ROOT / "Makefile").read_text(), re.MULTILINE
+        )
+        for make in makes[0]
+    )
     assert [line.count("|") for line in en.splitlines() if line.startswith("|")] == [
         line.count("|") for line in ko.splitlines() if line.startswith("|")
     ]
@@ -61,11 +74,13 @@ def test_every_command_of_the_program_is_shown() -> None:
 
 def test_the_recipes_that_are_shown_are_those_of_the_table() -> None:
     rows = table(TEXT["README.md"], "recipe")
-    known = [[f"`{name}`", recipe.purpose, recipe.paper] for name, recipe in RECIPES.items()]
-    assert len(rows) > 5 and all(row in known for row in rows)
-    assert [(name, paper) for name, _, paper in table(TEXT["README.ko.md"], "레시피")] == [
-        (name, paper) for name, _, paper in rows
+    known = [
+        [f"`{name}`", recipe.purpose, recipe.paper] for name, recipe in RECIPES.items()
     ]
+    assert len(rows) > 5 and all(row in known for row in rows)
+    assert [
+        (name, paper) for name, _, paper in table(TEXT["README.ko.md"], "레시피")
+    ] == [(name, paper) for name, _, paper in rows]
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -76,7 +91,9 @@ def test_links_lead_somewhere(name: str) -> None:
 
 def test_every_command_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(api, "demo", partial(api.demo, steps=20))  # the demo, but shorter
+    monkeypatch.setattr(
+        api, "demo", partial(api.demo, steps=20)
+    )  # the demo, but shorter
     for command in commands(TEXT["README.md"]):
         if command in NOT_RUN:
             continue
@@ -87,19 +104,28 @@ def test_every_command_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert Path("demo/report.html").is_file()
 
 
-def test_the_python_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_python_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.chdir(tmp_path)
     first, second = blocks(TEXT["README.md"])
     scope: dict[str, object] = {}
     exec(compile(first, "README.md", "exec"), scope)
     shapes = {name: tuple(scope[name].shape) for name in ("z", "back", "new", "like")}  # type: ignore[attr-defined]
-    assert shapes == {"z": (180, 16), "back": (180, 8, 8), "new": (64, 8, 8), "like": (16, 8, 8)}
+    assert shapes == {
+        "z": (180, 16),
+        "back": (180, 8, 8),
+        "new": (64, 8, 8),
+        "like": (16, 8, 8),
+    }
     assert "gap" in capsys.readouterr().out
     exec(compile(second, "README.md", "exec"), {})
     assert float(capsys.readouterr().out.split()[-1]) > 0.5
 
 
-def test_the_part_that_the_architecture_page_adds_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_part_that_the_architecture_page_adds_works(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
     (source,) = blocks(page)
     scope: dict[str, Any] = {}
@@ -107,7 +133,14 @@ def test_the_part_that_the_architecture_page_adds_works(tmp_path: Path, monkeypa
     monkeypatch.setitem(PRIORS, "wide", scope["WideNormal"])
     assert '`"wide": WideNormal,`' in page
     settings = {"prior": "wide", "prior.scale": 3.0, "recipe.size": "s", "latent": 2}
-    run = api.train("digits", out=tmp_path / "run", display="none", report=False, settings=settings, steps=3)
+    run = api.train(
+        "digits",
+        out=tmp_path / "run",
+        display="none",
+        report=False,
+        settings=settings,
+        steps=3,
+    )
     assert run.prior.stddev.flatten().tolist() == [3.0, 3.0]  # type: ignore[union-attr]
     assert run.sample(5).shape == (5, 8, 8)
     links = re.findall(r"\]\(([^)#]+)\)", page)
@@ -115,4 +148,8 @@ def test_the_part_that_the_architecture_page_adds_works(tmp_path: Path, monkeypa
     named = re.findall(r"`([a-z_/]+(?:/|\.py|\.toml))`", page)
     package = ROOT / "src" / "tightbound"
     gone = {"priors/wide.py", "config.toml", "asked.toml", "pyproject.toml"}
-    assert [n for n in named if n not in gone and not (package / n).exists() and not (ROOT / n).exists()] == []
+    assert [
+        n
+        for n in named
+        if n not in gone and not (package / n).exists() and not (ROOT / n).exists()
+    ] == []

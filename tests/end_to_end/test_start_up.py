@@ -1,4 +1,6 @@
-"""What starting costs: neither `import tightbound` nor `--help` imports torch, matplotlib or scikit-learn."""
+"""What starting costs: neither `import tightbound` nor `--help` imports torch, matplotlib or
+scikit-learn.
+"""
 
 from __future__ import annotations
 
@@ -10,8 +12,20 @@ from pathlib import Path
 
 import pytest
 
-HEAVY = ("torch", "matplotlib", "sklearn", "numpy", "pandas", "jinja2", "PIL", "torch._dynamo")
-COMMANDS = "demo train evaluate compare encode reconstruct score sample decode vary interpolate recipes show data bench"
+HEAVY = (
+    "torch",
+    "matplotlib",
+    "sklearn",
+    "numpy",
+    "pandas",
+    "jinja2",
+    "PIL",
+    "torch._dynamo",
+)
+COMMANDS = (
+    "demo train evaluate compare encode reconstruct score sample decode vary "
+    "interpolate recipes show data bench"
+)
 
 
 def loaded(program: str) -> set[str]:
@@ -37,14 +51,21 @@ def test_nothing_heavy_is_imported(program: str) -> None:
 
 
 def test_nothing_heavy_is_imported_for_the_help_of_any_command() -> None:
-    assert loaded(f"from tightbound.cli import main\nfor c in {COMMANDS.split()}: main([c, '--help'])") == set()
+    assert (
+        loaded(
+            f"from tightbound.cli import main\nfor c in {COMMANDS.split()}: main([c, '--help'])"
+        )
+        == set()
+    )
 
 
 def test_importing_the_package_does_not_import_scikit_learn_even_when_used() -> None:
     assert "sklearn" not in loaded("import tightbound as tb; tb.train; tb.load; tb.Run")
 
 
-def test_a_short_training_imports_neither_the_compiler_nor_what_draws_or_fits(tmp_path: Path) -> None:
+def test_a_short_training_imports_neither_the_compiler_nor_what_draws_or_fits(
+    tmp_path: Path,
+) -> None:
     program = f"""
 import numpy as np, tightbound as tb
 x = np.random.default_rng(0).normal(size=(60, 4)).astype("float32")
@@ -56,9 +77,15 @@ tb.load(run.folder).encode(x)
 
 def test_help_takes_less_than_0_3_seconds() -> None:
     def cost() -> float:
-        """Processor time of one start: wall time would also count whatever else this machine does."""
+        """Processor time of one start: wall time would also count whatever else this
+        machine does.
+        """
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        subprocess.run([sys.executable, "-m", "tightbound", "--help"], check=True, capture_output=True)
+        subprocess.run(
+            [sys.executable, "-m", "tightbound", "--help"],
+            check=True,
+            capture_output=True,
+        )
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
         return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
@@ -70,6 +97,8 @@ def test_help_takes_less_than_0_3_seconds() -> None:
 def test_an_unknown_name_is_an_attribute_error() -> None:
     import tightbound as tb
 
-    assert set(tb.__all__) <= set(dir(tb)) and all(hasattr(tb, name) for name in tb.__all__)
+    assert set(tb.__all__) <= set(dir(tb)) and all(
+        hasattr(tb, name) for name in tb.__all__
+    )
     with pytest.raises(AttributeError, match="no attribute 'tarin'"):
         _ = tb.tarin

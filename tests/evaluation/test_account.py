@@ -1,4 +1,6 @@
-"""The account: what comes closer than importance sampling, train beside test, and evaluations that are interrupted."""
+"""The account: what comes closer than importance sampling, train beside test, and evaluations that
+are interrupted.
+"""
 
 from __future__ import annotations
 
@@ -59,68 +61,145 @@ def figures(e: Evaluation) -> dict[str, Any]:
 def test_two_latents_have_an_exact_third_term(two: Path) -> None:
     found = evaluate(load(two), k=200, subset=6, gap=True, diagnosis=False)
     t, exact = found.third_term, found.methods["quadrature"]
-    assert t is not None and t.exact and t.method == "quadrature" and (t.n, exact.n, exact.kind) == (6, 6, "exact")
-    assert exact.above is not None and exact.above.mean > -4 * found.methods["importance"].noise
+    assert (
+        t is not None
+        and t.exact
+        and t.method == "quadrature"
+        and (t.n, exact.n, exact.kind) == (6, 6, "exact")
+    )
+    assert (
+        exact.above is not None
+        and exact.above.mean > -4 * found.methods["importance"].noise
+    )
     f = t.figures
     assert f["gap"].mean == pytest.approx(f["log_px"].mean - f["elbo"].mean)
-    assert f["approximation"].mean + f["amortisation"].mean == pytest.approx(f["gap"].mean, abs=1e-9)
+    assert f["approximation"].mean + f["amortisation"].mean == pytest.approx(
+        f["gap"].mean, abs=1e-9
+    )
     assert 0 < f["approximation"].mean < f["gap"].mean
     assert found.train is not None and found.train.n == 6
     decoder, encoder = found.overfitting["decoder"], found.overfitting["encoder"]
-    assert decoder.mean == pytest.approx(found.train.figures["log_px"].mean - f["log_px"].mean)
-    assert encoder.mean == pytest.approx(f["amortisation"].mean - found.train.figures["amortisation"].mean)
+    assert decoder.mean == pytest.approx(
+        found.train.figures["log_px"].mean - f["log_px"].mean
+    )
+    assert encoder.mean == pytest.approx(
+        f["amortisation"].mean - found.train.figures["amortisation"].mean
+    )
     text = "\n".join(found.lines())
-    assert "third term, 6 test examples, by quadrature" in text and "at least" not in text.split("third term")[1]
+    assert (
+        "third term, 6 test examples, by quadrature" in text
+        and "at least" not in text.split("third term")[1]
+    )
     assert "overfitting of the encoder" in text
 
 
 def test_more_latents_have_bounds_and_say_so(vae: Path) -> None:
     found = evaluate(load(vae), k=50, subset=4, gap=True, limit=20, diagnosis=False)
-    assert found.methods.keys() == {"importance"} and found.third_term is not None and not found.third_term.exact
-    assert list(found.curve) == [1, 5, 50] and found.curve[50].mean == pytest.approx(found.account["log_px"].mean)
-    assert "third term, 4 test examples, by importance: at least" in "\n".join(found.lines())
+    assert (
+        found.methods.keys() == {"importance"}
+        and found.third_term is not None
+        and not found.third_term.exact
+    )
+    assert list(found.curve) == [1, 5, 50] and found.curve[50].mean == pytest.approx(
+        found.account["log_px"].mean
+    )
+    assert "third term, 4 test examples, by importance: at least" in "\n".join(
+        found.lines()
+    )
     plain = evaluate(load(vae), k=20, limit=20, diagnosis=False)
-    assert plain.third_term is None and plain.train is None and list(plain.curve) == [1, 5, 20]
+    assert (
+        plain.third_term is None
+        and plain.train is None
+        and list(plain.curve) == [1, 5, 20]
+    )
 
 
-def test_annealed_importance_sampling_comes_with_a_certificate(vae: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for module, name, value in ((plan, "PILOT", 5), (third, "PILOT_K", 20), (measure, "LEAST", 3)):
+def test_annealed_importance_sampling_comes_with_a_certificate(
+    vae: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module, name, value in (
+        (plan, "PILOT", 5),
+        (third, "PILOT_K", 20),
+        (measure, "LEAST", 3),
+    ):
         monkeypatch.setattr(module, name, value)
-    monkeypatch.setattr(plan, "asked", lambda run, n, k, *_: Plan(k, n, 4, {"ais-q": {"temperatures": 20}}))
+    monkeypatch.setattr(
+        plan,
+        "asked",
+        lambda run, n, k, *_: Plan(k, n, 4, {"ais-q": {"temperatures": 20}}),
+    )
     monkeypatch.setattr(measure, "asked", plan.asked)
     found = evaluate(load(vae), k=50, limit=20, diagnosis=False)
     t, ais = found.third_term, found.methods["ais-q"]
-    assert t is not None and t.method == "importance or ais-q" and not t.exact and ais.n == 4
-    assert sum(t.settings["chosen"].values()) == 4 and ais.settings["temperatures"] == 20
+    assert (
+        t is not None
+        and t.method == "importance or ais-q"
+        and not t.exact
+        and ais.n == 4
+    )
+    assert (
+        sum(t.settings["chosen"].values()) == 4 and ais.settings["temperatures"] == 20
+    )
     c = found.certificate
-    assert c is not None and c["n"] == 3 == len(c["gaps"]) and c["settings"]["temperatures"] == 20
+    assert (
+        c is not None
+        and c["n"] == 3 == len(c["gaps"])
+        and c["settings"]["temperatures"] == 20
+    )
     assert c["gap"]["mean"] == pytest.approx(c["upper"]["mean"] - c["lower"]["mean"])
     assert "certificate of ais-q: " in "\n".join(found.lines())
     assert json.loads(json.dumps(found.to_json()))["certificate"]["gaps"] == c["gaps"]
 
 
-def test_the_file_has_every_figure_with_its_error_and_keeps_what_was_not_made_again(vae: Path, tmp_path: Path) -> None:
+def test_the_file_has_every_figure_with_its_error_and_keeps_what_was_not_made_again(
+    vae: Path, tmp_path: Path
+) -> None:
     run = load(vae)
     first = evaluate(run, k=20, subset=4, gap=True)
     assert first.save(tmp_path) is None
     kept = json.loads((tmp_path / "evaluation.json").read_text())
-    assert kept["format"] == 2 and len(kept["data"]["examples"]) == 64 and kept["weights"] == run.fingerprint
-    means = [kept["elbo"], kept["third_term"]["amortisation"], kept["methods"]["importance"], *kept["curve"]]
+    assert (
+        kept["format"] == 2
+        and len(kept["data"]["examples"]) == 64
+        and kept["weights"] == run.fingerprint
+    )
+    means = [
+        kept["elbo"],
+        kept["third_term"]["amortisation"],
+        kept["methods"]["importance"],
+        *kept["curve"],
+    ]
     assert all(isinstance(m["mean"], float) and m["se"] > 0 for m in means)
-    assert kept["third_term"]["settings"]["search"]["samples"] == 8 and kept["methods"]["importance"]["noise"] > 0
+    assert (
+        kept["third_term"]["settings"]["search"]["samples"] == 8
+        and kept["methods"]["importance"]["noise"] > 0
+    )
     assert kept["diagnosis"]["latents"]["features"][0]["activity"] >= 0
     assert evaluate(run, k=21, diagnosis=False).save(tmp_path) is None
     again = json.loads((tmp_path / "evaluation.json").read_text())
-    assert again["k"] == 21 and again["third_term"] == kept["third_term"] and again["diagnosis"] == kept["diagnosis"]
+    assert (
+        again["k"] == 21
+        and again["third_term"] == kept["third_term"]
+        and again["diagnosis"] == kept["diagnosis"]
+    )
 
 
 def test_an_autoencoder_has_no_third_term_and_says_why(tmp_path: Path) -> None:
-    found = evaluate(load(small_run(tmp_path / "ae", "ae", steps=4)), ais=True, gap=True, limit=20)
+    found = evaluate(
+        load(small_run(tmp_path / "ae", "ae", steps=4)), ais=True, gap=True, limit=20
+    )
     assert found.account.keys() == {"distortion"} and found.k == 0 and not found.methods
     text = "\n".join(found.lines())
-    assert "its latent is a point, so there is no bound on log p(x)" in text and "left out" in text
+    assert (
+        "its latent is a point, so there is no bound on log p(x)" in text
+        and "left out" in text
+    )
     measured = [line for line in text.splitlines() if "±" in line]
-    assert not any(name in line for line in measured for name in ("ELBO", "elbo", "log p(x) ", "log_px", "gap"))
+    assert not any(
+        name in line
+        for line in measured
+        for name in ("ELBO", "elbo", "log p(x) ", "log_px", "gap")
+    )
 
 
 # ---- interrupted and continued
@@ -152,9 +231,13 @@ def interrupt() -> None:
 
 
 @pytest.mark.usefixtures("small_pieces")
-def test_an_interrupted_evaluation_goes_on_and_gives_the_same(two: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupted_evaluation_goes_on_and_gives_the_same(
+    two: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     run, options = load(two), {"k": 20, "subset": 3, "gap": True, "diagnosis": False}
-    whole = evaluate(Run(run.config, run.model, None, run.data), **options)  # without a folder nothing is kept
+    whole = evaluate(
+        Run(run.config, run.model, None, run.data), **options
+    )  # without a folder nothing is kept
     for stage in (100, 180):
         with pytest.raises(KeyboardInterrupt):
             evaluate(run, tick=stop_at(stage, interrupt), **options)
@@ -167,7 +250,9 @@ def test_an_interrupted_evaluation_goes_on_and_gives_the_same(two: Path, monkeyp
 
 
 @pytest.mark.usefixtures("small_pieces")
-def test_damaged_pieces_and_those_of_other_weights_are_not_used(vae: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_damaged_pieces_and_those_of_other_weights_are_not_used(
+    vae: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     run, options = load(vae), {"k": 10, "diagnosis": False}
     whole = figures(evaluate(run, **options))
     with pytest.raises(KeyboardInterrupt):
@@ -176,7 +261,9 @@ def test_damaged_pieces_and_those_of_other_weights_are_not_used(vae: Path, monke
     assert len(pieces) >= 6
     pieces[0].write_bytes(pieces[0].read_bytes()[:-3])
     seen = calls(monkeypatch)
-    assert figures(evaluate(run, **options | {"k": 11})) != whole and sum(seen) == 180, "other settings: none are used"
+    assert (
+        figures(evaluate(run, **options | {"k": 11})) != whole and sum(seen) == 180
+    ), "other settings: none are used"
     other = load(vae)
     with torch.no_grad():
         other.model.path.decoder.head.bias += 0.1
@@ -187,18 +274,25 @@ def test_damaged_pieces_and_those_of_other_weights_are_not_used(vae: Path, monke
 
 KILLED = """
 import os, sys
-from tightbound.evaluation import evaluate, work
+from tightbound.evaluation import evaluate, runner
 from tightbound.runs.run import load
-work.PIECE_VALUES = 1
-evaluate(load(sys.argv[1]), k=30, diagnosis=False, tick=lambda done, n, what: done >= 100 and os.kill(os.getpid(), 9))
+runner.PIECE_VALUES = 1
+def tick(done, n, what):
+    if done >= 100:
+        os.kill(os.getpid(), 9)
+evaluate(load(sys.argv[1]), k=30, diagnosis=False, tick=tick)
 """
 
 
 @pytest.mark.usefixtures("small_pieces")
-def test_a_killed_evaluation_goes_on(vae: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_killed_evaluation_goes_on(
+    vae: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     run = load(vae)
     whole = figures(evaluate(run, k=30, diagnosis=False))
-    done = subprocess.run([sys.executable, "-c", KILLED, str(vae)], capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-c", KILLED, str(vae)], capture_output=True, text=True
+    )
     assert done.returncode == -9, done.stderr
     seen = calls(monkeypatch)
     assert figures(evaluate(run, k=30, diagnosis=False)) == whole
@@ -217,7 +311,12 @@ def test_a_budget_chooses_what_fits(vae: Path, monkeypatch: pytest.MonkeyPatch) 
     x = torch.zeros(2, 1, 8, 8)
     fake(monkeypatch, importance=1e-6, gap=0.1)
     ample, _ = plan.within(run, x, 1000, 600, train=True)
-    assert (ample.k, ample.n, ample.gap, ample.train) == (5000, 1000, True, True) and ample.subset == 500
+    assert (ample.k, ample.n, ample.gap, ample.train) == (
+        5000,
+        1000,
+        True,
+        True,
+    ) and ample.subset == 500
     tight, _ = plan.within(run, x, 1000, 6, train=True)
     assert tight.k == 2000 and tight.n == 1000 and tight.subset == 16
     fake(monkeypatch, importance=1e-3, gap=10.0)
@@ -226,7 +325,9 @@ def test_a_budget_chooses_what_fits(vae: Path, monkeypatch: pytest.MonkeyPatch) 
     assert least.k * least.n * 1e-3 <= 0.4 * 6
 
 
-def test_a_continued_evaluation_keeps_to_its_plan(vae: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_continued_evaluation_keeps_to_its_plan(
+    vae: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     run, times = load(vae), iter(range(10))
 
     def within(*args: Any, **options: Any) -> tuple[Plan, dict[str, float]]:
@@ -237,14 +338,26 @@ def test_a_continued_evaluation_keeps_to_its_plan(vae: Path, monkeypatch: pytest
         evaluate(run, budget=60, diagnosis=False, tick=stop_at(1, interrupt))
     found = evaluate(run, budget=60, diagnosis=False)
     assert (found.k, found.n) == (10, 40) and next(times) == 1
-    assert found.budget is not None and found.budget["plan"]["k"] == 10 and found.budget["seconds"] == 60
-    assert evaluate(run, budget=60, diagnosis=False).k == 12, "the next one is timed again"
+    assert (
+        found.budget is not None
+        and found.budget["plan"]["k"] == 10
+        and found.budget["seconds"] == 60
+    )
+    assert evaluate(run, budget=60, diagnosis=False).k == 12, (
+        "the next one is timed again"
+    )
 
 
 def test_a_real_budget_is_kept_to_and_saved(vae: Path) -> None:
     found = evaluate(load(vae), budget=3, diagnosis=False).to_json()
-    assert found["budget"]["trials"]["importance"] > 0 and found["k"] == found["budget"]["plan"]["k"]
-    assert found["third_term"] is None or found["third_term"]["n"] == found["budget"]["plan"]["subset"]
+    assert (
+        found["budget"]["trials"]["importance"] > 0
+        and found["k"] == found["budget"]["plan"]["k"]
+    )
+    assert (
+        found["third_term"] is None
+        or found["third_term"]["n"] == found["budget"]["plan"]["subset"]
+    )
 
 
 def test_a_difference_of_figures_over_different_examples() -> None:

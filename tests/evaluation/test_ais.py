@@ -1,4 +1,6 @@
-"""Annealed importance sampling and bidirectional Monte Carlo: known answers, and what makes them bounds."""
+"""Annealed importance sampling and bidirectional Monte Carlo: known answers, and what makes them
+bounds.
+"""
 
 from __future__ import annotations
 
@@ -15,8 +17,20 @@ from torch import Tensor
 from tightbound.core.trace import Batch, Draw
 from tightbound.evaluation.estimators import ais as annealing
 from tightbound.evaluation.estimators import estimate as estimates
-from tightbound.evaluation.estimators.ais import Plan, Settings, pilot, run_chains, sigmoid_schedule
-from tightbound.evaluation.estimators.annealing import Bridge, ChainNoise, energy, leapfrog, move
+from tightbound.evaluation.estimators.ais import (
+    Plan,
+    Settings,
+    pilot,
+    run_chains,
+    sigmoid_schedule,
+)
+from tightbound.evaluation.estimators.annealing import (
+    Bridge,
+    ChainNoise,
+    energy,
+    leapfrog,
+    move,
+)
 from tightbound.evaluation.estimators.bdmc import bdmc, simulate
 from tightbound.evaluation.estimators.estimate import Estimate, log_mean_exp
 from tightbound.evaluation.estimators.methods import METHODS, best, log_px
@@ -31,16 +45,24 @@ QUICK = {"ais-q": {"temperatures": 20}, "ais-prior": {"temperatures": 50}}
 
 @pytest.mark.parametrize("path", PATHS)
 @pytest.mark.parametrize("start", ["q", "prior"])
-def test_both_ends_of_the_bridge_are_the_densities_they_should_be(path: str, start: str) -> None:
-    """pi_1(u) is p(x, z(u)) |dz/du| and pi_0(u) is start(z(u)) |dz/du|, with the Jacobian taken by brute force."""
+def test_both_ends_of_the_bridge_are_the_densities_they_should_be(
+    path: str, start: str
+) -> None:
+    """pi_1(u) is p(x, z(u)) |dz/du| and pi_0(u) is start(z(u)) |dz/du|, with the Jacobian taken by
+    brute force.
+    """
     lg = problem(path).spoil()
     x, _ = lg.data(1)
     bridge = Bridge(lg.model, x, start)
     u = torch.randn(1, 1, bridge.d, dtype=torch.float64)
 
     def latents(v: Tensor) -> Tensor:
-        parts = dict(zip(bridge.sites, v.reshape(1, -1).split(bridge.widths, -1), strict=True))
-        sites = lg.model(Batch(x), Draw(source=bridge.source, noise=lambda name, _: parts[name])).latents
+        parts = dict(
+            zip(bridge.sites, v.reshape(1, -1).split(bridge.widths, -1), strict=True)
+        )
+        sites = lg.model(
+            Batch(x), Draw(source=bridge.source, noise=lambda name, _: parts[name])
+        ).latents
         return torch.cat([sites[name].z for name in bridge.sites], -1)[0]
 
     jacobian = torch.autograd.functional.jacobian(latents, u.reshape(-1))
@@ -51,7 +73,9 @@ def test_both_ends_of_the_bridge_are_the_densities_they_should_be(path: str, sta
     end = normal + bridge.log_weight(u)[0, 0]
     assert torch.allclose(end, lg.model.joint(Batch(x), at)[0] + log_det)
     sites = lg.model(Batch(x), Draw(given=at)).latents
-    start_density = sum((s.q if start == "q" else s.p).log_prob(s.z)[0] for s in sites.values())
+    start_density = sum(
+        (s.q if start == "q" else s.p).log_prob(s.z)[0] for s in sites.values()
+    )
     assert torch.allclose(normal, start_density + log_det)
 
 
@@ -62,8 +86,16 @@ def test_the_noise_of_a_given_z_makes_that_z(path: str, start: str) -> None:
     batch, z, noise = simulate(lg.model, B)
     x = batch.x
     bridge = Bridge(lg.model, x, start)
-    parts = dict(zip(bridge.sites, bridge.noise_of(z, noise).split(bridge.widths, -1), strict=True))
-    sites = lg.model(Batch(x), Draw(source=bridge.source, noise=lambda name, _: parts[name])).latents
+    parts = dict(
+        zip(
+            bridge.sites,
+            bridge.noise_of(z, noise).split(bridge.widths, -1),
+            strict=True,
+        )
+    )
+    sites = lg.model(
+        Batch(x), Draw(source=bridge.source, noise=lambda name, _: parts[name])
+    ).latents
     for name, value in z.items():
         assert torch.allclose(sites[name].z, value)
 
@@ -71,7 +103,9 @@ def test_the_noise_of_a_given_z_makes_that_z(path: str, start: str) -> None:
 # ---- Hamiltonian moves
 
 
-def _set_out(path: str = "top-down", start: str = "prior") -> tuple[Bridge, Tensor, Tensor, Tensor]:
+def _set_out(
+    path: str = "top-down", start: str = "prior"
+) -> tuple[Bridge, Tensor, Tensor, Tensor]:
     lg = problem(path).spoil()
     bridge = Bridge(lg.model, lg.data(B)[0], start)
     u, momentum = torch.randn(2, C, B, bridge.d, dtype=torch.float64)
@@ -79,18 +113,24 @@ def _set_out(path: str = "top-down", start: str = "prior") -> tuple[Bridge, Tens
 
 
 def test_bug_4_4_leapfrog_is_reversible_and_keeps_volume_and_energy() -> None:
-    """Pythae's HVAE moves z with the old momentum: its Jacobian was 1.48, its energy error 28 times as large."""
+    """Pythae's HVAE moves z with the old momentum: its Jacobian was 1.48, its energy error 28 times
+    as large.
+    """
     bridge, u, momentum, t = _set_out()
     step = torch.full((B,), 0.05, dtype=torch.float64)
     start = bridge.at(u)
     end, speed = leapfrog(bridge, start, momentum, t, step, 7)
     back, slow = leapfrog(bridge, end, -speed, t, step, 7)
     assert (end.u - u).abs().max() > 0.1
-    assert torch.allclose(back.u, u, atol=1e-9) and torch.allclose(-slow, momentum, atol=1e-9)
+    assert torch.allclose(back.u, u, atol=1e-9) and torch.allclose(
+        -slow, momentum, atol=1e-9
+    )
     errors = []
     for size in (0.02, 0.01):
         end, speed = leapfrog(bridge, start, momentum, t, step * size, round(1 / size))
-        errors.append(float((energy(end, speed, t) - energy(start, momentum, t)).abs().mean()))
+        errors.append(
+            float((energy(end, speed, t) - energy(start, momentum, t)).abs().mean())
+        )
     assert 3 < errors[0] / errors[1] < 5, "second order"
 
     def once(both: Tensor) -> Tensor:
@@ -100,13 +140,18 @@ def test_bug_4_4_leapfrog_is_reversible_and_keeps_volume_and_energy() -> None:
 
     one = Bridge(bridge.model, bridge.x[:1], "prior")
     both, h = torch.cat([u[0, 0], momentum[0, 0]]), 1e-5
-    columns = [(once(both + h * e) - once(both - h * e)) / (2 * h) for e in torch.eye(len(both), dtype=torch.float64)]
+    columns = [
+        (once(both + h * e) - once(both - h * e)) / (2 * h)
+        for e in torch.eye(len(both), dtype=torch.float64)
+    ]
     assert abs(float(torch.linalg.det(torch.stack(columns, 1))) - 1) < 1e-5
 
 
 @pytest.mark.parametrize("start", ["q", "prior"])
 def test_a_move_leaves_its_temperature_unchanged(start: str) -> None:
-    """Draws from pi_1, which is normal here and known, stay draws from it, at a step that rejects a good part."""
+    """Draws from pi_1, which is normal here and known, stay draws from it, at a step that rejects a
+    good part.
+    """
     lg = problem("flat").spoil()
     batch, exact, noise = simulate(lg.model, 800)
     x = batch.x
@@ -120,9 +165,17 @@ def test_a_move_leaves_its_temperature_unchanged(start: str) -> None:
         rates.append(float(rate.mean()))
     assert 0.3 < np.mean(rates) < 0.93
     parts = dict(zip(bridge.sites, state.u[0].split(bridge.widths, -1), strict=True))
-    z = lg.model(Batch(x), Draw(source=bridge.source, noise=lambda name, _: parts[name])).latents["z"].z
+    z = (
+        lg.model(
+            Batch(x), Draw(source=bridge.source, noise=lambda name, _: parts[name])
+        )
+        .latents["z"]
+        .z
+    )
     weight, offset, cov = lg.chain.conditional("z", ["x"])
-    scaled = (z.detach().numpy() - x.numpy() @ weight.T - offset) / np.sqrt(np.diag(cov))
+    scaled = (z.detach().numpy() - x.numpy() @ weight.T - offset) / np.sqrt(
+        np.diag(cov)
+    )
     assert stats.kstest(scaled.ravel(), "norm").pvalue > 0.001
     assert (state.u[0] - u[0]).abs().mean() > 0.3
 
@@ -132,15 +185,29 @@ def test_a_move_leaves_its_temperature_unchanged(start: str) -> None:
 
 @pytest.mark.parametrize("path", PATHS)
 @pytest.mark.parametrize("method", QUICK)
-def test_ais_with_a_wrong_q_is_within_three_standard_errors_on_every_path(path: str, method: str) -> None:
+def test_ais_with_a_wrong_q_is_within_three_standard_errors_on_every_path(
+    path: str, method: str
+) -> None:
     lg = problem(path).spoil(0.3, 0.2)
     x, exact = lg.data(60)
     found = log_px(lg.model, x, method, **QUICK[method])
     off = found.values - torch.from_numpy(exact)
-    short = found.diagnostic["log_w_sd"].square().mean() / 32  # the bias that the chains themselves show
-    assert abs(float(off.mean() + short)) < 3 * found.noise, (float(off.mean()), float(short), found.noise)
-    assert found.kind == "lower" and 0.4 < float((off / found.se).square().mean().sqrt()) < 1.7
-    assert not any("acceptance" in text for text in found.warnings) and float(off.std()) < 1.0
+    short = (
+        found.diagnostic["log_w_sd"].square().mean() / 32
+    )  # the bias that the chains themselves show
+    assert abs(float(off.mean() + short)) < 3 * found.noise, (
+        float(off.mean()),
+        float(short),
+        found.noise,
+    )
+    assert (
+        found.kind == "lower"
+        and 0.4 < float((off / found.se).square().mean().sqrt()) < 1.7
+    )
+    assert (
+        not any("acceptance" in text for text in found.warnings)
+        and float(off.std()) < 1.0
+    )
 
 
 @pytest.mark.parametrize("path", ["top-down", "bottom-up"])
@@ -167,7 +234,10 @@ def test_ais_agrees_with_quadrature_where_nothing_is_linear(make: object) -> Non
 def test_more_temperatures_tighten_the_bound() -> None:
     lg = problem("top-down").spoil(0.8, 0.4)
     x, exact = lg.data(40)
-    means = [annealing.ais(lg.model, x, start="prior", temperatures=n, chains=4).mean for n in (1, 6, 40)]
+    means = [
+        annealing.ais(lg.model, x, start="prior", temperatures=n, chains=4).mean
+        for n in (1, 6, 40)
+    ]
     assert means[0] < means[1] - 0.3 < means[2] - 0.3 and means[2] < exact.mean() + 0.1
 
 
@@ -184,7 +254,9 @@ def test_one_temperature_is_importance_sampling_and_one_chain_has_no_error() -> 
 # ---- what keeps it a bound
 
 
-def test_nothing_adapts_inside_the_measured_chain(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nothing_adapts_inside_the_measured_chain(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """Every step size and temperature of the measured chains is the plan's, there and back."""
     lg = problem("flat").spoil()
     x, _ = lg.data(B)
@@ -195,7 +267,9 @@ def test_nothing_adapts_inside_the_measured_chain(monkeypatch: pytest.MonkeyPatc
     assert not torch.equal(plan.step, other.step), "the pilot has noise"
     used: list[tuple[Tensor, Tensor]] = []
 
-    def spy(bridge: Bridge, state: object, t: Tensor, step: Tensor, *rest: object) -> object:
+    def spy(
+        bridge: Bridge, state: object, t: Tensor, step: Tensor, *rest: object
+    ) -> object:
         used.append((t, step))
         return move(bridge, state, t, step, *rest)
 
@@ -207,7 +281,11 @@ def test_nothing_adapts_inside_the_measured_chain(monkeypatch: pytest.MonkeyPatc
         assert len(used) == 8
         for (t, step), k in zip(used, order, strict=True):
             assert torch.equal(t, plan.t[k]) and torch.equal(step, plan.step[k])
-    assert (plan.t.diff(dim=0) > 0).all() and (plan.t[0] == 0).all() and (plan.t[-1] == 1).all()
+    assert (
+        (plan.t.diff(dim=0) > 0).all()
+        and (plan.t[0] == 0).all()
+        and (plan.t[-1] == 1).all()
+    )
 
 
 def test_a_bad_plan_still_gives_a_bound_and_says_that_it_is_bad() -> None:
@@ -217,14 +295,18 @@ def test_a_bad_plan_still_gives_a_bound_and_says_that_it_is_bad() -> None:
     bridge = Bridge(lg.model, x, "q")
     for size in (0.001, 4.0):
         t = sigmoid_schedule(6)[:, None].expand(-1, 80)
-        log_w, rate = run_chains(bridge, Plan(t, torch.full_like(t, size)), settings, lambda: None)
+        log_w, rate = run_chains(
+            bridge, Plan(t, torch.full_like(t, size)), settings, lambda: None
+        )
         assert float(log_mean_exp(log_w).mean()) < exact.mean() + 0.02
         assert ((rate < 0.4) | (rate > 0.95)).double().mean() > 0.5
         warned = annealing.chains_estimate(settings, "lower", log_w, rate).warnings
         assert any("acceptance" in text for text in warned)
 
 
-def test_cuts_order_and_neighbours_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cuts_order_and_neighbours_change_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     lg = problem("bottom-up").spoil()
     x, _ = lg.data(7)
     few = {"temperatures": 6, "chains": C, "pilot_temperatures": 4}
@@ -235,9 +317,13 @@ def test_cuts_order_and_neighbours_change_nothing(monkeypatch: pytest.MonkeyPatc
     parts = log_px(lg.model, x, "ais-q", **few)
     assert torch.allclose(turned.values, whole.values[order], atol=1e-6)
     assert torch.allclose(parts.values, whole.values, atol=1e-6)
-    joined = Estimate.join([log_px(lg.model, part, "ais-q", **few) for part in x.split(3)])
+    joined = Estimate.join(
+        [log_px(lg.model, part, "ais-q", **few) for part in x.split(3)]
+    )
     assert torch.allclose(joined.values, whole.values, atol=1e-6)
-    assert not torch.allclose(log_px(lg.model, x, "ais-q", seed=1, **few).values, whole.values)
+    assert not torch.allclose(
+        log_px(lg.model, x, "ais-q", seed=1, **few).values, whole.values
+    )
 
 
 def test_ticks_add_up_to_the_examples() -> None:
@@ -259,7 +345,9 @@ def test_ticks_add_up_to_the_examples() -> None:
 @pytest.mark.parametrize("path", PATHS)
 @pytest.mark.parametrize("start", ["q", "prior"])
 def test_log_px_lies_between_the_two_bounds(path: str, start: str) -> None:
-    """Settings so poor that the bounds are far apart, so that a bound on the wrong side would be seen."""
+    """Settings so poor that the bounds are far apart, so that a bound on the wrong side would be
+    seen.
+    """
     lg = problem(path).spoil(0.8, 0.4)
     found = bdmc(lg.model, 200, start=start, temperatures=3, chains=2)
     exact = torch.from_numpy(lg.chain.log_density(x=found.x.numpy()))
@@ -269,7 +357,9 @@ def test_log_px_lies_between_the_two_bounds(path: str, start: str) -> None:
     assert torch.allclose(found.gap, below + above) and found.mean > 3 * found.se > 0
     assert (found.lower.kind, found.upper.kind) == ("lower", "upper")
     same = log_px(lg.model, found.x, f"ais-{start}", temperatures=3, chains=2)
-    assert torch.allclose(same.values, found.lower.values), "the certificate is of the settings used on data"
+    assert torch.allclose(same.values, found.lower.values), (
+        "the certificate is of the settings used on data"
+    )
 
 
 def test_good_settings_close_the_gap() -> None:
@@ -282,16 +372,23 @@ def test_simulated_examples_are_the_models_own() -> None:
     batch, z, _ = simulate(lg.model, 3000)
     x = batch.x
     mean, cov = lg.chain.moments(["x"])
-    assert stats.kstest((x.numpy()[:, 0] - mean[0]) / cov[0, 0] ** 0.5, "norm").pvalue > 0.001
+    assert (
+        stats.kstest((x.numpy()[:, 0] - mean[0]) / cov[0, 0] ** 0.5, "norm").pvalue
+        > 0.001
+    )
     assert z.keys() == {"z1", "z2"} and torch.equal(x, simulate(lg.model, 3000)[0].x)
 
 
-def test_what_ais_cannot_do_is_refused_with_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_ais_cannot_do_is_refused_with_the_reason(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     lg = problem("flat")
     x, _ = lg.data(2)
     with pytest.raises(TightboundError, match="1 or more"):
         log_px(lg.model, x, "ais-q", chains=0)
-    with pytest.raises(TightboundError, match=r"no setting 'temperature'.*temperatures"):
+    with pytest.raises(
+        TightboundError, match=r"no setting 'temperature'.*temperatures"
+    ):
         log_px(lg.model, x, "ais-prior", temperature=5)
 
     def unknown(dist: object, z: Tensor) -> Tensor:
@@ -307,27 +404,49 @@ def test_what_ais_cannot_do_is_refused_with_the_reason(monkeypatch: pytest.Monke
 
 
 def _made(method: str, values: Tensor, seed: int, kind: str = "lower") -> Estimate:
-    return Estimate(method, kind, values, torch.full_like(values, 0.1), settings={"seed": seed})  # type: ignore[arg-type]
+    return Estimate(
+        method, kind, values, torch.full_like(values, 0.1), settings={"seed": seed}
+    )  # type: ignore[arg-type]
 
 
 def test_the_best_is_chosen_without_looking_at_its_own_noise() -> None:
-    """The larger of two equal bounds is too high by 0.56 of their error on average; one chosen by pilots is not."""
+    """The larger of two equal bounds is too high by 0.56 of their error on average; one chosen by
+    pilots is not.
+    """
     n = 4000
     noise = 0.1 * torch.randn(4, n, dtype=torch.float64)
     measured = [_made(name, noise[i], 0) for i, name in enumerate("ab")]
-    found = best(measured, [_made(name, noise[2 + i], 1) for i, name in enumerate("ab")])
-    assert abs(found.mean) < 4 * 0.1 / n**0.5 < float(torch.maximum(noise[0], noise[1]).mean())
+    found = best(
+        measured, [_made(name, noise[2 + i], 1) for i, name in enumerate("ab")]
+    )
+    assert (
+        abs(found.mean)
+        < 4 * 0.1 / n**0.5
+        < float(torch.maximum(noise[0], noise[1]).mean())
+    )
     assert found.kind == "lower" and set(found.diagnostic["chosen"].tolist()) <= {0, 1}
 
 
 def test_the_best_takes_another_method_where_it_is_clearly_ahead() -> None:
-    a, b = torch.zeros(10, dtype=torch.float64), torch.full((10,), -1.0, dtype=torch.float64)
+    a, b = (
+        torch.zeros(10, dtype=torch.float64),
+        torch.full((10,), -1.0, dtype=torch.float64),
+    )
     b[3], b[4] = 1.0, 0.2  # clearly ahead; ahead by no more than its error
-    found = best([_made("a", a, 0), _made("b", b, 0)], [_made("a", a, 1), _made("b", b, 1)])
+    found = best(
+        [_made("a", a, 0), _made("b", b, 0)], [_made("a", a, 1), _made("b", b, 1)]
+    )
     assert found.diagnostic["chosen"].tolist() == [0, 0, 0, 1, 0, 0, 0, 0, 0, 0]
     assert found.values[3] == 1.0 and found.settings["methods"] == ["a", "b"]
-    exact = best([_made("a", a, 0), _made("q", b, 0, "exact")], [_made("a", a, 1), _made("q", b, 1, "exact")])
-    assert torch.equal(exact.values, b) and exact.kind == "exact" and (exact.diagnostic["chosen"] == 1).all()
+    exact = best(
+        [_made("a", a, 0), _made("q", b, 0, "exact")],
+        [_made("a", a, 1), _made("q", b, 1, "exact")],
+    )
+    assert (
+        torch.equal(exact.values, b)
+        and exact.kind == "exact"
+        and (exact.diagnostic["chosen"] == 1).all()
+    )
     with pytest.raises(ValueError, match="another seed"):
         best([_made("a", a, 0)], [_made("a", a, 0)])
 
@@ -336,7 +455,13 @@ def test_the_best_of_importance_and_ais_where_q_is_bad_is_ais() -> None:
     lg = problem("flat").spoil(1.0, -0.5)
     x, exact = lg.data(30)
     quick = {"importance": {"k": 30}, "ais-q": {"temperatures": 25}}
-    runs = [[log_px(lg.model, x, m, seed=seed, **s) for m, s in quick.items()] for seed in (0, 1)]
+    runs = [
+        [log_px(lg.model, x, m, seed=seed, **s) for m, s in quick.items()]
+        for seed in (0, 1)
+    ]
     found = best(*runs)
-    assert found.mean > runs[0][0].mean + 0.3 and abs(found.mean - exact.mean()) < 0.1 + 3 * found.noise
+    assert (
+        found.mean > runs[0][0].mean + 0.3
+        and abs(found.mean - exact.mean()) < 0.1 + 3 * found.noise
+    )
     assert float((found.diagnostic["chosen"] == 1).double().mean()) > 0.8

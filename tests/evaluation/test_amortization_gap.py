@@ -1,4 +1,6 @@
-"""The gap in its two parts: against exact posteriors, against quadrature, and refused where q has no parameters."""
+"""The gap in its two parts: against exact posteriors, against quadrature, and refused where q has
+no parameters.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +32,9 @@ B = 24
 
 
 def linear(path: str, **spoiled: float) -> tuple[Run, Tensor, Tensor]:
-    """A run whose q is the exact posterior, or one moved away from it; examples, and their exact log p(x)."""
+    """A run whose q is the exact posterior, or one moved away from it; examples, and their exact
+    log p(x).
+    """
     made = problem(path)
     if spoiled:
         made.spoil(**spoiled)
@@ -39,7 +43,10 @@ def linear(path: str, **spoiled: float) -> tuple[Run, Tensor, Tensor]:
 
 
 def within(values: Tensor, target: float, sigmas: float = 4.0) -> bool:
-    return abs(float(values.mean()) - target) < sigmas * float(values.std()) / len(values) ** 0.5
+    return (
+        abs(float(values.mean()) - target)
+        < sigmas * float(values.std()) / len(values) ** 0.5
+    )
 
 
 @pytest.mark.parametrize("path", PATHS)
@@ -53,7 +60,9 @@ def test_with_the_exact_posterior_every_part_is_zero(path: str) -> None:
 
 @pytest.mark.parametrize("path", PATHS)
 def test_what_a_better_encoder_would_close_is_found(path: str) -> None:
-    """q is the exact posterior, moved and widened: all of its gap is amortisation, known exactly for one site."""
+    """q is the exact posterior, moved and widened: all of its gap is amortisation, known exactly
+    for one site.
+    """
     run, x, log_px = linear(path, shift=0.4, widen=0.3)
     found = best_bound(run, x, 0)
     part = parts(log_px, found["elbo"], found)
@@ -64,7 +73,9 @@ def test_what_a_better_encoder_would_close_is_found(path: str) -> None:
             q = run.trace(x, gap.Draw()).latents["z"].q
             exact = linear(path)[0].trace(x, gap.Draw()).latents["z"].q
         third = torch.distributions.kl_divergence(q, exact)
-        assert ((part["amortisation"] - third).abs() < 4.5 * found["gain_se"] + 0.01).all()
+        assert (
+            (part["amortisation"] - third).abs() < 4.5 * found["gain_se"] + 0.01
+        ).all()
 
 
 def test_the_parts_add_up_to_the_gap_exactly() -> None:
@@ -72,10 +83,14 @@ def test_the_parts_add_up_to_the_gap_exactly() -> None:
     found = best_bound(run, x, 0, Search(steps=5, rounds=1, k=16))
     elbo = found["elbo"] + 0.1 * torch.randn(B, dtype=torch.float64)
     part = parts(log_px, elbo, found)
-    assert torch.allclose(part["approximation"] + part["amortisation"], log_px - elbo, atol=1e-12, rtol=0)
+    assert torch.allclose(
+        part["approximation"] + part["amortisation"], log_px - elbo, atol=1e-12, rtol=0
+    )
 
 
-def test_a_figure_does_not_depend_on_its_neighbours(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_figure_does_not_depend_on_its_neighbours(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     run, x, _ = linear("bottom-up", shift=0.4, widen=0.3)
     few = Search(steps=20, rounds=1, k=32)
     whole = best_bound(run, x[:7], 0, few)
@@ -86,8 +101,12 @@ def test_a_figure_does_not_depend_on_its_neighbours(monkeypatch: pytest.MonkeyPa
     assert torch.allclose(whole["best"], cut["best"], atol=1e-9)
 
 
-def test_the_search_over_features_moves_what_the_network_reads(monkeypatch: pytest.MonkeyPatch) -> None:
-    """For families that are no diagonal normal: the mean can be put right through the features, the width cannot."""
+def test_the_search_over_features_moves_what_the_network_reads(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """For families that are no diagonal normal: the mean can be put right through the features, the
+    width cannot.
+    """
     run, x, log_px = linear("flat", shift=0.4, widen=0.0)
     monkeypatch.setattr(gap, "moves_of", FeatureMoves)
     found = best_bound(run, x, 0)
@@ -110,7 +129,9 @@ def on_grid(run: Run, x: Tensor) -> tuple[Tensor, Tensor, Tensor, float]:
     """z (m, 2) on a grid, log p(z|x) there, log p(x), and the log of a grid cell."""
     axis = torch.linspace(-5, 5, 301)
     z = torch.cartesian_prod(axis, axis)
-    joint = torch.cat([run.likelihood(part).log_prob(x) for part in z.split(20_000)]).double()
+    joint = torch.cat(
+        [run.likelihood(part).log_prob(x) for part in z.split(20_000)]
+    ).double()
     joint += run.prior.log_prob(z).double()  # type: ignore[union-attr]
     cell = 2 * math.log(10 / 300)
     log_px = joint.logsumexp(0) + cell
@@ -124,7 +145,9 @@ def divergence(q: Independent, z: Tensor, log_posterior: Tensor, cell: float) ->
 
 
 def test_gaps_of_a_two_latent_model_are_those_of_quadrature(two: Run) -> None:
-    """The third term before and after the search, by a grid; and no small change of q* makes it smaller."""
+    """The third term before and after the search, by a grid; and no small change of q* makes it
+    smaller.
+    """
     x = two.data.test.batch(torch.tensor([3, 40, 99]))
     found = best_bound(two, x, 0, Search(k=2048))
     moves = moves_of(two, x)
@@ -134,25 +157,49 @@ def test_gaps_of_a_two_latent_model_are_those_of_quadrature(two: Run) -> None:
     base = two.posterior(two.spec.to_raw(x)).base_dist  # type: ignore[union-attr]
     for i in range(len(x)):
         z, log_posterior, log_px, cell = on_grid(two, x[i : i + 1])
-        part = {k: float(v[i]) for k, v in parts(log_px[None], found["elbo"], found).items()}
+        part = {
+            k: float(v[i]) for k, v in parts(log_px[None], found["elbo"], found).items()
+        }
 
-        def third(move: Tensor, widen: Tensor, i: int = i, grid: tuple = (z, log_posterior, cell)) -> float:
+        def third(
+            move: Tensor,
+            widen: Tensor,
+            i: int = i,
+            grid: tuple = (z, log_posterior, cell),
+        ) -> float:
             scale = base.scale[i].double()
-            q = Independent(Normal(base.loc[i] + scale * (shift[i] + move), scale * (stretch[i] + widen).exp()), 1)
+            q = Independent(
+                Normal(
+                    base.loc[i] + scale * (shift[i] + move),
+                    scale * (stretch[i] + widen).exp(),
+                ),
+                1,
+            )
             return divergence(q, *grid)
 
-        before, best = third(-shift[i], -stretch[i]), third(torch.zeros(2), torch.zeros(2))
+        before, best = (
+            third(-shift[i], -stretch[i]),
+            third(torch.zeros(2), torch.zeros(2)),
+        )
         noise = 5 * float(found["best_se"][i] + found["gain_se"][i]) + 0.03
-        assert part["approximation"] + part["amortisation"] == pytest.approx(before, abs=noise)
+        assert part["approximation"] + part["amortisation"] == pytest.approx(
+            before, abs=noise
+        )
         assert part["approximation"] == pytest.approx(best, abs=noise)
-        around = [third(a * e, b * e) for e in torch.eye(2) for a, b in ((0.3, 0), (-0.3, 0), (0, 0.3), (0, -0.3))]
+        around = [
+            third(a * e, b * e)
+            for e in torch.eye(2)
+            for a, b in ((0.3, 0), (-0.3, 0), (0, 0.3), (0, -0.3))
+        ]
         assert best < before and min(around) > best - 0.005
 
 
 # ---- refused
 
 
-def test_what_has_no_gap_or_no_parameters_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_has_no_gap_or_no_parameters_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     run = load(small_run(tmp_path / "ae", "ae", steps=2))
     x = run.data.test.batch(torch.arange(2))
     with pytest.raises(TightboundError, match="its latent is a point"):

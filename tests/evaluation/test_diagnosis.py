@@ -1,4 +1,6 @@
-"""Diagnosis: measurements against known answers, and the right verdict on models that were broken on purpose."""
+"""Diagnosis: measurements against known answers, and the right verdict on models that were broken
+on purpose.
+"""
 
 from __future__ import annotations
 
@@ -23,30 +25,53 @@ from tightbound.evaluation.diagnosis import rules
 from tightbound.evaluation.diagnosis.baseline import independent
 from tightbound.evaluation.diagnosis.calibration import Calibration, calibration
 from tightbound.evaluation.diagnosis.diagnose import Diagnosis, diagnose
-from tightbound.evaluation.diagnosis.latent_usage import _aggregate, _Pass, latents, told_apart
+from tightbound.evaluation.diagnosis.latent_usage import (
+    _aggregate,
+    _Pass,
+    latents,
+    told_apart,
+)
 from tightbound.evaluation.statistic import Figure
 from tightbound.models.build import build, resolve, resolve_domain
 from tightbound.models.recipes import RECIPES, has_bound
 from tightbound.runs.fitted_prior import fittable
 from tightbound.runs.run import Run, load
 
-QUICK = {"latent": 8, "batch": 64, "lr": 0.002, "validate_k": 1, "validate_n": 1, "save_seconds": 1000}
+QUICK = {
+    "latent": 8,
+    "batch": 64,
+    "lr": 0.002,
+    "validate_k": 1,
+    "validate_n": 1,
+    "save_seconds": 1000,
+}
 BROKEN: dict[str, tuple[str, dict[str, object]]] = {
-    "collapsed": ("objective.beta", {"steps": 100, "objective": "elbo", "objective.beta": 50.0}),
+    "collapsed": (
+        "objective.beta",
+        {"steps": 100, "objective": "elbo", "objective.beta": 50.0},
+    ),
     "likelihood scale wrong": (
         "likelihood.scale=learned",
         {"steps": 60, "likelihood": "gaussian", "likelihood.scale": "fixed"},
     ),
     "overfitting": ("more data", {"steps": 200, "data.limit": 50}),
-    "not trained enough": ("train.steps was 22", {"steps": "auto", "epochs": 1, "validate_every": "auto"}),
-    "prior mismatch": ("objective.beta", {"steps": 150, "objective": "elbo", "objective.beta": 0.01}),
+    "not trained enough": (
+        "train.steps was 22",
+        {"steps": "auto", "epochs": 1, "validate_every": "auto"},
+    ),
+    "prior mismatch": (
+        "objective.beta",
+        {"steps": 150, "objective": "elbo", "objective.beta": 0.01},
+    ),
 }
 
 
 def linear(path: str, n: int) -> tuple[Run, Tensor]:
     """A model whose q is the exact posterior, and data from the model itself."""
     exact = problem(path)
-    config = configure("digits", "vae", values={"latent": 3 if path == "flat" else [3, 2]})
+    config = configure(
+        "digits", "vae", values={"latent": 3 if path == "flat" else [3, 2]}
+    )
     return Run(config, exact.model), exact.data(n)[0]
 
 
@@ -54,27 +79,53 @@ def linear(path: str, n: int) -> tuple[Run, Tensor]:
 
 
 def test_information_and_distance_to_the_prior_are_those_of_a_linear_gaussian() -> None:
-    """With the exact posterior the aggregate posterior is the prior, and I(x; z) = H(z) - H(z|x) is known."""
+    """With the exact posterior the aggregate posterior is the prior, and I(x; z) = H(z) - H(z|x) is
+    known.
+    """
     run, x = linear("flat", 800)
     found = latents(run, x, 0)
     (site,) = found.sites
     chain = problem("flat").chain
     _, prior_cov = chain.moments(["z"])
     _, _, posterior_cov = chain.conditional("z", ["x"])
-    exact = 0.5 * (np.linalg.slogdet(prior_cov)[1] - np.linalg.slogdet(posterior_cov)[1])
-    assert site.mutual_information is not None and site.aggregate_kl is not None and site.total_correlation is not None
-    assert site.kl.mean == pytest.approx(exact, abs=4 * site.kl.se) and site.cap == math.log(800)
-    assert exact - 0.25 < site.mutual_information.mean < exact + 3 * site.mutual_information.se
-    assert site.mutual_information.mean + site.aggregate_kl.mean == pytest.approx(site.kl.mean, abs=0.15)
-    assert abs(site.aggregate_kl.mean) < 0.25 and abs(site.total_correlation.mean) < 0.25
+    exact = 0.5 * (
+        np.linalg.slogdet(prior_cov)[1] - np.linalg.slogdet(posterior_cov)[1]
+    )
+    assert (
+        site.mutual_information is not None
+        and site.aggregate_kl is not None
+        and site.total_correlation is not None
+    )
+    assert site.kl.mean == pytest.approx(
+        exact, abs=4 * site.kl.se
+    ) and site.cap == math.log(800)
+    assert (
+        exact - 0.25
+        < site.mutual_information.mean
+        < exact + 3 * site.mutual_information.se
+    )
+    assert site.mutual_information.mean + site.aggregate_kl.mean == pytest.approx(
+        site.kl.mean, abs=0.15
+    )
+    assert (
+        abs(site.aggregate_kl.mean) < 0.25 and abs(site.total_correlation.mean) < 0.25
+    )
     assert found.told_apart < 0.56
     mean, cov = chain.moments(["z"])
     for j, feature in enumerate(found.features):
         sd = math.sqrt(cov[j, j])
         assert feature.mean == pytest.approx(mean[j], abs=4 * sd / 800**0.5)
-        assert feature.sd == pytest.approx(sd, rel=0.1) and abs(feature.skew) < 0.3 and abs(feature.kurtosis) < 0.6
-        assert feature.activity == pytest.approx(1 - posterior_cov[j, j] / cov[j, j], rel=0.15)
-        assert feature.prior_kl == pytest.approx(0, abs=0.05) and feature.distance < 0.15
+        assert (
+            feature.sd == pytest.approx(sd, rel=0.1)
+            and abs(feature.skew) < 0.3
+            and abs(feature.kurtosis) < 0.6
+        )
+        assert feature.activity == pytest.approx(
+            1 - posterior_cov[j, j] / cov[j, j], rel=0.15
+        )
+        assert (
+            feature.prior_kl == pytest.approx(0, abs=0.05) and feature.distance < 0.15
+        )
 
 
 @pytest.mark.parametrize("path", ["top-down", "bottom-up"])
@@ -82,9 +133,20 @@ def test_of_several_sites_the_first_drawn_is_known(path: str) -> None:
     run, x = linear(path, 300)
     found = {site.name: site for site in latents(run, x, 0).sites}
     first, other = ("z2", "z1") if path == "top-down" else ("z1", "z2")
-    assert found[first].mutual_information is not None and found[other].mutual_information is None
-    assert (found[first].aggregate_kl is None) == (path == "bottom-up"), "p(z1) without z2 has no density at hand"
-    assert [f.name for f in latents(run, x, 0).features] == ["z1_1", "z1_2", "z1_3", "z2_1", "z2_2"]
+    assert (
+        found[first].mutual_information is not None
+        and found[other].mutual_information is None
+    )
+    assert (found[first].aggregate_kl is None) == (path == "bottom-up"), (
+        "p(z1) without z2 has no density at hand"
+    )
+    assert [f.name for f in latents(run, x, 0).features] == [
+        "z1_1",
+        "z1_2",
+        "z1_3",
+        "z2_1",
+        "z2_2",
+    ]
 
 
 def test_total_correlation_of_a_correlated_normal() -> None:
@@ -98,7 +160,9 @@ def test_total_correlation_of_a_correlated_normal() -> None:
     assert known is not None
     total = cov + s**2 * np.eye(2)
     exact = -0.5 * math.log(1 - total[0, 1] ** 2 / (total[0, 0] * total[1, 1]))
-    assert float((known.joint - known.marginals).mean()) == pytest.approx(exact, abs=0.06)
+    assert float((known.joint - known.marginals).mean()) == pytest.approx(
+        exact, abs=0.06
+    )
     assert exact > 0.1
 
 
@@ -110,7 +174,9 @@ def test_codes_are_told_from_the_prior_by_mean_spread_and_correlation() -> None:
     assert told_apart(rng.normal((2, 0, 0), size=(800, 3)), prior) > 0.85
     mixed = rng.normal(size=(800, 3)) @ np.array([[1, 0.95, 0], [0, 0.3, 0], [0, 0, 1]])
     assert told_apart(mixed, prior) > 0.75
-    assert told_apart(rng.normal(size=(200, 90)) * 0.5, rng.normal(size=(200, 90))) > 0.9, "more features than rows"
+    assert (
+        told_apart(rng.normal(size=(200, 90)) * 0.5, rng.normal(size=(200, 90))) > 0.9
+    ), "more features than rows"
 
 
 def test_data_of_the_model_itself_are_calibrated_and_a_wrong_scale_is_seen() -> None:
@@ -118,8 +184,12 @@ def test_data_of_the_model_itself_are_calibrated_and_a_wrong_scale_is_seen() -> 
     right = calibration(run, x, 0)
     assert right is not None and right.n == 400
     for figure, level in ((right.central50, 0.5), (right.central90, 0.9)):
-        assert figure.mean == pytest.approx(level, abs=4 * figure.se) and figure.se < 0.02
-    assert all(0.07 < share < 0.13 for share in right.histogram) and sum(right.histogram) == pytest.approx(1)
+        assert (
+            figure.mean == pytest.approx(level, abs=4 * figure.se) and figure.se < 0.02
+        )
+    assert all(0.07 < share < 0.13 for share in right.histogram) and sum(
+        right.histogram
+    ) == pytest.approx(1)
     with torch.no_grad():
         run.model.likelihood.scale.log_scale += math.log(2)
     wide = calibration(run, x, 0)
@@ -134,10 +204,18 @@ def test_data_of_the_model_itself_are_calibrated_and_a_wrong_scale_is_seen() -> 
 def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Run]:
     """A good model of digits, and one broken in each way; each trained in a second or two."""
     root, found = tmp_path_factory.mktemp("models"), {}
-    settings = {name: values for name, (_, values) in BROKEN.items()} | {"good": {"steps": 400}}
+    settings = {name: values for name, (_, values) in BROKEN.items()} | {
+        "good": {"steps": 400}
+    }
     for name, values in settings.items():
-        every = max(1, int(values["steps"]) // 10) if values["steps"] != "auto" else "auto"
-        found[name] = load(small_run(root / name, "vae", **{**QUICK, "validate_every": every, **values}))
+        every = (
+            max(1, int(values["steps"]) // 10) if values["steps"] != "auto" else "auto"
+        )
+        found[name] = load(
+            small_run(
+                root / name, "vae", **{**QUICK, "validate_every": every, **values}
+            )
+        )
     return found
 
 
@@ -147,11 +225,15 @@ def judged(run: Run) -> Diagnosis:
 
 
 @pytest.mark.parametrize("name", BROKEN)
-def test_a_model_that_is_broken_on_purpose_is_found_out(name: str, models: dict[str, Run]) -> None:
+def test_a_model_that_is_broken_on_purpose_is_found_out(
+    name: str, models: dict[str, Run]
+) -> None:
     found = judged(models[name])
     verdicts = {v.name: v for v in found.verdicts}
     assert name in verdicts and BROKEN[name][0] in verdicts[name].change
-    allowed = {"likelihood scale wrong": {"collapsed"}}  # a scale that is too wide empties the code: both are so
+    allowed = {
+        "likelihood scale wrong": {"collapsed"}
+    }  # a scale that is too wide empties the code: both are so
     assert verdicts.keys() - {name} <= allowed.get(name, set())
     if name == "collapsed":
         assert verdicts[name].values["idle"] == 8 and "z_1, z_2" in verdicts[name].words
@@ -162,21 +244,33 @@ def test_nothing_is_found_wrong_with_a_good_model(models: dict[str, Run]) -> Non
     assert found.lines() == ["nothing wrong found"]
     tree = json.loads(json.dumps(found.to_json(), allow_nan=False))
     assert tree["n"] == 180 and tree["latents"]["n"] == 1000 and tree["verdicts"] == []
-    assert len(tree["latents"]["features"]) == 8 and tree["latents"]["sites"][0]["cap"] == pytest.approx(math.log(1000))
+    assert len(tree["latents"]["features"]) == 8 and tree["latents"]["sites"][0][
+        "cap"
+    ] == pytest.approx(math.log(1000))
 
 
-def test_without_training_data_or_a_log_the_rest_is_still_looked_at(models: dict[str, Run]) -> None:
+def test_without_training_data_or_a_log_the_rest_is_still_looked_at(
+    models: dict[str, Run],
+) -> None:
     run = models["collapsed"]
     config = run.config.model_copy(update={"source": ""})
     x = run.data.test.batch(torch.arange(50))
     found = diagnose(Run(config, run.model), x, 0)
     assert [v.name for v in found.verdicts] == ["collapsed"]
-    assert len(found.evidence.skipped) == 2 and "overfitting" in found.evidence.skipped[0]
+    assert (
+        len(found.evidence.skipped) == 2 and "overfitting" in found.evidence.skipped[0]
+    )
     assert found.lines()[-1].startswith("not looked at: whether it was trained enough")
 
 
 def test_an_autoencoder_is_judged_by_its_distortion(tmp_path: Path) -> None:
-    run = load(small_run(tmp_path / "ae", "ae", **{**QUICK, "steps": "auto", "epochs": 1, "validate_every": "auto"}))
+    run = load(
+        small_run(
+            tmp_path / "ae",
+            "ae",
+            **{**QUICK, "steps": "auto", "epochs": 1, "validate_every": "auto"},
+        )
+    )
     found = judged(run)
     assert [v.name for v in found.verdicts] == ["not trained enough"]
     assert "ELBO" not in str(found.to_json()) and found.evidence.transfer is not None
@@ -190,12 +284,16 @@ def test_thresholds_are_frozen() -> None:
 
 @pytest.mark.parametrize("domain", ["binary", "real", "count", "mixed"])
 def test_the_baseline_is_that_of_independent_dimensions(domain: str) -> None:
-    """Frequencies of values without an order, normals of reals, negative binomials of counts; of a table each column's.
+    """Frequencies of values without an order, normals of reals, negative binomials of counts; of a
+    table each column's.
 
-    A table's categories are one dimension each: a normal for every 0 and 1 of theirs would make any model look bad.
+    A table's categories are one dimension each: a normal for every 0 and 1 of theirs would make any
+    model look bad.
     """
     shares = torch.tensor([0.2, 0.3, 0.5])
-    counts = torch.distributions.NegativeBinomial(torch.tensor([3.0, 5.0]), probs=torch.tensor([0.9, 0.6]))
+    counts = torch.distributions.NegativeBinomial(
+        torch.tensor([3.0, 5.0]), probs=torch.tensor([0.9, 0.6])
+    )
     x = {
         "binary": (torch.rand(4000, 2) < torch.tensor([0.2, 0.5])).float(),
         "real": torch.randn(4000, 2),
@@ -209,14 +307,27 @@ def test_the_baseline_is_that_of_independent_dimensions(domain: str) -> None:
     spec = spec_of(domain, (2,)) if domain != "mixed" else None
     if spec is None:
         names = {"real": "real", "binary": "binary", "count": "count"}
-        fields = [Column(name=f"{k}{i}", kind=k, values=(0, 1) if k == "binary" else ()) for k in names for i in (0, 1)]
-        fields.insert(1, Column(name="city", kind="categorical", values=("Busan", "Daegu", "Seoul")))
+        fields = [
+            Column(name=f"{k}{i}", kind=k, values=(0, 1) if k == "binary" else ())
+            for k in names
+            for i in (0, 1)
+        ]
+        fields.insert(
+            1,
+            Column(name="city", kind="categorical", values=("Busan", "Daegu", "Seoul")),
+        )
         drawn = torch.multinomial(shares, 4000, replacement=True)
         hot = torch.nn.functional.one_hot(drawn, 3).float()
-        x["mixed"] = torch.cat([x["real"][:, :1], hot, x["real"][:, 1:], x["binary"], x["count"]], 1)
-        spec = DataSpec(shape=(9,), domain="mixed", fields=tuple(fields), std=x["mixed"].std(0))
+        x["mixed"] = torch.cat(
+            [x["real"][:, :1], hot, x["real"][:, 1:], x["binary"], x["count"]], 1
+        )
+        spec = DataSpec(
+            shape=(9,), domain="mixed", fields=tuple(fields), std=x["mixed"].std(0)
+        )
         exact["mixed"] = sum(exact.values()) + float((shares * shares.log()).sum())
-    assert independent(x[domain], x[domain], spec) == pytest.approx(exact[domain], abs=0.06)
+    assert independent(x[domain], x[domain], spec) == pytest.approx(
+        exact[domain], abs=0.06
+    )
 
 
 MIXED = DataSpec(shape=(1,), domain="mixed", fields=(Column(name="a", kind="real"),))
@@ -225,26 +336,45 @@ MIXED = DataSpec(shape=(1,), domain="mixed", fields=(Column(name="a", kind="real
 def test_a_table_whose_scale_is_wrong_is_told_that_it_has_one() -> None:
     """The likelihood of a table takes `scale`, so the remedy is that and not another likelihood."""
     spec, config = MIXED, configure("", "mixed")
-    config = config.model_copy(update={"recipe": resolve(resolve_domain(config.recipe, spec)[0], spec)})
-    run = SimpleNamespace(config=config, spec=spec, model=SimpleNamespace(likelihood=FieldsLikelihood(spec)))
-    half, all_ = Figure.of(torch.tensor([0.1, 0.1])), Figure.of(torch.tensor([0.3, 0.3]))
+    config = config.model_copy(
+        update={"recipe": resolve(resolve_domain(config.recipe, spec)[0], spec)}
+    )
+    run = SimpleNamespace(
+        config=config,
+        spec=spec,
+        model=SimpleNamespace(likelihood=FieldsLikelihood(spec)),
+    )
+    half, all_ = (
+        Figure.of(torch.tensor([0.1, 0.1])),
+        Figure.of(torch.tensor([0.3, 0.3])),
+    )
     found = SimpleNamespace(calibration=Calibration(2, half, all_, [0.1] * 10))
     assert [v.fix for v in rules.scale(run, found)] == ["other_scale"]
 
 
 @pytest.mark.parametrize("name", RECIPES)
 def test_what_a_verdict_says_to_set_can_be_set(name: str) -> None:
-    """Of a model whose codes are empty and far from the prior: the recipe takes the settings that are named."""
+    """Of a model whose codes are empty and far from the prior: the recipe takes the settings that
+    are named.
+    """
     domain = "count" if name == "nb-vae" else "mixed" if name == "mixed" else "levels"
-    spec = spec_of(domain, (3, 32, 32) if name == "vae-colour" else (1, 16, 16)) if domain != "mixed" else MIXED
+    spec = (
+        spec_of(domain, (3, 32, 32) if name == "vae-colour" else (1, 16, 16))
+        if domain != "mixed"
+        else MIXED
+    )
     config = configure("", name, values={"recipe.size": "m"})
     plain = config.recipe
     recipe, spec, _ = resolve_domain(config.recipe, suited(config.recipe, spec))
     config = config.model_copy(update={"recipe": resolve(recipe, spec)})
     run = SimpleNamespace(config=config, spec=spec, has_bound=has_bound(config.recipe))
-    site = SimpleNamespace(name="z", active=False, width=1, kl=SimpleNamespace(mean=0.0))
+    site = SimpleNamespace(
+        name="z", active=False, width=1, kl=SimpleNamespace(mean=0.0)
+    )
     feature = SimpleNamespace(name="z_0", active=False, distance=1.0, mean=0.0, sd=1.0)
-    latents = SimpleNamespace(told_apart=1.0, features=[feature], sites=[site] if run.has_bound else [])
+    latents = SimpleNamespace(
+        told_apart=1.0, features=[feature], sites=[site] if run.has_bound else []
+    )
     found = SimpleNamespace(latents=latents)
     verdicts = rules.collapsed(run, found) + rules.prior_mismatch(run, found)
     assert len(verdicts) == 2 * run.has_bound

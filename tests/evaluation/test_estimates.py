@@ -1,4 +1,6 @@
-"""log p(x) by quadrature and importance sampling: known answers, and the estimator bugs that others shipped."""
+"""log p(x) by quadrature and importance sampling: known answers, and the estimator bugs that others
+shipped.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +10,15 @@ import numpy as np
 import pytest
 import torch
 from scipy import stats
-from support.latent_cases import Steep, by_lattice, by_scipy, examples, flat_vae, folded, wavy
+from support.latent_cases import (
+    Steep,
+    by_lattice,
+    by_scipy,
+    examples,
+    flat_vae,
+    folded,
+    wavy,
+)
 from support.linear_gaussian import PATHS, problem
 from torch import Tensor
 
@@ -38,27 +48,37 @@ def test_quadrature_of_several_latents_and_modes_is_that_of_a_plain_lattice(
 ) -> None:
     x = examples(2)
     found = log_px(make(latent), x, "quadrature", tolerance=1e-5)
-    assert torch.allclose(found.values, by_lattice(make(latent), x, latent, points), atol=1e-4)
+    assert torch.allclose(
+        found.values, by_lattice(make(latent), x, latent, points), atol=1e-4
+    )
     assert (found.se < 1e-3).all()
 
 
 def test_quadrature_sees_all_three_latents_of_a_linear_model() -> None:
     lg = problem("flat")
     x, exact = lg.data(2)
-    assert np.allclose(log_px(lg.model, x, "quadrature", tolerance=1e-4).values, exact, atol=1e-4)
+    assert np.allclose(
+        log_px(lg.model, x, "quadrature", tolerance=1e-4).values, exact, atol=1e-4
+    )
 
 
-def test_quadrature_finds_a_posterior_that_is_far_narrower_than_its_grid_and_where_q_is_not() -> None:
+def test_quadrature_finds_a_posterior_that_is_far_narrower_than_its_grid_and_where_q_is_not() -> (
+    None
+):
     x = torch.tensor([[1.0, 1.0, 1.0, 0.0, 0.0, 0.0]])
     exact = by_scipy(flat_vae(1, Steep()), x, [0.73, 0.7337, 0.7343, 0.7349, 0.74])
     found = log_px(flat_vae(1, Steep()), x, "quadrature")
     assert abs(float(found.values) - exact) < 1e-6
-    assert abs(exact - math.log(0.0012) - stats.norm.logpdf(0.7343)) < 0.1, "the integral of a sliver"
+    assert abs(exact - math.log(0.0012) - stats.norm.logpdf(0.7343)) < 0.1, (
+        "the integral of a sliver"
+    )
 
 
 def test_quadrature_refuses_more_latents_than_three_and_says_what_to_use() -> None:
     lg = problem("top-down")
-    with pytest.raises(TightboundError, match="1 to 3 latent features, but this model has 5"):
+    with pytest.raises(
+        TightboundError, match="1 to 3 latent features, but this model has 5"
+    ):
         log_px(lg.model, lg.data(2)[0], "quadrature")
 
 
@@ -73,16 +93,22 @@ def test_quadrature_refuses_a_prior_that_is_no_density_over_real_numbers() -> No
 class Circle(torch.nn.Module):
     """Uniform on the unit circle, with its density per arc."""
 
-    def forward(self, ctx: object, draw: object, state: object) -> torch.distributions.Distribution:
+    def forward(
+        self, ctx: object, draw: object, state: object
+    ) -> torch.distributions.Distribution:
         z = torch.zeros(ctx.n, 2, dtype=torch.float64)
         arc = torch.distributions.Independent(torch.distributions.Normal(z, z + 1), 1)
-        arc.log_prob = lambda value: torch.full_like(value[..., 0], -math.log(2 * math.pi))
+        arc.log_prob = lambda value: torch.full_like(
+            value[..., 0], -math.log(2 * math.pi)
+        )
         return arc
 
 
 @pytest.mark.parametrize("latent", [1, 2])
 def test_bayes_rule_on_a_grid(latent: int) -> None:
-    """Prior times likelihood integrates to p(x); the posterior and q integrate to 1; the modes are seen."""
+    """Prior times likelihood integrates to p(x); the posterior and q integrate to 1; the modes are
+    seen.
+    """
     model = folded(latent)
     x = (model.path.decoder.weight.sum(0, keepdim=True) > 0).float()
     low, high = posterior_box(model, x)
@@ -91,12 +117,22 @@ def test_bayes_rule_on_a_grid(latent: int) -> None:
     assert abs(grid.log_px - exact) < 2e-3
     volume = grid.log_posterior.exp().sum() * grid.cell
     assert abs(float(volume) - 1) < 1e-9
-    assert torch.allclose(grid.log_prior + grid.log_likelihood - grid.log_px, grid.log_posterior)
-    whole = posterior_grid(model, x, points=400, box=(torch.full((latent,), -9.0), torch.full((latent,), 9.0)))
+    assert torch.allclose(
+        grid.log_prior + grid.log_likelihood - grid.log_px, grid.log_posterior
+    )
+    whole = posterior_grid(
+        model,
+        x,
+        points=400,
+        box=(torch.full((latent,), -9.0), torch.full((latent,), 9.0)),
+    )
     assert abs(float(whole.log_prior.exp().sum() * whole.cell) - 1) < 1e-6
     assert abs(float(whole.log_q.exp().sum() * whole.cell) - 1) < 1e-6
     middle = 150 // 2
-    peak, between = float(grid.log_posterior.max()), float(grid.log_posterior[(middle,) * latent])
+    peak, between = (
+        float(grid.log_posterior.max()),
+        float(grid.log_posterior[(middle,) * latent]),
+    )
     assert peak - between > 1 and grid.log_posterior.shape == (150,) * latent
 
 
@@ -109,7 +145,9 @@ def test_importance_with_a_wrong_q_is_within_three_standard_errors(path: str) ->
     x, exact = lg.data(40)
     found = log_px(lg.model, x, "importance", k=4000)
     off = (found.values - torch.from_numpy(exact)) / found.se
-    assert (off.abs() < 4.5).all() and off.square().mean() < 2 and off.abs().mean() > 0.3
+    assert (
+        (off.abs() < 4.5).all() and off.square().mean() < 2 and off.abs().mean() > 0.3
+    )
     assert abs(found.mean - exact.mean()) < 3 * found.noise and found.kind == "lower"
 
 
@@ -118,7 +156,9 @@ def test_importance_agrees_with_quadrature_where_nothing_is_linear() -> None:
     exact = log_px(model, x, "quadrature", tolerance=1e-4).values
     found = log_px(model, x, "importance", k=3000)
     assert abs(found.mean - float(exact.mean())) < 3 * found.noise
-    assert (found.diagnostic["elbo"] < exact).all() and found.diagnostic["elbo"].mean() < exact.mean() - 0.05
+    assert (found.diagnostic["elbo"] < exact).all() and found.diagnostic[
+        "elbo"
+    ].mean() < exact.mean() - 0.05
 
 
 def _log_w(model: object, x: Tensor, k: int, seed: int = 0) -> Tensor:
@@ -132,20 +172,26 @@ def test_the_curve_is_the_mean_of_disjoint_blocks_of_one_pass() -> None:
     log_w = _log_w(lg.model, x, 730)
     assert found.settings["curve"] == [1, 5, 50, 500]
     for size, point in zip((1, 5, 50, 500), found.diagnostic["curve"].T, strict=True):
-        blocks = log_w[: 730 // size * size].reshape(-1, size, 6).logsumexp(1) - math.log(size)
+        blocks = log_w[: 730 // size * size].reshape(-1, size, 6).logsumexp(
+            1
+        ) - math.log(size)
         assert torch.allclose(point, blocks.mean(0))
     means = found.diagnostic["curve"].mean(0)
     assert (means.diff() > 0).all() and means[-1] < exact.mean() + 0.05
 
 
-def test_bug_4_3_and_4_15_exactly_k_samples_are_drawn_and_divided_by(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_bug_4_3_and_4_15_exactly_k_samples_are_drawn_and_divided_by(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """Pythae used 100 of 1 and 200 of 250; scvi drew ceil(n / p) p and divided by n."""
     lg = problem("flat").spoil()
     x, _ = lg.data(3)
     counted: list[int] = []
     forward = type(lg.model).forward
 
-    def count(self: object, batch: Batch, draw: Draw, h: Tensor | None = None) -> object:
+    def count(
+        self: object, batch: Batch, draw: Draw, h: Tensor | None = None
+    ) -> object:
         counted.append(draw.k * len(batch))
         return forward(self, batch, draw, h)
 
@@ -165,13 +211,17 @@ def test_bug_4_3_and_4_15_exactly_k_samples_are_drawn_and_divided_by(monkeypatch
         assert torch.allclose(found.values, reference.logsumexp(0) - math.log(k))
 
 
-def test_no_pass_holds_more_rows_than_fit_whatever_k_and_n(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_pass_holds_more_rows_than_fit_whatever_k_and_n(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     lg = problem("flat").spoil()
     monkeypatch.setattr(estimates, "VALUES_AT_ONCE", 300 * 7)
     rows: list[int] = []
     forward = type(lg.model).forward
 
-    def count(self: object, batch: Batch, draw: Draw, h: Tensor | None = None) -> object:
+    def count(
+        self: object, batch: Batch, draw: Draw, h: Tensor | None = None
+    ) -> object:
         rows.append(draw.k * len(batch))
         return forward(self, batch, draw, h)
 
@@ -194,7 +244,9 @@ def test_bug_4_1_the_value_is_the_bound_and_not_the_weighted_mean_of_log_w() -> 
     assert found.mean <= exact.mean() + 3 * found.noise
     log_w = _log_w(lg.model, x, 50)
     wrong = (log_w.softmax(0) * log_w).sum(0).detach()
-    assert float(wrong.mean()) > exact.mean() + 3 * found.noise, "so a test of the bound tells them apart"
+    assert float(wrong.mean()) > exact.mean() + 3 * found.noise, (
+        "so a test of the bound tells them apart"
+    )
 
 
 def test_bug_4_2_samples_and_examples_are_not_mixed_up() -> None:
@@ -203,12 +255,16 @@ def test_bug_4_2_samples_and_examples_are_not_mixed_up() -> None:
     x, _ = lg.data(3)
     whole = log_px(lg.model, x, "importance", k=7).values
     assert whole.shape == (3,)
-    alone = torch.cat([log_px(lg.model, row, "importance", k=7).values for row in x.split(1)])
+    alone = torch.cat(
+        [log_px(lg.model, row, "importance", k=7).values for row in x.split(1)]
+    )
     assert torch.allclose(whole, alone)
 
 
 def test_bug_4_3_the_sign_the_error_and_the_mode() -> None:
-    """log p is a log-probability, has an error, needs no gradient, and leaves the model as it was."""
+    """log p is a log-probability, has an error, needs no gradient, and leaves the model as
+    it was.
+    """
     lg = problem("flat").spoil()
     x, exact = lg.data(3)
     lg.model.train()
@@ -227,20 +283,26 @@ def test_bug_4_11_the_best_sample_weighs_most() -> None:
     assert found.mean > float(found.diagnostic["elbo"].mean())
 
 
-def test_cuts_order_and_neighbours_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cuts_order_and_neighbours_change_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     lg = problem("bottom-up").spoil()
     x, _ = lg.data(7)
     whole = log_px(lg.model, x, "importance", k=1100)
     order = torch.tensor([3, 0, 6, 1, 5, 2, 4])
     turned = log_px(lg.model, x[order], "importance", k=1100)
-    parts = Estimate.join([log_px(lg.model, part, "importance", k=1100) for part in x.split(3)])
+    parts = Estimate.join(
+        [log_px(lg.model, part, "importance", k=1100) for part in x.split(3)]
+    )
     monkeypatch.setattr(estimates, "VALUES_AT_ONCE", 7 * 37)
     small = log_px(lg.model, x, "importance", k=1100)
     for found, rows in ((turned, order), (parts, slice(None)), (small, slice(None))):
         assert torch.allclose(found.values, whole.values[rows], atol=1e-9)
         assert found.diagnostic.keys() == whole.diagnostic.keys()
         for name, value in whole.diagnostic.items():
-            assert torch.allclose(found.diagnostic[name], value[rows], atol=1e-9, equal_nan=True), name
+            assert torch.allclose(
+                found.diagnostic[name], value[rows], atol=1e-9, equal_nan=True
+            ), name
 
 
 # ---- Pareto k
@@ -257,7 +319,9 @@ def test_the_tail_of_a_generalised_pareto_has_its_shape(shape: float) -> None:
 
 
 def test_pareto_k_tells_a_good_q_from_a_bad_one() -> None:
-    """A q narrower than the posterior has weights with a heavy tail, a wider one has bounded weights."""
+    """A q narrower than the posterior has weights with a heavy tail, a wider one has bounded
+    weights.
+    """
     assert [tail_length(k) for k in (5, 100, 5000, 10**6)] == [1, 20, 212, 3000]
     lg = problem("flat")
     x, _ = lg.data(20)

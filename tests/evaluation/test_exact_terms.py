@@ -1,4 +1,6 @@
-"""Bayes' rule where it can be computed: three terms by integrals of their own, against exact answers."""
+"""Bayes' rule where it can be computed: three terms by integrals of their own, against exact
+answers.
+"""
 
 from __future__ import annotations
 
@@ -19,11 +21,21 @@ from tightbound.runtime.errors import TightboundError
 
 @pytest.fixture(scope="module")
 def two(tmp_path_factory: pytest.TempPathFactory) -> Run:
-    return load(small_run(tmp_path_factory.mktemp("runs") / "two", "vae", latent=2, steps=120, lr=0.003))
+    return load(
+        small_run(
+            tmp_path_factory.mktemp("runs") / "two",
+            "vae",
+            latent=2,
+            steps=120,
+            lr=0.003,
+        )
+    )
 
 
 def exact_log_px(run: Run, x: torch.Tensor) -> float:
-    """Of a linear-Gaussian model with p(z) = N(0, I), from its decoder read off at z = 0 and at each unit vector."""
+    """Of a linear-Gaussian model with p(z) = N(0, I), from its decoder read off at z = 0 and at
+    each unit vector.
+    """
     z = torch.cat([torch.zeros(1, 2), torch.eye(2)])
     px = run.likelihood(z)
     mean = px.mean.flatten(1).double()
@@ -43,17 +55,25 @@ def test_the_three_terms_add_up_to_an_exact_log_px() -> None:
 
 
 def test_each_term_is_what_it_says(two: Run) -> None:
-    """fit against draws, rate against the closed form, third against the integral over another grid."""
+    """fit against draws, rate against the closed form, third against the integral over another
+    grid.
+    """
     for row in (0, 60, 150):
         x = two.data.test.batch(torch.tensor([row]))
         t = three_terms(two.model, x)
         assert abs(t.residual) < 1e-3
         q, p = two.posterior(two.spec.to_raw(x)), two.prior
-        assert t.rate == pytest.approx(float(torch.distributions.kl_divergence(q, p)), abs=1e-3)  # type: ignore[arg-type]
+        assert t.rate == pytest.approx(
+            float(torch.distributions.kl_divergence(q, p)), abs=1e-3
+        )  # type: ignore[arg-type]
         torch.manual_seed(row)
         drawn = two.likelihood(q.sample((20_000,))[:, 0]).log_prob(x)  # type: ignore[union-attr]
-        assert t.fit == pytest.approx(float(drawn.mean()), abs=4.5 * float(drawn.std()) / math.sqrt(20_000))
-        other = posterior_grid(two.model, x, points=90, box=posterior_box(two.model, x, width=7.0))
+        assert t.fit == pytest.approx(
+            float(drawn.mean()), abs=4.5 * float(drawn.std()) / math.sqrt(20_000)
+        )
+        other = posterior_grid(
+            two.model, x, points=90, box=posterior_box(two.model, x, width=7.0)
+        )
         assert t.third == pytest.approx(third_of(other), abs=5e-3) and t.third > 0
 
 

@@ -1,4 +1,6 @@
-"""Recipe x DataSpec -> model: every sentence of refusal, the automatic choices, parts by import path, saved weights."""
+"""Recipe x DataSpec -> model: every sentence of refusal, the automatic choices, parts by import
+path, saved weights.
+"""
 
 from __future__ import annotations
 
@@ -61,7 +63,9 @@ def test_every_recipe_serves_every_shape(name: str, shape: tuple[int, ...]) -> N
             model_of(RECIPES[name], spec_of("levels", shape))
         return
     plain_spec = suited(RECIPES[name], spec_of(domain, shape))
-    recipe, spec, notes = resolve_domain(RECIPES[name].model_copy(update={"size": "s"}), plain_spec)
+    recipe, spec, notes = resolve_domain(
+        RECIPES[name].model_copy(update={"size": "s"}), plain_spec
+    )
     recipe = resolve(recipe, spec)
     model, objective = build(recipe, spec)
     x = batch_of(spec, B)
@@ -72,7 +76,9 @@ def test_every_recipe_serves_every_shape(name: str, shape: tuple[int, ...]) -> N
     losses = losses_of(objective, trace)
     assert all(loss.isfinite() and loss.shape == () for loss in losses.values())
     sum(losses.values()).backward()
-    assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
+    assert all(
+        p.grad is not None and p.grad.isfinite().all() for p in model.parameters()
+    )
     drawn = model.generate(4, Draw(source="p")).px.sample()
     assert drawn.shape == (4, *shape) and drawn.isfinite().all()
     assert bool(notes) == (spec.domain != domain)
@@ -80,7 +86,9 @@ def test_every_recipe_serves_every_shape(name: str, shape: tuple[int, ...]) -> N
 
 @pytest.mark.parametrize("shape", [shape for shape in SHAPES if len(shape) == 3])
 @pytest.mark.parametrize("path", ["flat", "top-down", "bottom-up"])
-def test_convolutions_serve_every_image_along_every_path(path: str, shape: tuple[int, ...]) -> None:
+def test_convolutions_serve_every_image_along_every_path(
+    path: str, shape: tuple[int, ...]
+) -> None:
     latent = 4 if path == "flat" else (4, 2)
     recipe = Recipe(path=path, latent=latent, network="conv", size="s", prior="learned")
     model, objective = model_of(recipe, spec_of("levels", shape))
@@ -101,9 +109,19 @@ def test_recipes_name_their_paper_and_purpose_and_do_what_they_say(name: str) ->
 
 @pytest.mark.parametrize(("name", "domain"), PARTS)
 @pytest.mark.parametrize("path", ["flat", "bottom-up"])
-def test_saved_weights_load_into_a_fresh_model_bit_for_bit(name: str, domain: str, path: str) -> None:
-    """Also the data's mean and spread: a loaded spec has none. safetensors refuses tensors that share memory."""
-    recipe = plain(likelihood=part(name), path=path, latent=3 if path == "flat" else (3, 2), prior=part("learned"))
+def test_saved_weights_load_into_a_fresh_model_bit_for_bit(
+    name: str, domain: str, path: str
+) -> None:
+    """Also the data's mean and spread: a loaded spec has none.
+
+    safetensors refuses tensors that share memory.
+    """
+    recipe = plain(
+        likelihood=part(name),
+        path=path,
+        latent=3 if path == "flat" else (3, 2),
+        prior=part("learned"),
+    )
     spec = spec_of(domain, (2, 3, 4))
     model = shake(build(recipe, spec)[0])
     fresh = build(recipe, DataSpec.model_validate_json(spec.model_dump_json()))[0]
@@ -114,11 +132,15 @@ def test_saved_weights_load_into_a_fresh_model_bit_for_bit(name: str, domain: st
         trace = m(x, Draw(K, noise=lambda site, dist: torch.full_like(dist.mean, 0.3)))
         return torch.stack([trace.log_w, trace.log_px])
 
-    assert torch.equal(figures(model), figures(fresh)) and figures(model).isfinite().all()
+    assert (
+        torch.equal(figures(model), figures(fresh)) and figures(model).isfinite().all()
+    )
 
 
 @pytest.mark.parametrize(("name", "domain"), PARTS)
-def test_training_does_not_move_the_data_s_mean_or_the_encoder_s_centre(name: str, domain: str) -> None:
+def test_training_does_not_move_the_data_s_mean_or_the_encoder_s_centre(
+    name: str, domain: str
+) -> None:
     """The likelihood's base starts at the mean; it must not be the mean."""
     spec = spec_of(domain, (6,))
     mean = spec.mean.clone()
@@ -130,8 +152,16 @@ def test_training_does_not_move_the_data_s_mean_or_the_encoder_s_centre(name: st
 
 
 REFUSALS: list[tuple[dict[str, Any], tuple[int, ...], list[str]]] = [
-    ({"network": part("conv")}, (7,), ["'conv' needs signals", "7 numbers", "set network mlp"]),
-    ({"posterior": part("delta")}, (7,), ["'delta' is a point", "'elbo'", "objective distortion"]),
+    (
+        {"network": part("conv")},
+        (7,),
+        ["'conv' needs signals", "7 numbers", "set network mlp"],
+    ),
+    (
+        {"posterior": part("delta")},
+        (7,),
+        ["'delta' is a point", "'elbo'", "objective distortion"],
+    ),
     (
         {"posterior": part("delta"), "objective": part("iwae")},
         (7,),
@@ -142,31 +172,87 @@ REFUSALS: list[tuple[dict[str, Any], tuple[int, ...], list[str]]] = [
         (7,),
         ["'distortion'", "to a point", "posterior delta"],
     ),
-    ({"objective": part("rae"), "posterior": part("normal")}, (7,), ["'rae' would train the posterior to a point"]),
-    ({"objective": part("dip"), **DEEP}, (7,), ["'dip' has no meaning along path 'top-down'", "flat"]),
-    ({"objective": part("iwae", m=4), "k": 6}, (7,), ["'iwae' cannot share k = 6", "m = 4", "multiple"]),
+    (
+        {"objective": part("rae"), "posterior": part("normal")},
+        (7,),
+        ["'rae' would train the posterior to a point"],
+    ),
+    (
+        {"objective": part("dip"), **DEEP},
+        (7,),
+        ["'dip' has no meaning along path 'top-down'", "flat"],
+    ),
+    (
+        {"objective": part("iwae", m=4), "k": 6},
+        (7,),
+        ["'iwae' cannot share k = 6", "m = 4", "multiple"],
+    ),
     ({"objective": part("piwae", m=0)}, (7,), ["m = 0"]),
     ({"objective": part("total-correlation", rows=5)}, (7,), ["no option 'rows'"]),
     ({"latent": (3, 2)}, (7,), ["'flat' has one latent", "2", "bottom-up"]),
     ({"path": "top-down"}, (7,), ["'top-down' needs two latents", "[32, 16]"]),
     ({"path": "bottom-up", "latent": (3,)}, (7,), ["'bottom-up' needs two latents"]),
-    ({"posterior": part("nromal")}, (7,), ["unknown posterior 'nromal'", "did you mean 'normal'?"]),
+    (
+        {"posterior": part("nromal")},
+        (7,),
+        ["unknown posterior 'nromal'", "did you mean 'normal'?"],
+    ),
     ({"prior": part("lerned")}, (7,), ["unknown prior 'lerned'", "'learned'"]),
-    ({"prior": part("zzz")}, (7,), ["unknown prior 'zzz'", "known: ", "learned, ", "standard"]),
-    ({"likelihood": part("gausian")}, (7,), ["unknown likelihood 'gausian'", "'gaussian'"]),
+    (
+        {"prior": part("zzz")},
+        (7,),
+        ["unknown prior 'zzz'", "known: ", "learned, ", "standard"],
+    ),
+    (
+        {"likelihood": part("gausian")},
+        (7,),
+        ["unknown likelihood 'gausian'", "'gaussian'"],
+    ),
     ({"objective": part("elbow")}, (7,), ["unknown objective 'elbow'", "'elbo'"]),
-    ({"objective": part("elbo", bta=2)}, (7,), ["objective 'elbo'", "no option 'bta'", "'beta'"]),
-    ({"posterior": part("normal", scal="shared")}, (7,), ["posterior 'normal'", "'scal'", "'scale'"]),
-    ({"prior": part("learned", latent=3)}, (7,), ["prior 'learned' has no option 'latent'"]),
-    ({"likelihood": part("gaussian", flor=1)}, (7,), ["likelihood 'gaussian'", "'flor'", "'floor'"]),
-    ({"likelihood": part("gaussian", floor="a")}, (7,), ["likelihood 'gaussian'", "floor"]),
+    (
+        {"objective": part("elbo", bta=2)},
+        (7,),
+        ["objective 'elbo'", "no option 'bta'", "'beta'"],
+    ),
+    (
+        {"posterior": part("normal", scal="shared")},
+        (7,),
+        ["posterior 'normal'", "'scal'", "'scale'"],
+    ),
+    (
+        {"prior": part("learned", latent=3)},
+        (7,),
+        ["prior 'learned' has no option 'latent'"],
+    ),
+    (
+        {"likelihood": part("gaussian", flor=1)},
+        (7,),
+        ["likelihood 'gaussian'", "'flor'", "'floor'"],
+    ),
+    (
+        {"likelihood": part("gaussian", floor="a")},
+        (7,),
+        ["likelihood 'gaussian'", "floor"],
+    ),
     ({"posterior": part("normal", scale="shard")}, (7,), ["'shard'", "'shared'"]),
     ({"objective": part("elbo", beta="big")}, (7,), ["objective 'elbo'", "beta"]),
     ({"network": part("cnov")}, (7,), ["unknown network 'cnov'", "'conv'"]),
     ({"network": part("mlp", widht=3)}, (7,), ["network 'mlp'", "'widht'", "'width'"]),
-    ({"network": part("mlp", width=0)}, (7,), ["network 'mlp'", "width = 0", "greater than 0"]),
-    ({"prior": part("no.such.module:Prior")}, (7,), ["'no.such.module:Prior' cannot be imported"]),
-    ({"prior": part("tightbound.components.priors:Horseshoe")}, (7,), ["cannot be imported", "Horseshoe"]),
+    (
+        {"network": part("mlp", width=0)},
+        (7,),
+        ["network 'mlp'", "width = 0", "greater than 0"],
+    ),
+    (
+        {"prior": part("no.such.module:Prior")},
+        (7,),
+        ["'no.such.module:Prior' cannot be imported"],
+    ),
+    (
+        {"prior": part("tightbound.components.priors:Horseshoe")},
+        (7,),
+        ["cannot be imported", "Horseshoe"],
+    ),
 ]
 
 
@@ -175,18 +261,32 @@ def test_what_does_not_fit_is_refused_in_a_sentence(
     changes: dict[str, Any], shape: tuple[int, ...], words: list[str]
 ) -> None:
     with pytest.raises(TightboundError) as caught:
-        build(plain(**{"likelihood": part("gaussian"), **changes}), spec_of("real", shape))
+        build(
+            plain(**{"likelihood": part("gaussian"), **changes}), spec_of("real", shape)
+        )
     message = str(caught.value)
     assert all(word in message for word in words) and "\n" not in message, message
 
 
 MISFITS = [
-    ("bernoulli", "levels", ["'bernoulli' is for binary data", "binarize", "continuous-bernoulli"]),
-    ("bernoulli", "unit", ["'bernoulli' is for binary data", "binarize", "continuous-bernoulli"]),
+    (
+        "bernoulli",
+        "levels",
+        ["'bernoulli' is for binary data", "binarize", "continuous-bernoulli"],
+    ),
+    (
+        "bernoulli",
+        "unit",
+        ["'bernoulli' is for binary data", "binarize", "continuous-bernoulli"],
+    ),
     ("bernoulli", "real", ["set likelihood gaussian"]),
     ("bernoulli", "categorical", ["set likelihood categorical"]),
     ("gaussian", "binary", ["set likelihood bernoulli"]),
-    ("discretized-logistic", "real", ["'discretized-logistic' is for levels data", "gaussian"]),
+    (
+        "discretized-logistic",
+        "real",
+        ["'discretized-logistic' is for levels data", "gaussian"],
+    ),
     ("discretized-logistic", "unit", ["continuous-bernoulli or gaussian"]),
     ("continuous-bernoulli", "real", ["set likelihood gaussian"]),
     ("categorical", "real", ["set likelihood gaussian"]),
@@ -194,7 +294,9 @@ MISFITS = [
 
 
 @pytest.mark.parametrize(("likelihood", "domain", "words"), MISFITS)
-def test_a_likelihood_that_does_not_fit_the_domain_is_refused(likelihood: str, domain: str, words: list[str]) -> None:
+def test_a_likelihood_that_does_not_fit_the_domain_is_refused(
+    likelihood: str, domain: str, words: list[str]
+) -> None:
     """Peer bug 4.17: Bernoulli on greys."""
     with pytest.raises(TightboundError) as caught:
         resolve_domain(plain(likelihood=part(likelihood)), spec_of(domain, (7,)))
@@ -202,8 +304,12 @@ def test_a_likelihood_that_does_not_fit_the_domain_is_refused(likelihood: str, d
 
 
 @pytest.mark.parametrize(("likelihood", "domain"), [case[:2] for case in MISFITS])
-def test_build_itself_refuses_a_likelihood_that_does_not_fit(likelihood: str, domain: str) -> None:
-    """Also for who calls `build` without resolving the domain first: no Bernoulli on greys by the back door."""
+def test_build_itself_refuses_a_likelihood_that_does_not_fit(
+    likelihood: str, domain: str
+) -> None:
+    """Also for who calls `build` without resolving the domain first: no Bernoulli on greys by the
+    back door.
+    """
     with pytest.raises(TightboundError, match=f"'{likelihood}' is for"):
         build(plain(likelihood=part(likelihood)), spec_of(domain, (7,)))
 
@@ -219,36 +325,59 @@ def test_every_domain_has_its_likelihood_and_options_survive() -> None:
     for domain, name in AUTO.items():
         recipe, spec, notes = resolve_domain(Recipe(), spec_of(domain, (7,)))
         assert recipe.likelihood.name == name and spec.domain == domain and not notes
-    recipe, _, _ = resolve_domain(Recipe(likelihood=part("auto", scale="shared")), spec_of("levels", (7,)))
+    recipe, _, _ = resolve_domain(
+        Recipe(likelihood=part("auto", scale="shared")), spec_of("levels", (7,))
+    )
     assert recipe.likelihood.options == {"scale": "shared"}
 
 
-@pytest.mark.parametrize("likelihood", [n for n, c in LIKELIHOODS.items() if "unit" in c.domains])
-def test_levels_under_a_density_are_announced_and_read_as_reals(likelihood: str) -> None:
+@pytest.mark.parametrize(
+    "likelihood", [n for n, c in LIKELIHOODS.items() if "unit" in c.domains]
+)
+def test_levels_under_a_density_are_announced_and_read_as_reals(
+    likelihood: str,
+) -> None:
     levels = spec_of("levels", (1, 2, 3))
     recipe, spec, notes = resolve_domain(plain(likelihood=part(likelihood)), levels)
-    assert spec.domain == "unit" and spec.divisor == 16 and recipe.likelihood.name == likelihood
-    assert len(notes) == 1 and all(w in notes[0] for w in (likelihood, "17 levels", "x / 16", "do not compare"))
+    assert (
+        spec.domain == "unit"
+        and spec.divisor == 16
+        and recipe.likelihood.name == likelihood
+    )
+    assert len(notes) == 1 and all(
+        w in notes[0] for w in (likelihood, "17 levels", "x / 16", "do not compare")
+    )
 
 
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("name", RECIPES)
 def test_resolve_leaves_nothing_automatic(name: str, shape: tuple[int, ...]) -> None:
     chosen = RECIPES[name]
-    if chosen.likelihood.name in ("negative-binomial", "logistic-mixture", "fields"):  # for data of another kind
+    if chosen.likelihood.name in (
+        "negative-binomial",
+        "logistic-mixture",
+        "fields",
+    ):  # for data of another kind
         chosen = chosen.model_copy(update={"likelihood": part("auto")})
     if len(shape) == 1 and chosen.network.name in GRIDDED:
         chosen = chosen.model_copy(update={"network": part("mlp")})
     recipe, spec, _ = resolve_domain(chosen, suited(chosen, spec_of("unit", shape)))
     recipe = resolve(recipe, spec)
-    assert "auto" not in (recipe.network.name, recipe.size, recipe.latent, recipe.likelihood.name)
+    assert "auto" not in (
+        recipe.network.name,
+        recipe.size,
+        recipe.latent,
+        recipe.likelihood.name,
+    )
     assert resolve(recipe, spec) == recipe
     check(recipe, spec, trust=True)
     kept = Recipe(network="mlp", size="l", latent=5, likelihood="gaussian")
     assert resolve(kept, suited(kept, spec)) == kept
 
 
-@pytest.mark.parametrize("bad", [{"latent": 0}, {"latent": (3, 0)}, {"k": 0}, {"size": "xl"}, {"colour": 1}])
+@pytest.mark.parametrize(
+    "bad", [{"latent": 0}, {"latent": (3, 0)}, {"k": 0}, {"size": "xl"}, {"colour": 1}]
+)
 def test_a_recipe_refuses_impossible_values(bad: dict[str, Any]) -> None:
     with pytest.raises(ValidationError, match=next(iter(bad))):
         Recipe(**bad)
@@ -270,22 +399,34 @@ def test_a_part_from_outside_needs_no_registration_and_needs_trust(
 ) -> None:
     (tmp_path / "outside_part.py").write_text(OUTSIDE)
     monkeypatch.syspath_prepend(str(tmp_path))
-    recipe = plain(prior=part("outside_part:Mine", shift=2.5), likelihood=part("gaussian"))
+    recipe = plain(
+        prior=part("outside_part:Mine", shift=2.5), likelihood=part("gaussian")
+    )
     with pytest.raises(TightboundError, match="trust=True"):
         build(recipe, spec_of("real", (7,)), trust=False)
     assert "outside_part" not in sys.modules, "code that is not trusted was run"
     model = build(recipe, spec_of("real", (7,)))[0]
-    assert type(model.path.prior).__name__ == "Mine" and (model.path.prior.mean == 2.5).all()
+    assert (
+        type(model.path.prior).__name__ == "Mine"
+        and (model.path.prior.mean == 2.5).all()
+    )
     with pytest.raises(TightboundError, match="did you mean 'shift'"):
-        build(plain(prior=part("outside_part:Mine", shft=1), likelihood=part("gaussian")), spec_of("real", (7,)))
+        build(
+            plain(prior=part("outside_part:Mine", shft=1), likelihood=part("gaussian")),
+            spec_of("real", (7,)),
+        )
     monkeypatch.delitem(sys.modules, "outside_part")
 
 
-@pytest.mark.parametrize("kind", ["posterior", "prior", "likelihood", "objective", "network"])
+@pytest.mark.parametrize(
+    "kind", ["posterior", "prior", "likelihood", "objective", "network"]
+)
 def test_settings_of_a_run_that_had_not_begun_run_no_code_without_trust(
     kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A folder may come from anywhere: its asked.toml is read by --resume, before there is a model."""
+    """A folder may come from anywhere: its asked.toml is read by --resume, before there is
+    a model.
+    """
     (tmp_path / "evil_part.py").write_text("LOADED = True\n")
     monkeypatch.syspath_prepend(str(tmp_path))
     config = configure("digits", "vae")
@@ -293,11 +434,15 @@ def test_settings_of_a_run_that_had_not_begun_run_no_code_without_trust(
     (tmp_path / "run").mkdir()
     write(tmp_path / "run" / "asked.toml", config.model_copy(update={"recipe": asked}))
     with pytest.raises(TightboundError, match="trust=True"):
-        tb.train("digits", out=tmp_path / "run", resume=True, display="none", report=False)
+        tb.train(
+            "digits", out=tmp_path / "run", resume=True, display="none", report=False
+        )
     assert "evil_part" not in sys.modules, "code that is not trusted was run"
 
 
-def test_an_untrusted_likelihood_is_refused_before_it_is_asked_for_its_domains() -> None:
+def test_an_untrusted_likelihood_is_refused_before_it_is_asked_for_its_domains() -> (
+    None
+):
     recipe = plain(likelihood=Part(name="antigravity:Likelihood"))
     with pytest.raises(TightboundError, match="trust=True"):
         resolve_domain(recipe, spec_of("real", (7,)), trust=False)
@@ -308,28 +453,59 @@ def test_the_nearest_name_is_offered_or_all_are_listed() -> None:
     assert nearest("vea", RECIPES) == "did you mean 'vae'?"
     assert nearest("qqqq", ["b", "a"]) == "known: a, b"
     assert lookup({"a": 1}, "a", "thing") == 1
-    with pytest.raises(TightboundError, match="unknown recipe 'bta-vae': did you mean 'beta-vae'"):
+    with pytest.raises(
+        TightboundError, match="unknown recipe 'bta-vae': did you mean 'beta-vae'"
+    ):
         lookup(RECIPES, "bta-vae", "recipe")
 
 
-def test_photographs_get_convolutions_latents_on_a_grid_and_pixels_whose_colours_are_tied() -> None:
-    """And what is given stays: grids serve a flat model whose features were left open, and one sample of each."""
+def test_photographs_get_convolutions_latents_on_a_grid_and_pixels_whose_colours_are_tied() -> (
+    None
+):
+    """And what is given stays: grids serve a flat model whose features were left open, and one
+    sample of each.
+    """
     spec = spec_of("levels", (3, 32, 40)).model_copy(update={"levels": 256})
 
     def chosen(shape: tuple[int, ...] = (), **changes: Any) -> Recipe:
-        mine = spec.model_copy(update={"shape": shape, "mean": None, "std": None}) if shape else spec
+        mine = (
+            spec.model_copy(update={"shape": shape, "mean": None, "std": None})
+            if shape
+            else spec
+        )
         recipe, resolved, _ = resolve_domain(Recipe(**changes), mine)
         return resolve(recipe, resolved)
 
     recipe = chosen()
-    assert (recipe.network.name, recipe.network.options, recipe.latent) == ("conv", {"shrink": 4}, 8)
-    assert (recipe.likelihood.name, recipe.likelihood.options) == ("logistic-mixture", {"components": 5})
+    assert (recipe.network.name, recipe.network.options, recipe.latent) == (
+        "conv",
+        {"shrink": 4},
+        8,
+    )
+    assert (recipe.likelihood.name, recipe.likelihood.options) == (
+        "logistic-mixture",
+        {"components": 5},
+    )
     assert resolve(recipe, spec) == recipe
     vector = chosen(latent=32)
-    assert (vector.network.name, vector.network.options, vector.latent) == ("conv", {}, 32)
-    assert chosen(posterior="full-normal").network.options == chosen(prior="flow").network.options == {}
+    assert (vector.network.name, vector.network.options, vector.latent) == (
+        "conv",
+        {},
+        32,
+    )
+    assert (
+        chosen(posterior="full-normal").network.options
+        == chosen(prior="flow").network.options
+        == {}
+    )
     assert chosen(k=50).network.name == "mlp" and chosen(network="mlp").latent == 128
-    assert chosen(likelihood="discretized-logistic").likelihood.name == "discretized-logistic"
+    assert (
+        chosen(likelihood="discretized-logistic").likelihood.name
+        == "discretized-logistic"
+    )
     for other in ((3, 31, 40), (1, 32, 40)):
         small = chosen(other)
-        assert small.network.name == "mlp" and small.likelihood.name == "discretized-logistic"
+        assert (
+            small.network.name == "mlp"
+            and small.likelihood.name == "discretized-logistic"
+        )

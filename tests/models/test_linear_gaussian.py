@@ -1,4 +1,6 @@
-"""Known answers: for linear-Gaussian models log p(x), the joint and the posterior are exact, along all three paths."""
+"""Known answers: for linear-Gaussian models log p(x), the joint and the posterior are exact, along
+all three paths.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,9 @@ def close(ours: Tensor, exact: np.ndarray, tol: float = 1e-6) -> bool:
 
 @pytest.mark.parametrize("path", PATHS)
 @pytest.mark.parametrize("k", [1, K])
-def test_log_w_is_log_px_whatever_is_drawn_when_q_is_the_posterior(path: str, k: int) -> None:
+def test_log_w_is_log_px_whatever_is_drawn_when_q_is_the_posterior(
+    path: str, k: int
+) -> None:
     lg = problem(path)
     x, exact = lg.data(B)
     trace = lg.model(Batch(x), Draw(k))
@@ -35,13 +39,22 @@ def test_log_w_is_log_px_at_any_given_z_with_its_density(path: str) -> None:
     """Bayes' rule holds at every z: also where q would never go."""
     lg = problem(path)
     x, exact = lg.data(B)
-    far = {site: 3 * torch.randn(K * B, *_width(lg, site), dtype=torch.float64) for site in lg.sites}
+    far = {
+        site: 3 * torch.randn(K * B, *_width(lg, site), dtype=torch.float64)
+        for site in lg.sites
+    }
     drawn = lg.model(Batch(x), Draw(K, given=far))
     given = {s: (z, drawn.latents[s].q.log_prob(z)) for s, z in far.items()}
-    assert close(lg.model(Batch(x), Draw(K, given=given)).log_w, np.broadcast_to(exact, (K, B)))
+    assert close(
+        lg.model(Batch(x), Draw(K, given=given)).log_w, np.broadcast_to(exact, (K, B))
+    )
     one = {lg.sites[0]: given[lg.sites[0]]}
-    if path != "top-down":  # in a top-down q the upper site is drawn first, so q(z1 | z2) above belongs to another z2
-        assert close(lg.model(Batch(x), Draw(K, given=one)).log_w, np.broadcast_to(exact, (K, B)))
+    if (
+        path != "top-down"
+    ):  # in a top-down q the upper site is drawn first, so q(z1 | z2) above belongs to another z2
+        assert close(
+            lg.model(Batch(x), Draw(K, given=one)).log_w, np.broadcast_to(exact, (K, B))
+        )
 
 
 def _width(lg: object, site: str) -> tuple[int]:
@@ -50,18 +63,24 @@ def _width(lg: object, site: str) -> tuple[int]:
 
 
 def test_elbo_with_closed_form_rate_is_log_px_on_average() -> None:
-    """distortion is a Monte Carlo mean, rate is exact: with the exact posterior their sum is log p(x)."""
+    """distortion is a Monte Carlo mean, rate is exact: with the exact posterior their sum is log
+    p(x).
+    """
     lg = problem("flat")
     x, exact = lg.data(B)
     k = 20_000
     trace = lg.model(Batch(x), Draw(k))
     se = trace.log_px.std(0) / k**0.5
-    assert ((trace.elbo - torch.from_numpy(exact)).abs() < 4.5 * se).all() and (se < 0.03).all()
+    assert ((trace.elbo - torch.from_numpy(exact)).abs() < 4.5 * se).all() and (
+        se < 0.03
+    ).all()
 
 
 @pytest.mark.parametrize("path", PATHS)
 def test_rate_in_closed_form_agrees_with_monte_carlo(path: str) -> None:
-    """A closed-form KL(q(z1|x), p(z1|z2)) is wrong where z2 was drawn from z1: the two are not independent."""
+    """A closed-form KL(q(z1|x), p(z1|z2)) is wrong where z2 was drawn from z1: the two are not
+    independent.
+    """
     lg = problem(path).spoil()
     x, _ = lg.data(B)
     k = 20_000
@@ -70,12 +89,16 @@ def test_rate_in_closed_form_agrees_with_monte_carlo(path: str) -> None:
         sampled = site.log_q - site.log_p
         se = sampled.std(0) / k**0.5
         assert ((sampled.mean(0) - site.kl.mean(0)).abs() < 4.5 * se).all()
-    assert torch.equal(trace.rate, sum(site.kl for site in trace.latents.values()).mean(0))
+    assert torch.equal(
+        trace.rate, sum(site.kl for site in trace.latents.values()).mean(0)
+    )
 
 
 @pytest.mark.parametrize("path", PATHS)
 def test_single_sample_elbo_is_the_mean_of_log_w(path: str) -> None:
-    """E_q[log w] is the ELBO: reported elbo (closed-form rate) and the mean of log_w agree within their noise."""
+    """E_q[log w] is the ELBO: reported elbo (closed-form rate) and the mean of log_w agree within
+    their noise.
+    """
     lg = problem(path).spoil()
     x, exact = lg.data(B)
     k = 20_000
@@ -89,8 +112,13 @@ def test_single_sample_elbo_is_the_mean_of_log_w(path: str) -> None:
 def test_joint_is_the_exact_joint_density(path: str) -> None:
     lg = problem(path).spoil()
     x, _ = lg.data(B)
-    at = {site: torch.randn(B, *_width(lg, site), dtype=torch.float64) for site in lg.sites}
-    exact = lg.chain.log_density(x=x.numpy(), **{site: z.numpy() for site, z in at.items()})
+    at = {
+        site: torch.randn(B, *_width(lg, site), dtype=torch.float64)
+        for site in lg.sites
+    }
+    exact = lg.chain.log_density(
+        x=x.numpy(), **{site: z.numpy() for site, z in at.items()}
+    )
     assert close(lg.model.joint(Batch(x), at), exact)
 
 
@@ -108,18 +136,32 @@ def test_generated_data_have_the_models_mean_and_covariance(path: str) -> None:
 
 @pytest.mark.parametrize("path", PATHS)
 def test_samples_are_laid_out_sample_major_and_axes_are_not_swapped(path: str) -> None:
-    """Peer bug 4.2: K and B swapped. Row k*B+b is sample k of example b; each density is recomputed by scipy."""
+    """Peer bug 4.2: K and B swapped.
+
+    Row k*B+b is sample k of example b; each density is recomputed by scipy.
+    """
     lg = problem(path).spoil()
     x, exact = lg.data(B)
     trace = lg.model(Batch(x), Draw(K))
-    z = {site: trace.latents[site].z.detach().numpy().reshape(K, B, -1) for site in lg.sites}
+    z = {
+        site: trace.latents[site].z.detach().numpy().reshape(K, B, -1)
+        for site in lg.sites
+    }
     log_q = sum(site.log_q.detach().numpy() for site in trace.latents.values())
     for k in range(K):
-        joint = lg.chain.log_density(x=x.numpy(), **{site: z[site][k] for site in lg.sites})
+        joint = lg.chain.log_density(
+            x=x.numpy(), **{site: z[site][k] for site in lg.sites}
+        )
         assert close(trace.log_w[k], joint - log_q[k])
     ours = trace.log_w.detach().numpy()
     assert close(trace.log_p_hat, np.log(np.exp(ours - exact).mean(0)) + exact)
-    assert trace.log_p_hat.shape == trace.elbo.shape == trace.rate.shape == trace.distortion.shape == (B,)
+    assert (
+        trace.log_p_hat.shape
+        == trace.elbo.shape
+        == trace.rate.shape
+        == trace.distortion.shape
+        == (B,)
+    )
 
 
 @pytest.mark.parametrize("k", [1, 2, 7, 250])
@@ -163,7 +205,9 @@ def test_one_sample_importance_bound_is_the_single_sample_elbo() -> None:
 
 
 def test_reported_importance_bound_is_not_the_weighted_mean_of_log_w() -> None:
-    """Peer bug 4.1: sum of normalised w times log w is reported; it is optimistic and exceeds log p(x)."""
+    """Peer bug 4.1: sum of normalised w times log w is reported; it is optimistic and exceeds log
+    p(x).
+    """
     lg = problem("flat").spoil(shift=1.0)
     x, exact = lg.data(B)
     trace = lg.model(Batch(x.repeat(200, 1)), Draw(50))
@@ -173,7 +217,9 @@ def test_reported_importance_bound_is_not_the_weighted_mean_of_log_w() -> None:
 
 
 def test_gradient_of_the_bound_is_exact_for_the_exact_posterior() -> None:
-    """With the exact q, E[d log w] with respect to theta is d log p(x): checked by moving the prior's mean."""
+    """With the exact q, E[d log w] with respect to theta is d log p(x): checked by moving the
+    prior's mean.
+    """
     lg = problem("flat")
     x, _ = lg.data(B)
     loss = Elbo()(lg.model(Batch(x), Draw(20_000)), Clock())
@@ -191,14 +237,21 @@ def test_gradient_of_the_bound_is_exact_for_the_exact_posterior() -> None:
 
 @pytest.mark.parametrize("objective", [Elbo(beta=2.0), Iwae()])
 @pytest.mark.parametrize("path", PATHS)
-def test_gradients_equal_finite_differences_of_common_noise(path: str, objective: Elbo | Iwae) -> None:
+def test_gradients_equal_finite_differences_of_common_noise(
+    path: str, objective: Elbo | Iwae
+) -> None:
     """No path cuts a gradient: every parameter, along z and through all sites, in float64."""
     lg = problem(path).spoil()
     x, _ = lg.data(B)
-    noise = {site: torch.randn(K * B, *_width(lg, site), dtype=torch.float64) for site in lg.sites}
+    noise = {
+        site: torch.randn(K * B, *_width(lg, site), dtype=torch.float64)
+        for site in lg.sites
+    }
 
     def loss() -> Tensor:
-        return objective(lg.model(Batch(x), Draw(K, noise=lambda name, dist: noise[name])), Clock())
+        return objective(
+            lg.model(Batch(x), Draw(K, noise=lambda name, dist: noise[name])), Clock()
+        )
 
     loss().backward()
     for name, p in lg.model.named_parameters():
@@ -220,14 +273,25 @@ def test_a_top_down_model_of_one_block_is_the_flat_one() -> None:
     x, _ = flat.data(5)
     way = flat.model.path
     found = []
-    for path in (way, TopDown([way.prior], [way.posterior], [nn.Identity()], way.decoder)):
+    for path in (
+        way,
+        TopDown([way.prior], [way.posterior], [nn.Identity()], way.decoder),
+    ):
         flat.model.path, flat.model.sites = path, path.sites
         flat.model.zero_grad()
-        noise = torch.randn(3 * 5, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+        noise = torch.randn(
+            3 * 5, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64
+        )
         trace = flat.model(Batch(x), Draw(3, noise=lambda name, dist, e=noise: e))
         (trace.log_p_hat.mean() + trace.elbo.mean()).backward()
         (site,) = trace.latents.values()
-        grads = [p.grad.clone() for p in (*way.parameters(), *flat.model.likelihood.parameters()) if p.grad is not None]
-        found.append([site.z, trace.log_px, site.log_p, site.log_q, site.kl, trace.log_w, *grads])
+        grads = [
+            p.grad.clone()
+            for p in (*way.parameters(), *flat.model.likelihood.parameters())
+            if p.grad is not None
+        ]
+        found.append(
+            [site.z, trace.log_px, site.log_p, site.log_q, site.kl, trace.log_w, *grads]
+        )
     assert len(found[0]) == len(found[1]) > 10
     assert all(torch.equal(a, b) for a, b in zip(*found, strict=True))

@@ -15,8 +15,16 @@ from tightbound.core.trace import Draw
 from tightbound.models.recipes import RECIPES
 from tightbound.runs.run import Run, load
 
-NETWORK = {"recipe.network": "mlp", "recipe.network.width": 24, "recipe.network.depth": 1}
-FEWER = {"vamp": {"prior.components": 20}, "hvae-vamp": {"prior.components": 20}, "exemplar": {"prior.count": 40}}
+NETWORK = {
+    "recipe.network": "mlp",
+    "recipe.network.width": 24,
+    "recipe.network.depth": 1,
+}
+FEWER = {
+    "vamp": {"prior.components": 20},
+    "hvae-vamp": {"prior.components": 20},
+    "exemplar": {"prior.count": 40},
+}
 FEWER["riemannian"] = {"posterior.count": 20}
 
 
@@ -42,17 +50,34 @@ def data(name: str) -> Any:
     if OTHER_DATA.get(name) == "counts":
         return made.negative_binomial(2, 0.01, (200, 12))
     if OTHER_DATA.get(name) == "table":
-        return np.stack([made.normal(size=200), made.integers(0, 2, 200), made.choice([3, 5, 9], 200)], 1)
-    return made.integers(0, 256, (200, 6, 6, 3), np.uint8) if name in OTHER_DATA else "digits"
+        return np.stack(
+            [
+                made.normal(size=200),
+                made.integers(0, 2, 200),
+                made.choice([3, 5, 9], 200),
+            ],
+            1,
+        )
+    return (
+        made.integers(0, 256, (200, 6, 6, 3), np.uint8)
+        if name in OTHER_DATA
+        else "digits"
+    )
 
 
 def numbers(x: Any) -> torch.Tensor:
     """Examples as numbers, of a table its columns side by side."""
-    return x if isinstance(x, torch.Tensor) else torch.tensor(np.asarray(x, dtype=np.float32))
+    return (
+        x
+        if isinstance(x, torch.Tensor)
+        else torch.tensor(np.asarray(x, dtype=np.float32))
+    )
 
 
 def weighed(run: Run, x: Any) -> list[torch.Tensor]:
-    """log p(x|z), and log p(z) and log q(z) where there are such, of a pass with noise of its own seed."""
+    """log p(x|z), and log p(z) and log q(z) where there are such, of a pass with noise of its own
+    seed.
+    """
     torch.manual_seed(3)
     with torch.no_grad():
         trace = run.trace(run.examples(x), Draw(enumerate=True))
@@ -60,14 +85,23 @@ def weighed(run: Run, x: Any) -> list[torch.Tensor]:
 
 
 @pytest.mark.parametrize("name", RECIPES)
-def test_every_recipe_trains_encodes_samples_and_reloads_on_digits(name: str, tmp_path: Path) -> None:
+def test_every_recipe_trains_encodes_samples_and_reloads_on_digits(
+    name: str, tmp_path: Path
+) -> None:
     source, counts = data(name), READ.get(OTHER_DATA.get(name, ""), {})
     few = counts | small_settings(name)
-    made = trained(tmp_path / name, name, source, steps=20, validate_every=20, batch=32, **few)
-    run = load(tmp_path / name)  # and below as it was in memory, so that nothing which counts is left unsaved
+    made = trained(
+        tmp_path / name, name, source, steps=20, validate_every=20, batch=32, **few
+    )
+    run = load(
+        tmp_path / name
+    )  # and below as it was in memory, so that nothing which counts is left unsaved
     last = run.history()[-1]
     assert last["step"] == 20 and last["skipped"] == 0
-    assert all(torch.tensor(v).isfinite() for v in [*last["train"].values(), *last["valid"].values()])
+    assert all(
+        torch.tensor(v).isfinite()
+        for v in [*last["train"].values(), *last["valid"].values()]
+    )
     own = isinstance(source, str)
     x = run.data.test.select(torch.arange(5)) if own else torch.as_tensor(source[:5])
     shape = (5, *(run.data.test.x if own else x).shape[1:])
@@ -82,7 +116,8 @@ def test_every_recipe_trains_encodes_samples_and_reloads_on_digits(name: str, tm
         assert torch.equal(one, other)
     drawn = numbers(run.sample(3, pixels="draw"))
     assert drawn.isfinite().all() and (
-        not run.spec.discrete or (drawn.min() >= 0 and drawn.max() <= run.spec.bounds[1])
+        not run.spec.discrete
+        or (drawn.min() >= 0 and drawn.max() <= run.spec.bounds[1])
     )
 
 

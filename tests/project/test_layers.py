@@ -1,4 +1,6 @@
-"""Which way imports go: each room of the package imports only from rooms to its left, and nothing goes in a circle."""
+"""Which way imports go: each room of the package imports only from rooms to its left, and nothing
+goes in a circle.
+"""
 
 from __future__ import annotations
 
@@ -12,14 +14,26 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2] / "src" / "tightbound"
-ORDER = """runtime | distributions | core | components.networks components.posteriors components.priors
-    components.likelihoods components.objectives data | models | config | runs | training evaluation |
-    report | api | estimator | cli | __main__"""
-LEVEL = {room: level for level, rooms in enumerate(ORDER.split("|")) for room in rooms.split()}
+ORDER = """runtime | distributions | core |
+    components.networks components.posteriors components.priors components.likelihoods
+    components.objectives data | models | config | runs | training evaluation | report | api |
+    estimator | cli | __main__"""
+LEVEL = {
+    room: level
+    for level, rooms in enumerate(ORDER.split("|"))
+    for room in rooms.split()
+}
 PARTS = {room for room in LEVEL if room.startswith("components.")}
-ONLY = {"components.objectives": {"runtime", "core", "distributions"}, "data": {"runtime", "core"}}
-FILES = {".".join(p.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): p for p in ROOT.rglob("*.py")}
-SURFACE = "__init__"  # the package's own, which imports lazily and which any module may ask for the version
+ONLY = {
+    "components.objectives": {"runtime", "core", "distributions"},
+    "data": {"runtime", "core"},
+}
+FILES = {
+    ".".join(p.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): p
+    for p in ROOT.rglob("*.py")
+}
+# the package's own, which imports lazily and which any module may ask for the version
+SURFACE = "__init__"
 
 
 def statements(node: ast.AST) -> Iterator[ast.Import | ast.ImportFrom]:
@@ -27,7 +41,9 @@ def statements(node: ast.AST) -> Iterator[ast.Import | ast.ImportFrom]:
     for child in ast.iter_child_nodes(node):
         if isinstance(child, ast.Import | ast.ImportFrom):
             yield child
-        elif isinstance(child, ast.If) and ast.unparse(child.test).endswith("TYPE_CHECKING"):
+        elif isinstance(child, ast.If) and ast.unparse(child.test).endswith(
+            "TYPE_CHECKING"
+        ):
             yield from statements(ast.Module(child.orelse, []))
         else:
             yield from statements(child)
@@ -44,7 +60,9 @@ def imports(module: str) -> set[str]:
             base = package[: len(package) + 1 - node.level] if node.level else []
             start = ".".join([*base, *([node.module] if node.module else [])])
             names = [f"{start}.{alias.name}" for alias in node.names]
-        for name in (n.removeprefix("tightbound.") for n in names if n.startswith("tightbound.")):
+        for name in (
+            n.removeprefix("tightbound.") for n in names if n.startswith("tightbound.")
+        ):
             found |= {name} & FILES.keys() or {name.rpartition(".")[0]} & FILES.keys()
     return found - {module}
 
@@ -58,17 +76,31 @@ def room(module: str) -> str:
     return ".".join(words[: 2 if words[0] == "components" else 1])
 
 
-EDGES = sorted((a, b, room(a), room(b)) for a, targets in GRAPH.items() for b in targets)
+EDGES = sorted(
+    (a, b, room(a), room(b)) for a, targets in GRAPH.items() for b in targets
+)
 
 
 def test_every_import_goes_left() -> None:
-    assert {name for edge in EDGES for name in edge[2:]} <= LEVEL.keys(), "give the new room a place in ORDER"
-    assert [(a, b) for a, b, left, right in EDGES if left != right and LEVEL[right] >= LEVEL[left]] == []
+    assert {name for edge in EDGES for name in edge[2:]} <= LEVEL.keys(), (
+        "give the new room a place in ORDER"
+    )
+    assert [
+        (a, b)
+        for a, b, left, right in EDGES
+        if left != right and LEVEL[right] >= LEVEL[left]
+    ] == []
 
 
 def test_rooms_that_see_little_import_only_that() -> None:
-    assert [(a, b) for a, b, left, right in EDGES if left in ONLY and right not in ONLY[left] | {left}] == []
-    assert [(a, b) for a, b, _, _ in EDGES if a == "models.vae" and b in PARTS] == [], "vae.py imports no registry"
+    assert [
+        (a, b)
+        for a, b, left, right in EDGES
+        if left in ONLY and right not in ONLY[left] | {left}
+    ] == []
+    assert [(a, b) for a, b, _, _ in EDGES if a == "models.vae" and b in PARTS] == [], (
+        "vae.py imports no registry"
+    )
 
 
 def test_there_is_no_circle() -> None:
@@ -86,6 +118,9 @@ if "cli" in FILES:
 
 @pytest.mark.parametrize("program", PROGRAMS.values(), ids=PROGRAMS.keys())
 def test_torch_is_not_imported_until_needed(program: str) -> None:
-    check = f"{program}\nimport sys; sys.exit('torch was imported' if 'torch' in sys.modules else 0)"
+    check = (
+        f"{program}\nimport sys; sys.exit('torch was imported' if 'torch' in "
+        "sys.modules else 0)"
+    )
     done = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

@@ -1,4 +1,6 @@
-"""The matrix of recipes: jobs that go on after a kill, constants with a known answer, and what counts as a fault."""
+"""The matrix of recipes: jobs that go on after a kill, constants with a known answer, and what
+counts as a fault.
+"""
 
 from __future__ import annotations
 
@@ -25,12 +27,18 @@ from tightbound.runtime.errors import TightboundError
 def test_constants_are_the_entropies_of_independent_pixels() -> None:
     """Both constants of binary pixels with known shares of ones have the known cross-entropy."""
     share = torch.tensor([0.5, 0.25, 0.9])
-    x = torch.stack([(torch.arange(400) < round(400 * float(p))).float() for p in share], 1)
-    spec = DataSpec(shape=(3,), domain="binary", levels=2, mean=x.mean(0) * 0 + 0.5, std=x.std(0))
+    x = torch.stack(
+        [(torch.arange(400) < round(400 * float(p))).float() for p in share], 1
+    )
+    spec = DataSpec(
+        shape=(3,), domain="binary", levels=2, mean=x.mean(0) * 0 + 0.5, std=x.std(0)
+    )
     truth = -sum(-p * math.log(p) - (1 - p) * math.log(1 - p) for p in share.tolist())
     fitted = pairs.same_likelihood(BernoulliLikelihood(spec), spec, x, x).mean()
     counted = pairs.histogram(2, x, x, x).mean()
-    assert float(fitted) == pytest.approx(truth, abs=0.01) and float(counted) == pytest.approx(truth, abs=0.01)
+    assert float(fitted) == pytest.approx(truth, abs=0.01) and float(
+        counted
+    ) == pytest.approx(truth, abs=0.01)
 
 
 def test_jobs_are_done_once_and_again_only_when_their_recipe_changed(
@@ -41,9 +49,20 @@ def test_jobs_are_done_once_and_again_only_when_their_recipe_changed(
     def job(what: matrix.Job, folder: Path) -> dict[str, Any]:
         asked.append(what)
         fits = what[1] == "vae"
-        return {"status": "ok", "value": -1.0, "constants": {"a": -2.0}, "dims": 4, "seconds": 0.0} if fits else {
-            "status": "refused", "sentence": "no",
-        }  # fmt: skip
+        return (
+            {
+                "status": "ok",
+                "value": -1.0,
+                "constants": {"a": -2.0},
+                "dims": 4,
+                "seconds": 0.0,
+            }
+            if fits
+            else {
+                "status": "refused",
+                "sentence": "no",
+            }
+        )
 
     class Here:
         """A pool that works in this process."""
@@ -72,10 +91,17 @@ def test_jobs_are_done_once_and_again_only_when_their_recipe_changed(
     assert matrix.main(call) == 0 and not asked
     monkeypatch.setitem(RECIPES, "vae", RECIPES["vae"].model_copy(update={"k": 2}))
     matrix.main(call)
-    assert [matrix.named(j) for j in asked] == [f"vae on {data}" for data in matrix.SETS]
+    assert [matrix.named(j) for j in asked] == [
+        f"vae on {data}" for data in matrix.SETS
+    ]
 
 
-OK = {"status": "ok", "value": -100.0, "constants": {"a": -120.0, "b": -110.0}, "dims": 64}
+OK = {
+    "status": "ok",
+    "value": -100.0,
+    "constants": {"a": -120.0, "b": -110.0},
+    "dims": 64,
+}
 
 
 @pytest.mark.parametrize(
@@ -88,7 +114,10 @@ OK = {"status": "ok", "value": -100.0, "constants": {"a": -120.0, "b": -110.0}, 
         ({"constants": {"a": -120.0, "b": -99.0}}, "does not beat the constant"),
         ({"status": "refused", "sentence": "no"}, "not refused before"),
         ({"status": "failed", "sentence": "it broke"}, "it broke"),
-        ({"finite": False, "not_finite": 3, "first": 7}, "3 losses not finite, the first at 7"),
+        (
+            {"finite": False, "not_finite": 3, "first": 7},
+            "3 losses not finite, the first at 7",
+        ),
     ],
 )
 def test_faults(change: dict[str, Any], said: str) -> None:
@@ -100,13 +129,22 @@ def test_a_pair_that_does_not_fit_is_refused_with_its_sentence(tmp_path: Path) -
     found = pairs.job(("short", "nb-vae", "digits"), tmp_path)
     assert found["status"] == "refused" and "count data" in found["sentence"]
     table = matrix.matrix_table({"nb-vae on digits": found})
-    assert "| nb-vae |  | refused |" in table and "nb-vae on digits: refused: likelihood 'negative-binomial'" in table
+    assert (
+        "| nb-vae |  | refused |" in table
+        and "nb-vae on digits: refused: likelihood 'negative-binomial'" in table
+    )
 
 
-def test_short_and_long_jobs_on_wine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_short_and_long_jobs_on_wine(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setitem(pairs.SHORT, "train.steps", 60)
     found = pairs.job(("short", "vae", "wine"), tmp_path)
-    assert found["status"] == "ok" and found["measure"] == "log p(x)" and found["elbo"] <= found["value"]
+    assert (
+        found["status"] == "ok"
+        and found["measure"] == "log p(x)"
+        and found["elbo"] <= found["value"]
+    )
     steady = pairs.long("ae", "wine", 1e-3, tmp_path, steps=20)
     assert steady["finite"] and steady["not_finite"] == 0 and steady["weights_finite"]
 
@@ -119,7 +157,9 @@ def test_losses_that_are_not_finite_are_counted() -> None:
     assert bad == [5]
 
 
-def test_mistakes_become_sentences(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_mistakes_become_sentences(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for error, status in (
         (TightboundError("parts do not fit"), "refused"),
         (TightboundError("training stopped at step 9: ten"), "failed"),
@@ -133,7 +173,9 @@ def test_mistakes_become_sentences(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         assert pairs.job(("short", "vae", "digits"), tmp_path)["status"] == status
 
 
-def test_the_sheet_of_pictures_shows_data_reconstructions_and_samples(tmp_path: Path) -> None:
+def test_the_sheet_of_pictures_shows_data_reconstructions_and_samples(
+    tmp_path: Path,
+) -> None:
     from PIL import Image
     from support.small import small_run
 

@@ -1,4 +1,6 @@
-"""The report holds what it should, for every kind of data and model, and says nothing that is not so."""
+"""The report holds what it should, for every kind of data and model, and says nothing that is not
+so.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,18 @@ from tightbound.report.page.text import LANGUAGES, Text, rich
 from tightbound.runs.run import Run
 from tightbound.runtime.errors import TightboundError
 
-SECTIONS = {"recon", "latent", "samples", "nearest", "vary", "interpolate", "traverse", "follow", "account", "curves"}
+SECTIONS = {
+    "recon",
+    "latent",
+    "samples",
+    "nearest",
+    "vary",
+    "interpolate",
+    "traverse",
+    "follow",
+    "account",
+    "curves",
+}
 SECTIONS |= {"probe", "models", "reach", "health"}
 
 
@@ -35,8 +48,15 @@ def test_the_page_is_whole_and_needs_nothing_else(pair: str) -> None:
     assert len(found.ids) == len(set(found.ids)) and set(found.ids) >= SECTIONS
     assert {link.removeprefix("#") for link in found.links} == SECTIONS
     assert all(link.startswith("data:image/") for link in found.loads)
-    assert "http://" not in re.sub(r"data:image/[^\"]*", "", pair) and "@import" not in pair and "url(" not in pair
-    assert all(p["alt"] and int(p["width"] or 0) > 0 and int(p["height"] or 0) > 0 for p in found.pictures)
+    assert (
+        "http://" not in re.sub(r"data:image/[^\"]*", "", pair)
+        and "@import" not in pair
+        and "url(" not in pair
+    )
+    assert all(
+        p["alt"] and int(p["width"] or 0) > 0 and int(p["height"] or 0) > 0
+        for p in found.pictures
+    )
     assert found.text.count("None") == 0 and "nan" not in found.text.lower().split()
 
 
@@ -46,13 +66,20 @@ def test_an_autoencoder_is_never_given_an_elbo(pair: str) -> None:
     assert "All 10 are identical (standard deviation 0.000)" in words
     head = pair[: pair.index("<nav")]
     ae, vae = head.split('<section class="panel head"')[1:]
-    assert "distortion" in ae and 'class="term rate"' not in ae and "log p(x)" not in ae.split("No ELBO")[0]
+    assert (
+        "distortion" in ae
+        and 'class="term rate"' not in ae
+        and "log p(x)" not in ae.split("No ELBO")[0]
+    )
     assert all(f'class="term {c}"' in vae for c in ("ink", "distortion", "rate", "gap"))
 
 
 def test_the_weights_that_were_kept_are_those_of_the_best_epoch(pair: str) -> None:
     words = Page(pair).text
-    assert "The weights kept are those of epoch 3. There, on validation: distortion 30.0, rate 9.0" in words
+    assert (
+        "The weights kept are those of epoch 3. There, on validation: distortion 30.0, rate 9.0"
+        in words
+    )
     assert "−ELBO 39.0 nats" in words
     assert "4 epochs, 40 steps, 6 s" in words
 
@@ -62,27 +89,52 @@ def test_both_languages_say_the_same(pair: str, tmp_path: Path) -> None:
     import tomllib
 
     def names(sentence: str) -> set[str]:
-        return {field for _, field, _, _ in string.Formatter().parse(sentence) if field} - {"item", "items"}
+        return {
+            field for _, field, _, _ in string.Formatter().parse(sentence) if field
+        } - {"item", "items"}
 
     root = Path(report.__file__).parent / "text"
-    tables = {lang: tomllib.loads((root / name).read_text(encoding="utf-8")) for lang, name in LANGUAGES.items()}
+    tables = {
+        lang: tomllib.loads((root / name).read_text(encoding="utf-8"))
+        for lang, name in LANGUAGES.items()
+    }
     for lang, table in tables.items():
-        assert {s: set(table[s]) for s in table} == {s: set(v) for s, v in tables["en"].items()}, lang
+        assert {s: set(table[s]) for s in table} == {
+            s: set(v) for s, v in tables["en"].items()
+        }, lang
         for s, sentences in table.items():
             for key, sentence in sentences.items():
-                assert names(sentence) == names(tables["en"][s][key]), f"{lang}: {s}.{key}"
+                assert names(sentence) == names(tables["en"][s][key]), (
+                    f"{lang}: {s}.{key}"
+                )
                 assert sentence.count("`") % 2 == 0
-        slugs = {name.replace(" ", "_") for name in WORDS if name != "likelihood scale wrong"}
-        assert {f"{s}_says" for s in slugs} <= set(table["verdict"]) and set(table["fix"]) == set(FIXES)
-    found = Page(page([untrained("digits", r, tmp_path) for r in ("ae", "vae")], tmp_path, lang="ko"))
-    assert found.lang == "ko" and "잠재 공간" in found.text and "latent space" not in found.text.lower()
+        slugs = {
+            name.replace(" ", "_") for name in WORDS if name != "likelihood scale wrong"
+        }
+        assert {f"{s}_says" for s in slugs} <= set(table["verdict"]) and set(
+            table["fix"]
+        ) == set(FIXES)
+    found = Page(
+        page(
+            [untrained("digits", r, tmp_path) for r in ("ae", "vae")],
+            tmp_path,
+            lang="ko",
+        )
+    )
+    assert (
+        found.lang == "ko"
+        and "잠재 공간" in found.text
+        and "latent space" not in found.text.lower()
+    )
     assert len(found.pictures) == len(Page(pair).pictures)
 
 
 def test_figures_hold_no_words_of_a_language(pair: str) -> None:
     import base64
 
-    allowed = re.compile(r"(PC \d|z[₀-₉]*|L2|n|K|epoch|nats|density|D|\+ R|− gap|[−\d.,]+|[←→ −\d.]+|\d+)")
+    allowed = re.compile(
+        r"(PC \d|z[₀-₉]*|L2|n|K|epoch|nats|density|D|\+ R|− gap|[−\d.,]+|[←→ −\d.]+|\d+)"
+    )
     seen = []
     for uri in re.findall(r"data:image/svg\+xml;base64,([^\"]+)", pair):
         svg = base64.b64decode(uri).decode()
@@ -93,13 +145,31 @@ def test_figures_hold_no_words_of_a_language(pair: str) -> None:
 
 
 EVERY = [
-    Verdict("collapsed", "lower_beta", {"site": "z", "idle": 1, "width": 2, "units": "z_7", "kl": 0.1, "beta": 9.0}),
-    Verdict("prior mismatch", "raise_beta", {"auc": 0.9, "feature": "z_1", "mean": 0.1, "sd": 2.0, "beta": 0.1}),
-    Verdict("overfitting", "more_rows", {"lost": 9.0, "se": 1.0, "share": 0.4}),
-    Verdict("not trained enough", "more_steps", {"gained": 3.0, "error": 1.0, "steps": 5, "early": 3, "over": ""}),
-    Verdict("likelihood scale wrong", "other_scale", {"central50": 0.2, "central90": 0.4, "width": "narrow"}),
     Verdict(
-        "likelihood scale wrong", "free_scale", {"central50": 0.9, "central90": 1.0, "width": "wide", "value": 1.0}
+        "collapsed",
+        "lower_beta",
+        {"site": "z", "idle": 1, "width": 2, "units": "z_7", "kl": 0.1, "beta": 9.0},
+    ),
+    Verdict(
+        "prior mismatch",
+        "raise_beta",
+        {"auc": 0.9, "feature": "z_1", "mean": 0.1, "sd": 2.0, "beta": 0.1},
+    ),
+    Verdict("overfitting", "more_rows", {"lost": 9.0, "se": 1.0, "share": 0.4}),
+    Verdict(
+        "not trained enough",
+        "more_steps",
+        {"gained": 3.0, "error": 1.0, "steps": 5, "early": 3, "over": ""},
+    ),
+    Verdict(
+        "likelihood scale wrong",
+        "other_scale",
+        {"central50": 0.2, "central90": 0.4, "width": "narrow"},
+    ),
+    Verdict(
+        "likelihood scale wrong",
+        "free_scale",
+        {"central50": 0.9, "central90": 1.0, "width": "wide", "value": 1.0},
     ),
 ]
 HOSTILE = '<script>alert("x")</script>&{0}{run}`'
@@ -118,19 +188,30 @@ def test_names_and_labels_are_escaped(tmp_path: Path) -> None:
 
 
 def test_mathematics_is_set_after_escaping() -> None:
-    assert rich("a < b: `E_q[x]`") == 'a &lt; b: <span class="m">E<sub>q</sub>[x]</span>'
+    assert (
+        rich("a < b: `E_q[x]`") == 'a &lt; b: <span class="m">E<sub>q</sub>[x]</span>'
+    )
     assert Text("en")("traverse.caption", active=-1, latent=2).count("−1") == 1
 
 
 CASES: dict[str, tuple[Any, list[tuple[str, dict[str, Any]]]]] = {
-    "one latent, no labels": ((90, 6, 6), [("ae", {"latent": 1}), ("vae", {"latent": 1})]),
+    "one latent, no labels": (
+        (90, 6, 6),
+        [("ae", {"latent": 1}), ("vae", {"latent": 1})],
+    ),
     "wide colour": ((70, 6, 14, 3), [("vae", {})]),
     "one pixel": ((40, 1, 1), [("vae", {"latent": 2})]),
     "large": ((20, 200, 30), [("vae", {"recipe.network": "mlp"})]),
     "vectors": ((80, 9), [("ae", {}), ("vae", {"latent": 20})]),
     "one column": ((80, 1), [("vae", {"latent": 1})]),
-    "two layers": ((60, 5, 5), [("hvae", {"latent": [3, 2]}), ("iwae-2", {"latent": [4, 2]}), ("vae", {})]),
-    "a learned prior": ((60, 5, 5), [("vae", {"prior": "learned"}), ("vae", {"likelihood": "categorical"})]),
+    "two layers": (
+        (60, 5, 5),
+        [("hvae", {"latent": [3, 2]}), ("iwae-2", {"latent": [4, 2]}), ("vae", {})],
+    ),
+    "a learned prior": (
+        (60, 5, 5),
+        [("vae", {"prior": "learned"}), ("vae", {"likelihood": "categorical"})],
+    ),
 }
 
 
@@ -138,8 +219,16 @@ CASES: dict[str, tuple[Any, list[tuple[str, dict[str, Any]]]]] = {
 def test_every_kind_of_data_and_model(name: str, tmp_path: Path) -> None:
     shape, recipes = CASES[name]
     rng = np.random.default_rng(0)
-    x = rng.normal(size=shape).astype(np.float32) if len(shape) == 2 else rng.integers(0, 256, shape).astype(np.uint8)
-    found = Page(page([untrained(x, recipe, **settings) for recipe, settings in recipes], tmp_path))
+    x = (
+        rng.normal(size=shape).astype(np.float32)
+        if len(shape) == 2
+        else rng.integers(0, 256, shape).astype(np.uint8)
+    )
+    found = Page(
+        page(
+            [untrained(x, recipe, **settings) for recipe, settings in recipes], tmp_path
+        )
+    )
     assert SECTIONS - {"probe"} <= set(found.ids) and "probe" not in found.ids
     assert "No training log was kept" in found.text
     if len(recipes) > 1 and recipes[0][0] == recipes[1][0]:
@@ -148,11 +237,19 @@ def test_every_kind_of_data_and_model(name: str, tmp_path: Path) -> None:
 
 def test_one_test_example_is_enough(tmp_path: Path) -> None:
     x = np.random.default_rng(0).integers(0, 256, (30, 4, 4)).astype(np.uint8)
-    account = evaluation.evaluate(untrained("digits", "vae", tmp_path, "with-a-log"), k=4, limit=8, subset=0).to_json()
+    account = evaluation.evaluate(
+        untrained("digits", "vae", tmp_path, "with-a-log"), k=4, limit=8, subset=0
+    ).to_json()
     account["diagnosis"]["progress"]["error"] = None  # of a single validation example
     run = untrained("digits", "vae")
-    assert "Gained at the end" in report.write([run], tmp_path / "r.html", evaluations=[account]).read_text()
-    assert "test image 0" in Page(page([untrained(x, "vae", **{"data.test": 0.034})], tmp_path)).text
+    assert (
+        "Gained at the end"
+        in report.write([run], tmp_path / "r.html", evaluations=[account]).read_text()
+    )
+    assert (
+        "test image 0"
+        in Page(page([untrained(x, "vae", **{"data.test": 0.034})], tmp_path)).text
+    )
 
 
 def colour(n: int) -> list[Run]:
@@ -161,43 +258,76 @@ def colour(n: int) -> list[Run]:
     return [untrained(x, recipe, **{"data.test": n / 60}) for recipe in ("ae", "vae")]
 
 
-def test_small_terms_are_seen_beside_a_large_distortion(pair: str, tmp_path: Path) -> None:
+def test_small_terms_are_seen_beside_a_large_distortion(
+    pair: str, tmp_path: Path
+) -> None:
     large = {"distortion": 5000.0, "rate": 20.0, "elbo": -5020.0}
     log = [{**line, "train": large, "valid": large} for line in LOG]
     runs = colour(12)
     for run in runs:
         run.folder = tmp_path / run.config.recipe.name
         run.folder.mkdir()
-        (run.folder / "log.jsonl").write_text("".join(json.dumps(line) + "\n" for line in log))
+        (run.folder / "log.jsonl").write_text(
+            "".join(json.dumps(line) + "\n" for line in log)
+        )
     found = Page(page(runs, tmp_path))
     start = re.search(r"The axis begins at ([\d,]+), not at 0", found.text)
     distortion = re.search(r"Distortion D ([\d,.]+)", found.text)
     assert start and distortion
     low, high = (float(m.group(1).replace(",", "")) for m in (start, distortion))
     assert 0 < low < high and high - low < 0.2 * high
-    assert "The rate is small beside the distortion, so it has an axis of its own." in found.text
+    assert (
+        "The rate is small beside the distortion, so it has an axis of its own."
+        in found.text
+    )
     alts = [p["alt"] for p in found.pictures]
     assert "VAE: rate in nats against epochs of training" in alts
     assert not any(str(alt).startswith("AE: rate") for alt in alts)
-    assert "axis of its own" not in Page(pair).text, "a rate of 12 is seen beside a distortion of 22"
+    assert "axis of its own" not in Page(pair).text, (
+        "a rate of 12 is seen beside a distortion of 22"
+    )
     small = [evaluation.evaluate(run, k=8, limit=9).to_json() for run in runs]
-    for name, value in {"distortion": 60.0, "rate": 20.0, "elbo": -80.0, "log_px": -78.0, "gap": 2.0}.items():
+    for name, value in {
+        "distortion": 60.0,
+        "rate": 20.0,
+        "elbo": -80.0,
+        "log_px": -78.0,
+        "gap": 2.0,
+    }.items():
         for account in small:
             account[name] = {"mean": value, "se": 1.0}
-    html = report.write(runs, tmp_path / "small.html", evaluations=small).read_text(encoding="utf-8")
+    html = report.write(runs, tmp_path / "small.html", evaluations=small).read_text(
+        encoding="utf-8"
+    )
     assert "not at 0" not in Page(html).text
 
 
-def test_the_account_says_of_how_many_images_and_what_few_samples_are_worth(tmp_path: Path) -> None:
+def test_the_account_says_of_how_many_images_and_what_few_samples_are_worth(
+    tmp_path: Path,
+) -> None:
     runs = colour(30)
     few = [evaluation.evaluate(run, k=8, limit=11).to_json() for run in runs]
     few[1]["ess"] = {"mean": 1.14, "se": 0.0}
-    words = Page(report.write(runs, tmp_path / "r.html", evaluations=few).read_text(encoding="utf-8")).text
+    words = Page(
+        report.write(runs, tmp_path / "r.html", evaluations=few).read_text(
+            encoding="utf-8"
+        )
+    ).text
     assert words.count("11 test images.") == 2
-    assert "K = 8 draws, of which hardly any count: they are worth 1.1 on average. The truth is above this" in words
+    assert (
+        "K = 8 draws, of which hardly any count: they are worth 1.1 on "
+        "average. The truth is above this"
+    ) in words
     few[1]["ess"] = {"mean": 5.0, "se": 0.0}
-    words = Page(report.write(runs, tmp_path / "r.html", evaluations=few).read_text(encoding="utf-8")).text
-    assert "hardly any count" not in words and "K = 8 draws; on average still slightly below" in words
+    words = Page(
+        report.write(runs, tmp_path / "r.html", evaluations=few).read_text(
+            encoding="utf-8"
+        )
+    ).text
+    assert (
+        "hardly any count" not in words
+        and "K = 8 draws; on average still slightly below" in words
+    )
 
 
 def test_captions_of_the_map_follow_the_figures(tmp_path: Path) -> None:
@@ -219,49 +349,94 @@ def test_runs_that_do_not_compare_are_said_not_to(tmp_path: Path) -> None:
     x = np.random.default_rng(0).integers(0, 17, (60, 5, 5)).astype(np.uint8)
     levels = untrained(x, "vae")
     reals = untrained(x, "vae", likelihood="gaussian")
-    assert "a density and a mass function measure different things" in Page(page([levels, reals], tmp_path)).text
-    assert "trained on different data" in Page(page([levels, untrained("digits", "vae")], tmp_path)).text
+    assert (
+        "a density and a mass function measure different things"
+        in Page(page([levels, reals], tmp_path)).text
+    )
+    assert (
+        "trained on different data"
+        in Page(page([levels, untrained("digits", "vae")], tmp_path)).text
+    )
 
 
 def test_accounts_that_do_not_compare_are_said_not_to(tmp_path: Path) -> None:
     runs = [untrained("digits", "vae") for _ in range(2)]
-    accounts = [evaluation.evaluate(run, k=k, limit=64, subset=0) for run, k in zip(runs, (8, 9), strict=True)]
+    accounts = [
+        evaluation.evaluate(run, k=k, limit=64, subset=0)
+        for run, k in zip(runs, (8, 9), strict=True)
+    ]
     html = report.write(runs, tmp_path / "r.html", evaluations=accounts).read_text()
     assert "(VAE (1): K = 8, 64 images; VAE (2): K = 9, 64 images)" in Page(html).text
-    again = report.write(runs, tmp_path / "r.html", evaluations=[accounts[0]] * 2).read_text()
+    again = report.write(
+        runs, tmp_path / "r.html", evaluations=[accounts[0]] * 2
+    ).read_text()
     assert "were made in different ways" not in Page(again).text
 
 
 @pytest.mark.parametrize("latent", [1, 2])
-def test_the_true_posterior_is_drawn_where_there_are_few_features(latent: int, tmp_path: Path) -> None:
+def test_the_true_posterior_is_drawn_where_there_are_few_features(
+    latent: int, tmp_path: Path
+) -> None:
     two, vae = untrained("digits", "vae", latent=latent), untrained("digits", "vae")
     accounts = [evaluation.evaluate(vae, k=8, limit=64, subset=0)]
-    html = report.write([vae], tmp_path / "r.html", evaluations=accounts, aside=[two]).read_text(encoding="utf-8")
+    html = report.write(
+        [vae], tmp_path / "r.html", evaluations=accounts, aside=[two]
+    ).read_text(encoding="utf-8")
     found = Page(html)
     assert "bayes" in found.ids and "reach" in found.ids
     words = found.text.split("Bayes’ rule, drawn")[1]
-    assert "Their sum less log p(x) , which was integrated apart from them" in words and "Largest," in words
-    own = [p for p in found.pictures if "VAE: the true posterior" in str(p["alt"]) or "p(x|z) as a" in str(p["alt"])]
+    assert (
+        "Their sum less log p(x) , which was integrated apart from them" in words
+        and "Largest," in words
+    )
+    own = [
+        p
+        for p in found.pictures
+        if "VAE: the true posterior" in str(p["alt"]) or "p(x|z) as a" in str(p["alt"])
+    ]
     assert len(own) == 2 and "10³²" not in words
 
 
 def test_the_account_shows_its_details_and_the_diagnosis(tmp_path: Path) -> None:
-    run = untrained("digits", "vae", latent=2, **{"objective.name": "elbo", "objective.beta": 50.0})
+    run = untrained(
+        "digits", "vae", latent=2, **{"objective.name": "elbo", "objective.beta": 50.0}
+    )
     account = evaluation.evaluate(run, k=60, limit=40, subset=3, gap=True).to_json()
-    found = Page(report.write([run], tmp_path / "r.html", evaluations=[account]).read_text(encoding="utf-8"))
-    for words in ("a better encoder would close", "exact, by quadrature", "3 test images", "3 training images"):
+    found = Page(
+        report.write([run], tmp_path / "r.html", evaluations=[account]).read_text(
+            encoding="utf-8"
+        )
+    )
+    for words in (
+        "a better encoder would close",
+        "exact, by quadrature",
+        "3 test images",
+        "3 training images",
+    ):
         assert words in found.text
-    assert "The importance-weighted bound rises with K" in found.text and "Features in use" in found.text
+    assert (
+        "The importance-weighted bound rises with K" in found.text
+        and "Features in use" in found.text
+    )
     account["diagnosis"]["verdicts"] = [verdict.to_json() for verdict in EVERY]
     for lang in LANGUAGES:
-        html = report.write([run], tmp_path / "r.html", evaluations=[account], lang=lang).read_text(encoding="utf-8")
+        html = report.write(
+            [run], tmp_path / "r.html", evaluations=[account], lang=lang
+        ).read_text(encoding="utf-8")
         words = Page(html).text
-        assert words.count("objective.beta") == 2 and "z_7" in words and "likelihood.scale=predicted" in words
+        assert (
+            words.count("objective.beta") == 2
+            and "z_7" in words
+            and "likelihood.scale=predicted" in words
+        )
 
 
 def test_what_cannot_be_written_is_one_sentence(tmp_path: Path) -> None:
     run = untrained("digits", "vae")
-    for options, says in (({"lang": "kr"}, "did you mean 'ko'"), ({"evaluations": []}, "0 evaluations were given")):
+    for options, says in (
+        ({"lang": "kr"}, "did you mean 'ko'"),
+        ({"evaluations": []}, "0 evaluations were given"),
+    ):
         with pytest.raises(TightboundError, match=re.escape(says)):
             report.write([run], tmp_path / "r.html", **options)
     with pytest.raises(TightboundError, match="a report needs a run"):

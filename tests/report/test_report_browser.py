@@ -1,4 +1,6 @@
-"""In a real browser the page fits the screen of a phone and of a desk: nothing scrolls sideways, nothing is cut."""
+"""In a real browser the page fits the screen of a phone and of a desk: nothing scrolls sideways,
+nothing is cut.
+"""
 
 from __future__ import annotations
 
@@ -12,9 +14,13 @@ from pathlib import Path
 import pytest
 from support.report_pages import page, untrained
 
-BROWSER = next((b for b in ("chromium", "chromium-browser", "google-chrome") if shutil.which(b)), None)
+BROWSER = next(
+    (b for b in ("chromium", "chromium-browser", "google-chrome") if shutil.which(b)),
+    None,
+)
 FLAGS = (
-    "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
+    "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run "
+    "--disable-background-networking "
     "--disable-component-update --disable-sync --hide-scrollbars --allow-file-access-from-files "
     "--virtual-time-budget=10000 --dump-dom"
 )
@@ -30,14 +36,26 @@ onload = () => { out.textContent = JSON.stringify([...document.querySelectorAll(
 </script>"""
 
 
-@pytest.mark.skipif(BROWSER is None, reason="needs the system package chromium, which is not installed")
+@pytest.mark.skipif(
+    BROWSER is None, reason="needs the system package chromium, which is not installed"
+)
 @pytest.mark.parametrize("lang", ["en", "ko"])
 def test_nothing_scrolls_sideways(lang: str, tmp_path: Path) -> None:
-    names = {"ae": "a-run-with-a-rather-long-name-that-has-no-place-to-break", "vae": "vae"}
-    runs = [untrained("digits", recipe, tmp_path, name) for recipe, name in names.items()]
-    page(runs if lang == "en" else [*runs, untrained("digits", "hvae", latent=[3, 2])], tmp_path, lang=lang)
+    names = {
+        "ae": "a-run-with-a-rather-long-name-that-has-no-place-to-break",
+        "vae": "vae",
+    }
+    runs = [
+        untrained("digits", recipe, tmp_path, name) for recipe, name in names.items()
+    ]
+    page(
+        runs if lang == "en" else [*runs, untrained("digits", "hvae", latent=[3, 2])],
+        tmp_path,
+        lang=lang,
+    )
     frames = "".join(
-        f'<iframe src="report.html" style="border:0;width:{w}px;height:900px"></iframe>' for w in (390, 1280)
+        f'<iframe src="report.html" style="border:0;width:{w}px;height:900px"></iframe>'
+        for w in (390, 1280)
     )
     (tmp_path / "measure.html").write_text(MEASURE % frames, encoding="utf-8")
     command = [

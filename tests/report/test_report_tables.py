@@ -1,4 +1,6 @@
-"""The report of a table: column by column, in the user's names and values, and right about what it says of them."""
+"""The report of a table: column by column, in the user's names and values, and right about what it
+says of them.
+"""
 
 from __future__ import annotations
 
@@ -27,8 +29,13 @@ from tightbound.runs.run import Run
 
 def shown(runs: list[Run], tmp_path: Path, **options: Any) -> str:
     """The report of some runs without a diagnosis."""
-    accounts = [evaluation.evaluate(run, k=4, limit=8, subset=0, diagnosis=False) for run in runs]
-    return report.write(runs, tmp_path / "report.html", evaluations=accounts, **options).read_text(encoding="utf-8")
+    accounts = [
+        evaluation.evaluate(run, k=4, limit=8, subset=0, diagnosis=False)
+        for run in runs
+    ]
+    return report.write(
+        runs, tmp_path / "report.html", evaluations=accounts, **options
+    ).read_text(encoding="utf-8")
 
 
 CITIES = ("Busan", "<b>Daegu</b>", "Seoul")
@@ -50,7 +57,10 @@ def people(folder: Path, n: int = 90) -> str:
         rng.negative_binomial(2, 0.3, n),
         strict=True,
     )
-    lines = ["height,member,city,visits", *(f"{a},{str(b).lower()},{CITIES[c]},{d}" for a, b, c, d in rows)]
+    lines = [
+        "height,member,city,visits",
+        *(f"{a},{str(b).lower()},{CITIES[c]},{d}" for a, b, c, d in rows),
+    ]
     (folder / "people.csv").write_text("\n".join(lines))
     return str(folder / "people.csv")
 
@@ -60,20 +70,42 @@ def test_a_table_is_shown_by_its_names_and_values(lang: str, tmp_path: Path) -> 
     run = untrained(people(tmp_path), "mixed")
     html = shown([run], tmp_path, lang=lang)
     found = Page(html)
-    assert "marginals" in found.ids and "<b>Daegu" not in html and "<b>Daegu</b>" in found.text
+    assert (
+        "marginals" in found.ids
+        and "<b>Daegu" not in html
+        and "<b>Daegu</b>" in found.text
+    )
     cells = [tuple(found.text[found.text.index("height") :].split())]
-    assert {"height", "member", "city", "visits", "Seoul", "true", "false"} <= set(cells[0])
+    assert {"height", "member", "city", "visits", "Seoul", "true", "false"} <= set(
+        cells[0]
+    )
     first = run.data.test.raw(torch.arange(1))[0]
-    assert f"{float(first[0]):.1f}" in cells[0]  # the first test row, printed as it was written
-    assert html.count('<table class="grid">') >= 7 and html.count('<ul class="shares">') == 2
+    assert (
+        f"{float(first[0]):.1f}" in cells[0]
+    )  # the first test row, printed as it was written
+    assert (
+        html.count('<table class="grid">') >= 7
+        and html.count('<ul class="shares">') == 2
+    )
     assert Text(lang)("page.standard") not in found.text
 
 
 def test_a_gap_of_a_category_is_shown_as_one(tmp_path: Path) -> None:
     source = Path(people(tmp_path))
     head, *rows = source.read_text().splitlines()
-    source.write_text("\n".join([head, *(f"{row.split(',')[0]},,{','.join(row.split(',')[2:])}" if i % 2 else row
-                                         for i, row in enumerate(rows))]))  # fmt: skip
+    source.write_text(
+        "\n".join(
+            [
+                head,
+                *(
+                    f"{row.split(',')[0]},,{','.join(row.split(',')[2:])}"
+                    if i % 2
+                    else row
+                    for i, row in enumerate(rows)
+                ),
+            ]
+        )
+    )
     run = untrained(str(source), "missing-data", **{"data.masked": True})
     held = run.data.test.examples(torch.arange(len(run.data.test)))
     found = marginals(run, run.data.columns, held, held)
@@ -97,8 +129,13 @@ def test_tables_of_plain_numbers(name: str, tmp_path: Path) -> None:
         for row in rows:
             row[int(rng.integers(20))] = ""
     head = [] if name == "no names" else [",".join(f"column-{i}" for i in range(25))]
-    (tmp_path / "plain.csv").write_text("\n".join([*head, *(",".join(row) for row in rows)]))
-    runs = [untrained(str(tmp_path / "plain.csv"), recipe, **values) for recipe, values in recipes]
+    (tmp_path / "plain.csv").write_text(
+        "\n".join([*head, *(",".join(row) for row in rows)])
+    )
+    runs = [
+        untrained(str(tmp_path / "plain.csv"), recipe, **values)
+        for recipe, values in recipes
+    ]
     found = Page(shown(runs, tmp_path))
     assert ("marginals" in found.ids) == named
     if named:
@@ -110,49 +147,77 @@ def test_tables_of_plain_numbers(name: str, tmp_path: Path) -> None:
 
 
 def test_marginals_are_those_of_the_model_and_of_the_data(tmp_path: Path) -> None:
-    """Draws of a decoder that says nothing have the training shares that its likelihood began with."""
+    """Draws of a decoder that says nothing have the training shares that its likelihood
+    began with.
+    """
     run = untrained(people(tmp_path, 400), "mixed")
     for p in run.model.path.parameters():
         p.zero_()
-    held, train = (run.data.splits[k].examples(torch.arange(len(run.data.splits[k]))) for k in ("test", "train"))
+    held, train = (
+        run.data.splits[k].examples(torch.arange(len(run.data.splits[k])))
+        for k in ("test", "train")
+    )
     found = marginals(run, run.data.columns, held, train)
     assert [m.column.name for m in found] == ["height", "member", "city", "visits"]
     assert all(len(m.real) == len(held) and len(m.drawn) == len(train) for m in found)
     assert set(found[2].drawn) == {0, 1, 2} and set(found[1].drawn) == {0, 1}
-    assert (found[3].drawn == np.rint(found[3].drawn)).all() and found[3].drawn.min() >= 0
+    assert (found[3].drawn == np.rint(found[3].drawn)).all() and found[
+        3
+    ].drawn.min() >= 0
     share = float(train.x[:, 1].mean())
-    assert found[1].drawn.mean() == pytest.approx(share, abs=4 * (share * (1 - share) / len(train)) ** 0.5)
+    assert found[1].drawn.mean() == pytest.approx(
+        share, abs=4 * (share * (1 - share) / len(train)) ** 0.5
+    )
     again = marginals(run, run.data.columns, held, train)
     assert all((a.drawn == b.drawn).all() for a, b in zip(found, again, strict=True))
 
 
-def test_draws_of_a_conditional_model_have_the_conditions_of_the_held_out_rows(tmp_path: Path) -> None:
+def test_draws_of_a_conditional_model_have_the_conditions_of_the_held_out_rows(
+    tmp_path: Path,
+) -> None:
     rng = np.random.default_rng(0)
     labels, x = rng.integers(0, 2, 90), rng.normal(size=(90, 2))
-    lines = ["a,b,label", *(f"{v[0]:.3f},{v[1]:.3f},{'xy'[k]}" for v, k in zip(x, labels, strict=True))]
+    lines = [
+        "a,b,label",
+        *(f"{v[0]:.3f},{v[1]:.3f},{'xy'[k]}" for v, k in zip(x, labels, strict=True)),
+    ]
     (tmp_path / "told.csv").write_text("\n".join(lines))
-    run = untrained(str(tmp_path / "told.csv"), "conditional", **{"data.condition": "labels", "data.label": "label"})
+    run = untrained(
+        str(tmp_path / "told.csv"),
+        "conditional",
+        **{"data.condition": "labels", "data.label": "label"},
+    )
     seen: list[torch.Tensor] = []
     own = run.prior_codes
 
-    def watched(n: int, temperature: float = 1.0, c: Any = None, y: Any = None) -> Batch:
+    def watched(
+        n: int, temperature: float = 1.0, c: Any = None, y: Any = None
+    ) -> Batch:
         seen.append(c)
         return own(n, temperature, c, y)
 
     run.prior_codes = watched  # type: ignore[method-assign]
     held = run.data.test.examples(torch.arange(len(run.data.test)))
     marginals(run, run.data.columns, held, run.data.train.examples(torch.arange(50)))
-    assert held.c is not None and torch.equal(seen[0][: len(held)], held.c) and len(seen[0]) == 50
+    assert (
+        held.c is not None
+        and torch.equal(seen[0][: len(held)], held.c)
+        and len(seen[0]) == 50
+    )
     html = shown([run], tmp_path)
     assert "conditions of the held-out rows" in Page(html).text
     told = conditions(run, 8).argmax(1).tolist()
-    assert "".join(f'<th scope="col">{"xy"[k]}</th>' for k in told) in html, "each sample stands under its class"
+    assert "".join(f'<th scope="col">{"xy"[k]}</th>' for k in told) in html, (
+        "each sample stands under its class"
+    )
 
 
 def test_distances_of_shares_are_known() -> None:
     a, b = np.array([0.0, 0.0, 1.0, 2.0]), np.array([0.0, 1.0, 1.0, 1.0, 1.0])
     assert apart(a, b, ordered=False) == pytest.approx((0.3 + 0.55 + 0.25) / 2)
-    assert apart(a, b, ordered=True) == pytest.approx(0.3)  # F - G: 0.5 - 0.2 at 0, 0.75 - 1 at 1
+    assert apart(a, b, ordered=True) == pytest.approx(
+        0.3
+    )  # F - G: 0.5 - 0.2 at 0, 0.75 - 1 at 1
     assert apart(a, a, ordered=True) == 0 and np.isnan(apart(a, b[:0], ordered=True))
 
 
@@ -162,12 +227,22 @@ def test_what_is_kept_is_known() -> None:
     number, truth, city, constant = kept(FIELDS, x, rebuilt, x)
     assert number.value == pytest.approx(0.5) and number.base is None
     assert (truth.value, truth.base) == (pytest.approx(2 / 3), pytest.approx(2 / 3))
-    assert (city.value, city.base) == (pytest.approx(2 / 3), pytest.approx(2 / 3)) and np.isnan(constant.value)
+    assert (city.value, city.base) == (
+        pytest.approx(2 / 3),
+        pytest.approx(2 / 3),
+    ) and np.isnan(constant.value)
 
 
 def test_cells_are_as_the_user_wrote_them() -> None:
-    table = Table("t", {"height": np.array([171.25, 163.5]), "member": np.array([True, False]),
-                        "city": np.array(["Seoul", "Busan"], object), "visits": np.array([1200, 3])})  # fmt: skip
+    table = Table(
+        "t",
+        {
+            "height": np.array([171.25, 163.5]),
+            "member": np.array([True, False]),
+            "city": np.array(["Seoul", "Busan"], object),
+            "visits": np.array([1200, 3]),
+        },
+    )
     raw = codes(table, FIELDS, masked=False)
     sheet = Sheet.of(FIELDS, raw)
     assert [[sheet.print(i, v) for i, v in enumerate(row)] for row in raw] == [
@@ -176,35 +251,63 @@ def test_cells_are_as_the_user_wrote_them() -> None:
     ]
     assert sheet.print(0, float("nan")) == "·" and sheet.print(0, -1.5) == "−1.50"
     grid = sheet.grid(raw, ["1", "2"], "", under=raw[::-1], marked=True)
-    assert [cell.off for cell in grid.lines[2][1]] == [True, True] and not grid.lines[0][1][0].off
+    assert [cell.off for cell in grid.lines[2][1]] == [True, True] and not grid.lines[
+        0
+    ][1][0].off
 
 
 def test_bins_of_whole_numbers_hold_equally_many() -> None:
     few = edges(np.array([0.0, 3.0]), np.array([0.0, 4.0]), whole=True)
     assert few.tolist() == [-0.5, 0.5, 1.5, 2.5, 3.5, 4.5]
     many = edges(np.array([0.0, 100.0]), np.array([0.0]), whole=True)
-    assert len(set(np.diff(many))) == 1 and many[0] == -0.5 and many[-1] >= 100.5 and many[1] % 1 == 0.5
+    assert (
+        len(set(np.diff(many))) == 1
+        and many[0] == -0.5
+        and many[-1] >= 100.5
+        and many[1] % 1 == 0.5
+    )
 
 
 def test_rows_in_columns_are_whole_where_their_values_are() -> None:
     spec = DataSpec(shape=(6,), domain="mixed", fields=FIELDS)
-    x = torch.tensor([[170.26, 0.7, 0.1, 0.2, 0.7, 3.6], [160.0, 0.2, 0.5, 0.4, 0.1, 0.2]])
-    assert in_columns(spec, FIELDS, x) == pytest.approx(np.array([[170.26, 1, 2, 4], [160, 0, 0, 0]]), abs=1e-4)
+    x = torch.tensor(
+        [[170.26, 0.7, 0.1, 0.2, 0.7, 3.6], [160.0, 0.2, 0.5, 0.4, 0.1, 0.2]]
+    )
+    assert in_columns(spec, FIELDS, x) == pytest.approx(
+        np.array([[170.26, 1, 2, 4], [160, 0, 0, 0]]), abs=1e-4
+    )
 
 
-def test_the_nearest_row_is_found_among_rows_with_gaps(monkeypatch: pytest.MonkeyPatch) -> None:
-    """By brute force: a gap adds its expected square, so that rows of which little is known are near to nothing."""
+def test_the_nearest_row_is_found_among_rows_with_gaps(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """By brute force: a gap adds its expected square, so that rows of which little is known are
+    near to nothing.
+    """
     made = np.random.default_rng(0)
-    rows, queries = made.random((50, 6)).astype("float32"), made.random((7, 6)).astype("float32")
+    rows, queries = (
+        made.random((50, 6)).astype("float32"),
+        made.random((7, 6)).astype("float32"),
+    )
     rows[made.random(rows.shape) < 0.3] = np.nan
     rows[3] = np.nan
     same: Any = SimpleNamespace(unit=lambda x: x)
     for whole in (False, True):
         x = np.nan_to_num(rows, nan=0.5) if whole else rows
-        monkeypatch.setattr(novelty, "walk", lambda *a, x=x: enumerate(torch.from_numpy(x).split(25)))
+        monkeypatch.setattr(
+            novelty, "walk", lambda *a, x=x: enumerate(torch.from_numpy(x).split(25))
+        )
         found = novelty.nearest(None, same, queries)
         mean, variance = np.nanmean(x[:25], 0), np.nanvar(x[:25], 0)
-        each = np.where(np.isnan(x), (queries[:, None] - mean) ** 2 + variance, (queries[:, None] - x) ** 2)
+        each = np.where(
+            np.isnan(x),
+            (queries[:, None] - mean) ** 2 + variance,
+            (queries[:, None] - x) ** 2,
+        )
         far = np.sqrt(each.sum(-1))
-        assert np.allclose(found.distance, far.min(1), atol=1e-4) and found.searched == 50
-        assert np.array_equal(found.example, x[far.argmin(1)], equal_nan=True) and 3 not in far.argmin(1)
+        assert (
+            np.allclose(found.distance, far.min(1), atol=1e-4) and found.searched == 50
+        )
+        assert np.array_equal(
+            found.example, x[far.argmin(1)], equal_nan=True
+        ) and 3 not in far.argmin(1)

@@ -47,33 +47,53 @@ def fitted(name: str, z: Tensor, **options: object) -> torch.nn.Module:
 def test_normal_has_the_mean_and_covariance_of_the_draws() -> None:
     z = torch.randn(500, 3) @ torch.randn(3, 3) + torch.tensor([5.0, -2.0, 0.0])
     p = fitted("normal", z)(Context(7), Draw(source="p"), None)
-    known = multivariate_normal(z.double().mean(0), np.cov(z.double().T, ddof=0)).logpdf(z.double())
+    known = multivariate_normal(
+        z.double().mean(0), np.cov(z.double().T, ddof=0)
+    ).logpdf(z.double())
     assert torch.allclose(p.log_prob(z).double(), torch.from_numpy(known), atol=2e-3)
 
 
 def test_gaussian_mixture_recovers_a_known_mixture() -> None:
     n, share = 6000, 0.3
     mean = torch.tensor([[-3.0, 1.0], [2.0, 2.0]], dtype=torch.float64)
-    root = torch.tensor([[[1.0, 0.0], [0.8, 0.5]], [[0.4, 0.0], [-0.3, 1.0]]], dtype=torch.float64)
+    root = torch.tensor(
+        [[[1.0, 0.0], [0.8, 0.5]], [[0.4, 0.0], [-0.3, 1.0]]], dtype=torch.float64
+    )
     first = torch.rand(n) < share
     m = (~first).long()
-    z = mean[m] + (root[m] @ torch.randn(n, 2, dtype=torch.float64).unsqueeze(-1)).squeeze(-1)
+    z = mean[m] + (
+        root[m] @ torch.randn(n, 2, dtype=torch.float64).unsqueeze(-1)
+    ).squeeze(-1)
     prior = fitted("gaussian-mixture", z.float(), components=2)
     order = prior.mean[:, 0].argsort()
     cov = root @ root.mT
-    width = (cov.diagonal(dim1=1, dim2=2) / torch.tensor([[share * n], [(1 - share) * n]])).sqrt()
+    width = (
+        cov.diagonal(dim1=1, dim2=2) / torch.tensor([[share * n], [(1 - share) * n]])
+    ).sqrt()
     assert ((prior.mean[order] - mean).abs() < 5 * width).all()
-    assert abs(prior.log_weight.exp()[order[0]] - share) < 5 * (share * (1 - share) / n) ** 0.5
+    assert (
+        abs(prior.log_weight.exp()[order[0]] - share)
+        < 5 * (share * (1 - share) / n) ** 0.5
+    )
     p = prior(Context(n), Draw(source="p"), None)
-    each = torch.stack([torch.from_numpy(multivariate_normal(mean[i], cov[i]).logpdf(z)) for i in (0, 1)])
+    each = torch.stack(
+        [
+            torch.from_numpy(multivariate_normal(mean[i], cov[i]).logpdf(z))
+            for i in (0, 1)
+        ]
+    )
     known = (each + torch.tensor([[share], [1 - share]]).log()).logsumexp(0)
-    assert abs((p.log_prob(z.float()).double() - known).mean()) < 0.01  # 11 numbers from 6000: 11 / 12000 on average
+    assert (
+        abs((p.log_prob(z.float()).double() - known).mean()) < 0.01
+    )  # 11 numbers from 6000: 11 / 12000 on average
     new = from_noise(p, noise_like(p))[0]
     assert ((new.mean(0) - z.mean(0)).abs() < 5 * z.std(0) * (2 / n) ** 0.5).all()
 
 
 def linear_run(n: int = 20_000) -> tuple[Run, Problem, Tensor, np.ndarray]:
-    """A linear-Gaussian model with the exact posterior but a prior that it does not match; its data; exact log p(x)."""
+    """A linear-Gaussian model with the exact posterior but a prior that it does not match; its
+    data; exact log p(x).
+    """
     exact = problem("flat")
     exact.model.float()
     x, log_p = exact.data(n)
@@ -84,15 +104,26 @@ def linear_run(n: int = 20_000) -> tuple[Run, Problem, Tensor, np.ndarray]:
         prior="learned",
         likelihood=part("gaussian", scale="learned", floor=0.01),
     )
-    with torch.no_grad():  # N(0, I), where the posterior was made for another mean and other widths
+    with (
+        torch.no_grad()
+    ):  # N(0, I), where the posterior was made for another mean and other widths
         exact.model.path.prior.mean.zero_()
         exact.model.path.prior.log_scale.zero_()
     data = load_data(x.float().numpy(), DataSettings(), seed=0)
-    return Run(Config(recipe=recipe, spec=exact.model.spec), exact.model, None, data), exact, x.float(), log_p
+    return (
+        Run(Config(recipe=recipe, spec=exact.model.spec), exact.model, None, data),
+        exact,
+        x.float(),
+        log_p,
+    )
 
 
-def test_a_fitted_prior_gives_a_linear_gaussian_model_back_its_exact_likelihood() -> None:
-    """q is the exact posterior under N(c, diag s^2), so E_x[q(z|x)] is that prior: fitting must find it."""
+def test_a_fitted_prior_gives_a_linear_gaussian_model_back_its_exact_likelihood() -> (
+    None
+):
+    """q is the exact posterior under N(c, diag s^2), so E_x[q(z|x)] is that prior: fitting must
+    find it.
+    """
     run, exact, x, log_p = linear_run()
     better = tb.fit_prior(run, "normal", display="none")
     c, s = exact.chain.c[:3], exact.chain.scale[:3]
@@ -104,7 +135,11 @@ def test_a_fitted_prior_gives_a_linear_gaussian_model_back_its_exact_likelihood(
     before, after = (score(r, rows, 64, 0)["log_px"].numpy() for r in (run, better))
     assert np.abs(after - log_p[:300]).mean() < 0.02
     assert log_p[:300].mean() - before.mean() > 0.3
-    assert better.has_bound and better.fitted is not None and "normal, fitted after training" in str(better.fitted)
+    assert (
+        better.has_bound
+        and better.fitted is not None
+        and "normal, fitted after training" in str(better.fitted)
+    )
 
 
 def test_log_p_of_a_trained_model_rises_or_stays(tmp_path: Path) -> None:
@@ -124,9 +159,14 @@ def test_log_p_of_a_trained_model_rises_or_stays(tmp_path: Path) -> None:
 def test_a_fitted_prior_is_saved_and_loaded_to_the_bit(tmp_path: Path) -> None:
     folder = small_run(tmp_path / "vae", "vae")
     made = tb.fit_prior(folder, "gmm", components=3, display="none")
-    for again in (tb.load(folder, prior="gaussian-mixture"), tb.load(folder / "priors" / "gaussian-mixture")):
+    for again in (
+        tb.load(folder, prior="gaussian-mixture"),
+        tb.load(folder / "priors" / "gaussian-mixture"),
+    ):
         assert again.config.recipe.prior == part("gaussian-mixture", components=3)
-        assert again.fingerprint == made.fingerprint and torch.equal(again.sample(5, seed=3), made.sample(5, seed=3))
+        assert again.fingerprint == made.fingerprint and torch.equal(
+            again.sample(5, seed=3), made.sample(5, seed=3)
+        )
     assert (made.folder, made.home, made.name) == (
         folder / "priors" / "gaussian-mixture",
         folder,
@@ -144,26 +184,36 @@ def test_nothing_is_replaced_unless_it_is_asked_for(tmp_path: Path) -> None:
     tb.fit_prior(folder, "normal", display="none")
     path = folder / "priors" / "normal" / "prior.safetensors"
     old = path.read_bytes()
-    with pytest.raises(TightboundError, match="has a fitted prior 'normal': add --overwrite"):
+    with pytest.raises(
+        TightboundError, match="has a fitted prior 'normal': add --overwrite"
+    ):
         tb.fit_prior(folder, "normal", display="none")
     tb.fit_prior(folder, "gmm", components=2, name="normal-2", display="none")
     (path.parent / "evaluation.json").write_text("{}")
     assert path.read_bytes() == old and (folder / "priors" / "normal-2").is_dir()
-    tb.fit_prior(folder, "gmm", components=2, name="normal", overwrite=True, display="none")
+    tb.fit_prior(
+        folder, "gmm", components=2, name="normal", overwrite=True, display="none"
+    )
     assert path.read_bytes() != old and not (path.parent / "evaluation.json").exists()
     with pytest.raises(TightboundError, match="cannot name a fitted prior"):
         tb.fit_prior(folder, "normal", name="../normal", display="none")
 
 
 def test_a_prior_of_other_weights_or_a_damaged_one_is_refused(tmp_path: Path) -> None:
-    one, two = (small_run(tmp_path / str(seed), "vae", steps=3, seed=seed) for seed in (0, 1))
+    one, two = (
+        small_run(tmp_path / str(seed), "vae", steps=3, seed=seed) for seed in (0, 1)
+    )
     tb.fit_prior(one, "normal", display="none")
     shutil.copytree(one / "priors", two / "priors")
     with pytest.raises(TightboundError, match="'normal' was fitted to other weights"):
         tb.load(two, prior="normal")
-    with pytest.raises(TightboundError, match="no fitted prior 'norml': did you mean 'normal'"):
+    with pytest.raises(
+        TightboundError, match="no fitted prior 'norml': did you mean 'normal'"
+    ):
         tb.load(one, prior="norml")
-    with pytest.raises(TightboundError, match="no fitted prior 'x': fit one with tightbound fit-prior"):
+    with pytest.raises(
+        TightboundError, match="no fitted prior 'x': fit one with tightbound fit-prior"
+    ):
         tb.load(small_run(tmp_path / "2", "vae", steps=3), prior="x")
     path = one / "priors" / "normal" / "prior.safetensors"
     path.write_bytes(path.read_bytes()[:-3])
@@ -180,7 +230,11 @@ def test_a_prior_of_other_weights_or_a_damaged_one_is_refused(tmp_path: Path) ->
         ("vae", "codes", ["'codes'", "posterior 'normal'", "gaussian-mixture"]),
         ("svae", "normal", ["'normal'", "posterior 'von-mises-fisher'"]),
         ("vae", "standard", ["'standard' cannot be fitted", "normal"]),
-        ("vae", "gaussian-mixtur", ["unknown prior", "did you mean 'gaussian-mixture'"]),
+        (
+            "vae",
+            "gaussian-mixtur",
+            ["unknown prior", "did you mean 'gaussian-mixture'"],
+        ),
         ("ae", "vamp", ["'vamp'", "posterior 'delta'", "gaussian-mixture"]),
     ],
 )
@@ -225,12 +279,16 @@ def test_a_prior_of_ones_own_is_fitted_if_it_says_how(tmp_path: Path) -> None:
     assert (made.model.path.prior.zero != 0).all()
     with pytest.raises(TightboundError, match="trust=True"):
         tb.load(folder, prior="own")
-    assert torch.equal(tb.load(folder, prior="own", trust=True).sample(3), made.sample(3))
+    assert torch.equal(
+        tb.load(folder, prior="own", trust=True).sample(3), made.sample(3)
+    )
 
 
 def test_too_few_examples_and_unknown_options_are_refused(tmp_path: Path) -> None:
     folder = small_run(tmp_path / "run", "vae", steps=2)
-    with pytest.raises(TightboundError, match="800 components cannot be fitted to 1437 examples"):
+    with pytest.raises(
+        TightboundError, match="800 components cannot be fitted to 1437 examples"
+    ):
         tb.fit_prior(folder, "gmm", components=800, display="none")
     with pytest.raises(TightboundError, match=r"has no option 'componets'.*components"):
         tb.fit_prior(folder, "gmm", componets=8, display="none")
@@ -241,13 +299,45 @@ def test_too_few_examples_and_unknown_options_are_refused(tmp_path: Path) -> Non
 # ---- the commands
 
 
-def test_the_commands_take_a_fitted_prior_and_say_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_commands_take_a_fitted_prior_and_say_so(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     folder, out = str(small_run(tmp_path / "rae", "rae-l2")), tmp_path / "out"
-    assert main(["fit-prior", folder, "gmm", "--set", "components=4", "--name", "four", "--quiet"]) == 0
+    assert (
+        main(
+            [
+                "fit-prior",
+                folder,
+                "gmm",
+                "--set",
+                "components=4",
+                "--name",
+                "four",
+                "--quiet",
+            ]
+        )
+        == 0
+    )
     said = capsys.readouterr().out
-    assert "prior four, a gaussian-mixture (components = 4), fitted after training to 1437 training examples" in said
+    assert (
+        "prior four, a gaussian-mixture (components = 4), fitted after "
+        "training to 1437 training examples"
+    ) in said
     for prior in ([], ["--prior", "four"]):
-        assert main(["sample", folder, "-n", "6", "--out", str(out / f"{len(prior)}.npz"), *prior]) == 0
+        assert (
+            main(
+                [
+                    "sample",
+                    folder,
+                    "-n",
+                    "6",
+                    "--out",
+                    str(out / f"{len(prior)}.npz"),
+                    *prior,
+                ]
+            )
+            == 0
+        )
     assert capsys.readouterr().out.count("prior four") == 1
     plain, better = (np.load(out / f"{i}.npz")["x"] for i in (0, 2))
     assert not np.array_equal(plain, better)

@@ -1,4 +1,6 @@
-"""What single priors that are fitted after training promise: a second stage, chains of codes, a manifold, flows."""
+"""What single priors that are fitted after training promise: a second stage, chains of codes, a
+manifold, flows.
+"""
 
 from __future__ import annotations
 
@@ -32,22 +34,44 @@ def seen(z: Tensor, scale: float = 0.3) -> Seen:
 
 
 @pytest.mark.parametrize("name", ["normal", "gaussian-mixture", "maf", "iaf"])
-def test_in_two_dimensions_each_density_is_normalised_in_the_units_of_the_codes(name: str) -> None:
-    z = torch.randn(400, 2) @ torch.tensor([[3.0, 1.0], [0.0, 0.2]]) + torch.tensor([40.0, -7.0])
+def test_in_two_dimensions_each_density_is_normalised_in_the_units_of_the_codes(
+    name: str,
+) -> None:
+    z = torch.randn(400, 2) @ torch.tensor([[3.0, 1.0], [0.0, 0.2]]) + torch.tensor(
+        [40.0, -7.0]
+    )
     prior = prior_of(name, 2).eval().requires_grad_(False)
     prior.fit(seen(z))  # type: ignore[operator]
     x, y = torch.linspace(10, 70, 601), torch.linspace(-20, 6, 521)
     grid = torch.cartesian_prod(x, y)
     p = prior(Context(len(grid)), Draw(source="p"), None)
     assert abs(p.log_prob(grid).double().exp().sum().item() * 0.1 * 0.05 - 1) < 2e-3
-    new = from_noise(prior(Context(4000), Draw(source="p"), None), torch.randn(4000, 2 + (name not in ("maf", "iaf"))))
-    assert (new[0].mean(0) - z.mean(0)).abs().max() < 1 and ((new[0].std(0) / z.std(0)).log().abs() < 0.4).all()
+    new = from_noise(
+        prior(Context(4000), Draw(source="p"), None),
+        torch.randn(4000, 2 + (name not in ("maf", "iaf"))),
+    )
+    assert (new[0].mean(0) - z.mean(0)).abs().max() < 1 and (
+        (new[0].std(0) / z.std(0)).log().abs() < 0.4
+    ).all()
 
 
 @pytest.mark.parametrize(
     ("recipe", "kinds"),
     [
-        ("vae", ["learned", "mixture", "vamp", "exemplar", "flow", "maf", "iaf", "two-stage", "riemannian"]),
+        (
+            "vae",
+            [
+                "learned",
+                "mixture",
+                "vamp",
+                "exemplar",
+                "flow",
+                "maf",
+                "iaf",
+                "two-stage",
+                "riemannian",
+            ],
+        ),
         ("svae", ["sphere"]),
         ("poincare", ["poincare"]),
         ("vq-vae", ["pixelcnn"]),
@@ -62,40 +86,82 @@ def test_in_two_dimensions_each_density_is_normalised_in_the_units_of_the_codes(
 def test_every_prior_is_fitted_sampled_saved_and_loaded_to_the_bit(
     tmp_path: Path, recipe: str, kinds: list[str]
 ) -> None:
-    own = {"vq-vae": 16, "rq-vae": 32, "fsq": 8, "categorical-vae": 20, "hvae": (4, 3), "iwae-2": (4, 3)}
+    own = {
+        "vq-vae": 16,
+        "rq-vae": 32,
+        "fsq": 8,
+        "categorical-vae": 20,
+        "hvae": (4, 3),
+        "iwae-2": (4, 3),
+    }
     folder = small_run(tmp_path / "run", recipe, steps=2, latent=own.get(recipe, 3))
     for kind in kinds:
-        few = {"components": 7} if kind == "vamp" else {"count": 9} if kind == "exemplar" else {}
-        made = tb.fit_prior(folder, kind, display="none", settings={"train.steps": 3, **few})
+        few = (
+            {"components": 7}
+            if kind == "vamp"
+            else {"count": 9}
+            if kind == "exemplar"
+            else {}
+        )
+        made = tb.fit_prior(
+            folder, kind, display="none", settings={"train.steps": 3, **few}
+        )
         assert made.fitted is not None and made.fitted.n > 1000
         again = tb.load(folder, prior=made.fitted.name)
-        assert again.fingerprint == made.fingerprint and torch.equal(again.sample(3, seed=1), made.sample(3, seed=1))
+        assert again.fingerprint == made.fingerprint and torch.equal(
+            again.sample(3, seed=1), made.sample(3, seed=1)
+        )
         x = made.data.test.batch(torch.arange(4))
         trace = made.trace(x, Draw(3))
-        assert trace.bound == made.has_bound == (recipe != "rae-l2" and kind != "riemannian")
+        assert (
+            trace.bound
+            == made.has_bound
+            == (recipe != "rae-l2" and kind != "riemannian")
+        )
         if made.has_bound:
-            assert trace.log_w.shape == (3, 4) and trace.log_w.isfinite().all() and trace.rate.isfinite().all()
-        assert made.encode(x).shape == tb.load(folder).encode(x).shape and set(made.sites) == set(tb.load(folder).sites)
+            assert (
+                trace.log_w.shape == (3, 4)
+                and trace.log_w.isfinite().all()
+                and trace.rate.isfinite().all()
+            )
+        assert made.encode(x).shape == tb.load(folder).encode(x).shape and set(
+            made.sites
+        ) == set(tb.load(folder).sites)
 
 
 @pytest.mark.parametrize(
-    ("recipe", "kind"), [("vae", "two-stage"), ("vae", "maf"), ("svae", "sphere"), ("fsq", "pixelcnn")]
+    ("recipe", "kind"),
+    [("vae", "two-stage"), ("vae", "maf"), ("svae", "sphere"), ("fsq", "pixelcnn")],
 )
-def test_fitting_lowers_the_rate_and_leaves_the_rest(tmp_path: Path, recipe: str, kind: str) -> None:
+def test_fitting_lowers_the_rate_and_leaves_the_rest(
+    tmp_path: Path, recipe: str, kind: str
+) -> None:
     folder = small_run(tmp_path / "run", recipe, steps=80, latent=8)
-    run, made = tb.load(folder), tb.fit_prior(folder, kind, display="none", settings={"train.steps": 250})
+    run, made = (
+        tb.load(folder),
+        tb.fit_prior(folder, kind, display="none", settings={"train.steps": 250}),
+    )
     x = run.data.test.batch(torch.arange(180))
     before, after = [r.trace(x, Draw(4)) for r in (run, made)]
     assert after.rate.mean() < before.rate.mean() - 0.3
     held = [name for name in run.model.state_dict() if "prior" not in name]
-    assert held and all(torch.equal(run.model.state_dict()[n], made.model.state_dict()[n]) for n in held)
+    assert held and all(
+        torch.equal(run.model.state_dict()[n], made.model.state_dict()[n]) for n in held
+    )
 
 
-def test_under_a_q_that_moves_along_the_joint_it_is_the_bound_that_rises(tmp_path: Path) -> None:
+def test_under_a_q_that_moves_along_the_joint_it_is_the_bound_that_rises(
+    tmp_path: Path,
+) -> None:
     """Another prior is another q there; with the decoder taken away it was the q of no model."""
     folder = small_run(tmp_path / "run", "hamiltonian", steps=60, latent=3)
     settings = {"train.steps": 120, "train.lr": 0.01}
-    run, made = tb.load(folder), tb.fit_prior(folder, "mixture", display="none", components=3, settings=settings)
+    run, made = (
+        tb.load(folder),
+        tb.fit_prior(
+            folder, "mixture", display="none", components=3, settings=settings
+        ),
+    )
     x = run.data.train.batch(torch.arange(400))
     before, after = (float(r.trace(x, Draw(20)).elbo.mean()) for r in (run, made))
     assert after > before + 0.05
@@ -109,27 +175,41 @@ class Noted(Quiet):
         self.said.append(line)
 
 
-def test_a_fit_that_explodes_after_it_was_good_keeps_what_was_good(tmp_path: Path) -> None:
+def test_a_fit_that_explodes_after_it_was_good_keeps_what_was_good(
+    tmp_path: Path,
+) -> None:
     """As a PixelCNN does that has learned a small table by heart."""
     folder, show = small_run(tmp_path / "run", "vae", steps=20), Noted()
     settings = {"train.steps": 300, "train.skip": 1e-9, "train.validate_every": 20}
-    made = tb.fit_prior(folder, "mixture", display=show, components=3, settings=settings)
-    assert any("training stopped at step" in line for line in show.said) and made.sample(2).isfinite().all()
+    made = tb.fit_prior(
+        folder, "mixture", display=show, components=3, settings=settings
+    )
+    assert (
+        any("training stopped at step" in line for line in show.said)
+        and made.sample(2).isfinite().all()
+    )
 
 
 # ---- a second stage
 
 
-def test_a_second_stage_is_a_bound_that_tightens_to_the_integral_over_both_latents() -> None:
+def test_a_second_stage_is_a_bound_that_tightens_to_the_integral_over_both_latents() -> (
+    None
+):
     """One feature z and one u: importance sampling against quadrature over the plane."""
-    model, _ = model_of(plain(prior=part("two-stage"), latent=1), spec_of("real", SHAPE))
+    model, _ = model_of(
+        plain(prior=part("two-stage"), latent=1), spec_of("real", SHAPE)
+    )
     model.eval().requires_grad_(False)
     with torch.no_grad():  # posteriors wide enough to sample with
         model.path.posterior.log_scale.bias += 0.3
         model.path.prior.code.bias[1:] += 0.3
     x = rows("real", SHAPE, B)
     assert model.sites == ("z", "u") and dict(model.widths) == {"z": 1}
-    exact, sampled = log_px(model, x, "quadrature"), log_px(model, x, "importance", k=20_000)
+    exact, sampled = (
+        log_px(model, x, "quadrature"),
+        log_px(model, x, "importance", k=20_000),
+    )
     assert ((sampled.values - exact.values).abs() < 5 * sampled.se + 1e-3).all()
     assert (sampled.se < 0.1).all()
 
@@ -138,7 +218,9 @@ def test_the_terms_of_a_second_stage() -> None:
     model, _ = model_of(plain(prior=part("two-stage")), spec_of("real", SHAPE))
     trace = model(Batch(rows("real", SHAPE, B)), Draw(4))
     z, u = trace.latents["z"], trace.latents["u"]
-    assert torch.allclose(trace.log_w, trace.log_px + z.log_p + u.log_p - z.log_q - u.log_q)
+    assert torch.allclose(
+        trace.log_w, trace.log_px + z.log_p + u.log_p - z.log_q - u.log_q
+    )
     assert z.late and u.kl.shape == (4, B)
     assert torch.allclose(trace.rate, (z.log_q - z.log_p + u.kl).mean(0))
     given = {name: site.z[:B] for name, site in trace.latents.items()}
@@ -148,7 +230,10 @@ def test_the_terms_of_a_second_stage() -> None:
     assert {id(p) for p in model.path.prior.code.parameters()} <= ids
     assert id(model.path.prior.log_gamma) not in ids
     with pytest.raises(TightboundError, match="set path flat"):
-        model_of(plain(prior=part("two-stage"), path="top-down", latent=(3, 2)), spec_of("real", SHAPE))
+        model_of(
+            plain(prior=part("two-stage"), path="top-down", latent=(3, 2)),
+            spec_of("real", SHAPE),
+        )
 
 
 # ---- chains of codes
@@ -156,17 +241,29 @@ def test_the_terms_of_a_second_stage() -> None:
 
 def chain(recipe: str = "fsq", width: int = 16) -> tuple[CodeChain, Tensor]:
     """A PixelCNN over 4 codes of 3, not at its start, and all 81 numbers."""
-    posterior = part("finite-scalar", levels=[3]) if recipe == "fsq" else part("vector-quantized", codes=3, dim=1)
+    posterior = (
+        part("finite-scalar", levels=[3])
+        if recipe == "fsq"
+        else part("vector-quantized", codes=3, dim=1)
+    )
     model, _ = model_of(
-        plain("elbo" if recipe == "fsq" else "commitment", posterior=posterior, latent=4,
-              prior=part("pixelcnn", width=width, depth=2)),
+        plain(
+            "elbo" if recipe == "fsq" else "commitment",
+            posterior=posterior,
+            latent=4,
+            prior=part("pixelcnn", width=width, depth=2),
+        ),
         spec_of("real", SHAPE),
-    )  # fmt: skip
+    )
     with torch.no_grad():
         for p in model.path.prior.parameters():
             p += 0.2 * torch.randn_like(p)
     every = torch.tensor(list(itertools.product(range(3), repeat=4)))
-    p = model.eval().requires_grad_(False).path.prior(Context(81), Draw(source="p"), None)
+    p = (
+        model.eval()
+        .requires_grad_(False)
+        .path.prior(Context(81), Draw(source="p"), None)
+    )
     return p, every
 
 
@@ -175,11 +272,15 @@ def test_a_chain_of_codes_sums_to_one_and_is_sampled_as_it_says(recipe: str) -> 
     p, every = chain(recipe)
     share = p.log_mass(every).double().exp()
     assert abs(share.sum().item() - 1) < 1e-5 and share.max() > 3 * share.min()
-    assert torch.allclose(p.log_prob(p.codebook.vectors(every)), p.log_mass(every), atol=1e-5)
+    assert torch.allclose(
+        p.log_prob(p.codebook.vectors(every)), p.log_mass(every), atol=1e-5
+    )
     n = 20_000
     many = CodeChain(n, p.codebook, p.logits, p.like)
     drawn = p.codebook.index(from_noise(many, noise_like(many))[0])
-    count = torch.zeros(81).index_add_(0, (drawn * torch.tensor([27, 9, 3, 1])).sum(1), torch.ones(n))
+    count = torch.zeros(81).index_add_(
+        0, (drawn * torch.tensor([27, 9, 3, 1])).sum(1), torch.ones(n)
+    )
     assert ((count - n * share).abs() < 5 * (n * share * (1 - share)).sqrt() + 1).all()
     cold = from_noise(many, noise_like(many), 1e-3)[0]
     assert len(cold.unique(dim=0)) == 1
@@ -206,13 +307,18 @@ def test_a_chain_over_a_grid_of_places_sees_rows_above_and_codes_to_the_left() -
         other[0, j] = (index[0, j] + 1) % 5
         seen_by[:, j] = (net(other) - net(index)).abs().amax(-1)[0]
     later = torch.ones(12, 12).triu().bool()
-    assert (seen_by[later] < 1e-6).all() and (seen_by[torch.arange(1, 12), torch.arange(11)] > 1e-6).all()
+    assert (seen_by[later] < 1e-6).all() and (
+        seen_by[torch.arange(1, 12), torch.arange(11)] > 1e-6
+    ).all()
 
 
 def test_residual_codes_are_weighed_by_their_own_numbers() -> None:
     """The greedy parting of a sum of vectors is not always that of what was encoded."""
     recipe = plain(
-        "commitment", posterior=part("vector-quantized", codes=5, dim=2, levels=3), latent=8, prior=part("pixelcnn")
+        "commitment",
+        posterior=part("vector-quantized", codes=5, dim=2, levels=3),
+        latent=8,
+        prior=part("pixelcnn"),
     )
     model, _ = model_of(recipe, spec_of("real", SHAPE))
     trace = model.eval()(Batch(rows("real", SHAPE, 200)), Draw(2))
@@ -237,12 +343,26 @@ def test_manifold_samples_follow_the_volume_of_the_metric() -> None:
     found = from_noise(p, noise_like(p))[0]
     axis = torch.linspace(-6, 8, 561)
     grid = torch.cartesian_prod(axis, axis)
-    share = torch.cat([prior.volume(part)[0] for part in grid.split(20_000)]).double().softmax(0)
+    share = (
+        torch.cat([prior.volume(part)[0] for part in grid.split(20_000)])
+        .double()
+        .softmax(0)
+    )
     edges = torch.tensor([-0.5, 0.5, 1.5, 2.5])
-    cells = [(torch.bucketize(points, edges) * torch.tensor([5, 1])).sum(1) for points in (grid, found)]
+    cells = [
+        (torch.bucketize(points, edges) * torch.tensor([5, 1])).sum(1)
+        for points in (grid, found)
+    ]
     known = torch.zeros(25, dtype=torch.float64).index_add_(0, cells[0], share)
-    drawn = torch.zeros(25, dtype=torch.float64).index_add_(0, cells[1], torch.ones(n, dtype=torch.float64)) / n
-    assert ((drawn - known).abs() < 5 * (known * (1 - known) / n).sqrt() + 0.006).all(), (drawn, known)
+    drawn = (
+        torch.zeros(25, dtype=torch.float64).index_add_(
+            0, cells[1], torch.ones(n, dtype=torch.float64)
+        )
+        / n
+    )
+    assert (
+        (drawn - known).abs() < 5 * (known * (1 - known) / n).sqrt() + 0.006
+    ).all(), (drawn, known)
     with pytest.raises(NotImplementedError):
         p.log_prob(found)
 
@@ -251,18 +371,67 @@ def test_a_manifold_can_be_sampled_and_nothing_is_called_a_bound(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = str(small_run(tmp_path / "vae", "vae"))
-    assert main(["fit-prior", folder, "riemannian", "--set", "centres=50", "--quiet"]) == 0
-    assert main(["evaluate", folder, "--prior", "riemannian", "-k", "3", "--limit", "20"]) == 0
+    assert (
+        main(["fit-prior", folder, "riemannian", "--set", "centres=50", "--quiet"]) == 0
+    )
+    assert (
+        main(["evaluate", folder, "--prior", "riemannian", "-k", "3", "--limit", "20"])
+        == 0
+    )
     said = capsys.readouterr().out
-    assert "its prior can be sampled but has no density" in said and "elbo" not in said and "rate " not in said
+    assert (
+        "its prior can be sampled but has no density" in said
+        and "elbo" not in said
+        and "rate " not in said
+    )
     run = tb.load(folder, prior="riemannian")
-    with pytest.raises(TightboundError, match=r"log p\(x\) of this model is not defined: its prior"):
+    with pytest.raises(
+        TightboundError, match=r"log p\(x\) of this model is not defined: its prior"
+    ):
         log_px(run.model, run.data.test.batch(torch.arange(3)))
-    assert main(["score", folder, "digits", "--prior", "riemannian", "--out", str(tmp_path / "s.csv"), "--quiet"]) == 0
+    assert (
+        main(
+            [
+                "score",
+                folder,
+                "digits",
+                "--prior",
+                "riemannian",
+                "--out",
+                str(tmp_path / "s.csv"),
+                "--quiet",
+            ]
+        )
+        == 0
+    )
     assert "no density" in capsys.readouterr().err
     assert (tmp_path / "s.csv").read_text().startswith("row,name,label,distortion\n")
-    assert main(["compare", folder, f"{folder}/priors/riemannian", "--out", str(tmp_path / "r.html")]) == 0
-    assert main(["train", "digits", "--set", "prior=riemannian", "--out", str(tmp_path / "no"), "--quiet"]) == 2
+    assert (
+        main(
+            [
+                "compare",
+                folder,
+                f"{folder}/priors/riemannian",
+                "--out",
+                str(tmp_path / "r.html"),
+            ]
+        )
+        == 0
+    )
+    assert (
+        main(
+            [
+                "train",
+                "digits",
+                "--set",
+                "prior=riemannian",
+                "--out",
+                str(tmp_path / "no"),
+                "--quiet",
+            ]
+        )
+        == 2
+    )
     assert "gives this posterior no gradient to train by" in capsys.readouterr().err
 
 
@@ -279,22 +448,34 @@ def test_a_manifold_can_be_sampled_and_nothing_is_called_a_bound(
         ("wrapped-normal", "poincare-mixture"),
     ],
 )
-def test_every_way_to_log_p_of_x_agrees_under_such_a_prior(posterior: str, prior: str) -> None:
+def test_every_way_to_log_p_of_x_agrees_under_such_a_prior(
+    posterior: str, prior: str
+) -> None:
     """Importance sampling from q, and annealed importance sampling from the prior alone."""
-    model, _ = model_of(plain(prior=part(prior), posterior=part(posterior)), spec_of("real", SHAPE))
+    model, _ = model_of(
+        plain(prior=part(prior), posterior=part(posterior)), spec_of("real", SHAPE)
+    )
     model.eval().requires_grad_(False)
     x = rows("real", SHAPE, 3)
     many, annealed = (
-        log_px(model, x, "importance", k=5000), log_px(model, x, "ais-prior", temperatures=60, chains=40)
-    )  # fmt: skip
-    assert ((many.values - annealed.values).abs() < 5 * (many.se.square() + annealed.se.square()).sqrt() + 0.05).all()
+        log_px(model, x, "importance", k=5000),
+        log_px(model, x, "ais-prior", temperatures=60, chains=40),
+    )
+    assert (
+        (many.values - annealed.values).abs()
+        < 5 * (many.se.square() + annealed.se.square()).sqrt() + 0.05
+    ).all()
 
 
 @pytest.mark.timeout(60)
 def test_a_manifold_of_one_point_is_fitted_too() -> None:
-    """Where all codes are alike no centre is far from its nearest; the search for a step ends nevertheless."""
+    """Where all codes are alike no centre is far from its nearest; the search for a step ends
+    nevertheless.
+    """
     prior = prior_of("riemannian", 2, centres=5)
     with torch.no_grad():
-        prior.fit(Seen(torch.zeros(20, 2), lambda: (torch.zeros(20, 2), torch.ones(20, 2)), 0))  # type: ignore[operator]
+        prior.fit(
+            Seen(torch.zeros(20, 2), lambda: (torch.zeros(20, 2), torch.ones(20, 2)), 0)
+        )  # type: ignore[operator]
     z, _ = from_noise(p := prior(Context(7), Draw(source="p"), None), noise_like(p))
     assert z.isfinite().all()

@@ -1,4 +1,6 @@
-"""A run folder that is damaged, half-written, newer, or not one gets a sentence; nothing in it is lost."""
+"""A run folder that is damaged, half-written, newer, or not one gets a sentence; nothing in it is
+lost.
+"""
 
 from __future__ import annotations
 
@@ -27,11 +29,23 @@ SETTINGS: dict[str, Any] = {
     "train.validate_n": 4,
     "train.save_seconds": 0,
 }
-FILES = ["config.toml", "environment.json", "log.jsonl", "model.safetensors", "ema.safetensors"]
+FILES = [
+    "config.toml",
+    "environment.json",
+    "log.jsonl",
+    "model.safetensors",
+    "ema.safetensors",
+]
 
 
 def train(folder: Path, *, resume: bool = False) -> Run:
-    return fit(configure("digits", "vae", values=SETTINGS), "digits", folder, Quiet(), resume=resume)
+    return fit(
+        configure("digits", "vae", values=SETTINGS),
+        "digits",
+        folder,
+        Quiet(),
+        resume=resume,
+    )
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +79,9 @@ def test_a_truncated_file_gets_a_sentence_or_does_not_matter(
             assert "\n" not in str(error)
         else:
             if name != "ema.safetensors" or use is not read_everything:
-                assert (folder / "ema.safetensors").read_bytes() == (whole / "ema.safetensors").read_bytes()
+                assert (folder / "ema.safetensors").read_bytes() == (
+                    whole / "ema.safetensors"
+                ).read_bytes()
     assert (folder / "config.toml").exists()
 
 
@@ -73,10 +89,16 @@ def test_a_config_of_format_1_had_no_last_line(whole: Path, tmp_path: Path) -> N
     folder = tmp_path / "run"
     shutil.copytree(whole, folder)
     path = folder / "config.toml"
-    lines = path.read_text().replace("format_version = 2", "format_version = 1").splitlines()
+    lines = (
+        path.read_text()
+        .replace("format_version = 2", "format_version = 1")
+        .splitlines()
+    )
     path.write_text("\n".join(lines[:-1]) + "\n")
     read_everything(folder)
-    path.write_text("\n".join(lines[:-1]).replace("format_version = 1", "format_version = 2"))
+    path.write_text(
+        "\n".join(lines[:-1]).replace("format_version = 1", "format_version = 2")
+    )
     with pytest.raises(TightboundError, match="cut short"):
         load(folder)
 
@@ -100,7 +122,14 @@ def test_a_run_that_was_killed_before_it_began_starts_as_it_was_asked_to(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = tmp_path / "run"
-    asked = {"latent": 3, "recipe.size": "s", "steps": 4, "validate_every": 4, "batch": 32, "validate_n": 8}
+    asked = {
+        "latent": 3,
+        "recipe.size": "s",
+        "steps": 4,
+        "validate_every": 4,
+        "batch": 32,
+        "validate_n": 8,
+    }
 
     def train(**more: Any) -> Run:
         return api.train("digits", out=folder, display="lines", report=False, **more)
@@ -117,31 +146,70 @@ def test_a_run_that_was_killed_before_it_began_starts_as_it_was_asked_to(
         train(recipe="ae", resume=True)
     run = train(resume=True)
     said = "".join(capsys.readouterr())
-    assert run.config.recipe.name == "iwae" and run.config.recipe.latent == 3 and run.config.train.steps == 4
-    assert "its training had not begun, so it starts now, recipe iwae with the settings that it was asked for" in said
-    assert not (folder / "asked.toml").exists() and load(folder).config.recipe.name == "iwae"
+    assert (
+        run.config.recipe.name == "iwae"
+        and run.config.recipe.latent == 3
+        and run.config.train.steps == 4
+    )
+    assert (
+        "its training had not begun, so it starts now, recipe iwae with the "
+        "settings that it was asked for"
+    ) in said
+    assert (
+        not (folder / "asked.toml").exists()
+        and load(folder).config.recipe.name == "iwae"
+    )
 
 
 def test_a_folder_that_kept_no_settings_says_which_are_taken(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "run").mkdir()
-    values = {"latent": 3, "recipe.size": "s", "steps": 4, "validate_every": 4, "batch": 32, "validate_n": 8}
-    api.train("digits", out=tmp_path / "run", display="lines", report=False, resume=True, settings=values)
-    assert "recipe vae with these settings, as none were kept" in "".join(capsys.readouterr())
+    values = {
+        "latent": 3,
+        "recipe.size": "s",
+        "steps": 4,
+        "validate_every": 4,
+        "batch": 32,
+        "validate_n": 8,
+    }
+    api.train(
+        "digits",
+        out=tmp_path / "run",
+        display="lines",
+        report=False,
+        resume=True,
+        settings=values,
+    )
+    assert "recipe vae with these settings, as none were kept" in "".join(
+        capsys.readouterr()
+    )
     with pytest.raises(TightboundError, match="budget decides the steps"):
-        api.train("digits", out=tmp_path / "b", display="none", report=False, settings=values, budget="5s")
-    assert not (tmp_path / "b" / "asked.toml").exists(), "what was refused is not asked for any more"
+        api.train(
+            "digits",
+            out=tmp_path / "b",
+            display="none",
+            report=False,
+            settings=values,
+            budget="5s",
+        )
+    assert not (tmp_path / "b" / "asked.toml").exists(), (
+        "what was refused is not asked for any more"
+    )
 
 
 def test_a_newer_run_and_foreign_code_are_refused(whole: Path, tmp_path: Path) -> None:
     newer = tmp_path / "newer"
     shutil.copytree(whole, newer)
     text = (newer / "config.toml").read_text()
-    (newer / "config.toml").write_text(text.replace("format_version = 2", "format_version = 99"))
+    (newer / "config.toml").write_text(
+        text.replace("format_version = 2", "format_version = 99")
+    )
     with pytest.raises(TightboundError, match="newer than this tightbound"):
         load(newer)
-    (newer / "config.toml").write_text(text.replace('name = "standard"', 'name = "os:getcwd"'))
+    (newer / "config.toml").write_text(
+        text.replace('name = "standard"', 'name = "os:getcwd"')
+    )
     with pytest.raises(TightboundError, match="trust=True"):
         load(newer)
 

@@ -28,7 +28,9 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     return now
 
 
-def test_nobody_listens_by_default_and_short_work_says_nothing(clock: list[float]) -> None:
+def test_nobody_listens_by_default_and_short_work_says_nothing(
+    clock: list[float],
+) -> None:
     said: list[str] = []
     assert list(steadily("counting", range(20), 20)) == list(range(20))
     with listening(said.append):
@@ -45,7 +47,11 @@ def test_lines_come_a_few_seconds_apart_and_count_right(clock: list[float]) -> N
     done = [int(line.split(": ")[1].split(" of ")[0].replace(",", "")) for line in said]
     assert said[-1].startswith("counting: 1,") and said[-1].endswith(" of 1,400")
     gaps = np.diff(done)
-    assert len(done) > 100 and done[0] >= progress.FIRST and gaps.min() >= progress.EVERY / 2 - 1, gaps[:5]
+    assert (
+        len(done) > 100
+        and done[0] >= progress.FIRST
+        and gaps.min() >= progress.EVERY / 2 - 1
+    ), gaps[:5]
     with listening(said.append):
         pass
     Steady("after", None).add(1)
@@ -60,7 +66,9 @@ def test_a_folder_of_images_and_a_download_tell(
     said: list[str] = []
     with listening(said.append):
         td.load(str(tmp_path))
-    assert any(line.startswith("reading images: ") and line.endswith(" of 40") for line in said), said
+    assert any(
+        line.startswith("reading images: ") and line.endswith(" of 40") for line in said
+    ), said
 
     class Reply:
         headers = {"Content-Length": str(40 << 16)}  # noqa: RUF012
@@ -75,7 +83,12 @@ def test_a_folder_of_images_and_a_download_tell(
             self.left -= 1
             return bytes(size) if self.left >= 0 else b""
 
-    monkeypatch.setattr(download.urllib.request, "urlopen", lambda *args, **more: Reply())
+    monkeypatch.setattr(
+        download.urllib.request, "urlopen", lambda *args, **more: Reply()
+    )
     with listening(said.append), pytest.raises(TightboundError, match="sha256"):
         download.fetch("http://127.0.0.1/x", tmp_path / "x", "0" * 64)
-    assert any("downloading http://127.0.0.1/x: " in line and line.endswith("2,621,440 bytes") for line in said), said
+    assert any(
+        "downloading http://127.0.0.1/x: " in line and line.endswith("2,621,440 bytes")
+        for line in said
+    ), said

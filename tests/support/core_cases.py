@@ -1,4 +1,6 @@
-"""Small specs, data and models for the tests of the core, so that each registry is walked in the same way."""
+"""Small specs, data and models for the tests of the core, so that each registry is walked in the
+same way.
+"""
 
 from __future__ import annotations
 
@@ -40,34 +42,56 @@ def spec_of(domain: str, shape: tuple[int, ...]) -> DataSpec:
     """A spec with the mean and spread of such data."""
     x = rows(domain, shape, 50)
     levels = LEVELS.get(domain)
-    return DataSpec(shape=shape, domain=domain, levels=levels, mean=x.mean(0), std=x.std(0))
+    return DataSpec(
+        shape=shape, domain=domain, levels=levels, mean=x.mean(0), std=x.std(0)
+    )
 
 
 def suited(recipe: Recipe, spec: DataSpec) -> DataSpec:
     """The spec with what a recipe wants of its data beside x."""
-    told = (spec.condition or Condition(names=("a", "b", "c"))) if recipe.conditional else None
-    labels = tuple("abc") if getattr(OBJECTIVES.get(recipe.objective.name), "labels", False) else None
+    told = (
+        (spec.condition or Condition(names=("a", "b", "c")))
+        if recipe.conditional
+        else None
+    )
+    labels = (
+        tuple("abc")
+        if getattr(OBJECTIVES.get(recipe.objective.name), "labels", False)
+        else None
+    )
     return spec.model_copy(
-        update={"condition": told, "missing": recipe.missing != "refused", "labels": spec.labels or labels}
+        update={
+            "condition": told,
+            "missing": recipe.missing != "refused",
+            "labels": spec.labels or labels,
+        }
     )
 
 
 def batch_of(spec: DataSpec, n: int) -> Batch:
-    """n examples with what else the spec says is known of them, every third value missing where some may be."""
+    """n examples with what else the spec says is known of them, every third value missing where
+    some may be.
+    """
     x, told = rows(spec.domain, spec.shape, n), spec.condition
     if spec.missing:
         x = x.masked_fill(torch.arange(x.numel()).reshape(x.shape) % 3 == 1, torch.nan)
     y = None if spec.labels is None else torch.arange(n) % (len(spec.labels) + 1) - 1
-    return Batch(x, None if told is None else told.encode(torch.arange(n) % told.width), y)
+    return Batch(
+        x, None if told is None else told.encode(torch.arange(n) % told.width), y
+    )
 
 
 def model_of(recipe: Recipe, spec: DataSpec, size: str = "s") -> tuple[VAE, Objective]:
     """As a run does it: likelihood and domain, then the other "auto" values, then the model."""
-    recipe, spec, _ = resolve_domain(recipe.model_copy(update={"size": size}), suited(recipe, spec))
+    recipe, spec, _ = resolve_domain(
+        recipe.model_copy(update={"size": size}), suited(recipe, spec)
+    )
     return build(resolve(recipe, spec), spec)
 
 
-def losses_of(objective: Objective, trace: Trace, clock: Clock | None = None) -> dict[str, Tensor]:
+def losses_of(
+    objective: Objective, trace: Trace, clock: Clock | None = None
+) -> dict[str, Tensor]:
     """An objective's losses by parameter group; "all" where it has one for all."""
     loss = objective(trace, clock or Clock())
     return loss if isinstance(loss, dict) else {"all": loss}
@@ -83,16 +107,29 @@ def plain(objective: str | Part = "elbo", **changes: object) -> Recipe:
     """A small flat recipe; with the posterior that the objective needs."""
     objective = part(objective) if isinstance(objective, str) else objective
     serves = getattr(OBJECTIVES.get(objective.name), "posteriors", None)
-    own: dict[str, object] = {"posterior": part("delta")} if serves == ("delta",) else {}
+    own: dict[str, object] = (
+        {"posterior": part("delta")} if serves == ("delta",) else {}
+    )
     if serves == ("vector-quantized",):
-        own = {"posterior": part(serves[0], codes=4, dim=3), "prior": part("codes"), "latent": 6}
-    if objective.name in ("vae-gan", "msssim"):  # the scale of p(x|z) has no part in them
+        own = {
+            "posterior": part(serves[0], codes=4, dim=3),
+            "prior": part("codes"),
+            "latent": 6,
+        }
+    if objective.name in (
+        "vae-gan",
+        "msssim",
+    ):  # the scale of p(x|z) has no part in them
         own = {"likelihood": part("gaussian", scale="optimal")}
-    return Recipe(objective=objective, latent=3, network=part("mlp"), size="s").model_copy(update=own | changes)
+    return Recipe(
+        objective=objective, latent=3, network=part("mlp"), size="s"
+    ).model_copy(update=own | changes)
 
 
 def shake(module: nn.Module, by: float = 0.1) -> nn.Module:
-    """Moves every parameter away from where it starts, so that no gradient is zero by construction."""
+    """Moves every parameter away from where it starts, so that no gradient is zero by
+    construction.
+    """
     with torch.no_grad():
         for p in module.parameters():
             p += by * torch.randn_like(p)
@@ -132,7 +169,9 @@ def prior_of(name: str, latent: int, **options: object) -> nn.Module:
     options = SMALL_PRIORS.get(name, {}) | options
     if not getattr(PRIORS[name], "needs", ()):
         return PRIORS[name](latent, **options)
-    model, _ = model_of(plain(prior=part(name, **options), latent=latent), spec_of("real", (6,)))
+    model, _ = model_of(
+        plain(prior=part(name, **options), latent=latent), spec_of("real", (6,))
+    )
     return model.path.prior  # type: ignore[return-value]
 
 
@@ -155,7 +194,9 @@ class Around:
 
 
 def posterior_of(name: str, features: int, latent: int, **options: object) -> nn.Module:
-    """A posterior of a registry's name; one that reads the data and the model has some of each around it."""
+    """A posterior of a registry's name; one that reads the data and the model has some of each
+    around it.
+    """
     spec, cls = spec_of("real", (6,)), POSTERIORS[name]
     told = {"spec": spec} if "spec" in getattr(cls, "needs", ()) else {}
     made = cls(features, latent, **told, **options)

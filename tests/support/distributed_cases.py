@@ -1,4 +1,6 @@
-"""Trainings that give the same curve with any number of processes; as a program, run by torchrun with two."""
+"""Trainings that give the same curve with any number of processes; as a program, run by torchrun
+with two.
+"""
 
 from __future__ import annotations
 
@@ -37,18 +39,29 @@ SMALL: dict[str, Any] = {
 
 @dataclass(frozen=True)
 class Two:
-    """A loss for each group, the generative one over the whole batch; one process meets a loss that is not finite."""
+    """A loss for each group, the generative one over the whole batch; one process meets a loss that
+    is not finite.
+    """
 
     per_example = False
 
     def __call__(self, trace: Trace, clock: Clock) -> dict[str, Tensor]:
         spread = trace.gather(trace.latents["z"].z).var(0).sum()
-        bad = float("nan") if clock.progress == 7 / STEPS and here().rank == here().world - 1 else 0.0
-        return {"inference": -trace.elbo.mean() + 0.1 * spread, "generative": trace.distortion.mean() + bad}
+        bad = (
+            float("nan")
+            if clock.progress == 7 / STEPS and here().rank == here().world - 1
+            else 0.0
+        )
+        return {
+            "inference": -trace.elbo.mean() + 0.1 * spread,
+            "generative": trace.distortion.mean() + bad,
+        }
 
 
 class Normed:
-    """Batch normalisation on both sides; no biases before it, whose gradients would be rounding alone."""
+    """Batch normalisation on both sides; no biases before it, whose gradients would be rounding
+    alone.
+    """
 
     def __init__(self, size: str) -> None: ...
 
@@ -58,20 +71,39 @@ class Normed:
 
     def decoder(self, inputs: int, out: tuple[int, ...]) -> nn.Module:
         hidden = nn.BatchNorm1d(12, momentum=None)
-        return nn.Sequential(nn.Linear(inputs, 12, bias=False), hidden, nn.Tanh(), nn.Linear(12, math.prod(out)))
+        return nn.Sequential(
+            nn.Linear(inputs, 12, bias=False),
+            hidden,
+            nn.Tanh(),
+            nn.Linear(12, math.prod(out)),
+        )
 
 
 CASES: dict[str, tuple[str, dict[str, Any]]] = {
-    "binarised, moved": ("vae", {"data.binarize": "dynamic", "data.augment": "flip,shift"}),
+    "binarised, moved": (
+        "vae",
+        {"data.binarize": "dynamic", "data.augment": "flip,shift"},
+    ),
     "free bits": ("vae", {"objective": {"name": "elbo", "free_bits": 0.3}}),
     "batch norm": ("iwae", {"k": 3, "network": "distributed_cases:Normed"}),
-    "batch norm, bad step": ("vae", {"network": "distributed_cases:Normed", "objective": "distributed_cases:Two"}),
+    "batch norm, bad step": (
+        "vae",
+        {"network": "distributed_cases:Normed", "objective": "distributed_cases:Two"},
+    ),
     "samples in shards": ("iwae", {"k": 3, "train.parallel": "fsdp2"}),
     "two losses": ("vae", {"objective": "distributed_cases:Two"}),
-    "two losses in shards": ("vae", {"objective": "distributed_cases:Two", "train.parallel": "fsdp2"}),
+    "two losses in shards": (
+        "vae",
+        {"objective": "distributed_cases:Two", "train.parallel": "fsdp2"},
+    ),
     "running scale, in parts": (
         "hvae",
-        {"latent": (3, 2), "likelihood": "gaussian", "likelihood.scale": "optimal", "train.accumulate": 2},
+        {
+            "latent": (3, 2),
+            "likelihood": "gaussian",
+            "likelihood.scale": "optimal",
+            "train.accumulate": 2,
+        },
     ),
     "from the disk": ("vae", {"data.memory": 1, "data.valid": 40, "data.mix": 64}),
 }
@@ -92,16 +124,26 @@ def images(folder: Path, n: int = 600) -> Path:
     """A file of small grey images, the same each time."""
     path = folder / f"{n}.npy"
     if not path.exists():
-        blobs = np.random.RandomState(0).rand(n, 1, 8) * np.random.RandomState(1).rand(n, 8, 1)
+        blobs = np.random.RandomState(0).rand(n, 1, 8) * np.random.RandomState(1).rand(
+            n, 8, 1
+        )
         np.save(path, (blobs * 255).astype(np.uint8))
     return path
 
 
-def train(folder: Path, case: str, out: str, show: Quiet | None = None, **changes: Any) -> Run:
+def train(
+    folder: Path, case: str, out: str, show: Quiet | None = None, **changes: Any
+) -> Run:
     recipe, values = CASES[case]
     source = images(folder, 20_000 if case == "from the disk" else 600)
     config = configure(str(source), recipe, values=SMALL | values | changes)
-    return fit(config, str(source), folder / out, show or Quiet(), resume=(folder / out).exists())
+    return fit(
+        config,
+        str(source),
+        folder / out,
+        show or Quiet(),
+        resume=(folder / out).exists(),
+    )
 
 
 def cut(folder: Path, case: str, out: str) -> None:
@@ -130,7 +172,10 @@ def main(folder: Path) -> None:
 
     todo: list[Callable[[], object]] = [rows_of_all]
     of = int(os.environ["WORLD_SIZE"])
-    todo += [lambda case=case: train(folder, case, f"{case} {of}") for case in (CASES if of == 2 else FOUR)]
+    todo += [
+        lambda case=case: train(folder, case, f"{case} {of}")
+        for case in (CASES if of == 2 else FOUR)
+    ]
     if of == 2:
         both = ("samples in shards", "from the disk")
         todo += [lambda case=case: cut(folder, case, f"{case} 2 to 1") for case in both]

@@ -1,7 +1,9 @@
-"""Linear-Gaussian models whose log p(x), joint and posterior are known, built by our `build` with weights set by hand.
+"""Linear-Gaussian models whose log p(x), joint and posterior are known, built by our `build` with
+weights set by hand.
 
-The oracle is numpy: a chain v = c + L v + e, e ~ N(0, diag s^2), over the blocks (top latent, ..., z1, x), has
-mean (I - L)^-1 c and covariance (I - L)^-1 diag(s^2) (I - L)^-T. It shares no code with tightbound.
+The oracle is numpy: a chain v = c + L v + e, e ~ N(0, diag s^2), over the blocks (top latent, ...,
+z1, x), has mean (I - L)^-1 c and covariance (I - L)^-1 diag(s^2) (I - L)^-T. It shares no code with
+tightbound.
 """
 
 from __future__ import annotations
@@ -36,7 +38,11 @@ class Chain:
         for name, size in sizes.items():
             self.at[name] = slice(total, total + size)
             total += size
-        self.c, self.links, self.scale = np.zeros(total), np.zeros((total, total)), np.ones(total)
+        self.c, self.links, self.scale = (
+            np.zeros(total),
+            np.zeros((total, total)),
+            np.ones(total),
+        )
 
     def block(self, name: str, offset: Array, scale: Array, **weights: Array) -> None:
         """block = offset + sum of weights @ earlier block + N(0, diag scale^2)."""
@@ -46,7 +52,9 @@ class Chain:
 
     def index(self, names: list[str]) -> Array:
         every = np.arange(len(self.c))
-        return np.concatenate([every[self.at[n]] for n in names]) if names else every[:0]
+        return (
+            np.concatenate([every[self.at[n]] for n in names]) if names else every[:0]
+        )
 
     def moments(self, names: list[str]) -> tuple[Array, Array]:
         """Mean and covariance of the blocks together."""
@@ -57,7 +65,11 @@ class Chain:
     def log_density(self, **values: Array) -> Array:
         """log N of the blocks' values, each (n, d), by scipy."""
         mean, cov = self.moments(list(values))
-        return np.atleast_1d(multivariate_normal(mean, cov).logpdf(np.concatenate(list(values.values()), -1)))
+        return np.atleast_1d(
+            multivariate_normal(mean, cov).logpdf(
+                np.concatenate(list(values.values()), -1)
+            )
+        )
 
     def conditional(self, name: str, given: list[str]) -> tuple[Array, Array, Array]:
         """A, b, covariance of p(block | given) = N(A given + b, covariance)."""
@@ -101,7 +113,10 @@ def inverse_soft_clip(target: Array, high: float = HIGH) -> Tensor:
     for _ in range(80):
         middle = (left + right) / 2
         below = soft_clip(middle, high=high) < goal
-        left, right = torch.where(below, middle, left), torch.where(below, right, middle)
+        left, right = (
+            torch.where(below, middle, left),
+            torch.where(below, right, middle),
+        )
     return (left + right) / 2
 
 
@@ -121,7 +136,12 @@ def make_chain(path: str, rng: np.random.Generator) -> Chain:
     if path == "flat":
         chain = Chain({"z": 3, "x": DIMS})
         chain.block("z", rng.normal(size=3), np.array([0.7, 1.2, 1.6]))
-        chain.block("x", b, s, z=s[:, None] * orthonormal(rng, DIMS, 3) * np.array([0.6, 1.4, 2.5]))
+        chain.block(
+            "x",
+            b,
+            s,
+            z=s[:, None] * orthonormal(rng, DIMS, 3) * np.array([0.6, 1.4, 2.5]),
+        )
         return chain
     chain = Chain({"z2": 2, "z1": 3, "x": DIMS})
     s1, t2, a = np.array([0.6, 0.9, 1.3]), np.array([0.8, 1.4]), rng.normal(size=3)
@@ -129,11 +149,26 @@ def make_chain(path: str, rng: np.random.Generator) -> Chain:
     if path == "top-down":
         u, g = orthonormal(rng, DIMS, 5), np.array([0.8, 1.5, 2.2])
         gain = g**2 / (1 + (g * s1) ** 2)
-        chain.block("z1", a, s1, z2=orthonormal(rng, 3, 2) * np.array([0.5, 0.9]) / np.sqrt(gain)[:, None])
-        chain.block("x", b, s, z1=s[:, None] * u[:, :3] * g, z2=s[:, None] * u[:, 3:] * np.array([0.7, 1.3]))
+        chain.block(
+            "z1",
+            a,
+            s1,
+            z2=orthonormal(rng, 3, 2) * np.array([0.5, 0.9]) / np.sqrt(gain)[:, None],
+        )
+        chain.block(
+            "x",
+            b,
+            s,
+            z1=s[:, None] * u[:, :3] * g,
+            z2=s[:, None] * u[:, 3:] * np.array([0.7, 1.3]),
+        )
         return chain
-    chain.block("z1", a, s1, z2=s1[:, None] * orthonormal(rng, 3, 2) * np.array([0.6, 1.1]))
-    left = np.diag([4.0, 5.0, 6.5]) - np.linalg.inv(chain.moments(["z1"])[1])  # what x must add to be diagonal
+    chain.block(
+        "z1", a, s1, z2=s1[:, None] * orthonormal(rng, 3, 2) * np.array([0.6, 1.1])
+    )
+    left = np.diag([4.0, 5.0, 6.5]) - np.linalg.inv(
+        chain.moments(["z1"])[1]
+    )  # what x must add to be diagonal
     values, vectors = np.linalg.eigh(left)
     root = vectors @ np.diag(np.sqrt(values)) @ vectors.T
     chain.block("x", b, s, z1=s[:, None] * (orthonormal(rng, DIMS, 3) @ root))
@@ -141,13 +176,18 @@ def make_chain(path: str, rng: np.random.Generator) -> Chain:
 
 
 def set_likelihood(model: VAE, chain: Chain, inputs: list[str]) -> None:
-    """base + unit * head(inputs) and unit * (exp(soft_clip(log_scale)) + floor) become the chain's x | inputs."""
+    """base + unit * head(inputs) and unit * (exp(soft_clip(log_scale)) + floor) become the chain's
+    x | inputs.
+    """
     likelihood, head = model.likelihood, model.path.decoder.head
     x, unit = chain.at["x"], likelihood.scale.unit.numpy()
     weight = np.concatenate([chain.links[x, chain.at[name]] for name in inputs], 1)
     put(head.weight, weight / unit[:, None])
     put(likelihood.base, chain.c[x] - unit * head.bias.detach().numpy())
-    put(likelihood.scale.log_scale, inverse_soft_clip(np.log(chain.scale[x] / unit - FLOOR)))
+    put(
+        likelihood.scale.log_scale,
+        inverse_soft_clip(np.log(chain.scale[x] / unit - FLOOR)),
+    )
 
 
 def set_prior(prior: nn.Module, chain: Chain, name: str, above: list[str]) -> None:
@@ -156,18 +196,31 @@ def set_prior(prior: nn.Module, chain: Chain, name: str, above: list[str]) -> No
         put(prior.mean, chain.c[chain.at[name]])
         put(prior.log_scale, log_scale)
         return
-    link = np.concatenate([chain.links[chain.at[name], chain.at[other]] for other in above], 1)
+    link = np.concatenate(
+        [chain.links[chain.at[name], chain.at[other]] for other in above], 1
+    )
     put(prior.head.weight, np.concatenate([link, np.zeros_like(link)]))
-    put(prior.head.bias, torch.cat([torch.from_numpy(chain.c[chain.at[name]]), log_scale]))
+    put(
+        prior.head.bias,
+        torch.cat([torch.from_numpy(chain.c[chain.at[name]]), log_scale]),
+    )
 
 
-def set_posterior(posterior: nn.Module, model: VAE, chain: Chain, name: str, given: list[str]) -> None:
-    """q(name | given) becomes the exact conditional; an x among the given is seen as (x - centre) / spread."""
+def set_posterior(
+    posterior: nn.Module, model: VAE, chain: Chain, name: str, given: list[str]
+) -> None:
+    """q(name | given) becomes the exact conditional; an x among the given is seen as (x - centre) /
+    spread.
+    """
     weight, offset, cov = chain.conditional(name, given)
-    assert np.allclose(cov, np.diag(np.diag(cov)), atol=1e-12), "this posterior is not diagonal"
+    assert np.allclose(cov, np.diag(np.diag(cov)), atol=1e-12), (
+        "this posterior is not diagonal"
+    )
     if given[0] == "x":
         offset = offset + weight[:, :DIMS] @ model.centre.numpy()
-        weight = np.concatenate([weight[:, :DIMS] * model.spread.numpy(), weight[:, DIMS:]], 1)
+        weight = np.concatenate(
+            [weight[:, :DIMS] * model.spread.numpy(), weight[:, DIMS:]], 1
+        )
     put(posterior.mean.weight, weight)
     put(posterior.mean.bias, offset)
     put(posterior.log_scale.weight, np.zeros_like(weight))
@@ -175,10 +228,17 @@ def set_posterior(posterior: nn.Module, model: VAE, chain: Chain, name: str, giv
 
 
 def problem(path: str, seed: int = 0) -> Problem:
-    """A linear-Gaussian model along one of the three paths; the data's centre and spread are not 0 and 1."""
+    """A linear-Gaussian model along one of the three paths; the data's centre and spread are not 0
+    and 1.
+    """
     rng = np.random.default_rng(seed)
     chain = make_chain(path, rng)
-    spec = DataSpec(shape=(DIMS,), domain="real", mean=rng.normal(size=DIMS), std=rng.uniform(0.5, 2.0, DIMS))
+    spec = DataSpec(
+        shape=(DIMS,),
+        domain="real",
+        mean=rng.normal(size=DIMS),
+        std=rng.uniform(0.5, 2.0, DIMS),
+    )
     recipe = Recipe(
         path=path,
         latent=3 if path == "flat" else (3, 2),
@@ -208,17 +268,31 @@ def problem(path: str, seed: int = 0) -> Problem:
 
 
 def deep(path: str, seed: int = 0) -> Problem:
-    """Three layers of latents, z3 -> z2 -> z1, with a q that was never fitted: only log p(x) is exact."""
+    """Three layers of latents, z3 -> z2 -> z1, with a q that was never fitted: only log p(x) is
+    exact.
+    """
     rng = np.random.default_rng(seed)
     chain = Chain({"z3": 1, "z2": 2, "z1": 3, "x": DIMS})
     chain.block("z3", rng.normal(size=1), np.array([1.2]))
-    chain.block("z2", rng.normal(size=2), np.array([0.5, 0.9]), z3=rng.normal(size=(2, 1)))
-    below = {"z2": rng.normal(size=(3, 2))} | ({"z3": rng.normal(size=(3, 1))} if path == "top-down" else {})
+    chain.block(
+        "z2", rng.normal(size=2), np.array([0.5, 0.9]), z3=rng.normal(size=(2, 1))
+    )
+    below = {"z2": rng.normal(size=(3, 2))} | (
+        {"z3": rng.normal(size=(3, 1))} if path == "top-down" else {}
+    )
     chain.block("z1", rng.normal(size=3), np.array([0.4, 0.7, 1.0]), **below)
     inputs = ["z3", "z2", "z1"] if path == "top-down" else ["z1"]
-    weights = {name: 0.4 * rng.normal(size=(DIMS, len(chain.c[chain.at[name]]))) for name in inputs}
+    weights = {
+        name: 0.4 * rng.normal(size=(DIMS, len(chain.c[chain.at[name]])))
+        for name in inputs
+    }
     chain.block("x", rng.normal(size=DIMS), rng.uniform(0.6, 0.9, DIMS), **weights)
-    spec = DataSpec(shape=(DIMS,), domain="real", mean=rng.normal(size=DIMS), std=rng.uniform(0.5, 2.0, DIMS))
+    spec = DataSpec(
+        shape=(DIMS,),
+        domain="real",
+        mean=rng.normal(size=DIMS),
+        std=rng.uniform(0.5, 2.0, DIMS),
+    )
     recipe = Recipe(
         path=path,
         latent=(3, 2, 1),
@@ -234,6 +308,11 @@ def deep(path: str, seed: int = 0) -> Problem:
             p *= 0.3
     set_prior(model.path.priors[0], chain, "z3", [])
     set_prior(model.path.priors[1], chain, "z2", ["z3"])
-    set_prior(model.path.priors[2], chain, "z1", ["z3", "z2"] if path == "top-down" else ["z2"])
+    set_prior(
+        model.path.priors[2],
+        chain,
+        "z1",
+        ["z3", "z2"] if path == "top-down" else ["z2"],
+    )
     set_likelihood(model, chain, inputs)
     return Problem(model, chain, ("z1", "z2", "z3"))

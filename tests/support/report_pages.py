@@ -11,20 +11,53 @@ from tightbound import config, data, evaluation, report
 from tightbound.models.build import build, resolve, resolve_domain
 from tightbound.runs.run import Run, seeded
 
-VOID = {"area", "base", "br", "col", "embed", "hr", "img", "input", "link", "meta", "source", "track", "wbr"}
+VOID = {
+    "area",
+    "base",
+    "br",
+    "col",
+    "embed",
+    "hr",
+    "img",
+    "input",
+    "link",
+    "meta",
+    "source",
+    "track",
+    "wbr",
+}
 
 
 LOG = [
-    {"event": "epoch", "epoch": float(e), "step": 10 * e, "time": 1.5 * e, "best": e == 3}
-    | {part: {"distortion": 90.0 / e, "rate": 3.0 * e, "elbo": -90.0 / e - 3 * e} for part in ("train", "valid")}
+    {
+        "event": "epoch",
+        "epoch": float(e),
+        "step": 10 * e,
+        "time": 1.5 * e,
+        "best": e == 3,
+    }
+    | {
+        part: {"distortion": 90.0 / e, "rate": 3.0 * e, "elbo": -90.0 / e - 3 * e}
+        for part in ("train", "valid")
+    }
     for e in range(1, 5)
 ]
 
 
-def untrained(source: Any, recipe: str, folder: Path | None = None, name: str = "", **settings: Any) -> Run:
-    """A model with its first weights, in a folder with a log where one is given: quick, and all a page needs."""
+def untrained(
+    source: Any,
+    recipe: str,
+    folder: Path | None = None,
+    name: str = "",
+    **settings: Any,
+) -> Run:
+    """A model with its first weights, in a folder with a log where one is given: quick, and all a
+    page needs.
+    """
     values = {"recipe.size": "s", "latent": 4, **settings}
-    wanted = config.configure(source if isinstance(source, str) else "", recipe, values=values)
+    wanted = config.configure(
+        source if isinstance(source, str) else "", recipe, values=values
+    )
     found = data.load(source, wanted.data)
     kind, spec, _ = resolve_domain(wanted.recipe, found.spec)
     kind = resolve(kind, spec)
@@ -33,18 +66,31 @@ def untrained(source: Any, recipe: str, folder: Path | None = None, name: str = 
     if folder is not None:
         folder = folder / (name or recipe)
         folder.mkdir()
-        (folder / "log.jsonl").write_text("".join(json.dumps(line) + "\n" for line in LOG))
-    return Run(wanted.model_copy(update={"recipe": kind, "spec": spec, "digest": found.digest}), model, folder, found)
+        (folder / "log.jsonl").write_text(
+            "".join(json.dumps(line) + "\n" for line in LOG)
+        )
+    return Run(
+        wanted.model_copy(
+            update={"recipe": kind, "spec": spec, "digest": found.digest}
+        ),
+        model,
+        folder,
+        found,
+    )
 
 
 def page(runs: list[Run], tmp_path: Path, **options: Any) -> str:
     """The report of some runs, with evaluations of a few samples."""
     accounts = [evaluation.evaluate(run, k=8, limit=64) for run in runs]
-    return report.write(runs, tmp_path / "report.html", evaluations=accounts, **options).read_text(encoding="utf-8")
+    return report.write(
+        runs, tmp_path / "report.html", evaluations=accounts, **options
+    ).read_text(encoding="utf-8")
 
 
 class Page(HTMLParser):
-    """Reads a page, and keeps what a test asks for; every element must be closed in order, every id be there once."""
+    """Reads a page, and keeps what a test asks for; every element must be closed in order, every id
+    be there once.
+    """
 
     def __init__(self, html: str) -> None:
         super().__init__()
@@ -71,7 +117,9 @@ class Page(HTMLParser):
             self.links.append(str(held["href"]))
         if tag == "html":
             self.lang = held["lang"]
-        self.loads += [str(held[k]) for k in ("src", "srcset", "data", "action") if held.get(k)]
+        self.loads += [
+            str(held[k]) for k in ("src", "srcset", "data", "action") if held.get(k)
+        ]
         assert tag not in ("script", "link", "iframe", "object")
         assert not [k for k in held if k.startswith("on")]
 

@@ -37,5 +37,8 @@ def pictures(folder: Path, shards: int, each: int) -> str:
     pytest.importorskip("webdataset")
     for s in range(shards):
         values = range(s * each, (s + 1) * each)
-        shard(folder / f"s-{s:02d}.tar", [{"png": png(v), "cls": str(v % 3).encode()} for v in values])
+        shard(
+            folder / f"s-{s:02d}.tar",
+            [{"png": png(v), "cls": str(v % 3).encode()} for v in values],
+        )
     return f"wds:{folder}/s-{{00..{shards - 1:02d}}}.tar"

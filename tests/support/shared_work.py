@@ -22,7 +22,9 @@ K = 60
 
 
 def quick(setattr: Callable[[Any, str, Any], None]) -> None:
-    """An evaluation of everything, in little time: pieces of 16 examples, few temperatures and steps."""
+    """An evaluation of everything, in little time: pieces of 16 examples, few temperatures and
+    steps.
+    """
     plan = Plan(K, 25, 20, {"ais-q": {"temperatures": 6}}, gap=True, train=True)
     setattr(measure, "asked", lambda *_: plan)
     setattr(measure, "LEAST", 20)
@@ -32,7 +34,9 @@ def quick(setattr: Callable[[Any, str, Any], None]) -> None:
 
 
 def run(tasks: list[list[str]], failing: list[str], evaluation: list[str]) -> None:
-    """Runs commands, one that fails, and an evaluation; prints which methods each process had to compute."""
+    """Runs commands, one that fails, and an evaluation; prints which methods each process had to
+    compute.
+    """
     calls: list[str] = []
     log_px = work.log_px
 

@@ -28,7 +28,11 @@ class Listener(Quiet):
     """Keeps what is said, and presses Ctrl-C when a validation reaches a step."""
 
     def __init__(self, press_at: int | None = None) -> None:
-        self.press_at, self.said, self.records = press_at, list[str](), list[dict[str, Any]]()
+        self.press_at, self.said, self.records = (
+            press_at,
+            list[str](),
+            list[dict[str, Any]](),
+        )
 
     def note(self, line: str) -> None:
         self.said.append(line)
@@ -39,11 +43,20 @@ class Listener(Quiet):
             os.kill(os.getpid(), signal.SIGINT)
 
 
-def train(folder: Path, show: Quiet | None = None, recipe: str = "vae", *, resume: bool = False, **values: Any) -> Run:
+def train(
+    folder: Path,
+    show: Quiet | None = None,
+    recipe: str = "vae",
+    *,
+    resume: bool = False,
+    **values: Any,
+) -> Run:
     settings = SMALL | {key.replace("__", "."): value for key, value in values.items()}
     config: Config = configure("digits", recipe, values=settings)
     return fit(config, "digits", folder, show or Quiet(), resume=resume)
 
 
 def weights(folder: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in sorted(folder.glob("*.safetensors"))}
+    return {
+        path.name: path.read_bytes() for path in sorted(folder.glob("*.safetensors"))
+    }

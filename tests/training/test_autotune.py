@@ -1,4 +1,6 @@
-"""What is decided by timing: by figures that the test gives, saved before the first counted step, never asked again."""
+"""What is decided by timing: by figures that the test gives, saved before the first counted step,
+never asked again.
+"""
 
 from __future__ import annotations
 
@@ -47,14 +49,33 @@ def decided(settings: TrainSettings, steps: int) -> tuple[str, str, int]:
 @pytest.mark.parametrize(
     ("half", "whole", "steps", "wanted"),
     [
-        (0.008, 0.007, 100_000, ("bfloat16", "off", 1)),  # compiled in float32 0.007, in bfloat16 as slow as eager
+        (
+            0.008,
+            0.007,
+            100_000,
+            ("bfloat16", "off", 1),
+        ),  # compiled in float32 0.007, in bfloat16 as slow as eager
         (0.020, 0.007, 100_000, ("float32", "on", 1)),
-        (0.020, 0.0099, 100_000, ("float32", "off", 0)),  # 10 s are saved, 30 s the price
-        (0.020, 0.007, 20_000, ("float32", "off", 0)),  # 200 s in all: not long enough to try
+        (
+            0.020,
+            0.0099,
+            100_000,
+            ("float32", "off", 0),
+        ),  # 10 s are saved, 30 s the price
+        (
+            0.020,
+            0.007,
+            20_000,
+            ("float32", "off", 0),
+        ),  # 200 s in all: not long enough to try
     ],
 )
 def test_the_faster_one_is_taken_where_it_pays(
-    timed: type[Fake], half: float, whole: float, steps: int, wanted: tuple[str, str, int]
+    timed: type[Fake],
+    half: float,
+    whole: float,
+    steps: int,
+    wanted: tuple[str, str, int],
 ) -> None:
     timed.times = {
         ("float32", "off"): 0.010,
@@ -66,9 +87,21 @@ def test_the_faster_one_is_taken_where_it_pays(
 
 
 def test_a_budget_is_the_length_of_its_run(timed: type[Fake]) -> None:
-    timed.times = {("float32", "off"): 0.010, ("bfloat16", "off"): 0.02, ("float32", "on"): 0.009}
-    assert decided(TrainSettings(budget=1800.0), 0) == ("float32", "on", 1)  # 180,000 steps save 180 s
-    assert decided(TrainSettings(budget=250.0), 0) == ("float32", "off", 0)  # 25 s are saved, 30 s the price
+    timed.times = {
+        ("float32", "off"): 0.010,
+        ("bfloat16", "off"): 0.02,
+        ("float32", "on"): 0.009,
+    }
+    assert decided(TrainSettings(budget=1800.0), 0) == (
+        "float32",
+        "on",
+        1,
+    )  # 180,000 steps save 180 s
+    assert decided(TrainSettings(budget=250.0), 0) == (
+        "float32",
+        "off",
+        0,
+    )  # 25 s are saved, 30 s the price
 
 
 def test_what_the_user_says_is_not_timed(timed: type[Fake]) -> None:
@@ -78,18 +111,28 @@ def test_what_the_user_says_is_not_timed(timed: type[Fake]) -> None:
     assert decided(TrainSettings(), trial.LEAST_STEPS - 1) == ("float32", "off", 0)
 
 
-def test_a_trial_takes_steps_and_the_run_starts_clean(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With real trials: the choice is in config.toml, the weights are those of a run that was told it."""
+def test_a_trial_takes_steps_and_the_run_starts_clean(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With real trials: the choice is in config.toml, the weights are those of a run that was told
+    it.
+    """
     monkeypatch.setattr(trial, "bfloat16_pays", lambda device: True)
     monkeypatch.setattr(trial, "LEAST_STEPS", 1)
     monkeypatch.setattr(trial, "WINDOW", 0.01)
     monkeypatch.setattr(trial, "in_turn", lambda trials: [2.0, 1.0])
     values = {**SMALL, "train.steps": 6}
-    run = tb.train("digits", out=tmp_path / "a", settings=values, display="none", report=False)
-    assert run.config.train.precision == "bfloat16" and run.config.train.compile == "off"
+    run = tb.train(
+        "digits", out=tmp_path / "a", settings=values, display="none", report=False
+    )
+    assert (
+        run.config.train.precision == "bfloat16" and run.config.train.compile == "off"
+    )
     assert 'precision = "bfloat16"' in (tmp_path / "a" / "config.toml").read_text()
     told = {**values, "train.precision": "bfloat16", "train.compile": "off"}
-    same = tb.train("digits", out=tmp_path / "b", settings=told, display="none", report=False)
+    same = tb.train(
+        "digits", out=tmp_path / "b", settings=told, display="none", report=False
+    )
     assert run.fingerprint == same.fingerprint
     monkeypatch.setattr(fit, "decide", None)  # a resumed run must not ask
     again = tb.train(out=tmp_path / "a", resume=True, display="none", report=False)
@@ -111,14 +154,27 @@ def test_windows_are_taken_in_turn(monkeypatch: pytest.MonkeyPatch) -> None:
     assert found == [2.0, 7.0] and order == ["a", "b"] * 3
 
 
-def test_only_the_run_looks_at_data_to_start_its_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_the_run_looks_at_data_to_start_its_parts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A codebook, or clusters, may take long to place; a trial is thrown away."""
     asked, made = list[int](), list[Any]()
-    monkeypatch.setattr(Step, "prepare", lambda self, examples: asked.append(len(examples(5)[0])))
+    monkeypatch.setattr(
+        Step, "prepare", lambda self, examples: asked.append(len(examples(5)[0]))
+    )
     monkeypatch.setattr(trial, "bfloat16_pays", lambda device: True)
     monkeypatch.setattr(trial, "LEAST_STEPS", 1)
     monkeypatch.setattr(trial, "WINDOW", 0.01)
-    monkeypatch.setattr(trial, "in_turn", lambda trials: made.extend(trials) or [1.0, 2.0])
+    monkeypatch.setattr(
+        trial, "in_turn", lambda trials: made.extend(trials) or [1.0, 2.0]
+    )
     values = {**SMALL, "train.steps": 6, "latent": 64}
-    tb.train("digits", "vq-vae", out=tmp_path / "run", settings=values, display="none", report=False)
+    tb.train(
+        "digits",
+        "vq-vae",
+        out=tmp_path / "run",
+        settings=values,
+        display="none",
+        report=False,
+    )
     assert len(made) == 2 and asked == [5]

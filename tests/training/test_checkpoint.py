@@ -1,4 +1,6 @@
-"""Checkpoints against kills, faults and power cuts at every operation on the disk, damage, and a second writer."""
+"""Checkpoints against kills, faults and power cuts at every operation on the disk, damage, and a
+second writer.
+"""
 
 from __future__ import annotations
 
@@ -26,12 +28,16 @@ class Died(BaseException):
 
 
 class Disk(files.Ops):
-    """The disk, which refuses operation `stop` with `error`, or where the process dies at it (`error` None).
+    """The disk, which refuses operation `stop` with `error`, or where the process dies at it
+    (`error` None).
 
-    With `power_cut` the death also loses what was not yet synced: content is halved, renames are undone.
+    With `power_cut` the death also loses what was not yet synced: content is halved, renames are
+    undone.
     """
 
-    def __init__(self, stop: int | None = None, error: int | None = None, power_cut: bool = False):
+    def __init__(
+        self, stop: int | None = None, error: int | None = None, power_cut: bool = False
+    ):
         self.stop, self.error, self.power_cut = stop, error, power_cut
         self.seen: list[str] = []
         self.dead = False
@@ -113,7 +119,12 @@ class File:
 def state(step: int) -> dict[str, Any]:
     """A state all of whose parts say which step it is of."""
     parts = {name: torch.full((50,), float(step)) for name in "abc"}
-    return {"step": step, "model": parts, "list": [step, (str(step), None, step / 2)], "random": bytes([step])}
+    return {
+        "step": step,
+        "model": parts,
+        "list": [step, (str(step), None, step / 2)],
+        "random": bytes([step]),
+    }
 
 
 def is_whole(found: Any, step: int) -> bool:
@@ -122,8 +133,12 @@ def is_whole(found: Any, step: int) -> bool:
     return same and all(found[k] == expected[k] for k in ("step", "list", "random"))
 
 
-def each_fault(action: Callable[[], None], monkeypatch: pytest.MonkeyPatch, **fault: Any) -> Iterator[Disk]:
-    """Runs the action on a disk that fails at its first operation, then at its second, until one run sees no fault."""
+def each_fault(
+    action: Callable[[], None], monkeypatch: pytest.MonkeyPatch, **fault: Any
+) -> Iterator[Disk]:
+    """Runs the action on a disk that fails at its first operation, then at its second, until one
+    run sees no fault.
+    """
     for stop in range(100):
         with monkeypatch.context() as patch:
             disk = Disk(stop, **fault)
@@ -156,12 +171,24 @@ def test_a_state_is_old_or_new_whatever_operation_fails(
             assert not list(store.folder.glob(files.TEMPORARY))
         seen = disk.seen
         store.save(3, state(3))  # the next save mends everything
-        assert sorted(p.name for p in store.folder.iterdir()) == ["state-2.pt", "state-3.pt"]
+        assert sorted(p.name for p in store.folder.iterdir()) == [
+            "state-2.pt",
+            "state-3.pt",
+        ]
         (store.folder / "state-3.pt").unlink()
         store.save(1, state(1))
         store.save(2, state(2))
     assert steps == {2, 3}
-    assert seen == ["open", "write", "write", "flush", "fsync", "replace", "sync_folder", "unlink"]
+    assert seen == [
+        "open",
+        "write",
+        "write",
+        "flush",
+        "fsync",
+        "replace",
+        "sync_folder",
+        "unlink",
+    ]
 
 
 @pytest.mark.parametrize("fault", FAULTS, ids=["error", "full", "killed", "power-cut"])
@@ -177,17 +204,25 @@ def test_weights_are_old_or_new_whatever_operation_fails(
     save(1)
     for _ in each_fault(lambda: save(2), monkeypatch, **fault):
         weights, metadata = load_weights(path)
-        assert all(bool((tensor == float(metadata["step"])).all()) for tensor in weights.values())
+        assert all(
+            bool((tensor == float(metadata["step"])).all())
+            for tensor in weights.values()
+        )
         found.add(metadata["step"])
         save(1)
     assert found == {"1", "2"}
 
 
-def test_a_full_disk_is_one_sentence_and_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_is_one_sentence_and_leaves_the_old_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = tmp_path / "evaluation.json"
     write_atomic(path, "old")
     monkeypatch.setattr(files, "_ops", Disk(1, errno.ENOSPC))
-    with pytest.raises(TightboundError, match=r"no room on the disk for .*evaluation\.json: free some space"):
+    with pytest.raises(
+        TightboundError,
+        match=r"no room on the disk for .*evaluation\.json: free some space",
+    ):
         write_atomic(path, "new" * 1000)
     assert path.read_text() == "old"
     assert os.listdir(tmp_path) == ["evaluation.json"]
@@ -205,7 +240,9 @@ def test_a_killed_process_leaves_a_whole_state(tmp_path: Path) -> None:
     store = StateStore(tmp_path / "state")
     store.save(0, state(0))
     delays, last = random.Random(5), 0
-    for kill in range(60):  # longer and longer ones, since on a busy machine no save may end within the first
+    for kill in range(
+        60
+    ):  # longer and longer ones, since on a busy machine no save may end within the first
         if kill >= 20 and last > 0:
             break
         child = os.fork()
@@ -217,7 +254,11 @@ def test_a_killed_process_leaves_a_whole_state(tmp_path: Path) -> None:
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
         loaded = store.load()
-        assert loaded is not None and loaded[1] == [] and is_whole(loaded[0], loaded[0]["step"])
+        assert (
+            loaded is not None
+            and loaded[1] == []
+            and is_whole(loaded[0], loaded[0]["step"])
+        )
         assert loaded[0]["step"] >= last
         last = loaded[0]["step"]
     assert last > 0
@@ -226,13 +267,29 @@ def test_a_killed_process_leaves_a_whole_state(tmp_path: Path) -> None:
 def damages(content: bytes) -> Iterator[bytes]:
     """The content cut at several lengths, and with one bit turned at many places."""
     size = len(content)
-    for length in (0, 1, 7, 8, 31, 32, 33, size // 4, size // 2, size - 33, size - 32, size - 8, size - 1):
+    for length in (
+        0,
+        1,
+        7,
+        8,
+        31,
+        32,
+        33,
+        size // 4,
+        size // 2,
+        size - 33,
+        size - 32,
+        size - 8,
+        size - 1,
+    ):
         yield content[:length]
     for place in range(0, size, max(1, size // 60)):
         yield content[:place] + bytes([content[place] ^ 4]) + content[place + 1 :]
 
 
-def test_a_damaged_state_falls_back_to_the_one_before_and_says_so(tmp_path: Path) -> None:
+def test_a_damaged_state_falls_back_to_the_one_before_and_says_so(
+    tmp_path: Path,
+) -> None:
     store = StateStore(tmp_path)
     for step in (100, 200):
         store.save(step, state(step))
@@ -241,9 +298,16 @@ def test_a_damaged_state_falls_back_to_the_one_before_and_says_so(tmp_path: Path
         newest.write_bytes(content)
         loaded = store.load()
         assert loaded is not None and is_whole(loaded[0], 100)
-        assert len(loaded[1]) == 1 and "state-200.pt is damaged" in loaded[1][0] and "step 100" in loaded[1][0]
+        assert (
+            len(loaded[1]) == 1
+            and "state-200.pt is damaged" in loaded[1][0]
+            and "step 100" in loaded[1][0]
+        )
     store.save(150, state(150))
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["state-100.pt", "state-150.pt"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == [
+        "state-100.pt",
+        "state-150.pt",
+    ]
     for path in tmp_path.iterdir():
         path.write_bytes(b"")
     with pytest.raises(TightboundError, match=r"state-150\.pt, state-100\.pt"):
@@ -258,21 +322,40 @@ def test_no_state_yet_is_none_and_foreign_files_are_ignored(tmp_path: Path) -> N
         (store.folder / name).write_text("x")
     assert store.load() is None
     store.save(8, state(8))
-    assert sorted(p.name for p in store.folder.iterdir()) == ["notes.txt", "state-8.pt", "state-x.pt"]
+    assert sorted(p.name for p in store.folder.iterdir()) == [
+        "notes.txt",
+        "state-8.pt",
+        "state-x.pt",
+    ]
 
 
-def test_a_state_holds_plain_values_only_and_a_view_saves_only_itself(tmp_path: Path) -> None:
+def test_a_state_holds_plain_values_only_and_a_view_saves_only_itself(
+    tmp_path: Path,
+) -> None:
     store = StateStore(tmp_path)
     with pytest.raises(TypeError, match=r"state\['a'\]\[1\] is a object"):
         store.save(1, {"a": [0, object()]})
-    store.save(1, {"row": torch.zeros(1000, 1000)[3], "optimiser": torch.nn.Linear(2, 2).state_dict()})
+    store.save(
+        1,
+        {
+            "row": torch.zeros(1000, 1000)[3],
+            "optimiser": torch.nn.Linear(2, 2).state_dict(),
+        },
+    )
     assert (tmp_path / "state-1.pt").stat().st_size < 10_000
-    assert torch.load(tmp_path / "state-1.pt", weights_only=True)["row"].shape == (1000,)
+    assert torch.load(tmp_path / "state-1.pt", weights_only=True)["row"].shape == (
+        1000,
+    )
 
 
 def test_weights_return_as_they_were(tmp_path: Path) -> None:
     tied = torch.randn(3, 5)
-    tensors = {"a": tied, "b": tied.T, "half": torch.ones(3, dtype=torch.bfloat16), "scalar": torch.tensor(7)}
+    tensors = {
+        "a": tied,
+        "b": tied.T,
+        "half": torch.ones(3, dtype=torch.bfloat16),
+        "scalar": torch.tensor(7),
+    }
     metadata = {f"key{i}": "값\n" * i for i in range(9)}
     save_weights(tmp_path / "1", tensors, metadata)
     save_weights(tmp_path / "2", tensors, metadata)
@@ -280,7 +363,10 @@ def test_weights_return_as_they_were(tmp_path: Path) -> None:
     weights, found = load_weights(tmp_path / "1")
     assert found == metadata
     assert weights.keys() == tensors.keys()
-    assert all(torch.equal(weights[k], v) and weights[k].dtype == v.dtype for k, v in tensors.items())
+    assert all(
+        torch.equal(weights[k], v) and weights[k].dtype == v.dtype
+        for k, v in tensors.items()
+    )
 
 
 def test_damaged_weights_are_named(tmp_path: Path) -> None:
@@ -291,7 +377,9 @@ def test_damaged_weights_are_named(tmp_path: Path) -> None:
         with pytest.raises(TightboundError, match=r"model\.safetensors are damaged"):
             load_weights(path)
     path.unlink()
-    with pytest.raises(TightboundError, match=r"cannot read the weights .*model\.safetensors"):
+    with pytest.raises(
+        TightboundError, match=r"cannot read the weights .*model\.safetensors"
+    ):
         load_weights(path)
 
 
@@ -316,7 +404,9 @@ def test_a_run_folder_has_one_writer(tmp_path: Path) -> None:
         assert os.listdir(folder) == [".lock"]
 
 
-def test_a_lock_dies_with_its_process_though_a_worker_of_it_lives_on(tmp_path: Path) -> None:
+def test_a_lock_dies_with_its_process_though_a_worker_of_it_lives_on(
+    tmp_path: Path,
+) -> None:
     told, tell = os.pipe()
     child = os.fork()
     if child == 0:

@@ -1,4 +1,6 @@
-"""Workers of torchrun that are killed at any moment: the run goes on by itself, to the very weights of a quiet one."""
+"""Workers of torchrun that are killed at any moment: the run goes on by itself, to the very weights
+of a quiet one.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,8 @@ PROGRAM = """
 import sys, torch
 torch.set_num_threads(1)
 import tightbound as tb
-keys = {"recipe.size": "s", "latent": 3, "train.batch": 32, "train.validate_every": 10, "train.validate_n": 4}
+keys = {"recipe.size": "s", "latent": 3, "train.batch": 32}
+keys |= {"train.validate_every": 10, "train.validate_n": 4}
 keys |= {"train.steps": int(sys.argv[3]), "train.save_seconds": 0, "data.binarize": "dynamic"}
 keys |= {"train.parallel": sys.argv[4]}
 tb.train(sys.argv[1], out=sys.argv[2], display="none", report=False, settings=keys)
@@ -28,11 +31,35 @@ tb.train(sys.argv[1], out=sys.argv[2], display="none", report=False, settings=ke
 
 
 def start(folder: Path, out: str, parallel: str) -> subprocess.Popen[str]:
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    torchrun += ["--max-restarts", str(3 * KILLS[parallel]), "--monitor-interval", "0.1"]
-    words = [str(folder / "program.py"), str(folder / "x.npy"), str(folder / out), str(STEPS), parallel]
+    torchrun = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc-per-node",
+        "2",
+    ]
+    torchrun += [
+        "--max-restarts",
+        str(3 * KILLS[parallel]),
+        "--monitor-interval",
+        "0.1",
+    ]
+    words = [
+        str(folder / "program.py"),
+        str(folder / "x.npy"),
+        str(folder / out),
+        str(STEPS),
+        parallel,
+    ]
     env = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
-    return subprocess.Popen([*torchrun, *words], env=env, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen(
+        [*torchrun, *words],
+        env=env,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
 
 
 def workers(agent: int) -> list[int]:
@@ -42,22 +69,46 @@ def workers(agent: int) -> list[int]:
 
 
 def reached(run: Path) -> int:
-    return max((int(p.stem.removeprefix("state-")) for p in (run / "state").glob("state-*.pt")), default=0)
+    return max(
+        (
+            int(p.stem.removeprefix("state-"))
+            for p in (run / "state").glob("state-*.pt")
+        ),
+        default=0,
+    )
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="finds the workers in /proc")
-@pytest.mark.parametrize("parallel", ["ddp", pytest.param("fsdp2", marks=pytest.mark.skipif(not LONG, reason="long"))])
-def test_killed_workers_end_with_the_weights_of_a_quiet_run(tmp_path: Path, parallel: str) -> None:
+@pytest.mark.skipif(
+    not Path("/proc/self/task").exists(), reason="finds the workers in /proc"
+)
+@pytest.mark.parametrize(
+    "parallel",
+    ["ddp", pytest.param("fsdp2", marks=pytest.mark.skipif(not LONG, reason="long"))],
+)
+def test_killed_workers_end_with_the_weights_of_a_quiet_run(
+    tmp_path: Path, parallel: str
+) -> None:
     wanted = KILLS[parallel]
     (tmp_path / "program.py").write_text(PROGRAM)
-    np.save(tmp_path / "x.npy", np.random.RandomState(0).randint(0, 256, (300, 8, 8)).astype(np.uint8))
-    quiet, chance, kills = start(tmp_path, "quiet", parallel), random.Random(20261124), 0
+    np.save(
+        tmp_path / "x.npy",
+        np.random.RandomState(0).randint(0, 256, (300, 8, 8)).astype(np.uint8),
+    )
+    quiet, chance, kills = (
+        start(tmp_path, "quiet", parallel),
+        random.Random(20261124),
+        0,
+    )
     loud = start(tmp_path, "loud", parallel)
     began = time.monotonic()
     while loud.poll() is None and time.monotonic() < began + 60 + 30 * wanted:
-        at = chance.randrange(0, STEPS - 20) if kills else chance.randrange(10, STEPS // 2)
+        at = (
+            chance.randrange(0, STEPS - 20)
+            if kills
+            else chance.randrange(10, STEPS // 2)
+        )
         while loud.poll() is None and reached(tmp_path / "loud") < at:
             time.sleep(0.02)
         time.sleep(chance.uniform(0, 0.3))
@@ -73,4 +124,6 @@ def test_killed_workers_end_with_the_weights_of_a_quiet_run(tmp_path: Path, para
     resumed = (tmp_path / "loud" / "log.jsonl").read_text().count('"event": "resume"')
     assert resumed >= 1, "some kill came after the first state"
     for name in ("model.safetensors", "ema.safetensors"):
-        assert (tmp_path / "loud" / name).read_bytes() == (tmp_path / "quiet" / name).read_bytes(), name
+        assert (tmp_path / "loud" / name).read_bytes() == (
+            tmp_path / "quiet" / name
+        ).read_bytes(), name

@@ -1,4 +1,6 @@
-"""What a step does after its gradients: the optimiser's kernels, the averaged weights; and the normals of a pass."""
+"""What a step does after its gradients: the optimiser's kernels, the averaged weights; and the
+normals of a pass.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,10 @@ OPTIMISERS: dict[str, tuple[Any, dict[str, Any]]] = {
     "Adam": (torch.optim.Adam, {"fused": True, "weight_decay": 0.03}),
     "AMSGrad": (torch.optim.AdamW, {"fused": True, "amsgrad": True}),
     "eager": (torch.optim.AdamW, {"fused": False}),
-    "Adam as AdamW": (torch.optim.Adam, {"fused": True, "weight_decay": 0.1, "decoupled_weight_decay": True}),
+    "Adam as AdamW": (
+        torch.optim.Adam,
+        {"fused": True, "weight_decay": 0.1, "decoupled_weight_decay": True},
+    ),
     "RMSprop": (torch.optim.RMSprop, {}),
 }
 
@@ -36,8 +41,14 @@ def pair(name: str) -> tuple[Updates, torch.optim.Optimizer]:
     channels_last(net)
     assert not net[2].weight.is_contiguous()
     for copied in (net, other):
-        matrices, others = ([p for p in copied.parameters() if (p.dim() > 1) is m] for m in (True, False))
-        groups = [{"params": matrices, "top": 0.02}, {"params": others, "top": 0.01, "weight_decay": 0.0}]
+        matrices, others = (
+            [p for p in copied.parameters() if (p.dim() > 1) is m]
+            for m in (True, False)
+        )
+        groups = [
+            {"params": matrices, "top": 0.02},
+            {"params": others, "top": 0.01, "weight_decay": 0.0},
+        ]
         made.append(cls(groups, lr=0.02, **options))
     return Updates(made[0]), made[1]
 
@@ -47,7 +58,9 @@ def weights(opt: torch.optim.Optimizer) -> list[Tensor]:
 
 
 def give(grads: list[Tensor], *optimisers: torch.optim.Optimizer) -> None:
-    """Contiguous gradients, whatever the layout of the weights, as a graph or an exchange between processes leaves."""
+    """Contiguous gradients, whatever the layout of the weights, as a graph or an exchange between
+    processes leaves.
+    """
     for opt in optimisers:
         for p, grad in zip(weights(opt), grads, strict=True):
             p.grad = grad.clone()
@@ -72,10 +85,15 @@ def test_steps_are_those_of_the_optimiser(name: str) -> None:
         own.step()
         for a, b in zip(weights(update.opt), weights(own), strict=True):
             torch.testing.assert_close(a, b, rtol=1e-6, atol=1e-7)
-    kept = [[s[key] for s in opt.state.values() for key in sorted(s)] for opt in (update.opt, own)]
+    kept = [
+        [s[key] for s in opt.state.values() for key in sorted(s)]
+        for opt in (update.opt, own)
+    ]
     for a, b in zip(*kept, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-6, atol=1e-7)
-    assert (update.kernel is not None and len(update.held) == 2) == (name in ("AdamW", "Adam"))
+    assert (update.kernel is not None and len(update.held) == 2) == (
+        name in ("AdamW", "Adam")
+    )
 
 
 @pytest.mark.parametrize("name", OPTIMISERS)
@@ -110,12 +128,19 @@ def test_a_parameter_without_a_gradient_is_left_alone() -> None:
 
 def test_the_average_is_the_weighted_sum_of_all_weights_so_far() -> None:
     model, _ = model_of(RECIPES["vae"], spec_of("binary", (1, 3, 4)))
-    average, decay, shares = Average(model, 0.8), 0.8, torch.ones(1, dtype=torch.float64)
+    average, decay, shares = (
+        Average(model, 0.8),
+        0.8,
+        torch.ones(1, dtype=torch.float64),
+    )
     seen = [[p.detach().double().clone() for p in model.parameters()]]
     for step in [*range(60), *range(EARLY - 3, EARLY + 3 * STRIDE)]:
         with torch.no_grad():
             for p in model.parameters():
-                p.add_(torch.randn(p.shape, generator=torch.Generator().manual_seed(step)), alpha=0.1)
+                p.add_(
+                    torch.randn(p.shape, generator=torch.Generator().manual_seed(step)),
+                    alpha=0.1,
+                )
             model.get_buffer("centre").add_(1)
         average.move(step)
         seen.append([p.detach().double().clone() for p in model.parameters()])
@@ -124,14 +149,20 @@ def test_the_average_is_the_weighted_sum_of_all_weights_so_far() -> None:
         shares = torch.cat([shares * now, torch.tensor([1 - now], dtype=torch.float64)])
     torch.testing.assert_close(shares.sum(), torch.ones((), dtype=torch.float64))
     for i, p in enumerate(average.current().parameters()):
-        exact = sum(float(share) * values[i] for share, values in zip(shares, seen, strict=True))
+        exact = sum(
+            float(share) * values[i] for share, values in zip(shares, seen, strict=True)
+        )
         torch.testing.assert_close(p.double(), exact, rtol=1e-5, atol=1e-6)
-    assert torch.equal(average.model.get_buffer("centre"), model.get_buffer("centre")), "buffers are those of now"
+    assert torch.equal(
+        average.model.get_buffer("centre"), model.get_buffer("centre")
+    ), "buffers are those of now"
 
 
 def test_normals_that_keep_their_log_scale_are_torchs() -> None:
     def some(seed: int, spread: float = 1.0) -> Tensor:
-        return spread * torch.randn(4, 3, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+        return spread * torch.randn(
+            4, 3, generator=torch.Generator().manual_seed(seed), dtype=torch.float64
+        )
 
     q, p, unit = (
         LogScaleNormal(some(0), some(1)),
@@ -140,7 +171,9 @@ def test_normals_that_keep_their_log_scale_are_torchs() -> None:
     )
     x = some(4, 2.0)
     for own in (q, p, unit):
-        torch.testing.assert_close(own.log_prob(x), Normal(own.loc, own.scale).log_prob(x))
+        torch.testing.assert_close(
+            own.log_prob(x), Normal(own.loc, own.scale).log_prob(x)
+        )
     for other in (p, unit):
         want = kl_divergence(Normal(q.loc, q.scale), Normal(other.loc, other.scale))
         torch.testing.assert_close(kl_divergence(q, other), want)
@@ -148,7 +181,9 @@ def test_normals_that_keep_their_log_scale_are_torchs() -> None:
 
 
 @pytest.mark.parametrize("sides", [1, 2, 3])
-def test_transposed_convolutions_train_in_bfloat16_and_are_evaluated_in_float32(sides: int) -> None:
+def test_transposed_convolutions_train_in_bfloat16_and_are_evaluated_in_float32(
+    sides: int,
+) -> None:
     kind: Any = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)[sides - 1]
     net, x = (
         nn.Sequential(kind(4, 6, 3, stride=2, padding=1, output_padding=1, groups=2)),

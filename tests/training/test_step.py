@@ -1,4 +1,6 @@
-"""The fast step: the compiled graph against the eager pass, noise drawn ahead, losses per group, precision, waiting."""
+"""The fast step: the compiled graph against the eager pass, noise drawn ahead, losses per group,
+precision, waiting.
+"""
 
 from __future__ import annotations
 
@@ -29,12 +31,18 @@ from tightbound.training.trainer import Interrupted, Trainer
 RECIPES: dict[str, tuple[str, dict[str, Any]]] = {
     "vae": ("vae", {}),
     "ae": ("ae", {}),
-    "warm-up and free bits": ("beta-vae", {"objective.warmup": 0.5, "objective.free_bits": 0.1}),
+    "warm-up and free bits": (
+        "beta-vae",
+        {"objective.warmup": 0.5, "objective.free_bits": 0.1},
+    ),
     "iwae": ("iwae", {"k": 4}),
     "top-down": ("hvae", {"latent": (3, 2)}),
     "bottom-up": ("iwae-2", {"latent": (4, 3), "k": 5}),
     "optimal scale": ("vae", {"likelihood": "gaussian", "likelihood.scale": "optimal"}),
-    "asks for log p(x, z)": ("hamiltonian", {"posterior.steps": 1, "data.binarize": "dynamic"}),
+    "asks for log p(x, z)": (
+        "hamiltonian",
+        {"posterior.steps": 1, "data.binarize": "dynamic"},
+    ),
     "bernoulli": ("vae", {"data.binarize": "dynamic"}),
     "convolution": ("vae", {"network": "conv"}),
 }
@@ -48,21 +56,33 @@ def trainer(folder: Path, recipe: str = "vae", **values: Any) -> Trainer:
     if config.data.domain != data.settings.domain:
         data = data_room.load("digits", config.data, seed=0)
     config = config.model_copy(update={"spec": data.spec})
-    config = config.model_copy(update={"train": schedule.resolve(config.train, len(data.train))})
+    config = config.model_copy(
+        update={"train": schedule.resolve(config.train, len(data.train))}
+    )
     model, objective = assemble(config, torch.device("cpu"))
     model.train()
     return Trainer(model, objective, config, data, folder, Quiet())
 
 
-def figures(engine: Eager, made: Trainer, clock: Clock) -> tuple[dict[str, Tensor], dict[str, Tensor], list[Tensor]]:
+def figures(
+    engine: Eager, made: Trainer, clock: Clock
+) -> tuple[dict[str, Tensor], dict[str, Tensor], list[Tensor]]:
     batch = made.batches(3)
     losses, sums = engine(batch, clock, made.noise(3, batch))
-    return losses, sums, [p.grad.clone() for p in engine.gradients.parameters if p.grad is not None]
+    return (
+        losses,
+        sums,
+        [p.grad.clone() for p in engine.gradients.parameters if p.grad is not None],
+    )
 
 
 @pytest.mark.parametrize("name", RECIPES)
-def test_one_graph_gives_the_losses_sums_and_gradients_of_the_eager_pass(tmp_path: Path, name: str) -> None:
-    """Captured whole for every kind of recipe; run by torch's own operators, so that no C++ compiler is needed."""
+def test_one_graph_gives_the_losses_sums_and_gradients_of_the_eager_pass(
+    tmp_path: Path, name: str
+) -> None:
+    """Captured whole for every kind of recipe; run by torch's own operators, so that no C++
+    compiler is needed.
+    """
     recipe, values = RECIPES[name]
     made, said = trainer(tmp_path, recipe, **values), list[str]()
     graph = Compiled(made.pass_, 32, said.append, backend="aot_eager")
@@ -70,11 +90,17 @@ def test_one_graph_gives_the_losses_sums_and_gradients_of_the_eager_pass(tmp_pat
         eager = figures(made.engine, made, Clock(progress))
         compiled = figures(graph, made, Clock(progress))
         assert said == [] and graph.graph is not None
-        assert len(eager[2]) == len(compiled[2]) == len(made.engine.gradients.parameters)
+        assert (
+            len(eager[2]) == len(compiled[2]) == len(made.engine.gradients.parameters)
+        )
         for a, b in zip(eager[:2], compiled[:2], strict=True):
-            assert a.keys() == b.keys() and all(torch.allclose(a[key], b[key], rtol=1e-4) for key in a)
+            assert a.keys() == b.keys() and all(
+                torch.allclose(a[key], b[key], rtol=1e-4) for key in a
+            )
         for grad, other in zip(eager[2], compiled[2], strict=True):
-            assert torch.allclose(grad, other, rtol=1e-3, atol=1e-4 * float(grad.abs().max()))
+            assert torch.allclose(
+                grad, other, rtol=1e-3, atol=1e-4 * float(grad.abs().max())
+            )
 
 
 class Two(nn.Module):
@@ -82,7 +108,10 @@ class Two(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.a, self.b = nn.Parameter(torch.tensor(2.0)), nn.Parameter(torch.tensor(3.0))
+        self.a, self.b = (
+            nn.Parameter(torch.tensor(2.0)),
+            nn.Parameter(torch.tensor(3.0)),
+        )
         self.frozen = nn.Parameter(torch.tensor(5.0), requires_grad=False)
 
     def groups(self) -> dict[str, list[nn.Parameter]]:
@@ -107,7 +136,10 @@ def test_each_group_gets_the_gradient_of_its_own_loss_and_of_no_other() -> None:
     for _ in range(2):  # a second time, so that a gradient that was kept would show
         gradients.backward(step())
         assert a.grad.item() == 2 * 2 * 3 + 7 and b.grad.item() == -2 * 4 * 3
-    assert [g.item() for g in gradients.of(step()) if g is not None] == [a.grad.item(), b.grad.item()]
+    assert [g.item() for g in gradients.of(step()) if g is not None] == [
+        a.grad.item(),
+        b.grad.item(),
+    ]
     gradients.backward({"all": 5 * b})
     assert a.grad is None and b.grad.item() == 5
     assert gradients.of({"all": 5 * b})[0] is None
@@ -117,7 +149,9 @@ def test_each_group_gets_the_gradient_of_its_own_loss_and_of_no_other() -> None:
 
 def test_settings_of_a_group_hold_for_its_parameters_alone(tmp_path: Path) -> None:
     made = trainer(tmp_path, "vae")
-    settings = TrainSettings(groups={"inference": {"lr": 1e-4, "weight_decay": 0.3, "betas": [0.5, 0.9]}})
+    settings = TrainSettings(
+        groups={"inference": {"lr": 1e-4, "weight_decay": 0.3, "betas": [0.5, 0.9]}}
+    )
     opt = optimizer(made.model, settings)
     inner = {id(p) for p in made.model.groups()["inference"]}
     seen = set()
@@ -125,9 +159,9 @@ def test_settings_of_a_group_hold_for_its_parameters_alone(tmp_path: Path) -> No
         for p in group["params"]:
             mine = id(p) in inner
             seen.add(id(p))
-            assert group["top"] == (1e-4 if mine else 1e-3) and list(group["betas"]) == (
-                [0.5, 0.9] if mine else [0.9, 0.999]
-            )
+            assert group["top"] == (1e-4 if mine else 1e-3) and list(
+                group["betas"]
+            ) == ([0.5, 0.9] if mine else [0.9, 0.999])
             assert (
                 group["weight_decay"] == (0 if p.dim() < 2 else 0.3 if mine else 5e-2)
                 or p is made.model.likelihood.base
@@ -138,7 +172,9 @@ def test_settings_of_a_group_hold_for_its_parameters_alone(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("name", ["vae", "iwae", "top-down", "bottom-up"])
-def test_noise_drawn_ahead_is_what_the_sites_would_have_drawn(tmp_path: Path, name: str) -> None:
+def test_noise_drawn_ahead_is_what_the_sites_would_have_drawn(
+    tmp_path: Path, name: str
+) -> None:
     recipe, values = RECIPES[name]
     made = trainer(tmp_path, recipe, **values)
     batch = made.batches(7)
@@ -153,13 +189,19 @@ def test_noise_drawn_ahead_is_what_the_sites_would_have_drawn(tmp_path: Path, na
 
 
 def test_a_rehearsal_leaves_the_model_and_its_mode_as_they_were(tmp_path: Path) -> None:
-    made = trainer(tmp_path, "vae", **{"likelihood": "gaussian", "likelihood.scale": "optimal"})
+    made = trainer(
+        tmp_path, "vae", **{"likelihood": "gaussian", "likelihood.scale": "optimal"}
+    )
     before = {k: v.clone() for k, v in made.model.state_dict().items()}
     made.noise(0, made.batches(0))
-    assert made.model.training and all(torch.equal(v, before[k]) for k, v in made.model.state_dict().items())
+    assert made.model.training and all(
+        torch.equal(v, before[k]) for k, v in made.model.state_dict().items()
+    )
 
 
-def test_a_model_that_cannot_be_compiled_trains_eagerly_and_says_so_once(tmp_path: Path, monkeypatch: Any) -> None:
+def test_a_model_that_cannot_be_compiled_trains_eagerly_and_says_so_once(
+    tmp_path: Path, monkeypatch: Any
+) -> None:
     made = trainer(tmp_path, "vae")
     objective = made.pass_.objective
 
@@ -174,7 +216,9 @@ def test_a_model_that_cannot_be_compiled_trains_eagerly_and_says_so_once(tmp_pat
         losses, _, grads = figures(graph, made, Clock(0.5))
     assert len(said) == 1 and "cannot be compiled" in said[0]
     eager = figures(made.engine, made, Clock(0.5))
-    assert torch.equal(losses["all"], eager[0]["all"]) and all(map(torch.equal, grads, eager[2]))
+    assert torch.equal(losses["all"], eager[0]["all"]) and all(
+        map(torch.equal, grads, eager[2])
+    )
 
 
 def test_bfloat16_is_for_the_products_of_training_alone(tmp_path: Path) -> None:
@@ -185,15 +229,28 @@ def test_bfloat16_is_for_the_products_of_training_alone(tmp_path: Path) -> None:
     exact = made.pass_(batch, Clock(), noise)[0]["all"]
     set_precision(model, "bfloat16")
     half = made.pass_(batch, Clock(), noise)[0]["all"]
-    assert half.dtype == torch.float32 and half != exact and torch.allclose(half, exact, rtol=2e-3)
+    assert (
+        half.dtype == torch.float32
+        and half != exact
+        and torch.allclose(half, exact, rtol=2e-3)
+    )
     half.backward()
-    assert all(p.dtype == p.grad.dtype == torch.float32 for p in model.parameters() if p.grad is not None)
+    assert all(
+        p.dtype == p.grad.dtype == torch.float32
+        for p in model.parameters()
+        if p.grad is not None
+    )
     model.eval()
-    assert torch.equal(made.pass_(batch, Clock(), noise)[0]["all"], exact), "evaluation is float32"
+    assert torch.equal(made.pass_(batch, Clock(), noise)[0]["all"], exact), (
+        "evaluation is float32"
+    )
     model.train()
     set_precision(model, "float32")
     assert torch.equal(made.pass_(batch, Clock(), noise)[0]["all"], exact)
-    assert {type(m) for m in model.modules()} & {nn.Linear, nn.Conv2d} == {nn.Linear, nn.Conv2d}
+    assert {type(m) for m in model.modules()} & {nn.Linear, nn.Conv2d} == {
+        nn.Linear,
+        nn.Conv2d,
+    }
 
 
 class Waits(torch.utils._python_dispatch.TorchDispatchMode):
@@ -203,8 +260,14 @@ class Waits(torch.utils._python_dispatch.TorchDispatchMode):
         super().__init__()
         self.found: list[str] = []
 
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if func.overloadpacket in (torch.ops.aten._local_scalar_dense, torch.ops.aten.nonzero, torch.ops.aten.equal):
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        if func.overloadpacket in (
+            torch.ops.aten._local_scalar_dense,
+            torch.ops.aten.nonzero,
+            torch.ops.aten.equal,
+        ):
             self.found.append(str(func))
         return func(*args, **(kwargs or {}))
 
@@ -229,8 +292,15 @@ def compiler() -> Iterator[None]:
     yield
 
 
-def test_a_compiled_run_resumes_to_the_same_bytes(tmp_path: Path, compiler: None) -> None:
-    values = {"train.compile": True, "train.steps": 30, "train.validate_every": 10, "data.binarize": "dynamic"}
+def test_a_compiled_run_resumes_to_the_same_bytes(
+    tmp_path: Path, compiler: None
+) -> None:
+    values = {
+        "train.compile": True,
+        "train.steps": 30,
+        "train.validate_every": 10,
+        "data.binarize": "dynamic",
+    }
     whole = train(tmp_path / "whole", **values)
     assert whole.config.train.compile == "on"
     with pytest.raises(Interrupted):

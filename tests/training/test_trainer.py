@@ -21,7 +21,11 @@ from tightbound.training.console import Quiet
 from tightbound.training.run_training import fit
 from tightbound.training.trainer import Interrupted
 
-SGD = {"train.optimizer": "torch.optim.SGD", "train.optimizer_options": {"momentum": 0.9}, "train.lr": 1e-4}
+SGD = {
+    "train.optimizer": "torch.optim.SGD",
+    "train.optimizer_options": {"momentum": 0.9},
+    "train.lr": 1e-4,
+}
 VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "vae": ("vae", {}),
     "ae": ("ae", {}),
@@ -56,9 +60,20 @@ def test_a_loader_resumes_by_epoch(tmp_path: Path) -> None:
 
     def go(show: Quiet, resume: bool) -> Run:
         loader = torch.utils.data.DataLoader(rows, batch_size=20, shuffle=True)
-        values = SMALL | {"train.steps": "auto", "train.epochs": 6, "train.validate_every": 8, "train.batch": 128}
+        values = SMALL | {
+            "train.steps": "auto",
+            "train.epochs": 6,
+            "train.validate_every": 8,
+            "train.batch": 128,
+        }
         values.pop("data.limit")
-        return fit(configure("", "vae", values=values), loader, tmp_path / "run", show, resume=resume)
+        return fit(
+            configure("", "vae", values=values),
+            loader,
+            tmp_path / "run",
+            show,
+            resume=resume,
+        )
 
     with pytest.raises(Interrupted):
         go(Listener(press_at=8), False)
@@ -73,7 +88,9 @@ def test_a_loader_resumes_by_epoch(tmp_path: Path) -> None:
 def test_resume_continues_the_log_without_a_gap_or_a_repeat(tmp_path: Path) -> None:
     with pytest.raises(Interrupted):
         train(tmp_path / "run", Listener(press_at=40))
-    (tmp_path / "run" / "log.jsonl").open("a").write('{"event": "epoch", "step": 60, "torn": true}\n{"half')
+    (tmp_path / "run" / "log.jsonl").open("a").write(
+        '{"event": "epoch", "step": 60, "torn": true}\n{"half'
+    )
     run = train(tmp_path / "run", resume=True)
     assert [r["step"] for r in run.history()] == [20, 40, 60]
     assert not any("torn" in r for r in run.history())
@@ -84,7 +101,10 @@ def test_the_seed_decides_the_weights(tmp_path: Path) -> None:
     train(tmp_path / "b")
     train(tmp_path / "c", seed=1)
     assert weights(tmp_path / "a") == weights(tmp_path / "b")
-    assert weights(tmp_path / "a")["model.safetensors"] != weights(tmp_path / "c")["model.safetensors"]
+    assert (
+        weights(tmp_path / "a")["model.safetensors"]
+        != weights(tmp_path / "c")["model.safetensors"]
+    )
 
 
 def test_training_leaves_the_global_random_state_alone(tmp_path: Path) -> None:
@@ -141,8 +161,12 @@ def faulty(monkeypatch: pytest.MonkeyPatch) -> Any:
     return Faulty
 
 
-@pytest.mark.parametrize("optimizer", ["torch.optim.AdamW", "torch.optim.Adagrad", "torch.optim.Adamax"])
-def test_a_step_that_is_not_finite_is_left_out_and_counted(tmp_path: Path, faulty: Any, optimizer: str) -> None:
+@pytest.mark.parametrize(
+    "optimizer", ["torch.optim.AdamW", "torch.optim.Adagrad", "torch.optim.Adamax"]
+)
+def test_a_step_that_is_not_finite_is_left_out_and_counted(
+    tmp_path: Path, faulty: Any, optimizer: str
+) -> None:
     faulty.bad = (range(15, 18), range(30, 31))
     show = Listener()
     run = train(tmp_path / "run", show, train__optimizer=optimizer, **FAULTY)
@@ -151,7 +175,9 @@ def test_a_step_that_is_not_finite_is_left_out_and_counted(tmp_path: Path, fault
     assert show.records[-1]["valid"]["elbo"] > show.records[0]["valid"]["elbo"]
 
 
-def test_ten_bad_steps_in_a_row_end_the_run_and_the_good_weights_stay(tmp_path: Path, faulty: Any) -> None:
+def test_ten_bad_steps_in_a_row_end_the_run_and_the_good_weights_stay(
+    tmp_path: Path, faulty: Any
+) -> None:
     faulty.bad = (range(25, 60),)
     with pytest.raises(TightboundError, match=r"10 steps in a row .* train\.lr"):
         train(tmp_path / "run", **FAULTY)
@@ -167,14 +193,20 @@ def test_an_exploding_gradient_is_left_out() -> None:
     health, loss = Health(TrainSettings(), torch.device("cpu")), torch.tensor(1.0)
 
     def check(norm: float, loss: torch.Tensor = loss) -> tuple[bool, float]:
-        ok, divisor = health.check([loss], [torch.tensor([norm, 0.0]), torch.tensor(0.0)])
+        ok, divisor = health.check(
+            [loss], [torch.tensor([norm, 0.0]), torch.tensor(0.0)]
+        )
         return bool(ok), 1.0 if divisor is None else float(divisor)
 
     for step in range(SETTLED + 30):
         assert check(1.0 + 0.1 * (step % 3)) == (True, 1.0)
     ok, divisor = check(50.0)
-    assert ok and divisor == pytest.approx(50 / (5 * 1.1), rel=0.01), "cut to clip x the running mean"
-    assert not check(1e6)[0] and not check(float("nan"))[0] and not check(float("inf"))[0]
+    assert ok and divisor == pytest.approx(50 / (5 * 1.1), rel=0.01), (
+        "cut to clip x the running mean"
+    )
+    assert (
+        not check(1e6)[0] and not check(float("nan"))[0] and not check(float("inf"))[0]
+    )
     assert not check(1.0, torch.tensor(float("nan")))[0]
     assert check(1.0)[0]
     health.look()
@@ -182,30 +214,54 @@ def test_an_exploding_gradient_is_left_out() -> None:
     assert check(1.0) == (True, 1.0), "what was left out moved no mean"
     fresh = Health(TrainSettings(), torch.device("cpu"))
     fresh.load_state_dict(health.state_dict())
-    assert fresh.check([loss], [torch.tensor(9.0)])[1] == health.check([loss], [torch.tensor(9.0)])[1]
+    assert (
+        fresh.check([loss], [torch.tensor(9.0)])[1]
+        == health.check([loss], [torch.tensor(9.0)])[1]
+    )
 
 
 def test_the_best_weights_are_kept_and_early_stopping_says_why(tmp_path: Path) -> None:
     show = Listener()
     run = train(
-        tmp_path / "run", show, train__steps=2000, data__limit=40, train__lr=0.01, train__ema=0, train__patience=3
+        tmp_path / "run",
+        show,
+        train__steps=2000,
+        data__limit=40,
+        train__lr=0.01,
+        train__ema=0,
+        train__patience=3,
     )
     elbos = [r["valid"]["elbo"] for r in run.history()]
     best = max(range(len(elbos)), key=elbos.__getitem__)
-    assert best == len(elbos) - 4, "three validations without a better one, then the end"
-    assert any("stopped early" in line and "train.patience" in line for line in show.said)
-    assert any("stops early after 3 validations" in line for line in show.said), "patience is stated at the start"
+    assert best == len(elbos) - 4, (
+        "three validations without a better one, then the end"
+    )
+    assert any(
+        "stopped early" in line and "train.patience" in line for line in show.said
+    )
+    assert any("stops early after 3 validations" in line for line in show.said), (
+        "patience is stated at the start"
+    )
     assert not (tmp_path / "run" / "ema.safetensors").exists()
     again = train(tmp_path / "run", resume=True)
     assert torch.equal(again.sample(3), run.sample(3))
 
 
-def test_figures_of_the_log_do_not_depend_on_the_weights_of_the_objective(tmp_path: Path) -> None:
+def test_figures_of_the_log_do_not_depend_on_the_weights_of_the_objective(
+    tmp_path: Path,
+) -> None:
     show = Listener()
-    train(tmp_path / "run", show, recipe="beta-vae", **{"objective.beta": 25.0, "objective.warmup": 0.5})
+    train(
+        tmp_path / "run",
+        show,
+        recipe="beta-vae",
+        **{"objective.beta": 25.0, "objective.warmup": 0.5},
+    )
     for record in show.records:
         for part in (record["valid"], record["train"]):
-            assert part["elbo"] == pytest.approx(-part["distortion"] - part["rate"], abs=1e-3)
+            assert part["elbo"] == pytest.approx(
+                -part["distortion"] - part["rate"], abs=1e-3
+            )
 
 
 def test_weight_of_the_rate_warms_up_over_a_share_of_the_run() -> None:
@@ -218,20 +274,35 @@ class Timed(Elbo):
     told: ClassVar[list[float]] = []
 
     def __call__(self, trace: Trace, clock: Clock) -> Tensor:
-        self.told.append(float(clock.progress) if torch.is_grad_enabled() else -float(clock.progress))
+        self.told.append(
+            float(clock.progress) if torch.is_grad_enabled() else -float(clock.progress)
+        )
         return super().__call__(trace, clock)
 
 
-def test_a_run_goes_through_its_whole_clock_and_is_judged_by_its_end(tmp_path: Path, monkeypatch: Any) -> None:
-    """Peer bugs 4.14, a warm-up longer than the run, and 4.13, another weight of the rate in validation."""
+def test_a_run_goes_through_its_whole_clock_and_is_judged_by_its_end(
+    tmp_path: Path, monkeypatch: Any
+) -> None:
+    """Peer bugs 4.14, a warm-up longer than the run, and 4.13, another weight of the rate in
+    validation.
+    """
     monkeypatch.setattr(Timed, "told", [])
-    run = train(tmp_path / "run", objective=f"{__name__}:Timed", objective__warmup=0.5, train__ema=0)
-    steps, validations = ([t for t in Timed.told if (t >= 0) == is_step] for is_step in (True, False))
+    run = train(
+        tmp_path / "run",
+        objective=f"{__name__}:Timed",
+        objective__warmup=0.5,
+        train__ema=0,
+    )
+    steps, validations = (
+        [t for t in Timed.told if (t >= 0) == is_step] for is_step in (True, False)
+    )
     assert steps == pytest.approx([step / 60 for step in range(60)])
     assert set(validations) == {-1.0}
     for record in run.history():
         valid = record["valid"]
-        assert valid["objective"] == pytest.approx(valid["distortion"] + valid["rate"], rel=1e-5)
+        assert valid["objective"] == pytest.approx(
+            valid["distortion"] + valid["rate"], rel=1e-5
+        )
 
 
 def test_config_is_complete_and_resolved(tmp_path: Path) -> None:
@@ -239,12 +310,24 @@ def test_config_is_complete_and_resolved(tmp_path: Path) -> None:
     config = load(tmp_path / "run").config
     assert config == run.config.model_copy(update={"spec": config.spec})
     assert isinstance(config.train.steps, int)
-    assert "auto" not in (config.recipe.network.name, config.recipe.size, config.recipe.likelihood.name)
-    assert json.loads((tmp_path / "run" / "environment.json").read_text())["threads"] == torch.get_num_threads()
+    assert "auto" not in (
+        config.recipe.network.name,
+        config.recipe.size,
+        config.recipe.likelihood.name,
+    )
+    assert (
+        json.loads((tmp_path / "run" / "environment.json").read_text())["threads"]
+        == torch.get_num_threads()
+    )
 
 
 def test_a_budget_becomes_a_number_of_steps(tmp_path: Path) -> None:
-    run = train(tmp_path / "run", train__steps="auto", train__budget=4.0, train__validate_every="auto")
+    run = train(
+        tmp_path / "run",
+        train__steps="auto",
+        train__budget=4.0,
+        train__validate_every="auto",
+    )
     assert isinstance(run.config.train.steps, int)
     assert run.config.train.steps > 20
     with pytest.raises(TightboundError, match="too short"):
@@ -263,13 +346,20 @@ def test_a_budget_becomes_a_number_of_steps(tmp_path: Path) -> None:
         ({"network": "conv3"}, "network"),
     ],
 )
-def test_bad_settings_get_a_sentence(tmp_path: Path, values: dict[str, Any], sentence: str) -> None:
+def test_bad_settings_get_a_sentence(
+    tmp_path: Path, values: dict[str, Any], sentence: str
+) -> None:
     with pytest.raises(TightboundError, match=sentence):
         train(tmp_path / "run", **values)
 
 
-@pytest.mark.parametrize("bad", [{"prior": "standrad"}, {"train.optimizer": "torch.optim.Adom"}, {"beta": "x"}])
-def test_overwriting_begins_only_when_all_settings_work(tmp_path: Path, bad: dict[str, Any]) -> None:
+@pytest.mark.parametrize(
+    "bad",
+    [{"prior": "standrad"}, {"train.optimizer": "torch.optim.Adom"}, {"beta": "x"}],
+)
+def test_overwriting_begins_only_when_all_settings_work(
+    tmp_path: Path, bad: dict[str, Any]
+) -> None:
     train(tmp_path / "run")
     before = weights(tmp_path / "run")
     with pytest.raises(TightboundError):
@@ -277,11 +367,17 @@ def test_overwriting_begins_only_when_all_settings_work(tmp_path: Path, bad: dic
         fit(config, "digits", tmp_path / "run", Quiet(), overwrite=True)
     assert weights(tmp_path / "run") == before
     with pytest.raises(TightboundError):
-        fit(configure("digits", values=SMALL | bad), "digits", tmp_path / "new", Quiet())
-    assert not (tmp_path / "new" / "config.toml").exists(), "the corrected command finds the folder free"
+        fit(
+            configure("digits", values=SMALL | bad), "digits", tmp_path / "new", Quiet()
+        )
+    assert not (tmp_path / "new" / "config.toml").exists(), (
+        "the corrected command finds the folder free"
+    )
 
 
-def test_a_resumed_run_does_not_run_code_that_its_config_names(tmp_path: Path, faulty: Any) -> None:
+def test_a_resumed_run_does_not_run_code_that_its_config_names(
+    tmp_path: Path, faulty: Any
+) -> None:
     train(tmp_path / "run", **FAULTY)
     with pytest.raises(TightboundError, match="trust=True"):
         train(tmp_path / "run", resume=True)
@@ -295,7 +391,9 @@ def test_a_recipe_among_the_settings_is_the_recipe() -> None:
         configure("digits", values={"format_version": 9})
 
 
-def test_a_run_is_never_overwritten_unasked_and_other_folders_never(tmp_path: Path) -> None:
+def test_a_run_is_never_overwritten_unasked_and_other_folders_never(
+    tmp_path: Path,
+) -> None:
     train(tmp_path / "run")
     before = weights(tmp_path / "run")
     with pytest.raises(TightboundError, match=r"--resume .* --overwrite"):
@@ -304,7 +402,19 @@ def test_a_run_is_never_overwritten_unasked_and_other_folders_never(tmp_path: Pa
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "one.png").write_bytes(b"mine")
     with pytest.raises(TightboundError, match="not a run"):
-        fit(configure("digits", values=SMALL), "digits", tmp_path / "photos", Quiet(), overwrite=True)
+        fit(
+            configure("digits", values=SMALL),
+            "digits",
+            tmp_path / "photos",
+            Quiet(),
+            overwrite=True,
+        )
     assert (tmp_path / "photos" / "one.png").read_bytes() == b"mine"
-    fit(configure("digits", values=SMALL | {"seed": 3}), "digits", tmp_path / "run", Quiet(), overwrite=True)
+    fit(
+        configure("digits", values=SMALL | {"seed": 3}),
+        "digits",
+        tmp_path / "run",
+        Quiet(),
+        overwrite=True,
+    )
     assert weights(tmp_path / "run") != before

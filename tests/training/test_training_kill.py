@@ -1,4 +1,6 @@
-"""A run that is killed with SIGKILL at any moment resumes to the very weights of a run that nobody disturbed."""
+"""A run that is killed with SIGKILL at any moment resumes to the very weights of a run that nobody
+disturbed.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +33,13 @@ SETTINGS = {
 
 
 def train(folder: Path, resume: bool) -> None:
-    fit(configure("digits", "vae", values=SETTINGS), "digits", folder, display("none"), resume=resume)
+    fit(
+        configure("digits", "vae", values=SETTINGS),
+        "digits",
+        folder,
+        display("none"),
+        resume=resume,
+    )
 
 
 def child(folder: Path, resume: bool, kill_after: float | None) -> float:
@@ -60,16 +68,25 @@ def child(folder: Path, resume: bool, kill_after: float | None) -> float:
 @pytest.mark.timeout(600)
 def test_sigkill_at_random_moments_resumes_bit_identical(tmp_path: Path) -> None:
     torch.set_num_threads(1)
-    train(tmp_path / "warm", False)  # in this process, so that the children find everything imported
+    train(
+        tmp_path / "warm", False
+    )  # in this process, so that the children find everything imported
     whole = child(tmp_path / "whole", False, None)
     chance = random.Random(20261123)
     between = 0
     for i in range(KILLS):
         folder = tmp_path / f"run{i}"
         child(folder, False, chance.uniform(0.02, 0.98) * whole)
-        states = [int(path.stem.removeprefix("state-")) for path in (folder / "state").glob("state-*.pt")]
+        states = [
+            int(path.stem.removeprefix("state-"))
+            for path in (folder / "state").glob("state-*.pt")
+        ]
         between += 0 < max(states, default=0) < STEPS
         child(folder, True, None)
         for name in ("model.safetensors", "ema.safetensors"):
-            assert (folder / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), (i, name)
-    assert between >= KILLS // 4, "too few kills fell between the first state and the last: the test shows little"
+            assert (folder / name).read_bytes() == (
+                tmp_path / "whole" / name
+            ).read_bytes(), (i, name)
+    assert between >= KILLS // 4, (
+        "too few kills fell between the first state and the last: the test shows little"
+    )

@@ -1,4 +1,6 @@
-"""The command `tightbound`: `main` runs one command line; a mistake is one sentence on standard error."""
+"""The command `tightbound`: `main` runs one command line; a mistake is one sentence on standard
+error.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +9,12 @@ import os
 import sys
 from collections.abc import Sequence
 
-from cyclopts.exceptions import CycloptsError, MissingArgumentError, UnknownCommandError, UnknownOptionError
+from cyclopts.exceptions import (
+    CycloptsError,
+    MissingArgumentError,
+    UnknownCommandError,
+    UnknownOptionError,
+)
 
 from tightbound.cli import bench, commands  # noqa: F401  (their commands)
 from tightbound.cli.app import Stopped, app
@@ -22,18 +29,32 @@ SHARED = ("train", "evaluate", "encode", "score")  # by torchrun
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs a command line (without the program's name) and returns its exit status.
 
-    0: done; 2: a mistake that the user can mend; 130: Ctrl-C; 141: the reader of the output went away; 1: a bug.
+    0: done; 2: a mistake that the user can mend; 130: Ctrl-C; 141: the reader of the output went
+    away; 1: a bug.
     """
     words = list(sys.argv[1:] if argv is None else argv)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace")  # a terminal without ± shows ? and the figures
+            stream.reconfigure(
+                errors="replace"
+            )  # a terminal without ± shows ? and the figures
     if "" not in sys.path:
-        sys.path.append("")  # the working folder, last, so that --set prior=mine:Prior finds mine.py there
+        sys.path.append(
+            ""
+        )  # the working folder, last, so that --set prior=mine:Prior finds mine.py there
     try:
         _check_launch(words)
-        with listening(lambda line: None if "--quiet" in words else print(line, file=sys.stderr, flush=True)):
-            app(words, result_action="return_value", exit_on_error=False, print_error=False)
+        with listening(
+            lambda line: (
+                None if "--quiet" in words else print(line, file=sys.stderr, flush=True)
+            )
+        ):
+            app(
+                words,
+                result_action="return_value",
+                exit_on_error=False,
+                print_error=False,
+            )
         sys.stdout.flush()
         return 0
     except CycloptsError as error:
@@ -41,7 +62,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     except TightboundError as error:
         return _say(str(error), USAGE) if _speaks(error) else USAGE
     except Stopped as stopped:
-        return _say(str(stopped), INTERRUPTED, "") if os.environ.get("RANK", "0") == "0" else INTERRUPTED
+        return (
+            _say(str(stopped), INTERRUPTED, "")
+            if os.environ.get("RANK", "0") == "0"
+            else INTERRUPTED
+        )
     except KeyboardInterrupt:
         return _say("interrupted", INTERRUPTED, "")
     except BrokenPipeError:
@@ -54,16 +79,25 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _check_launch(words: list[str]) -> None:
-    """Some commands share their work out: any other would be done, and written, once by each process."""
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1 and words[:1] and words[0] not in SHARED:
+    """Some commands share their work out: any other would be done, and written, once by each
+    process.
+    """
+    if (
+        int(os.environ.get("WORLD_SIZE", "1")) > 1
+        and words[:1]
+        and words[0] not in SHARED
+    ):
         raise TightboundError(
-            f"tightbound {words[0]} is not shared out over processes, only {', '.join(SHARED[:-1])} and {SHARED[-1]} "
+            f"tightbound {words[0]} is not shared out over processes, only "
+            f"{', '.join(SHARED[:-1])} and {SHARED[-1]} "
             "are: leave out torchrun"
         )
 
 
 def _speaks(error: TightboundError) -> bool:
-    """Among processes of torchrun, the first tells what is wrong for all, the others what is wrong with them alone."""
+    """Among processes of torchrun, the first tells what is wrong for all, the others what is wrong
+    with them alone.
+    """
     from tightbound.runtime.launch_context import Own
 
     return os.environ.get("RANK", "0") == "0" or isinstance(error, Own)
@@ -84,14 +118,30 @@ def _unexpected(error: Exception) -> int:
     if isinstance(error, OSError) and error.errno in NO_ROOM:
         where = f" for {error.filename}" if error.filename else ""
         return _say(
-            f"no room on the disk{where}: free some space and run the command again (a training: with --resume)", USAGE
+            (
+                f"no room on the disk{where}: free some space and run the command "
+                "again (a training: with --resume)"
+            ),
+            USAGE,
         )
     if isinstance(error, OSError) and error.filename and error.strerror:
-        return _say(f"cannot use {error.filename} ({error.strerror}): check the path and its permissions", USAGE)
+        return _say(
+            f"cannot use {error.filename} ({error.strerror}): check the path and its permissions",
+            USAGE,
+        )
     text = " ".join(str(error).split()) or "no message"
-    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in text:
-        return _say("out of memory: try fewer examples at once, --device cpu, or a smaller model", USAGE)
-    return _say(f"{type(error).__name__}: {text}; set TIGHTBOUND_DEBUG=1 for the traceback", BUG)
+    if (
+        isinstance(error, MemoryError)
+        or type(error).__name__ == "OutOfMemoryError"
+        or "can't allocate memory" in text
+    ):
+        return _say(
+            "out of memory: try fewer examples at once, --device cpu, or a smaller model",
+            USAGE,
+        )
+    return _say(
+        f"{type(error).__name__}: {text}; set TIGHTBOUND_DEBUG=1 for the traceback", BUG
+    )
 
 
 def _usage(error: CycloptsError) -> str:
@@ -101,13 +151,24 @@ def _usage(error: CycloptsError) -> str:
     if isinstance(error, UnknownCommandError):
         known = [name for name in app if not name.startswith("-")]
         return (
-            f"unknown command {(error.unused_tokens or [''])[0]!r}: {nearest((error.unused_tokens or [''])[0], known)}"
+            f"unknown command {(error.unused_tokens or [''])[0]!r}: "
+            f"{nearest((error.unused_tokens or [''])[0], known)}"
         )
     if isinstance(error, UnknownOptionError):
         name = error.token.keyword or error.token.value
-        known = [n for argument in error.argument_collection for n in argument.names if n.startswith("--")]
+        known = [
+            n
+            for argument in error.argument_collection
+            for n in argument.names
+            if n.startswith("--")
+        ]
         return f"unknown option {name!r} of {command}: {nearest(name, known)}"
     if isinstance(error, MissingArgumentError) and error.argument is not None:
         return f"{command} needs {error.argument.name}: {command} --help shows what it takes"
-    parts = [part.strip().rstrip(".") for part in str(error).split(". ") if part.strip()]
-    return f"{'; '.join(f'{p[:1].lower()}{p[1:]}' for p in parts)}: {command} --help shows what it takes"
+    parts = [
+        part.strip().rstrip(".") for part in str(error).split(". ") if part.strip()
+    ]
+    return (
+        f"{'; '.join(f'{p[:1].lower()}{p[1:]}' for p in parts)}: {command} --help "
+        "shows what it takes"
+    )

@@ -12,7 +12,10 @@ LOOK = Group("Look up", sort_key=2)
 
 app = App(
     name="tightbound",
-    help="Train variational autoencoders on your images or arrays, and learn in nats how good they are.",
+    help=(
+        "Train variational autoencoders on your images or arrays, and learn in "
+        "nats how good they are."
+    ),
     version=f"tightbound {__version__}",
     version_flags=["--version"],
     default_parameter=Parameter(negative=""),

@@ -17,12 +17,15 @@ Names = Annotated[list[str] | None, Parameter(consume_multiple=True)]
 
 
 def script() -> Path:
-    """The benchmark of the clone that this package is installed from, or of the one in the working folder."""
+    """The benchmark of the clone that this package is installed from, or of the one in the working
+    folder.
+    """
     for root in (CLONE, Path.cwd()):
         if (found := root / "benchmarks" / "speed.py").is_file():
             return found
     raise TightboundError(
-        "the benchmarks are in the repository's folder benchmarks/, which an installed package does not have: "
+        "the benchmarks are in the repository's folder benchmarks/, which an "
+        "installed package does not have: "
         "clone the repository and run tightbound bench in it"
     )
 
@@ -31,19 +34,35 @@ def script() -> Path:
 def bench(
     *,
     rounds: Annotated[int | None, Parameter(help="windows of each variant; 5")] = None,
-    only: Annotated[Names, Parameter(help="variants, such as pythae hand-float32 tightbound")] = None,
-    networks: Annotated[Names, Parameter(help="burda, wide, strided, residual, ladder")] = None,
+    only: Annotated[
+        Names, Parameter(help="variants, such as pythae hand-float32 tightbound")
+    ] = None,
+    networks: Annotated[
+        Names, Parameter(help="burda, wide, strided, residual, ladder")
+    ] = None,
     batches: Annotated[Names, Parameter(help="such as 100 1000")] = None,
     threads: Annotated[int | None, Parameter(help="of each variant; all cores")] = None,
-    quick: Annotated[bool, Parameter(help="one small case without other libraries, under a minute")] = False,
-    out: Annotated[Path | None, Parameter(help="write all windows and ratios as JSON")] = None,
+    quick: Annotated[
+        bool, Parameter(help="one small case without other libraries, under a minute")
+    ] = False,
+    out: Annotated[
+        Path | None, Parameter(help="write all windows and ratios as JSON")
+    ] = None,
     chart: Annotated[Path | None, Parameter(help="write a chart as PNG")] = None,
 ) -> None:
     """Compare training speed with other libraries, side by side; in a clone of the repository."""
-    given: dict[str, Any] = {"rounds": rounds, "only": only, "networks": networks, "batches": batches}
+    given: dict[str, Any] = {
+        "rounds": rounds,
+        "only": only,
+        "networks": networks,
+        "batches": batches,
+    }
     given |= {"threads": threads, "out": out, "chart": chart}
     words = ["--quick"] if quick else []
     for name, value in given.items():
         if value is not None:
-            words += [f"--{name}", *map(str, value if isinstance(value, list) else [value])]
+            words += [
+                f"--{name}",
+                *map(str, value if isinstance(value, list) else [value]),
+            ]
     raise SystemExit(subprocess.run([sys.executable, str(script()), *words]).returncode)

@@ -1,4 +1,7 @@
-"""The commands and what each takes. Their work is in `api` and `outputs`, imported when a command runs, not before."""
+"""The commands and what each takes.
+
+Their work is in `api` and `outputs`, imported when a command runs, not before.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ from typing import Annotated, Any, Literal
 from cyclopts import Parameter
 
 from tightbound.cli.app import LEARN, LOOK, USE, Stopped, app
-from tightbound.cli.options import (  # fmt: skip
+from tightbound.cli.options import (
     ALL,
     PLAIN,
     AsJson,
@@ -34,8 +37,12 @@ from tightbound.cli.options import (  # fmt: skip
 
 
 @app.command(group=LEARN)
-def demo(*, out: Path = Path("demo"), lang: Language = "en", quiet: Quiet = False) -> None:
-    """Train an autoencoder and two VAEs on the embedded digits and write one report; under a minute."""
+def demo(
+    *, out: Path = Path("demo"), lang: Language = "en", quiet: Quiet = False
+) -> None:
+    """Train an autoencoder and two VAEs on the embedded digits and write one report; under a
+    minute.
+    """
     from tightbound import api
 
     print(api.demo(out, lang=lang, display="none" if quiet else "auto"))
@@ -46,17 +53,38 @@ def train(
     data: Data | None = None,
     /,
     *,
-    recipe: Annotated[str | None, Parameter(help="see tightbound recipes; vae unless --config says otherwise")] = None,
-    out: Annotated[Path | None, Parameter(help="the run folder; runs/DATA-RECIPE or the next free name")] = None,
-    config: Annotated[Path | None, Parameter(help="a TOML file of settings, such as a run's config.toml")] = None,
-    set_: Annotated[
-        list[str] | None, Parameter(name="--set", consume_multiple=True, help="key=value ..., such as latent=16")
+    recipe: Annotated[
+        str | None,
+        Parameter(help="see tightbound recipes; vae unless --config says otherwise"),
     ] = None,
-    seed: Annotated[int | None, Parameter(help="fixes initialisation, order, noise and evaluation; 0")] = None,
-    resume: Annotated[bool, Parameter(help="go on with the run at --out, bit for bit")] = False,
+    out: Annotated[
+        Path | None,
+        Parameter(help="the run folder; runs/DATA-RECIPE or the next free name"),
+    ] = None,
+    config: Annotated[
+        Path | None,
+        Parameter(help="a TOML file of settings, such as a run's config.toml"),
+    ] = None,
+    set_: Annotated[
+        list[str] | None,
+        Parameter(
+            name="--set", consume_multiple=True, help="key=value ..., such as latent=16"
+        ),
+    ] = None,
+    seed: Annotated[
+        int | None,
+        Parameter(help="fixes initialisation, order, noise and evaluation; 0"),
+    ] = None,
+    resume: Annotated[
+        bool, Parameter(help="go on with the run at --out, bit for bit")
+    ] = False,
     overwrite: Annotated[bool, Parameter(help="replace the run at --out")] = False,
-    trust: Annotated[bool, Parameter(help="let --resume run code that the run's config.toml names")] = False,
-    budget: Annotated[str | None, Parameter(help="fit the steps to a time: 90s, 15min, 2h")] = None,
+    trust: Annotated[
+        bool, Parameter(help="let --resume run code that the run's config.toml names")
+    ] = False,
+    budget: Annotated[
+        str | None, Parameter(help="fit the steps to a time: 90s, 15min, 2h")
+    ] = None,
     device: Annotated[str | None, Parameter(help="auto, cpu or cuda")] = None,
     lang: Language = "en",
     skip_bad: SkipBad = False,
@@ -70,22 +98,42 @@ def train(
         data = stray[0]  # as in: train --set latent=16 digits
         pairs.remove(data)
     values = assignments(pairs) | ({"data.skip_bad": True} if skip_bad else {})
-    asked: dict[str, Any] = {"config": config, "seed": seed, "budget": budget, "device": device}
+    asked: dict[str, Any] = {
+        "config": config,
+        "seed": seed,
+        "budget": budget,
+        "device": device,
+    }
     asked |= {"resume": resume, "overwrite": overwrite, "trust": trust, "lang": lang}
     asked["display"] = "none" if quiet else "auto"
     _trained(data, recipe, out, asked, values)
 
 
-def _trained(data: str | None, recipe: str | None, out: Path | None, asked: dict[str, Any], values: Any) -> None:
+def _trained(
+    data: str | None,
+    recipe: str | None,
+    out: Path | None,
+    asked: dict[str, Any],
+    values: Any,
+) -> None:
     """Trains and prints the run and its report; after Ctrl-C, says how to go on."""
     from tightbound import api
 
     try:
         run = api.train(data, recipe, out=out, settings=values, **asked)
     except api.Stopped as stop:
-        words = ["tightbound", "train", *([data] if data else []), "--out", str(stop.folder), "--resume"]
+        words = [
+            "tightbound",
+            "train",
+            *([data] if data else []),
+            "--out",
+            str(stop.folder),
+            "--resume",
+        ]
         words += ["--device", asked["device"]] if asked["device"] else []
-        raise Stopped(f"interrupted, the state is saved; go on with: {shlex.join(words)}") from None
+        raise Stopped(
+            f"interrupted, the state is saved; go on with: {shlex.join(words)}"
+        ) from None
     if os.environ.get("RANK", "0") == "0":
         print(f"run: {run.folder}")
         print(f"report: {run.folder}/report.html")
@@ -96,36 +144,81 @@ def evaluate(
     run: Trained,
     /,
     *,
-    data: Annotated[str | None, Parameter(help="other data than the run's own test split")] = None,
-    split: Annotated[str, Parameter(help="train, valid or test, of the run's own data")] = "test",
+    data: Annotated[
+        str | None, Parameter(help="other data than the run's own test split")
+    ] = None,
+    split: Annotated[
+        str, Parameter(help="train, valid or test, of the run's own data")
+    ] = "test",
     k: Samples = 5000,
-    ais: Annotated[bool, Parameter(help="log p(x) by annealed importance sampling too, with a certificate")] = False,
-    gap: Annotated[bool, Parameter(help="the third term in its two parts, on test and training examples")] = False,
-    subset: Annotated[int | None, Parameter(help="examples of what is slow: exact log p(x), --ais, --gap; 64")] = None,
-    budget: Annotated[str | None, Parameter(help="choose K, examples and methods to fit a time: 90s, 5min")] = None,
-    no_diagnosis: Annotated[bool, Parameter(help="do not look for what is wrong with the model")] = False,
-    seed: Annotated[int | None, Parameter(help="of the noise; the run's own unless given")] = None,
-    limit: Annotated[int | None, Parameter(help="LIMIT examples only, spread evenly")] = None,
+    ais: Annotated[
+        bool,
+        Parameter(
+            help="log p(x) by annealed importance sampling too, with a certificate"
+        ),
+    ] = False,
+    gap: Annotated[
+        bool,
+        Parameter(
+            help="the third term in its two parts, on test and training examples"
+        ),
+    ] = False,
+    subset: Annotated[
+        int | None,
+        Parameter(help="examples of what is slow: exact log p(x), --ais, --gap; 64"),
+    ] = None,
+    budget: Annotated[
+        str | None,
+        Parameter(help="choose K, examples and methods to fit a time: 90s, 5min"),
+    ] = None,
+    no_diagnosis: Annotated[
+        bool, Parameter(help="do not look for what is wrong with the model")
+    ] = False,
+    seed: Annotated[
+        int | None, Parameter(help="of the noise; the run's own unless given")
+    ] = None,
+    limit: Annotated[
+        int | None, Parameter(help="LIMIT examples only, spread evenly")
+    ] = None,
     json: AsJson = False,
     loading: Loading = PLAIN,
     skip_bad: SkipBad = False,
     quiet: Quiet = False,
 ) -> None:
-    """Account for a model: the terms of log p(x) with errors, and what is wrong with it; evaluation.json."""
+    """Account for a model: the terms of log p(x) with errors, and what is wrong with it;
+    evaluation.json.
+    """
     from tightbound import api
     from tightbound.cli import outputs, tables
 
-    asked: dict[str, Any] = {"split": split, "k": k, "ais": ais, "gap": gap, "subset": subset, "budget": budget}
+    asked: dict[str, Any] = {
+        "split": split,
+        "k": k,
+        "ais": ais,
+        "gap": gap,
+        "subset": subset,
+        "budget": budget,
+    }
     asked |= {"diagnosis": not no_diagnosis, "seed": seed, "limit": limit}
     try:
-        with outputs.shared(loading) as us, tables.progress("evaluating", quiet or not us.first) as tick:
+        with (
+            outputs.shared(loading) as us,
+            tables.progress("evaluating", quiet or not us.first) as tick,
+        ):
             trained = outputs.load(run, loading, skip_bad=skip_bad)
             found = api.evaluate(trained, data, **asked, tick=tick)
     except KeyboardInterrupt:
-        raise Stopped("interrupted, what was finished is kept: the same command goes on from there") from None
+        raise Stopped(
+            "interrupted, what was finished is kept: the same command goes on from there"
+        ) from None
     if not us.first:
         return
-    if data is None and split == "test" and limit is None and (note := found.save(trained.folder or run)):
+    if (
+        data is None
+        and split == "test"
+        and limit is None
+        and (note := found.save(trained.folder or run))
+    ):
         print(f"note: {note}", file=sys.stderr)
     tables.show_json(found.to_json()) if json else print("\n".join(found.lines()))
 
@@ -145,7 +238,9 @@ def compare(
 
     target = outputs.target(out, ("html",), overwrite)
     trained = [outputs.load(run, loading) for run in runs]
-    print(api.compare(trained, target.path, lang=lang, title=title, overwrite=overwrite))
+    print(
+        api.compare(trained, target.path, lang=lang, title=title, overwrite=overwrite)
+    )
 
 
 @app.command(group=USE)
@@ -158,9 +253,11 @@ def encode(
     many: Many = ALL,
     loading: Loading = PLAIN,
 ) -> None:
-    """Write the features of each example, mean and standard deviation: F.npz, F.csv, F.parquet, or a folder of parts.
+    """Write the features of each example, mean and standard deviation: F.npz, F.csv, F.parquet, or
+    a folder of parts.
 
-    A folder, or 'F-*.parquet', is for millions of examples: torchrun shares them out, and the same command goes on.
+    A folder, or 'F-*.parquet', is for millions of examples: torchrun shares them out, and the same
+    command goes on.
     """
     from tightbound.cli import encode_score as rows
     from tightbound.cli import outputs
@@ -176,18 +273,33 @@ def reconstruct(
     /,
     *,
     out: Out,
-    n: Annotated[int, Parameter(name=("-n", "--n"), help="examples in an F.png or F.svg")] = 40,
+    n: Annotated[
+        int, Parameter(name=("-n", "--n"), help="examples in an F.png or F.svg")
+    ] = 40,
     overwrite: Overwrite = False,
-    draws: Annotated[int, Parameter(help="multiple imputations of missing values, in F.npz")] = 0,
+    draws: Annotated[
+        int, Parameter(help="multiple imputations of missing values, in F.npz")
+    ] = 0,
     condition: Condition = None,
     loading: Loading = PLAIN,
     skip_bad: SkipBad = False,
 ) -> None:
-    """Rebuild each example from its features: F.png (input above output), F.svg of curves, a folder, F.npz or F.csv."""
+    """Rebuild each example from its features: F.png (input above output), F.svg of curves, a
+    folder, F.npz or F.csv.
+    """
     from tightbound.cli import outputs
 
     target = outputs.target(out, outputs.EXAMPLES, overwrite)
-    print(outputs.reconstruct(outputs.load(run, loading, skip_bad=skip_bad), data, target, n, condition, draws))
+    print(
+        outputs.reconstruct(
+            outputs.load(run, loading, skip_bad=skip_bad),
+            data,
+            target,
+            n,
+            condition,
+            draws,
+        )
+    )
 
 
 @app.command(group=USE)
@@ -201,9 +313,11 @@ def score(
     many: Many = ALL,
     loading: Loading = PLAIN,
 ) -> None:
-    """Write ELBO, log p(x) with its error, distortion and rate of each example: F.csv, F.parquet, or a folder of parts.
+    """Write ELBO, log p(x) with its error, distortion and rate of each example: F.csv, F.parquet,
+    or a folder of parts.
 
-    A folder, or 'F-*.parquet', is for millions of examples: torchrun shares them out, and the same command goes on.
+    A folder, or 'F-*.parquet', is for millions of examples: torchrun shares them out, and the same
+    command goes on.
     """
     from tightbound.cli import encode_score as rows
     from tightbound.cli import outputs
@@ -220,7 +334,9 @@ def sample(
     n: Annotated[int, Parameter(name=("-n", "--n"), help="how many")] = 64,
     out: Out,
     seed: Seed = 0,
-    temperature: Annotated[float, Parameter(help="spread of the prior's noise; 1 is the model")] = 1.0,
+    temperature: Annotated[
+        float, Parameter(help="spread of the prior's noise; 1 is the model")
+    ] = 1.0,
     pixels: Annotated[
         Literal["auto", "mean", "draw"],
         Parameter(help="the mean of p(x|z), or a draw; auto: a draw for tables"),
@@ -229,19 +345,30 @@ def sample(
     condition: Condition = None,
     loading: Loading = PLAIN,
 ) -> None:
-    """Make new examples: z from the prior, then p(x|z); F.png, F.svg of curves, a folder, F.npz or F.csv."""
+    """Make new examples: z from the prior, then p(x|z); F.png, F.svg of curves, a folder, F.npz or
+    F.csv.
+    """
     from tightbound.cli import outputs
 
     target = outputs.target(out, outputs.EXAMPLES, overwrite)
     trained = outputs.load(run, loading)
-    x = trained.sample(n, seed=seed, temperature=temperature, pixels=pixels, condition=condition)
-    print(f"{outputs.write(trained, x, target)}{f'; {trained.fitted}' if trained.fitted else ''}")
+    x = trained.sample(
+        n, seed=seed, temperature=temperature, pixels=pixels, condition=condition
+    )
+    print(
+        f"{outputs.write(trained, x, target)}{f'; {trained.fitted}' if trained.fitted else ''}"
+    )
 
 
 @app.command(group=USE)
 def decode(
     run: Trained,
-    z: Annotated[Path, Parameter(help="features (n, latent): an .npy, or an .npz such as encode writes")],
+    z: Annotated[
+        Path,
+        Parameter(
+            help="features (n, latent): an .npy, or an .npz such as encode writes"
+        ),
+    ],
     /,
     *,
     out: Out,
@@ -270,12 +397,22 @@ def vary(
     condition: Condition = None,
     loading: Loading = PLAIN,
 ) -> None:
-    """Make variations of one example: z from q(z|x), then p(x|z); F.png, F.svg of curves, a folder, F.npz or F.csv."""
+    """Make variations of one example: z from q(z|x), then p(x|z); F.png, F.svg of curves, a folder,
+    F.npz or F.csv.
+    """
     from tightbound.cli import outputs
 
     target = outputs.target(out, outputs.EXAMPLES, overwrite)
     trained = outputs.load(run, loading)
-    print(outputs.write(trained, trained.vary(outputs.one(trained, image), n, seed=seed, condition=condition), target))
+    print(
+        outputs.write(
+            trained,
+            trained.vary(
+                outputs.one(trained, image), n, seed=seed, condition=condition
+            ),
+            target,
+        )
+    )
 
 
 @app.command(group=USE)
@@ -285,18 +422,24 @@ def interpolate(
     b: One,
     /,
     *,
-    n: Annotated[int, Parameter(name=("-n", "--n"), help="how many, both ends included")] = 10,
+    n: Annotated[
+        int, Parameter(name=("-n", "--n"), help="how many, both ends included")
+    ] = 10,
     out: Out,
     overwrite: Overwrite = False,
     condition: Condition = None,
     loading: Loading = PLAIN,
 ) -> None:
-    """Go from one example to another in a straight line of features; F.png, F.svg, a folder, F.npz or F.csv."""
+    """Go from one example to another in a straight line of features; F.png, F.svg, a folder, F.npz
+    or F.csv.
+    """
     from tightbound.cli import outputs
 
     target = outputs.target(out, outputs.EXAMPLES, overwrite)
     trained = outputs.load(run, loading)
-    x = trained.interpolate(outputs.one(trained, a), outputs.one(trained, b), n, condition=condition)
+    x = trained.interpolate(
+        outputs.one(trained, a), outputs.one(trained, b), n, condition=condition
+    )
     print(outputs.write(trained, x, target, columns=n))
 
 
@@ -310,7 +453,9 @@ def recipes(*, json: AsJson = False) -> None:
 
 @app.command(group=LOOK)
 def show(
-    what: Annotated[str, Parameter(name="RECIPE|RUN", help="a recipe's name or a run folder")],
+    what: Annotated[
+        str, Parameter(name="RECIPE|RUN", help="a recipe's name or a run folder")
+    ],
     /,
     *,
     prior: Prior = None,

@@ -1,4 +1,6 @@
-"""`encode` and `score`: a row for each example, in one file, or in many that several processes write together."""
+"""`encode` and `score`: a row for each example, in one file, or in many that several processes
+write together.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,15 @@ from torch import Tensor
 
 from tightbound.cli.app import Stopped
 from tightbound.cli.options import Loading, Many
-from tightbound.cli.outputs import Target, load, noted, put, shared, write_csv, write_npz
+from tightbound.cli.outputs import (
+    Target,
+    load,
+    noted,
+    put,
+    shared,
+    write_csv,
+    write_npz,
+)
 from tightbound.cli.sharded_output import Parts
 from tightbound.cli.tables import progress
 from tightbound.core.trace import Batch
@@ -38,7 +48,9 @@ PART_VALUES, PART_ROWS = 100_000_000, 100_000  # numbers, and examples, of a par
 
 @dataclass(frozen=True)
 class Job:
-    """What is computed of each example, x (n, *shape) -> columns of numbers; and the settings that decide it."""
+    """What is computed of each example, x (n, *shape) -> columns of numbers; and the settings that
+    decide it.
+    """
 
     name: str
     columns: list[str]
@@ -46,29 +58,47 @@ class Job:
     make: Callable[[Run, Batch], Columns]
     part_rows: int
     notes: tuple[str, ...] = ()
-    extra: dict[str, type] = field(default_factory=dict)  # other columns: the number of a cluster, a predicted label
+    extra: dict[str, type] = field(
+        default_factory=dict
+    )  # other columns: the number of a cluster, a predicted label
 
 
 def feature_names(run: Run) -> list[str]:
     """z_1, z_2, ... ; of several sites z1_1, ..., z2_1, ..."""
-    return [f"{site}_{i + 1}" for site, width in run.sites.items() for i in range(width)]
+    return [
+        f"{site}_{i + 1}" for site, width in run.sites.items() for i in range(width)
+    ]
 
 
 def encoding(run: Run) -> Job:
-    """Mean and standard deviation of each feature; of a model with classes, the most likely one too."""
+    """Mean and standard deviation of each feature; of a model with classes, the most likely one
+    too.
+    """
     names = feature_names(run)
     columns = [*names, *(f"{name}_std" for name in names)]
 
-    kind = ("cluster" if run.spec.labels is None else "predicted") if run.model.classes else ""
+    kind = (
+        ("cluster" if run.spec.labels is None else "predicted")
+        if run.model.classes
+        else ""
+    )
     words = class_words(run.spec.labels)
 
     def make(run: Run, x: Batch) -> Columns:
-        found: Columns = dict(zip(columns, np.concatenate(passes.moments_of(run, x), 1).T, strict=True))
+        found: Columns = dict(
+            zip(columns, np.concatenate(passes.moments_of(run, x), 1).T, strict=True)
+        )
         likeliest = run.chances(x).argmax(1).numpy() if kind else ()
-        return {kind: [words[y] for y in likeliest] if words else likeliest} | found if kind else found
+        return (
+            {kind: [words[y] for y in likeliest] if words else likeliest} | found
+            if kind
+            else found
+        )
 
     extra: dict[str, type] = {kind: str if words else int} if kind else {}
-    return Job("encode", columns, {"seed": run.config.seed}, make, PART_ROWS, extra=extra)
+    return Job(
+        "encode", columns, {"seed": run.config.seed}, make, PART_ROWS, extra=extra
+    )
 
 
 def scoring(run: Run, k: int) -> Job:
@@ -86,33 +116,59 @@ def scoring(run: Run, k: int) -> Job:
     return Job("score", columns, settings, make, PART_ROWS // 10, notes)
 
 
-def run(folder: Path, source: str, out: Target, job: Callable[[Run], Job], loading: Loading, many: Many) -> None:
-    """Makes a row for each example, alone or as one of the processes of torchrun; the first one tells of it."""
+def run(
+    folder: Path,
+    source: str,
+    out: Target,
+    job: Callable[[Run], Job],
+    loading: Loading,
+    many: Many,
+) -> None:
+    """Makes a row for each example, alone or as one of the processes of torchrun; the first one
+    tells of it.
+    """
     try:
         if done := write(folder, source, out, job, loading, many):
             print(done)
     except KeyboardInterrupt:
         if out.kind != "parts":
             raise
-        raise Stopped("interrupted, the files that are whole are kept: the same command goes on from there") from None
+        raise Stopped(
+            "interrupted, the files that are whole are kept: the same command goes on from there"
+        ) from None
 
 
-def write(folder: Path, source: str, out: Target, job: Callable[[Run], Job], loading: Loading, many: Many) -> str:
-    """Writes the rows of all examples of a source; returns what was done, but for processes that are not the first.
+def write(
+    folder: Path,
+    source: str,
+    out: Target,
+    job: Callable[[Run], Job],
+    loading: Loading,
+    many: Many,
+) -> str:
+    """Writes the rows of all examples of a source; returns what was done, but for processes that
+    are not the first.
 
     many.part_rows: examples of a part, unless the source comes in shards, which are the parts then.
     """
     if many.part_rows is not None and many.part_rows < 1:
-        raise TightboundError(f"--part-rows {many.part_rows} makes no parts: ask for 1 or more")
+        raise TightboundError(
+            f"--part-rows {many.part_rows} makes no parts: ask for 1 or more"
+        )
     with shared(loading) as us:
         if us.world > 1 and out.kind != "parts":
             raise TightboundError(
-                f"{out} is one file, which one process writes: name a folder or 'F-*.parquet', or leave out torchrun"
+                f"{out} is one file, which one process writes: name a folder "
+                "or 'F-*.parquet', or leave out torchrun"
             )
         run = load(folder, loading, skip_bad=many.skip_bad)
         work = job(run)
-        size = many.part_rows or int(np.clip(PART_VALUES // run.spec.dims // 1000 * 1000, 1000, work.part_rows))
-        data = us.after_first(lambda: read_parts(source, run.spec, run.config.data, size))
+        size = many.part_rows or int(
+            np.clip(PART_VALUES // run.spec.dims // 1000 * 1000, 1000, work.part_rows)
+        )
+        data = us.after_first(
+            lambda: read_parts(source, run.spec, run.config.data, size)
+        )
         if us.first:
             noted(data)
             for note in work.notes:
@@ -123,7 +179,14 @@ def write(folder: Path, source: str, out: Target, job: Callable[[Run], Job], loa
 
 
 def _written(
-    run: Run, job: Job, data: Ordered, out: Target, us: Processes, size: int, tick: Callable[..., None], condition: Any
+    run: Run,
+    job: Job,
+    data: Ordered,
+    out: Target,
+    us: Processes,
+    size: int,
+    tick: Callable[..., None],
+    condition: Any,
 ) -> str:
     c = None if condition is None else run.condition(condition, 1)
     if condition is not None:
@@ -131,7 +194,9 @@ def _written(
     made = partial(_columns, run, job, data, c)
     if out.kind == "parts":
         types = _types(data) | job.extra | dict.fromkeys(job.columns, float)
-        n, parts, before = Parts(out, types, _identity(run, job, data, size), data, us).write(made, tick)
+        n, parts, before = Parts(
+            out, types, _identity(run, job, data, size), data, us
+        ).write(made, tick)
         files = f" ({parts} files{f', {before} of them from before' if before else ''})"
     else:
         n, files = _whole(job, data, out, made, tick), ""
@@ -147,16 +212,27 @@ def _types(data: Ordered) -> dict[str, type]:
     return {name: kind for name, kind in known.items() if kind is not None}
 
 
-def _columns(run: Run, job: Job, data: Ordered, condition: Tensor | None, part: int) -> Iterator[Columns]:
+def _columns(
+    run: Run, job: Job, data: Ordered, condition: Tensor | None, part: int
+) -> Iterator[Columns]:
     """The columns of a part, some rows at a time."""
     at_once = int(np.clip(VALUES // run.spec.dims, 1, MOST))
     for rows in data.rows(part, at_once):
-        origin = {} if data.origins is None else {"shard": [data.origins[part]] * len(rows)}
-        yield origin | {"row": rows.numbers.numpy()} | _known(rows) | job.make(run, _told(run, rows, condition))
+        origin = (
+            {} if data.origins is None else {"shard": [data.origins[part]] * len(rows)}
+        )
+        yield (
+            origin
+            | {"row": rows.numbers.numpy()}
+            | _known(rows)
+            | job.make(run, _told(run, rows, condition))
+        )
 
 
 def _told(run: Run, rows: Rows, condition: Tensor | None) -> Batch:
-    """The examples with what a conditional model is told of them: `condition` (1, C), or what stands beside them."""
+    """The examples with what a conditional model is told of them: `condition` (1, C), or what
+    stands beside them.
+    """
     c = rows.c if condition is None else condition.expand(len(rows), -1)
     if c is None and run.spec.condition is not None:
         raise TightboundError(NO_CONDITION)
@@ -183,7 +259,11 @@ def _identity(run: Run, job: Job, data: Ordered, size: int) -> dict[str, Any]:
 
 
 def _whole(
-    job: Job, data: Ordered, out: Target, made: Callable[[int], Iterator[Columns]], tick: Callable[..., None]
+    job: Job,
+    data: Ordered,
+    out: Target,
+    made: Callable[[int], Iterator[Columns]],
+    tick: Callable[..., None],
 ) -> int:
     """All rows in one file, held until it is written."""
     found, done = dict[str, list[Any]](), 0
@@ -195,21 +275,35 @@ def _whole(
                 found.setdefault(name, []).append(values)
     joined = {name: _joined(parts) for name, parts in found.items()}
     if out.kind == "npz":
-        mean, std = np.split(np.stack([joined.pop(name) for name in job.columns], 1), 2, axis=1)
+        mean, std = np.split(
+            np.stack([joined.pop(name) for name in job.columns], 1), 2, axis=1
+        )
         known = {k: np.asarray(v) for k, v in joined.items() if k != "row"}
         names = np.asarray(job.columns[: len(job.columns) // 2])
         write_npz(out, {"mean": mean, "std": std, "feature": names, **known})
     elif out.kind == "csv":
         if job.name == "score":
-            joined = {"row": joined.pop("row")} | {k: joined.pop(k, [""] * done) for k in ("name", "label")} | joined
-        write_csv(out, list(joined), zip(*(_plain(column) for column in joined.values()), strict=True))
+            joined = (
+                {"row": joined.pop("row")}
+                | {k: joined.pop(k, [""] * done) for k in ("name", "label")}
+                | joined
+            )
+        write_csv(
+            out,
+            list(joined),
+            zip(*(_plain(column) for column in joined.values()), strict=True),
+        )
     else:
         _parquet(out, joined)
     return done
 
 
 def _joined(parts: list[Any]) -> Any:
-    return np.concatenate(parts) if isinstance(parts[0], np.ndarray) else [value for part in parts for value in part]
+    return (
+        np.concatenate(parts)
+        if isinstance(parts[0], np.ndarray)
+        else [value for part in parts for value in part]
+    )
 
 
 def _plain(column: Any) -> list[Any]:

@@ -13,25 +13,50 @@ from tightbound.cli.options import PLAIN, Loading, Quiet, Trained
 @app.command(group=LEARN)
 def fit_prior(
     run: Trained,
-    prior: Annotated[str, Parameter(help="such as gaussian-mixture; tightbound show RUN lists those that fit")],
+    prior: Annotated[
+        str,
+        Parameter(
+            help="such as gaussian-mixture; tightbound show RUN lists those that fit"
+        ),
+    ],
     /,
     *,
     set_: Annotated[
-        list[str] | None, Parameter(name="--set", consume_multiple=True, help="key=value ..., such as components=10")
+        list[str] | None,
+        Parameter(
+            name="--set",
+            consume_multiple=True,
+            help="key=value ..., such as components=10",
+        ),
     ] = None,
-    name: Annotated[str | None, Parameter(help="what --prior will call it; the kind of prior unless given")] = None,
-    overwrite: Annotated[bool, Parameter(help="replace the fitted prior of that name")] = False,
+    name: Annotated[
+        str | None,
+        Parameter(help="what --prior will call it; the kind of prior unless given"),
+    ] = None,
+    overwrite: Annotated[
+        bool, Parameter(help="replace the fitted prior of that name")
+    ] = False,
     loading: Loading = PLAIN,
     quiet: Quiet = False,
 ) -> None:
-    """Fit a prior to where the encoder puts the training data; other commands then take --prior NAME."""
+    """Fit a prior to where the encoder puts the training data; other commands then take --prior
+    NAME.
+    """
     from tightbound import api
     from tightbound.cli import outputs
     from tightbound.config import assignments
 
-    asked: dict[str, Any] = {"name": name, "overwrite": overwrite, "settings": assignments(set_ or [])}
-    made = api.fit_prior(outputs.load(run, loading), prior, **asked, display="none" if quiet else "auto")
+    asked: dict[str, Any] = {
+        "name": name,
+        "overwrite": overwrite,
+        "settings": assignments(set_ or []),
+    }
+    made = api.fit_prior(
+        outputs.load(run, loading), prior, **asked, display="none" if quiet else "auto"
+    )
     assert made.fitted is not None
     print(f"{made.fitted}: {made.folder}")
     kind = "png" if made.spec.is_image else "csv"
-    print(f"use it: tightbound sample {run} --prior {made.fitted.name} --out samples.{kind}")
+    print(
+        f"use it: tightbound sample {run} --prior {made.fitted.name} --out samples.{kind}"
+    )

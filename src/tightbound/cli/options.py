@@ -11,12 +11,15 @@ from cyclopts import Parameter
 Data = Annotated[
     str,
     Parameter(
-        help="digits, mnist, fashion-mnist, binarized-mnist, shapes; a folder or zip of images; an .npy, .npz, .csv, "
+        help="digits, mnist, fashion-mnist, binarized-mnist, shapes; a folder or "
+        "zip of images; an .npy, .npz, .csv, "
         ".h5, .zarr or .parquet; hf:NAME; wds:PATTERN"
     ),
 ]
 Trained = Annotated[Path, Parameter(help="a run folder")]
-One = Annotated[str, Parameter(help="one example: a file, or DATA:ROW with rows from 0")]
+One = Annotated[
+    str, Parameter(help="one example: a file, or DATA:ROW with rows from 0")
+]
 Out = Annotated[Path, Parameter(help="where to write; the ending chooses the format")]
 Overwrite = Annotated[bool, Parameter(help="replace what is at --out")]
 SkipBad = Annotated[bool, Parameter(help="leave out image files that cannot be read")]
@@ -24,13 +27,28 @@ Seed = Annotated[int, Parameter(help="of the random numbers")]
 Language = Annotated[Literal["en", "ko"], Parameter(help="language of the report")]
 Quiet = Annotated[bool, Parameter(help="show no progress")]
 AsJson = Annotated[bool, Parameter(name="--json", help="print JSON")]
-Samples = Annotated[int, Parameter(name=("-k", "--k"), help="samples of the importance-sampled log p(x)")]
+Samples = Annotated[
+    int,
+    Parameter(name=("-k", "--k"), help="samples of the importance-sampled log p(x)"),
+]
 Condition = Annotated[
     str | None,
-    Parameter(help="of a conditional model: a class by name or number, or numbers with commas; else DATA's own"),
+    Parameter(
+        help=(
+            "of a conditional model: a class by name or number, or numbers with "
+            "commas; else DATA's own"
+        )
+    ),
 ]
-Trust = Annotated[bool, Parameter(help="run code that the run's config.toml names, such as a prior of your own")]
-Prior = Annotated[str | None, Parameter(help="use the prior of this name that fit-prior made")]
+Trust = Annotated[
+    bool,
+    Parameter(
+        help="run code that the run's config.toml names, such as a prior of your own"
+    ),
+]
+Prior = Annotated[
+    str | None, Parameter(help="use the prior of this name that fit-prior made")
+]
 
 
 @Parameter(name="*")
@@ -52,7 +70,10 @@ class Many:
     """How a command makes a row for each of many examples."""
 
     part_rows: Annotated[
-        int | None, Parameter(help="examples of a file where --out is a folder; chosen by their size unless given")
+        int | None,
+        Parameter(
+            help="examples of a file where --out is a folder; chosen by their size unless given"
+        ),
     ] = None
     overwrite: Overwrite = False
     skip_bad: SkipBad = False

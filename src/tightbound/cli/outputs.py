@@ -1,4 +1,6 @@
-"""What the commands write: features, scores and examples, each as the file or folder that `--out` names."""
+"""What the commands write: features, scores and examples, each as the file or folder that `--out`
+names.
+"""
 
 from __future__ import annotations
 
@@ -39,7 +41,8 @@ MOST_COLUMNS = 10
 
 @dataclass(frozen=True)
 class Target:
-    """Where a command writes, and in which form: png, svg, folder, npz, csv, parquet; parts: many parquet files.
+    """Where a command writes, and in which form: png, svg, folder, npz, csv, parquet; parts: many
+    parquet files.
 
     The path of parts is a folder, or F-*.parquet.
     """
@@ -53,22 +56,37 @@ class Target:
 
 
 def target(out: Path, kinds: Sequence[str], overwrite: bool) -> Target:
-    """Checks `--out` before any work is done; raises TightboundError for another ending, or a file that is there."""
+    """Checks `--out` before any work is done; raises TightboundError for another ending, or a file
+    that is there.
+    """
     kind = "folder" if out.is_dir() else out.suffix[1:].lower() or "folder"
-    if "parts" in kinds and (kind == "folder" or (kind == "parquet" and "*" in out.name)):
+    if "parts" in kinds and (
+        kind == "folder" or (kind == "parquet" and "*" in out.name)
+    ):
         kind = "parts"
     if kind not in kinds or out.name.count("*") > (kind == "parts"):
-        names = {"folder": "a folder", "parts": "a folder, or 'F-*.parquet' for many files"}
+        names = {
+            "folder": "a folder",
+            "parts": "a folder, or 'F-*.parquet' for many files",
+        }
         wanted = " or ".join(names.get(k, f"F.{k}") for k in kinds)
-        raise TightboundError(f"--out {out} is not something that this command writes: name {wanted}")
+        raise TightboundError(
+            f"--out {out} is not something that this command writes: name {wanted}"
+        )
     if kind in ("parquet", "parts") and importlib.util.find_spec("pyarrow") is None:
-        raise TightboundError("a parquet file needs pyarrow: pip install 'tightbound[data]', or write F.csv")
+        raise TightboundError(
+            "a parquet file needs pyarrow: pip install 'tightbound[data]', or write F.csv"
+        )
     if kind == "parts":
-        return Target(out, kind, overwrite)  # what is there may be some of what is to be
+        return Target(
+            out, kind, overwrite
+        )  # what is there may be some of what is to be
     held = any(out.iterdir()) if out.is_dir() else out.exists()
     if held and not overwrite:
         what = "folder with files" if out.is_dir() else "file"
-        raise TightboundError(f"{out} is a {what} already: add --overwrite to replace it, or choose another --out")
+        raise TightboundError(
+            f"{out} is a {what} already: add --overwrite to replace it, or choose another --out"
+        )
     return Target(out, kind, overwrite)
 
 
@@ -88,7 +106,9 @@ def load(folder: Path, loading: Loading, *, skip_bad: bool = False) -> Run:
 
 
 def read(run: Run, source: str) -> Split:
-    """The examples that a command names, in the units of the run; what was noticed goes to standard error."""
+    """The examples that a command names, in the units of the run; what was noticed goes to standard
+    error.
+    """
     return noted(data_room.read(source, run.spec, run.config.data))
 
 
@@ -111,18 +131,33 @@ def codes(path: Path) -> Array:
         if isinstance(found, np.ndarray):
             return np.asarray(found, dtype=np.float32)
         with found:
-            name = next((k for k in ("z", "mean") if k in found.files), found.files[0] if found.files else "z")
-            if name not in found.files or (name not in ("z", "mean") and len(found.files) > 1):
-                raise TightboundError(f"{path} has arrays {', '.join(found.files) or 'none'}: name the features z")
+            name = next(
+                (k for k in ("z", "mean") if k in found.files),
+                found.files[0] if found.files else "z",
+            )
+            if name not in found.files or (
+                name not in ("z", "mean") and len(found.files) > 1
+            ):
+                raise TightboundError(
+                    f"{path} has arrays {', '.join(found.files) or 'none'}: name the features z"
+                )
             return np.asarray(found[name], dtype=np.float32)
     except TightboundError:
         raise
     except FileNotFoundError:
-        raise TightboundError(f"there is no file {path}: name an .npy or .npz of features") from None
+        raise TightboundError(
+            f"there is no file {path}: name an .npy or .npz of features"
+        ) from None
     except Exception as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        reason = "it holds Python objects, a pickle, which is never loaded" if "pickle" in reason else reason
-        raise TightboundError(f"{path} is no whole .npy or .npz of numbers ({reason}): save it again") from None
+        reason = (
+            "it holds Python objects, a pickle, which is never loaded"
+            if "pickle" in reason
+            else reason
+        )
+        raise TightboundError(
+            f"{path} is no whole .npy or .npz of numbers ({reason}): save it again"
+        ) from None
 
 
 # ---- whole files
@@ -138,18 +173,29 @@ def write_npz(out: Target, arrays: dict[str, Any]) -> None:
     put(out, lambda file: np.savez_compressed(file, **arrays))
 
 
-def write_csv(out: Target, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+def write_csv(
+    out: Target, header: Sequence[str], rows: Iterable[Sequence[Any]]
+) -> None:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(header)
-    writer.writerows([[f"{v:.6g}" if isinstance(v, float) else v for v in row] for row in rows])
+    writer.writerows(
+        [[f"{v:.6g}" if isinstance(v, float) else v for v in row] for row in rows]
+    )
     put(out, text.getvalue())
 
 
 # ---- examples: reconstruct, sample, decode, vary, interpolate
 
 
-def reconstruct(run: Run, source: str, out: Target, n: int, condition: str | None = None, draws: int = 0) -> str:
+def reconstruct(
+    run: Run,
+    source: str,
+    out: Target,
+    n: int,
+    condition: str | None = None,
+    draws: int = 0,
+) -> str:
     """Writes reconstructions, in a picture below their inputs; returns what was done."""
     _check_picture(run, out)
     split = read(run, source)
@@ -157,37 +203,70 @@ def reconstruct(run: Run, source: str, out: Target, n: int, condition: str | Non
         return _draws(run, split, out, draws, condition)
     if run.spec.missing and not run.spec.fields and out.kind == "npz":
         found = run.impute(split, draws=draws, condition=condition)
-        named = {} if split.names is None else {"name": np.asarray([str(name) for name in split.names])}
-        arrays = {name: getattr(found, name).numpy() for name in ("x", "sd", "ess", *["draws"] * bool(draws))}
+        named = (
+            {}
+            if split.names is None
+            else {"name": np.asarray([str(name) for name in split.names])}
+        )
+        arrays = {
+            name: getattr(found, name).numpy()
+            for name in ("x", "sd", "ess", *["draws"] * bool(draws))
+        }
         write_npz(out, arrays | named)
-        return f"{len(split)} examples, missing values filled in, with their standard deviations: {out}"
+        return (
+            f"{len(split)} examples, missing values filled in, with their standard "
+            f"deviations: {out}"
+        )
     if draws:
-        raise TightboundError("--draws are of missing values: name --out F.npz, of a run of recipe missing-data")
+        raise TightboundError(
+            "--draws are of missing values: name --out F.npz, of a run of recipe missing-data"
+        )
     if out.kind not in ("png", "svg"):
         x = run.reconstruct(split, condition)
         return write(run, x, out, names=split.names)
     at_least(1, n, "reconstructions")
     first = split.select(torch.arange(min(n, len(split))))
-    inputs, rebuilt = run.read(first), run.spec.to_domain(run.reconstruct(first, condition))
+    inputs, rebuilt = (
+        run.read(first),
+        run.spec.to_domain(run.reconstruct(first, condition)),
+    )
     view, columns = _view(run, inputs), min(MOST_COLUMNS, len(inputs))
     if out.kind == "svg":
-        put(out, strip(view.unit(rebuilt.numpy()), view, columns, view.unit(inputs.numpy())).data)
-        return f"{len(inputs)} of {len(split)} examples, each reconstruction over its input in grey: {out}"
+        put(
+            out,
+            strip(
+                view.unit(rebuilt.numpy()), view, columns, view.unit(inputs.numpy())
+            ).data,
+        )
+        return (
+            f"{len(inputs)} of {len(split)} examples, each reconstruction over its "
+            f"input in grey: {out}"
+        )
     rows, blank = [], torch.full((MOST_COLUMNS, *run.spec.shape), float("nan"))
     for i in range(0, len(inputs), MOST_COLUMNS):
         for x in (inputs, rebuilt):
             rows.append(torch.cat([x[i : i + MOST_COLUMNS], blank])[:MOST_COLUMNS])
     unit = view.unit(torch.cat(rows).numpy())
-    unit = unit.reshape(-1, MOST_COLUMNS, *unit.shape[1:])[:, :columns].reshape(-1, *unit.shape[1:])
+    unit = unit.reshape(-1, MOST_COLUMNS, *unit.shape[1:])[:, :columns].reshape(
+        -1, *unit.shape[1:]
+    )
     put(out, strip(np.nan_to_num(unit, nan=1.0), view, columns).data)
     return f"{len(inputs)} of {len(split)} examples, each input above its reconstruction: {out}"
 
 
-def _draws(run: Run, split: Split, out: Target, draws: int, condition: str | None) -> str:
-    """Multiple imputations of a table of mixed columns, one table below the other, with columns that say which."""
+def _draws(
+    run: Run, split: Split, out: Target, draws: int, condition: str | None
+) -> str:
+    """Multiple imputations of a table of mixed columns, one table below the other, with columns
+    that say which.
+    """
     made = run.impute(split, draws=draws, condition=condition).draws
-    columns = {"draw": np.repeat(np.arange(draws), len(split)), "row": np.tile(np.arange(len(split)), draws)} | {
-        f.name: np.concatenate([np.asarray(table[f.name]) for table in made]) for f in run.spec.fields
+    columns = {
+        "draw": np.repeat(np.arange(draws), len(split)),
+        "row": np.tile(np.arange(len(split)), draws),
+    } | {
+        f.name: np.concatenate([np.asarray(table[f.name]) for table in made])
+        for f in run.spec.fields
     }
     write_columns(out, columns)
     return f"{draws} draws of {len(split)} examples, one below the other: {out}"
@@ -196,19 +275,41 @@ def _draws(run: Run, split: Split, out: Target, draws: int, condition: str | Non
 def write_columns(out: Target, columns: dict[str, Any]) -> None:
     """Columns by name, as arrays of an .npz or as a CSV."""
     if out.kind == "npz":
-        write_npz(out, {k: v.astype(str) if v.dtype == object else v for k, v in columns.items()})
+        write_npz(
+            out,
+            {k: v.astype(str) if v.dtype == object else v for k, v in columns.items()},
+        )
     else:
-        write_csv(out, list(columns), zip(*(v.tolist() for v in columns.values()), strict=True))
+        write_csv(
+            out,
+            list(columns),
+            zip(*(v.tolist() for v in columns.values()), strict=True),
+        )
 
 
-def write(run: Run, x: Any, out: Target, *, names: Sequence[str] | None = None, columns: int | None = None) -> str:
+def write(
+    run: Run,
+    x: Any,
+    out: Target,
+    *,
+    names: Sequence[str] | None = None,
+    columns: int | None = None,
+) -> str:
     """Writes examples (n, ...) in raw units and the user's layout; returns what was done."""
     _check_picture(run, out)
     if run.spec.fields:
         write_columns(out, {f.name: np.asarray(x[f.name]) for f in run.spec.fields})
     elif out.kind == "npz":
         write_npz(
-            out, {"x": x.numpy(), **({} if names is None else {"name": np.asarray([str(name) for name in names])})}
+            out,
+            {
+                "x": x.numpy(),
+                **(
+                    {}
+                    if names is None
+                    else {"name": np.asarray([str(name) for name in names])}
+                ),
+            },
         )
     elif out.kind == "csv":
         flat = x.flatten(1).tolist()
@@ -218,7 +319,14 @@ def write(run: Run, x: Any, out: Target, *, names: Sequence[str] | None = None, 
         view = _view(run, domain)
         unit = view.unit(domain.numpy())
         if out.kind in ("png", "svg"):
-            put(out, strip(unit, view, columns or min(MOST_COLUMNS, max(1, round(len(unit) ** 0.5)))).data)
+            put(
+                out,
+                strip(
+                    unit,
+                    view,
+                    columns or min(MOST_COLUMNS, max(1, round(len(unit) ** 0.5))),
+                ).data,
+            )
         else:
             _folder(out, view.pixels(unit), names)
     return f"{len(x)} examples: {out}"
@@ -226,10 +334,15 @@ def write(run: Run, x: Any, out: Target, *, names: Sequence[str] | None = None, 
 
 def _check_picture(run: Run, out: Target) -> None:
     if run.spec.fields and out.kind not in ("npz", "csv"):
-        raise TightboundError("these examples are rows of a table, not pictures: name --out F.csv or F.npz")
+        raise TightboundError(
+            "these examples are rows of a table, not pictures: name --out F.csv or F.npz"
+        )
     curves = run.spec.kind in ("vector", "signal")
     if out.kind in (("png", "folder") if curves else ("svg",)):
-        size, fit = ("x".join(map(str, run.spec.shape)), "svg, F.npz" if curves else "png, F.npz")
+        size, fit = (
+            "x".join(map(str, run.spec.shape)),
+            "svg, F.npz" if curves else "png, F.npz",
+        )
         raise TightboundError(
             f"these examples are {run.spec.kind}s of {size} numbers, which {out.kind} cannot show: "
             f"name --out F.{fit} or F.csv"
@@ -237,7 +350,9 @@ def _check_picture(run: Run, out: Target) -> None:
 
 
 def _view(run: Run, x: Tensor) -> View:
-    """Levels and units have a scale of their own; real images take that of the training data, or of what is shown."""
+    """Levels and units have a scale of their own; real images take that of the training data, or of
+    what is shown.
+    """
     if run.spec.domain == "real":
         with suppress(TightboundError):
             x = next(iter(run.data.train.batches(AT_ONCE)))[1]
@@ -258,8 +373,14 @@ def _folder(out: Target, images: Array, names: Sequence[str] | None) -> None:
 
 
 def _file_name(name: str, row: int, taken: set[str]) -> str:
-    """`cat/1.jpg` as `cat/1.png`, never outside the folder; with the row where two would be alike."""
-    parts = [p for p in PurePosixPath(name.replace("\\", "/")).parts if p not in ("/", "..", ".")]
+    """`cat/1.jpg` as `cat/1.png`, never outside the folder; with the row where two would be
+    alike.
+    """
+    parts = [
+        p
+        for p in PurePosixPath(name.replace("\\", "/")).parts
+        if p not in ("/", "..", ".")
+    ]
     stem = str(PurePosixPath(*parts).with_suffix("")) if parts else f"{row:05d}"
     found = f"{stem}.png"
     return found if found not in taken else f"{stem}-{row}.png"

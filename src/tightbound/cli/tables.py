@@ -1,4 +1,6 @@
-"""What the commands show on a screen: tables that fit 80 columns, plain text where they are piped; JSON; progress."""
+"""What the commands show on a screen: tables that fit 80 columns, plain text where they are piped;
+JSON; progress.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +36,13 @@ def show_json(value: Any) -> None:
 
 def table(heads: Sequence[str], rows: Sequence[Sequence[Any]], title: str = "") -> None:
     """Prints rows under their heads; text wraps, the first column never does."""
-    made = Table(box=SIMPLE_HEAD, pad_edge=False, title=title or None, title_justify="left", title_style="bold")
+    made = Table(
+        box=SIMPLE_HEAD,
+        pad_edge=False,
+        title=title or None,
+        title_justify="left",
+        title_style="bold",
+    )
     for i, head in enumerate(heads):
         made.add_column(head, no_wrap=i == 0, overflow="fold")
     for row in rows:
@@ -44,7 +52,9 @@ def table(heads: Sequence[str], rows: Sequence[Sequence[Any]], title: str = "") 
 
 @contextmanager
 def progress(what: str, quiet: bool) -> Iterator[Tick]:
-    """The examples done of all, on standard error: a bar on a terminal, elsewhere a line every ten seconds."""
+    """The examples done of all, on standard error: a bar on a terminal, elsewhere a line every ten
+    seconds.
+    """
     if quiet:
         yield lambda done, n, stage="": None
     elif not sys.stderr.isatty():
@@ -65,7 +75,9 @@ def _lines(what: str) -> Tick:
     def tick(done: int, n: int | None, stage: str = "") -> None:
         if time.monotonic() >= due[0]:
             of = "" if n is None else f" of {n}"
-            print(f"{f'{what} {stage}'.strip()}: {done}{of}", file=sys.stderr, flush=True)
+            print(
+                f"{f'{what} {stage}'.strip()}: {done}{of}", file=sys.stderr, flush=True
+            )
             due[0] = time.monotonic() + SILENT
 
     return tick
@@ -79,9 +91,14 @@ def recipes(as_json: bool) -> None:
     if as_json:
         show_json([recipe.model_dump(mode="json") for recipe in RECIPES.values()])
         return
-    rows = [(name, r.purpose, ", ".join(parts(r)), r.paper) for name, r in RECIPES.items()]
+    rows = [
+        (name, r.purpose, ", ".join(parts(r)), r.paper) for name, r in RECIPES.items()
+    ]
     if Console().width < WIDE:
-        table(("name", "for, parts, paper"), [(name, "\n".join(rest)) for name, *rest in rows])
+        table(
+            ("name", "for, parts, paper"),
+            [(name, "\n".join(rest)) for name, *rest in rows],
+        )
     else:
         table(("name", "for", "parts", "paper"), rows)
 
@@ -89,8 +106,21 @@ def recipes(as_json: bool) -> None:
 def parts(recipe: Recipe) -> list[str]:
     """What differs from a plain VAE, or all of a plain one."""
     plain = RECIPES["vae"]
-    keys = ("posterior", "prior", "likelihood", "objective", "path", "network", "latent", "k")
-    changed = [k for k in (*keys, "conditional", "missing", "train") if getattr(recipe, k) != getattr(plain, k)]
+    keys = (
+        "posterior",
+        "prior",
+        "likelihood",
+        "objective",
+        "path",
+        "network",
+        "latent",
+        "k",
+    )
+    changed = [
+        k
+        for k in (*keys, "conditional", "missing", "train")
+        if getattr(recipe, k) != getattr(plain, k)
+    ]
     return [f"{key} {_brief(getattr(recipe, key))}" for key in changed or keys[:5]]
 
 
@@ -98,7 +128,11 @@ def _flat(values: Mapping[str, Any], under: str = "") -> dict[str, Any]:
     """Nested settings by their dotted keys."""
     found: dict[str, Any] = {}
     for key, value in values.items():
-        found |= _flat(value, f"{under}{key}.") if isinstance(value, Mapping) else {f"{under}{key}": value}
+        found |= (
+            _flat(value, f"{under}{key}.")
+            if isinstance(value, Mapping)
+            else {f"{under}{key}": value}
+        )
     return found
 
 
@@ -110,7 +144,13 @@ def _brief(value: Any) -> str:
         return ", ".join(f"{key}={_brief(v)}" for key, v in _flat(value).items())
     if isinstance(value, tuple | list) and value:
         return " x ".join(str(v) for v in value)
-    return str(value).lower() if isinstance(value, bool) else str(value) if value or value == 0 else "not set"
+    return (
+        str(value).lower()
+        if isinstance(value, bool)
+        else str(value)
+        if value or value == 0
+        else "not set"
+    )
 
 
 def data(as_json: bool) -> None:
@@ -142,7 +182,9 @@ def show(what: str, *, prior: str | None = None, trust: bool = False) -> None:
 
         _run(load(what, prior=prior, trust=trust))
     else:
-        raise TightboundError(f"{what!r} is neither a recipe nor a run folder: {nearest(what, RECIPES)}")
+        raise TightboundError(
+            f"{what!r} is neither a recipe nor a run folder: {nearest(what, RECIPES)}"
+        )
 
 
 def _recipe(recipe: Recipe) -> None:
@@ -159,29 +201,48 @@ def _recipe(recipe: Recipe) -> None:
             part: Any = getattr(config, section) if section else config
             said = meanings.described(SECTIONS[section] if section else Config)
             keys = said if section else ("seed", "device")
-            rows = [(f"{section}.{key}" if section else key, getattr(part, key), said[key]) for key in keys]
-        table(("key", "value", "meaning"), [(key, _brief(value), what) for key, value, what in rows])
+            rows = [
+                (f"{section}.{key}" if section else key, getattr(part, key), said[key])
+                for key in keys
+            ]
+        table(
+            ("key", "value", "meaning"),
+            [(key, _brief(value), what) for key, value, what in rows],
+        )
     print("auto: settled before the first step, and then kept in the run's config.toml")
 
 
 def _run(run: Run) -> None:
     """What a run is made of, what it was trained on, and how it did."""
     config, recipe, train = run.config, run.config.recipe, run.config.train
-    theta, phi = (sum(p.numel() for p in run.model.groups()[name]) for name in ("generative", "inference"))
+    theta, phi = (
+        sum(p.numel() for p in run.model.groups()[name])
+        for name in ("generative", "inference")
+    )
     spec = run.spec
     values = f"{spec.domain}{f' ({spec.levels})' if spec.levels else ''}"
     rows = [
         ("recipe", f"{recipe.name}: {recipe.paper}"),
-        ("prior p(z)", _brief(recipe.prior) + (", fitted after training" if run.fitted else "")),
+        (
+            "prior p(z)",
+            _brief(recipe.prior) + (", fitted after training" if run.fitted else ""),
+        ),
         *_priors(run),
         ("posterior q(z|x)", _brief(recipe.posterior)),
         ("likelihood p(x|z)", _brief(recipe.likelihood)),
         ("objective", f"{_brief(recipe.objective)}, k = {recipe.k}"),
-        ("latents", ", ".join(f"{site}: {width}" for site, width in run.sites.items()) + f" ({recipe.path})"),
+        (
+            "latents",
+            ", ".join(f"{site}: {width}" for site, width in run.sites.items())
+            + f" ({recipe.path})",
+        ),
         ("network", f"{_brief(recipe.network)}, size {recipe.size}"),
         ("theta", f"{theta:,} parameters of the decoder, prior and likelihood"),
         ("phi", f"{phi:,} parameters of the encoder and posterior"),
-        ("data", f"{config.source or 'arrays in Python'}, {_brief(spec.shape)}, {values}"),
+        (
+            "data",
+            f"{config.source or 'arrays in Python'}, {_brief(spec.shape)}, {values}",
+        ),
         ("training", f"{train.steps} steps of {train.batch}, seed {config.seed}"),
         *_history(run),
         *_evaluation(run),
@@ -205,7 +266,11 @@ def _history(run: Run) -> list[tuple[str, str]]:
         return [("log", "none yet")]
     best = [line for line in lines if line.get("best")][-1:] or lines[-1:]
     valid = best[0]["valid"]
-    shown = [f"{name} {valid[name]:.2f}" for name in ("elbo", "distortion", "rate", "log_px") if name in valid]
+    shown = [
+        f"{name} {valid[name]:.2f}"
+        for name in ("elbo", "distortion", "rate", "log_px")
+        if name in valid
+    ]
     return [
         ("steps done", f"{lines[-1]['step']} in {lines[-1]['time']:.0f} s"),
         ("best validation", f"step {best[0]['step']}: {', '.join(shown)} nats"),
@@ -219,8 +284,22 @@ def _evaluation(run: Run) -> list[tuple[str, str]]:
         return [("evaluation", f"none yet: tightbound evaluate {run.folder}")]
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
-        terms = [name for name in ("elbo", "log_px", "gap", "distortion", "rate") if name in found]
-        shown = [f"{name} {found[name]['mean']:.2f} ± {found[name]['se'] or float('nan'):.2f}" for name in terms]
-        return [(f"{found['split']} (n = {found['n']}, K = {found['k']})", "\n".join(shown))]
+        terms = [
+            name
+            for name in ("elbo", "log_px", "gap", "distortion", "rate")
+            if name in found
+        ]
+        shown = [
+            f"{name} {found[name]['mean']:.2f} ± {found[name]['se'] or float('nan'):.2f}"
+            for name in terms
+        ]
+        return [
+            (f"{found['split']} (n = {found['n']}, K = {found['k']})", "\n".join(shown))
+        ]
     except (ValueError, KeyError, TypeError):
-        return [("evaluation", f"{path} is damaged: tightbound evaluate {run.folder} makes it again")]
+        return [
+            (
+                "evaluation",
+                f"{path} is damaged: tightbound evaluate {run.folder} makes it again",
+            )
+        ]

@@ -11,10 +11,12 @@ from torch import Tensor
 
 @dataclass
 class Batch:
-    """B examples x in domain units (B, *shape), NaN where a value is missing, and what else is known, each B rows.
+    """B examples x in domain units (B, *shape), NaN where a value is missing, and what else is
+    known, each B rows.
 
-    c: the condition of a conditional model (B, C).  y: labels (B,), -1 where unknown.  index: row numbers in the
-    training data.  mask: 1 where x was observed; a model that takes missing values makes it from x.
+    c: the condition of a conditional model (B, C).  y: labels (B,), -1 where unknown.  index: row
+    numbers in the training data.  mask: 1 where x was observed; a model that takes missing values
+    makes it from x.
     """
 
     x: Tensor
@@ -59,9 +61,17 @@ class Batch:
 
     @property
     def key(self) -> Tensor:
-        """All that decides a model's figures of each example, as bytes (B, m): x and, where there is one, c."""
+        """All that decides a model's figures of each example, as bytes (B, m): x and, where there
+        is one, c.
+        """
         parts = [self.x] if self.c is None else [self.x, self.c]
-        return torch.cat([part.detach().cpu().flatten(1).contiguous().view(torch.uint8) for part in parts], 1)
+        return torch.cat(
+            [
+                part.detach().cpu().flatten(1).contiguous().view(torch.uint8)
+                for part in parts
+            ],
+            1,
+        )
 
 
 def rows(x: Tensor, k: int) -> Tensor:

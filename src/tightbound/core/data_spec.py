@@ -1,4 +1,6 @@
-"""DataSpec: all that a model needs to know of its data, resolved once on the training data and saved with the run."""
+"""DataSpec: all that a model needs to know of its data, resolved once on the training data and
+saved with the run.
+"""
 
 from __future__ import annotations
 
@@ -28,8 +30,8 @@ KINDS: dict[Kind, tuple[Layout, ...]] = {
 class Column(BaseModel):
     """One column of a table of mixed columns.
 
-    kind: what its values are.  values: of a binary or categorical column, in the order of their codes 0, 1, ...
-    type: the numpy type that it had, as "int64", "bool" or "str".
+    kind: what its values are.  values: of a binary or categorical column, in the order of their
+    codes 0, 1, ... type: the numpy type that it had, as "int64", "bool" or "str".
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -54,7 +56,9 @@ class Column(BaseModel):
         return hot.masked_fill(~raw.isfinite().unsqueeze(1), math.nan)
 
     def to_raw(self, x: Tensor) -> Tensor:
-        """(n, width) as numbers or codes (n,), of a categorical column the largest value's; what is NaN stays so."""
+        """(n, width) as numbers or codes (n,), of a categorical column the largest value's; what is
+        NaN stays so.
+        """
         return x.argmax(1) + 0 * x[:, 0] if self.kind == "categorical" else x[:, 0]
 
 
@@ -62,10 +66,12 @@ CONDITIONS = 256  # rows of training conditions that are kept with a model
 
 
 class Condition(BaseModel):
-    """What a conditional model is told of each example as c (n, width): classes one-hot, or standardised numbers.
+    """What a conditional model is told of each example as c (n, width): classes one-hot, or
+    standardised numbers.
 
-    names: of the classes, or of the numbers.  mean, std: of each number in training; empty for classes.  examples: c of
-    CONDITIONS training rows, which stand for its distribution; kept with the weights.
+    names: of the classes, or of the numbers.  mean, std: of each number in training; empty for
+    classes.  examples: c of CONDITIONS training rows, which stand for its distribution; kept with
+    the weights.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
@@ -81,18 +87,23 @@ class Condition(BaseModel):
         return len(self.names)
 
     def encode(self, rows: Tensor) -> Tensor:
-        """Class numbers (n,), or numbers in the user's units (n, width), as c, float32 (n, width)."""
+        """Class numbers (n,), or numbers in the user's units (n, width), as c, float32 (n,
+        width).
+        """
         import torch
 
         if not self.mean:
             return torch.eye(self.width, device=rows.device)[rows.long()]
-        mean, std = (torch.tensor(values, device=rows.device) for values in (self.mean, self.std))
+        mean, std = (
+            torch.tensor(values, device=rows.device) for values in (self.mean, self.std)
+        )
         return (rows.float() - mean) / std
 
     def read(self, value: Any, n: int) -> Tensor:
         """What a user names, one condition for all n rows or one for each, as c (n, width).
 
-        A class by name or number; numbers as a vector, or as text with commas.  TightboundError for anything else.
+        A class by name or number; numbers as a vector, or as text with commas.  TightboundError for
+        anything else.
         """
         import torch
 
@@ -100,47 +111,59 @@ class Condition(BaseModel):
             c = self.encode(torch.from_numpy(self._numbers(value)))
         else:
             several = hasattr(value, "__len__") and not isinstance(value, str)
-            c = self.encode(torch.tensor([self._class(v) for v in (value if several else [value])]))
+            c = self.encode(
+                torch.tensor([self._class(v) for v in (value if several else [value])])
+            )
         if len(c) not in (1, n):
-            raise TightboundError(f"{len(c)} conditions were given for {n} examples: give one, or one for each")
+            raise TightboundError(
+                f"{len(c)} conditions were given for {n} examples: give one, or one for each"
+            )
         return c.expand(n, -1)
 
     def _class(self, value: Any) -> int:
         plain = str(value.item() if hasattr(value, "item") else value).strip()
         if plain not in self.names:
-            raise TightboundError(f"there is no class {plain!r} for a condition: {nearest(plain, self.names)}")
+            raise TightboundError(
+                f"there is no class {plain!r} for a condition: {nearest(plain, self.names)}"
+            )
         return self.names.index(plain)
 
     def _numbers(self, value: Any) -> Any:
         import numpy as np
 
         try:
-            rows = np.array(value.split(",") if isinstance(value, str) else value, dtype=np.float32)
+            rows = np.array(
+                value.split(",") if isinstance(value, str) else value, dtype=np.float32
+            )
             rows = rows.reshape(-1, self.width)
             if np.isfinite(rows).all():
                 return rows
         except (TypeError, ValueError):
             pass
         raise TightboundError(
-            f"a condition of this model is {self.width} finite numbers ({', '.join(self.names)}), and {value!r} is not"
+            f"a condition of this model is {self.width} finite numbers "
+            f"({', '.join(self.names)}), and {value!r} is not"
         )
 
 
 class DataSpec(BaseModel):
     """What the data are: shape, domain, and the mean and spread that centre a network's input.
 
-    Two units are in use. *Raw* is what the user has (grey levels 0..16, bytes, metres) in the user's `layout`.
-    *Domain* is what likelihoods see: channel-first, float32, and equal to raw except for `unit`, where integer
-    levels 0..L-1 are read as real numbers x / (L-1) in [0, 1], and `mixed`, where raw has a number or code for each of
-    `fields`, the columns of a table, and a categorical one becomes as many 0s and a 1 as it has values.
+    Two units are in use. *Raw* is what the user has (grey levels 0..16, bytes, metres) in the
+    user's `layout`.
+    *Domain* is what likelihoods see: channel-first, float32, and equal to raw except for `unit`,
+      where integer
+    levels 0..L-1 are read as real numbers x / (L-1) in [0, 1], and `mixed`, where raw has a number
+    or code for each of
+    `fields`, the columns of a table, and a categorical one becomes as many 0s and a 1 as it has
+    values.
 
-    shape: of one example in domain units: (D,), or channels first, (C, L), (C, H, W) or (C, D, H, W).  levels: L for
-    integers 0..L-1, else None.
-    divisor: raw / divisor = domain.  rows: training examples; None where a stream does not say.  condition: what else
-    is known of each example, of data for a conditional model.  missing: NaN is a value that was
-    not observed.  labels, labelled: names of the classes that a model learns from,
-    and the share of training examples that have one.  mean, std: per dimension, in domain units;
-    weights of the model, not of this page.
+    shape: of one example in domain units: (D,), or channels first, (C, L), (C, H, W) or (C, D, H,
+    W).  levels: L for integers 0..L-1, else None. divisor: raw / divisor = domain.  rows: training
+    examples; None where a stream does not say.  condition: what else is known of each example, of
+    data for a conditional model.  missing: NaN is a value that was not observed.  labels, labelled:
+    names of the classes that a model learns from, and the share of training examples that have one.
+    mean, std: per dimension, in domain units; weights of the model, not of this page.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
@@ -182,20 +205,28 @@ class DataSpec(BaseModel):
     @property
     def bounds(self) -> tuple[float, float]:
         """The least and greatest value that the domain has, in domain units."""
-        top = 1.0 if self.domain in ("binary", "unit") else float((self.levels or 2) - 1)
+        top = (
+            1.0 if self.domain in ("binary", "unit") else float((self.levels or 2) - 1)
+        )
         if self.domain in ("real", "count", "mixed"):
             return (0.0 if self.domain == "count" else -math.inf), math.inf
         return 0.0, top
 
     @property
     def reach(self) -> float:
-        """The range of the data in domain units: of its domain, or six spreads where that has no ends."""
+        """The range of the data in domain units: of its domain, or six spreads where that has no
+        ends.
+        """
         low, high = self.bounds
-        return high - low if math.isfinite(high - low) else 6 * float(self.spread.mean())
+        return (
+            high - low if math.isfinite(high - low) else 6 * float(self.spread.mean())
+        )
 
     @property
     def centre(self) -> Tensor:
-        """The training mean of each dimension in domain units, *shape; zeros until weights fill it in."""
+        """The training mean of each dimension in domain units, *shape; zeros until weights fill it
+        in.
+        """
         import torch
 
         if self.mean is None:
@@ -204,8 +235,8 @@ class DataSpec(BaseModel):
 
     @property
     def spread(self) -> Tensor:
-        """The unit of a network's input and output, *shape: one for each column of a vector or channel of a signal or
-        volume, one for all pixels of an image.
+        """The unit of a network's input and output, *shape: one for each column of a vector or
+        channel of a signal or volume, one for all pixels of an image.
 
         A constant column has unit 1.
         """
@@ -230,7 +261,13 @@ class DataSpec(BaseModel):
         if self.fields:
             import torch
 
-            return torch.cat([f.to_domain(c) for c, f in zip(raw.unbind(1), self.fields, strict=True)], 1)
+            return torch.cat(
+                [
+                    f.to_domain(c)
+                    for c, f in zip(raw.unbind(1), self.fields, strict=True)
+                ],
+                1,
+            )
         x = raw
         if "c" not in self.layout:
             x = x.unsqueeze(1)
@@ -244,7 +281,13 @@ class DataSpec(BaseModel):
         if self.fields:
             import torch
 
-            return torch.stack([f.to_raw(x[:, at]) for at, f in zip(self.places, self.fields, strict=True)], 1)
+            return torch.stack(
+                [
+                    f.to_raw(x[:, at])
+                    for at, f in zip(self.places, self.fields, strict=True)
+                ],
+                1,
+            )
         if self.divisor != 1.0:
             x = x * self.divisor
         if "c" not in self.layout:
@@ -255,8 +298,15 @@ class DataSpec(BaseModel):
         """The same data read in another domain; mean and std follow."""
         if domain == self.domain:
             return self
-        divisor = float((self.levels or 2) - 1) if domain == "unit" and self.discrete else 1.0
+        divisor = (
+            float((self.levels or 2) - 1) if domain == "unit" and self.discrete else 1.0
+        )
         k = self.divisor / divisor
-        scaled = {name: None if (v := getattr(self, name)) is None else v * k for name in ("mean", "std")}
+        scaled = {
+            name: None if (v := getattr(self, name)) is None else v * k
+            for name in ("mean", "std")
+        }
         levels = self.levels if domain in ("levels", "categorical", "unit") else None
-        return self.model_copy(update={"domain": domain, "divisor": divisor, "levels": levels, **scaled})
+        return self.model_copy(
+            update={"domain": domain, "divisor": divisor, "levels": levels, **scaled}
+        )

@@ -1,6 +1,8 @@
-"""How a pass fills its latents: a path asks `draw(name, p=..., q=...)` for each, and the caller's `Draw` decides.
+"""How a pass fills its latents: a path asks `draw(name, p=..., q=...)` for each, and the caller's
+`Draw` decides.
 
-Shapes: B examples, K samples of each, n = K*B rows in K-major order. Every log-term is (K, B), in nats.
+Shapes: B examples, K samples of each, n = K*B rows in K-major order. Every log-term is (K, B), in
+nats.
 """
 
 from __future__ import annotations
@@ -43,7 +45,9 @@ def repeated(h: Features, k: int) -> Features:
 
 
 def folded(drawn: Tensor, samples: int, fold: int) -> Tensor:
-    """Rows of K samples (K*B, ...), each sample's `fold` times, one after another: (K*fold*B, ...)."""
+    """Rows of K samples (K*B, ...), each sample's `fold` times, one after another:
+    (K*fold*B, ...).
+    """
     if fold == 1:
         return drawn
     each = drawn.unflatten(0, (samples, 1, -1))
@@ -68,10 +72,10 @@ class Clock:
 class Context:
     """All that a part may look at: n rows, the encoder's features h, or None where no site needs q.
 
-    h: (n, F), or (n, *grid, F) with features at each place of a grid; or by scale, a list of such, the finest first.
-    index: the rows' numbers in the training data (n,), of training examples.  c: their condition (n, C), of a
-    conditional model.  joint: log p(x, z) of the rows at given latents {site: (n, d)}, (n,), where there is an x: what
-    a q that looks at the model asks.
+    h: (n, F), or (n, *grid, F) with features at each place of a grid; or by scale, a list of such,
+    the finest first. index: the rows' numbers in the training data (n,), of training examples.  c:
+    their condition (n, C), of a conditional model.  joint: log p(x, z) of the rows at given latents
+    {site: (n, d)}, (n,), where there is an x: what a q that looks at the model asks.
     """
 
     n: int
@@ -87,7 +91,9 @@ class Context:
 
 
 class Bound:
-    """Mixed in to a part that looks at the model around it: `whole`, which is no part of its part."""
+    """Mixed in to a part that looks at the model around it: `whole`, which is no part of
+    its part.
+    """
 
     whole: Any
 
@@ -96,7 +102,9 @@ class Bound:
         self.__dict__["whole"] = model
 
     def shown(self, examples: Examples, n: int) -> tuple[Tensor, Tensor]:
-        """n training examples in units of the encoder, repeated where there are fewer, and their rows (-2: unknown)."""
+        """n training examples in units of the encoder, repeated where there are fewer, and their
+        rows (-2: unknown).
+        """
         x, rows = examples(n)
         at = torch.arange(n) % len(x)
         x = self.whole.inputs(Batch(x[at].to(self.whole.get_buffer("centre").device)))
@@ -104,13 +112,22 @@ class Bound:
 
 
 class Latent:
-    """A latent site: its value z (n, *event), p and q, and their log-terms, each (K, B), computed once when read.
+    """A latent site: its value z (n, *event), p and q, and their log-terms, each (K, B), computed
+    once when read.
 
-    late: p came after another site was drawn, so it may depend on this z (bottom-up inference); a closed-form KL, which
-    takes z as independent of p, would not be the rate, and log q - log p at z is used.
+    late: p came after another site was drawn, so it may depend on this z (bottom-up inference); a
+    closed-form KL, which takes z as independent of p, would not be the rate, and log q - log p at z
+    is used.
     """
 
-    def __init__(self, k: int, z: Tensor, source: str, q: Distribution | None, log_q: Tensor | None) -> None:
+    def __init__(
+        self,
+        k: int,
+        z: Tensor,
+        source: str,
+        q: Distribution | None,
+        log_q: Tensor | None,
+    ) -> None:
         self.k, self.z, self.source, self.q = k, z, source, q
         self.p: Distribution | None = None
         self.late = False
@@ -126,8 +143,14 @@ class Latent:
         """log p(z), (K, B)."""
         if self._log_p is None:
             assert self.p is not None
-            own: Any = getattr(self.p, "log_mass", None) if self.source in ("q", "point") else None
-            if own and isinstance(self.q, Quantized):  # its numbers are known, which a sum of vectors may not tell
+            own: Any = (
+                getattr(self.p, "log_mass", None)
+                if self.source in ("q", "point")
+                else None
+            )
+            if own and isinstance(
+                self.q, Quantized
+            ):  # its numbers are known, which a sum of vectors may not tell
                 self._log_p = self._rows(own(self.q.code.index))
             else:
                 self._log_p = self._rows(self.p.log_prob(self.z))
@@ -138,34 +161,51 @@ class Latent:
         """log q(z|x), (K, B), of a z that was drawn from q, or given with its density."""
         if self._log_q is None:
             if self.source != "q" or self.q is None:
-                raise ValueError(f"log q of a latent whose value came from {self.source!r}, not from q, has no meaning")
+                raise ValueError(
+                    f"log q of a latent whose value came from {self.source!r}, "
+                    "not from q, has no meaning"
+                )
             self._log_q = self.q.log_prob(self.z)
         return self._rows(self._log_q)
 
     @property
     def kl(self) -> Tensor:
-        """KL(q(z|x), p(z)), (K, B): in closed form where torch knows it and p is not late, else log q - log p at z."""
+        """KL(q(z|x), p(z)), (K, B): in closed form where torch knows it and p is not late, else log
+        q - log p at z.
+        """
         if self._kl is None:
-            closed = None if self.q is None or self.p is None or self.late else kl(self.q, self.p)
+            closed = (
+                None
+                if self.q is None or self.p is None or self.late
+                else kl(self.q, self.p)
+            )
             self._kl = self.log_q - self.log_p if closed is None else self._rows(closed)
         return self._kl
 
     @property
     def kl_each(self) -> Tensor | None:
-        """The same of each latent dimension, (n, d), where q and p are factorised; None otherwise."""
+        """The same of each latent dimension, (n, d), where q and p are factorised; None
+        otherwise.
+        """
         if self.q is None or self.p is None:
             return None
-        return log_ratio_per_dimension(self.q, self.p, self.z) if self.late else kl_per_dimension(self.q, self.p)
+        return (
+            log_ratio_per_dimension(self.q, self.p, self.z)
+            if self.late
+            else kl_per_dimension(self.q, self.p)
+        )
 
 
 class Draw:
     """Decides where each latent's value comes from, and keeps the record; serves one pass.
 
-    k: samples of each example.  source: "q" (posterior), "p" (prior), "point" (the posterior's central value), or one
-    per site, {"z1": "q", "z2": "p"}.  given: {site: z} or {site: (z, log q)}, values that no distribution is asked for.
-    noise: the standard noise of each site, a function of its name and distribution, (n, *event); the global generator
-    where None.  temperature: of sites drawn from p, see `from_noise`.  enumerate: a site that has C classes
-    by its path is not drawn but takes each: K becomes K*C, the classes of a sample side by side, weighed by `log_v`.
+    k: samples of each example.  source: "q" (posterior), "p" (prior), "point" (the posterior's
+    central value), or one per site, {"z1": "q", "z2": "p"}.  given: {site: z} or {site: (z, log
+    q)}, values that no distribution is asked for. noise: the standard noise of each site, a
+    function of its name and distribution, (n, *event); the global generator where None.
+    temperature: of sites drawn from p, see `from_noise`.  enumerate: a site that has C classes by
+    its path is not drawn but takes each: K becomes K*C, the classes of a sample side by side,
+    weighed by `log_v`.
     """
 
     fold = 1  # rows of a sample
@@ -182,30 +222,48 @@ class Draw:
         temperature: float = 1.0,
         enumerate: bool = False,
     ) -> None:
-        self.k, self.source, self.given, self.enumerate = k, source, dict(given or {}), enumerate
+        self.k, self.source, self.given, self.enumerate = (
+            k,
+            source,
+            dict(given or {}),
+            enumerate,
+        )
         self.noise, self.temperature = noise, temperature
         self.latents: dict[str, Latent] = {}
         values = {source} if isinstance(source, str) else set(source.values())
         if bad := values - {"q", "p", "point"}:
-            raise ValueError(f"a latent's source is 'q', 'p' or 'point', not {sorted(bad)[0]!r}")
+            raise ValueError(
+                f"a latent's source is 'q', 'p' or 'point', not {sorted(bad)[0]!r}"
+            )
 
-    def begin(self, sites: Sequence[str], classes: Mapping[str, int] | None = None) -> bool:
-        """Starts the one pass over a path's sites; True where one of them comes from q or its point.
+    def begin(
+        self, sites: Sequence[str], classes: Mapping[str, int] | None = None
+    ) -> bool:
+        """Starts the one pass over a path's sites; True where one of them comes from q or its
+        point.
 
         classes: the site that can be enumerated, and how many values it has.
         """
         if self.latents:
-            raise ValueError("a Draw serves one pass, and this one has served: make a new one")
+            raise ValueError(
+                "a Draw serves one pass, and this one has served: make a new one"
+            )
         for name, count in (classes or {}).items() if self.enumerate else ():
             if name not in self.given and self._source(name) != "point":
                 self.listed, self.fold, self.k = name, count, self.k * count
         return any(self._source(site) != "p" for site in sites)
 
     def _source(self, name: str) -> str:
-        return self.source if isinstance(self.source, str) else self.source.get(name, "q")
+        return (
+            self.source if isinstance(self.source, str) else self.source.get(name, "q")
+        )
 
-    def __call__(self, name: str, p: Distribution | None = None, q: Distribution | None = None) -> Tensor | None:
-        """The value of a site: filled by the first call that can, returned by the later ones; None until then."""
+    def __call__(
+        self, name: str, p: Distribution | None = None, q: Distribution | None = None
+    ) -> Tensor | None:
+        """The value of a site: filled by the first call that can, returned by the later ones; None
+        until then.
+        """
         site = self.latents.get(name)
         if site is None:
             site = self._fill(name, p, q)
@@ -217,7 +275,9 @@ class Draw:
         site.q = q if site.q is None else site.q
         return site.z
 
-    def _fill(self, name: str, p: Distribution | None, q: Distribution | None) -> Latent | None:
+    def _fill(
+        self, name: str, p: Distribution | None, q: Distribution | None
+    ) -> Latent | None:
         if name in self.given:
             value = self.given[name]
             z, log_q = value if isinstance(value, tuple) else (value, None)
@@ -226,7 +286,9 @@ class Draw:
         dist = p if source == "p" else q
         if dist is None:
             if p is not None:
-                raise ValueError(f"latent {name!r} is to come from q, but the path offers none")
+                raise ValueError(
+                    f"latent {name!r} is to come from q, but the path offers none"
+                )
             return None
         if name == self.listed:
             return self._list(source, q, dist)
@@ -235,8 +297,12 @@ class Draw:
         z, log_q = self.fresh(name, dist, self.temperature if source == "p" else 1.0)
         return Latent(self.k, z, source, q, log_q if source == "q" else None)
 
-    def fresh(self, name: str, dist: Distribution, temperature: float = 1.0) -> tuple[Tensor, Tensor | None]:
-        """A value of `dist` from noise under this name, and its log-density where it is cheapest now."""
+    def fresh(
+        self, name: str, dist: Distribution, temperature: float = 1.0
+    ) -> tuple[Tensor, Tensor | None]:
+        """A value of `dist` from noise under this name, and its log-density where it is cheapest
+        now.
+        """
         noise = noise_like(dist) if self.noise is None else self.noise(name, dist)
         if self.fold > 1:  # the classes of a sample share its noise
             rows = noise_form(dist).rows // self.fold
@@ -254,10 +320,16 @@ class Draw:
 
     def finish(self) -> dict[str, Latent]:
         """The record of the pass; raises where a name was misspelt or a site never met its p."""
-        asked = set(self.given) | (set() if isinstance(self.source, str) else set(self.source))
+        asked = set(self.given) | (
+            set() if isinstance(self.source, str) else set(self.source)
+        )
         if missing := asked - set(self.latents):
-            raise ValueError(f"no latent is named {sorted(missing)[0]!r}; this model has {sorted(self.latents)}")
+            raise ValueError(
+                f"no latent is named {sorted(missing)[0]!r}; this model has {sorted(self.latents)}"
+            )
         for name, site in self.latents.items():
             if site.p is None:
-                raise ValueError(f"latent {name!r} has no prior: the path asked for q only")
+                raise ValueError(
+                    f"latent {name!r} has no prior: the path asked for q only"
+                )
         return self.latents

@@ -1,6 +1,8 @@
-"""The record of one pass: a path asks `draw(name, p=..., q=...)` for each latent and leaves a `Trace`.
+"""The record of one pass: a path asks `draw(name, p=..., q=...)` for each latent and leaves a
+`Trace`.
 
-Shapes: B examples, K samples of each, n = K*B rows in K-major order.  Every log-term is (K, B), in nats.
+Shapes: B examples, K samples of each, n = K*B rows in K-major order.  Every log-term is (K, B), in
+nats.
 """
 
 from __future__ import annotations
@@ -35,25 +37,36 @@ LIGHT = 50.0
 
 
 def weighty(log_w: Tensor, dim: int, light: float = LIGHT) -> Tensor:
-    """log-weights with -inf for those e^50 times lighter than the heaviest, which no float can tell in their sum.
+    """log-weights with -inf for those e^50 times lighter than the heaviest, which no float can tell
+    in their sum.
 
-    Their gradients would be so small (denormal) that a processor takes ten times as long for products with them.
+    Their gradients would be so small (denormal) that a processor takes ten times as long for
+    products with them.
     """
-    return torch.where(log_w < log_w.detach().amax(dim, keepdim=True) - light, -torch.inf, log_w)
+    return torch.where(
+        log_w < log_w.detach().amax(dim, keepdim=True) - light, -torch.inf, log_w
+    )
 
 
 class Trace:
     """The record of one pass, from which every objective and every reported figure is computed.
 
     log_px, log_w, log_v: (K, B);  distortion, rate, elbo: (B,);  nats per example, lazily computed.
-    log_w = log p(x|z) + sum over sites (log p(z) - log q(z|x)), always at the sampled z; `rate` uses closed-form KLs.
-    gather: rows (n, ...) of this batch to the rows of all processes' batches, with gradients; what an objective that is
-    not `per_example` calls on whatever it takes a statistic of.  In one process, the rows themselves.
-    y (K*B, P, *shape): what the decoder said, from which the likelihood made px.  c (K*B, C): the rows' condition.
+    log_w = log p(x|z) + sum over sites (log p(z) - log q(z|x)), always at the sampled z; `rate`
+    uses closed-form KLs. gather: rows (n, ...) of this batch to the rows of all processes' batches,
+    with gradients; what an objective that is not `per_example` calls on whatever it takes a
+    statistic of.  In one process, the rows themselves. y (K*B, P, *shape): what the decoder said,
+    from which the likelihood made px.  c (K*B, C): the rows' condition.
     """
 
     def __init__(
-        self, model: nn.Module, batch: Batch, draw: Draw, y: Tensor, px: Distribution, c: Tensor | None = None
+        self,
+        model: nn.Module,
+        batch: Batch,
+        draw: Draw,
+        y: Tensor,
+        px: Distribution,
+        c: Tensor | None = None,
     ) -> None:
         self.batch, self.px, self.y, self.c = batch, px, y, c
         self.latents, self.k = draw.finish(), draw.k
@@ -64,25 +77,46 @@ class Trace:
 
     @property
     def bound(self) -> bool:
-        """True where -distortion - rate bounds log p(x): no continuous latent is a point mass, each p has a density."""
+        """True where -distortion - rate bounds log p(x): no continuous latent is a point mass, each
+        p has a density.
+        """
         return not any(
-            is_point_mass(site.q) or site.source == "point" or not getattr(site.p, "density", True)
+            is_point_mass(site.q)
+            or site.source == "point"
+            or not getattr(site.p, "density", True)
             for site in self.latents.values()
         )
 
-    def again(self, draw: Draw | None = None, *, frozen: Collection[str] = (), detach: bool = False) -> Trace:
-        """A second pass over the same batch, with the parameters of the groups in `frozen` held constant.
+    def again(
+        self,
+        draw: Draw | None = None,
+        *,
+        frozen: Collection[str] = (),
+        detach: bool = False,
+    ) -> Trace:
+        """A second pass over the same batch, with the parameters of the groups in `frozen` held
+        constant.
 
-        draw: None for the latents of this pass, whose log q is then that of the second; with `detach`, no gradient goes
-        through them.  Freezing all of q, not detaching its output, is what path-derivative gradients need: a q of
-        several sites also depends on the latents before (Roeder et al. 2017, arXiv:1703.09194).
+        draw: None for the latents of this pass, whose log q is then that of the second; with
+        `detach`, no gradient goes through them.  Freezing all of q, not detaching its output, is
+        what path-derivative gradients need: a q of several sites also depends on the latents before
+        (Roeder et al. 2017, arXiv:1703.09194).
         """
         held = {id(p) for name in frozen for p in self._model.groups()[name]}  # type: ignore[operator]
-        constant = {name: p.detach() for name, p in self._model.named_parameters() if id(p) in held}
+        constant = {
+            name: p.detach()
+            for name, p in self._model.named_parameters()
+            if id(p) in held
+        }
         if draw is not None:
             return functional_call(self._model, constant, (self.batch, draw))
-        values = {name: site.z.detach() if detach else site.z for name, site in self.latents.items()}
-        trace: Trace = functional_call(self._model, constant, (self.batch, Draw(self.k, given=values)))
+        values = {
+            name: site.z.detach() if detach else site.z
+            for name, site in self.latents.items()
+        }
+        trace: Trace = functional_call(
+            self._model, constant, (self.batch, Draw(self.k, given=values))
+        )
         for name, site in trace.latents.items():
             site.source = self.latents[name].source
         return trace
@@ -94,19 +128,24 @@ class Trace:
     def _need_bound(self, what: str) -> None:
         if not self.bound:
             raise TightboundError(
-                f"{what} is not defined: a latent is a point mass or its p no density, so there is only a distortion; "
+                f"{what} is not defined: a latent is a point mass or its p no "
+                "density, so there is only a distortion; "
                 "a posterior of your own says point = True, a prior density = False"
             )
 
     def mean(self, term: Tensor) -> Tensor:
-        """Of (K, B) over the K rows with their weights, (B,); of one row, nothing is to be added up."""
+        """Of (K, B) over the K rows with their weights, (B,); of one row, nothing is to be added
+        up.
+        """
         if self._draw.log_v is not None:
             return (self._draw.log_v.exp() * term).sum(0)
         return term.squeeze(0) if self.k == 1 else term.mean(0)
 
     @property
     def log_v(self) -> Tensor:
-        """Log-weights of the K rows of each example, (K, B): -log K, or what an enumerated site gives its classes."""
+        """Log-weights of the K rows of each example, (K, B): -log K, or what an enumerated site
+        gives its classes.
+        """
         if self._draw.log_v is not None:
             return self._draw.log_v
         return torch.full_like(self.log_px, -math.log(self.k))
@@ -117,10 +156,14 @@ class Trace:
         return self.k // self._draw.fold
 
     def summed(self, term: Tensor) -> Tensor:
-        """log sum_y v_y exp(term_y) over the classes of each sample, (K, B) to (samples, B); a plain term as it is."""
+        """log sum_y v_y exp(term_y) over the classes of each sample, (K, B) to (samples, B); a
+        plain term as it is.
+        """
         if self._draw.log_v is None:
             return term
-        return (term + self.log_v).unflatten(0, (self.samples, -1)).logsumexp(1) + math.log(self.samples)
+        return (term + self.log_v).unflatten(0, (self.samples, -1)).logsumexp(
+            1
+        ) + math.log(self.samples)
 
     @property
     def log_px(self) -> Tensor:
@@ -128,7 +171,11 @@ class Trace:
         if self._log_px is None:
             x, mask = self.batch.x, self.batch.mask
             x = rows(x, self.k)
-            term = self.px.log_prob(x) if mask is None else log_prob_of(self.px, x, rows(mask, self.k))
+            term = (
+                self.px.log_prob(x)
+                if mask is None
+                else log_prob_of(self.px, x, rows(mask, self.k))
+            )
             self._log_px = term.reshape(self.k, -1)
         return self._log_px
 
@@ -137,7 +184,9 @@ class Trace:
         """log p(x, z) - log q(z|x), (K, B); raises where z did not come from q."""
         if self._log_w is None:
             self._need_bound("log_w")
-            self._log_w = self.log_px + sum(site.log_p - site.log_q for site in self.latents.values())
+            self._log_w = self.log_px + sum(
+                site.log_p - site.log_q for site in self.latents.values()
+            )
         return self._log_w
 
     @property
@@ -149,7 +198,9 @@ class Trace:
     def rate(self) -> Tensor:
         """KL(q(z|x), p(z)) summed over sites, (B,)."""
         self._need_bound("rate")
-        return self.mean(functools.reduce(torch.add, (site.kl for site in self.latents.values())))
+        return self.mean(
+            functools.reduce(torch.add, (site.kl for site in self.latents.values()))
+        )
 
     @property
     def elbo(self) -> Tensor:
@@ -158,5 +209,8 @@ class Trace:
 
     @property
     def log_p_hat(self) -> Tensor:
-        """The K-sample importance-weighted bound, logsumexp_K(log_w + log_v), (B,). Burda et al. 2016, eq. 8."""
+        """The K-sample importance-weighted bound, logsumexp_K(log_w + log_v), (B,).
+
+        Burda et al. 2016, eq. 8.
+        """
         return weighty(self.log_w + self.log_v, 0).logsumexp(0)

@@ -1,4 +1,6 @@
-"""The data room: from what the user has (a name, a path, an array, a Dataset) to splits that a model can read."""
+"""The data room: from what the user has (a name, a path, an array, a Dataset) to splits that a
+model can read.
+"""
 
 from __future__ import annotations
 
@@ -59,7 +61,9 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """Imports a public name when it is first used, so that the settings can be read without torch."""
+    """Imports a public name when it is first used, so that the settings can be read without
+    torch.
+    """
     if name not in _HOME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)

@@ -1,4 +1,6 @@
-"""Files of our own: where the cache is, writes that are whole or absent, and decoded rows as a memory map."""
+"""Files of our own: where the cache is, writes that are whole or absent, and decoded rows as a
+memory map.
+"""
 
 from __future__ import annotations
 
@@ -26,19 +28,28 @@ def cache_dir() -> Path:
     if found := os.environ.get("TIGHTBOUND_CACHE"):
         return Path(found).expanduser()
     if sys.platform == "win32":
-        return Path(os.environ.get("LOCALAPPDATA", "~/AppData/Local")).expanduser() / "tightbound"
+        return (
+            Path(os.environ.get("LOCALAPPDATA", "~/AppData/Local")).expanduser()
+            / "tightbound"
+        )
     if sys.platform == "darwin":
         return Path("~/Library/Caches/tightbound").expanduser()
-    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "tightbound"
+    return (
+        Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "tightbound"
+    )
 
 
 @contextmanager
 def whole_file(path: Path) -> Iterator[IO[bytes]]:
-    """A temporary file beside `path` that takes its name, fsynced, when the block ends well, and vanishes otherwise."""
+    """A temporary file beside `path` that takes its name, fsynced, when the block ends well, and
+    vanishes otherwise.
+    """
     temporary: str | None = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
+        handle, temporary = tempfile.mkstemp(
+            prefix=f".{path.name}.", suffix=".part", dir=path.parent
+        )
         with os.fdopen(handle, "w+b") as file:
             yield file
             file.flush()
@@ -48,11 +59,19 @@ def whole_file(path: Path) -> Iterator[IO[bytes]]:
     except OSError as error:
         if error.errno in DISK_FULL:
             raise TightboundError(
-                f"no room on the disk for {path}: free some space, or set TIGHTBOUND_CACHE to a folder on another disk"
+                f"no room on the disk for {path}: free some space, or set "
+                "TIGHTBOUND_CACHE to a folder on another disk"
             ) from None
-        if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM, errno.ENOTDIR, errno.EEXIST):
+        if error.errno in (
+            errno.EACCES,
+            errno.EROFS,
+            errno.EPERM,
+            errno.ENOTDIR,
+            errno.EEXIST,
+        ):
             raise TightboundError(
-                f"cannot write {path} ({error.strerror}): set TIGHTBOUND_CACHE to a folder that can be written"
+                f"cannot write {path} ({error.strerror}): set TIGHTBOUND_CACHE "
+                "to a folder that can be written"
             ) from None
         raise
     finally:
@@ -61,22 +80,29 @@ def whole_file(path: Path) -> Iterator[IO[bytes]]:
 
 
 def _files(key: str) -> tuple[Path, Path]:
-    rows, notes = (cache_dir() / "rows" / f"{key[:40]}{suffix}" for suffix in (".npy", ".json"))
+    rows, notes = (
+        cache_dir() / "rows" / f"{key[:40]}{suffix}" for suffix in (".npy", ".json")
+    )
     return rows, notes
 
 
 def known_also_as(key: str, other: str) -> None:
-    """Lets the rows of a key be found under another one, too, by links; where none can be made, nothing changes."""
+    """Lets the rows of a key be found under another one, too, by links; where none can be made,
+    nothing changes.
+    """
     for there, here in zip(_files(key), _files(other), strict=True):
         with suppress(OSError):
             os.link(there, here)
 
 
-def cached_rows(key: str, make: Callable[[dict[str, Any]], Iterator[np.ndarray]]) -> tuple[np.ndarray, dict[str, Any]]:
-    """uint8 rows (n, ...) as a memory map, and the notes made with them: from the cache, or made now and kept.
+def cached_rows(
+    key: str, make: Callable[[dict[str, Any]], Iterator[np.ndarray]]
+) -> tuple[np.ndarray, dict[str, Any]]:
+    """uint8 rows (n, ...) as a memory map, and the notes made with them: from the cache, or made
+    now and kept.
 
-    make(notes) yields blocks of rows of one shape and may fill `notes` (JSON). A cache of wrong size, header or
-    checksum is made again.
+    make(notes) yields blocks of rows of one shape and may fill `notes` (JSON). A cache of wrong
+    size, header or checksum is made again.
     """
     rows_file, notes_file = _files(key)
     found = _read(rows_file, notes_file)
@@ -85,11 +111,18 @@ def cached_rows(key: str, make: Callable[[dict[str, Any]], Iterator[np.ndarray]]
         _write(rows_file, notes_file, make(notes), notes)
         found = _read(rows_file, notes_file)
     if found is None:
-        raise TightboundError(f"{rows_file} was damaged while it was being written: check the disk and try again")
+        raise TightboundError(
+            f"{rows_file} was damaged while it was being written: check the disk and try again"
+        )
     return found
 
 
-def _write(rows_file: Path, notes_file: Path, blocks: Iterator[np.ndarray], notes: dict[str, Any]) -> None:
+def _write(
+    rows_file: Path,
+    notes_file: Path,
+    blocks: Iterator[np.ndarray],
+    notes: dict[str, Any],
+) -> None:
     """Rows first, their notes (with the checksum that makes them valid) last."""
     count, check, shape = 0, 0, ()
     with whole_file(rows_file) as file:
@@ -97,15 +130,27 @@ def _write(rows_file: Path, notes_file: Path, blocks: Iterator[np.ndarray], note
         for block in blocks:
             data = np.ascontiguousarray(block, dtype=np.uint8)
             file.write(data.data)
-            count, check, shape = count + len(data), zlib.crc32(data.data, check), data.shape[1:]
+            count, check, shape = (
+                count + len(data),
+                zlib.crc32(data.data, check),
+                data.shape[1:],
+            )
         file.seek(0)
-        np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": (count, *shape)})
+        np.lib.format.write_array_header_1_0(
+            file, {"descr": "|u1", "fortran_order": False, "shape": (count, *shape)}
+        )
         assert file.tell() == _HEADER
     with whole_file(notes_file) as file:
-        file.write(json.dumps({"shape": [count, *shape], "crc32": check, "notes": notes}).encode())
+        file.write(
+            json.dumps(
+                {"shape": [count, *shape], "crc32": check, "notes": notes}
+            ).encode()
+        )
 
 
-def _read(rows_file: Path, notes_file: Path) -> tuple[np.ndarray, dict[str, Any]] | None:
+def _read(
+    rows_file: Path, notes_file: Path
+) -> tuple[np.ndarray, dict[str, Any]] | None:
     """The cached rows, or None where there are none or they are not what was written."""
     try:
         about = json.loads(notes_file.read_text())
@@ -114,7 +159,9 @@ def _read(rows_file: Path, notes_file: Path) -> tuple[np.ndarray, dict[str, Any]
             return None
         check = 0
         for start in range(0, len(rows), 4096):
-            check = zlib.crc32(np.ascontiguousarray(rows[start : start + 4096]).data, check)
+            check = zlib.crc32(
+                np.ascontiguousarray(rows[start : start + 4096]).data, check
+            )
         return (rows, about["notes"]) if check == about["crc32"] else None
     except (OSError, ValueError, KeyError, TypeError, EOFError):
         return None

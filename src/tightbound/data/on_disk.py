@@ -1,4 +1,6 @@
-"""OnDisk: examples that stay where they are and are read as they are asked for, in bounded memory."""
+"""OnDisk: examples that stay where they are and are read as they are asked for, in bounded
+memory.
+"""
 
 from __future__ import annotations
 
@@ -24,16 +26,23 @@ PLACES = 256  # places of a file that a sample of rows is taken from
 
 
 class OnDisk:
-    """The few things of a tensor (n, ...) that a `Split` uses, over rows that `read(start, stop)` fetches in order.
+    """The few things of a tensor (n, ...) that a `Split` uses, over rows that `read(start, stop)`
+    fetches in order.
 
-    block: how many rows the file keeps together, as a chunk; 1 where any row can be read alone.  A block is read whole,
-    and the latest ones are kept.
+    block: how many rows the file keeps together, as a chunk; 1 where any row can be read alone.  A
+    block is read whole, and the latest ones are kept.
     """
 
     device = torch.device("cpu")
 
-    def __init__(self, shape: tuple[int, ...], dtype: torch.dtype, read: Read, block: int = 1) -> None:
-        self.shape, self.dtype, self.block = tuple(shape), dtype, max(1, min(block, shape[0] or 1))
+    def __init__(
+        self, shape: tuple[int, ...], dtype: torch.dtype, read: Read, block: int = 1
+    ) -> None:
+        self.shape, self.dtype, self.block = (
+            tuple(shape),
+            dtype,
+            max(1, min(block, shape[0] or 1)),
+        )
         self._read = read
         if self.block > 1:
             kept = max(2, KEPT // max(1, self.block * self.row_bytes))
@@ -77,10 +86,16 @@ class OnDisk:
         blocks = range(start // self.block, -(-stop // self.block))
         rows = [self._whole(number) for number in blocks]
         offset = blocks.start * self.block
-        return (rows[0] if len(rows) == 1 else torch.cat(rows))[start - offset : stop - offset]
+        return (rows[0] if len(rows) == 1 else torch.cat(rows))[
+            start - offset : stop - offset
+        ]
 
     def __getitem__(self, key: slice | Tensor) -> Tensor:
-        return self.read(*key.indices(len(self))[:2]) if isinstance(key, slice) else self.index_select(0, key)
+        return (
+            self.read(*key.indices(len(self))[:2])
+            if isinstance(key, slice)
+            else self.index_select(0, key)
+        )
 
     def index_select(self, dim: int, rows: Tensor) -> Tensor:
         """These rows, in this order; rows that lie near each other are read in one go."""
@@ -90,13 +105,20 @@ class OnDisk:
         order = rows.cpu().argsort()
         ranked = rows.cpu()[order]
         if int(ranked[0]) < 0 or int(ranked[-1]) >= len(self):
-            raise IndexError(f"rows {int(ranked[0])} to {int(ranked[-1])} of {len(self)}")
+            raise IndexError(
+                f"rows {int(ranked[0])} to {int(ranked[-1])} of {len(self)}"
+            )
         start = 0
-        for stop in [*(_gaps(ranked, NEAR // max(1, self.row_bytes)) + 1).tolist(), len(ranked)]:
+        for stop in [
+            *(_gaps(ranked, NEAR // max(1, self.row_bytes)) + 1).tolist(),
+            len(ranked),
+        ]:
             for at in range(start, stop, self.piece):
                 own = ranked[at : min(at + self.piece, stop)]
                 first = int(own[0])
-                out[order[at : at + len(own)]] = self.read(first, int(own[-1]) + 1)[own - first]
+                out[order[at : at + len(own)]] = self.read(first, int(own[-1]) + 1)[
+                    own - first
+                ]
             start = stop
         return out
 
@@ -106,26 +128,37 @@ class OnDisk:
 
     def narrow(self, dim: int, start: int, length: int) -> OnDisk:
         """The rows from start to start + length, still on the disk."""
-        return OnDisk((length, *self.shape[1:]), self.dtype, lambda a, b: self.read(a + start, b + start))
+        return OnDisk(
+            (length, *self.shape[1:]),
+            self.dtype,
+            lambda a, b: self.read(a + start, b + start),
+        )
 
     def map(self, change: Callable[[Tensor], Tensor]) -> OnDisk:
         """The rows as `change` makes them of what is read."""
         one = change(self.read(0, 1))
-        return OnDisk((len(self), *one.shape[1:]), one.dtype, lambda a, b: change(self.read(a, b)))
+        return OnDisk(
+            (len(self), *one.shape[1:]), one.dtype, lambda a, b: change(self.read(a, b))
+        )
 
 
-def too_large(nbytes: int, settings: DataSettings, where: str, notices: list[str]) -> bool:
+def too_large(
+    nbytes: int, settings: DataSettings, where: str, notices: list[str]
+) -> bool:
     """True for a source that is not to be held in memory, which is announced."""
     if nbytes <= settings.memory * 1_000_000:
         return False
     notices.append(
-        f"{where}: {nbytes / 1e9:.3g} GB are read as they are needed (held in memory up to data.memory = "
+        f"{where}: {nbytes / 1e9:.3g} GB are read as they are needed (held in "
+        "memory up to data.memory = "
         f"{settings.memory} MB), and mixed some {PLACES} places at a time"
     )
     return True
 
 
-def held(rows: OnDisk, settings: DataSettings, where: str, notices: list[str]) -> Tensor | OnDisk:
+def held(
+    rows: OnDisk, settings: DataSettings, where: str, notices: list[str]
+) -> Tensor | OnDisk:
     """The rows in memory where they fit `data.memory`, else where they are."""
     if too_large(rows.nbytes, settings, where, notices):
         return rows
@@ -138,10 +171,13 @@ def held(rows: OnDisk, settings: DataSettings, where: str, notices: list[str]) -
 
 
 def map_on_disk(array: np.memmap, what: str) -> OnDisk:
-    """The rows of a whole memory map, by plain reads of its file: pages of a map count as memory of this process."""
+    """The rows of a whole memory map, by plain reads of its file: pages of a map count as memory of
+    this process.
+    """
     if not array.flags.c_contiguous:
         raise TightboundError(
-            f"{what} is stored column by column (Fortran order), too large to turn: save it in C order"
+            f"{what} is stored column by column (Fortran order), too large to "
+            "turn: save it in C order"
         )
     path, offset, one = str(array.filename), array.offset, array[:1]
     like = as_tensor(np.array(one), what, [])
@@ -151,7 +187,9 @@ def map_on_disk(array: np.memmap, what: str) -> OnDisk:
         with open(path, "rb", buffering=0) as file:
             file.seek(offset + start * one.nbytes)
             if file.readinto(rows.reshape(-1).view(np.uint8).data) != rows.nbytes:
-                raise TightboundError(f"{what}: rows {start} to {stop - 1} cannot be read: the file became shorter")
+                raise TightboundError(
+                    f"{what}: rows {start} to {stop - 1} cannot be read: the file became shorter"
+                )
         return as_tensor(rows, what, [])
 
     return OnDisk((len(array), *like.shape[1:]), like.dtype, read)
@@ -181,14 +219,17 @@ class Without:
 
     def inside(self, start: int, stop: int) -> Tensor:
         """Which of the rows start..stop-1 of the whole belong to it, as offsets from start."""
-        first, last = (int(i) for i in torch.searchsorted(self.taken, torch.tensor([start, stop])))
+        first, last = (
+            int(i) for i in torch.searchsorted(self.taken, torch.tensor([start, stop]))
+        )
         keep = torch.ones(stop - start, dtype=torch.bool)
         keep[self.taken[first:last] - start] = False
         return keep.nonzero().flatten()[: max(0, self.length - (start - first))]
 
 
 def looked_at(x: Tensor | OnDisk) -> tuple[Tensor, Tensor | None]:
-    """The rows that stand for all, and their numbers: all of them, or scattered ones of a source on a disk.
+    """The rows that stand for all, and their numbers: all of them, or scattered ones of a source on
+    a disk.
 
     The others are checked when they are read.
     """
@@ -199,7 +240,9 @@ def looked_at(x: Tensor | OnDisk) -> tuple[Tensor, Tensor | None]:
 
 
 def scattered(n: int, piece: int, k: int, seed: int) -> Tensor:
-    """k different rows of n in random order, from about 256 places of the file, some of each `piece` rows long."""
+    """k different rows of n in random order, from about 256 places of the file, some of each
+    `piece` rows long.
+    """
     if k > n:
         raise TightboundError(f"{k} rows are wanted of {n}")
     random = torch.Generator().manual_seed(seed)
@@ -220,7 +263,9 @@ def scattered(n: int, piece: int, k: int, seed: int) -> Tensor:
 
 
 def spread(n: int, piece: int, k: int) -> Tensor:
-    """k row numbers of n spread evenly; where rows are read in pieces, over 256 of them, and evenly in each."""
+    """k row numbers of n spread evenly; where rows are read in pieces, over 256 of them, and evenly
+    in each.
+    """
     k = min(n, k)
     if piece == 1 or k <= PLACES or n <= k * 2:
         return torch.linspace(0, n - 1, k, dtype=torch.float64).round().long()
@@ -228,6 +273,8 @@ def spread(n: int, piece: int, k: int) -> Tensor:
     each = -(-k // places)
     if each * 2 > size:
         return torch.linspace(0, n - 1, k, dtype=torch.float64).round().long()
-    starts = torch.linspace(0, n - size, -(-k // each), dtype=torch.float64).round().long()
+    starts = (
+        torch.linspace(0, n - size, -(-k // each), dtype=torch.float64).round().long()
+    )
     inner = torch.linspace(0, size - 1, each, dtype=torch.float64).round().long()
     return (starts[:, None] + inner).flatten()[:k]

@@ -1,4 +1,6 @@
-"""Examples of any source in order, in parts that can be read each by itself: for what is done with millions of them."""
+"""Examples of any source in order, in parts that can be read each by itself: for what is done with
+millions of them.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +29,9 @@ from tightbound.runtime.errors import TightboundError
 
 @dataclass(frozen=True)
 class Rows:
-    """Some examples in order: their numbers, x (n, *shape) in domain units, names, labels, conditions."""
+    """Some examples in order: their numbers, x (n, *shape) in domain units, names, labels,
+    conditions.
+    """
 
     numbers: Tensor
     x: Tensor
@@ -40,14 +44,23 @@ class Rows:
 
 
 def class_words(names: Sequence[str] | None) -> Sequence[str] | None:
-    """The names of classes; None where they are the numbers 0, 1, ... themselves, or there are none."""
-    return None if names is None or list(names) == [str(i) for i in range(len(names))] else names
+    """The names of classes; None where they are the numbers 0, 1, ...
+
+    themselves, or there are none.
+    """
+    return (
+        None
+        if names is None or list(names) == [str(i) for i in range(len(names))]
+        else names
+    )
 
 
 class Ordered(ABC):
-    """Parts of a source in order.  digest: of the source.  origins: what each part is from, where rows count from 0.
+    """Parts of a source in order.  digest: of the source.  origins: what each part is from, where
+    rows count from 0.
 
-    total: all examples, None where a stream does not know.  named, labelled: what rows have; labels are int or str.
+    total: all examples, None where a stream does not know.  named, labelled: what rows have; labels
+    are int or str.
     """
 
     digest: str
@@ -82,14 +95,34 @@ class Ranges(Ordered):
         split, stop = self.split, min((part + 1) * self.size, len(self.split))
         for start in range(part * self.size, stop, at_once):
             numbers = torch.arange(start, min(start + at_once, stop))
-            names = None if split.names is None else [str(n) for n in split.names[start : start + len(numbers)]]
+            names = (
+                None
+                if split.names is None
+                else [str(n) for n in split.names[start : start + len(numbers)]]
+            )
             labels = split.labels(numbers)
-            batch = Batch(split.batch(numbers)) if split.c is None else split.examples(numbers)
-            yield Rows(numbers, batch.x, names, None if labels is None else self._known(labels.tolist()), batch.c)
+            batch = (
+                Batch(split.batch(numbers))
+                if split.c is None
+                else split.examples(numbers)
+            )
+            yield Rows(
+                numbers,
+                batch.x,
+                names,
+                None if labels is None else self._known(labels.tolist()),
+                batch.c,
+            )
 
     def _known(self, labels: list[int]) -> list[int | str | None]:
-        """Classes by their names, an unknown one as an empty text; numbers where they have no other names."""
-        return [self.words[y] if y >= 0 else "" for y in labels] if self.words else [*labels]
+        """Classes by their names, an unknown one as an empty text; numbers where they have no other
+        names.
+        """
+        return (
+            [self.words[y] if y >= 0 else "" for y in labels]
+            if self.words
+            else [*labels]
+        )
 
 
 class Streamed(Ordered):
@@ -99,7 +132,12 @@ class Streamed(Ordered):
     """
 
     def __init__(
-        self, shards: Shards, digest: str, conform: Callable[..., Tensor], labelled: type | None, notices: list[str]
+        self,
+        shards: Shards,
+        digest: str,
+        conform: Callable[..., Tensor],
+        labelled: type | None,
+        notices: list[str],
     ) -> None:
         self.shards, self.digest, self.conform = shards, digest, conform
         self.labelled, self.notices, self.origins = labelled, notices, shards.names
@@ -121,26 +159,40 @@ class Streamed(Ordered):
 
     def _rows(self, part: int, start: int, raw: Tensor, items: list[Item]) -> Rows:
         where, names = self.shards.names[part], [str(name) for name, _, _ in items]
-        labels = [self._label(plain_label(y), where, name) for name, (_, _, y) in zip(names, items, strict=True)]
+        labels = [
+            self._label(plain_label(y), where, name)
+            for name, (_, _, y) in zip(names, items, strict=True)
+        ]
         x = self.conform(raw, where, part, start)
-        return Rows(torch.arange(start, start + len(raw)), x, names, labels if self.labelled else None)
+        return Rows(
+            torch.arange(start, start + len(raw)),
+            x,
+            names,
+            labels if self.labelled else None,
+        )
 
     def _label(self, label: Any, where: str, name: str) -> int | str | None:
         if label is None or self.labelled is None:
             return None
         if self.labelled is int and not isinstance(label, int):
             raise TightboundError(
-                f"{where}: example {name} has the label {label!r}, the first ones have whole numbers: make them alike"
+                f"{where}: example {name} has the label {label!r}, the first "
+                "ones have whole numbers: make them alike"
             )
         return label if self.labelled is int else str(label)
 
 
 def _joined(held: list[tuple[Tensor, list[Item]]]) -> tuple[Tensor, list[Item]]:
-    return torch.cat([raw for raw, _ in held]), [item for _, items in held for item in items]
+    return torch.cat([raw for raw, _ in held]), [
+        item for _, items in held for item in items
+    ]
 
 
-def read_parts(source: Any, spec: DataSpec, settings: DataSettings, size: int) -> Ordered:
-    """New data for a trained model, as `read` takes them, or a stream, in order: parts of `size` rows, or shards.
+def read_parts(
+    source: Any, spec: DataSpec, settings: DataSettings, size: int
+) -> Ordered:
+    """New data for a trained model, as `read` takes them, or a stream, in order: parts of `size`
+    rows, or shards.
 
     Raises TightboundError as `read` does, for rows of a disk or a stream when they are read.
     """
@@ -154,12 +206,23 @@ def read_parts(source: Any, spec: DataSpec, settings: DataSettings, size: int) -
     raw, _ = items([x for _, x, _ in few], [name for name, _, _ in few])
     image = bool(items.resolved)
     about = Source(
-        shards.where, shards.where, {}, digest, layout="chw" if image else None, levels=256 if image else None,
+        shards.where,
+        shards.where,
+        {},
+        digest,
+        layout="chw" if image else None,
+        levels=256 if image else None,
         notices=notices,
-    )  # fmt: skip
+    )
     conform = conform_stream(raw, about, spec, settings)
     labels = [plain_label(y) for _, _, y in few]
-    labelled = None if all(y is None for y in labels) else int if all(isinstance(y, int) for y in labels) else str
+    labelled = (
+        None
+        if all(y is None for y in labels)
+        else int
+        if all(isinstance(y, int) for y in labels)
+        else str
+    )
     return Streamed(replace(shards, decode=items), digest, conform, labelled, notices)
 
 
@@ -168,7 +231,9 @@ def _stream(source: Any, settings: DataSettings) -> tuple[Shards, str] | None:
     kind, _, name = source.partition(":") if isinstance(source, str) else ("", "", "")
     if kind == "wds":
         shards = wds_shards(name, settings)
-        return shards, sha256_text("wds", *(key for n in shards.names for key in (n, *stamps(Path(n)))))
+        return shards, sha256_text(
+            "wds", *(key for n in shards.names for key in (n, *stamps(Path(n))))
+        )
     if kind == "hf" and settings.streaming:
         splits = hf_shards(name, settings)
         key = "test" if "test" in splits else "train"

@@ -5,72 +5,149 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PositiveFloat,
+    PositiveInt,
+    field_validator,
+    model_validator,
+)
 
 Pixels = Annotated[int, Field(ge=1, le=8192)]
 
 
 class DataSettings(BaseModel):
-    """How a source is read; what is "auto" is resolved on the training data and saved with the run."""
+    """How a source is read; what is "auto" is resolved on the training data and saved with
+    the run.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     size: Literal["auto"] | Pixels | tuple[Pixels, Pixels] = Field(
-        "auto", description="pixels a side of image files; auto keeps equal sizes up to 64, else crops to 64 x 64"
-    )
-    channels: Literal["auto", 1, 3] = Field("auto", description="of image files: grey (1) or colour (3)")
-    kind: Literal["auto", "vector", "signal", "image", "volume"] = Field(
-        "auto", description="what an array's examples are, where its shape leaves it open"
-    )
-    layout: Literal["auto", "vector", "l", "lc", "cl", "hw", "hwc", "chw", "dhw", "dhwc", "cdhw"] = Field(
-        "auto", description="the axes of an array's examples: c: channels, l: length, d, h, w: depth, height, width"
-    )
-    domain: Literal["auto", "binary", "levels", "categorical", "unit", "real", "count"] = Field(
         "auto",
-        description="what the values are: levels: integers from 0, unit: reals in [0, 1], count: without an upper end",
+        description=(
+            "pixels a side of image files; auto keeps equal sizes up to 64, else "
+            "crops to 64 x 64"
+        ),
     )
-    levels: Annotated[int, Field(ge=2, le=65536)] | None = Field(None, description="how many levels integers have")
+    channels: Literal["auto", 1, 3] = Field(
+        "auto", description="of image files: grey (1) or colour (3)"
+    )
+    kind: Literal["auto", "vector", "signal", "image", "volume"] = Field(
+        "auto",
+        description="what an array's examples are, where its shape leaves it open",
+    )
+    layout: Literal[
+        "auto", "vector", "l", "lc", "cl", "hw", "hwc", "chw", "dhw", "dhwc", "cdhw"
+    ] = Field(
+        "auto",
+        description=(
+            "the axes of an array's examples: c: channels, l: length, d, h, w: "
+            "depth, height, width"
+        ),
+    )
+    domain: Literal[
+        "auto", "binary", "levels", "categorical", "unit", "real", "count"
+    ] = Field(
+        "auto",
+        description=(
+            "what the values are: levels: integers from 0, unit: reals in [0, 1], "
+            "count: without an upper end"
+        ),
+    )
+    levels: Annotated[int, Field(ge=2, le=65536)] | None = Field(
+        None, description="how many levels integers have"
+    )
     binarize: Literal["none", "static", "dynamic"] = Field(
-        "none", description="draw 0 or 1 with P(1) = level / (L - 1): once, or training rows at each visit"
+        "none",
+        description="draw 0 or 1 with P(1) = level / (L - 1): once, or training rows at each visit",
     )
     augment: tuple[Literal["flip", "shift"], ...] = Field(
         (), description="move training images: left-right, a few pixels"
     )
-    shift: PositiveInt = Field(2, description="most pixels of the augmentation shift; edges are repeated")
-    limit: PositiveInt | None = Field(None, description="the first n training rows only, after splitting")
+    shift: PositiveInt = Field(
+        2, description="most pixels of the augmentation shift; edges are repeated"
+    )
+    limit: PositiveInt | None = Field(
+        None, description="the first n training rows only, after splitting"
+    )
     valid: PositiveFloat = Field(
-        0.1, description="for validation, where none is published: a share (50,000 rows at most), or from 1 on, rows"
+        0.1,
+        description=(
+            "for validation, where none is published: a share (50,000 rows at "
+            "most), or from 1 on, rows"
+        ),
     )
     test: PositiveFloat = Field(0.1, description="the same for testing")
-    split_seed: Annotated[int, Field(ge=0, lt=2**32)] | None = Field(0, description="of the random splits")
-    skip_bad: bool = Field(False, description="leave out image files that cannot be read")
-    header: Literal["auto"] | bool = Field("auto", description="whether line 1 of a CSV file names the columns")
-    label: str | int | None = Field(None, description="the column of a CSV file that holds labels, by name or number")
+    split_seed: Annotated[int, Field(ge=0, lt=2**32)] | None = Field(
+        0, description="of the random splits"
+    )
+    skip_bad: bool = Field(
+        False, description="leave out image files that cannot be read"
+    )
+    header: Literal["auto"] | bool = Field(
+        "auto", description="whether line 1 of a CSV file names the columns"
+    )
+    label: str | int | None = Field(
+        None,
+        description="the column of a CSV file that holds labels, by name or number",
+    )
     condition: str | tuple[str, ...] | None = Field(
-        None, description="of a conditional model: labels, columns of a CSV file, or an array of an .npz"
+        None,
+        description="of a conditional model: labels, columns of a CSV file, or an array of an .npz",
     )
-    labelled: bool = Field(False, description="examples come with their labels, -1 where unknown; set by recipes")
-    masked: bool = Field(False, description="NaN, or an empty cell of a CSV file, is a missing value; set by recipes")
-    factors: dict[Literal["shape", "scale", "orientation", "x", "y"], PositiveInt] | None = Field(
-        None, description="of shapes: how many values of each factor"
+    labelled: bool = Field(
+        False,
+        description="examples come with their labels, -1 where unknown; set by recipes",
     )
-    fields: dict[str, Literal["real", "binary", "categorical", "count", "skip"]] = Field(
-        {}, description="of a table: the kind of a column by its name, where it is not what it looks like"
+    masked: bool = Field(
+        False,
+        description="NaN, or an empty cell of a CSV file, is a missing value; set by recipes",
     )
-    key: str | None = Field(None, description="the array of an .npz, .h5 or .zarr, or the column of a .parquet or hf:")
-    memory: PositiveInt = Field(1024, description="MB up to which a source is held in memory; larger ones stay on disk")
+    factors: (
+        dict[Literal["shape", "scale", "orientation", "x", "y"], PositiveInt] | None
+    ) = Field(None, description="of shapes: how many values of each factor")
+    fields: dict[str, Literal["real", "binary", "categorical", "count", "skip"]] = (
+        Field(
+            {},
+            description=(
+                "of a table: the kind of a column by its name, where it is not "
+                "what it looks like"
+            ),
+        )
+    )
+    key: str | None = Field(
+        None,
+        description="the array of an .npz, .h5 or .zarr, or the column of a .parquet or hf:",
+    )
+    memory: PositiveInt = Field(
+        1024,
+        description="MB up to which a source is held in memory; larger ones stay on disk",
+    )
     mix: Literal["auto"] | PositiveInt = Field(
         "auto",
-        description="rows of a source on disk that are mixed at a time; auto: what 256 MB hold, 8,192 of a stream",
+        description=(
+            "rows of a source on disk that are mixed at a time; auto: what 256 MB "
+            "hold, 8,192 of a stream"
+        ),
     )
-    streaming: bool = Field(False, description="of hf:NAME: examples are read as they come, nothing is fetched first")
-    shapes_n: PositiveInt | None = Field(None, description="of shapes: how many images, drawn by the split seed")
+    streaming: bool = Field(
+        False,
+        description="of hf:NAME: examples are read as they come, nothing is fetched first",
+    )
+    shapes_n: PositiveInt | None = Field(
+        None, description="of shapes: how many images, drawn by the split seed"
+    )
 
     @field_validator("size", mode="before")
     @classmethod
     def _size(cls, value: Any) -> Any:
         """Reads "64" and "28x20" (height x width) as numbers."""
-        if isinstance(value, str) and (found := re.fullmatch(r"\s*(\d+)\s*(?:[x,]\s*(\d+))?\s*", value)):
+        if isinstance(value, str) and (
+            found := re.fullmatch(r"\s*(\d+)\s*(?:[x,]\s*(\d+))?\s*", value)
+        ):
             height, width = found.groups()
             return (int(height), int(width)) if width else int(height)
         return value
@@ -79,20 +156,32 @@ class DataSettings(BaseModel):
     @classmethod
     def _augment(cls, value: Any) -> Any:
         """Reads "flip" and "flip,shift" as a tuple."""
-        return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+        return (
+            tuple(part.strip() for part in value.split(",") if part.strip())
+            if isinstance(value, str)
+            else value
+        )
 
     @field_validator("condition", mode="before")
     @classmethod
     def _condition(cls, value: Any) -> Any:
         """Reads "age,sex" as two names."""
         several = isinstance(value, str) and "," in value
-        return tuple(part.strip() for part in value.split(",") if part.strip()) if several else value
+        return (
+            tuple(part.strip() for part in value.split(",") if part.strip())
+            if several
+            else value
+        )
 
     @model_validator(mode="after")
     def _fractions(self) -> DataSettings:
         if sum(share for share in (self.valid, self.test) if share < 1) >= 1:
-            raise ValueError("data.valid + data.test must be below 1: nothing would be left to train on")
+            raise ValueError(
+                "data.valid + data.test must be below 1: nothing would be left to train on"
+            )
         for name in ("valid", "test"):
             if getattr(self, name) > 1 and getattr(self, name) % 1:
-                raise ValueError(f"data.{name} is a share below 1, or a whole number of rows")
+                raise ValueError(
+                    f"data.{name} is a share below 1, or a whole number of rows"
+                )
         return self

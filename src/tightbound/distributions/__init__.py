@@ -1,13 +1,28 @@
-"""What torch.distributions lacks, and how a pass uses a distribution. All that is imported here is the room's own."""
+"""What torch.distributions lacks, and how a pass uses a distribution.
+
+All that is imported here is the room's own.
+"""
 
 from tightbound.distributions.bernoulli import BernoulliPixels, ContinuousBernoulli
-from tightbound.distributions.codes import Code, CodeChain, Codes, Quantized, UniformCodes
+from tightbound.distributions.codes import (
+    Code,
+    CodeChain,
+    Codes,
+    Quantized,
+    UniformCodes,
+)
 from tightbound.distributions.delta import Delta
 from tightbound.distributions.flow import Flow, FromNoise, FullNormal, zuko_maps
 from tightbound.distributions.hamiltonian import Euclidean, Hamiltonian, Riemannian
 from tightbound.distributions.logistic import DiscretizedLogistic
 from tightbound.distributions.mixture import Blend, Mixture
-from tightbound.distributions.normal import LogScaleNormal, UnitNormal, diagonal, soft_clip, standard_normal
+from tightbound.distributions.normal import (
+    LogScaleNormal,
+    UnitNormal,
+    diagonal,
+    soft_clip,
+    standard_normal,
+)
 from tightbound.distributions.poincare import WrappedNormal
 from tightbound.distributions.reparam import (
     NoiseForm,
@@ -22,4 +37,8 @@ from tightbound.distributions.reparam import (
     noise_like,
     point,
 )
-from tightbound.distributions.sphere import PowerSpherical, SphereUniform, VonMisesFisher
+from tightbound.distributions.sphere import (
+    PowerSpherical,
+    SphereUniform,
+    VonMisesFisher,
+)

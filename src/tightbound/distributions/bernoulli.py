@@ -1,4 +1,6 @@
-"""Bernoulli pixels, fast where no gradient is wanted, and the continuous Bernoulli, normalised at every logit."""
+"""Bernoulli pixels, fast where no gradient is wanted, and the continuous Bernoulli, normalised at
+every logit.
+"""
 
 from __future__ import annotations
 
@@ -10,28 +12,39 @@ from torch.distributions import Bernoulli, Distribution, Independent, constraint
 from torch.nn import functional as F
 
 NEAR = 0.2  # where series replace differences that cancel in float32
-FACTORS = 64  # of 1/2 to 1 each: their product is at least 2^-64, far above the least that float32 holds
+# of 1/2 to 1 each: their product is at least 2^-64, far above the least that float32 holds
+FACTORS = 64
 
 
 class BernoulliPixels(Independent):
     """prod_d Bernoulli(x_d; sigmoid(y_d)) over all but the first dimension; logits y (n, *event).
 
-    log p = sum_d x y - max(y, 0) + log sigmoid(|y|).  Where no gradient is wanted, the last sum is one logarithm for
-    each product of up to 64 factors, and the first a matrix product where all rows are of one x: the same to rounding,
-    in a fraction of the time.
+    log p = sum_d x y - max(y, 0) + log sigmoid(|y|).  Where no gradient is wanted, the last sum is
+    one logarithm for each product of up to 64 factors, and the first a matrix product where all
+    rows are of one x: the same to rounding, in a fraction of the time.
     """
 
     def __init__(self, logits: Tensor) -> None:
-        super().__init__(Bernoulli(logits=logits, validate_args=False), logits.dim() - 1, validate_args=False)
+        super().__init__(
+            Bernoulli(logits=logits, validate_args=False),
+            logits.dim() - 1,
+            validate_args=False,
+        )
 
     def log_prob(self, value: Tensor) -> Tensor:
         y = self.base_dist.logits
-        if (torch.is_grad_enabled() and y.requires_grad) or value.shape != y.shape or y.dtype != value.dtype:
+        if (
+            (torch.is_grad_enabled() and y.requires_grad)
+            or value.shape != y.shape
+            or y.dtype != value.dtype
+        ):
             return super().log_prob(value)
         y, x = y.flatten(1), value.flatten(1)
         size = y.abs()
         one = value.stride(0) == 0  # many samples of one example
-        linear = (y @ (x[0] - 0.5) if one else (x - 0.5).mul_(y).sum(-1)) - size.sum(-1) / 2  # sum of x y - max(y, 0)
+        linear = (y @ (x[0] - 0.5) if one else (x - 0.5).mul_(y).sum(-1)) - size.sum(
+            -1
+        ) / 2  # sum of x y - max(y, 0)
         factors = size.sigmoid_()
         while factors.shape[1] % 2 == 0 and y.shape[1] // factors.shape[1] < FACTORS:
             half = factors.shape[1] // 2
@@ -40,7 +53,8 @@ class BernoulliPixels(Independent):
 
 
 class ContinuousBernoulli(Distribution):
-    """p(x) = l exp(l x) / (exp(l) - 1) on [0, 1], l the logit; even at |l| > 16 and near 0, where torch's is not.
+    """p(x) = l exp(l x) / (exp(l) - 1) on [0, 1], l the logit; even at |l| > 16 and near 0, where
+    torch's is not.
 
     Loaiza-Ganem and Cunningham 2019 (arXiv:1907.06845), eq. 8 and 9.
     """
@@ -60,20 +74,30 @@ class ContinuousBernoulli(Distribution):
     def log_prob(self, value: Tensor) -> Tensor:
         near, far = self._split()
         size = far.abs()
-        norm = F.relu(far) + torch.log(-torch.expm1(-size)) - size.log()  # log((exp(l) - 1) / l)
+        norm = (
+            F.relu(far) + torch.log(-torch.expm1(-size)) - size.log()
+        )  # log((exp(l) - 1) / l)
         square = self.logits.square()
-        return self.logits * value - torch.where(near, self.logits / 2 + square / 24 - square.square() / 2880, norm)
+        return self.logits * value - torch.where(
+            near, self.logits / 2 + square / 24 - square.square() / 2880, norm
+        )
 
     @property
     def mean(self) -> Tensor:
         near, far = self._split()
-        return torch.where(near, 0.5 + self.logits / 12 - self.logits**3 / 720, -1 / torch.expm1(-far) - 1 / far)
+        return torch.where(
+            near,
+            0.5 + self.logits / 12 - self.logits**3 / 720,
+            -1 / torch.expm1(-far) - 1 / far,
+        )
 
     @property
     def variance(self) -> Tensor:
         near, far = self._split()
         exact = far**-2 - (2 * torch.sinh((far / 2).clamp(-40, 40))) ** -2
-        return torch.where(near, 1 / 12 - self.logits**2 / 240 + self.logits**4 / 6048, exact)
+        return torch.where(
+            near, 1 / 12 - self.logits**2 / 240 + self.logits**4 / 6048, exact
+        )
 
     def sample(self, sample_shape: Any = ()) -> Tensor:
         """By the inverse of the distribution function, from the end where the mass is."""
@@ -81,5 +105,7 @@ class ContinuousBernoulli(Distribution):
             shape = torch.Size(sample_shape) + self.logits.shape
             u = torch.rand(shape, dtype=self.logits.dtype, device=self.logits.device)
             size = self.logits.abs().clamp(min=1e-6)
-            x = -torch.log1p(u * torch.expm1(-size)) / size  # of a density that falls from 0
+            x = (
+                -torch.log1p(u * torch.expm1(-size)) / size
+            )  # of a density that falls from 0
             return torch.where(self.logits > 0, 1 - x, x).clamp(0, 1)

@@ -1,4 +1,6 @@
-"""The modified Bessel function of the first kind, in float64, at the orders that densities on spheres need."""
+"""The modified Bessel function of the first kind, in float64, at the orders that densities on
+spheres need.
+"""
 
 from __future__ import annotations
 
@@ -11,27 +13,40 @@ TOP = 40  # the least order at which four terms of the uniform expansion are exa
 
 
 def with_slope(value: Tensor, slope: Tensor, x: Tensor) -> Tensor:
-    """`value`, whose derivative with respect to x is `slope`; both detached, no second derivative."""
+    """`value`, whose derivative with respect to x is `slope`; both detached, no second
+    derivative.
+    """
     return value.detach() + slope.detach() * (x - x.detach())
 
 
 def _expansion(order: float, x: Tensor) -> Tensor:
-    """log(I_v(x) / x^v) for a large order v, uniformly in x >= 0. Abramowitz and Stegun 1964, 9.7.7 and 9.3.9."""
+    """log(I_v(x) / x^v) for a large order v, uniformly in x >= 0.
+
+    Abramowitz and Stegun 1964, 9.7.7 and 9.3.9.
+    """
     root = (1 + (x / order).square()).sqrt()
     t = 1 / root
     s = t.square()
     terms = 1 + t * (3 - 5 * s) / (24 * order)
     terms = terms + s * (81 + s * (-462 + 385 * s)) / (1152 * order**2)
-    terms = terms + t * s * (30375 + s * (-369603 + s * (765765 - 425425 * s))) / (414720 * order**3)
-    last = 4465125 + s * (-94121676 + s * (349922430 + s * (-446185740 + 185910725 * s)))
+    terms = terms + t * s * (30375 + s * (-369603 + s * (765765 - 425425 * s))) / (
+        414720 * order**3
+    )
+    last = 4465125 + s * (
+        -94121676 + s * (349922430 + s * (-446185740 + 185910725 * s))
+    )
     terms = terms + s.square() * last / (39813120 * order**4)
-    lead = order * (root - torch.log1p(root) - math.log(order)) - 0.5 * math.log(2 * math.pi * order)
+    lead = order * (root - torch.log1p(root) - math.log(order)) - 0.5 * math.log(
+        2 * math.pi * order
+    )
     return lead - 0.5 * root.log() + terms.log()
 
 
 @torch.no_grad()
 def _bessel(order: float, x: Tensor) -> tuple[Tensor, Tensor]:
-    """log(I_v(x) / x^v) and I_{v+1}(x) / (x I_v(x)), from a large order down by I_{v-1} = I_{v+1} + 2 v I_v / x."""
+    """log(I_v(x) / x^v) and I_{v+1}(x) / (x I_v(x)), from a large order down by I_{v-1} = I_{v+1} +
+    2 v I_v / x.
+    """
     steps = max(0, math.ceil(TOP - order))
     top = _expansion(order + steps, x)
     ratio = (_expansion(order + steps + 1, x) - top).exp()

@@ -1,4 +1,6 @@
-"""Distributions over codes: N groups, each one of K entries of a codebook; their value is the entries' vectors."""
+"""Distributions over codes: N groups, each one of K entries of a codebook; their value is the
+entries' vectors.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +26,9 @@ class Code:
 
 
 class Codebook(Protocol):
-    """groups: N; size: K; vectors: numbers (n, N) to (n, d); index: the reverse, of vectors that are codes."""
+    """groups: N; size: K; vectors: numbers (n, N) to (n, d); index: the reverse, of vectors that
+    are codes.
+    """
 
     groups: int
     size: int
@@ -40,21 +44,27 @@ def gumbel(noise: Tensor) -> Tensor:
 
 
 class Codes(FromNoise):
-    """P(code) = prod_g softmax(logits_g)[code_g]; logits (n, N, K).  Sampled as the largest of logits + Gumbel noise.
+    """P(code) = prod_g softmax(logits_g)[code_g]; logits (n, N, K).  Sampled as the largest of
+    logits + Gumbel noise.
 
-    relax: where given, the gradient of a sample is that of softmax((logits + noise) / relax), through a codebook of
-    one-hot vectors, and log P is read as a linear function of the vector, so that it has a path to z as well; the
-    value, and every figure, is that of the code.  Jang et al. 2017 (arXiv:1611.01144), 2.2.
+    relax: where given, the gradient of a sample is that of softmax((logits + noise) / relax),
+    through a codebook of one-hot vectors, and log P is read as a linear function of the vector, so
+    that it has a path to z as well; the value, and every figure, is that of the code.  Jang et al.
+    2017 (arXiv:1611.01144), 2.2.
     """
 
-    def __init__(self, logits: Tensor, codebook: Codebook, relax: float | None = None) -> None:
+    def __init__(
+        self, logits: Tensor, codebook: Codebook, relax: float | None = None
+    ) -> None:
         self.logits, self.codebook, self.relax = logits, codebook, relax
         super().__init__(logits.shape[:1], validate_args=False)
 
     @property
     def noise_form(self) -> NoiseForm:
         n, *event = self.logits.shape
-        return NoiseForm(n, tuple(event), self.logits.dtype, self.logits.device, "uniform")
+        return NoiseForm(
+            n, tuple(event), self.logits.dtype, self.logits.device, "uniform"
+        )
 
     def tempered(self, temperature: float) -> Codes:
         return Codes(self.logits / max(temperature, 1e-6), self.codebook)
@@ -75,7 +85,9 @@ class Codes(FromNoise):
     def log_prob(self, value: Tensor) -> Tensor:
         if self.relax is None:
             return self.log_mass(self.codebook.index(value))
-        return (value.unflatten(-1, self.logits.shape[1:]) * self.logits.log_softmax(-1)).sum((-2, -1))
+        return (
+            value.unflatten(-1, self.logits.shape[1:]) * self.logits.log_softmax(-1)
+        ).sum((-2, -1))
 
     @property
     def mean(self) -> Tensor:
@@ -108,34 +120,57 @@ class UniformCodes(Codes):
     """Every code alike: log P = -N log K, whatever the code."""
 
     def __init__(self, n: int, codebook: Codebook, like: Tensor) -> None:
-        super().__init__(like.new_zeros(()).expand(n, codebook.groups, codebook.size), codebook)
+        super().__init__(
+            like.new_zeros(()).expand(n, codebook.groups, codebook.size), codebook
+        )
 
     def log_mass(self, index: Tensor) -> Tensor:
-        return self.logits.new_full(index.shape[:-1], -self.codebook.groups * math.log(self.codebook.size))
+        return self.logits.new_full(
+            index.shape[:-1], -self.codebook.groups * math.log(self.codebook.size)
+        )
 
     def log_prob(self, value: Tensor) -> Tensor:
         return self.log_mass(value)
 
 
 class CodeChain(FromNoise):
-    """P(code) = prod_i P(code_i | the codes before it), n rows; sampled one after another, each as `Codes` is.
+    """P(code) = prod_i P(code_i | the codes before it), n rows; sampled one after another, each as
+    `Codes` is.
 
     logits: numbers (n, N) to (n, N, K), whose row i looks only at the numbers before i.
     """
 
     def __init__(
-        self, n: int, codebook: Codebook, logits: Callable[[Tensor], Tensor], like: Tensor, temperature: float = 1.0
+        self,
+        n: int,
+        codebook: Codebook,
+        logits: Callable[[Tensor], Tensor],
+        like: Tensor,
+        temperature: float = 1.0,
     ) -> None:
-        self.codebook, self.logits, self.like, self.temperature = codebook, logits, like, temperature
+        self.codebook, self.logits, self.like, self.temperature = (
+            codebook,
+            logits,
+            like,
+            temperature,
+        )
         super().__init__(torch.Size([n]), validate_args=False)
 
     @property
     def noise_form(self) -> NoiseForm:
         event = (self.codebook.groups, self.codebook.size)
-        return NoiseForm(self.batch_shape[0], event, self.like.dtype, self.like.device, "uniform")
+        return NoiseForm(
+            self.batch_shape[0], event, self.like.dtype, self.like.device, "uniform"
+        )
 
     def tempered(self, temperature: float) -> CodeChain:
-        return CodeChain(self.batch_shape[0], self.codebook, self.logits, self.like, max(temperature, 1e-6))
+        return CodeChain(
+            self.batch_shape[0],
+            self.codebook,
+            self.logits,
+            self.like,
+            max(temperature, 1e-6),
+        )
 
     def from_noise(self, noise: Tensor) -> tuple[Tensor, None]:
         index = torch.zeros(noise.shape[:2], dtype=torch.long, device=noise.device)
@@ -153,19 +188,36 @@ class CodeChain(FromNoise):
 
 
 class Quantized(FromNoise):
-    """All mass on one code: log q = 0 there.  A point, but of a countable space, so that bounds are defined.
+    """All mass on one code: log q = 0 there.  A point, but of a countable space, so that bounds are
+    defined.
 
-    code: its numbers and its vector; through: the vector with the gradient of what was quantised; commitment (n,): the
-    squared distance between the two, in nats of a unit normal times 2, summed over the levels of residual codes.
+    code: its numbers and its vector; through: the vector with the gradient of what was quantised;
+    commitment (n,): the squared distance between the two, in nats of a unit normal times 2, summed
+    over the levels of residual codes.
     """
 
-    def __init__(self, code: Code, through: Tensor, commitment: Tensor, codebook: Any, raw: Tensor) -> None:
-        self.code, self.through, self.commitment, self.codebook, self.raw = code, through, commitment, codebook, raw
+    def __init__(
+        self,
+        code: Code,
+        through: Tensor,
+        commitment: Tensor,
+        codebook: Any,
+        raw: Tensor,
+    ) -> None:
+        self.code, self.through, self.commitment, self.codebook, self.raw = (
+            code,
+            through,
+            commitment,
+            codebook,
+            raw,
+        )
         super().__init__(through.shape[:1], through.shape[1:], validate_args=False)
 
     @property
     def noise_form(self) -> NoiseForm:
-        return NoiseForm(len(self.through), (0,), self.through.dtype, self.through.device, "uniform")
+        return NoiseForm(
+            len(self.through), (0,), self.through.dtype, self.through.device, "uniform"
+        )
 
     def from_noise(self, noise: Tensor) -> tuple[Tensor, Tensor]:
         return self.through, torch.zeros_like(self.through[:, 0])
@@ -179,7 +231,9 @@ class Quantized(FromNoise):
         return torch.zeros_like(self.through)
 
     def log_prob(self, value: Tensor) -> Tensor:
-        return torch.where((value == self.code.vector).all(-1), 0.0, -torch.inf).to(value.dtype)
+        return torch.where((value == self.code.vector).all(-1), 0.0, -torch.inf).to(
+            value.dtype
+        )
 
 
 @register_kl(Codes, Codes)

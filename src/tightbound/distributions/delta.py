@@ -33,4 +33,6 @@ class Delta(Distribution):
         return self.value.expand(torch.Size(sample_shape) + self.value.shape)
 
     def log_prob(self, value: Tensor) -> Tensor:
-        raise ValueError("a point mass has no density: an autoencoder has a distortion, not an ELBO")
+        raise ValueError(
+            "a point mass has no density: an autoencoder has a distortion, not an ELBO"
+        )

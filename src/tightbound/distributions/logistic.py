@@ -13,10 +13,11 @@ FAR = 1e9  # times the number of levels
 
 
 class DiscretizedLogistic(Distribution):
-    """P(x) = sigmoid((x + 1/2 - loc) / s) - sigmoid((x - 1/2 - loc) / s), the two ends taking the tails; x in 0..L-1.
+    """P(x) = sigmoid((x + 1/2 - loc) / s) - sigmoid((x - 1/2 - loc) / s), the two ends taking the
+    tails; x in 0..L-1.
 
-    loc: (n, *event), in units of one level.  inverse: 1 / s, of that shape or of one that broadcasts to it.
-    Kingma et al. 2016 (arXiv:1606.04934), appendix.
+    loc: (n, *event), in units of one level.  inverse: 1 / s, of that shape or of one that
+    broadcasts to it. Kingma et al. 2016 (arXiv:1606.04934), appendix.
     """
 
     arg_constraints: dict[str, Any] = {}  # noqa: RUF012  (torch's own attribute)
@@ -27,17 +28,27 @@ class DiscretizedLogistic(Distribution):
         super().__init__(loc.shape, validate_args=False)
 
     def log_prob(self, value: Tensor) -> Tensor:
-        # log(sigmoid(u) - sigmoid(l)) = log sigmoid(u) + log sigmoid(-l) + log(1 - exp(l - u)), exact also far in a
-        # tail.  An end's outer edge lies so far out that its terms vanish; that costs less than to choose afterwards.
+        # log(sigmoid(u) - sigmoid(l)) = log sigmoid(u) + log sigmoid(-l) + log(1 - exp(l - u)),
+        # exact also far in a tail.  An end's outer edge lies so far out that its terms vanish; that
+        # costs less than to choose afterwards.
         first, last, far = value <= 0, value >= self.levels - 1, FAR * self.levels
         upper = (torch.where(last, far, value + 0.5) - self.loc) * self.inverse
         lower = (self.loc - torch.where(first, -far, value - 0.5)) * self.inverse
         width = torch.log(-torch.expm1(-self.inverse))
-        return F.logsigmoid(upper) + F.logsigmoid(lower) + (~(first | last)).to(width) * width
+        return (
+            F.logsigmoid(upper)
+            + F.logsigmoid(lower)
+            + (~(first | last)).to(width) * width
+        )
 
     def _cdf_edges(self) -> Tensor:
-        edges = torch.arange(self.levels - 1, dtype=self.loc.dtype, device=self.loc.device) + 0.5
-        return torch.sigmoid((edges - self.loc.unsqueeze(-1)) * self.inverse.unsqueeze(-1))
+        edges = (
+            torch.arange(self.levels - 1, dtype=self.loc.dtype, device=self.loc.device)
+            + 0.5
+        )
+        return torch.sigmoid(
+            (edges - self.loc.unsqueeze(-1)) * self.inverse.unsqueeze(-1)
+        )
 
     @property
     def mean(self) -> Tensor:
@@ -48,11 +59,15 @@ class DiscretizedLogistic(Distribution):
     def variance(self) -> Tensor:
         """E[x^2] - E[x]^2, with E[x^2] = sum_j (2j + 1) (1 - CDF(j + 1/2))."""
         tail = 1 - self._cdf_edges()
-        odd = 2 * torch.arange(self.levels - 1, dtype=tail.dtype, device=tail.device) + 1
+        odd = (
+            2 * torch.arange(self.levels - 1, dtype=tail.dtype, device=tail.device) + 1
+        )
         return ((tail * odd).sum(-1) - tail.sum(-1) ** 2).clamp(min=0)
 
     def sample(self, sample_shape: Any = ()) -> Tensor:
         shape = torch.Size(sample_shape) + self.loc.shape
-        u = torch.rand(shape, dtype=self.loc.dtype, device=self.loc.device).clamp(1e-6, 1 - 1e-6)
+        u = torch.rand(shape, dtype=self.loc.dtype, device=self.loc.device).clamp(
+            1e-6, 1 - 1e-6
+        )
         x = self.loc + (torch.log(u) - torch.log1p(-u)) / self.inverse
         return x.round().clamp(0, self.levels - 1)

@@ -1,4 +1,6 @@
-"""Mixtures that all rows share: of any components, and of diagonal normals, whose density is a matrix product."""
+"""Mixtures that all rows share: of any components, and of diagonal normals, whose density is a
+matrix product.
+"""
 
 from __future__ import annotations
 
@@ -15,14 +17,19 @@ from tightbound.distributions.reparam import NoiseForm, from_noise, noise_form
 
 
 class Blend(FromNoise):
-    """p(z) = sum_m w_m p_m(z), n rows; `make(at)` gives the components at some numbers; log-weights (M,) or (n, M).
+    """p(z) = sum_m w_m p_m(z), n rows; `make(at)` gives the components at some numbers; log-weights
+    (M,) or (n, M).
 
-    Noise: n rows of one normal, which picks the component, so that z is a function of normal noise, and then the noise
-    of that component.
+    Noise: n rows of one normal, which picks the component, so that z is a function of normal noise,
+    and then the noise of that component.
     """
 
     def __init__(
-        self, make: Callable[[Any], Distribution], log_weight: Tensor, n: int, temperature: float = 1.0
+        self,
+        make: Callable[[Any], Distribution],
+        log_weight: Tensor,
+        n: int,
+        temperature: float = 1.0,
     ) -> None:
         self.make, self.parts, self.temperature = make, make(slice(None)), temperature
         self.log_weight = log_weight.log_softmax(-1)
@@ -36,7 +43,11 @@ class Blend(FromNoise):
     def from_noise(self, noise: Tensor) -> tuple[Tensor, None]:
         u = torch.special.ndtr(noise[:, :1].double())
         edges = self.log_weight.double().exp().cumsum(-1).expand(len(noise), -1)
-        m = torch.searchsorted(edges.contiguous(), u).squeeze(1).clamp(max=edges.shape[-1] - 1)
+        m = (
+            torch.searchsorted(edges.contiguous(), u)
+            .squeeze(1)
+            .clamp(max=edges.shape[-1] - 1)
+        )
         return from_noise(self.make(m), noise[:, 1:], self.temperature)[0], None
 
     def tempered(self, temperature: float) -> Blend:
@@ -59,19 +70,26 @@ class Blend(FromNoise):
 
     @property
     def variance(self) -> Tensor:
-        return self._average(self.parts.variance + self.parts.mean.square()) - self.mean.square()
+        return (
+            self._average(self.parts.variance + self.parts.mean.square())
+            - self.mean.square()
+        )
 
 
 class Mixture(Blend):
-    """p(z) = sum_m w_m N(z; loc_m, diag scale_m^2), n rows; loc, scale (M, d), log-weights (M,) or (n, M).
+    """p(z) = sum_m w_m N(z; loc_m, diag scale_m^2), n rows; loc, scale (M, d), log-weights (M,) or
+    (n, M).
 
-    The squares are multiplied out in float64: a matrix product, without an (n, M, d) array and without cancellation.
+    The squares are multiplied out in float64: a matrix product, without an (n, M, d) array and
+    without cancellation.
     """
 
     def __init__(self, loc: Tensor, scale: Tensor, log_weight: Tensor, n: int) -> None:
         self.loc, self.scale = loc, scale
         super().__init__(
-            lambda at: Independent(Normal(loc[at], scale[at], validate_args=False), 1, validate_args=False),
+            lambda at: Independent(
+                Normal(loc[at], scale[at], validate_args=False), 1, validate_args=False
+            ),
             log_weight,
             n,
         )
@@ -79,6 +97,10 @@ class Mixture(Blend):
     def log_each(self, value: Tensor) -> Tensor:
         """log N(z; m) of each component, (..., M), in float64."""
         z, loc, precision = value.double(), self.loc.double(), self.scale.double() ** -2
-        square = z.square() @ precision.T - 2 * z @ (loc * precision).T + (loc.square() * precision).sum(-1)
+        square = (
+            z.square() @ precision.T
+            - 2 * z @ (loc * precision).T
+            + (loc.square() * precision).sum(-1)
+        )
         log_det = self.scale.double().log().sum(-1)
         return -0.5 * (square + value.shape[-1] * math.log(2 * math.pi)) - log_det

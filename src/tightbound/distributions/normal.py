@@ -1,4 +1,6 @@
-"""The diagonal normal, and bounded log-scales that keep every variance finite and its gradient alive."""
+"""The diagonal normal, and bounded log-scales that keep every variance finite and its gradient
+alive.
+"""
 
 from __future__ import annotations
 
@@ -15,26 +17,41 @@ LOW, HIGH = -8.0, 8.0  # symmetric, so that 0 stays 0
 
 
 def soft_clip(s: Tensor, low: float = LOW, high: float = HIGH) -> Tensor:
-    """A smooth clamp to (low, high), close to the identity well inside: s + softplus(low - s) - softplus(s - high)."""
+    """A smooth clamp to (low, high), close to the identity well inside: s + softplus(low - s) -
+    softplus(s - high).
+    """
     return s + F.softplus(low - s) - F.softplus(s - high)
 
 
 def diagonal(loc: Tensor, log_scale: Tensor, high: float = HIGH) -> Independent:
-    """N(loc, diag exp(log_scale)^2) over the last dimension, (n, d); the log-scale is softly bounded to (-8, high)."""
-    return Independent(LogScaleNormal(loc, soft_clip(log_scale, high=high)), 1, validate_args=False)
+    """N(loc, diag exp(log_scale)^2) over the last dimension, (n, d); the log-scale is softly
+    bounded to (-8, high).
+    """
+    return Independent(
+        LogScaleNormal(loc, soft_clip(log_scale, high=high)), 1, validate_args=False
+    )
 
 
 class LogScaleNormal(Normal):
-    """N(loc, exp(log_scale)^2), which keeps its log-scale: its density and its KL take no logarithm."""
+    """N(loc, exp(log_scale)^2), which keeps its log-scale: its density and its KL take no
+    logarithm.
+    """
 
-    arg_constraints: dict[str, Any] = {"loc": constraints.real, "log_scale": constraints.real}  # noqa: RUF012
+    arg_constraints: dict[str, Any] = {  # noqa: RUF012
+        "loc": constraints.real,
+        "log_scale": constraints.real,
+    }
 
-    def __init__(self, loc: Tensor, log_scale: Tensor, validate_args: bool = False) -> None:
+    def __init__(
+        self, loc: Tensor, log_scale: Tensor, validate_args: bool = False
+    ) -> None:
         self.log_scale = log_scale
         super().__init__(loc, log_scale.exp(), validate_args=validate_args)
 
     def log_prob(self, value: Tensor) -> Tensor:
-        return -0.5 * ((value - self.loc) / self.scale).square() - (self.log_scale + HALF_LOG_TAU)
+        return -0.5 * ((value - self.loc) / self.scale).square() - (
+            self.log_scale + HALF_LOG_TAU
+        )
 
 
 class UnitNormal(Normal):
@@ -61,5 +78,8 @@ def _kl(q: LogScaleNormal, p: LogScaleNormal) -> Tensor:
 
 @register_kl(LogScaleNormal, UnitNormal)
 def _kl_to_unit(q: LogScaleNormal, p: UnitNormal) -> Tensor:
-    """KL of each dimension: (s_q^2 + m_q^2 - 1) / 2 - log s_q.  Kingma and Welling 2014, appendix B."""
+    """KL of each dimension: (s_q^2 + m_q^2 - 1) / 2 - log s_q.
+
+    Kingma and Welling 2014, appendix B.
+    """
     return 0.5 * (q.scale.square() + q.loc.square() - 1) - q.log_scale

@@ -1,7 +1,9 @@
-"""Hyperbolic space of curvature -c in normal coordinates: z in R^d lies at the distance |z| from the origin.
+"""Hyperbolic space of curvature -c in normal coordinates: z in R^d lies at the distance |z| from
+the origin.
 
-The point of the Poincare ball is tanh(r / 2) / r z, r = sqrt(c) |z|.  Far out a float cannot tell such points apart;
-normal coordinates can, so that no z needs to be held back from the ball's edge.  Densities are with respect to dz.
+The point of the Poincare ball is tanh(r / 2) / r z, r = sqrt(c) |z|.  Far out a float cannot tell
+such points apart; normal coordinates can, so that no z needs to be held back from the ball's edge.
+Densities are with respect to dz.
 """
 
 from __future__ import annotations
@@ -24,8 +26,8 @@ def _norm(x: Tensor) -> Tensor:
 def add(a: Tensor, b: Tensor, c: float) -> Tensor:
     """log_0(exp_0(a) (+) exp_0(b)), Moebius addition in normal coordinates (n, d), in float64.
 
-    By the laws of the hyperbolic triangle with sides |a|, |b|; all terms are scaled by exp(-sqrt(c) (|a| + |b|)), so
-    that none overflows.  Mathieu et al. 2019 (arXiv:1901.06033), eq. 2.
+    By the laws of the hyperbolic triangle with sides |a|, |b|; all terms are scaled by exp(-sqrt(c)
+    (|a| + |b|)), so that none overflows.  Mathieu et al. 2019 (arXiv:1901.06033), eq. 2.
     """
     a, b = a.double() + 1e-30, b.double() + 1e-30  # the origin gets a direction
     (x, one), (y, two) = ((v / _norm(v), math.sqrt(c) * _norm(v)) for v in (a, b))
@@ -34,7 +36,10 @@ def add(a: Tensor, b: Tensor, c: float) -> Tensor:
         (x + sign * y).square().sum(-1, keepdim=True) / 4 for sign in (1, -1)
     )  # cos^2, sin^2 of half the angle
     both = one + two
-    s = (torch.expm1(-both).square() * near + ((-two).exp() - (-one).exp()).square() * far) / 4 + LEAST
+    s = (
+        torch.expm1(-both).square() * near
+        + ((-two).exp() - (-one).exp()).square() * far
+    ) / 4 + LEAST
     r = both + 2 * (s.sqrt() + (s + (-both).exp()).sqrt()).log()
     along = ((-2 * two).exp() - (-2 * one).exp()) * far - torch.expm1(-2 * both) * near
     way = along * x - (-one).exp() * torch.expm1(-2 * two) * (y - (near - far) * x)
@@ -42,18 +47,24 @@ def add(a: Tensor, b: Tensor, c: float) -> Tensor:
 
 
 def volume(u: Tensor, c: float) -> Tensor:
-    """log((sinh(r) / r)^(d-1)), r = sqrt(c) |u|: what exp maps of the tangent u (n, d) stretch a volume by, (n,)."""
+    """log((sinh(r) / r)^(d-1)), r = sqrt(c) |u|: what exp maps of the tangent u (n, d) stretch a
+    volume by, (n,).
+    """
     r = math.sqrt(c) * _norm(u).squeeze(-1)
     far = r.clamp(min=0.1)
     exact = far + torch.log(-torch.expm1(-2 * far)) - torch.log(2 * far)
-    return (u.shape[-1] - 1) * torch.where(r < 0.1, r.square() / 6 - r**4 / 180 + r**6 / 2835, exact)
+    return (u.shape[-1] - 1) * torch.where(
+        r < 0.1, r.square() / 6 - r**4 / 180 + r**6 / 2835, exact
+    )
 
 
 class WrappedNormal(FromNoise):
-    """z = loc (+) u, u ~ N(0, diag scale^2): log q(z) = log N(u) + (d - 1) (log(sinh(s) / s) - log(sinh(r) / r)).
+    """z = loc (+) u, u ~ N(0, diag scale^2): log q(z) = log N(u) + (d - 1) (log(sinh(s) / s) -
+    log(sinh(r) / r)).
 
-    r = sqrt(c) |u|, s = sqrt(c) |z|.  loc: (n, d), scale: (n, d), in units of hyperbolic distance.  Mathieu et al. 2019
-    (arXiv:1901.06033), eq. 8 and appendix B.3; Nagano et al. 2019 (arXiv:1902.02992).
+    r = sqrt(c) |u|, s = sqrt(c) |z|.  loc: (n, d), scale: (n, d), in units of hyperbolic distance.
+    Mathieu et al. 2019 (arXiv:1901.06033), eq. 8 and appendix B.3; Nagano et al. 2019
+    (arXiv:1902.02992).
     """
 
     def __init__(self, loc: Tensor, scale: Tensor, curvature: float) -> None:
@@ -62,7 +73,9 @@ class WrappedNormal(FromNoise):
 
     @property
     def noise_form(self) -> NoiseForm:
-        return NoiseForm(len(self.loc), tuple(self.loc.shape[1:]), self.loc.dtype, self.loc.device)
+        return NoiseForm(
+            len(self.loc), tuple(self.loc.shape[1:]), self.loc.dtype, self.loc.device
+        )
 
     @property
     def point(self) -> Tensor:
@@ -79,4 +92,6 @@ class WrappedNormal(FromNoise):
         return normal.sum(-1) + volume(z, self.curvature) - volume(u, self.curvature)
 
     def log_prob(self, value: Tensor) -> Tensor:
-        return self._log_density(add(-self.loc, value, self.curvature), value.double()).to(value.dtype)
+        return self._log_density(
+            add(-self.loc, value, self.curvature), value.double()
+        ).to(value.dtype)

@@ -13,7 +13,10 @@ from tightbound.distributions.bessel import log_iv, ratio_iv, with_slope
 from tightbound.distributions.flow import FromNoise
 from tightbound.distributions.reparam import NoiseForm
 
-NODES, ROWS = 256, 2048  # intervals of the quadrature over the angle; rows that are inverted together
+NODES, ROWS = (
+    256,
+    2048,
+)  # intervals of the quadrature over the angle; rows that are inverted together
 DEEP = 45.0  # log-density below its maximum that is left out: e^-45
 
 
@@ -50,9 +53,10 @@ class SphereUniform(FromNoise):
 class Zonal(FromNoise):
     """p(z) = exp(kappa T(w) + log_norm(kappa)), w = loc'z, with unit loc (n, d) and kappa (n,) > 0.
 
-    z = cos(a) loc + sin(a) v, v a uniform unit tangent.  The angle a is the inverse of its distribution function, its
-    density sin(a)^(d-2) exp(kappa T) summed by Simpson's rule in float64; da/dkappa is implicit, by the same sums.
-    Noise: n rows of d + 1 normals, the first for the angle; z is a smooth function of all, loc and kappa.
+    z = cos(a) loc + sin(a) v, v a uniform unit tangent.  The angle a is the inverse of its
+    distribution function, its density sin(a)^(d-2) exp(kappa T) summed by Simpson's rule in
+    float64; da/dkappa is implicit, by the same sums. Noise: n rows of d + 1 normals, the first for
+    the angle; z is a smooth function of all, loc and kappa.
     """
 
     def __init__(self, loc: Tensor, concentration: Tensor) -> None:
@@ -98,37 +102,64 @@ class Zonal(FromNoise):
     @property
     def variance(self) -> Tensor:
         mean, variance = self.cosine
-        along, square = (mean.square() + variance).to(self.loc).unsqueeze(-1), self.loc.square()
-        return along * square + (1 - along) * (1 - square) / (self.d - 1) - self.mean.square()
+        along, square = (
+            (mean.square() + variance).to(self.loc).unsqueeze(-1),
+            self.loc.square(),
+        )
+        return (
+            along * square
+            + (1 - along) * (1 - square) / (self.d - 1)
+            - self.mean.square()
+        )
 
     def log_prob(self, value: Tensor) -> Tensor:
         w = (self.loc.double() * value.double()).sum(-1).clamp(-1, 1)
-        return (self.concentration.double() * self.statistic(w) + self.log_norm).to(value.dtype)
+        return (self.concentration.double() * self.statistic(w) + self.log_norm).to(
+            value.dtype
+        )
 
     def from_noise(self, noise: Tensor) -> tuple[Tensor, Tensor]:
         kappa = self.concentration.double()
         u = torch.special.ndtr(noise[:, 0].double())
         with torch.no_grad():
             parts = zip(u.split(ROWS), kappa.split(ROWS), strict=True)
-            angle, slope = (torch.cat(found) for found in zip(*(self._invert(*p) for p in parts), strict=True))
+            angle, slope = (
+                torch.cat(found)
+                for found in zip(*(self._invert(*p) for p in parts), strict=True)
+            )
         angle = with_slope(angle, slope, kappa)
-        tangent = noise[:, 1:] - (noise[:, 1:] * self.loc).sum(-1, keepdim=True) * self.loc
+        tangent = (
+            noise[:, 1:] - (noise[:, 1:] * self.loc).sum(-1, keepdim=True) * self.loc
+        )
         w, across = angle.cos().unsqueeze(-1), angle.sin().unsqueeze(-1)
-        z = w.to(self.loc) * self.loc + across.to(self.loc) * F.normalize(tangent, dim=-1)
+        z = w.to(self.loc) * self.loc + across.to(self.loc) * F.normalize(
+            tangent, dim=-1
+        )
         return z, (kappa * self.statistic(w.squeeze(-1)) + self.log_norm).to(z)
 
     def _log_density(self, angle: Tensor, kappa: Tensor) -> Tensor:
         power = torch.tensor(self.d - 2.0, dtype=angle.dtype, device=angle.device)
-        return torch.special.xlogy(power, angle.sin().clamp(min=0)) + kappa[:, None] * self.statistic(angle.cos())
+        return torch.special.xlogy(power, angle.sin().clamp(min=0)) + kappa[
+            :, None
+        ] * self.statistic(angle.cos())
 
     def _invert(self, u: Tensor, kappa: Tensor) -> tuple[Tensor, Tensor]:
         """The angle a where the distribution function is u, and da/dkappa; float64 (n,)."""
-        coarse = torch.linspace(0, math.pi, 2 * NODES + 1, dtype=u.dtype, device=u.device).expand(len(u), -1)
+        coarse = torch.linspace(
+            0, math.pi, 2 * NODES + 1, dtype=u.dtype, device=u.device
+        ).expand(len(u), -1)
         log_f = self._log_density(coarse, kappa)
         inside = log_f > log_f.amax(1, keepdim=True) - DEEP
-        first, last = inside.int().argmax(1) - 1, 2 * NODES + 1 - inside.flip(1).int().argmax(1)
-        low, high = (coarse[0, i.clamp(0, 2 * NODES)].unsqueeze(1) for i in (first, last))
-        at = low + (high - low) * torch.linspace(0, 1, 2 * NODES + 1, dtype=u.dtype, device=u.device)
+        first, last = (
+            inside.int().argmax(1) - 1,
+            2 * NODES + 1 - inside.flip(1).int().argmax(1),
+        )
+        low, high = (
+            coarse[0, i.clamp(0, 2 * NODES)].unsqueeze(1) for i in (first, last)
+        )
+        at = low + (high - low) * torch.linspace(
+            0, 1, 2 * NODES + 1, dtype=u.dtype, device=u.device
+        )
         log_f, t = self._log_density(at, kappa), self.statistic(at.cos())
         f = (log_f - log_f.amax(1, keepdim=True)).exp()
         width = (high - low) / NODES
@@ -138,9 +169,16 @@ class Zonal(FromNoise):
         below = F.pad(_panels(f, width).cumsum(1), (1, 0))
         i = torch.searchsorted(below, u[:, None], right=True).sub(1).clamp(0, NODES - 1)
         fa, fm, fb = (f.gather(1, 2 * i + j) for j in range(3))
-        rest, s = (u[:, None] - below.gather(1, i)) / width, torch.full_like(u[:, None], 0.5)
+        rest, s = (
+            (u[:, None] - below.gather(1, i)) / width,
+            torch.full_like(u[:, None], 0.5),
+        )
         for _ in range(8):
-            s = (s - (_cubic(fa, fm, fb, s) - rest) / _square(fa, fm, fb, s).clamp(min=1e-300)).clamp(0, 1)
+            s = (
+                s
+                - (_cubic(fa, fm, fb, s) - rest)
+                / _square(fa, fm, fb, s).clamp(min=1e-300)
+            ).clamp(0, 1)
         gone = F.pad(_panels(change, width).cumsum(1), (1, 0)).gather(1, i)
         ca, cm, cb = (change.gather(1, 2 * i + j) for j in range(3))
         gone = gone + width * _cubic(ca, cm, cb, s)
@@ -164,14 +202,19 @@ def _cubic(a: Tensor, m: Tensor, b: Tensor, s: Tensor) -> Tensor:
 
 
 class VonMisesFisher(Zonal):
-    """p(z) = C_d(kappa) exp(kappa loc'z), kappa >= 0. Davidson et al. 2018 (arXiv:1804.00891), eq. 3."""
+    """p(z) = C_d(kappa) exp(kappa loc'z), kappa >= 0. Davidson et al. 2018 (arXiv:1804.00891), eq.
+
+    3.
+    """
 
     def statistic(self, w: Tensor) -> Tensor:
         return w
 
     @property
     def log_norm(self) -> Tensor:
-        return -self.d / 2 * math.log(2 * math.pi) - log_iv(self.d / 2 - 1, self.concentration)
+        return -self.d / 2 * math.log(2 * math.pi) - log_iv(
+            self.d / 2 - 1, self.concentration
+        )
 
     @property
     def expected(self) -> Tensor:
@@ -184,7 +227,10 @@ class VonMisesFisher(Zonal):
 
 
 class PowerSpherical(Zonal):
-    """p(z) = N(kappa, d) (1 + loc'z)^kappa; (1 + w) / 2 is Beta. De Cao and Aziz 2020 (arXiv:2006.04437), eq. 2, 3."""
+    """p(z) = N(kappa, d) (1 + loc'z)^kappa; (1 + w) / 2 is Beta.
+
+    De Cao and Aziz 2020 (arXiv:2006.04437), eq. 2, 3.
+    """
 
     def statistic(self, w: Tensor) -> Tensor:
         return torch.log1p(w.clamp(min=-1 + 1e-15))
@@ -197,7 +243,12 @@ class PowerSpherical(Zonal):
     @property
     def log_norm(self) -> Tensor:
         a, b = self._beta
-        return -(a + b) * math.log(2) - b * math.log(math.pi) - torch.lgamma(a) + torch.lgamma(a + b)
+        return (
+            -(a + b) * math.log(2)
+            - b * math.log(math.pi)
+            - torch.lgamma(a)
+            + torch.lgamma(a + b)
+        )
 
     @property
     def expected(self) -> Tensor:
@@ -213,4 +264,6 @@ class PowerSpherical(Zonal):
 @register_kl(Zonal, SphereUniform)
 def _kl_zonal_uniform(q: Zonal, p: SphereUniform) -> Tensor:
     """kappa E[T] + log_norm + log area."""
-    return (q.concentration.double() * q.expected + q.log_norm + log_area(q.d)).to(q.loc.dtype)
+    return (q.concentration.double() * q.expected + q.log_norm + log_area(q.d)).to(
+        q.loc.dtype
+    )

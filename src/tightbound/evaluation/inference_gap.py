@@ -1,4 +1,6 @@
-"""The third term, KL(q(z|x), p(z|x)) = log p(x) - ELBO, as closely as log p(x) is known; its parts; AIS certified."""
+"""The third term, KL(q(z|x), p(z|x)) = log p(x) - ELBO, as closely as log p(x) is known; its parts;
+AIS certified.
+"""
 
 from __future__ import annotations
 
@@ -25,10 +27,14 @@ from tightbound.runtime.errors import TightboundError
 PILOT_K, PILOT_TEMPERATURES, AT_ONCE = 500, 50, 16
 
 
-def third_term(work: Work, found: Evaluation | None, x: Chosen, base: Estimate, plan: Plan) -> ThirdTerm | None:
-    """The third term of some examples by the methods of the plan, whose figures and refusals go to `found` as well.
+def third_term(
+    work: Work, found: Evaluation | None, x: Chosen, base: Estimate, plan: Plan
+) -> ThirdTerm | None:
+    """The third term of some examples by the methods of the plan, whose figures and refusals go to
+    `found` as well.
 
-    base: importance sampling of these examples.  None where there is nothing closer and no gap to part.
+    base: importance sampling of these examples.  None where there is nothing closer and no gap to
+    part.
     """
     tried, spent = [base], 0.0
     for name, options in plan.methods.items():
@@ -48,7 +54,9 @@ def third_term(work: Work, found: Evaluation | None, x: Chosen, base: Estimate, 
     settings: dict[str, Any] = {"k": plan.k, "seed": work.seed}
     if "chosen" in closest.diagnostic and len(tried) > 1:
         chosen = closest.diagnostic["chosen"]
-        settings["chosen"] = {e.method: int((chosen == i).sum()) for i, e in enumerate(tried)}
+        settings["chosen"] = {
+            e.method: int((chosen == i).sum()) for i, e in enumerate(tried)
+        }
     spent += seconds
     if plan.gap:
         search = gap_room.Search()
@@ -56,7 +64,10 @@ def third_term(work: Work, found: Evaluation | None, x: Chosen, base: Estimate, 
             bounds, seconds = work.bounds(x, search)
             terms.update(gap_room.parts(log_px, elbo, bounds))
             spent += seconds
-            settings |= {"search": dataclasses.asdict(search), "unfinished": float(bounds["last"].mean())}
+            settings |= {
+                "search": dataclasses.asdict(search),
+                "unfinished": float(bounds["last"].mean()),
+            }
         except TightboundError as error:
             _refused(found, error)
     figures = {name: Figure.of(value) for name, value in terms.items()}
@@ -71,7 +82,9 @@ def _refused(found: Evaluation | None, error: TightboundError) -> None:
 
 
 def _closest(work: Work, x: Chosen, tried: list[Estimate]) -> tuple[Estimate, float]:
-    """The exact method, or the tightest bound of each example, chosen by pilots with other noise; seconds of those."""
+    """The exact method, or the tightest bound of each example, chosen by pilots with other noise;
+    seconds of those.
+    """
     exact = [e for e in tried if e.kind == "exact"]
     if exact or len(tried) == 1:
         return (exact or tried)[0], 0.0
@@ -80,27 +93,41 @@ def _closest(work: Work, x: Chosen, tried: list[Estimate]) -> tuple[Estimate, fl
     for e in tried:
         size = "k" if e.method == "importance" else "temperatures"
         least = PILOT_K if size == "k" else PILOT_TEMPERATURES
-        pilot, seconds = work.estimate(x, e.method, noise=seed, **{size: min(least, int(e.settings[size]))})
+        pilot, seconds = work.estimate(
+            x, e.method, noise=seed, **{size: min(least, int(e.settings[size]))}
+        )
         pilots, spent = [*pilots, pilot], spent + seconds
     return best(tried, pilots), spent
 
 
 def overfitting(test: ThirdTerm, train: ThirdTerm) -> dict[str, Figure]:
-    """decoder: log p(x) that training examples have more.  encoder: amortisation gap that test examples have more."""
-    found = {"decoder": Figure.difference(train.figures["log_px"], test.figures["log_px"])}
+    """decoder: log p(x) that training examples have more.
+
+    encoder: amortisation gap that test examples have more.
+    """
+    found = {
+        "decoder": Figure.difference(train.figures["log_px"], test.figures["log_px"])
+    }
     if "amortisation" in test.figures and "amortisation" in train.figures:
-        found["encoder"] = Figure.difference(test.figures["amortisation"], train.figures["amortisation"])
+        found["encoder"] = Figure.difference(
+            test.figures["amortisation"], train.figures["amortisation"]
+        )
     return found
 
 
 def select(e: Estimate, rows: Tensor) -> Estimate:
     """The estimate of some of its examples."""
     diagnostic = {name: value[rows] for name, value in e.diagnostic.items()}
-    return Estimate(e.method, e.kind, e.values[rows], e.se[rows], diagnostic, e.settings)
+    return Estimate(
+        e.method, e.kind, e.values[rows], e.se[rows], diagnostic, e.settings
+    )
 
 
-def certificate(work: Work, n: int, options: Mapping[str, Any], found: Evaluation) -> dict[str, Any] | None:
-    """What the settings of AIS are off by on n examples that the model itself made (`bdmc`), nats; None if refused.
+def certificate(
+    work: Work, n: int, options: Mapping[str, Any], found: Evaluation
+) -> dict[str, Any] | None:
+    """What the settings of AIS are off by on n examples that the model itself made (`bdmc`), nats;
+    None if refused.
 
     lower, upper, gap: means with errors; gaps: of each example.
     """
@@ -111,9 +138,15 @@ def certificate(work: Work, n: int, options: Mapping[str, Any], found: Evaluatio
 
         def compute() -> tuple[dict[str, Tensor], dict[str, Any]]:
             pair = bdmc(work.run.model, m, seed=seed, tick=tell, **options)
-            return {"lower": pair.lower.values, "upper": pair.upper.values}, {"settings": pair.lower.settings}
+            return {"lower": pair.lower.values, "upper": pair.upper.values}, {
+                "settings": pair.lower.settings
+            }
 
-        return work.pieces.get({"certificate": dict(options), "seed": seed, "n": m}, Batch(torch.zeros(0, 0)), compute)
+        return work.pieces.get(
+            {"certificate": dict(options), "seed": seed, "n": m},
+            Batch(torch.zeros(0, 0)),
+            compute,
+        )
 
     try:
         pieces = work.each(range(0, n, AT_ONCE), piece)
@@ -121,8 +154,20 @@ def certificate(work: Work, n: int, options: Mapping[str, Any], found: Evaluatio
         _refused(found, error)
         return None
     settings = {**pieces[-1].facts["settings"], "seed": work.seed}
-    low, high = (torch.cat([p.values[name] for p in pieces]) for name in ("lower", "upper"))
+    low, high = (
+        torch.cat([p.values[name] for p in pieces]) for name in ("lower", "upper")
+    )
     spent = sum(p.seconds for p in pieces)
-    figures = {"lower": Figure.of(low), "upper": Figure.of(high), "gap": Figure.of(high - low)}
+    figures = {
+        "lower": Figure.of(low),
+        "upper": Figure.of(high),
+        "gap": Figure.of(high - low),
+    }
     made = {name: figure.to_json() for name, figure in figures.items()}
-    return {"n": n, **made, "gaps": (high - low).tolist(), "settings": settings, "seconds": round(spent, 2)}
+    return {
+        "n": n,
+        **made,
+        "gaps": (high - low).tolist(),
+        "settings": settings,
+        "seconds": round(spent, 2),
+    }

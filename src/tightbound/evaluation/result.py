@@ -21,9 +21,11 @@ KEPT = ("methods", "third_term", "train", "overfitting", "certificate", "diagnos
 
 @dataclass(frozen=True)
 class Method:
-    """log p(x) of n examples by one method, in nats: kind is what it is to the truth (exact, lower, estimate).
+    """log p(x) of n examples by one method, in nats: kind is what it is to the truth (exact, lower,
+    estimate).
 
-    noise: the part of its error that is the method's own.  above: over importance sampling on the same examples.
+    noise: the part of its error that is the method's own.  above: over importance sampling on the
+    same examples.
     """
 
     kind: str
@@ -37,26 +39,58 @@ class Method:
     pareto_k: Mapping[str, float] | None = None
 
     @classmethod
-    def of(cls, found: Estimate, seconds: float, base: Estimate | None = None) -> Method:
+    def of(
+        cls, found: Estimate, seconds: float, base: Estimate | None = None
+    ) -> Method:
         """From an estimate; base: importance sampling of the same examples."""
         above = None if base is None else Figure.of(found.values - base.values)
         k = found.diagnostic.get("pareto_k")
         tail = None
         if k is not None and not bool(k.isnan().all()):
-            tail = {"median": float(k.nanmedian()), "above_0.7": float((k > 0.7).double().mean())}
+            tail = {
+                "median": float(k.nanmedian()),
+                "above_0.7": float((k > 0.7).double().mean()),
+            }
         figure = Figure.of(found.values)
-        return cls(found.kind, len(found), figure, found.noise, above, found.settings, found.warnings, seconds, tail)
+        return cls(
+            found.kind,
+            len(found),
+            figure,
+            found.noise,
+            above,
+            found.settings,
+            found.warnings,
+            seconds,
+            tail,
+        )
 
     def to_json(self) -> dict[str, Any]:
         """Kind, n, the figure, and all that is needed to repeat it."""
-        fixed = {"kind": self.kind, "n": self.n, **self.log_px.to_json(), "noise": self.noise}
-        rest = {"settings": dict(self.settings), "warnings": self.warnings, "seconds": round(self.seconds, 2)}
-        return fixed | {"above_importance": self.above and self.above.to_json(), "pareto_k": self.pareto_k} | rest
+        fixed = {
+            "kind": self.kind,
+            "n": self.n,
+            **self.log_px.to_json(),
+            "noise": self.noise,
+        }
+        rest = {
+            "settings": dict(self.settings),
+            "warnings": self.warnings,
+            "seconds": round(self.seconds, 2),
+        }
+        return (
+            fixed
+            | {
+                "above_importance": self.above and self.above.to_json(),
+                "pareto_k": self.pareto_k,
+            }
+            | rest
+        )
 
 
 @dataclass(frozen=True)
 class ThirdTerm:
-    """KL(q(z|x), p(z|x)) = log p(x) - ELBO of n examples, in nats, log p(x) by `method`; and its two parts, if parted.
+    """KL(q(z|x), p(z|x)) = log p(x) - ELBO of n examples, in nats, log p(x) by `method`; and its
+    two parts, if parted.
 
     exact: log p(x) is exact; otherwise it is a lower bound, and so are gap and approximation.
     """
@@ -71,18 +105,22 @@ class ThirdTerm:
     def to_json(self) -> dict[str, Any]:
         """All of it."""
         fixed = {"method": self.method, "exact": self.exact, "n": self.n}
-        return fixed | plain(self.figures) | {"settings": dict(self.settings), "seconds": round(self.seconds, 2)}
+        return (
+            fixed
+            | plain(self.figures)
+            | {"settings": dict(self.settings), "seconds": round(self.seconds, 2)}
+        )
 
 
 @dataclass
 class Evaluation:
     """What `evaluate` found, in nats per example.
 
-    account: name -> Figure: distortion, rate, elbo, log_px (importance-sampled), gap (log_px - elbo, a lower bound on
-    KL(q, p(z|x)) at this K), ess; only distortion where `bound` is False, for `reason`.
-    bits_per_dim: of elbo and log_px, of integer data.  curve: K -> bound.  methods: log p(x) by name of the method.
-    third_term, train: the gap as closely as was asked for, on test and on training examples; overfitting: of decoder
-    and encoder, from the two.
+    account: name -> Figure: distortion, rate, elbo, log_px (importance-sampled), gap (log_px -
+    elbo, a lower bound on KL(q, p(z|x)) at this K), ess; only distortion where `bound` is False,
+    for `reason`. bits_per_dim: of elbo and log_px, of integer data.  curve: K -> bound.  methods:
+    log p(x) by name of the method. third_term, train: the gap as closely as was asked for, on test
+    and on training examples; overfitting: of decoder and encoder, from the two.
     """
 
     name: str
@@ -111,7 +149,9 @@ class Evaluation:
     notes: list[str] = field(default_factory=list)
 
     def to_json(self) -> dict[str, Any]:
-        """Every figure with its error, sample counts, seed, time, and the data it was computed on."""
+        """Every figure with its error, sample counts, seed, time, and the data it was
+        computed on.
+        """
         return {
             "format": FORMAT,
             "name": self.name,
@@ -129,7 +169,9 @@ class Evaluation:
             "kl_per_latent": self.kl_per_latent,
             "least_ess": self.least_ess,
             "curve": [{"k": k, **figure.to_json()} for k, figure in self.curve.items()],
-            "methods": {name: method.to_json() for name, method in self.methods.items()},
+            "methods": {
+                name: method.to_json() for name, method in self.methods.items()
+            },
             "third_term": self.third_term and self.third_term.to_json(),
             "train": self.train and self.train.to_json(),
             "overfitting": plain(self.overfitting),
@@ -140,9 +182,11 @@ class Evaluation:
         }
 
     def save(self, folder: Path | str) -> str | None:
-        """Writes `evaluation.json` into a run folder; one of more samples that is there stays, and that is said.
+        """Writes `evaluation.json` into a run folder; one of more samples that is there stays, and
+        that is said.
 
-        Parts that were not asked for this time are kept from the file that is there, if of the same weights and data.
+        Parts that were not asked for this time are kept from the file that is there, if of the same
+        weights and data.
         """
         path, tree = Path(folder) / "evaluation.json", self.to_json()
         old: Any = {}
@@ -150,7 +194,11 @@ class Evaluation:
             old = json.loads(path.read_text(encoding="utf-8"))
         with suppress(KeyError, TypeError, AttributeError):
             if old["data"]["digest"] == self.digest and old["weights"] == self.weights:
-                if (old["n"], old["k"]) > (self.n, self.k) and old["n"] >= self.n and old["k"] >= self.k:
+                if (
+                    (old["n"], old["k"]) > (self.n, self.k)
+                    and old["n"] >= self.n
+                    and old["k"] >= self.k
+                ):
                     kept = f"{path} keeps its figures of K = {old['k']} on {old['n']} examples"
                     return f"{kept}; remove it to replace them"
                 tree = _with_kept(tree, old)

@@ -1,4 +1,6 @@
-"""The work of an evaluation: figures of some examples, in pieces, from the store or computed now."""
+"""The work of an evaluation: figures of some examples, in pieces, from the store or
+computed now.
+"""
 
 from __future__ import annotations
 
@@ -60,22 +62,35 @@ class Chosen:
 
 
 class Work:
-    """Figures of some examples of one run, from the store of pieces or computed now; tells how far it is.
+    """Figures of some examples of one run, from the store of pieces or computed now; tells how far
+    it is.
 
-    us: the processes that share it.  What is cut into pieces, and how, does not depend on how many they are, and
-    figures are taken of the values of all examples in their order, so that they are the same bits for any number.
+    us: the processes that share it.  What is cut into pieces, and how, does not depend on how many
+    they are, and figures are taken of the values of all examples in their order, so that they are
+    the same bits for any number.
     """
 
-    def __init__(self, run: Run, seed: int, pieces: Pieces, tick: Tick | None, us: Processes = ALONE) -> None:
+    def __init__(
+        self,
+        run: Run,
+        seed: int,
+        pieces: Pieces,
+        tick: Tick | None,
+        us: Processes = ALONE,
+    ) -> None:
         self.run, self.seed, self.pieces, self.us = run, seed, pieces, us
         self.tick = tick if us.first else None
 
     def _cut(self, x: Chosen, draws: int) -> Sequence[Tensor]:
         """The rows of each piece."""
-        return x.rows.split(int(min(1000, max(16, PIECE_VALUES // (draws * self.run.spec.dims)))))
+        return x.rows.split(
+            int(min(1000, max(16, PIECE_VALUES // (draws * self.run.spec.dims))))
+        )
 
     def each(self, items: Sequence[A], make: Callable[[A], B]) -> list[B]:
-        """make(item) of each item, in order, each in one of the processes; where one is refused, in all of them."""
+        """make(item) of each item, in order, each in one of the processes; where one is refused, in
+        all of them.
+        """
         if self.us.world == 1:
             return [make(item) for item in items]
         own, refused = dict[int, B](), ""
@@ -91,7 +106,9 @@ class Work:
         return [whole[i] for i in range(len(items))]
 
     def teller(self, what: str, n: int) -> Callable[[float], None]:
-        """Counts the examples of a stage that are done, by all processes as far as this one knows, and tells `tick`."""
+        """Counts the examples of a stage that are done, by all processes as far as this one knows,
+        and tells `tick`.
+        """
         done = 0.0
 
         def tell(m: float) -> None:
@@ -102,8 +119,12 @@ class Work:
 
         return tell
 
-    def estimate(self, x: Chosen, method: str, noise: int | None = None, **settings: Any) -> tuple[Estimate, float]:
-        """log p(x) of x by a method, and the seconds it took; noise: another seed than the evaluation's own."""
+    def estimate(
+        self, x: Chosen, method: str, noise: int | None = None, **settings: Any
+    ) -> tuple[Estimate, float]:
+        """log p(x) of x by a method, and the seconds it took; noise: another seed than the
+        evaluation's own.
+        """
         seed = self.seed if noise is None else noise
         tell = self.teller(method, len(x))
 
@@ -115,30 +136,48 @@ class Work:
                 tell(m)
 
             def compute() -> tuple[dict[str, Tensor], dict[str, Any]]:
-                e = log_px(self.run.model, part, method, seed=seed, tick=count, **settings)
-                tensors = {"values": e.values, "se": e.se} | {f"d.{k}": v for k, v in e.diagnostic.items()}
+                e = log_px(
+                    self.run.model, part, method, seed=seed, tick=count, **settings
+                )
+                tensors = {"values": e.values, "se": e.se} | {
+                    f"d.{k}": v for k, v in e.diagnostic.items()
+                }
                 return tensors, {"kind": e.kind, "settings": e.settings}
 
-            found = self.pieces.get({"method": method, "seed": seed, "settings": settings}, part, compute)
+            found = self.pieces.get(
+                {"method": method, "seed": seed, "settings": settings}, part, compute
+            )
             tell(len(part) - sum(counted))
             return found
 
         pieces = self.each(self._cut(x, _draws(method, settings)), piece)
-        return Estimate.join([_estimate(method, p) for p in pieces]), sum(p.seconds for p in pieces)
+        return Estimate.join([_estimate(method, p) for p in pieces]), sum(
+            p.seconds for p in pieces
+        )
 
-    def bounds(self, x: Chosen, search: gap_room.Search) -> tuple[dict[str, Tensor], float]:
+    def bounds(
+        self, x: Chosen, search: gap_room.Search
+    ) -> tuple[dict[str, Tensor], float]:
         """L[q] and L[q*] of x (see `gap.best_bound`), and the seconds they took."""
         tell, settings = self.teller("gap", len(x)), dataclasses.asdict(search)
 
         def piece(rows: Tensor) -> Piece:
             part = x.split.examples(rows)
             what = {"gap": settings, "seed": self.seed}
-            found = self.pieces.get(what, part, lambda: (gap_room.best_bound(self.run, part, self.seed, search), {}))
+            found = self.pieces.get(
+                what,
+                part,
+                lambda: (gap_room.best_bound(self.run, part, self.seed, search), {}),
+            )
             tell(len(part))
             return found
 
-        found = self.each(self._cut(x, 3 * search.samples * search.steps * search.rounds), piece)
-        values = {name: torch.cat([p.values[name] for p in found]) for name in found[0].values}
+        found = self.each(
+            self._cut(x, 3 * search.samples * search.steps * search.rounds), piece
+        )
+        values = {
+            name: torch.cat([p.values[name] for p in found]) for name in found[0].values
+        }
         return values, sum(p.seconds for p in found)
 
 
@@ -146,12 +185,23 @@ def _estimate(method: str, piece: Piece) -> Estimate:
     tensors = dict(piece.values)
     diagnostic = {k[2:]: v for k, v in tensors.items() if k.startswith("d.")}
     return Estimate(
-        method, piece.facts["kind"], tensors["values"], tensors["se"], diagnostic, dict(piece.facts["settings"])
+        method,
+        piece.facts["kind"],
+        tensors["values"],
+        tensors["se"],
+        diagnostic,
+        dict(piece.facts["settings"]),
     )
 
 
 def _draws(method: str, settings: Mapping[str, Any]) -> int:
-    """About how often a method decodes each example; a step of AIS, with its gradient, counts for several."""
+    """About how often a method decodes each example; a step of AIS, with its gradient, counts for
+    several.
+    """
     if method == "importance":
         return int(settings.get("k", 5000))
-    return 20_000 if method == "quadrature" else 500 * int(settings.get("temperatures", 150))
+    return (
+        20_000
+        if method == "quadrature"
+        else 500 * int(settings.get("temperatures", 150))
+    )

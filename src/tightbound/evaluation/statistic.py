@@ -20,7 +20,10 @@ class Figure:
     def of(cls, values: Tensor) -> Figure:
         """Of one value per example; the error of a single example is not a number."""
         n = len(values)
-        return cls(float(values.mean()), float(values.std() / math.sqrt(n)) if n > 1 else math.nan)
+        return cls(
+            float(values.mean()),
+            float(values.std() / math.sqrt(n)) if n > 1 else math.nan,
+        )
 
     @classmethod
     def difference(cls, a: Figure, b: Figure) -> Figure:

@@ -1,6 +1,7 @@
 """Paths of several latents from their parts.
 
-above: the width of the condition, which stands above the topmost latent; 0 of an unconditional model.
+above: the width of the condition, which stands above the topmost latent; 0 of an unconditional
+model.
 """
 
 from __future__ import annotations
@@ -18,7 +19,13 @@ from tightbound.models.hierarchy import Bidirectional, BottomUp, Labelled, TopDo
 
 
 def top_down(
-    net: Any, latents: tuple[int, ...], features: int, top: Any, posterior: Any, out: Any, above: int
+    net: Any,
+    latents: tuple[int, ...],
+    features: int,
+    top: Any,
+    posterior: Any,
+    out: Any,
+    above: int,
 ) -> TopDown:
     priors, posteriors, links, state = [top], [], [], above
     for level, latent in enumerate(reversed(latents)):
@@ -31,7 +38,13 @@ def top_down(
 
 
 def by_scale(
-    net: Any, latents: tuple[int, ...], scales: tuple[int, ...], encoder: Any, top: Any, posterior: Any, out: Any
+    net: Any,
+    latents: tuple[int, ...],
+    scales: tuple[int, ...],
+    encoder: Any,
+    top: Any,
+    posterior: Any,
+    out: Any,
 ) -> TopDown:
     """Each latent on the grid of its scale; the state has as many features at every scale."""
     features, depth, down = encoder.features, len(latents), [*reversed(scales), 0]
@@ -48,7 +61,13 @@ def by_scale(
 
 
 def bidirectional(
-    net: Any, latents: tuple[int, ...], features: int, top: Any, posterior: Any, out: Any, above: int
+    net: Any,
+    latents: tuple[int, ...],
+    features: int,
+    top: Any,
+    posterior: Any,
+    out: Any,
+    above: int,
 ) -> Bidirectional:
     rises, climbs, widths = [posterior(features, latents[0])], [], [features]
     for low, high in itertools.pairwise(latents):
@@ -56,17 +75,33 @@ def bidirectional(
         widths.append(climbs[-1].features)
         rises.append(posterior(widths[-1], high))
     priors, sides, posteriors, links = [top], [], [], [net.link(above + latents[-1])]
-    for latent, width in zip(reversed(latents[:-1]), reversed(widths[:-1]), strict=True):
+    for latent, width in zip(
+        reversed(latents[:-1]), reversed(widths[:-1]), strict=True
+    ):
         state = links[-1].features
         priors.append(ConditionalNormal(state, latent))
         sides.append(ConditionalNormal(state, latent))
         posteriors.append(posterior(width + state, latent))
         links.append(net.link(state + 2 * latent))
-    return Bidirectional(priors, sides, rises, climbs, posteriors, links, net.decoder(links[-1].features, out))
+    return Bidirectional(
+        priors,
+        sides,
+        rises,
+        climbs,
+        posteriors,
+        links,
+        net.decoder(links[-1].features, out),
+    )
 
 
 def bottom_up(
-    net: Any, latents: tuple[int, ...], features: int, top: Any, posterior: Any, out: Any, above: int
+    net: Any,
+    latents: tuple[int, ...],
+    features: int,
+    top: Any,
+    posterior: Any,
+    out: Any,
+    above: int,
 ) -> BottomUp:
     posteriors, climbs = [posterior(features, latents[0])], []
     for low, high in itertools.pairwise(latents):
@@ -76,17 +111,32 @@ def bottom_up(
     for high, low in zip(reversed(latents[1:]), reversed(latents[:-1]), strict=True):
         links.append(net.link(above + high))
         priors.append(ConditionalNormal(links[-1].features, low))
-    return BottomUp(priors, posteriors, climbs, links, net.decoder(above + latents[0], out))
+    return BottomUp(
+        priors, posteriors, climbs, links, net.decoder(above + latents[0], out)
+    )
 
 
 def labelled(
-    net: Any, latent: int, features: int, prior: Any, classes: int, posterior: Any, out: Any, above: int
+    net: Any,
+    latent: int,
+    features: int,
+    prior: Any,
+    classes: int,
+    posterior: Any,
+    out: Any,
+    above: int,
 ) -> Any:
-    """A class beside z; it reaches the decoder through z alone where the prior of z reads it, as a cluster's number."""
+    """A class beside z; it reaches the decoder through z alone where the prior of z reads it, as a
+    cluster's number.
+    """
     through = getattr(prior, "reads_state", False)
     if through:  # clusters begin apart
         nn.init.normal_(prior.head.weight[:latent], std=2.0)
-    label = (ClusterPosterior if through else CategoricalPosterior)(features, classes, classes)
+    label = (ClusterPosterior if through else CategoricalPosterior)(
+        features, classes, classes
+    )
     mix = net.link(features + classes)
     decoder = net.decoder(above + latent + (0 if through else classes), out)
-    return Labelled(prior, label, mix, posterior(mix.features, latent), decoder, through)
+    return Labelled(
+        prior, label, mix, posterior(mix.features, latent), decoder, through
+    )

@@ -29,20 +29,23 @@ Objective = Callable[[Trace, Clock], Tensor | dict[str, Tensor]]
 
 
 class VAE(nn.Module):
-    """p(x, z) = p(z) p(x|z) with q(z|x) beside it, as a plain module: `trace = model(Batch(x), Draw(k=5))`.
+    """p(x, z) = p(z) p(x|z) with q(z|x) beside it, as a plain module: `trace = model(Batch(x),
+    Draw(k=5))`.
 
-    x is in domain units (B, *spec.shape); the encoder sees (x - mean) / spread.  Parameters of the generative half are
-    theta, of the inference half phi (Kingma and Welling 2014).  critic: what an adversarial objective trains beside
-    them, of no use to the finished model.  widths: of the sites, from the bottom up, where `build` made the model.
-    told: of a conditional model, [h, c] to features.
-    hint: the encoder sees the mask of missing values as further channels.
+    x is in domain units (B, *spec.shape); the encoder sees (x - mean) / spread.  Parameters of the
+    generative half are theta, of the inference half phi (Kingma and Welling 2014).  critic: what an
+    adversarial objective trains beside them, of no use to the finished model.  widths: of the
+    sites, from the bottom up, where `build` made the model. told: of a conditional model, [h, c] to
+    features. hint: the encoder sees the mask of missing values as further channels.
     """
 
     widths: Mapping[str, int] = {}
 
     @property
     def classes(self) -> Mapping[str, int]:
-        """The discrete site that can be enumerated and how many classes it has, where there is one."""
+        """The discrete site that can be enumerated and how many classes it has, where there
+        is one.
+        """
         return getattr(self.path, "classes", {})
 
     def __init__(
@@ -56,7 +59,12 @@ class VAE(nn.Module):
         hint: bool = False,
     ) -> None:
         super().__init__()
-        self.spec, self.encoder, self.path, self.likelihood = spec, encoder, path, likelihood
+        self.spec, self.encoder, self.path, self.likelihood = (
+            spec,
+            encoder,
+            path,
+            likelihood,
+        )
         self.critic, self.told, self.hint = critic, told, hint
         self.sites: tuple[str, ...] = path.sites  # type: ignore[assignment]
         self.register_buffer("centre", spec.centre)
@@ -64,17 +72,28 @@ class VAE(nn.Module):
         if spec.condition is not None:
             known = spec.condition.examples
             self.register_buffer(
-                "conditions", torch.zeros(CONDITIONS, spec.condition.width) if known is None else known
+                "conditions",
+                torch.zeros(CONDITIONS, spec.condition.width)
+                if known is None
+                else known,
             )
 
     def features(self, batch: Tensor | Batch) -> Features:
-        """The encoder's features h of examples, as `Context` has them; of a conditional model, told c by `told`."""
+        """The encoder's features h of examples, as `Context` has them; of a conditional model, told
+        c by `told`.
+        """
         batch = Batch.of(batch)
         h = self.encoder(self.inputs(batch))
-        return h if self.told is None else self.told(torch.cat([h, self._need(batch.c)], -1))
+        return (
+            h
+            if self.told is None
+            else self.told(torch.cat([h, self._need(batch.c)], -1))
+        )
 
     def inputs(self, batch: Batch) -> Tensor:
-        """What the encoder sees: (x - centre) / spread, 0 where x is missing, and with `hint` the mask."""
+        """What the encoder sees: (x - centre) / spread, 0 where x is missing, and with `hint` the
+        mask.
+        """
         mask = self._masked(batch).mask
         x = (batch.x - self.get_buffer("centre")) / self.get_buffer("spread")
         x = x if mask is None else torch.where(mask, x, torch.zeros_like(x))
@@ -85,15 +104,21 @@ class VAE(nn.Module):
         if not self.spec.missing or batch.mask is not None:
             return batch
         mask = ~batch.x.isnan()
-        return replace(batch, x=torch.where(mask, batch.x, torch.zeros_like(batch.x)), mask=mask)
+        return replace(
+            batch, x=torch.where(mask, batch.x, torch.zeros_like(batch.x)), mask=mask
+        )
 
     def _need(self, c: Tensor | None) -> Tensor:
         if c is None:
-            raise ValueError("this model is conditional: give the condition c of each row, Batch(x, c)")
+            raise ValueError(
+                "this model is conditional: give the condition c of each row, Batch(x, c)"
+            )
         return c
 
     def forward(self, batch: Batch, draw: Draw, h: Features | None = None) -> Trace:
-        """One pass; h: the features of the batch where they are known, so that the encoder need not run again."""
+        """One pass; h: the features of the batch where they are known, so that the encoder need not
+        run again.
+        """
         infers, batch = draw.begin(self.sites, self.classes), self._masked(batch)
         n = draw.k * len(batch)
         if not infers:
@@ -103,13 +128,21 @@ class VAE(nn.Module):
         if h is not None:
             h = repeated(h, draw.k)
         c = None if self.told is None else self._need(batch.c).repeat(draw.k, 1)
-        index = batch.index if batch.index is None or draw.k == 1 else batch.index.repeat(draw.k)
-        return self._pass(batch, draw, Context(n, h, index, c, lambda at: self.joint(batch, at)))
+        index = (
+            batch.index
+            if batch.index is None or draw.k == 1
+            else batch.index.repeat(draw.k)
+        )
+        return self._pass(
+            batch, draw, Context(n, h, index, c, lambda at: self.joint(batch, at))
+        )
 
     def generate(self, n: int, draw: Draw, c: Tensor | None = None) -> Trace:
-        """A pass with no x: z from p, or given; the trace's `px` is p(x|z) of n rows, its log-terms have no meaning.
+        """A pass with no x: z from p, or given; the trace's `px` is p(x|z) of n rows, its log-terms
+        have no meaning.
 
-        c: the condition of each row of a conditional model; those of the training data in turn where None.
+        c: the condition of each row of a conditional model; those of the training data in turn
+        where None.
         """
         draw.begin(self.sites)
         if c is None and self.told is not None:
@@ -122,40 +155,61 @@ class VAE(nn.Module):
         return Trace(self, batch, draw, y, self.likelihood(y, ctx, None), ctx.c)
 
     def joint(self, batch: Batch, at: Mapping[str, Tensor]) -> Tensor:
-        """log p(x, z) in nats at given latents {site: (n, d)}, (n,), for n / B samples of each example, K-major.
+        """log p(x, z) in nats at given latents {site: (n, d)}, (n,), for n / B samples of each
+        example, K-major.
 
         The encoder never runs.  A discrete site that is not given is summed over.
         """
         if missing := set(self.sites) - set(at) - set(self.classes):
-            raise ValueError(f"log p(x, z) needs a value of every latent, and {sorted(missing)[0]!r} is not given")
+            raise ValueError(
+                "log p(x, z) needs a value of every latent, and "
+                f"{sorted(missing)[0]!r} is not given"
+            )
         k = len(next(iter(at.values()))) // len(batch)
-        fold = math.prod([count for name, count in self.classes.items() if name not in at])
+        fold = math.prod(
+            [count for name, count in self.classes.items() if name not in at]
+        )
         given = {name: folded(z, k, fold) for name, z in at.items()}
         trace = self(batch, Draw(k, source="p", given=given, enumerate=True))
-        total: Tensor = trace.log_px + sum(site.log_p for name, site in trace.latents.items() if name in at)
+        total: Tensor = trace.log_px + sum(
+            site.log_p for name, site in trace.latents.items() if name in at
+        )
         return trace.summed(total).flatten()
 
     def groups(self) -> dict[str, list[nn.Parameter]]:
-        """The parameters, parted: {"inference": phi, "generative": theta} and, where there is one, "critic"."""
+        """The parameters, parted: {"inference": phi, "generative": theta} and, where there is one,
+        "critic".
+        """
         told = [] if self.told is None else [self.told]
         modules: list[Any] = [self.encoder, *told, *self.path.inference()]  # type: ignore[operator]
         inner = [p for m in modules for p in m.parameters()]
         own = {} if self.critic is None else {"critic": list(self.critic.parameters())}
         ids = {id(p) for group in (inner, *own.values()) for p in group}
-        return {"inference": inner, "generative": [p for p in self.parameters() if id(p) not in ids], **own}
+        return {
+            "inference": inner,
+            "generative": [p for p in self.parameters() if id(p) not in ids],
+            **own,
+        }
 
 
 class Step(nn.Module):
-    """One training pass: the losses, and the sums that logs and hooks need, all evaluated inside `forward`.
+    """One training pass: the losses, and the sums that logs and hooks need, all evaluated inside
+    `forward`.
 
-    That is what distribution and compilation wrap.  sums: n, distortion and, for a bound, elbo and rate, each summed
-    over the batch; and what parts with `statistics` ask for.  gather: see `Trace`.  only: the part of the model that is
-    trained, where the rest stays as it is.
+    That is what distribution and compilation wrap.  sums: n, distortion and, for a bound, elbo and
+    rate, each summed over the batch; and what parts with `statistics` ask for.  gather: see
+    `Trace`.  only: the part of the model that is trained, where the rest stays as it is.
     """
 
     gather: Gather | None = None
 
-    def __init__(self, model: VAE, objective: Objective, k: int = 1, only: nn.Module | None = None) -> None:
+    def __init__(
+        self,
+        model: VAE,
+        objective: Objective,
+        k: int = 1,
+        only: nn.Module | None = None,
+    ) -> None:
         super().__init__()
         self.model, self.objective, self.k = model, objective, k
         self.parts: list[Any] = list((only or model).modules())
@@ -163,9 +217,11 @@ class Step(nn.Module):
 
     @torch.no_grad()
     def prepare(self, examples: Examples) -> None:
-        """Lets parts that start from data (pseudo-inputs, codebooks) look at some, once, before the first step.
+        """Lets parts that start from data (pseudo-inputs, codebooks) look at some, once, before the
+        first step.
 
-        examples: n -> up to n training examples in domain units, spread over the split, and their row numbers, or None.
+        examples: n -> up to n training examples in domain units, spread over the split, and their
+        row numbers, or None.
         """
         for part in self.parts:
             if hasattr(part, "prepare"):
@@ -179,7 +235,10 @@ class Step(nn.Module):
         loss = self.objective(trace, clock)
         losses = loss if isinstance(loss, dict) else {"all": loss}
         with torch.no_grad():
-            sums = {"n": torch.full_like(trace.log_px[0, 0], len(batch)), "distortion": trace.distortion.sum()}
+            sums = {
+                "n": torch.full_like(trace.log_px[0, 0], len(batch)),
+                "distortion": trace.distortion.sum(),
+            }
             if trace.bound:
                 sums["rate"] = trace.rate.sum()
                 sums["elbo"] = -sums["distortion"] - sums["rate"]
@@ -189,7 +248,8 @@ class Step(nn.Module):
 
     @torch.no_grad()
     def after_step(self, sums: dict[str, Tensor], ok: Tensor | bool = True) -> None:
-        """Tells the parts that keep running statistics (an optimal scale) of a step; they move only where it is `ok`.
+        """Tells the parts that keep running statistics (an optimal scale) of a step; they move only
+        where it is `ok`.
 
         The device decides: asking it from here would make every step wait.
         """
@@ -197,4 +257,6 @@ class Step(nn.Module):
             before = [buffer.clone() for buffer in part.buffers()]
             part.after_step(sums)
             for buffer, old in zip(part.buffers(), before, strict=True):
-                buffer.copy_(torch.where(torch.as_tensor(ok, device=buffer.device), buffer, old))
+                buffer.copy_(
+                    torch.where(torch.as_tensor(ok, device=buffer.device), buffer, old)
+                )

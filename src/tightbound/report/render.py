@@ -39,32 +39,43 @@ def write(
     title: str | None = None,
     aside: Sequence[Run] = (),
 ) -> Path:
-    """Writes the report of one run, or of several side by side on equal scales, as one HTML file; returns its path.
+    """Writes the report of one run, or of several side by side on equal scales, as one HTML file;
+    returns its path.
 
-    lang: "en" or "ko".  evaluations: one `Evaluation` or its dict per run; where None, a run's evaluation.json, else a
-    quick one with K = 256.  aside: runs on the same data that are shown only where Bayes' rule is drawn.
-    Raises TightboundError for no runs, an unknown language or data that are gone.
+    lang: "en" or "ko".  evaluations: one `Evaluation` or its dict per run; where None, a run's
+    evaluation.json, else a quick one with K = 256.  aside: runs on the same data that are shown
+    only where Bayes' rule is drawn. Raises TightboundError for no runs, an unknown language or data
+    that are gone.
     """
     if not runs:
         raise TightboundError("a report needs a run: name one or more run folders")
     if evaluations is not None and len(evaluations) != len(runs):
         raise TightboundError(
-            f"{len(evaluations)} evaluations were given for {len(runs)} runs: give one per run, or none"
+            f"{len(evaluations)} evaluations were given for {len(runs)} runs: "
+            "give one per run, or none"
         )
     text, path = Text(lang), Path(path)
     given = list(evaluations) if evaluations is not None else [None] * len(runs)
     accounts = [_account(run, found) for run, found in zip(runs, given, strict=True)]
     stages = gather(runs, accounts, _names(runs))
-    cast = sorted(((stage, story) for stage in stages for story in stage.stories), key=lambda pair: pair[1].position)
+    cast = sorted(
+        ((stage, story) for stage in stages for story in stage.stories),
+        key=lambda pair: pair[1].position,
+    )
     make_folder(path.parent)
-    write_atomic(path, render(cast, text, title, list(zip(_names(aside), aside, strict=True))))
+    write_atomic(
+        path, render(cast, text, title, list(zip(_names(aside), aside, strict=True)))
+    )
     return path
 
 
 def _names(runs: Sequence[Run]) -> list[str]:
     """The runs' names, numbered where two are alike."""
     names = [run.name.upper() if run.name in RECIPES else run.name for run in runs]
-    return [n if names.count(n) == 1 else f"{n} ({names[: i + 1].count(n)})" for i, n in enumerate(names)]
+    return [
+        n if names.count(n) == 1 else f"{n} ({names[: i + 1].count(n)})"
+        for i, n in enumerate(names)
+    ]
 
 
 def _account(run: Run, found: Any) -> Mapping[str, Any]:
@@ -73,8 +84,12 @@ def _account(run: Run, found: Any) -> Mapping[str, Any]:
     if found is None:
         saved = run.folder / "evaluation.json" if run.folder else None
         if saved is not None and saved.is_file():
-            with suppress(ValueError, AttributeError):  # a damaged file is made again, as is one of other weights
-                account: Mapping[str, Any] = json.loads(saved.read_text(encoding="utf-8"))
+            with suppress(
+                ValueError, AttributeError
+            ):  # a damaged file is made again, as is one of other weights
+                account: Mapping[str, Any] = json.loads(
+                    saved.read_text(encoding="utf-8")
+                )
                 if account.get("weights") == run.fingerprint:
                     return account
         found = evaluation.evaluate(run, k=QUICK_K, subset=0)
@@ -82,7 +97,9 @@ def _account(run: Run, found: Any) -> Mapping[str, Any]:
     return account
 
 
-def sections(cast: Cast, text: Text, aside: Sequence[tuple[str, Run]] = ()) -> list[Section]:
+def sections(
+    cast: Cast, text: Text, aside: Sequence[tuple[str, Run]] = ()
+) -> list[Section]:
     """The report in the order that it is read."""
     made = (
         pictures.reconstructions(cast, text),
@@ -103,7 +120,12 @@ def sections(cast: Cast, text: Text, aside: Sequence[tuple[str, Run]] = ()) -> l
     return [s for s in made if s is not None]
 
 
-def render(cast: Cast, text: Text, title: str | None = None, aside: Sequence[tuple[str, Run]] = ()) -> str:
+def render(
+    cast: Cast,
+    text: Text,
+    title: str | None = None,
+    aside: Sequence[tuple[str, Run]] = (),
+) -> str:
     """The page as HTML; whatever comes from runs and data is escaped."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
@@ -127,6 +149,8 @@ def render(cast: Cast, text: Text, title: str | None = None, aside: Sequence[tup
         "models": facts.model_table(cast, text),
         "names": [story.name for _, story in cast],
         "palette": palette.CSS,
-        "made": text("page.made", version=__version__, date=datetime.date.today().isoformat()),
+        "made": text(
+            "page.made", version=__version__, date=datetime.date.today().isoformat()
+        ),
     }
     return env.get_template("report.html.j2").render(**values)

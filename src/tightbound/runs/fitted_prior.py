@@ -1,4 +1,6 @@
-"""The weights of a run as files, and a prior fitted after training, in `RUN/priors/NAME/prior.safetensors`."""
+"""The weights of a run as files, and a prior fitted after training, in
+`RUN/priors/NAME/prior.safetensors`.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +28,8 @@ OF_PRIOR = ("path.prior.", "path.priors.0.")  # of a flat model, of a hierarchy
 
 @dataclass(frozen=True)
 class Fitted:
-    """A fitted prior: its part, its weights by their names in the model, to how many examples, and to which model.
+    """A fitted prior: its part, its weights by their names in the model, to how many examples, and
+    to which model.
 
     weights: the fingerprint of all other weights; a prior is of no use to others.
     """
@@ -38,18 +41,31 @@ class Fitted:
     weights: str
 
     def __str__(self) -> str:
-        """`prior gaussian-mixture (components = 10), fitted after training to 1437 training examples`."""
-        options = ", ".join(f"{key} = {value}" for key, value in self.part.options.items())
-        kind = self.part.name if self.part.name == self.name else f"{self.name}, a {self.part.name}"
-        to = f"{self.n} training examples" if self.n else "a stream of training examples"
+        """`prior gaussian-mixture (components = 10), fitted after training to 1437 training
+        examples`.
+        """
+        options = ", ".join(
+            f"{key} = {value}" for key, value in self.part.options.items()
+        )
+        kind = (
+            self.part.name
+            if self.part.name == self.name
+            else f"{self.name}, a {self.part.name}"
+        )
+        to = (
+            f"{self.n} training examples" if self.n else "a stream of training examples"
+        )
         return f"prior {kind}{f' ({options})' if options else ''}, fitted after training to {to}"
 
     def joined(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """The weights of a model with this prior; raises TightboundError where the others are not those it fits."""
+        """The weights of a model with this prior; raises TightboundError where the others are not
+        those it fits.
+        """
         rest = split(state)[1]
         if fingerprint(rest) != self.weights:
             raise TightboundError(
-                f"prior {self.name!r} was fitted to other weights than the model has now: fit it again, with "
+                f"prior {self.name!r} was fitted to other weights than the "
+                "model has now: fit it again, with "
                 "--overwrite"
             )
         return {**rest, **self.state}
@@ -65,18 +81,25 @@ def fingerprint(state: Mapping[str, Tensor]) -> str:
     """A short hash of weights, so that figures and priors can say which ones they belong to."""
     digest = hashlib.sha256()
     for name, value in state.items():
-        digest.update(name.encode() + value.detach().cpu().contiguous().numpy().tobytes())
+        digest.update(
+            name.encode() + value.detach().cpu().contiguous().numpy().tobytes()
+        )
     return digest.hexdigest()[:16]
 
 
 def place(run: Path, name: str, *, overwrite: bool = False) -> Path:
-    """The folder of a new prior; raises TightboundError where the name is none, or is taken and not to be replaced."""
+    """The folder of a new prior; raises TightboundError where the name is none, or is taken and not
+    to be replaced.
+    """
     if not re.fullmatch(r"\w[\w.+-]*", name):
-        raise TightboundError(f"{name!r} cannot name a fitted prior: use letters, digits, - and _")
+        raise TightboundError(
+            f"{name!r} cannot name a fitted prior: use letters, digits, - and _"
+        )
     folder = run / FOLDER / name
     if (folder / FILE).exists() and not overwrite:
         raise TightboundError(
-            f"{run} has a fitted prior {name!r}: add --overwrite to replace it, or --name to keep both"
+            f"{run} has a fitted prior {name!r}: add --overwrite to replace "
+            "it, or --name to keep both"
         )
     return folder
 
@@ -86,7 +109,11 @@ def save(folder: Path, prior: Fitted) -> None:
     make_folder(folder)
     for old in ("evaluation.json", "report.html"):
         (folder / old).unlink(missing_ok=True)
-    about = {"prior": json.dumps(prior.part.model_dump()), "n": str(prior.n), "weights": prior.weights}
+    about = {
+        "prior": json.dumps(prior.part.model_dump()),
+        "n": str(prior.n),
+        "weights": prior.weights,
+    }
     save_weights(folder / FILE, prior.state, {"format": "tightbound", **about})
 
 
@@ -96,19 +123,35 @@ def saved(run: Path) -> list[str]:
 
 
 def read(run: Path | None, name: str) -> Fitted:
-    """A prior by name; raises TightboundError where there is none, with the nearest that there is, or it is damaged."""
+    """A prior by name; raises TightboundError where there is none, with the nearest that there is,
+    or it is damaged.
+    """
     if run is None:
-        raise TightboundError(f"this run is not saved in a folder, so it keeps no prior {name!r}: use tb.fit_prior")
+        raise TightboundError(
+            f"this run is not saved in a folder, so it keeps no prior {name!r}: use tb.fit_prior"
+        )
     path = run / FOLDER / name / FILE
     if not path.is_file():
         known = saved(run)
-        hint = nearest(name, known) if known else f"fit one with tightbound fit-prior {run} {name}"
+        hint = (
+            nearest(name, known)
+            if known
+            else f"fit one with tightbound fit-prior {run} {name}"
+        )
         raise TightboundError(f"{run} has no fitted prior {name!r}: {hint}")
     state, about = load_weights(path)
     try:
-        return Fitted(name, Part(**json.loads(about["prior"])), state, int(about["n"]), about["weights"])
+        return Fitted(
+            name,
+            Part(**json.loads(about["prior"])),
+            state,
+            int(about["n"]),
+            about["weights"],
+        )
     except (KeyError, ValueError, TypeError) as error:
-        raise TightboundError(f"{path} does not say which prior it holds: fit it again with --overwrite") from error
+        raise TightboundError(
+            f"{path} does not say which prior it holds: fit it again with --overwrite"
+        ) from error
 
 
 def fill(model: nn.Module, state: dict[str, Tensor], path: Path) -> None:
@@ -117,15 +160,23 @@ def fill(model: nn.Module, state: dict[str, Tensor], path: Path) -> None:
         model.load_state_dict(state)
     except RuntimeError as error:
         raise TightboundError(
-            f"{path} does not fit its config.toml ({str(error).splitlines()[-1].strip()}): restore both from one copy"
+            f"{path} does not fit its config.toml "
+            f"({str(error).splitlines()[-1].strip()}): restore both from one "
+            "copy"
         ) from error
 
 
 def nearby(folder: Path) -> str:
     """The runs inside a folder that is none itself, as `demo` is none and `demo/vae` is one."""
     inner = sorted(path.parent for path in folder.glob("*/config.toml"))
-    names = " or ".join(str(path) for path in inner[:3]) + (" or another one in it" if len(inner) > 3 else "")
-    return f"did you mean {names}?" if inner else "name a folder that tightbound train wrote"
+    names = " or ".join(str(path) for path in inner[:3]) + (
+        " or another one in it" if len(inner) > 3 else ""
+    )
+    return (
+        f"did you mean {names}?"
+        if inner
+        else "name a folder that tightbound train wrote"
+    )
 
 
 def fittable(recipe: Recipe, spec: DataSpec) -> list[str]:
@@ -133,14 +184,24 @@ def fittable(recipe: Recipe, spec: DataSpec) -> list[str]:
     found = []
     for name, cls in PRIORS.items():
         with suppress(TightboundError):
-            if (hasattr(cls, "fit") or hasattr(cls, "learns")) and _same_decoder(recipe, cls):
-                check(recipe.model_copy(update={"prior": Part(name=name)}), spec, trust=True)  # its parts are loaded
+            if (hasattr(cls, "fit") or hasattr(cls, "learns")) and _same_decoder(
+                recipe, cls
+            ):
+                check(
+                    recipe.model_copy(update={"prior": Part(name=name)}),
+                    spec,
+                    trust=True,
+                )  # its parts are loaded
                 found.append(name)
     return found
 
 
 def _same_decoder(recipe: Recipe, prior: Any) -> bool:
-    """Whether a decoder made for the recipe's prior can be read under another: along "labelled" it hears of the class
-    beside z, or through z alone where the prior reads the class."""
-    reads = [getattr(cls, "reads_state", False) for cls in (PRIORS.get(recipe.prior.name), prior)]
+    """Whether a decoder made for the recipe's prior can be read under another: along "labelled" it
+    hears of the class beside z, or through z alone where the prior reads the class.
+    """
+    reads = [
+        getattr(cls, "reads_state", False)
+        for cls in (PRIORS.get(recipe.prior.name), prior)
+    ]
     return recipe.path != "labelled" or reads[0] == reads[1]

@@ -1,4 +1,6 @@
-"""Missing values from those that were observed: E[x_mis | x_obs] by importance sampling, its spread, and draws."""
+"""Missing values from those that were observed: E[x_mis | x_obs] by importance sampling, its
+spread, and draws.
+"""
 
 from __future__ import annotations
 
@@ -21,10 +23,11 @@ VALUES_AT_ONCE = 4_000_000
 class Imputed:
     """Examples whose missing values are filled in, all (n, ...) in the units of x.
 
-    x: observed values as they are, missing ones as their posterior mean (of unordered values, the most likely).  sd:
-    the standard deviation of each value given what was observed, 0 where it was.  draws: (M, n, ...), multiple
-    imputations, each a draw of all missing values together.  ess (n,): effective samples, of k.
-    `Run.impute` gives tables, and a list of them as draws, where the data are a table of mixed columns.
+    x: observed values as they are, missing ones as their posterior mean (of unordered values, the
+    most likely).  sd: the standard deviation of each value given what was observed, 0 where it was.
+    draws: (M, n, ...), multiple imputations, each a draw of all missing values together.  ess (n,):
+    effective samples, of k. `Run.impute` gives tables, and a list of them as draws, where the data
+    are a table of mixed columns.
     """
 
     x: Any
@@ -34,9 +37,14 @@ class Imputed:
 
 
 def spreads(found: Imputed, spec: DataSpec) -> Tensor:
-    """The standard deviation of each column of a table (n, columns); of a category, the chance of any other value."""
+    """The standard deviation of each column of a table (n, columns); of a category, the chance of
+    any other value.
+    """
     pairs = zip(spec.places, spec.fields, strict=True)
-    each = [1 - found.x[:, at].amax(1) if f.kind == "categorical" else found.sd[:, at.start] for at, f in pairs]
+    each = [
+        1 - found.x[:, at].amax(1) if f.kind == "categorical" else found.sd[:, at.start]
+        for at, f in pairs
+    ]
     return torch.stack(each, 1)
 
 
@@ -44,11 +52,20 @@ def spreads(found: Imputed, spec: DataSpec) -> Tensor:
 def impute(model: VAE, rows: Batch, k: int, seed: int, draws: int = 0) -> Imputed:
     """Imputations of examples in domain units, by K samples z_k of q(z | x_obs).
 
-    E[x_mis | x_obs] is about sum_k w_k E[x_mis | z_k], w_k proportional to p(x_obs, z_k) / q(z_k | x_obs); a draw is of
-    p(x_mis | z_k) with k drawn by its weight.  Mattei and Frellsen 2019 (arXiv:1812.02633), section 3.2, eq. 11.
+    E[x_mis | x_obs] is about sum_k w_k E[x_mis | z_k], w_k proportional to p(x_obs, z_k) / q(z_k |
+    x_obs); a draw is of p(x_mis | z_k) with k drawn by its weight.  Mattei and Frellsen 2019
+    (arXiv:1812.02633), section 3.2, eq. 11.
     """
-    parts = [_part(model, part, k, seed, draws) for part in rows.split(max(1, VALUES_AT_ONCE // (k * model.spec.dims)))]
-    return Imputed(*(torch.cat([getattr(p, name) for p in parts], int(name == "draws")).cpu() for name in _NAMES))
+    parts = [
+        _part(model, part, k, seed, draws)
+        for part in rows.split(max(1, VALUES_AT_ONCE // (k * model.spec.dims)))
+    ]
+    return Imputed(
+        *(
+            torch.cat([getattr(p, name) for p in parts], int(name == "draws")).cpu()
+            for name in _NAMES
+        )
+    )
 
 
 _NAMES = ("x", "sd", "draws", "ess")
@@ -70,14 +87,24 @@ def _part(model: VAE, rows: Batch, k: int, seed: int, draws: int) -> Imputed:
     mean, square = (_weighted(weight, torch.cat(terms)) for terms in (first, second))
     mean, sd = _summary(mean, square, rows.x.dim())
     z = {name: torch.cat(some) for name, some in codes.items()}
-    made = [_draw(model, rows, weight, z, seed_for(seed, "imputation", i), missing) for i in range(draws)]
+    made = [
+        _draw(model, rows, weight, z, seed_for(seed, "imputation", i), missing)
+        for i in range(draws)
+    ]
     drawn = torch.stack(made) if made else rows.x.new_empty(0, *rows.x.shape)
     filled = torch.where(missing, mean.to(rows.x), rows.x)
-    return Imputed(filled, torch.where(missing, sd.to(rows.x), 0), drawn, 1 / weight.square().sum(0))
+    return Imputed(
+        filled,
+        torch.where(missing, sd.to(rows.x), 0),
+        drawn,
+        1 / weight.square().sum(0),
+    )
 
 
 def _moments(px: Distribution) -> tuple[Tensor, Tensor]:
-    """E[x] and E[x^2] of each value, (n, *event); of unordered values their chances twice, (n, *event, L)."""
+    """E[x] and E[x^2] of each value, (n, *event); of unordered values their chances twice, (n,
+    *event, L).
+    """
     base = px.base_dist if isinstance(px, Independent) else px
     if isinstance(base, Categorical):
         return base.probs, base.probs
@@ -90,13 +117,22 @@ def _weighted(weight: Tensor, terms: Tensor) -> Tensor:
 
 
 def _summary(mean: Tensor, square: Tensor, dims: int) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation; of unordered values the most likely, and the chance of any other."""
+    """Mean and standard deviation; of unordered values the most likely, and the chance of any
+    other.
+    """
     if mean.dim() > dims:
         return mean.argmax(-1), 1 - mean.amax(-1)
     return mean, (square - mean.square()).clamp(min=0).sqrt()
 
 
-def _draw(model: VAE, rows: Batch, weight: Tensor, z: dict[str, Tensor], seed: int, missing: Tensor) -> Tensor:
+def _draw(
+    model: VAE,
+    rows: Batch,
+    weight: Tensor,
+    z: dict[str, Tensor],
+    seed: int,
+    missing: Tensor,
+) -> Tensor:
     with seeded(seed):
         chosen = torch.multinomial(weight.T, 1)[:, 0]
         at = torch.arange(len(rows), device=chosen.device)

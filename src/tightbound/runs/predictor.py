@@ -23,16 +23,22 @@ class _Whole(Exception):
 
 
 class Points(Draw):
-    """The point of each latent; the pass ends when all are there, so that the decoder need not run."""
+    """The point of each latent; the pass ends when all are there, so that the decoder need
+    not run.
+    """
 
     def __init__(self) -> None:
         super().__init__(source="point")
 
-    def begin(self, sites: Sequence[str], classes: Mapping[str, int] | None = None) -> bool:
+    def begin(
+        self, sites: Sequence[str], classes: Mapping[str, int] | None = None
+    ) -> bool:
         self.wanted = set(sites)
         return super().begin(sites)
 
-    def __call__(self, name: str, p: Distribution | None = None, q: Distribution | None = None) -> Tensor | None:
+    def __call__(
+        self, name: str, p: Distribution | None = None, q: Distribution | None = None
+    ) -> Tensor | None:
         z = super().__call__(name, p, q)
         if self.wanted <= self.latents.keys():
             raise _Whole
@@ -40,7 +46,8 @@ class Points(Draw):
 
 
 class Trained:
-    """A model whose weights stay as they are, and passes of a bounded number of examples through it.
+    """A model whose weights stay as they are, and passes of a bounded number of examples through
+    it.
 
     Everything is in domain units here; results are on the CPU.
     """
@@ -63,13 +70,21 @@ class Trained:
         """The latent sites and their widths, z1 (next to x) first: {"z": 16}."""
         return dict(self.model.widths)
 
-    def _map(self, rows: Batch, f: Callable[[Batch], Tensor], encodes: bool = False) -> Tensor:
-        """f of some rows at a time; `encodes`: the decoder, which may hold all levels of each value, does not run."""
-        most = max(1, VALUES_AT_ONCE // (self.spec.dims * max(1, self.spec.levels or 1)))
+    def _map(
+        self, rows: Batch, f: Callable[[Batch], Tensor], encodes: bool = False
+    ) -> Tensor:
+        """f of some rows at a time; `encodes`: the decoder, which may hold all levels of each
+        value, does not run.
+        """
+        most = max(
+            1, VALUES_AT_ONCE // (self.spec.dims * max(1, self.spec.levels or 1))
+        )
         if encodes:
             most = max(1, min(MOST_ENCODED, ENCODED_AT_ONCE // self.spec.dims))
         with torch.no_grad():
-            return torch.cat([f(part.to(self.device)).cpu() for part in rows.split(most)])
+            return torch.cat(
+                [f(part.to(self.device)).cpu() for part in rows.split(most)]
+            )
 
     def trace(self, x: Tensor | Batch, draw: Draw) -> Trace:
         """One pass over examples."""
@@ -87,18 +102,37 @@ class Trained:
 
     def codes(self, rows: Batch) -> Tensor:
         """The points of all sites side by side, (n, latent)."""
-        return self._map(rows, lambda part: self._join(self.latents(part)), encodes=True)
+        return self._map(
+            rows, lambda part: self._join(self.latents(part)), encodes=True
+        )
 
     def chances(self, rows: Batch) -> Tensor:
         """q(y|x) of a model with classes, (n, classes)."""
-        return self._map(rows, lambda part: self.latents(part)["y"].q.mean, encodes=True)  # type: ignore[union-attr]
+
+        def probabilities(part: Batch) -> Tensor:
+            q = self.latents(part)["y"].q
+            assert q is not None
+            mean: Tensor = q.mean
+            return mean
+
+        return self._map(rows, probabilities, encodes=True)
 
     def drawn_codes(self, rows: Batch) -> Tensor:
         """A draw of q(z|x) for each row, (n, latent)."""
-        return self._map(rows, lambda part: self._join(self.trace(part, Draw(source="q")).latents))
+        return self._map(
+            rows, lambda part: self._join(self.trace(part, Draw(source="q")).latents)
+        )
 
-    def prior_codes(self, n: int, temperature: float = 1.0, c: Tensor | None = None, y: Tensor | None = None) -> Batch:
-        """n draws of p(z), (n, latent), with the conditions c (n, C) that they were drawn for; y: of these classes."""
+    def prior_codes(
+        self,
+        n: int,
+        temperature: float = 1.0,
+        c: Tensor | None = None,
+        y: Tensor | None = None,
+    ) -> Batch:
+        """n draws of p(z), (n, latent), with the conditions c (n, C) that they were drawn for; y:
+        of these classes.
+        """
 
         def some(part: Batch) -> Tensor:
             given = {} if part.y is None else {"y": part.y}
@@ -108,15 +142,23 @@ class Trained:
         return Batch(self._map(Batch(torch.empty(n, 0), c, y), some), c)
 
     def px(self, rows: Batch) -> Distribution:
-        """p(x|z) of codes (n, latent), rows.x, with their condition rows.c; of training conditions where it is None."""
+        """p(x|z) of codes (n, latent), rows.x, with their condition rows.c; of training conditions
+        where it is None.
+        """
         widths = list(self.sites.values())
         if rows.x.dim() != 2 or rows.x.shape[1] != sum(widths):
-            raise TightboundError(f"z has shape {tuple(rows.x.shape)}, but this model wants (n, {sum(widths)})")
+            raise TightboundError(
+                f"z has shape {tuple(rows.x.shape)}, but this model wants (n, {sum(widths)})"
+            )
         rows = rows.to(self.device)
         given = dict(zip(self.sites, rows.x.split(widths, -1), strict=True))
         with torch.no_grad():
-            return self.model.generate(len(rows), Draw(source="p", given=given), rows.c).px
+            return self.model.generate(
+                len(rows), Draw(source="p", given=given), rows.c
+            ).px
 
     def decoded(self, rows: Batch, drawn: bool = False) -> Tensor:
         """E[x|z], or a draw of p(x|z), of codes rows.x with their condition, (n, *shape)."""
-        return self._map(rows, lambda part: self.px(part).sample() if drawn else point(self.px(part)))
+        return self._map(
+            rows, lambda part: self.px(part).sample() if drawn else point(self.px(part))
+        )

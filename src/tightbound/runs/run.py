@@ -32,13 +32,18 @@ from tightbound.runtime.errors import TightboundError, at_least, nearest
 class Run(Trained):
     """A trained model: encode, reconstruct, sample, vary, interpolate, decode.
 
-    x is whatever `train` took: an array or tensor in the data's own units and layout (n, ...), a path, a built-in
-    name or `DATA:ROW`.  What comes back is a tensor on the CPU, images in the same units and layout.  Nothing is random
-    unless it is asked for by name and seed.
+    x is whatever `train` took: an array or tensor in the data's own units and layout (n, ...), a
+    path, a built-in name or `DATA:ROW`.  What comes back is a tensor on the CPU, images in the same
+    units and layout.  Nothing is random unless it is asked for by name and seed.
     """
 
     def __init__(
-        self, config: Config, model: VAE, folder: Path | None = None, data: Any = None, fitted: Fitted | None = None
+        self,
+        config: Config,
+        model: VAE,
+        folder: Path | None = None,
+        data: Any = None,
+        fitted: Fitted | None = None,
     ) -> None:
         super().__init__(model)
         self.config, self.folder, self._data, self.fitted = config, folder, data, fitted
@@ -47,7 +52,10 @@ class Run(Trained):
         """`Run('runs/digits-vae': vae, 16 features, (1, 8, 8) levels)`."""
         widths = " + ".join(str(width) for width in self.sites.values())
         where = repr(str(self.folder)) if self.folder else "not saved"
-        return f"Run({where}: {self.config.recipe.name}, {widths} features, {self.spec.shape} {self.spec.domain})"
+        return (
+            f"Run({where}: {self.config.recipe.name}, {widths} features, "
+            f"{self.spec.shape} {self.spec.domain})"
+        )
 
     @property
     def name(self) -> str:
@@ -57,19 +65,28 @@ class Run(Trained):
 
     @property
     def home(self) -> Path | None:
-        """Where it was trained; `folder` is where its figures are, inside of `home` for a run with a fitted prior."""
+        """Where it was trained; `folder` is where its figures are, inside of `home` for a run with
+        a fitted prior.
+        """
         return self.folder.parent.parent if self.folder and self.fitted else self.folder
 
     @property
     def data(self) -> Any:
-        """The data it was trained on, loaded again where need be; raises where they were arrays of a Python session."""
+        """The data it was trained on, loaded again where need be; raises where they were arrays of
+        a Python session.
+        """
         if self._data is None:
             if not self.config.source:
-                raise TightboundError(f"run {self.name!r} was trained on arrays in Python: give the data again")
-            loaded = data_room.load(self.config.source, self.config.data, seed=self.config.seed)
+                raise TightboundError(
+                    f"run {self.name!r} was trained on arrays in Python: give the data again"
+                )
+            loaded = data_room.load(
+                self.config.source, self.config.data, seed=self.config.seed
+            )
             if self.config.digest and loaded.digest != self.config.digest:
                 raise TightboundError(
-                    f"the data at {self.config.source!r} are no longer those that {self.name!r} was trained on: "
+                    f"the data at {self.config.source!r} are no longer those "
+                    f"that {self.name!r} was trained on: "
                     "restore them, or name other data to evaluate on"
                 )
             self._data = loaded
@@ -77,7 +94,9 @@ class Run(Trained):
 
     @property
     def has_bound(self) -> bool:
-        """True where the model bounds log p(x); False for an autoencoder, or a prior without a density."""
+        """True where the model bounds log p(x); False for an autoencoder, or a prior without a
+        density.
+        """
         return has_bound(self.config.recipe)
 
     @property
@@ -104,9 +123,11 @@ class Run(Trained):
         return split.batch(torch.arange(len(split)))
 
     def examples(self, x: Any, condition: Any = None) -> Batch:
-        """Any x as examples in domain units with what the model is told of each: `condition`, or what stands beside x.
+        """Any x as examples in domain units with what the model is told of each: `condition`, or
+        what stands beside x.
 
-        condition: one for all rows or one for each, a class by name or number, or a vector of numbers.
+        condition: one for all rows or one for each, a class by name or number, or a vector of
+        numbers.
         """
         split = self._split(x)
         rows = torch.arange(len(split))
@@ -114,14 +135,21 @@ class Run(Trained):
         return split.examples(rows) if c is None else Batch(split.batch(rows), c)
 
     def _split(self, x: Any) -> Split:
-        reader = data_room.read_one if isinstance(x, str) and ":" in x and not Path(x).exists() else data_room.read
+        reader = (
+            data_room.read_one
+            if isinstance(x, str) and ":" in x and not Path(x).exists()
+            else data_room.read
+        )
         return reader(x, self.spec, self.config.data)
 
     def condition(self, value: Any, n: int) -> Tensor:
-        """What a user names as the condition of n rows, as c (n, C); TightboundError where the model takes none."""
+        """What a user names as the condition of n rows, as c (n, C); TightboundError where the
+        model takes none.
+        """
         if self.spec.condition is None:
             raise TightboundError(
-                f"run {self.name!r} is not conditional, so it takes no condition: train --recipe conditional"
+                f"run {self.name!r} is not conditional, so it takes no "
+                "condition: train --recipe conditional"
             )
         return self.spec.condition.read(value, n)
 
@@ -133,9 +161,13 @@ class Run(Trained):
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """The names of a model's classes: of labels that it learned from, else the numbers of its clusters."""
+        """The names of a model's classes: of labels that it learned from, else the numbers of its
+        clusters.
+        """
         if not self.model.classes:
-            raise TightboundError(f"run {self.name!r} has no classes: train recipe m2 with some labels, or gm-vae")
+            raise TightboundError(
+                f"run {self.name!r} has no classes: train recipe m2 with some labels, or gm-vae"
+            )
         return self.spec.labels or tuple(map(str, range(self.model.classes["y"])))
 
     def predict(self, x: Any, condition: Any = None) -> Tensor:
@@ -143,8 +175,12 @@ class Run(Trained):
         _ = self.classes
         return self.chances(self.examples(x, condition))
 
-    def posterior(self, x: Any, condition: Any = None) -> Distribution | dict[str, Distribution]:
-        """q(z|x) of each row as a distribution; where there are several sites, one each, given the others' points."""
+    def posterior(
+        self, x: Any, condition: Any = None
+    ) -> Distribution | dict[str, Distribution]:
+        """q(z|x) of each row as a distribution; where there are several sites, one each, given the
+        others' points.
+        """
         with torch.no_grad():
             latents = self.latents(self.examples(x, condition))
         found = {name: latents[name].q for name in self.sites}
@@ -152,10 +188,15 @@ class Run(Trained):
 
     @property
     def prior(self) -> Distribution | dict[str, Distribution]:
-        """p(z) as a distribution; for several sites, each given a draw of those above, and a condition of training."""
+        """p(z) as a distribution; for several sites, each given a draw of those above, and a
+        condition of training.
+        """
         with torch.no_grad():
             latents = self.model.generate(1, Draw(source="p")).latents
-        found = {name: latents[name].p for name in dict.fromkeys([*self.sites, *self.model.sites])}
+        found = {
+            name: latents[name].p
+            for name in dict.fromkeys([*self.sites, *self.model.sites])
+        }
         return next(iter(found.values())) if len(found) == 1 else found  # type: ignore[return-value]
 
     def likelihood(self, z: Tensor, condition: Any = None) -> Distribution:
@@ -167,17 +208,21 @@ class Run(Trained):
         z = data_room.as_latents(z)
         if condition is None and self.spec.condition is not None:
             raise TightboundError(
-                f"run {self.name!r} is conditional, so features alone do not say what x is: give a condition too"
+                f"run {self.name!r} is conditional, so features alone do not "
+                "say what x is: give a condition too"
             )
-        return Batch(z, None if condition is None else self.condition(condition, len(z)))
+        return Batch(
+            z, None if condition is None else self.condition(condition, len(z))
+        )
 
     # ---- what comes out
 
     def decode(self, z: Any, condition: Any = None) -> Any:
-        """E[x|z] in the data's own units and layout, (n, ...); for unordered values the most likely.
+        """E[x|z] in the data's own units and layout, (n, ...); for unordered values the most
+        likely.
 
-        Of a table of mixed columns a DataFrame with their names, values and types (a dict of arrays without pandas).
-        condition: of a conditional model, one for all rows or one for each.
+        Of a table of mixed columns a DataFrame with their names, values and types (a dict of arrays
+        without pandas). condition: of a conditional model, one for all rows or one for each.
         """
         return self._out(self.decoded(self._given(z, condition)))
 
@@ -186,62 +231,110 @@ class Run(Trained):
         return data_room.frame(raw, self.spec.fields) if self.spec.fields else raw
 
     def impute(
-        self, x: Any, k: int = 1000, *, draws: int = 0, seed: int | None = None, condition: Any = None
+        self,
+        x: Any,
+        k: int = 1000,
+        *,
+        draws: int = 0,
+        seed: int | None = None,
+        condition: Any = None,
     ) -> Imputed:
-        """Fills in missing values (NaN) by their mean given the observed ones, with its spread, and by draws.
+        """Fills in missing values (NaN) by their mean given the observed ones, with its spread, and
+        by draws.
 
-        k: importance samples.  draws: multiple imputations.  All in the data's own units and layout; of a table of
-        mixed columns x, sd and each of the draws are tables.
+        k: importance samples.  draws: multiple imputations.  All in the data's own units and
+        layout; of a table of mixed columns x, sd and each of the draws are tables.
         """
         at_least(1, k, "importance samples")
         at_least(0, draws, "imputations")
         if not self.spec.missing:
-            raise TightboundError(f"run {self.name!r} takes no missing values: train --recipe missing-data")
-        found = impute(self.model, self.examples(x, condition), k, self.config.seed if seed is None else seed, draws)
+            raise TightboundError(
+                f"run {self.name!r} takes no missing values: train --recipe missing-data"
+            )
+        found = impute(
+            self.model,
+            self.examples(x, condition),
+            k,
+            self.config.seed if seed is None else seed,
+            draws,
+        )
         if self.spec.fields:
             spread = data_room.plain_frame(spreads(found, self.spec), self.spec.fields)
-            return Imputed(self._out(found.x), spread, [self._out(drawn) for drawn in found.draws], found.ess)
+            return Imputed(
+                self._out(found.x),
+                spread,
+                [self._out(drawn) for drawn in found.draws],
+                found.ess,
+            )
         raw = self.spec.to_raw
-        drawn = raw(found.draws.flatten(0, 1)).unflatten(0, (draws, len(found.x))) if draws else found.draws
+        drawn = (
+            raw(found.draws.flatten(0, 1)).unflatten(0, (draws, len(found.x)))
+            if draws
+            else found.draws
+        )
         return Imputed(raw(found.x), raw(found.sd), drawn, found.ess)
 
     def reconstruct(self, x: Any, condition: Any = None) -> Any:
-        """E[x|z] at the posterior mean of each row; of a model for missing values, x with those filled in."""
+        """E[x|z] at the posterior mean of each row; of a model for missing values, x with those
+        filled in.
+        """
         if self.spec.missing:
             return self.impute(x, condition=condition).x
         rows = self.examples(x, condition)
         return self._out(self.decoded(Batch(self.codes(rows), rows.c)))
 
     def sample(
-        self, n: int = 64, *, seed: int = 0, temperature: float = 1.0, pixels: str = "auto", condition: Any = None
+        self,
+        n: int = 64,
+        *,
+        seed: int = 0,
+        temperature: float = 1.0,
+        pixels: str = "auto",
+        condition: Any = None,
     ) -> Any:
-        """New examples: z from the prior, then E[x|z] (`pixels="mean"`) or a draw from p(x|z) (`pixels="draw"`).
+        """New examples: z from the prior, then E[x|z] (`pixels="mean"`) or a draw from p(x|z)
+        (`pixels="draw"`).
 
         auto: a draw for a table of mixed columns, whose mean is no such row, else the mean.
-        condition: of a conditional model, one for all or one for each; drawn from those of training where None.
-        An autoencoder has no prior until one is fitted; its z come from N(0, I), to show what that gives.
+        condition: of a conditional model, one for all or one for each; drawn from those of training
+        where None. An autoencoder has no prior until one is fitted; its z come from N(0, I), to
+        show what that gives.
         """
         at_least(1, n, "samples")
         if temperature < 0:
-            raise TightboundError(f"a temperature of {temperature} has no meaning: give 0 or more")
+            raise TightboundError(
+                f"a temperature of {temperature} has no meaning: give 0 or more"
+            )
         if pixels not in ("auto", "mean", "draw"):
-            raise TightboundError(f"pixels = {pixels!r} is not known: {nearest(pixels, ('auto', 'mean', 'draw'))}")
+            raise TightboundError(
+                f"pixels = {pixels!r} is not known: {nearest(pixels, ('auto', 'mean', 'draw'))}"
+            )
         draws = pixels == "draw" or (pixels == "auto" and bool(self.spec.fields))
         y = None
         if condition is not None and self.model.classes and self.spec.condition is None:
             y, condition = Condition(names=self.classes).read(condition, n), None
         c = None if condition is None else self.condition(condition, n).to(self.device)
         if temperature != 1 and self._uniform():
-            raise TightboundError("this prior is uniform and knows no temperature: leave it at 1")
+            raise TightboundError(
+                "this prior is uniform and knows no temperature: leave it at 1"
+            )
         with torch.no_grad(), seeded(seed):
             if c is None and self.spec.condition is not None:
                 known = self.model.get_buffer("conditions")
                 c = known[torch.randint(len(known), (n,))]
-            return self._out(self.decoded(self.prior_codes(n, temperature, c, y), drawn=draws))
+            return self._out(
+                self.decoded(self.prior_codes(n, temperature, c, y), drawn=draws)
+            )
 
     def _uniform(self) -> bool:
-        """Whether draws from the prior are the same at a temperature near 0: they are on a sphere, or of even codes."""
-        known = None if self.spec.condition is None else self.model.get_buffer("conditions")[:1].expand(8, -1)
+        """Whether draws from the prior are the same at a temperature near 0: they are on a sphere,
+        or of even codes.
+        """
+        known = (
+            None
+            if self.spec.condition is None
+            else self.model.get_buffer("conditions")[:1].expand(8, -1)
+        )
         found = []
         for temperature in (0.01, 1.0):
             with torch.no_grad(), seeded(0):
@@ -250,29 +343,40 @@ class Run(Trained):
         return torch.allclose(cool, warm)
 
     def vary(self, x: Any, n: int = 16, *, seed: int = 0, condition: Any = None) -> Any:
-        """n variations of one example: z drawn from q(z|x), then E[x|z]; an autoencoder's are all the same."""
+        """n variations of one example: z drawn from q(z|x), then E[x|z]; an autoencoder's are all
+        the same.
+        """
         at_least(1, n, "variations")
         one = self.examples(x, condition)
         if len(one) != 1:
-            raise TightboundError(f"vary takes one example, but {len(one)} were given: name one, for example DATA:ROW")
+            raise TightboundError(
+                f"vary takes one example, but {len(one)} were given: name one, for example DATA:ROW"
+            )
         with torch.no_grad(), seeded(seed):
             z = self.drawn_codes(one.expand(n))
         return self._out(self.decoded(Batch(z, one.expand(n).c)))
 
     def interpolate(self, a: Any, b: Any, n: int = 10, *, condition: Any = None) -> Any:
-        """n examples from a to b, along the straight line between their posterior means (and their conditions)."""
+        """n examples from a to b, along the straight line between their posterior means (and their
+        conditions).
+        """
         at_least(2, n, "steps from one end to the other")
         ends = Batch.cat([self.examples(a, condition), self.examples(b, condition)])
         if len(ends) != 2:
-            raise TightboundError("interpolate takes one example at each end: name one, for example DATA:ROW")
+            raise TightboundError(
+                "interpolate takes one example at each end: name one, for example DATA:ROW"
+            )
         t = torch.linspace(0, 1, n)[:, None]
-        way = Batch(self.codes(ends), ends.c).map(lambda end: end[:1] * (1 - t) + end[1:] * t)
+        way = Batch(self.codes(ends), ends.c).map(
+            lambda end: end[:1] * (1 - t) + end[1:] * t
+        )
         return self._out(self.decoded(way))
 
     # ---- the folder, and priors that are fitted after training
 
     def with_prior(self, prior: str | Fitted, *, trust: bool = False) -> Run:
-        """The same model under a prior that was fitted to it: one of `tb.fit_prior` by name, or as it is in memory.
+        """The same model under a prior that was fitted to it: one of `tb.fit_prior` by name, or as
+        it is in memory.
 
         Raises TightboundError where there is none of that name, or it was fitted to other weights.
         """
@@ -294,25 +398,42 @@ class Run(Trained):
 
 
 def weights(path: Path, config: Config, state: dict[str, Tensor]) -> None:
-    """Writes weights with the settings in their metadata, so that the file alone says what it is."""
-    save_weights(path, state, {"format": "tightbound", "config": settings.to_toml(config)})
+    """Writes weights with the settings in their metadata, so that the file alone says what
+    it is.
+    """
+    save_weights(
+        path, state, {"format": "tightbound", "config": settings.to_toml(config)}
+    )
 
 
-def load(folder: Path | str, *, prior: str | None = None, trust: bool = False, device: str = "cpu") -> Run:
+def load(
+    folder: Path | str,
+    *,
+    prior: str | None = None,
+    trust: bool = False,
+    device: str = "cpu",
+) -> Run:
     """Reads a run folder: the averaged weights where there are any, else the plain ones.
 
-    prior: the name of a fitted prior to put in the place of its own; RUN/priors/NAME as folder says the same.
-    Raises TightboundError where it is not a run, is half-written, is of a newer version, or names code from outside
+    prior: the name of a fitted prior to put in the place of its own; RUN/priors/NAME as folder says
+    the same.
+    Raises TightboundError where it is not a run, is half-written, is of a newer version, or names
+    code from outside
     tightbound without `trust`.
     """
     folder = Path(folder)
     if not folder.is_dir():
-        raise TightboundError(f"there is no run folder {str(folder)!r}: check the path, or train one first")
+        raise TightboundError(
+            f"there is no run folder {str(folder)!r}: check the path, or train one first"
+        )
     if (folder / prior_file.FILE).is_file():
-        return load(folder.parent.parent, prior=prior or folder.name, trust=trust, device=device)
+        return load(
+            folder.parent.parent, prior=prior or folder.name, trust=trust, device=device
+        )
     if not (folder / "config.toml").is_file():
         raise TightboundError(
-            f"{str(folder)!r} is not a run folder, it has no config.toml: {prior_file.nearby(folder)}"
+            f"{str(folder)!r} is not a run folder, it has no config.toml: "
+            f"{prior_file.nearby(folder)}"
         )
     config = settings.read(folder / "config.toml")
     ema, plain = folder / "ema.safetensors", folder / "model.safetensors"

@@ -1,4 +1,6 @@
-"""Files that are, whatever happens, either the old one or the new one; and weights that prove themselves whole."""
+"""Files that are, whatever happens, either the old one or the new one; and weights that prove
+themselves whole.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +26,9 @@ NO_FOLDER_SYNC = (errno.EINVAL, errno.ENOTSUP)
 
 
 class Ops:
-    """The operations on the disk that a write is made of; a test replaces `_ops` to fail or to die at each of them."""
+    """The operations on the disk that a write is made of; a test replaces `_ops` to fail or to die
+    at each of them.
+    """
 
     def open(self, path: Path) -> BinaryIO:
         return path.open("xb")
@@ -53,11 +57,14 @@ class Ops:
 _ops = Ops()
 
 
-def write_atomic(path: Path | str, data: bytes | str | Callable[[BinaryIO], None]) -> None:
-    """Writes a file so that a reader, a kill or a power cut finds the old content or the new, never a part.
+def write_atomic(
+    path: Path | str, data: bytes | str | Callable[[BinaryIO], None]
+) -> None:
+    """Writes a file so that a reader, a kill or a power cut finds the old content or the new, never
+    a part.
 
-    data: the content (text as UTF-8), or a function that writes it to the open file.
-    Raises `TightboundError` where the disk refuses, for instance full; the old file is then untouched.
+    data: the content (text as UTF-8), or a function that writes it to the open file. Raises
+    `TightboundError` where the disk refuses, for instance full; the old file is then untouched.
     """
     path = Path(path)
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
@@ -81,10 +88,12 @@ def write_atomic(path: Path | str, data: bytes | str | Callable[[BinaryIO], None
 def _refused(path: Path, error: OSError) -> TightboundError:
     if error.errno in NO_ROOM:
         return TightboundError(
-            f"no room on the disk for {path}: free some space and run the command again (a training: with --resume)"
+            f"no room on the disk for {path}: free some space and run the "
+            "command again (a training: with --resume)"
         )
     return TightboundError(
-        f"cannot write {path} ({error.strerror or error}): check that its folder exists and is writable"
+        f"cannot write {path} ({error.strerror or error}): check that its "
+        "folder exists and is writable"
     )
 
 
@@ -112,21 +121,33 @@ def remove(path: Path) -> None:
 
 
 def remove_temporaries(folder: Path, head: str = "") -> None:
-    """Removes what killed writes left in a folder that nobody else is writing to, of files whose names begin so."""
+    """Removes what killed writes left in a folder that nobody else is writing to, of files whose
+    names begin so.
+    """
     for path in folder.glob(f".{glob.escape(head)}{TEMPORARY}"):
         remove(path)
 
 
-def save_weights(path: Path | str, state: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> None:
+def save_weights(
+    path: Path | str,
+    state: Mapping[str, Tensor],
+    metadata: Mapping[str, str] | None = None,
+) -> None:
     """Writes tensors and text to a safetensors file, atomically; equal content gives equal bytes.
 
-    The file's metadata also holds `sha256`, of the header (without it) and the tensors, so that damage is found.
+    The file's metadata also holds `sha256`, of the header (without it) and the tensors, so that
+    damage is found.
     """
     import torch
     from safetensors.torch import save
 
     # A clone of each, because safetensors refuses tensors that share memory, as tied weights do.
-    blob = save({k: v.detach().cpu().clone(memory_format=torch.contiguous_format) for k, v in state.items()})
+    blob = save(
+        {
+            k: v.detach().cpu().clone(memory_format=torch.contiguous_format)
+            for k, v in state.items()
+        }
+    )
     header, tensors = _split(blob)
     header["__metadata__"] = dict(metadata or {})
     header["__metadata__"]["sha256"] = _digest(header, tensors)
@@ -136,7 +157,8 @@ def save_weights(path: Path | str, state: Mapping[str, Tensor], metadata: Mappin
 
 
 def load_weights(path: Path | str) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Reads the tensors and the metadata of a safetensors file; raises `TightboundError` if it is missing or damaged.
+    """Reads the tensors and the metadata of a safetensors file; raises `TightboundError` if it is
+    missing or damaged.
 
     A file without `sha256` in its metadata, so one that another program wrote, is taken as it is.
     """
@@ -149,7 +171,9 @@ def load_weights(path: Path | str) -> tuple[dict[str, Tensor], dict[str, str]]:
         header, tensors = _split(blob)
         metadata = header.pop("__metadata__", {})
         expected = metadata.pop("sha256", None)
-        if expected is not None and expected != _digest({**header, "__metadata__": metadata}, tensors):
+        if expected is not None and expected != _digest(
+            {**header, "__metadata__": metadata}, tensors
+        ):
             raise ValueError("its checksum does not match")
         return load(blob), metadata
     except OSError as error:
@@ -158,7 +182,8 @@ def load_weights(path: Path | str) -> tuple[dict[str, Tensor], dict[str, str]]:
         ) from error
     except (ValueError, TypeError, AttributeError, SafetensorError) as error:
         raise TightboundError(
-            f"the weights {path} are damaged or no safetensors file ({error}): restore them from a copy or train again"
+            f"the weights {path} are damaged or no safetensors file ({error}): "
+            "restore them from a copy or train again"
         ) from error
 
 

@@ -14,11 +14,20 @@ from tightbound.runtime.errors import TightboundError
 if TYPE_CHECKING:
     from torch import Tensor
 
-LOST = ("Connection closed by peer", "Connection reset", "Broken pipe", "Socket Timeout")
+LOST = (
+    "Connection closed by peer",
+    "Connection reset",
+    "Broken pipe",
+    "Socket Timeout",
+)
 T = TypeVar("T")
-Share = tuple[int, int]  # (which, of how many) equal parts of a batch; random numbers are drawn for the whole of it
+Share = tuple[
+    int, int
+]  # (which, of how many) equal parts of a batch; random numbers are drawn for the whole of it
 WHOLE: Share = (0, 1)
-PATIENCE = timedelta(hours=6)  # a dead process is noticed at once; this is how long one may be slower than another
+PATIENCE = timedelta(
+    hours=6
+)  # a dead process is noticed at once; this is how long one may be slower than another
 
 
 class Told(TightboundError):
@@ -32,7 +41,8 @@ class Own(TightboundError):
 class Processes:
     """This process among its likes: `rank` of `world`; on its machine the `local`-th.
 
-    All methods must be called by all processes in the same order; for a single process they cost nothing.
+    All methods must be called by all processes in the same order; for a single process they cost
+    nothing.
     """
 
     def __init__(self, rank: int = 0, world: int = 1, local: int = 0) -> None:
@@ -69,7 +79,9 @@ class Processes:
         return box[0]
 
     def lead(self, do: Callable[[], T]) -> T:
-        """What `do()` gives the first process, for all; where it raises a TightboundError, all stop."""
+        """What `do()` gives the first process, for all; where it raises a TightboundError, all
+        stop.
+        """
         found, error = None, None
         if self.first:
             try:
@@ -84,7 +96,9 @@ class Processes:
         return found  # type: ignore[return-value]
 
     def after_first(self, do: Callable[[], T]) -> T:
-        """What `do()` gives each, the first one before the others: it makes what the others find made."""
+        """What `do()` gives each, the first one before the others: it makes what the others find
+        made.
+        """
         own: list[T] = []
         self.lead(lambda: own.append(do()))
         return own[0] if own else do()
@@ -99,15 +113,23 @@ class Processes:
 
 
 def _own(error: Exception, us: Processes) -> Exception:
-    """The error of a process, told so that one knows whose it is, and whether another's end is its cause."""
+    """The error of a process, told so that one knows whose it is, and whether another's end is its
+    cause.
+    """
     import torch.distributed as dist
 
     if us.first or isinstance(error, Told):
         return error
     lost = isinstance(error, dist.DistError) or any(word in str(error) for word in LOST)
     if lost:
-        return Own(f"process {us.rank} of {us.world}: another process has ended, so this one ends, too")
-    return Own(f"process {us.rank} of {us.world}: {error}") if isinstance(error, TightboundError) else error
+        return Own(
+            f"process {us.rank} of {us.world}: another process has ended, so this one ends, too"
+        )
+    return (
+        Own(f"process {us.rank} of {us.world}: {error}")
+        if isinstance(error, TightboundError)
+        else error
+    )
 
 
 ALONE = Processes()
@@ -125,14 +147,17 @@ def launched() -> bool:
 
 
 def launch() -> str:
-    """A name of this launch that its restarts share: the id that torchrun was given, else its process."""
+    """A name of this launch that its restarts share: the id that torchrun was given, else its
+    process.
+    """
     name = os.environ.get("TORCHELASTIC_RUN_ID", "none")
     return name if name != "none" else f"{socket.gethostname()}:{os.getppid()}"
 
 
 @contextmanager
 def joined(device: str) -> Iterator[Processes]:
-    """Joins the other processes of a launch for the time of the block: nccl among GPUs ("cuda"), gloo among CPUs.
+    """Joins the other processes of a launch for the time of the block: nccl among GPUs ("cuda"),
+    gloo among CPUs.
 
     Raises TightboundError where the launch has more processes a machine than there are GPUs.
     """
@@ -149,17 +174,23 @@ def joined(device: str) -> Iterator[Processes]:
     if device == "cuda":
         if local >= torch.cuda.device_count():
             raise TightboundError(
-                f"process {local} has no GPU, this machine has {torch.cuda.device_count()}: start torchrun with "
+                f"process {local} has no GPU, this machine has "
+                f"{torch.cuda.device_count()}: start torchrun with "
                 "--nproc-per-node at most that many, or add --device cpu"
             )
         torch.cuda.set_device(local)
     own = not dist.is_initialized()
     if own:
-        # The launcher's store outlives a restart, and what dead processes left in it must not be found again.
+        # The launcher's store outlives a restart, and what dead processes left in it must not be
+        # found again.
         store, rank, world = next(rendezvous("env://", timeout=PATIENCE))
-        store = PrefixStore(f"start-{os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}", store)
+        store = PrefixStore(
+            f"start-{os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}", store
+        )
         backend = "cpu:gloo,cuda:nccl" if device == "cuda" else "gloo"
-        dist.init_process_group(backend, store=store, rank=rank, world_size=world, timeout=PATIENCE)
+        dist.init_process_group(
+            backend, store=store, rank=rank, world_size=world, timeout=PATIENCE
+        )
     _here = Processes(dist.get_rank(), dist.get_world_size(), local)
     try:
         yield _here

@@ -1,4 +1,6 @@
-"""Long work that is not training says how far it is: to whoever listens, and to nobody by default."""
+"""Long work that is not training says how far it is: to whoever listens, and to nobody by
+default.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,9 @@ _listener: ContextVar[Listener | None] = ContextVar("listener", default=None)
 
 @contextmanager
 def listening(tell: Listener) -> Iterator[None]:
-    """Long work inside the block calls tell("decoding images: 1,200 of 30,000") every few seconds."""
+    """Long work inside the block calls tell("decoding images: 1,200 of 30,000") every few
+    seconds.
+    """
     token = _listener.set(tell)
     try:
         yield
@@ -26,7 +30,9 @@ def listening(tell: Listener) -> Iterator[None]:
 
 
 class Steady:
-    """Counts work that is done and tells of it, at most every five seconds and not in the first two."""
+    """Counts work that is done and tells of it, at most every five seconds and not in the first
+    two.
+    """
 
     def __init__(self, what: str, total: int | None, unit: str = "") -> None:
         self.what, self.total, self.unit = what, total, unit

@@ -1,4 +1,6 @@
-"""How long a run is: every "auto" of `[train]` as a number before the first step; what a budget of seconds buys."""
+"""How long a run is: every "auto" of `[train]` as a number before the first step; what a budget of
+seconds buys.
+"""
 
 from __future__ import annotations
 
@@ -14,12 +16,17 @@ VALIDATIONS = 40
 
 
 def epoch_steps(n: int | None, batch: int) -> int:
-    """Steps in an epoch of n examples; of a stream that does not say, as if a short run were one epoch."""
+    """Steps in an epoch of n examples; of a stream that does not say, as if a short run were one
+    epoch.
+    """
     return max(1, (n or LEAST * batch) // batch)
 
 
-def resolve(settings: TrainSettings, n: int | None, steps: int | None = None) -> TrainSettings:
-    """Numbers for every "auto", from n training examples (None for a stream); `steps`, where a budget decided them.
+def resolve(
+    settings: TrainSettings, n: int | None, steps: int | None = None
+) -> TrainSettings:
+    """Numbers for every "auto", from n training examples (None for a stream); `steps`, where a
+    budget decided them.
 
     auto: 30 epochs, at least 3,000 and at most 20,000 steps (docs/results.md has the comparison).
     """
@@ -56,9 +63,14 @@ def now() -> float:
 
 
 def steps_within(
-    settings: TrainSettings, per_epoch: int, train: Callable[[int], None], validate: Callable[[], object], spent: float
+    settings: TrainSettings,
+    per_epoch: int,
+    train: Callable[[int], None],
+    validate: Callable[[], object],
+    spent: float,
 ) -> int:
-    """How many steps fit `settings.budget` seconds, `spent` of them gone: times a few steps and one validation.
+    """How many steps fit `settings.budget` seconds, `spent` of them gone: times a few steps and one
+    validation.
 
     train(m) runs m steps whose effect the caller undoes.  Timing takes at most 3 % of the budget.
     """
@@ -74,7 +86,12 @@ def steps_within(
     per_validation = now() - start
     left = 0.97 * budget - spent - per_validation
     # A validation each epoch, but no more than VALIDATIONS of them.
-    steps = int(max(left / (per_step + per_validation / per_epoch), (left - VALIDATIONS * per_validation) / per_step))
+    steps = int(
+        max(
+            left / (per_step + per_validation / per_epoch),
+            (left - VALIDATIONS * per_validation) / per_step,
+        )
+    )
     if steps < 10:
         least = 20 * per_step + 2 * per_validation + spent
         raise TightboundError(
@@ -94,4 +111,6 @@ def seconds(text: str | float) -> float:
     try:
         return float(number) * units[unit]
     except (ValueError, KeyError):
-        raise TightboundError(f"{text!r} is not a duration: write 90s, 15min or 2h") from None
+        raise TightboundError(
+            f"{text!r} is not a duration: write 90s, 15min or 2h"
+        ) from None

@@ -1,4 +1,6 @@
-"""The state that a run resumes from: a kill at any instant leaves a whole one, and it has one writer at a time."""
+"""The state that a run resumes from: a kill at any instant leaves a whole one, and it has one
+writer at a time.
+"""
 
 from __future__ import annotations
 
@@ -23,20 +25,23 @@ PLAIN = (int, float, bool, str, bytes, type(None))
 
 
 class StateStore:
-    """Training states as `state-<step>.pt`, the two newest kept: `torch.save` of plain values, then their SHA-256.
+    """Training states as `state-<step>.pt`, the two newest kept: `torch.save` of plain values, then
+    their SHA-256.
 
-    `torch.load(path, weights_only=True)` reads one too. A store has one writer: see `RunLock`.
-    A state whose tensors are in shards has them in the folder `shards-<step>`, which is complete before the file is
-    written; "shards" in the state is the SHA-256 of each.
+    `torch.load(path, weights_only=True)` reads one too. A store has one writer: see `RunLock`. A
+    state whose tensors are in shards has them in the folder `shards-<step>`, which is complete
+    before the file is written; "shards" in the state is the SHA-256 of each.
     """
 
     def __init__(self, folder: Path | str, keep: int = 2):
         self.folder, self.keep = Path(folder), keep
 
     def save(self, step: int, state: dict[str, Any]) -> None:
-        """Writes the state of a step; only once it is on the disk are older ones, and damaged later ones, removed.
+        """Writes the state of a step; only once it is on the disk are older ones, and damaged later
+        ones, removed.
 
-        state: nested dicts, lists and tuples of tensors, numbers, strings and None; `TypeError` names anything else.
+        state: nested dicts, lists and tuples of tensors, numbers, strings and None; `TypeError`
+        names anything else.
         """
         buffer = io.BytesIO()
         torch.save(_plain(state, "state"), buffer)
@@ -64,7 +69,8 @@ class StateStore:
         return self.folder / f"shards-{step}"
 
     def load(self) -> tuple[dict[str, Any], list[str]] | None:
-        """The newest whole state with a notice for each damaged one passed over; None where no state was ever saved.
+        """The newest whole state with a notice for each damaged one passed over; None where no
+        state was ever saved.
 
         Raises `TightboundError` if there are states and all are damaged.
         """
@@ -75,49 +81,70 @@ class StateStore:
                 state = _read(path)
                 for name, known in state.get("shards", {}).items():
                     if digest(self.shards(step) / name) != known:
-                        raise ValueError(f"the checksum of its shard {name} does not match")
-                return state, [f"{notice}, so the run goes on from step {step}" for notice in notices]
+                        raise ValueError(
+                            f"the checksum of its shard {name} does not match"
+                        )
+                return state, [
+                    f"{notice}, so the run goes on from step {step}"
+                    for notice in notices
+                ]
             except (OSError, ValueError, RuntimeError, pickle.UnpicklingError) as error:
                 notices.append(f"{path} is damaged ({error})")
         if not found:
             return None
         names = ", ".join(path.name for _, path in found)
         raise TightboundError(
-            f"no state in {self.folder} is whole ({names}), so the run cannot resume: train it anew with --overwrite"
+            f"no state in {self.folder} is whole ({names}), so the run cannot "
+            "resume: train it anew with --overwrite"
         )
 
     def _newest_first(self) -> list[tuple[int, Path]]:
-        matches = [(re.fullmatch(r"state-(\d+)\.pt", path.name), path) for path in self.folder.glob("state-*.pt")]
-        return sorted(((int(match[1]), path) for match, path in matches if match), reverse=True)
+        matches = [
+            (re.fullmatch(r"state-(\d+)\.pt", path.name), path)
+            for path in self.folder.glob("state-*.pt")
+        ]
+        return sorted(
+            ((int(match[1]), path) for match, path in matches if match), reverse=True
+        )
 
 
 def _read(path: Path) -> dict[str, Any]:
     content = path.read_bytes()
     if hashlib.sha256(memoryview(content)[:-CHECKSUM]).digest() != content[-CHECKSUM:]:
         raise ValueError("its checksum does not match")
-    state: dict[str, Any] = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+    state: dict[str, Any] = torch.load(
+        io.BytesIO(content), map_location="cpu", weights_only=True
+    )
     return state
 
 
 def _plain(value: Any, where: str) -> Any:
-    """The value in plain containers, its tensors detached and owning their storage, so a view saves only itself."""
+    """The value in plain containers, its tensors detached and owning their storage, so a view saves
+    only itself.
+    """
     if isinstance(value, torch.Tensor):
         own = value.untyped_storage().nbytes() == value.nbytes
         return value.detach() if own else value.detach().clone()
     if isinstance(value, dict):
-        return {_plain(k, where): _plain(v, f"{where}[{k!r}]") for k, v in value.items()}
+        return {
+            _plain(k, where): _plain(v, f"{where}[{k!r}]") for k, v in value.items()
+        }
     if type(value) in (list, tuple):
         return type(value)(_plain(v, f"{where}[{i}]") for i, v in enumerate(value))
     if type(value) not in PLAIN:
-        raise TypeError(f"{where} is a {type(value).__name__}, which a state cannot hold")
+        raise TypeError(
+            f"{where} is a {type(value).__name__}, which a state cannot hold"
+        )
     return value
 
 
 class RunLock:
-    """`with RunLock(folder):` lets one process at a time write to a folder; the lock dies with its process.
+    """`with RunLock(folder):` lets one process at a time write to a folder; the lock dies with its
+    process.
 
-    what: is done in it.  head: of the names of the files that it is for, where the folder has others.
-    Raises `TightboundError` if another one holds it. Entering also removes what killed writes left behind.
+    what: is done in it.  head: of the names of the files that it is for, where the folder has
+    others. Raises `TightboundError` if another one holds it. Entering also removes what killed
+    writes left behind.
     """
 
     def __init__(self, folder: Path | str, what: str = "training", head: str = ""):
@@ -134,20 +161,26 @@ class RunLock:
         except BlockingIOError:
             self._close()
             raise TightboundError(
-                f"another process is {self.what} in {self.folder}: wait until it ends, or choose another --out"
+                f"another process is {self.what} in {self.folder}: wait until "
+                "it ends, or choose another --out"
             ) from None
         except OSError as error:
             self._close()
             raise TightboundError(
-                f"cannot lock {path} ({error.strerror}): choose an --out on a disk that can be written"
+                f"cannot lock {path} ({error.strerror}): choose an --out on a "
+                "disk that can be written"
             ) from error
-        # A forked child, such as a worker of a DataLoader, must not keep the lock alive after its parent was killed.
+        # A forked child, such as a worker of a DataLoader, must not keep the lock alive after its
+        # parent was killed.
         os.register_at_fork(after_in_child=self._close)
         files.remove_temporaries(self.folder, self.head)
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         self._close()
 

@@ -1,4 +1,6 @@
-"""What a person sees while a run trains: a live table on a terminal, one plain line per validation elsewhere."""
+"""What a person sees while a run trains: a live table on a terminal, one plain line per validation
+elsewhere.
+"""
 
 from __future__ import annotations
 
@@ -24,13 +26,26 @@ def line(record: dict[str, Any]) -> str:
     words = [f"epoch {record['epoch']:.4g}", f"step {record['step']}"]
     if "elbo" in valid:
         words += [
-            f"valid ELBO {valid['elbo']:.2f} (distortion {valid['distortion']:.2f} + rate {valid['rate']:.2f})",
-            f"train ELBO {record['train']['elbo']:.2f}" if "elbo" in record["train"] else "",
+            (
+                f"valid ELBO {valid['elbo']:.2f} (distortion "
+                f"{valid['distortion']:.2f} + rate {valid['rate']:.2f})"
+            ),
+            f"train ELBO {record['train']['elbo']:.2f}"
+            if "elbo" in record["train"]
+            else "",
             f"log p(x) >= {valid['log_px']:.2f} (K = {valid['log_px_k']}, n = {valid['log_px_n']})",
         ]
     else:
-        words += [f"valid distortion {valid['distortion']:.2f}, train {record['train'].get('distortion', 0):.2f}"]
-    words += [f"{record['images_per_s']:.0f} examples/s", f"{clock(record['left'])} left"]
+        words += [
+            (
+                f"valid distortion {valid['distortion']:.2f}, train "
+                f"{record['train'].get('distortion', 0):.2f}"
+            )
+        ]
+    words += [
+        f"{record['images_per_s']:.0f} examples/s",
+        f"{clock(record['left'])} left",
+    ]
     if record["skipped"]:
         words.append(f"{record['skipped']} steps skipped")
     if record["best"]:
@@ -42,7 +57,11 @@ def clock(seconds: float) -> str:
     """71 as 1:11."""
     whole = max(0, round(seconds))
     hours, rest = divmod(whole, 3600)
-    return f"{hours}:{rest // 60:02}:{rest % 60:02}" if hours else f"{rest // 60}:{rest % 60:02}"
+    return (
+        f"{hours}:{rest // 60:02}:{rest % 60:02}"
+        if hours
+        else f"{rest // 60}:{rest % 60:02}"
+    )
 
 
 class Quiet:
@@ -97,7 +116,11 @@ class Live(Quiet):
             text = f"ELBO {valid['elbo']:.2f} = -({valid['distortion']:.2f} + {valid['rate']:.2f})"
         else:
             text = f"distortion {valid['distortion']:.2f}"
-        self.progress.update(self.task, completed=record["step"], figures=f"{text}  {record['images_per_s']:.0f}/s")
+        self.progress.update(
+            self.task,
+            completed=record["step"],
+            figures=f"{text}  {record['images_per_s']:.0f}/s",
+        )
 
     def stop(self) -> None:
         self.progress.stop()
@@ -106,4 +129,6 @@ class Live(Quiet):
 def display(kind: str = "auto") -> Display:
     """The display for where standard error goes: "auto", "live", "lines" or "none"."""
     known: dict[str, type[Display]] = {"auto": Live if sys.stderr.isatty() else Lines}
-    return lookup(known | {"live": Live, "lines": Lines, "none": Quiet}, kind, "display")()
+    return lookup(
+        known | {"live": Live, "lines": Lines, "none": Quiet}, kind, "display"
+    )()

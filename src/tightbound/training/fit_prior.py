@@ -1,4 +1,6 @@
-"""Priors fitted after training: the model stays as it is, p(z) moves to where its encoder puts the training data."""
+"""Priors fitted after training: the model stays as it is, p(z) moves to where its encoder puts the
+training data.
+"""
 
 from __future__ import annotations
 
@@ -33,10 +35,22 @@ from tightbound.training.run_training import pick_device
 from tightbound.training.step.gradient_guard import Exploded
 from tightbound.training.trainer import Trainer
 
-SHORT = {"gmm": "gaussian-mixture", "sphere": "sphere-mixture", "poincare": "poincare-mixture"}
-MOST, MOST_VALUES = 50_000, 200_000_000  # training examples, and numbers of theirs, that a prior is shown the codes of
+SHORT = {
+    "gmm": "gaussian-mixture",
+    "sphere": "sphere-mixture",
+    "poincare": "poincare-mixture",
+}
+MOST, MOST_VALUES = (
+    50_000,
+    200_000_000,
+)  # training examples, and numbers of theirs, that a prior is shown the codes of
 AT_ONCE = 1000
-SETTINGS: dict[str, Any] = {"precision": "float32", "compile": "off", "validate_k": 1, "validate_n": 1}
+SETTINGS: dict[str, Any] = {
+    "precision": "float32",
+    "compile": "off",
+    "validate_k": 1,
+    "validate_n": 1,
+}
 
 
 def fit_prior(
@@ -49,26 +63,46 @@ def fit_prior(
     settings: Mapping[str, Any] | None = None,
     **more: Any,
 ) -> Run:
-    """Fits another prior to a trained model and returns the model with it; nothing else of the model changes.
+    """Fits another prior to a trained model and returns the model with it; nothing else of the
+    model changes.
 
-    p(z) becomes what maximises E[log p(z)] over draws of q(z|x) of the training split.  log p(x) under it is bounded as
-    before; an autoencoder, which has no prior, can be sampled with one.  Ghosh et al. 2020 (arXiv:1903.12436), sec. 4.
-    Of a conditional run, p(z) for all conditions alike, or with prior "conditional" p(z|c).
-    prior: "normal", "gaussian-mixture" ("gmm"), "two-stage", ...; one that does not fit the latent is refused, with
-    those that do.  settings, more: its options and, as train.*, those of its training: components=10.
-    name: under which it is saved, in RUN/priors/NAME, and found by `tb.load(RUN, prior=NAME)`; the prior's where None.
+    p(z) becomes what maximises E[log p(z)] over draws of q(z|x) of the training split.  log p(x)
+    under it is bounded as before; an autoencoder, which has no prior, can be sampled with one.
+    Ghosh et al. 2020 (arXiv:1903.12436), sec. 4. Of a conditional run, p(z) for all conditions
+    alike, or with prior "conditional" p(z|c). prior: "normal", "gaussian-mixture" ("gmm"),
+    "two-stage", ...; one that does not fit the latent is refused, with those that do.  settings,
+    more: its options and, as train.*, those of its training: components=10. name: under which it is
+    saved, in RUN/priors/NAME, and found by `tb.load(RUN, prior=NAME)`; the prior's where None.
     Raises TightboundError where there is one of that name and `overwrite` is False.
     """
     show = made_display(display) if isinstance(display, str) else display
     run = run if isinstance(run, Run) else load(run, device=str(pick_device("auto")))
     with listening(show.note):
-        return _fitted(run, SHORT.get(prior, prior), name, overwrite, {**(settings or {}), **more}, show)
+        return _fitted(
+            run,
+            SHORT.get(prior, prior),
+            name,
+            overwrite,
+            {**(settings or {}), **more},
+            show,
+        )
 
 
-def _fitted(run: Run, prior: str, name: str | None, overwrite: bool, values: Mapping[str, Any], show: Display) -> Run:
+def _fitted(
+    run: Run,
+    prior: str,
+    name: str | None,
+    overwrite: bool,
+    values: Mapping[str, Any],
+    show: Display,
+) -> Run:
     options, own = _parted(values)
     was = run.config.recipe.prior.options
-    options |= {key: was[key] for key in getattr(PRIORS.get(prior), "inherits", ()) if key in was}
+    options |= {
+        key: was[key]
+        for key in getattr(PRIORS.get(prior), "inherits", ())
+        if key in was
+    }
     recipe = run.config.recipe.model_copy(update={"prior": Part(name=prior, **options)})
     _check_fits(run, prior)
     name = name or prior
@@ -81,7 +115,13 @@ def _fitted(run: Run, prior: str, name: str | None, overwrite: bool, values: Map
     model = model.to(run.device).eval().requires_grad_(False)
     config = run.config.model_copy(update={"recipe": recipe, "train": own})
     n = _fit(model, config, run, seed, show)
-    found = Fitted(name, recipe.prior, prior_file.split(model.state_dict())[0], n, prior_file.fingerprint(rest))
+    found = Fitted(
+        name,
+        recipe.prior,
+        prior_file.split(model.state_dict())[0],
+        n,
+        prior_file.fingerprint(rest),
+    )
     made = run.with_prior(found, trust=True)
     if folder is not None:
         prior_file.save(folder, found)
@@ -90,20 +130,34 @@ def _fitted(run: Run, prior: str, name: str | None, overwrite: bool, values: Map
 
 def _parted(values: Mapping[str, Any]) -> tuple[dict[str, Any], TrainSettings]:
     """Options of the prior, and settings of its training: the keys that begin with `train.`."""
-    train = {key.removeprefix("train."): value for key, value in values.items() if key.startswith("train.")}
-    options = {key.removeprefix("prior."): v for key, v in values.items() if not key.startswith("train.")}
+    train = {
+        key.removeprefix("train."): value
+        for key, value in values.items()
+        if key.startswith("train.")
+    }
+    options = {
+        key.removeprefix("prior."): v
+        for key, v in values.items()
+        if not key.startswith("train.")
+    }
     return options, parse(TrainSettings, SETTINGS | train, "the setting train:")
 
 
 def _check_fits(run: Run, prior: str) -> None:
-    """Raises TightboundError where the prior is not one, or not one for this latent, naming those that are."""
+    """Raises TightboundError where the prior is not one, or not one for this latent, naming those
+    that are.
+    """
     if ":" in prior:
         return
     lookup(PRIORS, prior, "prior")
     if prior not in (known := fittable(run.config.recipe, run.spec)):
-        posterior, fit = run.config.recipe.posterior.name, f"choose {' or '.join(known)}" if known else "none fits it"
+        posterior, fit = (
+            run.config.recipe.posterior.name,
+            f"choose {' or '.join(known)}" if known else "none fits it",
+        )
         raise TightboundError(
-            f"prior {prior!r} cannot be fitted to the latent of {run.name!r} (posterior {posterior!r}, path "
+            f"prior {prior!r} cannot be fitted to the latent of {run.name!r} "
+            f"(posterior {posterior!r}, path "
             f"{run.config.recipe.path!r}): {fit}"
         )
 
@@ -114,14 +168,19 @@ def _fit(model: VAE, config: Config, run: Run, seed: int, show: Display) -> int:
     train, learns = run.data.train, getattr(part, "learns", False)
     if not (learns or hasattr(part, "fit")):
         raise TightboundError(
-            f"prior {config.recipe.prior.name!r} cannot be fitted: give it a method fit(seen), or learns = True"
+            f"prior {config.recipe.prior.name!r} cannot be fitted: give it a "
+            "method fit(seen), or learns = True"
         )
     n = count(train) if learns else None
     if hasattr(part, "fit"):
         x, rows = examples(train, max(AT_ONCE, min(MOST, MOST_VALUES // run.spec.dims)))
         n = len(x) if n is None else n
         with torch.no_grad():
-            part.fit(_seen(run.model, Batch(x) if rows is None else train.examples(rows), seed))
+            part.fit(
+                _seen(
+                    run.model, Batch(x) if rows is None else train.examples(rows), seed
+                )
+            )
     if learns:
         _learn(model, config, run, seed, show)
     return n or 0
@@ -139,16 +198,23 @@ def top_site(model: VAE) -> str:
 
 
 def _seen(model: VAE, batch: Batch, seed: int) -> Seen:
-    """Draws of q of the topmost latent, and on demand its means and scales; of a point, its place and a scale of 0."""
+    """Draws of q of the topmost latent, and on demand its means and scales; of a point, its place
+    and a scale of 0.
+    """
 
     def sites() -> Iterator[Latent]:
         for i, some in enumerate(batch.split(AT_ONCE)):
             some = some.to(model.get_buffer("centre").device)
-            yield model(some, Draw(noise=StepNoise(seed, "seen", i))).latents[top_site(model)]
+            yield model(some, Draw(noise=StepNoise(seed, "seen", i))).latents[
+                top_site(model)
+            ]
 
     def widths() -> tuple[Tensor, Tensor]:
         with seeded(seed):
-            mean, variance = zip(*(moments(site.q) for site in sites() if site.q is not None), strict=True)
+            mean, variance = zip(
+                *(moments(site.q) for site in sites() if site.q is not None),
+                strict=True,
+            )
         return torch.cat(mean), torch.cat(variance).sqrt()
 
     return Seen(torch.cat([site.z for site in sites()]), widths, seed)
@@ -199,27 +265,41 @@ class Progress(Quiet):
     def record(self, record: dict[str, Any]) -> None:
         best = ", best" if record["best"] else ""
         value = record["valid"]["objective"]
-        self.note(f"step {record['step']} of {self.steps}, {self.what} {value:.3f} on the validation split{best}")
+        self.note(
+            f"step {record['step']} of {self.steps}, {self.what} {value:.3f} "
+            f"on the validation split{best}"
+        )
 
 
 def _learn(model: VAE, config: Config, run: Run, seed: int, show: Display) -> None:
-    """Trains the prior of `model` in place, on fresh draws of q in each step; keeps the best by validation.
+    """Trains the prior of `model` in place, on fresh draws of q in each step; keeps the best by
+    validation.
 
     A q that reads log p(x, z) moves with the prior: then it is the whole bound that rises.
     """
     train = schedule.resolve(config.train, count(run.data.train))
     config = config.model_copy(
-        update={"train": train, "seed": seed, "recipe": config.recipe.model_copy(update={"k": 1})}
+        update={
+            "train": train,
+            "seed": seed,
+            "recipe": config.recipe.model_copy(update={"k": 1}),
+        }
     )
     trained = copy.deepcopy(model)
     part = prior_of(trained).requires_grad_(True)
     moved = any(hasattr(module, "reads_joint") for module in trained.modules())
-    objective: Objective = Elbo() if moved else CrossEntropy(top_site(trained), tuple(getattr(part, "sites", ())))
+    objective: Objective = (
+        Elbo()
+        if moved
+        else CrossEntropy(top_site(trained), tuple(getattr(part, "sites", ())))
+    )
     if not moved:
         trained.path.decoder, trained.likelihood = nn.Identity(), NoLikelihood()
     with tempfile.TemporaryDirectory(prefix="tightbound-prior-") as folder:
         told = Progress(show, int(train.steps), "-ELBO" if moved else "-log p(z)")
-        trainer = Trainer(trained, objective, config, run.data, Path(folder), told, only=part)
+        trainer = Trainer(
+            trained, objective, config, run.data, Path(folder), told, only=part
+        )
         try:
             trainer.run()
         except Exploded as stop:

@@ -1,4 +1,6 @@
-"""The noise of training steps, drawn before the pass that uses it, into memory that serves every step."""
+"""The noise of training steps, drawn before the pass that uses it, into memory that serves every
+step.
+"""
 
 from __future__ import annotations
 
@@ -14,14 +16,22 @@ from tightbound.runtime.launch_context import WHOLE, Share
 
 
 class Drawn:
-    """The noise of one pass by site; what the record does not foresee is drawn on the spot, from the same generator."""
+    """The noise of one pass by site; what the record does not foresee is drawn on the spot, from
+    the same generator.
+    """
 
     def __init__(self, values: dict[str, Tensor], spot: StepNoise) -> None:
         self.values, self.spot = values, spot
 
     def part(self, share: Share) -> Drawn:
         """The noise of one of the batch's equal parts."""
-        return Drawn({name: part_of(value, self.spot.k, share) for name, value in self.values.items()}, self.spot)
+        return Drawn(
+            {
+                name: part_of(value, self.spot.k, share)
+                for name, value in self.values.items()
+            },
+            self.spot,
+        )
 
     def __call__(self, name: str, dist: Distribution) -> Tensor:
         found = self.values.get(name)
@@ -29,11 +39,12 @@ class Drawn:
 
 
 class Ahead:
-    """`noise(step, batch)`: all that the pass over a batch will ask for, a function of (seed, step).
+    """`noise(step, batch)`: all that the pass over a batch will ask for, a function of (seed,
+    step).
 
-    The first batch of a size is passed through the model once, without gradients, to record which sites ask for what,
-    and in which order; from then on noise is drawn in that order, so it has the values that the sites would draw.
-    rehearse: makes that pass.  k, share: see `StepNoise`.
+    The first batch of a size is passed through the model once, without gradients, to record which
+    sites ask for what, and in which order; from then on noise is drawn in that order, so it has the
+    values that the sites would draw. rehearse: makes that pass.  k, share: see `StepNoise`.
     """
 
     def __init__(
@@ -63,8 +74,16 @@ class Ahead:
         noise = StepNoise(self.seed, "rehearsal")
         self.rehearse(batch, noise)
         values = {
-            name: torch.empty(form.rows * self.share[1], *form.event, dtype=form.dtype, device=form.device)
+            name: torch.empty(
+                form.rows * self.share[1],
+                *form.event,
+                dtype=form.dtype,
+                device=form.device,
+            )
             for name, form in noise.forms.items()
         }
-        fills = [v.normal_ if noise.forms[name].kind == "normal" else v.uniform_ for name, v in values.items()]
+        fills = [
+            v.normal_ if noise.forms[name].kind == "normal" else v.uniform_
+            for name, v in values.items()
+        ]
         return Drawn(values, self.spot), fills

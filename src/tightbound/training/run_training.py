@@ -6,7 +6,6 @@ import json
 import os
 import platform
 import shutil
-from collections.abc import Callable
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -38,38 +37,58 @@ from tightbound.training.trainer import Trainer
 
 LAUNCH = Path("state") / "launch"
 GUESS = 10**9  # steps, where a budget will decide them
-FILES = ("model.safetensors", "ema.safetensors", "log.jsonl", "environment.json", "evaluation.json", "report.html")
-ASKED = "asked.toml"  # the settings of a run whose training has not begun, while its data are read and its plan is made
+FILES = (
+    "model.safetensors",
+    "ema.safetensors",
+    "log.jsonl",
+    "environment.json",
+    "evaluation.json",
+    "report.html",
+)
+# the settings of a run whose training has not begun, while its data are read and its plan is made
+ASKED = "asked.toml"
 
 
 def pick_device(name: str) -> torch.device:
-    """`auto` as the GPU where there is one, else the CPU; raises TightboundError for a device that is not there.
+    """`auto` as the GPU where there is one, else the CPU; raises TightboundError for a device that
+    is not there.
 
     Among several processes of a machine, each has the GPU of its number.
     """
     if name not in ("auto", "cpu", "cuda"):
         raise TightboundError(f"device {name!r} is not known: write auto, cpu or cuda")
     if name == "cuda" and not torch.cuda.is_available():
-        raise TightboundError("there is no CUDA device here: write --device cpu, or auto")
+        raise TightboundError(
+            "there is no CUDA device here: write --device cpu, or auto"
+        )
     if name == "cpu" or not torch.cuda.is_available():
         return torch.device("cpu")
-    return torch.device("cuda", here().local) if here().world > 1 else torch.device("cuda")
+    return (
+        torch.device("cuda", here().local) if here().world > 1 else torch.device("cuda")
+    )
 
 
 def check_folder(folder: Path, *, resume: bool, overwrite: bool) -> None:
-    """Makes sure that nothing is overwritten without being asked, and that only a run is ever overwritten."""
+    """Makes sure that nothing is overwritten without being asked, and that only a run is ever
+    overwritten.
+    """
     if resume and overwrite:
-        raise TightboundError("--resume and --overwrite contradict each other: give one of them")
+        raise TightboundError(
+            "--resume and --overwrite contradict each other: give one of them"
+        )
     if not folder.exists() or resume:
         return
     if not folder.is_dir():
         raise TightboundError(f"{str(folder)!r} is a file: choose another --out")
     held = [p for p in folder.iterdir() if p.name not in (".lock", ASKED)]
     if held and not (folder / "config.toml").is_file():
-        raise TightboundError(f"folder {str(folder)!r} holds files and is not a run: choose another --out")
+        raise TightboundError(
+            f"folder {str(folder)!r} holds files and is not a run: choose another --out"
+        )
     if held and not overwrite:
         raise TightboundError(
-            f"run {str(folder)!r} exists: add --resume to go on with it, --overwrite to replace it, "
+            f"run {str(folder)!r} exists: add --resume to go on with it, "
+            "--overwrite to replace it, "
             "or choose another --out"
         )
 
@@ -84,7 +103,9 @@ def clear(folder: Path) -> None:
         (folder / name).unlink(missing_ok=True)
 
 
-def assemble(config: Config, device: torch.device, trust: bool = True) -> tuple[VAE, Objective]:
+def assemble(
+    config: Config, device: torch.device, trust: bool = True
+) -> tuple[VAE, Objective]:
     """The model with its initial weights, a function of the seed."""
     assert config.spec is not None
     with seeded(seed_for(config.seed, "init")):
@@ -93,7 +114,9 @@ def assemble(config: Config, device: torch.device, trust: bool = True) -> tuple[
 
 
 def asked_of_data(config: Config, trust: bool = True) -> Config:
-    """The settings with what the recipe wants of its data beside x, and whether values may be missing."""
+    """The settings with what the recipe wants of its data beside x, and whether values may be
+    missing.
+    """
     recipe, updates = config.recipe, dict[str, Any]()
     if recipe.missing != "refused":
         updates["masked"] = True
@@ -109,7 +132,9 @@ def settle(config: Config, data: Data, trust: bool = True) -> tuple[Config, list
     recipe, spec, notes = resolve_domain(config.recipe, data.spec, trust)
     recipe = resolve(recipe, spec, trust)
     read = (
-        data.settings.model_copy(update={"domain": spec.domain}) if spec.domain != data.spec.domain else data.settings
+        data.settings.model_copy(update={"domain": spec.domain})
+        if spec.domain != data.spec.domain
+        else data.settings
     )
     updates = {"recipe": recipe, "spec": spec, "data": read}
     return config.model_copy(update=updates), notes
@@ -130,8 +155,9 @@ def fit(
 ) -> Run:
     """Trains (or goes on training) in `folder` and returns the Run with its best weights.
 
-    valid, test: data of their own for these splits.  An old run is removed only once the new one's data are read.
-    Raises TightboundError for bad settings, data or folders; `Interrupted` after Ctrl-C.
+    valid, test: data of their own for these splits.  An old run is removed only once the new one's
+    data are read. Raises TightboundError for bad settings, data or folders; `Interrupted` after
+    Ctrl-C.
     """
     started, us = schedule.now(), here()
     device = pick_device(config.device)
@@ -139,19 +165,32 @@ def fit(
     old = us.lead(lambda: _begun(folder) if resume else None)
     asked = us.lead(lambda: _begun(folder, ASKED)) if resume and old is None else None
     if resume and old is None:
-        whose = "these settings, as none were kept" if asked is None else "the settings that it was asked for"
-        config = config if asked is None else asked.model_copy(update={"device": config.device})
+        whose = (
+            "these settings, as none were kept"
+            if asked is None
+            else "the settings that it was asked for"
+        )
+        config = (
+            config
+            if asked is None
+            else asked.model_copy(update={"device": config.device})
+        )
         show.note(
             f"nothing to resume in {folder}: its training had not begun, so it starts now, recipe "
             f"{config.recipe.name} with {whose}"
         )
     trust, wanted = trust or (old is None and asked is None), config
-    config = asked_of_data(config, trust) if old is None else old.model_copy(update={"device": config.device})
+    config = (
+        asked_of_data(config, trust)
+        if old is None
+        else old.model_copy(update={"device": config.device})
+    )
     read = partial(data_room.load, source, seed=config.seed, valid=valid, test=test)
     data = us.after_first(lambda: read(config.data))
     if old is not None and old.digest != data.digest:
         raise TightboundError(
-            f"the data are not those that {folder} was trained on: give the same data to --resume, or another --out"
+            f"the data are not those that {folder} was trained on: give the "
+            "same data to --resume, or another --out"
         )
     notes: list[str] = []
     if old is None:
@@ -163,7 +202,11 @@ def fit(
     for note in [*data.notices, *notes]:
         show.note(note)
     with ExitStack() as held:
-        us.lead(lambda: _hold(held, folder, resume, overwrite, wanted if old is None else None))
+        us.lead(
+            lambda: _hold(
+                held, folder, resume, overwrite, wanted if old is None else None
+            )
+        )
         try:
             if old is None:
                 config, notes = _plan(config, data, folder, device, started, trust)
@@ -183,13 +226,21 @@ def _begun(folder: Path, name: str = "config.toml") -> Config | None:
     return settings_file.read(path) if path.is_file() else None
 
 
-def _hold(held: ExitStack, folder: Path, resume: bool, overwrite: bool, asked: Config | None) -> None:
-    """Takes the folder for the time of the run, and keeps what is asked for until training begins or is refused."""
+def _hold(
+    held: ExitStack, folder: Path, resume: bool, overwrite: bool, asked: Config | None
+) -> None:
+    """Takes the folder for the time of the run, and keeps what is asked for until training begins
+    or is refused.
+    """
     held.enter_context(RunLock(folder))
     check_folder(folder, resume=resume, overwrite=overwrite)
     if asked is not None and not (folder / "config.toml").is_file():
         settings_file.write(folder / ASKED, asked)
-        held.push(lambda kind, *_: _forget(folder) if kind and issubclass(kind, Exception) else None)
+        held.push(
+            lambda kind, *_: (
+                _forget(folder) if kind and issubclass(kind, Exception) else None
+            )
+        )
 
 
 def _forget(folder: Path) -> None:
@@ -210,9 +261,13 @@ def _with_moments(config: Config, data: Data) -> Any:
 
 def _memory(error: BaseException, config: Config) -> BaseException:
     text = str(error)
-    if isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in text:
+    if (
+        isinstance(error, torch.OutOfMemoryError | MemoryError)
+        or "can't allocate memory" in text
+    ):
         return TightboundError(
-            f"out of memory with batches of {config.train.batch} and k = {config.recipe.k}: lower train.batch "
+            f"out of memory with batches of {config.train.batch} and k = "
+            f"{config.recipe.k}: lower train.batch "
             f"(--set train.batch={max(1, int(config.train.batch) // 2)}), recipe.k or recipe.size"
         )
     return error
@@ -226,7 +281,9 @@ def _train(trainer: Trainer, data: Data, device: torch.device, *, new: bool) -> 
         if new:
             settings_file.write(folder / "config.toml", config)
             _forget(folder)
-            files.write_atomic(folder / "environment.json", json.dumps(environment(device), indent=2))
+            files.write_atomic(
+                folder / "environment.json", json.dumps(environment(device), indent=2)
+            )
 
     us.lead(begin)
     if not new and (found := us.lead(trainer.store.load)) is not None:
@@ -246,7 +303,9 @@ def _train(trainer: Trainer, data: Data, device: torch.device, *, new: bool) -> 
 
 
 def mark_launch(folder: Path) -> None:
-    """Notes which launch by torchrun has this run, so that its restarted processes know that it is theirs."""
+    """Notes which launch by torchrun has this run, so that its restarted processes know that it is
+    theirs.
+    """
     if launched():
         files.make_folder(folder / "state")
         files.write_atomic(folder / LAUNCH, launch())
@@ -261,28 +320,53 @@ def is_ours(folder: Path) -> bool:
 
 
 def _plan(
-    config: Config, data: Data, folder: Path, device: torch.device, started: float, trust: bool
+    config: Config,
+    data: Data,
+    folder: Path,
+    device: torch.device,
+    started: float,
+    trust: bool,
 ) -> tuple[Config, list[str]]:
-    """The schedule in numbers and every "auto" decided, on trainers that are thrown away; and what to tell of it."""
+    """The schedule in numbers and every "auto" decided, on trainers that are thrown away; and what
+    to tell of it.
+    """
     n, steps = count(data.train), None
     if own := getattr(getattr(data.train, "stream", None), "batch_size", None):
-        config = config.model_copy(update={"train": config.train.model_copy(update={"batch": own})})
+        config = config.model_copy(
+            update={"train": config.train.model_copy(update={"batch": own})}
+        )
 
     def make(train: TrainSettings) -> Trainer:
-        trial = config.model_copy(update={"train": schedule.resolve(train, n, GUESS if train.budget else None)})
-        return Trainer(*assemble(trial, device, trust), trial, data, folder, _silent(), trial=True)
+        trial = config.model_copy(
+            update={
+                "train": schedule.resolve(train, n, GUESS if train.budget else None)
+            }
+        )
+        return Trainer(
+            *assemble(trial, device, trust), trial, data, folder, _silent(), trial=True
+        )
 
     budget = config.train.budget
     if budget and (config.train.steps, config.train.epochs) != ("auto", "auto"):
-        raise TightboundError("a budget decides the steps: give --budget, or train.steps or train.epochs, not both")
-    settings, notes = decide(config.train, 0 if budget else int(schedule.resolve(config.train, n).steps), make, device)
+        raise TightboundError(
+            "a budget decides the steps: give --budget, or train.steps or train.epochs, not both"
+        )
+    settings, notes = decide(
+        config.train,
+        0 if budget else int(schedule.resolve(config.train, n).steps),
+        make,
+        device,
+    )
     if budget:
         with torch.random.fork_rng():
             trial = Trial(make(settings))
-            validate: Callable[[], object] = lambda: trial.trainer.validator(trial.trainer.model)  # noqa: E731
             per_epoch = schedule.epoch_steps(n, int(trial.trainer.settings.batch))
-            steps = schedule.steps_within(settings, per_epoch, trial.run, validate, schedule.now() - started)
-    return config.model_copy(update={"train": schedule.resolve(settings, n, steps)}), notes
+            steps = schedule.steps_within(
+                settings, per_epoch, trial.run, trial.validate, schedule.now() - started
+            )
+    return config.model_copy(
+        update={"train": schedule.resolve(settings, n, steps)}
+    ), notes
 
 
 def _silent() -> Display:
@@ -296,9 +380,11 @@ def describe(config: Config, data: Data, device: torch.device) -> str:
     r, t = config.recipe, config.train
     n = count(data.train) or "unknown many"
     return (
-        f"{r.name}: {r.network.name} network of size {r.size}, latent {r.latent}, {r.likelihood.name}, on {data.name} "
+        f"{r.name}: {r.network.name} network of size {r.size}, latent "
+        f"{r.latent}, {r.likelihood.name}, on {data.name} "
         f"({n} train, {len(data.valid)} valid, {len(data.test)} test); "
-        f"{t.steps} steps of {t.batch} on {device}; stops early after {t.patience} validations without a new best"
+        f"{t.steps} steps of {t.batch} on {device}; stops early after "
+        f"{t.patience} validations without a new best"
     )
 
 

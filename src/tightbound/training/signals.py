@@ -16,9 +16,11 @@ class Interrupted(KeyboardInterrupt):
 
 @contextmanager
 def ctrl_c() -> Iterator[list[int]]:
-    """Turns the first Ctrl-C into a mark that the loop reads after its step; a second one ends the process at once.
+    """Turns the first Ctrl-C into a mark that the loop reads after its step; a second one ends the
+    process at once.
 
-    torchrun hands the first on to processes that had it from the terminal already, so there a second one is no other.
+    torchrun hands the first on to processes that had it from the terminal already, so there a
+    second one is no other.
     """
     pressed: list[int] = []
 

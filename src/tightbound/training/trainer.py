@@ -1,4 +1,7 @@
-"""The one training loop. Everything random in it is a function of (seed, step), so a resumed run is bit-identical."""
+"""The one training loop.
+
+Everything random in it is a function of (seed, step), so a resumed run is bit-identical.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +28,13 @@ from tightbound.training.batches import batches, examples
 from tightbound.training.checkpoint import StateStore
 from tightbound.training.console import Display
 from tightbound.training.distributed import sharded_state as sharded
-from tightbound.training.distributed.data_parallel import engine_among, is_sharded, shard, together, whole_state
+from tightbound.training.distributed.data_parallel import (
+    engine_among,
+    is_sharded,
+    shard,
+    together,
+    whole_state,
+)
 from tightbound.training.noise import Ahead
 from tightbound.training.optimization.ema import Average
 from tightbound.training.optimization.fused_adam import Updates
@@ -41,10 +50,11 @@ SUMS = ("n", "distortion", "rate", "elbo")
 
 
 class Trainer:
-    """Trains a model in its run folder: steps, validation, the best weights, the log, and the state to resume from.
+    """Trains a model in its run folder: steps, validation, the best weights, the log, and the state
+    to resume from.
 
-    only: the part of the model that is trained.  trial: a few steps are timed and thrown away, so that no part need
-    look at data to find its start.
+    only: the part of the model that is trained.  trial: a few steps are timed and thrown away, so
+    that no part need look at data to find its start.
     """
 
     def __init__(
@@ -59,11 +69,19 @@ class Trainer:
         only: nn.Module | None = None,
         trial: bool = False,
     ) -> None:
-        self.model, self.config, self.settings, self.folder, self.show = model, config, config.train, folder, show
+        self.model, self.config, self.settings, self.folder, self.show = (
+            model,
+            config,
+            config.train,
+            folder,
+            show,
+        )
         self.device = model.get_buffer("centre").device
         self.here, k = here(), config.recipe.k
         batch, share = int(self.settings.batch), self.here.share
-        self.batches = batches(data.train, batch, config.seed, self.device, share, config.data.mix)
+        self.batches = batches(
+            data.train, batch, config.seed, self.device, share, config.data.mix
+        )
         self.pass_ = Step(model, objective, k, only)
         if not trial:
             with seeded(seed_for(config.seed, "prepare")):
@@ -77,11 +95,19 @@ class Trainer:
         self.engine = engine_among(self.pass_, self.settings, self._say, self.here)
         self.noise = Ahead(config.seed, self.device, self._rehearse, k, share)
         self.optimizer = optimizer(model, self.settings, trust=trust)
-        self.update, self.health = Updates(self.optimizer), Health(self.settings, self.device)
+        self.update, self.health = (
+            Updates(self.optimizer),
+            Health(self.settings, self.device),
+        )
         self.validator = Validator(data.valid, objective, config)
         self.store = StateStore(folder / "state")
         self.sums = self._no_sums()
-        self.best: dict[str, Any] = {"objective": math.inf, "step": 0, "plain": {}, "ema": {}}
+        self.best: dict[str, Any] = {
+            "objective": math.inf,
+            "step": 0,
+            "plain": {},
+            "ema": {},
+        }
         self.step, self.stale, self.spent, self.log_bytes = 0, 0, 0.0, 0
         self.written = 0
 
@@ -99,7 +125,9 @@ class Trainer:
         seed, step = self.config.seed, self.step
         batch = self.batches(step)
         noise = self.noise(step, batch)
-        torch.default_generator.manual_seed(seed_for(seed, "parts", step, *self.here.share[:1] * (not self.here.first)))
+        torch.default_generator.manual_seed(
+            seed_for(seed, "parts", step, *self.here.share[:1] * (not self.here.first))
+        )
         losses, sums = self.engine(batch, clock, noise)
         ok, divisor = self.health.check(losses.values(), self.engine.gradients.values())
         self.update(level(self.settings, step, int(self.settings.steps)), ok, divisor)
@@ -120,12 +148,24 @@ class Trainer:
     # ---- the run
 
     def run(self) -> None:
-        """Trains to the end, or to early stopping; raises `Interrupted` after Ctrl-C, with the state saved."""
+        """Trains to the end, or to early stopping; raises `Interrupted` after Ctrl-C, with the
+        state saved.
+        """
         steps, every = int(self.settings.steps), int(self.settings.validate_every)
         patience = int(self.settings.patience)
         self.show.start(steps, self.step)
-        self.log({"event": "resume" if self.step else "start", "step": self.step, "steps": steps, "patience": patience})
-        self.started, self.saved_at = time.perf_counter() - self.spent, time.perf_counter()
+        self.log(
+            {
+                "event": "resume" if self.step else "start",
+                "step": self.step,
+                "steps": steps,
+                "patience": patience,
+            }
+        )
+        self.started, self.saved_at = (
+            time.perf_counter() - self.spent,
+            time.perf_counter(),
+        )
         self.mark = (self.step, time.perf_counter())
         try:
             with ctrl_c() as pressed, torch.random.fork_rng():
@@ -147,11 +187,17 @@ class Trainer:
             self.show.stop()
 
     def _due(self, validated: bool, pressed: bool) -> str:
-        """Whether to save now, and why; several processes ask the first one, and not at every step."""
+        """Whether to save now, and why; several processes ask the first one, and not at
+        every step.
+        """
         if self.here.world > 1 and not (validated or self.step % LOOK == 0):
             return ""
         waited = time.perf_counter() - self.saved_at
-        due = waited >= (self.settings.save_seconds if validated else max(5.0, 2 * self.settings.save_seconds))
+        due = waited >= (
+            self.settings.save_seconds
+            if validated
+            else max(5.0, 2 * self.settings.save_seconds)
+        )
         return self.here.agree("pressed" if pressed else "time" if due else "")
 
     def _say(self, line: str) -> None:
@@ -162,7 +208,14 @@ class Trainer:
     def _finished(self) -> bool:
         if self.stale < int(self.settings.patience):
             return False
-        self.log({"event": "early stop", "step": self.step, "best": self.best["step"], "stale": self.stale})
+        self.log(
+            {
+                "event": "early stop",
+                "step": self.step,
+                "best": self.best["step"],
+                "stale": self.stale,
+            }
+        )
         self.show.note(
             f"stopped early at step {self.step}: no better validation in {self.stale} in a row "
             f"(train.patience); the best was at step {self.best['step']}"
@@ -170,31 +223,53 @@ class Trainer:
         return True
 
     def _look(self) -> None:
-        """Reads the health of the last steps; ten skipped ones in a row end the run, the last good weights stay."""
+        """Reads the health of the last steps; ten skipped ones in a row end the run, the last good
+        weights stay.
+        """
         self.health.look()
         if self.health.counts[2] >= MOST_SKIPS:
-            self.log({"event": "stop", "step": self.step, "skipped": self.health.counts[0]})
+            self.log(
+                {"event": "stop", "step": self.step, "skipped": self.health.counts[0]}
+            )
             self.save()
             raise Exploded(
-                f"training stopped at step {self.step}: {MOST_SKIPS} steps in a row had a loss or a gradient that "
-                "was not finite or exploded; the best validated weights are kept: lower train.lr, or check the data"
+                f"training stopped at step {self.step}: {MOST_SKIPS} steps in "
+                "a row had a loss or a gradient that "
+                "was not finite or exploded; the best validated weights are "
+                "kept: lower train.lr, or check the data"
             )
 
     def _validate(self) -> None:
-        speed = (self.step - self.mark[0]) * self.settings.batch / (time.perf_counter() - self.mark[1])
+        speed = (
+            (self.step - self.mark[0])
+            * self.settings.batch
+            / (time.perf_counter() - self.mark[1])
+        )
         model = self.average.current() if self.average else self.model
         with together(model):
             valid = self.validator(model)
         self.model.train()
         best = valid["objective"] < self.best["objective"]
         if best:
-            keep, ema = whole_state(self.model), whole_state(model) if self.average else {}
-            self.best = {"objective": valid["objective"], "step": self.step, "plain": keep, "ema": ema}
+            keep, ema = (
+                whole_state(self.model),
+                whole_state(model) if self.average else {},
+            )
+            self.best = {
+                "objective": valid["objective"],
+                "step": self.step,
+                "plain": keep,
+                "ema": ema,
+            }
         self.stale = 0 if best else self.stale + 1
         now = time.perf_counter()
         self.spent = now - self.started
         n, *totals = self.sums.tolist()
-        train = {name: total / n for name, total in zip(SUMS[1:], totals, strict=False)} if n else {}
+        train = (
+            {name: total / n for name, total in zip(SUMS[1:], totals, strict=False)}
+            if n
+            else {}
+        )
         per_step = self.spent / self.step
         record = {
             "event": "epoch",
@@ -215,7 +290,9 @@ class Trainer:
         self.mark = (self.step, time.perf_counter())
 
     def log(self, record: dict[str, Any]) -> None:
-        """Appends a line to log.jsonl; what a killed run wrote after its last state is cut off first."""
+        """Appends a line to log.jsonl; what a killed run wrote after its last state is cut off
+        first.
+        """
         if not self.here.first:
             return
         try:
@@ -243,7 +320,9 @@ class Trainer:
         self.saved_at = time.perf_counter()
 
     def state_dict(self) -> dict[str, Any]:
-        """All that the rest of the run depends on; tensors in shards are written now, by all processes."""
+        """All that the rest of the run depends on; tensors in shards are written now, by all
+        processes.
+        """
         places = self.here.gather(self.batches.state_dict())
         numbers = {
             "step": self.step,
@@ -258,7 +337,9 @@ class Trainer:
         }
         if self.settings.parallel == "fsdp2":
             own = sharded.tensors(self.model, self._averaged(), self.optimizer)
-            return numbers | {"shards": sharded.save(self.store.shards(self.step), own, self.here)}
+            return numbers | {
+                "shards": sharded.save(self.store.shards(self.step), own, self.here)
+            }
         return numbers | {
             "model": self.model.state_dict(),
             "ema": self.average.state_dict() if self.average else {},
@@ -282,13 +363,17 @@ class Trainer:
         except (RuntimeError, ValueError, KeyError) as error:
             raise TightboundError(
                 f"the state in {self.folder / 'state'} does not fit its config.toml "
-                f"({str(error).splitlines()[-1].strip()}): restore both from one copy, or train anew with --overwrite"
+                f"({str(error).splitlines()[-1].strip()}): restore both from "
+                "one copy, or train anew with --overwrite"
             ) from error
         self.sums = state["sums"].to(self.device)
         self.best = state["best"]
         for name in ("step", "stale", "spent", "log_bytes"):
             setattr(self, name, state[name])
-        for note in self.batches.load_state_dict(state["data"]), self._other(state["processes"]):
+        for note in (
+            self.batches.load_state_dict(state["data"]),
+            self._other(state["processes"]),
+        ):
             if note:
                 self._say(note)
 
@@ -296,7 +381,8 @@ class Trainer:
         if processes == self.here.world:
             return ""
         return (
-            f"{self.here.world} processes go on where {processes} saved the state: losses are those of before to "
+            f"{self.here.world} processes go on where {processes} saved the "
+            "state: losses are those of before to "
             "rounding, not to the bit"
         )
 
@@ -304,6 +390,7 @@ class Trainer:
         """The best weights: averaged where there are any; raises where no validation was finite."""
         if not self.best["plain"]:
             raise TightboundError(
-                "no validation gave a finite figure, so there are no weights to keep: lower train.lr, or check the data"
+                "no validation gave a finite figure, so there are no weights "
+                "to keep: lower train.lr, or check the data"
             )
         return self.best["ema"] or self.best["plain"]

@@ -1,4 +1,6 @@
-"""Figures on the validation split during training: cheap, the same noise each time, so that they compare."""
+"""Figures on the validation split during training: cheap, the same noise each time, so that they
+compare.
+"""
 
 from __future__ import annotations
 
@@ -18,16 +20,18 @@ from tightbound.runtime.launch_context import here
 
 T = TypeVar("T")
 BATCH, VALUES_AT_ONCE = 1000, 4_000_000
-LOOK_VALUES = 25_000_000  # decoded values that the importance-sampled log p(x) of one validation may take
+# decoded values that the importance-sampled log p(x) of one validation may take
+LOOK_VALUES = 25_000_000
 
 
 class Validator:
-    """Evaluates a model on a fixed split: ELBO, rate, distortion, the objective at its final weights, and log p(x).
+    """Evaluates a model on a fixed split: ELBO, rate, distortion, the objective at its final
+    weights, and log p(x).
 
-    `objective` is what the best weights are chosen by: of several losses, that of the generative group; the ELBO where
-    the objective says that it is to be `judged` so.  One that sees the whole batch sees batches as large as in
-    training.  log p(x) is importance-sampled with `validate_k` samples on `validate_n` examples spread over the split,
-    fewer where they are large.
+    `objective` is what the best weights are chosen by: of several losses, that of the generative
+    group; the ELBO where the objective says that it is to be `judged` so.  One that sees the whole
+    batch sees batches as large as in training.  log p(x) is importance-sampled with `validate_k`
+    samples on `validate_n` examples spread over the split, fewer where they are large.
     """
 
     def __init__(self, split: Split, objective: Objective, config: Config) -> None:
@@ -39,24 +43,39 @@ class Validator:
         device = model.get_buffer("centre").device
         k, values = self.config.recipe.k, {}
         every: list[dict[str, Tensor]] = []
-        alike = BATCH if getattr(self.objective, "per_example", True) else int(self.config.train.batch)
-        for i, rows in self._own(torch.arange(len(self.split)).split(min(self._rows(k), alike))):
+        alike = (
+            BATCH
+            if getattr(self.objective, "per_example", True)
+            else int(self.config.train.batch)
+        )
+        for i, rows in self._own(
+            torch.arange(len(self.split)).split(min(self._rows(k), alike))
+        ):
             x = self.split.examples(rows).to(device)
-            trace = model(x, Draw(k, noise=StepNoise(self.config.seed, "valid", i), enumerate=True))
+            trace = model(
+                x,
+                Draw(k, noise=StepNoise(self.config.seed, "valid", i), enumerate=True),
+            )
             terms = {"distortion": trace.distortion}
             if trace.bound:
                 terms |= {"rate": trace.rate, "elbo": trace.elbo}
             loss = self.objective(trace, Clock())
             if getattr(self.objective, "judged", "") == "elbo":
                 loss = -trace.elbo.mean()
-            terms["objective"] = (loss["generative"] if isinstance(loss, dict) else loss).expand(len(x))
+            terms["objective"] = (
+                loss["generative"] if isinstance(loss, dict) else loss
+            ).expand(len(x))
             every.append({name: value.double().cpu() for name, value in terms.items()})
         per = _in_turn(here().gather(every))
         for name in per[0]:
             term = torch.cat([some[name] for some in per])
             values[name] = float(term.mean())
             if name == "elbo":
-                values["elbo_se"] = float(term.std() / len(term) ** 0.5) if len(term) > 1 else float("nan")
+                values["elbo_se"] = (
+                    float(term.std() / len(term) ** 0.5)
+                    if len(term) > 1
+                    else float("nan")
+                )
         if "elbo" in values:
             values |= self._log_px(model, device)
         return values
@@ -71,8 +90,13 @@ class Validator:
         found = []
         for _, rows in self._own(self.split.spread(n).split(self._rows(min(k, TILE)))):
             x = self.split.examples(rows).to(device)
-            noises = (ContentNoise(self.config.seed, x.x, i, m) for i, m in enumerate(tiles(k)))
-            passes = (model(x, Draw(noise.k, noise=noise, enumerate=True)) for noise in noises)
+            noises = (
+                ContentNoise(self.config.seed, x.x, i, m)
+                for i, m in enumerate(tiles(k))
+            )
+            passes = (
+                model(x, Draw(noise.k, noise=noise, enumerate=True)) for noise in noises
+            )
             log_w = [trace.summed(trace.log_w).double() for trace in passes]
             found.append(torch.cat(log_w).logsumexp(0) - torch.tensor(float(k)).log())
         per = _in_turn(here().gather([some.cpu() for some in found]))
@@ -86,4 +110,6 @@ class Validator:
 
 def _in_turn(parts: list[list[T]]) -> list[T]:
     """What processes made of every so many-th batch, in the order of the batches."""
-    return [value for some in zip_longest(*parts) for value in some if value is not None]
+    return [
+        value for some in zip_longest(*parts) for value in some if value is not None
+    ]

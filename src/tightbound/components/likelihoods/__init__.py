@@ -6,7 +6,10 @@ from tightbound.components.likelihoods.continuous import (
     GaussianLikelihood,
     LaplaceLikelihood,
 )
-from tightbound.components.likelihoods.counts import NegativeBinomialLikelihood, PoissonLikelihood
+from tightbound.components.likelihoods.counts import (
+    NegativeBinomialLikelihood,
+    PoissonLikelihood,
+)
 from tightbound.components.likelihoods.discrete import (
     BernoulliLikelihood,
     CategoricalLikelihood,

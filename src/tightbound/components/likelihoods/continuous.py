@@ -17,26 +17,38 @@ from tightbound.distributions import ContinuousBernoulli
 class GaussianLikelihood(nn.Module):
     """p(x|z) = prod_d N(x_d; base_d + unit_d y_d, sigma_d^2).
 
-    scale: "learned" per dimension, "shared" by all, "predicted" by the decoder, "optimal" (the decoder's root mean
-    square error), or "fixed".  value: of a fixed scale, in domain units.
-    floor: the least sigma, as a share of the data's spread.
+    scale: "learned" per dimension, "shared" by all, "predicted" by the decoder, "optimal" (the
+    decoder's root mean square error), or "fixed".  value: of a fixed scale, in domain units. floor:
+    the least sigma, as a share of the data's spread.
     """
 
     domains = ("real", "unit")
     family: type[Normal] | type[Laplace] = Normal
 
-    def __init__(self, spec: DataSpec, scale: ScaleKind = "learned", value: float = 1.0, floor: float = 0.01) -> None:
+    def __init__(
+        self,
+        spec: DataSpec,
+        scale: ScaleKind = "learned",
+        value: float = 1.0,
+        floor: float = 0.01,
+    ) -> None:
         super().__init__()
         self.base = nn.Parameter(spec.centre)
         self.scale = Scale(scale, spec.spread, value=value, floor=floor)
         self.params = 1 + self.scale.params
         self.observes = scale == "optimal"
 
-    def forward(self, y: Tensor, ctx: Context, p: Distribution | None = None) -> Distribution:
+    def forward(
+        self, y: Tensor, ctx: Context, p: Distribution | None = None
+    ) -> Distribution:
         centre, *width = y.unbind(1)
         loc = self.base + self.scale.get_buffer("unit") * centre
         sigma = self.scale(*width).expand_as(loc)
-        return Independent(self.family(loc, sigma, validate_args=False), loc.dim() - 1, validate_args=False)
+        return Independent(
+            self.family(loc, sigma, validate_args=False),
+            loc.dim() - 1,
+            validate_args=False,
+        )
 
     def statistics(self, trace: Trace) -> dict[str, Tensor]:
         """What `after_step` needs of a pass, as sums over the batch."""
@@ -50,7 +62,8 @@ class GaussianLikelihood(nn.Module):
 
 
 class LaplaceLikelihood(GaussianLikelihood):
-    """p(x|z) = prod_d Laplace(x_d; base_d + unit_d y_d, sigma_d): outliers cost their distance, not its square.
+    """p(x|z) = prod_d Laplace(x_d; base_d + unit_d y_d, sigma_d): outliers cost their distance, not
+    its square.
 
     scale, value, floor: as for the Gaussian, sigma being the mean distance.
     """
@@ -80,7 +93,9 @@ class ContinuousBernoulliLikelihood(nn.Module):
         super().__init__()
         self.base = nn.Parameter(torch.logit(spec.centre.clamp(0.02, 0.98)))
 
-    def forward(self, y: Tensor, ctx: Context, p: Distribution | None = None) -> Distribution:
+    def forward(
+        self, y: Tensor, ctx: Context, p: Distribution | None = None
+    ) -> Distribution:
         logits = self.base + y.squeeze(1)
         px = ContinuousBernoulli(logits)
         return Independent(px, logits.dim() - 1, validate_args=False)

@@ -14,7 +14,9 @@ from tightbound.distributions import soft_clip
 
 
 def log_mean(base: Tensor, y: Tensor) -> Tensor:
-    """log of the mean count: the log of the training mean plus what the decoder says, softly within (-10, 14)."""
+    """log of the mean count: the log of the training mean plus what the decoder says, softly within
+    (-10, 14).
+    """
     return soft_clip(base + y, -10, 14)
 
 
@@ -28,29 +30,42 @@ class PoissonLikelihood(nn.Module):
         super().__init__()
         self.base = nn.Parameter(spec.centre.clamp(min=1e-2).log())
 
-    def forward(self, y: Tensor, ctx: Context, p: Distribution | None = None) -> Distribution:
+    def forward(
+        self, y: Tensor, ctx: Context, p: Distribution | None = None
+    ) -> Distribution:
         rate = log_mean(self.base, y.squeeze(1)).exp()
-        return Independent(Poisson(rate, validate_args=False), rate.dim() - 1, validate_args=False)
+        return Independent(
+            Poisson(rate, validate_args=False), rate.dim() - 1, validate_args=False
+        )
 
 
 class NegativeBinomialLikelihood(nn.Module):
-    """p(x|z) = prod_d NB(x_d; mean m_d = exp(base_d + y_d), variance m_d + m_d^2 / r_d): counts that scatter more.
+    """p(x|z) = prod_d NB(x_d; mean m_d = exp(base_d + y_d), variance m_d + m_d^2 / r_d): counts
+    that scatter more.
 
-    scale: r "learned" per dimension, or "predicted" by the decoder.  Lopez et al. 2018 (doi:10.1038/s41592-018-0229-2),
-    without their library size and their extra zeros.
+    scale: r "learned" per dimension, or "predicted" by the decoder.  Lopez et al. 2018
+    (doi:10.1038/s41592-018-0229-2), without their library size and their extra zeros.
     """
 
     domains = ("count",)
 
-    def __init__(self, spec: DataSpec, scale: Literal["learned", "predicted"] = "learned") -> None:
+    def __init__(
+        self, spec: DataSpec, scale: Literal["learned", "predicted"] = "learned"
+    ) -> None:
         super().__init__()
         self.params = 2 if scale == "predicted" else 1
         self.base = nn.Parameter(spec.centre.clamp(min=1e-2).log())
         self.log_r = nn.Parameter(torch.zeros(spec.shape))
 
-    def forward(self, y: Tensor, ctx: Context, p: Distribution | None = None) -> Distribution:
+    def forward(
+        self, y: Tensor, ctx: Context, p: Distribution | None = None
+    ) -> Distribution:
         centre, *width = y.unbind(1)
         mean = log_mean(self.base, centre)
-        log_r = soft_clip(self.log_r + (width[0] if width else 0), -7, 7).expand_as(mean)
-        px = NegativeBinomial(total_count=log_r.exp(), logits=mean - log_r, validate_args=False)
+        log_r = soft_clip(self.log_r + (width[0] if width else 0), -7, 7).expand_as(
+            mean
+        )
+        px = NegativeBinomial(
+            total_count=log_r.exp(), logits=mean - log_r, validate_args=False
+        )
         return Independent(px, mean.dim() - 1, validate_args=False)

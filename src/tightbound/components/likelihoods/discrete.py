@@ -1,4 +1,6 @@
-"""Mass functions: Bernoulli for binary data, discretised logistic for levels, categorical for unordered levels."""
+"""Mass functions: Bernoulli for binary data, discretised logistic for levels, categorical for
+unordered levels.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,9 @@ from tightbound.distributions import BernoulliPixels, DiscretizedLogistic, soft_
 
 
 class BernoulliLikelihood(nn.Module):
-    """p(x|z) = prod_d Bernoulli(x_d; sigmoid(base_d + y_d)); the bias starts at the logit of the training mean."""
+    """p(x|z) = prod_d Bernoulli(x_d; sigmoid(base_d + y_d)); the bias starts at the logit of the
+    training mean.
+    """
 
     domains = ("binary",)
     params = 1
@@ -24,12 +28,15 @@ class BernoulliLikelihood(nn.Module):
         super().__init__()
         self.base = nn.Parameter(torch.logit(spec.centre.clamp(1e-3, 1 - 1e-3)))
 
-    def forward(self, y: Tensor, ctx: Context, p: Distribution | None = None) -> Distribution:
+    def forward(
+        self, y: Tensor, ctx: Context, p: Distribution | None = None
+    ) -> Distribution:
         return BernoulliPixels(self.base + y.squeeze(1))
 
 
 class DiscretizedLogisticLikelihood(nn.Module):
-    """p(x|z) = prod_d DiscretizedLogistic(x_d) over levels 0..L-1, around base + unit * y, with a learned scale.
+    """p(x|z) = prod_d DiscretizedLogistic(x_d) over levels 0..L-1, around base + unit * y, with a
+    learned scale.
 
     scale: "predicted" by the decoder, "learned" per dimension, "shared", or "fixed".
     value: of a fixed scale, in levels.
@@ -50,7 +57,9 @@ class DiscretizedLogisticLikelihood(nn.Module):
         self.scale = Scale(scale, spec.spread, value=value, start=0.5, floor=1e-3)
         self.params = 1 + self.scale.params
 
-    def forward(self, y: Tensor, ctx: Context, p: Distribution | None = None) -> Distribution:
+    def forward(
+        self, y: Tensor, ctx: Context, p: Distribution | None = None
+    ) -> Distribution:
         centre, *width = y.unbind(1)
         loc = self.base + self.scale.get_buffer("unit") * centre
         px = DiscretizedLogistic(loc, self.scale(*width).reciprocal(), self.levels)
@@ -69,6 +78,12 @@ class CategoricalLikelihood(nn.Module):
         self.params = levels
         self.base = nn.Parameter(torch.zeros(levels, *spec.shape))
 
-    def forward(self, y: Tensor, ctx: Context, p: Distribution | None = None) -> Distribution:
+    def forward(
+        self, y: Tensor, ctx: Context, p: Distribution | None = None
+    ) -> Distribution:
         logits = (self.base + soft_clip(y, -30, 30)).movedim(1, -1)
-        return Independent(Categorical(logits=logits, validate_args=False), logits.dim() - 2, validate_args=False)
+        return Independent(
+            Categorical(logits=logits, validate_args=False),
+            logits.dim() - 2,
+            validate_args=False,
+        )

@@ -9,8 +9,14 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution, OneHotCategorical
 
-from tightbound.components.likelihoods.continuous import GaussianLikelihood, LaplaceLikelihood
-from tightbound.components.likelihoods.counts import NegativeBinomialLikelihood, PoissonLikelihood
+from tightbound.components.likelihoods.continuous import (
+    GaussianLikelihood,
+    LaplaceLikelihood,
+)
+from tightbound.components.likelihoods.counts import (
+    NegativeBinomialLikelihood,
+    PoissonLikelihood,
+)
 from tightbound.components.likelihoods.discrete import BernoulliLikelihood
 from tightbound.core.data_spec import DataSpec
 from tightbound.core.trace import Context
@@ -18,11 +24,15 @@ from tightbound.distributions import log_prob_each, point, soft_clip
 
 
 class Product(Distribution):
-    """A product over (n, D) of distributions over some of the dimensions each; parts: (dimensions, distribution)."""
+    """A product over (n, D) of distributions over some of the dimensions each; parts: (dimensions,
+    distribution).
+    """
 
     arg_constraints: dict[str, Any] = {}  # noqa: RUF012  (torch's own attribute)
 
-    def __init__(self, parts: Sequence[tuple[Any, Distribution]], n: int, dims: int) -> None:
+    def __init__(
+        self, parts: Sequence[tuple[Any, Distribution]], n: int, dims: int
+    ) -> None:
         self.parts = parts
         super().__init__(torch.Size([n]), torch.Size([dims]), validate_args=False)
 
@@ -63,14 +73,20 @@ class Product(Distribution):
     @property
     def point(self) -> Tensor:
         """The mean; of categories the most likely, as 0s and a 1."""
-        return self._joined(lambda dist: dist.mode if isinstance(dist, OneHotCategorical) else point(dist))
+        return self._joined(
+            lambda dist: (
+                dist.mode if isinstance(dist, OneHotCategorical) else point(dist)
+            )
+        )
 
 
 class FieldsLikelihood(nn.Module):
-    """p(x|z) = prod over columns of N, Bernoulli, softmax or NB, by their kind; nats of a row add over its columns.
+    """p(x|z) = prod over columns of N, Bernoulli, softmax or NB, by their kind; nats of a row add
+    over its columns.
 
-    real: "gaussian" or "laplace".  count: "negative-binomial" or "poisson".  scale: of reals and counts, "learned" per
-    column, or "predicted" by the decoder.  Nazabal et al. 2020 (arXiv:1807.03653), section 3.
+    real: "gaussian" or "laplace".  count: "negative-binomial" or "poisson".  scale: of reals and
+    counts, "learned" per column, or "predicted" by the decoder.  Nazabal et al. 2020
+    (arXiv:1807.03653), section 3.
     """
 
     domains = ("mixed",)
@@ -84,24 +100,40 @@ class FieldsLikelihood(nn.Module):
     ) -> None:
         super().__init__()
         reals: Any = GaussianLikelihood if real == "gaussian" else LaplaceLikelihood
-        counts: Any = PoissonLikelihood if count == "poisson" else NegativeBinomialLikelihood
+        counts: Any = (
+            PoissonLikelihood if count == "poisson" else NegativeBinomialLikelihood
+        )
         options = {} if count == "poisson" else {"scale": scale}
-        self.each, columns = nn.ModuleDict(), list(zip(spec.fields, spec.places, strict=True))
+        self.each, columns = (
+            nn.ModuleDict(),
+            list(zip(spec.fields, spec.places, strict=True)),
+        )
         for kind, cls, own in (
             ("real", reals, {"scale": scale}),
             ("binary", BernoulliLikelihood, {}),
             ("count", counts, options),
         ):
             if at := [place.start for column, place in columns if column.kind == kind]:
-                part = DataSpec(shape=(len(at),), domain=kind, mean=spec.centre[at], std=spec.spread[at])
+                part = DataSpec(
+                    shape=(len(at),),
+                    domain=kind,
+                    mean=spec.centre[at],
+                    std=spec.spread[at],
+                )
                 self.each[kind] = cls(part, **own)
                 self.register_buffer(f"at_{kind}", torch.tensor(at), persistent=False)
-        self.choices = [place for column, place in columns if column.kind == "categorical"]
-        self.base = nn.ParameterList(nn.Parameter(spec.centre[at].clamp(min=1e-3).log()) for at in self.choices)
+        self.choices = [
+            place for column, place in columns if column.kind == "categorical"
+        ]
+        self.base = nn.ParameterList(
+            nn.Parameter(spec.centre[at].clamp(min=1e-3).log()) for at in self.choices
+        )
         counts = [int(part.params) for part in self.each.values()]  # type: ignore[arg-type]
         self.params, self.dims = max([1, *counts]), spec.dims
 
-    def forward(self, y: Tensor, ctx: Context, p: Distribution | None = None) -> Distribution:
+    def forward(
+        self, y: Tensor, ctx: Context, p: Distribution | None = None
+    ) -> Distribution:
         parts: list[tuple[Any, Distribution]] = []
         for kind, likelihood in self.each.items():
             at = self.get_buffer(f"at_{kind}")

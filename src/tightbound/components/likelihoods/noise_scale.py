@@ -13,19 +13,36 @@ ScaleKind = Literal["fixed", "learned", "shared", "predicted", "optimal"]
 
 
 class Scale(nn.Module):
-    """sigma (broadcastable to (n, *shape)), in domain units, never below `floor` times the data's own unit.
+    """sigma (broadcastable to (n, *shape)), in domain units, never below `floor` times the data's
+    own unit.
 
     fixed: `value` in domain units.  learned: one per dimension.  shared: one for all dimensions.
-    predicted: by the decoder, per example and dimension.  optimal: the root mean square error of the decoder, kept as
-    a running mean over batches (sigma-VAE, Rybkin et al. 2021, arXiv:2006.13202, eq. 6).
+    predicted: by the decoder, per example and dimension.  optimal: the root mean square error of
+    the decoder, kept as a running mean over batches (sigma-VAE, Rybkin et al. 2021,
+    arXiv:2006.13202, eq. 6).
     """
 
-    def __init__(self, kind: str, unit: Tensor, *, value: float = 1.0, start: float = 1.0, floor: float = 0.01) -> None:
+    def __init__(
+        self,
+        kind: str,
+        unit: Tensor,
+        *,
+        value: float = 1.0,
+        start: float = 1.0,
+        floor: float = 0.01,
+    ) -> None:
         super().__init__()
         self.kind, self.value, self.floor = kind, value, floor
-        self.register_buffer("unit", unit.square().mean().sqrt().expand_as(unit).clone() if kind == "shared" else unit)
+        self.register_buffer(
+            "unit",
+            unit.square().mean().sqrt().expand_as(unit).clone()
+            if kind == "shared"
+            else unit,
+        )
         if kind in ("learned", "shared"):
-            self.log_scale = nn.Parameter(torch.full(unit.shape if kind == "learned" else (), start).log())
+            self.log_scale = nn.Parameter(
+                torch.full(unit.shape if kind == "learned" else (), start).log()
+            )
         if kind == "optimal":
             self.register_buffer("square", torch.tensor(start**2))
             self.register_buffer("steps", torch.tensor(0.0))
@@ -51,15 +68,25 @@ class Scale(nn.Module):
         return unit * (ratio + self.floor)
 
     def sums(self, error: Tensor) -> dict[str, Tensor]:
-        """Sums of one batch, that add over machines: squared error in units of the data, and how many values."""
+        """Sums of one batch, that add over machines: squared error in units of the data, and how
+        many values.
+        """
         if self.kind != "optimal":
             return {}
         square = (error.detach() / self.get_buffer("unit")).square().sum()
-        return {"scale/square": square, "scale/count": torch.full_like(square, error.numel())}
+        return {
+            "scale/square": square,
+            "scale/count": torch.full_like(square, error.numel()),
+        }
 
     def follow(self, sums: dict[str, Tensor]) -> None:
-        """Moves the running mean square error by an accepted step: a plain mean at first, then over ~100 steps."""
+        """Moves the running mean square error by an accepted step: a plain mean at first, then over
+        ~100 steps.
+        """
         if self.kind == "optimal":
             steps = self.get_buffer("steps").add_(1)
             square = self.get_buffer("square")
-            square.lerp_((sums["scale/square"] / sums["scale/count"]).to(square), (1 / steps).clamp(min=0.01))
+            square.lerp_(
+                (sums["scale/square"] / sums["scale/count"]).to(square),
+                (1 / steps).clamp(min=0.01),
+            )

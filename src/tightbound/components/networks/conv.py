@@ -1,4 +1,6 @@
-"""Convolutional encoder and decoder for signals, images and volumes of any size and channel count, 1x1 included."""
+"""Convolutional encoder and decoder for signals, images and volumes of any size and channel count,
+1x1 included.
+"""
 
 from __future__ import annotations
 
@@ -18,13 +20,17 @@ Grid = tuple[int, ...]
 
 
 def patch_side(*size: int) -> int:
-    """Values are read in patches of this side, so that convolutions work on a grid of about 256 places or fewer."""
+    """Values are read in patches of this side, so that convolutions work on a grid of about 256
+    places or fewer.
+    """
     longest = max(size) * (0.25, 1, 2)[len(size) - 1]
     return 1 if longest <= 8 else 2 if longest <= 32 else 4 * math.ceil(longest / 128)
 
 
 def pyramid(*size: int, last: int = 4) -> list[Grid]:
-    """The grid of patches, then each half of the one before, rounded up, until the longest side is at most `last`."""
+    """The grid of patches, then each half of the one before, rounded up, until the longest side is
+    at most `last`.
+    """
     side = patch_side(*size)
     sizes = [tuple(-(-s // side) for s in size)]
     while max(sizes[-1]) > last:
@@ -37,22 +43,26 @@ def to_patches(x: Tensor, side: int) -> Tensor:
     x = F.pad(x, [v for s in reversed(x.shape[2:]) for v in (0, -s % side)])
     grid, d = [s // side for s in x.shape[2:]], x.dim() - 2
     x = x.reshape(*x.shape[:2], *(v for s in grid for v in (s, side)))
-    return x.permute(0, 1, *range(3, 3 + 2 * d, 2), *range(2, 2 + 2 * d, 2)).reshape(len(x), -1, *grid)
+    return x.permute(0, 1, *range(3, 3 + 2 * d, 2), *range(2, 2 + 2 * d, 2)).reshape(
+        len(x), -1, *grid
+    )
 
 
 def from_patches(x: Tensor, side: int, size: Grid) -> Tensor:
     """The reverse, cut to its size: (n, C * side^d, *grid) to (n, C, *size)."""
     grid, d = x.shape[2:], x.dim() - 2
     x = x.reshape(len(x), -1, *[side] * d, *grid)
-    x = x.permute(0, 1, *(axis for i in range(2, 2 + d) for axis in (i + d, i))).reshape(
-        *x.shape[:2], *(s * side for s in grid)
-    )
+    x = x.permute(
+        0, 1, *(axis for i in range(2, 2 + d) for axis in (i + d, i))
+    ).reshape(*x.shape[:2], *(s * side for s in grid))
     cut: tuple[Any, ...] = (..., *(slice(s) for s in size))
     return x[cut]
 
 
 def norm(channels: int) -> nn.Module:
-    """Group normalisation: no batch statistics, so that an example's figures never depend on its neighbours."""
+    """Group normalisation: no batch statistics, so that an example's figures never depend on its
+    neighbours.
+    """
     return nn.GroupNorm(math.gcd(channels, 8), channels)
 
 
@@ -81,27 +91,42 @@ def _channels(first: int, stages: int) -> list[int]:
 
 
 def last_side(size: Grid, shrink: int | None) -> int:
-    """The longest side of the last grid: that of the data divided by `shrink`; 4 where nothing is said."""
+    """The longest side of the last grid: that of the data divided by `shrink`; 4 where nothing is
+    said.
+    """
     return 4 if shrink is None else math.ceil(max(size) / shrink)
 
 
 class ConvEncoder(nn.Module):
-    """Patches to channels, strided convolutions down the pyramid with a residual block each, one dense layer.
+    """Patches to channels, strided convolutions down the pyramid with a residual block each, one
+    dense layer.
 
-    shrink: the pyramid ends at a grid smaller than the data by this factor, whose places keep their own features,
-    h (n, *grid, F), and there is no dense layer.
+    shrink: the pyramid ends at a grid smaller than the data by this factor, whose places keep their
+    own features, h (n, *grid, F), and there is no dense layer.
     """
 
-    def __init__(self, shape: tuple[int, ...], first: int, features: int, shrink: int | None) -> None:
+    def __init__(
+        self, shape: tuple[int, ...], first: int, features: int, shrink: int | None
+    ) -> None:
         super().__init__()
         sizes = pyramid(*shape[1:], last=last_side(shape[1:], shrink))
-        self.side, d, self.grid = patch_side(*shape[1:]), len(shape) - 1, sizes[-1] if shrink else ()
+        self.side, d, self.grid = (
+            patch_side(*shape[1:]),
+            len(shape) - 1,
+            sizes[-1] if shrink else (),
+        )
         widths, conv = _channels(first, len(sizes)), CONV[d - 1]
-        layers: list[nn.Module] = [conv(shape[0] * self.side**d, widths[0], 3, padding=1)]
+        layers: list[nn.Module] = [
+            conv(shape[0] * self.side**d, widths[0], 3, padding=1)
+        ]
         for a, b in itertools.pairwise(widths):
             layers += [nn.SiLU(), conv(a, b, 3, stride=2, padding=1), Residual(b, d)]
         self.body = nn.Sequential(*layers, norm(widths[-1]), nn.SiLU())
-        self.dense = None if shrink else perceptron(widths[-1] * math.prod(sizes[-1]), features, 1)
+        self.dense = (
+            None
+            if shrink
+            else perceptron(widths[-1] * math.prod(sizes[-1]), features, 1)
+        )
         self.features = widths[-1] if shrink else features
 
     def forward(self, x: Tensor) -> Tensor:
@@ -127,17 +152,34 @@ class ConvDecoder(nn.Module):
     shrink: as in the encoder; z is then (n, places * inputs), place by place.
     """
 
-    def __init__(self, inputs: int, out: tuple[int, ...], first: int, features: int, shrink: int | None) -> None:
+    def __init__(
+        self,
+        inputs: int,
+        out: tuple[int, ...],
+        first: int,
+        features: int,
+        shrink: int | None,
+    ) -> None:
         super().__init__()
         sizes = pyramid(*out[2:], last=last_side(out[2:], shrink))
-        self.side, d, self.grid = patch_side(*out[2:]), len(out) - 2, sizes[-1] if shrink else ()
+        self.side, d, self.grid = (
+            patch_side(*out[2:]),
+            len(out) - 2,
+            sizes[-1] if shrink else (),
+        )
         widths = _channels(first, len(sizes))
         self.out, self.start = out, (widths[-1], *sizes[-1])
         start = widths[-1] if shrink else math.prod(self.start)
-        self.dense = nn.Sequential(perceptron(inputs, features, 1), nn.Linear(features, start))
+        self.dense = nn.Sequential(
+            perceptron(inputs, features, 1), nn.Linear(features, start)
+        )
         layers: list[nn.Module] = []
         for i in range(len(sizes) - 1, 0, -1):
-            layers += [Residual(widths[i], d), nn.SiLU(), Up(widths[i], widths[i - 1], sizes[i - 1])]
+            layers += [
+                Residual(widths[i], d),
+                nn.SiLU(),
+                Up(widths[i], widths[i - 1], sizes[i - 1]),
+            ]
         last = CONV[d - 1](widths[0], out[0] * out[1] * self.side**d, 3, padding=1)
         self.body = nn.Sequential(*layers, norm(widths[0]), nn.SiLU(), last)
 
@@ -151,10 +193,12 @@ class ConvDecoder(nn.Module):
 
 
 class Conv(MLP):
-    """For all but vectors; the size dial sets the channels of the first stage (twice as many below) and dense width.
+    """For all but vectors; the size dial sets the channels of the first stage (twice as many below)
+    and dense width.
 
-    channels: of the first stage.  width: of the dense layer.  depth: hidden layers between the latents of a hierarchy.
-    shrink: keep a grid of places, smaller than the data by this factor, with `latent` features each.
+    channels: of the first stage.  width: of the dense layer.  depth: hidden layers between the
+    latents of a hierarchy. shrink: keep a grid of places, smaller than the data by this factor,
+    with `latent` features each.
     """
 
     def __init__(

@@ -23,10 +23,12 @@ class Rows(nn.Module):
 
 
 class Fitted:
-    """A class with `encoder(shape)`, `decoder(inputs, out)` and, for a hierarchy, `link(inputs)`, that return modules.
+    """A class with `encoder(shape)`, `decoder(inputs, out)` and, for a hierarchy, `link(inputs)`,
+    that return modules.
 
-    Each is tried on two blank rows. An encoder may give any shape, a decoder prod(out) values a row in any shape.
-    Raises TightboundError where a module is missing, does not take its input, or gives something else.
+    Each is tried on two blank rows. An encoder may give any shape, a decoder prod(out) values a row
+    in any shape. Raises TightboundError where a module is missing, does not take its input, or
+    gives something else.
     """
 
     def __init__(self, name: str, network: Any) -> None:
@@ -41,10 +43,14 @@ class Fitted:
     def link(self, inputs: int) -> nn.Module:
         return self._fit("link", (inputs,), None, inputs)
 
-    def _fit(self, kind: str, shape: tuple[int, ...], out: tuple[int, ...] | None, *args: Any) -> nn.Module:
+    def _fit(
+        self, kind: str, shape: tuple[int, ...], out: tuple[int, ...] | None, *args: Any
+    ) -> nn.Module:
         what = f"the {kind} of network {self.name!r}"
         if not hasattr(self.network, kind):
-            raise TightboundError(f"{what} is missing: give the class a method {kind} that returns a module")
+            raise TightboundError(
+                f"{what} is missing: give the class a method {kind} that returns a module"
+            )
         module = getattr(self.network, kind)(*args)
         try:
             with torch.no_grad():
@@ -55,8 +61,13 @@ class Fitted:
             ) from e
         if not isinstance(got, Tensor) or got.dim() < 2 or len(got) != 2:
             found = tuple(got.shape) if isinstance(got, Tensor) else type(got).__name__
-            raise TightboundError(f"{what} gives {found} for 2 rows: let it give a tensor (2, ...)")
+            raise TightboundError(
+                f"{what} gives {found} for 2 rows: let it give a tensor (2, ...)"
+            )
         width = got[0].numel()
         if out is not None and width != math.prod(out):
-            raise TightboundError(f"{what} gives {width} values a row, but {out}, that is {math.prod(out)}, are needed")
+            raise TightboundError(
+                f"{what} gives {width} values a row, but {out}, that is "
+                f"{math.prod(out)}, are needed"
+            )
         return Rows(module.train(), out or (width,))

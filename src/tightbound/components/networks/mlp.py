@@ -15,7 +15,9 @@ class Residual(nn.Module):
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.body = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, width), nn.SiLU())
+        self.body = nn.Sequential(
+            nn.LayerNorm(width), nn.Linear(width, width), nn.SiLU()
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         return x + self.body(x)
@@ -23,7 +25,11 @@ class Residual(nn.Module):
 
 def perceptron(inputs: int, width: int, depth: int) -> nn.Sequential:
     """A hidden layer with SiLU, then `depth` - 1 residual ones: (n, inputs) -> (n, width)."""
-    return nn.Sequential(nn.Linear(inputs, width), nn.SiLU(), *(Residual(width) for _ in range(depth - 1)))
+    return nn.Sequential(
+        nn.Linear(inputs, width),
+        nn.SiLU(),
+        *(Residual(width) for _ in range(depth - 1)),
+    )
 
 
 class Flattened(nn.Module):
@@ -38,7 +44,9 @@ class Flattened(nn.Module):
 
 
 class Shaped(nn.Module):
-    """A decoder whose last layer is linear: features (n, inputs) -> likelihood parameters (n, P, *shape)."""
+    """A decoder whose last layer is linear: features (n, inputs) -> likelihood parameters (n, P,
+    *shape).
+    """
 
     def __init__(self, body: nn.Module, width: int, out: tuple[int, ...]) -> None:
         super().__init__()
@@ -71,11 +79,18 @@ class MLP:
     width: units of a hidden layer.  depth: hidden layers.
     """
 
-    def __init__(self, size: str, width: PositiveInt | None = None, depth: PositiveInt | None = None) -> None:
+    def __init__(
+        self,
+        size: str,
+        width: PositiveInt | None = None,
+        depth: PositiveInt | None = None,
+    ) -> None:
         self.width, self.depth = width or SIZES[size].width, depth or SIZES[size].depth
 
     def encoder(self, shape: tuple[int, ...]) -> nn.Module:
-        return Flattened(perceptron(math.prod(shape), self.width, self.depth), self.width)
+        return Flattened(
+            perceptron(math.prod(shape), self.width, self.depth), self.width
+        )
 
     def decoder(self, inputs: int, out: tuple[int, ...]) -> nn.Module:
         return Shaped(perceptron(inputs, self.width, self.depth), self.width, out)

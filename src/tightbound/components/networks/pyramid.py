@@ -1,4 +1,6 @@
-"""Networks for latents on grids from coarse to fine: features by scale, and blocks that lead from scale to scale."""
+"""Networks for latents on grids from coarse to fine: features by scale, and blocks that lead from
+scale to scale.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,15 @@ from pydantic import PositiveInt
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from tightbound.components.networks.conv import CONV, Grid, from_patches, norm, patch_side, pyramid, to_patches
+from tightbound.components.networks.conv import (
+    CONV,
+    Grid,
+    from_patches,
+    norm,
+    patch_side,
+    pyramid,
+    to_patches,
+)
 from tightbound.components.networks.size import SIZES
 from tightbound.runtime.errors import TightboundError
 
@@ -19,12 +29,20 @@ Kind = Literal["bottleneck", "depthwise"]
 
 
 class Squeeze(nn.Module):
-    """Each channel times a gate in (0, 1) that all channels' means decide. Hu et al. 2018 (arXiv:1709.01507), eq. 3."""
+    """Each channel times a gate in (0, 1) that all channels' means decide.
+
+    Hu et al. 2018 (arXiv:1709.01507), eq. 3.
+    """
 
     def __init__(self, channels: int) -> None:
         super().__init__()
         inner = max(4, channels // 16)
-        self.gate = nn.Sequential(nn.Linear(channels, inner), nn.SiLU(), nn.Linear(inner, channels), nn.Sigmoid())
+        self.gate = nn.Sequential(
+            nn.Linear(channels, inner),
+            nn.SiLU(),
+            nn.Linear(inner, channels),
+            nn.Sigmoid(),
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         gate: Tensor = self.gate(x.flatten(2).mean(2))
@@ -32,27 +50,47 @@ class Squeeze(nn.Module):
 
 
 class Cell(nn.Module):
-    """x + body(x) on (n, C, *grid), the body's last weights scaled by 1/sqrt(depth), so that deep stacks start calm.
+    """x + body(x) on (n, C, *grid), the body's last weights scaled by 1/sqrt(depth), so that deep
+    stacks start calm.
 
-    bottleneck: 1x1 to half the channels, two of side 3, 1x1 back (Child 2021, arXiv:2011.10650, figure 3).
-    depthwise: 1x1 to thrice the channels, side 5 for each channel by itself, 1x1 back, squeeze and excitation
-    (Vahdat and Kautz 2020, arXiv:2007.03898, figure 3), with group instead of batch normalisation.
+    bottleneck: 1x1 to half the channels, two of side 3, 1x1 back (Child 2021, arXiv:2011.10650,
+    figure 3). depthwise: 1x1 to thrice the channels, side 5 for each channel by itself, 1x1 back,
+    squeeze and excitation (Vahdat and Kautz 2020, arXiv:2007.03898, figure 3), with group instead
+    of batch normalisation.
     """
 
     def __init__(self, channels: int, grid: Grid, kind: Kind, depth: int) -> None:
         super().__init__()
-        conv, inner = CONV[len(grid) - 1], channels // 2 if kind == "bottleneck" else 3 * channels
+        conv, inner = (
+            CONV[len(grid) - 1],
+            channels // 2 if kind == "bottleneck" else 3 * channels,
+        )
         side = 1 if max(grid) == 1 else 3 if kind == "bottleneck" else 5
         last: nn.Module = conv(inner, channels, 1)
-        for parameter, scale in zip(last.parameters(), ((inner * depth) ** -0.5, 0.0), strict=True):
+        for parameter, scale in zip(
+            last.parameters(), ((inner * depth) ** -0.5, 0.0), strict=True
+        ):
             nn.init.normal_(parameter, std=scale)
-        first, between = conv(channels, inner, 1), conv(inner, inner, side, padding=side // 2)
+        first, between = (
+            conv(channels, inner, 1),
+            conv(inner, inner, side, padding=side // 2),
+        )
         if kind == "bottleneck":
             again = conv(inner, inner, side, padding=side // 2)
-            self.body = nn.Sequential(nn.SiLU(), first, nn.SiLU(), between, nn.SiLU(), again, nn.SiLU(), last)
+            self.body = nn.Sequential(
+                nn.SiLU(), first, nn.SiLU(), between, nn.SiLU(), again, nn.SiLU(), last
+            )
         else:
             between = conv(inner, inner, side, padding=side // 2, groups=inner)
-            mix = [norm(channels), first, norm(inner), nn.SiLU(), between, norm(inner), nn.SiLU()]
+            mix = [
+                norm(channels),
+                first,
+                norm(inner),
+                nn.SiLU(),
+                between,
+                norm(inner),
+                nn.SiLU(),
+            ]
             self.body = nn.Sequential(*mix, last, Squeeze(channels))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -60,10 +98,17 @@ class Cell(nn.Module):
 
 
 class Scales(nn.Module):
-    """x to features by scale, the finest first, each (n, *grid, F): cells, and strided convolutions between."""
+    """x to features by scale, the finest first, each (n, *grid, F): cells, and strided convolutions
+    between.
+    """
 
     def __init__(
-        self, stem: nn.Module, stages: Sequence[nn.Module], side: int, grids: list[Grid], features: int
+        self,
+        stem: nn.Module,
+        stages: Sequence[nn.Module],
+        side: int,
+        grids: list[Grid],
+        features: int,
     ) -> None:
         super().__init__()
         self.stem, self.stages = stem, nn.ModuleList(stages)
@@ -78,7 +123,9 @@ class Scales(nn.Module):
 
 
 class Places(nn.Module):
-    """Modules that want channels first, between features at places: (n, *grid, inputs) -> (n, *grid, outputs)."""
+    """Modules that want channels first, between features at places: (n, *grid, inputs) -> (n,
+    *grid, outputs).
+    """
 
     def __init__(self, *body: nn.Module) -> None:
         super().__init__()
@@ -89,16 +136,32 @@ class Places(nn.Module):
 
 
 class Link(nn.Module):
-    """[state, z] (n, *grid, F + latent) to the next state (n, *below, F): z is added in, then a cell; then enlarged.
+    """[state, z] (n, *grid, F + latent) to the next state (n, *below, F): z is added in, then a
+    cell; then enlarged.
 
-    Where the grid grows, each new place adds what it has learned, so that places may differ.  first: there is no state.
+    Where the grid grows, each new place adds what it has learned, so that places may differ.
+    first: there is no state.
     """
 
-    def __init__(self, features: int, latent: int, cell: nn.Module, grid: Grid, below: Grid, first: bool) -> None:
+    def __init__(
+        self,
+        features: int,
+        latent: int,
+        cell: nn.Module,
+        grid: Grid,
+        below: Grid,
+        first: bool,
+    ) -> None:
         super().__init__()
-        self.split, self.cell, self.mix = (0 if first else features), cell, nn.Linear(latent, features)
+        self.split, self.cell, self.mix = (
+            (0 if first else features),
+            cell,
+            nn.Linear(latent, features),
+        )
         self.below = below
-        self.place = None if below == grid else nn.Parameter(torch.zeros(features, *below))
+        self.place = (
+            None if below == grid else nn.Parameter(torch.zeros(features, *below))
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         y = self.mix(x[..., self.split :])
@@ -123,12 +186,13 @@ class Shown(nn.Module):
 
 
 class Pyramid:
-    """Features by scale for a top-down path: grids from that of patches down to a single place, one width for all.
+    """Features by scale for a top-down path: grids from that of patches down to a single place, one
+    width for all.
 
-    channels: at every scale.  cells: per scale in the encoder, and per latent in reader and link.  kind: of the cells.
-    coarsest: the longest side of the last grid.  sites: the scale of each latent from the bottom, 0 the finest; else
-    they are spread evenly.
-    Raises TightboundError where sites do not fit the data or the latents.
+    channels: at every scale.  cells: per scale in the encoder, and per latent in reader and link.
+    kind: of the cells. coarsest: the longest side of the last grid.  sites: the scale of each
+    latent from the bottom, 0 the finest; else they are spread evenly. Raises TightboundError where
+    sites do not fit the data or the latents.
     """
 
     by_scale = True
@@ -142,43 +206,82 @@ class Pyramid:
         coarsest: PositiveInt = 1,
         sites: tuple[int, ...] | None = None,
     ) -> None:
-        self.channels, self.cells, self.kind = channels or SIZES[size].channels, cells, kind
+        self.channels, self.cells, self.kind = (
+            channels or SIZES[size].channels,
+            cells,
+            kind,
+        )
         self.coarsest, self.sites = coarsest, sites
 
     def _cells(self, grid: Grid, depth: int) -> nn.Sequential:
-        return nn.Sequential(*(Cell(self.channels, grid, self.kind, depth) for _ in range(self.cells)))
+        return nn.Sequential(
+            *(Cell(self.channels, grid, self.kind, depth) for _ in range(self.cells))
+        )
 
     def scales(self, shape: tuple[int, ...], latents: int) -> tuple[int, ...]:
         """The scale of each latent from the bottom."""
         most = len(pyramid(*shape[1:], last=self.coarsest))
         if self.sites is None:
-            return tuple(round(i * (most - 1) / max(1, latents - 1)) for i in range(latents))
-        if len(self.sites) != latents or list(self.sites) != sorted(self.sites) or self.sites[-1] >= most:
+            return tuple(
+                round(i * (most - 1) / max(1, latents - 1)) for i in range(latents)
+            )
+        if (
+            len(self.sites) != latents
+            or list(self.sites) != sorted(self.sites)
+            or self.sites[-1] >= most
+        ):
             raise TightboundError(
-                f"network.sites = {list(self.sites)} does not fit {latents} latents and scales 0 to {most - 1}: "
+                f"network.sites = {list(self.sites)} does not fit {latents} "
+                f"latents and scales 0 to {most - 1}: "
                 "give one scale for each latent, in rising order"
             )
         return self.sites
 
     def encoder(self, shape: tuple[int, ...], deepest: int) -> nn.Module:
         """x to features of scales 0 to `deepest`."""
-        grids, side, c = pyramid(*shape[1:], last=1)[: deepest + 1], patch_side(*shape[1:]), self.channels
+        grids, side, c = (
+            pyramid(*shape[1:], last=1)[: deepest + 1],
+            patch_side(*shape[1:]),
+            self.channels,
+        )
         conv, depth = CONV[len(shape) - 2], len(grids) * self.cells
         stages = [self._cells(grids[0], depth)]
         for _, grid in itertools.pairwise(grids):
-            stages.append(nn.Sequential(conv(c, c, 3, stride=2, padding=1), *self._cells(grid, depth)))
-        return Scales(conv(shape[0] * side ** (len(shape) - 1), c, 3, padding=1), stages, side, grids, c)
+            stages.append(
+                nn.Sequential(
+                    conv(c, c, 3, stride=2, padding=1), *self._cells(grid, depth)
+                )
+            )
+        return Scales(
+            conv(shape[0] * side ** (len(shape) - 1), c, 3, padding=1),
+            stages,
+            side,
+            grids,
+            c,
+        )
 
     def reader(self, inputs: int, grid: Grid, depth: int) -> nn.Module:
         """What a posterior reads of [h, state]: (n, *grid, inputs) -> (n, *grid, channels)."""
-        return Places(CONV[len(grid) - 1](inputs, self.channels, 1), self._cells(grid, depth))
+        return Places(
+            CONV[len(grid) - 1](inputs, self.channels, 1), self._cells(grid, depth)
+        )
 
-    def link(self, latent: int, grid: Grid, below: Grid, depth: int, first: bool) -> nn.Module:
+    def link(
+        self, latent: int, grid: Grid, below: Grid, depth: int, first: bool
+    ) -> nn.Module:
         """From one latent to the next: see `Link`."""
         return Link(self.channels, latent, self._cells(grid, depth), grid, below, first)
 
     def decoder(self, grid: Grid, out: tuple[int, ...], depth: int) -> nn.Module:
         """(n, *grid, channels) -> (n, P, *shape)."""
         side = patch_side(*out[2:])
-        last = CONV[len(grid) - 1](self.channels, out[0] * out[1] * side ** len(grid), 1)
-        return Shown(nn.Sequential(self._cells(grid, depth), norm(self.channels), nn.SiLU(), last), side, out)
+        last = CONV[len(grid) - 1](
+            self.channels, out[0] * out[1] * side ** len(grid), 1
+        )
+        return Shown(
+            nn.Sequential(
+                self._cells(grid, depth), norm(self.channels), nn.SiLU(), last
+            ),
+            side,
+            out,
+        )

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Size:
-    """width and depth of a perceptron's hidden layers; channels of a convolutional network's first stage."""
+    """width and depth of a perceptron's hidden layers; channels of a convolutional network's first
+    stage.
+    """
 
     width: int
     depth: int

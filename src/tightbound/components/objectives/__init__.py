@@ -1,7 +1,8 @@
 """What training minimises; one line per objective.
 
-An objective says what it needs to be right: `per_example`, whether batches may be cut anywhere; `posteriors`, names of
-those that it serves (None: all; unsaid: all with a density); `paths`; `domains`; `needs`, what `build` must tell it.
+An objective says what it needs to be right: `per_example`, whether batches may be cut anywhere;
+`posteriors`, names of those that it serves (None: all; unsaid: all with a density); `paths`;
+`domains`; `needs`, what `build` must tell it.
 """
 
 from tightbound.components.objectives.adversarial import Adversarial, Factor
@@ -9,7 +10,15 @@ from tightbound.components.objectives.commitment import Commitment
 from tightbound.components.objectives.decompose import Dip, TotalCorrelation
 from tightbound.components.objectives.divergence import Mmd, Sliced
 from tightbound.components.objectives.elbo import Capacity, Distortion, Elbo
-from tightbound.components.objectives.importance import Ciwae, Dreg, Iwae, Landing, Piwae, Renyi, Vimco
+from tightbound.components.objectives.importance import (
+    Ciwae,
+    Dreg,
+    Iwae,
+    Landing,
+    Piwae,
+    Renyi,
+    Vimco,
+)
 from tightbound.components.objectives.labels import SemiSupervised
 from tightbound.components.objectives.perceptual import MsSsim, VaeGan
 from tightbound.components.objectives.regularised import Rae

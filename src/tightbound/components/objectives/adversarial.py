@@ -1,4 +1,6 @@
-"""Objectives with a critic of codes z (n, d) -> logit (n,), a parameter group with a loss of its own at every step."""
+"""Objectives with a critic of codes z (n, d) -> logit (n,), a parameter group with a loss of its
+own at every step.
+"""
 
 from __future__ import annotations
 
@@ -13,16 +15,19 @@ from tightbound.distributions import standard_normal
 
 def told_apart(critic: nn.Module, real: Tensor, other: Tensor) -> Tensor:
     """The critic's cross-entropy, in nats: log 2 where it cannot tell the two kinds apart."""
-    return (F.softplus(-critic(real.detach())).mean() + F.softplus(critic(other.detach())).mean()) / 2
+    return (
+        F.softplus(-critic(real.detach())).mean()
+        + F.softplus(critic(other.detach())).mean()
+    ) / 2
 
 
 @dataclass(frozen=True, eq=False)
 class Factor:
     """distortion + rate + gamma TC(z), the total correlation as the logit of a critic: FactorVAE.
 
-    gamma: weight of the total correlation.
-    The critic tells codes from codes whose features were shuffled over the batch, each by itself: draws from the
-    product of the marginals of q(z).  Kim and Mnih 2018 (arXiv:1802.05983), eq. 2 and 3.
+    gamma: weight of the total correlation. The critic tells codes from codes whose features were
+    shuffled over the batch, each by itself: draws from the product of the marginals of q(z).  Kim
+    and Mnih 2018 (arXiv:1802.05983), eq. 2 and 3.
     """
 
     critic: nn.Module
@@ -31,19 +36,31 @@ class Factor:
 
     def __call__(self, trace: Trace, clock: Clock) -> dict[str, Tensor]:
         (site,) = trace.latents.values()
-        z, keys = trace.gather(site.z), trace.gather(trace.fresh("shuffle", standard_normal(site.z)))
+        z, keys = (
+            trace.gather(site.z),
+            trace.gather(trace.fresh("shuffle", standard_normal(site.z))),
+        )
         shuffled = z.gather(0, keys.argsort(0))
-        loss = trace.distortion.mean() + trace.rate.mean() + self.gamma * self.critic(z).mean()
-        return {"inference": loss, "generative": loss, "critic": told_apart(self.critic, z, shuffled)}
+        loss = (
+            trace.distortion.mean()
+            + trace.rate.mean()
+            + self.gamma * self.critic(z).mean()
+        )
+        return {
+            "inference": loss,
+            "generative": loss,
+            "critic": told_apart(self.critic, z, shuffled),
+        }
 
 
 @dataclass(frozen=True, eq=False)
 class Adversarial:
-    """distortion; the encoder also makes a critic take its codes for draws from the prior: adversarial autoencoder.
+    """distortion; the encoder also makes a critic take its codes for draws from the prior:
+    adversarial autoencoder.
 
-    weight: of the encoder's part in the game.
-    Makhzani et al. 2015 (arXiv:1511.05644), section 2; the encoder's loss is the one that does not saturate
-    (Goodfellow et al. 2014, arXiv:1406.2661), times `weight`.
+    weight: of the encoder's part in the game. Makhzani et al. 2015 (arXiv:1511.05644), section 2;
+    the encoder's loss is the one that does not saturate (Goodfellow et al. 2014, arXiv:1406.2661),
+    times `weight`.
     """
 
     critic: nn.Module
@@ -56,4 +73,8 @@ class Adversarial:
         distortion = trace.distortion.mean()
         fooled = F.softplus(-self.critic(site.z)).mean()
         critic = told_apart(self.critic, trace.fresh("prior draw", site.p), site.z)
-        return {"inference": distortion + self.weight * fooled, "generative": distortion, "critic": critic}
+        return {
+            "inference": distortion + self.weight * fooled,
+            "generative": distortion,
+            "critic": critic,
+        }

@@ -12,10 +12,11 @@ from tightbound.distributions import Quantized
 
 @dataclass(frozen=True)
 class Commitment:
-    """-ELBO + weight |encoding - its code|^2, so that the encoder stays near the codes that it chose.
+    """-ELBO + weight |encoding - its code|^2, so that the encoder stays near the codes that it
+    chose.
 
-    weight: of the distance between encoding and code.
-    van den Oord et al. 2017 (arXiv:1711.00937), eq. 3; the codes follow by running means, not by its middle term.
+    weight: of the distance between encoding and code. van den Oord et al. 2017 (arXiv:1711.00937),
+    eq. 3; the codes follow by running means, not by its middle term.
     """
 
     weight: float = 0.25
@@ -23,5 +24,9 @@ class Commitment:
     posteriors = ("vector-quantized",)
 
     def __call__(self, trace: Trace, clock: Clock) -> Tensor:
-        away = [site.q.commitment.mean() for site in trace.latents.values() if isinstance(site.q, Quantized)]
+        away = [
+            site.q.commitment.mean()
+            for site in trace.latents.values()
+            if isinstance(site.q, Quantized)
+        ]
         return -trace.elbo.mean() + self.weight * sum(away, trace.log_px.new_zeros(()))

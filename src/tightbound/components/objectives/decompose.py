@@ -1,4 +1,7 @@
-"""Objectives that look into the KL: its total correlation, the covariance of the codes. They see the whole batch."""
+"""Objectives that look into the KL: its total correlation, the covariance of the codes.
+
+They see the whole batch.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,9 @@ from tightbound.core.trace import Clock, Gather, Latent, Trace
 
 
 class Parts(NamedTuple):
-    """KL(q(z|x), p(z)) in three, each (K, B) at the drawn z: index-code information, total correlation, the rest."""
+    """KL(q(z|x), p(z)) in three, each (K, B) at the drawn z: index-code information, total
+    correlation, the rest.
+    """
 
     information: Tensor
     correlation: Tensor
@@ -21,23 +26,34 @@ class Parts(NamedTuple):
 
 
 def log_shares(b: int, n: int, like: Tensor) -> Tensor:
-    """Log-weights (B, B) under which row i's weighted sum of q(z|x_j) is an unbiased estimate of q(z).
+    """Log-weights (B, B) under which row i's weighted sum of q(z|x_j) is an unbiased estimate of
+    q(z).
 
-    1/N on the example z came from, (N - 1) / N shared equally by the others: minibatch stratified sampling (Chen et al.
-    2018, arXiv:1802.04942, appendix C.2), averaged over which of the others takes their odd weight.
+    1/N on the example z came from, (N - 1) / N shared equally by the others: minibatch stratified
+    sampling (Chen et al. 2018, arXiv:1802.04942, appendix C.2), averaged over which of the others
+    takes their odd weight.
     """
-    shares = like.new_full((b, b), math.log((n - 1) / (n * max(1, b - 1))) if n > 1 else -math.inf)
+    shares = like.new_full(
+        (b, b), math.log((n - 1) / (n * max(1, b - 1))) if n > 1 else -math.inf
+    )
     return shares.fill_diagonal_(-math.log(n))
 
 
-def decompose(site: Latent, n: int | None = None, gather: Gather = lambda rows: rows) -> Parts:
-    """The parts of a site's KL, from the q of a batch out of n examples; their sum is log q(z|x) - log p(z)."""
+def decompose(
+    site: Latent, n: int | None = None, gather: Gather = lambda rows: rows
+) -> Parts:
+    """The parts of a site's KL, from the q of a batch out of n examples; their sum is log q(z|x) -
+    log p(z).
+    """
     assert isinstance(site.q, Independent)
     log_p = gather(site.log_p.T).T
     k, b = site.log_p.shape
     z = gather(site.z.reshape(k, b, -1).transpose(0, 1)).transpose(0, 1)
     base = site.q.base_dist  # of whose K copies of each row one will do
-    q = type(base)(**{name: gather(getattr(base, name)[:b]) for name in base.arg_constraints}, validate_args=False)
+    q = type(base)(
+        **{name: gather(getattr(base, name)[:b]) for name in base.arg_constraints},
+        validate_args=False,
+    )
     each = q.log_prob(z[:, :, None])  # (K, B, B, d): row i's z under the q of j
     b = len(each[0])
     shares = log_shares(b, max(n or b, b), each)
@@ -52,10 +68,10 @@ def decompose(site: Latent, n: int | None = None, gather: Gather = lambda rows: 
 class TotalCorrelation:
     """distortion + alpha I(x; z) + beta TC(z) + gamma sum_j KL(q(z_j), p(z_j)): the beta-TC-VAE.
 
-    beta: weight of the total correlation.  alpha: weight of I(x; z).  gamma: weight of
-    the rates of single features.
-    Chen et al. 2018 (arXiv:1802.04942), eq. 4, estimated on the batch with their stratified weights; alpha = beta =
-    gamma = 1 is the ELBO.  rows: the number of training examples.
+    beta: weight of the total correlation.  alpha: weight of I(x; z).  gamma: weight of the rates of
+    single features. Chen et al. 2018 (arXiv:1802.04942), eq. 4, estimated on the batch with their
+    stratified weights; alpha = beta = gamma = 1 is the ELBO.  rows: the number of training
+    examples.
     """
 
     rows: int | None = None
@@ -67,7 +83,11 @@ class TotalCorrelation:
     def __call__(self, trace: Trace, clock: Clock) -> Tensor:
         (site,) = trace.latents.values()
         parts = decompose(site, self.rows, trace.gather)
-        weighed = self.alpha * parts.information + self.beta * parts.correlation + self.gamma * parts.dimensions
+        weighed = (
+            self.alpha * parts.information
+            + self.beta * parts.correlation
+            + self.gamma * parts.dimensions
+        )
         return trace.distortion.mean() + weighed.mean()
 
 
@@ -95,4 +115,8 @@ class Dip:
             cov = cov + trace.gather(site.q.variance).mean(0).diag()
         diagonal = cov.diagonal()
         apart = cov.square().sum() - diagonal.square().sum()
-        return self.off * apart + self.diagonal * (diagonal - 1).square().sum() - trace.elbo.mean()
+        return (
+            self.off * apart
+            + self.diagonal * (diagonal - 1).square().sum()
+            - trace.elbo.mean()
+        )

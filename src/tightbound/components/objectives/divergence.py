@@ -1,4 +1,7 @@
-"""Objectives that draw the codes of a batch towards the prior as a sample, not one by one. They see the whole batch."""
+"""Objectives that draw the codes of a batch towards the prior as a sample, not one by one.
+
+They see the whole batch.
+"""
 
 from __future__ import annotations
 
@@ -16,15 +19,21 @@ Kernel = Literal["imq", "rbf"]
 
 
 def mmd(x: Tensor, y: Tensor, kernel: Kernel, widths: Tensor) -> Tensor:
-    """The squared maximum mean discrepancy of two samples (n, d), unbiased, its kernels summed over `widths`.
+    """The squared maximum mean discrepancy of two samples (n, d), unbiased, its kernels summed over
+    `widths`.
 
-    rbf: exp(-r^2 / w).  imq: w / (w + r^2).  Gretton et al. 2012 (JMLR 13:723), eq. 3; Tolstikhin et al. 2018.
+    rbf: exp(-r^2 / w).  imq: w / (w + r^2).  Gretton et al. 2012 (JMLR 13:723), eq. 3; Tolstikhin
+    et al. 2018.
     """
 
     def mean(a: Tensor, b: Tensor, own: bool) -> Tensor:
         square = a.square().sum(1)[:, None] + b.square().sum(1) - 2 * a @ b.T
         square = square.clamp(min=0)[..., None]
-        k = (torch.exp(-square / widths) if kernel == "rbf" else widths / (widths + square)).sum(-1)
+        k = (
+            torch.exp(-square / widths)
+            if kernel == "rbf"
+            else widths / (widths + square)
+        ).sum(-1)
         n = len(a)
         return (k.sum() - k.diagonal().sum()) / max(1, n * (n - 1)) if own else k.mean()
 
@@ -32,7 +41,9 @@ def mmd(x: Tensor, y: Tensor, kernel: Kernel, widths: Tensor) -> Tensor:
 
 
 def sliced(x: Tensor, y: Tensor, directions: Tensor) -> Tensor:
-    """The squared Wasserstein distance of two samples (n, d), averaged over their shadows on `directions` (L, d)."""
+    """The squared Wasserstein distance of two samples (n, d), averaged over their shadows on
+    `directions` (L, d).
+    """
     unit = directions / directions.norm(dim=1, keepdim=True)
     return ((x @ unit.T).sort(0).values - (y @ unit.T).sort(0).values).square().mean()
 
@@ -49,10 +60,10 @@ class Mmd:
     """distortion + rate_weight * rate + weight * MMD(q(z), p(z)), with kernels of seven widths.
 
     weight: what MMD is multiplied by.  rate_weight: the same of the rate.  kernel: "imq", inverse
-    multiquadratic, or "rbf", Gaussian.
-    rate_weight 0 is WAE-MMD (Tolstikhin et al. 2018, arXiv:1711.01558), with a point posterior or a normal one; else
-    InfoVAE, 1 - alpha and alpha + lambda - 1 (Zhao, Song and Ermon 2019, arXiv:1706.02262, eq. 6).  The widths are
-    multiples of the mean squared distance of two prior draws, 2 d for a standard normal.
+    multiquadratic, or "rbf", Gaussian. rate_weight 0 is WAE-MMD (Tolstikhin et al. 2018,
+    arXiv:1711.01558), with a point posterior or a normal one; else InfoVAE, 1 - alpha and alpha +
+    lambda - 1 (Zhao, Song and Ermon 2019, arXiv:1706.02262, eq. 6).  The widths are multiples of
+    the mean squared distance of two prior draws, 2 d for a standard normal.
     """
 
     weight: float = 10.0
@@ -63,7 +74,9 @@ class Mmd:
     def __call__(self, trace: Trace, clock: Clock) -> Tensor:
         z, drawn = _codes(trace)
         base = 2 * drawn.detach().var(0, correction=0).sum().clamp(min=1e-6)
-        loss = trace.distortion.mean() + self.weight * mmd(z, drawn, self.kernel, base * base.new_tensor(SCALES))
+        loss = trace.distortion.mean() + self.weight * mmd(
+            z, drawn, self.kernel, base * base.new_tensor(SCALES)
+        )
         return loss + self.rate_weight * trace.rate.mean() if self.rate_weight else loss
 
 
@@ -71,7 +84,8 @@ class Mmd:
 class Sliced:
     """distortion + weight * SW(q(z), p(z)), the sliced Wasserstein distance over random directions.
 
-    weight: of the distance.  slices: random directions.  Kolouri et al. 2018 (arXiv:1804.01947), eq. 15.
+    weight: of the distance.  slices: random directions.  Kolouri et al. 2018 (arXiv:1804.01947),
+    eq. 15.
     """
 
     weight: float = 10.0
@@ -80,5 +94,7 @@ class Sliced:
 
     def __call__(self, trace: Trace, clock: Clock) -> Tensor:
         z, drawn = _codes(trace)
-        directions = trace.fresh("slices", standard_normal(z.new_empty(self.slices, z.shape[1])))
+        directions = trace.fresh(
+            "slices", standard_normal(z.new_empty(self.slices, z.shape[1]))
+        )
         return trace.distortion.mean() + self.weight * sliced(z, drawn, directions)

@@ -13,10 +13,10 @@ from tightbound.core.trace import Clock, Trace
 class Elbo:
     """-ELBO with the usual changes: distortion + beta * ramp * rate.
 
-    beta: weight of the rate; 1 is the bound (beta-VAE, Higgins et al. 2017).  warmup: share of the run over which the
-    weight rises from 0 (Bowman et al. 2016).  free_bits: nats per latent feature that cost nothing, on the batch mean;
-    per latent, where q or p is no product over features (Kingma et al. 2016, arXiv:1606.04934, eq. 15).
-    Reported figures never see any of the three.
+    beta: weight of the rate; 1 is the bound (beta-VAE, Higgins et al. 2017).  warmup: share of the
+    run over which the weight rises from 0 (Bowman et al. 2016).  free_bits: nats per latent feature
+    that cost nothing, on the batch mean; per latent, where q or p is no product over features
+    (Kingma et al. 2016, arXiv:1606.04934, eq. 15). Reported figures never see any of the three.
     """
 
     beta: float = 1.0
@@ -36,17 +36,20 @@ class Elbo:
         total = trace.log_px.new_zeros(())
         for site in trace.latents.values():
             each = site.kl.reshape(-1, 1) if site.kl_each is None else site.kl_each
-            means = trace.gather(each * (trace.k * trace.log_v.exp()).reshape(-1, 1)).mean(0)
+            means = trace.gather(
+                each * (trace.k * trace.log_v.exp()).reshape(-1, 1)
+            ).mean(0)
             total = total + means.clamp(min=self.free_bits).sum()
         return total
 
 
 @dataclass(frozen=True)
 class Capacity:
-    """distortion + gamma |rate - C|: the rate is held at C nats, which rise from 0 over the share `rise` of the run.
+    """distortion + gamma |rate - C|: the rate is held at C nats, which rise from 0 over the share
+    `rise` of the run.
 
-    gamma: weight of the distance from C.  rise: share of the run over which C rises.
-    capacity: C at the end, in nats; 25 unless given, or an eighth of the number of dimensions where that is less.
+    gamma: weight of the distance from C.  rise: share of the run over which C rises. capacity: C at
+    the end, in nats; 25 unless given, or an eighth of the number of dimensions where that is less.
     Burgess et al. 2018 (arXiv:1804.03599), eq. 8; gamma = 1000 and 25 nats are theirs for dSprites.
     """
 
@@ -56,7 +59,11 @@ class Capacity:
     per_example = False
 
     def __call__(self, trace: Trace, clock: Clock) -> Tensor:
-        most = min(25.0, trace.batch.x[0].numel() / 8) if self.capacity is None else self.capacity
+        most = (
+            min(25.0, trace.batch.x[0].numel() / 8)
+            if self.capacity is None
+            else self.capacity
+        )
         off = trace.gather(trace.rate).mean() - most * clock.ramp(self.rise)
         return trace.distortion.mean() + self.gamma * off.abs()
 

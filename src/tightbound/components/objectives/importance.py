@@ -1,4 +1,7 @@
-"""Bounds of K samples and their gradients. Whatever surrogate gives a gradient, the value is the bound itself."""
+"""Bounds of K samples and their gradients.
+
+Whatever surrogate gives a gradient, the value is the bound itself.
+"""
 
 from __future__ import annotations
 
@@ -12,9 +15,13 @@ from tightbound.core.trace import LIGHT, Clock, Trace, weighty
 
 
 def bound(trace: Trace, m: int = 1) -> Tensor:
-    """The importance-weighted bound, averaged over m estimates that share the K rows out among them, (B,)."""
+    """The importance-weighted bound, averaged over m estimates that share the K rows out among
+    them, (B,).
+    """
     terms = trace.log_w + trace.log_v
-    return weighty(terms.reshape(m, -1, terms.shape[-1]), 1).logsumexp(1).mean(0) + math.log(m)
+    return weighty(terms.reshape(m, -1, terms.shape[-1]), 1).logsumexp(1).mean(
+        0
+    ) + math.log(m)
 
 
 def with_gradient_of(surrogate: Tensor, value: Tensor) -> Tensor:
@@ -24,7 +31,8 @@ def with_gradient_of(surrogate: Tensor, value: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Iwae:
-    """-log (1/K) sum_k w_k, the K-sample bound. Burda, Grosse and Salakhutdinov 2016 (arXiv:1509.00519), eq. 8.
+    """-log (1/K) sum_k w_k, the K-sample bound. Burda, Grosse and Salakhutdinov 2016
+    (arXiv:1509.00519), eq. 8.
 
     m: how many such bounds, each of K / m samples, are averaged, as MIWAE does.
     Rainforth et al. 2018 (arXiv:1802.04537), eq. 9.
@@ -39,7 +47,8 @@ class Iwae:
 
 @dataclass(frozen=True)
 class Piwae:
-    """theta by the bound of all K samples, phi by the mean of m bounds of K / m. Rainforth et al. 2018, section 5.
+    """theta by the bound of all K samples, phi by the mean of m bounds of K / m. Rainforth et al.
+    2018, section 5.
 
     m: bounds that phi learns from.
     """
@@ -48,12 +57,16 @@ class Piwae:
     per_example = True
 
     def __call__(self, trace: Trace, clock: Clock) -> dict[str, Tensor]:
-        return {"generative": -bound(trace).mean(), "inference": -bound(trace, self.m).mean()}
+        return {
+            "generative": -bound(trace).mean(),
+            "inference": -bound(trace, self.m).mean(),
+        }
 
 
 @dataclass(frozen=True)
 class Ciwae:
-    """-(beta ELBO + (1 - beta) bound of K samples). Rainforth et al. 2018 (arXiv:1802.04537), eq. 14.
+    """-(beta ELBO + (1 - beta) bound of K samples). Rainforth et al. 2018 (arXiv:1802.04537), eq.
+    14.
 
     beta: share of the ELBO.
     """
@@ -67,7 +80,8 @@ class Ciwae:
 
 @dataclass(frozen=True)
 class Renyi:
-    """-1 / (1 - alpha) log (1/K) sum_k w_k^(1 - alpha), the Renyi bound.  alpha: 0 is IWAE, at 1 it is the ELBO.
+    """-1 / (1 - alpha) log (1/K) sum_k w_k^(1 - alpha), the Renyi bound.  alpha: 0 is IWAE, at 1 it
+    is the ELBO.
 
     Li and Turner 2016 (arXiv:1602.02311), eq. 7.
     """
@@ -77,12 +91,15 @@ class Renyi:
 
     def __call__(self, trace: Trace, clock: Clock) -> Tensor:
         power = (1 - self.alpha) or 1e-3
-        return -(weighty(power * trace.log_w + trace.log_v, 0).logsumexp(0) / power).mean()
+        return -(
+            weighty(power * trace.log_w + trace.log_v, 0).logsumexp(0) / power
+        ).mean()
 
 
 @dataclass(frozen=True)
 class Landing:
-    """-ELBO without the score of q, whose mean is zero: no noise is left where q is exact ("sticking the landing").
+    """-ELBO without the score of q, whose mean is zero: no noise is left where q is exact
+    ("sticking the landing").
 
     Roeder, Wu and Duvenaud 2017 (arXiv:1703.09194), eq. 8.
     """
@@ -95,7 +112,8 @@ class Landing:
 
 @dataclass(frozen=True)
 class Dreg:
-    """The K-sample bound; phi by sum_k w~_k^2 dlog w_k/dz dz/dphi, whose signal does not fade as K grows.
+    """The K-sample bound; phi by sum_k w~_k^2 dlog w_k/dz dz/dphi, whose signal does not fade as K
+    grows.
 
     Tucker et al. 2019 (arXiv:1810.04152), eq. 8; w~ the normalised weights.
     """
@@ -105,16 +123,23 @@ class Dreg:
     def __call__(self, trace: Trace, clock: Clock) -> dict[str, Tensor]:
         log_w = trace.again(frozen={"inference"}).log_w
         value, w = -trace.log_p_hat.mean(), log_w.detach()
-        surrogates = {"generative": weighty(w, 0).softmax(0), "inference": weighty(w, 0, LIGHT / 2).softmax(0) ** 2}
-        return {name: with_gradient_of(-(s * log_w).sum(0).mean(), value) for name, s in surrogates.items()}
+        surrogates = {
+            "generative": weighty(w, 0).softmax(0),
+            "inference": weighty(w, 0, LIGHT / 2).softmax(0) ** 2,
+        }
+        return {
+            name: with_gradient_of(-(s * log_w).sum(0).mean(), value)
+            for name, s in surrogates.items()
+        }
 
 
 @dataclass(frozen=True)
 class Vimco:
-    """The K-sample bound for latents without a path for the gradient: the score of q, each sample against the others.
+    """The K-sample bound for latents without a path for the gradient: the score of q, each sample
+    against the others.
 
-    The signal of sample k is the bound minus the bound in which w_k is the geometric mean of the others.
-    Mnih and Rezende 2016 (arXiv:1602.06725), eq. 12 to 14.
+    The signal of sample k is the bound minus the bound in which w_k is the geometric mean of the
+    others. Mnih and Rezende 2016 (arXiv:1602.06725), eq. 12 to 14.
     """
 
     per_example, asks_again = True, True
@@ -124,7 +149,11 @@ class Vimco:
         k, log_w = trace.k, trace.log_w.detach()
         others = (log_w.sum(0) - log_w) / max(1, k - 1)
         eye = torch.eye(k, dtype=torch.bool, device=log_w.device)[..., None]
-        without = torch.where(eye, others, log_w[:, None]).logsumexp(0) - math.log(k)  # (K, B): sample k replaced
+        without = torch.where(eye, others, log_w[:, None]).logsumexp(0) - math.log(
+            k
+        )  # (K, B): sample k replaced
         signal = trace.log_p_hat.detach() - without if k > 1 else log_w
         score = sum(site.log_q for site in trace.latents.values())
-        return -with_gradient_of(trace.log_p_hat + (signal * score).sum(0), trace.log_p_hat).mean()
+        return -with_gradient_of(
+            trace.log_p_hat + (signal * score).sum(0), trace.log_p_hat
+        ).mean()

@@ -13,11 +13,13 @@ from tightbound.distributions import standard_normal
 
 @dataclass(frozen=True)
 class Rae:
-    """distortion + codes/2 ||z||^2 + smooth ||dy/dz||^2: a regularised autoencoder, y what the decoder says.
+    """distortion + codes/2 ||z||^2 + smooth ||dy/dz||^2: a regularised autoencoder, y what the
+    decoder says.
 
-    codes: weight of |z|^2.  smooth: weight of the decoder's squared gradient.
-    The Jacobian's squared norm is estimated with one random direction, E_v ||v^T dy/dz||^2.  With smooth = 0 it is
-    RAE-L2, whose decoder is held by weight decay.  Ghosh et al. 2020 (arXiv:1903.12436), eq. 10 to 12.
+    codes: weight of |z|^2.  smooth: weight of the decoder's squared gradient. The Jacobian's
+    squared norm is estimated with one random direction, E_v ||v^T dy/dz||^2.  With smooth = 0 it is
+    RAE-L2, whose decoder is held by weight decay.  Ghosh et al. 2020 (arXiv:1903.12436), eq. 10 to
+    12.
     """
 
     codes: float = 1e-2
@@ -27,10 +29,16 @@ class Rae:
     def __call__(self, trace: Trace, clock: Clock) -> Tensor:
         (site,) = trace.latents.values()
         loss = trace.distortion.mean() + self.codes / 2 * site.z.square().sum(-1).mean()
-        return loss + self.smooth * self._slope(trace, site.z).mean() if self.smooth else loss
+        return (
+            loss + self.smooth * self._slope(trace, site.z).mean()
+            if self.smooth
+            else loss
+        )
 
     def _slope(self, trace: Trace, z: Tensor) -> Tensor:
-        """One-direction estimate of the squared norm of dy/dz, (K*B,); also where gradients are off (validation)."""
+        """One-direction estimate of the squared norm of dy/dz, (K*B,); also where gradients are off
+        (validation).
+        """
         y, training = trace.y, torch.is_grad_enabled()
         v = trace.fresh("direction", standard_normal(y.flatten(1))).reshape(y.shape)
         with torch.enable_grad():

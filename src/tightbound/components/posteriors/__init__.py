@@ -1,13 +1,20 @@
 """q(z|x); one line per posterior."""
 
-from tightbound.components.posteriors.codes import CategoricalPosterior, FiniteScalarPosterior, VectorQuantizedPosterior
+from tightbound.components.posteriors.codes import (
+    CategoricalPosterior,
+    FiniteScalarPosterior,
+    VectorQuantizedPosterior,
+)
 from tightbound.components.posteriors.flow import (
     InverseAutoregressivePosterior,
     PlanarPosterior,
     RadialPosterior,
     SylvesterPosterior,
 )
-from tightbound.components.posteriors.hamiltonian import HamiltonianPosterior, RiemannianPosterior
+from tightbound.components.posteriors.hamiltonian import (
+    HamiltonianPosterior,
+    RiemannianPosterior,
+)
 from tightbound.components.posteriors.manifold import (
     PowerSphericalPosterior,
     VonMisesFisherPosterior,

@@ -16,29 +16,44 @@ SHOWN, AXES, NEAR, STEPS, RATE = 5000, 30, 7, 500, 1e-3
 
 
 def neighbourhoods(x: Tensor, count: int) -> Tensor:
-    """The number of each example's cluster (n,), by normalised cuts of the graph of nearest neighbours of x (n, d).
+    """The number of each example's cluster (n,), by normalised cuts of the graph of nearest
+    neighbours of x (n, d).
 
-    In the plane of the first 30 principal components.  von Luxburg 2007 (arXiv:0711.0189), section 4.
+    In the plane of the first 30 principal components.  von Luxburg 2007 (arXiv:0711.0189), section
+    4.
     """
-    from sklearn.cluster import SpectralClustering  # only now: importing it takes a second
+    from sklearn.cluster import (
+        SpectralClustering,
+    )  # only now: importing it takes a second
     from sklearn.decomposition import PCA
 
-    flat = PCA(min(AXES, *x.shape), random_state=0).fit_transform(x.double().cpu().numpy())
-    cut = SpectralClustering(count, affinity="nearest_neighbors", n_neighbors=min(NEAR, len(x)), random_state=0)
+    flat = PCA(min(AXES, *x.shape), random_state=0).fit_transform(
+        x.double().cpu().numpy()
+    )
+    cut = SpectralClustering(
+        count,
+        affinity="nearest_neighbors",
+        n_neighbors=min(NEAR, len(x)),
+        random_state=0,
+    )
     with warnings.catch_warnings():  # of a graph in pieces, which are clusters too
         warnings.simplefilter("ignore")
         return torch.from_numpy(cut.fit_predict(flat)).long().to(x.device)
 
 
 class ClusterPosterior(Bound, CategoricalPosterior):
-    """A class of each example, which the encoder learns from a clustering of training examples before the first step.
+    """A class of each example, which the encoder learns from a clustering of training examples
+    before the first step.
 
-    Left to itself the bound settles early for few and uneven classes; where it begins is not what it maximises.
-    Jiang et al. 2017 (arXiv:1611.05148), section 3.3, begin at a mixture fitted to an autoencoder's codes.
+    Left to itself the bound settles early for few and uneven classes; where it begins is not what
+    it maximises. Jiang et al. 2017 (arXiv:1611.05148), section 3.3, begin at a mixture fitted to an
+    autoencoder's codes.
     """
 
     def prepare(self, examples: Examples) -> None:
-        """Clusters some examples, and moves all weights by the bound given their clusters, and q(y|x) to say them."""
+        """Clusters some examples, and moves all weights by the bound given their clusters, and
+        q(y|x) to say them.
+        """
         model, (x, _), count = self.whole, examples(SHOWN), self.codebook.size
         if model.told is not None or len(x) <= count:
             return
@@ -50,6 +65,10 @@ class ClusterPosterior(Bound, CategoricalPosterior):
             y = F.one_hot(number[some], count).to(self.head.weight)
             with torch.enable_grad():
                 trace = model(Batch(x[some]), Draw(given={"y": y}))
-                (trace.latents["z"].kl - trace.log_px - trace.latents["y"].q.log_prob(y)).mean().backward()
+                (
+                    trace.latents["z"].kl
+                    - trace.log_px
+                    - trace.latents["y"].q.log_prob(y)
+                ).mean().backward()
             optimizer.step()
             optimizer.zero_grad()

@@ -1,7 +1,8 @@
 """q(z|x) over codes: categories, a learned codebook, residual codebooks, and a fixed grid.
 
-On a grid of places (a convolutional encoder, h (n, *grid, F)) z (n, places * latent) goes place by place, one row of
-the grid after another, and so do the codes' numbers (n, N): N = places * codes of a place * levels, in this order.
+On a grid of places (a convolutional encoder, h (n, *grid, F)) z (n, places * latent) goes place by
+place, one row of the grid after another, and so do the codes' numbers (n, N): N = places * codes of
+a place * levels, in this order.
 """
 
 from __future__ import annotations
@@ -17,14 +18,18 @@ from tightbound.core.trace import Bound, Context, Examples, Trace
 from tightbound.distributions import Code, Codes, Quantized, soft_clip
 from tightbound.runtime.errors import TightboundError
 
-LEAST_USED = 0.03  # of the mean count: a code that is used less is dead and starts again at an encoding
+# of the mean count: a code that is used less is dead and starts again at an encoding
+LEAST_USED = 0.03
 
 
 def groups_of(latent: int, dim: int, what: str) -> int:
-    """How many codes of `dim` features a latent holds; raises TightboundError where it does not part evenly."""
+    """How many codes of `dim` features a latent holds; raises TightboundError where it does not
+    part evenly.
+    """
     if latent % dim:
         raise TightboundError(
-            f"latent = {latent} does not part into codes of {what}: set latent to a multiple of {dim}"
+            f"latent = {latent} does not part into codes of {what}: set latent "
+            f"to a multiple of {dim}"
         )
     return latent // dim
 
@@ -59,42 +64,69 @@ class CategoricalPosterior(nn.Module):
     needs = ("places",)
 
     def __init__(
-        self, features: int, latent: int, classes: int = 10, temperature: float = 1.0, places: int = 1
+        self,
+        features: int,
+        latent: int,
+        classes: int = 10,
+        temperature: float = 1.0,
+        places: int = 1,
     ) -> None:
         super().__init__()
-        self.codebook = OneHot(places * groups_of(latent, classes, f"{classes} classes"), classes)
+        self.codebook = OneHot(
+            places * groups_of(latent, classes, f"{classes} classes"), classes
+        )
         self.head, self.temperature = nn.Linear(features, latent), temperature
 
     def forward(self, h: Tensor, ctx: Context, p: Distribution | None) -> Distribution:
-        logits = soft_clip(self.head(h).flatten(1), -15, 15).unflatten(-1, (self.codebook.groups, self.codebook.size))
+        logits = soft_clip(self.head(h).flatten(1), -15, 15).unflatten(
+            -1, (self.codebook.groups, self.codebook.size)
+        )
         return Codes(logits, self.codebook, self.temperature)
 
 
 class Codebook(nn.Module):
-    """`levels` tables of K vectors (D,): each level quantises what the levels before left over; N = groups * levels.
+    """`levels` tables of K vectors (D,): each level quantises what the levels before left over; N =
+    groups * levels.
 
-    The tables are running means of the encodings that chose each entry, decay 0.99; dead entries start again at an
-    encoding; of several parts of a step, at a mean with nearly all its weight on one part's.
-    van den Oord et al. 2017 (arXiv:1711.00937), appendix A.1; Lee et al. 2022 (arXiv:2203.01941), eq. 3.
+    The tables are running means of the encodings that chose each entry, decay 0.99; dead entries
+    start again at an encoding; of several parts of a step, at a mean with nearly all its weight on
+    one part's. van den Oord et al. 2017 (arXiv:1711.00937), appendix A.1; Lee et al. 2022
+    (arXiv:2203.01941), eq. 3.
     """
 
     observes = True
 
-    def __init__(self, parts: int, size: int, dim: int, levels: int, decay: float) -> None:
+    def __init__(
+        self, parts: int, size: int, dim: int, levels: int, decay: float
+    ) -> None:
         super().__init__()
-        self.parts, self.size, self.dim, self.levels, self.decay = parts, size, dim, levels, decay
+        self.parts, self.size, self.dim, self.levels, self.decay = (
+            parts,
+            size,
+            dim,
+            levels,
+            decay,
+        )
         self.groups = parts * levels
-        self.register_buffer("table", torch.randn(levels, size, dim) / 2 ** torch.arange(levels)[:, None, None])
+        self.register_buffer(
+            "table",
+            torch.randn(levels, size, dim) / 2 ** torch.arange(levels)[:, None, None],
+        )
         self.register_buffer("count", torch.ones(levels, size))
         self.register_buffer("total", self.get_buffer("table").clone())
 
     def vectors(self, index: Tensor) -> Tensor:
-        table, index = self.get_buffer("table"), index.unflatten(-1, (self.parts, self.levels))
+        table, index = (
+            self.get_buffer("table"),
+            index.unflatten(-1, (self.parts, self.levels)),
+        )
         chosen = [table[level][index[..., level]] for level in range(self.levels)]
         return torch.stack(chosen).sum(0).flatten(1)
 
     def quantise(self, raw: Tensor) -> tuple[Tensor, Tensor]:
-        """raw (n, parts, D) to numbers (n, parts, levels) and what is left after each level, (levels, n, parts, D)."""
+        """raw (n, parts, D) to numbers (n, parts, levels) and what is left after each level,
+        (levels, n, parts, D).
+        """
         rest, found, left = raw, [], []
         for table in self.get_buffer("table"):
             far = table.square().sum(-1) - 2 * rest @ table.T
@@ -104,7 +136,9 @@ class Codebook(nn.Module):
         return torch.stack(found, -1), torch.stack(left)
 
     def index(self, z: Tensor) -> Tensor:
-        """Numbers (n, N) of vectors; where there are several levels, of the greedy parting of a vector."""
+        """Numbers (n, N) of vectors; where there are several levels, of the greedy parting of a
+        vector.
+        """
         return self.quantise(z.unflatten(-1, (self.parts, self.dim)))[0].flatten(1)
 
     def forward(self, raw: Tensor) -> Quantized:
@@ -115,20 +149,35 @@ class Codebook(nn.Module):
         return Quantized(code, through, commitment, self, raw.detach())
 
     def statistics(self, trace: Trace) -> dict[str, Tensor]:
-        """How often each entry was chosen, the sum of what chose it, and encodings to start dead entries at."""
-        q = next(site.q for site in trace.latents.values() if getattr(site.q, "codebook", None) is self)
+        """How often each entry was chosen, the sum of what chose it, and encodings to start dead
+        entries at.
+        """
+        q = next(
+            site.q
+            for site in trace.latents.values()
+            if getattr(site.q, "codebook", None) is self
+        )
         assert isinstance(q, Quantized)
         index, left = self.quantise(q.raw)
         before = torch.cat([q.raw[None], left[:-1]]).flatten(1, 2)
         chosen = F.one_hot(index.flatten(0, 1).T, self.size).to(before)
         some = torch.randint(before.shape[1], (self.size,), device=before.device)
-        lot = (60 * torch.rand(self.size, 1, device=before.device) - 60).exp()  # of parts, nearly all is of the first
-        found = {"count": chosen.sum(1), "total": chosen.mT @ before, "fresh": before[:, some] * lot, "lot": lot}
+        lot = (
+            60 * torch.rand(self.size, 1, device=before.device) - 60
+        ).exp()  # of parts, nearly all is of the first
+        found = {
+            "count": chosen.sum(1),
+            "total": chosen.mT @ before,
+            "fresh": before[:, some] * lot,
+            "lot": lot,
+        }
         return {f"codes/{name}": value for name, value in found.items()}
 
     def after_step(self, sums: dict[str, Tensor]) -> None:
         """Moves the running means by an accepted step, and dead entries to encodings."""
-        table, count, total = (self.get_buffer(name) for name in ("table", "count", "total"))
+        table, count, total = (
+            self.get_buffer(name) for name in ("table", "count", "total")
+        )
         count.lerp_(sums["codes/count"], 1 - self.decay)
         total.lerp_(sums["codes/total"], 1 - self.decay)
         usual = count.mean(-1, keepdim=True)
@@ -139,22 +188,27 @@ class Codebook(nn.Module):
         table.copy_(total / count.unsqueeze(-1).clamp(min=1e-6))
 
     def start(self, raw: Tensor) -> None:
-        """Puts the tables on encodings raw (m, parts, D), level by level, each entry on one at random."""
+        """Puts the tables on encodings raw (m, parts, D), level by level, each entry on one at
+        random.
+        """
         rest = raw.flatten(0, 1)
         for level, table in enumerate(self.get_buffer("table")):
             some = torch.arange(self.size) % len(rest)
             chosen = rest[torch.randperm(len(rest))[some].to(rest.device)]
             table.copy_(chosen + 1e-3 * rest.std() * torch.randn_like(chosen))
-            rest = rest - table[(table.square().sum(-1) - 2 * rest @ table.T).argmin(-1)]
+            rest = (
+                rest - table[(table.square().sum(-1) - 2 * rest @ table.T).argmin(-1)]
+            )
             self.get_buffer("total")[level].copy_(table)
 
 
 class VectorQuantizedPosterior(Bound, nn.Module):
-    """latent / dim codes, each the nearest of `codes` learned vectors to a linear map of h; with objective commitment.
+    """latent / dim codes, each the nearest of `codes` learned vectors to a linear map of h; with
+    objective commitment.
 
-    codes: vectors of a table.  dim: features of a code.  decay: of the running means that the vectors follow.
-    levels: tables, each for what is left over by those before (residual quantisation).
-    van den Oord et al. 2017 (arXiv:1711.00937), eq. 1 and 2.
+    codes: vectors of a table.  dim: features of a code.  decay: of the running means that the
+    vectors follow. levels: tables, each for what is left over by those before (residual
+    quantisation). van den Oord et al. 2017 (arXiv:1711.00937), eq. 1 and 2.
     """
 
     space, density = "codes", False  # all of it is on one code, wherever that is
@@ -174,15 +228,24 @@ class VectorQuantizedPosterior(Bound, nn.Module):
     ) -> None:
         super().__init__()
         parts = places * groups_of(latent, dim, f"{dim} features")
-        self.head, self.codebook = nn.Linear(features, latent), Codebook(parts, codes, dim, levels, decay)
+        self.head, self.codebook = (
+            nn.Linear(features, latent),
+            Codebook(parts, codes, dim, levels, decay),
+        )
 
     def prepare(self, examples: Examples) -> None:
         """Puts the codebook on encodings of training examples."""
         x, _ = examples(2 * self.codebook.size)
-        self.codebook.start(self._encoding(self.whole.features(x.to(self.head.weight.device))))
+        self.codebook.start(
+            self._encoding(self.whole.features(x.to(self.head.weight.device)))
+        )
 
     def _encoding(self, h: Tensor) -> Tensor:
-        return self.head(h).flatten(1).unflatten(-1, (self.codebook.parts, self.codebook.dim))
+        return (
+            self.head(h)
+            .flatten(1)
+            .unflatten(-1, (self.codebook.parts, self.codebook.dim))
+        )
 
     def forward(self, h: Tensor, ctx: Context, p: Distribution | None) -> Distribution:
         q: Distribution = self.codebook(self._encoding(h))
@@ -190,16 +253,24 @@ class VectorQuantizedPosterior(Bound, nn.Module):
 
 
 class Grid:
-    """The codes of a fixed grid: D places of L_1, ..., L_D levels each, in [-1, 1]; K = their product."""
+    """The codes of a fixed grid: D places of L_1, ..., L_D levels each, in [-1, 1]; K = their
+    product.
+    """
 
     def __init__(self, groups: int, levels: tuple[int, ...]) -> None:
         self.groups, self.size = groups, math.prod(levels)
         self.levels = torch.tensor(levels)
-        self.basis = torch.cat([torch.ones(1, dtype=torch.long), self.levels[:-1]]).cumprod(0)
+        self.basis = torch.cat(
+            [torch.ones(1, dtype=torch.long), self.levels[:-1]]
+        ).cumprod(0)
 
     def vectors(self, index: Tensor) -> Tensor:
         half = (self.levels // 2).to(index.device)
-        digits = index.unsqueeze(-1) // self.basis.to(index.device) % self.levels.to(index.device)
+        digits = (
+            index.unsqueeze(-1)
+            // self.basis.to(index.device)
+            % self.levels.to(index.device)
+        )
         return ((digits - half) / half).flatten(1)
 
     def index(self, z: Tensor) -> Tensor:
@@ -209,22 +280,34 @@ class Grid:
 
 
 class FiniteScalarPosterior(nn.Module):
-    """Each feature, bounded by tanh, is rounded to one of few levels; no codebook is learned and none can die.
+    """Each feature, bounded by tanh, is rounded to one of few levels; no codebook is learned and
+    none can die.
 
-    levels: per feature of a code; their product is the number of codes.  Mentzer et al. 2024 (arXiv:2309.15505), 3.1.
+    levels: per feature of a code; their product is the number of codes.  Mentzer et al. 2024
+    (arXiv:2309.15505), 3.1.
     """
 
     space, density = "codes", False  # all of it is on one code, wherever that is
     grids = True
     needs = ("places",)
 
-    def __init__(self, features: int, latent: int, levels: tuple[int, ...] = (8, 5, 5, 5), places: int = 1) -> None:
+    def __init__(
+        self,
+        features: int,
+        latent: int,
+        levels: tuple[int, ...] = (8, 5, 5, 5),
+        places: int = 1,
+    ) -> None:
         super().__init__()
         if min(levels) < 2:
             raise TightboundError(
-                f"levels = {levels} leaves a feature with one level, which says nothing: give 2 or more"
+                f"levels = {levels} leaves a feature with one level, which "
+                "says nothing: give 2 or more"
             )
-        self.codebook = Grid(places * groups_of(latent, len(levels), f"{len(levels)} features"), tuple(levels))
+        self.codebook = Grid(
+            places * groups_of(latent, len(levels), f"{len(levels)} features"),
+            tuple(levels),
+        )
         self.head = nn.Linear(features, latent)
 
     def forward(self, h: Tensor, ctx: Context, p: Distribution | None) -> Distribution:
@@ -236,4 +319,10 @@ class FiniteScalarPosterior(nn.Module):
         through = code_of + (bounded - bounded.detach()) / (levels // 2)
         vector = code_of.detach().flatten(1)
         code = Code(self.codebook.index(vector), vector)
-        return Quantized(code, through.flatten(1), torch.zeros_like(vector[:, 0]), self.codebook, raw.detach())
+        return Quantized(
+            code,
+            through.flatten(1),
+            torch.zeros_like(vector[:, 0]),
+            self.codebook,
+            raw.detach(),
+        )

@@ -25,7 +25,9 @@ class Step(nn.Module):
     def __init__(self, features: int, *sizes: int) -> None:
         super().__init__()
         self.sizes, self.head = sizes, nn.Linear(features, sum(sizes))
-        with torch.no_grad():  # start near the identity: at 0 itself some maps have no gradient
+        with (
+            torch.no_grad()
+        ):  # start near the identity: at 0 itself some maps have no gradient
             self.head.weight.mul_(0.1)
             self.head.bias.mul_(0.1)
 
@@ -37,7 +39,8 @@ class Step(nn.Module):
 
 
 class Planar(Step):
-    """z + u tanh(w'z + b), w = g q with a unit q, and u'w > -1 so that it is invertible: u = along q / g + its rest.
+    """z + u tanh(w'z + b), w = g q with a unit q, and u'w > -1 so that it is invertible: u = along
+    q / g + its rest.
 
     Rezende and Mohamed 2015 (arXiv:1505.05770), eq. 10 to 12 and appendix A.1.
     """
@@ -55,7 +58,8 @@ class Planar(Step):
 
 
 class Radial(Step):
-    """z + beta (z - c) / (alpha + r), r = |z - c|, alpha > 0 and beta > -alpha; c is the centre of the map.
+    """z + beta (z - c) / (alpha + r), r = |z - c|, alpha > 0 and beta > -alpha; c is the centre of
+    the map.
 
     Rezende and Mohamed 2015 (arXiv:1505.05770), eq. 14 and appendix A.2.
     """
@@ -69,15 +73,22 @@ class Radial(Step):
         away = z - centre
         r = away.norm(dim=-1, keepdim=True)
         pull = alpha * ratio / (alpha + r)
-        along = torch.log((r.square() + 2 * alpha * r + alpha.square() * (1 + ratio)) / (alpha + r).square())
-        return z + pull * away, ((z.shape[-1] - 1) * torch.log1p(pull) + along).squeeze(-1)
+        along = torch.log(
+            (r.square() + 2 * alpha * r + alpha.square() * (1 + ratio))
+            / (alpha + r).square()
+        )
+        return z + pull * away, ((z.shape[-1] - 1) * torch.log1p(pull) + along).squeeze(
+            -1
+        )
 
 
 class Sylvester(Step):
-    """z + Q R1 tanh(R2 Q'z + b): Q (d, M) orthonormal, R1 and R2 (M, M) upper triangular with diagonals in (-1, 1).
+    """z + Q R1 tanh(R2 Q'z + b): Q (d, M) orthonormal, R1 and R2 (M, M) upper triangular with
+    diagonals in (-1, 1).
 
-    kind: how Q is made from h: "orthogonal" by a QR decomposition, M = rank; "householder" as a product of `rank`
-    reflections, M = d.  van den Berg et al. 2018 (arXiv:1803.05649), eq. 8 to 10, sections 4.1 and 4.2.
+    kind: how Q is made from h: "orthogonal" by a QR decomposition, M = rank; "householder" as a
+    product of `rank` reflections, M = d.  van den Berg et al. 2018 (arXiv:1803.05649), eq. 8 to 10,
+    sections 4.1 and 4.2.
     """
 
     def __init__(self, features: int, latent: int, kind: str, rank: int) -> None:
@@ -87,12 +98,19 @@ class Sylvester(Step):
         self.widths = (self.rank, m, m)
 
     def map(self, z: Tensor, *parameters: Tensor) -> tuple[Tensor, Tensor]:
-        q, one, two = (p.unflatten(-1, (-1, n)) for p, n in zip(parameters[:3], self.widths, strict=True))
+        q, one, two = (
+            p.unflatten(-1, (-1, n))
+            for p, n in zip(parameters[:3], self.widths, strict=True)
+        )
         one, two, reflect = upper(one), upper(two), self.kind == "householder"
         q = F.normalize(q, dim=-2) if reflect else torch.linalg.qr(q)[0]
         inner = reflected(z, q) if reflect else _times(q.mT, z)
         t = (_times(two, inner) + parameters[3]).tanh()
-        move = reflected(_times(one, t), q.flip(-1)) if reflect else _times(q, _times(one, t))
+        move = (
+            reflected(_times(one, t), q.flip(-1))
+            if reflect
+            else _times(q, _times(one, t))
+        )
         diagonals = one.diagonal(dim1=-2, dim2=-1) * two.diagonal(dim1=-2, dim2=-1)
         return z + move, torch.log1p((1 - t.square()) * diagonals).sum(-1)
 
@@ -107,19 +125,27 @@ def above_minus_one(x: Tensor) -> Tensor:
 
 
 def upper(r: Tensor) -> Tensor:
-    """The upper triangle (..., M, M), its diagonal squashed to (-1, 1), exclusive of the ends also in float32."""
-    return r.triu(1) + torch.diag_embed((1 - LEAST) * r.diagonal(dim1=-2, dim2=-1).tanh())
+    """The upper triangle (..., M, M), its diagonal squashed to (-1, 1), exclusive of the ends also
+    in float32.
+    """
+    return r.triu(1) + torch.diag_embed(
+        (1 - LEAST) * r.diagonal(dim1=-2, dim2=-1).tanh()
+    )
 
 
 def reflected(x: Tensor, v: Tensor) -> Tensor:
-    """x after one Householder reflection I - 2 v v' for each unit column of v (..., d, H), in their order."""
+    """x after one Householder reflection I - 2 v v' for each unit column of v (..., d, H), in their
+    order.
+    """
     for column in v.unbind(-1):
         x = x - 2 * (x * column).sum(-1, keepdim=True) * column
     return x
 
 
 class FlowPosterior(nn.Module):
-    """q(z|x): z0 from a diagonal normal, then one map after another; its density goes with each z that it makes."""
+    """q(z|x): z0 from a diagonal normal, then one map after another; its density goes with each z
+    that it makes.
+    """
 
     density = False  # at a z that comes from elsewhere
 
@@ -145,7 +171,9 @@ class PlanarPosterior(FlowPosterior):
     """
 
     def __init__(self, features: int, latent: int, steps: int = 10) -> None:
-        super().__init__(features, latent, [Planar(features, latent) for _ in range(steps)])
+        super().__init__(
+            features, latent, [Planar(features, latent) for _ in range(steps)]
+        )
 
 
 class RadialPosterior(FlowPosterior):
@@ -155,14 +183,16 @@ class RadialPosterior(FlowPosterior):
     """
 
     def __init__(self, features: int, latent: int, steps: int = 10) -> None:
-        super().__init__(features, latent, [Radial(features, latent) for _ in range(steps)])
+        super().__init__(
+            features, latent, [Radial(features, latent) for _ in range(steps)]
+        )
 
 
 class SylvesterPosterior(FlowPosterior):
     """A flow of Sylvester maps.
 
-    steps: maps, one after another.  kind: "orthogonal" columns by a QR decomposition, or "householder"
-    reflections, of full rank.  rank: columns of Q, or reflections.
+    steps: maps, one after another.  kind: "orthogonal" columns by a QR decomposition, or
+    "householder" reflections, of full rank.  rank: columns of Q, or reflections.
     """
 
     def __init__(
@@ -173,15 +203,21 @@ class SylvesterPosterior(FlowPosterior):
         kind: Literal["orthogonal", "householder"] = "orthogonal",
         rank: int = 8,
     ) -> None:
-        super().__init__(features, latent, [Sylvester(features, latent, kind, rank) for _ in range(steps)])
+        super().__init__(
+            features,
+            latent,
+            [Sylvester(features, latent, kind, rank) for _ in range(steps)],
+        )
 
 
 class InverseAutoregressivePosterior(nn.Module):
-    """A flow of autoregressive maps: z from noise in one pass, the density of a given z in d passes.
+    """A flow of autoregressive maps: z from noise in one pass, the density of a given z in d
+    passes.
 
-    kind: "affine" (Kingma et al. 2016, arXiv:1606.04934), "spline" (Durkan et al. 2019, arXiv:1906.04032), or
-    "coupling", whose maps take one pass both ways (Dinh et al. 2017, arXiv:1605.08803).  context: what of h they see.
-    steps: maps, one after another.  width: hidden units of their networks.
+    kind: "affine" (Kingma et al. 2016, arXiv:1606.04934), "spline" (Durkan et al. 2019,
+    arXiv:1906.04032), or "coupling", whose maps take one pass both ways (Dinh et al. 2017,
+    arXiv:1605.08803).  context: what of h they see. steps: maps, one after another.  width: hidden
+    units of their networks.
     """
 
     def __init__(
@@ -194,7 +230,10 @@ class InverseAutoregressivePosterior(nn.Module):
         context: int = 64,
     ) -> None:
         super().__init__()
-        self.base, self.context = NormalPosterior(features, latent), nn.Linear(features, context)
+        self.base, self.context = (
+            NormalPosterior(features, latent),
+            nn.Linear(features, context),
+        )
         self.maps = zuko_maps(kind, latent, steps, width, context)
 
     def forward(self, h: Tensor, ctx: Context, p: Distribution | None) -> Distribution:

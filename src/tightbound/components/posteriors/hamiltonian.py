@@ -1,4 +1,6 @@
-"""q(z|x) that looks at log p(x, z): a diagonal normal, moved towards the true posterior by its gradient."""
+"""q(z|x) that looks at log p(x, z): a diagonal normal, moved towards the true posterior by its
+gradient.
+"""
 
 from __future__ import annotations
 
@@ -19,10 +21,11 @@ def _logit(share: float) -> float:
 
 
 class HamiltonianPosterior(nn.Module):
-    """A normal, then leapfrog steps along the gradient of log p(x, z), with learned lengths and tempering.
+    """A normal, then leapfrog steps along the gradient of log p(x, z), with learned lengths and
+    tempering.
 
-    steps: how many.  longest: the bound on a step's length in a feature, in units of its scale in the normal.
-    Caterini, Doucet and Sejdinovic 2018 (arXiv:1805.11328), algorithm 1.
+    steps: how many.  longest: the bound on a step's length in a feature, in units of its scale in
+    the normal. Caterini, Doucet and Sejdinovic 2018 (arXiv:1805.11328), algorithm 1.
     """
 
     paths = ("flat",)
@@ -30,9 +33,15 @@ class HamiltonianPosterior(nn.Module):
     reads_joint = True  # so that another prior is another q
     first = 0.3
 
-    def __init__(self, features: int, latent: int, steps: int = 3, longest: float = 1.0) -> None:
+    def __init__(
+        self, features: int, latent: int, steps: int = 3, longest: float = 1.0
+    ) -> None:
         super().__init__()
-        self.start, self.steps, self.longest = NormalPosterior(features, latent), steps, longest
+        self.start, self.steps, self.longest = (
+            NormalPosterior(features, latent),
+            steps,
+            longest,
+        )
         self.length = nn.Parameter(torch.full((latent,), _logit(self.first)))
         self.cool = nn.Parameter(torch.tensor(_logit(0.9)))
 
@@ -45,15 +54,23 @@ class HamiltonianPosterior(nn.Module):
         assert log_joint is not None
         motion, unit = self.motion(q)
         step = self.longest * self.length.sigmoid() * unit
-        return Hamiltonian(q, lambda z: log_joint({"z": z}), motion, step, self.cool.sigmoid(), self.steps)
+        return Hamiltonian(
+            q,
+            lambda z: log_joint({"z": z}),
+            motion,
+            step,
+            self.cool.sigmoid(),
+            self.steps,
+        )
 
 
 class RiemannianPosterior(Bound, HamiltonianPosterior):
     """The same in a space whose metric is learned: directions in which the data vary are short.
 
-    Its centres are the means of the start at training examples, its factors linear in their features.  steps: how many.
-    longest: the bound on a step's length.  count: centres.  reach: how far one is felt, times the root of `latent`.
-    least: what the inverse metric is far from all.  Chadebec, Mantoux and Allassonniere 2020 (arXiv:2010.11518).
+    Its centres are the means of the start at training examples, its factors linear in their
+    features.  steps: how many. longest: the bound on a step's length.  count: centres.  reach: how
+    far one is felt, times the root of `latent`. least: what the inverse metric is far from all.
+    Chadebec, Mantoux and Allassonniere 2020 (arXiv:2010.11518).
     """
 
     needs = ("spec",)
@@ -72,7 +89,11 @@ class RiemannianPosterior(Bound, HamiltonianPosterior):
         least: float = 0.1,
     ) -> None:
         super().__init__(features, latent, steps, longest)
-        self.factor, self.reach, self.least = nn.Linear(features, latent * latent), reach * latent**0.5, least
+        self.factor, self.reach, self.least = (
+            nn.Linear(features, latent * latent),
+            reach * latent**0.5,
+            least,
+        )
         nn.init.normal_(self.factor.weight, std=1e-3)
         nn.init.zeros_(self.factor.bias)
         self.register_buffer("inputs", torch.randn(count, *spec.shape))
@@ -88,4 +109,6 @@ class RiemannianPosterior(Bound, HamiltonianPosterior):
         square = self.factor(h).unflatten(-1, (width, width))
         diagonal = square.diagonal(dim1=-2, dim2=-1).tanh().exp()
         factor = square.tril(-1) + diagonal.diag_embed()
-        return Riemannian(centres, factor, self.reach, self.least), self.length.new_ones(())
+        return Riemannian(
+            centres, factor, self.reach, self.least
+        ), self.length.new_ones(())

@@ -10,14 +10,22 @@ from torch.nn import functional as F
 
 from tightbound.components.posteriors.normal import NormalPosterior
 from tightbound.core.trace import Context
-from tightbound.distributions import PowerSpherical, VonMisesFisher, WrappedNormal, soft_clip
+from tightbound.distributions import (
+    PowerSpherical,
+    VonMisesFisher,
+    WrappedNormal,
+    soft_clip,
+)
 from tightbound.runtime.errors import TightboundError
 
-FARTHEST = 8.0  # hyperbolic distance of a mean from the origin: a bound far from all draws of a usual prior
+# hyperbolic distance of a mean from the origin: a bound far from all draws of a usual prior
+FARTHEST = 8.0
 
 
 class SpherePosterior(nn.Module):
-    """A mean direction and a concentration, linear in h; the concentration is bounded and starts near d."""
+    """A mean direction and a concentration, linear in h; the concentration is bounded and starts
+    near d.
+    """
 
     space = "sphere"
     family: type[VonMisesFisher] | type[PowerSpherical]
@@ -25,12 +33,19 @@ class SpherePosterior(nn.Module):
     def __init__(self, features: int, latent: int) -> None:
         super().__init__()
         if latent < 2:
-            raise TightboundError("a sphere needs latent = 2 or more: a unit vector of one number is only a sign")
-        self.direction, self.log_concentration = nn.Linear(features, latent), nn.Linear(features, 1)
+            raise TightboundError(
+                "a sphere needs latent = 2 or more: a unit vector of one number is only a sign"
+            )
+        self.direction, self.log_concentration = (
+            nn.Linear(features, latent),
+            nn.Linear(features, 1),
+        )
         self.start = math.log(latent)
 
     def forward(self, h: Tensor, ctx: Context, p: Distribution | None) -> Distribution:
-        kappa = soft_clip(self.log_concentration(h).squeeze(-1) + self.start, -3, 8).exp()
+        kappa = soft_clip(
+            self.log_concentration(h).squeeze(-1) + self.start, -3, 8
+        ).exp()
         return self.family(F.normalize(self.direction(h), dim=-1), kappa)
 
 
@@ -47,7 +62,10 @@ class PowerSphericalPosterior(SpherePosterior):
 
 
 class WrappedNormalPosterior(nn.Module):
-    """A wrapped normal in hyperbolic space, of the prior's curvature. Mathieu et al. 2019 (arXiv:1901.06033)."""
+    """A wrapped normal in hyperbolic space, of the prior's curvature.
+
+    Mathieu et al. 2019 (arXiv:1901.06033).
+    """
 
     space = "hyperbolic"
 
@@ -59,4 +77,6 @@ class WrappedNormalPosterior(nn.Module):
         q = self.tangent(h, ctx, None)
         curvature: float = getattr(p, "parts", p).curvature  # type: ignore[union-attr]
         r = q.mean.norm(dim=-1, keepdim=True).clamp(min=1e-6)
-        return WrappedNormal(q.mean * FARTHEST * (r / FARTHEST).tanh() / r, q.stddev, curvature)
+        return WrappedNormal(
+            q.mean * FARTHEST * (r / FARTHEST).tanh() / r, q.stddev, curvature
+        )

@@ -11,24 +11,33 @@ from torch.distributions import Distribution, Independent, Normal
 from tightbound.core.trace import Context
 from tightbound.distributions import Delta, FullNormal, diagonal
 
-WIDEST = 3.0  # log-scale of a posterior: one much wider than its prior only makes the gradient explode
+# log-scale of a posterior: one much wider than its prior only makes the gradient explode
+WIDEST = 3.0
 
 
 class NormalPosterior(nn.Module):
-    """Diagonal normal: a mean and a scale per feature, linear in the encoder's features h (n, F), or (n, *grid, F).
+    """Diagonal normal: a mean and a scale per feature, linear in the encoder's features h (n, F),
+    or (n, *grid, F).
 
-    On a grid there are `latent` features at each place, and z (n, places * latent) goes place by place.
-    scale: "predicted" from h, or "shared", one learned scale per feature for all x (the exact form for a linear model).
-    Kingma and Welling 2014 (arXiv:1312.6114), appendix C.2.
+    On a grid there are `latent` features at each place, and z (n, places * latent) goes place by
+    place. scale: "predicted" from h, or "shared", one learned scale per feature for all x (the
+    exact form for a linear model). Kingma and Welling 2014 (arXiv:1312.6114), appendix C.2.
     """
 
     grids = True
 
-    def __init__(self, features: int, latent: int, scale: Literal["predicted", "shared"] = "predicted") -> None:
+    def __init__(
+        self,
+        features: int,
+        latent: int,
+        scale: Literal["predicted", "shared"] = "predicted",
+    ) -> None:
         super().__init__()
         self.mean = nn.Linear(features, latent)
         self.log_scale = nn.Linear(features, latent) if scale == "predicted" else None
-        self.shared = None if scale == "predicted" else nn.Parameter(torch.zeros(latent))
+        self.shared = (
+            None if scale == "predicted" else nn.Parameter(torch.zeros(latent))
+        )
 
     def forward(self, h: Tensor, ctx: Context, p: Distribution | None) -> Distribution:
         loc = self.mean(h)
@@ -46,7 +55,10 @@ class FullNormalPosterior(nn.Module):
 
     def __init__(self, features: int, latent: int) -> None:
         super().__init__()
-        self.diagonal, self.lower = NormalPosterior(features, latent), nn.Linear(features, latent * latent)
+        self.diagonal, self.lower = (
+            NormalPosterior(features, latent),
+            nn.Linear(features, latent * latent),
+        )
         nn.init.zeros_(self.lower.weight)
         nn.init.zeros_(self.lower.bias)
 
@@ -54,11 +66,14 @@ class FullNormalPosterior(nn.Module):
         q = self.diagonal(h, ctx, p)
         square = self.lower(h).unflatten(-1, (q.mean.shape[-1], -1)).tril(-1)
         square = square + torch.eye(square.shape[-1], dtype=h.dtype, device=h.device)
-        return FullNormal(q.mean, scale_tril=q.stddev.unsqueeze(-1) * square, validate_args=False)
+        return FullNormal(
+            q.mean, scale_tril=q.stddev.unsqueeze(-1) * square, validate_args=False
+        )
 
 
 class ResidualPosterior(nn.Module):
-    """q relative to p = N(m, s^2): N(m + d, (s r)^2), d and log r linear in h; at d = 0, r = 1 it is p itself.
+    """q relative to p = N(m, s^2): N(m + d, (s r)^2), d and log r linear in h; at d = 0, r = 1 it
+    is p itself.
 
     Vahdat and Kautz 2020 (arXiv:2007.03898), eq. 4.
     """
@@ -75,14 +90,18 @@ class ResidualPosterior(nn.Module):
         change = self.change(h, ctx, None)
         assert p is not None
         scale = p.stddev * change.stddev
-        return Independent(Normal(p.mean + change.mean, scale, validate_args=False), 1, validate_args=False)
+        return Independent(
+            Normal(p.mean + change.mean, scale, validate_args=False),
+            1,
+            validate_args=False,
+        )
 
 
 class LadderPosterior(nn.Module):
     """The product of what h says and of p, both normal: precisions add, means are weighted by them.
 
-    Sonderby et al. 2016 (arXiv:1602.02282), eq. 17 to 19, where the first factor does not hear of the latents above,
-    and the topmost q is not a product.
+    Sonderby et al. 2016 (arXiv:1602.02282), eq. 17 to 19, where the first factor does not hear of
+    the latents above, and the topmost q is not a product.
     """
 
     grids = True
@@ -98,7 +117,9 @@ class LadderPosterior(nn.Module):
         assert p is not None
         a, b = own.variance.reciprocal(), p.variance.reciprocal()
         loc = (own.mean * a + p.mean * b) / (a + b)
-        return Independent(Normal(loc, (a + b).rsqrt(), validate_args=False), 1, validate_args=False)
+        return Independent(
+            Normal(loc, (a + b).rsqrt(), validate_args=False), 1, validate_args=False
+        )
 
 
 class DeltaPosterior(nn.Module):

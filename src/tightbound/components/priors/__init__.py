@@ -11,7 +11,12 @@ from tightbound.components.priors.manifold import (
     WrappedNormalPrior,
 )
 from tightbound.components.priors.mixture import ExemplarPrior, MixturePrior, VampPrior
-from tightbound.components.priors.normal import ConditionalNormal, LearnedNormal, StandardNormal, TopConditional
+from tightbound.components.priors.normal import (
+    ConditionalNormal,
+    LearnedNormal,
+    StandardNormal,
+    TopConditional,
+)
 from tightbound.components.priors.riemannian import RiemannianPrior
 from tightbound.components.priors.two_stage import TwoStagePrior
 

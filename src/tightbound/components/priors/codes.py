@@ -24,31 +24,52 @@ class UniformCodesPrior(Bound, nn.Module):
         self.register_buffer("zero", torch.zeros(()), persistent=False)
 
     def forward(self, ctx: Context, draw: Draw, state: Tensor | None) -> Distribution:
-        return UniformCodes(ctx.n, self.whole.path.top.codebook, self.get_buffer("zero"))
+        return UniformCodes(
+            ctx.n, self.whole.path.top.codebook, self.get_buffer("zero")
+        )
 
 
 class Masked(nn.Module):
-    """A convolution over a grid that sees what comes before a place, row after row, and, if `own`, the place itself."""
+    """A convolution over a grid that sees what comes before a place, row after row, and, if `own`,
+    the place itself.
+    """
 
-    def __init__(self, axes: int, inputs: int, outputs: int, kernel: int, own: bool) -> None:
+    def __init__(
+        self, axes: int, inputs: int, outputs: int, kernel: int, own: bool
+    ) -> None:
         super().__init__()
-        self.conv = (nn.Conv1d, nn.Conv2d, nn.Conv3d)[axes - 1](inputs, outputs, kernel, padding=kernel // 2)
-        seen = (torch.arange(kernel**axes) < kernel**axes // 2 + own).reshape([kernel] * axes)
+        self.conv = (nn.Conv1d, nn.Conv2d, nn.Conv3d)[axes - 1](
+            inputs, outputs, kernel, padding=kernel // 2
+        )
+        seen = (torch.arange(kernel**axes) < kernel**axes // 2 + own).reshape(
+            [kernel] * axes
+        )
         self.register_buffer("seen", seen.float(), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.conv._conv_forward(x, self.conv.weight * self.get_buffer("seen"), self.conv.bias)
+        return self.conv._conv_forward(
+            x, self.conv.weight * self.get_buffer("seen"), self.conv.bias
+        )
 
 
 class PixelCNN(nn.Module):
-    """Numbers (n, N) on a grid of `shape` to logits (n, N, K) of each given those before it, by masked convolutions."""
+    """Numbers (n, N) on a grid of `shape` to logits (n, N, K) of each given those before it, by
+    masked convolutions.
+    """
 
-    def __init__(self, shape: tuple[int, ...], codes: int, width: int, depth: int) -> None:
+    def __init__(
+        self, shape: tuple[int, ...], codes: int, width: int, depth: int
+    ) -> None:
         super().__init__()
         self.shape, axes = shape, len(shape)
-        self.vectors, self.place = nn.Embedding(codes, width), nn.Parameter(0.1 * torch.randn(width, *shape))
+        self.vectors, self.place = (
+            nn.Embedding(codes, width),
+            nn.Parameter(0.1 * torch.randn(width, *shape)),
+        )
         self.first = Masked(axes, width, width, 7, own=False)
-        self.blocks = nn.ModuleList(Masked(axes, width, 2 * width, 5, own=True) for _ in range(depth))
+        self.blocks = nn.ModuleList(
+            Masked(axes, width, 2 * width, 5, own=True) for _ in range(depth)
+        )
         self.head = nn.Linear(width, codes)
 
     def forward(self, index: Tensor) -> Tensor:
@@ -60,10 +81,12 @@ class PixelCNN(nn.Module):
 
 
 class PixelCNNPrior(Bound, nn.Module):
-    """P(codes) = prod_i P(code_i | those before it) by a PixelCNN over their grid, a row of codes where there is none.
+    """P(codes) = prod_i P(code_i | those before it) by a PixelCNN over their grid, a row of codes
+    where there is none.
 
-    Codes of one place stand side by side, residual levels from coarse to fine.  width: channels.  depth: blocks.
-    van den Oord et al. 2016 (arXiv:1601.06759), section 3.4; over codes, 2017 (arXiv:1711.00937), section 3.3.
+    Codes of one place stand side by side, residual levels from coarse to fine.  width: channels.
+    depth: blocks. van den Oord et al. 2016 (arXiv:1601.06759), section 3.4; over codes, 2017
+    (arXiv:1711.00937), section 3.3.
     """
 
     space = "codes"
@@ -75,11 +98,18 @@ class PixelCNNPrior(Bound, nn.Module):
         self.width, self.depth = width, depth
 
     def bind(self, model: Any) -> None:
-        """Called by `build`: the codes are those of the posterior, their grid that of the encoder."""
+        """Called by `build`: the codes are those of the posterior, their grid that of the
+        encoder.
+        """
         super().bind(model)
-        codebook, grid = model.path.top.codebook, getattr(model.encoder, "grid", ()) or (1,)
+        codebook, grid = (
+            model.path.top.codebook,
+            getattr(model.encoder, "grid", ()) or (1,),
+        )
         each = codebook.groups // math.prod(grid)
-        self.net = PixelCNN((*grid[:-1], grid[-1] * each), codebook.size, self.width, self.depth)
+        self.net = PixelCNN(
+            (*grid[:-1], grid[-1] * each), codebook.size, self.width, self.depth
+        )
 
     def forward(self, ctx: Context, draw: Draw, state: Tensor | None) -> Distribution:
         return CodeChain(ctx.n, self.whole.path.top.codebook, self.net, self.net.place)

@@ -14,7 +14,8 @@ LOW, HIGH = -12.0, 12.0  # of a log-scale
 
 
 class GaussianMixturePrior(nn.Module):
-    """sum_m w_m N(z; mean_m, L_m L_m') with full covariances; fitted by expectation maximisation (scikit-learn).
+    """sum_m w_m N(z; mean_m, L_m L_m') with full covariances; fitted by expectation maximisation
+    (scikit-learn).
 
     L has the diagonal exp(log_scale).  components: how many, M.
     Ghosh et al. 2020 (arXiv:1903.12436), section 4, fit 10 to the codes of an RAE.
@@ -28,13 +29,17 @@ class GaussianMixturePrior(nn.Module):
         self.log_weight = nn.Parameter(torch.zeros(components))
 
     def fit(self, seen: Seen) -> None:
-        """Sets all parameters by the draws z; raises TightboundError where there are fewer than components."""
+        """Sets all parameters by the draws z; raises TightboundError where there are fewer than
+        components.
+        """
         from sklearn.mixture import GaussianMixture
 
         count = len(self.mean)
         need_enough(seen.z, count)
         z = seen.z.double().cpu().numpy()
-        found = GaussianMixture(count, max_iter=300, random_state=seen.seed % 2**32).fit(z)
+        found = GaussianMixture(
+            count, max_iter=300, random_state=seen.seed % 2**32
+        ).fit(z)
         root = torch.linalg.cholesky(torch.from_numpy(found.covariances_))
         self.mean.copy_(torch.from_numpy(found.means_))
         self.lower.copy_(root.tril(-1))
@@ -42,7 +47,9 @@ class GaussianMixturePrior(nn.Module):
         self.log_weight.copy_(torch.from_numpy(found.weights_).log())
 
     def forward(self, ctx: Context, draw: Draw, state: Tensor | None) -> Distribution:
-        root = self.lower.tril(-1) + torch.diag_embed(self.log_scale.clamp(LOW, HIGH).exp())
+        root = self.lower.tril(-1) + torch.diag_embed(
+            self.log_scale.clamp(LOW, HIGH).exp()
+        )
 
         def make(at: slice | Tensor) -> Distribution:
             return FullNormal(self.mean[at], scale_tril=root[at], validate_args=False)

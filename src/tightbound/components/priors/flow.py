@@ -16,9 +16,9 @@ from tightbound.distributions import Flow, standard_normal, zuko_maps
 class FlowPrior(nn.Module):
     """N(0, I) pulled back through maps: log p(z) = log N(T(z)) + log |det dT/dz|, in one pass.
 
-    kind: "coupling" (RealNVP, Dinh et al. 2017, arXiv:1605.08803), "affine" (MAF, Papamakarios et al. 2017,
-    arXiv:1705.07057) or "spline" (NSF, Durkan et al. 2019, arXiv:1906.04032), whose samples take d passes.
-    steps: maps, one after another.  width: hidden units of their networks.
+    kind: "coupling" (RealNVP, Dinh et al. 2017, arXiv:1605.08803), "affine" (MAF, Papamakarios et
+    al. 2017, arXiv:1705.07057) or "spline" (NSF, Durkan et al. 2019, arXiv:1906.04032), whose
+    samples take d passes. steps: maps, one after another.  width: hidden units of their networks.
     """
 
     learns = True
@@ -35,12 +35,16 @@ class FlowPrior(nn.Module):
         self.register_buffer("zero", torch.zeros(latent), persistent=False)
 
     def forward(self, ctx: Context, draw: Draw, state: Tensor | None) -> Distribution:
-        base, maps = standard_normal(self.get_buffer("zero").expand(ctx.n, -1)), self.maps(None)
+        base, maps = (
+            standard_normal(self.get_buffer("zero").expand(ctx.n, -1)),
+            self.maps(None),
+        )
         return Flow(base, maps.inv.call_and_ladj, maps.call_and_ladj)
 
 
 class MAFPrior(FlowPrior):
-    """z = centre + spread T(e), e ~ N(0, I), with autoregressive affine maps whose density is one pass, a sample d.
+    """z = centre + spread T(e), e ~ N(0, I), with autoregressive affine maps whose density is one
+    pass, a sample d.
 
     steps: maps, one after another.  width: hidden units of their networks.
     Papamakarios et al. 2017 (arXiv:1705.07057), section 3.1.
@@ -57,7 +61,10 @@ class MAFPrior(FlowPrior):
         self.units.fit(seen)
 
     def forward(self, ctx: Context, draw: Draw, state: Tensor | None) -> Distribution:
-        base, (centre, spread) = standard_normal(self.get_buffer("zero").expand(ctx.n, -1)), self.units.of(1)
+        base, (centre, spread) = (
+            standard_normal(self.get_buffer("zero").expand(ctx.n, -1)),
+            self.units.of(1),
+        )
         maps = self.maps(None).inv if self.turned else self.maps(None)
 
         def out(e: Tensor) -> tuple[Tensor, Tensor]:
@@ -72,7 +79,8 @@ class MAFPrior(FlowPrior):
 
 
 class IAFPrior(MAFPrior):
-    """The same maps the other way round: a sample is one pass, the density of a given z is d, which makes fitting slow.
+    """The same maps the other way round: a sample is one pass, the density of a given z is d, which
+    makes fitting slow.
 
     Kingma et al. 2016 (arXiv:1606.04934), section 3.
     """

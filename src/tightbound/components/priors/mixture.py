@@ -1,4 +1,6 @@
-"""p(z) as a mixture: free components, or the posteriors of pseudo-inputs or of training examples."""
+"""p(z) as a mixture: free components, or the posteriors of pseudo-inputs or of training
+examples.
+"""
 
 from __future__ import annotations
 
@@ -33,13 +35,17 @@ class MixturePrior(nn.Module):
         start_at_clusters(self, seen.z, seen.seed)
 
     def forward(self, ctx: Context, draw: Draw, state: Tensor | None) -> Distribution:
-        return Mixture(self.mean, soft_clip(self.log_scale).exp(), self.log_weight, ctx.n)
+        return Mixture(
+            self.mean, soft_clip(self.log_scale).exp(), self.log_weight, ctx.n
+        )
 
 
 class Encoded(Bound, nn.Module):
-    """A mixture over the codes that the model's own encoder gives to `count` inputs (count, *shape).
+    """A mixture over the codes that the model's own encoder gives to `count` inputs (count,
+    *shape).
 
-    The inputs are kept in units of the encoder, (x - centre) / spread, so that they learn as fast as other weights.
+    The inputs are kept in units of the encoder, (x - centre) / spread, so that they learn as fast
+    as other weights.
     """
 
     needs = ("spec",)
@@ -70,9 +76,11 @@ class Encoded(Bound, nn.Module):
 
 
 class VampPrior(Encoded):
-    """(1/M) sum_m q(z | u_m), with M pseudo-inputs u_m that are learned, within the range of the data.
+    """(1/M) sum_m q(z | u_m), with M pseudo-inputs u_m that are learned, within the range of the
+    data.
 
-    They start as training examples.  components: how many, M.  Tomczak and Welling 2018 (arXiv:1705.07120), eq. 9.
+    They start as training examples.  components: how many, M.  Tomczak and Welling 2018
+    (arXiv:1705.07120), eq. 9.
     """
 
     observes = True
@@ -92,7 +100,10 @@ class VampPrior(Encoded):
     def after_step(self, sums: dict[str, Tensor]) -> None:
         """Moves pseudo-inputs that left the range of the data back to its edge."""
         centre, spread = (self.whole.get_buffer(name) for name in ("centre", "spread"))
-        low, high = ((torch.as_tensor(bound).to(centre) - centre) / spread for bound in self.bounds)
+        low, high = (
+            (torch.as_tensor(bound).to(centre) - centre) / spread
+            for bound in self.bounds
+        )
         self.inputs.copy_(self.inputs.clamp(low, high))
 
     def forward(self, ctx: Context, draw: Draw, state: Tensor | None) -> Distribution:
@@ -101,15 +112,18 @@ class VampPrior(Encoded):
 
 
 class ExemplarPrior(Encoded):
-    """(1/N) sum_n N(z; mean of q(z | x_n), s^2 I) over training examples x_n other than the row's own; s is learned.
+    """(1/N) sum_n N(z; mean of q(z | x_n), s^2 I) over training examples x_n other than the row's
+    own; s is learned.
 
-    An approximation of the paper's sum over all N: `count` examples spread over the training data stand for it, of
-    which each training step sees `step` at random, and evaluation all.
-    count: training examples that stand for all.  step: of these, seen by a training step.
-    Norouzi et al. 2020 (arXiv:2004.04795), eq. 5.
+    An approximation of the paper's sum over all N: `count` examples spread over the training data
+    stand for it, of which each training step sees `step` at random, and evaluation all. count:
+    training examples that stand for all.  step: of these, seen by a training step. Norouzi et al.
+    2020 (arXiv:2004.04795), eq. 5.
     """
 
-    def __init__(self, latent: int, spec: DataSpec, count: int = 1000, step: int = 200) -> None:
+    def __init__(
+        self, latent: int, spec: DataSpec, count: int = 1000, step: int = 200
+    ) -> None:
         super().__init__(latent, spec, count)
         self.step = min(step, count)
         self.register_buffer("inputs", 0.1 * torch.randn(self.shape))
@@ -117,7 +131,9 @@ class ExemplarPrior(Encoded):
         self.log_scale = nn.Parameter(torch.zeros(()))
 
     def prepare(self, examples: Examples) -> None:
-        """Takes the exemplars and their row numbers; those of a stream have none, and are never left out."""
+        """Takes the exemplars and their row numbers; those of a stream have none, and are never
+        left out.
+        """
         inputs, rows = self.get_buffer("inputs"), self.get_buffer("rows")
         inputs[:], rows[:] = self.shown(examples, len(inputs))
 
@@ -131,4 +147,6 @@ class ExemplarPrior(Encoded):
         weight = torch.zeros(len(rows), device=mean.device)
         if ctx.index is not None:
             weight = weight.masked_fill(rows == ctx.index.unsqueeze(1), -1e9)
-        return Mixture(mean, soft_clip(self.log_scale).exp().expand_as(mean), weight, ctx.n)
+        return Mixture(
+            mean, soft_clip(self.log_scale).exp().expand_as(mean), weight, ctx.n
+        )

@@ -36,9 +36,11 @@ class LearnedNormal(nn.Module):
 
 
 class ConditionalNormal(nn.Module):
-    """p(z | above) = N(mean(state), diag scale(state)^2), linear in the state that the latents above left.
+    """p(z | above) = N(mean(state), diag scale(state)^2), linear in the state that the latents
+    above left.
 
-    state (n, F), or (n, *grid, F) with z place by place.  It starts as N(0, I), so that deep stacks start calm.
+    state (n, F), or (n, *grid, F) with z place by place.  It starts as N(0, I), so that deep stacks
+    start calm.
     """
 
     def __init__(self, features: int, latent: int) -> None:
@@ -54,7 +56,8 @@ class ConditionalNormal(nn.Module):
 
 
 class TopConditional(ConditionalNormal):
-    """p(z | c) = N(mean(c), diag scale(c)^2), linear in what stands above the topmost latent: the condition.
+    """p(z | c) = N(mean(c), diag scale(c)^2), linear in what stands above the topmost latent: the
+    condition.
 
     Sohn, Lee and Yan 2015 (NeurIPS 28), section 4.1.
     """

@@ -1,4 +1,6 @@
-"""z drawn evenly from the manifold that a posterior's variances describe; a sampler, without a density."""
+"""z drawn evenly from the manifold that a posterior's variances describe; a sampler, without a
+density.
+"""
 
 from __future__ import annotations
 
@@ -17,9 +19,11 @@ WANTED = 0.65  # of proposals accepted
 
 
 class RiemannianUniform(FromNoise):
-    """Density sqrt(det G(z)) up to its constant: Hamiltonian Monte Carlo from one of the centres, n rows.
+    """Density sqrt(det G(z)) up to its constant: Hamiltonian Monte Carlo from one of the centres, n
+    rows.
 
-    Noise: n rows of normals: one picks the centre, then for each move a momentum (d,) and one that accepts.
+    Noise: n rows of normals: one picks the centre, then for each move a momentum (d,) and one that
+    accepts.
     """
 
     density = False
@@ -46,7 +50,11 @@ class RiemannianUniform(FromNoise):
     def run(self, noise: Tensor) -> tuple[Tensor, float]:
         """The last z of each chain, and the share of proposals that were accepted."""
         centres, step = self.prior.get_buffer("mean"), self.prior.get_buffer("step")
-        z = centres[(torch.special.ndtr(noise[:, 0]) * len(centres)).long().clamp(max=len(centres) - 1)]
+        z = centres[
+            (torch.special.ndtr(noise[:, 0]) * len(centres))
+            .long()
+            .clamp(max=len(centres) - 1)
+        ]
         f, slope = self.prior.volume(z)
         accepted = []
         for move in noise[:, 1:].unflatten(1, (self.prior.moves, self.d + 1)).unbind(1):
@@ -60,22 +68,30 @@ class RiemannianUniform(FromNoise):
             gain = g - f - 0.5 * (v.square() - momentum.square()).sum(-1)
             ok = level < gain
             accepted.append(ok.float().mean())
-            z, f, slope = torch.where(ok[:, None], at, z), torch.where(ok, g, f), torch.where(ok[:, None], force, slope)
+            z, f, slope = (
+                torch.where(ok[:, None], at, z),
+                torch.where(ok, g, f),
+                torch.where(ok[:, None], force, slope),
+            )
         return z, float(torch.stack(accepted).mean())
 
 
 class RiemannianPrior(nn.Module):
-    """Uniform with respect to the volume of G(z) = sum_i w_i(z) S_i^-1 + least exp(-decay |z|^2) I; no density.
+    """Uniform with respect to the volume of G(z) = sum_i w_i(z) S_i^-1 + least exp(-decay |z|^2) I;
+    no density.
 
-    w_i(z) = exp(-(z - mean_i)' S_i^-1 (z - mean_i) / rho^2), mean_i and S_i those of q(z|x_i) at `centres` examples,
-    rho the largest distance of one to its nearest.  Chadebec and Allassonniere 2022 (arXiv:2209.07370), section 3.
-    centres: examples that make the metric.  moves, leapfrog: proposals of a chain, and steps of each.
+    w_i(z) = exp(-(z - mean_i)' S_i^-1 (z - mean_i) / rho^2), mean_i and S_i those of q(z|x_i) at
+    `centres` examples, rho the largest distance of one to its nearest.  Chadebec and Allassonniere
+    2022 (arXiv:2209.07370), section 3. centres: examples that make the metric.  moves, leapfrog:
+    proposals of a chain, and steps of each.
     """
 
     density = False
     posteriors = ("normal",)
 
-    def __init__(self, latent: int, centres: int = 200, moves: int = 40, leapfrog: int = 8) -> None:
+    def __init__(
+        self, latent: int, centres: int = 200, moves: int = 40, leapfrog: int = 8
+    ) -> None:
         super().__init__()
         self.moves, self.leapfrog, self.least, self.decay = moves, leapfrog, 1e-3, 1e-2
         for name in ("mean", "scale"):
@@ -85,18 +101,29 @@ class RiemannianPrior(nn.Module):
 
     def fit(self, seen: Seen) -> None:
         """Takes centres spread over the examples; raises TightboundError where there are fewer."""
-        mean, scale, rho, step = (self.get_buffer(name) for name in ("mean", "scale", "rho", "step"))
+        mean, scale, rho, step = (
+            self.get_buffer(name) for name in ("mean", "scale", "rho", "step")
+        )
         if len(seen.z) < len(mean):
-            raise TightboundError(f"{len(mean)} centres need as many examples, and there are {len(seen.z)}")
+            raise TightboundError(
+                f"{len(mean)} centres need as many examples, and there are {len(seen.z)}"
+            )
         some = torch.linspace(0, len(seen.z) - 1, len(mean)).long()
         means, scales = seen.moments()
         mean.copy_(means[some])
         scale.copy_(scales[some].clamp(min=1e-4))
         far = ((mean[:, None] - mean[None]) / scale[:, None]).norm(dim=-1)
-        rho.copy_((far + torch.diag(torch.full_like(mean[:, 0], torch.inf))).amin(1).max().clamp(min=1e-3))
+        rho.copy_(
+            (far + torch.diag(torch.full_like(mean[:, 0], torch.inf)))
+            .amin(1)
+            .max()
+            .clamp(min=1e-3)
+        )
         step.copy_(seen.z.std(0).mean())
         dist = RiemannianUniform(self, 100)
-        noise = dist.noise_form.draw(torch.Generator().manual_seed(seen.seed), "cpu").to(mean)
+        noise = dist.noise_form.draw(
+            torch.Generator().manual_seed(seen.seed), "cpu"
+        ).to(mean)
         while dist.run(noise)[1] < WANTED:
             step.mul_(0.7)
 
@@ -105,8 +132,14 @@ class RiemannianPrior(nn.Module):
         """log sqrt(det G(z)), (n,), and its gradient (n, d)."""
         mean, scale = self.get_buffer("mean"), self.get_buffer("scale")
         z = z.detach().requires_grad_(True)
-        near = -(((z[:, None] - mean) / scale).square().sum(-1) / self.get_buffer("rho").square())
-        metric = near.exp() @ scale**-2 + self.least * (-self.decay * z.square().sum(-1, keepdim=True)).exp()
+        near = -(
+            ((z[:, None] - mean) / scale).square().sum(-1)
+            / self.get_buffer("rho").square()
+        )
+        metric = (
+            near.exp() @ scale**-2
+            + self.least * (-self.decay * z.square().sum(-1, keepdim=True)).exp()
+        )
         f = 0.5 * metric.log().sum(-1)
         (slope,) = torch.autograd.grad(f.sum(), z)
         return f.detach(), slope

@@ -14,11 +14,12 @@ from tightbound.distributions import diagonal, standard_normal
 
 
 class TwoStagePrior(nn.Module):
-    """p(z) = int N(u; 0, I) N(z; m(u), gamma^2 I) du, with q(u|z) beside it: a VAE of z with a learned scale gamma.
+    """p(z) = int N(u; 0, I) N(z; m(u), gamma^2 I) du, with q(u|z) beside it: a VAE of z with a
+    learned scale gamma.
 
-    u, of as many features as z, is a site of its own: log p(z) is bounded, as log p(x) is, and importance sampling,
-    which draws z and u, tightens both bounds at once.  In units of the mean and spread of the codes.
-    Dai and Wipf 2019 (arXiv:1903.05789), section 4.
+    u, of as many features as z, is a site of its own: log p(z) is bounded, as log p(x) is, and
+    importance sampling, which draws z and u, tightens both bounds at once.  In units of the mean
+    and spread of the codes. Dai and Wipf 2019 (arXiv:1903.05789), section 4.
     """
 
     learns = True
@@ -28,8 +29,15 @@ class TwoStagePrior(nn.Module):
 
     def __init__(self, latent: int, network: Any) -> None:
         super().__init__()
-        self.units, self.up, self.down = Units(latent), network.link(latent), network.link(latent)
-        self.code, self.mean = nn.Linear(self.up.features, 2 * latent), nn.Linear(self.down.features, latent)
+        self.units, self.up, self.down = (
+            Units(latent),
+            network.link(latent),
+            network.link(latent),
+        )
+        self.code, self.mean = (
+            nn.Linear(self.up.features, 2 * latent),
+            nn.Linear(self.down.features, latent),
+        )
         self.log_gamma = nn.Parameter(torch.zeros(()))
 
     def fit(self, seen: Seen) -> None:
@@ -40,8 +48,13 @@ class TwoStagePrior(nn.Module):
         """The modules that belong to q(u|z)."""
         return [self.up, self.code]
 
-    def forward(self, ctx: Context, draw: Draw, state: Tensor | None) -> Distribution | None:
-        """p(z|u); u from q at `state` = z.  None where z is still to be inferred: then it is called again, with z."""
+    def forward(
+        self, ctx: Context, draw: Draw, state: Tensor | None
+    ) -> Distribution | None:
+        """p(z|u); u from q at `state` = z.
+
+        None where z is still to be inferred: then it is called again, with z.
+        """
         if ctx.infer and not draw.latents:
             return None
         centre, unit = self.units.of(ctx.n)
@@ -51,4 +64,6 @@ class TwoStagePrior(nn.Module):
             q = diagonal(loc, log_scale, high=3.0)
         u = draw("u", p=standard_normal(centre), q=q)
         assert u is not None
-        return diagonal(centre + unit * self.mean(self.down(u)), self.log_gamma + unit.log())
+        return diagonal(
+            centre + unit * self.mean(self.down(u)), self.log_gamma + unit.log()
+        )

@@ -1,4 +1,6 @@
-"""Where the files of the built-in sets are: the user's folder, the cache, or a download whose sha256 is checked."""
+"""Where the files of the built-in sets are: the user's folder, the cache, or a download whose
+sha256 is checked.
+"""
 
 from __future__ import annotations
 
@@ -19,14 +21,22 @@ BASE = {
     "fashion_mnist": "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com",
 }
 SHA256 = {
-    "mnist/train-images-idx3-ubyte.gz": "440fcabf73cc546fa21475e81ea370265605f56be210a4024d2ca8f203523609",
-    "mnist/train-labels-idx1-ubyte.gz": "3552534a0a558bbed6aed32b30c495cca23d567ec52cac8be1a0730e8010255c",
-    "mnist/t10k-images-idx3-ubyte.gz": "8d422c7b0a1c1c79245a5bcf07fe86e33eeafee792b84584aec276f5a2dbc4e6",
-    "mnist/t10k-labels-idx1-ubyte.gz": "f7ae60f92e00ec6debd23a6088c31dbd2371eca3ffa0defaefb259924204aec6",
-    "fashion_mnist/train-images-idx3-ubyte.gz": "3aede38d61863908ad78613f6a32ed271626dd12800ba2636569512369268a84",
-    "fashion_mnist/train-labels-idx1-ubyte.gz": "a04f17134ac03560a47e3764e11b92fc97de4d1bfaf8ba1a3aa29af54cc90845",
-    "fashion_mnist/t10k-images-idx3-ubyte.gz": "346e55b948d973a97e58d2351dde16a484bd415d4595297633bb08f03db6a073",
-    "fashion_mnist/t10k-labels-idx1-ubyte.gz": "67da17c76eaffca5446c3361aaab5c3cd6d1c2608764d35dfb1850b086bf8dd5",
+    "mnist/train-images-idx3-ubyte.gz": "440fcabf73cc546fa21475e81ea37026"
+    "5605f56be210a4024d2ca8f203523609",
+    "mnist/train-labels-idx1-ubyte.gz": "3552534a0a558bbed6aed32b30c495cc"
+    "a23d567ec52cac8be1a0730e8010255c",
+    "mnist/t10k-images-idx3-ubyte.gz": "8d422c7b0a1c1c79245a5bcf07fe86e3"
+    "3eeafee792b84584aec276f5a2dbc4e6",
+    "mnist/t10k-labels-idx1-ubyte.gz": "f7ae60f92e00ec6debd23a6088c31dbd"
+    "2371eca3ffa0defaefb259924204aec6",
+    "fashion_mnist/train-images-idx3-ubyte.gz": "3aede38d61863908ad78613f6a32ed27"
+    "1626dd12800ba2636569512369268a84",
+    "fashion_mnist/train-labels-idx1-ubyte.gz": "a04f17134ac03560a47e3764e11b92fc"
+    "97de4d1bfaf8ba1a3aa29af54cc90845",
+    "fashion_mnist/t10k-images-idx3-ubyte.gz": "346e55b948d973a97e58d2351dde16a4"
+    "84bd415d4595297633bb08f03db6a073",
+    "fashion_mnist/t10k-labels-idx1-ubyte.gz": "67da17c76eaffca5446c3361aaab5c3c"
+    "d6d1c2608764d35dfb1850b086bf8dd5",
 }
 
 
@@ -37,21 +47,35 @@ def user_folder() -> Path | None:
 
 
 def places(name: str) -> list[Path]:
-    """Where a file such as "mnist/train-images-idx3-ubyte.gz" may lie, gzipped or not, first choice first."""
+    """Where a file such as "mnist/train-images-idx3-ubyte.gz" may lie, gzipped or not, first choice
+    first.
+    """
     folders = [folder for folder in (user_folder(), cache_dir()) if folder is not None]
-    return [folder / form for folder in folders for form in dict.fromkeys((name, name.removesuffix(".gz")))]
+    return [
+        folder / form
+        for folder in folders
+        for form in dict.fromkeys((name, name.removesuffix(".gz")))
+    ]
 
 
 def locate(name: str) -> Path | None:
-    """The first place where the file is, or None. A damaged download in our own cache does not count."""
+    """The first place where the file is, or None.
+
+    A damaged download in our own cache does not count.
+    """
     for place in places(name):
-        if place.is_file() and (cache_dir() not in place.parents or SHA256.get(name) in (None, _sha256(place))):
+        if place.is_file() and (
+            cache_dir() not in place.parents
+            or SHA256.get(name) in (None, _sha256(place))
+        ):
             return place
     return None
 
 
 def obtain(name: str) -> Path:
-    """The file, downloaded to the cache if it is nowhere else (`$TIGHTBOUND_MIRROR` names another server)."""
+    """The file, downloaded to the cache if it is nowhere else (`$TIGHTBOUND_MIRROR` names another
+    server).
+    """
     found = locate(name)
     if found is not None:
         return found
@@ -69,30 +93,43 @@ def _sha256(path: Path) -> str:
 
 
 def fetch(url: str, target: Path, sha256: str) -> None:
-    """Downloads to `target`, which appears only if the content has this sha256; an older file stays if it does not."""
+    """Downloads to `target`, which appears only if the content has this sha256; an older file stays
+    if it does not.
+    """
     if not url.startswith(("http://", "https://")):
-        raise TightboundError(f"TIGHTBOUND_MIRROR must begin with http:// or https://, so {url} is not fetched")
+        raise TightboundError(
+            f"TIGHTBOUND_MIRROR must begin with http:// or https://, so {url} is not fetched"
+        )
     advice = "try again, or put the file in the folder that TIGHTBOUND_DATA names"
     digest, received, length = hashlib.sha256(), 0, None
     with whole_file(target) as file:
         try:
             with urllib.request.urlopen(url, timeout=_TIMEOUT) as reply:
                 length = reply.headers.get("Content-Length")
-                steady = Steady(f"downloading {url}", int(length) if length else None, " bytes")
+                steady = Steady(
+                    f"downloading {url}", int(length) if length else None, " bytes"
+                )
                 while block := reply.read(1 << 16):
                     file.write(block)
                     digest.update(block)
                     received += len(block)
                     steady.add(len(block))
         except urllib.error.HTTPError as error:
-            raise TightboundError(f"{url} cannot be downloaded (HTTP {error.code} {error.reason}): {advice}") from None
+            raise TightboundError(
+                f"{url} cannot be downloaded (HTTP {error.code} {error.reason}): {advice}"
+            ) from None
         except (OSError, http.client.HTTPException) as error:
             if getattr(error, "errno", None) in DISK_FULL:
                 raise
-            raise TightboundError(f"{url} cannot be downloaded ({getattr(error, 'reason', error)}): {advice}") from None
+            raise TightboundError(
+                f"{url} cannot be downloaded ({getattr(error, 'reason', error)}): {advice}"
+            ) from None
         if length is not None and received != int(length):
-            raise TightboundError(f"{url} broke off after {received} of {length} bytes: {advice}")
+            raise TightboundError(
+                f"{url} broke off after {received} of {length} bytes: {advice}"
+            )
         if digest.hexdigest() != sha256:
             raise TightboundError(
-                f"{url} does not have the expected sha256 {sha256[:12]}..., so it is not used: {advice}"
+                f"{url} does not have the expected sha256 {sha256[:12]}..., so "
+                f"it is not used: {advice}"
             )

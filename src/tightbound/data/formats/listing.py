@@ -8,7 +8,9 @@ from tightbound.data.formats.builtin import BUILTIN, found_at
 
 
 def list_sources() -> list[dict[str, Any]]:
-    """One row for each built-in set: name, about, examples {split: n}, shape, domain, found and where; plain JSON."""
+    """One row for each built-in set: name, about, examples {split: n}, shape, domain, found and
+    where; plain JSON.
+    """
     rows = []
     for name, entry in BUILTIN.items():
         found, where = found_at(name)

@@ -1,4 +1,6 @@
-"""One image to pixels: orientation, bit depth, palette and transparency settled, then cropped and resized."""
+"""One image to pixels: orientation, bit depth, palette and transparency settled, then cropped and
+resized.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,9 @@ AUTO_SIDE = 64
 
 @dataclass(frozen=True)
 class Header:
-    """What can be known of an image without decoding it; height and width as it is meant to be seen."""
+    """What can be known of an image without decoding it; height and width as it is meant to be
+    seen.
+    """
 
     height: int
     width: int
@@ -32,7 +36,9 @@ class Header:
 
 @contextmanager
 def bombs_refused() -> Iterator[None]:
-    """Turns Pillow's warning of a decompression bomb into an error; around a whole pass, for filters are global."""
+    """Turns Pillow's warning of a decompression bomb into an error; around a whole pass, for
+    filters are global.
+    """
     with warnings.catch_warnings():
         warnings.simplefilter("error", Image.DecompressionBombWarning)
         yield
@@ -44,7 +50,8 @@ def open_image(file: IO[bytes]) -> Image.Image:
         return Image.open(file, formats=_FORMATS)
     except (Image.DecompressionBombWarning, Image.DecompressionBombError):
         raise ValueError(
-            f"it unpacks to more than {Image.MAX_IMAGE_PIXELS or 0:,} pixels, as a decompression bomb does"
+            f"it unpacks to more than {Image.MAX_IMAGE_PIXELS or 0:,} pixels, "
+            "as a decompression bomb does"
         ) from None
 
 
@@ -62,13 +69,24 @@ def header_of(image: Image.Image) -> Header:
     if image.getexif().get(_ORIENTATION, 1) in (5, 6, 7, 8):
         width, height = height, width
     deep = image.mode.startswith("I")
-    return Header(height, width, is_grey(image), image.has_transparency_data, deep, getattr(image, "n_frames", 1) > 1)
+    return Header(
+        height,
+        width,
+        is_grey(image),
+        image.has_transparency_data,
+        deep,
+        getattr(image, "n_frames", 1) > 1,
+    )
 
 
-def pixels(image: Image.Image, size: tuple[int, int] | None, channels: int | None) -> np.ndarray:
-    """uint8 (C, H, W): upright, 8 bits, on white where transparent, the largest centred crop resized to size (h, w).
+def pixels(
+    image: Image.Image, size: tuple[int, int] | None, channels: int | None
+) -> np.ndarray:
+    """uint8 (C, H, W): upright, 8 bits, on white where transparent, the largest centred crop
+    resized to size (h, w).
 
-    size None keeps the size; channels None keeps greys as 1 and all else as 3. Raises what Pillow raises on bad data.
+    size None keeps the size; channels None keeps greys as 1 and all else as 3. Raises what Pillow
+    raises on bad data.
     """
     if size is not None and image.format in ("JPEG", "MPO"):
         image.draft(None, (2 * max(size), 2 * max(size)))
@@ -77,14 +95,23 @@ def pixels(image: Image.Image, size: tuple[int, int] | None, channels: int | Non
     plain = _eight_bits_opaque(upright).convert("L" if channels == 1 else "RGB")
     if size is not None and plain.size != (size[1], size[0]):
         plain = plain.resize(
-            (size[1], size[0]), Image.Resampling.LANCZOS, box=_centre(plain.size, size), reducing_gap=3.0
+            (size[1], size[0]),
+            Image.Resampling.LANCZOS,
+            box=_centre(plain.size, size),
+            reducing_gap=3.0,
         )
     array = np.asarray(plain)
-    return array[None] if channels == 1 else np.ascontiguousarray(array.transpose(2, 0, 1))
+    return (
+        array[None] if channels == 1 else np.ascontiguousarray(array.transpose(2, 0, 1))
+    )
 
 
-def _centre(size: tuple[int, int], target: tuple[int, int]) -> tuple[float, float, float, float]:
-    """The largest centred box of the target's proportions (h, w) in an image of this (width, height)."""
+def _centre(
+    size: tuple[int, int], target: tuple[int, int]
+) -> tuple[float, float, float, float]:
+    """The largest centred box of the target's proportions (h, w) in an image of this (width,
+    height).
+    """
     scale = min(size[0] / target[1], size[1] / target[0])
     left, top = (size[0] - scale * target[1]) / 2, (size[1] - scale * target[0]) / 2
     return left, top, left + scale * target[1], top + scale * target[0]
@@ -98,7 +125,9 @@ def _eight_bits_opaque(image: Image.Image) -> Image.Image:
             raise ValueError("its pixels are 32-bit integers; save it as an .npy array")
         return Image.fromarray(((levels + 128) // 257).astype(np.uint8))
     if image.mode == "F":
-        raise ValueError("its pixels are floating-point numbers; save it as an .npy array")
+        raise ValueError(
+            "its pixels are floating-point numbers; save it as an .npy array"
+        )
     if image.has_transparency_data:
         colour = image.convert("RGBA")
         white = Image.new("RGBA", colour.size, (255, 255, 255, 255))

@@ -1,4 +1,6 @@
-"""Split: rows of raw data, and the one way from them to what a model sees; LoaderSplit, the same for a stream."""
+"""Split: rows of raw data, and the one way from them to what a model sees; LoaderSplit, the same
+for a stream.
+"""
 
 from __future__ import annotations
 
@@ -18,36 +20,54 @@ from tightbound.runtime.errors import TightboundError
 from tightbound.runtime.launch_context import WHOLE, Share
 
 NO_CONDITION = (
-    "this model is conditional and these examples come without their condition: give (x, y), data with labels, or a "
+    "this model is conditional and these examples come without their "
+    "condition: give (x, y), data with labels, or a "
     "condition for all of them"
 )
 
 
 @dataclass(frozen=True)
 class Transform:
-    """What happens to training rows at each visit: augmentation, then a fresh binary draw of greys 0..levels-1."""
+    """What happens to training rows at each visit: augmentation, then a fresh binary draw of greys
+    0..levels-1.
+    """
 
     levels: int | None = None
     augment: tuple[str, ...] = ()
     shift: int = 0
 
-    def __call__(self, raw: Tensor, layout: str, generator: torch.Generator, share: Share = WHOLE) -> Tensor:
+    def __call__(
+        self, raw: Tensor, layout: str, generator: torch.Generator, share: Share = WHOLE
+    ) -> Tensor:
         """Raw rows (n, ...) in their layout to raw rows, every random number from `generator`."""
         if self.augment:
             raw = _move(raw, layout, self.augment, self.shift, generator, share)
-        return raw if self.levels is None else bernoulli(raw, self.levels, generator, share)
+        return (
+            raw
+            if self.levels is None
+            else bernoulli(raw, self.levels, generator, share)
+        )
 
 
 def _move(
-    raw: Tensor, layout: str, augment: Sequence[str], shift: int, generator: torch.Generator, share: Share
+    raw: Tensor,
+    layout: str,
+    augment: Sequence[str],
+    shift: int,
+    generator: torch.Generator,
+    share: Share,
 ) -> Tensor:
-    """Flips and shifts each image by itself: one gather over rows and columns; the edge is repeated."""
+    """Flips and shifts each image by itself: one gather over rows and columns; the edge is
+    repeated.
+    """
     x = raw.movedim(1, -1) if layout == "chw" else raw
     n, height, width = x.shape[:3]
 
     def random(low: int, high: int) -> Tensor:
         """Uniform integers low..high-1, one for each image, drawn where the generator lives."""
-        drawn = torch.randint(low, high, (n * share[1], 1), generator=generator, device=generator.device)
+        drawn = torch.randint(
+            low, high, (n * share[1], 1), generator=generator, device=generator.device
+        )
         return drawn[n * share[0] : n * (share[0] + 1)].to(x.device)
 
     rows = torch.arange(height, device=x.device).expand(n, height)
@@ -63,14 +83,17 @@ def _move(
 
 
 class Split:
-    """One split: `x` holds raw rows in the user's layout (perhaps memory-mapped), `index` says which of them are ours.
+    """One split: `x` holds raw rows in the user's layout (perhaps memory-mapped), `index` says
+    which of them are ours.
 
-    y (labels, -1 unknown), names and factors, where known, are in the order of the split: entry i belongs to row i.
-    c: what a conditional model is told, class numbers (n,) or numbers (n, C), in the same order.
-    transform: what a generator switches on; with it, and only with it, `batch` differs from the fixed evaluation view.
-    fixed: makes the evaluation view of rows that are binarised dynamically, (n, ...) in the order of the split; for
-    rows on a disk, the view itself, in the order of x.  checks: what raw rows of a disk are checked against when read.
-    digest, label_names: of data that were read for a trained model, the sha256 of their source and their classes.
+    y (labels, -1 unknown), names and factors, where known, are in the order of the split: entry i
+    belongs to row i. c: what a conditional model is told, class numbers (n,) or numbers (n, C), in
+    the same order. transform: what a generator switches on; with it, and only with it, `batch`
+    differs from the fixed evaluation view. fixed: makes the evaluation view of rows that are
+    binarised dynamically, (n, ...) in the order of the split; for rows on a disk, the view itself,
+    in the order of x.  checks: what raw rows of a disk are checked against when read. digest,
+    label_names: of data that were read for a trained model, the sha256 of their source and their
+    classes.
     """
 
     digest = ""
@@ -93,8 +116,17 @@ class Split:
     ) -> None:
         self.checks = checks
         self.x, self.spec, self.index, self.y, self.names = x, spec, index, y, names
-        self.factors, self.c, self.transform, self.notices = factors, c, transform, list(notices)
-        self._fixed = fixed if fixed is None or isinstance(fixed, OnDisk) else functools.cache(fixed)
+        self.factors, self.c, self.transform, self.notices = (
+            factors,
+            c,
+            transform,
+            list(notices),
+        )
+        self._fixed = (
+            fixed
+            if fixed is None or isinstance(fixed, OnDisk)
+            else functools.cache(fixed)
+        )
 
     def __len__(self) -> int:
         return len(self.x) if self.index is None else len(self.index)
@@ -111,7 +143,9 @@ class Split:
         return found
 
     def raw(self, rows: Tensor) -> Tensor:
-        """The fixed evaluation view of these rows (LongTensor), in raw units and the user's layout, (n, ...)."""
+        """The fixed evaluation view of these rows (LongTensor), in raw units and the user's layout,
+        (n, ...).
+        """
         if self._fixed is None:
             return self._take(rows, self.x)
         if isinstance(self._fixed, OnDisk):
@@ -119,19 +153,36 @@ class Split:
         fixed = self._fixed()
         return fixed.index_select(0, rows.to(fixed.device))
 
-    def batch(self, rows: Tensor, generator: torch.Generator | None = None, share: Share = WHOLE) -> Tensor:
-        """These rows in domain units, float32 (n, *shape); a generator switches the training transforms on.
+    def batch(
+        self,
+        rows: Tensor,
+        generator: torch.Generator | None = None,
+        share: Share = WHOLE,
+    ) -> Tensor:
+        """These rows in domain units, float32 (n, *shape); a generator switches the training
+        transforms on.
 
         share: which part of a batch of the generator these rows are.
         """
         if generator is None or self.transform is None:
             return self.spec.to_domain(self.raw(rows))
-        return self.spec.to_domain(self.transform(self._take(rows, self.x), self.spec.layout, generator, share))
+        return self.spec.to_domain(
+            self.transform(self._take(rows, self.x), self.spec.layout, generator, share)
+        )
 
-    def examples(self, rows: Tensor, generator: torch.Generator | None = None, share: Share = WHOLE) -> Batch:
+    def examples(
+        self,
+        rows: Tensor,
+        generator: torch.Generator | None = None,
+        share: Share = WHOLE,
+    ) -> Batch:
         """`batch`, with all that the spec says a model is told of each example beside x."""
         x, told = self.batch(rows, generator, share), self.spec.condition
-        y = None if self.spec.labels is None or self.y is None else self.y[rows.to(self.y.device)].to(x.device)
+        y = (
+            None
+            if self.spec.labels is None or self.y is None
+            else self.y[rows.to(self.y.device)].to(x.device)
+        )
         if told is None:
             return Batch(x, y=y)
         if self.c is None:
@@ -143,13 +194,17 @@ class Split:
         return None if self.y is None else self.y[rows.to(self.y.device)]
 
     def batches(self, size: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """(rows, x) in order, the evaluation view, `size` rows at a time; the last may be smaller."""
+        """(rows, x) in order, the evaluation view, `size` rows at a time; the last may be
+        smaller.
+        """
         for start in range(0, len(self), size):
             rows = torch.arange(start, min(start + size, len(self)))
             yield rows, self.batch(rows)
 
     def spread(self, n: int) -> Tensor:
-        """n row numbers spread evenly over the split, so that rows sorted by class give all classes."""
+        """n row numbers spread evenly over the split, so that rows sorted by class give all
+        classes.
+        """
         return spread(len(self), self.x.piece if isinstance(self.x, OnDisk) else 1, n)
 
     def select(self, rows: Tensor) -> Split:
@@ -160,7 +215,9 @@ class Split:
         return self._like(lambda t: t[rows], self.x, index, names)
 
     def to(self, device: torch.device | str) -> Split:
-        """The same split with its rows copied to a device, for training there; rows on a disk stay there."""
+        """The same split with its rows copied to a device, for training there; rows on a disk stay
+        there.
+        """
         if isinstance(self.x, OnDisk):
             return self
         index = self.index.to(device) if isinstance(self.index, Tensor) else None
@@ -173,11 +230,26 @@ class Split:
         index: Tensor | Without | None,
         names: Sequence[str] | None,
     ) -> Split:
-        """A split with other rows or another device: `change` is applied to whatever is kept in the split's order."""
-        y, factors, c = (None if t is None else change(t) for t in (self.y, self.factors, self.c))
+        """A split with other rows or another device: `change` is applied to whatever is kept in the
+        split's order.
+        """
+        y, factors, c = (
+            None if t is None else change(t) for t in (self.y, self.factors, self.c)
+        )
         made = self._fixed
-        fixed = made if made is None or isinstance(made, OnDisk) else lambda: change(made())
+        fixed = (
+            made if made is None or isinstance(made, OnDisk) else lambda: change(made())
+        )
         return Split(
-            x, self.spec, index=index, y=y, names=names, factors=factors, c=c, transform=self.transform, fixed=fixed,
-            notices=self.notices, checks=self.checks,
-        )  # fmt: skip
+            x,
+            self.spec,
+            index=index,
+            y=y,
+            names=names,
+            factors=factors,
+            c=c,
+            transform=self.transform,
+            fixed=fixed,
+            notices=self.notices,
+            checks=self.checks,
+        )

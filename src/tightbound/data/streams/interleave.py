@@ -1,9 +1,11 @@
-"""Lanes: training rows of data that are read in pieces, mixed in bounded memory, the same for any number of processes.
+"""Lanes: training rows of data that are read in pieces, mixed in bounded memory, the same for any
+number of processes.
 
-The pieces (blocks of a file, shards) are dealt out over a fixed number of lanes, and each lane gives an equal part of
-every batch.  A lane goes through its pieces in an order that is a function of (seed, epoch), and mixes what it reads a
-window at a time.  A process runs some of the lanes and reads only their pieces, so the batch of all processes together
-does not depend on how many they are.
+The pieces (blocks of a file, shards) are dealt out over a fixed number of lanes, and each lane
+gives an equal part of every batch.  A lane goes through its pieces in an order that is a function
+of (seed, epoch), and mixes what it reads a window at a time.  A process runs some of the lanes and
+reads only their pieces, so the batch of all processes together does not depend on how many they
+are.
 """
 
 from __future__ import annotations
@@ -23,7 +25,9 @@ from tightbound.runtime.errors import TightboundError
 MOST_LANES = 16
 WINDOW = 1 << 28  # bytes of rows that all lanes together hold to mix
 
-Place = tuple[int, int, int]  # epoch, piece as the number in the epoch's order, row in it
+Place = tuple[
+    int, int, int
+]  # epoch, piece as the number in the epoch's order, row in it
 
 
 class Pieces(Protocol):
@@ -56,7 +60,9 @@ class Blocks:
     def __init__(self, split: Split) -> None:
         assert isinstance(split.x, OnDisk) and not isinstance(split.index, Tensor)
         self.x, self.checks, self.where = split.x, split.checks, "the data"
-        self.index = split.index or Without(len(split.x), torch.empty(0, dtype=torch.long))
+        self.index = split.index or Without(
+            len(split.x), torch.empty(0, dtype=torch.long)
+        )
         self.stop = int(self.index[torch.tensor([len(split) - 1])]) + 1
 
     @property
@@ -79,7 +85,15 @@ class Blocks:
 class Lane:
     """One lane.  at: where the current window starts; used: how many of its rows are taken."""
 
-    def __init__(self, pieces: Pieces, own: Sequence[int], seed: int, number: int, first: int, window: int) -> None:
+    def __init__(
+        self,
+        pieces: Pieces,
+        own: Sequence[int],
+        seed: int,
+        number: int,
+        first: int,
+        window: int,
+    ) -> None:
         self.pieces, self.own, self.seed, self.number = pieces, own, seed, number
         self.first, self.size = first, window
         self.go_to((0, 0, 0), 0)
@@ -123,13 +137,19 @@ class Lane:
                 self._rest = iter([(rows[left:], self._after)])
             left -= len(found[-1])
         self._window = torch.cat(found)
-        self._order = torch.randperm(len(self._window), generator=self._random("window", *self.at))
+        self._order = torch.randperm(
+            len(self._window), generator=self._random("window", *self.at)
+        )
 
     def _read(self, at: Place) -> Iterator[tuple[Tensor, Place]]:
-        """Rows from a place on, epoch after epoch, some at a time, each with the place of the first."""
+        """Rows from a place on, epoch after epoch, some at a time, each with the place of the
+        first.
+        """
         epoch, start, row = at
         while True:
-            order = torch.randperm(len(self.own), generator=self._random("epoch", epoch)).tolist()
+            order = torch.randperm(
+                len(self.own), generator=self._random("epoch", epoch)
+            ).tolist()
             empty = (start, row) == (0, 0)
             for number in range(start, len(order)):
                 for rows in self.pieces.rows(self.own[order[number]], row):
@@ -137,7 +157,10 @@ class Lane:
                     row, empty = row + len(rows), False
                 row = 0
             if empty:
-                raise TightboundError(f"{self.pieces.where}: some of its pieces have no examples: leave out empty ones")
+                raise TightboundError(
+                    f"{self.pieces.where}: some of its pieces have no "
+                    "examples: leave out empty ones"
+                )
             epoch, start = epoch + 1, 0
 
 
@@ -148,17 +171,38 @@ class Lanes:
     """
 
     def __init__(
-        self, pieces: Pieces, batch: int, seed: int, *, rank: int = 0, world: int = 1,
+        self,
+        pieces: Pieces,
+        batch: int,
+        seed: int,
+        *,
+        rank: int = 0,
+        world: int = 1,
         mix: Literal["auto"] | int = "auto",
-    ) -> None:  # fmt: skip
+    ) -> None:
         self.total = lanes_for(len(pieces), batch, world, pieces.where)
         self.each = batch // self.total
-        window = mix if mix != "auto" else min(pieces.mix or WINDOW, WINDOW // max(1, pieces.row_bytes))
+        window = (
+            mix
+            if mix != "auto"
+            else min(pieces.mix or WINDOW, WINDOW // max(1, pieces.row_bytes))
+        )
         window = max(self.each, window // self.total)
-        dealt = torch.randperm(len(pieces), generator=torch.Generator().manual_seed(seed)).tolist()
-        share = self.total // world  # the first windows are of different sizes, so that not all end at one time
+        dealt = torch.randperm(
+            len(pieces), generator=torch.Generator().manual_seed(seed)
+        ).tolist()
+        share = (
+            self.total // world
+        )  # the first windows are of different sizes, so that not all end at one time
         self.lanes = [
-            Lane(pieces, dealt[i :: self.total], seed, i, max(self.each, window * (i + 1) // self.total), window)
+            Lane(
+                pieces,
+                dealt[i :: self.total],
+                seed,
+                i,
+                max(self.each, window * (i + 1) // self.total),
+                window,
+            )
             for i in range(rank * share, (rank + 1) * share)
         ]
 
@@ -166,11 +210,14 @@ class Lanes:
         return torch.cat([lane.take(self.each) for lane in self.lanes])
 
     def state_dict(self) -> dict[str, Any]:
-        """Where each lane of this process stands, plain numbers: {"3": [epoch, piece, row, used]}."""
+        """Where each lane of this process stands, plain numbers: {"3": [epoch, piece, row,
+        used]}.
+        """
         return {str(lane.number): [*lane.at, lane.used] for lane in self.lanes}
 
     def load_state_dict(self, state: dict[str, Any]) -> str:
-        """Goes on from the states of all processes together, which may have been another number; returns a note.
+        """Goes on from the states of all processes together, which may have been another number;
+        returns a note.
 
         Where that number needs other lanes, all begin the next epoch.
         """
@@ -178,7 +225,10 @@ class Lanes:
             epoch = 1 + max(place[0] for place in state.values())
             for lane in self.lanes:
                 lane.go_to((epoch, 0, 0), 0)
-            return "the number of processes does not fit the order of the data, so the next epoch begins now"
+            return (
+                "the number of processes does not fit the order of the data, so "
+                "the next epoch begins now"
+            )
         for lane in self.lanes:
             *at, used = state[str(lane.number)]
             lane.go_to(tuple(at), used)
@@ -186,11 +236,15 @@ class Lanes:
 
 
 def lanes_for(pieces: int, batch: int, world: int, where: str) -> int:
-    """How many lanes: the largest power of two up to 16 that divides the batch and leaves each a piece.
+    """How many lanes: the largest power of two up to 16 that divides the batch and leaves each a
+    piece.
 
     Where that is no multiple of the processes, one for each of them.
     """
     if pieces < world:
-        raise TightboundError(f"{where}: {pieces} pieces are too few for {world} processes: write more, smaller shards")
+        raise TightboundError(
+            f"{where}: {pieces} pieces are too few for {world} processes: "
+            "write more, smaller shards"
+        )
     fits = [n for n in (1, 2, 4, 8, MOST_LANES) if n <= pieces and batch % n == 0]
     return fits[-1] if fits[-1] % world == 0 else world

@@ -1,4 +1,6 @@
-"""LoaderSplit: a user's DataLoader or IterableDataset as a training split, and the fixed sample that stands for it."""
+"""LoaderSplit: a user's DataLoader or IterableDataset as a training split, and the fixed sample
+that stands for it.
+"""
 
 from __future__ import annotations
 
@@ -30,25 +32,38 @@ def is_stream(source: Any) -> bool:
 
 
 def _batches(stream: Any, size: int) -> Iterator[tuple[Tensor, Any]]:
-    """(x, y or None) raw: a loader's own batches, or `size` items of an IterableDataset at a time."""
+    """(x, y or None) raw: a loader's own batches, or `size` items of an IterableDataset at
+    a time.
+    """
     if isinstance(stream, DataLoader):
         for number, batch in enumerate(stream):
             x, y = item_parts(batch, f"batch {number} of the DataLoader")
             yield as_tensor(x, f"batch {number} of the DataLoader", []), y
         return
     items = iter(stream)
-    while group := [item_parts(item, "an item of the IterableDataset") for item in islice(items, size)]:
-        rows = [pixels(x, None, None) if isinstance(x, Image.Image) else x for x, _ in group]
+    while group := [
+        item_parts(item, "an item of the IterableDataset")
+        for item in islice(items, size)
+    ]:
+        rows = [
+            pixels(x, None, None) if isinstance(x, Image.Image) else x for x, _ in group
+        ]
         try:
-            x = torch.stack([as_tensor(row, "an item of the IterableDataset", []) for row in rows])
+            x = torch.stack(
+                [as_tensor(row, "an item of the IterableDataset", []) for row in rows]
+            )
         except RuntimeError:
-            raise TightboundError("items of the IterableDataset have different shapes: resize them alike") from None
+            raise TightboundError(
+                "items of the IterableDataset have different shapes: resize them alike"
+            ) from None
         labels = [y for _, y in group]
         yield x, together([plain_label(y) for y in labels])
 
 
 def _started(stream: Any, size: int, seed: int) -> Iterator[tuple[Tensor, Any]]:
-    """One pass whose order is a function of the seed: torch's global state decides it, and is put back."""
+    """One pass whose order is a function of the seed: torch's global state decides it, and is put
+    back.
+    """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         batches = _batches(stream, size)
@@ -60,7 +75,10 @@ def _labels(xs: list[Tensor], ys: list[Any], limit: int | None) -> np.ndarray | 
     """The labels of some batches as one array, or None where they are not one for each example."""
     try:
         arrays = [np.asarray(y) for y in ys]
-        if any(y is None or a.ndim == 0 or len(a) != len(x) for x, y, a in zip(xs, ys, arrays, strict=True)):
+        if any(
+            y is None or a.ndim == 0 or len(a) != len(x)
+            for x, y, a in zip(xs, ys, arrays, strict=True)
+        ):
             return None
         return np.concatenate(arrays)[:limit]
     except ValueError:
@@ -71,13 +89,18 @@ def sample(stream: Any, seed: int) -> Source:
     """The first 2,000 examples of the pass with this seed, as a Source with one training part."""
     found = gather(stream, _SAMPLE, seed, "train")
     found.notices.append(
-        f"{found.where} is read as a stream: an interrupted run resumes at the start of its epoch, not within it"
+        f"{found.where} is read as a stream: an interrupted run resumes at the "
+        "start of its epoch, not within it"
     )
     return found
 
 
-def gather(stream: Any, limit: int | None = None, seed: int = 0, split: str = "all") -> Source:
-    """The examples of one pass, or the first `limit`, in memory, as a Source with one part of this name."""
+def gather(
+    stream: Any, limit: int | None = None, seed: int = 0, split: str = "all"
+) -> Source:
+    """The examples of one pass, or the first `limit`, in memory, as a Source with one part of this
+    name.
+    """
     kind = type(stream).__name__
     xs, ys, n = [], [], 0
     for x, y in _started(stream, 256, seed):
@@ -91,7 +114,9 @@ def gather(stream: Any, limit: int | None = None, seed: int = 0, split: str = "a
     try:
         rows = torch.cat(xs)[:limit]
     except RuntimeError:
-        raise TightboundError(f"batches of the {kind} have different shapes: resize their examples alike") from None
+        raise TightboundError(
+            f"batches of the {kind} have different shapes: resize their examples alike"
+        ) from None
     notices: list[str] = []
     y, names = read_labels(_labels(xs, ys, limit), len(rows), f"the {kind}", notices)
     part = Part(rows, y)
@@ -106,23 +131,36 @@ def gather(stream: Any, limit: int | None = None, seed: int = 0, split: str = "a
 
 
 class LoaderSplit:
-    """A training split that streams: what a DataLoader or IterableDataset yields, checked, in domain units."""
+    """A training split that streams: what a DataLoader or IterableDataset yields, checked, in
+    domain units.
+    """
 
     resumable_within_epoch = False
 
-    def __init__(self, stream: Any, spec: DataSpec, transform: Transform | None, seed: int) -> None:
-        self.stream, self.spec, self.transform, self.seed = stream, spec, transform, seed
+    def __init__(
+        self, stream: Any, spec: DataSpec, transform: Transform | None, seed: int
+    ) -> None:
+        self.stream, self.spec, self.transform, self.seed = (
+            stream,
+            spec,
+            transform,
+            seed,
+        )
 
     @property
     def size(self) -> int | None:
         """Examples in one pass, or None where the stream does not know."""
-        sized: Any = self.stream.dataset if isinstance(self.stream, DataLoader) else self.stream
+        sized: Any = (
+            self.stream.dataset if isinstance(self.stream, DataLoader) else self.stream
+        )
         return len(sized) if hasattr(sized, "__len__") else None
 
     def __len__(self) -> int:
         """Examples in one pass; TypeError where the stream does not know."""
         if self.size is None:
-            raise TypeError(f"{type(self.stream).__name__} does not say how many examples it has")
+            raise TypeError(
+                f"{type(self.stream).__name__} does not say how many examples it has"
+            )
         return self.size
 
     def __repr__(self) -> str:
@@ -131,7 +169,9 @@ class LoaderSplit:
     def epochs(
         self, size: int, generator: torch.Generator | None = None, first: int = 0
     ) -> Iterator[Iterator[tuple[Tensor, Tensor | None]]]:
-        """One iterator of (x in domain units, labels) for each epoch from `first` on, in the order of its number."""
+        """One iterator of (x in domain units, labels) for each epoch from `first` on, in the order
+        of its number.
+        """
         for epoch in range(first, 2**31):
             yield self._epoch(epoch, size, generator)
 
@@ -139,18 +179,23 @@ class LoaderSplit:
         self, epoch: int, size: int, generator: torch.Generator | None
     ) -> Iterator[tuple[Tensor, Tensor | None]]:
         fixed = torch.Generator().manual_seed(FIXED_SEED)
-        for number, (raw, y) in enumerate(_started(self.stream, size, self.seed + epoch)):
+        for number, (raw, y) in enumerate(
+            _started(self.stream, size, self.seed + epoch)
+        ):
             what = f"batch {number} of the {type(self.stream).__name__}"
             if self.transform is not None:
                 raw = self.transform(raw, self.spec.layout, generator or fixed)
             try:
                 x = self.spec.to_domain(raw)
             except RuntimeError:
-                raise TightboundError(f"{what} has shape {tuple(raw.shape)}, unlike the batches before it") from None
+                raise TightboundError(
+                    f"{what} has shape {tuple(raw.shape)}, unlike the batches before it"
+                ) from None
             check_values(raw, self.spec, what)
             labels = (
                 torch.as_tensor(y)
-                if isinstance(y, Tensor) or (y is not None and np.asarray(y).dtype.kind in "iu")
+                if isinstance(y, Tensor)
+                or (y is not None and np.asarray(y).dtype.kind in "iu")
                 else None
             )
             yield x, labels

@@ -1,4 +1,6 @@
-"""Whether p(x|z) is as wide as it should be: how often a true value lies in the middle of what the model expects."""
+"""Whether p(x|z) is as wide as it should be: how often a true value lies in the middle of what the
+model expects.
+"""
 
 from __future__ import annotations
 
@@ -18,10 +20,11 @@ LEVELS = (0.5, 0.9)
 
 @dataclass(frozen=True)
 class Calibration:
-    """The share of true values in the central 50 % and 90 % of the posterior predictive, over n examples.
+    """The share of true values in the central 50 % and 90 % of the posterior predictive, over n
+    examples.
 
-    Well calibrated is 0.5 and 0.9; more: p(x|z) is too wide, less: too narrow.  histogram: shares of the randomised
-    probability integral transform in ten equal bins, each 0.1 where calibrated.
+    Well calibrated is 0.5 and 0.9; more: p(x|z) is too wide, less: too narrow.  histogram: shares
+    of the randomised probability integral transform in ten equal bins, each 0.1 where calibrated.
     """
 
     n: int
@@ -31,27 +34,42 @@ class Calibration:
 
 
 @torch.no_grad()
-def calibration(run: Run, x: Tensor | Batch, seed: int, draws: int = DRAWS) -> Calibration | None:
-    """x against `draws` draws of x' ~ p(x'|z) at one z ~ q(z|x), value by value; None where no dimension of x varies.
+def calibration(
+    run: Run, x: Tensor | Batch, seed: int, draws: int = DRAWS
+) -> Calibration | None:
+    """x against `draws` draws of x' ~ p(x'|z) at one z ~ q(z|x), value by value; None where no
+    dimension of x varies.
 
-    u = (number of draws below x + U (number equal to x + 1)) / (draws + 1), U uniform, also for discrete data (Czado,
-    Gneiting and Held 2009).  Where the model is right and q exact, x and the draws are alike given z, and u is uniform.
-    Dimensions that never vary say nothing and are left out; errors are over examples.
+    u = (number of draws below x + U (number equal to x + 1)) / (draws + 1), U uniform, also for
+    discrete data (Czado, Gneiting and Held 2009).  Where the model is right and q exact, x and the
+    draws are alike given z, and u is uniform. Dimensions that never vary say nothing and are left
+    out; errors are over examples.
     """
     batch = Batch.of(x)
     x = batch.x
-    vary = x.flatten(1).std(0) > 0 if len(x) > 1 else torch.zeros(run.spec.dims, dtype=torch.bool)
+    vary = (
+        x.flatten(1).std(0) > 0
+        if len(x) > 1
+        else torch.zeros(run.spec.dims, dtype=torch.bool)
+    )
     if not vary.any():
         return None
     rows = max(1, VALUES_AT_ONCE // (run.spec.dims * (run.spec.levels or 8) * AT_ONCE))
     parts = []
     for i, part in enumerate(batch.split(rows)):
         with seeded(seed_for(seed, "calibration", i)):
-            parts.append(_ranks(run, part.to(run.device), seed, draws).flatten(1).cpu()[:, vary])
+            parts.append(
+                _ranks(run, part.to(run.device), seed, draws).flatten(1).cpu()[:, vary]
+            )
     u = torch.cat(parts).double()
     inside = [((u - 0.5).abs() < level / 2).double().mean(1) for level in LEVELS]
     counts = torch.histc(u, 10, 0.0, 1.0)
-    return Calibration(len(x), Figure.of(inside[0]), Figure.of(inside[1]), (counts / counts.sum()).tolist())
+    return Calibration(
+        len(x),
+        Figure.of(inside[0]),
+        Figure.of(inside[1]),
+        (counts / counts.sum()).tolist(),
+    )
 
 
 def _ranks(run: Run, batch: Batch, seed: int, draws: int) -> Tensor:
@@ -62,4 +80,6 @@ def _ranks(run: Run, batch: Batch, seed: int, draws: int) -> Tensor:
         drawn = px.sample((min(AT_ONCE, draws - start),))
         below += (drawn < x).sum(0)
         equal += (drawn == x).sum(0)
-    return (below + torch.rand(x.shape, dtype=x.dtype, device=x.device) * equal) / (draws + 1)
+    return (below + torch.rand(x.shape, dtype=x.dtype, device=x.device) * equal) / (
+        draws + 1
+    )

@@ -1,4 +1,6 @@
-"""What is wrong with a model, and which setting to change: verdicts in words, from rules with fixed thresholds."""
+"""What is wrong with a model, and which setting to change: verdicts in words, from rules with fixed
+thresholds.
+"""
 
 from __future__ import annotations
 
@@ -22,21 +24,32 @@ class Diagnosis:
     verdicts: list[Verdict]
 
     def lines(self) -> list[str]:
-        """For a person: a line a verdict, or that nothing was found, and what could not be looked at."""
-        found = [f"{v.name}: {v.words}; {v.change}" for v in self.verdicts] or ["nothing wrong found"]
+        """For a person: a line a verdict, or that nothing was found, and what could not be looked
+        at.
+        """
+        found = [f"{v.name}: {v.words}; {v.change}" for v in self.verdicts] or [
+            "nothing wrong found"
+        ]
         return found + [f"not looked at: {reason}" for reason in self.evidence.skipped]
 
     def to_json(self) -> dict[str, Any]:
         """Every figure with its error, and the verdicts."""
         e = self.evidence
         tree: dict[str, Any] = dataclasses.asdict(e)
-        for made, feature in zip(tree["latents"]["features"], e.latents.features, strict=True):
+        for made, feature in zip(
+            tree["latents"]["features"], e.latents.features, strict=True
+        ):
             made["active"] = feature.active
         for made, site in zip(tree["latents"]["sites"], e.latents.sites, strict=True):
             made["cap"] = site.cap
         if e.transfer:
-            tree["transfer"] |= {"lost": e.transfer.lost.to_json(), "share": e.transfer.share}
-        known: dict[str, Any] = _finite(tree | {"verdicts": [v.to_json() for v in self.verdicts]})
+            tree["transfer"] |= {
+                "lost": e.transfer.lost.to_json(),
+                "share": e.transfer.share,
+            }
+        known: dict[str, Any] = _finite(
+            tree | {"verdicts": [v.to_json() for v in self.verdicts]}
+        )
         return known
 
 
@@ -50,6 +63,10 @@ def _finite(value: Any) -> Any:
 
 
 def diagnose(run: Run, x: Batch, seed: int) -> Diagnosis:
-    """Measures a run on test examples x (n, *shape) in domain units and on its training examples, and judges it."""
+    """Measures a run on test examples x (n, *shape) in domain units and on its training examples,
+    and judges it.
+    """
     evidence = gather(run, x, seed)
-    return Diagnosis(evidence, [verdict for rule in RULES for verdict in rule(run, evidence)])
+    return Diagnosis(
+        evidence, [verdict for rule in RULES for verdict in rule(run, evidence)]
+    )

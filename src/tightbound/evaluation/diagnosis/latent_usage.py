@@ -1,4 +1,6 @@
-"""What each latent does: its KL, whether it is in use, what it knows of x, and how its codes lie against the prior."""
+"""What each latent does: its KL, whether it is in use, what it knows of x, and how its codes lie
+against the prior.
+"""
 
 from __future__ import annotations
 
@@ -18,20 +20,23 @@ from tightbound.evaluation.statistic import Figure
 from tightbound.runs.run import Run
 
 Array = NDArray[np.float64]
-ACTIVE = 0.01  # variance of the posterior mean over x. Burda, Grosse and Salakhutdinov 2016, section 5.2
+# variance of the posterior mean over x. Burda, Grosse and Salakhutdinov 2016, section 5.2
+ACTIVE = 0.01
 VALUES_AT_ONCE, MOST_PAIRS = 4_000_000, 100_000_000
 MOST_DIRECTIONS = 64
 
 
 @dataclass(frozen=True)
 class Feature:
-    """One latent dimension. kl, prior_kl in nats; activity: variance over x of its posterior mean, prior's units.
+    """One latent dimension. kl, prior_kl in nats; activity: variance over x of its posterior mean,
+    prior's units.
 
-    Where the prior depends on other latents, only what the posterior mean adds to the prior's counts.
+    Where the prior depends on other latents, only what the posterior mean adds to the prior's
+    counts.
 
-    mean, sd, skew, kurtosis (excess): of the aggregate posterior, the codes of all examples together.  prior_kl:
-    KL(q(z_j), p(z_j)) of that marginal, where both are known.  distance: Wasserstein-1 from the aggregate posterior to
-    the prior, in standard deviations of the prior.
+    mean, sd, skew, kurtosis (excess): of the aggregate posterior, the codes of all examples
+    together.  prior_kl: KL(q(z_j), p(z_j)) of that marginal, where both are known.  distance:
+    Wasserstein-1 from the aggregate posterior to the prior, in standard deviations of the prior.
     """
 
     name: str
@@ -52,11 +57,12 @@ class Feature:
 
 @dataclass(frozen=True)
 class Site:
-    """A group of latents, in nats. kl: KL(q(z|x), p(z)), None of points; the rest only where q depends on x alone.
+    """A group of latents, in nats. kl: KL(q(z|x), p(z)), None of points; the rest only where q
+    depends on x alone.
 
-    mutual_information: I(x; z) between an example of these n and its z, at most log n (`cap`).  aggregate_kl:
-    KL(q(z), p(z)) of the aggregate posterior of the n examples; the two add up to kl (Hoffman and Johnson 2016).
-    total_correlation: KL(q(z), prod_j q(z_j)).
+    mutual_information: I(x; z) between an example of these n and its z, at most log n (`cap`).
+    aggregate_kl: KL(q(z), p(z)) of the aggregate posterior of the n examples; the two add up to kl
+    (Hoffman and Johnson 2016). total_correlation: KL(q(z), prod_j q(z_j)).
     """
 
     name: str
@@ -76,7 +82,9 @@ class Site:
 
 @dataclass(frozen=True)
 class Latents:
-    """All of it, over n examples; told_apart: how well codes and draws of the prior are told apart, 0.5 to 1 (AUC)."""
+    """All of it, over n examples; told_apart: how well codes and draws of the prior are told apart,
+    0.5 to 1 (AUC).
+    """
 
     n: int
     sites: list[Site]
@@ -100,23 +108,45 @@ def latents(run: Run, x: Tensor | Batch, seed: int) -> Latents:
     whole = {name: _Pass.cat(parts) for name, parts in found.items()}
     draws = _prior_codes(run, len(x), seed, x.c)
     sites, features = [], []
-    first = next(iter(whole))  # of the sites, the first that was drawn depends on x alone
+    first = next(
+        iter(whole)
+    )  # of the sites, the first that was drawn depends on x alone
     for name in run.sites:
         known = _aggregate(whole[name]) if name == first and len(x) > 1 else None
-        features += _features(name, whole[name], draws[name], None if known is None else known.prior_kl)
+        features += _features(
+            name, whole[name], draws[name], None if known is None else known.prior_kl
+        )
         sites.append(_site(name, whole[name], known))
-    codes, prior_codes = (np.concatenate([d[name] for name in run.sites], 1) for d in (_codes(whole), draws))
+    codes, prior_codes = (
+        np.concatenate([d[name] for name in run.sites], 1)
+        for d in (_codes(whole), draws)
+    )
     return Latents(len(x), sites, features, told_apart(codes, prior_codes))
 
 
 def _prior_codes(run: Run, n: int, seed: int, c: Tensor | None) -> dict[str, Array]:
     """n draws of each site from the prior, made a bounded number at a time."""
-    most, found = max(1, 4 * VALUES_AT_ONCE // (run.spec.dims * getattr(run.model.likelihood, "params", 1))), []
+    most, found = (
+        max(
+            1,
+            4
+            * VALUES_AT_ONCE
+            // (run.spec.dims * getattr(run.model.likelihood, "params", 1)),
+        ),
+        [],
+    )
     for i, done in enumerate(range(0, n, most)):
         noise = StepNoise(seed, "prior codes", *([i] if i else []))
         own = None if c is None else c[done : done + most].to(run.device)
-        prior = run.model.generate(min(most, n - done), Draw(source="p", noise=noise), own).latents
-        found.append({name: site.z.flatten(1).double().cpu().numpy() for name, site in prior.items()})
+        prior = run.model.generate(
+            min(most, n - done), Draw(source="p", noise=noise), own
+        ).latents
+        found.append(
+            {
+                name: site.z.flatten(1).double().cpu().numpy()
+                for name, site in prior.items()
+            }
+        )
     return {name: np.concatenate([f[name] for f in found]) for name in found[0]}
 
 
@@ -126,10 +156,11 @@ def _codes(whole: dict[str, _Pass]) -> dict[str, Array]:
 
 @dataclass(frozen=True)
 class _Pass:
-    """A site over n examples, float64 on the CPU: z, mean of q beside p's, kl_each (n, d); kl, log p(z) (n,).
+    """A site over n examples, float64 on the CPU: z, mean of q beside p's, kl_each (n, d); kl, log
+    p(z) (n,).
 
-    kl is None of a point; loc and scale (n, d) of a diagonal normal q, else None; p's the same; late: log p(z) is
-    given other latents.
+    kl is None of a point; loc and scale (n, d) of a diagonal normal q, else None; p's the same;
+    late: log p(z) is given other latents.
     """
 
     z: Tensor
@@ -165,7 +196,11 @@ def _double(t: Tensor) -> Tensor:
 
 def _normal(dist: Distribution | None) -> tuple[Tensor, Tensor] | None:
     base = dist.base_dist if isinstance(dist, Independent) else None
-    return (_double(base.loc.flatten(1)), _double(base.scale.flatten(1))) if isinstance(base, Normal) else None
+    return (
+        (_double(base.loc.flatten(1)), _double(base.scale.flatten(1)))
+        if isinstance(base, Normal)
+        else None
+    )
 
 
 def _passes(run: Run, x: Batch, seed: int) -> dict[str, _Pass]:
@@ -181,7 +216,9 @@ def _passes(run: Run, x: Batch, seed: int) -> dict[str, _Pass]:
             _double(site.z.flatten(1)),
             mean if p is None else (mean - p[0]) / p[1],
             None if is_point_mass(site.q) or not dense else _double(site.kl[0]),
-            _double(site.log_p[0] if dense else torch.full_like(site.z[:, 0], torch.nan)),
+            _double(
+                site.log_p[0] if dense else torch.full_like(site.z[:, 0], torch.nan)
+            ),
             None if each is None else _double(each.flatten(1)),
             _normal(site.q) if dense else None,
             _normal(site.p),
@@ -192,7 +229,9 @@ def _passes(run: Run, x: Batch, seed: int) -> dict[str, _Pass]:
 
 @dataclass(frozen=True)
 class _Known:
-    """Of a site whose q depends on x alone: log q(z|x), log q(z), sum_j log q(z_j), log p(z), (n,); prior_kl (d,)."""
+    """Of a site whose q depends on x alone: log q(z|x), log q(z), sum_j log q(z_j), log p(z), (n,);
+    prior_kl (d,).
+    """
 
     own: Tensor
     joint: Tensor
@@ -202,7 +241,9 @@ class _Known:
 
 
 def _aggregate(site: _Pass) -> _Known | None:
-    """The aggregate posterior of the n examples, a mixture of n normals, evaluated at the drawn z; None otherwise."""
+    """The aggregate posterior of the n examples, a mixture of n normals, evaluated at the drawn z;
+    None otherwise.
+    """
     if site.q is None:
         return None
     d = site.z.shape[1]
@@ -210,15 +251,22 @@ def _aggregate(site: _Pass) -> _Known | None:
     (loc, scale), z, n = (t[some] for t in site.q), site.z[some], len(some)
     own, joint, single = [], [], []
     for rows in torch.arange(n).split(max(1, VALUES_AT_ONCE // (n * d))):
-        each = Normal(loc, scale, validate_args=False).log_prob(z[rows, None])  # (rows, n, d)
+        each = Normal(loc, scale, validate_args=False).log_prob(
+            z[rows, None]
+        )  # (rows, n, d)
         own.append(each[torch.arange(len(rows)), rows].sum(-1))
         joint.append(each.sum(-1).logsumexp(1) - math.log(n))
         single.append(each.logsumexp(1) - math.log(n))
     marginal = torch.cat(single)
     prior_kl = None
     if site.p is not None and not site.late:
-        prior_kl = (marginal - Normal(site.p[0][some], site.p[1][some], validate_args=False).log_prob(z)).mean(0)
-    return _Known(torch.cat(own), torch.cat(joint), marginal.sum(1), site.log_p[some], prior_kl)
+        prior_kl = (
+            marginal
+            - Normal(site.p[0][some], site.p[1][some], validate_args=False).log_prob(z)
+        ).mean(0)
+    return _Known(
+        torch.cat(own), torch.cat(joint), marginal.sum(1), site.log_p[some], prior_kl
+    )
 
 
 def _site(name: str, site: _Pass, known: _Known | None) -> Site:
@@ -239,12 +287,16 @@ def _site(name: str, site: _Pass, known: _Known | None) -> Site:
     )
 
 
-def _features(name: str, site: _Pass, prior: Array, prior_kl: Tensor | None) -> list[Feature]:
+def _features(
+    name: str, site: _Pass, prior: Array, prior_kl: Tensor | None
+) -> list[Feature]:
     z, flat = site.z.numpy(), []
     mean, sd = z.mean(0), z.std(0)
     unit = (z - mean) / np.maximum(sd, 1e-12)
     activity = site.mean.var(0, unbiased=False).tolist()
-    far = np.abs(np.sort(z, 0) - np.sort(prior, 0)).mean(0) / np.maximum(prior.std(0), 1e-12)
+    far = np.abs(np.sort(z, 0) - np.sort(prior, 0)).mean(0) / np.maximum(
+        prior.std(0), 1e-12
+    )
     for j in range(z.shape[1]):
         flat.append(
             Feature(
@@ -263,7 +315,8 @@ def _features(name: str, site: _Pass, prior: Array, prior_kl: Tensor | None) -> 
 
 
 def told_apart(codes: Array, prior: Array) -> float:
-    """How well a quadratic logistic regression tells codes from draws of the prior, (n, d) each: cross-validated AUC.
+    """How well a quadratic logistic regression tells codes from draws of the prior, (n, d) each:
+    cross-validated AUC.
 
     0.5: not at all, so that the two have like means, variances and correlations; 1: always.
     """
@@ -275,9 +328,14 @@ def told_apart(codes: Array, prior: Array) -> float:
 
     if len(codes) < 20:
         return math.nan
-    z = (np.concatenate([codes, prior]) - prior.mean(0)) / np.maximum(prior.std(0), 1e-12)
+    z = (np.concatenate([codes, prior]) - prior.mean(0)) / np.maximum(
+        prior.std(0), 1e-12
+    )
     if z.shape[1] > MOST_DIRECTIONS:  # the directions along which the codes vary most
-        z = z @ np.linalg.svd(z[: len(codes)], full_matrices=False)[2][:MOST_DIRECTIONS].T
+        z = (
+            z
+            @ np.linalg.svd(z[: len(codes)], full_matrices=False)[2][:MOST_DIRECTIONS].T
+        )
     columns = [z, z**2]
     if z.shape[1] <= 32:
         i, j = np.triu_indices(z.shape[1], 1)
@@ -285,5 +343,7 @@ def told_apart(codes: Array, prior: Array) -> float:
     y = np.repeat([1, 0], [len(codes), len(prior)])
     model = make_pipeline(StandardScaler(), LogisticRegression(C=0.1, max_iter=500))
     folds = StratifiedKFold(5, shuffle=True, random_state=0)
-    shares = cross_val_predict(model, np.concatenate(columns, 1), y, cv=folds, method="predict_proba")[:, 1]
+    shares = cross_val_predict(
+        model, np.concatenate(columns, 1), y, cv=folds, method="predict_proba"
+    )[:, 1]
     return max(0.5, float(roc_auc_score(y, shares)))

@@ -1,4 +1,6 @@
-"""What a diagnosis looks at: the latents, the calibration of p(x|z), what carries over to new examples, the log."""
+"""What a diagnosis looks at: the latents, the calibration of p(x|z), what carries over to new
+examples, the log.
+"""
 
 from __future__ import annotations
 
@@ -25,8 +27,9 @@ MOST, MOST_VALUES, SCORED_WITH = 1000, 10_000_000, 8
 class Transfer:
     """What was learned of training examples, and how much of it new ones lose, in nats.
 
-    train, test: the bound (of an autoencoder: -distortion) on examples of the two splits.  baseline: that of a model
-    without latents, each dimension by itself, on the test examples.  rate: what the codes of training examples hold.
+    train, test: the bound (of an autoencoder: -distortion) on examples of the two splits.
+    baseline: that of a model without latents, each dimension by itself, on the test examples.
+    rate: what the codes of training examples hold.
     """
 
     train: Figure
@@ -41,7 +44,8 @@ class Transfer:
 
     @property
     def share(self) -> float:
-        """The part of what was learned that is lost: of the gain over the baseline, or of the rate, if that is more.
+        """The part of what was learned that is lost: of the gain over the baseline, or of the rate,
+        if that is more.
 
         0 where less than a nat was learned.
         """
@@ -51,9 +55,11 @@ class Transfer:
 
 @dataclass(frozen=True)
 class Progress:
-    """The end of training: what the validation bound still gained in the last fifth of it, and its error, nats.
+    """The end of training: what the validation bound still gained in the last fifth of it, and its
+    error, nats.
 
-    early: how many validations there were before that; with none, the gain is that over the training bound on the way.
+    early: how many validations there were before that; with none, the gain is that over the
+    training bound on the way.
     """
 
     gained: float
@@ -77,10 +83,11 @@ class Evidence:
 
 
 def gather(run: Run, x: Tensor | Batch, seed: int) -> Evidence:
-    """Measures a run on test examples x (n, *shape) in domain units, and on as many of its training examples.
+    """Measures a run on test examples x (n, *shape) in domain units, and on as many of its training
+    examples.
 
-    At most 1,000 of each are used, fewer where they are large.  What needs the training data or the log is left out,
-    and that is said, where they are gone.
+    At most 1,000 of each are used, fewer where they are large.  What needs the training data or the
+    log is left out, and that is said, where they are gone.
     """
     most = int(min(MOST, max(32, MOST_VALUES // run.spec.dims)))
     x, skipped = Batch.of(x)[spread(len(x), most)], []
@@ -91,7 +98,9 @@ def gather(run: Run, x: Tensor | Batch, seed: int) -> Evidence:
         skipped.append(f"overfitting ({error})")
     progress = _progress(run, x, seed)
     if progress is None:
-        skipped.append("whether it was trained enough (there is no log of its training)")
+        skipped.append(
+            "whether it was trained enough (there is no log of its training)"
+        )
     seen = x if train is None else train
     some = int(min(256, max(16, MOST_VALUES // (20 * run.spec.dims))))
     return Evidence(
@@ -106,7 +115,9 @@ def gather(run: Run, x: Tensor | Batch, seed: int) -> Evidence:
 
 
 def _training(run: Run, most: int) -> Batch:
-    """Some training examples as they are evaluated, spread over the split; the first ones of a stream."""
+    """Some training examples as they are evaluated, spread over the split; the first ones of a
+    stream.
+    """
     train = run.data.train
     if isinstance(train, Split):
         return train.examples(train.spread(most))
@@ -121,23 +132,39 @@ def _training(run: Run, most: int) -> Batch:
 def _terms(run: Run, x: Batch, seed: int) -> tuple[Tensor, float]:
     """The bound of each example, (n,), or -distortion where there is none; and the mean rate."""
     terms = score(run, x, SCORED_WITH, seed)
-    return (terms["elbo"], float(terms["rate"].mean())) if run.has_bound else (-terms["distortion"], 0.0)
+    return (
+        (terms["elbo"], float(terms["rate"].mean()))
+        if run.has_bound
+        else (-terms["distortion"], 0.0)
+    )
 
 
 def _transfer(run: Run, train: Batch, test: Batch, seed: int) -> Transfer:
-    baseline = independent(torch.cat([train.x, test.x]).flatten(1), test.x.flatten(1), run.spec)
+    baseline = independent(
+        torch.cat([train.x, test.x]).flatten(1), test.x.flatten(1), run.spec
+    )
     (seen, rate), (new, _) = _terms(run, train, seed), _terms(run, test, seed)
     return Transfer(Figure.of(seen), Figure.of(new), baseline, rate)
 
 
 def _progress(run: Run, x: Batch, seed: int) -> Progress | None:
-    """From the log: the best validation of all against the best when four fifths of the steps were done."""
+    """From the log: the best validation of all against the best when four fifths of the steps were
+    done.
+    """
     name, sign = ("elbo", 1.0) if run.has_bound else ("distortion", -1.0)
-    lines = [line for line in run.history() if (line.get("valid") or {}).get(name) is not None]
+    lines = [
+        line
+        for line in run.history()
+        if (line.get("valid") or {}).get(name) is not None
+    ]
     if not lines:
         return None
     last, best = lines[-1], max(lines, key=lambda line: sign * line["valid"][name])
-    early = [sign * line["valid"][name] for line in lines if line["step"] <= 0.8 * last["step"]]
+    early = [
+        sign * line["valid"][name]
+        for line in lines
+        if line["step"] <= 0.8 * last["step"]
+    ]
     before = max(early) if early else sign * last["train"].get(name, math.nan)
     error = best["valid"].get("elbo_se") or Figure.of(_terms(run, x, seed)[0]).se
     gained = sign * best["valid"][name] - before

@@ -1,11 +1,13 @@
-"""The bridge from a start, q or the prior, to the posterior, and Hamiltonian moves along it, in the start's noise.
+"""The bridge from a start, q or the prior, to the posterior, and Hamiltonian moves along it, in the
+start's noise.
 
 A pass with noise u ~ N(0, I) makes z = T(u), of all latents of a hierarchy together, and weighs it:
-f(u) = log p(x, z) - log q(z|x) where z comes from q, f(u) = log p(x|z) where it comes from the prior; the mean of exp f
-is p(x) in both.  The bridge is pi_t(u) = N(u; 0, I) exp(t f(u)), 0 <= t <= 1.  In terms of z it is the geometric path
-q(z|x)^(1-t) p(x, z)^t, or p(z) p(x|z)^t: the Jacobian of T belongs to both ends and cancels, also where a lower
-latent's distribution depends on the ones above.  So no density of q at a given z is needed, and in these coordinates
-the start's widths are 1.
+f(u) = log p(x, z) - log q(z|x) where z comes from q, f(u) = log p(x|z) where it comes from the
+prior; the mean of exp f is p(x) in both.  The bridge is pi_t(u) = N(u; 0, I) exp(t f(u)), 0 <= t <=
+1.  In terms of z it is the geometric path q(z|x)^(1-t) p(x, z)^t, or p(z) p(x|z)^t: the Jacobian of
+T belongs to both ends and cancels, also where a lower latent's distribution depends on the ones
+above.  So no density of q at a given z is needed, and in these coordinates the start's widths are
+1.
 """
 
 from __future__ import annotations
@@ -36,7 +38,11 @@ class State:
     def where(self, accept: Tensor, other: State) -> State:
         """This state where `accept` (C, B), the other elsewhere."""
         wide = accept[..., None]
-        pairs = ((wide, self.u, other.u), (accept, self.f, other.f), (wide, self.slope, other.slope))
+        pairs = (
+            (wide, self.u, other.u),
+            (accept, self.f, other.f),
+            (wide, self.slope, other.slope),
+        )
         return State(*(torch.where(*pair) for pair in pairs))
 
 
@@ -60,7 +66,9 @@ class Bridge:
 
     def _record(self, name: str, dist: Distribution) -> Tensor:
         if getattr(dist.support, "is_discrete", False):
-            raise TightboundError(f"latent {name!r} is discrete, so AIS cannot move it: use importance sampling")
+            raise TightboundError(
+                f"latent {name!r} is discrete, so AIS cannot move it: use importance sampling"
+            )
         form = noise_form(dist)
         self.sites[name] = form.event
         if form.kind == "uniform":
@@ -69,32 +77,52 @@ class Bridge:
 
     @torch.no_grad()
     def _narrow(self) -> Tensor:
-        """How wide q is, as a share of the start's width, at most 1, (B, d); 1 where that is not known."""
-        one = torch.ones(len(self.x), self.d, dtype=self.x.x.dtype, device=self.x.x.device)
+        """How wide q is, as a share of the start's width, at most 1, (B, d); 1 where that is not
+        known.
+        """
+        one = torch.ones(
+            len(self.x), self.d, dtype=self.x.x.dtype, device=self.x.x.device
+        )
         if self.source == "q":
             return one
         latents = self.model(self.x, Draw(source="point")).latents
         pairs = [(latents[name].q, latents[name].p) for name in self.sites]
         try:
-            spreads = [(q.stddev / p.stddev).flatten(1) for q, p in pairs if q is not None and p is not None]
+            spreads = [
+                (q.stddev / p.stddev).flatten(1)
+                for q, p in pairs
+                if q is not None and p is not None
+            ]
         except NotImplementedError:  # a flow
             return one
         known = [s.shape[1] for s in spreads] == self.widths
         return torch.cat(spreads, -1).clamp(1e-3, 1.0) if known else one
 
     def scale(self, t: Tensor) -> Tensor:
-        """The width of pi_t along each axis as far as q tells, (B, d): a normal's, its precision linear in t (B,)."""
+        """The width of pi_t along each axis as far as q tells, (B, d): a normal's, its precision
+        linear in t (B,).
+        """
         return (1 + t.to(self.narrow)[:, None] * (self.narrow**-2 - 1)).rsqrt()
 
     def log_weight(self, u: Tensor) -> Tensor:
         """f at u (C, B, d), (C, B)."""
-        parts = dict(zip(self.sites, u.flatten(0, 1).split(self.widths, -1), strict=True))
+        parts = dict(
+            zip(self.sites, u.flatten(0, 1).split(self.widths, -1), strict=True)
+        )
 
         def noise(name: str, dist: Distribution) -> Tensor:
             value = parts[name].reshape(-1, *self.sites[name])
-            return torch.special.ndtr(value).clamp(1e-7, 1 - 1e-7) if name in self.uniform else value
+            return (
+                torch.special.ndtr(value).clamp(1e-7, 1 - 1e-7)
+                if name in self.uniform
+                else value
+            )
 
-        trace = self.model(self.x, Draw(len(u), source=self.source, noise=noise, enumerate=True), self.h)
+        trace = self.model(
+            self.x,
+            Draw(len(u), source=self.source, noise=noise, enumerate=True),
+            self.h,
+        )
         return trace.summed(trace.log_w if self.source == "q" else trace.log_px)
 
     def at(self, u: Tensor) -> State:
@@ -106,7 +134,9 @@ class Bridge:
         return State(u.detach(), f.detach(), slope)
 
     def noise_of(self, latents: dict[str, Tensor], noise: dict[str, Tensor]) -> Tensor:
-        """The u that makes these latents, (B, d): found from q at z, or for the prior the noise that made them."""
+        """The u that makes these latents, (B, d): found from q at z, or for the prior the noise
+        that made them.
+        """
         if self.source == "p":
             found = noise
         else:
@@ -120,12 +150,18 @@ class Bridge:
         parts = []
         for name in self.sites:
             value = found[name].flatten(1)
-            parts.append(torch.special.ndtri(value.clamp(1e-7, 1 - 1e-7)) if name in self.uniform else value)
+            parts.append(
+                torch.special.ndtri(value.clamp(1e-7, 1 - 1e-7))
+                if name in self.uniform
+                else value
+            )
         return torch.cat(parts, -1)
 
 
 class ChainNoise:
-    """Noise of C chains of each example: a function of seed, what it is for, and the example's own bytes."""
+    """Noise of C chains of each example: a function of seed, what it is for, and the example's own
+    bytes.
+    """
 
     def __init__(self, seed: int, what: str, x: Tensor, chains: int, d: int) -> None:
         self.generators = [generator(seed, what, key) for key in content_keys(x)]
@@ -133,12 +169,18 @@ class ChainNoise:
 
     def normal(self) -> Tensor:
         """N(0, 1), (C, B, d)."""
-        each = [torch.randn(self.shape, generator=g, dtype=self.dtype) for g in self.generators]
+        each = [
+            torch.randn(self.shape, generator=g, dtype=self.dtype)
+            for g in self.generators
+        ]
         return torch.stack(each, 1).to(self.device)
 
     def uniform(self) -> Tensor:
         """Uniform on [0, 1), (C, B)."""
-        each = [torch.rand(self.shape[0], generator=g, dtype=torch.float64) for g in self.generators]
+        each = [
+            torch.rand(self.shape[0], generator=g, dtype=torch.float64)
+            for g in self.generators
+        ]
         return torch.stack(each, 1).to(self.device)
 
 
@@ -151,9 +193,11 @@ def energy(state: State, momentum: Tensor, t: Tensor) -> Tensor:
 def leapfrog(
     bridge: Bridge, state: State, momentum: Tensor, t: Tensor, step: Tensor, steps: int
 ) -> tuple[State, Tensor]:
-    """`steps` leapfrog steps of size `step` (B,), in widths of pi_t: reversible, and volume is preserved.
+    """`steps` leapfrog steps of size `step` (B,), in widths of pi_t: reversible, and volume is
+    preserved.
 
-    Half a step of the momentum, then position and momentum in turn, half a step of the momentum.  Neal 2011, eq. 5.18.
+    Half a step of the momentum, then position and momentum in turn, half a step of the momentum.
+    Neal 2011, eq. 5.18.
     """
     wide = step[:, None] * bridge.scale(t)
     heat = t.to(state.u.dtype)[:, None]
@@ -165,10 +209,14 @@ def leapfrog(
     return state, momentum
 
 
-def move(bridge: Bridge, state: State, t: Tensor, step: Tensor, steps: int, noise: ChainNoise) -> tuple[State, Tensor]:
-    """One Hamiltonian transition that leaves pi_t unchanged; returns the state and the acceptance probability (C, B).
+def move(
+    bridge: Bridge, state: State, t: Tensor, step: Tensor, steps: int, noise: ChainNoise
+) -> tuple[State, Tensor]:
+    """One Hamiltonian transition that leaves pi_t unchanged; returns the state and the acceptance
+    probability (C, B).
 
-    Fresh momentum, a trajectory, and a Metropolis test of its energy.  Neal 2011 (arXiv:1206.1901), section 3.
+    Fresh momentum, a trajectory, and a Metropolis test of its energy.  Neal 2011 (arXiv:1206.1901),
+    section 3.
     """
     momentum = noise.normal()
     proposed, end = leapfrog(bridge, state, momentum, t, step, steps)

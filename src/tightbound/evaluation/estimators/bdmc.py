@@ -10,7 +10,14 @@ from torch.distributions import Distribution
 
 from tightbound.core.trace import Batch, Draw
 from tightbound.distributions.random import StepNoise
-from tightbound.evaluation.estimators.ais import Settings, chains_estimate, groups, pilot, run_chains, ticker
+from tightbound.evaluation.estimators.ais import (
+    Settings,
+    chains_estimate,
+    groups,
+    pilot,
+    run_chains,
+    ticker,
+)
 from tightbound.evaluation.estimators.annealing import Bridge
 from tightbound.evaluation.estimators.estimate import Estimate, Tick
 from tightbound.models.vae import VAE
@@ -20,7 +27,9 @@ from tightbound.runtime.errors import TightboundError
 
 @dataclass(frozen=True)
 class Bracket:
-    """log p(x) of n simulated examples x between bounds; gap (n,) is what the settings of AIS are off by, or more."""
+    """log p(x) of n simulated examples x between bounds; gap (n,) is what the settings of AIS are
+    off by, or more.
+    """
 
     x: Tensor
     lower: Estimate
@@ -28,7 +37,9 @@ class Bracket:
 
     @property
     def gap(self) -> Tensor:
-        """upper - lower of each example, (n,): its expectation is not negative, single values may be."""
+        """upper - lower of each example, (n,): its expectation is not negative, single values may
+        be.
+        """
         return self.upper.values - self.lower.values
 
     @property
@@ -42,8 +53,12 @@ class Bracket:
         return float(self.gap.std() / len(self.gap) ** 0.5)
 
 
-def simulate(model: VAE, n: int, seed: int = 0) -> tuple[Batch, dict[str, Tensor], dict[str, Tensor]]:
-    """n examples of the model's own, with their conditions, the latents z of each site and the noise that made them."""
+def simulate(
+    model: VAE, n: int, seed: int = 0
+) -> tuple[Batch, dict[str, Tensor], dict[str, Tensor]]:
+    """n examples of the model's own, with their conditions, the latents z of each site and the
+    noise that made them.
+    """
     draw_noise, noise = StepNoise(seed, "simulate"), {}
 
     def kept(name: str, dist: Distribution) -> Tensor:
@@ -53,7 +68,11 @@ def simulate(model: VAE, n: int, seed: int = 0) -> tuple[Batch, dict[str, Tensor
     with torch.no_grad(), seeded(seed):
         trace = model.generate(n, Draw(source="p", noise=kept))
         x = trace.px.sample().to(model.get_buffer("centre"))
-    return Batch(x, trace.c), {name: site.z for name, site in trace.latents.items()}, noise
+    return (
+        Batch(x, trace.c),
+        {name: site.z for name, site in trace.latents.items()},
+        noise,
+    )
 
 
 def bdmc(
@@ -68,11 +87,13 @@ def bdmc(
     seed: int = 0,
     tick: Tick | None = None,
 ) -> Bracket:
-    """Bidirectional Monte Carlo: log p(x) of n simulated x, from below by AIS and from above by AIS run backwards.
+    """Bidirectional Monte Carlo: log p(x) of n simulated x, from below by AIS and from above by AIS
+    run backwards.
 
-    The z that made x is an exact draw from p(z|x); chains that go back from it to the start bound log p(x) from above
-    in expectation.  Pilot and settings are those of `ais`, so the gap certifies its error on data like the model's own.
-    Raises TightboundError where q cannot say which noise leads to a given z.  Grosse et al. 2015 (arXiv:1511.02543).
+    The z that made x is an exact draw from p(z|x); chains that go back from it to the start bound
+    log p(x) from above in expectation.  Pilot and settings are those of `ais`, so the gap certifies
+    its error on data like the model's own. Raises TightboundError where q cannot say which noise
+    leads to a given z.  Grosse et al. 2015 (arXiv:1511.02543).
     """
     settings = Settings(start, chains, temperatures, leapfrog, pilot_temperatures, seed)
     x, z, noise = simulate(model, n, seed)
@@ -81,10 +102,22 @@ def bdmc(
         step = ticker(tick, len(rows), pilot_temperatures + 2 * (temperatures - 1))
         bridge = Bridge(model, x[rows], start)
         try:
-            exact = bridge.noise_of(*({k: v[rows] for k, v in values.items()} for values in (z, noise)))
+            exact = bridge.noise_of(
+                *({k: v[rows] for k, v in values.items()} for values in (z, noise))
+            )
         except NotImplementedError as error:
-            raise TightboundError(f"AIS cannot run back to q here, since {error}: set start to prior") from error
+            raise TightboundError(
+                f"AIS cannot run back to q here, since {error}: set start to prior"
+            ) from error
         plan = pilot(bridge, settings, step)
-        lower.append(chains_estimate(settings, "lower", *run_chains(bridge, plan, settings, step)))
-        upper.append(chains_estimate(settings, "upper", *run_chains(bridge, plan, settings, step, exact)))
+        lower.append(
+            chains_estimate(
+                settings, "lower", *run_chains(bridge, plan, settings, step)
+            )
+        )
+        upper.append(
+            chains_estimate(
+                settings, "upper", *run_chains(bridge, plan, settings, step, exact)
+            )
+        )
     return Bracket(x.x.cpu(), Estimate.join(lower), Estimate.join(upper))

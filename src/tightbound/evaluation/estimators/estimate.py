@@ -2,16 +2,22 @@
 
 The contract, for those who call `likelihood.log_px(model, x, method, ...)`:
 
-- x is (n, *shape) in domain units, or a `Batch` of such with their conditions; values and se are (n,), float64, on the
+- x is (n, *shape) in domain units, or a `Batch` of such with their conditions; values and se are
+  (n,), float64, on the
   CPU, in nats per example, in the order of x.
-- kind: "exact" (se is a bound on the numerical error), "lower" or "upper" (a bound on log p(x) in expectation over the
+- kind: "exact" (se is a bound on the numerical error), "lower" or "upper" (a bound on log p(x) in
+  expectation over the
   method's own noise), "estimate" (neither).
 - diagnostic: further figures of each example, every one with n rows; a method documents its names.
-- settings: all that is needed to repeat the figures, as plain numbers and strings that JSON can hold.
-- A figure is a function of (model, seed, the example's content, settings), not of its neighbours: so a long evaluation
+- settings: all that is needed to repeat the figures, as plain numbers and strings that JSON can
+  hold.
+- A figure is a function of (model, seed, the example's content, settings), not of its neighbours:
+  so a long evaluation
   may be cut by examples, interrupted, continued, and put together again with `Estimate.join`.
-- tick(m) is called with the examples finished since the last call, as a real number: the calls sum to n.
-- A model without a density or a bound (an autoencoder) is refused by TightboundError with the reason.
+- tick(m) is called with the examples finished since the last call, as a real number: the calls sum
+  to n.
+- A model without a density or a bound (an autoencoder) is refused by TightboundError with the
+  reason.
 """
 
 from __future__ import annotations
@@ -34,20 +40,25 @@ from tightbound.runtime.errors import TightboundError
 Kind = Literal["exact", "lower", "upper", "estimate"]
 Tick = Callable[[float], None]
 
-VALUES_AT_ONCE = 1_000_000  # decoded values of one pass: a processor's cache holds them, which is what makes it fast
+# decoded values of one pass: a processor's cache holds them, which is what makes it fast
+VALUES_AT_ONCE = 1_000_000
 NO_BOUND = (
-    "its latent is a point, so there is no bound on log p(x): an autoencoder has only the distortion -log p(x|z) at "
+    "its latent is a point, so there is no bound on log p(x): an autoencoder "
+    "has only the distortion -log p(x|z) at "
     "that point, which is not to be compared with an ELBO"
 )
 NO_DENSITY = (
-    "its prior can be sampled but has no density, so there is no log p(x): only the distortion -log p(x|z), which is "
+    "its prior can be sampled but has no density, so there is no log p(x): "
+    "only the distortion -log p(x|z), which is "
     "not to be compared with an ELBO; another prior gives one"
 )
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """log p(x) of n examples by one method: values and their standard errors se, (n,) float64, in nats."""
+    """log p(x) of n examples by one method: values and their standard errors se, (n,) float64, in
+    nats.
+    """
 
     method: str
     kind: Kind
@@ -66,13 +77,21 @@ class Estimate:
 
     @property
     def noise(self) -> float:
-        """The part of the mean's standard error that is the method's own: sqrt(sum se^2) / n; more x do not help it."""
+        """The part of the mean's standard error that is the method's own: sqrt(sum se^2) / n; more
+        x do not help it.
+        """
         return float(self.se.square().sum().sqrt() / len(self))
 
     @property
     def warnings(self) -> list[str]:
-        """Why the figures are not to be trusted, a sentence each; empty where nothing speaks against them."""
-        found = [rule(self.diagnostic[name]) for name, rule in RULES.items() if name in self.diagnostic]
+        """Why the figures are not to be trusted, a sentence each; empty where nothing speaks
+        against them.
+        """
+        found = [
+            rule(self.diagnostic[name])
+            for name, rule in RULES.items()
+            if name in self.diagnostic
+        ]
         return [f"{self.method}: {text}" for text in found if text]
 
     @classmethod
@@ -80,9 +99,17 @@ class Estimate:
         """The estimate of all examples, from those of its parts, in order."""
         first = parts[0]
         if any((p.method, p.settings) != (first.method, first.settings) for p in parts):
-            raise ValueError("these estimates were made in different ways and are not one")
-        diagnostic = {name: torch.cat([p.diagnostic[name] for p in parts]) for name in first.diagnostic}
-        values, se = torch.cat([p.values for p in parts]), torch.cat([p.se for p in parts])
+            raise ValueError(
+                "these estimates were made in different ways and are not one"
+            )
+        diagnostic = {
+            name: torch.cat([p.diagnostic[name] for p in parts])
+            for name in first.diagnostic
+        }
+        values, se = (
+            torch.cat([p.values for p in parts]),
+            torch.cat([p.se for p in parts]),
+        )
         return cls(first.method, first.kind, values, se, diagnostic, first.settings)
 
 
@@ -91,12 +118,19 @@ def _share(bad: Tensor, text: str) -> str | None:
     return f"{text} for {count} of {len(bad)} examples" if count else None
 
 
-# When a figure is not to be trusted.  Pareto k: Vehtari et al. 2024 (arXiv:1507.02646), section 3.2.4.
+# When a figure is not to be trusted.  Pareto k: Vehtari et al. 2024 (arXiv:1507.02646), section
+# 3.2.4.
 RULES: Mapping[str, Callable[[Tensor], str | None]] = {
-    "pareto_k": lambda k: _share(k > 0.7, "the weights have too heavy a tail (Pareto k above 0.7)"),
+    "pareto_k": lambda k: _share(
+        k > 0.7, "the weights have too heavy a tail (Pareto k above 0.7)"
+    ),
     "ess": lambda e: _share(e < 5, "fewer than 5 effective samples carry the estimate"),
-    "acceptance": lambda a: _share((a < 0.4) | (a > 0.95), "the acceptance rate is outside 0.4 to 0.95"),
-    "quadrature_error": lambda e: _share(e > 1e-3, "the grid is not fine enough (error above 0.001 nats)"),
+    "acceptance": lambda a: _share(
+        (a < 0.4) | (a > 0.95), "the acceptance rate is outside 0.4 to 0.95"
+    ),
+    "quadrature_error": lambda e: _share(
+        e > 1e-3, "the grid is not fine enough (error above 0.001 nats)"
+    ),
 }
 
 
@@ -106,7 +140,9 @@ def need_bound(model: VAE, x: Batch) -> None:
         trace = model(x[:1], Draw(noise=ContentNoise(0, x.x[:1], 0, 1)))
     if not trace.bound:
         held = all(getattr(site.p, "density", True) for site in trace.latents.values())
-        raise TightboundError(f"log p(x) of this model is not defined: {NO_BOUND if held else NO_DENSITY}")
+        raise TightboundError(
+            f"log p(x) of this model is not defined: {NO_BOUND if held else NO_DENSITY}"
+        )
 
 
 def no_bound(recipe: Recipe) -> str:
@@ -120,7 +156,9 @@ def in_double(model: VAE) -> VAE:
 
 
 def rows_at_once(model: VAE) -> int:
-    """How many rows (examples times samples) one pass may hold, so that memory is bounded and caches are used."""
+    """How many rows (examples times samples) one pass may hold, so that memory is bounded and
+    caches are used.
+    """
     spec = model.spec
     width = spec.dims * (spec.levels or 1 if spec.domain == "categorical" else 1)
     return max(1, VALUES_AT_ONCE // width)

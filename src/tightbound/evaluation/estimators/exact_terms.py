@@ -1,7 +1,8 @@
-"""Bayes' rule and the three terms of log p(x) where they can be computed: for one or two latent features.
+"""Bayes' rule and the three terms of log p(x) where they can be computed: for one or two latent
+features.
 
-log p(x) = E_q[log p(x|z)] - KL(q, p(z)) + KL(q, p(z|x)), each term by a sum of its own, so that the identity is tested
-and not assumed.
+log p(x) = E_q[log p(x|z)] - KL(q, p(z)) + KL(q, p(z|x)), each term by a sum of its own, so that the
+identity is tested and not assumed.
 """
 
 from __future__ import annotations
@@ -15,7 +16,12 @@ from torch import Tensor
 from tightbound.core.trace import Batch, Draw
 from tightbound.distributions.random import StepNoise
 from tightbound.evaluation.estimators.methods import log_px
-from tightbound.evaluation.estimators.quadrature import Grid, Space, posterior_box, posterior_grid
+from tightbound.evaluation.estimators.quadrature import (
+    Grid,
+    Space,
+    posterior_box,
+    posterior_grid,
+)
 from tightbound.models.vae import VAE
 from tightbound.runs.run import Run
 
@@ -27,8 +33,9 @@ REACH = 8.0  # standard deviations of q that its own sum reaches
 class ThreeTerms:
     """The terms of one example, in nats.
 
-    log_px: by adaptive quadrature over a box around the prior.  fit, E_q[log p(x|z)], and rate, KL(q, p(z)): by sums
-    over a grid around q.  third, KL(q, p(z|x)): by a sum over a grid on which the true posterior is normalised.
+    log_px: by adaptive quadrature over a box around the prior.  fit, E_q[log p(x|z)], and rate,
+    KL(q, p(z)): by sums over a grid around q.  third, KL(q, p(z|x)): by a sum over a grid on which
+    the true posterior is normalised.
     """
 
     log_px: float
@@ -47,8 +54,11 @@ class ThreeTerms:
         return self.elbo + self.third - self.log_px
 
 
-def three_terms(model: VAE, x: Tensor | Batch, *, space: Space | None = None) -> ThreeTerms:
-    """All three terms of one example x (1, *shape) and log p(x), each computed independently, in float64.
+def three_terms(
+    model: VAE, x: Tensor | Batch, *, space: Space | None = None
+) -> ThreeTerms:
+    """All three terms of one example x (1, *shape) and log p(x), each computed independently, in
+    float64.
 
     Raises TightboundError for a model with more than two latent features, or without a density.
     """
@@ -61,7 +71,13 @@ def three_terms(model: VAE, x: Tensor | Batch, *, space: Space | None = None) ->
     log_prior, log_q = space.log_prior(z, x.c), space.log_q(x, z)
     log_likelihood = space.log_joint(x.expand(len(z)), z) - log_prior
     weight = (log_q + log_cell).exp()
-    grid = posterior_grid(model, x, points=points, box=posterior_box(model, x, width=6.0, space=space), space=space)
+    grid = posterior_grid(
+        model,
+        x,
+        points=points,
+        box=posterior_box(model, x, width=6.0, space=space),
+        space=space,
+    )
     return ThreeTerms(
         log_px=float(exact.values[0]),
         fit=float((weight * log_likelihood).sum()),
@@ -78,24 +94,43 @@ def third_of(grid: Grid) -> float:
 
 def _grid(low: Tensor, high: Tensor, points: int) -> tuple[Tensor, float]:
     """A grid over a box, (points^d, d), and the log of a cell's volume."""
-    axes = [torch.linspace(float(a), float(b), points, dtype=torch.float64) for a, b in zip(low, high, strict=True)]
+    axes = [
+        torch.linspace(float(a), float(b), points, dtype=torch.float64)
+        for a, b in zip(low, high, strict=True)
+    ]
     z = torch.cartesian_prod(*axes).reshape(-1, len(axes))
     return z, sum(math.log(float(a[1] - a[0])) for a in axes)
 
 
 @torch.no_grad()
-def by_k(run: Run, x: Tensor | Batch, sizes: list[int], repeats: int, seed: int) -> dict[str, Tensor]:
-    """log p(x) of one example x (1, *shape) from K draws of the prior and from K of q, {"p", "q"}: (repeats, sizes).
+def by_k(
+    run: Run, x: Tensor | Batch, sizes: list[int], repeats: int, seed: int
+) -> dict[str, Tensor]:
+    """log p(x) of one example x (1, *shape) from K draws of the prior and from K of q, {"p", "q"}:
+    (repeats, sizes).
 
-    The same K for both: log (1/K) sum p(x|z_k) with z from p(z), and log (1/K) sum w_k with z from q(z|x).
+    The same K for both: log (1/K) sum p(x|z_k) with z from p(z), and log (1/K) sum w_k with z from
+    q(z|x).
     """
     most, x = max(sizes), Batch.of(x).to(run.device)
     found: dict[str, Tensor] = {}
     for source in ("p", "q"):
         rows = []
         for i in range(repeats):
-            trace = run.model(x, Draw(most, source=source, noise=StepNoise(seed, "by k", source, i), enumerate=True))
-            log_w = trace.summed(trace.log_px if source == "p" else trace.log_w)[:, 0].double()
-            rows.append(torch.stack([log_w[:k].logsumexp(0) - math.log(k) for k in sizes]))
+            trace = run.model(
+                x,
+                Draw(
+                    most,
+                    source=source,
+                    noise=StepNoise(seed, "by k", source, i),
+                    enumerate=True,
+                ),
+            )
+            log_w = trace.summed(trace.log_px if source == "p" else trace.log_w)[
+                :, 0
+            ].double()
+            rows.append(
+                torch.stack([log_w[:k].logsumexp(0) - math.log(k) for k in sizes])
+            )
         found[source] = torch.stack(rows).cpu()
     return found

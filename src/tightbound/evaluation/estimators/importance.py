@@ -1,4 +1,6 @@
-"""log p(x) by importance sampling from q: K honoured exactly and streamed, with the signs that it can be trusted."""
+"""log p(x) by importance sampling from q: K honoured exactly and streamed, with the signs that it
+can be trusted.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,12 @@ from torch import Tensor
 
 from tightbound.core.trace import Batch, Draw, Features, Trace
 from tightbound.distributions.random import ContentNoise, tiles
-from tightbound.evaluation.estimators.estimate import Estimate, Tick, log_mean_exp, rows_at_once
+from tightbound.evaluation.estimators.estimate import (
+    Estimate,
+    Tick,
+    log_mean_exp,
+    rows_at_once,
+)
 from tightbound.evaluation.estimators.pareto import tail_length, tail_shape
 from tightbound.models.vae import VAE
 
@@ -19,12 +26,21 @@ SEGMENT = 5000  # log-weights of an example that are held at a time: the longest
 
 
 @torch.no_grad()
-def importance(model: VAE, x: Tensor | Batch, *, k: int = 5000, seed: int = 0, tick: Tick | None = None) -> Estimate:
-    """log (1/K) sum_k w_k with w = p(x, z_k) / q(z_k|x), a lower bound in expectation.  Burda et al. 2016, eq. 8.
+def importance(
+    model: VAE,
+    x: Tensor | Batch,
+    *,
+    k: int = 5000,
+    seed: int = 0,
+    tick: Tick | None = None,
+) -> Estimate:
+    """log (1/K) sum_k w_k with w = p(x, z_k) / q(z_k|x), a lower bound in expectation.  Burda et
+    al. 2016, eq. 8.
 
-    se: by the delta method, sqrt((K / ess - 1) / K).  diagnostic: ess = (sum w)^2 / sum w^2; pareto_k (`pareto.py`);
-    distortion, rate and elbo over the same K draws; curve and curve_se (n, P), the bound at K of
-    settings["curve"] = 1, 5, 50, ... <= K: the mean over the disjoint blocks of that size that the K draws hold.
+    se: by the delta method, sqrt((K / ess - 1) / K).  diagnostic: ess = (sum w)^2 / sum w^2;
+    pareto_k (`pareto.py`); distortion, rate and elbo over the same K draws; curve and curve_se (n,
+    P), the bound at K of settings["curve"] = 1, 5, 50, ... <= K: the mean over the disjoint blocks
+    of that size that the K draws hold.
     """
     sizes = [b for b in CURVE if b <= k]
     group = max(1, rows_at_once(model) // min(k, SEGMENT))
@@ -35,24 +51,41 @@ def importance(model: VAE, x: Tensor | Batch, *, k: int = 5000, seed: int = 0, t
         for start in range(0, len(rows), group):
             some, at = rows[start : start + group], slice(start, start + group)
             features = h[at] if isinstance(h, Tensor) else [scale[at] for scale in h]
-            for name, value in _Stream(model, some, features, k, seed, sizes).result().items():
+            for name, value in (
+                _Stream(model, some, features, k, seed, sizes).result().items()
+            ):
                 found.setdefault(name, []).append(value.cpu())
             if tick:
                 tick(len(some))
     terms = {name: torch.cat(values) for name, values in found.items()}
     values, se = terms.pop("values"), terms.pop("se")
-    return Estimate("importance", "lower", values, se, terms, {"k": k, "seed": seed, "curve": sizes})
+    return Estimate(
+        "importance", "lower", values, se, terms, {"k": k, "seed": seed, "curve": sizes}
+    )
 
 
 class _Stream:
-    """The running sums of a group of examples (B of them) over K draws, of which a segment is held at a time."""
+    """The running sums of a group of examples (B of them) over K draws, of which a segment is held
+    at a time.
+    """
 
-    def __init__(self, model: VAE, x: Batch, h: Features, k: int, seed: int, sizes: list[int]) -> None:
-        self.model, self.x, self.h, self.k, self.seed, self.sizes = model, x, h, k, seed, sizes
+    def __init__(
+        self, model: VAE, x: Batch, h: Features, k: int, seed: int, sizes: list[int]
+    ) -> None:
+        self.model, self.x, self.h, self.k, self.seed, self.sizes = (
+            model,
+            x,
+            h,
+            k,
+            seed,
+            sizes,
+        )
         zero = torch.zeros(len(x), dtype=torch.float64, device=x.x.device)
         self.log_px, self.rate = zero, zero
         self.first, self.second = zero - torch.inf, zero - torch.inf
-        self.blocks = [zero.new_zeros(3, len(x)) for _ in sizes]  # of each size: count, sum and sum of squares
+        self.blocks = [
+            zero.new_zeros(3, len(x)) for _ in sizes
+        ]  # of each size: count, sum and sum of squares
         self.top = zero.new_empty(0, len(x))
 
     def passes(self) -> Iterator[Trace]:
@@ -62,14 +95,20 @@ class _Stream:
             noise = ContentNoise(self.seed, self.x.x, i, m)
             for start in range(0, m, most):
                 some = min(most, m - start)
-                yield self.model(self.x, Draw(some, noise=noise.part(start, some), enumerate=True), self.h)
+                yield self.model(
+                    self.x,
+                    Draw(some, noise=noise.part(start, some), enumerate=True),
+                    self.h,
+                )
 
     def result(self) -> dict[str, Tensor]:
         """All figures of these examples, (B,) or (B, P)."""
         held: list[Tensor] = []
         for trace in self.passes():
             held.append(trace.summed(trace.log_w.double()))
-            self.log_px = self.log_px + trace.mean(trace.log_px.double()) * trace.samples
+            self.log_px = (
+                self.log_px + trace.mean(trace.log_px.double()) * trace.samples
+            )
             self.rate = self.rate + trace.rate.double() * trace.samples
             if sum(map(len, held)) >= SEGMENT:
                 whole = torch.cat(held)
@@ -87,13 +126,25 @@ class _Stream:
         every = torch.cat([self.top, log_w])
         self.top = every.topk(min(tail_length(self.k) + 1, len(every)), 0).values
         for size, block in zip(self.sizes, self.blocks, strict=True):
-            bounds = log_mean_exp(log_w[: len(log_w) // size * size].reshape(-1, size, log_w.shape[1]), 1)
-            block += torch.stack([torch.full_like(block[0], len(bounds)), bounds.sum(0), bounds.square().sum(0)])
+            bounds = log_mean_exp(
+                log_w[: len(log_w) // size * size].reshape(-1, size, log_w.shape[1]), 1
+            )
+            block += torch.stack(
+                [
+                    torch.full_like(block[0], len(bounds)),
+                    bounds.sum(0),
+                    bounds.square().sum(0),
+                ]
+            )
 
     def _figures(self) -> dict[str, Tensor]:
         k = self.k
         ess = (2 * self.first - self.second).exp().clamp(1.0, float(k))
-        count, total, square = torch.stack(self.blocks, -1) if self.blocks else self.first.new_zeros(3, len(self.x), 0)
+        count, total, square = (
+            torch.stack(self.blocks, -1)
+            if self.blocks
+            else self.first.new_zeros(3, len(self.x), 0)
+        )
         mean = total / count
         spread = (square / count - mean.square()).clamp(min=0) * count / (count - 1)
         return {

@@ -1,4 +1,6 @@
-"""How heavy the tail of importance weights is: the shape k of a generalised Pareto fitted to the largest of them."""
+"""How heavy the tail of importance weights is: the shape k of a generalised Pareto fitted to the
+largest of them.
+"""
 
 from __future__ import annotations
 
@@ -12,16 +14,20 @@ AT_ONCE = 200
 
 
 def tail_length(k: int) -> int:
-    """M = min(K / 5, 3 sqrt K), the number of weights that count as the tail.  Vehtari et al. 2024, section 3.2.3."""
+    """M = min(K / 5, 3 sqrt K), the number of weights that count as the tail.
+
+    Vehtari et al. 2024, section 3.2.3.
+    """
     return int(min(k / 5, 3 * math.sqrt(k)))
 
 
 def tail_shape(top: Tensor) -> Tensor:
     """Pareto k of each column, (n,), from the M + 1 largest log-weights (M + 1, n), sorted or not.
 
-    The tail is the excess of the M largest weights over the one below.  Below 0.5 the variance of the estimate is
-    finite; above 0.7 the mean is not to be trusted.  NaN where M < 5 or all weights are equal.
-    Vehtari, Simpson, Gelman, Yao and Gabry 2024 (JMLR 25; arXiv:1507.02646), with the fit of Zhang and Stephens 2009.
+    The tail is the excess of the M largest weights over the one below.  Below 0.5 the variance of
+    the estimate is finite; above 0.7 the mean is not to be trusted.  NaN where M < 5 or all weights
+    are equal. Vehtari, Simpson, Gelman, Yao and Gabry 2024 (JMLR 25; arXiv:1507.02646), with the
+    fit of Zhang and Stephens 2009.
     """
     if len(top) <= LEAST:
         return torch.full((top.shape[1],), math.nan, dtype=torch.float64)
@@ -32,9 +38,11 @@ def tail_shape(top: Tensor) -> Tensor:
 
 
 def _fit(x: Tensor) -> Tensor:
-    """The shape of a generalised Pareto for sorted excesses x (m, n), by Zhang and Stephens 2009, eq. 3.3 to 3.5.
+    """The shape of a generalised Pareto for sorted excesses x (m, n), by Zhang and Stephens 2009,
+    eq. 3.3 to 3.5.
 
-    A weakly informative prior draws it to 0.5 with the weight of 10 values (Vehtari et al. 2024, appendix G).
+    A weakly informative prior draws it to 0.5 with the weight of 10 values (Vehtari et al. 2024,
+    appendix G).
     """
     m = len(x)
     grid = 30 + int(math.sqrt(m))

@@ -30,7 +30,10 @@ BOUNDS = {
         objective=part("iwae"),
         k=20,
         missing="zero",
-        purpose="data with missing values: a density of what was observed, and imputations with their spread",
+        purpose=(
+            "data with missing values: a density of what was observed, and "
+            "imputations with their spread"
+        ),
         paper="Mattei and Frellsen 2019, arXiv:1812.02633",
     ),
     "miwae": Recipe(
@@ -42,7 +45,10 @@ BOUNDS = {
     "piwae": Recipe(
         objective=part("piwae", m=8),
         k=64,
-        purpose="the decoder learns from a bound of 64 samples, the encoder from 8 bounds of 8: the best of both",
+        purpose=(
+            "the decoder learns from a bound of 64 samples, the encoder from 8 "
+            "bounds of 8: the best of both"
+        ),
         paper="Rainforth et al. 2018, arXiv:1802.04537",
     ),
     "ciwae": Recipe(
@@ -54,7 +60,10 @@ BOUNDS = {
     "iwae-dreg": Recipe(
         objective=part("dreg"),
         k=64,
-        purpose="as iwae with an encoder gradient of less noise; best where k is large; two passes a step",
+        purpose=(
+            "as iwae with an encoder gradient of less noise; best where k is "
+            "large; two passes a step"
+        ),
         paper="Tucker et al. 2019, arXiv:1810.04152",
     ),
     "vae-stl": Recipe(
@@ -64,7 +73,10 @@ BOUNDS = {
     ),
     "disentangled-beta-vae": Recipe(
         objective=part("capacity", gamma=1000.0),
-        purpose="separate features without beta's loss of detail: the rate is let up to 25 nats by and by",
+        purpose=(
+            "separate features without beta's loss of detail: the rate is let up "
+            "to 25 nats by and by"
+        ),
         paper="Burgess et al. 2018, arXiv:1804.03599",
     ),
     "beta-tc-vae": Recipe(
@@ -79,13 +91,19 @@ BOUNDS = {
     ),
     "dip-vae-2": Recipe(
         objective=part("dip", kind=2, off=10.0, diagonal=10.0),
-        purpose="separate features by an uncorrelated q(z); more steady than dip-vae-1 in many dimensions",
+        purpose=(
+            "separate features by an uncorrelated q(z); more steady than dip-vae-1 "
+            "in many dimensions"
+        ),
         paper="Kumar, Sattigeri and Balakrishnan 2018, arXiv:1711.00848",
     ),
     "wae-mmd": Recipe(
         posterior=part("delta"),
         objective=part("mmd", weight=10.0, kernel="imq"),
-        purpose="an autoencoder whose codes together follow the prior, so that one may sample; no density",
+        purpose=(
+            "an autoencoder whose codes together follow the prior, so that one may "
+            "sample; no density"
+        ),
         paper="Tolstikhin et al. 2018, arXiv:1711.01558",
     ),
     "info-vae": Recipe(
@@ -103,7 +121,10 @@ BOUNDS = {
         posterior=part("delta"),
         objective=part("rae", codes=0.01),
         train={"groups": {"inference": {"weight_decay": 0.0}}},
-        purpose="an autoencoder with small codes and a decayed decoder; sample it by a prior fitted afterwards",
+        purpose=(
+            "an autoencoder with small codes and a decayed decoder; sample it by a "
+            "prior fitted afterwards"
+        ),
         paper="Ghosh et al. 2020, arXiv:1903.12436",
     ),
     "rae-gp": Recipe(
@@ -115,30 +136,45 @@ BOUNDS = {
     ),
     "factor-vae": Recipe(
         objective=part("factor", gamma=35.0),
-        purpose="separate features, as beta-tc-vae with a critic instead of an estimate over the batch",
+        purpose=(
+            "separate features, as beta-tc-vae with a critic instead of an "
+            "estimate over the batch"
+        ),
         paper="Kim and Mnih 2018, arXiv:1802.05983",
     ),
     "aae": Recipe(
         posterior=part("delta"),
         objective=part("adversarial"),
-        purpose="an autoencoder whose codes follow the prior as far as a critic can tell; no density",
+        purpose=(
+            "an autoencoder whose codes follow the prior as far as a critic can "
+            "tell; no density"
+        ),
         paper="Makhzani et al. 2015, arXiv:1511.05644",
     ),
     "vae-gan": Recipe(
         objective=part("vae-gan"),
         likelihood=part("gaussian", scale="optimal"),
-        purpose="images that a critic takes for true, compared by what it sees and not pixel by pixel",
+        purpose=(
+            "images that a critic takes for true, compared by what it sees and not "
+            "pixel by pixel"
+        ),
         paper="Larsen et al. 2016, arXiv:1512.09300",
     ),
     "msssim-vae": Recipe(
         objective=part("msssim"),
         likelihood=part("gaussian", scale="optimal"),
-        purpose="reconstructions that keep edges and texture; its nats are those of a Gaussian all the same",
+        purpose=(
+            "reconstructions that keep edges and texture; its nats are those of a "
+            "Gaussian all the same"
+        ),
         paper="Snell et al. 2017, arXiv:1511.06409",
     ),
     "sigma-vae": Recipe(
         likelihood=part("gaussian", scale="optimal"),
-        purpose="real or grey data with one calibrated noise level: no beta to tune between rate and distortion",
+        purpose=(
+            "real or grey data with one calibrated noise level: no beta to tune "
+            "between rate and distortion"
+        ),
         paper="Rybkin, Daniilidis and Levine 2021, arXiv:2006.13202",
     ),
     "ppca": Recipe(
@@ -146,7 +182,13 @@ BOUNDS = {
         likelihood=part("gaussian", scale="shared", floor=0.0001),
         network=part("linear"),
         train={"lr": 0.01, "weight_decay": 0.0},
-        purpose="linear and Gaussian: the optimum is known, principal components; a baseline and a check",
-        paper="Tipping and Bishop 1999, doi:10.1111/1467-9868.00196; Lucas et al. 2019, arXiv:1911.02469",
+        purpose=(
+            "linear and Gaussian: the optimum is known, principal components; a "
+            "baseline and a check"
+        ),
+        paper=(
+            "Tipping and Bishop 1999, doi:10.1111/1467-9868.00196; Lucas et al. "
+            "2019, arXiv:1911.02469"
+        ),
     ),
 }

@@ -1,4 +1,6 @@
-"""Models that differ in their latents: layers, posteriors, priors, codes; and in their likelihoods."""
+"""Models that differ in their latents: layers, posteriors, priors, codes; and in their
+likelihoods.
+"""
 
 from __future__ import annotations
 
@@ -8,13 +10,19 @@ LATENTS = {
     "m2": Recipe(
         path="labelled",
         objective=part("semi-supervised"),
-        purpose="labels of which most are missing: a classifier that learns from all examples, and new data of a class",
+        purpose=(
+            "labels of which most are missing: a classifier that learns from all "
+            "examples, and new data of a class"
+        ),
         paper="Kingma et al. 2014, arXiv:1406.5298",
     ),
     "gm-vae": Recipe(
         path="labelled",
         prior=part("conditional"),
-        purpose="clusters without labels: z is a mixture of normals, and each example has a chance of each",
+        purpose=(
+            "clusters without labels: z is a mixture of normals, and each example "
+            "has a chance of each"
+        ),
         paper="Dilokthanakul et al. 2016, arXiv:1611.02648; Jiang et al. 2017, arXiv:1611.05148",
     ),
     "vimco": Recipe(
@@ -28,13 +36,19 @@ LATENTS = {
     ),
     "conditional": Recipe(
         conditional=True,
-        purpose="new data of a class that you name, or for numbers that you give; features of what c leaves open",
+        purpose=(
+            "new data of a class that you name, or for numbers that you give; "
+            "features of what c leaves open"
+        ),
         paper="Sohn, Lee and Yan 2015, NeurIPS 28; Kingma et al. 2014, arXiv:1406.5298",
     ),
     "hvae": Recipe(
         path="top-down",
         latent=(32, 16),
-        purpose="two layers of features, the upper ones more abstract, each posterior told what is above it",
+        purpose=(
+            "two layers of features, the upper ones more abstract, each posterior "
+            "told what is above it"
+        ),
         paper="Sonderby et al. 2016, arXiv:1602.02282",
     ),
     "iwae-2": Recipe(
@@ -42,7 +56,10 @@ LATENTS = {
         objective=part("iwae"),
         latent=(100, 50),
         k=50,
-        purpose="two stochastic layers inferred from the bottom up, with the importance-weighted bound",
+        purpose=(
+            "two stochastic layers inferred from the bottom up, with the "
+            "importance-weighted bound"
+        ),
         paper="Burda, Grosse and Salakhutdinov 2016, arXiv:1509.00519, section 2",
     ),
     "vae-full": Recipe(
@@ -57,7 +74,10 @@ LATENTS = {
     ),
     "vae-radial": Recipe(
         posterior=part("radial"),
-        purpose="a richer q by maps that each swell or shrink it around one point; for few features",
+        purpose=(
+            "a richer q by maps that each swell or shrink it around one point; for "
+            "few features"
+        ),
         paper="Rezende and Mohamed 2015, arXiv:1505.05770",
     ),
     "vae-sylvester": Recipe(
@@ -77,12 +97,18 @@ LATENTS = {
     ),
     "hamiltonian": Recipe(
         posterior=part("hamiltonian"),
-        purpose="a q that takes a few steps along the gradient of log p(x, z): tighter, at some four times the cost",
+        purpose=(
+            "a q that takes a few steps along the gradient of log p(x, z): "
+            "tighter, at some four times the cost"
+        ),
         paper="Caterini, Doucet and Sejdinovic 2018, arXiv:1805.11328",
     ),
     "riemannian": Recipe(
         posterior=part("riemannian"),
-        purpose="as hamiltonian, in a space whose metric follows the data; for few features and few data",
+        purpose=(
+            "as hamiltonian, in a space whose metric follows the data; for few "
+            "features and few data"
+        ),
         paper="Chadebec, Mantoux and Allassonniere 2020, arXiv:2010.11518",
     ),
     "flow-prior": Recipe(
@@ -92,7 +118,10 @@ LATENTS = {
     ),
     "spline-prior": Recipe(
         prior=part("flow", kind="spline", steps=3),
-        purpose="a flow prior of few, flexible autoregressive maps; slow to sample with many features",
+        purpose=(
+            "a flow prior of few, flexible autoregressive maps; slow to sample "
+            "with many features"
+        ),
         paper="Durkan et al. 2019, arXiv:1906.04032; Chen et al. 2017, arXiv:1611.02731",
     ),
     "mixture-prior": Recipe(
@@ -109,7 +138,10 @@ LATENTS = {
         path="top-down",
         prior=part("vamp", components=500),
         latent=(40, 40),
-        purpose="two layers, the upper with a VampPrior: a strong density model with plain networks",
+        purpose=(
+            "two layers, the upper with a VampPrior: a strong density model with "
+            "plain networks"
+        ),
         paper="Tomczak and Welling 2018, arXiv:1705.07120, section 3",
     ),
     "exemplar": Recipe(
@@ -122,7 +154,10 @@ LATENTS = {
         posterior=part("ladder"),
         objective=part("elbo", warmup=0.1, free_bits=0.1),
         latent=(64, 32, 16, 8, 4),
-        purpose="five layers of features that stay active: q weighs what x says against what is above",
+        purpose=(
+            "five layers of features that stay active: q weighs what x says "
+            "against what is above"
+        ),
         paper="Sonderby et al. 2016, arXiv:1602.02282",
     ),
     "svae": Recipe(
@@ -163,14 +198,20 @@ LATENTS = {
         prior=part("codes"),
         objective=part("commitment"),
         latent=64,
-        purpose="codes from coarse to fine: each of 4 tables refines what the ones before left over",
+        purpose=(
+            "codes from coarse to fine: each of 4 tables refines what the ones "
+            "before left over"
+        ),
         paper="Lee et al. 2022, arXiv:2203.01941; Hosking et al. 2022, arXiv:2203.03463",
     ),
     "fsq": Recipe(
         posterior=part("finite-scalar", levels=[8, 5, 5, 5]),
         prior=part("codes"),
         latent=32,
-        purpose="codes without a codebook: each feature is rounded to a few levels, so none goes unused",
+        purpose=(
+            "codes without a codebook: each feature is rounded to a few levels, so "
+            "none goes unused"
+        ),
         paper="Mentzer et al. 2024, arXiv:2309.15505",
     ),
     "nb-vae": Recipe(
@@ -180,12 +221,18 @@ LATENTS = {
     ),
     "mixed": Recipe(
         likelihood=part("fields"),
-        purpose="tables of real, binary, categorical and count columns: a likelihood for each; auto chooses it too",
+        purpose=(
+            "tables of real, binary, categorical and count columns: a likelihood "
+            "for each; auto chooses it too"
+        ),
         paper="Nazabal et al. 2020, arXiv:1807.03653, section 3, without its mixture prior",
     ),
     "vae-colour": Recipe(
         likelihood=part("logistic-mixture", components=10),
-        purpose="colour images: red, green and blue of a pixel depend on one another, not only through z",
+        purpose=(
+            "colour images: red, green and blue of a pixel depend on one another, "
+            "not only through z"
+        ),
         paper="Salimans et al. 2017, arXiv:1701.05517; Child 2021, arXiv:2011.10650",
     ),
     "vq-conv": Recipe(
@@ -194,7 +241,10 @@ LATENTS = {
         objective=part("commitment"),
         network=part("conv", shrink=4),
         latent=16,
-        purpose="images as a grid of codes a quarter as wide and high, to be sampled by a prior fitted afterwards",
+        purpose=(
+            "images as a grid of codes a quarter as wide and high, to be sampled "
+            "by a prior fitted afterwards"
+        ),
         paper="van den Oord et al. 2017, arXiv:1711.00937, section 4.1",
     ),
     "nvae": Recipe(
@@ -203,7 +253,10 @@ LATENTS = {
         objective=part("elbo", warmup=0.3),
         network=part("pyramid", kind="depthwise"),
         latent=(8,) * 6,
-        purpose="images by six layers on grids from fine to coarse, each q relative to its p, with NVAE's cells",
+        purpose=(
+            "images by six layers on grids from fine to coarse, each q relative to "
+            "its p, with NVAE's cells"
+        ),
         paper="Vahdat and Kautz 2020, arXiv:2007.03898",
     ),
     "vdvae": Recipe(
@@ -212,13 +265,19 @@ LATENTS = {
         network=part("pyramid"),
         latent=(8,) * 8,
         train={"batch": 32, "lr": 0.002},
-        purpose="images by eight layers on grids from fine to coarse: the best density here for photographs",
+        purpose=(
+            "images by eight layers on grids from fine to coarse: the best density "
+            "here for photographs"
+        ),
         paper="Child 2021, arXiv:2011.10650",
     ),
     "biva": Recipe(
         path="bidirectional",
         latent=(32, 16, 8),
-        purpose="three layers of two latents, one inferred from the bottom up and one from the top down",
+        purpose=(
+            "three layers of two latents, one inferred from the bottom up and one "
+            "from the top down"
+        ),
         paper="Maaloe et al. 2019, arXiv:1902.02102",
     ),
 }

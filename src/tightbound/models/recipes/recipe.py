@@ -10,7 +10,9 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PositiveInt
 
 
 class Part(BaseModel):
-    """A component by name (a registry's, or `package.module:Name`) and its options: a name, a class, or a table."""
+    """A component by name (a registry's, or `package.module:Name`) and its options: a name, a
+    class, or a table.
+    """
 
     model_config = ConfigDict(extra="allow", frozen=True)
     name: str
@@ -28,7 +30,9 @@ def part(name: str, **options: Any) -> Part:
 
 def import_path(value: Any) -> Any:
     """A class as `package.module:Name`; any other value as it is."""
-    return f"{value.__module__}:{value.__qualname__}" if isinstance(value, type) else value
+    return (
+        f"{value.__module__}:{value.__qualname__}" if isinstance(value, type) else value
+    )
 
 
 def _as_part(value: Any) -> Any:
@@ -40,10 +44,11 @@ PartLike = Annotated[Part, BeforeValidator(_as_part)]
 
 
 class Recipe(BaseModel):
-    """What a model is made of; a plain VAE by default. `"auto"` is resolved by `build` from the data.
+    """What a model is made of; a plain VAE by default. `"auto"` is resolved by `build` from the
+    data.
 
-    latent: features per latent site, from z1 (next to x) up; more than one makes a hierarchy.  k: samples per example
-    in training.  size: the dial of all networks, s, m or l.
+    latent: features per latent site, from z1 (next to x) up; more than one makes a hierarchy.  k:
+    samples per example in training.  size: the dial of all networks, s, m or l.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -53,39 +58,66 @@ class Recipe(BaseModel):
     paper: str = Field("", description="where it comes from")
     posterior: PartLike = Field(part("normal"), description="q(z|x)")
     prior: PartLike = Field(part("standard"), description="p(z) of the topmost latent")
-    likelihood: PartLike = Field(part("auto"), description="p(x|z); auto: from the data's domain")
+    likelihood: PartLike = Field(
+        part("auto"), description="p(x|z); auto: from the data's domain"
+    )
     objective: PartLike = Field(part("elbo"), description="what training minimises")
     path: Literal["flat", "top-down", "bottom-up", "bidirectional", "labelled"] = Field(
         "flat", description="the order of the latents"
     )
-    conditional: bool = Field(False, description="whether encoder and decoder are told labels or columns of the data")
+    conditional: bool = Field(
+        False,
+        description="whether encoder and decoder are told labels or columns of the data",
+    )
     classes: Literal["auto"] | PositiveInt = Field(
-        "auto", description="of path labelled: how many; auto: those of the labels that are learned from, or 10"
+        "auto",
+        description=(
+            "of path labelled: how many; auto: those of the labels that are "
+            "learned from, or 10"
+        ),
     )
     missing: Literal["refused", "zero", "mask"] = Field(
-        "refused", description="NaN: refused, or a missing value, 0 to the encoder, which may be told the mask too"
+        "refused",
+        description=(
+            "NaN: refused, or a missing value, 0 to the encoder, which may be told "
+            "the mask too"
+        ),
     )
-    network: PartLike = Field(part("auto"), description="the kind of all networks: auto, linear, mlp, conv, pyramid")
-    size: Literal["auto", "s", "m", "l"] = Field("auto", description="the size of all networks")
+    network: PartLike = Field(
+        part("auto"),
+        description="the kind of all networks: auto, linear, mlp, conv, pyramid",
+    )
+    size: Literal["auto", "s", "m", "l"] = Field(
+        "auto", description="the size of all networks"
+    )
     latent: Literal["auto"] | PositiveInt | tuple[PositiveInt, ...] = Field(
-        "auto", description="features per latent site, at each place where it lies on a grid"
+        "auto",
+        description="features per latent site, at each place where it lies on a grid",
     )
-    train: dict[str, Any] = Field({}, description="training settings that this recipe changes")
+    train: dict[str, Any] = Field(
+        {}, description="training settings that this recipe changes"
+    )
     k: PositiveInt = Field(1, description="samples of z per example in training")
 
 
 def has_point(recipe: Recipe) -> bool:
     """True where the latent is a point, as of an autoencoder."""
-    from tightbound.components.posteriors import POSTERIORS  # only now: a recipe can be read without torch
+    from tightbound.components.posteriors import (
+        POSTERIORS,
+    )  # only now: a recipe can be read without torch
 
     return getattr(loaded(POSTERIORS, recipe.posterior.name), "point", False)
 
 
 def has_bound(recipe: Recipe) -> bool:
-    """True where the model bounds log p(x); False where its latent is a point, or its prior has no density."""
+    """True where the model bounds log p(x); False where its latent is a point, or its prior has no
+    density.
+    """
     from tightbound.components.priors import PRIORS
 
-    return not has_point(recipe) and getattr(loaded(PRIORS, recipe.prior.name), "density", True)
+    return not has_point(recipe) and getattr(
+        loaded(PRIORS, recipe.prior.name), "density", True
+    )
 
 
 def loaded(table: Mapping[str, Any], name: str) -> Any:

@@ -21,7 +21,8 @@ class Accuracy:
 
     @classmethod
     def of(cls, right: Array) -> Accuracy:
-        """From a flag per test example; two successes and two failures are added for the error, so it is never 0.
+        """From a flag per test example; two successes and two failures are added for the error, so
+        it is never 0.
 
         Agresti and Coull 1998, doi:10.1080/00031305.1998.10480550.
         """
@@ -31,15 +32,23 @@ class Accuracy:
 
 
 def probeable(train: Array | None, test: Array | None) -> bool:
-    """True where a probe means something: two labels or more, not too many, and examples of them on both sides."""
+    """True where a probe means something: two labels or more, not too many, and examples of them on
+    both sides.
+    """
     if train is None or test is None:
         return False
     seen = np.unique(train[train >= 0])
-    return 2 <= len(seen) <= MOST_LABELS and len(train) >= 2 * len(seen) and bool(np.isin(test, seen).any())
+    return (
+        2 <= len(seen) <= MOST_LABELS
+        and len(train) >= 2 * len(seen)
+        and bool(np.isin(test, seen).any())
+    )
 
 
 def probe(train: Array, train_y: Array, test: Array, test_y: Array) -> Accuracy:
-    """Logistic regression on standardised features (n, L) with labels (n,); accuracy on the test features."""
+    """Logistic regression on standardised features (n, L) with labels (n,); accuracy on the test
+    features.
+    """
     import warnings
 
     from sklearn.exceptions import ConvergenceWarning

@@ -1,4 +1,7 @@
-"""What the report asks of a trained model: codes, images of given codes, one input's terms. All in domain units."""
+"""What the report asks of a trained model: codes, images of given codes, one input's terms.
+
+All in domain units.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +25,9 @@ Array = NDArray[Any]
 
 @dataclass(frozen=True)
 class Codes:
-    """What the encoder says of n examples: mean and sd of each feature, (n, L); kl (n, L) in nats, where defined."""
+    """What the encoder says of n examples: mean and sd of each feature, (n, L); kl (n, L) in nats,
+    where defined.
+    """
 
     mean: Array
     sd: Array
@@ -35,18 +40,28 @@ class Codes:
 
     @property
     def activity(self) -> Array:
-        """How much each feature tells of x, (L,): its mean KL in nats, or the variance of a point's coordinate."""
+        """How much each feature tells of x, (L,): its mean KL in nats, or the variance of a point's
+        coordinate.
+        """
         told: Array = self.mean.var(0) if self.kl is None else self.kl.mean(0)
         return told
 
 
 def _encoded_at_once(run: Run) -> int:
     """Rows to a pass: what the decoder gives for each is 2 million numbers in all."""
-    return int(np.clip(2_000_000 // (run.spec.dims * getattr(run.model.likelihood, "params", 1)), 1, 1024))
+    return int(
+        np.clip(
+            2_000_000 // (run.spec.dims * getattr(run.model.likelihood, "params", 1)),
+            1,
+            1024,
+        )
+    )
 
 
 def _decoded_at_once(run: Run) -> int:
-    """Rows to decode together: the mean over levels needs all of them for each dimension, 16 million numbers in all."""
+    """Rows to decode together: the mean over levels needs all of them for each dimension, 16
+    million numbers in all.
+    """
     return max(1, 16_000_000 // (run.spec.dims * (run.spec.levels or 1)))
 
 
@@ -62,7 +77,9 @@ def codes(run: Run, x: Tensor | Batch) -> Codes:
 def moments_of(run: Run, x: Tensor | Batch) -> tuple[Array, Array]:
     """Mean and sd of each feature given each row of x (n, *shape), (n, L)."""
     with torch.no_grad():
-        found = [_moments(run, part) for part in Batch.of(x).split(_encoded_at_once(run))]
+        found = [
+            _moments(run, part) for part in Batch.of(x).split(_encoded_at_once(run))
+        ]
     mean, sd = (np.concatenate([f[i] for f in found]) for i in (0, 1))
     return mean, sd
 
@@ -78,24 +95,39 @@ def _moments(run: Run, x: Batch) -> tuple[Array, Array]:
 
 def _codes(run: Run, x: Batch) -> tuple[Array, Array, Array | None]:
     mean, sd = _moments(run, x)
-    drawn = run.trace(x, Draw(noise=ContentNoise(run.config.seed, x.x, 0, 1))).latents if run.has_bound else {}
-    known = [t for name in run.sites if name in drawn and (t := drawn[name].kl_each) is not None]
+    drawn = (
+        run.trace(x, Draw(noise=ContentNoise(run.config.seed, x.x, 0, 1))).latents
+        if run.has_bound
+        else {}
+    )
+    known = [
+        t
+        for name in run.sites
+        if name in drawn and (t := drawn[name].kl_each) is not None
+    ]
     kl = torch.cat(known, -1).cpu().numpy() if len(known) == len(run.sites) else None
     return mean, sd, kl
 
 
 def decode(run: Run, z: Array, c: Tensor | None = None, drawn: bool = False) -> Array:
-    """E[x|z] of each row of z (n, L), (n, *shape), or a draw of p(x|z), the same noise for every run.
+    """E[x|z] of each row of z (n, L), (n, *shape), or a draw of p(x|z), the same noise for every
+    run.
 
-    c: of a conditional model, one for all rows or one for each.  Of a category E[x|z] is the chance of each value.
+    c: of a conditional model, one for all rows or one for each.  Of a category E[x|z] is the chance
+    of each value.
     """
 
     def given(px: Distribution) -> Tensor:
         return px.sample() if drawn else px.mean if run.spec.fields else point(px)
 
-    rows = Batch(torch.as_tensor(z, dtype=torch.float32), None if c is None else c.expand(len(z), -1))
+    rows = Batch(
+        torch.as_tensor(z, dtype=torch.float32),
+        None if c is None else c.expand(len(z), -1),
+    )
     with torch.no_grad(), seeded(0):
-        return torch.cat([given(run.px(part)).cpu() for part in rows.split(_decoded_at_once(run))]).numpy()
+        return torch.cat(
+            [given(run.px(part)).cpu() for part in rows.split(_decoded_at_once(run))]
+        ).numpy()
 
 
 def draws(run: Run, x: Tensor | Batch, n: int, seed: int = 0) -> Array:
@@ -119,7 +151,9 @@ _MOMENTS: WeakKeyDictionary[Run, tuple[Array, Array]] = WeakKeyDictionary()
 
 
 def prior_moments(run: Run) -> tuple[Array, Array]:
-    """Mean (L,) and covariance (L, L) of the prior: exact for independent features, else of 4,000 draws."""
+    """Mean (L,) and covariance (L, L) of the prior: exact for independent features, else of 4,000
+    draws.
+    """
     if (known := _MOMENTS.get(run)) is not None:
         return known
     prior = run.prior
@@ -133,14 +167,20 @@ def prior_moments(run: Run) -> tuple[Array, Array]:
 
 
 def spread(px: Distribution) -> Tensor:
-    """The standard deviation of p(x|z) in each dimension; of unordered values, the chance of any but the likeliest."""
+    """The standard deviation of p(x|z) in each dimension; of unordered values, the chance of any
+    but the likeliest.
+    """
     base = px.base_dist if isinstance(px, Independent) else px
-    return 1 - base.probs.amax(-1) if isinstance(base, Categorical) else px.variance.sqrt()
+    return (
+        1 - base.probs.amax(-1) if isinstance(base, Categorical) else px.variance.sqrt()
+    )
 
 
 @dataclass(frozen=True)
 class Passage:
-    """One example's way through a model: z drawn (L,); mean, spread and a draw of p(x|z) (*shape); terms in nats."""
+    """One example's way through a model: z drawn (L,); mean, spread and a draw of p(x|z) (*shape);
+    terms in nats.
+    """
 
     z: Array
     mean: Array
@@ -151,7 +191,9 @@ class Passage:
 
 
 def passage(run: Run, x: Tensor | Batch, k: int = 256, seed: int = 0) -> Passage:
-    """Follows one example x (1, *shape) through: the first z drawn, and the two terms averaged over k draws."""
+    """Follows one example x (1, *shape) through: the first z drawn, and the two terms averaged over
+    k draws.
+    """
     with torch.no_grad(), seeded(seed):
         x = Batch.of(x)
         trace = run.trace(x, Draw(min(k, max(8, _encoded_at_once(run)))))
@@ -159,5 +201,9 @@ def passage(run: Run, x: Tensor | Batch, k: int = 256, seed: int = 0) -> Passage
         px = run.px(Batch(z, x.c))
         rate = float(trace.rate[0]) if trace.bound else None
         middle = px.mean if run.spec.fields else point(px)
-        mean, sd, drawn = (t[0].cpu().numpy() for t in (middle, spread(px), px.sample()))
-        return Passage(z[0].cpu().numpy(), mean, sd, drawn, float(trace.distortion[0]), rate)
+        mean, sd, drawn = (
+            t[0].cpu().numpy() for t in (middle, spread(px), px.sample())
+        )
+        return Passage(
+            z[0].cpu().numpy(), mean, sd, drawn, float(trace.distortion[0]), rate
+        )

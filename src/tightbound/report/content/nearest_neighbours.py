@@ -15,7 +15,9 @@ MOST, WORK = 60_000, 4e10
 
 @dataclass(frozen=True)
 class Neighbours:
-    """For each query: the distance to its nearest training example (q,), and that example (q, *shape)."""
+    """For each query: the distance to its nearest training example (q,), and that example (q,
+    *shape).
+    """
 
     distance: Floats
     example: Floats
@@ -23,16 +25,23 @@ class Neighbours:
 
 
 def nearest(split: Any, view: View, queries: Floats) -> Neighbours:
-    """Searches 60,000 rows of the training split at most for each query (q, *shape), on the display scale.
+    """Searches 60,000 rows of the training split at most for each query (q, *shape), on the display
+    scale.
 
-    What is missing in a training row adds its expected square: that to the mean of the column, and its variance.
+    What is missing in a training row adds its expected square: that to the mean of the column, and
+    its variance.
     """
     flat = queries.reshape(len(queries), -1)
     dims = flat.shape[1]
     limit = int(min(MOST, max(1000, WORK / (dims * max(1, len(flat))))))
     best = np.full(len(flat), np.inf, np.float32)
     found = np.zeros_like(flat)
-    squares, searched, mean, variance = (flat**2).sum(1), 0, np.zeros(dims, np.float32), np.zeros(dims, np.float32)
+    squares, searched, mean, variance = (
+        (flat**2).sum(1),
+        0,
+        np.zeros(dims, np.float32),
+        np.zeros(dims, np.float32),
+    )
     for _, x in walk(split, limit, int(min(4096, max(64, 8_000_000 // dims)))):
         rows = view.unit(x.cpu().numpy()).reshape(len(x), -1)
         gone = np.isnan(rows)
@@ -49,6 +58,10 @@ def nearest(split: Any, view: View, queries: Floats) -> Neighbours:
         nearer = closest < best
         best[nearer], found[nearer] = closest[nearer], rows[at[nearer]]
         searched += len(rows)
-    gone = np.isnan(found)  # anew, since the expansion above loses digits where two rows are alike
-    exact = np.sqrt(((flat - np.where(gone, mean, found)) ** 2).sum(1) + gone @ variance)
+    gone = np.isnan(
+        found
+    )  # anew, since the expansion above loses digits where two rows are alike
+    exact = np.sqrt(
+        ((flat - np.where(gone, mean, found)) ** 2).sum(1) + gone @ variance
+    )
     return Neighbours(exact, found.reshape(queries.shape), searched)

@@ -14,7 +14,10 @@ from tightbound.report.page.blocks import Cell, Grid
 from tightbound.report.page.text import number
 
 Array = NDArray[Any]
-MOST, WIDE = 20, 64  # columns that are shown, and how many make a table of numbers a curve rather than a table
+MOST, WIDE = (
+    20,
+    64,
+)  # columns that are shown, and how many make a table of numbers a curve rather than a table
 MISSING, LARGE, FINE = "·", 1e7, 6
 
 
@@ -25,7 +28,9 @@ def is_table(columns: Sequence[Column], mixed: bool) -> bool:
 
 @dataclass(frozen=True)
 class Sheet:
-    """The columns of a table; decimals: places after the point of each, three digits of its spread at most."""
+    """The columns of a table; decimals: places after the point of each, three digits of its spread
+    at most.
+    """
 
     columns: tuple[Column, ...]
     decimals: tuple[int, ...]
@@ -33,7 +38,12 @@ class Sheet:
     @classmethod
     def of(cls, columns: Sequence[Column], train: Array) -> Sheet:
         """Reads the places off training rows (n, columns)."""
-        return cls(tuple(columns), tuple(_places(column, x) for column, x in zip(columns, train.T, strict=True)))
+        return cls(
+            tuple(columns),
+            tuple(
+                _places(column, x) for column, x in zip(columns, train.T, strict=True)
+            ),
+        )
 
     @property
     def shown(self) -> list[int]:
@@ -66,26 +76,50 @@ class Sheet:
     ) -> Grid:
         """Examples x (n, columns) side by side, a line for each column.
 
-        under: values (n, columns) that stand over them in grey; marked: categories that differ from them are marked.
-        chances: of categories, (n, columns), printed beneath.  some: the columns to show, in this order.
+        under: values (n, columns) that stand over them in grey; marked: categories that differ from
+        them are marked. chances: of categories, (n, columns), printed beneath.  some: the columns
+        to show, in this order.
         """
         rows = []
         for i in self.shown if some is None else some:
             cells = []
             for j, value in enumerate(x[:, i]):
-                now, was = self.print(i, value), None if under is None else self.print(i, under[j, i])
-                off = marked and bool(self.columns[i].values) and was is not None and was not in (now, MISSING)
-                chance = "" if chances is None or not np.isfinite(chances[j, i]) else f"{chances[j, i]:.0%}"
+                now, was = (
+                    self.print(i, value),
+                    None if under is None else self.print(i, under[j, i]),
+                )
+                off = (
+                    marked
+                    and bool(self.columns[i].values)
+                    and was is not None
+                    and was not in (now, MISSING)
+                )
+                chance = (
+                    ""
+                    if chances is None or not np.isfinite(chances[j, i])
+                    else f"{chances[j, i]:.0%}"
+                )
                 cells.append(Cell(now, was or "", chance, off))
             rows.append((self.columns[i].name, cells, notes[i] if notes else ""))
         return Grid(head, rows, alt, tag)
 
 
 def _places(column: Column, x: Array) -> int:
-    if column.values or column.kind == "count" or column.type.startswith(("int", "uint")):
+    if (
+        column.values
+        or column.kind == "count"
+        or column.type.startswith(("int", "uint"))
+    ):
         return 0
     x = x[np.isfinite(x)]
     spread = float(x.std()) if len(x) else 0.0
     size = spread or float(np.abs(x).max(initial=0.0)) or 1.0
     most = max(0, 2 - int(np.floor(np.log10(size))))
-    return next((d for d in range(min(most, FINE + 1)) if np.allclose(np.round(x, d), x, 1e-6, 1e-6 * size)), most)
+    return next(
+        (
+            d
+            for d in range(min(most, FINE + 1))
+            if np.allclose(np.round(x, d), x, 1e-6, 1e-6 * size)
+        ),
+        most,
+    )

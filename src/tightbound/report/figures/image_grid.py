@@ -1,4 +1,6 @@
-"""Examples as pictures: a strip of images, or of small line plots where the data are vectors or signals."""
+"""Examples as pictures: a strip of images, or of small line plots where the data are vectors or
+signals.
+"""
 
 from __future__ import annotations
 
@@ -40,7 +42,9 @@ def columns(view: View, shape: tuple[int, ...], most: int = 10) -> int:
 
 
 def strip(x: Floats, view: View, cols: int, under: Floats | None = None) -> Picture:
-    """Examples x (n, *shape) on the display scale, `cols` to a row; under: drawn beneath curves, for comparison."""
+    """Examples x (n, *shape) on the display scale, `cols` to a row; under: drawn beneath curves,
+    for comparison.
+    """
     if view.image:
         return _mosaic(view.pixels(x), cols)
     svg, width, height = profiles.draw(x, cols, under)
@@ -56,7 +60,9 @@ def _png(image: NDArray[np.uint8]) -> bytes:
 
 
 def _fit(tiles: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Tiles of about CELL pixels: small ones repeat their pixels, so that each is a crisp square; big ones shrink."""
+    """Tiles of about CELL pixels: small ones repeat their pixels, so that each is a crisp square;
+    big ones shrink.
+    """
     side = max(tiles.shape[1:3])
     if side <= 2 * CELL:
         factor = max(1, math.ceil(CELL / side)) if side < 0.75 * CELL else 1
@@ -64,15 +70,27 @@ def _fit(tiles: NDArray[np.uint8]) -> NDArray[np.uint8]:
     from PIL import Image
 
     scale = 1.5 * CELL / side
-    size = (max(1, round(tiles.shape[2] * scale)), max(1, round(tiles.shape[1] * scale)))
-    return np.stack([np.asarray(Image.fromarray(t).resize(size, Image.Resampling.LANCZOS)) for t in tiles])
+    size = (
+        max(1, round(tiles.shape[2] * scale)),
+        max(1, round(tiles.shape[1] * scale)),
+    )
+    return np.stack(
+        [
+            np.asarray(Image.fromarray(t).resize(size, Image.Resampling.LANCZOS))
+            for t in tiles
+        ]
+    )
 
 
 def _mosaic(tiles: NDArray[np.uint8], cols: int) -> Picture:
     tiles = _fit(tiles)
     n, h, w = tiles.shape[:3]
     rows, gap = -(-n // cols), max(3, min(h, w) // 11)
-    page = np.full((rows * (h + gap) - gap, cols * (w + gap) - gap, *tiles.shape[3:]), 255, np.uint8)
+    page = np.full(
+        (rows * (h + gap) - gap, cols * (w + gap) - gap, *tiles.shape[3:]),
+        255,
+        np.uint8,
+    )
     for i, tile in enumerate(tiles):
         top, left = (i // cols) * (h + gap), (i % cols) * (w + gap)
         page[top : top + h, left : left + w] = tile

@@ -1,4 +1,7 @@
-"""The plots: pure functions from arrays to SVG. No sentence stands inside a figure, only symbols, numbers and units."""
+"""The plots: pure functions from arrays to SVG.
+
+No sentence stands inside a figure, only symbols, numbers and units.
+"""
 
 from __future__ import annotations
 
@@ -36,7 +39,9 @@ WIDTH = 420
 STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
     "svg.hashsalt": "tightbound",
-    "font.family": ["DejaVu Sans"],  # wider than the fonts a browser puts in its place, so no text is clipped
+    "font.family": [
+        "DejaVu Sans"
+    ],  # wider than the fonts a browser puts in its place, so no text is clipped
     "font.size": 11.5,
     "axes.edgecolor": MUTED,
     "axes.labelcolor": INK,
@@ -61,13 +66,17 @@ def _new(height: float, width: float = WIDTH) -> tuple[Figure, Axes]:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(width / 72, height / 72), layout="constrained", facecolor=PAPER)
+    figure = Figure(
+        figsize=(width / 72, height / 72), layout="constrained", facecolor=PAPER
+    )
     FigureCanvasAgg(figure)
     return figure, figure.add_subplot()
 
 
 class Canvas:
-    """`with Canvas(height) as (picture, ax)`: a figure in the report's style, encoded when the block ends."""
+    """`with Canvas(height) as (picture, ax)`: a figure in the report's style, encoded when the
+    block ends.
+    """
 
     def __init__(self, height: float, width: int = WIDTH) -> None:
         from matplotlib import rc_context
@@ -89,7 +98,9 @@ class Canvas:
 
     def _encode(self) -> Picture:
         data = io.StringIO()
-        self.figure.savefig(data, format="svg", dpi=200, metadata={"Date": None, "Creator": None})
+        self.figure.savefig(
+            data, format="svg", dpi=200, metadata={"Date": None, "Creator": None}
+        )
         text = data.getvalue()
         text = re.sub(r"'DejaVu Sans'", FONTS, text[text.index("<svg") :])
         return Picture(text.encode(), "image/svg+xml", self.width, round(self.height))
@@ -107,7 +118,9 @@ class Ellipse:
         turn = np.linspace(0, 2 * np.pi, 200)
         value, vector = np.linalg.eigh(self.cov)
         circle = np.stack([np.cos(turn), np.sin(turn)], -1)
-        ring: Array = self.centre + sigmas * (circle * np.sqrt(np.maximum(value, 0))) @ vector.T
+        ring: Array = (
+            self.centre + sigmas * (circle * np.sqrt(np.maximum(value, 0))) @ vector.T
+        )
         return ring
 
 
@@ -126,20 +139,34 @@ def plane(
     with Canvas(height) as (out, ax):
         shade = MUTED if y is None else [colours[int(k)] if k >= 0 else LINE for k in y]
         size = float(np.clip(5000 / len(xy), 7, 26))
-        ax.scatter(xy[:, 0], xy[:, 1], s=size, c=shade, alpha=0.75, linewidths=0, rasterized=True)
+        ax.scatter(
+            xy[:, 0],
+            xy[:, 1],
+            s=size,
+            c=shade,
+            alpha=0.75,
+            linewidths=0,
+            rasterized=True,
+        )
         if prior is not None:
             for sigmas, width in ((1, 1.5), (2, 1.1)):
                 ring = prior.ring(sigmas)
                 ax.plot(*ring.T, color=PAPER, lw=width + 2, alpha=0.7)
-                ax.plot(*ring.T, color=INK, lw=width, ls="-" if sigmas == 1 else (0, (5, 3)))
+                ax.plot(
+                    *ring.T, color=INK, lw=width, ls="-" if sigmas == 1 else (0, (5, 3))
+                )
         _name_clouds(ax, xy, y, names)
-        ax.set(xlim=(x0, x1), ylim=(y0, y1), xlabel=axes[0], ylabel=axes[1], aspect="equal")
+        ax.set(
+            xlim=(x0, x1), ylim=(y0, y1), xlabel=axes[0], ylabel=axes[1], aspect="equal"
+        )
         ax.tick_params(length=3)
     return out[0]
 
 
 def _name_clouds(ax: Axes, xy: Array, y: Array | None, names: Sequence[str]) -> None:
-    """Writes each short label at the median of its codes; long ones stand in the page's legend alone."""
+    """Writes each short label at the median of its codes; long ones stand in the page's legend
+    alone.
+    """
     if y is None or max((len(n) for n in names), default=9) > 2:
         return
     from matplotlib.patheffects import withStroke
@@ -161,10 +188,21 @@ def _name_clouds(ax: Axes, xy: Array, y: Array | None, names: Sequence[str]) -> 
             )
 
 
-def line(z: Array, y: Array | None, colours: Sequence[str], prior: Span | None, span: Span, axis: str) -> Picture:
-    """One-dimensional codes (n,) as stacked histograms by label, with the prior's density (mean, sd) over them."""
+def line(
+    z: Array,
+    y: Array | None,
+    colours: Sequence[str],
+    prior: Span | None,
+    span: Span,
+    axis: str,
+) -> Picture:
+    """One-dimensional codes (n,) as stacked histograms by label, with the prior's density (mean,
+    sd) over them.
+    """
     with Canvas(250) as (out, ax):
-        groups = [z] if y is None else [z[y == k] for k in range(len(colours))] + [z[y < 0]]
+        groups = (
+            [z] if y is None else [z[y == k] for k in range(len(colours))] + [z[y < 0]]
+        )
         shades = [MUTED] if y is None else [*colours, LINE]
         bins = np.linspace(*span, 61)
         weight = 1 / max(1, len(z)) / (bins[1] - bins[0])
@@ -184,9 +222,13 @@ def _density(t: Array, mean: float, sd: float) -> Array:
 
 
 def distances(typical: Array, own: Array, span: Span, axis: str) -> Picture:
-    """Distances to the nearest training example: of test examples as a histogram, of samples as ticks over it."""
+    """Distances to the nearest training example: of test examples as a histogram, of samples as
+    ticks over it.
+    """
     with Canvas(170) as (out, ax):
-        counts, _, _ = ax.hist(typical, bins=np.linspace(*span, 41).tolist(), color=PRIOR, alpha=0.55)
+        counts, _, _ = ax.hist(
+            typical, bins=np.linspace(*span, 41).tolist(), color=PRIOR, alpha=0.55
+        )
         top = float(np.max(counts, initial=1.0))
         ax.vlines(own, 0, top * 0.5, color=DRAWN, lw=1.6)
         ax.plot(own, np.full(len(own), top * 0.5), "o", color=DRAWN, ms=3.5)
@@ -206,7 +248,12 @@ class Series:
 
 
 def curves(
-    series: Sequence[Series], xspan: Span, yspan: Span, axis: str, kept: float | None = None, height: float = 260
+    series: Sequence[Series],
+    xspan: Span,
+    yspan: Span,
+    axis: str,
+    kept: float | None = None,
+    height: float = 260,
 ) -> Picture:
     """Training curves, in nats per example; kept: where the weights that were kept stood."""
     with Canvas(height) as (out, ax):
@@ -214,7 +261,11 @@ def curves(
         if kept is not None:
             ax.axvline(kept, color=DRAWN, lw=1.1, ls=(0, (1, 2)))
         for s in series:
-            style = {"lw": 1.2, "ls": (0, (3, 2)), "alpha": 0.9} if s.dashed else {"lw": 1.9}
+            style = (
+                {"lw": 1.2, "ls": (0, (3, 2)), "alpha": 0.9}
+                if s.dashed
+                else {"lw": 1.9}
+            )
             ax.plot(s.x, s.y, color=s.colour, solid_capstyle="round", **style)
             if len(s.x) == 1:
                 ax.plot(s.x, s.y, "o", color=s.colour, ms=4)
@@ -222,9 +273,19 @@ def curves(
     return out[0]
 
 
-def account(distortion: float, rate: float | None, gap: float | None, se: dict[str, float], span: Span) -> Picture:
-    """The terms as steps: D, plus R is -ELBO, minus the gap is -log p(x); each bar starts where the last ended."""
-    rows: list[tuple[str, float, float, str, float]] = [("D", 0.0, distortion, DISTORTION, se.get("distortion", 0.0))]
+def account(
+    distortion: float,
+    rate: float | None,
+    gap: float | None,
+    se: dict[str, float],
+    span: Span,
+) -> Picture:
+    """The terms as steps: D, plus R is -ELBO, minus the gap is -log p(x); each bar starts where the
+    last ended.
+    """
+    rows: list[tuple[str, float, float, str, float]] = [
+        ("D", 0.0, distortion, DISTORTION, se.get("distortion", 0.0))
+    ]
     if rate is not None:
         rows.append(("+ R", distortion, rate, RATE, se.get("elbo", 0.0)))
         if gap is not None:
@@ -235,7 +296,13 @@ def account(distortion: float, rate: float | None, gap: float | None, se: dict[s
             end = start + size
             ax.errorbar(end, i, xerr=1.96 * error, color=INK, lw=1.1, capsize=2.5)
             if i + 1 < len(rows):
-                ax.plot([end, end], [i - 0.31, i + 1.31], color=MUTED, lw=0.8, ls=(0, (2, 2)))
+                ax.plot(
+                    [end, end],
+                    [i - 0.31, i + 1.31],
+                    color=MUTED,
+                    lw=0.8,
+                    ls=(0, (2, 2)),
+                )
         ax.set(xlim=span, ylim=(2.6, -0.6), xlabel="nats")
         ax.set_yticks(range(len(rows)), [r[0] for r in rows])
         ax.tick_params(axis="y", length=0, labelsize=11, labelcolor=INK)
@@ -244,9 +311,16 @@ def account(distortion: float, rate: float | None, gap: float | None, se: dict[s
 
 
 def ridge(
-    mean: Array, sd: Array, prior: tuple[Array, Array], drawn: Array, names: Sequence[str], span: Span
+    mean: Array,
+    sd: Array,
+    prior: tuple[Array, Array],
+    drawn: Array,
+    names: Sequence[str],
+    span: Span,
 ) -> Picture:
-    """Each feature's q(z|x) over its prior, and the drawn z; a point mass is a spike, or an arrow beyond the axis."""
+    """Each feature's q(z|x) over its prior, and the drawn z; a point mass is a spike, or an arrow
+    beyond the axis.
+    """
     rows = len(mean)
     with Canvas(52 + 24 * rows) as (out, ax):
         for i in range(rows):
@@ -262,8 +336,12 @@ def ridge(
     return out[0]
 
 
-def _bump(ax: Axes, row: int, mean: float, sd: float, high: float, span: Span, **style: Any) -> None:
-    """A normal's density over a row's line, as high as asked; by few points, all of them where it is not 0."""
+def _bump(
+    ax: Axes, row: int, mean: float, sd: float, high: float, span: Span, **style: Any
+) -> None:
+    """A normal's density over a row's line, as high as asked; by few points, all of them where it
+    is not 0.
+    """
     t = np.clip(mean + sd * np.linspace(-4, 4, 97), *span)
     peak = _density(t, mean, sd)
     ax.fill_between(t, row, row - high * peak / max(peak.max(), 1e-9), lw=0, **style)
@@ -274,8 +352,26 @@ def _mark(ax: Axes, z: float, row: int, span: Span, spike: bool) -> None:
         if spike:
             ax.plot([z, z], [row, row - 0.88], color=POSTERIOR, lw=2)
         else:
-            ax.plot(z, row, "o", color=DRAWN, ms=4.5, mec=PAPER, mew=0.8, clip_on=False, zorder=5)
+            ax.plot(
+                z,
+                row,
+                "o",
+                color=DRAWN,
+                ms=4.5,
+                mec=PAPER,
+                mew=0.8,
+                clip_on=False,
+                zorder=5,
+            )
         return
     right = z > span[1]
     text = (f"{z:.1f} →" if right else f"← {z:.1f}").replace("-", "−")
-    ax.text(span[right], row - 0.12, text, color=POSTERIOR, fontsize=9.5, ha="right" if right else "left", va="bottom")
+    ax.text(
+        span[right],
+        row - 0.12,
+        text,
+        color=POSTERIOR,
+        fontsize=9.5,
+        ha="right" if right else "left",
+        va="bottom",
+    )

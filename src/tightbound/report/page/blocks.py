@@ -1,4 +1,7 @@
-"""What a page is made of: sections of panels, one panel a run, each a stack of blocks. The template draws each kind."""
+"""What a page is made of: sections of panels, one panel a run, each a stack of blocks.
+
+The template draws each kind.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,9 @@ from tightbound.report.figures.image_grid import Picture
 
 @dataclass(frozen=True)
 class Strip:
-    """A row of examples with a short mathematical tag before it and, perhaps, a number under each."""
+    """A row of examples with a short mathematical tag before it and, perhaps, a number
+    under each.
+    """
 
     tag: str
     picture: Picture
@@ -31,7 +36,9 @@ class Plot:
 
 @dataclass(frozen=True)
 class Mark:
-    """An entry of a legend: its sign (dot, line, dashed, fill, ring, ...), a colour by name or hex code, its words."""
+    """An entry of a legend: its sign (dot, line, dashed, fill, ring, ...), a colour by name or hex
+    code, its words.
+    """
 
     sign: str
     colour: str
@@ -48,7 +55,9 @@ class Key:
 
 @dataclass(frozen=True)
 class Term:
-    """A number of an account: its sign before it, its name, value, error, colour, and a sentence."""
+    """A number of an account: its sign before it, its name, value, error, colour, and a
+    sentence.
+    """
 
     sign: str
     name: str
@@ -122,7 +131,9 @@ class Segment:
 
 @dataclass(frozen=True)
 class Stack:
-    """Stacked bars, one under another: words, the number at the left end, segments, the number at the right end."""
+    """Stacked bars, one under another: words, the number at the left end, segments, the number at
+    the right end.
+    """
 
     rows: Sequence[tuple[str, str, Sequence[Segment], str]]
     alt: str
@@ -131,7 +142,9 @@ class Stack:
 
 @dataclass(frozen=True)
 class Findings:
-    """What was found to be wrong: a heading, what it means, and the setting to change; good: nothing was."""
+    """What was found to be wrong: a heading, what it means, and the setting to change; good:
+    nothing was.
+    """
 
     items: Sequence[tuple[str, str, str]]
     good: bool = False
@@ -140,7 +153,9 @@ class Findings:
 
 @dataclass(frozen=True)
 class Cell:
-    """A value as it is printed; was: one over it to compare it with; chance: how likely it is; off: unlike `was`."""
+    """A value as it is printed; was: one over it to compare it with; chance: how likely it is; off:
+    unlike `was`.
+    """
 
     now: str
     was: str = ""
@@ -150,7 +165,9 @@ class Cell:
 
 @dataclass(frozen=True)
 class Grid:
-    """Rows of a table side by side, a line for each column: its name, a cell for each row, a note; tag: of all."""
+    """Rows of a table side by side, a line for each column: its name, a cell for each row, a note;
+    tag: of all.
+    """
 
     head: Sequence[str]
     lines: Sequence[tuple[str, Sequence[Cell], str]]
@@ -161,7 +178,9 @@ class Grid:
 
 @dataclass(frozen=True)
 class Card:
-    """One column's marginal: its name, a histogram or shares (value, held out, drawn, both as printed), and a note."""
+    """One column's marginal: its name, a histogram or shares (value, held out, drawn, both as
+    printed), and a note.
+    """
 
     name: str
     note: str
@@ -187,7 +206,21 @@ class Words:
     kind: str = "words"
 
 
-Block = Strip | Plot | Key | Equation | Ledger | Bars | Trio | Gallery | Stack | Findings | Grid | Cards | Words
+Block = (
+    Strip
+    | Plot
+    | Key
+    | Equation
+    | Ledger
+    | Bars
+    | Trio
+    | Gallery
+    | Stack
+    | Findings
+    | Grid
+    | Cards
+    | Words
+)
 
 
 @dataclass(frozen=True)
@@ -201,7 +234,9 @@ class Panel:
 
 @dataclass(frozen=True)
 class Section:
-    """A heading, a paragraph that says what to look for, and the runs side by side; alone: one panel over all."""
+    """A heading, a paragraph that says what to look for, and the runs side by side; alone: one
+    panel over all.
+    """
 
     name: str
     heading: str

@@ -1,4 +1,6 @@
-"""The report's words: one TOML file per language, values filled in, mathematics set in its own face."""
+"""The report's words: one TOML file per language, values filled in, mathematics set in its own
+face.
+"""
 
 from __future__ import annotations
 
@@ -24,24 +26,33 @@ class _Numbers(string.Formatter):
 def number(value: float, spec: str = ",.1f") -> str:
     """A number with a true minus sign, and none before a zero."""
     text = format(value, spec)
-    return (text if any(c in "123456789" for c in text) else text.lstrip("-")).replace("-", "−")
+    return (text if any(c in "123456789" for c in text) else text.lstrip("-")).replace(
+        "-", "−"
+    )
 
 
 def with_error(mean: float, se: float) -> tuple[str, str]:
-    """A mean and its standard error to the same places: 2 where the error is below 2, else 1 or none."""
+    """A mean and its standard error to the same places: 2 where the error is below 2, else 1 or
+    none.
+    """
     spec = ",.2f" if se < 2 else ",.1f" if se < 20 else ",.0f"
     return number(mean, spec), number(se, spec)
 
 
 class Text:
-    """The sentences of one language: `text("recon.caption", kept=0.95)`; `shared` values stand in every sentence.
+    """The sentences of one language: `text("recon.caption", kept=0.95)`; `shared` values stand in
+    every sentence.
 
     Raises TightboundError for a language that there is no file for.
     """
 
     def __init__(self, lang: str) -> None:
         name = lookup(LANGUAGES, lang, "language")
-        source = resources.files("tightbound.report").joinpath("text", name).read_text(encoding="utf-8")
+        source = (
+            resources.files("tightbound.report")
+            .joinpath("text", name)
+            .read_text(encoding="utf-8")
+        )
         self.lang, self.table = lang, tomllib.loads(source)
         self.shared: dict[str, Any] = {}
 

@@ -1,4 +1,6 @@
-"""What the account knows beyond its four terms: the bound by K with what brackets it, and the gap in its two parts."""
+"""What the account knows beyond its four terms: the bound by K with what brackets it, and the gap
+in its two parts.
+"""
 
 from __future__ import annotations
 
@@ -24,10 +26,12 @@ def curve_of(account: Tree) -> list[Tree]:
 
 
 def levels_of(account: Tree) -> list[tuple[float, float, str, str]]:
-    """Of each other method: where it puts log p(x) on all examples, half its band, its colour, its name.
+    """Of each other method: where it puts log p(x) on all examples, half its band, its colour, its
+    name.
 
-    It was run on some examples only, so it is placed by its mean difference from importance sampling on those; the
-    band is two standard errors of that difference, and the certificate of the settings where there is one.
+    It was run on some examples only, so it is placed by its mean difference from importance
+    sampling on those; the band is two standard errors of that difference, and the certificate of
+    the settings where there is one.
     """
     found, at = [], (account.get("log_px") or {}).get("mean")
     slack = ((account.get("certificate") or {}).get("gap") or {}).get("mean") or 0.0
@@ -37,7 +41,9 @@ def levels_of(account: Tree) -> list[tuple[float, float, str, str]]:
             continue
         exact = method.get("kind") == "exact"
         half = 1.96 * float(above.get("se") or 0.0) + (0.0 if exact else slack)
-        found.append((float(at) + float(above["mean"]), half, INK if exact else GAP, name))
+        found.append(
+            (float(at) + float(above["mean"]), half, INK if exact else GAP, name)
+        )
     return found
 
 
@@ -46,8 +52,16 @@ def span_of(accounts: Sequence[Tree]) -> Span | None:
     values: list[float] = []
     for account in accounts:
         points = curve_of(account)
-        values += [float(p["mean"]) + s * 1.96 * float(p["se"] or 0.0) for p in points for s in (-1, 1)]
-        values += [v + s * half for v, half, _, _ in levels_of(account) for s in (-1, 1)] if points else []
+        values += [
+            float(p["mean"]) + s * 1.96 * float(p["se"] or 0.0)
+            for p in points
+            for s in (-1, 1)
+        ]
+        values += (
+            [v + s * half for v, half, _, _ in levels_of(account) for s in (-1, 1)]
+            if points
+            else []
+        )
     if not values:
         return None
     pad = 0.08 * max(max(values) - min(values), 1.0)
@@ -59,14 +73,22 @@ def curve(story: Story, text: Text, span: Span | None) -> list[Block]:
     points = curve_of(story.account)
     if not points or span is None:
         return []
-    x, y, se = (np.array([p[k] or 0.0 for p in points], dtype=float) for k in ("k", "mean", "se"))
+    x, y, se = (
+        np.array([p[k] or 0.0 for p in points], dtype=float)
+        for k in ("k", "mean", "se")
+    )
     levels = levels_of(story.account)
     bounds = Series(x, y, POSTERIOR)
     picture = diagrams.curve(bounds, se, [(v, h, c) for v, h, c, _ in levels], span)
     marks = [Mark("line", "posterior", text("key.bound"))]
-    marks += [Mark("dashed", colour, text(f"key.{name.replace('-', '_')}")) for _, _, colour, name in levels]
+    marks += [
+        Mark("dashed", colour, text(f"key.{name.replace('-', '_')}"))
+        for _, _, colour, name in levels
+    ]
     certified = _certificate(story, text)
-    words = text("closer.curve", first=number(y[0]), last=number(y[-1]), k=f"{int(x[-1]):,}")
+    words = text(
+        "closer.curve", first=number(y[0]), last=number(y[-1]), k=f"{int(x[-1]):,}"
+    )
     warned = _trust(story.account, text)
     return [
         Plot(picture, text("closer.alt_curve", run=story.name)),
@@ -77,13 +99,20 @@ def curve(story: Story, text: Text, span: Span | None) -> list[Block]:
 
 
 def _certificate(story: Story, text: Text) -> list[Block]:
-    """How far apart the bounds of AIS from below and from above are, on examples that the model made."""
+    """How far apart the bounds of AIS from below and from above are, on examples that the model
+    made.
+    """
     c = story.account.get("certificate")
     if not c:
         return []
     mean, se = float(c["gap"]["mean"]), float(c["gap"]["se"] or 0.0)
     words = text("closer.certificate", n=c["n"], gap=mean, se=se)
-    return [Plot(diagrams.gaps(np.array(c["gaps"])), text("closer.alt_gaps", run=story.name)), Words(words)]
+    return [
+        Plot(
+            diagrams.gaps(np.array(c["gaps"])), text("closer.alt_gaps", run=story.name)
+        ),
+        Words(words),
+    ]
 
 
 def _trust(account: Tree, text: Text) -> str:
@@ -94,32 +123,59 @@ def _trust(account: Tree, text: Text) -> str:
 
 def widest(accounts: Sequence[Tree]) -> float:
     """The largest gap of all runs, for a common scale."""
-    terms = [t for a in accounts for t in (a.get("third_term"), a.get("train")) if t and "amortisation" in t]
+    terms = [
+        t
+        for a in accounts
+        for t in (a.get("third_term"), a.get("train"))
+        if t and "amortisation" in t
+    ]
     return max([float(t["gap"]["mean"]) for t in terms], default=0.0)
 
 
 def stack(story: Story, text: Text, widest: float) -> list[Block]:
-    """From the ELBO to log p(x): what a better encoder would close, and what no q of this family would."""
+    """From the ELBO to log p(x): what a better encoder would close, and what no q of this family
+    would.
+    """
     rows = []
     for part in ("third_term", "train"):
         t = story.account.get(part)
         if not t or "amortisation" not in t or widest <= 0:
             continue
         segments = [
-            Segment(max(0.0, float(t[name]["mean"])) / widest, colour, number(float(t[name]["mean"]), ".2f"))
+            Segment(
+                max(0.0, float(t[name]["mean"])) / widest,
+                colour,
+                number(float(t[name]["mean"]), ".2f"),
+            )
             for name, colour in (("amortisation", "missed"), ("approximation", "gap"))
         ]
-        label = text("closer.test" if part == "third_term" else "closer.train", n=t["n"])
-        ends = [" ± ".join(with_error(float(t[k]["mean"]), float(t[k]["se"] or 0.0))) for k in ("elbo", "log_px")]
+        label = text(
+            "closer.test" if part == "third_term" else "closer.train", n=t["n"]
+        )
+        ends = [
+            " ± ".join(with_error(float(t[k]["mean"]), float(t[k]["se"] or 0.0)))
+            for k in ("elbo", "log_px")
+        ]
         rows.append((label, f"`ELBO` {ends[0]}", segments, f"`log p(x)` {ends[1]}"))
     if not rows:
         return []
     t = story.account["third_term"]
     exact = text("closer.exact" if t["exact"] else "closer.bound")
-    marks = [Mark("fill", "missed", text("key.amortisation")), Mark("fill", "gap", text("key.approximation"))]
+    marks = [
+        Mark("fill", "missed", text("key.amortisation")),
+        Mark("fill", "gap", text("key.approximation")),
+    ]
     words = [text("closer.stack"), exact]
     over = story.account.get("overfitting") or {}
     if "encoder" in over and "decoder" in over:
-        values = {f"{k}_{s}": over[k][s] or 0.0 for k in ("encoder", "decoder") for s in ("mean", "se")}
+        values = {
+            f"{k}_{s}": over[k][s] or 0.0
+            for k in ("encoder", "decoder")
+            for s in ("mean", "se")
+        }
         words.append(text("closer.overfitting", **values))
-    return [Stack(rows, text("closer.alt_stack", run=story.name)), Key(marks), Words(" ".join(words))]
+    return [
+        Stack(rows, text("closer.alt_stack", run=story.name)),
+        Key(marks),
+        Words(" ".join(words)),
+    ]

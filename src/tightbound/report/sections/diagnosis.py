@@ -1,4 +1,6 @@
-"""The diagnosis as a section: what was found to be wrong, in plain words, and the measurements behind it."""
+"""The diagnosis as a section: what was found to be wrong, in plain words, and the measurements
+behind it.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +11,18 @@ import numpy as np
 
 from tightbound.report.content.gather import Stage, Story
 from tightbound.report.figures import density_plots as diagrams
-from tightbound.report.page.blocks import Block, Findings, Key, Ledger, Mark, Panel, Plot, Section, Term, Words
+from tightbound.report.page.blocks import (
+    Block,
+    Findings,
+    Key,
+    Ledger,
+    Mark,
+    Panel,
+    Plot,
+    Section,
+    Term,
+    Words,
+)
 from tightbound.report.page.text import Text, number, with_error
 from tightbound.report.sections.images import Cast, heads, panels
 
@@ -21,7 +34,13 @@ def health(cast: Cast, text: Text) -> Section | None:
     found = [story.account.get("diagnosis") for _, story in cast]
     if not any(found):
         return None
-    tops = [f["kl"] for d in found if d for f in d["latents"]["features"] if f.get("kl") is not None]
+    tops = [
+        f["kl"]
+        for d in found
+        if d
+        for f in d["latents"]["features"]
+        if f.get("kl") is not None
+    ]
     top = 1.08 * max(tops, default=1.0)
 
     def panel(_: Stage, story: Story) -> Panel:
@@ -52,7 +71,11 @@ def _verdicts(d: Tree, text: Text) -> list[tuple[str, str, str]]:
         if name == "likelihood_scale_wrong":
             name += f"_{values['width']}"
         items.append(
-            (text(f"verdict.{name}"), text(f"verdict.{name}_says", **values), text(f"fix.{v['fix']}", **values))
+            (
+                text(f"verdict.{name}"),
+                text(f"verdict.{name}_says", **values),
+                text(f"fix.{v['fix']}", **values),
+            )
         )
     return items
 
@@ -61,11 +84,28 @@ def _measured(d: Tree, text: Text) -> list[Term]:
     """The measurements, each with a sentence that says how to read it."""
     features, sites = d["latents"]["features"], d["latents"]["sites"]
     used = sum(f["active"] for f in features)
-    rows = [Term("", text("health.used"), f"{used} / {len(features)}", "", "rate", text("health.used_says"))]
+    rows = [
+        Term(
+            "",
+            text("health.used"),
+            f"{used} / {len(features)}",
+            "",
+            "rate",
+            text("health.used_says"),
+        )
+    ]
     one = next((s for s in sites if s.get("mutual_information")), None)
     if one is not None:
         cap = number(one["cap"], ".2f")
-        rows.append(_figure(one["mutual_information"], text, "information", n=f"{one['n']:,}", cap=cap))
+        rows.append(
+            _figure(
+                one["mutual_information"],
+                text,
+                "information",
+                n=f"{one['n']:,}",
+                cap=cap,
+            )
+        )
         if one.get("aggregate_kl"):
             rows.append(_figure(one["aggregate_kl"], text, "aggregate"))
         if one.get("total_correlation"):
@@ -73,17 +113,39 @@ def _measured(d: Tree, text: Text) -> list[Term]:
     if d.get("calibration"):
         c = d["calibration"]
         shown = f"{c['central50']['mean']:.0%}, {c['central90']['mean']:.0%}"
-        rows.append(Term("", text("health.calibration"), shown, "", "ink", text("health.calibration_says")))
+        rows.append(
+            Term(
+                "",
+                text("health.calibration"),
+                shown,
+                "",
+                "ink",
+                text("health.calibration_says"),
+            )
+        )
     if d.get("transfer"):
         t = d["transfer"]
         rows.append(_figure(t["lost"], text, "lost", share=float(t["share"])))
     p = d.get("progress")
     if p and p["gained"] is not None:
-        values = number(p["gained"], ".2f"), "" if p["error"] is None else number(p["error"], ".2f")
-        rows.append(Term("", text("health.gained"), *values, "ink", text("health.gained_says", epochs=p["epochs"])))
+        values = (
+            number(p["gained"], ".2f"),
+            "" if p["error"] is None else number(p["error"], ".2f"),
+        )
+        rows.append(
+            Term(
+                "",
+                text("health.gained"),
+                *values,
+                "ink",
+                text("health.gained_says", epochs=p["epochs"]),
+            )
+        )
     return rows
 
 
 def _figure(figure: Tree, text: Text, name: str, **values: Any) -> Term:
     shown = with_error(float(figure["mean"]), float(figure["se"] or 0.0))
-    return Term("", text(f"health.{name}"), *shown, "ink", text(f"health.{name}_says", **values))
+    return Term(
+        "", text(f"health.{name}"), *shown, "ink", text(f"health.{name}_says", **values)
+    )

@@ -1,4 +1,6 @@
-"""What the models are: the table at the head of the page, and what a reader must be told before comparing them."""
+"""What the models are: the table at the head of the page, and what a reader must be told before
+comparing them.
+"""
 
 from __future__ import annotations
 
@@ -27,9 +29,17 @@ def _training(story: Story, text: Text) -> str:
     last = lines[-1]
     steps = f"{last['step']:,}"
     epoch = last.get("epoch")
-    done = text("model.epochs", epochs=epoch, steps=steps) if epoch else text("model.steps", steps=steps)
+    done = (
+        text("model.epochs", epochs=epoch, steps=steps)
+        if epoch
+        else text("model.steps", steps=steps)
+    )
     seconds = float(last["time"])
-    spent = text("model.seconds", time=seconds) if seconds < 100 else text("model.minutes", time=seconds / 60)
+    spent = (
+        text("model.seconds", time=seconds)
+        if seconds < 100
+        else text("model.minutes", time=seconds / 60)
+    )
     return f"{done}, {spent}"
 
 
@@ -51,7 +61,11 @@ def model_table(cast: Cast, text: Text) -> list[tuple[str, list[str]]]:
         }
 
     table = [values(story) for _, story in cast]
-    return [(text(f"model.{key}"), [t[key] for t in table]) for key in table[0] if any(t[key] for t in table)]
+    return [
+        (text(f"model.{key}"), [t[key] for t in table])
+        for key in table[0]
+        if any(t[key] for t in table)
+    ]
 
 
 def notices(cast: Cast, text: Text) -> list[str]:
@@ -72,17 +86,28 @@ def notices(cast: Cast, text: Text) -> list[str]:
             found.append(text("page.seen"))
         if place.view.image and place.spec.shape[0] not in (1, 3, 4):
             found.append(text("page.channels", channels=place.spec.shape[0]))
-        if place.sheet is not None and len(place.sheet.shown) < len(place.sheet.columns):
-            found.append(text("table.first", n=len(place.sheet.shown), of=len(place.sheet.columns)))
+        if place.sheet is not None and len(place.sheet.shown) < len(
+            place.sheet.columns
+        ):
+            found.append(
+                text(
+                    "table.first", n=len(place.sheet.shown), of=len(place.sheet.columns)
+                )
+            )
         if place.view.standardised and place.sheet is None:
             found.append(text("page.standard"))
     return found
 
 
 def _ways(cast: Cast, text: Text) -> list[str]:
-    """How each bound was evaluated, where they differ: with other K, or on another number of examples."""
+    """How each bound was evaluated, where they differ: with other K, or on another number of
+    examples.
+    """
     bound = [(stage, story) for stage, story in cast if story.bound]
-    if len({(story.account.get("k"), story.account.get("n")) for _, story in bound}) < 2:
+    if (
+        len({(story.account.get("k"), story.account.get("n")) for _, story in bound})
+        < 2
+    ):
         return []
     ways = []
     for stage, story in bound:
@@ -97,9 +122,16 @@ def opening(cast: Cast, text: Text, title: str | None) -> tuple[str, str]:
     stage = cast[0][0]
     say(text, stage)
     names = [story.name for _, story in cast]
-    joined = ", ".join(names[:-1]) + text("page.and") + names[-1] if len(names) > 1 else names[0]
+    joined = (
+        ", ".join(names[:-1]) + text("page.and") + names[-1]
+        if len(names) > 1
+        else names[0]
+    )
     data = ", ".join(dict.fromkeys(str(s.scene.data.name) for s, _ in cast))
     counts = stage.scene.counts
     values = {"test": f"{counts['test']:,}", "train": f"{counts['train'] or 0:,}"}
-    under = text("page.subtitle" if counts["train"] is not None else "page.subtitle_stream", **values)
+    under = text(
+        "page.subtitle" if counts["train"] is not None else "page.subtitle_stream",
+        **values,
+    )
     return title or text("page.title", runs=joined, data=data), under

@@ -1,4 +1,6 @@
-"""The sections that are read: the headline, training, the account, the probe, and one input followed through."""
+"""The sections that are read: the headline, training, the account, the probe, and one input
+followed through.
+"""
 
 from __future__ import annotations
 
@@ -37,14 +39,26 @@ FEW = 3.0  # independent draws, below which an importance-sampled log p(x) says 
 def measured(account: Mapping[str, Any], name: str) -> tuple[float, float] | None:
     """Mean and standard error of a term, or None where the model has no such term."""
     found = account.get(name)
-    if not isinstance(found, Mapping) or found.get("mean") is None or not np.isfinite(found["mean"]):
+    if (
+        not isinstance(found, Mapping)
+        or found.get("mean") is None
+        or not np.isfinite(found["mean"])
+    ):
         return None
     se = found.get("se")
-    return float(found["mean"]), float(se) if se is not None and np.isfinite(se) else 0.0
+    return float(found["mean"]), float(se) if se is not None and np.isfinite(
+        se
+    ) else 0.0
 
 
 def _term(
-    account: Mapping[str, Any], name: str, sign: str, words: str, colour: str, flip: float = 1.0, says: str = ""
+    account: Mapping[str, Any],
+    name: str,
+    sign: str,
+    words: str,
+    colour: str,
+    flip: float = 1.0,
+    says: str = "",
 ) -> Term | None:
     found = measured(account, name)
     if found is None:
@@ -54,7 +68,9 @@ def _term(
 
 def why_no_bound(story: Story, text: Text) -> str:
     """The reason why a run has no ELBO."""
-    return text("headline.reason_none" if story.codes.stochastic else "headline.reason_point")
+    return text(
+        "headline.reason_none" if story.codes.stochastic else "headline.reason_point"
+    )
 
 
 def headline(story: Story, text: Text) -> list[Block]:
@@ -65,17 +81,30 @@ def headline(story: Story, text: Text) -> list[Block]:
         "features": text.count("features", len(story.order)),
         "likelihood": recipe.likelihood.name,
     }
-    what = Words(text("headline.what", parameters=f"{sum(story.parameters.values()):,}", **about))
+    what = Words(
+        text("headline.what", parameters=f"{sum(story.parameters.values()):,}", **about)
+    )
     if not story.bound:
         only = _term(a, "distortion", "", text("headline.term_cost"), "distortion")
-        return [what, Words(text("headline.point")), Equation([only] if only else []), Words(why_no_bound(story, text))]
+        return [
+            what,
+            Words(text("headline.point")),
+            Equation([only] if only else []),
+            Words(why_no_bound(story, text)),
+        ]
     terms = [
         _term(a, "log_px", "", text("headline.term_log_px"), "ink"),
-        _term(a, "distortion", "=", text("headline.term_distortion"), "distortion", -1.0),
+        _term(
+            a, "distortion", "=", text("headline.term_distortion"), "distortion", -1.0
+        ),
         _term(a, "rate", "−", text("headline.term_rate"), "rate"),
         _term(a, "gap", "+", text("headline.term_gap"), "gap"),
     ]
-    return [what, Words(text("headline.bound")), Equation([t for t in terms if t is not None])]
+    return [
+        what,
+        Words(text("headline.bound")),
+        Equation([t for t in terms if t is not None]),
+    ]
 
 
 def _epochs(story: Story) -> list[Mapping[str, Any]]:
@@ -91,9 +120,16 @@ def _series(story: Story) -> list[Series]:
     found = []
     for part, dashed in (("train", True), ("valid", False)):
         for name, colour, sign in names:
-            points = [(e["epoch"], sign * v) for e in lines if (v := (e.get(part) or {}).get(name)) is not None]
+            points = [
+                (e["epoch"], sign * v)
+                for e in lines
+                if (v := (e.get(part) or {}).get(name)) is not None
+            ]
             if points:
-                x, y = (np.array(values, dtype=float) for values in zip(*points, strict=True))
+                x, y = (
+                    np.array(values, dtype=float)
+                    for values in zip(*points, strict=True)
+                )
                 found.append(Series(x, y, colour, dashed))
     return found
 
@@ -130,17 +166,30 @@ def training(cast: Cast, text: Text) -> Section:
         if not mine:
             return Panel(story.name, [Words(text("curves.none"))])
         kept = _best(story)["epoch"]
-        picture = figures.curves(on(False, mine), *_spans(on(False, every)), "epoch", kept)
+        picture = figures.curves(
+            on(False, mine), *_spans(on(False, every)), "epoch", kept
+        )
         plots = [Plot(picture, text("curves.alt", run=story.name))]
         if story.bound and apart:
-            small = figures.curves(on(True, mine), *_spans(on(True, every)), "epoch", kept, height=150)
+            small = figures.curves(
+                on(True, mine), *_spans(on(True, every)), "epoch", kept, height=150
+            )
             plots.append(Plot(small, text("curves.alt_rate", run=story.name)))
         marks = [Mark("line", "distortion", text("key.distortion"))]
         if story.bound:
-            marks += [Mark("line", "rate", text("key.rate")), Mark("line", "ink", text("key.cost"))]
-        marks += [Mark("line", "muted", text("key.validation")), Mark("dashed", "muted", text("key.training"))]
+            marks += [
+                Mark("line", "rate", text("key.rate")),
+                Mark("line", "ink", text("key.cost")),
+            ]
+        marks += [
+            Mark("line", "muted", text("key.validation")),
+            Mark("dashed", "muted", text("key.training")),
+        ]
         marks.append(Mark("dotted", "drawn", text("key.kept")))
-        caption = [_kept(story, text), *([text("curves.apart")] if len(plots) > 1 else [])]
+        caption = [
+            _kept(story, text),
+            *([text("curves.apart")] if len(plots) > 1 else []),
+        ]
         return Panel(story.name, [*plots, Key(marks)], " ".join(caption))
 
     return Section("curves", *heads(text, "curves"), panels(cast, text, panel))
@@ -171,7 +220,9 @@ def account(cast: Cast, text: Text) -> Section:
 
     def panel(stage: Stage, story: Story) -> Panel:
         a = story.account
-        found = {n: measured(a, n) for n in ("distortion", "rate", "elbo", "log_px", "gap")}
+        found = {
+            n: measured(a, n) for n in ("distortion", "rate", "elbo", "log_px", "gap")
+        }
         blocks: list[Block] = []
         if found["distortion"]:
             rate, gap = ((found[n] or (None,))[0] for n in ("rate", "gap"))
@@ -181,26 +232,47 @@ def account(cast: Cast, text: Text) -> Section:
         n = f"{a.get('n') or stage.scene.counts['test']:,}"
         words = "account.caption" if story.bound else "account.caption_point"
         caption = text(words, reason=why_no_bound(story, text), n=n)
-        start = [text("account.start", start=number(span[0], ",.0f"))] if span[0] > 0 else []
+        start = (
+            [text("account.start", start=number(span[0], ",.0f"))]
+            if span[0] > 0
+            else []
+        )
         blocks += [Words(" ".join([caption, *start])), Ledger(_ledger(story, text))]
-        blocks += [*closer.curve(story, text, heights), *closer.stack(story, text, widest)]
+        blocks += [
+            *closer.curve(story, text, heights),
+            *closer.stack(story, text, widest),
+        ]
         return Panel(story.name, blocks)
 
     return Section("account", *heads(text, "account"), panels(cast, text, panel))
 
 
 def _account_span(cast: Cast) -> Span:
-    """The axis of all accounts and their errors: from 0, or from below the first term where that dwarfs the others."""
+    """The axis of all accounts and their errors: from 0, or from below the first term where that
+    dwarfs the others.
+    """
     ends = []
     for _, story in cast:
-        d, r, g = ((measured(story.account, n) or (0.0, 0.0))[0] for n in ("distortion", "rate", "gap"))
-        errors = [(measured(story.account, n) or (0.0, 0.0))[1] for n in ("distortion", "elbo", "log_px")]
-        ends += [e + s * 1.96 * se for e, se in zip((d, d + r, d + r - g), errors, strict=True) for s in (-1, 1)]
+        d, r, g = (
+            (measured(story.account, n) or (0.0, 0.0))[0]
+            for n in ("distortion", "rate", "gap")
+        )
+        errors = [
+            (measured(story.account, n) or (0.0, 0.0))[1]
+            for n in ("distortion", "elbo", "log_px")
+        ]
+        ends += [
+            e + s * 1.96 * se
+            for e, se in zip((d, d + r, d + r - g), errors, strict=True)
+            for s in (-1, 1)
+        ]
     low, high = min(ends), max(ends)
     if low < high and high - low < SMALL * low:
         return low - 0.4 * (high - low), high + 0.05 * (high - low)
     reach = max(high, 0.0) - min(low, 0.0) or 1.0
-    return min(low, 0.0) - (0.06 * reach if low < 0 else 0), max(high, 0.0) + 0.06 * reach
+    return min(low, 0.0) - (0.06 * reach if low < 0 else 0), max(
+        high, 0.0
+    ) + 0.06 * reach
 
 
 def _ledger(story: Story, text: Text) -> list[Term]:
@@ -208,23 +280,42 @@ def _ledger(story: Story, text: Text) -> list[Term]:
     k = f"{a.get('k') or 0:,}"
     worth = measured(a, "ess")
     ess = number(worth[0], ",.1f") if worth else ""
-    rows = [("distortion", "distortion"), ("rate", "rate"), ("elbo", "ink"), ("gap", "gap"), ("log_px", "ink")]
+    rows = [
+        ("distortion", "distortion"),
+        ("rate", "rate"),
+        ("elbo", "ink"),
+        ("gap", "gap"),
+        ("log_px", "ink"),
+    ]
     says = {name: f"account.{name}_says" for name, _ in rows}
     says["distortion"] = kind(story, says["distortion"])
     says["log_px"] += "_few" if worth and worth[0] < FEW else ""
-    terms = [_term(a, n, "", text(f"account.{n}"), c, says=text(says[n], k=k, ess=ess)) for n, c in rows]
+    terms = [
+        _term(a, n, "", text(f"account.{n}"), c, says=text(says[n], k=k, ess=ess))
+        for n, c in rows
+    ]
     shared = a.get("bits_per_dim") or {}
     if bits := measured(shared, "log_px") or measured(shared, "elbo"):
         values = number(bits[0], ".3f"), number(bits[1], ".3f")
         terms.append(
-            Term("", text("account.bits"), *values, "ink", text("account.bits_says", dims=f"{story.run.spec.dims:,}"))
+            Term(
+                "",
+                text("account.bits"),
+                *values,
+                "ink",
+                text("account.bits_says", dims=f"{story.run.spec.dims:,}"),
+            )
         )
     return [t for t in terms if t is not None]
 
 
 def probes(cast: Cast, text: Text) -> Section | None:
     """Accuracies as bars, with raw values and guessing beside them; None without labels."""
-    scored = [(stage, story) for stage, story in cast if story.accuracy is not None and stage.baselines is not None]
+    scored = [
+        (stage, story)
+        for stage, story in cast
+        if story.accuracy is not None and stage.baselines is not None
+    ]
     if not scored:
         return None
     stage = scored[0][0]
@@ -235,15 +326,34 @@ def probes(cast: Cast, text: Text) -> Section | None:
         return Bar(words, a.value, low, high, f"{a.value:.1%}", own)
 
     bars = [
-        bar(text("probe.features", run=s.name, features=text.count("features", len(s.order))), s.accuracy, True)
+        bar(
+            text(
+                "probe.features",
+                run=s.name,
+                features=text.count("features", len(s.order)),
+            ),
+            s.accuracy,
+            True,
+        )
         for _, s in scored
         if s.accuracy
     ]
-    bars.append(bar(text("probe.raw", dims=f"{stage.scene.spec.dims:,}"), base["raw"], False))
+    bars.append(
+        bar(text("probe.raw", dims=f"{stage.scene.spec.dims:,}"), base["raw"], False)
+    )
     bars.append(bar(text("probe.majority"), base["majority"], False))
-    best = max((s for _, s in scored), key=lambda s: s.accuracy.value if s.accuracy else 0.0)
+    best = max(
+        (s for _, s in scored), key=lambda s: s.accuracy.value if s.accuracy else 0.0
+    )
     assert best.accuracy is not None
     values = {"best": best.name, "value": best.accuracy.value, "se": best.accuracy.se}
-    caption = text("probe.caption", **values, raw=base["raw"].value, majority=base["majority"].value)
+    caption = text(
+        "probe.caption",
+        **values,
+        raw=base["raw"].value,
+        majority=base["majority"].value,
+    )
     words = heads(text, "probe", train=f"{len(stage.scene.train.x):,}")
-    return Section("probe", *words, [], wide=[Bars(bars, text("probe.alt"))], caption=caption)
+    return Section(
+        "probe", *words, [], wide=[Bars(bars, text("probe.alt"))], caption=caption
+    )

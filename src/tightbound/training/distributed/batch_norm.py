@@ -1,4 +1,6 @@
-"""Batch normalisation in a user's own network: of the whole batch, whatever the processes, and not of bad steps."""
+"""Batch normalisation in a user's own network: of the whole batch, whatever the processes, and not
+of bad steps.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,9 @@ from tightbound.runtime.launch_context import Processes
 
 
 class _Sum(torch.autograd.Function):
-    """The sum over all processes; the gradient of a process's own part is the sum over all that used it."""
+    """The sum over all processes; the gradient of a process's own part is the sum over all that
+    used it.
+    """
 
     @staticmethod
     def forward(ctx: Any, own: Tensor, here: Processes) -> Tensor:
@@ -27,10 +31,11 @@ class _Sum(torch.autograd.Function):
 
 
 class OfWholeBatch:
-    """Mixed in to a batch normalisation: while training, mean and variance are those of all processes' rows.
+    """Mixed in to a batch normalisation: while training, mean and variance are those of all
+    processes' rows.
 
-    seen: rows, sums and centred squares, (1 + 2 C,), of this process's rows; `Observer` moves the running statistics by
-    them, after the step.
+    seen: rows, sums and centred squares, (1 + 2 C,), of this process's rows; `Observer` moves the
+    running statistics by them, after the step.
     """
 
     here: Processes
@@ -41,12 +46,17 @@ class OfWholeBatch:
             return super().forward(x)  # type: ignore[misc]
         axes, wide = [0, *range(2, x.dim())], (1, -1, *[1] * (x.dim() - 2))
         own = x.numel() // x.shape[1]
-        n, total = own * self.here.world, x.sum(axes)  # the processes have equal parts of a batch
+        n, total = (
+            own * self.here.world,
+            x.sum(axes),
+        )  # the processes have equal parts of a batch
         centred = x - (self._sum(total) / n).reshape(wide)
         square = centred.square().sum(axes)
         self.seen = torch.cat([torch.full_like(total[:1], own), total, square]).detach()
         scale = torch.rsqrt(self._sum(square) / n + self.eps)
-        y = centred * (scale if self.weight is None else scale * self.weight).reshape(wide)
+        y = centred * (scale if self.weight is None else scale * self.weight).reshape(
+            wide
+        )
         return y if self.bias is None else y + self.bias.reshape(wide)
 
     def _sum(self, own: Tensor) -> Tensor:
@@ -54,7 +64,9 @@ class OfWholeBatch:
 
 
 class Observer:
-    """Moves the running statistics of one batch normalisation after a step; see `Step.after_step`."""
+    """Moves the running statistics of one batch normalisation after a step; see
+    `Step.after_step`.
+    """
 
     def __init__(self, module: Any, name: str) -> None:
         self.module, self.name = module, f"batch norm {name}"
@@ -69,7 +81,9 @@ class Observer:
         return {} if seen is None else {self.name: seen}
 
     def after_step(self, sums: dict[str, Tensor]) -> None:
-        """Moves mean and variance (unbiased) as torch does: by `momentum`, or where that is None to their average."""
+        """Moves mean and variance (unbiased) as torch does: by `momentum`, or where that is None to
+        their average.
+        """
         bn = self.module
         if self.name not in sums or bn.running_mean is None:
             return

@@ -1,4 +1,6 @@
-"""Training by several processes: each has a part of every batch, all have the same losses, gradients and decisions."""
+"""Training by several processes: each has a part of every batch, all have the same losses,
+gradients and decisions.
+"""
 
 from __future__ import annotations
 
@@ -25,8 +27,9 @@ from tightbound.training.step.gradients import Gradients
 class Together:
     """An engine over the parts that all processes have of a batch.
 
-    Losses and gradients are means over the processes, whose parts are equal; sums are sums.  Gradients go over the net
-    as one flat vector of fixed order, so that a step's result is the same bits in every process and after a restart.
+    Losses and gradients are means over the processes, whose parts are equal; sums are sums.
+    Gradients go over the net as one flat vector of fixed order, so that a step's result is the same
+    bits in every process and after a restart.
     """
 
     def __init__(self, engine: Eager, here: Processes, reduces: bool = True) -> None:
@@ -37,43 +40,61 @@ class Together:
         losses, sums = self.engine(batch, clock, noise)
         if self.reduces:
             self._mean_gradients()
-        scaled = {name: loss.detach() / self.here.world for name, loss in losses.items()}
+        scaled = {
+            name: loss.detach() / self.here.world for name, loss in losses.items()
+        }
         figures = [*scaled.values(), *sums.values()]
-        flat = self.here.add(torch.cat([figure.double().flatten() for figure in figures]))
+        flat = self.here.add(
+            torch.cat([figure.double().flatten() for figure in figures])
+        )
         parts = flat.split([figure.numel() for figure in figures])
-        added = [part.view_as(figure).to(figure.dtype) for part, figure in zip(parts, figures, strict=True)]
-        return dict(zip(losses, added, strict=False)), dict(zip(sums, added[len(losses) :], strict=True))
+        added = [
+            part.view_as(figure).to(figure.dtype)
+            for part, figure in zip(parts, figures, strict=True)
+        ]
+        return dict(zip(losses, added, strict=False)), dict(
+            zip(sums, added[len(losses) :], strict=True)
+        )
 
     @torch.no_grad()
     def _mean_gradients(self) -> None:
         own = [p for p in self.gradients.parameters if p.grad is not None]
         flat = torch.cat([p.grad.flatten() for p in own])  # type: ignore[union-attr]
         self.here.add(flat).div_(self.here.world)
-        for parameter, mean in zip(own, flat.split([p.numel() for p in own]), strict=True):
+        for parameter, mean in zip(
+            own, flat.split([p.numel() for p in own]), strict=True
+        ):
             parameter.grad = mean.view_as(parameter)
 
 
-def engine_among(step: Step, settings: TrainSettings, say: Say, here: Processes) -> Eager | Together:
-    """The engine for the part of a batch that this process has: `train.parallel`, `train.accumulate`."""
+def engine_among(
+    step: Step, settings: TrainSettings, say: Say, here: Processes
+) -> Eager | Together:
+    """The engine for the part of a batch that this process has: `train.parallel`,
+    `train.accumulate`.
+    """
     sharded, parts = is_sharded(settings), settings.accumulate
     step.gather = gather_rows(here, step.objective, settings)
     norms = batchnorm.observe(step.model, here)
     step.observers += norms
     if parts > 1 and norms:
         raise TightboundError(
-            f"train.accumulate = {parts} cuts batches, and the network has batch normalisation, a statistic of the "
+            f"train.accumulate = {parts} cuts batches, and the network has "
+            "batch normalisation, a statistic of the "
             "whole batch: set train.accumulate=1, or start more processes with torchrun"
         )
     exchange = here.world > 1 and norms
     if settings.compile == "on" and (sharded or step.gather is not None or exchange):
         say(
-            "steps run one by one: a pass in which processes exchange tensors (train.parallel = fsdp2, an objective "
+            "steps run one by one: a pass in which processes exchange tensors "
+            "(train.parallel = fsdp2, an objective "
             "over the batch, or batch normalisation) is not compiled"
         )
         settings = settings.model_copy(update={"compile": "off"})
     if int(settings.batch) % (here.world * parts):
         raise TightboundError(
-            f"train.batch = {settings.batch} cannot be split into {parts} parts for each of {here.world} processes: "
+            f"train.batch = {settings.batch} cannot be split into {parts} "
+            f"parts for each of {here.world} processes: "
             "set train.accumulate or train.batch so that it can"
         )
     made = engine(step, settings, say, int(settings.batch) // (here.world * parts))
@@ -90,7 +111,9 @@ def is_sharded(settings: TrainSettings) -> bool:
 
 
 class _AllRows(torch.autograd.Function):
-    """Rows of all processes, by rank; the gradient of a process's own rows is the sum over all that used them."""
+    """Rows of all processes, by rank; the gradient of a process's own rows is the sum over all that
+    used them.
+    """
 
     @staticmethod
     def forward(ctx: Any, rows: Tensor, here: Processes) -> Tensor:
@@ -103,19 +126,27 @@ class _AllRows(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
-        return ctx.here.add(grad.contiguous().clone()).chunk(ctx.here.world)[ctx.here.rank], None
+        return ctx.here.add(grad.contiguous().clone()).chunk(ctx.here.world)[
+            ctx.here.rank
+        ], None
 
 
-def gather_rows(here: Processes, objective: Any, settings: TrainSettings) -> Gather | None:
-    """What `Trace.gather` is to be among several processes; checks that an objective over the batch can be served.
+def gather_rows(
+    here: Processes, objective: Any, settings: TrainSettings
+) -> Gather | None:
+    """What `Trace.gather` is to be among several processes; checks that an objective over the batch
+    can be served.
 
-    Raises TightboundError where such an objective is to be trained on parts of a batch one after another.
+    Raises TightboundError where such an objective is to be trained on parts of a batch one after
+    another.
     """
     whole = getattr(objective, "per_example", True)
     if settings.accumulate > 1 and not whole:
         raise TightboundError(
-            f"train.accumulate = {settings.accumulate} cuts batches, and objective {type(objective).__name__} takes a "
-            "statistic of the whole batch: set train.accumulate=1, or start more processes with torchrun"
+            f"train.accumulate = {settings.accumulate} cuts batches, and "
+            f"objective {type(objective).__name__} takes a "
+            "statistic of the whole batch: set train.accumulate=1, or start "
+            "more processes with torchrun"
         )
     return None if here.world == 1 or whole else lambda rows: _AllRows.apply(rows, here)
 
@@ -124,15 +155,25 @@ def gather_rows(here: Processes, objective: Any, settings: TrainSettings) -> Gat
 
 
 def blocks(model: VAE) -> list[nn.Module]:
-    """The networks of a model, which are called whole; whatever else it has is small, and may be used at any time."""
+    """The networks of a model, which are called whole; whatever else it has is small, and may be
+    used at any time.
+    """
     path = model.path
     lists = [part for name in ("climbs", "links") for part in getattr(path, name, [])]
     found = [model.encoder, *lists, getattr(path, "decoder", None)]
-    return [module for module in found if module is not None and any(True for _ in module.parameters())]
+    return [
+        module
+        for module in found
+        if module is not None and any(True for _ in module.parameters())
+    ]
 
 
-def shard(step: Step, averaged: VAE | None, here: Processes, device: torch.device) -> None:
-    """Makes each process hold one part of every parameter; a network's are together only while it runs."""
+def shard(
+    step: Step, averaged: VAE | None, here: Processes, device: torch.device
+) -> None:
+    """Makes each process hold one part of every parameter; a network's are together only while it
+    runs.
+    """
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import fully_shard
 
@@ -147,9 +188,11 @@ def shard(step: Step, averaged: VAE | None, here: Processes, device: torch.devic
 
 
 class ShardedGradients(Gradients):
-    """The same where parameters are in shards: `backward(inputs=...)` would give them none and say nothing.
+    """The same where parameters are in shards: `backward(inputs=...)` would give them none and say
+    nothing.
 
-    So each loss goes back to all parameters; those of its group keep what it gave, the others are cleared.
+    So each loss goes back to all parameters; those of its group keep what it gave, the others are
+    cleared.
     """
 
     def backward(self, losses: Any) -> None:
@@ -167,8 +210,12 @@ class ShardedGradients(Gradients):
 
 @contextmanager
 def together(model: nn.Module) -> Iterator[None]:
-    """All parameters of a model whole inside the block, so that each process may run it as often as it likes."""
-    parts: list[Any] = [module for module in model.modules() if hasattr(module, "unshard")]
+    """All parameters of a model whole inside the block, so that each process may run it as often as
+    it likes.
+    """
+    parts: list[Any] = [
+        module for module in model.modules() if hasattr(module, "unshard")
+    ]
     for part in parts:
         part.set_reshard_after_forward(False)
         part.unshard()

@@ -1,4 +1,5 @@
-"""States in shards: each process writes its part of every tensor; any number of processes reads them again.
+"""States in shards: each process writes its part of every tensor; any number of processes reads
+them again.
 
 The files are safetensors, written by torch.distributed.checkpoint; they hold no code.
 """
@@ -23,20 +24,28 @@ from tightbound.runtime.launch_context import Processes, launched
 Digests = dict[str, str]
 
 
-def tensors(model: nn.Module, averaged: nn.Module | None, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+def tensors(
+    model: nn.Module, averaged: nn.Module | None, optimizer: torch.optim.Optimizer
+) -> dict[str, Tensor]:
     """Every tensor of a training state by name: model.*, ema.*, optimizer.<parameter>.*."""
-    names: dict[Any, str] = {parameter: name for name, parameter in model.named_parameters()}
+    names: dict[Any, str] = {
+        parameter: name for name, parameter in model.named_parameters()
+    }
     found = {f"model.{name}": value for name, value in model.state_dict().items()}
     if averaged is not None:
         found |= {f"ema.{name}": value for name, value in averaged.state_dict().items()}
     for parameter, state in optimizer.state.items():
         own = {key: value for key, value in state.items() if isinstance(value, Tensor)}
-        found |= {f"optimizer.{names[parameter]}.{key}": value for key, value in own.items()}
+        found |= {
+            f"optimizer.{names[parameter]}.{key}": value for key, value in own.items()
+        }
     return found
 
 
 def save(folder: Path, state: dict[str, Tensor], here: Processes) -> Digests:
-    """Writes the shards of a state to a new folder, by all processes together; returns the SHA-256 of each file."""
+    """Writes the shards of a state to a new folder, by all processes together; returns the SHA-256
+    of each file.
+    """
     from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageWriter
     from torch.distributed.checkpoint.state_dict_saver import save as write
 
@@ -50,7 +59,9 @@ def save(folder: Path, state: dict[str, Tensor], here: Processes) -> Digests:
         write(state, storage_writer=writer, no_dist=not launched())
     found = here.lead(lambda: sorted(path.name for path in folder.iterdir()))
     if not found:
-        raise TightboundError(f"{folder} is not seen by all processes: let --out be a folder that all machines share")
+        raise TightboundError(
+            f"{folder} is not seen by all processes: let --out be a folder that all machines share"
+        )
     files.sync_folder(folder)
     own = {name: digest(folder / name) for name in found[here.rank :: here.world]}
     return {name: value for part in here.gather(own) for name, value in part.items()}
@@ -62,14 +73,24 @@ def load(folder: Path, state: dict[str, Tensor]) -> None:
     from torch.distributed.checkpoint.state_dict_loader import load as read
 
     with _quiet(), torch.no_grad():
-        read(state, storage_reader=HuggingFaceStorageReader(str(folder)), no_dist=not launched())
+        read(
+            state,
+            storage_reader=HuggingFaceStorageReader(str(folder)),
+            no_dist=not launched(),
+        )
 
 
 def first_state(optimizer: torch.optim.Optimizer) -> None:
-    """Makes the optimiser's tensors, so that there is something to fill: a step of gradients and rates of zero."""
+    """Makes the optimiser's tensors, so that there is something to fill: a step of gradients and
+    rates of zero.
+    """
     rates = [group["lr"] for group in optimizer.param_groups]
     for group in optimizer.param_groups:
-        group["lr"] = 0.0 if not isinstance(group["lr"], Tensor) else torch.zeros_like(group["lr"])
+        group["lr"] = (
+            0.0
+            if not isinstance(group["lr"], Tensor)
+            else torch.zeros_like(group["lr"])
+        )
         for parameter in group["params"]:
             parameter.grad = torch.zeros_like(parameter)
     optimizer.step()

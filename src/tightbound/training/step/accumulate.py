@@ -12,7 +12,8 @@ from tightbound.training.step.execute import Eager, Figures
 
 
 class Accumulated(Eager):
-    """An engine over `parts` equal parts of a batch; for losses that are means over examples the whole batch's figures.
+    """An engine over `parts` equal parts of a batch; for losses that are means over examples the
+    whole batch's figures.
 
     The noise of the parts is that of the whole batch, cut.
     """
@@ -26,8 +27,13 @@ class Accumulated(Eager):
         sums: dict[str, Tensor] = {}
         parameters, grads = self.gradients.parameters, dict[int, Tensor]()
         for i in range(self.parts):
-            loss, some = self.engine(_part(batch, i, self.parts), clock, noise.part((i, self.parts)))
-            losses = {name: losses.get(name, 0) + value.detach() / self.parts for name, value in loss.items()}
+            loss, some = self.engine(
+                _part(batch, i, self.parts), clock, noise.part((i, self.parts))
+            )
+            losses = {
+                name: losses.get(name, 0) + value.detach() / self.parts
+                for name, value in loss.items()
+            }
             sums = {name: sums.get(name, 0) + value for name, value in some.items()}
             for at, parameter in enumerate(parameters):
                 if parameter.grad is not None:
@@ -41,4 +47,11 @@ class Accumulated(Eager):
 def _part(batch: Batch, which: int, of: int) -> Batch:
     """One of the equal parts of a batch."""
     values = {field.name: getattr(batch, field.name) for field in fields(batch)}
-    return replace(batch, **{name: value.chunk(of)[which] for name, value in values.items() if value is not None})
+    return replace(
+        batch,
+        **{
+            name: value.chunk(of)[which]
+            for name, value in values.items()
+            if value is not None
+        },
+    )

@@ -1,4 +1,7 @@
-"""A training pass, its losses and gradients: step by step, or as one compiled graph.  Both give the same figures."""
+"""A training pass, its losses and gradients: step by step, or as one compiled graph.
+
+Both give the same figures.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +25,9 @@ Say = Callable[[str], None]
 
 
 class Eager:
-    """`losses, sums = engine(batch, clock, noise)`; the gradients are then in `.grad` of each parameter."""
+    """`losses, sums = engine(batch, clock, noise)`; the gradients are then in `.grad` of each
+    parameter.
+    """
 
     def __init__(self, step: Step) -> None:
         self.step, self.gradients = step, Gradients(step)
@@ -36,15 +41,20 @@ class Eager:
 class Compiled(Eager):
     """The same as one graph that a compiler has made of the pass and its gradients together.
 
-    Where that fails, the run goes on eagerly, and `say` is told once why.  Batches of another size are eager, too.
+    Where that fails, the run goes on eagerly, and `say` is told once why.  Batches of another size
+    are eager, too.
     """
 
-    def __init__(self, step: Step, size: int, say: Say, backend: str = "inductor") -> None:
+    def __init__(
+        self, step: Step, size: int, say: Say, backend: str = "inductor"
+    ) -> None:
         super().__init__(step)
         self.size, self.say = size, say
         self.graph: Whole | None = _graph(self._whole, backend)
 
-    def _whole(self, batch: Batch, progress: Tensor, noise: dict[str, Tensor]) -> tuple[Figures, list[Tensor | None]]:
+    def _whole(
+        self, batch: Batch, progress: Tensor, noise: dict[str, Tensor]
+    ) -> tuple[Figures, list[Tensor | None]]:
         losses, sums = self.step(batch, Clock(progress), lambda name, _: noise[name])
         grads = self.gradients.of(losses)
         return ({name: loss.detach() for name, loss in losses.items()}, sums), grads
@@ -53,10 +63,15 @@ class Compiled(Eager):
         if self.graph is None or len(batch) != self.size:
             return super().__call__(batch, clock, noise)
         try:
-            figures, grads = self.graph(batch, torch.tensor(clock.progress), noise.values)
-        except Exception as error:  # the compiler's own are many, and an error of the model comes again below
+            figures, grads = self.graph(
+                batch, torch.tensor(clock.progress), noise.values
+            )
+        # the compiler's own are many, and an error of the model comes again below
+        except Exception as error:
             self.graph = None
-            self.say(f"this model cannot be compiled, so its steps run one by one ({_first_line(error)})")
+            self.say(
+                f"this model cannot be compiled, so its steps run one by one ({_first_line(error)})"
+            )
             return super().__call__(batch, clock, noise)
         for parameter, grad in zip(self.gradients.parameters, grads, strict=True):
             parameter.grad = grad
@@ -64,15 +79,20 @@ class Compiled(Eager):
 
 
 def _graph(method: Whole, backend: str) -> Whole:
-    """Compiles a method from a copy of its code: the compiler keeps what it made by code, and models must not share."""
+    """Compiles a method from a copy of its code: the compiler keeps what it made by code, and
+    models must not share.
+    """
     import torch._dynamo
 
     torch._dynamo.config.trace_autograd_ops = True
     code = method.__func__.__code__.replace()  # type: ignore[attr-defined]
     own = FunctionType(code, method.__globals__).__get__(method.__self__)  # type: ignore[attr-defined]
-    # What a graph depends on beside its arguments is the same at every step; looking that up cost 5 % of a small one.
+    # What a graph depends on beside its arguments is the same at every step; looking that up cost 5
+    # % of a small one.
     options: dict[str, Any] = {"guard_filter_fn": torch.compiler.skip_all_guards_unsafe}
-    return torch.compile(own, fullgraph=True, dynamic=False, backend=backend, options=options)
+    return torch.compile(
+        own, fullgraph=True, dynamic=False, backend=backend, options=options
+    )
 
 
 def _first_line(error: Exception) -> str:
@@ -80,7 +100,16 @@ def _first_line(error: Exception) -> str:
     return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
 
 
-def engine(step: Step, settings: TrainSettings, say: Say, size: int | None = None) -> Eager:
-    """The engine that resolved settings ask for: `train.precision`, `train.compile`.  size: examples of a pass."""
+def engine(
+    step: Step, settings: TrainSettings, say: Say, size: int | None = None
+) -> Eager:
+    """The engine that resolved settings ask for: `train.precision`, `train.compile`.
+
+    size: examples of a pass.
+    """
     set_precision(step.model, settings.precision)
-    return Compiled(step, size or int(settings.batch), say) if settings.compile == "on" else Eager(step)
+    return (
+        Compiled(step, size or int(settings.batch), say)
+        if settings.compile == "on"
+        else Eager(step)
+    )

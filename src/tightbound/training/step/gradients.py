@@ -1,4 +1,7 @@
-"""How losses meet parameters: one loss for all of them, or one for each of the model's groups.  Nothing else knows."""
+"""How losses meet parameters: one loss for all of them, or one for each of the model's groups.
+
+Nothing else knows.
+"""
 
 from __future__ import annotations
 
@@ -13,9 +16,11 @@ Losses = Mapping[str, Tensor]
 
 
 class Gradients:
-    """The gradients of a step's losses: {"all": loss}, or {group: loss} with the names of `model.groups()`.
+    """The gradients of a step's losses: {"all": loss}, or {group: loss} with the names of
+    `model.groups()`.
 
-    The parameters of a group get the gradient of that group's loss and of no other (adversarial training, DReG).
+    The parameters of a group get the gradient of that group's loss and of no other (adversarial
+    training, DReG).
     """
 
     def __init__(self, step: Step) -> None:
@@ -26,8 +31,13 @@ class Gradients:
         if set(losses) == {"all"}:
             return [(losses["all"], self.parameters)]
         if unknown := set(losses) - set(self.groups):
-            raise ValueError(f"a loss is named {sorted(unknown)[0]!r}, but the groups are {sorted(self.groups)}")
-        return [(loss, [p for p in self.groups[name] if p.requires_grad]) for name, loss in losses.items()]
+            raise ValueError(
+                f"a loss is named {sorted(unknown)[0]!r}, but the groups are {sorted(self.groups)}"
+            )
+        return [
+            (loss, [p for p in self.groups[name] if p.requires_grad])
+            for name, loss in losses.items()
+        ]
 
     def backward(self, losses: Losses) -> None:
         """Puts the gradients into `.grad`; a parameter that no loss depends on has none."""
@@ -42,10 +52,14 @@ class Gradients:
         return [p.grad for p in self.parameters if p.grad is not None]
 
     def of(self, losses: Losses) -> list[Tensor | None]:
-        """The same gradients as values, one for each of `parameters`: for a graph that is compiled whole."""
+        """The same gradients as values, one for each of `parameters`: for a graph that is compiled
+        whole.
+        """
         found: dict[nn.Parameter, Tensor | None] = {}
         pairs = self._pairs(losses)
         for i, (loss, parameters) in enumerate(pairs):
-            grads = torch.autograd.grad(loss, parameters, retain_graph=i + 1 < len(pairs), allow_unused=True)
+            grads = torch.autograd.grad(
+                loss, parameters, retain_graph=i + 1 < len(pairs), allow_unused=True
+            )
             found.update(zip(parameters, grads, strict=True))
         return [found.get(parameter) for parameter in self.parameters]

@@ -41,11 +41,17 @@ class HalfConv3d(_Half, nn.Conv3d):
 class _HalfTranspose(_Half):
     _transposed: Any  # torch.nn.functional's, of as many dimensions
 
-    def forward(self: Any, input: Tensor, output_size: list[int] | None = None) -> Tensor:
+    def forward(
+        self: Any, input: Tensor, output_size: list[int] | None = None
+    ) -> Tensor:
         sizes = self.stride, self.padding, self.kernel_size
-        extra = self._output_padding(input, output_size, *sizes, len(self.kernel_size), self.dilation)
+        extra = self._output_padding(
+            input, output_size, *sizes, len(self.kernel_size), self.dilation
+        )
         rest = self.stride, self.padding, extra, self.groups, self.dilation
-        return self._half(input, lambda x, weight, bias: self._transposed(x, weight, bias, *rest))
+        return self._half(
+            input, lambda x, weight, bias: self._transposed(x, weight, bias, *rest)
+        )
 
 
 class HalfConvTranspose1d(_HalfTranspose, nn.ConvTranspose1d):
@@ -73,14 +79,17 @@ FULL = {half: full for full, half in HALF.items()}
 
 
 def set_precision(model: nn.Module, precision: str) -> None:
-    """Makes the linear and convolutional layers of a model train in "bfloat16" or "float32"; weights stay float32."""
+    """Makes the linear and convolutional layers of a model train in "bfloat16" or "float32";
+    weights stay float32.
+    """
     table = HALF if precision == "bfloat16" else FULL
     for module in model.modules():
         module.__class__ = table.get(type(module), type(module))
 
 
 def channels_last(model: nn.Module) -> None:
-    """Lays the weights of convolutions over images out with channels last, and so all that passes through them.
+    """Lays the weights of convolutions over images out with channels last, and so all that passes
+    through them.
 
     The same figures to rounding; 1.0 to 1.14 times as fast on a CPU, and what tensor cores want.
     """
@@ -90,7 +99,9 @@ def channels_last(model: nn.Module) -> None:
 
 
 def has_bfloat16(device: torch.device) -> bool:
-    """True where the hardware multiplies bfloat16 matrices, so that timing it may be worth while."""
+    """True where the hardware multiplies bfloat16 matrices, so that timing it may be worth
+    while.
+    """
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     return torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported()
