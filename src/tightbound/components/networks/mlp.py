@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from typing import Annotated
 
-from pydantic import PositiveInt
+from pydantic import Field
 from torch import Tensor, nn
 
 from tightbound.components.networks.size import SIZES
+from tightbound.core.options import Count
 
 
 class Residual(nn.Module):
@@ -82,8 +84,13 @@ class MLP:
     def __init__(
         self,
         size: str,
-        width: PositiveInt | None = None,
-        depth: PositiveInt | None = None,
+        width: Annotated[
+            Count | None,
+            Field(description="units of a hidden layer; by default from size"),
+        ] = None,
+        depth: Annotated[
+            Count | None, Field(description="hidden layers; by default from size")
+        ] = None,
     ) -> None:
         self.width, self.depth = width or SIZES[size].width, depth or SIZES[size].depth
 

@@ -6,10 +6,10 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
-from pydantic import PositiveInt
+from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -23,6 +23,7 @@ from tightbound.components.networks.conv import (
     to_patches,
 )
 from tightbound.components.networks.size import SIZES
+from tightbound.core.options import Count
 from tightbound.runtime.errors import TightboundError
 
 Kind = Literal["bottleneck", "depthwise"]
@@ -200,11 +201,26 @@ class Pyramid:
     def __init__(
         self,
         size: str,
-        channels: PositiveInt | None = None,
-        cells: PositiveInt = 1,
-        kind: Kind = "bottleneck",
-        coarsest: PositiveInt = 1,
-        sites: tuple[int, ...] | None = None,
+        channels: Annotated[
+            Count | None,
+            Field(description="channels at every scale; by default from size"),
+        ] = None,
+        cells: Annotated[
+            Count,
+            Field(
+                description="cells per scale in the encoder, and per latent in reader and link"
+            ),
+        ] = 1,
+        kind: Annotated[Kind, Field(description="kind of the cells")] = "bottleneck",
+        coarsest: Annotated[
+            Count, Field(description="longest side of the last grid")
+        ] = 1,
+        sites: Annotated[
+            tuple[int, ...] | None,
+            Field(
+                description="scale of each latent from the bottom, 0 the finest; else spread evenly"
+            ),
+        ] = None,
     ) -> None:
         self.channels, self.cells, self.kind = (
             channels or SIZES[size].channels,

@@ -14,9 +14,9 @@ from tightbound.components.objectives.importance import (
     Ciwae,
     Dreg,
     Iwae,
-    Landing,
     Piwae,
     Renyi,
+    StickingTheLanding,
     Vimco,
 )
 from tightbound.components.objectives.labels import SemiSupervised
@@ -32,7 +32,7 @@ OBJECTIVES = {
     "ciwae": Ciwae,
     "renyi": Renyi,
     "dreg": Dreg,
-    "landing": Landing,
+    "stl": StickingTheLanding,
     "vimco": Vimco,
     "total-correlation": TotalCorrelation,
     "dip": Dip,

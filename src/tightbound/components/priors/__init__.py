@@ -1,7 +1,6 @@
 """p(z); one line per prior of the topmost latent."""
 
 from tightbound.components.priors.codes import PixelCNNPrior, UniformCodesPrior
-from tightbound.components.priors.encoded_data import Seen
 from tightbound.components.priors.fitted import FullNormalPrior, GaussianMixturePrior
 from tightbound.components.priors.flow import FlowPrior, IAFPrior, MAFPrior
 from tightbound.components.priors.manifold import (
@@ -42,4 +41,4 @@ PRIORS = {
     "pixelcnn": PixelCNNPrior,
 }
 
-__all__ = ["PRIORS", "ConditionalNormal", "Seen"]
+__all__ = ["PRIORS", "ConditionalNormal"]
