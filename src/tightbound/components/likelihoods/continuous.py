@@ -34,7 +34,7 @@ class GaussianLikelihood(Likelihood):
         scale: Annotated[
             ScaleKind,
             Field(
-                description="learned per dimension, shared by all, predicted by the decoder, optimal (its root mean square error), or fixed"
+                description="learned per dimension, shared, predicted, optimal (RMS error) or fixed"
             ),
         ] = "learned",
         value: Annotated[

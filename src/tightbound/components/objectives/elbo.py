@@ -76,7 +76,7 @@ class Capacity(Objective):
     capacity: Annotated[
         Weight | None,
         Field(
-            description="nats at the end; by default 25, or an eighth of the dimensions where that is less"
+            description="nats at the end; by default 25, at most dimensions / 8"
         ),
     ] = None
     rise: Annotated[
