@@ -1,14 +1,16 @@
-"""Shows that a change of the code changes no figure: trains many recipes with an old commit and with the tree as it is.
+"""Shows that a change of the code changes no figure: trains many recipes with an old commit and
+with the tree as it is.
 
     python scripts/same_figures.py COMMIT                   every case
     python scripts/same_figures.py COMMIT --only vae hvae   these
     python scripts/same_figures.py COMMIT --again           trains the old commit anew, too
     python scripts/same_figures.py --list                   names the cases
 
-Each case trains for a few steps with default settings, evaluates the run on some test examples, and in some cases fits
-a prior after training. All weights must be equal bit for bit, and all numbers of the evaluation and of the training log
-must be equal; texts, times, fingerprints and settings are left out. What the old commit gave is kept under
-build/same_figures/COMMIT, what the tree gives under build/same_figures/new. The exit status is 1 where a case differs.
+Each case trains for a few steps with default settings, evaluates the run on some test examples, and
+in some cases fits a prior after training. All weights must be equal bit for bit, and all numbers of
+the evaluation and of the training log must be equal; texts, times, fingerprints and settings are
+left out. What the old commit gave is kept under build/same_figures/COMMIT, what the tree gives
+under build/same_figures/new. The exit status is 1 where a case differs.
 
 A name that changes is entered in one of the maps below, from the old name to the new one.
 """
@@ -51,7 +53,8 @@ RENAMED_VALUES: dict[str, str] = {}
 RENAMED_FILES: dict[str, str] = {}
 # Names of tensors, (regular expression, replacement), in turn: [(r"^path\.", "hierarchy.")].
 RENAMED_WEIGHTS: list[tuple[str, str]] = []
-# Names of numbers in the evaluation and the log, such as third_term.gap.mean or 0.valid.elbo, likewise.
+# Names of numbers in the evaluation and the log, such as third_term.gap.mean or 0.valid.elbo,
+# likewise.
 RENAMED_FIGURES: list[tuple[str, str]] = []
 # Numbers that are not compared, by their old or new name.
 LEFT_OUT = r"(^|\.)(format|seconds|time|images_per_s|left)(\.|$)"
@@ -68,7 +71,9 @@ SHORT: dict[str, Any] = {"limit": 8, "diagnosis": False}  # of those whose evalu
 
 @dataclass(frozen=True)
 class Case:
-    """One training: a recipe (that of the case's name, if none is given) on data, with settings beside the defaults."""
+    """One training: a recipe (that of the case's name, if none is given) on data, with
+    settings beside the defaults.
+    """
 
     name: str
     recipe: str = ""
@@ -104,7 +109,12 @@ CASES = (
     Case("table", "vae", data="table.csv"),
     Case("table-missing", "missing-data", data="gaps.csv"),
     Case("table-labels", "m2", data="labels.csv"),
-    Case("table-conditions", "conditional", data="table.csv", settings={"data.condition": "height"}),
+    Case(
+        "table-conditions",
+        "conditional",
+        data="table.csv",
+        settings={"data.condition": "height"},
+    ),
     Case("binarized", "vae", settings={"data.binarize": "dynamic"}),
     Case("accumulated", "vae", settings={"train.accumulate": 2}),
     Case("conv", "vae", settings={"recipe.network": "conv"}),
@@ -154,7 +164,9 @@ def write_data(folder: Path) -> None:
 
 @dataclass(frozen=True)
 class Tree:
-    """A checkout of the repository and the folder of its results; names of the new one go through the maps."""
+    """A checkout of the repository and the folder of its results; names of the new one go
+    through the maps.
+    """
 
     root: Path
     results: Path
@@ -170,11 +182,16 @@ class Tree:
 
     def settings(self, settings: Mapping[str, Any]) -> dict[str, Any]:
         """Settings under this tree's keys."""
-        return {self.named(key, RENAMED_SETTINGS): self.value(v) for key, v in settings.items()}
+        return {
+            self.named(key, RENAMED_SETTINGS): self.value(v)
+            for key, v in settings.items()
+        }
 
     def arguments(self, **arguments: Any) -> dict[str, Any]:
         """Keyword arguments of a function of the package."""
-        return {self.named(name, RENAMED_API): value for name, value in arguments.items()}
+        return {
+            self.named(name, RENAMED_API): value for name, value in arguments.items()
+        }
 
     def folder(self, case: Case) -> Path:
         """The run folder of a case."""
@@ -199,7 +216,9 @@ def task(tree: Tree, case: Case) -> dict[str, Any]:
         "evaluate": tree.arguments(**evaluation),
         "prior": tree.value(case.prior),
         "prior_folder": str(prior_folder(tree, case)),
-        "fit_prior": tree.arguments(settings=tree.settings(case.prior_settings), **common),
+        "fit_prior": tree.arguments(
+            settings=tree.settings(case.prior_settings), **common
+        ),
     }
 
 
@@ -209,7 +228,9 @@ def prior_folder(tree: Tree, case: Case) -> Path:
 
 
 def train(tree: Tree, cases: Sequence[Case]) -> None:
-    """Trains cases one after another in one process; where one ends the process, the others go on in a new one."""
+    """Trains cases one after another in one process; where one ends the process, the others
+    go on in a new one.
+    """
     left = list(cases)
     while left:
         status, said = start_worker(tree, left)
@@ -227,13 +248,19 @@ def start_worker(tree: Tree, cases: Sequence[Case]) -> tuple[int, str]:
     source = str(tree.root / "src")
     functions = ("train", "evaluate", "fit_prior", "save")
     names = {name: tree.named(name, RENAMED_API) for name in functions}
-    job = {"source": source, "names": names, "cases": [task(tree, case) for case in cases]}
+    job = {
+        "source": source,
+        "names": names,
+        "cases": [task(tree, case) for case in cases],
+    }
     environment = os.environ | {"PYTHONPATH": source, "OMP_NUM_THREADS": "1"}
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "job.json"
         path.write_text(json.dumps(job), encoding="utf-8")
         command = [sys.executable, str(WORKER), str(path)]
-        done = subprocess.run(command, env=environment, cwd=folder, capture_output=True, text=True)
+        done = subprocess.run(
+            command, env=environment, cwd=folder, capture_output=True, text=True
+        )
     return done.returncode, done.stderr
 
 
@@ -279,7 +306,9 @@ def stamp(tree: Tree, case: Case) -> dict[str, Any]:
     told = task(tree, case)
     told["train"] = {key: value for key, value in told["train"].items() if key != "out"}
     data = WORK / "data" / case.data
-    read = hashlib.sha256(data.read_bytes()).hexdigest() if data.is_file() else case.data
+    read = (
+        hashlib.sha256(data.read_bytes()).hexdigest() if data.is_file() else case.data
+    )
     versions = {name: importlib.metadata.version(name) for name in ("torch", "numpy")}
     told |= {"data": read, "out": "", "python": platform.python_version(), **versions}
     return told
@@ -288,7 +317,9 @@ def stamp(tree: Tree, case: Case) -> dict[str, Any]:
 def is_kept(tree: Tree, case: Case) -> bool:
     """Whether the results of a case are there and are of the same settings."""
     path = tree.folder(case) / "case.json"
-    return path.is_file() and json.loads(path.read_text(encoding="utf-8")) == stamp(tree, case)
+    return path.is_file() and json.loads(path.read_text(encoding="utf-8")) == stamp(
+        tree, case
+    )
 
 
 def train_old(commit: str, cases: Sequence[Case], jobs: int, again: bool) -> Tree:
@@ -297,7 +328,9 @@ def train_old(commit: str, cases: Sequence[Case], jobs: int, again: bool) -> Tre
     wanted = [case for case in cases if again or not is_kept(kept, case)]
     if not wanted:
         return kept
-    print(f"training {len(wanted)} cases with {commit[:12]}", file=sys.stderr, flush=True)
+    print(
+        f"training {len(wanted)} cases with {commit[:12]}", file=sys.stderr, flush=True
+    )
     with checkout(commit) as root:
         train_all(Tree(root, kept.results, new=False), wanted, jobs)
     for case in wanted:
@@ -310,7 +343,14 @@ def train_old(commit: str, cases: Sequence[Case], jobs: int, again: bool) -> Tre
 # ---- comparison
 
 
-KINDS = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "I64": "<i8", "I32": "<i4", "U8": "u1"}
+KINDS = {
+    "F64": "<f8",
+    "F32": "<f4",
+    "F16": "<f2",
+    "I64": "<i8",
+    "I32": "<i4",
+    "U8": "u1",
+}
 
 
 class Different(Exception):
@@ -331,7 +371,9 @@ class Stored:
             return f"is {self.dtype} {list(self.shape)} and was {old.dtype} {list(old.shape)}"
         if self.dtype not in KINDS:
             return f"differs, {self.dtype}"
-        values, before = (np.frombuffer(x.data, KINDS[self.dtype]).astype(float) for x in (self, old))
+        values, before = (
+            np.frombuffer(x.data, KINDS[self.dtype]).astype(float) for x in (self, old)
+        )
         return f"differs by at most {np.abs(values - before).max():.3g}"
 
 
@@ -361,7 +403,9 @@ def tensors(path: Path) -> dict[str, Stored]:
 
 
 def numbers(path: Path) -> dict[str, Number]:
-    """All numbers of a JSON file, or of the validations in a log with a record a line, by their place."""
+    """All numbers of a JSON file, or of the validations in a log with a record a line, by
+    their place.
+    """
     text = path.read_text(encoding="utf-8")
     content = json.loads(text) if path.suffix == ".json" else validations(text)
     return {
@@ -401,7 +445,9 @@ def new_names(names: Sequence[str], rules: Sequence[tuple[str, str]]) -> dict[st
     return table
 
 
-def compare_tables(old: Mapping[str, Any], new: Mapping[str, Any], rules: Sequence[tuple[str, str]]) -> None:
+def compare_tables(
+    old: Mapping[str, Any], new: Mapping[str, Any], rules: Sequence[tuple[str, str]]
+) -> None:
     """Raises Different where the names do not match one to one, or a value is not the same."""
     table = new_names(list(old), rules)
     for what, names in (
@@ -450,7 +496,10 @@ def verdict(old: Tree, new: Tree, case: Case) -> str:
         path = tree.folder(case) / "error.txt"
         if path.exists():
             which = "new" if tree.new else "old"
-            return f"the {which} tree failed: {path.read_text(encoding='utf-8').strip().splitlines()[-1]}"
+            return (
+                f"the {which} tree failed: "
+                f"{path.read_text(encoding='utf-8').strip().splitlines()[-1]}"
+            )
     differences = []
     for before, after in zip(files(old, case), files(new, case), strict=True):
         try:
@@ -461,12 +510,20 @@ def verdict(old: Tree, new: Tree, case: Case) -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("commit", nargs="?", help="the old commit")
-    parser.add_argument("--only", nargs="+", default=[], metavar="NAME", help="these cases")
+    parser.add_argument(
+        "--only", nargs="+", default=[], metavar="NAME", help="these cases"
+    )
     parser.add_argument("--jobs", type=int, default=1, help="processes")
-    parser.add_argument("--again", action="store_true", help="train the old commit anew")
-    parser.add_argument("--list", action="store_true", help="print the names of the cases")
+    parser.add_argument(
+        "--again", action="store_true", help="train the old commit anew"
+    )
+    parser.add_argument(
+        "--list", action="store_true", help="print the names of the cases"
+    )
     args = parser.parse_args(argv)
     known = [case.name for case in CASES]
     if args.list:
@@ -474,7 +531,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     unknown = [name for name in args.only if name not in known]
     if args.commit is None or unknown:
-        parser.error(f"no case {', '.join(unknown)}" if unknown else "name the old commit")
+        parser.error(
+            f"no case {', '.join(unknown)}" if unknown else "name the old commit"
+        )
     cases = [case for case in CASES if not args.only or case.name in args.only]
     return compare(args.commit, cases, args.jobs, args.again)
 
@@ -485,7 +544,11 @@ def compare(commit: str, cases: Sequence[Case], jobs: int, again: bool) -> int:
     commit = git("rev-parse", "--verify", f"{commit}^{{commit}}")
     old = train_old(commit, cases, jobs, again)
     new = Tree(ROOT, WORK / "new", new=True)
-    print(f"training {len(cases)} cases with the tree as it is", file=sys.stderr, flush=True)
+    print(
+        f"training {len(cases)} cases with the tree as it is",
+        file=sys.stderr,
+        flush=True,
+    )
     train_all(new, cases, jobs)
     verdicts = {case.name: verdict(old, new, case) for case in cases}
     for name, said in verdicts.items():

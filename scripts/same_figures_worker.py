@@ -1,9 +1,11 @@
-"""Trains and evaluates the cases of a job: run by same_figures.py with PYTHONPATH set to the `src` of one tree.
+"""Trains and evaluates the cases of a job: run by same_figures.py with PYTHONPATH set to the `src`
+of one tree.
 
     python same_figures_worker.py JOB.json
 
-The job names functions and settings as the tree has them, so that this program runs unchanged on an old and a new tree.
-A case that fails leaves `error.txt` in its folder, one that is done leaves `done`.
+The job names functions and settings as the tree has them, so that this program runs unchanged on an
+old and a new tree. A case that fails leaves `error.txt` in its folder, one that is done leaves
+`done`.
 """
 
 from __future__ import annotations
@@ -27,14 +29,20 @@ def package(source: Path) -> Any:
 
 
 def run_case(tb: Any, names: Mapping[str, str], case: Mapping[str, Any]) -> None:
-    """Trains, evaluates, and then the same with a prior fitted after training, where the case has one."""
+    """Trains, evaluates, and then the same with a prior fitted after training, where the
+    case has one.
+    """
     out = Path(case["out"])
     train, evaluate = getattr(tb, names["train"]), getattr(tb, names["evaluate"])
     run = train(case["data"], case["recipe"], **case["train"])
     getattr(evaluate(run, **case["evaluate"]), names["save"])(out)
     if case["prior"]:
-        fitted = getattr(tb, names["fit_prior"])(run, case["prior"], **case["fit_prior"])
-        getattr(evaluate(fitted, **case["evaluate"]), names["save"])(out / case["prior_folder"])
+        fitted = getattr(tb, names["fit_prior"])(
+            run, case["prior"], **case["fit_prior"]
+        )
+        getattr(evaluate(fitted, **case["evaluate"]), names["save"])(
+            out / case["prior_folder"]
+        )
     shutil.rmtree(out / "state", ignore_errors=True)  # what a resumed training needs
 
 
