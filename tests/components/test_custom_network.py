@@ -94,7 +94,7 @@ def test_a_hierarchy_uses_the_link(path: str) -> None:
     recipe = plain(
         network=part(f"{__name__}:Deep"),
         likelihood=part("gaussian"),
-        path=path,
+        hierarchy=path,
         latent=(4, 2),
     )
     model, _ = build(recipe, spec_of("real", (1, 4, 6)))

@@ -30,7 +30,7 @@ SPACE = {
 
 def deep(**changes: object) -> Recipe:
     return Recipe(
-        path="top-down",
+        hierarchy="top-down",
         network=part("pyramid", channels=8),
         latent=(2, 3, 2),
         **changes,
@@ -49,7 +49,7 @@ def test_recipes_of_shapes_have_gradients_terms_and_samples(
         site.log_p.shape == (K, B) for site in trace.latents.values()
     )
     assert {name: site.z.shape[1] for name, site in trace.latents.items()} == dict(
-        model.widths
+        model.site_widths
     )
     objective(trace, Clock()).backward()
     grads_ok(model)
@@ -121,14 +121,14 @@ def test_a_mixture_of_posteriors_reads_pseudo_inputs_as_the_posterior_reads_exam
     spec = spec_of("unit", (1, 8, 8))
     recipe = plain(
         network=part("pyramid"),
-        path="top-down",
+        hierarchy="top-down",
         latent=(2, 2),
         prior=part("vamp", components=B),
         size="s",
     )
     model, x = shake(model_of(recipe, spec)[0]), rows("unit", (1, 8, 8), B)
     q = model(Batch(x), Draw()).latents["z2"].q
-    made = model.path.priors[0].codes(model.inputs(Batch(x)))
+    made = model.hierarchy.priors[0].codes(model.inputs(Batch(x)))
     assert torch.allclose(made.mean, q.mean, atol=1e-5) and torch.allclose(
         made.stddev, q.stddev, atol=1e-5
     )
@@ -182,7 +182,7 @@ def test_codes_of_a_grid_go_row_by_row() -> None:
     code = model(Batch(rows("levels", (1, 4, 6), B)), Draw()).latents["z"].q.code
     places = 4 * 6 // 4
     assert code.index.shape == (B, places * 2) and code.vector.shape == (B, places * 4)
-    table = model.path.posterior.codebook.table
+    table = model.hierarchy.posterior.codebook.table
     index = code.index.reshape(B, places, 2)
     summed = table[0][index[..., 0]] + table[1][index[..., 1]]
     assert torch.allclose(code.vector.reshape(B, places, 4), summed)
@@ -233,17 +233,17 @@ def test_scales_of_sites() -> None:
 
 REFUSED: list[tuple[dict[str, object], tuple[int, ...], str]] = [
     (
-        {"network": part("pyramid"), "path": "flat", "latent": 3},
+        {"network": part("pyramid"), "hierarchy": "flat", "latent": 3},
         (1, 8, 8),
         "set path top-down",
     ),
     (
-        {"network": part("pyramid"), "path": "top-down", "latent": (2, 2)},
+        {"network": part("pyramid"), "hierarchy": "top-down", "latent": (2, 2)},
         (7,),
         "'pyramid' needs signals",
     ),
     (
-        {"network": part("conv", shrink=2), "path": "top-down", "latent": (2, 2)},
+        {"network": part("conv", shrink=2), "hierarchy": "top-down", "latent": (2, 2)},
         (1, 8, 8),
         "set path flat",
     ),
@@ -330,13 +330,13 @@ def test_one_site_of_the_two_way_path_given(site: str) -> None:
 def test_importance_weights_of_the_two_way_path_are_unbiased() -> None:
     """Their mean estimates p(x), which sums to one over all x of three binary pixels."""
     model, _ = model_of(
-        Recipe(path="bidirectional", latent=(2, 2), network="linear"),
+        Recipe(hierarchy="bidirectional", latent=(2, 2), network="linear"),
         spec_of("binary", (3,)),
     )
     x = torch.tensor([[float(i >> j & 1) for j in range(3)] for i in range(8)])
     with torch.no_grad():
         for parameter in [
-            q for module in model.path.inference() for q in module.parameters()
+            q for module in model.hierarchy.inference() for q in module.parameters()
         ]:
             parameter.zero_()
         for parameter in (

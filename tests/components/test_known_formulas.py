@@ -26,7 +26,8 @@ from tightbound.components.likelihoods import LIKELIHOODS
 from tightbound.components.likelihoods.colour import LogisticMixtureLikelihood
 from tightbound.components.objectives import OBJECTIVES
 from tightbound.components.posteriors import POSTERIORS
-from tightbound.components.priors import PRIORS, Seen
+from tightbound.components.priors import PRIORS
+from tightbound.core.component import EncodedData
 from tightbound.core.data_spec import DataSpec
 from tightbound.core.trace import Batch, Clock, Context, Draw
 from tightbound.distributions import from_noise, noise_like
@@ -161,7 +162,7 @@ def test_the_metric_of_a_manifold_is_that_of_the_variances_around_a_code() -> No
     """
     prior: Any = prior_of("riemannian", D, centres=6).requires_grad_(False)
     at, sd = torch.randn(30, D), torch.rand(30, D) + 0.2
-    prior.fit(Seen(at, lambda: (at, sd), 0))
+    prior.fit(EncodedData(at, lambda: (at, sd), 0))
     z, mean, scale = torch.randn(4, D), prior.mean, prior.scale
     known = []
     for one in z:
@@ -217,10 +218,10 @@ def test_every_parameter_of_a_pixelcnn_gets_a_gradient() -> None:
         prior=part("pixelcnn", width=8, depth=2),
     )
     model: Any = model_of(recipe, spec_of("real", (6,)))[0]
-    for p in model.path.prior.parameters():
+    for p in model.hierarchy.prior.parameters():
         p.data += 0.1 * torch.randn_like(p)
     model(Batch(rows("real", (6,), B)), Draw()).log_w.mean().backward()
-    grads_ok(model.path.prior)
+    grads_ok(model.hierarchy.prior)
 
 
 # ---- parts of one's own keep the marks of their classes
@@ -325,7 +326,7 @@ def test_what_may_be_zero_or_negative_is_taken() -> None:
         model_of(plain(objective, k=2 if objective.name == "renyi" else 1), spec)
     pyramid = part("pyramid", sites=[0, 1], channels=4)
     model_of(
-        plain(path="top-down", latent=(2, 2), network=pyramid),
+        plain(hierarchy="top-down", latent=(2, 2), network=pyramid),
         spec_of("levels", (1, 8, 8)),
     )
 

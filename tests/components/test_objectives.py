@@ -30,16 +30,17 @@ from tightbound.components.objectives import (
     Iwae,
 )
 from tightbound.components.posteriors.normal import WIDEST
+from tightbound.core.component import Objective
 from tightbound.core.trace import Batch, Clock, Draw, Trace
 from tightbound.distributions import kl_per_dimension
 from tightbound.models.recipes import Recipe, part
-from tightbound.models.vae import VAE, Objective
+from tightbound.models.vae import VAE
 from tightbound.training.step.module import Step
 
 B, K, D = 5, 3, 6
 FIXED = part("gaussian", scale="fixed", value=1.0)
 HIERARCHY = Recipe(
-    path="bottom-up", latent=(3, 2), network="mlp", likelihood="gaussian"
+    hierarchy="bottom-up", latent=(3, 2), network="mlp", likelihood="gaussian"
 )
 
 UNTOLD = {
@@ -246,7 +247,7 @@ def test_reported_figures_never_see_the_objective(objective: Elbo | Iwae) -> Non
 
 def collapse(model: VAE, means: Tensor) -> None:
     """q(z|x) = N(means, 1) for every x: KL per feature is means^2 / 2."""
-    posterior = model.path.posterior
+    posterior = model.hierarchy.posterior
     with torch.no_grad():
         for linear, bias in (
             (posterior.mean, means),
@@ -263,7 +264,7 @@ def test_free_bits_cost_nothing_below_the_floor_and_pull_nothing() -> None:
     assert torch.allclose(trace.rate.mean(), torch.tensor(2.02), atol=1e-3)
     loss = Elbo(free_bits=0.5)(trace, Clock()) - trace.distortion.mean()
     assert torch.allclose(loss, torch.tensor(3.0), atol=1e-3)
-    grad = torch.autograd.grad(loss, model.path.posterior.mean.bias)[0]
+    grad = torch.autograd.grad(loss, model.hierarchy.posterior.mean.bias)[0]
     assert grad[0] == 0 and grad[2] == 0 and abs(grad[1] - 2.0) < 1e-3
 
 
@@ -362,7 +363,8 @@ def test_step_draws_k_samples_and_passes_on_one_loss_per_group() -> None:
 
 
 @pytest.mark.parametrize(
-    "recipe", [plain(), HIERARCHY, HIERARCHY.model_copy(update={"path": "top-down"})]
+    "recipe",
+    [plain(), HIERARCHY, HIERARCHY.model_copy(update={"hierarchy": "top-down"})],
 )
 def test_groups_partition_the_parameters(recipe: Recipe) -> None:
     model, _ = model_of(recipe, spec_of("real", (D,)))

@@ -13,11 +13,12 @@ from tightbound.components.likelihoods import LIKELIHOODS
 from tightbound.components.objectives import OBJECTIVES
 from tightbound.components.posteriors import POSTERIORS
 from tightbound.components.priors import PRIORS
+from tightbound.core.component import Objective
 from tightbound.core.data_spec import Condition, DataSpec
 from tightbound.core.trace import Batch, Clock, Context, Trace
 from tightbound.models.build import build, resolve, resolve_domain
 from tightbound.models.recipes import Part, Recipe, part
-from tightbound.models.vae import VAE, Objective
+from tightbound.models.vae import VAE
 
 B = 5
 LEVELS = {"binary": 2, "levels": 17, "categorical": 5}
@@ -172,7 +173,7 @@ def prior_of(name: str, latent: int, **options: object) -> nn.Module:
     model, _ = model_of(
         plain(prior=part(name, **options), latent=latent), spec_of("real", (6,))
     )
-    return model.path.prior  # type: ignore[return-value]
+    return model.hierarchy.prior  # type: ignore[return-value]
 
 
 def partner(posterior: str) -> str:

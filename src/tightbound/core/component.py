@@ -7,9 +7,9 @@ that does nothing by default is a place where a component may act.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -38,6 +38,19 @@ class EncodedData:
     z: Tensor
     moments: Callable[[], tuple[Tensor, Tensor]]
     seed: int
+
+
+class StatisticsKeeper(Protocol):
+    """Running statistics of training: sums of a pass, and their use after the step."""
+
+    def buffers(self) -> Iterator[Tensor]:
+        """The tensors that `after_step` changes."""
+
+    def statistics(self, trace: Trace) -> dict[str, Tensor]:
+        """Sums over the batch."""
+
+    def after_step(self, sums: dict[str, Tensor]) -> None:
+        """Update the statistics."""
 
 
 class Component:
@@ -132,6 +145,8 @@ class Prior(Component, ModelPart):
     depends_on_state: ClassVar[bool] = False
     #: Whether it encodes examples without condition and mask (pseudo-inputs, exemplars).
     encodes_unconditionally: ClassVar[bool] = False
+    #: Whether training passes it the row numbers of examples, `Batch.index`.
+    needs_row_numbers: ClassVar[bool] = False
     #: Names of posteriors and hierarchies that it goes with; None: all.
     compatible_posteriors: ClassVar[tuple[str, ...] | None] = None
     compatible_hierarchies: ClassVar[tuple[str, ...] | None] = None
@@ -158,7 +173,12 @@ class Prior(Component, ModelPart):
     @classmethod
     def can_be_fitted(cls) -> bool:
         """Whether `fit-prior` can fit it: by gradients, or by a method `fit` of its own."""
-        return cls.fits_by_gradient or cls.fit is not Prior.fit
+        return cls.fits_by_gradient or cls.has_fit()
+
+    @classmethod
+    def has_fit(cls) -> bool:
+        """Whether it defines a method `fit` of its own."""
+        return cls.fit is not Prior.fit
 
 
 class Posterior(Component, ModelPart):
@@ -226,8 +246,6 @@ class Likelihood(Component, ModelPart):
     domains: ClassVar[tuple[str, ...]] = ()
     #: Values that the decoder gives for each dimension of x.
     params: int = 1
-    #: Number of channels that it is made for; None: any.
-    channels: ClassVar[int | None] = None
 
     def forward(
         self, y: Tensor, ctx: Context, p: Distribution | None = None
@@ -265,6 +283,10 @@ class Objective(Component):
     needs_log_q_at_given_z: ClassVar[bool] = False
     #: Whether it learns from labels (`Batch.y`).
     learns_from_labels: ClassVar[bool] = False
+    #: Number of bounds that share the k samples of an example, where option m is not set.
+    default_bounds: ClassVar[int] = 1
+    #: Whether it compares every value of x, so that none may be missing.
+    needs_all_values: ClassVar[bool] = False
     #: The figure by which the best weights are chosen: its own value, or the ELBO.
     selection: ClassVar[Literal["loss", "elbo"]] = "loss"
 
@@ -276,11 +298,6 @@ class Objective(Component):
         `trace.gather(rows)` on what it takes the statistic of.
         """
         return True
-
-    @property
-    def bounds(self) -> int:
-        """Number of bounds that share the K samples of an example equally."""
-        return 1
 
     def __call__(self, trace: Trace, clock: Clock) -> Loss:
         """The loss in nats per example, or one loss for each parameter group."""
@@ -318,6 +335,10 @@ class Network(Component):
     def link(self, inputs: int) -> nn.Module:
         """A module (n, inputs) -> (n, F) between the latents of a hierarchy."""
         raise NotImplementedError
+
+    def grid(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """The grid of places that the encoder keeps; () for one vector of features."""
+        return ()
 
 
 @dataclass(frozen=True)
@@ -382,11 +403,14 @@ class Hierarchy(nn.Module):
     classes: Mapping[str, int]
     #: The topmost prior's place among the submodules: the prefix of its weights.
     prior_prefix: ClassVar[str] = "prior."
+    #: Grid of places of the latent; () for a vector.
+    grid: tuple[int, ...]
     decoder: nn.Module
 
     def __init__(self) -> None:
         super().__init__()
         self.classes = {}
+        self.grid = ()
 
     def visit(self, draw: Draw, ctx: Context) -> Tensor:
         """Fill every site; return the input of the decoder, (n, F) or (n, *grid, F)."""

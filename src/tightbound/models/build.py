@@ -123,7 +123,9 @@ def resolve(recipe: Recipe, spec: DataSpec, trust: bool = True) -> Recipe:
 
 def _check_trainable(recipe: Recipe, prior: type[Prior]) -> None:
     """Refuse a prior that gives the posterior no gradient."""
-    relaxed = recipe.posterior.name == "categorical" and recipe.objective.name != "vimco"
+    relaxed = (
+        recipe.posterior.name == "categorical" and recipe.objective.name != "vimco"
+    )
     if not prior.has_density or (relaxed and prior.reads_code_indices):
         raise TightboundError(
             f"prior {recipe.prior.name!r} gives this posterior no gradient to train by: train "
@@ -142,7 +144,11 @@ def _network(recipe: Recipe, spec: DataSpec, trust: bool) -> Part:
         and recipe.latent == "auto"
         and spec.condition is None
     )
-    if photos and plain and find_component("posterior", recipe.posterior, trust).supports_grids:
+    if (
+        photos
+        and plain
+        and find_component("posterior", recipe.posterior, trust).supports_grids
+    ):
         options.setdefault("shrink", 4 * math.ceil(max(spec.shape) / 64))
     if photos or (spec.kind != "vector" and spec.dims > LARGE_IMAGE):
         return Part(name="conv", **options)
@@ -158,7 +164,9 @@ def _latent(spec: DataSpec, on_grid: bool) -> int:
     return 40 if spec.dims <= 1024 else 128
 
 
-def build(recipe: Recipe, spec: DataSpec, *, trust: bool = True) -> tuple[VAE, Objective]:
+def build(
+    recipe: Recipe, spec: DataSpec, *, trust: bool = True
+) -> tuple[VAE, Objective]:
     """Make the model and its objective, of a recipe without "auto" values.
 
     Args:
@@ -179,7 +187,7 @@ def build(recipe: Recipe, spec: DataSpec, *, trust: bool = True) -> tuple[VAE, O
     latents = (recipe.latent,) if isinstance(recipe.latent, int) else recipe.latent
     mask_input = spec.missing and recipe.missing == "mask"
     encoder, scales = _make_encoder(network, spec, len(latents), mask_input)
-    grid = encoder.grid if hasattr(encoder, "grid") else ()
+    grid = () if scales else network.grid(spec.shape)
     condition = 0 if spec.condition is None else spec.condition.width
     condition_encoder = None
     features = encoder.features
@@ -206,7 +214,13 @@ def build(recipe: Recipe, spec: DataSpec, *, trust: bool = True) -> tuple[VAE, O
 
     def make_posterior(features: int, latent: int, places: int = 1) -> Posterior:
         posterior: Posterior = make_component(
-            "posterior", recipe.posterior, trust, features, latent, places=places, spec=spec
+            "posterior",
+            recipe.posterior,
+            trust,
+            features,
+            latent,
+            places=places,
+            spec=spec,
         )
         return posterior
 
@@ -262,7 +276,9 @@ def _make_likelihood(recipe: Recipe, spec: DataSpec, trust: bool) -> Likelihood:
     domains = find_component("likelihood", recipe.likelihood, trust).domains
     if spec.domain not in domains:
         raise TightboundError(_misfit(recipe.likelihood.name, domains, spec.domain))
-    likelihood: Likelihood = make_component("likelihood", recipe.likelihood, trust, spec)
+    likelihood: Likelihood = make_component(
+        "likelihood", recipe.likelihood, trust, spec
+    )
     if spec.missing and likelihood.keeps_statistics:
         raise TightboundError(
             f"likelihood {recipe.likelihood.name!r} needs all values: set "

@@ -80,7 +80,7 @@ def flat(parts: Parts) -> Flat:
     places = math.prod(parts.grid)
     posterior = parts.posterior(parts.features, latent, places)
     decoder = parts.network.decoder(parts.condition + latent, parts.out)
-    return Flat(parts.prior, posterior, decoder, places * latent)
+    return Flat(parts.prior, posterior, decoder, places * latent, parts.grid)
 
 
 def top_down(parts: Parts) -> TopDown:

@@ -56,17 +56,24 @@ class Flat(Hierarchy):
         prior: p(z); a prior with `extra_sites` infers its own latents from z.
         posterior: q(z|x).
         decoder: (n, C + d) -> y.
-        latent: Number of features d of z.
+        latent: Number of features d of z, over all places.
+        grid: Grid of places that z lies on; () for a vector.
     """
 
     def __init__(
-        self, prior: Prior, posterior: nn.Module, decoder: nn.Module, latent: int
+        self,
+        prior: Prior,
+        posterior: nn.Module,
+        decoder: nn.Module,
+        latent: int,
+        grid: tuple[int, ...] = (),
     ) -> None:
         super().__init__()
         self.prior = prior
         self.posterior = posterior
         self.decoder = decoder
         self.sites = ("z", *prior.extra_sites)
+        self.grid = grid
         self.site_widths = {"z": latent}
 
     def visit(self, draw: Draw, ctx: Context) -> Tensor:

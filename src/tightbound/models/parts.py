@@ -82,7 +82,9 @@ def find_component(kind: str, part: Part, trust: bool) -> Any:
     try:
         cls = getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError) as error:
-        raise TightboundError(f"{kind} {part.name!r} cannot be imported: {error}") from error
+        raise TightboundError(
+            f"{kind} {part.name!r} cannot be imported: {error}"
+        ) from error
     bases = KINDS[kind].bases
     if not (isinstance(cls, type) and issubclass(cls, bases)):
         raise TightboundError(
@@ -94,10 +96,14 @@ def find_component(kind: str, part: Part, trust: bool) -> Any:
 
 def options_of(kind: str, cls: type[Component]) -> list[Option]:
     """The options of a component, in the order of its constructor's arguments."""
-    parameters = [p for p in inspect.signature(cls).parameters.values() if p.name != "self"]
+    parameters = [
+        p for p in inspect.signature(cls).parameters.values() if p.name != "self"
+    ]
     hints = get_type_hints(cls.__init__, include_extras=True)
     return [
-        Option(p.name, hints.get(p.name, Any), p.default, _description(hints.get(p.name)))
+        Option(
+            p.name, hints.get(p.name, Any), p.default, _description(hints.get(p.name))
+        )
         for p in parameters[KINDS[kind].given :]
         if p.name not in cls.build_arguments
     ]
@@ -111,7 +117,9 @@ def _description(hint: Any) -> str:
     return next((field.description for field in fields if field.description), "")
 
 
-def make_component(kind: str, part: Part, trust: bool, *args: Any, **build_arguments: Any) -> Any:
+def make_component(
+    kind: str, part: Part, trust: bool, *args: Any, **build_arguments: Any
+) -> Any:
     """An instance of a part.
 
     Args:
@@ -168,7 +176,7 @@ def _remedy(hint: Any, value: Any, error: Any) -> str:
     """What to give instead, from the type and the context of a validation error."""
     choices = [name for name in _choices(hint) if isinstance(name, str | int)]
     if choices:
-        return nearest(value, choices)
+        return nearest(str(value), [str(choice) for choice in choices])
     context: Mapping[str, Any] = error.get("ctx", {})
     if "ge" in context:
         return f"give {context['ge']:g} or more"

@@ -14,14 +14,21 @@ import torch
 from torch import Tensor, nn
 
 from tightbound.components.objectives.elbo import Elbo
-from tightbound.components.priors import PRIORS, Seen
+from tightbound.components.priors import PRIORS
 from tightbound.config import Config, TrainSettings, parse
+from tightbound.core.component import (
+    EncodedData,
+    Likelihood,
+    Objective,
+    Posterior,
+    Prior,
+)
 from tightbound.core.trace import Batch, Clock, Draw, Latent, Trace
 from tightbound.distributions import moments
 from tightbound.distributions.random import StepNoise, seed_for
 from tightbound.models.build import build
 from tightbound.models.recipes import Part
-from tightbound.models.vae import VAE, Objective
+from tightbound.models.vae import VAE
 from tightbound.runs import fitted_prior as prior_file
 from tightbound.runs.fitted_prior import Fitted, fittable
 from tightbound.runs.run import Run, load, seeded
@@ -100,7 +107,7 @@ def _fitted(
     was = run.config.recipe.prior.options
     options |= {
         key: was[key]
-        for key in getattr(PRIORS.get(prior), "inherits", ())
+        for key in (PRIORS[prior].inherited_options if prior in PRIORS else ())
         if key in was
     }
     recipe = run.config.recipe.model_copy(update={"prior": Part(name=prior, **options)})
@@ -158,21 +165,22 @@ def _check_fits(run: Run, prior: str) -> None:
         raise TightboundError(
             f"prior {prior!r} cannot be fitted to the latent of {run.name!r} "
             f"(posterior {posterior!r}, path "
-            f"{run.config.recipe.path!r}): {fit}"
+            f"{run.config.recipe.hierarchy!r}): {fit}"
         )
 
 
 def _fit(model: VAE, config: Config, run: Run, seed: int, show: Display) -> int:
     """Fits the prior of `model` in place; returns the number of examples that it was fitted to."""
-    part: Any = prior_of(model)
-    train, learns = run.data.train, getattr(part, "learns", False)
-    if not (learns or hasattr(part, "fit")):
+    part = prior_of(model)
+    train = run.data.train
+    learns = part.fits_by_gradient
+    if not part.can_be_fitted():
         raise TightboundError(
-            f"prior {config.recipe.prior.name!r} cannot be fitted: give it a "
-            "method fit(seen), or learns = True"
+            f"prior {config.recipe.prior.name!r} cannot be fitted: give it a method fit(data), "
+            "or fits_by_gradient = True"
         )
     n = count(train) if learns else None
-    if hasattr(part, "fit"):
+    if part.has_fit():
         x, rows = examples(train, max(AT_ONCE, min(MOST, MOST_VALUES // run.spec.dims)))
         n = len(x) if n is None else n
         with torch.no_grad():
@@ -186,10 +194,9 @@ def _fit(model: VAE, config: Config, run: Run, seed: int, show: Display) -> int:
     return n or 0
 
 
-def prior_of(model: VAE) -> nn.Module:
+def prior_of(model: VAE) -> Prior:
     """The prior of the topmost latent."""
-    path: Any = model.path
-    return path.prior if hasattr(path, "prior") else path.priors[0]
+    return model.hierarchy.top_prior
 
 
 def top_site(model: VAE) -> str:
@@ -197,7 +204,7 @@ def top_site(model: VAE) -> str:
     return next(name for name in model.sites if name not in model.classes)
 
 
-def _seen(model: VAE, batch: Batch, seed: int) -> Seen:
+def _seen(model: VAE, batch: Batch, seed: int) -> EncodedData:
     """Draws of q of the topmost latent, and on demand its means and scales; of a point, its place
     and a scale of 0.
     """
@@ -217,7 +224,7 @@ def _seen(model: VAE, batch: Batch, seed: int) -> Seen:
             )
         return torch.cat(mean), torch.cat(variance).sqrt()
 
-    return Seen(torch.cat([site.z for site in sites()]), widths, seed)
+    return EncodedData(torch.cat([site.z for site in sites()]), widths, seed)
 
 
 # ---- priors that are networks: the one training loop, all but the prior held
@@ -233,24 +240,22 @@ class Unseen:
         return torch.zeros_like(x)
 
 
-class NoLikelihood(nn.Module):
+class NoLikelihood(Likelihood):
     """The likelihood of a model whose latents alone are trained; its decoder is the identity."""
 
-    def forward(self, y: Tensor, ctx: Any, p: Any) -> Any:
+    def forward(self, y: Tensor, ctx: Any, p: Any = None) -> Any:
         return Unseen()
 
 
-class CrossEntropy:
+class CrossEntropy(Objective):
     """-E_q[log p(z)] of the topmost latent, in nats; with a second stage, the bound on it."""
-
-    per_example = True
 
     def __init__(self, site: str, own: tuple[str, ...]) -> None:
         self.site, self.own = site, own
 
     def __call__(self, trace: Trace, clock: Clock) -> Tensor:
         stage = sum((trace.latents[name].kl for name in self.own), torch.zeros(()))
-        return trace.mean(stage - trace.latents[self.site].log_p).mean()
+        return trace.mean_over_samples(stage - trace.latents[self.site].log_p).mean()
 
 
 class Progress(Quiet):
@@ -287,14 +292,14 @@ def _learn(model: VAE, config: Config, run: Run, seed: int, show: Display) -> No
     )
     trained = copy.deepcopy(model)
     part = prior_of(trained).requires_grad_(True)
-    moved = any(hasattr(module, "reads_joint") for module in trained.modules())
+    moved = any(
+        isinstance(m, Posterior) and m.uses_log_joint for m in trained.modules()
+    )
     objective: Objective = (
-        Elbo()
-        if moved
-        else CrossEntropy(top_site(trained), tuple(getattr(part, "sites", ())))
+        Elbo() if moved else CrossEntropy(top_site(trained), part.extra_sites)
     )
     if not moved:
-        trained.path.decoder, trained.likelihood = nn.Identity(), NoLikelihood()
+        trained.hierarchy.decoder, trained.likelihood = nn.Identity(), NoLikelihood()
     with tempfile.TemporaryDirectory(prefix="tightbound-prior-") as folder:
         told = Progress(show, int(train.steps), "-ELBO" if moved else "-log p(z)")
         trainer = Trainer(

@@ -16,11 +16,12 @@ import torch
 from torch import Tensor, nn
 
 from tightbound.config import Config
+from tightbound.core.component import Objective
 from tightbound.core.trace import Batch, Clock, Noise
 from tightbound.data import Data
 from tightbound.distributions.random import seed_for
 from tightbound.models.recipes import has_bound
-from tightbound.models.vae import VAE, Objective
+from tightbound.models.vae import VAE
 from tightbound.runs.run import seeded, weights
 from tightbound.runtime.errors import TightboundError
 from tightbound.runtime.foreign_errors import last_line

@@ -12,10 +12,11 @@ import torch
 from torch import Tensor
 
 from tightbound.config import Config
+from tightbound.core.component import Objective
 from tightbound.core.trace import Clock, Draw
 from tightbound.data.prepare.split import Split
 from tightbound.distributions.random import TILE, ContentNoise, StepNoise, tiles
-from tightbound.models.vae import VAE, Objective
+from tightbound.models.vae import VAE
 from tightbound.runtime.launch_context import current_launch
 
 T = TypeVar("T")
@@ -43,11 +44,7 @@ class Validator:
         device = model.get_buffer("centre").device
         k, values = self.config.recipe.k, {}
         every: list[dict[str, Tensor]] = []
-        alike = (
-            BATCH
-            if getattr(self.objective, "per_example", True)
-            else int(self.config.train.batch)
-        )
+        alike = BATCH if self.objective.per_example else int(self.config.train.batch)
         for i, rows in self._own(
             torch.arange(len(self.split)).split(min(self._rows(k), alike))
         ):
@@ -60,7 +57,7 @@ class Validator:
             if trace.bound:
                 terms |= {"rate": trace.rate, "elbo": trace.elbo}
             loss = self.objective(trace, Clock())
-            if getattr(self.objective, "judged", "") == "elbo":
+            if self.objective.selection == "elbo":
                 loss = -trace.elbo.mean()
             terms["objective"] = (
                 loss["generative"] if isinstance(loss, dict) else loss
@@ -97,7 +94,9 @@ class Validator:
             passes = (
                 model(x, Draw(noise.k, noise=noise, enumerate=True)) for noise in noises
             )
-            log_w = [trace.summed(trace.log_w).double() for trace in passes]
+            log_w = [
+                trace.log_sum_over_classes(trace.log_w).double() for trace in passes
+            ]
             found.append(torch.cat(log_w).logsumexp(0) - torch.tensor(float(k)).log())
         per = _in_turn(current_launch().gather([some.cpu() for some in found]))
         return {"log_px": float(torch.cat(per).mean()), "log_px_k": k, "log_px_n": n}

@@ -227,6 +227,11 @@ class Conv(MLP):
         super().__init__(size, width, depth)
         self.channels, self.shrink = channels or SIZES[size].channels, shrink
 
+    def grid(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        if self.shrink is None:
+            return ()
+        return pyramid(*shape[1:], last=last_side(shape[1:], self.shrink))[-1]
+
     def encoder(self, shape: tuple[int, ...]) -> nn.Module:
         return ConvEncoder(shape, self.channels, self.width, self.shrink)
 

@@ -9,6 +9,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from tightbound.components.networks.size import SIZES
+from tightbound.core.component import Network
 from tightbound.core.options import Count
 
 
@@ -59,7 +60,7 @@ class Shaped(nn.Module):
         return self.head(self.body(z)).reshape(len(z), *self.out)
 
 
-class Linear:
+class Linear(Network):
     """No hidden layer: h is x itself, and the decoder is affine."""
 
     def __init__(self, size: str) -> None: ...
@@ -75,7 +76,7 @@ class Linear:
         return Flattened(nn.Identity(), inputs)
 
 
-class MLP:
+class MLP(Network):
     """Hidden layers of equal width; the size dial sets width and depth where they are not given.
 
     width: units of a hidden layer.  depth: hidden layers.

@@ -22,8 +22,9 @@ from tightbound.components.objectives.importance import (
 from tightbound.components.objectives.labels import SemiSupervised
 from tightbound.components.objectives.perceptual import MsSsim, VaeGan
 from tightbound.components.objectives.regularised import Rae
+from tightbound.core.component import Objective
 
-OBJECTIVES = {
+OBJECTIVES: dict[str, type[Objective]] = {
     "elbo": Elbo,
     "distortion": Distortion,
     "capacity": Capacity,

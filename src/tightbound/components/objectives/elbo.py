@@ -75,9 +75,7 @@ class Capacity(Objective):
     ] = 1000.0
     capacity: Annotated[
         Weight | None,
-        Field(
-            description="nats at the end; by default 25, at most dimensions / 8"
-        ),
+        Field(description="nats at the end; by default 25, at most dimensions / 8"),
     ] = None
     rise: Annotated[
         Weight, Field(description="share of the run over which the capacity rises")

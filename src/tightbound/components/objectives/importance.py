@@ -60,6 +60,8 @@ class Piwae(Objective):
 
     m: Annotated[Count, Field(description="bounds that the encoder learns from")] = 8
 
+    default_bounds = 8
+
     def __call__(self, trace: Trace, clock: Clock) -> dict[str, Tensor]:
         return {
             "generative": -bound(trace).mean(),

@@ -117,6 +117,7 @@ class MsSsim(Objective):
     ] = 1.5
     build_arguments = ("reach",)
     domains = SMOOTH
+    needs_all_values = True
 
     def __call__(self, trace: Trace, clock: Clock) -> Tensor:
         x, y = (
@@ -146,6 +147,7 @@ class VaeGan(Objective):
     build_arguments = ("discriminator",)
     compatible_hierarchies = ("flat",)
     domains = SMOOTH
+    needs_all_values = True
     selection = "elbo"
 
     def __call__(self, trace: Trace, clock: Clock) -> dict[str, Tensor]:

@@ -56,7 +56,7 @@ class ClusterPosterior(ModelAware, CategoricalPosterior):
         q(y|x) to say them.
         """
         model, (x, _), count = self.model, examples(SHOWN), self.codebook.size
-        if model.told is not None or len(x) <= count:
+        if model.condition_encoder is not None or len(x) <= count:
             return
         x = x.to(self.head.weight.device)
         number = neighbourhoods(model.inputs(Batch(x)).flatten(1), count)

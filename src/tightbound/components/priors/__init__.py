@@ -18,8 +18,9 @@ from tightbound.components.priors.normal import (
 )
 from tightbound.components.priors.riemannian import RiemannianPrior
 from tightbound.components.priors.two_stage import TwoStagePrior
+from tightbound.core.component import Prior
 
-PRIORS = {
+PRIORS: dict[str, type[Prior]] = {
     "standard": StandardNormal,
     "learned": LearnedNormal,
     "conditional": TopConditional,

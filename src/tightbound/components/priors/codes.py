@@ -28,7 +28,7 @@ class UniformCodesPrior(ModelAware, Prior):
 
     def forward(self, ctx: Context, draw: Draw, state: Tensor | None) -> Distribution:
         return UniformCodes(
-            ctx.n, self.model.path.top.codebook, self.get_buffer("zero")
+            ctx.n, self.model.hierarchy.posterior.codebook, self.get_buffer("zero")
         )
 
 
@@ -110,14 +110,14 @@ class PixelCNNPrior(ModelAware, Prior):
         encoder.
         """
         super().attach(model)
-        codebook, grid = (
-            model.path.top.codebook,
-            getattr(model.encoder, "grid", ()) or (1,),
-        )
+        codebook = model.hierarchy.posterior.codebook
+        grid = model.hierarchy.grid or (1,)
         each = codebook.groups // math.prod(grid)
         self.net = PixelCNN(
             (*grid[:-1], grid[-1] * each), codebook.size, self.width, self.depth
         )
 
     def forward(self, ctx: Context, draw: Draw, state: Tensor | None) -> Distribution:
-        return CodeChain(ctx.n, self.model.path.top.codebook, self.net, self.net.place)
+        return CodeChain(
+            ctx.n, self.model.hierarchy.posterior.codebook, self.net, self.net.place
+        )

@@ -70,7 +70,8 @@ class Encoded(ModelAware, Prior):
         """q(z|x) of the topmost latent at inputs in units of the encoder."""
         model = self.model
         h = scale_of(model.encoder(inputs), -1)
-        return model.path.top(h, Context(len(h), h), None)
+        q: Distribution = model.hierarchy.top_posterior(h, Context(len(h), h))
+        return q
 
     def kept(self, inputs: Tensor) -> Distribution:
         """`codes(inputs)`, made anew only where a gradient is wanted or a weight has changed."""
@@ -134,6 +135,8 @@ class ExemplarPrior(Encoded):
     training examples that stand for all.  step: of these, data by a training step. Norouzi et al.
     2020 (arXiv:2004.04795), eq. 5.
     """
+
+    needs_row_numbers = True
 
     def __init__(
         self,

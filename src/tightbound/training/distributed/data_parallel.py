@@ -148,7 +148,7 @@ def gather_rows(
     Raises TightboundError where such an objective is to be trained on parts of a batch one after
     another.
     """
-    whole = getattr(objective, "per_example", True)
+    whole = objective.per_example
     if settings.accumulate > 1 and not whole:
         raise TightboundError(
             f"train.accumulate = {settings.accumulate} cuts batches, and "
@@ -170,7 +170,7 @@ def blocks(model: VAE) -> list[nn.Module]:
     """The networks of a model, which are called whole; whatever else it has is small, and may be
     used at any time.
     """
-    path = model.path
+    path = model.hierarchy
     lists = [part for name in ("climbs", "links") for part in getattr(path, name, [])]
     found = [model.encoder, *lists, getattr(path, "decoder", None)]
     return [
