@@ -14,6 +14,7 @@ from tightbound.components.networks.pyramid import Cell
 from tightbound.components.posteriors import POSTERIORS
 from tightbound.components.posteriors.normal import NormalPosterior
 from tightbound.components.priors import ConditionalNormal, StandardNormal
+from tightbound.core.component import Level
 from tightbound.core.trace import Batch, Clock, Context, Draw, repeated, scale_of
 from tightbound.models.hierarchy import Bidirectional, Flat, TopDown, on_grid
 from tightbound.models.recipes import RECIPES, Recipe, part
@@ -21,9 +22,9 @@ from tightbound.runtime.errors import TightboundError
 
 B, K = 5, 3
 SHAPES = [(1, 8, 8), (3, 3, 5), (2, 33), (1, 1, 9), (1, 5, 6, 7)]
-GRIDS = [name for name, cls in POSTERIORS.items() if getattr(cls, "grids", False)]
+GRIDS = [name for name, cls in POSTERIORS.items() if cls.supports_grids]
 SPACE = {
-    name: "codes" if getattr(cls, "space", "real") == "codes" else "learned"
+    name: "codes" if cls.latent_space == "codes" else "learned"
     for name, cls in POSTERIORS.items()
 }
 
@@ -89,17 +90,19 @@ def test_one_block_from_the_top_down_is_the_flat_model() -> None:
     grid, features = (4, 3), 6
     net = NETWORKS["pyramid"]("s", channels=features)
     link, decoder = (
-        shake(net.link(2, grid, (8, 5), 1, True)),
-        shake(net.decoder((8, 5), (2, 1, 8, 5), 1)),
+        shake(net.link(2, Level(grid, (8, 5), first=True))),
+        shake(net.decoder(Level((8, 5)), (2, 1, 8, 5))),
     )
     prior, posterior = StandardNormal(2 * 12), shake(NormalPosterior(features, 2))
-    deep_path = TopDown([prior], [posterior], [link], decoder, scales=[1], grids=[grid])
+    deep_path = TopDown(
+        [prior], [posterior], [link], decoder, [24], scales=[1], grids=[grid]
+    )
 
     class Placed(nn.Module):
         def forward(self, z: torch.Tensor) -> torch.Tensor:
             return decoder(link(on_grid(z, grid)))
 
-    flat, h = Flat(prior, posterior, Placed()), torch.randn(B, *grid, features)
+    flat, h = Flat(prior, posterior, Placed(), 24), torch.randn(B, *grid, features)
     noise = torch.randn(B, 24)
     found = []
     for path, seen, name in (
@@ -145,7 +148,7 @@ def test_a_posterior_on_a_grid_is_the_same_at_every_place(name: str) -> None:
         if name == "finite-scalar"
         else {}
     )
-    needs = {"places": 6} if "places" in getattr(POSTERIORS[name], "needs", ()) else {}
+    needs = {"places": 6} if "places" in POSTERIORS[name].build_arguments else {}
     posterior, h = (
         shake(POSTERIORS[name](4, 2, **options, **needs)),
         torch.randn(B, 2, 3, 4),
@@ -235,7 +238,7 @@ REFUSED: list[tuple[dict[str, object], tuple[int, ...], str]] = [
     (
         {"network": part("pyramid"), "hierarchy": "flat", "latent": 3},
         (1, 8, 8),
-        "set path top-down",
+        "set hierarchy top-down",
     ),
     (
         {"network": part("pyramid"), "hierarchy": "top-down", "latent": (2, 2)},
@@ -245,7 +248,7 @@ REFUSED: list[tuple[dict[str, object], tuple[int, ...], str]] = [
     (
         {"network": part("conv", shrink=2), "hierarchy": "top-down", "latent": (2, 2)},
         (1, 8, 8),
-        "set path flat",
+        "set hierarchy flat",
     ),
     (
         {"network": part("conv", shrink=2), "posterior": part("planar"), "latent": 2},
@@ -277,6 +280,7 @@ def two_way(latent: int = 2) -> Bidirectional:
         [shake(NormalPosterior(4 + 3, latent))],
         [linear(latent), linear(3 + 2 * latent)],
         linear(3),
+        [2, 2],
     )
 
 
@@ -336,7 +340,9 @@ def test_importance_weights_of_the_two_way_path_are_unbiased() -> None:
     x = torch.tensor([[float(i >> j & 1) for j in range(3)] for i in range(8)])
     with torch.no_grad():
         for parameter in [
-            q for module in model.hierarchy.inference() for q in module.parameters()
+            q
+            for module in model.hierarchy.inference_modules()
+            for q in module.parameters()
         ]:
             parameter.zero_()
         for parameter in (

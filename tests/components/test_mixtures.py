@@ -218,7 +218,7 @@ def test_training_sees_a_random_part_of_the_exemplars_that_the_seed_decides() ->
                 "hierarchy": "top-down",
                 "latent": (3, 2),
             },
-            ["one latent", "set path flat"],
+            ["one latent", "set hierarchy flat"],
         ),
         (
             {

@@ -271,7 +271,7 @@ def test_capacity_holds_the_rate_at_a_level_that_rises() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", [n for n, cls in OBJECTIVES.items() if not hasattr(cls, "labels")]
+    "name", [n for n, cls in OBJECTIVES.items() if not cls.learns_from_labels]
 )
 def test_validation_weighs_the_rate_as_the_end_of_training_does(name: str) -> None:
     """Peer bug 4.13: a KL weight of 0.00025 in training and 1 in validation, which then chose

@@ -140,7 +140,7 @@ def refined(kind: str, **options: Any) -> tuple[VAE, Tensor, Tensor]:
     posterior: Any = POSTERIORS[kind](DIMS, D, **spec, **options).double()
     posterior.start = start
     if kind == "riemannian":
-        posterior.bind(model)
+        posterior.attach(model)
         data = exact.data(50)[0]
         with torch.no_grad():
             posterior.prepare(lambda n: (data[:n], None))

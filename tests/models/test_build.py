@@ -182,7 +182,7 @@ REFUSALS: list[tuple[dict[str, Any], tuple[int, ...], list[str]]] = [
     (
         {"objective": part("dip"), **DEEP},
         (7,),
-        ["'dip' has no meaning along path 'top-down'", "flat"],
+        ["'dip' has no meaning along hierarchy 'top-down'", "flat"],
     ),
     (
         {"objective": part("iwae", m=4), "k": 6},
@@ -247,7 +247,7 @@ REFUSALS: list[tuple[dict[str, Any], tuple[int, ...], list[str]]] = [
     (
         {"network": part("mlp", width=0)},
         (7,),
-        ["network 'mlp'", "width = 0", "greater than 0"],
+        ["network 'mlp'", "width = 0", "give 1 or more"],
     ),
     (
         {"prior": part("no.such.module:Prior")},

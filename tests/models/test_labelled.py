@@ -390,7 +390,7 @@ def test_labels_that_are_missing_may_be_empty_nan_or_minus_one(tmp_path: Path) -
         assert run.spec.labels is not None and len(run.spec.labels) == 2
     with pytest.raises(TightboundError, match="no labels to learn from"):
         tb.train(x, "m2", out=tmp_path / "no", display="none")
-    with pytest.raises(TightboundError, match="path 'labelled'"):
+    with pytest.raises(TightboundError, match="hierarchy 'labelled'"):
         tb.train(
             (x, words),
             "m2",

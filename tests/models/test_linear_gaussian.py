@@ -275,9 +275,9 @@ def test_a_top_down_model_of_one_block_is_the_flat_one() -> None:
     found = []
     for path in (
         way,
-        TopDown([way.prior], [way.posterior], [nn.Identity()], way.decoder),
+        TopDown([way.prior], [way.posterior], [nn.Identity()], way.decoder, [3]),
     ):
-        flat.model.hierarchy, flat.model.sites = path, path.sites
+        flat.model.hierarchy = path
         flat.model.zero_grad()
         noise = torch.randn(
             3 * 5, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64

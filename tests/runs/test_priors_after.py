@@ -229,7 +229,7 @@ def test_the_terms_of_a_second_stage() -> None:
     ids = {id(p) for p in model.groups()["inference"]}
     assert {id(p) for p in model.hierarchy.prior.code.parameters()} <= ids
     assert id(model.hierarchy.prior.log_gamma) not in ids
-    with pytest.raises(TightboundError, match="set path flat"):
+    with pytest.raises(TightboundError, match="set hierarchy flat"):
         model_of(
             plain(prior=part("two-stage"), hierarchy="top-down", latent=(3, 2)),
             spec_of("real", SHAPE),

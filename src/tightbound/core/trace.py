@@ -128,7 +128,7 @@ class Trace:
             raise TightboundError(
                 f"{what} is not defined: a latent is a point mass or its p no "
                 "density, so there is only a distortion; "
-                "a posterior of your own says point = True, a prior density = False"
+                "a posterior of your own says is_point_mass = True, a prior has_density = False"
             )
 
     def mean_over_samples(self, term: Tensor) -> Tensor:

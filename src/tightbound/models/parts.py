@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
+from annotated_types import Ge, Gt, Le
 from pydantic import TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 
@@ -157,12 +158,22 @@ def _checked(owner: str, option: Option, value: Any) -> Any:
     try:
         return TypeAdapter(option.type).validate_python(value)
     except ValidationError as error:
+        kind = error.errors()[0]["type"]
+        given = f"{owner} has option {option.name} = {value!r}"
+        if kind in _BOUNDS:
+            raise TightboundError(f"{given}: give {_range(option.type)}") from error
+        choices = _choices(option.type)
+        remedy = (
+            nearest(str(value), choices)
+            if choices
+            else _WANTED.get(kind.partition("_")[0])
+        )
         raise TightboundError(
-            f"{owner} has option {option.name} = {value!r}, which is not possible: "
-            f"{_remedy(option.type, value, error.errors()[0])}"
+            f"{given}, which is none of its values: {remedy or 'see tightbound show'}"
         ) from error
 
 
+_BOUNDS = ("greater_than", "greater_than_equal", "less_than", "less_than_equal")
 _WANTED = {
     "int": "give a whole number",
     "float": "give a number",
@@ -172,23 +183,38 @@ _WANTED = {
 }
 
 
-def _remedy(hint: Any, value: Any, error: Any) -> str:
-    """What to give instead, from the type and the context of a validation error."""
-    choices = [name for name in _choices(hint) if isinstance(name, str | int)]
-    if choices:
-        return nearest(str(value), [str(choice) for choice in choices])
-    context: Mapping[str, Any] = error.get("ctx", {})
-    if "ge" in context:
-        return f"give {context['ge']:g} or more"
-    if "gt" in context:
-        return f"give more than {context['gt']:g}"
-    if "le" in context:
-        return f"give {context['le']:g} or less"
-    return _WANTED.get(error["type"].partition("_")[0], "see tightbound show")
+def _range(hint: Any) -> str:
+    """The range of an option in words, from the bounds that stand beside its type."""
+    low: float | None = None
+    high: float | None = None
+    for bound in _metadata(hint):
+        if isinstance(bound, Gt):
+            return f"more than {bound.gt:g}"
+        if isinstance(bound, Ge):
+            low = bound.ge  # type: ignore[assignment]
+        if isinstance(bound, Le):
+            high = bound.le  # type: ignore[assignment]
+    if low is None:
+        return f"{high:g} or less"
+    return f"{low:g} or more" if high is None else f"{low:g} to {high:g}"
 
 
-def _choices(hint: Any) -> tuple[Any, ...]:
+def _metadata(hint: Any) -> list[Any]:
+    """Bounds beside a type, also inside a union or a tuple."""
+    if get_origin(hint) is not Annotated:
+        return [bound for inner in get_args(hint) for bound in _metadata(inner)]
+    inner, *extras = get_args(hint)
+    bounds = _metadata(inner)
+    for extra in extras:
+        if isinstance(extra, FieldInfo):
+            bounds += extra.metadata
+    return bounds
+
+
+def _choices(hint: Any) -> list[str]:
     """The values of a Literal, also inside Annotated."""
     if get_origin(hint) is Annotated:
         hint = get_args(hint)[0]
-    return get_args(hint) if get_origin(hint) is Literal else ()
+    return (
+        [str(value) for value in get_args(hint)] if get_origin(hint) is Literal else []
+    )

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated, NamedTuple
 
 from pydantic import Field
 from torch import Tensor
@@ -111,7 +111,7 @@ class Dip(Objective):
     """
 
     kind: Annotated[
-        Literal[1, 2],
+        Annotated[int, Field(ge=1, le=2)],
         Field(description="covariance of the posterior means (1) or of q(z) (2)"),
     ] = 1
     off: Annotated[Weight, Field(description="weight of the covariances")] = 10.0
