@@ -55,7 +55,10 @@ RENAMED_VALUES: dict[str, str] = {}
 RENAMED_FILES: dict[str, str] = {}
 # Names of tensors, (regular expression, replacement), one after another, for example
 # [(r"^path\.", "hierarchy.")]. No two names may become one.
-RENAMED_WEIGHTS: list[tuple[str, str]] = []
+RENAMED_WEIGHTS: list[tuple[str, str]] = [
+    (r"^path\.", "hierarchy."),
+    (r"^told\.", "condition_encoder."),
+]
 # Places of numbers in an evaluation or a log, third_term.gap.mean or 0.valid.elbo, likewise.
 RENAMED_FIGURES: list[tuple[str, str]] = []
 # Numbers that are not compared, by their old or new name.
