@@ -23,7 +23,7 @@ check: $(VENV)/.made
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q tests/project/test_layers.py
-	$(BIN)/python scripts/size.py --check
+	$(BIN)/python scripts/structure.py --check
 
 matrix: $(VENV)/.made
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/matrix.py --jobs $(WORKERS) $(MATRIX_ARGS)
