@@ -61,9 +61,9 @@ LOWEST_PIP := $(LOWEST)/bin/python -m pip install --quiet -c constraints-lowest.
 lowest:
 	$(PYTHON) -m venv --clear $(LOWEST)
 	$(LOWEST_PIP) "$$(grep '^torch==' constraints-lowest.txt)"
-	$(LOWEST_PIP) -e . pytest pytest-xdist pytest-timeout
+	$(LOWEST_PIP) -e ".[all]" pytest pytest-xdist pytest-timeout
 	OMP_NUM_THREADS=1 $(LOWEST)/bin/python -m pytest -q -n $(WORKERS) --quick tests/test_settings.py tests/test_api.py \
-	  tests/core tests/distributions tests/runs/test_run_folder.py tests/data/test_data_arrays.py
+	  tests/core tests/distributions tests/runs/test_run_folder.py tests/data
 
 clean:
 	rm -rf $(VENV) $(LOWEST) $(PEERS) build dist .mypy_cache .ruff_cache .pytest_cache

@@ -29,6 +29,13 @@ def requirements(lines: list[str]) -> dict[str, str]:
     return {pair[1].lower(): pair[2] for pair in pairs if pair}
 
 
+def declared_lines() -> list[str]:
+    """Return what the package and its extras for data require."""
+    extras = PROJECT["optional-dependencies"]
+    needed = [line for name in ("data", "hf", "webdataset") for line in extras[name]]
+    return [*PROJECT["dependencies"], *needed]
+
+
 def imported() -> set[str]:
     """Return the packages that the code imports, at any place."""
     names: set[str] = set()
@@ -48,20 +55,17 @@ def test_the_version_stands_in_one_place() -> None:
 
 
 def test_what_the_code_imports_is_declared_and_nothing_else() -> None:
-    extras = PROJECT["optional-dependencies"]
-    lines = [*PROJECT["dependencies"]]
-    for name in ("data", "hf", "webdataset"):
-        lines += extras[name]
+    lines = declared_lines()
     declared = {MODULES.get(name, name) for name in requirements(lines)}
-    assert imported() - WITH_OTHERS.keys() | LATE == declared
+    assert (imported() - WITH_OTHERS.keys()) | LATE == declared
     assert set(WITH_OTHERS.values()) <= declared
-    assert extras["all"] == ["tightbound[data,hf,webdataset]"]
+    assert PROJECT["optional-dependencies"]["all"] == ["tightbound[data,hf,webdataset]"]
 
 
 def test_the_lowest_versions_are_those_that_are_declared() -> None:
     text = (ROOT / "constraints-lowest.txt").read_text()
     pinned = dict(re.findall(r"^([\w-]+)==([\d.]+)$", text, re.M))
-    declared = requirements(PROJECT["dependencies"])
+    declared = requirements(declared_lines())
     assert pinned.keys() == declared.keys()
     for name in declared.keys() - {"torch"}:
         assert re.fullmatch(rf"{re.escape(declared[name])}(\.0)*", pinned[name]), name
