@@ -101,7 +101,7 @@ def within(
 
 def _of_ais(temperatures: int) -> int:
     """Temperatures in all of an example: measured ones, the pilot's, those of the choice, and of
-    the certificate.
+    the BDMC gap.
     """
     return 2 * temperatures + 4 * PILOT
 

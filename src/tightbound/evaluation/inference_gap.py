@@ -1,6 +1,4 @@
-"""The third term, KL(q(z|x), p(z|x)) = log p(x) - ELBO, as closely as log p(x) is known; its parts;
-AIS certified.
-"""
+"""The inference gap, KL(q(z|x), p(z|x)) = log p(x) - ELBO, its parts, the BDMC gap of AIS."""
 
 from __future__ import annotations
 
@@ -19,19 +17,20 @@ from tightbound.evaluation.estimators import amortization_gap as gap_room
 from tightbound.evaluation.estimators.bdmc import bdmc
 from tightbound.evaluation.estimators.estimate import Estimate
 from tightbound.evaluation.estimators.methods import best
-from tightbound.evaluation.result import Evaluation, Method, ThirdTerm
+from tightbound.evaluation.result import Evaluation, InferenceGap, Method
 from tightbound.evaluation.runner import Chosen, Work
-from tightbound.evaluation.statistic import Figure
+from tightbound.evaluation.statistic import Mean
 from tightbound.runtime.errors import TightboundError
 
 PILOT_K, PILOT_TEMPERATURES, AT_ONCE = 500, 50, 16
 
 
-def third_term(
+def inference_gap(
     work: Work, found: Evaluation | None, x: Chosen, base: Estimate, plan: Plan
-) -> ThirdTerm | None:
-    """The third term of some examples by the methods of the plan, whose figures and refusals go to
-    `found` as well.
+) -> InferenceGap | None:
+    """The inference gap of some examples by the methods of the plan.
+
+    The figures of the methods and their refusals go to `found` as well.
 
     base: importance sampling of these examples.  None where there is nothing closer and no gap to
     part.
@@ -70,10 +69,10 @@ def third_term(
             }
         except TightboundError as error:
             _refused(found, error)
-    figures = {name: Figure.of(value) for name, value in terms.items()}
+    figures = {name: Mean.of(value) for name, value in terms.items()}
     exact = closest.kind == "exact"
     names = [closest.method] if exact else [e.method for e in tried]
-    return ThirdTerm(" or ".join(names), exact, len(x), figures, settings, spent)
+    return InferenceGap(" or ".join(names), exact, len(x), figures, settings, spent)
 
 
 def _refused(found: Evaluation | None, error: TightboundError) -> None:
@@ -100,17 +99,15 @@ def _closest(work: Work, x: Chosen, tried: list[Estimate]) -> tuple[Estimate, fl
     return best(tried, pilots), spent
 
 
-def overfitting(test: ThirdTerm, train: ThirdTerm) -> dict[str, Figure]:
+def overfitting(test: InferenceGap, train: InferenceGap) -> dict[str, Mean]:
     """decoder: log p(x) that training examples have more.
 
     encoder: amortisation gap that test examples have more.
     """
-    found = {
-        "decoder": Figure.difference(train.figures["log_px"], test.figures["log_px"])
-    }
-    if "amortisation" in test.figures and "amortisation" in train.figures:
-        found["encoder"] = Figure.difference(
-            test.figures["amortisation"], train.figures["amortisation"]
+    found = {"decoder": Mean.difference(train.terms["log_px"], test.terms["log_px"])}
+    if "amortisation" in test.terms and "amortisation" in train.terms:
+        found["encoder"] = Mean.difference(
+            test.terms["amortisation"], train.terms["amortisation"]
         )
     return found
 
@@ -123,7 +120,7 @@ def select(e: Estimate, rows: Tensor) -> Estimate:
     )
 
 
-def certificate(
+def bdmc_gap(
     work: Work, n: int, options: Mapping[str, Any], found: Evaluation
 ) -> dict[str, Any] | None:
     """What the settings of AIS are off by on n examples that the model itself made (`bdmc`), nats;
@@ -131,7 +128,7 @@ def certificate(
 
     lower, upper, gap: means with errors; gaps: of each example.
     """
-    tell = work.teller("certificate", n)
+    tell = work.teller("BDMC", n)
 
     def piece(start: int) -> Piece:
         m, seed = min(AT_ONCE, n - start), seed_for(work.seed, "certificate", start)
@@ -143,7 +140,7 @@ def certificate(
             }
 
         return work.pieces.get(
-            {"certificate": dict(options), "seed": seed, "n": m},
+            {"bdmc": dict(options), "seed": seed, "n": m},
             Batch(torch.zeros(0, 0)),
             compute,
         )
@@ -159,9 +156,9 @@ def certificate(
     )
     spent = sum(p.seconds for p in pieces)
     figures = {
-        "lower": Figure.of(low),
-        "upper": Figure.of(high),
-        "gap": Figure.of(high - low),
+        "lower": Mean.of(low),
+        "upper": Mean.of(high),
+        "gap": Mean.of(high - low),
     }
     made = {name: figure.to_json() for name, figure in figures.items()}
     return {

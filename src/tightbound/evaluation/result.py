@@ -1,4 +1,4 @@
-"""The account of a model: every figure that was found, with its error, and how it is kept."""
+"""The evaluation of a model: the terms of log p(x) with their errors, and its file."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from typing import Any
 
 from tightbound.evaluation.diagnosis.diagnose import Diagnosis
 from tightbound.evaluation.estimators.estimate import Estimate
-from tightbound.evaluation.statistic import Figure, plain
+from tightbound.evaluation.statistic import Mean, plain
 from tightbound.evaluation.summary import lines
 from tightbound.runtime.atomic_files import write_atomic
 
-FORMAT = 2
-KEPT = ("methods", "third_term", "train", "overfitting", "certificate", "diagnosis")
+FORMAT = 3
+KEPT = ("methods", "inference_gap", "train", "overfitting", "bdmc_gap", "diagnosis")
 
 
 @dataclass(frozen=True)
@@ -30,9 +30,9 @@ class Method:
 
     kind: str
     n: int
-    log_px: Figure
+    log_px: Mean
     noise: float
-    above: Figure | None
+    above: Mean | None
     settings: Mapping[str, Any]
     warnings: list[str]
     seconds: float
@@ -43,7 +43,7 @@ class Method:
         cls, found: Estimate, seconds: float, base: Estimate | None = None
     ) -> Method:
         """From an estimate; base: importance sampling of the same examples."""
-        above = None if base is None else Figure.of(found.values - base.values)
+        above = None if base is None else Mean.of(found.values - base.values)
         k = found.diagnostic.get("pareto_k")
         tail = None
         if k is not None and not bool(k.isnan().all()):
@@ -51,7 +51,7 @@ class Method:
                 "median": float(k.nanmedian()),
                 "above_0.7": float((k > 0.7).double().mean()),
             }
-        figure = Figure.of(found.values)
+        figure = Mean.of(found.values)
         return cls(
             found.kind,
             len(found),
@@ -88,7 +88,7 @@ class Method:
 
 
 @dataclass(frozen=True)
-class ThirdTerm:
+class InferenceGap:
     """KL(q(z|x), p(z|x)) = log p(x) - ELBO of n examples, in nats, log p(x) by `method`; and its
     two parts, if parted.
 
@@ -98,7 +98,7 @@ class ThirdTerm:
     method: str
     exact: bool
     n: int
-    figures: Mapping[str, Figure]  # log_px, elbo, gap; approximation, amortisation
+    terms: Mapping[str, Mean]  # log_px, elbo, gap; approximation, amortisation
     settings: Mapping[str, Any]
     seconds: float
 
@@ -107,7 +107,7 @@ class ThirdTerm:
         fixed = {"method": self.method, "exact": self.exact, "n": self.n}
         return (
             fixed
-            | plain(self.figures)
+            | plain(self.terms)
             | {"settings": dict(self.settings), "seconds": round(self.seconds, 2)}
         )
 
@@ -116,11 +116,11 @@ class ThirdTerm:
 class Evaluation:
     """What `evaluate` found, in nats per example.
 
-    account: name -> Figure: distortion, rate, elbo, log_px (importance-sampled), gap (log_px -
+    terms: name -> Mean: distortion, rate, elbo, log_px (importance-sampled), gap (log_px -
     elbo, a lower bound on KL(q, p(z|x)) at this K), ess; only distortion where `bound` is False,
     for `reason`. bits_per_dim: of elbo and log_px, of integer data.  curve: K -> bound.  methods:
-    log p(x) by name of the method. third_term, train: the gap as closely as was asked for, on test
-    and on training examples; overfitting: of decoder and encoder, from the two.
+    log p(x) by name of the method. inference_gap, train: the gap as closely as was asked for,
+    on test and on training examples; overfitting: of decoder and encoder, from the two.
     """
 
     name: str
@@ -129,20 +129,20 @@ class Evaluation:
     k: int
     seed: int
     bound: bool
-    account: dict[str, Figure] = field(default_factory=dict)
-    bits_per_dim: dict[str, Figure] | None = None
+    terms: dict[str, Mean] = field(default_factory=dict)
+    bits_per_dim: dict[str, Mean] | None = None
     kl_per_latent: list[float] | None = None
     digest: str = ""
     examples: str = ""
     seconds: float = 0.0
     least_ess: float | None = None
     weights: str = ""
-    curve: dict[int, Figure] = field(default_factory=dict)
+    curve: dict[int, Mean] = field(default_factory=dict)
     methods: dict[str, Method] = field(default_factory=dict)
-    third_term: ThirdTerm | None = None
-    train: ThirdTerm | None = None
-    overfitting: dict[str, Figure] = field(default_factory=dict)
-    certificate: dict[str, Any] | None = None
+    inference_gap: InferenceGap | None = None
+    train: InferenceGap | None = None
+    overfitting: dict[str, Mean] = field(default_factory=dict)
+    bdmc_gap: dict[str, Any] | None = None
     diagnosis: Diagnosis | None = None
     budget: dict[str, Any] | None = None
     reason: str = ""
@@ -164,7 +164,7 @@ class Evaluation:
             "seconds": round(self.seconds, 2),
             "data": {"digest": self.digest, "examples": self.examples},
             "weights": self.weights,
-            **plain(self.account),
+            "terms": plain(self.terms),
             "bits_per_dim": self.bits_per_dim and plain(self.bits_per_dim),
             "kl_per_latent": self.kl_per_latent,
             "least_ess": self.least_ess,
@@ -172,10 +172,10 @@ class Evaluation:
             "methods": {
                 name: method.to_json() for name, method in self.methods.items()
             },
-            "third_term": self.third_term and self.third_term.to_json(),
+            "inference_gap": self.inference_gap and self.inference_gap.to_json(),
             "train": self.train and self.train.to_json(),
             "overfitting": plain(self.overfitting),
-            "certificate": self.certificate,
+            "bdmc_gap": self.bdmc_gap,
             "diagnosis": self.diagnosis and self.diagnosis.to_json(),
             "budget": self.budget,
             "notes": self.notes,
@@ -193,7 +193,11 @@ class Evaluation:
         with suppress(OSError, ValueError):
             old = json.loads(path.read_text(encoding="utf-8"))
         with suppress(KeyError, TypeError, AttributeError):
-            if old["data"]["digest"] == self.digest and old["weights"] == self.weights:
+            if (
+                old["format"] == FORMAT
+                and old["data"]["digest"] == self.digest
+                and old["weights"] == self.weights
+            ):
                 if (
                     (old["n"], old["k"]) > (self.n, self.k)
                     and old["n"] >= self.n
@@ -206,7 +210,7 @@ class Evaluation:
         return None
 
     def lines(self) -> list[str]:
-        """The account for a person, one line a term."""
+        """The evaluation as text, one line a term."""
         return lines(self)
 
 

@@ -1,4 +1,4 @@
-"""evaluate: which figures of an account are computed, on which examples, in pieces that survive an
+"""evaluate: which figures are computed, on which examples, in pieces that survive an
 interruption.
 """
 
@@ -22,14 +22,14 @@ from tightbound.evaluation.diagnosis.diagnose import diagnose
 from tightbound.evaluation.estimators.estimate import no_bound
 from tightbound.evaluation.estimators.methods import rate_per_feature, score
 from tightbound.evaluation.inference_gap import (
-    certificate,
+    bdmc_gap,
+    inference_gap,
     overfitting,
     select,
-    third_term,
 )
 from tightbound.evaluation.result import Evaluation, Method
 from tightbound.evaluation.runner import Chosen, Tick, Work
-from tightbound.evaluation.statistic import Figure
+from tightbound.evaluation.statistic import Mean
 from tightbound.runs.run import Run
 from tightbound.runtime.errors import TightboundError
 from tightbound.runtime.launch_context import here
@@ -52,12 +52,12 @@ def evaluate(
     budget: float | None = None,
     tick: Tick | None = None,
 ) -> Evaluation:
-    """The account of a run on its test split, or on other data: distortion, rate, ELBO, log p(x)
+    """Evaluates a run on its test split, or on other data: distortion, rate, ELBO, log p(x)
     with K samples, gap.
 
     data: anything `run.encode` takes; the run's own data where None.  limit: n examples only,
     spread evenly. subset: on how many examples slow things are done (0: none): exact log p(x) of
-    models with up to 3 latents; `ais`: annealed importance sampling and its certificate; `gap`: its
+    models with up to 3 latents; `ais`: annealed importance sampling and its BDMC gap; `gap`: its
     two parts, on training examples too.  budget: seconds, by which timed trials choose all of
     these.  diagnosis: says what is wrong.  tick: called with (done, n, what). Finished pieces are
     kept in the run folder until all is done, so that an interrupted evaluation goes on.  Processes
@@ -122,7 +122,7 @@ def evaluate(
         parts = work.each(
             x.rows.split(1000), lambda some: _distortion(run, rows.examples(some), seed)
         )
-        found.account = {"distortion": Figure.of(torch.cat(parts))}
+        found.terms = {"distortion": Mean.of(torch.cat(parts))}
         if ais or gap or budget:
             found.notes.append(
                 f"log p(x) and the parts of a gap were left out: {found.reason}"
@@ -160,25 +160,25 @@ def _distortion(run: Run, x: Batch, seed: int) -> Tensor:
 def _measure(
     work: Work, found: Evaluation, x: Chosen, plan: Plan, train: Chosen | None
 ) -> None:
-    """Fills in the account of a model that has a bound."""
+    """Fills in the evaluation of a model that has a bound."""
     run = work.run
     base, spent = work.estimate(x, "importance", k=plan.k)
     terms = base.diagnostic | {"log_px": base.values}
-    found.account = {
-        name: Figure.of(terms[name])
+    found.terms = {
+        name: Mean.of(terms[name])
         for name in ("distortion", "rate", "elbo", "log_px", "ess")
     }
-    found.account["gap"] = Figure.of(terms["log_px"] - terms["elbo"])
+    found.terms["gap"] = Mean.of(terms["log_px"] - terms["elbo"])
     found.least_ess = float(terms["ess"].min())
     found.curve = {
-        k: Figure.of(terms["curve"][:, i]) for i, k in enumerate(base.settings["curve"])
+        k: Mean.of(terms["curve"][:, i]) for i, k in enumerate(base.settings["curve"])
     }
     if plan.k not in found.curve:
-        found.curve[plan.k] = found.account["log_px"]
+        found.curve[plan.k] = found.terms["log_px"]
     if run.spec.discrete and not run.spec.missing:
         unit = -math.log(2) * run.spec.dims
         found.bits_per_dim = {
-            name: Figure.of(terms[name] / unit) for name in ("elbo", "log_px")
+            name: Mean.of(terms[name] / unit) for name in ("elbo", "log_px")
         }
     found.kl_per_latent = work.us.lead(
         lambda: rate_per_feature(run, x.some(2000)[1].x(), work.seed)
@@ -187,14 +187,14 @@ def _measure(
     if not plan.subset:
         return
     at, some = x.some(plan.subset)
-    found.third_term = third_term(work, found, some, select(base, at), plan)
-    if train is not None and found.third_term is not None:
+    found.inference_gap = inference_gap(work, found, some, select(base, at), plan)
+    if train is not None and found.inference_gap is not None:
         rows, _ = work.estimate(train, "importance", k=plan.k)
-        found.train = third_term(work, None, train, rows, plan)
+        found.train = inference_gap(work, None, train, rows, plan)
         assert found.train is not None
-        found.overfitting = overfitting(found.third_term, found.train)
+        found.overfitting = overfitting(found.inference_gap, found.train)
     if FROM_Q in found.methods:
-        found.certificate = certificate(
+        found.bdmc_gap = bdmc_gap(
             work, max(LEAST, plan.subset // 2), plan.methods[FROM_Q], found
         )
 

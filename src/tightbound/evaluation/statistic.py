@@ -1,4 +1,4 @@
-"""Figure: a mean over examples with its standard error, as every reported number is."""
+"""Mean: a mean over examples with its standard error, as every reported number is."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from torch import Tensor
 
 
 @dataclass(frozen=True)
-class Figure:
+class Mean:
     """A mean over examples and its standard error, std / sqrt(n)."""
 
     mean: float
     se: float
 
     @classmethod
-    def of(cls, values: Tensor) -> Figure:
+    def of(cls, values: Tensor) -> Mean:
         """Of one value per example; the error of a single example is not a number."""
         n = len(values)
         return cls(
@@ -26,7 +26,7 @@ class Figure:
         )
 
     @classmethod
-    def difference(cls, a: Figure, b: Figure) -> Figure:
+    def difference(cls, a: Mean, b: Mean) -> Mean:
         """a - b of figures over different examples."""
         return cls(a.mean - b.mean, math.hypot(a.se, b.se))
 
@@ -38,6 +38,6 @@ class Figure:
         return f"{self.mean:.2f} ± {self.se:.2f}"
 
 
-def plain(figures: Mapping[str, Figure]) -> dict[str, dict[str, float | None]]:
+def plain(figures: Mapping[str, Mean]) -> dict[str, dict[str, float | None]]:
     """Figures by name, as JSON."""
     return {name: figure.to_json() for name, figure in figures.items()}

@@ -1,11 +1,11 @@
-"""The account for a person, in lines."""
+"""The evaluation as text."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from tightbound.evaluation.result import Evaluation, ThirdTerm
+    from tightbound.evaluation.result import Evaluation, InferenceGap
 
 MEANING = {
     "exact": "exact",
@@ -18,7 +18,7 @@ MEANING = {
 def lines(e: Evaluation) -> list[str]:
     """One line a term, then what came closer, then what is wrong with the model."""
     out = [f"{e.name} on {e.n} {e.split} examples, nats per example (± standard error)"]
-    a = e.account
+    a = e.terms
     if not e.bound:
         return [
             *out,
@@ -52,7 +52,7 @@ def lines(e: Evaluation) -> list[str]:
 
 
 def _closer(e: Evaluation) -> list[str]:
-    """What was found on a subset: log p(x) by other methods, the third term, its parts, train
+    """What was found on a subset: log p(x) by other methods, the inference gap, its parts, train
     against test.
     """
     out = []
@@ -63,17 +63,17 @@ def _closer(e: Evaluation) -> list[str]:
                 f"  {name}, {m.n} examples: log p(x) = {m.log_px}, {kind}; "
                 f"{m.above} above importance sampling"
             )
-    if c := e.certificate:
+    if c := e.bdmc_gap:
         gap, name = (
             f"{c['gap']['mean']:.3f} ± {c['gap']['se'] or float('nan'):.3f}",
             f"ais-{c['settings']['start']}",
         )
         out.append(
-            f"  certificate of {name}: {gap} between its bounds from both "
+            f"  BDMC gap of {name}: {gap} between its bounds from both "
             f"sides, {c['n']} simulated examples"
         )
-    if e.third_term:
-        out += _third(e.third_term, "test" if e.train else e.split)
+    if e.inference_gap:
+        out += _third(e.inference_gap, "test" if e.train else e.split)
     if e.train:
         out += _third(e.train, "train")
     for name, what in (
@@ -88,10 +88,10 @@ def _closer(e: Evaluation) -> list[str]:
     return out
 
 
-def _third(t: ThirdTerm, split: str) -> list[str]:
-    f = t.figures
+def _third(t: InferenceGap, split: str) -> list[str]:
+    f = t.terms
     bound = "" if t.exact else "at least "
-    out = [f"  third term, {t.n} {split} examples, by {t.method}: {bound}{f['gap']}"]
+    out = [f"  inference gap, {t.n} {split} examples, by {t.method}: {bound}{f['gap']}"]
     if "amortisation" in f:
         out.append(
             f"    approximation gap {bound}{f['approximation']}: what the best "

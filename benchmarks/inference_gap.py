@@ -1,12 +1,12 @@
-"""The account of a trained model in one table: each estimate of log p(x), both parts of the gap,
+"""A trained model in one table: each estimate of log p(x), both parts of the gap,
 test beside train.
 
-    TIGHTBOUND_DATA=... OMP_NUM_THREADS=1 python benchmarks/account.py runs/mnist --n 100 --out
-    account.json
-    python benchmarks/account.py --table account.json
+    TIGHTBOUND_DATA=... OMP_NUM_THREADS=1 python benchmarks/inference_gap.py runs/mnist --n 100
+        --out inference-gap.json
+    python benchmarks/inference_gap.py --table inference-gap.json
 
 ELBO and importance sampling with K = 5000, annealed importance sampling started at q and at the
-prior, the best q of the family for each image, and the certificate of AIS on images that the model
+prior, the best q of the family for each image, and the BDMC gap of AIS on images that the model
 made. All on the same n examples of each split, spread over it. Interrupted, the same command goes
 on.
 """
@@ -21,10 +21,10 @@ import time
 from pathlib import Path
 from typing import Any
 
-from tightbound.evaluation import Evaluation, Figure
+from tightbound.evaluation import Evaluation, Mean
 from tightbound.evaluation.cache import Pieces
 from tightbound.evaluation.estimators.amortization_gap import Search, parts
-from tightbound.evaluation.inference_gap import certificate
+from tightbound.evaluation.inference_gap import bdmc_gap
 from tightbound.evaluation.runner import Chosen, Work
 from tightbound.runs.run import load
 
@@ -37,7 +37,7 @@ ROWS = {
     "best q": "bound of the best q of the family",
     "approximation": "approximation gap: log p(x) by AIS from q, less that",
     "amortisation": "amortisation gap: that less the ELBO",
-    "third term": "third term, both together",
+    "inference gap": "inference gap, both together",
 }
 
 
@@ -63,10 +63,10 @@ def one_split(
         "ais-q over importance": near.values - base.values,
         "best q": elbo + split["amortisation"],
         **split,
-        "third term": near.values - elbo,
+        "inference gap": near.values - elbo,
     }
     found: dict[str, Any] = {
-        name: Figure.of(value).to_json() for name, value in values.items()
+        name: Mean.of(value).to_json() for name, value in values.items()
     }
     seconds = {"importance": t0, "ais-q": t1, "ais-prior": t2, "search": t3}
     return found | {
@@ -95,11 +95,11 @@ def table(found: dict[str, Any]) -> str:
     for s in ("test", "train"):
         spent = ", ".join(f"{name} {t:.2f}" for name, t in found[s]["seconds"].items())
         lines.append(f"\nSeconds an image ({s}): {spent}.")
-    c = found["certificate"]
+    c = found["bdmc_gap"]
     if c:
         gap = f"{c['gap']['mean']:.3f} ± {c['gap']['se']:.3f}"
         lines.append(
-            f"\nCertificate of AIS from q: {gap} nats between both bounds, "
+            f"\nBDMC gap of AIS from q: {gap} nats between both bounds, "
             f"{c['n']} simulated images."
         )
     return "\n".join(lines)
@@ -121,7 +121,7 @@ def main() -> None:
         default=1000,
         help="temperatures of AIS from the prior",
     )
-    parser.add_argument("--out", type=Path, default=Path("account.json"))
+    parser.add_argument("--out", type=Path, default=Path("inference-gap.json"))
     parser.add_argument(
         "--table", type=Path, help="print a finished file as a table and stop"
     )
@@ -149,9 +149,7 @@ def main() -> None:
         x = Chosen(splits[split], splits[split].spread(args.n))
         found[split] = one_split(work, x, args.k, args.from_q, args.from_prior)
     refusals = Evaluation(run.name, "test", args.n, args.k, run.config.seed, True)
-    found["certificate"] = certificate(
-        work, args.n, {"temperatures": args.from_q}, refusals
-    )
+    found["bdmc_gap"] = bdmc_gap(work, args.n, {"temperatures": args.from_q}, refusals)
     found["notes"], found["wall"] = refusals.notes, round(time.perf_counter() - start)
     args.out.write_text(json.dumps(found, indent=1))
     work.pieces.clear()
