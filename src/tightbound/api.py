@@ -160,8 +160,8 @@ def evaluate(
     bounds by annealed importance sampling; `gap`, the inference gap in its two parts.
     budget: "5min" or seconds, chooses all of these.  diagnosis: says what is wrong with the model.
     tick: called with (done, n, what).  What an interrupted call finished is kept in the run folder,
-    and the same call goes on from it.  Processes of torchrun share the work, and all get the result. Raises
-    TightboundError for data that do not fit the model.
+    and the same call goes on from it.  Processes of torchrun share the work, and all get the
+    result. Raises TightboundError for data that do not fit the model.
     """
     seconds = None if budget is None else schedule.seconds(budget)
     with joined(run.device.type if isinstance(run, Run) else pick_device("auto").type):
