@@ -20,10 +20,11 @@ from tightbound.core.trace import Batch, Clock, Noise
 from tightbound.data import Data
 from tightbound.distributions.random import seed_for
 from tightbound.models.recipes import has_bound
-from tightbound.models.vae import VAE, Objective, Step
+from tightbound.models.vae import VAE, Objective
 from tightbound.runs.run import seeded, weights
 from tightbound.runtime.errors import TightboundError
-from tightbound.runtime.launch_context import here
+from tightbound.runtime.foreign_errors import last_line
+from tightbound.runtime.launch_context import current_launch
 from tightbound.training.batches import batches, examples
 from tightbound.training.checkpoint import StateStore
 from tightbound.training.console import Display
@@ -42,6 +43,7 @@ from tightbound.training.optimization.optimizer import level, optimizer
 from tightbound.training.signals import Interrupted as Interrupted
 from tightbound.training.signals import ctrl_c
 from tightbound.training.step.gradient_guard import LOOK, Exploded, Health
+from tightbound.training.step.module import Step
 from tightbound.training.step.precision import channels_last
 from tightbound.training.validation import Validator
 
@@ -77,8 +79,8 @@ class Trainer:
             show,
         )
         self.device = model.get_buffer("centre").device
-        self.here, k = here(), config.recipe.k
-        batch, share = int(self.settings.batch), self.here.share
+        self.launch, k = current_launch(), config.recipe.k
+        batch, share = int(self.settings.batch), self.launch.share
         self.batches = batches(
             data.train, batch, config.seed, self.device, share, config.data.mix
         )
@@ -91,8 +93,8 @@ class Trainer:
             channels_last(model)
         self.average = Average(model, self.settings.ema) if self.settings.ema else None
         if apart:
-            shard(self.pass_, self._averaged(), self.here, self.device)
-        self.engine = engine_among(self.pass_, self.settings, self._say, self.here)
+            shard(self.pass_, self._averaged(), self.launch, self.device)
+        self.engine = engine_among(self.pass_, self.settings, self._say, self.launch)
         self.noise = Ahead(config.seed, self.device, self._rehearse, k, share)
         self.optimizer = optimizer(model, self.settings, trust=trust)
         self.update, self.health = (
@@ -126,7 +128,12 @@ class Trainer:
         batch = self.batches(step)
         noise = self.noise(step, batch)
         torch.default_generator.manual_seed(
-            seed_for(seed, "parts", step, *self.here.share[:1] * (not self.here.first))
+            seed_for(
+                seed,
+                "parts",
+                step,
+                *self.launch.share[:1] * (not self.launch.is_rank_zero),
+            )
         )
         losses, sums = self.engine(batch, clock, noise)
         ok, divisor = self.health.check(losses.values(), self.engine.gradients.values())
@@ -190,7 +197,7 @@ class Trainer:
         """Whether to save now, and why; several processes ask the first one, and not at
         every step.
         """
-        if self.here.world > 1 and not (validated or self.step % LOOK == 0):
+        if self.launch.world_size > 1 and not (validated or self.step % LOOK == 0):
             return ""
         waited = time.perf_counter() - self.saved_at
         due = waited >= (
@@ -198,7 +205,7 @@ class Trainer:
             if validated
             else max(5.0, 2 * self.settings.save_seconds)
         )
-        return self.here.agree("pressed" if pressed else "time" if due else "")
+        return self.launch.broadcast("pressed" if pressed else "time" if due else "")
 
     def _say(self, line: str) -> None:
         """A line for the person who watches, and for the log."""
@@ -293,7 +300,7 @@ class Trainer:
         """Appends a line to log.jsonl; what a killed run wrote after its last state is cut off
         first.
         """
-        if not self.here.first:
+        if not self.launch.is_rank_zero:
             return
         try:
             with (self.folder / "log.jsonl").open("ab") as file:
@@ -309,27 +316,27 @@ class Trainer:
 
     def save(self) -> None:
         """The best weights, then the state to resume from."""
-        if self.best["step"] != self.written and self.here.first:
+        if self.best["step"] != self.written and self.launch.is_rank_zero:
             weights(self.folder / "model.safetensors", self.config, self.best["plain"])
             if self.best["ema"]:
                 weights(self.folder / "ema.safetensors", self.config, self.best["ema"])
         self.written = self.best["step"]
         self.spent = time.perf_counter() - self.started
         state = self.state_dict()
-        self.here.lead(lambda: self.store.save(self.step, state))
+        self.launch.on_rank_zero(lambda: self.store.save(self.step, state))
         self.saved_at = time.perf_counter()
 
     def state_dict(self) -> dict[str, Any]:
         """All that the rest of the run depends on; tensors in shards are written now, by all
         processes.
         """
-        places = self.here.gather(self.batches.state_dict())
+        places = self.launch.gather(self.batches.state_dict())
         numbers = {
             "step": self.step,
             "stale": self.stale,
             "spent": self.spent,
             "log_bytes": self.log_bytes,
-            "processes": self.here.world,
+            "processes": self.launch.world_size,
             "health": self.health.state_dict(),
             "sums": self.sums,
             "best": self.best,
@@ -338,7 +345,7 @@ class Trainer:
         if self.settings.parallel == "fsdp2":
             own = sharded.tensors(self.model, self._averaged(), self.optimizer)
             return numbers | {
-                "shards": sharded.save(self.store.shards(self.step), own, self.here)
+                "shards": sharded.save(self.store.shards(self.step), own, self.launch)
             }
         return numbers | {
             "model": self.model.state_dict(),
@@ -363,7 +370,7 @@ class Trainer:
         except (RuntimeError, ValueError, KeyError) as error:
             raise TightboundError(
                 f"the state in {self.folder / 'state'} does not fit its config.toml "
-                f"({str(error).splitlines()[-1].strip()}): restore both from "
+                f"({last_line(error)}): restore both from "
                 "one copy, or train anew with --overwrite"
             ) from error
         self.sums = state["sums"].to(self.device)
@@ -378,10 +385,10 @@ class Trainer:
                 self._say(note)
 
     def _other(self, processes: int) -> str:
-        if processes == self.here.world:
+        if processes == self.launch.world_size:
             return ""
         return (
-            f"{self.here.world} processes go on where {processes} saved the "
+            f"{self.launch.world_size} processes go on where {processes} saved the "
             "state: losses are those of before to "
             "rounding, not to the bit"
         )
