@@ -145,7 +145,7 @@ def divergence(q: Independent, z: Tensor, log_posterior: Tensor, cell: float) ->
 
 
 def test_gaps_of_a_two_latent_model_are_those_of_quadrature(two: Run) -> None:
-    """The third term before and after the search, by a grid; and no small change of q* makes it
+    """The inference gap before and after the search, by a grid; and no small change of q* makes it
     smaller.
     """
     x = two.data.test.batch(torch.tensor([3, 40, 99]))

@@ -249,7 +249,7 @@ def test_commands_of_a_model_with_classes(
     )  # the run was trained on arrays
     found = tb.evaluate(run, k=20, ais=True, subset=2, diagnosis=False)
     assert any("the predicted label is right for" in note for note in found.notes)
-    assert np.isfinite(found.account["log_px"].mean)
+    assert np.isfinite(found.terms["log_px"].mean)
 
 
 def matched(found: Any, truth: Any, count: int) -> float:

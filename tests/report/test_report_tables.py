@@ -29,12 +29,12 @@ from tightbound.runs.run import Run
 
 def shown(runs: list[Run], tmp_path: Path, **options: Any) -> str:
     """The report of some runs without a diagnosis."""
-    accounts = [
+    evaluations = [
         evaluation.evaluate(run, k=4, limit=8, subset=0, diagnosis=False)
         for run in runs
     ]
     return report.write(
-        runs, tmp_path / "report.html", evaluations=accounts, **options
+        runs, tmp_path / "report.html", evaluations=evaluations, **options
     ).read_text(encoding="utf-8")
 
 

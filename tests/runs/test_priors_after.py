@@ -435,7 +435,7 @@ def test_a_manifold_can_be_sampled_and_nothing_is_called_a_bound(
     assert "gives this posterior no gradient to train by" in capsys.readouterr().err
 
 
-# ---- the account under them
+# ---- evaluation under them
 
 
 @pytest.mark.parametrize(
