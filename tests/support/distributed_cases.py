@@ -85,16 +85,16 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
         {"data.binarize": "dynamic", "data.augment": "flip,shift"},
     ),
     "free bits": ("vae", {"objective": {"name": "elbo", "free_bits": 0.3}}),
-    "batch norm": ("iwae", {"k": 3, "network": "distributed_cases:Normed"}),
+    "batch norm": ("iwae", {"k": 3, "network": "support.distributed_cases:Normed"}),
     "batch norm, bad step": (
         "vae",
-        {"network": "distributed_cases:Normed", "objective": "distributed_cases:Two"},
+        {"network": "support.distributed_cases:Normed", "objective": "support.distributed_cases:Two"},
     ),
     "samples in shards": ("iwae", {"k": 3, "train.parallel": "fsdp2"}),
-    "two losses": ("vae", {"objective": "distributed_cases:Two"}),
+    "two losses": ("vae", {"objective": "support.distributed_cases:Two"}),
     "two losses in shards": (
         "vae",
-        {"objective": "distributed_cases:Two", "train.parallel": "fsdp2"},
+        {"objective": "support.distributed_cases:Two", "train.parallel": "fsdp2"},
     ),
     "running scale, in parts": (
         "hvae",

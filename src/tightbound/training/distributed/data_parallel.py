@@ -20,12 +20,12 @@ from tightbound.runtime.launch_context import Processes, launched
 from tightbound.training.distributed import batch_norm as batchnorm
 from tightbound.training.noise import Drawn
 from tightbound.training.step.accumulate import Accumulated
-from tightbound.training.step.execute import Eager, Figures, Say, engine
+from tightbound.training.step.execute import Eager, Figures, Say, execution
 from tightbound.training.step.gradients import Gradients
 from tightbound.training.step.module import Step
 
 
-class Together:
+class DataParallel:
     """An engine over the parts that all processes have of a batch.
 
     Losses and gradients are means over the processes, whose parts are equal; sums are sums.
@@ -33,12 +33,12 @@ class Together:
     bits in every process and after a restart.
     """
 
-    def __init__(self, engine: Eager, here: Processes, reduces: bool = True) -> None:
-        self.engine, self.here, self.reduces = engine, here, reduces
-        self.gradients = engine.gradients
+    def __init__(self, execution: Eager, here: Processes, reduces: bool = True) -> None:
+        self.execution, self.here, self.reduces = execution, here, reduces
+        self.gradients = execution.gradients
 
     def __call__(self, batch: Batch, clock: Clock, noise: Drawn) -> Figures:
-        losses, sums = self.engine(batch, clock, noise)
+        losses, sums = self.execution(batch, clock, noise)
         if self.reduces:
             self._mean_gradients()
         scaled = {
@@ -68,9 +68,9 @@ class Together:
             parameter.grad = mean.view_as(parameter)
 
 
-def engine_among(
+def distributed_execution(
     step: Step, settings: TrainSettings, say: Say, here: Processes
-) -> Eager | Together:
+) -> Eager | DataParallel:
     """The engine for the part of a batch that this process has: `train.parallel`,
     `train.accumulate`.
     """
@@ -98,12 +98,12 @@ def engine_among(
             f"parts for each of {here.world} processes: "
             "set train.accumulate or train.batch so that it can"
         )
-    made = engine(step, settings, say, int(settings.batch) // (here.world * parts))
+    made = execution(step, settings, say, int(settings.batch) // (here.world * parts))
     if sharded:
         made.gradients = ShardedGradients(step)
     if parts > 1:
         made = Accumulated(made, parts)
-    return Together(made, here, reduces=not sharded) if here.world > 1 else made
+    return DataParallel(made, here, reduces=not sharded) if here.world > 1 else made
 
 
 def is_sharded(settings: TrainSettings) -> bool:
@@ -210,7 +210,7 @@ class ShardedGradients(Gradients):
 
 
 @contextmanager
-def together(model: nn.Module) -> Iterator[None]:
+def unsharded(model: nn.Module) -> Iterator[None]:
     """All parameters of a model whole inside the block, so that each process may run it as often as
     it likes.
     """
@@ -228,7 +228,7 @@ def together(model: nn.Module) -> Iterator[None]:
             part.reshard()
 
 
-def whole_state(model: nn.Module) -> dict[str, Tensor]:
+def full_state_dict(model: nn.Module) -> dict[str, Tensor]:
     """A model's state on the CPU, copied, parameters in shards put together."""
     found = {}
     for name, value in model.state_dict().items():
