@@ -21,7 +21,7 @@ from tightbound.report.page.text import LANGUAGES
 from tightbound.runs.run import Run, load
 from tightbound.runtime.device import pick_device
 from tightbound.runtime.errors import TightboundError, lookup
-from tightbound.runtime.launch_context import joined
+from tightbound.runtime.launch_context import join_launch
 from tightbound.runtime.progress import listening
 from tightbound.training import budget as schedule
 from tightbound.training.console import Display, Quiet, display
@@ -102,15 +102,15 @@ def train(
     wanted = configure(
         _kept_source(source, valid, test), recipe, file=config, values=values
     )
-    with joined(pick_device(wanted.device).type) as us:
-        show = show if us.first else Quiet()
-        place, ours = us.lead(
+    with join_launch(pick_device(wanted.device).type) as launch:
+        show = show if launch.is_rank_zero else Quiet()
+        place, ours = launch.on_rank_zero(
             lambda: _place(
                 folder, source, wanted.recipe.name, new=not (resume or overwrite)
             )
         )
         if resume:
-            kept = us.lead(
+            kept = launch.on_rank_zero(
                 lambda: _resumed(place, source, recipe, config, wanted, values)
             )
             source = kept if source is None else source
@@ -129,7 +129,7 @@ def train(
                     test=test,
                     trust=trust,
                 )
-            if report and us.first:
+            if report and launch.is_rank_zero:
                 _finish([run], place / "report.html", show, lang)
         except KeyboardInterrupt as stop:
             if not (place / "config.toml").is_file():
@@ -165,7 +165,9 @@ def evaluate(
     TightboundError for data that do not fit the model.
     """
     seconds = None if budget is None else schedule.seconds(budget)
-    with joined(run.device.type if isinstance(run, Run) else pick_device("auto").type):
+    with join_launch(
+        run.device.type if isinstance(run, Run) else pick_device("auto").type
+    ):
         return account_of(
             _run(run),
             data,

@@ -16,7 +16,7 @@ from tightbound.evaluation import run_evaluation as measure
 from tightbound.evaluation import runner as work
 from tightbound.evaluation.budget import Plan
 from tightbound.evaluation.estimators import amortization_gap as gap
-from tightbound.runtime.launch_context import joined
+from tightbound.runtime.launch_context import join_launch
 
 K = 60
 
@@ -45,13 +45,13 @@ def run(tasks: list[list[str]], failing: list[str], evaluation: list[str]) -> No
         return log_px(model, x, method, **settings)
 
     work.log_px = counted
-    with joined("cpu") as us:
+    with join_launch("cpu") as launch:
         for words in tasks:
             assert main(words) == 0
         assert main(failing) == 2
         assert main(evaluation) == 0
-        every = us.gather(calls)
-        if us.first:
+        every = launch.gather(calls)
+        if launch.is_rank_zero:
             print(json.dumps(every))
 
 

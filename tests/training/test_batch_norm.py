@@ -23,7 +23,7 @@ from tightbound.models.build import build
 from tightbound.models.recipes import Recipe
 from tightbound.runtime.atomic_files import load_weights
 from tightbound.runtime.errors import TightboundError
-from tightbound.runtime.launch_context import ALONE, Processes
+from tightbound.runtime.launch_context import SINGLE_PROCESS, LaunchContext
 from tightbound.training.distributed.batch_norm import observe
 from tightbound.training.step.execute import Compiled, Eager
 from tightbound.training.step.module import Step
@@ -47,7 +47,7 @@ def test_it_is_torch_s(
         nn.init.normal_(theirs.weight)
         nn.init.normal_(theirs.bias)
     ours = copy.deepcopy(theirs)
-    [observer] = observe(nn.Sequential(ours), ALONE)
+    [observer] = observe(nn.Sequential(ours), SINGLE_PROCESS)
     for _ in range(3):
         x = (torch.randn(shape, dtype=torch.double) * 3 + 100).requires_grad_()
         y = x.detach().clone().requires_grad_()
@@ -84,7 +84,7 @@ def made() -> Step:
     step = Step(
         *build(Recipe(latent=3, network=Normed, likelihood="gaussian"), spec), 2
     )
-    step.observers += observe(step.model, ALONE)
+    step.observers += observe(step.model, SINGLE_PROCESS)
     return step
 
 
@@ -153,7 +153,7 @@ def test_it_refuses_parts_of_a_batch(tmp_path: Path) -> None:
     )
 
 
-class Threads(Processes):
+class Threads(LaunchContext):
     """Processes that are threads of this one: `add` waits for all."""
 
     def __init__(self, rank: int, world: int, shared: dict[str, Any]) -> None:
@@ -163,7 +163,7 @@ class Threads(Processes):
     def add(self, values: torch.Tensor) -> torch.Tensor:
         self.shared[self.rank] = values.clone()
         self.shared["barrier"].wait(60)
-        total = sum(self.shared[rank] for rank in range(self.world))
+        total = sum(self.shared[rank] for rank in range(self.world_size))
         self.shared["barrier"].wait(60)
         return values.copy_(total)
 
@@ -183,8 +183,10 @@ def test_parts_of_a_batch_in_several_processes_are_the_whole(world: int) -> None
         {"barrier": threading.Barrier(world)},
     )
 
-    def work(model: nn.Module, here: Processes, rows: slice) -> dict[str, torch.Tensor]:
-        observers = observe(model, here)
+    def work(
+        model: nn.Module, launch: LaunchContext, rows: slice
+    ) -> dict[str, torch.Tensor]:
+        observers = observe(model, launch)
         (model(x[rows]) - target[rows]).square().sum(1).mean().backward()
         return {
             name: value for o in observers for name, value in o.statistics(None).items()
@@ -210,7 +212,7 @@ def test_parts_of_a_batch_in_several_processes_are_the_whole(world: int) -> None
         assert parameter.grad is not None and torch.allclose(
             parameter.grad, mean, atol=1e-12
         ), name
-    for observer in observe(copies[0], ALONE):
+    for observer in observe(copies[0], SINGLE_PROCESS):
         observer.after_step(
             {name: sum(part[name] for part in parts) for name in parts[0]}
         )  # type: ignore[misc]

@@ -202,8 +202,8 @@ def evaluate(
     asked |= {"diagnosis": not no_diagnosis, "seed": seed, "limit": limit}
     try:
         with (
-            outputs.shared(loading) as us,
-            tables.progress("evaluating", quiet or not us.first) as tick,
+            outputs.shared(loading) as launch,
+            tables.progress("evaluating", quiet or not launch.is_rank_zero) as tick,
         ):
             trained = outputs.load(run, loading, skip_bad=skip_bad)
             found = api.evaluate(trained, data, **asked, tick=tick)
@@ -211,7 +211,7 @@ def evaluate(
         raise Stopped(
             "interrupted, what was finished is kept: the same command goes on from there"
         ) from None
-    if not us.first:
+    if not launch.is_rank_zero:
         return
     if (
         data is None

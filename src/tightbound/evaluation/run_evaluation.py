@@ -32,7 +32,7 @@ from tightbound.evaluation.runner import Chosen, Tick, Work
 from tightbound.evaluation.statistic import Figure
 from tightbound.runs.run import Run
 from tightbound.runtime.errors import TightboundError
-from tightbound.runtime.launch_context import here
+from tightbound.runtime.launch_context import current_launch
 
 TRIED = 2  # examples of the timed trials
 
@@ -73,12 +73,12 @@ def evaluate(
             raise TightboundError(f"{what} = {count} says nothing: ask for 1 or more")
     started = time.perf_counter()
     seed = run.config.seed if seed is None else seed
-    us = here()
-    rows, digest = us.after_first(lambda: _examples(run, data, split))
+    launch = current_launch()
+    rows, digest = launch.rank_zero_first(lambda: _examples(run, data, split))
     n = len(rows) if limit is None else min(limit, len(rows))
-    work = Work(run, seed, Pieces(run.folder, run.fingerprint), tick, us)
+    work = Work(run, seed, Pieces(run.folder, run.fingerprint), tick, launch)
     judged = (
-        us.lead(lambda: diagnose(run, _judged(run, data, rows, n), seed))
+        launch.on_rank_zero(lambda: diagnose(run, _judged(run, data, rows, n), seed))
         if diagnosis
         else None
     )
@@ -101,7 +101,7 @@ def evaluate(
         bound=run.has_bound,
         reason="" if run.has_bound else no_bound(run.config.recipe),
         digest=digest,
-        examples=us.lead(x.digest),
+        examples=launch.on_rank_zero(x.digest),
         weights=work.pieces.weights,
         diagnosis=judged,
         budget=trials
@@ -130,8 +130,8 @@ def evaluate(
     if data is None and (said := agreement(run, x.split, x.rows)) is not None:
         found.notes.append(said)
     work.pieces.clear()
-    us.gather(None)
-    us.lead(work.pieces.clear_rest)
+    launch.gather(None)
+    launch.on_rank_zero(work.pieces.clear_rest)
     found.seconds = time.perf_counter() - started
     return found
 
@@ -149,7 +149,7 @@ def _settled(
         return {"plan": dataclasses.asdict(plan), "trials": trials}
 
     what = {"budget": budget, "n": n, "seed": work.seed, "rows": len(rows)}
-    decided = work.us.lead(lambda: work.pieces.settled(what, decide))
+    decided = work.launch.on_rank_zero(lambda: work.pieces.settled(what, decide))
     return Plan(**decided["plan"]), decided["trials"]
 
 
@@ -180,7 +180,7 @@ def _measure(
         found.bits_per_dim = {
             name: Figure.of(terms[name] / unit) for name in ("elbo", "log_px")
         }
-    found.kl_per_latent = work.us.lead(
+    found.kl_per_latent = work.launch.on_rank_zero(
         lambda: rate_per_feature(run, x.some(2000)[1].x(), work.seed)
     )
     found.methods["importance"] = Method.of(base, spent)

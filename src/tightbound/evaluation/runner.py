@@ -22,7 +22,7 @@ from tightbound.evaluation.estimators.estimate import Estimate
 from tightbound.evaluation.estimators.methods import log_px
 from tightbound.runs.run import Run
 from tightbound.runtime.errors import TightboundError
-from tightbound.runtime.launch_context import ALONE, Processes
+from tightbound.runtime.launch_context import SINGLE_PROCESS, LaunchContext
 
 Tick = Callable[..., None]
 A = TypeVar("A")
@@ -76,10 +76,10 @@ class Work:
         seed: int,
         pieces: Pieces,
         tick: Tick | None,
-        us: Processes = ALONE,
+        launch: LaunchContext = SINGLE_PROCESS,
     ) -> None:
-        self.run, self.seed, self.pieces, self.us = run, seed, pieces, us
-        self.tick = tick if us.first else None
+        self.run, self.seed, self.pieces, self.launch = run, seed, pieces, launch
+        self.tick = tick if launch.is_rank_zero else None
 
     def _cut(self, x: Chosen, draws: int) -> Sequence[Tensor]:
         """The rows of each piece."""
@@ -91,15 +91,15 @@ class Work:
         """make(item) of each item, in order, each in one of the processes; where one is refused, in
         all of them.
         """
-        if self.us.world == 1:
+        if self.launch.world_size == 1:
             return [make(item) for item in items]
         own, refused = dict[int, B](), ""
         try:
-            for i in range(self.us.rank, len(items), self.us.world):
+            for i in range(self.launch.rank, len(items), self.launch.world_size):
                 own[i] = make(items[i])
         except TightboundError as error:
             refused = str(error)
-        found = self.us.gather((own, refused))
+        found = self.launch.gather((own, refused))
         if refused := next((text for _, text in found if text), ""):
             raise TightboundError(refused)
         whole = {i: value for some, _ in found for i, value in some.items()}
@@ -113,7 +113,7 @@ class Work:
 
         def tell(m: float) -> None:
             nonlocal done
-            done += m * self.us.world
+            done += m * self.launch.world_size
             if self.tick:
                 self.tick(min(n, round(done)), n, what)
 

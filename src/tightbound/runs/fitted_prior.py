@@ -21,6 +21,7 @@ from tightbound.models.compatibility import check
 from tightbound.models.recipes import Part, Recipe
 from tightbound.runtime.atomic_files import load_weights, make_folder, save_weights
 from tightbound.runtime.errors import TightboundError, nearest
+from tightbound.runtime.foreign_errors import last_line
 
 FOLDER, FILE = "priors", "prior.safetensors"
 OF_PRIOR = ("path.prior.", "path.priors.0.")  # of a flat model, of a hierarchy
@@ -161,7 +162,7 @@ def fill(model: nn.Module, state: dict[str, Tensor], path: Path) -> None:
     except RuntimeError as error:
         raise TightboundError(
             f"{path} does not fit its config.toml "
-            f"({str(error).splitlines()[-1].strip()}): restore both from one "
+            f"({last_line(error)}): restore both from one "
             "copy"
         ) from error
 

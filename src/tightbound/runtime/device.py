@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from tightbound.runtime.errors import TightboundError
-from tightbound.runtime.launch_context import here
+from tightbound.runtime.launch_context import current_launch
 
 
 def pick_device(name: str) -> torch.device:
@@ -23,5 +23,7 @@ def pick_device(name: str) -> torch.device:
     if name == "cpu" or not torch.cuda.is_available():
         return torch.device("cpu")
     return (
-        torch.device("cuda", here().local) if here().world > 1 else torch.device("cuda")
+        torch.device("cuda", current_launch().local_rank)
+        if current_launch().world_size > 1
+        else torch.device("cuda")
     )

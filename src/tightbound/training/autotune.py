@@ -12,7 +12,7 @@ import torch
 
 from tightbound.config import TrainSettings
 from tightbound.core.trace import Clock
-from tightbound.runtime.launch_context import here
+from tightbound.runtime.launch_context import current_launch
 from tightbound.training.budget import now
 from tightbound.training.step.precision import has_bfloat16
 from tightbound.training.trainer import Trainer
@@ -90,7 +90,7 @@ def bfloat16_pays(device: torch.device) -> bool:
 
     rounds = [[seconds(x) for x in pair] for _ in range(5)]
     full, half = (median(column) for column in zip(*rounds, strict=True))
-    return here().agree(full > PAYS * half)
+    return current_launch().broadcast(full > PAYS * half)
 
 
 def choose_execution(
@@ -109,7 +109,10 @@ def choose_execution(
     long = settings.budget > LONG / 4 if settings.budget else steps >= LEAST_STEPS
     half = long and settings.precision == "auto" and bfloat16_pays(device)
     whole = (
-        long and settings.compile == "auto" and here().world == 1 and compiler(device)
+        long
+        and settings.compile == "auto"
+        and current_launch().world_size == 1
+        and compiler(device)
     )
     if not (half or whole):
         return chosen, notes

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from tightbound.config import TrainSettings
 from tightbound.runtime.errors import TightboundError
-from tightbound.runtime.launch_context import here
+from tightbound.runtime.launch_context import current_launch
 
 LEAST, MOST, EPOCHS = 3000, 20_000, 30
 VALIDATIONS = 40
@@ -59,7 +59,7 @@ def resolve(
 
 def now() -> float:
     """Seconds, by the clock of the first process, so that all of them decide alike."""
-    return here().agree(time.perf_counter())
+    return current_launch().broadcast(time.perf_counter())
 
 
 def steps_within(

@@ -26,7 +26,12 @@ from tightbound.runs.run import Run, seeded
 from tightbound.runtime import atomic_files as files
 from tightbound.runtime.device import pick_device
 from tightbound.runtime.errors import TightboundError
-from tightbound.runtime.launch_context import here, launch, launched
+from tightbound.runtime.foreign_errors import is_out_of_memory
+from tightbound.runtime.launch_context import (
+    current_launch,
+    launch_id,
+    started_by_torchrun,
+)
 from tightbound.runtime.lock import RunLock
 from tightbound.runtime.memory import kept_memory
 from tightbound.training import budget as schedule
@@ -141,12 +146,16 @@ def fit(
     data are read. Raises TightboundError for bad settings, data or folders; `Interrupted` after
     Ctrl-C.
     """
-    started, us = schedule.now(), here()
+    started, launch = schedule.now(), current_launch()
     device = pick_device(config.device)
-    us.lead(lambda: check_folder(folder, resume=resume, overwrite=overwrite))
-    old = us.lead(lambda: _begun(folder) if resume else None)
+    launch.on_rank_zero(
+        lambda: check_folder(folder, resume=resume, overwrite=overwrite)
+    )
+    old = launch.on_rank_zero(lambda: _begun(folder) if resume else None)
     asked = (
-        us.lead(lambda: _begun(folder, REQUESTED)) if resume and old is None else None
+        launch.on_rank_zero(lambda: _begun(folder, REQUESTED))
+        if resume and old is None
+        else None
     )
     if resume and old is None:
         whose = (
@@ -170,7 +179,7 @@ def fit(
         else old.model_copy(update={"device": config.device})
     )
     read = partial(data_room.load, source, seed=config.seed, valid=valid, test=test)
-    data = us.after_first(lambda: read(config.data))
+    data = launch.rank_zero_first(lambda: read(config.data))
     if old is not None and old.digest != data.digest:
         raise TightboundError(
             f"the data are not those that {folder} was trained on: give the "
@@ -186,7 +195,7 @@ def fit(
     for note in [*data.notices, *notes]:
         show.note(note)
     with ExitStack() as held:
-        us.lead(
+        launch.on_rank_zero(
             lambda: _hold(
                 held, folder, resume, overwrite, wanted if old is None else None
             )
@@ -199,7 +208,7 @@ def fit(
             model, objective = assemble(config, device, trust=trust)
             trainer = Trainer(model, objective, config, data, folder, show, trust=trust)
             if overwrite:  # only now, when all that was asked for is known to work
-                us.lead(lambda: clear(folder))
+                launch.on_rank_zero(lambda: clear(folder))
             return _train(trainer, data, device, new=old is None)
         except (torch.OutOfMemoryError, RuntimeError, MemoryError) as error:
             raise _memory(error, config) from error
@@ -244,11 +253,7 @@ def _with_moments(config: Config, data: Data) -> Any:
 
 
 def _memory(error: BaseException, config: Config) -> BaseException:
-    text = str(error)
-    if (
-        isinstance(error, torch.OutOfMemoryError | MemoryError)
-        or "can't allocate memory" in text
-    ):
+    if is_out_of_memory(error):
         return TightboundError(
             f"out of memory with batches of {config.train.batch} and k = "
             f"{config.recipe.k}: lower train.batch "
@@ -258,7 +263,12 @@ def _memory(error: BaseException, config: Config) -> BaseException:
 
 
 def _train(trainer: Trainer, data: Data, device: torch.device, *, new: bool) -> Run:
-    config, folder, show, us = trainer.config, trainer.folder, trainer.show, here()
+    config, folder, show, launch = (
+        trainer.config,
+        trainer.folder,
+        trainer.show,
+        current_launch(),
+    )
 
     def begin() -> None:
         mark_launch(folder)
@@ -269,8 +279,8 @@ def _train(trainer: Trainer, data: Data, device: torch.device, *, new: bool) -> 
                 folder / "environment.json", json.dumps(environment(device), indent=2)
             )
 
-    us.lead(begin)
-    if not new and (found := us.lead(trainer.store.load)) is not None:
+    launch.on_rank_zero(begin)
+    if not new and (found := launch.on_rank_zero(trainer.store.load)) is not None:
         state, notices = found
         for notice in notices:
             show.note(notice)
@@ -290,15 +300,15 @@ def mark_launch(folder: Path) -> None:
     """Notes which launch by torchrun has this run, so that its restarted processes know that it is
     theirs.
     """
-    if launched():
+    if started_by_torchrun():
         files.make_folder(folder / "state")
-        files.write_atomic(folder / LAUNCH, launch())
+        files.write_atomic(folder / LAUNCH, launch_id())
 
 
 def is_ours(folder: Path) -> bool:
     """True where an earlier start of this very launch had begun to train in the folder."""
     try:
-        return launched() and (folder / LAUNCH).read_text() == launch()
+        return started_by_torchrun() and (folder / LAUNCH).read_text() == launch_id()
     except OSError:
         return False
 
@@ -383,5 +393,5 @@ def environment(device: torch.device) -> dict[str, Any]:
         "device": torch.cuda.get_device_name() if device.type == "cuda" else "cpu",
         "threads": torch.get_num_threads(),
         "cores": os.cpu_count(),
-        "processes": here().world,
+        "processes": current_launch().world_size,
     }

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from tightbound.runtime.launch_context import launched
+from tightbound.runtime.launch_context import started_by_torchrun
 
 
 class Interrupted(KeyboardInterrupt):
@@ -26,7 +26,7 @@ def ctrl_c() -> Iterator[list[int]]:
 
     def note(number: int, frame: Any) -> None:
         pressed.append(number)
-        if not launched():
+        if not started_by_torchrun():
             signal.signal(signal.SIGINT, signal.default_int_handler)
 
     try:

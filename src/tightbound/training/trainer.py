@@ -23,7 +23,8 @@ from tightbound.models.recipes import has_bound
 from tightbound.models.vae import VAE, Objective
 from tightbound.runs.run import seeded, weights
 from tightbound.runtime.errors import TightboundError
-from tightbound.runtime.launch_context import here
+from tightbound.runtime.foreign_errors import last_line
+from tightbound.runtime.launch_context import current_launch
 from tightbound.training.batches import batches, examples
 from tightbound.training.checkpoint import StateStore
 from tightbound.training.console import Display
@@ -78,8 +79,8 @@ class Trainer:
             show,
         )
         self.device = model.get_buffer("centre").device
-        self.here, k = here(), config.recipe.k
-        batch, share = int(self.settings.batch), self.here.share
+        self.launch, k = current_launch(), config.recipe.k
+        batch, share = int(self.settings.batch), self.launch.share
         self.batches = batches(
             data.train, batch, config.seed, self.device, share, config.data.mix
         )
@@ -92,9 +93,9 @@ class Trainer:
             channels_last(model)
         self.average = Average(model, self.settings.ema) if self.settings.ema else None
         if apart:
-            shard(self.step_module, self._averaged(), self.here, self.device)
+            shard(self.step_module, self._averaged(), self.launch, self.device)
         self.execution = distributed_execution(
-            self.step_module, self.settings, self._say, self.here
+            self.step_module, self.settings, self._say, self.launch
         )
         self.noise = NoiseBuffer(config.seed, self.device, self._rehearse, k, share)
         self.optimizer = optimizer(model, self.settings, trust=trust)
@@ -134,7 +135,12 @@ class Trainer:
         batch = self.batches(step)
         noise = self.noise(step, batch)
         torch.default_generator.manual_seed(
-            seed_for(seed, "parts", step, *self.here.share[:1] * (not self.here.first))
+            seed_for(
+                seed,
+                "parts",
+                step,
+                *self.launch.share[:1] * (not self.launch.is_rank_zero),
+            )
         )
         losses, sums = self.execution(batch, clock, noise)
         ok, divisor = self.guard.check(
@@ -200,7 +206,9 @@ class Trainer:
         """Whether to save now, and why; several processes ask the first one, and not at
         every step.
         """
-        if self.here.world > 1 and not (validated or self.step % READ_EVERY == 0):
+        if self.launch.world_size > 1 and not (
+            validated or self.step % READ_EVERY == 0
+        ):
             return ""
         waited = time.perf_counter() - self.saved_at
         due = waited >= (
@@ -208,7 +216,7 @@ class Trainer:
             if validated
             else max(5.0, 2 * self.settings.save_seconds)
         )
-        return self.here.agree("pressed" if pressed else "time" if due else "")
+        return self.launch.broadcast("pressed" if pressed else "time" if due else "")
 
     def _say(self, line: str) -> None:
         """A line for the person who watches, and for the log."""
@@ -305,7 +313,7 @@ class Trainer:
         """Appends a line to log.jsonl; what a killed run wrote after its last state is cut off
         first.
         """
-        if not self.here.first:
+        if not self.launch.is_rank_zero:
             return
         try:
             with (self.folder / "log.jsonl").open("ab") as file:
@@ -321,27 +329,27 @@ class Trainer:
 
     def save(self) -> None:
         """The best weights, then the state to resume from."""
-        if self.best["step"] != self.saved_best_step and self.here.first:
+        if self.best["step"] != self.saved_best_step and self.launch.is_rank_zero:
             weights(self.folder / "model.safetensors", self.config, self.best["plain"])
             if self.best["ema"]:
                 weights(self.folder / "ema.safetensors", self.config, self.best["ema"])
         self.saved_best_step = self.best["step"]
         self.elapsed = time.perf_counter() - self.started
         state = self.state_dict()
-        self.here.lead(lambda: self.store.save(self.step, state))
+        self.launch.on_rank_zero(lambda: self.store.save(self.step, state))
         self.saved_at = time.perf_counter()
 
     def state_dict(self) -> dict[str, Any]:
         """All that the rest of the run depends on; tensors in shards are written now, by all
         processes.
         """
-        places = self.here.gather(self.batches.state_dict())
+        places = self.launch.gather(self.batches.state_dict())
         numbers = {
             "step": self.step,
             "stale": self.validations_without_improvement,
             "spent": self.elapsed,
             "log_bytes": self.log_bytes,
-            "processes": self.here.world,
+            "processes": self.launch.world_size,
             "guard": self.guard.state_dict(),
             "sums": self.sums,
             "best": self.best,
@@ -350,7 +358,7 @@ class Trainer:
         if self.settings.parallel == "fsdp2":
             own = sharded.tensors(self.model, self._averaged(), self.optimizer)
             return numbers | {
-                "shards": sharded.save(self.store.shards(self.step), own, self.here)
+                "shards": sharded.save(self.store.shards(self.step), own, self.launch)
             }
         return numbers | {
             "model": self.model.state_dict(),
@@ -375,7 +383,7 @@ class Trainer:
         except (RuntimeError, ValueError, KeyError) as error:
             raise TightboundError(
                 f"the state in {self.folder / 'state'} does not fit its config.toml "
-                f"({str(error).splitlines()[-1].strip()}): restore both from "
+                f"({last_line(error)}): restore both from "
                 "one copy, or train anew with --overwrite"
             ) from error
         self.sums = state["sums"].to(self.device)
@@ -390,10 +398,10 @@ class Trainer:
                 self._say(note)
 
     def _other(self, processes: int) -> str:
-        if processes == self.here.world:
+        if processes == self.launch.world_size:
             return ""
         return (
-            f"{self.here.world} processes go on where {processes} saved the "
+            f"{self.launch.world_size} processes go on where {processes} saved the "
             "state: losses are those of before to "
             "rounding, not to the bit"
         )

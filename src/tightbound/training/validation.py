@@ -16,7 +16,7 @@ from tightbound.core.trace import Clock, Draw
 from tightbound.data.prepare.split import Split
 from tightbound.distributions.random import TILE, ContentNoise, StepNoise, tiles
 from tightbound.models.vae import VAE, Objective
-from tightbound.runtime.launch_context import here
+from tightbound.runtime.launch_context import current_launch
 
 T = TypeVar("T")
 BATCH, VALUES_AT_ONCE = 1000, 4_000_000
@@ -66,7 +66,7 @@ class Validator:
                 loss["generative"] if isinstance(loss, dict) else loss
             ).expand(len(x))
             every.append({name: value.double().cpu() for name, value in terms.items()})
-        per = _in_turn(here().gather(every))
+        per = _in_turn(current_launch().gather(every))
         for name in per[0]:
             term = torch.cat([some[name] for some in per])
             values[name] = float(term.mean())
@@ -99,12 +99,12 @@ class Validator:
             )
             log_w = [trace.summed(trace.log_w).double() for trace in passes]
             found.append(torch.cat(log_w).logsumexp(0) - torch.tensor(float(k)).log())
-        per = _in_turn(here().gather([some.cpu() for some in found]))
+        per = _in_turn(current_launch().gather([some.cpu() for some in found]))
         return {"log_px": float(torch.cat(per).mean()), "log_px_k": k, "log_px_n": n}
 
     def _own(self, batches: Sequence[Tensor]) -> list[tuple[int, Tensor]]:
         """The batches that this process has among several, with their numbers."""
-        rank, world = here().share
+        rank, world = current_launch().share
         return list(enumerate(batches))[rank::world]
 
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from tightbound.core.trace import Trace
-from tightbound.runtime.launch_context import Processes
+from tightbound.runtime.launch_context import LaunchContext
 
 
 class _Sum(torch.autograd.Function):
@@ -21,13 +21,13 @@ class _Sum(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, own: Tensor, here: Processes) -> Tensor:
-        ctx.here = here
-        return here.add(own.contiguous().clone())
+    def forward(ctx: Any, own: Tensor, launch: LaunchContext) -> Tensor:
+        ctx.launch = launch
+        return launch.add(own.contiguous().clone())
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
-        return ctx.here.add(grad.contiguous().clone()), None
+        return ctx.launch.add(grad.contiguous().clone()), None
 
 
 class OfWholeBatch:
@@ -38,7 +38,7 @@ class OfWholeBatch:
     running statistics by them, after the step.
     """
 
-    here: Processes
+    launch: LaunchContext
     seen: Tensor | None
 
     def forward(self: Any, x: Tensor) -> Tensor:
@@ -47,7 +47,7 @@ class OfWholeBatch:
         axes, wide = [0, *range(2, x.dim())], (1, -1, *[1] * (x.dim() - 2))
         own = x.numel() // x.shape[1]
         n, total = (
-            own * self.here.world,
+            own * self.launch.world_size,
             x.sum(axes),
         )  # the processes have equal parts of a batch
         centred = x - (self._sum(total) / n).reshape(wide)
@@ -60,7 +60,7 @@ class OfWholeBatch:
         return y if self.bias is None else y + self.bias.reshape(wide)
 
     def _sum(self, own: Tensor) -> Tensor:
-        return own if self.here.world == 1 else _Sum.apply(own, self.here)
+        return own if self.launch.world_size == 1 else _Sum.apply(own, self.launch)
 
 
 class Observer:
@@ -95,7 +95,7 @@ class Observer:
         bn.running_var.lerp_(square / (n - 1), share)
 
 
-def observe(model: nn.Module, here: Processes) -> list[Observer]:
+def observe(model: nn.Module, launch: LaunchContext) -> list[Observer]:
     """Makes each batch normalisation of a model one of the whole batch, in place."""
     found = []
     for name, module in model.named_modules():
@@ -103,6 +103,6 @@ def observe(model: nn.Module, here: Processes) -> list[Observer]:
             if not isinstance(module, OfWholeBatch):
                 kind = type(module)
                 module.__class__ = type(kind.__name__, (OfWholeBatch, kind), {})
-            module.here, module.seen = here, None  # type: ignore[assignment]
+            module.launch, module.seen = launch, None  # type: ignore[assignment]
             found.append(Observer(module, name))
     return found

@@ -16,7 +16,7 @@ from tightbound.config import TrainSettings
 from tightbound.core.trace import Batch, Clock, Gather
 from tightbound.models.vae import VAE
 from tightbound.runtime.errors import TightboundError
-from tightbound.runtime.launch_context import Processes, launched
+from tightbound.runtime.launch_context import LaunchContext, started_by_torchrun
 from tightbound.training.distributed import batch_norm as batchnorm
 from tightbound.training.noise import Drawn
 from tightbound.training.step.accumulate import Accumulated
@@ -33,8 +33,10 @@ class DataParallel:
     bits in every process and after a restart.
     """
 
-    def __init__(self, execution: Eager, here: Processes, reduces: bool = True) -> None:
-        self.execution, self.here, self.reduces = execution, here, reduces
+    def __init__(
+        self, execution: Eager, launch: LaunchContext, reduces: bool = True
+    ) -> None:
+        self.execution, self.launch, self.reduces = execution, launch, reduces
         self.gradients = execution.gradients
 
     def __call__(self, batch: Batch, clock: Clock, noise: Drawn) -> Figures:
@@ -42,10 +44,11 @@ class DataParallel:
         if self.reduces:
             self._mean_gradients()
         scaled = {
-            name: loss.detach() / self.here.world for name, loss in losses.items()
+            name: loss.detach() / self.launch.world_size
+            for name, loss in losses.items()
         }
         figures = [*scaled.values(), *sums.values()]
-        flat = self.here.add(
+        flat = self.launch.add(
             torch.cat([figure.double().flatten() for figure in figures])
         )
         parts = flat.split([figure.numel() for figure in figures])
@@ -61,7 +64,7 @@ class DataParallel:
     def _mean_gradients(self) -> None:
         own = [p for p in self.gradients.parameters if p.grad is not None]
         flat = torch.cat([p.grad.flatten() for p in own])  # type: ignore[union-attr]
-        self.here.add(flat).div_(self.here.world)
+        self.launch.add(flat).div_(self.launch.world_size)
         for parameter, mean in zip(
             own, flat.split([p.numel() for p in own]), strict=True
         ):
@@ -69,14 +72,14 @@ class DataParallel:
 
 
 def distributed_execution(
-    step: Step, settings: TrainSettings, say: Say, here: Processes
+    step: Step, settings: TrainSettings, say: Say, launch: LaunchContext
 ) -> Eager | DataParallel:
     """The engine for the part of a batch that this process has: `train.parallel`,
     `train.accumulate`.
     """
     sharded, parts = is_sharded(settings), settings.accumulate
-    step.gather = gather_rows(here, step.objective, settings)
-    norms = batchnorm.observe(step.model, here)
+    step.gather = gather_rows(launch, step.objective, settings)
+    norms = batchnorm.observe(step.model, launch)
     step.observers += norms
     if parts > 1 and norms:
         raise TightboundError(
@@ -84,7 +87,7 @@ def distributed_execution(
             "batch normalisation, a statistic of the "
             "whole batch: set train.accumulate=1, or start more processes with torchrun"
         )
-    exchange = here.world > 1 and norms
+    exchange = launch.world_size > 1 and norms
     if settings.compile == "on" and (sharded or step.gather is not None or exchange):
         say(
             "steps run one by one: a pass in which processes exchange tensors "
@@ -92,23 +95,29 @@ def distributed_execution(
             "over the batch, or batch normalisation) is not compiled"
         )
         settings = settings.model_copy(update={"compile": "off"})
-    if int(settings.batch) % (here.world * parts):
+    if int(settings.batch) % (launch.world_size * parts):
         raise TightboundError(
             f"train.batch = {settings.batch} cannot be split into {parts} "
-            f"parts for each of {here.world} processes: "
+            f"parts for each of {launch.world_size} processes: "
             "set train.accumulate or train.batch so that it can"
         )
-    made = execution(step, settings, say, int(settings.batch) // (here.world * parts))
+    made = execution(
+        step, settings, say, int(settings.batch) // (launch.world_size * parts)
+    )
     if sharded:
         made.gradients = ShardedGradients(step)
     if parts > 1:
         made = Accumulated(made, parts)
-    return DataParallel(made, here, reduces=not sharded) if here.world > 1 else made
+    return (
+        DataParallel(made, launch, reduces=not sharded)
+        if launch.world_size > 1
+        else made
+    )
 
 
 def is_sharded(settings: TrainSettings) -> bool:
     """True where parameters are in shards: by setting, in a launch by torchrun."""
-    return settings.parallel == "fsdp2" and launched()
+    return settings.parallel == "fsdp2" and started_by_torchrun()
 
 
 class _AllRows(torch.autograd.Function):
@@ -117,23 +126,23 @@ class _AllRows(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, rows: Tensor, here: Processes) -> Tensor:
+    def forward(ctx: Any, rows: Tensor, launch: LaunchContext) -> Tensor:
         import torch.distributed as dist
 
-        ctx.here = here
-        found = [torch.empty_like(rows) for _ in range(here.world)]
+        ctx.launch = launch
+        found = [torch.empty_like(rows) for _ in range(launch.world_size)]
         dist.all_gather(found, rows.contiguous())
         return torch.cat(found)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
-        return ctx.here.add(grad.contiguous().clone()).chunk(ctx.here.world)[
-            ctx.here.rank
+        return ctx.launch.add(grad.contiguous().clone()).chunk(ctx.launch.world_size)[
+            ctx.launch.rank
         ], None
 
 
 def gather_rows(
-    here: Processes, objective: Any, settings: TrainSettings
+    launch: LaunchContext, objective: Any, settings: TrainSettings
 ) -> Gather | None:
     """What `Trace.gather` is to be among several processes; checks that an objective over the batch
     can be served.
@@ -149,7 +158,11 @@ def gather_rows(
             "statistic of the whole batch: set train.accumulate=1, or start "
             "more processes with torchrun"
         )
-    return None if here.world == 1 or whole else lambda rows: _AllRows.apply(rows, here)
+    return (
+        None
+        if launch.world_size == 1 or whole
+        else lambda rows: _AllRows.apply(rows, launch)
+    )
 
 
 # ---- FSDP2: parameters, gradients and optimiser state in shards
@@ -170,7 +183,7 @@ def blocks(model: VAE) -> list[nn.Module]:
 
 
 def shard(
-    step: Step, averaged: VAE | None, here: Processes, device: torch.device
+    step: Step, averaged: VAE | None, launch: LaunchContext, device: torch.device
 ) -> None:
     """Makes each process hold one part of every parameter; a network's are together only while it
     runs.
@@ -180,7 +193,7 @@ def shard(
 
     # Networks end in a reshape, and nothing here changes what they give in place.
     warnings.filterwarnings("ignore", "FSDP2-wrapped module .* returned a view tensor")
-    mesh = init_device_mesh(device.type, (here.world,))
+    mesh = init_device_mesh(device.type, (launch.world_size,))
     for root, model in ((step, step.model), (averaged, averaged)):
         if root is not None and model is not None:
             for module in blocks(model):

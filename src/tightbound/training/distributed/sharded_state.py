@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from tightbound.runtime import atomic_files as files
 from tightbound.runtime.errors import TightboundError
-from tightbound.runtime.launch_context import Processes, launched
+from tightbound.runtime.launch_context import LaunchContext, started_by_torchrun
 
 Digests = dict[str, str]
 
@@ -42,7 +42,7 @@ def tensors(
     return found
 
 
-def save(folder: Path, state: dict[str, Tensor], here: Processes) -> Digests:
+def save(folder: Path, state: dict[str, Tensor], launch: LaunchContext) -> Digests:
     """Writes the shards of a state to a new folder, by all processes together; returns the SHA-256
     of each file.
     """
@@ -53,18 +53,20 @@ def save(folder: Path, state: dict[str, Tensor], here: Processes) -> Digests:
         shutil.rmtree(folder, ignore_errors=True)
         files.make_folder(folder)
 
-    here.lead(clean)
+    launch.on_rank_zero(clean)
     with _quiet():
         writer = HuggingFaceStorageWriter(str(folder), save_distributed=True)
-        write(state, storage_writer=writer, no_dist=not launched())
-    found = here.lead(lambda: sorted(path.name for path in folder.iterdir()))
+        write(state, storage_writer=writer, no_dist=not started_by_torchrun())
+    found = launch.on_rank_zero(lambda: sorted(path.name for path in folder.iterdir()))
     if not found:
         raise TightboundError(
             f"{folder} is not seen by all processes: let --out be a folder that all machines share"
         )
     files.sync_folder(folder)
-    own = {name: digest(folder / name) for name in found[here.rank :: here.world]}
-    return {name: value for part in here.gather(own) for name, value in part.items()}
+    own = {
+        name: digest(folder / name) for name in found[launch.rank :: launch.world_size]
+    }
+    return {name: value for part in launch.gather(own) for name, value in part.items()}
 
 
 def load(folder: Path, state: dict[str, Tensor]) -> None:
@@ -76,7 +78,7 @@ def load(folder: Path, state: dict[str, Tensor]) -> None:
         read(
             state,
             storage_reader=HuggingFaceStorageReader(str(folder)),
-            no_dist=not launched(),
+            no_dist=not started_by_torchrun(),
         )
 
 
