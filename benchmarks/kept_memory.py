@@ -51,7 +51,11 @@ def child(case: str) -> None:
     from tightbound.runtime.memory import kept_memory
     from tightbound.training import budget as schedule
     from tightbound.training.console import Quiet
-    from tightbound.training.run_training import asked_of_data, assemble, settle
+    from tightbound.training.run_training import (
+        assemble_step,
+        settle,
+        with_required_data,
+    )
     from tightbound.training.trainer import Trainer
 
     torch.set_num_threads(1)
@@ -66,14 +70,18 @@ def child(case: str) -> None:
     with tempfile.TemporaryDirectory() as folder, ExitStack() as held:
         name = values.pop("source")
         source = name if name == "mnist" else pairs.source_of(name, Path(folder), 32)
-        config = asked_of_data(configure("", recipe, values=values))
+        config = with_required_data(configure("", recipe, values=values))
         data = data_room.load(source, config.data, seed=config.seed)
         config, _ = settle(config, data)
         train = schedule.resolve(config.train, len(data.train), 1000)
         config = config.model_copy(update={"spec": data.spec, "train": train})
         held.enter_context(kept_memory())
         trainer = Trainer(
-            *assemble(config, torch.device("cpu")), config, data, Path(folder), Quiet()
+            assemble_step(config, torch.device("cpu")),
+            config,
+            data,
+            Path(folder),
+            Quiet(),
         )
         trainer.model.train()
         for step in range(3):

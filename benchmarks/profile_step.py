@@ -90,9 +90,9 @@ def make_trainer(source: str, values: dict[str, Any]) -> Trainer:
     config = config.model_copy(
         update={"train": schedule.resolve(config.train, len(data.train))}
     )
-    model, objective = fit.assemble(config, torch.device("cpu"))
-    model.train()
-    return Trainer(model, objective, config, data, Path(tempfile.mkdtemp()), Quiet())
+    step = fit.assemble_step(config, torch.device("cpu"))
+    step.model.train()
+    return Trainer(step, config, data, Path(tempfile.mkdtemp()), Quiet())
 
 
 def instrument(trainer: Trainer) -> Sections:
@@ -111,7 +111,7 @@ def instrument(trainer: Trainer) -> Sections:
         Trace.log_px = property(sections.timed("likelihood", Trace.log_px.fget))  # type: ignore[method-assign, assignment, attr-defined]
         sections.wrap(trainer.execution.gradients, "backward", "backward")
     sections.wrap(trainer.guard, "check", "check")
-    sections.wrap(trainer, "update", "optimiser")
+    sections.wrap(trainer, "optimizer_step", "optimiser")
     if trainer.average is not None:
         sections.wrap(trainer.average, "update", "average")
     sections.wrap(trainer, "train_step", "sums and the rest")

@@ -148,7 +148,7 @@ def train(
         str(source),
         folder / out,
         show or Quiet(),
-        resume=(folder / out).exists(),
+        mode="resume" if (folder / out).exists() else "new",
     )
 
 

@@ -26,9 +26,10 @@ class Fake:
     times: dict[tuple[str, str], float]
 
     def __init__(self, trainer: Any) -> None:
-        self.trainer, self.first = trainer, 30.0
+        self.trainer = trainer
+        self.first_step = 30.0
 
-    def window(self) -> float:
+    def seconds_per_step(self) -> float:
         return self.times[self.trainer.precision, self.trainer.compile]
 
 
@@ -36,7 +37,7 @@ class Fake:
 def timed(monkeypatch: pytest.MonkeyPatch) -> type[Fake]:
     """A machine that can do all, whose times a test sets."""
     monkeypatch.setattr(trial, "bfloat16_pays", lambda device: True)
-    monkeypatch.setattr(trial, "compiler", lambda device: True)
+    monkeypatch.setattr(trial, "can_compile", lambda device: True)
     monkeypatch.setattr(trial, "Trial", Fake)
     return Fake
 
@@ -120,7 +121,7 @@ def test_a_trial_takes_steps_and_the_run_starts_clean(
     monkeypatch.setattr(trial, "bfloat16_pays", lambda device: True)
     monkeypatch.setattr(trial, "LEAST_STEPS", 1)
     monkeypatch.setattr(trial, "WINDOW", 0.01)
-    monkeypatch.setattr(trial, "in_turn", lambda trials: [2.0, 1.0])
+    monkeypatch.setattr(trial, "time_in_turn", lambda trials: [2.0, 1.0])
     values = {**SMALL, "train.steps": 6}
     run = tb.train(
         "digits", out=tmp_path / "a", settings=values, display="none", report=False
@@ -146,11 +147,11 @@ def test_windows_are_taken_in_turn(monkeypatch: pytest.MonkeyPatch) -> None:
         def __init__(self, name: str, times: list[float]) -> None:
             self.name, self.times = name, times
 
-        def window(self) -> float:
+        def seconds_per_step(self) -> float:
             order.append(self.name)
             return self.times.pop(0)
 
-    found = trial.in_turn([One("a", [3.0, 1.0, 2.0]), One("b", [5.0, 9.0, 7.0])])  # type: ignore[list-item]
+    found = trial.time_in_turn([One("a", [3.0, 1.0, 2.0]), One("b", [5.0, 9.0, 7.0])])  # type: ignore[list-item]
     assert found == [2.0, 7.0] and order == ["a", "b"] * 3
 
 
@@ -166,7 +167,7 @@ def test_only_the_run_looks_at_data_to_start_its_parts(
     monkeypatch.setattr(trial, "LEAST_STEPS", 1)
     monkeypatch.setattr(trial, "WINDOW", 0.01)
     monkeypatch.setattr(
-        trial, "in_turn", lambda trials: made.extend(trials) or [1.0, 2.0]
+        trial, "time_in_turn", lambda trials: made.extend(trials) or [1.0, 2.0]
     )
     values = {**SMALL, "train.steps": 6, "latent": 64}
     tb.train(

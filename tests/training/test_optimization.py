@@ -5,18 +5,26 @@ normals of a pass.
 from __future__ import annotations
 
 import copy
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from support.core_cases import model_of, spec_of
+from support.trainings import train
+from support.trainings import weights as weights_of
 from torch import Tensor, nn
 from torch.distributions import Normal, kl_divergence
 
 from tightbound.distributions import LogScaleNormal, UnitNormal
 from tightbound.models.recipes import RECIPES
+from tightbound.training.optimization import fused_adam
 from tightbound.training.optimization.ema import EARLY, STRIDE, Average
-from tightbound.training.optimization.fused_adam import Updates
+from tightbound.training.optimization.fused_adam import (
+    FusedAdamStep,
+    OptimizerStep,
+    optimizer_step,
+)
 from tightbound.training.step.precision import channels_last, set_precision
 
 YES, NO = torch.tensor(True), torch.tensor(False)
@@ -33,24 +41,31 @@ OPTIMISERS: dict[str, tuple[Any, dict[str, Any]]] = {
 }
 
 
-def pair(name: str) -> tuple[Updates, torch.optim.Optimizer]:
-    """An optimiser taken by `Updates`, and the same by its own step, over equal weights."""
+def pair(name: str) -> tuple[OptimizerStep, torch.optim.Optimizer]:
+    """An optimiser with `optimizer_step`, and the same with its `step`, on equal weights."""
     cls, options = OPTIMISERS[name]
     net = nn.Sequential(nn.Linear(7, 5), nn.Linear(5, 3), nn.Conv2d(3, 4, 2))
-    other, made = copy.deepcopy(net), []
+    other = copy.deepcopy(net)
+    optimisers = []
     channels_last(net)
     assert not net[2].weight.is_contiguous()
     for copied in (net, other):
-        matrices, others = (
-            [p for p in copied.parameters() if (p.dim() > 1) is m]
-            for m in (True, False)
-        )
+        matrices = [p for p in copied.parameters() if p.dim() > 1]
+        others = [p for p in copied.parameters() if p.dim() <= 1]
         groups = [
             {"params": matrices, "top": 0.02},
             {"params": others, "top": 0.01, "weight_decay": 0.0},
         ]
-        made.append(cls(groups, lr=0.02, **options))
-    return Updates(made[0]), made[1]
+        optimisers.append(cls(groups, lr=0.02, **options))
+    return optimizer_step(optimisers[0]), optimisers[1]
+
+
+@pytest.fixture(params=["kernels", "public"])
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Steps by torch's kernels, and by `optimizer.step()` as for an unknown torch."""
+    if request.param == "public":
+        monkeypatch.setattr(fused_adam, "TESTED", ((99, 0), (99, 1)))
+    return str(request.param)
 
 
 def weights(opt: torch.optim.Optimizer) -> list[Tensor]:
@@ -72,7 +87,7 @@ def random(like: torch.optim.Optimizer, step: int) -> list[Tensor]:
 
 
 @pytest.mark.parametrize("name", OPTIMISERS)
-def test_steps_are_those_of_the_optimiser(name: str) -> None:
+def test_steps_are_those_of_the_optimiser(name: str, way: str) -> None:
     update, own = pair(name)
     for step in range(6):
         level, divisor = 1 / (1 + step), None if step < 3 else torch.tensor(float(step))
@@ -91,13 +106,12 @@ def test_steps_are_those_of_the_optimiser(name: str) -> None:
     ]
     for a, b in zip(*kept, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-6, atol=1e-7)
-    assert (update.kernel is not None and len(update.held) == 2) == (
-        name in ("AdamW", "Adam")
-    )
+    calls_kernel = isinstance(update, FusedAdamStep) and len(update.groups) == 2
+    assert calls_kernel == (way == "kernels" and name in ("AdamW", "Adam"))
 
 
 @pytest.mark.parametrize("name", OPTIMISERS)
-def test_a_step_that_is_left_out_moves_nothing(name: str) -> None:
+def test_a_step_that_is_left_out_moves_nothing(name: str, way: str) -> None:
     update, _ = pair(name)
     for step in range(3):
         give(random(update.opt, step), update.opt)
@@ -111,7 +125,7 @@ def test_a_step_that_is_left_out_moves_nothing(name: str) -> None:
         assert all(torch.equal(a[key], b[key]) for key in a)
 
 
-def test_a_parameter_without_a_gradient_is_left_alone() -> None:
+def test_a_parameter_without_a_gradient_is_left_alone(way: str) -> None:
     update, own = pair("AdamW")
     for step in range(4):
         grads = random(own, step)
@@ -198,3 +212,31 @@ def test_transposed_convolutions_train_in_bfloat16_and_are_evaluated_in_float32(
     assert torch.equal(net.eval()(x), full)
     set_precision(net, "float32")
     assert type(net[0]) is kind and torch.equal(net.train()(x), full)
+
+
+@pytest.mark.parametrize(
+    ("version", "known"),
+    [
+        ("2.8.1", False),
+        ("2.9.0", True),
+        ("2.13.0+cpu", True),
+        ("2.14.0", False),
+        ("3.0", False),
+    ],
+)
+def test_kernels_are_called_in_tested_versions_of_torch_alone(
+    version: str, known: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch, "__version__", version)
+    assert fused_adam.internals_are_known() is known
+    opt = torch.optim.AdamW([nn.Parameter(torch.zeros(2))], fused=True)
+    assert isinstance(optimizer_step(opt), FusedAdamStep) is known
+
+
+def test_the_optimiser_without_kernels_trains_to_the_same_weights(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train(tmp_path / "kernels")
+    monkeypatch.setattr(fused_adam, "TESTED", ((99, 0), (99, 1)))
+    train(tmp_path / "public")
+    assert weights_of(tmp_path / "kernels") == weights_of(tmp_path / "public")

@@ -22,7 +22,7 @@ from tightbound.runtime.errors import TightboundError
 from tightbound.training import budget as schedule
 from tightbound.training.console import Quiet
 from tightbound.training.optimization.optimizer import optimizer
-from tightbound.training.run_training import assemble, settle
+from tightbound.training.run_training import assemble_step, settle
 from tightbound.training.step.execute import Compiled, Eager
 from tightbound.training.step.gradients import Gradients
 from tightbound.training.step.precision import set_precision
@@ -59,9 +59,9 @@ def trainer(folder: Path, recipe: str = "vae", **values: Any) -> Trainer:
     config = config.model_copy(
         update={"train": schedule.resolve(config.train, len(data.train))}
     )
-    model, objective = assemble(config, torch.device("cpu"))
-    model.train()
-    return Trainer(model, objective, config, data, folder, Quiet())
+    step = assemble_step(config, torch.device("cpu"))
+    step.model.train()
+    return Trainer(step, config, data, folder, Quiet())
 
 
 def figures(

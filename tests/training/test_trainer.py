@@ -72,7 +72,7 @@ def test_a_loader_resumes_by_epoch(tmp_path: Path) -> None:
             loader,
             tmp_path / "run",
             show,
-            resume=resume,
+            mode="resume" if resume else "new",
         )
 
     with pytest.raises(Interrupted):
@@ -131,7 +131,7 @@ def test_resume_refuses_other_data(tmp_path: Path) -> None:
     train(tmp_path / "run")
     config = configure("shapes", "vae", values=SMALL)
     with pytest.raises(TightboundError, match="not those that"):
-        fit(config, "shapes", tmp_path / "run", Quiet(), resume=True)
+        fit(config, "shapes", tmp_path / "run", Quiet(), mode="resume")
 
 
 class Faulty:
@@ -365,7 +365,7 @@ def test_overwriting_begins_only_when_all_settings_work(
     before = weights(tmp_path / "run")
     with pytest.raises(TightboundError):
         config = configure("digits", values=SMALL | bad)
-        fit(config, "digits", tmp_path / "run", Quiet(), overwrite=True)
+        fit(config, "digits", tmp_path / "run", Quiet(), mode="overwrite")
     assert weights(tmp_path / "run") == before
     with pytest.raises(TightboundError):
         fit(
@@ -408,7 +408,7 @@ def test_a_run_is_never_overwritten_unasked_and_other_folders_never(
             "digits",
             tmp_path / "photos",
             Quiet(),
-            overwrite=True,
+            mode="overwrite",
         )
     assert (tmp_path / "photos" / "one.png").read_bytes() == b"mine"
     fit(
@@ -416,6 +416,6 @@ def test_a_run_is_never_overwritten_unasked_and_other_folders_never(
         "digits",
         tmp_path / "run",
         Quiet(),
-        overwrite=True,
+        mode="overwrite",
     )
     assert weights(tmp_path / "run") != before

@@ -33,6 +33,7 @@ from tightbound.training.batches import count, examples
 from tightbound.training.console import Display, Quiet
 from tightbound.training.console import display as made_display
 from tightbound.training.step.gradient_guard import Exploded
+from tightbound.training.step.module import Step
 from tightbound.training.trainer import Trainer
 
 SHORT = {
@@ -297,13 +298,12 @@ def _learn(model: VAE, config: Config, run: Run, seed: int, show: Display) -> No
         trained.path.decoder, trained.likelihood = nn.Identity(), NoLikelihood()
     with tempfile.TemporaryDirectory(prefix="tightbound-prior-") as folder:
         told = Progress(show, int(train.steps), "-ELBO" if moved else "-log p(z)")
-        trainer = Trainer(
-            trained, objective, config, run.data, Path(folder), told, only=part
-        )
+        step = Step(trained, objective, only=part)
+        trainer = Trainer(step, config, run.data, Path(folder), told)
         try:
             trainer.run()
         except Exploded as stop:
-            if trainer.best["step"] == 0:
+            if trainer.best.step == 0:
                 raise
             show.note(str(stop))
         state = prior_file.split(trainer.finish())[0]
