@@ -131,9 +131,9 @@ def main() -> None:
     trainer.train_step(Clock(0.0))
     plain = rounds(trainer, args.steps, None)
     sections = instrument(trainer)
-    found = rounds(trainer, args.steps, sections)
-    names = [name for name in ORDER if name in found[0]]
-    medians = {name: statistics.median(r[name] for r in found) for name in names}
+    timings = rounds(trainer, args.steps, sections)
+    names = [name for name in ORDER if name in timings[0]]
+    medians = {name: statistics.median(r[name] for r in timings) for name in names}
     whole = sum(medians.values())
     print("| section | us per step | share |\n|---|---|---|")
     for name, value in medians.items():
@@ -148,7 +148,7 @@ def rounds(
     trainer: Trainer, steps: int, sections: Sections | None
 ) -> list[dict[str, float]]:
     """Microseconds per step and section of ten rounds."""
-    found = []
+    timings = []
     for _ in range(10):
         start = time.process_time()
         if sections is not None:
@@ -160,10 +160,10 @@ def rounds(
             if sections is not None
             else {"all": time.process_time() - start}
         )
-        found.append(
+        timings.append(
             {name: value * 1e6 / max(1, steps // 10) for name, value in total.items()}
         )
-    return found
+    return timings
 
 
 if __name__ == "__main__":

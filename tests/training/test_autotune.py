@@ -43,8 +43,8 @@ def timed(monkeypatch: pytest.MonkeyPatch) -> type[Fake]:
 
 
 def decided(settings: TrainSettings, steps: int) -> tuple[str, str, int]:
-    found, notes = trial.choose_execution(settings, steps, lambda s: s, CPU)  # type: ignore[arg-type, return-value]
-    return found.precision, found.compile, len(notes)
+    chosen, notes = trial.choose_execution(settings, steps, lambda s: s, CPU)  # type: ignore[arg-type, return-value]
+    return chosen.precision, chosen.compile, len(notes)
 
 
 @pytest.mark.parametrize(
@@ -130,9 +130,9 @@ def test_a_trial_takes_steps_and_the_run_starts_clean(
         run.config.train.precision == "bfloat16" and run.config.train.compile == "off"
     )
     assert 'precision = "bfloat16"' in (tmp_path / "a" / "config.toml").read_text()
-    told = {**values, "train.precision": "bfloat16", "train.compile": "off"}
+    explicit = {**values, "train.precision": "bfloat16", "train.compile": "off"}
     same = tb.train(
-        "digits", out=tmp_path / "b", settings=told, display="none", report=False
+        "digits", out=tmp_path / "b", settings=explicit, display="none", report=False
     )
     assert run.fingerprint == same.fingerprint
     monkeypatch.setattr(fit, "choose_execution", None)  # a resumed run must not ask
@@ -151,15 +151,15 @@ def test_windows_are_taken_in_turn(monkeypatch: pytest.MonkeyPatch) -> None:
             order.append(self.name)
             return self.times.pop(0)
 
-    found = trial.time_in_turn([One("a", [3.0, 1.0, 2.0]), One("b", [5.0, 9.0, 7.0])])  # type: ignore[list-item]
-    assert found == [2.0, 7.0] and order == ["a", "b"] * 3
+    medians = trial.time_in_turn([One("a", [3.0, 1.0, 2.0]), One("b", [5.0, 9.0, 7.0])])  # type: ignore[list-item]
+    assert medians == [2.0, 7.0] and order == ["a", "b"] * 3
 
 
 def test_only_the_run_looks_at_data_to_start_its_parts(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A codebook, or clusters, may take long to place; a trial is thrown away."""
-    asked, made = list[int](), list[Any]()
+    asked, trials_made = list[int](), list[Any]()
     monkeypatch.setattr(
         Step, "prepare", lambda self, examples: asked.append(len(examples(5)[0]))
     )
@@ -167,7 +167,7 @@ def test_only_the_run_looks_at_data_to_start_its_parts(
     monkeypatch.setattr(trial, "LEAST_STEPS", 1)
     monkeypatch.setattr(trial, "WINDOW", 0.01)
     monkeypatch.setattr(
-        trial, "time_in_turn", lambda trials: made.extend(trials) or [1.0, 2.0]
+        trial, "time_in_turn", lambda trials: trials_made.extend(trials) or [1.0, 2.0]
     )
     values = {**SMALL, "train.steps": 6, "latent": 64}
     tb.train(
@@ -178,4 +178,4 @@ def test_only_the_run_looks_at_data_to_start_its_parts(
         display="none",
         report=False,
     )
-    assert len(made) == 2 and asked == [5]
+    assert len(trials_made) == 2 and asked == [5]

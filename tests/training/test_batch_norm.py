@@ -51,11 +51,11 @@ def test_it_is_torch_s(
     for _ in range(3):
         x = (torch.randn(shape, dtype=torch.double) * 3 + 100).requires_grad_()
         y = x.detach().clone().requires_grad_()
-        wanted, found = theirs(x), ours(y)
-        assert torch.allclose(wanted, found, atol=1e-9)
+        wanted, result = theirs(x), ours(y)
+        assert torch.allclose(wanted, result, atol=1e-9)
         up = torch.randn_like(wanted)
         wanted.backward(up)
-        found.backward(up)
+        result.backward(up)
         assert (
             x.grad is not None
             and y.grad is not None
@@ -72,7 +72,7 @@ def test_it_is_torch_s(
     assert not torch.equal(twin(x), ours(x)), "a copy is a module of its own"
 
 
-def made() -> Step:
+def step_with_batch_norm() -> Step:
     spec = DataSpec(
         shape=(1, 8, 8),
         domain="unit",
@@ -89,7 +89,7 @@ def made() -> Step:
 
 
 def test_compiled_it_is_the_same() -> None:
-    steps = made(), made()
+    steps = step_with_batch_norm(), step_with_batch_norm()
     engines = Eager(steps[0]), Compiled(steps[1], 6, pytest.fail, backend="aot_eager")
     batch, clock = Batch(torch.rand(6, 1, 8, 8)), Clock(0.0)
     for step, execution in zip(steps, engines, strict=True):
@@ -117,7 +117,7 @@ class Drawnlike:
 
 
 def test_a_step_left_out_does_not_move_it() -> None:
-    step = made()
+    step = step_with_batch_norm()
     before = {name: value.clone() for name, value in step.model.named_buffers()}
     _, sums = step(
         Batch(torch.full((6, 1, 8, 8), math.nan)), Clock(0.0), StepNoise(0, "x")

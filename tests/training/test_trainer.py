@@ -272,10 +272,10 @@ def test_weight_of_the_rate_warms_up_over_a_share_of_the_run() -> None:
 class Timed(Elbo):
     """Notes the progress that each step is told of, and that of validations."""
 
-    told: ClassVar[list[float]] = []
+    clocks: ClassVar[list[float]] = []
 
     def __call__(self, trace: Trace, clock: Clock) -> Tensor:
-        self.told.append(
+        self.clocks.append(
             float(clock.progress) if torch.is_grad_enabled() else -float(clock.progress)
         )
         return super().__call__(trace, clock)
@@ -287,7 +287,7 @@ def test_a_run_goes_through_its_whole_clock_and_is_judged_by_its_end(
     """Peer bugs 4.14, a warm-up longer than the run, and 4.13, another weight of the rate in
     validation.
     """
-    monkeypatch.setattr(Timed, "told", [])
+    monkeypatch.setattr(Timed, "clocks", [])
     run = train(
         tmp_path / "run",
         objective=f"{__name__}:Timed",
@@ -295,7 +295,7 @@ def test_a_run_goes_through_its_whole_clock_and_is_judged_by_its_end(
         train__ema=0,
     )
     steps, validations = (
-        [t for t in Timed.told if (t >= 0) == is_step] for is_step in (True, False)
+        [t for t in Timed.clocks if (t >= 0) == is_step] for is_step in (True, False)
     )
     assert steps == pytest.approx([step / 60 for step in range(60)])
     assert set(validations) == {-1.0}
