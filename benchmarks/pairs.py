@@ -159,7 +159,7 @@ def same_likelihood(
         loss.backward()
         optimizer.step()
         decay.step()
-        if getattr(likelihood, "observes", False):
+        if likelihood.keeps_statistics:
             likelihood.after_step(likelihood.statistics(trace))
     with torch.no_grad():
         return -model(Batch(test), Draw(source="p")).distortion

@@ -105,8 +105,8 @@ def instrument(trainer: Trainer) -> Sections:
     else:
         sections.wrap(trainer.execution, "step", "objective")
         sections.wrap(model, "features", "encoder")
-        sections.wrap(model.path, "forward", "latents")
-        sections.wrap(model.path.decoder, "forward", "decoder")
+        sections.wrap(model.hierarchy, "forward", "latents")
+        sections.wrap(model.hierarchy.decoder, "forward", "decoder")
         sections.wrap(model.likelihood, "forward", "likelihood")
         Trace.log_px = property(sections.timed("likelihood", Trace.log_px.fget))  # type: ignore[method-assign, assignment, attr-defined]
         sections.wrap(trainer.execution.gradients, "backward", "backward")

@@ -11,7 +11,7 @@ import torch
 from tightbound import report as report_room
 from tightbound.config import Config, configure
 from tightbound.evaluation import Evaluation
-from tightbound.evaluation import evaluate as account_of
+from tightbound.evaluation import evaluate as evaluate_run
 from tightbound.evaluation.estimators.exact_terms import three_terms
 from tightbound.models.recipes import Recipe
 from tightbound.report.page.text import LANGUAGES
@@ -194,17 +194,17 @@ def evaluate(
 
     run: a Run or its folder.  data: other data than the run's own `split`.  limit: n examples only,
     spread evenly. On `subset` examples also: exact log p(x) of models with up to 3 latents; `ais`,
-    bounds by annealed importance sampling; `gap`, the third term in its two parts.  budget: "5min"
-    or seconds, chooses all of these.  diagnosis: says what is wrong with the model.  tick: called
-    with (done, n, what).  What an interrupted call finished is kept in the run folder, and the same
-    call goes on from it.  Processes of torchrun share the work, and all get the result. Raises
-    TightboundError for data that do not fit the model.
+    bounds by annealed importance sampling; `gap`, the inference gap in its two parts.
+    budget: "5min" or seconds, chooses all of these.  diagnosis: says what is wrong with the model.
+    tick: called with (done, n, what).  What an interrupted call finished is kept in the run folder,
+    and the same call goes on from it.  Processes of torchrun share the work, and all get the
+    result. Raises TightboundError for data that do not fit the model.
     """
     seconds = None if budget is None else schedule.seconds(budget)
     with join_launch(
         run.device.type if isinstance(run, Run) else pick_device("auto").type
     ):
-        return account_of(
+        return evaluate_run(
             _run(run),
             data,
             split=split,
@@ -301,18 +301,19 @@ def _say_three_terms(run: Run, show: Display) -> None:
 
 
 def _first_evaluation(run: Run) -> Evaluation:
-    """A quick account of the test split: K = 100, at most 1,000 examples, fewer where an example is
-    large.
+    """A quick evaluation of the test split.
+
+    K = 100, at most 1,000 examples, fewer where an example is large.
     """
     most = max(64, FIRST_VALUES // (FIRST_K * run.spec.dims))
-    return account_of(run, k=FIRST_K, limit=min(FIRST_N, most), subset=0)
+    return evaluate_run(run, k=FIRST_K, limit=min(FIRST_N, most), subset=0)
 
 
 def _finish(
     runs: Sequence[Run], path: Path, show: Display, lang: str, aside: Sequence[Run] = ()
 ) -> Path:
     """First evaluations, each kept in its run folder, and the report of `runs`."""
-    accounts = []
+    evaluations = []
     for run in [*runs, *aside]:
         found = _first_evaluation(run)
         assert run.folder is not None
@@ -324,9 +325,9 @@ def _finish(
                 f"  a first look: tightbound evaluate {run.folder} takes K = "
                 "5000 on the whole test split"
             )
-        accounts.append(found)
+        evaluations.append(found)
     return report_room.write(
-        runs, path, lang=lang, evaluations=accounts[: len(runs)], aside=aside
+        runs, path, lang=lang, evaluations=evaluations[: len(runs)], aside=aside
     )
 
 

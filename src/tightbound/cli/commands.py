@@ -154,13 +154,13 @@ def evaluate(
     ais: Annotated[
         bool,
         Parameter(
-            help="log p(x) by annealed importance sampling too, with a certificate"
+            help="log p(x) by annealed importance sampling too, with its BDMC gap"
         ),
     ] = False,
     gap: Annotated[
         bool,
         Parameter(
-            help="the third term in its two parts, on test and training examples"
+            help="the inference gap in its two parts, on test and training examples"
         ),
     ] = False,
     subset: Annotated[
@@ -220,7 +220,7 @@ def evaluate(
         and (note := found.save(trained.folder or run))
     ):
         print(f"note: {note}", file=sys.stderr)
-    tables.show_json(found.to_json()) if json else print("\n".join(found.lines()))
+    tables.show_json(found.to_json()) if json else print(found)
 
 
 @app.command(group=LEARN)

@@ -12,14 +12,21 @@ import torch
 from torch import Tensor, nn
 
 from tightbound.components.objectives.elbo import Elbo
-from tightbound.components.priors import PRIORS, Seen
+from tightbound.components.priors import PRIORS
 from tightbound.config import Config, TrainSettings, parse
+from tightbound.core.component import (
+    EncodedData,
+    Likelihood,
+    Objective,
+    Posterior,
+    Prior,
+)
 from tightbound.core.trace import Batch, Clock, Draw, Latent, Trace
 from tightbound.distributions import moments
 from tightbound.distributions.random import StepNoise, seed_for
 from tightbound.models.build import build
 from tightbound.models.recipes import Part
-from tightbound.models.vae import VAE, Objective
+from tightbound.models.vae import VAE
 from tightbound.runs import fitted_prior as prior_file
 from tightbound.runs.fitted_prior import Fitted, fittable
 from tightbound.runs.run import Run, load, seeded
@@ -144,7 +151,7 @@ def _split_settings(
 def _inherited_options(run: Run, prior: str) -> dict[str, Any]:
     """The options that a prior takes over from the prior of training."""
     options = run.config.recipe.prior.options
-    names = getattr(PRIORS.get(prior), "inherits", ())
+    names = PRIORS[prior].inherited_options if prior in PRIORS else ()
     return {key: options[key] for key in names if key in options}
 
 
@@ -160,22 +167,22 @@ def _check_fits(run: Run, prior: str) -> None:
     choice = f"choose {' or '.join(names)}" if names else "none fits it"
     raise TightboundError(
         f"prior {prior!r} cannot be fitted to the latent of {run.name!r} "
-        f"(posterior {recipe.posterior.name!r}, path {recipe.path!r}): {choice}"
+        f"(posterior {recipe.posterior.name!r}, hierarchy {recipe.hierarchy!r}): {choice}"
     )
 
 
 def _fit(model: VAE, config: Config, run: Run, seed: int, show: Display) -> int:
     """Fit the prior of a model in place; returns the number of examples used."""
-    part: Any = prior_of(model)
+    part = prior_of(model)
     train = run.data.train
-    learns = getattr(part, "learns", False)
-    if not (learns or hasattr(part, "fit")):
+    learns = part.fits_by_gradient
+    if not part.can_be_fitted():
         raise TightboundError(
-            f"prior {config.recipe.prior.name!r} cannot be fitted: give it a "
-            "method fit(seen), or learns = True"
+            f"prior {config.recipe.prior.name!r} cannot be fitted: give it a method fit(data), "
+            "or fits_by_gradient = True"
         )
     n = count(train) if learns else None
-    if hasattr(part, "fit"):
+    if part.has_fit():
         x, rows = examples(train, max(AT_ONCE, min(MOST, MOST_VALUES // run.spec.dims)))
         if n is None:
             n = len(x)
@@ -187,10 +194,9 @@ def _fit(model: VAE, config: Config, run: Run, seed: int, show: Display) -> int:
     return n or 0
 
 
-def prior_of(model: VAE) -> nn.Module:
+def prior_of(model: VAE) -> Prior:
     """The prior of the topmost latent."""
-    path: Any = model.path
-    return path.prior if hasattr(path, "prior") else path.priors[0]
+    return model.hierarchy.top_prior
 
 
 def top_site(model: VAE) -> str:
@@ -198,7 +204,7 @@ def top_site(model: VAE) -> str:
     return next(name for name in model.sites if name not in model.classes)
 
 
-def _encode(model: VAE, batch: Batch, seed: int) -> Seen:
+def _encode(model: VAE, batch: Batch, seed: int) -> EncodedData:
     """Draws of q(z|x) of the topmost latent; its means and scales on demand.
 
     A point posterior has a scale of 0.
@@ -222,7 +228,9 @@ def _encode(model: VAE, batch: Batch, seed: int) -> Seen:
                     variances.append(variance)
         return torch.cat(means), torch.cat(variances).sqrt()
 
-    return Seen(torch.cat([latent.z for latent in latents()]), mean_and_scale, seed)
+    return EncodedData(
+        torch.cat([latent.z for latent in latents()]), mean_and_scale, seed
+    )
 
 
 # ---- priors that are networks: trained by the training loop, with all else frozen
@@ -238,23 +246,21 @@ class NoData:
         return torch.zeros_like(x)
 
 
-class NoLikelihood(nn.Module):
+class NoLikelihood(Likelihood):
     """The likelihood of a model of which only the prior is trained.
 
     The decoder of the model is the identity.
     """
 
-    def forward(self, y: Tensor, ctx: Any, p: Any) -> Any:
+    def forward(self, y: Tensor, ctx: Any, p: Any = None) -> Any:
         return NoData()
 
 
-class CrossEntropy:
+class CrossEntropy(Objective):
     """-E_q[log p(z)] of the topmost latent, in nats.
 
     For a prior with latents of its own it is the bound on that.
     """
-
-    per_example = True
 
     def __init__(self, site: str, prior_sites: tuple[str, ...]) -> None:
         self.site = site
@@ -262,7 +268,7 @@ class CrossEntropy:
 
     def __call__(self, trace: Trace, clock: Clock) -> Tensor:
         kl = sum((trace.latents[name].kl for name in self.prior_sites), torch.zeros(()))
-        return trace.mean(kl - trace.latents[self.site].log_p).mean()
+        return trace.mean_over_samples(kl - trace.latents[self.site].log_p).mean()
 
 
 class Progress(Quiet):
@@ -298,15 +304,17 @@ def _train_prior(
     config = config.model_copy(update={"train": train, "seed": seed, "recipe": recipe})
     trained = copy.deepcopy(model)
     part = prior_of(trained).requires_grad_(True)
-    moved = any(hasattr(module, "reads_joint") for module in trained.modules())
+    moved = any(
+        isinstance(m, Posterior) and m.uses_log_joint for m in trained.modules()
+    )
     objective: Objective
     if moved:
         objective = Elbo()
         figure = "-ELBO"
     else:
-        objective = CrossEntropy(top_site(trained), tuple(getattr(part, "sites", ())))
+        objective = CrossEntropy(top_site(trained), part.extra_sites)
         figure = "-log p(z)"
-        trained.path.decoder = nn.Identity()
+        trained.hierarchy.decoder = nn.Identity()
         trained.likelihood = NoLikelihood()
     with tempfile.TemporaryDirectory(prefix="tightbound-prior-") as folder:
         progress = Progress(show, int(train.steps), figure)

@@ -15,11 +15,12 @@ import torch
 from tightbound import __version__
 from tightbound import data as data_room
 from tightbound.config import Config, TrainSettings
+from tightbound.core.component import Objective
 from tightbound.data import Data, LoaderSplit
 from tightbound.distributions.random import seed_for
 from tightbound.models.build import build, resolve, resolve_domain
-from tightbound.models.compatibility import component
-from tightbound.models.vae import VAE, Objective
+from tightbound.models.parts import find_component
+from tightbound.models.vae import VAE
 from tightbound.runs.folder import Mode, RunFolder
 from tightbound.runs.run import Run, seeded
 from tightbound.runtime.device import pick_device
@@ -252,7 +253,7 @@ def with_required_data(config: Config, trust: bool = True) -> Config:
     updates: dict[str, Any] = {}
     if recipe.missing != "refused":
         updates["masked"] = True
-    if getattr(component("objective", recipe.objective, trust), "labels", False):
+    if find_component("objective", recipe.objective, trust).learns_from_labels:
         updates["labelled"] = True
     if recipe.conditional and config.data.condition is None:
         updates["condition"] = "labels"

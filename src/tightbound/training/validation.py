@@ -10,10 +10,11 @@ import torch
 from torch import Tensor
 
 from tightbound.config import Config
+from tightbound.core.component import Objective
 from tightbound.core.trace import Clock, Draw, Trace
 from tightbound.data.prepare.split import Split
 from tightbound.distributions.random import TILE, ContentNoise, StepNoise, tiles
-from tightbound.models.vae import VAE, Objective
+from tightbound.models.vae import VAE
 from tightbound.runtime.launch_context import current_launch
 
 T = TypeVar("T")
@@ -44,11 +45,7 @@ class Validator:
         model.eval()
         device = model.get_buffer("centre").device
         k = self.config.recipe.k
-        size = (
-            BATCH
-            if getattr(self.objective, "per_example", True)
-            else int(self.config.train.batch)
-        )
+        size = BATCH if self.objective.per_example else int(self.config.train.batch)
         batches = torch.arange(len(self.split)).split(min(self._rows(k), size))
         terms: list[dict[str, Tensor]] = []
         for i, rows in self._of_this_process(batches):
@@ -73,7 +70,7 @@ class Validator:
         if trace.bound:
             terms |= {"rate": trace.rate, "elbo": trace.elbo}
         loss = self.objective(trace, Clock())
-        if getattr(self.objective, "judged", "") == "elbo":
+        if self.objective.selection == "elbo":
             loss = -trace.elbo.mean()
         if isinstance(loss, dict):
             loss = loss["generative"]
@@ -96,7 +93,7 @@ class Validator:
             for i, samples in enumerate(tiles(k)):
                 noise = ContentNoise(self.config.seed, x.x, i, samples)
                 trace = model(x, Draw(noise.k, noise=noise, enumerate=True))
-                log_w.append(trace.summed(trace.log_w).double())
+                log_w.append(trace.log_sum_over_classes(trace.log_w).double())
             log_mean = torch.cat(log_w).logsumexp(0) - torch.tensor(float(k)).log()
             estimates.append(log_mean.cpu())
         by_batch = _in_order(current_launch().gather(estimates))

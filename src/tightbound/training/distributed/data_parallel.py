@@ -167,7 +167,7 @@ def gather_rows(
         TightboundError: where such an objective is to be trained on parts of a batch
             one after another.
     """
-    whole = getattr(objective, "per_example", True)
+    whole = objective.per_example
     if settings.accumulate > 1 and not whole:
         raise TightboundError(
             f"train.accumulate = {settings.accumulate} splits batches, and objective "
@@ -187,7 +187,7 @@ def blocks(model: VAE) -> list[nn.Module]:
 
     The remaining parameters are small, and are gathered for the whole pass.
     """
-    path = model.path
+    path = model.hierarchy
     lists = [part for name in ("climbs", "links") for part in getattr(path, name, [])]
     found = [model.encoder, *lists, getattr(path, "decoder", None)]
     return [

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 
+from tightbound.core.component import ModelPart, Objective, StatisticsKeeper
 from tightbound.core.trace import Batch, Clock, Draw, Examples, Gather, Noise
-from tightbound.models.vae import VAE, Objective
+from tightbound.models.vae import VAE
 
 
 class Step(nn.Module):
@@ -38,8 +37,11 @@ class Step(nn.Module):
         self.model = model
         self.objective = objective
         self.k = k
-        self.parts: list[Any] = list((only or model).modules())
-        self.observers = [m for m in self.parts if getattr(m, "observes", False)]
+        modules = list((only or model).modules())
+        self.parts = [m for m in modules if isinstance(m, ModelPart)]
+        self.observers: list[StatisticsKeeper] = [
+            m for m in self.parts if m.keeps_statistics
+        ]
 
     @torch.no_grad()
     def prepare(self, examples: Examples) -> None:
@@ -50,8 +52,7 @@ class Step(nn.Module):
                 split, and their row numbers or None.
         """
         for part in self.parts:
-            if hasattr(part, "prepare"):
-                part.prepare(examples)
+            part.prepare(examples)
 
     def forward(
         self, batch: Batch, clock: Clock, noise: Noise | None = None
