@@ -65,7 +65,7 @@ class Work:
     """Figures of some examples of one run, from the store of pieces or computed now; tells how far
     it is.
 
-    us: the processes that share it.  What is cut into pieces, and how, does not depend on how many
+    launch: the processes that share it.  What is cut into pieces, and how, does not depend on how many
     they are, and figures are taken of the values of all examples in their order, so that they are
     the same bits for any number.
     """
