@@ -248,7 +248,7 @@ def demo(
 
 def _say_three_terms(run: Run, show: Display) -> None:
     """The identity that a VAE is built on, each term computed by itself for one image."""
-    t = three_terms(run.model, run.examples(run.data.test.select(torch.tensor([0]))))
+    t = three_terms(run.model, run.data.test.examples(torch.tensor([0])))
     show.note(
         "two features, one test image, nats, each figure by an integral of its own:"
     )

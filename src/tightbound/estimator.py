@@ -23,6 +23,7 @@ from sklearn.utils.validation import (
 
 from tightbound.config import configure
 from tightbound.evaluation import score
+from tightbound.runs.inputs import read_batch
 from tightbound.runs.run import Run
 from tightbound.runtime.errors import TightboundError
 from tightbound.training.console import Quiet
@@ -139,7 +140,10 @@ class VAEEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
                 f"recipe {self.recipe!r} has no density, so no log p(x): fit recipe vae"
             )
         return score(
-            self.run_, self.run_.examples(X, condition), self.k, self.run_.config.seed
+            self.run_,
+            read_batch(X, self.run_.spec, self.run_.config.data, condition),
+            self.k,
+            self.run_.config.seed,
         )["log_px"].numpy()
 
     def score(self, X: Any, y: Any = None) -> float:

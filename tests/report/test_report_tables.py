@@ -188,7 +188,7 @@ def test_draws_of_a_conditional_model_have_the_conditions_of_the_held_out_rows(
         **{"data.condition": "labels", "data.label": "label"},
     )
     seen: list[torch.Tensor] = []
-    own = run.prior_codes
+    own = run.predictor.sample_prior
 
     def watched(
         n: int, temperature: float = 1.0, c: Any = None, y: Any = None
@@ -196,7 +196,7 @@ def test_draws_of_a_conditional_model_have_the_conditions_of_the_held_out_rows(
         seen.append(c)
         return own(n, temperature, c, y)
 
-    run.prior_codes = watched  # type: ignore[method-assign]
+    run.predictor.sample_prior = watched  # type: ignore[method-assign]
     held = run.data.test.examples(torch.arange(len(run.data.test)))
     marginals(run, run.data.columns, held, run.data.train.examples(torch.arange(50)))
     assert (

@@ -28,10 +28,10 @@ from tightbound.cli.options import (
     Overwrite,
     Prior,
     Quiet,
+    RunPath,
     Samples,
     Seed,
     SkipBad,
-    Trained,
     Trust,
 )
 
@@ -141,7 +141,7 @@ def _trained(
 
 @app.command(group=LEARN)
 def evaluate(
-    run: Trained,
+    run: RunPath,
     /,
     *,
     data: Annotated[
@@ -225,7 +225,7 @@ def evaluate(
 
 @app.command(group=LEARN)
 def compare(
-    *runs: Trained,
+    *runs: RunPath,
     out: Path = Path("report.html"),
     lang: Language = "en",
     title: Annotated[str | None, Parameter(help="heading of the page")] = None,
@@ -245,7 +245,7 @@ def compare(
 
 @app.command(group=USE)
 def encode(
-    run: Trained,
+    run: RunPath,
     data: Data,
     /,
     *,
@@ -268,7 +268,7 @@ def encode(
 
 @app.command(group=USE)
 def reconstruct(
-    run: Trained,
+    run: RunPath,
     data: Data,
     /,
     *,
@@ -304,7 +304,7 @@ def reconstruct(
 
 @app.command(group=USE)
 def score(
-    run: Trained,
+    run: RunPath,
     data: Data,
     /,
     *,
@@ -328,7 +328,7 @@ def score(
 
 @app.command(group=USE)
 def sample(
-    run: Trained,
+    run: RunPath,
     /,
     *,
     n: Annotated[int, Parameter(name=("-n", "--n"), help="how many")] = 64,
@@ -362,7 +362,7 @@ def sample(
 
 @app.command(group=USE)
 def decode(
-    run: Trained,
+    run: RunPath,
     z: Annotated[
         Path,
         Parameter(
@@ -386,7 +386,7 @@ def decode(
 
 @app.command(group=USE)
 def vary(
-    run: Trained,
+    run: RunPath,
     image: One,
     /,
     *,
@@ -417,7 +417,7 @@ def vary(
 
 @app.command(group=USE)
 def interpolate(
-    run: Trained,
+    run: RunPath,
     a: One,
     b: One,
     /,

@@ -35,6 +35,7 @@ from tightbound.data.sequential import class_words
 from tightbound.evaluation import score as score_rows
 from tightbound.evaluation.estimators.estimate import no_bound
 from tightbound.report.content import model_outputs as passes
+from tightbound.runs.inputs import read_condition
 from tightbound.runs.run import Run
 from tightbound.runtime.errors import TightboundError
 from tightbound.runtime.launch_context import LaunchContext
@@ -88,7 +89,9 @@ def encoding(run: Run) -> Job:
         found: Columns = dict(
             zip(columns, np.concatenate(passes.moments_of(run, x), 1).T, strict=True)
         )
-        likeliest = run.chances(x).argmax(1).numpy() if kind else ()
+        likeliest = (
+            run.predictor.class_probabilities(x).argmax(1).numpy() if kind else ()
+        )
         return (
             {kind: [words[y] for y in likeliest] if words else likeliest} | found
             if kind
@@ -190,7 +193,7 @@ def _written(
     tick: Callable[..., None],
     condition: Any,
 ) -> str:
-    c = None if condition is None else run.condition(condition, 1)
+    c = None if condition is None else read_condition(condition, run.spec, 1)
     if condition is not None:
         job = replace(job, settings=job.settings | {"condition": condition})
     made = partial(_columns, run, job, data, c)

@@ -7,12 +7,12 @@ from typing import Annotated, Any
 from cyclopts import Parameter
 
 from tightbound.cli.app import LEARN, app
-from tightbound.cli.options import PLAIN, Loading, Quiet, Trained
+from tightbound.cli.options import PLAIN, Loading, Quiet, RunPath
 
 
 @app.command(group=LEARN)
 def fit_prior(
-    run: Trained,
+    run: RunPath,
     prior: Annotated[
         str,
         Parameter(

@@ -16,7 +16,7 @@ Data = Annotated[
         ".h5, .zarr or .parquet; hf:NAME; wds:PATTERN"
     ),
 ]
-Trained = Annotated[Path, Parameter(help="a run folder")]
+RunPath = Annotated[Path, Parameter(help="a run folder")]
 One = Annotated[
     str, Parameter(help="one example: a file, or DATA:ROW with rows from 0")
 ]

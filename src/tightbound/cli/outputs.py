@@ -224,10 +224,8 @@ def reconstruct(
         return write(run, x, out, names=split.names)
     at_least(1, n, "reconstructions")
     first = split.select(torch.arange(min(n, len(split))))
-    inputs, rebuilt = (
-        run.read(first),
-        run.spec.to_domain(run.reconstruct(first, condition)),
-    )
+    inputs = first.batch(torch.arange(len(first)))
+    rebuilt = run.spec.to_domain(run.reconstruct(first, condition))
     view, columns = _view(run, inputs), min(MOST_COLUMNS, len(inputs))
     if out.kind == "svg":
         put(

@@ -65,9 +65,8 @@ class Work:
     """Figures of some examples of one run, from the store of pieces or computed now; tells how far
     it is.
 
-    launch: the processes that share it.  What is cut into pieces, and how, does not depend on how many
-    they are, and figures are taken of the values of all examples in their order, so that they are
-    the same bits for any number.
+    launch: the processes that share the work. Neither the pieces nor the figures depend on how
+    many there are: figures are taken of the values of all examples in their order.
     """
 
     def __init__(
