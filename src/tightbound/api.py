@@ -19,13 +19,14 @@ from tightbound.evaluation.estimators.exact_terms import three_terms
 from tightbound.models.recipes import Recipe
 from tightbound.report.page.text import LANGUAGES
 from tightbound.runs.run import Run, load
+from tightbound.runtime.device import pick_device
 from tightbound.runtime.errors import TightboundError, lookup
 from tightbound.runtime.launch_context import join_launch
 from tightbound.runtime.progress import listening
 from tightbound.training import budget as schedule
 from tightbound.training.console import Display, Quiet, display
 from tightbound.training.fit_prior import fit_prior
-from tightbound.training.run_training import ASKED, fit, is_ours, pick_device
+from tightbound.training.run_training import ASKED, fit, is_ours
 from tightbound.training.trainer import Interrupted
 
 __all__ = ["compare", "demo", "evaluate", "fit_prior", "load", "train"]

@@ -17,8 +17,9 @@ from tightbound.components.posteriors.codes import Codebook, Grid, OneHot
 from tightbound.core.trace import Batch, Clock, Draw
 from tightbound.distributions import Codes, Quantized, from_noise, kl, noise_like, point
 from tightbound.models.recipes import RECIPES, part
-from tightbound.models.vae import VAE, Step
+from tightbound.models.vae import VAE
 from tightbound.runtime.errors import TightboundError
+from tightbound.training.step.module import Step
 
 B, K, N, SHAPE = 5, 3, 8_000, (6,)
 CASES = {

@@ -33,8 +33,8 @@ from tightbound.distributions import from_noise, noise_like
 from tightbound.distributions.flow import zuko_maps
 from tightbound.models.build import build, resolve, resolve_domain
 from tightbound.models.recipes import RECIPES, Recipe, has_bound, part
-from tightbound.models.vae import Step
 from tightbound.runtime.errors import TightboundError
+from tightbound.training.step.module import Step
 
 B, D = 5, 3
 

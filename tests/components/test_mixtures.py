@@ -13,8 +13,8 @@ from torch.distributions import Categorical, Independent, MixtureSameFamily, Nor
 from tightbound.core.trace import Batch, Clock, Draw
 from tightbound.distributions import Mixture, from_noise, noise_like
 from tightbound.models.recipes import part
-from tightbound.models.vae import Step
 from tightbound.runtime.errors import TightboundError
+from tightbound.training.step.module import Step
 
 SHAPE = (6,)
 

@@ -33,7 +33,8 @@ from tightbound.components.posteriors.normal import WIDEST
 from tightbound.core.trace import Batch, Clock, Draw, Trace
 from tightbound.distributions import kl_per_dimension
 from tightbound.models.recipes import Recipe, part
-from tightbound.models.vae import VAE, Objective, Step
+from tightbound.models.vae import VAE, Objective
+from tightbound.training.step.module import Step
 
 B, K, D = 5, 3, 6
 FIXED = part("gaussian", scale="fixed", value=1.0)

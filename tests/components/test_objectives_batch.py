@@ -23,7 +23,8 @@ from tightbound.components.objectives.divergence import SCALES, mmd, sliced
 from tightbound.core.trace import Batch, Clock, Draw, Latent, Trace
 from tightbound.distributions import diagonal
 from tightbound.models.recipes import part
-from tightbound.models.vae import VAE, Step
+from tightbound.models.vae import VAE
+from tightbound.training.step.module import Step
 
 B, K, D = 5, 3, 6
 

@@ -14,8 +14,9 @@ from torch import nn
 from tightbound.components.objectives.adversarial import told_apart
 from tightbound.core.trace import Batch, Clock, Draw
 from tightbound.models.recipes import part
-from tightbound.models.vae import VAE, Step
+from tightbound.models.vae import VAE
 from tightbound.training.step.gradients import Gradients
+from tightbound.training.step.module import Step
 
 B, K, D = 5, 3, 6
 

@@ -11,7 +11,7 @@ from torch.distributions import Independent, Normal
 from tightbound.components.posteriors import POSTERIORS
 from tightbound.core.trace import Batch, Draw
 from tightbound.models.recipes import part
-from tightbound.models.vae import Step
+from tightbound.training.step.module import Step
 
 N, F, D = 7, 5, 3
 

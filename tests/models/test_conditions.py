@@ -22,9 +22,10 @@ from tightbound.core.data_spec import Condition, DataSpec
 from tightbound.core.trace import Clock, Draw
 from tightbound.evaluation import log_px
 from tightbound.models.recipes import Recipe, part
-from tightbound.models.vae import VAE, Step
+from tightbound.models.vae import VAE
 from tightbound.runs.run import load
 from tightbound.runtime.errors import TightboundError
+from tightbound.training.step.module import Step
 
 K = 3
 CLASSES = Condition(names=("a", "b", "c", "d"))

@@ -24,9 +24,10 @@ from tightbound.core.trace import Clock, Draw, Trace
 from tightbound.distributions.random import ContentNoise
 from tightbound.evaluation import log_px
 from tightbound.models.recipes import RECIPES, Recipe, part
-from tightbound.models.vae import VAE, Step
+from tightbound.models.vae import VAE
 from tightbound.runs.run import load
 from tightbound.runtime.errors import TightboundError
+from tightbound.training.step.module import Step
 
 S, C = 3, 4
 KINDS = {"m2": part("standard"), "gm-vae": part("conditional")}

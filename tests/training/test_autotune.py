@@ -13,9 +13,9 @@ from support.small import SMALL
 
 import tightbound as tb
 from tightbound.config import TrainSettings
-from tightbound.models.vae import Step
 from tightbound.training import autotune as trial
 from tightbound.training import run_training as fit
+from tightbound.training.step.module import Step
 
 CPU = torch.device("cpu")
 

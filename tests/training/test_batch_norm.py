@@ -21,12 +21,12 @@ from tightbound.core.trace import Batch, Clock
 from tightbound.distributions.random import StepNoise
 from tightbound.models.build import build
 from tightbound.models.recipes import Recipe
-from tightbound.models.vae import Step
 from tightbound.runtime.atomic_files import load_weights
 from tightbound.runtime.errors import TightboundError
 from tightbound.runtime.launch_context import SINGLE_PROCESS, LaunchContext
 from tightbound.training.distributed.batch_norm import observe
 from tightbound.training.step.execute import Compiled, Eager
+from tightbound.training.step.module import Step
 
 
 @pytest.mark.parametrize("momentum", [0.1, None])

@@ -20,7 +20,8 @@ import torch
 from tightbound.runtime import atomic_files as files
 from tightbound.runtime.atomic_files import load_weights, save_weights, write_atomic
 from tightbound.runtime.errors import TightboundError
-from tightbound.training.checkpoint import RunLock, StateStore
+from tightbound.runtime.lock import RunLock
+from tightbound.training.checkpoint import StateStore
 
 
 class Died(BaseException):

@@ -28,10 +28,10 @@ from tightbound.report.figures.image_grid import strip
 from tightbound.runs import run as run_room
 from tightbound.runs.run import Run
 from tightbound.runtime.atomic_files import make_folder, write_atomic
+from tightbound.runtime.device import pick_device
 from tightbound.runtime.errors import TightboundError, at_least
 from tightbound.runtime.foreign_errors import first_line, is_refused_pickle
 from tightbound.runtime.launch_context import LaunchContext, join_launch
-from tightbound.training.run_training import pick_device
 
 Array = NDArray[Any]
 Read = TypeVar("Read", Split, Ordered)

@@ -18,7 +18,7 @@ from tightbound.data import Ordered
 from tightbound.runtime.atomic_files import make_folder, remove, write_atomic
 from tightbound.runtime.errors import TightboundError
 from tightbound.runtime.launch_context import LaunchContext
-from tightbound.training.checkpoint import RunLock
+from tightbound.runtime.lock import RunLock
 
 PATTERN = "part-*.parquet"
 KEY, FORMAT = b"tightbound", 1

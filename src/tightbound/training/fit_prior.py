@@ -25,13 +25,13 @@ from tightbound.models.vae import VAE, Objective
 from tightbound.runs import fitted_prior as prior_file
 from tightbound.runs.fitted_prior import Fitted, fittable
 from tightbound.runs.run import Run, load, seeded
+from tightbound.runtime.device import pick_device
 from tightbound.runtime.errors import TightboundError, lookup
 from tightbound.runtime.progress import listening
 from tightbound.training import budget as schedule
 from tightbound.training.batches import count, examples
 from tightbound.training.console import Display, Quiet
 from tightbound.training.console import display as made_display
-from tightbound.training.run_training import pick_device
 from tightbound.training.step.gradient_guard import Exploded
 from tightbound.training.trainer import Trainer
 

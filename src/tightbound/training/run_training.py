@@ -24,6 +24,7 @@ from tightbound.models.compatibility import component
 from tightbound.models.vae import VAE, Objective
 from tightbound.runs.run import Run, seeded
 from tightbound.runtime import atomic_files as files
+from tightbound.runtime.device import pick_device
 from tightbound.runtime.errors import TightboundError
 from tightbound.runtime.foreign_errors import is_out_of_memory
 from tightbound.runtime.launch_context import (
@@ -31,11 +32,11 @@ from tightbound.runtime.launch_context import (
     launch_id,
     started_by_torchrun,
 )
+from tightbound.runtime.lock import RunLock
 from tightbound.runtime.memory import kept_memory
 from tightbound.training import budget as schedule
 from tightbound.training.autotune import Trial, decide
 from tightbound.training.batches import count
-from tightbound.training.checkpoint import RunLock
 from tightbound.training.console import Display
 from tightbound.training.distributed.data_parallel import is_sharded
 from tightbound.training.trainer import Trainer
@@ -52,27 +53,6 @@ FILES = (
 )
 # the settings of a run whose training has not begun, while its data are read and its plan is made
 ASKED = "asked.toml"
-
-
-def pick_device(name: str) -> torch.device:
-    """`auto` as the GPU where there is one, else the CPU; raises TightboundError for a device that
-    is not there.
-
-    Among several processes of a machine, each has the GPU of its number.
-    """
-    if name not in ("auto", "cpu", "cuda"):
-        raise TightboundError(f"device {name!r} is not known: write auto, cpu or cuda")
-    if name == "cuda" and not torch.cuda.is_available():
-        raise TightboundError(
-            "there is no CUDA device here: write --device cpu, or auto"
-        )
-    if name == "cpu" or not torch.cuda.is_available():
-        return torch.device("cpu")
-    return (
-        torch.device("cuda", current_launch().local_rank)
-        if current_launch().world_size > 1
-        else torch.device("cuda")
-    )
 
 
 def check_folder(folder: Path, *, resume: bool, overwrite: bool) -> None:

@@ -20,7 +20,7 @@ from tightbound.core.trace import Batch, Clock, Noise
 from tightbound.data import Data
 from tightbound.distributions.random import seed_for
 from tightbound.models.recipes import has_bound
-from tightbound.models.vae import VAE, Objective, Step
+from tightbound.models.vae import VAE, Objective
 from tightbound.runs.run import seeded, weights
 from tightbound.runtime.errors import TightboundError
 from tightbound.runtime.foreign_errors import last_line
@@ -43,6 +43,7 @@ from tightbound.training.optimization.optimizer import level, optimizer
 from tightbound.training.signals import Interrupted as Interrupted
 from tightbound.training.signals import ctrl_c
 from tightbound.training.step.gradient_guard import LOOK, Exploded, Health
+from tightbound.training.step.module import Step
 from tightbound.training.step.precision import channels_last
 from tightbound.training.validation import Validator
 

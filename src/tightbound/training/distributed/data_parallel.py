@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from tightbound.config import TrainSettings
 from tightbound.core.trace import Batch, Clock, Gather
-from tightbound.models.vae import VAE, Step
+from tightbound.models.vae import VAE
 from tightbound.runtime.errors import TightboundError
 from tightbound.runtime.launch_context import LaunchContext, started_by_torchrun
 from tightbound.training.distributed import batch_norm as batchnorm
@@ -22,6 +22,7 @@ from tightbound.training.noise import Drawn
 from tightbound.training.step.accumulate import Accumulated
 from tightbound.training.step.execute import Eager, Figures, Say, engine
 from tightbound.training.step.gradients import Gradients
+from tightbound.training.step.module import Step
 
 
 class Together:

@@ -14,9 +14,9 @@ from torch import Tensor
 
 from tightbound.config import TrainSettings
 from tightbound.core.trace import Batch, Clock
-from tightbound.models.vae import Step
 from tightbound.training.noise import Drawn
 from tightbound.training.step.gradients import Gradients
+from tightbound.training.step.module import Step
 from tightbound.training.step.precision import set_precision
 
 Figures = tuple[dict[str, Tensor], dict[str, Tensor]]

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from tightbound.models.vae import Step
+from tightbound.training.step.module import Step
 
 Losses = Mapping[str, Tensor]
 
