@@ -126,6 +126,8 @@ def peer(epochs: int, limit: int | None, threads: int, out: Path) -> None:
 
 
 def _judge(run: Any, test: Tensor) -> tuple[float, float]:
+    from tightbound.core.trace import Batch
+
     return test_elbo(
         lambda x: run.posterior(run.spec.to_raw(x)),
         lambda z: run.predictor.decode(Batch(z)),

@@ -55,10 +55,8 @@ class RawLikelihood(Distribution):
             value: Raw values (..., *event_shape) that broadcast with the batch shape as in
                 any torch distribution; or a table of mixed columns, as `Run.read` gives it.
         """
-        if isinstance(value, Tensor):
-            x = self._to_model(value)
-        else:
-            x = self._read(value)
+        to_model = self._to_model if isinstance(value, Tensor) else self._read
+        x = to_model(value)
         return self.base.log_prob(x) - self.spec.dims * math.log(self.spec.divisor)
 
     def sample(self, sample_shape: Any = ()) -> Tensor:
