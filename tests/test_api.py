@@ -90,7 +90,7 @@ def test_whatever_people_have_can_be_trained_on(kind: str) -> None:
         "path": Path("mine.npy"),
     }[kind]
     run = tb.train(source, report=False, display="none", settings={**SMALL, "steps": 4})
-    assert run.encode(x).shape == (50, 4) and (run.config.source == "") == (
+    assert run.encode(x).shape == (50, 4) and (run.config.data.source == "") == (
         kind != "path"
     )
     assert run.folder is not None and run.folder.name == (
@@ -116,7 +116,7 @@ def test_folders_take_the_next_free_name_and_keep_the_path(tmp_path: Path) -> No
         run = tb.train("x.npy", "ae", report=False, display="none", settings=settings)
         assert run.folder is not None
         names.append(str(run.folder))
-        assert run.config.source == str(tmp_path / "x.npy"), (
+        assert run.config.data.source == str(tmp_path / "x.npy"), (
             "found again from any folder"
         )
     assert names == ["runs/x-ae", "runs/x-ae-2", "runs/x-ae-3"]

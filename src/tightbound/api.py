@@ -402,20 +402,20 @@ def _resumed(
             f"run {str(folder)!r} was begun with another {key} "
             f"({_at(old, key)}): leave it out, or choose another --out"
         )
-    other = source is not None and _kept_source(source, None, None) != old.source
+    other = source is not None and _kept_source(source, None, None) != old.data.source
     if (
-        other and old.source and all(map(_builtin, (source, old.source)))
+        other and old.data.source and all(map(_builtin, (source, old.data.source)))
     ):  # a file may have moved; its digest tells
         raise TightboundError(
-            f"run {str(folder)!r} was begun with {old.source}, not {source}: "
+            f"run {str(folder)!r} was begun with {old.data.source}, not {source}: "
             "leave the data out, or choose "
             "another --out"
         )
-    if source is None and not old.source:
+    if source is None and not old.data.source:
         raise TightboundError(
             f"run {str(folder)!r} was trained on arrays in Python: give the data again"
         )
-    return old.source
+    return old.data.source
 
 
 def _changed(old: Config, new: Config, keys: Iterable[str]) -> list[str]:

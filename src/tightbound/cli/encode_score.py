@@ -258,7 +258,9 @@ def _identity(run: Run, job: Job, data: Ordered, size: int) -> dict[str, Any]:
         "weights": run.fingerprint,
         "model": {"recipe": tree["recipe"], "spec": tree["spec"]},
         "data": data.digest,
-        "settings of the data": tree["data"],
+        "settings of the data": {
+            k: v for k, v in tree["data"].items() if k != "source"
+        },
         "part-rows": None if data.origins else size,
     }
 

@@ -241,7 +241,7 @@ def _run(run: Run) -> None:
         ("phi", f"{phi:,} parameters of the encoder and posterior"),
         (
             "data",
-            f"{config.source or 'arrays in Python'}, {_brief(spec.shape)}, {values}",
+            f"{config.data.source or 'arrays in Python'}, {_brief(spec.shape)}, {values}",
         ),
         ("training", f"{train.steps} steps of {train.batch}, seed {config.seed}"),
         *_history(run),

@@ -205,7 +205,7 @@ def _told(recipe: Recipe, spec: DataSpec, parts: Mapping[str, Any]) -> Iterator[
         )
     if spec.missing and recipe.missing == "refused":
         yield (
-            f"recipe {name!r} takes no missing values (data.masked): set "
+            f"recipe {name!r} takes no missing values (data.allow_missing): set "
             "recipe.missing=zero, or recipe missing-data"
         )
     for kind, other in (("prior", "standard"), ("posterior", "normal")):

@@ -102,16 +102,16 @@ class Run:
         a Python session.
         """
         if self._data is None:
-            if not self.config.source:
+            if not self.config.data.source:
                 raise TightboundError(
                     f"run {self.name!r} was trained on arrays in Python: give the data again"
                 )
             loaded = data_room.load(
-                self.config.source, self.config.data, seed=self.config.seed
+                self.config.data.source, self.config.data, seed=self.config.seed
             )
             if self.config.digest and loaded.digest != self.config.digest:
                 raise TightboundError(
-                    f"the data at {self.config.source!r} are no longer those "
+                    f"the data at {self.config.data.source!r} are no longer those "
                     f"that {self.name!r} was trained on: "
                     "restore them, or name other data to evaluate on"
                 )
@@ -542,7 +542,7 @@ def load(
     if config.spec is None or not path.is_file():
         raise TightboundError(
             f"run {str(folder)!r} is half-written, it has no weights yet: resume it with "
-            f"tightbound train {config.source or 'DATA'} --out {folder} --resume"
+            f"tightbound train {config.data.source or 'DATA'} --out {folder} --resume"
         )
     model, _ = build(config.recipe, config.spec, trust=trust)
     prior_file.fill(model, load_weights(path)[0], path)

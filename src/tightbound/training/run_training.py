@@ -106,9 +106,9 @@ def asked_of_data(config: Config, trust: bool = True) -> Config:
     """
     recipe, updates = config.recipe, dict[str, Any]()
     if recipe.missing != "refused":
-        updates["masked"] = True
+        updates["allow_missing"] = True
     if getattr(component("objective", recipe.objective, trust), "labels", False):
-        updates["labelled"] = True
+        updates["use_labels"] = True
     if recipe.conditional and config.data.condition is None:
         updates["condition"] = "labels"
     return config.model_copy(update={"data": config.data.model_copy(update=updates)})

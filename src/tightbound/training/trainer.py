@@ -82,7 +82,12 @@ class Trainer:
         self.launch, k = current_launch(), config.recipe.k
         batch, share = int(self.settings.batch), self.launch.share
         self.batches = batches(
-            data.train, batch, config.seed, self.device, share, config.data.mix
+            data.train,
+            batch,
+            config.seed,
+            self.device,
+            share,
+            config.data.shuffle_buffer,
         )
         self.pass_ = Step(model, objective, k, only)
         if not trial:
