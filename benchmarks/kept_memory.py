@@ -77,10 +77,10 @@ def child(case: str) -> None:
         )
         trainer.model.train()
         for step in range(3):
-            trainer.one(Clock(step / 1000))
+            trainer.train_step(Clock(step / 1000))
         before = resource.getrusage(resource.RUSAGE_SELF)
         for step in range(3, 3 + steps):
-            trainer.one(Clock(step / 1000))
+            trainer.train_step(Clock(step / 1000))
         after = resource.getrusage(resource.RUSAGE_SELF)
     seconds = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     faults = (after.ru_minflt - before.ru_minflt) / steps

@@ -330,11 +330,11 @@ def long(
     with tempfile.TemporaryDirectory() as scratch:
         trainer = Trainer(model, objective, config, source, Path(scratch), Quiet())
         bad: list[int] = []
-        trainer.health.check = watched(trainer.health.check, bad, lambda: trainer.step)  # type: ignore[method-assign]
+        trainer.guard.check = watched(trainer.guard.check, bad, lambda: trainer.step)  # type: ignore[method-assign]
         for step in range(steps):
             trainer.model.train()
-            trainer.one(Clock(step / steps))
-        trainer.health.look()
+            trainer.train_step(Clock(step / steps))
+        trainer.guard.read_norms()
         valid = trainer.validator(
             trainer.average.current() if trainer.average else model
         )
@@ -343,7 +343,7 @@ def long(
         "status": "ok",
         "not_finite": len(bad),
         "first": bad[0] if bad else None,
-        "left_out": int(trainer.health.counts[0]),
+        "left_out": int(trainer.guard.skipped),
         "weights_finite": finite,
         "valid": valid["distortion"],
         "finite": not bad
@@ -358,13 +358,13 @@ def watched(
 ) -> Callable[..., Tensor]:
     """The check of a step's health, which also notes the steps whose loss is not finite."""
 
-    def look(losses: Any, *rest: Any) -> Tensor:
+    def noting_check(losses: Any, *rest: Any) -> Tensor:
         losses = list(losses)
         if not all(bool(loss.isfinite().all()) for loss in losses):
             bad.append(now())
         return check(losses, *rest)
 
-    return look
+    return noting_check
 
 
 def _fitting(recipe: str, values: Settings) -> Settings:

@@ -1,5 +1,5 @@
-"""Where a training step's time goes: microseconds of processor time per section of `Trainer.one`,
-on one thread.
+"""Where a training step's time goes: microseconds of processor time per section of one step, on one
+thread.
 
     TIGHTBOUND_DATA=... python benchmarks/profile_step.py [--source mnist] [--steps 300] [--set
     key=value ...]
@@ -40,7 +40,7 @@ ORDER = (
         "backward",
         "graph",
     ),
-    *("health", "optimiser", "average", "sums and the rest"),
+    *("check", "optimiser", "average", "sums and the rest"),
 )
 
 
@@ -100,21 +100,21 @@ def instrument(trainer: Trainer) -> Sections:
     sections, model = Sections(), trainer.model
     sections.wrap(trainer, "batches", "batch")
     sections.wrap(trainer, "noise", "noise")
-    if hasattr(trainer.engine, "graph"):
-        sections.wrap(trainer, "engine", "graph")
+    if hasattr(trainer.execution, "graph"):
+        sections.wrap(trainer, "execution", "graph")
     else:
-        sections.wrap(trainer.engine, "step", "objective")
+        sections.wrap(trainer.execution, "step", "objective")
         sections.wrap(model, "features", "encoder")
         sections.wrap(model.path, "forward", "latents")
         sections.wrap(model.path.decoder, "forward", "decoder")
         sections.wrap(model.likelihood, "forward", "likelihood")
         Trace.log_px = property(sections.timed("likelihood", Trace.log_px.fget))  # type: ignore[method-assign, assignment, attr-defined]
-        sections.wrap(trainer.engine.gradients, "backward", "backward")
-    sections.wrap(trainer.health, "check", "health")
+        sections.wrap(trainer.execution.gradients, "backward", "backward")
+    sections.wrap(trainer.guard, "check", "check")
     sections.wrap(trainer, "update", "optimiser")
     if trainer.average is not None:
-        sections.wrap(trainer.average, "move", "average")
-    sections.wrap(trainer, "one", "sums and the rest")
+        sections.wrap(trainer.average, "update", "average")
+    sections.wrap(trainer, "train_step", "sums and the rest")
     return sections
 
 
@@ -128,7 +128,7 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(1)
     trainer = make_trainer(args.source, assignments(args.set))
-    trainer.one(Clock(0.0))
+    trainer.train_step(Clock(0.0))
     plain = rounds(trainer, args.steps, None)
     sections = instrument(trainer)
     found = rounds(trainer, args.steps, sections)
@@ -154,7 +154,7 @@ def rounds(
         if sections is not None:
             sections.total.clear()
         for _ in range(max(1, steps // 10)):
-            trainer.one(Clock(trainer.step / 1_000_000))
+            trainer.train_step(Clock(trainer.step / 1_000_000))
         total = (
             sections.total
             if sections is not None

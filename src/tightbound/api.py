@@ -26,7 +26,7 @@ from tightbound.runtime.progress import listening
 from tightbound.training import budget as schedule
 from tightbound.training.console import Display, Quiet, display
 from tightbound.training.fit_prior import fit_prior
-from tightbound.training.run_training import ASKED, fit, is_ours
+from tightbound.training.run_training import REQUESTED, fit, is_ours
 from tightbound.training.trainer import Interrupted
 
 __all__ = ["compare", "demo", "evaluate", "fit_prior", "load", "train"]
@@ -373,7 +373,7 @@ def _resumed(
     begun.
     """
     path = next(
-        (p for p in (folder / "config.toml", folder / ASKED) if p.is_file()), None
+        (p for p in (folder / "config.toml", folder / REQUESTED) if p.is_file()), None
     )
     if not folder.is_dir():
         raise TightboundError(

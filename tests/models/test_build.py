@@ -424,7 +424,7 @@ def test_a_part_from_outside_needs_no_registration_and_needs_trust(
 def test_settings_of_a_run_that_had_not_begun_run_no_code_without_trust(
     kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A folder may come from anywhere: its asked.toml is read by --resume, before there is
+    """A folder may come from anywhere: its requested.toml is read by --resume, before there is
     a model.
     """
     (tmp_path / "evil_part.py").write_text("LOADED = True\n")
@@ -432,7 +432,9 @@ def test_settings_of_a_run_that_had_not_begun_run_no_code_without_trust(
     config = configure("digits", "vae")
     asked = config.recipe.model_copy(update={kind: Part(name="evil_part:Mine")})
     (tmp_path / "run").mkdir()
-    write(tmp_path / "run" / "asked.toml", config.model_copy(update={"recipe": asked}))
+    write(
+        tmp_path / "run" / "requested.toml", config.model_copy(update={"recipe": asked})
+    )
     with pytest.raises(TightboundError, match="trust=True"):
         tb.train(
             "digits", out=tmp_path / "run", resume=True, display="none", report=False

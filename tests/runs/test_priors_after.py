@@ -182,7 +182,11 @@ def test_a_fit_that_explodes_after_it_was_good_keeps_what_was_good(
 ) -> None:
     """As a PixelCNN does that has learned a small table by heart."""
     folder, show = small_run(tmp_path / "run", "vae", steps=20), Noted()
-    settings = {"train.steps": 300, "train.skip": 1e-9, "train.validate_every": 20}
+    settings = {
+        "train.steps": 300,
+        "train.skip_gradient_above": 1e-9,
+        "train.validate_every": 20,
+    }
     made = tb.fit_prior(
         folder, "mixture", display=show, components=3, settings=settings
     )

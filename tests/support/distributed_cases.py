@@ -80,22 +80,27 @@ class Normed:
         )
 
 
+NORMED = "support.distributed_cases:Normed"
+TWO = "support.distributed_cases:Two"
 CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "binarised, moved": (
         "vae",
         {"data.binarize": "dynamic", "data.augment": "flip,shift"},
     ),
     "free bits": ("vae", {"objective": {"name": "elbo", "free_bits": 0.3}}),
-    "batch norm": ("iwae", {"k": 3, "network": "distributed_cases:Normed"}),
+    "batch norm": ("iwae", {"k": 3, "network": NORMED}),
     "batch norm, bad step": (
         "vae",
-        {"network": "distributed_cases:Normed", "objective": "distributed_cases:Two"},
+        {
+            "network": NORMED,
+            "objective": TWO,
+        },
     ),
     "samples in shards": ("iwae", {"k": 3, "train.parallel": "fsdp2"}),
-    "two losses": ("vae", {"objective": "distributed_cases:Two"}),
+    "two losses": ("vae", {"objective": TWO}),
     "two losses in shards": (
         "vae",
-        {"objective": "distributed_cases:Two", "train.parallel": "fsdp2"},
+        {"objective": TWO, "train.parallel": "fsdp2"},
     ),
     "running scale, in parts": (
         "hvae",

@@ -42,7 +42,7 @@ def timed(monkeypatch: pytest.MonkeyPatch) -> type[Fake]:
 
 
 def decided(settings: TrainSettings, steps: int) -> tuple[str, str, int]:
-    found, notes = trial.decide(settings, steps, lambda s: s, CPU)  # type: ignore[arg-type, return-value]
+    found, notes = trial.choose_execution(settings, steps, lambda s: s, CPU)  # type: ignore[arg-type, return-value]
     return found.precision, found.compile, len(notes)
 
 
@@ -134,7 +134,7 @@ def test_a_trial_takes_steps_and_the_run_starts_clean(
         "digits", out=tmp_path / "b", settings=told, display="none", report=False
     )
     assert run.fingerprint == same.fingerprint
-    monkeypatch.setattr(fit, "decide", None)  # a resumed run must not ask
+    monkeypatch.setattr(fit, "choose_execution", None)  # a resumed run must not ask
     again = tb.train(out=tmp_path / "a", resume=True, display="none", report=False)
     assert again.fingerprint == run.fingerprint
 

@@ -92,9 +92,9 @@ def test_compiled_it_is_the_same() -> None:
     steps = made(), made()
     engines = Eager(steps[0]), Compiled(steps[1], 6, pytest.fail, backend="aot_eager")
     batch, clock = Batch(torch.rand(6, 1, 8, 8)), Clock(0.0)
-    for step, engine in zip(steps, engines, strict=True):
+    for step, execution in zip(steps, engines, strict=True):
         noise = Drawnlike()
-        _, sums = engine(batch, clock, noise)  # type: ignore[arg-type]
+        _, sums = execution(batch, clock, noise)  # type: ignore[arg-type]
         step.after_step(sums)
     for name, value in steps[0].model.state_dict().items():
         assert torch.allclose(value, steps[1].model.state_dict()[name]), name

@@ -142,7 +142,7 @@ def test_the_average_is_the_weighted_sum_of_all_weights_so_far() -> None:
                     alpha=0.1,
                 )
             model.get_buffer("centre").add_(1)
-        average.move(step)
+        average.update(step)
         seen.append([p.detach().double().clone() for p in model.parameters()])
         now = min(decay, (1 + step) / (10 + step))
         now = now if step < EARLY else now**STRIDE if step % STRIDE == 0 else 1.0

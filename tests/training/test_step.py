@@ -65,14 +65,14 @@ def trainer(folder: Path, recipe: str = "vae", **values: Any) -> Trainer:
 
 
 def figures(
-    engine: Eager, made: Trainer, clock: Clock
+    execution: Eager, made: Trainer, clock: Clock
 ) -> tuple[dict[str, Tensor], dict[str, Tensor], list[Tensor]]:
     batch = made.batches(3)
-    losses, sums = engine(batch, clock, made.noise(3, batch))
+    losses, sums = execution(batch, clock, made.noise(3, batch))
     return (
         losses,
         sums,
-        [p.grad.clone() for p in engine.gradients.parameters if p.grad is not None],
+        [p.grad.clone() for p in execution.gradients.parameters if p.grad is not None],
     )
 
 
@@ -85,13 +85,15 @@ def test_one_graph_gives_the_losses_sums_and_gradients_of_the_eager_pass(
     """
     recipe, values = RECIPES[name]
     made, said = trainer(tmp_path, recipe, **values), list[str]()
-    graph = Compiled(made.pass_, 32, said.append, backend="aot_eager")
+    graph = Compiled(made.step_module, 32, said.append, backend="aot_eager")
     for progress in (0.1, 0.9):
-        eager = figures(made.engine, made, Clock(progress))
+        eager = figures(made.execution, made, Clock(progress))
         compiled = figures(graph, made, Clock(progress))
         assert said == [] and graph.graph is not None
         assert (
-            len(eager[2]) == len(compiled[2]) == len(made.engine.gradients.parameters)
+            len(eager[2])
+            == len(compiled[2])
+            == len(made.execution.gradients.parameters)
         )
         for a, b in zip(eager[:2], compiled[:2], strict=True):
             assert a.keys() == b.keys() and all(
@@ -181,11 +183,11 @@ def test_noise_drawn_ahead_is_what_the_sites_would_have_drawn(
     for step in (7, 8):
         ahead = made.noise(step, batch)
         spot = StepNoise(made.config.seed, "noise", step)
-        made.pass_(batch, Clock(), spot)
+        made.step_module(batch, Clock(), spot)
         assert set(ahead.values) == set(spot.forms) == set(made.model.sites)
         again = StepNoise(made.config.seed, "noise", step)
-        expected = made.pass_(batch, Clock(), again)[0]["all"]
-        assert torch.equal(made.pass_(batch, Clock(), ahead)[0]["all"], expected)
+        expected = made.step_module(batch, Clock(), again)[0]["all"]
+        assert torch.equal(made.step_module(batch, Clock(), ahead)[0]["all"], expected)
 
 
 def test_a_rehearsal_leaves_the_model_and_its_mode_as_they_were(tmp_path: Path) -> None:
@@ -203,19 +205,19 @@ def test_a_model_that_cannot_be_compiled_trains_eagerly_and_says_so_once(
     tmp_path: Path, monkeypatch: Any
 ) -> None:
     made = trainer(tmp_path, "vae")
-    objective = made.pass_.objective
+    objective = made.step_module.objective
 
     def breaks(trace: Trace, clock: Clock) -> Any:
         torch._dynamo.graph_break()
         return objective(trace, clock)
 
-    made.pass_.objective = breaks
+    made.step_module.objective = breaks
     said: list[str] = []
-    graph = Compiled(made.pass_, 32, said.append, backend="aot_eager")
+    graph = Compiled(made.step_module, 32, said.append, backend="aot_eager")
     for _ in range(3):
         losses, _, grads = figures(graph, made, Clock(0.5))
     assert len(said) == 1 and "cannot be compiled" in said[0]
-    eager = figures(made.engine, made, Clock(0.5))
+    eager = figures(made.execution, made, Clock(0.5))
     assert torch.equal(losses["all"], eager[0]["all"]) and all(
         map(torch.equal, grads, eager[2])
     )
@@ -226,9 +228,9 @@ def test_bfloat16_is_for_the_products_of_training_alone(tmp_path: Path) -> None:
     model = made.model
     batch = made.batches(0)
     noise = made.noise(0, batch)
-    exact = made.pass_(batch, Clock(), noise)[0]["all"]
+    exact = made.step_module(batch, Clock(), noise)[0]["all"]
     set_precision(model, "bfloat16")
-    half = made.pass_(batch, Clock(), noise)[0]["all"]
+    half = made.step_module(batch, Clock(), noise)[0]["all"]
     assert (
         half.dtype == torch.float32
         and half != exact
@@ -241,12 +243,12 @@ def test_bfloat16_is_for_the_products_of_training_alone(tmp_path: Path) -> None:
         if p.grad is not None
     )
     model.eval()
-    assert torch.equal(made.pass_(batch, Clock(), noise)[0]["all"], exact), (
+    assert torch.equal(made.step_module(batch, Clock(), noise)[0]["all"], exact), (
         "evaluation is float32"
     )
     model.train()
     set_precision(model, "float32")
-    assert torch.equal(made.pass_(batch, Clock(), noise)[0]["all"], exact)
+    assert torch.equal(made.step_module(batch, Clock(), noise)[0]["all"], exact)
     assert {type(m) for m in model.modules()} & {nn.Linear, nn.Conv2d} == {
         nn.Linear,
         nn.Conv2d,
@@ -276,10 +278,10 @@ class Waits(torch.utils._python_dispatch.TorchDispatchMode):
 def test_no_step_waits_for_the_device(tmp_path: Path, name: str) -> None:
     recipe, values = RECIPES[name]
     made = trainer(tmp_path, recipe, **values)
-    made.one(Clock(0.0))
+    made.train_step(Clock(0.0))
     with Waits() as waits:
         for i in range(4):
-            made.one(Clock(i / 60))
+            made.train_step(Clock(i / 60))
         assert waits.found == []
         bool(made.sums[0] > 0)
     assert len(waits.found) == 1, "the counter counts"

@@ -188,12 +188,12 @@ def test_ten_bad_steps_in_a_row_end_the_run_and_the_good_weights_stay(
 
 def test_an_exploding_gradient_is_left_out() -> None:
     from tightbound.config import TrainSettings
-    from tightbound.training.step.gradient_guard import SETTLED, Health
+    from tightbound.training.step.gradient_guard import SETTLED, GradientGuard
 
-    health, loss = Health(TrainSettings(), torch.device("cpu")), torch.tensor(1.0)
+    guard, loss = GradientGuard(TrainSettings(), torch.device("cpu")), torch.tensor(1.0)
 
     def check(norm: float, loss: torch.Tensor = loss) -> tuple[bool, float]:
-        ok, divisor = health.check(
+        ok, divisor = guard.check(
             [loss], [torch.tensor([norm, 0.0]), torch.tensor(0.0)]
         )
         return bool(ok), 1.0 if divisor is None else float(divisor)
@@ -209,14 +209,15 @@ def test_an_exploding_gradient_is_left_out() -> None:
     )
     assert not check(1.0, torch.tensor(float("nan")))[0]
     assert check(1.0)[0]
-    health.look()
-    assert health.counts == [4, 0, 4]
+    guard.read_norms()
+    counts = (guard.skipped, guard.skipped_in_a_row, guard.most_skipped_in_a_row)
+    assert counts == (4, 0, 4)
     assert check(1.0) == (True, 1.0), "what was left out moved no mean"
-    fresh = Health(TrainSettings(), torch.device("cpu"))
-    fresh.load_state_dict(health.state_dict())
+    fresh = GradientGuard(TrainSettings(), torch.device("cpu"))
+    fresh.load_state_dict(guard.state_dict())
     assert (
         fresh.check([loss], [torch.tensor(9.0)])[1]
-        == health.check([loss], [torch.tensor(9.0)])[1]
+        == guard.check([loss], [torch.tensor(9.0)])[1]
     )
 
 

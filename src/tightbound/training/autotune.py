@@ -44,7 +44,7 @@ class Trial:
         """Takes steps, and waits until the device has done them."""
         self.trainer.model.train()
         for _ in range(steps):
-            self.trainer.one(Clock(0.5))
+            self.trainer.train_step(Clock(0.5))
         if self.trainer.device.type == "cuda":
             torch.cuda.synchronize()
 
@@ -93,7 +93,7 @@ def bfloat16_pays(device: torch.device) -> bool:
     return current_launch().broadcast(full > PAYS * half)
 
 
-def decide(
+def choose_execution(
     settings: TrainSettings, steps: int, make: Make, device: torch.device
 ) -> tuple[TrainSettings, list[str]]:
     """`precision` and `compile` without "auto", and what to tell of it; steps: how many, where no

@@ -38,7 +38,7 @@ class Drawn:
         return self.spot(name, dist) if found is None else found
 
 
-class Ahead:
+class NoiseBuffer:
     """`noise(step, batch)`: all that the pass over a batch will ask for, a function of (seed,
     step).
 

@@ -35,7 +35,7 @@ from tightbound.runtime.launch_context import (
 from tightbound.runtime.lock import RunLock
 from tightbound.runtime.memory import kept_memory
 from tightbound.training import budget as schedule
-from tightbound.training.autotune import Trial, decide
+from tightbound.training.autotune import Trial, choose_execution
 from tightbound.training.batches import count
 from tightbound.training.console import Display
 from tightbound.training.distributed.data_parallel import is_sharded
@@ -52,7 +52,7 @@ FILES = (
     "report.html",
 )
 # the settings of a run whose training has not begun, while its data are read and its plan is made
-ASKED = "asked.toml"
+REQUESTED = "requested.toml"
 
 
 def check_folder(folder: Path, *, resume: bool, overwrite: bool) -> None:
@@ -67,7 +67,7 @@ def check_folder(folder: Path, *, resume: bool, overwrite: bool) -> None:
         return
     if not folder.is_dir():
         raise TightboundError(f"{str(folder)!r} is a file: choose another --out")
-    held = [p for p in folder.iterdir() if p.name not in (".lock", ASKED)]
+    held = [p for p in folder.iterdir() if p.name not in (".lock", REQUESTED)]
     if held and not (folder / "config.toml").is_file():
         raise TightboundError(
             f"folder {str(folder)!r} holds files and is not a run: choose another --out"
@@ -153,7 +153,7 @@ def fit(
     )
     old = launch.on_rank_zero(lambda: _begun(folder) if resume else None)
     asked = (
-        launch.on_rank_zero(lambda: _begun(folder, ASKED))
+        launch.on_rank_zero(lambda: _begun(folder, REQUESTED))
         if resume and old is None
         else None
     )
@@ -228,7 +228,7 @@ def _hold(
     held.enter_context(RunLock(folder))
     check_folder(folder, resume=resume, overwrite=overwrite)
     if asked is not None and not (folder / "config.toml").is_file():
-        settings_file.write(folder / ASKED, asked)
+        settings_file.write(folder / REQUESTED, asked)
         held.push(
             lambda kind, *_: (
                 _forget(folder) if kind and issubclass(kind, Exception) else None
@@ -237,7 +237,7 @@ def _hold(
 
 
 def _forget(folder: Path) -> None:
-    (folder / ASKED).unlink(missing_ok=True)
+    (folder / REQUESTED).unlink(missing_ok=True)
 
 
 def _with_moments(config: Config, data: Data) -> Any:
@@ -345,7 +345,7 @@ def _plan(
         raise TightboundError(
             "a budget decides the steps: give --budget, or train.steps or train.epochs, not both"
         )
-    settings, notes = decide(
+    settings, notes = choose_execution(
         config.train,
         0 if budget else int(schedule.resolve(config.train, n).steps),
         make,

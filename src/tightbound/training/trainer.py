@@ -30,19 +30,19 @@ from tightbound.training.checkpoint import StateStore
 from tightbound.training.console import Display
 from tightbound.training.distributed import sharded_state as sharded
 from tightbound.training.distributed.data_parallel import (
-    engine_among,
+    distributed_execution,
+    full_state_dict,
     is_sharded,
     shard,
-    together,
-    whole_state,
+    unsharded,
 )
-from tightbound.training.noise import Ahead
+from tightbound.training.noise import NoiseBuffer
 from tightbound.training.optimization.ema import Average
 from tightbound.training.optimization.fused_adam import Updates
 from tightbound.training.optimization.optimizer import level, optimizer
 from tightbound.training.signals import Interrupted as Interrupted
 from tightbound.training.signals import ctrl_c
-from tightbound.training.step.gradient_guard import LOOK, Exploded, Health
+from tightbound.training.step.gradient_guard import READ_EVERY, Exploded, GradientGuard
 from tightbound.training.step.module import Step
 from tightbound.training.step.precision import channels_last
 from tightbound.training.validation import Validator
@@ -89,22 +89,24 @@ class Trainer:
             share,
             config.data.shuffle_buffer,
         )
-        self.pass_ = Step(model, objective, k, only)
+        self.step_module = Step(model, objective, k, only)
         if not trial:
             with seeded(seed_for(config.seed, "prepare")):
-                self.pass_.prepare(partial(examples, data.train))
+                self.step_module.prepare(partial(examples, data.train))
         apart = is_sharded(self.settings)
         if not apart:
             channels_last(model)
         self.average = Average(model, self.settings.ema) if self.settings.ema else None
         if apart:
-            shard(self.pass_, self._averaged(), self.launch, self.device)
-        self.engine = engine_among(self.pass_, self.settings, self._say, self.launch)
-        self.noise = Ahead(config.seed, self.device, self._rehearse, k, share)
+            shard(self.step_module, self._averaged(), self.launch, self.device)
+        self.execution = distributed_execution(
+            self.step_module, self.settings, self._say, self.launch
+        )
+        self.noise = NoiseBuffer(config.seed, self.device, self._rehearse, k, share)
         self.optimizer = optimizer(model, self.settings, trust=trust)
-        self.update, self.health = (
+        self.update, self.guard = (
             Updates(self.optimizer),
-            Health(self.settings, self.device),
+            GradientGuard(self.settings, self.device),
         )
         self.validator = Validator(data.valid, objective, config)
         self.store = StateStore(folder / "state")
@@ -115,8 +117,13 @@ class Trainer:
             "plain": {},
             "ema": {},
         }
-        self.step, self.stale, self.spent, self.log_bytes = 0, 0, 0.0, 0
-        self.written = 0
+        (
+            self.step,
+            self.validations_without_improvement,
+            self.elapsed,
+            self.log_bytes,
+        ) = 0, 0, 0.0, 0
+        self.saved_best_step = 0
 
     def _no_sums(self) -> Tensor:
         names = SUMS if has_bound(self.config.recipe) else SUMS[:2]
@@ -127,7 +134,7 @@ class Trainer:
 
     # ---- one step
 
-    def one(self, clock: Clock) -> None:
+    def train_step(self, clock: Clock) -> None:
         """One step: batch, noise, losses and gradients, their health, optimiser, averages, sums."""
         seed, step = self.config.seed, self.step
         batch = self.batches(step)
@@ -140,12 +147,14 @@ class Trainer:
                 *self.launch.share[:1] * (not self.launch.is_rank_zero),
             )
         )
-        losses, sums = self.engine(batch, clock, noise)
-        ok, divisor = self.health.check(losses.values(), self.engine.gradients.values())
+        losses, sums = self.execution(batch, clock, noise)
+        ok, divisor = self.guard.check(
+            losses.values(), self.execution.gradients.values()
+        )
         self.update(level(self.settings, step, int(self.settings.steps)), ok, divisor)
-        self.pass_.after_step(sums, ok)
+        self.step_module.after_step(sums, ok)
         if self.average is not None:
-            self.average.move(step)
+            self.average.update(step)
         named = torch.stack([sums[name] for name in SUMS if name in sums])
         self.sums += torch.where(ok, named, 0)
         self.step += 1
@@ -154,7 +163,7 @@ class Trainer:
         """A pass that leaves no trace in the model, to learn which noise it asks for."""
         mode = self.model.training
         self.model.eval()
-        self.pass_(batch, Clock(), noise)
+        self.step_module(batch, Clock(), noise)
         self.model.train(mode)
 
     # ---- the run
@@ -175,17 +184,17 @@ class Trainer:
             }
         )
         self.started, self.saved_at = (
-            time.perf_counter() - self.spent,
+            time.perf_counter() - self.elapsed,
             time.perf_counter(),
         )
-        self.mark = (self.step, time.perf_counter())
+        self.speed_from = (self.step, time.perf_counter())
         try:
             with ctrl_c() as pressed, torch.random.fork_rng():
                 self.model.train()
                 while self.step < steps and not self._finished():
-                    self.one(Clock(self.step / steps))
+                    self.train_step(Clock(self.step / steps))
                     validates = self.step % every == 0 or self.step == steps
-                    if self.step % LOOK == 0 or validates:
+                    if self.step % READ_EVERY == 0 or validates:
                         self._look()
                         self.show.step(self.step)
                     if validates:
@@ -202,7 +211,9 @@ class Trainer:
         """Whether to save now, and why; several processes ask the first one, and not at
         every step.
         """
-        if self.launch.world_size > 1 and not (validated or self.step % LOOK == 0):
+        if self.launch.world_size > 1 and not (
+            validated or self.step % READ_EVERY == 0
+        ):
             return ""
         waited = time.perf_counter() - self.saved_at
         due = waited >= (
@@ -218,14 +229,14 @@ class Trainer:
         self.show.note(line)
 
     def _finished(self) -> bool:
-        if self.stale < int(self.settings.patience):
+        if self.validations_without_improvement < int(self.settings.patience):
             return False
         self.log(
             {
                 "event": "early stop",
                 "step": self.step,
                 "best": self.best["step"],
-                "stale": self.stale,
+                "stale": self.validations_without_improvement,
             }
         )
         self.show.note(
@@ -238,10 +249,10 @@ class Trainer:
         """Reads the health of the last steps; ten skipped ones in a row end the run, the last good
         weights stay.
         """
-        self.health.look()
-        if self.health.counts[2] >= MOST_SKIPS:
+        self.guard.read_norms()
+        if self.guard.most_skipped_in_a_row >= MOST_SKIPS:
             self.log(
-                {"event": "stop", "step": self.step, "skipped": self.health.counts[0]}
+                {"event": "stop", "step": self.step, "skipped": self.guard.skipped}
             )
             self.save()
             raise Exploded(
@@ -253,19 +264,19 @@ class Trainer:
 
     def _validate(self) -> None:
         speed = (
-            (self.step - self.mark[0])
+            (self.step - self.speed_from[0])
             * self.settings.batch
-            / (time.perf_counter() - self.mark[1])
+            / (time.perf_counter() - self.speed_from[1])
         )
         model = self.average.current() if self.average else self.model
-        with together(model):
+        with unsharded(model):
             valid = self.validator(model)
         self.model.train()
         best = valid["objective"] < self.best["objective"]
         if best:
             keep, ema = (
-                whole_state(self.model),
-                whole_state(model) if self.average else {},
+                full_state_dict(self.model),
+                full_state_dict(model) if self.average else {},
             )
             self.best = {
                 "objective": valid["objective"],
@@ -273,33 +284,35 @@ class Trainer:
                 "plain": keep,
                 "ema": ema,
             }
-        self.stale = 0 if best else self.stale + 1
+        self.validations_without_improvement = (
+            0 if best else self.validations_without_improvement + 1
+        )
         now = time.perf_counter()
-        self.spent = now - self.started
+        self.elapsed = now - self.started
         n, *totals = self.sums.tolist()
         train = (
             {name: total / n for name, total in zip(SUMS[1:], totals, strict=False)}
             if n
             else {}
         )
-        per_step = self.spent / self.step
+        per_step = self.elapsed / self.step
         record = {
             "event": "epoch",
             "epoch": self.step * float(self.settings.epochs) / int(self.settings.steps),
             "step": self.step,
-            "time": round(self.spent, 3),
+            "time": round(self.elapsed, 3),
             "train": train,
             "valid": valid,
             "lr": self.optimizer.param_groups[0]["lr"],
             "images_per_s": round(speed, 1),
             "left": round((int(self.settings.steps) - self.step) * per_step, 1),
-            "skipped": self.health.counts[0],
+            "skipped": self.guard.skipped,
             "best": best,
         }
         self.log(record)
         self.show.record(record)
         self.sums = self._no_sums()
-        self.mark = (self.step, time.perf_counter())
+        self.speed_from = (self.step, time.perf_counter())
 
     def log(self, record: dict[str, Any]) -> None:
         """Appends a line to log.jsonl; what a killed run wrote after its last state is cut off
@@ -321,12 +334,12 @@ class Trainer:
 
     def save(self) -> None:
         """The best weights, then the state to resume from."""
-        if self.best["step"] != self.written and self.launch.is_rank_zero:
+        if self.best["step"] != self.saved_best_step and self.launch.is_rank_zero:
             weights(self.folder / "model.safetensors", self.config, self.best["plain"])
             if self.best["ema"]:
                 weights(self.folder / "ema.safetensors", self.config, self.best["ema"])
-        self.written = self.best["step"]
-        self.spent = time.perf_counter() - self.started
+        self.saved_best_step = self.best["step"]
+        self.elapsed = time.perf_counter() - self.started
         state = self.state_dict()
         self.launch.on_rank_zero(lambda: self.store.save(self.step, state))
         self.saved_at = time.perf_counter()
@@ -338,11 +351,11 @@ class Trainer:
         places = self.launch.gather(self.batches.state_dict())
         numbers = {
             "step": self.step,
-            "stale": self.stale,
-            "spent": self.spent,
+            "stale": self.validations_without_improvement,
+            "spent": self.elapsed,
             "log_bytes": self.log_bytes,
             "processes": self.launch.world_size,
-            "health": self.health.state_dict(),
+            "guard": self.guard.state_dict(),
             "sums": self.sums,
             "best": self.best,
             "data": {lane: place for own in places for lane, place in own.items()},
@@ -371,7 +384,7 @@ class Trainer:
                     self.average.load_state_dict(state["ema"])
                 self.optimizer.load_state_dict(state["optimizer"])
             self.update.reset()
-            self.health.load_state_dict(state["health"])
+            self.guard.load_state_dict(state["guard"])
         except (RuntimeError, ValueError, KeyError) as error:
             raise TightboundError(
                 f"the state in {self.folder / 'state'} does not fit its config.toml "

@@ -20,12 +20,12 @@ from tightbound.runtime.launch_context import LaunchContext, started_by_torchrun
 from tightbound.training.distributed import batch_norm as batchnorm
 from tightbound.training.noise import Drawn
 from tightbound.training.step.accumulate import Accumulated
-from tightbound.training.step.execute import Eager, Figures, Say, engine
+from tightbound.training.step.execute import Eager, Figures, Say, execution
 from tightbound.training.step.gradients import Gradients
 from tightbound.training.step.module import Step
 
 
-class Together:
+class DataParallel:
     """An engine over the parts that all processes have of a batch.
 
     Losses and gradients are means over the processes, whose parts are equal; sums are sums.
@@ -34,13 +34,13 @@ class Together:
     """
 
     def __init__(
-        self, engine: Eager, launch: LaunchContext, reduces: bool = True
+        self, execution: Eager, launch: LaunchContext, reduces: bool = True
     ) -> None:
-        self.engine, self.launch, self.reduces = engine, launch, reduces
-        self.gradients = engine.gradients
+        self.execution, self.launch, self.reduces = execution, launch, reduces
+        self.gradients = execution.gradients
 
     def __call__(self, batch: Batch, clock: Clock, noise: Drawn) -> Figures:
-        losses, sums = self.engine(batch, clock, noise)
+        losses, sums = self.execution(batch, clock, noise)
         if self.reduces:
             self._mean_gradients()
         scaled = {
@@ -71,9 +71,9 @@ class Together:
             parameter.grad = mean.view_as(parameter)
 
 
-def engine_among(
+def distributed_execution(
     step: Step, settings: TrainSettings, say: Say, launch: LaunchContext
-) -> Eager | Together:
+) -> Eager | DataParallel:
     """The engine for the part of a batch that this process has: `train.parallel`,
     `train.accumulate`.
     """
@@ -101,7 +101,7 @@ def engine_among(
             f"parts for each of {launch.world_size} processes: "
             "set train.accumulate or train.batch so that it can"
         )
-    made = engine(
+    made = execution(
         step, settings, say, int(settings.batch) // (launch.world_size * parts)
     )
     if sharded:
@@ -109,7 +109,9 @@ def engine_among(
     if parts > 1:
         made = Accumulated(made, parts)
     return (
-        Together(made, launch, reduces=not sharded) if launch.world_size > 1 else made
+        DataParallel(made, launch, reduces=not sharded)
+        if launch.world_size > 1
+        else made
     )
 
 
@@ -221,7 +223,7 @@ class ShardedGradients(Gradients):
 
 
 @contextmanager
-def together(model: nn.Module) -> Iterator[None]:
+def unsharded(model: nn.Module) -> Iterator[None]:
     """All parameters of a model whole inside the block, so that each process may run it as often as
     it likes.
     """
@@ -239,7 +241,7 @@ def together(model: nn.Module) -> Iterator[None]:
             part.reshard()
 
 
-def whole_state(model: nn.Module) -> dict[str, Tensor]:
+def full_state_dict(model: nn.Module) -> dict[str, Tensor]:
     """A model's state on the CPU, copied, parameters in shards put together."""
     found = {}
     for name, value in model.state_dict().items():

@@ -29,7 +29,7 @@ class Average:
         self.pairs: tuple[list[Any], list[Any]] = ([], [])
 
     @torch.no_grad()
-    def move(self, step: int) -> None:
+    def update(self, step: int) -> None:
         """Takes in the weights after a step, counted from 0."""
         stride = 1 if step < EARLY else STRIDE
         if step % stride:
