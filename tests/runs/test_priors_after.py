@@ -112,7 +112,7 @@ def test_every_prior_is_fitted_sampled_saved_and_loaded_to_the_bit(
             again.sample(3, seed=1), made.sample(3, seed=1)
         )
         x = made.data.test.batch(torch.arange(4))
-        trace = made.predictor.predictor.trace(x, Draw(3))
+        trace = made.predictor.trace(x, Draw(3))
         assert (
             trace.bound
             == made.has_bound

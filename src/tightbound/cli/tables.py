@@ -200,7 +200,11 @@ def _recipe(recipe: Recipe) -> None:
         else:
             part: Any = getattr(config, section) if section else config
             said = meanings.described(SECTIONS[section] if section else Config)
-            keys = said if section else ("seed", "device")
+            keys = (
+                [key for key in said if key != "source"]
+                if section
+                else ("seed", "device")
+            )
             rows = [
                 (f"{section}.{key}" if section else key, getattr(part, key), said[key])
                 for key in keys
@@ -252,16 +256,17 @@ def _run(run: Run) -> None:
 
 def _priors(run: Run) -> list[tuple[str, str]]:
     """What can be fitted in the place of the prior, and what has been."""
-    from tightbound.runs.fitted_prior import fittable, saved
+    from tightbound.runs.fitted_prior import fittable
+    from tightbound.runs.folder import RunFolder
 
-    made = [] if run.home is None else saved(run.home)
+    made = [] if run.home is None else RunFolder(run.home).prior_names()
     rows = [("can be fitted", ", ".join(fittable(run.config.recipe, run.spec)))]
     return [*rows, ("fitted", ", ".join(made))] if made else rows
 
 
 def _history(run: Run) -> list[tuple[str, str]]:
     """Steps done and the best validation, from the log."""
-    lines = [line for line in run.history() if line.get("event") == "epoch"]
+    lines = run.history()
     if not lines:
         return [("log", "none yet")]
     best = [line for line in lines if line.get("best")][-1:] or lines[-1:]
@@ -279,7 +284,9 @@ def _history(run: Run) -> list[tuple[str, str]]:
 
 def _evaluation(run: Run) -> list[tuple[str, str]]:
     """The figures of evaluation.json."""
-    path = Path(str(run.folder)) / "evaluation.json"
+    from tightbound.runs.folder import RunFolder
+
+    path = RunFolder(Path(str(run.folder))).evaluation_file
     if not path.is_file():
         return [("evaluation", f"none yet: tightbound evaluate {run.folder}")]
     try:

@@ -17,6 +17,7 @@ from typing import Any
 from torch import Tensor
 
 from tightbound.core.batch import Batch
+from tightbound.runs.folder import EVALUATION_PARTS
 from tightbound.runtime.atomic_files import (
     load_weights,
     make_folder,
@@ -26,7 +27,7 @@ from tightbound.runtime.atomic_files import (
 )
 from tightbound.runtime.errors import TightboundError
 
-FOLDER = "evaluation.parts"
+FOLDER = EVALUATION_PARTS
 
 
 @dataclass(frozen=True)

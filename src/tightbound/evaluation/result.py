@@ -13,6 +13,7 @@ from tightbound.evaluation.diagnosis.diagnose import Diagnosis
 from tightbound.evaluation.estimators.estimate import Estimate
 from tightbound.evaluation.statistic import Figure, plain
 from tightbound.evaluation.summary import lines
+from tightbound.runs.folder import RunFolder
 from tightbound.runtime.atomic_files import write_atomic
 
 FORMAT = 2
@@ -188,7 +189,7 @@ class Evaluation:
         Parts that were not asked for this time are kept from the file that is there, if of the same
         weights and data.
         """
-        path, tree = Path(folder) / "evaluation.json", self.to_json()
+        path, tree = RunFolder(Path(folder)).evaluation_file, self.to_json()
         old: Any = {}
         with suppress(OSError, ValueError):
             old = json.loads(path.read_text(encoding="utf-8"))

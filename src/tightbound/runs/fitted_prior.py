@@ -19,11 +19,11 @@ from tightbound.components.priors import PRIORS
 from tightbound.core.data_spec import DataSpec
 from tightbound.models.compatibility import check
 from tightbound.models.recipes import Part, Recipe
+from tightbound.runs.folder import PRIOR, RunFolder
 from tightbound.runtime.atomic_files import load_weights, make_folder, save_weights
 from tightbound.runtime.errors import TightboundError, nearest
 from tightbound.runtime.foreign_errors import last_line
 
-FOLDER, FILE = "priors", "prior.safetensors"
 OF_PRIOR = ("path.prior.", "path.priors.0.")  # of a flat model, of a hierarchy
 
 
@@ -88,67 +88,52 @@ def fingerprint(state: Mapping[str, Tensor]) -> str:
     return digest.hexdigest()[:16]
 
 
-def place(run: Path, name: str, *, overwrite: bool = False) -> Path:
-    """The folder of a new prior; raises TightboundError where the name is none, or is taken and not
-    to be replaced.
-    """
+def new_folder(run: Path, name: str, *, overwrite: bool = False) -> Path:
+    """The folder of a new prior; raises TightboundError where the name is bad or is taken."""
     if not re.fullmatch(r"\w[\w.+-]*", name):
         raise TightboundError(
             f"{name!r} cannot name a fitted prior: use letters, digits, - and _"
         )
-    folder = run / FOLDER / name
-    if (folder / FILE).exists() and not overwrite:
+    place = RunFolder(run)
+    if place.prior_file(name).exists() and not overwrite:
         raise TightboundError(
             f"{run} has a fitted prior {name!r}: add --overwrite to replace "
             "it, or --name to keep both"
         )
-    return folder
+    return place.prior_folder(name)
 
 
 def save(folder: Path, prior: Fitted) -> None:
-    """Writes a prior whole or not at all; figures of one that it replaces are removed."""
-    make_folder(folder)
-    for old in ("evaluation.json", "report.html"):
-        (folder / old).unlink(missing_ok=True)
+    """Write a prior atomically, and remove the evaluation of one that it replaces."""
+    place = RunFolder(make_folder(folder))
+    place.evaluation_file.unlink(missing_ok=True)
+    place.report_file.unlink(missing_ok=True)
     about = {
+        "format": "tightbound",
         "prior": json.dumps(prior.part.model_dump()),
         "n": str(prior.n),
         "weights": prior.weights,
     }
-    save_weights(folder / FILE, prior.state, {"format": "tightbound", **about})
-
-
-def saved(run: Path) -> list[str]:
-    """The names of the fitted priors of a run."""
-    return sorted(found.parent.name for found in run.glob(f"{FOLDER}/*/{FILE}"))
+    save_weights(folder / PRIOR, prior.state, about)
 
 
 def read(run: Path | None, name: str) -> Fitted:
-    """A prior by name; raises TightboundError where there is none, with the nearest that there is,
-    or it is damaged.
-    """
+    """A fitted prior by name; raises TightboundError where it is missing or damaged."""
     if run is None:
         raise TightboundError(
             f"this run is not saved in a folder, so it keeps no prior {name!r}: use tb.fit_prior"
         )
-    path = run / FOLDER / name / FILE
+    path = RunFolder(run).prior_file(name)
     if not path.is_file():
-        known = saved(run)
-        hint = (
-            nearest(name, known)
-            if known
-            else f"fit one with tightbound fit-prior {run} {name}"
-        )
+        names = RunFolder(run).prior_names()
+        hint = f"fit one with tightbound fit-prior {run} {name}"
+        if names:
+            hint = nearest(name, names)
         raise TightboundError(f"{run} has no fitted prior {name!r}: {hint}")
     state, about = load_weights(path)
     try:
-        return Fitted(
-            name,
-            Part(**json.loads(about["prior"])),
-            state,
-            int(about["n"]),
-            about["weights"],
-        )
+        part = Part(**json.loads(about["prior"]))
+        return Fitted(name, part, state, int(about["n"]), about["weights"])
     except (KeyError, ValueError, TypeError) as error:
         raise TightboundError(
             f"{path} does not say which prior it holds: fit it again with --overwrite"
@@ -165,19 +150,6 @@ def fill(model: nn.Module, state: dict[str, Tensor], path: Path) -> None:
             f"({last_line(error)}): restore both from one "
             "copy"
         ) from error
-
-
-def nearby(folder: Path) -> str:
-    """The runs inside a folder that is none itself, as `demo` is none and `demo/vae` is one."""
-    inner = sorted(path.parent for path in folder.glob("*/config.toml"))
-    names = " or ".join(str(path) for path in inner[:3]) + (
-        " or another one in it" if len(inner) > 3 else ""
-    )
-    return (
-        f"did you mean {names}?"
-        if inner
-        else "name a folder that tightbound train wrote"
-    )
 
 
 def fittable(recipe: Recipe, spec: DataSpec) -> list[str]:

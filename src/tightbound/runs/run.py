@@ -1,9 +1,7 @@
-"""A Run: a trained model with its settings and its folder, and all that one does with it."""
+"""Run: a trained model with its settings and its folder, in raw units."""
 
 from __future__ import annotations
 
-import json
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +9,6 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
-from tightbound import config as settings
 from tightbound import data as data_room
 from tightbound.config import Config
 from tightbound.core.data_spec import Condition, DataSpec
@@ -20,13 +17,14 @@ from tightbound.distributions.random import seeded as seeded
 from tightbound.models.build import build
 from tightbound.models.recipes import has_bound
 from tightbound.models.vae import VAE
-from tightbound.runs import fitted_prior as prior_file
+from tightbound.runs import fitted_prior
 from tightbound.runs.fitted_prior import Fitted
+from tightbound.runs.folder import RunFolder
 from tightbound.runs.imputation import Imputed, impute, spreads
 from tightbound.runs.inputs import read_batch, read_condition, read_split
 from tightbound.runs.predictor import Predictor
 from tightbound.runs.raw_likelihood import RawLikelihood
-from tightbound.runtime.atomic_files import load_weights, save_weights
+from tightbound.runtime.atomic_files import make_folder
 from tightbound.runtime.errors import TightboundError, at_least, nearest
 
 PIXELS = ("auto", "mean", "draw")
@@ -52,7 +50,10 @@ class Run:
         fitted: Fitted | None = None,
     ) -> None:
         self.predictor = Predictor(model)
-        self.config, self.folder, self._data, self.fitted = config, folder, data, fitted
+        self.config = config
+        self.folder = folder
+        self.fitted = fitted
+        self._data = data
 
     def __repr__(self) -> str:
         """`Run('runs/digits-vae': vae, 16 features, (1, 8, 8) levels)`."""
@@ -86,60 +87,57 @@ class Run:
     @property
     def name(self) -> str:
         """The folder's name, or the recipe's; with that of a fitted prior."""
-        own = self.home.name if self.home else self.config.recipe.name
-        return f"{own}+{self.fitted.name}" if self.fitted else own
+        name = self.home.name if self.home else self.config.recipe.name
+        return f"{name}+{self.fitted.name}" if self.fitted else name
 
     @property
     def home(self) -> Path | None:
-        """Where it was trained; `folder` is where its figures are, inside of `home` for a run with
-        a fitted prior.
+        """The folder of the training.
+
+        `folder` holds the evaluation and the report; with a fitted prior it is inside `home`.
         """
-        return self.folder.parent.parent if self.folder and self.fitted else self.folder
+        if self.folder is not None and self.fitted is not None:
+            return self.folder.parent.parent
+        return self.folder
 
     @property
     def data(self) -> Any:
-        """The data it was trained on, loaded again where need be; raises where they were arrays of
-        a Python session.
+        """The data that the run was trained on, read again where needed.
+
+        Raises:
+            TightboundError: They were arrays in Python, or have changed.
         """
         if self._data is None:
-            if not self.config.data.source:
-                raise TightboundError(
-                    f"run {self.name!r} was trained on arrays in Python: give the data again"
-                )
-            loaded = data_room.load(
-                self.config.data.source, self.config.data, seed=self.config.seed
-            )
-            if self.config.digest and loaded.digest != self.config.digest:
-                raise TightboundError(
-                    f"the data at {self.config.data.source!r} are no longer those "
-                    f"that {self.name!r} was trained on: "
-                    "restore them, or name other data to evaluate on"
-                )
-            self._data = loaded
+            self._data = self._load_data()
         return self._data
+
+    def _load_data(self) -> Any:
+        source, digest = self.config.data.source, self.config.digest
+        if not source:
+            raise TightboundError(
+                f"run {self.name!r} was trained on arrays in Python: give the data again"
+            )
+        loaded = data_room.load(source, self.config.data, seed=self.config.seed)
+        if digest and loaded.digest != digest:
+            raise TightboundError(
+                f"the data at {source!r} are no longer those that {self.name!r} was trained "
+                "on: restore them, or name other data to evaluate on"
+            )
+        return loaded
 
     @property
     def has_bound(self) -> bool:
-        """True where the model bounds log p(x); False for an autoencoder, or a prior without a
-        density.
-        """
+        """False if the model has no bound on log p(x), as an autoencoder has none."""
         return has_bound(self.config.recipe)
 
     @property
     def fingerprint(self) -> str:
-        """A short hash of the weights, so that figures can say which ones they belong to."""
-        return prior_file.fingerprint(self.model.state_dict())
+        """A short hash of the weights; an evaluation keeps that of the weights it is of."""
+        return fitted_prior.fingerprint(self.model.state_dict())
 
     def history(self) -> list[dict[str, Any]]:
-        """The validations in `log.jsonl`; a line that a kill or a full disk tore is left out."""
-        path = self.home / "log.jsonl" if self.home else None
-        if path is None or not path.exists():
-            return []
-        found = []
-        for line in path.read_text(errors="replace").splitlines():
-            with suppress(json.JSONDecodeError):
-                found.append(json.loads(line))
-        return [line for line in found if line.get("event") == "epoch"]
+        """The validations of its training, one dict each, from `log.jsonl`."""
+        return RunFolder(self.home).history() if self.home else []
 
     # ---- examples in raw units
 
@@ -471,40 +469,35 @@ class Run:
     # ---- the folder, and priors that are fitted after training
 
     def with_prior(self, prior: str | Fitted, *, trust: bool = False) -> Run:
-        """The same model under a prior that was fitted to it: one of `tb.fit_prior` by name, or as
-        it is in memory.
+        """The same model under a prior that was fitted to it.
 
-        Raises TightboundError where there is none of that name, or it was fitted to other weights.
+        Args:
+            prior: The name of a prior in the run folder, or one in memory.
+            trust: Run code that the prior names by import path.
+
+        Raises:
+            TightboundError: There is no prior of that name, or it was fitted to other weights.
         """
-        prior = prior_file.read(self.home, prior) if isinstance(prior, str) else prior
-        folder = self.home / prior_file.FOLDER / prior.name if self.home else None
+        if isinstance(prior, str):
+            prior = fitted_prior.read(self.home, prior)
+        folder = RunFolder(self.home).prior_folder(prior.name) if self.home else None
         state = prior.joined(self.model.state_dict())
         recipe = self.config.recipe.model_copy(update={"prior": prior.part})
         model, _ = build(recipe, self.spec, trust=trust)
-        prior_file.fill(model, state, folder or Path(prior.name))
+        fitted_prior.fill(model, state, folder or Path(prior.name))
         config = self.config.model_copy(update={"recipe": recipe})
         return Run(config, model.to(self.device), folder, self._data, prior)
 
     def save(self, folder: Path | str) -> None:
-        """Writes config.toml and model.safetensors to a folder."""
-        folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        settings.write(folder / "config.toml", self.config)
-        weights(folder / "model.safetensors", self.config, self.model.state_dict())
+        """Write the settings and the weights to a folder that `load` reads."""
+        place = RunFolder(make_folder(folder))
+        place.write_config(self.config)
+        place.write_weights(self.config, self.model.state_dict())
 
 
 def _one_or_all(sites: dict[str, Any]) -> Any:
     """The only distribution, or all of them by their sites."""
     return sites if len(sites) > 1 else next(iter(sites.values()))
-
-
-def weights(path: Path, config: Config, state: dict[str, Tensor]) -> None:
-    """Writes weights with the settings in their metadata, so that the file alone says what
-    it is.
-    """
-    save_weights(
-        path, state, {"format": "tightbound", "config": settings.to_toml(config)}
-    )
 
 
 def load(
@@ -514,37 +507,50 @@ def load(
     trust: bool = False,
     device: str = "cpu",
 ) -> Run:
-    """Reads a run folder: the averaged weights where there are any, else the plain ones.
+    """Read a run folder: the averaged weights if there are any, else the plain ones.
 
-    prior: the name of a fitted prior to put in the place of its own; RUN/priors/NAME as folder says
-    the same.
-    Raises TightboundError where it is not a run, is half-written, is of a newer version, or names
-    code from outside
-    tightbound without `trust`.
+    Args:
+        folder: The run folder, or RUN/priors/NAME for the run with that fitted prior.
+        prior: The name of a fitted prior to use in place of the run's own.
+        trust: Run code that the run's config names by import path.
+        device: "cpu" or "cuda".
+
+    Raises:
+        TightboundError: The folder is not a run, has no weights yet, is damaged, is of
+            another format version, or names code and `trust` is False.
     """
     folder = Path(folder)
+    place = RunFolder(folder)
     if not folder.is_dir():
         raise TightboundError(
             f"there is no run folder {str(folder)!r}: check the path, or train one first"
         )
-    if (folder / prior_file.FILE).is_file():
+    if place.is_fitted_prior:
         return load(
             folder.parent.parent, prior=prior or folder.name, trust=trust, device=device
         )
-    if not (folder / "config.toml").is_file():
+    config = place.read_config()
+    if config is None:
         raise TightboundError(
-            f"{str(folder)!r} is not a run folder, it has no config.toml: "
-            f"{prior_file.nearby(folder)}"
+            f"{str(folder)!r} is not a run folder, it has no config.toml: {_nearby(place)}"
         )
-    config = settings.read(folder / "config.toml")
-    ema, plain = folder / "ema.safetensors", folder / "model.safetensors"
-    path = ema if ema.is_file() else plain
-    if config.spec is None or not path.is_file():
+    if config.spec is None or not place.has_weights:
         raise TightboundError(
             f"run {str(folder)!r} is half-written, it has no weights yet: resume it with "
             f"tightbound train {config.data.source or 'DATA'} --out {folder} --resume"
         )
     model, _ = build(config.recipe, config.spec, trust=trust)
-    prior_file.fill(model, load_weights(path)[0], path)
+    state, path = place.read_weights()
+    fitted_prior.fill(model, state, path)
     run = Run(config, model.to(device), folder)
     return run if prior is None else run.with_prior(prior, trust=trust)
+
+
+def _nearby(place: RunFolder) -> str:
+    """The runs inside a folder that is none itself, for a message."""
+    inner = place.inner_runs()
+    if not inner:
+        return "name a folder that tightbound train wrote"
+    names = " or ".join(str(path) for path in inner[:3])
+    more = " or another one in it" if len(inner) > 3 else ""
+    return f"did you mean {names}{more}?"

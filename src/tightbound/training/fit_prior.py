@@ -106,7 +106,9 @@ def _fitted(
     recipe = run.config.recipe.model_copy(update={"prior": Part(name=prior, **options)})
     _check_fits(run, prior)
     name = name or prior
-    folder = prior_file.place(run.home, name, overwrite=overwrite) if run.home else None
+    folder = (
+        prior_file.new_folder(run.home, name, overwrite=overwrite) if run.home else None
+    )
     seed = seed_for(run.config.seed, "prior", prior)
     with seeded(seed):
         model, _ = build(recipe, run.spec)

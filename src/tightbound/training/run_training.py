@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import platform
-import shutil
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -14,7 +13,6 @@ from typing import Any
 import torch
 
 from tightbound import __version__
-from tightbound import config as settings_file
 from tightbound import data as data_room
 from tightbound.config import Config, TrainSettings
 from tightbound.data import Data
@@ -22,6 +20,7 @@ from tightbound.distributions.random import seed_for
 from tightbound.models.build import build, resolve, resolve_domain
 from tightbound.models.compatibility import component
 from tightbound.models.vae import VAE, Objective
+from tightbound.runs.folder import RunFolder
 from tightbound.runs.run import Run, seeded
 from tightbound.runtime import atomic_files as files
 from tightbound.runtime.device import pick_device
@@ -29,8 +28,6 @@ from tightbound.runtime.errors import TightboundError
 from tightbound.runtime.foreign_errors import is_out_of_memory
 from tightbound.runtime.launch_context import (
     current_launch,
-    launch_id,
-    started_by_torchrun,
 )
 from tightbound.runtime.lock import RunLock
 from tightbound.runtime.memory import kept_memory
@@ -41,53 +38,7 @@ from tightbound.training.console import Display
 from tightbound.training.distributed.data_parallel import is_sharded
 from tightbound.training.trainer import Trainer
 
-LAUNCH = Path("state") / "launch"
 GUESS = 10**9  # steps, where a budget will decide them
-FILES = (
-    "model.safetensors",
-    "ema.safetensors",
-    "log.jsonl",
-    "environment.json",
-    "evaluation.json",
-    "report.html",
-)
-# the settings of a run whose training has not begun, while its data are read and its plan is made
-REQUESTED = "requested.toml"
-
-
-def check_folder(folder: Path, *, resume: bool, overwrite: bool) -> None:
-    """Makes sure that nothing is overwritten without being asked, and that only a run is ever
-    overwritten.
-    """
-    if resume and overwrite:
-        raise TightboundError(
-            "--resume and --overwrite contradict each other: give one of them"
-        )
-    if not folder.exists() or resume:
-        return
-    if not folder.is_dir():
-        raise TightboundError(f"{str(folder)!r} is a file: choose another --out")
-    held = [p for p in folder.iterdir() if p.name not in (".lock", REQUESTED)]
-    if held and not (folder / "config.toml").is_file():
-        raise TightboundError(
-            f"folder {str(folder)!r} holds files and is not a run: choose another --out"
-        )
-    if held and not overwrite:
-        raise TightboundError(
-            f"run {str(folder)!r} exists: add --resume to go on with it, "
-            "--overwrite to replace it, "
-            "or choose another --out"
-        )
-
-
-def clear(folder: Path) -> None:
-    """Removes the run that a folder holds, and nothing else in it."""
-    (folder / "config.toml").unlink(missing_ok=True)
-    _forget(folder)
-    for name in ("state", "evaluation.parts", "priors"):
-        shutil.rmtree(folder / name, ignore_errors=True)
-    for name in FILES:
-        (folder / name).unlink(missing_ok=True)
 
 
 def assemble(
@@ -147,16 +98,13 @@ def fit(
     Ctrl-C.
     """
     started, launch = schedule.now(), current_launch()
+    place = RunFolder(folder)
     device = pick_device(config.device)
     launch.on_rank_zero(
-        lambda: check_folder(folder, resume=resume, overwrite=overwrite)
+        lambda: place.check_available(resume=resume, overwrite=overwrite)
     )
-    old = launch.on_rank_zero(lambda: _begun(folder) if resume else None)
-    asked = (
-        launch.on_rank_zero(lambda: _begun(folder, REQUESTED))
-        if resume and old is None
-        else None
-    )
+    old = launch.on_rank_zero(lambda: place.read_config() if resume else None)
+    asked = launch.on_rank_zero(place.read_request) if resume and old is None else None
     if resume and old is None:
         whose = (
             "these settings, as none were kept"
@@ -197,7 +145,7 @@ def fit(
     with ExitStack() as held:
         launch.on_rank_zero(
             lambda: _hold(
-                held, folder, resume, overwrite, wanted if old is None else None
+                held, place, resume, overwrite, wanted if old is None else None
             )
         )
         try:
@@ -208,36 +156,31 @@ def fit(
             model, objective = assemble(config, device, trust=trust)
             trainer = Trainer(model, objective, config, data, folder, show, trust=trust)
             if overwrite:  # only now, when all that was asked for is known to work
-                launch.on_rank_zero(lambda: clear(folder))
+                launch.on_rank_zero(place.clear)
             return _train(trainer, data, device, new=old is None)
         except (torch.OutOfMemoryError, RuntimeError, MemoryError) as error:
             raise _memory(error, config) from error
 
 
-def _begun(folder: Path, name: str = "config.toml") -> Config | None:
-    path = folder / name
-    return settings_file.read(path) if path.is_file() else None
-
-
 def _hold(
-    held: ExitStack, folder: Path, resume: bool, overwrite: bool, asked: Config | None
+    stack: ExitStack,
+    place: RunFolder,
+    resume: bool,
+    overwrite: bool,
+    requested: Config | None,
 ) -> None:
-    """Takes the folder for the time of the run, and keeps what is asked for until training begins
-    or is refused.
-    """
-    held.enter_context(RunLock(folder))
-    check_folder(folder, resume=resume, overwrite=overwrite)
-    if asked is not None and not (folder / "config.toml").is_file():
-        settings_file.write(folder / REQUESTED, asked)
-        held.push(
-            lambda kind, *_: (
-                _forget(folder) if kind and issubclass(kind, Exception) else None
-            )
-        )
+    """Lock the folder for the training, and keep the requested settings until it begins."""
+    stack.enter_context(RunLock(place.path))
+    place.check_available(resume=resume, overwrite=overwrite)
+    if requested is None or place.is_run:
+        return
+    place.write_request(requested)
 
+    def forget(kind: type[BaseException] | None, *_: Any) -> None:
+        if kind is not None and issubclass(kind, Exception):
+            place.forget_request()
 
-def _forget(folder: Path) -> None:
-    (folder / REQUESTED).unlink(missing_ok=True)
+    stack.push(forget)
 
 
 def _with_moments(config: Config, data: Data) -> Any:
@@ -271,13 +214,12 @@ def _train(trainer: Trainer, data: Data, device: torch.device, *, new: bool) -> 
     )
 
     def begin() -> None:
-        mark_launch(folder)
+        place = RunFolder(folder)
+        place.mark_launch()
         if new:
-            settings_file.write(folder / "config.toml", config)
-            _forget(folder)
-            files.write_atomic(
-                folder / "environment.json", json.dumps(environment(device), indent=2)
-            )
+            place.write_config(config)
+            text = json.dumps(environment(device), indent=2)
+            files.write_atomic(place.environment_file, text)
 
     launch.on_rank_zero(begin)
     if not new and (found := launch.on_rank_zero(trainer.store.load)) is not None:
@@ -294,23 +236,6 @@ def _train(trainer: Trainer, data: Data, device: torch.device, *, new: bool) -> 
     model.load_state_dict(trainer.finish())
     model.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]  # as it is when read from the folder
     return Run(config, model, folder, data)
-
-
-def mark_launch(folder: Path) -> None:
-    """Notes which launch by torchrun has this run, so that its restarted processes know that it is
-    theirs.
-    """
-    if started_by_torchrun():
-        files.make_folder(folder / "state")
-        files.write_atomic(folder / LAUNCH, launch_id())
-
-
-def is_ours(folder: Path) -> bool:
-    """True where an earlier start of this very launch had begun to train in the folder."""
-    try:
-        return started_by_torchrun() and (folder / LAUNCH).read_text() == launch_id()
-    except OSError:
-        return False
 
 
 def _plan(

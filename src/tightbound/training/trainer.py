@@ -21,7 +21,8 @@ from tightbound.data import Data
 from tightbound.distributions.random import seed_for
 from tightbound.models.recipes import has_bound
 from tightbound.models.vae import VAE, Objective
-from tightbound.runs.run import seeded, weights
+from tightbound.runs.folder import RunFolder
+from tightbound.runs.run import seeded
 from tightbound.runtime.errors import TightboundError
 from tightbound.runtime.foreign_errors import last_line
 from tightbound.runtime.launch_context import current_launch
@@ -109,7 +110,7 @@ class Trainer:
             GradientGuard(self.settings, self.device),
         )
         self.validator = Validator(data.valid, objective, config)
-        self.store = StateStore(folder / "state")
+        self.store = StateStore(RunFolder(folder).state_folder)
         self.sums = self._no_sums()
         self.best: dict[str, Any] = {
             "objective": math.inf,
@@ -320,14 +321,15 @@ class Trainer:
         """
         if not self.launch.is_rank_zero:
             return
+        path = RunFolder(self.folder).log_file
         try:
-            with (self.folder / "log.jsonl").open("ab") as file:
+            with path.open("ab") as file:
                 file.truncate(min(file.tell(), self.log_bytes))
                 file.write(json.dumps(record).encode() + b"\n")
                 self.log_bytes = file.tell()
         except OSError as error:
             raise TightboundError(
-                f"cannot write {self.folder / 'log.jsonl'} ({error.strerror}): free some space"
+                f"cannot write {path} ({error.strerror}): free some space"
             ) from error
 
     # ---- state
@@ -335,9 +337,10 @@ class Trainer:
     def save(self) -> None:
         """The best weights, then the state to resume from."""
         if self.best["step"] != self.saved_best_step and self.launch.is_rank_zero:
-            weights(self.folder / "model.safetensors", self.config, self.best["plain"])
+            place = RunFolder(self.folder)
+            place.write_weights(self.config, self.best["plain"])
             if self.best["ema"]:
-                weights(self.folder / "ema.safetensors", self.config, self.best["ema"])
+                place.write_weights(self.config, self.best["ema"], averaged=True)
         self.saved_best_step = self.best["step"]
         self.elapsed = time.perf_counter() - self.started
         state = self.state_dict()
@@ -387,7 +390,7 @@ class Trainer:
             self.guard.load_state_dict(state["guard"])
         except (RuntimeError, ValueError, KeyError) as error:
             raise TightboundError(
-                f"the state in {self.folder / 'state'} does not fit its config.toml "
+                f"the state in {self.store.folder} does not fit its config.toml "
                 f"({last_line(error)}): restore both from "
                 "one copy, or train anew with --overwrite"
             ) from error

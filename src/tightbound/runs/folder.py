@@ -1,0 +1,346 @@
+"""RunFolder: the files of a run, and the rules by which a folder is taken for one."""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tightbound import config as settings
+from tightbound.config import Config, value_at
+from tightbound.runs.data_source import is_builtin, short_name, stored_source
+from tightbound.runtime.atomic_files import (
+    load_weights,
+    make_folder,
+    save_weights,
+    write_atomic,
+)
+from tightbound.runtime.errors import TightboundError
+from tightbound.runtime.launch_context import launch_id, started_by_torchrun
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+CONFIG = "config.toml"
+# The settings of a run until its training begins, while its data are read.
+REQUESTED = "requested.toml"
+LOCK = ".lock"
+WEIGHTS, AVERAGED_WEIGHTS = "model.safetensors", "ema.safetensors"
+LOG = "log.jsonl"
+ENVIRONMENT = "environment.json"
+EVALUATION = "evaluation.json"
+EVALUATION_PARTS = "evaluation.parts"
+REPORT = "report.html"
+STATE = "state"  # everything that resuming needs
+LAUNCH = Path(STATE) / "launch"  # the launch by torchrun that trains here
+PRIORS, PRIOR = "priors", "prior.safetensors"  # priors/NAME/prior.safetensors
+
+RUNS = Path("runs")
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """The folder of a run: names of its files, choosing, checking, reading and writing it."""
+
+    path: Path
+
+    def __str__(self) -> str:
+        return str(self.path)
+
+    # ---- files
+
+    @property
+    def config_file(self) -> Path:
+        """The complete settings; a folder with this file is a run."""
+        return self.path / CONFIG
+
+    @property
+    def requested_file(self) -> Path:
+        """The settings of a training that has not begun yet."""
+        return self.path / REQUESTED
+
+    @property
+    def weights_file(self) -> Path:
+        """The weights of the best validation."""
+        return self.path / WEIGHTS
+
+    @property
+    def averaged_weights_file(self) -> Path:
+        """The averaged weights of the best validation, where training averages."""
+        return self.path / AVERAGED_WEIGHTS
+
+    @property
+    def log_file(self) -> Path:
+        """One line of JSON for each validation."""
+        return self.path / LOG
+
+    @property
+    def environment_file(self) -> Path:
+        """Versions and the machine, on which a bit-identical result depends."""
+        return self.path / ENVIRONMENT
+
+    @property
+    def evaluation_file(self) -> Path:
+        """The evaluation of most samples so far."""
+        return self.path / EVALUATION
+
+    @property
+    def report_file(self) -> Path:
+        """The report of the first evaluation."""
+        return self.path / REPORT
+
+    @property
+    def state_folder(self) -> Path:
+        """Everything that resuming needs."""
+        return self.path / STATE
+
+    @property
+    def priors_folder(self) -> Path:
+        """The priors that were fitted after training, each in a folder of its name."""
+        return self.path / PRIORS
+
+    def prior_folder(self, name: str) -> Path:
+        """The folder of a prior that was fitted after training."""
+        return self.priors_folder / name
+
+    def prior_file(self, name: str) -> Path:
+        """The weights of a prior that was fitted after training."""
+        return self.prior_folder(name) / PRIOR
+
+    def prior_names(self) -> list[str]:
+        """The names of the priors that were fitted after training."""
+        return sorted(
+            path.parent.name for path in self.path.glob(f"{PRIORS}/*/{PRIOR}")
+        )
+
+    @property
+    def is_fitted_prior(self) -> bool:
+        """True if this is the folder of a fitted prior, RUN/priors/NAME."""
+        return (self.path / PRIOR).is_file()
+
+    @property
+    def is_run(self) -> bool:
+        """True if training has begun here."""
+        return self.config_file.is_file()
+
+    # ---- which folder
+
+    @classmethod
+    def choose(
+        cls, path: Path | None, data: Any, recipe: str, *, new: bool
+    ) -> RunFolder:
+        """The folder of a training: the given one, or `runs/<data>-<recipe>`.
+
+        A new training without a given folder takes the first free name; one that torchrun
+        has started again takes the folder of its earlier start.
+        """
+        if path is not None:
+            return cls(path)
+        named = cls(RUNS / f"{short_name(data)}-{recipe}")
+        for begun in named.path.parent.glob(f"{named.path.name}*"):
+            if cls(begun).belongs_to_launch:
+                return cls(begun)
+        return named.next_free() if new else named
+
+    def next_free(self) -> RunFolder:
+        """This folder, or with `-2`, `-3`, ... the first name that is not taken.
+
+        An empty folder is free.
+        """
+        number, candidate = 1, self.path
+        while candidate.exists() and not _is_empty(candidate):
+            number += 1
+            candidate = self.path.with_name(f"{self.path.name}-{number}")
+        return RunFolder(candidate)
+
+    def inner_runs(self) -> list[Path]:
+        """The runs inside a folder that is none itself, such as `demo/vae` of `demo`."""
+        return sorted(path.parent for path in self.path.glob(f"*/{CONFIG}"))
+
+    # ---- new, resumed or overwritten
+
+    def check_available(self, *, resume: bool, overwrite: bool) -> None:
+        """Raise a TightboundError if training here would replace files it may not replace."""
+        if resume and overwrite:
+            raise TightboundError(
+                "--resume and --overwrite contradict each other: give one of them"
+            )
+        if not self.path.exists() or resume:
+            return
+        if not self.path.is_dir():
+            raise TightboundError(f"{str(self)!r} is a file: choose another --out")
+        files = [p for p in self.path.iterdir() if p.name not in (LOCK, REQUESTED)]
+        if files and not self.is_run:
+            raise TightboundError(
+                f"folder {str(self)!r} holds files and is not a run: choose another --out"
+            )
+        if files and not overwrite:
+            raise TightboundError(
+                f"run {str(self)!r} exists: add --resume to go on with it, "
+                "--overwrite to replace it, or choose another --out"
+            )
+
+    def check_resumable(
+        self,
+        data: Any,
+        recipe: Any,
+        file: Any,
+        requested: Config,
+        values: Mapping[str, Any],
+    ) -> str:
+        """The `data.source` of the run to resume.
+
+        Args:
+            data: The data that the caller names, or None.
+            recipe: The recipe that the caller names, or None.
+            file: The settings file that the caller names, or None.
+            requested: The settings that the caller's arguments result in.
+            values: The single settings among them.
+
+        Raises:
+            TightboundError: There is no such run, or an argument would change it.
+        """
+        if not self.path.is_dir():
+            raise TightboundError(
+                f"there is no run {str(self)!r} to resume: check --out, or leave out --resume"
+            )
+        begun = self.read_config() or self.read_request()
+        if begun is None:
+            if data is None:
+                raise TightboundError(
+                    f"{str(self)!r} is not a run folder, it has no config.toml: "
+                    "name the data to start"
+                )
+            return ""
+        if file is not None:
+            raise TightboundError(
+                f"run {str(self)!r} keeps the settings it was begun with: leave out --config"
+            )
+        if recipe is not None and requested.recipe.name != begun.recipe.name:
+            raise TightboundError(
+                f"run {str(self)!r} was begun with recipe {begun.recipe.name!r}, "
+                f"not {requested.recipe.name!r}: leave out --recipe"
+            )
+        for key in values:
+            if _differs(begun, requested, key):
+                raise TightboundError(
+                    f"run {str(self)!r} was begun with another {key} "
+                    f"({value_at(begun, key)}): leave it out, or choose another --out"
+                )
+        source = begun.data.source
+        # The path of a file may have changed; its digest is compared once it is read.
+        if is_builtin(data) and is_builtin(source) and stored_source(data) != source:
+            raise TightboundError(
+                f"run {str(self)!r} was begun with {source}, not {data}: "
+                "leave the data out, or choose another --out"
+            )
+        if data is None and not source:
+            raise TightboundError(
+                f"run {str(self)!r} was trained on arrays in Python: give the data again"
+            )
+        return source
+
+    def clear(self) -> None:
+        """Remove the run in this folder, and no other files."""
+        self.config_file.unlink(missing_ok=True)
+        self.forget_request()
+        for folder in (STATE, EVALUATION_PARTS, PRIORS):
+            shutil.rmtree(self.path / folder, ignore_errors=True)
+        files = (WEIGHTS, AVERAGED_WEIGHTS, LOG, ENVIRONMENT, EVALUATION, REPORT)
+        for name in files:
+            (self.path / name).unlink(missing_ok=True)
+
+    # ---- launches by torchrun
+
+    def mark_launch(self) -> None:
+        """Record which launch by torchrun trains here, for its restarted processes."""
+        if started_by_torchrun():
+            make_folder(self.state_folder)
+            write_atomic(self.path / LAUNCH, launch_id())
+
+    @property
+    def belongs_to_launch(self) -> bool:
+        """True if an earlier start of this launch had begun to train here."""
+        try:
+            recorded = (self.path / LAUNCH).read_text(encoding="utf-8")
+        except OSError:
+            return False
+        return started_by_torchrun() and recorded == launch_id()
+
+    # ---- reading and writing
+
+    def read_config(self) -> Config | None:
+        """The settings of the run, or None where training has not begun."""
+        return settings.read(self.config_file) if self.is_run else None
+
+    def read_request(self) -> Config | None:
+        """The settings of a training that was requested and has not begun, or None."""
+        if not self.requested_file.is_file():
+            return None
+        return settings.read(self.requested_file)
+
+    def write_config(self, config: Config) -> None:
+        """Write config.toml, by which the folder becomes a run."""
+        settings.write(self.config_file, config)
+        self.forget_request()
+
+    def write_request(self, config: Config) -> None:
+        """Keep the settings of a training until it begins."""
+        settings.write(self.requested_file, config)
+
+    def forget_request(self) -> None:
+        """Remove the settings of a training that has begun or was refused."""
+        self.requested_file.unlink(missing_ok=True)
+
+    def write_weights(
+        self, config: Config, state: Mapping[str, Tensor], *, averaged: bool = False
+    ) -> None:
+        """Write weights with the settings in the metadata of the file."""
+        path = self.averaged_weights_file if averaged else self.weights_file
+        about = {"format": "tightbound", "config": settings.to_toml(config)}
+        save_weights(path, state, about)
+
+    def read_weights(self) -> tuple[dict[str, Tensor], Path]:
+        """The averaged weights if there are any, else the plain ones, and their file."""
+        path = self.averaged_weights_file
+        if not path.is_file():
+            path = self.weights_file
+        return load_weights(path)[0], path
+
+    @property
+    def has_weights(self) -> bool:
+        """True if a validation has written weights."""
+        return self.averaged_weights_file.is_file() or self.weights_file.is_file()
+
+    def history(self) -> list[dict[str, Any]]:
+        """The validations in the log, without lines that were cut short."""
+        if not self.log_file.exists():
+            return []
+        lines = []
+        for line in self.log_file.read_text(errors="replace").splitlines():
+            with suppress(json.JSONDecodeError):
+                lines.append(json.loads(line))
+        return [line for line in lines if line.get("event") == "epoch"]
+
+
+def _is_empty(folder: Path) -> bool:
+    return folder.is_dir() and not any(folder.iterdir())
+
+
+def _differs(begun: Config, requested: Config, key: str) -> bool:
+    """True if a key has another value than the run was begun with.
+
+    "auto" stands for the value that it was resolved to, and the device may change.
+    """
+    old = value_at(begun, key)
+    new = value_at(requested, key)
+    if key == "device" or new == "auto":
+        return False
+    if isinstance(old, int | float) and isinstance(new, int | float):
+        return not math.isclose(old, new, rel_tol=1e-6)
+    return bool(old != new)
