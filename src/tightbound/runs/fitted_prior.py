@@ -1,6 +1,4 @@
-"""The weights of a run as files, and a prior fitted after training, in
-`RUN/priors/NAME/prior.safetensors`.
-"""
+"""A prior fitted after training: its weights, its file and the model that it belongs to."""
 
 from __future__ import annotations
 
@@ -29,10 +27,14 @@ OF_PRIOR = ("path.prior.", "path.priors.0.")  # of a flat model, of a hierarchy
 
 @dataclass(frozen=True)
 class Fitted:
-    """A fitted prior: its part, its weights by their names in the model, to how many examples, and
-    to which model.
+    """A prior that was fitted to a trained model.
 
-    weights: the fingerprint of all other weights; a prior is of no use to others.
+    Attributes:
+        name: Its name in the run folder.
+        part: The prior as a recipe names it.
+        state: Its weights by their names in the model.
+        n: Number of examples that it was fitted to; 0 for a stream of unknown length.
+        weights: The fingerprint of all other weights of the model.
     """
 
     name: str
@@ -42,49 +44,46 @@ class Fitted:
     weights: str
 
     def __str__(self) -> str:
-        """`prior gaussian-mixture (components = 10), fitted after training to 1437 training
-        examples`.
-        """
-        options = ", ".join(
-            f"{key} = {value}" for key, value in self.part.options.items()
-        )
-        kind = (
-            self.part.name
-            if self.part.name == self.name
-            else f"{self.name}, a {self.part.name}"
-        )
-        to = (
-            f"{self.n} training examples" if self.n else "a stream of training examples"
-        )
-        return f"prior {kind}{f' ({options})' if options else ''}, fitted after training to {to}"
+        """`prior gaussian-mixture (components = 10), fitted after training to 1437 ...`."""
+        kind = self.name
+        if self.part.name != self.name:
+            kind = f"{self.name}, a {self.part.name}"
+        if self.part.options:
+            pairs = [f"{key} = {value}" for key, value in self.part.options.items()]
+            kind = f"{kind} ({', '.join(pairs)})"
+        examples = f"{self.n} training examples"
+        if not self.n:
+            examples = "a stream of training examples"
+        return f"prior {kind}, fitted after training to {examples}"
 
     def joined(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """The weights of a model with this prior; raises TightboundError where the others are not
-        those it fits.
+        """The weights of a model with this prior.
+
+        Raises:
+            TightboundError: The other weights are not those that it was fitted to.
         """
-        rest = split(state)[1]
-        if fingerprint(rest) != self.weights:
+        others = split(state)[1]
+        if fingerprint(others) != self.weights:
             raise TightboundError(
-                f"prior {self.name!r} was fitted to other weights than the "
-                "model has now: fit it again, with "
-                "--overwrite"
+                f"prior {self.name!r} was fitted to other weights than the model has now: "
+                "fit it again, with --overwrite"
             )
-        return {**rest, **self.state}
+        return {**others, **self.state}
 
 
 def split(state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """The weights of the topmost prior, and all others."""
-    own = {name: value for name, value in state.items() if name.startswith(OF_PRIOR)}
-    return own, {name: value for name, value in state.items() if name not in own}
+    prior = {name: value for name, value in state.items() if name.startswith(OF_PRIOR)}
+    others = {name: value for name, value in state.items() if name not in prior}
+    return prior, others
 
 
 def fingerprint(state: Mapping[str, Tensor]) -> str:
-    """A short hash of weights, so that figures and priors can say which ones they belong to."""
+    """A short hash of weights."""
     digest = hashlib.sha256()
     for name, value in state.items():
-        digest.update(
-            name.encode() + value.detach().cpu().contiguous().numpy().tobytes()
-        )
+        data = value.detach().cpu().contiguous().numpy().tobytes()
+        digest.update(name.encode() + data)
     return digest.hexdigest()[:16]
 
 
@@ -141,7 +140,7 @@ def read(run: Path | None, name: str) -> Fitted:
 
 
 def fill(model: nn.Module, state: dict[str, Tensor], path: Path) -> None:
-    """Gives a model its weights; raises TightboundError where they are another's."""
+    """Load weights into a model; raises TightboundError if they are of another model."""
     try:
         model.load_state_dict(state)
     except RuntimeError as error:

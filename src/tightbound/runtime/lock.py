@@ -12,16 +12,23 @@ from tightbound.runtime.errors import TightboundError
 
 
 class RunLock:
-    """`with RunLock(folder):` lets one process at a time write to a folder; the lock dies with its
-    process.
+    """A lock on a folder as a context manager; the system releases it with the process.
 
-    what: is done in it.  head: of the names of the files that it is for, where the folder has
-    others. Raises `TightboundError` if another one holds it. Entering also removes what killed
-    writes left behind.
+    Entering also removes the unfinished files of killed writes.
+
+    Args:
+        folder: The folder to write to.
+        what: The activity, for the message to other processes.
+        head: Lock only the files whose names begin so.
+
+    Raises:
+        TightboundError: Another process holds the lock.
     """
 
     def __init__(self, folder: Path | str, what: str = "training", head: str = ""):
-        self.folder, self.what, self.head = Path(folder), what, head
+        self.folder = Path(folder)
+        self.what = what
+        self.head = head
         self._file: BinaryIO | None = None
 
     def __enter__(self) -> RunLock:
