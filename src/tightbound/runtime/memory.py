@@ -14,13 +14,11 @@ from functools import cache
 from threading import Lock
 
 TRIM, MAPPED = -1, -3  # M_TRIM_THRESHOLD and M_MMAP_THRESHOLD of malloc.h
-KEPT = (
-    128 << 20
-)  # larger blocks go back as before: what lies between blocks of different sizes would add up
+# Larger blocks are returned as before: gaps between blocks of different sizes would add up.
+KEPT = 128 << 20
 NEVER = 2**31 - 1
-USUAL = (
-    32 << 20
-)  # where glibc's own rule ends up in a process that uses large blocks; it trims at twice as much
+# The value of glibc's own rule in a process that uses large blocks; it trims at twice as much.
+USUAL = 32 << 20
 SETTINGS = (
     "MALLOC_MMAP_THRESHOLD_",
     "MALLOC_TRIM_THRESHOLD_",
@@ -29,7 +27,8 @@ SETTINGS = (
     "GLIBC_TUNABLES",
 )
 
-_lock, _inside = Lock(), [0]
+_lock = Lock()
+_inside = [0]
 
 
 @contextmanager
