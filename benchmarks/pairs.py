@@ -27,7 +27,7 @@ from tightbound.runs.run import Run
 from tightbound.runtime.errors import TightboundError
 from tightbound.training import budget as schedule
 from tightbound.training.console import Quiet
-from tightbound.training.run_training import asked_of_data, assemble, settle
+from tightbound.training.run_training import assemble_step, settle, with_required_data
 from tightbound.training.trainer import Trainer
 
 Settings = dict[str, Any]
@@ -159,7 +159,7 @@ def same_likelihood(
         loss.backward()
         optimizer.step()
         decay.step()
-        if getattr(likelihood, "observes", False):
+        if likelihood.keeps_statistics:
             likelihood.after_step(likelihood.statistics(trace))
     with torch.no_grad():
         return -model(Batch(test), Draw(source="p")).distortion
@@ -312,7 +312,8 @@ def long(
     finite.
     """
     values = NARROW | DATA[data] | {"train.steps": steps, "train.lr": rate}
-    config = asked_of_data(configure("", recipe, values=_fitting(recipe, values)))
+    settings = configure("", recipe, values=_fitting(recipe, values))
+    config = with_required_data(settings)
     source = data_room.load(source_of(data, folder, 32), config.data, seed=config.seed)
     config, _ = settle(config, source)
     if config.data.domain != source.settings.domain:
@@ -325,10 +326,11 @@ def long(
             "train": schedule.resolve(config.train, len(source.train), steps),
         }
     )
-    model, objective = assemble(config, torch.device("cpu"))
+    step_module = assemble_step(config, torch.device("cpu"))
+    model = step_module.model
     started = time.perf_counter()
     with tempfile.TemporaryDirectory() as scratch:
-        trainer = Trainer(model, objective, config, source, Path(scratch), Quiet())
+        trainer = Trainer(step_module, config, source, Path(scratch), Quiet())
         bad: list[int] = []
         trainer.guard.check = watched(trainer.guard.check, bad, lambda: trainer.step)  # type: ignore[method-assign]
         for step in range(steps):

@@ -90,9 +90,9 @@ def make_trainer(source: str, values: dict[str, Any]) -> Trainer:
     config = config.model_copy(
         update={"train": schedule.resolve(config.train, len(data.train))}
     )
-    model, objective = fit.assemble(config, torch.device("cpu"))
-    model.train()
-    return Trainer(model, objective, config, data, Path(tempfile.mkdtemp()), Quiet())
+    step = fit.assemble_step(config, torch.device("cpu"))
+    step.model.train()
+    return Trainer(step, config, data, Path(tempfile.mkdtemp()), Quiet())
 
 
 def instrument(trainer: Trainer) -> Sections:
@@ -105,13 +105,13 @@ def instrument(trainer: Trainer) -> Sections:
     else:
         sections.wrap(trainer.execution, "step", "objective")
         sections.wrap(model, "features", "encoder")
-        sections.wrap(model.path, "forward", "latents")
-        sections.wrap(model.path.decoder, "forward", "decoder")
+        sections.wrap(model.hierarchy, "forward", "latents")
+        sections.wrap(model.hierarchy.decoder, "forward", "decoder")
         sections.wrap(model.likelihood, "forward", "likelihood")
         Trace.log_px = property(sections.timed("likelihood", Trace.log_px.fget))  # type: ignore[method-assign, assignment, attr-defined]
         sections.wrap(trainer.execution.gradients, "backward", "backward")
     sections.wrap(trainer.guard, "check", "check")
-    sections.wrap(trainer, "update", "optimiser")
+    sections.wrap(trainer, "optimizer_step", "optimiser")
     if trainer.average is not None:
         sections.wrap(trainer.average, "update", "average")
     sections.wrap(trainer, "train_step", "sums and the rest")
@@ -131,9 +131,9 @@ def main() -> None:
     trainer.train_step(Clock(0.0))
     plain = rounds(trainer, args.steps, None)
     sections = instrument(trainer)
-    found = rounds(trainer, args.steps, sections)
-    names = [name for name in ORDER if name in found[0]]
-    medians = {name: statistics.median(r[name] for r in found) for name in names}
+    timings = rounds(trainer, args.steps, sections)
+    names = [name for name in ORDER if name in timings[0]]
+    medians = {name: statistics.median(r[name] for r in timings) for name in names}
     whole = sum(medians.values())
     print("| section | us per step | share |\n|---|---|---|")
     for name, value in medians.items():
@@ -148,7 +148,7 @@ def rounds(
     trainer: Trainer, steps: int, sections: Sections | None
 ) -> list[dict[str, float]]:
     """Microseconds per step and section of ten rounds."""
-    found = []
+    timings = []
     for _ in range(10):
         start = time.process_time()
         if sections is not None:
@@ -160,10 +160,10 @@ def rounds(
             if sections is not None
             else {"all": time.process_time() - start}
         )
-        found.append(
+        timings.append(
             {name: value * 1e6 / max(1, steps // 10) for name, value in total.items()}
         )
-    return found
+    return timings
 
 
 if __name__ == "__main__":

@@ -60,9 +60,17 @@ RENAMED_VALUES: dict[str, str] = {}
 RENAMED_FILES: dict[str, str] = {}
 # Names of tensors, (regular expression, replacement), one after another, for example
 # [(r"^path\.", "hierarchy.")]. No two names may become one.
-RENAMED_WEIGHTS: list[tuple[str, str]] = []
+RENAMED_WEIGHTS: list[tuple[str, str]] = [
+    (r"^path\.", "hierarchy."),
+    (r"^told\.", "condition_encoder."),
+]
 # Places of numbers in an evaluation or a log, third_term.gap.mean or 0.valid.elbo, likewise.
-RENAMED_FIGURES: list[tuple[str, str]] = []
+RENAMED_FIGURES: list[tuple[str, str]] = [
+    (r"^((distortion|rate|elbo|log_px|gap|ess)\.(mean|se))$", r"terms.\1"),
+    (r"^third_term\.", "inference_gap."),
+    (r"^certificate\.", "bdmc_gap."),
+    (r"^diagnosis\.latents\.told_apart$", "diagnosis.latents.c2st_auc"),
+]
 # Numbers that are not compared, by their old or new name.
 LEFT_OUT = r"(^|\.)(format|seconds|time|images_per_s|left)(\.|$)"
 

@@ -11,12 +11,12 @@ import torch
 from tightbound import report as report_room
 from tightbound.config import configure
 from tightbound.evaluation import Evaluation
-from tightbound.evaluation import evaluate as run_evaluation
+from tightbound.evaluation import evaluate as evaluate_run
 from tightbound.evaluation.estimators.exact_terms import three_terms
 from tightbound.models.recipes import Recipe
 from tightbound.report.page.text import LANGUAGES
 from tightbound.runs.data_source import stored_source
-from tightbound.runs.folder import RunFolder
+from tightbound.runs.folder import Mode, RunFolder
 from tightbound.runs.run import Run, load
 from tightbound.runtime.device import pick_device
 from tightbound.runtime.errors import TightboundError, lookup
@@ -107,30 +107,26 @@ def train(
         **more,
         **{key: value for key, value in given.items() if value is not None},
     }
-    path = None if out is None else Path(out)
-    if resume and path is None and data is None:
-        raise TightboundError(
-            "resume needs the run to go on with: give --out RUN, or the data it was trained on"
-        )
-    if data is None and not resume:
-        raise TightboundError(
-            "train needs data: a built-in name such as digits, or the path of your own"
-        )
+    mode = _mode(resume=resume, overwrite=overwrite)
+    if data is None:
+        _check_resumable(out, resume)
     source = stored_source(data, valid, test)
     requested = configure(source, recipe, file=config, values=values)
     with join_launch(pick_device(requested.device).type) as launch:
         show = show if launch.is_rank_zero else Quiet()
-        new = not (resume or overwrite)
-        folder, begun = launch.on_rank_zero(
-            lambda: _folder(path, data, requested.recipe.name, new=new)
+        path = None if out is None else Path(out)
+        folder = launch.on_rank_zero(
+            lambda: RunFolder.choose(path, data, requested.recipe.name, mode)
         )
-        if resume:
-            kept = launch.on_rank_zero(
+        if mode == "resume":
+            source = launch.on_rank_zero(
                 lambda: folder.check_resumable(data, recipe, config, requested, values)
             )
-            data = kept if data is None else data
-        elif begun:  # torchrun has started the processes of this launch again
-            resume, overwrite, trust = True, False, True
+            data = source if data is None else data
+        elif launch.on_rank_zero(folder.is_of_this_launch):
+            # torchrun has started the processes of this launch again
+            mode = "resume"
+            trust = True
         try:
             with listening(show.note):
                 run = fit(
@@ -138,10 +134,8 @@ def train(
                     data,
                     folder.path,
                     show,
-                    resume=resume,
-                    overwrite=overwrite,
-                    valid=valid,
-                    test=test,
+                    mode=mode,
+                    splits={"valid": valid, "test": test},
                     trust=trust,
                 )
             if report and launch.is_rank_zero:
@@ -153,12 +147,26 @@ def train(
     return run
 
 
-def _folder(
-    path: Path | None, data: Any, recipe: str, *, new: bool
-) -> tuple[RunFolder, bool]:
-    """The run folder, and whether this launch by torchrun has begun to train in it already."""
-    folder = RunFolder.choose(path, data, recipe, new=new)
-    return folder, folder.belongs_to_launch
+def _mode(*, resume: bool, overwrite: bool) -> Mode:
+    if resume and overwrite:
+        raise TightboundError(
+            "--resume and --overwrite contradict each other: give one of them"
+        )
+    if resume:
+        return "resume"
+    return "overwrite" if overwrite else "new"
+
+
+def _check_resumable(out: str | Path | None, resume: bool) -> None:
+    """Without data, there must be a run to resume."""
+    if not resume:
+        raise TightboundError(
+            "train needs data: a built-in name such as digits, or the path of your own"
+        )
+    if out is None:
+        raise TightboundError(
+            "resume needs the run to go on with: give --out RUN, or the data it was trained on"
+        )
 
 
 def evaluate(
@@ -207,7 +215,7 @@ def evaluate(
     with join_launch(
         run.device.type if isinstance(run, Run) else pick_device("auto").type
     ):
-        return run_evaluation(
+        return evaluate_run(
             _run(run),
             data,
             split=split,
@@ -326,7 +334,7 @@ def _show_three_terms(run: Run, show: Display) -> None:
 def _first_evaluation(run: Run) -> Evaluation:
     """A quick evaluation of the test split, on fewer examples where an example is large."""
     most = max(64, FIRST_VALUES // (FIRST_K * run.spec.dims))
-    return run_evaluation(run, k=FIRST_K, limit=min(FIRST_N, most), subset=0)
+    return evaluate_run(run, k=FIRST_K, limit=min(FIRST_N, most), subset=0)
 
 
 def _finish(

@@ -212,7 +212,7 @@ def test_two_processes_find_the_figures_of_one(
     together = json.loads(shown[0])
     assert (
         alone["methods"]["ais-q"]["n"] == 20
-        and alone["certificate"]["n"] == 20
+        and alone["bdmc_gap"]["n"] == 20
         and alone["overfitting"]["encoder"]
     )
     assert untimed(together) == untimed(alone) | {"name": "run2"}

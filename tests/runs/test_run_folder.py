@@ -44,7 +44,7 @@ def train(folder: Path, *, resume: bool = False) -> Run:
         "digits",
         folder,
         Quiet(),
-        resume=resume,
+        mode="resume" if resume else "new",
     )
 
 

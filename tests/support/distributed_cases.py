@@ -151,7 +151,7 @@ def train(
         str(source),
         folder / out,
         show or Quiet(),
-        resume=(folder / out).exists(),
+        mode="resume" if (folder / out).exists() else "new",
     )
 
 
@@ -169,11 +169,11 @@ def rows_of_all() -> None:
     from tightbound.training.distributed.data_parallel import _AllRows
 
     launch = current_launch()
-    own = torch.arange(3.0).add(launch.rank).requires_grad_()
-    every = _AllRows.apply(own, launch)
+    rows = torch.arange(3.0).add(launch.rank).requires_grad_()
+    every = _AllRows.apply(rows, launch)
     assert every.tolist() == [0.0, 1.0, 2.0, 1.0, 2.0, 3.0]
-    (every * (1.0 + launch.rank)).sum().backward()  # d/d own = 1 + 2, from both
-    assert own.grad is not None and own.grad.tolist() == [3.0] * 3
+    (every * (1.0 + launch.rank)).sum().backward()  # d/d rows = 1 + 2, from both
+    assert rows.grad is not None and rows.grad.tolist() == [3.0] * 3
 
 
 def main(folder: Path) -> None:

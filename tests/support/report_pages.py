@@ -10,7 +10,7 @@ from typing import Any
 from tightbound import config, data, evaluation, report
 from tightbound.models.build import build
 from tightbound.runs.run import Run, seeded
-from tightbound.training.run_training import asked_of_data, settle
+from tightbound.training.run_training import settle, with_required_data
 
 VOID = {
     "area",
@@ -56,7 +56,7 @@ def untrained(
     page needs.
     """
     values = {"recipe.size": "s", "latent": 4, **settings}
-    wanted = asked_of_data(
+    wanted = with_required_data(
         config.configure(
             source if isinstance(source, str) else "", recipe, values=values
         )
@@ -84,9 +84,9 @@ def untrained(
 
 def page(runs: list[Run], tmp_path: Path, **options: Any) -> str:
     """The report of some runs, with evaluations of a few samples."""
-    accounts = [evaluation.evaluate(run, k=8, limit=64) for run in runs]
+    evaluations = [evaluation.evaluate(run, k=8, limit=64) for run in runs]
     return report.write(
-        runs, tmp_path / "report.html", evaluations=accounts, **options
+        runs, tmp_path / "report.html", evaluations=evaluations, **options
     ).read_text(encoding="utf-8")
 
 

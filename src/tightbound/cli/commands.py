@@ -222,7 +222,7 @@ def evaluate(
     if json:
         tables.show_json(evaluation.to_json())
     else:
-        print("\n".join(evaluation.lines()))
+        print(evaluation)
 
 
 @app.command(group=LEARN)

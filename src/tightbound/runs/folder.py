@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import math
 import shutil
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from tightbound import config as settings
 from tightbound.config import Config, value_at
@@ -22,9 +22,12 @@ from tightbound.runtime.atomic_files import (
 )
 from tightbound.runtime.errors import TightboundError
 from tightbound.runtime.launch_context import launch_id, started_by_torchrun
+from tightbound.runtime.lock import RunLock
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+Mode = Literal["new", "resume", "overwrite"]
 
 CONFIG = "config.toml"
 # The settings of a run until its training begins, while its data are read.
@@ -80,11 +83,6 @@ class RunFolder:
         return self.path / LOG
 
     @property
-    def environment_file(self) -> Path:
-        """Versions and the machine, on which a bit-identical result depends."""
-        return self.path / ENVIRONMENT
-
-    @property
     def evaluation_file(self) -> Path:
         """The evaluation of most samples so far."""
         return self.path / EVALUATION
@@ -131,9 +129,7 @@ class RunFolder:
     # ---- which folder
 
     @classmethod
-    def choose(
-        cls, path: Path | None, data: Any, recipe: str, *, new: bool
-    ) -> RunFolder:
+    def choose(cls, path: Path | None, data: Any, recipe: str, mode: Mode) -> RunFolder:
         """The folder of a training: the given one, or `runs/<data>-<recipe>`.
 
         A new training without a given folder takes the first free name; one that torchrun
@@ -143,9 +139,9 @@ class RunFolder:
             return cls(path)
         named = cls(RUNS / f"{short_name(data)}-{recipe}")
         for begun in named.path.parent.glob(f"{named.path.name}*"):
-            if cls(begun).belongs_to_launch:
+            if cls(begun).is_of_this_launch():
                 return cls(begun)
-        return named.next_free() if new else named
+        return named.next_free() if mode == "new" else named
 
     def next_free(self) -> RunFolder:
         """This folder, or with `-2`, `-3`, ... the first name that is not taken.
@@ -164,26 +160,53 @@ class RunFolder:
 
     # ---- new, resumed or overwritten
 
-    def check_available(self, *, resume: bool, overwrite: bool) -> None:
-        """Raise a TightboundError if training here would replace files it may not replace."""
-        if resume and overwrite:
-            raise TightboundError(
-                "--resume and --overwrite contradict each other: give one of them"
-            )
-        if not self.path.exists() or resume:
+    def check(self, mode: Mode) -> None:
+        """Refuse to replace a run unless asked to, and any other files always.
+
+        Raises:
+            TightboundError: With the options that the user has.
+        """
+        if mode == "resume" or not self.path.exists():
             return
         if not self.path.is_dir():
             raise TightboundError(f"{str(self)!r} is a file: choose another --out")
-        files = [p for p in self.path.iterdir() if p.name not in (LOCK, REQUESTED)]
-        if files and not self.is_run:
+        if all(path.name in (LOCK, REQUESTED) for path in self.path.iterdir()):
+            return
+        if not self.is_run:
             raise TightboundError(
                 f"folder {str(self)!r} holds files and is not a run: choose another --out"
             )
-        if files and not overwrite:
+        if mode != "overwrite":
             raise TightboundError(
                 f"run {str(self)!r} exists: add --resume to go on with it, "
                 "--overwrite to replace it, or choose another --out"
             )
+
+    @contextmanager
+    def reserve(self, mode: Mode, requested: Config | None = None) -> Iterator[None]:
+        """Lock the folder for the block, and write the requested settings if any.
+
+        They are removed when training begins, or when an error ends the block; they stay after
+        Ctrl-C or a kill. An existing run is not changed.
+        """
+        with RunLock(self.path):
+            self.check(mode)
+            if requested is None or self.is_run:
+                yield
+                return
+            settings.write(self.requested_file, requested)
+            try:
+                yield
+            except Exception:
+                self._remove_request()
+                raise
+
+    def begin(self, config: Config, environment: Mapping[str, Any]) -> None:
+        """Write the resolved settings and the environment of a run that begins."""
+        self.note_launch()
+        self.write_config(config)
+        text = json.dumps(environment, indent=2)
+        write_atomic(self.path / ENVIRONMENT, text)
 
     def check_resumable(
         self,
@@ -209,7 +232,7 @@ class RunFolder:
             raise TightboundError(
                 f"there is no run {str(self)!r} to resume: check --out, or leave out --resume"
             )
-        begun = self.read_config() or self.read_request()
+        begun = self.settings() or self.requested()
         if begun is None:
             if data is None:
                 raise TightboundError(
@@ -248,7 +271,7 @@ class RunFolder:
     def clear(self) -> None:
         """Remove the run in this folder, and no other files."""
         self.config_file.unlink(missing_ok=True)
-        self.forget_request()
+        self._remove_request()
         for folder in (STATE, EVALUATION_PARTS, PRIORS):
             shutil.rmtree(self.path / folder, ignore_errors=True)
         files = (WEIGHTS, AVERAGED_WEIGHTS, LOG, ENVIRONMENT, EVALUATION, REPORT)
@@ -257,44 +280,38 @@ class RunFolder:
 
     # ---- launches by torchrun
 
-    def mark_launch(self) -> None:
-        """Record which launch by torchrun trains here, for its restarted processes."""
+    def note_launch(self) -> None:
+        """Write the id of this launch by torchrun, for its restarted processes."""
         if started_by_torchrun():
             make_folder(self.state_folder)
             write_atomic(self.path / LAUNCH, launch_id())
 
-    @property
-    def belongs_to_launch(self) -> bool:
-        """True if an earlier start of this launch had begun to train here."""
+    def is_of_this_launch(self) -> bool:
+        """True if an earlier start of this same launch has begun to train here."""
         try:
-            recorded = (self.path / LAUNCH).read_text(encoding="utf-8")
+            noted = (self.path / LAUNCH).read_text(encoding="utf-8")
         except OSError:
             return False
-        return started_by_torchrun() and recorded == launch_id()
+        return started_by_torchrun() and noted == launch_id()
 
     # ---- reading and writing
 
-    def read_config(self) -> Config | None:
-        """The settings of the run, or None where training has not begun."""
+    def settings(self) -> Config | None:
+        """The settings of a run whose training has begun."""
         return settings.read(self.config_file) if self.is_run else None
 
-    def read_request(self) -> Config | None:
-        """The settings of a training that was requested and has not begun, or None."""
+    def requested(self) -> Config | None:
+        """The requested settings of a run whose training has not begun."""
         if not self.requested_file.is_file():
             return None
         return settings.read(self.requested_file)
 
     def write_config(self, config: Config) -> None:
-        """Write config.toml, by which the folder becomes a run."""
+        """Write config.toml, with which the folder is a run."""
         settings.write(self.config_file, config)
-        self.forget_request()
+        self._remove_request()
 
-    def write_request(self, config: Config) -> None:
-        """Keep the settings of a training until it begins."""
-        settings.write(self.requested_file, config)
-
-    def forget_request(self) -> None:
-        """Remove the settings of a training that has begun or was refused."""
+    def _remove_request(self) -> None:
         self.requested_file.unlink(missing_ok=True)
 
     def write_weights(

@@ -529,7 +529,7 @@ def load(
         return load(
             folder.parent.parent, prior=prior or folder.name, trust=trust, device=device
         )
-    config = place.read_config()
+    config = place.settings()
     if config is None:
         raise TightboundError(
             f"{str(folder)!r} is not a run folder, it has no config.toml: {_nearby(place)}"

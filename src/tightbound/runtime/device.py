@@ -9,12 +9,13 @@ from tightbound.runtime.launch_context import current_launch
 
 
 def pick_device(name: str) -> torch.device:
-    """The device of a name; "auto" is the GPU if there is one, else the CPU.
+    """The device of a name: "auto", "cpu" or "cuda".
 
-    Each process of a launch has the GPU of its local rank.
+    auto: the GPU where there is one, else the CPU. Of several processes on a machine,
+    each has the GPU of its local rank.
 
     Raises:
-        TightboundError: There is no such device.
+        TightboundError: for another name, or "cuda" without a GPU.
     """
     if name not in ("auto", "cpu", "cuda"):
         raise TightboundError(f"device {name!r} is not known: write auto, cpu or cuda")
