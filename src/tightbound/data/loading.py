@@ -142,7 +142,7 @@ def load(
     for name, other in (("valid", valid), ("test", test)):
         if other is not None:
             _attach(found, name, other, settings)
-    if (stream or loader) and (settings.condition is not None or settings.labelled):
+    if (stream or loader) and (settings.condition is not None or settings.use_labels):
         raise TightboundError(
             "a model that is told labels or conditions needs its data in "
             f"memory, and {found.where} streams: give a "
@@ -202,7 +202,10 @@ def _attach(found: Source, name: str, other: Any, settings: DataSettings) -> Non
     part = coded(
         extra,
         DataSpec(
-            shape=(1,), domain="mixed", fields=found.fields, missing=settings.masked
+            shape=(1,),
+            domain="mixed",
+            fields=found.fields,
+            missing=settings.allow_missing,
         ),
         part,
     )
@@ -258,7 +261,7 @@ def assemble(found: Source, settings: DataSettings, seed: int) -> Data:
     )
     final = spec if settings.binarize == "none" else binary(spec)
     told = None if settings.condition is None else condition_of(found, rows, settings)
-    names, share = labels_of(found, rows) if settings.labelled else (None, 1.0)
+    names, share = labels_of(found, rows) if settings.use_labels else (None, 1.0)
     final = final.model_copy(
         update={
             "mean": mean,
@@ -316,7 +319,10 @@ def settle(found: Source, settings: DataSettings) -> tuple[DataSettings, DataSpe
     if found.fields:
         width = sum(f.width for f in found.fields)
         spec = DataSpec(
-            shape=(width,), domain="mixed", fields=found.fields, missing=settings.masked
+            shape=(width,),
+            domain="mixed",
+            fields=found.fields,
+            missing=settings.allow_missing,
         )
         _check_uses(settings, spec, what)
         return settings.model_copy(
@@ -360,7 +366,7 @@ def settle(found: Source, settings: DataSettings) -> tuple[DataSettings, DataSpe
         levels=levels,
         layout=layout,
         divisor=divisor,
-        missing=settings.masked,
+        missing=settings.allow_missing,
     )
     for name, (x, numbers) in seen.items():
         check_values(
@@ -391,7 +397,7 @@ def _facts(
         if found.levels == 256 or any(bool((rows > 1).any()) for rows in x.split(4096)):
             return Facts(0.0, 255.0, True)
         return Facts(0.0, 1.0, True)
-    return survey(x, found.where, numbers, wanted.masked)
+    return survey(x, found.where, numbers, wanted.allow_missing)
 
 
 def _check_uses(settings: DataSettings, spec: DataSpec, what: str) -> None:

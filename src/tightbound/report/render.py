@@ -24,6 +24,7 @@ from tightbound.report.sections import terms as numbers
 from tightbound.report.sections import theory
 from tightbound.report.sections import walkthrough as follow
 from tightbound.report.sections.images import Cast
+from tightbound.runs.folder import RunFolder
 from tightbound.runs.run import Run
 from tightbound.runtime.atomic_files import make_folder, write_atomic
 from tightbound.runtime.errors import TightboundError
@@ -83,7 +84,7 @@ def _evaluation(run: Run, found: Any) -> Mapping[str, Any]:
     if isinstance(found, Mapping):
         return found
     if found is None:
-        saved = run.folder / "evaluation.json" if run.folder else None
+        saved = RunFolder(run.folder).evaluation_file if run.folder else None
         if saved is not None and saved.is_file():
             with suppress(
                 ValueError, AttributeError

@@ -252,9 +252,9 @@ def with_required_data(config: Config, trust: bool = True) -> Config:
     recipe = config.recipe
     updates: dict[str, Any] = {}
     if recipe.missing != "refused":
-        updates["masked"] = True
+        updates["allow_missing"] = True
     if find_component("objective", recipe.objective, trust).learns_from_labels:
-        updates["labelled"] = True
+        updates["use_labels"] = True
     if recipe.conditional and config.data.condition is None:
         updates["condition"] = "labels"
     return config.model_copy(update={"data": config.data.model_copy(update=updates)})

@@ -278,7 +278,9 @@ def load_csv(path: Path, settings: DataSettings) -> Source:
     alone = len({names[i] for i in columns}) == len(columns)
     table, x = None, None
     try:
-        values = _numbers(path, delimiter, header, columns, names, settings.masked)
+        values = _numbers(
+            path, delimiter, header, columns, names, settings.allow_missing
+        )
         x = as_tensor(values, str(path), notices)
         if alone:
             table = Table(
@@ -293,7 +295,7 @@ def load_csv(path: Path, settings: DataSettings) -> Source:
             raise
         if isinstance(found, int):
             raise _bad_cell(
-                path, delimiter, header, [found], names, "", settings.masked
+                path, delimiter, header, [found], names, "", settings.allow_missing
             ) from None
         table = found
     labels = None

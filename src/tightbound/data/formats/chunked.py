@@ -216,7 +216,7 @@ def load_parquet(path: Path, settings: DataSettings) -> Source:
         raise TightboundError(
             f"{other} has other columns than {files[0]}: make them alike"
         )
-    groups = _Groups(path, tables, names, settings.masked)
+    groups = _Groups(path, tables, names, settings.allow_missing)
     if not groups.n:
         raise TightboundError(f"{path} has no rows: expected one for each example")
     label = label_column(path, names, True, settings, notices)

@@ -53,7 +53,7 @@ def settle_fields(found: Source, settings: DataSettings) -> None:
                 f"{found.where} has no column {name!r} for data.fields: "
                 f"{nearest(name, table.columns)}"
             )
-    asked, masked = settings.fields, settings.masked
+    asked, masked = settings.fields, settings.allow_missing
     if (
         not asked
         and table.numeric

@@ -145,7 +145,7 @@ def text_table(
     columns: dict[str, Values] = {}
     for i, name in names.items():
         cells = [row[i] for row in rows]
-        gone = [settings.masked and cell.lower() in MISSING for cell in cells]
+        gone = [settings.allow_missing and cell.lower() in MISSING for cell in cells]
         known = [cell for cell, gap in zip(cells, gone, strict=True) if not gap]
         numbers = [_number(cell) for cell in known]
         if None not in numbers:

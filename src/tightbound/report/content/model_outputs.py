@@ -85,7 +85,7 @@ def moments_of(run: Run, x: Tensor | Batch) -> tuple[Array, Array]:
 
 
 def _moments(run: Run, x: Batch) -> tuple[Array, Array]:
-    latents = run.latents(x)
+    latents = run.predictor.latents(x)
     q = [d for name in run.sites if (d := latents[name].q) is not None]
     mean = torch.cat([point(d) for d in q], -1)
     with seeded(run.config.seed):
@@ -96,7 +96,9 @@ def _moments(run: Run, x: Batch) -> tuple[Array, Array]:
 def _codes(run: Run, x: Batch) -> tuple[Array, Array, Array | None]:
     mean, sd = _moments(run, x)
     drawn = (
-        run.trace(x, Draw(noise=ContentNoise(run.config.seed, x.x, 0, 1))).latents
+        run.predictor.trace(
+            x, Draw(noise=ContentNoise(run.config.seed, x.x, 0, 1))
+        ).latents
         if run.has_bound
         else {}
     )
@@ -126,14 +128,17 @@ def decode(run: Run, z: Array, c: Tensor | None = None, drawn: bool = False) -> 
     )
     with torch.no_grad(), seeded(0):
         return torch.cat(
-            [given(run.px(part)).cpu() for part in rows.split(_decoded_at_once(run))]
+            [
+                given(run.predictor.decode(part)).cpu()
+                for part in rows.split(_decoded_at_once(run))
+            ]
         ).numpy()
 
 
 def draws(run: Run, x: Tensor | Batch, n: int, seed: int = 0) -> Array:
     """n draws of z from q(z|x) of one example x (1, *shape), (n, L)."""
     with torch.no_grad(), seeded(seed):
-        latents = run.trace(Batch.of(x).expand(n), Draw()).latents
+        latents = run.predictor.trace(Batch.of(x).expand(n), Draw()).latents
     return torch.cat([latents[name].z for name in run.sites], -1).cpu().numpy()
 
 
@@ -196,9 +201,9 @@ def passage(run: Run, x: Tensor | Batch, k: int = 256, seed: int = 0) -> Passage
     """
     with torch.no_grad(), seeded(seed):
         x = Batch.of(x)
-        trace = run.trace(x, Draw(min(k, max(8, _encoded_at_once(run)))))
+        trace = run.predictor.trace(x, Draw(min(k, max(8, _encoded_at_once(run)))))
         z = torch.cat([trace.latents[name].z[:1] for name in run.sites], -1)
-        px = run.px(Batch(z, x.c))
+        px = run.predictor.decode(Batch(z, x.c))
         rate = float(trace.rate[0]) if trace.bound else None
         middle = px.mean if run.spec.fields else point(px)
         mean, sd, drawn = (

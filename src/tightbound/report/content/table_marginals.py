@@ -49,7 +49,7 @@ def marginals(
     m = len(train)
     c = None if held.c is None else held.c[torch.arange(m) % len(held)]
     with torch.no_grad(), seeded(seed):
-        drawn = run.decoded(run.prior_codes(m, c=c), drawn=True)
+        drawn = run.predictor.decode_sample(run.predictor.sample_prior(m, c=c))
     real, ours, known = (
         in_columns(run.spec, columns, x) for x in (held.x, drawn, train.x)
     )
