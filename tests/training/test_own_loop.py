@@ -1,4 +1,4 @@
-"""Own training loops: `tb.build`, `model.backward` and `tb.save` against `tb.train`, bit for bit."""
+"""Own training loops: build, backward and save against `tb.train`, bit for bit."""
 
 from __future__ import annotations
 
