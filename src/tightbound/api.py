@@ -244,7 +244,7 @@ def demo(
         )
     *compared, two = runs
     _say_three_terms(two, show)
-    return _finish(compared, folder / "report.html", show, lang, aside=[two])
+    return _finish(compared, folder / "report.html", show, lang, extra_runs=[two])
 
 
 def _say_three_terms(run: Run, show: Display) -> None:
@@ -273,11 +273,15 @@ def _first_evaluation(run: Run) -> Evaluation:
 
 
 def _finish(
-    runs: Sequence[Run], path: Path, show: Display, lang: str, aside: Sequence[Run] = ()
+    runs: Sequence[Run],
+    path: Path,
+    show: Display,
+    lang: str,
+    extra_runs: Sequence[Run] = (),
 ) -> Path:
     """First evaluations, each kept in its run folder, and the report of `runs`."""
     evaluations = []
-    for run in [*runs, *aside]:
+    for run in [*runs, *extra_runs]:
         found = _first_evaluation(run)
         assert run.folder is not None
         found.save(run.folder)
@@ -290,7 +294,11 @@ def _finish(
             )
         evaluations.append(found)
     return report_room.write(
-        runs, path, lang=lang, evaluations=evaluations[: len(runs)], aside=aside
+        runs,
+        path,
+        lang=lang,
+        evaluations=evaluations[: len(runs)],
+        extra_runs=extra_runs,
     )
 
 

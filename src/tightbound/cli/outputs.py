@@ -23,7 +23,7 @@ from torch import Tensor
 from tightbound import data as data_room
 from tightbound.cli.options import Loading
 from tightbound.data import Ordered, Split
-from tightbound.report.figures.display_scale import View
+from tightbound.report.figures.display_scale import DisplayScale
 from tightbound.report.figures.image_grid import strip
 from tightbound.runs import run as run_room
 from tightbound.runs.run import Run
@@ -347,14 +347,14 @@ def _check_picture(run: Run, out: Target) -> None:
         )
 
 
-def _view(run: Run, x: Tensor) -> View:
+def _view(run: Run, x: Tensor) -> DisplayScale:
     """Levels and units have a scale of their own; real images take that of the training data, or of
     what is shown.
     """
     if run.spec.domain == "real":
         with suppress(TightboundError):
             x = next(iter(run.data.train.batches(AT_ONCE)))[1]
-    return View.of(run.spec, x.numpy())
+    return DisplayScale.of(run.spec, x.numpy())
 
 
 def _folder(out: Target, images: Array, names: Sequence[str] | None) -> None:
