@@ -250,7 +250,9 @@ def fingerprint(dataset: Data) -> str:
 
 def _one_of_each(y: Array | None, n: int, cols: int) -> Array:
     """`cols` row numbers: the first example of each label, then any others."""
-    labels = [] if y is None else np.unique(y[y >= 0])[:cols]
-    first = [int(np.flatnonzero(y == label)[0]) for label in labels]
+    first: list[int] = []
+    if y is not None:
+        labels = np.unique(y[y >= 0])[:cols]
+        first = [int(np.flatnonzero(y == label)[0]) for label in labels]
     others = [row for row in range(n) if row not in set(first)]
     return np.array((first + others)[:cols])

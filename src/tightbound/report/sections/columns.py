@@ -11,6 +11,7 @@ from tightbound.report.figures.display_scale import Array
 from tightbound.report.figures.image_grid import Picture
 from tightbound.report.figures.palette import DRAWN, FONTS, LINE, MUTED, PRIOR
 from tightbound.report.page.blocks import (
+    Block,
     Card,
     Cards,
     Legend,
@@ -46,7 +47,7 @@ def marginals(results: Results, text: Text) -> Section | None:
                 LegendEntry("line", "drawn", text("marginal.drawn")),
             ]
         )
-        blocks = [legend, Cards(cards, text("marginal.alt", run=result.name))]
+        blocks: list[Block] = [legend, Cards(cards, text("marginal.alt", run=result.name))]
         return Panel(result.name, blocks, _caption(group, result, text))
 
     return Section("marginals", *heads(text, "marginal"), panels(results, text, panel))
