@@ -21,11 +21,11 @@ import time
 from pathlib import Path
 from typing import Any
 
-from tightbound.evaluation import Evaluation, Mean
-from tightbound.evaluation.cache import Pieces
+from tightbound.evaluation import Mean
+from tightbound.evaluation.cache import Cache
 from tightbound.evaluation.estimators.amortization_gap import Search, parts
 from tightbound.evaluation.inference_gap import bdmc_gap
-from tightbound.evaluation.runner import Chosen, Work
+from tightbound.evaluation.runner import Runner, Selection
 from tightbound.runs.run import load
 
 ROWS = {
@@ -46,13 +46,13 @@ def told(done: int, n: int, what: str) -> None:
 
 
 def one_split(
-    work: Work, x: Chosen, k: int, from_q: int, from_prior: int
+    runner: Runner, x: Selection, k: int, from_q: int, from_prior: int
 ) -> dict[str, Any]:
     """All figures of some examples, nats, each with its error; and the seconds of each method."""
-    base, t0 = work.estimate(x, "importance", k=k)
-    near, t1 = work.estimate(x, "ais-q", temperatures=from_q)
-    far, t2 = work.estimate(x, "ais-prior", temperatures=from_prior)
-    bounds, t3 = work.bounds(x, Search())
+    base, t0 = runner.estimate(x, "importance", k=k)
+    near, t1 = runner.estimate(x, "ais-q", temperatures=from_q)
+    far, t2 = runner.estimate(x, "ais-prior", temperatures=from_prior)
+    bounds, t3 = runner.bounds(x, Search())
     elbo = base.diagnostic["elbo"]
     split = parts(near.values, elbo, bounds)
     values = {
@@ -95,13 +95,12 @@ def table(found: dict[str, Any]) -> str:
     for s in ("test", "train"):
         spent = ", ".join(f"{name} {t:.2f}" for name, t in found[s]["seconds"].items())
         lines.append(f"\nSeconds an image ({s}): {spent}.")
-    c = found["bdmc_gap"]
-    if c:
-        gap = f"{c['gap']['mean']:.3f} ± {c['gap']['se']:.3f}"
-        lines.append(
-            f"\nBDMC gap of AIS from q: {gap} nats between both bounds, "
-            f"{c['n']} simulated images."
-        )
+    bdmc = found["bdmc_gap"]
+    gap = f"{bdmc['gap']['mean']:.3f} ± {bdmc['gap']['se']:.3f}"
+    lines.append(
+        f"\nBDMC gap of AIS from q: {gap} nats between both bounds, "
+        f"{bdmc['n']} simulated images."
+    )
     return "\n".join(lines)
 
 
@@ -130,7 +129,7 @@ def main() -> None:
         print(table(json.loads((args.table or args.out).read_text())))
         return
     run = load(args.run)
-    work = Work(run, run.config.seed, Pieces(run.folder, run.fingerprint), told)
+    runner = Runner(run, run.config.seed, Cache(run.folder, run.fingerprint), told)
     splits = run.data.splits
     temperatures = {"ais-q": args.from_q, "ais-prior": args.from_prior}
     found: dict[str, Any] = {
@@ -146,13 +145,13 @@ def main() -> None:
     }
     start = time.perf_counter()
     for split in ("test", "train"):
-        x = Chosen(splits[split], splits[split].spread(args.n))
-        found[split] = one_split(work, x, args.k, args.from_q, args.from_prior)
-    refusals = Evaluation(run.name, "test", args.n, args.k, run.config.seed, True)
-    found["bdmc_gap"] = bdmc_gap(work, args.n, {"temperatures": args.from_q}, refusals)
-    found["notes"], found["wall"] = refusals.notes, round(time.perf_counter() - start)
+        x = Selection(splits[split], splits[split].spread(args.n))
+        found[split] = one_split(runner, x, args.k, args.from_q, args.from_prior)
+    gap = bdmc_gap(runner, args.n, {"temperatures": args.from_q})
+    found["bdmc_gap"] = gap.to_json()
+    found["wall"] = round(time.perf_counter() - start)
     args.out.write_text(json.dumps(found, indent=1))
-    work.pieces.clear()
+    runner.cache.clear()
     print("\n" + table(found))
 
 

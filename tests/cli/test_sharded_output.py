@@ -179,7 +179,7 @@ def two(made: Path) -> subprocess.CompletedProcess[str]:
     task = json.dumps([tasks, words(made, "encode", made / "one.npz"), evaluation])
     program = [
         *TORCHRUN,
-        str(Path(__file__).parents[1] / "support" / "support/shared_work.py"),
+        str(Path(__file__).parents[1] / "support" / "shared_work.py"),
         task,
     ]
     done = subprocess.run(

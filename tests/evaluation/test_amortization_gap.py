@@ -205,7 +205,7 @@ def test_what_has_no_gap_or_no_parameters_is_refused(
     with pytest.raises(TightboundError, match="its latent is a point"):
         best_bound(run, x, 0)
     fixed, x, _ = linear("flat")
-    fixed.model.path.posterior.mean.weight.zero_()
+    fixed.model.hierarchy.posterior.mean.weight.zero_()
     monkeypatch.setattr(gap, "moves_of", FeatureMoves)
     with pytest.raises(TightboundError, match="no parameters to search over"):
         best_bound(fixed, x, 0)

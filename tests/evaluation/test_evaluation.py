@@ -144,7 +144,7 @@ def test_an_autoencoder_has_a_distortion_and_never_a_bound(tmp_path: Path) -> No
     run = trained(tmp_path / "ae", "ae")
     found: Evaluation = evaluate(run, k=10, limit=20)
     assert found.terms.keys() == {"distortion"}
-    text = "\n".join(found.lines())
+    text = str(found)
     assert "no bound" in text and "rate" not in text
     assert found.to_json()["bits_per_dim"] is None
     varied = run.vary(run.data.test.raw(torch.tensor([0])), n=3)

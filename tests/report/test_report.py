@@ -334,7 +334,7 @@ def test_captions_of_the_map_follow_the_figures(tmp_path: Path) -> None:
     run = untrained("digits", "vae")
     narrow = Page(page([run], tmp_path)).text
     with torch.no_grad():
-        run.model.path.posterior.mean.weight *= 200
+        run.model.hierarchy.posterior.mean.weight *= 200
     wide = Page(page([run], tmp_path)).text
     pulled = "pulls the codes towards the prior."
     assert pulled in narrow and pulled not in wide

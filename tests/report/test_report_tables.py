@@ -156,7 +156,7 @@ def test_marginals_are_those_of_the_model_and_of_the_data(tmp_path: Path) -> Non
     began with.
     """
     run = untrained(people(tmp_path, 400), "mixed")
-    for p in run.model.path.parameters():
+    for p in run.model.hierarchy.parameters():
         p.zero_()
     held, train = (
         run.data.splits[k].examples(torch.arange(len(run.data.splits[k])))

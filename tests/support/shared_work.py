@@ -26,7 +26,7 @@ def quick(setattr: Callable[[Any, str, Any], None]) -> None:
     steps.
     """
     plan = Plan(K, 25, 20, {"ais-q": {"temperatures": 6}}, gap=True, train=True)
-    setattr(measure, "asked", lambda *_: plan)
+    setattr(measure, "requested_plan", lambda *_: plan)
     setattr(measure, "LEAST", 20)
     setattr(work, "PIECE_VALUES", 1)
     setattr(third, "PILOT_K", 20)

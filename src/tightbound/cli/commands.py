@@ -220,7 +220,7 @@ def evaluate(
         and (note := found.save(trained.folder or run))
     ):
         print(f"note: {note}", file=sys.stderr)
-    tables.show_json(found.to_json()) if json else print("\n".join(found.lines()))
+    tables.show_json(found.to_json()) if json else print(found)
 
 
 @app.command(group=LEARN)

@@ -52,7 +52,7 @@ def _encoded_at_once(run: Run) -> int:
     """Rows per pass, so that the decoder gives at most 2 million numbers."""
     return int(
         np.clip(
-            2_000_000 // (run.spec.dims * getattr(run.model.likelihood, "params", 1)),
+            2_000_000 // (run.spec.dims * run.model.likelihood.params),
             1,
             1024,
         )
