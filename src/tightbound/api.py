@@ -291,7 +291,7 @@ def demo(
     lookup(LANGUAGES, lang, "language")  # before three trainings, not after them
     show = _display(display)
     folder = RunFolder(Path(out)).next_free().path
-    models = (
+    models: tuple[tuple[str, str, dict[str, Any]], ...] = (
         ("ae", "ae", {}),
         ("vae", "vae", {}),
         ("two-features", "vae", {"latent": 2}),
@@ -312,7 +312,7 @@ def demo(
     *compared, two = runs
     _show_three_terms(two, show)
     report = RunFolder(folder).report_file
-    return _finish(compared, report, show, lang, aside=[two])
+    return _finish(compared, report, show, lang, extra_runs=[two])
 
 
 def _show_three_terms(run: Run, show: Display) -> None:
@@ -338,11 +338,15 @@ def _first_evaluation(run: Run) -> Evaluation:
 
 
 def _finish(
-    runs: Sequence[Run], path: Path, show: Display, lang: str, aside: Sequence[Run] = ()
+    runs: Sequence[Run],
+    path: Path,
+    show: Display,
+    lang: str,
+    extra_runs: Sequence[Run] = (),
 ) -> Path:
     """Evaluate runs briefly, keep that in their folders, and write the report of `runs`."""
     evaluations = []
-    for run in [*runs, *aside]:
+    for run in [*runs, *extra_runs]:
         evaluation = _first_evaluation(run)
         assert run.folder is not None
         evaluation.save(run.folder)
@@ -355,7 +359,11 @@ def _finish(
             )
         evaluations.append(evaluation)
     return report_room.write(
-        runs, path, lang=lang, evaluations=evaluations[: len(runs)], aside=aside
+        runs,
+        path,
+        lang=lang,
+        evaluations=evaluations[: len(runs)],
+        extra_runs=extra_runs,
     )
 
 

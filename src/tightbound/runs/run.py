@@ -411,7 +411,8 @@ class Run:
         for temperature in (0.01, 1.0):
             with torch.no_grad(), seeded(0):
                 draws.append(self.predictor.sample_prior(8, temperature, c).x)
-        return torch.allclose(*draws)
+        cold, warm = draws
+        return torch.allclose(cold, warm)
 
     def vary(self, x: Any, n: int = 16, *, seed: int = 0, condition: Any = None) -> Any:
         """n variations of one example: z drawn from q(z|x), then E[x|z].

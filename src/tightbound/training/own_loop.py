@@ -19,7 +19,8 @@ from tightbound.data import Data, Split
 from tightbound.distributions.random import seed_for, seeded
 from tightbound.models.recipes import Recipe
 from tightbound.models.vae import VAE
-from tightbound.runs.folder import Mode, RunFolder, source_setting
+from tightbound.runs.data_source import stored_source
+from tightbound.runs.folder import Mode, RunFolder
 from tightbound.runs.run import Run
 from tightbound.runtime.errors import TightboundError
 from tightbound.training.batches import batches, count, examples
@@ -48,7 +49,7 @@ class TrainingBatches:
         self._split = data.train
         self._size = int(config.train.batch)
         self._batches = batches(
-            data.train, self._size, config.seed, CPU, (0, 1), config.data.mix
+            data.train, self._size, config.seed, CPU, (0, 1), config.data.shuffle_buffer
         )
         self._step = 0
 
@@ -165,7 +166,7 @@ def build(
     values = {**(settings or {}), **more}
     if seed is not None:
         values["seed"] = seed
-    config = configure(source_setting(data, valid, test), recipe, values=values)
+    config = configure(stored_source(data, valid, test), recipe, values=values)
     config = with_required_data(config)
     read = partial(data_room.load, data, seed=config.seed, valid=valid, test=test)
     splits = read(config.data)
