@@ -14,7 +14,7 @@ from torch import Tensor
 from tightbound.core.trace import Batch
 from tightbound.data import LoaderSplit, ShardSplit, Split
 from tightbound.data.on_disk import OnDisk
-from tightbound.data.streams.interleave import Blocks, Lanes, Pieces
+from tightbound.data.streams.interleave import Blocks, InterleavedReader, Pieces
 from tightbound.distributions.random import generator
 from tightbound.runtime.errors import TightboundError
 from tightbound.runtime.launch_context import WHOLE, Share
@@ -91,7 +91,9 @@ class LaneBatches:
     ) -> None:
         self.split, self.seed, self.device, self.share = split, seed, device, share
         pieces: Pieces = Blocks(split) if isinstance(split, Split) else split.shards
-        self.lanes = Lanes(pieces, batch, seed, rank=share[0], world=share[1], mix=mix)
+        self.lanes = InterleavedReader(
+            pieces, batch, seed, rank=share[0], world=share[1], shuffle_buffer=mix
+        )
 
     def __call__(self, step: int) -> Batch:
         """The examples of a step in domain units, on the device, as training sees them (binarised,
