@@ -44,7 +44,7 @@ def by_hand(
     """log p(x) of one image (1, 1, 28, 28) and its error; linear temperatures, a step size that is
     moved to 0.65.
     """
-    decoder, base = model.path.decoder.body, model.likelihood.base.flatten()
+    decoder, base = model.hierarchy.decoder.body, model.likelihood.base.flatten()
     rows = x.flatten(1).expand(CHAINS, -1)
     noise = torch.Generator().manual_seed(seed)
 
@@ -53,7 +53,7 @@ def by_hand(
             base + decoder(z), rows, reduction="none"
         ).sum(-1)
 
-    def slope(z: Tensor, beta: float) -> tuple[Tensor, Tensor, Tensor]:
+    def grad_of(z: Tensor, beta: float) -> tuple[Tensor, Tensor, Tensor]:
         z = z.detach().requires_grad_()
         like = log_px(z)
         target = beta * like - 0.5 * z.square().sum(-1)
@@ -66,7 +66,7 @@ def by_hand(
     for below, beta in itertools.pairwise(betas):
         log_w += (beta - below) * like.double()
         momentum = torch.randn(z.shape, generator=noise)
-        grad, before, _ = slope(z, beta)
+        grad, before, _ = grad_of(z, beta)
         kinetic, at, p = (
             0.5 * momentum.square().sum(-1),
             z,
@@ -74,7 +74,7 @@ def by_hand(
         )
         for number in range(LEAPFROG):
             at = at + step * p
-            grad, target, new = slope(at, beta)
+            grad, target, new = grad_of(at, beta)
             p = p + (step if number < LEAPFROG - 1 else 0.5 * step) * grad
         energy = target - 0.5 * p.square().sum(-1) - before + kinetic
         accepted = torch.rand(CHAINS, generator=noise).log() < energy

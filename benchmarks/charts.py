@@ -116,7 +116,7 @@ def growth(
     plt.close(figure)
 
 
-def certificate(found: dict[str, Any], path: Path) -> None:
+def bdmc_gap(found: dict[str, Any], path: Path) -> None:
     """How many images have which gap, a panel per seed, with the mean and the goal of 0.05 nats."""
     seeds = found["seeds"]
     figure, axes = plt.subplots(

@@ -86,7 +86,7 @@ def judge(
     )
     test = run.data.test
     found = diagnose(run, test.batch(test.spread(1000)), run.config.seed)
-    e = found.evidence
+    e = found.measurements
     return {
         "expected": expected,
         "data": source,
@@ -96,7 +96,7 @@ def judge(
         "verdicts": [v.name for v in found.verdicts],
         "kl": sum(s.kl.mean for s in e.latents.sites if s.kl),
         "active": [[s.active, s.width] for s in e.latents.sites],
-        "auc": e.latents.told_apart,
+        "auc": e.latents.c2st_auc,
         "central50": e.calibration.central50.mean if e.calibration else None,
         "share": e.transfer.share if e.transfer else None,
         "gained": e.progress.gained if e.progress else None,

@@ -151,7 +151,7 @@ def nats(args: argparse.Namespace) -> list[dict[str, Any]]:
         )
 
     def judge(run: Any) -> tuple[float, float]:
-        figure = tb.evaluate(run, k=50 if args.dry else 1000, limit=2000).account[
+        figure = tb.evaluate(run, k=50 if args.dry else 1000, limit=2000).terms[
             "log_px"
         ]
         return figure.mean, figure.se

@@ -45,7 +45,7 @@ def main() -> None:
             run.data.test.raw(torch.arange(100)),
             run.data.test.labels(torch.arange(100)),
         )
-        told = tb.evaluate(run, k=50, limit=100, diagnosis=False).account["log_px"]
+        told = tb.evaluate(run, k=50, limit=100, diagnosis=False).terms["log_px"]
         print(
             f"log p(x | class) = {told.mean:.1f} +- {told.se:.1f} nats on {len(x)} held-out digits"
         )

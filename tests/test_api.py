@@ -53,7 +53,7 @@ def test_section_7_runs_as_it_is_written(monkeypatch: pytest.MonkeyPatch) -> Non
     again = run.decode(z)
     prior, likelihood = run.prior, run.likelihood(z)
     run = tb.load("runs/digits-vae")
-    account = tb.evaluate(run).account
+    terms = tb.evaluate(run).terms
 
     assert (
         z.shape == (5, 16)
@@ -72,9 +72,9 @@ def test_section_7_runs_as_it_is_written(monkeypatch: pytest.MonkeyPatch) -> Non
         "elbo",
         "log_px",
         "gap",
-    } <= account.keys() and account["gap"].mean > 0
-    assert account["elbo"].mean == pytest.approx(
-        -account["distortion"].mean - account["rate"].mean
+    } <= terms.keys() and terms["gap"].mean > 0
+    assert terms["elbo"].mean == pytest.approx(
+        -terms["distortion"].mean - terms["rate"].mean
     )
     assert Path("runs/digits-vae/report.html").is_file()
 

@@ -2,30 +2,37 @@
 
 from __future__ import annotations
 
-import math
-import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from tightbound import config as settings_file
 from tightbound import report as report_room
-from tightbound.config import SECTIONS, Config, configure
+from tightbound.config import Config, configure
 from tightbound.evaluation import Evaluation
-from tightbound.evaluation import evaluate as account_of
+from tightbound.evaluation import evaluate as evaluate_run
 from tightbound.evaluation.estimators.exact_terms import three_terms
 from tightbound.models.recipes import Recipe
 from tightbound.report.page.text import LANGUAGES
+from tightbound.runs.folder import (
+    Mode,
+    RunFolder,
+    check_resumed_recipe,
+    choose_folder,
+    free_folder,
+    resumed_source,
+    source_setting,
+)
 from tightbound.runs.run import Run, load
+from tightbound.runtime.device import pick_device
 from tightbound.runtime.errors import TightboundError, lookup
-from tightbound.runtime.launch_context import joined
+from tightbound.runtime.launch_context import join_launch
 from tightbound.runtime.progress import listening
 from tightbound.training import budget as schedule
 from tightbound.training.console import Display, Quiet, display
 from tightbound.training.fit_prior import fit_prior
-from tightbound.training.run_training import ASKED, fit, is_ours, pick_device
+from tightbound.training.run_training import fit
 from tightbound.training.trainer import Interrupted
 
 __all__ = ["compare", "demo", "evaluate", "fit_prior", "load", "train"]
@@ -79,42 +86,31 @@ def train(
     """
     show = _display(display)
     lookup(LANGUAGES, lang, "language")  # before the training, not after it
+    mode = _mode(resume=resume, overwrite=overwrite)
+    if source is None:
+        _check_resumable(out, resume)
     given = {
         "seed": seed,
         "device": device,
         "train.budget": None if budget is None else schedule.seconds(budget),
     }
-    values = {
-        **(settings or {}),
-        **more,
-        **{key: value for key, value in given.items() if value is not None},
-    }
-    folder = None if out is None else Path(out)
-    if resume and folder is None and source is None:
-        raise TightboundError(
-            "resume needs the run to go on with: give --out RUN, or the data it was trained on"
-        )
-    if source is None and not resume:
-        raise TightboundError(
-            "train needs data: a built-in name such as digits, or the path of your own"
-        )
-    wanted = configure(
-        _kept_source(source, valid, test), recipe, file=config, values=values
-    )
-    with joined(pick_device(wanted.device).type) as us:
-        show = show if us.first else Quiet()
-        place, ours = us.lead(
-            lambda: _place(
-                folder, source, wanted.recipe.name, new=not (resume or overwrite)
+    values = {**(settings or {}), **more}
+    values |= {key: value for key, value in given.items() if value is not None}
+    named = source_setting(source, valid, test)
+    wanted = configure(named, recipe, file=config, values=values)
+    with join_launch(pick_device(wanted.device).type) as launch:
+        show = show if launch.is_rank_zero else Quiet()
+        place = launch.on_rank_zero(lambda: _place(out, source, wanted, mode))
+        folder = RunFolder(place)
+        if mode == "resume":
+            named = launch.on_rank_zero(
+                lambda: _resumed(folder, source, recipe, config, wanted, values)
             )
-        )
-        if resume:
-            kept = us.lead(
-                lambda: _resumed(place, source, recipe, config, wanted, values)
-            )
-            source = kept if source is None else source
-        elif ours:  # torchrun has started the processes of this launch anew
-            resume, overwrite, trust = True, False, True
+            source = named if source is None else source
+        elif launch.on_rank_zero(folder.is_of_this_launch):
+            # torchrun has restarted the processes of this launch
+            mode = "resume"
+            trust = True
         try:
             with listening(show.note):
                 run = fit(
@@ -122,19 +118,60 @@ def train(
                     source,
                     place,
                     show,
-                    resume=resume,
-                    overwrite=overwrite,
-                    valid=valid,
-                    test=test,
+                    mode=mode,
+                    splits={"valid": valid, "test": test},
                     trust=trust,
                 )
-            if report and us.first:
+            if report and launch.is_rank_zero:
                 _finish([run], place / "report.html", show, lang)
         except KeyboardInterrupt as stop:
-            if not (place / "config.toml").is_file():
+            if not folder.config_file.is_file():
                 raise
             raise Stopped(place) from stop
     return run
+
+
+def _mode(*, resume: bool, overwrite: bool) -> Mode:
+    if resume and overwrite:
+        raise TightboundError(
+            "--resume and --overwrite contradict each other: give one of them"
+        )
+    if resume:
+        return "resume"
+    return "overwrite" if overwrite else "new"
+
+
+def _check_resumable(out: str | Path | None, resume: bool) -> None:
+    """Without data, there must be a run to resume."""
+    if not resume:
+        raise TightboundError(
+            "train needs data: a built-in name such as digits, or the path of your own"
+        )
+    if out is None:
+        raise TightboundError(
+            "resume needs the run to go on with: give --out RUN, or the data it was "
+            "trained on"
+        )
+
+
+def _place(out: str | Path | None, source: Any, wanted: Config, mode: Mode) -> Path:
+    if out is not None:
+        return Path(out)
+    return choose_folder(source, wanted.recipe.name, mode)
+
+
+def _resumed(
+    folder: RunFolder,
+    source: Any,
+    recipe: str | Recipe | None,
+    file: str | Path | None,
+    wanted: Config,
+    values: Mapping[str, Any],
+) -> str:
+    """The data of the run to resume; refuses settings that differ from those it has."""
+    recipe_name = None if recipe is None else wanted.recipe.name
+    check_resumed_recipe(folder, recipe_name, has_settings_file=file is not None)
+    return resumed_source(folder, source, wanted, values)
 
 
 def evaluate(
@@ -157,15 +194,17 @@ def evaluate(
 
     run: a Run or its folder.  data: other data than the run's own `split`.  limit: n examples only,
     spread evenly. On `subset` examples also: exact log p(x) of models with up to 3 latents; `ais`,
-    bounds by annealed importance sampling; `gap`, the third term in its two parts.  budget: "5min"
-    or seconds, chooses all of these.  diagnosis: says what is wrong with the model.  tick: called
-    with (done, n, what).  What an interrupted call finished is kept in the run folder, and the same
-    call goes on from it.  Processes of torchrun share the work, and all get the result. Raises
-    TightboundError for data that do not fit the model.
+    bounds by annealed importance sampling; `gap`, the inference gap in its two parts.
+    budget: "5min" or seconds, chooses all of these.  diagnosis: says what is wrong with the model.
+    tick: called with (done, n, what).  What an interrupted call finished is kept in the run folder,
+    and the same call goes on from it.  Processes of torchrun share the work, and all get the
+    result. Raises TightboundError for data that do not fit the model.
     """
     seconds = None if budget is None else schedule.seconds(budget)
-    with joined(run.device.type if isinstance(run, Run) else pick_device("auto").type):
-        return account_of(
+    with join_launch(
+        run.device.type if isinstance(run, Run) else pick_device("auto").type
+    ):
+        return evaluate_run(
             _run(run),
             data,
             split=split,
@@ -219,7 +258,8 @@ def demo(
     settings, more: as for `train`.
     """
     lookup(LANGUAGES, lang, "language")  # before three trainings, not after them
-    show, folder = _display(display), _free(Path(out))
+    show = _display(display)
+    folder = free_folder(Path(out))
     runs, given = [], DEMO | dict(settings or {})
     for name, recipe, own in (
         ("ae", "ae", {}),
@@ -261,18 +301,19 @@ def _say_three_terms(run: Run, show: Display) -> None:
 
 
 def _first_evaluation(run: Run) -> Evaluation:
-    """A quick account of the test split: K = 100, at most 1,000 examples, fewer where an example is
-    large.
+    """A quick evaluation of the test split.
+
+    K = 100, at most 1,000 examples, fewer where an example is large.
     """
     most = max(64, FIRST_VALUES // (FIRST_K * run.spec.dims))
-    return account_of(run, k=FIRST_K, limit=min(FIRST_N, most), subset=0)
+    return evaluate_run(run, k=FIRST_K, limit=min(FIRST_N, most), subset=0)
 
 
 def _finish(
     runs: Sequence[Run], path: Path, show: Display, lang: str, aside: Sequence[Run] = ()
 ) -> Path:
     """First evaluations, each kept in its run folder, and the report of `runs`."""
-    accounts = []
+    evaluations = []
     for run in [*runs, *aside]:
         found = _first_evaluation(run)
         assert run.folder is not None
@@ -284,9 +325,9 @@ def _finish(
                 f"  a first look: tightbound evaluate {run.folder} takes K = "
                 "5000 on the whole test split"
             )
-        accounts.append(found)
+        evaluations.append(found)
     return report_room.write(
-        runs, path, lang=lang, evaluations=accounts[: len(runs)], aside=aside
+        runs, path, lang=lang, evaluations=evaluations[: len(runs)], aside=aside
     )
 
 
@@ -296,146 +337,3 @@ def _run(run: Run | str | Path) -> Run:
 
 def _display(kind: str | Display) -> Display:
     return display(kind) if isinstance(kind, str) else kind
-
-
-# ---- the folder and the source of a run
-
-
-def _is_name(source: Any) -> bool:
-    return isinstance(source, str | Path)
-
-
-def _kept_source(source: Any, valid: Any, test: Any) -> str:
-    """What config.toml says of the data: a built-in name, an absolute path, or nothing for data of
-    a Python session.
-    """
-    if not _is_name(source) or valid is not None or test is not None:
-        return ""
-    kind, colon, place = str(source).partition(":")
-    if colon and kind in ("wds", "hf") and (kind == "wds" or Path(place).exists()):
-        return f"{kind}:{Path(place).expanduser().absolute()}"
-    return (
-        str(Path(source).resolve())
-        if Path(source).exists() and not _builtin(source)
-        else str(source)
-    )
-
-
-def _builtin(source: Any) -> bool:
-    from tightbound.data.formats.builtin import BUILTIN
-
-    return isinstance(source, str) and source in BUILTIN
-
-
-def _folder(source: Any, recipe: str, *, new: bool) -> Path:
-    """`runs/<data>-<recipe>`, or the next free name for a new run."""
-    name = "array"
-    if _is_name(source):
-        path = Path(str(source).removeprefix("wds:").removeprefix("hf:"))
-        name = path.resolve().name if path.is_dir() else path.name.split(".")[0]
-        name = re.sub(r"[^\w.+-]+", "-", name).strip("-") or "data"
-    folder = Path("runs") / f"{name}-{recipe}"
-    return _free(folder) if new else folder
-
-
-def _place(
-    folder: Path | None, source: Any, recipe: str, *, new: bool
-) -> tuple[Path, bool]:
-    """The run folder, and whether this launch by torchrun has begun to train in it already."""
-    if folder is None:
-        named = _folder(source, recipe, new=False)
-        begun = [f for f in named.parent.glob(f"{named.name}*") if is_ours(f)]
-        folder = begun[0] if begun else _free(named) if new else named
-    return folder, is_ours(folder)
-
-
-def _free(folder: Path) -> Path:
-    """The folder, or with `-2`, `-3`, ... the first that is not taken; an empty folder is free."""
-    number, found = 1, folder
-    while found.exists() and not (found.is_dir() and not any(found.iterdir())):
-        number += 1
-        found = folder.with_name(f"{folder.name}-{number}")
-    return found
-
-
-def _resumed(
-    folder: Path,
-    source: Any,
-    recipe: str | Recipe | None,
-    file: str | Path | None,
-    wanted: Config,
-    values: Mapping[str, Any],
-) -> str:
-    """The source that the run to resume was begun with; refuses settings that would change what was
-    begun.
-    """
-    path = next(
-        (p for p in (folder / "config.toml", folder / ASKED) if p.is_file()), None
-    )
-    if not folder.is_dir():
-        raise TightboundError(
-            f"there is no run {str(folder)!r} to resume: check --out, or leave out --resume"
-        )
-    if path is None:
-        if source is None:
-            raise TightboundError(
-                f"{str(folder)!r} is not a run folder, it has no config.toml: "
-                "name the data to start"
-            )
-        return ""
-    old = settings_file.read(path)
-    if file is not None:
-        raise TightboundError(
-            f"run {str(folder)!r} keeps the settings it was begun with: leave out --config"
-        )
-    if recipe is not None and wanted.recipe.name != old.recipe.name:
-        raise TightboundError(
-            f"run {str(folder)!r} was begun with recipe {old.recipe.name!r}, "
-            f"not {wanted.recipe.name!r}: "
-            "leave out --recipe"
-        )
-    for key in _changed(old, wanted, values):
-        raise TightboundError(
-            f"run {str(folder)!r} was begun with another {key} "
-            f"({_at(old, key)}): leave it out, or choose another --out"
-        )
-    other = source is not None and _kept_source(source, None, None) != old.source
-    if (
-        other and old.source and all(map(_builtin, (source, old.source)))
-    ):  # a file may have moved; its digest tells
-        raise TightboundError(
-            f"run {str(folder)!r} was begun with {old.source}, not {source}: "
-            "leave the data out, or choose "
-            "another --out"
-        )
-    if source is None and not old.source:
-        raise TightboundError(
-            f"run {str(folder)!r} was trained on arrays in Python: give the data again"
-        )
-    return old.source
-
-
-def _changed(old: Config, new: Config, keys: Iterable[str]) -> list[str]:
-    """The keys whose values differ; "auto" is whatever it was resolved to, and the device may
-    change.
-    """
-    pairs = ((key, _at(old, key), _at(new, key)) for key in keys if key != "device")
-    return [key for key, was, now in pairs if now != "auto" and not _same(was, now)]
-
-
-def _same(a: Any, b: Any) -> bool:
-    numbers = all(isinstance(v, int | float) for v in (a, b))
-    return math.isclose(a, b, rel_tol=1e-6) if numbers else bool(a == b)
-
-
-def _at(config: Config, key: str) -> Any:
-    """The value of a key with or without its section, or None."""
-    tree = config.model_dump(mode="json")
-    first, *rest = key.split(".")
-    home: Any = next(
-        (t for t in (tree, *(tree[name] for name in SECTIONS)) if first in t), {}
-    )
-    found: Any = home.get(first)
-    for part in rest:
-        found = found.get(part) if isinstance(found, dict) else None
-    return found

@@ -66,9 +66,9 @@ class TrainSettings(BaseModel):
         5.0,
         description="gradient norms above clip x their running mean are cut; 0: never",
     )
-    skip: PositiveFloat = Field(
+    skip_gradient_above: PositiveFloat = Field(
         100.0,
-        description="a step whose gradient norm is skip x the running mean is left out",
+        description="steps with a gradient norm above this x the running mean are skipped",
     )
     ema: float = Field(
         0.999,

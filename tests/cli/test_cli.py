@@ -104,7 +104,7 @@ def test_quiet_prints_only_where_things_are(run: Command, tmp_path: Path) -> Non
 def test_evaluate_prints_pure_json_and_keeps_it(run: Command, vae: Path) -> None:
     out, _ = run("evaluate", vae, "--k", 70, "--json")
     found = json.loads(out)
-    assert found["k"] == 70 and found["bound"] and found["gap"]["mean"] > 0
+    assert found["k"] == 70 and found["bound"] and found["terms"]["gap"]["mean"] > 0
     assert json.loads((vae / "evaluation.json").read_text()) == found
     out, _ = run("evaluate", vae, "-k", 8, "--limit", 5)
     assert (

@@ -15,7 +15,8 @@ from tightbound.core.data_spec import DataSpec
 from tightbound.core.trace import Batch, Clock
 from tightbound.models.build import build
 from tightbound.models.recipes import part
-from tightbound.models.vae import VAE, Step
+from tightbound.models.vae import VAE
+from tightbound.training.step.module import Step
 
 B, K = 5, 3
 UNIT = torch.tensor([0.5, 2.0, 10.0])

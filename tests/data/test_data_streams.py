@@ -297,7 +297,7 @@ def test_training_resumes_within_an_epoch_bit_for_bit(
     fit(config, source, tmp_path / "whole", Quiet())
     with pytest.raises(Interrupted):
         fit(config, source, tmp_path / "cut", Press())
-    run = fit(config, source, tmp_path / "cut", Quiet(), resume=True)
+    run = fit(config, source, tmp_path / "cut", Quiet(), mode="resume")
     for name in ("model.safetensors", "ema.safetensors"):
         assert (tmp_path / "cut" / name).read_bytes() == (
             tmp_path / "whole" / name

@@ -331,7 +331,7 @@ def test_columns_of_one_name_are_read_as_numbers_or_refused(tmp_path: Path) -> N
 
 def test_the_account_of_a_table(trained: Path) -> None:
     found = api.evaluate(trained, people(40, seed=2), k=20)
-    assert found.account["elbo"].mean <= found.account["log_px"].mean
+    assert found.terms["elbo"].mean <= found.terms["log_px"].mean
     assert not found.bits_per_dim, (
         "a product of densities and mass functions has no bits per dimension"
     )

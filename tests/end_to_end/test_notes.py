@@ -161,25 +161,25 @@ def check_closer(found: dict[str, str]) -> None:
     run = "tightbound evaluate runs/notes-"
     two = found[f"{run}2d -k 100 --limit 12"]
     assert (
-        "12 examples: log p(x)" in two
-        and "exact;" in two
-        and figures("exact;", two)[0] > -0.01
+        "log p(x), nats per example" in two
+        and "exact\n" in two
+        and figures(r"quadrature +12 +-[\d.]+ ± [\d.]+", two)[0] > -0.01
     )
-    assert "at least" not in two.split("third term")[1]
+    assert "≥" not in two.split("inference gap")[1]
     gap = found[f"{run}vae -k 500 --gap --limit 20 --subset 6"]
     third, parts = (
-        figures("by importance: at least", gap),
+        figures(r"\ninference gap +≥", gap),
         figures("amortisation gap", gap),
     )
-    rest = figures("approximation gap at least", gap)
+    rest = figures("approximation gap +≥", gap)
     assert (
         third[0] == pytest.approx(rest[0] + parts[0], abs=0.02)
         and 0 < parts[0] < third[0]
     )
     ais = found[f"{run}vae -k 500 --ais --limit 20 --subset 3"]
     assert (
-        figures("at or below the truth;", ais)[0] > -0.1
-        and figures("certificate of ais-q:", ais)[0] < 2
+        figures(r"ais-q +3 +-[\d.]+ ± [\d.]+", ais)[0] > -0.1
+        and figures("BDMC gap of ais-q:", ais)[0] < 2
     )
 
 

@@ -1,10 +1,11 @@
-"""The account: what comes closer than importance sampling, train beside test, and evaluations that
+"""evaluate: what comes closer than importance sampling, train beside test, and evaluations that
 are interrupted.
 """
 
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -15,7 +16,7 @@ import pytest
 import torch
 from support.small import small_run
 
-from tightbound.evaluation import Evaluation, Figure, evaluate
+from tightbound.evaluation import Evaluation, Mean, evaluate
 from tightbound.evaluation import budget as plan
 from tightbound.evaluation import inference_gap as third
 from tightbound.evaluation import run_evaluation as measure
@@ -60,7 +61,7 @@ def figures(e: Evaluation) -> dict[str, Any]:
 
 def test_two_latents_have_an_exact_third_term(two: Path) -> None:
     found = evaluate(load(two), k=200, subset=6, gap=True, diagnosis=False)
-    t, exact = found.third_term, found.methods["quadrature"]
+    t, exact = found.inference_gap, found.methods["quadrature"]
     assert (
         t is not None
         and t.exact
@@ -71,7 +72,7 @@ def test_two_latents_have_an_exact_third_term(two: Path) -> None:
         exact.above is not None
         and exact.above.mean > -4 * found.methods["importance"].noise
     )
-    f = t.figures
+    f = t.terms
     assert f["gap"].mean == pytest.approx(f["log_px"].mean - f["elbo"].mean)
     assert f["approximation"].mean + f["amortisation"].mean == pytest.approx(
         f["gap"].mean, abs=1e-9
@@ -80,15 +81,16 @@ def test_two_latents_have_an_exact_third_term(two: Path) -> None:
     assert found.train is not None and found.train.n == 6
     decoder, encoder = found.overfitting["decoder"], found.overfitting["encoder"]
     assert decoder.mean == pytest.approx(
-        found.train.figures["log_px"].mean - f["log_px"].mean
+        found.train.terms["log_px"].mean - f["log_px"].mean
     )
     assert encoder.mean == pytest.approx(
-        f["amortisation"].mean - found.train.figures["amortisation"].mean
+        f["amortisation"].mean - found.train.terms["amortisation"].mean
     )
-    text = "\n".join(found.lines())
+    text = str(found)
     assert (
-        "third term, 6 test examples, by quadrature" in text
-        and "at least" not in text.split("third term")[1]
+        "inference gap, 6 test examples, by quadrature" in text
+        and "≥" not in text.split("inference gap")[1]
+        and "lower bound" not in text.split("inference gap", 1)[1]
     )
     assert "overfitting of the encoder" in text
 
@@ -97,18 +99,19 @@ def test_more_latents_have_bounds_and_say_so(vae: Path) -> None:
     found = evaluate(load(vae), k=50, subset=4, gap=True, limit=20, diagnosis=False)
     assert (
         found.methods.keys() == {"importance"}
-        and found.third_term is not None
-        and not found.third_term.exact
+        and found.inference_gap is not None
+        and not found.inference_gap.exact
     )
     assert list(found.curve) == [1, 5, 50] and found.curve[50].mean == pytest.approx(
-        found.account["log_px"].mean
+        found.terms["log_px"].mean
     )
-    assert "third term, 4 test examples, by importance: at least" in "\n".join(
-        found.lines()
-    )
+    text = str(found)
+    assert "inference gap, 4 test examples, by importance (a lower bound)" in text
+    gap = found.inference_gap.terms["gap"]
+    assert re.search(rf"inference gap +≥ {gap.mean:.2f} ± +{gap.se:.2f} ", text)
     plain = evaluate(load(vae), k=20, limit=20, diagnosis=False)
     assert (
-        plain.third_term is None
+        plain.inference_gap is None
         and plain.train is None
         and list(plain.curve) == [1, 5, 20]
     )
@@ -124,13 +127,12 @@ def test_annealed_importance_sampling_comes_with_a_certificate(
     ):
         monkeypatch.setattr(module, name, value)
     monkeypatch.setattr(
-        plan,
-        "asked",
-        lambda run, n, k, *_: Plan(k, n, 4, {"ais-q": {"temperatures": 20}}),
+        measure,
+        "requested_plan",
+        lambda run, n, request: Plan(request.k, n, 4, {"ais-q": {"temperatures": 20}}),
     )
-    monkeypatch.setattr(measure, "asked", plan.asked)
     found = evaluate(load(vae), k=50, limit=20, diagnosis=False)
-    t, ais = found.third_term, found.methods["ais-q"]
+    t, ais = found.inference_gap, found.methods["ais-q"]
     assert (
         t is not None
         and t.method == "importance or ais-q"
@@ -140,15 +142,13 @@ def test_annealed_importance_sampling_comes_with_a_certificate(
     assert (
         sum(t.settings["chosen"].values()) == 4 and ais.settings["temperatures"] == 20
     )
-    c = found.certificate
+    c = found.bdmc_gap
     assert (
-        c is not None
-        and c["n"] == 3 == len(c["gaps"])
-        and c["settings"]["temperatures"] == 20
+        c is not None and c.n == 3 == len(c.gaps) and c.settings["temperatures"] == 20
     )
-    assert c["gap"]["mean"] == pytest.approx(c["upper"]["mean"] - c["lower"]["mean"])
-    assert "certificate of ais-q: " in "\n".join(found.lines())
-    assert json.loads(json.dumps(found.to_json()))["certificate"]["gaps"] == c["gaps"]
+    assert c.gap.mean == pytest.approx(c.upper.mean - c.lower.mean)
+    assert "BDMC gap of ais-q: " in str(found)
+    assert json.loads(json.dumps(found.to_json()))["bdmc_gap"]["gaps"] == c.gaps
 
 
 def test_the_file_has_every_figure_with_its_error_and_keeps_what_was_not_made_again(
@@ -159,19 +159,19 @@ def test_the_file_has_every_figure_with_its_error_and_keeps_what_was_not_made_ag
     assert first.save(tmp_path) is None
     kept = json.loads((tmp_path / "evaluation.json").read_text())
     assert (
-        kept["format"] == 2
+        kept["format"] == 3
         and len(kept["data"]["examples"]) == 64
         and kept["weights"] == run.fingerprint
     )
     means = [
-        kept["elbo"],
-        kept["third_term"]["amortisation"],
+        kept["terms"]["elbo"],
+        kept["inference_gap"]["amortisation"],
         kept["methods"]["importance"],
         *kept["curve"],
     ]
     assert all(isinstance(m["mean"], float) and m["se"] > 0 for m in means)
     assert (
-        kept["third_term"]["settings"]["search"]["samples"] == 8
+        kept["inference_gap"]["settings"]["search"]["samples"] == 8
         and kept["methods"]["importance"]["noise"] > 0
     )
     assert kept["diagnosis"]["latents"]["features"][0]["activity"] >= 0
@@ -179,7 +179,7 @@ def test_the_file_has_every_figure_with_its_error_and_keeps_what_was_not_made_ag
     again = json.loads((tmp_path / "evaluation.json").read_text())
     assert (
         again["k"] == 21
-        and again["third_term"] == kept["third_term"]
+        and again["inference_gap"] == kept["inference_gap"]
         and again["diagnosis"] == kept["diagnosis"]
     )
 
@@ -188,8 +188,8 @@ def test_an_autoencoder_has_no_third_term_and_says_why(tmp_path: Path) -> None:
     found = evaluate(
         load(small_run(tmp_path / "ae", "ae", steps=4)), ais=True, gap=True, limit=20
     )
-    assert found.account.keys() == {"distortion"} and found.k == 0 and not found.methods
-    text = "\n".join(found.lines())
+    assert found.terms.keys() == {"distortion"} and found.k == 0 and not found.methods
+    text = str(found)
     assert (
         "its latent is a point, so there is no bound on log p(x)" in text
         and "left out" in text
@@ -266,7 +266,7 @@ def test_damaged_pieces_and_those_of_other_weights_are_not_used(
     ), "other settings: none are used"
     other = load(vae)
     with torch.no_grad():
-        other.model.path.decoder.head.bias += 0.1
+        other.model.hierarchy.decoder.head.bias += 0.1
     seen.clear()
     assert figures(evaluate(other, **options)) != whole and sum(seen) == 180
     assert not (vae / FOLDER).exists(), "those of other weights are removed"
@@ -310,17 +310,17 @@ def test_a_budget_chooses_what_fits(vae: Path, monkeypatch: pytest.MonkeyPatch) 
     run = load(vae)
     x = torch.zeros(2, 1, 8, 8)
     fake(monkeypatch, importance=1e-6, gap=0.1)
-    ample, _ = plan.within(run, x, 1000, 600, train=True)
+    ample, _ = plan.budgeted_plan(run, x, 1000, 600, train=True)
     assert (ample.k, ample.n, ample.gap, ample.train) == (
         5000,
         1000,
         True,
         True,
     ) and ample.subset == 500
-    tight, _ = plan.within(run, x, 1000, 6, train=True)
+    tight, _ = plan.budgeted_plan(run, x, 1000, 6, train=True)
     assert tight.k == 2000 and tight.n == 1000 and tight.subset == 16
     fake(monkeypatch, importance=1e-3, gap=10.0)
-    least, _ = plan.within(run, x, 1000, 6, train=True)
+    least, _ = plan.budgeted_plan(run, x, 1000, 6, train=True)
     assert (least.k, least.n, least.gap) == (50, 48, False)
     assert least.k * least.n * 1e-3 <= 0.4 * 6
 
@@ -333,7 +333,7 @@ def test_a_continued_evaluation_keeps_to_its_plan(
     def within(*args: Any, **options: Any) -> tuple[Plan, dict[str, float]]:
         return Plan(k=10 + next(times), n=40, subset=4), {"importance": 0.001}
 
-    monkeypatch.setattr(measure, "within", within)
+    monkeypatch.setattr(measure, "budgeted_plan", within)
     with pytest.raises(KeyboardInterrupt):
         evaluate(run, budget=60, diagnosis=False, tick=stop_at(1, interrupt))
     found = evaluate(run, budget=60, diagnosis=False)
@@ -355,11 +355,11 @@ def test_a_real_budget_is_kept_to_and_saved(vae: Path) -> None:
         and found["k"] == found["budget"]["plan"]["k"]
     )
     assert (
-        found["third_term"] is None
-        or found["third_term"]["n"] == found["budget"]["plan"]["subset"]
+        found["inference_gap"] is None
+        or found["inference_gap"]["n"] == found["budget"]["plan"]["subset"]
     )
 
 
 def test_a_difference_of_figures_over_different_examples() -> None:
-    found = Figure.difference(Figure(3.0, 0.3), Figure(1.0, 0.4))
+    found = Mean.difference(Mean(3.0, 0.3), Mean(1.0, 0.4))
     assert (found.mean, found.se) == (2.0, pytest.approx(0.5))

@@ -25,7 +25,7 @@ from tightbound.evaluation.estimators.ais import (
     sigmoid_schedule,
 )
 from tightbound.evaluation.estimators.annealing import (
-    Bridge,
+    AnnealedTarget,
     ChainNoise,
     energy,
     leapfrog,
@@ -53,24 +53,24 @@ def test_both_ends_of_the_bridge_are_the_densities_they_should_be(
     """
     lg = problem(path).spoil()
     x, _ = lg.data(1)
-    bridge = Bridge(lg.model, x, start)
-    u = torch.randn(1, 1, bridge.d, dtype=torch.float64)
+    target = AnnealedTarget(lg.model, x, start)
+    u = torch.randn(1, 1, target.d, dtype=torch.float64)
 
     def latents(v: Tensor) -> Tensor:
         parts = dict(
-            zip(bridge.sites, v.reshape(1, -1).split(bridge.widths, -1), strict=True)
+            zip(target.sites, v.reshape(1, -1).split(target.widths, -1), strict=True)
         )
         sites = lg.model(
-            Batch(x), Draw(source=bridge.source, noise=lambda name, _: parts[name])
+            Batch(x), Draw(source=target.source, noise=lambda name, _: parts[name])
         ).latents
-        return torch.cat([sites[name].z for name in bridge.sites], -1)[0]
+        return torch.cat([sites[name].z for name in target.sites], -1)[0]
 
     jacobian = torch.autograd.functional.jacobian(latents, u.reshape(-1))
     log_det = torch.linalg.slogdet(jacobian)[1]
     z = latents(u)
-    at = dict(zip(bridge.sites, z[None].split(bridge.widths, -1), strict=True))
-    normal = -(u.square().sum() + bridge.d * math.log(2 * math.pi)) / 2
-    end = normal + bridge.log_weight(u)[0, 0]
+    at = dict(zip(target.sites, z[None].split(target.widths, -1), strict=True))
+    normal = -(u.square().sum() + target.d * math.log(2 * math.pi)) / 2
+    end = normal + target.log_weight(u)[0, 0]
     assert torch.allclose(end, lg.model.joint(Batch(x), at)[0] + log_det)
     sites = lg.model(Batch(x), Draw(given=at)).latents
     start_density = sum(
@@ -85,16 +85,16 @@ def test_the_noise_of_a_given_z_makes_that_z(path: str, start: str) -> None:
     lg = problem(path).spoil()
     batch, z, noise = simulate(lg.model, B)
     x = batch.x
-    bridge = Bridge(lg.model, x, start)
+    target = AnnealedTarget(lg.model, x, start)
     parts = dict(
         zip(
-            bridge.sites,
-            bridge.noise_of(z, noise).split(bridge.widths, -1),
+            target.sites,
+            target.noise_of(z, noise).split(target.widths, -1),
             strict=True,
         )
     )
     sites = lg.model(
-        Batch(x), Draw(source=bridge.source, noise=lambda name, _: parts[name])
+        Batch(x), Draw(source=target.source, noise=lambda name, _: parts[name])
     ).latents
     for name, value in z.items():
         assert torch.allclose(sites[name].z, value)
@@ -105,29 +105,29 @@ def test_the_noise_of_a_given_z_makes_that_z(path: str, start: str) -> None:
 
 def _set_out(
     path: str = "top-down", start: str = "prior"
-) -> tuple[Bridge, Tensor, Tensor, Tensor]:
+) -> tuple[AnnealedTarget, Tensor, Tensor, Tensor]:
     lg = problem(path).spoil()
-    bridge = Bridge(lg.model, lg.data(B)[0], start)
-    u, momentum = torch.randn(2, C, B, bridge.d, dtype=torch.float64)
-    return bridge, u, momentum, torch.linspace(0.1, 1, B, dtype=torch.float64)
+    target = AnnealedTarget(lg.model, lg.data(B)[0], start)
+    u, momentum = torch.randn(2, C, B, target.d, dtype=torch.float64)
+    return target, u, momentum, torch.linspace(0.1, 1, B, dtype=torch.float64)
 
 
 def test_bug_4_4_leapfrog_is_reversible_and_keeps_volume_and_energy() -> None:
     """Pythae's HVAE moves z with the old momentum: its Jacobian was 1.48, its energy error 28 times
     as large.
     """
-    bridge, u, momentum, t = _set_out()
+    target, u, momentum, t = _set_out()
     step = torch.full((B,), 0.05, dtype=torch.float64)
-    start = bridge.at(u)
-    end, speed = leapfrog(bridge, start, momentum, t, step, 7)
-    back, slow = leapfrog(bridge, end, -speed, t, step, 7)
+    start = target.at(u)
+    end, speed = leapfrog(target, start, momentum, t, step, 7)
+    back, slow = leapfrog(target, end, -speed, t, step, 7)
     assert (end.u - u).abs().max() > 0.1
     assert torch.allclose(back.u, u, atol=1e-9) and torch.allclose(
         -slow, momentum, atol=1e-9
     )
     errors = []
     for size in (0.02, 0.01):
-        end, speed = leapfrog(bridge, start, momentum, t, step * size, round(1 / size))
+        end, speed = leapfrog(target, start, momentum, t, step * size, round(1 / size))
         errors.append(
             float((energy(end, speed, t) - energy(start, momentum, t)).abs().mean())
         )
@@ -138,7 +138,7 @@ def test_bug_4_4_leapfrog_is_reversible_and_keeps_volume_and_energy() -> None:
         end, speed = leapfrog(one, one.at(at), speed, t[-1:], step[-1:] * 6, 3)
         return torch.cat([end.u.reshape(-1), speed.reshape(-1)])
 
-    one = Bridge(bridge.model, bridge.x[:1], "prior")
+    one = AnnealedTarget(target.model, target.x[:1], "prior")
     both, h = torch.cat([u[0, 0], momentum[0, 0]]), 1e-5
     columns = [
         (once(both + h * e) - once(both - h * e)) / (2 * h)
@@ -155,19 +155,19 @@ def test_a_move_leaves_its_temperature_unchanged(start: str) -> None:
     lg = problem("flat").spoil()
     batch, exact, noise = simulate(lg.model, 800)
     x = batch.x
-    bridge = Bridge(lg.model, x, start)
-    u = bridge.noise_of(exact, noise)[None]
-    state, chain = bridge.at(u), ChainNoise(0, "test", x, 1, bridge.d)
+    target = AnnealedTarget(lg.model, x, start)
+    u = target.noise_of(exact, noise)[None]
+    state, chain = target.at(u), ChainNoise(0, "test", x, 1, target.d)
     one = torch.ones(800, dtype=torch.float64)
     rates = []
     for _ in range(4):
-        state, rate = move(bridge, state, one, 0.9 * one, 2, chain)
+        state, rate = move(target, state, one, 0.9 * one, 2, chain)
         rates.append(float(rate.mean()))
     assert 0.3 < np.mean(rates) < 0.93
-    parts = dict(zip(bridge.sites, state.u[0].split(bridge.widths, -1), strict=True))
+    parts = dict(zip(target.sites, state.u[0].split(target.widths, -1), strict=True))
     z = (
         lg.model(
-            Batch(x), Draw(source=bridge.source, noise=lambda name, _: parts[name])
+            Batch(x), Draw(source=target.source, noise=lambda name, _: parts[name])
         )
         .latents["z"]
         .z
@@ -214,7 +214,7 @@ def test_ais_with_a_wrong_q_is_within_three_standard_errors_on_every_path(
 def test_ais_of_three_layers_of_latents_moves_them_jointly(path: str) -> None:
     lg = deep(path)
     x, exact = lg.data(50)
-    assert Bridge(lg.model, x, "q").d == 6 and len(lg.model.sites) == 3
+    assert AnnealedTarget(lg.model, x, "q").d == 6 and len(lg.model.sites) == 3
     for method in QUICK:
         found = log_px(lg.model, x, method, temperatures=60)
         short = float(found.diagnostic["log_w_sd"].square().mean()) / 32
@@ -245,8 +245,8 @@ def test_one_temperature_is_importance_sampling_and_one_chain_has_no_error() -> 
     lg = problem("flat").spoil()
     x, _ = lg.data(B)
     found = annealing.ais(lg.model, x, temperatures=1, chains=C)
-    bridge = Bridge(lg.model, x, "q")
-    log_w = bridge.log_weight(ChainNoise(0, "there", x, C, bridge.d).normal())
+    target = AnnealedTarget(lg.model, x, "q")
+    log_w = target.log_weight(ChainNoise(0, "there", x, C, target.d).normal())
     assert torch.allclose(found.values, log_mean_exp(log_w))
     assert annealing.ais(lg.model, x, temperatures=3, chains=1).se.isnan().all()
 
@@ -261,22 +261,22 @@ def test_nothing_adapts_inside_the_measured_chain(
     lg = problem("flat").spoil()
     x, _ = lg.data(B)
     settings = Settings(temperatures=9, chains=C)
-    bridge = Bridge(lg.model, x, "q")
-    plan = pilot(bridge, settings, lambda: None)
-    other = pilot(bridge, Settings(temperatures=9, chains=C, seed=1), lambda: None)
+    target = AnnealedTarget(lg.model, x, "q")
+    plan = pilot(target, settings, lambda: None)
+    other = pilot(target, Settings(temperatures=9, chains=C, seed=1), lambda: None)
     assert not torch.equal(plan.step, other.step), "the pilot has noise"
     used: list[tuple[Tensor, Tensor]] = []
 
     def spy(
-        bridge: Bridge, state: object, t: Tensor, step: Tensor, *rest: object
+        target: AnnealedTarget, state: object, t: Tensor, step: Tensor, *rest: object
     ) -> object:
         used.append((t, step))
-        return move(bridge, state, t, step, *rest)
+        return move(target, state, t, step, *rest)
 
     monkeypatch.setattr(annealing, "move", spy)
-    for exact in (None, torch.zeros(B, bridge.d, dtype=torch.float64)):
+    for exact in (None, torch.zeros(B, target.d, dtype=torch.float64)):
         used.clear()
-        run_chains(bridge, plan, settings, lambda: None, exact)
+        run_chains(target, plan, settings, lambda: None, exact)
         order = range(1, 9) if exact is None else range(8, 0, -1)
         assert len(used) == 8
         for (t, step), k in zip(used, order, strict=True):
@@ -292,11 +292,11 @@ def test_a_bad_plan_still_gives_a_bound_and_says_that_it_is_bad() -> None:
     lg = problem("flat").spoil(0.8, 0.3)
     x, exact = lg.data(80)
     settings = Settings(temperatures=6)
-    bridge = Bridge(lg.model, x, "q")
+    target = AnnealedTarget(lg.model, x, "q")
     for size in (0.001, 4.0):
         t = sigmoid_schedule(6)[:, None].expand(-1, 80)
         log_w, rate = run_chains(
-            bridge, Plan(t, torch.full_like(t, size)), settings, lambda: None
+            target, Plan(t, torch.full_like(t, size)), settings, lambda: None
         )
         assert float(log_mean_exp(log_w).mean()) < exact.mean() + 0.02
         assert ((rate < 0.4) | (rate > 0.95)).double().mean() > 0.5
@@ -358,7 +358,7 @@ def test_log_px_lies_between_the_two_bounds(path: str, start: str) -> None:
     assert (found.lower.kind, found.upper.kind) == ("lower", "upper")
     same = log_px(lg.model, found.x, f"ais-{start}", temperatures=3, chains=2)
     assert torch.allclose(same.values, found.lower.values), (
-        "the certificate is of the settings used on data"
+        "the BDMC gap is of the settings used on data"
     )
 
 

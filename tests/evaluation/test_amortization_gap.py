@@ -145,7 +145,7 @@ def divergence(q: Independent, z: Tensor, log_posterior: Tensor, cell: float) ->
 
 
 def test_gaps_of_a_two_latent_model_are_those_of_quadrature(two: Run) -> None:
-    """The third term before and after the search, by a grid; and no small change of q* makes it
+    """The inference gap before and after the search, by a grid; and no small change of q* makes it
     smaller.
     """
     x = two.data.test.batch(torch.tensor([3, 40, 99]))
@@ -205,7 +205,7 @@ def test_what_has_no_gap_or_no_parameters_is_refused(
     with pytest.raises(TightboundError, match="its latent is a point"):
         best_bound(run, x, 0)
     fixed, x, _ = linear("flat")
-    fixed.model.path.posterior.mean.weight.zero_()
+    fixed.model.hierarchy.posterior.mean.weight.zero_()
     monkeypatch.setattr(gap, "moves_of", FeatureMoves)
     with pytest.raises(TightboundError, match="no parameters to search over"):
         best_bound(fixed, x, 0)

@@ -28,10 +28,10 @@ from tightbound.evaluation.diagnosis.diagnose import Diagnosis, diagnose
 from tightbound.evaluation.diagnosis.latent_usage import (
     _aggregate,
     _Pass,
+    c2st_auc,
     latents,
-    told_apart,
 )
-from tightbound.evaluation.statistic import Figure
+from tightbound.evaluation.statistic import Mean
 from tightbound.models.build import build, resolve, resolve_domain
 from tightbound.models.recipes import RECIPES, has_bound
 from tightbound.runs.fitted_prior import fittable
@@ -110,7 +110,7 @@ def test_information_and_distance_to_the_prior_are_those_of_a_linear_gaussian() 
     assert (
         abs(site.aggregate_kl.mean) < 0.25 and abs(site.total_correlation.mean) < 0.25
     )
-    assert found.told_apart < 0.56
+    assert found.c2st_auc < 0.56
     mean, cov = chain.moments(["z"])
     for j, feature in enumerate(found.features):
         sd = math.sqrt(cov[j, j])
@@ -169,13 +169,13 @@ def test_total_correlation_of_a_correlated_normal() -> None:
 def test_codes_are_told_from_the_prior_by_mean_spread_and_correlation() -> None:
     rng = np.random.default_rng(0)
     prior = rng.normal(size=(800, 3))
-    assert told_apart(rng.normal(size=(800, 3)), prior) < 0.55
-    assert told_apart(rng.normal(size=(800, 3)) * 0.3, prior) > 0.85
-    assert told_apart(rng.normal((2, 0, 0), size=(800, 3)), prior) > 0.85
+    assert c2st_auc(rng.normal(size=(800, 3)), prior) < 0.55
+    assert c2st_auc(rng.normal(size=(800, 3)) * 0.3, prior) > 0.85
+    assert c2st_auc(rng.normal((2, 0, 0), size=(800, 3)), prior) > 0.85
     mixed = rng.normal(size=(800, 3)) @ np.array([[1, 0.95, 0], [0, 0.3, 0], [0, 0, 1]])
-    assert told_apart(mixed, prior) > 0.75
+    assert c2st_auc(mixed, prior) > 0.75
     assert (
-        told_apart(rng.normal(size=(200, 90)) * 0.5, rng.normal(size=(200, 90))) > 0.9
+        c2st_auc(rng.normal(size=(200, 90)) * 0.5, rng.normal(size=(200, 90))) > 0.9
     ), "more features than rows"
 
 
@@ -258,7 +258,8 @@ def test_without_training_data_or_a_log_the_rest_is_still_looked_at(
     found = diagnose(Run(config, run.model), x, 0)
     assert [v.name for v in found.verdicts] == ["collapsed"]
     assert (
-        len(found.evidence.skipped) == 2 and "overfitting" in found.evidence.skipped[0]
+        len(found.measurements.skipped) == 2
+        and "overfitting" in found.measurements.skipped[0]
     )
     assert found.lines()[-1].startswith("not looked at: whether it was trained enough")
 
@@ -273,7 +274,9 @@ def test_an_autoencoder_is_judged_by_its_distortion(tmp_path: Path) -> None:
     )
     found = judged(run)
     assert [v.name for v in found.verdicts] == ["not trained enough"]
-    assert "ELBO" not in str(found.to_json()) and found.evidence.transfer is not None
+    assert (
+        "ELBO" not in str(found.to_json()) and found.measurements.transfer is not None
+    )
 
 
 def test_thresholds_are_frozen() -> None:
@@ -345,8 +348,8 @@ def test_a_table_whose_scale_is_wrong_is_told_that_it_has_one() -> None:
         model=SimpleNamespace(likelihood=FieldsLikelihood(spec)),
     )
     half, all_ = (
-        Figure.of(torch.tensor([0.1, 0.1])),
-        Figure.of(torch.tensor([0.3, 0.3])),
+        Mean.of(torch.tensor([0.1, 0.1])),
+        Mean.of(torch.tensor([0.3, 0.3])),
     )
     found = SimpleNamespace(calibration=Calibration(2, half, all_, [0.1] * 10))
     assert [v.fix for v in rules.scale(run, found)] == ["other_scale"]
@@ -373,7 +376,7 @@ def test_what_a_verdict_says_to_set_can_be_set(name: str) -> None:
     )
     feature = SimpleNamespace(name="z_0", active=False, distance=1.0, mean=0.0, sd=1.0)
     latents = SimpleNamespace(
-        told_apart=1.0, features=[feature], sites=[site] if run.has_bound else []
+        c2st_auc=1.0, features=[feature], sites=[site] if run.has_bound else []
     )
     found = SimpleNamespace(latents=latents)
     verdicts = rules.collapsed(run, found) + rules.prior_mismatch(run, found)

@@ -1,4 +1,4 @@
-"""The account: what K means, that batching and order change nothing, and that an autoencoder has
+"""evaluate: what K means, that batching and order change nothing, and that an autoencoder has
 none.
 """
 
@@ -15,7 +15,7 @@ from torch import Tensor
 from tightbound.config import configure
 from tightbound.core.trace import Batch, Draw
 from tightbound.distributions.random import ContentNoise, tiles
-from tightbound.evaluation import Evaluation, Figure, evaluate, score
+from tightbound.evaluation import Evaluation, Mean, evaluate, score
 from tightbound.evaluation.estimators import estimate as estimates
 from tightbound.runs.run import Run
 from tightbound.runtime.errors import TightboundError
@@ -99,7 +99,7 @@ def test_neither_batch_size_nor_order_changes_a_figure(
 
 def test_the_account_adds_up_and_has_errors(vae: Run) -> None:
     found = evaluate(vae, k=20, limit=50)
-    a = found.account
+    a = found.terms
     assert a["elbo"].mean == pytest.approx(-a["distortion"].mean - a["rate"].mean)
     assert a["gap"].mean == pytest.approx(a["log_px"].mean - a["elbo"].mean)
     test = vae.data.test
@@ -132,9 +132,8 @@ def test_the_file_holds_every_figure(vae: Run, tmp_path: Path) -> None:
         "log_px",
         "gap",
         "ess",
-        "seconds",
-        "seed",
-    } <= kept.keys()
+    } <= kept["terms"].keys()
+    assert {"seconds", "seed"} <= kept.keys()
     worse = evaluate(vae, k=2, limit=10)
     assert "keeps" in (worse.save(tmp_path) or "")
     assert json.loads((tmp_path / "evaluation.json").read_text())["k"] == 5
@@ -144,8 +143,8 @@ def test_the_file_holds_every_figure(vae: Run, tmp_path: Path) -> None:
 def test_an_autoencoder_has_a_distortion_and_never_a_bound(tmp_path: Path) -> None:
     run = trained(tmp_path / "ae", "ae")
     found: Evaluation = evaluate(run, k=10, limit=20)
-    assert found.account.keys() == {"distortion"}
-    text = "\n".join(found.lines())
+    assert found.terms.keys() == {"distortion"}
+    text = str(found)
     assert "no bound" in text and "rate" not in text
     assert found.to_json()["bits_per_dim"] is None
     varied = run.vary(run.data.test.raw(torch.tensor([0])), n=3)
@@ -157,7 +156,7 @@ def test_an_autoencoder_has_a_distortion_and_never_a_bound(tmp_path: Path) -> No
 def test_beta_and_batch_size_do_not_change_what_the_figures_mean(
     tmp_path: Path,
 ) -> None:
-    """The same weights give the same account, whatever they were trained with."""
+    """The same weights give the same evaluation, whatever they were trained with."""
     run = trained(
         tmp_path / "run", "beta-vae", **{"objective.beta": 30.0, "train.batch": 64}
     )
@@ -178,4 +177,4 @@ def test_bad_questions_get_a_sentence(vae: Run) -> None:
 
 
 def test_a_figure_of_one_example_has_no_error() -> None:
-    assert math.isnan(Figure.of(torch.tensor([1.0])).se)
+    assert math.isnan(Mean.of(torch.tensor([1.0])).se)

@@ -38,7 +38,7 @@ def test_ppca_reaches_the_likelihood_of_principal_components(tmp_path: Path) -> 
         for s in (run.data.train, run.data.test)
     )
     oracle = PCA(LATENT).fit(train).score(test)
-    found = evaluate(run, k=300).account
+    found = evaluate(run, k=300).terms
     assert abs(found["log_px"].mean - oracle) < 0.5
     assert abs(found["elbo"].mean - oracle) < 0.6, (
         "the diagonal posterior is exact at the optimum"

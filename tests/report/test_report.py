@@ -29,7 +29,7 @@ SECTIONS = {
     "interpolate",
     "traverse",
     "follow",
-    "account",
+    "terms",
     "curves",
 }
 SECTIONS |= {"probe", "models", "reach", "health"}
@@ -237,14 +237,14 @@ def test_every_kind_of_data_and_model(name: str, tmp_path: Path) -> None:
 
 def test_one_test_example_is_enough(tmp_path: Path) -> None:
     x = np.random.default_rng(0).integers(0, 256, (30, 4, 4)).astype(np.uint8)
-    account = evaluation.evaluate(
+    tree = evaluation.evaluate(
         untrained("digits", "vae", tmp_path, "with-a-log"), k=4, limit=8, subset=0
     ).to_json()
-    account["diagnosis"]["progress"]["error"] = None  # of a single validation example
+    tree["diagnosis"]["progress"]["error"] = None  # of a single validation example
     run = untrained("digits", "vae")
     assert (
         "Gained at the end"
-        in report.write([run], tmp_path / "r.html", evaluations=[account]).read_text()
+        in report.write([run], tmp_path / "r.html", evaluations=[tree]).read_text()
     )
     assert (
         "test image 0"
@@ -294,8 +294,8 @@ def test_small_terms_are_seen_beside_a_large_distortion(
         "log_px": -78.0,
         "gap": 2.0,
     }.items():
-        for account in small:
-            account[name] = {"mean": value, "se": 1.0}
+        for tree in small:
+            tree["terms"][name] = {"mean": value, "se": 1.0}
     html = report.write(runs, tmp_path / "small.html", evaluations=small).read_text(
         encoding="utf-8"
     )
@@ -307,7 +307,7 @@ def test_the_account_says_of_how_many_images_and_what_few_samples_are_worth(
 ) -> None:
     runs = colour(30)
     few = [evaluation.evaluate(run, k=8, limit=11).to_json() for run in runs]
-    few[1]["ess"] = {"mean": 1.14, "se": 0.0}
+    few[1]["terms"]["ess"] = {"mean": 1.14, "se": 0.0}
     words = Page(
         report.write(runs, tmp_path / "r.html", evaluations=few).read_text(
             encoding="utf-8"
@@ -318,7 +318,7 @@ def test_the_account_says_of_how_many_images_and_what_few_samples_are_worth(
         "K = 8 draws, of which hardly any count: they are worth 1.1 on "
         "average. The truth is above this"
     ) in words
-    few[1]["ess"] = {"mean": 5.0, "se": 0.0}
+    few[1]["terms"]["ess"] = {"mean": 5.0, "se": 0.0}
     words = Page(
         report.write(runs, tmp_path / "r.html", evaluations=few).read_text(
             encoding="utf-8"
@@ -334,7 +334,7 @@ def test_captions_of_the_map_follow_the_figures(tmp_path: Path) -> None:
     run = untrained("digits", "vae")
     narrow = Page(page([run], tmp_path)).text
     with torch.no_grad():
-        run.model.path.posterior.mean.weight *= 200
+        run.model.hierarchy.posterior.mean.weight *= 200
     wide = Page(page([run], tmp_path)).text
     assert "drew them there" in narrow and "drew them there" not in wide
     assert "the second had more to say" in wide
@@ -361,14 +361,14 @@ def test_runs_that_do_not_compare_are_said_not_to(tmp_path: Path) -> None:
 
 def test_accounts_that_do_not_compare_are_said_not_to(tmp_path: Path) -> None:
     runs = [untrained("digits", "vae") for _ in range(2)]
-    accounts = [
+    evaluations = [
         evaluation.evaluate(run, k=k, limit=64, subset=0)
         for run, k in zip(runs, (8, 9), strict=True)
     ]
-    html = report.write(runs, tmp_path / "r.html", evaluations=accounts).read_text()
+    html = report.write(runs, tmp_path / "r.html", evaluations=evaluations).read_text()
     assert "(VAE (1): K = 8, 64 images; VAE (2): K = 9, 64 images)" in Page(html).text
     again = report.write(
-        runs, tmp_path / "r.html", evaluations=[accounts[0]] * 2
+        runs, tmp_path / "r.html", evaluations=[evaluations[0]] * 2
     ).read_text()
     assert "were made in different ways" not in Page(again).text
 
@@ -378,9 +378,9 @@ def test_the_true_posterior_is_drawn_where_there_are_few_features(
     latent: int, tmp_path: Path
 ) -> None:
     two, vae = untrained("digits", "vae", latent=latent), untrained("digits", "vae")
-    accounts = [evaluation.evaluate(vae, k=8, limit=64, subset=0)]
+    evaluations = [evaluation.evaluate(vae, k=8, limit=64, subset=0)]
     html = report.write(
-        [vae], tmp_path / "r.html", evaluations=accounts, aside=[two]
+        [vae], tmp_path / "r.html", evaluations=evaluations, aside=[two]
     ).read_text(encoding="utf-8")
     found = Page(html)
     assert "bayes" in found.ids and "reach" in found.ids
@@ -401,9 +401,9 @@ def test_the_account_shows_its_details_and_the_diagnosis(tmp_path: Path) -> None
     run = untrained(
         "digits", "vae", latent=2, **{"objective.name": "elbo", "objective.beta": 50.0}
     )
-    account = evaluation.evaluate(run, k=60, limit=40, subset=3, gap=True).to_json()
+    tree = evaluation.evaluate(run, k=60, limit=40, subset=3, gap=True).to_json()
     found = Page(
-        report.write([run], tmp_path / "r.html", evaluations=[account]).read_text(
+        report.write([run], tmp_path / "r.html", evaluations=[tree]).read_text(
             encoding="utf-8"
         )
     )
@@ -418,10 +418,10 @@ def test_the_account_shows_its_details_and_the_diagnosis(tmp_path: Path) -> None
         "The importance-weighted bound rises with K" in found.text
         and "Features in use" in found.text
     )
-    account["diagnosis"]["verdicts"] = [verdict.to_json() for verdict in EVERY]
+    tree["diagnosis"]["verdicts"] = [verdict.to_json() for verdict in EVERY]
     for lang in LANGUAGES:
         html = report.write(
-            [run], tmp_path / "r.html", evaluations=[account], lang=lang
+            [run], tmp_path / "r.html", evaluations=[tree], lang=lang
         ).read_text(encoding="utf-8")
         words = Page(html).text
         assert (

@@ -29,12 +29,12 @@ from tightbound.runs.run import Run
 
 def shown(runs: list[Run], tmp_path: Path, **options: Any) -> str:
     """The report of some runs without a diagnosis."""
-    accounts = [
+    evaluations = [
         evaluation.evaluate(run, k=4, limit=8, subset=0, diagnosis=False)
         for run in runs
     ]
     return report.write(
-        runs, tmp_path / "report.html", evaluations=accounts, **options
+        runs, tmp_path / "report.html", evaluations=evaluations, **options
     ).read_text(encoding="utf-8")
 
 
@@ -151,7 +151,7 @@ def test_marginals_are_those_of_the_model_and_of_the_data(tmp_path: Path) -> Non
     began with.
     """
     run = untrained(people(tmp_path, 400), "mixed")
-    for p in run.model.path.parameters():
+    for p in run.model.hierarchy.parameters():
         p.zero_()
     held, train = (
         run.data.splits[k].examples(torch.arange(len(run.data.splits[k])))

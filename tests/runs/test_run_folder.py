@@ -44,7 +44,7 @@ def train(folder: Path, *, resume: bool = False) -> Run:
         "digits",
         folder,
         Quiet(),
-        resume=resume,
+        mode="resume" if resume else "new",
     )
 
 
@@ -156,7 +156,7 @@ def test_a_run_that_was_killed_before_it_began_starts_as_it_was_asked_to(
         "settings that it was asked for"
     ) in said
     assert (
-        not (folder / "asked.toml").exists()
+        not (folder / "requested.toml").exists()
         and load(folder).config.recipe.name == "iwae"
     )
 
@@ -193,7 +193,7 @@ def test_a_folder_that_kept_no_settings_says_which_are_taken(
             settings=values,
             budget="5s",
         )
-    assert not (tmp_path / "b" / "asked.toml").exists(), (
+    assert not (tmp_path / "b" / "requested.toml").exists(), (
         "what was refused is not asked for any more"
     )
 

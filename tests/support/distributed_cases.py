@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from tightbound.config import configure
 from tightbound.core.trace import Clock, Trace
 from tightbound.runs.run import Run
-from tightbound.runtime.launch_context import here
+from tightbound.runtime.launch_context import current_launch
 from tightbound.training.console import Quiet
 from tightbound.training.run_training import fit
 from tightbound.training.signals import Interrupted
@@ -49,7 +49,8 @@ class Two:
         spread = trace.gather(trace.latents["z"].z).var(0).sum()
         bad = (
             float("nan")
-            if clock.progress == 7 / STEPS and here().rank == here().world - 1
+            if clock.progress == 7 / STEPS
+            and current_launch().rank == current_launch().world_size - 1
             else 0.0
         )
         return {
@@ -79,22 +80,27 @@ class Normed:
         )
 
 
+NORMED = "support.distributed_cases:Normed"
+TWO = "support.distributed_cases:Two"
 CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "binarised, moved": (
         "vae",
         {"data.binarize": "dynamic", "data.augment": "flip,shift"},
     ),
     "free bits": ("vae", {"objective": {"name": "elbo", "free_bits": 0.3}}),
-    "batch norm": ("iwae", {"k": 3, "network": "distributed_cases:Normed"}),
+    "batch norm": ("iwae", {"k": 3, "network": NORMED}),
     "batch norm, bad step": (
         "vae",
-        {"network": "distributed_cases:Normed", "objective": "distributed_cases:Two"},
+        {
+            "network": NORMED,
+            "objective": TWO,
+        },
     ),
     "samples in shards": ("iwae", {"k": 3, "train.parallel": "fsdp2"}),
-    "two losses": ("vae", {"objective": "distributed_cases:Two"}),
+    "two losses": ("vae", {"objective": TWO}),
     "two losses in shards": (
         "vae",
-        {"objective": "distributed_cases:Two", "train.parallel": "fsdp2"},
+        {"objective": TWO, "train.parallel": "fsdp2"},
     ),
     "running scale, in parts": (
         "hvae",
@@ -142,14 +148,14 @@ def train(
         str(source),
         folder / out,
         show or Quiet(),
-        resume=(folder / out).exists(),
+        mode="resume" if (folder / out).exists() else "new",
     )
 
 
 def cut(folder: Path, case: str, out: str) -> None:
     """The same, interrupted."""
     try:
-        train(folder, case, out, Press() if here().first else None)
+        train(folder, case, out, Press() if current_launch().is_rank_zero else None)
     except Interrupted:
         return
     raise AssertionError("all processes stop when the first one is told to")
@@ -159,16 +165,16 @@ def rows_of_all() -> None:
     """The gradient of rows that every process used, each its own way."""
     from tightbound.training.distributed.data_parallel import _AllRows
 
-    us = here()
-    own = torch.arange(3.0).add(us.rank).requires_grad_()
-    every = _AllRows.apply(own, us)
+    launch = current_launch()
+    rows = torch.arange(3.0).add(launch.rank).requires_grad_()
+    every = _AllRows.apply(rows, launch)
     assert every.tolist() == [0.0, 1.0, 2.0, 1.0, 2.0, 3.0]
-    (every * (1.0 + us.rank)).sum().backward()  # d/d own = 1 + 2, from both
-    assert own.grad is not None and own.grad.tolist() == [3.0] * 3
+    (every * (1.0 + launch.rank)).sum().backward()  # d/d rows = 1 + 2, from both
+    assert rows.grad is not None and rows.grad.tolist() == [3.0] * 3
 
 
 def main(folder: Path) -> None:
-    from tightbound.runtime.launch_context import joined
+    from tightbound.runtime.launch_context import join_launch
 
     todo: list[Callable[[], object]] = [rows_of_all]
     of = int(os.environ["WORLD_SIZE"])
@@ -180,7 +186,7 @@ def main(folder: Path) -> None:
         both = ("samples in shards", "from the disk")
         todo += [lambda case=case: cut(folder, case, f"{case} 2 to 1") for case in both]
         todo += [lambda: train(folder, "samples in shards", "samples in shards 1 to 2")]
-    with joined("cpu"):
+    with join_launch("cpu"):
         for do in todo:
             do()
 

@@ -81,9 +81,9 @@ def untrained(
 
 def page(runs: list[Run], tmp_path: Path, **options: Any) -> str:
     """The report of some runs, with evaluations of a few samples."""
-    accounts = [evaluation.evaluate(run, k=8, limit=64) for run in runs]
+    evaluations = [evaluation.evaluate(run, k=8, limit=64) for run in runs]
     return report.write(
-        runs, tmp_path / "report.html", evaluations=accounts, **options
+        runs, tmp_path / "report.html", evaluations=evaluations, **options
     ).read_text(encoding="utf-8")
 
 

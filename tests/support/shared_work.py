@@ -16,7 +16,7 @@ from tightbound.evaluation import run_evaluation as measure
 from tightbound.evaluation import runner as work
 from tightbound.evaluation.budget import Plan
 from tightbound.evaluation.estimators import amortization_gap as gap
-from tightbound.runtime.launch_context import joined
+from tightbound.runtime.launch_context import join_launch
 
 K = 60
 
@@ -26,7 +26,7 @@ def quick(setattr: Callable[[Any, str, Any], None]) -> None:
     steps.
     """
     plan = Plan(K, 25, 20, {"ais-q": {"temperatures": 6}}, gap=True, train=True)
-    setattr(measure, "asked", lambda *_: plan)
+    setattr(measure, "requested_plan", lambda *_: plan)
     setattr(measure, "LEAST", 20)
     setattr(work, "PIECE_VALUES", 1)
     setattr(third, "PILOT_K", 20)
@@ -45,13 +45,13 @@ def run(tasks: list[list[str]], failing: list[str], evaluation: list[str]) -> No
         return log_px(model, x, method, **settings)
 
     work.log_px = counted
-    with joined("cpu") as us:
+    with join_launch("cpu") as launch:
         for words in tasks:
             assert main(words) == 0
         assert main(failing) == 2
         assert main(evaluation) == 0
-        every = us.gather(calls)
-        if us.first:
+        every = launch.gather(calls)
+        if launch.is_rank_zero:
             print(json.dumps(every))
 
 

@@ -18,7 +18,7 @@ from support.distributed_cases import CASES, FOUR, STEPS, cut, train
 from tightbound.distributions.random import StepNoise, part_of
 from tightbound.runtime.atomic_files import load_weights
 from tightbound.runtime.errors import TightboundError
-from tightbound.runtime.launch_context import Processes
+from tightbound.runtime.launch_context import LaunchContext
 from tightbound.training.distributed.data_parallel import gather_rows
 
 
@@ -175,10 +175,10 @@ def test_only_what_takes_a_statistic_of_the_batch_gathers() -> None:
     from tightbound.components.objectives.elbo import Elbo
     from tightbound.config import TrainSettings
 
-    two = Processes(0, 2)
+    two = LaunchContext(0, 2)
     assert gather_rows(two, Elbo(), TrainSettings()) is None
     assert gather_rows(two, Elbo(free_bits=1.0), TrainSettings()) is not None
-    assert gather_rows(Processes(), Elbo(free_bits=1.0), TrainSettings()) is None
+    assert gather_rows(LaunchContext(), Elbo(free_bits=1.0), TrainSettings()) is None
 
 
 @pytest.mark.parametrize(("rank", "says"), [("0", True), ("1", False)])

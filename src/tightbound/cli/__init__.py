@@ -98,9 +98,9 @@ def _speaks(error: TightboundError) -> bool:
     """Among processes of torchrun, the first tells what is wrong for all, the others what is wrong
     with them alone.
     """
-    from tightbound.runtime.launch_context import Own
+    from tightbound.runtime.launch_context import WorkerError
 
-    return os.environ.get("RANK", "0") == "0" or isinstance(error, Own)
+    return os.environ.get("RANK", "0") == "0" or isinstance(error, WorkerError)
 
 
 def _say(sentence: str, status: int, prefix: str = "tightbound: error: ") -> int:
@@ -114,6 +114,7 @@ def _say(sentence: str, status: int, prefix: str = "tightbound: error: ") -> int
 
 def _unexpected(error: Exception) -> int:
     from tightbound.runtime.atomic_files import NO_ROOM
+    from tightbound.runtime.foreign_errors import is_out_of_memory
 
     if isinstance(error, OSError) and error.errno in NO_ROOM:
         where = f" for {error.filename}" if error.filename else ""
@@ -129,16 +130,12 @@ def _unexpected(error: Exception) -> int:
             f"cannot use {error.filename} ({error.strerror}): check the path and its permissions",
             USAGE,
         )
-    text = " ".join(str(error).split()) or "no message"
-    if (
-        isinstance(error, MemoryError)
-        or type(error).__name__ == "OutOfMemoryError"
-        or "can't allocate memory" in text
-    ):
+    if is_out_of_memory(error):
         return _say(
             "out of memory: try fewer examples at once, --device cpu, or a smaller model",
             USAGE,
         )
+    text = " ".join(str(error).split()) or "no message"
     return _say(
         f"{type(error).__name__}: {text}; set TIGHTBOUND_DEBUG=1 for the traceback", BUG
     )

@@ -154,13 +154,13 @@ def evaluate(
     ais: Annotated[
         bool,
         Parameter(
-            help="log p(x) by annealed importance sampling too, with a certificate"
+            help="log p(x) by annealed importance sampling too, with its BDMC gap"
         ),
     ] = False,
     gap: Annotated[
         bool,
         Parameter(
-            help="the third term in its two parts, on test and training examples"
+            help="the inference gap in its two parts, on test and training examples"
         ),
     ] = False,
     subset: Annotated[
@@ -202,8 +202,8 @@ def evaluate(
     asked |= {"diagnosis": not no_diagnosis, "seed": seed, "limit": limit}
     try:
         with (
-            outputs.shared(loading) as us,
-            tables.progress("evaluating", quiet or not us.first) as tick,
+            outputs.shared(loading) as launch,
+            tables.progress("evaluating", quiet or not launch.is_rank_zero) as tick,
         ):
             trained = outputs.load(run, loading, skip_bad=skip_bad)
             found = api.evaluate(trained, data, **asked, tick=tick)
@@ -211,7 +211,7 @@ def evaluate(
         raise Stopped(
             "interrupted, what was finished is kept: the same command goes on from there"
         ) from None
-    if not us.first:
+    if not launch.is_rank_zero:
         return
     if (
         data is None
@@ -220,7 +220,7 @@ def evaluate(
         and (note := found.save(trained.folder or run))
     ):
         print(f"note: {note}", file=sys.stderr)
-    tables.show_json(found.to_json()) if json else print("\n".join(found.lines()))
+    tables.show_json(found.to_json()) if json else print(found)
 
 
 @app.command(group=LEARN)

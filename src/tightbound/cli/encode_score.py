@@ -37,7 +37,7 @@ from tightbound.evaluation.estimators.estimate import no_bound
 from tightbound.report.content import model_outputs as passes
 from tightbound.runs.run import Run
 from tightbound.runtime.errors import TightboundError
-from tightbound.runtime.launch_context import Processes
+from tightbound.runtime.launch_context import LaunchContext
 
 Array = NDArray[Any]
 Columns = dict[str, Any]  # arrays of numbers, lists of words
@@ -155,8 +155,8 @@ def write(
         raise TightboundError(
             f"--part-rows {many.part_rows} makes no parts: ask for 1 or more"
         )
-    with shared(loading) as us:
-        if us.world > 1 and out.kind != "parts":
+    with shared(loading) as launch:
+        if launch.world_size > 1 and out.kind != "parts":
             raise TightboundError(
                 f"{out} is one file, which one process writes: name a folder "
                 "or 'F-*.parquet', or leave out torchrun"
@@ -166,16 +166,18 @@ def write(
         size = many.part_rows or int(
             np.clip(PART_VALUES // run.spec.dims // 1000 * 1000, 1000, work.part_rows)
         )
-        data = us.after_first(
+        data = launch.rank_zero_first(
             lambda: read_parts(source, run.spec, run.config.data, size)
         )
-        if us.first:
+        if launch.is_rank_zero:
             noted(data)
             for note in work.notes:
                 print(f"note: {folder}: {note}", file=sys.stderr)
-        with progress(f"{work.name[:-1]}ing", many.quiet or not us.first) as tick:
-            said = _written(run, work, data, out, us, size, tick, many.condition)
-        return said if us.first else ""
+        with progress(
+            f"{work.name[:-1]}ing", many.quiet or not launch.is_rank_zero
+        ) as tick:
+            said = _written(run, work, data, out, launch, size, tick, many.condition)
+        return said if launch.is_rank_zero else ""
 
 
 def _written(
@@ -183,7 +185,7 @@ def _written(
     job: Job,
     data: Ordered,
     out: Target,
-    us: Processes,
+    launch: LaunchContext,
     size: int,
     tick: Callable[..., None],
     condition: Any,
@@ -195,7 +197,7 @@ def _written(
     if out.kind == "parts":
         types = _types(data) | job.extra | dict.fromkeys(job.columns, float)
         n, parts, before = Parts(
-            out, types, _identity(run, job, data, size), data, us
+            out, types, _identity(run, job, data, size), data, launch
         ).write(made, tick)
         files = f" ({parts} files{f', {before} of them from before' if before else ''})"
     else:

@@ -28,9 +28,10 @@ from tightbound.report.figures.image_grid import strip
 from tightbound.runs import run as run_room
 from tightbound.runs.run import Run
 from tightbound.runtime.atomic_files import make_folder, write_atomic
+from tightbound.runtime.device import pick_device
 from tightbound.runtime.errors import TightboundError, at_least
-from tightbound.runtime.launch_context import Processes, joined
-from tightbound.training.run_training import pick_device
+from tightbound.runtime.foreign_errors import first_line, is_refused_pickle
+from tightbound.runtime.launch_context import LaunchContext, join_launch
 
 Array = NDArray[Any]
 Read = TypeVar("Read", Split, Ordered)
@@ -90,9 +91,9 @@ def target(out: Path, kinds: Sequence[str], overwrite: bool) -> Target:
     return Target(out, kind, overwrite)
 
 
-def shared(loading: Loading) -> AbstractContextManager[Processes]:
+def shared(loading: Loading) -> AbstractContextManager[LaunchContext]:
     """Joins the processes of torchrun that share a command; alone where there are none."""
-    return joined(pick_device(loading.device).type)
+    return join_launch(pick_device(loading.device).type)
 
 
 def load(folder: Path, loading: Loading, *, skip_bad: bool = False) -> Run:
@@ -149,12 +150,9 @@ def codes(path: Path) -> Array:
             f"there is no file {path}: name an .npy or .npz of features"
         ) from None
     except Exception as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        reason = (
-            "it holds Python objects, a pickle, which is never loaded"
-            if "pickle" in reason
-            else reason
-        )
+        reason = first_line(error)
+        if is_refused_pickle(error):
+            reason = "it holds Python objects, a pickle, which is never loaded"
         raise TightboundError(
             f"{path} is no whole .npy or .npz of numbers ({reason}): save it again"
         ) from None

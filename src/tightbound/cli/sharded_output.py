@@ -17,8 +17,8 @@ from tightbound.cli.outputs import Target
 from tightbound.data import Ordered
 from tightbound.runtime.atomic_files import make_folder, remove, write_atomic
 from tightbound.runtime.errors import TightboundError
-from tightbound.runtime.launch_context import Processes
-from tightbound.training.checkpoint import RunLock
+from tightbound.runtime.launch_context import LaunchContext
+from tightbound.runtime.lock import RunLock
 
 PATTERN = "part-*.parquet"
 KEY, FORMAT = b"tightbound", 1
@@ -39,7 +39,7 @@ class Parts:
         columns: Mapping[str, type],
         identity: Mapping[str, Any],
         data: Ordered,
-        us: Processes,
+        launch: LaunchContext,
     ) -> None:
         many = "*" in out.path.name
         self.folder, pattern = (
@@ -47,7 +47,7 @@ class Parts:
         )
         self.head, self.tail = pattern.split("*")
         self.alone, self.out, self.columns = not many, out, columns
-        self.data, self.us, self.n = data, us, len(data)
+        self.data, self.launch, self.n = data, launch, len(data)
         self.tag = {
             "format": FORMAT,
             **{key: _short(value) for key, value in identity.items()},
@@ -68,9 +68,9 @@ class Parts:
         """
         make_folder(self.folder)
         with self._lock():
-            done = self.us.lead(self._settle)
+            done = self.launch.on_rank_zero(self._settle)
             own = [part for part in range(self.n) if part not in done][
-                self.us.rank :: self.us.world
+                self.launch.rank :: self.launch.world_size
             ]
             count = Count(own, self.data, tick)
             for part in own:
@@ -79,13 +79,13 @@ class Parts:
                     partial(self._fill, part=part, made=made(part), count=count),
                 )
                 count.part()
-            self.us.gather(len(own))
-            return self.us.lead(self._rows), self.n, len(done)
+            self.launch.gather(len(own))
+            return self.launch.on_rank_zero(self._rows), self.n, len(done)
 
     def _lock(self) -> AbstractContextManager[Any]:
         return (
             RunLock(self.folder, "writing", self.head)
-            if self.us.first
+            if self.launch.is_rank_zero
             else nullcontext()
         )
 

@@ -111,7 +111,7 @@ def parts(recipe: Recipe) -> list[str]:
         "prior",
         "likelihood",
         "objective",
-        "path",
+        "hierarchy",
         "network",
         "latent",
         "k",
@@ -234,7 +234,7 @@ def _run(run: Run) -> None:
         (
             "latents",
             ", ".join(f"{site}: {width}" for site, width in run.sites.items())
-            + f" ({recipe.path})",
+            + f" ({recipe.hierarchy})",
         ),
         ("network", f"{_brief(recipe.network)}, size {recipe.size}"),
         ("theta", f"{theta:,} parameters of the decoder, prior and likelihood"),

@@ -6,7 +6,7 @@ from tightbound.evaluation.estimators.estimate import Estimate
 from tightbound.evaluation.estimators.methods import METHODS, log_px, score
 from tightbound.evaluation.result import Evaluation
 from tightbound.evaluation.run_evaluation import evaluate
-from tightbound.evaluation.statistic import Figure
+from tightbound.evaluation.statistic import Mean
 
 __all__ = [
     "METHODS",
@@ -14,7 +14,7 @@ __all__ = [
     "Diagnosis",
     "Estimate",
     "Evaluation",
-    "Figure",
+    "Mean",
     "bdmc",
     "diagnose",
     "evaluate",

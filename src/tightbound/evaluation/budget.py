@@ -1,4 +1,4 @@
-"""How much an evaluation does: by default, as was asked for, or as much as fits a time."""
+"""Plan of an evaluation: the default, as requested, or what fits into a given time."""
 
 from __future__ import annotations
 
@@ -6,134 +6,147 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any
 
 from tightbound.core.trace import Batch
 from tightbound.evaluation.estimators.amortization_gap import Search, best_bound
+from tightbound.evaluation.estimators.estimate import Options
 from tightbound.evaluation.estimators.methods import METHODS, log_px
 from tightbound.runs.run import Run
 from tightbound.runtime.errors import TightboundError
 
-SUBSET, SUBSET_3D = (
-    64,
-    8,
-)  # examples of what is slow; of integrals over three latents, which take seconds each
-FEW_LATENTS, TOLERANCE = (
-    3,
-    1e-4,
-)  # so many can be integrated over exactly, to so many nats
-FROM_Q, TEMPERATURES, PILOT = "ais-q", (600, 300, 150, 75, 40), 30
+SUBSET = 64  # examples for slow methods
+SUBSET_3D = 8  # of integrals over three latents, which take seconds each
+FEW_LATENTS = 3  # quadrature is used for at most so many latents
+TOLERANCE = 1e-4  # of quadrature, nats
+FROM_Q = "ais-q"
+TEMPERATURES = (600, 300, 150, 75, 40)
+PILOT = 30  # temperatures of the pilot run of AIS
 SAMPLES = (5000, 2000, 1000, 500, 200, 100, 50)
-SHARE, LEAST, MOST = (
-    0.4,
-    8,
-    500,
-)  # of the time for importance sampling; examples of what is slow
+SHARE = 0.4  # of the time for importance sampling
+LEAST = 8  # examples for slow methods, below which they are left out
+MOST = 500  # examples for slow methods, at the most
+
+
+@dataclass(frozen=True)
+class Request:
+    """Options of `evaluate`; see there."""
+
+    split: str = "test"
+    k: int = 5000
+    ais: bool = False
+    gap: bool = False
+    subset: int | None = None
+    limit: int | None = None
+    diagnosis: bool = True
+    budget: float | None = None
 
 
 @dataclass(frozen=True)
 class Plan:
-    """K samples on n examples; on `subset` of them log p(x) by `methods`, and the gap in parts,
-    train beside test.
+    """Sample and example counts of an evaluation, and its methods with their settings.
+
+    Args:
+        k: samples of importance sampling.
+        n: examples.
+        subset: examples for the slow methods.
+        methods: other methods for log p(x), with their settings.
+        gap: whether the two parts of the inference gap are measured.
+        train: whether they are measured on training examples too.
     """
 
     k: int
     n: int
     subset: int
-    methods: dict[str, dict[str, Any]] = field(default_factory=dict)
+    methods: dict[str, Options] = field(default_factory=dict)
     gap: bool = False
     train: bool = False
 
 
-def exact_methods(run: Run) -> dict[str, dict[str, Any]]:
-    """Quadrature where there are few enough latents, with its settings."""
-    return (
-        {"quadrature": {"tolerance": TOLERANCE}}
-        if sum(run.sites.values()) <= FEW_LATENTS
-        else {}
-    )
+def exact_methods(run: Run) -> dict[str, Options]:
+    """Quadrature with its settings, for a model with few enough latents."""
+    if sum(run.sites.values()) <= FEW_LATENTS:
+        return {"quadrature": {"tolerance": TOLERANCE}}
+    return {}
 
 
-def asked(run: Run, n: int, k: int, subset: int | None, ais: bool, gap: bool) -> Plan:
-    """What was asked for, on 64 examples unless that was asked for too; on none if `subset`
-    is 0.
-    """
-    if subset == 0:
-        return Plan(k, n, 0)
-    methods = exact_methods(run) | ({FROM_Q: {}} if ais else {})
-    few = SUBSET_3D if sum(run.sites.values()) == FEW_LATENTS else SUBSET
-    return Plan(k, n, min(n, subset or few), methods, gap, gap)
+def requested_plan(run: Run, n: int, request: Request) -> Plan:
+    """The plan for a request without a budget, for n examples."""
+    if request.subset == 0:
+        return Plan(request.k, n, 0)
+    methods = exact_methods(run)
+    if request.ais:
+        methods[FROM_Q] = {}
+    default = SUBSET_3D if sum(run.sites.values()) == FEW_LATENTS else SUBSET
+    subset = min(n, request.subset or default)
+    return Plan(request.k, n, subset, methods, request.gap, request.gap)
 
 
-def within(
+def budgeted_plan(
     run: Run, x: Batch, n: int, seconds: float, train: bool
 ) -> tuple[Plan, dict[str, float]]:
-    """What fits into so many seconds, from timed trials on x, a few examples; and what an example
-    took in each.
+    """The plan that fits into a time, from timed trials on a few examples x.
 
-    Four tenths are for importance sampling on all n examples, or on fewer where even K = 50 takes
-    too long; the rest for the exact or the annealed log p(x) and the gap in parts, on as many
-    examples as fit, train beside test.
+    Four tenths of the time are for importance sampling on all n examples, or on fewer
+    where even K = 50 takes too long. The rest is for the exact or annealed log p(x) and
+    for the two parts of the inference gap, on as many examples as fit.
+
+    Args:
+        run: the run.
+        x: a few examples for the trials.
+        n: number of examples of the evaluation.
+        seconds: time of the whole evaluation.
+        train: whether training examples are evaluated beside test examples.
+
+    Returns:
+        The plan, and the seconds per example of each trial.
     """
     trials = _trials(run, x)
-    k = next(
-        (k for k in SAMPLES if k * trials["importance"] * n < SHARE * seconds),
-        SAMPLES[-1],
-    )
-    n = min(n, max(1, int(SHARE * seconds / (k * trials["importance"]))))
-    rest, sides = (1 - SHARE) * 0.9 * seconds, 2 if train else 1
-    slow: dict[str, dict[str, Any]] = exact_methods(run)
-    each = trials.get("quadrature", 0.0) + trials.get("gap", 0.0)
+    sample = trials["importance"]
+    fitting = [k for k in SAMPLES if k * sample * n < SHARE * seconds]
+    k = fitting[0] if fitting else SAMPLES[-1]
+    n = min(n, max(1, int(SHARE * seconds / (k * sample))))
+    remaining = (1 - SHARE) * 0.9 * seconds
+    if train:
+        remaining /= 2
+    methods = exact_methods(run)
+    cost = trials.get("quadrature", 0.0) + trials.get("gap", 0.0)  # of an example
     if FROM_Q in trials:
-        fits = [
-            t
-            for t in TEMPERATURES
-            if (_of_ais(t) * trials[FROM_Q] + each) * sides * 2 * LEAST < rest
-        ]
-        if fits:
-            slow[FROM_Q] = {"temperatures": fits[0]}
-            each += _of_ais(fits[0]) * trials[FROM_Q]
-    subset = min(n, MOST, int(rest / (sides * each))) if each else 0
+        costs = {t: _temperatures_in_all(t) * trials[FROM_Q] for t in TEMPERATURES}
+        affordable = [t for t in costs if (costs[t] + cost) * 2 * LEAST < remaining]
+        if affordable:
+            methods[FROM_Q] = {"temperatures": affordable[0]}
+            cost += costs[affordable[0]]
+    subset = min(n, MOST, int(remaining / cost)) if cost else 0
     if subset < min(n, LEAST):
         return Plan(k, n, min(n, LEAST)), trials
-    return Plan(k, n, subset, slow, "gap" in trials, train and "gap" in trials), trials
+    gap = "gap" in trials
+    return Plan(k, n, subset, methods, gap, train and gap), trials
 
 
-def _of_ais(temperatures: int) -> int:
-    """Temperatures in all of an example: measured ones, the pilot's, those of the choice, and of
-    the certificate.
-    """
+def _temperatures_in_all(temperatures: int) -> int:
+    """Temperatures of an example: measured, of pilots, of the choice, of the BDMC gap."""
     return 2 * temperatures + 4 * PILOT
 
 
 def _trials(run: Run, x: Batch) -> dict[str, float]:
-    """Seconds per example: of a sample, of an integral, of a temperature, of the search for the
-    best q.
-    """
-    model, found = run.model, {}
+    """Seconds per example of a sample, an integral, a temperature, and the search for q*."""
+    model = run.model
     log_px(model, x, "importance", k=16)
-    found["importance"] = _timed(lambda: log_px(model, x, "importance", k=256)) / (
-        256 * len(x)
-    )
+    seconds = _timed(lambda: log_px(model, x, "importance", k=256))
+    trials = {"importance": seconds / (256 * len(x))}
     if exact_methods(run):
-        found["quadrature"] = _timed(
+        trials["quadrature"] = _timed(
             lambda: log_px(model, x[:1], "quadrature", tolerance=TOLERANCE)
         )
     elif FROM_Q in METHODS:
-        with suppress(TightboundError):  # of a model that has no such start
-            found[FROM_Q] = _timed(
-                lambda: log_px(model, x, FROM_Q, temperatures=10)
-            ) / ((10 + PILOT) * len(x))
-    few = Search(steps=10, rounds=1, k=64)
-    with suppress(TightboundError):  # of one whose q has no parameters to search over
-        found["gap"] = (
-            _timed(lambda: best_bound(run, x, 0, few))
-            / len(x)
-            * 2
-            * Search().steps
-            / few.steps
-        )
-    return found
+        with suppress(TightboundError):  # models on which AIS from q is not possible
+            seconds = _timed(lambda: log_px(model, x, FROM_Q, temperatures=10))
+            trials[FROM_Q] = seconds / ((10 + PILOT) * len(x))
+    short = Search(steps=10, rounds=1, k=64)
+    with suppress(TightboundError):  # models whose q has no parameters to search over
+        seconds = _timed(lambda: best_bound(run, x, 0, short))
+        trials["gap"] = seconds / len(x) * 2 * Search().steps / short.steps
+    return trials
 
 
 def _timed(work: Callable[[], object]) -> float:

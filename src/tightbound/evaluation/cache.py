@@ -1,6 +1,4 @@
-"""Finished parts of a long evaluation, kept in the run folder, so that an interrupted one goes on
-where it stopped.
-"""
+"""Cache of finished parts of a long evaluation, so that it can be interrupted."""
 
 from __future__ import annotations
 
@@ -17,6 +15,7 @@ from typing import Any
 from torch import Tensor
 
 from tightbound.core.batch import Batch
+from tightbound.evaluation.estimators.estimate import Options
 from tightbound.runtime.atomic_files import (
     load_weights,
     make_folder,
@@ -30,73 +29,67 @@ FOLDER = "evaluation.parts"
 
 
 @dataclass(frozen=True)
-class Piece:
-    """Figures of some examples, tensors with a row each; facts about them; and the seconds that
-    they took.
-    """
+class CachedResult:
+    """Tensors with a row per example, facts as JSON, and the seconds that they took."""
 
     values: Mapping[str, Tensor]
-    facts: Mapping[str, Any]
+    facts: Options
     seconds: float
 
 
-class Pieces:
-    """A store of pieces by what they are: the weights, what was computed with which settings, and
-    the examples.
+class Cache:
+    """Results by the model's weights, the computation's settings, and the examples.
 
-    A figure is a function of these alone, so a piece that is found again is the one that would be
-    computed.  Each is written whole or not at all; one that is damaged is computed again.  Without
-    a folder nothing is kept.
+    A result is a function of these alone, so a cached one equals the one that would be
+    computed. Each is written whole or not at all; a damaged one is computed again.
+    Without a folder nothing is cached.
     """
 
     def __init__(self, folder: Path | None, weights: str) -> None:
         self.root = None if folder is None else folder / FOLDER
-        self.weights, self.used = weights, list[Path]()
+        self.weights = weights
+        self.used: list[Path] = []
 
     def _path(self, name: str) -> Path | None:
         return None if self.root is None else self.root / self.weights / name
 
     def get(
         self,
-        what: Mapping[str, Any],
+        key: Options,
         x: Batch,
-        compute: Callable[[], tuple[Mapping[str, Tensor], Mapping[str, Any]]],
-    ) -> Piece:
-        """The piece of examples x, from the store or from `compute`, which gives values and
-        facts.
-        """
-        digest = hashlib.sha256(json.dumps(what, sort_keys=True).encode())
+        compute: Callable[[], tuple[dict[str, Tensor], Options]],
+    ) -> CachedResult:
+        """The result for examples x, cached or from `compute`, which gives values and facts."""
+        digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode())
         digest.update(x.key.numpy().tobytes())
         path = self._path(digest.hexdigest()[:32] + ".safetensors")
         if path is not None and path.is_file():
             with suppress(TightboundError, KeyError, ValueError):
-                kept, held = load_weights(path)
+                values, header = load_weights(path)
+                facts = json.loads(header["facts"])
                 self.used.append(path)
-                return Piece(kept, json.loads(held["facts"]), float(held["seconds"]))
+                return CachedResult(values, facts, float(header["seconds"]))
         start = time.perf_counter()
         values, facts = compute()
         seconds = time.perf_counter() - start
         if path is not None:
             make_folder(path.parent)
-            save_weights(
-                path,
-                dict(values),
-                {"facts": json.dumps(dict(facts)), "seconds": repr(seconds)},
-            )
+            header = {"facts": json.dumps(dict(facts)), "seconds": repr(seconds)}
+            save_weights(path, dict(values), header)
             self.used.append(path)
-        return Piece(values, facts, seconds)
+        return CachedResult(values, facts, seconds)
 
-    def settled(
-        self, what: Mapping[str, Any], decide: Callable[[], dict[str, Any]]
+    def decision(
+        self, key: Options, decide: Callable[[], dict[str, Any]]
     ) -> dict[str, Any]:
-        """What was decided by timing, once: a continued evaluation keeps to it."""
-        content = json.dumps(what, sort_keys=True).encode()
+        """The result of `decide`, which may depend on timing; the cached one, if any."""
+        content = json.dumps(key, sort_keys=True).encode()
         path = self._path(f"plan-{hashlib.sha256(content).hexdigest()[:16]}.json")
         if path is not None and path.is_file():
             with suppress(ValueError, OSError):
-                found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+                cached: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
                 self.used.append(path)
-                return found
+                return cached
         decided = decide()
         if path is not None:
             make_folder(path.parent)
@@ -105,14 +98,12 @@ class Pieces:
         return decided
 
     def clear(self) -> None:
-        """Removes the pieces that this evaluation kept, those of this process."""
+        """Removes the results that this process read or wrote."""
         for path in self.used:
             remove(path)
 
-    def clear_rest(self) -> None:
-        """Removes all that belongs to other weights, and folders that are empty: they are in no use
-        any more.
-        """
+    def clear_stale(self) -> None:
+        """Removes results of other weights, and empty folders."""
         if self.root is None or not self.root.is_dir():
             return
         for folder in self.root.iterdir():

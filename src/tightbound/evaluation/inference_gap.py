@@ -1,11 +1,10 @@
-"""The third term, KL(q(z|x), p(z|x)) = log p(x) - ELBO, as closely as log p(x) is known; its parts;
-AIS certified.
-"""
+"""Measurement of the inference gap KL(q(z|x), p(z|x)), its parts, and the BDMC gap."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -14,160 +13,192 @@ from torch import Tensor
 from tightbound.core.trace import Batch
 from tightbound.distributions.random import seed_for
 from tightbound.evaluation.budget import Plan
-from tightbound.evaluation.cache import Piece
-from tightbound.evaluation.estimators import amortization_gap as gap_room
+from tightbound.evaluation.cache import CachedResult
+from tightbound.evaluation.estimators import amortization_gap
 from tightbound.evaluation.estimators.bdmc import bdmc
-from tightbound.evaluation.estimators.estimate import Estimate
+from tightbound.evaluation.estimators.estimate import Estimate, Options
 from tightbound.evaluation.estimators.methods import best
-from tightbound.evaluation.result import Evaluation, Method, ThirdTerm
-from tightbound.evaluation.runner import Chosen, Work
-from tightbound.evaluation.statistic import Figure
+from tightbound.evaluation.measures import BDMCGap, InferenceGap, Method
+from tightbound.evaluation.runner import Runner, Selection
+from tightbound.evaluation.statistic import Mean
 from tightbound.runtime.errors import TightboundError
 
-PILOT_K, PILOT_TEMPERATURES, AT_ONCE = 500, 50, 16
+PILOT_K = 500
+PILOT_TEMPERATURES = 50
+AT_ONCE = 16  # simulated examples of a piece
 
 
-def third_term(
-    work: Work, found: Evaluation | None, x: Chosen, base: Estimate, plan: Plan
-) -> ThirdTerm | None:
-    """The third term of some examples by the methods of the plan, whose figures and refusals go to
-    `found` as well.
+@dataclass(frozen=True)
+class GapResult:
+    """The inference gap, if measured, the methods used, and the reasons of refusals."""
 
-    base: importance sampling of these examples.  None where there is nothing closer and no gap to
-    part.
+    gap: InferenceGap | None = None
+    methods: Mapping[str, Method] = field(default_factory=dict)
+    refusals: Sequence[str] = ()
+
+
+def inference_gap(
+    runner: Runner, x: Selection, base: Estimate, plan: Plan
+) -> GapResult:
+    """The inference gap of examples x by the methods of the plan.
+
+    Args:
+        runner: computes the estimates.
+        x: the examples.
+        base: importance sampling of these examples.
+        plan: the methods, and whether the two parts of the gap are measured.
+
+    Returns:
+        The gap, or None where the plan has nothing beyond importance sampling.
     """
-    tried, spent = [base], 0.0
+    estimates = [base]
+    methods: dict[str, Method] = {}
+    refusals: list[str] = []
+    seconds = 0.0
     for name, options in plan.methods.items():
         try:
-            other, seconds = work.estimate(x, name, **options)
+            estimate, spent = runner.estimate(x, name, **options)
         except TightboundError as error:
-            _refused(found, error)
+            refusals.append(str(error))
             continue
-        tried, spent = [*tried, other], spent + seconds
-        if found is not None:
-            found.methods[name] = Method.of(other, seconds, base)
-    if len(tried) == 1 and not plan.gap:
-        return None
-    closest, seconds = _closest(work, x, tried)
-    log_px, elbo = closest.values, base.diagnostic["elbo"]
-    terms: dict[str, Tensor] = {"log_px": log_px, "elbo": elbo, "gap": log_px - elbo}
-    settings: dict[str, Any] = {"k": plan.k, "seed": work.seed}
-    if "chosen" in closest.diagnostic and len(tried) > 1:
-        chosen = closest.diagnostic["chosen"]
-        settings["chosen"] = {
-            e.method: int((chosen == i).sum()) for i, e in enumerate(tried)
-        }
-    spent += seconds
+        estimates.append(estimate)
+        methods[name] = Method.of(estimate, spent, base)
+        seconds += spent
+    if len(estimates) == 1 and not plan.gap:
+        return GapResult(None, methods, refusals)
+    closest, spent = _closest(runner, x, estimates)
+    seconds += spent
+    elbo = base.diagnostic["elbo"]
+    terms = {"log_px": closest.values, "elbo": elbo, "gap": closest.values - elbo}
+    settings = {"k": plan.k, "seed": runner.seed, **_choices(closest, estimates)}
     if plan.gap:
-        search = gap_room.Search()
         try:
-            bounds, seconds = work.bounds(x, search)
-            terms.update(gap_room.parts(log_px, elbo, bounds))
-            spent += seconds
-            settings |= {
-                "search": dataclasses.asdict(search),
-                "unfinished": float(bounds["last"].mean()),
-            }
+            parts, about, spent = _gap_parts(runner, x, closest.values, elbo)
         except TightboundError as error:
-            _refused(found, error)
-    figures = {name: Figure.of(value) for name, value in terms.items()}
-    exact = closest.kind == "exact"
-    names = [closest.method] if exact else [e.method for e in tried]
-    return ThirdTerm(" or ".join(names), exact, len(x), figures, settings, spent)
+            refusals.append(str(error))
+        else:
+            terms |= parts
+            settings |= about
+            seconds += spent
+    gap = InferenceGap(
+        method=_name(closest, estimates),
+        exact=closest.kind == "exact",
+        n=len(x),
+        terms={name: Mean.of(value) for name, value in terms.items()},
+        settings=settings,
+        seconds=seconds,
+    )
+    return GapResult(gap, methods, refusals)
 
 
-def _refused(found: Evaluation | None, error: TightboundError) -> None:
-    if found is not None and str(error) not in found.notes:
-        found.notes.append(str(error))
-
-
-def _closest(work: Work, x: Chosen, tried: list[Estimate]) -> tuple[Estimate, float]:
-    """The exact method, or the tightest bound of each example, chosen by pilots with other noise;
-    seconds of those.
-    """
-    exact = [e for e in tried if e.kind == "exact"]
-    if exact or len(tried) == 1:
-        return (exact or tried)[0], 0.0
-    pilots: list[Estimate] = []
-    spent, seed = 0.0, seed_for(work.seed, "choice")
-    for e in tried:
-        size = "k" if e.method == "importance" else "temperatures"
-        least = PILOT_K if size == "k" else PILOT_TEMPERATURES
-        pilot, seconds = work.estimate(
-            x, e.method, noise=seed, **{size: min(least, int(e.settings[size]))}
-        )
-        pilots, spent = [*pilots, pilot], spent + seconds
-    return best(tried, pilots), spent
-
-
-def overfitting(test: ThirdTerm, train: ThirdTerm) -> dict[str, Figure]:
-    """decoder: log p(x) that training examples have more.
-
-    encoder: amortisation gap that test examples have more.
-    """
-    found = {
-        "decoder": Figure.difference(train.figures["log_px"], test.figures["log_px"])
+def _gap_parts(
+    runner: Runner, x: Selection, log_px: Tensor, elbo: Tensor
+) -> tuple[dict[str, Tensor], dict[str, Any], float]:
+    """The two parts of the gap of each example, settings of the search, and seconds."""
+    search = amortization_gap.Search()
+    bounds, seconds = runner.bounds(x, search)
+    settings = {
+        "search": dataclasses.asdict(search),
+        "unfinished": float(bounds["last"].mean()),
     }
-    if "amortisation" in test.figures and "amortisation" in train.figures:
-        found["encoder"] = Figure.difference(
-            test.figures["amortisation"], train.figures["amortisation"]
-        )
-    return found
+    return amortization_gap.parts(log_px, elbo, bounds), settings, seconds
+
+
+def _name(closest: Estimate, estimates: Sequence[Estimate]) -> str:
+    if closest.kind == "exact":
+        return closest.method
+    return " or ".join(e.method for e in estimates)
+
+
+def _choices(closest: Estimate, estimates: Sequence[Estimate]) -> dict[str, Any]:
+    """How many examples each method was chosen for, where there was a choice."""
+    chosen = closest.diagnostic.get("chosen")
+    if chosen is None or len(estimates) == 1:
+        return {}
+    counts = {e.method: int((chosen == i).sum()) for i, e in enumerate(estimates)}
+    return {"chosen": counts}
+
+
+def _closest(
+    runner: Runner, x: Selection, estimates: Sequence[Estimate]
+) -> tuple[Estimate, float]:
+    """The exact estimate, or the tightest lower bound of each example, and seconds.
+
+    The tightest bound is chosen by pilot estimates with other noise, which take the
+    seconds.
+    """
+    exact = [e for e in estimates if e.kind == "exact"]
+    if exact:
+        return exact[0], 0.0
+    if len(estimates) == 1:
+        return estimates[0], 0.0
+    pilots: list[Estimate] = []
+    seconds = 0.0
+    seed = seed_for(runner.seed, "choice")
+    for e in estimates:
+        if e.method == "importance":
+            settings = {"k": min(PILOT_K, int(e.settings["k"]))}
+        else:
+            temperatures = int(e.settings["temperatures"])
+            settings = {"temperatures": min(PILOT_TEMPERATURES, temperatures)}
+        pilot, spent = runner.estimate(x, e.method, seed=seed, **settings)
+        pilots.append(pilot)
+        seconds += spent
+    return best(estimates, pilots), seconds
+
+
+def overfitting(test: InferenceGap, train: InferenceGap) -> dict[str, Mean]:
+    """Overfitting of decoder and encoder, in nats.
+
+    Returns:
+        decoder: log p(x) of training examples above that of test examples. encoder:
+        amortisation gap of test examples above that of training examples, where both
+        were measured.
+    """
+    decoder = Mean.difference(train.terms["log_px"], test.terms["log_px"])
+    if "amortisation" not in test.terms or "amortisation" not in train.terms:
+        return {"decoder": decoder}
+    encoder = Mean.difference(test.terms["amortisation"], train.terms["amortisation"])
+    return {"decoder": decoder, "encoder": encoder}
 
 
 def select(e: Estimate, rows: Tensor) -> Estimate:
     """The estimate of some of its examples."""
     diagnostic = {name: value[rows] for name, value in e.diagnostic.items()}
-    return Estimate(
-        e.method, e.kind, e.values[rows], e.se[rows], diagnostic, e.settings
+    return dataclasses.replace(
+        e, values=e.values[rows], se=e.se[rows], diagnostic=diagnostic
     )
 
 
-def certificate(
-    work: Work, n: int, options: Mapping[str, Any], found: Evaluation
-) -> dict[str, Any] | None:
-    """What the settings of AIS are off by on n examples that the model itself made (`bdmc`), nats;
-    None if refused.
+def bdmc_gap(runner: Runner, n: int, options: Options) -> BDMCGap:
+    """The BDMC gap of AIS with these settings on n examples simulated by the model.
 
-    lower, upper, gap: means with errors; gaps: of each example.
+    Raises:
+        TightboundError: if bidirectional Monte Carlo is not possible for the model.
     """
-    tell = work.teller("certificate", n)
+    add = runner.progress("BDMC", n)
 
-    def piece(start: int) -> Piece:
-        m, seed = min(AT_ONCE, n - start), seed_for(work.seed, "certificate", start)
+    def compute_piece(start: int) -> CachedResult:
+        m = min(AT_ONCE, n - start)
+        seed = seed_for(runner.seed, "certificate", start)
 
-        def compute() -> tuple[dict[str, Tensor], dict[str, Any]]:
-            pair = bdmc(work.run.model, m, seed=seed, tick=tell, **options)
-            return {"lower": pair.lower.values, "upper": pair.upper.values}, {
-                "settings": pair.lower.settings
-            }
+        def compute() -> tuple[dict[str, Tensor], Options]:
+            bracket = bdmc(runner.run.model, m, seed=seed, tick=add, **options)
+            values = {"lower": bracket.lower.values, "upper": bracket.upper.values}
+            return values, {"settings": bracket.lower.settings}
 
-        return work.pieces.get(
-            {"certificate": dict(options), "seed": seed, "n": m},
-            Batch(torch.zeros(0, 0)),
-            compute,
-        )
+        key = {"bdmc": dict(options), "seed": seed, "n": m}
+        return runner.cache.get(key, Batch(torch.zeros(0, 0)), compute)
 
-    try:
-        pieces = work.each(range(0, n, AT_ONCE), piece)
-    except TightboundError as error:
-        _refused(found, error)
-        return None
-    settings = {**pieces[-1].facts["settings"], "seed": work.seed}
-    low, high = (
-        torch.cat([p.values[name] for p in pieces]) for name in ("lower", "upper")
+    pieces = runner.each(range(0, n, AT_ONCE), compute_piece)
+    lower = torch.cat([piece.values["lower"] for piece in pieces])
+    upper = torch.cat([piece.values["upper"] for piece in pieces])
+    return BDMCGap(
+        n=n,
+        lower=Mean.of(lower),
+        upper=Mean.of(upper),
+        gap=Mean.of(upper - lower),
+        gaps=(upper - lower).tolist(),
+        settings={**pieces[-1].facts["settings"], "seed": runner.seed},
+        seconds=sum(piece.seconds for piece in pieces),
     )
-    spent = sum(p.seconds for p in pieces)
-    figures = {
-        "lower": Figure.of(low),
-        "upper": Figure.of(high),
-        "gap": Figure.of(high - low),
-    }
-    made = {name: figure.to_json() for name, figure in figures.items()}
-    return {
-        "n": n,
-        **made,
-        "gaps": (high - low).tolist(),
-        "settings": settings,
-        "seconds": round(spent, 2),
-    }

@@ -1,126 +1,73 @@
-"""The account of a model: every figure that was found, with its error, and how it is kept."""
+"""Evaluation, the result of `evaluate`: the terms of log p(x), and `evaluation.json`."""
 
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tightbound.evaluation import summary
 from tightbound.evaluation.diagnosis.diagnose import Diagnosis
-from tightbound.evaluation.estimators.estimate import Estimate
-from tightbound.evaluation.statistic import Figure, plain
-from tightbound.evaluation.summary import lines
+from tightbound.evaluation.measures import BDMCGap, InferenceGap, Method
+from tightbound.evaluation.statistic import Mean, means_to_json
+from tightbound.evaluation.summary import Summary, Table
 from tightbound.runtime.atomic_files import write_atomic
 
-FORMAT = 2
-KEPT = ("methods", "third_term", "train", "overfitting", "certificate", "diagnosis")
+FORMAT = 3
+FILE = "evaluation.json"
+# Parts that stay in the file when a later evaluation does not measure them again.
+KEPT = ("methods", "inference_gap", "train", "overfitting", "bdmc_gap", "diagnosis")
 
 
 @dataclass(frozen=True)
-class Method:
-    """log p(x) of n examples by one method, in nats: kind is what it is to the truth (exact, lower,
-    estimate).
-
-    noise: the part of its error that is the method's own.  above: over importance sampling on the
-    same examples.
-    """
-
-    kind: str
-    n: int
-    log_px: Figure
-    noise: float
-    above: Figure | None
-    settings: Mapping[str, Any]
-    warnings: list[str]
-    seconds: float
-    pareto_k: Mapping[str, float] | None = None
-
-    @classmethod
-    def of(
-        cls, found: Estimate, seconds: float, base: Estimate | None = None
-    ) -> Method:
-        """From an estimate; base: importance sampling of the same examples."""
-        above = None if base is None else Figure.of(found.values - base.values)
-        k = found.diagnostic.get("pareto_k")
-        tail = None
-        if k is not None and not bool(k.isnan().all()):
-            tail = {
-                "median": float(k.nanmedian()),
-                "above_0.7": float((k > 0.7).double().mean()),
-            }
-        figure = Figure.of(found.values)
-        return cls(
-            found.kind,
-            len(found),
-            figure,
-            found.noise,
-            above,
-            found.settings,
-            found.warnings,
-            seconds,
-            tail,
-        )
-
-    def to_json(self) -> dict[str, Any]:
-        """Kind, n, the figure, and all that is needed to repeat it."""
-        fixed = {
-            "kind": self.kind,
-            "n": self.n,
-            **self.log_px.to_json(),
-            "noise": self.noise,
-        }
-        rest = {
-            "settings": dict(self.settings),
-            "warnings": self.warnings,
-            "seconds": round(self.seconds, 2),
-        }
-        return (
-            fixed
-            | {
-                "above_importance": self.above and self.above.to_json(),
-                "pareto_k": self.pareto_k,
-            }
-            | rest
-        )
-
-
-@dataclass(frozen=True)
-class ThirdTerm:
-    """KL(q(z|x), p(z|x)) = log p(x) - ELBO of n examples, in nats, log p(x) by `method`; and its
-    two parts, if parted.
-
-    exact: log p(x) is exact; otherwise it is a lower bound, and so are gap and approximation.
-    """
-
-    method: str
-    exact: bool
-    n: int
-    figures: Mapping[str, Figure]  # log_px, elbo, gap; approximation, amortisation
-    settings: Mapping[str, Any]
-    seconds: float
-
-    def to_json(self) -> dict[str, Any]:
-        """All of it."""
-        fixed = {"method": self.method, "exact": self.exact, "n": self.n}
-        return (
-            fixed
-            | plain(self.figures)
-            | {"settings": dict(self.settings), "seconds": round(self.seconds, 2)}
-        )
-
-
-@dataclass
 class Evaluation:
-    """What `evaluate` found, in nats per example.
+    """The terms of log p(x) of a trained model on n examples, in nats per example.
 
-    account: name -> Figure: distortion, rate, elbo, log_px (importance-sampled), gap (log_px -
-    elbo, a lower bound on KL(q, p(z|x)) at this K), ess; only distortion where `bound` is False,
-    for `reason`. bits_per_dim: of elbo and log_px, of integer data.  curve: K -> bound.  methods:
-    log p(x) by name of the method. third_term, train: the gap as closely as was asked for, on test
-    and on training examples; overfitting: of decoder and encoder, from the two.
+    `print(evaluation)` shows the terms as a table; a notebook shows them as HTML.
+
+    Args:
+        name: name of the run.
+        split: the split, the name of the given data, or "given".
+        n: number of examples.
+        k: samples of the importance-sampled log p(x); 0 without a bound.
+        seed: seed of all draws.
+        bound: True where the model has a lower bound on log p(x).
+        terms: distortion, rate, elbo, log_px (importance sampling), gap = log_px - elbo
+            (a lower bound on KL(q(z|x), p(z|x)) at this k) and ess (effective samples);
+            only distortion where `bound` is False.
+        bits_per_dim: elbo and log_px in bits per dimension, for discrete data.
+        kl_per_latent: KL(q(z_j|x), p(z_j)) of each latent dimension.
+        digest: digest of the data set.
+        examples: digest of the evaluated examples.
+        seconds: duration.
+        least_ess: smallest number of effective samples of an example.
+        weights: fingerprint of the model's weights.
+        curve: number of samples -> importance-sampled bound.
+        methods: estimates of log p(x) by name of the method.
+        inference_gap: the inference gap on a subset of the examples.
+        train: the same on training examples.
+        overfitting: of decoder and encoder, from test and training examples.
+        bdmc_gap: error of annealed importance sampling by bidirectional Monte Carlo.
+        diagnosis: measurements and verdicts.
+        budget: seconds given, timed trials, and the plan that they led to.
+        reason: why there is no bound, where `bound` is False.
+        notes: remarks on the data and on measurements that were left out.
+
+    Example:
+        >>> e = Evaluation("ae", "test", n=2, k=0, seed=0, bound=False,
+        ...     terms={"distortion": Mean(3.0, 0.5)}, reason="an AE has no bound")
+        >>> print(e)
+        ae: 2 test examples, mean ± standard error
+        <BLANKLINE>
+        term        nats per example  definition
+        -----------------------------------------
+        distortion       3.00 ± 0.50  -log p(x|z)
+        <BLANKLINE>
+        an AE has no bound
     """
 
     name: str
@@ -129,29 +76,27 @@ class Evaluation:
     k: int
     seed: int
     bound: bool
-    account: dict[str, Figure] = field(default_factory=dict)
-    bits_per_dim: dict[str, Figure] | None = None
+    terms: Mapping[str, Mean] = field(default_factory=dict)
+    bits_per_dim: Mapping[str, Mean] | None = None
     kl_per_latent: list[float] | None = None
     digest: str = ""
     examples: str = ""
     seconds: float = 0.0
     least_ess: float | None = None
     weights: str = ""
-    curve: dict[int, Figure] = field(default_factory=dict)
-    methods: dict[str, Method] = field(default_factory=dict)
-    third_term: ThirdTerm | None = None
-    train: ThirdTerm | None = None
-    overfitting: dict[str, Figure] = field(default_factory=dict)
-    certificate: dict[str, Any] | None = None
+    curve: Mapping[int, Mean] = field(default_factory=dict)
+    methods: Mapping[str, Method] = field(default_factory=dict)
+    inference_gap: InferenceGap | None = None
+    train: InferenceGap | None = None
+    overfitting: Mapping[str, Mean] = field(default_factory=dict)
+    bdmc_gap: BDMCGap | None = None
     diagnosis: Diagnosis | None = None
-    budget: dict[str, Any] | None = None
+    budget: Mapping[str, Any] | None = None
     reason: str = ""
     notes: list[str] = field(default_factory=list)
 
     def to_json(self) -> dict[str, Any]:
-        """Every figure with its error, sample counts, seed, time, and the data it was
-        computed on.
-        """
+        """All fields, as JSON: the content of `evaluation.json`."""
         return {
             "format": FORMAT,
             "name": self.name,
@@ -164,56 +109,124 @@ class Evaluation:
             "seconds": round(self.seconds, 2),
             "data": {"digest": self.digest, "examples": self.examples},
             "weights": self.weights,
-            **plain(self.account),
-            "bits_per_dim": self.bits_per_dim and plain(self.bits_per_dim),
+            "terms": means_to_json(self.terms),
+            "bits_per_dim": self.bits_per_dim and means_to_json(self.bits_per_dim),
             "kl_per_latent": self.kl_per_latent,
             "least_ess": self.least_ess,
-            "curve": [{"k": k, **figure.to_json()} for k, figure in self.curve.items()],
+            "curve": [{"k": k, **mean.to_json()} for k, mean in self.curve.items()],
             "methods": {
                 name: method.to_json() for name, method in self.methods.items()
             },
-            "third_term": self.third_term and self.third_term.to_json(),
+            "inference_gap": self.inference_gap and self.inference_gap.to_json(),
             "train": self.train and self.train.to_json(),
-            "overfitting": plain(self.overfitting),
-            "certificate": self.certificate,
+            "overfitting": means_to_json(self.overfitting),
+            "bdmc_gap": self.bdmc_gap and self.bdmc_gap.to_json(),
             "diagnosis": self.diagnosis and self.diagnosis.to_json(),
             "budget": self.budget,
             "notes": self.notes,
         }
 
     def save(self, folder: Path | str) -> str | None:
-        """Writes `evaluation.json` into a run folder; one of more samples that is there stays, and
-        that is said.
+        """Writes `evaluation.json` into a run folder.
 
-        Parts that were not asked for this time are kept from the file that is there, if of the same
-        weights and data.
+        A file of the same weights and data with more samples or examples is left as it
+        is. Otherwise the parts that were not measured this time are kept from it.
+
+        Args:
+            folder: the run folder.
+
+        Returns:
+            A sentence where the file was left as it is, else None.
         """
-        path, tree = Path(folder) / "evaluation.json", self.to_json()
-        old: Any = {}
-        with suppress(OSError, ValueError):
-            old = json.loads(path.read_text(encoding="utf-8"))
-        with suppress(KeyError, TypeError, AttributeError):
-            if old["data"]["digest"] == self.digest and old["weights"] == self.weights:
-                if (
-                    (old["n"], old["k"]) > (self.n, self.k)
-                    and old["n"] >= self.n
-                    and old["k"] >= self.k
-                ):
-                    kept = f"{path} keeps its figures of K = {old['k']} on {old['n']} examples"
-                    return f"{kept}; remove it to replace them"
-                tree = _with_kept(tree, old)
+        path = Path(folder) / FILE
+        tree = self.to_json()
+        old = self._comparable(path)
+        if old is not None:
+            if _is_larger(old, self.n, self.k):
+                return (
+                    f"{path} keeps its terms of K = {old['k']} on {old['n']} "
+                    "examples; remove it to replace them"
+                )
+            tree = _with_kept(tree, old)
         write_atomic(path, json.dumps(tree, indent=2) + "\n")
         return None
 
+    def _comparable(self, path: Path) -> dict[str, Any] | None:
+        """The content of an earlier file, if it is of the same weights and data."""
+        with suppress(OSError, ValueError, KeyError, TypeError):
+            old: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+            same = (FORMAT, self.digest, self.weights)
+            if (old["format"], old["data"]["digest"], old["weights"]) == same:
+                return old
+        return None
+
     def lines(self) -> list[str]:
-        """The account for a person, one line a term."""
-        return lines(self)
+        """The lines of `str(evaluation)`."""
+        return str(self).splitlines()
+
+    def __str__(self) -> str:
+        return self._summary().text()
+
+    def _repr_html_(self) -> str:
+        """The same tables and sentences as HTML, for a notebook."""
+        return self._summary().html()
+
+    def _summary(self) -> Summary:
+        """Terms, estimates of log p(x), inference gap, diagnosis and notes."""
+        title = f"{self.name}: {self.n} {self.split} examples, mean ± standard error"
+        blocks: list[Table | list[str]] = [summary.terms_table(self.terms, self.k)]
+        if self.bound:
+            blocks.append(self._sampling())
+        else:
+            blocks.append([self.reason])
+        if self.bits_per_dim:
+            blocks.append(summary.bits_table(self.bits_per_dim))
+        methods = summary.methods_table(self.methods)
+        if methods is not None:
+            blocks.append(methods)
+        if self.bdmc_gap is not None:
+            blocks.append([summary.bdmc_sentence(self.bdmc_gap)])
+        if self.inference_gap is not None:
+            split = self.split if self.train is None else "test"
+            blocks.append(summary.gap_table(self.inference_gap, split))
+        if self.train is not None:
+            blocks.append(summary.gap_table(self.train, "train"))
+        blocks.append(summary.overfitting_sentences(self.overfitting))
+        blocks.append(self._remarks())
+        return Summary(title, blocks)
+
+    def _sampling(self) -> list[str]:
+        """Effective samples, and the bound by number of samples."""
+        sentences = []
+        if "ess" in self.terms:
+            sentences.append(
+                f"effective samples: {self.terms['ess'].mean:.1f} of {self.k} on average, "
+                f"{self.least_ess or math.nan:.1f} at the least"
+            )
+        if len(self.curve) > 1:
+            bounds = [f"{mean.mean:.2f} (K = {k})" for k, mean in self.curve.items()]
+            sentences.append(f"importance-sampled bound: {', '.join(bounds)}")
+        return sentences
+
+    def _remarks(self) -> list[str]:
+        """The diagnosis, warnings of the estimates, and notes."""
+        lines = self.diagnosis.lines() if self.diagnosis else []
+        warnings = [text for m in self.methods.values() for text in m.warnings]
+        return [
+            *(f"diagnosis: {line}" for line in lines),
+            *(f"warning: {text}" for text in warnings),
+            *(f"note: {text}" for text in self.notes),
+        ]
 
 
-def _with_kept(tree: dict[str, Any], old: Mapping[str, Any]) -> dict[str, Any]:
-    """The new figures, with the parts of the old ones that were not made again."""
-    for name in KEPT:
-        if not tree[name]:
-            tree[name] = old.get(name) or tree[name]
-    tree["methods"] = {**(old.get("methods") or {}), **tree["methods"]}
-    return tree
+def _is_larger(old: Mapping[str, Any], n: int, k: int) -> bool:
+    """Whether an earlier evaluation has more examples or samples, and no fewer of either."""
+    size = (old.get("n", 0), old.get("k", 0))
+    return bool(size[0] >= n and size[1] >= k and size != (n, k))
+
+
+def _with_kept(tree: Mapping[str, Any], old: Mapping[str, Any]) -> dict[str, Any]:
+    """A new evaluation, with the parts of an earlier one that were not measured again."""
+    kept = {name: tree[name] or old.get(name) or tree[name] for name in KEPT}
+    methods = {**(old.get("methods") or {}), **tree["methods"]}
+    return {**tree, **kept, "methods": methods}

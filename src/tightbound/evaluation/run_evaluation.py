@@ -1,12 +1,12 @@
-"""evaluate: which figures of an account are computed, on which examples, in pieces that survive an
-interruption.
-"""
+"""evaluate: the terms of log p(x) of a run, on test examples or other data."""
 
 from __future__ import annotations
 
 import dataclasses
 import math
 import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,27 +14,36 @@ import torch
 from torch import Tensor
 
 from tightbound.core.trace import Batch
-from tightbound.data import Split
-from tightbound.evaluation.budget import FROM_Q, LEAST, Plan, asked, within
-from tightbound.evaluation.cache import Pieces
+from tightbound.data import Split, read
+from tightbound.evaluation.budget import (
+    FROM_Q,
+    LEAST,
+    Plan,
+    Request,
+    budgeted_plan,
+    requested_plan,
+)
+from tightbound.evaluation.cache import Cache
 from tightbound.evaluation.diagnosis.classification import agreement
-from tightbound.evaluation.diagnosis.diagnose import diagnose
-from tightbound.evaluation.estimators.estimate import no_bound
+from tightbound.evaluation.diagnosis.diagnose import Diagnosis, diagnose
+from tightbound.evaluation.estimators.estimate import Estimate, no_bound
 from tightbound.evaluation.estimators.methods import rate_per_feature, score
 from tightbound.evaluation.inference_gap import (
-    certificate,
+    bdmc_gap,
+    inference_gap,
     overfitting,
     select,
-    third_term,
 )
-from tightbound.evaluation.result import Evaluation, Method
-from tightbound.evaluation.runner import Chosen, Tick, Work
-from tightbound.evaluation.statistic import Figure
+from tightbound.evaluation.measures import BDMCGap, InferenceGap, Method
+from tightbound.evaluation.result import Evaluation
+from tightbound.evaluation.runner import Runner, Selection, Tick
+from tightbound.evaluation.statistic import Mean
 from tightbound.runs.run import Run
 from tightbound.runtime.errors import TightboundError
-from tightbound.runtime.launch_context import here
+from tightbound.runtime.launch_context import current_launch
 
 TRIED = 2  # examples of the timed trials
+RATED = 2000  # examples for the KL of each latent dimension
 
 
 def evaluate(
@@ -52,189 +61,302 @@ def evaluate(
     budget: float | None = None,
     tick: Tick | None = None,
 ) -> Evaluation:
-    """The account of a run on its test split, or on other data: distortion, rate, ELBO, log p(x)
-    with K samples, gap.
+    """Evaluates a run: distortion, rate, ELBO, log p(x) and the inference gap.
 
-    data: anything `run.encode` takes; the run's own data where None.  limit: n examples only,
-    spread evenly. subset: on how many examples slow things are done (0: none): exact log p(x) of
-    models with up to 3 latents; `ais`: annealed importance sampling and its certificate; `gap`: its
-    two parts, on training examples too.  budget: seconds, by which timed trials choose all of
-    these.  diagnosis: says what is wrong.  tick: called with (done, n, what). Finished pieces are
-    kept in the run folder until all is done, so that an interrupted evaluation goes on.  Processes
-    of a launch share the pieces, and all return the same. Raises TightboundError for an unknown
-    split, a count below 1, or data that do not fit the model.
+    Finished pieces are cached in the run folder until all is done, so that an interrupted
+    evaluation continues where it stopped. Processes of a launch share the pieces, and
+    all return the same evaluation.
+
+    Args:
+        run: the run.
+        data: anything that `run.encode` takes; the run's own data if None.
+        split: split of the run's own data.
+        k: samples of importance sampling, for each example.
+        ais: also annealed importance sampling and its BDMC gap, on the subset.
+        gap: also the two parts of the inference gap, on the subset and as many training
+            examples.
+        subset: examples for slow methods, such as exact log p(x) of models with up to 3
+            latents; 0 for none.
+        seed: seed of all draws; the run's own if None.
+        limit: number of examples, spread evenly; all if None.
+        diagnosis: whether faults of the model are looked for.
+        budget: seconds, from which timed trials choose k, limit, subset and methods.
+        tick: called with (examples done, examples in all, name of the stage).
+
+    Returns:
+        The evaluation, in nats per example.
+
+    Raises:
+        TightboundError: for an unknown split, a count below 1, or data that do not fit
+            the model.
     """
-    for what, count in (
-        ("k", k),
-        ("limit", limit),
-        ("subset", None if subset == 0 else subset),
-    ):
-        if count is not None and count < 1:
-            raise TightboundError(f"{what} = {count} says nothing: ask for 1 or more")
-    started = time.perf_counter()
+    _check_counts(k=k, limit=limit, subset=subset or None)
     seed = run.config.seed if seed is None else seed
-    us = here()
-    rows, digest = us.after_first(lambda: _examples(run, data, split))
-    n = len(rows) if limit is None else min(limit, len(rows))
-    work = Work(run, seed, Pieces(run.folder, run.fingerprint), tick, us)
-    judged = (
-        us.lead(lambda: diagnose(run, _judged(run, data, rows, n), seed))
-        if diagnosis
-        else None
-    )
-    plan, trials = asked(run, n, k, subset, ais, gap), None
-    if budget is not None and run.has_bound:
-        plan, trials = _settled(
-            work, rows, n, budget, time.perf_counter() - started, data is None
-        )
-    x = Chosen(rows, rows.spread(plan.n))
-    found = Evaluation(
+    request = Request(split, k, ais, gap, subset, limit, diagnosis, budget)
+    launch = current_launch()
+    runner = Runner(run, seed, Cache(run.folder, run.fingerprint), tick, launch)
+    evaluation = _evaluate(runner, data, request)
+    runner.cache.clear()
+    launch.gather(None)
+    launch.on_rank_zero(runner.cache.clear_stale)
+    return evaluation
+
+
+def _check_counts(**counts: int | None) -> None:
+    for name, count in counts.items():
+        if count is not None and count < 1:
+            raise TightboundError(f"{name} = {count} is too small: give 1 or more")
+
+
+@dataclass(frozen=True)
+class _Setup:
+    """The examples of an evaluation, what is done with them, and the diagnosis."""
+
+    selection: Selection
+    digest: str
+    plan: Plan
+    budget: Mapping[str, Any] | None
+    diagnosis: Diagnosis | None
+    available: int
+
+
+@dataclass(frozen=True)
+class _Subset:
+    """Measurements on a subset of the examples; refusals: reasons of what is missing."""
+
+    methods: Mapping[str, Method] = field(default_factory=dict)
+    inference_gap: InferenceGap | None = None
+    train: InferenceGap | None = None
+    overfitting: Mapping[str, Mean] = field(default_factory=dict)
+    bdmc_gap: BDMCGap | None = None
+    refusals: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class _Measured:
+    """Measurements on all examples, and on a subset of them."""
+
+    terms: Mapping[str, Mean]
+    bits_per_dim: Mapping[str, Mean] | None = None
+    kl_per_latent: list[float] | None = None
+    least_ess: float | None = None
+    curve: Mapping[int, Mean] = field(default_factory=dict)
+    importance: Mapping[str, Method] = field(default_factory=dict)
+    subset: _Subset = field(default_factory=_Subset)
+
+
+def _evaluate(runner: Runner, data: Any, request: Request) -> Evaluation:
+    run = runner.run
+    started = time.perf_counter()
+    setup = _prepare(runner, data, request, started)
+    plan, chosen = setup.plan, setup.selection
+    examples = runner.launch.on_rank_zero(chosen.digest)
+    reason = "" if run.has_bound else no_bound(run.config.recipe)
+    if run.has_bound:
+        measured = _measure(runner, chosen, plan, _training_rows(run, plan, data))
+    else:
+        measured = _Measured(_distortion(runner, chosen))
+    subset = measured.subset
+    return Evaluation(
         name=run.name,
-        split=split
-        if data is None
-        else str(data)
-        if isinstance(data, str | Path)
-        else "given",
+        split=request.split if data is None else _name_of(data),
         n=plan.n,
         k=plan.k if run.has_bound else 0,
-        seed=seed,
+        seed=runner.seed,
         bound=run.has_bound,
-        reason="" if run.has_bound else no_bound(run.config.recipe),
-        digest=digest,
-        examples=us.lead(x.digest),
-        weights=work.pieces.weights,
-        diagnosis=judged,
-        budget=trials
-        and {"seconds": budget, "trials": trials, "plan": dataclasses.asdict(plan)},
-        notes=_notes(run, data, plan.n, len(rows)),
+        terms=measured.terms,
+        bits_per_dim=measured.bits_per_dim,
+        kl_per_latent=measured.kl_per_latent,
+        digest=setup.digest,
+        examples=examples,
+        least_ess=measured.least_ess,
+        weights=runner.cache.weights,
+        curve=measured.curve,
+        methods={**measured.importance, **subset.methods},
+        inference_gap=subset.inference_gap,
+        train=subset.train,
+        overfitting=subset.overfitting,
+        bdmc_gap=subset.bdmc_gap,
+        diagnosis=setup.diagnosis,
+        budget=setup.budget,
+        reason=reason,
+        notes=_notes(run, data, request, setup, subset.refusals),
+        seconds=time.perf_counter() - started,
     )
-    if run.has_bound:
-        _measure(
-            work,
-            found,
-            x,
-            plan,
-            _training(run, plan.subset)
-            if plan.train and plan.subset and data is None
-            else None,
-        )
-    else:
-        parts = work.each(
-            x.rows.split(1000), lambda some: _distortion(run, rows.examples(some), seed)
-        )
-        found.account = {"distortion": Figure.of(torch.cat(parts))}
-        if ais or gap or budget:
-            found.notes.append(
-                f"log p(x) and the parts of a gap were left out: {found.reason}"
+
+
+def _name_of(data: Any) -> str:
+    return str(data) if isinstance(data, str | Path) else "given"
+
+
+def _prepare(runner: Runner, data: Any, request: Request, started: float) -> _Setup:
+    """Reads the examples, diagnoses the run, and makes the plan."""
+    run, launch = runner.run, runner.launch
+    rows, digest = launch.rank_zero_first(lambda: _read(run, data, request.split))
+    n = len(rows) if request.limit is None else min(request.limit, len(rows))
+    diagnosis = None
+    if request.diagnosis:
+        diagnosis = launch.on_rank_zero(
+            lambda: diagnose(
+                run, _examples_to_diagnose(run, data, rows, n), runner.seed
             )
-    if data is None and (said := agreement(run, x.split, x.rows)) is not None:
-        found.notes.append(said)
-    work.pieces.clear()
-    us.gather(None)
-    us.lead(work.pieces.clear_rest)
-    found.seconds = time.perf_counter() - started
-    return found
+        )
+    plan = requested_plan(run, n, request)
+    budget = None
+    if request.budget is not None and run.has_bound:
+        left = request.budget - (time.perf_counter() - started)
+        train = data is None and isinstance(run.data.train, Split)
+        plan, trials = _fit_to_budget(runner, rows, n, (request.budget, left), train)
+        about = {"seconds": request.budget, "trials": trials}
+        budget = {**about, "plan": dataclasses.asdict(plan)}
+    selection = Selection(rows, rows.spread(plan.n))
+    return _Setup(selection, digest, plan, budget, diagnosis, len(rows))
 
 
-def _settled(
-    work: Work, rows: Split, n: int, budget: float, spent: float, own: bool
+def _fit_to_budget(
+    runner: Runner, rows: Split, n: int, budget: tuple[float, float], train: bool
 ) -> tuple[Plan, dict[str, float]]:
-    """The plan for a budget, by timed trials the first time; a continued evaluation keeps to it."""
-    train = own and _training(work.run, 1) is not None
+    """The plan for a budget (all seconds, those left), and the seconds of timed trials.
+
+    A continued evaluation keeps to the plan that it was started with.
+    """
+    total, left = budget
 
     def decide() -> dict[str, Any]:
-        plan, trials = within(
-            work.run, rows.examples(rows.spread(TRIED)), n, budget - spent, train
-        )
+        x = rows.examples(rows.spread(TRIED))
+        plan, trials = budgeted_plan(runner.run, x, n, left, train)
         return {"plan": dataclasses.asdict(plan), "trials": trials}
 
-    what = {"budget": budget, "n": n, "seed": work.seed, "rows": len(rows)}
-    decided = work.us.lead(lambda: work.pieces.settled(what, decide))
+    key = {"budget": total, "n": n, "seed": runner.seed, "rows": len(rows)}
+    decided = runner.launch.on_rank_zero(lambda: runner.cache.decision(key, decide))
     return Plan(**decided["plan"]), decided["trials"]
 
 
-def _distortion(run: Run, x: Batch, seed: int) -> Tensor:
-    return score(run, x, 1, seed)["distortion"]
+def _distortion(runner: Runner, x: Selection) -> dict[str, Mean]:
+    """The distortion, of a model without a bound."""
+    run, seed = runner.run, runner.seed
+
+    def compute_piece(rows: Tensor) -> Tensor:
+        return score(run, x.split.examples(rows), 1, seed)["distortion"]
+
+    pieces = runner.each(x.rows.split(1000), compute_piece)
+    return {"distortion": Mean.of(torch.cat(pieces))}
 
 
 def _measure(
-    work: Work, found: Evaluation, x: Chosen, plan: Plan, train: Chosen | None
-) -> None:
-    """Fills in the account of a model that has a bound."""
-    run = work.run
-    base, spent = work.estimate(x, "importance", k=plan.k)
-    terms = base.diagnostic | {"log_px": base.values}
-    found.account = {
-        name: Figure.of(terms[name])
+    runner: Runner, x: Selection, plan: Plan, train: Selection | None
+) -> _Measured:
+    """All measurements of a model that has a bound."""
+    run = runner.run
+    base, seconds = runner.estimate(x, "importance", k=plan.k)
+    values = base.diagnostic | {"log_px": base.values}
+    terms = {
+        name: Mean.of(values[name])
         for name in ("distortion", "rate", "elbo", "log_px", "ess")
     }
-    found.account["gap"] = Figure.of(terms["log_px"] - terms["elbo"])
-    found.least_ess = float(terms["ess"].min())
-    found.curve = {
-        k: Figure.of(terms["curve"][:, i]) for i, k in enumerate(base.settings["curve"])
+    terms["gap"] = Mean.of(values["log_px"] - values["elbo"])
+    curve = {
+        k: Mean.of(values["curve"][:, i]) for i, k in enumerate(base.settings["curve"])
     }
-    if plan.k not in found.curve:
-        found.curve[plan.k] = found.account["log_px"]
+    bits = None
     if run.spec.discrete and not run.spec.missing:
         unit = -math.log(2) * run.spec.dims
-        found.bits_per_dim = {
-            name: Figure.of(terms[name] / unit) for name in ("elbo", "log_px")
-        }
-    found.kl_per_latent = work.us.lead(
-        lambda: rate_per_feature(run, x.some(2000)[1].x(), work.seed)
+        bits = {name: Mean.of(values[name] / unit) for name in ("elbo", "log_px")}
+    kl_per_latent = runner.launch.on_rank_zero(
+        lambda: rate_per_feature(run, x.subset(RATED)[1].x(), runner.seed)
     )
-    found.methods["importance"] = Method.of(base, spent)
+    return _Measured(
+        terms=terms,
+        bits_per_dim=bits,
+        kl_per_latent=kl_per_latent,
+        least_ess=float(values["ess"].min()),
+        curve={**curve, plan.k: curve.get(plan.k, terms["log_px"])},
+        importance={"importance": Method.of(base, seconds)},
+        subset=_measure_subset(runner, x, base, plan, train),
+    )
+
+
+def _measure_subset(
+    runner: Runner, x: Selection, base: Estimate, plan: Plan, train: Selection | None
+) -> _Subset:
+    """The slow measurements; base: importance sampling of all examples."""
     if not plan.subset:
-        return
-    at, some = x.some(plan.subset)
-    found.third_term = third_term(work, found, some, select(base, at), plan)
-    if train is not None and found.third_term is not None:
-        rows, _ = work.estimate(train, "importance", k=plan.k)
-        found.train = third_term(work, None, train, rows, plan)
-        assert found.train is not None
-        found.overfitting = overfitting(found.third_term, found.train)
-    if FROM_Q in found.methods:
-        found.certificate = certificate(
-            work, max(LEAST, plan.subset // 2), plan.methods[FROM_Q], found
-        )
+        return _Subset()
+    places, subset = x.subset(plan.subset)
+    test = inference_gap(runner, subset, select(base, places), plan)
+    refusals = list(test.refusals)
+    train_gap = None
+    overfitted: dict[str, Mean] = {}
+    if train is not None and test.gap is not None:
+        train_base, _ = runner.estimate(train, "importance", k=plan.k)
+        train_gap = inference_gap(runner, train, train_base, plan).gap
+        assert train_gap is not None
+        overfitted = overfitting(test.gap, train_gap)
+    bdmc = None
+    if FROM_Q in test.methods:
+        n = max(LEAST, plan.subset // 2)
+        try:
+            bdmc = bdmc_gap(runner, n, plan.methods[FROM_Q])
+        except TightboundError as error:
+            refusals.append(str(error))
+    return _Subset(test.methods, test.gap, train_gap, overfitted, bdmc, refusals)
 
 
-def _training(run: Run, n: int) -> Chosen | None:
+def _training_rows(run: Run, plan: Plan, data: Any) -> Selection | None:
+    """Training examples to evaluate beside the test examples, if the plan has them."""
     train = run.data.train
-    return Chosen(train, train.spread(n)) if isinstance(train, Split) else None
+    if not plan.train or not plan.subset or data is not None:
+        return None
+    if not isinstance(train, Split):  # a stream
+        return None
+    return Selection(train, train.spread(plan.subset))
 
 
-def _judged(run: Run, data: Any, rows: Split, n: int) -> Batch:
-    """What a diagnosis holds against the training data: test examples, or the data that
-    were given.
-    """
+def _examples_to_diagnose(run: Run, data: Any, rows: Split, n: int) -> Batch:
+    """At most n of the run's test examples, or of the given data."""
     test = run.data.test if data is None and len(run.data.test) else rows
     return test.examples(test.spread(min(n, 1000)))
 
 
-def _notes(run: Run, data: Any, n: int, of: int) -> list[str]:
+def _notes(
+    run: Run, data: Any, request: Request, setup: _Setup, refusals: Sequence[str]
+) -> list[str]:
+    """Remarks on the examples, on what was left out, and on labels."""
     notes = [] if run.fitted is None else [str(run.fitted)]
-    notes += [f"{n} of {of} examples, spread evenly"] if n < of else []
+    n = setup.plan.n
+    if n < setup.available:
+        notes.append(f"{n} of {setup.available} examples, spread evenly")
     if data is None and not run.data.held_out:
         notes.append(
-            "these examples stand for a stream and were trained on too: the "
-            "figures flatter the model"
+            "these examples stand for a stream and were trained on too, so the "
+            "figures are too good"
         )
+    if not run.has_bound and (request.ais or request.gap or request.budget):
+        reason = no_bound(run.config.recipe)
+        notes.append(f"log p(x) and the parts of a gap were left out: {reason}")
+    for refusal in refusals:
+        if refusal not in notes:
+            notes.append(refusal)
+    if data is None:
+        sentence = agreement(run, setup.selection.split, setup.selection.rows)
+        if sentence is not None:
+            notes.append(sentence)
     return notes
 
 
-def _examples(run: Run, data: Any, split: str) -> tuple[Split, str]:
-    from tightbound import data as data_room
-
+def _read(run: Run, data: Any, split: str) -> tuple[Split, str]:
+    """The rows to evaluate, and the digest of the data set."""
     if data is not None:
-        return data_room.read(data, run.spec, run.config.data), ""
+        return read(data, run.spec, run.config.data), ""
     splits = run.data.splits
     if split not in splits:
         raise TightboundError(
             f"there is no split {split!r}: name one of {', '.join(splits)}"
         )
-    if not isinstance(splits[split], Split):
+    rows = splits[split]
+    if not isinstance(rows, Split):
         raise TightboundError(
-            f"split {split!r} is a stream, which cannot be evaluated: give the examples as data"
+            f"split {split!r} is a stream, which cannot be evaluated: give the "
+            "examples as data"
         )
-    return splits[split], run.data.digest
+    return rows, run.data.digest

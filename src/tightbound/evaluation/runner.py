@@ -1,6 +1,4 @@
-"""The work of an evaluation: figures of some examples, in pieces, from the store or
-computed now.
-"""
+"""Runner of an evaluation: computes in pieces, shared among processes, with a cache."""
 
 from __future__ import annotations
 
@@ -15,14 +13,14 @@ from torch import Tensor
 
 from tightbound.core.trace import Batch
 from tightbound.data import Split
-from tightbound.evaluation.cache import Piece, Pieces
+from tightbound.evaluation.cache import Cache, CachedResult
 from tightbound.evaluation.diagnosis.latent_usage import spread
-from tightbound.evaluation.estimators import amortization_gap as gap_room
-from tightbound.evaluation.estimators.estimate import Estimate
+from tightbound.evaluation.estimators import amortization_gap
+from tightbound.evaluation.estimators.estimate import Estimate, Options
 from tightbound.evaluation.estimators.methods import log_px
 from tightbound.runs.run import Run
 from tightbound.runtime.errors import TightboundError
-from tightbound.runtime.launch_context import ALONE, Processes
+from tightbound.runtime.launch_context import SINGLE_PROCESS, LaunchContext
 
 Tick = Callable[..., None]
 A = TypeVar("A")
@@ -31,8 +29,8 @@ PIECE_VALUES = 2_000_000_000  # decoded values of a piece: some seconds of work
 
 
 @dataclass(frozen=True)
-class Chosen:
-    """Some rows of a split, read as they are needed."""
+class Selection:
+    """Rows of a split, read when they are needed."""
 
     split: Split
     rows: Tensor
@@ -41,148 +39,170 @@ class Chosen:
         return len(self.rows)
 
     def parts(self, size: int) -> Iterator[Batch]:
-        """The examples in domain units, so many at a time."""
+        """The examples in model units, `size` at a time."""
         yield from (self.split.examples(rows) for rows in self.rows.split(size))
 
     def x(self) -> Batch:
-        """All of them at once."""
+        """All examples at once."""
         return self.split.examples(self.rows)
 
-    def some(self, most: int) -> tuple[Tensor, Chosen]:
-        """At most so many of them, spread evenly: their places among these, and themselves."""
-        at = spread(len(self), most)
-        return at, Chosen(self.split, self.rows[at])
+    def subset(self, most: int) -> tuple[Tensor, Selection]:
+        """At most `most` of them, spread evenly, with their places among these."""
+        places = spread(len(self), most)
+        return places, Selection(self.split, self.rows[places])
 
     def digest(self) -> str:
         """sha256 over the examples."""
-        found = hashlib.sha256()
+        digest = hashlib.sha256()
         for x in self.parts(1000):
-            found.update(x.key.numpy().tobytes())
-        return found.hexdigest()
+            digest.update(x.key.numpy().tobytes())
+        return digest.hexdigest()
 
 
-class Work:
-    """Figures of some examples of one run, from the store of pieces or computed now; tells how far
-    it is.
+class Runner:
+    """Computes estimates on examples of one run in pieces, and reports progress.
 
-    us: the processes that share it.  What is cut into pieces, and how, does not depend on how many
-    they are, and figures are taken of the values of all examples in their order, so that they are
-    the same bits for any number.
+    The pieces and how they are cut do not depend on the number of processes that share
+    them, and means are taken over the values of all examples in their order. So results
+    are bit-identical for any number of processes.
+
+    Args:
+        run: the run.
+        seed: seed of all draws.
+        cache: finished pieces.
+        tick: called with (examples done, examples in all, name of the stage).
+        launch: the processes that share the work.
     """
 
     def __init__(
         self,
         run: Run,
         seed: int,
-        pieces: Pieces,
+        cache: Cache,
         tick: Tick | None,
-        us: Processes = ALONE,
+        launch: LaunchContext = SINGLE_PROCESS,
     ) -> None:
-        self.run, self.seed, self.pieces, self.us = run, seed, pieces, us
-        self.tick = tick if us.first else None
+        self.run = run
+        self.seed = seed
+        self.cache = cache
+        self.launch = launch
+        self.tick = tick if launch.is_rank_zero else None
 
-    def _cut(self, x: Chosen, draws: int) -> Sequence[Tensor]:
+    def _cut(self, x: Selection, draws: int) -> Sequence[Tensor]:
         """The rows of each piece."""
-        return x.rows.split(
-            int(min(1000, max(16, PIECE_VALUES // (draws * self.run.spec.dims))))
-        )
+        size = PIECE_VALUES // (draws * self.run.spec.dims)
+        return x.rows.split(int(min(1000, max(16, size))))
 
     def each(self, items: Sequence[A], make: Callable[[A], B]) -> list[B]:
-        """make(item) of each item, in order, each in one of the processes; where one is refused, in
-        all of them.
-        """
-        if self.us.world == 1:
-            return [make(item) for item in items]
-        own, refused = dict[int, B](), ""
-        try:
-            for i in range(self.us.rank, len(items), self.us.world):
-                own[i] = make(items[i])
-        except TightboundError as error:
-            refused = str(error)
-        found = self.us.gather((own, refused))
-        if refused := next((text for _, text in found if text), ""):
-            raise TightboundError(refused)
-        whole = {i: value for some, _ in found for i, value in some.items()}
-        return [whole[i] for i in range(len(items))]
+        """make(item) of each item, in order, each in one of the processes.
 
-    def teller(self, what: str, n: int) -> Callable[[float], None]:
-        """Counts the examples of a stage that are done, by all processes as far as this one knows,
-        and tells `tick`.
+        Raises:
+            TightboundError: in all processes, if one of them raises it.
+        """
+        if self.launch.world_size == 1:
+            return [make(item) for item in items]
+        results: dict[int, B] = {}
+        refusal = ""
+        try:
+            for i in range(self.launch.rank, len(items), self.launch.world_size):
+                results[i] = make(items[i])
+        except TightboundError as error:
+            refusal = str(error)
+        gathered = self.launch.gather((results, refusal))
+        refusals = [text for _, text in gathered if text]
+        if refusals:
+            raise TightboundError(refusals[0])
+        merged: dict[int, B] = {}
+        for part, _ in gathered:
+            merged |= part
+        return [merged[i] for i in range(len(items))]
+
+    def progress(self, stage: str, n: int) -> Callable[[float], None]:
+        """A function that adds finished examples of a stage of n examples.
+
+        With several processes it assumes that the others are as far as this one.
         """
         done = 0.0
 
-        def tell(m: float) -> None:
+        def add(m: float) -> None:
             nonlocal done
-            done += m * self.us.world
+            done += m * self.launch.world_size
             if self.tick:
-                self.tick(min(n, round(done)), n, what)
+                self.tick(min(n, round(done)), n, stage)
 
-        return tell
+        return add
 
     def estimate(
-        self, x: Chosen, method: str, noise: int | None = None, **settings: Any
+        self, x: Selection, method: str, seed: int | None = None, **settings: Any
     ) -> tuple[Estimate, float]:
-        """log p(x) of x by a method, and the seconds it took; noise: another seed than the
-        evaluation's own.
+        """log p(x) of examples by a method, and the seconds that it took.
+
+        Args:
+            x: the examples.
+            method: a name of `METHODS`.
+            seed: another seed than that of the evaluation.
+            **settings: settings of the method.
         """
-        seed = self.seed if noise is None else noise
-        tell = self.teller(method, len(x))
+        seed = self.seed if seed is None else seed
+        add = self.progress(method, len(x))
 
-        def piece(rows: Tensor) -> Piece:
-            part, counted = x.split.examples(rows), list[float]()
+        def compute_piece(rows: Tensor) -> CachedResult:
+            part = x.split.examples(rows)
+            counted: list[float] = []
 
-            def count(m: float) -> None:
+            def tick(m: float) -> None:
                 counted.append(m)
-                tell(m)
+                add(m)
 
-            def compute() -> tuple[dict[str, Tensor], dict[str, Any]]:
-                e = log_px(
-                    self.run.model, part, method, seed=seed, tick=count, **settings
-                )
-                tensors = {"values": e.values, "se": e.se} | {
-                    f"d.{k}": v for k, v in e.diagnostic.items()
-                }
-                return tensors, {"kind": e.kind, "settings": e.settings}
+            def compute() -> tuple[dict[str, Tensor], Options]:
+                model = self.run.model
+                e = log_px(model, part, method, seed=seed, tick=tick, **settings)
+                return _tensors(e), {"kind": e.kind, "settings": e.settings}
 
-            found = self.pieces.get(
-                {"method": method, "seed": seed, "settings": settings}, part, compute
-            )
-            tell(len(part) - sum(counted))
-            return found
+            key = {"method": method, "seed": seed, "settings": settings}
+            result = self.cache.get(key, part, compute)
+            add(len(part) - sum(counted))
+            return result
 
-        pieces = self.each(self._cut(x, _draws(method, settings)), piece)
-        return Estimate.join([_estimate(method, p) for p in pieces]), sum(
-            p.seconds for p in pieces
-        )
+        pieces = self.each(self._cut(x, _draws(method, settings)), compute_piece)
+        estimate = Estimate.join([_estimate(method, piece) for piece in pieces])
+        return estimate, sum(piece.seconds for piece in pieces)
 
     def bounds(
-        self, x: Chosen, search: gap_room.Search
+        self, x: Selection, search: amortization_gap.Search
     ) -> tuple[dict[str, Tensor], float]:
-        """L[q] and L[q*] of x (see `gap.best_bound`), and the seconds they took."""
-        tell, settings = self.teller("gap", len(x)), dataclasses.asdict(search)
+        """L[q] and L[q*] of examples by `best_bound`, and the seconds that they took."""
+        add = self.progress("gap", len(x))
+        settings = dataclasses.asdict(search)
 
-        def piece(rows: Tensor) -> Piece:
+        def compute_piece(rows: Tensor) -> CachedResult:
             part = x.split.examples(rows)
-            what = {"gap": settings, "seed": self.seed}
-            found = self.pieces.get(
-                what,
-                part,
-                lambda: (gap_room.best_bound(self.run, part, self.seed, search), {}),
-            )
-            tell(len(part))
-            return found
 
-        found = self.each(
-            self._cut(x, 3 * search.samples * search.steps * search.rounds), piece
-        )
+            def compute() -> tuple[dict[str, Tensor], Options]:
+                run, seed = self.run, self.seed
+                return amortization_gap.best_bound(run, part, seed, search), {}
+
+            key = {"gap": settings, "seed": self.seed}
+            result = self.cache.get(key, part, compute)
+            add(len(part))
+            return result
+
+        draws = 3 * search.samples * search.steps * search.rounds
+        pieces = self.each(self._cut(x, draws), compute_piece)
         values = {
-            name: torch.cat([p.values[name] for p in found]) for name in found[0].values
+            name: torch.cat([piece.values[name] for piece in pieces])
+            for name in pieces[0].values
         }
-        return values, sum(p.seconds for p in found)
+        return values, sum(piece.seconds for piece in pieces)
 
 
-def _estimate(method: str, piece: Piece) -> Estimate:
-    tensors = dict(piece.values)
+def _tensors(estimate: Estimate) -> dict[str, Tensor]:
+    diagnostic = {f"d.{name}": value for name, value in estimate.diagnostic.items()}
+    return {"values": estimate.values, "se": estimate.se, **diagnostic}
+
+
+def _estimate(method: str, piece: CachedResult) -> Estimate:
+    tensors = piece.values
     diagnostic = {k[2:]: v for k, v in tensors.items() if k.startswith("d.")}
     return Estimate(
         method,
@@ -195,13 +215,12 @@ def _estimate(method: str, piece: Piece) -> Estimate:
 
 
 def _draws(method: str, settings: Mapping[str, Any]) -> int:
-    """About how often a method decodes each example; a step of AIS, with its gradient, counts for
-    several.
+    """About how often a method decodes each example.
+
+    A step of AIS computes a gradient and counts for several.
     """
     if method == "importance":
         return int(settings.get("k", 5000))
-    return (
-        20_000
-        if method == "quadrature"
-        else 500 * int(settings.get("temperatures", 150))
-    )
+    if method == "quadrature":
+        return 20_000
+    return 500 * int(settings.get("temperatures", 150))

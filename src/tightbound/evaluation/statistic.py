@@ -1,4 +1,4 @@
-"""Figure: a mean over examples with its standard error, as every reported number is."""
+"""A mean over examples with its standard error: the form of every reported number."""
 
 from __future__ import annotations
 
@@ -10,34 +10,42 @@ from torch import Tensor
 
 
 @dataclass(frozen=True)
-class Figure:
-    """A mean over examples and its standard error, std / sqrt(n)."""
+class Mean:
+    """A mean over examples and its standard error, std / sqrt(n).
+
+    Args:
+        mean: the mean, in the unit of the values (nats unless said otherwise).
+        se: its standard error; not a number for a single example.
+
+    Example:
+        >>> import torch
+        >>> print(Mean.of(torch.tensor([1.0, 2.0, 3.0, 4.0])))
+        2.50 ± 0.65
+    """
 
     mean: float
     se: float
 
     @classmethod
-    def of(cls, values: Tensor) -> Figure:
-        """Of one value per example; the error of a single example is not a number."""
+    def of(cls, values: Tensor) -> Mean:
+        """The mean and standard error of one value per example, (n,)."""
         n = len(values)
-        return cls(
-            float(values.mean()),
-            float(values.std() / math.sqrt(n)) if n > 1 else math.nan,
-        )
+        se = float(values.std() / math.sqrt(n)) if n > 1 else math.nan
+        return cls(float(values.mean()), se)
 
     @classmethod
-    def difference(cls, a: Figure, b: Figure) -> Figure:
-        """a - b of figures over different examples."""
+    def difference(cls, a: Mean, b: Mean) -> Mean:
+        """a - b, where the two are means over different examples."""
         return cls(a.mean - b.mean, math.hypot(a.se, b.se))
 
     def to_json(self) -> dict[str, float | None]:
-        """Mean and error; an error that is not a number is null."""
+        """Mean and standard error; null for a standard error that is not a number."""
         return {"mean": self.mean, "se": self.se if math.isfinite(self.se) else None}
 
     def __str__(self) -> str:
         return f"{self.mean:.2f} ± {self.se:.2f}"
 
 
-def plain(figures: Mapping[str, Figure]) -> dict[str, dict[str, float | None]]:
-    """Figures by name, as JSON."""
-    return {name: figure.to_json() for name, figure in figures.items()}
+def means_to_json(means: Mapping[str, Mean]) -> dict[str, dict[str, float | None]]:
+    """Means by name, as JSON."""
+    return {name: mean.to_json() for name, mean in means.items()}

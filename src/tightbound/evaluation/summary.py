@@ -1,112 +1,200 @@
-"""The account for a person, in lines."""
+"""The summary of an evaluation as text and as HTML: tables of its parts and remarks."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from html import escape
 
-if TYPE_CHECKING:
-    from tightbound.evaluation.result import Evaluation, ThirdTerm
+from tightbound.evaluation.measures import BDMCGap, InferenceGap, Method
+from tightbound.evaluation.statistic import Mean
 
-MEANING = {
+NATS = "nats per example"
+KINDS = {
     "exact": "exact",
     "lower": "at or below the truth",
     "upper": "at or above the truth",
     "estimate": "estimate",
 }
+OVERFITTING = {
+    "decoder": "log p(x) of training examples above that of test examples",
+    "encoder": "amortisation gap of test examples above that of training examples",
+}
 
 
-def lines(e: Evaluation) -> list[str]:
-    """One line a term, then what came closer, then what is wrong with the model."""
-    out = [f"{e.name} on {e.n} {e.split} examples, nats per example (± standard error)"]
-    a = e.account
-    if not e.bound:
-        return [
-            *out,
-            f"  distortion  {a['distortion']}   -log p(x|z)",
-            f"  {e.reason}",
-            *_closing(e),
-        ]
-    rows = [
-        ("distortion", "-E_q[log p(x|z)]"),
-        ("rate", "KL(q(z|x), p(z))"),
-        ("elbo", "-distortion - rate"),
-        ("log_px", f"importance-sampled, K = {e.k}: at or below the truth"),
-        ("gap", "log p(x) - ELBO: at this K a lower bound on KL(q(z|x), p(z|x))"),
-    ]
-    out += [f"  {name:<10}  {a[name]!s:>18}   {meaning}" for name, meaning in rows]
-    out.append(
-        f"  effective samples: {a['ess'].mean:.1f} of {e.k} on average, {e.least_ess:.1f} at least"
-    )
-    if e.bits_per_dim:
-        b = e.bits_per_dim
-        out.append(
-            f"  bits per dimension: {b['log_px'].mean:.4f} ± "
-            f"{b['log_px'].se:.4f} (ELBO: {b['elbo'].mean:.4f})"
-        )
-    if len(e.curve) > 1:
-        out.append(
-            "  bound by K: "
-            + ", ".join(f"{k}: {figure.mean:.2f}" for k, figure in e.curve.items())
-        )
-    return out + _closer(e) + _closing(e)
+@dataclass(frozen=True)
+class Table:
+    """A table of text.
 
-
-def _closer(e: Evaluation) -> list[str]:
-    """What was found on a subset: log p(x) by other methods, the third term, its parts, train
-    against test.
+    Args:
+        header: names of the columns, with units.
+        rows: cells, as many in each row as columns.
+        numbers: indices of the columns that are aligned to the right.
+        caption: a line above the table, or "".
     """
-    out = []
-    for name, m in e.methods.items():
-        if m.above is not None:
-            kind = MEANING[m.kind]
-            out.append(
-                f"  {name}, {m.n} examples: log p(x) = {m.log_px}, {kind}; "
-                f"{m.above} above importance sampling"
-            )
-    if c := e.certificate:
-        gap, name = (
-            f"{c['gap']['mean']:.3f} ± {c['gap']['se'] or float('nan'):.3f}",
-            f"ais-{c['settings']['start']}",
+
+    header: tuple[str, ...]
+    rows: Sequence[tuple[str, ...]]
+    numbers: tuple[int, ...] = (1,)
+    caption: str = ""
+
+    def text(self) -> str:
+        """Aligned columns under a ruled header."""
+        columns = zip(self.header, *self.rows, strict=True)
+        widths = [max(map(len, column)) for column in columns]
+        lines = [self._line(cells, widths) for cells in (self.header, *self.rows)]
+        rule = "-" * max(map(len, lines))
+        caption = [self.caption] if self.caption else []
+        return "\n".join([*caption, lines[0], rule, *lines[1:]])
+
+    def _line(self, cells: tuple[str, ...], widths: Sequence[int]) -> str:
+        padded = [
+            cell.rjust(width) if i in self.numbers else cell.ljust(width)
+            for i, (cell, width) in enumerate(zip(cells, widths, strict=True))
+        ]
+        return "  ".join(padded).rstrip()
+
+    def html(self) -> str:
+        """A table element; all text is escaped."""
+        head = "".join(self._cell("th", i, name) for i, name in enumerate(self.header))
+        body = ""
+        for cells in self.rows:
+            row = "".join(self._cell("td", i, text) for i, text in enumerate(cells))
+            body += f"<tr>{row}</tr>"
+        caption = f"<caption>{escape(self.caption)}</caption>" if self.caption else ""
+        return (
+            f"<table>{caption}<thead><tr>{head}</tr></thead>"
+            f"<tbody>{body}</tbody></table>"
         )
-        out.append(
-            f"  certificate of {name}: {gap} between its bounds from both "
-            f"sides, {c['n']} simulated examples"
-        )
-    if e.third_term:
-        out += _third(e.third_term, "test" if e.train else e.split)
-    if e.train:
-        out += _third(e.train, "train")
-    for name, what in (
-        ("decoder", "log p(x) of training examples above that of test examples"),
-        (
-            "encoder",
-            "amortisation gap of test examples above that of training examples",
-        ),
-    ):
-        if name in e.overfitting:
-            out.append(f"  overfitting of the {name}: {e.overfitting[name]}, {what}")
-    return out
+
+    def _cell(self, tag: str, column: int, text: str) -> str:
+        side = "right" if column in self.numbers else "left"
+        return f'<{tag} style="text-align:{side}">{escape(text)}</{tag}>'
 
 
-def _third(t: ThirdTerm, split: str) -> list[str]:
-    f = t.figures
-    bound = "" if t.exact else "at least "
-    out = [f"  third term, {t.n} {split} examples, by {t.method}: {bound}{f['gap']}"]
-    if "amortisation" in f:
-        out.append(
-            f"    approximation gap {bound}{f['approximation']}: what the best "
-            "q of this family would leave"
-        )
-        out.append(
-            f"    amortisation gap {f['amortisation']}: what a better encoder would close"
-        )
-    return out
+@dataclass(frozen=True)
+class Summary:
+    """A title, tables and sentences in the order in which they are read."""
+
+    title: str
+    blocks: Sequence[Table | Sequence[str]]
+
+    def text(self) -> str:
+        """Blocks with an empty line between them."""
+        parts = [self.title]
+        for block in self.blocks:
+            if isinstance(block, Table):
+                parts.append(block.text())
+            elif block:
+                parts.append("\n".join(block))
+        return "\n\n".join(parts)
+
+    def html(self) -> str:
+        """The same as HTML: tables, and a list for each group of sentences."""
+        parts = [f"<p><strong>{escape(self.title)}</strong></p>"]
+        for block in self.blocks:
+            if isinstance(block, Table):
+                parts.append(block.html())
+            elif block:
+                items = "".join(f"<li>{escape(sentence)}</li>" for sentence in block)
+                parts.append(f"<ul>{items}</ul>")
+        return f"<div>{''.join(parts)}</div>"
 
 
-def _closing(e: Evaluation) -> list[str]:
-    """What is wrong with the model, and what to know about these figures."""
-    found = (
-        [f"diagnosis: {line}" for line in e.diagnosis.lines()] if e.diagnosis else []
+def terms_table(terms: Mapping[str, Mean], k: int) -> Table:
+    """The terms of log p(x); distortion alone for a model without a bound."""
+    header = ("term", NATS, "definition")
+    if "elbo" not in terms:
+        return Table(header, [("distortion", str(terms["distortion"]), "-log p(x|z)")])
+    definitions = {
+        "distortion": "-E_q[log p(x|z)]",
+        "rate": "KL(q(z|x), p(z))",
+        "elbo": "-distortion - rate",
+        "log_px": f"importance-sampled, K = {k}: at or below the truth",
+        "gap": "log_px - elbo: at this K a lower bound on KL(q(z|x), p(z|x))",
+    }
+    values = format_means([terms[name] for name in definitions])
+    return Table(header, _rows(definitions, values, definitions.values()))
+
+
+def bits_table(bits: Mapping[str, Mean]) -> Table:
+    """ELBO and log p(x) in bits per dimension."""
+    names = ("elbo", "log_px")
+    values = format_means([bits[name] for name in names], digits=4)
+    definitions = [f"-{name} / (dimensions * log 2)" for name in names]
+    header = ("term", "bits per dimension", "definition")
+    return Table(header, _rows(names, values, definitions))
+
+
+def methods_table(methods: Mapping[str, Method]) -> Table | None:
+    """Estimates of log p(x) by other methods than importance sampling."""
+    others = {name: m for name, m in methods.items() if m.above is not None}
+    if not others:
+        return None
+    values = format_means([m.log_px for m in others.values()])
+    above = format_means([m.above for m in others.values() if m.above is not None])
+    rows = [
+        (name, str(m.n), value, difference, KINDS[m.kind])
+        for (name, m), value, difference in zip(
+            others.items(), values, above, strict=True
+        )
+    ]
+    header = (
+        "method",
+        "examples",
+        f"log p(x), {NATS}",
+        "above importance sampling",
+        "log p(x) is",
     )
-    trust = [w for m in e.methods.values() for w in m.warnings]
-    return [f"  {line}" for line in [*found, *trust, *e.notes]]
+    return Table(header, rows, numbers=(1, 2, 3))
+
+
+def gap_table(gap: InferenceGap, split: str) -> Table:
+    """The inference gap and, where they were measured, its two parts."""
+    definitions = {"inference gap": "KL(q(z|x), p(z|x)) = log p(x) - ELBO"}
+    means = [gap.terms["gap"]]
+    if "amortisation" in gap.terms:
+        definitions["approximation gap"] = "left by the best q of this family"
+        definitions["amortisation gap"] = "closed by a better encoder"
+        means += [gap.terms["approximation"], gap.terms["amortisation"]]
+    values = format_means(means)
+    if not gap.exact:  # the amortisation gap does not depend on log p(x)
+        values[:2] = [f"≥ {value}" for value in values[:2]]
+    known = "exact" if gap.exact else "a lower bound"
+    return Table(
+        ("part", NATS, "definition"),
+        _rows(definitions, values, definitions.values()),
+        caption=f"inference gap, {gap.n} {split} examples, by {gap.method} ({known})",
+    )
+
+
+def bdmc_sentence(gap: BDMCGap) -> str:
+    """The BDMC gap of annealed importance sampling."""
+    return (
+        f"BDMC gap of ais-{gap.settings['start']}: {gap.gap.mean:.3f} ± {gap.gap.se:.3f} "
+        f"nats between its lower and upper bounds, {gap.n} simulated examples"
+    )
+
+
+def overfitting_sentences(overfitting: Mapping[str, Mean]) -> list[str]:
+    """Overfitting of decoder and encoder, where it was measured."""
+    return [
+        f"overfitting of the {name}: {overfitting[name]} nats, {meaning}"
+        for name, meaning in OVERFITTING.items()
+        if name in overfitting
+    ]
+
+
+def _rows(*columns: Iterable[str]) -> list[tuple[str, ...]]:
+    return list(zip(*columns, strict=True))
+
+
+def format_means(means: Sequence[Mean], digits: int = 2) -> list[str]:
+    """Means with standard errors as text, the ± signs under one another."""
+    values = [f"{mean.mean:.{digits}f}" for mean in means]
+    errors = [f"{mean.se:.{digits}f}" for mean in means]
+    width = max(map(len, errors), default=0)
+    return [
+        f"{value} ± {error.rjust(width)}"
+        for value, error in zip(values, errors, strict=True)
+    ]

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from tightbound import __version__, evaluation
+from tightbound.evaluation.result import FORMAT
 from tightbound.models.recipes import RECIPES
 from tightbound.report.content.gather import gather
 from tightbound.report.figures import palette
@@ -56,8 +57,8 @@ def write(
         )
     text, path = Text(lang), Path(path)
     given = list(evaluations) if evaluations is not None else [None] * len(runs)
-    accounts = [_account(run, found) for run, found in zip(runs, given, strict=True)]
-    stages = gather(runs, accounts, _names(runs))
+    trees = [_evaluation(run, found) for run, found in zip(runs, given, strict=True)]
+    stages = gather(runs, trees, _names(runs))
     cast = sorted(
         ((stage, story) for stage in stages for story in stage.stories),
         key=lambda pair: pair[1].position,
@@ -78,7 +79,7 @@ def _names(runs: Sequence[Run]) -> list[str]:
     ]
 
 
-def _account(run: Run, found: Any) -> Mapping[str, Any]:
+def _evaluation(run: Run, found: Any) -> Mapping[str, Any]:
     if isinstance(found, Mapping):
         return found
     if found is None:
@@ -86,15 +87,16 @@ def _account(run: Run, found: Any) -> Mapping[str, Any]:
         if saved is not None and saved.is_file():
             with suppress(
                 ValueError, AttributeError
-            ):  # a damaged file is made again, as is one of other weights
-                account: Mapping[str, Any] = json.loads(
-                    saved.read_text(encoding="utf-8")
-                )
-                if account.get("weights") == run.fingerprint:
-                    return account
+            ):  # a damaged file is made again, as is one of other weights or of an older format
+                tree: Mapping[str, Any] = json.loads(saved.read_text(encoding="utf-8"))
+                if (tree.get("format"), tree.get("weights")) == (
+                    FORMAT,
+                    run.fingerprint,
+                ):
+                    return tree
         found = evaluation.evaluate(run, k=QUICK_K, subset=0)
-    account = found.to_json()
-    return account
+    tree = found.to_json()
+    return tree
 
 
 def sections(
@@ -111,7 +113,7 @@ def sections(
         pictures.interpolation(cast, text),
         pictures.traversals(cast, text),
         follow.followed(cast, text),
-        numbers.account(cast, text),
+        numbers.terms(cast, text),
         *theory.theory(cast, aside, text),
         health.health(cast, text),
         numbers.training(cast, text),

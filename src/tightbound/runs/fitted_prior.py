@@ -11,19 +11,23 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from torch import Tensor, nn
 
 from tightbound.components.priors import PRIORS
+from tightbound.core.component import Prior
 from tightbound.core.data_spec import DataSpec
 from tightbound.models.compatibility import check
-from tightbound.models.recipes import Part, Recipe
+from tightbound.models.recipes import Part, Recipe, loaded
 from tightbound.runtime.atomic_files import load_weights, make_folder, save_weights
 from tightbound.runtime.errors import TightboundError, nearest
+from tightbound.runtime.foreign_errors import last_line
 
 FOLDER, FILE = "priors", "prior.safetensors"
-OF_PRIOR = ("path.prior.", "path.priors.0.")  # of a flat model, of a hierarchy
+OF_PRIOR = (
+    "hierarchy.prior.",
+    "hierarchy.priors.0.",
+)  # of a flat model, of a hierarchy
 
 
 @dataclass(frozen=True)
@@ -161,7 +165,7 @@ def fill(model: nn.Module, state: dict[str, Tensor], path: Path) -> None:
     except RuntimeError as error:
         raise TightboundError(
             f"{path} does not fit its config.toml "
-            f"({str(error).splitlines()[-1].strip()}): restore both from one "
+            f"({last_line(error)}): restore both from one "
             "copy"
         ) from error
 
@@ -181,27 +185,22 @@ def nearby(folder: Path) -> str:
 
 def fittable(recipe: Recipe, spec: DataSpec) -> list[str]:
     """The names of the priors that can be fitted to the latent of a trained recipe."""
-    found = []
+    names = []
     for name, cls in PRIORS.items():
+        if not (cls.can_be_fitted() and _same_decoder(recipe, cls)):
+            continue
+        other = recipe.model_copy(update={"prior": Part(name=name)})
         with suppress(TightboundError):
-            if (hasattr(cls, "fit") or hasattr(cls, "learns")) and _same_decoder(
-                recipe, cls
-            ):
-                check(
-                    recipe.model_copy(update={"prior": Part(name=name)}),
-                    spec,
-                    trust=True,
-                )  # its parts are loaded
-                found.append(name)
-    return found
+            check(other, spec, trust=True)  # its components are loaded already
+            names.append(name)
+    return names
 
 
-def _same_decoder(recipe: Recipe, prior: Any) -> bool:
-    """Whether a decoder made for the recipe's prior can be read under another: along "labelled" it
-    hears of the class beside z, or through z alone where the prior reads the class.
+def _same_decoder(recipe: Recipe, prior: type[Prior]) -> bool:
+    """Whether the decoder of a recipe can be used under another prior.
+
+    In a labelled hierarchy the decoder reads the class where the prior does not depend on it.
     """
-    reads = [
-        getattr(cls, "reads_state", False)
-        for cls in (PRIORS.get(recipe.prior.name), prior)
-    ]
-    return recipe.path != "labelled" or reads[0] == reads[1]
+    trained = loaded(PRIORS, recipe.prior.name)
+    depends = trained is not None and trained.depends_on_state
+    return recipe.hierarchy != "labelled" or depends == prior.depends_on_state

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor
@@ -16,33 +15,6 @@ from tightbound.models.vae import VAE
 from tightbound.runtime.errors import TightboundError
 
 VALUES_AT_ONCE, ENCODED_AT_ONCE, MOST_ENCODED = 4_000_000, 1_000_000, 1024
-
-
-class _Whole(Exception):
-    """Every latent of a pass has its value."""
-
-
-class Points(Draw):
-    """The point of each latent; the pass ends when all are there, so that the decoder need
-    not run.
-    """
-
-    def __init__(self) -> None:
-        super().__init__(source="point")
-
-    def begin(
-        self, sites: Sequence[str], classes: Mapping[str, int] | None = None
-    ) -> bool:
-        self.wanted = set(sites)
-        return super().begin(sites)
-
-    def __call__(
-        self, name: str, p: Distribution | None = None, q: Distribution | None = None
-    ) -> Tensor | None:
-        z = super().__call__(name, p, q)
-        if self.wanted <= self.latents.keys():
-            raise _Whole
-        return z
 
 
 class Trained:
@@ -68,7 +40,7 @@ class Trained:
     @property
     def sites(self) -> dict[str, int]:
         """The latent sites and their widths, z1 (next to x) first: {"z": 16}."""
-        return dict(self.model.widths)
+        return dict(self.model.site_widths)
 
     def _map(
         self, rows: Batch, f: Callable[[Batch], Tensor], encodes: bool = False
@@ -92,10 +64,7 @@ class Trained:
 
     def latents(self, x: Tensor | Batch) -> dict[str, Latent]:
         """q and its point at each site; the decoder does not run."""
-        draw = Points()
-        with suppress(_Whole):
-            self.model(Batch.of(x).to(self.device), draw)
-        return draw.latents
+        return self.model.visit(Batch.of(x).to(self.device), Draw(source="point"))
 
     def _join(self, latents: Mapping[str, Latent]) -> Tensor:
         return torch.cat([latents[name].z for name in self.sites], -1)

@@ -1,4 +1,4 @@
-"""The processes of one launch by torchrun: which of them this is, and what they tell each other."""
+"""The processes of one launch by torchrun: their ranks and what they exchange."""
 
 from __future__ import annotations
 
@@ -7,70 +7,65 @@ import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from tightbound.runtime.errors import TightboundError
+from tightbound.runtime.foreign_errors import is_lost_connection
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-LOST = (
-    "Connection closed by peer",
-    "Connection reset",
-    "Broken pipe",
-    "Socket Timeout",
-)
 T = TypeVar("T")
-Share = tuple[
-    int, int
-]  # (which, of how many) equal parts of a batch; random numbers are drawn for the whole of it
+# (index, number) of equal parts of a batch; random numbers are drawn for the whole batch.
+Share = tuple[int, int]
 WHOLE: Share = (0, 1)
-PATIENCE = timedelta(
-    hours=6
-)  # a dead process is noticed at once; this is how long one may be slower than another
+# The longest time that one process may wait for another; the end of a process is noticed at once.
+TIMEOUT = timedelta(hours=6)
 
 
-class Told(TightboundError):
-    """An error that the first process tells the user, too."""
+class RankZeroError(TightboundError):
+    """An error that rank 0 reports to the user as well."""
 
 
-class Own(TightboundError):
-    """An error of this process, which is not the first, alone."""
+class WorkerError(TightboundError):
+    """An error of one process other than rank 0."""
 
 
-class Processes:
-    """This process among its likes: `rank` of `world`; on its machine the `local`-th.
+class LaunchContext:
+    """A process of a torchrun launch: rank, world size, local rank.
 
-    All methods must be called by all processes in the same order; for a single process they cost
-    nothing.
+    All processes must call the methods in the same order. With a single process they
+    communicate nothing.
     """
 
-    def __init__(self, rank: int = 0, world: int = 1, local: int = 0) -> None:
-        self.rank, self.world, self.local = rank, world, local
+    def __init__(self, rank: int = 0, world_size: int = 1, local_rank: int = 0) -> None:
+        self.rank = rank
+        self.world_size = world_size
+        self.local_rank = local_rank
 
     @property
     def share(self) -> Share:
-        """The part of each batch that is this one's."""
-        return self.rank, self.world
+        """The part of each batch that this process works on."""
+        return self.rank, self.world_size
 
     @property
-    def first(self) -> bool:
-        """True for the one that prints and writes."""
+    def is_rank_zero(self) -> bool:
+        """True for the process that prints and writes files."""
         return self.rank == 0
 
     def gather(self, value: T) -> list[T]:
-        """The values of all, by rank."""
-        if self.world == 1:
+        """The values of all processes, by rank, in every process."""
+        if self.world_size == 1:
             return [value]
         import torch.distributed as dist
 
-        found: list[Any] = [None] * self.world
-        dist.all_gather_object(found, value)
-        return found
+        values: list[T | None] = [None] * self.world_size
+        dist.all_gather_object(values, value)
+        return values  # type: ignore[return-value]
 
-    def agree(self, value: T) -> T:
-        """The value of the first, for all."""
-        if self.world == 1:
+    def broadcast(self, value: T) -> T:
+        """The value of rank 0, in every process."""
+        if self.world_size == 1:
             return value
         import torch.distributed as dist
 
@@ -78,125 +73,138 @@ class Processes:
         dist.broadcast_object_list(box, 0)
         return box[0]
 
-    def lead(self, do: Callable[[], T]) -> T:
-        """What `do()` gives the first process, for all; where it raises a TightboundError, all
-        stop.
+    def on_rank_zero(self, function: Callable[[], T]) -> T:
+        """Call `function` on rank 0 and return its result in every process.
+
+        A TightboundError on rank 0 is raised in all processes, as RankZeroError in the others.
         """
-        found, error = None, None
-        if self.first:
+        results: list[T] = []
+        error = None
+        if self.is_rank_zero:
             try:
-                found = do()
+                results.append(function())
             except TightboundError as caught:
                 error = caught
-        found, sentence = self.agree((found, None if error is None else str(error)))
+        sentence = None if error is None else str(error)
+        results, sentence = self.broadcast((results, sentence))
         if error is not None:
             raise error
         if sentence is not None:
-            raise Told(sentence)
-        return found  # type: ignore[return-value]
+            raise RankZeroError(sentence)
+        return results[0]
 
-    def after_first(self, do: Callable[[], T]) -> T:
-        """What `do()` gives each, the first one before the others: it makes what the others find
-        made.
+    def rank_zero_first(self, function: Callable[[], T]) -> T:
+        """Call `function` on rank 0, then in the other processes; each gets its own result.
+
+        Files that rank 0 writes exist when the other processes look for them.
         """
-        own: list[T] = []
-        self.lead(lambda: own.append(do()))
-        return own[0] if own else do()
+        results: list[T] = []
+
+        def call() -> None:
+            results.append(function())
+
+        self.on_rank_zero(call)
+        return results[0] if results else function()
 
     def add(self, values: Tensor) -> Tensor:
-        """The sum over all processes, in place; the same bits in each."""
-        if self.world > 1:
+        """The sum over all processes, in place; bit-identical in every process."""
+        if self.world_size > 1:
             import torch.distributed as dist
 
             dist.all_reduce(values)
         return values
 
 
-def _own(error: Exception, us: Processes) -> Exception:
-    """The error of a process, told so that one knows whose it is, and whether another's end is its
-    cause.
-    """
-    import torch.distributed as dist
-
-    if us.first or isinstance(error, Told):
+def _with_rank(error: Exception, launch: LaunchContext) -> Exception:
+    """The error with the rank of its process, or a note that another process has ended."""
+    if launch.is_rank_zero or isinstance(error, RankZeroError):
         return error
-    lost = isinstance(error, dist.DistError) or any(word in str(error) for word in LOST)
-    if lost:
-        return Own(
-            f"process {us.rank} of {us.world}: another process has ended, so this one ends, too"
+    process = f"process {launch.rank} of {launch.world_size}"
+    if is_lost_connection(error):
+        return WorkerError(
+            f"{process}: another process has ended, so this one ends, too"
         )
-    return (
-        Own(f"process {us.rank} of {us.world}: {error}")
-        if isinstance(error, TightboundError)
-        else error
-    )
+    if isinstance(error, TightboundError):
+        return WorkerError(f"{process}: {error}")
+    return error
 
 
-ALONE = Processes()
-_here = ALONE
+SINGLE_PROCESS = LaunchContext()
+_current = SINGLE_PROCESS
 
 
-def here() -> Processes:
-    """This process among those of the launch that was joined; alone where none was."""
-    return _here
+def current_launch() -> LaunchContext:
+    """The launch that was joined, or SINGLE_PROCESS."""
+    return _current
 
 
-def launched() -> bool:
-    """True where torchrun started this process, also as the only one."""
+def started_by_torchrun() -> bool:
+    """True if torchrun started this process, also as the only one."""
     return "LOCAL_RANK" in os.environ and "WORLD_SIZE" in os.environ
 
 
-def launch() -> str:
-    """A name of this launch that its restarts share: the id that torchrun was given, else its
-    process.
-    """
+def launch_id() -> str:
+    """An identifier shared by all starts of one launch: torchrun's id, else its process id."""
     name = os.environ.get("TORCHELASTIC_RUN_ID", "none")
     return name if name != "none" else f"{socket.gethostname()}:{os.getppid()}"
 
 
 @contextmanager
-def joined(device: str) -> Iterator[Processes]:
-    """Joins the other processes of a launch for the time of the block: nccl among GPUs ("cuda"),
-    gloo among CPUs.
+def join_launch(device: str) -> Iterator[LaunchContext]:
+    """Join the process group of a torchrun launch for the time of the block.
 
-    Raises TightboundError where the launch has more processes a machine than there are GPUs.
+    The backend is nccl for GPUs (device "cuda") and gloo for CPUs. Without torchrun, and
+    inside another such block, nothing is joined.
+
+    Raises:
+        TightboundError: The launch has more processes on this machine than there are GPUs.
     """
-    global _here
-    if not launched() or _here is not ALONE:
-        yield _here
+    global _current
+    if not started_by_torchrun() or _current is not SINGLE_PROCESS:
+        yield _current
         return
+    import torch.distributed as dist
+
+    local_rank = int(os.environ["LOCAL_RANK"])
+    if device == "cuda":
+        _select_gpu(local_rank)
+    creates_group = not dist.is_initialized()
+    if creates_group:
+        _create_group("cpu:gloo,cuda:nccl" if device == "cuda" else "gloo")
+    _current = LaunchContext(dist.get_rank(), dist.get_world_size(), local_rank)
+    try:
+        yield _current
+    except (TightboundError, RuntimeError) as error:
+        raise _with_rank(error, _current) from error
+    finally:
+        _current = SINGLE_PROCESS
+        if creates_group:
+            dist.destroy_process_group()
+
+
+def _select_gpu(local_rank: int) -> None:
     import torch
+
+    if local_rank >= torch.cuda.device_count():
+        raise TightboundError(
+            f"process {local_rank} has no GPU, this machine has {torch.cuda.device_count()}: "
+            "start torchrun with --nproc-per-node at most that many, or add --device cpu"
+        )
+    torch.cuda.set_device(local_rank)
+
+
+def _create_group(backend: str) -> None:
     import torch.distributed as dist
     from torch._C._distributed_c10d import PrefixStore
     from torch.distributed.rendezvous import rendezvous
 
-    local = int(os.environ["LOCAL_RANK"])
-    if device == "cuda":
-        if local >= torch.cuda.device_count():
-            raise TightboundError(
-                f"process {local} has no GPU, this machine has "
-                f"{torch.cuda.device_count()}: start torchrun with "
-                "--nproc-per-node at most that many, or add --device cpu"
-            )
-        torch.cuda.set_device(local)
-    own = not dist.is_initialized()
-    if own:
-        # The launcher's store outlives a restart, and what dead processes left in it must not be
-        # found again.
-        store, rank, world = next(rendezvous("env://", timeout=PATIENCE))
-        store = PrefixStore(
-            f"start-{os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}", store
-        )
-        backend = "cpu:gloo,cuda:nccl" if device == "cuda" else "gloo"
-        dist.init_process_group(
-            backend, store=store, rank=rank, world_size=world, timeout=PATIENCE
-        )
-    _here = Processes(dist.get_rank(), dist.get_world_size(), local)
-    try:
-        yield _here
-    except (TightboundError, RuntimeError) as error:
-        raise _own(error, _here) from error
-    finally:
-        _here = ALONE
-        if own:
-            dist.destroy_process_group()
+    # The launcher's store outlives a restart; a prefix hides the entries of ended processes.
+    store, rank, world_size = next(rendezvous("env://", timeout=TIMEOUT))
+    restart = os.environ.get("TORCHELASTIC_RESTART_COUNT", 0)
+    dist.init_process_group(
+        backend,
+        store=PrefixStore(f"start-{restart}", store),
+        rank=rank,
+        world_size=world_size,
+        timeout=TIMEOUT,
+    )

@@ -7,31 +7,30 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from tightbound.runtime.launch_context import launched
+from tightbound.runtime.launch_context import started_by_torchrun
 
 
 class Interrupted(KeyboardInterrupt):
-    """The user pressed Ctrl-C; the state is saved."""
+    """Training was interrupted by Ctrl-C after its state was saved."""
 
 
 @contextmanager
 def ctrl_c() -> Iterator[list[int]]:
-    """Turns the first Ctrl-C into a mark that the loop reads after its step; a second one ends the
-    process at once.
+    """Collect SIGINT in a list, which the training loop reads after each step.
 
-    torchrun hands the first on to processes that had it from the terminal already, so there a
-    second one is no other.
+    A second Ctrl-C ends the process at once. Not so under torchrun, which forwards the
+    first one to processes that already received it from the terminal.
     """
     pressed: list[int] = []
 
     def note(number: int, frame: Any) -> None:
         pressed.append(number)
-        if not launched():
+        if not started_by_torchrun():
             signal.signal(signal.SIGINT, signal.default_int_handler)
 
     try:
         old = signal.signal(signal.SIGINT, note)
-    except ValueError:  # not in the main thread: nothing to catch
+    except ValueError:  # signals reach the main thread only
         yield pressed
         return
     try:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from tightbound.core.trace import Batch, Draw
 from tightbound.distributions.random import ContentNoise, seed_for
-from tightbound.evaluation.statistic import Figure
+from tightbound.evaluation.statistic import Mean
 from tightbound.runs.run import Run, seeded
 
 DRAWS, AT_ONCE, VALUES_AT_ONCE = 40, 8, 4_000_000
@@ -28,8 +28,8 @@ class Calibration:
     """
 
     n: int
-    central50: Figure
-    central90: Figure
+    central50: Mean
+    central90: Mean
     histogram: list[float]
 
 
@@ -66,8 +66,8 @@ def calibration(
     counts = torch.histc(u, 10, 0.0, 1.0)
     return Calibration(
         len(x),
-        Figure.of(inside[0]),
-        Figure.of(inside[1]),
+        Mean.of(inside[0]),
+        Mean.of(inside[1]),
         (counts / counts.sum()).tolist(),
     )
 

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from tightbound.data import Split
-from tightbound.evaluation.statistic import Figure
+from tightbound.evaluation.statistic import Mean
 from tightbound.runs.run import Run
 
 
@@ -26,7 +26,7 @@ def agreement(run: Run, split: Split, rows: torch.Tensor) -> str | None:
         [run.chances(split.examples(some)).argmax(1) for some in known.split(1000)]
     ).numpy()
     if run.spec.labels is not None:
-        right = Figure.of(torch.from_numpy(found == y).double())
+        right = Mean.of(torch.from_numpy(found == y).double())
         share = f"{100 * right.mean:.1f} % (+- {100 * right.se:.1f})"
         return f"the predicted label is right for {share} of {len(y)} examples"
     from scipy.optimize import (

@@ -11,16 +11,16 @@ from dataclasses import dataclass
 from typing import Any
 
 from tightbound.core.trace import Batch
-from tightbound.evaluation.diagnosis.measurements import Evidence, gather
+from tightbound.evaluation.diagnosis.measurements import Measurements, gather
 from tightbound.evaluation.diagnosis.rules import RULES, Verdict
 from tightbound.runs.run import Run
 
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """The evidence and the verdicts that follow from it."""
+    """The measurements and the verdicts that follow from it."""
 
-    evidence: Evidence
+    measurements: Measurements
     verdicts: list[Verdict]
 
     def lines(self) -> list[str]:
@@ -30,11 +30,13 @@ class Diagnosis:
         found = [f"{v.name}: {v.words}; {v.change}" for v in self.verdicts] or [
             "nothing wrong found"
         ]
-        return found + [f"not looked at: {reason}" for reason in self.evidence.skipped]
+        return found + [
+            f"not looked at: {reason}" for reason in self.measurements.skipped
+        ]
 
     def to_json(self) -> dict[str, Any]:
         """Every figure with its error, and the verdicts."""
-        e = self.evidence
+        e = self.measurements
         tree: dict[str, Any] = dataclasses.asdict(e)
         for made, feature in zip(
             tree["latents"]["features"], e.latents.features, strict=True
@@ -66,7 +68,7 @@ def diagnose(run: Run, x: Batch, seed: int) -> Diagnosis:
     """Measures a run on test examples x (n, *shape) in domain units and on its training examples,
     and judges it.
     """
-    evidence = gather(run, x, seed)
+    measurements = gather(run, x, seed)
     return Diagnosis(
-        evidence, [verdict for rule in RULES for verdict in rule(run, evidence)]
+        measurements, [verdict for rule in RULES for verdict in rule(run, measurements)]
     )

@@ -16,7 +16,7 @@ from torch.distributions import Distribution, Independent, Normal
 from tightbound.core.trace import Batch, Draw
 from tightbound.distributions import is_point_mass, point
 from tightbound.distributions.random import ContentNoise, StepNoise
-from tightbound.evaluation.statistic import Figure
+from tightbound.evaluation.statistic import Mean
 from tightbound.runs.run import Run
 
 Array = NDArray[np.float64]
@@ -69,10 +69,10 @@ class Site:
     width: int
     active: int
     n: int
-    kl: Figure | None
-    mutual_information: Figure | None
-    aggregate_kl: Figure | None
-    total_correlation: Figure | None
+    kl: Mean | None
+    mutual_information: Mean | None
+    aggregate_kl: Mean | None
+    total_correlation: Mean | None
 
     @property
     def cap(self) -> float:
@@ -82,14 +82,14 @@ class Site:
 
 @dataclass(frozen=True)
 class Latents:
-    """All of it, over n examples; told_apart: how well codes and draws of the prior are told apart,
+    """All of it, over n examples; c2st_auc: how well codes and draws of the prior are told apart,
     0.5 to 1 (AUC).
     """
 
     n: int
     sites: list[Site]
     features: list[Feature]
-    told_apart: float
+    c2st_auc: float
 
 
 def spread(n: int, most: int) -> Tensor:
@@ -121,7 +121,7 @@ def latents(run: Run, x: Tensor | Batch, seed: int) -> Latents:
         np.concatenate([d[name] for name in run.sites], 1)
         for d in (_codes(whole), draws)
     )
-    return Latents(len(x), sites, features, told_apart(codes, prior_codes))
+    return Latents(len(x), sites, features, c2st_auc(codes, prior_codes))
 
 
 def _prior_codes(run: Run, n: int, seed: int, c: Tensor | None) -> dict[str, Array]:
@@ -129,9 +129,7 @@ def _prior_codes(run: Run, n: int, seed: int, c: Tensor | None) -> dict[str, Arr
     most, found = (
         max(
             1,
-            4
-            * VALUES_AT_ONCE
-            // (run.spec.dims * getattr(run.model.likelihood, "params", 1)),
+            4 * VALUES_AT_ONCE // (run.spec.dims * run.model.likelihood.params),
         ),
         [],
     )
@@ -271,19 +269,19 @@ def _aggregate(site: _Pass) -> _Known | None:
 
 def _site(name: str, site: _Pass, known: _Known | None) -> Site:
     active = int((site.mean.var(0) > ACTIVE).sum()) if len(site.mean) > 1 else 0
-    width, kl = site.z.shape[1], None if site.kl is None else Figure.of(site.kl)
+    width, kl = site.z.shape[1], None if site.kl is None else Mean.of(site.kl)
     if known is None:
         return Site(name, width, active, len(site.z), kl, None, None, None)
-    aggregate = None if site.late else Figure.of(known.joint - known.log_p)
+    aggregate = None if site.late else Mean.of(known.joint - known.log_p)
     return Site(
         name,
         width,
         active,
         len(known.own),
         kl,
-        Figure.of(known.own - known.joint),
+        Mean.of(known.own - known.joint),
         aggregate,
-        Figure.of(known.joint - known.marginals) if width > 1 else None,
+        Mean.of(known.joint - known.marginals) if width > 1 else None,
     )
 
 
@@ -314,7 +312,7 @@ def _features(
     return flat
 
 
-def told_apart(codes: Array, prior: Array) -> float:
+def c2st_auc(codes: Array, prior: Array) -> float:
     """How well a quadratic logistic regression tells codes from draws of the prior, (n, d) each:
     cross-validated AUC.
 

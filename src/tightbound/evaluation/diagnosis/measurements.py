@@ -16,7 +16,7 @@ from tightbound.evaluation.diagnosis.baseline import independent
 from tightbound.evaluation.diagnosis.calibration import Calibration, calibration
 from tightbound.evaluation.diagnosis.latent_usage import Latents, latents, spread
 from tightbound.evaluation.estimators.methods import score
-from tightbound.evaluation.statistic import Figure
+from tightbound.evaluation.statistic import Mean
 from tightbound.runs.run import Run
 from tightbound.runtime.errors import TightboundError
 
@@ -32,15 +32,15 @@ class Transfer:
     rate: what the codes of training examples hold.
     """
 
-    train: Figure
-    test: Figure
+    train: Mean
+    test: Mean
     baseline: float
     rate: float
 
     @property
-    def lost(self) -> Figure:
+    def lost(self) -> Mean:
         """Nats per example that training examples have and test examples have not."""
-        return Figure.difference(self.train, self.test)
+        return Mean.difference(self.train, self.test)
 
     @property
     def share(self) -> float:
@@ -70,7 +70,7 @@ class Progress:
 
 
 @dataclass(frozen=True)
-class Evidence:
+class Measurements:
     """All that was measured of a run; `skipped` says what could not be, and why."""
 
     seed: int
@@ -82,7 +82,7 @@ class Evidence:
     skipped: list[str]
 
 
-def gather(run: Run, x: Tensor | Batch, seed: int) -> Evidence:
+def gather(run: Run, x: Tensor | Batch, seed: int) -> Measurements:
     """Measures a run on test examples x (n, *shape) in domain units, and on as many of its training
     examples.
 
@@ -103,7 +103,7 @@ def gather(run: Run, x: Tensor | Batch, seed: int) -> Evidence:
         )
     seen = x if train is None else train
     some = int(min(256, max(16, MOST_VALUES // (20 * run.spec.dims))))
-    return Evidence(
+    return Measurements(
         seed,
         len(x),
         latents(run, seen, seed),
@@ -144,7 +144,7 @@ def _transfer(run: Run, train: Batch, test: Batch, seed: int) -> Transfer:
         torch.cat([train.x, test.x]).flatten(1), test.x.flatten(1), run.spec
     )
     (seen, rate), (new, _) = _terms(run, train, seed), _terms(run, test, seed)
-    return Transfer(Figure.of(seen), Figure.of(new), baseline, rate)
+    return Transfer(Mean.of(seen), Mean.of(new), baseline, rate)
 
 
 def _progress(run: Run, x: Batch, seed: int) -> Progress | None:
@@ -166,6 +166,6 @@ def _progress(run: Run, x: Batch, seed: int) -> Progress | None:
         if line["step"] <= 0.8 * last["step"]
     ]
     before = max(early) if early else sign * last["train"].get(name, math.nan)
-    error = best["valid"].get("elbo_se") or Figure.of(_terms(run, x, seed)[0]).se
+    error = best["valid"].get("elbo_se") or Mean.of(_terms(run, x, seed)[0]).se
     gained = sign * best["valid"][name] - before
     return Progress(gained, error, len(early), float(last["epoch"]), int(last["step"]))

@@ -12,7 +12,7 @@ from typing import Any
 
 from tightbound.components.posteriors import POSTERIORS
 from tightbound.evaluation.diagnosis.latent_usage import Feature
-from tightbound.evaluation.diagnosis.measurements import Evidence
+from tightbound.evaluation.diagnosis.measurements import Measurements
 from tightbound.models.build import build, resolve
 from tightbound.models.recipes import Part, loaded
 from tightbound.runs.fitted_prior import fittable
@@ -155,7 +155,7 @@ def _option(run: Run, part: str, key: str, default: Any = None) -> Any:
     return getattr(run.config.recipe, part).options.get(key, default)
 
 
-def scale(run: Run, found: Evidence) -> list[Verdict]:
+def scale(run: Run, found: Measurements) -> list[Verdict]:
     """p(x|z) is much wider or narrower than the data around it."""
     c = found.calibration
     if c is None or NARROW <= c.central50.mean <= WIDE:
@@ -182,7 +182,7 @@ def scale(run: Run, found: Evidence) -> list[Verdict]:
     ]
 
 
-def undertrained(run: Run, found: Evidence) -> list[Verdict]:
+def undertrained(run: Run, found: Measurements) -> list[Verdict]:
     """The validation curve still rises by more than its error."""
     p = found.progress
     if p is None or not p.gained > p.error:
@@ -202,7 +202,7 @@ def undertrained(run: Run, found: Evidence) -> list[Verdict]:
     return [Verdict("not trained enough", "more_steps", values)]
 
 
-def collapsed(run: Run, found: Evidence) -> list[Verdict]:
+def collapsed(run: Run, found: Measurements) -> list[Verdict]:
     """A group of features that are all idle, or a code that holds next to nothing; a few idle ones
     are no fault.
     """
@@ -245,7 +245,7 @@ def _fill(run: Run) -> str:
     ):
         fixes += (
             ["free_bits", "elbo_free_bits"]
-            if getattr(posterior, "space", "") != "codes"
+            if posterior is not None and posterior.latent_space != "codes"
             else []
         )
     return _first(run, *fixes, "smaller")
@@ -258,7 +258,7 @@ def _named(features: Sequence[Feature]) -> str:
     )
 
 
-def overfitting(run: Run, found: Evidence) -> list[Verdict]:
+def overfitting(run: Run, found: Measurements) -> list[Verdict]:
     """New examples lose much of what was learned."""
     t = found.transfer
     if t is None or t.share < LOST or not t.lost.mean > SURE * t.lost.se:
@@ -271,9 +271,9 @@ def overfitting(run: Run, found: Evidence) -> list[Verdict]:
     ]
 
 
-def prior_mismatch(run: Run, found: Evidence) -> list[Verdict]:
+def prior_mismatch(run: Run, found: Measurements) -> list[Verdict]:
     """The codes of examples are elsewhere than the prior is."""
-    auc = found.latents.told_apart
+    auc = found.latents.c2st_auc
     if not run.has_bound or not auc > APART:
         return []
     worst = max(found.latents.features, key=lambda f: f.distance)
@@ -300,7 +300,7 @@ def prior_mismatch(run: Run, found: Evidence) -> list[Verdict]:
     return [Verdict("prior mismatch", fix, values)]
 
 
-RULES: list[Callable[[Run, Evidence], list[Verdict]]] = [
+RULES: list[Callable[[Run, Measurements], list[Verdict]]] = [
     scale,
     undertrained,
     collapsed,

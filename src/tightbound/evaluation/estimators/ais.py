@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from tightbound.core.trace import Batch
-from tightbound.evaluation.estimators.annealing import Bridge, ChainNoise, move
+from tightbound.evaluation.estimators.annealing import AnnealedTarget, ChainNoise, move
 from tightbound.evaluation.estimators.estimate import (
     Estimate,
     Kind,
@@ -36,7 +36,7 @@ SMOOTH, EVEN = (
 
 @dataclass(frozen=True)
 class Settings:
-    """What a run of AIS is made of; the defaults are those whose error the certificate of
+    """What a run of AIS is made of; the defaults are those whose error the BDMC gap of
     docs/results.md gives.
     """
 
@@ -71,16 +71,16 @@ def sigmoid_schedule(temperatures: int) -> Tensor:
     return (s - s[0]) / (s[-1] - s[0])
 
 
-def pilot(bridge: Bridge, settings: Settings, tick: Callable[[], None]) -> Plan:
+def pilot(target: AnnealedTarget, settings: Settings, tick: Callable[[], None]) -> Plan:
     """A short run with noise of its own: at each of its temperatures the step size follows the
     acceptance rate.
 
     What it finds is a function of x and that noise alone, so the measured chains, with other noise,
     may use it.
     """
-    t = sigmoid_schedule(settings.pilot).to(bridge.x.x.device)
-    noise = ChainNoise(settings.seed, "pilot", bridge.x.x, settings.chains, bridge.d)
-    state = bridge.at(noise.normal())
+    t = sigmoid_schedule(settings.pilot).to(target.x.x.device)
+    noise = ChainNoise(settings.seed, "pilot", target.x.x, settings.chains, target.d)
+    state = target.at(noise.normal())
     step = torch.full_like(state.f[0], FIRST)
     steps, spreads = [], []
     for k in range(1, len(t)):
@@ -90,7 +90,7 @@ def pilot(bridge: Bridge, settings: Settings, tick: Callable[[], None]) -> Plan:
             else torch.ones_like(t[:1]).expand(len(step))
         )
         state, rate = move(
-            bridge, state, t[k].expand_as(step), step, settings.leapfrog, noise
+            target, state, t[k].expand_as(step), step, settings.leapfrog, noise
         )
         steps.append(step)
         step = step * torch.exp(GAIN * (rate.mean(0).to(step) - TARGET))
@@ -144,7 +144,7 @@ def _interpolate(x: Tensor, y: Tensor, at: Tensor) -> Tensor:
 
 
 def run_chains(
-    bridge: Bridge,
+    target: AnnealedTarget,
     plan: Plan,
     settings: Settings,
     tick: Callable[[], None],
@@ -160,20 +160,20 @@ def run_chains(
     noise = ChainNoise(
         settings.seed,
         "there" if exact is None else "back",
-        bridge.x.x,
+        target.x.x,
         settings.chains,
-        bridge.d,
+        target.d,
     )
     t, step = plan.t, plan.step
     if exact is not None:
         t, step = t.flip(0), step.flip(0)
     gaps = t.diff(dim=0).abs()
-    state = bridge.at(
+    state = target.at(
         noise.normal() if exact is None else exact.expand(settings.chains, -1, -1)
     )
     log_w, rates = gaps[0] * state.f.double(), []
     for k in range(1, len(gaps)):
-        state, rate = move(bridge, state, t[k], step[k], settings.leapfrog, noise)
+        state, rate = move(target, state, t[k], step[k], settings.leapfrog, noise)
         log_w += gaps[k] * state.f.double()
         rates.append(rate.mean(0))
         tick()
@@ -237,7 +237,7 @@ def ais(
     in expectation.
 
     log w = sum over k of (t_k - t_{k-1}) f(u_{k-1}), with a Hamiltonian move at t_k between two
-    terms (`bridge.py`); step sizes and temperatures come from a pilot run and are frozen.  All
+    terms (`annealing.py`); step sizes and temperatures come from a pilot run and are frozen.  All
     latents of a hierarchy move together. se: the jackknife over chains.  diagnostic: acceptance,
     ess (of the chains), log_w_sd (over chains; the bound falls short by about log_w_sd^2 / (2
     chains)).  Neal 2001 (arXiv:physics/9803008); Wu et al. 2017 (arXiv:1611.04273).
@@ -246,11 +246,13 @@ def ais(
     x, found = Batch.of(x), []
     for rows in groups(model, settings, len(x)):
         step = ticker(tick, len(rows), pilot_temperatures + temperatures - 1)
-        bridge = Bridge(model, x[rows].to(model.get_buffer("centre").device), start)
-        plan = pilot(bridge, settings, step)
+        target = AnnealedTarget(
+            model, x[rows].to(model.get_buffer("centre").device), start
+        )
+        plan = pilot(target, settings, step)
         found.append(
             chains_estimate(
-                settings, "lower", *run_chains(bridge, plan, settings, step)
+                settings, "lower", *run_chains(target, plan, settings, step)
             )
         )
     return Estimate.join(found)

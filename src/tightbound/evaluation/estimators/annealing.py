@@ -33,7 +33,7 @@ class State:
 
     u: Tensor
     f: Tensor
-    slope: Tensor
+    grad: Tensor
 
     def where(self, accept: Tensor, other: State) -> State:
         """This state where `accept` (C, B), the other elsewhere."""
@@ -41,12 +41,12 @@ class State:
         pairs = (
             (wide, self.u, other.u),
             (accept, self.f, other.f),
-            (wide, self.slope, other.slope),
+            (wide, self.grad, other.grad),
         )
         return State(*(torch.where(*pair) for pair in pairs))
 
 
-class Bridge:
+class AnnealedTarget:
     """The bridge of B examples x (B, *shape); start: "q" or "prior".
 
     Raises TightboundError where a latent is discrete: there is no gradient to move it by.
@@ -62,7 +62,7 @@ class Bridge:
             model(x[:1], Draw(source=self.source, noise=self._record, enumerate=True))
         self.widths = [math.prod(event) for event in self.sites.values()]
         self.d = sum(self.widths)
-        self.narrow = self._narrow()
+        self.relative_scale = self._relative_scale()
 
     def _record(self, name: str, dist: Distribution) -> Tensor:
         if getattr(dist.support, "is_discrete", False):
@@ -76,7 +76,7 @@ class Bridge:
         return form.draw(torch.Generator().manual_seed(0), "cpu").to(form.device)
 
     @torch.no_grad()
-    def _narrow(self) -> Tensor:
+    def _relative_scale(self) -> Tensor:
         """How wide q is, as a share of the start's width, at most 1, (B, d); 1 where that is not
         known.
         """
@@ -102,7 +102,9 @@ class Bridge:
         """The width of pi_t along each axis as far as q tells, (B, d): a normal's, its precision
         linear in t (B,).
         """
-        return (1 + t.to(self.narrow)[:, None] * (self.narrow**-2 - 1)).rsqrt()
+        return (
+            1 + t.to(self.relative_scale)[:, None] * (self.relative_scale**-2 - 1)
+        ).rsqrt()
 
     def log_weight(self, u: Tensor) -> Tensor:
         """f at u (C, B, d), (C, B)."""
@@ -123,15 +125,17 @@ class Bridge:
             Draw(len(u), source=self.source, noise=noise, enumerate=True),
             self.h,
         )
-        return trace.summed(trace.log_w if self.source == "q" else trace.log_px)
+        return trace.log_sum_over_classes(
+            trace.log_w if self.source == "q" else trace.log_px
+        )
 
     def at(self, u: Tensor) -> State:
         """The state at u (C, B, d)."""
         with torch.enable_grad():
             u = u.detach().requires_grad_(True)
             f = self.log_weight(u)
-            (slope,) = torch.autograd.grad(f.sum(), u)
-        return State(u.detach(), f.detach(), slope)
+            (grad,) = torch.autograd.grad(f.sum(), u)
+        return State(u.detach(), f.detach(), grad)
 
     def noise_of(self, latents: dict[str, Tensor], noise: dict[str, Tensor]) -> Tensor:
         """The u that makes these latents, (B, d): found from q at z, or for the prior the noise
@@ -191,7 +195,12 @@ def energy(state: State, momentum: Tensor, t: Tensor) -> Tensor:
 
 
 def leapfrog(
-    bridge: Bridge, state: State, momentum: Tensor, t: Tensor, step: Tensor, steps: int
+    target: AnnealedTarget,
+    state: State,
+    momentum: Tensor,
+    t: Tensor,
+    step: Tensor,
+    steps: int,
 ) -> tuple[State, Tensor]:
     """`steps` leapfrog steps of size `step` (B,), in widths of pi_t: reversible, and volume is
     preserved.
@@ -199,18 +208,23 @@ def leapfrog(
     Half a step of the momentum, then position and momentum in turn, half a step of the momentum.
     Neal 2011, eq. 5.18.
     """
-    wide = step[:, None] * bridge.scale(t)
+    wide = step[:, None] * target.scale(t)
     heat = t.to(state.u.dtype)[:, None]
-    momentum = momentum + wide / 2 * (heat * state.slope - state.u)
+    momentum = momentum + wide / 2 * (heat * state.grad - state.u)
     for i in range(steps):
-        state = bridge.at(state.u + wide * momentum)
+        state = target.at(state.u + wide * momentum)
         share = 1 if i < steps - 1 else 0.5
-        momentum = momentum + share * wide * (heat * state.slope - state.u)
+        momentum = momentum + share * wide * (heat * state.grad - state.u)
     return state, momentum
 
 
 def move(
-    bridge: Bridge, state: State, t: Tensor, step: Tensor, steps: int, noise: ChainNoise
+    target: AnnealedTarget,
+    state: State,
+    t: Tensor,
+    step: Tensor,
+    steps: int,
+    noise: ChainNoise,
 ) -> tuple[State, Tensor]:
     """One Hamiltonian transition that leaves pi_t unchanged; returns the state and the acceptance
     probability (C, B).
@@ -219,7 +233,7 @@ def move(
     section 3.
     """
     momentum = noise.normal()
-    proposed, end = leapfrog(bridge, state, momentum, t, step, steps)
+    proposed, end = leapfrog(target, state, momentum, t, step, steps)
     gain = energy(state, momentum, t) - energy(proposed, end, t)
     accept = noise.uniform().log() < gain
     return proposed.where(accept, state), gain.clamp(max=0).exp().nan_to_num(0.0)

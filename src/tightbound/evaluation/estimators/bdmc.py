@@ -1,4 +1,4 @@
-"""The error of AIS, certified: bidirectional Monte Carlo on examples that the model itself made."""
+"""The error of AIS: bidirectional Monte Carlo on examples that the model itself made."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tightbound.evaluation.estimators.ais import (
     run_chains,
     ticker,
 )
-from tightbound.evaluation.estimators.annealing import Bridge
+from tightbound.evaluation.estimators.annealing import AnnealedTarget
 from tightbound.evaluation.estimators.estimate import Estimate, Tick
 from tightbound.models.vae import VAE
 from tightbound.runs.run import seeded
@@ -91,7 +91,7 @@ def bdmc(
     run backwards.
 
     The z that made x is an exact draw from p(z|x); chains that go back from it to the start bound
-    log p(x) from above in expectation.  Pilot and settings are those of `ais`, so the gap certifies
+    log p(x) from above in expectation.  Pilot and settings are those of `ais`, so the gap bounds
     its error on data like the model's own. Raises TightboundError where q cannot say which noise
     leads to a given z.  Grosse et al. 2015 (arXiv:1511.02543).
     """
@@ -100,24 +100,24 @@ def bdmc(
     lower, upper = [], []
     for rows in groups(model, settings, n):
         step = ticker(tick, len(rows), pilot_temperatures + 2 * (temperatures - 1))
-        bridge = Bridge(model, x[rows], start)
+        target = AnnealedTarget(model, x[rows], start)
         try:
-            exact = bridge.noise_of(
+            exact = target.noise_of(
                 *({k: v[rows] for k, v in values.items()} for values in (z, noise))
             )
         except NotImplementedError as error:
             raise TightboundError(
                 f"AIS cannot run back to q here, since {error}: set start to prior"
             ) from error
-        plan = pilot(bridge, settings, step)
+        plan = pilot(target, settings, step)
         lower.append(
             chains_estimate(
-                settings, "lower", *run_chains(bridge, plan, settings, step)
+                settings, "lower", *run_chains(target, plan, settings, step)
             )
         )
         upper.append(
             chains_estimate(
-                settings, "upper", *run_chains(bridge, plan, settings, step, exact)
+                settings, "upper", *run_chains(target, plan, settings, step, exact)
             )
         )
     return Bracket(x.x.cpu(), Estimate.join(lower), Estimate.join(upper))

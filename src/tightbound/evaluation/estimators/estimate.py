@@ -39,6 +39,7 @@ from tightbound.runtime.errors import TightboundError
 
 Kind = Literal["exact", "lower", "upper", "estimate"]
 Tick = Callable[[float], None]
+Options = Mapping[str, Any]  # settings by name, or facts: values that JSON can hold
 
 # decoded values of one pass: a processor's cache holds them, which is what makes it fast
 VALUES_AT_ONCE = 1_000_000

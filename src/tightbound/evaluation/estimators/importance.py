@@ -105,9 +105,10 @@ class _Stream:
         """All figures of these examples, (B,) or (B, P)."""
         held: list[Tensor] = []
         for trace in self.passes():
-            held.append(trace.summed(trace.log_w.double()))
+            held.append(trace.log_sum_over_classes(trace.log_w.double()))
             self.log_px = (
-                self.log_px + trace.mean(trace.log_px.double()) * trace.samples
+                self.log_px
+                + trace.mean_over_samples(trace.log_px.double()) * trace.samples
             )
             self.rate = self.rate + trace.rate.double() * trace.samples
             if sum(map(len, held)) >= SEGMENT:

@@ -102,7 +102,7 @@ class Story:
     interpolation: Floats
     features: list[Feature]
     passage: Passage
-    account: Mapping[str, Any]
+    evaluation: Mapping[str, Any]
     history: list[dict[str, Any]]
     accuracy: Accuracy | None
     parameters: dict[str, int]
@@ -113,7 +113,7 @@ class Story:
     @property
     def bound(self) -> bool:
         """True where the run has an ELBO."""
-        return bool(self.account["bound"])
+        return bool(self.evaluation["bound"])
 
     @property
     def active(self) -> int:
@@ -144,13 +144,13 @@ class Role:
     """A run, its evaluation, the name it goes by in the report, and its place among the runs."""
 
     run: Run
-    account: Mapping[str, Any]
+    evaluation: Mapping[str, Any]
     name: str
     position: int
 
 
 def gather(
-    runs: Sequence[Run], accounts: Sequence[Mapping[str, Any]], names: Sequence[str]
+    runs: Sequence[Run], evaluations: Sequence[Mapping[str, Any]], names: Sequence[str]
 ) -> list[Stage]:
     """Computes everything that a report shows; runs on the same data share one stage, in the order
     given.
@@ -159,7 +159,7 @@ def gather(
     for i, run in enumerate(runs):
         groups.setdefault(fingerprint(run.data), []).append(i)
     return [
-        _stage([Role(runs[i], accounts[i], names[i], i) for i in rows])
+        _stage([Role(runs[i], evaluations[i], names[i], i) for i in rows])
         for rows in groups.values()
     ]
 
@@ -273,7 +273,7 @@ def _story(
         ),
         features=_walks(run, place, codes, hero, order[:FEATURES], names, one.c),
         passage=passes.passage(run, one),
-        account=role.account,
+        evaluation=role.evaluation,
         history=run.history(),
         accuracy=_probe(run, place, codes) if probed else None,
         marginals=marginal,

@@ -51,7 +51,7 @@ def _encoded_at_once(run: Run) -> int:
     """Rows to a pass: what the decoder gives for each is 2 million numbers in all."""
     return int(
         np.clip(
-            2_000_000 // (run.spec.dims * getattr(run.model.likelihood, "params", 1)),
+            2_000_000 // (run.spec.dims * run.model.likelihood.params),
             1,
             1024,
         )

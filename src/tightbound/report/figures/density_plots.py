@@ -1,4 +1,4 @@
-"""The plots of the theory and of the account's details: densities over two features, bounds by K,
+"""The plots of the theory and of the bounds: densities over two features, bounds by K,
 KL by feature.
 """
 

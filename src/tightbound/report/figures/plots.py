@@ -273,7 +273,7 @@ def curves(
     return out[0]
 
 
-def account(
+def terms(
     distortion: float,
     rate: float | None,
     gap: float | None,

@@ -55,7 +55,7 @@ class Key:
 
 @dataclass(frozen=True)
 class Term:
-    """A number of an account: its sign before it, its name, value, error, colour, and a
+    """A term of log p(x): its sign before it, its name, value, error, colour, and a
     sentence.
     """
 

@@ -1,4 +1,4 @@
-"""What the account knows beyond its four terms: the bound by K with what brackets it, and the gap
+"""Beyond the terms of log p(x): the bound by K with what brackets it, and the gap
 in its two parts.
 """
 
@@ -19,23 +19,23 @@ from tightbound.report.page.text import Text, number, with_error
 Tree = Mapping[str, Any]
 
 
-def curve_of(account: Tree) -> list[Tree]:
+def curve_of(evaluation: Tree) -> list[Tree]:
     """The points of the bound by K, where there are two or more."""
-    points = account.get("curve") or []
+    points = evaluation.get("curve") or []
     return list(points) if len(points) > 1 else []
 
 
-def levels_of(account: Tree) -> list[tuple[float, float, str, str]]:
+def levels_of(evaluation: Tree) -> list[tuple[float, float, str, str]]:
     """Of each other method: where it puts log p(x) on all examples, half its band, its colour, its
     name.
 
     It was run on some examples only, so it is placed by its mean difference from importance
-    sampling on those; the band is two standard errors of that difference, and the certificate of
+    sampling on those; the band is two standard errors of that difference, and the BDMC gap of
     the settings where there is one.
     """
-    found, at = [], (account.get("log_px") or {}).get("mean")
-    slack = ((account.get("certificate") or {}).get("gap") or {}).get("mean") or 0.0
-    for name, method in (account.get("methods") or {}).items():
+    found, at = [], (evaluation["terms"].get("log_px") or {}).get("mean")
+    slack = ((evaluation.get("bdmc_gap") or {}).get("gap") or {}).get("mean") or 0.0
+    for name, method in (evaluation.get("methods") or {}).items():
         above = method.get("above_importance")
         if above is None or at is None:
             continue
@@ -47,18 +47,18 @@ def levels_of(account: Tree) -> list[tuple[float, float, str, str]]:
     return found
 
 
-def span_of(accounts: Sequence[Tree]) -> Span | None:
+def span_of(evaluations: Sequence[Tree]) -> Span | None:
     """One scale for the curves of all runs."""
     values: list[float] = []
-    for account in accounts:
-        points = curve_of(account)
+    for evaluation in evaluations:
+        points = curve_of(evaluation)
         values += [
             float(p["mean"]) + s * 1.96 * float(p["se"] or 0.0)
             for p in points
             for s in (-1, 1)
         ]
         values += (
-            [v + s * half for v, half, _, _ in levels_of(account) for s in (-1, 1)]
+            [v + s * half for v, half, _, _ in levels_of(evaluation) for s in (-1, 1)]
             if points
             else []
         )
@@ -70,14 +70,14 @@ def span_of(accounts: Sequence[Tree]) -> Span | None:
 
 def curve(story: Story, text: Text, span: Span | None) -> list[Block]:
     """The bound against K."""
-    points = curve_of(story.account)
+    points = curve_of(story.evaluation)
     if not points or span is None:
         return []
     x, y, se = (
         np.array([p[k] or 0.0 for p in points], dtype=float)
         for k in ("k", "mean", "se")
     )
-    levels = levels_of(story.account)
+    levels = levels_of(story.evaluation)
     bounds = Series(x, y, POSTERIOR)
     picture = diagrams.curve(bounds, se, [(v, h, c) for v, h, c, _ in levels], span)
     marks = [Mark("line", "posterior", text("key.bound"))]
@@ -85,28 +85,28 @@ def curve(story: Story, text: Text, span: Span | None) -> list[Block]:
         Mark("dashed", colour, text(f"key.{name.replace('-', '_')}"))
         for _, _, colour, name in levels
     ]
-    certified = _certificate(story, text)
+    bdmc = _bdmc_gap(story, text)
     words = text(
         "closer.curve", first=number(y[0]), last=number(y[-1]), k=f"{int(x[-1]):,}"
     )
-    warned = _trust(story.account, text)
+    warned = _trust(story.evaluation, text)
     return [
         Plot(picture, text("closer.alt_curve", run=story.name)),
         Key(marks),
         Words(f"{words} {warned}".strip()),
-        *certified,
+        *bdmc,
     ]
 
 
-def _certificate(story: Story, text: Text) -> list[Block]:
+def _bdmc_gap(story: Story, text: Text) -> list[Block]:
     """How far apart the bounds of AIS from below and from above are, on examples that the model
     made.
     """
-    c = story.account.get("certificate")
+    c = story.evaluation.get("bdmc_gap")
     if not c:
         return []
     mean, se = float(c["gap"]["mean"]), float(c["gap"]["se"] or 0.0)
-    words = text("closer.certificate", n=c["n"], gap=mean, se=se)
+    words = text("closer.bdmc_gap", n=c["n"], gap=mean, se=se)
     return [
         Plot(
             diagrams.gaps(np.array(c["gaps"])), text("closer.alt_gaps", run=story.name)
@@ -115,18 +115,18 @@ def _certificate(story: Story, text: Text) -> list[Block]:
     ]
 
 
-def _trust(account: Tree, text: Text) -> str:
-    tail = ((account.get("methods") or {}).get("importance") or {}).get("pareto_k")
+def _trust(evaluation: Tree, text: Text) -> str:
+    tail = ((evaluation.get("methods") or {}).get("importance") or {}).get("pareto_k")
     share = None if not tail else tail.get("above_0.7")
     return text("closer.trust", share=float(share)) if share else ""
 
 
-def widest(accounts: Sequence[Tree]) -> float:
+def widest(evaluations: Sequence[Tree]) -> float:
     """The largest gap of all runs, for a common scale."""
     terms = [
         t
-        for a in accounts
-        for t in (a.get("third_term"), a.get("train"))
+        for a in evaluations
+        for t in (a.get("inference_gap"), a.get("train"))
         if t and "amortisation" in t
     ]
     return max([float(t["gap"]["mean"]) for t in terms], default=0.0)
@@ -137,8 +137,8 @@ def stack(story: Story, text: Text, widest: float) -> list[Block]:
     would.
     """
     rows = []
-    for part in ("third_term", "train"):
-        t = story.account.get(part)
+    for part in ("inference_gap", "train"):
+        t = story.evaluation.get(part)
         if not t or "amortisation" not in t or widest <= 0:
             continue
         segments = [
@@ -150,7 +150,7 @@ def stack(story: Story, text: Text, widest: float) -> list[Block]:
             for name, colour in (("amortisation", "missed"), ("approximation", "gap"))
         ]
         label = text(
-            "closer.test" if part == "third_term" else "closer.train", n=t["n"]
+            "closer.test" if part == "inference_gap" else "closer.train", n=t["n"]
         )
         ends = [
             " ± ".join(with_error(float(t[k]["mean"]), float(t[k]["se"] or 0.0)))
@@ -159,14 +159,14 @@ def stack(story: Story, text: Text, widest: float) -> list[Block]:
         rows.append((label, f"`ELBO` {ends[0]}", segments, f"`log p(x)` {ends[1]}"))
     if not rows:
         return []
-    t = story.account["third_term"]
+    t = story.evaluation["inference_gap"]
     exact = text("closer.exact" if t["exact"] else "closer.bound")
     marks = [
         Mark("fill", "missed", text("key.amortisation")),
         Mark("fill", "gap", text("key.approximation")),
     ]
     words = [text("closer.stack"), exact]
-    over = story.account.get("overfitting") or {}
+    over = story.evaluation.get("overfitting") or {}
     if "encoder" in over and "decoder" in over:
         values = {
             f"{k}_{s}": over[k][s] or 0.0

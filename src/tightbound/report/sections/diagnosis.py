@@ -31,7 +31,7 @@ Tree = Mapping[str, Any]
 
 def health(cast: Cast, text: Text) -> Section | None:
     """Verdicts and measurements of all runs; None where none was diagnosed."""
-    found = [story.account.get("diagnosis") for _, story in cast]
+    found = [story.evaluation.get("diagnosis") for _, story in cast]
     if not any(found):
         return None
     tops = [
@@ -44,7 +44,7 @@ def health(cast: Cast, text: Text) -> Section | None:
     top = 1.08 * max(tops, default=1.0)
 
     def panel(_: Stage, story: Story) -> Panel:
-        d = story.account.get("diagnosis")
+        d = story.evaluation.get("diagnosis")
         if not d:
             return Panel(story.name, [Words(text("health.none"))])
         blocks: list[Block] = [Findings(_verdicts(d, text), good=not d["verdicts"])]

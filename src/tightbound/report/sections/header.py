@@ -78,7 +78,7 @@ def notices(cast: Cast, text: Text) -> list[str]:
     if len(stages) == 1 and len(domains) > 1:
         found.append(text("page.units", domains=", ".join(domains)))
     if ways := _ways(cast, text):
-        found.append(text("page.accounts", ways="; ".join(ways)))
+        found.append(text("page.evaluations", ways="; ".join(ways)))
     for stage in stages.values():
         say(text, stage)
         place = stage.scene
@@ -105,14 +105,19 @@ def _ways(cast: Cast, text: Text) -> list[str]:
     """
     bound = [(stage, story) for stage, story in cast if story.bound]
     if (
-        len({(story.account.get("k"), story.account.get("n")) for _, story in bound})
+        len(
+            {
+                (story.evaluation.get("k"), story.evaluation.get("n"))
+                for _, story in bound
+            }
+        )
         < 2
     ):
         return []
     ways = []
     for stage, story in bound:
         say(text, stage)
-        k, n = (f"{story.account.get(name) or 0:,}" for name in ("k", "n"))
+        k, n = (f"{story.evaluation.get(name) or 0:,}" for name in ("k", "n"))
         ways.append(text("page.way", run=story.name, k=k, n=n))
     return ways
 

@@ -1,4 +1,5 @@
-"""The sections that are read: the headline, training, the account, the probe, and one input
+"""The sections that are read: the headline, training, the terms of log p(x), the probe, and one
+input
 followed through.
 """
 
@@ -36,9 +37,9 @@ SMALL = 0.15  # of a quantity beside another: too small to be read on one axis w
 FEW = 3.0  # independent draws, below which an importance-sampled log p(x) says little
 
 
-def measured(account: Mapping[str, Any], name: str) -> tuple[float, float] | None:
+def measured(terms: Mapping[str, Any], name: str) -> tuple[float, float] | None:
     """Mean and standard error of a term, or None where the model has no such term."""
-    found = account.get(name)
+    found = terms.get(name)
     if (
         not isinstance(found, Mapping)
         or found.get("mean") is None
@@ -52,7 +53,7 @@ def measured(account: Mapping[str, Any], name: str) -> tuple[float, float] | Non
 
 
 def _term(
-    account: Mapping[str, Any],
+    terms: Mapping[str, Any],
     name: str,
     sign: str,
     words: str,
@@ -60,7 +61,7 @@ def _term(
     flip: float = 1.0,
     says: str = "",
 ) -> Term | None:
-    found = measured(account, name)
+    found = measured(terms, name)
     if found is None:
         return None
     return Term(sign, words, *with_error(flip * found[0], found[1]), colour, says)
@@ -75,7 +76,8 @@ def why_no_bound(story: Story, text: Text) -> str:
 
 def headline(story: Story, text: Text) -> list[Block]:
     """The three terms in a line, or the distortion alone and why."""
-    a, recipe = story.account, story.run.config.recipe
+    a = story.evaluation["terms"]
+    recipe = story.run.config.recipe
     about = {
         "recipe": recipe.name,
         "features": text.count("features", len(story.order)),
@@ -212,30 +214,29 @@ def _kept(story: Story, text: Text) -> str:
     return text("curves.caption_point", **values)
 
 
-def account(cast: Cast, text: Text) -> Section:
+def terms(cast: Cast, text: Text) -> Section:
     """The terms of log p(x): as steps of a bar, and in a table with a sentence each."""
-    span = _account_span(cast)
-    accounts = [story.account for _, story in cast]
-    heights, widest = closer.span_of(accounts), closer.widest(accounts)
+    span = _span_of_terms(cast)
+    evaluations = [story.evaluation for _, story in cast]
+    heights, widest = closer.span_of(evaluations), closer.widest(evaluations)
 
     def panel(stage: Stage, story: Story) -> Panel:
-        a = story.account
+        a = story.evaluation
         found = {
-            n: measured(a, n) for n in ("distortion", "rate", "elbo", "log_px", "gap")
+            n: measured(a["terms"], n)
+            for n in ("distortion", "rate", "elbo", "log_px", "gap")
         }
         blocks: list[Block] = []
         if found["distortion"]:
             rate, gap = ((found[n] or (None,))[0] for n in ("rate", "gap"))
             se = {n: v[1] for n, v in found.items() if v}
-            picture = figures.account(found["distortion"][0], rate, gap, se, span)
-            blocks.append(Plot(picture, text("account.alt", run=story.name)))
+            picture = figures.terms(found["distortion"][0], rate, gap, se, span)
+            blocks.append(Plot(picture, text("terms.alt", run=story.name)))
         n = f"{a.get('n') or stage.scene.counts['test']:,}"
-        words = "account.caption" if story.bound else "account.caption_point"
+        words = "terms.caption" if story.bound else "terms.caption_point"
         caption = text(words, reason=why_no_bound(story, text), n=n)
         start = (
-            [text("account.start", start=number(span[0], ",.0f"))]
-            if span[0] > 0
-            else []
+            [text("terms.start", start=number(span[0], ",.0f"))] if span[0] > 0 else []
         )
         blocks += [Words(" ".join([caption, *start])), Ledger(_ledger(story, text))]
         blocks += [
@@ -244,21 +245,21 @@ def account(cast: Cast, text: Text) -> Section:
         ]
         return Panel(story.name, blocks)
 
-    return Section("account", *heads(text, "account"), panels(cast, text, panel))
+    return Section("terms", *heads(text, "terms"), panels(cast, text, panel))
 
 
-def _account_span(cast: Cast) -> Span:
-    """The axis of all accounts and their errors: from 0, or from below the first term where that
+def _span_of_terms(cast: Cast) -> Span:
+    """The axis of all evaluations and their errors: from 0, or from below the first term where that
     dwarfs the others.
     """
     ends = []
     for _, story in cast:
         d, r, g = (
-            (measured(story.account, n) or (0.0, 0.0))[0]
+            (measured(story.evaluation["terms"], n) or (0.0, 0.0))[0]
             for n in ("distortion", "rate", "gap")
         )
         errors = [
-            (measured(story.account, n) or (0.0, 0.0))[1]
+            (measured(story.evaluation["terms"], n) or (0.0, 0.0))[1]
             for n in ("distortion", "elbo", "log_px")
         ]
         ends += [
@@ -276,9 +277,9 @@ def _account_span(cast: Cast) -> Span:
 
 
 def _ledger(story: Story, text: Text) -> list[Term]:
-    a = story.account
+    a = story.evaluation
     k = f"{a.get('k') or 0:,}"
-    worth = measured(a, "ess")
+    worth = measured(a["terms"], "ess")
     ess = number(worth[0], ",.1f") if worth else ""
     rows = [
         ("distortion", "distortion"),
@@ -287,11 +288,13 @@ def _ledger(story: Story, text: Text) -> list[Term]:
         ("gap", "gap"),
         ("log_px", "ink"),
     ]
-    says = {name: f"account.{name}_says" for name, _ in rows}
+    says = {name: f"terms.{name}_says" for name, _ in rows}
     says["distortion"] = kind(story, says["distortion"])
     says["log_px"] += "_few" if worth and worth[0] < FEW else ""
     terms = [
-        _term(a, n, "", text(f"account.{n}"), c, says=text(says[n], k=k, ess=ess))
+        _term(
+            a["terms"], n, "", text(f"terms.{n}"), c, says=text(says[n], k=k, ess=ess)
+        )
         for n, c in rows
     ]
     shared = a.get("bits_per_dim") or {}
@@ -300,10 +303,10 @@ def _ledger(story: Story, text: Text) -> list[Term]:
         terms.append(
             Term(
                 "",
-                text("account.bits"),
+                text("terms.bits"),
                 *values,
                 "ink",
-                text("account.bits_says", dims=f"{story.run.spec.dims:,}"),
+                text("terms.bits_says", dims=f"{story.run.spec.dims:,}"),
             )
         )
     return [t for t in terms if t is not None]

@@ -56,7 +56,7 @@ PER_FEATURE = 2
 @dataclass(frozen=True)
 class Zoom:
     """An example (its row among the test examples), its posteriors on a grid around them, and its
-    third term, nats.
+    inference gap, nats.
     """
 
     kind: str
@@ -100,7 +100,7 @@ def study(run: Run, name: str, place: Scene, hero: int) -> Study | None:
 
 
 def _zooms(run: Run, x: Batch, space: Space) -> list[Zoom]:
-    """The examples whose third term is least, in the middle and largest, of some that are spread
+    """The examples whose inference gap is least, in the middle and largest, of some that are spread
     over the test set.
     """
     some = np.unique(

@@ -1,8 +1,8 @@
-"""The certificate of AIS on images that a model made: the gap of bidirectional Monte Carlo, image
+"""The BDMC gap of AIS on images that a model made, image
 by image.
 
-    python benchmarks/certificate.py runs/mnist --seeds 0 1 --out certificate.json --chart
-      docs/images/certificate.png
+    python benchmarks/bdmc_gap.py runs/mnist --seeds 0 1 --out bdmc-gap.json --chart
+      docs/images/bdmc-gap.png
 
 One call of `tightbound.evaluation.bdmc` for each seed, with the default settings of AIS. Both
 directions and the pilot are timed: seconds of the clock and of the processor, an image.
@@ -85,7 +85,7 @@ def main() -> None:
     if args.out:
         args.out.write_text(json.dumps(found, indent=1) + "\n")
     if args.chart:
-        charts.certificate(found, args.chart)
+        charts.bdmc_gap(found, args.chart)
 
 
 if __name__ == "__main__":

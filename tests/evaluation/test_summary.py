@@ -1,0 +1,178 @@
+"""The summary of an evaluation: the table that is printed, and its HTML."""
+
+from __future__ import annotations
+
+import math
+import re
+
+import pytest
+
+from tightbound.evaluation import Evaluation, Mean
+from tightbound.evaluation.diagnosis.diagnose import Diagnosis
+from tightbound.evaluation.diagnosis.latent_usage import Latents
+from tightbound.evaluation.diagnosis.measurements import Measurements
+from tightbound.evaluation.diagnosis.rules import Verdict
+from tightbound.evaluation.measures import BDMCGap, InferenceGap, Method
+
+TERMS = {
+    "distortion": Mean(20.414, 0.271),
+    "rate": Mean(10.0, 0.09),
+    "elbo": Mean(-30.414, 0.28),
+    "log_px": Mean(-29.0, 10.25),
+    "gap": Mean(1.414, 0.05),
+    "ess": Mean(40.2, 1.0),
+}
+PARTS = {
+    "gap": Mean(1.5, 0.1),
+    "approximation": Mean(0.9, 0.2),
+    "amortisation": Mean(0.6, 0.15),
+}
+
+
+def evaluation(exact: bool = True, **values: object) -> Evaluation:
+    method = "quadrature" if exact else "importance or ais-q"
+    gap = InferenceGap(method, exact, 60, PARTS, {}, 1.0)
+    named: dict[str, object] = {
+        "terms": TERMS,
+        "bits_per_dim": {"elbo": Mean(0.68564, 0.01), "log_px": Mean(0.65, 0.01)},
+        "curve": {1: Mean(-30.4, 0.3), 500: Mean(-29.0, 0.3)},
+        "least_ess": 3.14,
+        "methods": {
+            "importance": Method(
+                "lower", 300, Mean(-29.0, 0.3), 0.1, None, {}, [], 1.0
+            ),
+            "quadrature": Method(
+                "exact", 60, Mean(-28.5, 0.3), 0.0, Mean(0.5, 0.1), {}, [], 1.0
+            ),
+        },
+        "inference_gap": gap,
+        "notes": ["300 of 900 examples, spread evenly"],
+    }
+    return Evaluation("vae", "test", 300, 500, 0, True, **(named | values))  # type: ignore[arg-type]
+
+
+def row(text: str, name: str) -> str:
+    return next(line for line in text.splitlines() if line.startswith(f"{name}  "))
+
+
+def test_the_terms_are_a_table_with_aligned_columns_and_units() -> None:
+    text = str(evaluation())
+    lines = text.splitlines()
+    assert lines[0] == "vae: 300 test examples, mean ± standard error"
+    assert re.fullmatch(r"term +nats per example  definition", lines[2])
+    assert set(lines[3]) == {"-"}
+    assert [line.split()[0] for line in lines[4:9]] == list(TERMS)[:5]
+    assert lines[4].endswith("20.41 ±  0.27  -E_q[log p(x|z)]")
+    assert lines[7].endswith(
+        "-29.00 ± 10.25  importance-sampled, K = 500: at or below the truth"
+    )
+    assert len({line.index("±") for line in lines[4:9]}) == 1
+
+
+def test_bits_samples_and_estimates_are_shown_where_they_were_measured() -> None:
+    text = str(evaluation())
+    assert "elbo     0.6856 ± 0.0100  -elbo / (dimensions * log 2)" in re.sub(
+        "   +", "     ", text
+    )
+    assert "effective samples: 40.2 of 500 on average, 3.1 at the least" in text
+    assert "importance-sampled bound: -30.40 (K = 1), -29.00 (K = 500)" in text
+    found = row(text, "quadrature")
+    assert found.split() == [
+        "quadrature",
+        "60",
+        "-28.50",
+        "±",
+        "0.30",
+        "0.50",
+        "±",
+        "0.10",
+        "exact",
+    ]
+    assert not any(line.startswith("importance  ") for line in text.splitlines())
+    few = evaluation(bits_per_dim=None, curve={}, methods={}, inference_gap=None)
+    for words in (
+        "bits",
+        "bound:",
+        "quadrature",
+        "inference gap",
+        "BDMC",
+        "overfitting",
+    ):
+        assert words not in str(few)
+
+
+@pytest.mark.parametrize("exact", [True, False])
+def test_the_inference_gap_says_how_it_is_known(exact: bool) -> None:
+    text = str(evaluation(exact))
+    how = "by quadrature (exact)" if exact else "by importance or ais-q (a lower bound)"
+    assert f"inference gap, 60 test examples, {how}" in text
+    sign = "" if exact else "≥ "
+    assert f"{sign}1.50 ± 0.10" in text and f"{sign}0.90 ± 0.20" in text
+    assert "≥ 0.60" not in text, "the amortisation gap does not depend on log p(x)"
+    assert text.count("≥") == (0 if exact else 2)
+
+
+def test_the_bdmc_gap_overfitting_and_training_examples_are_shown() -> None:
+    bdmc = BDMCGap(
+        20, Mean(1, 1), Mean(1, 1), Mean(0.031, 0.022), [], {"start": "q"}, 1
+    )
+    train = InferenceGap("quadrature", True, 50, PARTS, {}, 1.0)
+    text = str(
+        evaluation(bdmc_gap=bdmc, train=train, overfitting={"decoder": Mean(1.0, 0.5)})
+    )
+    assert "BDMC gap of ais-q: 0.031 ± 0.022 nats" in text
+    assert "20 simulated examples" in text
+    assert "inference gap, 50 train examples" in text
+    assert "overfitting of the decoder: 1.00 ± 0.50 nats" in text
+
+
+def test_the_diagnosis_and_the_notes_come_last() -> None:
+    verdict = Verdict(
+        "not trained enough",
+        "more_steps",
+        {"gained": 2.0, "error": 0.5, "steps": 7, "early": 1, "over": "late"},
+    )
+    latents = Latents(2, [], [], 0.5)
+    measured = Measurements(0, 2, latents, None, None, None, ["the log"])
+    lines = str(evaluation(diagnosis=Diagnosis(measured, [verdict]))).splitlines()
+    assert lines[-3].startswith("diagnosis: not trained enough: ")
+    assert "train.steps was 7" in lines[-3]
+    assert lines[-1] == "note: 300 of 900 examples, spread evenly"
+
+
+def test_a_model_without_a_bound_has_its_distortion_and_the_reason() -> None:
+    found = Evaluation(
+        "ae",
+        "test",
+        1,
+        0,
+        0,
+        False,
+        terms={"distortion": Mean(3.0, math.nan)},
+        reason="its latent is a point",
+    )
+    text = str(found)
+    assert "distortion        3.00 ± nan  -log p(x|z)" in text
+    assert text.endswith("\n\nits latent is a point")
+    assert "elbo" not in text and "log_px" not in text
+    assert found.lines() == text.splitlines()
+
+
+def test_html_has_the_same_content_and_is_escaped() -> None:
+    found = evaluation(False, notes=["<script>alert(1)</script> & more"])
+    html = found._repr_html_()
+    assert "<script>" not in html
+    assert "&lt;script&gt;alert(1)&lt;/script&gt; &amp; more" in html
+    assert html.count("<table>") == html.count("</table>") == 4
+    assert '<th style="text-align:right">nats per example</th>' in html
+    cells = re.findall(r"<t[dh][^>]*>(.*?)</t[dh]>", html)
+    assert {"20.41 ±  0.27", "log_px", "approximation gap", "-E_q[log p(x|z)]"} <= set(
+        cells
+    )
+    assert "<caption>inference gap, 60 test examples, by importance or ais-q" in html
+    words = re.sub(r"<[^>]+>", " ", html)
+    for line in found.lines():
+        if not line.startswith("-") and "±" not in line and "<" not in line:
+            assert all(word in words for word in line.replace("&", "&amp;").split()), (
+                line
+            )
