@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
-sys.path.insert(0, str(ROOT / "scripts"))
+sys.path.insert(0, str(Path(__file__).parents[2] / "scripts"))
 
 import check_moved_tests as script
 
+ROOT = script.ROOT
 BEFORE_THE_MOVES = "5daae93"
 
 
