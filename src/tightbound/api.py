@@ -26,6 +26,7 @@ from tightbound.training import budget as schedule
 from tightbound.training.console import Display, Quiet
 from tightbound.training.console import display as display_of
 from tightbound.training.fit_prior import fit_prior
+from tightbound.training.own_loop import TrainingData
 from tightbound.training.run_training import fit
 from tightbound.training.trainer import Interrupted
 
@@ -191,7 +192,8 @@ def evaluate(
 
     Args:
         run: A Run or its folder.
-        data: Other data than the run's own `split`.
+        data: Other data than the run's own `split`; or the data of `tb.build`, whose `split`
+            is then used.
         split: "train", "valid" or "test".
         k: Importance samples.
         ais: On `subset` examples, bounds by annealed importance sampling.
@@ -215,8 +217,12 @@ def evaluate(
     with join_launch(
         run.device.type if isinstance(run, Run) else pick_device("auto").type
     ):
+        evaluated = _run(run)
+        if isinstance(data, TrainingData):
+            evaluated = evaluated.with_data(data.splits)
+            data = None
         return evaluate_run(
-            _run(run),
+            evaluated,
             data,
             split=split,
             k=k,

@@ -13,6 +13,7 @@ from tightbound import data as data_room
 from tightbound.config import Config
 from tightbound.core.data_spec import Condition, DataSpec
 from tightbound.core.trace import Batch, Draw
+from tightbound.data import Data
 from tightbound.distributions.random import seeded as seeded
 from tightbound.models.build import build
 from tightbound.models.recipes import has_bound
@@ -468,6 +469,10 @@ class Run:
         return self._to_raw(self.predictor.decode_mean(line))
 
     # ---- the folder, and priors that are fitted after training
+
+    def with_data(self, data: Data) -> Run:
+        """The same run with its splits in memory, as of `tb.build`."""
+        return Run(self.config, self.model, self.folder, data, self.fitted)
 
     def with_prior(self, prior: str | Fitted, *, trust: bool = False) -> Run:
         """The same model under a prior that was fitted to it.
