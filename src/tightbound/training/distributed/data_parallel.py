@@ -187,14 +187,18 @@ def blocks(model: VAE) -> list[nn.Module]:
 
     The remaining parameters are small, and are gathered for the whole pass.
     """
-    path = model.hierarchy
-    lists = [part for name in ("climbs", "links") for part in getattr(path, name, [])]
-    found = [model.encoder, *lists, getattr(path, "decoder", None)]
-    return [
-        module
-        for module in found
-        if module is not None and any(True for _ in module.parameters())
-    ]
+    children = dict(model.hierarchy.named_children())
+    networks: list[nn.Module] = [model.encoder]
+    for name in ("climbs", "links"):
+        if name in children:
+            networks.extend(children[name].children())
+    if "decoder" in children:
+        networks.append(children["decoder"])
+    return [network for network in networks if _has_parameters(network)]
+
+
+def _has_parameters(module: nn.Module) -> bool:
+    return next(module.parameters(), None) is not None
 
 
 def shard(
