@@ -19,6 +19,7 @@ from tightbound.runtime.errors import TightboundError
 from tightbound.runtime.launch_context import launch_id, started_by_torchrun
 from tightbound.runtime.lock import RunLock
 
+Environment = Mapping[str, str | int | None]
 Mode = Literal["new", "resume", "overwrite"]
 
 FILES = (
@@ -97,7 +98,7 @@ class RunFolder:
                 self._remove_request()
                 raise
 
-    def begin(self, config: Config, environment: Mapping[str, Any]) -> None:
+    def begin(self, config: Config, environment: Environment) -> None:
         """Write the resolved settings and the environment of a run that begins."""
         self.note_launch()
         settings_file.write(self.config_file, config)
@@ -157,7 +158,7 @@ def _is_taken(path: Path) -> bool:
     return not path.is_dir() or any(path.iterdir())
 
 
-def default_folder(source: Any, recipe: str) -> Path:
+def default_folder(source: object, recipe: str) -> Path:
     """`runs/<data>-<recipe>`."""
     name = "array"
     if isinstance(source, str | Path):
@@ -167,7 +168,7 @@ def default_folder(source: Any, recipe: str) -> Path:
     return Path("runs") / f"{name}-{recipe}"
 
 
-def choose_folder(source: Any, recipe: str, mode: Mode) -> Path:
+def choose_folder(source: object, recipe: str, mode: Mode) -> Path:
     """The folder of a run for which the user named none.
 
     It is the default folder, for a new run the next free one; of a launch by torchrun
@@ -183,7 +184,7 @@ def choose_folder(source: Any, recipe: str, mode: Mode) -> Path:
 # ---- the data and the settings of a run that is resumed
 
 
-def source_setting(source: Any, valid: Any = None, test: Any = None) -> str:
+def source_setting(source: object, valid: object = None, test: object = None) -> str:
     """The data as config.toml names them: a built-in name or an absolute path.
 
     It is empty for data of a Python session.
@@ -199,13 +200,13 @@ def source_setting(source: Any, valid: Any = None, test: Any = None) -> str:
     return name
 
 
-def is_builtin(source: Any) -> bool:
+def is_builtin(source: object) -> bool:
     """True for the name of a data set that comes with the package."""
     return isinstance(source, str) and source in BUILTIN
 
 
 def resumed_source(
-    folder: RunFolder, source: Any, wanted: Config, settings: Iterable[str]
+    folder: RunFolder, source: object, wanted: Config, settings: Iterable[str]
 ) -> str:
     """The data of the run to resume, empty where they were given in Python.
 
@@ -284,7 +285,7 @@ def _changed(old: Config, new: Config, keys: Iterable[str]) -> list[str]:
     return changed
 
 
-def _equal(a: Any, b: Any) -> bool:
+def _equal(a: object, b: object) -> bool:
     if isinstance(a, int | float) and isinstance(b, int | float):
         return math.isclose(a, b, rel_tol=1e-6)
     return bool(a == b)
