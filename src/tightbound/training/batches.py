@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -15,7 +15,7 @@ from torch import Tensor
 from tightbound.core.trace import Batch
 from tightbound.data import LoaderSplit, ShardSplit, Split
 from tightbound.data.on_disk import OnDisk
-from tightbound.data.streams.interleave import Blocks, Lanes, Pieces
+from tightbound.data.streams.interleave import Blocks, InterleavedReader, Pieces
 from tightbound.distributions.random import generator
 from tightbound.runtime.errors import TightboundError
 from tightbound.runtime.launch_context import WHOLE, Share
@@ -94,14 +94,21 @@ class LaneBatches:
         seed: int,
         device: torch.device,
         share: Share,
-        mix: Any,
+        shuffle_buffer: Literal["auto"] | int,
     ) -> None:
         self.split = split
         self.seed = seed
         self.device = device
         self.share = share
         pieces: Pieces = Blocks(split) if isinstance(split, Split) else split.shards
-        self.lanes = Lanes(pieces, batch, seed, rank=share[0], world=share[1], mix=mix)
+        self.lanes = InterleavedReader(
+            pieces,
+            batch,
+            seed,
+            rank=share[0],
+            world=share[1],
+            shuffle_buffer=shuffle_buffer,
+        )
 
     def __call__(self, step: int) -> Batch:
         """The examples of a step in model units, binarised and augmented, on the device."""
@@ -179,7 +186,7 @@ def batches(
     seed: int,
     device: torch.device,
     share: Share = WHOLE,
-    mix: Any = "auto",
+    shuffle_buffer: Literal["auto"] | int = "auto",
 ) -> Batches | LaneBatches | LoaderBatches:
     """The batches of a split, by the kind of the split.
 
@@ -201,7 +208,7 @@ def batches(
             )
         return LoaderBatches(split, batch, seed, device)
     if isinstance(split, ShardSplit) or isinstance(split.x, OnDisk):
-        return LaneBatches(split, batch, seed, device, share, mix)
+        return LaneBatches(split, batch, seed, device, share, shuffle_buffer)
     return Batches(split, batch, seed, device, share)
 
 
