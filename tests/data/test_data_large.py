@@ -272,7 +272,9 @@ def test_binarised_on_the_disk(tmp_path: Path) -> None:
             batches(dynamic, 32, 1, CPU),
         )
     ]
-    assert isinstance(batches(dynamic, 32, 0, CPU), InterleavedBatches) and steps[0].shape == (
+    assert isinstance(batches(dynamic, 32, 0, CPU), InterleavedBatches) and steps[
+        0
+    ].shape == (
         32,
         400,
     )
