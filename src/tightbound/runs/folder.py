@@ -27,6 +27,7 @@ from tightbound.runtime.lock import RunLock
 if TYPE_CHECKING:
     from torch import Tensor
 
+Environment = Mapping[str, str | int | None]
 Mode = Literal["new", "resume", "overwrite"]
 
 CONFIG = "config.toml"
@@ -201,7 +202,7 @@ class RunFolder:
                 self._remove_request()
                 raise
 
-    def begin(self, config: Config, environment: Mapping[str, Any]) -> None:
+    def begin(self, config: Config, environment: Environment) -> None:
         """Write the resolved settings and the environment of a run that begins."""
         self.note_launch()
         self.write_config(config)
