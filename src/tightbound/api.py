@@ -39,7 +39,7 @@ DEMO = {"recipe.size": "s", "train.steps": 800}
 
 
 class Stopped(Interrupted):
-    """Ctrl-C in training; `train(resume=True, out=folder)` continues from the saved state."""
+    """Ctrl-C in training; `train(resume=True, out=folder)` continues the run."""
 
     def __init__(self, folder: Path) -> None:
         super().__init__(
@@ -184,8 +184,9 @@ def evaluate(
     diagnosis: bool = True,
     tick: Any = None,
 ) -> Evaluation:
-    """Estimate the terms of log p(x) on a split, in nats per example, with standard errors.
+    """Estimate the terms of log p(x) on a split, with standard errors.
 
+    In nats per example,
     log p(x) = E_q[log p(x|z)] - KL(q(z|x), p(z)) + KL(q(z|x), p(z|x)): distortion, rate and
     inference gap, with log p(x) by importance sampling with K samples.
 
@@ -291,7 +292,7 @@ def demo(
     lookup(LANGUAGES, lang, "language")  # before three trainings, not after them
     show = _display(display)
     folder = RunFolder(Path(out)).next_free().path
-    models = (
+    models: tuple[tuple[str, str, dict[str, Any]], ...] = (
         ("ae", "ae", {}),
         ("vae", "vae", {}),
         ("two-features", "vae", {"latent": 2}),
@@ -316,7 +317,7 @@ def demo(
 
 
 def _show_three_terms(run: Run, show: Display) -> None:
-    """Print log p(x) of one image and its three terms, each from an integral of its own."""
+    """Print log p(x) of one image and its three terms, each from its own integral."""
     t = three_terms(run.model, run.data.test.examples(torch.tensor([0])))
     show.note(
         "two features, one test image, nats, each figure by an integral of its own:"
@@ -332,7 +333,7 @@ def _show_three_terms(run: Run, show: Display) -> None:
 
 
 def _first_evaluation(run: Run) -> Evaluation:
-    """A quick evaluation of the test split, on fewer examples where an example is large."""
+    """A quick evaluation of the test split, on fewer examples if they are large."""
     most = max(64, FIRST_VALUES // (FIRST_K * run.spec.dims))
     return evaluate_run(run, k=FIRST_K, limit=min(FIRST_N, most), subset=0)
 
@@ -340,7 +341,7 @@ def _first_evaluation(run: Run) -> Evaluation:
 def _finish(
     runs: Sequence[Run], path: Path, show: Display, lang: str, aside: Sequence[Run] = ()
 ) -> Path:
-    """Evaluate runs briefly, keep that in their folders, and write the report of `runs`."""
+    """Evaluate runs briefly, keep that in their folders, and write the report."""
     evaluations = []
     for run in [*runs, *aside]:
         evaluation = _first_evaluation(run)

@@ -1,4 +1,4 @@
-"""The settings of a run, as they stand in `config.toml` and as `--set` changes them."""
+"""The settings of a run, in `config.toml` and on the command line."""
 
 from __future__ import annotations
 
@@ -167,7 +167,7 @@ NOT_SETTABLE = (
 
 
 def parse(cls: type[M], values: Mapping[str, Any], where: str) -> M:
-    """`cls(**values)`, or a TightboundError that names the key, the value and what it may be."""
+    """`cls(**values)`, or a TightboundError about the first key that is wrong."""
     try:
         return cls.model_validate(values)
     except ValidationError as error:
@@ -176,7 +176,7 @@ def parse(cls: type[M], values: Mapping[str, Any], where: str) -> M:
 
 
 def _sentence(cls: type[BaseModel], errors: Sequence[Any], where: str) -> str:
-    """One sentence about the first bad key: it is unknown, or its value cannot be used."""
+    """One sentence about the first key that is unknown or has a wrong value."""
     first = errors[0]
     path = [str(part) for part in first["loc"]]
     if first["type"] == "extra_forbidden":
@@ -275,7 +275,7 @@ def literal(text: str) -> Any:
 
 
 def assignments(pairs: Iterable[str]) -> dict[str, Any]:
-    """`["data.binarize=dynamic", "latent=16"]` as {"data.binarize": "dynamic", "latent": 16}."""
+    """`["latent=16", "train.lr=0.01"]` as {"latent": 16, "train.lr": 0.01}."""
     values = {}
     for pair in pairs:
         key, equals, value = pair.partition("=")
@@ -351,7 +351,7 @@ def configure(
     file: Path | str | None = None,
     values: Mapping[str, Any] | None = None,
 ) -> Config:
-    """The settings of a new run: a recipe, the keys of a file over it, then single values.
+    """The settings of a new run: a recipe, changed by a file and by single values.
 
     Args:
         data: The data as `config.toml` names them; empty for arrays given in Python.
@@ -433,7 +433,7 @@ def to_toml(config: Config) -> str:
 
 
 def write(path: Path, config: Config) -> None:
-    """Write `config.toml` atomically, with a last line that shows that it is complete."""
+    """Write `config.toml` atomically, with a last line that marks its end."""
     write_atomic(path, f"{to_toml(config)}{LAST_LINE}\n")
 
 

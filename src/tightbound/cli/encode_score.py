@@ -69,7 +69,7 @@ def feature_names(run: Run) -> list[str]:
 
 
 def encoding(run: Run) -> Job:
-    """Mean and standard deviation of each feature, and the most probable class or cluster."""
+    """Mean and standard deviation of each feature, and the most probable class."""
     names = feature_names(run)
     columns = [*names, *(f"{name}_std" for name in names)]
     words = class_words(run.spec.labels)
@@ -115,7 +115,7 @@ def run(
     loading: Loading,
     many: Many,
 ) -> None:
-    """Write a row for each example, alone or as one process of torchrun; rank 0 prints."""
+    """Write a row for each example, alone or as one process of torchrun."""
     try:
         if line := write(folder, data, out, job, loading, many):
             print(line)
@@ -230,7 +230,7 @@ def _columns(
 
 
 def _with_condition(run: Run, rows: Rows, condition: Tensor | None) -> Batch:
-    """The examples with their condition: `condition` (1, C), or that beside each of them."""
+    """The examples with `condition` (1, C), or with the one beside each of them."""
     c = rows.c if condition is None else condition.expand(len(rows), -1)
     if c is None and run.spec.condition is not None:
         raise TightboundError(NO_CONDITION)

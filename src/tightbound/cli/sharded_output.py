@@ -1,4 +1,4 @@
-"""Output in parts: parquet files written by several processes, each file atomically."""
+"""Output in parts: parquet files written atomically by several processes."""
 
 from __future__ import annotations
 
@@ -180,7 +180,7 @@ class Parts:
 
 
 class Count:
-    """The progress of one process: its rows, or parts if the number of rows is unknown."""
+    """The progress of one process: in rows, or in parts of an unknown size."""
 
     def __init__(self, parts: int, data: Ordered, tick: Callable[..., None]) -> None:
         self.tick = tick

@@ -97,7 +97,7 @@ def recipes(as_json: bool) -> None:
     if Console().width < WIDE:
         table(
             ("name", "for, parts, paper"),
-            [(name, "\n".join(rest)) for name, *rest in rows],
+            [(name, "\n".join(texts)) for name, *texts in rows],
         )
     else:
         table(("name", "for", "parts", "paper"), rows)

@@ -1,4 +1,4 @@
-"""RunFolder: the files of a run, and the rules by which a folder is taken for one."""
+"""RunFolder: the files of a run; rules for new, resumed and replaced runs."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ RUNS = Path("runs")
 
 @dataclass(frozen=True)
 class RunFolder:
-    """The folder of a run: names of its files, choosing, checking, reading and writing it."""
+    """The folder of a run: its files, its choice, its checks, reading and writing."""
 
     path: Path
 

@@ -1,4 +1,4 @@
-"""Predictor: encoding, decoding and sampling with a trained model, in model units."""
+"""Predictor: encode, decode and sample with a trained model, in model units."""
 
 from __future__ import annotations
 

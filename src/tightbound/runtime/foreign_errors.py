@@ -1,4 +1,4 @@
-"""Errors of other libraries that only their text identifies; each reading has a test.
+"""Errors of other libraries that are identified by their text.
 
 No other module of the package compares the text of an error. A summary of an error
 for a message comes from `first_line` or `last_line`.

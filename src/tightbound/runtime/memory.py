@@ -33,7 +33,7 @@ _inside = [0]
 
 @contextmanager
 def kept_memory() -> Iterator[None]:
-    """Keep freed blocks inside the block for reuse, and return them when the last one ends.
+    """Keep freed memory for reuse inside the block, and return it at its end.
 
     Only with glibc (Linux), and only where the user has no settings of malloc. No result
     depends on it. Afterwards large blocks are returned as in a process that has used some.
@@ -65,7 +65,7 @@ def _keep(mapped: int, trim: int) -> None:
 
 @cache
 def _glibc() -> tuple[Callable[[int, int], int], Callable[[int], int]] | None:
-    """mallopt and malloc_trim, or None where they do not exist or the user has settings."""
+    """mallopt and malloc_trim; None without glibc or with settings of the user."""
     if any(name in os.environ for name in SETTINGS):
         return None
     try:
