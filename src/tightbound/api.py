@@ -313,7 +313,7 @@ def demo(
     *compared, two = runs
     _show_three_terms(two, show)
     report = RunFolder(folder).report_file
-    return _finish(compared, report, show, lang, aside=[two])
+    return _finish(compared, report, show, lang, extra_runs=[two])
 
 
 def _show_three_terms(run: Run, show: Display) -> None:
@@ -339,11 +339,15 @@ def _first_evaluation(run: Run) -> Evaluation:
 
 
 def _finish(
-    runs: Sequence[Run], path: Path, show: Display, lang: str, aside: Sequence[Run] = ()
+    runs: Sequence[Run],
+    path: Path,
+    show: Display,
+    lang: str,
+    extra_runs: Sequence[Run] = (),
 ) -> Path:
     """Evaluate runs briefly, keep that in their folders, and write the report."""
     evaluations = []
-    for run in [*runs, *aside]:
+    for run in [*runs, *extra_runs]:
         evaluation = _first_evaluation(run)
         assert run.folder is not None
         evaluation.save(run.folder)
@@ -356,7 +360,11 @@ def _finish(
             )
         evaluations.append(evaluation)
     return report_room.write(
-        runs, path, lang=lang, evaluations=evaluations[: len(runs)], aside=aside
+        runs,
+        path,
+        lang=lang,
+        evaluations=evaluations[: len(runs)],
+        extra_runs=extra_runs,
     )
 
 

@@ -18,12 +18,12 @@ from tightbound.config import configure
 from tightbound.core.trace import Batch
 from tightbound.evaluation.estimators import amortization_gap as gap
 from tightbound.evaluation.estimators.amortization_gap import (
-    FeatureMoves,
+    FeatureParameters,
     Search,
-    SiteMoves,
+    SiteParameters,
     best_bound,
     improve,
-    moves_of,
+    local_parameters,
     parts,
 )
 from tightbound.runs.run import Run, load
@@ -109,7 +109,7 @@ def test_the_search_over_features_moves_what_the_network_reads(
     width cannot.
     """
     run, x, log_px = linear("flat", shift=0.4, widen=0.0)
-    monkeypatch.setattr(gap, "moves_of", FeatureMoves)
+    monkeypatch.setattr(gap, "local_parameters", FeatureParameters)
     found = best_bound(run, x, 0)
     assert (log_px - found["elbo"]).mean() > 0.5 and within(log_px - found["best"], 0)
     run, x, log_px = linear("flat", shift=0.0, widen=0.5)
@@ -151,10 +151,11 @@ def test_gaps_of_a_two_latent_model_are_those_of_quadrature(two: Run) -> None:
     """
     x = two.data.test.batch(torch.tensor([3, 40, 99]))
     found = best_bound(two, x, 0, Search(k=2048))
-    moves = moves_of(two, x)
-    assert isinstance(moves, SiteMoves)
-    improve(two, x, moves, 0, Search())
-    shift, stretch = (t.detach() for t in moves.moves["z"])
+    local = local_parameters(two, x)
+    assert isinstance(local, SiteParameters)
+    improve(two, x, local, 0, Search())
+    shift = local.shifts["z"].shift.detach()
+    stretch = local.shifts["z"].stretch.detach()
     base = two.posterior(two.spec.to_raw(x)).base_dist  # type: ignore[union-attr]
     for i in range(len(x)):
         z, log_posterior, log_px, cell = on_grid(two, x[i : i + 1])
@@ -207,6 +208,6 @@ def test_what_has_no_gap_or_no_parameters_is_refused(
         best_bound(run, x, 0)
     fixed, x, _ = linear("flat")
     fixed.model.hierarchy.posterior.mean.weight.zero_()
-    monkeypatch.setattr(gap, "moves_of", FeatureMoves)
+    monkeypatch.setattr(gap, "local_parameters", FeatureParameters)
     with pytest.raises(TightboundError, match="no parameters to search over"):
         best_bound(fixed, x, 0)

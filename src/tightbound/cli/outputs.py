@@ -21,7 +21,7 @@ from torch import Tensor
 from tightbound import data as data_room
 from tightbound.cli.options import Loading
 from tightbound.data import Ordered, Split
-from tightbound.report.figures.display_scale import View
+from tightbound.report.figures.display_scale import DisplayScale
 from tightbound.report.figures.image_grid import strip
 from tightbound.runs import run as run_room
 from tightbound.runs.run import Run
@@ -256,7 +256,9 @@ def reconstruct(
     return f"{len(inputs)} of {len(split)} examples, each input above its reconstruction: {out}"
 
 
-def _in_turn(inputs: Tensor, rebuilt: Tensor, view: View, columns: int) -> Array:
+def _in_turn(
+    inputs: Tensor, rebuilt: Tensor, view: DisplayScale, columns: int
+) -> Array:
     """Rows of inputs and of their reconstructions in turn, blank cells at the end."""
     rows = []
     blank = torch.full((MOST_COLUMNS, *inputs.shape[1:]), float("nan"))
@@ -347,12 +349,12 @@ def _check_picture(run: Run, out: Target) -> None:
     )
 
 
-def _view(run: Run, x: Tensor) -> View:
+def _view(run: Run, x: Tensor) -> DisplayScale:
     """The display scale: the range of the levels, or that of the training data."""
     if run.spec.domain == "real":
         with suppress(TightboundError):
             x = next(iter(run.data.train.batches(AT_ONCE)))[1]
-    return View.of(run.spec, x.numpy())
+    return DisplayScale.of(run.spec, x.numpy())
 
 
 def _folder(out: Target, images: Array, names: Sequence[str] | None) -> None:

@@ -58,7 +58,7 @@ class Cache:
         self,
         key: Options,
         x: Batch,
-        compute: Callable[[], tuple[Mapping[str, Tensor], Options]],
+        compute: Callable[[], tuple[dict[str, Tensor], Options]],
     ) -> CachedResult:
         """The result for examples x, cached or from `compute`, which gives values and facts."""
         digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode())

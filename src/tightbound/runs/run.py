@@ -275,7 +275,7 @@ class Run:
     # ---- what comes out, in raw units
 
     def decode(self, z: Any, condition: Any = None) -> Any:
-        """E[x|z] in raw units and layout; the most probable value of unordered values.
+        """E[x|z] in raw units and layout; the most probable value where values have no order.
 
         Args:
             z: Latents (n, latent).
@@ -411,8 +411,8 @@ class Run:
         for temperature in (0.01, 1.0):
             with torch.no_grad(), seeded(0):
                 draws.append(self.predictor.sample_prior(8, temperature, c).x)
-        cool, warm = draws
-        return torch.allclose(cool, warm)
+        cold, warm = draws
+        return torch.allclose(cold, warm)
 
     def vary(self, x: Any, n: int = 16, *, seed: int = 0, condition: Any = None) -> Any:
         """n variations of one example: z drawn from q(z|x), then E[x|z].
@@ -441,7 +441,7 @@ class Run:
         return self._to_raw(self.predictor.decode_mean(Batch(z, rows.c)))
 
     def interpolate(self, a: Any, b: Any, n: int = 10, *, condition: Any = None) -> Any:
-        """n examples along the line between two posterior means (and conditions).
+        """n examples along the straight line between two posterior means (and conditions).
 
         Args:
             a: One example in raw units, or `DATA:ROW`.
