@@ -275,7 +275,7 @@ class Run:
     # ---- what comes out, in raw units
 
     def decode(self, z: Any, condition: Any = None) -> Any:
-        """E[x|z] in raw units and layout; the most probable value where values have no order.
+        """E[x|z] in raw units and layout; the most probable value of unordered values.
 
         Args:
             z: Latents (n, latent).
@@ -441,7 +441,7 @@ class Run:
         return self._to_raw(self.predictor.decode_mean(Batch(z, rows.c)))
 
     def interpolate(self, a: Any, b: Any, n: int = 10, *, condition: Any = None) -> Any:
-        """n examples along the straight line between two posterior means (and conditions).
+        """n examples along the line between two posterior means (and conditions).
 
         Args:
             a: One example in raw units, or `DATA:ROW`.
