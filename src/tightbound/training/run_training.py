@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -60,7 +60,7 @@ class Job:
         """Read the data with the settings of a run."""
         return data_room.load(self.source, config.data, seed=config.seed, **self.splits)
 
-    def note(self, lines: list[str]) -> None:
+    def note(self, lines: Iterable[str]) -> None:
         """Show lines to the user."""
         for line in lines:
             self.show.note(line)
