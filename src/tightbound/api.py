@@ -97,16 +97,10 @@ def train(
     """
     show = _display(display)
     lookup(LANGUAGES, lang, "language")  # before the training, not after it
-    given = {
-        "seed": seed,
-        "device": device,
-        "train.budget": None if budget is None else schedule.seconds(budget),
-    }
-    values = {
-        **(settings or {}),
-        **more,
-        **{key: value for key, value in given.items() if value is not None},
-    }
+    seconds = None if budget is None else schedule.seconds(budget)
+    given = {"seed": seed, "device": device, "train.budget": seconds}
+    values = {**(settings or {}), **more}
+    values |= {key: value for key, value in given.items() if value is not None}
     mode = _mode(resume=resume, overwrite=overwrite)
     if data is None:
         _check_resumable(out, resume)

@@ -183,7 +183,7 @@ def _sentence(cls: type[BaseModel], errors: Sequence[Any], where: str) -> str:
         fields = _owner(cls, path).model_fields
         return f"{where} has no key {'.'.join(path)!r}: {nearest(path[-1], fields)}"
     keys = path if len(path) < 2 or path[0] not in SECTIONS else path[:2]
-    same_key = [e for e in errors if [str(p) for p in e["loc"]][: len(keys)] == keys]
+    same_key = [error for error in errors if _is_about(error, keys)]
     allowed = _either([_allowed(error) for error in same_key])
     sentence = (
         f"{where} {'.'.join(keys)} = {first['input']!r} cannot be used: {allowed}"
@@ -194,6 +194,11 @@ def _sentence(cls: type[BaseModel], errors: Sequence[Any], where: str) -> str:
         if hint.startswith("did you"):
             return f"{sentence}; {hint}"
     return sentence
+
+
+def _is_about(error: Any, keys: Sequence[str]) -> bool:
+    place = [str(part) for part in error["loc"]]
+    return place[: len(keys)] == keys
 
 
 def _owner(cls: type[BaseModel], path: Sequence[str]) -> Any:
@@ -229,7 +234,8 @@ _LIMITS = {
 
 def _allowed(error: Any) -> str:
     """The values that one of pydantic's errors allows: `it takes a whole number`."""
-    kind, context = error["type"], error.get("ctx", {})
+    kind = error["type"]
+    context = error.get("ctx", {})
     if kind == "value_error":
         return _lower_first(str(context["error"]))
     if kind == "literal_error":

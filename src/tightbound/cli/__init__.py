@@ -20,7 +20,10 @@ from tightbound.cli.fit_prior import fit_prior  # noqa: F401  (its command)
 from tightbound.runtime.errors import TightboundError, nearest
 from tightbound.runtime.progress import listening
 
-USAGE, BUG, INTERRUPTED, PIPE = 2, 1, 130, 141
+BUG = 1
+USAGE = 2
+INTERRUPTED = 130
+PIPE = 141
 SHARED = ("train", "evaluate", "encode", "score")  # by torchrun
 
 

@@ -19,7 +19,8 @@ from tightbound.runtime.launch_context import LaunchContext
 from tightbound.runtime.lock import RunLock
 
 PATTERN = "part-*.parquet"
-KEY, FORMAT = b"tightbound", 1
+KEY = b"tightbound"  # of the identity in the metadata
+FORMAT = 1
 GROUP_VALUES = 4_000_000  # of a row group: what is held before it is written
 
 

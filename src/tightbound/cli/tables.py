@@ -219,28 +219,24 @@ def _settings(section: str | None, config: Config) -> list[tuple[str, Any, str]]
 
 def _run(run: Run) -> None:
     """The parts of a run, its data and its results."""
-    config, recipe, train = run.config, run.config.recipe, run.config.train
-    theta, phi = (
-        sum(p.numel() for p in run.model.groups()[name])
-        for name in ("generative", "inference")
-    )
+    config = run.config
+    recipe = config.recipe
+    train = config.train
+    groups = run.model.groups()
+    theta = sum(p.numel() for p in groups["generative"])
+    phi = sum(p.numel() for p in groups["inference"])
     spec = run.spec
-    values = f"{spec.domain}{f' ({spec.levels})' if spec.levels else ''}"
+    values = f"{spec.domain} ({spec.levels})" if spec.levels else spec.domain
+    fitted = ", fitted after training" if run.fitted else ""
+    sites = ", ".join(f"{site}: {width}" for site, width in run.sites.items())
     rows = [
         ("recipe", f"{recipe.name}: {recipe.paper}"),
-        (
-            "prior p(z)",
-            _brief(recipe.prior) + (", fitted after training" if run.fitted else ""),
-        ),
+        ("prior p(z)", f"{_brief(recipe.prior)}{fitted}"),
         *_priors(run),
         ("posterior q(z|x)", _brief(recipe.posterior)),
         ("likelihood p(x|z)", _brief(recipe.likelihood)),
         ("objective", f"{_brief(recipe.objective)}, k = {recipe.k}"),
-        (
-            "latents",
-            ", ".join(f"{site}: {width}" for site, width in run.sites.items())
-            + f" ({recipe.hierarchy})",
-        ),
+        ("latents", f"{sites} ({recipe.hierarchy})"),
         ("network", f"{_brief(recipe.network)}, size {recipe.size}"),
         ("theta", f"{theta:,} parameters of the decoder, prior and likelihood"),
         ("phi", f"{phi:,} parameters of the encoder and posterior"),

@@ -33,7 +33,8 @@ CONFIG = "config.toml"
 # The settings of a run until its training begins, while its data are read.
 REQUESTED = "requested.toml"
 LOCK = ".lock"
-WEIGHTS, AVERAGED_WEIGHTS = "model.safetensors", "ema.safetensors"
+WEIGHTS = "model.safetensors"
+AVERAGED_WEIGHTS = "ema.safetensors"
 LOG = "log.jsonl"
 ENVIRONMENT = "environment.json"
 EVALUATION = "evaluation.json"
@@ -41,7 +42,8 @@ EVALUATION_PARTS = "evaluation.parts"
 REPORT = "report.html"
 STATE = "state"  # everything that resuming needs
 LAUNCH = Path(STATE) / "launch"  # the launch by torchrun that trains here
-PRIORS, PRIOR = "priors", "prior.safetensors"  # priors/NAME/prior.safetensors
+PRIORS = "priors"
+PRIOR = "prior.safetensors"  # of priors/NAME
 
 RUNS = Path("runs")
 
@@ -148,7 +150,8 @@ class RunFolder:
 
         An empty folder is free.
         """
-        number, candidate = 1, self.path
+        number = 1
+        candidate = self.path
         while candidate.exists() and not _is_empty(candidate):
             number += 1
             candidate = self.path.with_name(f"{self.path.name}-{number}")

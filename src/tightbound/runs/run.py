@@ -112,7 +112,8 @@ class Run:
         return self._data
 
     def _load_data(self) -> Any:
-        source, digest = self.config.data.source, self.config.digest
+        source = self.config.data.source
+        digest = self.config.digest
         if not source:
             raise TightboundError(
                 f"run {self.name!r} was trained on arrays in Python: give the data again"

@@ -13,7 +13,8 @@ from contextlib import contextmanager
 from functools import cache
 from threading import Lock
 
-TRIM, MAPPED = -1, -3  # M_TRIM_THRESHOLD and M_MMAP_THRESHOLD of malloc.h
+TRIM = -1  # M_TRIM_THRESHOLD of malloc.h
+MAPPED = -3  # M_MMAP_THRESHOLD
 # Larger blocks are returned as before: gaps between blocks of different sizes would add up.
 KEPT = 128 << 20
 NEVER = 2**31 - 1
