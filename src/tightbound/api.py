@@ -148,7 +148,9 @@ def _mode(*, resume: bool, overwrite: bool) -> Mode:
         )
     if resume:
         return "resume"
-    return "overwrite" if overwrite else "new"
+    if overwrite:
+        return "overwrite"
+    return "new"
 
 
 def _check_resumable(out: str | Path | None, resume: bool) -> None:
@@ -363,8 +365,12 @@ def _finish(
 
 
 def _run(run: Run | str | Path) -> Run:
-    return run if isinstance(run, Run) else load(run, device=str(pick_device("auto")))
+    if isinstance(run, Run):
+        return run
+    return load(run, device=str(pick_device("auto")))
 
 
 def _display(kind: str | Display) -> Display:
-    return display_of(kind) if isinstance(kind, str) else kind
+    if isinstance(kind, str):
+        return display_of(kind)
+    return kind

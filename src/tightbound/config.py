@@ -123,7 +123,9 @@ class TrainSettings(BaseModel):
     def _switch(cls, value: Any) -> Any:
         """Read true and false as "on" and "off"."""
         if isinstance(value, bool):
-            return "on" if value else "off"
+            if value:
+                return "on"
+            return "off"
         return value
 
 

@@ -316,7 +316,9 @@ def _concatenated(parts: list[Any]) -> Any:
 
 
 def _as_list(column: Any) -> list[Any]:
-    return column.tolist() if isinstance(column, np.ndarray) else column
+    if isinstance(column, np.ndarray):
+        return column.tolist()
+    return column
 
 
 def _parquet(out: Target, columns: Columns) -> None:

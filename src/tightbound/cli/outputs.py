@@ -93,7 +93,9 @@ def _kind(out: Path, kinds: Sequence[str]) -> str:
 
 
 def _is_taken(out: Path) -> bool:
-    return any(out.iterdir()) if out.is_dir() else out.exists()
+    if out.is_dir():
+        return any(out.iterdir())
+    return out.exists()
 
 
 def shared(loading: Loading) -> AbstractContextManager[LaunchContext]:
@@ -204,7 +206,9 @@ def write_columns(out: Target, columns: dict[str, Any]) -> None:
 
 def _without_objects(column: Array) -> Array:
     """A column of Python objects as text, which an .npz can hold without a pickle."""
-    return column.astype(str) if column.dtype == object else column
+    if column.dtype == object:
+        return column.astype(str)
+    return column
 
 
 def _named(names: Sequence[str] | None) -> dict[str, Array]:
@@ -380,4 +384,6 @@ def _file_name(name: str, row: int, taken: set[str]) -> str:
     parts = tuple(part for part in parts if part not in ("/", "..", "."))
     stem = str(PurePosixPath(*parts).with_suffix("")) if parts else f"{row:05d}"
     file_name = f"{stem}.png"
-    return file_name if file_name not in taken else f"{stem}-{row}.png"
+    if file_name not in taken:
+        return file_name
+    return f"{stem}-{row}.png"

@@ -214,10 +214,14 @@ def _tag(path: Path) -> dict[str, Any]:
         tag = json.loads(metadata[KEY])
     except (ArrowException, OSError, KeyError, ValueError):
         return {}
-    return tag if isinstance(tag, dict) else {}
+    if isinstance(tag, dict):
+        return tag
+    return {}
 
 
 def _short(value: Any) -> Any:
     """A value as it is, or its hash where it is long."""
     text = json.dumps(value, sort_keys=True)
-    return value if len(text) <= 100 else hashlib.sha256(text.encode()).hexdigest()[:32]
+    if len(text) <= 100:
+        return value
+    return hashlib.sha256(text.encode()).hexdigest()[:32]

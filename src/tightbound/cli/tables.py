@@ -138,14 +138,18 @@ def _flat(values: Mapping[str, Any], under: str = "") -> dict[str, Any]:
 def _brief(value: Any) -> str:
     if isinstance(value, Part):
         options = ", ".join(f"{k}={v}" for k, v in value.options.items())
-        return f"{value.name} ({options})" if options else value.name
+        if options:
+            return f"{value.name} ({options})"
+        return value.name
     if isinstance(value, Mapping):
         return ", ".join(f"{key}={_brief(v)}" for key, v in _flat(value).items())
     if isinstance(value, tuple | list) and value:
         return " x ".join(str(v) for v in value)
     if isinstance(value, bool):
         return str(value).lower()
-    return str(value) if value or value == 0 else "not set"
+    if value or value == 0:
+        return str(value)
+    return "not set"
 
 
 def data(as_json: bool) -> None:
@@ -258,7 +262,9 @@ def _priors(run: Run) -> list[tuple[str, str]]:
 
     names = [] if run.home is None else RunFolder(run.home).prior_names()
     rows = [("can be fitted", ", ".join(fittable(run.config.recipe, run.spec)))]
-    return [*rows, ("fitted", ", ".join(names))] if names else rows
+    if names:
+        return [*rows, ("fitted", ", ".join(names))]
+    return rows
 
 
 def _history(run: Run) -> list[tuple[str, str]]:

@@ -143,7 +143,9 @@ class RunFolder:
         for begun in named.path.parent.glob(f"{named.path.name}*"):
             if cls(begun).is_of_this_launch():
                 return cls(begun)
-        return named.next_free() if mode == "new" else named
+        if mode == "new":
+            return named.next_free()
+        return named
 
     def next_free(self) -> RunFolder:
         """This folder, or with `-2`, `-3`, ... the first name that is not taken.
@@ -301,7 +303,9 @@ class RunFolder:
 
     def settings(self) -> Config | None:
         """The settings of a run whose training has begun."""
-        return settings.read(self.config_file) if self.is_run else None
+        if self.is_run:
+            return settings.read(self.config_file)
+        return None
 
     def requested(self) -> Config | None:
         """The requested settings of a run whose training has not begun."""

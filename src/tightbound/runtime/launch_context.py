@@ -104,7 +104,9 @@ class LaunchContext:
             results.append(function())
 
         self.on_rank_zero(call)
-        return results[0] if results else function()
+        if results:
+            return results[0]
+        return function()
 
     def add(self, values: Tensor) -> Tensor:
         """The sum over all processes, in place; bit-identical in every process."""
@@ -146,7 +148,9 @@ def started_by_torchrun() -> bool:
 def launch_id() -> str:
     """An identifier shared by all starts of one launch by torchrun."""
     name = os.environ.get("TORCHELASTIC_RUN_ID", "none")
-    return name if name != "none" else f"{socket.gethostname()}:{os.getppid()}"
+    if name != "none":
+        return name
+    return f"{socket.gethostname()}:{os.getppid()}"
 
 
 @contextmanager
