@@ -1,4 +1,4 @@
-# make demo, make test, make check: each makes .venv by itself, and again when what it is made from has changed.
+# make demo, make test, make quick, make check: each makes .venv by itself, and again when what it is made from has changed.
 # make matrix: every recipe on three sets, and a long training at three learning rates; goes on where it was stopped.
 # make bench-env: the environment of the libraries that `tightbound bench` compares with.
 PYTHON ?= python3
@@ -9,7 +9,7 @@ WORKERS ?= 2
 PYTEST_ARGS ?=
 MATRIX_ARGS ?=
 
-.PHONY: demo test check format clean matrix bench bench-env
+.PHONY: demo test quick lowest check format clean matrix bench bench-env
 .DEFAULT_GOAL := demo
 
 demo: $(VENV)/.made
@@ -18,12 +18,16 @@ demo: $(VENV)/.made
 test: $(VENV)/.made
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --durations=10 $(PYTEST_ARGS)
 
+# The inner loop: without the tests that are listed in tests/slow.txt.
+quick: $(VENV)/.made
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n $(WORKERS) --quick $(PYTEST_ARGS)
+
 check: $(VENV)/.made
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q tests/project/test_layers.py
-	$(BIN)/python scripts/size.py --check
+	$(BIN)/python scripts/structure.py --check
 
 matrix: $(VENV)/.made
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/matrix.py --jobs $(WORKERS) $(MATRIX_ARGS)
@@ -50,8 +54,19 @@ $(PEERS)/.made: pyproject.toml constraints.txt benchmarks/constraints.txt
 	@$(PEER_PIP) --no-deps pythae
 	@touch $@
 
+# A few tests with the lowest versions that pyproject.toml declares, in an environment of its own.
+LOWEST := .venv-lowest
+LOWEST_PIP := $(LOWEST)/bin/python -m pip install --quiet -c constraints-lowest.txt
+
+lowest:
+	$(PYTHON) -m venv --clear $(LOWEST)
+	$(LOWEST_PIP) "$$(grep '^torch==' constraints-lowest.txt)"
+	$(LOWEST_PIP) -e ".[all]" pytest pytest-xdist pytest-timeout
+	OMP_NUM_THREADS=1 $(LOWEST)/bin/python -m pytest -q -n $(WORKERS) --quick tests/test_settings.py tests/test_api.py \
+	  tests/core tests/distributions tests/runs/test_run_folder.py tests/data
+
 clean:
-	rm -rf $(VENV) $(PEERS) build dist .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) $(LOWEST) $(PEERS) build dist .mypy_cache .ruff_cache .pytest_cache
 
 $(VENV)/.made: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \

@@ -44,7 +44,7 @@ def by_hand(
     """log p(x) of one image (1, 1, 28, 28) and its error; linear temperatures, a step size that is
     moved to 0.65.
     """
-    decoder, base = model.path.decoder.body, model.likelihood.base.flatten()
+    decoder, base = model.hierarchy.decoder.body, model.likelihood.base.flatten()
     rows = x.flatten(1).expand(CHAINS, -1)
     noise = torch.Generator().manual_seed(seed)
 

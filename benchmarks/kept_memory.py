@@ -51,36 +51,44 @@ def child(case: str) -> None:
     from tightbound.runtime.memory import kept_memory
     from tightbound.training import budget as schedule
     from tightbound.training.console import Quiet
-    from tightbound.training.run_training import asked_of_data, assemble, settle
+    from tightbound.training.run_training import (
+        assemble_step,
+        settle,
+        with_required_data,
+    )
     from tightbound.training.trainer import Trainer
 
     torch.set_num_threads(1)
-    recipe, own, steps = CASES[case]
+    recipe, changes, steps = CASES[case]
     values = {
         "train.precision": "float32",
         "train.compile": "off",
         "device": "cpu",
         "train.steps": 1000,
-        **own,
+        **changes,
     }
-    with tempfile.TemporaryDirectory() as folder, ExitStack() as held:
+    with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
         name = values.pop("source")
         source = name if name == "mnist" else pairs.source_of(name, Path(folder), 32)
-        config = asked_of_data(configure("", recipe, values=values))
+        config = with_required_data(configure("", recipe, values=values))
         data = data_room.load(source, config.data, seed=config.seed)
         config, _ = settle(config, data)
         train = schedule.resolve(config.train, len(data.train), 1000)
         config = config.model_copy(update={"spec": data.spec, "train": train})
-        held.enter_context(kept_memory())
+        stack.enter_context(kept_memory())
         trainer = Trainer(
-            *assemble(config, torch.device("cpu")), config, data, Path(folder), Quiet()
+            assemble_step(config, torch.device("cpu")),
+            config,
+            data,
+            Path(folder),
+            Quiet(),
         )
         trainer.model.train()
         for step in range(3):
-            trainer.one(Clock(step / 1000))
+            trainer.train_step(Clock(step / 1000))
         before = resource.getrusage(resource.RUSAGE_SELF)
         for step in range(3, 3 + steps):
-            trainer.one(Clock(step / 1000))
+            trainer.train_step(Clock(step / 1000))
         after = resource.getrusage(resource.RUSAGE_SELF)
     seconds = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     faults = (after.ru_minflt - before.ru_minflt) / steps
@@ -118,7 +126,7 @@ def main() -> None:
     if args.child:
         child(args.child)
         return
-    found: dict[str, Any] = {**machine.describe(1), "cases": []}
+    report: dict[str, Any] = {**machine.describe(1), "cases": []}
     for case in args.only:
         rounds = [
             (measured(case, kept=False), measured(case, kept=True))
@@ -139,7 +147,7 @@ def main() -> None:
             "most": max(ratios),
             **middle,
         }
-        found["cases"].append(row)
+        report["cases"].append(row)
         a, b = middle["given back"], middle["kept"]
         print(
             f"{case}: {a['ms']:.0f} to {b['ms']:.0f} ms a step, "
@@ -150,7 +158,7 @@ def main() -> None:
             flush=True,
         )
     if args.out:
-        args.out.write_text(json.dumps(found, indent=1) + "\n")
+        args.out.write_text(json.dumps(report, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -76,11 +76,11 @@ def as_pythae(run: Any) -> Any:
     first = encoder.body[1]  # ours sees (x - centre) / spread
     first.bias -= first.weight @ (centre / spread)
     first.weight /= spread
-    posterior = model.path.posterior
+    posterior = model.hierarchy.posterior
     encoder.mean.load_state_dict(posterior.mean.state_dict())
     encoder.log_var.weight.copy_(2 * posterior.log_scale.weight)
     encoder.log_var.bias.copy_(2 * posterior.log_scale.bias)
-    decoder.body.load_state_dict(model.path.decoder.body.state_dict())
+    decoder.body.load_state_dict(model.hierarchy.decoder.body.state_dict())
     decoder.body[-1].bias += model.likelihood.base.flatten()
     config = VAEConfig(
         input_dim=(1, 28, 28), latent_dim=net.latent, reconstruction_loss="bce"

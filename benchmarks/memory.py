@@ -79,11 +79,11 @@ def child(recipe: str, settings: dict[str, Any]) -> None:
         "train.precision": "float32",
     }
     for kind in ("grey", "colour", "count", "labels", "table"):
-        x, own = (
+        x, domain = (
             data_for(kind, side, n),
             {"data.domain": "count"} if kind == "count" else {},
         )
-        before = held()
+        before = resident()
         try:
             with tempfile.TemporaryDirectory() as folder:
                 few_of = tuple(part[:64] for part in x) if kind == "labels" else x[:64]
@@ -94,7 +94,7 @@ def child(recipe: str, settings: dict[str, Any]) -> None:
                     "report": False,
                 }
                 run = tb.train(
-                    x, recipe, display="none", settings=few | own | settings, **parts
+                    x, recipe, display="none", settings=few | domain | settings, **parts
                 )
         except TightboundError as error:
             said = str(error)
@@ -117,7 +117,7 @@ def child(recipe: str, settings: dict[str, Any]) -> None:
     raise SystemExit(said)
 
 
-def held() -> float:
+def resident() -> float:
     """MiB of this process that are in memory now."""
     with open("/proc/self/status") as file:
         return (
@@ -141,13 +141,13 @@ def measure(case: str) -> dict[str, Any]:
     return {"case": case, "recipe": recipe, **json.loads(done.stdout.splitlines()[-1])}
 
 
-def markdown(found: dict[str, Any]) -> str:
+def markdown(report: dict[str, Any]) -> str:
     """All cases, three in a row."""
     cells = [
         f"{c['case']} | {c['mib']:.0f} ({c['weights']:.1f})"
         if "mib" in c
         else f"{c['case']} | failed"
-        for c in found["cases"]
+        for c in report["cases"]
     ]
     cells += [" | "] * (-len(cells) % 3)
     rows = ["| " + " | ".join(cells[i : i + 3]) + " |" for i in range(0, len(cells), 3)]
@@ -188,7 +188,7 @@ def main() -> None:
         if args.out and args.out.exists()
         else []
     )
-    found: dict[str, Any] = {**machine.describe(1), "steps": STEPS, "cases": kept}
+    report: dict[str, Any] = {**machine.describe(1), "steps": STEPS, "cases": kept}
     for case in args.only:
         if not any(old["case"] == case and "mib" in old for old in kept):
             kept[:] = [old for old in kept if old["case"] != case] + [
@@ -196,11 +196,11 @@ def main() -> None:
             ]
             print(json.dumps(new), flush=True)
             if args.out:
-                args.out.write_text(json.dumps(found, indent=1) + "\n")
+                args.out.write_text(json.dumps(report, indent=1) + "\n")
     kept.sort(key=lambda case: [*RECIPES, *SIZES].index(case["case"]))
     if args.out:
-        args.out.write_text(json.dumps(found, indent=1) + "\n")
-    print(markdown(found))
+        args.out.write_text(json.dumps(report, indent=1) + "\n")
+    print(markdown(report))
 
 
 if __name__ == "__main__":

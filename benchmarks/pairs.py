@@ -27,7 +27,7 @@ from tightbound.runs.run import Run
 from tightbound.runtime.errors import TightboundError
 from tightbound.training import budget as schedule
 from tightbound.training.console import Quiet
-from tightbound.training.run_training import asked_of_data, assemble, settle
+from tightbound.training.run_training import assemble_step, settle, with_required_data
 from tightbound.training.trainer import Trainer
 
 Settings = dict[str, Any]
@@ -159,7 +159,7 @@ def same_likelihood(
         loss.backward()
         optimizer.step()
         decay.step()
-        if getattr(likelihood, "observes", False):
+        if likelihood.keeps_statistics:
             likelihood.after_step(likelihood.statistics(trace))
     with torch.no_grad():
         return -model(Batch(test), Draw(source="p")).distortion
@@ -312,7 +312,8 @@ def long(
     finite.
     """
     values = NARROW | DATA[data] | {"train.steps": steps, "train.lr": rate}
-    config = asked_of_data(configure("", recipe, values=_fitting(recipe, values)))
+    settings = configure("", recipe, values=_fitting(recipe, values))
+    config = with_required_data(settings)
     source = data_room.load(source_of(data, folder, 32), config.data, seed=config.seed)
     config, _ = settle(config, source)
     if config.data.domain != source.settings.domain:
@@ -325,16 +326,17 @@ def long(
             "train": schedule.resolve(config.train, len(source.train), steps),
         }
     )
-    model, objective = assemble(config, torch.device("cpu"))
+    step_module = assemble_step(config, torch.device("cpu"))
+    model = step_module.model
     started = time.perf_counter()
     with tempfile.TemporaryDirectory() as scratch:
-        trainer = Trainer(model, objective, config, source, Path(scratch), Quiet())
+        trainer = Trainer(step_module, config, source, Path(scratch), Quiet())
         bad: list[int] = []
-        trainer.health.check = watched(trainer.health.check, bad, lambda: trainer.step)  # type: ignore[method-assign]
+        trainer.guard.check = watched(trainer.guard.check, bad, lambda: trainer.step)  # type: ignore[method-assign]
         for step in range(steps):
             trainer.model.train()
-            trainer.one(Clock(step / steps))
-        trainer.health.look()
+            trainer.train_step(Clock(step / steps))
+        trainer.guard.read_norms()
         valid = trainer.validator(
             trainer.average.current() if trainer.average else model
         )
@@ -343,7 +345,7 @@ def long(
         "status": "ok",
         "not_finite": len(bad),
         "first": bad[0] if bad else None,
-        "left_out": int(trainer.health.counts[0]),
+        "left_out": int(trainer.guard.skipped),
         "weights_finite": finite,
         "valid": valid["distortion"],
         "finite": not bad
@@ -358,13 +360,13 @@ def watched(
 ) -> Callable[..., Tensor]:
     """The check of a step's health, which also notes the steps whose loss is not finite."""
 
-    def look(losses: Any, *rest: Any) -> Tensor:
+    def noting_check(losses: Any, *rest: Any) -> Tensor:
         losses = list(losses)
         if not all(bool(loss.isfinite().all()) for loss in losses):
             bad.append(now())
         return check(losses, *rest)
 
-    return look
+    return noting_check
 
 
 def _fitting(recipe: str, values: Settings) -> Settings:

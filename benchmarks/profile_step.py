@@ -1,5 +1,5 @@
-"""Where a training step's time goes: microseconds of processor time per section of `Trainer.one`,
-on one thread.
+"""Where a training step's time goes: microseconds of processor time per section of one step, on one
+thread.
 
     TIGHTBOUND_DATA=... python benchmarks/profile_step.py [--source mnist] [--steps 300] [--set
     key=value ...]
@@ -40,7 +40,7 @@ ORDER = (
         "backward",
         "graph",
     ),
-    *("health", "optimiser", "average", "sums and the rest"),
+    *("check", "optimiser", "average", "sums and the rest"),
 )
 
 
@@ -90,9 +90,9 @@ def make_trainer(source: str, values: dict[str, Any]) -> Trainer:
     config = config.model_copy(
         update={"train": schedule.resolve(config.train, len(data.train))}
     )
-    model, objective = fit.assemble(config, torch.device("cpu"))
-    model.train()
-    return Trainer(model, objective, config, data, Path(tempfile.mkdtemp()), Quiet())
+    step = fit.assemble_step(config, torch.device("cpu"))
+    step.model.train()
+    return Trainer(step, config, data, Path(tempfile.mkdtemp()), Quiet())
 
 
 def instrument(trainer: Trainer) -> Sections:
@@ -100,21 +100,21 @@ def instrument(trainer: Trainer) -> Sections:
     sections, model = Sections(), trainer.model
     sections.wrap(trainer, "batches", "batch")
     sections.wrap(trainer, "noise", "noise")
-    if hasattr(trainer.engine, "graph"):
-        sections.wrap(trainer, "engine", "graph")
+    if hasattr(trainer.execution, "graph"):
+        sections.wrap(trainer, "execution", "graph")
     else:
-        sections.wrap(trainer.engine, "step", "objective")
+        sections.wrap(trainer.execution, "step", "objective")
         sections.wrap(model, "features", "encoder")
-        sections.wrap(model.path, "forward", "latents")
-        sections.wrap(model.path.decoder, "forward", "decoder")
+        sections.wrap(model.hierarchy, "forward", "latents")
+        sections.wrap(model.hierarchy.decoder, "forward", "decoder")
         sections.wrap(model.likelihood, "forward", "likelihood")
         Trace.log_px = property(sections.timed("likelihood", Trace.log_px.fget))  # type: ignore[method-assign, assignment, attr-defined]
-        sections.wrap(trainer.engine.gradients, "backward", "backward")
-    sections.wrap(trainer.health, "check", "health")
-    sections.wrap(trainer, "update", "optimiser")
+        sections.wrap(trainer.execution.gradients, "backward", "backward")
+    sections.wrap(trainer.guard, "check", "check")
+    sections.wrap(trainer, "optimizer_step", "optimiser")
     if trainer.average is not None:
-        sections.wrap(trainer.average, "move", "average")
-    sections.wrap(trainer, "one", "sums and the rest")
+        sections.wrap(trainer.average, "update", "average")
+    sections.wrap(trainer, "train_step", "sums and the rest")
     return sections
 
 
@@ -128,12 +128,12 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(1)
     trainer = make_trainer(args.source, assignments(args.set))
-    trainer.one(Clock(0.0))
+    trainer.train_step(Clock(0.0))
     plain = rounds(trainer, args.steps, None)
     sections = instrument(trainer)
-    found = rounds(trainer, args.steps, sections)
-    names = [name for name in ORDER if name in found[0]]
-    medians = {name: statistics.median(r[name] for r in found) for name in names}
+    timings = rounds(trainer, args.steps, sections)
+    names = [name for name in ORDER if name in timings[0]]
+    medians = {name: statistics.median(r[name] for r in timings) for name in names}
     whole = sum(medians.values())
     print("| section | us per step | share |\n|---|---|---|")
     for name, value in medians.items():
@@ -148,22 +148,22 @@ def rounds(
     trainer: Trainer, steps: int, sections: Sections | None
 ) -> list[dict[str, float]]:
     """Microseconds per step and section of ten rounds."""
-    found = []
+    timings = []
     for _ in range(10):
         start = time.process_time()
         if sections is not None:
             sections.total.clear()
         for _ in range(max(1, steps // 10)):
-            trainer.one(Clock(trainer.step / 1_000_000))
+            trainer.train_step(Clock(trainer.step / 1_000_000))
         total = (
             sections.total
             if sections is not None
             else {"all": time.process_time() - start}
         )
-        found.append(
+        timings.append(
             {name: value * 1e6 / max(1, steps // 10) for name, value in total.items()}
         )
-    return found
+    return timings
 
 
 if __name__ == "__main__":

@@ -86,7 +86,9 @@ def settings_of(spec: Spec) -> dict[str, Any]:
             "latent": network.latent,
             "likelihood": network.likelihood,
         }
-        found |= {"path": "flat" if isinstance(network.latent, int) else "top-down"}
+        found |= {
+            "hierarchy": "flat" if isinstance(network.latent, int) else "top-down"
+        }
         if network.likelihood == "gaussian":
             found |= {"likelihood.scale": "fixed", "likelihood.value": 1.0}
     return found | spec.get("settings", {})

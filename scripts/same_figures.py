@@ -46,7 +46,12 @@ Rules = Sequence[tuple[str, str]]
 # ---- what is renamed, old name -> new name
 
 # Keys of settings, with their section: {"data.masked": "data.allow_missing"}.
-RENAMED_SETTINGS: dict[str, str] = {}
+RENAMED_SETTINGS: dict[str, str] = {
+    "data.masked": "data.allow_missing",
+    "data.labelled": "data.use_labels",
+    "data.mix": "data.shuffle_buffer",
+    "train.skip": "train.skip_gradient_above",
+}
 # Functions train, evaluate, fit_prior, `save` of an evaluation, and keyword arguments.
 RENAMED_API: dict[str, str] = {}
 # Recipes, fitted priors, and values of settings that are texts.
@@ -55,7 +60,10 @@ RENAMED_VALUES: dict[str, str] = {}
 RENAMED_FILES: dict[str, str] = {}
 # Names of tensors, (regular expression, replacement), one after another, for example
 # [(r"^path\.", "hierarchy.")]. No two names may become one.
-RENAMED_WEIGHTS: list[tuple[str, str]] = []
+RENAMED_WEIGHTS: list[tuple[str, str]] = [
+    (r"^path\.", "hierarchy."),
+    (r"^told\.", "condition_encoder."),
+]
 # Places of numbers in an evaluation or a log, third_term.gap.mean or 0.valid.elbo, likewise.
 RENAMED_FIGURES: list[tuple[str, str]] = [
     (r"^((distortion|rate|elbo|log_px|gap|ess)\.(mean|se))$", r"terms.\1"),

@@ -56,3 +56,21 @@ def data_root() -> Path:
             "needs TIGHTBOUND_DATA, a folder with mnist/, fashion_mnist/ and binarized_mnist/"
         )
     return Path(root)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--quick", action="store_true", help="leave out the tests in slow.txt"
+    )
+
+
+def pytest_collection_modifyitems(
+    config: pytest.Config, items: list[pytest.Item]
+) -> None:
+    """Deselect the tests that scripts/slow_tests.py listed, where `--quick` was given."""
+    if not config.getoption("--quick"):
+        return
+    lines = (Path(__file__).parent / "slow.txt").read_text(encoding="utf-8").split("\n")
+    slow = [item for item in items if getattr(item, "originalname", "") in lines]
+    config.hook.pytest_deselected(items=slow)
+    items[:] = [item for item in items if item not in slow]

@@ -38,7 +38,7 @@ from tightbound.training.optimization.optimizer import optimizer
             {"data.binarize": "dynmic"},
             "it takes 'none', 'static' or 'dynamic'; did you mean 'dynamic'?",
         ),
-        ({"path": "topdown"}, "did you mean 'top-down'?"),
+        ({"hierarchy": "topdown"}, "did you mean 'top-down'?"),
         (
             {"data.valid": 0.9, "data.test": 0.5},
             "data.valid + data.test must be below 1",

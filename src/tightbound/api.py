@@ -1,44 +1,45 @@
-"""What `import tightbound as tb` offers: train, evaluate, compare, load, demo."""
+"""The public verbs: train, evaluate, compare, load, fit_prior, demo."""
 
 from __future__ import annotations
 
-import math
-import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from tightbound import config as settings_file
 from tightbound import report as report_room
-from tightbound.config import SECTIONS, Config, configure
+from tightbound.config import configure
 from tightbound.evaluation import Evaluation
 from tightbound.evaluation import evaluate as evaluate_run
 from tightbound.evaluation.estimators.exact_terms import three_terms
 from tightbound.models.recipes import Recipe
 from tightbound.report.page.text import LANGUAGES
+from tightbound.runs.data_source import stored_source
+from tightbound.runs.folder import Mode, RunFolder
 from tightbound.runs.run import Run, load
 from tightbound.runtime.device import pick_device
 from tightbound.runtime.errors import TightboundError, lookup
 from tightbound.runtime.launch_context import join_launch
 from tightbound.runtime.progress import listening
 from tightbound.training import budget as schedule
-from tightbound.training.console import Display, Quiet, display
+from tightbound.training.console import Display, Quiet
+from tightbound.training.console import display as display_of
 from tightbound.training.fit_prior import fit_prior
-from tightbound.training.run_training import ASKED, fit, is_ours
+from tightbound.training.run_training import fit
 from tightbound.training.trainer import Interrupted
 
 __all__ = ["compare", "demo", "evaluate", "fit_prior", "load", "train"]
 
-FIRST_K, FIRST_N, FIRST_VALUES = 100, 1000, 100_000_000
+# The first evaluation: K samples, at most so many examples, and at most so many values in all.
+FIRST_K = 100
+FIRST_N = 1000
+FIRST_VALUES = 100_000_000
 DEMO = {"recipe.size": "s", "train.steps": 800}
 
 
 class Stopped(Interrupted):
-    """Ctrl-C in training: the state is saved in `folder`, and `train(..., out=folder, resume=True)`
-    goes on.
-    """
+    """Ctrl-C in training; `train(resume=True, out=folder)` continues from the saved state."""
 
     def __init__(self, folder: Path) -> None:
         super().__init__(
@@ -49,7 +50,7 @@ class Stopped(Interrupted):
 
 
 def train(
-    source: Any = None,
+    data: Any = None,
     recipe: str | Recipe | None = None,
     *,
     out: str | Path | None = None,
@@ -68,15 +69,31 @@ def train(
     settings: Mapping[str, Any] | None = None,
     **more: Any,
 ) -> Run:
-    """Trains a model (recipe "vae" unless told otherwise) and returns its Run, best weights first.
+    """Train a model and return its Run, with the weights of the best validation.
 
-    source: a built-in name, a path, an array, a tensor, a Dataset or a DataLoader; may be left out
-    with `resume`. out: the run folder; `runs/<data>-<recipe>` or the next free name.  budget:
-    "15min", "90s" or seconds. settings, more: keys of the config, with or without section:
-    latent=16, settings={"data.binarize": "dynamic"}. trust: lets `resume` run code that the run's
-    config names by import path. A first, quick evaluation and a report are written beside the
-    weights unless `report` is False. Raises TightboundError, one sentence, for whatever is wrong
-    with settings, data or folders.
+    Args:
+        data: A built-in name, a path, an array, a tensor, a table, a Dataset or a DataLoader;
+            may be left out with `resume`.
+        recipe: The name of a recipe, or a Recipe; "vae" where None.
+        out: The run folder; `runs/<data>-<recipe>` or the next free name where None.
+        config: A TOML file of settings, such as a run's config.toml.
+        seed: Of initialisation, data order, noise and evaluation.
+        resume: Continue a training that was interrupted.
+        trust: Let `resume` run code that the run's config names by import path.
+        overwrite: Replace the run in the folder.
+        budget: "15min", "90s" or seconds; the number of steps is fitted to it.
+        device: "auto", "cpu" or "cuda".
+        valid: Data of its own for validation.
+        test: Data of its own for testing.
+        display: "auto", "life", "lines" or "none", or a Display.
+        report: Write a first, quick evaluation and a report beside the weights.
+        lang: Language of the report, "en" or "ko".
+        settings: Keys of the config: {"data.binarize": "dynamic"}.
+        more: The same as keyword arguments, without the section: latent=16.
+
+    Raises:
+        TightboundError: One sentence about settings, data or a folder that cannot be used.
+        Stopped: Training was interrupted and its state is saved.
     """
     show = _display(display)
     lookup(LANGUAGES, lang, "language")  # before the training, not after it
@@ -90,52 +107,66 @@ def train(
         **more,
         **{key: value for key, value in given.items() if value is not None},
     }
-    folder = None if out is None else Path(out)
-    if resume and folder is None and source is None:
-        raise TightboundError(
-            "resume needs the run to go on with: give --out RUN, or the data it was trained on"
-        )
-    if source is None and not resume:
-        raise TightboundError(
-            "train needs data: a built-in name such as digits, or the path of your own"
-        )
-    wanted = configure(
-        _kept_source(source, valid, test), recipe, file=config, values=values
-    )
-    with join_launch(pick_device(wanted.device).type) as launch:
+    mode = _mode(resume=resume, overwrite=overwrite)
+    if data is None:
+        _check_resumable(out, resume)
+    source = stored_source(data, valid, test)
+    requested = configure(source, recipe, file=config, values=values)
+    with join_launch(pick_device(requested.device).type) as launch:
         show = show if launch.is_rank_zero else Quiet()
-        place, ours = launch.on_rank_zero(
-            lambda: _place(
-                folder, source, wanted.recipe.name, new=not (resume or overwrite)
-            )
+        path = None if out is None else Path(out)
+        folder = launch.on_rank_zero(
+            lambda: RunFolder.choose(path, data, requested.recipe.name, mode)
         )
-        if resume:
-            kept = launch.on_rank_zero(
-                lambda: _resumed(place, source, recipe, config, wanted, values)
+        if mode == "resume":
+            source = launch.on_rank_zero(
+                lambda: folder.check_resumable(data, recipe, config, requested, values)
             )
-            source = kept if source is None else source
-        elif ours:  # torchrun has started the processes of this launch anew
-            resume, overwrite, trust = True, False, True
+            data = source if data is None else data
+        elif launch.on_rank_zero(folder.is_of_this_launch):
+            # torchrun has started the processes of this launch again
+            mode = "resume"
+            trust = True
         try:
             with listening(show.note):
                 run = fit(
-                    wanted,
-                    source,
-                    place,
+                    requested,
+                    data,
+                    folder.path,
                     show,
-                    resume=resume,
-                    overwrite=overwrite,
-                    valid=valid,
-                    test=test,
+                    mode=mode,
+                    splits={"valid": valid, "test": test},
                     trust=trust,
                 )
             if report and launch.is_rank_zero:
-                _finish([run], place / "report.html", show, lang)
+                _finish([run], folder.report_file, show, lang)
         except KeyboardInterrupt as stop:
-            if not (place / "config.toml").is_file():
+            if not folder.is_run:
                 raise
-            raise Stopped(place) from stop
+            raise Stopped(folder.path) from stop
     return run
+
+
+def _mode(*, resume: bool, overwrite: bool) -> Mode:
+    if resume and overwrite:
+        raise TightboundError(
+            "--resume and --overwrite contradict each other: give one of them"
+        )
+    if resume:
+        return "resume"
+    return "overwrite" if overwrite else "new"
+
+
+def _check_resumable(out: str | Path | None, resume: bool) -> None:
+    """Without data, there must be a run to resume."""
+    if not resume:
+        raise TightboundError(
+            "train needs data: a built-in name such as digits, or the path of your own"
+        )
+    if out is None:
+        raise TightboundError(
+            "resume needs the run to go on with: give --out RUN, or the data it was trained on"
+        )
 
 
 def evaluate(
@@ -153,16 +184,32 @@ def evaluate(
     diagnosis: bool = True,
     tick: Any = None,
 ) -> Evaluation:
-    """The three terms of log p(x), log p(x) with K samples and the gap, with standard errors, in
-    nats per example.
+    """Estimate the terms of log p(x) on a split, in nats per example, with standard errors.
 
-    run: a Run or its folder.  data: other data than the run's own `split`.  limit: n examples only,
-    spread evenly. On `subset` examples also: exact log p(x) of models with up to 3 latents; `ais`,
-    bounds by annealed importance sampling; `gap`, the inference gap in its two parts.
-    budget: "5min" or seconds, chooses all of these.  diagnosis: says what is wrong with the model.
-    tick: called with (done, n, what).  What an interrupted call finished is kept in the run folder,
-    and the same call goes on from it.  Processes of torchrun share the work, and all get the
-    result. Raises TightboundError for data that do not fit the model.
+    log p(x) = E_q[log p(x|z)] - KL(q(z|x), p(z)) + KL(q(z|x), p(z|x)): distortion, rate and
+    inference gap, with log p(x) by importance sampling with K samples.
+
+    Args:
+        run: A Run or its folder.
+        data: Other data than the run's own `split`.
+        split: "train", "valid" or "test".
+        k: Importance samples.
+        ais: On `subset` examples, bounds by annealed importance sampling.
+        gap: On `subset` examples, the two parts of the inference gap.
+        subset: Number of examples for the slow estimates, exact log p(x) of models with up
+            to 3 latents among them.
+        seed: Of all draws; the run's own where None.
+        limit: Number of examples, spread evenly; all where None.
+        budget: "5min" or seconds; chooses k, subset and limit.
+        diagnosis: Also check for known failures of the model.
+        tick: Called with (done, n, what) as the work proceeds.
+
+    Returns:
+        The Evaluation; in a launch by torchrun, whose processes share the work, in each of
+        them. What an interrupted call finished is kept in the run folder and used again.
+
+    Raises:
+        TightboundError: The data do not fit the model, or the split is unknown.
     """
     seconds = None if budget is None else schedule.seconds(budget)
     with join_launch(
@@ -192,10 +239,22 @@ def compare(
     title: str | None = None,
     overwrite: bool = False,
 ) -> Path:
-    """Writes one HTML report of several runs side by side and returns its path.
+    """Write one HTML report of several runs side by side.
 
-    A run's `evaluation.json` is used where it is there; else a quick evaluation is made.
-    Raises TightboundError where a run cannot be read, or the file exists and `overwrite` is False.
+    A run's `evaluation.json` is used if there is one, else a quick evaluation.
+
+    Args:
+        runs: Runs or their folders.
+        out: The file to write.
+        lang: Language of the report, "en" or "ko".
+        title: Title of the report.
+        overwrite: Replace the file if it exists.
+
+    Returns:
+        The path of the report.
+
+    Raises:
+        TightboundError: A run cannot be read, or the file exists.
     """
     out = Path(out)
     if out.exists() and not overwrite:
@@ -214,42 +273,51 @@ def demo(
     settings: Mapping[str, Any] | None = None,
     **more: Any,
 ) -> Path:
-    """Trains an autoencoder and a VAE on the embedded digits and writes one report; returns its
-    path.
+    """Train an autoencoder and a VAE on the built-in digits and write one report.
 
-    A third model, a VAE with two features, shows what cannot be computed for more: the true
-    posterior and all three terms of log p(x).  out: a new folder, or the next free name (`demo-2`).
-    settings, more: as for `train`.
+    A third model, a VAE with two latents, shows the true posterior and all three terms of
+    log p(x), which cannot be computed for more.
+
+    Args:
+        out: A new folder; the next free name (`demo-2`) where it is taken.
+        lang: Language of the report, "en" or "ko".
+        display: As in `train`.
+        settings: As in `train`.
+        more: As in `train`.
+
+    Returns:
+        The path of the report.
     """
     lookup(LANGUAGES, lang, "language")  # before three trainings, not after them
-    show, folder = _display(display), _free(Path(out))
-    runs, given = [], DEMO | dict(settings or {})
-    for name, recipe, own in (
+    show = _display(display)
+    folder = RunFolder(Path(out)).next_free().path
+    models: tuple[tuple[str, str, dict[str, Any]], ...] = (
         ("ae", "ae", {}),
         ("vae", "vae", {}),
         ("two-features", "vae", {"latent": 2}),
-    ):
+    )
+    runs = []
+    for name, recipe, changes in models:
         show.note(f"training {name} on digits in {folder / name}")
-        values = given | own
-        runs.append(
-            train(
-                "digits",
-                recipe,
-                out=folder / name,
-                display=show,
-                report=False,
-                settings=values,
-                **more,
-            )
+        run = train(
+            "digits",
+            recipe,
+            out=folder / name,
+            display=show,
+            report=False,
+            settings={**DEMO, **(settings or {}), **changes},
+            **more,
         )
+        runs.append(run)
     *compared, two = runs
-    _say_three_terms(two, show)
-    return _finish(compared, folder / "report.html", show, lang, aside=[two])
+    _show_three_terms(two, show)
+    report = RunFolder(folder).report_file
+    return _finish(compared, report, show, lang, extra_runs=[two])
 
 
-def _say_three_terms(run: Run, show: Display) -> None:
-    """The identity that a VAE is built on, each term computed by itself for one image."""
-    t = three_terms(run.model, run.examples(run.data.test.select(torch.tensor([0]))))
+def _show_three_terms(run: Run, show: Display) -> None:
+    """Print log p(x) of one image and its three terms, each from an integral of its own."""
+    t = three_terms(run.model, run.data.test.examples(torch.tensor([0])))
     show.note(
         "two features, one test image, nats, each figure by an integral of its own:"
     )
@@ -264,33 +332,38 @@ def _say_three_terms(run: Run, show: Display) -> None:
 
 
 def _first_evaluation(run: Run) -> Evaluation:
-    """A quick evaluation of the test split.
-
-    K = 100, at most 1,000 examples, fewer where an example is large.
-    """
+    """A quick evaluation of the test split, on fewer examples where an example is large."""
     most = max(64, FIRST_VALUES // (FIRST_K * run.spec.dims))
     return evaluate_run(run, k=FIRST_K, limit=min(FIRST_N, most), subset=0)
 
 
 def _finish(
-    runs: Sequence[Run], path: Path, show: Display, lang: str, aside: Sequence[Run] = ()
+    runs: Sequence[Run],
+    path: Path,
+    show: Display,
+    lang: str,
+    extra_runs: Sequence[Run] = (),
 ) -> Path:
-    """First evaluations, each kept in its run folder, and the report of `runs`."""
+    """Evaluate runs briefly, keep that in their folders, and write the report of `runs`."""
     evaluations = []
-    for run in [*runs, *aside]:
-        found = _first_evaluation(run)
+    for run in [*runs, *extra_runs]:
+        evaluation = _first_evaluation(run)
         assert run.folder is not None
-        found.save(run.folder)
-        for line in found.lines():
+        evaluation.save(run.folder)
+        for line in evaluation.lines():
             show.note(line)
-        if found.bound:
+        if evaluation.bound:
             show.note(
                 f"  a first look: tightbound evaluate {run.folder} takes K = "
                 "5000 on the whole test split"
             )
-        evaluations.append(found)
+        evaluations.append(evaluation)
     return report_room.write(
-        runs, path, lang=lang, evaluations=evaluations[: len(runs)], aside=aside
+        runs,
+        path,
+        lang=lang,
+        evaluations=evaluations[: len(runs)],
+        extra_runs=extra_runs,
     )
 
 
@@ -299,147 +372,4 @@ def _run(run: Run | str | Path) -> Run:
 
 
 def _display(kind: str | Display) -> Display:
-    return display(kind) if isinstance(kind, str) else kind
-
-
-# ---- the folder and the source of a run
-
-
-def _is_name(source: Any) -> bool:
-    return isinstance(source, str | Path)
-
-
-def _kept_source(source: Any, valid: Any, test: Any) -> str:
-    """What config.toml says of the data: a built-in name, an absolute path, or nothing for data of
-    a Python session.
-    """
-    if not _is_name(source) or valid is not None or test is not None:
-        return ""
-    kind, colon, place = str(source).partition(":")
-    if colon and kind in ("wds", "hf") and (kind == "wds" or Path(place).exists()):
-        return f"{kind}:{Path(place).expanduser().absolute()}"
-    return (
-        str(Path(source).resolve())
-        if Path(source).exists() and not _builtin(source)
-        else str(source)
-    )
-
-
-def _builtin(source: Any) -> bool:
-    from tightbound.data.formats.builtin import BUILTIN
-
-    return isinstance(source, str) and source in BUILTIN
-
-
-def _folder(source: Any, recipe: str, *, new: bool) -> Path:
-    """`runs/<data>-<recipe>`, or the next free name for a new run."""
-    name = "array"
-    if _is_name(source):
-        path = Path(str(source).removeprefix("wds:").removeprefix("hf:"))
-        name = path.resolve().name if path.is_dir() else path.name.split(".")[0]
-        name = re.sub(r"[^\w.+-]+", "-", name).strip("-") or "data"
-    folder = Path("runs") / f"{name}-{recipe}"
-    return _free(folder) if new else folder
-
-
-def _place(
-    folder: Path | None, source: Any, recipe: str, *, new: bool
-) -> tuple[Path, bool]:
-    """The run folder, and whether this launch by torchrun has begun to train in it already."""
-    if folder is None:
-        named = _folder(source, recipe, new=False)
-        begun = [f for f in named.parent.glob(f"{named.name}*") if is_ours(f)]
-        folder = begun[0] if begun else _free(named) if new else named
-    return folder, is_ours(folder)
-
-
-def _free(folder: Path) -> Path:
-    """The folder, or with `-2`, `-3`, ... the first that is not taken; an empty folder is free."""
-    number, found = 1, folder
-    while found.exists() and not (found.is_dir() and not any(found.iterdir())):
-        number += 1
-        found = folder.with_name(f"{folder.name}-{number}")
-    return found
-
-
-def _resumed(
-    folder: Path,
-    source: Any,
-    recipe: str | Recipe | None,
-    file: str | Path | None,
-    wanted: Config,
-    values: Mapping[str, Any],
-) -> str:
-    """The source that the run to resume was begun with; refuses settings that would change what was
-    begun.
-    """
-    path = next(
-        (p for p in (folder / "config.toml", folder / ASKED) if p.is_file()), None
-    )
-    if not folder.is_dir():
-        raise TightboundError(
-            f"there is no run {str(folder)!r} to resume: check --out, or leave out --resume"
-        )
-    if path is None:
-        if source is None:
-            raise TightboundError(
-                f"{str(folder)!r} is not a run folder, it has no config.toml: "
-                "name the data to start"
-            )
-        return ""
-    old = settings_file.read(path)
-    if file is not None:
-        raise TightboundError(
-            f"run {str(folder)!r} keeps the settings it was begun with: leave out --config"
-        )
-    if recipe is not None and wanted.recipe.name != old.recipe.name:
-        raise TightboundError(
-            f"run {str(folder)!r} was begun with recipe {old.recipe.name!r}, "
-            f"not {wanted.recipe.name!r}: "
-            "leave out --recipe"
-        )
-    for key in _changed(old, wanted, values):
-        raise TightboundError(
-            f"run {str(folder)!r} was begun with another {key} "
-            f"({_at(old, key)}): leave it out, or choose another --out"
-        )
-    other = source is not None and _kept_source(source, None, None) != old.source
-    if (
-        other and old.source and all(map(_builtin, (source, old.source)))
-    ):  # a file may have moved; its digest tells
-        raise TightboundError(
-            f"run {str(folder)!r} was begun with {old.source}, not {source}: "
-            "leave the data out, or choose "
-            "another --out"
-        )
-    if source is None and not old.source:
-        raise TightboundError(
-            f"run {str(folder)!r} was trained on arrays in Python: give the data again"
-        )
-    return old.source
-
-
-def _changed(old: Config, new: Config, keys: Iterable[str]) -> list[str]:
-    """The keys whose values differ; "auto" is whatever it was resolved to, and the device may
-    change.
-    """
-    pairs = ((key, _at(old, key), _at(new, key)) for key in keys if key != "device")
-    return [key for key, was, now in pairs if now != "auto" and not _same(was, now)]
-
-
-def _same(a: Any, b: Any) -> bool:
-    numbers = all(isinstance(v, int | float) for v in (a, b))
-    return math.isclose(a, b, rel_tol=1e-6) if numbers else bool(a == b)
-
-
-def _at(config: Config, key: str) -> Any:
-    """The value of a key with or without its section, or None."""
-    tree = config.model_dump(mode="json")
-    first, *rest = key.split(".")
-    home: Any = next(
-        (t for t in (tree, *(tree[name] for name in SECTIONS)) if first in t), {}
-    )
-    found: Any = home.get(first)
-    for part in rest:
-        found = found.get(part) if isinstance(found, dict) else None
-    return found
+    return display_of(kind) if isinstance(kind, str) else kind

@@ -54,7 +54,7 @@ def test_log_terms_bound_and_gradients(name: str, options: dict[str, object]) ->
     model, _, data = build(name, options)
     trace = model(Batch(data[:B]), Draw(K))
     site = trace.latents["z"]
-    codes = model.path.posterior.codebook
+    codes = model.hierarchy.posterior.codebook
     assert (
         trace.bound
         and trace.log_w.shape == site.log_p.shape == site.log_q.shape == (K, B)
@@ -81,7 +81,7 @@ def test_numbers_and_vectors_are_two_names_of_one_code_and_mass_sums_to_one(
     one.
     """
     model, _, data = build(name, options)
-    codes = model.path.posterior.codebook
+    codes = model.hierarchy.posterior.codebook
     if codes.groups * math.log(codes.size) > 9:
         pytest.fail("too many codes to count: make the case smaller")
     every = torch.tensor(
@@ -105,8 +105,8 @@ def test_prior_draws_every_code_alike_and_a_cooled_one_is_a_code_too(
     name: str, options: dict[str, object]
 ) -> None:
     model, _, _ = build(name, options)
-    codes = model.path.posterior.codebook
-    p = model.path.prior(context(N), Draw(source="p"), None)
+    codes = model.hierarchy.posterior.codebook
+    p = model.hierarchy.prior(context(N), Draw(source="p"), None)
     z, log_p = from_noise(p, noise_like(p))
     assert torch.allclose(log_p, torch.full((N,), -codes.groups * math.log(codes.size)))
     share = torch.bincount(codes.index(z)[:, 0], minlength=codes.size) / N
@@ -204,7 +204,7 @@ def test_relaxed_codes_are_not_trained_with_a_prior_that_reads_numbers() -> None
 
 def test_nearest_codes_are_chosen_and_the_gradient_goes_straight_through() -> None:
     model, _, data = build("vector-quantized", CASES["vector-quantized"])
-    posterior = model.path.posterior
+    posterior = model.hierarchy.posterior
     h = model.features(data)
     q = posterior(h, context(len(h), h), None)
     far = torch.cdist(q.raw.flatten(0, 1), posterior.codebook.table[0])
@@ -232,7 +232,7 @@ def test_each_level_of_a_residual_codebook_leaves_less() -> None:
 def test_codebook_follows_the_mean_of_what_chose_it() -> None:
     """At decay 0 an entry is the mean of its encodings after one step; sums add over processes."""
     model, step, data = build("vector-quantized", {"codes": 4, "dim": 3, "decay": 0.0})
-    codes = model.path.posterior.codebook
+    codes = model.hierarchy.posterior.codebook
     _, sums = step(Batch(data), Clock())
     q = model(Batch(data), Draw()).latents["z"].q
     raw, index = q.raw.flatten(0, 1), q.code.index.flatten()
@@ -247,7 +247,7 @@ def test_codebook_follows_the_mean_of_what_chose_it() -> None:
 
 def test_a_dead_code_starts_again_at_an_encoding() -> None:
     model, step, data = build("vector-quantized", {"codes": 4, "dim": 3})
-    codes = model.path.posterior.codebook
+    codes = model.hierarchy.posterior.codebook
     with torch.no_grad():
         codes.table[0, 2] = codes.total[0, 2] = 1e4
         codes.count[0] = torch.tensor([5.0, 5.0, 1e-4, 5.0])

@@ -23,7 +23,7 @@ from tightbound.runtime.errors import TightboundError
 B, K = 2, 3
 
 
-class Mine:
+class Mine(tb.Network):
     """An encoder that ends in a map of channels, with batch normalisation; a decoder that gives
     flat rows.
     """
@@ -94,7 +94,7 @@ def test_a_hierarchy_uses_the_link(path: str) -> None:
     recipe = plain(
         network=part(f"{__name__}:Deep"),
         likelihood=part("gaussian"),
-        path=path,
+        hierarchy=path,
         latent=(4, 2),
     )
     model, _ = build(recipe, spec_of("real", (1, 4, 6)))
@@ -147,8 +147,9 @@ def test_an_own_network_trains_is_saved_and_needs_trust_to_load(tmp_path: Path) 
 
 
 MODULE = """
+import tightbound as tb
 from torch import nn
-class Small:
+class Small(tb.Network):
     def __init__(self, size): pass
     def encoder(self, shape): return nn.Sequential(nn.Flatten(), nn.Linear(64, 6), nn.ReLU())
     def decoder(self, inputs, out): return nn.Linear(inputs, 5)

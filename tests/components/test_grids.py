@@ -14,6 +14,7 @@ from tightbound.components.networks.pyramid import Cell
 from tightbound.components.posteriors import POSTERIORS
 from tightbound.components.posteriors.normal import NormalPosterior
 from tightbound.components.priors import ConditionalNormal, StandardNormal
+from tightbound.core.component import Level
 from tightbound.core.trace import Batch, Clock, Context, Draw, repeated, scale_of
 from tightbound.models.hierarchy import Bidirectional, Flat, TopDown, on_grid
 from tightbound.models.recipes import RECIPES, Recipe, part
@@ -21,16 +22,16 @@ from tightbound.runtime.errors import TightboundError
 
 B, K = 5, 3
 SHAPES = [(1, 8, 8), (3, 3, 5), (2, 33), (1, 1, 9), (1, 5, 6, 7)]
-GRIDS = [name for name, cls in POSTERIORS.items() if getattr(cls, "grids", False)]
+GRIDS = [name for name, cls in POSTERIORS.items() if cls.supports_grids]
 SPACE = {
-    name: "codes" if getattr(cls, "space", "real") == "codes" else "learned"
+    name: "codes" if cls.latent_space == "codes" else "learned"
     for name, cls in POSTERIORS.items()
 }
 
 
 def deep(**changes: object) -> Recipe:
     return Recipe(
-        path="top-down",
+        hierarchy="top-down",
         network=part("pyramid", channels=8),
         latent=(2, 3, 2),
         **changes,
@@ -49,7 +50,7 @@ def test_recipes_of_shapes_have_gradients_terms_and_samples(
         site.log_p.shape == (K, B) for site in trace.latents.values()
     )
     assert {name: site.z.shape[1] for name, site in trace.latents.items()} == dict(
-        model.widths
+        model.site_widths
     )
     objective(trace, Clock()).backward()
     grads_ok(model)
@@ -89,17 +90,19 @@ def test_one_block_from_the_top_down_is_the_flat_model() -> None:
     grid, features = (4, 3), 6
     net = NETWORKS["pyramid"]("s", channels=features)
     link, decoder = (
-        shake(net.link(2, grid, (8, 5), 1, True)),
-        shake(net.decoder((8, 5), (2, 1, 8, 5), 1)),
+        shake(net.link(2, Level(grid, (8, 5), first=True))),
+        shake(net.decoder(Level((8, 5)), (2, 1, 8, 5))),
     )
     prior, posterior = StandardNormal(2 * 12), shake(NormalPosterior(features, 2))
-    deep_path = TopDown([prior], [posterior], [link], decoder, scales=[1], grids=[grid])
+    deep_path = TopDown(
+        [prior], [posterior], [link], decoder, [24], scales=[1], grids=[grid]
+    )
 
     class Placed(nn.Module):
         def forward(self, z: torch.Tensor) -> torch.Tensor:
             return decoder(link(on_grid(z, grid)))
 
-    flat, h = Flat(prior, posterior, Placed()), torch.randn(B, *grid, features)
+    flat, h = Flat(prior, posterior, Placed(), 24), torch.randn(B, *grid, features)
     noise = torch.randn(B, 24)
     found = []
     for path, seen, name in (
@@ -121,14 +124,14 @@ def test_a_mixture_of_posteriors_reads_pseudo_inputs_as_the_posterior_reads_exam
     spec = spec_of("unit", (1, 8, 8))
     recipe = plain(
         network=part("pyramid"),
-        path="top-down",
+        hierarchy="top-down",
         latent=(2, 2),
         prior=part("vamp", components=B),
         size="s",
     )
     model, x = shake(model_of(recipe, spec)[0]), rows("unit", (1, 8, 8), B)
     q = model(Batch(x), Draw()).latents["z2"].q
-    made = model.path.priors[0].codes(model.inputs(Batch(x)))
+    made = model.hierarchy.priors[0].codes(model.inputs(Batch(x)))
     assert torch.allclose(made.mean, q.mean, atol=1e-5) and torch.allclose(
         made.stddev, q.stddev, atol=1e-5
     )
@@ -145,7 +148,7 @@ def test_a_posterior_on_a_grid_is_the_same_at_every_place(name: str) -> None:
         if name == "finite-scalar"
         else {}
     )
-    needs = {"places": 6} if "places" in getattr(POSTERIORS[name], "needs", ()) else {}
+    needs = {"places": 6} if "places" in POSTERIORS[name].build_arguments else {}
     posterior, h = (
         shake(POSTERIORS[name](4, 2, **options, **needs)),
         torch.randn(B, 2, 3, 4),
@@ -182,7 +185,7 @@ def test_codes_of_a_grid_go_row_by_row() -> None:
     code = model(Batch(rows("levels", (1, 4, 6), B)), Draw()).latents["z"].q.code
     places = 4 * 6 // 4
     assert code.index.shape == (B, places * 2) and code.vector.shape == (B, places * 4)
-    table = model.path.posterior.codebook.table
+    table = model.hierarchy.posterior.codebook.table
     index = code.index.reshape(B, places, 2)
     summed = table[0][index[..., 0]] + table[1][index[..., 1]]
     assert torch.allclose(code.vector.reshape(B, places, 4), summed)
@@ -233,19 +236,19 @@ def test_scales_of_sites() -> None:
 
 REFUSED: list[tuple[dict[str, object], tuple[int, ...], str]] = [
     (
-        {"network": part("pyramid"), "path": "flat", "latent": 3},
+        {"network": part("pyramid"), "hierarchy": "flat", "latent": 3},
         (1, 8, 8),
-        "set path top-down",
+        "set hierarchy top-down",
     ),
     (
-        {"network": part("pyramid"), "path": "top-down", "latent": (2, 2)},
+        {"network": part("pyramid"), "hierarchy": "top-down", "latent": (2, 2)},
         (7,),
         "'pyramid' needs signals",
     ),
     (
-        {"network": part("conv", shrink=2), "path": "top-down", "latent": (2, 2)},
+        {"network": part("conv", shrink=2), "hierarchy": "top-down", "latent": (2, 2)},
         (1, 8, 8),
-        "set path flat",
+        "set hierarchy flat",
     ),
     (
         {"network": part("conv", shrink=2), "posterior": part("planar"), "latent": 2},
@@ -277,6 +280,7 @@ def two_way(latent: int = 2) -> Bidirectional:
         [shake(NormalPosterior(4 + 3, latent))],
         [linear(latent), linear(3 + 2 * latent)],
         linear(3),
+        [2, 2],
     )
 
 
@@ -330,13 +334,15 @@ def test_one_site_of_the_two_way_path_given(site: str) -> None:
 def test_importance_weights_of_the_two_way_path_are_unbiased() -> None:
     """Their mean estimates p(x), which sums to one over all x of three binary pixels."""
     model, _ = model_of(
-        Recipe(path="bidirectional", latent=(2, 2), network="linear"),
+        Recipe(hierarchy="bidirectional", latent=(2, 2), network="linear"),
         spec_of("binary", (3,)),
     )
     x = torch.tensor([[float(i >> j & 1) for j in range(3)] for i in range(8)])
     with torch.no_grad():
         for parameter in [
-            q for module in model.path.inference() for q in module.parameters()
+            q
+            for module in model.hierarchy.inference_modules()
+            for q in module.parameters()
         ]:
             parameter.zero_()
         for parameter in (

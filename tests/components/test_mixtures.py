@@ -70,7 +70,7 @@ def test_peers_4_12_vamp_densities_are_normal_densities() -> None:
     """
     model, _ = model_of(plain(prior=part("vamp", components=5)), spec_of("real", SHAPE))
     trace = model(Batch(rows("real", SHAPE, B)), Draw(3))
-    q = model.path.prior.codes(model.path.prior.inputs)
+    q = model.hierarchy.prior.codes(model.hierarchy.prior.inputs)
     each = Independent(Normal(q.mean, q.stddev), 1).log_prob(
         trace.latents["z"].z.unsqueeze(1)
     )
@@ -84,7 +84,7 @@ def test_vamp_pseudo_inputs_start_at_data_get_gradients_and_stay_in_range() -> N
     )
     data, prior, step = (
         rows("levels", (1, 3, 4), 30),
-        model.path.prior,
+        model.hierarchy.prior,
         Step(model, objective),
     )
     step.prepare(lambda n: (data[:n], torch.arange(n)))
@@ -108,7 +108,9 @@ def test_fewer_examples_than_inputs_are_repeated(name: str) -> None:
     model, objective = model_of(plain(prior=part(name)), spec_of("real", SHAPE))
     data = rows("real", SHAPE, 3)
     Step(model, objective).prepare(lambda n: (data[:n], torch.arange(3)))
-    assert torch.allclose(model.path.prior.inputs[:3], model.path.prior.inputs[3:6])
+    assert torch.allclose(
+        model.hierarchy.prior.inputs[:3], model.hierarchy.prior.inputs[3:6]
+    )
 
 
 @pytest.mark.parametrize("name", ["vamp", "exemplar"])
@@ -126,7 +128,7 @@ def test_a_copy_reads_its_own_encoder_and_what_is_kept_follows_the_weights(
     first = density(other)
     assert torch.equal(density(model), first)
     with torch.no_grad():
-        other.path.posterior.mean.weight += 0.3
+        other.hierarchy.posterior.mean.weight += 0.3
     assert torch.equal(density(model), first) and not torch.allclose(
         density(other), first
     )
@@ -153,7 +155,7 @@ def test_an_exemplar_is_left_out_of_its_own_prior() -> None:
         model(Batch(data, index=index), Draw(2, noise=lambda *_: noise)).latents["z"]
         for index in (torch.tensor([7, 3, 9, 5]), None)
     )
-    prior = model.path.prior
+    prior = model.hierarchy.prior
     mean = prior.codes(prior.inputs).mean
     each = Independent(Normal(mean, torch.ones_like(mean)), 1).log_prob(
         own.z.unsqueeze(1)
@@ -189,7 +191,7 @@ def test_training_sees_a_random_part_of_the_exemplars_that_the_seed_decides() ->
             ["'vamp'", "'planar'", "set posterior normal"],
         ),
         (
-            {"prior": part("vamp"), "path": "bottom-up", "latent": (3, 2)},
+            {"prior": part("vamp"), "hierarchy": "bottom-up", "latent": (3, 2)},
             ["'vamp'", "bottom-up", "flat or top-down"],
         ),
         (
@@ -206,17 +208,17 @@ def test_training_sees_a_random_part_of_the_exemplars_that_the_seed_decides() ->
             ["'residual'", "'flow'", "standard or learned"],
         ),
         (
-            {"posterior": part("ladder"), "path": "bottom-up", "latent": (3, 2)},
+            {"posterior": part("ladder"), "hierarchy": "bottom-up", "latent": (3, 2)},
             ["'ladder'", "bottom-up"],
         ),
         (
             {
                 "posterior": part("power-spherical"),
                 "prior": part("sphere"),
-                "path": "top-down",
+                "hierarchy": "top-down",
                 "latent": (3, 2),
             },
-            ["one latent", "set path flat"],
+            ["one latent", "set hierarchy flat"],
         ),
         (
             {

@@ -15,6 +15,7 @@ from torch import nn
 from tightbound.components.networks import NETWORKS
 from tightbound.components.networks.conv import from_patches, pyramid, to_patches
 from tightbound.components.networks.size import SIZES
+from tightbound.core.component import MultiscaleNetwork
 
 B = 4
 VECTORS: list[tuple[int, ...]] = [(1,), (7,)]
@@ -27,7 +28,7 @@ IMAGES: list[tuple[int, ...]] = [
 ]
 GRIDS = [*IMAGES, (2, 33), (1, 1), (3, 600), (1, 5, 6, 7), (2, 1, 3, 18)]
 FLAT = [
-    name for name, cls in NETWORKS.items() if not getattr(cls, "by_scale", False)
+    name for name, cls in NETWORKS.items() if not issubclass(cls, MultiscaleNetwork)
 ]  # others: components/test_grids.py
 CASES = [
     (name, shape)

@@ -30,21 +30,25 @@ from tightbound.components.objectives import (
     Iwae,
 )
 from tightbound.components.posteriors.normal import WIDEST
+from tightbound.core.component import Objective
 from tightbound.core.trace import Batch, Clock, Draw, Trace
 from tightbound.distributions import kl_per_dimension
 from tightbound.models.recipes import Recipe, part
-from tightbound.models.vae import VAE, Objective
+from tightbound.models.vae import VAE
 from tightbound.training.step.module import Step
 
 B, K, D = 5, 3, 6
 FIXED = part("gaussian", scale="fixed", value=1.0)
 HIERARCHY = Recipe(
-    path="bottom-up", latent=(3, 2), network="mlp", likelihood="gaussian"
+    hierarchy="bottom-up", latent=(3, 2), network="mlp", likelihood="gaussian"
 )
 
 UNTOLD = {
-    n: cls for n, cls in OBJECTIVES.items() if not hasattr(cls, "labels")
+    n: cls for n, cls in OBJECTIVES.items() if not cls.learns_from_labels
 }  # those with labels: models/test_labelled.py
+WHOLE_BATCH = [
+    n for n, cls in UNTOLD.items() if cls.per_example is False or n == "elbo"
+]
 
 
 def trace_of(
@@ -66,7 +70,8 @@ def case(name: str, **changes: object) -> tuple[VAE, Objective, int]:
 def test_every_objective_is_a_finite_loss_that_reaches_every_parameter(
     name: str,
 ) -> None:
-    free = "normal" in (getattr(OBJECTIVES[name], "posteriors", None) or ("normal",))
+    served = OBJECTIVES[name].compatible_posteriors
+    free = served in (None, "all") or "normal" in served
     model, objective, k = case(name, **({"prior": part("learned")} if free else {}))
     losses = losses_of(objective, model(Batch(rows("real", (D,), B)), Draw(k)))
     assert all(value.shape == () and value.isfinite() for value in losses.values())
@@ -111,7 +116,7 @@ def test_a_loss_that_says_it_is_per_example_may_be_cut_anywhere(name: str) -> No
 
 @pytest.mark.parametrize(
     "name",
-    [*(n for n, cls in UNTOLD.items() if cls.per_example is not True), "free bits"],
+    [*WHOLE_BATCH, "free bits"],
 )
 def test_a_loss_over_the_batch_gathers_the_rows_of_all_processes(name: str) -> None:
     """Two processes with unequal parts: their losses, averaged as their gradients are, are that of
@@ -148,7 +153,9 @@ def test_a_loss_over_the_batch_gathers_the_rows_of_all_processes(name: str) -> N
         )
 
 
-@pytest.mark.parametrize("name", [n for n, cls in UNTOLD.items() if cls.per_example])
+@pytest.mark.parametrize(
+    "name", [n for n in UNTOLD if n not in WHOLE_BATCH or n == "elbo"]
+)
 def test_losses_are_nats_summed_over_dimensions_and_averaged_over_the_batch(
     name: str,
 ) -> None:
@@ -184,8 +191,8 @@ def test_autoencoder_and_vae_distortions_are_on_one_scale() -> None:
     vae, elbo = model_of(plain("elbo", likelihood=FIXED), spec)
     missing = vae.load_state_dict(ae.state_dict(), strict=False)
     assert set(missing.missing_keys) == {
-        "path.posterior.log_scale.weight",
-        "path.posterior.log_scale.bias",
+        "hierarchy.posterior.log_scale.weight",
+        "hierarchy.posterior.log_scale.bias",
     }
     assert not missing.unexpected_keys
     x = Batch(rows("real", (D,), B))
@@ -246,7 +253,7 @@ def test_reported_figures_never_see_the_objective(objective: Elbo | Iwae) -> Non
 
 def collapse(model: VAE, means: Tensor) -> None:
     """q(z|x) = N(means, 1) for every x: KL per feature is means^2 / 2."""
-    posterior = model.path.posterior
+    posterior = model.hierarchy.posterior
     with torch.no_grad():
         for linear, bias in (
             (posterior.mean, means),
@@ -263,7 +270,7 @@ def test_free_bits_cost_nothing_below_the_floor_and_pull_nothing() -> None:
     assert torch.allclose(trace.rate.mean(), torch.tensor(2.02), atol=1e-3)
     loss = Elbo(free_bits=0.5)(trace, Clock()) - trace.distortion.mean()
     assert torch.allclose(loss, torch.tensor(3.0), atol=1e-3)
-    grad = torch.autograd.grad(loss, model.path.posterior.mean.bias)[0]
+    grad = torch.autograd.grad(loss, model.hierarchy.posterior.mean.bias)[0]
     assert grad[0] == 0 and grad[2] == 0 and abs(grad[1] - 2.0) < 1e-3
 
 
@@ -362,7 +369,8 @@ def test_step_draws_k_samples_and_passes_on_one_loss_per_group() -> None:
 
 
 @pytest.mark.parametrize(
-    "recipe", [plain(), HIERARCHY, HIERARCHY.model_copy(update={"path": "top-down"})]
+    "recipe",
+    [plain(), HIERARCHY, HIERARCHY.model_copy(update={"hierarchy": "top-down"})],
 )
 def test_groups_partition_the_parameters(recipe: Recipe) -> None:
     model, _ = model_of(recipe, spec_of("real", (D,)))

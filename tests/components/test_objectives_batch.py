@@ -262,14 +262,16 @@ def test_capacity_holds_the_rate_at_a_level_that_rises() -> None:
     )
     at_zero = Capacity(gamma=7.0, capacity=0.0)(trace, Clock())
     grads = [
-        torch.autograd.grad(term, model.path.posterior.mean.bias, retain_graph=True)[0]
+        torch.autograd.grad(
+            term, model.hierarchy.posterior.mean.bias, retain_graph=True
+        )[0]
         for term in (at_zero - trace.distortion.mean(), 7 * rate)
     ]
     assert grads[0].abs().sum() > 0 and torch.allclose(*grads)
 
 
 @pytest.mark.parametrize(
-    "name", [n for n, cls in OBJECTIVES.items() if not hasattr(cls, "labels")]
+    "name", [n for n, cls in OBJECTIVES.items() if not cls.learns_from_labels]
 )
 def test_validation_weighs_the_rate_as_the_end_of_training_does(name: str) -> None:
     """Peer bug 4.13: a KL weight of 0.00025 in training and 1 in validation, which then chose
@@ -300,7 +302,7 @@ def test_the_slope_of_a_linear_decoder_is_the_norm_of_its_matrix() -> None:
     model = problem("flat").model
     trace = model(Batch(torch.randn(4000, 7, dtype=torch.float64)), Draw(2))
     slope = Rae(smooth=1.0)._slope(trace, trace.latents["z"].z)
-    exact = model.path.decoder.head.weight.square().sum()
+    exact = model.hierarchy.decoder.head.weight.square().sum()
     assert slope.shape == (8000,)
     assert (
         slope.mean() - exact
@@ -329,5 +331,7 @@ def test_the_penalty_is_the_same_in_validation_and_its_gradient_reaches_the_deco
         trace.distortion.mean() + 0.25 * trace.latents["z"].z.square().sum(-1).mean()
     )
     assert trained > plainly
-    grad = torch.autograd.grad(trained - plainly, model.path.decoder.head.weight)[0]
+    grad = torch.autograd.grad(trained - plainly, model.hierarchy.decoder.head.weight)[
+        0
+    ]
     assert grad.abs().sum() > 0

@@ -11,7 +11,7 @@ import torch
 from support.core_cases import model_of, plain, rows, shake, spec_of
 from torch import nn
 
-from tightbound.components.objectives.adversarial import told_apart
+from tightbound.components.objectives.adversarial import discriminator_loss
 from tightbound.core.trace import Batch, Clock, Draw
 from tightbound.models.recipes import part
 from tightbound.models.vae import VAE
@@ -54,7 +54,7 @@ def test_a_learned_prior_follows_the_rate_of_a_vae_gan() -> None:
         plain("vae-gan", prior=part("mixture", components=3)), spec_of("real", (D,))
     )
     trace = shake(found)(Batch(rows("real", (D,), B)), Draw(K))
-    losses, weight = objective(trace, Clock()), found.path.prior.log_weight
+    losses, weight = objective(trace, Clock()), found.hierarchy.prior.log_weight
     assert isinstance(losses, dict)
     ours, known = (
         torch.autograd.grad(t, weight, retain_graph=True)[0]
@@ -69,9 +69,15 @@ def test_the_critic_s_loss_is_log_two_where_it_cannot_tell_and_falls_where_it_ca
     blind = nn.Sequential(nn.Linear(2, 1), nn.Flatten(0))
     nn.init.zeros_(blind[0].weight), nn.init.zeros_(blind[0].bias)
     z = torch.randn(50, 2)
-    assert math.isclose(told_apart(blind, z, z + 1).item(), math.log(2), rel_tol=1e-6)
+    assert math.isclose(
+        discriminator_loss(blind, z, z + 1).item(), math.log(2), rel_tol=1e-6
+    )
     blind[0].weight.data.fill_(-5.0)
-    assert told_apart(blind, z - 10, z + 10) < 1e-3 < told_apart(blind, z + 10, z - 10)
+    assert (
+        discriminator_loss(blind, z - 10, z + 10)
+        < 1e-3
+        < discriminator_loss(blind, z + 10, z - 10)
+    )
 
 
 @pytest.mark.parametrize("name", ["factor", "adversarial"])
@@ -118,7 +124,7 @@ def test_after_training_on_dependent_codes_the_mean_logit_is_their_total_correla
     for _ in range(400):
         z, other = draws(2000), torch.randn(2000, 2)
         opt.zero_grad()
-        told_apart(critic, seen_as(z), seen_as(other)).backward()
+        discriminator_loss(critic, seen_as(z), seen_as(other)).backward()
         opt.step()
     assert (
         abs(critic(seen_as(draws(50_000))).mean().item() + 0.5 * math.log(0.19)) < 0.1

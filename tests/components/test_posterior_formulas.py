@@ -56,7 +56,7 @@ def model_with(posterior: str, **options: Any) -> Any:
 def test_leapfrog_steps_are_in_units_of_the_scale_they_start_with() -> None:
     model = model_with("hamiltonian", longest=0.8)
     q = model(Batch(rows("real", (F,), N)), Draw()).latents["z"].q
-    share = 1 / (1 + (-model.path.posterior.length).exp())
+    share = 1 / (1 + (-model.hierarchy.posterior.length).exp())
     assert q.base.stddev.std() > 0 and torch.allclose(
         q.step, 0.8 * share * q.base.stddev
     )
@@ -64,7 +64,7 @@ def test_leapfrog_steps_are_in_units_of_the_scale_they_start_with() -> None:
 
 def test_centres_of_a_learned_metric_are_the_means_of_training_examples() -> None:
     model = model_with("riemannian", count=4)
-    posterior, data = model.path.posterior, rows("real", (F,), N)
+    posterior, data = model.hierarchy.posterior, rows("real", (F,), N)
     Step(model, lambda trace, clock: trace.distortion.mean()).prepare(
         lambda n: (data[:n], None)
     )

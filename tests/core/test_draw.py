@@ -32,7 +32,7 @@ class Refuses(nn.Module):
 
 def model(path: str, **changes: Any) -> VAE:
     recipe = Recipe(
-        path=path,
+        hierarchy=path,
         latent=4 if path == "flat" else (4, 2),
         network="mlp",
         likelihood="gaussian",

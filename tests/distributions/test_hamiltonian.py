@@ -135,17 +135,17 @@ def refined(kind: str, **options: Any) -> tuple[VAE, Tensor, Tensor]:
     """
     exact = problem("flat").spoil(0.3, 0.2)
     x, known = exact.data(2)
-    model, start = exact.model, exact.model.path.posterior
+    model, start = exact.model, exact.model.hierarchy.posterior
     spec = {"spec": model.spec, "count": 8} if kind == "riemannian" else {}
     posterior: Any = POSTERIORS[kind](DIMS, D, **spec, **options).double()
     posterior.start = start
     if kind == "riemannian":
-        posterior.bind(model)
+        posterior.attach(model)
         data = exact.data(50)[0]
         with torch.no_grad():
             posterior.prepare(lambda n: (data[:n], None))
             posterior.factor.weight.normal_(std=0.1)
-    model.path.posterior = posterior
+    model.hierarchy.posterior = posterior
     return model.requires_grad_(False), x, torch.as_tensor(known)
 
 
@@ -156,7 +156,7 @@ def test_weights_are_exact_with_the_momentum_and_the_tempering(
 ) -> None:
     """E[exp log_w] = p(x), from a q that is wrong, at steps so long that no energy is kept."""
     model, x, known = refined(kind)
-    model.path.posterior.cool.fill_(math.log(cool / (1 - cool)))
+    model.hierarchy.posterior.cool.fill_(math.log(cool / (1 - cool)))
     with torch.no_grad():
         trace = model(Batch(x), Draw(ROWS))
     weight = (trace.log_w - known).exp()
@@ -177,7 +177,7 @@ def test_steps_along_the_gradient_bring_a_wrong_q_closer() -> None:
     with torch.no_grad():
         plain = problem("flat").spoil(0.3, 0.2).model(Batch(x), Draw(4000)).elbo
         moved = model(Batch(x), Draw(4000)).elbo
-        model.path.posterior.cool.fill_(12.0)
+        model.hierarchy.posterior.cool.fill_(12.0)
         warm = model(Batch(x), Draw(4000)).elbo
     assert ((moved - plain).mean() > 0.2 * (known - plain).mean()) and (
         moved > warm

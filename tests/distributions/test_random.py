@@ -41,7 +41,7 @@ def test_seeds_differ_by_everything_they_are_for() -> None:
 
 
 def hierarchy() -> Recipe:
-    return plain(path="bottom-up", latent=(3, 2))
+    return plain(hierarchy="bottom-up", latent=(3, 2))
 
 
 def log_w(

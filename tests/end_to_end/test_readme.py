@@ -147,7 +147,7 @@ def test_the_part_that_the_architecture_page_adds_works(
     assert [link for link in links if not (ROOT / "docs" / link).exists()] == []
     named = re.findall(r"`([a-z_/]+(?:/|\.py|\.toml))`", page)
     package = ROOT / "src" / "tightbound"
-    gone = {"priors/wide.py", "config.toml", "asked.toml", "pyproject.toml"}
+    gone = {"priors/wide.py", "config.toml", "requested.toml", "pyproject.toml"}
     assert [
         n
         for n in named

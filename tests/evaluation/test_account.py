@@ -266,7 +266,7 @@ def test_damaged_pieces_and_those_of_other_weights_are_not_used(
     ), "other settings: none are used"
     other = load(vae)
     with torch.no_grad():
-        other.model.path.decoder.head.bias += 0.1
+        other.model.hierarchy.decoder.head.bias += 0.1
     seen.clear()
     assert figures(evaluate(other, **options)) != whole and sum(seen) == 180
     assert not (vae / FOLDER).exists(), "those of other weights are removed"

@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.distributions import Independent, Normal
 
 from tightbound.config import configure
+from tightbound.core.trace import Batch
 from tightbound.evaluation.estimators import amortization_gap as gap
 from tightbound.evaluation.estimators.amortization_gap import (
     FeatureParameters,
@@ -70,8 +71,8 @@ def test_what_a_better_encoder_would_close_is_found(path: str) -> None:
     assert within(found["best"] - log_px, 0)
     if path == "flat":
         with torch.no_grad():
-            q = run.trace(x, gap.Draw()).latents["z"].q
-            exact = linear(path)[0].trace(x, gap.Draw()).latents["z"].q
+            q = run.predictor.trace(x, gap.Draw()).latents["z"].q
+            exact = linear(path)[0].predictor.trace(x, gap.Draw()).latents["z"].q
         third = torch.distributions.kl_divergence(q, exact)
         assert (
             (part["amortisation"] - third).abs() < 4.5 * found["gain_se"] + 0.01
@@ -130,7 +131,7 @@ def on_grid(run: Run, x: Tensor) -> tuple[Tensor, Tensor, Tensor, float]:
     axis = torch.linspace(-5, 5, 301)
     z = torch.cartesian_prod(axis, axis)
     joint = torch.cat(
-        [run.likelihood(part).log_prob(x) for part in z.split(20_000)]
+        [run.predictor.decode(Batch(part)).log_prob(x) for part in z.split(20_000)]
     ).double()
     joint += run.prior.log_prob(z).double()  # type: ignore[union-attr]
     cell = 2 * math.log(10 / 300)
@@ -206,7 +207,7 @@ def test_what_has_no_gap_or_no_parameters_is_refused(
     with pytest.raises(TightboundError, match="its latent is a point"):
         best_bound(run, x, 0)
     fixed, x, _ = linear("flat")
-    fixed.model.path.posterior.mean.weight.zero_()
+    fixed.model.hierarchy.posterior.mean.weight.zero_()
     monkeypatch.setattr(gap, "local_parameters", FeatureParameters)
     with pytest.raises(TightboundError, match="no parameters to search over"):
         best_bound(fixed, x, 0)

@@ -85,7 +85,7 @@ def test_quadrature_refuses_more_latents_than_three_and_says_what_to_use() -> No
 def test_quadrature_refuses_a_prior_that_is_no_density_over_real_numbers() -> None:
     """As on a sphere, whose density is per area of the sphere."""
     model = wavy(2)
-    model.path.prior = Circle()
+    model.hierarchy.prior = Circle()
     with pytest.raises(TightboundError, match="not to 1 over real z"):
         log_px(model, examples(1), "quadrature")
 
@@ -110,7 +110,7 @@ def test_bayes_rule_on_a_grid(latent: int) -> None:
     seen.
     """
     model = folded(latent)
-    x = (model.path.decoder.weight.sum(0, keepdim=True) > 0).float()
+    x = (model.hierarchy.decoder.weight.sum(0, keepdim=True) > 0).float()
     low, high = posterior_box(model, x)
     grid = posterior_grid(model, x, points=150, box=(low, high))
     exact = float(log_px(model, x, "quadrature").values)

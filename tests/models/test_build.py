@@ -38,7 +38,7 @@ from tightbound.runtime.errors import TightboundError, lookup, nearest
 
 B, K = 2, 3
 SHAPES = [(1,), (7,), (1, 1, 1), (3, 3, 5), (1, 28, 20), (3, 33, 47)]
-DEEP = {"path": "top-down", "latent": (3, 2)}
+DEEP = {"hierarchy": "top-down", "latent": (3, 2)}
 
 
 GRIDDED = ("conv", "pyramid")  # networks that want neighbours
@@ -90,7 +90,9 @@ def test_convolutions_serve_every_image_along_every_path(
     path: str, shape: tuple[int, ...]
 ) -> None:
     latent = 4 if path == "flat" else (4, 2)
-    recipe = Recipe(path=path, latent=latent, network="conv", size="s", prior="learned")
+    recipe = Recipe(
+        hierarchy=path, latent=latent, network="conv", size="s", prior="learned"
+    )
     model, objective = model_of(recipe, spec_of("levels", shape))
     shake(model)
     objective(model(Batch(rows("levels", shape, B)), Draw(K)), Clock()).backward()
@@ -118,7 +120,7 @@ def test_saved_weights_load_into_a_fresh_model_bit_for_bit(
     """
     recipe = plain(
         likelihood=part(name),
-        path=path,
+        hierarchy=path,
         latent=3 if path == "flat" else (3, 2),
         prior=part("learned"),
     )
@@ -180,7 +182,7 @@ REFUSALS: list[tuple[dict[str, Any], tuple[int, ...], list[str]]] = [
     (
         {"objective": part("dip"), **DEEP},
         (7,),
-        ["'dip' has no meaning along path 'top-down'", "flat"],
+        ["'dip' has no meaning along hierarchy 'top-down'", "flat"],
     ),
     (
         {"objective": part("iwae", m=4), "k": 6},
@@ -190,8 +192,12 @@ REFUSALS: list[tuple[dict[str, Any], tuple[int, ...], list[str]]] = [
     ({"objective": part("piwae", m=0)}, (7,), ["m = 0"]),
     ({"objective": part("total-correlation", rows=5)}, (7,), ["no option 'rows'"]),
     ({"latent": (3, 2)}, (7,), ["'flat' has one latent", "2", "bottom-up"]),
-    ({"path": "top-down"}, (7,), ["'top-down' needs two latents", "[32, 16]"]),
-    ({"path": "bottom-up", "latent": (3,)}, (7,), ["'bottom-up' needs two latents"]),
+    ({"hierarchy": "top-down"}, (7,), ["'top-down' needs two latents", "[32, 16]"]),
+    (
+        {"hierarchy": "bottom-up", "latent": (3,)},
+        (7,),
+        ["'bottom-up' needs two latents"],
+    ),
     (
         {"posterior": part("nromal")},
         (7,),
@@ -241,7 +247,7 @@ REFUSALS: list[tuple[dict[str, Any], tuple[int, ...], list[str]]] = [
     (
         {"network": part("mlp", width=0)},
         (7,),
-        ["network 'mlp'", "width = 0", "greater than 0"],
+        ["network 'mlp'", "width = 0", "give 1 or more"],
     ),
     (
         {"prior": part("no.such.module:Prior")},
@@ -407,8 +413,8 @@ def test_a_part_from_outside_needs_no_registration_and_needs_trust(
     assert "outside_part" not in sys.modules, "code that is not trusted was run"
     model = build(recipe, spec_of("real", (7,)))[0]
     assert (
-        type(model.path.prior).__name__ == "Mine"
-        and (model.path.prior.mean == 2.5).all()
+        type(model.hierarchy.prior).__name__ == "Mine"
+        and (model.hierarchy.prior.mean == 2.5).all()
     )
     with pytest.raises(TightboundError, match="did you mean 'shift'"):
         build(
@@ -424,7 +430,7 @@ def test_a_part_from_outside_needs_no_registration_and_needs_trust(
 def test_settings_of_a_run_that_had_not_begun_run_no_code_without_trust(
     kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A folder may come from anywhere: its asked.toml is read by --resume, before there is
+    """A folder may come from anywhere: its requested.toml is read by --resume, before there is
     a model.
     """
     (tmp_path / "evil_part.py").write_text("LOADED = True\n")
@@ -432,7 +438,9 @@ def test_settings_of_a_run_that_had_not_begun_run_no_code_without_trust(
     config = configure("digits", "vae")
     asked = config.recipe.model_copy(update={kind: Part(name="evil_part:Mine")})
     (tmp_path / "run").mkdir()
-    write(tmp_path / "run" / "asked.toml", config.model_copy(update={"recipe": asked}))
+    write(
+        tmp_path / "run" / "requested.toml", config.model_copy(update={"recipe": asked})
+    )
     with pytest.raises(TightboundError, match="trust=True"):
         tb.train(
             "digits", out=tmp_path / "run", resume=True, display="none", report=False

@@ -32,8 +32,8 @@ CLASSES = Condition(names=("a", "b", "c", "d"))
 NUMBERS = Condition(names=("age", "dose"), mean=(50.0, 1.0), std=(10.0, 2.0))
 KINDS: dict[str, dict[str, Any]] = {
     "flat": {"latent": 3},
-    "top-down": {"path": "top-down", "latent": (3, 2)},
-    "bottom-up": {"path": "bottom-up", "latent": (3, 2)},
+    "top-down": {"hierarchy": "top-down", "latent": (3, 2)},
+    "bottom-up": {"hierarchy": "bottom-up", "latent": (3, 2)},
 }
 
 
@@ -353,7 +353,7 @@ def test_priors_are_fitted_to_conditional_runs_for_all_conditions_or_given_each(
         (x, y), run.config.data, seed=0
     )  # the run was trained on arrays
     rows = run.data.train.examples(torch.arange(len(run.data.train)))
-    q = run.latents(rows)["z"].q
+    q = run.predictor.latents(rows)["z"].q
     total = (q.stddev.square().mean(0) + q.mean.var(0, correction=0)).sqrt()
     whole, given = (
         tb.fit_prior(
@@ -402,7 +402,7 @@ def test_priors_are_fitted_to_conditional_runs_for_all_conditions_or_given_each(
 def test_a_second_stage_of_a_conditional_model_infers_u_from_z_and_not_from_c() -> None:
     model, _, batch = conditional("flat", prior=part("two-stage"))
     trace = model(batch, Draw(K))
-    z, u, prior = trace.latents["z"], trace.latents["u"], model.path.prior  # type: ignore[union-attr]
+    z, u, prior = trace.latents["z"], trace.latents["u"], model.hierarchy.prior  # type: ignore[union-attr]
     assert torch.allclose(
         u.q.mean, prior.code(prior.up(z.z)).chunk(2, -1)[0], atol=1e-5
     )  # type: ignore[operator]

@@ -38,7 +38,7 @@ def labelled(kind: str, **changes: Any) -> tuple[VAE, Any, Batch]:
     objective = part("semi-supervised" if kind == "m2" else "elbo")
     wide = part("gaussian", scale="fixed", value=6.0)  # so that q need not be good
     recipe = Recipe(
-        path="labelled",
+        hierarchy="labelled",
         prior=KINDS[kind],
         objective=objective,
         likelihood=wide,
@@ -83,11 +83,15 @@ def test_enumerated_terms_are_the_brute_force_sums_over_classes(kind: str) -> No
         )  # log p(x, y, z) - log q(z|x, y) - log q(y|x); log q of a given y is 0
         elbo = elbo + log_q[:, k].exp() * log_w.mean(0)
         weights.append(log_w + log_q[:, k])
-    assert torch.allclose(trace.mean(trace.log_w), elbo, atol=1e-6)
+    assert torch.allclose(trace.mean_over_samples(trace.log_w), elbo, atol=1e-6)
     exact = torch.stack(weights).logsumexp(0)
-    assert torch.allclose(trace.summed(trace.log_w), exact, atol=1e-6)
+    assert torch.allclose(trace.log_sum_over_classes(trace.log_w), exact, atol=1e-6)
     assert torch.allclose(trace.log_p_hat, exact.logsumexp(0) - math.log(S), atol=1e-6)
-    rate = -elbo - trace.distortion + (trace.elbo - trace.mean(trace.log_w)) * -1
+    rate = (
+        -elbo
+        - trace.distortion
+        + (trace.elbo - trace.mean_over_samples(trace.log_w)) * -1
+    )
     assert torch.allclose(trace.rate, rate, atol=1e-6)
 
 
@@ -108,10 +112,13 @@ def test_enumerating_is_unbiased_for_what_sampling_estimates(kind: str) -> None:
     assert ((sampled.log_w.mean(0) - listed.elbo).abs() < 5 * spread).all()
     error = sum(
         (1 / effective(terms)).sqrt()
-        for terms in (sampled.log_w, listed.summed(listed.log_w))
+        for terms in (sampled.log_w, listed.log_sum_over_classes(listed.log_w))
     )
     assert ((sampled.log_p_hat - listed.log_p_hat).abs() < 5 * error).all()
-    assert listed.summed(listed.log_w).std(0).mean() < sampled.log_w.std(0).mean()
+    assert (
+        listed.log_sum_over_classes(listed.log_w).std(0).mean()
+        < sampled.log_w.std(0).mean()
+    )
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -304,7 +311,7 @@ def test_what_is_told_of_clusters_before_the_first_step(tmp_path: Path) -> None:
     )
     Step(model, made).prepare(given)
     with torch.no_grad():
-        found = model.path.label.head(model.features(Batch(x))).argmax(1)  # type: ignore[union-attr]
+        found = model.hierarchy.label.head(model.features(Batch(x))).argmax(1)  # type: ignore[union-attr]
     assert matched(found.numpy(), truth.numpy(), C) > 0.98 and all(
         p.grad is None for p in model.parameters()
     )
@@ -339,10 +346,10 @@ def test_priors_fitted_to_models_with_classes_are_those_that_the_decoder_can_be_
         run._data = tb.data.load((x, truth), run.config.data, seed=0)
     rows = m2.data.train.examples(torch.arange(len(m2.data.train)))
     trace = m2.model(rows, Draw(enumerate=True))
-    mean = trace.mean(
+    mean = trace.mean_over_samples(
         trace.latents["z"].q.mean[:, 0].reshape(3, -1)
     ).mean()  # of E_q(y|x) q(z|x, y)
-    p = tb.fit_prior(m2, "normal", display="none").model.path.prior
+    p = tb.fit_prior(m2, "normal", display="none").model.hierarchy.prior
     assert abs(p.mean[0, 0] - mean) < 0.2 * p.log_scale[0, 0].exp()
     settings = {"train.steps": 200, "train.lr": 0.1}
     better = tb.fit_prior(gm, "conditional", display="none", settings=settings)
@@ -352,8 +359,8 @@ def test_priors_fitted_to_models_with_classes_are_those_that_the_decoder_can_be_
         1
     )  # of each cluster
     found = (
-        better.model.path.prior.head.weight[:2].T
-        + better.model.path.prior.head.bias[:2]
+        better.model.hierarchy.prior.head.weight[:2].T
+        + better.model.hierarchy.prior.head.bias[:2]
     )
     assert (found - mean).abs().max() < 0.3
     assert better.sample(2, condition=1).shape == (2, 4)
@@ -383,7 +390,7 @@ def test_labels_that_are_missing_may_be_empty_nan_or_minus_one(tmp_path: Path) -
         assert run.spec.labels is not None and len(run.spec.labels) == 2
     with pytest.raises(TightboundError, match="no labels to learn from"):
         tb.train(x, "m2", out=tmp_path / "no", display="none")
-    with pytest.raises(TightboundError, match="path 'labelled'"):
+    with pytest.raises(TightboundError, match="hierarchy 'labelled'"):
         tb.train(
             (x, words),
             "m2",

@@ -223,7 +223,7 @@ def test_gradient_of_the_bound_is_exact_for_the_exact_posterior() -> None:
     lg = problem("flat")
     x, _ = lg.data(B)
     loss = Elbo()(lg.model(Batch(x), Draw(20_000)), Clock())
-    grad = torch.autograd.grad(-loss, lg.model.path.prior.mean)[0].numpy()
+    grad = torch.autograd.grad(-loss, lg.model.hierarchy.prior.mean)[0].numpy()
     step, exact = 1e-5, []
     for i in range(3):
         values = []
@@ -271,13 +271,13 @@ def test_a_top_down_model_of_one_block_is_the_flat_one() -> None:
     """The same weights, noise and data: z, all log-terms and every gradient."""
     flat = problem("flat").spoil()
     x, _ = flat.data(5)
-    way = flat.model.path
+    way = flat.model.hierarchy
     found = []
     for path in (
         way,
-        TopDown([way.prior], [way.posterior], [nn.Identity()], way.decoder),
+        TopDown([way.prior], [way.posterior], [nn.Identity()], way.decoder, [3]),
     ):
-        flat.model.path, flat.model.sites = path, path.sites
+        flat.model.hierarchy = path
         flat.model.zero_grad()
         noise = torch.randn(
             3 * 5, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64

@@ -16,7 +16,7 @@ import recipes_page
 
 from tightbound.cli import meanings, tables
 from tightbound.config import SECTIONS
-from tightbound.models.compatibility import PLACES
+from tightbound.models.parts import KINDS
 from tightbound.models.recipes import RECIPES, Part, part
 
 
@@ -52,7 +52,7 @@ def test_identifiers_become_links() -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "name"), [(kind, name) for kind, table in PLACES.items() for name in table]
+    ("kind", "name"), [(kind, name) for kind, table in KINDS.items() for name in table]
 )
 def test_every_option_of_every_part_has_its_meaning_in_the_docstring(
     kind: str, name: str

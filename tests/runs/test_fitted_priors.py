@@ -17,8 +17,8 @@ from torch.distributions import Distribution, Independent, Normal
 
 import tightbound as tb
 from tightbound.cli import main
-from tightbound.components.priors import Seen
 from tightbound.config import Config
+from tightbound.core.component import EncodedData
 from tightbound.core.trace import Context, Draw
 from tightbound.data import DataSettings
 from tightbound.data import load as load_data
@@ -30,8 +30,8 @@ from tightbound.runs.run import Run
 from tightbound.runtime.errors import TightboundError
 
 
-def seen(z: Tensor, scale: float = 0.3) -> Seen:
-    return Seen(z, lambda: (z, torch.full_like(z, scale)), 0)
+def seen(z: Tensor, scale: float = 0.3) -> EncodedData:
+    return EncodedData(z, lambda: (z, torch.full_like(z, scale)), 0)
 
 
 def fitted(name: str, z: Tensor, **options: object) -> torch.nn.Module:
@@ -107,8 +107,8 @@ def linear_run(n: int = 20_000) -> tuple[Run, Problem, Tensor, np.ndarray]:
     with (
         torch.no_grad()
     ):  # N(0, I), where the posterior was made for another mean and other widths
-        exact.model.path.prior.mean.zero_()
-        exact.model.path.prior.log_scale.zero_()
+        exact.model.hierarchy.prior.mean.zero_()
+        exact.model.hierarchy.prior.log_scale.zero_()
     data = load_data(x.float().numpy(), DataSettings(), seed=0)
     return (
         Run(Config(recipe=recipe, spec=exact.model.spec), exact.model, None, data),
@@ -127,7 +127,7 @@ def test_a_fitted_prior_gives_a_linear_gaussian_model_back_its_exact_likelihood(
     run, exact, x, log_p = linear_run()
     better = tb.fit_prior(run, "normal", display="none")
     c, s = exact.chain.c[:3], exact.chain.scale[:3]
-    prior = better.model.path.prior
+    prior = better.model.hierarchy.prior
     n = len(run.data.train)
     assert (np.abs(prior.mean[0].numpy() - c) < 5 * s / n**0.5).all()
     assert (np.abs(prior.log_scale[0].exp().numpy() / s - 1) < 5 / (2 * n) ** 0.5).all()
@@ -267,7 +267,7 @@ class Shifted(Fixed):
         super().__init__(latent)
         self.register_buffer("zero", torch.zeros(latent))
 
-    def fit(self, found: Seen) -> None:
+    def fit(self, found: EncodedData) -> None:
         self.get_buffer("zero").copy_(found.z.mean(0))
 
 
@@ -276,7 +276,7 @@ def test_a_prior_of_ones_own_is_fitted_if_it_says_how(tmp_path: Path) -> None:
     with pytest.raises(TightboundError, match="cannot be fitted: give it a method fit"):
         tb.fit_prior(folder, f"{__name__}:Fixed", name="fixed", display="none")
     made = tb.fit_prior(folder, f"{__name__}:Shifted", name="own", display="none")
-    assert (made.model.path.prior.zero != 0).all()
+    assert (made.model.hierarchy.prior.zero != 0).all()
     with pytest.raises(TightboundError, match="trust=True"):
         tb.load(folder, prior="own")
     assert torch.equal(

@@ -52,7 +52,7 @@ def linear(missing: str = "zero") -> tuple[VAE, np.ndarray, np.ndarray]:
     with torch.no_grad():
         for p in model.parameters():
             p += 0.3 * torch.randn_like(p)
-        for p in model.path.posterior.parameters():
+        for p in model.hierarchy.posterior.parameters():
             p *= 0.1  # a q that is wide enough for every x
         z = torch.cat([torch.zeros(1, 2), torch.eye(2)])
         px = model.generate(3, Draw(source="p", given={"z": z})).px
@@ -221,7 +221,7 @@ def test_other_recipes_refuse_missing_values(table: Path, tmp_path: Path) -> Non
             "vae",
             out=tmp_path / "run",
             display="none",
-            settings={"data.masked": True},
+            settings={"data.allow_missing": True},
         )
     with pytest.raises(TightboundError, match="of which nothing may be missing"):
         tb.train(

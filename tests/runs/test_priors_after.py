@@ -15,7 +15,7 @@ from torch import Tensor
 
 import tightbound as tb
 from tightbound.cli import main
-from tightbound.components.priors import Seen
+from tightbound.core.component import EncodedData
 from tightbound.core.trace import Batch, Context, Draw
 from tightbound.distributions import CodeChain, from_noise, noise_like
 from tightbound.evaluation import log_px
@@ -26,8 +26,8 @@ from tightbound.training.console import Quiet
 SHAPE = (6,)
 
 
-def seen(z: Tensor, scale: float = 0.3) -> Seen:
-    return Seen(z, lambda: (z, torch.full_like(z, scale)), 0)
+def seen(z: Tensor, scale: float = 0.3) -> EncodedData:
+    return EncodedData(z, lambda: (z, torch.full_like(z, scale)), 0)
 
 
 # ---- all of them
@@ -112,7 +112,7 @@ def test_every_prior_is_fitted_sampled_saved_and_loaded_to_the_bit(
             again.sample(3, seed=1), made.sample(3, seed=1)
         )
         x = made.data.test.batch(torch.arange(4))
-        trace = made.trace(x, Draw(3))
+        trace = made.predictor.trace(x, Draw(3))
         assert (
             trace.bound
             == made.has_bound
@@ -142,7 +142,7 @@ def test_fitting_lowers_the_rate_and_leaves_the_rest(
         tb.fit_prior(folder, kind, display="none", settings={"train.steps": 250}),
     )
     x = run.data.test.batch(torch.arange(180))
-    before, after = [r.trace(x, Draw(4)) for r in (run, made)]
+    before, after = [r.predictor.trace(x, Draw(4)) for r in (run, made)]
     assert after.rate.mean() < before.rate.mean() - 0.3
     held = [name for name in run.model.state_dict() if "prior" not in name]
     assert held and all(
@@ -163,7 +163,9 @@ def test_under_a_q_that_moves_along_the_joint_it_is_the_bound_that_rises(
         ),
     )
     x = run.data.train.batch(torch.arange(400))
-    before, after = (float(r.trace(x, Draw(20)).elbo.mean()) for r in (run, made))
+    before, after = (
+        float(r.predictor.trace(x, Draw(20)).elbo.mean()) for r in (run, made)
+    )
     assert after > before + 0.05
 
 
@@ -180,7 +182,11 @@ def test_a_fit_that_explodes_after_it_was_good_keeps_what_was_good(
 ) -> None:
     """As a PixelCNN does that has learned a small table by heart."""
     folder, show = small_run(tmp_path / "run", "vae", steps=20), Noted()
-    settings = {"train.steps": 300, "train.skip": 1e-9, "train.validate_every": 20}
+    settings = {
+        "train.steps": 300,
+        "train.skip_gradient_above": 1e-9,
+        "train.validate_every": 20,
+    }
     made = tb.fit_prior(
         folder, "mixture", display=show, components=3, settings=settings
     )
@@ -202,8 +208,8 @@ def test_a_second_stage_is_a_bound_that_tightens_to_the_integral_over_both_laten
     )
     model.eval().requires_grad_(False)
     with torch.no_grad():  # posteriors wide enough to sample with
-        model.path.posterior.log_scale.bias += 0.3
-        model.path.prior.code.bias[1:] += 0.3
+        model.hierarchy.posterior.log_scale.bias += 0.3
+        model.hierarchy.prior.code.bias[1:] += 0.3
     x = rows("real", SHAPE, B)
     assert model.sites == ("z", "u") and dict(model.widths) == {"z": 1}
     exact, sampled = (
@@ -227,11 +233,11 @@ def test_the_terms_of_a_second_stage() -> None:
     joint = model.joint(trace.batch, given)
     assert torch.allclose(joint, (trace.log_px + z.log_p + u.log_p)[0], atol=1e-4)
     ids = {id(p) for p in model.groups()["inference"]}
-    assert {id(p) for p in model.path.prior.code.parameters()} <= ids
-    assert id(model.path.prior.log_gamma) not in ids
-    with pytest.raises(TightboundError, match="set path flat"):
+    assert {id(p) for p in model.hierarchy.prior.code.parameters()} <= ids
+    assert id(model.hierarchy.prior.log_gamma) not in ids
+    with pytest.raises(TightboundError, match="set hierarchy flat"):
         model_of(
-            plain(prior=part("two-stage"), path="top-down", latent=(3, 2)),
+            plain(prior=part("two-stage"), hierarchy="top-down", latent=(3, 2)),
             spec_of("real", SHAPE),
         )
 
@@ -256,13 +262,13 @@ def chain(recipe: str = "fsq", width: int = 16) -> tuple[CodeChain, Tensor]:
         spec_of("real", SHAPE),
     )
     with torch.no_grad():
-        for p in model.path.prior.parameters():
+        for p in model.hierarchy.prior.parameters():
             p += 0.2 * torch.randn_like(p)
     every = torch.tensor(list(itertools.product(range(3), repeat=4)))
     p = (
         model.eval()
         .requires_grad_(False)
-        .path.prior(Context(81), Draw(source="p"), None)
+        .hierarchy.prior(Context(81), Draw(source="p"), None)
     )
     return p, every
 
@@ -475,7 +481,9 @@ def test_a_manifold_of_one_point_is_fitted_too() -> None:
     prior = prior_of("riemannian", 2, centres=5)
     with torch.no_grad():
         prior.fit(
-            Seen(torch.zeros(20, 2), lambda: (torch.zeros(20, 2), torch.ones(20, 2)), 0)
+            EncodedData(
+                torch.zeros(20, 2), lambda: (torch.zeros(20, 2), torch.ones(20, 2)), 0
+            )
         )  # type: ignore[operator]
     z, _ = from_noise(p := prior(Context(7), Draw(source="p"), None), noise_like(p))
     assert z.isfinite().all()

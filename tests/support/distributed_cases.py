@@ -80,22 +80,27 @@ class Normed:
         )
 
 
+NORMED = "support.distributed_cases:Normed"
+TWO = "support.distributed_cases:Two"
 CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "binarised, moved": (
         "vae",
         {"data.binarize": "dynamic", "data.augment": "flip,shift"},
     ),
     "free bits": ("vae", {"objective": {"name": "elbo", "free_bits": 0.3}}),
-    "batch norm": ("iwae", {"k": 3, "network": "distributed_cases:Normed"}),
+    "batch norm": ("iwae", {"k": 3, "network": NORMED}),
     "batch norm, bad step": (
         "vae",
-        {"network": "distributed_cases:Normed", "objective": "distributed_cases:Two"},
+        {
+            "network": NORMED,
+            "objective": TWO,
+        },
     ),
     "samples in shards": ("iwae", {"k": 3, "train.parallel": "fsdp2"}),
-    "two losses": ("vae", {"objective": "distributed_cases:Two"}),
+    "two losses": ("vae", {"objective": TWO}),
     "two losses in shards": (
         "vae",
-        {"objective": "distributed_cases:Two", "train.parallel": "fsdp2"},
+        {"objective": TWO, "train.parallel": "fsdp2"},
     ),
     "running scale, in parts": (
         "hvae",
@@ -106,7 +111,10 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
             "train.accumulate": 2,
         },
     ),
-    "from the disk": ("vae", {"data.memory": 1, "data.valid": 40, "data.mix": 64}),
+    "from the disk": (
+        "vae",
+        {"data.memory": 1, "data.valid": 40, "data.shuffle_buffer": 64},
+    ),
 }
 
 
@@ -143,7 +151,7 @@ def train(
         str(source),
         folder / out,
         show or Quiet(),
-        resume=(folder / out).exists(),
+        mode="resume" if (folder / out).exists() else "new",
     )
 
 
@@ -161,11 +169,11 @@ def rows_of_all() -> None:
     from tightbound.training.distributed.data_parallel import _AllRows
 
     launch = current_launch()
-    own = torch.arange(3.0).add(launch.rank).requires_grad_()
-    every = _AllRows.apply(own, launch)
+    rows = torch.arange(3.0).add(launch.rank).requires_grad_()
+    every = _AllRows.apply(rows, launch)
     assert every.tolist() == [0.0, 1.0, 2.0, 1.0, 2.0, 3.0]
-    (every * (1.0 + launch.rank)).sum().backward()  # d/d own = 1 + 2, from both
-    assert own.grad is not None and own.grad.tolist() == [3.0] * 3
+    (every * (1.0 + launch.rank)).sum().backward()  # d/d rows = 1 + 2, from both
+    assert rows.grad is not None and rows.grad.tolist() == [3.0] * 3
 
 
 def main(folder: Path) -> None:

@@ -84,9 +84,9 @@ def flat_vae(latent: int, decoder: nn.Module) -> VAE:
         Recipe(latent=latent, network="mlp", size="s", likelihood=part("bernoulli")),
         binary_spec(),
     )[0].eval()
-    model.path.decoder = decoder
+    model.hierarchy.decoder = decoder
     with torch.no_grad():
-        for p in model.path.posterior.parameters():
+        for p in model.hierarchy.posterior.parameters():
             p *= 0.3
     return model.requires_grad_(False)
 
@@ -117,7 +117,7 @@ def by_scipy(
 
     def density(z: float) -> float:
         at = torch.tensor([[z]], dtype=torch.float64)
-        logits = model.likelihood.base + model.path.decoder(at)[0, 0]
+        logits = model.likelihood.base + model.hierarchy.decoder(at)[0, 0]
         log_px = -nn.functional.binary_cross_entropy_with_logits(
             logits, x[0], reduction="sum"
         )
@@ -138,7 +138,7 @@ def by_lattice(model: VAE, x: Tensor, latent: int, points: int) -> Tensor:
     axis = torch.linspace(-8, 8, points, dtype=torch.float64)
     z = torch.cartesian_prod(*[axis] * latent).reshape(-1, latent)
     with torch.no_grad():
-        logits = model.likelihood.base + model.path.decoder(z)[:, 0]
+        logits = model.likelihood.base + model.hierarchy.decoder(z)[:, 0]
         log_px = x.double() @ logits.T - nn.functional.softplus(logits).sum(-1)
     log_prior = -(z.square().sum(-1) + latent * math.log(2 * math.pi)) / 2
     return (log_px + log_prior).logsumexp(-1) + latent * math.log(16 / (points - 1))

@@ -99,7 +99,7 @@ class Problem:
     def spoil(self, shift: float = 0.4, widen: float = 0.3) -> Problem:
         """The same model with a wrong q: means moved and scales widened."""
         with torch.no_grad():
-            for module in self.model.path.modules():
+            for module in self.model.hierarchy.modules():
                 if hasattr(module, "mean") and isinstance(module.mean, nn.Linear):
                     module.mean.bias += shift
                     module.log_scale.bias += widen
@@ -179,7 +179,7 @@ def set_likelihood(model: VAE, chain: Chain, inputs: list[str]) -> None:
     """base + unit * head(inputs) and unit * (exp(soft_clip(log_scale)) + floor) become the chain's
     x | inputs.
     """
-    likelihood, head = model.likelihood, model.path.decoder.head
+    likelihood, head = model.likelihood, model.hierarchy.decoder.head
     x, unit = chain.at["x"], likelihood.scale.unit.numpy()
     weight = np.concatenate([chain.links[x, chain.at[name]] for name in inputs], 1)
     put(head.weight, weight / unit[:, None])
@@ -240,7 +240,7 @@ def problem(path: str, seed: int = 0) -> Problem:
         std=rng.uniform(0.5, 2.0, DIMS),
     )
     recipe = Recipe(
-        path=path,
+        hierarchy=path,
         latent=3 if path == "flat" else (3, 2),
         network=part("linear"),
         size="s",
@@ -248,7 +248,7 @@ def problem(path: str, seed: int = 0) -> Problem:
         likelihood=part("gaussian", scale="learned", floor=FLOOR),
     )
     model = build(recipe, spec)[0].double()
-    way = model.path
+    way = model.hierarchy
     if path == "flat":
         set_prior(way.prior, chain, "z", [])
         set_posterior(way.posterior, model, chain, "z", ["x"])
@@ -294,7 +294,7 @@ def deep(path: str, seed: int = 0) -> Problem:
         std=rng.uniform(0.5, 2.0, DIMS),
     )
     recipe = Recipe(
-        path=path,
+        hierarchy=path,
         latent=(3, 2, 1),
         network="linear",
         size="s",
@@ -304,12 +304,12 @@ def deep(path: str, seed: int = 0) -> Problem:
     torch.manual_seed(seed)
     model = build(recipe, spec)[0].double()
     with torch.no_grad():
-        for p in model.path.posteriors.parameters():
+        for p in model.hierarchy.posteriors.parameters():
             p *= 0.3
-    set_prior(model.path.priors[0], chain, "z3", [])
-    set_prior(model.path.priors[1], chain, "z2", ["z3"])
+    set_prior(model.hierarchy.priors[0], chain, "z3", [])
+    set_prior(model.hierarchy.priors[1], chain, "z2", ["z3"])
     set_prior(
-        model.path.priors[2],
+        model.hierarchy.priors[2],
         chain,
         "z1",
         ["z3", "z2"] if path == "top-down" else ["z2"],

@@ -53,7 +53,9 @@ def train(
 ) -> Run:
     settings = SMALL | {key.replace("__", "."): value for key, value in values.items()}
     config: Config = configure("digits", recipe, values=settings)
-    return fit(config, "digits", folder, show or Quiet(), resume=resume)
+    return fit(
+        config, "digits", folder, show or Quiet(), mode="resume" if resume else "new"
+    )
 
 
 def weights(folder: Path) -> dict[str, bytes]:

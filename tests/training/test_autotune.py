@@ -26,9 +26,10 @@ class Fake:
     times: dict[tuple[str, str], float]
 
     def __init__(self, trainer: Any) -> None:
-        self.trainer, self.first = trainer, 30.0
+        self.trainer = trainer
+        self.first_step = 30.0
 
-    def window(self) -> float:
+    def seconds_per_step(self) -> float:
         return self.times[self.trainer.precision, self.trainer.compile]
 
 
@@ -36,14 +37,14 @@ class Fake:
 def timed(monkeypatch: pytest.MonkeyPatch) -> type[Fake]:
     """A machine that can do all, whose times a test sets."""
     monkeypatch.setattr(trial, "bfloat16_pays", lambda device: True)
-    monkeypatch.setattr(trial, "compiler", lambda device: True)
+    monkeypatch.setattr(trial, "can_compile", lambda device: True)
     monkeypatch.setattr(trial, "Trial", Fake)
     return Fake
 
 
 def decided(settings: TrainSettings, steps: int) -> tuple[str, str, int]:
-    found, notes = trial.decide(settings, steps, lambda s: s, CPU)  # type: ignore[arg-type, return-value]
-    return found.precision, found.compile, len(notes)
+    chosen, notes = trial.choose_execution(settings, steps, lambda s: s, CPU)  # type: ignore[arg-type, return-value]
+    return chosen.precision, chosen.compile, len(notes)
 
 
 @pytest.mark.parametrize(
@@ -120,7 +121,7 @@ def test_a_trial_takes_steps_and_the_run_starts_clean(
     monkeypatch.setattr(trial, "bfloat16_pays", lambda device: True)
     monkeypatch.setattr(trial, "LEAST_STEPS", 1)
     monkeypatch.setattr(trial, "WINDOW", 0.01)
-    monkeypatch.setattr(trial, "in_turn", lambda trials: [2.0, 1.0])
+    monkeypatch.setattr(trial, "time_in_turn", lambda trials: [2.0, 1.0])
     values = {**SMALL, "train.steps": 6}
     run = tb.train(
         "digits", out=tmp_path / "a", settings=values, display="none", report=False
@@ -129,12 +130,12 @@ def test_a_trial_takes_steps_and_the_run_starts_clean(
         run.config.train.precision == "bfloat16" and run.config.train.compile == "off"
     )
     assert 'precision = "bfloat16"' in (tmp_path / "a" / "config.toml").read_text()
-    told = {**values, "train.precision": "bfloat16", "train.compile": "off"}
+    explicit = {**values, "train.precision": "bfloat16", "train.compile": "off"}
     same = tb.train(
-        "digits", out=tmp_path / "b", settings=told, display="none", report=False
+        "digits", out=tmp_path / "b", settings=explicit, display="none", report=False
     )
     assert run.fingerprint == same.fingerprint
-    monkeypatch.setattr(fit, "decide", None)  # a resumed run must not ask
+    monkeypatch.setattr(fit, "choose_execution", None)  # a resumed run must not ask
     again = tb.train(out=tmp_path / "a", resume=True, display="none", report=False)
     assert again.fingerprint == run.fingerprint
 
@@ -146,19 +147,19 @@ def test_windows_are_taken_in_turn(monkeypatch: pytest.MonkeyPatch) -> None:
         def __init__(self, name: str, times: list[float]) -> None:
             self.name, self.times = name, times
 
-        def window(self) -> float:
+        def seconds_per_step(self) -> float:
             order.append(self.name)
             return self.times.pop(0)
 
-    found = trial.in_turn([One("a", [3.0, 1.0, 2.0]), One("b", [5.0, 9.0, 7.0])])  # type: ignore[list-item]
-    assert found == [2.0, 7.0] and order == ["a", "b"] * 3
+    medians = trial.time_in_turn([One("a", [3.0, 1.0, 2.0]), One("b", [5.0, 9.0, 7.0])])  # type: ignore[list-item]
+    assert medians == [2.0, 7.0] and order == ["a", "b"] * 3
 
 
 def test_only_the_run_looks_at_data_to_start_its_parts(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A codebook, or clusters, may take long to place; a trial is thrown away."""
-    asked, made = list[int](), list[Any]()
+    asked, trials_made = list[int](), list[Any]()
     monkeypatch.setattr(
         Step, "prepare", lambda self, examples: asked.append(len(examples(5)[0]))
     )
@@ -166,7 +167,7 @@ def test_only_the_run_looks_at_data_to_start_its_parts(
     monkeypatch.setattr(trial, "LEAST_STEPS", 1)
     monkeypatch.setattr(trial, "WINDOW", 0.01)
     monkeypatch.setattr(
-        trial, "in_turn", lambda trials: made.extend(trials) or [1.0, 2.0]
+        trial, "time_in_turn", lambda trials: trials_made.extend(trials) or [1.0, 2.0]
     )
     values = {**SMALL, "train.steps": 6, "latent": 64}
     tb.train(
@@ -177,4 +178,4 @@ def test_only_the_run_looks_at_data_to_start_its_parts(
         display="none",
         report=False,
     )
-    assert len(made) == 2 and asked == [5]
+    assert len(trials_made) == 2 and asked == [5]

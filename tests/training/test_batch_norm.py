@@ -24,7 +24,7 @@ from tightbound.models.recipes import Recipe
 from tightbound.runtime.atomic_files import load_weights
 from tightbound.runtime.errors import TightboundError
 from tightbound.runtime.launch_context import SINGLE_PROCESS, LaunchContext
-from tightbound.training.distributed.batch_norm import observe
+from tightbound.training.distributed.batch_norm import observe_batch_norm
 from tightbound.training.step.execute import Compiled, Eager
 from tightbound.training.step.module import Step
 
@@ -47,15 +47,15 @@ def test_it_is_torch_s(
         nn.init.normal_(theirs.weight)
         nn.init.normal_(theirs.bias)
     ours = copy.deepcopy(theirs)
-    [observer] = observe(nn.Sequential(ours), SINGLE_PROCESS)
+    [observer] = observe_batch_norm(nn.Sequential(ours), SINGLE_PROCESS)
     for _ in range(3):
         x = (torch.randn(shape, dtype=torch.double) * 3 + 100).requires_grad_()
         y = x.detach().clone().requires_grad_()
-        wanted, found = theirs(x), ours(y)
-        assert torch.allclose(wanted, found, atol=1e-9)
+        wanted, result = theirs(x), ours(y)
+        assert torch.allclose(wanted, result, atol=1e-9)
         up = torch.randn_like(wanted)
         wanted.backward(up)
-        found.backward(up)
+        result.backward(up)
         assert (
             x.grad is not None
             and y.grad is not None
@@ -72,7 +72,7 @@ def test_it_is_torch_s(
     assert not torch.equal(twin(x), ours(x)), "a copy is a module of its own"
 
 
-def made() -> Step:
+def step_with_batch_norm() -> Step:
     spec = DataSpec(
         shape=(1, 8, 8),
         domain="unit",
@@ -84,17 +84,17 @@ def made() -> Step:
     step = Step(
         *build(Recipe(latent=3, network=Normed, likelihood="gaussian"), spec), 2
     )
-    step.observers += observe(step.model, SINGLE_PROCESS)
+    step.observers += observe_batch_norm(step.model, SINGLE_PROCESS)
     return step
 
 
 def test_compiled_it_is_the_same() -> None:
-    steps = made(), made()
+    steps = step_with_batch_norm(), step_with_batch_norm()
     engines = Eager(steps[0]), Compiled(steps[1], 6, pytest.fail, backend="aot_eager")
     batch, clock = Batch(torch.rand(6, 1, 8, 8)), Clock(0.0)
-    for step, engine in zip(steps, engines, strict=True):
+    for step, execution in zip(steps, engines, strict=True):
         noise = Drawnlike()
-        _, sums = engine(batch, clock, noise)  # type: ignore[arg-type]
+        _, sums = execution(batch, clock, noise)  # type: ignore[arg-type]
         step.after_step(sums)
     for name, value in steps[0].model.state_dict().items():
         assert torch.allclose(value, steps[1].model.state_dict()[name]), name
@@ -117,7 +117,7 @@ class Drawnlike:
 
 
 def test_a_step_left_out_does_not_move_it() -> None:
-    step = made()
+    step = step_with_batch_norm()
     before = {name: value.clone() for name, value in step.model.named_buffers()}
     _, sums = step(
         Batch(torch.full((6, 1, 8, 8), math.nan)), Clock(0.0), StepNoise(0, "x")
@@ -186,7 +186,7 @@ def test_parts_of_a_batch_in_several_processes_are_the_whole(world: int) -> None
     def work(
         model: nn.Module, launch: LaunchContext, rows: slice
     ) -> dict[str, torch.Tensor]:
-        observers = observe(model, launch)
+        observers = observe_batch_norm(model, launch)
         (model(x[rows]) - target[rows]).square().sum(1).mean().backward()
         return {
             name: value for o in observers for name, value in o.statistics(None).items()
@@ -212,7 +212,7 @@ def test_parts_of_a_batch_in_several_processes_are_the_whole(world: int) -> None
         assert parameter.grad is not None and torch.allclose(
             parameter.grad, mean, atol=1e-12
         ), name
-    for observer in observe(copies[0], SINGLE_PROCESS):
+    for observer in observe_batch_norm(copies[0], SINGLE_PROCESS):
         observer.after_step(
             {name: sum(part[name] for part in parts) for name in parts[0]}
         )  # type: ignore[misc]

@@ -40,7 +40,7 @@ class Disk(files.Ops):
         self, stop: int | None = None, error: int | None = None, power_cut: bool = False
     ):
         self.stop, self.error, self.power_cut = stop, error, power_cut
-        self.seen: list[str] = []
+        self.operations: list[str] = []
         self.dead = False
         self.unsynced: set[Path] = set()
         self.renamed: list[tuple[Path, bytes | None]] = []
@@ -48,8 +48,8 @@ class Disk(files.Ops):
     def at(self, name: str) -> None:
         if self.dead:
             raise Died
-        self.seen.append(name)
-        if len(self.seen) - 1 != self.stop:
+        self.operations.append(name)
+        if len(self.operations) - 1 != self.stop:
             return
         if self.error is not None:
             raise OSError(self.error, os.strerror(self.error))
@@ -128,10 +128,10 @@ def state(step: int) -> dict[str, Any]:
     }
 
 
-def is_whole(found: Any, step: int) -> bool:
+def is_whole(loaded: Any, step: int) -> bool:
     expected = state(step)
-    same = all(torch.equal(found["model"][k], v) for k, v in expected["model"].items())
-    return same and all(found[k] == expected[k] for k in ("step", "list", "random"))
+    same = all(torch.equal(loaded["model"][k], v) for k, v in expected["model"].items())
+    return same and all(loaded[k] == expected[k] for k in ("step", "list", "random"))
 
 
 def each_fault(
@@ -147,7 +147,7 @@ def each_fault(
             with suppress(Died, TightboundError):
                 action()
         yield disk
-        if len(disk.seen) <= stop:
+        if len(disk.operations) <= stop:
             return
     raise AssertionError("the action never ended")
 
@@ -162,7 +162,7 @@ def test_a_state_is_old_or_new_whatever_operation_fails(
     store = StateStore(tmp_path / "state")
     for step in (1, 2):
         store.save(step, state(step))
-    steps, seen = set(), []
+    steps, operations = set(), []
     for disk in each_fault(lambda: store.save(3, state(3)), monkeypatch, **fault):
         loaded = store.load()
         assert loaded is not None and loaded[1] == []
@@ -170,7 +170,7 @@ def test_a_state_is_old_or_new_whatever_operation_fails(
         assert is_whole(loaded[0], loaded[0]["step"])
         if fault.get("error"):
             assert not list(store.folder.glob(files.TEMPORARY))
-        seen = disk.seen
+        operations = disk.operations
         store.save(3, state(3))  # the next save mends everything
         assert sorted(p.name for p in store.folder.iterdir()) == [
             "state-2.pt",
@@ -180,7 +180,7 @@ def test_a_state_is_old_or_new_whatever_operation_fails(
         store.save(1, state(1))
         store.save(2, state(2))
     assert steps == {2, 3}
-    assert seen == [
+    assert operations == [
         "open",
         "write",
         "write",
@@ -197,7 +197,7 @@ def test_weights_are_old_or_new_whatever_operation_fails(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: dict[str, Any]
 ) -> None:
     path = tmp_path / "model.safetensors"
-    found = set()
+    steps = set()
 
     def save(step: int) -> None:
         save_weights(path, state(step)["model"], {"step": str(step)})
@@ -209,9 +209,9 @@ def test_weights_are_old_or_new_whatever_operation_fails(
             bool((tensor == float(metadata["step"])).all())
             for tensor in weights.values()
         )
-        found.add(metadata["step"])
+        steps.add(metadata["step"])
         save(1)
-    assert found == {"1", "2"}
+    assert steps == {"1", "2"}
 
 
 def test_a_full_disk_is_one_sentence_and_leaves_the_old_file(
@@ -361,8 +361,8 @@ def test_weights_return_as_they_were(tmp_path: Path) -> None:
     save_weights(tmp_path / "1", tensors, metadata)
     save_weights(tmp_path / "2", tensors, metadata)
     assert (tmp_path / "1").read_bytes() == (tmp_path / "2").read_bytes()
-    weights, found = load_weights(tmp_path / "1")
-    assert found == metadata
+    weights, loaded_metadata = load_weights(tmp_path / "1")
+    assert loaded_metadata == metadata
     assert weights.keys() == tensors.keys()
     assert all(
         torch.equal(weights[k], v) and weights[k].dtype == v.dtype
@@ -408,16 +408,16 @@ def test_a_run_folder_has_one_writer(tmp_path: Path) -> None:
 def test_a_lock_dies_with_its_process_though_a_worker_of_it_lives_on(
     tmp_path: Path,
 ) -> None:
-    told, tell = os.pipe()
+    reading, writing = os.pipe()
     child = os.fork()
     if child == 0:
         with RunLock(tmp_path):
             worker = os.fork()
             if worker == 0:
                 time.sleep(60)
-            os.write(tell, worker.to_bytes(8, "little"))
+            os.write(writing, worker.to_bytes(8, "little"))
             time.sleep(60)
-    worker = int.from_bytes(os.read(told, 8), "little")
+    worker = int.from_bytes(os.read(reading, 8), "little")
     with pytest.raises(TightboundError, match="another process"), RunLock(tmp_path):
         raise AssertionError("two writers")
     os.kill(child, signal.SIGKILL)

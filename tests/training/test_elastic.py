@@ -64,8 +64,10 @@ def start(folder: Path, out: str, parallel: str) -> subprocess.Popen[str]:
 
 def workers(agent: int) -> list[int]:
     """The processes that torchrun has started and not lost."""
-    found = Path(f"/proc/{agent}/task/{agent}/children")
-    return [int(pid) for pid in found.read_text().split()] if found.exists() else []
+    children = Path(f"/proc/{agent}/task/{agent}/children")
+    return (
+        [int(pid) for pid in children.read_text().split()] if children.exists() else []
+    )
 
 
 def reached(run: Path) -> int:

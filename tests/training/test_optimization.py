@@ -5,18 +5,26 @@ normals of a pass.
 from __future__ import annotations
 
 import copy
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from support.core_cases import model_of, spec_of
+from support.trainings import train
+from support.trainings import weights as weights_of
 from torch import Tensor, nn
 from torch.distributions import Normal, kl_divergence
 
 from tightbound.distributions import LogScaleNormal, UnitNormal
 from tightbound.models.recipes import RECIPES
+from tightbound.training.optimization import fused_adam
 from tightbound.training.optimization.ema import EARLY, STRIDE, Average
-from tightbound.training.optimization.fused_adam import Updates
+from tightbound.training.optimization.fused_adam import (
+    FusedAdamStep,
+    OptimizerStep,
+    optimizer_step,
+)
 from tightbound.training.step.precision import channels_last, set_precision
 
 YES, NO = torch.tensor(True), torch.tensor(False)
@@ -33,24 +41,31 @@ OPTIMISERS: dict[str, tuple[Any, dict[str, Any]]] = {
 }
 
 
-def pair(name: str) -> tuple[Updates, torch.optim.Optimizer]:
-    """An optimiser taken by `Updates`, and the same by its own step, over equal weights."""
+def pair(name: str) -> tuple[OptimizerStep, torch.optim.Optimizer]:
+    """An optimiser with `optimizer_step`, and the same with its `step`, on equal weights."""
     cls, options = OPTIMISERS[name]
     net = nn.Sequential(nn.Linear(7, 5), nn.Linear(5, 3), nn.Conv2d(3, 4, 2))
-    other, made = copy.deepcopy(net), []
+    other = copy.deepcopy(net)
+    optimisers = []
     channels_last(net)
     assert not net[2].weight.is_contiguous()
     for copied in (net, other):
-        matrices, others = (
-            [p for p in copied.parameters() if (p.dim() > 1) is m]
-            for m in (True, False)
-        )
+        matrices = [p for p in copied.parameters() if p.dim() > 1]
+        others = [p for p in copied.parameters() if p.dim() <= 1]
         groups = [
             {"params": matrices, "top": 0.02},
             {"params": others, "top": 0.01, "weight_decay": 0.0},
         ]
-        made.append(cls(groups, lr=0.02, **options))
-    return Updates(made[0]), made[1]
+        optimisers.append(cls(groups, lr=0.02, **options))
+    return optimizer_step(optimisers[0]), optimisers[1]
+
+
+@pytest.fixture(params=["kernels", "public"])
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Steps by torch's kernels, and by `optimizer.step()` as for an unknown torch."""
+    if request.param == "public":
+        monkeypatch.setattr(fused_adam, "TESTED", ((99, 0), (99, 1)))
+    return str(request.param)
 
 
 def weights(opt: torch.optim.Optimizer) -> list[Tensor]:
@@ -72,32 +87,31 @@ def random(like: torch.optim.Optimizer, step: int) -> list[Tensor]:
 
 
 @pytest.mark.parametrize("name", OPTIMISERS)
-def test_steps_are_those_of_the_optimiser(name: str) -> None:
-    update, own = pair(name)
+def test_steps_are_those_of_the_optimiser(name: str, way: str) -> None:
+    update, reference = pair(name)
     for step in range(6):
         level, divisor = 1 / (1 + step), None if step < 3 else torch.tensor(float(step))
-        grads = random(own, step)
+        grads = random(reference, step)
         give(grads, update.opt)
-        give(grads if divisor is None else [g / divisor for g in grads], own)
+        give(grads if divisor is None else [g / divisor for g in grads], reference)
         update(level, YES, divisor)
-        for group in own.param_groups:
+        for group in reference.param_groups:
             group["lr"] = level * group["top"]
-        own.step()
-        for a, b in zip(weights(update.opt), weights(own), strict=True):
+        reference.step()
+        for a, b in zip(weights(update.opt), weights(reference), strict=True):
             torch.testing.assert_close(a, b, rtol=1e-6, atol=1e-7)
     kept = [
         [s[key] for s in opt.state.values() for key in sorted(s)]
-        for opt in (update.opt, own)
+        for opt in (update.opt, reference)
     ]
     for a, b in zip(*kept, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-6, atol=1e-7)
-    assert (update.kernel is not None and len(update.held) == 2) == (
-        name in ("AdamW", "Adam")
-    )
+    calls_kernel = isinstance(update, FusedAdamStep) and len(update.groups) == 2
+    assert calls_kernel == (way == "kernels" and name in ("AdamW", "Adam"))
 
 
 @pytest.mark.parametrize("name", OPTIMISERS)
-def test_a_step_that_is_left_out_moves_nothing(name: str) -> None:
+def test_a_step_that_is_left_out_moves_nothing(name: str, way: str) -> None:
     update, _ = pair(name)
     for step in range(3):
         give(random(update.opt, step), update.opt)
@@ -111,18 +125,18 @@ def test_a_step_that_is_left_out_moves_nothing(name: str) -> None:
         assert all(torch.equal(a[key], b[key]) for key in a)
 
 
-def test_a_parameter_without_a_gradient_is_left_alone() -> None:
-    update, own = pair("AdamW")
+def test_a_parameter_without_a_gradient_is_left_alone(way: str) -> None:
+    update, reference = pair("AdamW")
     for step in range(4):
-        grads = random(own, step)
-        give(grads, update.opt, own)
+        grads = random(reference, step)
+        give(grads, update.opt, reference)
         if step in (1, 3):
-            weights(update.opt)[1].grad = weights(own)[1].grad = None
+            weights(update.opt)[1].grad = weights(reference)[1].grad = None
         update(1.0, YES, None)
-        for group in own.param_groups:
+        for group in reference.param_groups:
             group["lr"] = group["top"]
-        own.step()
-    for a, b in zip(weights(update.opt), weights(own), strict=True):
+        reference.step()
+    for a, b in zip(weights(update.opt), weights(reference), strict=True):
         torch.testing.assert_close(a, b, rtol=1e-6, atol=1e-7)
 
 
@@ -133,7 +147,7 @@ def test_the_average_is_the_weighted_sum_of_all_weights_so_far() -> None:
         0.8,
         torch.ones(1, dtype=torch.float64),
     )
-    seen = [[p.detach().double().clone() for p in model.parameters()]]
+    history = [[p.detach().double().clone() for p in model.parameters()]]
     for step in [*range(60), *range(EARLY - 3, EARLY + 3 * STRIDE)]:
         with torch.no_grad():
             for p in model.parameters():
@@ -142,15 +156,16 @@ def test_the_average_is_the_weighted_sum_of_all_weights_so_far() -> None:
                     alpha=0.1,
                 )
             model.get_buffer("centre").add_(1)
-        average.move(step)
-        seen.append([p.detach().double().clone() for p in model.parameters()])
+        average.update(step)
+        history.append([p.detach().double().clone() for p in model.parameters()])
         now = min(decay, (1 + step) / (10 + step))
         now = now if step < EARLY else now**STRIDE if step % STRIDE == 0 else 1.0
         shares = torch.cat([shares * now, torch.tensor([1 - now], dtype=torch.float64)])
     torch.testing.assert_close(shares.sum(), torch.ones((), dtype=torch.float64))
     for i, p in enumerate(average.current().parameters()):
         exact = sum(
-            float(share) * values[i] for share, values in zip(shares, seen, strict=True)
+            float(share) * values[i]
+            for share, values in zip(shares, history, strict=True)
         )
         torch.testing.assert_close(p.double(), exact, rtol=1e-5, atol=1e-6)
     assert torch.equal(
@@ -159,20 +174,20 @@ def test_the_average_is_the_weighted_sum_of_all_weights_so_far() -> None:
 
 
 def test_normals_that_keep_their_log_scale_are_torchs() -> None:
-    def some(seed: int, spread: float = 1.0) -> Tensor:
+    def normal_values(seed: int, spread: float = 1.0) -> Tensor:
         return spread * torch.randn(
             4, 3, generator=torch.Generator().manual_seed(seed), dtype=torch.float64
         )
 
     q, p, unit = (
-        LogScaleNormal(some(0), some(1)),
-        LogScaleNormal(some(2), some(3)),
-        UnitNormal(torch.zeros_like(some(0))),
+        LogScaleNormal(normal_values(0), normal_values(1)),
+        LogScaleNormal(normal_values(2), normal_values(3)),
+        UnitNormal(torch.zeros_like(normal_values(0))),
     )
-    x = some(4, 2.0)
-    for own in (q, p, unit):
+    x = normal_values(4, 2.0)
+    for dist in (q, p, unit):
         torch.testing.assert_close(
-            own.log_prob(x), Normal(own.loc, own.scale).log_prob(x)
+            dist.log_prob(x), Normal(dist.loc, dist.scale).log_prob(x)
         )
     for other in (p, unit):
         want = kl_divergence(Normal(q.loc, q.scale), Normal(other.loc, other.scale))
@@ -198,3 +213,31 @@ def test_transposed_convolutions_train_in_bfloat16_and_are_evaluated_in_float32(
     assert torch.equal(net.eval()(x), full)
     set_precision(net, "float32")
     assert type(net[0]) is kind and torch.equal(net.train()(x), full)
+
+
+@pytest.mark.parametrize(
+    ("version", "known"),
+    [
+        ("2.8.1", False),
+        ("2.9.0", True),
+        ("2.13.0+cpu", True),
+        ("2.14.0", False),
+        ("3.0", False),
+    ],
+)
+def test_kernels_are_called_in_tested_versions_of_torch_alone(
+    version: str, expected: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch, "__version__", version)
+    assert fused_adam.internals_are_known() is expected
+    opt = torch.optim.AdamW([nn.Parameter(torch.zeros(2))], fused=True)
+    assert isinstance(optimizer_step(opt), FusedAdamStep) is expected
+
+
+def test_the_optimiser_without_kernels_trains_to_the_same_weights(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train(tmp_path / "kernels")
+    monkeypatch.setattr(fused_adam, "TESTED", ((99, 0), (99, 1)))
+    train(tmp_path / "public")
+    assert weights_of(tmp_path / "kernels") == weights_of(tmp_path / "public")

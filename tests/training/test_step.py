@@ -22,7 +22,7 @@ from tightbound.runtime.errors import TightboundError
 from tightbound.training import budget as schedule
 from tightbound.training.console import Quiet
 from tightbound.training.optimization.optimizer import optimizer
-from tightbound.training.run_training import assemble, settle
+from tightbound.training.run_training import assemble_step, settle
 from tightbound.training.step.execute import Compiled, Eager
 from tightbound.training.step.gradients import Gradients
 from tightbound.training.step.precision import set_precision
@@ -48,7 +48,7 @@ RECIPES: dict[str, tuple[str, dict[str, Any]]] = {
 }
 
 
-def trainer(folder: Path, recipe: str = "vae", **values: Any) -> Trainer:
+def make_trainer(folder: Path, recipe: str = "vae", **values: Any) -> Trainer:
     """A trainer that has not begun."""
     config = configure("digits", recipe, values=SMALL | values)
     data = data_room.load("digits", config.data, seed=0)
@@ -59,20 +59,20 @@ def trainer(folder: Path, recipe: str = "vae", **values: Any) -> Trainer:
     config = config.model_copy(
         update={"train": schedule.resolve(config.train, len(data.train))}
     )
-    model, objective = assemble(config, torch.device("cpu"))
-    model.train()
-    return Trainer(model, objective, config, data, folder, Quiet())
+    step = assemble_step(config, torch.device("cpu"))
+    step.model.train()
+    return Trainer(step, config, data, folder, Quiet())
 
 
 def figures(
-    engine: Eager, made: Trainer, clock: Clock
+    execution: Eager, trainer: Trainer, clock: Clock
 ) -> tuple[dict[str, Tensor], dict[str, Tensor], list[Tensor]]:
-    batch = made.batches(3)
-    losses, sums = engine(batch, clock, made.noise(3, batch))
+    batch = trainer.batches(3)
+    losses, sums = execution(batch, clock, trainer.noise(3, batch))
     return (
         losses,
         sums,
-        [p.grad.clone() for p in engine.gradients.parameters if p.grad is not None],
+        [p.grad.clone() for p in execution.gradients.parameters if p.grad is not None],
     )
 
 
@@ -84,14 +84,16 @@ def test_one_graph_gives_the_losses_sums_and_gradients_of_the_eager_pass(
     compiler is needed.
     """
     recipe, values = RECIPES[name]
-    made, said = trainer(tmp_path, recipe, **values), list[str]()
-    graph = Compiled(made.pass_, 32, said.append, backend="aot_eager")
+    trainer, said = make_trainer(tmp_path, recipe, **values), list[str]()
+    graph = Compiled(trainer.step_module, 32, said.append, backend="aot_eager")
     for progress in (0.1, 0.9):
-        eager = figures(made.engine, made, Clock(progress))
-        compiled = figures(graph, made, Clock(progress))
+        eager = figures(trainer.execution, trainer, Clock(progress))
+        compiled = figures(graph, trainer, Clock(progress))
         assert said == [] and graph.graph is not None
         assert (
-            len(eager[2]) == len(compiled[2]) == len(made.engine.gradients.parameters)
+            len(eager[2])
+            == len(compiled[2])
+            == len(trainer.execution.gradients.parameters)
         )
         for a, b in zip(eager[:2], compiled[:2], strict=True):
             assert a.keys() == b.keys() and all(
@@ -148,27 +150,27 @@ def test_each_group_gets_the_gradient_of_its_own_loss_and_of_no_other() -> None:
 
 
 def test_settings_of_a_group_hold_for_its_parameters_alone(tmp_path: Path) -> None:
-    made = trainer(tmp_path, "vae")
+    trainer = make_trainer(tmp_path, "vae")
     settings = TrainSettings(
         groups={"inference": {"lr": 1e-4, "weight_decay": 0.3, "betas": [0.5, 0.9]}}
     )
-    opt = optimizer(made.model, settings)
-    inner = {id(p) for p in made.model.groups()["inference"]}
-    seen = set()
+    opt = optimizer(trainer.model, settings)
+    inner = {id(p) for p in trainer.model.groups()["inference"]}
+    grouped = set()
     for group in opt.param_groups:
         for p in group["params"]:
             mine = id(p) in inner
-            seen.add(id(p))
+            grouped.add(id(p))
             assert group["top"] == (1e-4 if mine else 1e-3) and list(
                 group["betas"]
             ) == ([0.5, 0.9] if mine else [0.9, 0.999])
             assert (
                 group["weight_decay"] == (0 if p.dim() < 2 else 0.3 if mine else 5e-2)
-                or p is made.model.likelihood.base
+                or p is trainer.model.likelihood.base
             )
-    assert seen == {id(p) for p in made.model.parameters()}
+    assert grouped == {id(p) for p in trainer.model.parameters()}
     with pytest.raises(TightboundError, match="did you mean 'inference'"):
-        optimizer(made.model, TrainSettings(groups={"inferense": {"lr": 1.0}}))
+        optimizer(trainer.model, TrainSettings(groups={"inferense": {"lr": 1.0}}))
 
 
 @pytest.mark.parametrize("name", ["vae", "iwae", "top-down", "bottom-up"])
@@ -176,59 +178,61 @@ def test_noise_drawn_ahead_is_what_the_sites_would_have_drawn(
     tmp_path: Path, name: str
 ) -> None:
     recipe, values = RECIPES[name]
-    made = trainer(tmp_path, recipe, **values)
-    batch = made.batches(7)
+    trainer = make_trainer(tmp_path, recipe, **values)
+    batch = trainer.batches(7)
     for step in (7, 8):
-        ahead = made.noise(step, batch)
-        spot = StepNoise(made.config.seed, "noise", step)
-        made.pass_(batch, Clock(), spot)
-        assert set(ahead.values) == set(spot.forms) == set(made.model.sites)
-        again = StepNoise(made.config.seed, "noise", step)
-        expected = made.pass_(batch, Clock(), again)[0]["all"]
-        assert torch.equal(made.pass_(batch, Clock(), ahead)[0]["all"], expected)
+        ahead = trainer.noise(step, batch)
+        spot = StepNoise(trainer.config.seed, "noise", step)
+        trainer.step_module(batch, Clock(), spot)
+        assert set(ahead.values) == set(spot.forms) == set(trainer.model.sites)
+        again = StepNoise(trainer.config.seed, "noise", step)
+        expected = trainer.step_module(batch, Clock(), again)[0]["all"]
+        assert torch.equal(
+            trainer.step_module(batch, Clock(), ahead)[0]["all"], expected
+        )
 
 
 def test_a_rehearsal_leaves_the_model_and_its_mode_as_they_were(tmp_path: Path) -> None:
-    made = trainer(
+    trainer = make_trainer(
         tmp_path, "vae", **{"likelihood": "gaussian", "likelihood.scale": "optimal"}
     )
-    before = {k: v.clone() for k, v in made.model.state_dict().items()}
-    made.noise(0, made.batches(0))
-    assert made.model.training and all(
-        torch.equal(v, before[k]) for k, v in made.model.state_dict().items()
+    before = {k: v.clone() for k, v in trainer.model.state_dict().items()}
+    trainer.noise(0, trainer.batches(0))
+    assert trainer.model.training and all(
+        torch.equal(v, before[k]) for k, v in trainer.model.state_dict().items()
     )
 
 
 def test_a_model_that_cannot_be_compiled_trains_eagerly_and_says_so_once(
     tmp_path: Path, monkeypatch: Any
 ) -> None:
-    made = trainer(tmp_path, "vae")
-    objective = made.pass_.objective
+    trainer = make_trainer(tmp_path, "vae")
+    objective = trainer.step_module.objective
 
     def breaks(trace: Trace, clock: Clock) -> Any:
         torch._dynamo.graph_break()
         return objective(trace, clock)
 
-    made.pass_.objective = breaks
+    trainer.step_module.objective = breaks
     said: list[str] = []
-    graph = Compiled(made.pass_, 32, said.append, backend="aot_eager")
+    graph = Compiled(trainer.step_module, 32, said.append, backend="aot_eager")
     for _ in range(3):
-        losses, _, grads = figures(graph, made, Clock(0.5))
+        losses, _, grads = figures(graph, trainer, Clock(0.5))
     assert len(said) == 1 and "cannot be compiled" in said[0]
-    eager = figures(made.engine, made, Clock(0.5))
+    eager = figures(trainer.execution, trainer, Clock(0.5))
     assert torch.equal(losses["all"], eager[0]["all"]) and all(
         map(torch.equal, grads, eager[2])
     )
 
 
 def test_bfloat16_is_for_the_products_of_training_alone(tmp_path: Path) -> None:
-    made = trainer(tmp_path, "vae", network="conv")
-    model = made.model
-    batch = made.batches(0)
-    noise = made.noise(0, batch)
-    exact = made.pass_(batch, Clock(), noise)[0]["all"]
+    trainer = make_trainer(tmp_path, "vae", network="conv")
+    model = trainer.model
+    batch = trainer.batches(0)
+    noise = trainer.noise(0, batch)
+    exact = trainer.step_module(batch, Clock(), noise)[0]["all"]
     set_precision(model, "bfloat16")
-    half = made.pass_(batch, Clock(), noise)[0]["all"]
+    half = trainer.step_module(batch, Clock(), noise)[0]["all"]
     assert (
         half.dtype == torch.float32
         and half != exact
@@ -241,12 +245,12 @@ def test_bfloat16_is_for_the_products_of_training_alone(tmp_path: Path) -> None:
         if p.grad is not None
     )
     model.eval()
-    assert torch.equal(made.pass_(batch, Clock(), noise)[0]["all"], exact), (
+    assert torch.equal(trainer.step_module(batch, Clock(), noise)[0]["all"], exact), (
         "evaluation is float32"
     )
     model.train()
     set_precision(model, "float32")
-    assert torch.equal(made.pass_(batch, Clock(), noise)[0]["all"], exact)
+    assert torch.equal(trainer.step_module(batch, Clock(), noise)[0]["all"], exact)
     assert {type(m) for m in model.modules()} & {nn.Linear, nn.Conv2d} == {
         nn.Linear,
         nn.Conv2d,
@@ -258,7 +262,7 @@ class Waits(torch.utils._python_dispatch.TorchDispatchMode):
 
     def __init__(self) -> None:
         super().__init__()
-        self.found: list[str] = []
+        self.operators: list[str] = []
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: Any = (), kwargs: Any = None
@@ -268,21 +272,21 @@ class Waits(torch.utils._python_dispatch.TorchDispatchMode):
             torch.ops.aten.nonzero,
             torch.ops.aten.equal,
         ):
-            self.found.append(str(func))
+            self.operators.append(str(func))
         return func(*args, **(kwargs or {}))
 
 
 @pytest.mark.parametrize("name", RECIPES)
 def test_no_step_waits_for_the_device(tmp_path: Path, name: str) -> None:
     recipe, values = RECIPES[name]
-    made = trainer(tmp_path, recipe, **values)
-    made.one(Clock(0.0))
+    trainer = make_trainer(tmp_path, recipe, **values)
+    trainer.train_step(Clock(0.0))
     with Waits() as waits:
         for i in range(4):
-            made.one(Clock(i / 60))
-        assert waits.found == []
-        bool(made.sums[0] > 0)
-    assert len(waits.found) == 1, "the counter counts"
+            trainer.train_step(Clock(i / 60))
+        assert waits.operators == []
+        bool(trainer.sums[0] > 0)
+    assert len(waits.operators) == 1, "the counter counts"
 
 
 @pytest.fixture

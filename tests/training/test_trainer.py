@@ -72,7 +72,7 @@ def test_a_loader_resumes_by_epoch(tmp_path: Path) -> None:
             loader,
             tmp_path / "run",
             show,
-            resume=resume,
+            mode="resume" if resume else "new",
         )
 
     with pytest.raises(Interrupted):
@@ -131,7 +131,7 @@ def test_resume_refuses_other_data(tmp_path: Path) -> None:
     train(tmp_path / "run")
     config = configure("shapes", "vae", values=SMALL)
     with pytest.raises(TightboundError, match="not those that"):
-        fit(config, "shapes", tmp_path / "run", Quiet(), resume=True)
+        fit(config, "shapes", tmp_path / "run", Quiet(), mode="resume")
 
 
 class Faulty:
@@ -188,12 +188,12 @@ def test_ten_bad_steps_in_a_row_end_the_run_and_the_good_weights_stay(
 
 def test_an_exploding_gradient_is_left_out() -> None:
     from tightbound.config import TrainSettings
-    from tightbound.training.step.gradient_guard import SETTLED, Health
+    from tightbound.training.step.gradient_guard import SETTLED, GradientGuard
 
-    health, loss = Health(TrainSettings(), torch.device("cpu")), torch.tensor(1.0)
+    guard, loss = GradientGuard(TrainSettings(), torch.device("cpu")), torch.tensor(1.0)
 
     def check(norm: float, loss: torch.Tensor = loss) -> tuple[bool, float]:
-        ok, divisor = health.check(
+        ok, divisor = guard.check(
             [loss], [torch.tensor([norm, 0.0]), torch.tensor(0.0)]
         )
         return bool(ok), 1.0 if divisor is None else float(divisor)
@@ -209,14 +209,15 @@ def test_an_exploding_gradient_is_left_out() -> None:
     )
     assert not check(1.0, torch.tensor(float("nan")))[0]
     assert check(1.0)[0]
-    health.look()
-    assert health.counts == [4, 0, 4]
+    guard.read_norms()
+    counts = (guard.skipped, guard.skipped_in_a_row, guard.most_skipped_in_a_row)
+    assert counts == (4, 0, 4)
     assert check(1.0) == (True, 1.0), "what was left out moved no mean"
-    fresh = Health(TrainSettings(), torch.device("cpu"))
-    fresh.load_state_dict(health.state_dict())
+    fresh = GradientGuard(TrainSettings(), torch.device("cpu"))
+    fresh.load_state_dict(guard.state_dict())
     assert (
         fresh.check([loss], [torch.tensor(9.0)])[1]
-        == health.check([loss], [torch.tensor(9.0)])[1]
+        == guard.check([loss], [torch.tensor(9.0)])[1]
     )
 
 
@@ -271,10 +272,10 @@ def test_weight_of_the_rate_warms_up_over_a_share_of_the_run() -> None:
 class Timed(Elbo):
     """Notes the progress that each step is told of, and that of validations."""
 
-    told: ClassVar[list[float]] = []
+    clocks: ClassVar[list[float]] = []
 
     def __call__(self, trace: Trace, clock: Clock) -> Tensor:
-        self.told.append(
+        self.clocks.append(
             float(clock.progress) if torch.is_grad_enabled() else -float(clock.progress)
         )
         return super().__call__(trace, clock)
@@ -286,7 +287,7 @@ def test_a_run_goes_through_its_whole_clock_and_is_judged_by_its_end(
     """Peer bugs 4.14, a warm-up longer than the run, and 4.13, another weight of the rate in
     validation.
     """
-    monkeypatch.setattr(Timed, "told", [])
+    monkeypatch.setattr(Timed, "clocks", [])
     run = train(
         tmp_path / "run",
         objective=f"{__name__}:Timed",
@@ -294,7 +295,7 @@ def test_a_run_goes_through_its_whole_clock_and_is_judged_by_its_end(
         train__ema=0,
     )
     steps, validations = (
-        [t for t in Timed.told if (t >= 0) == is_step] for is_step in (True, False)
+        [t for t in Timed.clocks if (t >= 0) == is_step] for is_step in (True, False)
     )
     assert steps == pytest.approx([step / 60 for step in range(60)])
     assert set(validations) == {-1.0}
@@ -364,7 +365,7 @@ def test_overwriting_begins_only_when_all_settings_work(
     before = weights(tmp_path / "run")
     with pytest.raises(TightboundError):
         config = configure("digits", values=SMALL | bad)
-        fit(config, "digits", tmp_path / "run", Quiet(), overwrite=True)
+        fit(config, "digits", tmp_path / "run", Quiet(), mode="overwrite")
     assert weights(tmp_path / "run") == before
     with pytest.raises(TightboundError):
         fit(
@@ -407,7 +408,7 @@ def test_a_run_is_never_overwritten_unasked_and_other_folders_never(
             "digits",
             tmp_path / "photos",
             Quiet(),
-            overwrite=True,
+            mode="overwrite",
         )
     assert (tmp_path / "photos" / "one.png").read_bytes() == b"mine"
     fit(
@@ -415,6 +416,6 @@ def test_a_run_is_never_overwritten_unasked_and_other_folders_never(
         "digits",
         tmp_path / "run",
         Quiet(),
-        overwrite=True,
+        mode="overwrite",
     )
     assert weights(tmp_path / "run") != before

@@ -38,7 +38,7 @@ def train(folder: Path, resume: bool) -> None:
         "digits",
         folder,
         display("none"),
-        resume=resume,
+        mode="resume" if resume else "new",
     )
 
 

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
-from tightbound.core.batch import Batch, rows
+from tightbound.core.batch import rows
 from tightbound.distributions.codes import Quantized
 from tightbound.distributions.reparam import (
     from_noise,
@@ -88,27 +88,6 @@ class Context:
     def infer(self) -> bool:
         """True where q is wanted, so that a path computes it."""
         return self.h is not None
-
-
-class Bound:
-    """Mixed in to a part that looks at the model around it: `whole`, which is no part of
-    its part.
-    """
-
-    whole: Any
-
-    def bind(self, model: Any) -> None:
-        """Called by `build` once the model is whole."""
-        self.__dict__["whole"] = model
-
-    def shown(self, examples: Examples, n: int) -> tuple[Tensor, Tensor]:
-        """n training examples in units of the encoder, repeated where there are fewer, and their
-        rows (-2: unknown).
-        """
-        x, rows = examples(n)
-        at = torch.arange(n) % len(x)
-        x = self.whole.inputs(Batch(x[at].to(self.whole.get_buffer("centre").device)))
-        return x, torch.full_like(at, -2) if rows is None else rows[at]
 
 
 class Latent:

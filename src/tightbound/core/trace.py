@@ -18,7 +18,6 @@ from torch.func import functional_call
 
 from tightbound.core.batch import Batch as Batch
 from tightbound.core.batch import rows as rows
-from tightbound.core.draw import Bound as Bound
 from tightbound.core.draw import Clock as Clock
 from tightbound.core.draw import Context as Context
 from tightbound.core.draw import Draw as Draw
@@ -33,18 +32,17 @@ from tightbound.distributions.reparam import is_point_mass, log_prob_of
 from tightbound.runtime.errors import TightboundError
 
 Gather = Callable[[Tensor], Tensor]
-LIGHT = 50.0
+NEGLIGIBLE = 50.0
 
 
-def weighty(log_w: Tensor, dim: int, light: float = LIGHT) -> Tensor:
-    """log-weights with -inf for those e^50 times lighter than the heaviest, which no float can tell
-    in their sum.
+def mask_negligible(log_w: Tensor, dim: int, nats: float = NEGLIGIBLE) -> Tensor:
+    """Set log-weights more than `nats` below the maximum along `dim` to -inf.
 
-    Their gradients would be so small (denormal) that a processor takes ten times as long for
-    products with them.
+    Their share of a sum is below float precision, and their gradients would be denormal numbers,
+    with which matrix products are up to ten times slower.
     """
     return torch.where(
-        log_w < log_w.detach().amax(dim, keepdim=True) - light, -torch.inf, log_w
+        log_w < log_w.detach().amax(dim, keepdim=True) - nats, -torch.inf, log_w
     )
 
 
@@ -130,10 +128,10 @@ class Trace:
             raise TightboundError(
                 f"{what} is not defined: a latent is a point mass or its p no "
                 "density, so there is only a distortion; "
-                "a posterior of your own says point = True, a prior density = False"
+                "a posterior of your own says is_point_mass = True, a prior has_density = False"
             )
 
-    def mean(self, term: Tensor) -> Tensor:
+    def mean_over_samples(self, term: Tensor) -> Tensor:
         """Of (K, B) over the K rows with their weights, (B,); of one row, nothing is to be added
         up.
         """
@@ -155,7 +153,7 @@ class Trace:
         """K without the classes of an enumerated site."""
         return self.k // self._draw.fold
 
-    def summed(self, term: Tensor) -> Tensor:
+    def log_sum_over_classes(self, term: Tensor) -> Tensor:
         """log sum_y v_y exp(term_y) over the classes of each sample, (K, B) to (samples, B); a
         plain term as it is.
         """
@@ -192,13 +190,13 @@ class Trace:
     @property
     def distortion(self) -> Tensor:
         """-E_q[log p(x|z)], (B,)."""
-        return -self.mean(self.log_px)
+        return -self.mean_over_samples(self.log_px)
 
     @property
     def rate(self) -> Tensor:
         """KL(q(z|x), p(z)) summed over sites, (B,)."""
         self._need_bound("rate")
-        return self.mean(
+        return self.mean_over_samples(
             functools.reduce(torch.add, (site.kl for site in self.latents.values()))
         )
 
@@ -213,4 +211,4 @@ class Trace:
 
         Burda et al. 2016, eq. 8.
         """
-        return weighty(self.log_w + self.log_v, 0).logsumexp(0)
+        return mask_negligible(self.log_w + self.log_v, 0).logsumexp(0)

@@ -1,155 +1,90 @@
-"""Recipe x DataSpec -> model and objective."""
+"""Build a VAE and its objective from a recipe and the description of the data."""
 
 from __future__ import annotations
 
-import inspect
 import math
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import Any
 
-from pydantic import TypeAdapter, ValidationError
 from torch import nn
 
 from tightbound.components.likelihoods import AUTO
-from tightbound.components.networks import Fitted, Standard
-from tightbound.core.data_spec import DataSpec
-from tightbound.models.build_hierarchy import (
-    bidirectional,
-    bottom_up,
-    by_scale,
-    labelled,
-    top_down,
+from tightbound.components.networks import CheckedNetwork, Standard
+from tightbound.core.component import (
+    Hierarchy,
+    Likelihood,
+    ModelPart,
+    MultiscaleNetwork,
+    Network,
+    Objective,
+    Posterior,
+    Prior,
 )
-from tightbound.models.compatibility import check, component
-from tightbound.models.hierarchy import Flat
+from tightbound.core.data_spec import DataSpec
+from tightbound.models.build_hierarchy import HIERARCHIES, Parts, top_down_on_grids
+from tightbound.models.compatibility import check
+from tightbound.models.parts import find_component, make_component
 from tightbound.models.recipes import Part, Recipe
-from tightbound.models.vae import VAE, Objective
-from tightbound.runtime.errors import TightboundError, nearest
+from tightbound.models.vae import VAE
+from tightbound.runtime.errors import TightboundError
 
-POSITIVE = ("value", "scale", "curvature", "longest", "sigma", "temperature")
-RANGES = {
-    ("dip", "kind"): (1, 2),
-    ("ciwae", "beta"): (0, 1),
-    ("vector-quantized", "decay"): (0, 1),
-    ("renyi", "alpha"): (-math.inf, math.inf),
-    ("pyramid", "sites"): (0, math.inf),
-}
-
-
-def make(kind: str, part: Part, trust: bool, *args: Any, **told: Any) -> Any:
-    """An instance of a part; an unknown option, or a value of the wrong kind, is refused with the
-    nearest name.
-
-    told: what parts may ask for in `needs`, beside what all of their kind are given.
-    """
-    cls = component(kind, part, trust)
-    asked = {name: told[name] for name in getattr(cls, "needs", ())}
-    known = [
-        n for n in inspect.signature(cls).parameters if n != "self" and n not in asked
-    ][len(args) :]
-    for key in part.options:
-        if key not in known:
-            raise TightboundError(
-                f"{kind} {part.name!r} has no option {key!r}: {nearest(key, known)}"
-            )
-    hints = get_type_hints(cls.__init__, include_extras=True)
-    options = {
-        key: _value(kind, part.name, key, v, hints.get(key, Any))
-        for key, v in part.options.items()
-    }
-    try:
-        return cls(*args, **asked, **options)
-    except (TypeError, RuntimeError) as e:
-        raise TightboundError(
-            f"{kind} {part.name!r} does not take these options: {e}"
-        ) from e
-
-
-def _value(kind: str, name: str, key: str, value: Any, hint: Any) -> Any:
-    """The value of an option in its type; of a part of the table, counts are 1 or more, and weights
-    0 or more.
-    """
-    try:
-        found = TypeAdapter(hint).validate_python(value)
-    except ValidationError as e:
-        fix = (
-            nearest(value, get_args(hint))
-            if get_origin(hint) is Literal
-            else e.errors()[0]["msg"]
-        )
-        raise TightboundError(
-            f"{kind} {name!r} has option {key} = {value!r}, which it does not know: {fix}"
-        ) from e
-    for n in found if isinstance(found, tuple | list) else (found,):
-        least, most = RANGES.get(
-            (name, key), (1e-6 if key in POSITIVE else type(n) is int, math.inf)
-        )
-        if type(n) in (int, float) and ":" not in name and not least <= n <= most:
-            fix = f"give {least:g} {'or more' if most == math.inf else f'to {most:g}'}"
-            raise TightboundError(
-                f"{kind} {name!r} has option {key} = {value!r}: {fix}"
-            )
-    return found
+LARGE_IMAGE = 64 * 64 * 3  # more dimensions get a convolutional network
 
 
 def resolve_domain(
     recipe: Recipe, spec: DataSpec, trust: bool = True
 ) -> tuple[Recipe, DataSpec, list[str]]:
-    """Picks the likelihood, and the domain it reads the data in; returns what a person should be
-    told, a line each.
+    """Choose the likelihood, and the domain in which it reads the data.
 
-    Integers under a density on [0, 1] (continuous Bernoulli, Gaussian) are read as reals x / (L -
-    1), and that is said. Raises TightboundError where the likelihood does not fit the data.
+    Integers under a density on [0, 1] (continuous Bernoulli, Gaussian) are read as reals
+    x / (L - 1).
+
+    Returns:
+        The recipe with a likelihood, the spec in its domain, and notices for the user.
+
+    Raises:
+        TightboundError: Where the likelihood does not fit the data.
     """
     if recipe.likelihood.name == "auto":
-        mixed = (
-            photographs(spec) and recipe.missing == "refused"
-        )  # it knows a pixel's channels together only
-        chosen = (
-            {"name": "logistic-mixture", "components": 5}
-            if mixed
-            else {"name": AUTO[spec.domain]}
-        )
-        return (
-            recipe.model_copy(
-                update={"likelihood": Part(**chosen | recipe.likelihood.options)}
-            ),
-            spec,
-            [],
-        )
-    domains = component("likelihood", recipe.likelihood, trust).domains
+        chosen: dict[str, Any] = {"name": AUTO[spec.domain]}
+        # the mixture needs all channels of a pixel, so no missing values
+        if photographs(spec) and recipe.missing == "refused":
+            chosen = {"name": "logistic-mixture", "components": 5}
+        likelihood = Part(**chosen | recipe.likelihood.options)
+        return recipe.model_copy(update={"likelihood": likelihood}), spec, []
+    domains = find_component("likelihood", recipe.likelihood, trust).domains
     if spec.domain in domains:
         return recipe, spec, []
     name = recipe.likelihood.name
     if spec.domain == "levels" and "unit" in domains:
-        note = (
+        top = (spec.levels or 2) - 1
+        notice = (
             f"likelihood {name!r} is a density, so the {spec.levels} levels are read as reals "
-            f"x / {(spec.levels or 2) - 1} in [0, 1]; its nats do not compare "
-            "with those of a mass function "
+            f"x / {top} in [0, 1]; its nats do not compare with those of a mass function "
             "(discretized-logistic)"
         )
-        return recipe, spec.as_domain("unit"), [note]
+        return recipe, spec.as_domain("unit"), [notice]
     raise TightboundError(_misfit(name, domains, spec.domain))
 
 
+_FIXES = {
+    "levels": (
+        "set data.binarize=dynamic, or likelihood continuous-bernoulli or discretized-logistic"
+    ),
+    "unit": "set data.binarize=dynamic, or likelihood continuous-bernoulli or gaussian",
+    "binary": "set likelihood bernoulli",
+    "real": (
+        "set likelihood gaussian, or data.domain if the values are levels or counts after all"
+    ),
+    "categorical": "set likelihood categorical",
+    "count": "set likelihood negative-binomial or poisson, or data.domain=real",
+    "mixed": "set likelihood fields, or data.fields so that all columns are of one kind",
+}
+
+
 def _misfit(name: str, domains: tuple[str, ...], domain: str) -> str:
-    fixes = {
-        "levels": (
-            "set data.binarize=dynamic, or likelihood continuous-bernoulli or "
-            "discretized-logistic"
-        ),
-        "unit": "set data.binarize=dynamic, or likelihood continuous-bernoulli or gaussian",
-        "binary": "set likelihood bernoulli",
-        "real": (
-            "set likelihood gaussian, or data.domain if the values are levels or "
-            "counts after all"
-        ),
-        "categorical": "set likelihood categorical",
-        "count": "set likelihood negative-binomial or poisson, or data.domain=real",
-        "mixed": "set likelihood fields, or data.fields so that all columns are of one kind",
-    }
     return (
-        f"likelihood {name!r} is for {' or '.join(domains)} data, but these are "
-        f"{domain}: {fixes[domain]}"
+        f"likelihood {name!r} is for {' or '.join(domains)} data, but these are {domain}: "
+        f"{_FIXES[domain]}"
     )
 
 
@@ -164,91 +99,121 @@ def photographs(spec: DataSpec) -> bool:
 
 
 def resolve(recipe: Recipe, spec: DataSpec, trust: bool = True) -> Recipe:
-    """Replaces every "auto" by what was measured to serve such data best (docs/results.md), and
-    checks the rest.
+    """Replace every "auto" by the value that measured best on such data (docs/results.md).
+
+    Raises:
+        TightboundError: Where components do not fit each other or the data.
     """
-    prior = component("prior", recipe.prior, trust)
-    relaxed = (
-        recipe.posterior.name == "categorical" and recipe.objective.name != "vimco"
-    )
-    if not getattr(prior, "density", True) or (
-        relaxed and getattr(prior, "numbers", False)
-    ):
-        raise TightboundError(
-            f"prior {recipe.prior.name!r} gives this posterior no gradient to "
-            "train by: train with another and fit it "
-            f"afterwards, tightbound fit-prior RUN {recipe.prior.name}"
-        )
+    _check_trainable(recipe, find_component("prior", recipe.prior, trust))
     updates: dict[str, Any] = {}
-    options, photos = dict(recipe.network.options), photographs(spec) and recipe.k == 1
+    options = dict(recipe.network.options)
     if recipe.network.name == "auto":
-        conv = photos or (spec.kind != "vector" and spec.dims > 64 * 64 * 3)
-        grids = getattr(component("posterior", recipe.posterior, trust), "grids", False)
-        plain = (
-            recipe.prior.name == "standard"
-            and recipe.path == "flat"
-            and recipe.latent == "auto"
-        )
-        if photos and grids and plain and spec.condition is None:
-            options.setdefault("shrink", 4 * -(-max(spec.shape) // 64))
-        updates["network"] = Part(name="conv" if conv else "mlp", **options)
+        updates["network"] = _network(recipe, spec, trust)
+        options = updates["network"].options
     if recipe.size == "auto":
         updates["size"] = "m" if 256 < spec.dims <= 4096 else "s"
     if recipe.latent == "auto":
-        updates["latent"] = (
-            8
-            if options.get("shrink")
-            else 16
-            if spec.dims <= 128
-            else 40
-            if spec.dims <= 1024
-            else 128
-        )
-    if recipe.classes == "auto" and recipe.path == "labelled":
+        updates["latent"] = _latent(spec, on_grid=bool(options.get("shrink")))
+    if recipe.classes == "auto" and recipe.hierarchy == "labelled":
         updates["classes"] = 10 if spec.labels is None else len(spec.labels)
     recipe = recipe.model_copy(update=updates)
     check(recipe, spec, trust)
     return recipe
 
 
+def _check_trainable(recipe: Recipe, prior: type[Prior]) -> None:
+    """Refuse a prior that gives the posterior no gradient."""
+    relaxed = (
+        recipe.posterior.name == "categorical" and recipe.objective.name != "vimco"
+    )
+    if not prior.has_density or (relaxed and prior.reads_code_indices):
+        raise TightboundError(
+            f"prior {recipe.prior.name!r} gives this posterior no gradient to train by: train "
+            "with another and fit it afterwards, tightbound fit-prior RUN "
+            f"{recipe.prior.name}"
+        )
+
+
+def _network(recipe: Recipe, spec: DataSpec, trust: bool) -> Part:
+    """The network of "auto": convolutions for photographs and large images, else an MLP."""
+    options = dict(recipe.network.options)
+    photos = photographs(spec) and recipe.k == 1
+    plain = (
+        recipe.prior.name == "standard"
+        and recipe.hierarchy == "flat"
+        and recipe.latent == "auto"
+        and spec.condition is None
+    )
+    if (
+        photos
+        and plain
+        and find_component("posterior", recipe.posterior, trust).supports_grids
+    ):
+        options.setdefault("shrink", 4 * math.ceil(max(spec.shape) / 64))
+    if photos or (spec.kind != "vector" and spec.dims > LARGE_IMAGE):
+        return Part(name="conv", **options)
+    return Part(name="mlp", **options)
+
+
+def _latent(spec: DataSpec, on_grid: bool) -> int:
+    """The number of latent features of "auto", at each place of a grid."""
+    if on_grid:
+        return 8
+    if spec.dims <= 128:
+        return 16
+    return 40 if spec.dims <= 1024 else 128
+
+
 def build(
     recipe: Recipe, spec: DataSpec, *, trust: bool = True
 ) -> tuple[VAE, Objective]:
-    """The model and its objective, for a recipe whose "auto" values are resolved.
+    """Make the model and its objective, of a recipe without "auto" values.
 
-    Raises TightboundError where something does not fit; `trust=False` refuses parts by import path.
+    Args:
+        recipe: Components and sizes, see `resolve`.
+        spec: Shape, domain and spread of the data.
+        trust: Whether components named by import path may run.
+
+    Returns:
+        The model, with initial weights, and its objective.
+
+    Raises:
+        TightboundError: Where something does not fit.
     """
     check(recipe, spec, trust)
-    network = make("network", recipe.network, trust, str(recipe.size))
-    if ":" in recipe.network.name:
-        network = Fitted(recipe.network.name, network)
-    domains = component("likelihood", recipe.likelihood, trust).domains
-    if spec.domain not in domains:
-        raise TightboundError(_misfit(recipe.likelihood.name, domains, spec.domain))
-    likelihood = make("likelihood", recipe.likelihood, trust, spec)
-    if spec.missing and getattr(likelihood, "observes", False):
-        raise TightboundError(
-            f"likelihood {recipe.likelihood.name!r} needs all values: set likelihood.scale=learned"
-        )
-    out = (likelihood.params, *spec.shape)
     assert recipe.latent != "auto", "resolve the recipe first"
-    latents: tuple[int, ...] = (
-        (recipe.latent,) if isinstance(recipe.latent, int) else recipe.latent
+    network = _make_network(recipe, trust)
+    likelihood = _make_likelihood(recipe, spec, trust)
+    latents = (recipe.latent,) if isinstance(recipe.latent, int) else recipe.latent
+    mask_input = spec.missing and recipe.missing == "mask"
+    encoder, scales = _make_encoder(network, spec, len(latents), mask_input)
+    grid = () if scales else network.grid(spec.shape)
+    condition = 0 if spec.condition is None else spec.condition.width
+    condition_encoder = None
+    features = encoder.features
+    if condition:
+        if grid or scales:
+            raise TightboundError(
+                "latents on grids take no condition: set network mlp, or conv without shrink"
+            )
+        condition_encoder = network.link(features + condition)
+        features = condition_encoder.features
+    classes = 0
+    if recipe.hierarchy == "labelled" and recipe.classes != "auto":
+        classes = int(recipe.classes)
+    top_places = math.prod(encoder.grids[scales[-1]] if scales else grid)
+    prior = make_component(
+        "prior",
+        recipe.prior,
+        trust,
+        top_places * latents[-1],
+        spec=spec,
+        above=classes or condition,
+        network=network,
     )
-    scaled = getattr(network, "by_scale", False)
-    scales = network.scales(spec.shape, len(latents)) if scaled else ()
-    hint = spec.missing and recipe.missing == "mask"
-    seen = (2 * spec.shape[0], *spec.shape[1:]) if hint else spec.shape
-    encoder = network.encoder(seen, *scales[-1:])
-    grids = [encoder.grids[s] for s in scales] or [getattr(encoder, "grid", ())] * len(
-        latents
-    )
-    sizes = [
-        math.prod(grid) * latent for grid, latent in zip(grids, latents, strict=True)
-    ]
 
-    def posterior(features: int, latent: int, places: int = 1) -> nn.Module:
-        return make(
+    def make_posterior(features: int, latent: int, places: int = 1) -> Posterior:
+        posterior: Posterior = make_component(
             "posterior",
             recipe.posterior,
             trust,
@@ -257,81 +222,103 @@ def build(
             places=places,
             spec=spec,
         )
+        return posterior
 
-    above, features, told = 0, encoder.features, None
-    if spec.condition is not None:
-        if any(grids):
-            raise TightboundError(
-                "latents on grids cannot be told a condition: set network mlp, or conv, no shrink"
-            )
-        above = spec.condition.width
-        told = network.link(features + above)
-        features = told.features
-    classes = (
-        {"y": int(recipe.classes)}
-        if recipe.path == "labelled" and recipe.classes != "auto"
-        else {}
-    )
-    top = make(
-        "prior",
-        recipe.prior,
-        trust,
-        sizes[-1],
-        spec=spec,
-        above=classes.get("y", above),
+    parts = Parts(
         network=network,
+        latents=latents,
+        features=features,
+        prior=prior,
+        posterior=make_posterior,
+        out=(likelihood.params, *spec.shape),
+        condition=condition,
+        classes=classes,
+        grid=grid,
+        scales=scales,
+        grids=tuple(encoder.grids) if scales else (),
     )
-    path: nn.Module
-    if recipe.path == "flat":
-        q = posterior(features, latents[0], math.prod(grids[0]))
-        path = Flat(top, q, network.decoder(above + latents[0], out))
-    elif recipe.path == "labelled":
-        path = labelled(
-            network, latents[0], features, top, classes["y"], posterior, out, above
-        )
-    elif scaled:
-        path = by_scale(network, latents, scales, encoder, top, posterior, out)
-    else:
-        assemble = {
-            "top-down": top_down,
-            "bottom-up": bottom_up,
-            "bidirectional": bidirectional,
-        }[recipe.path]
-        path = assemble(network, latents, features, top, posterior, out, above)
-    critic = None
-    wants = set(
-        getattr(component("objective", recipe.objective, trust), "needs", ())
-    ) & {"critic", "discriminator"}
-    if wants:  # of codes, or of examples
-        body = (
-            network.link(sizes[0])
-            if wants == {"critic"}
-            else network.encoder(spec.shape)
-        )
-        judge = nn.Sequential(nn.Linear(body.features, 1), nn.Flatten(0))
-        critic = nn.Sequential(
-            *([] if wants == {"critic"} else [Standard(spec)]), body, judge
-        )
-    known = {"rows": spec.rows, "labelled": spec.labelled, "reach": spec.reach}
-    objective: Objective = make(
+    hierarchy = _make_hierarchy(recipe, parts)
+    critic = _make_critic(recipe, spec, network, top_places * latents[0], trust)
+    objective = make_component(
         "objective",
         recipe.objective,
         trust,
-        **known,
+        rows=spec.rows,
+        labelled=spec.labelled,
+        reach=spec.reach,
         critic=critic,
         discriminator=critic,
     )
-    model = VAE(spec, encoder, path, likelihood, critic, told, hint)
-    level = {
-        name: int(name[1:] or 1)
-        for name in model.sites
-        if name not in (*getattr(top, "sites", ()), *classes)
-    }
-    model.widths = {
-        name: sizes[at - 1]
-        for name, at in sorted(level.items(), key=lambda pair: pair[1])
-    } | classes
-    owners: list[Any] = [m for m in model.modules() if hasattr(m, "bind")]
-    for owner in owners:
-        owner.bind(model)
+    model = VAE(
+        spec,
+        encoder,
+        hierarchy,
+        likelihood,
+        critic=critic,
+        condition_encoder=condition_encoder,
+        mask_input=mask_input,
+        objective=objective,
+    )
+    for module in list(model.modules()):
+        if isinstance(module, ModelPart):
+            module.attach(model)
     return model, objective
+
+
+def _make_network(recipe: Recipe, trust: bool) -> Any:
+    network = make_component("network", recipe.network, trust, str(recipe.size))
+    if ":" in recipe.network.name and isinstance(network, Network):
+        return CheckedNetwork(recipe.network.name, network)
+    return network
+
+
+def _make_likelihood(recipe: Recipe, spec: DataSpec, trust: bool) -> Likelihood:
+    domains = find_component("likelihood", recipe.likelihood, trust).domains
+    if spec.domain not in domains:
+        raise TightboundError(_misfit(recipe.likelihood.name, domains, spec.domain))
+    likelihood: Likelihood = make_component(
+        "likelihood", recipe.likelihood, trust, spec
+    )
+    if spec.missing and likelihood.keeps_statistics:
+        raise TightboundError(
+            f"likelihood {recipe.likelihood.name!r} needs all values: set "
+            "likelihood.scale=learned"
+        )
+    return likelihood
+
+
+def _make_encoder(
+    network: Network | MultiscaleNetwork, spec: DataSpec, latents: int, mask_input: bool
+) -> tuple[Any, tuple[int, ...]]:
+    """The encoder, and the scale of each latent of a multiscale network."""
+    channels = 2 * spec.shape[0] if mask_input else spec.shape[0]
+    shape = (channels, *spec.shape[1:])
+    if isinstance(network, MultiscaleNetwork):
+        scales = network.scales(spec.shape, latents)
+        return network.encoder(shape, scales[-1]), scales
+    return network.encoder(shape), ()
+
+
+def _make_hierarchy(recipe: Recipe, parts: Parts) -> Hierarchy:
+    if isinstance(parts.network, MultiscaleNetwork):
+        return top_down_on_grids(parts, parts.network)
+    return HIERARCHIES[recipe.hierarchy](parts)
+
+
+def _make_critic(
+    recipe: Recipe, spec: DataSpec, network: Any, latent: int, trust: bool
+) -> nn.Module | None:
+    """The critic of an adversarial objective: of codes, or of examples."""
+    wanted = find_component("objective", recipe.objective, trust).build_arguments
+    if "critic" in wanted:
+        body = network.link(latent)
+        return nn.Sequential(body, _logit(body))
+    if "discriminator" in wanted:
+        body = network.encoder(spec.shape)
+        return nn.Sequential(Standard(spec), body, _logit(body))
+    return None
+
+
+def _logit(body: Any) -> nn.Module:
+    """A linear map of a body's features to one number a row."""
+    return nn.Sequential(nn.Linear(body.features, 1), nn.Flatten(0))

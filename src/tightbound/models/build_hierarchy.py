@@ -1,142 +1,205 @@
-"""Paths of several latents from their parts.
-
-above: the width of the condition, which stands above the topmost latent; 0 of an unconditional
-model.
-"""
+"""Hierarchies from their parts: one function for each, in the table `HIERARCHIES`."""
 
 from __future__ import annotations
 
 import itertools
 import math
-from typing import Any
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
 
 from torch import nn
 
 from tightbound.components.posteriors.clusters import ClusterPosterior
 from tightbound.components.posteriors.codes import CategoricalPosterior
 from tightbound.components.priors import ConditionalNormal
-from tightbound.models.hierarchy import Bidirectional, BottomUp, Labelled, TopDown
+from tightbound.core.component import (
+    Hierarchy,
+    Level,
+    MultiscaleNetwork,
+    Network,
+    Posterior,
+    Prior,
+)
+from tightbound.models.hierarchy import (
+    Bidirectional,
+    BottomUp,
+    Flat,
+    Labelled,
+    TopDown,
+)
 
 
-def top_down(
-    net: Any,
-    latents: tuple[int, ...],
-    features: int,
-    top: Any,
-    posterior: Any,
-    out: Any,
-    above: int,
-) -> TopDown:
-    priors, posteriors, links, state = [top], [], [], above
-    for level, latent in enumerate(reversed(latents)):
+class MakePosterior(Protocol):
+    """Makes q(z|x) of `features` features, for `latent` features at each of `places` places."""
+
+    def __call__(self, features: int, latent: int, places: int = 1) -> Posterior: ...
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What a hierarchy is built of.
+
+    Args:
+        network: Maker of the modules between latents and of the decoder.
+        latents: Number of features of each latent (at each place of a grid), z1 first.
+        features: Width F of the encoder's features.
+        prior: p(z) of the topmost latent.
+        posterior: Makes q of a latent.
+        out: Shape of the decoder's output, (params, *shape).
+        condition: Width of the condition above the topmost latent; 0 without one.
+        classes: Number of classes of the site y; 0 without one.
+        grid: Grid of places of a flat latent; () for a vector.
+        scales: Scale of each latent from the bottom up, of a multiscale network.
+        grids: Grid of each scale of its encoder.
+    """
+
+    network: Network
+    latents: tuple[int, ...]
+    features: int
+    prior: Prior
+    posterior: MakePosterior
+    out: tuple[int, ...]
+    condition: int = 0
+    classes: int = 0
+    grid: tuple[int, ...] = ()
+    scales: tuple[int, ...] = ()
+    grids: tuple[tuple[int, ...], ...] = ()
+
+
+def _width(module: nn.Module) -> int:
+    """The width of the features that a module of a network gives."""
+    width = module.features
+    assert isinstance(width, int)
+    return width
+
+
+def flat(parts: Parts) -> Flat:
+    """One latent, a vector or a grid of places."""
+    (latent,) = parts.latents
+    places = math.prod(parts.grid)
+    posterior = parts.posterior(parts.features, latent, places)
+    decoder = parts.network.decoder(parts.condition + latent, parts.out)
+    return Flat(parts.prior, posterior, decoder, places * latent, parts.grid)
+
+
+def top_down(parts: Parts) -> TopDown:
+    """Vectors from the top down."""
+    priors: list[nn.Module] = [parts.prior]
+    posteriors: list[nn.Module] = []
+    links: list[nn.Module] = []
+    state = parts.condition
+    for level, latent in enumerate(reversed(parts.latents)):
+        inputs = parts.features
         if level:
             priors.append(ConditionalNormal(state, latent))
-        posteriors.append(posterior(features + state if level else features, latent))
-        links.append(net.link(state + latent))
-        state = links[-1].features
-    return TopDown(priors, posteriors, links, net.decoder(state, out))
+            inputs += state
+        posteriors.append(parts.posterior(inputs, latent))
+        links.append(parts.network.link(state + latent))
+        state = _width(links[-1])
+    decoder = parts.network.decoder(state, parts.out)
+    return TopDown(priors, posteriors, links, decoder, parts.latents)
 
 
-def by_scale(
-    net: Any,
-    latents: tuple[int, ...],
-    scales: tuple[int, ...],
-    encoder: Any,
-    top: Any,
-    posterior: Any,
-    out: Any,
-) -> TopDown:
-    """Each latent on the grid of its scale; the state has as many features at every scale."""
-    features, depth, down = encoder.features, len(latents), [*reversed(scales), 0]
-    grids = [encoder.grids[s] for s in down]
-    priors, posteriors, readers, links = [top], [], [], []
-    for i, latent in enumerate(reversed(latents)):
+def top_down_on_grids(parts: Parts, network: MultiscaleNetwork) -> TopDown:
+    """Latents on grids, each on the grid of its scale; all states have the same width."""
+    depth = len(parts.latents)
+    scales = [*reversed(parts.scales), 0]
+    grids = [parts.grids[scale] for scale in scales]
+    priors: list[nn.Module] = [parts.prior]
+    posteriors: list[nn.Module] = []
+    readers: list[nn.Module] = []
+    links: list[nn.Module] = []
+    for i, latent in enumerate(reversed(parts.latents)):
+        level = Level(grids[i], grids[i + 1], depth, first=i == 0)
+        inputs = parts.features
         if i:
-            priors.append(ConditionalNormal(features, latent))
-        readers.append(net.reader(2 * features if i else features, grids[i], depth))
-        posteriors.append(posterior(features, latent, math.prod(grids[i])))
-        links.append(net.link(latent, grids[i], grids[i + 1], depth, first=not i))
-    decoder = net.decoder(grids[-1], out, depth)
-    return TopDown(priors, posteriors, links, decoder, readers, down[:-1], grids[:-1])
+            priors.append(ConditionalNormal(parts.features, latent))
+            inputs += parts.features
+        readers.append(network.reader(inputs, level))
+        posteriors.append(parts.posterior(parts.features, latent, math.prod(grids[i])))
+        links.append(network.link(latent, level))
+    decoder = network.decoder(Level(grids[-1], depth=depth), parts.out)
+    widths = [
+        math.prod(parts.grids[scale]) * latent
+        for scale, latent in zip(parts.scales, parts.latents, strict=True)
+    ]
+    return TopDown(
+        priors, posteriors, links, decoder, widths, readers, scales[:-1], grids[:-1]
+    )
 
 
-def bidirectional(
-    net: Any,
-    latents: tuple[int, ...],
-    features: int,
-    top: Any,
-    posterior: Any,
-    out: Any,
-    above: int,
-) -> Bidirectional:
-    rises, climbs, widths = [posterior(features, latents[0])], [], [features]
+def bottom_up(parts: Parts) -> BottomUp:
+    """Inference upwards, generation downwards."""
+    posteriors: list[nn.Module] = [parts.posterior(parts.features, parts.latents[0])]
+    climbs: list[nn.Module] = []
+    for low, high in itertools.pairwise(parts.latents):
+        climbs.append(parts.network.link(parts.condition + low))
+        posteriors.append(parts.posterior(_width(climbs[-1]), high))
+    priors: list[nn.Module] = [parts.prior]
+    links: list[nn.Module] = []
+    for high, low in itertools.pairwise(reversed(parts.latents)):
+        links.append(parts.network.link(parts.condition + high))
+        priors.append(ConditionalNormal(_width(links[-1]), low))
+    decoder = parts.network.decoder(parts.condition + parts.latents[0], parts.out)
+    return BottomUp(priors, posteriors, climbs, links, decoder, parts.latents)
+
+
+def bidirectional(parts: Parts) -> Bidirectional:
+    """Two latents at each level below the top."""
+    latents = parts.latents
+    rises: list[nn.Module] = [parts.posterior(parts.features, latents[0])]
+    climbs: list[nn.Module] = []
+    widths = [parts.features]
     for low, high in itertools.pairwise(latents):
-        climbs.append(net.link(widths[-1] + low))
-        widths.append(climbs[-1].features)
-        rises.append(posterior(widths[-1], high))
-    priors, sides, posteriors, links = [top], [], [], [net.link(above + latents[-1])]
+        climbs.append(parts.network.link(widths[-1] + low))
+        widths.append(_width(climbs[-1]))
+        rises.append(parts.posterior(widths[-1], high))
+    priors: list[nn.Module] = [parts.prior]
+    sides: list[nn.Module] = []
+    posteriors: list[nn.Module] = []
+    links: list[nn.Module] = [parts.network.link(parts.condition + latents[-1])]
     for latent, width in zip(
         reversed(latents[:-1]), reversed(widths[:-1]), strict=True
     ):
-        state = links[-1].features
+        state = _width(links[-1])
         priors.append(ConditionalNormal(state, latent))
         sides.append(ConditionalNormal(state, latent))
-        posteriors.append(posterior(width + state, latent))
-        links.append(net.link(state + 2 * latent))
+        posteriors.append(parts.posterior(width + state, latent))
+        links.append(parts.network.link(state + 2 * latent))
+    decoder = parts.network.decoder(_width(links[-1]), parts.out)
     return Bidirectional(
-        priors,
-        sides,
-        rises,
-        climbs,
-        posteriors,
-        links,
-        net.decoder(links[-1].features, out),
+        priors, sides, rises, climbs, posteriors, links, decoder, latents
     )
 
 
-def bottom_up(
-    net: Any,
-    latents: tuple[int, ...],
-    features: int,
-    top: Any,
-    posterior: Any,
-    out: Any,
-    above: int,
-) -> BottomUp:
-    posteriors, climbs = [posterior(features, latents[0])], []
-    for low, high in itertools.pairwise(latents):
-        climbs.append(net.link(above + low))
-        posteriors.append(posterior(climbs[-1].features, high))
-    priors, links = [top], []
-    for high, low in zip(reversed(latents[1:]), reversed(latents[:-1]), strict=True):
-        links.append(net.link(above + high))
-        priors.append(ConditionalNormal(links[-1].features, low))
-    return BottomUp(
-        priors, posteriors, climbs, links, net.decoder(above + latents[0], out)
-    )
+def labelled(parts: Parts) -> Labelled:
+    """A class beside z.
 
-
-def labelled(
-    net: Any,
-    latent: int,
-    features: int,
-    prior: Any,
-    classes: int,
-    posterior: Any,
-    out: Any,
-    above: int,
-) -> Any:
-    """A class beside z; it reaches the decoder through z alone where the prior of z reads it, as a
-    cluster's number.
+    The class reaches the decoder through z alone where the prior of z depends on it: its classes
+    are then clusters of z, whose means start apart.
     """
-    through = getattr(prior, "reads_state", False)
-    if through:  # clusters begin apart
-        nn.init.normal_(prior.head.weight[:latent], std=2.0)
-    label = (ClusterPosterior if through else CategoricalPosterior)(
-        features, classes, classes
-    )
-    mix = net.link(features + classes)
-    decoder = net.decoder(above + latent + (0 if through else classes), out)
-    return Labelled(
-        prior, label, mix, posterior(mix.features, latent), decoder, through
-    )
+    (latent,) = parts.latents
+    through_z = parts.prior.depends_on_state
+    label_class = CategoricalPosterior
+    inputs = parts.condition + latent
+    if through_z:
+        assert isinstance(parts.prior, ConditionalNormal)
+        nn.init.normal_(parts.prior.head.weight[:latent], std=2.0)
+        label_class = ClusterPosterior
+    else:
+        inputs += parts.classes
+    label = label_class(parts.features, parts.classes, parts.classes)
+    mix = parts.network.link(parts.features + parts.classes)
+    decoder = parts.network.decoder(inputs, parts.out)
+    posterior = parts.posterior(_width(mix), latent)
+    return Labelled(parts.prior, label, mix, posterior, decoder, through_z, latent)
+
+
+HIERARCHIES: dict[str, Callable[[Parts], Hierarchy]] = {
+    "flat": flat,
+    "top-down": top_down,
+    "bottom-up": bottom_up,
+    "bidirectional": bidirectional,
+    "labelled": labelled,
+}

@@ -1,234 +1,287 @@
-"""Whether the parts of a recipe fit each other and the data: every rule, and the sentence that says
-what to do.
-"""
+"""Whether the components of a recipe fit each other and the data: every rule and its sentence."""
 
 from __future__ import annotations
 
-import importlib
-from collections.abc import Iterator, Mapping
-from itertools import chain, product
-from typing import Any
+from dataclasses import dataclass
 
-from tightbound.components.likelihoods import LIKELIHOODS
-from tightbound.components.networks import NETWORKS
-from tightbound.components.objectives import OBJECTIVES
 from tightbound.components.posteriors import POSTERIORS
 from tightbound.components.priors import PRIORS
+from tightbound.core.component import Objective, Posterior, Prior
 from tightbound.core.data_spec import DataSpec
-from tightbound.models.recipes import Part, Recipe
-from tightbound.runtime.errors import TightboundError, lookup
-
-PLACES: dict[str, Mapping[str, Any]] = {
-    "posterior": POSTERIORS,
-    "prior": PRIORS,
-    "likelihood": LIKELIHOODS,
-    "objective": OBJECTIVES,
-    "network": NETWORKS,
-}
+from tightbound.models.parts import KINDS, find_component
+from tightbound.models.recipes import Recipe
+from tightbound.runtime.errors import TightboundError
 
 
-def component(kind: str, part: Part, trust: bool) -> Any:
-    """The class that a part names: in its registry, or at `package.module:Name`, which runs only
-    with `trust`.
-    """
-    if ":" not in part.name:
-        return lookup(PLACES[kind], part.name, kind)
-    if not trust:
-        raise TightboundError(
-            f"{kind} {part.name!r} is code from outside tightbound, named in a "
-            "file that you did not write now: "
-            "read it, then load with trust=True (on the command line: --trust)"
-        )
-    module, _, name = part.name.partition(":")
-    try:
-        return getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError) as e:
-        raise TightboundError(f"{kind} {part.name!r} cannot be imported: {e}") from e
+@dataclass(frozen=True)
+class Chosen:
+    """A recipe, the data, and the classes of the components that the recipe names."""
+
+    recipe: Recipe
+    spec: DataSpec
+    posterior: type[Posterior]
+    prior: type[Prior]
+    objective: type[Objective]
 
 
 def check(recipe: Recipe, spec: DataSpec, trust: bool) -> None:
-    """Raises TightboundError with the first reason why parts do not fit each other or the data."""
-    parts = {kind: component(kind, getattr(recipe, kind), trust) for kind in PLACES}
-    for sentence in chain(
-        _network(recipe, spec, parts["posterior"]),
-        _objective(recipe, spec, parts),
-        _latents(recipe, parts),
-        _told(recipe, spec, parts),
-        _sites(recipe),
-    ):
-        raise TightboundError(sentence)
+    """Check that the components of a recipe fit each other and the data.
 
-
-def _network(recipe: Recipe, spec: DataSpec, posterior: Any) -> Iterator[str]:
-    """Where a network does not fit the data, or its grids the path or the posterior."""
-    name = recipe.network.name
-    if name in ("conv", "pyramid") and spec.kind == "vector":
-        yield (
-            f"network {name!r} needs signals, images or volumes, but these are "
-            f"vectors of {spec.dims} numbers: "
-            "set network mlp, or data.kind=signal if neighbours belong together"
-        )
-    path = (
-        "top-down"
-        if name == "pyramid"
-        else "flat"
-        if recipe.network.options.get("shrink")
-        else None
+    Raises:
+        TightboundError: With the first reason why they do not, and what to set instead.
+    """
+    classes = {
+        kind: find_component(kind, getattr(recipe, kind), trust) for kind in KINDS
+    }
+    chosen = Chosen(
+        recipe, spec, classes["posterior"], classes["prior"], classes["objective"]
     )
-    if path not in (None, recipe.path):
-        yield f"this network {name!r} has latents on grids, which need path {path}: set path {path}"
-    if path and not getattr(posterior, "grids", False):
-        fit = " or ".join(
-            key for key, cls in POSTERIORS.items() if getattr(cls, "grids", False)
-        )
-        yield (
-            f"posterior {recipe.posterior.name!r} is for vectors, not for latents "
-            f"on grids: set posterior {fit}"
-        )
+    for rule in RULES:
+        sentence = rule(chosen)
+        if sentence:
+            raise TightboundError(sentence)
 
 
-def _objective(
-    recipe: Recipe, spec: DataSpec, parts: Mapping[str, Any]
-) -> Iterator[str]:
-    """Where the objective would be wrong, or not defined, for posterior, path, k or the data."""
-    q, cls, point = (
-        recipe.posterior.name,
-        parts["objective"],
-        getattr(parts["posterior"], "point", False),
-    )
-    name = f"objective {recipe.objective.name!r}"
-    usual = tuple(n for n in POSTERIORS if n != "delta" or ":" in recipe.objective.name)
-    serves = getattr(cls, "posteriors", usual) or tuple(POSTERIORS)
-    if serves == ("delta",) and not point:
-        yield f"{name} would train the posterior to a point: set posterior delta, or objective elbo"
-    if point and "delta" not in serves:
-        yield (
-            f"posterior {q!r} is a point and has no {name[10:]}: set objective "
-            "distortion, or posterior normal"
+def _network_and_data(c: Chosen) -> str | None:
+    """Convolutions need neighbours."""
+    name = c.recipe.network.name
+    if name in ("conv", "pyramid") and c.spec.kind == "vector":
+        return (
+            f"network {name!r} needs signals, images or volumes, but these are vectors of "
+            f"{c.spec.dims} numbers: set network mlp, or data.kind=signal if neighbours belong "
+            "together"
         )
-    if q in POSTERIORS and q not in serves:
-        yield f"{name} is not defined for posterior {q!r}: set {serves[0]}"
-    again = getattr(cls, "asks_again", False)
-    if again and not getattr(parts["posterior"], "density", True):
-        yield (
-            f"{name} asks how log q changes at a given z, which posterior {q!r} does not know: "
-            "set objective iwae or elbo, or posterior inverse-autoregressive, of codes categorical"
+    return None
+
+
+def _grids(c: Chosen) -> str | None:
+    """Latents on grids need their hierarchy and a posterior that handles grids."""
+    name = c.recipe.network.name
+    if name == "pyramid":
+        hierarchy = "top-down"
+    elif c.recipe.network.options.get("shrink"):
+        hierarchy = "flat"
+    else:
+        return None
+    if hierarchy != c.recipe.hierarchy:
+        return (
+            f"this network {name!r} has latents on grids, which need hierarchy {hierarchy}: "
+            f"set hierarchy {hierarchy}"
         )
-    if again and (recipe.path == "labelled" or getattr(parts["prior"], "bare", False)):
-        yield (
-            f"{name} has no meaning along path 'labelled', nor with a prior made "
-            "of q: set objective elbo or iwae"
+    if not c.posterior.supports_grids:
+        fitting = [key for key, cls in POSTERIORS.items() if cls.supports_grids]
+        return (
+            f"posterior {c.recipe.posterior.name!r} is for vectors, not for latents on grids: "
+            f"set posterior {' or '.join(fitting)}"
         )
-    paths = getattr(cls, "paths", (recipe.path,))
-    if recipe.path not in paths:
-        yield f"{name} has no meaning along path {recipe.path!r}: set path {paths[0]}"
-    if spec.domain not in getattr(cls, "domains", (spec.domain,)):
-        yield (
-            f"{name} compares numbers that can move by a little, and these data "
-            f"are {spec.domain}: set objective elbo"
+    return None
+
+
+def _objective_and_posterior(c: Chosen) -> str | None:
+    """An objective is defined for some posteriors."""
+    name = c.recipe.objective.name
+    posterior = c.recipe.posterior.name
+    served = c.objective.compatible_posteriors
+    if served == "all":
+        return None
+    if served is None:
+        outside = ":" in name
+        served = tuple(key for key in POSTERIORS if outside or key != "delta")
+    point = c.posterior.is_point_mass
+    if served == ("delta",) and not point:
+        return (
+            f"objective {name!r} would train the posterior to a point: set posterior delta, or "
+            "objective elbo"
         )
-    if spec.missing and hasattr(cls, "domains"):
-        yield f"{name} compares every value of x, and some are missing: set objective iwae"
-    m = recipe.objective.options.get("m", getattr(cls, "m", 1))
+    if point and "delta" not in served:
+        return (
+            f"posterior {posterior!r} is a point and has no {name!r}: set objective distortion, "
+            "or posterior normal"
+        )
+    if posterior in POSTERIORS and posterior not in served:
+        return f"objective {name!r} is not defined for posterior {posterior!r}: set {served[0]}"
+    return None
+
+
+def _log_q_at_given_z(c: Chosen) -> str | None:
+    """Path derivatives evaluate log q again at the z of a pass."""
+    if not c.objective.needs_log_q_at_given_z:
+        return None
+    name = c.recipe.objective.name
+    if not c.posterior.evaluates_given_z:
+        return (
+            f"objective {name!r} needs log q at a given z, which posterior "
+            f"{c.recipe.posterior.name!r} cannot evaluate: set objective iwae or elbo, or "
+            "posterior inverse-autoregressive, of codes categorical"
+        )
+    if c.recipe.hierarchy == "labelled" or c.prior.encodes_unconditionally:
+        return (
+            f"objective {name!r} has no meaning along hierarchy 'labelled', nor with a prior "
+            "made of q: set objective elbo or iwae"
+        )
+    return None
+
+
+def _objective_and_data(c: Chosen) -> str | None:
+    """An objective may be defined for some hierarchies, domains and numbers of samples."""
+    recipe = c.recipe
+    name = recipe.objective.name
+    hierarchies = c.objective.compatible_hierarchies
+    if hierarchies is not None and recipe.hierarchy not in hierarchies:
+        return (
+            f"objective {name!r} has no meaning along hierarchy {recipe.hierarchy!r}: set "
+            f"hierarchy {hierarchies[0]}"
+        )
+    if c.objective.domains is not None and c.spec.domain not in c.objective.domains:
+        return (
+            f"objective {name!r} compares numbers that can move by a little, and these data "
+            f"are {c.spec.domain}: set objective elbo"
+        )
+    if c.spec.missing and c.objective.needs_all_values:
+        return (
+            f"objective {name!r} compares every value of x, and some are missing: set "
+            "objective iwae"
+        )
+    m = recipe.objective.options.get("m", c.objective.default_bounds)
     if isinstance(m, int) and (m < 1 or recipe.k % m):
-        yield (
-            f"{name} cannot share k = {recipe.k} samples out among m = {m} bounds: "
+        return (
+            f"objective {name!r} cannot share k = {recipe.k} samples out among m = {m} bounds: "
             "set k to a multiple of m"
         )
+    return None
 
 
-def _latents(recipe: Recipe, parts: Mapping[str, Any]) -> Iterator[str]:
-    """Where posterior, prior and path do not describe the same latent."""
-    names = {
-        "prior": recipe.prior.name,
-        "posterior": recipe.posterior.name,
-        "path": recipe.path,
-    }
-    space = getattr(parts["posterior"], "space", "real")
-    if space != getattr(parts["prior"], "space", "real"):
-        fit = " or ".join(
-            name
-            for name, cls in PRIORS.items()
-            if getattr(cls, "space", "real") == space
+def _spaces(c: Chosen) -> str | None:
+    """Posterior and prior describe a latent in the same space."""
+    posterior = c.recipe.posterior.name
+    space = c.posterior.latent_space
+    if space != c.prior.latent_space:
+        fitting = [name for name, cls in PRIORS.items() if cls.latent_space == space]
+        return (
+            f"posterior {posterior!r} and prior {c.recipe.prior.name!r} have different spaces: "
+            f"set prior {' or '.join(fitting)}"
         )
-        yield (
-            f"posterior {names['posterior']!r} and prior {names['prior']!r} have "
-            f"different spaces: set prior {fit}"
-        )
-    if space != "real" and recipe.path != "flat":
-        yield f"posterior {names['posterior']!r} is for one latent: set path flat"
-    for owner, kind in (
-        (owner, kind)
-        for owner, kind in product(("prior", "posterior"), names)
-        if owner != kind
+    if space != "real" and c.recipe.hierarchy != "flat":
+        return f"posterior {posterior!r} is for one latent: set hierarchy flat"
+    return None
+
+
+def _pairs(c: Chosen) -> str | None:
+    """A prior or posterior may go with some posteriors, priors and hierarchies."""
+    prior = ("prior", c.recipe.prior.name)
+    posterior = ("posterior", c.recipe.posterior.name)
+    hierarchy = ("hierarchy", c.recipe.hierarchy)
+    for (owner, name), (kind, value), served in (
+        (prior, posterior, c.prior.compatible_posteriors),
+        (prior, hierarchy, c.prior.compatible_hierarchies),
+        (posterior, prior, c.posterior.compatible_priors),
+        (posterior, hierarchy, c.posterior.compatible_hierarchies),
     ):
-        serves, chosen = getattr(parts[owner], f"{kind}s", None), names[kind]
-        if serves is not None and chosen not in serves and ":" not in chosen:
-            yield (
-                f"{owner} {names[owner]!r} does not go with {kind} {chosen!r}: set "
-                f"{kind} {' or '.join(serves)}"
+        if served is not None and value not in served and ":" not in value:
+            return (
+                f"{owner} {name!r} does not go with {kind} {value!r}: set {kind} "
+                f"{' or '.join(served)}"
             )
+    return None
 
 
-def _told(recipe: Recipe, spec: DataSpec, parts: Mapping[str, Any]) -> Iterator[str]:
-    """Where they do not agree on what a model is told beside x: conditions, and which values are
-    missing.
-    """
-    name, prior = recipe.name, recipe.prior.name
-    if recipe.conditional and spec.condition is None:
-        yield (
-            f"recipe {name!r} is conditional, and these data have no labels: give "
-            "some, or name data.condition"
+def _conditions(c: Chosen) -> str | None:
+    """A conditional recipe needs conditions, and conditions need such a recipe."""
+    recipe = c.recipe
+    if recipe.conditional and c.spec.condition is None:
+        return (
+            f"recipe {recipe.name!r} is conditional, and these data have no labels: give some, "
+            "or name data.condition"
         )
-    if spec.condition is not None and not recipe.conditional:
-        yield (
-            f"data.condition is for conditional models, and recipe {name!r} is "
-            "none: set recipe.conditional=true"
+    if c.spec.condition is not None and not recipe.conditional:
+        return (
+            f"data.condition is for conditional models, and recipe {recipe.name!r} is none: set "
+            "recipe.conditional=true"
         )
     if (
-        getattr(parts["prior"], "reads_state", False)
+        c.prior.depends_on_state
         and not recipe.conditional
-        and recipe.path != "labelled"
+        and recipe.hierarchy != "labelled"
     ):
-        yield f"prior {prior!r} needs a condition to depend on: set recipe.conditional=true"
-    if recipe.classes not in ("auto", len(spec.labels or ())) and getattr(
-        parts["objective"], "labels", False
-    ):
-        yield (
-            f"classes = {recipe.classes} are not as many as the labels have, "
-            f"{len(spec.labels or ())}: leave them out"
+        return (
+            f"prior {recipe.prior.name!r} needs a condition to depend on: set "
+            "recipe.conditional=true"
         )
-    if recipe.classes != "auto" and recipe.path != "labelled":
-        yield (
-            f"classes are of path 'labelled', and recipe {name!r} has path "
-            f"{recipe.path!r}: set recipe gm-vae or m2"
+    return None
+
+
+def _classes(c: Chosen) -> str | None:
+    """The number of classes is that of the labels, and of the labelled hierarchy."""
+    recipe = c.recipe
+    labels = len(c.spec.labels or ())
+    if recipe.classes not in ("auto", labels) and c.objective.learns_from_labels:
+        return (
+            f"classes = {recipe.classes} are not as many as the labels have, {labels}: leave "
+            "them out"
         )
-    if spec.missing and recipe.missing == "refused":
-        yield (
-            f"recipe {name!r} takes no missing values (data.masked): set "
+    if recipe.classes != "auto" and recipe.hierarchy != "labelled":
+        return (
+            f"classes are of hierarchy 'labelled', and recipe {recipe.name!r} has hierarchy "
+            f"{recipe.hierarchy!r}: set recipe gm-vae or m2"
+        )
+    return None
+
+
+def _missing_values(c: Chosen) -> str | None:
+    """Missing values need a recipe that takes them."""
+    if c.spec.missing and c.recipe.missing == "refused":
+        return (
+            f"recipe {c.recipe.name!r} takes no missing values (data.allow_missing): set "
             "recipe.missing=zero, or recipe missing-data"
         )
-    for kind, other in (("prior", "standard"), ("posterior", "normal")):
-        part = getattr(recipe, kind).name
-        if getattr(parts[kind], "bare", False) and (recipe.conditional or spec.missing):
-            what = (
-                "without their condition"
-                if recipe.conditional
-                else "of which nothing may be missing"
-            )
-            yield f"{kind} {part!r} encodes examples {what}: set {kind} {other}"
+    return None
 
 
-def _sites(recipe: Recipe) -> Iterator[str]:
-    """Where a path has another number of latents than the recipe."""
-    sites, one = (
-        1 if isinstance(recipe.latent, int) else len(recipe.latent),
-        recipe.path in ("flat", "labelled"),
-    )
-    if one and sites != 1:
-        yield (
-            f"path {recipe.path!r} has one latent, but latent names {sites}: set "
-            "path top-down or bottom-up"
+def _unconditional_encoders(c: Chosen) -> str | None:
+    """A component that encodes x alone knows neither condition nor mask."""
+    if c.recipe.conditional:
+        without = "without their condition"
+    elif c.spec.missing:
+        without = "of which nothing may be missing"
+    else:
+        return None
+    for kind, cls, other in (
+        ("prior", c.prior, "standard"),
+        ("posterior", c.posterior, "normal"),
+    ):
+        if cls.encodes_unconditionally:
+            name = getattr(c.recipe, kind).name
+            return f"{kind} {name!r} encodes examples {without}: set {kind} {other}"
+    return None
+
+
+def _number_of_latents(c: Chosen) -> str | None:
+    """A hierarchy has its number of latents."""
+    hierarchy = c.recipe.hierarchy
+    latent = c.recipe.latent
+    count = 1 if isinstance(latent, int) else len(latent)
+    single = hierarchy in ("flat", "labelled")
+    if single and latent != "auto" and count != 1:
+        return (
+            f"hierarchy {hierarchy!r} has one latent, but latent names {count}: set hierarchy "
+            "top-down or bottom-up"
         )
-    if not one and sites < 2:
-        yield f"path {recipe.path!r} needs two latents or more: set latent to, say, [32, 16]"
+    if not single and (latent == "auto" or count < 2):
+        return f"hierarchy {hierarchy!r} needs two latents or more: set latent to, say, [32, 16]"
+    return None
+
+
+RULES = (
+    _network_and_data,
+    _grids,
+    _objective_and_posterior,
+    _log_q_at_given_z,
+    _objective_and_data,
+    _spaces,
+    _pairs,
+    _conditions,
+    _classes,
+    _missing_values,
+    _unconditional_encoders,
+    _number_of_latents,
+)

@@ -9,10 +9,13 @@ from tightbound.runtime.launch_context import current_launch
 
 
 def pick_device(name: str) -> torch.device:
-    """`auto` as the GPU where there is one, else the CPU; raises TightboundError for a device that
-    is not there.
+    """The device of a name: "auto", "cpu" or "cuda".
 
-    Among several processes of a machine, each has the GPU of its number.
+    auto: the GPU where there is one, else the CPU. Of several processes on a machine,
+    each has the GPU of its local rank.
+
+    Raises:
+        TightboundError: for another name, or "cuda" without a GPU.
     """
     if name not in ("auto", "cpu", "cuda"):
         raise TightboundError(f"device {name!r} is not known: write auto, cpu or cuda")
@@ -22,8 +25,7 @@ def pick_device(name: str) -> torch.device:
         )
     if name == "cpu" or not torch.cuda.is_available():
         return torch.device("cpu")
-    return (
-        torch.device("cuda", current_launch().local_rank)
-        if current_launch().world_size > 1
-        else torch.device("cuda")
-    )
+    launch = current_launch()
+    if launch.world_size > 1:
+        return torch.device("cuda", launch.local_rank)
+    return torch.device("cuda")

@@ -12,29 +12,39 @@ from tightbound.runtime.errors import TightboundError
 
 
 class RunLock:
-    """`with RunLock(folder):` lets one process at a time write to a folder; the lock dies with its
-    process.
+    """Exclusive lock on a folder, as a context manager: one process at a time writes.
 
-    what: is done in it.  head: of the names of the files that it is for, where the folder has
-    others. Raises `TightboundError` if another one holds it. Entering also removes what killed
-    writes left behind.
+    The lock ends with its process. Entering also removes temporary files of writes that
+    were killed.
+
+    Args:
+        activity: what the process does in the folder, for the message to others.
+        prefix: of the names of the files that the lock covers, where the folder has
+            others as well.
+
+    Raises:
+        TightboundError: on entering, if another process has the lock.
     """
 
-    def __init__(self, folder: Path | str, what: str = "training", head: str = ""):
-        self.folder, self.what, self.head = Path(folder), what, head
+    def __init__(
+        self, folder: Path | str, activity: str = "training", prefix: str = ""
+    ) -> None:
+        self.folder = Path(folder)
+        self.activity = activity
+        self.prefix = prefix
         self._file: BinaryIO | None = None
 
     def __enter__(self) -> RunLock:
         import fcntl
 
-        path = files.make_folder(self.folder) / f".{self.head}lock"
+        path = files.make_folder(self.folder) / f".{self.prefix}lock"
         try:
             self._file = path.open("ab")
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             self._close()
             raise TightboundError(
-                f"another process is {self.what} in {self.folder}: wait until "
+                f"another process is {self.activity} in {self.folder}: wait until "
                 "it ends, or choose another --out"
             ) from None
         except OSError as error:
@@ -43,10 +53,10 @@ class RunLock:
                 f"cannot lock {path} ({error.strerror}): choose an --out on a "
                 "disk that can be written"
             ) from error
-        # A forked child, such as a worker of a DataLoader, must not keep the lock alive after its
-        # parent was killed.
+        # A forked child, such as a worker of a DataLoader, must not keep the lock after
+        # its parent was killed.
         os.register_at_fork(after_in_child=self._close)
-        files.remove_temporaries(self.folder, self.head)
+        files.remove_temporaries(self.folder, self.prefix)
         return self
 
     def __exit__(

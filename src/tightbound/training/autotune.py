@@ -1,6 +1,4 @@
-"""What is decided by timing steps that do not count: precision and compilation, before the first
-step that does.
-"""
+"""The choice of precision and compilation, by timing steps that are discarded."""
 
 from __future__ import annotations
 
@@ -17,67 +15,70 @@ from tightbound.training.budget import now
 from tightbound.training.step.precision import has_bfloat16
 from tightbound.training.trainer import Trainer
 
-LEAST_STEPS = 2000  # a shorter run is not worth the timing
-# seconds from which compiling is tried: it takes some 20 to 60 s, and gives back a part of the rest
-LONG = 240.0
-WINDOW, ROUNDS = 0.4, 3
-PAYS = (
-    1.1  # how much faster products must be in bfloat16 for training in it to be timed
-)
+LEAST_STEPS = 2000  # shorter runs are not timed
+LONG = 240.0  # seconds of a run from which compiling, which takes 20 to 60 s, is timed
+WINDOW = 0.4  # seconds of one measurement
+ROUNDS = 3  # measurements of each trainer
+PAYS = 1.1  # least speed-up of bfloat16 products for which training in it is timed
 
 Make = Callable[[TrainSettings], Trainer]
 
 
 class Trial:
-    """A trainer whose steps do not count; `first` is how many seconds its first step took,
-    compiling included.
+    """A trainer whose steps are timed and discarded.
+
+    `first_step` is the time of its first step in seconds, with compilation.
     """
 
     def __init__(self, trainer: Trainer) -> None:
         self.trainer = trainer
         start = now()
         self.run(1)
-        self.first = now() - start
+        self.first_step = now() - start
         self.run(3)
 
     def run(self, steps: int) -> None:
-        """Takes steps, and waits until the device has done them."""
+        """Take steps, and wait until the device has executed them."""
         self.trainer.model.train()
         for _ in range(steps):
-            self.trainer.one(Clock(0.5))
+            self.trainer.train_step(Clock(0.5))
         if self.trainer.device.type == "cuda":
             torch.cuda.synchronize()
 
     def validate(self) -> object:
-        """Runs one validation."""
+        """Run one validation."""
         return self.trainer.validator(self.trainer.model)
 
-    def window(self) -> float:
-        """Seconds of a step, over steps that take 0.4 s or more."""
-        start, done = now(), 0
-        while (spent := now() - start) < WINDOW:
+    def seconds_per_step(self) -> float:
+        """Seconds per step, over at least WINDOW seconds."""
+        steps = 0
+        start = now()
+        elapsed = 0.0
+        while elapsed < WINDOW:
             self.run(5)
-            done += 5
-        return spent / done
+            steps += 5
+            elapsed = now() - start
+        return elapsed / steps
 
 
-def in_turn(trials: list[Trial]) -> list[float]:
-    """Seconds of a step of each trial, the median of three windows, measured in turn so that a
-    drift hits all alike.
+def time_in_turn(trials: list[Trial]) -> list[float]:
+    """Seconds per step of each trial, the median of three windows.
+
+    The trials take turns, so that a drift of the machine's speed affects all alike.
     """
-    rounds = [[trial.window() for trial in trials] for _ in range(ROUNDS)]
+    rounds = []
+    for _ in range(ROUNDS):
+        rounds.append([trial.seconds_per_step() for trial in trials])
     return [median(column) for column in zip(*rounds, strict=True)]
 
 
 def bfloat16_pays(device: torch.device) -> bool:
-    """True where the hardware has bfloat16 and multiplies two matrices of 512 x 512 clearly faster
-    in it.
-    """
+    """True where products of 512 x 512 matrices are clearly faster in bfloat16."""
     if not has_bfloat16(device):
         return False
     pair = [
-        torch.ones(512, 512, device=device, dtype=kind)
-        for kind in (torch.float32, torch.bfloat16)
+        torch.ones(512, 512, device=device, dtype=dtype)
+        for dtype in (torch.float32, torch.bfloat16)
     ]
 
     def seconds(x: torch.Tensor) -> float:
@@ -88,60 +89,93 @@ def bfloat16_pays(device: torch.device) -> bool:
             torch.cuda.synchronize()
         return now() - start
 
-    rounds = [[seconds(x) for x in pair] for _ in range(5)]
+    rounds = []
+    for _ in range(5):
+        rounds.append([seconds(x) for x in pair])
     full, half = (median(column) for column in zip(*rounds, strict=True))
     return current_launch().broadcast(full > PAYS * half)
 
 
-def decide(
+def choose_execution(
     settings: TrainSettings, steps: int, make: Make, device: torch.device
 ) -> tuple[TrainSettings, list[str]]:
-    """`precision` and `compile` without "auto", and what to tell of it; steps: how many, where no
-    budget decides that.
+    """Replace "auto" in `precision` and `compile`; returns notes for the user as well.
 
-    A short run, and one where neither can pay, is timed not at all, and trains eagerly in float32.
+    Short runs are not timed, nor are choices that cannot pay on this machine: the
+    default is eager execution in float32.
+
+    Args:
+        steps: the length of the run, where no budget decides it.
+        make: creates a trainer for settings; its steps are discarded.
     """
-    plain = {
-        name: default if getattr(settings, name) == "auto" else getattr(settings, name)
-        for name, default in (("precision", "float32"), ("compile", "off"))
-    }
-    chosen, notes = settings.model_copy(update=plain), list[str]()
-    long = settings.budget > LONG / 4 if settings.budget else steps >= LEAST_STEPS
-    half = long and settings.precision == "auto" and bfloat16_pays(device)
-    whole = (
-        long
-        and settings.compile == "auto"
-        and current_launch().world_size == 1
-        and compiler(device)
-    )
-    if not (half or whole):
-        return chosen, notes
+    chosen = _without_auto(settings)
+    times_bfloat16, times_compiled = _worth_timing(settings, steps, device)
+    if not times_bfloat16 and not times_compiled:
+        return chosen, []
+    notes: list[str] = []
     with torch.random.fork_rng():
         base = Trial(make(chosen))
-        if half:
-            other = chosen.model_copy(update={"precision": "bfloat16"})
-            full, less = in_turn([base, trial := Trial(make(other))])
-            if less < full:
-                chosen, base = other, trial
+        if times_bfloat16:
+            in_bfloat16 = chosen.model_copy(update={"precision": "bfloat16"})
+            trial = Trial(make(in_bfloat16))
+            full, half = time_in_turn([base, trial])
+            if half < full:
+                chosen = in_bfloat16
+                base = trial
                 notes.append(
-                    f"products in bfloat16: {1e3 * less:.1f} ms a step instead of {1e3 * full:.1f}"
+                    f"products in bfloat16: {1e3 * half:.1f} ms a step instead of "
+                    f"{1e3 * full:.1f}"
                 )
-        if whole and (settings.budget or base.window() * steps) > LONG:
-            other = chosen.model_copy(update={"compile": "on"})
-            trial = Trial(make(other))
-            slow, fast = in_turn([base, trial])
-            if (slow - fast) * (
-                settings.budget / slow if settings.budget else steps
-            ) > trial.first:
-                chosen = other
+        if times_compiled and _seconds_of_run(settings, steps, base) > LONG:
+            compiled = chosen.model_copy(update={"compile": "on"})
+            trial = Trial(make(compiled))
+            slow, fast = time_in_turn([base, trial])
+            steps_at_most = float(steps)
+            if settings.budget:
+                steps_at_most = settings.budget / slow
+            if (slow - fast) * steps_at_most > trial.first_step:
+                chosen = compiled
                 notes.append(
-                    f"steps are compiled: {1e3 * fast:.1f} ms each instead of {1e3 * slow:.1f}"
+                    f"steps are compiled: {1e3 * fast:.1f} ms each instead of "
+                    f"{1e3 * slow:.1f}"
                 )
     return chosen, notes
 
 
-def compiler(device: torch.device) -> bool:
-    """True where there is what `torch.compile` needs."""
-    return device.type == "cuda" or any(
-        shutil.which(name) for name in ("c++", "g++", "clang++")
+def _without_auto(settings: TrainSettings) -> TrainSettings:
+    defaults = {"precision": "float32", "compile": "off"}
+    updates = {
+        name: default
+        for name, default in defaults.items()
+        if getattr(settings, name) == "auto"
+    }
+    return settings.model_copy(update=updates)
+
+
+def _worth_timing(
+    settings: TrainSettings, steps: int, device: torch.device
+) -> tuple[bool, bool]:
+    """Whether to time training in bfloat16, and compiled training."""
+    long = steps >= LEAST_STEPS
+    if settings.budget:
+        long = settings.budget > LONG / 4
+    if not long:
+        return False, False
+    times_bfloat16 = settings.precision == "auto" and bfloat16_pays(device)
+    times_compiled = (
+        settings.compile == "auto"
+        and current_launch().world_size == 1
+        and can_compile(device)
     )
+    return times_bfloat16, times_compiled
+
+
+def _seconds_of_run(settings: TrainSettings, steps: int, trial: Trial) -> float:
+    return settings.budget or trial.seconds_per_step() * steps
+
+
+def can_compile(device: torch.device) -> bool:
+    """True where a compiler for `torch.compile` is installed."""
+    if device.type == "cuda":
+        return True
+    return any(shutil.which(name) for name in ("c++", "g++", "clang++"))

@@ -1,5 +1,6 @@
-"""Which examples a step sees: with random access a function of (seed, step); else where a stream
-stands.
+"""The batches of training steps.
+
+With random access they are functions of (seed, step), else positions in a stream.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from torch import Tensor
 from tightbound.core.trace import Batch
 from tightbound.data import LoaderSplit, ShardSplit, Split
 from tightbound.data.on_disk import OnDisk
-from tightbound.data.streams.interleave import Blocks, Lanes, Pieces
+from tightbound.data.streams.interleave import Blocks, InterleavedReader, Pieces
 from tightbound.distributions.random import generator
 from tightbound.runtime.errors import TightboundError
 from tightbound.runtime.launch_context import WHOLE, Share
@@ -24,11 +25,14 @@ State = dict[str, Any]
 
 
 class Batches:
-    """Batches of a split in a fresh random order each epoch; the last, smaller one of an epoch is
-    left out.
+    """Batches of a split in a new random order each epoch.
 
-    share: which part of each batch this process has, (rank, processes); random numbers are those of
-    the whole batch.
+    The last, smaller batch of an epoch is left out.
+
+    Args:
+        batch: examples per step, over all processes.
+        share: (rank, processes), the part of each batch that this process has. Random
+            numbers are drawn for the whole batch.
     """
 
     def __init__(
@@ -40,32 +44,34 @@ class Batches:
         share: Share = WHOLE,
     ) -> None:
         self.split = split if device.type == "cpu" else split.to(device)
-        self.batch, self.seed, self.device, self.share = batch, seed, device, share
-        self.order: tuple[int, Tensor] = (-1, torch.empty(0))
+        self.batch = batch
+        self.seed = seed
+        self.device = device
+        self.share = share
+        self.epoch = -1
+        self.order = torch.empty(0)  # the rows of the epoch, permuted
 
     def rows(self, step: int) -> Tensor:
-        """The training rows of a step, of all processes: each epoch is one permutation, a function
-        of (seed, epoch).
+        """The rows of a step, over all processes.
+
+        Each epoch is one permutation, a function of (seed, epoch).
         """
         n = len(self.split)
         epoch, at = divmod(step, max(1, n // self.batch))
-        if self.order[0] != epoch:
-            self.order = (
-                epoch,
-                torch.randperm(n, generator=generator(self.seed, "order", epoch)),
-            )
-        return self.order[1][at * self.batch : (at + 1) * self.batch]
+        if self.epoch != epoch:
+            self.epoch = epoch
+            shuffle = generator(self.seed, "order", epoch)
+            self.order = torch.randperm(n, generator=shuffle)
+        return self.order[at * self.batch : (at + 1) * self.batch]
 
     def __call__(self, step: int) -> Batch:
-        """The examples of a step in domain units, on the device, as training sees them (binarised,
-        augmented).
-        """
-        part, of = self.share
-        rows = self.rows(step).chunk(of)[part]
-        chance = (
-            None if self.split.transform is None else generator(self.seed, "data", step)
-        )
-        batch = self.split.examples(rows, chance, self.share)
+        """The examples of a step in model units, binarised and augmented, on the device."""
+        rank, world_size = self.share
+        rows = self.rows(step).chunk(world_size)[rank]
+        noise = None
+        if self.split.transform is not None:
+            noise = generator(self.seed, "data", step)
+        batch = self.split.examples(rows, noise, self.share)
         return replace(batch.to(self.device), index=rows.to(self.device))
 
     def state_dict(self) -> State:
@@ -76,8 +82,9 @@ class Batches:
 
 
 class LaneBatches:
-    """Batches of a split on a disk or in shards, by lanes: in bounded memory, resumed within an
-    epoch.
+    """Batches of a split on a disk or in shards, in bounded memory.
+
+    They can be resumed within an epoch.
     """
 
     def __init__(
@@ -89,15 +96,19 @@ class LaneBatches:
         share: Share,
         mix: Any,
     ) -> None:
-        self.split, self.seed, self.device, self.share = split, seed, device, share
+        self.split = split
+        self.seed = seed
+        self.device = device
+        self.share = share
         pieces: Pieces = Blocks(split) if isinstance(split, Split) else split.shards
-        self.lanes = Lanes(pieces, batch, seed, rank=share[0], world=share[1], mix=mix)
+        self.lanes = InterleavedReader(
+            pieces, batch, seed, rank=share[0], world=share[1], shuffle_buffer=mix
+        )
 
     def __call__(self, step: int) -> Batch:
-        """The examples of a step in domain units, on the device, as training sees them (binarised,
-        augmented).
-        """
-        raw, spec = self.lanes(), self.split.spec
+        """The examples of a step in model units, binarised and augmented, on the device."""
+        raw = self.lanes()
+        spec = self.split.spec
         if self.split.transform is not None:
             raw = self.split.transform(
                 raw, spec.layout, generator(self.seed, "data", step), self.share
@@ -105,9 +116,7 @@ class LaneBatches:
         return Batch(spec.to_domain(raw).to(self.device))
 
     def state_dict(self) -> State:
-        """Where the lanes of this process stand; the states of all processes together are one
-        state.
-        """
+        """The positions of this process's readers; the state is that of all processes."""
         return self.lanes.state_dict()
 
     def load_state_dict(self, state: State) -> str:
@@ -115,19 +124,23 @@ class LaneBatches:
 
 
 class LoaderBatches:
-    """Batches of a user's DataLoader or IterableDataset, in its own order; a resumed run begins its
-    epoch again.
+    """Batches of a user's DataLoader or IterableDataset, in its order.
+
+    A resumed run begins the epoch again.
     """
 
     def __init__(
         self, stream: LoaderSplit, batch: int, seed: int, device: torch.device
     ) -> None:
-        self.stream, self.batch, self.seed, self.device = stream, batch, seed, device
+        self.stream = stream
+        self.batch = batch
+        self.seed = seed
+        self.device = device
         self.epoch = 0
         self._current: Iterator[tuple[Tensor, Tensor | None]] = iter(())
 
     def __call__(self, step: int) -> Batch:
-        """The next batch, whatever its size, in domain units, on the device."""
+        """The next batch, of whatever size, in model units, on the device."""
         for _ in range(2):
             for x, _labels in self._current:
                 return Batch(x.to(self.device))
@@ -147,18 +160,19 @@ class LoaderBatches:
 
 
 def examples(split: Training, n: int) -> tuple[Tensor, Tensor | None]:
-    """Up to n training examples as they are evaluated, and their rows: spread over a split, the
-    first of a stream.
+    """Up to n training examples without augmentation, and their rows.
+
+    They are spread over a split; of a stream they are the first, without rows.
     """
     if isinstance(split, Split):
         rows = split.spread(n)
         return split.batch(rows), rows
-    found: list[Tensor] = []
+    parts: list[Tensor] = []
     for _, x in split.batches(n):
-        found.append(x)
-        if sum(map(len, found)) >= n:
+        parts.append(x)
+        if sum(map(len, parts)) >= n:
             break
-    return torch.cat(found)[:n], None
+    return torch.cat(parts)[:n], None
 
 
 def batches(
@@ -169,22 +183,23 @@ def batches(
     share: Share = WHOLE,
     mix: Any = "auto",
 ) -> Batches | LaneBatches | LoaderBatches:
-    """The batches of a split, by what kind of split it is.
+    """The batches of a split, by the kind of the split.
 
-    Raises TightboundError where they cannot be shared out over the processes.
+    Raises:
+        TightboundError: where they cannot be split over the processes.
     """
-    if batch % share[1]:
+    world_size = share[1]
+    if batch % world_size:
+        multiple = -(-batch // world_size) * world_size
         raise TightboundError(
-            f"train.batch = {batch} cannot be split evenly over {share[1]} "
-            "processes: set it to a multiple, such as "
-            f"{-(-batch // share[1]) * share[1]}"
+            f"train.batch = {batch} cannot be split evenly over {world_size} processes: "
+            f"set it to a multiple, such as {multiple}"
         )
     if isinstance(split, LoaderSplit):
-        if share[1] > 1:
+        if world_size > 1:
             raise TightboundError(
-                "a DataLoader or IterableDataset cannot be shared out over "
-                "processes: give its map-style Dataset, an "
-                "array, or shards as wds:PATTERN"
+                "a DataLoader or IterableDataset cannot be shared out over processes: "
+                "give its map-style Dataset, an array, or shards as wds:PATTERN"
             )
         return LoaderBatches(split, batch, seed, device)
     if isinstance(split, ShardSplit) or isinstance(split.x, OnDisk):
@@ -193,7 +208,7 @@ def batches(
 
 
 def count(split: Training) -> int | None:
-    """How many examples one epoch has; None for a stream that does not know."""
+    """The number of examples in an epoch; None for a stream of unknown length."""
     try:
         return len(split)
     except TypeError:

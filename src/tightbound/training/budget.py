@@ -1,6 +1,4 @@
-"""How long a run is: every "auto" of `[train]` as a number before the first step; what a budget of
-seconds buys.
-"""
+"""The length of a run: numbers for "auto" in `[train]`, and steps for a budget."""
 
 from __future__ import annotations
 
@@ -11,13 +9,14 @@ from tightbound.config import TrainSettings
 from tightbound.runtime.errors import TightboundError
 from tightbound.runtime.launch_context import current_launch
 
-LEAST, MOST, EPOCHS = 3000, 20_000, 30
+LEAST, MOST, EPOCHS = 3000, 20_000, 30  # steps, steps, passes over the data
 VALIDATIONS = 40
 
 
 def epoch_steps(n: int | None, batch: int) -> int:
-    """Steps in an epoch of n examples; of a stream that does not say, as if a short run were one
-    epoch.
+    """Steps in an epoch of n examples.
+
+    For a stream of unknown length, an epoch has the steps of the shortest run.
     """
     return max(1, (n or LEAST * batch) // batch)
 
@@ -25,20 +24,19 @@ def epoch_steps(n: int | None, batch: int) -> int:
 def resolve(
     settings: TrainSettings, n: int | None, steps: int | None = None
 ) -> TrainSettings:
-    """Numbers for every "auto", from n training examples (None for a stream); `steps`, where a
-    budget decided them.
+    """Replace every "auto" by a number.
 
-    auto: 30 epochs, at least 3,000 and at most 20,000 steps (docs/results.md has the comparison).
+    The default is 30 epochs, at least 3,000 and at most 20,000 steps
+    (docs/results.md has the comparison).
+
+    Args:
+        n: training examples, None for a stream of unknown length.
+        steps: the steps that a budget allows, where there is a budget.
     """
     batch = min(settings.batch, n or settings.batch)
     per_epoch = epoch_steps(n, batch)
     if steps is None:
-        if settings.steps != "auto":
-            steps = int(settings.steps)
-        elif settings.epochs != "auto":
-            steps = max(1, round(float(settings.epochs) * per_epoch))
-        else:
-            steps = min(MOST, max(LEAST, EPOCHS * per_epoch))
+        steps = _steps(settings, per_epoch)
     every = settings.validate_every
     if isinstance(every, str):
         every = max(per_epoch, -(-steps // VALIDATIONS))
@@ -57,8 +55,16 @@ def resolve(
     )
 
 
+def _steps(settings: TrainSettings, per_epoch: int) -> int:
+    if settings.steps != "auto":
+        return int(settings.steps)
+    if settings.epochs != "auto":
+        return max(1, round(float(settings.epochs) * per_epoch))
+    return min(MOST, max(LEAST, EPOCHS * per_epoch))
+
+
 def now() -> float:
-    """Seconds, by the clock of the first process, so that all of them decide alike."""
+    """Seconds by the clock of rank 0, so that all processes decide alike."""
     return current_launch().broadcast(time.perf_counter())
 
 
@@ -67,16 +73,25 @@ def steps_within(
     per_epoch: int,
     train: Callable[[int], None],
     validate: Callable[[], object],
-    spent: float,
+    elapsed: float,
 ) -> int:
-    """How many steps fit `settings.budget` seconds, `spent` of them gone: times a few steps and one
-    validation.
+    """The number of steps that fit into `settings.budget` seconds.
 
-    train(m) runs m steps whose effect the caller undoes.  Timing takes at most 3 % of the budget.
+    Times a few steps and one validation, which takes at most 3 % of the budget.
+
+    Args:
+        train: runs a number of steps whose effect the caller discards.
+        validate: runs one validation.
+        elapsed: seconds of the budget that are used already.
+
+    Raises:
+        TightboundError: where the budget allows fewer than ten steps.
     """
     budget = settings.budget or 0.0
     train(3)
-    start, done, chunk = now(), 0, 5
+    chunk = 5
+    done = 0
+    start = now()
     while now() - start < 0.02 * budget and done < 500:
         train(chunk)
         done += chunk
@@ -84,16 +99,13 @@ def steps_within(
     start = now()
     validate()
     per_validation = now() - start
-    left = 0.97 * budget - spent - per_validation
-    # A validation each epoch, but no more than VALIDATIONS of them.
-    steps = int(
-        max(
-            left / (per_step + per_validation / per_epoch),
-            (left - VALIDATIONS * per_validation) / per_step,
-        )
-    )
+    left = 0.97 * budget - elapsed - per_validation
+    # one validation per epoch, but no more than VALIDATIONS of them
+    with_epochs = left / (per_step + per_validation / per_epoch)
+    with_most_validations = (left - VALIDATIONS * per_validation) / per_step
+    steps = int(max(with_epochs, with_most_validations))
     if steps < 10:
-        least = 20 * per_step + 2 * per_validation + spent
+        least = 20 * per_step + 2 * per_validation + elapsed
         raise TightboundError(
             f"a budget of {budget:.0f} s is too short: a step takes {per_step:.2g} s, a validation "
             f"{per_validation:.2g} s, so allow {least / 0.9:.0f} s or more"
@@ -102,7 +114,7 @@ def steps_within(
 
 
 def seconds(text: str | float) -> float:
-    """`15min`, `90s`, `1.5h` or a number of seconds, as seconds."""
+    """Parse a duration: `15min`, `90s`, `1.5h` or a number of seconds."""
     if isinstance(text, int | float):
         return float(text)
     units = {"h": 3600.0, "min": 60.0, "m": 60.0, "s": 1.0, "": 1.0}

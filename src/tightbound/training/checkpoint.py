@@ -1,6 +1,4 @@
-"""The state that a run resumes from: a kill at any instant leaves a whole one, and it has one
-writer at a time.
-"""
+"""Saved training states: a kill at any time leaves a complete one."""
 
 from __future__ import annotations
 
@@ -23,23 +21,26 @@ PLAIN = (int, float, bool, str, bytes, type(None))
 
 
 class StateStore:
-    """Training states as `state-<step>.pt`, the two newest kept: `torch.save` of plain values, then
-    their SHA-256.
+    """Training states as `state-<step>.pt` files, of which the two newest are kept.
 
-    `torch.load(path, weights_only=True)` reads one too. A store has one writer: see `RunLock`. A
-    state whose tensors are in shards has them in the folder `shards-<step>`, which is complete
-    before the file is written; "shards" in the state is the SHA-256 of each.
+    A file is the output of `torch.save` on plain values, followed by its SHA-256;
+    `torch.load(path, weights_only=True)` reads it as well. A store has one writer, see
+    `RunLock`. Tensors in shards are in the folder `shards-<step>`, which is complete
+    before the file is written; "shards" in the state has the SHA-256 of each.
     """
 
     def __init__(self, folder: Path | str, keep: int = 2):
-        self.folder, self.keep = Path(folder), keep
+        self.folder = Path(folder)
+        self.keep = keep
 
     def save(self, step: int, state: dict[str, Any]) -> None:
-        """Writes the state of a step; only once it is on the disk are older ones, and damaged later
-        ones, removed.
+        """Write the state of a step, then remove older states and later damaged ones.
 
-        state: nested dicts, lists and tuples of tensors, numbers, strings and None; `TypeError`
-        names anything else.
+        Args:
+            state: nested dicts, lists and tuples of tensors, numbers, strings and None.
+
+        Raises:
+            TypeError: names any other value.
         """
         buffer = io.BytesIO()
         torch.save(_plain(state, "state"), buffer)
@@ -52,14 +53,20 @@ class StateStore:
         files.make_folder(self.folder)
         files.remove_temporaries(self.folder)
         files.write_atomic(self.folder / f"state-{step}.pt", write)
-        # A step later than this one was found damaged when the run went on from before it.
-        found = self._newest_first()
-        kept = [path for at, path in found if at <= step][: self.keep]
-        for _, path in found:
-            if path not in kept:
+        self._remove_all_but(self._steps_to_keep(step))
+
+    def _steps_to_keep(self, newest: int) -> list[int]:
+        # A later step than the newest is damaged: the run went on from before it.
+        steps = [step for step, _ in self._newest_first() if step <= newest]
+        return steps[: self.keep]
+
+    def _remove_all_but(self, steps: list[int]) -> None:
+        for step, path in self._newest_first():
+            if step not in steps:
                 files.remove(path)
+        folders = [self.shards(step) for step in steps]
         for folder in self.folder.glob("shards-*"):
-            if not any(folder == self.shards(at) for at, path in found if path in kept):
+            if folder not in folders:
                 shutil.rmtree(folder, ignore_errors=True)
 
     def shards(self, step: int) -> Path:
@@ -67,34 +74,37 @@ class StateStore:
         return self.folder / f"shards-{step}"
 
     def load(self) -> tuple[dict[str, Any], list[str]] | None:
-        """The newest whole state with a notice for each damaged one passed over; None where no
-        state was ever saved.
+        """The newest complete state, with a notice for each damaged one that is newer.
 
-        Raises `TightboundError` if there are states and all are damaged.
+        Returns None where no state was ever saved.
+
+        Raises:
+            TightboundError: if there are states and all are damaged.
         """
-        notices: list[str] = []
-        found = self._newest_first()
-        for step, path in found:
+        damaged: list[str] = []
+        states = self._newest_first()
+        for step, path in states:
             try:
-                state = _read(path)
-                for name, known in state.get("shards", {}).items():
-                    if digest(self.shards(step) / name) != known:
-                        raise ValueError(
-                            f"the checksum of its shard {name} does not match"
-                        )
-                return state, [
-                    f"{notice}, so the run goes on from step {step}"
-                    for notice in notices
-                ]
+                state = self._read(step, path)
             except (OSError, ValueError, RuntimeError, pickle.UnpicklingError) as error:
-                notices.append(f"{path} is damaged ({error})")
-        if not found:
+                damaged.append(f"{path} is damaged ({error})")
+                continue
+            ending = f", so the run goes on from step {step}"
+            return state, [sentence + ending for sentence in damaged]
+        if not states:
             return None
-        names = ", ".join(path.name for _, path in found)
+        names = ", ".join(path.name for _, path in states)
         raise TightboundError(
             f"no state in {self.folder} is whole ({names}), so the run cannot "
             "resume: train it anew with --overwrite"
         )
+
+    def _read(self, step: int, path: Path) -> dict[str, Any]:
+        state = _read(path)
+        for name, checksum in state.get("shards", {}).items():
+            if digest(self.shards(step) / name) != checksum:
+                raise ValueError(f"the checksum of its shard {name} does not match")
+        return state
 
     def _newest_first(self) -> list[tuple[int, Path]]:
         matches = [
@@ -117,12 +127,13 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _plain(value: Any, where: str) -> Any:
-    """The value in plain containers, its tensors detached and owning their storage, so a view saves
-    only itself.
+    """The value in plain containers, with detached tensors.
+
+    Views of a larger storage are copied, so that only the view is saved.
     """
     if isinstance(value, torch.Tensor):
-        own = value.untyped_storage().nbytes() == value.nbytes
-        return value.detach() if own else value.detach().clone()
+        owns_storage = value.untyped_storage().nbytes() == value.nbytes
+        return value.detach() if owns_storage else value.detach().clone()
     if isinstance(value, dict):
         return {
             _plain(k, where): _plain(v, f"{where}[{k!r}]") for k, v in value.items()

@@ -1,6 +1,4 @@
-"""What a person sees while a run trains: a live table on a terminal, one plain line per validation
-elsewhere.
-"""
+"""Displays of training progress: a progress bar, or one plain line per validation."""
 
 from __future__ import annotations
 
@@ -11,7 +9,7 @@ from tightbound.runtime.errors import lookup
 
 
 class Display(Protocol):
-    """Told of a run's progress; must not slow it."""
+    """Shows the progress of a run; its methods return quickly."""
 
     def start(self, steps: int, done: int) -> None: ...
     def note(self, line: str) -> None: ...
@@ -22,46 +20,43 @@ class Display(Protocol):
 
 def line(record: dict[str, Any]) -> str:
     """One validation as one line: epoch, ELBO and its parts, log p(x), speed, time left."""
-    valid = record["valid"]
     words = [f"epoch {record['epoch']:.4g}", f"step {record['step']}"]
-    if "elbo" in valid:
-        words += [
-            (
-                f"valid ELBO {valid['elbo']:.2f} (distortion "
-                f"{valid['distortion']:.2f} + rate {valid['rate']:.2f})"
-            ),
-            f"train ELBO {record['train']['elbo']:.2f}"
-            if "elbo" in record["train"]
-            else "",
-            f"log p(x) >= {valid['log_px']:.2f} (K = {valid['log_px_k']}, n = {valid['log_px_n']})",
-        ]
+    if "elbo" in record["valid"]:
+        words += _bound(record["valid"], record["train"])
     else:
-        words += [
-            (
-                f"valid distortion {valid['distortion']:.2f}, train "
-                f"{record['train'].get('distortion', 0):.2f}"
-            )
-        ]
-    words += [
-        f"{record['images_per_s']:.0f} examples/s",
-        f"{clock(record['left'])} left",
-    ]
+        train = record["train"].get("distortion", 0)
+        valid = record["valid"]["distortion"]
+        words.append(f"valid distortion {valid:.2f}, train {train:.2f}")
+    words.append(f"{record['images_per_s']:.0f} examples/s")
+    words.append(f"{clock(record['left'])} left")
     if record["skipped"]:
         words.append(f"{record['skipped']} steps skipped")
     if record["best"]:
         words.append("best")
-    return ", ".join(w for w in words if w)
+    return ", ".join(words)
+
+
+def _bound(valid: dict[str, float], train: dict[str, float]) -> list[str]:
+    words = [
+        f"valid ELBO {valid['elbo']:.2f} (distortion {valid['distortion']:.2f} + "
+        f"rate {valid['rate']:.2f})"
+    ]
+    if "elbo" in train:
+        words.append(f"train ELBO {train['elbo']:.2f}")
+    words.append(
+        f"log p(x) >= {valid['log_px']:.2f} "
+        f"(K = {valid['log_px_k']}, n = {valid['log_px_n']})"
+    )
+    return words
 
 
 def clock(seconds: float) -> str:
-    """71 as 1:11."""
-    whole = max(0, round(seconds))
-    hours, rest = divmod(whole, 3600)
-    return (
-        f"{hours}:{rest // 60:02}:{rest % 60:02}"
-        if hours
-        else f"{rest // 60}:{rest % 60:02}"
-    )
+    """Seconds as minutes and seconds, or hours, minutes and seconds: 71 as 1:11."""
+    minutes, second = divmod(max(0, round(seconds)), 60)
+    hours, minute = divmod(minutes, 60)
+    if hours:
+        return f"{hours}:{minute:02}:{second:02}"
+    return f"{minute}:{second:02}"
 
 
 class Quiet:
@@ -127,8 +122,14 @@ class Live(Quiet):
 
 
 def display(kind: str = "auto") -> Display:
-    """The display for where standard error goes: "auto", "live", "lines" or "none"."""
-    known: dict[str, type[Display]] = {"auto": Live if sys.stderr.isatty() else Lines}
-    return lookup(
-        known | {"live": Live, "lines": Lines, "none": Quiet}, kind, "display"
-    )()
+    """Create a display: "auto", "live", "lines" or "none".
+
+    auto: live where standard error is a terminal, lines elsewhere.
+    """
+    displays: dict[str, type[Display]] = {
+        "auto": Live if sys.stderr.isatty() else Lines,
+        "live": Live,
+        "lines": Lines,
+        "none": Quiet,
+    }
+    return lookup(displays, kind, "display")()

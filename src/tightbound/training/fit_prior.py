@@ -1,6 +1,4 @@
-"""Priors fitted after training: the model stays as it is, p(z) moves to where its encoder puts the
-training data.
-"""
+"""Priors fitted after training to the posterior draws of the training data."""
 
 from __future__ import annotations
 
@@ -14,14 +12,21 @@ import torch
 from torch import Tensor, nn
 
 from tightbound.components.objectives.elbo import Elbo
-from tightbound.components.priors import PRIORS, Seen
+from tightbound.components.priors import PRIORS
 from tightbound.config import Config, TrainSettings, parse
+from tightbound.core.component import (
+    EncodedData,
+    Likelihood,
+    Objective,
+    Posterior,
+    Prior,
+)
 from tightbound.core.trace import Batch, Clock, Draw, Latent, Trace
 from tightbound.distributions import moments
 from tightbound.distributions.random import StepNoise, seed_for
 from tightbound.models.build import build
 from tightbound.models.recipes import Part
-from tightbound.models.vae import VAE, Objective
+from tightbound.models.vae import VAE
 from tightbound.runs import fitted_prior as prior_file
 from tightbound.runs.fitted_prior import Fitted, fittable
 from tightbound.runs.run import Run, load, seeded
@@ -31,8 +36,9 @@ from tightbound.runtime.progress import listening
 from tightbound.training import budget as schedule
 from tightbound.training.batches import count, examples
 from tightbound.training.console import Display, Quiet
-from tightbound.training.console import display as made_display
+from tightbound.training.console import display as create_display
 from tightbound.training.step.gradient_guard import Exploded
+from tightbound.training.step.module import Step
 from tightbound.training.trainer import Trainer
 
 SHORT = {
@@ -40,10 +46,8 @@ SHORT = {
     "sphere": "sphere-mixture",
     "poincare": "poincare-mixture",
 }
-MOST, MOST_VALUES = (
-    50_000,
-    200_000_000,
-)  # training examples, and numbers of theirs, that a prior is shown the codes of
+# training examples, and values of theirs, whose codes a prior is fitted to at most
+MOST, MOST_VALUES = 50_000, 200_000_000
 AT_ONCE = 1000
 SETTINGS: dict[str, Any] = {
     "precision": "float32",
@@ -63,29 +67,37 @@ def fit_prior(
     settings: Mapping[str, Any] | None = None,
     **more: Any,
 ) -> Run:
-    """Fits another prior to a trained model and returns the model with it; nothing else of the
-    model changes.
+    """Fit another prior to a trained model; encoder and decoder stay unchanged.
 
-    p(z) becomes what maximises E[log p(z)] over draws of q(z|x) of the training split.  log p(x)
-    under it is bounded as before; an autoencoder, which has no prior, can be sampled with one.
-    Ghosh et al. 2020 (arXiv:1903.12436), sec. 4. Of a conditional run, p(z) for all conditions
-    alike, or with prior "conditional" p(z|c). prior: "normal", "gaussian-mixture" ("gmm"),
-    "two-stage", ...; one that does not fit the latent is refused, with those that do.  settings,
-    more: its options and, as train.*, those of its training: components=10. name: under which it is
-    saved, in RUN/priors/NAME, and found by `tb.load(RUN, prior=NAME)`; the prior's where None.
-    Raises TightboundError where there is one of that name and `overwrite` is False.
+    p(z) becomes the maximiser of E[log p(z)] over draws of q(z|x) of the training
+    split (Ghosh et al. 2020, arXiv:1903.12436, sec. 4). log p(x) under it is bounded as
+    before. An autoencoder, which has no prior, can be sampled with one. Of a
+    conditional run it is p(z) for all conditions alike, or p(z|c) with the prior
+    "conditional".
+
+    Args:
+        run: a Run or its folder.
+        prior: "normal", "gaussian-mixture" ("gmm"), "two-stage", ...
+        name: the name under which it is saved in RUN/priors/NAME and found by
+            `tb.load(RUN, prior=NAME)`; that of the prior where None.
+        overwrite: whether a fitted prior of that name is replaced.
+        display: "auto", "live", "lines", "none", or a display.
+        settings: options of the prior, and settings of its training as `train.*`.
+        **more: as `settings`: components=10.
+
+    Returns:
+        The run with the fitted prior.
+
+    Raises:
+        TightboundError: for a prior that does not fit the latent, bad settings, or a
+            name that is taken.
     """
-    show = made_display(display) if isinstance(display, str) else display
-    run = run if isinstance(run, Run) else load(run, device=str(pick_device("auto")))
+    show = create_display(display) if isinstance(display, str) else display
+    if not isinstance(run, Run):
+        run = load(run, device=str(pick_device("auto")))
+    values = {**(settings or {}), **more}
     with listening(show.note):
-        return _fitted(
-            run,
-            SHORT.get(prior, prior),
-            name,
-            overwrite,
-            {**(settings or {}), **more},
-            show,
-        )
+        return _fitted(run, SHORT.get(prior, prior), name, overwrite, values, show)
 
 
 def _fitted(
@@ -96,135 +108,136 @@ def _fitted(
     values: Mapping[str, Any],
     show: Display,
 ) -> Run:
-    options, own = _parted(values)
-    was = run.config.recipe.prior.options
-    options |= {
-        key: was[key]
-        for key in getattr(PRIORS.get(prior), "inherits", ())
-        if key in was
-    }
+    options, train = _split_settings(values)
+    options |= _inherited_options(run, prior)
     recipe = run.config.recipe.model_copy(update={"prior": Part(name=prior, **options)})
     _check_fits(run, prior)
     name = name or prior
-    folder = prior_file.place(run.home, name, overwrite=overwrite) if run.home else None
+    folder = None
+    if run.home:
+        folder = prior_file.new_folder(run.home, name, overwrite=overwrite)
     seed = seed_for(run.config.seed, "prior", prior)
     with seeded(seed):
         model, _ = build(recipe, run.spec)
-    rest = prior_file.split(run.model.state_dict())[1]
-    model.load_state_dict({**prior_file.split(model.state_dict())[0], **rest})
+    _, encoder_and_decoder = prior_file.split(run.model.state_dict())
+    initial_prior, _ = prior_file.split(model.state_dict())
+    model.load_state_dict({**initial_prior, **encoder_and_decoder})
     model = model.to(run.device).eval().requires_grad_(False)
-    config = run.config.model_copy(update={"recipe": recipe, "train": own})
+    config = run.config.model_copy(update={"recipe": recipe, "train": train})
     n = _fit(model, config, run, seed, show)
-    found = Fitted(
-        name,
-        recipe.prior,
-        prior_file.split(model.state_dict())[0],
-        n,
-        prior_file.fingerprint(rest),
-    )
-    made = run.with_prior(found, trust=True)
+    weights, _ = prior_file.split(model.state_dict())
+    fingerprint = prior_file.fingerprint(encoder_and_decoder)
+    fitted = Fitted(name, recipe.prior, weights, n, fingerprint)
+    result = run.with_prior(fitted, trust=True)
     if folder is not None:
-        prior_file.save(folder, found)
-    return made
+        prior_file.save(folder, fitted)
+    return result
 
 
-def _parted(values: Mapping[str, Any]) -> tuple[dict[str, Any], TrainSettings]:
-    """Options of the prior, and settings of its training: the keys that begin with `train.`."""
-    train = {
-        key.removeprefix("train."): value
-        for key, value in values.items()
-        if key.startswith("train.")
-    }
-    options = {
-        key.removeprefix("prior."): v
-        for key, v in values.items()
-        if not key.startswith("train.")
-    }
-    return options, parse(TrainSettings, SETTINGS | train, "the setting train:")
+def _split_settings(
+    values: Mapping[str, Any],
+) -> tuple[dict[str, Any], TrainSettings]:
+    """Options of the prior, and settings of its training (the keys `train.*`)."""
+    train: dict[str, Any] = dict(SETTINGS)
+    options: dict[str, Any] = {}
+    for key, value in values.items():
+        if key.startswith("train."):
+            train[key.removeprefix("train.")] = value
+        else:
+            options[key.removeprefix("prior.")] = value
+    return options, parse(TrainSettings, train, "the setting train:")
+
+
+def _inherited_options(run: Run, prior: str) -> dict[str, Any]:
+    """The options that a prior takes over from the prior of training."""
+    options = run.config.recipe.prior.options
+    names = PRIORS[prior].inherited_options if prior in PRIORS else ()
+    return {key: options[key] for key in names if key in options}
 
 
 def _check_fits(run: Run, prior: str) -> None:
-    """Raises TightboundError where the prior is not one, or not one for this latent, naming those
-    that are.
-    """
+    """Refuse an unknown prior, and one that does not fit the latent."""
     if ":" in prior:
         return
     lookup(PRIORS, prior, "prior")
-    if prior not in (known := fittable(run.config.recipe, run.spec)):
-        posterior, fit = (
-            run.config.recipe.posterior.name,
-            f"choose {' or '.join(known)}" if known else "none fits it",
-        )
-        raise TightboundError(
-            f"prior {prior!r} cannot be fitted to the latent of {run.name!r} "
-            f"(posterior {posterior!r}, path "
-            f"{run.config.recipe.path!r}): {fit}"
-        )
+    recipe = run.config.recipe
+    names = fittable(recipe, run.spec)
+    if prior in names:
+        return
+    choice = f"choose {' or '.join(names)}" if names else "none fits it"
+    raise TightboundError(
+        f"prior {prior!r} cannot be fitted to the latent of {run.name!r} "
+        f"(posterior {recipe.posterior.name!r}, hierarchy {recipe.hierarchy!r}): {choice}"
+    )
 
 
 def _fit(model: VAE, config: Config, run: Run, seed: int, show: Display) -> int:
-    """Fits the prior of `model` in place; returns the number of examples that it was fitted to."""
-    part: Any = prior_of(model)
-    train, learns = run.data.train, getattr(part, "learns", False)
-    if not (learns or hasattr(part, "fit")):
+    """Fit the prior of a model in place; returns the number of examples used."""
+    part = prior_of(model)
+    train = run.data.train
+    learns = part.fits_by_gradient
+    if not part.can_be_fitted():
         raise TightboundError(
-            f"prior {config.recipe.prior.name!r} cannot be fitted: give it a "
-            "method fit(seen), or learns = True"
+            f"prior {config.recipe.prior.name!r} cannot be fitted: give it a method fit(data), "
+            "or fits_by_gradient = True"
         )
     n = count(train) if learns else None
-    if hasattr(part, "fit"):
+    if part.has_fit():
         x, rows = examples(train, max(AT_ONCE, min(MOST, MOST_VALUES // run.spec.dims)))
-        n = len(x) if n is None else n
+        if n is None:
+            n = len(x)
+        batch = Batch(x) if rows is None else train.examples(rows)
         with torch.no_grad():
-            part.fit(
-                _seen(
-                    run.model, Batch(x) if rows is None else train.examples(rows), seed
-                )
-            )
+            part.fit(_encode(run.model, batch, seed))
     if learns:
-        _learn(model, config, run, seed, show)
+        _train_prior(model, config, run, seed, show)
     return n or 0
 
 
-def prior_of(model: VAE) -> nn.Module:
+def prior_of(model: VAE) -> Prior:
     """The prior of the topmost latent."""
-    path: Any = model.path
-    return path.prior if hasattr(path, "prior") else path.priors[0]
+    return model.hierarchy.top_prior
 
 
 def top_site(model: VAE) -> str:
-    """The name of the topmost continuous latent, whose prior it is."""
+    """The name of the topmost continuous latent, the one whose prior is fitted."""
     return next(name for name in model.sites if name not in model.classes)
 
 
-def _seen(model: VAE, batch: Batch, seed: int) -> Seen:
-    """Draws of q of the topmost latent, and on demand its means and scales; of a point, its place
-    and a scale of 0.
+def _encode(model: VAE, batch: Batch, seed: int) -> EncodedData:
+    """Draws of q(z|x) of the topmost latent; its means and scales on demand.
+
+    A point posterior has a scale of 0.
     """
+    site = top_site(model)
+    device = model.get_buffer("centre").device
 
-    def sites() -> Iterator[Latent]:
-        for i, some in enumerate(batch.split(AT_ONCE)):
-            some = some.to(model.get_buffer("centre").device)
-            yield model(some, Draw(noise=StepNoise(seed, "seen", i))).latents[
-                top_site(model)
-            ]
+    def latents() -> Iterator[Latent]:
+        for i, part in enumerate(batch.split(AT_ONCE)):
+            draw = Draw(noise=StepNoise(seed, "seen", i))
+            yield model(part.to(device), draw).latents[site]
 
-    def widths() -> tuple[Tensor, Tensor]:
+    def mean_and_scale() -> tuple[Tensor, Tensor]:
+        means = []
+        variances = []
         with seeded(seed):
-            mean, variance = zip(
-                *(moments(site.q) for site in sites() if site.q is not None),
-                strict=True,
-            )
-        return torch.cat(mean), torch.cat(variance).sqrt()
+            for latent in latents():
+                if latent.q is not None:
+                    mean, variance = moments(latent.q)
+                    means.append(mean)
+                    variances.append(variance)
+        return torch.cat(means), torch.cat(variances).sqrt()
 
-    return Seen(torch.cat([site.z for site in sites()]), widths, seed)
+    return EncodedData(
+        torch.cat([latent.z for latent in latents()]), mean_and_scale, seed
+    )
 
 
-# ---- priors that are networks: the one training loop, all but the prior held
+# ---- priors that are networks: trained by the training loop, with all else frozen
 
 
-class Unseen:
-    """What is left of p(x|z) where x does not matter: log p = 0."""
+class NoData:
+    """A distribution of x that does not depend on z: log p = 0."""
 
     def log_prob(self, x: Tensor) -> Tensor:
         return torch.zeros(len(x), device=x.device)
@@ -233,31 +246,38 @@ class Unseen:
         return torch.zeros_like(x)
 
 
-class NoLikelihood(nn.Module):
-    """The likelihood of a model whose latents alone are trained; its decoder is the identity."""
+class NoLikelihood(Likelihood):
+    """The likelihood of a model of which only the prior is trained.
 
-    def forward(self, y: Tensor, ctx: Any, p: Any) -> Any:
-        return Unseen()
+    The decoder of the model is the identity.
+    """
+
+    def forward(self, y: Tensor, ctx: Any, p: Any = None) -> Any:
+        return NoData()
 
 
-class CrossEntropy:
-    """-E_q[log p(z)] of the topmost latent, in nats; with a second stage, the bound on it."""
+class CrossEntropy(Objective):
+    """-E_q[log p(z)] of the topmost latent, in nats.
 
-    per_example = True
+    For a prior with latents of its own it is the bound on that.
+    """
 
-    def __init__(self, site: str, own: tuple[str, ...]) -> None:
-        self.site, self.own = site, own
+    def __init__(self, site: str, prior_sites: tuple[str, ...]) -> None:
+        self.site = site
+        self.prior_sites = prior_sites
 
     def __call__(self, trace: Trace, clock: Clock) -> Tensor:
-        stage = sum((trace.latents[name].kl for name in self.own), torch.zeros(()))
-        return trace.mean(stage - trace.latents[self.site].log_p).mean()
+        kl = sum((trace.latents[name].kl for name in self.prior_sites), torch.zeros(()))
+        return trace.mean_over_samples(kl - trace.latents[self.site].log_p).mean()
 
 
 class Progress(Quiet):
-    """One line per validation of a fit; what: is lowered."""
+    """One line per validation of a fit, with the figure that is minimised."""
 
-    def __init__(self, show: Display, steps: int, what: str) -> None:
-        self.show, self.steps, self.what = show, steps, what
+    def __init__(self, show: Display, steps: int, figure: str) -> None:
+        self.show = show
+        self.steps = steps
+        self.figure = figure
 
     def note(self, line: str) -> None:
         self.show.note(line)
@@ -266,45 +286,45 @@ class Progress(Quiet):
         best = ", best" if record["best"] else ""
         value = record["valid"]["objective"]
         self.note(
-            f"step {record['step']} of {self.steps}, {self.what} {value:.3f} "
+            f"step {record['step']} of {self.steps}, {self.figure} {value:.3f} "
             f"on the validation split{best}"
         )
 
 
-def _learn(model: VAE, config: Config, run: Run, seed: int, show: Display) -> None:
-    """Trains the prior of `model` in place, on fresh draws of q in each step; keeps the best by
-    validation.
+def _train_prior(
+    model: VAE, config: Config, run: Run, seed: int, show: Display
+) -> None:
+    """Train the prior of a model, in place, on new draws of q in each step.
 
-    A q that reads log p(x, z) moves with the prior: then it is the whole bound that rises.
+    The best weights by validation are kept. A posterior that uses log p(x, z) changes
+    with the prior, so then the whole bound is maximised.
     """
     train = schedule.resolve(config.train, count(run.data.train))
-    config = config.model_copy(
-        update={
-            "train": train,
-            "seed": seed,
-            "recipe": config.recipe.model_copy(update={"k": 1}),
-        }
-    )
+    recipe = config.recipe.model_copy(update={"k": 1})
+    config = config.model_copy(update={"train": train, "seed": seed, "recipe": recipe})
     trained = copy.deepcopy(model)
     part = prior_of(trained).requires_grad_(True)
-    moved = any(hasattr(module, "reads_joint") for module in trained.modules())
-    objective: Objective = (
-        Elbo()
-        if moved
-        else CrossEntropy(top_site(trained), tuple(getattr(part, "sites", ())))
+    moved = any(
+        isinstance(m, Posterior) and m.uses_log_joint for m in trained.modules()
     )
-    if not moved:
-        trained.path.decoder, trained.likelihood = nn.Identity(), NoLikelihood()
+    objective: Objective
+    if moved:
+        objective = Elbo()
+        figure = "-ELBO"
+    else:
+        objective = CrossEntropy(top_site(trained), part.extra_sites)
+        figure = "-log p(z)"
+        trained.hierarchy.decoder = nn.Identity()
+        trained.likelihood = NoLikelihood()
     with tempfile.TemporaryDirectory(prefix="tightbound-prior-") as folder:
-        told = Progress(show, int(train.steps), "-ELBO" if moved else "-log p(z)")
-        trainer = Trainer(
-            trained, objective, config, run.data, Path(folder), told, only=part
-        )
+        progress = Progress(show, int(train.steps), figure)
+        step = Step(trained, objective, only=part)
+        trainer = Trainer(step, config, run.data, Path(folder), progress)
         try:
             trainer.run()
-        except Exploded as stop:
-            if trainer.best["step"] == 0:
+        except Exploded as error:
+            if trainer.best.step == 0:
                 raise
-            show.note(str(stop))
-        state = prior_file.split(trainer.finish())[0]
-    model.load_state_dict(state, strict=False)
+            show.note(str(error))
+        weights, _ = prior_file.split(trainer.finish())
+    model.load_state_dict(weights, strict=False)

@@ -1,6 +1,4 @@
-"""The noise of training steps, drawn before the pass that uses it, into memory that serves every
-step.
-"""
+"""The noise of training steps, drawn before the pass into memory that is reused."""
 
 from __future__ import annotations
 
@@ -14,37 +12,41 @@ from tightbound.core.trace import Batch, Noise
 from tightbound.distributions.random import StepNoise, part_of, seed_for
 from tightbound.runtime.launch_context import WHOLE, Share
 
+Fill = Callable[..., Tensor]
+
 
 class Drawn:
-    """The noise of one pass by site; what the record does not foresee is drawn on the spot, from
-    the same generator.
+    """The noise of one pass by site.
+
+    Noise of a site without a recorded value is drawn on demand from the same generator.
     """
 
-    def __init__(self, values: dict[str, Tensor], spot: StepNoise) -> None:
-        self.values, self.spot = values, spot
+    def __init__(self, values: dict[str, Tensor], on_demand: StepNoise) -> None:
+        self.values = values
+        self.on_demand = on_demand
 
     def part(self, share: Share) -> Drawn:
         """The noise of one of the batch's equal parts."""
-        return Drawn(
-            {
-                name: part_of(value, self.spot.k, share)
-                for name, value in self.values.items()
-            },
-            self.spot,
-        )
+        k = self.on_demand.k
+        parts = {name: part_of(value, k, share) for name, value in self.values.items()}
+        return Drawn(parts, self.on_demand)
 
     def __call__(self, name: str, dist: Distribution) -> Tensor:
-        found = self.values.get(name)
-        return self.spot(name, dist) if found is None else found
+        value = self.values.get(name)
+        return self.on_demand(name, dist) if value is None else value
 
 
-class Ahead:
-    """`noise(step, batch)`: all that the pass over a batch will ask for, a function of (seed,
-    step).
+class NoiseBuffer:
+    """`noise(step, batch)`: the noise of a whole pass, a function of (seed, step).
 
-    The first batch of a size is passed through the model once, without gradients, to record which
-    sites ask for what, and in which order; from then on noise is drawn in that order, so it has the
-    values that the sites would draw. rehearse: makes that pass.  k, share: see `StepNoise`.
+    The first batch of a size goes through the model once, without gradients, to record
+    the noise of each site and the order of the sites. From then on noise is drawn in
+    that order, so it has the values that the sites would draw.
+
+    Args:
+        rehearse: runs a batch through the model with the noise that is passed in.
+        k: samples per example.
+        share: the part of each batch that this process has, see `StepNoise`.
     """
 
     def __init__(
@@ -55,35 +57,36 @@ class Ahead:
         k: int = 1,
         share: Share = WHOLE,
     ) -> None:
-        self.seed, self.rehearse, self.share = seed, rehearse, share
-        self.spot = StepNoise(seed, k=k, share=share)
-        self.spot.generator = torch.Generator(device)
-        self.records: dict[int, tuple[Drawn, list[Callable[..., Tensor]]]] = {}
+        self.seed = seed
+        self.rehearse = rehearse
+        self.share = share
+        self.on_demand = StepNoise(seed, k=k, share=share)
+        self.on_demand.generator = torch.Generator(device)
+        self.records: dict[int, tuple[Drawn, list[Fill]]] = {}
 
     def __call__(self, step: int, batch: Batch) -> Drawn:
         if len(batch) not in self.records:
             self.records[len(batch)] = self._record(batch)
         drawn, fills = self.records[len(batch)]
-        generator = self.spot.generator.manual_seed(seed_for(self.seed, "noise", step))
+        seed = seed_for(self.seed, "noise", step)
+        generator = self.on_demand.generator.manual_seed(seed)
         for fill in fills:
             fill(generator=generator)
         return drawn if self.share == WHOLE else drawn.part(self.share)
 
     @torch.no_grad()
-    def _record(self, batch: Batch) -> tuple[Drawn, list[Callable[..., Tensor]]]:
+    def _record(self, batch: Batch) -> tuple[Drawn, list[Fill]]:
         noise = StepNoise(self.seed, "rehearsal")
         self.rehearse(batch, noise)
-        values = {
-            name: torch.empty(
+        values: dict[str, Tensor] = {}
+        fills: list[Fill] = []
+        for name, form in noise.forms.items():
+            value = torch.empty(
                 form.rows * self.share[1],
                 *form.event,
                 dtype=form.dtype,
                 device=form.device,
             )
-            for name, form in noise.forms.items()
-        }
-        fills = [
-            v.normal_ if noise.forms[name].kind == "normal" else v.uniform_
-            for name, v in values.items()
-        ]
-        return Drawn(values, self.spot), fills
+            values[name] = value
+            fills.append(value.normal_ if form.kind == "normal" else value.uniform_)
+        return Drawn(values, self.on_demand), fills

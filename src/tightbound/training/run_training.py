@@ -1,130 +1,69 @@
-"""From settings and data to a trained Run in its folder: new, resumed, or refused."""
+"""Training of a run in its folder: new, resumed, or in the place of an older run."""
 
 from __future__ import annotations
 
-import json
 import os
 import platform
-import shutil
-from contextlib import ExitStack
-from functools import partial
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from tightbound import __version__
-from tightbound import config as settings_file
 from tightbound import data as data_room
 from tightbound.config import Config, TrainSettings
-from tightbound.data import Data
+from tightbound.core.component import Objective
+from tightbound.data import Data, LoaderSplit
 from tightbound.distributions.random import seed_for
 from tightbound.models.build import build, resolve, resolve_domain
-from tightbound.models.compatibility import component
-from tightbound.models.vae import VAE, Objective
+from tightbound.models.parts import find_component
+from tightbound.models.vae import VAE
+from tightbound.runs.folder import Mode, RunFolder
 from tightbound.runs.run import Run, seeded
-from tightbound.runtime import atomic_files as files
 from tightbound.runtime.device import pick_device
 from tightbound.runtime.errors import TightboundError
 from tightbound.runtime.foreign_errors import is_out_of_memory
-from tightbound.runtime.launch_context import (
-    current_launch,
-    launch_id,
-    started_by_torchrun,
-)
-from tightbound.runtime.lock import RunLock
+from tightbound.runtime.launch_context import current_launch
 from tightbound.runtime.memory import kept_memory
 from tightbound.training import budget as schedule
-from tightbound.training.autotune import Trial, decide
+from tightbound.training.autotune import Trial, choose_execution
 from tightbound.training.batches import count
-from tightbound.training.console import Display
+from tightbound.training.console import Display, Quiet
 from tightbound.training.distributed.data_parallel import is_sharded
+from tightbound.training.step.module import Step
 from tightbound.training.trainer import Trainer
 
-LAUNCH = Path("state") / "launch"
-GUESS = 10**9  # steps, where a budget will decide them
-FILES = (
-    "model.safetensors",
-    "ema.safetensors",
-    "log.jsonl",
-    "environment.json",
-    "evaluation.json",
-    "report.html",
-)
-# the settings of a run whose training has not begun, while its data are read and its plan is made
-ASKED = "asked.toml"
+UNKNOWN_STEPS = 10**9  # for trials of a run whose steps a budget will decide
 
 
-def check_folder(folder: Path, *, resume: bool, overwrite: bool) -> None:
-    """Makes sure that nothing is overwritten without being asked, and that only a run is ever
-    overwritten.
+@dataclass(frozen=True)
+class Job:
+    """The inputs of a training that are the same whether it begins or is resumed.
+
+    Attributes:
+        source: the training data.
+        splits: data of their own for the splits "valid" and "test".
+        started: the time at which the budget began.
     """
-    if resume and overwrite:
-        raise TightboundError(
-            "--resume and --overwrite contradict each other: give one of them"
-        )
-    if not folder.exists() or resume:
-        return
-    if not folder.is_dir():
-        raise TightboundError(f"{str(folder)!r} is a file: choose another --out")
-    held = [p for p in folder.iterdir() if p.name not in (".lock", ASKED)]
-    if held and not (folder / "config.toml").is_file():
-        raise TightboundError(
-            f"folder {str(folder)!r} holds files and is not a run: choose another --out"
-        )
-    if held and not overwrite:
-        raise TightboundError(
-            f"run {str(folder)!r} exists: add --resume to go on with it, "
-            "--overwrite to replace it, "
-            "or choose another --out"
-        )
 
+    source: Any
+    splits: Mapping[str, Any]
+    folder: RunFolder
+    show: Display
+    device: torch.device
+    started: float
 
-def clear(folder: Path) -> None:
-    """Removes the run that a folder holds, and nothing else in it."""
-    (folder / "config.toml").unlink(missing_ok=True)
-    _forget(folder)
-    for name in ("state", "evaluation.parts", "priors"):
-        shutil.rmtree(folder / name, ignore_errors=True)
-    for name in FILES:
-        (folder / name).unlink(missing_ok=True)
+    def read(self, config: Config) -> Data:
+        """Read the data with the settings of a run."""
+        return data_room.load(self.source, config.data, seed=config.seed, **self.splits)
 
-
-def assemble(
-    config: Config, device: torch.device, trust: bool = True
-) -> tuple[VAE, Objective]:
-    """The model with its initial weights, a function of the seed."""
-    assert config.spec is not None
-    with seeded(seed_for(config.seed, "init")):
-        model, objective = build(config.recipe, config.spec, trust=trust)
-    return model.to(device), objective
-
-
-def asked_of_data(config: Config, trust: bool = True) -> Config:
-    """The settings with what the recipe wants of its data beside x, and whether values may be
-    missing.
-    """
-    recipe, updates = config.recipe, dict[str, Any]()
-    if recipe.missing != "refused":
-        updates["masked"] = True
-    if getattr(component("objective", recipe.objective, trust), "labels", False):
-        updates["labelled"] = True
-    if recipe.conditional and config.data.condition is None:
-        updates["condition"] = "labels"
-    return config.model_copy(update={"data": config.data.model_copy(update=updates)})
-
-
-def settle(config: Config, data: Data, trust: bool = True) -> tuple[Config, list[str]]:
-    """Resolves recipe and domain against the data; the schedule is still open."""
-    recipe, spec, notes = resolve_domain(config.recipe, data.spec, trust)
-    recipe = resolve(recipe, spec, trust)
-    read = (
-        data.settings.model_copy(update={"domain": spec.domain})
-        if spec.domain != data.spec.domain
-        else data.settings
-    )
-    updates = {"recipe": recipe, "spec": spec, "data": read}
-    return config.model_copy(update=updates), notes
+    def note(self, lines: Iterable[str]) -> None:
+        """Show lines to the user."""
+        for line in lines:
+            self.show.note(line)
 
 
 @kept_memory()
@@ -134,256 +73,296 @@ def fit(
     folder: Path,
     show: Display,
     *,
-    resume: bool = False,
-    overwrite: bool = False,
-    valid: Any = None,
-    test: Any = None,
+    mode: Mode = "new",
+    splits: Mapping[str, Any] | None = None,
     trust: bool = False,
 ) -> Run:
-    """Trains (or goes on training) in `folder` and returns the Run with its best weights.
+    """Train in a folder and return the Run with its best weights.
 
-    valid, test: data of their own for these splits.  An old run is removed only once the new one's
-    data are read. Raises TightboundError for bad settings, data or folders; `Interrupted` after
-    Ctrl-C.
+    Args:
+        config: the settings; of a resumed run only the device is taken from them.
+        source: the training data.
+        folder: the run folder.
+        show: the display.
+        mode: "new", "resume", or "overwrite". An old run is removed only when the data
+            of the new one are read and its model is built.
+        splits: data of their own for the splits "valid" and "test".
+        trust: whether code that the settings of a resumed run name may be imported.
+
+    Raises:
+        TightboundError: for bad settings, data or folders.
+        Interrupted: after Ctrl-C, with the state saved.
     """
-    started, launch = schedule.now(), current_launch()
+    launch = current_launch()
+    started = schedule.now()
     device = pick_device(config.device)
-    launch.on_rank_zero(
-        lambda: check_folder(folder, resume=resume, overwrite=overwrite)
-    )
-    old = launch.on_rank_zero(lambda: _begun(folder) if resume else None)
-    asked = (
-        launch.on_rank_zero(lambda: _begun(folder, ASKED))
-        if resume and old is None
-        else None
-    )
-    if resume and old is None:
-        whose = (
-            "these settings, as none were kept"
-            if asked is None
-            else "the settings that it was asked for"
+    run_folder = RunFolder(folder)
+    launch.on_rank_zero(lambda: run_folder.check(mode))
+    job = Job(source, splits or {}, run_folder, show, device, started)
+    if mode != "resume":
+        return _train_new(job, config, mode, trust=True)
+    settings = launch.on_rank_zero(run_folder.settings)
+    if settings is None:
+        return _train_requested(job, config, trust)
+    settings = settings.model_copy(update={"device": config.device})
+    return _resume(job, settings, trust)
+
+
+def _train_new(job: Job, requested: Config, mode: Mode, trust: bool) -> Run:
+    """Train a run from its first step; the mode "overwrite" removes an older run."""
+    launch = current_launch()
+    config, data = _resolve_for_data(job, requested, trust)
+    with ExitStack() as stack:
+        launch.on_rank_zero(
+            lambda: stack.enter_context(job.folder.reserve(mode, requested))
         )
-        config = (
-            config
-            if asked is None
-            else asked.model_copy(update={"device": config.device})
-        )
-        show.note(
-            f"nothing to resume in {folder}: its training had not begun, so it starts now, recipe "
-            f"{config.recipe.name} with {whose}"
-        )
-    trust, wanted = trust or (old is None and asked is None), config
-    config = (
-        asked_of_data(config, trust)
-        if old is None
-        else old.model_copy(update={"device": config.device})
+        with _out_of_memory_explained(config):
+            config, notes = _plan(job, config, data, trust)
+        job.note(notes)
+        with _out_of_memory_explained(config):
+            trainer = _trainer(job, config, data, trust)
+            if mode == "overwrite":  # only now: everything requested is known to work
+                launch.on_rank_zero(job.folder.clear)
+            launch.on_rank_zero(
+                lambda: job.folder.begin(config, environment(job.device))
+            )
+            return _run_to_end(job, trainer, data)
+
+
+def _train_requested(job: Job, config: Config, trust: bool) -> Run:
+    """Train a run whose training had not begun, with the settings once requested.
+
+    Where the folder has none, these are the settings of this call.
+    """
+    requested = current_launch().on_rank_zero(job.folder.requested)
+    if requested is None:
+        which = "these settings, as none were kept"
+        trust = True
+    else:
+        which = "the settings that it was asked for"
+        config = requested.model_copy(update={"device": config.device})
+    job.show.note(
+        f"nothing to resume in {job.folder.path}: its training had not begun, so it "
+        f"starts now, recipe {config.recipe.name} with {which}"
     )
-    read = partial(data_room.load, source, seed=config.seed, valid=valid, test=test)
-    data = launch.rank_zero_first(lambda: read(config.data))
-    if old is not None and old.digest != data.digest:
+    return _train_new(job, config, "resume", trust)
+
+
+def _resume(job: Job, config: Config, trust: bool) -> Run:
+    """Train a run on from its newest saved state.
+
+    Raises:
+        TightboundError: where the data are not those of the run.
+    """
+    launch = current_launch()
+    data = launch.rank_zero_first(lambda: job.read(config))
+    if config.digest != data.digest:
         raise TightboundError(
-            f"the data are not those that {folder} was trained on: give the "
+            f"the data are not those that {job.folder.path} was trained on: give the "
             "same data to --resume, or another --out"
         )
-    notes: list[str] = []
-    if old is None:
-        config, notes = settle(config, data, trust)
-        if config.data.domain != data.settings.domain:
-            data = read(config.data)
-        config = config.model_copy(update={"spec": data.spec, "digest": data.digest})
-    config = config.model_copy(update={"spec": _with_moments(config, data)})
-    for note in [*data.notices, *notes]:
-        show.note(note)
-    with ExitStack() as held:
-        launch.on_rank_zero(
-            lambda: _hold(
-                held, folder, resume, overwrite, wanted if old is None else None
-            )
-        )
-        try:
-            if old is None:
-                config, notes = _plan(config, data, folder, device, started, trust)
-                for note in notes:
-                    show.note(note)
-            model, objective = assemble(config, device, trust=trust)
-            trainer = Trainer(model, objective, config, data, folder, show, trust=trust)
-            if overwrite:  # only now, when all that was asked for is known to work
-                launch.on_rank_zero(lambda: clear(folder))
-            return _train(trainer, data, device, new=old is None)
-        except (torch.OutOfMemoryError, RuntimeError, MemoryError) as error:
-            raise _memory(error, config) from error
+    config = _with_statistics(config, data)
+    job.note(data.notices)
+    with ExitStack() as stack:
+        launch.on_rank_zero(lambda: stack.enter_context(job.folder.reserve("resume")))
+        with _out_of_memory_explained(config):
+            trainer = _trainer(job, config, data, trust)
+            launch.on_rank_zero(job.folder.note_launch)
+            loaded = launch.on_rank_zero(trainer.store.load)
+            if loaded is not None:
+                state, notices = loaded
+                job.note(notices)
+                trainer.load_state_dict(state)
+                job.show.note(
+                    f"resumed {job.folder.path} at step {trainer.step} of "
+                    f"{config.train.steps}"
+                )
+            return _run_to_end(job, trainer, data)
 
 
-def _begun(folder: Path, name: str = "config.toml") -> Config | None:
-    path = folder / name
-    return settings_file.read(path) if path.is_file() else None
-
-
-def _hold(
-    held: ExitStack, folder: Path, resume: bool, overwrite: bool, asked: Config | None
-) -> None:
-    """Takes the folder for the time of the run, and keeps what is asked for until training begins
-    or is refused.
-    """
-    held.enter_context(RunLock(folder))
-    check_folder(folder, resume=resume, overwrite=overwrite)
-    if asked is not None and not (folder / "config.toml").is_file():
-        settings_file.write(folder / ASKED, asked)
-        held.push(
-            lambda kind, *_: (
-                _forget(folder) if kind and issubclass(kind, Exception) else None
-            )
-        )
-
-
-def _forget(folder: Path) -> None:
-    (folder / ASKED).unlink(missing_ok=True)
-
-
-def _with_moments(config: Config, data: Data) -> Any:
-    assert config.spec is not None
-    return config.spec.model_copy(
-        update={
-            "mean": data.spec.mean,
-            "std": data.spec.std,
-            "condition": data.spec.condition,
-            "labels": data.spec.labels,
-        }
-    )
-
-
-def _memory(error: BaseException, config: Config) -> BaseException:
-    if is_out_of_memory(error):
-        return TightboundError(
-            f"out of memory with batches of {config.train.batch} and k = "
-            f"{config.recipe.k}: lower train.batch "
-            f"(--set train.batch={max(1, int(config.train.batch) // 2)}), recipe.k or recipe.size"
-        )
-    return error
-
-
-def _train(trainer: Trainer, data: Data, device: torch.device, *, new: bool) -> Run:
-    config, folder, show, launch = (
-        trainer.config,
-        trainer.folder,
-        trainer.show,
-        current_launch(),
-    )
-
-    def begin() -> None:
-        mark_launch(folder)
-        if new:
-            settings_file.write(folder / "config.toml", config)
-            _forget(folder)
-            files.write_atomic(
-                folder / "environment.json", json.dumps(environment(device), indent=2)
-            )
-
-    launch.on_rank_zero(begin)
-    if not new and (found := launch.on_rank_zero(trainer.store.load)) is not None:
-        state, notices = found
-        for notice in notices:
-            show.note(notice)
-        trainer.load_state_dict(state)
-        show.note(f"resumed {folder} at step {trainer.step} of {config.train.steps}")
-    show.note(describe(config, data, device))
+def _run_to_end(job: Job, trainer: Trainer, data: Data) -> Run:
+    config = trainer.config
+    job.show.note(describe(config, data, job.device))
     trainer.run()
     model = trainer.model
     if is_sharded(config.train):
-        model, _ = assemble(config, device, trust=True)
+        model, _ = assemble(config, job.device, trust=True)
     model.load_state_dict(trainer.finish())
-    model.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]  # as it is when read from the folder
-    return Run(config, model, folder, data)
+    # as in a model that is read from the folder
+    model.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+    return Run(config, model, job.folder.path, data)
 
 
-def mark_launch(folder: Path) -> None:
-    """Notes which launch by torchrun has this run, so that its restarted processes know that it is
-    theirs.
-    """
-    if started_by_torchrun():
-        files.make_folder(folder / "state")
-        files.write_atomic(folder / LAUNCH, launch_id())
-
-
-def is_ours(folder: Path) -> bool:
-    """True where an earlier start of this very launch had begun to train in the folder."""
+@contextmanager
+def _out_of_memory_explained(config: Config) -> Iterator[None]:
+    """Raise errors for lack of memory as a sentence that names the settings to lower."""
     try:
-        return started_by_torchrun() and (folder / LAUNCH).read_text() == launch_id()
-    except OSError:
-        return False
+        yield
+    except (torch.OutOfMemoryError, RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        batch = int(config.train.batch)
+        raise TightboundError(
+            f"out of memory with batches of {batch} and k = {config.recipe.k}: lower "
+            f"train.batch (--set train.batch={max(1, batch // 2)}), recipe.k or recipe.size"
+        ) from error
+
+
+# ---- from settings to a trainer
+
+
+def assemble(
+    config: Config, device: torch.device, trust: bool = True
+) -> tuple[VAE, Objective]:
+    """The model with its initial weights, a function of the seed, and the objective."""
+    assert config.spec is not None
+    with seeded(seed_for(config.seed, "init")):
+        model, objective = build(config.recipe, config.spec, trust=trust)
+    return model.to(device), objective
+
+
+def assemble_step(config: Config, device: torch.device, trust: bool = True) -> Step:
+    """The training pass of a new model."""
+    model, objective = assemble(config, device, trust)
+    return Step(model, objective, config.recipe.k)
+
+
+def _trainer(job: Job, config: Config, data: Data, trust: bool) -> Trainer:
+    step = assemble_step(config, job.device, trust)
+    return Trainer(step, config, data, job.folder.path, job.show, trust=trust)
+
+
+def _resolve_for_data(job: Job, requested: Config, trust: bool) -> tuple[Config, Data]:
+    """Read the data of a new run, and resolve its recipe for them."""
+    config = with_required_data(requested, trust)
+    data = current_launch().rank_zero_first(lambda: job.read(config))
+    config, notes = settle(config, data, trust)
+    if config.data.domain != data.settings.domain:
+        data = job.read(config)
+    config = config.model_copy(update={"spec": data.spec, "digest": data.digest})
+    job.note([*data.notices, *notes])
+    return config, data
+
+
+def with_required_data(config: Config, trust: bool = True) -> Config:
+    """The settings with the data that the recipe needs beside x.
+
+    These are labels, conditions, and permission for missing values.
+    """
+    recipe = config.recipe
+    updates: dict[str, Any] = {}
+    if recipe.missing != "refused":
+        updates["allow_missing"] = True
+    if find_component("objective", recipe.objective, trust).learns_from_labels:
+        updates["use_labels"] = True
+    if recipe.conditional and config.data.condition is None:
+        updates["condition"] = "labels"
+    return config.model_copy(update={"data": config.data.model_copy(update=updates)})
+
+
+def settle(config: Config, data: Data, trust: bool = True) -> tuple[Config, list[str]]:
+    """Resolve recipe and domain for the data; returns notes for the user as well.
+
+    The length of the training stays open.
+    """
+    recipe, spec, notes = resolve_domain(config.recipe, data.spec, trust)
+    recipe = resolve(recipe, spec, trust)
+    settings = data.settings
+    if spec.domain != data.spec.domain:
+        settings = settings.model_copy(update={"domain": spec.domain})
+    updates = {"recipe": recipe, "spec": spec, "data": settings}
+    return config.model_copy(update=updates), notes
+
+
+def _with_statistics(config: Config, data: Data) -> Config:
+    """The settings of a run with what config.toml leaves out of its spec."""
+    assert config.spec is not None
+    updates = {
+        "mean": data.spec.mean,
+        "std": data.spec.std,
+        "condition": data.spec.condition,
+        "labels": data.spec.labels,
+    }
+    spec = config.spec.model_copy(update=updates)
+    return config.model_copy(update={"spec": spec})
+
+
+# ---- the length of a run
 
 
 def _plan(
-    config: Config,
-    data: Data,
-    folder: Path,
-    device: torch.device,
-    started: float,
-    trust: bool,
+    job: Job, config: Config, data: Data, trust: bool
 ) -> tuple[Config, list[str]]:
-    """The schedule in numbers and every "auto" decided, on trainers that are thrown away; and what
-    to tell of it.
+    """The settings without "auto"; returns notes for the user as well.
+
+    Precision, compilation and the steps of a budget are decided by trials.
     """
-    n, steps = count(data.train), None
-    if own := getattr(getattr(data.train, "stream", None), "batch_size", None):
-        config = config.model_copy(
-            update={"train": config.train.model_copy(update={"batch": own})}
-        )
+    settings = _with_batch_of_loader(config.train, data)
+    config = config.model_copy(update={"train": settings})
+    n = count(data.train)
+    _check_budget(settings)
 
-    def make(train: TrainSettings) -> Trainer:
-        trial = config.model_copy(
-            update={
-                "train": schedule.resolve(train, n, GUESS if train.budget else None)
-            }
-        )
-        return Trainer(
-            *assemble(trial, device, trust), trial, data, folder, _silent(), trial=True
-        )
+    def make_trial(trial_settings: TrainSettings) -> Trainer:
+        steps = UNKNOWN_STEPS if trial_settings.budget else None
+        resolved = schedule.resolve(trial_settings, n, steps)
+        trial_config = config.model_copy(update={"train": resolved})
+        step = assemble_step(trial_config, job.device, trust)
+        path = job.folder.path
+        return Trainer(step, trial_config, data, path, Quiet(), trust=trust, trial=True)
 
-    budget = config.train.budget
-    if budget and (config.train.steps, config.train.epochs) != ("auto", "auto"):
-        raise TightboundError(
-            "a budget decides the steps: give --budget, or train.steps or train.epochs, not both"
-        )
-    settings, notes = decide(
-        config.train,
-        0 if budget else int(schedule.resolve(config.train, n).steps),
-        make,
-        device,
-    )
-    if budget:
+    steps = 0
+    if not settings.budget:
+        steps = int(schedule.resolve(settings, n).steps)
+    settings, notes = choose_execution(settings, steps, make_trial, job.device)
+    allowed = None
+    if settings.budget:
         with torch.random.fork_rng():
-            trial = Trial(make(settings))
+            trial = Trial(make_trial(settings))
             per_epoch = schedule.epoch_steps(n, int(trial.trainer.settings.batch))
-            steps = schedule.steps_within(
-                settings, per_epoch, trial.run, trial.validate, schedule.now() - started
+            elapsed = schedule.now() - job.started
+            allowed = schedule.steps_within(
+                settings, per_epoch, trial.run, trial.validate, elapsed
             )
-    return config.model_copy(
-        update={"train": schedule.resolve(settings, n, steps)}
-    ), notes
+    settings = schedule.resolve(settings, n, allowed)
+    return config.model_copy(update={"train": settings}), notes
 
 
-def _silent() -> Display:
-    from tightbound.training.console import Quiet
+def _with_batch_of_loader(settings: TrainSettings, data: Data) -> TrainSettings:
+    """A user's DataLoader decides the size of the batches."""
+    if not isinstance(data.train, LoaderSplit):
+        return settings
+    batch = getattr(data.train.stream, "batch_size", None)
+    return settings.model_copy(update={"batch": batch}) if batch else settings
 
-    return Quiet()
+
+def _check_budget(settings: TrainSettings) -> None:
+    given = [name for name in ("steps", "epochs") if getattr(settings, name) != "auto"]
+    if settings.budget and given:
+        raise TightboundError(
+            "a budget decides the steps: give --budget, or train.steps or train.epochs, "
+            "not both"
+        )
+
+
+# ---- descriptions
 
 
 def describe(config: Config, data: Data, device: torch.device) -> str:
-    """One line that says what is about to happen."""
-    r, t = config.recipe, config.train
+    """One line on the model, the data and the length of a training."""
+    recipe = config.recipe
+    train = config.train
     n = count(data.train) or "unknown many"
     return (
-        f"{r.name}: {r.network.name} network of size {r.size}, latent "
-        f"{r.latent}, {r.likelihood.name}, on {data.name} "
+        f"{recipe.name}: {recipe.network.name} network of size {recipe.size}, latent "
+        f"{recipe.latent}, {recipe.likelihood.name}, on {data.name} "
         f"({n} train, {len(data.valid)} valid, {len(data.test)} test); "
-        f"{t.steps} steps of {t.batch} on {device}; stops early after "
-        f"{t.patience} validations without a new best"
+        f"{train.steps} steps of {train.batch} on {device}; stops early after "
+        f"{train.patience} validations without a new best"
     )
 
 
 def environment(device: torch.device) -> dict[str, Any]:
-    """What a bit-identical run depends on beside its config."""
+    """Versions and hardware, on which the bits of a run depend beside its settings."""
     return {
         "tightbound": __version__,
         "python": platform.python_version(),

@@ -11,16 +11,15 @@ from tightbound.runtime.launch_context import started_by_torchrun
 
 
 class Interrupted(KeyboardInterrupt):
-    """The user pressed Ctrl-C; the state is saved."""
+    """Training was interrupted by Ctrl-C after its state was saved."""
 
 
 @contextmanager
 def ctrl_c() -> Iterator[list[int]]:
-    """Turns the first Ctrl-C into a mark that the loop reads after its step; a second one ends the
-    process at once.
+    """Collect SIGINT in a list, which the training loop reads after each step.
 
-    torchrun hands the first on to processes that had it from the terminal already, so there a
-    second one is no other.
+    A second Ctrl-C ends the process at once. Not so under torchrun, which forwards the
+    first one to processes that already received it from the terminal.
     """
     pressed: list[int] = []
 
@@ -31,7 +30,7 @@ def ctrl_c() -> Iterator[list[int]]:
 
     try:
         old = signal.signal(signal.SIGINT, note)
-    except ValueError:  # not in the main thread: nothing to catch
+    except ValueError:  # signals reach the main thread only
         yield pressed
         return
     try:

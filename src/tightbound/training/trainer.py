@@ -1,6 +1,6 @@
-"""The one training loop.
+"""The training loop: steps, validation, best weights, log and saved states.
 
-Everything random in it is a function of (seed, step), so a resumed run is bit-identical.
+All random numbers are functions of (seed, step), so a resumed run is bit-identical.
 """
 
 from __future__ import annotations
@@ -8,110 +8,144 @@ from __future__ import annotations
 import json
 import math
 import time
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from tightbound.config import Config
 from tightbound.core.trace import Batch, Clock, Noise
 from tightbound.data import Data
 from tightbound.distributions.random import seed_for
 from tightbound.models.recipes import has_bound
-from tightbound.models.vae import VAE, Objective
-from tightbound.runs.run import seeded, weights
+from tightbound.models.vae import VAE
+from tightbound.runs.folder import RunFolder
+from tightbound.runs.run import seeded
 from tightbound.runtime.errors import TightboundError
 from tightbound.runtime.foreign_errors import last_line
 from tightbound.runtime.launch_context import current_launch
 from tightbound.training.batches import batches, examples
 from tightbound.training.checkpoint import StateStore
 from tightbound.training.console import Display
-from tightbound.training.distributed import sharded_state as sharded
+from tightbound.training.distributed import sharded_state
 from tightbound.training.distributed.data_parallel import (
-    engine_among,
+    distributed_execution,
+    full_state_dict,
     is_sharded,
     shard,
-    together,
-    whole_state,
+    unsharded,
 )
-from tightbound.training.noise import Ahead
+from tightbound.training.noise import NoiseBuffer
 from tightbound.training.optimization.ema import Average
-from tightbound.training.optimization.fused_adam import Updates
-from tightbound.training.optimization.optimizer import level, optimizer
+from tightbound.training.optimization.fused_adam import optimizer_step
+from tightbound.training.optimization.optimizer import learning_rate_factor, optimizer
 from tightbound.training.signals import Interrupted as Interrupted
 from tightbound.training.signals import ctrl_c
-from tightbound.training.step.gradient_guard import LOOK, Exploded, Health
+from tightbound.training.step.gradient_guard import READ_EVERY, Exploded, GradientGuard
 from tightbound.training.step.module import Step
 from tightbound.training.step.precision import channels_last
 from tightbound.training.validation import Validator
 
-MOST_SKIPS = 10
+MOST_SKIPPED = 10  # steps skipped in a row that end the run
 SUMS = ("n", "distortion", "rate", "elbo")
 
 
-class Trainer:
-    """Trains a model in its run folder: steps, validation, the best weights, the log, and the state
-    to resume from.
+@dataclass(frozen=True)
+class BestWeights:
+    """The weights of the best validation, its step, and the objective there.
 
-    only: the part of the model that is trained.  trial: a few steps are timed and thrown away, so
-    that no part need look at data to find its start.
+    plain: state dict of the model. ema: that of the averaged weights, empty without them.
+    """
+
+    objective: float = math.inf
+    step: int = 0
+    plain: dict[str, Tensor] = field(default_factory=dict)
+    ema: dict[str, Tensor] = field(default_factory=dict)
+
+
+class Trainer:
+    """Trains a model in its run folder.
+
+    Args:
+        step_module: the training pass, with the model and the objective in it.
+        config: resolved settings, without "auto".
+        data: the splits.
+        folder: the run folder.
+        show: the display.
+        trust: whether an optimiser from outside torch may be imported.
+        trial: whether the steps are only timed; then `Step.prepare` is not run.
     """
 
     def __init__(
         self,
-        model: VAE,
-        objective: Objective,
+        step_module: Step,
         config: Config,
         data: Data,
         folder: Path,
         show: Display,
+        *,
         trust: bool = True,
-        only: nn.Module | None = None,
         trial: bool = False,
     ) -> None:
-        self.model, self.config, self.settings, self.folder, self.show = (
-            model,
-            config,
-            config.train,
-            folder,
-            show,
-        )
-        self.device = model.get_buffer("centre").device
-        self.launch, k = current_launch(), config.recipe.k
-        batch, share = int(self.settings.batch), self.launch.share
+        self.step_module = step_module
+        self.model: VAE = step_module.model
+        self.config = config
+        self.settings = config.train
+        self.folder = folder
+        self.show = show
+        self.device = self.model.get_buffer("centre").device
+        self.launch = current_launch()
+        self.sums = self._no_sums()
+        self.best = BestWeights()
+        self.saved_best_step = 0
+        self.step = 0
+        self.validations_without_improvement = 0
+        self.elapsed = 0.0  # seconds of training, over all starts of the run
+        self.log_bytes = 0
+        self.unlogged: list[str] = []  # notes from before the log is opened
+        self.logs = False
+        self._start_clocks()
+        share = self.launch.share
         self.batches = batches(
-            data.train, batch, config.seed, self.device, share, config.data.mix
+            data.train,
+            int(self.settings.batch),
+            config.seed,
+            self.device,
+            share,
+            config.data.shuffle_buffer,
         )
-        self.pass_ = Step(model, objective, k, only)
         if not trial:
             with seeded(seed_for(config.seed, "prepare")):
-                self.pass_.prepare(partial(examples, data.train))
-        apart = is_sharded(self.settings)
-        if not apart:
-            channels_last(model)
-        self.average = Average(model, self.settings.ema) if self.settings.ema else None
-        if apart:
-            shard(self.pass_, self._averaged(), self.launch, self.device)
-        self.engine = engine_among(self.pass_, self.settings, self._say, self.launch)
-        self.noise = Ahead(config.seed, self.device, self._rehearse, k, share)
-        self.optimizer = optimizer(model, self.settings, trust=trust)
-        self.update, self.health = (
-            Updates(self.optimizer),
-            Health(self.settings, self.device),
+                step_module.prepare(partial(examples, data.train))
+        sharded = is_sharded(self.settings)
+        if not sharded:
+            channels_last(self.model)
+        self.average: Average | None = None
+        if self.settings.ema:
+            self.average = Average(self.model, self.settings.ema)
+        if sharded:
+            shard(step_module, self._averaged(), self.launch, self.device)
+        self.execution = distributed_execution(
+            step_module, self.settings, self._say, self.launch
         )
-        self.validator = Validator(data.valid, objective, config)
-        self.store = StateStore(folder / "state")
-        self.sums = self._no_sums()
-        self.best: dict[str, Any] = {
-            "objective": math.inf,
-            "step": 0,
-            "plain": {},
-            "ema": {},
-        }
-        self.step, self.stale, self.spent, self.log_bytes = 0, 0, 0.0, 0
-        self.written = 0
+        self.noise = NoiseBuffer(
+            config.seed, self.device, self._rehearse, step_module.k, share
+        )
+        self.optimizer = optimizer(self.model, self.settings, trust=trust)
+        self.optimizer_step = optimizer_step(self.optimizer)
+        self.guard = GradientGuard(self.settings, self.device)
+        self.validator = Validator(data.valid, step_module.objective, config)
+        self.store = StateStore(RunFolder(folder).state_folder)
+
+    def _start_clocks(self) -> None:
+        now = time.perf_counter()
+        self.started = now - self.elapsed
+        self.saved_at = now
+        self.window_step = self.step  # the speed is measured from here
+        self.window_start = now
 
     def _no_sums(self) -> Tensor:
         names = SUMS if has_bound(self.config.recipe) else SUMS[:2]
@@ -122,282 +156,328 @@ class Trainer:
 
     # ---- one step
 
-    def one(self, clock: Clock) -> None:
-        """One step: batch, noise, losses and gradients, their health, optimiser, averages, sums."""
-        seed, step = self.config.seed, self.step
+    def train_step(self, clock: Clock) -> None:
+        """Take one step: batch, noise, losses, gradients, optimiser, averages, sums."""
+        step = self.step
         batch = self.batches(step)
         noise = self.noise(step, batch)
-        torch.default_generator.manual_seed(
-            seed_for(
-                seed,
-                "parts",
-                step,
-                *self.launch.share[:1] * (not self.launch.is_rank_zero),
-            )
+        torch.default_generator.manual_seed(self._seed_of_parts(step))
+        losses, sums = self.execution(batch, clock, noise)
+        ok, divisor = self.guard.check(
+            losses.values(), self.execution.gradients.values()
         )
-        losses, sums = self.engine(batch, clock, noise)
-        ok, divisor = self.health.check(losses.values(), self.engine.gradients.values())
-        self.update(level(self.settings, step, int(self.settings.steps)), ok, divisor)
-        self.pass_.after_step(sums, ok)
+        factor = learning_rate_factor(self.settings, step, int(self.settings.steps))
+        self.optimizer_step(factor, ok, divisor)
+        self.step_module.after_step(sums, ok)
         if self.average is not None:
-            self.average.move(step)
+            self.average.update(step)
         named = torch.stack([sums[name] for name in SUMS if name in sums])
         self.sums += torch.where(ok, named, 0)
         self.step += 1
 
+    def _seed_of_parts(self, step: int) -> int:
+        """The seed of torch's global generator in a step: another one in each process."""
+        if self.launch.is_rank_zero:
+            return seed_for(self.config.seed, "parts", step)
+        return seed_for(self.config.seed, "parts", step, self.launch.rank)
+
     def _rehearse(self, batch: Batch, noise: Noise) -> None:
-        """A pass that leaves no trace in the model, to learn which noise it asks for."""
+        """Run one forward pass in eval mode to record the noise of each site."""
         mode = self.model.training
         self.model.eval()
-        self.pass_(batch, Clock(), noise)
+        self.step_module(batch, Clock(), noise)
         self.model.train(mode)
 
     # ---- the run
 
     def run(self) -> None:
-        """Trains to the end, or to early stopping; raises `Interrupted` after Ctrl-C, with the
-        state saved.
+        """Train until the last step or early stopping.
+
+        Raises:
+            Interrupted: after Ctrl-C, with the state saved.
+            Exploded: after ten skipped steps in a row, with the state saved.
         """
-        steps, every = int(self.settings.steps), int(self.settings.validate_every)
-        patience = int(self.settings.patience)
+        steps = int(self.settings.steps)
         self.show.start(steps, self.step)
-        self.log(
-            {
-                "event": "resume" if self.step else "start",
-                "step": self.step,
-                "steps": steps,
-                "patience": patience,
-            }
-        )
-        self.started, self.saved_at = (
-            time.perf_counter() - self.spent,
-            time.perf_counter(),
-        )
-        self.mark = (self.step, time.perf_counter())
+        self._log_start()
+        self._start_clocks()
         try:
             with ctrl_c() as pressed, torch.random.fork_rng():
                 self.model.train()
-                while self.step < steps and not self._finished():
-                    self.one(Clock(self.step / steps))
-                    validates = self.step % every == 0 or self.step == steps
-                    if self.step % LOOK == 0 or validates:
-                        self._look()
-                        self.show.step(self.step)
-                    if validates:
-                        self._validate()
-                    if stop := self._due(validates, bool(pressed)):
-                        self.save()
-                    if stop == "pressed":
-                        raise Interrupted
+                while self.step < steps and not self._stops_early():
+                    self.train_step(Clock(self.step / steps))
+                    self._after_step(pressed)
             self.save()
         finally:
             self.show.stop()
 
-    def _due(self, validated: bool, pressed: bool) -> str:
-        """Whether to save now, and why; several processes ask the first one, and not at
-        every step.
+    def _after_step(self, pressed: list[int]) -> None:
+        """Read the gradient norms, validate and save where that is due."""
+        steps = int(self.settings.steps)
+        every = int(self.settings.validate_every)
+        validates = self.step % every == 0 or self.step == steps
+        if self.step % READ_EVERY == 0 or validates:
+            self._check_skipped()
+            self.show.step(self.step)
+        if validates:
+            self._validate()
+        reason = self._reason_to_save(validates, bool(pressed))
+        if reason:
+            self.save()
+        if reason == "interrupted":
+            raise Interrupted
+
+    def _reason_to_save(self, validated: bool, interrupted: bool) -> str:
+        """Return "time", "interrupted", or "" where there is nothing to save now.
+
+        The decision of rank 0 holds for all processes, so several of them communicate
+        here, and therefore not at every step.
         """
-        if self.launch.world_size > 1 and not (validated or self.step % LOOK == 0):
+        decides_now = validated or self.step % READ_EVERY == 0
+        if self.launch.world_size > 1 and not decides_now:
             return ""
         waited = time.perf_counter() - self.saved_at
-        due = waited >= (
-            self.settings.save_seconds
-            if validated
-            else max(5.0, 2 * self.settings.save_seconds)
-        )
-        return self.launch.broadcast("pressed" if pressed else "time" if due else "")
+        limit = self.settings.save_seconds
+        if not validated:
+            limit = max(5.0, 2 * limit)
+        reason = ""
+        if waited >= limit:
+            reason = "time"
+        if interrupted:
+            reason = "interrupted"
+        return self.launch.broadcast(reason)
 
-    def _say(self, line: str) -> None:
-        """A line for the person who watches, and for the log."""
-        self.log({"event": "note", "step": self.step, "note": line})
-        self.show.note(line)
-
-    def _finished(self) -> bool:
-        if self.stale < int(self.settings.patience):
+    def _stops_early(self) -> bool:
+        count = self.validations_without_improvement
+        if count < int(self.settings.patience):
             return False
         self.log(
             {
                 "event": "early stop",
                 "step": self.step,
-                "best": self.best["step"],
-                "stale": self.stale,
+                "best": self.best.step,
+                "validations_without_improvement": count,
             }
         )
         self.show.note(
-            f"stopped early at step {self.step}: no better validation in {self.stale} in a row "
-            f"(train.patience); the best was at step {self.best['step']}"
+            f"stopped early at step {self.step}: no better validation in {count} in a row "
+            f"(train.patience); the best was at step {self.best.step}"
         )
         return True
 
-    def _look(self) -> None:
-        """Reads the health of the last steps; ten skipped ones in a row end the run, the last good
-        weights stay.
-        """
-        self.health.look()
-        if self.health.counts[2] >= MOST_SKIPS:
-            self.log(
-                {"event": "stop", "step": self.step, "skipped": self.health.counts[0]}
-            )
-            self.save()
-            raise Exploded(
-                f"training stopped at step {self.step}: {MOST_SKIPS} steps in "
-                "a row had a loss or a gradient that "
-                "was not finite or exploded; the best validated weights are "
-                "kept: lower train.lr, or check the data"
-            )
+    def _check_skipped(self) -> None:
+        """Read the gradient norms; too many skipped steps in a row end the run."""
+        self.guard.read_norms()
+        if self.guard.most_skipped_in_a_row < MOST_SKIPPED:
+            return
+        self.log({"event": "stop", "step": self.step, "skipped": self.guard.skipped})
+        self.save()
+        raise Exploded(
+            f"training stopped at step {self.step}: {MOST_SKIPPED} steps in a row had a "
+            "loss or a gradient that was not finite or exploded; the best validated "
+            "weights are kept: lower train.lr, or check the data"
+        )
+
+    # ---- validation
 
     def _validate(self) -> None:
-        speed = (
-            (self.step - self.mark[0])
-            * self.settings.batch
-            / (time.perf_counter() - self.mark[1])
-        )
+        """Evaluate the validation split, keep the best weights, log and show."""
+        steps = self.step - self.window_step
+        seconds = time.perf_counter() - self.window_start
+        speed = steps * self.settings.batch / seconds
         model = self.average.current() if self.average else self.model
-        with together(model):
+        with unsharded(model):
             valid = self.validator(model)
         self.model.train()
-        best = valid["objective"] < self.best["objective"]
-        if best:
-            keep, ema = (
-                whole_state(self.model),
-                whole_state(model) if self.average else {},
-            )
-            self.best = {
-                "objective": valid["objective"],
-                "step": self.step,
-                "plain": keep,
-                "ema": ema,
-            }
-        self.stale = 0 if best else self.stale + 1
+        improved = valid["objective"] < self.best.objective
+        if improved:
+            self.validations_without_improvement = 0
+            self.best = self._best(valid["objective"], model)
+        else:
+            self.validations_without_improvement += 1
         now = time.perf_counter()
-        self.spent = now - self.started
+        self.elapsed = now - self.started
+        record = self._record(valid, speed, improved)
+        self.log(record)
+        self.show.record(record)
+        self.sums = self._no_sums()
+        self.window_step = self.step
+        self.window_start = time.perf_counter()
+
+    def _best(self, objective: float, averaged: VAE) -> BestWeights:
+        plain = full_state_dict(self.model)
+        ema = full_state_dict(averaged) if self.average else {}
+        return BestWeights(objective, self.step, plain, ema)
+
+    def _record(
+        self, valid: dict[str, float], speed: float, improved: bool
+    ) -> dict[str, Any]:
+        """The line of log.jsonl for a validation."""
+        steps = int(self.settings.steps)
         n, *totals = self.sums.tolist()
-        train = (
-            {name: total / n for name, total in zip(SUMS[1:], totals, strict=False)}
-            if n
-            else {}
-        )
-        per_step = self.spent / self.step
-        record = {
+        train: dict[str, float] = {}
+        if n:
+            named = zip(SUMS[1:], totals, strict=False)
+            train = {name: total / n for name, total in named}
+        seconds_per_step = self.elapsed / self.step
+        return {
             "event": "epoch",
-            "epoch": self.step * float(self.settings.epochs) / int(self.settings.steps),
+            "epoch": self.step * float(self.settings.epochs) / steps,
             "step": self.step,
-            "time": round(self.spent, 3),
+            "time": round(self.elapsed, 3),
             "train": train,
             "valid": valid,
             "lr": self.optimizer.param_groups[0]["lr"],
             "images_per_s": round(speed, 1),
-            "left": round((int(self.settings.steps) - self.step) * per_step, 1),
-            "skipped": self.health.counts[0],
-            "best": best,
+            "left": round((steps - self.step) * seconds_per_step, 1),
+            "skipped": self.guard.skipped,
+            "best": improved,
         }
-        self.log(record)
-        self.show.record(record)
-        self.sums = self._no_sums()
-        self.mark = (self.step, time.perf_counter())
+
+    # ---- the log
 
     def log(self, record: dict[str, Any]) -> None:
-        """Appends a line to log.jsonl; what a killed run wrote after its last state is cut off
-        first.
+        """Append a line to log.jsonl.
+
+        Lines that a killed run wrote after its last state are removed first.
         """
         if not self.launch.is_rank_zero:
             return
+        path = RunFolder(self.folder).log_file
         try:
-            with (self.folder / "log.jsonl").open("ab") as file:
+            with path.open("ab") as file:
                 file.truncate(min(file.tell(), self.log_bytes))
                 file.write(json.dumps(record).encode() + b"\n")
                 self.log_bytes = file.tell()
         except OSError as error:
             raise TightboundError(
-                f"cannot write {self.folder / 'log.jsonl'} ({error.strerror}): free some space"
+                f"cannot write {path} ({error.strerror}): free some space"
             ) from error
+
+    def _log_start(self) -> None:
+        self.log(
+            {
+                "event": "resume" if self.step else "start",
+                "step": self.step,
+                "steps": int(self.settings.steps),
+                "patience": int(self.settings.patience),
+            }
+        )
+        self.logs = True
+        for line in self.unlogged:
+            self._log_note(line)
+        self.unlogged = []
+
+    def _say(self, line: str) -> None:
+        """Write a note to the display and to the log."""
+        if self.logs:
+            self._log_note(line)
+        else:
+            self.unlogged.append(line)
+        self.show.note(line)
+
+    def _log_note(self, line: str) -> None:
+        self.log({"event": "note", "step": self.step, "note": line})
 
     # ---- state
 
     def save(self) -> None:
-        """The best weights, then the state to resume from."""
-        if self.best["step"] != self.written and self.launch.is_rank_zero:
-            weights(self.folder / "model.safetensors", self.config, self.best["plain"])
-            if self.best["ema"]:
-                weights(self.folder / "ema.safetensors", self.config, self.best["ema"])
-        self.written = self.best["step"]
-        self.spent = time.perf_counter() - self.started
+        """Save the best weights, then the state that a run resumes from."""
+        if self.best.step != self.saved_best_step and self.launch.is_rank_zero:
+            run_folder = RunFolder(self.folder)
+            run_folder.write_weights(self.config, self.best.plain)
+            if self.best.ema:
+                run_folder.write_weights(self.config, self.best.ema, averaged=True)
+        self.saved_best_step = self.best.step
+        self.elapsed = time.perf_counter() - self.started
         state = self.state_dict()
         self.launch.on_rank_zero(lambda: self.store.save(self.step, state))
         self.saved_at = time.perf_counter()
 
     def state_dict(self) -> dict[str, Any]:
-        """All that the rest of the run depends on; tensors in shards are written now, by all
-        processes.
+        """The state that the remaining steps depend on.
+
+        Tensors in shards are written to the run folder here, by all processes.
         """
-        places = self.launch.gather(self.batches.state_dict())
-        numbers = {
+        positions: dict[str, Any] = {}
+        for of_process in self.launch.gather(self.batches.state_dict()):
+            positions |= of_process
+        counts = {
             "step": self.step,
-            "stale": self.stale,
-            "spent": self.spent,
+            "validations_without_improvement": self.validations_without_improvement,
+            "elapsed": self.elapsed,
             "log_bytes": self.log_bytes,
             "processes": self.launch.world_size,
-            "health": self.health.state_dict(),
+            "guard": self.guard.state_dict(),
             "sums": self.sums,
-            "best": self.best,
-            "data": {lane: place for own in places for lane, place in own.items()},
+            "best": {
+                "objective": self.best.objective,
+                "step": self.best.step,
+                "plain": self.best.plain,
+                "ema": self.best.ema,
+            },
+            "data": positions,
         }
         if self.settings.parallel == "fsdp2":
-            own = sharded.tensors(self.model, self._averaged(), self.optimizer)
-            return numbers | {
-                "shards": sharded.save(self.store.shards(self.step), own, self.launch)
-            }
-        return numbers | {
+            tensors = self._sharded_tensors()
+            folder = self.store.shards(self.step)
+            return counts | {"shards": sharded_state.save(folder, tensors, self.launch)}
+        return counts | {
             "model": self.model.state_dict(),
             "ema": self.average.state_dict() if self.average else {},
             "optimizer": self.optimizer.state_dict(),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Takes up where `state_dict` left off."""
+        """Restore what `state_dict` returned."""
         try:
-            if "shards" in state:
-                sharded.first_state(self.optimizer)
-                own = sharded.tensors(self.model, self._averaged(), self.optimizer)
-                sharded.load(self.store.shards(state["step"]), own)
-            else:
-                self.model.load_state_dict(state["model"])
-                if self.average is not None:
-                    self.average.load_state_dict(state["ema"])
-                self.optimizer.load_state_dict(state["optimizer"])
-            self.update.reset()
-            self.health.load_state_dict(state["health"])
+            self._load_tensors(state)
+            self.guard.load_state_dict(state["guard"])
         except (RuntimeError, ValueError, KeyError) as error:
             raise TightboundError(
-                f"the state in {self.folder / 'state'} does not fit its config.toml "
+                f"the state in {self.store.folder} does not fit its config.toml "
                 f"({last_line(error)}): restore both from "
                 "one copy, or train anew with --overwrite"
             ) from error
         self.sums = state["sums"].to(self.device)
-        self.best = state["best"]
-        for name in ("step", "stale", "spent", "log_bytes"):
-            setattr(self, name, state[name])
-        for note in (
-            self.batches.load_state_dict(state["data"]),
-            self._other(state["processes"]),
-        ):
-            if note:
-                self._say(note)
+        self.best = BestWeights(**state["best"])
+        self.step = state["step"]
+        self.validations_without_improvement = state["validations_without_improvement"]
+        self.elapsed = state["elapsed"]
+        self.log_bytes = state["log_bytes"]
+        note = self.batches.load_state_dict(state["data"])
+        if note:
+            self._say(note)
+        if state["processes"] != self.launch.world_size:
+            self._say(
+                f"{self.launch.world_size} processes go on where {state['processes']} "
+                "saved the state: losses are those of before to rounding, not to the bit"
+            )
 
-    def _other(self, processes: int) -> str:
-        if processes == self.launch.world_size:
-            return ""
-        return (
-            f"{self.launch.world_size} processes go on where {processes} saved the "
-            "state: losses are those of before to "
-            "rounding, not to the bit"
-        )
+    def _load_tensors(self, state: dict[str, Any]) -> None:
+        if "shards" in state:
+            sharded_state.first_state(self.optimizer)
+            folder = self.store.shards(state["step"])
+            sharded_state.load(folder, self._sharded_tensors())
+        else:
+            self.model.load_state_dict(state["model"])
+            if self.average is not None:
+                self.average.load_state_dict(state["ema"])
+            self.optimizer.load_state_dict(state["optimizer"])
+        self.optimizer_step.reset()
+
+    def _sharded_tensors(self) -> dict[str, Tensor]:
+        return sharded_state.tensors(self.model, self._averaged(), self.optimizer)
 
     def finish(self) -> dict[str, Tensor]:
-        """The best weights: averaged where there are any; raises where no validation was finite."""
-        if not self.best["plain"]:
+        """The best weights: the averaged ones where there are any.
+
+        Raises:
+            TightboundError: where no validation gave a finite figure.
+        """
+        if not self.best.plain:
             raise TightboundError(
                 "no validation gave a finite figure, so there are no weights "
                 "to keep: lower train.lr, or check the data"
             )
-        return self.best["ema"] or self.best["plain"]
+        return self.best.ema or self.best.plain

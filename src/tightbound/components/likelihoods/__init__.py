@@ -16,8 +16,9 @@ from tightbound.components.likelihoods.discrete import (
     DiscretizedLogisticLikelihood,
 )
 from tightbound.components.likelihoods.fields import FieldsLikelihood
+from tightbound.core.component import Likelihood
 
-LIKELIHOODS = {
+LIKELIHOODS: dict[str, type[Likelihood]] = {
     "bernoulli": BernoulliLikelihood,
     "continuous-bernoulli": ContinuousBernoulliLikelihood,
     "gaussian": GaussianLikelihood,

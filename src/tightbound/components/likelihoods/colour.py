@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Annotated, Any
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 from torch.distributions import Distribution
 from torch.nn import functional as F
 
+from tightbound.core.component import Likelihood
 from tightbound.core.data_spec import DataSpec
+from tightbound.core.options import Count
 from tightbound.core.trace import Context
 from tightbound.distributions import DiscretizedLogistic, soft_clip
 from tightbound.runtime.errors import TightboundError
@@ -114,7 +117,7 @@ class LogisticMixture(Distribution):
         ).square()
 
 
-class LogisticMixtureLikelihood(nn.Module):
+class LogisticMixtureLikelihood(Likelihood):
     """p(x|z) = prod over pixels of a mixture of discretised logistics that ties red, green and blue
     together.
 
@@ -126,7 +129,11 @@ class LogisticMixtureLikelihood(nn.Module):
     domains = ("levels",)
     channels = 3
 
-    def __init__(self, spec: DataSpec, components: int = 10) -> None:
+    def __init__(
+        self,
+        spec: DataSpec,
+        components: Annotated[Count, Field(description="number of components")] = 10,
+    ) -> None:
         super().__init__()
         if len(spec.shape) != 3 or spec.shape[0] != 3:
             raise TightboundError(

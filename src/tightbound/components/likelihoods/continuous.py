@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 from torch.distributions import Distribution, Independent, Laplace, Normal
 
 from tightbound.components.likelihoods.noise_scale import Scale, ScaleKind
+from tightbound.core.component import Likelihood
 from tightbound.core.data_spec import DataSpec
+from tightbound.core.options import Positive, Weight
 from tightbound.core.trace import Context, Trace
 from tightbound.distributions import ContinuousBernoulli
 
 
-class GaussianLikelihood(nn.Module):
+class GaussianLikelihood(Likelihood):
     """p(x|z) = prod_d N(x_d; base_d + unit_d y_d, sigma_d^2).
 
     scale: "learned" per dimension, "shared" by all, "predicted" by the decoder, "optimal" (the
@@ -28,15 +31,24 @@ class GaussianLikelihood(nn.Module):
     def __init__(
         self,
         spec: DataSpec,
-        scale: ScaleKind = "learned",
-        value: float = 1.0,
-        floor: float = 0.01,
+        scale: Annotated[
+            ScaleKind,
+            Field(
+                description="learned per dimension, shared, predicted, optimal (RMS error) or fixed"
+            ),
+        ] = "learned",
+        value: Annotated[
+            Positive, Field(description="of a fixed scale, in model units")
+        ] = 1.0,
+        floor: Annotated[
+            Weight, Field(description="least sigma, as a share of the data's spread")
+        ] = 0.01,
     ) -> None:
         super().__init__()
         self.base = nn.Parameter(spec.centre)
         self.scale = Scale(scale, spec.spread, value=value, floor=floor)
         self.params = 1 + self.scale.params
-        self.observes = scale == "optimal"
+        self.keeps_statistics = scale == "optimal"
 
     def forward(
         self, y: Tensor, ctx: Context, p: Distribution | None = None
@@ -73,14 +85,23 @@ class LaplaceLikelihood(GaussianLikelihood):
     def __init__(
         self,
         spec: DataSpec,
-        scale: Literal["fixed", "learned", "shared", "predicted"] = "learned",
-        value: float = 1.0,
-        floor: float = 0.01,
+        scale: Annotated[
+            Literal["fixed", "learned", "shared", "predicted"],
+            Field(
+                description="mean distance: learned per dimension, shared, predicted or fixed"
+            ),
+        ] = "learned",
+        value: Annotated[
+            Positive, Field(description="of a fixed scale, in model units")
+        ] = 1.0,
+        floor: Annotated[
+            Weight, Field(description="least scale, as a share of the data's spread")
+        ] = 0.01,
     ) -> None:
         super().__init__(spec, scale, value, floor)
 
 
-class ContinuousBernoulliLikelihood(nn.Module):
+class ContinuousBernoulliLikelihood(Likelihood):
     """p(x|z) = prod_d C(l_d) l_d^x_d (1 - l_d)^(1 - x_d) on [0, 1], l = sigmoid(base + y).
 
     Loaiza-Ganem and Cunningham 2019 (arXiv:1907.06845): binary cross-entropy on greys, normalised.

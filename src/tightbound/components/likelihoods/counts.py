@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 from torch.distributions import Distribution, Independent, NegativeBinomial, Poisson
 
+from tightbound.core.component import Likelihood
 from tightbound.core.data_spec import DataSpec
 from tightbound.core.trace import Context
 from tightbound.distributions import soft_clip
@@ -20,7 +22,7 @@ def log_mean(base: Tensor, y: Tensor) -> Tensor:
     return soft_clip(base + y, -10, 14)
 
 
-class PoissonLikelihood(nn.Module):
+class PoissonLikelihood(Likelihood):
     """p(x|z) = prod_d Poisson(x_d; exp(base_d + y_d)): as much variance as mean."""
 
     domains = ("count",)
@@ -39,7 +41,7 @@ class PoissonLikelihood(nn.Module):
         )
 
 
-class NegativeBinomialLikelihood(nn.Module):
+class NegativeBinomialLikelihood(Likelihood):
     """p(x|z) = prod_d NB(x_d; mean m_d = exp(base_d + y_d), variance m_d + m_d^2 / r_d): counts
     that scatter more.
 
@@ -50,7 +52,14 @@ class NegativeBinomialLikelihood(nn.Module):
     domains = ("count",)
 
     def __init__(
-        self, spec: DataSpec, scale: Literal["learned", "predicted"] = "learned"
+        self,
+        spec: DataSpec,
+        scale: Annotated[
+            Literal["learned", "predicted"],
+            Field(
+                description="dispersion r: learned per dimension, or predicted by the decoder"
+            ),
+        ] = "learned",
     ) -> None:
         super().__init__()
         self.params = 2 if scale == "predicted" else 1

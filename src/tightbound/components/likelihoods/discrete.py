@@ -4,19 +4,22 @@ unordered levels.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 from torch.distributions import Categorical, Distribution, Independent
 
 from tightbound.components.likelihoods.noise_scale import Scale
+from tightbound.core.component import Likelihood
 from tightbound.core.data_spec import DataSpec
+from tightbound.core.options import Positive
 from tightbound.core.trace import Context
 from tightbound.distributions import BernoulliPixels, DiscretizedLogistic, soft_clip
 
 
-class BernoulliLikelihood(nn.Module):
+class BernoulliLikelihood(Likelihood):
     """p(x|z) = prod_d Bernoulli(x_d; sigmoid(base_d + y_d)); the bias starts at the logit of the
     training mean.
     """
@@ -34,7 +37,7 @@ class BernoulliLikelihood(nn.Module):
         return BernoulliPixels(self.base + y.squeeze(1))
 
 
-class DiscretizedLogisticLikelihood(nn.Module):
+class DiscretizedLogisticLikelihood(Likelihood):
     """p(x|z) = prod_d DiscretizedLogistic(x_d) over levels 0..L-1, around base + unit * y, with a
     learned scale.
 
@@ -47,8 +50,15 @@ class DiscretizedLogisticLikelihood(nn.Module):
     def __init__(
         self,
         spec: DataSpec,
-        scale: Literal["predicted", "learned", "shared", "fixed"] = "predicted",
-        value: float = 1.0,
+        scale: Annotated[
+            Literal["predicted", "learned", "shared", "fixed"],
+            Field(
+                description="predicted by the decoder, learned per dimension, shared or fixed"
+            ),
+        ] = "predicted",
+        value: Annotated[
+            Positive, Field(description="of a fixed scale, in levels")
+        ] = 1.0,
     ) -> None:
         super().__init__()
         assert spec.levels is not None
@@ -66,7 +76,7 @@ class DiscretizedLogisticLikelihood(nn.Module):
         return Independent(px, loc.dim() - 1, validate_args=False)
 
 
-class CategoricalLikelihood(nn.Module):
+class CategoricalLikelihood(Likelihood):
     """p(x|z) = prod_d softmax(y_d)[x_d] over L unordered values."""
 
     domains = ("categorical", "levels", "binary")

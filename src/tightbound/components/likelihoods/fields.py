@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 from torch.distributions import Distribution, OneHotCategorical
 
@@ -18,6 +19,7 @@ from tightbound.components.likelihoods.counts import (
     PoissonLikelihood,
 )
 from tightbound.components.likelihoods.discrete import BernoulliLikelihood
+from tightbound.core.component import Likelihood
 from tightbound.core.data_spec import DataSpec
 from tightbound.core.trace import Context
 from tightbound.distributions import log_prob_each, point, soft_clip
@@ -80,7 +82,7 @@ class Product(Distribution):
         )
 
 
-class FieldsLikelihood(nn.Module):
+class FieldsLikelihood(Likelihood):
     """p(x|z) = prod over columns of N, Bernoulli, softmax or NB, by their kind; nats of a row add
     over its columns.
 
@@ -94,9 +96,20 @@ class FieldsLikelihood(nn.Module):
     def __init__(
         self,
         spec: DataSpec,
-        real: Literal["gaussian", "laplace"] = "gaussian",
-        count: Literal["negative-binomial", "poisson"] = "negative-binomial",
-        scale: Literal["learned", "predicted"] = "learned",
+        real: Annotated[
+            Literal["gaussian", "laplace"],
+            Field(description="distribution of columns of real numbers"),
+        ] = "gaussian",
+        count: Annotated[
+            Literal["negative-binomial", "poisson"],
+            Field(description="distribution of columns of counts"),
+        ] = "negative-binomial",
+        scale: Annotated[
+            Literal["learned", "predicted"],
+            Field(
+                description="of reals and counts: learned per column, or predicted by the decoder"
+            ),
+        ] = "learned",
     ) -> None:
         super().__init__()
         reals: Any = GaussianLikelihood if real == "gaussian" else LaplaceLikelihood

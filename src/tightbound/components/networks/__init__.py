@@ -1,11 +1,17 @@
 """Encoders and decoders; one line per network."""
 
 from tightbound.components.networks.conv import Conv
-from tightbound.components.networks.custom import Fitted
+from tightbound.components.networks.custom import CheckedNetwork
 from tightbound.components.networks.mlp import MLP, Linear
 from tightbound.components.networks.pyramid import Pyramid
 from tightbound.components.networks.standard import Standard
+from tightbound.core.component import MultiscaleNetwork, Network
 
-NETWORKS = {"linear": Linear, "mlp": MLP, "conv": Conv, "pyramid": Pyramid}
+NETWORKS: dict[str, type[Network | MultiscaleNetwork]] = {
+    "linear": Linear,
+    "mlp": MLP,
+    "conv": Conv,
+    "pyramid": Pyramid,
+}
 
-__all__ = ["NETWORKS", "Fitted", "Standard"]
+__all__ = ["NETWORKS", "CheckedNetwork", "Standard"]

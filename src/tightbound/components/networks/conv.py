@@ -6,14 +6,15 @@ from __future__ import annotations
 
 import itertools
 import math
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import PositiveInt
+from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tightbound.components.networks.mlp import MLP, perceptron
 from tightbound.components.networks.size import SIZES
+from tightbound.core.options import Count
 
 CONV = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 Grid = tuple[int, ...]
@@ -204,13 +205,32 @@ class Conv(MLP):
     def __init__(
         self,
         size: str,
-        channels: PositiveInt | None = None,
-        width: PositiveInt | None = None,
-        depth: PositiveInt | None = None,
-        shrink: PositiveInt | None = None,
+        channels: Annotated[
+            Count | None,
+            Field(description="channels of the first stage; by default from size"),
+        ] = None,
+        width: Annotated[
+            Count | None,
+            Field(description="units of the dense layer; by default from size"),
+        ] = None,
+        depth: Annotated[
+            Count | None,
+            Field(description="hidden layers between the latents of a hierarchy"),
+        ] = None,
+        shrink: Annotated[
+            Count | None,
+            Field(
+                description="keep a grid of places, smaller than the data by this factor"
+            ),
+        ] = None,
     ) -> None:
         super().__init__(size, width, depth)
         self.channels, self.shrink = channels or SIZES[size].channels, shrink
+
+    def grid(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        if self.shrink is None:
+            return ()
+        return pyramid(*shape[1:], last=last_side(shape[1:], self.shrink))[-1]
 
     def encoder(self, shape: tuple[int, ...]) -> nn.Module:
         return ConvEncoder(shape, self.channels, self.width, self.shrink)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from tightbound.core.component import Network
 from tightbound.runtime.errors import TightboundError
 
 
@@ -22,7 +24,7 @@ class Rows(nn.Module):
         return self.body(x).reshape(len(x), *self.out)
 
 
-class Fitted:
+class CheckedNetwork(Network):
     """A class with `encoder(shape)`, `decoder(inputs, out)` and, for a hierarchy, `link(inputs)`,
     that return modules.
 
@@ -31,7 +33,7 @@ class Fitted:
     gives something else.
     """
 
-    def __init__(self, name: str, network: Any) -> None:
+    def __init__(self, name: str, network: Network) -> None:
         self.name, self.network = name, network
 
     def encoder(self, shape: tuple[int, ...]) -> nn.Module:
@@ -47,11 +49,13 @@ class Fitted:
         self, kind: str, shape: tuple[int, ...], out: tuple[int, ...] | None, *args: Any
     ) -> nn.Module:
         what = f"the {kind} of network {self.name!r}"
-        if not hasattr(self.network, kind):
+        make: Callable[..., nn.Module] = getattr(self.network, kind)
+        try:
+            module = make(*args)
+        except NotImplementedError:
             raise TightboundError(
                 f"{what} is missing: give the class a method {kind} that returns a module"
-            )
-        module = getattr(self.network, kind)(*args)
+            ) from None
         try:
             with torch.no_grad():
                 got = module.eval()(torch.zeros(2, *shape))

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import math
+from typing import Annotated
 
-from pydantic import PositiveInt
+from pydantic import Field
 from torch import Tensor, nn
 
 from tightbound.components.networks.size import SIZES
+from tightbound.core.component import Network
+from tightbound.core.options import Count
 
 
 class Residual(nn.Module):
@@ -57,7 +60,7 @@ class Shaped(nn.Module):
         return self.head(self.body(z)).reshape(len(z), *self.out)
 
 
-class Linear:
+class Linear(Network):
     """No hidden layer: h is x itself, and the decoder is affine."""
 
     def __init__(self, size: str) -> None: ...
@@ -73,7 +76,7 @@ class Linear:
         return Flattened(nn.Identity(), inputs)
 
 
-class MLP:
+class MLP(Network):
     """Hidden layers of equal width; the size dial sets width and depth where they are not given.
 
     width: units of a hidden layer.  depth: hidden layers.
@@ -82,8 +85,13 @@ class MLP:
     def __init__(
         self,
         size: str,
-        width: PositiveInt | None = None,
-        depth: PositiveInt | None = None,
+        width: Annotated[
+            Count | None,
+            Field(description="units of a hidden layer; by default from size"),
+        ] = None,
+        depth: Annotated[
+            Count | None, Field(description="hidden layers; by default from size")
+        ] = None,
     ) -> None:
         self.width, self.depth = width or SIZES[size].width, depth or SIZES[size].depth
 

@@ -6,10 +6,10 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
-from pydantic import PositiveInt
+from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -23,6 +23,8 @@ from tightbound.components.networks.conv import (
     to_patches,
 )
 from tightbound.components.networks.size import SIZES
+from tightbound.core.component import Level, MultiscaleNetwork
+from tightbound.core.options import Count
 from tightbound.runtime.errors import TightboundError
 
 Kind = Literal["bottleneck", "depthwise"]
@@ -185,7 +187,7 @@ class Shown(nn.Module):
         return y.reshape(len(state), *self.out)
 
 
-class Pyramid:
+class Pyramid(MultiscaleNetwork):
     """Features by scale for a top-down path: grids from that of patches down to a single place, one
     width for all.
 
@@ -195,16 +197,29 @@ class Pyramid:
     sites do not fit the data or the latents.
     """
 
-    by_scale = True
-
     def __init__(
         self,
         size: str,
-        channels: PositiveInt | None = None,
-        cells: PositiveInt = 1,
-        kind: Kind = "bottleneck",
-        coarsest: PositiveInt = 1,
-        sites: tuple[int, ...] | None = None,
+        channels: Annotated[
+            Count | None,
+            Field(description="channels at every scale; by default from size"),
+        ] = None,
+        cells: Annotated[
+            Count,
+            Field(
+                description="cells per scale in the encoder, and per latent in reader and link"
+            ),
+        ] = 1,
+        kind: Annotated[Kind, Field(description="kind of the cells")] = "bottleneck",
+        coarsest: Annotated[
+            Count, Field(description="longest side of the last grid")
+        ] = 1,
+        sites: Annotated[
+            tuple[int, ...] | None,
+            Field(
+                description="scale of each latent from the bottom, 0 the finest; else spread evenly"
+            ),
+        ] = None,
     ) -> None:
         self.channels, self.cells, self.kind = (
             channels or SIZES[size].channels,
@@ -260,28 +275,18 @@ class Pyramid:
             c,
         )
 
-    def reader(self, inputs: int, grid: Grid, depth: int) -> nn.Module:
-        """What a posterior reads of [h, state]: (n, *grid, inputs) -> (n, *grid, channels)."""
-        return Places(
-            CONV[len(grid) - 1](inputs, self.channels, 1), self._cells(grid, depth)
-        )
+    def reader(self, inputs: int, level: Level) -> nn.Module:
+        first = CONV[len(level.grid) - 1](inputs, self.channels, 1)
+        return Places(first, self._cells(level.grid, level.depth))
 
-    def link(
-        self, latent: int, grid: Grid, below: Grid, depth: int, first: bool
-    ) -> nn.Module:
-        """From one latent to the next: see `Link`."""
-        return Link(self.channels, latent, self._cells(grid, depth), grid, below, first)
+    def link(self, latent: int, level: Level) -> nn.Module:
+        cells = self._cells(level.grid, level.depth)
+        return Link(self.channels, latent, cells, level.grid, level.below, level.first)
 
-    def decoder(self, grid: Grid, out: tuple[int, ...], depth: int) -> nn.Module:
-        """(n, *grid, channels) -> (n, P, *shape)."""
+    def decoder(self, level: Level, out: tuple[int, ...]) -> nn.Module:
         side = patch_side(*out[2:])
-        last = CONV[len(grid) - 1](
-            self.channels, out[0] * out[1] * side ** len(grid), 1
-        )
-        return Shown(
-            nn.Sequential(
-                self._cells(grid, depth), norm(self.channels), nn.SiLU(), last
-            ),
-            side,
-            out,
-        )
+        dims = len(level.grid)
+        last = CONV[dims - 1](self.channels, out[0] * out[1] * side**dims, 1)
+        cells = self._cells(level.grid, level.depth)
+        body = nn.Sequential(cells, norm(self.channels), nn.SiLU(), last)
+        return Shown(body, side, out)

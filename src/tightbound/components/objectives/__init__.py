@@ -14,16 +14,17 @@ from tightbound.components.objectives.importance import (
     Ciwae,
     Dreg,
     Iwae,
-    Landing,
     Piwae,
     Renyi,
+    StickingTheLanding,
     Vimco,
 )
 from tightbound.components.objectives.labels import SemiSupervised
 from tightbound.components.objectives.perceptual import MsSsim, VaeGan
 from tightbound.components.objectives.regularised import Rae
+from tightbound.core.component import Objective
 
-OBJECTIVES = {
+OBJECTIVES: dict[str, type[Objective]] = {
     "elbo": Elbo,
     "distortion": Distortion,
     "capacity": Capacity,
@@ -32,7 +33,7 @@ OBJECTIVES = {
     "ciwae": Ciwae,
     "renyi": Renyi,
     "dreg": Dreg,
-    "landing": Landing,
+    "stl": StickingTheLanding,
     "vimco": Vimco,
     "total-correlation": TotalCorrelation,
     "dip": Dip,

@@ -5,15 +5,19 @@ own at every step.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
+from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from tightbound.core.component import Objective
+from tightbound.core.options import Weight
 from tightbound.core.trace import Clock, Trace
 from tightbound.distributions import standard_normal
 
 
-def told_apart(critic: nn.Module, real: Tensor, other: Tensor) -> Tensor:
+def discriminator_loss(critic: nn.Module, real: Tensor, other: Tensor) -> Tensor:
     """The critic's cross-entropy, in nats: log 2 where it cannot tell the two kinds apart."""
     return (
         F.softplus(-critic(real.detach())).mean()
@@ -22,7 +26,7 @@ def told_apart(critic: nn.Module, real: Tensor, other: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True, eq=False)
-class Factor:
+class Factor(Objective):
     """distortion + rate + gamma TC(z), the total correlation as the logit of a critic: FactorVAE.
 
     gamma: weight of the total correlation. The critic tells codes from codes whose features were
@@ -31,8 +35,13 @@ class Factor:
     """
 
     critic: nn.Module
-    gamma: float = 35.0
-    per_example, needs, paths, posteriors = False, ("critic",), ("flat",), ("normal",)
+    gamma: Annotated[Weight, Field(description="weight of the total correlation")] = (
+        35.0
+    )
+    per_example = False
+    build_arguments = ("critic",)
+    compatible_hierarchies = ("flat",)
+    compatible_posteriors = ("normal",)
 
     def __call__(self, trace: Trace, clock: Clock) -> dict[str, Tensor]:
         (site,) = trace.latents.values()
@@ -49,12 +58,12 @@ class Factor:
         return {
             "inference": loss,
             "generative": loss,
-            "critic": told_apart(self.critic, z, shuffled),
+            "critic": discriminator_loss(self.critic, z, shuffled),
         }
 
 
 @dataclass(frozen=True, eq=False)
-class Adversarial:
+class Adversarial(Objective):
     """distortion; the encoder also makes a critic take its codes for draws from the prior:
     adversarial autoencoder.
 
@@ -64,15 +73,21 @@ class Adversarial:
     """
 
     critic: nn.Module
-    weight: float = 1.0
-    per_example, needs, paths, posteriors = True, ("critic",), ("flat",), ("delta",)
+    weight: Annotated[
+        Weight, Field(description="weight of the encoder's part in the game")
+    ] = 1.0
+    build_arguments = ("critic",)
+    compatible_hierarchies = ("flat",)
+    compatible_posteriors = ("delta",)
 
     def __call__(self, trace: Trace, clock: Clock) -> dict[str, Tensor]:
         (site,) = trace.latents.values()
         assert site.p is not None
         distortion = trace.distortion.mean()
         fooled = F.softplus(-self.critic(site.z)).mean()
-        critic = told_apart(self.critic, trace.fresh("prior draw", site.p), site.z)
+        critic = discriminator_loss(
+            self.critic, trace.fresh("prior draw", site.p), site.z
+        )
         return {
             "inference": distortion + self.weight * fooled,
             "generative": distortion,

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
+from pydantic import Field
 from torch import Tensor
 
+from tightbound.core.component import Objective
+from tightbound.core.options import Weight
 from tightbound.core.trace import Clock, Trace
 from tightbound.distributions import Quantized
 
 
 @dataclass(frozen=True)
-class Commitment:
+class Commitment(Objective):
     """-ELBO + weight |encoding - its code|^2, so that the encoder stays near the codes that it
     chose.
 
@@ -19,9 +23,11 @@ class Commitment:
     eq. 3; the codes follow by running means, not by its middle term.
     """
 
-    weight: float = 0.25
-    per_example = True
-    posteriors = ("vector-quantized",)
+    weight: Annotated[
+        Weight,
+        Field(description="weight of the distance between an encoding and its code"),
+    ] = 0.25
+    compatible_posteriors = ("vector-quantized",)
 
     def __call__(self, trace: Trace, clock: Clock) -> Tensor:
         away = [

@@ -7,11 +7,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
+from pydantic import Field
 from torch import Tensor
 from torch.distributions import Independent
 
+from tightbound.core.component import Objective
+from tightbound.core.options import Weight
 from tightbound.core.trace import Clock, Gather, Latent, Trace
 
 
@@ -65,7 +68,7 @@ def decompose(
 
 
 @dataclass(frozen=True)
-class TotalCorrelation:
+class TotalCorrelation(Objective):
     """distortion + alpha I(x; z) + beta TC(z) + gamma sum_j KL(q(z_j), p(z_j)): the beta-TC-VAE.
 
     beta: weight of the total correlation.  alpha: weight of I(x; z).  gamma: weight of the rates of
@@ -75,10 +78,17 @@ class TotalCorrelation:
     """
 
     rows: int | None = None
-    beta: float = 6.0
-    alpha: float = 1.0
-    gamma: float = 1.0
-    per_example, needs, paths, posteriors = False, ("rows",), ("flat",), ("normal",)
+    beta: Annotated[Weight, Field(description="weight of the total correlation")] = 6.0
+    alpha: Annotated[
+        Weight, Field(description="weight of the mutual information I(x; z)")
+    ] = 1.0
+    gamma: Annotated[
+        Weight, Field(description="weight of the rates of single features")
+    ] = 1.0
+    per_example = False
+    build_arguments = ("rows",)
+    compatible_hierarchies = ("flat",)
+    compatible_posteriors = ("normal",)
 
     def __call__(self, trace: Trace, clock: Clock) -> Tensor:
         (site,) = trace.latents.values()
@@ -92,7 +102,7 @@ class TotalCorrelation:
 
 
 @dataclass(frozen=True)
-class Dip:
+class Dip(Objective):
     """-ELBO + off sum_{i != j} C_ij^2 + diagonal sum_i (C_ii - 1)^2: DIP-VAE.
 
     kind: C is the covariance of the posterior means (1) or of q(z), their mean variance added (2).
@@ -100,10 +110,17 @@ class Dip:
     Kumar, Sattigeri and Balakrishnan 2018 (arXiv:1711.00848), eq. 6 and 7.
     """
 
-    kind: int = 1
-    off: float = 10.0
-    diagonal: float = 100.0
-    per_example, paths, posteriors = False, ("flat",), ("normal",)
+    kind: Annotated[
+        Annotated[int, Field(ge=1, le=2)],
+        Field(description="covariance of the posterior means (1) or of q(z) (2)"),
+    ] = 1
+    off: Annotated[Weight, Field(description="weight of the covariances")] = 10.0
+    diagonal: Annotated[
+        Weight, Field(description="weight of the distance of the variances from 1")
+    ] = 100.0
+    per_example = False
+    compatible_hierarchies = ("flat",)
+    compatible_posteriors = ("normal",)
 
     def __call__(self, trace: Trace, clock: Clock) -> Tensor:
         (site,) = trace.latents.values()

@@ -6,11 +6,14 @@ They see the whole batch.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
+from pydantic import Field
 from torch import Tensor
 
+from tightbound.core.component import Objective
+from tightbound.core.options import Count, Weight
 from tightbound.core.trace import Clock, Trace
 from tightbound.distributions import standard_normal
 
@@ -56,7 +59,7 @@ def _codes(trace: Trace) -> tuple[Tensor, Tensor]:
 
 
 @dataclass(frozen=True)
-class Mmd:
+class Mmd(Objective):
     """distortion + rate_weight * rate + weight * MMD(q(z), p(z)), with kernels of seven widths.
 
     weight: what MMD is multiplied by.  rate_weight: the same of the rate.  kernel: "imq", inverse
@@ -66,10 +69,16 @@ class Mmd:
     the mean squared distance of two prior draws, 2 d for a standard normal.
     """
 
-    weight: float = 10.0
-    rate_weight: float = 0.0
-    kernel: Kernel = "imq"
-    per_example, posteriors, paths = False, None, ("flat",)
+    weight: Annotated[
+        Weight, Field(description="weight of the maximum mean discrepancy")
+    ] = 10.0
+    rate_weight: Annotated[Weight, Field(description="weight of the rate")] = 0.0
+    kernel: Annotated[
+        Kernel, Field(description="imq, inverse multiquadratic, or rbf, Gaussian")
+    ] = "imq"
+    per_example = False
+    compatible_posteriors = "all"
+    compatible_hierarchies = ("flat",)
 
     def __call__(self, trace: Trace, clock: Clock) -> Tensor:
         z, drawn = _codes(trace)
@@ -81,16 +90,20 @@ class Mmd:
 
 
 @dataclass(frozen=True)
-class Sliced:
+class Sliced(Objective):
     """distortion + weight * SW(q(z), p(z)), the sliced Wasserstein distance over random directions.
 
     weight: of the distance.  slices: random directions.  Kolouri et al. 2018 (arXiv:1804.01947),
     eq. 15.
     """
 
-    weight: float = 10.0
-    slices: int = 50
-    per_example, posteriors, paths = False, None, ("flat",)
+    weight: Annotated[
+        Weight, Field(description="weight of the sliced Wasserstein distance")
+    ] = 10.0
+    slices: Annotated[Count, Field(description="random directions")] = 50
+    per_example = False
+    compatible_posteriors = "all"
+    compatible_hierarchies = ("flat",)
 
     def __call__(self, trace: Trace, clock: Clock) -> Tensor:
         z, drawn = _codes(trace)

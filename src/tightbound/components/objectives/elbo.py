@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
+from pydantic import Field
 from torch import Tensor
 
+from tightbound.core.component import Objective
+from tightbound.core.options import Weight
 from tightbound.core.trace import Clock, Trace
 
 
 @dataclass(frozen=True)
-class Elbo:
+class Elbo(Objective):
     """-ELBO with the usual changes: distortion + beta * ramp * rate.
 
     beta: weight of the rate; 1 is the bound (beta-VAE, Higgins et al. 2017).  warmup: share of the
@@ -19,9 +23,21 @@ class Elbo:
     (Kingma et al. 2016, arXiv:1606.04934, eq. 15). Reported figures never see any of the three.
     """
 
-    beta: float = 1.0
-    warmup: float = 0.0
-    free_bits: float = 0.0
+    beta: Annotated[Weight, Field(description="weight of the rate; 1 is the bound")] = (
+        1.0
+    )
+    warmup: Annotated[
+        Weight,
+        Field(
+            description="share of the run over which the weight of the rate rises from 0"
+        ),
+    ] = 0.0
+    free_bits: Annotated[
+        Weight,
+        Field(
+            description="nats per latent feature that cost nothing, on the batch mean"
+        ),
+    ] = 0.0
 
     @property
     def per_example(self) -> bool:
@@ -44,7 +60,7 @@ class Elbo:
 
 
 @dataclass(frozen=True)
-class Capacity:
+class Capacity(Objective):
     """distortion + gamma |rate - C|: the rate is held at C nats, which rise from 0 over the share
     `rise` of the run.
 
@@ -53,9 +69,17 @@ class Capacity:
     Burgess et al. 2018 (arXiv:1804.03599), eq. 8; gamma = 1000 and 25 nats are theirs for dSprites.
     """
 
-    gamma: float = 1000.0
-    capacity: float | None = None
-    rise: float = 0.8
+    gamma: Annotated[
+        Weight,
+        Field(description="weight of the distance of the rate from the capacity"),
+    ] = 1000.0
+    capacity: Annotated[
+        Weight | None,
+        Field(description="nats at the end; by default 25, at most dimensions / 8"),
+    ] = None
+    rise: Annotated[
+        Weight, Field(description="share of the run over which the capacity rises")
+    ] = 0.8
     per_example = False
 
     def __call__(self, trace: Trace, clock: Clock) -> Tensor:
@@ -69,11 +93,10 @@ class Capacity:
 
 
 @dataclass(frozen=True)
-class Distortion:
+class Distortion(Objective):
     """-log p(x|z) at the encoder's point: the autoencoder's loss, on the same scale as a VAE's."""
 
-    per_example = True
-    posteriors = ("delta",)
+    compatible_posteriors = ("delta",)
 
     def __call__(self, trace: Trace, clock: Clock) -> Tensor:
         return trace.distortion.mean()

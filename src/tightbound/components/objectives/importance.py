@@ -7,11 +7,15 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch
+from pydantic import Field
 from torch import Tensor
 
-from tightbound.core.trace import LIGHT, Clock, Trace, weighty
+from tightbound.core.component import Objective
+from tightbound.core.options import Count, Share
+from tightbound.core.trace import NEGLIGIBLE, Clock, Trace, mask_negligible
 
 
 def bound(trace: Trace, m: int = 1) -> Tensor:
@@ -19,7 +23,7 @@ def bound(trace: Trace, m: int = 1) -> Tensor:
     them, (B,).
     """
     terms = trace.log_w + trace.log_v
-    return weighty(terms.reshape(m, -1, terms.shape[-1]), 1).logsumexp(1).mean(
+    return mask_negligible(terms.reshape(m, -1, terms.shape[-1]), 1).logsumexp(1).mean(
         0
     ) + math.log(m)
 
@@ -30,7 +34,7 @@ def with_gradient_of(surrogate: Tensor, value: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True)
-class Iwae:
+class Iwae(Objective):
     """-log (1/K) sum_k w_k, the K-sample bound. Burda, Grosse and Salakhutdinov 2016
     (arXiv:1509.00519), eq. 8.
 
@@ -38,23 +42,25 @@ class Iwae:
     Rainforth et al. 2018 (arXiv:1802.04537), eq. 9.
     """
 
-    m: int = 1
-    per_example = True
+    m: Annotated[
+        Count, Field(description="bounds of k / m samples that are averaged")
+    ] = 1
 
     def __call__(self, trace: Trace, clock: Clock) -> Tensor:
         return -bound(trace, self.m).mean()
 
 
 @dataclass(frozen=True)
-class Piwae:
+class Piwae(Objective):
     """theta by the bound of all K samples, phi by the mean of m bounds of K / m. Rainforth et al.
     2018, section 5.
 
     m: bounds that phi learns from.
     """
 
-    m: int = 8
-    per_example = True
+    m: Annotated[Count, Field(description="bounds that the encoder learns from")] = 8
+
+    default_bounds = 8
 
     def __call__(self, trace: Trace, clock: Clock) -> dict[str, Tensor]:
         return {
@@ -64,68 +70,68 @@ class Piwae:
 
 
 @dataclass(frozen=True)
-class Ciwae:
+class Ciwae(Objective):
     """-(beta ELBO + (1 - beta) bound of K samples). Rainforth et al. 2018 (arXiv:1802.04537), eq.
     14.
 
     beta: share of the ELBO.
     """
 
-    beta: float = 0.05
-    per_example = True
+    beta: Annotated[Share, Field(description="share of the ELBO")] = 0.05
 
     def __call__(self, trace: Trace, clock: Clock) -> Tensor:
         return -(self.beta * trace.elbo + (1 - self.beta) * bound(trace)).mean()
 
 
 @dataclass(frozen=True)
-class Renyi:
+class Renyi(Objective):
     """-1 / (1 - alpha) log (1/K) sum_k w_k^(1 - alpha), the Renyi bound.  alpha: 0 is IWAE, at 1 it
     is the ELBO.
 
     Li and Turner 2016 (arXiv:1602.02311), eq. 7.
     """
 
-    alpha: float = 0.5
-    per_example = True
+    alpha: Annotated[
+        float, Field(description="order of the divergence: 0 is IWAE, 1 the ELBO")
+    ] = 0.5
 
     def __call__(self, trace: Trace, clock: Clock) -> Tensor:
         power = (1 - self.alpha) or 1e-3
         return -(
-            weighty(power * trace.log_w + trace.log_v, 0).logsumexp(0) / power
+            mask_negligible(power * trace.log_w + trace.log_v, 0).logsumexp(0) / power
         ).mean()
 
 
 @dataclass(frozen=True)
-class Landing:
+class StickingTheLanding(Objective):
     """-ELBO without the score of q, whose mean is zero: no noise is left where q is exact
     ("sticking the landing").
 
     Roeder, Wu and Duvenaud 2017 (arXiv:1703.09194), eq. 8.
     """
 
-    per_example, asks_again = True, True
+    needs_log_q_at_given_z = True
 
     def __call__(self, trace: Trace, clock: Clock) -> Tensor:
         return -trace.again(frozen={"inference"}).log_w.mean()
 
 
 @dataclass(frozen=True)
-class Dreg:
+class Dreg(Objective):
     """The K-sample bound; phi by sum_k w~_k^2 dlog w_k/dz dz/dphi, whose signal does not fade as K
     grows.
 
     Tucker et al. 2019 (arXiv:1810.04152), eq. 8; w~ the normalised weights.
     """
 
-    per_example, asks_again = True, True
+    needs_log_q_at_given_z = True
 
     def __call__(self, trace: Trace, clock: Clock) -> dict[str, Tensor]:
         log_w = trace.again(frozen={"inference"}).log_w
         value, w = -trace.log_p_hat.mean(), log_w.detach()
         surrogates = {
-            "generative": weighty(w, 0).softmax(0),
-            "inference": weighty(w, 0, LIGHT / 2).softmax(0) ** 2,
+            "generative": mask_negligible(w, 0).softmax(0),
+            "inference": mask_negligible(w, 0, NEGLIGIBLE / 2).softmax(0) ** 2,
         }
         return {
             name: with_gradient_of(-(s * log_w).sum(0).mean(), value)
@@ -134,7 +140,7 @@ class Dreg:
 
 
 @dataclass(frozen=True)
-class Vimco:
+class Vimco(Objective):
     """The K-sample bound for latents without a path for the gradient: the score of q, each sample
     against the others.
 
@@ -142,7 +148,7 @@ class Vimco:
     others. Mnih and Rezende 2016 (arXiv:1602.06725), eq. 12 to 14.
     """
 
-    per_example, asks_again = True, True
+    needs_log_q_at_given_z = True
 
     def __call__(self, trace: Trace, clock: Clock) -> Tensor:
         trace = trace.again(detach=True)

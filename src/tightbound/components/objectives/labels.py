@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch
+from pydantic import Field
 from torch import Tensor
 
+from tightbound.core.component import Objective
+from tightbound.core.options import Weight
 from tightbound.core.trace import Clock, Trace
 
 
 @dataclass(frozen=True)
-class SemiSupervised:
+class SemiSupervised(Objective):
     """-log p(x, y) bounded where the label y is known, -log p(x) where not, + alpha E[-log q(y|x)]
     where it is known.
 
@@ -22,8 +26,12 @@ class SemiSupervised:
     """
 
     labelled: float
-    alpha: float = 20.0
-    per_example, needs, paths, labels = True, ("labelled",), ("labelled",), True
+    alpha: Annotated[Weight, Field(description="weight of the classification term")] = (
+        20.0
+    )
+    build_arguments = ("labelled",)
+    compatible_hierarchies = ("labelled",)
+    learns_from_labels = True
 
     def __call__(self, trace: Trace, clock: Clock) -> Tensor:
         y, site, bound = trace.batch.y, trace.latents["y"], trace.elbo

@@ -10,11 +10,15 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from tightbound.core.component import Objective
+from tightbound.core.options import Count, Positive, Weight
 from tightbound.core.trace import Clock, Draw, Trace, rows
 from tightbound.distributions import point
 
@@ -92,7 +96,7 @@ def msssim(
 
 
 @dataclass(frozen=True)
-class MsSsim:
+class MsSsim(Objective):
     """weight (1 - MS-SSIM(x, E[x|z])) + beta * rate.
 
     weight: nats that one is worth.  beta: weight of the rate.  window: its side, at most the
@@ -101,11 +105,19 @@ class MsSsim:
     """
 
     reach: float
-    weight: float = 100.0
-    beta: float = 1.0
-    window: int = 11
-    sigma: float = 1.5
-    per_example, needs, domains = True, ("reach",), SMOOTH
+    weight: Annotated[
+        Weight, Field(description="nats that a structural dissimilarity of 1 is worth")
+    ] = 100.0
+    beta: Annotated[Weight, Field(description="weight of the rate")] = 1.0
+    window: Annotated[
+        Count, Field(description="side of the window, at most that of the data")
+    ] = 11
+    sigma: Annotated[
+        Positive, Field(description="standard deviation of the window")
+    ] = 1.5
+    build_arguments = ("reach",)
+    domains = SMOOTH
+    needs_all_values = True
 
     def __call__(self, trace: Trace, clock: Clock) -> Tensor:
         x, y = (
@@ -117,7 +129,7 @@ class MsSsim:
 
 
 @dataclass(frozen=True, eq=False)
-class VaeGan:
+class VaeGan(Objective):
     """rate + how unlike x and E[x|z] are to a critic; the decoder also makes it take both it and
     new data for true.
 
@@ -128,9 +140,15 @@ class VaeGan:
     """
 
     discriminator: nn.Module
-    likeness: float = 1.0
-    per_example, needs, paths, domains = True, ("discriminator",), ("flat",), SMOOTH
-    judged = "elbo"  # what a critic says changes its meaning as it learns
+    likeness: Annotated[
+        Weight,
+        Field(description="weight of the feature distance in the decoder's loss"),
+    ] = 1.0
+    build_arguments = ("discriminator",)
+    compatible_hierarchies = ("flat",)
+    domains = SMOOTH
+    needs_all_values = True
+    selection = "elbo"
 
     def __call__(self, trace: Trace, clock: Clock) -> dict[str, Tensor]:
         (site,) = trace.latents.values()

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch
+from pydantic import Field
 from torch import Tensor
 
+from tightbound.core.component import Objective
+from tightbound.core.options import Weight
 from tightbound.core.trace import Clock, Draw, Trace
 from tightbound.distributions import standard_normal
 
 
 @dataclass(frozen=True)
-class Rae:
+class Rae(Objective):
     """distortion + codes/2 ||z||^2 + smooth ||dy/dz||^2: a regularised autoencoder, y what the
     decoder says.
 
@@ -22,9 +26,14 @@ class Rae:
     12.
     """
 
-    codes: float = 1e-2
-    smooth: float = 0.0
-    per_example, posteriors, paths = True, ("delta",), ("flat",)
+    codes: Annotated[Weight, Field(description="weight of the squared norm of z")] = (
+        1e-2
+    )
+    smooth: Annotated[
+        Weight, Field(description="weight of the decoder's squared gradient")
+    ] = 0.0
+    compatible_posteriors = ("delta",)
+    compatible_hierarchies = ("flat",)
 
     def __call__(self, trace: Trace, clock: Clock) -> Tensor:
         (site,) = trace.latents.values()

@@ -27,8 +27,9 @@ from tightbound.components.posteriors.normal import (
     NormalPosterior,
     ResidualPosterior,
 )
+from tightbound.core.component import Posterior
 
-POSTERIORS = {
+POSTERIORS: dict[str, type[Posterior]] = {
     "normal": NormalPosterior,
     "full-normal": FullNormalPosterior,
     "residual": ResidualPosterior,

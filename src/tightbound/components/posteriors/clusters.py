@@ -10,7 +10,8 @@ from torch.nn import functional as F
 
 from tightbound.components.posteriors.codes import CategoricalPosterior
 from tightbound.core.batch import Batch
-from tightbound.core.trace import Bound, Draw, Examples
+from tightbound.core.component import ModelAware
+from tightbound.core.trace import Draw, Examples
 
 SHOWN, AXES, NEAR, STEPS, RATE = 5000, 30, 7, 500, 1e-3
 
@@ -41,7 +42,7 @@ def neighbourhoods(x: Tensor, count: int) -> Tensor:
         return torch.from_numpy(cut.fit_predict(flat)).long().to(x.device)
 
 
-class ClusterPosterior(Bound, CategoricalPosterior):
+class ClusterPosterior(ModelAware, CategoricalPosterior):
     """A class of each example, which the encoder learns from a clustering of training examples
     before the first step.
 
@@ -54,8 +55,8 @@ class ClusterPosterior(Bound, CategoricalPosterior):
         """Clusters some examples, and moves all weights by the bound given their clusters, and
         q(y|x) to say them.
         """
-        model, (x, _), count = self.whole, examples(SHOWN), self.codebook.size
-        if model.told is not None or len(x) <= count:
+        model, (x, _), count = self.model, examples(SHOWN), self.codebook.size
+        if model.condition_encoder is not None or len(x) <= count:
             return
         x = x.to(self.head.weight.device)
         number = neighbourhoods(model.inputs(Batch(x)).flatten(1), count)

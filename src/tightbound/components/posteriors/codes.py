@@ -8,13 +8,17 @@ a place * levels, in this order.
 from __future__ import annotations
 
 import math
+from typing import Annotated
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 from torch.distributions import Distribution
 from torch.nn import functional as F
 
-from tightbound.core.trace import Bound, Context, Examples, Trace
+from tightbound.core.component import ModelAware, ModelPart, Posterior
+from tightbound.core.options import Count, Positive, Share
+from tightbound.core.trace import Context, Examples, Trace
 from tightbound.distributions import Code, Codes, Quantized, soft_clip
 from tightbound.runtime.errors import TightboundError
 
@@ -51,24 +55,29 @@ class OneHot:
         return share.flatten(1), (share * (1 - share)).flatten(1)
 
 
-class CategoricalPosterior(nn.Module):
+class CategoricalPosterior(Posterior):
     """latent / classes categories, each one-hot, with straight-through Gumbel-softmax gradients.
 
     classes: values of a category.  temperature: of the relaxation that the gradient is taken of.
     Jang et al. 2017 (arXiv:1611.01144).
     """
 
-    space = "codes"
+    latent_space = "codes"
 
-    grids = True
-    needs = ("places",)
+    supports_grids = True
+    build_arguments = ("places",)
 
     def __init__(
         self,
         features: int,
         latent: int,
-        classes: int = 10,
-        temperature: float = 1.0,
+        classes: Annotated[Count, Field(description="values of a category")] = 10,
+        temperature: Annotated[
+            Positive,
+            Field(
+                description="temperature of the relaxation that gradients are taken of"
+            ),
+        ] = 1.0,
         places: int = 1,
     ) -> None:
         super().__init__()
@@ -84,7 +93,7 @@ class CategoricalPosterior(nn.Module):
         return Codes(logits, self.codebook, self.temperature)
 
 
-class Codebook(nn.Module):
+class Codebook(ModelPart):
     """`levels` tables of K vectors (D,): each level quantises what the levels before left over; N =
     groups * levels.
 
@@ -94,7 +103,7 @@ class Codebook(nn.Module):
     (arXiv:2203.01941), eq. 3.
     """
 
-    observes = True
+    keeps_statistics = True
 
     def __init__(
         self, parts: int, size: int, dim: int, levels: int, decay: float
@@ -202,7 +211,7 @@ class Codebook(nn.Module):
             self.get_buffer("total")[level].copy_(table)
 
 
-class VectorQuantizedPosterior(Bound, nn.Module):
+class VectorQuantizedPosterior(ModelAware, Posterior):
     """latent / dim codes, each the nearest of `codes` learned vectors to a linear map of h; with
     objective commitment.
 
@@ -211,19 +220,25 @@ class VectorQuantizedPosterior(Bound, nn.Module):
     quantisation). van den Oord et al. 2017 (arXiv:1711.00937), eq. 1 and 2.
     """
 
-    space, density = "codes", False  # all of it is on one code, wherever that is
-    bare = True
-    grids = True
-    needs = ("places",)
+    latent_space = "codes"
+    evaluates_given_z = False
+    encodes_unconditionally = True
+    supports_grids = True
+    build_arguments = ("places",)
 
     def __init__(
         self,
         features: int,
         latent: int,
-        codes: int = 512,
-        dim: int = 8,
-        levels: int = 1,
-        decay: float = 0.99,
+        codes: Annotated[Count, Field(description="vectors of a table")] = 512,
+        dim: Annotated[Count, Field(description="features of a code")] = 8,
+        levels: Annotated[
+            Count, Field(description="tables, each for the residual of those before")
+        ] = 1,
+        decay: Annotated[
+            Share,
+            Field(description="decay of the running means that the vectors follow"),
+        ] = 0.99,
         places: int = 1,
     ) -> None:
         super().__init__()
@@ -237,7 +252,7 @@ class VectorQuantizedPosterior(Bound, nn.Module):
         """Puts the codebook on encodings of training examples."""
         x, _ = examples(2 * self.codebook.size)
         self.codebook.start(
-            self._encoding(self.whole.features(x.to(self.head.weight.device)))
+            self._encoding(self.model.features(x.to(self.head.weight.device)))
         )
 
     def _encoding(self, h: Tensor) -> Tensor:
@@ -279,7 +294,7 @@ class Grid:
         return (digits * self.basis.to(z.device)).sum(-1)
 
 
-class FiniteScalarPosterior(nn.Module):
+class FiniteScalarPosterior(Posterior):
     """Each feature, bounded by tanh, is rounded to one of few levels; no codebook is learned and
     none can die.
 
@@ -287,15 +302,18 @@ class FiniteScalarPosterior(nn.Module):
     (arXiv:2309.15505), 3.1.
     """
 
-    space, density = "codes", False  # all of it is on one code, wherever that is
-    grids = True
-    needs = ("places",)
+    latent_space = "codes"
+    evaluates_given_z = False
+    supports_grids = True
+    build_arguments = ("places",)
 
     def __init__(
         self,
         features: int,
         latent: int,
-        levels: tuple[int, ...] = (8, 5, 5, 5),
+        levels: Annotated[
+            tuple[Count, ...], Field(description="levels of each feature of a code")
+        ] = (8, 5, 5, 5),
         places: int = 1,
     ) -> None:
         super().__init__()

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from functools import partial
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 from torch.distributions import Distribution
 from torch.nn import functional as F
 
 from tightbound.components.posteriors.normal import NormalPosterior
+from tightbound.core.component import Posterior
+from tightbound.core.options import Count
 from tightbound.core.trace import Context
 from tightbound.distributions import Flow, soft_clip, zuko_maps
 
@@ -142,12 +145,12 @@ def reflected(x: Tensor, v: Tensor) -> Tensor:
     return x
 
 
-class FlowPosterior(nn.Module):
+class FlowPosterior(Posterior):
     """q(z|x): z0 from a diagonal normal, then one map after another; its density goes with each z
     that it makes.
     """
 
-    density = False  # at a z that comes from elsewhere
+    evaluates_given_z = False
 
     def __init__(self, features: int, latent: int, steps: Iterable[nn.Module]) -> None:
         super().__init__()
@@ -170,7 +173,12 @@ class PlanarPosterior(FlowPosterior):
     steps: maps, one after another.
     """
 
-    def __init__(self, features: int, latent: int, steps: int = 10) -> None:
+    def __init__(
+        self,
+        features: int,
+        latent: int,
+        steps: Annotated[Count, Field(description="maps, one after another")] = 10,
+    ) -> None:
         super().__init__(
             features, latent, [Planar(features, latent) for _ in range(steps)]
         )
@@ -182,7 +190,12 @@ class RadialPosterior(FlowPosterior):
     steps: maps, one after another.
     """
 
-    def __init__(self, features: int, latent: int, steps: int = 10) -> None:
+    def __init__(
+        self,
+        features: int,
+        latent: int,
+        steps: Annotated[Count, Field(description="maps, one after another")] = 10,
+    ) -> None:
         super().__init__(
             features, latent, [Radial(features, latent) for _ in range(steps)]
         )
@@ -199,9 +212,14 @@ class SylvesterPosterior(FlowPosterior):
         self,
         features: int,
         latent: int,
-        steps: int = 4,
-        kind: Literal["orthogonal", "householder"] = "orthogonal",
-        rank: int = 8,
+        steps: Annotated[Count, Field(description="maps, one after another")] = 4,
+        kind: Annotated[
+            Literal["orthogonal", "householder"],
+            Field(
+                description="orthogonal columns by a QR decomposition, or Householder reflections"
+            ),
+        ] = "orthogonal",
+        rank: Annotated[Count, Field(description="columns of Q, or reflections")] = 8,
     ) -> None:
         super().__init__(
             features,
@@ -210,7 +228,7 @@ class SylvesterPosterior(FlowPosterior):
         )
 
 
-class InverseAutoregressivePosterior(nn.Module):
+class InverseAutoregressivePosterior(Posterior):
     """A flow of autoregressive maps: z from noise in one pass, the density of a given z in d
     passes.
 
@@ -224,10 +242,17 @@ class InverseAutoregressivePosterior(nn.Module):
         self,
         features: int,
         latent: int,
-        kind: Literal["affine", "spline", "coupling"] = "affine",
-        steps: int = 4,
-        width: int = 128,
-        context: int = 64,
+        kind: Annotated[
+            Literal["affine", "spline", "coupling"],
+            Field(description="kind of the maps: affine, spline or coupling"),
+        ] = "affine",
+        steps: Annotated[Count, Field(description="maps, one after another")] = 4,
+        width: Annotated[
+            Count, Field(description="hidden units of their networks")
+        ] = 128,
+        context: Annotated[
+            Count, Field(description="features of x that the maps see")
+        ] = 64,
     ) -> None:
         super().__init__()
         self.base, self.context = (

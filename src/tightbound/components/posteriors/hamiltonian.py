@@ -5,14 +5,18 @@ gradient.
 from __future__ import annotations
 
 import math
+from typing import Annotated
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
 from tightbound.components.posteriors.normal import NormalPosterior
+from tightbound.core.component import ModelAware, Posterior
 from tightbound.core.data_spec import DataSpec
-from tightbound.core.trace import Bound, Context, Examples
+from tightbound.core.options import Count, Positive, Weight
+from tightbound.core.trace import Context, Examples
 from tightbound.distributions import Euclidean, Hamiltonian, Riemannian
 
 
@@ -20,7 +24,7 @@ def _logit(share: float) -> float:
     return math.log(share / (1 - share))
 
 
-class HamiltonianPosterior(nn.Module):
+class HamiltonianPosterior(Posterior):
     """A normal, then leapfrog steps along the gradient of log p(x, z), with learned lengths and
     tempering.
 
@@ -28,13 +32,22 @@ class HamiltonianPosterior(nn.Module):
     the normal. Caterini, Doucet and Sejdinovic 2018 (arXiv:1805.11328), algorithm 1.
     """
 
-    paths = ("flat",)
-    density = False  # at a z that comes from elsewhere
-    reads_joint = True  # so that another prior is another q
+    compatible_hierarchies = ("flat",)
+    evaluates_given_z = False
+    uses_log_joint = True
     first = 0.3
 
     def __init__(
-        self, features: int, latent: int, steps: int = 3, longest: float = 1.0
+        self,
+        features: int,
+        latent: int,
+        steps: Annotated[Count, Field(description="leapfrog steps")] = 3,
+        longest: Annotated[
+            Positive,
+            Field(
+                description="bound on a step's length, in units of the scale of the normal"
+            ),
+        ] = 1.0,
     ) -> None:
         super().__init__()
         self.start, self.steps, self.longest = (
@@ -64,7 +77,7 @@ class HamiltonianPosterior(nn.Module):
         )
 
 
-class RiemannianPosterior(Bound, HamiltonianPosterior):
+class RiemannianPosterior(ModelAware, HamiltonianPosterior):
     """The same in a space whose metric is learned: directions in which the data vary are short.
 
     Its centres are the means of the start at training examples, its factors linear in their
@@ -73,20 +86,27 @@ class RiemannianPosterior(Bound, HamiltonianPosterior):
     Chadebec, Mantoux and Allassonniere 2020 (arXiv:2010.11518).
     """
 
-    needs = ("spec",)
+    build_arguments = ("spec",)
     first = 0.2
-    bare = True
+    encodes_unconditionally = True
 
     def __init__(
         self,
         features: int,
         latent: int,
         spec: DataSpec,
-        steps: int = 3,
-        longest: float = 1.0,
-        count: int = 100,
-        reach: float = 1.0,
-        least: float = 0.1,
+        steps: Annotated[Count, Field(description="leapfrog steps")] = 3,
+        longest: Annotated[
+            Positive, Field(description="bound on a step's length")
+        ] = 1.0,
+        count: Annotated[Count, Field(description="centres of the metric")] = 100,
+        reach: Annotated[
+            Weight,
+            Field(description="range of a centre, times the square root of latent"),
+        ] = 1.0,
+        least: Annotated[
+            Weight, Field(description="inverse metric far from all centres")
+        ] = 0.1,
     ) -> None:
         super().__init__(features, latent, steps, longest)
         self.factor, self.reach, self.least = (
@@ -101,10 +121,10 @@ class RiemannianPosterior(Bound, HamiltonianPosterior):
     def prepare(self, examples: Examples) -> None:
         """Takes the examples whose codes are the centres, in units of the encoder."""
         inputs = self.get_buffer("inputs")
-        inputs.copy_(self.shown(examples, len(inputs))[0])
+        inputs.copy_(self.encoder_inputs(examples, len(inputs))[0])
 
     def motion(self, q: Distribution) -> tuple[Euclidean | Riemannian, Tensor]:
-        h = self.whole.encoder(self.get_buffer("inputs"))
+        h = self.model.encoder(self.get_buffer("inputs"))
         centres, width = self.start.mean(h), q.event_shape[0]
         square = self.factor(h).unflatten(-1, (width, width))
         diagonal = square.diagonal(dim1=-2, dim2=-1).tanh().exp()

@@ -9,6 +9,7 @@ from torch.distributions import Distribution
 from torch.nn import functional as F
 
 from tightbound.components.posteriors.normal import NormalPosterior
+from tightbound.core.component import Posterior
 from tightbound.core.trace import Context
 from tightbound.distributions import (
     PowerSpherical,
@@ -22,12 +23,12 @@ from tightbound.runtime.errors import TightboundError
 FARTHEST = 8.0
 
 
-class SpherePosterior(nn.Module):
+class SpherePosterior(Posterior):
     """A mean direction and a concentration, linear in h; the concentration is bounded and starts
     near d.
     """
 
-    space = "sphere"
+    latent_space = "sphere"
     family: type[VonMisesFisher] | type[PowerSpherical]
 
     def __init__(self, features: int, latent: int) -> None:
@@ -61,13 +62,13 @@ class PowerSphericalPosterior(SpherePosterior):
     family = PowerSpherical
 
 
-class WrappedNormalPosterior(nn.Module):
+class WrappedNormalPosterior(Posterior):
     """A wrapped normal in hyperbolic space, of the prior's curvature.
 
     Mathieu et al. 2019 (arXiv:1901.06033).
     """
 
-    space = "hyperbolic"
+    latent_space = "hyperbolic"
 
     def __init__(self, features: int, latent: int) -> None:
         super().__init__()

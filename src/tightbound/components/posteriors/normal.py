@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 from torch.distributions import Distribution, Independent, Normal
 
+from tightbound.core.component import Posterior
 from tightbound.core.trace import Context
 from tightbound.distributions import Delta, FullNormal, diagonal
 
@@ -15,7 +17,7 @@ from tightbound.distributions import Delta, FullNormal, diagonal
 WIDEST = 3.0
 
 
-class NormalPosterior(nn.Module):
+class NormalPosterior(Posterior):
     """Diagonal normal: a mean and a scale per feature, linear in the encoder's features h (n, F),
     or (n, *grid, F).
 
@@ -24,13 +26,18 @@ class NormalPosterior(nn.Module):
     exact form for a linear model). Kingma and Welling 2014 (arXiv:1312.6114), appendix C.2.
     """
 
-    grids = True
+    supports_grids = True
 
     def __init__(
         self,
         features: int,
         latent: int,
-        scale: Literal["predicted", "shared"] = "predicted",
+        scale: Annotated[
+            Literal["predicted", "shared"],
+            Field(
+                description="predicted from h, or one learned scale per feature for all x"
+            ),
+        ] = "predicted",
     ) -> None:
         super().__init__()
         self.mean = nn.Linear(features, latent)
@@ -47,7 +54,7 @@ class NormalPosterior(nn.Module):
         return diagonal(loc.flatten(1), self.shared.expand_as(loc).flatten(1), WIDEST)
 
 
-class FullNormalPosterior(nn.Module):
+class FullNormalPosterior(Posterior):
     """Normal with a full covariance L L', L = diag(scale) (I + strictly lower), all linear in h.
 
     Kingma and Welling 2019 (arXiv:1906.02691), section 2.5.1, up to the order of the product.
@@ -71,16 +78,16 @@ class FullNormalPosterior(nn.Module):
         )
 
 
-class ResidualPosterior(nn.Module):
+class ResidualPosterior(Posterior):
     """q relative to p = N(m, s^2): N(m + d, (s r)^2), d and log r linear in h; at d = 0, r = 1 it
     is p itself.
 
     Vahdat and Kautz 2020 (arXiv:2007.03898), eq. 4.
     """
 
-    grids = True
-    priors = ("standard", "learned")
-    paths = ("flat", "top-down")
+    supports_grids = True
+    compatible_priors = ("standard", "learned")
+    compatible_hierarchies = ("flat", "top-down")
 
     def __init__(self, features: int, latent: int) -> None:
         super().__init__()
@@ -97,16 +104,16 @@ class ResidualPosterior(nn.Module):
         )
 
 
-class LadderPosterior(nn.Module):
+class LadderPosterior(Posterior):
     """The product of what h says and of p, both normal: precisions add, means are weighted by them.
 
     Sonderby et al. 2016 (arXiv:1602.02282), eq. 17 to 19, where the first factor does not hear of
     the latents above, and the topmost q is not a product.
     """
 
-    grids = True
-    priors = ("standard", "learned")
-    paths = ("flat", "top-down")
+    supports_grids = True
+    compatible_priors = ("standard", "learned")
+    compatible_hierarchies = ("flat", "top-down")
 
     def __init__(self, features: int, latent: int) -> None:
         super().__init__()
@@ -122,10 +129,11 @@ class LadderPosterior(nn.Module):
         )
 
 
-class DeltaPosterior(nn.Module):
+class DeltaPosterior(Posterior):
     """A point per example, linear in h: the code of an autoencoder."""
 
-    grids = point = True
+    supports_grids = True
+    is_point_mass = True
 
     def __init__(self, features: int, latent: int) -> None:
         super().__init__()

@@ -1,7 +1,6 @@
 """p(z); one line per prior of the topmost latent."""
 
 from tightbound.components.priors.codes import PixelCNNPrior, UniformCodesPrior
-from tightbound.components.priors.encoded_data import Seen
 from tightbound.components.priors.fitted import FullNormalPrior, GaussianMixturePrior
 from tightbound.components.priors.flow import FlowPrior, IAFPrior, MAFPrior
 from tightbound.components.priors.manifold import (
@@ -19,8 +18,9 @@ from tightbound.components.priors.normal import (
 )
 from tightbound.components.priors.riemannian import RiemannianPrior
 from tightbound.components.priors.two_stage import TwoStagePrior
+from tightbound.core.component import Prior
 
-PRIORS = {
+PRIORS: dict[str, type[Prior]] = {
     "standard": StandardNormal,
     "learned": LearnedNormal,
     "conditional": TopConditional,
@@ -42,4 +42,4 @@ PRIORS = {
     "pixelcnn": PixelCNNPrior,
 }
 
-__all__ = ["PRIORS", "ConditionalNormal", "Seen"]
+__all__ = ["PRIORS", "ConditionalNormal"]

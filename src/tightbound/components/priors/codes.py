@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Annotated, Any
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 from torch.distributions import Distribution
 from torch.nn import functional as F
 
-from tightbound.core.trace import Bound, Context, Draw
+from tightbound.core.component import ModelAware, Prior
+from tightbound.core.options import Count
+from tightbound.core.trace import Context, Draw
 from tightbound.distributions import CodeChain, UniformCodes
 
 
-class UniformCodesPrior(Bound, nn.Module):
+class UniformCodesPrior(ModelAware, Prior):
     """Every code alike. van den Oord et al. 2017 (arXiv:1711.00937), section 3.1."""
 
-    space = "codes"
+    latent_space = "codes"
 
     def __init__(self, latent: int) -> None:
         super().__init__()
@@ -25,7 +28,7 @@ class UniformCodesPrior(Bound, nn.Module):
 
     def forward(self, ctx: Context, draw: Draw, state: Tensor | None) -> Distribution:
         return UniformCodes(
-            ctx.n, self.whole.path.top.codebook, self.get_buffer("zero")
+            ctx.n, self.model.hierarchy.posterior.codebook, self.get_buffer("zero")
         )
 
 
@@ -41,14 +44,14 @@ class Masked(nn.Module):
         self.conv = (nn.Conv1d, nn.Conv2d, nn.Conv3d)[axes - 1](
             inputs, outputs, kernel, padding=kernel // 2
         )
-        seen = (torch.arange(kernel**axes) < kernel**axes // 2 + own).reshape(
+        mask = (torch.arange(kernel**axes) < kernel**axes // 2 + own).reshape(
             [kernel] * axes
         )
-        self.register_buffer("seen", seen.float(), persistent=False)
+        self.register_buffer("mask", mask.float(), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.conv._conv_forward(
-            x, self.conv.weight * self.get_buffer("seen"), self.conv.bias
+            x, self.conv.weight * self.get_buffer("mask"), self.conv.bias
         )
 
 
@@ -80,7 +83,7 @@ class PixelCNN(nn.Module):
         return self.head(F.silu(x).flatten(2).mT)
 
 
-class PixelCNNPrior(Bound, nn.Module):
+class PixelCNNPrior(ModelAware, Prior):
     """P(codes) = prod_i P(code_i | those before it) by a PixelCNN over their grid, a row of codes
     where there is none.
 
@@ -89,27 +92,32 @@ class PixelCNNPrior(Bound, nn.Module):
     (arXiv:1711.00937), section 3.3.
     """
 
-    space = "codes"
-    learns = True
-    numbers = True  # it reads codes as numbers, so that no gradient reaches z
+    latent_space = "codes"
+    fits_by_gradient = True
+    reads_code_indices = True
 
-    def __init__(self, latent: int, width: int = 64, depth: int = 5) -> None:
+    def __init__(
+        self,
+        latent: int,
+        width: Annotated[Count, Field(description="channels")] = 64,
+        depth: Annotated[Count, Field(description="blocks")] = 5,
+    ) -> None:
         super().__init__()
         self.width, self.depth = width, depth
 
-    def bind(self, model: Any) -> None:
+    def attach(self, model: Any) -> None:
         """Called by `build`: the codes are those of the posterior, their grid that of the
         encoder.
         """
-        super().bind(model)
-        codebook, grid = (
-            model.path.top.codebook,
-            getattr(model.encoder, "grid", ()) or (1,),
-        )
+        super().attach(model)
+        codebook = model.hierarchy.posterior.codebook
+        grid = model.hierarchy.grid or (1,)
         each = codebook.groups // math.prod(grid)
         self.net = PixelCNN(
             (*grid[:-1], grid[-1] * each), codebook.size, self.width, self.depth
         )
 
     def forward(self, ctx: Context, draw: Draw, state: Tensor | None) -> Distribution:
-        return CodeChain(ctx.n, self.whole.path.top.codebook, self.net, self.net.place)
+        return CodeChain(
+            ctx.n, self.model.hierarchy.posterior.codebook, self.net, self.net.place
+        )

@@ -1,33 +1,15 @@
-"""What a prior that is fitted after training is shown: examples, and where the trained encoder puts
-them.
-"""
+"""Helpers of priors that are fitted to draws of q(z|x): units, k-means clusters."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from tightbound.core.component import EncodedData
 from tightbound.runtime.errors import TightboundError
-
-
-@dataclass(frozen=True)
-class Seen:
-    """Of q(z|x) of n training examples: a draw z (n, d); `moments()`, its mean and scale, (n, d)
-    each.
-
-    A prior with `fit(seen)` can be fitted; where it says `learns = True`, fitting only places its
-    start, and the one training loop then minimises -E_q[log p(z)].  seed: of what is random in
-    fitting.
-    """
-
-    z: Tensor
-    moments: Callable[[], tuple[Tensor, Tensor]]
-    seed: int
 
 
 class Units(nn.Module):
@@ -40,10 +22,10 @@ class Units(nn.Module):
         self.register_buffer("centre", torch.zeros(latent))
         self.register_buffer("spread", torch.ones(latent))
 
-    def fit(self, seen: Seen) -> None:
+    def fit(self, data: EncodedData) -> None:
         """Takes those of the draws."""
-        self.get_buffer("centre").copy_(seen.z.mean(0))
-        self.get_buffer("spread").copy_(seen.z.std(0).clamp(min=1e-6))
+        self.get_buffer("centre").copy_(data.z.mean(0))
+        self.get_buffer("spread").copy_(data.z.std(0).clamp(min=1e-6))
 
     def of(self, n: int) -> tuple[Tensor, Tensor]:
         """Both, n rows."""

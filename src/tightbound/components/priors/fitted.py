@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
-from tightbound.components.priors.encoded_data import Seen, need_enough
+from tightbound.components.priors.encoded_data import need_enough
+from tightbound.core.component import EncodedData, Prior
+from tightbound.core.options import Count
 from tightbound.core.trace import Context, Draw
 from tightbound.distributions import Blend, FullNormal
 
 LOW, HIGH = -12.0, 12.0  # of a log-scale
 
 
-class GaussianMixturePrior(nn.Module):
+class GaussianMixturePrior(Prior):
     """sum_m w_m N(z; mean_m, L_m L_m') with full covariances; fitted by expectation maximisation
     (scikit-learn).
 
@@ -21,24 +26,28 @@ class GaussianMixturePrior(nn.Module):
     Ghosh et al. 2020 (arXiv:1903.12436), section 4, fit 10 to the codes of an RAE.
     """
 
-    def __init__(self, latent: int, components: int = 10) -> None:
+    def __init__(
+        self,
+        latent: int,
+        components: Annotated[Count, Field(description="number of components")] = 10,
+    ) -> None:
         super().__init__()
         self.mean = nn.Parameter(torch.randn(components, latent))
         self.log_scale = nn.Parameter(torch.zeros(components, latent))
         self.lower = nn.Parameter(torch.zeros(components, latent, latent))
         self.log_weight = nn.Parameter(torch.zeros(components))
 
-    def fit(self, seen: Seen) -> None:
+    def fit(self, data: EncodedData) -> None:
         """Sets all parameters by the draws z; raises TightboundError where there are fewer than
         components.
         """
         from sklearn.mixture import GaussianMixture
 
         count = len(self.mean)
-        need_enough(seen.z, count)
-        z = seen.z.double().cpu().numpy()
+        need_enough(data.z, count)
+        z = data.z.double().cpu().numpy()
         found = GaussianMixture(
-            count, max_iter=300, random_state=seen.seed % 2**32
+            count, max_iter=300, random_state=data.seed % 2**32
         ).fit(z)
         root = torch.linalg.cholesky(torch.from_numpy(found.covariances_))
         self.mean.copy_(torch.from_numpy(found.means_))

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
-from torch import Tensor, nn
+from pydantic import Field
+from torch import Tensor
 from torch.distributions import Distribution
 
-from tightbound.components.priors.encoded_data import Seen, Units
+from tightbound.components.priors.encoded_data import Units
+from tightbound.core.component import EncodedData, Prior
+from tightbound.core.options import Count
 from tightbound.core.trace import Context, Draw
 from tightbound.distributions import Flow, standard_normal, zuko_maps
 
 
-class FlowPrior(nn.Module):
+class FlowPrior(Prior):
     """N(0, I) pulled back through maps: log p(z) = log N(T(z)) + log |det dT/dz|, in one pass.
 
     kind: "coupling" (RealNVP, Dinh et al. 2017, arXiv:1605.08803), "affine" (MAF, Papamakarios et
@@ -21,14 +24,19 @@ class FlowPrior(nn.Module):
     samples take d passes. steps: maps, one after another.  width: hidden units of their networks.
     """
 
-    learns = True
+    fits_by_gradient = True
 
     def __init__(
         self,
         latent: int,
-        kind: Literal["coupling", "affine", "spline"] = "coupling",
-        steps: int = 6,
-        width: int = 128,
+        kind: Annotated[
+            Literal["coupling", "affine", "spline"],
+            Field(description="kind of the maps: RealNVP, MAF or a neural spline flow"),
+        ] = "coupling",
+        steps: Annotated[Count, Field(description="maps, one after another")] = 6,
+        width: Annotated[
+            Count, Field(description="hidden units of their networks")
+        ] = 128,
     ) -> None:
         super().__init__()
         self.maps = zuko_maps(kind, latent, steps, width)
@@ -52,13 +60,20 @@ class MAFPrior(FlowPrior):
 
     turned = False
 
-    def __init__(self, latent: int, steps: int = 5, width: int = 128) -> None:
+    def __init__(
+        self,
+        latent: int,
+        steps: Annotated[Count, Field(description="maps, one after another")] = 5,
+        width: Annotated[
+            Count, Field(description="hidden units of their networks")
+        ] = 128,
+    ) -> None:
         super().__init__(latent, "affine", steps, width)
         self.units = Units(latent)
 
-    def fit(self, seen: Seen) -> None:
+    def fit(self, data: EncodedData) -> None:
         """Takes the units of the codes."""
-        self.units.fit(seen)
+        self.units.fit(data)
 
     def forward(self, ctx: Context, draw: Draw, state: Tensor | None) -> Distribution:
         base, (centre, spread) = (
@@ -87,5 +102,12 @@ class IAFPrior(MAFPrior):
 
     turned = True
 
-    def __init__(self, latent: int, steps: int = 3, width: int = 64) -> None:
+    def __init__(
+        self,
+        latent: int,
+        steps: Annotated[Count, Field(description="maps, one after another")] = 3,
+        width: Annotated[
+            Count, Field(description="hidden units of their networks")
+        ] = 64,
+    ) -> None:
         super().__init__(latent, steps, width)

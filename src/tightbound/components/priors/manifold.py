@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import math
+from typing import Annotated
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 from torch.distributions import Distribution
 from torch.nn import functional as F
 
-from tightbound.components.priors.encoded_data import Seen, clusters, start_at_clusters
+from tightbound.components.priors.encoded_data import clusters, start_at_clusters
+from tightbound.core.component import EncodedData, Prior
+from tightbound.core.options import Count, Positive
 from tightbound.core.trace import Context, Draw
 from tightbound.distributions import (
     Blend,
@@ -20,10 +24,10 @@ from tightbound.distributions import (
 )
 
 
-class SphereUniformPrior(nn.Module):
+class SphereUniformPrior(Prior):
     """Uniform on the unit sphere in R^d."""
 
-    space = "sphere"
+    latent_space = "sphere"
 
     def __init__(self, latent: int) -> None:
         super().__init__()
@@ -33,7 +37,7 @@ class SphereUniformPrior(nn.Module):
         return SphereUniform(self.get_buffer("zero").expand(ctx.n, -1))
 
 
-class WrappedNormalPrior(nn.Module):
+class WrappedNormalPrior(Prior):
     """A wrapped normal at the origin of hyperbolic space: N(0, scale^2) in normal coordinates, in
     which z is held.
 
@@ -41,9 +45,18 @@ class WrappedNormalPrior(nn.Module):
     1 / sqrt(c), z is tanh(r / 2) / r z, r = sqrt(c) |z|.
     """
 
-    space = "hyperbolic"
+    latent_space = "hyperbolic"
 
-    def __init__(self, latent: int, scale: float = 1.0, curvature: float = 1.0) -> None:
+    def __init__(
+        self,
+        latent: int,
+        scale: Annotated[
+            Positive, Field(description="scale in units of hyperbolic distance")
+        ] = 1.0,
+        curvature: Annotated[
+            Positive, Field(description="curvature c of the space, positive")
+        ] = 1.0,
+    ) -> None:
         super().__init__()
         self.scale, self.curvature = scale, curvature
         self.register_buffer("zero", torch.zeros(latent), persistent=False)
@@ -53,7 +66,7 @@ class WrappedNormalPrior(nn.Module):
         return WrappedNormal(zero, torch.full_like(zero, self.scale), self.curvature)
 
 
-class SphereMixturePrior(nn.Module):
+class SphereMixturePrior(Prior):
     """sum_m w_m vMF(z; loc_m, kappa_m) on the unit sphere in R^d; the uniform distribution is its
     limit kappa = 0.
 
@@ -61,10 +74,14 @@ class SphereMixturePrior(nn.Module):
     4.4 (jmlr.org/papers/v6/banerjee05a.html).
     """
 
-    space = "sphere"
-    learns = True
+    latent_space = "sphere"
+    fits_by_gradient = True
 
-    def __init__(self, latent: int, components: int = 10) -> None:
+    def __init__(
+        self,
+        latent: int,
+        components: Annotated[Count, Field(description="number of components")] = 10,
+    ) -> None:
         super().__init__()
         self.direction = nn.Parameter(torch.randn(components, latent))
         self.log_concentration = nn.Parameter(
@@ -72,9 +89,9 @@ class SphereMixturePrior(nn.Module):
         )
         self.log_weight = nn.Parameter(torch.zeros(components))
 
-    def fit(self, seen: Seen) -> None:
+    def fit(self, data: EncodedData) -> None:
         """Starts at clusters of the draws."""
-        mean, _, log_weight = clusters(seen.z, len(self.direction), seen.seed)
+        mean, _, log_weight = clusters(data.z, len(self.direction), data.seed)
         r = mean.norm(dim=1).clamp(1e-3, 0.999)
         self.direction.copy_(mean)
         self.log_concentration.copy_(
@@ -98,20 +115,25 @@ class PoincareMixturePrior(WrappedNormalPrior):
     components: how many, M.  curvature: that of the model.  Starts at k-means clusters.
     """
 
-    learns = True
-    inherits = ("curvature",)
+    fits_by_gradient = True
+    inherited_options = ("curvature",)
 
     def __init__(
-        self, latent: int, components: int = 10, curvature: float = 1.0
+        self,
+        latent: int,
+        components: Annotated[Count, Field(description="number of components")] = 10,
+        curvature: Annotated[
+            Positive, Field(description="curvature of the model's space")
+        ] = 1.0,
     ) -> None:
         super().__init__(latent, curvature=curvature)
         self.mean = nn.Parameter(0.5 * torch.randn(components, latent))
         self.log_scale = nn.Parameter(torch.zeros(components, latent))
         self.log_weight = nn.Parameter(torch.zeros(components))
 
-    def fit(self, seen: Seen) -> None:
+    def fit(self, data: EncodedData) -> None:
         """Starts at clusters of the draws."""
-        start_at_clusters(self, seen.z, seen.seed)
+        start_at_clusters(self, data.z, data.seed)
 
     def forward(self, ctx: Context, draw: Draw, state: Tensor | None) -> Distribution:
         scale = soft_clip(self.log_scale).exp()

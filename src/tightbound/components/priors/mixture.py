@@ -4,35 +4,42 @@ examples.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
-from tightbound.components.priors.encoded_data import Seen, start_at_clusters
+from tightbound.components.priors.encoded_data import start_at_clusters
+from tightbound.core.component import EncodedData, ModelAware, Prior
 from tightbound.core.data_spec import DataSpec
-from tightbound.core.trace import Bound, Context, Draw, Examples, Trace, scale_of
+from tightbound.core.options import Count
+from tightbound.core.trace import Context, Draw, Examples, Trace, scale_of
 from tightbound.distributions import Mixture, soft_clip
 
 
-class MixturePrior(nn.Module):
+class MixturePrior(Prior):
     """sum_m w_m N(z; mean_m, diag scale_m^2) with learned weights, means and scales.
 
     components: how many, M.
     """
 
-    learns = True
+    fits_by_gradient = True
 
-    def __init__(self, latent: int, components: int = 10) -> None:
+    def __init__(
+        self,
+        latent: int,
+        components: Annotated[Count, Field(description="number of components")] = 10,
+    ) -> None:
         super().__init__()
         self.mean = nn.Parameter(torch.randn(components, latent))
         self.log_scale = nn.Parameter(torch.zeros(components, latent))
         self.log_weight = nn.Parameter(torch.zeros(components))
 
-    def fit(self, seen: Seen) -> None:
+    def fit(self, data: EncodedData) -> None:
         """Starts at clusters of the draws."""
-        start_at_clusters(self, seen.z, seen.seed)
+        start_at_clusters(self, data.z, data.seed)
 
     def forward(self, ctx: Context, draw: Draw, state: Tensor | None) -> Distribution:
         return Mixture(
@@ -40,7 +47,7 @@ class MixturePrior(nn.Module):
         )
 
 
-class Encoded(Bound, nn.Module):
+class Encoded(ModelAware, Prior):
     """A mixture over the codes that the model's own encoder gives to `count` inputs (count,
     *shape).
 
@@ -48,11 +55,11 @@ class Encoded(Bound, nn.Module):
     as other weights.
     """
 
-    needs = ("spec",)
-    learns = True
-    posteriors = ("normal",)
-    paths = ("flat", "top-down")
-    bare = True
+    build_arguments = ("spec",)
+    fits_by_gradient = True
+    compatible_posteriors = ("normal",)
+    compatible_hierarchies = ("flat", "top-down")
+    encodes_unconditionally = True
 
     def __init__(self, latent: int, spec: DataSpec, count: int) -> None:
         super().__init__()
@@ -61,15 +68,16 @@ class Encoded(Bound, nn.Module):
 
     def codes(self, inputs: Tensor) -> Distribution:
         """q(z|x) of the topmost latent at inputs in units of the encoder."""
-        model = self.whole
+        model = self.model
         h = scale_of(model.encoder(inputs), -1)
-        return model.path.top(h, Context(len(h), h), None)
+        q: Distribution = model.hierarchy.top_posterior(h, Context(len(h), h))
+        return q
 
     def kept(self, inputs: Tensor) -> Distribution:
         """`codes(inputs)`, made anew only where a gradient is wanted or a weight has changed."""
         if torch.is_grad_enabled():
             return self.codes(inputs)
-        version = [p._version for p in (inputs, *self.whole.parameters())]
+        version = [p._version for p in (inputs, *self.model.parameters())]
         if self._kept[0] != version:
             self._kept = (version, self.codes(inputs))
         return self._kept[1]
@@ -83,23 +91,30 @@ class VampPrior(Encoded):
     (arXiv:1705.07120), eq. 9.
     """
 
-    observes = True
+    keeps_statistics = True
 
-    def __init__(self, latent: int, spec: DataSpec, components: int = 500) -> None:
+    def __init__(
+        self,
+        latent: int,
+        spec: DataSpec,
+        components: Annotated[
+            Count, Field(description="number of pseudo-inputs")
+        ] = 500,
+    ) -> None:
         super().__init__(latent, spec, components)
         self.inputs = nn.Parameter(0.1 * torch.randn(self.shape))
         self.register_buffer("log_weight", torch.zeros(components), persistent=False)
 
     def prepare(self, examples: Examples) -> None:
         """Starts the pseudo-inputs at training examples, repeated where there are fewer."""
-        self.inputs.copy_(self.shown(examples, len(self.inputs))[0])
+        self.inputs.copy_(self.encoder_inputs(examples, len(self.inputs))[0])
 
     def statistics(self, trace: Trace) -> dict[str, Tensor]:
         return {}
 
     def after_step(self, sums: dict[str, Tensor]) -> None:
         """Moves pseudo-inputs that left the range of the data back to its edge."""
-        centre, spread = (self.whole.get_buffer(name) for name in ("centre", "spread"))
+        centre, spread = (self.model.get_buffer(name) for name in ("centre", "spread"))
         low, high = (
             (torch.as_tensor(bound).to(centre) - centre) / spread
             for bound in self.bounds
@@ -117,12 +132,22 @@ class ExemplarPrior(Encoded):
 
     An approximation of the paper's sum over all N: `count` examples spread over the training data
     stand for it, of which each training step sees `step` at random, and evaluation all. count:
-    training examples that stand for all.  step: of these, seen by a training step. Norouzi et al.
+    training examples that stand for all.  step: of these, data by a training step. Norouzi et al.
     2020 (arXiv:2004.04795), eq. 5.
     """
 
+    needs_row_numbers = True
+
     def __init__(
-        self, latent: int, spec: DataSpec, count: int = 1000, step: int = 200
+        self,
+        latent: int,
+        spec: DataSpec,
+        count: Annotated[
+            Count, Field(description="training examples that stand for all")
+        ] = 1000,
+        step: Annotated[
+            Count, Field(description="how many of these one training step uses")
+        ] = 200,
     ) -> None:
         super().__init__(latent, spec, count)
         self.step = min(step, count)
@@ -135,7 +160,7 @@ class ExemplarPrior(Encoded):
         left out.
         """
         inputs, rows = self.get_buffer("inputs"), self.get_buffer("rows")
-        inputs[:], rows[:] = self.shown(examples, len(inputs))
+        inputs[:], rows[:] = self.encoder_inputs(examples, len(inputs))
 
     def forward(self, ctx: Context, draw: Draw, state: Tensor | None) -> Distribution:
         inputs, rows = self.get_buffer("inputs"), self.get_buffer("rows")

@@ -6,11 +6,12 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
+from tightbound.core.component import Prior
 from tightbound.core.trace import Context, Draw
 from tightbound.distributions import diagonal, standard_normal
 
 
-class StandardNormal(nn.Module):
+class StandardNormal(Prior):
     """p(z) = N(0, I), (n, d)."""
 
     def __init__(self, latent: int) -> None:
@@ -21,10 +22,10 @@ class StandardNormal(nn.Module):
         return standard_normal(self.get_buffer("zero").expand(ctx.n, -1))
 
 
-class LearnedNormal(nn.Module):
+class LearnedNormal(Prior):
     """p(z) = N(mean, diag scale^2) with learned mean and scale, (n, d)."""
 
-    learns = True
+    fits_by_gradient = True
 
     def __init__(self, latent: int) -> None:
         super().__init__()
@@ -35,7 +36,7 @@ class LearnedNormal(nn.Module):
         return diagonal(self.mean.expand(ctx.n, -1), self.log_scale.expand(ctx.n, -1))
 
 
-class ConditionalNormal(nn.Module):
+class ConditionalNormal(Prior):
     """p(z | above) = N(mean(state), diag scale(state)^2), linear in the state that the latents
     above left.
 
@@ -62,8 +63,9 @@ class TopConditional(ConditionalNormal):
     Sohn, Lee and Yan 2015 (NeurIPS 28), section 4.1.
     """
 
-    needs = ("above",)
-    reads_state = learns = True
+    build_arguments = ("above",)
+    depends_on_state = True
+    fits_by_gradient = True
 
     def __init__(self, latent: int, above: int) -> None:
         super().__init__(above, latent)

@@ -4,13 +4,15 @@ density.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
 import torch
-from torch import Tensor, nn
+from pydantic import Field
+from torch import Tensor
 from torch.distributions import Distribution, constraints
 
-from tightbound.components.priors.encoded_data import Seen
+from tightbound.core.component import EncodedData, Prior
+from tightbound.core.options import Count
 from tightbound.core.trace import Context, Draw
 from tightbound.distributions import FromNoise, NoiseForm
 from tightbound.runtime.errors import TightboundError
@@ -76,7 +78,7 @@ class RiemannianUniform(FromNoise):
         return z, float(torch.stack(accepted).mean())
 
 
-class RiemannianPrior(nn.Module):
+class RiemannianPrior(Prior):
     """Uniform with respect to the volume of G(z) = sum_i w_i(z) S_i^-1 + least exp(-decay |z|^2) I;
     no density.
 
@@ -86,11 +88,19 @@ class RiemannianPrior(nn.Module):
     proposals of a chain, and steps of each.
     """
 
-    density = False
-    posteriors = ("normal",)
+    has_density = False
+    compatible_posteriors = ("normal",)
 
     def __init__(
-        self, latent: int, centres: int = 200, moves: int = 40, leapfrog: int = 8
+        self,
+        latent: int,
+        centres: Annotated[
+            Count, Field(description="examples that make the metric")
+        ] = 200,
+        moves: Annotated[Count, Field(description="proposals of a chain")] = 40,
+        leapfrog: Annotated[
+            Count, Field(description="leapfrog steps of a proposal")
+        ] = 8,
     ) -> None:
         super().__init__()
         self.moves, self.leapfrog, self.least, self.decay = moves, leapfrog, 1e-3, 1e-2
@@ -99,17 +109,17 @@ class RiemannianPrior(nn.Module):
         for name in ("rho", "step"):
             self.register_buffer(name, torch.ones(()))
 
-    def fit(self, seen: Seen) -> None:
+    def fit(self, data: EncodedData) -> None:
         """Takes centres spread over the examples; raises TightboundError where there are fewer."""
         mean, scale, rho, step = (
             self.get_buffer(name) for name in ("mean", "scale", "rho", "step")
         )
-        if len(seen.z) < len(mean):
+        if len(data.z) < len(mean):
             raise TightboundError(
-                f"{len(mean)} centres need as many examples, and there are {len(seen.z)}"
+                f"{len(mean)} centres need as many examples, and there are {len(data.z)}"
             )
-        some = torch.linspace(0, len(seen.z) - 1, len(mean)).long()
-        means, scales = seen.moments()
+        some = torch.linspace(0, len(data.z) - 1, len(mean)).long()
+        means, scales = data.moments()
         mean.copy_(means[some])
         scale.copy_(scales[some].clamp(min=1e-4))
         far = ((mean[:, None] - mean[None]) / scale[:, None]).norm(dim=-1)
@@ -119,10 +129,10 @@ class RiemannianPrior(nn.Module):
             .max()
             .clamp(min=1e-3)
         )
-        step.copy_(seen.z.std(0).mean())
+        step.copy_(data.z.std(0).mean())
         dist = RiemannianUniform(self, 100)
         noise = dist.noise_form.draw(
-            torch.Generator().manual_seed(seen.seed), "cpu"
+            torch.Generator().manual_seed(data.seed), "cpu"
         ).to(mean)
         while dist.run(noise)[1] < WANTED:
             step.mul_(0.7)

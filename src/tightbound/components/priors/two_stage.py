@@ -8,12 +8,13 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
-from tightbound.components.priors.encoded_data import Seen, Units
+from tightbound.components.priors.encoded_data import Units
+from tightbound.core.component import EncodedData, Prior
 from tightbound.core.trace import Context, Draw
 from tightbound.distributions import diagonal, standard_normal
 
 
-class TwoStagePrior(nn.Module):
+class TwoStagePrior(Prior):
     """p(z) = int N(u; 0, I) N(z; m(u), gamma^2 I) du, with q(u|z) beside it: a VAE of z with a
     learned scale gamma.
 
@@ -22,10 +23,10 @@ class TwoStagePrior(nn.Module):
     and spread of the codes. Dai and Wipf 2019 (arXiv:1903.05789), section 4.
     """
 
-    learns = True
-    needs = ("network",)
-    paths = ("flat",)
-    sites = ("u",)
+    fits_by_gradient = True
+    build_arguments = ("network",)
+    compatible_hierarchies = ("flat",)
+    extra_sites = ("u",)
 
     def __init__(self, latent: int, network: Any) -> None:
         super().__init__()
@@ -40,11 +41,11 @@ class TwoStagePrior(nn.Module):
         )
         self.log_gamma = nn.Parameter(torch.zeros(()))
 
-    def fit(self, seen: Seen) -> None:
+    def fit(self, data: EncodedData) -> None:
         """Takes the units of the codes."""
-        self.units.fit(seen)
+        self.units.fit(data)
 
-    def inference(self) -> list[nn.Module]:
+    def inference_modules(self) -> list[nn.Module]:
         """The modules that belong to q(u|z)."""
         return [self.up, self.code]
 

@@ -129,9 +129,7 @@ def _prior_codes(run: Run, n: int, seed: int, c: Tensor | None) -> dict[str, Arr
     most, found = (
         max(
             1,
-            4
-            * VALUES_AT_ONCE
-            // (run.spec.dims * getattr(run.model.likelihood, "params", 1)),
+            4 * VALUES_AT_ONCE // (run.spec.dims * run.model.likelihood.params),
         ),
         [],
     )

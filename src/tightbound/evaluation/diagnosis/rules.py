@@ -245,7 +245,7 @@ def _fill(run: Run) -> str:
     ):
         fixes += (
             ["free_bits", "elbo_free_bits"]
-            if getattr(posterior, "space", "") != "codes"
+            if posterior is not None and posterior.latent_space != "codes"
             else []
         )
     return _first(run, *fixes, "smaller")

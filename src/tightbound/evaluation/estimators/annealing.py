@@ -125,7 +125,9 @@ class AnnealedTarget:
             Draw(len(u), source=self.source, noise=noise, enumerate=True),
             self.h,
         )
-        return trace.summed(trace.log_w if self.source == "q" else trace.log_px)
+        return trace.log_sum_over_classes(
+            trace.log_w if self.source == "q" else trace.log_px
+        )
 
     def at(self, u: Tensor) -> State:
         """The state at u (C, B, d)."""

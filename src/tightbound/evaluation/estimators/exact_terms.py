@@ -126,9 +126,9 @@ def by_k(
                     enumerate=True,
                 ),
             )
-            log_w = trace.summed(trace.log_px if source == "p" else trace.log_w)[
-                :, 0
-            ].double()
+            log_w = trace.log_sum_over_classes(
+                trace.log_px if source == "p" else trace.log_w
+            )[:, 0].double()
             rows.append(
                 torch.stack([log_w[:k].logsumexp(0) - math.log(k) for k in sizes])
             )

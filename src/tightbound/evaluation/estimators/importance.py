@@ -107,15 +107,17 @@ class _Stream:
         """All numbers of these examples, (B,) or (B, P)."""
         segment: list[Tensor] = []
         for trace in self.passes():
-            segment.append(trace.summed(trace.log_w.double()))
+            log_w = trace.log_sum_over_classes(trace.log_w.double())
+            segment.append(log_w)
             self.log_px = (
-                self.log_px + trace.mean(trace.log_px.double()) * trace.samples
+                self.log_px
+                + trace.mean_over_samples(trace.log_px.double()) * trace.samples
             )
             self.rate = self.rate + trace.rate.double() * trace.samples
             if sum(map(len, segment)) >= SEGMENT:
-                log_w = torch.cat(segment)
-                self._add(log_w[:SEGMENT])
-                segment = [log_w[SEGMENT:]]
+                whole = torch.cat(segment)
+                self._add(whole[:SEGMENT])
+                segment = [whole[SEGMENT:]]
         self._add(torch.cat(segment))
         return self._summarise()
 

@@ -64,7 +64,7 @@ class Space:
         low, high = z.amin(0), z.amax(0)
         self.condition = (
             self.model.get_buffer("conditions")[:1]
-            if self.model.told is not None
+            if self.model.condition_encoder is not None
             else None
         )
         self.low, self.high = (

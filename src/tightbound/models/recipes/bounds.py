@@ -67,7 +67,7 @@ BOUNDS = {
         paper="Tucker et al. 2019, arXiv:1810.04152",
     ),
     "vae-stl": Recipe(
-        objective=part("landing"),
+        objective=part("stl"),
         purpose="as vae with a gradient whose noise vanishes where q is right; two passes a step",
         paper="Roeder, Wu and Duvenaud 2017, arXiv:1703.09194",
     ),

@@ -8,7 +8,7 @@ from tightbound.models.recipes.recipe import Recipe, part
 
 LATENTS = {
     "m2": Recipe(
-        path="labelled",
+        hierarchy="labelled",
         objective=part("semi-supervised"),
         purpose=(
             "labels of which most are missing: a classifier that learns from all "
@@ -17,7 +17,7 @@ LATENTS = {
         paper="Kingma et al. 2014, arXiv:1406.5298",
     ),
     "gm-vae": Recipe(
-        path="labelled",
+        hierarchy="labelled",
         prior=part("conditional"),
         purpose=(
             "clusters without labels: z is a mixture of normals, and each example "
@@ -43,7 +43,7 @@ LATENTS = {
         paper="Sohn, Lee and Yan 2015, NeurIPS 28; Kingma et al. 2014, arXiv:1406.5298",
     ),
     "hvae": Recipe(
-        path="top-down",
+        hierarchy="top-down",
         latent=(32, 16),
         purpose=(
             "two layers of features, the upper ones more abstract, each posterior "
@@ -52,7 +52,7 @@ LATENTS = {
         paper="Sonderby et al. 2016, arXiv:1602.02282",
     ),
     "iwae-2": Recipe(
-        path="bottom-up",
+        hierarchy="bottom-up",
         objective=part("iwae"),
         latent=(100, 50),
         k=50,
@@ -135,7 +135,7 @@ LATENTS = {
         paper="Tomczak and Welling 2018, arXiv:1705.07120",
     ),
     "hvae-vamp": Recipe(
-        path="top-down",
+        hierarchy="top-down",
         prior=part("vamp", components=500),
         latent=(40, 40),
         purpose=(
@@ -150,7 +150,7 @@ LATENTS = {
         paper="Norouzi, Fleet and Norouzi 2020, arXiv:2004.04795",
     ),
     "ladder": Recipe(
-        path="top-down",
+        hierarchy="top-down",
         posterior=part("ladder"),
         objective=part("elbo", warmup=0.1, free_bits=0.1),
         latent=(64, 32, 16, 8, 4),
@@ -248,7 +248,7 @@ LATENTS = {
         paper="van den Oord et al. 2017, arXiv:1711.00937, section 4.1",
     ),
     "nvae": Recipe(
-        path="top-down",
+        hierarchy="top-down",
         posterior=part("residual"),
         objective=part("elbo", warmup=0.3),
         network=part("pyramid", kind="depthwise"),
@@ -260,7 +260,7 @@ LATENTS = {
         paper="Vahdat and Kautz 2020, arXiv:2007.03898",
     ),
     "vdvae": Recipe(
-        path="top-down",
+        hierarchy="top-down",
         objective=part("elbo", warmup=0.3),
         network=part("pyramid"),
         latent=(8,) * 8,
@@ -272,7 +272,7 @@ LATENTS = {
         paper="Child 2021, arXiv:2011.10650",
     ),
     "biva": Recipe(
-        path="bidirectional",
+        hierarchy="bidirectional",
         latent=(32, 16, 8),
         purpose=(
             "three layers of two latents, one inferred from the bottom up and one "

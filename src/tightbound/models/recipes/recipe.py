@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PositiveInt
+
+C = TypeVar("C")
 
 
 class Part(BaseModel):
@@ -62,8 +64,8 @@ class Recipe(BaseModel):
         part("auto"), description="p(x|z); auto: from the data's domain"
     )
     objective: PartLike = Field(part("elbo"), description="what training minimises")
-    path: Literal["flat", "top-down", "bottom-up", "bidirectional", "labelled"] = Field(
-        "flat", description="the order of the latents"
+    hierarchy: Literal["flat", "top-down", "bottom-up", "bidirectional", "labelled"] = (
+        Field("flat", description="the order of the latents")
     )
     conditional: bool = Field(
         False,
@@ -72,7 +74,7 @@ class Recipe(BaseModel):
     classes: Literal["auto"] | PositiveInt = Field(
         "auto",
         description=(
-            "of path labelled: how many; auto: those of the labels that are "
+            "of hierarchy labelled: how many; auto: those of the labels that are "
             "learned from, or 10"
         ),
     )
@@ -102,25 +104,31 @@ class Recipe(BaseModel):
 
 def has_point(recipe: Recipe) -> bool:
     """True where the latent is a point, as of an autoencoder."""
-    from tightbound.components.posteriors import (
-        POSTERIORS,
-    )  # only now: a recipe can be read without torch
+    # imported here, so that a recipe can be read without torch
+    from tightbound.components.posteriors import POSTERIORS
 
-    return getattr(loaded(POSTERIORS, recipe.posterior.name), "point", False)
+    cls = loaded(POSTERIORS, recipe.posterior.name)
+    return cls is not None and cls.is_point_mass
 
 
 def has_bound(recipe: Recipe) -> bool:
-    """True where the model bounds log p(x); False where its latent is a point, or its prior has no
-    density.
+    """True where the model bounds log p(x).
+
+    It does not where its latent is a point, or its prior has no density.
     """
     from tightbound.components.priors import PRIORS
 
-    return not has_point(recipe) and getattr(
-        loaded(PRIORS, recipe.prior.name), "density", True
-    )
+    cls = loaded(PRIORS, recipe.prior.name)
+    return not has_point(recipe) and (cls is None or cls.has_density)
 
 
-def loaded(table: Mapping[str, Any], name: str) -> Any:
-    """A part of the table, or one of the user's own that is imported already: this runs no code."""
-    module, _, own = name.partition(":")
-    return table.get(name, getattr(sys.modules.get(module), own, None))
+def loaded(table: Mapping[str, C], name: str) -> C | None:
+    """A component of the table, or a class from outside that is imported already.
+
+    This runs no code; None where the class is not imported.
+    """
+    module, _, attribute = name.partition(":")
+    if not attribute:
+        return table.get(name)
+    outside: C | None = getattr(sys.modules.get(module), attribute, None)
+    return outside

@@ -1,1 +1,1 @@
-"""Training in several processes."""
+"""Training by several processes of a torchrun launch."""

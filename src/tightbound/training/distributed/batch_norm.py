@@ -1,5 +1,6 @@
-"""Batch normalisation in a user's own network: of the whole batch, whatever the processes, and not
-of bad steps.
+"""Batch normalisation over the whole batch, in any number of processes.
+
+The running statistics follow accepted steps only.
 """
 
 from __future__ import annotations
@@ -15,94 +16,105 @@ from tightbound.core.trace import Trace
 from tightbound.runtime.launch_context import LaunchContext
 
 
-class _Sum(torch.autograd.Function):
-    """The sum over all processes; the gradient of a process's own part is the sum over all that
-    used it.
+class _AllReduce(torch.autograd.Function):
+    """The sum over all processes.
+
+    The gradient of a process's part is the sum over all processes that used the sum.
     """
 
     @staticmethod
-    def forward(ctx: Any, own: Tensor, launch: LaunchContext) -> Tensor:
+    def forward(ctx: Any, part: Tensor, launch: LaunchContext) -> Tensor:
         ctx.launch = launch
-        return launch.add(own.contiguous().clone())
+        return launch.add(part.contiguous().clone())
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
         return ctx.launch.add(grad.contiguous().clone()), None
 
 
-class OfWholeBatch:
-    """Mixed in to a batch normalisation: while training, mean and variance are those of all
-    processes' rows.
+class SynchronisedBatchNorm:
+    """Mixin for batch normalisation: mean and variance over the rows of all processes.
 
-    seen: rows, sums and centred squares, (1 + 2 C,), of this process's rows; `Observer` moves the
-    running statistics by them, after the step.
+    In training mode, `batch_sums` of shape (1 + 2 C,) are the number, the sums and the
+    centred sums of squares of this process's rows; `BatchNormObserver` updates the
+    running statistics from them after the step.
     """
 
     launch: LaunchContext
-    seen: Tensor | None
+    batch_sums: Tensor | None
 
     def forward(self: Any, x: Tensor) -> Tensor:
         if not self.training:
             return super().forward(x)  # type: ignore[misc]
-        axes, wide = [0, *range(2, x.dim())], (1, -1, *[1] * (x.dim() - 2))
-        own = x.numel() // x.shape[1]
-        n, total = (
-            own * self.launch.world_size,
-            x.sum(axes),
-        )  # the processes have equal parts of a batch
-        centred = x - (self._sum(total) / n).reshape(wide)
+        axes = [0, *range(2, x.dim())]
+        per_channel = (1, -1, *[1] * (x.dim() - 2))
+        rows = x.numel() // x.shape[1]
+        n = rows * self.launch.world_size  # the processes have equal parts of a batch
+        total = x.sum(axes)
+        centred = x - (self._sum(total) / n).reshape(per_channel)
         square = centred.square().sum(axes)
-        self.seen = torch.cat([torch.full_like(total[:1], own), total, square]).detach()
+        count = torch.full_like(total[:1], rows)
+        self.batch_sums = torch.cat([count, total, square]).detach()
         scale = torch.rsqrt(self._sum(square) / n + self.eps)
-        y = centred * (scale if self.weight is None else scale * self.weight).reshape(
-            wide
-        )
-        return y if self.bias is None else y + self.bias.reshape(wide)
+        if self.weight is not None:
+            scale = scale * self.weight
+        y = centred * scale.reshape(per_channel)
+        return y if self.bias is None else y + self.bias.reshape(per_channel)
 
-    def _sum(self, own: Tensor) -> Tensor:
-        return own if self.launch.world_size == 1 else _Sum.apply(own, self.launch)
+    def _sum(self, part: Tensor) -> Tensor:
+        if self.launch.world_size == 1:
+            return part
+        return _AllReduce.apply(part, self.launch)
 
 
-class Observer:
-    """Moves the running statistics of one batch normalisation after a step; see
-    `Step.after_step`.
-    """
+class BatchNormObserver:
+    """Updates the running statistics of one batch normalisation, see `Step.after_step`."""
 
     def __init__(self, module: Any, name: str) -> None:
-        self.module, self.name = module, f"batch norm {name}"
+        self.module = module
+        self.name = f"batch norm {name}"
 
     def buffers(self) -> Iterator[Tensor]:
-        """What is moved."""
+        """The running statistics."""
         return self.module.buffers()
 
     def statistics(self, trace: Trace) -> dict[str, Tensor]:
-        """Sums over the rows of the pass; none of a pass that was no training."""
-        seen, self.module.seen = self.module.seen, None
-        return {} if seen is None else {self.name: seen}
+        """Sums over the rows of the last training pass; empty if there was none."""
+        sums = self.module.batch_sums
+        self.module.batch_sums = None
+        return {} if sums is None else {self.name: sums}
 
     def after_step(self, sums: dict[str, Tensor]) -> None:
-        """Moves mean and variance (unbiased) as torch does: by `momentum`, or where that is None to
-        their average.
+        """Update mean and unbiased variance, as torch does.
+
+        The update is by `momentum`, or where that is None to the average of all steps.
         """
-        bn = self.module
-        if self.name not in sums or bn.running_mean is None:
+        norm = self.module
+        if self.name not in sums or norm.running_mean is None:
             return
-        n, rest = sums[self.name][0], sums[self.name][1:]
-        total, square = rest.chunk(2)
-        bn.num_batches_tracked += 1
-        share = 1 / bn.num_batches_tracked if bn.momentum is None else bn.momentum
-        bn.running_mean.lerp_(total / n, share)
-        bn.running_var.lerp_(square / (n - 1), share)
+        n = sums[self.name][0]
+        total, square = sums[self.name][1:].chunk(2)
+        norm.num_batches_tracked += 1
+        share = norm.momentum
+        if share is None:
+            share = 1 / norm.num_batches_tracked
+        norm.running_mean.lerp_(total / n, share)
+        norm.running_var.lerp_(square / (n - 1), share)
 
 
-def observe(model: nn.Module, launch: LaunchContext) -> list[Observer]:
-    """Makes each batch normalisation of a model one of the whole batch, in place."""
-    found = []
+def observe_batch_norm(
+    model: nn.Module, launch: LaunchContext
+) -> list[BatchNormObserver]:
+    """Synchronise each batch normalisation of a model, in place, and observe it."""
+    observers = []
     for name, module in model.named_modules():
-        if isinstance(module, _BatchNorm):
-            if not isinstance(module, OfWholeBatch):
-                kind = type(module)
-                module.__class__ = type(kind.__name__, (OfWholeBatch, kind), {})
-            module.launch, module.seen = launch, None  # type: ignore[assignment]
-            found.append(Observer(module, name))
-    return found
+        if not isinstance(module, _BatchNorm):
+            continue
+        if not isinstance(module, SynchronisedBatchNorm):
+            kind = type(module)
+            module.__class__ = type(kind.__name__, (SynchronisedBatchNorm, kind), {})
+        synchronised: Any = module
+        synchronised.launch = launch
+        synchronised.batch_sums = None
+        observers.append(BatchNormObserver(module, name))
+    return observers

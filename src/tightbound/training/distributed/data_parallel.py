@@ -1,5 +1,6 @@
-"""Training by several processes: each has a part of every batch, all have the same losses,
-gradients and decisions.
+"""Data-parallel training: each process has a part of every batch.
+
+All processes have the same losses, gradients and decisions.
 """
 
 from __future__ import annotations
@@ -17,100 +18,116 @@ from tightbound.core.trace import Batch, Clock, Gather
 from tightbound.models.vae import VAE
 from tightbound.runtime.errors import TightboundError
 from tightbound.runtime.launch_context import LaunchContext, started_by_torchrun
-from tightbound.training.distributed import batch_norm as batchnorm
+from tightbound.training.distributed.batch_norm import (
+    BatchNormObserver,
+    observe_batch_norm,
+)
 from tightbound.training.noise import Drawn
 from tightbound.training.step.accumulate import Accumulated
-from tightbound.training.step.execute import Eager, Figures, Say, engine
-from tightbound.training.step.gradients import Gradients
+from tightbound.training.step.execute import Eager, Figures, Say, execution
+from tightbound.training.step.gradients import Gradients, Losses
 from tightbound.training.step.module import Step
 
 
-class Together:
-    """An engine over the parts that all processes have of a batch.
+class DataParallel:
+    """Runs each process's part of a batch and reduces the results over processes.
 
-    Losses and gradients are means over the processes, whose parts are equal; sums are sums.
-    Gradients go over the net as one flat vector of fixed order, so that a step's result is the same
-    bits in every process and after a restart.
+    Losses and gradients are means over the processes, whose parts are equal; sums are
+    sums. Gradients are reduced as one flat vector in fixed order, so that a step's
+    result is bit-identical in all processes and after a restart.
     """
 
     def __init__(
-        self, engine: Eager, launch: LaunchContext, reduces: bool = True
+        self, execution: Eager, launch: LaunchContext, reduces: bool = True
     ) -> None:
-        self.engine, self.launch, self.reduces = engine, launch, reduces
-        self.gradients = engine.gradients
+        self.execution = execution
+        self.launch = launch
+        self.reduces = reduces
+        self.gradients = execution.gradients
 
     def __call__(self, batch: Batch, clock: Clock, noise: Drawn) -> Figures:
-        losses, sums = self.engine(batch, clock, noise)
+        losses, sums = self.execution(batch, clock, noise)
         if self.reduces:
-            self._mean_gradients()
-        scaled = {
-            name: loss.detach() / self.launch.world_size
-            for name, loss in losses.items()
-        }
+            self._average_gradients()
+        world_size = self.launch.world_size
+        scaled = {name: loss.detach() / world_size for name, loss in losses.items()}
         figures = [*scaled.values(), *sums.values()]
         flat = self.launch.add(
             torch.cat([figure.double().flatten() for figure in figures])
         )
         parts = flat.split([figure.numel() for figure in figures])
-        added = [
+        totals = [
             part.view_as(figure).to(figure.dtype)
             for part, figure in zip(parts, figures, strict=True)
         ]
-        return dict(zip(losses, added, strict=False)), dict(
-            zip(sums, added[len(losses) :], strict=True)
-        )
+        total_losses = dict(zip(losses, totals[: len(losses)], strict=True))
+        total_sums = dict(zip(sums, totals[len(losses) :], strict=True))
+        return total_losses, total_sums
 
     @torch.no_grad()
-    def _mean_gradients(self) -> None:
-        own = [p for p in self.gradients.parameters if p.grad is not None]
-        flat = torch.cat([p.grad.flatten() for p in own])  # type: ignore[union-attr]
+    def _average_gradients(self) -> None:
+        parameters = [p for p in self.gradients.parameters if p.grad is not None]
+        flat = torch.cat([grad.flatten() for grad in self.gradients.values()])
         self.launch.add(flat).div_(self.launch.world_size)
-        for parameter, mean in zip(
-            own, flat.split([p.numel() for p in own]), strict=True
-        ):
+        means = flat.split([p.numel() for p in parameters])
+        for parameter, mean in zip(parameters, means, strict=True):
             parameter.grad = mean.view_as(parameter)
 
 
-def engine_among(
+def distributed_execution(
     step: Step, settings: TrainSettings, say: Say, launch: LaunchContext
-) -> Eager | Together:
-    """The engine for the part of a batch that this process has: `train.parallel`,
-    `train.accumulate`.
+) -> Eager | DataParallel:
+    """The execution of this process's part of a batch.
+
+    Reads `train.parallel`, `train.accumulate`, `train.compile` and `train.precision`.
+    Batch normalisation in the model is replaced in place, see `observe_batch_norm`.
+
+    Raises:
+        TightboundError: where a batch cannot be split as the settings say.
     """
-    sharded, parts = is_sharded(settings), settings.accumulate
+    sharded = is_sharded(settings)
+    parts = settings.accumulate
     step.gather = gather_rows(launch, step.objective, settings)
-    norms = batchnorm.observe(step.model, launch)
+    norms = observe_batch_norm(step.model, launch)
     step.observers += norms
-    if parts > 1 and norms:
-        raise TightboundError(
-            f"train.accumulate = {parts} cuts batches, and the network has "
-            "batch normalisation, a statistic of the "
-            "whole batch: set train.accumulate=1, or start more processes with torchrun"
-        )
-    exchange = launch.world_size > 1 and norms
-    if settings.compile == "on" and (sharded or step.gather is not None or exchange):
+    _check_split(settings, launch, norms)
+    exchanges = sharded or step.gather is not None
+    if norms and launch.world_size > 1:
+        exchanges = True
+    if settings.compile == "on" and exchanges:
         say(
             "steps run one by one: a pass in which processes exchange tensors "
-            "(train.parallel = fsdp2, an objective "
-            "over the batch, or batch normalisation) is not compiled"
+            "(train.parallel = fsdp2, an objective over the batch, or batch "
+            "normalisation) is not compiled"
         )
         settings = settings.model_copy(update={"compile": "off"})
+    size = int(settings.batch) // (launch.world_size * parts)
+    executed = execution(step, settings, say, size)
+    if sharded:
+        executed.gradients = ShardedGradients(step)
+    if parts > 1:
+        executed = Accumulated(executed, parts)
+    if launch.world_size > 1:
+        return DataParallel(executed, launch, reduces=not sharded)
+    return executed
+
+
+def _check_split(
+    settings: TrainSettings, launch: LaunchContext, norms: list[BatchNormObserver]
+) -> None:
+    parts = settings.accumulate
+    if parts > 1 and norms:
+        raise TightboundError(
+            f"train.accumulate = {parts} splits batches, and the network has batch "
+            "normalisation, a statistic of the whole batch: set train.accumulate=1, or "
+            "start more processes with torchrun"
+        )
     if int(settings.batch) % (launch.world_size * parts):
         raise TightboundError(
-            f"train.batch = {settings.batch} cannot be split into {parts} "
-            f"parts for each of {launch.world_size} processes: "
-            "set train.accumulate or train.batch so that it can"
+            f"train.batch = {settings.batch} cannot be split into {parts} parts for each "
+            f"of {launch.world_size} processes: set train.accumulate or train.batch so "
+            "that it can"
         )
-    made = engine(
-        step, settings, say, int(settings.batch) // (launch.world_size * parts)
-    )
-    if sharded:
-        made.gradients = ShardedGradients(step)
-    if parts > 1:
-        made = Accumulated(made, parts)
-    return (
-        Together(made, launch, reduces=not sharded) if launch.world_size > 1 else made
-    )
 
 
 def is_sharded(settings: TrainSettings) -> bool:
@@ -119,8 +136,9 @@ def is_sharded(settings: TrainSettings) -> bool:
 
 
 class _AllRows(torch.autograd.Function):
-    """Rows of all processes, by rank; the gradient of a process's own rows is the sum over all that
-    used them.
+    """All-gather of rows, by rank.
+
+    The gradient of a process's rows is the sum over all processes that used them.
     """
 
     @staticmethod
@@ -128,49 +146,48 @@ class _AllRows(torch.autograd.Function):
         import torch.distributed as dist
 
         ctx.launch = launch
-        found = [torch.empty_like(rows) for _ in range(launch.world_size)]
-        dist.all_gather(found, rows.contiguous())
-        return torch.cat(found)
+        gathered = [torch.empty_like(rows) for _ in range(launch.world_size)]
+        dist.all_gather(gathered, rows.contiguous())
+        return torch.cat(gathered)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
-        return ctx.launch.add(grad.contiguous().clone()).chunk(ctx.launch.world_size)[
-            ctx.launch.rank
-        ], None
+        total = ctx.launch.add(grad.contiguous().clone())
+        return total.chunk(ctx.launch.world_size)[ctx.launch.rank], None
 
 
 def gather_rows(
     launch: LaunchContext, objective: Any, settings: TrainSettings
 ) -> Gather | None:
-    """What `Trace.gather` is to be among several processes; checks that an objective over the batch
-    can be served.
+    """The function for `Trace.gather`: rows of all processes, or None for one process.
 
-    Raises TightboundError where such an objective is to be trained on parts of a batch one after
-    another.
+    It is needed for objectives that are not a mean over examples.
+
+    Raises:
+        TightboundError: where such an objective is to be trained on parts of a batch
+            one after another.
     """
-    whole = getattr(objective, "per_example", True)
+    whole = objective.per_example
     if settings.accumulate > 1 and not whole:
         raise TightboundError(
-            f"train.accumulate = {settings.accumulate} cuts batches, and "
-            f"objective {type(objective).__name__} takes a "
-            "statistic of the whole batch: set train.accumulate=1, or start "
-            "more processes with torchrun"
+            f"train.accumulate = {settings.accumulate} splits batches, and objective "
+            f"{type(objective).__name__} takes a statistic of the whole batch: set "
+            "train.accumulate=1, or start more processes with torchrun"
         )
-    return (
-        None
-        if launch.world_size == 1 or whole
-        else lambda rows: _AllRows.apply(rows, launch)
-    )
+    if launch.world_size == 1 or whole:
+        return None
+    return lambda rows: _AllRows.apply(rows, launch)
 
 
 # ---- FSDP2: parameters, gradients and optimiser state in shards
 
 
 def blocks(model: VAE) -> list[nn.Module]:
-    """The networks of a model, which are called whole; whatever else it has is small, and may be
-    used at any time.
+    """The networks of a model: the modules that are sharded and gathered as units.
+
+    The remaining parameters are small, and are gathered for the whole pass.
     """
-    path = model.path
+    path = model.hierarchy
     lists = [part for name in ("climbs", "links") for part in getattr(path, name, [])]
     found = [model.encoder, *lists, getattr(path, "decoder", None)]
     return [
@@ -183,66 +200,75 @@ def blocks(model: VAE) -> list[nn.Module]:
 def shard(
     step: Step, averaged: VAE | None, launch: LaunchContext, device: torch.device
 ) -> None:
-    """Makes each process hold one part of every parameter; a network's are together only while it
-    runs.
+    """Shard all parameters over the processes (FSDP2), in place.
+
+    The parameters of a network are gathered only while it runs.
     """
     from torch.distributed.device_mesh import init_device_mesh
-    from torch.distributed.fsdp import fully_shard
 
-    # Networks end in a reshape, and nothing here changes what they give in place.
+    # Networks end in a reshape; their outputs are never changed in place.
     warnings.filterwarnings("ignore", "FSDP2-wrapped module .* returned a view tensor")
     mesh = init_device_mesh(device.type, (launch.world_size,))
-    for root, model in ((step, step.model), (averaged, averaged)):
-        if root is not None and model is not None:
-            for module in blocks(model):
-                fully_shard(module, mesh=mesh)
-            fully_shard(root, mesh=mesh)
+    _shard_networks(step.model, step, mesh)
+    if averaged is not None:
+        _shard_networks(averaged, averaged, mesh)
+
+
+def _shard_networks(model: VAE, root: nn.Module, mesh: Any) -> None:
+    from torch.distributed.fsdp import fully_shard
+
+    for module in blocks(model):
+        fully_shard(module, mesh=mesh)
+    fully_shard(root, mesh=mesh)
 
 
 class ShardedGradients(Gradients):
-    """The same where parameters are in shards: `backward(inputs=...)` would give them none and say
-    nothing.
+    """Gradients of losses where parameters are in shards.
 
-    So each loss goes back to all parameters; those of its group keep what it gave, the others are
-    cleared.
+    FSDP2 ignores `backward(inputs=...)`, so each loss goes back to all parameters. The
+    parameters of its group keep their gradients, and the others are cleared.
     """
 
-    def backward(self, losses: Any) -> None:
-        for parameter in self.parameters:
-            parameter.grad = None
-        pairs, kept = self._pairs(losses), dict[nn.Parameter, Tensor | None]()
+    def backward(self, losses: Losses) -> None:
+        """Put the gradients into `.grad`, None where no loss depends on a parameter."""
+        pairs = self._pairs(losses)
+        gradients: dict[nn.Parameter, Tensor | None] = {}
+        self._clear()
         for i, (loss, parameters) in enumerate(pairs):
             loss.backward(retain_graph=i + 1 < len(pairs))
-            kept |= {parameter: parameter.grad for parameter in parameters}
-            for parameter in self.parameters:
-                parameter.grad = None
-        for parameter, grad in kept.items():
-            parameter.grad = grad
+            gradients |= {parameter: parameter.grad for parameter in parameters}
+            self._clear()
+        for parameter, gradient in gradients.items():
+            parameter.grad = gradient
+
+    def _clear(self) -> None:
+        for parameter in self.parameters:
+            parameter.grad = None
 
 
 @contextmanager
-def together(model: nn.Module) -> Iterator[None]:
-    """All parameters of a model whole inside the block, so that each process may run it as often as
-    it likes.
+def unsharded(model: nn.Module) -> Iterator[None]:
+    """Gather all parameters of a model for the block.
+
+    Inside it each process may run the model as often as it likes. Does nothing for a
+    model that is not sharded.
     """
-    parts: list[Any] = [
-        module for module in model.modules() if hasattr(module, "unshard")
-    ]
-    for part in parts:
-        part.set_reshard_after_forward(False)
-        part.unshard()
+    modules: list[Any] = [m for m in model.modules() if hasattr(m, "unshard")]
+    for module in modules:
+        module.set_reshard_after_forward(False)
+        module.unshard()
     try:
         yield
     finally:
-        for part in parts:
-            part.set_reshard_after_forward(True)
-            part.reshard()
+        for module in modules:
+            module.set_reshard_after_forward(True)
+            module.reshard()
 
 
-def whole_state(model: nn.Module) -> dict[str, Tensor]:
-    """A model's state on the CPU, copied, parameters in shards put together."""
-    found = {}
+def full_state_dict(model: nn.Module) -> dict[str, Tensor]:
+    """A copy of a model's state on the CPU, with sharded parameters gathered."""
+    state = {}
     for name, value in model.state_dict().items():
         full = value.full_tensor() if hasattr(value, "full_tensor") else value
-        found[name] = full.detach().cpu().clone(memory_format=torch.contiguous_format)
-    return found
+        state[name] = full.detach().cpu().clone(memory_format=torch.contiguous_format)
+    return state

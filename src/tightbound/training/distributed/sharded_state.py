@@ -1,7 +1,7 @@
-"""States in shards: each process writes its part of every tensor; any number of processes reads
-them again.
+"""Training states in shards: each process writes its part of every tensor.
 
-The files are safetensors, written by torch.distributed.checkpoint; they hold no code.
+Any number of processes can read them again. The files are safetensors, written by
+torch.distributed.checkpoint; they hold no code.
 """
 
 from __future__ import annotations
@@ -31,20 +31,21 @@ def tensors(
     names: dict[Any, str] = {
         parameter: name for name, parameter in model.named_parameters()
     }
-    found = {f"model.{name}": value for name, value in model.state_dict().items()}
+    by_name = {f"model.{name}": value for name, value in model.state_dict().items()}
     if averaged is not None:
-        found |= {f"ema.{name}": value for name, value in averaged.state_dict().items()}
+        for name, value in averaged.state_dict().items():
+            by_name[f"ema.{name}"] = value
     for parameter, state in optimizer.state.items():
-        own = {key: value for key, value in state.items() if isinstance(value, Tensor)}
-        found |= {
-            f"optimizer.{names[parameter]}.{key}": value for key, value in own.items()
-        }
-    return found
+        for key, value in state.items():
+            if isinstance(value, Tensor):
+                by_name[f"optimizer.{names[parameter]}.{key}"] = value
+    return by_name
 
 
 def save(folder: Path, state: dict[str, Tensor], launch: LaunchContext) -> Digests:
-    """Writes the shards of a state to a new folder, by all processes together; returns the SHA-256
-    of each file.
+    """Write a state in shards to a new folder, by all processes together.
+
+    Returns the SHA-256 of each file.
     """
     from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageWriter
     from torch.distributed.checkpoint.state_dict_saver import save as write
@@ -57,20 +58,23 @@ def save(folder: Path, state: dict[str, Tensor], launch: LaunchContext) -> Diges
     with _quiet():
         writer = HuggingFaceStorageWriter(str(folder), save_distributed=True)
         write(state, storage_writer=writer, no_dist=not started_by_torchrun())
-    found = launch.on_rank_zero(lambda: sorted(path.name for path in folder.iterdir()))
-    if not found:
+    names = launch.on_rank_zero(lambda: sorted(path.name for path in folder.iterdir()))
+    if not names:
         raise TightboundError(
-            f"{folder} is not seen by all processes: let --out be a folder that all machines share"
+            f"{folder} is not seen by all processes: let --out be a folder that all "
+            "machines share"
         )
     files.sync_folder(folder)
-    own = {
-        name: digest(folder / name) for name in found[launch.rank :: launch.world_size]
-    }
-    return {name: value for part in launch.gather(own) for name, value in part.items()}
+    digests: Digests = {}
+    of_this_process = names[launch.rank :: launch.world_size]
+    parts = launch.gather({name: digest(folder / name) for name in of_this_process})
+    for part in parts:
+        digests |= part
+    return digests
 
 
 def load(folder: Path, state: dict[str, Tensor]) -> None:
-    """Fills the tensors of a state, in place, from shards that any number of processes wrote."""
+    """Fill the tensors of a state, in place, from the shards in a folder."""
     from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageReader
     from torch.distributed.checkpoint.state_dict_loader import load as read
 
@@ -83,16 +87,13 @@ def load(folder: Path, state: dict[str, Tensor]) -> None:
 
 
 def first_state(optimizer: torch.optim.Optimizer) -> None:
-    """Makes the optimiser's tensors, so that there is something to fill: a step of gradients and
-    rates of zero.
-    """
+    """Create the optimiser's state by a step with zero gradients and learning rates."""
     rates = [group["lr"] for group in optimizer.param_groups]
     for group in optimizer.param_groups:
-        group["lr"] = (
-            0.0
-            if not isinstance(group["lr"], Tensor)
-            else torch.zeros_like(group["lr"])
-        )
+        if isinstance(group["lr"], Tensor):
+            group["lr"] = torch.zeros_like(group["lr"])
+        else:
+            group["lr"] = 0.0
         for parameter in group["params"]:
             parameter.grad = torch.zeros_like(parameter)
     optimizer.step()
@@ -109,7 +110,7 @@ def digest(path: Path) -> str:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """torch tells a process without others that it is alone."""
+    """Suppress torch's warning that torch.distributed is not initialised."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "torch.distributed is disabled")
         yield

@@ -1,1 +1,1 @@
-"""Optimisers and averaged weights."""
+"""The optimiser, its step, and averaged weights."""

@@ -1,4 +1,4 @@
-"""The averaged weights, which validation and the finished run use."""
+"""Exponential moving average of the weights, for validation and the finished run."""
 
 from __future__ import annotations
 
@@ -14,44 +14,44 @@ EARLY, STRIDE = 400, 8
 
 
 class Average:
-    """An exponential running mean of a model's weights (Polyak averaging); its buffers are those of
-    the model now.
+    """Exponential moving average of a model's weights (Polyak averaging).
 
-    The decay rises with the step, (1 + step) / (10 + step) up to `decay`, so that the start is
-    forgotten.  After 400 steps it is the mean of every eighth step's weights, with the decay to the
-    power of eight: over a thousand steps it is the same mean with an eighth of the terms, and what
-    an optimiser saves by being fused is not lost again here.
+    The decay rises with the step, (1 + step) / (10 + step) up to `decay`, so that the
+    initial weights lose their influence. After 400 steps every eighth step's weights
+    enter, with the decay to the power of eight: over a thousand steps this is the same
+    mean with an eighth of the terms, at an eighth of the time. Buffers are copied from
+    the model, not averaged.
     """
 
     def __init__(self, model: VAE, decay: float) -> None:
-        self.decay, self.source = decay, model
+        self.decay = decay
+        self.source = model
         self.model = copy.deepcopy(model).requires_grad_(False)
         self.pairs: tuple[list[Any], list[Any]] = ([], [])
 
     @torch.no_grad()
-    def move(self, step: int) -> None:
-        """Takes in the weights after a step, counted from 0."""
+    def update(self, step: int) -> None:
+        """Take in the weights after a step, counted from 0."""
         stride = 1 if step < EARLY else STRIDE
         if step % stride:
             return
-        if not self.pairs[
-            0
-        ]:  # only now: parameters may have been put into shards since
+        if not self.pairs[0]:  # not in __init__: parameters may be sharded after it
             self.pairs = (list(self.model.parameters()), list(self.source.parameters()))
         decay = min(self.decay, (1 + step) / (10 + step))
         torch._foreach_lerp_(*self.pairs, 1 - decay**stride)
 
     @torch.no_grad()
     def current(self) -> VAE:
-        """The averaged model."""
-        for kept, fresh in zip(
-            self.model.buffers(), self.source.buffers(), strict=True
-        ):
-            kept.copy_(fresh)
+        """The averaged model, with the buffers of the model as it is now."""
+        buffers = zip(self.model.buffers(), self.source.buffers(), strict=True)
+        for averaged, current in buffers:
+            averaged.copy_(current)
         return self.model
 
     def state_dict(self) -> dict[str, Tensor]:
+        """The state of the averaged model."""
         return self.model.state_dict()
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        """Restore what `state_dict` returned."""
         self.model.load_state_dict(state)

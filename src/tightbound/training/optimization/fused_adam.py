@@ -1,113 +1,160 @@
-"""The optimiser's step: where the gradients are healthy, at the schedule's rate, by the shortest
-way.
+"""The optimiser's step, with a direct call of torch's fused Adam kernels.
+
+This is the one file that relies on internals of torch's optimisers. They are used only
+for the versions of torch in `TESTED` (see `internals_are_known`); otherwise every step
+is `optimizer.step()`.
 """
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
-KERNELS: dict[type, Any] = {
-    torch.optim.Adam: torch._fused_adam_,
-    torch.optim.AdamW: torch._fused_adamw_,
-}
-STATE = ("exp_avg", "exp_avg_sq", "step")
-Held = tuple[dict[str, Any], list[list[Tensor]], Tensor]
+TESTED = ((2, 9), (2, 14))  # versions from the first on, before the second
+MOMENTS = ("exp_avg", "exp_avg_sq")
 
 
-def as_laid(x: Any, parameter: Tensor) -> Any:
-    """A gradient or a moment in its parameter's memory layout, which is all that the kernels can
-    read.
-    """
+def internals_are_known() -> bool:
+    """True where this torch has the internals that this file relies on."""
+    major, minor = torch.__version__.split(".")[:2]
+    first, end = TESTED
+    known_version = first <= (int(major), int(minor)) < end
+    return known_version and all(
+        hasattr(torch, name) for name in ("_fused_adam_", "_fused_adamw_")
+    )
+
+
+def in_layout_of(parameter: Tensor, x: Any) -> Any:
+    """A gradient or moment in its parameter's memory layout, which the kernels assume."""
     if x is None or x.stride() == parameter.stride():
         return x
     return torch.empty_like(parameter).copy_(x)
 
 
-def _begun(state: dict[str, Any], parameter: Tensor) -> dict[str, Any]:
-    """The state before the first step, as torch's own `step` makes it."""
-    state["step"] = torch.zeros((), dtype=torch.float32, device=parameter.device)
-    for name in STATE[:2]:
-        state[name] = torch.zeros_like(parameter, memory_format=torch.preserve_format)
-    return state
+class OptimizerStep:
+    """Takes an optimiser's step where a gradient check passed, by `optimizer.step()`.
 
-
-class Updates:
-    """Takes the steps of an optimiser.
-
-    The fused kernels of Adam and AdamW are called straight: torch's own `step` spends half as long
-    again on finding their arguments, and imports the compiler.  The state stays in the optimiser.
-    Any other takes its own `step`.
+    The check's result is read on the host before each step.
     """
 
     def __init__(self, opt: torch.optim.Optimizer) -> None:
-        self.opt, groups = opt, opt.param_groups
-        self.fused = all(group.get("fused") for group in groups)
-        odd = (
-            "amsgrad",
-            "differentiable",
-            *(("decoupled_weight_decay",) if type(opt) is torch.optim.Adam else ()),
-        )
-        plain = not any(group.get(name) for group in groups for name in odd)
-        self.kernel = KERNELS.get(type(opt)) if self.fused and plain else None
-        self.held: list[Held] = []
-        self.laid = [
-            p for group in groups for p in group["params"] if not p.is_contiguous()
-        ]
+        self.opt = opt
+        parameters = [p for group in opt.param_groups for p in group["params"]]
+        self.strided = [p for p in parameters if not p.is_contiguous()]
 
-    def __call__(self, level: float, ok: Tensor, divisor: Tensor | None) -> None:
-        """A step at a share of the highest learning rates, with the gradients divided, where `ok`.
+    def __call__(self, factor: float, ok: Tensor, divisor: Tensor | None) -> None:
+        """Step at a share of the highest learning rates, where `ok`.
 
-        On an accelerator a fused optimiser decides by itself, since asking it would make every step
-        wait; on the CPU there is nothing to wait for, and nothing is written that need not be.
+        Args:
+            factor: learning rates as a share of each group's `top`.
+            ok: scalar, whether to step at all.
+            divisor: scalar that divides the gradients, or None.
         """
         for group in self.opt.param_groups:
-            group["lr"] = level * group["top"]
-        for p in self.laid:
-            p.grad = as_laid(p.grad, p)
-        if self.fused and ok.device.type != "cpu":
-            self._step(divisor, (~ok).float())
-        elif ok.numpy(force=True):
-            if divisor is not None and divisor.numpy(force=True) > 1:
-                grads = [
-                    p.grad
-                    for group in self.opt.param_groups
-                    for p in group["params"]
-                    if p.grad is not None
-                ]
-                torch._foreach_div_(grads, divisor)
-            self._step(None, None)
+            group["lr"] = factor * group["top"]
+        for parameter in self.strided:
+            parameter.grad = in_layout_of(parameter, parameter.grad)
+        self._step_if(ok, divisor)
 
     def reset(self) -> None:
-        """Forgets the optimiser's state, which was replaced."""
-        self.held = []
+        """Follow an optimiser state that was replaced."""
 
-    def _step(self, divisor: Tensor | None, bad: Tensor | None) -> None:
-        if self.kernel is not None and not self.held:
-            self.held = self._hold()
-        grads = [[p.grad for p in parameters] for _, (parameters, *_), _ in self.held]
-        if (
-            self.kernel is None
-            or not grads
-            or any(g is None for some in grads for g in some)
-        ):
-            if self.fused:
-                self.opt.grad_scale, self.opt.found_inf = divisor, bad  # type: ignore[attr-defined]
-            self.opt.step()
+    def _step_if(self, ok: Tensor, divisor: Tensor | None) -> None:
+        if not ok.numpy(force=True):
             return
-        for (group, (parameters, means, squares, steps), count), some in zip(
-            self.held, grads, strict=True
-        ):
-            count.add_(1)
+        if divisor is not None and divisor.numpy(force=True) > 1:
+            torch._foreach_div_(self._gradients(), divisor)
+        self._step()
+
+    def _gradients(self) -> list[Tensor]:
+        return [
+            p.grad
+            for group in self.opt.param_groups
+            for p in group["params"]
+            if p.grad is not None
+        ]
+
+    def _step(self) -> None:
+        self.opt.step()
+
+
+class FusedStep(OptimizerStep):
+    """The step of an optimiser of torch with `fused=True`.
+
+    On an accelerator the kernel itself reads the check's result and divides the
+    gradients, so that the host does not wait. On the CPU the base class does both.
+    """
+
+    def _step_if(self, ok: Tensor, divisor: Tensor | None) -> None:
+        if ok.device.type == "cpu":
+            super()._step_if(ok, divisor)
+        else:
+            self._step(divisor, (~ok).float())
+
+    def _step(self, divisor: Tensor | None = None, bad: Tensor | None = None) -> None:
+        self.opt.grad_scale = divisor  # type: ignore[attr-defined]
+        self.opt.found_inf = bad  # type: ignore[attr-defined]
+        self.opt.step()
+
+
+@dataclass(frozen=True)
+class KernelGroup:
+    """The kernel's arguments for one parameter group.
+
+    The step counts of the parameters are views of `counts`.
+    """
+
+    group: dict[str, Any]
+    parameters: list[Tensor]
+    means: list[Tensor]
+    squares: list[Tensor]
+    steps: list[Tensor]
+    counts: Tensor
+
+    def gradients(self) -> list[Any]:
+        """The gradients of the parameters, None where there is none."""
+        return [parameter.grad for parameter in self.parameters]
+
+
+class FusedAdamStep(FusedStep):
+    """The step of fused Adam and AdamW by a direct call of their kernel.
+
+    `optimizer.step()` takes half as long again to find the kernel's arguments, and
+    imports the compiler. The state stays in the optimiser. A step in which a parameter
+    has no gradient is taken by `optimizer.step()`.
+    """
+
+    def __init__(self, opt: torch.optim.Optimizer, kernel: Callable[..., None]) -> None:
+        super().__init__(opt)
+        self.kernel = kernel
+        self.groups: list[KernelGroup] = []
+
+    def reset(self) -> None:
+        """Read the optimiser's state anew at the next step."""
+        self.groups = []
+
+    def _step(self, divisor: Tensor | None = None, bad: Tensor | None = None) -> None:
+        if not self.groups:
+            self.groups = self._kernel_groups()
+        grads = [kernel_group.gradients() for kernel_group in self.groups]
+        if not grads or any(grad is None for group in grads for grad in group):
+            super()._step(divisor, bad)
+            return
+        for kernel_group, gradients in zip(self.groups, grads, strict=True):
+            group = kernel_group.group
+            kernel_group.counts.add_(1)
             self.kernel(
-                parameters,
-                some,
-                means,
-                squares,
+                kernel_group.parameters,
+                gradients,
+                kernel_group.means,
+                kernel_group.squares,
                 [],
-                steps,
+                kernel_group.steps,
                 grad_scale=divisor,
                 found_inf=bad,
                 lr=group["lr"],
@@ -119,33 +166,94 @@ class Updates:
                 maximize=group["maximize"],
             )
             if bad is not None:
-                count.sub_(bad)
+                kernel_group.counts.sub_(bad)
 
-    def _hold(self) -> list[Held]:
-        """The kernel's arguments, a group at a time, its step counts as one; none where a parameter
-        has no gradient.
-        """
-        state, groups = self.opt.state, self.opt.param_groups
+    def _kernel_groups(self) -> list[KernelGroup]:
+        """The kernel's arguments by group; none where a parameter has no gradient."""
+        groups = self.opt.param_groups
         if any(p.grad is None for group in groups for p in group["params"]):
             return []
-        held = []
-        for group in groups:
-            own = [
-                state[p] if p in state else _begun(state[p], p) for p in group["params"]
-            ]
-            for p, some in zip(group["params"], own, strict=True):
-                some |= {name: as_laid(some[name], p) for name in STATE[:2]}
-            count = torch.stack([some["step"] for some in own])
-            for some, step in zip(own, count.unbind(), strict=True):
-                some["step"] = step
-            held.append(
-                (
-                    group,
-                    [
-                        group["params"],
-                        *([some[name] for some in own] for name in STATE),
-                    ],
-                    count,
-                )
+        return [self._kernel_group(group) for group in groups]
+
+    def _kernel_group(self, group: dict[str, Any]) -> KernelGroup:
+        parameters: list[Tensor] = group["params"]
+        states = [self._state(parameter) for parameter in parameters]
+        for parameter, state in zip(parameters, states, strict=True):
+            for name in MOMENTS:
+                state[name] = in_layout_of(parameter, state[name])
+        counts = torch.stack([state["step"] for state in states])
+        steps = list(counts.unbind())
+        for state, step in zip(states, steps, strict=True):
+            state["step"] = step
+        means = [state["exp_avg"] for state in states]
+        squares = [state["exp_avg_sq"] for state in states]
+        return KernelGroup(group, parameters, means, squares, steps, counts)
+
+    def _state(self, parameter: Tensor) -> dict[str, Any]:
+        """A parameter's state; before the first step, as `optimizer.step()` makes it."""
+        state = self.opt.state[parameter]
+        if not state:
+            state["step"] = torch.zeros(
+                (), dtype=torch.float32, device=parameter.device
             )
-        return held
+            for name in MOMENTS:
+                state[name] = torch.zeros_like(
+                    parameter, memory_format=torch.preserve_format
+                )
+        return state
+
+
+def optimizer_step(opt: torch.optim.Optimizer) -> OptimizerStep:
+    """The fastest way to take an optimiser's steps with this version of torch."""
+    groups = opt.param_groups
+    if not internals_are_known() or not all(group.get("fused") for group in groups):
+        return OptimizerStep(opt)
+    kernel = _kernel(opt)
+    if kernel is None:
+        return FusedStep(opt)
+    return FusedAdamStep(opt, kernel)
+
+
+def _kernel(opt: torch.optim.Optimizer) -> Callable[..., None] | None:
+    """The fused kernel of plain Adam or AdamW; None for their variants and all others."""
+    variants = ["amsgrad", "differentiable"]
+    if type(opt) is torch.optim.Adam:
+        variants.append("decoupled_weight_decay")
+    if any(group.get(name) for group in opt.param_groups for name in variants):
+        return None
+    if type(opt) is torch.optim.Adam:
+        return torch._fused_adam_
+    if type(opt) is torch.optim.AdamW:
+        return torch._fused_adamw_
+    return None
+
+
+def call_without_compiler() -> None:
+    """Let methods of torch's optimisers run without importing the compiler.
+
+    torch/_compile.py wraps some of them to exclude them from compilation, and the first
+    call of each would import the compiler for that, which takes 1.7 s. Once the
+    compiler is imported, the wrappers do what torch made them for.
+    """
+    if not internals_are_known():
+        return
+    for method in vars(torch.optim.Optimizer).values():
+        plain = getattr(method, "__wrapped__", None)
+        code = getattr(method, "__code__", None)
+        if plain is None or code is None:
+            continue
+        wrapped_by_compile = code.co_filename.endswith("_compile.py")
+        if wrapped_by_compile and not hasattr(plain, "__dynamo_disable"):
+            plain.__dynamo_disable = _uncompiled(plain)
+
+
+def _uncompiled(plain: Any) -> Callable[..., Any]:
+    def call(*args: Any, **options: Any) -> Any:
+        if "torch._dynamo" in sys.modules:
+            plain.__dynamo_disable = torch._dynamo.disable(plain, wrapping=False)
+            return plain.__dynamo_disable(*args, **options)
+        return plain(*args, **options)
+
+    marked: Any = call
+    marked._torchdynamo_disable = True
+    return call

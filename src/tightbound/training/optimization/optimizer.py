@@ -1,12 +1,10 @@
-"""The optimiser by import path, and the learning rate as a function of the step."""
+"""The optimiser by import path, its parameter groups, and the learning-rate schedule."""
 
 from __future__ import annotations
 
 import importlib
 import inspect
 import math
-import sys
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -14,122 +12,124 @@ import torch
 from tightbound.config import TrainSettings
 from tightbound.models.vae import VAE
 from tightbound.runtime.errors import TightboundError, nearest
+from tightbound.training.optimization.fused_adam import call_without_compiler
 
 
 def optimizer(
     model: VAE, settings: TrainSettings, *, trust: bool = True
 ) -> torch.optim.Optimizer:
-    """The optimiser that `train.optimizer` names; matrices decay, biases and scales do not.  Fused
-    where it can be.
+    """Create the optimiser that `train.optimizer` names, fused where it can be.
 
-    Raises TightboundError where it cannot be imported or does not take the options, and, for a
-    config that was loaded (`trust=False`), where it is not torch's own.
+    Weight decay holds for matrices, not for biases and scales.
+
+    Args:
+        trust: False for a config that was loaded; then only optimisers of torch are
+            imported.
+
+    Raises:
+        TightboundError: where the optimiser cannot be imported, does not take the
+            options, or is not trusted.
     """
-    if not (trust or settings.optimizer.startswith("torch.optim.")):
-        raise TightboundError(
-            f"optimiser {settings.optimizer!r} is code from outside "
-            "tightbound, named in a file that you did not write "
-            "now: read it, then go on with trust=True"
-        )
-    module, _, name = settings.optimizer.rpartition(".")
-    try:
-        cls = getattr(importlib.import_module(module), name)
-        takes = inspect.signature(cls).parameters
-    except (ImportError, AttributeError, ValueError, TypeError) as e:
-        raise TightboundError(
-            f"train.optimizer = {settings.optimizer!r} cannot be imported "
-            f"({e}): name one as torch.optim.AdamW"
-        ) from e
+    cls = _import(settings.optimizer, trust)
+    takes = _parameters(cls, settings.optimizer)
     options: dict[str, Any] = {"lr": settings.lr} | settings.optimizer_options
     if "fused" in takes:
         options.setdefault("fused", True)
-    if unknown := set(settings.groups) - set(model.groups()):
-        name = sorted(unknown)[0]
+    unknown = sorted(set(settings.groups) - set(model.groups()))
+    if unknown:
         raise TightboundError(
-            f"train.groups has no group {name!r} in this model: {nearest(name, model.groups())}"
+            f"train.groups has no group {unknown[0]!r} in this model: "
+            f"{nearest(unknown[0], model.groups())}"
         )
     groups = _groups(model, settings, decays="weight_decay" in takes)
-    _leave_the_compiler_out()
+    call_without_compiler()
     try:
         return cls(groups, **options)
-    except (TypeError, ValueError, RuntimeError) as e:
+    except (TypeError, ValueError, RuntimeError) as error:
         given = [options, *settings.groups.values()]
         raise TightboundError(
-            f"optimiser {settings.optimizer} does not take {given}: {e}"
-        ) from e
+            f"optimiser {settings.optimizer} does not take {given}: {error}"
+        ) from error
+
+
+def _import(path: str, trust: bool) -> Any:
+    if not trust and not path.startswith("torch.optim."):
+        raise TightboundError(
+            f"optimiser {path!r} is code from outside tightbound, named in a file that "
+            "you did not write now: read it, then go on with trust=True"
+        )
+    module, _, name = path.rpartition(".")
+    try:
+        return getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError, ValueError, TypeError) as error:
+        raise _import_error(path, error) from error
+
+
+def _parameters(cls: Any, path: str) -> set[str]:
+    try:
+        return set(inspect.signature(cls).parameters)
+    except (ValueError, TypeError) as error:
+        raise _import_error(path, error) from error
+
+
+def _import_error(path: str, error: Exception) -> TightboundError:
+    return TightboundError(
+        f"train.optimizer = {path!r} cannot be imported ({error}): "
+        "name one as torch.optim.AdamW"
+    )
 
 
 def _groups(model: VAE, settings: TrainSettings, decays: bool) -> list[dict[str, Any]]:
-    """The optimiser's groups: for each of the model's that has settings of its own, and the rest,
-    matrices and others.
+    """The optimiser's groups: matrices and other parameters of each group of the model.
 
-    Each remembers its highest learning rate as `top`, and the schedule moves `lr` below it.
+    Parameters of model groups without settings of their own in `train.groups` are
+    joined. `top` is a group's highest learning rate; the schedule sets `lr` below it.
     """
-    named = [(n, p) for n, p in model.named_parameters() if p.requires_grad]
-    home = {
-        id(p): name
-        for name, group in model.groups().items()
+    group_of = {
+        id(parameter): name
+        for name, parameters in model.groups().items()
         if name in settings.groups
-        for p in group
+        for parameter in parameters
     }
-    found: dict[tuple[str, bool], dict[str, Any]] = {}
-    for name, parameter in named:
-        matrix, own = (
-            parameter.dim() > 1 and name.endswith("weight"),
-            home.get(id(parameter), ""),
-        )
-        group = found.setdefault((own, matrix), {"params": []})
-        group["params"].append(parameter)
-        if decays:
-            group["weight_decay"] = settings.weight_decay if matrix else 0.0
-        changed = settings.groups.get(own, {})
-        group |= {
-            key: value
-            for key, value in changed.items()
-            if matrix or key != "weight_decay"
-        }
-        group["top"] = group.get("lr", settings.lr)
-    return [found[key] for key in sorted(found, key=lambda key: (key[0], not key[1]))]
+    groups: dict[tuple[str, bool], dict[str, Any]] = {}
+    for name, parameter in model.named_parameters():
+        if not parameter.requires_grad:
+            continue
+        is_matrix = parameter.dim() > 1 and name.endswith("weight")
+        model_group = group_of.get(id(parameter), "")
+        key = (model_group, is_matrix)
+        if key not in groups:
+            groups[key] = _new_group(settings, model_group, is_matrix, decays)
+        groups[key]["params"].append(parameter)
+    return [groups[key] for key in sorted(groups, key=_matrices_first)]
 
 
-def _leave_the_compiler_out() -> None:
-    """Lets the methods of torch's optimisers that its compiler leaves alone (torch/_compile.py) be
-    called without it.
-
-    Otherwise the first call of each imports the compiler to say so, which takes 1.7 s.  Once it is
-    imported they are what torch makes of them.
-    """
-    for method in vars(torch.optim.Optimizer).values():
-        plain, code = (
-            getattr(method, "__wrapped__", None),
-            getattr(method, "__code__", None),
-        )
-        own = code is not None and code.co_filename.endswith("_compile.py")
-        if plain is not None and own and not hasattr(plain, "__dynamo_disable"):
-            plain.__dynamo_disable = _alone(plain)
+def _new_group(
+    settings: TrainSettings, model_group: str, is_matrix: bool, decays: bool
+) -> dict[str, Any]:
+    group: dict[str, Any] = {"params": []}
+    if decays:
+        group["weight_decay"] = settings.weight_decay if is_matrix else 0.0
+    for name, value in settings.groups.get(model_group, {}).items():
+        if is_matrix or name != "weight_decay":
+            group[name] = value
+    group["top"] = group.get("lr", settings.lr)
+    return group
 
 
-def _alone(plain: Callable[..., Any]) -> Callable[..., Any]:
-    def call(*args: Any, **options: Any) -> Any:
-        if "torch._dynamo" in sys.modules:
-            plain.__dynamo_disable = torch._dynamo.disable(plain, wrapping=False)  # type: ignore[attr-defined]
-            return plain.__dynamo_disable(*args, **options)  # type: ignore[attr-defined]
-        return plain(*args, **options)
-
-    call._torchdynamo_disable = True  # type: ignore[attr-defined]
-    return call
+def _matrices_first(key: tuple[str, bool]) -> tuple[str, bool]:
+    model_group, is_matrix = key
+    return model_group, not is_matrix
 
 
-def level(settings: TrainSettings, step: int, steps: int) -> float:
-    """The learning rate as a share of its highest: linear warm-up, then half a cosine down to
-    `lr_final`.
+def learning_rate_factor(settings: TrainSettings, step: int, steps: int) -> float:
+    """The learning rate as a share of its highest: linear warm-up, then half a cosine.
 
-    Loshchilov and Hutter 2017 (arXiv:1608.03983), eq. 5.
+    The cosine falls to `lr_final`. Loshchilov and Hutter 2017 (arXiv:1608.03983), eq. 5.
     """
     rise = settings.warmup * steps
     if step < rise:
         return (step + 1) / (rise + 1)
     fall = (step - rise) / max(1.0, steps - rise)
-    return settings.lr_final + (1 - settings.lr_final) * 0.5 * (
-        1 + math.cos(math.pi * fall)
-    )
+    cosine = 0.5 * (1 + math.cos(math.pi * fall))
+    return settings.lr_final + (1 - settings.lr_final) * cosine

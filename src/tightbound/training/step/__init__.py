@@ -1,1 +1,1 @@
-"""One training step: forward, backward, update."""
+"""One training step: the forward pass, its gradients and the check of them."""

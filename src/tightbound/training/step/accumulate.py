@@ -1,4 +1,4 @@
-"""Gradients of a batch that does not fit into memory at once, from its parts one after another."""
+"""Gradient accumulation: a batch in equal parts, one after another, for less memory."""
 
 from __future__ import annotations
 
@@ -12,29 +12,34 @@ from tightbound.training.step.execute import Eager, Figures
 
 
 class Accumulated(Eager):
-    """An engine over `parts` equal parts of a batch; for losses that are means over examples the
-    whole batch's figures.
+    """Runs `parts` equal parts of a batch and averages their losses and gradients.
 
-    The noise of the parts is that of the whole batch, cut.
+    For losses that are means over examples these are the figures of the whole batch.
+    The noise of the parts is that of the whole batch, split.
     """
 
-    def __init__(self, engine: Eager, parts: int) -> None:
-        self.engine, self.parts = engine, parts
-        self.step, self.gradients = engine.step, engine.gradients
+    def __init__(self, execution: Eager, parts: int) -> None:
+        self.execution = execution
+        self.parts = parts
+        self.step = execution.step
+        self.gradients = execution.gradients
 
     def __call__(self, batch: Batch, clock: Clock, noise: Drawn) -> Figures:
         losses: dict[str, Tensor] = {}
         sums: dict[str, Tensor] = {}
-        parameters, grads = self.gradients.parameters, dict[int, Tensor]()
+        grads: dict[int, Tensor] = {}
+        parameters = self.gradients.parameters
         for i in range(self.parts):
-            loss, some = self.engine(
+            part_losses, part_sums = self.execution(
                 _part(batch, i, self.parts), clock, noise.part((i, self.parts))
             )
             losses = {
                 name: losses.get(name, 0) + value.detach() / self.parts
-                for name, value in loss.items()
+                for name, value in part_losses.items()
             }
-            sums = {name: sums.get(name, 0) + value for name, value in some.items()}
+            sums = {
+                name: sums.get(name, 0) + value for name, value in part_sums.items()
+            }
             for at, parameter in enumerate(parameters):
                 if parameter.grad is not None:
                     share = parameter.grad / self.parts
@@ -44,14 +49,12 @@ class Accumulated(Eager):
         return losses, sums
 
 
-def _part(batch: Batch, which: int, of: int) -> Batch:
+def _part(batch: Batch, which: int, parts: int) -> Batch:
     """One of the equal parts of a batch."""
     values = {field.name: getattr(batch, field.name) for field in fields(batch)}
-    return replace(
-        batch,
-        **{
-            name: value.chunk(of)[which]
-            for name, value in values.items()
-            if value is not None
-        },
-    )
+    chunks = {
+        name: value.chunk(parts)[which]
+        for name, value in values.items()
+        if value is not None
+    }
+    return replace(batch, **chunks)

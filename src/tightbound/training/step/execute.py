@@ -1,4 +1,4 @@
-"""A training pass, its losses and gradients: step by step, or as one compiled graph.
+"""Execution of a training pass: operator by operator, or as one compiled graph.
 
 Both give the same figures.
 """
@@ -20,17 +20,16 @@ from tightbound.training.step.module import Step
 from tightbound.training.step.precision import set_precision
 
 Figures = tuple[dict[str, Tensor], dict[str, Tensor]]
-Whole = Callable[..., tuple[Figures, list[Tensor | None]]]
+Graph = Callable[..., tuple[Figures, list[Tensor | None]]]
 Say = Callable[[str], None]
 
 
 class Eager:
-    """`losses, sums = engine(batch, clock, noise)`; the gradients are then in `.grad` of each
-    parameter.
-    """
+    """`losses, sums = engine(batch, clock, noise)`, with the gradients left in `.grad`."""
 
     def __init__(self, step: Step) -> None:
-        self.step, self.gradients = step, Gradients(step)
+        self.step = step
+        self.gradients = Gradients(step)
 
     def __call__(self, batch: Batch, clock: Clock, noise: Drawn) -> Figures:
         losses, sums = self.step(batch, clock, noise)
@@ -39,20 +38,21 @@ class Eager:
 
 
 class Compiled(Eager):
-    """The same as one graph that a compiler has made of the pass and its gradients together.
+    """The forward pass and its gradients as one graph of `torch.compile`.
 
-    Where that fails, the run goes on eagerly, and `say` is told once why.  Batches of another size
-    are eager, too.
+    Where compilation fails, the run goes on eagerly and `say` is called once with the
+    reason. Batches whose size is not `size` run eagerly, too.
     """
 
     def __init__(
         self, step: Step, size: int, say: Say, backend: str = "inductor"
     ) -> None:
         super().__init__(step)
-        self.size, self.say = size, say
-        self.graph: Whole | None = _graph(self._whole, backend)
+        self.size = size
+        self.say = say
+        self.graph: Graph | None = _compile(self._pass_and_gradients, backend)
 
-    def _whole(
+    def _pass_and_gradients(
         self, batch: Batch, progress: Tensor, noise: dict[str, Tensor]
     ) -> tuple[Figures, list[Tensor | None]]:
         losses, sums = self.step(batch, Clock(progress), lambda name, _: noise[name])
@@ -66,11 +66,12 @@ class Compiled(Eager):
             figures, grads = self.graph(
                 batch, torch.tensor(clock.progress), noise.values
             )
-        # the compiler's own are many, and an error of the model comes again below
+        # the compiler has many kinds of errors; one of the model is raised again below
         except Exception as error:
             self.graph = None
             self.say(
-                f"this model cannot be compiled, so its steps run one by one ({_first_line(error)})"
+                "this model cannot be compiled, so its steps run one by one "
+                f"({_first_line(error)})"
             )
             return super().__call__(batch, clock, noise)
         for parameter, grad in zip(self.gradients.parameters, grads, strict=True):
@@ -78,38 +79,39 @@ class Compiled(Eager):
         return figures
 
 
-def _graph(method: Whole, backend: str) -> Whole:
-    """Compiles a method from a copy of its code: the compiler keeps what it made by code, and
-    models must not share.
+def _compile(method: Any, backend: str) -> Graph:
+    """Compile a bound method from a copy of its code.
+
+    The compiler caches by code object, and models must not share an entry.
     """
     import torch._dynamo
 
     torch._dynamo.config.trace_autograd_ops = True
-    code = method.__func__.__code__.replace()  # type: ignore[attr-defined]
-    own = FunctionType(code, method.__globals__).__get__(method.__self__)  # type: ignore[attr-defined]
-    # What a graph depends on beside its arguments is the same at every step; looking that up cost 5
-    # % of a small one.
+    code = method.__func__.__code__.replace()
+    copied = FunctionType(code, method.__globals__).__get__(method.__self__)
+    # The inputs of a graph other than its arguments are the same at every step, and
+    # checking them took 5 % of a small step.
     options: dict[str, Any] = {"guard_filter_fn": torch.compiler.skip_all_guards_unsafe}
     return torch.compile(
-        own, fullgraph=True, dynamic=False, backend=backend, options=options
+        copied, fullgraph=True, dynamic=False, backend=backend, options=options
     )
 
 
 def _first_line(error: Exception) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
+    name = type(error).__name__
+    return f"{name}: {lines[0]}" if lines else name
 
 
-def engine(
+def execution(
     step: Step, settings: TrainSettings, say: Say, size: int | None = None
 ) -> Eager:
-    """The engine that resolved settings ask for: `train.precision`, `train.compile`.
+    """The execution that resolved `train.precision` and `train.compile` name.
 
-    size: examples of a pass.
+    Args:
+        size: examples of a pass; `train.batch` if None.
     """
     set_precision(step.model, settings.precision)
-    return (
-        Compiled(step, size or int(settings.batch), say)
-        if settings.compile == "on"
-        else Eager(step)
-    )
+    if settings.compile == "on":
+        return Compiled(step, size or int(settings.batch), say)
+    return Eager(step)

@@ -1,6 +1,6 @@
-"""The health of each step: is it finite, is its gradient of usual size?
+"""Rejection of bad steps, and gradient clipping relative to a running mean.
 
-Asked without waiting for the device.
+Nothing here waits for the device at every step: the norms are read once in 25.
 """
 
 from __future__ import annotations
@@ -15,82 +15,104 @@ from torch import Tensor
 from tightbound.config import TrainSettings
 from tightbound.runtime.errors import TightboundError
 
-SETTLED, LOOK = 50, 25
-MOST = torch.finfo(torch.float32).max
+SETTLED = 50  # accepted steps before the running mean sets any bound
+READ_EVERY = 25  # steps between two reads of the gradient norms
+LARGEST = torch.finfo(torch.float32).max
 
 
 class Exploded(TightboundError):
-    """Too many steps in a row had to be left out; the best validated weights are kept."""
+    """Training ended because too many steps in a row were skipped."""
 
 
-class Health:
-    """Says which steps to leave out and how far to cut large gradients, and counts.
+class GradientGuard:
+    """Skips steps with bad gradients, clips large ones, and counts the skipped.
 
-    A step is left out if a loss or its gradient norm is not finite, or if the norm is `skip` times
-    its running mean; norms above `clip` times the mean are cut.  The mean is over the last hundred
-    accepted steps or so; the host reads the norms, and moves the mean, once in 25 steps, and sets
-    no bound in the first 50. counts: steps left out in all, in a row now, most in a row.
+    A step is skipped if a loss or its gradient norm is not finite, or if the norm
+    is above `train.skip_gradient_above` times its running mean. Norms above
+    `train.clip` times the mean are clipped to that. The mean is over about the last
+    hundred accepted steps. The norms are read, and the mean updated, once in 25
+    steps; the first 50 accepted steps set no bound.
+
+    Attributes:
+        skipped: steps skipped since the start.
+        skipped_in_a_row: steps skipped since the last accepted one.
+        most_skipped_in_a_row: the longest run of skipped steps so far.
     """
 
     def __init__(self, settings: TrainSettings, device: torch.device) -> None:
-        self.clip, self.skip = settings.clip, settings.skip
-        self.mean, self.seen, self.counts = 0.0, 0, [0, 0, 0]
-        self.norms, self.unread = torch.zeros(LOOK, device=device), 0
+        self.clip = settings.clip
+        self.skip_above = settings.skip_gradient_above
+        self.mean = 0.0
+        self.accepted = 0
+        self.skipped = 0
+        self.skipped_in_a_row = 0
+        self.most_skipped_in_a_row = 0
+        self.norms = torch.zeros(READ_EVERY, device=device)
+        self.unread = 0
 
     @property
-    def most(self) -> float:
-        """The largest norm of a step that is taken."""
-        return self.skip * self.mean if self.seen >= SETTLED else MOST
+    def largest_norm(self) -> float:
+        """The largest gradient norm of a step that is taken."""
+        if self.accepted < SETTLED:
+            return LARGEST
+        return self.skip_above * self.mean
 
     def check(
         self, losses: Iterable[Tensor], grads: list[Tensor]
     ) -> tuple[Tensor, Tensor | None]:
-        """Scalars: whether the step may be taken; what to divide its gradients by, 1 or more, or
-        None for nothing.
+        """Scalars: whether the step may be taken, and the divisor of its gradients.
+
+        The divisor is 1 or more, and None where nothing is clipped.
         """
-        if self.unread == LOOK:
-            self.look()
+        if self.unread == READ_EVERY:
+            self.read_norms()
         norm: Any = torch.stack(torch._foreach_norm(grads)).norm()
-        norm = (
-            norm.full_tensor() if hasattr(norm, "full_tensor") else norm
-        )  # of gradients in shards
+        if hasattr(norm, "full_tensor"):  # gradients in shards
+            norm = norm.full_tensor()
         checked = norm
-        for loss in losses:
-            checked = torch.add(
-                checked, loss.detach(), alpha=0
-            )  # not finite where a loss is not
+        for loss in losses:  # adds 0, or NaN where a loss is not finite
+            checked = torch.add(checked, loss.detach(), alpha=0)
         self.norms[self.unread] = checked
         self.unread += 1
-        cuts = self.clip and self.seen >= SETTLED
-        return checked <= self.most, (norm / (self.clip * self.mean)).clamp(
-            min=1.0
-        ) if cuts else None
+        ok = checked <= self.largest_norm
+        if not self.clip or self.accepted < SETTLED:
+            return ok, None
+        return ok, (norm / (self.clip * self.mean)).clamp(min=1.0)
 
-    def look(self) -> None:
-        """Reads the norms since the last look, which waits for the device, and counts."""
-        most = self.most
+    def read_norms(self) -> None:
+        """Read the norms since the last read, which waits for the device, and count."""
+        largest = self.largest_norm
         for norm in self.norms[: self.unread].tolist():
-            if math.isfinite(norm) and norm <= most:
-                self.seen += 1
-                self.mean += (norm - self.mean) * max(1 / self.seen, 0.01)
-                self.counts[1] = 0
-            else:
-                self.counts[0] += 1
-                self.counts[1] += 1
-                self.counts[2] = max(self.counts[1:])
+            if math.isfinite(norm) and norm <= largest:
+                self.accepted += 1
+                self.mean += (norm - self.mean) * max(1 / self.accepted, 0.01)
+                self.skipped_in_a_row = 0
+                continue
+            self.skipped += 1
+            self.skipped_in_a_row += 1
+            self.most_skipped_in_a_row = max(
+                self.skipped_in_a_row, self.most_skipped_in_a_row
+            )
         self.unread = 0
 
     def state_dict(self) -> dict[str, Any]:
+        """The counts, the mean and the norms that were not read yet."""
         return {
-            name: getattr(self, name)
-            for name in ("mean", "seen", "counts", "norms", "unread")
+            "mean": self.mean,
+            "accepted": self.accepted,
+            "skipped": self.skipped,
+            "skipped_in_a_row": self.skipped_in_a_row,
+            "most_skipped_in_a_row": self.most_skipped_in_a_row,
+            "norms": self.norms,
+            "unread": self.unread,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore what `state_dict` returned."""
         self.norms.copy_(state["norms"])
-        self.mean, self.seen, self.unread = (
-            state["mean"],
-            state["seen"],
-            state["unread"],
-        )
-        self.counts = list(state["counts"])
+        self.mean = state["mean"]
+        self.accepted = state["accepted"]
+        self.skipped = state["skipped"]
+        self.skipped_in_a_row = state["skipped_in_a_row"]
+        self.most_skipped_in_a_row = state["most_skipped_in_a_row"]
+        self.unread = state["unread"]

@@ -1,7 +1,4 @@
-"""How losses meet parameters: one loss for all of them, or one for each of the model's groups.
-
-Nothing else knows.
-"""
+"""Gradients of one loss over all parameters, or of one loss per parameter group."""
 
 from __future__ import annotations
 
@@ -16,11 +13,10 @@ Losses = Mapping[str, Tensor]
 
 
 class Gradients:
-    """The gradients of a step's losses: {"all": loss}, or {group: loss} with the names of
-    `model.groups()`.
+    """The gradients of a step's losses: {"all": loss} or {group: loss}.
 
-    The parameters of a group get the gradient of that group's loss and of no other (adversarial
-    training, DReG).
+    Groups are those of `model.groups()`. The parameters of a group get the gradient of
+    that group's loss and of no other (adversarial training, DReG).
     """
 
     def __init__(self, step: Step) -> None:
@@ -28,19 +24,22 @@ class Gradients:
         self.parameters = [p for p in step.parameters() if p.requires_grad]
 
     def _pairs(self, losses: Losses) -> list[tuple[Tensor, list[nn.Parameter]]]:
+        """Each loss with the parameters that it trains."""
         if set(losses) == {"all"}:
             return [(losses["all"], self.parameters)]
-        if unknown := set(losses) - set(self.groups):
+        unknown = sorted(set(losses) - set(self.groups))
+        if unknown:
             raise ValueError(
-                f"a loss is named {sorted(unknown)[0]!r}, but the groups are {sorted(self.groups)}"
+                f"a loss is named {unknown[0]!r}, but the groups are {sorted(self.groups)}"
             )
-        return [
-            (loss, [p for p in self.groups[name] if p.requires_grad])
-            for name, loss in losses.items()
-        ]
+        pairs = []
+        for name, loss in losses.items():
+            trained = [p for p in self.groups[name] if p.requires_grad]
+            pairs.append((loss, trained))
+        return pairs
 
     def backward(self, losses: Losses) -> None:
-        """Puts the gradients into `.grad`; a parameter that no loss depends on has none."""
+        """Put the gradients into `.grad`, None where no loss depends on a parameter."""
         for parameter in self.parameters:
             parameter.grad = None
         pairs = self._pairs(losses)
@@ -48,18 +47,16 @@ class Gradients:
             loss.backward(inputs=parameters, retain_graph=i + 1 < len(pairs))
 
     def values(self) -> list[Tensor]:
-        """The gradients that there are."""
+        """The gradients, without those that are None."""
         return [p.grad for p in self.parameters if p.grad is not None]
 
     def of(self, losses: Losses) -> list[Tensor | None]:
-        """The same gradients as values, one for each of `parameters`: for a graph that is compiled
-        whole.
-        """
-        found: dict[nn.Parameter, Tensor | None] = {}
+        """Return the gradients of `parameters`, for a pass that is compiled whole."""
+        by_parameter: dict[nn.Parameter, Tensor | None] = {}
         pairs = self._pairs(losses)
         for i, (loss, parameters) in enumerate(pairs):
             grads = torch.autograd.grad(
                 loss, parameters, retain_graph=i + 1 < len(pairs), allow_unused=True
             )
-            found.update(zip(parameters, grads, strict=True))
-        return [found.get(parameter) for parameter in self.parameters]
+            by_parameter.update(zip(parameters, grads, strict=True))
+        return [by_parameter.get(parameter) for parameter in self.parameters]

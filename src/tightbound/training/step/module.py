@@ -1,23 +1,27 @@
-"""One training pass as a module: losses, and sums for the log."""
+"""The training pass as a module: losses, and sums for the log and for statistics."""
 
 from __future__ import annotations
-
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from tightbound.core.component import ModelPart, Objective, StatisticsKeeper
 from tightbound.core.trace import Batch, Clock, Draw, Examples, Gather, Noise
-from tightbound.models.vae import VAE, Objective
+from tightbound.models.vae import VAE
 
 
 class Step(nn.Module):
-    """One training pass: the losses, and the sums that logs and hooks need, all evaluated inside
-    `forward`.
+    """One training pass: losses and sums, all evaluated inside `forward`.
 
-    That is what distribution and compilation wrap.  sums: n, distortion and, for a bound, elbo and
-    rate, each summed over the batch; and what parts with `statistics` ask for.  gather: see
-    `Trace`.  only: the part of the model that is trained, where the rest stays as it is.
+    Distribution and compilation wrap this module.
+
+    Args:
+        k: samples per example.
+        only: the part of the model that is trained; the whole model if None.
+
+    Attributes:
+        gather: the function for `Trace.gather`, None for a single process.
+        observers: the parts with running statistics.
     """
 
     gather: Gather | None = None
@@ -30,25 +34,34 @@ class Step(nn.Module):
         only: nn.Module | None = None,
     ) -> None:
         super().__init__()
-        self.model, self.objective, self.k = model, objective, k
-        self.parts: list[Any] = list((only or model).modules())
-        self.observers = [m for m in self.parts if getattr(m, "observes", False)]
+        self.model = model
+        self.objective = objective
+        self.k = k
+        modules = list((only or model).modules())
+        self.parts = [m for m in modules if isinstance(m, ModelPart)]
+        self.observers: list[StatisticsKeeper] = [
+            m for m in self.parts if m.keeps_statistics
+        ]
 
     @torch.no_grad()
     def prepare(self, examples: Examples) -> None:
-        """Lets parts that start from data (pseudo-inputs, codebooks) look at some, once, before the
-        first step.
+        """Initialise the parts that start from data (pseudo-inputs, codebooks).
 
-        examples: n -> up to n training examples in domain units, spread over the split, and their
-        row numbers, or None.
+        Args:
+            examples: n -> up to n training examples in model units, spread over the
+                split, and their row numbers or None.
         """
         for part in self.parts:
-            if hasattr(part, "prepare"):
-                part.prepare(examples)
+            part.prepare(examples)
 
     def forward(
         self, batch: Batch, clock: Clock, noise: Noise | None = None
     ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """The losses, {"all": loss} or {group: loss}, and sums over the batch.
+
+        Sums are n, distortion, with a bound elbo and rate, and those that parts with
+        running statistics need.
+        """
         trace = self.model(batch, Draw(self.k, noise=noise, enumerate=True))
         trace.gather = self.gather or trace.gather
         loss = self.objective(trace, clock)
@@ -67,15 +80,13 @@ class Step(nn.Module):
 
     @torch.no_grad()
     def after_step(self, sums: dict[str, Tensor], ok: Tensor | bool = True) -> None:
-        """Tells the parts that keep running statistics (an optimal scale) of a step; they move only
-        where it is `ok`.
+        """Update the parts with running statistics, where the step was `ok`.
 
-        The device decides: asking it from here would make every step wait.
+        The device applies `ok`: reading it here would make every step wait.
         """
         for part in self.observers:
             before = [buffer.clone() for buffer in part.buffers()]
             part.after_step(sums)
             for buffer, old in zip(part.buffers(), before, strict=True):
-                buffer.copy_(
-                    torch.where(torch.as_tensor(ok, device=buffer.device), buffer, old)
-                )
+                accepted = torch.as_tensor(ok, device=buffer.device)
+                buffer.copy_(torch.where(accepted, buffer, old))

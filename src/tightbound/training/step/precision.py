@@ -1,4 +1,4 @@
-"""bfloat16 where it pays, in matrix products; all else, log-terms above all, stays float32."""
+"""Mixed precision: matrix products in bfloat16, everything else in float32."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 
 class _Half:
-    """Takes a layer's products of matrices in bfloat16 while it trains; evaluation is float32."""
+    """Mixin: matrix products in bfloat16 in training mode, in float32 in eval mode."""
 
     def _half(self: Any, x: Tensor, product: Any) -> Tensor:
         if not self.training:
@@ -39,7 +39,7 @@ class HalfConv3d(_Half, nn.Conv3d):
 
 
 class _HalfTranspose(_Half):
-    _transposed: Any  # torch.nn.functional's, of as many dimensions
+    _transposed: Any  # the function of torch.nn.functional for as many dimensions
 
     def forward(
         self: Any, input: Tensor, output_size: list[int] | None = None
@@ -48,9 +48,9 @@ class _HalfTranspose(_Half):
         extra = self._output_padding(
             input, output_size, *sizes, len(self.kernel_size), self.dilation
         )
-        rest = self.stride, self.padding, extra, self.groups, self.dilation
+        geometry = self.stride, self.padding, extra, self.groups, self.dilation
         return self._half(
-            input, lambda x, weight, bias: self._transposed(x, weight, bias, *rest)
+            input, lambda x, weight, bias: self._transposed(x, weight, bias, *geometry)
         )
 
 
@@ -79,8 +79,9 @@ FULL = {half: full for full, half in HALF.items()}
 
 
 def set_precision(model: nn.Module, precision: str) -> None:
-    """Makes the linear and convolutional layers of a model train in "bfloat16" or "float32";
-    weights stay float32.
+    """Set the training precision of linear and convolutional layers, in place.
+
+    precision: "bfloat16" or "float32". Weights stay float32.
     """
     table = HALF if precision == "bfloat16" else FULL
     for module in model.modules():
@@ -88,10 +89,10 @@ def set_precision(model: nn.Module, precision: str) -> None:
 
 
 def channels_last(model: nn.Module) -> None:
-    """Lays the weights of convolutions over images out with channels last, and so all that passes
-    through them.
+    """Store the weights of image convolutions in channels-last memory format.
 
-    The same figures to rounding; 1.0 to 1.14 times as fast on a CPU, and what tensor cores want.
+    Activations follow the format of the weights. The figures are equal up to rounding.
+    On a CPU a step is 1.0 to 1.14 times as fast, and tensor cores need this format.
     """
     for module in model.modules():
         if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
@@ -99,9 +100,7 @@ def channels_last(model: nn.Module) -> None:
 
 
 def has_bfloat16(device: torch.device) -> bool:
-    """True where the hardware multiplies bfloat16 matrices, so that timing it may be worth
-    while.
-    """
+    """True where the hardware multiplies bfloat16 matrices without emulation."""
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     return torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported()

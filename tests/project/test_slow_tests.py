@@ -1,0 +1,39 @@
+"""The list of slow tests is made from pytest's durations and names tests that exist."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+from pathlib import Path
+
+TESTS = Path(__file__).parents[1]
+SCRIPT = TESTS.parent / "scripts" / "slow_tests.py"
+spec = importlib.util.spec_from_file_location("slow_tests", SCRIPT)
+assert spec is not None and spec.loader is not None
+slow_tests = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(slow_tests)
+
+LOG = """
+0.70s call     tests/a/test_a.py::test_slow[case-1]
+0.10s call     tests/a/test_a.py::test_slow[case-2]
+0.51s setup    tests/test_b.py::TestGroup::test_fixture
+0.49s call     tests/test_b.py::test_fast
+"""
+
+
+def test_a_function_with_a_slow_case_or_fixture_is_listed() -> None:
+    assert slow_tests.slow_tests(LOG.splitlines()) == ["test_fixture", "test_slow"]
+
+
+def test_listed_tests_exist() -> None:
+    listed = [
+        line for line in slow_tests.LISTED.read_text().splitlines() if line[0] != "#"
+    ]
+    text = "".join(
+        path.read_text(encoding="utf-8") for path in TESTS.rglob("test_*.py")
+    )
+    defined = set(re.findall(r"def (test_\w+)", text))
+    assert [name for name in listed if name not in defined | FROM_OTHERS] == []
+
+
+FROM_OTHERS = {"test_conformance"}  # of scikit-learn
