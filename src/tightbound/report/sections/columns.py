@@ -47,7 +47,10 @@ def marginals(results: Results, text: Text) -> Section | None:
                 LegendEntry("line", "drawn", text("marginal.drawn")),
             ]
         )
-        blocks: list[Block] = [legend, Cards(cards, text("marginal.alt", run=result.name))]
+        blocks: list[Block] = [
+            legend,
+            Cards(cards, text("marginal.alt", run=result.name)),
+        ]
         return Panel(result.name, blocks, _caption(group, result, text))
 
     return Section("marginals", *heads(text, "marginal"), panels(results, text, panel))
