@@ -53,7 +53,7 @@ def test_plain_folder(tmp_path: Path) -> None:
         and data.spec.layout == "chw"
     )
     assert (
-        data.train.y is None and data.notices == [] and data.settings.size == (12, 10)
+        data.train.y is None and data.notices == () and data.settings.size == (12, 10)
     )
     assert data.train.names is not None and len(data.train.names) == len(data.train)
     row = torch.tensor([3])
@@ -135,7 +135,7 @@ def test_a_run_reads_its_images_without_decoding_them_again(
     def not_again(*args: object) -> None:
         raise AssertionError("the images are decoded again")
 
-    monkeypatch.setattr(td.folder, "_decode_all", not_again)
+    monkeypatch.setattr(td.images.folder, "_decode_all", not_again)
     again = td.load(folder, first.settings)
     assert first.settings.size == (12, 10) and again.digest == first.digest
     assert torch.equal(

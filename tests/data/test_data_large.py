@@ -14,10 +14,10 @@ from torch import Tensor
 
 import tightbound.data as td
 from tightbound.data import on_disk as ondisk
-from tightbound.data.on_disk import OnDisk, Without, scattered, spread
+from tightbound.data.on_disk import ExcludingIndex, OnDisk, random_rows, spread
 from tightbound.data.prepare.binarize import bernoulli
 from tightbound.data.prepare.split import Transform
-from tightbound.data.streams.interleave import Blocks, Lanes, lanes_for
+from tightbound.data.streams.interleave import Blocks, InterleavedReader, reader_count
 from tightbound.runtime.errors import TightboundError
 from tightbound.training.batches import LaneBatches, batches
 
@@ -84,16 +84,18 @@ def test_rows_on_a_disk_are_those_of_the_tensor(block: int) -> None:
 def test_without_is_the_rest_in_order_and_costs_nothing() -> None:
     taken = torch.tensor([0, 3, 4, 9])
     rest = [1, 2, 5, 6, 7, 8]
-    index = Without(10, taken)
+    index = ExcludingIndex(10, taken)
     assert len(index) == 6 and index[torch.arange(6)].tolist() == rest
     assert [int(i) + 4 for i in index.inside(4, 8)] == [5, 6, 7]
-    cut = Without(10, taken, limit=3)
+    cut = ExcludingIndex(10, taken, limit=3)
     assert (
         len(cut) == 3
         and cut.inside(0, 10).tolist() == [1, 2, 5]
         and cut.inside(5, 10).tolist() == [0]
     )
-    whole = Without(10**12, torch.tensor([7]))  # 8 TB of row numbers, if they were held
+    whole = ExcludingIndex(
+        10**12, torch.tensor([7])
+    )  # 8 TB of row numbers, if they were held
     assert whole[torch.tensor([6, 7, 10**11])].tolist() == [6, 8, 10**11 + 1]
 
 
@@ -104,16 +106,16 @@ def test_scattered_and_spread_rows_are_different_and_from_many_places() -> None:
         (1000, 400, 999),
         (50, 60, 50),
     ):
-        rows = scattered(n, piece, k, 0)
+        rows = random_rows(n, piece, k, 0)
         assert (
             len(rows.unique()) == k == len(rows)
             and int(rows.max()) < n
             and int(rows.min()) >= 0
         )
-        assert not torch.equal(rows, scattered(n, piece, k, 1)), (
+        assert not torch.equal(rows, random_rows(n, piece, k, 1)), (
             "a function of the seed"
         )
-    places = scattered(10**9, 1000, 5000, 0) // 1000
+    places = random_rows(10**9, 1000, 5000, 0) // 1000
     assert 200 <= len(places.unique()) <= 256, (
         "few enough places to read, enough to represent the file"
     )
@@ -143,7 +145,9 @@ def on_disk(tmp_path: Path, settings: S = SMALL, **changes: Any) -> td.Data:
 
 def test_a_large_npy_is_parted_as_a_small_one_is(tmp_path: Path) -> None:
     data = on_disk(tmp_path)
-    assert isinstance(data.train.x, OnDisk) and isinstance(data.train.index, Without)  # type: ignore[union-attr]
+    assert isinstance(data.train.x, OnDisk) and isinstance(
+        data.train.index, ExcludingIndex
+    )  # type: ignore[union-attr]
     parts = [
         numbers(s.raw(torch.arange(len(s))))
         for s in (data.train, data.valid, data.test)
@@ -172,15 +176,15 @@ def test_each_row_once_an_epoch_resumed_anywhere_whatever_the_processes(
     data = on_disk(tmp_path)
     train = data.train
     assert isinstance(train, td.Split)
-    lanes = Lanes(Blocks(train), 16, 5, mix=160)
-    assert lanes.total == 16 and len({len(lane.own) for lane in lanes.lanes}) <= 2
-    seen: dict[int, list[int]] = {lane.number: [] for lane in lanes.lanes}
+    lanes = InterleavedReader(Blocks(train), 16, 5, shuffle_buffer=160)
+    assert lanes.total == 16 and len({len(lane.chosen) for lane in lanes.readers}) <= 2
+    seen: dict[int, list[int]] = {lane.number: [] for lane in lanes.readers}
     steps = [lanes() for _ in range(500)]
     for rows in steps:
         for number, row in zip(seen, numbers(rows), strict=True):
             seen[number].append(row)
     every: list[int] = []
-    for lane in lanes.lanes:
+    for lane in lanes.readers:
         taken, own = seen[lane.number], len(set(seen[lane.number]))
         epochs = [sorted(taken[i : i + own]) for i in range(0, own * 2, own)]
         assert epochs[0] == epochs[1] == sorted(set(taken)), (
@@ -200,14 +204,19 @@ def test_each_row_once_an_epoch_resumed_anywhere_whatever_the_processes(
         assert torch.equal(steps[37], _after(train, 37, world)), (
             "the batch of all processes together"
         )
-    halves = [Lanes(Blocks(train), 16, 5, rank=r, world=2, mix=160) for r in range(2)]
+    halves = [
+        InterleavedReader(Blocks(train), 16, 5, rank=r, world=2, shuffle_buffer=160)
+        for r in range(2)
+    ]
     for half in halves:
         for _ in range(333):
             half()
     state = halves[0].state_dict() | halves[1].state_dict()
     for world in (1, 2, 4):
         parts = [
-            Lanes(Blocks(train), 16, 5, rank=r, world=world, mix=160)
+            InterleavedReader(
+                Blocks(train), 16, 5, rank=r, world=world, shuffle_buffer=160
+            )
             for r in range(world)
         ]
         for part in parts:
@@ -220,7 +229,8 @@ def test_each_row_once_an_epoch_resumed_anywhere_whatever_the_processes(
 
 def _after(train: td.Split, steps: int, world: int) -> Tensor:
     parts = [
-        Lanes(Blocks(train), 16, 5, rank=r, world=world, mix=160) for r in range(world)
+        InterleavedReader(Blocks(train), 16, 5, rank=r, world=world, shuffle_buffer=160)
+        for r in range(world)
     ]
     for _ in range(steps):
         for part in parts:
@@ -229,12 +239,14 @@ def _after(train: td.Split, steps: int, world: int) -> Tensor:
 
 
 def test_lanes_are_as_many_as_the_batch_and_the_pieces_allow() -> None:
-    assert [lanes_for(100, b, 1, "x") for b in (128, 100, 7)] == [16, 4, 1]
-    assert [lanes_for(p, 128, 1, "x") for p in (1, 3, 9)] == [1, 2, 8] and lanes_for(
-        100, 96, 3, "x"
-    ) == 3
+    assert [reader_count(100, b, 1, "x") for b in (128, 100, 7)] == [16, 4, 1]
+    assert [reader_count(p, 128, 1, "x") for p in (1, 3, 9)] == [
+        1,
+        2,
+        8,
+    ] and reader_count(100, 96, 3, "x") == 3
     with pytest.raises(TightboundError, match="too few for 4 processes"):
-        lanes_for(3, 128, 4, "x")
+        reader_count(3, 128, 4, "x")
 
 
 def test_binarised_on_the_disk(tmp_path: Path) -> None:

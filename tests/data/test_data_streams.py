@@ -18,7 +18,7 @@ import tightbound.data as td
 from tightbound.config import configure
 from tightbound.data.on_disk import OnDisk
 from tightbound.data.streams import huggingface as hub
-from tightbound.data.streams.interleave import Lanes
+from tightbound.data.streams.interleave import InterleavedReader
 from tightbound.runtime.errors import TightboundError
 from tightbound.training.batches import batches, count
 from tightbound.training.console import Quiet
@@ -71,25 +71,31 @@ def test_many_shards_hold_out_some_whole(tmp_path: Path) -> None:
 
 
 def test_shards_train_by_lanes_and_resume_within_an_epoch(tmp_path: Path) -> None:
-    train = td.load(pictures(tmp_path, 4, 30), S(mix=20)).train
+    train = td.load(pictures(tmp_path, 4, 30), S(shuffle_buffer=20)).train
     assert isinstance(train, td.ShardSplit)
-    lanes = Lanes(train.shards, 8, 0, mix=20)
+    lanes = InterleavedReader(train.shards, 8, 0, shuffle_buffer=20)
     steps = [lanes() for _ in range(20)]
     seen = [v for rows in steps[:12] for v in values(rows)]
-    assert len(lanes.lanes) == 4 and sorted(set(seen)) == sorted(
+    assert len(lanes.readers) == 4 and sorted(set(seen)) == sorted(
         v for v in range(120) if v % 30 % 10 > 1
     )
     assert sorted(seen) == sorted(set(seen)), (
         "96 rows, each once before any comes again"
     )
-    parts = [Lanes(train.shards, 8, 0, mix=20, rank=r, world=2) for r in range(2)]
+    parts = [
+        InterleavedReader(train.shards, 8, 0, shuffle_buffer=20, rank=r, world=2)
+        for r in range(2)
+    ]
     for _ in range(5):
         for part in parts:
             part()
     state = parts[0].state_dict() | parts[1].state_dict()
     for world in (1, 2, 4):
         fresh = [
-            Lanes(train.shards, 8, 0, mix=20, rank=r, world=world) for r in range(world)
+            InterleavedReader(
+                train.shards, 8, 0, shuffle_buffer=20, rank=r, world=world
+            )
+            for r in range(world)
         ]
         for lane in fresh:
             lane.load_state_dict(state)
@@ -284,7 +290,7 @@ def test_training_resumes_within_an_epoch_bit_for_bit(
         "train.validate_n": 4,
         "train.save_seconds": 0,
         "data.memory": 1,
-        "data.mix": 100,
+        "data.shuffle_buffer": 100,
         "data.valid": 50,
     }
     config = configure(source, "vae", values=values)

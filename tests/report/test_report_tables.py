@@ -111,7 +111,7 @@ def test_a_gap_of_a_category_is_shown_as_one(tmp_path: Path) -> None:
             ]
         )
     )
-    run = untrained(str(source), "missing-data", **{"data.masked": True})
+    run = untrained(str(source), "missing-data", **{"data.allow_missing": True})
     held = run.data.test.examples(torch.arange(len(run.data.test)))
     found = marginals(run, run.data.columns, held, held)
     assert len(found[1].real) < len(held) == len(found[0].real)
@@ -120,7 +120,7 @@ def test_a_gap_of_a_category_is_shown_as_one(tmp_path: Path) -> None:
 
 CASES: dict[str, tuple[list[tuple[str, dict[str, Any]]], bool]] = {
     "numbers with names": ([("vae", {}), ("ae", {})], True),
-    "missing values": ([("missing-data", {"data.masked": True})], True),
+    "missing values": ([("missing-data", {"data.allow_missing": True})], True),
     "no names": ([("vae", {"data.header": False})], False),
 }
 
@@ -193,7 +193,7 @@ def test_draws_of_a_conditional_model_have_the_conditions_of_the_held_out_rows(
         **{"data.condition": "labels", "data.label": "label"},
     )
     seen: list[torch.Tensor] = []
-    own = run.prior_codes
+    own = run.predictor.sample_prior
 
     def watched(
         n: int, temperature: float = 1.0, c: Any = None, y: Any = None
@@ -201,7 +201,7 @@ def test_draws_of_a_conditional_model_have_the_conditions_of_the_held_out_rows(
         seen.append(c)
         return own(n, temperature, c, y)
 
-    run.prior_codes = watched  # type: ignore[method-assign]
+    run.predictor.sample_prior = watched  # type: ignore[method-assign]
     held = run.data.test.examples(torch.arange(len(run.data.test)))
     marginals(run, run.data.columns, held, run.data.train.examples(torch.arange(50)))
     assert (

@@ -1,6 +1,4 @@
-"""The data room: from what the user has (a name, a path, an array, a Dataset) to splits that a
-model can read.
-"""
+"""Read data from names, paths, arrays and Datasets into splits that a model can use."""
 
 from __future__ import annotations
 
@@ -61,9 +59,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """Imports a public name when it is first used, so that the settings can be read without
-    torch.
-    """
+    """Import a public name on first use, so that reading the settings needs no torch."""
     if name not in _HOME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)

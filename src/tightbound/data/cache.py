@@ -1,120 +1,93 @@
-"""Files of our own: where the cache is, writes that are whole or absent, and decoded rows as a
-memory map.
-"""
+"""The cache of this package: its folder, atomic writes, and decoded rows as a memory map."""
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 import sys
-import tempfile
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO, Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
+from tightbound.runtime.atomic_files import Advice, make_folder, open_atomic
 from tightbound.runtime.errors import TightboundError
 
-DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 _HEADER = 128
 
 
 def cache_dir() -> Path:
     """`$TIGHTBOUND_CACHE`, or the platform's cache folder for this package."""
-    if found := os.environ.get("TIGHTBOUND_CACHE"):
-        return Path(found).expanduser()
+    if folder := os.environ.get("TIGHTBOUND_CACHE"):
+        return Path(folder).expanduser()
     if sys.platform == "win32":
-        return (
-            Path(os.environ.get("LOCALAPPDATA", "~/AppData/Local")).expanduser()
-            / "tightbound"
-        )
-    if sys.platform == "darwin":
-        return Path("~/Library/Caches/tightbound").expanduser()
-    return (
-        Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "tightbound"
-    )
+        root = os.environ.get("LOCALAPPDATA", "~/AppData/Local")
+    elif sys.platform == "darwin":
+        root = "~/Library/Caches"
+    else:
+        root = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    return Path(root).expanduser() / "tightbound"
+
+
+ADVICE = Advice(
+    "free some space, or set TIGHTBOUND_CACHE to a folder on another disk",
+    "set TIGHTBOUND_CACHE to a folder that can be written",
+)
 
 
 @contextmanager
-def whole_file(path: Path) -> Iterator[IO[bytes]]:
-    """A temporary file beside `path` that takes its name, fsynced, when the block ends well, and
-    vanishes otherwise.
-    """
-    temporary: str | None = None
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(
-            prefix=f".{path.name}.", suffix=".part", dir=path.parent
-        )
-        with os.fdopen(handle, "w+b") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-        temporary = None
-    except OSError as error:
-        if error.errno in DISK_FULL:
-            raise TightboundError(
-                f"no room on the disk for {path}: free some space, or set "
-                "TIGHTBOUND_CACHE to a folder on another disk"
-            ) from None
-        if error.errno in (
-            errno.EACCES,
-            errno.EROFS,
-            errno.EPERM,
-            errno.ENOTDIR,
-            errno.EEXIST,
-        ):
-            raise TightboundError(
-                f"cannot write {path} ({error.strerror}): set TIGHTBOUND_CACHE "
-                "to a folder that can be written"
-            ) from None
-        raise
-    finally:
-        if temporary is not None:
-            Path(temporary).unlink(missing_ok=True)
+def whole_file(path: Path) -> Iterator[BinaryIO]:
+    """An atomic write of a file of the cache, whose folder is created where it is missing."""
+    make_folder(path.parent, ADVICE)
+    with open_atomic(path, ADVICE) as file:
+        yield file
 
 
 def _files(key: str) -> tuple[Path, Path]:
-    rows, notes = (
-        cache_dir() / "rows" / f"{key[:40]}{suffix}" for suffix in (".npy", ".json")
-    )
-    return rows, notes
+    """The files of rows and of notes of a key."""
+    folder = cache_dir() / "rows"
+    return folder / f"{key[:40]}.npy", folder / f"{key[:40]}.json"
 
 
-def known_also_as(key: str, other: str) -> None:
-    """Lets the rows of a key be found under another one, too, by links; where none can be made,
-    nothing changes.
+def link_rows(key: str, other: str) -> None:
+    """Make the rows of a key available under another key too, by hard links.
+
+    Nothing changes where the file system has no links.
     """
-    for there, here in zip(_files(key), _files(other), strict=True):
+    for existing, link in zip(_files(key), _files(other), strict=True):
         with suppress(OSError):
-            os.link(there, here)
+            os.link(existing, link)
 
 
 def cached_rows(
     key: str, make: Callable[[dict[str, Any]], Iterator[np.ndarray]]
 ) -> tuple[np.ndarray, dict[str, Any]]:
-    """uint8 rows (n, ...) as a memory map, and the notes made with them: from the cache, or made
-    now and kept.
+    """Rows from the cache, which are computed and stored where they are not in it.
 
-    make(notes) yields blocks of rows of one shape and may fill `notes` (JSON). A cache of wrong
-    size, header or checksum is made again.
+    Rows with a wrong size, header or checksum are computed again.
+
+    Args:
+        key: identifies the rows.
+        make: `make(notes)` yields blocks of rows of one shape, and may put JSON values
+            into `notes`.
+
+    Returns:
+        uint8 rows (n, ...) as a memory map, and the notes stored with them.
     """
     rows_file, notes_file = _files(key)
-    found = _read(rows_file, notes_file)
-    if found is None:
+    cached = _read(rows_file, notes_file)
+    if cached is None:
         notes: dict[str, Any] = {}
         _write(rows_file, notes_file, make(notes), notes)
-        found = _read(rows_file, notes_file)
-    if found is None:
+        cached = _read(rows_file, notes_file)
+    if cached is None:
         raise TightboundError(
             f"{rows_file} was damaged while it was being written: check the disk and try again"
         )
-    return found
+    return cached
 
 
 def _write(
@@ -123,35 +96,32 @@ def _write(
     blocks: Iterator[np.ndarray],
     notes: dict[str, Any],
 ) -> None:
-    """Rows first, their notes (with the checksum that makes them valid) last."""
-    count, check, shape = 0, 0, ()
+    """Write the rows, then their notes with the checksum that makes them valid."""
+    count = 0
+    check = 0
+    shape: tuple[int, ...] = ()
     with whole_file(rows_file) as file:
         file.write(b"\0" * _HEADER)
         for block in blocks:
             data = np.ascontiguousarray(block, dtype=np.uint8)
             file.write(data.data)
-            count, check, shape = (
-                count + len(data),
-                zlib.crc32(data.data, check),
-                data.shape[1:],
-            )
+            count += len(data)
+            check = zlib.crc32(data.data, check)
+            shape = data.shape[1:]
         file.seek(0)
         np.lib.format.write_array_header_1_0(
             file, {"descr": "|u1", "fortran_order": False, "shape": (count, *shape)}
         )
         assert file.tell() == _HEADER
+    about = {"shape": [count, *shape], "crc32": check, "notes": notes}
     with whole_file(notes_file) as file:
-        file.write(
-            json.dumps(
-                {"shape": [count, *shape], "crc32": check, "notes": notes}
-            ).encode()
-        )
+        file.write(json.dumps(about).encode())
 
 
 def _read(
     rows_file: Path, notes_file: Path
 ) -> tuple[np.ndarray, dict[str, Any]] | None:
-    """The cached rows, or None where there are none or they are not what was written."""
+    """The cached rows and notes, or None where they are missing or damaged."""
     try:
         about = json.loads(notes_file.read_text())
         rows = np.load(rows_file, mmap_mode="c", allow_pickle=False)
@@ -159,9 +129,8 @@ def _read(
             return None
         check = 0
         for start in range(0, len(rows), 4096):
-            check = zlib.crc32(
-                np.ascontiguousarray(rows[start : start + 4096]).data, check
-            )
+            block = np.ascontiguousarray(rows[start : start + 4096])
+            check = zlib.crc32(block.data, check)
         return (rows, about["notes"]) if check == about["crc32"] else None
     except (OSError, ValueError, KeyError, TypeError, EOFError):
         return None

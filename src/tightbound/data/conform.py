@@ -1,6 +1,4 @@
-"""read: new data for a trained model, brought to the layout, size and domain of its spec or
-refused.
-"""
+"""Read new data for a trained model, in the layout, size and domain of its spec."""
 
 from __future__ import annotations
 
@@ -12,10 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tightbound.core.data_spec import DataSpec
+from tightbound.core.data_spec import Condition, DataSpec
 from tightbound.data.formats.builtin import BUILTIN
 from tightbound.data.loading import load, same_ids
-from tightbound.data.on_disk import OnDisk, looked_at
+from tightbound.data.on_disk import OnDisk, rows_to_check
 from tightbound.data.opening import open_source
 from tightbound.data.prepare.binarize import (
     FIXED_SEED,
@@ -26,9 +24,11 @@ from tightbound.data.prepare.binarize import (
 from tightbound.data.prepare.infer import check_read, check_values, survey
 from tightbound.data.prepare.split import Split
 from tightbound.data.settings import DataSettings
-from tightbound.data.source import Part, Source
+from tightbound.data.source import RawSource, RawSplit
 from tightbound.data.tables.encoding import coded
 from tightbound.runtime.errors import TightboundError
+
+Change = Callable[[Tensor], Tensor]
 
 _OF_TRAINING = (
     "fields",
@@ -41,53 +41,68 @@ _OF_TRAINING = (
     "augment",
     "limit",
 )
-ROWS_OF_A_SHARD = (
-    1 << 32
-)  # each shard has its own range of the random numbers of a binary draw
+# each shard has its own range of the random numbers of a binary draw
+ROWS_OF_A_SHARD = 1 << 32
 
 
 def read(source: Any, spec: DataSpec, settings: DataSettings | None = None) -> Split:
-    """New data as a Split of the trained spec: a path, a built-in name (its test split), an array
-    or a Dataset.
+    """Read new data for a trained model.
 
-    Image files are resized as in training; arrays may be in another layout where there is one way
-    to read them. Rows in order, evaluation view. Raises TightboundError on a shape or a value (row
-    named) that the spec does not have.
+    Image files are resized as in training. Arrays may be in another layout where it is
+    unambiguous.
+
+    Args:
+        source: a path, a built-in name (for its test split), an array or a Dataset.
+        spec: the spec of the model.
+        settings: the data settings of the model.
+
+    Returns:
+        The rows in order, as the evaluation view.
+
+    Raises:
+        TightboundError: for a shape or a value (with its row) that the spec excludes.
     """
     settings = settings or DataSettings()
     if isinstance(source, Split):
         return _checked(source, spec)
     plain = plain_settings(spec, settings)
     if isinstance(source, str) and source in BUILTIN:
-        data = load(
-            source, plain.model_copy(update={"size": "auto", "channels": "auto"})
-        )
-        test = data.test
-        x = test.x if test.index is None else test.x[test.index]  # type: ignore[index]
-        part = Part(x, test.y, test.names, test.factors)
-        found = Source(
-            source,
-            source,
-            {"test": part},
-            data.digest,
-            data.spec.layout,
-            label_names=data.label_names,
-        )
-        return _conform(part, found, spec, settings)
-    found = open_source(_one_more_axis(source, spec), plain)
-    part = found.parts.get("all") or found.parts.get("test") or found.parts["train"]
-    if len(found.parts) > 1:
-        found.notices.append(f"{found.where}: its test split is read")
-    part = coded(found, spec, part)
-    return _conform(part, found, spec, settings)
+        return _read_builtin(source, spec, settings, plain)
+    raw = open_source(_with_row_axis(source, spec), plain)
+    split = raw.splits.get("all") or raw.splits.get("test") or raw.splits["train"]
+    if len(raw.splits) > 1:
+        raw = raw.with_notices(f"{raw.where}: its test split is read")
+    split, digest = coded(raw, spec, split)
+    return _conform(split, raw, digest, spec, settings)
+
+
+def _read_builtin(
+    name: str, spec: DataSpec, settings: DataSettings, plain: DataSettings
+) -> Split:
+    """The test split of a built-in set."""
+    data = load(name, plain.model_copy(update={"size": "auto", "channels": "auto"}))
+    test = data.test
+    assert isinstance(test.x, Tensor)
+    x = test.x
+    if isinstance(test.index, Tensor):
+        x = x[test.index]
+    split = RawSplit(x, test.y, test.names, test.factors)
+    raw = RawSource(
+        name,
+        name,
+        {"test": split},
+        data.digest,
+        layout=data.spec.layout,
+        label_names=data.label_names,
+    )
+    return _conform(split, raw, data.digest, spec, settings)
 
 
 def plain_settings(spec: DataSpec, settings: DataSettings) -> DataSettings:
-    """The settings by which new data are read: those of the training alone are left out, images get
-    the spec's size.
-    """
+    """The settings to read new data by: without those of training, images in the spec's size."""
+    fields = DataSettings.model_fields
     plain = settings.model_copy(
-        update={k: DataSettings.model_fields[k].default for k in _OF_TRAINING}
+        update={name: fields[name].default for name in _OF_TRAINING}
     )
     if spec.is_image and spec.shape[0] in (1, 3):
         plain = plain.model_copy(
@@ -99,25 +114,31 @@ def plain_settings(spec: DataSpec, settings: DataSettings) -> DataSettings:
 def read_one(
     source: Any, spec: DataSpec, settings: DataSettings | None = None
 ) -> Split:
-    """One example as a Split of length 1: an image file, an array of one example, or "DATA:ROW"
-    (rows from 0).
+    """Read one example for a trained model.
+
+    Args:
+        source: an image file, an array of one example, or "DATA:ROW" with rows from 0.
+        spec: the spec of the model.
+        settings: the data settings of the model.
+
+    Returns:
+        A split of one row.
     """
-    row = None
-    if (
-        isinstance(source, str)
-        and not Path(source).exists()
-        and (found := re.fullmatch(r"(.+):(-?\d+)", source))
-    ):
-        source, row = found.group(1), int(found.group(2))
-    split = read(source, spec, settings)
-    if row is None:
+    match = None
+    if isinstance(source, str) and not Path(source).exists():
+        match = re.fullmatch(r"(.+):(-?\d+)", source)
+    if match is None:
+        split = read(source, spec, settings)
         if len(split) != 1:
             raise TightboundError(
                 f"{source} has {len(split)} examples: name one of them as {source}:ROW, rows from 0"
             )
         return split
+    name = match.group(1)
+    row = int(match.group(2))
+    split = read(name, spec, settings)
     if not -len(split) <= row < len(split):
-        raise TightboundError(f"{source}:{row}: there are rows 0 to {len(split) - 1}")
+        raise TightboundError(f"{name}:{row}: there are rows 0 to {len(split) - 1}")
     return split.select(torch.tensor([row % len(split)]))
 
 
@@ -140,87 +161,111 @@ def raw_shape(spec: DataSpec) -> tuple[int, ...]:
     return (*spec.shape[1:], spec.shape[0]) if spec.layout.endswith("c") else spec.shape
 
 
-def _one_more_axis(source: Any, spec: DataSpec) -> Any:
-    """A single example, given without its first axis, as an array of one."""
+def _with_row_axis(source: Any, spec: DataSpec) -> Any:
+    """A single example as an array of one; any other source unchanged."""
     shape = getattr(source, "shape", None)
-    single = shape is not None and tuple(shape) in (raw_shape(spec), spec.shape)
-    if single and hasattr(source, "to_frame"):  # a row of a DataFrame
+    if shape is None or tuple(shape) not in (raw_shape(spec), spec.shape):
+        return source
+    if hasattr(source, "to_frame"):  # a row of a DataFrame
         return source.to_frame().T
-    return source[None] if single else source
+    return source[None]
 
 
 def _conform(
-    part: Part, found: Source, spec: DataSpec, settings: DataSettings
+    split: RawSplit,
+    source: RawSource,
+    digest: str,
+    spec: DataSpec,
+    settings: DataSettings,
 ) -> Split:
-    """The rows in the layout and domain of the spec; greys of a binarised model are drawn once,
-    with the fixed seed.
-    """
-    x = _each(part.x, _change(found, spec, settings))
-    if grey := _grey(x, found, spec, settings):
-        levels = grey.levels or 256
-        x = (
-            drawn_on_disk(x, levels)
-            if isinstance(x, OnDisk)
-            else FixedDraws(levels).draw(x, None)
-        )
-    checks = spec if isinstance(x, OnDisk) else None
-    if checks is None:
-        check_values(x, spec, found.where)
-    c = _condition(part, found, spec)
-    made = Split(
+    """Rows in the layout and domain of the spec; greys of a binarised model are drawn."""
+    notices = [*source.notices]
+    change = _change(source, spec, settings, notices)
+    x = split.x.map(change) if isinstance(split.x, OnDisk) else change(split.x)
+    grey = _grey(x, source, spec, settings, notices)
+    if grey is not None:
+        x = _fixed_draw(x, grey.levels or 256)
+    if not isinstance(x, OnDisk):
+        check_values(x, spec, source.where)
+    return Split(
         x,
         spec,
-        y=part.y,
-        names=part.names,
-        factors=part.factors,
-        c=c,
-        notices=found.notices,
-        checks=checks,
+        y=split.y,
+        names=split.names,
+        factors=split.factors,
+        c=_condition(split, source, spec),
+        notices=tuple(notices),
+        checks=spec if isinstance(x, OnDisk) else None,
+        digest=digest,
+        label_names=source.label_names,
     )
-    made.digest, made.label_names = found.digest, found.label_names
-    return made
 
 
-def _condition(part: Part, found: Source, spec: DataSpec) -> Tensor | None:
-    """What the model is told of these rows, classes by their names; None where they come
-    without.
-    """
-    told = spec.condition
-    if told is None or (part.c is None) == bool(told.mean):
+def _fixed_draw(x: Tensor | OnDisk, levels: int) -> Tensor | OnDisk:
+    """A fixed binarisation of grey rows."""
+    if isinstance(x, OnDisk):
+        return drawn_on_disk(x, levels)
+    return FixedDraws(levels).draw(x, None)
+
+
+def _condition(split: RawSplit, source: RawSource, spec: DataSpec) -> Tensor | None:
+    """The conditions of these rows as the model encodes them; None where they have none."""
+    condition = spec.condition
+    if condition is None:
         return None
-    if told.mean:
-        assert part.c is not None
-        if part.c.shape[1] != told.width:
-            raise TightboundError(
-                f"{found.where} has conditions of {part.c.shape[1]} numbers, "
-                f"the model was trained on {told.width}"
-            )
-        return part.c
-    if part.y is None:
+    if not condition.mean:
+        return _class_ids(split, source, condition) if split.c is None else None
+    if split.c is not None and split.c.shape[1] != condition.width:
+        raise TightboundError(
+            f"{source.where} has conditions of {split.c.shape[1]} numbers, "
+            f"the model was trained on {condition.width}"
+        )
+    return split.c
+
+
+def _class_ids(
+    split: RawSplit, source: RawSource, condition: Condition
+) -> Tensor | None:
+    """Class ids of these rows by the class names of the model."""
+    if split.y is None:
         return None
-    y = same_ids(part.y, found.label_names or told.names, told.names)
+    names = source.label_names or condition.names
+    y = same_ids(split.y, names, condition.names)
     if bool((y < 0).any()):
         row = int((y < 0).nonzero()[0])
         raise TightboundError(
-            f"{found.where}: the label of row {row} (counting from 0) is none "
-            "that the model was trained on: "
-            f"{', '.join(told.names[:20])}"
+            f"{source.where}: the label of row {row} (counting from 0) is none that the "
+            f"model was trained on: {', '.join(condition.names[:20])}"
         )
     return y
 
 
 def conform_stream(
-    few: Tensor, found: Source, spec: DataSpec, settings: DataSettings
+    few: Tensor,
+    source: RawSource,
+    spec: DataSpec,
+    settings: DataSettings,
+    notices: list[str],
 ) -> Callable[[Tensor, str, int, int], Tensor]:
-    """The same for rows that come some at a time, known by a few of them: (raw, where, shard, row
-    in it) -> domain.
+    """A function that converts rows of a stream to model units.
+
+    Args:
+        few: the first rows, by which it is known whether they are grey.
+        source: the properties of the stream.
+        spec: the spec of the model.
+        settings: the data settings of the model.
+        notices: receives the messages about conversions.
+
+    Returns:
+        A function of raw rows, their name in messages, the shard, and the number of the
+        first row in it.
     """
-    change = _change(found, spec, settings)
-    grey = _grey(change(few), found, spec, settings)
+    change = _change(source, spec, settings, notices)
+    grey = _grey(change(few), source, spec, settings, notices)
 
     def conform(raw: Tensor, where: str, shard: int, row: int) -> Tensor:
-        x, numbers = change(raw), torch.arange(row, row + len(raw))
-        check_read(x, grey or spec, where, numbers)
+        x = change(raw)
+        check_read(x, grey or spec, where, torch.arange(row, row + len(raw)))
         if grey:
             x = draw_from(x, shard * ROWS_OF_A_SHARD + row, grey.levels or 256)
         return spec.to_domain(x)
@@ -228,95 +273,99 @@ def conform_stream(
     return conform
 
 
-def _each(x: Any, change: Callable[[Tensor], Tensor]) -> Any:
-    """A change of rows, in memory now, or on a disk when they are read."""
-    return x.map(change) if isinstance(x, OnDisk) else change(x)
-
-
 def _change(
-    found: Source, spec: DataSpec, settings: DataSettings
-) -> Callable[[Tensor], Tensor]:
-    """Raw rows to the layout of the spec, bytes to its levels."""
-    top = _top(spec, settings) if found.levels == 256 else None
-    if top not in (None, 255):
-        found.notices.append(
-            f"{found.where}: bytes 0 to 255 are read as levels 0 to {top}, as the model knows them"
-        )
+    source: RawSource, spec: DataSpec, settings: DataSettings, notices: list[str]
+) -> Change:
+    """A function from raw rows to the layout of the spec, and from bytes to its levels."""
+    top = _top(spec, settings) if source.levels == 256 else None
+    if top is None or top == 255:
+        return lambda rows: _in_layout(rows, source.layout, spec, source.where)
+    scale = top / 255
+    notices.append(
+        f"{source.where}: bytes 0 to 255 are read as levels 0 to {top}, as in the "
+        "training data"
+    )
 
     def change(rows: Tensor) -> Tensor:
-        x = _in_layout(rows, found.layout, spec, found.where)
-        return (
-            x if top in (None, 255) else (x.float() * (top / 255)).round().to(x.dtype)
-        )
+        x = _in_layout(rows, source.layout, spec, source.where)
+        return (x.float() * scale).round().to(x.dtype)
 
     return change
 
 
 def _grey(
-    x: Tensor | OnDisk, found: Source, spec: DataSpec, settings: DataSettings
+    x: Tensor | OnDisk,
+    source: RawSource,
+    spec: DataSpec,
+    settings: DataSettings,
+    notices: list[str],
 ) -> DataSpec | None:
-    """What grey rows of a model of binary draws are, by all or some of them; None where nothing is
-    to be drawn.
-    """
+    """The spec of rows that are to be binarised; None where they are binary or need not be."""
     if settings.binarize == "none":
         return None
-    seen, numbers = looked_at(x)
-    facts = survey(seen, found.where, numbers)
-    if facts.whole and facts.low >= 0 and facts.high <= 1 and found.levels != 256:
+    sample, numbers = rows_to_check(x)
+    facts = survey(sample, source.where, numbers)
+    is_binary = facts.whole and facts.low >= 0 and facts.high <= 1
+    if is_binary and source.levels != 256:
         return None
     grey = spec.model_copy(
         update={"domain": "levels", "levels": settings.levels or 256}
     )
-    check_values(seen, grey, found.where, facts, numbers)
-    found.notices.append(
-        f"{found.where}: grey levels are binarised once, by the fixed draw (seed {FIXED_SEED})"
+    check_values(sample, grey, source.where, facts, numbers)
+    notices.append(
+        f"{source.where}: grey levels are binarised once, by the fixed draw (seed {FIXED_SEED})"
     )
     return grey
 
 
 def _top(spec: DataSpec, settings: DataSettings) -> int | None:
-    """The highest grey level of the data that the model was trained on; None where they have no
-    levels.
-    """
-    levels = (settings.levels or 256) if settings.binarize != "none" else spec.levels
+    """The highest grey level of the training data; None where they have no levels."""
+    levels = spec.levels
+    if settings.binarize != "none":
+        levels = settings.levels or 256
     return None if levels is None or spec.domain == "categorical" else levels - 1
 
 
 def _in_layout(x: Tensor, layout: str | None, spec: DataSpec, what: str) -> Tensor:
-    """Rows (n, ...) in the layout of the spec, from the same, another of its kind, or flattened
-    rows.
+    """Rows (n, ...) in the layout of the spec.
+
+    Args:
+        x: rows in the same layout, in another one of its kind, or flattened.
+        layout: the layout of x, where it is known.
+        spec: the spec.
+        what: the name of the data in messages.
     """
-    own = tuple(x.shape[1:])
+    shape = tuple(x.shape[1:])
     wanted = raw_shape(spec)
-    if own == wanted and (layout in (None, spec.layout) or spec.kind == "vector"):
+    is_vector = spec.kind == "vector"
+    if shape == wanted and (layout in (None, spec.layout) or is_vector):
         return x
-    if spec.kind != "vector":
+    if not is_vector:
         channel_first = _channel_first(x, layout, spec)
         if channel_first is not None:
-            if "c" not in spec.layout:
-                return channel_first[:, 0]
-            return (
-                channel_first.movedim(1, -1)
-                if spec.layout.endswith("c")
-                else channel_first
-            )
-    if len(own) == 1 and own[0] == spec.dims:
-        return x.reshape(len(x), *wanted)
-    if spec.kind == "vector" and x[0].numel() == spec.dims:
+            return _from_channel_first(channel_first, spec)
+    if shape == (spec.dims,) or (is_vector and x[0].numel() == spec.dims):
         return x.reshape(len(x), *wanted)
     raise TightboundError(
-        f"{what} has examples of shape {own}, the model was trained on "
+        f"{what} has examples of shape {shape}, the model was trained on "
         f"{wanted} ({spec.layout}): make them equal"
     )
 
 
+def _from_channel_first(x: Tensor, spec: DataSpec) -> Tensor:
+    """Rows (n, C, ...) in the layout of the spec."""
+    if "c" not in spec.layout:
+        return x[:, 0]
+    return x.movedim(1, -1) if spec.layout.endswith("c") else x
+
+
 def _channel_first(x: Tensor, layout: str | None, spec: DataSpec) -> Tensor | None:
-    """Rows as (n, C, ...) of the spec, or None where they are not such examples."""
-    own = tuple(x.shape[1:])
-    if own == spec.shape and (layout is None or layout.startswith("c")):
+    """Rows as (n, C, ...) of the spec, or None where they have another shape."""
+    shape = tuple(x.shape[1:])
+    if shape == spec.shape and (layout is None or layout.startswith("c")):
         return x
-    if own == (*spec.shape[1:], spec.shape[0]) and (
-        layout is None or layout.endswith("c")
-    ):
+    channel_last = (*spec.shape[1:], spec.shape[0])
+    if shape == channel_last and (layout is None or layout.endswith("c")):
         return x.movedim(-1, 1)
-    return x[:, None] if own == spec.shape[1:] and spec.shape[0] == 1 else None
+    is_single = shape == spec.shape[1:] and spec.shape[0] == 1
+    return x[:, None] if is_single else None

@@ -1,10 +1,12 @@
-"""load: a source and its settings to Data, the one object that training, evaluation and reports
-read.
+"""Load a data source as train, valid and test splits with a spec of their values.
+
+A source passes through frozen stages: `RawSource` (read), `SettledSource` (layout and
+domain decided), `Partition` (rows assigned to splits) and `Data`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -12,7 +14,7 @@ import torch
 from torch import Tensor
 
 from tightbound.core.data_spec import Column, DataSpec
-from tightbound.data.on_disk import OnDisk, Without, looked_at
+from tightbound.data.on_disk import ExcludingIndex, OnDisk, rows_to_check
 from tightbound.data.opening import open_source, open_stream
 from tightbound.data.prepare.binarize import FixedDraws, drawn_on_disk
 from tightbound.data.prepare.conditions import condition_of, labels_of
@@ -22,30 +24,42 @@ from tightbound.data.prepare.infer import (
     example_shape,
     find_domain,
     find_layout,
+    merge_facts,
     moments,
     survey,
 )
-from tightbound.data.prepare.partition import NAMES, Rows, partition
+from tightbound.data.prepare.partition import NAMES, Partition, SplitRows, partition
 from tightbound.data.prepare.split import Split, Transform
 from tightbound.data.settings import DataSettings
-from tightbound.data.source import Part, Source, sha256_text
+from tightbound.data.source import RawSource, RawSplit, sha256_text
 from tightbound.data.streams.loader import LoaderSplit, is_stream, sample
-from tightbound.data.streams.shards import ShardSplit
+from tightbound.data.streams.shards import ShardSplit, Stream
 from tightbound.data.tables.encoding import coded, named, settle_fields
 from tightbound.runtime.errors import TightboundError
 
 _STATISTICS_ROWS = 50_000
 
 
-@dataclass
+@dataclass(frozen=True)
 class Data:
-    """A data set, ready to train on: three splits, the spec that a model is built from, and where
-    it all came from.
+    """A data set that is ready for training.
 
-    train is a LoaderSplit where the source is a DataLoader or IterableDataset, a ShardSplit where
-    it is shards. digest: sha256 of what a model sees.  settings: with every "auto" resolved, so
-    that they give the same data again. notices: one-line announcements.  columns: of a table with
-    names, what each raw number of a row is.
+    Attributes:
+        name: short name of the data set.
+        source: the source as it is called in messages.
+        spec: the spec that a model is built from.
+        train: the training split; a `LoaderSplit` for a DataLoader or IterableDataset,
+            a `ShardSplit` for shards.
+        valid: the validation split.
+        test: the test split.
+        digest: sha256 of the data and of the settings that change them.
+        settings: the settings with every "auto" resolved; they give the same data again.
+        notices: messages for the user, one line each.
+        label_names: the names of the classes.
+        factor_names: the names of the ground-truth factors.
+        factor_sizes: the number of values of each factor.
+        held_out: whether valid and test have other examples than train.
+        columns: the columns of a table with names.
     """
 
     name: str
@@ -56,7 +70,7 @@ class Data:
     test: Split
     digest: str
     settings: DataSettings
-    notices: list[str]
+    notices: tuple[str, ...]
     label_names: tuple[str, ...] | None = None
     factor_names: tuple[str, ...] | None = None
     factor_sizes: tuple[int, ...] | None = None
@@ -70,40 +84,48 @@ class Data:
 
     @property
     def factors(self) -> dict[str, Tensor] | None:
-        """Ground-truth factors (n, F) of each split, as indices, where the source has them."""
-        found = {
+        """Indices of the ground-truth factors (n, F) of each split, or None."""
+        factors = {
             name: split.factors
             for name, split in self.splits.items()
-            if isinstance(split, Split)
+            if isinstance(split, Split) and split.factors is not None
         }
-        return {k: v for k, v in found.items() if v is not None} or None
+        return factors or None
 
     def describe(self) -> dict[str, Any]:
-        """What a config, a log or a report says of the data; plain JSON."""
-        sizes: dict[str, int | None] = {
-            "valid": len(self.valid),
-            "test": len(self.test),
-        }
+        """A description of the data as plain JSON, for configs, logs and reports."""
+        train = self.train
+        labels = None if self.label_names is None else list(self.label_names)
+        factors = None
+        if self.factor_names is not None:
+            pairs = zip(self.factor_names, self.factor_sizes or (), strict=True)
+            factors = dict(pairs)
         return {
             "name": self.name,
             "source": self.source,
             "digest": self.digest,
             "n": {
-                "train": len(self.train)
-                if isinstance(self.train, Split)
-                else self.train.size,
-                **sizes,
+                "train": len(train) if isinstance(train, Split) else train.size,
+                "valid": len(self.valid),
+                "test": len(self.test),
             },
             "shape": list(self.spec.shape),
             "domain": self.spec.domain,
             "levels": self.spec.levels,
             "layout": self.spec.layout,
-            "labels": None if self.label_names is None else list(self.label_names),
-            "factors": None
-            if self.factor_names is None
-            else dict(zip(self.factor_names, self.factor_sizes or (), strict=True)),
+            "labels": labels,
+            "factors": factors,
             "notices": list(self.notices),
         }
+
+
+@dataclass(frozen=True)
+class SettledSource:
+    """A raw source with the spec of its values; no setting is "auto" any more."""
+
+    source: RawSource
+    settings: DataSettings
+    spec: DataSpec
 
 
 def load(
@@ -113,181 +135,183 @@ def load(
     seed: int = 0,
     valid: Any = None,
     test: Any = None,
+    domains: Collection[str] = (),
 ) -> Data:
-    """Reads a source: a built-in name, a path, an array, a tensor, an (x, y) tuple, a Dataset or a
-    DataLoader.
+    """Load a data source.
 
-    valid, test: sources of their own for these splits; otherwise the published ones, or fractions
-    by `split_seed`. Raises TightboundError, one sentence, for whatever cannot be read.
+    Args:
+        source: a built-in name, a path, an array, a tensor, an (x, y) tuple, a
+            DataFrame, a Dataset or a DataLoader.
+        settings: the data settings.
+        seed: the seed of the splits and of the order of streams, unless
+            `settings.split_seed` is given.
+        valid: a source of its own for the validation split.
+        test: a source of its own for the test split.
+        domains: the domains that the model's likelihood accepts, or none for any.
+            Integer levels are read as reals in [0, 1] where it accepts only these.
+
+    Returns:
+        The data. Splits without a source of their own are the published ones, or
+        random ones.
+
+    Raises:
+        TightboundError: for data that cannot be read.
     """
     settings = settings or DataSettings()
     seed = seed % 2**32 if settings.split_seed is None else settings.split_seed
     settings = settings.model_copy(update={"split_seed": seed})
     stream = open_stream(source, settings, seed)
-    loader = is_stream(source)
-    found = (
-        stream.source
-        if stream
-        else sample(source, seed)
-        if loader
-        else open_source(source, settings)
-    )
-    settle_fields(found, settings)
-    for key in ("size", "channels"):
-        if getattr(settings, key) != "auto" and key not in found.resolved:
-            raise TightboundError(
-                f"data.{key} is for image files, and {found.where} has arrays, "
-                "used as they are: drop it"
-            )
+    if stream is not None:
+        raw = stream.source
+    elif is_stream(source):
+        raw = sample(source, seed)
+    else:
+        raw = open_source(source, settings)
+    raw = settle_fields(raw, settings)
+    _check_image_settings(raw, settings)
     for name, other in (("valid", valid), ("test", test)):
         if other is not None:
-            _attach(found, name, other, settings)
-    if (stream or loader) and (settings.condition is not None or settings.labelled):
-        raise TightboundError(
-            "a model that is told labels or conditions needs its data in "
-            f"memory, and {found.where} streams: give a "
-            "map-style Dataset, an array or a file"
-        )
-    if stream or loader:
-        _stand_in(found, settings)
-    data = assemble(found, settings, seed)
+            raw = _attach(raw, name, other, settings)
+    if stream is None and not is_stream(source):
+        return assemble(settle(raw, settings, domains), seed)
+    _check_streamable(raw, settings)
+    settled = settle(_complete(raw), settings, domains)
+    data = assemble(settled, seed)
+    if stream is not None:
+        return _with_shards(data, stream, settled)
+    held_out = valid is not None or test is not None
+    return replace(_with_loader(data, source, seed), held_out=held_out)
+
+
+def _with_shards(data: Data, stream: Stream, settled: SettledSource) -> Data:
+    """Data of a stream, with all its shards as the training split."""
     assert isinstance(data.train, Split)
-    if stream:
-        checks = (
-            data.spec if settings.binarize == "none" else settle(found, settings)[1]
-        )
-        data.train = ShardSplit(
-            replace(stream.shards, checks=checks), data.spec, data.train.transform
-        )
-    if loader:
-        data.train = LoaderSplit(source, data.spec, data.train.transform, seed)
-        data.spec = data.spec.model_copy(update={"rows": data.train.size})
-        data.held_out = valid is not None or test is not None
-    return data
+    shards = replace(stream.shards, checks=settled.spec)
+    return replace(data, train=ShardSplit(shards, data.spec, data.train.transform))
 
 
-def _stand_in(found: Source, settings: DataSettings) -> None:
-    """Completes the splits of a stream from its sample, and refuses what only rows at hand can
-    give.
-    """
+def _with_loader(data: Data, loader: Any, seed: int) -> Data:
+    """Data of a loader, with its batches as the training split."""
+    assert isinstance(data.train, Split)
+    train = LoaderSplit(loader, data.spec, data.train.transform, seed)
+    spec = data.spec.model_copy(update={"rows": train.size})
+    return replace(data, train=train, spec=spec)
+
+
+def _check_image_settings(source: RawSource, settings: DataSettings) -> None:
+    """Refuse size and channels for data that are not image files."""
+    for key in ("size", "channels"):
+        if getattr(settings, key) != "auto" and key not in source.resolved:
+            raise TightboundError(
+                f"data.{key} is for image files, and {source.where} has arrays, "
+                "used as they are: drop it"
+            )
+
+
+def _check_streamable(source: RawSource, settings: DataSettings) -> None:
+    """Refuse settings that need all rows of a stream."""
+    if settings.condition is not None or settings.use_labels:
+        raise TightboundError(
+            "a model with labels or conditions needs its data in memory, and "
+            f"{source.where} streams: give a map-style Dataset, an array or a file"
+        )
     if settings.binarize == "static" or settings.limit is not None:
         key = "limit" if settings.limit is not None else "binarize=static"
         raise TightboundError(
-            f"data.{key} needs rows that stay, and {found.where} streams: drop "
+            f"data.{key} needs rows that stay, and {source.where} streams: drop "
             "it, or pass a map-style Dataset"
         )
-    for name, donor in (("valid", "train"), ("test", "valid")):
-        if name not in found.parts:
-            found.parts[name] = found.parts[donor]
-            found.notices.append(
-                f"the {name} split is a fixed sample of "
-                f"{len(found.parts[donor].x)} examples of the stream, also "
-                f"trained on (pass {name}= for one of its own)"
-                if donor == "train"
-                else "the test split is the validation split (pass test= for one of its own)"
-            )
 
 
-def _attach(found: Source, name: str, other: Any, settings: DataSettings) -> None:
-    """Uses another source as a split: its part of that name, or all of it if it has but one."""
-    extra = open_source(other, settings.model_copy(update=found.resolved))
-    part = extra.parts.get(name) or (
-        next(iter(extra.parts.values())) if len(extra.parts) == 1 else None
-    )
-    if part is None:
+def _complete(source: RawSource) -> RawSource:
+    """The sample of a stream also as validation and test split, where it has none."""
+    if "valid" not in source.splits:
+        train = source.splits["train"]
+        source = source.with_split("valid", train).with_notices(
+            f"the valid split is a fixed sample of {len(train.x)} examples of the "
+            "stream, also trained on (pass valid= for one of its own)"
+        )
+    if "test" not in source.splits:
+        valid = source.splits["valid"]
+        source = source.with_split("test", valid).with_notices(
+            "the test split is the validation split (pass test= for one of its own)"
+        )
+    return source
+
+
+def _attach(
+    source: RawSource, name: str, other: Any, settings: DataSettings
+) -> RawSource:
+    """A source with another one as the split of this name.
+
+    Of the other source, the split of that name is used, or its only one.
+    """
+    extra = open_source(other, settings.model_copy(update=dict(source.resolved)))
+    split = extra.splits.get(name)
+    if split is None and len(extra.splits) == 1:
+        split = next(iter(extra.splits.values()))
+    if split is None:
         raise TightboundError(
             f"{name}={extra.where} has several splits and none is named {name!r}: pass one of them"
         )
-    base = next(iter(found.parts.values()))
-    part = coded(
-        extra,
-        DataSpec(
-            shape=(1,), domain="mixed", fields=found.fields, missing=settings.masked
-        ),
-        part,
+    fields = DataSpec(
+        shape=(1,), domain="mixed", fields=source.fields, missing=settings.allow_missing
     )
-    if part.x.shape[1:] != base.x.shape[1:]:
+    split, digest = coded(extra, fields, split)
+    base = next(iter(source.splits.values()))
+    if split.x.shape[1:] != base.x.shape[1:]:
         raise TightboundError(
             f"{name}={extra.where} has examples of shape "
-            f"{tuple(part.x.shape[1:])} where {found.where} has "
+            f"{tuple(split.x.shape[1:])} where {source.where} has "
             f"{tuple(base.x.shape[1:])}: both need the same shape"
         )
-    if part.y is not None and extra.label_names != found.label_names:
-        part = replace(
-            part, y=same_ids(part.y, extra.label_names or (), found.label_names or ())
-        )
-    found.parts[name] = part
-    found.digest = sha256_text(found.digest, name, extra.digest)
-    found.notices += extra.notices
+    if split.y is not None and extra.label_names != source.label_names:
+        y = same_ids(split.y, extra.label_names or (), source.label_names or ())
+        split = replace(split, y=y)
+    return replace(
+        source.with_split(name, split),
+        digest=sha256_text(source.digest, name, digest),
+        notices=(*source.notices, *extra.notices),
+    )
 
 
 def same_ids(y: Tensor, names: tuple[str, ...], known: tuple[str, ...]) -> Tensor:
-    """Class ids of one source as those of another with the same names; -1 where that has no such
-    class.
+    """Class ids of one source as the ids of another with the same class names.
+
+    Args:
+        y: class ids (n,), -1 where unknown.
+        names: the class names of y.
+        known: the class names of the result, which is -1 for any other class.
     """
-    table = torch.tensor(
-        [known.index(name) if name in known else -1 for name in names] + [-1]
-    )
-    return table[y]
+    ids = [known.index(name) if name in known else -1 for name in names]
+    return torch.tensor([*ids, -1])[y]
 
 
-def assemble(found: Source, settings: DataSettings, seed: int) -> Data:
-    """Settles layout, domain and splits, binarises where asked, and takes mean and spread on the
-    training rows.
-    """
-    settings, spec = settle(found, settings)
-    rows = partition(found, settings, seed)
-    settings = settings.model_copy(
-        update={k: found.resolved[k] for k in ("valid", "test") if k in found.resolved}
-    )
-    if settings.binarize != "none" and spec.domain == "binary":
-        found.notices.append(
-            f"{found.where} is binary already: data.binarize={settings.binarize} has nothing to do"
+def assemble(settled: SettledSource, seed: int) -> Data:
+    """Divide a settled source into splits, binarise it, and take its statistics."""
+    parts = partition(settled.source, settled.settings, seed)
+    settings = _final_settings(settled, parts)
+    source = parts.source
+    if settings.binarize != settled.settings.binarize:
+        source = source.with_notices(
+            f"{source.where} is binary already: "
+            f"data.binarize={settled.settings.binarize} has nothing to do"
         )
-        settings = settings.model_copy(update={"binarize": "none"})
-    sample = rows["train"].some(_STATISTICS_ROWS, seed)
-    if settings.binarize == "none":
-        mean, std = moments(rows["train"].part.x, sample, spec)
-    else:
-        mean, _ = moments(rows["train"].part.x, sample, spec.as_domain("unit"))
-        std = (mean * (1 - mean)).sqrt()
-    transform = Transform(
-        spec.levels if settings.binarize == "dynamic" else None,
-        settings.augment,
-        settings.shift,
-    )
-    final = spec if settings.binarize == "none" else binary(spec)
-    told = None if settings.condition is None else condition_of(found, rows, settings)
-    names, share = labels_of(found, rows) if settings.labelled else (None, 1.0)
-    final = final.model_copy(
-        update={
-            "mean": mean,
-            "std": std,
-            "rows": len(rows["train"]),
-            "condition": told,
-            "labels": names,
-            "labelled": share,
-        }
-    )
-    splits = _splits(rows, spec, final, settings, transform)
-    keys = (
-        found.digest,
-        *(f"{k}={getattr(settings, k)}" for k in _DIGEST_KEYS),
-        final.domain,
-        final.levels,
-    )
+    spec = _final_spec(settled.spec, parts, settings, seed)
+    splits = _splits(parts.rows, settled.spec, spec, settings)
+    settings_keys = [f"{key}={getattr(settings, key)}" for key in _DIGEST_KEYS]
     return Data(
-        name=found.name,
-        source=found.where,
-        spec=final,
+        name=source.name,
+        source=source.where,
+        spec=spec,
         **splits,
-        digest=sha256_text(*keys),
+        digest=sha256_text(source.digest, *settings_keys, spec.domain, spec.levels),
         settings=settings,
-        notices=found.notices,
-        label_names=found.label_names,
-        factor_names=found.factor_names,
-        factor_sizes=found.factor_sizes,
-        columns=found.fields or named(found.table, final),
+        notices=source.notices,
+        label_names=source.label_names,
+        factor_names=source.factor_names,
+        factor_sizes=source.factor_sizes,
+        columns=source.fields or named(source.table, spec),
     )
 
 
@@ -303,114 +327,161 @@ _DIGEST_KEYS = (
 )
 
 
+def _final_settings(settled: SettledSource, parts: Partition) -> DataSettings:
+    """The settings with the sizes of the splits; binary data are not binarised."""
+    resolved = parts.source.resolved
+    update = {key: resolved[key] for key in ("valid", "test") if key in resolved}
+    if settled.spec.domain == "binary":
+        update["binarize"] = "none"
+    return settled.settings.model_copy(update=update)
+
+
+def _final_spec(
+    spec: DataSpec, parts: Partition, settings: DataSettings, seed: int
+) -> DataSpec:
+    """The spec of the model's input, with statistics, condition and labels."""
+    train = parts.rows["train"]
+    rows = train.sample(_STATISTICS_ROWS, seed)
+    if settings.binarize == "none":
+        mean, std = moments(train.split.x, rows, spec)
+    else:
+        mean, _ = moments(train.split.x, rows, spec.as_domain("unit"))
+        std = (mean * (1 - mean)).sqrt()
+        spec = binary(spec)
+    condition = None
+    if settings.condition is not None:
+        condition = condition_of(parts.source, parts.rows, settings)
+    names = None
+    share = 1.0
+    if settings.use_labels:
+        names, share = labels_of(parts.source, parts.rows)
+    return spec.model_copy(
+        update={
+            "mean": mean,
+            "std": std,
+            "rows": len(train),
+            "condition": condition,
+            "labels": names,
+            "labelled": share,
+        }
+    )
+
+
 def binary(spec: DataSpec) -> DataSpec:
     """The spec of grey data after binarisation."""
     return spec.model_copy(update={"domain": "binary", "levels": 2, "divisor": 1.0})
 
 
-def settle(found: Source, settings: DataSettings) -> tuple[DataSettings, DataSpec]:
-    """Resolves layout, domain and levels of a source, checks every value, and returns both with no
-    "auto" left.
+def settle(
+    source: RawSource, settings: DataSettings, domains: Collection[str] = ()
+) -> SettledSource:
+    """Decide layout, domain and levels of a source, and check all its values.
+
+    Args:
+        source: the raw source.
+        settings: the data settings.
+        domains: as in `load`.
     """
-    what, parts = found.where, list(found.parts.values())
-    if found.fields:
-        width = sum(f.width for f in found.fields)
-        spec = DataSpec(
-            shape=(width,), domain="mixed", fields=found.fields, missing=settings.masked
-        )
-        _check_uses(settings, spec, what)
-        return settings.model_copy(
-            update={**found.resolved, "kind": "vector", "layout": "vector"}
-        ), spec
-    layout = find_layout(parts[0].x, settings, found.layout, what, found.notices)
-    shape = example_shape(tuple(parts[0].x.shape[1:]), layout)
-    domain = (
-        "auto"
-        if settings.binarize != "none" and settings.domain == "binary"
-        else settings.domain
-    )
-    wanted = settings.model_copy(
-        update={
-            "domain": found.domain or "auto" if domain == "auto" else domain,
-            "levels": settings.levels
-            or (
-                found.levels
-                if domain in ("auto", "levels", "unit", "categorical")
-                else None
-            ),
-        }
-    )
-    seen = {name: looked_at(part.x) for name, part in found.parts.items()}
+    if source.fields:
+        return _settle_table(source, settings)
+    what = source.where
+    notices: list[str] = []
+    first = next(iter(source.splits.values()))
+    layout = find_layout(first.x, settings, source.layout, what, notices)
+    shape = example_shape(tuple(first.x.shape[1:]), layout)
+    wanted = _wanted(source, settings)
+    checked = {name: rows_to_check(part.x) for name, part in source.splits.items()}
     facts = {
-        name: _facts(x, numbers, wanted, found) for name, (x, numbers) in seen.items()
+        name: _facts(x, numbers, wanted, source)
+        for name, (x, numbers) in checked.items()
     }
-    merged = Facts(
-        *(
-            f([getattr(v, k) for v in facts.values()])
-            for f, k in ((min, "low"), (max, "high"), (all, "whole"))
+    sample_x, _ = next(iter(checked.values()))
+    is_picture = len(shape) >= 3
+    merged = merge_facts([*facts.values()])
+    domain, levels, divisor = find_domain(
+        merged, sample_x, is_picture, wanted, what, notices
+    )
+    if settings.binarize == "none" and reads_as_reals(domain, domains):
+        wanted = wanted.model_copy(update={"domain": "unit", "levels": levels})
+        domain, levels, divisor = find_domain(
+            merged, sample_x, is_picture, wanted, what, notices
         )
-    )
-    first = next(iter(seen.values()))[0]
-    found_domain, levels, divisor = find_domain(
-        merged, first, len(shape) >= 3, wanted, what, found.notices
-    )
     spec = DataSpec(
         shape=shape,
-        domain=found_domain,
+        domain=domain,
         levels=levels,
         layout=layout,
         divisor=divisor,
-        missing=settings.masked,
+        missing=settings.allow_missing,
     )
-    for name, (x, numbers) in seen.items():
-        check_values(
-            x, spec, what if name == "all" else f"{what} ({name})", facts[name], numbers
-        )
+    for name, (x, numbers) in checked.items():
+        where = what if name == "all" else f"{what} ({name})"
+        check_values(x, spec, where, facts[name], numbers)
     _check_uses(settings, spec, what)
     resolved = {
-        **found.resolved,
+        **source.resolved,
         "kind": spec.kind,
         "layout": layout,
-        "domain": found_domain,
+        "domain": domain,
         "levels": levels,
     }
-    return settings.model_copy(update=resolved), spec
+    return SettledSource(
+        source.with_notices(*notices), settings.model_copy(update=resolved), spec
+    )
+
+
+def reads_as_reals(domain: str, domains: Collection[str]) -> bool:
+    """True where integer levels are read as reals in [0, 1] for a density on [0, 1].
+
+    Args:
+        domain: the domain of the data.
+        domains: the domains that the likelihood accepts, or none for any.
+    """
+    return domain == "levels" and "levels" not in domains and "unit" in domains
+
+
+def _settle_table(source: RawSource, settings: DataSettings) -> SettledSource:
+    """Settle a table with columns of several kinds."""
+    spec = DataSpec(
+        shape=(sum(f.width for f in source.fields),),
+        domain="mixed",
+        fields=source.fields,
+        missing=settings.allow_missing,
+    )
+    _check_uses(settings, spec, source.where)
+    resolved = {**source.resolved, "kind": "vector", "layout": "vector"}
+    return SettledSource(source, settings.model_copy(update=resolved), spec)
+
+
+def _wanted(source: RawSource, settings: DataSettings) -> DataSettings:
+    """The settings with domain and levels of the file format, where they are not given."""
+    domain: str = settings.domain
+    if settings.binarize != "none" and domain == "binary":
+        domain = "auto"
+    levels = settings.levels
+    if levels is None and domain in ("auto", "levels", "unit", "categorical"):
+        levels = source.levels
+    if domain == "auto":
+        domain = source.domain or "auto"
+    return settings.model_copy(update={"domain": domain, "levels": levels})
 
 
 def _facts(
-    x: Tensor, numbers: Tensor | None, wanted: DataSettings, found: Source
+    x: Tensor, numbers: Tensor | None, wanted: DataSettings, source: RawSource
 ) -> Facts:
-    """A full survey, but for bytes that may be any byte, where the first value above 1 says
-    enough.
-    """
-    if (
-        x.dtype == torch.uint8
-        and wanted.domain != "binary"
-        and wanted.levels in (None, 256)
-    ):
-        if found.levels == 256 or any(bool((rows > 1).any()) for rows in x.split(4096)):
-            return Facts(0.0, 255.0, True)
-        return Facts(0.0, 1.0, True)
-    return survey(x, found.where, numbers, wanted.masked)
+    """The range of some rows; of bytes with 256 levels, only whether one is above 1."""
+    is_free = wanted.domain != "binary" and wanted.levels in (None, 256)
+    if x.dtype != torch.uint8 or not is_free:
+        return survey(x, source.where, numbers, wanted.allow_missing)
+    if source.levels == 256 or any(bool((rows > 1).any()) for rows in x.split(4096)):
+        return Facts(0.0, 255.0, True)
+    return Facts(0.0, 1.0, True)
 
 
 def _check_uses(settings: DataSettings, spec: DataSpec, what: str) -> None:
-    """Refuses settings that the data have no use for."""
-    if settings.binarize != "none" and spec.domain not in ("levels", "binary", "unit"):
-        raise TightboundError(
-            f"data.binarize={settings.binarize} needs grey levels, but {what} "
-            f"is {spec.domain}: drop it"
-        )
-    if settings.binarize != "none" and spec.domain == "unit" and spec.levels is None:
-        raise TightboundError(
-            f"data.binarize={settings.binarize} needs integer grey levels, but "
-            f"{what} holds reals in [0, 1]: "
-            "pass bytes (x * 255, rounded, uint8)"
-        )
-    if settings.binarize != "none" and spec.missing:
-        raise TightboundError(
-            f"data.binarize={settings.binarize} cannot draw missing values of {what}: drop it"
-        )
+    """Refuse binarisation and augmentation of data that they do not apply to."""
+    if settings.binarize != "none":
+        _check_binarize(f"data.binarize={settings.binarize}", spec, what)
     if settings.augment and not spec.is_image:
         raise TightboundError(
             f"data.augment needs images, but {what} has {spec.kind}s of "
@@ -418,62 +489,108 @@ def _check_uses(settings: DataSettings, spec: DataSpec, what: str) -> None:
         )
 
 
+def _check_binarize(setting: str, spec: DataSpec, what: str) -> None:
+    """Refuse to binarise data that have no grey levels."""
+    if spec.domain not in ("levels", "binary", "unit"):
+        raise TightboundError(
+            f"{setting} needs grey levels, but {what} is {spec.domain}: drop it"
+        )
+    if spec.domain == "unit" and spec.levels is None:
+        raise TightboundError(
+            f"{setting} needs integer grey levels, but {what} holds reals in [0, 1]: "
+            "pass bytes (x * 255, rounded, uint8)"
+        )
+    if spec.missing:
+        raise TightboundError(
+            f"{setting} cannot draw missing values of {what}: drop it"
+        )
+
+
 def _splits(
-    rows: dict[str, Rows],
+    rows: Mapping[str, SplitRows],
+    raw_spec: DataSpec,
     spec: DataSpec,
-    final: DataSpec,
     settings: DataSettings,
-    transform: Transform,
 ) -> dict[str, Any]:
-    """The three Splits; binarised ones are drawn in the order valid, test, train from one
-    generator.
+    """The three splits.
+
+    Fixed binary draws come from one generator, in the order valid, test, train.
+
+    Args:
+        rows: the rows of each split.
+        raw_spec: the spec of the raw values, before binarisation.
+        spec: the spec of the model's input.
+        settings: the settings.
     """
-    draws = FixedDraws(spec.levels or 2)
-    out: dict[str, Any] = {}
+    draws = FixedDraws(raw_spec.levels or 2)
+    splits: dict[str, Split] = {}
     for name in ("valid", "test", "train"):
-        part, index = rows[name].part, rows[name].index
-        known = _known(part, index)
-        if isinstance(part.x, OnDisk):
-            known["checks"] = spec
-        if name == "train" and (settings.augment or settings.binarize == "dynamic"):
-            known["transform"] = transform
-        if settings.binarize == "none":
-            out[name] = Split(part.x, final, index=index, **known)
-        elif isinstance(part.x, OnDisk):
-            drawn = drawn_on_disk(part.x, spec.levels or 2)
-            if settings.binarize == "dynamic":
-                out[name] = Split(part.x, final, index=index, fixed=drawn, **known)
-            else:
-                out[name] = Split(
-                    drawn, final, index=index, **{**known, "checks": None}
-                )
-        elif name == "train" and settings.binarize == "dynamic":
-            known["fixed"] = lambda x=part.x, i=index: draws.draw(x, i)
-            out[name] = Split(part.x, final, index=index, **known)
-        else:
-            assert not isinstance(index, Without)
-            out[name] = Split(draws.draw(part.x, index), final, **known)
-    return {name: out[name] for name in NAMES}
+        split = _plain_split(rows[name], raw_spec, spec)
+        is_dynamic = settings.binarize == "dynamic"
+        if name == "train" and (settings.augment or is_dynamic):
+            levels = raw_spec.levels if is_dynamic else None
+            transform = Transform(levels, settings.augment, settings.shift)
+            split = replace(split, transform=transform)
+        if settings.binarize != "none":
+            split = _binarised(split, raw_spec, draws, name == "train" and is_dynamic)
+        splits[name] = split
+    return {name: splits[name] for name in NAMES}
 
 
-def _known(part: Part, index: Any) -> dict[str, Any]:
-    """Labels, factors and names in the order of a split."""
-    told = part.y if part.c is None else part.c
-    if index is None or all(
-        value is None for value in (told, part.factors, part.names)
-    ):
-        return {"y": part.y, "factors": part.factors, "names": part.names, "c": told}
-    here = index[torch.arange(len(index))]
-    y, factors, c = (
-        None if t is None else t[here] for t in (part.y, part.factors, told)
+def _binarised(
+    split: Split, raw_spec: DataSpec, draws: FixedDraws, keep_grey: bool
+) -> Split:
+    """A split with a fixed binarisation as its evaluation view.
+
+    Args:
+        split: the split of grey rows.
+        raw_spec: the spec of the grey rows.
+        draws: the fixed draws of rows in memory.
+        keep_grey: keep the grey rows, which training binarises at each visit.
+    """
+    x = split.x
+    index = split.index
+    if isinstance(x, OnDisk):
+        drawn = drawn_on_disk(x, raw_spec.levels or 2)
+        if keep_grey:
+            return replace(split, fixed=drawn)
+        return replace(split, x=drawn, checks=None)
+    assert not isinstance(index, ExcludingIndex)
+    if keep_grey:
+        return replace(split, fixed=lambda: draws.draw(x, index))
+    return replace(split, x=draws.draw(x, index), index=None)
+
+
+def _plain_split(rows: SplitRows, raw_spec: DataSpec, spec: DataSpec) -> Split:
+    """The split of some rows, with labels, factors, names and conditions in its order."""
+    raw = rows.split
+    c = raw.y if raw.c is None else raw.c
+    values = RawSplit(raw.x, raw.y, raw.names, raw.factors, c)
+    has_values = any(v is not None for v in (c, raw.factors, raw.names))
+    if rows.index is not None and has_values:
+        values = _taken(values, rows)
+    return Split(
+        raw.x,
+        spec,
+        index=rows.index,
+        y=values.y,
+        names=values.names,
+        factors=values.factors,
+        c=values.c,
+        checks=raw_spec if isinstance(raw.x, OnDisk) else None,
     )
-    return {
-        "y": y,
-        "factors": factors,
-        "names": None if part.names is None else _pick(part.names, here),
-        "c": c,
-    }
 
 
-def _pick(names: Sequence[str], rows: Tensor) -> list[str]:
-    return [names[i] for i in rows.tolist()]
+def _taken(values: RawSplit, rows: SplitRows) -> RawSplit:
+    """Labels, names, factors and conditions of the rows of a split."""
+
+    def taken(column: Tensor | None) -> Tensor | None:
+        return None if column is None else rows.take(column)
+
+    names = values.names
+    if names is not None:
+        at = rows.take(torch.arange(len(names)))
+        names = [names[i] for i in at.tolist()]
+    return RawSplit(
+        values.x, taken(values.y), names, taken(values.factors), taken(values.c)
+    )

@@ -1,6 +1,4 @@
-"""open_source: from whatever the user names to a Source; the one place that knows which reader
-serves what.
-"""
+"""Open a data source given by the user with the reader for its type."""
 
 from __future__ import annotations
 
@@ -31,8 +29,8 @@ from tightbound.data.images.folder import file_entry, list_folder, list_zip, loa
 from tightbound.data.on_disk import map_on_disk, too_large
 from tightbound.data.settings import DataSettings
 from tightbound.data.source import (
-    Part,
-    Source,
+    RawSource,
+    RawSplit,
     as_tensor,
     is_numbers,
     read_labels,
@@ -46,7 +44,7 @@ from tightbound.data.streams.shards import Stream, open_wds
 from tightbound.data.tables.table import frame_source
 from tightbound.runtime.errors import TightboundError, nearest
 
-_READERS: dict[str, Callable[[Path, DataSettings], Source]] = {
+_READERS: dict[str, Callable[[Path, DataSettings], RawSource]] = {
     ".npy": load_npy,
     ".npz": load_npz,
     ".csv": load_csv,
@@ -65,17 +63,26 @@ _STREAMS: dict[str, Callable[[str, DataSettings, int], Stream]] = {
 
 
 def open_stream(source: Any, settings: DataSettings, seed: int) -> Stream | None:
-    """A source that streams by its name, `wds:PATTERN` or `hf:NAME` with data.streaming; None for
-    any other.
-    """
-    kind, _, name = source.partition(":") if isinstance(source, str) else ("", "", "")
+    """Open `wds:PATTERN`, or `hf:NAME` with data.streaming; None for any other source."""
+    if not isinstance(source, str):
+        return None
+    kind, _, name = source.partition(":")
     if kind not in _STREAMS or (kind == "hf" and not settings.streaming):
         return None
     return _STREAMS[kind](name, settings, seed)
 
 
-def open_source(source: Any, settings: DataSettings) -> Source:
-    """Reads a built-in name, a path, an array, a tensor, an (x, y) tuple or a map-style Dataset."""
+def open_source(source: Any, settings: DataSettings) -> RawSource:
+    """Read a data source.
+
+    Args:
+        source: a built-in name, a path, an array, a tensor, an (x, y) tuple, a
+            DataFrame, a map-style Dataset or a DataLoader.
+        settings: the data settings.
+
+    Raises:
+        TightboundError: for a source that cannot be read.
+    """
     if isinstance(source, str) and source in BUILTIN:
         return BUILTIN[source].read(settings)
     if isinstance(source, (str, os.PathLike)):
@@ -83,24 +90,12 @@ def open_source(source: Any, settings: DataSettings) -> Source:
     return _in_memory(source, settings)
 
 
-def _open_path(name: str, settings: DataSettings) -> Source:
+def _open_path(name: str, settings: DataSettings) -> RawSource:
+    """Read a file, a folder or `hf:NAME`."""
     if name.startswith("hf:"):
         return load_hf(name.removeprefix("hf:"), settings)
-    if not name.strip():
-        raise TightboundError(
-            f"{name!r} names no data: give a built-in set "
-            f"({', '.join(BUILTIN)}), a file or a folder"
-        )
-    path = Path(name).expanduser()
+    path = _existing_path(name)
     kind = path.suffix.lower()
-    if not path.exists():
-        if path.name == name and not kind:
-            raise TightboundError(
-                f"{name!r} is no built-in set, file or folder: {nearest(name, BUILTIN)}"
-            )
-        raise TightboundError(
-            f"{name} does not exist: check the path (built-in sets: {', '.join(BUILTIN)})"
-        )
     if path.is_dir() and kind not in _FOLDERS:
         return load_images(list_folder(path), name, settings)
     if kind in _READERS:
@@ -109,99 +104,126 @@ def _open_path(name: str, settings: DataSettings) -> Source:
         return load_images([file_entry(path, path.name)], name, settings)
     if kind == ".zip" or zipfile.is_zipfile(path):
         return load_images(list_zip(path), name, settings)
-    if path.name.removesuffix(".gz").endswith("-ubyte") or path.name.endswith(
-        ".idx.gz"
-    ):
+    if _is_idx(path):
         return load_idx(path, settings)
     raise TightboundError(
-        f"{name}: files of type {kind or 'no extension'} cannot be read; known "
-        "are folders and .zip of images, "
-        f"{', '.join(_READERS)} and single images"
+        f"{name}: files of type {kind or 'no extension'} cannot be read; known are "
+        f"folders and .zip of images, {', '.join(_READERS)} and single images"
     )
 
 
-def _in_memory(source: Any, settings: DataSettings) -> Source:
+def _existing_path(name: str) -> Path:
+    """The path that a name stands for; refuses one that does not exist."""
+    if not name.strip():
+        raise TightboundError(
+            f"{name!r} names no data: give a built-in set "
+            f"({', '.join(BUILTIN)}), a file or a folder"
+        )
+    path = Path(name).expanduser()
+    if path.exists():
+        return path
+    if path.name == name and not path.suffix:
+        raise TightboundError(
+            f"{name!r} is no built-in set, file or folder: {nearest(name, BUILTIN)}"
+        )
+    raise TightboundError(
+        f"{name} does not exist: check the path (built-in sets: {', '.join(BUILTIN)})"
+    )
+
+
+def _is_idx(path: Path) -> bool:
+    """True for the names of IDX files without the extension .idx."""
+    name = path.name
+    return name.removesuffix(".gz").endswith("-ubyte") or name.endswith(".idx.gz")
+
+
+def _in_memory(source: Any, settings: DataSettings) -> RawSource:
+    """A source of any type but a name or path, perhaps with labels, as (x, y)."""
     if isinstance(source, DataLoader):
         return gather(source)
+    x = source
     y = None
     if isinstance(source, tuple):
         if len(source) != 2:
             raise TightboundError(
                 f"a tuple of {len(source)} is no data: pass x, or (x, y) with labels y"
             )
-        source, y = source
-    if isinstance(source, Image.Image):
-        source = [source]
-    if isinstance(source, list) and source and isinstance(source[0], Image.Image):
-        return from_dataset(
-            source if y is None else list(zip(source, y, strict=True)), settings
-        )
-    if hasattr(source, "columns") and hasattr(source, "iloc"):
-        notices: list[str] = []
-        names = [str(name) for name in source.columns]
-        label = (
-            label_column("the DataFrame", names, True, settings, notices)
-            if y is None
-            else None
-        )
-        return frame_source(source, y, settings, label, notices)
-    if isinstance(source, (Tensor, np.ndarray)) or hasattr(source, "__array__"):
-        return from_arrays(source, y, settings)
-    if isinstance(source, list):
-        try:
-            stacked: Any = (
-                torch.stack(source)
-                if source and isinstance(source[0], Tensor)
-                else np.asarray(source)
-            )
-        except (ValueError, RuntimeError):
-            raise TightboundError(
-                "the list has entries of different shapes: stack examples of one shape"
-            ) from None
-        return from_arrays(stacked, y, settings)
-    if (
-        hasattr(source, "__getitem__")
-        and hasattr(source, "__len__")
-        and not isinstance(source, dict)
-    ):
-        return from_dataset(source, settings)
+        x, y = source
+    if isinstance(x, Image.Image):
+        x = [x]
+    if hasattr(x, "columns") and hasattr(x, "iloc"):
+        return _from_frame(x, y, settings)
+    if isinstance(x, (Tensor, np.ndarray)) or hasattr(x, "__array__"):
+        return from_arrays(x, y, settings)
+    if isinstance(x, list):
+        return _from_list(x, y, settings)
+    is_map = hasattr(x, "__getitem__") and hasattr(x, "__len__")
+    if is_map and not isinstance(x, dict):
+        return from_dataset(x, settings)
     raise TightboundError(
-        f"a {type(source).__name__} cannot be read as data: pass a name, a "
-        "path, an array, a tensor, (x, y), a Dataset "
-        "or a DataLoader"
+        f"a {type(x).__name__} cannot be read as data: pass a name, a path, an array, a "
+        "tensor, (x, y), a Dataset or a DataLoader"
     )
 
 
-def from_arrays(x: Any, y: Any = None, settings: DataSettings | None = None) -> Source:
-    """A source over an array or tensor, uncopied, and its labels; a memory map too large to hold is
-    read in place.
+def _from_frame(frame: Any, y: Any, settings: DataSettings) -> RawSource:
+    """A source over a DataFrame; labels may be one of its columns."""
+    notices: list[str] = []
+    label = None
+    if y is None:
+        names = [str(name) for name in frame.columns]
+        label = label_column("the DataFrame", names, True, settings, notices)
+    return frame_source(frame, y, settings, label, notices)
+
+
+def _from_list(items: list[Any], y: Any, settings: DataSettings) -> RawSource:
+    """A source over a list of images, tensors or arrays."""
+    first = items[0] if items else None
+    if isinstance(first, Image.Image):
+        pairs = items if y is None else list(zip(items, y, strict=True))
+        return from_dataset(pairs, settings)
+    try:
+        stacked = torch.stack(items) if isinstance(first, Tensor) else np.asarray(items)
+    except (ValueError, RuntimeError):
+        raise TightboundError(
+            "the list has entries of different shapes: stack examples of one shape"
+        ) from None
+    return from_arrays(stacked, y, settings)
+
+
+def from_arrays(
+    x: Any, y: Any = None, settings: DataSettings | None = None
+) -> RawSource:
+    """A source over an array or tensor, which is not copied, and its labels.
+
+    Args:
+        x: examples (n, ...); a memory map above `data.memory` is read on access.
+        y: labels (n,), or conditions (n, C) for a conditional model, or None.
+        settings: the data settings.
     """
+    settings = settings or DataSettings()
     notices: list[str] = []
     what = "the tensor" if isinstance(x, Tensor) else "the array"
-    if (
-        isinstance(x, np.memmap)
-        and x.filename
-        and too_large(x.nbytes, settings or DataSettings(), what, notices)
-    ):
+    is_file = isinstance(x, np.memmap) and x.filename
+    if is_file and too_large(x.nbytes, settings, what, notices):
         key = sha256_text("map", x.filename, x.offset, x.dtype.str, x.shape)
-        return Source(
-            "array", what, {"all": Part(map_on_disk(x, what))}, key, notices=notices
-        )
+        split = RawSplit(map_on_disk(x, what))
+        return RawSource("array", what, {"all": split}, key, notices=tuple(notices))
     rows = as_tensor(x, what, notices)
     if rows.ndim == 0:
         raise TightboundError(
             f"{what} is a single number: pass (N, D), (N, H, W), (N, H, W, C) or (N, C, H, W)"
         )
     c = None
-    if settings is not None and settings.condition is not None and is_numbers(y):
-        y, c = None, read_numbers(y, len(rows), what)
+    if settings.condition is not None and is_numbers(y):
+        c = read_numbers(y, len(rows), what)
+        y = None
     labels, names = read_labels(y, len(rows), what, notices)
-    digest = sha256_of(rows, labels) if c is None else sha256_of(rows, c)
-    return Source(
+    return RawSource(
         "array",
         what,
-        {"all": Part(rows, labels, c=c)},
-        digest,
+        {"all": RawSplit(rows, labels, c=c)},
+        sha256_of(rows, labels) if c is None else sha256_of(rows, c),
         label_names=names,
-        notices=notices,
+        notices=tuple(notices),
     )

@@ -1,5 +1,6 @@
-"""Examples of any source in order, in parts that can be read each by itself: for what is done with
-millions of them.
+"""Read the examples of any source in order, in parts that can be read independently.
+
+Commands that process millions of examples use this.
 """
 
 from __future__ import annotations
@@ -13,7 +14,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tightbound.core.batch import Batch
 from tightbound.core.data_spec import DataSpec
 from tightbound.data.conform import conform_stream, plain_settings, read
 from tightbound.data.formats.chunked import stamps
@@ -21,7 +21,7 @@ from tightbound.data.formats.torch_dataset import plain_label
 from tightbound.data.images.items import FEW, Items
 from tightbound.data.prepare.split import Split
 from tightbound.data.settings import DataSettings
-from tightbound.data.source import Source, sha256_text
+from tightbound.data.source import RawSource, sha256_text
 from tightbound.data.streams.huggingface import hf_shards
 from tightbound.data.streams.shards import Item, Shards, wds_shards
 from tightbound.runtime.errors import TightboundError
@@ -29,8 +29,14 @@ from tightbound.runtime.errors import TightboundError
 
 @dataclass(frozen=True)
 class Rows:
-    """Some examples in order: their numbers, x (n, *shape) in domain units, names, labels,
-    conditions.
+    """Some examples in order.
+
+    Attributes:
+        numbers: their row numbers (n,).
+        x: the examples (n, *shape) in model units.
+        names: the name of each example, or None.
+        labels: the label of each example, or None.
+        c: the conditions of the examples, or None.
     """
 
     numbers: Tensor
@@ -44,27 +50,27 @@ class Rows:
 
 
 def class_words(names: Sequence[str] | None) -> Sequence[str] | None:
-    """The names of classes; None where they are the numbers 0, 1, ...
-
-    themselves, or there are none.
-    """
-    return (
-        None
-        if names is None or list(names) == [str(i) for i in range(len(names))]
-        else names
-    )
+    """The names of classes, or None where they are the numbers 0, 1, ..."""
+    if names is None or list(names) == [str(i) for i in range(len(names))]:
+        return None
+    return names
 
 
 class Ordered(ABC):
-    """Parts of a source in order.  digest: of the source.  origins: what each part is from, where
-    rows count from 0.
+    """The examples of a source in order, in parts.
 
-    total: all examples, None where a stream does not know.  named, labelled: what rows have; labels
-    are int or str.
+    Attributes:
+        digest: sha256 that identifies the source.
+        notices: messages for the user.
+        origins: the name of each part, in which rows count from 0; None where row
+            numbers count over all parts.
+        total: number of all examples, or None for a stream.
+        named: whether rows have names.
+        labelled: the type of the labels, int or str, or None.
     """
 
     digest: str
-    notices: list[str]
+    notices: tuple[str, ...]
     origins: Sequence[str] | None = None
     total: int | None = None
     named = True
@@ -75,60 +81,60 @@ class Ordered(ABC):
 
     @abstractmethod
     def rows(self, part: int, at_once: int) -> Iterator[Rows]:
-        """The examples of a part, at most so many at a time, cut in the same way each time."""
+        """The examples of a part, at most `at_once` at a time, always cut the same way."""
 
 
 class Ranges(Ordered):
     """A split in parts of `size` rows."""
 
     def __init__(self, split: Split, size: int) -> None:
-        self.split, self.size, self.total = split, size, len(split)
-        self.digest, self.notices = split.digest, split.notices
+        self.split = split
+        self.size = size
+        self.total = len(split)
+        self.digest = split.digest
+        self.notices = split.notices
         self.words = class_words(split.label_names)
         self.named = split.names is not None
-        self.labelled = None if split.y is None else str if self.words else int
+        self.labelled = None
+        if split.y is not None:
+            self.labelled = str if self.words else int
 
     def __len__(self) -> int:
         return -(-len(self.split) // self.size)
 
     def rows(self, part: int, at_once: int) -> Iterator[Rows]:
-        split, stop = self.split, min((part + 1) * self.size, len(self.split))
+        stop = min((part + 1) * self.size, len(self.split))
         for start in range(part * self.size, stop, at_once):
-            numbers = torch.arange(start, min(start + at_once, stop))
-            names = (
-                None
-                if split.names is None
-                else [str(n) for n in split.names[start : start + len(numbers)]]
-            )
-            labels = split.labels(numbers)
-            batch = (
-                Batch(split.batch(numbers))
-                if split.c is None
-                else split.examples(numbers)
-            )
-            yield Rows(
-                numbers,
-                batch.x,
-                names,
-                None if labels is None else self._known(labels.tolist()),
-                batch.c,
-            )
+            yield self._rows(torch.arange(start, min(start + at_once, stop)))
 
-    def _known(self, labels: list[int]) -> list[int | str | None]:
-        """Classes by their names, an unknown one as an empty text; numbers where they have no other
-        names.
-        """
-        return (
-            [self.words[y] if y >= 0 else "" for y in labels]
-            if self.words
-            else [*labels]
-        )
+    def _rows(self, numbers: Tensor) -> Rows:
+        split = self.split
+        names = None
+        if split.names is not None:
+            names = [str(split.names[i]) for i in numbers.tolist()]
+        labels = split.labels(numbers)
+        values = None if labels is None else self._label_values(labels.tolist())
+        if split.c is None:
+            return Rows(numbers, split.batch(numbers), names, values)
+        batch = split.examples(numbers)
+        return Rows(numbers, batch.x, names, values, batch.c)
+
+    def _label_values(self, labels: list[int]) -> list[int | str | None]:
+        """Class names, with "" for an unknown class; ids where classes have no names."""
+        if not self.words:
+            return [*labels]
+        return [self.words[y] if y >= 0 else "" for y in labels]
 
 
 class Streamed(Ordered):
-    """A stream: each of its shards is a part, and rows are counted in it.
+    """A stream, each of whose shards is a part in which rows are counted.
 
-    conform: raw rows to domain units, see `reading.conform_stream`.
+    Args:
+        shards: the shards.
+        digest: sha256 that identifies the source.
+        conform: converts raw rows to model units, see `conform.conform_stream`.
+        labelled: the type of the labels, or None.
+        notices: messages for the user.
     """
 
     def __init__(
@@ -137,36 +143,41 @@ class Streamed(Ordered):
         digest: str,
         conform: Callable[..., Tensor],
         labelled: type | None,
-        notices: list[str],
+        notices: tuple[str, ...],
     ) -> None:
-        self.shards, self.digest, self.conform = shards, digest, conform
-        self.labelled, self.notices, self.origins = labelled, notices, shards.names
+        self.shards = shards
+        self.digest = digest
+        self.conform = conform
+        self.labelled = labelled
+        self.notices = notices
+        self.origins = shards.names
 
     def __len__(self) -> int:
         return len(self.shards)
 
     def rows(self, part: int, at_once: int) -> Iterator[Rows]:
-        held: list[tuple[Tensor, list[Item]]] = []
+        blocks: list[Tensor] = []
+        items: list[Item] = []
         start = 0
-        for found in self.shards.decoded(part):
-            held.append(found)
-            while sum(len(raw) for raw, _ in held) >= at_once:
-                every, items = _joined(held)
-                yield self._rows(part, start, every[:at_once], items[:at_once])
-                held, start = [(every[at_once:], items[at_once:])], start + at_once
-        if sum(len(raw) for raw, _ in held):
-            yield self._rows(part, start, *_joined(held))
+        for raw, decoded in self.shards.decoded(part):
+            blocks.append(raw)
+            items += decoded
+            while len(items) >= at_once:
+                joined = torch.cat(blocks)
+                yield self._rows(part, start, joined[:at_once], items[:at_once])
+                blocks = [joined[at_once:]]
+                items = items[at_once:]
+                start += at_once
+        if items:
+            yield self._rows(part, start, torch.cat(blocks), items)
 
     def _rows(self, part: int, start: int, raw: Tensor, items: list[Item]) -> Rows:
-        where, names = self.shards.names[part], [str(name) for name, _, _ in items]
-        labels = [
-            self._label(plain_label(y), where, name)
-            for name, (_, _, y) in zip(names, items, strict=True)
-        ]
-        x = self.conform(raw, where, part, start)
+        where = self.shards.names[part]
+        names = [str(name) for name, _, _ in items]
+        labels = [self._label(plain_label(y), where, str(name)) for name, _, y in items]
         return Rows(
             torch.arange(start, start + len(raw)),
-            x,
+            self.conform(raw, where, part, start),
             names,
             labels if self.labelled else None,
         )
@@ -174,70 +185,76 @@ class Streamed(Ordered):
     def _label(self, label: Any, where: str, name: str) -> int | str | None:
         if label is None or self.labelled is None:
             return None
-        if self.labelled is int and not isinstance(label, int):
+        if self.labelled is str:
+            return str(label)
+        if not isinstance(label, int):
             raise TightboundError(
                 f"{where}: example {name} has the label {label!r}, the first "
                 "ones have whole numbers: make them alike"
             )
-        return label if self.labelled is int else str(label)
-
-
-def _joined(held: list[tuple[Tensor, list[Item]]]) -> tuple[Tensor, list[Item]]:
-    return torch.cat([raw for raw, _ in held]), [
-        item for _, items in held for item in items
-    ]
+        return label
 
 
 def read_parts(
     source: Any, spec: DataSpec, settings: DataSettings, size: int
 ) -> Ordered:
-    """New data for a trained model, as `read` takes them, or a stream, in order: parts of `size`
-    rows, or shards.
+    """Read new data for a trained model in parts.
 
-    Raises TightboundError as `read` does, for rows of a disk or a stream when they are read.
+    Args:
+        source: a source as `read` takes it, or a stream.
+        spec: the spec of the model.
+        settings: the data settings of the model.
+        size: rows of a part; a part of a stream is a shard.
+
+    Raises:
+        TightboundError: as `read` does; for rows on the disk or of a stream, when they
+            are read.
     """
-    opened = _stream(source, settings)
-    if opened is None:
+    stream = _open_shards(source, settings)
+    if stream is None:
         return Ranges(read(source, spec, settings), size)
-    shards, digest = opened
-    plain, notices = plain_settings(spec, settings), list[str]()
-    few = list(shards.some(FEW))
-    items = Items([x for _, x, _ in few], shards.where, plain, notices)
-    raw, _ = items([x for _, x, _ in few], [name for name, _, _ in few])
-    image = bool(items.resolved)
-    about = Source(
+    shards, digest = stream
+    notices: list[str] = []
+    few = list(shards.sample_items(FEW))
+    xs = [x for _, x, _ in few]
+    items = Items(xs, shards.where, plain_settings(spec, settings), notices)
+    raw, _ = items(xs, [name for name, _, _ in few])
+    is_image = bool(items.resolved)
+    properties = RawSource(
         shards.where,
         shards.where,
         {},
         digest,
-        layout="chw" if image else None,
-        levels=256 if image else None,
-        notices=notices,
+        layout="chw" if is_image else None,
+        levels=256 if is_image else None,
     )
-    conform = conform_stream(raw, about, spec, settings)
-    labels = [plain_label(y) for _, _, y in few]
-    labelled = (
-        None
-        if all(y is None for y in labels)
-        else int
-        if all(isinstance(y, int) for y in labels)
-        else str
-    )
-    return Streamed(replace(shards, decode=items), digest, conform, labelled, notices)
+    conform = conform_stream(raw, properties, spec, settings, notices)
+    label_type = _label_type([plain_label(y) for _, _, y in few])
+    decoding = replace(shards, decode=items)
+    return Streamed(decoding, digest, conform, label_type, tuple(notices))
 
 
-def _stream(source: Any, settings: DataSettings) -> tuple[Shards, str] | None:
-    """The shards of a stream and a digest of them; None for a source that is no stream."""
+def _label_type(labels: list[Any]) -> type | None:
+    """int where all labels are whole numbers, else str; None without labels."""
+    if all(label is None for label in labels):
+        return None
+    return int if all(isinstance(label, int) for label in labels) else str
+
+
+def _open_shards(source: Any, settings: DataSettings) -> tuple[Shards, str] | None:
+    """The shards of a stream and a digest of them; None for any other source."""
     kind, _, name = source.partition(":") if isinstance(source, str) else ("", "", "")
     if kind == "wds":
         shards = wds_shards(name, settings)
-        return shards, sha256_text(
-            "wds", *(key for n in shards.names for key in (n, *stamps(Path(n))))
-        )
+        keys: list[object] = []
+        for path in shards.names:
+            keys += [path, *stamps(Path(path))]
+        return shards, sha256_text("wds", *keys)
     if kind == "hf" and settings.streaming:
         splits = hf_shards(name, settings)
         key = "test" if "test" in splits else "train"
-        local = Path(name.partition("#")[0]).expanduser()
-        keys = stamps(local) if local.is_dir() else []
-        return splits[key], sha256_text("hf-stream", name, key, len(splits[key]), *keys)
+        folder = Path(name.partition("#")[0]).expanduser()
+        keys = stamps(folder) if folder.is_dir() else []
+        digest = sha256_text("hf-stream", name, key, len(splits[key]), *keys)
+        return splits[key], digest
     return None

@@ -25,6 +25,10 @@ class DataSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    source: str = Field(
+        "",
+        description="the data: a built-in name or a path; empty for arrays given in Python",
+    )
     size: Literal["auto"] | Pixels | tuple[Pixels, Pixels] = Field(
         "auto",
         description=(
@@ -98,11 +102,11 @@ class DataSettings(BaseModel):
         None,
         description="of a conditional model: labels, columns of a CSV file, or an array of an .npz",
     )
-    labelled: bool = Field(
+    use_labels: bool = Field(
         False,
         description="examples come with their labels, -1 where unknown; set by recipes",
     )
-    masked: bool = Field(
+    allow_missing: bool = Field(
         False,
         description="NaN, or an empty cell of a CSV file, is a missing value; set by recipes",
     )
@@ -126,7 +130,7 @@ class DataSettings(BaseModel):
         1024,
         description="MB up to which a source is held in memory; larger ones stay on disk",
     )
-    mix: Literal["auto"] | PositiveInt = Field(
+    shuffle_buffer: Literal["auto"] | PositiveInt = Field(
         "auto",
         description=(
             "rows of a source on disk that are mixed at a time; auto: what 256 MB "
@@ -141,37 +145,36 @@ class DataSettings(BaseModel):
         None, description="of shapes: how many images, drawn by the split seed"
     )
 
+    @property
+    def pixels(self) -> tuple[int, int] | None:
+        """The (height, width) that `size` fixes, or None."""
+        if isinstance(self.size, int):
+            return self.size, self.size
+        return None if self.size == "auto" else self.size
+
     @field_validator("size", mode="before")
     @classmethod
     def _size(cls, value: Any) -> Any:
         """Reads "64" and "28x20" (height x width) as numbers."""
-        if isinstance(value, str) and (
-            found := re.fullmatch(r"\s*(\d+)\s*(?:[x,]\s*(\d+))?\s*", value)
-        ):
-            height, width = found.groups()
-            return (int(height), int(width)) if width else int(height)
-        return value
+        if not isinstance(value, str):
+            return value
+        match = re.fullmatch(r"\s*(\d+)\s*(?:[x,]\s*(\d+))?\s*", value)
+        if match is None:
+            return value
+        height, width = match.groups()
+        return (int(height), int(width)) if width else int(height)
 
     @field_validator("augment", mode="before")
     @classmethod
     def _augment(cls, value: Any) -> Any:
         """Reads "flip" and "flip,shift" as a tuple."""
-        return (
-            tuple(part.strip() for part in value.split(",") if part.strip())
-            if isinstance(value, str)
-            else value
-        )
+        return _names(value) if isinstance(value, str) else value
 
     @field_validator("condition", mode="before")
     @classmethod
     def _condition(cls, value: Any) -> Any:
         """Reads "age,sex" as two names."""
-        several = isinstance(value, str) and "," in value
-        return (
-            tuple(part.strip() for part in value.split(",") if part.strip())
-            if several
-            else value
-        )
+        return _names(value) if isinstance(value, str) and "," in value else value
 
     @model_validator(mode="after")
     def _fractions(self) -> DataSettings:
@@ -185,3 +188,8 @@ class DataSettings(BaseModel):
                     f"data.{name} is a share below 1, or a whole number of rows"
                 )
         return self
+
+
+def _names(text: str) -> tuple[str, ...]:
+    """The names in a text, separated by commas."""
+    return tuple(name.strip() for name in text.split(",") if name.strip())

@@ -1,10 +1,10 @@
-"""Part and Source: what every reader hands on, before layout, domain and splits are settled."""
+"""Raw data as readers return them, before layout, domain and splits are settled."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -15,12 +15,17 @@ from tightbound.core.data_spec import Column
 from tightbound.runtime.errors import TightboundError
 
 
-@dataclass
-class Part:
-    """Rows that belong together: all of a source, or one of its published splits; x is a Tensor, or
-    `OnDisk`.
+@dataclass(frozen=True)
+class RawSplit:
+    """Raw examples of one split, with their labels, names, factors and conditions.
 
-    c: numbers (n, C) that a conditional model is told, where they are not the labels y.
+    Attributes:
+        x: examples (n, ...), a Tensor or an `OnDisk`; None for a table with columns
+            of text until they are encoded.
+        y: class ids (n,), -1 where a label is unknown.
+        names: the name of each example, as its file name.
+        factors: indices of the ground-truth factors (n, F).
+        c: conditions (n, C), where a model is conditioned on numbers, not on y.
     """
 
     x: Any
@@ -30,20 +35,31 @@ class Part:
     c: Tensor | None = None
 
 
-@dataclass
-class Source:
-    """A source as it was found: parts under "all", or under "train" with or without "valid" and
-    "test".
+@dataclass(frozen=True)
+class RawSource:
+    """A data set as its reader returns it; each later stage returns a changed copy.
 
-    layout, domain, levels: what the reader knows better than the automatic rule, else None.
-    resolved: settings that the reader settled (size, channels).  digest: sha256 of the content,
-    before splitting. table: its named columns, where it has some; fields: what they are, where they
-    are of several kinds.  x of a part is None until columns that are no numbers have become codes.
+    Attributes:
+        name: short name of the data set.
+        where: its name in messages.
+        splits: under "all", or under "train" with or without "valid" and "test".
+        digest: sha256 of the content, before it is split.
+        layout: the layout, where the file format fixes it.
+        domain: the domain, where the file format fixes it.
+        levels: the number of levels, where the file format fixes it.
+        label_names: the names of the classes.
+        factor_names: the names of the ground-truth factors.
+        factor_sizes: the number of values of each factor.
+        condition_names: the names of the conditioning numbers.
+        resolved: settings that the reader resolved, as size and channels of images.
+        notices: messages for the user, one line each.
+        table: the named columns of a table.
+        fields: the kind of each column, for a table with columns of several kinds.
     """
 
     name: str
     where: str
-    parts: dict[str, Part]
+    splits: Mapping[str, RawSplit]
     digest: str
     layout: str | None = None
     domain: str | None = None
@@ -52,10 +68,18 @@ class Source:
     factor_names: tuple[str, ...] | None = None
     factor_sizes: tuple[int, ...] | None = None
     condition_names: tuple[str, ...] = ()
-    resolved: dict[str, object] = field(default_factory=dict)
-    notices: list[str] = field(default_factory=list)
+    resolved: Mapping[str, object] = field(default_factory=dict)
+    notices: tuple[str, ...] = ()
     table: Any = None
     fields: tuple[Column, ...] = ()
+
+    def with_split(self, name: str, split: RawSplit) -> RawSource:
+        """A copy with this split added or replaced."""
+        return replace(self, splits={**self.splits, name: split})
+
+    def with_notices(self, *notices: str) -> RawSource:
+        """A copy with these notices added."""
+        return replace(self, notices=(*self.notices, *notices))
 
 
 def sha256_of(*arrays: Tensor | None) -> str:
@@ -66,21 +90,24 @@ def sha256_of(*arrays: Tensor | None) -> str:
             digest.update(b"none")
             continue
         digest.update(f"{array.dtype} {tuple(array.shape)}".encode())
-        for start in range(
-            0, len(array), step := max(1, (1 << 24) // max(1, array[:1].nbytes))
-        ):
+        step = max(1, (1 << 24) // max(1, array[:1].nbytes))
+        for start in range(0, len(array), step):
             digest.update(array[start : start + step].contiguous().numpy().tobytes())
     return digest.hexdigest()
 
 
-def sha256_text(*parts: object) -> str:
-    """sha256 over the text of some keys."""
-    return hashlib.sha256("\n".join(str(part) for part in parts).encode()).hexdigest()
+def sha256_text(*keys: object) -> str:
+    """sha256 over the text of some keys, one a line."""
+    return hashlib.sha256("\n".join(str(key) for key in keys).encode()).hexdigest()
 
 
 def as_tensor(array: object, what: str, notices: list[str]) -> Tensor:
-    """A tensor over the array's own memory; a copy, announced, only where torch has no such
-    type.
+    """A tensor that shares the array's memory where torch has its dtype, else a copy.
+
+    A copy of a memory map is reported in `notices`.
+
+    Raises:
+        TightboundError: for an array of complex numbers or of objects.
     """
     if isinstance(array, Tensor):
         x = array.detach().cpu()
@@ -95,23 +122,31 @@ def as_tensor(array: object, what: str, notices: list[str]) -> Tensor:
         raise TightboundError(
             f"{what} holds complex numbers: stack real and imaginary parts as real columns"
         )
-    wanted = a.dtype.newbyteorder("=")
-    if wanted.kind == "f" and wanted.itemsize > 8:
-        wanted = np.dtype(np.float64)
-    elif wanted.kind == "u" and wanted.itemsize > 1:
-        wanted = np.dtype(np.int32 if wanted.itemsize == 2 else np.int64)
-    if wanted != a.dtype or any(step < 0 for step in a.strides):
+    dtype = _torch_dtype(a.dtype)
+    if dtype != a.dtype or any(step < 0 for step in a.strides):
         if isinstance(a, np.memmap):
-            notices.append(f"{what}: {a.dtype} is copied to memory as {wanted}")
-        a = np.ascontiguousarray(a, dtype=wanted)
+            notices.append(f"{what}: {a.dtype} is copied to memory as {dtype}")
+        a = np.ascontiguousarray(a, dtype=dtype)
     if not a.flags.writeable:
         a = a.copy()
     return torch.from_numpy(a)
 
 
+def _torch_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    """The numpy dtype nearest to this one that torch also has."""
+    native = dtype.newbyteorder("=")
+    if native.kind == "f" and native.itemsize > 8:
+        return np.dtype(np.float64)
+    if native.kind == "u" and native.itemsize > 1:
+        return np.dtype(np.int32 if native.itemsize == 2 else np.int64)
+    return native
+
+
 def as_latents(z: Any) -> Tensor:
-    """Latents as a float tensor; TightboundError for what is no number, with the row of one that is
-    not finite.
+    """Latents (n, latent) as a float tensor.
+
+    Raises:
+        TightboundError: where z is not numeric, or a row is not finite.
     """
     try:
         z = torch.as_tensor(z, dtype=torch.float32)
@@ -128,7 +163,7 @@ def as_latents(z: Any) -> Tensor:
 
 
 def is_gap(value: Any) -> bool:
-    """True for what stands for a missing value: None, NaN, pandas' NA, an empty text."""
+    """True for a missing value: None, NaN, pandas' NA or an empty text."""
     return (
         value is None
         or value is np.nan
@@ -137,38 +172,28 @@ def is_gap(value: Any) -> bool:
     )
 
 
+def _as_array(values: object, dtype: Any = None) -> np.ndarray:
+    """Labels or conditions as a numpy array."""
+    if isinstance(values, Tensor):
+        return values.detach().cpu().numpy()
+    return np.asarray(values, dtype)
+
+
 def read_labels(
     values: object, n: int, what: str, notices: list[str]
 ) -> tuple[Tensor | None, tuple[str, ...] | None]:
-    """Class ids (n,) and their names, from integers, whole floats, booleans or strings; -1 stays
-    "unknown".
+    """Class ids (n,) and class names, from integers, whole floats, booleans or texts.
+
+    Missing labels get the id -1. Labels that are not classes (bounding boxes, real
+    numbers) are dropped with a notice.
+
+    Raises:
+        TightboundError: where there is not one label for each of the n examples.
     """
     if values is None:
         return None, None
-    texts = isinstance(values, list | tuple) and any(
-        isinstance(v, str) for v in values
-    )  # and NaN, no text "nan"
-    a = (
-        values.detach().cpu().numpy()
-        if isinstance(values, Tensor)
-        else np.asarray(values, object if texts else None)
-    )
-    a = np.atleast_1d(a)
-    a = a.reshape(-1) if a.ndim == 2 and a.shape[1] == 1 else a
-    if a.dtype == object and a.ndim == 1 and any(gone := [is_gap(v) for v in a]):
-        unknown: str | int = (
-            ""
-            if any(
-                isinstance(v, str) and not gap for v, gap in zip(a, gone, strict=True)
-            )
-            else -1
-        )
-        filled = [unknown if gap else v for v, gap in zip(a, gone, strict=True)]
-        a = np.array(filled, dtype=object if unknown == "" else None)
-    if len(a) == n and (
-        a.ndim > 1
-        or (a.dtype == object and not all(isinstance(v, (str, int)) for v in a))
-    ):
+    a = _filled(_label_array(values))
+    if len(a) == n and not _may_be_classes(a):
         notices.append(f"{what}: its labels are not classes and are left aside")
         return None, None
     if a.shape != (n,):
@@ -176,45 +201,77 @@ def read_labels(
             f"{what} has {n} examples but labels of shape {a.shape}: one label an example is needed"
         )
     if a.dtype.kind in "USO":
-        text = np.array([str(v) for v in a]) if a.dtype.kind == "O" else a
-        names, ids = np.unique(text, return_inverse=True)
-        empty = int(names[0].strip() == "")  # a label that is not known
-        return torch.from_numpy(ids.reshape(-1).astype(np.int64) - empty), tuple(
-            str(v) for v in names[empty:]
-        )
+        return _ids_of_texts(a)
     if a.dtype.kind == "f":
         a = np.where(np.isnan(a), -1, a)
-    if a.dtype.kind == "f" and not (np.isfinite(a).all() and (a == np.round(a)).all()):
-        notices.append(f"{what}: its labels are not classes and are left aside")
-        return None, None
-    ids = a.astype(np.int64)
-    if ids.min() >= -1 and ids.max() < 10_000:
-        return torch.from_numpy(ids), tuple(str(i) for i in range(int(ids.max()) + 1))
-    names, ids = np.unique(ids, return_inverse=True)
-    return torch.from_numpy(ids.reshape(-1).astype(np.int64)), tuple(
-        str(v) for v in names
+        if not (np.isfinite(a).all() and (a == np.round(a)).all()):
+            notices.append(f"{what}: its labels are not classes and are left aside")
+            return None, None
+    return _ids_of_integers(a.astype(np.int64))
+
+
+def _label_array(values: object) -> np.ndarray:
+    """Labels as an array (n,) or (n, ...); texts stay objects, so that None is kept."""
+    has_text = isinstance(values, list | tuple) and any(
+        isinstance(value, str) for value in values
     )
+    a = np.atleast_1d(_as_array(values, object if has_text else None))
+    return a.reshape(-1) if a.ndim == 2 and a.shape[1] == 1 else a
+
+
+def _filled(a: np.ndarray) -> np.ndarray:
+    """Missing values of an array of objects as "" among texts, else as -1."""
+    if a.dtype != object or a.ndim != 1:
+        return a
+    missing = [is_gap(value) for value in a]
+    if not any(missing):
+        return a
+    pairs = list(zip(a, missing, strict=True))
+    if any(isinstance(value, str) and not gap for value, gap in pairs):
+        return np.array(["" if gap else value for value, gap in pairs], dtype=object)
+    return np.array([-1 if gap else value for value, gap in pairs])
+
+
+def _may_be_classes(a: np.ndarray) -> bool:
+    if a.dtype == object:
+        return a.ndim == 1 and all(isinstance(value, str | int) for value in a)
+    return a.ndim == 1
+
+
+def _ids_of_texts(a: np.ndarray) -> tuple[Tensor, tuple[str, ...]]:
+    """Ids in alphabetical order; -1 for an empty text."""
+    texts = np.array([str(value) for value in a]) if a.dtype.kind == "O" else a
+    names, ids = np.unique(texts, return_inverse=True)
+    empty = int(names[0].strip() == "")
+    y = torch.from_numpy(ids.reshape(-1).astype(np.int64) - empty)
+    return y, tuple(str(name) for name in names[empty:])
+
+
+def _ids_of_integers(a: np.ndarray) -> tuple[Tensor, tuple[str, ...]]:
+    """Integers from -1 up to 9,999 as they are; others numbered in their order."""
+    if a.min() >= -1 and a.max() < 10_000:
+        return torch.from_numpy(a), tuple(str(i) for i in range(int(a.max()) + 1))
+    names, ids = np.unique(a, return_inverse=True)
+    y = torch.from_numpy(ids.reshape(-1).astype(np.int64))
+    return y, tuple(str(name) for name in names)
 
 
 def is_numbers(values: object) -> bool:
-    """True for several numbers an example, or one that is not whole: no labels, but fit for a
-    condition.
-    """
+    """True for conditions: several numbers per example, or reals that are not whole."""
     if values is None:
         return False
-    a = (
-        values.detach().cpu().numpy()
-        if isinstance(values, Tensor)
-        else np.asarray(values)
-    )
-    return a.dtype.kind in "iuf" and bool(
-        (a.ndim == 2 and a.shape[1] > 1) or (a.dtype.kind == "f" and (a % 1).any())
-    )
+    a = _as_array(values)
+    if a.dtype.kind not in "iuf":
+        return False
+    several = a.ndim == 2 and a.shape[1] > 1
+    return several or bool(a.dtype.kind == "f" and (a % 1).any())
 
 
 def read_numbers(values: object, n: int, what: str) -> Tensor:
-    """Conditions (n, C) as float32; TightboundError where they are not finite numbers, one row an
-    example.
+    """Conditions (n, C) as float32.
+
+    Raises:
+        TightboundError: where they are not one row of finite numbers per example.
     """
     c = as_tensor(values, f"the condition of {what}", []).float()
     c = c[:, None] if c.dim() == 1 else c
@@ -226,30 +283,33 @@ def read_numbers(values: object, n: int, what: str) -> Tensor:
     if not (finite := torch.isfinite(c).all(1)).all():
         raise TightboundError(
             f"the condition of {what} is not finite in row "
-            f"{int((~finite).nonzero()[0])} (counting from 0): drop such "
-            "rows"
+            f"{int((~finite).nonzero()[0])} (counting from 0): drop such rows"
         )
     return c
 
 
 def join_labels(
-    parts: dict[str, Part], labels: dict[str, np.ndarray], what: str, notices: list[str]
-) -> tuple[str, ...] | None:
-    """Gives the parts their labels with ids that mean the same in each, and returns the names."""
-    have = [name for name in parts if name in labels]
-    if not have:
-        return None
-    for name in have:
-        if len(labels[name]) != len(parts[name].x):
+    splits: Mapping[str, RawSplit],
+    labels: Mapping[str, np.ndarray],
+    what: str,
+    notices: list[str],
+) -> tuple[dict[str, RawSplit], tuple[str, ...] | None]:
+    """The splits with class ids that mean the same in each, and the class names."""
+    labelled = [name for name in splits if name in labels]
+    if not labelled:
+        return dict(splits), None
+    sizes = [len(splits[name].x) for name in labelled]
+    for name, size in zip(labelled, sizes, strict=True):
+        if len(labels[name]) != size:
             raise TightboundError(
-                f"{what} ({name}) has {len(parts[name].x)} examples and {len(labels[name])} labels"
+                f"{what} ({name}) has {size} examples and {len(labels[name])} labels"
             )
-    sizes = [len(parts[name].x) for name in have]
-    ids, names = read_labels(
-        np.concatenate([labels[name] for name in have]), sum(sizes), what, notices
-    )
-    for name, own in zip(
-        have, ids.split(sizes) if ids is not None else [], strict=False
-    ):
-        parts[name].y = own
-    return names
+    values = np.concatenate([labels[name] for name in labelled])
+    ids, names = read_labels(values, sum(sizes), what, notices)
+    if ids is None:
+        return dict(splits), names
+    changed = {
+        name: replace(splits[name], y=y)
+        for name, y in zip(labelled, ids.split(sizes), strict=True)
+    }
+    return {**splits, **changed}, names

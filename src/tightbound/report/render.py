@@ -30,6 +30,7 @@ from tightbound.report.sections import (
 from tightbound.report.sections import latent_space as latent
 from tightbound.report.sections import terms as log_px
 from tightbound.report.sections.common import Results, Tree
+from tightbound.runs.folder import RunFolder
 from tightbound.runs.run import Run
 from tightbound.runtime.atomic_files import make_folder, write_atomic
 from tightbound.runtime.errors import TightboundError
@@ -111,7 +112,7 @@ def _evaluate(run: Run) -> Tree:
     """
     if run.folder is not None:
         with suppress(OSError, ValueError, AttributeError):
-            saved = (run.folder / "evaluation.json").read_text(encoding="utf-8")
+            saved = RunFolder(run.folder).evaluation_file.read_text(encoding="utf-8")
             tree: dict[str, Any] = json.loads(saved)
             if tree.get("format") == FORMAT and tree.get("weights") == run.fingerprint:
                 return tree

@@ -15,7 +15,7 @@ from torch import Tensor
 from tightbound.core.trace import Batch
 from tightbound.data import LoaderSplit, ShardSplit, Split
 from tightbound.data.on_disk import OnDisk
-from tightbound.data.streams.interleave import Blocks, Lanes, Pieces
+from tightbound.data.streams.interleave import Blocks, InterleavedReader, Pieces
 from tightbound.distributions.random import generator
 from tightbound.runtime.errors import TightboundError
 from tightbound.runtime.launch_context import WHOLE, Share
@@ -101,7 +101,9 @@ class LaneBatches:
         self.device = device
         self.share = share
         pieces: Pieces = Blocks(split) if isinstance(split, Split) else split.shards
-        self.lanes = Lanes(pieces, batch, seed, rank=share[0], world=share[1], mix=mix)
+        self.lanes = InterleavedReader(
+            pieces, batch, seed, rank=share[0], world=share[1], shuffle_buffer=mix
+        )
 
     def __call__(self, step: int) -> Batch:
         """The examples of a step in model units, binarised and augmented, on the device."""

@@ -115,7 +115,7 @@ def _fitted(
     name = name or prior
     folder = None
     if run.home:
-        folder = prior_file.place(run.home, name, overwrite=overwrite)
+        folder = prior_file.new_folder(run.home, name, overwrite=overwrite)
     seed = seed_for(run.config.seed, "prior", prior)
     with seeded(seed):
         model, _ = build(recipe, run.spec)

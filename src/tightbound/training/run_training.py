@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -60,7 +60,7 @@ class Job:
         """Read the data with the settings of a run."""
         return data_room.load(self.source, config.data, seed=config.seed, **self.splits)
 
-    def note(self, lines: list[str]) -> None:
+    def note(self, lines: Iterable[str]) -> None:
         """Show lines to the user."""
         for line in lines:
             self.show.note(line)
@@ -252,9 +252,9 @@ def with_required_data(config: Config, trust: bool = True) -> Config:
     recipe = config.recipe
     updates: dict[str, Any] = {}
     if recipe.missing != "refused":
-        updates["masked"] = True
+        updates["allow_missing"] = True
     if find_component("objective", recipe.objective, trust).learns_from_labels:
-        updates["labelled"] = True
+        updates["use_labels"] = True
     if recipe.conditional and config.data.condition is None:
         updates["condition"] = "labels"
     return config.model_copy(update={"data": config.data.model_copy(update=updates)})

@@ -22,7 +22,8 @@ from tightbound.data import Data
 from tightbound.distributions.random import seed_for
 from tightbound.models.recipes import has_bound
 from tightbound.models.vae import VAE
-from tightbound.runs.run import seeded, weights
+from tightbound.runs.folder import RunFolder
+from tightbound.runs.run import seeded
 from tightbound.runtime.errors import TightboundError
 from tightbound.runtime.foreign_errors import last_line
 from tightbound.runtime.launch_context import current_launch
@@ -114,7 +115,7 @@ class Trainer:
             config.seed,
             self.device,
             share,
-            config.data.mix,
+            config.data.shuffle_buffer,
         )
         if not trial:
             with seeded(seed_for(config.seed, "prepare")):
@@ -137,7 +138,7 @@ class Trainer:
         self.optimizer_step = optimizer_step(self.optimizer)
         self.guard = GradientGuard(self.settings, self.device)
         self.validator = Validator(data.valid, step_module.objective, config)
-        self.store = StateStore(folder / "state")
+        self.store = StateStore(RunFolder(folder).state_folder)
 
     def _start_clocks(self) -> None:
         now = time.perf_counter()
@@ -342,7 +343,7 @@ class Trainer:
         """
         if not self.launch.is_rank_zero:
             return
-        path = self.folder / "log.jsonl"
+        path = RunFolder(self.folder).log_file
         try:
             with path.open("ab") as file:
                 file.truncate(min(file.tell(), self.log_bytes))
@@ -383,9 +384,10 @@ class Trainer:
     def save(self) -> None:
         """Save the best weights, then the state that a run resumes from."""
         if self.best.step != self.saved_best_step and self.launch.is_rank_zero:
-            weights(self.folder / "model.safetensors", self.config, self.best.plain)
+            run_folder = RunFolder(self.folder)
+            run_folder.write_weights(self.config, self.best.plain)
             if self.best.ema:
-                weights(self.folder / "ema.safetensors", self.config, self.best.ema)
+                run_folder.write_weights(self.config, self.best.ema, averaged=True)
         self.saved_best_step = self.best.step
         self.elapsed = time.perf_counter() - self.started
         state = self.state_dict()
@@ -433,7 +435,7 @@ class Trainer:
             self.guard.load_state_dict(state["guard"])
         except (RuntimeError, ValueError, KeyError) as error:
             raise TightboundError(
-                f"the state in {self.folder / 'state'} does not fit its config.toml "
+                f"the state in {self.store.folder} does not fit its config.toml "
                 f"({last_line(error)}): restore both from "
                 "one copy, or train anew with --overwrite"
             ) from error

@@ -1,4 +1,4 @@
-"""Files of numbers: .npy used in place, .npz, .csv and IDX."""
+"""Read files of numbers: .npy, .npz, .csv and IDX."""
 
 from __future__ import annotations
 
@@ -8,17 +8,20 @@ import re
 import warnings
 import zipfile
 import zlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from torch import Tensor
 
 from tightbound.data.formats.idx import read_idx
-from tightbound.data.on_disk import map_on_disk, too_large
+from tightbound.data.on_disk import OnDisk, map_on_disk, too_large
 from tightbound.data.settings import DataSettings
 from tightbound.data.source import (
-    Part,
-    Source,
+    RawSource,
+    RawSplit,
     as_tensor,
     join_labels,
     read_labels,
@@ -46,91 +49,101 @@ _ALIASES = {
     "valid": ("valid", "val", "validation"),
     "test": ("test",),
 }
+_X_FORMS = ("{}", "x_{}", "X_{}", "{}_x", "{}_images", "{}_data")
+_Y_FORMS = ("y_{}", "{}_y", "{}_labels", "labels_{}")
 
 
 def _bad_array(path: Path, error: Exception) -> TightboundError:
-    if (
-        "pickle" in str(error)
-        or "Python objects" in str(error)
-        or "Object arrays" in str(error)
-    ):
+    text = str(error)
+    if any(word in text for word in ("pickle", "Python objects", "Object arrays")):
         return TightboundError(
             f"{path} holds Python objects (a pickle), which is never loaded: "
             "save plain numeric arrays"
         )
     return TightboundError(
-        f"{path} is truncated or not a numpy file ({str(error).splitlines()[0]}): save it again"
+        f"{path} is truncated or not a numpy file ({text.splitlines()[0]}): save it again"
     )
 
 
-def load_npy(path: Path, settings: DataSettings) -> Source:
-    """An .npy array used in place: mapped, or read as needed where it is larger than `data.memory`.
+def load_npy(path: Path, settings: DataSettings) -> RawSource:
+    """Read an .npy file: memory-mapped, or from the disk where it exceeds `data.memory`.
 
-    Keyed by path, size, time and header.
+    The digest is of path, size, modification time and header.
     """
     notices: list[str] = []
+    x: Tensor | OnDisk
     try:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
         if too_large(array.nbytes, settings, str(path), notices):
-            x: Any = map_on_disk(array, str(path))
+            x = map_on_disk(array, str(path))
         else:
-            x = as_tensor(
-                np.load(path, mmap_mode="c", allow_pickle=False), str(path), notices
-            )
+            mapped = np.load(path, mmap_mode="c", allow_pickle=False)
+            x = as_tensor(mapped, str(path), notices)
     except _ERRORS as error:
         raise _bad_array(path, error) from None
-    about = path.stat()
+    stat = path.stat()
     key = sha256_text(
         "npy",
         path.resolve(),
-        about.st_size,
-        about.st_mtime_ns,
+        stat.st_size,
+        stat.st_mtime_ns,
         array.dtype.str,
         array.shape,
     )
-    return Source(path.stem, str(path), {"all": Part(x)}, key, notices=notices)
+    return RawSource(
+        path.stem, str(path), {"all": RawSplit(x)}, key, notices=tuple(notices)
+    )
 
 
-def _find(keys: list[str], names: tuple[str, ...]) -> str | None:
+def _first_of(names: Sequence[str], keys: Sequence[str]) -> str | None:
+    """The first of some names that is among the keys."""
     return next((name for name in names if name in keys), None)
 
 
-def load_npz(path: Path, settings: DataSettings) -> Source:
-    """An .npz: x (or X, data, images) with y (or labels); or train, valid, test, x_train,
-    train_images and the like.
+def load_npz(path: Path, settings: DataSettings) -> RawSource:
+    """Read an .npz file: x and y, or train, valid and test.
+
+    Examples may be called x, X, data or images, labels y or labels; splits train,
+    x_train, train_images and the like.
     """
     notices: list[str] = []
     try:
         with np.load(path, allow_pickle=False) as file:
             keys = list(file.files)
             wanted = array_keys(path, keys, settings.key)
-            arrays = {
-                name: (file[x], None if y is None else file[y])
-                for name, (x, y) in wanted.items()
-            }
-            told = _condition_of(path, file, keys, settings)
+            arrays = {name: file[x] for name, (x, _) in wanted.items()}
+            labels = {name: file[y] for name, (_, y) in wanted.items() if y is not None}
+            condition = _condition_of(path, file, keys, settings)
     except TightboundError:
         raise
     except _ERRORS as error:
         raise _bad_array(path, error) from None
-    parts, labels = {}, {}
-    for name, (x, y) in arrays.items():
-        parts[name] = Part(as_tensor(x, f"{path} ({wanted[name][0]})", notices))
-        if told is not None and name == "all":
-            parts[name].c = read_numbers(told, len(x), str(path))
-        if y is not None:
-            labels[name] = y
-    label_names = join_labels(parts, labels, str(path), notices)
-    digest = sha256_of(
-        *(
-            t
-            for part in parts.values()
-            for t in (part.x, part.y, *([] if part.c is None else [part.c]))
-        )
+    splits = {
+        name: RawSplit(as_tensor(x, f"{path} ({wanted[name][0]})", notices))
+        for name, x in arrays.items()
+    }
+    if condition is not None and "all" in splits:
+        c = read_numbers(condition, len(splits["all"].x), str(path))
+        splits["all"] = replace(splits["all"], c=c)
+    labelled, label_names = join_labels(splits, labels, str(path), notices)
+    return RawSource(
+        path.stem,
+        str(path),
+        labelled,
+        _digest_of(labelled),
+        label_names=label_names,
+        notices=tuple(notices),
     )
-    return Source(
-        path.stem, str(path), parts, digest, label_names=label_names, notices=notices
-    )
+
+
+def _digest_of(splits: dict[str, RawSplit]) -> str:
+    """sha256 over the examples, labels and conditions of splits in memory."""
+    arrays: list[Tensor | None] = []
+    for split in splits.values():
+        arrays += [split.x, split.y]
+        if split.c is not None:
+            arrays.append(split.c)
+    return sha256_of(*arrays)
 
 
 def _condition_of(
@@ -144,65 +157,152 @@ def _condition_of(
         raise TightboundError(
             f"{path} has no array {name!r} for data.condition: {nearest(str(name), keys)}"
         )
-    found: np.ndarray = file[name]
-    return found
+    condition: np.ndarray = file[name]
+    return condition
 
 
 def array_keys(
-    path: Path, keys: list[str], own: str | None = None
+    path: Path, keys: list[str], chosen: str | None = None
 ) -> dict[str, tuple[str, str | None]]:
-    """{split: (key of x, key of y)} of a file of named arrays; `own`: the key of x that the user
-    named.
+    """The keys of examples and labels in a file of named arrays.
+
+    Args:
+        path: the file.
+        keys: the names of its arrays.
+        chosen: the key of the examples that the user named.
+
+    Returns:
+        {split: (key of x, key of y or None)}.
     """
-    if own is not None:
-        if own not in keys:
+    labels = _first_of(_LABELS, keys)
+    if chosen is not None:
+        if chosen not in keys:
             raise TightboundError(
-                f"{path} has no array {own!r} for data.key: {nearest(own, keys)}"
+                f"{path} has no array {chosen!r} for data.key: {nearest(chosen, keys)}"
             )
-        return {"all": (own, _find(keys, _LABELS))}
-    found: dict[str, tuple[str, str | None]] = {}
+        return {"all": (chosen, labels)}
+    splits: dict[str, tuple[str, str | None]] = {}
     for split, aliases in _ALIASES.items():
-        x = _find(
-            keys,
-            tuple(
-                k
-                for a in aliases
-                for k in (a, f"x_{a}", f"X_{a}", f"{a}_x", f"{a}_images", f"{a}_data")
-            ),
-        )
-        y = _find(
-            keys,
-            tuple(
-                k
-                for a in aliases
-                for k in (f"y_{a}", f"{a}_y", f"{a}_labels", f"labels_{a}")
-            ),
-        )
+        x = _first_of(_named_by(_X_FORMS, aliases), keys)
         if x is not None:
-            found[split] = (x, y)
-    if "train" in found:
-        return found
-    x = _find(keys, _ALL) or (keys[0] if len(keys) == 1 else None)
+            splits[split] = (x, _first_of(_named_by(_Y_FORMS, aliases), keys))
+    if "train" in splits:
+        return splits
+    x = _first_of(_ALL, keys) or (keys[0] if len(keys) == 1 else None)
     if x is None:
         raise TightboundError(
-            f"{path} has arrays {', '.join(sorted(keys)) or 'none'}: name the "
-            "examples 'x' (and labels 'y'), "
-            "or 'train', 'valid' and 'test', or name one with data.key"
+            f"{path} has arrays {', '.join(sorted(keys)) or 'none'}: name the examples "
+            "'x' (and labels 'y'), or 'train', 'valid' and 'test', or name one with "
+            "data.key"
         )
-    return {"all": (x, _find(keys, _LABELS))}
+    return {"all": (x, labels)}
 
 
-def load_idx(path: Path, settings: DataSettings) -> Source:
-    """An IDX file, plain or gzipped."""
+def _named_by(forms: Sequence[str], aliases: Sequence[str]) -> list[str]:
+    """The names that a split's array may have, first choice first."""
+    return [form.format(alias) for alias in aliases for form in forms]
+
+
+def load_idx(path: Path, settings: DataSettings) -> RawSource:
+    """Read an IDX file, plain or gzipped."""
     notices: list[str] = []
     x = as_tensor(read_idx(path), str(path), notices)
-    return Source(
+    return RawSource(
         path.name.split(".")[0],
         str(path),
-        {"all": Part(x)},
+        {"all": RawSplit(x)},
         sha256_of(x),
-        notices=notices,
+        notices=tuple(notices),
     )
+
+
+# ---- .csv
+
+
+@dataclass(frozen=True)
+class _Csv:
+    """A CSV file: its delimiter, whether line 1 is a header, and its column names."""
+
+    path: Path
+    delimiter: str
+    header: bool
+    names: list[str]
+
+    def rows(self) -> Iterator[tuple[int, list[str]]]:
+        """(line number, cells) of each row below the header that is not empty."""
+        with self.path.open(encoding="utf-8-sig", newline="") as file:
+            reader = csv.reader(file, delimiter=self.delimiter)
+            for number, row in enumerate(reader):
+                if row and not (number == 0 and self.header):
+                    yield reader.line_num, row
+
+    def numbers(self, columns: list[int], missing: bool = False) -> np.ndarray:
+        """The numbers in some columns, float64 (n, D), NaN where missing.
+
+        Raises:
+            TightboundError: for the first cell that is not a finite number.
+        """
+        try:
+            with warnings.catch_warnings():
+                # numpy warns of a file without rows, which is refused below
+                warnings.simplefilter("ignore", UserWarning)
+                values = np.loadtxt(
+                    self.path,
+                    delimiter=self.delimiter,
+                    skiprows=int(self.header),
+                    usecols=columns,
+                    ndmin=2,
+                    quotechar='"',
+                    comments=None,
+                    encoding="utf-8-sig",
+                    converters=_cell if missing else None,
+                )
+        except ValueError as error:
+            raise self.bad_cell(columns, missing, str(error)) from None
+        if len(values) == 0:
+            raise TightboundError(
+                f"{self.path} has a header and no rows: expected one row of numbers "
+                "for each example"
+            )
+        if not (np.isfinite(values) | (missing & np.isnan(values))).all():
+            raise self.bad_cell(columns, missing, "a value is not finite")
+        return values
+
+    def bad_cell(
+        self, columns: list[int], missing: bool, error: str
+    ) -> TightboundError:
+        """The error for the first cell that is not a finite number, or a torn row."""
+        for line, row in self.rows():
+            if len(row) != len(self.names):
+                return TightboundError(
+                    f"{self.path}: line {line} has {len(row)} cells where "
+                    f"{len(self.names)} are expected"
+                )
+            for i in columns:
+                if not _is_bad(row[i], missing):
+                    continue
+                cell = repr(row[i]) if row[i].strip() else "empty"
+                return TightboundError(
+                    f"{self.path}: line {line}, column {self.names[i]!r} is {cell}, "
+                    "not a finite number: drop the row (recipe missing-data takes "
+                    "missing values), or name a column of labels with data.label"
+                )
+        reason = re.sub(r"; use .*", "", error.splitlines()[0])
+        return TightboundError(f"{self.path} cannot be read as numbers: {reason}")
+
+    def labels(self, column: int) -> list[str] | list[float]:
+        """The labels in a column: numbers where all of them are, else texts."""
+        cells = [row[column].strip() for _, row in self.rows()]
+        filled = [cell for cell in cells if cell]
+        if filled and all(map(_is_number, filled)):
+            return [float(cell) if cell else math.nan for cell in cells]
+        return cells
+
+    def counts_rows(self) -> bool:
+        """True where the first column is 0, 1, 2, ...: the index that pandas writes."""
+        return all(
+            row[0].strip() == str(number) for number, (_, row) in enumerate(self.rows())
+        )
 
 
 def _is_number(cell: str) -> bool:
@@ -213,130 +313,143 @@ def _is_number(cell: str) -> bool:
     return True
 
 
-def _start_of(path: Path) -> tuple[str, list[str], list[str]]:
-    """(delimiter, first row, second row) of a CSV file."""
+def _is_bad(cell: str, missing: bool) -> bool:
+    """True for a cell that is not a finite number, nor a missing value where allowed."""
+    if missing and cell.strip().lower() in MISSING:
+        return False
+    return not _is_number(cell) or not math.isfinite(float(cell))
+
+
+def _cell(text: str) -> float:
+    """A number, or NaN where it is missing."""
+    return math.nan if text.strip().lower() in MISSING else float(text)
+
+
+def _open_csv(path: Path, settings: DataSettings) -> _Csv:
+    """Find the delimiter, the header and the column names of a CSV file."""
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             line = file.readline()
-            delimiter = (
-                max(",;\t", key=line.count) if any(d in line for d in ",;\t") else ","
-            )
+            counts = {mark: line.count(mark) for mark in ",;\t"}
+            delimiter = max(counts, key=lambda mark: counts[mark])
             file.seek(0)
             reader = csv.reader(file, delimiter=delimiter)
             first = [cell.strip() for cell in next(reader, [])]
-            return delimiter, first, [cell.strip() for cell in next(reader, [])]
+            second = [cell.strip() for cell in next(reader, [])]
     except UnicodeDecodeError:
         raise TightboundError(
             f"{path} is not text in UTF-8: save it as CSV in UTF-8"
         ) from None
-
-
-def _has_header(first: list[str], second: list[str], setting: Any) -> bool:
-    """A first row names the columns if no cell is a number, or a cell is none where the next row
-    has one.
-    """
-    if setting != "auto":
-        return bool(setting)
-    pairs = zip(first, second, strict=False)
-    return not any(map(_is_number, first)) or any(
-        a and not _is_number(a) and _is_number(b) for a, b in pairs
-    )
-
-
-def load_csv(path: Path, settings: DataSettings) -> Source:
-    """A CSV of numbers (comma, semicolon or tab); a column named label or y, or `label`, holds
-    labels, also as text.
-    """
-    notices: list[str] = []
-    delimiter, first, second = _start_of(path)
     if not first:
         raise TightboundError(
             f"{path} is empty: expected one row of numbers for each example"
         )
     header = _has_header(first, second, settings.header)
     names = first if header else [str(i) for i in range(len(first))]
-    label = label_column(path, names, header, settings, notices)
-    counts = (
-        header
-        and not names[0].strip()
-        and label != 0
-        and len(names) > 1
-        and _counts_rows(path, delimiter)
+    return _Csv(path, delimiter, header, names)
+
+
+def _has_header(first: list[str], second: list[str], setting: bool | str) -> bool:
+    """Whether line 1 names the columns.
+
+    It does where none of its cells is a number, or where a cell is a text above a
+    number.
+    """
+    if setting != "auto":
+        return bool(setting)
+    if not any(map(_is_number, first)):
+        return True
+    return any(
+        cell and not _is_number(cell) and _is_number(below)
+        for cell, below in zip(first, second, strict=False)
     )
-    if counts:
+
+
+def load_csv(path: Path, settings: DataSettings) -> RawSource:
+    """Read a CSV file (comma, semicolon or tab) of numbers and texts.
+
+    A column named label or y, or the one that `data.label` names, holds labels.
+    """
+    notices: list[str] = []
+    file = _open_csv(path, settings)
+    label = label_column(path, file.names, file.header, settings, notices)
+    conditions = [
+        named_column(path, file.names, name, "condition")
+        for name in _condition_names(settings)
+    ]
+    left_out = {label, *conditions}
+    if _has_row_numbers(file, label):
+        left_out.add(0)
         notices.append(
             f"the first column of {path.name} has no name and counts the rows, so it is left out"
         )
-    told = [named_column(path, names, name, "condition") for name in _named(settings)]
-    columns = [
-        i for i in range(int(counts), len(names)) if i != label and i not in told
-    ]
+    columns = [i for i in range(len(file.names)) if i not in left_out]
     if not columns:
         raise TightboundError(
-            f"{path} has no column of numbers beside the label {names[0]!r}"
+            f"{path} has no column of numbers beside the label {file.names[0]!r}"
         )
-    alone = len({names[i] for i in columns}) == len(columns)
-    table, x = None, None
-    try:
-        values = _numbers(path, delimiter, header, columns, names, settings.masked)
-        x = as_tensor(values, str(path), notices)
-        if alone:
-            table = Table(
-                str(path),
-                {names[i]: whole(values[:, at]) for at, i in enumerate(columns)},
-            )
-    except TightboundError:
-        found = text_table(
-            path, delimiter, header and alone, {i: names[i] for i in columns}, settings
-        )
-        if found is None:
-            raise
-        if isinstance(found, int):
-            raise _bad_cell(
-                path, delimiter, header, [found], names, "", settings.masked
-            ) from None
-        table = found
-    labels = None
-    if label is not None:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            rows = [row for row in csv.reader(file, delimiter=delimiter) if row][
-                int(header) :
-            ]
-        cells = [row[label].strip() for row in rows]
-        known = [c for c in cells if c]
-        numbers = known and all(map(_is_number, known))
-        labels = [float(c) if c else math.nan for c in cells] if numbers else cells
-    n = len(values) if table is None else len(table)
+    x, table, n = _read_columns(file, columns, settings, notices)
+    labels = None if label is None else file.labels(label)
     y, label_names = read_labels(labels, n, str(path), notices)
-    parts = {"all": Part(x, y)}
-    made = Source(
+    source = RawSource(
         path.stem,
         str(path),
-        parts,
+        {"all": RawSplit(x, y)},
         sha256_of(x, y),
         label_names=label_names,
-        notices=notices,
+        notices=tuple(notices),
         table=table,
     )
-    if told:
-        c = read_numbers(_numbers(path, delimiter, header, told, names), n, str(path))
-        parts["all"].c, made.condition_names = c, tuple(names[i] for i in told)
-        made.digest = sha256_text(made.digest, sha256_of(c))
-    return made
+    if not conditions:
+        return source
+    c = read_numbers(file.numbers(conditions), n, str(path))
+    return replace(
+        source,
+        splits={"all": RawSplit(x, y, c=c)},
+        condition_names=tuple(file.names[i] for i in conditions),
+        digest=sha256_text(source.digest, sha256_of(c)),
+    )
 
 
-def _named(settings: DataSettings) -> tuple[str, ...]:
+def _read_columns(
+    file: _Csv, columns: list[int], settings: DataSettings, notices: list[str]
+) -> tuple[Tensor | None, Table | None, int]:
+    """Some columns as numbers (None with columns of text), as a table, and the row count."""
+    chosen = {i: file.names[i] for i in columns}
+    is_unique = len(set(chosen.values())) == len(columns)
+    where = str(file.path)
+    try:
+        values = file.numbers(columns, settings.allow_missing)
+    except TightboundError:
+        table = text_table(
+            file.path, file.delimiter, file.header and is_unique, chosen, settings
+        )
+        if table is None:
+            raise
+        if isinstance(table, int):
+            raise file.bad_cell([table], settings.allow_missing, "") from None
+        return None, table, len(table)
+    x = as_tensor(values, where, notices)
+    if not is_unique:
+        return x, None, len(values)
+    arrays = {file.names[i]: whole(values[:, at]) for at, i in enumerate(columns)}
+    return x, Table(where, arrays), len(values)
+
+
+def _has_row_numbers(file: _Csv, label: int | None) -> bool:
+    """True where the first column has no name and counts the rows."""
+    if not file.header or file.names[0].strip() or label == 0 or len(file.names) == 1:
+        return False
+    return file.counts_rows()
+
+
+def _condition_names(settings: DataSettings) -> tuple[str, ...]:
     """The columns that `data.condition` names."""
-    wanted = () if settings.condition in (None, "labels") else settings.condition
-    return (wanted,) if isinstance(wanted, str) else wanted or ()
-
-
-def _counts_rows(path: Path, delimiter: str) -> bool:
-    """True where the first column is 0, 1, 2, ...: the index that pandas writes."""
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        rows = filter(None, csv.reader(file, delimiter=delimiter))
-        next(rows, None)
-        return all(row[0].strip() == str(number) for number, row in enumerate(rows))
+    if settings.condition is None or settings.condition == "labels":
+        return ()
+    if isinstance(settings.condition, str):
+        return (settings.condition,)
+    return settings.condition
 
 
 def label_column(
@@ -346,22 +459,22 @@ def label_column(
     settings: DataSettings,
     notices: list[str],
 ) -> int | None:
-    wanted = settings.label
-    if wanted is None:
-        found = _find(names, ("label", "y")) if header else None
-        if found is not None and len(names) > 1:
-            notices.append(
-                f"column {found!r} holds the labels (--set data.label=NAME for another)"
-            )
-            return names.index(found)
+    """The number of the column of labels, chosen by `data.label` or called label or y."""
+    if settings.label is not None:
+        return named_column(path, names, settings.label, "label")
+    name = _first_of(("label", "y"), names) if header else None
+    if name is None or len(names) == 1:
         return None
-    return named_column(path, names, wanted, "label")
+    notices.append(
+        f"column {name!r} holds the labels (--set data.label=NAME for another)"
+    )
+    return names.index(name)
 
 
 def named_column(
     path: Path | str, names: list[str], wanted: str | int, key: str
 ) -> int:
-    """The place of a column that a setting names, or numbers from 0."""
+    """The number of a column that a setting gives by its name or its number from 0."""
     if isinstance(wanted, int) or (
         wanted not in names and wanted.lstrip("-").isdigit()
     ):
@@ -375,88 +488,3 @@ def named_column(
             f"{path} has no column {wanted!r} for data.{key}: {nearest(wanted, names)}"
         )
     return names.index(wanted)
-
-
-def _cell(text: str) -> float:
-    """A number, or NaN where it is missing."""
-    return math.nan if text.strip().lower() in MISSING else float(text)
-
-
-def _numbers(
-    path: Path,
-    delimiter: str,
-    header: bool,
-    columns: list[int],
-    names: list[str],
-    missing: bool = False,
-) -> np.ndarray:
-    """The numbers in some columns, float64 (n, D), NaN where missing; a cell that is no finite
-    number is named.
-    """
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter(
-                "ignore", UserWarning
-            )  # of a file without rows, which is told below
-            values = np.loadtxt(
-                path,
-                delimiter=delimiter,
-                skiprows=int(header),
-                usecols=columns,
-                ndmin=2,
-                quotechar='"',
-                comments=None,
-                encoding="utf-8-sig",
-                converters=_cell if missing else None,
-            )
-    except ValueError as error:
-        raise _bad_cell(
-            path, delimiter, header, columns, names, str(error), missing
-        ) from None
-    if len(values) == 0:
-        raise TightboundError(
-            f"{path} has a header and no rows: expected one row of numbers for each example"
-        )
-    if not (np.isfinite(values) | (missing & np.isnan(values))).all():
-        raise _bad_cell(
-            path, delimiter, header, columns, names, "a value is not finite", missing
-        )
-    return values
-
-
-def _bad_cell(
-    path: Path,
-    delimiter: str,
-    header: bool,
-    columns: list[int],
-    names: list[str],
-    error: str,
-    missing: bool,
-) -> TightboundError:
-    """The sentence for the first cell that is no finite number, or the first row of another
-    length.
-    """
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        reader = csv.reader(file, delimiter=delimiter)
-        for number, row in enumerate(reader):
-            if (number == 0 and header) or not row:
-                continue
-            line = reader.line_num
-            if len(row) != len(names):
-                return TightboundError(
-                    f"{path}: line {line} has {len(row)} cells where {len(names)} are expected"
-                )
-            for i in columns:
-                if missing and row[i].strip().lower() in MISSING:
-                    continue
-                if not _is_number(row[i]) or not math.isfinite(float(row[i])):
-                    cell = repr(row[i]) if row[i].strip() else "empty"
-                    return TightboundError(
-                        f"{path}: line {line}, column {names[i]!r} is {cell}, "
-                        "not a finite number: drop the row "
-                        "(recipe missing-data takes missing values), or name a "
-                        "column of labels with data.label"
-                    )
-    return TightboundError(
-        f"{path} cannot be read as numbers: {re.sub(r'; use .*', '', error.splitlines()[0])}"
-    )

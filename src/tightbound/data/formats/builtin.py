@@ -1,6 +1,4 @@
-"""The built-in sets: digits, mnist, fashion-mnist, binarized-mnist and shapes, with their published
-splits.
-"""
+"""The built-in data sets and their published splits."""
 
 from __future__ import annotations
 
@@ -8,16 +6,15 @@ import zipfile
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
 
-from tightbound.data.formats.download import locate, obtain
+from tightbound.data.formats.download import locate, obtain, places
 from tightbound.data.formats.idx import read_idx
 from tightbound.data.formats.sprites import load_shapes
 from tightbound.data.settings import DataSettings
-from tightbound.data.source import Part, Source, sha256_of
+from tightbound.data.source import RawSource, RawSplit, sha256_of
 from tightbound.runtime.errors import TightboundError
 
 _DIGITS = tuple(str(i) for i in range(10))
@@ -45,9 +42,19 @@ _IDX_FILES = (
 
 @dataclass(frozen=True)
 class Builtin:
-    """A built-in set: how it is read, what it is (for the listing), and the files it needs."""
+    """A built-in data set.
 
-    read: Callable[[DataSettings], Source]
+    Attributes:
+        read: reads it.
+        about: its description in the listing.
+        n: examples in train, valid and test.
+        shape: shape of one example.
+        domain: domain of its values, as the listing shows it.
+        files: the files it needs, below the data folder.
+        downloads: whether missing files are downloaded.
+    """
+
+    read: Callable[[DataSettings], RawSource]
     about: str
     n: tuple[int, int, int]
     shape: tuple[int, ...]
@@ -56,79 +63,67 @@ class Builtin:
     downloads: bool = False
 
 
-def _digits(settings: DataSettings) -> Source:
-    """1,797 handwritten digits, 8 x 8 with 17 grey levels (0 to 16), from scikit-learn's
-    own files.
-    """
+def _digits(settings: DataSettings) -> RawSource:
+    """1,797 handwritten digits of scikit-learn, 8 x 8 with 17 grey levels (0 to 16)."""
     from sklearn.datasets import load_digits
 
     bunch = load_digits()
-    x, y = (
-        torch.from_numpy(bunch.images.astype(np.uint8)),
-        torch.from_numpy(bunch.target.astype(np.int64)),
-    )
-    return Source(
+    x = torch.from_numpy(bunch.images.astype(np.uint8))
+    y = torch.from_numpy(bunch.target.astype(np.int64))
+    return RawSource(
         "digits",
         "digits",
-        {"all": Part(x, y)},
+        {"all": RawSplit(x, y)},
         sha256_of(x, y),
-        "hw",
-        "levels",
-        17,
-        _DIGITS,
+        layout="hw",
+        domain="levels",
+        levels=17,
+        label_names=_DIGITS,
     )
 
 
-def _idx_set(name: str, folder: str, label_names: tuple[str, ...]) -> Source:
-    """60,000 + 10,000 images, 28 x 28 bytes: the first 50,000 train, the last 10,000 of the first
-    file validate.
-    """
-    new = any(locate(f"{folder}/{file}") is None for file in _IDX_FILES)
+def _idx_set(name: str, folder: str, label_names: tuple[str, ...]) -> RawSource:
+    """60,000 + 10,000 images, 28 x 28 bytes; the last 10,000 of the first file validate."""
+    downloads = any(locate(f"{folder}/{file}") is None for file in _IDX_FILES)
     files = [obtain(f"{folder}/{file}") for file in _IDX_FILES]
-    notices = [f"{name} was downloaded to {files[0].parent}"] if new else []
+    notices = (f"{name} was downloaded to {files[0].parent}",) if downloads else ()
     x, y, x_test, y_test = (torch.from_numpy(read_idx(path)) for path in files)
     for path, images, labels in ((files[0], x, y), (files[2], x_test, y_test)):
         if images.ndim != 3 or labels.shape != images.shape[:1]:
             raise TightboundError(
                 f"{path} holds an array of shape {tuple(images.shape)}: it is not a file of {name}"
             )
-    y, y_test, cut = y.long(), y_test.long(), len(x) - 10_000
-    parts = {
-        "train": Part(x[:cut], y[:cut]),
-        "valid": Part(x[cut:], y[cut:]),
-        "test": Part(x_test, y_test),
+    y = y.long()
+    y_test = y_test.long()
+    cut = len(x) - 10_000
+    splits = {
+        "train": RawSplit(x[:cut], y[:cut]),
+        "valid": RawSplit(x[cut:], y[cut:]),
+        "test": RawSplit(x_test, y_test),
     }
-    return Source(
+    return RawSource(
         name,
         name,
-        parts,
+        splits,
         sha256_of(x, y, x_test, y_test),
-        "hw",
-        "levels",
-        256,
-        label_names,
+        layout="hw",
+        domain="levels",
+        levels=256,
+        label_names=label_names,
         notices=notices,
     )
 
 
-def _binarized_mnist(settings: DataSettings) -> Source:
-    """The static binarisation of Larochelle and Murray (2011), 50,000 + 10,000 + 10,000, packed
-    bits.
-    """
+def _binarized_mnist(settings: DataSettings) -> RawSource:
+    """The static binarisation of Larochelle and Murray (2011), read from packed bits."""
     path = locate(_STATIC)
     if path is None:
-        from tightbound.data.formats.download import places
-
-        where = " or as ".join(str(place) for place in places(_STATIC))
+        paths = [str(place) for place in places(_STATIC)]
+        hint = ", or in the folder that TIGHTBOUND_DATA names"
         raise TightboundError(
-            "binarized-mnist is not downloaded: put binarized_mnist.npz "
-            "(train, valid, test as packed bits) as "
-            f"{where}"
-            + (
-                ""
-                if len(places(_STATIC)) > 1
-                else ", or in the folder that TIGHTBOUND_DATA names"
-            )
+            "binarized-mnist is not downloaded: put binarized_mnist.npz (train, valid, "
+            f"test as packed bits) as {' or as '.join(paths)}"
+            f"{hint if len(paths) == 1 else ''}"
         )
     try:
         with np.load(path, allow_pickle=False) as file:
@@ -148,13 +143,18 @@ def _binarized_mnist(settings: DataSettings) -> Source:
         raise TightboundError(
             f"{path} is truncated or not the packed npz of binarized-mnist: {error}"
         ) from None
-    parts = {
-        name: Part(torch.from_numpy(rows.reshape(-1, 28, 28)))
+    splits = {
+        name: RawSplit(torch.from_numpy(rows.reshape(-1, 28, 28)))
         for name, rows in bits.items()
     }
-    digest = sha256_of(*(part.x for part in parts.values()))
-    return Source(
-        "binarized-mnist", "binarized-mnist", parts, digest, "hw", "binary", 2
+    return RawSource(
+        "binarized-mnist",
+        "binarized-mnist",
+        splits,
+        sha256_of(*(split.x for split in splits.values())),
+        layout="hw",
+        domain="binary",
+        levels=2,
     )
 
 
@@ -203,16 +203,13 @@ BUILTIN: dict[str, Builtin] = {
 
 
 def found_at(name: str) -> tuple[bool, str]:
-    """Whether the files of a built-in set are here, and where, or what happens instead."""
+    """Whether the files of a built-in set are present, and where, or how to get them."""
     entry = BUILTIN[name]
     if not entry.files:
         return True, "scikit-learn" if name == "digits" else "rendered when first used"
-    paths: list[Path | None] = [locate(file) for file in entry.files]
-    if all(paths):
-        return True, str(paths[0].parent) if paths[0] else ""
-    return (
-        False,
-        "downloaded when first used"
-        if entry.downloads
-        else "not found: put it in $TIGHTBOUND_DATA/binarized_mnist",
-    )
+    paths = [locate(file) for file in entry.files]
+    if paths[0] is not None and all(paths):
+        return True, str(paths[0].parent)
+    if entry.downloads:
+        return False, "downloaded when first used"
+    return False, "not found: put it in $TIGHTBOUND_DATA/binarized_mnist"

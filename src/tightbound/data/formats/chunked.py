@@ -1,12 +1,11 @@
-"""Files that are read in chunks, .h5, .zarr and .parquet: in memory where they fit, else as they
-are needed.
-"""
+"""Read files stored in chunks, .h5, .zarr and .parquet, into memory or on access."""
 
 from __future__ import annotations
 
 import functools
 import importlib
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +15,11 @@ from torch import Tensor
 
 from tightbound.data.formats.arrays import array_keys, label_column
 from tightbound.data.images.items import FEW, Items
-from tightbound.data.on_disk import PIECE, OnDisk, held
+from tightbound.data.on_disk import PIECE, OnDisk, load_if_small
 from tightbound.data.settings import DataSettings
 from tightbound.data.source import (
-    Part,
-    Source,
+    RawSource,
+    RawSplit,
     as_tensor,
     join_labels,
     read_labels,
@@ -34,7 +33,11 @@ MOST_LABELS = 20_000_000
 
 
 def need(module: str, what: str, extra: str) -> Any:
-    """A module of an extra, or one sentence that says how to get it."""
+    """Import a module of an optional extra.
+
+    Raises:
+        TightboundError: with the command that installs it, where it is missing.
+    """
     try:
         return importlib.import_module(module)
     except ImportError:
@@ -43,53 +46,43 @@ def need(module: str, what: str, extra: str) -> Any:
         ) from None
 
 
-def finish(
-    path: Path, kind: str, parts: dict[str, Part], label_names: Any, notices: list[str]
-) -> Source:
-    """The source over some parts: its digest is of their content, of a file's size and time where
-    it is not read.
-    """
+def content_digest(path: Path, kind: str, splits: Mapping[str, RawSplit]) -> str:
+    """sha256 of the content of some splits, or of size and time of files on the disk."""
     keys: list[object] = [kind]
-    for name, part in parts.items():
-        if isinstance(part.x, OnDisk):
-            keys += [name, path.resolve(), *stamps(path), part.x.dtype, part.x.shape]
+    for name, split in splits.items():
+        if isinstance(split.x, OnDisk):
+            keys += [name, path.resolve(), *stamps(path), split.x.dtype, split.x.shape]
         else:
-            keys += [name, sha256_of(part.x, part.y)]
-    return Source(
-        path.stem,
-        str(path),
-        parts,
-        sha256_text(*keys),
-        label_names=label_names,
-        notices=notices,
-    )
+            keys += [name, sha256_of(split.x, split.y)]
+    return sha256_text(*keys)
 
 
 def stamps(path: Path) -> list[object]:
-    """Size and time of a file; of a folder, those of each file in it, with its name."""
-    if path.is_dir():
-        inner = sorted(
-            p for p in path.rglob("*") if p.is_file() and not p.name.startswith(".")
-        )
-        return [key for p in inner for key in (p.relative_to(path), *stamps(p))]
-    about = path.stat()
-    return [about.st_size, about.st_mtime_ns]
+    """Size and time of a file; of a folder, the name and stamps of each file in it."""
+    if not path.is_dir():
+        stat = path.stat()
+        return [stat.st_size, stat.st_mtime_ns]
+    keys: list[object] = []
+    files = [p for p in path.rglob("*") if p.is_file() and not p.name.startswith(".")]
+    for file in sorted(files):
+        keys += [file.relative_to(path), *stamps(file)]
+    return keys
 
 
 # ---- .h5 and .zarr: arrays by name
 
 
-def load_h5(path: Path, settings: DataSettings) -> Source:
-    """An HDF5 file: datasets named as the arrays of an .npz, or `data.key`."""
+def load_h5(path: Path, settings: DataSettings) -> RawSource:
+    """Read an HDF5 file: datasets named as the arrays of an .npz, or `data.key`."""
     h5py = need("h5py", str(path), "data")
+    arrays: dict[str, Any] = {}
+
+    def collect(name: str, node: Any) -> None:
+        if isinstance(node, h5py.Dataset):
+            arrays[name] = node
+
     try:
-        file = h5py.File(path, "r")
-        arrays: dict[str, Any] = {}
-        file.visititems(
-            lambda name, node: (
-                arrays.update({name: node}) if isinstance(node, h5py.Dataset) else None
-            )
-        )
+        h5py.File(path, "r").visititems(collect)
     except Exception as error:  # HDF5 raises many kinds for a damaged file
         raise TightboundError(
             f"{path} is truncated or not an HDF5 file ({_line(error)}): save it again"
@@ -97,55 +90,54 @@ def load_h5(path: Path, settings: DataSettings) -> Source:
     return _arrays(path, arrays, settings)
 
 
-def load_zarr(path: Path, settings: DataSettings) -> Source:
-    """A Zarr array, or a group of arrays named as those of an .npz, or `data.key`."""
+def load_zarr(path: Path, settings: DataSettings) -> RawSource:
+    """Read a Zarr array, or a group of arrays named as those of an .npz, or `data.key`."""
     zarr = need("zarr", str(path), "data")
     try:
         node = zarr.open(str(path), mode="r")
-        arrays = (
-            {"x": node}
-            if isinstance(node, zarr.Array)
-            else dict(node.members(max_depth=None))
-        )
+        is_array = isinstance(node, zarr.Array)
+        arrays = {"x": node} if is_array else dict(node.members(max_depth=None))
     except Exception as error:  # zarr raises many kinds for a damaged store
         raise TightboundError(
             f"{path} is damaged or not a Zarr store ({_line(error)}): save it again"
         ) from None
-    return _arrays(
-        path,
-        {name: array for name, array in arrays.items() if hasattr(array, "shape")},
-        settings,
-    )
+    arrays = {name: array for name, array in arrays.items() if hasattr(array, "shape")}
+    return _arrays(path, arrays, settings)
 
 
 def _line(error: Exception) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0]
 
 
-def _arrays(path: Path, arrays: Mapping[str, Any], settings: DataSettings) -> Source:
+def _arrays(path: Path, arrays: Mapping[str, Any], settings: DataSettings) -> RawSource:
     """The source over named arrays that are read in slices."""
     notices: list[str] = []
-    wanted = array_keys(path, list(arrays), settings.key)
-    parts, labels = {}, {}
-    for name, (x, y) in wanted.items():
-        parts[name] = Part(
-            held(_rows(path, x, arrays[x]), settings, f"{path} ({x})", notices)
-        )
-        if (
-            settings.key is not None
-            and y is not None
-            and arrays[y].shape[0] != arrays[x].shape[0]
-        ):
-            y = None  # labels of another array
-        if y is not None and arrays[y].shape[0] > MOST_LABELS:
+    splits = {}
+    labels = {}
+    for name, (x, y) in array_keys(path, list(arrays), settings.key).items():
+        rows = _rows(path, x, arrays[x])
+        splits[name] = RawSplit(load_if_small(rows, settings, f"{path} ({x})", notices))
+        if y is None:
+            continue
+        count = arrays[y].shape[0]
+        if settings.key is not None and count != len(rows):
+            continue  # labels of another array
+        if count > MOST_LABELS:
             notices.append(
-                f"{path} ({y}): {arrays[y].shape[0]} labels are more than are "
-                "kept in memory; they are left aside"
+                f"{path} ({y}): {count} labels are more than are kept in memory; "
+                "they are left aside"
             )
-        elif y is not None:
-            labels[name] = _slice(path, y, arrays[y], 0, arrays[y].shape[0])
-    label_names = join_labels(parts, labels, str(path), notices)
-    return finish(path, "arrays", parts, label_names, notices)
+        else:
+            labels[name] = _slice(path, y, arrays[y], 0, count)
+    labelled, label_names = join_labels(splits, labels, str(path), notices)
+    return RawSource(
+        path.stem,
+        str(path),
+        labelled,
+        content_digest(path, "arrays", labelled),
+        label_names=label_names,
+        notices=tuple(notices),
+    )
 
 
 def _slice(path: Path, key: str, array: Any, start: int, stop: int) -> np.ndarray:
@@ -160,7 +152,7 @@ def _slice(path: Path, key: str, array: Any, start: int, stop: int) -> np.ndarra
 
 
 def _rows(path: Path, key: str, array: Any) -> OnDisk:
-    """The rows of an array, read in the chunks that it is stored in."""
+    """The rows of an array, read in the chunks in which it is stored."""
     what = f"{path} (dataset {key!r})"
     if not array.shape or not array.shape[0]:
         raise TightboundError(
@@ -168,7 +160,7 @@ def _rows(path: Path, key: str, array: Any) -> OnDisk:
         )
     first = as_tensor(_slice(path, key, array, 0, 1), what, [])
     chunk = array.chunks[0] if array.chunks else 1
-    _bounded(what, chunk * first.nbytes, "chunks of fewer rows")
+    _check_chunk(what, chunk * first.nbytes, "chunks of fewer rows")
 
     def read(start: int, stop: int) -> Tensor:
         return as_tensor(_slice(path, key, array, start, stop), what, [])
@@ -176,25 +168,62 @@ def _rows(path: Path, key: str, array: Any) -> OnDisk:
     return OnDisk((array.shape[0], *first.shape[1:]), first.dtype, read, chunk)
 
 
-def _bounded(what: str, size: int, fix: str) -> None:
+def _check_chunk(what: str, size: int, remedy: str) -> None:
+    """Refuse chunks above 512 MB, of which too few would fit in memory to shuffle."""
     if size > 1 << 29:
         raise TightboundError(
             f"{what} is stored in chunks of {size / 1e9:.1f} GB, too large to "
-            f"mix: write it in {fix}"
+            f"mix: write it in {remedy}"
         )
 
 
 # ---- .parquet: columns
 
 
-def load_parquet(path: Path, settings: DataSettings) -> Source:
-    """A parquet file, or a folder of them in order: columns of numbers, or one column of lists or
-    of images.
+def load_parquet(path: Path, settings: DataSettings) -> RawSource:
+    """Read a parquet file, or a folder of them in order.
 
-    A column named label or y, or `data.label`, holds labels.
+    Examples are columns of numbers, or one column of lists or of images. A column named
+    label or y, or the one that `data.label` names, holds labels.
     """
-    parquet = need("pyarrow.parquet", str(path), "data")
     notices: list[str] = []
+    groups = _open_parquet(path, settings)
+    names = groups.names
+    label = label_column(path, names, True, settings, notices)
+    columns = [name for i, name in enumerate(names) if i != label]
+    if settings.key is not None and settings.key not in columns:
+        raise TightboundError(
+            f"{path} has no column {settings.key!r} for data.key: {nearest(settings.key, columns)}"
+        )
+    if settings.key is None and _has_texts(groups, columns):
+        source = _text_source(groups, columns)
+    else:
+        chosen = [settings.key] if settings.key else columns
+        source = _number_source(groups, chosen, settings, notices)
+        source = replace(source, table=_number_table(groups, columns, source))
+    split = source.splits["all"]
+    labels = {}
+    if label is not None and groups.n <= MOST_LABELS:
+        labels["all"] = groups.labels(names[label])
+    if split.x is None:
+        y, label_names = read_labels(labels.get("all"), groups.n, str(path), notices)
+        splits = {"all": replace(split, y=y)}
+        digest = ""
+    else:
+        splits, label_names = join_labels(source.splits, labels, str(path), notices)
+        digest = content_digest(path, "parquet", splits)
+    return replace(
+        source,
+        splits=splits,
+        digest=digest,
+        label_names=label_names,
+        notices=tuple(notices),
+    )
+
+
+def _open_parquet(path: Path, settings: DataSettings) -> _Groups:
+    """The row groups of a parquet file or of a folder of files with the same columns."""
+    parquet = need("pyarrow.parquet", str(path), "data")
     files = sorted(path.rglob("*.parquet")) if path.is_dir() else [path]
     if not files:
         raise TightboundError(f"{path} is a folder without parquet files: name another")
@@ -205,66 +234,53 @@ def load_parquet(path: Path, settings: DataSettings) -> Source:
             f"{path} is truncated or not a parquet file ({_line(error)}): save it again"
         ) from None
     names = tables[0].schema_arrow.names
-    if other := next(
-        (
-            f
-            for f, t in zip(files, tables, strict=True)
-            if t.schema_arrow.names != names
-        ),
-        None,
-    ):
-        raise TightboundError(
-            f"{other} has other columns than {files[0]}: make them alike"
-        )
-    groups = _Groups(path, tables, names, settings.masked)
+    for file, table in zip(files, tables, strict=True):
+        if table.schema_arrow.names != names:
+            raise TightboundError(
+                f"{file} has other columns than {files[0]}: make them alike"
+            )
+    groups = _Groups(path, tables, names, settings.allow_missing)
     if not groups.n:
         raise TightboundError(f"{path} has no rows: expected one for each example")
-    label = label_column(path, names, True, settings, notices)
-    columns = [name for i, name in enumerate(names) if i != label]
-    if settings.key is not None and settings.key not in columns:
-        raise TightboundError(
-            f"{path} has no column {settings.key!r} for data.key: {nearest(settings.key, columns)}"
-        )
-    table, x, resolved = None, None, dict[str, Any]()
-    if settings.key is None and _texts(groups, columns):
-        table = Table(str(path), {name: groups.whole(name) for name in columns})
-    else:
-        rows, resolved = _table(
-            path, groups, [settings.key] if settings.key else columns, settings, notices
-        )
-        x = held(rows, settings, str(path), notices)
-        if isinstance(x, Tensor) and x.dim() == 2 and x.shape[1] == len(columns) > 1:
-            table = Table(
-                str(path), {name: x[:, i].numpy() for i, name in enumerate(columns)}
-            )
-    parts = {"all": Part(x)}
-    labels = {}
-    if label is not None and groups.n <= MOST_LABELS:
-        blocks = [
-            groups.column(i, names[label], gaps=True) for i in range(len(groups.starts))
-        ]
-        labels["all"] = np.concatenate(
-            [np.asarray(block.to_pylist()) for block in blocks]
-        )
-    if table is not None and x is None:
-        y, label_names = read_labels(labels.get("all"), groups.n, str(path), notices)
-        parts["all"].y = y
-        return Source(
-            path.stem,
-            str(path),
-            parts,
-            "",
-            label_names=label_names,
-            notices=notices,
-            table=table,
-        )
-    source = finish(
-        path, "parquet", parts, join_labels(parts, labels, str(path), notices), notices
+    return groups
+
+
+def _text_source(groups: _Groups, columns: list[str]) -> RawSource:
+    """Columns of which some are texts, categories or truth values."""
+    path = groups.path
+    table = Table(str(path), {name: groups.whole(name) for name in columns})
+    return RawSource(path.stem, str(path), {"all": RawSplit(None)}, "", table=table)
+
+
+def _number_source(
+    groups: _Groups, columns: list[str], settings: DataSettings, notices: list[str]
+) -> RawSource:
+    """Columns of numbers, or one of lists or images."""
+    path = groups.path
+    rows, resolved = _table(groups, columns, settings, notices)
+    x = load_if_small(rows, settings, str(path), notices)
+    return RawSource(
+        path.stem,
+        str(path),
+        {"all": RawSplit(x)},
+        "",
+        layout="chw" if resolved else None,
+        levels=256 if resolved else None,
+        resolved=resolved,
     )
-    source.table = table
-    if resolved:
-        source.layout, source.levels, source.resolved = "chw", 256, dict(resolved)
-    return source
+
+
+def _number_table(
+    groups: _Groups, columns: list[str], source: RawSource
+) -> Table | None:
+    """The names of several columns of numbers in memory."""
+    x = source.splits["all"].x
+    if not isinstance(x, Tensor) or x.dim() != 2 or len(columns) == 1:
+        return None
+    if x.shape[1] != len(columns):
+        return None
+    values = {name: x[:, i].numpy() for i, name in enumerate(columns)}
+    return Table(str(groups.path), values)
 
 
 class _Groups:
@@ -273,28 +289,35 @@ class _Groups:
     def __init__(
         self, path: Path, tables: list[Any], names: list[str], masked: bool
     ) -> None:
-        self.path, self.names, self.masked = path, names, masked
+        self.path = path
+        self.names = names
+        self.masked = masked
         self.at = [(table, i) for table in tables for i in range(table.num_row_groups)]
         sizes = [table.metadata.row_group(i).num_rows for table, i in self.at]
         self.starts = np.cumsum([0, *sizes[:-1]]) if sizes else np.zeros(0, np.int64)
-        self.n, self.largest = sum(sizes), max(sizes, default=0)
+        self.n = sum(sizes)
+        self.largest = max(sizes, default=0)
+
+    def type_of(self, name: str) -> Any:
+        """The Arrow type of a column."""
+        return self.at[0][0].schema_arrow.field(name).type
 
     def column(self, group: int, name: str, gaps: bool = False) -> Any:
-        """One column of one row group; a missing value is named, unless there may be some."""
+        """One column of one row group; missing values are refused unless allowed."""
         table, i = self.at[group]
         try:
-            found = table.read_row_group(i, columns=[name]).column(0).combine_chunks()
+            values = table.read_row_group(i, columns=[name]).column(0).combine_chunks()
         except Exception as error:  # a damaged group
             raise TightboundError(
                 f"{self.path}: row group {group}, column {name!r} cannot be "
                 f"read ({_line(error)}): restore the file"
             ) from None
-        if found.null_count and not (gaps or self.masked):
-            row = int(self.starts[group]) + found.is_null().to_pylist().index(True)
+        if values.null_count and not (gaps or self.masked):
+            row = int(self.starts[group]) + values.is_null().to_pylist().index(True)
             raise TightboundError(
                 f"{self.path}: row {row} (counting from 0), column {name!r} is empty: {FILL}"
             )
-        return found
+        return values
 
     def whole(self, name: str) -> np.ndarray:
         """One column of all row groups, texts and truth values as objects."""
@@ -302,92 +325,94 @@ class _Groups:
         decoded = [getattr(c, "dictionary_decode", lambda c=c: c)() for c in columns]
         return np.concatenate([c.to_numpy(zero_copy_only=False) for c in decoded])
 
-    def reader(self, one: Callable[[int], Tensor]) -> Callable[[int, int], Tensor]:
-        """read(start, stop) over the groups, from one(group) -> all its rows; the latest two are
-        kept.
-        """
-        whole = functools.lru_cache(2)(one)
+    def labels(self, name: str) -> np.ndarray:
+        """A column of labels of all row groups, which may have gaps."""
+        blocks = [self.column(i, name, gaps=True) for i in range(len(self.starts))]
+        return np.concatenate([np.asarray(block.to_pylist()) for block in blocks])
+
+    def reader(self, read_group: Callable[[int], Tensor]) -> Callable[..., Tensor]:
+        """read(start, stop) over all groups, by a function that reads one; caches two."""
+        cached = functools.lru_cache(2)(read_group)
+
+        def group_of(row: int) -> int:
+            return int(np.searchsorted(self.starts, row, side="right")) - 1
 
         def read(start: int, stop: int) -> Tensor:
-            first, last = (
-                int(np.searchsorted(self.starts, row, side="right")) - 1
-                for row in (start, stop - 1)
-            )
-            parts = [
-                whole(g)[max(0, start - self.starts[g]) : stop - self.starts[g]]
-                for g in range(first, last + 1)
-            ]
-            return parts[0] if len(parts) == 1 else torch.cat(parts)
+            rows = []
+            for group in range(group_of(start), group_of(stop - 1) + 1):
+                offset = self.starts[group]
+                rows.append(cached(group)[max(0, start - offset) : stop - offset])
+            return rows[0] if len(rows) == 1 else torch.cat(rows)
 
         return read
 
 
-def _texts(groups: _Groups, columns: list[str]) -> list[str]:
-    """The columns of texts, categories or truth values."""
+def _has_texts(groups: _Groups, columns: list[str]) -> bool:
+    """True where a column holds texts, categories or truth values."""
     import pyarrow.types as kind
 
-    schema = groups.at[0][0].schema_arrow
     tests = (kind.is_string, kind.is_large_string, kind.is_dictionary, kind.is_boolean)
-    return [
-        name for name in columns if any(test(schema.field(name).type) for test in tests)
-    ]
+    types = [groups.type_of(name) for name in columns]
+    return any(test(type_) for type_ in types for test in tests)
 
 
 def _table(
-    path: Path,
-    groups: _Groups,
-    columns: list[str],
-    settings: DataSettings,
-    notices: list[str],
+    groups: _Groups, columns: list[str], settings: DataSettings, notices: list[str]
 ) -> tuple[OnDisk, dict[str, Any]]:
     """The rows of some columns, and the settings that images resolved."""
-    import pyarrow.types as kind
+    for name in columns:
+        if _is_picture(groups.type_of(name)):
+            return _pictures(groups, name, settings, notices)
+    path = groups.path
+    is_list = _check_columns(groups, columns)
 
-    types = {name: groups.at[0][0].schema_arrow.field(name).type for name in columns}
-    pictures = [
-        n
-        for n, t in types.items()
-        if kind.is_binary(t) or kind.is_large_binary(t) or kind.is_struct(t)
-    ]
-    if pictures:
-        return _pictures(groups, pictures[0], settings, notices, str(path))
-    lists = [
-        n
-        for n, t in types.items()
-        if hasattr(t, "value_type") or hasattr(t, "storage_type")
-    ]
-    if lists and len(columns) > 1:
-        raise TightboundError(
-            f"{path}: column {lists[0]!r} holds lists beside other columns: "
-            "name the one to learn from with data.key"
-        )
-    for name, t in types.items():
-        if not (
-            lists or kind.is_integer(t) or kind.is_floating(t) or kind.is_boolean(t)
-        ):
-            raise TightboundError(
-                f"{path}: column {name!r} holds {t}, not numbers: drop it, or "
-                "name it with data.label, or the one to "
-                "learn from with data.key"
-            )
-
-    def one(group: int) -> Tensor:
+    def read_group(group: int) -> Tensor:
         arrays = [
             _numbers(groups.column(group, name), f"{path}: column {name!r}")
             for name in columns
         ]
-        rows = arrays[0] if lists else np.stack(arrays, 1)
-        return as_tensor(rows, str(path), [])
+        return as_tensor(arrays[0] if is_list else np.stack(arrays, 1), str(path), [])
 
-    first = one(0)
-    _bounded(
-        str(path),
-        groups.largest * max(1, first[:1].nbytes),
-        "smaller row groups (row_group_size=)",
+    first = read_group(0)
+    size = groups.largest * max(1, first[:1].nbytes)
+    _check_chunk(str(path), size, "smaller row groups (row_group_size=)")
+    shape = (groups.n, *first.shape[1:])
+    reader = groups.reader(read_group)
+    return OnDisk(shape, first.dtype, reader, groups.largest), {}
+
+
+def _is_picture(type_: Any) -> bool:
+    """True for a column of image files: bytes, or bytes beside a path."""
+    import pyarrow.types as kind
+
+    return bool(
+        kind.is_binary(type_) or kind.is_large_binary(type_) or kind.is_struct(type_)
     )
-    return OnDisk(
-        (groups.n, *first.shape[1:]), first.dtype, groups.reader(one), groups.largest
-    ), {}
+
+
+def _check_columns(groups: _Groups, columns: list[str]) -> bool:
+    """True for a single column of lists; refuses columns that are not numbers."""
+    import pyarrow.types as kind
+
+    types = {name: groups.type_of(name) for name in columns}
+    lists = [
+        name
+        for name, type_ in types.items()
+        if hasattr(type_, "value_type") or hasattr(type_, "storage_type")
+    ]
+    if lists and len(columns) > 1:
+        raise TightboundError(
+            f"{groups.path}: column {lists[0]!r} holds lists beside other columns: "
+            "name the one to learn from with data.key"
+        )
+    tests = (kind.is_integer, kind.is_floating, kind.is_boolean)
+    for name, type_ in types.items():
+        if not lists and not any(test(type_) for test in tests):
+            raise TightboundError(
+                f"{groups.path}: column {name!r} holds {type_}, not numbers: drop it, "
+                "or name it with data.label, or the one to learn from with data.key"
+            )
+    return bool(lists)
 
 
 def _numbers(column: Any, what: str) -> np.ndarray:
@@ -397,30 +422,29 @@ def _numbers(column: Any, what: str) -> np.ndarray:
         column = getattr(column, "storage", column)
         if not hasattr(column.type, "value_type") or not hasattr(column, "flatten"):
             break
-        sizes = (
-            getattr(column.type, "list_size", None)
-            or column.value_lengths().unique().to_pylist()
-        )
-        if not isinstance(sizes, int) and len(sizes) != 1:
+        sizes = [getattr(column.type, "list_size", None)]
+        if not isinstance(sizes[0], int):
+            sizes = column.value_lengths().unique().to_pylist()
+        if len(sizes) != 1:
             raise TightboundError(
                 f"{what} holds lists of different lengths: make them equal"
             )
-        shape.append(sizes if isinstance(sizes, int) else sizes[0])
+        shape.append(sizes[0])
         column = column.flatten()
     return np.asarray(column.to_numpy(zero_copy_only=False)).reshape(shape)
 
 
 def _pictures(
-    groups: _Groups, name: str, settings: DataSettings, notices: list[str], what: str
+    groups: _Groups, name: str, settings: DataSettings, notices: list[str]
 ) -> tuple[OnDisk, dict[str, Any]]:
-    """The rows of a column of image files, decoded as they are read."""
+    """The rows of a column of image files, decoded when they are read."""
+    what = str(groups.path)
     items = Items(groups.column(0, name)[:FEW].to_pylist(), what, settings, notices)
 
-    def one(group: int) -> Tensor:
+    def read_group(group: int) -> Tensor:
         xs = groups.column(group, name).to_pylist()
-        rows, kept = items(
-            xs, range(int(groups.starts[group]), int(groups.starts[group]) + len(xs))
-        )
+        start = int(groups.starts[group])
+        rows, kept = items(xs, range(start, start + len(xs)))
         if len(kept) < len(xs):
             raise TightboundError(
                 f"{what}: an image of row group {group} cannot be read: leave out --skip-bad"
@@ -428,8 +452,7 @@ def _pictures(
         return rows
 
     size = torch.Size(items.shape).numel()
-    _bounded(what, groups.largest * size, "smaller row groups (row_group_size=)")
+    _check_chunk(what, groups.largest * size, "smaller row groups (row_group_size=)")
     block = max(1, min(groups.largest, max(1, PIECE // size)))
-    return OnDisk(
-        (groups.n, *items.shape), items.dtype, groups.reader(one), block
-    ), items.resolved
+    shape = (groups.n, *items.shape)
+    return OnDisk(shape, items.dtype, groups.reader(read_group), block), items.resolved

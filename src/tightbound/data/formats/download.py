@@ -1,6 +1,4 @@
-"""Where the files of the built-in sets are: the user's folder, the cache, or a download whose
-sha256 is checked.
-"""
+"""Locate the files of the built-in sets, or download them with a checked sha256."""
 
 from __future__ import annotations
 
@@ -11,7 +9,8 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
-from tightbound.data.cache import DISK_FULL, cache_dir, whole_file
+from tightbound.data.cache import cache_dir, whole_file
+from tightbound.runtime.atomic_files import NO_ROOM
 from tightbound.runtime.errors import TightboundError
 from tightbound.runtime.progress import Steady
 
@@ -42,27 +41,24 @@ SHA256 = {
 
 def user_folder() -> Path | None:
     """`$TIGHTBOUND_DATA`, where it is set."""
-    found = os.environ.get("TIGHTBOUND_DATA")
-    return Path(found).expanduser() if found else None
+    folder = os.environ.get("TIGHTBOUND_DATA")
+    return Path(folder).expanduser() if folder else None
 
 
 def places(name: str) -> list[Path]:
-    """Where a file such as "mnist/train-images-idx3-ubyte.gz" may lie, gzipped or not, first choice
-    first.
+    """The paths that a file of a built-in set may have, first choice first.
+
+    Args:
+        name: folder and file, as "mnist/train-images-idx3-ubyte.gz"; a file that is
+            already unpacked is accepted too.
     """
     folders = [folder for folder in (user_folder(), cache_dir()) if folder is not None]
-    return [
-        folder / form
-        for folder in folders
-        for form in dict.fromkeys((name, name.removesuffix(".gz")))
-    ]
+    forms = dict.fromkeys((name, name.removesuffix(".gz")))
+    return [folder / form for folder in folders for form in forms]
 
 
 def locate(name: str) -> Path | None:
-    """The first place where the file is, or None.
-
-    A damaged download in our own cache does not count.
-    """
+    """The first path where the file exists, or None; damaged downloads are skipped."""
     for place in places(name):
         if place.is_file() and (
             cache_dir() not in place.parents
@@ -73,12 +69,13 @@ def locate(name: str) -> Path | None:
 
 
 def obtain(name: str) -> Path:
-    """The file, downloaded to the cache if it is nowhere else (`$TIGHTBOUND_MIRROR` names another
-    server).
+    """The path of the file, which is downloaded to the cache if it does not exist.
+
+    `$TIGHTBOUND_MIRROR` names another server.
     """
-    found = locate(name)
-    if found is not None:
-        return found
+    path = locate(name)
+    if path is not None:
+        return path
     folder, file = name.split("/")
     mirror = os.environ.get("TIGHTBOUND_MIRROR")
     base = f"{mirror.rstrip('/')}/{folder}" if mirror else BASE[folder]
@@ -93,33 +90,32 @@ def _sha256(path: Path) -> str:
 
 
 def fetch(url: str, target: Path, sha256: str) -> None:
-    """Downloads to `target`, which appears only if the content has this sha256; an older file stays
-    if it does not.
-    """
+    """Download a file; `target` is replaced only if the content has this sha256."""
     if not url.startswith(("http://", "https://")):
         raise TightboundError(
             f"TIGHTBOUND_MIRROR must begin with http:// or https://, so {url} is not fetched"
         )
     advice = "try again, or put the file in the folder that TIGHTBOUND_DATA names"
-    digest, received, length = hashlib.sha256(), 0, None
+    digest = hashlib.sha256()
+    received = 0
+    length = None
     with whole_file(target) as file:
         try:
             with urllib.request.urlopen(url, timeout=_TIMEOUT) as reply:
                 length = reply.headers.get("Content-Length")
-                steady = Steady(
-                    f"downloading {url}", int(length) if length else None, " bytes"
-                )
+                total = int(length) if length else None
+                progress = Steady(f"downloading {url}", total, " bytes")
                 while block := reply.read(1 << 16):
                     file.write(block)
                     digest.update(block)
                     received += len(block)
-                    steady.add(len(block))
+                    progress.add(len(block))
         except urllib.error.HTTPError as error:
             raise TightboundError(
                 f"{url} cannot be downloaded (HTTP {error.code} {error.reason}): {advice}"
             ) from None
         except (OSError, http.client.HTTPException) as error:
-            if getattr(error, "errno", None) in DISK_FULL:
+            if getattr(error, "errno", None) in NO_ROOM:
                 raise
             raise TightboundError(
                 f"{url} cannot be downloaded ({getattr(error, 'reason', error)}): {advice}"
@@ -130,6 +126,6 @@ def fetch(url: str, target: Path, sha256: str) -> None:
             )
         if digest.hexdigest() != sha256:
             raise TightboundError(
-                f"{url} does not have the expected sha256 {sha256[:12]}..., so "
-                f"it is not used: {advice}"
+                f"{url} does not have the expected sha256 {sha256[:12]}..., so it is not "
+                f"used: {advice}"
             )

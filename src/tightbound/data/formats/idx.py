@@ -1,5 +1,6 @@
-"""IDX, the file format of MNIST, plain or gzipped: two zero bytes, a type, a rank, big-endian
-sizes, numbers.
+"""Read IDX, the file format of MNIST, plain or gzipped.
+
+Two zero bytes, a type, a rank, big-endian sizes, then the numbers.
 """
 
 from __future__ import annotations
@@ -18,8 +19,10 @@ _TYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E:
 
 
 def read_idx(path: Path) -> np.ndarray:
-    """The array in an IDX file; raises TightboundError where the file is truncated, too long or of
-    another kind.
+    """The array in an IDX file.
+
+    Raises:
+        TightboundError: where the file is truncated, too long or of another kind.
     """
     try:
         raw = path.read_bytes()
@@ -36,7 +39,8 @@ def read_idx(path: Path) -> np.ndarray:
         raise TightboundError(
             f"{path} is not an IDX file: it does not begin with the IDX magic number"
         )
-    dtype, rank = np.dtype(_TYPES[data[2]]), data[3]
+    dtype = np.dtype(_TYPES[data[2]])
+    rank = data[3]
     start = 4 + 4 * rank
     shape = struct.unpack(f">{rank}I", data[4:start]) if len(data) >= start else ()
     expected = start + math.prod(shape) * dtype.itemsize

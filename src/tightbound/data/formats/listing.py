@@ -1,4 +1,4 @@
-"""list_sources: the built-in sets, for `tightbound data`."""
+"""List the built-in data sets, for `tightbound data`."""
 
 from __future__ import annotations
 
@@ -8,12 +8,15 @@ from tightbound.data.formats.builtin import BUILTIN, found_at
 
 
 def list_sources() -> list[dict[str, Any]]:
-    """One row for each built-in set: name, about, examples {split: n}, shape, domain, found and
-    where; plain JSON.
+    """The built-in data sets.
+
+    Returns:
+        One dict of plain JSON for each: name, about, examples {split: n}, splits, shape,
+        domain, found (whether its files are present) and where.
     """
     rows = []
     for name, entry in BUILTIN.items():
-        found, where = found_at(name)
+        is_present, where = found_at(name)
         rows.append(
             {
                 "name": name,
@@ -22,7 +25,7 @@ def list_sources() -> list[dict[str, Any]]:
                 "splits": "published" if entry.files else "by seed",
                 "shape": list(entry.shape),
                 "domain": entry.domain,
-                "found": found,
+                "found": is_present,
                 "where": where,
             }
         )

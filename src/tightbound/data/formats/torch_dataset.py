@@ -1,9 +1,8 @@
-"""Any map-style Dataset, read once into memory: items are x, (x, y) or a dict; x is an array or an
-image.
-"""
+"""Read a map-style Dataset once into memory; items are x, (x, y) or a dict."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -13,7 +12,13 @@ from torch import Tensor
 
 from tightbound.data.images.decode import AUTO_SIDE, bombs_refused, pixels
 from tightbound.data.settings import DataSettings
-from tightbound.data.source import Part, Source, as_tensor, read_labels, sha256_of
+from tightbound.data.source import (
+    RawSource,
+    RawSplit,
+    as_tensor,
+    read_labels,
+    sha256_of,
+)
 from tightbound.runtime.errors import TightboundError
 
 X_KEYS = ("x", "data", "image", "img", "pixel_values", "input")
@@ -23,15 +28,14 @@ Y_KEYS = ("y", "label", "labels", "target")
 def item_parts(item: Any, what: str) -> tuple[Any, Any]:
     """(x, y or None) of an item of a Dataset or a batch of a DataLoader."""
     if isinstance(item, dict):
-        keys = [
-            next((k for k in names if k in item), None) for names in (X_KEYS, Y_KEYS)
-        ]
-        if keys[0] is None:
+        x_key = next((key for key in X_KEYS if key in item), None)
+        y_key = next((key for key in Y_KEYS if key in item), None)
+        if x_key is None:
             raise TightboundError(
                 f"{what} is a dict with keys {', '.join(map(str, item))}: name "
                 "its data 'x' (labels 'y')"
             )
-        return item[keys[0]], None if keys[1] is None else item[keys[1]]
+        return item[x_key], None if y_key is None else item[y_key]
     if isinstance(item, (tuple, list)):
         if not item:
             raise TightboundError(f"{what} is empty: expected x or (x, y)")
@@ -39,63 +43,78 @@ def item_parts(item: Any, what: str) -> tuple[Any, Any]:
     return item, None
 
 
-def from_dataset(dataset: Any, settings: DataSettings) -> Source:
-    """A source over all items, decoded once and kept in memory; a TensorDataset is used in
-    place.
-    """
-    n, kind = len(dataset), type(dataset).__name__
+def from_dataset(dataset: Any, settings: DataSettings) -> RawSource:
+    """A source over all items, read once into memory; a TensorDataset is used in place."""
+    n = len(dataset)
+    kind = type(dataset).__name__
     if n == 0:
         raise TightboundError(f"the {kind} is empty: nothing can be learned from it")
     notices: list[str] = []
-    resolved: dict[str, object] = {}
-    layout = None
     tensors = getattr(dataset, "tensors", None)
-    if (
-        isinstance(tensors, tuple)
-        and tensors
-        and all(isinstance(t, Tensor) for t in tensors)
-    ):
-        x, labels = (
-            as_tensor(tensors[0], kind, notices),
-            tensors[1] if len(tensors) > 1 and tensors[1].ndim == 1 else None,
-        )
+    is_image = False
+    if _are_tensors(tensors):
+        x = as_tensor(tensors[0], kind, notices)
+        has_labels = len(tensors) > 1 and tensors[1].ndim == 1
+        labels = tensors[1] if has_labels else None
     else:
-        items = (
-            (i, *item_parts(dataset[i], f"item {i} of the {kind}")) for i in range(n)
-        )
-        first = next(items)
-        labels = []
-        if isinstance(first[1], Image.Image):
-            with bombs_refused():
-                x = _images(first, items, labels, settings, notices)
-            layout, resolved = (
-                "chw",
-                {"size": tuple(x.shape[2:]), "channels": x.shape[1]},
-            )
-        else:
-            x = _arrays(first, items, labels, n, kind, notices)
+        x, labels, is_image = _read_items(dataset, kind, settings, notices)
         notices.append(
             f"the {kind} is read once into memory ({x.nbytes / 1e6:.1f} MB); "
             "random transforms are frozen with it"
         )
-        labels = together(labels)
+    resolved: dict[str, object] = {}
+    if is_image:
+        resolved = {"size": tuple(x.shape[2:]), "channels": x.shape[1]}
     y, label_names = read_labels(labels, n, f"the {kind}", notices)
-    return Source(
+    return RawSource(
         kind,
         f"the {kind}",
-        {"all": Part(x, y)},
+        {"all": RawSplit(x, y)},
         sha256_of(x, y),
-        layout,
-        levels=256 if layout else None,
+        layout="chw" if is_image else None,
+        levels=256 if is_image else None,
         label_names=label_names,
         resolved=resolved,
-        notices=notices,
+        notices=tuple(notices),
     )
 
 
+def _are_tensors(tensors: Any) -> bool:
+    """True for the tuple of tensors of a TensorDataset."""
+    if not isinstance(tensors, tuple) or not tensors:
+        return False
+    return all(isinstance(t, Tensor) for t in tensors)
+
+
+def _read_items(
+    dataset: Any, kind: str, settings: DataSettings, notices: list[str]
+) -> tuple[Tensor, np.ndarray | None, bool]:
+    """Examples and labels of all items, and whether the examples are images."""
+    n = len(dataset)
+    labels: list[Any] = []
+
+    def xs() -> Iterator[Any]:
+        """The examples in order; their labels are collected on the way."""
+        for i in range(n):
+            x, label = item_parts(dataset[i], f"item {i} of the {kind}")
+            labels.append(plain_label(label))
+            yield x
+
+    items = xs()
+    first = next(items)
+    is_image = isinstance(first, Image.Image)
+    if is_image:
+        with bombs_refused():
+            x = _images(first, items, settings, notices)
+    else:
+        x = _arrays(first, items, n, kind, notices)
+    return x, together(labels), is_image
+
+
 def together(labels: list[Any]) -> np.ndarray | None:
-    """Labels as one array, of objects where they are no single numbers or words; None if some are
-    missing.
+    """Labels as one array, of objects where they are not numbers or texts.
+
+    None where some are missing.
     """
     if any(label is None for label in labels):
         return None
@@ -108,23 +127,19 @@ def together(labels: list[Any]) -> np.ndarray | None:
 
 
 def plain_label(label: Any) -> Any:
-    """A label without its wrapping: the number in a tensor or numpy scalar."""
-    return (
-        label.item()
-        if isinstance(label, (Tensor, np.generic)) and getattr(label, "ndim", 0) == 0
-        else label
-    )
+    """A label as a Python object: the number in a tensor or numpy scalar."""
+    is_wrapped = isinstance(label, (Tensor, np.generic))
+    return label.item() if is_wrapped and label.ndim == 0 else label
 
 
 def _arrays(
-    first: Any, items: Any, labels: list[Any], n: int, kind: str, notices: list[str]
+    first: Any, others: Iterator[Any], n: int, kind: str, notices: list[str]
 ) -> Tensor:
-    """All x as one tensor (n, ...)."""
-    head = as_tensor(first[1], f"item 0 of the {kind}", notices)
+    """All examples as one tensor (n, ...)."""
+    head = as_tensor(first, f"item 0 of the {kind}", notices)
     out = torch.empty((n, *head.shape), dtype=head.dtype)
     out[0] = head
-    labels.append(plain_label(first[2]))
-    for i, x, label in items:
+    for i, x in enumerate(others, 1):
         row = as_tensor(x, f"item {i} of the {kind}", notices)
         if row.shape != head.shape:
             raise TightboundError(
@@ -132,49 +147,35 @@ def _arrays(
                 f"{tuple(head.shape)}: make them equal"
             )
         out[i] = row
-        labels.append(plain_label(label))
     return out
 
 
 def _images(
-    first: Any,
-    items: Any,
-    labels: list[Any],
+    first: Image.Image,
+    others: Iterator[Image.Image],
     settings: DataSettings,
     notices: list[str],
 ) -> Tensor:
-    """All images as bytes (n, C, H, W), by the rules for image files."""
-    size = (
-        (settings.size, settings.size)
-        if isinstance(settings.size, int)
-        else settings.size
-    )
+    """All images as uint8 (n, C, H, W), by the rules for image files.
+
+    Without `data.size`, images of one size up to 64 stay as they are. At the first of
+    another size, the images before it are resized too.
+    """
+    size = settings.pixels
     channels = None if settings.channels == "auto" else settings.channels
     rows: list[np.ndarray] = []
-    todo = first
-    while todo is not None:
-        i, image, label = todo
-        if size == "auto" and (
-            image.size != first[1].size or max(image.size) > AUTO_SIDE
-        ):
+    image: Image.Image | None = first
+    while image is not None:
+        is_other = image.size != first.size or max(image.size) > AUTO_SIDE
+        if size is None and is_other:
             size = (AUTO_SIDE, AUTO_SIDE)
             notices.append(
-                "images are resized and centre-cropped to "
-                f"{AUTO_SIDE}x{AUTO_SIDE} pixels (--set data.size=N or "
-                "data.size=HxW for another size)"
+                f"images are resized and centre-cropped to {AUTO_SIDE}x{AUTO_SIDE} "
+                "pixels (--set data.size=N or data.size=HxW for another size)"
             )
-            rows = [
-                pixels(
-                    Image.fromarray(
-                        row[0] if len(row) == 1 else row.transpose(1, 2, 0)
-                    ),
-                    size,
-                    channels,
-                )
-                for row in rows
-            ]
+            rows = [pixels(_as_image(row), size, channels) for row in rows]
         try:
-            rows.append(pixels(image, None if size == "auto" else size, channels))
+            rows.append(pixels(image, size, channels))
         except (
             OSError,
             ValueError,
@@ -182,11 +183,15 @@ def _images(
             Image.DecompressionBombWarning,
         ) as error:
             raise TightboundError(
-                f"item {i} of the Dataset is an image that cannot be decoded: {error}"
+                f"item {len(rows)} of the Dataset is an image that cannot be decoded: {error}"
             ) from None
-        labels.append(plain_label(label))
-        todo = next(items, None)
+        image = next(others, None)
     widest = max(len(row) for row in rows)
     return torch.from_numpy(
         np.stack([np.broadcast_to(row, (widest, *row.shape[1:])) for row in rows])
     )
+
+
+def _as_image(row: np.ndarray) -> Image.Image:
+    """Pixels (C, H, W) as an image."""
+    return Image.fromarray(row[0] if len(row) == 1 else row.transpose(1, 2, 0))

@@ -1,6 +1,4 @@
-"""One image to pixels: orientation, bit depth, palette and transparency settled, then cropped and
-resized.
-"""
+"""Decode an image to pixels: upright, 8 bits, opaque, cropped and resized."""
 
 from __future__ import annotations
 
@@ -22,8 +20,15 @@ AUTO_SIDE = 64
 
 @dataclass(frozen=True)
 class Header:
-    """What can be known of an image without decoding it; height and width as it is meant to be
-    seen.
+    """Properties of an image that need no decoding.
+
+    Attributes:
+        height: height in pixels, after the rotation that its metadata ask for.
+        width: width in pixels, after the same.
+        grey: whether it has greys only.
+        alpha: whether it has transparency.
+        deep: whether it has 16 bits.
+        frames: whether it has several frames.
     """
 
     height: int
@@ -36,8 +41,9 @@ class Header:
 
 @contextmanager
 def bombs_refused() -> Iterator[None]:
-    """Turns Pillow's warning of a decompression bomb into an error; around a whole pass, for
-    filters are global.
+    """Turn Pillow's warning of a decompression bomb into an error.
+
+    Warning filters are global, so this context surrounds a whole pass over the images.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("error", Image.DecompressionBombWarning)
@@ -45,7 +51,7 @@ def bombs_refused() -> Iterator[None]:
 
 
 def open_image(file: IO[bytes]) -> Image.Image:
-    """The image in a file, not decoded yet; only formats that need no outside program."""
+    """The image in a file, not decoded yet; formats that need other programs are excluded."""
     try:
         return Image.open(file, formats=_FORMATS)
     except (Image.DecompressionBombWarning, Image.DecompressionBombError):
@@ -56,7 +62,7 @@ def open_image(file: IO[bytes]) -> Image.Image:
 
 
 def is_grey(image: Image.Image) -> bool:
-    """Whether the image has greys only: by its mode, or by its palette."""
+    """Whether the image has greys only, by its mode or by its palette."""
     if image.mode == "P":
         palette = np.array(image.getpalette("RGB") or [0, 0, 0]).reshape(-1, 3)
         return bool((palette == palette[:, :1]).all())
@@ -64,29 +70,35 @@ def is_grey(image: Image.Image) -> bool:
 
 
 def header_of(image: Image.Image) -> Header:
-    """Size, colour and what will be announced of an opened image."""
+    """The header of an opened image."""
     width, height = image.size
     if image.getexif().get(_ORIENTATION, 1) in (5, 6, 7, 8):
-        width, height = height, width
-    deep = image.mode.startswith("I")
+        height, width = image.size
     return Header(
         height,
         width,
-        is_grey(image),
-        image.has_transparency_data,
-        deep,
-        getattr(image, "n_frames", 1) > 1,
+        grey=is_grey(image),
+        alpha=image.has_transparency_data,
+        deep=image.mode.startswith("I"),
+        frames=getattr(image, "n_frames", 1) > 1,
     )
 
 
 def pixels(
     image: Image.Image, size: tuple[int, int] | None, channels: int | None
 ) -> np.ndarray:
-    """uint8 (C, H, W): upright, 8 bits, on white where transparent, the largest centred crop
-    resized to size (h, w).
+    """Decode an image: upright, 8 bits, on white, the largest centred crop resized.
 
-    size None keeps the size; channels None keeps greys as 1 and all else as 3. Raises what Pillow
-    raises on bad data.
+    Args:
+        image: the opened image.
+        size: (height, width) of the result; None keeps the size.
+        channels: 1 or 3; None gives 1 for greys and 3 for all others.
+
+    Returns:
+        uint8 (C, H, W).
+
+    Raises:
+        Exception: any error of Pillow on a damaged file.
     """
     if size is not None and image.format in ("JPEG", "MPO"):
         image.draft(None, (2 * max(size), 2 * max(size)))
@@ -101,24 +113,31 @@ def pixels(
             reducing_gap=3.0,
         )
     array = np.asarray(plain)
-    return (
-        array[None] if channels == 1 else np.ascontiguousarray(array.transpose(2, 0, 1))
-    )
+    if channels == 1:
+        return array[None]
+    return np.ascontiguousarray(array.transpose(2, 0, 1))
 
 
 def _centre(
     size: tuple[int, int], target: tuple[int, int]
 ) -> tuple[float, float, float, float]:
-    """The largest centred box of the target's proportions (h, w) in an image of this (width,
-    height).
+    """The largest centred box with the aspect ratio of a target.
+
+    Args:
+        size: (width, height) of the image.
+        target: (height, width) to resize to.
+
+    Returns:
+        (left, top, right, bottom).
     """
     scale = min(size[0] / target[1], size[1] / target[0])
-    left, top = (size[0] - scale * target[1]) / 2, (size[1] - scale * target[0]) / 2
+    left = (size[0] - scale * target[1]) / 2
+    top = (size[1] - scale * target[0]) / 2
     return left, top, left + scale * target[1], top + scale * target[0]
 
 
 def _eight_bits_opaque(image: Image.Image) -> Image.Image:
-    """The image in 8 bits a channel (16-bit levels / 257, rounded), transparent parts on white."""
+    """The image with 8 bits a channel (16-bit levels / 257, rounded), on white."""
     if image.mode.startswith("I"):
         levels = np.asarray(image).astype(np.int64)
         if levels.min() < 0 or levels.max() > 65535:

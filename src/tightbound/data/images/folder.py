@@ -1,5 +1,6 @@
-"""A folder or zip of images: listed, split and labelled by its sub-folders, decoded once into a
-memory-mapped cache.
+"""Read a folder or zip of images, split and labelled by its sub-folders.
+
+Images are decoded once into a memory-mapped cache.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ import os
 import zipfile
 from collections import Counter
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path, PurePosixPath
@@ -17,8 +18,9 @@ from typing import IO, Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
-from tightbound.data.cache import cached_rows, known_also_as
+from tightbound.data.cache import cached_rows, link_rows
 from tightbound.data.images.decode import (
     AUTO_SIDE,
     EXTENSIONS,
@@ -29,7 +31,7 @@ from tightbound.data.images.decode import (
     pixels,
 )
 from tightbound.data.settings import DataSettings
-from tightbound.data.source import Part, Source, read_labels, sha256_text
+from tightbound.data.source import RawSource, RawSplit, read_labels, sha256_text
 from tightbound.runtime.errors import TightboundError
 from tightbound.runtime.progress import Steady, steadily
 
@@ -43,6 +45,7 @@ _SPLITS = {
     "test": "test",
     "testing": "test",
 }
+_ORDER = ("train", "valid", "test", "all")
 _SYSTEM = ("thumbs.db", "desktop.ini", "__macosx")
 _NO_IMAGE = "not an image file"
 _BLOCK = 256
@@ -51,7 +54,7 @@ _LARGEST_FILE = 1 << 29
 
 @dataclass(frozen=True)
 class Entry:
-    """One file of the source: its name below the root, with /, and how to open it."""
+    """One file of the source: its name below the root, with /, and a function to open it."""
 
     name: str
     open: Callable[[], IO[bytes]]
@@ -62,6 +65,10 @@ def file_entry(path: Path, name: str) -> Entry:
     return Entry(name, lambda: path.open("rb"))
 
 
+def _is_image(entry: Entry) -> bool:
+    return entry.name.lower().endswith(EXTENSIONS)
+
+
 def _hidden(name: str) -> bool:
     return any(
         (part.startswith(".") and part != "..") or part.lower() in _SYSTEM
@@ -70,24 +77,29 @@ def _hidden(name: str) -> bool:
 
 
 def list_folder(root: Path) -> list[Entry]:
-    """All files below a folder, links to folders followed once, hidden and system files
-    left out.
+    """All files below a folder, except hidden and system files.
+
+    Links to folders are followed, each folder once.
     """
-    found, seen = [], set()
+    entries = []
+    visited = set()
     for folder, folders, files in os.walk(root, followlinks=True):
         real = os.path.realpath(folder)
-        folders[:] = [] if real in seen else sorted(folders)
-        files = [] if real in seen else files
-        seen.add(real)
+        if real in visited:
+            folders[:] = []
+            continue
+        visited.add(real)
+        folders.sort()
         for file in files:
             path = Path(folder, file)
-            found.append(file_entry(path, path.relative_to(root).as_posix()))
-    return [entry for entry in found if not _hidden(entry.name)]
+            entries.append(file_entry(path, path.relative_to(root).as_posix()))
+    return [entry for entry in entries if not _hidden(entry.name)]
 
 
 def list_zip(path: Path) -> list[Entry]:
-    """All files of a zip, read in place: nothing is extracted, so their names never become paths on
-    this machine.
+    """All files of a zip, read in place.
+
+    Nothing is extracted, so the names in the zip are never used as paths.
     """
     try:
         archive = zipfile.ZipFile(path)
@@ -96,9 +108,12 @@ def list_zip(path: Path) -> list[Entry]:
             f"{path} is truncated or not a zip file: {error}"
         ) from None
     infos = [
-        i for i in archive.infolist() if not i.is_dir() and not _hidden(i.filename)
+        info
+        for info in archive.infolist()
+        if not info.is_dir() and not _hidden(info.filename)
     ]
-    if locked := next((i for i in infos if i.flag_bits & 1), None):
+    locked = next((info for info in infos if info.flag_bits & 1), None)
+    if locked is not None:
         raise TightboundError(
             f"{path}: {locked.filename} is encrypted with a password: unpack it and name the folder"
         )
@@ -111,128 +126,150 @@ def _open_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> IO[bytes]:
     return archive.open(info)
 
 
-def load_images(entries: list[Entry], where: str, settings: DataSettings) -> Source:
-    """The Source over image files; `where` names them in messages."""
-    entries, split_of, label_of, notices = _arrange(entries)
-    if not any(entry.name.lower().endswith(EXTENSIONS) for entry in entries):
-        kind = (
-            f"none of its {len(entries)} files is an image"
-            if entries
-            else "it is empty"
-        )
-        raise TightboundError(
-            f"{where} holds no images ({kind}): expected {', '.join(EXTENSIONS)} files"
-        )
-    strange = {
-        e.name: _NO_IMAGE for e in entries if not e.name.lower().endswith(EXTENSIONS)
-    }
-    _refuse(strange, where, settings.skip_bad)
+def load_images(entries: list[Entry], where: str, settings: DataSettings) -> RawSource:
+    """The source over image files; `where` is its name in messages."""
+    arrangement = _arrange(entries)
+    entries = arrangement.entries
+    _check_images(entries, where, settings)
     digest = _content(entries)
     key = sha256_text("images-1", digest, settings.size, settings.channels)
     rows, notes = cached_rows(key, partial(_decode_all, entries, where, settings))
     resolved = {"size": (rows.shape[2], rows.shape[3]), "channels": rows.shape[1]}
-    known_also_as(
-        key, sha256_text("images-1", digest, *resolved.values())
-    )  # as a trained run will ask for them
+    # a trained run reads the images with these settings resolved
+    link_rows(key, sha256_text("images-1", digest, *resolved.values()))
     bad = dict(notes["bad"])
     _refuse(bad, where, settings.skip_bad)
-    entries = [entry for entry in entries if entry.name not in bad]
-    x = torch.from_numpy(rows)
-    y, label_names = None, None
-    labels = [label_of[entry.name] for entry in entries]
-    if len(set(labels)) > 1:
-        y, label_names = _labels(labels)
-    parts: dict[str, Part] = {}
-    for name in ("train", "valid", "test", "all"):
-        mine = [i for i, entry in enumerate(entries) if split_of[entry.name] == name]
-        if mine:
-            own = slice(
-                mine[0], mine[-1] + 1
-            )  # entries are in the order of their splits
-            parts[name] = Part(
-                x[own],
-                None if y is None else y[own],
-                [entry.name for entry in entries[own]],
-            )
-    if "train" not in parts and "all" not in parts:
+    good = [entry for entry in entries if entry.name not in bad]
+    labels = [arrangement.label_of[entry.name] for entry in good]
+    y, label_names = _labels(labels)
+    splits = _splits(torch.from_numpy(rows), y, good, arrangement.split_of)
+    if "train" not in splits and "all" not in splits:
         raise TightboundError(
             f"{where} has no readable training image: all of them were left out"
         )
-    return Source(
+    notices = [*arrangement.notices, *notes["messages"]]
+    if bad:
+        notices.append(_left_out(bad))
+    return RawSource(
         Path(where).stem,
         where,
-        parts,
+        splits,
         digest,
-        "chw",
+        layout="chw",
         levels=256,
         label_names=label_names,
         resolved=resolved,
-        notices=[*notices, *notes["messages"], *([_left_out(bad)] if bad else [])],
+        notices=tuple(notices),
     )
 
 
-def _labels(labels: list[str]) -> tuple[torch.Tensor | None, tuple[str, ...] | None]:
-    """Class ids from folder names; files outside of any folder are unknown (-1)."""
-    known = sorted(set(labels) - {""})
-    ids = {name: i for i, name in enumerate(known)}
-    y, _ = read_labels(
-        [ids.get(label, -1) for label in labels], len(labels), "the folder", []
-    )
-    return y, tuple(known)
+def _check_images(entries: list[Entry], where: str, settings: DataSettings) -> None:
+    """Refuse a source without images, and, unless `skip_bad`, one with other files."""
+    if not any(_is_image(entry) for entry in entries):
+        problem = "it is empty"
+        if entries:
+            problem = f"none of its {len(entries)} files is an image"
+        raise TightboundError(
+            f"{where} holds no images ({problem}): expected {', '.join(EXTENSIONS)} files"
+        )
+    others = {entry.name: _NO_IMAGE for entry in entries if not _is_image(entry)}
+    _refuse(others, where, settings.skip_bad)
 
 
-def _arrange(
-    entries: list[Entry],
-) -> tuple[list[Entry], dict[str, str], dict[str, str], list[str]]:
-    """Entries in the order of their splits, the split and the label of each by name, and what to
-    announce.
+def _splits(
+    x: Tensor, y: Tensor | None, entries: list[Entry], split_of: dict[str, str]
+) -> dict[str, RawSplit]:
+    """The rows of each split; entries are in the order of their splits."""
+    splits = {}
+    start = 0
+    for name in _ORDER:
+        names = [entry.name for entry in entries if split_of[entry.name] == name]
+        stop = start + len(names)
+        if names:
+            labels = None if y is None else y[start:stop]
+            splits[name] = RawSplit(x[start:stop], labels, names)
+        start = stop
+    return splits
+
+
+def _labels(labels: list[str]) -> tuple[Tensor | None, tuple[str, ...] | None]:
+    """Class ids from folder names, -1 for files outside of any folder.
+
+    None where all files have the same label.
     """
-    parts = {entry.name: PurePosixPath(entry.name).parts for entry in entries}
+    if len(set(labels)) < 2:
+        return None, None
+    names = sorted(set(labels) - {""})
+    ids = {name: i for i, name in enumerate(names)}
+    values = [ids.get(label, -1) for label in labels]
+    y, _ = read_labels(values, len(labels), "the folder", [])
+    return y, tuple(names)
+
+
+@dataclass(frozen=True)
+class _Arrangement:
+    """Entries in the order of their splits, split and label of each, and notices."""
+
+    entries: list[Entry]
+    split_of: dict[str, str]
+    label_of: dict[str, str]
+    notices: list[str]
+
+
+def _arrange(entries: list[Entry]) -> _Arrangement:
+    """Split and label image files by their folders: [train/]label/file."""
+    notices: list[str] = []
+    below = _below_common_folder([entry.name for entry in entries])
+    is_published = _has_splits(below, notices)
+    split_of = {}
+    label_of = {}
+    for name, parts in below.items():
+        inner = parts[1:] if is_published else parts
+        split_of[name] = _SPLITS[parts[0].lower()] if is_published else "all"
+        label_of[name] = inner[0] if len(inner) > 1 else ""
+    ordered = sorted(entries, key=lambda e: (_ORDER.index(split_of[e.name]), e.name))
+    return _Arrangement(ordered, split_of, label_of, notices)
+
+
+def _below_common_folder(names: list[str]) -> dict[str, tuple[str, ...]]:
+    """The parts of each name below the folder that all files have in common."""
+    parts = {name: PurePosixPath(name).parts for name in names}
     folders = [p[:-1] for p in parts.values()]
     common = 0
-    while folders and all(
-        len(f) > common and f[common] == folders[0][common] for f in folders
-    ):
+    for level in zip(*folders, strict=False):
+        if len(set(level)) > 1:
+            break
         common += 1
-    below = {name: p[common:] for name, p in parts.items()}
-    tops = {p[0].lower() for p in below.values() if len(p) > 1}
-    published = "train" in {_SPLITS.get(top) for top in tops}
-    notices: list[str] = []
-    strange = sorted(
+    return {name: p[common:] for name, p in parts.items()}
+
+
+def _has_splits(below: dict[str, tuple[str, ...]], notices: list[str]) -> bool:
+    """True where the outermost folders are splits, with train among them.
+
+    A layout that resembles one with splits is reported in `notices`.
+    """
+    folders = {p[0].lower() for p in below.values() if len(p) > 1}
+    is_published = any(_SPLITS.get(folder) == "train" for folder in folders)
+    beside = sorted(
         {p[0] for p in below.values() if len(p) == 1 or p[0].lower() not in _SPLITS}
     )
-    if published and strange:
-        published = False
+    if is_published and not beside:
+        return True
+    if is_published:
         notices.append(
-            f"{strange[0]!r} lies beside the splits, so folders are read as "
+            f"{beside[0]!r} lies beside the splits, so folders are read as "
             "labels, not as train, valid and test"
         )
-    inside = sorted(
-        {
-            p[:2]
-            for p in below.values()
-            if len(p) > 2 and p[1].lower() in _SPLITS and not published
-        }
+    inner = sorted(
+        p[:2] for p in below.values() if len(p) > 2 and p[1].lower() in _SPLITS
     )
-    if inside:
-        label, split = inside[0]
+    if inner:
+        label, split = inner[0]
         notices.append(
-            f"folders such as {label}/{split} are not read as splits, so all "
-            "images are split anew: a published split "
-            f"is {split}/{label}/..., with train outermost"
+            f"folders such as {label}/{split} are not read as splits, so all images are "
+            f"split anew: a published split is {split}/{label}/..., with train outermost"
         )
-    split_of = {
-        name: _SPLITS[p[0].lower()] if published else "all" for name, p in below.items()
-    }
-    inner = {name: p[1:] if published else p for name, p in below.items()}
-    label_of = {name: p[0] if len(p) > 1 else "" for name, p in inner.items()}
-    order = {"train": 0, "valid": 1, "test": 2, "all": 3}
-    return (
-        sorted(entries, key=lambda e: (order[split_of[e.name]], e.name)),
-        split_of,
-        label_of,
-        notices,
-    )
+    return False
 
 
 def _content(entries: list[Entry]) -> str:
@@ -246,87 +283,101 @@ def _content(entries: list[Entry]) -> str:
                 while block := file.read(1 << 20):
                     content.update(block)
                 total.update(content.digest())
-        except (
-            Exception
-        ) as error:  # a zip member may fail in many ways; the decoder names it
+        # a zip member may fail in many ways; the decoder reports it
+        except Exception as error:
             total.update(f"unreadable: {error}".encode())
     return total.hexdigest()
 
 
 def _refuse(bad: dict[str, str], where: str, skip_bad: bool) -> None:
+    """Raise for the first bad file, unless bad files are left out."""
     if bad and not skip_bad:
-        name, reason = next(iter(bad.items()))
+        name, problem = next(iter(bad.items()))
         more = f" (and {len(bad) - 1} more such files)" if len(bad) > 1 else ""
         raise TightboundError(
-            f"{where}: {name} cannot be read as an image: {reason}{more}; "
+            f"{where}: {name} cannot be read as an image: {problem}{more}; "
             "remove it, or use --skip-bad"
         )
 
 
 def _left_out(bad: dict[str, str]) -> str:
-    listed = ", ".join(f"{name} ({reason})" for name, reason in list(bad.items())[:5])
+    """The notice that lists the first five files that were left out."""
+    first = list(bad.items())[:5]
+    listed = ", ".join(f"{name} ({problem})" for name, problem in first)
     more = f" and {len(bad) - 5} more" if len(bad) > 5 else ""
-    return (
-        f"{len(bad)} file{'s are' if len(bad) > 1 else ' is'} left out: {listed}{more}"
-    )
+    files = "files are" if len(bad) > 1 else "file is"
+    return f"{len(bad)} {files} left out: {listed}{more}"
 
 
 def _decode_all(
     entries: list[Entry], where: str, settings: DataSettings, notes: dict[str, Any]
 ) -> Iterator[np.ndarray]:
-    """Blocks of uint8 rows (n, C, H, W) of all good files, and the bad ones and the announcements
-    in `notes`.
+    """Decode all good files to blocks of uint8 rows (n, C, H, W).
+
+    Args:
+        entries: the files.
+        where: the name of the source in messages.
+        settings: the data settings.
+        notes: receives the bad files and the messages about conversions.
     """
     bad: dict[str, str] = {}
     with bombs_refused(), ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        headers: list[tuple[Entry, Header]] = []
-        for entry, found in zip(entries, pool.map(_header, entries), strict=True):
-            if isinstance(found, str):
-                bad[entry.name] = found
+        headers: dict[Entry, Header] = {}
+        for entry, header in zip(entries, pool.map(_header, entries), strict=True):
+            if isinstance(header, str):
+                bad[entry.name] = header
             else:
-                headers.append((entry, found))
+                headers[entry] = header
         _refuse(bad, where, settings.skip_bad)
         if not headers:
-            raise TightboundError(
-                f"{where} holds no image that can be read: {_left_out(bad)}"
-            )
-        size, channels, messages = target_of([h for _, h in headers], settings)
-        steady = Steady("decoding images, once", len(headers))
-        for start in range(0, len(headers), _BLOCK):
-            block = [entry for entry, _ in headers[start : start + _BLOCK]]
-            rows = []
-            for entry, row in zip(
-                block,
-                pool.map(partial(_row, size=size, channels=channels), block),
-                strict=True,
-            ):
-                if isinstance(row, str):
-                    bad[entry.name] = row
-                    _refuse(bad, where, settings.skip_bad)
-                else:
-                    rows.append(row)
-            steady.add(len(block))
+            raise _no_images(where, bad)
+        size, channels, messages = target_of([*headers.values()], settings)
+        progress = Steady("decoding images, once", len(headers))
+        decode = partial(_row, size=size, channels=channels)
+        good = [*headers]
+        for start in range(0, len(good), _BLOCK):
+            block = good[start : start + _BLOCK]
+            rows = _decode_block(block, decode, pool, bad)
+            _refuse(bad, where, settings.skip_bad)
+            progress.add(len(block))
             if rows:
                 yield np.stack(rows)
     if len(bad) == len(entries):
-        raise TightboundError(
-            f"{where} holds no image that can be read: {_left_out(bad)}"
-        )
+        raise _no_images(where, bad)
     notes.update(bad=sorted(bad.items()), messages=messages)
 
 
+def _no_images(where: str, bad: dict[str, str]) -> TightboundError:
+    return TightboundError(f"{where} holds no image that can be read: {_left_out(bad)}")
+
+
+def _decode_block(
+    block: list[Entry],
+    decode: Callable[[Entry], np.ndarray | str],
+    pool: Executor,
+    bad: dict[str, str],
+) -> list[np.ndarray]:
+    """The pixels of the good files of a block; the bad ones are added to `bad`."""
+    rows = []
+    for entry, row in zip(block, pool.map(decode, block), strict=True):
+        if isinstance(row, str):
+            bad[entry.name] = row
+        else:
+            rows.append(row)
+    return rows
+
+
 def reason(error: Exception) -> str:
-    """Why an image is bad, short and without the name of a file object."""
+    """Why an image is bad, in one line without the name of a file object."""
     text = str(error).split("\n")[0]
-    return (
-        "not an image that Pillow can read"
-        if "cannot identify" in text
-        else text or type(error).__name__
-    )
+    if "cannot identify" in text:
+        return "not an image that Pillow can read"
+    return text or type(error).__name__
 
 
 def _header(entry: Entry) -> Header | str:
-    if not entry.name.lower().endswith(EXTENSIONS):
+    """The header of an image file, or why it is bad."""
+    if not _is_image(entry):
         return _NO_IMAGE
     try:
         with entry.open() as file, open_image(file) as image:
@@ -336,6 +387,7 @@ def _header(entry: Entry) -> Header | str:
 
 
 def _row(entry: Entry, size: tuple[int, int], channels: int) -> np.ndarray | str:
+    """The pixels of an image file, or why it is bad."""
     try:
         with entry.open() as file, open_image(file) as image:
             return pixels(image, size, channels)
@@ -346,48 +398,51 @@ def _row(entry: Entry, size: tuple[int, int], channels: int) -> np.ndarray | str
 def target_of(
     headers: list[Header], settings: DataSettings
 ) -> tuple[tuple[int, int], int, list[str]]:
-    """The size and channels that all images get, and one line for each thing done to them."""
+    """The common size and number of channels of some images.
+
+    Returns:
+        (height, width), channels, and one message for each conversion of images.
+    """
+    messages: list[str] = []
+    size = _common_size(headers, settings, messages)
+    colours = sum(not header.grey for header in headers)
+    channels = 3 if colours else 1
+    if settings.channels != "auto":
+        channels = settings.channels
+    if channels == 1 and colours:
+        messages.append(f"{colours} colour images are read as greyscale")
+    conversions = {
+        "with transparency are put on white": sum(h.alpha for h in headers),
+        "of 16 bits are scaled to 8 bits": sum(h.deep for h in headers),
+        "with several frames give their first frame": sum(h.frames for h in headers),
+    }
+    for conversion, count in conversions.items():
+        if count:
+            plural = "s" if count > 1 else ""
+            messages.append(f"{count} image{plural} {conversion}")
+    return size, channels, messages
+
+
+def _common_size(
+    headers: list[Header], settings: DataSettings, messages: list[str]
+) -> tuple[int, int]:
+    """The (height, width) of all images: `data.size`, or their own up to 64, or 64 x 64."""
     sizes = Counter((h.height, h.width) for h in headers)
     same = next(iter(sizes)) if len(sizes) == 1 else None
-    if settings.size != "auto":
-        size = (
-            (settings.size, settings.size)
-            if isinstance(settings.size, int)
-            else settings.size
-        )
+    size = settings.pixels
+    if size is None:
+        is_small = same is not None and max(same) <= AUTO_SIDE
+        size = same if same is not None and is_small else (AUTO_SIDE, AUTO_SIDE)
+    if same == size:
+        return size
+    if same is not None:
+        given = f"{same[0]}x{same[1]}"
     else:
-        size = (
-            same
-            if same is not None and max(same) <= AUTO_SIDE
-            else (AUTO_SIDE, AUTO_SIDE)
-        )
-    messages = []
-    if same != size:
-        found = (
-            f"{same[0]}x{same[1]}"
-            if same
-            else f"{len(sizes)} sizes up to {max(sizes)[0]}x{max(s[1] for s in sizes)}"
-        )
-        messages.append(
-            f"images of {found} are resized and centre-cropped to "
-            f"{size[0]}x{size[1]} pixels (height x width; "
-            "--set data.size=N or data.size=HxW for another size)"
-        )
-    grey = sum(h.grey for h in headers)
-    channels = (
-        settings.channels
-        if settings.channels != "auto"
-        else 1
-        if grey == len(headers)
-        else 3
+        height = max(sizes)[0]
+        width = max(width for _, width in sizes)
+        given = f"{len(sizes)} sizes up to {height}x{width}"
+    messages.append(
+        f"images of {given} are resized and centre-cropped to {size[0]}x{size[1]} pixels "
+        "(height x width; --set data.size=N or data.size=HxW for another size)"
     )
-    if channels == 1 and grey < len(headers):
-        messages.append(f"{len(headers) - grey} colour images are read as greyscale")
-    for count, what in (
-        (sum(h.alpha for h in headers), "with transparency are put on white"),
-        (sum(h.deep for h in headers), "of 16 bits are scaled to 8 bits"),
-        (sum(h.frames for h in headers), "with several frames give their first frame"),
-    ):
-        if count:
-            messages.append(f"{count} image{'s' * (count > 1)} {what}")
-    return size, channels, messages
+    return size

@@ -1,6 +1,4 @@
-"""Items: single examples as files and libraries hand them out (pictures, bytes, arrays) to rows of
-one shape.
-"""
+"""Convert single examples (images, bytes, arrays) to rows of one shape."""
 
 from __future__ import annotations
 
@@ -32,22 +30,17 @@ FEW = 256
 
 
 def _image(x: Any) -> Image.Image | None:
-    """An image, opened and not decoded; None for what is no image."""
+    """An opened image that is not decoded yet; None for an example of another type."""
     if isinstance(x, dict) and "bytes" in x:
-        x = (
-            Path(x["path"]).read_bytes()
-            if x["bytes"] is None and x.get("path")
-            else x["bytes"]
-        )
+        is_path = x["bytes"] is None and x.get("path")
+        x = Path(x["path"]).read_bytes() if is_path else x["bytes"]
     if isinstance(x, (bytes, bytearray, memoryview)):
         return open_image(io.BytesIO(x))
     return x if isinstance(x, Image.Image) else None
 
 
 def _header(x: Any) -> Header | str | None:
-    """What is known of an image without decoding it, or why it is a bad one; None for what is no
-    image.
-    """
+    """The header of an image, or why it is bad; None for an example of another type."""
     try:
         image = _image(x)
         return None if image is None else header_of(image)
@@ -56,10 +49,21 @@ def _header(x: Any) -> Header | str | None:
 
 
 class Items:
-    """Decides from the first few examples what a row is, and makes such rows of all.
+    """Converts examples to rows, whose shape the first few examples decide.
 
-    Images get one size and number of channels, by the rules for image files; arrays stay as they
-    are. shape, dtype: of a row.  settings: with size and channels resolved, where they are images.
+    Images get one size and number of channels, by the rules for image files; arrays
+    stay as they are.
+
+    Attributes:
+        shape: the shape of a row.
+        dtype: the dtype of a row.
+        resolved: the settings size and channels, for images; else empty.
+
+    Args:
+        few: the first examples.
+        what: the name of the source in messages.
+        settings: the data settings.
+        notices: receives the messages about conversions.
     """
 
     def __init__(
@@ -67,75 +71,83 @@ class Items:
     ) -> None:
         if not len(few):
             raise TightboundError(f"{what} is empty: nothing can be learned from it")
-        self.what, self.skip_bad = what, settings.skip_bad
+        self.what = what
+        self.skip_bad = settings.skip_bad
         self.resolved: dict[str, Any] = {}
         self.shape: tuple[int, ...]
-        headers = [found for x in few if (found := _header(x)) is not None]
-        if headers:
-            good = [found for found in headers if isinstance(found, Header)]
-            if not good:
-                raise TightboundError(
-                    f"{what}: its first {len(few)} images cannot be read: {headers[0]}"
-                )
-            size, channels, messages = target_of(good, settings)
-            notices += messages
-            self.resolved = {"size": size, "channels": channels}
-            self.shape, self.dtype = (channels, *size), torch.uint8
-        else:
+        headers = [header for x in few if (header := _header(x)) is not None]
+        if not headers:
             row = as_tensor(few[0], f"the first example of {what}", notices)
-            self.shape, self.dtype = tuple(row.shape), row.dtype
+            self.shape = tuple(row.shape)
+            self.dtype = row.dtype
+            return
+        good = [header for header in headers if isinstance(header, Header)]
+        if not good:
+            raise TightboundError(
+                f"{what}: its first {len(few)} images cannot be read: {headers[0]}"
+            )
+        size, channels, messages = target_of(good, settings)
+        notices += messages
+        self.resolved = {"size": size, "channels": channels}
+        self.shape = (channels, *size)
+        self.dtype = torch.uint8
 
     def __call__(
         self, xs: Sequence[Any], keys: Sequence[Any]
     ) -> tuple[Tensor, list[int]]:
-        """The rows (n, ...) of some examples, and which of them they are: with `skip_bad`, bad
-        images are left out.
+        """Convert examples to rows.
+
+        Args:
+            xs: the examples.
+            keys: the name of each example in messages.
+
+        Returns:
+            The rows (n, ...), and the positions in `xs` of the examples that they
+            are; with `skip_bad`, bad images are left out.
         """
-        if self.resolved and len(xs) > 8:
-            with (
-                bombs_refused(),
-                ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool,
-            ):
-                made = list(pool.map(self._row, xs))
-        else:
-            made = [self._row(x) for x in xs]
-        kept = []
-        for i, row in enumerate(made):
-            if not isinstance(row, str):
+        rows: list[Tensor] = []
+        kept: list[int] = []
+        for i, row in enumerate(self._convert_all(xs)):
+            if isinstance(row, Tensor):
+                rows.append(row)
                 kept.append(i)
             elif not (self.skip_bad and self.resolved):
-                fix = (
-                    "make all examples alike"
-                    if not self.resolved
-                    else "remove it, or use --skip-bad"
-                )
+                remedy = "make all examples alike"
+                if self.resolved:
+                    remedy = "remove it, or use --skip-bad"
                 raise TightboundError(
-                    f"{self.what}: example {keys[i]} cannot be used: {row}; {fix}"
+                    f"{self.what}: example {keys[i]} cannot be used: {row}; {remedy}"
                 )
-        rows = [row for row in made if isinstance(row, Tensor)]
-        return torch.stack(rows) if rows else torch.empty(
-            (0, *self.shape), dtype=self.dtype
-        ), kept
+        if not rows:
+            return torch.empty((0, *self.shape), dtype=self.dtype), kept
+        return torch.stack(rows), kept
 
-    def _row(self, x: Any) -> Tensor | str:
+    def _convert_all(self, xs: Sequence[Any]) -> list[Tensor | str]:
+        """The row of each example, or why it is bad; images are decoded in parallel."""
+        if not self.resolved or len(xs) <= 8:
+            return [self._convert(x) for x in xs]
+        with bombs_refused(), ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+            return list(pool.map(self._convert, xs))
+
+    def _convert(self, x: Any) -> Tensor | str:
         try:
-            if not self.resolved:
-                row = as_tensor(
-                    np.asarray(x) if isinstance(x, list) else x, "an example", []
-                )
-                if tuple(row.shape) != self.shape or row.dtype != self.dtype:
-                    return (
-                        f"it is {row.dtype} {tuple(row.shape)}, the first is "
-                        f"{self.dtype} {self.shape}"
-                    )
-                return row
-            image = _image(x)
-            if image is None:
-                return "it is not an image"
-            return torch.from_numpy(
-                np.array(
-                    pixels(image, self.resolved["size"], self.resolved["channels"])
-                )
-            )
+            return self._pixels(x) if self.resolved else self._array(x)
         except Exception as error:  # decoders of damaged files raise almost anything
             return reason(error)
+
+    def _array(self, x: Any) -> Tensor | str:
+        values = np.asarray(x) if isinstance(x, list) else x
+        row = as_tensor(values, "an example", [])
+        if tuple(row.shape) != self.shape or row.dtype != self.dtype:
+            return (
+                f"it is {row.dtype} {tuple(row.shape)}, the first is "
+                f"{self.dtype} {self.shape}"
+            )
+        return row
+
+    def _pixels(self, x: Any) -> Tensor | str:
+        image = _image(x)
+        if image is None:
+            return "it is not an image"
+        array = pixels(image, self.resolved["size"], self.resolved["channels"])
+        return torch.from_numpy(np.array(array))

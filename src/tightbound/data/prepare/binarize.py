@@ -1,6 +1,4 @@
-"""Binary draws of grey levels: fresh ones for training, and the fixed ones on which figures are
-compared.
-"""
+"""Binarisation of grey levels: fresh draws for training, fixed draws for evaluation."""
 
 from __future__ import annotations
 
@@ -18,21 +16,25 @@ _CHUNK = 1 << 22
 def bernoulli(
     grey: Tensor, levels: int, generator: torch.Generator, share: Share = WHOLE
 ) -> Tensor:
-    """uint8 ones with P(1) = grey / (levels - 1), for integers 0..levels-1: uniform r in
-    0..levels-2, then grey > r.
+    """Draw 0 or 1 with P(1) = grey / (levels - 1), as `grey > r` for uniform r in 0..levels-2.
+
+    Args:
+        grey: integers 0..levels-1 (n, ...).
+        levels: number of grey levels.
+        generator: source of the random numbers of the batch of all processes.
+        share: (rank, world size): which part of that batch `grey` is.
+
+    Returns:
+        uint8 (n, ...).
     """
-    part, of = share
-    below = _below(levels - 1, torch.Size((of * len(grey), *grey.shape[1:])), generator)
-    return (
-        grey > below[part * len(grey) : (part + 1) * len(grey)].to(grey.device)
-    ).view(torch.uint8)
+    rank, world = share
+    n = len(grey)
+    r = _uniform(levels - 1, torch.Size((world * n, *grey.shape[1:])), generator)
+    return (grey > r[rank * n : (rank + 1) * n].to(grey.device)).view(torch.uint8)
 
 
-def _below(m: int, shape: torch.Size, generator: torch.Generator) -> Tensor:
-    """Uniform integers 0..m-1.
-
-    On CPU one draw gives eight bytes; bytes that would favour some values are redrawn.
-    """
+def _uniform(m: int, shape: torch.Size, generator: torch.Generator) -> Tensor:
+    """Uniform integers 0..m-1; on the CPU, by bytes of 64-bit draws with rejection."""
     if generator.device.type != "cpu" or m > 256:
         return torch.randint(
             0, m, shape, generator=generator, device=generator.device, dtype=torch.int32
@@ -42,22 +44,21 @@ def _below(m: int, shape: torch.Size, generator: torch.Generator) -> Tensor:
         -(2**63), None, generator=generator
     )
     r = words.view(torch.uint8)[:n]
-    fair = 256 // m * m
-    if fair < 256:
-        again = np.flatnonzero(r.numpy() >= np.uint8(fair))
-        r.numpy()[again] = torch.randint(
-            0, fair, again.shape, generator=generator, dtype=torch.uint8
+    accepted = 256 // m * m
+    if accepted < 256:
+        rejected = np.flatnonzero(r.numpy() >= np.uint8(accepted))
+        r.numpy()[rejected] = torch.randint(
+            0, accepted, rejected.shape, generator=generator, dtype=torch.uint8
         ).numpy()
-    return (r if fair == m else r % m).view(shape)
+    return (r if accepted == m else r % m).view(shape)
 
 
 class FixedDraws:
-    """The one draw of a data set that papers report on: RandomState(777), validation rows first,
-    then test rows.
+    """The fixed binarisation that papers report on, by `RandomState(777)`.
 
-    Equal to `RandomState(777).binomial(1, grey / (levels - 1))` in float32, split after split;
-    numpy draws a single Bernoulli by inversion, one uniform u each: u > 1 - p for p <= 1/2, else u
-    <= p. The global state is not touched.
+    Equal to `RandomState(777).binomial(1, grey / (levels - 1))` in float32, validation
+    rows first, then test rows. numpy draws a Bernoulli by inversion of one uniform u:
+    u > 1 - p for p <= 1/2, else u <= p. numpy's global state is not used.
     """
 
     def __init__(self, levels: int) -> None:
@@ -65,23 +66,21 @@ class FixedDraws:
         self._top = np.float32(levels - 1)
 
     def draw(self, grey: Tensor, index: Tensor | None) -> Tensor:
-        """Binary uint8 rows in the order of the split; memory beyond the result is bounded."""
+        """Binary uint8 rows in the order of the split, drawn a few MB at a time."""
         n = len(grey) if index is None else len(index)
         out = torch.empty((n, *grey.shape[1:]), dtype=torch.uint8)
         for rows in torch.arange(n).split(max(1, _CHUNK // max(1, grey[0].numel()))):
-            p = (grey[rows] if index is None else grey[index[rows]]).numpy().astype(
-                np.float32
-            ) / self._top
+            values = grey[rows] if index is None else grey[index[rows]]
+            p = values.numpy().astype(np.float32) / self._top
             p = p.astype(np.float64)
             u = self._random.random_sample(p.shape)
-            out[rows] = torch.from_numpy(
-                np.where(p <= 0.5, u > 1 - p, u <= p).astype(np.uint8)
-            )
+            drawn = np.where(p <= 0.5, u > 1 - p, u <= p)
+            out[rows] = torch.from_numpy(drawn.astype(np.uint8))
         return out
 
 
 def draw_from(grey: Tensor, start: int, levels: int) -> Tensor:
-    """A fixed binary draw of rows, the first of which is row number `start` of its source."""
+    """A fixed binarisation of the rows from `start` on, by a counter-based generator."""
     p = grey.flatten(1).numpy() / (levels - 1)
     width = -(-p.shape[1] // 4) * 4  # a step of the counter gives four numbers
     random = np.random.Generator(
@@ -92,8 +91,9 @@ def draw_from(grey: Tensor, start: int, levels: int) -> Tensor:
 
 
 def drawn_on_disk(grey: OnDisk, levels: int) -> OnDisk:
-    """The same of rows on a disk, any of which may be read first, which `FixedDraws` cannot
-    give.
+    """A fixed binarisation of rows on the disk, which may be read in any order.
+
+    Its draws are those of `draw_from`, not of `FixedDraws`, which draws in order.
     """
     return OnDisk(
         grey.shape,

@@ -1,106 +1,118 @@
-"""What a conditional model is told of each example: the labels of its data, or numbers that stand
-beside them.
-"""
+"""Conditions and labels of a data set, as conditional and labelled models use them."""
 
 from __future__ import annotations
+
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor
 
 from tightbound.core.data_spec import CONDITIONS, Condition
 from tightbound.data.on_disk import OnDisk
-from tightbound.data.prepare.partition import Rows
+from tightbound.data.prepare.partition import SplitRows
 from tightbound.data.settings import DataSettings
-from tightbound.data.source import Part, Source
+from tightbound.data.source import RawSource, RawSplit
 from tightbound.runtime.errors import TightboundError
 
 
 def condition_of(
-    found: Source, rows: dict[str, Rows], settings: DataSettings
+    source: RawSource, rows: Mapping[str, SplitRows], settings: DataSettings
 ) -> Condition:
     """The condition that `data.condition` names, with its statistics on the training rows.
 
-    Raises TightboundError where the data have none, some rows lack it, or they do not fit into
-    memory.
+    Raises:
+        TightboundError: where the data have no such condition, some rows lack it, or
+            the data stay on the disk.
     """
-    part = rows["train"].part
-    if isinstance(part.x, OnDisk):
+    train = rows["train"].split
+    if isinstance(train.x, OnDisk):
         raise TightboundError(
-            f"a conditional model needs its data in memory, and {found.where} "
+            f"a conditional model needs its data in memory, and {source.where} "
             "stays on the disk: raise data.memory"
         )
-    named = settings.condition != "labels"
-    if any(r.part.c is None if named else _told(r.part) is None for r in rows.values()):
-        raise TightboundError(
-            f"{found.where} has no "
-            f"{f'column or array {settings.condition!r}' if named else 'labels'} "
-            "that a "
-            "conditional model could be told: give (x, y), name columns of a "
-            "CSV file by data.condition or data.label, "
-            "or train recipe vae"
-        )
-    values = _rows(rows["train"])
-    if part.c is not None:
-        std = values.std(0) if len(values) > 1 else torch.ones_like(values[0])
-        names = found.condition_names or tuple(
-            f"c{i + 1}" for i in range(values.shape[1])
-        )
-        told = Condition(
-            names=names,
-            mean=values.mean(0).tolist(),
-            std=torch.where(std > 0, std, torch.ones_like(std)).tolist(),
-        )
+    _check_present(source, rows, settings)
+    if train.c is None:
+        condition = _class_condition(source, rows)
     else:
-        if any(bool((_rows(own) < 0).any()) for own in rows.values()):
+        condition = _numeric_condition(source, _values(rows["train"]))
+    values = _values(rows["train"])
+    spread = torch.linspace(0, len(values) - 1, CONDITIONS, dtype=torch.float64)
+    order = torch.randperm(CONDITIONS, generator=torch.Generator().manual_seed(0))
+    examples = condition.encode(values[spread.round().long()[order]])
+    return condition.model_copy(update={"examples": examples})
+
+
+def _check_present(
+    source: RawSource, rows: Mapping[str, SplitRows], settings: DataSettings
+) -> None:
+    """Refuse data in which a split has no condition."""
+    is_named = settings.condition != "labels"
+    for part in rows.values():
+        values = part.split.c if is_named else _condition(part.split)
+        if values is None:
+            what = f"column or array {settings.condition!r}" if is_named else "labels"
             raise TightboundError(
-                f"{found.where} has examples without a label, which a "
-                "conditional model cannot be told: drop "
-                "them, or train recipe vae, which needs no labels"
+                f"{source.where} has no {what} to condition the model on: give (x, y), "
+                "name columns of a CSV file by data.condition or data.label, or train "
+                "recipe vae"
             )
-        top = max(int(_rows(own).max()) for own in rows.values()) + 1
-        told = Condition(names=found.label_names or tuple(map(str, range(top))))
-    some = (
-        torch.linspace(0, len(values) - 1, CONDITIONS, dtype=torch.float64)
-        .round()
-        .long()
+
+
+def _numeric_condition(source: RawSource, values: Tensor) -> Condition:
+    """A condition on numbers (n, C), standardised."""
+    std = values.std(0) if len(values) > 1 else torch.ones_like(values[0])
+    numbered = tuple(f"c{i + 1}" for i in range(values.shape[1]))
+    return Condition(
+        names=source.condition_names or numbered,
+        mean=values.mean(0).tolist(),
+        std=torch.where(std > 0, std, torch.ones_like(std)).tolist(),
     )
-    some = some[torch.randperm(CONDITIONS, generator=torch.Generator().manual_seed(0))]
-    return told.model_copy(update={"examples": told.encode(values[some])})
 
 
-def _told(part: Part) -> Tensor | None:
-    return part.y if part.c is None else part.c
-
-
-def _rows(rows: Rows) -> Tensor:
-    return _own(rows, _told(rows.part))
-
-
-def _own(rows: Rows, values: Tensor | None) -> Tensor:
-    """Those of a part's values that are of its rows."""
-    assert values is not None
-    return values if rows.index is None else values[rows.index[torch.arange(len(rows))]]
-
-
-def labels_of(found: Source, rows: dict[str, Rows]) -> tuple[tuple[str, ...], float]:
-    """Names of the classes that a model learns from, and the share of training examples that have a
-    label, above 0.
-    """
-    part = rows["train"].part
-    if isinstance(part.x, OnDisk):
+def _class_condition(source: RawSource, rows: Mapping[str, SplitRows]) -> Condition:
+    """A condition on the class, which every example must have."""
+    ids = [_values(part) for part in rows.values()]
+    if any(bool((y < 0).any()) for y in ids):
         raise TightboundError(
-            f"a model with labels needs its data in memory, but {found.where} "
+            f"{source.where} has examples without a label, which a conditional model "
+            "needs: drop them, or train recipe vae, which needs no labels"
+        )
+    classes = max(int(y.max()) for y in ids) + 1
+    return Condition(names=source.label_names or tuple(map(str, range(classes))))
+
+
+def _condition(split: RawSplit) -> Tensor | None:
+    return split.y if split.c is None else split.c
+
+
+def _values(rows: SplitRows) -> Tensor:
+    """The conditions of the rows of a split."""
+    values = _condition(rows.split)
+    assert values is not None
+    return rows.take(values)
+
+
+def labels_of(
+    source: RawSource, rows: Mapping[str, SplitRows]
+) -> tuple[tuple[str, ...], float]:
+    """Names of the classes, and the share of training examples that have a label.
+
+    Raises:
+        TightboundError: where no training example has a label, or the data stay on
+            the disk.
+    """
+    train = rows["train"]
+    if isinstance(train.split.x, OnDisk):
+        raise TightboundError(
+            f"a model with labels needs its data in memory, but {source.where} "
             "is not: raise data.memory"
         )
-    known = (
-        0.0
-        if part.y is None
-        else float((_own(rows["train"], part.y) >= 0).double().mean())
-    )
-    if part.y is None or not known:
+    y = train.split.y
+    share = 0.0 if y is None else float((train.take(y) >= 0).double().mean())
+    if y is None or not share:
         raise TightboundError(
-            f"{found.where} has no labels to learn from: give (x, y) with -1 "
-            "where y is unknown, name the column with "
-            "data.label, or train recipe gm-vae, which needs none"
+            f"{source.where} has no labels to learn from: give (x, y) with -1 where y "
+            "is unknown, name the column with data.label, or train recipe gm-vae, "
+            "which needs none"
         )
-    return found.label_names or tuple(map(str, range(int(part.y.max()) + 1))), known
+    return source.label_names or tuple(map(str, range(int(y.max()) + 1))), share

@@ -1,160 +1,218 @@
-"""Which rows train, validate and test: the published split where there is one, otherwise by
-seed.
-"""
+"""Assign rows to train, valid and test: the published splits, or random ones by seed."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from tightbound.data.on_disk import OnDisk, Without, scattered
+from tightbound.data.on_disk import ExcludingIndex, OnDisk, random_rows
 from tightbound.data.settings import DataSettings
-from tightbound.data.source import Part, Source
+from tightbound.data.source import RawSource, RawSplit
 from tightbound.runtime.errors import TightboundError
 
 NAMES = ("train", "valid", "test")
 MOST_HELD_OUT = 50_000
 
 
-@dataclass
-class Rows:
-    """Some rows of a part; index None means all of them in order."""
+@dataclass(frozen=True)
+class SplitRows:
+    """Some rows of a raw split; an index of None stands for all of them in order."""
 
-    part: Part
-    index: Tensor | Without | None
+    split: RawSplit
+    index: Tensor | ExcludingIndex | None
 
     def __len__(self) -> int:
-        return len(self.part.x) if self.index is None else len(self.index)
+        return len(self.split.x) if self.index is None else len(self.index)
 
-    def some(self, k: int, seed: int) -> Tensor:
-        """At most k row numbers in the part to take statistics on: the first in order, or scattered
-        over a disk.
+    def sample(self, k: int, seed: int) -> Tensor:
+        """At most k row numbers of the raw split, for statistics.
+
+        The first rows in order; of rows on the disk, a random sample.
         """
         k = min(k, len(self))
-        if isinstance(self.part.x, OnDisk):
-            at = (
-                scattered(len(self), self.part.x.piece, min(k, self.part.x.few), seed)
-                .sort()
-                .values
-            )
-            return at if self.index is None else self.index[at]
-        return torch.arange(k) if self.index is None else self.index[torch.arange(k)]
+        x = self.split.x
+        if isinstance(x, OnDisk):
+            k = min(k, x.sample_size)
+            at = random_rows(len(self), x.piece, k, seed).sort().values
+        else:
+            at = torch.arange(k)
+        return at if self.index is None else self.index[at]
+
+    def take(self, values: Tensor) -> Tensor:
+        """The entries of these rows in values (N, ...) of the whole raw split."""
+        if self.index is None:
+            return values
+        return values[self.index[torch.arange(len(self))]]
+
+
+@dataclass(frozen=True)
+class Partition:
+    """The rows of train, valid and test, and the source with the sizes resolved."""
+
+    rows: dict[str, SplitRows]
+    source: RawSource
 
 
 def _permutation(n: int, seed: int) -> Tensor:
     return torch.from_numpy(np.random.RandomState(seed).permutation(n).astype(np.int64))
 
 
-def sizes_of(
-    x: Tensor | OnDisk, names: list[str], settings: DataSettings, source: Source
-) -> list[int]:
-    """How many rows each of these splits gets: a share of them, though not too many, or as many as
-    are asked for.
+def partition(source: RawSource, settings: DataSettings, seed: int) -> Partition:
+    """Divide a source into train, valid and test.
+
+    Splits that the source does not have are taken from its training rows.
+
+    Raises:
+        TightboundError: where there are too few rows for one in each split.
     """
-    n, most, sizes = len(x), x.few if isinstance(x, OnDisk) else MOST_HELD_OUT, []
-    what = source.where
-    for name in names:
-        wanted = getattr(settings, name)
-        size = max(1, round(n * wanted)) if wanted < 1 else int(wanted)
-        if wanted < 1 and size > most:
-            source.resolved[name] = most
-            source.notices.append(
-                f"{what}: the {name} split has {most:,} of {n:,} rows "
+    published = dict(source.splits)
+    base = published.pop("all", None) or published.pop("train")
+    missing = [name for name in ("valid", "test") if name not in published]
+    _check_enough(source, len(base.x), missing)
+    notices: list[str] = []
+    rows = {
+        name: SplitRows(_loaded(split, name, source.where, seed, notices), None)
+        for name, split in published.items()
+    }
+    sizes, resolved = _sizes(base.x, missing, settings, source.where, notices)
+    train, held_out = _hold_out(base, sizes, seed, settings.limit)
+    rows |= held_out
+    if settings.limit is not None and settings.limit < len(train):
+        train = _limited(train, settings.limit, seed, source.where, notices)
+    changed = replace(source, resolved={**source.resolved, **resolved})
+    return Partition(
+        {"train": train, "valid": rows["valid"], "test": rows["test"]},
+        changed.with_notices(*notices),
+    )
+
+
+def _check_enough(source: RawSource, n: int, missing: list[str]) -> None:
+    """Refuse a source with fewer rows than splits."""
+    if n < len(missing) + 1:
+        plural = "" if n == 1 else "s"
+        raise TightboundError(
+            f"{source.where} has {n} example{plural}: at least {len(missing) + 1} are "
+            f"needed, one each for train, {' and '.join(missing)}; add examples, or "
+            "pass valid= and test= data of your own"
+        )
+
+
+def _sizes(
+    x: Tensor | OnDisk,
+    names: list[str],
+    settings: DataSettings,
+    where: str,
+    notices: list[str],
+) -> tuple[dict[str, int], dict[str, int]]:
+    """The number of rows of each missing split, and the shares that were capped.
+
+    A share gives at least one row, and at most 50,000 (of rows on the disk, a sample
+    that fits in memory).
+    """
+    n = len(x)
+    most = x.sample_size if isinstance(x, OnDisk) else MOST_HELD_OUT
+    wanted = {name: getattr(settings, name) for name in names}
+    sizes: dict[str, int] = {}
+    capped: dict[str, int] = {}
+    for name, share in wanted.items():
+        if share >= 1:
+            sizes[name] = int(share)
+            continue
+        sizes[name] = max(1, round(n * share))
+        if sizes[name] > most:
+            sizes[name] = most
+            capped[name] = most
+            notices.append(
+                f"{where}: the {name} split has {most:,} of {n:,} rows "
                 f"(data.{name} as a whole number for more)"
             )
-        sizes.append(min(size, most) if wanted < 1 else size)
-    while sum(sizes) > n - 1 and all(getattr(settings, name) < 1 for name in names):
-        sizes[sizes.index(max(sizes))] -= 1
-    if sum(sizes) > n - 1:
+    all_shares = all(share < 1 for share in wanted.values())
+    while sum(sizes.values()) > n - 1 and all_shares:
+        largest = max(sizes, key=lambda name: sizes[name])
+        sizes[largest] -= 1
+    if sum(sizes.values()) > n - 1:
         raise TightboundError(
-            f"{what} has {n} rows, and "
+            f"{where} has {n} rows, and "
             f"{' and '.join(f'data.{k}' for k in names)} leave none to train on"
         )
-    return sizes
+    return sizes, capped
 
 
-def partition(source: Source, settings: DataSettings, seed: int) -> dict[str, Rows]:
-    """{train, valid, test}; what the source does not provide is taken from its training rows, at
-    least one row each.
-    """
-    parts = dict(source.parts)
-    base = parts.pop("all", None) or parts.pop("train")
-    missing = [name for name in ("valid", "test") if name not in parts]
+def _hold_out(
+    base: RawSplit, sizes: dict[str, int], seed: int, limit: int | None
+) -> tuple[SplitRows, dict[str, SplitRows]]:
+    """The training rows, and rows held out from them by a random draw."""
+    if not sizes:
+        return SplitRows(base, None), {}
     n = len(base.x)
-    if n < len(missing) + 1:
-        raise TightboundError(
-            f"{source.where} has {n} example{'s' * (n > 1)}: at least "
-            f"{len(missing) + 1} are needed, one each for "
-            f"train, {' and '.join(missing)}; add examples, or pass valid= and "
-            "test= data of your own"
-        )
-    out: dict[str, Rows] = {
-        name: Rows(_near(part, name, source, seed), None)
-        for name, part in parts.items()
+    total = sum(sizes.values())
+    if isinstance(base.x, OnDisk):
+        drawn = random_rows(n, base.x.piece, total, seed)
+        held_out = {
+            name: SplitRows(_pick(base, rows), None)
+            for name, rows in zip(sizes, drawn.split([*sizes.values()]), strict=True)
+        }
+        index = ExcludingIndex(n, drawn.sort().values, limit)
+        return SplitRows(base, index), held_out
+    order = _permutation(n, seed)
+    train, *others = order.split([n - total, *sizes.values()])
+    held_out = {
+        name: SplitRows(base, rows) for name, rows in zip(sizes, others, strict=True)
     }
-    order: Tensor | Without | None = None
-    if missing:
-        sizes = sizes_of(base.x, missing, settings, source)
-        if isinstance(base.x, OnDisk):
-            taken = scattered(n, base.x.piece, sum(sizes), seed)
-            for name, rows in zip(missing, taken.split(sizes), strict=True):
-                out[name] = Rows(_pick(base, rows), None)
-            order = Without(n, taken.sort().values, settings.limit)
-        else:
-            order = _permutation(n, seed)
-            order, *held_out = order.split([n - sum(sizes), *sizes])
-            out |= {
-                name: Rows(base, rows)
-                for name, rows in zip(missing, held_out, strict=True)
-            }
-    train = Rows(base, order)
-    if settings.limit is not None and settings.limit < len(train):
-        train = _limited(train, settings.limit, seed, source)
-    return {"train": train, "valid": out["valid"], "test": out["test"]}
+    return SplitRows(base, train), held_out
 
 
-def _near(part: Part, name: str, source: Source, seed: int) -> Part:
-    """A published validation or test split in memory; scattered rows of one that is large."""
-    if not isinstance(part.x, OnDisk):
-        return part
-    n, most = len(part.x), part.x.few
+def _loaded(
+    split: RawSplit, name: str, where: str, seed: int, notices: list[str]
+) -> RawSplit:
+    """A published validation or test split in memory; a random sample of a large one."""
+    if not isinstance(split.x, OnDisk):
+        return split
+    n = len(split.x)
+    most = split.x.sample_size
     if n > most:
-        source.notices.append(
-            f"{source.where}: {most:,} of the {n:,} rows of its {name} split stand for all of them"
+        notices.append(
+            f"{where}: {most:,} of the {n:,} rows of its {name} split stand for all of them"
         )
-    return _pick(part, scattered(n, part.x.piece, min(most, n), seed).sort().values)
+    rows = random_rows(n, split.x.piece, min(most, n), seed)
+    return _pick(split, rows.sort().values)
 
 
-def _pick(part: Part, rows: Tensor) -> Part:
-    """Some rows of a part, in memory."""
-    names = None if part.names is None else [part.names[i] for i in rows.tolist()]
-    y, factors, c = (
-        None if t is None else t[rows] for t in (part.y, part.factors, part.c)
+def _pick(split: RawSplit, rows: Tensor) -> RawSplit:
+    """Some rows of a raw split, in memory."""
+
+    def picked(values: Tensor | None) -> Tensor | None:
+        return None if values is None else values[rows]
+
+    return RawSplit(
+        split.x[rows],
+        picked(split.y),
+        None if split.names is None else [split.names[i] for i in rows.tolist()],
+        picked(split.factors),
+        picked(split.c),
     )
-    return Part(part.x[rows], y, names, factors, c)
 
 
-def _limited(train: Rows, limit: int, seed: int, source: Source) -> Rows:
-    """The first `limit` training rows; where rows are sorted by label, a draw by seed, which is
-    announced.
-    """
-    y = train.part.y
-    if isinstance(train.part.x, OnDisk):
-        return Rows(
-            train.part, Without(len(train), torch.empty(0, dtype=torch.long), limit)
-        )
-    if (
-        train.index is None
-        and y is not None
-        and len(y.unique()) > 1
-        and bool((y[1:] >= y[:-1]).all())
-    ):
-        source.notices.append(
+def _limited(
+    train: SplitRows, limit: int, seed: int, where: str, notices: list[str]
+) -> SplitRows:
+    """The first `limit` training rows; a random sample where rows are sorted by label."""
+    y = train.split.y
+    if isinstance(train.split.x, OnDisk):
+        nothing = torch.empty(0, dtype=torch.long)
+        return SplitRows(train.split, ExcludingIndex(len(train), nothing, limit))
+    if train.index is None and y is not None and _is_sorted(y):
+        notices.append(
             f"training rows are sorted by label: data.limit={limit} takes a "
             f"random sample by seed {seed}"
         )
-        return Rows(train.part, _permutation(len(train), seed)[:limit])
-    return Rows(train.part, train.some(limit, seed))
+        return SplitRows(train.split, _permutation(len(train), seed)[:limit])
+    return SplitRows(train.split, train.sample(limit, seed))
+
+
+def _is_sorted(y: Tensor) -> bool:
+    """True for labels of several classes in ascending order."""
+    return len(y.unique()) > 1 and bool((y[1:] >= y[:-1]).all())

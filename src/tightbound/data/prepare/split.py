@@ -1,35 +1,37 @@
-"""Split: rows of raw data, and the one way from them to what a model sees; LoaderSplit, the same
-for a stream.
-"""
+"""A split of a data set: raw rows, and their conversion to the input of a model."""
 
 from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import cast
 
 import torch
 from torch import Tensor
 
 from tightbound.core.batch import Batch
 from tightbound.core.data_spec import DataSpec
-from tightbound.data.on_disk import OnDisk, Without, spread
+from tightbound.data.on_disk import ExcludingIndex, OnDisk, spread
 from tightbound.data.prepare.binarize import bernoulli
 from tightbound.data.prepare.infer import check_read
 from tightbound.runtime.errors import TightboundError
 from tightbound.runtime.launch_context import WHOLE, Share
 
 NO_CONDITION = (
-    "this model is conditional and these examples come without their "
-    "condition: give (x, y), data with labels, or a "
-    "condition for all of them"
+    "this model is conditional and these examples come without their condition: give "
+    "(x, y), data with labels, or a condition for all of them"
 )
 
 
 @dataclass(frozen=True)
 class Transform:
-    """What happens to training rows at each visit: augmentation, then a fresh binary draw of greys
-    0..levels-1.
+    """Random changes of training rows at each visit: augmentation, then binarisation.
+
+    Attributes:
+        levels: number of grey levels to binarise from, or None for no binarisation.
+        augment: the augmentations, "flip" and "shift".
+        shift: the largest shift in pixels.
     """
 
     levels: int | None = None
@@ -39,14 +41,12 @@ class Transform:
     def __call__(
         self, raw: Tensor, layout: str, generator: torch.Generator, share: Share = WHOLE
     ) -> Tensor:
-        """Raw rows (n, ...) in their layout to raw rows, every random number from `generator`."""
+        """Transform raw rows (n, ...); all random numbers come from `generator`."""
         if self.augment:
             raw = _move(raw, layout, self.augment, self.shift, generator, share)
-        return (
-            raw
-            if self.levels is None
-            else bernoulli(raw, self.levels, generator, share)
-        )
+        if self.levels is None:
+            return raw
+        return bernoulli(raw, self.levels, generator, share)
 
 
 def _move(
@@ -57,18 +57,17 @@ def _move(
     generator: torch.Generator,
     share: Share,
 ) -> Tensor:
-    """Flips and shifts each image by itself: one gather over rows and columns; the edge is
-    repeated.
-    """
+    """Flip and shift each image by one gather over rows and columns; edges are repeated."""
     x = raw.movedim(1, -1) if layout == "chw" else raw
     n, height, width = x.shape[:3]
+    rank, world = share
 
     def random(low: int, high: int) -> Tensor:
-        """Uniform integers low..high-1, one for each image, drawn where the generator lives."""
+        """Uniform integers low..high-1 (n, 1); drawn for the batch of all processes."""
         drawn = torch.randint(
-            low, high, (n * share[1], 1), generator=generator, device=generator.device
+            low, high, (n * world, 1), generator=generator, device=generator.device
         )
-        return drawn[n * share[0] : n * (share[0] + 1)].to(x.device)
+        return drawn[n * rank : n * (rank + 1)].to(x.device)
 
     rows = torch.arange(height, device=x.device).expand(n, height)
     cols = torch.arange(width, device=x.device).expand(n, width)
@@ -82,51 +81,45 @@ def _move(
     return x.movedim(-1, 1) if layout == "chw" else x
 
 
+@dataclass(frozen=True, eq=False, repr=False)
 class Split:
-    """One split: `x` holds raw rows in the user's layout (perhaps memory-mapped), `index` says
-    which of them are ours.
+    """One split of a data set; rows are converted to model units when they are read.
 
-    y (labels, -1 unknown), names and factors, where known, are in the order of the split: entry i
-    belongs to row i. c: what a conditional model is told, class numbers (n,) or numbers (n, C), in
-    the same order. transform: what a generator switches on; with it, and only with it, `batch`
-    differs from the fixed evaluation view. fixed: makes the evaluation view of rows that are
-    binarised dynamically, (n, ...) in the order of the split; for rows on a disk, the view itself,
-    in the order of x.  checks: what raw rows of a disk are checked against when read. digest,
-    label_names: of data that were read for a trained model, the sha256 of their source and their
-    classes.
+    `y`, `names`, `factors` and `c` are in the order of the split: entry i belongs to
+    row i.
+
+    Attributes:
+        x: raw rows (N, ...) in the user's layout, perhaps memory-mapped or on the disk.
+        spec: the spec of the model's input.
+        index: numbers of the rows of x that belong to the split; None for all.
+        y: class ids (n,), -1 where unknown.
+        names: the name of each example.
+        factors: ground-truth factors (n, F).
+        c: conditions, class ids (n,) or numbers (n, C).
+        transform: random changes of training rows, applied if `batch` is given a
+            generator.
+        fixed: the evaluation view of dynamically binarised rows: a function that
+            returns (n, ...) in the order of the split, or rows on the disk in the
+            order of x.
+        notices: messages for the user.
+        checks: the spec that raw rows on the disk must satisfy when they are read.
+        digest: sha256 of the source, for data that were read for a trained model.
+        label_names: the classes of these data, for the same.
     """
 
-    digest = ""
+    x: Tensor | OnDisk
+    spec: DataSpec
+    index: Tensor | ExcludingIndex | None = None
+    y: Tensor | None = None
+    names: Sequence[str] | None = None
+    factors: Tensor | None = None
+    c: Tensor | None = None
+    transform: Transform | None = None
+    fixed: Callable[[], Tensor] | OnDisk | None = None
+    notices: tuple[str, ...] = ()
+    checks: DataSpec | None = None
+    digest: str = ""
     label_names: tuple[str, ...] | None = None
-
-    def __init__(
-        self,
-        x: Tensor | OnDisk,
-        spec: DataSpec,
-        *,
-        index: Tensor | Without | None = None,
-        y: Tensor | None = None,
-        names: Sequence[str] | None = None,
-        factors: Tensor | None = None,
-        c: Tensor | None = None,
-        transform: Transform | None = None,
-        fixed: Callable[[], Tensor] | OnDisk | None = None,
-        notices: Sequence[str] = (),
-        checks: DataSpec | None = None,
-    ) -> None:
-        self.checks = checks
-        self.x, self.spec, self.index, self.y, self.names = x, spec, index, y, names
-        self.factors, self.c, self.transform, self.notices = (
-            factors,
-            c,
-            transform,
-            list(notices),
-        )
-        self._fixed = (
-            fixed
-            if fixed is None or isinstance(fixed, OnDisk)
-            else functools.cache(fixed)
-        )
 
     def __len__(self) -> int:
         return len(self.x) if self.index is None else len(self.index)
@@ -134,24 +127,33 @@ class Split:
     def __repr__(self) -> str:
         return f"Split({len(self)} x {tuple(self.x.shape[1:])}, {self.spec.domain})"
 
+    @functools.cached_property
+    def _fixed_rows(self) -> Tensor:
+        """The result of `fixed`, computed once."""
+        return cast(Callable[[], Tensor], self.fixed)()
+
     def _take(self, rows: Tensor, x: Tensor | OnDisk) -> Tensor:
         rows = rows.to(x.device)
         at = rows if self.index is None else self.index[rows]
-        found = x.index_select(0, at)
+        taken = x.index_select(0, at)
         if self.checks is not None and x is self.x:
-            check_read(found, self.checks, "the data", at)
-        return found
+            check_read(taken, self.checks, "the data", at)
+        return taken
 
     def raw(self, rows: Tensor) -> Tensor:
-        """The fixed evaluation view of these rows (LongTensor), in raw units and the user's layout,
-        (n, ...).
+        """The evaluation view of these rows.
+
+        Args:
+            rows: row numbers (n,) of the split.
+
+        Returns:
+            (n, ...) in raw units and the user's layout.
         """
-        if self._fixed is None:
+        if self.fixed is None:
             return self._take(rows, self.x)
-        if isinstance(self._fixed, OnDisk):
-            return self._take(rows, self._fixed)
-        fixed = self._fixed()
-        return fixed.index_select(0, rows.to(fixed.device))
+        if isinstance(self.fixed, OnDisk):
+            return self._take(rows, self.fixed)
+        return self._fixed_rows.index_select(0, rows.to(self._fixed_rows.device))
 
     def batch(
         self,
@@ -159,15 +161,23 @@ class Split:
         generator: torch.Generator | None = None,
         share: Share = WHOLE,
     ) -> Tensor:
-        """These rows in domain units, float32 (n, *shape); a generator switches the training
-        transforms on.
+        """These rows in model units.
 
-        share: which part of a batch of the generator these rows are.
+        Args:
+            rows: row numbers (n,) of the split.
+            generator: source of the random training transforms; None for the
+                evaluation view.
+            share: (rank, world size): which part of the batch of all processes these
+                rows are.
+
+        Returns:
+            float32 (n, *shape).
         """
         if generator is None or self.transform is None:
             return self.spec.to_domain(self.raw(rows))
+        raw = self._take(rows, self.x)
         return self.spec.to_domain(
-            self.transform(self._take(rows, self.x), self.spec.layout, generator, share)
+            self.transform(raw, self.spec.layout, generator, share)
         )
 
     def examples(
@@ -176,80 +186,73 @@ class Split:
         generator: torch.Generator | None = None,
         share: Share = WHOLE,
     ) -> Batch:
-        """`batch`, with all that the spec says a model is told of each example beside x."""
-        x, told = self.batch(rows, generator, share), self.spec.condition
-        y = (
-            None
-            if self.spec.labels is None or self.y is None
-            else self.y[rows.to(self.y.device)].to(x.device)
-        )
-        if told is None:
+        """`batch` together with the labels and conditions that the model uses."""
+        x = self.batch(rows, generator, share)
+        y = None
+        if self.spec.labels is not None and self.y is not None:
+            y = self.y[rows.to(self.y.device)].to(x.device)
+        condition = self.spec.condition
+        if condition is None:
             return Batch(x, y=y)
         if self.c is None:
             raise TightboundError(NO_CONDITION)
-        return Batch(x, told.encode(self.c[rows.to(self.c.device)]).to(x.device), y)
+        c = condition.encode(self.c[rows.to(self.c.device)])
+        return Batch(x, c.to(x.device), y)
 
     def labels(self, rows: Tensor) -> Tensor | None:
         """Labels of these rows, or None where the source has none."""
         return None if self.y is None else self.y[rows.to(self.y.device)]
 
     def batches(self, size: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """(rows, x) in order, the evaluation view, `size` rows at a time; the last may be
-        smaller.
-        """
+        """(row numbers, x) of the evaluation view in order, `size` rows at a time."""
         for start in range(0, len(self), size):
             rows = torch.arange(start, min(start + size, len(self)))
             yield rows, self.batch(rows)
 
     def spread(self, n: int) -> Tensor:
-        """n row numbers spread evenly over the split, so that rows sorted by class give all
-        classes.
-        """
+        """n row numbers, evenly spaced, so that rows sorted by class give all classes."""
         return spread(len(self), self.x.piece if isinstance(self.x, OnDisk) else 1, n)
 
     def select(self, rows: Tensor) -> Split:
-        """The split made of these rows, in this order; nothing is copied but indices and labels."""
+        """The split of these rows in this order; x itself is not copied."""
         rows = rows.long().cpu()
         index = rows if self.index is None else self.index[rows]
         names = None if self.names is None else [self.names[int(i)] for i in rows]
-        return self._like(lambda t: t[rows], self.x, index, names)
+        return replace(
+            self._mapped(lambda t: t[rows]),
+            index=index,
+            names=names,
+            digest="",
+            label_names=None,
+        )
 
     def to(self, device: torch.device | str) -> Split:
-        """The same split with its rows copied to a device, for training there; rows on a disk stay
-        there.
-        """
+        """The split with its rows copied to a device; rows on the disk stay there."""
         if isinstance(self.x, OnDisk):
             return self
         index = self.index.to(device) if isinstance(self.index, Tensor) else None
-        return self._like(lambda t: t.to(device), self.x.to(device), index, self.names)
-
-    def _like(
-        self,
-        change: Callable[[Tensor], Tensor],
-        x: Tensor | OnDisk,
-        index: Tensor | Without | None,
-        names: Sequence[str] | None,
-    ) -> Split:
-        """A split with other rows or another device: `change` is applied to whatever is kept in the
-        split's order.
-        """
-        y, factors, c = (
-            None if t is None else change(t) for t in (self.y, self.factors, self.c)
-        )
-        made = self._fixed
-        fixed = (
-            made if made is None or isinstance(made, OnDisk) else lambda: change(made())
-        )
-        return Split(
-            x,
-            self.spec,
+        return replace(
+            self._mapped(lambda t: t.to(device)),
+            x=self.x.to(device),
             index=index,
-            y=y,
-            names=names,
-            factors=factors,
-            c=c,
-            transform=self.transform,
-            fixed=fixed,
-            notices=self.notices,
-            checks=self.checks,
+            digest="",
+            label_names=None,
+        )
+
+    def _mapped(self, change: Callable[[Tensor], Tensor]) -> Split:
+        """A copy with `change` applied to all tensors in the order of the split."""
+
+        def changed(values: Tensor | None) -> Tensor | None:
+            return None if values is None else change(values)
+
+        def changed_fixed() -> Tensor:
+            return change(self._fixed_rows)
+
+        is_function = self.fixed is not None and not isinstance(self.fixed, OnDisk)
+        return replace(
+            self,
+            y=changed(self.y),
+            factors=changed(self.factors),
+            c=changed(self.c),
+            fixed=changed_fixed if is_function else self.fixed,
         )

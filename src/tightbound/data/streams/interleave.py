@@ -1,11 +1,10 @@
-"""Lanes: training rows of data that are read in pieces, mixed in bounded memory, the same for any
-number of processes.
+"""Shuffle data that are read in pieces, in bounded memory, for any number of processes.
 
-The pieces (blocks of a file, shards) are dealt out over a fixed number of lanes, and each lane
-gives an equal part of every batch.  A lane goes through its pieces in an order that is a function
-of (seed, epoch), and mixes what it reads a window at a time.  A process runs some of the lanes and
-reads only their pieces, so the batch of all processes together does not depend on how many they
-are.
+The pieces (blocks of a file, shards) are dealt out over a fixed number of readers, and
+each reader gives an equal part of every batch. A reader goes through its pieces in an
+order that is a function of (seed, epoch), and shuffles its rows one buffer at a time. A
+process runs some of the readers and reads only their pieces, so the batch of all
+processes together does not depend on the number of processes.
 """
 
 from __future__ import annotations
@@ -16,31 +15,32 @@ from typing import Any, Literal, Protocol
 import torch
 from torch import Tensor
 
-from tightbound.data.on_disk import OnDisk, Without
+from tightbound.data.on_disk import ExcludingIndex, OnDisk
 from tightbound.data.prepare.infer import check_read
 from tightbound.data.prepare.split import Split
 from tightbound.data.source import sha256_text
 from tightbound.runtime.errors import TightboundError
 
-MOST_LANES = 16
-WINDOW = 1 << 28  # bytes of rows that all lanes together hold to mix
+MAX_READERS = 16
+BUFFER = 1 << 28  # bytes of the shuffle buffers of all readers together
 
-Place = tuple[
-    int, int, int
-]  # epoch, piece as the number in the epoch's order, row in it
+Position = tuple[int, int, int]  # epoch, number of the piece in its order, row in it
 
 
 class Pieces(Protocol):
-    """Data in pieces of whatever size; a piece has the same rows in the same order each time.
+    """Data in pieces of any size; a piece has the same rows in the same order each time.
 
-    mix: how many rows are held to be mixed; None: what 256 MB hold.
+    Attributes:
+        where: the name of the data in messages.
+        shuffle_buffer: rows to shuffle at a time; None for as many as fit 256 MB.
+        row_bytes: bytes of one row.
     """
 
     @property
     def where(self) -> str: ...
 
     @property
-    def mix(self) -> int | None: ...
+    def shuffle_buffer(self) -> int | None: ...
 
     @property
     def row_bytes(self) -> int: ...
@@ -48,21 +48,22 @@ class Pieces(Protocol):
     def __len__(self) -> int: ...
 
     def rows(self, piece: int, start: int) -> Iterator[Tensor]:
-        """Raw rows of a piece, some at a time, from its row `start` on."""
+        """Raw rows of a piece from its row `start` on, a few at a time."""
         ...
 
 
 class Blocks:
-    """The training rows of a split on a disk, about a megabyte a piece."""
+    """The training rows of a split on the disk, in pieces of about a megabyte."""
 
-    mix = None
+    shuffle_buffer = None
 
     def __init__(self, split: Split) -> None:
         assert isinstance(split.x, OnDisk) and not isinstance(split.index, Tensor)
-        self.x, self.checks, self.where = split.x, split.checks, "the data"
-        self.index = split.index or Without(
-            len(split.x), torch.empty(0, dtype=torch.long)
-        )
+        self.x = split.x
+        self.checks = split.checks
+        self.where = "the data"
+        nothing = torch.empty(0, dtype=torch.long)
+        self.index = split.index or ExcludingIndex(len(split.x), nothing)
         self.stop = int(self.index[torch.tensor([len(split) - 1])]) + 1
 
     @property
@@ -73,101 +74,139 @@ class Blocks:
         return -(-self.stop // self.x.piece)
 
     def rows(self, piece: int, start: int) -> Iterator[Tensor]:
-        first, last = piece * self.x.piece, min((piece + 1) * self.x.piece, self.stop)
-        own = self.index.inside(first, last)[start:]
-        if len(own):
-            found = self.x.read(first, last)[own]
+        first = piece * self.x.piece
+        last = min(first + self.x.piece, self.stop)
+        offsets = self.index.inside(first, last)[start:]
+        if len(offsets):
+            rows = self.x.read(first, last)[offsets]
             if self.checks is not None:
-                check_read(found, self.checks, self.where, own + first)
-            yield found
+                check_read(rows, self.checks, self.where, offsets + first)
+            yield rows
 
 
-class Lane:
-    """One lane.  at: where the current window starts; used: how many of its rows are taken."""
+class ShardReader:
+    """Reads some of the pieces in random order, shuffled through a buffer.
+
+    Attributes:
+        at: position at which the current buffer starts.
+        used: rows of the buffer that were taken.
+
+    Args:
+        pieces: the data.
+        chosen: the numbers of the pieces to read.
+        seed: the orders are functions of seed and number.
+        number: the number of this reader.
+        first_buffer: rows of the first buffer.
+        shuffle_buffer: rows of all later buffers.
+    """
 
     def __init__(
         self,
         pieces: Pieces,
-        own: Sequence[int],
+        chosen: Sequence[int],
         seed: int,
         number: int,
-        first: int,
-        window: int,
+        first_buffer: int,
+        shuffle_buffer: int,
     ) -> None:
-        self.pieces, self.own, self.seed, self.number = pieces, own, seed, number
-        self.first, self.size = first, window
+        self.pieces = pieces
+        self.chosen = chosen
+        self.seed = seed
+        self.number = number
+        self.first_buffer = first_buffer
+        self.shuffle_buffer = shuffle_buffer
         self.go_to((0, 0, 0), 0)
 
-    def go_to(self, at: Place, used: int) -> None:
-        """Goes on where another lane of the same number stood."""
-        self.at, self.used = at, used
-        self._reader, self._rest = self._read(at), iter(())  # type: Iterator[tuple[Tensor, Place]], Any
-        self._window: Tensor | None = None
+    def go_to(self, at: Position, used: int) -> None:
+        """Continue at the position of another reader of the same number."""
+        self.at = at
+        self.used = used
+        self._stream = self._read(at)
+        self._pending: tuple[Tensor, Position] | None = None
+        self._buffer: Tensor | None = None
 
     def take(self, k: int) -> Tensor:
         """The next k rows."""
-        found: list[Tensor] = []
+        taken: list[Tensor] = []
         while k:
-            if self._window is None:
-                self._fill()
-            assert self._window is not None
+            if self._buffer is None:
+                self._buffer = self._fill()
             rows = self._order[self.used : self.used + k]
-            found.append(self._window.index_select(0, rows))
-            self.used, k = self.used + len(rows), k - len(rows)
+            taken.append(self._buffer.index_select(0, rows))
+            self.used += len(rows)
+            k -= len(rows)
             if self.used == len(self._order):
-                self.at, self.used, self._window = self._after, 0, None
-        return torch.cat(found)
+                self.at = self._after
+                self.used = 0
+                self._buffer = None
+        return torch.cat(taken)
 
-    def _random(self, *parts: object) -> torch.Generator:
-        digest = sha256_text(self.seed, self.number, *parts)
+    def _random(self, *keys: object) -> torch.Generator:
+        digest = sha256_text(self.seed, self.number, *keys)
         return torch.Generator().manual_seed(int(digest[:15], 16))
 
-    def _fill(self) -> None:
-        """Reads the next window, no further than its epoch, and draws its order."""
-        left, found, this = self.size if any(self.at) else self.first, [], None
-        while left:
-            rows, (epoch, piece, row) = next(self._rest, None) or next(self._reader)
-            if this not in (None, epoch):
-                self._rest = iter([(rows, (epoch, piece, row))])
+    def _fill(self) -> Tensor:
+        """Read the next buffer, not beyond the end of its epoch, and draw its order."""
+        missing = self.shuffle_buffer if any(self.at) else self.first_buffer
+        blocks: list[Tensor] = []
+        current: int | None = None
+        while missing:
+            rows, position = self._pending or next(self._stream)
+            self._pending = None
+            epoch, piece, row = position
+            if current not in (None, epoch):
+                self._pending = (rows, position)
                 break
-            this = epoch
-            found.append(rows[:left])
-            self._after = (epoch, piece, row + len(found[-1]))
-            if len(rows) > left:
-                self._rest = iter([(rows[left:], self._after)])
-            left -= len(found[-1])
-        self._window = torch.cat(found)
+            current = epoch
+            block = rows[:missing]
+            blocks.append(block)
+            self._after = (epoch, piece, row + len(block))
+            if len(rows) > missing:
+                self._pending = (rows[missing:], self._after)
+            missing -= len(block)
+        buffer = torch.cat(blocks)
+        # the key "window" is part of the orders of examples and stays as it is
         self._order = torch.randperm(
-            len(self._window), generator=self._random("window", *self.at)
+            len(buffer), generator=self._random("window", *self.at)
         )
+        return buffer
 
-    def _read(self, at: Place) -> Iterator[tuple[Tensor, Place]]:
-        """Rows from a place on, epoch after epoch, some at a time, each with the place of the
-        first.
-        """
+    def _read(self, at: Position) -> Iterator[tuple[Tensor, Position]]:
+        """Rows from a position on, epoch after epoch, with the position of the first."""
         epoch, start, row = at
         while True:
             order = torch.randperm(
-                len(self.own), generator=self._random("epoch", epoch)
+                len(self.chosen), generator=self._random("epoch", epoch)
             ).tolist()
-            empty = (start, row) == (0, 0)
+            is_empty = (start, row) == (0, 0)
             for number in range(start, len(order)):
-                for rows in self.pieces.rows(self.own[order[number]], row):
+                for rows in self.pieces.rows(self.chosen[order[number]], row):
                     yield rows, (epoch, number, row)
-                    row, empty = row + len(rows), False
+                    row += len(rows)
+                    is_empty = False
                 row = 0
-            if empty:
+            if is_empty:
                 raise TightboundError(
                     f"{self.pieces.where}: some of its pieces have no "
                     "examples: leave out empty ones"
                 )
-            epoch, start = epoch + 1, 0
+            epoch += 1
+            start = 0
 
 
-class Lanes:
-    """The lanes of one process: `lanes()` gives the raw rows of its part of the next batch.
+class InterleavedReader:
+    """The readers of one process; a call gives the raw rows of its part of the next batch.
 
-    Raises TightboundError where the batch or the pieces cannot be shared out over the processes.
+    Args:
+        pieces: the data.
+        batch: size of the batch of all processes.
+        seed: the order of the rows is a function of it.
+        rank: number of this process.
+        world: number of processes.
+        shuffle_buffer: rows that are shuffled at a time, of all readers together.
+
+    Raises:
+        TightboundError: where the pieces cannot be shared out over the processes.
     """
 
     def __init__(
@@ -178,73 +217,71 @@ class Lanes:
         *,
         rank: int = 0,
         world: int = 1,
-        mix: Literal["auto"] | int = "auto",
+        shuffle_buffer: Literal["auto"] | int = "auto",
     ) -> None:
-        self.total = lanes_for(len(pieces), batch, world, pieces.where)
+        self.total = reader_count(len(pieces), batch, world, pieces.where)
         self.each = batch // self.total
-        window = (
-            mix
-            if mix != "auto"
-            else min(pieces.mix or WINDOW, WINDOW // max(1, pieces.row_bytes))
-        )
-        window = max(self.each, window // self.total)
+        if shuffle_buffer == "auto":
+            most = BUFFER // max(1, pieces.row_bytes)
+            shuffle_buffer = min(pieces.shuffle_buffer or BUFFER, most)
+        buffer = max(self.each, shuffle_buffer // self.total)
         dealt = torch.randperm(
             len(pieces), generator=torch.Generator().manual_seed(seed)
         ).tolist()
-        share = (
-            self.total // world
-        )  # the first windows are of different sizes, so that not all end at one time
-        self.lanes = [
-            Lane(
+        share = self.total // world
+        # the first buffers have different sizes, so that not all are used up at once
+        self.readers = [
+            ShardReader(
                 pieces,
-                dealt[i :: self.total],
+                dealt[number :: self.total],
                 seed,
-                i,
-                max(self.each, window * (i + 1) // self.total),
-                window,
+                number,
+                max(self.each, buffer * (number + 1) // self.total),
+                buffer,
             )
-            for i in range(rank * share, (rank + 1) * share)
+            for number in range(rank * share, (rank + 1) * share)
         ]
 
     def __call__(self) -> Tensor:
-        return torch.cat([lane.take(self.each) for lane in self.lanes])
+        return torch.cat([reader.take(self.each) for reader in self.readers])
 
     def state_dict(self) -> dict[str, Any]:
-        """Where each lane of this process stands, plain numbers: {"3": [epoch, piece, row,
-        used]}.
-        """
-        return {str(lane.number): [*lane.at, lane.used] for lane in self.lanes}
+        """The position of each reader of this process: {"3": [epoch, piece, row, used]}."""
+        return {
+            str(reader.number): [*reader.at, reader.used] for reader in self.readers
+        }
 
     def load_state_dict(self, state: dict[str, Any]) -> str:
-        """Goes on from the states of all processes together, which may have been another number;
-        returns a note.
+        """Continue from the states of all processes together, of any number of processes.
 
-        Where that number needs other lanes, all begin the next epoch.
+        Returns:
+            A note for the user, where that number needs another number of readers: all
+            then begin the next epoch. Else an empty text.
         """
         if len(state) != self.total:
-            epoch = 1 + max(place[0] for place in state.values())
-            for lane in self.lanes:
-                lane.go_to((epoch, 0, 0), 0)
+            epoch = 1 + max(position[0] for position in state.values())
+            for reader in self.readers:
+                reader.go_to((epoch, 0, 0), 0)
             return (
                 "the number of processes does not fit the order of the data, so "
                 "the next epoch begins now"
             )
-        for lane in self.lanes:
-            *at, used = state[str(lane.number)]
-            lane.go_to(tuple(at), used)
+        for reader in self.readers:
+            *at, used = state[str(reader.number)]
+            reader.go_to(tuple(at), used)
         return ""
 
 
-def lanes_for(pieces: int, batch: int, world: int, where: str) -> int:
-    """How many lanes: the largest power of two up to 16 that divides the batch and leaves each a
-    piece.
+def reader_count(pieces: int, batch: int, world: int, where: str) -> int:
+    """The number of readers: the largest power of two up to 16 that divides the batch.
 
-    Where that is no multiple of the processes, one for each of them.
+    It is at most the number of pieces. Where it is not a multiple of the number of
+    processes, there is one reader for each process.
     """
     if pieces < world:
         raise TightboundError(
             f"{where}: {pieces} pieces are too few for {world} processes: "
             "write more, smaller shards"
         )
-    fits = [n for n in (1, 2, 4, 8, MOST_LANES) if n <= pieces and batch % n == 0]
+    fits = [n for n in (1, 2, 4, 8, MAX_READERS) if n <= pieces and batch % n == 0]
     return fits[-1] if fits[-1] % world == 0 else world

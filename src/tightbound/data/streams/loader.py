@@ -1,6 +1,4 @@
-"""LoaderSplit: a user's DataLoader or IterableDataset as a training split, and the fixed sample
-that stands for it.
-"""
+"""A DataLoader or IterableDataset as a training split, with a fixed sample for evaluation."""
 
 from __future__ import annotations
 
@@ -20,10 +18,17 @@ from tightbound.data.images.decode import pixels
 from tightbound.data.prepare.binarize import FIXED_SEED
 from tightbound.data.prepare.infer import check_values
 from tightbound.data.prepare.split import Transform
-from tightbound.data.source import Part, Source, as_tensor, read_labels, sha256_text
+from tightbound.data.source import (
+    RawSource,
+    RawSplit,
+    as_tensor,
+    read_labels,
+    sha256_text,
+)
 from tightbound.runtime.errors import TightboundError
 
 _SAMPLE = 2_000
+_ITEM = "an item of the IterableDataset"
 
 
 def is_stream(source: Any) -> bool:
@@ -32,37 +37,39 @@ def is_stream(source: Any) -> bool:
 
 
 def _batches(stream: Any, size: int) -> Iterator[tuple[Tensor, Any]]:
-    """(x, y or None) raw: a loader's own batches, or `size` items of an IterableDataset at
-    a time.
-    """
-    if isinstance(stream, DataLoader):
-        for number, batch in enumerate(stream):
-            x, y = item_parts(batch, f"batch {number} of the DataLoader")
-            yield as_tensor(x, f"batch {number} of the DataLoader", []), y
+    """Raw (x, y or None): the batches of a loader, or `size` items at a time."""
+    if not isinstance(stream, DataLoader):
+        yield from _item_batches(stream, size)
         return
+    for number, batch in enumerate(stream):
+        what = f"batch {number} of the DataLoader"
+        x, y = item_parts(batch, what)
+        yield as_tensor(x, what, []), y
+
+
+def _item_batches(stream: Any, size: int) -> Iterator[tuple[Tensor, Any]]:
+    """The items of an IterableDataset, `size` at a time."""
     items = iter(stream)
-    while group := [
-        item_parts(item, "an item of the IterableDataset")
-        for item in islice(items, size)
-    ]:
-        rows = [
-            pixels(x, None, None) if isinstance(x, Image.Image) else x for x, _ in group
-        ]
+    while group := [item_parts(item, _ITEM) for item in islice(items, size)]:
+        rows = [_row(x) for x, _ in group]
         try:
-            x = torch.stack(
-                [as_tensor(row, "an item of the IterableDataset", []) for row in rows]
-            )
+            x = torch.stack(rows)
         except RuntimeError:
             raise TightboundError(
                 "items of the IterableDataset have different shapes: resize them alike"
             ) from None
-        labels = [y for _, y in group]
-        yield x, together([plain_label(y) for y in labels])
+        yield x, together([plain_label(y) for _, y in group])
+
+
+def _row(x: Any) -> Tensor:
+    array = pixels(x, None, None) if isinstance(x, Image.Image) else x
+    return as_tensor(array, _ITEM, [])
 
 
 def _started(stream: Any, size: int, seed: int) -> Iterator[tuple[Tensor, Any]]:
-    """One pass whose order is a function of the seed: torch's global state decides it, and is put
-    back.
+    """One pass over a stream, whose order is a function of the seed.
+
+    The order comes from torch's global generator, whose state is restored.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -72,37 +79,41 @@ def _started(stream: Any, size: int, seed: int) -> Iterator[tuple[Tensor, Any]]:
 
 
 def _labels(xs: list[Tensor], ys: list[Any], limit: int | None) -> np.ndarray | None:
-    """The labels of some batches as one array, or None where they are not one for each example."""
+    """The labels of some batches as one array; None where there is not one per example."""
     try:
         arrays = [np.asarray(y) for y in ys]
-        if any(
-            y is None or a.ndim == 0 or len(a) != len(x)
-            for x, y, a in zip(xs, ys, arrays, strict=True)
-        ):
-            return None
+        for x, y, array in zip(xs, ys, arrays, strict=True):
+            if y is None or array.ndim == 0 or len(array) != len(x):
+                return None
         return np.concatenate(arrays)[:limit]
     except ValueError:
         return None
 
 
-def sample(stream: Any, seed: int) -> Source:
-    """The first 2,000 examples of the pass with this seed, as a Source with one training part."""
-    found = gather(stream, _SAMPLE, seed, "train")
-    found.notices.append(
-        f"{found.where} is read as a stream: an interrupted run resumes at the "
+def sample(stream: Any, seed: int) -> RawSource:
+    """The first 2,000 examples of the pass with this seed, as a source with one split."""
+    source = gather(stream, _SAMPLE, seed, "train")
+    return source.with_notices(
+        f"{source.where} is read as a stream: an interrupted run resumes at the "
         "start of its epoch, not within it"
     )
-    return found
 
 
 def gather(
     stream: Any, limit: int | None = None, seed: int = 0, split: str = "all"
-) -> Source:
-    """The examples of one pass, or the first `limit`, in memory, as a Source with one part of this
-    name.
+) -> RawSource:
+    """Read the examples of one pass into memory.
+
+    Args:
+        stream: a DataLoader or IterableDataset.
+        limit: the largest number of examples, or None for all.
+        seed: the seed of the pass.
+        split: the name of the split that the examples form.
     """
     kind = type(stream).__name__
-    xs, ys, n = [], [], 0
+    xs: list[Tensor] = []
+    ys: list[Any] = []
+    n = 0
     for x, y in _started(stream, 256, seed):
         xs.append(x)
         ys.append(y)
@@ -118,21 +129,26 @@ def gather(
             f"batches of the {kind} have different shapes: resize their examples alike"
         ) from None
     notices: list[str] = []
-    y, names = read_labels(_labels(xs, ys, limit), len(rows), f"the {kind}", notices)
-    part = Part(rows, y)
-    return Source(
+    labels = _labels(xs, ys, limit)
+    y, names = read_labels(labels, len(rows), f"the {kind}", notices)
+    return RawSource(
         kind,
         f"the {kind}",
-        {split: part},
+        {split: RawSplit(rows, y)},
         sha256_text(kind, tuple(rows.shape[1:]), rows.dtype),
         label_names=names,
-        notices=notices,
+        notices=tuple(notices),
     )
 
 
 class LoaderSplit:
-    """A training split that streams: what a DataLoader or IterableDataset yields, checked, in
-    domain units.
+    """A training split over a DataLoader or IterableDataset, in model units.
+
+    Args:
+        stream: the DataLoader or IterableDataset.
+        spec: the spec that its examples must satisfy.
+        transform: random changes of the raw examples.
+        seed: epoch e is read with the seed + e.
     """
 
     resumable_within_epoch = False
@@ -140,23 +156,25 @@ class LoaderSplit:
     def __init__(
         self, stream: Any, spec: DataSpec, transform: Transform | None, seed: int
     ) -> None:
-        self.stream, self.spec, self.transform, self.seed = (
-            stream,
-            spec,
-            transform,
-            seed,
-        )
+        self.stream = stream
+        self.spec = spec
+        self.transform = transform
+        self.seed = seed
 
     @property
     def size(self) -> int | None:
-        """Examples in one pass, or None where the stream does not know."""
-        sized: Any = (
-            self.stream.dataset if isinstance(self.stream, DataLoader) else self.stream
-        )
+        """Examples in one pass, or None where the stream has no length."""
+        sized = self.stream
+        if isinstance(self.stream, DataLoader):
+            sized = self.stream.dataset
         return len(sized) if hasattr(sized, "__len__") else None
 
     def __len__(self) -> int:
-        """Examples in one pass; TypeError where the stream does not know."""
+        """Examples in one pass.
+
+        Raises:
+            TypeError: where the stream has no length.
+        """
         if self.size is None:
             raise TypeError(
                 f"{type(self.stream).__name__} does not say how many examples it has"
@@ -169,8 +187,12 @@ class LoaderSplit:
     def epochs(
         self, size: int, generator: torch.Generator | None = None, first: int = 0
     ) -> Iterator[Iterator[tuple[Tensor, Tensor | None]]]:
-        """One iterator of (x in domain units, labels) for each epoch from `first` on, in the order
-        of its number.
+        """One iterator of (x in model units, labels) for each epoch from `first` on.
+
+        Args:
+            size: examples per batch, for an IterableDataset.
+            generator: source of the random numbers of the transform.
+            first: number of the first epoch; its order is a function of the number.
         """
         for epoch in range(first, 2**31):
             yield self._epoch(epoch, size, generator)
@@ -179,9 +201,8 @@ class LoaderSplit:
         self, epoch: int, size: int, generator: torch.Generator | None
     ) -> Iterator[tuple[Tensor, Tensor | None]]:
         fixed = torch.Generator().manual_seed(FIXED_SEED)
-        for number, (raw, y) in enumerate(
-            _started(self.stream, size, self.seed + epoch)
-        ):
+        batches = _started(self.stream, size, self.seed + epoch)
+        for number, (raw, y) in enumerate(batches):
             what = f"batch {number} of the {type(self.stream).__name__}"
             if self.transform is not None:
                 raw = self.transform(raw, self.spec.layout, generator or fixed)
@@ -192,17 +213,18 @@ class LoaderSplit:
                     f"{what} has shape {tuple(raw.shape)}, unlike the batches before it"
                 ) from None
             check_values(raw, self.spec, what)
-            labels = (
-                torch.as_tensor(y)
-                if isinstance(y, Tensor)
-                or (y is not None and np.asarray(y).dtype.kind in "iu")
-                else None
-            )
-            yield x, labels
+            yield x, _label_tensor(y)
 
     def batches(self, size: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """(running numbers, x in domain units) over the pass that the sample was taken from."""
+        """(running numbers, x in model units) over the pass that the sample is from."""
         start = 0
         for x, _ in self._epoch(0, size, None):
             yield torch.arange(start, start + len(x)), x
             start += len(x)
+
+
+def _label_tensor(y: Any) -> Tensor | None:
+    """The labels of a batch as a tensor; None where they are not whole numbers."""
+    if y is None or isinstance(y, Tensor):
+        return y
+    return torch.as_tensor(y) if np.asarray(y).dtype.kind in "iu" else None

@@ -1,16 +1,14 @@
-"""Shards: examples that come in order from tar files (`wds:PATTERN`) or from a library (`hf:NAME`
-with streaming).
-"""
+"""Examples in shards, read in order: tar files (`wds:PATTERN`) or a library (`hf:NAME`)."""
 
 from __future__ import annotations
 
 import glob
 import io
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import torch
@@ -24,35 +22,41 @@ from tightbound.data.images.items import FEW, Items
 from tightbound.data.prepare.infer import check_read
 from tightbound.data.prepare.split import Transform
 from tightbound.data.settings import DataSettings
-from tightbound.data.source import Part, Source, join_labels, sha256_text
+from tightbound.data.source import RawSource, RawSplit, join_labels, sha256_text
 from tightbound.runtime.errors import TightboundError
 from tightbound.runtime.progress import Steady
 
 Item = tuple[str, Any, Any]  # name, undecoded x, label or None
 AT_ONCE = 64
-MIX = 8192
-FROM_STREAM, SAMPLE = 5_000, 2_000
+SHUFFLE_BUFFER = 8192
+MOST_HELD_OUT = 16  # shards of a split that are held out whole, at most
+EVALUATION_SAMPLE = 5_000
+TRAINING_SAMPLE = 2_000
 WHOLE = 20  # with so many shards, some are held out whole
-ROLES = {"valid": 0, "test": 1}
+REMAINDERS = {"valid": 0, "test": 1}
 
 
 @dataclass(frozen=True)
 class Shards:
-    """Examples in shards; `Pieces` of training.  A shard's examples are read anew each time, in
-    their order.
+    """Examples in shards, the `Pieces` of training; a shard is read anew each time.
 
-    names: of the shards.  open_(shard): its examples, undecoded.  keep: which of them, by their
-    number in the shard, are ours.  decode: makes rows of them, once a few were seen.  checks: what
-    rows are checked against.
+    Attributes:
+        where: the name of the data in messages.
+        names: the names of the shards.
+        open_shard: `open_shard(number)` yields the undecoded examples of a shard.
+        keep: which examples belong to the split, by their number in the shard.
+        decode: converts examples to rows.
+        checks: the spec that rows must satisfy.
+        shuffle_buffer: rows to shuffle at a time.
     """
 
     where: str
     names: Sequence[str]
-    open_: Callable[[int], Iterator[Item]]
+    open_shard: Callable[[int], Iterator[Item]]
     keep: Callable[[int], bool] = lambda number: True
     decode: Items | None = None
     checks: DataSpec | None = None
-    mix: int | None = MIX
+    shuffle_buffer: int | None = SHUFFLE_BUFFER
 
     def __len__(self) -> int:
         return len(self.names)
@@ -64,43 +68,54 @@ class Shards:
         return torch.Size(self.decode.shape).numel() * self.decode.dtype.itemsize
 
     def items(self, piece: int) -> Iterator[Item]:
-        """Our examples of a shard, undecoded; damage is told with the shard's name."""
+        """The undecoded examples of a shard that belong to the split.
+
+        Raises:
+            TightboundError: with the name of the shard, where it is damaged.
+        """
         number = -1
         try:
-            for number, item in enumerate(self.open_(piece)):
+            for number, item in enumerate(self.open_shard(piece)):
                 if self.keep(number):
                     yield item
         except TightboundError:
             raise
-        except Exception as error:  # what libraries raise on damaged files
+        except Exception as error:  # libraries raise many kinds on damaged files
             line = (str(error).splitlines() or [type(error).__name__])[0]
             raise TightboundError(
                 f"{self.names[piece]} is damaged after {number + 1} examples "
                 f"({line}): restore it, or leave it out"
             ) from None
 
+    def decode_items(self, items: Sequence[Item]) -> tuple[Tensor, list[Item]]:
+        """The rows of some examples, and the examples without those left out as bad."""
+        assert self.decode is not None
+        rows, kept = self.decode(
+            [x for _, x, _ in items], [name for name, _, _ in items]
+        )
+        return rows, [items[i] for i in kept]
+
     def decoded(
         self, piece: int, start: int = 0
     ) -> Iterator[tuple[Tensor, list[Item]]]:
-        """Rows of a shard from its row `start` on, a few at a time, with the examples that they
-        were made of.
-        """
+        """Rows of a shard from its row `start` on, a few at a time, with their examples."""
         assert self.decode is not None
-        skip = (
-            0 if self.decode.skip_bad else start
-        )  # a bad example has no number, so that those before must be decoded
-        items, left = islice(self.items(piece), skip, None), start - skip
-        while some := list(islice(items, AT_ONCE)):
-            rows, kept = self.decode(
-                [x for _, x, _ in some], [name for name, _, _ in some]
-            )
-            rows, kept, left = rows[left:], kept[left:], max(0, left - len(rows))
-            if len(rows):
+        # bad examples are not counted as rows, so that those before are decoded too
+        skip = 0 if self.decode.skip_bad else start
+        before = start - skip
+        items = islice(self.items(piece), skip, None)
+        while group := list(islice(items, AT_ONCE)):
+            rows, kept = self.decode_items(group)
+            wanted = rows[before:]
+            kept = kept[before:]
+            before = max(0, before - len(rows))
+            if len(wanted):
                 if self.checks is not None:
-                    check_read(rows, self.checks, self.names[piece])
-                yield rows, [some[i] for i in kept]
+                    check_read(wanted, self.checks, self.names[piece])
+                yield wanted, kept
 
     def rows(self, piece: int, start: int) -> Iterator[Tensor]:
+        """Rows of a shard from its row `start` on, a few at a time."""
         return (rows for rows, _ in self.decoded(piece, start))
 
     def only(self, pieces: Sequence[int]) -> Shards:
@@ -108,210 +123,238 @@ class Shards:
         return replace(
             self,
             names=[self.names[i] for i in pieces],
-            open_=lambda i: self.open_(pieces[i]),
+            open_shard=lambda i: self.open_shard(pieces[i]),
         )
 
-    def some(self, most: int) -> Iterator[Item]:
-        """At most so many examples, evenly from all shards."""
-        each = -(-most // max(1, len(self)))
-        every = (
+    def sample_items(self, most: int) -> Iterator[Item]:
+        """At most so many examples, the same number from each shard."""
+        from_each = -(-most // max(1, len(self)))
+        items = (
             item
             for piece in range(len(self))
-            for item in islice(self.items(piece), each)
+            for item in islice(self.items(piece), from_each)
         )
-        return islice(every, most)
+        return islice(items, most)
 
-    def part(self, most: int, what: str) -> tuple[Part, np.ndarray | None]:
-        """Some of the rows in memory, and their labels."""
-        assert self.decode is not None
+    def sample(self, most: int, what: str) -> tuple[RawSplit, np.ndarray | None]:
+        """Some rows in memory, at most 128 MB of them, and their labels."""
         most = min(most, max(16, (1 << 27) // self.row_bytes))
-        steady, xs, items = Steady(f"reading {what}", most), [], self.some(most)
-        ys: list[Any] = []
+        progress = Steady(f"reading {what}", most)
+        blocks: list[Tensor] = []
+        labels: list[Any] = []
+        items = self.sample_items(most)
         while group := list(islice(items, AT_ONCE)):
-            rows, kept = self.decode(
-                [x for _, x, _ in group], [name for name, _, _ in group]
-            )
-            xs.append(rows)
-            ys += [plain_label(group[i][2]) for i in kept]
-            steady.add(len(group))
-        if not xs:
+            rows, kept = self.decode_items(group)
+            blocks.append(rows)
+            labels += [plain_label(label) for _, _, label in kept]
+            progress.add(len(group))
+        if not blocks:
             raise TightboundError(
                 f"{what} has no examples: nothing can be learned from it"
             )
-        return Part(torch.cat(xs)), together(ys)
+        return RawSplit(torch.cat(blocks)), together(labels)
 
 
-@dataclass
+@dataclass(frozen=True)
 class Stream:
-    """A source that streams: what there is to train on, and the source of the rows that are
-    held.
-    """
+    """A streaming source: the shards to train on, and samples that are held in memory."""
 
     shards: Shards
-    source: Source
-    held_out: bool = True
+    source: RawSource
 
 
 def stream_of(
     name: str, splits: dict[str, Shards], digest: str, settings: DataSettings, seed: int
 ) -> Stream:
-    """Splits of shards to a Stream: what is not published is held out, whole shards or every so
-    many-th example.
+    """Make a stream of shards; splits that are not published are held out.
+
+    Args:
+        name: short name of the data set.
+        splits: the shards of each published split.
+        digest: sha256 that identifies the content.
+        settings: the data settings.
+        seed: the seed of the random splits.
     """
-    train, notices = splits["train"], list[str]()
+    train = splits["train"]
+    where = train.where
+    notices: list[str] = []
     if not len(train):
-        raise TightboundError(
-            f"{train.where} has no shards: nothing can be learned from it"
-        )
-    decode = Items([x for _, x, _ in train.some(FEW)], train.where, settings, notices)
+        raise TightboundError(f"{where} has no shards: nothing can be learned from it")
+    first = [x for _, x, _ in train.sample_items(FEW)]
+    decode = Items(first, where, settings, notices)
     splits = {key: replace(shards, decode=decode) for key, shards in splits.items()}
-    splits |= _held_out(splits, settings, seed, notices)
-    found = {
-        key: splits[key].part(
-            SAMPLE if key == "train" else FROM_STREAM, f"{train.where} ({key})"
-        )
-        for key in splits
-    }
-    parts = {key: part for key, (part, _) in found.items()}
-    labels = {key: y for key, (_, y) in found.items() if y is not None}
+    splits |= _hold_out(splits, settings, seed, notices)
+    samples = {}
+    labels = {}
+    for key, shards in splits.items():
+        most = TRAINING_SAMPLE if key == "train" else EVALUATION_SAMPLE
+        samples[key], y = shards.sample(most, f"{where} ({key})")
+        if y is not None:
+            labels[key] = y
     notices.append(
-        f"{train.where} is read as it comes: {len(splits['train'])} shards to train on, "
-        f"{len(parts['valid'].x):,} examples held in memory to validate and "
-        f"{len(parts['test'].x):,} to test"
+        f"{where} is read as it comes: {len(splits['train'])} shards to train on, "
+        f"{len(samples['valid'].x):,} examples held in memory to validate and "
+        f"{len(samples['test'].x):,} to test"
     )
-    image = bool(decode.resolved)
-    source = Source(
+    labelled, label_names = join_labels(samples, labels, where, notices)
+    is_image = bool(decode.resolved)
+    source = RawSource(
         name,
-        train.where,
-        parts,
+        where,
+        labelled,
         digest,
-        layout="chw" if image else None,
-        levels=256 if image else None,
-        label_names=join_labels(parts, labels, train.where, notices),
+        layout="chw" if is_image else None,
+        levels=256 if is_image else None,
+        label_names=label_names,
         resolved=dict(decode.resolved),
-        notices=notices,
+        notices=tuple(notices),
     )
     return Stream(splits["train"], source)
 
 
-def _held_out(
-    splits: dict[str, Shards], settings: DataSettings, seed: int, notices: list[str]
+def _hold_out(
+    splits: Mapping[str, Shards],
+    settings: DataSettings,
+    seed: int,
+    notices: list[str],
 ) -> dict[str, Shards]:
     """The missing splits, and the training shards without them."""
-    train, missing = splits["train"], [name for name in ROLES if name not in splits]
+    train = splits["train"]
+    missing = [name for name in REMAINDERS if name not in splits]
+    if not missing:
+        return {}
+    shares = {name: getattr(settings, name) for name in missing}
+    if len(train) >= WHOLE:
+        return _hold_out_shards(train, shares, seed, notices)
+    return _hold_out_examples(train, shares, notices)
+
+
+def _hold_out_shards(
+    train: Shards, shares: dict[str, float], seed: int, notices: list[str]
+) -> dict[str, Shards]:
+    """Random whole shards as the missing splits, and the others to train on."""
+    random = torch.Generator().manual_seed(seed)
+    order = torch.randperm(len(train), generator=random).tolist()
     out: dict[str, Shards] = {}
-    if missing and len(train) >= WHOLE:
-        order = torch.randperm(
-            len(train), generator=torch.Generator().manual_seed(seed)
-        ).tolist()
-        for name in missing:
-            share = getattr(settings, name)
-            own = [
-                order.pop()
-                for _ in range(
-                    max(
-                        1,
-                        min(MIX // 512, round(len(train) * share) if share < 1 else 1),
-                    )
-                )
-            ]
-            out[name] = train.only(sorted(own))
-            notices.append(
-                f"{train.where}: {len(own)} of its {len(train)} shards are held out ({name})"
-            )
-        return {**out, "train": train.only(sorted(order))}
-    period = {
-        name: max(2, round(1 / share)) if (share := getattr(settings, name)) < 1 else 10
-        for name in missing
-    }
-
-    def keeps(name: str) -> Callable[[int], bool]:
-        return lambda n: (
-            name == next((m for m in missing if n % period[m] == ROLES[m]), "train")
-        )
-
-    for name in missing:
-        out[name] = replace(train, keep=keeps(name))
+    for name, share in shares.items():
+        wanted = round(len(train) * share) if share < 1 else 1
+        count = max(1, min(MOST_HELD_OUT, wanted))
+        chosen = [order.pop() for _ in range(count)]
+        out[name] = train.only(sorted(chosen))
         notices.append(
-            f"{train.where}: one example in {period[name]} is held out ({name})"
+            f"{train.where}: {count} of its {len(train)} shards are held out ({name})"
         )
-    return {**out, "train": replace(train, keep=keeps("train"))} if missing else out
+    return {**out, "train": train.only(sorted(order))}
+
+
+def _hold_out_examples(
+    train: Shards, shares: dict[str, float], notices: list[str]
+) -> dict[str, Shards]:
+    """Every so many-th example of each shard as the missing splits."""
+    periods = {name: _period(share) for name, share in shares.items()}
+
+    def split_of(number: int) -> str:
+        """The split of an example, by its number in the shard."""
+        for name, period in periods.items():
+            if number % period == REMAINDERS[name]:
+                return name
+        return "train"
+
+    out: dict[str, Shards] = {}
+    for name in [*shares, "train"]:
+        out[name] = replace(train, keep=lambda n, name=name: split_of(n) == name)
+        if name in periods:
+            notices.append(
+                f"{train.where}: one example in {periods[name]} is held out ({name})"
+            )
+    return out
+
+
+def _period(share: float) -> int:
+    """One example in how many is held out; 10 where a number of rows is given."""
+    return max(2, round(1 / share)) if share < 1 else 10
 
 
 # ---- wds:PATTERN
 
 
 def open_wds(pattern: str, settings: DataSettings, seed: int) -> Stream:
-    """Tar files in the WebDataset format: files of one name make an example, their endings say what
-    they are.
+    """Open tar files in the WebDataset format.
+
+    Files of one name form an example, and their extensions are its parts.
     """
     shards = wds_shards(pattern, settings)
-    about = [(name, Path(name).stat().st_size) for name in shards.names]
+    sizes = [(name, Path(name).stat().st_size) for name in shards.names]
     return stream_of(
         Path(pattern).name.split(".")[0],
         {"train": shards},
-        sha256_text("wds", *about),
+        sha256_text("wds", *sizes),
         settings,
         seed,
     )
 
 
 def wds_shards(pattern: str, settings: DataSettings) -> Shards:
-    """The shards that a pattern names: {000..123} and * are expanded; files of this machine
-    only.
-    """
+    """The local tar files that a pattern names; {000..123} and * are expanded."""
     tar = need("webdataset.tariterators", f"wds:{pattern}", "webdataset")
     if "://" in pattern or pattern.startswith("pipe:"):
         raise TightboundError(
             f"wds:{pattern} is not a file of this machine: copy the shards "
             "here, and name their path"
         )
-    import braceexpand
-
-    named = [
-        name
-        for p in braceexpand.braceexpand(str(Path(pattern).expanduser()))
-        for name in _globbed(p)
-    ]
-    if not named:
+    names = _expanded(pattern)
+    if not names:
         raise TightboundError(
             f"wds:{pattern} names no file: write it as wds:/data/train-{{000..099}}.tar"
         )
-    if lost := next((name for name in named if not Path(name).is_file()), None):
+    lost = next((name for name in names if not Path(name).is_file()), None)
+    if lost is not None:
         raise TightboundError(
             f"wds:{pattern}: {lost} does not exist: check the pattern"
         )
 
-    def open_(shard: int) -> Iterator[Item]:
-        with open(named[shard], "rb") as file:
+    def open_shard(shard: int) -> Iterator[Item]:
+        name = names[shard]
+        with open(name, "rb") as file:
             entries = (
-                {**entry, "__url__": named[shard]}
-                for entry in tar.tar_file_iterator(file)
+                {**entry, "__url__": name} for entry in tar.tar_file_iterator(file)
             )
             for sample in tar.group_by_keys(entries):
-                yield _sample(sample, named[shard], settings)
-            file.seek(0)
-            if file.read(2) != b"\x1f\x8b" and (
-                file.seek(-1024, 2) < 0 or file.read().strip(b"\0")
-            ):
-                raise EOFError(
-                    "it does not end as a tar file does"
-                )  # which Python's reader takes for the end
+                yield _sample(sample, name, settings)
+            _check_end(file)
 
-    return Shards(f"wds:{pattern}", named, open_)
+    return Shards(f"wds:{pattern}", names, open_shard)
 
 
-def _globbed(pattern: str) -> list[str]:
-    return sorted(glob.glob(pattern)) if any(c in pattern for c in "*?[") else [pattern]
+def _expanded(pattern: str) -> list[str]:
+    """The paths that a pattern with braces and wildcards names."""
+    import braceexpand
+
+    paths: list[str] = []
+    for path in braceexpand.braceexpand(str(Path(pattern).expanduser())):
+        has_wildcard = any(mark in path for mark in "*?[")
+        paths += sorted(glob.glob(path)) if has_wildcard else [path]
+    return paths
+
+
+def _check_end(file: IO[bytes]) -> None:
+    """Refuse a tar file without the zeros at its end, which Python's reader accepts."""
+    file.seek(0)
+    if file.read(2) == b"\x1f\x8b":  # gzip has a checksum of its own
+        return
+    if file.seek(-1024, 2) < 0 or file.read().strip(b"\0"):
+        raise EOFError("it does not end as a tar file does")
 
 
 def _sample(sample: dict[str, Any], shard: str, settings: DataSettings) -> Item:
-    """Name, x and label of one sample: an image or an .npy; a .cls, .label or .y with its class."""
+    """Name, x and label of one example.
+
+    x is an image or an .npy, the label a .cls, .label or .y file.
+    """
     name = sample["__key__"]
     kinds = [kind for kind in sample if not kind.startswith("__")]
-    wanted = settings.key or next(
-        (k for k in kinds if f".{k}" in EXTENSIONS or k == "npy"), None
-    )
+    usual = [kind for kind in kinds if f".{kind}" in EXTENSIONS or kind == "npy"]
+    wanted = settings.key or next(iter(usual), None)
     if wanted not in kinds:
         raise TightboundError(
             f"{shard}: example {name} has {', '.join(kinds) or 'no files'} and no "
@@ -320,25 +363,33 @@ def _sample(sample: dict[str, Any], shard: str, settings: DataSettings) -> Item:
     x = sample[wanted]
     if wanted == "npy" or wanted.endswith(".npy"):
         x = np.load(io.BytesIO(x), allow_pickle=False)
-    label = next(
-        (sample[k].decode().strip() for k in ("cls", "label", "y") if k in kinds), None
-    )
-    return (
-        name,
-        x,
-        int(label) if label is not None and label.lstrip("-").isdigit() else label,
-    )
+    return name, x, _label(sample)
 
 
-@dataclass
+def _label(sample: dict[str, Any]) -> int | str | None:
+    """The label of an example: a whole number, a text or None."""
+    kind = next((kind for kind in ("cls", "label", "y") if kind in sample), None)
+    if kind is None:
+        return None
+    text: str = sample[kind].decode().strip()
+    return int(text) if text.lstrip("-").isdigit() else text
+
+
+@dataclass(frozen=True)
 class ShardSplit:
-    """A training split that streams from shards; training reads it by lanes."""
+    """A training split of examples in shards, which training reads interleaved.
+
+    Attributes:
+        shards: the shards.
+        spec: the spec of the model's input.
+        transform: random changes of the raw rows.
+        size: examples in an epoch, which is not known.
+    """
 
     shards: Shards
     spec: DataSpec
     transform: Transform | None
     size: int | None = None
-    notices: list[str] = field(default_factory=list)
 
     def __len__(self) -> int:
         raise TypeError(f"{self.shards.where} does not say how many examples it has")
@@ -347,17 +398,17 @@ class ShardSplit:
         return f"ShardSplit({len(self.shards)} shards, {self.spec.shape}, {self.spec.domain})"
 
     def batches(self, size: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """(running numbers, x in domain units), shard after shard; greys of a binarised model by a
-        fixed draw.
+        """(running numbers, x in model units), shard after shard, at most `size` rows.
+
+        Greys of a binarised model are drawn from a fixed seed.
         """
-        start, fixed = 0, torch.Generator().manual_seed(0)
+        start = 0
+        fixed = torch.Generator().manual_seed(0)
         for piece in range(len(self.shards)):
             for raw, _ in self.shards.decoded(piece):
                 if self.transform is not None:
                     raw = self.transform(raw, self.spec.layout, fixed)
-                for part in raw.split(size):
-                    yield (
-                        torch.arange(start, start + len(part)),
-                        self.spec.to_domain(part),
-                    )
-                    start += len(part)
+                for block in raw.split(size):
+                    numbers = torch.arange(start, start + len(block))
+                    yield numbers, self.spec.to_domain(block)
+                    start += len(block)

@@ -1,11 +1,10 @@
-"""Columns of a table as numbers and codes, by the fields of a model, and back to their own values
-and types.
-"""
+"""Encode the columns of a table as numbers and codes, and decode them to their types."""
 
 from __future__ import annotations
 
 import importlib.util
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -15,7 +14,7 @@ from torch import Tensor
 
 from tightbound.core.data_spec import Column, ColumnKind, DataSpec
 from tightbound.data.settings import DataSettings
-from tightbound.data.source import Part, Source, sha256_of, sha256_text
+from tightbound.data.source import RawSource, RawSplit, sha256_of, sha256_text
 from tightbound.data.tables.table import (
     Table,
     Values,
@@ -27,82 +26,96 @@ from tightbound.data.tables.table import (
 from tightbound.runtime.errors import TightboundError, nearest
 
 
-def settle_fields(found: Source, settings: DataSettings) -> None:
-    """Decides whether a source is a table of mixed columns, and where it is, gives it its fields,
-    numbers and codes.
+def settle_fields(source: RawSource, settings: DataSettings) -> RawSource:
+    """The source with the kinds and codes of its columns, where it is a mixed table.
 
-    It is one where a column is text, a category or a truth value, where `data.fields` says so, or
-    where a column of 0 and 1 or of counts stands beside one of fractions.  Columns of one kind are
-    read as they always were.
+    A table is mixed where a column is text, a category or a truth value, where
+    `data.fields` says so, or where a column of 0 and 1 or of counts stands beside one of
+    fractions. Other sources are returned unchanged.
     """
-    table = found.table
-    if settings.fields and table is None:
-        x = found.parts["all"].x if "all" in found.parts else None
-        if not isinstance(x, Tensor) or x.dim() != 2:
-            raise TightboundError(
-                f"data.fields is for tables of columns, and {found.where} is none: drop it"
-            )
-        table = found.table = Table(
-            found.where, {str(i): x[:, i].numpy() for i in range(x.shape[1])}
-        )
+    table = source.table
+    if table is None and settings.fields:
+        table = _numbered_table(source)
+        source = replace(source, table=table)
     if table is None:
-        return
+        return source
     for name in settings.fields:
         if name not in table.columns:
             raise TightboundError(
-                f"{found.where} has no column {name!r} for data.fields: "
+                f"{source.where} has no column {name!r} for data.fields: "
                 f"{nearest(name, table.columns)}"
             )
-    asked, masked = settings.fields, settings.masked
-    if (
-        not asked
-        and table.numeric
-        and (settings.domain != "auto" or not unlike(table, masked))
-    ):
-        return
+    if not _is_mixed(table, settings):
+        return source
     if settings.domain != "auto":
         raise TightboundError(
-            f"{found.where} has columns of text or of several kinds: "
+            f"{source.where} has columns of text or of several kinds: "
             "data.domain is not for it, drop it"
         )
-    skipped = {name: "skip" for name, kind in asked.items() if kind == "skip"}
+    return _encoded(source, table, settings)
+
+
+def _numbered_table(source: RawSource) -> Table:
+    """The table over an array (n, D), whose columns are called 0, 1, ..."""
+    x = source.splits["all"].x if "all" in source.splits else None
+    if not isinstance(x, Tensor) or x.dim() != 2:
+        raise TightboundError(
+            f"data.fields is for tables of columns, and {source.where} is none: drop it"
+        )
+    columns = {str(i): x[:, i].numpy() for i in range(x.shape[1])}
+    return Table(source.where, columns)
+
+
+def _is_mixed(table: Table, settings: DataSettings) -> bool:
+    if settings.fields or not table.numeric:
+        return True
+    return settings.domain == "auto" and unlike(table, settings.allow_missing)
+
+
+def _encoded(source: RawSource, table: Table, settings: DataSettings) -> RawSource:
+    """A mixed table with its columns as numbers and codes."""
+    chosen = settings.fields
+    skipped = {name: "skip" for name, kind in chosen.items() if kind == "skip"}
     fields = tuple(
-        column(table, name, asked.get(name), masked)
+        column(table, name, chosen.get(name), settings.allow_missing)
         for name in table.columns
         if name not in skipped
     )
     if not fields:
         raise TightboundError(
-            f"{found.where} has no column left: data.fields skips them all"
+            f"{source.where} has no column left: data.fields skips them all"
         )
-    found.fields = fields
-    found.resolved["fields"] = {f.name: f.kind for f in fields} | skipped
-    part = found.parts["all"]
-    part.x = torch.from_numpy(codes(table, fields, masked))
-    found.digest = sha256_text(
-        sha256_of(part.x, part.y), *(f.model_dump_json() for f in fields)
+    x = torch.from_numpy(codes(table, fields, settings.allow_missing))
+    split = replace(source.splits["all"], x=x)
+    kinds = {f.name: f.kind for f in fields} | skipped
+    encoded = replace(
+        source.with_split("all", split),
+        fields=fields,
+        resolved={**source.resolved, "fields": kinds},
+        digest=sha256_text(
+            sha256_of(x, split.y), *(f.model_dump_json() for f in fields)
+        ),
     )
-    if not asked:
-        groups: dict[str, list[str]] = {}
-        for f in fields:
-            groups.setdefault(f.kind, []).append(f.name)
-        said = "; ".join(
-            f"{kind}: {', '.join(names)}" for kind, names in groups.items()
-        )
-        found.notices.append(
-            f"{found.where} is read as a table of {said} (--set "
-            "data.fields.NAME=KIND to change one)"
-        )
+    return encoded if chosen else encoded.with_notices(_kinds_notice(source, fields))
+
+
+def _kinds_notice(source: RawSource, fields: tuple[Column, ...]) -> str:
+    """The message that names the kind of each column."""
+    by_kind: dict[str, list[str]] = {}
+    for f in fields:
+        by_kind.setdefault(f.kind, []).append(f.name)
+    kinds = "; ".join(f"{kind}: {', '.join(names)}" for kind, names in by_kind.items())
+    return (
+        f"{source.where} is read as a table of {kinds} (--set "
+        "data.fields.NAME=KIND to change one)"
+    )
 
 
 def named(table: Table | None, spec: DataSpec) -> tuple[Column, ...]:
-    """The columns of a table that is read as plain numbers; none where they have no names."""
-    numbers = [str(i) for i in range(spec.dims)]
-    if (
-        table is None
-        or spec.shape != (len(table.columns),)
-        or list(table.columns) == numbers
-    ):
+    """The columns of a table of plain numbers; empty where they have no names."""
+    if table is None or spec.shape != (len(table.columns),):
+        return ()
+    if list(table.columns) == [str(i) for i in range(spec.dims)]:
         return ()
     kinds: dict[str, ColumnKind] = {
         "binary": "binary",
@@ -121,10 +134,15 @@ def named(table: Table | None, spec: DataSpec) -> tuple[Column, ...]:
 def codes(
     table: Table, fields: tuple[Column, ...], masked: bool
 ) -> NDArray[np.float64]:
-    """The columns as numbers, and as codes where they have values of their own, (n, columns); a bad
-    cell is named.
+    """The columns as float64 (n, columns): numbers, or codes 0, 1, ... of their values.
 
-    masked: a value may be missing, which is NaN here.
+    Args:
+        table: the table.
+        fields: the columns to encode.
+        masked: values may be missing and are then NaN.
+
+    Raises:
+        TightboundError: for the first cell that a column cannot have.
     """
     out = np.empty((len(table), len(fields)))
     for i, f in enumerate(fields):
@@ -132,85 +150,88 @@ def codes(
             raise TightboundError(
                 f"{table.where} has no column {f.name!r}: {nearest(f.name, table.columns)}"
             )
-        values, known = present(table, f.name, masked)
-        out[~known, i] = np.nan
+        values, is_present = present(table, f.name, masked)
         if f.values:
-            code = {value: number for number, value in enumerate(f.values)}
-            found = np.array(
-                [code.get(value, code.get(str(value), -1)) for value in values.tolist()]
-            )
-            if (strange := known & (found < 0)).any():
-                number = int(np.argmax(strange))
-                near = nearest(str(values.tolist()[number]), map(str, f.values))
-                raise table.complain(
-                    f.name,
-                    number,
-                    (
-                        f"has {values.tolist()[number]!r}, which the training data "
-                        f"did not have: {near}"
-                    ),
-                )
-            out[known, i] = found[known]
-            continue
-        if values.dtype.kind not in "iufb" and known.any():
-            number = int(np.argmax(known))
-            raise table.complain(
-                f.name,
-                number,
-                f"is {values[number]!r}, not a number, but the column is {f.kind}",
-            )
-        out[known, i] = values[known]
-        made = out[:, i]
-        if (
-            f.kind == "count"
-            and (bad := known & ((made < 0) | (made != np.round(made)))).any()
-        ):
-            number = int(np.argmax(bad))
-            raise table.complain(
-                f.name,
-                number,
-                f"is {values[number]:g}, not a count 0, 1, 2, ...: choose real for it",
-            )
+            encoded = _value_codes(table, f, values, is_present)
+        else:
+            encoded = _plain_numbers(table, f, values, is_present)
+        out[~is_present, i] = np.nan
+        out[is_present, i] = encoded[is_present]
     return out
 
 
-def coded(found: Source, spec: DataSpec, part: Part) -> Part:
-    """New data by the fields of a trained model; raises where they do not fit it."""
-    table, x = found.table, part.x
-    if (
-        table is None
-        and isinstance(x, Tensor)
-        and spec.fields
-        and x.shape[1:] == (len(spec.fields),)
-    ):
-        table = Table(
-            found.where, {f.name: x[:, i].numpy() for i, f in enumerate(spec.fields)}
-        )
+def _value_codes(
+    table: Table, f: Column, values: Values, is_present: NDArray[np.bool_]
+) -> Values:
+    """The position of each cell in the values of a column (n,)."""
+    code = {value: number for number, value in enumerate(f.values)}
+    cells = values.tolist()
+    out = np.array([code.get(cell, code.get(str(cell), -1)) for cell in cells])
+    unknown = is_present & (out < 0)
+    if unknown.any():
+        row = int(np.argmax(unknown))
+        near = nearest(str(cells[row]), map(str, f.values))
+        problem = f"has {cells[row]!r}, which the training data did not have: {near}"
+        raise table.complain(f.name, row, problem)
+    return out
+
+
+def _plain_numbers(
+    table: Table, f: Column, values: Values, is_present: NDArray[np.bool_]
+) -> Values:
+    """The cells of a column of numbers (n,), checked to be counts where it is one."""
+    if values.dtype.kind not in "iufb":
+        if not is_present.any():
+            return np.zeros(len(values))
+        row = int(np.argmax(is_present))
+        problem = f"is {values[row]!r}, not a number, but the column is {f.kind}"
+        raise table.complain(f.name, row, problem)
+    if f.kind == "count":
+        numbers = values.astype(np.float64)
+        bad = is_present & ((numbers < 0) | (numbers != np.round(numbers)))
+        if bad.any():
+            row = int(np.argmax(bad))
+            problem = (
+                f"is {values[row]:g}, not a count 0, 1, 2, ...: choose real for it"
+            )
+            raise table.complain(f.name, row, problem)
+    return values
+
+
+def coded(source: RawSource, spec: DataSpec, split: RawSplit) -> tuple[RawSplit, str]:
+    """A split of new data with the columns encoded as in training, and its digest.
+
+    Raises:
+        TightboundError: where the columns are not those of the training data.
+    """
+    table = source.table
+    x = split.x
+    is_rows = isinstance(x, Tensor) and x.shape[1:] == (len(spec.fields),)
+    if table is None and spec.fields and is_rows:
+        columns = {f.name: x[:, i].numpy() for i, f in enumerate(spec.fields)}
+        table = Table(source.where, columns)
     if table is None:
-        return part
+        return split, source.digest
     if not spec.fields:
-        if part.x is None:
+        if x is None:
             raise TightboundError(
-                f"{found.where} has columns that are no numbers, but the model "
+                f"{source.where} has columns that are no numbers, but the model "
                 "was trained on numbers only"
             )
-        return part
+        return split, source.digest
     x = torch.from_numpy(codes(table, spec.fields, spec.missing))
-    found.digest = sha256_of(x, part.y)
-    return Part(x, part.y, part.names)
+    return RawSplit(x, split.y, split.names), sha256_of(x, split.y)
 
 
 def check_codes(x: Tensor, spec: DataSpec, what: str) -> None:
-    """Refuses numbers that are no codes of a column's values, or no counts, naming the row."""
+    """Refuse numbers that are not codes of a column's values, or not counts."""
     for values, f in zip(x.double().unbind(1), spec.fields, strict=True):
         if f.kind == "real":
             continue
         top = len(f.values) - 1 if f.values else np.inf
-        bad = (
-            (values < 0)
-            | (values > top)
-            | ((values != values.round()) & ~(values.isnan() & spec.missing))
-        )
+        is_gap = values.isnan() & spec.missing
+        not_whole = (values != values.round()) & ~is_gap
+        bad = (values < 0) | (values > top) | not_whole
         if bad.any():
             row = int(bad.nonzero()[0])
             wanted = f"a code from 0 to {top}" if f.values else "a count 0, 1, 2, ..."
@@ -221,49 +242,55 @@ def check_codes(x: Tensor, spec: DataSpec, what: str) -> None:
 
 
 def back(raw: Tensor, fields: tuple[Column, ...]) -> dict[str, Values]:
-    """Numbers and codes (n, columns) as columns of their own types: the nearest value, whole where
-    they were whole.
+    """Numbers and codes (n, columns) as columns of their own types.
 
-    What is NaN is None in a column of values, and stays NaN in one of numbers.
+    Codes become the nearest value, and numbers are rounded where the column was whole.
+    NaN becomes None in a column of values, and stays NaN in one of numbers.
     """
-    out: dict[str, Values] = {}
-    for column_, f in zip(raw.double().numpy().T, fields, strict=True):
-        gone = np.isnan(column_)
-        if f.values:
-            at = np.clip(
-                np.rint(np.where(gone, 0, column_)), 0, len(f.values) - 1
-            ).astype(int)
-            named_ = np.array(
-                f.values,
-                dtype=object if gone.any() or f.type in ("str", "category") else f.type,
-            )[at]
-            named_[gone] = None
-            out[f.name] = named_
-        else:
-            kind = np.dtype(f.type)
-            made = np.rint(column_) if kind.kind in "iu" else column_
-            out[f.name] = made.astype(
-                float if gone.any() and kind.kind in "iu" else kind
-            )
-    return out
+    columns = raw.double().numpy().T
+    return {
+        f.name: _values_of(numbers, f) if f.values else _numbers_of(numbers, f)
+        for numbers, f in zip(columns, fields, strict=True)
+    }
+
+
+def _values_of(numbers: Values, f: Column) -> Values:
+    """The values of a column that are nearest to these codes."""
+    missing = np.isnan(numbers)
+    rounded = np.rint(np.where(missing, 0, numbers))
+    at = np.clip(rounded, 0, len(f.values) - 1).astype(int)
+    is_object = missing.any() or f.type in ("str", "category")
+    values = np.array(f.values, dtype=object if is_object else f.type)[at]
+    values[missing] = None
+    return values
+
+
+def _numbers_of(numbers: Values, f: Column) -> Values:
+    """The numbers of a column in its dtype; float where a whole column has gaps."""
+    dtype = np.dtype(f.type)
+    if dtype.kind not in "iu":
+        return numbers.astype(dtype)
+    rounded = np.rint(numbers)
+    return rounded.astype(float if np.isnan(numbers).any() else dtype)
 
 
 def plain_frame(numbers: Tensor, fields: tuple[Column, ...]) -> Any:
-    """Numbers about such columns (n, columns), as they are, under the columns' names."""
+    """Real numbers (n, columns) under the names of these columns, as `frame` gives them."""
     return frame(numbers, tuple(Column(name=f.name, kind="real") for f in fields))
 
 
 def frame(raw: Tensor, fields: tuple[Column, ...]) -> Any:
-    """A pandas DataFrame of such columns, or, where pandas is not installed, a dict of arrays."""
+    """Numbers and codes as a pandas DataFrame, or a dict of arrays without pandas."""
     columns: Mapping[str, Any] = back(raw, fields)
     if importlib.util.find_spec("pandas") is None:
         return columns
     import pandas
 
-    made = {
-        f.name: pandas.Categorical(columns[f.name], list(f.values))
-        if f.type == "category"
-        else columns[f.name]
-        for f in fields
-    }
-    return pandas.DataFrame(made)
+    return pandas.DataFrame(
+        {
+            f.name: pandas.Categorical(columns[f.name], list(f.values))
+            if f.type == "category"
+            else columns[f.name]
+            for f in fields
+        }
+    )

@@ -1,10 +1,10 @@
-"""Tables of named columns, and which kind each column is: real, binary, categorical or count."""
+"""Tables of named columns, and the kind of each column: real, binary, categorical or count."""
 
 from __future__ import annotations
 
 import csv
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from tightbound.core.data_spec import Column, ColumnKind
 from tightbound.data.settings import DataSettings
 from tightbound.data.source import (
-    Part,
-    Source,
+    RawSource,
+    RawSplit,
     as_tensor,
     is_gap,
     read_labels,
@@ -25,35 +25,34 @@ from tightbound.data.source import (
 from tightbound.runtime.errors import TightboundError
 
 Values = NDArray[Any]
-MOST_TEXTS, LEAST_COUNT = 100, 1
-MISSING = (
-    "",
-    "na",
-    "n/a",
-    "nan",
-    "null",
-    "none",
-    "?",
-)  # cells of a text file that say that a value is missing
+Mask = NDArray[np.bool_]
+MOST_TEXTS = 100
+LEAST_COUNT = 1
+# cells of a text file that stand for a missing value
+MISSING = ("", "na", "n/a", "nan", "null", "none", "?")
 FILL = "drop such rows, fill them in, or train recipe missing-data, which takes missing values"
 
 
 def row_called(number: int) -> str:
+    """The name of a row in messages."""
     return f"row {number} (counting from 0)"
 
 
-@dataclass
+@dataclass(frozen=True)
 class Table:
-    """Named columns, each (n,), of numbers, truth values or objects.
+    """Named columns (n,) of numbers, truth values or objects.
 
-    row: what a row is called in messages.  categories: values of columns that say themselves which
-    they may have.
+    Attributes:
+        where: the name of the table in messages.
+        columns: the values of each column.
+        row: the name of a row in messages, by its number.
+        categories: the values that a column may have, for columns that define them.
     """
 
     where: str
-    columns: dict[str, Values]
+    columns: Mapping[str, Values]
     row: Callable[[int], str] = row_called
-    categories: dict[str, list[Any]] = field(default_factory=dict)
+    categories: Mapping[str, list[Any]] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(next(iter(self.columns.values())))
@@ -63,32 +62,41 @@ class Table:
         """True where all columns are plain numbers."""
         return all(values.dtype.kind in "iuf" for values in self.columns.values())
 
-    def complain(self, name: str, number: int, what: str) -> TightboundError:
-        """The sentence about one cell."""
+    def complain(self, name: str, number: int, problem: str) -> TightboundError:
+        """The error for one cell."""
         return TightboundError(
-            f"{self.where}: {self.row(number)}, column {name!r} {what}"
+            f"{self.where}: {self.row(number)}, column {name!r} {problem}"
         )
 
 
 def frame_source(
     frame: Any, y: Any, settings: DataSettings, label: int | None, notices: list[str]
-) -> Source:
-    """A pandas DataFrame as a source, its column number `label` apart; x stays open where columns
-    are no numbers.
+) -> RawSource:
+    """A pandas DataFrame as a source.
+
+    Args:
+        frame: the DataFrame.
+        y: its labels, or None.
+        settings: the data settings.
+        label: the number of the column that holds the labels, or None.
+        notices: messages so far.
     """
-    what, names = "the DataFrame", [str(name) for name in frame.columns]
-    if twice := next((name for name in names if names.count(name) > 1), None):
+    what = "the DataFrame"
+    names = [str(name) for name in frame.columns]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
         raise TightboundError(f"{what} has two columns {twice!r}: rename one")
-    columns, categories = {}, {}
+    columns = {}
+    categories = {}
     for i, name in enumerate(names):
-        column = frame.iloc[:, i]
+        series = frame.iloc[:, i]
         if i == label:
-            y = column.to_numpy()
+            y = series.to_numpy()
             continue
-        if hasattr(column.dtype, "categories"):
-            categories[name] = column.dtype.categories.tolist()
-            column = column.astype(object)
-        columns[name] = column.to_numpy()
+        if hasattr(series.dtype, "categories"):
+            categories[name] = series.dtype.categories.tolist()
+            series = series.astype(object)
+        columns[name] = series.to_numpy()
     if not len(frame):
         raise TightboundError(f"{what} is empty: nothing can be learned from it")
     if not columns:
@@ -96,20 +104,17 @@ def frame_source(
             f"{what} has no column beside its label: nothing can be learned from it"
         )
     table = Table(what, columns, categories=categories)
-    x = (
-        as_tensor(np.stack(list(columns.values()), 1), what, notices)
-        if table.numeric
-        else None
-    )
+    x = None
+    if table.numeric:
+        x = as_tensor(np.stack(list(columns.values()), 1), what, notices)
     labels, label_names = read_labels(y, len(frame), what, notices)
-    digest = sha256_of(x, labels) if x is not None else ""
-    return Source(
+    return RawSource(
         "table",
         what,
-        {"all": Part(x, labels)},
-        digest,
+        {"all": RawSplit(x, labels)},
+        sha256_of(x, labels) if x is not None else "",
         label_names=label_names,
-        notices=notices,
+        notices=tuple(notices),
         table=table,
     )
 
@@ -121,57 +126,68 @@ def text_table(
     names: dict[int, str],
     settings: DataSettings,
 ) -> Table | int | None:
-    """A CSV file some of whose columns (number: name) are texts throughout; None where rows are
-    torn or have no names.
+    """A CSV file with columns of text.
 
-    The number of a column where only some cells are numbers, so that it is complained of.
+    Args:
+        path: the file.
+        delimiter: the character between cells.
+        header: whether line 1 names the columns.
+        names: the columns to read, by their numbers.
+        settings: the data settings.
+
+    Returns:
+        The table; None where rows have different lengths or no header; the number of a
+        column in which only some cells are numbers, for an error message.
     """
+    lines, rows = _text_rows(path, delimiter, int(header))
+    if not header or not rows or max([*names, len(rows[0])]) > len(rows[0]):
+        return None
+    if any(len(row) != len(rows[0]) for row in rows):
+        return None
+    columns: dict[str, Values] = {}
+    for i, name in names.items():
+        values = _text_column([row[i] for row in rows], name, settings)
+        if values is None:
+            return i
+        columns[name] = values
+    return Table(str(path), columns, lambda row: f"line {lines[row]}")
+
+
+def _text_rows(
+    path: Path, delimiter: str, skip: int
+) -> tuple[list[int], list[list[str]]]:
+    """Line numbers and cells of the rows of a CSV file, without empty lines."""
+    lines = []
+    rows = []
     with path.open(encoding="utf-8-sig", newline="") as file:
         reader = csv.reader(file, delimiter=delimiter)
-        lines, rows = [], []
         for row in reader:
             if row:
                 lines.append(reader.line_num)
                 rows.append([cell.strip() for cell in row])
-    lines, rows = lines[int(header) :], rows[int(header) :]
-    width = max([*names, *map(len, rows[:1])]) if rows else 0
-    if (
-        not rows
-        or not header
-        or any(len(row) != len(rows[0]) for row in rows)
-        or width > len(rows[0])
-    ):
+    return lines[skip:], rows[skip:]
+
+
+def _text_column(cells: list[str], name: str, settings: DataSettings) -> Values | None:
+    """Cells as numbers, truth values or texts; None where only some are numbers."""
+    missing = [settings.allow_missing and cell.lower() in MISSING for cell in cells]
+    texts = [cell for cell, gap in zip(cells, missing, strict=True) if not gap]
+    numbers = [number for text in texts if (number := _number(text)) is not None]
+    if len(numbers) == len(texts):
+        return whole(_spread(np.array(numbers, dtype=float), missing, math.nan))
+    as_texts = ("categorical", "binary", "skip")
+    if numbers and settings.fields.get(name) not in as_texts:
         return None
-    columns: dict[str, Values] = {}
-    for i, name in names.items():
-        cells = [row[i] for row in rows]
-        gone = [settings.masked and cell.lower() in MISSING for cell in cells]
-        known = [cell for cell, gap in zip(cells, gone, strict=True) if not gap]
-        numbers = [_number(cell) for cell in known]
-        if None not in numbers:
-            columns[name] = whole(
-                _spread(np.array(numbers, dtype=float), gone, math.nan)
-            )
-        elif any(n is not None for n in numbers) and settings.fields.get(name) not in (
-            "categorical",
-            "binary",
-            "skip",
-        ):
-            return i
-        else:
-            truths = {cell.lower() for cell in known} <= {"true", "false"}
-            values = np.array(
-                [cell.lower() == "true" for cell in known] if truths else known,
-                dtype=object,
-            )
-            columns[name] = _spread(values, gone, None)
-    return Table(str(path), columns, lambda row: f"line {lines[row]}")
+    values: Sequence[Any] = texts
+    if {text.lower() for text in texts} <= {"true", "false"}:
+        values = [text.lower() == "true" for text in texts]
+    return _spread(np.array(values, dtype=object), missing, None)
 
 
-def _spread(known: Values, gone: list[bool], gap: Any) -> Values:
-    """The values that there are in their places, and `gap` in the others."""
-    out = np.full(len(gone), gap, dtype=known.dtype)
-    out[~np.array(gone, dtype=bool)] = known
+def _spread(values: Values, missing: list[bool], gap: Any) -> Values:
+    """The values at the places that are not missing, and `gap` at the others."""
+    out = np.full(len(missing), gap, dtype=values.dtype)
+    out[~np.array(missing, dtype=bool)] = values
     return out
 
 
@@ -192,17 +208,17 @@ def whole(values: Values) -> Values:
     return values.astype(np.int64) if fits else values
 
 
-# ---- which kind a column is
+# ---- the kind of a column
 
 
 def unlike(table: Table, masked: bool = False) -> bool:
-    """True where numbers are of several kinds: fractions beside 0 and 1, or beside counts."""
+    """True for numbers of several kinds: fractions beside 0 and 1, or beside counts."""
     columns = [
         values[~np.isnan(values)] if masked else values
         for values in table.columns.values()
     ]
     if any(not len(values) or not np.isfinite(values).all() for values in columns):
-        return False  # refused by the sentence for numbers
+        return False  # refused later, when the numbers are checked
     fractions = [bool((values != np.round(values)).any()) for values in columns]
     return any(fractions) and not all(
         fraction or _guess(values) == "real"
@@ -211,132 +227,127 @@ def unlike(table: Table, masked: bool = False) -> bool:
 
 
 def _guess(values: Values) -> ColumnKind:
-    """0 and 1: binary.  Whole from 0 or 1 up, scattered at least as Poisson's: counts.
+    """The kind of a column of numbers.
 
-    Other numbers: reals.
+    0 and 1 are binary. Whole numbers from 0 or 1 up, with a variance of at least the
+    mean (as Poisson counts have), are counts. Other numbers are real.
     """
     if (values != np.round(values)).any():
         return "real"
     if set(np.unique(values).tolist()) == {0, 1}:
         return "binary"
-    low, mean = values.min(), values.mean()
-    return (
-        "count"
-        if 0 <= low <= LEAST_COUNT and values.max() > 2 and values.var() >= mean
-        else "real"
-    )
+    from_zero = 0 <= values.min() <= LEAST_COUNT and values.max() > 2
+    return "count" if from_zero and values.var() >= values.mean() else "real"
 
 
-def column(table: Table, name: str, asked: str | None, masked: bool) -> Column:
-    """What a column is, by its values or as it was asked for."""
-    values, there = present(table, name, masked)
-    values = values[there]
+def column(table: Table, name: str, chosen: str | None, masked: bool) -> Column:
+    """The kind and values of a column, chosen by the user or inferred."""
+    values, is_present = present(table, name, masked)
+    values = values[is_present]
     if not len(values):
         raise TightboundError(
             f"{table.where}: column {name!r} has no value that is known: leave "
             f"it out with data.fields.{name}=skip"
         )
-    if values.dtype.kind in "iuf" and asked not in ("binary", "categorical"):
-        kind: Any = asked or _guess(values)
-        own: tuple[Any, ...] = (
-            tuple(np.unique(values).tolist()) if kind == "binary" else ()
-        )
-        return Column(name=name, kind=kind, values=own, type=str(values.dtype))
-    if values.dtype.kind == "b":
-        known: list[Any] = [False, True]
-    else:
-        known = table.categories.get(name) or np.unique(values).tolist()
-    if asked in ("real", "count"):
-        raise TightboundError(
-            f"{table.where}: column {name!r} holds no numbers: it cannot be "
-            f"{asked}, drop data.fields"
-        )
-    if asked == "binary" and len(known) > 2:
-        raise TightboundError(
-            f"{table.where}: column {name!r} has {len(known)} values: it cannot be binary"
-        )
-    if asked is None and len(known) > MOST_TEXTS:
-        raise TightboundError(
-            f"{table.where}: column {name!r} has {len(known)} different texts, "
-            f"more than {MOST_TEXTS}: leave it out "
-            f"with data.fields.{name}=skip, or set "
-            f"data.fields.{name}=categorical if they are categories after all"
-        )
-    kind = asked or ("binary" if len(known) == 2 else "categorical")
-    type_ = (
-        "category"
-        if name in table.categories
-        else "str"
-        if values.dtype.kind in "OU"
-        else str(values.dtype)
-    )
-    return Column(name=name, kind=kind, values=tuple(known), type=type_)
+    if values.dtype.kind in "iuf" and chosen not in ("binary", "categorical"):
+        kind: Any = chosen or _guess(values)
+        levels = tuple(np.unique(values).tolist()) if kind == "binary" else ()
+        return Column(name=name, kind=kind, values=levels, type=str(values.dtype))
+    categories: list[Any] = [False, True]
+    if values.dtype.kind != "b":
+        categories = table.categories.get(name) or np.unique(values).tolist()
+    _check_categories(table, name, chosen, len(categories))
+    kind = chosen or ("binary" if len(categories) == 2 else "categorical")
+    type_ = _type_name(table, name, values)
+    return Column(name=name, kind=kind, values=tuple(categories), type=type_)
 
 
-def present(table: Table, name: str, masked: bool) -> tuple[Values, NDArray[np.bool_]]:
-    """A column as numbers, truth values or texts, and which of its cells are known, all of them
-    unless `masked`.
+def _type_name(table: Table, name: str, values: Values) -> str:
+    """The type of a column, for decoding: "category", "str" or a numpy dtype."""
+    if name in table.categories:
+        return "category"
+    return "str" if values.dtype.kind in "OU" else str(values.dtype)
 
-    Raises where a cell is none of these, or missing where it may not be.
+
+def _check_categories(table: Table, name: str, chosen: str | None, count: int) -> None:
+    """Refuse a column of values that the chosen kind cannot have, or with too many."""
+    where = f"{table.where}: column {name!r}"
+    if chosen in ("real", "count"):
+        raise TightboundError(
+            f"{where} holds no numbers: it cannot be {chosen}, drop data.fields"
+        )
+    if chosen == "binary" and count > 2:
+        raise TightboundError(f"{where} has {count} values: it cannot be binary")
+    if chosen is None and count > MOST_TEXTS:
+        raise TightboundError(
+            f"{where} has {count} different texts, more than {MOST_TEXTS}: leave it out "
+            f"with data.fields.{name}=skip, or set data.fields.{name}=categorical if "
+            "they are categories after all"
+        )
+
+
+def present(table: Table, name: str, masked: bool) -> tuple[Values, Mask]:
+    """A column as numbers, truth values or texts, and which of its cells are not missing.
+
+    Raises:
+        TightboundError: for a cell of another kind, and, unless `masked`, for one that
+            is missing.
     """
     values = table.columns[name]
     if values.dtype.kind in "iub":
         return values, np.ones(len(values), dtype=bool)
     if values.dtype.kind == "f":
-        known = ~np.isnan(values)
-        if not (right := np.isfinite(values) | (masked & ~known)).all():
-            number = int(np.argmin(right))
-            what = (
-                f"is {values[number]}, not a finite number: mend it"
-                if known[number]
-                else f"is missing: {FILL}"
-            )
-            raise table.complain(name, number, what)
-        return values, known
+        return values, _present_numbers(table, name, values, masked)
     if values.dtype.kind not in "OU":
         raise TightboundError(
-            f"{table.where}: column {name!r} holds {values.dtype}, no numbers, "
-            "texts or truth values: make numbers "
-            f"of it, or leave it out with data.fields.{name}=skip"
+            f"{table.where}: column {name!r} holds {values.dtype}, no numbers, texts or "
+            "truth values: make numbers of it, or leave it out with "
+            f"data.fields.{name}=skip"
         )
-    known = np.array([not is_gap(value) for value in values], dtype=bool)
-    if not masked and not known.all():
-        raise table.complain(name, int(np.argmin(known)), f"is missing: {FILL}")
-    return _one_kind(table, name, values, known), known
+    is_present = np.array([not is_gap(value) for value in values], dtype=bool)
+    if not masked and not is_present.all():
+        raise table.complain(name, int(np.argmin(is_present)), f"is missing: {FILL}")
+    return _one_kind(table, name, values, is_present), is_present
 
 
-def _one_kind(
-    table: Table, name: str, values: Values, known: NDArray[np.bool_]
-) -> Values:
-    """Objects as texts, truth values or numbers, by the kind of those that are known; the others
-    stand for nothing.
-    """
-    at: list[int] = np.flatnonzero(known).tolist()
-    for number in at:
-        if not isinstance(values[number], (str, bool, int, float, np.generic)):
-            what = type(values[number]).__name__
+def _present_numbers(table: Table, name: str, values: Values, masked: bool) -> Mask:
+    """Which numbers of a column are not NaN; refuses what is not finite."""
+    is_present: Mask = ~np.isnan(values)
+    allowed = np.isfinite(values) | (masked & ~is_present)
+    if not allowed.all():
+        row = int(np.argmin(allowed))
+        problem = f"is missing: {FILL}"
+        if is_present[row]:
+            problem = f"is {values[row]}, not a finite number: mend it"
+        raise table.complain(name, row, problem)
+    return is_present
+
+
+def _one_kind(table: Table, name: str, values: Values, is_present: Mask) -> Values:
+    """Objects as texts, truth values or numbers; cells that are missing hold anything."""
+    rows: list[int] = np.flatnonzero(is_present).tolist()
+    for row in rows:
+        if not isinstance(values[row], (str, bool, int, float, np.generic)):
+            kind = type(values[row]).__name__
             raise table.complain(
-                name, number, f"holds a {what}: use numbers, texts and truth values"
+                name, row, f"holds a {kind}: use numbers, texts and truth values"
             )
-    kinds = [_kind(values[number]) for number in at]
+    kinds = [_kind(values[row]) for row in rows]
     if len(set(kinds)) > 1:
-        number = at[next(i for i, kind in enumerate(kinds) if kind != kinds[0])]
-        said = (
-            f"holds {values[number]!r}, and the rows before it {values[at[0]]!r}: "
+        row = rows[next(i for i, kind in enumerate(kinds) if kind != kinds[0])]
+        problem = (
+            f"holds {values[row]!r}, and the rows before it {values[rows[0]]!r}: "
             "make the column of one kind"
         )
-        raise table.complain(name, number, said)
+        raise table.complain(name, row, problem)
     if not kinds or kinds[0] == "text":
         return values
-    made = np.array(values[known].tolist(), dtype=bool if kinds[0] == "truth" else None)
-    return _spread(made, (~known).tolist(), 0)
+    dtype = bool if kinds[0] == "truth" else None
+    typed = np.array(values[is_present].tolist(), dtype=dtype)
+    return _spread(typed, (~is_present).tolist(), 0)
 
 
 def _kind(value: Any) -> str:
-    return (
-        "text"
-        if isinstance(value, str)
-        else "truth"
-        if isinstance(value, bool | np.bool_)
-        else "number"
-    )
+    if isinstance(value, str):
+        return "text"
+    return "truth" if isinstance(value, bool | np.bool_) else "number"

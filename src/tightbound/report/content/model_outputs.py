@@ -90,7 +90,7 @@ def moments_of(run: Run, x: Tensor | Batch) -> tuple[Array, Array]:
 
 
 def _moments(run: Run, x: Batch) -> tuple[Array, Array]:
-    latents = run.latents(x)
+    latents = run.predictor.latents(x)
     q = [d for name in run.sites if (d := latents[name].q) is not None]
     mean = torch.cat([point(d) for d in q], -1)
     with seeded(run.config.seed):
@@ -108,7 +108,7 @@ def _kl(run: Run, x: Batch) -> Array | None:
     if not run.has_bound:
         return None
     noise = ContentNoise(run.config.seed, x.x, 0, 1)
-    latents = run.trace(x, Draw(noise=noise)).latents
+    latents = run.predictor.trace(x, Draw(noise=noise)).latents
     each = [latents[name].kl_each for name in run.sites if name in latents]
     defined = [kl for kl in each if kl is not None]
     if len(defined) < len(run.sites):
@@ -131,7 +131,7 @@ def decode(run: Run, z: Array, c: Tensor | None = None, drawn: bool = False) -> 
     results = []
     with torch.no_grad(), seeded(0):
         for part in rows.split(_decoded_at_once(run)):
-            px = run.px(part)
+            px = run.predictor.decode(part)
             results.append((px.sample() if drawn else _mean(run, px)).cpu())
     x: Array = torch.cat(results).numpy()
     return x
@@ -144,7 +144,7 @@ def _mean(run: Run, px: Distribution) -> Tensor:
 def draws(run: Run, x: Tensor | Batch, n: int, seed: int = 0) -> Array:
     """n draws of z from q(z|x) of one example x (1, *shape), (n, L)."""
     with torch.no_grad(), seeded(seed):
-        latents = run.trace(Batch.of(x).expand(n), Draw()).latents
+        latents = run.predictor.trace(Batch.of(x).expand(n), Draw()).latents
     z: Array = torch.cat([latents[name].z for name in run.sites], -1).cpu().numpy()
     return z
 
@@ -219,9 +219,9 @@ def walk_through(
     """
     with torch.no_grad(), seeded(seed):
         x = Batch.of(x)
-        trace = run.trace(x, Draw(min(k, max(8, _encoded_at_once(run)))))
+        trace = run.predictor.trace(x, Draw(min(k, max(8, _encoded_at_once(run)))))
         z = torch.cat([trace.latents[name].z[:1] for name in run.sites], -1)
-        px = run.px(Batch(z, x.c))
+        px = run.predictor.decode(Batch(z, x.c))
         rate = float(trace.rate[0]) if trace.bound else None
         mean, sd, draw = (
             t[0].cpu().numpy() for t in (_mean(run, px), spread(px), px.sample())

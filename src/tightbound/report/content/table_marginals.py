@@ -42,7 +42,7 @@ def marginals(
     m = len(train)
     c = None if held_out.c is None else held_out.c[torch.arange(m) % len(held_out)]
     with torch.no_grad(), seeded(seed):
-        x = run.decoded(run.prior_codes(m, c=c), drawn=True)
+        x = run.predictor.decode_sample(run.predictor.sample_prior(m, c=c))
     real = in_columns(run.spec, columns, held_out.x)
     drawn = in_columns(run.spec, columns, x)
     trained = in_columns(run.spec, columns, train.x)

@@ -116,6 +116,10 @@ class KernelGroup:
     steps: list[Tensor]
     counts: Tensor
 
+    def gradients(self) -> list[Any]:
+        """The gradients of the parameters, None where there is none."""
+        return [parameter.grad for parameter in self.parameters]
+
 
 class FusedAdamStep(FusedStep):
     """The step of fused Adam and AdamW by a direct call of their kernel.
@@ -137,7 +141,7 @@ class FusedAdamStep(FusedStep):
     def _step(self, divisor: Tensor | None = None, bad: Tensor | None = None) -> None:
         if not self.groups:
             self.groups = self._kernel_groups()
-        grads: list[list[Any]] = [[p.grad for p in g.parameters] for g in self.groups]
+        grads = [kernel_group.gradients() for kernel_group in self.groups]
         if not grads or any(grad is None for group in grads for grad in group):
             super()._step(divisor, bad)
             return
@@ -181,7 +185,8 @@ class FusedAdamStep(FusedStep):
         steps = list(counts.unbind())
         for state, step in zip(states, steps, strict=True):
             state["step"] = step
-        means, squares = ([state[name] for state in states] for name in MOMENTS)
+        means = [state["exp_avg"] for state in states]
+        squares = [state["exp_avg_sq"] for state in states]
         return KernelGroup(group, parameters, means, squares, steps, counts)
 
     def _state(self, parameter: Tensor) -> dict[str, Any]:
