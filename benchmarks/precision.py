@@ -48,7 +48,7 @@ def test_elbo(run: Any) -> Tensor:
     from tightbound.distributions.random import StepNoise
 
     passes = (
-        run.trace(x, Draw(noise=StepNoise(0, "test", int(rows[0]))))
+        run.predictor.trace(x, Draw(noise=StepNoise(0, "test", int(rows[0]))))
         for rows, x in run.data.test.batches(500)
     )
     return torch.cat([trace.elbo.double() for trace in passes])

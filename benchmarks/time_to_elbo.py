@@ -126,7 +126,13 @@ def peer(epochs: int, limit: int | None, threads: int, out: Path) -> None:
 
 
 def _judge(run: Any, test: Tensor) -> tuple[float, float]:
-    return test_elbo(lambda x: run.posterior(run.spec.to_raw(x)), run.likelihood, test)
+    from tightbound.core.trace import Batch
+
+    return test_elbo(
+        lambda x: run.posterior(run.spec.to_raw(x)),
+        lambda z: run.predictor.decode(Batch(z)),
+        test,
+    )
 
 
 def ours(

@@ -46,7 +46,12 @@ Rules = Sequence[tuple[str, str]]
 # ---- what is renamed, old name -> new name
 
 # Keys of settings, with their section: {"data.masked": "data.allow_missing"}.
-RENAMED_SETTINGS: dict[str, str] = {}
+RENAMED_SETTINGS: dict[str, str] = {
+    "data.masked": "data.allow_missing",
+    "data.labelled": "data.use_labels",
+    "data.mix": "data.shuffle_buffer",
+    "train.skip": "train.skip_gradient_above",
+}
 # Functions train, evaluate, fit_prior, `save` of an evaluation, and keyword arguments.
 RENAMED_API: dict[str, str] = {}
 # Recipes, fitted priors, and values of settings that are texts.

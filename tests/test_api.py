@@ -20,7 +20,7 @@ from tightbound.core.data_spec import DataSpec
 from tightbound.core.trace import Batch
 from tightbound.models.build import build, resolve
 from tightbound.models.recipes import Recipe
-from tightbound.runs.predictor import Trained
+from tightbound.runs.predictor import Predictor
 from tightbound.runtime.errors import TightboundError
 
 FEW = {**SMALL, "latent": 16, "steps": 20, "data.test": 0.02}
@@ -63,9 +63,7 @@ def test_section_7_runs_as_it_is_written(monkeypatch: pytest.MonkeyPatch) -> Non
     )
     assert torch.allclose(again, x2, atol=1e-4)
     assert isinstance(prior, torch.distributions.Distribution)
-    assert likelihood.log_prob(
-        torch.as_tensor(x, dtype=torch.float32)[:, None]
-    ).shape == (5,)
+    assert likelihood.log_prob(torch.as_tensor(x, dtype=torch.float32)).shape == (5,)
     assert {
         "distortion",
         "rate",
@@ -92,7 +90,7 @@ def test_whatever_people_have_can_be_trained_on(kind: str) -> None:
         "path": Path("mine.npy"),
     }[kind]
     run = tb.train(source, report=False, display="none", settings={**SMALL, "steps": 4})
-    assert run.encode(x).shape == (50, 4) and (run.config.source == "") == (
+    assert run.encode(x).shape == (50, 4) and (run.config.data.source == "") == (
         kind != "path"
     )
     assert run.folder is not None and run.folder.name == (
@@ -118,7 +116,7 @@ def test_folders_take_the_next_free_name_and_keep_the_path(tmp_path: Path) -> No
         run = tb.train("x.npy", "ae", report=False, display="none", settings=settings)
         assert run.folder is not None
         names.append(str(run.folder))
-        assert run.config.source == str(tmp_path / "x.npy"), (
+        assert run.config.data.source == str(tmp_path / "x.npy"), (
             "found again from any folder"
         )
     assert names == ["runs/x-ae", "runs/x-ae-2", "runs/x-ae-3"]
@@ -240,10 +238,10 @@ def test_encoding_takes_no_fewer_rows_at_a_time_for_more_levels() -> None:
             ),
             spec,
         )
-        trained, seen = Trained(model), []
+        trained, seen = Predictor(model), []
         own = trained.latents
         trained.latents = lambda x, own=own, seen=seen: seen.append(len(x)) or own(x)  # type: ignore[method-assign]
-        assert trained.codes(Batch(torch.zeros(2500, 1, 8, 8))).shape == (2500, 2)
+        assert trained.encode_mean(Batch(torch.zeros(2500, 1, 8, 8))).shape == (2500, 2)
         passes.append(seen)
     assert passes[0] == passes[1] == [1024, 1024, 452]
 
@@ -255,7 +253,7 @@ def test_a_temperature_of_a_uniform_prior_is_refused_and_not_ignored(
     recipe: str, latent: int
 ) -> None:
     run = untrained("digits", recipe, latent=latent)
-    with pytest.raises(TightboundError, match="uniform and knows no temperature"):
+    with pytest.raises(TightboundError, match="uniform and has no temperature"):
         run.sample(2, temperature=0.5)
     assert len(run.sample(2, temperature=1.0)) == 2
 
@@ -263,5 +261,7 @@ def test_a_temperature_of_a_uniform_prior_is_refused_and_not_ignored(
 def test_a_temperature_narrows_what_is_drawn() -> None:
     for recipe in ("vae", "poincare", "mixture-prior"):
         run = untrained("digits", recipe)
-        cool, warm = (run.prior_codes(500, t).x.std(0).mean() for t in (0.3, 1.0))
+        cool, warm = (
+            run.predictor.sample_prior(500, t).x.std(0).mean() for t in (0.3, 1.0)
+        )
         assert cool < 0.9 * warm and len(run.sample(2, temperature=0.3)) == 2

@@ -1,4 +1,4 @@
-"""What `import tightbound as tb` offers: train, evaluate, compare, load, demo."""
+"""The public verbs: train, evaluate, compare, load, fit_prior, demo."""
 
 from __future__ import annotations
 
@@ -9,42 +9,37 @@ from typing import Any
 import torch
 
 from tightbound import report as report_room
-from tightbound.config import Config, configure
+from tightbound.config import configure
 from tightbound.evaluation import Evaluation
 from tightbound.evaluation import evaluate as evaluate_run
 from tightbound.evaluation.estimators.exact_terms import three_terms
 from tightbound.models.recipes import Recipe
 from tightbound.report.page.text import LANGUAGES
-from tightbound.runs.folder import (
-    Mode,
-    RunFolder,
-    check_resumed_recipe,
-    choose_folder,
-    free_folder,
-    resumed_source,
-    source_setting,
-)
+from tightbound.runs.data_source import stored_source
+from tightbound.runs.folder import Mode, RunFolder
 from tightbound.runs.run import Run, load
 from tightbound.runtime.device import pick_device
 from tightbound.runtime.errors import TightboundError, lookup
 from tightbound.runtime.launch_context import join_launch
 from tightbound.runtime.progress import listening
 from tightbound.training import budget as schedule
-from tightbound.training.console import Display, Quiet, display
+from tightbound.training.console import Display, Quiet
+from tightbound.training.console import display as display_of
 from tightbound.training.fit_prior import fit_prior
 from tightbound.training.run_training import fit
 from tightbound.training.trainer import Interrupted
 
 __all__ = ["compare", "demo", "evaluate", "fit_prior", "load", "train"]
 
-FIRST_K, FIRST_N, FIRST_VALUES = 100, 1000, 100_000_000
+# The first evaluation: K samples, at most so many examples, and at most so many values in all.
+FIRST_K = 100
+FIRST_N = 1000
+FIRST_VALUES = 100_000_000
 DEMO = {"recipe.size": "s", "train.steps": 800}
 
 
 class Stopped(Interrupted):
-    """Ctrl-C in training: the state is saved in `folder`, and `train(..., out=folder, resume=True)`
-    goes on.
-    """
+    """Ctrl-C in training; `train(resume=True, out=folder)` continues from the saved state."""
 
     def __init__(self, folder: Path) -> None:
         super().__init__(
@@ -55,7 +50,7 @@ class Stopped(Interrupted):
 
 
 def train(
-    source: Any = None,
+    data: Any = None,
     recipe: str | Recipe | None = None,
     *,
     out: str | Path | None = None,
@@ -74,60 +69,81 @@ def train(
     settings: Mapping[str, Any] | None = None,
     **more: Any,
 ) -> Run:
-    """Trains a model (recipe "vae" unless told otherwise) and returns its Run, best weights first.
+    """Train a model and return its Run, with the weights of the best validation.
 
-    source: a built-in name, a path, an array, a tensor, a Dataset or a DataLoader; may be left out
-    with `resume`. out: the run folder; `runs/<data>-<recipe>` or the next free name.  budget:
-    "15min", "90s" or seconds. settings, more: keys of the config, with or without section:
-    latent=16, settings={"data.binarize": "dynamic"}. trust: lets `resume` run code that the run's
-    config names by import path. A first, quick evaluation and a report are written beside the
-    weights unless `report` is False. Raises TightboundError, one sentence, for whatever is wrong
-    with settings, data or folders.
+    Args:
+        data: A built-in name, a path, an array, a tensor, a table, a Dataset or a DataLoader;
+            may be left out with `resume`.
+        recipe: The name of a recipe, or a Recipe; "vae" where None.
+        out: The run folder; `runs/<data>-<recipe>` or the next free name where None.
+        config: A TOML file of settings, such as a run's config.toml.
+        seed: Of initialisation, data order, noise and evaluation.
+        resume: Continue a training that was interrupted.
+        trust: Let `resume` run code that the run's config names by import path.
+        overwrite: Replace the run in the folder.
+        budget: "15min", "90s" or seconds; the number of steps is fitted to it.
+        device: "auto", "cpu" or "cuda".
+        valid: Data of its own for validation.
+        test: Data of its own for testing.
+        display: "auto", "life", "lines" or "none", or a Display.
+        report: Write a first, quick evaluation and a report beside the weights.
+        lang: Language of the report, "en" or "ko".
+        settings: Keys of the config: {"data.binarize": "dynamic"}.
+        more: The same as keyword arguments, without the section: latent=16.
+
+    Raises:
+        TightboundError: One sentence about settings, data or a folder that cannot be used.
+        Stopped: Training was interrupted and its state is saved.
     """
     show = _display(display)
     lookup(LANGUAGES, lang, "language")  # before the training, not after it
-    mode = _mode(resume=resume, overwrite=overwrite)
-    if source is None:
-        _check_resumable(out, resume)
     given = {
         "seed": seed,
         "device": device,
         "train.budget": None if budget is None else schedule.seconds(budget),
     }
-    values = {**(settings or {}), **more}
-    values |= {key: value for key, value in given.items() if value is not None}
-    named = source_setting(source, valid, test)
-    wanted = configure(named, recipe, file=config, values=values)
-    with join_launch(pick_device(wanted.device).type) as launch:
+    values = {
+        **(settings or {}),
+        **more,
+        **{key: value for key, value in given.items() if value is not None},
+    }
+    mode = _mode(resume=resume, overwrite=overwrite)
+    if data is None:
+        _check_resumable(out, resume)
+    source = stored_source(data, valid, test)
+    requested = configure(source, recipe, file=config, values=values)
+    with join_launch(pick_device(requested.device).type) as launch:
         show = show if launch.is_rank_zero else Quiet()
-        place = launch.on_rank_zero(lambda: _place(out, source, wanted, mode))
-        folder = RunFolder(place)
+        path = None if out is None else Path(out)
+        folder = launch.on_rank_zero(
+            lambda: RunFolder.choose(path, data, requested.recipe.name, mode)
+        )
         if mode == "resume":
-            named = launch.on_rank_zero(
-                lambda: _resumed(folder, source, recipe, config, wanted, values)
+            source = launch.on_rank_zero(
+                lambda: folder.check_resumable(data, recipe, config, requested, values)
             )
-            source = named if source is None else source
+            data = source if data is None else data
         elif launch.on_rank_zero(folder.is_of_this_launch):
-            # torchrun has restarted the processes of this launch
+            # torchrun has started the processes of this launch again
             mode = "resume"
             trust = True
         try:
             with listening(show.note):
                 run = fit(
-                    wanted,
-                    source,
-                    place,
+                    requested,
+                    data,
+                    folder.path,
                     show,
                     mode=mode,
                     splits={"valid": valid, "test": test},
                     trust=trust,
                 )
             if report and launch.is_rank_zero:
-                _finish([run], place / "report.html", show, lang)
+                _finish([run], folder.report_file, show, lang)
         except KeyboardInterrupt as stop:
-            if not folder.config_file.is_file():
+            if not folder.is_run:
                 raise
-            raise Stopped(place) from stop
+            raise Stopped(folder.path) from stop
     return run
 
 
@@ -149,29 +165,8 @@ def _check_resumable(out: str | Path | None, resume: bool) -> None:
         )
     if out is None:
         raise TightboundError(
-            "resume needs the run to go on with: give --out RUN, or the data it was "
-            "trained on"
+            "resume needs the run to go on with: give --out RUN, or the data it was trained on"
         )
-
-
-def _place(out: str | Path | None, source: Any, wanted: Config, mode: Mode) -> Path:
-    if out is not None:
-        return Path(out)
-    return choose_folder(source, wanted.recipe.name, mode)
-
-
-def _resumed(
-    folder: RunFolder,
-    source: Any,
-    recipe: str | Recipe | None,
-    file: str | Path | None,
-    wanted: Config,
-    values: Mapping[str, Any],
-) -> str:
-    """The data of the run to resume; refuses settings that differ from those it has."""
-    recipe_name = None if recipe is None else wanted.recipe.name
-    check_resumed_recipe(folder, recipe_name, has_settings_file=file is not None)
-    return resumed_source(folder, source, wanted, values)
 
 
 def evaluate(
@@ -189,16 +184,32 @@ def evaluate(
     diagnosis: bool = True,
     tick: Any = None,
 ) -> Evaluation:
-    """The three terms of log p(x), log p(x) with K samples and the gap, with standard errors, in
-    nats per example.
+    """Estimate the terms of log p(x) on a split, in nats per example, with standard errors.
 
-    run: a Run or its folder.  data: other data than the run's own `split`.  limit: n examples only,
-    spread evenly. On `subset` examples also: exact log p(x) of models with up to 3 latents; `ais`,
-    bounds by annealed importance sampling; `gap`, the inference gap in its two parts.
-    budget: "5min" or seconds, chooses all of these.  diagnosis: says what is wrong with the model.
-    tick: called with (done, n, what).  What an interrupted call finished is kept in the run folder,
-    and the same call goes on from it.  Processes of torchrun share the work, and all get the
-    result. Raises TightboundError for data that do not fit the model.
+    log p(x) = E_q[log p(x|z)] - KL(q(z|x), p(z)) + KL(q(z|x), p(z|x)): distortion, rate and
+    inference gap, with log p(x) by importance sampling with K samples.
+
+    Args:
+        run: A Run or its folder.
+        data: Other data than the run's own `split`.
+        split: "train", "valid" or "test".
+        k: Importance samples.
+        ais: On `subset` examples, bounds by annealed importance sampling.
+        gap: On `subset` examples, the two parts of the inference gap.
+        subset: Number of examples for the slow estimates, exact log p(x) of models with up
+            to 3 latents among them.
+        seed: Of all draws; the run's own where None.
+        limit: Number of examples, spread evenly; all where None.
+        budget: "5min" or seconds; chooses k, subset and limit.
+        diagnosis: Also check for known failures of the model.
+        tick: Called with (done, n, what) as the work proceeds.
+
+    Returns:
+        The Evaluation; in a launch by torchrun, whose processes share the work, in each of
+        them. What an interrupted call finished is kept in the run folder and used again.
+
+    Raises:
+        TightboundError: The data do not fit the model, or the split is unknown.
     """
     seconds = None if budget is None else schedule.seconds(budget)
     with join_launch(
@@ -228,10 +239,22 @@ def compare(
     title: str | None = None,
     overwrite: bool = False,
 ) -> Path:
-    """Writes one HTML report of several runs side by side and returns its path.
+    """Write one HTML report of several runs side by side.
 
-    A run's `evaluation.json` is used where it is there; else a quick evaluation is made.
-    Raises TightboundError where a run cannot be read, or the file exists and `overwrite` is False.
+    A run's `evaluation.json` is used if there is one, else a quick evaluation.
+
+    Args:
+        runs: Runs or their folders.
+        out: The file to write.
+        lang: Language of the report, "en" or "ko".
+        title: Title of the report.
+        overwrite: Replace the file if it exists.
+
+    Returns:
+        The path of the report.
+
+    Raises:
+        TightboundError: A run cannot be read, or the file exists.
     """
     out = Path(out)
     if out.exists() and not overwrite:
@@ -250,43 +273,51 @@ def demo(
     settings: Mapping[str, Any] | None = None,
     **more: Any,
 ) -> Path:
-    """Trains an autoencoder and a VAE on the embedded digits and writes one report; returns its
-    path.
+    """Train an autoencoder and a VAE on the built-in digits and write one report.
 
-    A third model, a VAE with two features, shows what cannot be computed for more: the true
-    posterior and all three terms of log p(x).  out: a new folder, or the next free name (`demo-2`).
-    settings, more: as for `train`.
+    A third model, a VAE with two latents, shows the true posterior and all three terms of
+    log p(x), which cannot be computed for more.
+
+    Args:
+        out: A new folder; the next free name (`demo-2`) where it is taken.
+        lang: Language of the report, "en" or "ko".
+        display: As in `train`.
+        settings: As in `train`.
+        more: As in `train`.
+
+    Returns:
+        The path of the report.
     """
     lookup(LANGUAGES, lang, "language")  # before three trainings, not after them
     show = _display(display)
-    folder = free_folder(Path(out))
-    runs, given = [], DEMO | dict(settings or {})
-    for name, recipe, own in (
+    folder = RunFolder(Path(out)).next_free().path
+    models: tuple[tuple[str, str, dict[str, Any]], ...] = (
         ("ae", "ae", {}),
         ("vae", "vae", {}),
         ("two-features", "vae", {"latent": 2}),
-    ):
+    )
+    runs = []
+    for name, recipe, changes in models:
         show.note(f"training {name} on digits in {folder / name}")
-        values = given | own
-        runs.append(
-            train(
-                "digits",
-                recipe,
-                out=folder / name,
-                display=show,
-                report=False,
-                settings=values,
-                **more,
-            )
+        run = train(
+            "digits",
+            recipe,
+            out=folder / name,
+            display=show,
+            report=False,
+            settings={**DEMO, **(settings or {}), **changes},
+            **more,
         )
+        runs.append(run)
     *compared, two = runs
-    _say_three_terms(two, show)
-    return _finish(compared, folder / "report.html", show, lang, aside=[two])
+    _show_three_terms(two, show)
+    report = RunFolder(folder).report_file
+    return _finish(compared, report, show, lang, extra_runs=[two])
 
 
-def _say_three_terms(run: Run, show: Display) -> None:
-    """The identity that a VAE is built on, each term computed by itself for one image."""
-    t = three_terms(run.model, run.examples(run.data.test.select(torch.tensor([0]))))
+def _show_three_terms(run: Run, show: Display) -> None:
+    """Print log p(x) of one image and its three terms, each from an integral of its own."""
+    t = three_terms(run.model, run.data.test.examples(torch.tensor([0])))
     show.note(
         "two features, one test image, nats, each figure by an integral of its own:"
     )
@@ -301,33 +332,38 @@ def _say_three_terms(run: Run, show: Display) -> None:
 
 
 def _first_evaluation(run: Run) -> Evaluation:
-    """A quick evaluation of the test split.
-
-    K = 100, at most 1,000 examples, fewer where an example is large.
-    """
+    """A quick evaluation of the test split, on fewer examples where an example is large."""
     most = max(64, FIRST_VALUES // (FIRST_K * run.spec.dims))
     return evaluate_run(run, k=FIRST_K, limit=min(FIRST_N, most), subset=0)
 
 
 def _finish(
-    runs: Sequence[Run], path: Path, show: Display, lang: str, aside: Sequence[Run] = ()
+    runs: Sequence[Run],
+    path: Path,
+    show: Display,
+    lang: str,
+    extra_runs: Sequence[Run] = (),
 ) -> Path:
-    """First evaluations, each kept in its run folder, and the report of `runs`."""
+    """Evaluate runs briefly, keep that in their folders, and write the report of `runs`."""
     evaluations = []
-    for run in [*runs, *aside]:
-        found = _first_evaluation(run)
+    for run in [*runs, *extra_runs]:
+        evaluation = _first_evaluation(run)
         assert run.folder is not None
-        found.save(run.folder)
-        for line in found.lines():
+        evaluation.save(run.folder)
+        for line in evaluation.lines():
             show.note(line)
-        if found.bound:
+        if evaluation.bound:
             show.note(
                 f"  a first look: tightbound evaluate {run.folder} takes K = "
                 "5000 on the whole test split"
             )
-        evaluations.append(found)
+        evaluations.append(evaluation)
     return report_room.write(
-        runs, path, lang=lang, evaluations=evaluations[: len(runs)], aside=aside
+        runs,
+        path,
+        lang=lang,
+        evaluations=evaluations[: len(runs)],
+        extra_runs=extra_runs,
     )
 
 
@@ -336,4 +372,4 @@ def _run(run: Run | str | Path) -> Run:
 
 
 def _display(kind: str | Display) -> Display:
-    return display(kind) if isinstance(kind, str) else kind
+    return display_of(kind) if isinstance(kind, str) else kind

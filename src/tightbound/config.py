@@ -1,4 +1,4 @@
-"""The settings of a run: what `config.toml` holds, `--set` changes and every error names by key."""
+"""The settings of a run, as they stand in `config.toml` and as `--set` changes them."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ from tightbound.models.recipes import RECIPES, Part, Recipe, import_path
 from tightbound.runtime.atomic_files import write_atomic
 from tightbound.runtime.errors import TightboundError, lookup, nearest
 
-FORMAT_VERSION = 2  # 2: the file ends with LAST_LINE
-LAST_LINE = "# end of config.toml"
+FORMAT_VERSION = 3
+LAST_LINE = "# end of config.toml"  # a file without it was cut short
 M = TypeVar("M", bound=BaseModel)
 
 
@@ -121,29 +121,25 @@ class TrainSettings(BaseModel):
     @field_validator("compile", mode="before")
     @classmethod
     def _switch(cls, value: Any) -> Any:
-        """Reads true and false as "on" and "off"."""
-        return {True: "on", False: "off"}[value] if isinstance(value, bool) else value
+        """Read true and false as "on" and "off"."""
+        if isinstance(value, bool):
+            return "on" if value else "off"
+        return value
 
 
 class Config(BaseModel):
-    """All of a run: recipe, data and how to read them, training, seed, and what the data turned out
-    to be.
-    """
+    """All settings of a run, and the spec of the data that they were resolved on."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     format_version: int = FORMAT_VERSION
-    source: str = Field(
-        "",
-        description="the data: a built-in name or a path; empty for arrays given in Python",
-    )
     seed: int = Field(
         0, ge=0, description="fixes initialisation, data order, noise and evaluation"
     )
     device: str = Field("auto", description="auto, cpu or cuda")
     digest: str = Field(
         "",
-        description="content of the data, so that a resumed run can tell that they changed",
+        description="hash of the data; a resumed run is refused if they have changed",
     )
     recipe: Recipe = Recipe()
     data: DataSettings = DataSettings()
@@ -156,83 +152,122 @@ SECTIONS: dict[str, type[BaseModel]] = {
     "data": DataSettings,
     "train": TrainSettings,
 }
-
-
-def parse(cls: type[M], values: Mapping[str, Any], where: str) -> M:
-    """`cls(**values)`, or a `TightboundError` that names the key, the value and the nearest known
-    key.
-    """
-    try:
-        return cls.model_validate(values)
-    except ValidationError as error:
-        raise TightboundError(
-            _sentence(cls, error.errors(include_url=False), where)
-        ) from None
-
-
-def _sentence(cls: type[BaseModel], errors: Sequence[Any], where: str) -> str:
-    """What is wrong with the first bad key: unknown, or a value that is none of what the
-    key takes.
-    """
-    first = errors[0]
-    path = [str(part) for part in first["loc"]]
-    if first["type"] == "extra_forbidden":
-        owner: Any = cls
-        for part in path[:-1]:
-            owner = DataSpec if part == "spec" else owner.model_fields[part].annotation
-        return f"{where} has no key {'.'.join(path)!r}: {nearest(path[-1], owner.model_fields)}"
-    keys = path if len(path) < 2 or path[0] not in SECTIONS else path[:2]
-    same = [e for e in errors if [str(part) for part in e["loc"]][: len(keys)] == keys]
-    said = _joined([_wanted(e) for e in same])
-    choices = [
-        name
-        for e in same
-        for name in re.findall("'([^']+)'", str(e.get("ctx", {}).get("expected", "")))
-    ]
-    near = (
-        f"; {hint}"
-        if choices and (hint := nearest(first["input"], choices)).startswith("did you")
-        else ""
-    )
-    return f"{where} {'.'.join(keys)} = {first['input']!r} cannot be used: {said}{near}"
-
-
-_SHOULD = "Input should be "
-_PLAIN = (
-    ("a valid dictionary or instance of Part", "a name, or a table with a name"),
-    ("a valid integer", "a whole number"),
-    ("a valid tuple", "a list"),
-    ("a valid dictionary", "a table of keys"),
-    ("a valid string", "a text"),
-    ("a valid number", "a number"),
-    ("a valid boolean", "true or false"),
-    ("greater than or equal to", "numbers from"),
-    ("greater than", "numbers above"),
-    ("less than", "numbers below"),
+# Keys that no user sets: the recipe and the data are arguments of their own.
+NOT_SETTABLE = (
+    "name",
+    "recipe.name",
+    "format_version",
+    "digest",
+    "source",
+    "data.source",
 )
 
 
-def _wanted(error: Any) -> str:
-    """What pydantic says of a value, in plain words: `it takes a whole number`."""
-    text = str(error["msg"]).removeprefix("Value error, ")
-    if not text.startswith(_SHOULD):
-        return f"{text[:1].lower()}{text[1:]}"
-    kind = text.removeprefix(_SHOULD).partition(", unable")[0].partition(", got")[0]
-    for words, plain in _PLAIN:
-        kind = kind.replace(words, plain)
-    return f"it takes {kind}"
+# ---- pydantic's errors as sentences
 
 
-def _joined(said: Sequence[str]) -> str:
-    """`it takes 'auto', or a whole number, or a list`."""
-    first, *rest = dict.fromkeys(said)
-    return ", ".join(
-        [first, *(f"or {other.removeprefix('it takes ')}" for other in rest)]
+def parse(cls: type[M], values: Mapping[str, Any], where: str) -> M:
+    """`cls(**values)`, or a TightboundError that names the key, the value and what it may be."""
+    try:
+        return cls.model_validate(values)
+    except ValidationError as error:
+        errors = error.errors(include_url=False)
+        raise TightboundError(_sentence(cls, errors, where)) from None
+
+
+def _sentence(cls: type[BaseModel], errors: Sequence[Any], where: str) -> str:
+    """One sentence about the first bad key: it is unknown, or its value cannot be used."""
+    first = errors[0]
+    path = [str(part) for part in first["loc"]]
+    if first["type"] == "extra_forbidden":
+        fields = _owner(cls, path).model_fields
+        return f"{where} has no key {'.'.join(path)!r}: {nearest(path[-1], fields)}"
+    keys = path if len(path) < 2 or path[0] not in SECTIONS else path[:2]
+    same_key = [e for e in errors if [str(p) for p in e["loc"]][: len(keys)] == keys]
+    allowed = _either([_allowed(error) for error in same_key])
+    sentence = (
+        f"{where} {'.'.join(keys)} = {first['input']!r} cannot be used: {allowed}"
     )
+    choices = [name for error in same_key for name in _choices(error)]
+    if choices:
+        hint = nearest(first["input"], choices)
+        if hint.startswith("did you"):
+            return f"{sentence}; {hint}"
+    return sentence
+
+
+def _owner(cls: type[BaseModel], path: Sequence[str]) -> Any:
+    """The model that the last key of a path would belong to."""
+    owner: Any = cls
+    for part in path[:-1]:
+        owner = DataSpec if part == "spec" else owner.model_fields[part].annotation
+    return owner
+
+
+_KINDS = {
+    "int_type": "a whole number",
+    "int_parsing": "a whole number",
+    "int_from_float": "a whole number",
+    "float_type": "a number",
+    "float_parsing": "a number",
+    "finite_number": "a finite number",
+    "string_type": "a text",
+    "bool_type": "true or false",
+    "bool_parsing": "true or false",
+    "tuple_type": "a list",
+    "list_type": "a list",
+    "dict_type": "a table of keys",
+    "model_type": "a table of keys",
+}
+_LIMITS = {
+    "greater_than": ("gt", "numbers above"),
+    "greater_than_equal": ("ge", "numbers from"),
+    "less_than": ("lt", "numbers below"),
+    "less_than_equal": ("le", "numbers up to"),
+}
+
+
+def _allowed(error: Any) -> str:
+    """The values that one of pydantic's errors allows: `it takes a whole number`."""
+    kind, context = error["type"], error.get("ctx", {})
+    if kind == "value_error":
+        return _lower_first(str(context["error"]))
+    if kind == "literal_error":
+        return f"it takes {context['expected']}"
+    if kind in _LIMITS:
+        key, words = _LIMITS[kind]
+        limit = context[key]
+        return f"it takes {words} {int(limit) if limit == int(limit) else limit}"
+    if kind == "model_type" and context.get("class_name") == Part.__name__:
+        return "it takes a name, or a table with a name"
+    if kind in _KINDS:
+        return f"it takes {_KINDS[kind]}"
+    return _lower_first(str(error["msg"]))
+
+
+def _lower_first(text: str) -> str:
+    return f"{text[:1].lower()}{text[1:]}"
+
+
+def _choices(error: Any) -> list[str]:
+    """The names that a value may have, of an error about such a value."""
+    if error["type"] != "literal_error":
+        return []
+    return re.findall("'([^']+)'", str(error["ctx"]["expected"]))
+
+
+def _either(alternatives: Sequence[str]) -> str:
+    """`it takes 'auto', or a whole number, or a list`."""
+    first, *others = dict.fromkeys(alternatives)
+    or_others = [f"or {other.removeprefix('it takes ')}" for other in others]
+    return ", ".join([first, *or_others])
+
+
+# ---- keys and values as they are typed
 
 
 def literal(text: str) -> Any:
-    """A value as it stands on the command line: TOML where it is TOML, else the text itself."""
+    """A value of the command line: TOML if it is valid TOML, else the text itself."""
     try:
         return tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
@@ -241,78 +276,96 @@ def literal(text: str) -> Any:
 
 def assignments(pairs: Iterable[str]) -> dict[str, Any]:
     """`["data.binarize=dynamic", "latent=16"]` as {"data.binarize": "dynamic", "latent": 16}."""
-    found = {}
+    values = {}
     for pair in pairs:
         key, equals, value = pair.partition("=")
         if not equals or not key:
             raise TightboundError(
                 f"--set wants key=value, not {pair!r}: for example --set train.lr=0.001"
             )
-        found[key.strip()] = literal(value.strip())
-    return found
+        values[key.strip()] = literal(value.strip())
+    return values
 
 
-def _path(key: str) -> list[str]:
-    """`latent` or `recipe.latent` as ["recipe", "latent"]: a key alone is looked for in every
-    section.
+def key_path(key: str) -> list[str]:
+    """`latent` or `recipe.latent` as ["recipe", "latent"].
+
+    A key without its section is looked for in every section.
     """
     parts = key.split(".")
     if parts[0] in SECTIONS or (len(parts) == 1 and parts[0] in Config.model_fields):
         return parts
-    homes = [name for name, cls in SECTIONS.items() if parts[0] in cls.model_fields]
-    if not homes:
-        every = {
-            f"{name}.{field}"
+    sections = [name for name, cls in SECTIONS.items() if parts[0] in cls.model_fields]
+    if not sections:
+        full = [
+            f"{name}.{key}"
             for name, cls in SECTIONS.items()
-            for field in cls.model_fields
-        }
-        known = every | set(Config.model_fields) | {k.partition(".")[2] for k in every}
-        raise TightboundError(f"unknown key {key!r}: {nearest(key, known)}")
-    if len(homes) > 1:
+            for key in cls.model_fields
+        ]
+        short = [key.partition(".")[2] for key in full]
         raise TightboundError(
-            f"key {key!r} is in {' and '.join(homes)}: write {homes[0]}.{key}"
+            f"unknown key {key!r}: {nearest(key, {*full, *short, *Config.model_fields})}"
         )
-    return [homes[0], *parts]
+    if len(sections) > 1:
+        raise TightboundError(
+            f"key {key!r} is in {' and '.join(sections)}: write {sections[0]}.{key}"
+        )
+    return [sections[0], *parts]
+
+
+def value_at(config: Config, key: str) -> Any:
+    """The value of a key with or without its section, or None where it has none."""
+    value: Any = config.model_dump(mode="json")
+    for part in key_path(key):
+        value = value.get(part) if isinstance(value, dict) else None
+    return value
 
 
 def _put(tree: dict[str, Any], path: list[str], value: Any) -> None:
+    """Set one key of a tree of settings.
+
+    A part that is replaced by name loses its options; options alone are added to the part.
+    """
     for part in path[:-1]:
-        held = tree.get(part)
-        if isinstance(held, str):
-            held = {"name": held}
-        tree[part] = held = held if isinstance(held, dict) else {}
-        tree = held
-    old = tree.get(path[-1])
-    if (
-        isinstance(old, dict) and "name" in old
-    ):  # a part: another one by its name, or options of the same
-        value = (
-            {"name": value}
-            if isinstance(value, str)
-            else old | value
-            if isinstance(value, dict)
-            else value
-        )
-    tree[path[-1]] = value
+        branch = tree.get(part)
+        if isinstance(branch, str):
+            branch = {"name": branch}
+        elif not isinstance(branch, dict):
+            branch = {}
+        tree[part] = branch
+        tree = branch
+    key = path[-1]
+    old = tree.get(key)
+    if isinstance(old, dict) and "name" in old:
+        if isinstance(value, str):
+            value = {"name": value}
+        elif isinstance(value, dict):
+            value = old | value
+    tree[key] = value
 
 
 def configure(
-    source: str = "",
+    data: str = "",
     recipe: str | Recipe | None = None,
     *,
     file: Path | str | None = None,
     values: Mapping[str, Any] | None = None,
 ) -> Config:
-    """The settings of a new run: the recipe, then the file's keys over it, then single values over
-    both.
+    """The settings of a new run: a recipe, the keys of a file over it, then single values.
 
-    values: {"data.binarize": "dynamic", "latent": 16}, each key with or without its section.
-    Raises TightboundError for an unknown recipe, key or value, with the nearest name.
+    Args:
+        data: The data as `config.toml` names them; empty for arrays given in Python.
+        recipe: A recipe or its name; that of the file, or "vae", where None.
+        file: A TOML file of settings.
+        values: {"data.binarize": "dynamic", "latent": 16}, with or without the section.
+
+    Raises:
+        TightboundError: A recipe, key or value is unknown or cannot be used.
     """
     values = dict(values or {})
     if (chosen := values.pop("recipe", None)) is not None and recipe is None:
         recipe = chosen
-    for key in ("name", "recipe.name", "format_version", "digest", "source"):
+    for key in NOT_SETTABLE:
         if key in values:
             raise TightboundError(
                 f"key {key!r} is not for setting: a recipe is chosen by "
@@ -324,26 +377,33 @@ def configure(
         table = {"name": table}
     name = recipe if recipe is not None else table.get("name", "vae")
     base = name if isinstance(name, Recipe) else lookup(RECIPES, name, "recipe")
+    tree["recipe"] = _merged(base, table)
+    tree["train"] = copy.deepcopy(base.train) | tree.get("train", {})
+    if data:
+        _put(tree, ["data", "source"], data)
+    # A part before its options, whatever their order.
+    for path, value in sorted(
+        ((key_path(key), value) for key, value in values.items()),
+        key=lambda pair: len(pair[0]),
+    ):
+        _put(tree, path, import_path(value))
+    return parse(Config, tree, f"{file}:" if file else "the setting")
+
+
+def _merged(base: Recipe, table: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of a recipe with the keys of a table over them."""
     parts = {key: value.model_dump() for key, value in base if isinstance(value, Part)}
     merged = parts | base.model_dump(exclude_unset=True)
     for key, value in table.items():
         _put(merged, [key], value)
-    merged["name"] = base.name
-    tree["recipe"] = merged
-    tree["train"] = copy.deepcopy(base.train) | tree.get("train", {})
-    for path, value in sorted(
-        ((_path(k), v) for k, v in values.items()), key=lambda pair: len(pair[0])
-    ):
-        _put(
-            tree, path, import_path(value)
-        )  # a part before its options, whatever their order
-    if source:
-        tree["source"] = source
-    return parse(Config, tree, f"{file}:" if file else "the setting")
+    return merged | {"name": base.name}
+
+
+# ---- files
 
 
 def read_toml(path: Path | str) -> dict[str, Any]:
-    """A TOML file as a tree; raises TightboundError where it is missing or is not TOML."""
+    """A TOML file as a tree; raises TightboundError if it is missing or is not TOML."""
     try:
         return tomllib.loads(Path(path).read_text(encoding="utf-8"))
     except OSError as error:
@@ -356,27 +416,34 @@ def read_toml(path: Path | str) -> dict[str, Any]:
         ) from error
 
 
-def _plain(value: Any) -> Any:
-    """TOML has no null: keys without a value are left out."""
+def _without_nulls(value: Any) -> Any:
+    """The value without its keys that are None, which TOML cannot hold."""
     if isinstance(value, dict):
-        return {k: _plain(v) for k, v in value.items() if v is not None}
-    return [_plain(v) for v in value] if isinstance(value, list | tuple) else value
+        return {k: _without_nulls(v) for k, v in value.items() if v is not None}
+    if isinstance(value, list | tuple):
+        return [_without_nulls(v) for v in value]
+    return value
 
 
 def to_toml(config: Config) -> str:
     """The complete settings as TOML text."""
     import tomli_w
 
-    return tomli_w.dumps(_plain(config.model_dump(mode="json")))
+    return tomli_w.dumps(_without_nulls(config.model_dump(mode="json")))
 
 
 def write(path: Path, config: Config) -> None:
-    """Writes `config.toml`, atomically, with a last line that shows that it is whole."""
+    """Write `config.toml` atomically, with a last line that shows that it is complete."""
     write_atomic(path, f"{to_toml(config)}{LAST_LINE}\n")
 
 
 def read(path: Path) -> Config:
-    """Reads a run's `config.toml`; newer formats are refused, older ones migrated."""
+    """Read a run's `config.toml`.
+
+    Raises:
+        TightboundError: The file is missing, incomplete, of another format version or no
+            run's config.
+    """
     tree = read_toml(path)
     version = tree.get("format_version")
     if not isinstance(version, int) or version < 1:
@@ -388,10 +455,14 @@ def read(path: Path) -> Config:
             f"{path} is of format {version}, newer than this tightbound reads "
             f"({FORMAT_VERSION}): update tightbound"
         )
-    if version > 1 and LAST_LINE not in path.read_text(encoding="utf-8"):
+    if version < FORMAT_VERSION:
         raise TightboundError(
-            f"{path} is cut short: its last line, {LAST_LINE!r}, is missing; "
-            "restore it from a copy, or add that line "
-            "if nothing else is missing"
+            f"{path} is of format {version}, older than this tightbound reads "
+            f"({FORMAT_VERSION}): train the run again"
         )
-    return parse(Config, tree | {"format_version": FORMAT_VERSION}, f"{path}:")
+    if LAST_LINE not in path.read_text(encoding="utf-8"):
+        raise TightboundError(
+            f"{path} is cut short: its last line, {LAST_LINE!r}, is missing; restore it "
+            "from a copy, or add that line if nothing else is missing"
+        )
+    return parse(Config, tree, f"{path}:")

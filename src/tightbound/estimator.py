@@ -1,4 +1,4 @@
-"""VAEEstimator: a run with the interface of scikit-learn."""
+"""VAEEstimator: a VAE with the interface of scikit-learn."""
 
 from __future__ import annotations
 
@@ -21,8 +21,9 @@ from sklearn.utils.validation import (
     validate_data,
 )
 
-from tightbound.config import configure
+from tightbound.config import Config, configure
 from tightbound.evaluation import score
+from tightbound.runs.inputs import read_batch
 from tightbound.runs.run import Run
 from tightbound.runtime.errors import TightboundError
 from tightbound.training.console import Quiet
@@ -33,14 +34,24 @@ FLOATS = (np.float64, np.float32)
 
 
 class VAEEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
-    """A VAE as a transformer: X (n_samples, n_features) to posterior means (n_samples, latent), and
-    back.
+    """A VAE as a transformer of scikit-learn.
 
-    recipe: a name of `tightbound recipes`.  latent: features, or "auto".  steps, epochs: length of
-    training, or None. k: samples of the importance-sampled log p(x).  random_state: seed of
-    everything. settings: further keys, such as {"likelihood": "gaussian", "train.lr": 3e-4}; X is
-    read as real numbers, with a Gaussian of learned scale, unless {"data.domain": ...} says
-    otherwise.  After `fit`: run_, n_features_in_.
+    X (n_samples, n_features) to posterior means (n_samples, latent), and back.
+
+    Args:
+        recipe: The name of a recipe, see `tightbound recipes`.
+        latent: Number of latents, or "auto".
+        steps: Optimiser steps; chosen where None.
+        epochs: Passes over the data; chosen where None.
+        k: Samples of the importance-sampled log p(x).
+        random_state: Seed of everything.
+        settings: Further keys, such as {"likelihood": "gaussian", "train.lr": 3e-4}. X is read
+            as real numbers, with a Gaussian likelihood of learned scale, unless "data.domain"
+            is set.
+
+    Attributes:
+        run_: The trained Run.
+        n_features_in_: Number of columns of X.
     """
 
     def __init__(
@@ -63,21 +74,17 @@ class VAEEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         self.settings = settings
 
     def fit(self, X: Any, y: Any = None) -> VAEEstimator:
-        """Trains on X; a tenth of the rows validate and a tenth are left aside. TightboundError for
-        bad settings.
+        """Train on X; a tenth of the rows is for validation and a tenth for testing.
 
-        A DataFrame of mixed columns (texts, categories, truth values, or with {"data.fields": ...})
-        is read as such. y: what a conditional recipe is told of each row, classes or numbers; of no
-        use to any other.
+        Args:
+            X: (n_samples, n_features), or a DataFrame of mixed columns: texts, categories or
+                truth values, or any with {"data.fields": ...} in the settings.
+            y: Conditions of a conditional recipe, classes or numbers; ignored by others.
+
+        Raises:
+            TightboundError: A setting is unknown or cannot be used.
         """
-        own = dict(self.settings or {})
-        self.mixed_ = _mixed(X) or any(key.startswith("data.fields") for key in own)
-        seed = int(check_random_state(self.random_state).randint(2**31 - 1))
-        values = {"latent": self.latent, "seed": seed, "device": "cpu"}
-        values |= {} if self.mixed_ else {"data.domain": "real"}
-        values |= {"train.steps": self.steps} if self.steps is not None else {}
-        values |= {"train.epochs": self.epochs} if self.epochs is not None else {}
-        config = configure("", self.recipe, values=values | own)
+        config = self._configure(X)
         if self.mixed_:
             _check_feature_names(self, X, reset=True)
             self.n_features_in_ = X.shape[1]
@@ -86,16 +93,26 @@ class VAEEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
             X = validate_data(
                 self, X, dtype=FLOATS, ensure_min_samples=3, ensure_all_finite=finite
             )
+        data = (X, y) if config.recipe.conditional else X
         with tempfile.TemporaryDirectory(prefix="tightbound-") as folder:
-            run = fit(
-                config,
-                (X, y) if config.recipe.conditional else X,
-                Path(folder),
-                Quiet(),
-            )
+            run = fit(config, data, Path(folder), Quiet())
         self.run_ = Run(run.config, run.model)
         self._n_features_out = sum(self.run_.sites.values())
         return self
+
+    def _configure(self, X: Any) -> Config:
+        settings = dict(self.settings or {})
+        has_fields = any(key.startswith("data.fields") for key in settings)
+        self.mixed_ = _is_mixed(X) or has_fields
+        seed = int(check_random_state(self.random_state).randint(2**31 - 1))
+        values = {"latent": self.latent, "seed": seed, "device": "cpu"}
+        if not self.mixed_:
+            values["data.domain"] = "real"
+        if self.steps is not None:
+            values["train.steps"] = self.steps
+        if self.epochs is not None:
+            values["train.epochs"] = self.epochs
+        return configure("", self.recipe, values=values | settings)
 
     def _read(self, X: Any) -> Any:
         check_is_fitted(self, "run_")
@@ -108,21 +125,29 @@ class VAEEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         return checked
 
     def transform(self, X: Any, condition: Any = None) -> Array:
-        """Posterior means, (n_samples, latent), in the precision of X; condition: of a conditional
-        recipe, as y.
+        """Encode X.
+
+        Args:
+            X: (n_samples, n_features).
+            condition: Of a conditional recipe, one for all rows or one for each.
+
+        Returns:
+            Posterior means (n_samples, latent), in the precision of X.
         """
         X = self._read(X)
-        return (
-            self.run_.encode(X, condition)
-            .numpy()
-            .astype(np.float32 if self.mixed_ else X.dtype)
-        )
+        z = self.run_.encode(X, condition).numpy()
+        return z.astype(np.float32 if self.mixed_ else X.dtype)
 
     def inverse_transform(self, Z: Any, condition: Any = None) -> Any:
-        """E[x|z] of each row of Z (n_samples, latent), (n_samples, n_features), in the precision of
-        Z.
+        """Decode Z.
 
-        For mixed columns a DataFrame as `Run.decode` gives it.
+        Args:
+            Z: (n_samples, latent).
+            condition: Of a conditional recipe, one for all rows or one for each.
+
+        Returns:
+            E[x|z] (n_samples, n_features), in the precision of Z; of mixed columns a DataFrame
+            as `Run.decode` returns it.
         """
         check_is_fitted(self, "run_")
         Z = check_array(Z, dtype=FLOATS)
@@ -130,34 +155,50 @@ class VAEEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         return x if self.mixed_ else x.numpy().astype(Z.dtype)
 
     def score_samples(self, X: Any, condition: Any = None) -> Array:
-        """log p(x) of each row in nats, importance-sampled with `k` samples; TightboundError for an
-        autoencoder.
+        """Estimate log p(x) of each row by importance sampling with `k` samples.
+
+        Args:
+            X: (n_samples, n_features).
+            condition: Of a conditional recipe, one for all rows or one for each.
+
+        Returns:
+            (n_samples,), in nats.
+
+        Raises:
+            TightboundError: The recipe has no density, as an autoencoder.
         """
         X = self._read(X)
-        if not self.run_.has_bound:
+        run = self.run_
+        if not run.has_bound:
             raise TightboundError(
                 f"recipe {self.recipe!r} has no density, so no log p(x): fit recipe vae"
             )
-        return score(
-            self.run_, self.run_.examples(X, condition), self.k, self.run_.config.seed
-        )["log_px"].numpy()
+        rows = read_batch(X, run.spec, run.config.data, condition)
+        return score(run, rows, self.k, run.config.seed)["log_px"].numpy()
 
     def score(self, X: Any, y: Any = None) -> float:
-        """The mean of `score_samples`: higher is better; y: the condition, of a conditional
-        recipe.
+        """The mean of `score_samples`; higher is better.
+
+        Args:
+            X: (n_samples, n_features).
+            y: Conditions of a conditional recipe; ignored by others.
         """
         check_is_fitted(self, "run_")
-        return float(
-            self.score_samples(
-                X, y if self.run_.spec.condition is not None else None
-            ).mean()
-        )
+        condition = y if self.run_.spec.condition is not None else None
+        return float(self.score_samples(X, condition).mean())
 
     def sample(
         self, n_samples: int = 1, random_state: Any = None, condition: Any = None
     ) -> Any:
-        """New rows, E[x|z] with z from the prior, (n_samples, n_features); for mixed columns a
-        DataFrame of draws.
+        """Draw z from the prior and decode it.
+
+        Args:
+            n_samples: Number of rows.
+            random_state: Seed of the draws.
+            condition: Of a conditional recipe, one for all rows or one for each.
+
+        Returns:
+            E[x|z] (n_samples, n_features); of mixed columns a DataFrame of draws.
         """
         check_is_fitted(self, "run_")
         seed = int(check_random_state(random_state).randint(2**31 - 1))
@@ -165,13 +206,9 @@ class VAEEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         return x if self.mixed_ else x.numpy()
 
 
-def _mixed(X: Any) -> bool:
-    """True for a DataFrame that has columns of texts, categories or truth values."""
-    kinds = (
-        [str(kind) for kind in X.dtypes]
-        if hasattr(X, "iloc") and hasattr(X, "dtypes")
-        else []
-    )
-    return any(
-        kind in ("bool", "object", "category", "string", "str") for kind in kinds
-    )
+def _is_mixed(X: Any) -> bool:
+    """True for a DataFrame with columns of texts, categories or truth values."""
+    if not (hasattr(X, "iloc") and hasattr(X, "dtypes")):
+        return False
+    kinds = ("bool", "object", "category", "string", "str")
+    return any(str(kind) in kinds for kind in X.dtypes)

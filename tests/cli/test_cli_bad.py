@@ -278,7 +278,7 @@ def test_run_folders_that_are_none(
     text = (good / "config.toml").read_text()
     for name, content in (
         ("half", text),
-        ("newer", text.replace("format_version = 2", "format_version = 99")),
+        ("newer", text.replace("format_version = 3", "format_version = 99")),
     ):
         folder = other / name
         folder.mkdir()

@@ -65,7 +65,7 @@ def test_cache_is_by_content_and_repairs_itself(
     replaced.save(root / "0.png")
     os.utime(root / "0.png", ns=(about.st_atime_ns, about.st_mtime_ns))
     assert td.load(root).digest != first.digest
-    assert not list((cache / "rows").glob("*.part"))
+    assert not list((cache / "rows").glob(".*.tmp"))
 
 
 @pytest.mark.parametrize(

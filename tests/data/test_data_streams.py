@@ -71,7 +71,7 @@ def test_many_shards_hold_out_some_whole(tmp_path: Path) -> None:
 
 
 def test_shards_train_by_lanes_and_resume_within_an_epoch(tmp_path: Path) -> None:
-    train = td.load(pictures(tmp_path, 4, 30), S(mix=20)).train
+    train = td.load(pictures(tmp_path, 4, 30), S(shuffle_buffer=20)).train
     assert isinstance(train, td.ShardSplit)
     lanes = InterleavedReader(train.shards, 8, 0, shuffle_buffer=20)
     steps = [lanes() for _ in range(20)]
@@ -290,7 +290,7 @@ def test_training_resumes_within_an_epoch_bit_for_bit(
         "train.validate_n": 4,
         "train.save_seconds": 0,
         "data.memory": 1,
-        "data.mix": 100,
+        "data.shuffle_buffer": 100,
         "data.valid": 50,
     }
     config = configure(source, "vae", values=values)

@@ -145,7 +145,7 @@ def test_to_domain_has_a_one_for_each_category_and_back() -> None:
 def test_gaps_are_gaps_in_every_unit() -> None:
     table = people().astype({"visits": "Int64", "smokes": object})
     table.loc[3, ["colour", "visits", "smokes", "height", "grade"]] = None
-    data = data_room.load(table, DataSettings(masked=True))
+    data = data_room.load(table, DataSettings(allow_missing=True))
     splits = [
         (split, (split.index == 3).nonzero())
         for split in (data.train, data.valid, data.test)

@@ -18,7 +18,7 @@ from tightbound import data as td
 from tightbound.cli import outputs
 from tightbound.core.data_spec import DataSpec
 from tightbound.data import DataSettings
-from tightbound.report.figures.display_scale import sheet
+from tightbound.report.figures.display_scale import slice_grid
 from tightbound.report.figures.line_grid import STEPS, draw
 from tightbound.runtime.errors import TightboundError
 
@@ -171,10 +171,10 @@ def test_a_report_shows_curves(tmp_path: Path) -> None:
 def test_slices_go_row_by_row_and_the_rest_is_white() -> None:
     x = np.arange(5, dtype=np.float32).reshape(1, 1, 5, 1, 1) / 10
     assert np.allclose(
-        sheet(x)[0, 0], [[0, 1, 0.1, 1, 0.2], [1] * 5, [0.3, 1, 0.4, 1, 1]]
+        slice_grid(x)[0, 0], [[0, 1, 0.1, 1, 0.2], [1] * 5, [0.3, 1, 0.4, 1, 1]]
     )
-    assert sheet(np.zeros((2, 1, 100, 3, 4), np.float32)).shape == (2, 1, 11, 14)
-    assert sheet(np.zeros((2, 3, 4, 5), np.float32)).shape == (2, 3, 4, 5), (
+    assert slice_grid(np.zeros((2, 1, 100, 3, 4), np.float32)).shape == (2, 1, 11, 14)
+    assert slice_grid(np.zeros((2, 3, 4, 5), np.float32)).shape == (2, 3, 4, 5), (
         "images are as they are"
     )
 

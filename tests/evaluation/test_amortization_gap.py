@@ -15,14 +15,15 @@ from torch import Tensor
 from torch.distributions import Independent, Normal
 
 from tightbound.config import configure
+from tightbound.core.trace import Batch
 from tightbound.evaluation.estimators import amortization_gap as gap
 from tightbound.evaluation.estimators.amortization_gap import (
-    FeatureMoves,
+    FeatureParameters,
     Search,
-    SiteMoves,
+    SiteParameters,
     best_bound,
     improve,
-    moves_of,
+    local_parameters,
     parts,
 )
 from tightbound.runs.run import Run, load
@@ -70,8 +71,8 @@ def test_what_a_better_encoder_would_close_is_found(path: str) -> None:
     assert within(found["best"] - log_px, 0)
     if path == "flat":
         with torch.no_grad():
-            q = run.trace(x, gap.Draw()).latents["z"].q
-            exact = linear(path)[0].trace(x, gap.Draw()).latents["z"].q
+            q = run.predictor.trace(x, gap.Draw()).latents["z"].q
+            exact = linear(path)[0].predictor.trace(x, gap.Draw()).latents["z"].q
         third = torch.distributions.kl_divergence(q, exact)
         assert (
             (part["amortisation"] - third).abs() < 4.5 * found["gain_se"] + 0.01
@@ -108,7 +109,7 @@ def test_the_search_over_features_moves_what_the_network_reads(
     width cannot.
     """
     run, x, log_px = linear("flat", shift=0.4, widen=0.0)
-    monkeypatch.setattr(gap, "moves_of", FeatureMoves)
+    monkeypatch.setattr(gap, "local_parameters", FeatureParameters)
     found = best_bound(run, x, 0)
     assert (log_px - found["elbo"]).mean() > 0.5 and within(log_px - found["best"], 0)
     run, x, log_px = linear("flat", shift=0.0, widen=0.5)
@@ -130,7 +131,7 @@ def on_grid(run: Run, x: Tensor) -> tuple[Tensor, Tensor, Tensor, float]:
     axis = torch.linspace(-5, 5, 301)
     z = torch.cartesian_prod(axis, axis)
     joint = torch.cat(
-        [run.likelihood(part).log_prob(x) for part in z.split(20_000)]
+        [run.predictor.decode(Batch(part)).log_prob(x) for part in z.split(20_000)]
     ).double()
     joint += run.prior.log_prob(z).double()  # type: ignore[union-attr]
     cell = 2 * math.log(10 / 300)
@@ -150,10 +151,11 @@ def test_gaps_of_a_two_latent_model_are_those_of_quadrature(two: Run) -> None:
     """
     x = two.data.test.batch(torch.tensor([3, 40, 99]))
     found = best_bound(two, x, 0, Search(k=2048))
-    moves = moves_of(two, x)
-    assert isinstance(moves, SiteMoves)
-    improve(two, x, moves, 0, Search())
-    shift, stretch = (t.detach() for t in moves.moves["z"])
+    local = local_parameters(two, x)
+    assert isinstance(local, SiteParameters)
+    improve(two, x, local, 0, Search())
+    shift = local.shifts["z"].shift.detach()
+    stretch = local.shifts["z"].stretch.detach()
     base = two.posterior(two.spec.to_raw(x)).base_dist  # type: ignore[union-attr]
     for i in range(len(x)):
         z, log_posterior, log_px, cell = on_grid(two, x[i : i + 1])
@@ -206,6 +208,6 @@ def test_what_has_no_gap_or_no_parameters_is_refused(
         best_bound(run, x, 0)
     fixed, x, _ = linear("flat")
     fixed.model.hierarchy.posterior.mean.weight.zero_()
-    monkeypatch.setattr(gap, "moves_of", FeatureMoves)
+    monkeypatch.setattr(gap, "local_parameters", FeatureParameters)
     with pytest.raises(TightboundError, match="no parameters to search over"):
         best_bound(fixed, x, 0)

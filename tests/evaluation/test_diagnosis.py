@@ -253,7 +253,8 @@ def test_without_training_data_or_a_log_the_rest_is_still_looked_at(
     models: dict[str, Run],
 ) -> None:
     run = models["collapsed"]
-    config = run.config.model_copy(update={"source": ""})
+    data = run.config.data.model_copy(update={"source": ""})
+    config = run.config.model_copy(update={"data": data})
     x = run.data.test.batch(torch.arange(50))
     found = diagnose(Run(config, run.model), x, 0)
     assert [v.name for v in found.verdicts] == ["collapsed"]

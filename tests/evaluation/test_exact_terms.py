@@ -13,6 +13,7 @@ from support.report_pages import untrained
 from support.small import small_run
 from torch.distributions import MultivariateNormal
 
+from tightbound.core.trace import Batch
 from tightbound.evaluation.estimators.exact_terms import by_k, third_of, three_terms
 from tightbound.evaluation.estimators.quadrature import posterior_box, posterior_grid
 from tightbound.runs.run import Run, load
@@ -37,7 +38,7 @@ def exact_log_px(run: Run, x: torch.Tensor) -> float:
     each unit vector.
     """
     z = torch.cat([torch.zeros(1, 2), torch.eye(2)])
-    px = run.likelihood(z)
+    px = run.predictor.decode(Batch(z))
     mean = px.mean.flatten(1).double()
     weight, sd = mean[1:] - mean[0], px.variance[0].flatten().double().sqrt()
     cov = weight.T @ weight + torch.diag(sd**2)
@@ -67,7 +68,8 @@ def test_each_term_is_what_it_says(two: Run) -> None:
             float(torch.distributions.kl_divergence(q, p)), abs=1e-3
         )  # type: ignore[arg-type]
         torch.manual_seed(row)
-        drawn = two.likelihood(q.sample((20_000,))[:, 0]).log_prob(x)  # type: ignore[union-attr]
+        z = q.sample((20_000,))[:, 0]  # type: ignore[union-attr]
+        drawn = two.predictor.decode(Batch(z)).log_prob(x)
         assert t.fit == pytest.approx(
             float(drawn.mean()), abs=4.5 * float(drawn.std()) / math.sqrt(20_000)
         )

@@ -353,7 +353,7 @@ def test_priors_are_fitted_to_conditional_runs_for_all_conditions_or_given_each(
         (x, y), run.config.data, seed=0
     )  # the run was trained on arrays
     rows = run.data.train.examples(torch.arange(len(run.data.train)))
-    q = run.latents(rows)["z"].q
+    q = run.predictor.latents(rows)["z"].q
     total = (q.stddev.square().mean(0) + q.mean.var(0, correction=0)).sqrt()
     whole, given = (
         tb.fit_prior(

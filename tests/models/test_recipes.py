@@ -13,6 +13,7 @@ from support.small import trained
 
 from tightbound.core.trace import Draw
 from tightbound.models.recipes import RECIPES
+from tightbound.runs.inputs import read_batch
 from tightbound.runs.run import Run, load
 
 NETWORK = {
@@ -80,7 +81,9 @@ def weighed(run: Run, x: Any) -> list[torch.Tensor]:
     """
     torch.manual_seed(3)
     with torch.no_grad():
-        trace = run.trace(run.examples(x), Draw(enumerate=True))
+        trace = run.predictor.trace(
+            read_batch(x, run.spec, run.config.data), Draw(enumerate=True)
+        )
         return [trace.log_px, trace.log_w] if trace.bound else [trace.log_px]
 
 

@@ -29,11 +29,11 @@ SECTIONS = {
     "vary",
     "interpolate",
     "traverse",
-    "follow",
+    "walkthrough",
     "terms",
     "curves",
 }
-SECTIONS |= {"probe", "models", "reach", "health"}
+SECTIONS |= {"probe", "models", "sampling", "diagnosis"}
 
 
 @pytest.fixture(scope="module")
@@ -78,10 +78,10 @@ def test_an_autoencoder_is_never_given_an_elbo(pair: str) -> None:
 def test_the_weights_that_were_kept_are_those_of_the_best_epoch(pair: str) -> None:
     words = Page(pair).text
     assert (
-        "The weights kept are those of epoch 3. There, on validation: distortion 30.0, rate 9.0"
+        "The weights of epoch 3 were kept. There, on validation: distortion 30.0, rate 9.0"
         in words
     )
-    assert "−ELBO 39.0 nats" in words
+    assert "−ELBO, 39.0 nats" in words
     assert "4 epochs, 40 steps, 6 s" in words
 
 
@@ -243,7 +243,7 @@ def test_one_test_example_is_enough(tmp_path: Path) -> None:
     tree["diagnosis"]["progress"]["error"] = None  # of a single validation example
     run = untrained("digits", "vae")
     assert (
-        "Gained at the end"
+        "Improvement at the end"
         in report.write([run], tmp_path / "r.html", evaluations=[tree]).read_text()
     )
     assert (
@@ -277,11 +277,11 @@ def test_small_terms_are_seen_beside_a_large_distortion(
     low, high = (float(m.group(1).replace(",", "")) for m in (start, distortion))
     assert 0 < low < high and high - low < 0.2 * high
     assert (
-        "The rate is small beside the distortion, so it has an axis of its own."
+        "The rate is small compared with the distortion and has an axis of its own."
         in found.text
     )
     alts = [p["alt"] for p in found.pictures]
-    assert "VAE: rate in nats against epochs of training" in alts
+    assert "VAE: rate in nats by epoch of training" in alts
     assert not any(str(alt).startswith("AE: rate") for alt in alts)
     assert "axis of its own" not in Page(pair).text, (
         "a rate of 12 is seen beside a distortion of 22"
@@ -313,10 +313,10 @@ def test_the_account_says_of_how_many_images_and_what_few_samples_are_worth(
             encoding="utf-8"
         )
     ).text
-    assert words.count("11 test images.") == 2
+    assert words.count("over 11 test images.") == 2
     assert (
-        "K = 8 draws, of which hardly any count: they are worth 1.1 on "
-        "average. The truth is above this"
+        "K = 8 draws, but with an effective sample size of only 1.1 on average. "
+        "The true value is higher"
     ) in words
     few[1]["terms"]["ess"] = {"mean": 5.0, "se": 0.0}
     words = Page(
@@ -325,8 +325,8 @@ def test_the_account_says_of_how_many_images_and_what_few_samples_are_worth(
         )
     ).text
     assert (
-        "hardly any count" not in words
-        and "K = 8 draws; on average still slightly below" in words
+        "effective sample size" not in words
+        and "K = 8 draws; on average slightly below" in words
     )
 
 
@@ -336,8 +336,9 @@ def test_captions_of_the_map_follow_the_figures(tmp_path: Path) -> None:
     with torch.no_grad():
         run.model.hierarchy.posterior.mean.weight *= 200
     wide = Page(page([run], tmp_path)).text
-    assert "drew them there" in narrow and "drew them there" not in wide
-    assert "the second had more to say" in wide
+    pulled = "pulls the codes towards the prior."
+    assert pulled in narrow and pulled not in wide
+    assert "the reconstruction term is the stronger one" in wide
 
 
 def test_an_autoencoder_has_no_prior_in_the_table_of_models(pair: str) -> None:
@@ -350,7 +351,7 @@ def test_runs_that_do_not_compare_are_said_not_to(tmp_path: Path) -> None:
     levels = untrained(x, "vae")
     reals = untrained(x, "vae", likelihood="gaussian")
     assert (
-        "a density and a mass function measure different things"
+        "a density and a probability mass have different units"
         in Page(page([levels, reals], tmp_path)).text
     )
     assert (
@@ -370,7 +371,7 @@ def test_accounts_that_do_not_compare_are_said_not_to(tmp_path: Path) -> None:
     again = report.write(
         runs, tmp_path / "r.html", evaluations=[evaluations[0]] * 2
     ).read_text()
-    assert "were made in different ways" not in Page(again).text
+    assert "with different settings" not in Page(again).text
 
 
 @pytest.mark.parametrize("latent", [1, 2])
@@ -380,13 +381,13 @@ def test_the_true_posterior_is_drawn_where_there_are_few_features(
     two, vae = untrained("digits", "vae", latent=latent), untrained("digits", "vae")
     evaluations = [evaluation.evaluate(vae, k=8, limit=64, subset=0)]
     html = report.write(
-        [vae], tmp_path / "r.html", evaluations=evaluations, aside=[two]
+        [vae], tmp_path / "r.html", evaluations=evaluations, extra_runs=[two]
     ).read_text(encoding="utf-8")
     found = Page(html)
-    assert "bayes" in found.ids and "reach" in found.ids
-    words = found.text.split("Bayes’ rule, drawn")[1]
+    assert "bayes" in found.ids and "sampling" in found.ids
+    words = found.text.split("Bayes’ rule on a grid")[1]
     assert (
-        "Their sum less log p(x) , which was integrated apart from them" in words
+        "The sum of the terms minus log p(x) , which was integrated separately" in words
         and "Largest," in words
     )
     own = [
@@ -408,15 +409,15 @@ def test_the_account_shows_its_details_and_the_diagnosis(tmp_path: Path) -> None
         )
     )
     for words in (
-        "a better encoder would close",
+        "amortization gap",
         "exact, by quadrature",
         "3 test images",
         "3 training images",
     ):
         assert words in found.text
     assert (
-        "The importance-weighted bound rises with K" in found.text
-        and "Features in use" in found.text
+        "The importance-weighted bound increases with K" in found.text
+        and "Active features" in found.text
     )
     tree["diagnosis"]["verdicts"] = [verdict.to_json() for verdict in EVERY]
     for lang in LANGUAGES:

@@ -18,10 +18,15 @@ from tightbound.core.data_spec import Column, DataSpec
 from tightbound.core.trace import Batch
 from tightbound.data.tables.encoding import codes
 from tightbound.data.tables.table import Table
-from tightbound.report.content import nearest_neighbours as novelty
+from tightbound.report.content import nearest_neighbours
 from tightbound.report.content.gather import conditions
-from tightbound.report.content.table_format import Sheet
-from tightbound.report.content.table_marginals import apart, in_columns, kept, marginals
+from tightbound.report.content.table_format import TableFormat
+from tightbound.report.content.table_marginals import (
+    column_fits,
+    distance,
+    in_columns,
+    marginals,
+)
 from tightbound.report.page.text import LANGUAGES, Text
 from tightbound.report.sections.columns import edges
 from tightbound.runs.run import Run
@@ -106,7 +111,7 @@ def test_a_gap_of_a_category_is_shown_as_one(tmp_path: Path) -> None:
             ]
         )
     )
-    run = untrained(str(source), "missing-data", **{"data.masked": True})
+    run = untrained(str(source), "missing-data", **{"data.allow_missing": True})
     held = run.data.test.examples(torch.arange(len(run.data.test)))
     found = marginals(run, run.data.columns, held, held)
     assert len(found[1].real) < len(held) == len(found[0].real)
@@ -115,7 +120,7 @@ def test_a_gap_of_a_category_is_shown_as_one(tmp_path: Path) -> None:
 
 CASES: dict[str, tuple[list[tuple[str, dict[str, Any]]], bool]] = {
     "numbers with names": ([("vae", {}), ("ae", {})], True),
-    "missing values": ([("missing-data", {"data.masked": True})], True),
+    "missing values": ([("missing-data", {"data.allow_missing": True})], True),
     "no names": ([("vae", {"data.header": False})], False),
 }
 
@@ -188,7 +193,7 @@ def test_draws_of_a_conditional_model_have_the_conditions_of_the_held_out_rows(
         **{"data.condition": "labels", "data.label": "label"},
     )
     seen: list[torch.Tensor] = []
-    own = run.prior_codes
+    own = run.predictor.sample_prior
 
     def watched(
         n: int, temperature: float = 1.0, c: Any = None, y: Any = None
@@ -196,7 +201,7 @@ def test_draws_of_a_conditional_model_have_the_conditions_of_the_held_out_rows(
         seen.append(c)
         return own(n, temperature, c, y)
 
-    run.prior_codes = watched  # type: ignore[method-assign]
+    run.predictor.sample_prior = watched  # type: ignore[method-assign]
     held = run.data.test.examples(torch.arange(len(run.data.test)))
     marginals(run, run.data.columns, held, run.data.train.examples(torch.arange(50)))
     assert (
@@ -214,20 +219,22 @@ def test_draws_of_a_conditional_model_have_the_conditions_of_the_held_out_rows(
 
 def test_distances_of_shares_are_known() -> None:
     a, b = np.array([0.0, 0.0, 1.0, 2.0]), np.array([0.0, 1.0, 1.0, 1.0, 1.0])
-    assert apart(a, b, ordered=False) == pytest.approx((0.3 + 0.55 + 0.25) / 2)
-    assert apart(a, b, ordered=True) == pytest.approx(
+    assert distance(a, b, ordered=False) == pytest.approx((0.3 + 0.55 + 0.25) / 2)
+    assert distance(a, b, ordered=True) == pytest.approx(
         0.3
     )  # F - G: 0.5 - 0.2 at 0, 0.75 - 1 at 1
-    assert apart(a, a, ordered=True) == 0 and np.isnan(apart(a, b[:0], ordered=True))
+    assert distance(a, a, ordered=True) == 0 and np.isnan(
+        distance(a, b[:0], ordered=True)
+    )
 
 
 def test_what_is_kept_is_known() -> None:
     x = np.array([[1.0, 0, 2, 5], [3, 1, 2, 5], [5, 0, 0, 5]])
     rebuilt = np.array([[1.0, 0, 2, 5], [3, 0, 0, 5], [3, 0, 0, 5]])
-    number, truth, city, constant = kept(FIELDS, x, rebuilt, x)
-    assert number.value == pytest.approx(0.5) and number.base is None
-    assert (truth.value, truth.base) == (pytest.approx(2 / 3), pytest.approx(2 / 3))
-    assert (city.value, city.base) == (
+    number, truth, city, constant = column_fits(FIELDS, x, rebuilt, x)
+    assert number.value == pytest.approx(0.5) and number.majority is None
+    assert (truth.value, truth.majority) == (pytest.approx(2 / 3), pytest.approx(2 / 3))
+    assert (city.value, city.majority) == (
         pytest.approx(2 / 3),
         pytest.approx(2 / 3),
     ) and np.isnan(constant.value)
@@ -244,16 +251,22 @@ def test_cells_are_as_the_user_wrote_them() -> None:
         },
     )
     raw = codes(table, FIELDS, masked=False)
-    sheet = Sheet.of(FIELDS, raw)
-    assert [[sheet.print(i, v) for i, v in enumerate(row)] for row in raw] == [
+    table_format = TableFormat.of(FIELDS, raw)
+    assert [[table_format.print(i, v) for i, v in enumerate(row)] for row in raw] == [
         ["171.25", "true", "Seoul", "1,200"],
         ["163.50", "false", "Busan", "3"],
     ]
-    assert sheet.print(0, float("nan")) == "·" and sheet.print(0, -1.5) == "−1.50"
-    grid = sheet.grid(raw, ["1", "2"], "", under=raw[::-1], marked=True)
-    assert [cell.off for cell in grid.lines[2][1]] == [True, True] and not grid.lines[
-        0
-    ][1][0].off
+    assert (
+        table_format.print(0, float("nan")) == "·"
+        and table_format.print(0, -1.5) == "−1.50"
+    )
+    grid = table_format.grid(
+        raw, ["1", "2"], "", reference=raw[::-1], mark_differences=True
+    )
+    assert [cell.differs for cell in grid.lines[2][1]] == [
+        True,
+        True,
+    ] and not grid.lines[0][1][0].differs
 
 
 def test_bins_of_whole_numbers_hold_equally_many() -> None:
@@ -295,9 +308,11 @@ def test_the_nearest_row_is_found_among_rows_with_gaps(
     for whole in (False, True):
         x = np.nan_to_num(rows, nan=0.5) if whole else rows
         monkeypatch.setattr(
-            novelty, "walk", lambda *a, x=x: enumerate(torch.from_numpy(x).split(25))
+            nearest_neighbours,
+            "read_batches",
+            lambda *a, x=x: enumerate(torch.from_numpy(x).split(25)),
         )
-        found = novelty.nearest(None, same, queries)
+        found = nearest_neighbours.nearest(None, same, queries)
         mean, variance = np.nanmean(x[:25], 0), np.nanvar(x[:25], 0)
         each = np.where(
             np.isnan(x),

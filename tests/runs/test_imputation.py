@@ -221,7 +221,7 @@ def test_other_recipes_refuse_missing_values(table: Path, tmp_path: Path) -> Non
             "vae",
             out=tmp_path / "run",
             display="none",
-            settings={"data.masked": True},
+            settings={"data.allow_missing": True},
         )
     with pytest.raises(TightboundError, match="of which nothing may be missing"):
         tb.train(

@@ -112,7 +112,7 @@ def test_every_prior_is_fitted_sampled_saved_and_loaded_to_the_bit(
             again.sample(3, seed=1), made.sample(3, seed=1)
         )
         x = made.data.test.batch(torch.arange(4))
-        trace = made.trace(x, Draw(3))
+        trace = made.predictor.trace(x, Draw(3))
         assert (
             trace.bound
             == made.has_bound
@@ -142,7 +142,7 @@ def test_fitting_lowers_the_rate_and_leaves_the_rest(
         tb.fit_prior(folder, kind, display="none", settings={"train.steps": 250}),
     )
     x = run.data.test.batch(torch.arange(180))
-    before, after = [r.trace(x, Draw(4)) for r in (run, made)]
+    before, after = [r.predictor.trace(x, Draw(4)) for r in (run, made)]
     assert after.rate.mean() < before.rate.mean() - 0.3
     held = [name for name in run.model.state_dict() if "prior" not in name]
     assert held and all(
@@ -163,7 +163,9 @@ def test_under_a_q_that_moves_along_the_joint_it_is_the_bound_that_rises(
         ),
     )
     x = run.data.train.batch(torch.arange(400))
-    before, after = (float(r.trace(x, Draw(20)).elbo.mean()) for r in (run, made))
+    before, after = (
+        float(r.predictor.trace(x, Draw(20)).elbo.mean()) for r in (run, made)
+    )
     assert after > before + 0.05
 
 

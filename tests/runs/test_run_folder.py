@@ -85,20 +85,18 @@ def test_a_truncated_file_gets_a_sentence_or_does_not_matter(
     assert (folder / "config.toml").exists()
 
 
-def test_a_config_of_format_1_had_no_last_line(whole: Path, tmp_path: Path) -> None:
+def test_a_run_of_an_older_format_is_refused(whole: Path, tmp_path: Path) -> None:
     folder = tmp_path / "run"
     shutil.copytree(whole, folder)
     path = folder / "config.toml"
-    lines = (
-        path.read_text()
-        .replace("format_version = 2", "format_version = 1")
-        .splitlines()
-    )
-    path.write_text("\n".join(lines[:-1]) + "\n")
-    read_everything(folder)
-    path.write_text(
-        "\n".join(lines[:-1]).replace("format_version = 1", "format_version = 2")
-    )
+    text = path.read_text()
+    for version in (1, 2):
+        path.write_text(
+            text.replace("format_version = 3", f"format_version = {version}")
+        )
+        with pytest.raises(TightboundError, match="older than this tightbound reads"):
+            load(folder)
+    path.write_text("\n".join(text.splitlines()[:-1]))
     with pytest.raises(TightboundError, match="cut short"):
         load(folder)
 
@@ -203,7 +201,7 @@ def test_a_newer_run_and_foreign_code_are_refused(whole: Path, tmp_path: Path) -
     shutil.copytree(whole, newer)
     text = (newer / "config.toml").read_text()
     (newer / "config.toml").write_text(
-        text.replace("format_version = 2", "format_version = 99")
+        text.replace("format_version = 3", "format_version = 99")
     )
     with pytest.raises(TightboundError, match="newer than this tightbound"):
         load(newer)

@@ -111,7 +111,10 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
             "train.accumulate": 2,
         },
     ),
-    "from the disk": ("vae", {"data.memory": 1, "data.valid": 40, "data.mix": 64}),
+    "from the disk": (
+        "vae",
+        {"data.memory": 1, "data.valid": 40, "data.shuffle_buffer": 64},
+    ),
 }
 
 

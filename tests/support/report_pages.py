@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from tightbound import config, data, evaluation, report
-from tightbound.models.build import build, resolve, resolve_domain
+from tightbound.models.build import build
 from tightbound.runs.run import Run, seeded
+from tightbound.training.run_training import settle, with_required_data
 
 VOID = {
     "area",
@@ -55,14 +56,18 @@ def untrained(
     page needs.
     """
     values = {"recipe.size": "s", "latent": 4, **settings}
-    wanted = config.configure(
-        source if isinstance(source, str) else "", recipe, values=values
+    wanted = with_required_data(
+        config.configure(
+            source if isinstance(source, str) else "", recipe, values=values
+        )
     )
     found = data.load(source, wanted.data)
-    kind, spec, _ = resolve_domain(wanted.recipe, found.spec)
-    kind = resolve(kind, spec)
+    settled, _ = settle(wanted, found)
+    if settled.data.domain != found.settings.domain:
+        found = data.load(source, settled.data)
+    spec = found.spec
     with seeded(0):
-        model, _ = build(kind, spec)
+        model, _ = build(settled.recipe, spec)
     if folder is not None:
         folder = folder / (name or recipe)
         folder.mkdir()
@@ -70,9 +75,7 @@ def untrained(
             "".join(json.dumps(line) + "\n" for line in LOG)
         )
     return Run(
-        wanted.model_copy(
-            update={"recipe": kind, "spec": spec, "digest": found.digest}
-        ),
+        settled.model_copy(update={"spec": spec, "digest": found.digest}),
         model,
         folder,
         found,

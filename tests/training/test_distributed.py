@@ -152,7 +152,7 @@ def test_parts_one_after_another_are_the_whole_batch(
             (tmp_path / name).rename(tmp_path / f"{name} {case}")
     with pytest.raises(
         TightboundError,
-        match=r"train.accumulate = 2 cuts batches, and objective Elbo takes",
+        match=r"train.accumulate = 2 splits batches, and objective Elbo takes",
     ):
         train(tmp_path, "free bits", "run", **{"train.accumulate": 2})
     with pytest.raises(TightboundError, match=r"train.batch = 32 .* 5 parts"):

@@ -1,6 +1,4 @@
-"""The command `tightbound`: `main` runs one command line; a mistake is one sentence on standard
-error.
-"""
+"""The command `tightbound`."""
 
 from __future__ import annotations
 
@@ -27,28 +25,26 @@ SHARED = ("train", "evaluate", "encode", "score")  # by torchrun
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs a command line (without the program's name) and returns its exit status.
+    """Run a command line (without the program's name) and return its exit status.
 
-    0: done; 2: a mistake that the user can mend; 130: Ctrl-C; 141: the reader of the output went
-    away; 1: a bug.
+    0: done; 1: a bug; 2: a mistake of the user, one sentence on standard error; 130: Ctrl-C;
+    141: the reader of the output has closed it.
     """
     words = list(sys.argv[1:] if argv is None else argv)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(
-                errors="replace"
-            )  # a terminal without ± shows ? and the figures
+            stream.reconfigure(errors="replace")  # a terminal without ± shows ?
     if "" not in sys.path:
-        sys.path.append(
-            ""
-        )  # the working folder, last, so that --set prior=mine:Prior finds mine.py there
+        # The working folder, last: --set prior=mine:Prior finds mine.py there.
+        sys.path.append("")
+
+    def report(line: str) -> None:
+        if "--quiet" not in words:
+            print(line, file=sys.stderr, flush=True)
+
     try:
         _check_launch(words)
-        with listening(
-            lambda line: (
-                None if "--quiet" in words else print(line, file=sys.stderr, flush=True)
-            )
-        ):
+        with listening(report):
             app(
                 words,
                 result_action="return_value",
@@ -62,11 +58,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except TightboundError as error:
         return _say(str(error), USAGE) if _speaks(error) else USAGE
     except Stopped as stopped:
-        return (
-            _say(str(stopped), INTERRUPTED, "")
-            if os.environ.get("RANK", "0") == "0"
-            else INTERRUPTED
-        )
+        if os.environ.get("RANK", "0") != "0":
+            return INTERRUPTED
+        return _say(str(stopped), INTERRUPTED, "")
     except KeyboardInterrupt:
         return _say("interrupted", INTERRUPTED, "")
     except BrokenPipeError:
@@ -79,24 +73,19 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _check_launch(words: list[str]) -> None:
-    """Some commands share their work out: any other would be done, and written, once by each
-    process.
-    """
-    if (
-        int(os.environ.get("WORLD_SIZE", "1")) > 1
-        and words[:1]
-        and words[0] not in SHARED
-    ):
+    """Refuse a command in a launch by torchrun if its work cannot be shared."""
+    processes = int(os.environ.get("WORLD_SIZE", "1"))
+    if processes > 1 and words and words[0] not in SHARED:
         raise TightboundError(
             f"tightbound {words[0]} is not shared out over processes, only "
-            f"{', '.join(SHARED[:-1])} and {SHARED[-1]} "
-            "are: leave out torchrun"
+            f"{', '.join(SHARED[:-1])} and {SHARED[-1]} are: leave out torchrun"
         )
 
 
 def _speaks(error: TightboundError) -> bool:
-    """Among processes of torchrun, the first tells what is wrong for all, the others what is wrong
-    with them alone.
+    """True if this process prints the error.
+
+    In a launch rank 0 prints those of all processes, the others their own.
     """
     from tightbound.runtime.launch_context import WorkerError
 
@@ -113,16 +102,15 @@ def _say(sentence: str, status: int, prefix: str = "tightbound: error: ") -> int
 
 
 def _unexpected(error: Exception) -> int:
+    """Print an error that is not a TightboundError; returns the exit status."""
     from tightbound.runtime.atomic_files import NO_ROOM
     from tightbound.runtime.foreign_errors import is_out_of_memory
 
     if isinstance(error, OSError) and error.errno in NO_ROOM:
         where = f" for {error.filename}" if error.filename else ""
         return _say(
-            (
-                f"no room on the disk{where}: free some space and run the command "
-                "again (a training: with --resume)"
-            ),
+            f"no room on the disk{where}: free some space and run the command again "
+            "(a training: with --resume)",
             USAGE,
         )
     if isinstance(error, OSError) and error.filename and error.strerror:
@@ -146,26 +134,17 @@ def _usage(error: CycloptsError) -> str:
     error.verbose = False
     command = " ".join(["tightbound", *(error.command_chain or ())])
     if isinstance(error, UnknownCommandError):
-        known = [name for name in app if not name.startswith("-")]
-        return (
-            f"unknown command {(error.unused_tokens or [''])[0]!r}: "
-            f"{nearest((error.unused_tokens or [''])[0], known)}"
-        )
+        word = (error.unused_tokens or [""])[0]
+        commands = [name for name in app if not name.startswith("-")]
+        return f"unknown command {word!r}: {nearest(word, commands)}"
     if isinstance(error, UnknownOptionError):
         name = error.token.keyword or error.token.value
-        known = [
-            n
-            for argument in error.argument_collection
-            for n in argument.names
-            if n.startswith("--")
-        ]
-        return f"unknown option {name!r} of {command}: {nearest(name, known)}"
+        names = [n for argument in error.argument_collection for n in argument.names]
+        options = [name for name in names if name.startswith("--")]
+        return f"unknown option {name!r} of {command}: {nearest(name, options)}"
+    advice = f"{command} --help shows what it takes"
     if isinstance(error, MissingArgumentError) and error.argument is not None:
-        return f"{command} needs {error.argument.name}: {command} --help shows what it takes"
-    parts = [
-        part.strip().rstrip(".") for part in str(error).split(". ") if part.strip()
-    ]
-    return (
-        f"{'; '.join(f'{p[:1].lower()}{p[1:]}' for p in parts)}: {command} --help "
-        "shows what it takes"
-    )
+        return f"{command} needs {error.argument.name}: {advice}"
+    sentences = [part.strip().rstrip(".") for part in str(error).split(". ")]
+    clauses = [f"{part[:1].lower()}{part[1:]}" for part in sentences if part]
+    return f"{'; '.join(clauses)}: {advice}"

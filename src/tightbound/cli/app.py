@@ -1,4 +1,4 @@
-"""The application that commands belong to, and the groups that its help shows them in."""
+"""The application of the command line, and the groups of its help."""
 
 from __future__ import annotations
 
@@ -26,4 +26,4 @@ app = App(
 
 
 class Stopped(Exception):
-    """Ctrl-C in a command that can say how to go on."""
+    """Ctrl-C in a command that can be continued; its text is how."""

@@ -17,16 +17,14 @@ Names = Annotated[list[str] | None, Parameter(consume_multiple=True)]
 
 
 def script() -> Path:
-    """The benchmark of the clone that this package is installed from, or of the one in the working
-    folder.
-    """
+    """The benchmark of the clone that the package is installed from, or of the working folder."""
     for root in (CLONE, Path.cwd()):
-        if (found := root / "benchmarks" / "speed.py").is_file():
-            return found
+        path = root / "benchmarks" / "speed.py"
+        if path.is_file():
+            return path
     raise TightboundError(
-        "the benchmarks are in the repository's folder benchmarks/, which an "
-        "installed package does not have: "
-        "clone the repository and run tightbound bench in it"
+        "the benchmarks are in the repository's folder benchmarks/, which an installed "
+        "package does not have: clone the repository and run tightbound bench in it"
     )
 
 
@@ -51,18 +49,18 @@ def bench(
     chart: Annotated[Path | None, Parameter(help="write a chart as PNG")] = None,
 ) -> None:
     """Compare training speed with other libraries, side by side; in a clone of the repository."""
-    given: dict[str, Any] = {
+    options: dict[str, Any] = {
         "rounds": rounds,
         "only": only,
         "networks": networks,
         "batches": batches,
+        "threads": threads,
+        "out": out,
+        "chart": chart,
     }
-    given |= {"threads": threads, "out": out, "chart": chart}
     words = ["--quick"] if quick else []
-    for name, value in given.items():
+    for name, value in options.items():
         if value is not None:
-            words += [
-                f"--{name}",
-                *map(str, value if isinstance(value, list) else [value]),
-            ]
+            values = value if isinstance(value, list) else [value]
+            words += [f"--{name}", *map(str, values)]
     raise SystemExit(subprocess.run([sys.executable, str(script()), *words]).returncode)

@@ -1,6 +1,6 @@
-"""The commands and what each takes.
+"""The commands and their arguments.
 
-Their work is in `api` and `outputs`, imported when a command runs, not before.
+The work is done in `api` and `outputs`, which are imported when a command runs.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ from tightbound.cli.options import (
     Overwrite,
     Prior,
     Quiet,
+    RunPath,
     Samples,
     Seed,
     SkipBad,
-    Trained,
     Trust,
 )
 
@@ -98,39 +98,39 @@ def train(
         data = stray[0]  # as in: train --set latent=16 digits
         pairs.remove(data)
     values = assignments(pairs) | ({"data.skip_bad": True} if skip_bad else {})
-    asked: dict[str, Any] = {
+    options: dict[str, Any] = {
         "config": config,
         "seed": seed,
         "budget": budget,
         "device": device,
+        "resume": resume,
+        "overwrite": overwrite,
+        "trust": trust,
+        "lang": lang,
+        "display": "none" if quiet else "auto",
     }
-    asked |= {"resume": resume, "overwrite": overwrite, "trust": trust, "lang": lang}
-    asked["display"] = "none" if quiet else "auto"
-    _trained(data, recipe, out, asked, values)
+    _train(data, recipe, out, options, values)
 
 
-def _trained(
+def _train(
     data: str | None,
     recipe: str | None,
     out: Path | None,
-    asked: dict[str, Any],
+    options: dict[str, Any],
     values: Any,
 ) -> None:
-    """Trains and prints the run and its report; after Ctrl-C, says how to go on."""
+    """Train and print the folder and the report; after Ctrl-C, the command that resumes."""
     from tightbound import api
 
     try:
-        run = api.train(data, recipe, out=out, settings=values, **asked)
+        run = api.train(data, recipe, out=out, settings=values, **options)
     except api.Stopped as stop:
-        words = [
-            "tightbound",
-            "train",
-            *([data] if data else []),
-            "--out",
-            str(stop.folder),
-            "--resume",
-        ]
-        words += ["--device", asked["device"]] if asked["device"] else []
+        words = ["tightbound", "train"]
+        if data:
+            words.append(data)
+        words += ["--out", str(stop.folder), "--resume"]
+        if options["device"]:
+            words += ["--device", options["device"]]
         raise Stopped(
             f"interrupted, the state is saved; go on with: {shlex.join(words)}"
         ) from None
@@ -141,7 +141,7 @@ def _trained(
 
 @app.command(group=LEARN)
 def evaluate(
-    run: Trained,
+    run: RunPath,
     /,
     *,
     data: Annotated[
@@ -154,13 +154,13 @@ def evaluate(
     ais: Annotated[
         bool,
         Parameter(
-            help="log p(x) by annealed importance sampling too, with its BDMC gap"
+            help="log p(x) by annealed importance sampling too, with a certificate"
         ),
     ] = False,
     gap: Annotated[
         bool,
         Parameter(
-            help="the inference gap in its two parts, on test and training examples"
+            help="the third term in its two parts, on test and training examples"
         ),
     ] = False,
     subset: Annotated[
@@ -191,41 +191,43 @@ def evaluate(
     from tightbound import api
     from tightbound.cli import outputs, tables
 
-    asked: dict[str, Any] = {
+    options: dict[str, Any] = {
         "split": split,
         "k": k,
         "ais": ais,
         "gap": gap,
         "subset": subset,
         "budget": budget,
+        "diagnosis": not no_diagnosis,
+        "seed": seed,
+        "limit": limit,
     }
-    asked |= {"diagnosis": not no_diagnosis, "seed": seed, "limit": limit}
     try:
         with (
             outputs.shared(loading) as launch,
             tables.progress("evaluating", quiet or not launch.is_rank_zero) as tick,
         ):
             trained = outputs.load(run, loading, skip_bad=skip_bad)
-            found = api.evaluate(trained, data, **asked, tick=tick)
+            evaluation = api.evaluate(trained, data, **options, tick=tick)
     except KeyboardInterrupt:
         raise Stopped(
             "interrupted, what was finished is kept: the same command goes on from there"
         ) from None
     if not launch.is_rank_zero:
         return
-    if (
-        data is None
-        and split == "test"
-        and limit is None
-        and (note := found.save(trained.folder or run))
-    ):
-        print(f"note: {note}", file=sys.stderr)
-    tables.show_json(found.to_json()) if json else print(found)
+    if data is None and split == "test" and limit is None:
+        note = evaluation.save(trained.folder or run)
+        if note:
+            print(f"note: {note}", file=sys.stderr)
+    if json:
+        tables.show_json(evaluation.to_json())
+    else:
+        print(evaluation)
 
 
 @app.command(group=LEARN)
 def compare(
-    *runs: Trained,
+    *runs: RunPath,
     out: Path = Path("report.html"),
     lang: Language = "en",
     title: Annotated[str | None, Parameter(help="heading of the page")] = None,
@@ -245,7 +247,7 @@ def compare(
 
 @app.command(group=USE)
 def encode(
-    run: Trained,
+    run: RunPath,
     data: Data,
     /,
     *,
@@ -268,7 +270,7 @@ def encode(
 
 @app.command(group=USE)
 def reconstruct(
-    run: Trained,
+    run: RunPath,
     data: Data,
     /,
     *,
@@ -290,21 +292,13 @@ def reconstruct(
     from tightbound.cli import outputs
 
     target = outputs.target(out, outputs.EXAMPLES, overwrite)
-    print(
-        outputs.reconstruct(
-            outputs.load(run, loading, skip_bad=skip_bad),
-            data,
-            target,
-            n,
-            condition,
-            draws,
-        )
-    )
+    trained = outputs.load(run, loading, skip_bad=skip_bad)
+    print(outputs.reconstruct(trained, data, target, n, condition, draws))
 
 
 @app.command(group=USE)
 def score(
-    run: Trained,
+    run: RunPath,
     data: Data,
     /,
     *,
@@ -328,7 +322,7 @@ def score(
 
 @app.command(group=USE)
 def sample(
-    run: Trained,
+    run: RunPath,
     /,
     *,
     n: Annotated[int, Parameter(name=("-n", "--n"), help="how many")] = 64,
@@ -355,14 +349,13 @@ def sample(
     x = trained.sample(
         n, seed=seed, temperature=temperature, pixels=pixels, condition=condition
     )
-    print(
-        f"{outputs.write(trained, x, target)}{f'; {trained.fitted}' if trained.fitted else ''}"
-    )
+    line = outputs.write(trained, x, target)
+    print(f"{line}; {trained.fitted}" if trained.fitted else line)
 
 
 @app.command(group=USE)
 def decode(
-    run: Trained,
+    run: RunPath,
     z: Annotated[
         Path,
         Parameter(
@@ -386,7 +379,7 @@ def decode(
 
 @app.command(group=USE)
 def vary(
-    run: Trained,
+    run: RunPath,
     image: One,
     /,
     *,
@@ -404,20 +397,14 @@ def vary(
 
     target = outputs.target(out, outputs.EXAMPLES, overwrite)
     trained = outputs.load(run, loading)
-    print(
-        outputs.write(
-            trained,
-            trained.vary(
-                outputs.one(trained, image), n, seed=seed, condition=condition
-            ),
-            target,
-        )
-    )
+    example = outputs.one(trained, image)
+    x = trained.vary(example, n, seed=seed, condition=condition)
+    print(outputs.write(trained, x, target))
 
 
 @app.command(group=USE)
 def interpolate(
-    run: Trained,
+    run: RunPath,
     a: One,
     b: One,
     /,

@@ -1,6 +1,4 @@
-"""`encode` and `score`: a row for each example, in one file, or in many that several processes
-write together.
-"""
+"""`encode` and `score`: one row for each example, in one file or in parts."""
 
 from __future__ import annotations
 
@@ -35,9 +33,9 @@ from tightbound.data.sequential import class_words
 from tightbound.evaluation import score as score_rows
 from tightbound.evaluation.estimators.estimate import no_bound
 from tightbound.report.content import model_outputs as passes
+from tightbound.runs.inputs import read_condition
 from tightbound.runs.run import Run
 from tightbound.runtime.errors import TightboundError
-from tightbound.runtime.launch_context import LaunchContext
 
 Array = NDArray[Any]
 Columns = dict[str, Any]  # arrays of numbers, lists of words
@@ -48,8 +46,10 @@ PART_VALUES, PART_ROWS = 100_000_000, 100_000  # numbers, and examples, of a par
 
 @dataclass(frozen=True)
 class Job:
-    """What is computed of each example, x (n, *shape) -> columns of numbers; and the settings that
-    decide it.
+    """A computation on each example, and the settings that its result depends on.
+
+    make: a function of the run and a batch that gives a column for each name in `columns` and
+    `extra`, such as the number of a cluster or a predicted label.
     """
 
     name: str
@@ -58,51 +58,42 @@ class Job:
     make: Callable[[Run, Batch], Columns]
     part_rows: int
     notes: tuple[str, ...] = ()
-    extra: dict[str, type] = field(
-        default_factory=dict
-    )  # other columns: the number of a cluster, a predicted label
+    extra: dict[str, type] = field(default_factory=dict)
 
 
 def feature_names(run: Run) -> list[str]:
-    """z_1, z_2, ... ; of several sites z1_1, ..., z2_1, ..."""
+    """z_1, z_2, ...; of several sites z1_1, ..., z2_1, ..."""
     return [
         f"{site}_{i + 1}" for site, width in run.sites.items() for i in range(width)
     ]
 
 
 def encoding(run: Run) -> Job:
-    """Mean and standard deviation of each feature; of a model with classes, the most likely one
-    too.
-    """
+    """Mean and standard deviation of each feature, and the most probable class or cluster."""
     names = feature_names(run)
     columns = [*names, *(f"{name}_std" for name in names)]
-
-    kind = (
-        ("cluster" if run.spec.labels is None else "predicted")
-        if run.model.classes
-        else ""
-    )
     words = class_words(run.spec.labels)
+    kind = ""
+    extra: dict[str, type] = {}
+    if run.model.classes:
+        kind = "cluster" if run.spec.labels is None else "predicted"
+        extra = {kind: str if words else int}
 
     def make(run: Run, x: Batch) -> Columns:
-        found: Columns = dict(
-            zip(columns, np.concatenate(passes.moments_of(run, x), 1).T, strict=True)
-        )
-        likeliest = run.chances(x).argmax(1).numpy() if kind else ()
-        return (
-            {kind: [words[y] for y in likeliest] if words else likeliest} | found
-            if kind
-            else found
-        )
+        values = np.concatenate(passes.moments_of(run, x), 1).T
+        features: Columns = dict(zip(columns, values, strict=True))
+        if not kind:
+            return features
+        classes = run.predictor.class_probabilities(x).argmax(1).numpy()
+        column = [words[y] for y in classes] if words else classes
+        return {kind: column} | features
 
-    extra: dict[str, type] = {kind: str if words else int} if kind else {}
-    return Job(
-        "encode", columns, {"seed": run.config.seed}, make, PART_ROWS, extra=extra
-    )
+    settings = {"seed": run.config.seed}
+    return Job("encode", columns, settings, make, PART_ROWS, extra=extra)
 
 
 def scoring(run: Run, k: int) -> Job:
-    """The terms of each example, in nats, noise by the run's seed."""
+    """The terms of log p(x) of each example, in nats, with noise from the run's seed."""
     if k < 1:
         raise TightboundError(f"k = {k} samples cannot be drawn: ask for 1 or more")
 
@@ -118,18 +109,16 @@ def scoring(run: Run, k: int) -> Job:
 
 def run(
     folder: Path,
-    source: str,
+    data: str,
     out: Target,
     job: Callable[[Run], Job],
     loading: Loading,
     many: Many,
 ) -> None:
-    """Makes a row for each example, alone or as one of the processes of torchrun; the first one
-    tells of it.
-    """
+    """Write a row for each example, alone or as one process of torchrun; rank 0 prints."""
     try:
-        if done := write(folder, source, out, job, loading, many):
-            print(done)
+        if line := write(folder, data, out, job, loading, many):
+            print(line)
     except KeyboardInterrupt:
         if out.kind != "parts":
             raise
@@ -140,16 +129,15 @@ def run(
 
 def write(
     folder: Path,
-    source: str,
+    data: str,
     out: Target,
     job: Callable[[Run], Job],
     loading: Loading,
     many: Many,
 ) -> str:
-    """Writes the rows of all examples of a source; returns what was done, but for processes that
-    are not the first.
+    """Write the rows of all examples; returns a line about them, on rank 0.
 
-    many.part_rows: examples of a part, unless the source comes in shards, which are the parts then.
+    many.part_rows: examples of a part; data that come in shards have a part for each shard.
     """
     if many.part_rows is not None and many.part_rows < 1:
         raise TightboundError(
@@ -163,55 +151,66 @@ def write(
             )
         run = load(folder, loading, skip_bad=many.skip_bad)
         work = job(run)
-        size = many.part_rows or int(
-            np.clip(PART_VALUES // run.spec.dims // 1000 * 1000, 1000, work.part_rows)
-        )
-        data = launch.rank_zero_first(
-            lambda: read_parts(source, run.spec, run.config.data, size)
+        if many.condition is not None:
+            settings = work.settings | {"condition": many.condition}
+            work = replace(work, settings=settings)
+        size = many.part_rows or _part_rows(run, work)
+        examples = launch.rank_zero_first(
+            lambda: read_parts(data, run.spec, run.config.data, size)
         )
         if launch.is_rank_zero:
-            noted(data)
+            noted(examples)
             for note in work.notes:
                 print(f"note: {folder}: {note}", file=sys.stderr)
-        with progress(
-            f"{work.name[:-1]}ing", many.quiet or not launch.is_rank_zero
-        ) as tick:
-            said = _written(run, work, data, out, launch, size, tick, many.condition)
-        return said if launch.is_rank_zero else ""
+        make = _maker(run, work, examples, many.condition)
+        quiet = many.quiet or not launch.is_rank_zero
+        with progress(f"{work.name[:-1]}ing", quiet) as tick:
+            if out.kind != "parts":
+                n, files = _write_one(work, examples, out, make, tick), ""
+            else:
+                types = _types(examples) | work.extra
+                types |= dict.fromkeys(work.columns, float)
+                identity = _identity(run, work, examples, size)
+                parts = Parts(out, types, identity, examples, launch)
+                n, count, before = parts.write(make, tick)
+                files = f" ({count} files{f', {before} of them from before' if before else ''})"
+        return (
+            f"{n} examples{_about(work)}: {out}{files}" if launch.is_rank_zero else ""
+        )
 
 
-def _written(
-    run: Run,
-    job: Job,
-    data: Ordered,
-    out: Target,
-    launch: LaunchContext,
-    size: int,
-    tick: Callable[..., None],
-    condition: Any,
-) -> str:
-    c = None if condition is None else run.condition(condition, 1)
-    if condition is not None:
-        job = replace(job, settings=job.settings | {"condition": condition})
-    made = partial(_columns, run, job, data, c)
-    if out.kind == "parts":
-        types = _types(data) | job.extra | dict.fromkeys(job.columns, float)
-        n, parts, before = Parts(
-            out, types, _identity(run, job, data, size), data, launch
-        ).write(made, tick)
-        files = f" ({parts} files{f', {before} of them from before' if before else ''})"
-    else:
-        n, files = _whole(job, data, out, made, tick), ""
+def _part_rows(run: Run, job: Job) -> int:
+    """Examples of a part, in thousands, so that a part is of bounded size."""
+    thousands = PART_VALUES // run.spec.dims // 1000
+    return int(np.clip(thousands * 1000, 1000, job.part_rows))
+
+
+def _about(job: Job) -> str:
     about = f", {len(job.columns) // 2} features each" if job.name == "encode" else ""
-    about += f", K = {job.settings['k']}" if "k" in job.settings else ""
-    return f"{n} examples{about}: {out}{files}"
+    if "k" in job.settings:
+        about += f", K = {job.settings['k']}"
+    return about
+
+
+def _maker(
+    run: Run, job: Job, examples: Ordered, condition: Any
+) -> Callable[[int], Iterator[Columns]]:
+    """A function from the number of a part to its columns, some rows at a time."""
+    c = None if condition is None else read_condition(condition, run.spec, 1)
+    return partial(_columns, run, job, examples, c)
 
 
 def _types(data: Ordered) -> dict[str, type]:
-    """The columns that say which example it is."""
-    known: dict[str, type | None] = {"shard": str if data.origins else None, "row": int}
-    known |= {"name": str if data.named else None, "label": data.labelled}
-    return {name: kind for name, kind in known.items() if kind is not None}
+    """The columns that identify an example."""
+    types: dict[str, type] = {}
+    if data.origins:
+        types["shard"] = str
+    types["row"] = int
+    if data.named:
+        types["name"] = str
+    if data.labelled is not None:
+        types["label"] = data.labelled
+    return types
 
 
 def _columns(
@@ -220,35 +219,28 @@ def _columns(
     """The columns of a part, some rows at a time."""
     at_once = int(np.clip(VALUES // run.spec.dims, 1, MOST))
     for rows in data.rows(part, at_once):
-        origin = (
-            {} if data.origins is None else {"shard": [data.origins[part]] * len(rows)}
-        )
-        yield (
-            origin
-            | {"row": rows.numbers.numpy()}
-            | _known(rows)
-            | job.make(run, _told(run, rows, condition))
-        )
+        columns: Columns = {}
+        if data.origins is not None:
+            columns["shard"] = [data.origins[part]] * len(rows)
+        columns["row"] = rows.numbers.numpy()
+        for name, values in (("name", rows.names), ("label", rows.labels)):
+            if values is not None:
+                columns[name] = list(values)
+        yield columns | job.make(run, _with_condition(run, rows, condition))
 
 
-def _told(run: Run, rows: Rows, condition: Tensor | None) -> Batch:
-    """The examples with what a conditional model is told of them: `condition` (1, C), or what
-    stands beside them.
-    """
+def _with_condition(run: Run, rows: Rows, condition: Tensor | None) -> Batch:
+    """The examples with their condition: `condition` (1, C), or that beside each of them."""
     c = rows.c if condition is None else condition.expand(len(rows), -1)
     if c is None and run.spec.condition is not None:
         raise TightboundError(NO_CONDITION)
     return Batch(rows.x, c)
 
 
-def _known(rows: Rows) -> Columns:
-    pairs = {"name": rows.names, "label": rows.labels}
-    return {key: list(value) for key, value in pairs.items() if value is not None}
-
-
 def _identity(run: Run, job: Job, data: Ordered, size: int) -> dict[str, Any]:
-    """All that the rows are a function of, by the words that a message has for it."""
+    """Everything that the rows depend on, under the words that messages use for it."""
     tree = run.config.model_dump(mode="json")
+    del tree["data"]["source"]
     return {
         "command": job.name,
         "settings": job.settings,
@@ -260,55 +252,58 @@ def _identity(run: Run, job: Job, data: Ordered, size: int) -> dict[str, Any]:
     }
 
 
-def _whole(
+def _write_one(
     job: Job,
     data: Ordered,
     out: Target,
-    made: Callable[[int], Iterator[Columns]],
+    make: Callable[[int], Iterator[Columns]],
     tick: Callable[..., None],
 ) -> int:
-    """All rows in one file, held until it is written."""
-    found, done = dict[str, list[Any]](), 0
+    """Write all rows to one file; returns their number."""
+    parts = dict[str, list[Any]]()
+    done = 0
     for part in range(len(data)):
-        for columns in made(part):
+        for columns in make(part):
             done += len(columns["row"])
             tick(done, data.total)
             for name, values in columns.items():
-                found.setdefault(name, []).append(values)
-    joined = {name: _joined(parts) for name, parts in found.items()}
+                parts.setdefault(name, []).append(values)
+    columns = {name: _concatenated(values) for name, values in parts.items()}
     if out.kind == "npz":
-        mean, std = np.split(
-            np.stack([joined.pop(name) for name in job.columns], 1), 2, axis=1
-        )
-        known = {k: np.asarray(v) for k, v in joined.items() if k != "row"}
-        names = np.asarray(job.columns[: len(job.columns) // 2])
-        write_npz(out, {"mean": mean, "std": std, "feature": names, **known})
+        _npz(job, out, columns)
     elif out.kind == "csv":
         if job.name == "score":
-            joined = (
-                {"row": joined.pop("row")}
-                | {k: joined.pop(k, [""] * done) for k in ("name", "label")}
-                | joined
-            )
-        write_csv(
-            out,
-            list(joined),
-            zip(*(_plain(column) for column in joined.values()), strict=True),
-        )
+            first = {"row": columns.pop("row")}
+            for name in ("name", "label"):
+                first[name] = columns.pop(name, [""] * done)
+            columns = first | columns
+        lists = [_as_list(column) for column in columns.values()]
+        write_csv(out, list(columns), zip(*lists, strict=True))
     else:
-        _parquet(out, joined)
+        _parquet(out, columns)
     return done
 
 
-def _joined(parts: list[Any]) -> Any:
-    return (
-        np.concatenate(parts)
-        if isinstance(parts[0], np.ndarray)
-        else [value for part in parts for value in part]
-    )
+def _npz(job: Job, out: Target, columns: Columns) -> None:
+    """Features as arrays `mean` and `std` (n, latent), beside the other columns."""
+    features = np.stack([columns[name] for name in job.columns], 1)
+    mean, std = np.split(features, 2, axis=1)
+    names = np.asarray(job.columns[: len(job.columns) // 2])
+    others = {
+        name: np.asarray(column)
+        for name, column in columns.items()
+        if name != "row" and name not in job.columns
+    }
+    write_npz(out, {"mean": mean, "std": std, "feature": names, **others})
 
 
-def _plain(column: Any) -> list[Any]:
+def _concatenated(parts: list[Any]) -> Any:
+    if isinstance(parts[0], np.ndarray):
+        return np.concatenate(parts)
+    return [value for part in parts for value in part]
+
+
+def _as_list(column: Any) -> list[Any]:
     return column.tolist() if isinstance(column, np.ndarray) else column
 
 

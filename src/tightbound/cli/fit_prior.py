@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated
 
 from cyclopts import Parameter
 
 from tightbound.cli.app import LEARN, app
-from tightbound.cli.options import PLAIN, Loading, Quiet, Trained
+from tightbound.cli.options import PLAIN, Loading, Quiet, RunPath
 
 
 @app.command(group=LEARN)
 def fit_prior(
-    run: Trained,
+    run: RunPath,
     prior: Annotated[
         str,
         Parameter(
@@ -46,17 +46,17 @@ def fit_prior(
     from tightbound.cli import outputs
     from tightbound.config import assignments
 
-    asked: dict[str, Any] = {
-        "name": name,
-        "overwrite": overwrite,
-        "settings": assignments(set_ or []),
-    }
-    made = api.fit_prior(
-        outputs.load(run, loading), prior, **asked, display="none" if quiet else "auto"
+    fitted = api.fit_prior(
+        outputs.load(run, loading),
+        prior,
+        name=name,
+        overwrite=overwrite,
+        settings=assignments(set_ or []),
+        display="none" if quiet else "auto",
     )
-    assert made.fitted is not None
-    print(f"{made.fitted}: {made.folder}")
-    kind = "png" if made.spec.is_image else "csv"
+    assert fitted.fitted is not None
+    print(f"{fitted.fitted}: {fitted.folder}")
+    kind = "png" if fitted.spec.is_image else "csv"
     print(
-        f"use it: tightbound sample {run} --prior {made.fitted.name} --out samples.{kind}"
+        f"use it: tightbound sample {run} --prior {fitted.fitted.name} --out samples.{kind}"
     )

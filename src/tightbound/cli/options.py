@@ -1,4 +1,4 @@
-"""Options that commands share, and how a run is brought to memory."""
+"""Options that several commands share."""
 
 from __future__ import annotations
 
@@ -11,12 +11,11 @@ from cyclopts import Parameter
 Data = Annotated[
     str,
     Parameter(
-        help="digits, mnist, fashion-mnist, binarized-mnist, shapes; a folder or "
-        "zip of images; an .npy, .npz, .csv, "
-        ".h5, .zarr or .parquet; hf:NAME; wds:PATTERN"
+        help="digits, mnist, fashion-mnist, binarized-mnist, shapes; a folder or zip of "
+        "images; an .npy, .npz, .csv, .h5, .zarr or .parquet; hf:NAME; wds:PATTERN"
     ),
 ]
-Trained = Annotated[Path, Parameter(help="a run folder")]
+RunPath = Annotated[Path, Parameter(help="a run folder")]
 One = Annotated[
     str, Parameter(help="one example: a file, or DATA:ROW with rows from 0")
 ]
@@ -54,7 +53,7 @@ Prior = Annotated[
 @Parameter(name="*")
 @dataclass(frozen=True)
 class Loading:
-    """How a command brings a run to memory."""
+    """How a command reads a run."""
 
     device: Annotated[str, Parameter(help="auto, cpu or cuda")] = "auto"
     trust: Trust = False
@@ -67,7 +66,7 @@ PLAIN = Loading()
 @Parameter(name="*")
 @dataclass(frozen=True)
 class Many:
-    """How a command makes a row for each of many examples."""
+    """How a command writes a row for each of many examples."""
 
     part_rows: Annotated[
         int | None,

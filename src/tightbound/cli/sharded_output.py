@@ -1,6 +1,4 @@
-"""Parts: many parquet files that are made together, each written whole; an interrupted command goes
-on from them.
-"""
+"""Output in parts: parquet files written by several processes, each file atomically."""
 
 from __future__ import annotations
 
@@ -26,11 +24,13 @@ GROUP_VALUES = 4_000_000  # of a row group: what is held before it is written
 
 
 class Parts:
-    """The parts of one result, dealt out over processes.
+    """The parts of one result, shared out over the processes of a launch.
 
-    Each part is named F-NUMBER-of-ALL.parquet and says in its metadata what it is a function of,
-    `identity`; parts of another identity are refused, or with --overwrite replaced, and those of
-    this one are kept.  columns: name -> int, float (of 32 bits) or str.
+    A part is named F-NUMBER-of-ALL.parquet. Its metadata hold `identity`, everything that its
+    rows depend on: existing parts of the same identity are kept, others are refused, or with
+    --overwrite replaced.
+
+    columns: name -> int, float (of 32 bits) or str.
     """
 
     def __init__(
@@ -41,13 +41,15 @@ class Parts:
         data: Ordered,
         launch: LaunchContext,
     ) -> None:
-        many = "*" in out.path.name
-        self.folder, pattern = (
-            (out.path.parent, out.path.name) if many else (out.path, PATTERN)
-        )
+        self.has_own_folder = "*" not in out.path.name
+        self.folder = out.path if self.has_own_folder else out.path.parent
+        pattern = PATTERN if self.has_own_folder else out.path.name
         self.head, self.tail = pattern.split("*")
-        self.alone, self.out, self.columns = not many, out, columns
-        self.data, self.launch, self.n = data, launch, len(data)
+        self.out = out
+        self.columns = columns
+        self.data = data
+        self.launch = launch
+        self.n = len(data)
         self.tag = {
             "format": FORMAT,
             **{key: _short(value) for key, value in identity.items()},
@@ -55,166 +57,166 @@ class Parts:
         }
 
     def path(self, part: int) -> Path:
-        """Where a part is written."""
+        """The file of a part."""
         return self.folder / f"{self.head}{part:05d}-of-{self.n:05d}{self.tail}"
 
     def write(
-        self, made: Callable[[int], Iterator[dict[str, Any]]], tick: Callable[..., None]
+        self, make: Callable[[int], Iterator[dict[str, Any]]], tick: Callable[..., None]
     ) -> tuple[int, int, int]:
-        """Writes the parts that are missing, this process its share; returns rows, parts, and parts
-        from before.
+        """Write the missing parts of this process's share.
 
-        made: part -> its columns, some rows at a time.
+        Args:
+            make: Gives the columns of a part, some rows at a time.
+            tick: Called with the progress of this process.
+
+        Returns:
+            The numbers of rows, of parts, and of parts that existed before.
         """
         make_folder(self.folder)
         with self._lock():
-            done = self.launch.on_rank_zero(self._settle)
-            own = [part for part in range(self.n) if part not in done][
-                self.launch.rank :: self.launch.world_size
-            ]
-            count = Count(own, self.data, tick)
-            for part in own:
-                write_atomic(
-                    self.path(part),
-                    partial(self._fill, part=part, made=made(part), count=count),
-                )
+            done = self.launch.on_rank_zero(self._existing)
+            missing = [part for part in range(self.n) if part not in done]
+            share = missing[self.launch.rank :: self.launch.world_size]
+            count = Count(len(share), self.data, tick)
+            for part in share:
+                fill = partial(self._fill, part=part, rows=make(part), count=count)
+                write_atomic(self.path(part), fill)
                 count.part()
-            self.launch.gather(len(own))
+            self.launch.gather(len(share))  # waits until all parts are written
             return self.launch.on_rank_zero(self._rows), self.n, len(done)
 
     def _lock(self) -> AbstractContextManager[Any]:
-        return (
-            RunLock(self.folder, "writing", self.head)
-            if self.launch.is_rank_zero
-            else nullcontext()
-        )
+        if self.launch.is_rank_zero:
+            return RunLock(self.folder, "writing", self.head)
+        return nullcontext()
 
     def _fill(
-        self, file: BinaryIO, part: int, made: Iterator[dict[str, Any]], count: Count
+        self, file: BinaryIO, part: int, rows: Iterator[dict[str, Any]], count: Count
     ) -> None:
-        """One part to an open file, a row group at a time."""
+        """Write one part to an open file, a row group at a time."""
         import pyarrow
         from pyarrow import parquet
 
         schema = self._schema(part)
         with parquet.ParquetWriter(file, schema) as writer:
-            held: list[Any] = []
-            for columns in made:
-                held.append(pyarrow.table(columns, schema=schema))
-                count.rows(held[-1].num_rows)
-                if sum(table.num_rows for table in held) * len(schema) >= GROUP_VALUES:
-                    writer.write_table(pyarrow.concat_tables(held).combine_chunks())
-                    held = []
-            if held:
-                writer.write_table(pyarrow.concat_tables(held).combine_chunks())
+            group: list[Any] = []
+
+            def flush() -> None:
+                if group:
+                    writer.write_table(pyarrow.concat_tables(group).combine_chunks())
+                    group.clear()
+
+            for columns in rows:
+                group.append(pyarrow.table(columns, schema=schema))
+                count.rows(group[-1].num_rows)
+                if sum(table.num_rows for table in group) * len(schema) >= GROUP_VALUES:
+                    flush()
+            flush()
 
     def _schema(self, part: int) -> Any:
-        """Names and types of the columns, and what the part is."""
+        """Names and types of the columns, with the identity as metadata."""
         import pyarrow
 
-        words = {str: pyarrow.string(), int: pyarrow.int64(), float: pyarrow.float32()}
+        types = {str: pyarrow.string(), int: pyarrow.int64(), float: pyarrow.float32()}
+        fields = [(name, types[kind]) for name, kind in self.columns.items()]
         tag = json.dumps({**self.tag, "part": part}).encode()
-        return pyarrow.schema(
-            [(n, words[t]) for n, t in self.columns.items()]
-        ).with_metadata({KEY: tag})
+        return pyarrow.schema(fields).with_metadata({KEY: tag})
 
-    def _settle(self) -> set[int]:
-        """The parts that are there; those of another result are refused or removed."""
-        form = re.compile(
+    def _existing(self) -> set[int]:
+        """The parts that exist; those of another result are refused or removed."""
+        name = re.compile(
             rf"{re.escape(self.head)}(\d{{5,}})-of-\d{{5,}}{re.escape(self.tail)}"
         )
-        found = {
-            path: m
-            for path in sorted(self.folder.iterdir())
-            if (m := form.fullmatch(path.name))
-        }
-        strange = [
-            p.name
-            for p in self.folder.iterdir()
-            if p not in found and not p.name.startswith(".")
-        ]
-        if self.alone and strange and not self.out.overwrite:
-            raise TightboundError(
-                f"{self.folder} is a folder with files already, such as "
-                f"{min(strange)}: add --overwrite to write "
-                "beside them, or choose another --out"
-            )
         done: set[int] = set()
-        for path, match in found.items():
+        paths = sorted(self.folder.iterdir())
+        self._refuse_others([path for path in paths if not name.fullmatch(path.name)])
+        for path in paths:
+            match = name.fullmatch(path.name)
+            if match is None:
+                continue
             tag = _tag(path)
-            reason = self._differs(tag)
+            reason = self._difference(tag)
             if reason is None and tag["part"] == int(match[1]):
                 done.add(tag["part"])
             elif self.out.overwrite:
                 remove(path)
             else:
                 raise TightboundError(
-                    f"{path} {reason or 'is not the part that its name says'}: "
-                    "add --overwrite to replace what is "
-                    "there, or choose another --out"
+                    f"{path} {reason or 'is not the part that its name says'}: add "
+                    "--overwrite to replace what is there, or choose another --out"
                 )
         return done
 
-    def _differs(self, tag: dict[str, Any]) -> str | None:
+    def _refuse_others(self, others: list[Path]) -> None:
+        """Refuse a folder that holds files of another kind."""
+        names = [path.name for path in others if not path.name.startswith(".")]
+        if self.has_own_folder and names and not self.out.overwrite:
+            raise TightboundError(
+                f"{self.folder} is a folder with files already, such as {min(names)}: add "
+                "--overwrite to write beside them, or choose another --out"
+            )
+
+    def _difference(self, tag: dict[str, Any]) -> str | None:
+        """The first difference from this result, as the end of a sentence."""
         if not tag:
             return "is damaged, or was not written by this command"
-        other = [key for key, value in self.tag.items() if tag.get(key) != value]
-        return (
-            f"belongs to another result, which differs in {other[0]}" if other else None
-        )
+        for key, value in self.tag.items():
+            if tag.get(key) != value:
+                return f"belongs to another result, which differs in {key}"
+        return None
 
     def _rows(self) -> int:
-        """How many rows all parts have."""
+        """The number of rows of all parts."""
         from pyarrow import parquet
 
-        if lost := [
-            path for part in range(self.n) if not (path := self.path(part)).exists()
-        ]:
-            raise TightboundError(
-                f"{lost[0]} is not seen by all processes: let --out be a folder that they share"
-            )
-        return sum(
-            parquet.read_metadata(self.path(part)).num_rows for part in range(self.n)
-        )
+        paths = [self.path(part) for part in range(self.n)]
+        for path in paths:
+            if not path.exists():
+                raise TightboundError(
+                    f"{path} is not seen by all processes: let --out be a folder "
+                    "that they share"
+                )
+        return sum(parquet.read_metadata(path).num_rows for path in paths)
 
 
 class Count:
-    """Tells `tick` how far this process is: rows of all of its own, or where their number is not
-    known, parts.
-    """
+    """The progress of one process: its rows, or parts if the number of rows is unknown."""
 
-    def __init__(
-        self, own: list[int], data: Ordered, tick: Callable[..., None]
-    ) -> None:
-        self.tick, self.known, self.done = tick, data.total is not None, 0
-        each = -(-(data.total or 0) // max(1, len(data)))
-        self.total = (
-            min(data.total, len(own) * each) if data.total is not None else len(own)
-        )
+    def __init__(self, parts: int, data: Ordered, tick: Callable[..., None]) -> None:
+        self.tick = tick
+        self.counts_rows = data.total is not None
+        self.done = 0
+        self.total = parts
+        if data.total is not None:
+            rows_of_a_part = -(-data.total // max(1, len(data)))
+            self.total = min(data.total, parts * rows_of_a_part)
 
     def rows(self, n: int) -> None:
-        if self.known:
+        """Count rows."""
+        if self.counts_rows:
             self.done += n
             self.tick(self.done, self.total)
 
     def part(self) -> None:
-        if not self.known:
+        """Count a part."""
+        if not self.counts_rows:
             self.done += 1
             self.tick(self.done, self.total, "shard")
 
 
 def _tag(path: Path) -> dict[str, Any]:
-    """What a part says that it is; nothing where it cannot be read or says nothing."""
+    """The identity in a part's metadata; empty where it cannot be read."""
     from pyarrow import ArrowException, parquet
 
     try:
-        found = json.loads((parquet.read_schema(path).metadata or {})[KEY])
-        return found if isinstance(found, dict) else {}
+        metadata = parquet.read_schema(path).metadata or {}
+        tag = json.loads(metadata[KEY])
     except (ArrowException, OSError, KeyError, ValueError):
         return {}
+    return tag if isinstance(tag, dict) else {}
 
 
 def _short(value: Any) -> Any:
-    """A value as it is, or where it is long, its hash."""
+    """A value as it is, or its hash where it is long."""
     text = json.dumps(value, sort_keys=True)
     return value if len(text) <= 100 else hashlib.sha256(text.encode()).hexdigest()[:32]

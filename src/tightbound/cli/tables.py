@@ -1,6 +1,4 @@
-"""What the commands show on a screen: tables that fit 80 columns, plain text where they are piped;
-JSON; progress.
-"""
+"""Output on the screen: tables, JSON and progress; plain text where it is piped."""
 
 from __future__ import annotations
 
@@ -22,6 +20,7 @@ from tightbound.models.recipes import RECIPES, Part, Recipe
 from tightbound.runtime.errors import TightboundError, nearest
 
 if TYPE_CHECKING:
+    from tightbound.config import Config
     from tightbound.runs.run import Run
 
 Tick = Callable[..., None]
@@ -30,13 +29,13 @@ SILENT = 10.0  # seconds between two lines of progress
 
 
 def show_json(value: Any) -> None:
-    """Prints JSON and nothing else."""
+    """Print JSON."""
     print(json.dumps(value, indent=2, ensure_ascii=False))
 
 
 def table(heads: Sequence[str], rows: Sequence[Sequence[Any]], title: str = "") -> None:
-    """Prints rows under their heads; text wraps, the first column never does."""
-    made = Table(
+    """Print rows under their heads; text wraps, except in the first column."""
+    grid = Table(
         box=SIMPLE_HEAD,
         pad_edge=False,
         title=title or None,
@@ -44,16 +43,17 @@ def table(heads: Sequence[str], rows: Sequence[Sequence[Any]], title: str = "") 
         title_style="bold",
     )
     for i, head in enumerate(heads):
-        made.add_column(head, no_wrap=i == 0, overflow="fold")
+        grid.add_column(head, no_wrap=i == 0, overflow="fold")
     for row in rows:
-        made.add_row(*(Text(str(cell)) for cell in row))
-    Console(highlight=False).print(made)
+        grid.add_row(*(Text(str(cell)) for cell in row))
+    Console(highlight=False).print(grid)
 
 
 @contextmanager
 def progress(what: str, quiet: bool) -> Iterator[Tick]:
-    """The examples done of all, on standard error: a bar on a terminal, elsewhere a line every ten
-    seconds.
+    """The number of finished examples on standard error.
+
+    A bar on a terminal, elsewhere a line every ten seconds.
     """
     if quiet:
         yield lambda done, n, stage="": None
@@ -104,7 +104,7 @@ def recipes(as_json: bool) -> None:
 
 
 def parts(recipe: Recipe) -> list[str]:
-    """What differs from a plain VAE, or all of a plain one."""
+    """The settings that differ from a plain VAE, or all of a plain one."""
     plain = RECIPES["vae"]
     keys = (
         "posterior",
@@ -126,14 +126,13 @@ def parts(recipe: Recipe) -> list[str]:
 
 def _flat(values: Mapping[str, Any], under: str = "") -> dict[str, Any]:
     """Nested settings by their dotted keys."""
-    found: dict[str, Any] = {}
+    flat: dict[str, Any] = {}
     for key, value in values.items():
-        found |= (
-            _flat(value, f"{under}{key}.")
-            if isinstance(value, Mapping)
-            else {f"{under}{key}": value}
-        )
-    return found
+        if isinstance(value, Mapping):
+            flat |= _flat(value, f"{under}{key}.")
+        else:
+            flat[f"{under}{key}"] = value
+    return flat
 
 
 def _brief(value: Any) -> str:
@@ -144,25 +143,21 @@ def _brief(value: Any) -> str:
         return ", ".join(f"{key}={_brief(v)}" for key, v in _flat(value).items())
     if isinstance(value, tuple | list) and value:
         return " x ".join(str(v) for v in value)
-    return (
-        str(value).lower()
-        if isinstance(value, bool)
-        else str(value)
-        if value or value == 0
-        else "not set"
-    )
+    if isinstance(value, bool):
+        return str(value).lower()
+    return str(value) if value or value == 0 else "not set"
 
 
 def data(as_json: bool) -> None:
     """The built-in data sets."""
     from tightbound.data import list_sources
 
-    found = list_sources()
+    sources = list_sources()
     if as_json:
-        show_json(found)
+        show_json(sources)
         return
     rows = []
-    for s in found:
+    for s in sources:
         sizes = " + ".join(f"{n:,}" for n in s["examples"].values())
         what = f"{s['about']}; {_brief(s['shape'])}, {s['domain']}; {sizes}, split {s['splits']}"
         rows.append((s["name"], what, s["where"]))
@@ -175,7 +170,9 @@ def data(as_json: bool) -> None:
 
 def show(what: str, *, prior: str | None = None, trust: bool = False) -> None:
     """A recipe with the meaning of every key, or a run."""
-    if what in RECIPES and prior is None and not (Path(what) / "config.toml").is_file():
+    from tightbound.runs.folder import RunFolder
+
+    if what in RECIPES and prior is None and not RunFolder(Path(what)).is_run:
         _recipe(RECIPES[what])
     elif Path(what).exists():
         from tightbound.runs.run import load
@@ -189,22 +186,13 @@ def show(what: str, *, prior: str | None = None, trust: bool = False) -> None:
 
 def _recipe(recipe: Recipe) -> None:
     """The complete settings of a run with this recipe."""
-    from tightbound.config import SECTIONS, Config, configure
+    from tightbound.config import SECTIONS, configure
 
     print(f"{recipe.name}: {recipe.purpose}\n{recipe.paper}\n")
     print(f"Any key: tightbound train DATA --recipe {recipe.name} --set KEY=VALUE")
     config = configure("", recipe.name)
     for section in (None, *SECTIONS):
-        if section == "recipe":
-            rows = meanings.rows(config.recipe)
-        else:
-            part: Any = getattr(config, section) if section else config
-            said = meanings.described(SECTIONS[section] if section else Config)
-            keys = said if section else ("seed", "device")
-            rows = [
-                (f"{section}.{key}" if section else key, getattr(part, key), said[key])
-                for key in keys
-            ]
+        rows = _settings(section, config)
         table(
             ("key", "value", "meaning"),
             [(key, _brief(value), what) for key, value, what in rows],
@@ -212,8 +200,25 @@ def _recipe(recipe: Recipe) -> None:
     print("auto: settled before the first step, and then kept in the run's config.toml")
 
 
+def _settings(section: str | None, config: Config) -> list[tuple[str, Any, str]]:
+    """(key, value, meaning) of the settings of a section, or of those of none."""
+    from tightbound.config import SECTIONS, Config
+
+    if section is None:
+        meaning = meanings.described(Config)
+        return [(key, getattr(config, key), meaning[key]) for key in ("seed", "device")]
+    if section == "recipe":
+        return meanings.rows(config.recipe)
+    part = getattr(config, section)
+    return [
+        (f"{section}.{key}", getattr(part, key), text)
+        for key, text in meanings.described(SECTIONS[section]).items()
+        if key != "source"  # the data are an argument of their own
+    ]
+
+
 def _run(run: Run) -> None:
-    """What a run is made of, what it was trained on, and how it did."""
+    """The parts of a run, its data and its results."""
     config, recipe, train = run.config, run.config.recipe, run.config.train
     theta, phi = (
         sum(p.numel() for p in run.model.groups()[name])
@@ -241,7 +246,7 @@ def _run(run: Run) -> None:
         ("phi", f"{phi:,} parameters of the encoder and posterior"),
         (
             "data",
-            f"{config.source or 'arrays in Python'}, {_brief(spec.shape)}, {values}",
+            f"{config.data.source or 'arrays in Python'}, {_brief(spec.shape)}, {values}",
         ),
         ("training", f"{train.steps} steps of {train.batch}, seed {config.seed}"),
         *_history(run),
@@ -251,17 +256,18 @@ def _run(run: Run) -> None:
 
 
 def _priors(run: Run) -> list[tuple[str, str]]:
-    """What can be fitted in the place of the prior, and what has been."""
-    from tightbound.runs.fitted_prior import fittable, saved
+    """The priors that can be fitted after training, and those that have been."""
+    from tightbound.runs.fitted_prior import fittable
+    from tightbound.runs.folder import RunFolder
 
-    made = [] if run.home is None else saved(run.home)
+    names = [] if run.home is None else RunFolder(run.home).prior_names()
     rows = [("can be fitted", ", ".join(fittable(run.config.recipe, run.spec)))]
-    return [*rows, ("fitted", ", ".join(made))] if made else rows
+    return [*rows, ("fitted", ", ".join(names))] if names else rows
 
 
 def _history(run: Run) -> list[tuple[str, str]]:
     """Steps done and the best validation, from the log."""
-    lines = [line for line in run.history() if line.get("event") == "epoch"]
+    lines = run.history()
     if not lines:
         return [("log", "none yet")]
     best = [line for line in lines if line.get("best")][-1:] or lines[-1:]
@@ -279,27 +285,24 @@ def _history(run: Run) -> list[tuple[str, str]]:
 
 def _evaluation(run: Run) -> list[tuple[str, str]]:
     """The figures of evaluation.json."""
-    path = Path(str(run.folder)) / "evaluation.json"
+    from tightbound.runs.folder import RunFolder
+
+    path = RunFolder(Path(str(run.folder))).evaluation_file
     if not path.is_file():
         return [("evaluation", f"none yet: tightbound evaluate {run.folder}")]
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-        terms = [
-            name
+        figures = json.loads(path.read_text(encoding="utf-8"))
+        lines = [
+            _figure(name, figures[name])
             for name in ("elbo", "log_px", "gap", "distortion", "rate")
-            if name in found
+            if name in figures
         ]
-        shown = [
-            f"{name} {found[name]['mean']:.2f} ± {found[name]['se'] or float('nan'):.2f}"
-            for name in terms
-        ]
-        return [
-            (f"{found['split']} (n = {found['n']}, K = {found['k']})", "\n".join(shown))
-        ]
+        title = f"{figures['split']} (n = {figures['n']}, K = {figures['k']})"
+        return [(title, "\n".join(lines))]
     except (ValueError, KeyError, TypeError):
-        return [
-            (
-                "evaluation",
-                f"{path} is damaged: tightbound evaluate {run.folder} makes it again",
-            )
-        ]
+        advice = f"tightbound evaluate {run.folder} makes it again"
+        return [("evaluation", f"{path} is damaged: {advice}")]
+
+
+def _figure(name: str, figure: Any) -> str:
+    return f"{name} {figure['mean']:.2f} ± {figure['se'] or float('nan'):.2f}"

@@ -267,10 +267,10 @@ class Objective(Component):
         >>> class HalfRate(tb.Objective):
         ...     def __call__(self, trace, clock):
         ...         return trace.distortion.mean() + 0.5 * trace.rate.mean()
-        >>> model, data = tb.build("vae", "digits", objective=HalfRate, latent=2, seed=0)
-        >>> trace = model(data.train.x[:8])
-        >>> elbo = -trace.elbo.mean()
-        >>> bool(model.loss(trace) < elbo)
+        >>> model, data = tb.build("vae", "digits", latent=2, seed=0)
+        >>> trace = model(data.train.examples(8))
+        >>> half = HalfRate()(trace, tb.Clock())
+        >>> bool(torch.isclose(half, -trace.elbo.mean() - 0.5 * trace.rate.mean()))
         True
     """
 
@@ -319,9 +319,8 @@ class Network(Component):
         ...         return torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 16))
         ...     def decoder(self, inputs, out):
         ...         return torch.nn.Linear(inputs, 64 * out[0])
-        >>> model, data = tb.build("vae", "digits", network=Small, latent=2, seed=0)
-        >>> model.encode(data.train.x[:3]).mean.shape
-        torch.Size([3, 2])
+        >>> Small("s").encoder((1, 8, 8))(torch.zeros(3, 1, 8, 8)).shape
+        torch.Size([3, 16])
     """
 
     def encoder(self, shape: tuple[int, ...]) -> nn.Module:

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 import sys
-import tempfile
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO, Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
+from tightbound.runtime.atomic_files import Advice, make_folder, open_atomic
 from tightbound.runtime.errors import TightboundError
 
-DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 _HEADER = 128
 
 
@@ -34,45 +32,18 @@ def cache_dir() -> Path:
     return Path(root).expanduser() / "tightbound"
 
 
-@contextmanager
-def whole_file(path: Path) -> Iterator[IO[bytes]]:
-    """A temporary file that replaces `path` when the block ends without an error.
+ADVICE = Advice(
+    "free some space, or set TIGHTBOUND_CACHE to a folder on another disk",
+    "set TIGHTBOUND_CACHE to a folder that can be written",
+)
 
-    The file is flushed to the disk first; after an error it is removed.
-    """
-    temporary: str | None = None
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(
-            prefix=f".{path.name}.", suffix=".part", dir=path.parent
-        )
-        with os.fdopen(handle, "w+b") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-        temporary = None
-    except OSError as error:
-        if error.errno in DISK_FULL:
-            raise TightboundError(
-                f"no room on the disk for {path}: free some space, or set "
-                "TIGHTBOUND_CACHE to a folder on another disk"
-            ) from None
-        if error.errno in (
-            errno.EACCES,
-            errno.EROFS,
-            errno.EPERM,
-            errno.ENOTDIR,
-            errno.EEXIST,
-        ):
-            raise TightboundError(
-                f"cannot write {path} ({error.strerror}): set TIGHTBOUND_CACHE "
-                "to a folder that can be written"
-            ) from None
-        raise
-    finally:
-        if temporary is not None:
-            Path(temporary).unlink(missing_ok=True)
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[BinaryIO]:
+    """An atomic write of a file of the cache, whose folder is created where it is missing."""
+    make_folder(path.parent, ADVICE)
+    with open_atomic(path, ADVICE) as file:
+        yield file
 
 
 def _files(key: str) -> tuple[Path, Path]:

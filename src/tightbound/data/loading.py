@@ -210,7 +210,7 @@ def _check_image_settings(source: RawSource, settings: DataSettings) -> None:
 
 def _check_streamable(source: RawSource, settings: DataSettings) -> None:
     """Refuse settings that need all rows of a stream."""
-    if settings.condition is not None or settings.labelled:
+    if settings.condition is not None or settings.use_labels:
         raise TightboundError(
             "a model with labels or conditions needs its data in memory, and "
             f"{source.where} streams: give a map-style Dataset, an array or a file"
@@ -255,7 +255,7 @@ def _attach(
             f"{name}={extra.where} has several splits and none is named {name!r}: pass one of them"
         )
     fields = DataSpec(
-        shape=(1,), domain="mixed", fields=source.fields, missing=settings.masked
+        shape=(1,), domain="mixed", fields=source.fields, missing=settings.allow_missing
     )
     split, digest = coded(extra, fields, split)
     base = next(iter(source.splits.values()))
@@ -353,7 +353,7 @@ def _final_spec(
         condition = condition_of(parts.source, parts.rows, settings)
     names = None
     share = 1.0
-    if settings.labelled:
+    if settings.use_labels:
         names, share = labels_of(parts.source, parts.rows)
     return spec.model_copy(
         update={
@@ -412,7 +412,7 @@ def settle(
         levels=levels,
         layout=layout,
         divisor=divisor,
-        missing=settings.masked,
+        missing=settings.allow_missing,
     )
     for name, (x, numbers) in checked.items():
         where = what if name == "all" else f"{what} ({name})"
@@ -446,7 +446,7 @@ def _settle_table(source: RawSource, settings: DataSettings) -> SettledSource:
         shape=(sum(f.width for f in source.fields),),
         domain="mixed",
         fields=source.fields,
-        missing=settings.masked,
+        missing=settings.allow_missing,
     )
     _check_uses(settings, spec, source.where)
     resolved = {**source.resolved, "kind": "vector", "layout": "vector"}
@@ -472,7 +472,7 @@ def _facts(
     """The range of some rows; of bytes with 256 levels, only whether one is above 1."""
     is_free = wanted.domain != "binary" and wanted.levels in (None, 256)
     if x.dtype != torch.uint8 or not is_free:
-        return survey(x, source.where, numbers, wanted.masked)
+        return survey(x, source.where, numbers, wanted.allow_missing)
     if source.levels == 256 or any(bool((rows > 1).any()) for rows in x.split(4096)):
         return Facts(0.0, 255.0, True)
     return Facts(0.0, 1.0, True)

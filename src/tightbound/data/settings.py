@@ -25,6 +25,10 @@ class DataSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    source: str = Field(
+        "",
+        description="the data: a built-in name or a path; empty for arrays given in Python",
+    )
     size: Literal["auto"] | Pixels | tuple[Pixels, Pixels] = Field(
         "auto",
         description=(
@@ -98,11 +102,11 @@ class DataSettings(BaseModel):
         None,
         description="of a conditional model: labels, columns of a CSV file, or an array of an .npz",
     )
-    labelled: bool = Field(
+    use_labels: bool = Field(
         False,
         description="examples come with their labels, -1 where unknown; set by recipes",
     )
-    masked: bool = Field(
+    allow_missing: bool = Field(
         False,
         description="NaN, or an empty cell of a CSV file, is a missing value; set by recipes",
     )
@@ -126,7 +130,7 @@ class DataSettings(BaseModel):
         1024,
         description="MB up to which a source is held in memory; larger ones stay on disk",
     )
-    mix: Literal["auto"] | PositiveInt = Field(
+    shuffle_buffer: Literal["auto"] | PositiveInt = Field(
         "auto",
         description=(
             "rows of a source on disk that are mixed at a time; auto: what 256 MB "

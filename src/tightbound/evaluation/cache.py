@@ -16,6 +16,7 @@ from torch import Tensor
 
 from tightbound.core.batch import Batch
 from tightbound.evaluation.estimators.estimate import Options
+from tightbound.runs.folder import EVALUATION_PARTS
 from tightbound.runtime.atomic_files import (
     load_weights,
     make_folder,
@@ -25,7 +26,7 @@ from tightbound.runtime.atomic_files import (
 )
 from tightbound.runtime.errors import TightboundError
 
-FOLDER = "evaluation.parts"
+FOLDER = EVALUATION_PARTS
 
 
 @dataclass(frozen=True)

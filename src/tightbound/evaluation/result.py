@@ -15,10 +15,10 @@ from tightbound.evaluation.diagnosis.diagnose import Diagnosis
 from tightbound.evaluation.measures import BDMCGap, InferenceGap, Method
 from tightbound.evaluation.statistic import Mean, means_to_json
 from tightbound.evaluation.summary import Summary, Table
+from tightbound.runs.folder import RunFolder
 from tightbound.runtime.atomic_files import write_atomic
 
 FORMAT = 3
-FILE = "evaluation.json"
 # Parts that stay in the file when a later evaluation does not measure them again.
 KEPT = ("methods", "inference_gap", "train", "overfitting", "bdmc_gap", "diagnosis")
 
@@ -138,7 +138,7 @@ class Evaluation:
         Returns:
             A sentence where the file was left as it is, else None.
         """
-        path = Path(folder) / FILE
+        path = RunFolder(Path(folder)).evaluation_file
         tree = self.to_json()
         old = self._comparable(path)
         if old is not None:

@@ -231,7 +231,7 @@ def _missing_values(c: Chosen) -> str | None:
     """Missing values need a recipe that takes them."""
     if c.spec.missing and c.recipe.missing == "refused":
         return (
-            f"recipe {c.recipe.name!r} takes no missing values (data.masked): set "
+            f"recipe {c.recipe.name!r} takes no missing values (data.allow_missing): set "
             "recipe.missing=zero, or recipe missing-data"
         )
     return None

@@ -26,7 +26,7 @@ class Encoding:
     Example:
         >>> import tightbound as tb
         >>> model, data = tb.build("vae", "digits", latent=2, seed=0)
-        >>> q = model.encode(data.train.x[:3])
+        >>> q = model.encode(data.train.examples(3))
         >>> q.mean.shape, q.rsample().shape, q.log_prob(q.mean).shape
         (torch.Size([3, 2]), torch.Size([3, 2]), torch.Size([3]))
     """
@@ -85,7 +85,7 @@ class Encoding:
                 )
             try:
                 total = total + q.log_prob(value)
-            except NotImplementedError as error:
+            except (NotImplementedError, ValueError) as error:
                 raise TightboundError(
                     "this posterior knows its density at its own draws alone, not at a given z"
                 ) from error

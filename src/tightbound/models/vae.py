@@ -50,10 +50,10 @@ class VAE(nn.Module):
     Example:
         >>> import tightbound as tb
         >>> model, data = tb.build("vae", "digits", latent=2, seed=0)
-        >>> trace = model(data.train.x[:4], k=5)
+        >>> trace = model(data.train.examples(4), k=5)
         >>> trace.log_w.shape
         torch.Size([5, 4])
-        >>> model.decode(model.encode(data.train.x[:4]).mean).mean.shape
+        >>> model.decode(model.encode(data.train.examples(4)).mean).mean.shape
         torch.Size([4, 1, 8, 8])
     """
 
@@ -85,6 +85,8 @@ class VAE(nn.Module):
             if examples is None:
                 examples = torch.zeros(CONDITIONS, spec.condition.width)
             self.register_buffer("conditions", examples)
+        #: The complete settings of a model made by `tb.build`, for `tb.save`.
+        self.run_settings: Any = None
         self._sums: dict[str, Tensor] = {}
 
     @property

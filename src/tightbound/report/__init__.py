@@ -1,4 +1,4 @@
-"""The HTML report: what a model learned, as one page that needs nothing else."""
+"""HTML report on what one or more runs learned, as one self-contained page."""
 
 from tightbound.report.render import write
 

@@ -1,4 +1,4 @@
-"""write: runs in, one HTML file out, with everything it needs inside."""
+"""Rendering of a report: runs and evaluations to one HTML file."""
 
 from __future__ import annotations
 
@@ -10,20 +10,27 @@ from pathlib import Path
 from typing import Any
 
 from tightbound import __version__, evaluation
+from tightbound.evaluation import Evaluation
 from tightbound.evaluation.result import FORMAT
 from tightbound.models.recipes import RECIPES
 from tightbound.report.content.gather import gather
 from tightbound.report.figures import palette
 from tightbound.report.page.blocks import Section
 from tightbound.report.page.text import Text, rich
-from tightbound.report.sections import columns as marginals
-from tightbound.report.sections import diagnosis as health
-from tightbound.report.sections import header as facts
-from tightbound.report.sections import images as pictures
-from tightbound.report.sections import terms as numbers
-from tightbound.report.sections import theory
-from tightbound.report.sections import walkthrough as follow
-from tightbound.report.sections.images import Cast
+from tightbound.report.sections import (
+    columns,
+    diagnosis,
+    header,
+    images,
+    probe,
+    theory,
+    training,
+    walkthrough,
+)
+from tightbound.report.sections import latent_space as latent
+from tightbound.report.sections import terms as log_px
+from tightbound.report.sections.common import Results, Tree
+from tightbound.runs.folder import RunFolder
 from tightbound.runs.run import Run
 from tightbound.runtime.atomic_files import make_folder, write_atomic
 from tightbound.runtime.errors import TightboundError
@@ -36,17 +43,30 @@ def write(
     path: Path | str,
     *,
     lang: str = "en",
-    evaluations: Sequence[Any] | None = None,
+    evaluations: Sequence[Evaluation | Tree] | None = None,
     title: str | None = None,
-    aside: Sequence[Run] = (),
+    extra_runs: Sequence[Run] = (),
 ) -> Path:
-    """Writes the report of one run, or of several side by side on equal scales, as one HTML file;
-    returns its path.
+    """Write the report of one or more runs as one HTML file.
 
-    lang: "en" or "ko".  evaluations: one `Evaluation` or its dict per run; where None, a run's
-    evaluation.json, else a quick one with K = 256.  aside: runs on the same data that are shown
-    only where Bayes' rule is drawn. Raises TightboundError for no runs, an unknown language or data
-    that are gone.
+    Several runs are shown side by side on equal scales.
+
+    Args:
+        runs: the runs to report on.
+        path: the file to write; its folder is made if needed.
+        lang: "en" or "ko".
+        evaluations: one `Evaluation` or its JSON for each run. By default the
+            evaluation.json of its folder, or else a quick one with K = 256.
+        title: the heading of the page, by default the names of runs and data.
+        extra_runs: runs on the same data that are shown only in the two sections on
+            p(x) and on Bayes' rule.
+
+    Returns:
+        The path of the file.
+
+    Raises:
+        TightboundError: without runs, for a wrong number of evaluations, an unknown
+            language, or data that are gone.
     """
     if not runs:
         raise TightboundError("a report needs a run: name one or more run folders")
@@ -55,80 +75,80 @@ def write(
             f"{len(evaluations)} evaluations were given for {len(runs)} runs: "
             "give one per run, or none"
         )
-    text, path = Text(lang), Path(path)
-    given = list(evaluations) if evaluations is not None else [None] * len(runs)
-    trees = [_evaluation(run, found) for run, found in zip(runs, given, strict=True)]
-    stages = gather(runs, trees, _names(runs))
-    cast = sorted(
-        ((stage, story) for stage in stages for story in stage.stories),
+    text = Text(lang)
+    path = Path(path)
+    if evaluations is None:
+        trees = [_evaluate(run) for run in runs]
+    else:
+        trees = [_as_tree(each) for each in evaluations]
+    groups = gather(runs, trees, _names(runs))
+    results = sorted(
+        ((group, result) for group in groups for result in group.results),
         key=lambda pair: pair[1].position,
     )
+    extra = list(zip(_names(extra_runs), extra_runs, strict=True))
     make_folder(path.parent)
-    write_atomic(
-        path, render(cast, text, title, list(zip(_names(aside), aside, strict=True)))
-    )
+    write_atomic(path, render(results, text, title, extra))
     return path
 
 
 def _names(runs: Sequence[Run]) -> list[str]:
-    """The runs' names, numbered where two are alike."""
+    """The names of the runs, numbered where two are equal."""
     names = [run.name.upper() if run.name in RECIPES else run.name for run in runs]
     return [
-        n if names.count(n) == 1 else f"{n} ({names[: i + 1].count(n)})"
-        for i, n in enumerate(names)
+        name if names.count(name) == 1 else f"{name} ({names[: i + 1].count(name)})"
+        for i, name in enumerate(names)
     ]
 
 
-def _evaluation(run: Run, found: Any) -> Mapping[str, Any]:
-    if isinstance(found, Mapping):
-        return found
-    if found is None:
-        saved = run.folder / "evaluation.json" if run.folder else None
-        if saved is not None and saved.is_file():
-            with suppress(
-                ValueError, AttributeError
-            ):  # a damaged file is made again, as is one of other weights or of an older format
-                tree: Mapping[str, Any] = json.loads(saved.read_text(encoding="utf-8"))
-                if (tree.get("format"), tree.get("weights")) == (
-                    FORMAT,
-                    run.fingerprint,
-                ):
-                    return tree
-        found = evaluation.evaluate(run, k=QUICK_K, subset=0)
-    tree = found.to_json()
-    return tree
+def _as_tree(result: Evaluation | Tree) -> Tree:
+    return result if isinstance(result, Mapping) else result.to_json()
+
+
+def _evaluate(run: Run) -> Tree:
+    """The saved evaluation of a run, or a quick one.
+
+    A file that is damaged, of another format, or of other weights is not used.
+    """
+    if run.folder is not None:
+        with suppress(OSError, ValueError, AttributeError):
+            saved = RunFolder(run.folder).evaluation_file.read_text(encoding="utf-8")
+            tree: dict[str, Any] = json.loads(saved)
+            if tree.get("format") == FORMAT and tree.get("weights") == run.fingerprint:
+                return tree
+    return evaluation.evaluate(run, k=QUICK_K, subset=0).to_json()
 
 
 def sections(
-    cast: Cast, text: Text, aside: Sequence[tuple[str, Run]] = ()
+    results: Results, text: Text, extra_runs: Sequence[tuple[str, Run]] = ()
 ) -> list[Section]:
-    """The report in the order that it is read."""
-    made = (
-        pictures.reconstructions(cast, text),
-        pictures.latent_space(cast, text),
-        pictures.samples(cast, text),
-        marginals.marginals(cast, text),
-        pictures.neighbours(cast, text),
-        pictures.variations(cast, text),
-        pictures.interpolation(cast, text),
-        pictures.traversals(cast, text),
-        follow.followed(cast, text),
-        numbers.terms(cast, text),
-        *theory.theory(cast, aside, text),
-        health.health(cast, text),
-        numbers.training(cast, text),
-        numbers.probes(cast, text),
+    """The sections of a report in reading order."""
+    optional = (
+        images.reconstructions(results, text),
+        latent.latent_space(results, text),
+        images.samples(results, text),
+        columns.marginals(results, text),
+        images.neighbours(results, text),
+        images.variations(results, text),
+        images.interpolation(results, text),
+        images.traversals(results, text),
+        walkthrough.walkthrough(results, text),
+        log_px.terms(results, text),
+        *theory.theory(results, extra_runs, text),
+        diagnosis.diagnosis(results, text),
+        training.training(results, text),
+        probe.probe(results, text),
     )
-    return [s for s in made if s is not None]
+    return [section for section in optional if section is not None]
 
 
 def render(
-    cast: Cast,
+    results: Results,
     text: Text,
     title: str | None = None,
-    aside: Sequence[tuple[str, Run]] = (),
+    extra_runs: Sequence[tuple[str, Run]] = (),
 ) -> str:
-    """The page as HTML; whatever comes from runs and data is escaped."""
+    """The page as HTML; all text from runs and data is escaped."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     env = Environment(
@@ -139,20 +159,19 @@ def render(
         lstrip_blocks=True,
     )
     env.filters["rich"] = rich
-    heading, under = facts.opening(cast, text, title)
+    heading, subtitle = header.opening(results, text, title)
+    today = datetime.date.today().isoformat()
     values = {
         "t": text,
         "lang": text.lang,
         "title": heading,
-        "subtitle": under,
-        "notices": facts.notices(cast, text),
-        "sections": sections(cast, text, aside),
-        "heads": [(story.name, numbers.headline(story, text)) for _, story in cast],
-        "models": facts.model_table(cast, text),
-        "names": [story.name for _, story in cast],
+        "subtitle": subtitle,
+        "notices": header.notices(results, text),
+        "sections": sections(results, text, extra_runs),
+        "heads": [(r.name, log_px.headline(r, text)) for _, r in results],
+        "models": header.model_table(results, text),
+        "names": [result.name for _, result in results],
         "palette": palette.CSS,
-        "made": text(
-            "page.made", version=__version__, date=datetime.date.today().isoformat()
-        ),
+        "footer": text("page.made", version=__version__, date=today),
     }
     return env.get_template("report.html.j2").render(**values)

@@ -1,1 +1,1 @@
-"""A trained model and its folder."""
+"""A trained model in raw units, and its folder."""

@@ -1,6 +1,4 @@
-"""The weights of a run as files, and a prior fitted after training, in
-`RUN/priors/NAME/prior.safetensors`.
-"""
+"""A prior fitted after training: its weights, its file and the model that it belongs to."""
 
 from __future__ import annotations
 
@@ -19,23 +17,25 @@ from tightbound.core.component import Prior
 from tightbound.core.data_spec import DataSpec
 from tightbound.models.compatibility import check
 from tightbound.models.recipes import Part, Recipe, loaded
+from tightbound.runs.folder import PRIOR, RunFolder
 from tightbound.runtime.atomic_files import load_weights, make_folder, save_weights
 from tightbound.runtime.errors import TightboundError, nearest
 from tightbound.runtime.foreign_errors import last_line
 
-FOLDER, FILE = "priors", "prior.safetensors"
-OF_PRIOR = (
-    "hierarchy.prior.",
-    "hierarchy.priors.0.",
-)  # of a flat model, of a hierarchy
+# The weights of the topmost prior: of a flat model, of a hierarchy.
+OF_PRIOR = ("hierarchy.prior.", "hierarchy.priors.0.")
 
 
 @dataclass(frozen=True)
 class Fitted:
-    """A fitted prior: its part, its weights by their names in the model, to how many examples, and
-    to which model.
+    """A prior that was fitted to a trained model.
 
-    weights: the fingerprint of all other weights; a prior is of no use to others.
+    Attributes:
+        name: Its name in the run folder.
+        part: The prior as a recipe names it.
+        state: Its weights by their names in the model.
+        n: Number of examples that it was fitted to; 0 for a stream of unknown length.
+        weights: The fingerprint of all other weights of the model.
     """
 
     name: str
@@ -45,113 +45,95 @@ class Fitted:
     weights: str
 
     def __str__(self) -> str:
-        """`prior gaussian-mixture (components = 10), fitted after training to 1437 training
-        examples`.
-        """
-        options = ", ".join(
-            f"{key} = {value}" for key, value in self.part.options.items()
-        )
-        kind = (
-            self.part.name
-            if self.part.name == self.name
-            else f"{self.name}, a {self.part.name}"
-        )
-        to = (
-            f"{self.n} training examples" if self.n else "a stream of training examples"
-        )
-        return f"prior {kind}{f' ({options})' if options else ''}, fitted after training to {to}"
+        """`prior gaussian-mixture (components = 10), fitted after training to 1437 ...`."""
+        kind = self.name
+        if self.part.name != self.name:
+            kind = f"{self.name}, a {self.part.name}"
+        if self.part.options:
+            pairs = [f"{key} = {value}" for key, value in self.part.options.items()]
+            kind = f"{kind} ({', '.join(pairs)})"
+        examples = f"{self.n} training examples"
+        if not self.n:
+            examples = "a stream of training examples"
+        return f"prior {kind}, fitted after training to {examples}"
 
     def joined(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """The weights of a model with this prior; raises TightboundError where the others are not
-        those it fits.
+        """The weights of a model with this prior.
+
+        Raises:
+            TightboundError: The other weights are not those that it was fitted to.
         """
-        rest = split(state)[1]
-        if fingerprint(rest) != self.weights:
+        others = split(state)[1]
+        if fingerprint(others) != self.weights:
             raise TightboundError(
-                f"prior {self.name!r} was fitted to other weights than the "
-                "model has now: fit it again, with "
-                "--overwrite"
+                f"prior {self.name!r} was fitted to other weights than the model has now: "
+                "fit it again, with --overwrite"
             )
-        return {**rest, **self.state}
+        return {**others, **self.state}
 
 
 def split(state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """The weights of the topmost prior, and all others."""
-    own = {name: value for name, value in state.items() if name.startswith(OF_PRIOR)}
-    return own, {name: value for name, value in state.items() if name not in own}
+    prior = {name: value for name, value in state.items() if name.startswith(OF_PRIOR)}
+    others = {name: value for name, value in state.items() if name not in prior}
+    return prior, others
 
 
 def fingerprint(state: Mapping[str, Tensor]) -> str:
-    """A short hash of weights, so that figures and priors can say which ones they belong to."""
+    """A short hash of weights."""
     digest = hashlib.sha256()
     for name, value in state.items():
-        digest.update(
-            name.encode() + value.detach().cpu().contiguous().numpy().tobytes()
-        )
+        data = value.detach().cpu().contiguous().numpy().tobytes()
+        digest.update(name.encode() + data)
     return digest.hexdigest()[:16]
 
 
-def place(run: Path, name: str, *, overwrite: bool = False) -> Path:
-    """The folder of a new prior; raises TightboundError where the name is none, or is taken and not
-    to be replaced.
-    """
+def new_folder(run: Path, name: str, *, overwrite: bool = False) -> Path:
+    """The folder of a new prior; raises TightboundError where the name is bad or is taken."""
     if not re.fullmatch(r"\w[\w.+-]*", name):
         raise TightboundError(
             f"{name!r} cannot name a fitted prior: use letters, digits, - and _"
         )
-    folder = run / FOLDER / name
-    if (folder / FILE).exists() and not overwrite:
+    place = RunFolder(run)
+    if place.prior_file(name).exists() and not overwrite:
         raise TightboundError(
             f"{run} has a fitted prior {name!r}: add --overwrite to replace "
             "it, or --name to keep both"
         )
-    return folder
+    return place.prior_folder(name)
 
 
 def save(folder: Path, prior: Fitted) -> None:
-    """Writes a prior whole or not at all; figures of one that it replaces are removed."""
-    make_folder(folder)
-    for old in ("evaluation.json", "report.html"):
-        (folder / old).unlink(missing_ok=True)
+    """Write a prior atomically, and remove the evaluation of one that it replaces."""
+    place = RunFolder(make_folder(folder))
+    place.evaluation_file.unlink(missing_ok=True)
+    place.report_file.unlink(missing_ok=True)
     about = {
+        "format": "tightbound",
         "prior": json.dumps(prior.part.model_dump()),
         "n": str(prior.n),
         "weights": prior.weights,
     }
-    save_weights(folder / FILE, prior.state, {"format": "tightbound", **about})
-
-
-def saved(run: Path) -> list[str]:
-    """The names of the fitted priors of a run."""
-    return sorted(found.parent.name for found in run.glob(f"{FOLDER}/*/{FILE}"))
+    save_weights(folder / PRIOR, prior.state, about)
 
 
 def read(run: Path | None, name: str) -> Fitted:
-    """A prior by name; raises TightboundError where there is none, with the nearest that there is,
-    or it is damaged.
-    """
+    """A fitted prior by name; raises TightboundError where it is missing or damaged."""
     if run is None:
         raise TightboundError(
             f"this run is not saved in a folder, so it keeps no prior {name!r}: use tb.fit_prior"
         )
-    path = run / FOLDER / name / FILE
+    path = RunFolder(run).prior_file(name)
     if not path.is_file():
-        known = saved(run)
-        hint = (
-            nearest(name, known)
-            if known
-            else f"fit one with tightbound fit-prior {run} {name}"
-        )
+        names = RunFolder(run).prior_names()
+        hint = f"fit one with tightbound fit-prior {run} {name}"
+        if names:
+            hint = nearest(name, names)
         raise TightboundError(f"{run} has no fitted prior {name!r}: {hint}")
     state, about = load_weights(path)
     try:
-        return Fitted(
-            name,
-            Part(**json.loads(about["prior"])),
-            state,
-            int(about["n"]),
-            about["weights"],
-        )
+        part = Part(**json.loads(about["prior"]))
+        return Fitted(name, part, state, int(about["n"]), about["weights"])
     except (KeyError, ValueError, TypeError) as error:
         raise TightboundError(
             f"{path} does not say which prior it holds: fit it again with --overwrite"
@@ -159,7 +141,7 @@ def read(run: Path | None, name: str) -> Fitted:
 
 
 def fill(model: nn.Module, state: dict[str, Tensor], path: Path) -> None:
-    """Gives a model its weights; raises TightboundError where they are another's."""
+    """Load weights into a model; raises TightboundError if they are of another model."""
     try:
         model.load_state_dict(state)
     except RuntimeError as error:
@@ -168,19 +150,6 @@ def fill(model: nn.Module, state: dict[str, Tensor], path: Path) -> None:
             f"({last_line(error)}): restore both from one "
             "copy"
         ) from error
-
-
-def nearby(folder: Path) -> str:
-    """The runs inside a folder that is none itself, as `demo` is none and `demo/vae` is one."""
-    inner = sorted(path.parent for path in folder.glob("*/config.toml"))
-    names = " or ".join(str(path) for path in inner[:3]) + (
-        " or another one in it" if len(inner) > 3 else ""
-    )
-    return (
-        f"did you mean {names}?"
-        if inner
-        else "name a folder that tightbound train wrote"
-    )
 
 
 def fittable(recipe: Recipe, spec: DataSpec) -> list[str]:

@@ -1,80 +1,185 @@
-"""The folder of a run: its files, and the rules for new, resumed and replaced runs."""
+"""RunFolder: the files of a run, and the rules by which a folder is taken for one."""
 
 from __future__ import annotations
 
 import json
 import math
-import re
 import shutil
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from tightbound import config as settings_file
-from tightbound.config import SECTIONS, Config
-from tightbound.data.formats.builtin import BUILTIN
-from tightbound.runtime import atomic_files
+from tightbound import config as settings
+from tightbound.config import Config, value_at
+from tightbound.runs.data_source import is_builtin, short_name, stored_source
+from tightbound.runtime.atomic_files import (
+    load_weights,
+    make_folder,
+    save_weights,
+    write_atomic,
+)
 from tightbound.runtime.errors import TightboundError
 from tightbound.runtime.launch_context import launch_id, started_by_torchrun
 from tightbound.runtime.lock import RunLock
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Environment = Mapping[str, str | int | None]
 Mode = Literal["new", "resume", "overwrite"]
 
-FILES = (
-    "model.safetensors",
-    "ema.safetensors",
-    "log.jsonl",
-    "environment.json",
-    "evaluation.json",
-    "report.html",
-)
-FOLDERS = ("state", "evaluation.parts", "priors")
+CONFIG = "config.toml"
+# The settings of a run until its training begins, while its data are read.
+REQUESTED = "requested.toml"
+LOCK = ".lock"
+WEIGHTS, AVERAGED_WEIGHTS = "model.safetensors", "ema.safetensors"
+LOG = "log.jsonl"
+ENVIRONMENT = "environment.json"
+EVALUATION = "evaluation.json"
+EVALUATION_PARTS = "evaluation.parts"
+REPORT = "report.html"
+STATE = "state"  # everything that resuming needs
+LAUNCH = Path(STATE) / "launch"  # the launch by torchrun that trains here
+PRIORS, PRIOR = "priors", "prior.safetensors"  # priors/NAME/prior.safetensors
+
+RUNS = Path("runs")
 
 
+@dataclass(frozen=True)
 class RunFolder:
-    """The folder of a run.
+    """The folder of a run: names of its files, choosing, checking, reading and writing it."""
 
-    `config.toml` exists from the first training step on. Until then `requested.toml`
-    has the settings as they were requested, while the data are read and the length of
-    the run is planned.
-    """
+    path: Path
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.config_file = path / "config.toml"
-        self.requested_file = path / "requested.toml"
-        self.launch_file = path / "state" / "launch"
+    def __str__(self) -> str:
+        return str(self.path)
 
-    def settings(self) -> Config | None:
-        """The settings of a run whose training has begun."""
-        return _read(self.config_file)
+    # ---- files
 
-    def requested(self) -> Config | None:
-        """The requested settings of a run whose training has not begun."""
-        return _read(self.requested_file)
+    @property
+    def config_file(self) -> Path:
+        """The complete settings; a folder with this file is a run."""
+        return self.path / CONFIG
+
+    @property
+    def requested_file(self) -> Path:
+        """The settings of a training that has not begun yet."""
+        return self.path / REQUESTED
+
+    @property
+    def weights_file(self) -> Path:
+        """The weights of the best validation."""
+        return self.path / WEIGHTS
+
+    @property
+    def averaged_weights_file(self) -> Path:
+        """The averaged weights of the best validation, where training averages."""
+        return self.path / AVERAGED_WEIGHTS
+
+    @property
+    def log_file(self) -> Path:
+        """One line of JSON for each validation."""
+        return self.path / LOG
+
+    @property
+    def evaluation_file(self) -> Path:
+        """The evaluation of most samples so far."""
+        return self.path / EVALUATION
+
+    @property
+    def report_file(self) -> Path:
+        """The report of the first evaluation."""
+        return self.path / REPORT
+
+    @property
+    def state_folder(self) -> Path:
+        """Everything that resuming needs."""
+        return self.path / STATE
+
+    @property
+    def priors_folder(self) -> Path:
+        """The priors that were fitted after training, each in a folder of its name."""
+        return self.path / PRIORS
+
+    def prior_folder(self, name: str) -> Path:
+        """The folder of a prior that was fitted after training."""
+        return self.priors_folder / name
+
+    def prior_file(self, name: str) -> Path:
+        """The weights of a prior that was fitted after training."""
+        return self.prior_folder(name) / PRIOR
+
+    def prior_names(self) -> list[str]:
+        """The names of the priors that were fitted after training."""
+        return sorted(
+            path.parent.name for path in self.path.glob(f"{PRIORS}/*/{PRIOR}")
+        )
+
+    @property
+    def is_fitted_prior(self) -> bool:
+        """True if this is the folder of a fitted prior, RUN/priors/NAME."""
+        return (self.path / PRIOR).is_file()
+
+    @property
+    def is_run(self) -> bool:
+        """True if training has begun here."""
+        return self.config_file.is_file()
+
+    # ---- which folder
+
+    @classmethod
+    def choose(cls, path: Path | None, data: Any, recipe: str, mode: Mode) -> RunFolder:
+        """The folder of a training: the given one, or `runs/<data>-<recipe>`.
+
+        A new training without a given folder takes the first free name; one that torchrun
+        has started again takes the folder of its earlier start.
+        """
+        if path is not None:
+            return cls(path)
+        named = cls(RUNS / f"{short_name(data)}-{recipe}")
+        for begun in named.path.parent.glob(f"{named.path.name}*"):
+            if cls(begun).is_of_this_launch():
+                return cls(begun)
+        return named.next_free() if mode == "new" else named
+
+    def next_free(self) -> RunFolder:
+        """This folder, or with `-2`, `-3`, ... the first name that is not taken.
+
+        An empty folder is free.
+        """
+        number, candidate = 1, self.path
+        while candidate.exists() and not _is_empty(candidate):
+            number += 1
+            candidate = self.path.with_name(f"{self.path.name}-{number}")
+        return RunFolder(candidate)
+
+    def inner_runs(self) -> list[Path]:
+        """The runs inside a folder that is none itself, such as `demo/vae` of `demo`."""
+        return sorted(path.parent for path in self.path.glob(f"*/{CONFIG}"))
+
+    # ---- new, resumed or overwritten
 
     def check(self, mode: Mode) -> None:
         """Refuse to replace a run unless asked to, and any other files always.
 
         Raises:
-            TightboundError: with the options that the user has.
+            TightboundError: With the options that the user has.
         """
         if mode == "resume" or not self.path.exists():
             return
         if not self.path.is_dir():
-            raise TightboundError(f"{str(self.path)!r} is a file: choose another --out")
-        ignored = (".lock", self.requested_file.name)
-        if all(path.name in ignored for path in self.path.iterdir()):
+            raise TightboundError(f"{str(self)!r} is a file: choose another --out")
+        if all(path.name in (LOCK, REQUESTED) for path in self.path.iterdir()):
             return
-        if not self.config_file.is_file():
+        if not self.is_run:
             raise TightboundError(
-                f"folder {str(self.path)!r} holds files and is not a run: choose "
-                "another --out"
+                f"folder {str(self)!r} holds files and is not a run: choose another --out"
             )
         if mode != "overwrite":
             raise TightboundError(
-                f"run {str(self.path)!r} exists: add --resume to go on with it, "
+                f"run {str(self)!r} exists: add --resume to go on with it, "
                 "--overwrite to replace it, or choose another --out"
             )
 
@@ -82,220 +187,178 @@ class RunFolder:
     def reserve(self, mode: Mode, requested: Config | None = None) -> Iterator[None]:
         """Lock the folder for the block, and write the requested settings if any.
 
-        They are removed when training begins, or when an error ends the block; they
-        stay after Ctrl-C or a kill. An existing run is not changed.
+        They are removed when training begins, or when an error ends the block; they stay after
+        Ctrl-C or a kill. An existing run is not changed.
         """
         with RunLock(self.path):
             self.check(mode)
-            if requested is None or self.config_file.is_file():
+            if requested is None or self.is_run:
                 yield
                 return
-            settings_file.write(self.requested_file, requested)
+            settings.write(self.requested_file, requested)
             try:
                 yield
             except Exception:
                 self._remove_request()
                 raise
 
-    def begin(self, config: Config, environment: Mapping[str, Any]) -> None:
+    def begin(self, config: Config, environment: Environment) -> None:
         """Write the resolved settings and the environment of a run that begins."""
         self.note_launch()
-        settings_file.write(self.config_file, config)
-        self._remove_request()
+        self.write_config(config)
         text = json.dumps(environment, indent=2)
-        atomic_files.write_atomic(self.path / "environment.json", text)
+        write_atomic(self.path / ENVIRONMENT, text)
+
+    def check_resumable(
+        self,
+        data: Any,
+        recipe: Any,
+        file: Any,
+        requested: Config,
+        values: Mapping[str, Any],
+    ) -> str:
+        """The `data.source` of the run to resume.
+
+        Args:
+            data: The data that the caller names, or None.
+            recipe: The recipe that the caller names, or None.
+            file: The settings file that the caller names, or None.
+            requested: The settings that the caller's arguments result in.
+            values: The single settings among them.
+
+        Raises:
+            TightboundError: There is no such run, or an argument would change it.
+        """
+        if not self.path.is_dir():
+            raise TightboundError(
+                f"there is no run {str(self)!r} to resume: check --out, or leave out --resume"
+            )
+        begun = self.settings() or self.requested()
+        if begun is None:
+            if data is None:
+                raise TightboundError(
+                    f"{str(self)!r} is not a run folder, it has no config.toml: "
+                    "name the data to start"
+                )
+            return ""
+        if file is not None:
+            raise TightboundError(
+                f"run {str(self)!r} keeps the settings it was begun with: leave out --config"
+            )
+        if recipe is not None and requested.recipe.name != begun.recipe.name:
+            raise TightboundError(
+                f"run {str(self)!r} was begun with recipe {begun.recipe.name!r}, "
+                f"not {requested.recipe.name!r}: leave out --recipe"
+            )
+        for key in values:
+            if _differs(begun, requested, key):
+                raise TightboundError(
+                    f"run {str(self)!r} was begun with another {key} "
+                    f"({value_at(begun, key)}): leave it out, or choose another --out"
+                )
+        source = begun.data.source
+        # The path of a file may have changed; its digest is compared once it is read.
+        if is_builtin(data) and is_builtin(source) and stored_source(data) != source:
+            raise TightboundError(
+                f"run {str(self)!r} was begun with {source}, not {data}: "
+                "leave the data out, or choose another --out"
+            )
+        if data is None and not source:
+            raise TightboundError(
+                f"run {str(self)!r} was trained on arrays in Python: give the data again"
+            )
+        return source
 
     def clear(self) -> None:
-        """Remove the files of a run, and no others."""
+        """Remove the run in this folder, and no other files."""
         self.config_file.unlink(missing_ok=True)
         self._remove_request()
-        for name in FOLDERS:
-            shutil.rmtree(self.path / name, ignore_errors=True)
-        for name in FILES:
+        for folder in (STATE, EVALUATION_PARTS, PRIORS):
+            shutil.rmtree(self.path / folder, ignore_errors=True)
+        files = (WEIGHTS, AVERAGED_WEIGHTS, LOG, ENVIRONMENT, EVALUATION, REPORT)
+        for name in files:
             (self.path / name).unlink(missing_ok=True)
+
+    # ---- launches by torchrun
 
     def note_launch(self) -> None:
         """Write the id of this launch by torchrun, for its restarted processes."""
         if started_by_torchrun():
-            atomic_files.make_folder(self.launch_file.parent)
-            atomic_files.write_atomic(self.launch_file, launch_id())
+            make_folder(self.state_folder)
+            write_atomic(self.path / LAUNCH, launch_id())
 
     def is_of_this_launch(self) -> bool:
-        """True where an earlier start of this same launch has begun to train here."""
+        """True if an earlier start of this same launch has begun to train here."""
         try:
-            return started_by_torchrun() and self.launch_file.read_text() == launch_id()
+            noted = (self.path / LAUNCH).read_text(encoding="utf-8")
         except OSError:
             return False
+        return started_by_torchrun() and noted == launch_id()
+
+    # ---- reading and writing
+
+    def settings(self) -> Config | None:
+        """The settings of a run whose training has begun."""
+        return settings.read(self.config_file) if self.is_run else None
+
+    def requested(self) -> Config | None:
+        """The requested settings of a run whose training has not begun."""
+        if not self.requested_file.is_file():
+            return None
+        return settings.read(self.requested_file)
+
+    def write_config(self, config: Config) -> None:
+        """Write config.toml, with which the folder is a run."""
+        settings.write(self.config_file, config)
+        self._remove_request()
 
     def _remove_request(self) -> None:
         self.requested_file.unlink(missing_ok=True)
 
+    def write_weights(
+        self, config: Config, state: Mapping[str, Tensor], *, averaged: bool = False
+    ) -> None:
+        """Write weights with the settings in the metadata of the file."""
+        path = self.averaged_weights_file if averaged else self.weights_file
+        about = {"format": "tightbound", "config": settings.to_toml(config)}
+        save_weights(path, state, about)
 
-def _read(path: Path) -> Config | None:
-    return settings_file.read(path) if path.is_file() else None
+    def read_weights(self) -> tuple[dict[str, Tensor], Path]:
+        """The averaged weights if there are any, else the plain ones, and their file."""
+        path = self.averaged_weights_file
+        if not path.is_file():
+            path = self.weights_file
+        return load_weights(path)[0], path
+
+    @property
+    def has_weights(self) -> bool:
+        """True if a validation has written weights."""
+        return self.averaged_weights_file.is_file() or self.weights_file.is_file()
+
+    def history(self) -> list[dict[str, Any]]:
+        """The validations in the log, without lines that were cut short."""
+        if not self.log_file.exists():
+            return []
+        lines = []
+        for line in self.log_file.read_text(errors="replace").splitlines():
+            with suppress(json.JSONDecodeError):
+                lines.append(json.loads(line))
+        return [line for line in lines if line.get("event") == "epoch"]
 
 
-# ---- the place of a run
+def _is_empty(folder: Path) -> bool:
+    return folder.is_dir() and not any(folder.iterdir())
 
 
-def free_folder(path: Path) -> Path:
-    """The path, or with `-2`, `-3`, ... the first that is not taken.
+def _differs(begun: Config, requested: Config, key: str) -> bool:
+    """True if a key has another value than the run was begun with.
 
-    An empty folder is not taken.
+    "auto" stands for the value that it was resolved to, and the device may change.
     """
-    number = 1
-    candidate = path
-    while _is_taken(candidate):
-        number += 1
-        candidate = path.with_name(f"{path.name}-{number}")
-    return candidate
-
-
-def _is_taken(path: Path) -> bool:
-    if not path.exists():
+    old = value_at(begun, key)
+    new = value_at(requested, key)
+    if key == "device" or new == "auto":
         return False
-    return not path.is_dir() or any(path.iterdir())
-
-
-def default_folder(source: Any, recipe: str) -> Path:
-    """`runs/<data>-<recipe>`."""
-    name = "array"
-    if isinstance(source, str | Path):
-        path = Path(str(source).removeprefix("wds:").removeprefix("hf:"))
-        name = path.resolve().name if path.is_dir() else path.name.split(".")[0]
-        name = re.sub(r"[^\w.+-]+", "-", name).strip("-") or "data"
-    return Path("runs") / f"{name}-{recipe}"
-
-
-def choose_folder(source: Any, recipe: str, mode: Mode) -> Path:
-    """The folder of a run for which the user named none.
-
-    It is the default folder, for a new run the next free one; of a launch by torchrun
-    whose processes were restarted it is the folder that the launch has begun.
-    """
-    default = default_folder(source, recipe)
-    for path in default.parent.glob(f"{default.name}*"):
-        if RunFolder(path).is_of_this_launch():
-            return path
-    return free_folder(default) if mode == "new" else default
-
-
-# ---- the data and the settings of a run that is resumed
-
-
-def source_setting(source: Any, valid: Any = None, test: Any = None) -> str:
-    """The data as config.toml names them: a built-in name or an absolute path.
-
-    It is empty for data of a Python session.
-    """
-    if not isinstance(source, str | Path) or valid is not None or test is not None:
-        return ""
-    name = str(source)
-    kind, colon, place = name.partition(":")
-    if colon and (kind == "wds" or (kind == "hf" and Path(place).exists())):
-        return f"{kind}:{Path(place).expanduser().absolute()}"
-    if Path(source).exists() and not is_builtin(source):
-        return str(Path(source).resolve())
-    return name
-
-
-def is_builtin(source: Any) -> bool:
-    """True for the name of a data set that comes with the package."""
-    return isinstance(source, str) and source in BUILTIN
-
-
-def resumed_source(
-    folder: RunFolder, source: Any, wanted: Config, settings: Iterable[str]
-) -> str:
-    """The data of the run to resume, empty where they were given in Python.
-
-    Args:
-        source: the data that the user named for the resumed run, or None.
-        wanted: the settings of this call.
-        settings: the keys of `wanted` that the user set.
-
-    Raises:
-        TightboundError: where there is nothing to resume, or the data or a setting
-            differ from those of the run.
-    """
-    name = str(folder.path)
-    if not folder.path.is_dir():
-        raise TightboundError(
-            f"there is no run {name!r} to resume: check --out, or leave out --resume"
-        )
-    old = folder.settings() or folder.requested()
-    if old is None:
-        if source is None:
-            raise TightboundError(
-                f"{name!r} is not a run folder, it has no config.toml: name the data to "
-                "start"
-            )
-        return ""
-    for key in _changed(old, wanted, settings):
-        raise TightboundError(
-            f"run {name!r} was begun with another {key} ({_value(old, key)}): leave it "
-            "out, or choose another --out"
-        )
-    if source is None and not old.source:
-        raise TightboundError(
-            f"run {name!r} was trained on arrays in Python: give the data again"
-        )
-    # files may have moved; the digest of the data is compared after reading them
-    if is_builtin(source) and is_builtin(old.source) and source != old.source:
-        raise TightboundError(
-            f"run {name!r} was begun with {old.source}, not {source}: leave the data "
-            "out, or choose another --out"
-        )
-    return old.source
-
-
-def check_resumed_recipe(
-    folder: RunFolder, recipe: str | None, has_settings_file: bool
-) -> None:
-    """Refuse another recipe, or a settings file, for a run that has its own.
-
-    Args:
-        recipe: the name of the recipe if the user named one.
-    """
-    if not folder.path.is_dir():
-        return
-    old = folder.settings() or folder.requested()
-    if old is None:
-        return
-    name = str(folder.path)
-    if has_settings_file:
-        raise TightboundError(
-            f"run {name!r} keeps the settings it was begun with: leave out --config"
-        )
-    if recipe is not None and recipe != old.recipe.name:
-        raise TightboundError(
-            f"run {name!r} was begun with recipe {old.recipe.name!r}, not {recipe!r}: "
-            "leave out --recipe"
-        )
-
-
-def _changed(old: Config, new: Config, keys: Iterable[str]) -> list[str]:
-    """The keys whose values differ; not those that are "auto" now, nor the device."""
-    changed = []
-    for key in keys:
-        value = _value(new, key)
-        if key != "device" and value != "auto" and not _equal(_value(old, key), value):
-            changed.append(key)
-    return changed
-
-
-def _equal(a: Any, b: Any) -> bool:
-    if isinstance(a, int | float) and isinstance(b, int | float):
-        return math.isclose(a, b, rel_tol=1e-6)
-    return bool(a == b)
-
-
-def _value(config: Config, key: str) -> Any:
-    """The value of a key with or without its section, or None."""
-    tree = config.model_dump(mode="json")
-    first, *inner = key.split(".")
-    sections = [tree, *(tree[name] for name in SECTIONS)]
-    value: Any = next((s[first] for s in sections if first in s), None)
-    for name in inner:
-        value = value.get(name) if isinstance(value, dict) else None
-    return value
+    if isinstance(old, int | float) and isinstance(new, int | float):
+        return not math.isclose(old, new, rel_tol=1e-6)
+    return bool(old != new)

@@ -1,6 +1,4 @@
-"""Missing values from those that were observed: E[x_mis | x_obs] by importance sampling, its
-spread, and draws.
-"""
+"""Imputation of missing values by importance sampling: means, spreads and draws."""
 
 from __future__ import annotations
 
@@ -21,13 +19,18 @@ VALUES_AT_ONCE = 4_000_000
 
 @dataclass(frozen=True)
 class Imputed:
-    """Examples whose missing values are filled in, all (n, ...) in the units of x.
+    """Examples whose missing values are filled in, in the units of the examples.
 
-    x: observed values as they are, missing ones as their posterior mean (of unordered values, the
-    most likely).  sd: the standard deviation of each value given what was observed, 0 where it was.
-    draws: (M, n, ...), multiple imputations, each a draw of all missing values together.  ess (n,):
-    effective samples, of k. `Run.impute` gives tables, and a list of them as draws, where the data
-    are a table of mixed columns.
+    Attributes:
+        x: (n, ...), observed values unchanged, missing ones as their posterior mean (the most
+            probable value where values have no order).
+        sd: (n, ...), the standard deviation of each missing value given the observed ones; 0 of
+            observed values.
+        draws: (M, n, ...), multiple imputations, each a joint draw of all missing values.
+        ess: (n,), effective sample size of the k importance samples.
+
+    `Run.impute` returns x and sd as tables, and draws as a list of tables, where the data are a
+    table of mixed columns.
     """
 
     x: Any
@@ -36,65 +39,76 @@ class Imputed:
     ess: Tensor
 
 
-def spreads(found: Imputed, spec: DataSpec) -> Tensor:
-    """The standard deviation of each column of a table (n, columns); of a category, the chance of
-    any other value.
+def spreads(imputed: Imputed, spec: DataSpec) -> Tensor:
+    """The standard deviation of each column of a table (n, columns).
+
+    Of a categorical column, one minus the probability of the most probable value.
     """
-    pairs = zip(spec.places, spec.fields, strict=True)
-    each = [
-        1 - found.x[:, at].amax(1) if f.kind == "categorical" else found.sd[:, at.start]
-        for at, f in pairs
-    ]
-    return torch.stack(each, 1)
+    columns = []
+    for place, field in zip(spec.places, spec.fields, strict=True):
+        if field.kind == "categorical":
+            columns.append(1 - imputed.x[:, place].amax(1))
+        else:
+            columns.append(imputed.sd[:, place.start])
+    return torch.stack(columns, 1)
 
 
 @torch.no_grad()
 def impute(model: VAE, rows: Batch, k: int, seed: int, draws: int = 0) -> Imputed:
-    """Imputations of examples in domain units, by K samples z_k of q(z | x_obs).
+    """Impute the missing values of examples in model units.
 
-    E[x_mis | x_obs] is about sum_k w_k E[x_mis | z_k], w_k proportional to p(x_obs, z_k) / q(z_k |
-    x_obs); a draw is of p(x_mis | z_k) with k drawn by its weight.  Mattei and Frellsen 2019
-    (arXiv:1812.02633), section 3.2, eq. 11.
+    With z_k ~ q(z | x_obs) and w_k proportional to p(x_obs, z_k) / q(z_k | x_obs),
+    E[x_mis | x_obs] is estimated by sum_k w_k E[x_mis | z_k]; a draw is from p(x_mis | z_k) with
+    k drawn by its weight.
+
+    Args:
+        model: A model that takes missing values.
+        rows: n examples with NaN where a value is missing.
+        k: Importance samples.
+        seed: Of all draws.
+        draws: Number of multiple imputations.
+
+    Reference:
+        Mattei and Frellsen 2019 (arXiv:1812.02633), section 3.2, eq. 11.
     """
-    parts = [
-        _part(model, part, k, seed, draws)
-        for part in rows.split(max(1, VALUES_AT_ONCE // (k * model.spec.dims)))
-    ]
+    at_once = max(1, VALUES_AT_ONCE // (k * model.spec.dims))
+    parts = [_impute_part(model, part, k, seed, draws) for part in rows.split(at_once)]
     return Imputed(
-        *(
-            torch.cat([getattr(p, name) for p in parts], int(name == "draws")).cpu()
-            for name in _NAMES
-        )
+        torch.cat([part.x for part in parts]).cpu(),
+        torch.cat([part.sd for part in parts]).cpu(),
+        torch.cat([part.draws for part in parts], 1).cpu(),
+        torch.cat([part.ess for part in parts]).cpu(),
     )
 
 
-_NAMES = ("x", "sd", "draws", "ess")
-
-
-def _part(model: VAE, rows: Batch, k: int, seed: int, draws: int) -> Imputed:
+def _impute_part(model: VAE, rows: Batch, k: int, seed: int, draws: int) -> Imputed:
     rows = rows.to(model.get_buffer("centre").device)
-    missing, log_w = rows.x.isnan(), list[Tensor]()
-    first, second, codes = [], [], dict[str, list[Tensor]]()
-    for i, some in enumerate(tiles(k)):
-        trace = model(rows, Draw(some, noise=ContentNoise(seed, rows.x, i, some)))
+    missing = rows.x.isnan()
+    log_w: list[Tensor] = []
+    means: list[Tensor] = []
+    squares: list[Tensor] = []
+    latents = dict[str, list[Tensor]]()
+    for i, count in enumerate(tiles(k)):
+        noise = ContentNoise(seed, rows.x, i, count)
+        trace = model(rows, Draw(count, noise=noise))
         log_w.append(trace.log_w.double())
         mean, square = _moments(trace.px)
-        first.append(mean.reshape(some, *rows.x.shape[:1], *mean.shape[1:]))
-        second.append(square.reshape(first[-1].shape))
+        mean = mean.reshape(count, *rows.x.shape[:1], *mean.shape[1:])
+        means.append(mean)
+        squares.append(square.reshape(mean.shape))
         for name, site in trace.latents.items():
-            codes.setdefault(name, []).append(site.z.unflatten(0, (some, -1)))
+            z = site.z.unflatten(0, (count, -1))
+            latents.setdefault(name, []).append(z)
     weight = torch.cat(log_w).softmax(0)
-    mean, square = (_weighted(weight, torch.cat(terms)) for terms in (first, second))
+    mean = _weighted(weight, torch.cat(means))
+    square = _weighted(weight, torch.cat(squares))
     mean, sd = _summary(mean, square, rows.x.dim())
-    z = {name: torch.cat(some) for name, some in codes.items()}
-    made = [
-        _draw(model, rows, weight, z, seed_for(seed, "imputation", i), missing)
-        for i in range(draws)
-    ]
-    drawn = torch.stack(made) if made else rows.x.new_empty(0, *rows.x.shape)
-    filled = torch.where(missing, mean.to(rows.x), rows.x)
+    z = {name: torch.cat(parts) for name, parts in latents.items()}
+    drawn = rows.x.new_empty(draws, *rows.x.shape)
+    for i in range(draws):
+        drawn[i] = _draw(model, rows, weight, z, seed_for(seed, "imputation", i))
     return Imputed(
-        filled,
+        torch.where(missing, mean.to(rows.x), rows.x),
         torch.where(missing, sd.to(rows.x), 0),
         drawn,
         1 / weight.square().sum(0),
@@ -102,8 +116,9 @@ def _part(model: VAE, rows: Batch, k: int, seed: int, draws: int) -> Imputed:
 
 
 def _moments(px: Distribution) -> tuple[Tensor, Tensor]:
-    """E[x] and E[x^2] of each value, (n, *event); of unordered values their chances twice, (n,
-    *event, L).
+    """E[x] and E[x^2] of each value, (n, *event).
+
+    Of unordered values their probabilities, twice, (n, *event, L).
     """
     base = px.base_dist if isinstance(px, Independent) else px
     if isinstance(base, Categorical):
@@ -113,12 +128,14 @@ def _moments(px: Distribution) -> tuple[Tensor, Tensor]:
 
 def _weighted(weight: Tensor, terms: Tensor) -> Tensor:
     """sum_k w_k term_k, (B, ...), of terms (K, B, ...) and weights (K, B)."""
-    return (weight.reshape(*weight.shape, *[1] * (terms.dim() - 2)) * terms).sum(0)
+    ones = [1] * (terms.dim() - 2)
+    return (weight.reshape(*weight.shape, *ones) * terms).sum(0)
 
 
 def _summary(mean: Tensor, square: Tensor, dims: int) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation; of unordered values the most likely, and the chance of any
-    other.
+    """Mean and standard deviation.
+
+    Of unordered values the most probable one, and the probability of any other.
     """
     if mean.dim() > dims:
         return mean.argmax(-1), 1 - mean.amax(-1)
@@ -126,16 +143,12 @@ def _summary(mean: Tensor, square: Tensor, dims: int) -> tuple[Tensor, Tensor]:
 
 
 def _draw(
-    model: VAE,
-    rows: Batch,
-    weight: Tensor,
-    z: dict[str, Tensor],
-    seed: int,
-    missing: Tensor,
+    model: VAE, rows: Batch, weight: Tensor, z: dict[str, Tensor], seed: int
 ) -> Tensor:
+    """A joint draw of the missing values of each row."""
     with seeded(seed):
         chosen = torch.multinomial(weight.T, 1)[:, 0]
         at = torch.arange(len(rows), device=chosen.device)
         given = {name: value[chosen, at] for name, value in z.items()}
         px = model.generate(len(rows), Draw(source="p", given=given), rows.c).px
-        return torch.where(missing, px.sample().to(rows.x), rows.x)
+        return torch.where(rows.x.isnan(), px.sample().to(rows.x), rows.x)

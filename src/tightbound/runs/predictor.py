@@ -1,4 +1,4 @@
-"""A trained model in domain units: examples to codes and back, a bounded number at a time."""
+"""Predictor: encoding, decoding and sampling with a trained model, in model units."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from tightbound.runtime.errors import TightboundError
 VALUES_AT_ONCE, ENCODED_AT_ONCE, MOST_ENCODED = 4_000_000, 1_000_000, 1024
 
 
-class Trained:
-    """A model whose weights stay as they are, and passes of a bounded number of examples through
-    it.
+class Predictor:
+    """A trained model in eval mode, applied to a bounded number of rows at a time.
 
-    Everything is in domain units here; results are on the CPU.
+    All values are in model units (see `DataSpec`); results are on the CPU. `Run` converts
+    between these and raw units.
     """
 
     def __init__(self, model: VAE) -> None:
@@ -29,12 +29,12 @@ class Trained:
 
     @property
     def spec(self) -> DataSpec:
-        """What the model knows of its data."""
+        """The shape, domain and units of the data."""
         return self.model.spec
 
     @property
     def device(self) -> torch.device:
-        """Where the model is."""
+        """The device of the model's parameters."""
         return self.model.get_buffer("centre").device
 
     @property
@@ -42,40 +42,45 @@ class Trained:
         """The latent sites and their widths, z1 (next to x) first: {"z": 16}."""
         return dict(self.model.site_widths)
 
-    def _map(
-        self, rows: Batch, f: Callable[[Batch], Tensor], encodes: bool = False
+    def _encoder_rows(self) -> int:
+        """Rows per pass of the encoder alone."""
+        return max(1, min(MOST_ENCODED, ENCODED_AT_ONCE // self.spec.dims))
+
+    def _decoder_rows(self) -> int:
+        """Rows per pass with the decoder, which may hold all levels of each value."""
+        numbers = self.spec.dims * max(1, self.spec.levels or 1)
+        return max(1, VALUES_AT_ONCE // numbers)
+
+    def _in_parts(
+        self, rows: Batch, size: int, function: Callable[[Batch], Tensor]
     ) -> Tensor:
-        """f of some rows at a time; `encodes`: the decoder, which may hold all levels of each
-        value, does not run.
-        """
-        most = max(
-            1, VALUES_AT_ONCE // (self.spec.dims * max(1, self.spec.levels or 1))
-        )
-        if encodes:
-            most = max(1, min(MOST_ENCODED, ENCODED_AT_ONCE // self.spec.dims))
+        """The results of `function` for `size` rows at a time, concatenated on the CPU."""
         with torch.no_grad():
-            return torch.cat(
-                [f(part.to(self.device)).cpu() for part in rows.split(most)]
-            )
+            results = [
+                function(part.to(self.device)).cpu() for part in rows.split(size)
+            ]
+        return torch.cat(results)
 
     def trace(self, x: Tensor | Batch, draw: Draw) -> Trace:
-        """One pass over examples."""
+        """One pass of the model over examples (n, *shape)."""
         return self.model(Batch.of(x).to(self.device), draw)
 
     def latents(self, x: Tensor | Batch) -> dict[str, Latent]:
-        """q and its point at each site; the decoder does not run."""
+        """q(z|x) and its mean at each site, without running the decoder."""
         return self.model.visit(Batch.of(x).to(self.device), Draw(source="point"))
 
     def _join(self, latents: Mapping[str, Latent]) -> Tensor:
         return torch.cat([latents[name].z for name in self.sites], -1)
 
-    def codes(self, rows: Batch) -> Tensor:
-        """The points of all sites side by side, (n, latent)."""
-        return self._map(
-            rows, lambda part: self._join(self.latents(part)), encodes=True
-        )
+    def encode_mean(self, rows: Batch) -> Tensor:
+        """The posterior means of all sites side by side, (n, latent)."""
 
-    def chances(self, rows: Batch) -> Tensor:
+        def means(part: Batch) -> Tensor:
+            return self._join(self.latents(part))
+
+        return self._in_parts(rows, self._encoder_rows(), means)
+
+    def class_probabilities(self, rows: Batch) -> Tensor:
         """q(y|x) of a model with classes, (n, classes)."""
 
         def probabilities(part: Batch) -> Tensor:
@@ -84,35 +89,45 @@ class Trained:
             mean: Tensor = q.mean
             return mean
 
-        return self._map(rows, probabilities, encodes=True)
+        return self._in_parts(rows, self._encoder_rows(), probabilities)
 
-    def drawn_codes(self, rows: Batch) -> Tensor:
-        """A draw of q(z|x) for each row, (n, latent)."""
-        return self._map(
-            rows, lambda part: self._join(self.trace(part, Draw(source="q")).latents)
-        )
+    def sample_posterior(self, rows: Batch) -> Tensor:
+        """One draw from q(z|x) for each row, (n, latent)."""
 
-    def prior_codes(
+        def draws(part: Batch) -> Tensor:
+            return self._join(self.trace(part, Draw(source="q")).latents)
+
+        return self._in_parts(rows, self._decoder_rows(), draws)
+
+    def sample_prior(
         self,
         n: int,
         temperature: float = 1.0,
         c: Tensor | None = None,
         y: Tensor | None = None,
     ) -> Batch:
-        """n draws of p(z), (n, latent), with the conditions c (n, C) that they were drawn for; y:
-        of these classes.
+        """n draws from p(z), (n, latent), together with their conditions.
+
+        Args:
+            n: Number of draws.
+            temperature: Factor of the prior's standard deviation.
+            c: Conditions (n, C) of a conditional model.
+            y: Class numbers (n,) of a model with classes; drawn from p(y) if None.
         """
 
-        def some(part: Batch) -> Tensor:
+        def draws(part: Batch) -> Tensor:
             given = {} if part.y is None else {"y": part.y}
             draw = Draw(source="p", temperature=temperature, given=given)
             return self._join(self.model.generate(len(part), draw, part.c).latents)
 
-        return Batch(self._map(Batch(torch.empty(n, 0), c, y), some), c)
+        rows = Batch(torch.empty(n, 0), c, y)
+        return Batch(self._in_parts(rows, self._decoder_rows(), draws), c)
 
-    def px(self, rows: Batch) -> Distribution:
-        """p(x|z) of codes (n, latent), rows.x, with their condition rows.c; of training conditions
-        where it is None.
+    def decode(self, rows: Batch) -> Distribution:
+        """p(x|z) for latents rows.x (n, latent), in one pass and in model units.
+
+        A conditional model decodes with rows.c, or with conditions of its training data
+        if that is None.
         """
         widths = list(self.sites.values())
         if rows.x.dim() != 2 or rows.x.shape[1] != sum(widths):
@@ -121,13 +136,18 @@ class Trained:
             )
         rows = rows.to(self.device)
         given = dict(zip(self.sites, rows.x.split(widths, -1), strict=True))
+        draw = Draw(source="p", given=given)
         with torch.no_grad():
-            return self.model.generate(
-                len(rows), Draw(source="p", given=given), rows.c
-            ).px
+            return self.model.generate(len(rows), draw, rows.c).px
 
-    def decoded(self, rows: Batch, drawn: bool = False) -> Tensor:
-        """E[x|z], or a draw of p(x|z), of codes rows.x with their condition, (n, *shape)."""
-        return self._map(
-            rows, lambda part: self.px(part).sample() if drawn else point(self.px(part))
+    def decode_mean(self, rows: Batch) -> Tensor:
+        """E[x|z], (n, *shape); the most probable value where values have no order."""
+        return self._in_parts(
+            rows, self._decoder_rows(), lambda part: point(self.decode(part))
+        )
+
+    def decode_sample(self, rows: Batch) -> Tensor:
+        """One draw from p(x|z) for each row, (n, *shape)."""
+        return self._in_parts(
+            rows, self._decoder_rows(), lambda part: self.decode(part).sample()
         )

@@ -1,9 +1,7 @@
-"""A Run: a trained model with its settings and its folder, and all that one does with it."""
+"""Run: a trained model with its settings and its folder, in raw units."""
 
 from __future__ import annotations
 
-import json
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -11,30 +9,36 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
-from tightbound import config as settings
 from tightbound import data as data_room
 from tightbound.config import Config
-from tightbound.core.data_spec import Condition
+from tightbound.core.data_spec import Condition, DataSpec
 from tightbound.core.trace import Batch, Draw
-from tightbound.data import Split
 from tightbound.distributions.random import seeded as seeded
 from tightbound.models.build import build
 from tightbound.models.recipes import has_bound
 from tightbound.models.vae import VAE
-from tightbound.runs import fitted_prior as prior_file
+from tightbound.runs import fitted_prior
 from tightbound.runs.fitted_prior import Fitted
+from tightbound.runs.folder import RunFolder
 from tightbound.runs.imputation import Imputed, impute, spreads
-from tightbound.runs.predictor import Trained
-from tightbound.runtime.atomic_files import load_weights, save_weights
+from tightbound.runs.inputs import read_batch, read_condition, read_split
+from tightbound.runs.predictor import Predictor
+from tightbound.runs.raw_likelihood import RawLikelihood
+from tightbound.runtime.atomic_files import make_folder
 from tightbound.runtime.errors import TightboundError, at_least, nearest
 
+PIXELS = ("auto", "mean", "draw")
 
-class Run(Trained):
-    """A trained model: encode, reconstruct, sample, vary, interpolate, decode.
 
-    x is whatever `train` took: an array or tensor in the data's own units and layout (n, ...), a
-    path, a built-in name or `DATA:ROW`.  What comes back is a tensor on the CPU, images in the same
-    units and layout.  Nothing is random unless it is asked for by name and seed.
+class Run:
+    """A trained model with its settings and its folder.
+
+    All methods take and return raw units: the values and the layout of the data that
+    `train` was given. x is an array or tensor (n, ...), a table, a path, a built-in name or
+    `DATA:ROW`; results are tensors on the CPU, or tables. Nothing is random except `sample`,
+    `vary` and the draws of `impute`, which take a seed.
+
+    `predictor` offers the same in model units, for code that works with the module.
     """
 
     def __init__(
@@ -45,8 +49,11 @@ class Run(Trained):
         data: Any = None,
         fitted: Fitted | None = None,
     ) -> None:
-        super().__init__(model)
-        self.config, self.folder, self._data, self.fitted = config, folder, data, fitted
+        self.predictor = Predictor(model)
+        self.config = config
+        self.folder = folder
+        self.fitted = fitted
+        self._data = data
 
     def __repr__(self) -> str:
         """`Run('runs/digits-vae': vae, 16 features, (1, 8, 8) levels)`."""
@@ -58,112 +65,132 @@ class Run(Trained):
         )
 
     @property
+    def model(self) -> VAE:
+        """The trained nn.Module, in eval mode and without gradients."""
+        return self.predictor.model
+
+    @property
+    def spec(self) -> DataSpec:
+        """The shape, domain and units of the data."""
+        return self.predictor.spec
+
+    @property
+    def device(self) -> torch.device:
+        """The device of the model's parameters."""
+        return self.predictor.device
+
+    @property
+    def sites(self) -> dict[str, int]:
+        """The latent sites and their widths, z1 (next to x) first: {"z": 16}."""
+        return self.predictor.sites
+
+    @property
     def name(self) -> str:
         """The folder's name, or the recipe's; with that of a fitted prior."""
-        own = self.home.name if self.home else self.config.recipe.name
-        return f"{own}+{self.fitted.name}" if self.fitted else own
+        name = self.home.name if self.home else self.config.recipe.name
+        return f"{name}+{self.fitted.name}" if self.fitted else name
 
     @property
     def home(self) -> Path | None:
-        """Where it was trained; `folder` is where its figures are, inside of `home` for a run with
-        a fitted prior.
+        """The folder of the training.
+
+        `folder` holds the evaluation and the report; with a fitted prior it is inside `home`.
         """
-        return self.folder.parent.parent if self.folder and self.fitted else self.folder
+        if self.folder is not None and self.fitted is not None:
+            return self.folder.parent.parent
+        return self.folder
 
     @property
     def data(self) -> Any:
-        """The data it was trained on, loaded again where need be; raises where they were arrays of
-        a Python session.
+        """The data that the run was trained on, read again where needed.
+
+        Raises:
+            TightboundError: They were arrays in Python, or have changed.
         """
         if self._data is None:
-            if not self.config.source:
-                raise TightboundError(
-                    f"run {self.name!r} was trained on arrays in Python: give the data again"
-                )
-            loaded = data_room.load(
-                self.config.source, self.config.data, seed=self.config.seed
-            )
-            if self.config.digest and loaded.digest != self.config.digest:
-                raise TightboundError(
-                    f"the data at {self.config.source!r} are no longer those "
-                    f"that {self.name!r} was trained on: "
-                    "restore them, or name other data to evaluate on"
-                )
-            self._data = loaded
+            self._data = self._load_data()
         return self._data
+
+    def _load_data(self) -> Any:
+        source, digest = self.config.data.source, self.config.digest
+        if not source:
+            raise TightboundError(
+                f"run {self.name!r} was trained on arrays in Python: give the data again"
+            )
+        loaded = data_room.load(source, self.config.data, seed=self.config.seed)
+        if digest and loaded.digest != digest:
+            raise TightboundError(
+                f"the data at {source!r} are no longer those that {self.name!r} was trained "
+                "on: restore them, or name other data to evaluate on"
+            )
+        return loaded
 
     @property
     def has_bound(self) -> bool:
-        """True where the model bounds log p(x); False for an autoencoder, or a prior without a
-        density.
-        """
+        """False if the model has no bound on log p(x), as an autoencoder has none."""
         return has_bound(self.config.recipe)
 
     @property
     def fingerprint(self) -> str:
-        """A short hash of the weights, so that figures can say which ones they belong to."""
-        return prior_file.fingerprint(self.model.state_dict())
+        """A short hash of the weights; an evaluation keeps that of the weights it is of."""
+        return fitted_prior.fingerprint(self.model.state_dict())
 
     def history(self) -> list[dict[str, Any]]:
-        """The validations in `log.jsonl`; a line that a kill or a full disk tore is left out."""
-        path = self.home / "log.jsonl" if self.home else None
-        if path is None or not path.exists():
-            return []
-        found = []
-        for line in path.read_text(errors="replace").splitlines():
-            with suppress(json.JSONDecodeError):
-                found.append(json.loads(line))
-        return [line for line in found if line.get("event") == "epoch"]
+        """The validations of its training, one dict each, from `log.jsonl`."""
+        return RunFolder(self.home).history() if self.home else []
 
-    # ---- what goes in
+    # ---- examples in raw units
 
-    def read(self, x: Any) -> Tensor:
-        """Any x as examples in domain units, (n, *shape)."""
-        split = self._split(x)
-        return split.batch(torch.arange(len(split)))
+    def read(self, x: Any) -> Any:
+        """Read examples from any source that `encode` takes, in raw units and layout.
 
-    def examples(self, x: Any, condition: Any = None) -> Batch:
-        """Any x as examples in domain units with what the model is told of each: `condition`, or
-        what stands beside x.
+        The values are those that the model is given: images are resized as in training, and
+        grey levels that training binarises are returned as 0 and 1.
 
-        condition: one for all rows or one for each, a class by name or number, or a vector of
-        numbers.
+        Args:
+            x: An array or tensor (n, ...), a path, a built-in name or `DATA:ROW`.
+
+        Returns:
+            float32 (n, ...) on the CPU, NaN where a value is missing; of a table of mixed
+            columns a DataFrame (a dict of arrays without pandas).
+
+        Raises:
+            TightboundError: x cannot be read, or is not of the kind that the run was trained on.
         """
-        split = self._split(x)
-        rows = torch.arange(len(split))
-        c = None if condition is None else self.condition(condition, len(split))
-        return split.examples(rows) if c is None else Batch(split.batch(rows), c)
+        split = read_split(x, self.spec, self.config.data)
+        return self._layout(split.raw(torch.arange(len(split))).float())
 
-    def _split(self, x: Any) -> Split:
-        reader = (
-            data_room.read_one
-            if isinstance(x, str) and ":" in x and not Path(x).exists()
-            else data_room.read
-        )
-        return reader(x, self.spec, self.config.data)
+    def _layout(self, raw: Tensor) -> Any:
+        """Raw numbers as they are returned to the user: tables with names and values."""
+        return data_room.frame(raw, self.spec.fields) if self.spec.fields else raw
 
-    def condition(self, value: Any, n: int) -> Tensor:
-        """What a user names as the condition of n rows, as c (n, C); TightboundError where the
-        model takes none.
-        """
-        if self.spec.condition is None:
-            raise TightboundError(
-                f"run {self.name!r} is not conditional, so it takes no "
-                "condition: train --recipe conditional"
-            )
-        return self.spec.condition.read(value, n)
+    def _to_raw(self, x: Tensor) -> Any:
+        return self._layout(self.spec.to_raw(x))
+
+    def _examples(self, x: Any, condition: Any) -> Batch:
+        return read_batch(x, self.spec, self.config.data, condition)
+
+    def _condition(self, condition: Any, n: int) -> Tensor | None:
+        return None if condition is None else read_condition(condition, self.spec, n)
 
     # ---- latents
 
     def encode(self, x: Any, condition: Any = None) -> Tensor:
-        """The posterior mean of each feature, (n, latent); several sites side by side, z1 first."""
-        return self.codes(self.examples(x, condition))
+        """The posterior mean of each example.
+
+        Args:
+            x: Examples in raw units: an array or tensor (n, ...), a path or a built-in name.
+            condition: Of a conditional model, one for all rows or one for each; read beside
+                x where None.
+
+        Returns:
+            (n, latent), the sites side by side, z1 (next to x) first.
+        """
+        return self.predictor.encode_mean(self._examples(x, condition))
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """The names of a model's classes: of labels that it learned from, else the numbers of its
-        clusters.
-        """
+        """The names of the model's classes: its labels, or the numbers of its clusters."""
         if not self.model.classes:
             raise TightboundError(
                 f"run {self.name!r} has no classes: train recipe m2 with some labels, or gm-vae"
@@ -171,64 +198,94 @@ class Run(Trained):
         return self.spec.labels or tuple(map(str, range(self.model.classes["y"])))
 
     def predict(self, x: Any, condition: Any = None) -> Tensor:
-        """q(y|x): the chance of each class or cluster, (n, classes), in the order of `classes`."""
+        """q(y|x), the probability of each class or cluster.
+
+        Args:
+            x: Examples in raw units, as in `encode`.
+            condition: As in `encode`.
+
+        Returns:
+            (n, classes), in the order of `classes`.
+
+        Raises:
+            TightboundError: The model has no classes.
+        """
         _ = self.classes
-        return self.chances(self.examples(x, condition))
+        return self.predictor.class_probabilities(self._examples(x, condition))
 
     def posterior(
         self, x: Any, condition: Any = None
     ) -> Distribution | dict[str, Distribution]:
-        """q(z|x) of each row as a distribution; where there are several sites, one each, given the
-        others' points.
+        """q(z|x) as a distribution with batch shape (n,).
+
+        Args:
+            x: Examples in raw units, as in `encode`.
+            condition: As in `encode`.
+
+        Returns:
+            The distribution; of a model with several sites one each, given the posterior
+            means of the others.
         """
         with torch.no_grad():
-            latents = self.latents(self.examples(x, condition))
-        found = {name: latents[name].q for name in self.sites}
-        return next(iter(found.values())) if len(found) == 1 else found  # type: ignore[return-value]
+            latents = self.predictor.latents(self._examples(x, condition))
+        return _one_or_all({name: latents[name].q for name in self.sites})
 
     @property
     def prior(self) -> Distribution | dict[str, Distribution]:
-        """p(z) as a distribution; for several sites, each given a draw of those above, and a
-        condition of training.
+        """p(z) as a distribution.
+
+        Of several sites one each, given a draw of those above; of a conditional model given
+        a condition of its training data.
         """
         with torch.no_grad():
             latents = self.model.generate(1, Draw(source="p")).latents
-        found = {
-            name: latents[name].p
-            for name in dict.fromkeys([*self.sites, *self.model.sites])
-        }
-        return next(iter(found.values())) if len(found) == 1 else found  # type: ignore[return-value]
+        sites = dict.fromkeys([*self.sites, *self.model.sites])
+        return _one_or_all({name: latents[name].p for name in sites})
 
-    def likelihood(self, z: Tensor, condition: Any = None) -> Distribution:
-        """p(x|z) of each row of z (n, latent), over x in domain units."""
-        return self.px(self._given(z, condition))
+    def likelihood(self, z: Tensor, condition: Any = None) -> RawLikelihood:
+        """p(x|z) as a distribution over x in raw units and layout.
 
-    def _given(self, z: Any, condition: Any) -> Batch:
-        """Codes, with the condition that a conditional model needs to decode them."""
+        Args:
+            z: Latents (n, latent), as `encode` gives them.
+            condition: Of a conditional model, one for all rows or one for each.
+
+        Returns:
+            A distribution with batch shape (n,): `likelihood(z).log_prob(run.read(x))` is the
+            log-density in nats of the raw values.
+
+        Raises:
+            TightboundError: z has another shape or is not finite, or the condition is missing.
+        """
+        return RawLikelihood(
+            self.predictor.decode(self._latents(z, condition)),
+            self.spec,
+            lambda x: self._examples(x, None).x,
+        )
+
+    def _latents(self, z: Any, condition: Any) -> Batch:
+        """Latents to decode, with the condition that a conditional model needs."""
         z = data_room.as_latents(z)
         if condition is None and self.spec.condition is not None:
             raise TightboundError(
                 f"run {self.name!r} is conditional, so features alone do not "
                 "say what x is: give a condition too"
             )
-        return Batch(
-            z, None if condition is None else self.condition(condition, len(z))
-        )
+        return Batch(z, self._condition(condition, len(z)))
 
-    # ---- what comes out
+    # ---- what comes out, in raw units
 
     def decode(self, z: Any, condition: Any = None) -> Any:
-        """E[x|z] in the data's own units and layout, (n, ...); for unordered values the most
-        likely.
+        """E[x|z] in raw units and layout; the most probable value where values have no order.
 
-        Of a table of mixed columns a DataFrame with their names, values and types (a dict of arrays
-        without pandas). condition: of a conditional model, one for all rows or one for each.
+        Args:
+            z: Latents (n, latent).
+            condition: Of a conditional model, one for all rows or one for each.
+
+        Returns:
+            (n, ...); of a table of mixed columns a DataFrame with their names, values and
+            types (a dict of arrays without pandas).
         """
-        return self._out(self.decoded(self._given(z, condition)))
-
-    def _out(self, x: Tensor) -> Any:
-        raw = self.spec.to_raw(x)
-        return data_room.frame(raw, self.spec.fields) if self.spec.fields else raw
+        return self._to_raw(self.predictor.decode_mean(self._latents(z, condition)))
 
     def impute(
         self,
@@ -239,11 +296,21 @@ class Run(Trained):
         seed: int | None = None,
         condition: Any = None,
     ) -> Imputed:
-        """Fills in missing values (NaN) by their mean given the observed ones, with its spread, and
-        by draws.
+        """Fill in missing values (NaN) by their mean given the observed ones.
 
-        k: importance samples.  draws: multiple imputations.  All in the data's own units and
-        layout; of a table of mixed columns x, sd and each of the draws are tables.
+        Args:
+            x: Examples in raw units, as in `encode`.
+            k: Importance samples.
+            draws: Number of multiple imputations.
+            seed: Of the draws; the run's own where None.
+            condition: As in `encode`.
+
+        Returns:
+            Means, standard deviations and draws in raw units and layout; of a table of mixed
+            columns each of them is a table.
+
+        Raises:
+            TightboundError: The model takes no missing values.
         """
         at_least(1, k, "importance samples")
         at_least(0, draws, "imputations")
@@ -251,37 +318,35 @@ class Run(Trained):
             raise TightboundError(
                 f"run {self.name!r} takes no missing values: train --recipe missing-data"
             )
-        found = impute(
-            self.model,
-            self.examples(x, condition),
-            k,
-            self.config.seed if seed is None else seed,
-            draws,
-        )
+        seed = self.config.seed if seed is None else seed
+        imputed = impute(self.model, self._examples(x, condition), k, seed, draws)
         if self.spec.fields:
-            spread = data_room.plain_frame(spreads(found, self.spec), self.spec.fields)
-            return Imputed(
-                self._out(found.x),
-                spread,
-                [self._out(drawn) for drawn in found.draws],
-                found.ess,
-            )
-        raw = self.spec.to_raw
-        drawn = (
-            raw(found.draws.flatten(0, 1)).unflatten(0, (draws, len(found.x)))
-            if draws
-            else found.draws
-        )
-        return Imputed(raw(found.x), raw(found.sd), drawn, found.ess)
+            sd = data_room.plain_frame(spreads(imputed, self.spec), self.spec.fields)
+            tables = [self._to_raw(draw) for draw in imputed.draws]
+            return Imputed(self._to_raw(imputed.x), sd, tables, imputed.ess)
+        to_raw = self.spec.to_raw
+        drawn = imputed.draws
+        if draws:
+            drawn = to_raw(drawn.flatten(0, 1)).unflatten(0, (draws, len(imputed.x)))
+        return Imputed(to_raw(imputed.x), to_raw(imputed.sd), drawn, imputed.ess)
 
     def reconstruct(self, x: Any, condition: Any = None) -> Any:
-        """E[x|z] at the posterior mean of each row; of a model for missing values, x with those
-        filled in.
+        """E[x|z] at the posterior mean of each example, in raw units and layout.
+
+        A model for missing values returns x with those filled in.
+
+        Args:
+            x: Examples in raw units, as in `encode`.
+            condition: As in `encode`.
+
+        Returns:
+            (n, ...), or a table, as `decode` gives it.
         """
         if self.spec.missing:
             return self.impute(x, condition=condition).x
-        rows = self.examples(x, condition)
-        return self._out(self.decoded(Batch(self.codes(rows), rows.c)))
+        rows = self._examples(x, condition)
+        z = self.predictor.encode_mean(rows)
+        return self._to_raw(self.predictor.decode_mean(Batch(z, rows.c)))
 
     def sample(
         self,
@@ -292,118 +357,148 @@ class Run(Trained):
         pixels: str = "auto",
         condition: Any = None,
     ) -> Any:
-        """New examples: z from the prior, then E[x|z] (`pixels="mean"`) or a draw from p(x|z)
-        (`pixels="draw"`).
+        """Draw z from the prior and return x in raw units and layout.
 
-        auto: a draw for a table of mixed columns, whose mean is no such row, else the mean.
-        condition: of a conditional model, one for all or one for each; drawn from those of training
-        where None. An autoencoder has no prior until one is fitted; its z come from N(0, I), to
-        show what that gives.
+        Args:
+            n: Number of samples.
+            seed: Of the draws.
+            temperature: Factor of the prior's standard deviation.
+            pixels: "mean" for E[x|z], "draw" for a draw from p(x|z), "auto" for a draw where
+                the data are a table of mixed columns, whose mean is no such row, else the mean.
+            condition: Of a conditional model, or a model with classes, one for all samples
+                or one for each; drawn from those of training where None.
+
+        Returns:
+            (n, ...), or a table. An autoencoder has no prior until one is fitted; its z are
+            drawn from N(0, I), which it was never trained to match.
+
+        Raises:
+            TightboundError: An argument is out of its range, or the prior has no temperature.
         """
         at_least(1, n, "samples")
         if temperature < 0:
             raise TightboundError(
                 f"a temperature of {temperature} has no meaning: give 0 or more"
             )
-        if pixels not in ("auto", "mean", "draw"):
+        if pixels not in PIXELS:
             raise TightboundError(
-                f"pixels = {pixels!r} is not known: {nearest(pixels, ('auto', 'mean', 'draw'))}"
+                f"pixels = {pixels!r} is not known: {nearest(pixels, PIXELS)}"
             )
-        draws = pixels == "draw" or (pixels == "auto" and bool(self.spec.fields))
         y = None
         if condition is not None and self.model.classes and self.spec.condition is None:
-            y, condition = Condition(names=self.classes).read(condition, n), None
-        c = None if condition is None else self.condition(condition, n).to(self.device)
-        if temperature != 1 and self._uniform():
+            y = Condition(names=self.classes).read(condition, n)
+            condition = None
+        c = self._condition(condition, n)
+        if temperature != 1 and self._ignores_temperature():
             raise TightboundError(
-                "this prior is uniform and knows no temperature: leave it at 1"
+                "this prior is uniform and has no temperature: leave it at 1"
             )
         with torch.no_grad(), seeded(seed):
             if c is None and self.spec.condition is not None:
-                known = self.model.get_buffer("conditions")
-                c = known[torch.randint(len(known), (n,))]
-            return self._out(
-                self.decoded(self.prior_codes(n, temperature, c, y), drawn=draws)
-            )
+                conditions = self.model.get_buffer("conditions")
+                c = conditions[torch.randint(len(conditions), (n,))]
+            z = self.predictor.sample_prior(n, temperature, c, y)
+            if pixels == "draw" or (pixels == "auto" and self.spec.fields):
+                return self._to_raw(self.predictor.decode_sample(z))
+            return self._to_raw(self.predictor.decode_mean(z))
 
-    def _uniform(self) -> bool:
-        """Whether draws from the prior are the same at a temperature near 0: they are on a sphere,
-        or of even codes.
-        """
-        known = (
-            None
-            if self.spec.condition is None
-            else self.model.get_buffer("conditions")[:1].expand(8, -1)
-        )
-        found = []
+    def _ignores_temperature(self) -> bool:
+        """True if the prior is uniform: on a sphere, or over the codes of a codebook."""
+        c = None
+        if self.spec.condition is not None:
+            c = self.model.get_buffer("conditions")[:1].expand(8, -1)
+        draws = []
         for temperature in (0.01, 1.0):
             with torch.no_grad(), seeded(0):
-                found.append(self.prior_codes(8, temperature, known).x)
-        cool, warm = found
-        return torch.allclose(cool, warm)
+                draws.append(self.predictor.sample_prior(8, temperature, c).x)
+        cold, warm = draws
+        return torch.allclose(cold, warm)
 
     def vary(self, x: Any, n: int = 16, *, seed: int = 0, condition: Any = None) -> Any:
-        """n variations of one example: z drawn from q(z|x), then E[x|z]; an autoencoder's are all
-        the same.
+        """n variations of one example: z drawn from q(z|x), then E[x|z].
+
+        Args:
+            x: One example in raw units, or `DATA:ROW`.
+            n: Number of variations; those of an autoencoder are all the same.
+            seed: Of the draws.
+            condition: As in `encode`.
+
+        Returns:
+            (n, ...) in raw units and layout, or a table.
+
+        Raises:
+            TightboundError: x holds more than one example.
         """
         at_least(1, n, "variations")
-        one = self.examples(x, condition)
+        one = self._examples(x, condition)
         if len(one) != 1:
             raise TightboundError(
                 f"vary takes one example, but {len(one)} were given: name one, for example DATA:ROW"
             )
+        rows = one.expand(n)
         with torch.no_grad(), seeded(seed):
-            z = self.drawn_codes(one.expand(n))
-        return self._out(self.decoded(Batch(z, one.expand(n).c)))
+            z = self.predictor.sample_posterior(rows)
+        return self._to_raw(self.predictor.decode_mean(Batch(z, rows.c)))
 
     def interpolate(self, a: Any, b: Any, n: int = 10, *, condition: Any = None) -> Any:
-        """n examples from a to b, along the straight line between their posterior means (and their
-        conditions).
+        """n examples along the straight line between two posterior means (and conditions).
+
+        Args:
+            a: One example in raw units, or `DATA:ROW`.
+            b: Another one.
+            n: Number of examples, the reconstructions of both ends included.
+            condition: As in `encode`, for both ends.
+
+        Returns:
+            (n, ...) in raw units and layout, or a table.
+
+        Raises:
+            TightboundError: a or b holds more than one example.
         """
         at_least(2, n, "steps from one end to the other")
-        ends = Batch.cat([self.examples(a, condition), self.examples(b, condition)])
+        ends = Batch.cat([self._examples(a, condition), self._examples(b, condition)])
         if len(ends) != 2:
             raise TightboundError(
                 "interpolate takes one example at each end: name one, for example DATA:ROW"
             )
         t = torch.linspace(0, 1, n)[:, None]
-        way = Batch(self.codes(ends), ends.c).map(
+        line = Batch(self.predictor.encode_mean(ends), ends.c).map(
             lambda end: end[:1] * (1 - t) + end[1:] * t
         )
-        return self._out(self.decoded(way))
+        return self._to_raw(self.predictor.decode_mean(line))
 
     # ---- the folder, and priors that are fitted after training
 
     def with_prior(self, prior: str | Fitted, *, trust: bool = False) -> Run:
-        """The same model under a prior that was fitted to it: one of `tb.fit_prior` by name, or as
-        it is in memory.
+        """The same model under a prior that was fitted to it.
 
-        Raises TightboundError where there is none of that name, or it was fitted to other weights.
+        Args:
+            prior: The name of a prior in the run folder, or one in memory.
+            trust: Run code that the prior names by import path.
+
+        Raises:
+            TightboundError: There is no prior of that name, or it was fitted to other weights.
         """
-        prior = prior_file.read(self.home, prior) if isinstance(prior, str) else prior
-        folder = self.home / prior_file.FOLDER / prior.name if self.home else None
+        if isinstance(prior, str):
+            prior = fitted_prior.read(self.home, prior)
+        folder = RunFolder(self.home).prior_folder(prior.name) if self.home else None
         state = prior.joined(self.model.state_dict())
         recipe = self.config.recipe.model_copy(update={"prior": prior.part})
         model, _ = build(recipe, self.spec, trust=trust)
-        prior_file.fill(model, state, folder or Path(prior.name))
+        fitted_prior.fill(model, state, folder or Path(prior.name))
         config = self.config.model_copy(update={"recipe": recipe})
         return Run(config, model.to(self.device), folder, self._data, prior)
 
     def save(self, folder: Path | str) -> None:
-        """Writes config.toml and model.safetensors to a folder."""
-        folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        settings.write(folder / "config.toml", self.config)
-        weights(folder / "model.safetensors", self.config, self.model.state_dict())
+        """Write the settings and the weights to a folder that `load` reads."""
+        place = RunFolder(make_folder(folder))
+        place.write_config(self.config)
+        place.write_weights(self.config, self.model.state_dict())
 
 
-def weights(path: Path, config: Config, state: dict[str, Tensor]) -> None:
-    """Writes weights with the settings in their metadata, so that the file alone says what
-    it is.
-    """
-    save_weights(
-        path, state, {"format": "tightbound", "config": settings.to_toml(config)}
-    )
+def _one_or_all(sites: dict[str, Any]) -> Any:
+    """The only distribution, or all of them by their sites."""
+    return sites if len(sites) > 1 else next(iter(sites.values()))
 
 
 def load(
@@ -413,37 +508,50 @@ def load(
     trust: bool = False,
     device: str = "cpu",
 ) -> Run:
-    """Reads a run folder: the averaged weights where there are any, else the plain ones.
+    """Read a run folder: the averaged weights if there are any, else the plain ones.
 
-    prior: the name of a fitted prior to put in the place of its own; RUN/priors/NAME as folder says
-    the same.
-    Raises TightboundError where it is not a run, is half-written, is of a newer version, or names
-    code from outside
-    tightbound without `trust`.
+    Args:
+        folder: The run folder, or RUN/priors/NAME for the run with that fitted prior.
+        prior: The name of a fitted prior to use in place of the run's own.
+        trust: Run code that the run's config names by import path.
+        device: "cpu" or "cuda".
+
+    Raises:
+        TightboundError: The folder is not a run, has no weights yet, is damaged, is of
+            another format version, or names code and `trust` is False.
     """
     folder = Path(folder)
+    place = RunFolder(folder)
     if not folder.is_dir():
         raise TightboundError(
             f"there is no run folder {str(folder)!r}: check the path, or train one first"
         )
-    if (folder / prior_file.FILE).is_file():
+    if place.is_fitted_prior:
         return load(
             folder.parent.parent, prior=prior or folder.name, trust=trust, device=device
         )
-    if not (folder / "config.toml").is_file():
+    config = place.settings()
+    if config is None:
         raise TightboundError(
-            f"{str(folder)!r} is not a run folder, it has no config.toml: "
-            f"{prior_file.nearby(folder)}"
+            f"{str(folder)!r} is not a run folder, it has no config.toml: {_nearby(place)}"
         )
-    config = settings.read(folder / "config.toml")
-    ema, plain = folder / "ema.safetensors", folder / "model.safetensors"
-    path = ema if ema.is_file() else plain
-    if config.spec is None or not path.is_file():
+    if config.spec is None or not place.has_weights:
         raise TightboundError(
             f"run {str(folder)!r} is half-written, it has no weights yet: resume it with "
-            f"tightbound train {config.source or 'DATA'} --out {folder} --resume"
+            f"tightbound train {config.data.source or 'DATA'} --out {folder} --resume"
         )
     model, _ = build(config.recipe, config.spec, trust=trust)
-    prior_file.fill(model, load_weights(path)[0], path)
+    state, path = place.read_weights()
+    fitted_prior.fill(model, state, path)
     run = Run(config, model.to(device), folder)
     return run if prior is None else run.with_prior(prior, trust=trust)
+
+
+def _nearby(place: RunFolder) -> str:
+    """The runs inside a folder that is none itself, for a message."""
+    inner = place.inner_runs()
+    if not inner:
+        return "name a folder that tightbound train wrote"
+    names = " or ".join(str(path) for path in inner[:3])
+    more = " or another one in it" if len(inner) > 3 else ""
+    return f"did you mean {names}{more}?"

@@ -1,1 +1,1 @@
-"""What the package needs of Python and the machine, and that knows nothing of VAEs."""
+"""Errors, files, devices, processes, memory and progress; nothing about VAEs."""

@@ -1,6 +1,4 @@
-"""Files that are, whatever happens, either the old one or the new one; and weights that prove
-themselves whole.
-"""
+"""Atomic writes, and files of weights with a checksum."""
 
 from __future__ import annotations
 
@@ -10,8 +8,9 @@ import hashlib
 import json
 import os
 import secrets
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -22,16 +21,15 @@ if TYPE_CHECKING:
 
 TEMPORARY = "*.tmp"
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
+NOT_WRITABLE = (errno.EACCES, errno.EROFS, errno.EPERM, errno.ENOTDIR, errno.EEXIST)
 NO_FOLDER_SYNC = (errno.EINVAL, errno.ENOTSUP)
 
 
 class Ops:
-    """The operations on the disk that a write is made of; a test replaces `_ops` to fail or to die
-    at each of them.
-    """
+    """The disk operations of a write; tests replace `_ops` to fail or die at each of them."""
 
     def open(self, path: Path) -> BinaryIO:
-        return path.open("xb")
+        return path.open("x+b")
 
     def fsync(self, file: BinaryIO) -> None:
         os.fsync(file.fileno())
@@ -43,7 +41,7 @@ class Ops:
         path.unlink(missing_ok=True)
 
     def sync_folder(self, folder: Path) -> None:
-        """Makes a rename last through a power cut, on the file systems that can."""
+        """Make a rename last through a power cut, where the file system can."""
         handle = os.open(folder, os.O_RDONLY)
         try:
             os.fsync(handle)
@@ -57,72 +55,105 @@ class Ops:
 _ops = Ops()
 
 
-def write_atomic(
-    path: Path | str, data: bytes | str | Callable[[BinaryIO], None]
-) -> None:
-    """Writes a file so that a reader, a kill or a power cut finds the old content or the new, never
-    a part.
+@dataclass(frozen=True)
+class Advice:
+    """The last part of the messages about a write that the disk refuses."""
 
-    data: the content (text as UTF-8), or a function that writes it to the open file. Raises
-    `TightboundError` where the disk refuses, for instance full; the old file is then untouched.
+    no_room: str
+    not_writable: str
+
+
+OF_A_RUN = Advice(
+    "free some space and run the command again (a training: with --resume)",
+    "check that its folder exists and is writable",
+)
+
+
+@contextmanager
+def open_atomic(path: Path | str, advice: Advice = OF_A_RUN) -> Iterator[BinaryIO]:
+    """Open a new file that replaces `path` when the block ends without an error.
+
+    The file is flushed to the disk first. A reader, a kill or a power cut finds the old
+    content or the new. After an error the new file is removed.
+
+    Raises:
+        TightboundError: The disk is full or not writable.
     """
     path = Path(path)
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     try:
         with _ops.open(temporary) as file:
-            if callable(data):
-                data(file)
-            else:
-                file.write(data.encode() if isinstance(data, str) else data)
+            yield file
             file.flush()
             _ops.fsync(file)
         _ops.replace(temporary, path)
         _ops.sync_folder(path.parent)
     except BaseException as error:
         remove(temporary)
-        if isinstance(error, OSError):
-            raise _refused(path, error) from error
+        if isinstance(error, OSError) and error.errno in (*NO_ROOM, *NOT_WRITABLE):
+            raise _refused(path, error, advice) from error
         raise
 
 
-def _refused(path: Path, error: OSError) -> TightboundError:
+def write_atomic(
+    path: Path | str, data: bytes | str | Callable[[BinaryIO], None]
+) -> None:
+    """Replace the content of a file atomically.
+
+    Args:
+        path: The file.
+        data: The content, text as UTF-8, or a function that writes it to the open file.
+
+    Raises:
+        TightboundError: The disk refuses; the old file is then unchanged.
+    """
+    path = Path(path)
+    try:
+        with open_atomic(path) as file:
+            if callable(data):
+                data(file)
+            else:
+                file.write(data.encode() if isinstance(data, str) else data)
+    except OSError as error:
+        raise _refused(path, error, OF_A_RUN) from error
+
+
+def _refused(path: Path, error: OSError, advice: Advice) -> TightboundError:
     if error.errno in NO_ROOM:
-        return TightboundError(
-            f"no room on the disk for {path}: free some space and run the "
-            "command again (a training: with --resume)"
-        )
-    return TightboundError(
-        f"cannot write {path} ({error.strerror or error}): check that its "
-        "folder exists and is writable"
-    )
+        return TightboundError(f"no room on the disk for {path}: {advice.no_room}")
+    reason = error.strerror or error
+    return TightboundError(f"cannot write {path} ({reason}): {advice.not_writable}")
 
 
 def sync_folder(folder: Path) -> None:
-    """Makes the names in a folder last through a power cut."""
+    """Make the names in a folder last through a power cut."""
     _ops.sync_folder(folder)
 
 
-def make_folder(folder: Path | str) -> Path:
-    """Creates a folder with its parents, or raises a `TightboundError` where the disk refuses."""
+def make_folder(folder: Path | str, advice: Advice = OF_A_RUN) -> Path:
+    """Create a folder with its parents, or raise a TightboundError if the disk refuses."""
     folder = Path(folder)
     if not folder.is_dir():
         try:
             folder.mkdir(parents=True, exist_ok=True)
             _ops.sync_folder(folder.parent)
         except OSError as error:
-            raise _refused(folder, error) from error
+            raise _refused(folder, error, advice) from error
     return folder
 
 
 def remove(path: Path) -> None:
-    """Removes a file that is no longer needed; a disk that refuses keeps it."""
+    """Remove a file that is no longer needed; where the disk refuses, it stays."""
     with suppress(OSError):
         _ops.unlink(path)
 
 
 def remove_temporaries(folder: Path, head: str = "") -> None:
-    """Removes what killed writes left in a folder that nobody else is writing to, of files whose
-    names begin so.
+    """Remove the unfinished files of killed writes.
+
+    Args:
+        folder: A folder that no other process is writing to.
+        head: Only those of files whose names begin so.
     """
     for path in folder.glob(f".{glob.escape(head)}{TEMPORARY}"):
         remove(path)
@@ -133,22 +164,20 @@ def save_weights(
     state: Mapping[str, Tensor],
     metadata: Mapping[str, str] | None = None,
 ) -> None:
-    """Writes tensors and text to a safetensors file, atomically; equal content gives equal bytes.
+    """Write tensors and text to a safetensors file, atomically.
 
-    The file's metadata also holds `sha256`, of the header (without it) and the tensors, so that
-    damage is found.
+    Equal content gives equal bytes. The metadata also hold `sha256`, a checksum of the header
+    (without it) and the tensors.
     """
     import torch
     from safetensors.torch import save
 
     # A clone of each, because safetensors refuses tensors that share memory, as tied weights do.
-    blob = save(
-        {
-            k: v.detach().cpu().clone(memory_format=torch.contiguous_format)
-            for k, v in state.items()
-        }
-    )
-    header, tensors = _split(blob)
+    copies = {
+        name: value.detach().cpu().clone(memory_format=torch.contiguous_format)
+        for name, value in state.items()
+    }
+    header, tensors = _split(save(copies))
     header["__metadata__"] = dict(metadata or {})
     header["__metadata__"]["sha256"] = _digest(header, tensors)
     text = _canonical(header)
@@ -157,10 +186,12 @@ def save_weights(
 
 
 def load_weights(path: Path | str) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Reads the tensors and the metadata of a safetensors file; raises `TightboundError` if it is
-    missing or damaged.
+    """Read the tensors and the metadata of a safetensors file.
 
-    A file without `sha256` in its metadata, so one that another program wrote, is taken as it is.
+    A file without `sha256` in its metadata, which another program wrote, is not checked.
+
+    Raises:
+        TightboundError: The file is missing or damaged.
     """
     from safetensors import SafetensorError
     from safetensors.torch import load
@@ -171,9 +202,8 @@ def load_weights(path: Path | str) -> tuple[dict[str, Tensor], dict[str, str]]:
         header, tensors = _split(blob)
         metadata = header.pop("__metadata__", {})
         expected = metadata.pop("sha256", None)
-        if expected is not None and expected != _digest(
-            {**header, "__metadata__": metadata}, tensors
-        ):
+        signed = {**header, "__metadata__": metadata}
+        if expected is not None and expected != _digest(signed, tensors):
             raise ValueError("its checksum does not match")
         return load(blob), metadata
     except OSError as error:

@@ -1,6 +1,4 @@
-"""The one exception for mistakes of the user: a sentence that says what is wrong, where, and what
-to do.
-"""
+"""The exception for mistakes of the user, and the words of its messages."""
 
 from __future__ import annotations
 
@@ -12,30 +10,27 @@ T = TypeVar("T")
 
 
 class TightboundError(ValueError):
-    """A mistake that the user can mend; the command line prints it as one sentence and exits with
-    status 2.
+    """A mistake of the user, as one sentence: the problem, its place and a remedy.
+
+    The command line prints the sentence and exits with status 2.
     """
 
 
-def nearest(name: str, known: Iterable[str]) -> str:
-    """Says which known name is nearest to a misspelt one, or lists them: `'vea' (did you mean
-    'vae'?)`.
-    """
-    names = sorted(str(k) for k in known)
+def nearest(name: str, choices: Iterable[str]) -> str:
+    """The choice most similar to a misspelt name, or all: `did you mean 'vae'?`."""
+    names = sorted(str(choice) for choice in choices)
     close = difflib.get_close_matches(str(name), names, n=1, cutoff=0.5)
     return f"did you mean {close[0]!r}?" if close else "known: " + ", ".join(names)
 
 
 def lookup(table: Mapping[str, T], name: str, kind: str) -> T:
-    """Returns `table[name]`, or raises a `TightboundError` that offers the nearest name."""
+    """`table[name]`, or a TightboundError that offers the nearest name."""
     if name not in table:
         raise TightboundError(f"unknown {kind} {name!r}: {nearest(name, table)}")
     return table[name]
 
 
 def at_least(least: int, n: int, what: str) -> None:
-    """Raises a `TightboundError` where a count is too small or no whole number: `cannot make 0
-    samples: ...`.
-    """
+    """Raise a TightboundError if a count is too small or not a whole number."""
     if not hasattr(n, "__index__") or n < least:
         raise TightboundError(f"cannot make {n} {what}: ask for {least} or more")

@@ -1,9 +1,8 @@
-"""Memory that large steps use again and again stays with the process while they run, and goes back
-when they are done.
+"""Keep freed memory in the process while large training steps run.
 
-The C library hands every large block back to the system as soon as it is free, and the next step
-gets it anew, page by page, each filled with zeros.  An importance-weighted step over colour images
-spent half of its time so.
+glibc returns every large block to the system when it is freed, and the next step gets it again
+page by page, filled with zeros. An importance-weighted step over colour images spent half of its
+time on that.
 """
 
 from __future__ import annotations
@@ -15,13 +14,11 @@ from functools import cache
 from threading import Lock
 
 TRIM, MAPPED = -1, -3  # M_TRIM_THRESHOLD and M_MMAP_THRESHOLD of malloc.h
-KEPT = (
-    128 << 20
-)  # larger blocks go back as before: what lies between blocks of different sizes would add up
+# Larger blocks are returned as before: gaps between blocks of different sizes would add up.
+KEPT = 128 << 20
 NEVER = 2**31 - 1
-USUAL = (
-    32 << 20
-)  # where glibc's own rule ends up in a process that uses large blocks; it trims at twice as much
+# The value of glibc's own rule in a process that uses large blocks; it trims at twice as much.
+USUAL = 32 << 20
 SETTINGS = (
     "MALLOC_MMAP_THRESHOLD_",
     "MALLOC_TRIM_THRESHOLD_",
@@ -30,17 +27,16 @@ SETTINGS = (
     "GLIBC_TUNABLES",
 )
 
-_lock, _inside = Lock(), [0]
+_lock = Lock()
+_inside = [0]
 
 
 @contextmanager
 def kept_memory() -> Iterator[None]:
-    """Blocks that are freed inside are kept for the next ones; on leaving the last of such blocks
-    all goes back.
+    """Keep freed blocks inside the block for reuse, and return them when the last one ends.
 
-    With glibc alone (Linux), and not where the user has settings of malloc's; elsewhere it does
-    nothing.  No result changes by it.  Afterwards large blocks go back as they do in a process that
-    has used some.
+    Only with glibc (Linux), and only where the user has no settings of malloc. No result
+    depends on it. Afterwards large blocks are returned as in a process that has used some.
     """
     with _lock:
         _inside[0] += 1
@@ -56,12 +52,12 @@ def kept_memory() -> Iterator[None]:
 
 
 def _keep(mapped: int, trim: int) -> None:
-    if (library := _glibc()) is None:
+    library = _glibc()
+    if library is None:
         return
     set_option, give_back = library
-    if set_option(MAPPED, mapped) or set_option(
-        MAPPED, USUAL
-    ):  # an older glibc refuses what is above 32 MiB
+    # An older glibc refuses a threshold above 32 MiB.
+    if set_option(MAPPED, mapped) or set_option(MAPPED, USUAL):
         set_option(TRIM, trim)
     if trim != NEVER:
         give_back(0)
@@ -69,7 +65,7 @@ def _keep(mapped: int, trim: int) -> None:
 
 @cache
 def _glibc() -> tuple[Callable[[int, int], int], Callable[[int], int]] | None:
-    """mallopt and malloc_trim, where they are and are ours to use."""
+    """mallopt and malloc_trim, or None where they do not exist or the user has settings."""
     if any(name in os.environ for name in SETTINGS):
         return None
     try:
@@ -77,10 +73,5 @@ def _glibc() -> tuple[Callable[[int, int], int], Callable[[int], int]] | None:
 
         library = ctypes.CDLL(None)
         return library.mallopt, library.malloc_trim
-    except (
-        ImportError,
-        OSError,
-        TypeError,
-        AttributeError,
-    ):  # no such library, or one without these functions
+    except (ImportError, OSError, TypeError, AttributeError):
         return None

@@ -1,6 +1,4 @@
-"""Long work that is not training says how far it is: to whoever listens, and to nobody by
-default.
-"""
+"""Progress of long work outside training, reported to a listener."""
 
 from __future__ import annotations
 
@@ -12,17 +10,20 @@ from typing import TypeVar
 
 T = TypeVar("T")
 Listener = Callable[[str], None]
-FIRST, EVERY = 2.0, 5.0  # seconds of silence before the first line, and between lines
+FIRST = 2.0  # seconds before the first line
+EVERY = 5.0  # seconds between lines
 
 _listener: ContextVar[Listener | None] = ContextVar("listener", default=None)
 
 
 @contextmanager
-def listening(tell: Listener) -> Iterator[None]:
-    """Long work inside the block calls tell("decoding images: 1,200 of 30,000") every few
-    seconds.
+def listening(report: Listener) -> Iterator[None]:
+    """Report the progress of long work inside the block.
+
+    Args:
+        report: Called every few seconds with a line such as "decoding images: 1,200 of 30,000".
     """
-    token = _listener.set(tell)
+    token = _listener.set(report)
     try:
         yield
     finally:
@@ -30,27 +31,28 @@ def listening(tell: Listener) -> Iterator[None]:
 
 
 class Steady:
-    """Counts work that is done and tells of it, at most every five seconds and not in the first
-    two.
-    """
+    """A counter of finished work that reports at most every five seconds."""
 
     def __init__(self, what: str, total: int | None, unit: str = "") -> None:
-        self.what, self.total, self.unit = what, total, unit
-        self.done, self.due = 0, time.monotonic() + FIRST
+        self.what = what
+        self.total = total
+        self.unit = unit
+        self.done = 0
+        self.due = time.monotonic() + FIRST
 
     def add(self, amount: int) -> None:
-        """Notes that `amount` more is done."""
+        """Count finished work."""
         self.done += amount
-        tell = _listener.get()
-        if tell is None or time.monotonic() < self.due:
+        report = _listener.get()
+        if report is None or time.monotonic() < self.due:
             return
         self.due = time.monotonic() + EVERY
         of = "" if self.total is None else f" of {self.total:,}"
-        tell(f"{self.what}: {self.done:,}{of}{self.unit}")
+        report(f"{self.what}: {self.done:,}{of}{self.unit}")
 
 
 def steadily(what: str, items: Iterable[T], total: int | None = None) -> Iterator[T]:
-    """The items, and after each one a note that it is done."""
+    """The items, each counted as finished when the next one is requested."""
     steady = Steady(what, total)
     for item in items:
         yield item

@@ -66,7 +66,9 @@ def time_in_turn(trials: list[Trial]) -> list[float]:
 
     The trials take turns, so that a drift of the machine's speed affects all alike.
     """
-    rounds = [[trial.seconds_per_step() for trial in trials] for _ in range(ROUNDS)]
+    rounds = []
+    for _ in range(ROUNDS):
+        rounds.append([trial.seconds_per_step() for trial in trials])
     return [median(column) for column in zip(*rounds, strict=True)]
 
 
@@ -87,7 +89,9 @@ def bfloat16_pays(device: torch.device) -> bool:
             torch.cuda.synchronize()
         return now() - start
 
-    rounds = [[seconds(x) for x in pair] for _ in range(5)]
+    rounds = []
+    for _ in range(5):
+        rounds.append([seconds(x) for x in pair])
     full, half = (median(column) for column in zip(*rounds, strict=True))
     return current_launch().broadcast(full > PAYS * half)
 

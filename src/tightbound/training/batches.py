@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -94,7 +94,7 @@ class LaneBatches:
         seed: int,
         device: torch.device,
         share: Share,
-        mix: Any,
+        shuffle_buffer: Literal["auto"] | int,
     ) -> None:
         self.split = split
         self.seed = seed
@@ -102,7 +102,12 @@ class LaneBatches:
         self.share = share
         pieces: Pieces = Blocks(split) if isinstance(split, Split) else split.shards
         self.lanes = InterleavedReader(
-            pieces, batch, seed, rank=share[0], world=share[1], shuffle_buffer=mix
+            pieces,
+            batch,
+            seed,
+            rank=share[0],
+            world=share[1],
+            shuffle_buffer=shuffle_buffer,
         )
 
     def __call__(self, step: int) -> Batch:
@@ -181,7 +186,7 @@ def batches(
     seed: int,
     device: torch.device,
     share: Share = WHOLE,
-    mix: Any = "auto",
+    shuffle_buffer: Literal["auto"] | int = "auto",
 ) -> Batches | LaneBatches | LoaderBatches:
     """The batches of a split, by the kind of the split.
 
@@ -203,7 +208,7 @@ def batches(
             )
         return LoaderBatches(split, batch, seed, device)
     if isinstance(split, ShardSplit) or isinstance(split.x, OnDisk):
-        return LaneBatches(split, batch, seed, device, share, mix)
+        return LaneBatches(split, batch, seed, device, share, shuffle_buffer)
     return Batches(split, batch, seed, device, share)
 
 

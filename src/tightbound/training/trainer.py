@@ -11,7 +11,6 @@ import time
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -22,13 +21,14 @@ from tightbound.data import Data
 from tightbound.distributions.random import seed_for
 from tightbound.models.recipes import has_bound
 from tightbound.models.vae import VAE
-from tightbound.runs.run import seeded, weights
+from tightbound.runs.folder import RunFolder
+from tightbound.runs.run import seeded
 from tightbound.runtime.errors import TightboundError
 from tightbound.runtime.foreign_errors import last_line
 from tightbound.runtime.launch_context import current_launch
 from tightbound.training.batches import batches, examples
-from tightbound.training.checkpoint import StateStore
-from tightbound.training.console import Display
+from tightbound.training.checkpoint import State, StateStore
+from tightbound.training.console import Display, Record
 from tightbound.training.distributed import sharded_state
 from tightbound.training.distributed.data_parallel import (
     distributed_execution,
@@ -114,7 +114,7 @@ class Trainer:
             config.seed,
             self.device,
             share,
-            config.data.mix,
+            config.data.shuffle_buffer,
         )
         if not trial:
             with seeded(seed_for(config.seed, "prepare")):
@@ -137,7 +137,7 @@ class Trainer:
         self.optimizer_step = optimizer_step(self.optimizer)
         self.guard = GradientGuard(self.settings, self.device)
         self.validator = Validator(data.valid, step_module.objective, config)
-        self.store = StateStore(folder / "state")
+        self.store = StateStore(RunFolder(folder).state_folder)
 
     def _start_clocks(self) -> None:
         now = time.perf_counter()
@@ -308,9 +308,7 @@ class Trainer:
         ema = full_state_dict(averaged) if self.average else {}
         return BestWeights(objective, self.step, plain, ema)
 
-    def _record(
-        self, valid: dict[str, float], speed: float, improved: bool
-    ) -> dict[str, Any]:
+    def _record(self, valid: dict[str, float], speed: float, improved: bool) -> Record:
         """The line of log.jsonl for a validation."""
         steps = int(self.settings.steps)
         n, *totals = self.sums.tolist()
@@ -335,14 +333,14 @@ class Trainer:
 
     # ---- the log
 
-    def log(self, record: dict[str, Any]) -> None:
+    def log(self, record: Record) -> None:
         """Append a line to log.jsonl.
 
         Lines that a killed run wrote after its last state are removed first.
         """
         if not self.launch.is_rank_zero:
             return
-        path = self.folder / "log.jsonl"
+        path = RunFolder(self.folder).log_file
         try:
             with path.open("ab") as file:
                 file.truncate(min(file.tell(), self.log_bytes))
@@ -383,21 +381,22 @@ class Trainer:
     def save(self) -> None:
         """Save the best weights, then the state that a run resumes from."""
         if self.best.step != self.saved_best_step and self.launch.is_rank_zero:
-            weights(self.folder / "model.safetensors", self.config, self.best.plain)
+            run_folder = RunFolder(self.folder)
+            run_folder.write_weights(self.config, self.best.plain)
             if self.best.ema:
-                weights(self.folder / "ema.safetensors", self.config, self.best.ema)
+                run_folder.write_weights(self.config, self.best.ema, averaged=True)
         self.saved_best_step = self.best.step
         self.elapsed = time.perf_counter() - self.started
         state = self.state_dict()
         self.launch.on_rank_zero(lambda: self.store.save(self.step, state))
         self.saved_at = time.perf_counter()
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self) -> State:
         """The state that the remaining steps depend on.
 
         Tensors in shards are written to the run folder here, by all processes.
         """
-        positions: dict[str, Any] = {}
+        positions: State = {}
         for of_process in self.launch.gather(self.batches.state_dict()):
             positions |= of_process
         counts = {
@@ -426,14 +425,14 @@ class Trainer:
             "optimizer": self.optimizer.state_dict(),
         }
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
+    def load_state_dict(self, state: State) -> None:
         """Restore what `state_dict` returned."""
         try:
             self._load_tensors(state)
             self.guard.load_state_dict(state["guard"])
         except (RuntimeError, ValueError, KeyError) as error:
             raise TightboundError(
-                f"the state in {self.folder / 'state'} does not fit its config.toml "
+                f"the state in {self.store.folder} does not fit its config.toml "
                 f"({last_line(error)}): restore both from "
                 "one copy, or train anew with --overwrite"
             ) from error
@@ -452,7 +451,7 @@ class Trainer:
                 "saved the state: losses are those of before to rounding, not to the bit"
             )
 
-    def _load_tensors(self, state: dict[str, Any]) -> None:
+    def _load_tensors(self, state: State) -> None:
         if "shards" in state:
             sharded_state.first_state(self.optimizer)
             folder = self.store.shards(state["step"])

@@ -419,7 +419,7 @@ def _read_columns(
     is_unique = len(set(chosen.values())) == len(columns)
     where = str(file.path)
     try:
-        values = file.numbers(columns, settings.masked)
+        values = file.numbers(columns, settings.allow_missing)
     except TightboundError:
         table = text_table(
             file.path, file.delimiter, file.header and is_unique, chosen, settings
@@ -427,7 +427,7 @@ def _read_columns(
         if table is None:
             raise
         if isinstance(table, int):
-            raise file.bad_cell([table], settings.masked, "") from None
+            raise file.bad_cell([table], settings.allow_missing, "") from None
         return None, table, len(table)
     x = as_tensor(values, where, notices)
     if not is_unique:

@@ -239,7 +239,7 @@ def _open_parquet(path: Path, settings: DataSettings) -> _Groups:
             raise TightboundError(
                 f"{file} has other columns than {files[0]}: make them alike"
             )
-    groups = _Groups(path, tables, names, settings.masked)
+    groups = _Groups(path, tables, names, settings.allow_missing)
     if not groups.n:
         raise TightboundError(f"{path} has no rows: expected one for each example")
     return groups

@@ -9,7 +9,8 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
-from tightbound.data.cache import DISK_FULL, cache_dir, whole_file
+from tightbound.data.cache import cache_dir, whole_file
+from tightbound.runtime.atomic_files import NO_ROOM
 from tightbound.runtime.errors import TightboundError
 from tightbound.runtime.progress import Steady
 
@@ -114,7 +115,7 @@ def fetch(url: str, target: Path, sha256: str) -> None:
                 f"{url} cannot be downloaded (HTTP {error.code} {error.reason}): {advice}"
             ) from None
         except (OSError, http.client.HTTPException) as error:
-            if getattr(error, "errno", None) in DISK_FULL:
+            if getattr(error, "errno", None) in NO_ROOM:
                 raise
             raise TightboundError(
                 f"{url} cannot be downloaded ({getattr(error, 'reason', error)}): {advice}"

@@ -69,7 +69,7 @@ def _numbered_table(source: RawSource) -> Table:
 def _is_mixed(table: Table, settings: DataSettings) -> bool:
     if settings.fields or not table.numeric:
         return True
-    return settings.domain == "auto" and unlike(table, settings.masked)
+    return settings.domain == "auto" and unlike(table, settings.allow_missing)
 
 
 def _encoded(source: RawSource, table: Table, settings: DataSettings) -> RawSource:
@@ -77,7 +77,7 @@ def _encoded(source: RawSource, table: Table, settings: DataSettings) -> RawSour
     chosen = settings.fields
     skipped = {name: "skip" for name, kind in chosen.items() if kind == "skip"}
     fields = tuple(
-        column(table, name, chosen.get(name), settings.masked)
+        column(table, name, chosen.get(name), settings.allow_missing)
         for name in table.columns
         if name not in skipped
     )
@@ -85,7 +85,7 @@ def _encoded(source: RawSource, table: Table, settings: DataSettings) -> RawSour
         raise TightboundError(
             f"{source.where} has no column left: data.fields skips them all"
         )
-    x = torch.from_numpy(codes(table, fields, settings.masked))
+    x = torch.from_numpy(codes(table, fields, settings.allow_missing))
     split = replace(source.splits["all"], x=x)
     kinds = {f.name: f.kind for f in fields} | skipped
     encoded = replace(

@@ -170,7 +170,7 @@ def _text_rows(
 
 def _text_column(cells: list[str], name: str, settings: DataSettings) -> Values | None:
     """Cells as numbers, truth values or texts; None where only some are numbers."""
-    missing = [settings.masked and cell.lower() in MISSING for cell in cells]
+    missing = [settings.allow_missing and cell.lower() in MISSING for cell in cells]
     texts = [cell for cell, gap in zip(cells, missing, strict=True) if not gap]
     numbers = [number for text in texts if (number := _number(text)) is not None]
     if len(numbers) == len(texts):

@@ -74,7 +74,7 @@ def calibration(
 
 def _ranks(run: Run, batch: Batch, seed: int, draws: int) -> Tensor:
     x = batch.x
-    px = run.trace(batch, Draw(noise=ContentNoise(seed, x, 0, 1))).px
+    px = run.predictor.trace(batch, Draw(noise=ContentNoise(seed, x, 0, 1))).px
     below, equal = torch.zeros_like(x), torch.ones_like(x)
     for start in range(0, draws, AT_ONCE):
         drawn = px.sample((min(AT_ONCE, draws - start),))

@@ -23,7 +23,10 @@ def agreement(run: Run, split: Split, rows: torch.Tensor) -> str | None:
     known = rows[labels >= 0]
     y = labels[labels >= 0].numpy()
     found = torch.cat(
-        [run.chances(split.examples(some)).argmax(1) for some in known.split(1000)]
+        [
+            run.predictor.class_probabilities(split.examples(some)).argmax(1)
+            for some in known.split(1000)
+        ]
     ).numpy()
     if run.spec.labels is not None:
         right = Mean.of(torch.from_numpy(found == y).double())

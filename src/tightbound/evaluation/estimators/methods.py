@@ -156,7 +156,7 @@ def score(
 
 
 def _distortion(run: Run, x: Batch, tick: Callable[[int], None] | None) -> Tensor:
-    value = run.trace(x, Draw(source="point")).distortion.double().cpu()
+    value = run.predictor.trace(x, Draw(source="point")).distortion.double().cpu()
     if tick:
         tick(len(x))
     return value
@@ -170,7 +170,9 @@ def rate_per_feature(run: Run, x: Tensor | Batch, seed: int) -> list[float] | No
     total: Tensor | None = None
     for part in Batch.of(x).split(1000):
         inputs = part.to(run.device)
-        trace = run.trace(inputs, Draw(noise=ContentNoise(seed, inputs.x, 0, 1)))
+        trace = run.predictor.trace(
+            inputs, Draw(noise=ContentNoise(seed, inputs.x, 0, 1))
+        )
         each = []
         for name in run.sites:
             kl = trace.latents[name].kl_each

@@ -1,1 +1,1 @@
-"""What a report shows, computed from runs."""
+"""The content of a report as plain arrays, computed from runs and their data."""

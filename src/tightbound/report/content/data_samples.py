@@ -1,38 +1,43 @@
-"""Scene: the data side of a report, gathered once for all runs that were trained on the
-same data.
-"""
+"""Examples of a data set as a report shows them, with labels, colours and scale."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from tightbound.data import Split
 from tightbound.report.content.linear_probe import Accuracy, majority, probe, probeable
-from tightbound.report.content.table_format import Sheet, is_table
+from tightbound.report.content.table_format import TableFormat, is_table
 from tightbound.report.content.table_marginals import in_columns
-from tightbound.report.figures.display_scale import Floats, View
+from tightbound.report.figures.display_scale import Array, DisplayScale, Floats
 from tightbound.report.figures.image_grid import columns
 from tightbound.report.figures.palette import label_colours
 from tightbound.runtime.errors import TightboundError
 
 if TYPE_CHECKING:
     from tightbound.core.data_spec import DataSpec
+    from tightbound.data import Data, LoaderSplit, ShardSplit
 
-Array = NDArray[Any]
-MOST_TEST, MOST_TRAIN, MOST_TYPICAL = 2000, 4000, 256
+    AnySplit = Split | LoaderSplit | ShardSplit
+
+MOST_TEST = 2000
+MOST_TRAIN = 4000
+MOST_TYPICAL = 256
+MOST_FINGERPRINT = 256
 
 
-def walk(split: Any, most: int, size: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """(rows, x) of at most `most` examples in domain units: evenly spread over a split, the first
-    ones of a stream.
+def read_batches(
+    split: AnySplit, most: int, size: int
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """(row numbers, x in domain units) of at most `most` examples, `size` at a time.
+
+    They are evenly spread over a split in memory, and the first ones of a stream.
     """
     if isinstance(split, Split):
         n = min(len(split), most)
@@ -47,12 +52,18 @@ def walk(split: Any, most: int, size: int) -> Iterator[tuple[Tensor, Tensor]]:
             return
 
 
+def _length(split: AnySplit) -> int | None:
+    """Number of examples, or None for a stream of unknown length."""
+    return len(split) if isinstance(split, Split) else split.size
+
+
 @dataclass(frozen=True)
 class Examples:
-    """Some rows of a split: x (n, *shape) in the data's domain units, their labels (n,), row
-    numbers and split.
+    """Rows of a split.
 
-    gaps: where x was not observed, and the training mean stands for it.
+    x: (n, *shape) in domain units, missing values replaced by the training mean; y:
+    labels (n,), -1 where unknown; rows: their numbers in the split; gaps: (n, *shape),
+    True where x was missing.
     """
 
     x: Tensor
@@ -62,180 +73,186 @@ class Examples:
     gaps: Array | None = None
 
     @classmethod
-    def of(cls, split: Any, most: int, name: str = "test") -> Examples:
+    def of(cls, split: AnySplit, most: int, name: str = "test") -> Examples:
         """At most `most` rows of a split."""
-        found = list(walk(split, most, 1024))
-        if not found:
+        batches = list(read_batches(split, most, 1024))
+        if not batches:
             raise TightboundError(
                 "the data have no examples to show: give a test split of one or more"
             )
-        rows, x = torch.cat([r for r, _ in found]), torch.cat([x for _, x in found])
-        gaps = x.isnan().cpu().numpy() if split.spec.missing else None
-        if gaps is not None:
-            x = torch.where(
-                x.isnan(), split.spec.centre, x
-            )  # shown as the mean of training
-        y = split.labels(rows) if isinstance(split, Split) else None
-        known = y is not None and bool((y >= 0).any())
-        return cls(
-            x.cpu(),
-            y.cpu().numpy() if y is not None and known else None,
-            rows.numpy(),
-            name,
-            gaps,
-        )
+        rows = torch.cat([rows for rows, _ in batches])
+        x = torch.cat([x for _, x in batches])
+        gaps = None
+        if split.spec.missing:
+            gaps = x.isnan().cpu().numpy()
+            x = torch.where(x.isnan(), split.spec.centre, x)
+        return cls(x.cpu(), _labels(split, rows), rows.numpy(), name, gaps)
+
+
+def _labels(split: AnySplit, rows: Tensor) -> Array | None:
+    """The labels of some rows, or None where none of them has one."""
+    y = split.labels(rows) if isinstance(split, Split) else None
+    if y is None or not bool((y >= 0).any()):
+        return None
+    labels: Array = y.cpu().numpy()
+    return labels
 
 
 @dataclass(frozen=True)
-class Scene:
-    """One data set as the report shows it.
+class DataSample:
+    """Examples of one data set, shared by all runs that were trained on it.
 
-    hero: the row of `test` that is followed through, its distance to the training data the median
-    one; partner: another one, of another label where there are labels, for the interpolation;
-    shown: rows of one example per label. typical: distances of test examples to their nearest
-    training example, once searched.  sheet: how to print a table.
+    test, train: the examples read; shown_rows: rows of `test` with one example of each
+    label; counts: number of examples in each split; held_out: False where the examples
+    shown were trained on; table: how to print a row, if the data are a table.
     """
 
-    data: Any
-    view: View
+    dataset: Data
+    scale: DisplayScale
     test: Examples
     train: Examples
     names: list[str]
     colours: list[str]
-    shown: Array
+    shown_rows: Array
     counts: dict[str, int | None]
     held_out: bool
-    sheet: Sheet | None = None
+    table: TableFormat | None = None
 
     @property
     def spec(self) -> DataSpec:
         """The spec of the data, before a likelihood reads them in another domain."""
-        spec: DataSpec = self.data.spec
-        return spec
+        return self.dataset.spec
 
     @property
     def test_unit(self) -> Floats:
         """The test examples on the display scale, (n, *shape)."""
-        return self.view.unit(self.test.x.numpy())
+        return self.scale.unit(self.test.x.numpy())
 
-    def raw(self, unit: Floats, gaps: Array | None = None) -> Array:
-        """Rows of a table on the display scale as a number or code for each column, (n, columns);
-        NaN at gaps.
-        """
-        assert self.sheet is not None
-        found = in_columns(
-            self.spec, self.sheet.columns, torch.from_numpy(self.view.back(unit))
-        )
-        return (
-            found
-            if gaps is None
-            else np.where(gaps[:, [span.start for span in self.spans]], np.nan, found)
-        )
+    def table_values(self, unit: Floats, gaps: Array | None = None) -> Array:
+        """Rows on the display scale as a number or code per column, (n, columns).
 
-    def chances(self, unit: Floats) -> Array:
-        """How likely the likeliest value of each column is, (n, columns); NaN where it has none of
-        its own.
+        gaps: (n, *shape), True where the result is NaN.
         """
-        assert self.sheet is not None
-        x, found = (
-            self.view.back(unit),
-            np.full((len(unit), len(self.sheet.columns)), np.nan),
-        )
-        for i, (column, span) in enumerate(
-            zip(self.sheet.columns, self.spans, strict=True)
-        ):
-            if column.values:
-                p = x[:, span]
-                found[:, i] = (
-                    p.max(1)
-                    if column.kind == "categorical"
-                    else np.maximum(p[:, 0], 1 - p[:, 0])
-                )
-        return found
+        assert self.table is not None
+        x = torch.from_numpy(self.scale.back(unit))
+        values = in_columns(self.spec, self.table.columns, x)
+        if gaps is None:
+            return values
+        first = [place.start for place in self.column_slices]
+        return np.where(gaps[:, first], np.nan, values)
+
+    def probabilities(self, unit: Floats) -> Array:
+        """Probability of the most likely value of each column, (n, columns).
+
+        NaN for a column of numbers.
+        """
+        assert self.table is not None
+        x = self.scale.back(unit)
+        result = np.full((len(unit), len(self.table.columns)), np.nan)
+        pairs = zip(self.table.columns, self.column_slices, strict=True)
+        for i, (column, place) in enumerate(pairs):
+            p = x[:, place]
+            if not column.values:
+                continue
+            if column.kind == "categorical":
+                result[:, i] = p.max(1)
+            else:
+                result[:, i] = np.maximum(p[:, 0], 1 - p[:, 0])
+        return result
 
     @property
-    def spans(self) -> list[slice]:
-        """Which domain dimensions belong to each column of a table."""
+    def column_slices(self) -> list[slice]:
+        """The dimensions in domain units that belong to each column of a table."""
         return self.spec.places or [slice(k, k + 1) for k in range(self.spec.dims)]
 
     def label(self, row: int) -> str | None:
         """The name of a test example's label."""
-        return (
-            None
-            if self.test.y is None or self.test.y[row] < 0
-            else self.names[int(self.test.y[row])]
-        )
+        if self.test.y is None or self.test.y[row] < 0:
+            return None
+        return self.names[int(self.test.y[row])]
 
-    def partner(self, hero: int) -> int:
-        """A test example to interpolate to: the nearest in number of another label."""
-        if len(self.test.x) == 1:
-            return hero
+    def partner(self, example: int) -> int:
+        """A test example to interpolate to, of another label if there are labels."""
+        n = len(self.test.x)
+        if n == 1:
+            return example
         y = self.test.y
-        other = [
-            r
-            for r in self.shown.tolist()
-            if r != hero and (y is None or y[r] != y[hero])
+        others = [
+            row
+            for row in self.shown_rows.tolist()
+            if row != example and (y is None or y[row] != y[example])
         ]
-        return int(other[len(other) // 2]) if other else (hero + 1) % len(self.test.x)
+        return int(others[len(others) // 2]) if others else (example + 1) % n
 
     def baselines(self) -> dict[str, Accuracy] | None:
-        """What features are measured against: raw values and the most frequent label; None without
-        labels.
+        """Accuracy of a probe on raw values and of the majority label.
+
+        None without labels.
         """
-        train, test = self.train, self.test
+        train = self.train
+        test = self.test
         if train.y is None or test.y is None or not probeable(train.y, test.y):
             return None
-        raw = probe(
-            train.x.flatten(1).numpy(), train.y, test.x.flatten(1).numpy(), test.y
-        )
+        train_x = train.x.flatten(1).numpy()
+        raw = probe(train_x, train.y, test.x.flatten(1).numpy(), test.y)
         return {"raw": raw, "majority": majority(train.y, test.y)}
 
 
-def scene(data: Any) -> Scene:
-    """Gathers what a report shows of the data: some test and training examples, their labels and
-    colours.
-    """
-    held = next((name for name in ("test", "valid") if len(data.splits[name])), "train")
-    test = Examples.of(data.splits[held], MOST_TEST, held)
-    train = Examples.of(data.train, MOST_TRAIN, "train")
+def data_sample(dataset: Data) -> DataSample:
+    """Read test and training examples of a data set, with labels and colours."""
+    splits = dataset.splits
+    shown = next((k for k in ("test", "valid") if len(splits[k])), "train")
+    test = Examples.of(splits[shown], MOST_TEST, shown)
+    train = Examples.of(dataset.train, MOST_TRAIN, "train")
+    table = None
+    if is_table(dataset.columns, bool(dataset.spec.fields)):
+        values = in_columns(dataset.spec, dataset.columns, train.x)
+        table = TableFormat.of(dataset.columns, values)
+    scale = DisplayScale.of(dataset.spec, train.x.numpy(), table is not None)
+    names = _label_names(dataset, test, train)
+    cols = columns(scale, dataset.spec.shape)
+    return DataSample(
+        dataset=dataset,
+        scale=scale,
+        test=test,
+        train=train,
+        names=names,
+        colours=label_colours(len(names)),
+        shown_rows=_one_of_each(test.y, len(test.x), cols),
+        counts={name: _length(split) for name, split in splits.items()},
+        held_out=shown != "train" and dataset.held_out,
+        table=table,
+    )
+
+
+def _label_names(dataset: Data, test: Examples, train: Examples) -> list[str]:
+    """A name for each label: the data's own, otherwise its number."""
     labels = [int(e.y.max()) + 1 for e in (test, train) if e.y is not None]
-    named = [str(name) for name in data.label_names or ()]
-    n = max([len(named), *labels]) if labels else 0
-    names = [named[k] if k < len(named) else str(k) for k in range(n)]
-    sheet = None
-    if is_table(data.columns, bool(data.spec.fields)):
-        sheet = Sheet.of(data.columns, in_columns(data.spec, data.columns, train.x))
-    view = View.of(data.spec, train.x.numpy(), sheet is not None)
-    counts = {
-        "train": getattr(data.train, "__len__", lambda: None)(),
-        "valid": len(data.valid),
-        "test": len(data.test),
-    }
-    shown = _one_of_each(test.y, len(test.x), columns(view, data.spec.shape))
-    out = held != "train" and data.held_out
-    return Scene(
-        data, view, test, train, names, label_colours(n), shown, counts, out, sheet
-    )
+    if not labels:
+        return []
+    given = [str(name) for name in dataset.label_names or ()]
+    n = max([len(given), *labels])
+    return given + [str(k) for k in range(len(given), n)]
 
 
-def fingerprint(data: Any) -> str:
-    """Equal for data that hold the same examples, in whichever domain a likelihood reads them."""
-    sizes = [
-        len(s) for s in (data.train, data.valid, data.test) if hasattr(s, "__len__")
-    ]
-    split = data.test if len(data.test) else data.train
-    raw = torch.cat([data.spec.to_raw(x) for _, x in walk(split, 256, 256)]).numpy()
-    return (
-        f"{sizes} {raw.shape} {hashlib.sha256(np.round(raw, 3).tobytes()).hexdigest()}"
-    )
+def fingerprint(dataset: Data) -> str:
+    """A string that is equal for data sets with the same examples.
+
+    It does not depend on the domain in which a likelihood reads them.
+    """
+    sizes = [_length(split) for split in dataset.splits.values()]
+    split = dataset.test if len(dataset.test) else dataset.train
+    batches = read_batches(split, MOST_FINGERPRINT, MOST_FINGERPRINT)
+    raw = torch.cat([dataset.spec.to_raw(x) for _, x in batches]).numpy()
+    digest = hashlib.sha256(np.round(raw, 3).tobytes()).hexdigest()
+    return f"{sizes} {raw.shape} {digest}"
 
 
 def _one_of_each(y: Array | None, n: int, cols: int) -> Array:
-    """Rows of the first example of each label, then of any, `cols` in all."""
-    first = (
-        []
-        if y is None
-        else [int(np.flatnonzero(y == k)[0]) for k in np.unique(y[y >= 0])[:cols]]
-    )
-    rest = [row for row in range(n) if row not in set(first)]
-    return np.array((first + rest)[:cols])
+    """`cols` row numbers: the first example of each label, then any others."""
+    first: list[int] = []
+    if y is not None:
+        labels = np.unique(y[y >= 0])[:cols]
+        first = [int(np.flatnonzero(y == label)[0]) for label in labels]
+    others = [row for row in range(n) if row not in set(first)]
+    return np.array((first + others)[:cols])

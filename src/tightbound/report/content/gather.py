@@ -1,52 +1,52 @@
-"""Story: all that the report shows of one run, as plain arrays; gathered from a Run and the scene
-of its data.
-"""
+"""Collection of all content of a report, from runs and their evaluations."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from tightbound.core.data_spec import CONDITIONS
 from tightbound.core.trace import Batch
-from tightbound.report.content import model_outputs as passes
+from tightbound.report.content import model_outputs
 from tightbound.report.content.data_samples import (
     MOST_TYPICAL,
+    DataSample,
     Examples,
-    Scene,
+    data_sample,
     fingerprint,
-    scene,
 )
 from tightbound.report.content.linear_probe import Accuracy, probe
-from tightbound.report.content.model_outputs import Codes, Passage
+from tightbound.report.content.model_outputs import Codes, Walkthrough
 from tightbound.report.content.nearest_neighbours import Neighbours, nearest
 from tightbound.report.content.table_marginals import (
-    Kept,
+    ColumnFit,
     Marginal,
+    column_fits,
     in_columns,
-    kept,
     marginals,
 )
-from tightbound.report.figures.display_scale import Floats
+from tightbound.report.figures.display_scale import Array, Floats
 from tightbound.report.figures.image_grid import columns
 from tightbound.report.figures.plots import subscript
 from tightbound.runs.run import Run
 
-Array = NDArray[Any]
-ROWS_OF_SAMPLES, FEATURES, STEPS = 3, 6, 9
-MOST_VALUES = 100_000_000  # of p(x|z) that are worked out to measure reconstructions
+ROWS_OF_SAMPLES = 3
+FEATURES = 6  # that are traversed
+STEPS = 9  # of a traversal
+MOST_VALUES = 100_000_000  # of p(x|z), computed to measure reconstructions
 
 
 @dataclass(frozen=True)
-class Plane:
-    """Codes on a map: positions (n, 1 or 2), the prior's mean and covariance there, axis names,
-    variance explained.
+class LatentMap:
+    """Codes on a plot of one or two axes.
+
+    xy: (n, 1 or 2); prior_mean, prior_cov: of the prior on these axes; explained: share
+    of the variance, where the axes are principal components.
     """
 
     xy: Array
@@ -58,20 +58,22 @@ class Plane:
     @property
     def inside(self) -> float:
         """The share of codes within the prior's 2 sigma contour."""
-        away = self.xy - self.prior_mean
-        square = np.einsum("ni,ij,nj->n", away, np.linalg.pinv(self.prior_cov), away)
+        offset = self.xy - self.prior_mean
+        inverse = np.linalg.pinv(self.prior_cov)
+        square = np.einsum("ni,ij,nj->n", offset, inverse, offset)
         return float((square <= 4).mean())
 
     @property
     def expected(self) -> float:
-        """The share that a normal has there: 95 % in one dimension, 86 % in two."""
+        """That share for a normal: 95 % in one dimension, 86 % in two."""
         return 0.9545 if self.xy.shape[1] == 1 else 1 - float(np.exp(-2))
 
 
 @dataclass(frozen=True)
-class Feature:
-    """One feature walked from low to high, all others held: its name, what it tells, the images
-    (STEPS, *shape).
+class Traversal:
+    """Decoded examples along one feature, all others fixed: (STEPS, *shape).
+
+    activity: as of `Codes.activity`.
     """
 
     name: str
@@ -79,36 +81,46 @@ class Feature:
     images: Floats
 
 
-@dataclass
-class Story:
-    """One run, ready to be drawn; images are on the display scale. novelty: from one search for all
-    runs.
+@dataclass(frozen=True)
+class RunInput:
+    """A run with its evaluation as JSON, its name, and its position among the runs."""
 
-    marginals, kept_of: of a table, for each column.
+    run: Run
+    evaluation: Mapping[str, Any]
+    name: str
+    position: int
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """The content of the report for one run; examples are on the display scale.
+
+    order: features by decreasing activity; variance_kept: by the reconstructions of
+    test examples; marginals, column_fits: one per column of a table, otherwise empty.
     """
 
     run: Run
     name: str
     position: int
-    scene: Scene
+    evaluation: Mapping[str, Any]
+    data: DataSample
     codes: Codes
-    plane: Plane
+    map: LatentMap
     feature_names: list[str]
     order: list[int]
     reconstruction: Floats
-    kept: float
+    variance_kept: float
     samples: Floats
+    neighbours: Neighbours
     variations: Floats
     interpolation: Floats
-    features: list[Feature]
-    passage: Passage
-    evaluation: Mapping[str, Any]
+    traversals: list[Traversal]
+    walkthrough: Walkthrough
     history: list[dict[str, Any]]
     accuracy: Accuracy | None
+    marginals: list[Marginal]
+    column_fits: list[ColumnFit]
     parameters: dict[str, int]
-    marginals: list[Marginal] = field(default_factory=list)
-    kept_of: list[Kept] = field(default_factory=list)
-    novelty: Neighbours | None = field(default=None)
 
     @property
     def bound(self) -> bool:
@@ -117,7 +129,7 @@ class Story:
 
     @property
     def active(self) -> int:
-        """Features whose posterior mean varies with x: variance above 0.01.
+        """Number of active features: the variance of their posterior mean exceeds 0.01.
 
         Burda et al. 2016, section 5.2.
         """
@@ -125,249 +137,246 @@ class Story:
 
 
 @dataclass(frozen=True)
-class Stage:
-    """A scene, the runs shown on it, the example that is followed, and the distances that are
-    typical of new data.
+class Group:
+    """The runs that were trained on the same data.
+
+    example, partner: rows among the test examples, shown throughout and interpolated
+    to; typical: distances of test examples to their nearest training example; searched:
+    number of training examples compared.
     """
 
-    scene: Scene
-    stories: list[Story]
-    hero: int
+    data: DataSample
+    results: list[RunResult]
+    example: int
     partner: int
     typical: Floats
     searched: int
     baselines: dict[str, Accuracy] | None
 
 
-@dataclass(frozen=True)
-class Role:
-    """A run, its evaluation, the name it goes by in the report, and its place among the runs."""
-
-    run: Run
-    evaluation: Mapping[str, Any]
-    name: str
-    position: int
-
-
 def gather(
     runs: Sequence[Run], evaluations: Sequence[Mapping[str, Any]], names: Sequence[str]
-) -> list[Stage]:
-    """Computes everything that a report shows; runs on the same data share one stage, in the order
-    given.
-    """
-    groups: dict[str, list[int]] = {}
-    for i, run in enumerate(runs):
-        groups.setdefault(fingerprint(run.data), []).append(i)
-    return [
-        _stage([Role(runs[i], evaluations[i], names[i], i) for i in rows])
-        for rows in groups.values()
-    ]
+) -> list[Group]:
+    """Compute the content of a report, one group for each set of data."""
+    groups: dict[str, list[RunInput]] = {}
+    for i, (run, name) in enumerate(zip(runs, names, strict=True)):
+        inputs = RunInput(run, evaluations[i], name, i)
+        groups.setdefault(fingerprint(run.data), []).append(inputs)
+    return [_group(inputs) for inputs in groups.values()]
 
 
-def _stage(cast: Sequence[Role]) -> Stage:
-    place = scene(cast[0].run.data)
-    tests = place.test_unit[:MOST_TYPICAL]
-    own = [new_samples(role.run, place) for role in cast]
-    found = nearest(place.data.train, place.view, np.concatenate([tests, *own]))
-    typical = found.distance[: len(tests)]
-    hero = int(np.argsort(typical)[(len(typical) - 1) // 2])
-    partner, baselines = place.partner(hero), place.baselines()
-    stories, start = [], len(tests)
-    for role, samples in zip(cast, own, strict=True):
-        story = _story(role, place, hero, partner, samples, baselines is not None)
-        stop = start + columns(place.view, place.spec.shape)
-        story.novelty = Neighbours(
-            found.distance[start:stop], found.example[start:stop], found.searched
+def _group(inputs: Sequence[RunInput]) -> Group:
+    data = data_sample(inputs[0].run.data)
+    tests = data.test_unit[:MOST_TYPICAL]
+    samples = [new_samples(each.run, data) for each in inputs]
+    queries = np.concatenate([tests, *samples])
+    neighbours = nearest(data.dataset.train, data.scale, queries)
+    typical = neighbours.distance[: len(tests)]
+    example = int(np.argsort(typical)[(len(typical) - 1) // 2])
+    partner = data.partner(example)
+    baselines = data.baselines()
+    results = []
+    start = len(tests)
+    for each, x in zip(inputs, samples, strict=True):
+        stop = start + columns(data.scale, data.spec.shape)
+        nearest_to_x = Neighbours(
+            neighbours.distance[start:stop],
+            neighbours.example[start:stop],
+            neighbours.searched,
         )
-        start += len(samples)
-        stories.append(story)
-    return Stage(place, stories, hero, partner, typical, found.searched, baselines)
-
-
-def _shown(run: Run, place: Scene, x: Array) -> Floats:
-    """What a run gives, in its own units, on the display scale of the data."""
-    return place.view.unit(
-        (x * (run.spec.divisor / place.spec.divisor)).astype(np.float32)
+        work = _Work(each, data, example, partner)
+        results.append(work.result(x, nearest_to_x, baselines is not None))
+        start += len(x)
+    return Group(
+        data, results, example, partner, typical, neighbours.searched, baselines
     )
+
+
+def _on_display_scale(run: Run, data: DataSample, x: Array) -> Floats:
+    """Outputs of a run, in its own units, on the display scale of the data."""
+    scaled = x * (run.spec.divisor / data.spec.divisor)
+    return data.scale.unit(scaled.astype(np.float32))
 
 
 def conditions(run: Run, n: int) -> Tensor:
-    """What a conditional model is told of each of n samples: conditions of training, in turn."""
+    """Conditions for n samples of a conditional model: those of training, in turn."""
     return run.model.get_buffer("conditions")[torch.arange(n) % CONDITIONS]
 
 
-def new_samples(run: Run, place: Scene) -> Floats:
-    """Samples of the run as `tightbound sample --seed 0` makes them, of tables draws; the same
-    noise for every run.
+def new_samples(run: Run, data: DataSample) -> Floats:
+    """Samples as `tightbound sample --seed 0` makes them, on the display scale.
+
+    The noise is the same for every run. Of a table they are draws of p(x|z).
     """
-    n = ROWS_OF_SAMPLES * columns(place.view, place.spec.shape)
+    n = ROWS_OF_SAMPLES * columns(data.scale, data.spec.shape)
     c = None if run.spec.condition is None else conditions(run, n)
-    return _shown(
-        run,
-        place,
-        passes.decode(
-            run, passes.prior_draws(run, n), c, drawn=place.sheet is not None
-        ),
-    )
+    z = model_outputs.prior_draws(run, n)
+    x = model_outputs.decode(run, z, c, drawn=data.table is not None)
+    return _on_display_scale(run, data, x)
 
 
-def told(run: Run, place: Scene, shown: Examples) -> Batch:
-    """What is shown as a run reads it: a likelihood may read levels as reals, and a conditional
-    model is told more.
+def model_inputs(run: Run, data: DataSample, examples: Examples) -> Batch:
+    """Examples as inputs of a run.
+
+    They are in the domain of its likelihood, and carry the condition of a conditional
+    model and the gaps of missing values.
     """
     if run.spec.condition is None and not run.spec.missing:
-        return Batch(run.spec.to_domain(place.spec.to_raw(shown.x)))
-    found: Batch = run.data.splits[shown.split].examples(torch.as_tensor(shown.rows))
-    return found
+        return Batch(run.spec.to_domain(data.spec.to_raw(examples.x)))
+    split = run.data.splits[examples.split]
+    inputs: Batch = split.examples(torch.as_tensor(examples.rows))
+    return inputs
 
 
-def _between(c: Tensor | None, a: int, b: int, t: Array) -> Tensor | None:
-    """Conditions on the way from one example's to another's."""
-    if c is None:
-        return None
-    share = torch.as_tensor(t, dtype=c.dtype)
-    return c[a] * (1 - share) + c[b] * share
+class _Work:
+    """The computation of one run's content."""
 
+    def __init__(
+        self, inputs: RunInput, data: DataSample, example: int, partner: int
+    ) -> None:
+        self.inputs = inputs
+        self.run = inputs.run
+        self.data = data
+        self.example = example
+        self.partner = partner
+        self.cols = columns(data.scale, data.spec.shape)
+        self.tests = model_inputs(self.run, data, data.test)
+        self.codes = model_outputs.codes(self.run, self.tests)
+        self.names = _feature_names(self.run)
 
-def _story(
-    role: Role, place: Scene, hero: int, partner: int, samples: Floats, probed: bool
-) -> Story:
-    run, cols = role.run, columns(place.view, place.spec.shape)
-    inputs = told(run, place, place.test)
-    one = inputs[hero : hero + 1]
-    codes = passes.codes(run, inputs)
-    some = int(
-        np.clip(
-            MOST_VALUES // (run.spec.dims * (run.spec.levels or 1)), 16, len(inputs)
-        )
-    )
-    rebuilt = _shown(run, place, passes.decode(run, codes.mean[:some], inputs[:some].c))
-    marginal, kept_of = _columns(run, place, inputs, rebuilt)
-    order = np.argsort(-codes.activity, kind="stable").tolist()
-    names = _names(run)
-    t = np.linspace(0, 1, cols)[:, None]
-    ends = codes.mean[hero] * (1 - t) + codes.mean[partner] * t
-    return Story(
-        run=run,
-        name=role.name,
-        position=role.position,
-        scene=place,
-        codes=codes,
-        plane=_plane(run, codes, names),
-        feature_names=names,
-        order=order,
-        reconstruction=_shown(
-            run,
-            place,
-            passes.decode(
-                run, codes.mean[place.shown], inputs[torch.as_tensor(place.shown)].c
+    def result(
+        self, samples: Floats, neighbours: Neighbours, probed: bool
+    ) -> RunResult:
+        """All content of the run; probed: fit a linear probe to its codes."""
+        codes = self.codes
+        rebuilt = self._rebuilt()
+        marginal, fits = self._columns(rebuilt)
+        order = np.argsort(-codes.activity, kind="stable").tolist()
+        one = self.tests[self.example : self.example + 1]
+        shown = self.data.shown_rows
+        variations = model_outputs.draws(self.run, one, self.cols)
+        return RunResult(
+            run=self.run,
+            name=self.inputs.name,
+            position=self.inputs.position,
+            evaluation=self.inputs.evaluation,
+            data=self.data,
+            codes=codes,
+            map=_latent_map(self.run, codes, self.names),
+            feature_names=self.names,
+            order=order,
+            reconstruction=self._decode(
+                codes.mean[shown], self.tests[torch.as_tensor(shown)].c
             ),
-        ),
-        kept=_kept(place.test_unit[:some], rebuilt),
-        samples=samples,
-        variations=_shown(
-            run, place, passes.decode(run, passes.draws(run, one, cols), one.c)
-        ),
-        interpolation=_shown(
-            run, place, passes.decode(run, ends, _between(inputs.c, hero, partner, t))
-        ),
-        features=_walks(run, place, codes, hero, order[:FEATURES], names, one.c),
-        passage=passes.passage(run, one),
-        evaluation=role.evaluation,
-        history=run.history(),
-        accuracy=_probe(run, place, codes) if probed else None,
-        marginals=marginal,
-        kept_of=kept_of,
-        parameters={
-            key: sum(p.numel() for p in group)
-            for key, group in run.model.groups().items()
-            if key != "critic"
-        },
-    )
+            variance_kept=_r_squared(self.data.test_unit[: len(rebuilt)], rebuilt),
+            samples=samples,
+            neighbours=neighbours,
+            variations=self._decode(variations, one.c),
+            interpolation=self._interpolation(),
+            traversals=self._traversals(order[:FEATURES], one.c),
+            walkthrough=model_outputs.walk_through(self.run, one),
+            history=self.run.history(),
+            accuracy=self._probe() if probed else None,
+            marginals=marginal,
+            column_fits=fits,
+            parameters={
+                key: sum(p.numel() for p in group)
+                for key, group in self.run.model.groups().items()
+                if key != "critic"
+            },
+        )
+
+    def _decode(self, z: Array, c: Tensor | None) -> Floats:
+        x = model_outputs.decode(self.run, z, c)
+        return _on_display_scale(self.run, self.data, x)
+
+    def _rebuilt(self) -> Floats:
+        """Reconstructions of the first test examples, as many as are affordable."""
+        values = self.run.spec.dims * (self.run.spec.levels or 1)
+        n = int(np.clip(MOST_VALUES // values, 16, len(self.tests)))
+        return self._decode(self.codes.mean[:n], self.tests[:n].c)
+
+    def _interpolation(self) -> Floats:
+        """Decoded points between the codes of the example and its partner."""
+        t = np.linspace(0, 1, self.cols)[:, None]
+        mean = self.codes.mean
+        path = mean[self.example] * (1 - t) + mean[self.partner] * t
+        c = self.tests.c
+        if c is not None:
+            share = torch.as_tensor(t, dtype=c.dtype)
+            c = c[self.example] * (1 - share) + c[self.partner] * share
+        return self._decode(path, c)
+
+    def _columns(self, rebuilt: Floats) -> tuple[list[Marginal], list[ColumnFit]]:
+        """Marginals of a table, and the fit of the reconstructions to each column."""
+        if self.data.table is None:
+            return [], []
+        run = self.run
+        names = self.data.table.columns
+        train = model_inputs(run, self.data, self.data.train)
+        x = in_columns(run.spec, names, self.tests.x)
+        train_x = in_columns(run.spec, names, train.x)
+        values = self.data.table_values(rebuilt)
+        return (
+            marginals(run, names, self.tests, train),
+            column_fits(names, x[: len(rebuilt)], values, train_x),
+        )
+
+    def _traversals(self, order: Sequence[int], c: Tensor | None) -> list[Traversal]:
+        """Each feature from -2 to 2 sigma, the others as in the example.
+
+        sigma is of the prior or, where codes are points, of the feature's own values.
+        """
+        mean, cov = model_outputs.prior_moments(self.run)
+        sd = np.sqrt(np.diag(cov))
+        if not self.codes.stochastic:
+            mean = self.codes.mean.mean(0)
+            sd = self.codes.mean.std(0)
+        result = []
+        for k in order:
+            z = np.repeat(self.codes.mean[self.example][None], STEPS, 0)
+            z[:, k] = mean[k] + np.linspace(-2, 2, STEPS) * sd[k]
+            activity = float(self.codes.activity[k])
+            result.append(Traversal(self.names[k], activity, self._decode(z, c)))
+        return result
+
+    def _probe(self) -> Accuracy:
+        data = self.data
+        assert data.train.y is not None and data.test.y is not None
+        train = model_inputs(self.run, data, data.train)
+        features = model_outputs.codes(self.run, train).mean
+        return probe(features, data.train.y, self.codes.mean, data.test.y)
 
 
-def _columns(
-    run: Run, place: Scene, inputs: Batch, rebuilt: Floats
-) -> tuple[list[Marginal], list[Kept]]:
-    """What is measured of each column of a table: its marginal, and what the first rows'
-    reconstructions keep of it.
-    """
-    if place.sheet is None:
-        return [], []
-    names, train = place.sheet.columns, told(run, place, place.train)
-    x, known = (in_columns(run.spec, names, rows) for rows in (inputs.x, train.x))
-    return marginals(run, names, inputs, train), kept(
-        names, x[: len(rebuilt)], place.raw(rebuilt), known
-    )
-
-
-def _names(run: Run) -> list[str]:
-    """z₁, z₂, ... ; for several sites z1·₁, z1·₂, ..., z2·₁."""
-    flat = len(run.sites) == 1
+def _feature_names(run: Run) -> list[str]:
+    """z₁, z₂, ...; for several sites z1·₁, z1·₂, ..., z2·₁."""
+    single = len(run.sites) == 1
     return [
-        ("z" if flat else f"{site}·") + subscript(k + 1)
+        ("z" if single else f"{site}·") + subscript(k + 1)
         for site, width in run.sites.items()
         for k in range(width)
     ]
 
 
-def _kept(x: Floats, rebuilt: Floats) -> float:
-    """1 - squared error / squared distance to the mean: the share of the variance that a
-    reconstruction keeps.
-    """
+def _r_squared(x: Floats, rebuilt: Floats) -> float:
+    """R², the share of the variance of x that reconstructions keep."""
     total = float(((x - x.mean(0)) ** 2).sum())
     return 1 - float(((x - rebuilt) ** 2).sum()) / max(total, 1e-12)
 
 
-def _plane(run: Run, codes: Codes, names: Sequence[str]) -> Plane:
-    """The codes themselves in one or two dimensions, else their first two principal components."""
-    mean, cov = passes.prior_moments(run)
+def _latent_map(run: Run, codes: Codes, names: Sequence[str]) -> LatentMap:
+    """The codes in one or two dimensions, or their first two principal components."""
+    mean, cov = model_outputs.prior_moments(run)
     if codes.mean.shape[1] <= 2:
-        return Plane(codes.mean, mean, cov, tuple(names), None)
+        return LatentMap(codes.mean, mean, cov, tuple(names), None)
     centre = codes.mean.mean(0)
     _, s, v = np.linalg.svd(codes.mean - centre, full_matrices=len(codes.mean) < 2)
-    v, share = v[:2], s**2 / max(float((s**2).sum()), 1e-12)
-    axes = tuple(f"PC {i + 1}" for i in range(2))
-    return Plane(
+    v = v[:2]
+    share = s**2 / max(float((s**2).sum()), 1e-12)
+    return LatentMap(
         (codes.mean - centre) @ v.T,
         (mean - centre) @ v.T,
         v @ cov @ v.T,
-        axes,
+        ("PC 1", "PC 2"),
         float(share[:2].sum()),
     )
-
-
-def _walks(
-    run: Run,
-    place: Scene,
-    codes: Codes,
-    hero: int,
-    order: Sequence[int],
-    names: Sequence[str],
-    c: Tensor | None,
-) -> list[Feature]:
-    """Each feature from -2 to 2 sigma of the prior, or of a point's own values; the others as in
-    `hero`.
-    """
-    mean, cov = passes.prior_moments(run)
-    sd = np.sqrt(np.diag(cov))
-    if not codes.stochastic:
-        mean, sd = codes.mean.mean(0), codes.mean.std(0)
-    found = []
-    for k in order:
-        z = np.repeat(codes.mean[hero][None], STEPS, 0)
-        z[:, k] = mean[k] + np.linspace(-2, 2, STEPS) * sd[k]
-        found.append(
-            Feature(
-                names[k],
-                float(codes.activity[k]),
-                _shown(run, place, passes.decode(run, z, c)),
-            )
-        )
-    return found
-
-
-def _probe(run: Run, place: Scene, codes: Codes) -> Accuracy:
-    train = told(run, place, place.train)
-    assert place.train.y is not None and place.test.y is not None
-    return probe(passes.codes(run, train).mean, place.train.y, codes.mean, place.test.y)

@@ -1,32 +1,32 @@
-"""What the report asks of a trained model: codes, images of given codes, one input's terms.
+"""Outputs of a trained model for a report: codes, decoded examples, terms of one input.
 
-All in domain units.
+Inputs and outputs are in domain units.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 from torch.distributions import Categorical, Distribution, Independent
 
 from tightbound.core.trace import Batch, Draw
 from tightbound.distributions import moments, point
 from tightbound.distributions.random import ContentNoise
+from tightbound.report.figures.display_scale import Array
 from tightbound.runs.run import Run, seeded
 
-Array = NDArray[Any]
+PRIOR_DRAWS = 4000  # for the moments of a prior that has no closed form
 
 
 @dataclass(frozen=True)
 class Codes:
-    """What the encoder says of n examples: mean and sd of each feature, (n, L); kl (n, L) in nats,
-    where defined.
+    """q(z|x) of n examples: mean and standard deviation of each feature, (n, L).
+
+    kl: (n, L) in nats, or None where it is not defined by feature.
     """
 
     mean: Array
@@ -35,20 +35,21 @@ class Codes:
 
     @property
     def stochastic(self) -> bool:
-        """False where every example is a point."""
+        """False where every code is a point."""
         return bool((self.sd > 0).any())
 
     @property
     def activity(self) -> Array:
-        """How much each feature tells of x, (L,): its mean KL in nats, or the variance of a point's
-        coordinate.
+        """Information of each feature about x, (L,).
+
+        The mean KL in nats or, for points, the variance of the coordinate.
         """
-        told: Array = self.mean.var(0) if self.kl is None else self.kl.mean(0)
-        return told
+        activity: Array = self.mean.var(0) if self.kl is None else self.kl.mean(0)
+        return activity
 
 
 def _encoded_at_once(run: Run) -> int:
-    """Rows to a pass: what the decoder gives for each is 2 million numbers in all."""
+    """Rows per pass, so that the decoder gives at most 2 million numbers."""
     return int(
         np.clip(
             2_000_000 // (run.spec.dims * run.model.likelihood.params),
@@ -59,33 +60,37 @@ def _encoded_at_once(run: Run) -> int:
 
 
 def _decoded_at_once(run: Run) -> int:
-    """Rows to decode together: the mean over levels needs all of them for each dimension, 16
-    million numbers in all.
+    """Rows to decode together, at most 16 million numbers.
+
+    The mean over levels needs all levels of every dimension.
     """
     return max(1, 16_000_000 // (run.spec.dims * (run.spec.levels or 1)))
 
 
 def codes(run: Run, x: Tensor | Batch) -> Codes:
-    """q(z|x) of each row of x (n, *shape); several sites side by side, z1 first."""
+    """q(z|x) of each row of x (n, *shape); several sites are concatenated, z1 first."""
+    parts = Batch.of(x).split(_encoded_at_once(run))
     with torch.no_grad():
-        found = [_codes(run, part) for part in Batch.of(x).split(_encoded_at_once(run))]
-    mean, sd = (np.concatenate([f[i] for f in found]) for i in (0, 1))
-    kl = [f[2] for f in found if f[2] is not None]
-    return Codes(mean, sd, np.concatenate(kl) if kl else None)
+        results = [_codes(run, part) for part in parts]
+    kl = [result.kl for result in results if result.kl is not None]
+    return Codes(
+        np.concatenate([result.mean for result in results]),
+        np.concatenate([result.sd for result in results]),
+        np.concatenate(kl) if kl else None,
+    )
 
 
 def moments_of(run: Run, x: Tensor | Batch) -> tuple[Array, Array]:
-    """Mean and sd of each feature given each row of x (n, *shape), (n, L)."""
+    """Mean and standard deviation of q(z|x) for each row of x (n, *shape), (n, L)."""
+    parts = Batch.of(x).split(_encoded_at_once(run))
     with torch.no_grad():
-        found = [
-            _moments(run, part) for part in Batch.of(x).split(_encoded_at_once(run))
-        ]
-    mean, sd = (np.concatenate([f[i] for f in found]) for i in (0, 1))
-    return mean, sd
+        results = [_moments(run, part) for part in parts]
+    mean = np.concatenate([mean for mean, _ in results])
+    return mean, np.concatenate([sd for _, sd in results])
 
 
 def _moments(run: Run, x: Batch) -> tuple[Array, Array]:
-    latents = run.latents(x)
+    latents = run.predictor.latents(x)
     q = [d for name in run.sites if (d := latents[name].q) is not None]
     mean = torch.cat([point(d) for d in q], -1)
     with seeded(run.config.seed):
@@ -93,93 +98,108 @@ def _moments(run: Run, x: Batch) -> tuple[Array, Array]:
     return mean.cpu().numpy(), sd.cpu().numpy()
 
 
-def _codes(run: Run, x: Batch) -> tuple[Array, Array, Array | None]:
+def _codes(run: Run, x: Batch) -> Codes:
     mean, sd = _moments(run, x)
-    drawn = (
-        run.trace(x, Draw(noise=ContentNoise(run.config.seed, x.x, 0, 1))).latents
-        if run.has_bound
-        else {}
-    )
-    known = [
-        t
-        for name in run.sites
-        if name in drawn and (t := drawn[name].kl_each) is not None
-    ]
-    kl = torch.cat(known, -1).cpu().numpy() if len(known) == len(run.sites) else None
-    return mean, sd, kl
+    return Codes(mean, sd, _kl(run, x))
+
+
+def _kl(run: Run, x: Batch) -> Array | None:
+    """KL of each feature (n, L), or None where a site has none."""
+    if not run.has_bound:
+        return None
+    noise = ContentNoise(run.config.seed, x.x, 0, 1)
+    latents = run.predictor.trace(x, Draw(noise=noise)).latents
+    each = [latents[name].kl_each for name in run.sites if name in latents]
+    defined = [kl for kl in each if kl is not None]
+    if len(defined) < len(run.sites):
+        return None
+    kl: Array = torch.cat(defined, -1).cpu().numpy()
+    return kl
 
 
 def decode(run: Run, z: Array, c: Tensor | None = None, drawn: bool = False) -> Array:
-    """E[x|z] of each row of z (n, L), (n, *shape), or a draw of p(x|z), the same noise for every
-    run.
+    """E[x|z] of each row of z (n, L), (n, *shape).
 
-    c: of a conditional model, one for all rows or one for each.  Of a category E[x|z] is the chance
-    of each value.
+    For a category this is the probability of each value. c: condition of a conditional
+    model, one for all rows or one for each. drawn: return draws of p(x|z) instead, with
+    the same noise for every run.
     """
-
-    def given(px: Distribution) -> Tensor:
-        return px.sample() if drawn else px.mean if run.spec.fields else point(px)
-
     rows = Batch(
         torch.as_tensor(z, dtype=torch.float32),
         None if c is None else c.expand(len(z), -1),
     )
+    results = []
     with torch.no_grad(), seeded(0):
-        return torch.cat(
-            [given(run.px(part)).cpu() for part in rows.split(_decoded_at_once(run))]
-        ).numpy()
+        for part in rows.split(_decoded_at_once(run)):
+            px = run.predictor.decode(part)
+            results.append((px.sample() if drawn else _mean(run, px)).cpu())
+    x: Array = torch.cat(results).numpy()
+    return x
+
+
+def _mean(run: Run, px: Distribution) -> Tensor:
+    return px.mean if run.spec.fields else point(px)
 
 
 def draws(run: Run, x: Tensor | Batch, n: int, seed: int = 0) -> Array:
     """n draws of z from q(z|x) of one example x (1, *shape), (n, L)."""
     with torch.no_grad(), seeded(seed):
-        latents = run.trace(Batch.of(x).expand(n), Draw()).latents
-    return torch.cat([latents[name].z for name in run.sites], -1).cpu().numpy()
+        latents = run.predictor.trace(Batch.of(x).expand(n), Draw()).latents
+    z: Array = torch.cat([latents[name].z for name in run.sites], -1).cpu().numpy()
+    return z
 
 
 def prior_draws(run: Run, n: int, seed: int = 0) -> Array:
-    """n draws of z from the prior, (n, L); the same noise for every run."""
-    most, found = 8 * _encoded_at_once(run), []
+    """n draws of z from the prior, (n, L), with the same noise for every run."""
+    most = 8 * _encoded_at_once(run)
+    parts = []
     with torch.no_grad(), seeded(seed):
-        for done in range(0, n, most):
-            latents = run.model.generate(min(most, n - done), Draw(source="p")).latents
-            found.append(torch.cat([latents[name].z for name in run.sites], -1))
-    return torch.cat(found).cpu().numpy()
+        for start in range(0, n, most):
+            draw = Draw(source="p")
+            latents = run.model.generate(min(most, n - start), draw).latents
+            parts.append(torch.cat([latents[name].z for name in run.sites], -1))
+    z: Array = torch.cat(parts).cpu().numpy()
+    return z
 
 
 _MOMENTS: WeakKeyDictionary[Run, tuple[Array, Array]] = WeakKeyDictionary()
 
 
 def prior_moments(run: Run) -> tuple[Array, Array]:
-    """Mean (L,) and covariance (L, L) of the prior: exact for independent features, else of 4,000
-    draws.
+    """Mean (L,) and covariance (L, L) of the prior.
+
+    Exact for independent features, otherwise those of 4,000 draws.
     """
-    if (known := _MOMENTS.get(run)) is not None:
-        return known
+    if run not in _MOMENTS:
+        _MOMENTS[run] = _prior_moments(run)
+    return _MOMENTS[run]
+
+
+def _prior_moments(run: Run) -> tuple[Array, Array]:
     prior = run.prior
     if isinstance(prior, Independent) and run.spec.condition is None:
-        known = prior.mean[0].cpu().numpy(), np.diag(prior.variance[0].cpu().numpy())
-    else:
-        z = prior_draws(run, 4000, seed=1)
-        known = z.mean(0), np.atleast_2d(np.cov(z, rowvar=False))
-    _MOMENTS[run] = known
-    return known
+        return prior.mean[0].cpu().numpy(), np.diag(prior.variance[0].cpu().numpy())
+    z = prior_draws(run, PRIOR_DRAWS, seed=1)
+    return z.mean(0), np.atleast_2d(np.cov(z, rowvar=False))
 
 
 def spread(px: Distribution) -> Tensor:
-    """The standard deviation of p(x|z) in each dimension; of unordered values, the chance of any
-    but the likeliest.
+    """The standard deviation of p(x|z) in each dimension.
+
+    For categories, the probability of all values but the most likely one.
     """
     base = px.base_dist if isinstance(px, Independent) else px
-    return (
-        1 - base.probs.amax(-1) if isinstance(base, Categorical) else px.variance.sqrt()
-    )
+    if isinstance(base, Categorical):
+        return 1 - base.probs.amax(-1)
+    return px.variance.sqrt()
 
 
 @dataclass(frozen=True)
-class Passage:
-    """One example's way through a model: z drawn (L,); mean, spread and a draw of p(x|z) (*shape);
-    terms in nats.
+class Walkthrough:
+    """The pass of one example through a model.
+
+    z: a draw of q(z|x), (L,); mean, sd, draw: of p(x|z), (*shape); distortion, rate: in
+    nats, rate is None where the model has no bound.
     """
 
     z: Array
@@ -190,20 +210,21 @@ class Passage:
     rate: float | None
 
 
-def passage(run: Run, x: Tensor | Batch, k: int = 256, seed: int = 0) -> Passage:
-    """Follows one example x (1, *shape) through: the first z drawn, and the two terms averaged over
-    k draws.
+def walk_through(
+    run: Run, x: Tensor | Batch, k: int = 256, seed: int = 0
+) -> Walkthrough:
+    """Pass one example x (1, *shape) through a model.
+
+    z is the first draw of q(z|x); distortion and rate are averaged over up to k draws.
     """
     with torch.no_grad(), seeded(seed):
         x = Batch.of(x)
-        trace = run.trace(x, Draw(min(k, max(8, _encoded_at_once(run)))))
+        trace = run.predictor.trace(x, Draw(min(k, max(8, _encoded_at_once(run)))))
         z = torch.cat([trace.latents[name].z[:1] for name in run.sites], -1)
-        px = run.px(Batch(z, x.c))
+        px = run.predictor.decode(Batch(z, x.c))
         rate = float(trace.rate[0]) if trace.bound else None
-        middle = px.mean if run.spec.fields else point(px)
-        mean, sd, drawn = (
-            t[0].cpu().numpy() for t in (middle, spread(px), px.sample())
+        mean, sd, draw = (
+            t[0].cpu().numpy() for t in (_mean(run, px), spread(px), px.sample())
         )
-        return Passage(
-            z[0].cpu().numpy(), mean, sd, drawn, float(trace.distortion[0]), rate
-        )
+        z_first = z[0].cpu().numpy()
+        return Walkthrough(z_first, mean, sd, draw, float(trace.distortion[0]), rate)

@@ -1,22 +1,27 @@
-"""Nearest training examples, found in one pass over the training data."""
+"""Nearest training example of each query, by brute force in one pass over the data."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tightbound.report.content.data_samples import walk
-from tightbound.report.figures.display_scale import Floats, View
+from tightbound.report.content.data_samples import read_batches
+from tightbound.report.figures.display_scale import Array, DisplayScale, Floats
 
-MOST, WORK = 60_000, 4e10
+if TYPE_CHECKING:
+    from tightbound.report.content.data_samples import AnySplit
+
+MOST = 60_000  # training rows that are searched
+WORK = 4e10  # multiplications
 
 
 @dataclass(frozen=True)
 class Neighbours:
-    """For each query: the distance to its nearest training example (q,), and that example (q,
-    *shape).
+    """The nearest training example of each query.
+
+    distance: (q,); example: (q, *shape); searched: number of training rows compared.
     """
 
     distance: Floats
@@ -24,44 +29,72 @@ class Neighbours:
     searched: int
 
 
-def nearest(split: Any, view: View, queries: Floats) -> Neighbours:
-    """Searches 60,000 rows of the training split at most for each query (q, *shape), on the display
-    scale.
+class _MissingValues:
+    """Mean and variance of each dimension, (dims,), for the distance to missing values.
 
-    What is missing in a training row adds its expected square: that to the mean of the column, and
-    its variance.
+    They are those of the first batch of rows with missing values.
+    """
+
+    def __init__(self, dims: int) -> None:
+        self.mean: Array = np.zeros(dims, np.float32)
+        self.variance: Array = np.zeros(dims, np.float32)
+
+    def fit(self, rows: Floats, missing: Array) -> None:
+        """Take the moments of the observed values of rows (n, dims), once."""
+        if missing.any() and not self.variance.any():
+            observed = np.ma.masked_array(rows, missing)
+            self.mean = observed.mean(0).filled(0)
+            self.variance = observed.var(0).filled(0)
+
+
+def nearest(split: AnySplit, scale: DisplayScale, queries: Floats) -> Neighbours:
+    """Search the training split for the nearest row of each query (q, *shape).
+
+    Distances are Euclidean on the display scale. A missing value of a training row adds
+    its expected squared distance: that to the mean of the column, plus its variance. At
+    most 60,000 rows are searched.
     """
     flat = queries.reshape(len(queries), -1)
     dims = flat.shape[1]
     limit = int(min(MOST, max(1000, WORK / (dims * max(1, len(flat))))))
+    batch = int(min(4096, max(64, 8_000_000 // dims)))
     best = np.full(len(flat), np.inf, np.float32)
-    found = np.zeros_like(flat)
-    squares, searched, mean, variance = (
-        (flat**2).sum(1),
-        0,
-        np.zeros(dims, np.float32),
-        np.zeros(dims, np.float32),
-    )
-    for _, x in walk(split, limit, int(min(4096, max(64, 8_000_000 // dims)))):
-        rows = view.unit(x.cpu().numpy()).reshape(len(x), -1)
-        gone = np.isnan(rows)
-        gaps = gone.any()
-        if gaps and not variance.any():
-            some = np.ma.masked_array(rows, gone)
-            mean, variance = some.mean(0).filled(0), some.var(0).filled(0)
-        whole = np.where(gone, mean, rows) if gaps else rows
-        gap = squares[:, None] + (whole**2).sum(1) - 2 * flat @ whole.T
-        if gaps:
-            gap += gone @ variance
-        at = gap.argmin(1)
-        closest = gap[np.arange(len(flat)), at]
+    example = np.zeros_like(flat)
+    filled = _MissingValues(dims)
+    searched = 0
+    for _, x in read_batches(split, limit, batch):
+        rows = scale.unit(x.cpu().numpy()).reshape(len(x), -1)
+        missing = np.isnan(rows)
+        filled.fit(rows, missing)
+        squared = _squared_distances(flat, rows, missing, filled)
+        index = squared.argmin(1)
+        closest = squared[np.arange(len(flat)), index]
         nearer = closest < best
-        best[nearer], found[nearer] = closest[nearer], rows[at[nearer]]
+        best[nearer] = closest[nearer]
+        example[nearer] = rows[index[nearer]]
         searched += len(rows)
-    gone = np.isnan(
-        found
-    )  # anew, since the expansion above loses digits where two rows are alike
-    exact = np.sqrt(
-        ((flat - np.where(gone, mean, found)) ** 2).sum(1) + gone @ variance
-    )
-    return Neighbours(exact, found.reshape(queries.shape), searched)
+    distance = _exact_distances(flat, example, filled)
+    return Neighbours(distance, example.reshape(queries.shape), searched)
+
+
+def _squared_distances(
+    queries: Floats, rows: Floats, missing: Array, filled: _MissingValues
+) -> Floats:
+    """Squared distances (q, n) by expanding the square, as one matrix product."""
+    gaps = missing.any()
+    complete = np.where(missing, filled.mean, rows) if gaps else rows
+    squares = (queries**2).sum(1)
+    squared = squares[:, None] + (complete**2).sum(1) - 2 * queries @ complete.T
+    if gaps:
+        squared += missing @ filled.variance
+    return squared
+
+
+def _exact_distances(
+    queries: Floats, example: Floats, filled: _MissingValues
+) -> Floats:
+    """Distances (q,) from differences, which keep the digits of small distances."""
+    missing = np.isnan(example)
+    difference = queries - np.where(missing, filled.mean, example)
+    distance: Floats = np.sqrt((difference**2).sum(1) + missing @ filled.variance)
+    return distance

@@ -1,62 +1,57 @@
-"""Sheet: how the columns of a table are printed, in the user's own names, values and units."""
+"""Printing of the columns of a table, in their own names, values and units."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from tightbound.core.data_spec import Column
+from tightbound.report.figures.display_scale import Array
 from tightbound.report.page.blocks import Cell, Grid
 from tightbound.report.page.text import number
 
-Array = NDArray[Any]
-MOST, WIDE = (
-    20,
-    64,
-)  # columns that are shown, and how many make a table of numbers a curve rather than a table
-MISSING, LARGE, FINE = "·", 1e7, 6
+MOST = 20  # columns that are shown
+WIDE = 64  # more columns of numbers are drawn as a curve instead of a table
+MISSING = "·"
+LARGE = 1e7  # from here on numbers are printed with three digits
+FINE = 6  # decimals; smaller numbers are printed with three digits
 
 
 def is_table(columns: Sequence[Column], mixed: bool) -> bool:
-    """True for columns with names, of several kinds or few enough to be read one by one."""
+    """True for named columns that are of mixed kinds or at most 64."""
     return bool(columns) and (mixed or len(columns) <= WIDE)
 
 
 @dataclass(frozen=True)
-class Sheet:
-    """The columns of a table; decimals: places after the point of each, three digits of its spread
-    at most.
+class TableFormat:
+    """The columns of a table with the number of decimals of each.
+
+    Decimals are as in the data, with at most three digits of the standard deviation.
     """
 
     columns: tuple[Column, ...]
     decimals: tuple[int, ...]
 
     @classmethod
-    def of(cls, columns: Sequence[Column], train: Array) -> Sheet:
-        """Reads the places off training rows (n, columns)."""
-        return cls(
-            tuple(columns),
-            tuple(
-                _places(column, x) for column, x in zip(columns, train.T, strict=True)
-            ),
-        )
+    def of(cls, columns: Sequence[Column], train: Array) -> TableFormat:
+        """The format for training rows (n, columns)."""
+        pairs = zip(columns, train.T, strict=True)
+        return cls(tuple(columns), tuple(_decimals(column, x) for column, x in pairs))
 
     @property
     def shown(self) -> list[int]:
-        """The columns that have room on the page."""
+        """The indices of the columns that are shown."""
         return list(range(min(MOST, len(self.columns))))
 
     def print(self, i: int, value: float) -> str:
-        """A number or code of column i as the user wrote it."""
+        """A number or code of column i as it stands in the data."""
         if not np.isfinite(value):
             return MISSING
         if values := self.columns[i].values:
-            own = values[int(np.clip(np.rint(value), 0, len(values) - 1))]
-            return str(own).lower() if isinstance(own, bool) else str(own)
+            entry = values[int(np.clip(np.rint(value), 0, len(values) - 1))]
+            return str(entry).lower() if isinstance(entry, bool) else str(entry)
         if abs(value) >= LARGE or self.decimals[i] > FINE:
             return number(value, ".3g")
         return number(value, f",.{self.decimals[i]}f")
@@ -67,59 +62,52 @@ class Sheet:
         head: Sequence[str],
         alt: str,
         *,
-        under: Array | None = None,
-        marked: bool = False,
-        chances: Array | None = None,
+        reference: Array | None = None,
+        mark_differences: bool = False,
+        probabilities: Array | None = None,
         notes: Sequence[str] = (),
-        some: Sequence[int] | None = None,
+        columns: Sequence[int] | None = None,
         tag: str = "",
     ) -> Grid:
-        """Examples x (n, columns) side by side, a line for each column.
+        """Examples x (n, columns) side by side, one line per column.
 
-        under: values (n, columns) that stand over them in grey; marked: categories that differ from
-        them are marked. chances: of categories, (n, columns), printed beneath.  some: the columns
-        to show, in this order.
+        reference: values (n, columns) printed above in grey; mark_differences: mark
+        categories that differ from them; probabilities: of the categories (n, columns),
+        printed beneath; notes: one per column; columns: those to show, in this order.
         """
-        rows = []
-        for i in self.shown if some is None else some:
+        lines = []
+        for i in self.shown if columns is None else columns:
             cells = []
             for j, value in enumerate(x[:, i]):
-                now, was = (
-                    self.print(i, value),
-                    None if under is None else self.print(i, under[j, i]),
-                )
-                off = (
-                    marked
-                    and bool(self.columns[i].values)
-                    and was is not None
-                    and was not in (now, MISSING)
-                )
-                chance = (
-                    ""
-                    if chances is None or not np.isfinite(chances[j, i])
-                    else f"{chances[j, i]:.0%}"
-                )
-                cells.append(Cell(now, was or "", chance, off))
-            rows.append((self.columns[i].name, cells, notes[i] if notes else ""))
-        return Grid(head, rows, alt, tag)
+                above = None if reference is None else self.print(i, reference[j, i])
+                p = np.nan if probabilities is None else probabilities[j, i]
+                cells.append(self._cell(i, value, above, p, mark_differences))
+            lines.append((self.columns[i].name, cells, notes[i] if notes else ""))
+        return Grid(head, lines, alt, tag)
+
+    def _cell(
+        self, i: int, value: float, above: str | None, p: float, mark: bool
+    ) -> Cell:
+        printed = self.print(i, value)
+        differs = above is not None and above not in (printed, MISSING)
+        return Cell(
+            printed,
+            above or "",
+            f"{p:.0%}" if np.isfinite(p) else "",
+            differs and mark and bool(self.columns[i].values),
+        )
 
 
-def _places(column: Column, x: Array) -> int:
-    if (
-        column.values
-        or column.kind == "count"
-        or column.type.startswith(("int", "uint"))
-    ):
+def _decimals(column: Column, x: Array) -> int:
+    """The number of decimals for a column with training values x (n,)."""
+    whole = column.kind == "count" or column.type.startswith(("int", "uint"))
+    if column.values or whole:
         return 0
     x = x[np.isfinite(x)]
     spread = float(x.std()) if len(x) else 0.0
     size = spread or float(np.abs(x).max(initial=0.0)) or 1.0
     most = max(0, 2 - int(np.floor(np.log10(size))))
-    return next(
-        (
-            d
-            for d in range(min(most, FINE + 1))
-            if np.allclose(np.round(x, d), x, 1e-6, 1e-6 * size)
-        ),
-        most,
-    )
+    for decimals in range(min(most, FINE + 1)):
+        if np.allclose(np.round(x, decimals), x, 1e-6, 1e-6 * size):
+            return decimals
+    return most

@@ -1,142 +1,138 @@
-"""A table column by column: held-out values beside draws of the model, and what reconstructions
-keep of each.
-"""
+"""Column-wise comparison of a table with draws of the model and reconstructions."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from tightbound.core.data_spec import Column, DataSpec
 from tightbound.core.trace import Batch
+from tightbound.report.figures.display_scale import Array
 from tightbound.runs.run import Run, seeded
-
-Array = NDArray[Any]
 
 
 @dataclass(frozen=True)
 class Marginal:
-    """One column: held-out values (n,) and draws of the model (m,), numbers or codes, without those
-    that are missing.
+    """The marginal distribution of one column, in the data and in draws of the model.
 
-    distance: between their shares, 0..1: total variation of values without an order, else sup |F -
-    G| (Kolmogorov and Smirnov).  usual: the same between the held-out values and m of training,
-    which is what chance leaves.
+    real: held-out values (n,); drawn: draws (m,); both numbers or codes without the
+    missing ones. distance: between the two, from 0 to 1, as of `distance`; baseline: the
+    same between the held-out values and m training values, caused by chance alone.
     """
 
     column: Column
     real: Array
     drawn: Array
     distance: float
-    usual: float
+    baseline: float
 
 
 def marginals(
-    run: Run, columns: Sequence[Column], held: Batch, train: Batch, seed: int = 0
+    run: Run, columns: Sequence[Column], held_out: Batch, train: Batch, seed: int = 0
 ) -> list[Marginal]:
-    """Each column of a table, held out and as the model draws it: z ~ p(z), x ~ p(x|z), as many as
-    training rows.
+    """The marginals of a table, with as many draws of the model as training rows.
 
-    held, train: rows in domain units.  A conditional model draws with the conditions of the
-    held-out rows, in turn.
+    Draws are z ~ p(z), x ~ p(x|z). held_out, train: rows in domain units. A conditional
+    model draws under the conditions of the held-out rows, in turn.
     """
     m = len(train)
-    c = None if held.c is None else held.c[torch.arange(m) % len(held)]
+    c = None if held_out.c is None else held_out.c[torch.arange(m) % len(held_out)]
     with torch.no_grad(), seeded(seed):
-        drawn = run.decoded(run.prior_codes(m, c=c), drawn=True)
-    real, ours, known = (
-        in_columns(run.spec, columns, x) for x in (held.x, drawn, train.x)
+        x = run.predictor.decode_sample(run.predictor.sample_prior(m, c=c))
+    real = in_columns(run.spec, columns, held_out.x)
+    drawn = in_columns(run.spec, columns, x)
+    trained = in_columns(run.spec, columns, train.x)
+    return [
+        _marginal(column, real[:, i], drawn[:, i], trained[:, i])
+        for i, column in enumerate(columns)
+    ]
+
+
+def _marginal(column: Column, real: Array, drawn: Array, train: Array) -> Marginal:
+    real, drawn, train = (x[np.isfinite(x)] for x in (real, drawn, train))
+    ordered = not column.values
+    return Marginal(
+        column,
+        real,
+        drawn,
+        distance(real, drawn, ordered=ordered),
+        distance(real, train, ordered=ordered),
     )
-    found = []
-    for i, column in enumerate(columns):
-        a, b, usual = (x[:, i][np.isfinite(x[:, i])] for x in (real, ours, known))
-        distance, chance = (
-            apart(a, other, ordered=not column.values) for other in (b, usual)
-        )
-        found.append(Marginal(column, a, b, distance, chance))
-    return found
 
 
 def in_columns(spec: DataSpec, columns: Sequence[Column], x: Tensor) -> Array:
-    """Rows in domain units as a number or code for each column, (n, columns), whole where the
-    column's values are.
+    """Rows in domain units as a number or code per column, (n, columns).
+
+    Rounded where the column has whole numbers or categories.
     """
     raw: Array = spec.to_raw(x.cpu()).double().numpy().reshape(len(x), -1)
     for i, column in enumerate(columns):
-        if (
-            column.values
-            or column.kind == "count"
-            or np.dtype(_plain(column.type)).kind in "iub"
-        ):
+        if column.values or column.kind == "count" or _is_whole(column.type):
             raw[:, i] = np.rint(raw[:, i])
         if column.values:
             raw[:, i] = raw[:, i].clip(0, len(column.values) - 1)
     return raw
 
 
-def _plain(name: str) -> str:
-    return "object" if name in ("category", "str") else name
+def _is_whole(name: str) -> bool:
+    """True for the name of a numpy type of integers or truth values."""
+    return name not in ("category", "str") and np.dtype(name).kind in "iub"
 
 
-def apart(a: Array, b: Array, ordered: bool) -> float:
-    """How far the shares of values a (n,) and b (m,) are apart, 0..1; NaN where one of them is
-    empty.
+def distance(a: Array, b: Array, ordered: bool) -> float:
+    """Distance from 0 to 1 between the distributions of values a (n,) and b (m,).
+
+    Kolmogorov-Smirnov, sup |F - G|, for ordered values, otherwise total variation. NaN
+    where one of them is empty.
     """
     if not len(a) or not len(b):
         return float("nan")
     every = np.unique(np.concatenate([a, b]))
     if ordered:
-        below = [
-            np.searchsorted(np.sort(x), every, side="right") / len(x) for x in (a, b)
-        ]
-        return float(np.abs(below[0] - below[1]).max())
-    shares = [np.array([(x == value).mean() for value in every]) for x in (a, b)]
-    return float(np.abs(shares[0] - shares[1]).sum() / 2)
+        f = np.searchsorted(np.sort(a), every, side="right") / len(a)
+        g = np.searchsorted(np.sort(b), every, side="right") / len(b)
+        return float(np.abs(f - g).max())
+    p = np.array([(a == value).mean() for value in every])
+    q = np.array([(b == value).mean() for value in every])
+    return float(np.abs(p - q).sum() / 2)
 
 
 @dataclass(frozen=True)
-class Kept:
-    """What reconstructions keep of a column: of numbers 1 - squared error / variance; of values the
-    share that is right, and the share that the most frequent value of training would get right
-    (base).
+class ColumnFit:
+    """Accuracy of the reconstructions of one column.
+
+    value: R² of numbers, or the share of values that are right; majority: that share
+    for the most frequent training value, None for numbers.
     """
 
     value: float
-    base: float | None = None
+    majority: float | None = None
 
 
-def kept(
+def column_fits(
     columns: Sequence[Column], x: Array, rebuilt: Array, train: Array
-) -> list[Kept]:
-    """Each column of rows x (n, columns) and of their reconstructions; missing values count
-    nothing.
-    """
-    found = []
-    for column, a, b, t in zip(columns, x.T, rebuilt.T, train.T, strict=True):
-        seen, known = np.isfinite(a), t[np.isfinite(t)]
-        a, b = a[seen], b[seen]
-        if not len(a) or not len(known):
-            found.append(Kept(float("nan"), float("nan") if column.values else None))
-        elif column.values:
-            values, counts = np.unique(known, return_counts=True)
-            found.append(
-                Kept(
-                    float((a == b).mean()), float((a == values[counts.argmax()]).mean())
-                )
-            )
-        else:
-            total = float(((a - a.mean()) ** 2).sum())
-            found.append(
-                Kept(
-                    1 - float(((a - b) ** 2).sum()) / total
-                    if total > 0
-                    else float("nan")
-                )
-            )
-    return found
+) -> list[ColumnFit]:
+    """The fit of reconstructions to rows x (n, columns), over the observed values."""
+    groups = zip(columns, x.T, rebuilt.T, train.T, strict=True)
+    return [_column_fit(*group) for group in groups]
+
+
+def _column_fit(column: Column, x: Array, rebuilt: Array, train: Array) -> ColumnFit:
+    observed = np.isfinite(x)
+    x = x[observed]
+    rebuilt = rebuilt[observed]
+    train = train[np.isfinite(train)]
+    nan = float("nan")
+    if not len(x) or not len(train):
+        return ColumnFit(nan, nan if column.values else None)
+    if column.values:
+        values, counts = np.unique(train, return_counts=True)
+        majority = (x == values[counts.argmax()]).mean()
+        return ColumnFit(float((x == rebuilt).mean()), float(majority))
+    total = float(((x - x.mean()) ** 2).sum())
+    error = float(((x - rebuilt) ** 2).sum())
+    return ColumnFit(1 - error / total if total > 0 else nan)

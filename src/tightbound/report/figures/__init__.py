@@ -1,1 +1,1 @@
-"""Plots and grids of images."""
+"""Plots, image grids and line plots, encoded for the page."""

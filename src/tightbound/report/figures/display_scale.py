@@ -1,28 +1,30 @@
-"""View: how examples are shown.
-
-Images and slices of volumes become grey or RGB, vectors and signals stay numbers.
-"""
+"""Conversion of examples from model units to the scale on which they are drawn."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tightbound.core.data_spec import DataSpec
 
+Array = NDArray[Any]
 Floats = NDArray[np.float32]
+
+SLICES = 9  # of a volume
 
 
 @dataclass(frozen=True)
-class View:
-    """The display scale of one data set.
+class DisplayScale:
+    """The scale on which the examples of one data set are drawn and compared.
 
-    Images (n, C, H, W) in domain units become (n, H, W) or (n, H, W, 3) in 0..1, and distances are
-    measured on that scale. Volumes (n, C, D, H, W) become a sheet of slices. Vectors (n, D) and
-    signals (n, C, L) are centred and divided by `span`, of each dimension or channel, which is 1
-    where all have like spreads.
+    Images (n, C, H, W) and volumes (n, C, D, H, W) are mapped linearly, `low` to 0
+    and `high` to 1. Vectors (n, D) and signals (n, C, L) are standardised with
+    `centre` and `span` per dimension or channel, or left as they are where all
+    dimensions have similar locations and spreads. Distances between examples are
+    measured on this scale.
     """
 
     image: bool
@@ -32,50 +34,37 @@ class View:
     span: Floats | None = None
 
     @classmethod
-    def of(cls, spec: DataSpec, train: Floats, table: bool = False) -> View:
-        """Reads the scale off the training examples `train` (n, *shape), in domain units; a table's
-        columns differ.
+    def of(cls, spec: DataSpec, train: Floats, table: bool = False) -> DisplayScale:
+        """The scale for training examples `train` (n, *shape), in domain units.
+
+        The columns of a `table` are always standardised.
         """
         if spec.kind in ("vector", "signal"):
-            return cls._curve(train, table)
+            return cls._of_curves(train, table)
         if spec.domain in ("real", "count"):
             low, high = (float(q) for q in np.quantile(train, (0.002, 0.998)))
             return cls(True, low, high if high > low else low + 1.0)
-        return cls(
-            True,
-            0.0,
-            1.0 if spec.domain in ("binary", "unit") else float((spec.levels or 2) - 1),
-        )
+        if spec.domain in ("binary", "unit"):
+            return cls(True, 0.0, 1.0)
+        return cls(True, 0.0, float((spec.levels or 2) - 1))
 
     @classmethod
-    def _curve(cls, train: Floats, table: bool) -> View:
+    def _of_curves(cls, train: Floats, table: bool) -> DisplayScale:
         axes = (0, *range(2, train.ndim))
-        spread, middle = (
-            f(train, axis=axes, keepdims=True)[0] for f in (np.std, np.mean)
-        )
-        known = spread[spread > 0]
-        alike = len(known) == 0 or (
-            known.max() < 10 * known.min() and np.ptp(middle) < 10 * np.median(known)
-        )
-        if alike and not table:
+        spread = np.std(train, axis=axes, keepdims=True)[0]
+        centre = np.mean(train, axis=axes, keepdims=True)[0]
+        if _similar(centre, spread[spread > 0]) and not table:
             return cls(False, 0.0, 1.0)
-        return cls(
-            False,
-            0.0,
-            1.0,
-            middle,
-            np.where(spread > 0, spread, 1.0).astype(np.float32),
-        )
+        span = np.where(spread > 0, spread, 1.0).astype(np.float32)
+        return cls(False, 0.0, 1.0, centre, span)
 
     @property
     def standardised(self) -> bool:
-        """True where vectors are shown in standard deviations from the training mean."""
+        """True where values are shown in standard deviations from the training mean."""
         return self.span is not None
 
     def unit(self, x: Floats) -> Floats:
-        """Domain units (n, *shape) to the display scale, of the same shape; images are not
-        clipped.
-        """
+        """Domain units (n, *shape) to the display scale, without clipping."""
         if self.image:
             return ((x - self.low) / (self.high - self.low)).astype(np.float32)
         if self.span is None or self.centre is None:
@@ -83,46 +72,49 @@ class View:
         return ((x - self.centre) / self.span).astype(np.float32)
 
     def back(self, x: Floats) -> Floats:
-        """The display scale (n, *shape) to domain units; what `unit` undoes."""
+        """The display scale (n, *shape) to domain units: the inverse of `unit`."""
         if self.image:
             return x * (self.high - self.low) + self.low
-        return (
-            x
-            if self.span is None or self.centre is None
-            else x * self.span + self.centre
-        )
+        if self.span is None or self.centre is None:
+            return x
+        return x * self.span + self.centre
 
     def pixels(self, x: Floats) -> NDArray[np.uint8]:
-        """Images on the display scale (n, C, H, W) to bytes, (n, H, W, 3) for colour, (n, H, W) for
-        all else.
+        """Images or volumes on the display scale as bytes.
 
-        Channels other than 1, 3 or 4 have no colours of their own: their mean is shown.
+        Returns (n, H, W, 3) for 3 or 4 channels. For any other number of channels
+        their mean is returned, (n, H, W).
         """
-        y = np.clip(np.nan_to_num(sheet(x)), 0.0, 1.0)
-        y = y[:, :3].transpose(0, 2, 3, 1) if x.shape[1] in (3, 4) else y.mean(1)
+        y = np.clip(np.nan_to_num(slice_grid(x)), 0.0, 1.0)
+        colour = x.shape[1] in (3, 4)
+        y = y[:, :3].transpose(0, 2, 3, 1) if colour else y.mean(1)
         return np.round(y * 255).astype(np.uint8)
 
 
-SLICES = 9
+def _similar(centre: Floats, spread: Floats) -> bool:
+    """True where all dimensions can share one axis; spread: those above zero."""
+    if len(spread) == 0:
+        return True
+    return bool(
+        spread.max() < 10 * spread.min() and np.ptp(centre) < 10 * np.median(spread)
+    )
 
 
-def sheet(x: Floats) -> Floats:
-    """Volumes (n, C, D, H, W) as images: up to 9 slices, evenly spaced over the depth, row by row;
-    images as they are.
+def slice_grid(x: Floats) -> Floats:
+    """Volumes (n, C, D, H, W) as images: up to 9 slices in a grid, row by row.
 
-    A place without a slice is white, and so is a line between slices.
+    The slices are evenly spaced over the depth, with white lines between them and
+    white cells where the grid is not full. Images (n, C, H, W) are returned as they
+    are.
     """
     if x.ndim == 4:
         return x
     depth = np.linspace(0, x.shape[2] - 1, min(SLICES, x.shape[2])).round().astype(int)
-    wide = int(np.ceil(np.sqrt(len(depth))))
-    tall = -(-len(depth) // wide)
+    cols = int(np.ceil(np.sqrt(len(depth))))
+    rows = -(-len(depth) // cols)
     n, c, _, h, w = x.shape
-    room = np.ones((n, c, wide * tall, h + 1, w + 1), x.dtype)
-    room[:, :, : len(depth), :h, :w] = x[:, :, depth]
-    page = (
-        room.reshape(n, c, tall, wide, h + 1, w + 1)
-        .swapaxes(3, 4)
-        .reshape(n, c, tall * (h + 1), wide * (w + 1))
-    )
-    return page[:, :, :-1, :-1]
+    cells = np.ones((n, c, cols * rows, h + 1, w + 1), x.dtype)
+    cells[:, :, : len(depth), :h, :w] = x[:, :, depth]
+    grid = cells.reshape(n, c, rows, cols, h + 1, w + 1).swapaxes(3, 4)
+    grid = grid.reshape(n, c, rows * (h + 1), cols * (w + 1))
+    return grid[:, :, :-1, :-1]

@@ -1,6 +1,4 @@
-"""Examples as pictures: a strip of images, or of small line plots where the data are vectors or
-signals.
-"""
+"""Grids of examples: images as PNG; vectors and signals as small line plots."""
 
 from __future__ import annotations
 
@@ -12,15 +10,15 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from tightbound.report.figures import line_grid as profiles
-from tightbound.report.figures.display_scale import Floats, View
+from tightbound.report.figures import line_grid
+from tightbound.report.figures.display_scale import DisplayScale, Floats
 
-CELL = 96  # a cell's least width in the file: at least twice its width on the page
+CELL = 96  # pixels: least width of a cell in the file, twice its width on the page
 
 
 @dataclass(frozen=True)
 class Picture:
-    """An encoded picture, and its size in pixels of the page's layout."""
+    """An encoded picture with its size in pixels of the page's layout."""
 
     data: bytes
     mime: str
@@ -33,21 +31,24 @@ class Picture:
         return f"data:{self.mime};base64,{base64.b64encode(self.data).decode('ascii')}"
 
 
-def columns(view: View, shape: tuple[int, ...], most: int = 10) -> int:
-    """How many examples go side by side: fewer where they are wide or are plots."""
-    if not view.image:
+def columns(scale: DisplayScale, shape: tuple[int, ...], most: int = 10) -> int:
+    """Number of examples in one row: fewer for wide images and for line plots."""
+    if not scale.image:
         return min(most, 5)
     ratio = shape[-1] / max(1, shape[-2])
     return max(2, min(most, round(most / max(1.0, ratio))))
 
 
-def strip(x: Floats, view: View, cols: int, under: Floats | None = None) -> Picture:
-    """Examples x (n, *shape) on the display scale, `cols` to a row; under: drawn beneath curves,
-    for comparison.
+def strip(
+    x: Floats, scale: DisplayScale, cols: int, under: Floats | None = None
+) -> Picture:
+    """Examples x (n, *shape) on the display scale, in rows of `cols`.
+
+    under: (n, *shape), drawn in grey beneath line plots for comparison.
     """
-    if view.image:
-        return _mosaic(view.pixels(x), cols)
-    svg, width, height = profiles.draw(x, cols, under)
+    if scale.image:
+        return _mosaic(scale.pixels(x), cols)
+    svg, width, height = line_grid.draw(x, cols, under)
     return Picture(svg.encode(), "image/svg+xml", width, height)
 
 
@@ -60,8 +61,10 @@ def _png(image: NDArray[np.uint8]) -> bytes:
 
 
 def _fit(tiles: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Tiles of about CELL pixels: small ones repeat their pixels, so that each is a crisp square;
-    big ones shrink.
+    """Tiles resized to about CELL pixels.
+
+    Small tiles are enlarged by repeating pixels, so that their edges stay sharp, and
+    large ones are shrunk by resampling.
     """
     side = max(tiles.shape[1:3])
     if side <= 2 * CELL:
@@ -70,28 +73,25 @@ def _fit(tiles: NDArray[np.uint8]) -> NDArray[np.uint8]:
     from PIL import Image
 
     scale = 1.5 * CELL / side
-    size = (
-        max(1, round(tiles.shape[2] * scale)),
-        max(1, round(tiles.shape[1] * scale)),
-    )
-    return np.stack(
-        [
-            np.asarray(Image.fromarray(t).resize(size, Image.Resampling.LANCZOS))
-            for t in tiles
-        ]
-    )
+    height = max(1, round(tiles.shape[1] * scale))
+    width = max(1, round(tiles.shape[2] * scale))
+    resized = [
+        Image.fromarray(tile).resize((width, height), Image.Resampling.LANCZOS)
+        for tile in tiles
+    ]
+    return np.stack([np.asarray(image) for image in resized])
 
 
 def _mosaic(tiles: NDArray[np.uint8], cols: int) -> Picture:
+    """Tiles (n, h, w[, 3]) on a white page, in rows of `cols`."""
     tiles = _fit(tiles)
     n, h, w = tiles.shape[:3]
-    rows, gap = -(-n // cols), max(3, min(h, w) // 11)
-    page = np.full(
-        (rows * (h + gap) - gap, cols * (w + gap) - gap, *tiles.shape[3:]),
-        255,
-        np.uint8,
-    )
+    rows = -(-n // cols)
+    gap = max(3, min(h, w) // 11)
+    size = (rows * (h + gap) - gap, cols * (w + gap) - gap, *tiles.shape[3:])
+    page = np.full(size, 255, np.uint8)
     for i, tile in enumerate(tiles):
-        top, left = (i // cols) * (h + gap), (i % cols) * (w + gap)
+        top = (i // cols) * (h + gap)
+        left = (i % cols) * (w + gap)
         page[top : top + h, left : left + w] = tile
     return Picture(_png(page), "image/png", page.shape[1], page.shape[0])

@@ -1,19 +1,26 @@
-"""The colours that the figures and the page share."""
+"""Colours and fonts shared by the figures and the page."""
 
 from __future__ import annotations
 
 import numpy as np
 
-INK, MUTED, LINE, PAPER = "#1d2229", "#5d6673", "#e3e5e8", "#ffffff"
+INK = "#1d2229"
+MUTED = "#5d6673"
+LINE = "#e3e5e8"
+PAPER = "#ffffff"
 ACCENT = "#0f5f66"
-PRIOR, POSTERIOR, DRAWN = "#8d95a0", "#0f7c80", "#c2410c"
-DISTORTION, RATE, GAP = "#33588f", "#d19a3a", "#b4453c"
-# the part of the gap that a better encoder would close; the other part has the gap's own colour
-MISSED = "#e0a49b"
+PRIOR = "#8d95a0"
+POSTERIOR = "#0f7c80"
+DRAWN = "#c2410c"
+DISTORTION = "#33588f"
+RATE = "#d19a3a"
+GAP = "#b4453c"
+# The amortization gap; the approximation gap has the colour of the whole gap.
+AMORTIZATION = "#e0a49b"
 
 FONTS = (
-    "-apple-system,BlinkMacSystemFont,'Segoe UI',Roboto,Inter,'Noto "
-    "Sans','Helvetica Neue','Liberation Sans',sans-serif"
+    "-apple-system,BlinkMacSystemFont,'Segoe UI',Roboto,Inter,'Noto Sans',"
+    "'Helvetica Neue','Liberation Sans',sans-serif"
 )
 
 CSS = {
@@ -28,10 +35,10 @@ CSS = {
     "distortion": DISTORTION,
     "rate": RATE,
     "gap": GAP,
-    "missed": MISSED,
+    "amortization": AMORTIZATION,
 }
 
-_TEN = (
+TEN_COLOURS = (
     "#4e79a7",
     "#e28426",
     "#d1494b",
@@ -46,13 +53,13 @@ _TEN = (
 
 
 def label_colours(n: int) -> list[str]:
-    """One colour per label: ten told apart at a glance, and beyond ten a walk round the hues."""
-    if n <= len(_TEN):
-        return list(_TEN[:n])
+    """One colour per label: a fixed set of ten, or evenly spread hues beyond ten."""
+    if n <= len(TEN_COLOURS):
+        return list(TEN_COLOURS[:n])
     from matplotlib.colors import hsv_to_rgb, to_hex
 
-    turns = (np.arange(n) * 0.618034) % 1.0
+    hues = (np.arange(n) * 0.618034) % 1.0
     return [
-        str(to_hex(tuple(hsv_to_rgb((t, 0.6, 0.55 + 0.3 * (i % 2))))))
-        for i, t in enumerate(turns)
+        str(to_hex(tuple(hsv_to_rgb((hue, 0.6, 0.55 + 0.3 * (i % 2))))))
+        for i, hue in enumerate(hues)
     ]

@@ -1,1 +1,1 @@
-"""Blocks and sentences that sections are made of."""
+"""The blocks of which sections are composed, and the texts of each language."""

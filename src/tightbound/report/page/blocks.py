@@ -1,6 +1,6 @@
-"""What a page is made of: sections of panels, one panel a run, each a stack of blocks.
+"""The blocks of which a page is composed: sections contain panels, panels contain blocks.
 
-The template draws each kind.
+The template draws each block by its `kind`.
 """
 
 from __future__ import annotations
@@ -13,9 +13,7 @@ from tightbound.report.figures.image_grid import Picture
 
 @dataclass(frozen=True)
 class Strip:
-    """A row of examples with a short mathematical tag before it and, perhaps, a number
-    under each.
-    """
+    """A row of examples with a symbol before it and optional numbers beneath."""
 
     tag: str
     picture: Picture
@@ -27,7 +25,7 @@ class Strip:
 
 @dataclass(frozen=True)
 class Plot:
-    """A figure."""
+    """A plot."""
 
     picture: Picture
     alt: str
@@ -35,9 +33,11 @@ class Plot:
 
 
 @dataclass(frozen=True)
-class Mark:
-    """An entry of a legend: its sign (dot, line, dashed, fill, ring, ...), a colour by name or hex
-    code, its words.
+class LegendEntry:
+    """An entry of a legend.
+
+    sign: dot, line, dashed, dotted, fill, frame, ring or dashed-ring; colour: a name
+    of the palette or a hex code.
     """
 
     sign: str
@@ -46,58 +46,56 @@ class Mark:
 
 
 @dataclass(frozen=True)
-class Key:
-    """A legend, in the page's own language and type."""
+class Legend:
+    """The legend of a plot, in the language and font of the page."""
 
-    marks: Sequence[Mark]
-    kind: str = "key"
+    entries: Sequence[LegendEntry]
+    kind: str = "legend"
 
 
 @dataclass(frozen=True)
 class Term:
-    """A term of log p(x): its sign before it, its name, value, error, colour, and a
-    sentence.
-    """
+    """A value with its error: the sign before it, its name, colour and explanation."""
 
     sign: str
     name: str
     value: str
     se: str
     colour: str
-    says: str = ""
+    explanation: str = ""
 
 
 @dataclass(frozen=True)
 class Equation:
-    """Terms in a line: the first equals the rest."""
+    """Terms in one line; the first equals the sum of the others."""
 
     terms: Sequence[Term]
     kind: str = "equation"
 
 
 @dataclass(frozen=True)
-class Ledger:
-    """Terms in a table, each with its sentence."""
+class TermTable:
+    """Terms in a table, one a row, with their explanations."""
 
     terms: Sequence[Term]
-    kind: str = "ledger"
+    kind: str = "term-table"
 
 
 @dataclass(frozen=True)
 class Bar:
-    """A share as a bar: words, value in 0..1, its print, and whether it is a run or a baseline."""
+    """A share from 0 to 1 as a bar with its interval; is_run: False for a baseline."""
 
     text: str
     value: float
     low: float
     high: float
-    shown: str
-    own: bool
+    printed: str
+    is_run: bool
 
 
 @dataclass(frozen=True)
 class Bars:
-    """Shares, one under another."""
+    """Bars, one below another."""
 
     bars: Sequence[Bar]
     alt: str
@@ -105,16 +103,16 @@ class Bars:
 
 
 @dataclass(frozen=True)
-class Trio:
-    """A few single examples side by side, each with a word under it."""
+class ImageRow:
+    """Single examples side by side: (picture, words beneath, alternative text)."""
 
     items: Sequence[tuple[Picture, str, str]]
-    kind: str = "trio"
+    kind: str = "image-row"
 
 
 @dataclass(frozen=True)
 class Gallery:
-    """Small figures side by side, each with words under it."""
+    """Small plots side by side: (picture, words beneath, alternative text)."""
 
     items: Sequence[tuple[Picture, str, str]]
     kind: str = "gallery"
@@ -122,28 +120,27 @@ class Gallery:
 
 @dataclass(frozen=True)
 class Segment:
-    """A part of a stacked bar: its share of the whole width, its colour by name, and its number."""
+    """A part of a stacked bar: its share of the full width, colour name and number."""
 
     share: float
     colour: str
-    shown: str
+    printed: str
 
 
 @dataclass(frozen=True)
-class Stack:
-    """Stacked bars, one under another: words, the number at the left end, segments, the number at
-    the right end.
-    """
+class StackedBars:
+    """Stacked bars: (words, number at the left end, segments, number at the right)."""
 
     rows: Sequence[tuple[str, str, Sequence[Segment], str]]
     alt: str
-    kind: str = "stack"
+    kind: str = "stacked-bars"
 
 
 @dataclass(frozen=True)
 class Findings:
-    """What was found to be wrong: a heading, what it means, and the setting to change; good:
-    nothing was.
+    """Verdicts of the diagnosis: (heading, explanation, remedy).
+
+    good: True where no fault was found.
     """
 
     items: Sequence[tuple[str, str, str]]
@@ -153,20 +150,24 @@ class Findings:
 
 @dataclass(frozen=True)
 class Cell:
-    """A value as it is printed; was: one over it to compare it with; chance: how likely it is; off:
-    unlike `was`.
+    """A printed value of a table.
+
+    reference: a value printed above it for comparison; probability: of the value;
+    differs: True to mark the value as different from the reference.
     """
 
-    now: str
-    was: str = ""
-    chance: str = ""
-    off: bool = False
+    value: str
+    reference: str = ""
+    probability: str = ""
+    differs: bool = False
 
 
 @dataclass(frozen=True)
 class Grid:
-    """Rows of a table side by side, a line for each column: its name, a cell for each row, a note;
-    tag: of all.
+    """Rows of a data table side by side, one line per column.
+
+    head: a word above each row; lines: (column name, a cell per row, note); tag: a
+    word in the corner.
     """
 
     head: Sequence[str]
@@ -178,8 +179,10 @@ class Grid:
 
 @dataclass(frozen=True)
 class Card:
-    """One column's marginal: its name, a histogram or shares (value, held out, drawn, both as
-    printed), and a note.
+    """The marginal distribution of one column: a histogram, or shares of each value.
+
+    shares: (value, length of the held-out bar, length of the drawn bar, held-out share
+    as printed, drawn share as printed).
     """
 
     name: str
@@ -190,7 +193,7 @@ class Card:
 
 @dataclass(frozen=True)
 class Cards:
-    """Marginals, as many side by side as have room."""
+    """Marginal distributions, as many side by side as fit."""
 
     cards: Sequence[Card]
     alt: str
@@ -198,34 +201,34 @@ class Cards:
 
 
 @dataclass(frozen=True)
-class Words:
-    """A paragraph inside a panel; `step` numbers it."""
+class Paragraph:
+    """A paragraph inside a panel; step: True to number it."""
 
     text: str
     step: bool = False
-    kind: str = "words"
+    kind: str = "paragraph"
 
 
 Block = (
     Strip
     | Plot
-    | Key
+    | Legend
     | Equation
-    | Ledger
+    | TermTable
     | Bars
-    | Trio
+    | ImageRow
     | Gallery
-    | Stack
+    | StackedBars
     | Findings
     | Grid
     | Cards
-    | Words
+    | Paragraph
 )
 
 
 @dataclass(frozen=True)
 class Panel:
-    """One run's part of a section."""
+    """The part of a section that shows one run."""
 
     title: str
     blocks: Sequence[Block]
@@ -234,8 +237,10 @@ class Panel:
 
 @dataclass(frozen=True)
 class Section:
-    """A heading, a paragraph that says what to look for, and the runs side by side; alone: one
-    panel over all.
+    """A section of the page: heading, introduction, and one panel per run.
+
+    name: the anchor; nav: the entry in the contents; wide: blocks over the full width,
+    with their caption; alone: True where one panel takes the full width.
     """
 
     name: str

@@ -1,6 +1,4 @@
-"""The report's words: one TOML file per language, values filled in, mathematics set in its own
-face.
-"""
+"""The texts of the report, one TOML file per language, and the formatting of numbers."""
 
 from __future__ import annotations
 
@@ -8,14 +6,17 @@ import re
 import string
 import tomllib
 from importlib import resources
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tightbound.runtime.errors import lookup
+
+if TYPE_CHECKING:
+    from markupsafe import Markup
 
 LANGUAGES = {"en": "en.toml", "ko": "ko.toml"}
 
 
-class _Numbers(string.Formatter):
+class _Formatter(string.Formatter):
     """`str.format` with a true minus sign in numbers."""
 
     def format_field(self, value: Any, format_spec: str) -> str:
@@ -24,49 +25,55 @@ class _Numbers(string.Formatter):
 
 
 def number(value: float, spec: str = ",.1f") -> str:
-    """A number with a true minus sign, and none before a zero."""
+    """A formatted number with a true minus sign; a rounded zero has no sign."""
     text = format(value, spec)
-    return (text if any(c in "123456789" for c in text) else text.lstrip("-")).replace(
-        "-", "−"
-    )
+    if not any(c in "123456789" for c in text):
+        text = text.lstrip("-")
+    return text.replace("-", "−")
 
 
 def with_error(mean: float, se: float) -> tuple[str, str]:
-    """A mean and its standard error to the same places: 2 where the error is below 2, else 1 or
-    none.
+    """A mean and its standard error, printed with the same number of decimals.
+
+    Two decimals for an error below 2, one for an error below 20, otherwise none.
     """
-    spec = ",.2f" if se < 2 else ",.1f" if se < 20 else ",.0f"
+    if se < 2:
+        spec = ",.2f"
+    elif se < 20:
+        spec = ",.1f"
+    else:
+        spec = ",.0f"
     return number(mean, spec), number(se, spec)
 
 
 class Text:
-    """The sentences of one language: `text("recon.caption", kept=0.95)`; `shared` values stand in
-    every sentence.
+    """The sentences of one language, as a callable: `text("recon.caption", kept=0.95)`.
 
-    Raises TightboundError for a language that there is no file for.
+    Values in `shared` are filled in wherever a sentence uses them.
+
+    Raises:
+        TightboundError: for a language without a file.
     """
 
     def __init__(self, lang: str) -> None:
         name = lookup(LANGUAGES, lang, "language")
-        source = (
-            resources.files("tightbound.report")
-            .joinpath("text", name)
-            .read_text(encoding="utf-8")
-        )
-        self.lang, self.table = lang, tomllib.loads(source)
+        file = resources.files("tightbound.report") / "text" / name
+        self.lang = lang
+        self.table = tomllib.loads(file.read_text(encoding="utf-8"))
         self.shared: dict[str, Any] = {}
 
-    def count(self, what: str, n: int) -> str:
-        """A number of things in words: `count("features", 1)` is "1 feature"."""
-        return self(f"count.{what}_one" if n == 1 else f"count.{what}", n=n)
+    def count(self, noun: str, n: int) -> str:
+        """A number with its noun: `count("features", 1)` is "1 feature"."""
+        return self(f"count.{noun}_one" if n == 1 else f"count.{noun}", n=n)
 
     def __call__(self, key: str, **values: Any) -> str:
         section, _, name = key.partition(".")
-        return _Numbers().format(self.table[section][name], **{**self.shared, **values})
+        sentence = self.table[section][name]
+        return _Formatter().format(sentence, **{**self.shared, **values})
 
 
-def rich(text: str) -> Any:
-    """Plain text to HTML: everything escaped, then `backticks` set as mathematics."""
+def rich(text: str) -> Markup:
+    """Plain text as HTML: escaped, with text in `backticks` set as mathematics."""
     from markupsafe import Markup, escape
 
     return Markup(re.sub(r"`([^`]+)`", _mathematics, str(escape(text))))

@@ -1,1 +1,1 @@
-"""The sections of a report, in order."""
+"""The sections of the page, from the content of each run."""

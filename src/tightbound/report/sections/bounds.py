@@ -1,181 +1,194 @@
-"""Beyond the terms of log p(x): the bound by K with what brackets it, and the gap
-in its two parts.
-"""
+"""The bound on log p(x) against K, estimates by other methods, and the parts of the gap."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
-from tightbound.report.content.gather import Story
-from tightbound.report.figures import density_plots as diagrams
+from tightbound.report.content.gather import RunResult
+from tightbound.report.figures import density_plots
 from tightbound.report.figures.palette import GAP, INK, POSTERIOR
 from tightbound.report.figures.plots import Series, Span
-from tightbound.report.page.blocks import Block, Key, Mark, Plot, Segment, Stack, Words
+from tightbound.report.page.blocks import (
+    Block,
+    Legend,
+    LegendEntry,
+    Paragraph,
+    Plot,
+    Segment,
+    StackedBars,
+)
 from tightbound.report.page.text import Text, number, with_error
+from tightbound.report.sections.common import Tree
 
-Tree = Mapping[str, Any]
+GAPS = ("inference_gap", "train")  # on test and on training examples
+PARTS = {"amortisation": "amortization", "approximation": "gap"}  # name -> colour
 
 
-def curve_of(evaluation: Tree) -> list[Tree]:
-    """The points of the bound by K, where there are two or more."""
+@dataclass(frozen=True)
+class _Level:
+    """log p(x) by another method: value, half width of its band, colour and name."""
+
+    value: float
+    half: float
+    colour: str
+    name: str
+
+
+def _points(evaluation: Tree) -> list[Tree]:
+    """The points of the bound against K, or none where there is only one."""
     points = evaluation.get("curve") or []
     return list(points) if len(points) > 1 else []
 
 
-def levels_of(evaluation: Tree) -> list[tuple[float, float, str, str]]:
-    """Of each other method: where it puts log p(x) on all examples, half its band, its colour, its
-    name.
+def _levels(evaluation: Tree) -> list[_Level]:
+    """log p(x) of all examples by each of the other methods.
 
-    It was run on some examples only, so it is placed by its mean difference from importance
-    sampling on those; the band is two standard errors of that difference, and the BDMC gap of
-    the settings where there is one.
+    A method is run on a subset only, so its level is the importance-sampled log p(x) of
+    all examples plus the mean difference on the subset. The band is 1.96 standard errors
+    of that difference, plus the BDMC gap for estimates by AIS.
     """
-    found, at = [], (evaluation["terms"].get("log_px") or {}).get("mean")
-    slack = ((evaluation.get("bdmc_gap") or {}).get("gap") or {}).get("mean") or 0.0
+    log_px = (evaluation["terms"].get("log_px") or {}).get("mean")
+    if log_px is None:
+        return []
+    bdmc_gap = ((evaluation.get("bdmc_gap") or {}).get("gap") or {}).get("mean") or 0.0
+    levels = []
     for name, method in (evaluation.get("methods") or {}).items():
         above = method.get("above_importance")
-        if above is None or at is None:
+        if above is None:
             continue
-        exact = method.get("kind") == "exact"
-        half = 1.96 * float(above.get("se") or 0.0) + (0.0 if exact else slack)
-        found.append(
-            (float(at) + float(above["mean"]), half, INK if exact else GAP, name)
-        )
-    return found
+        value = float(log_px) + float(above["mean"])
+        half = 1.96 * float(above.get("se") or 0.0)
+        if method.get("kind") == "exact":
+            levels.append(_Level(value, half, INK, name))
+        else:
+            levels.append(_Level(value, half + bdmc_gap, GAP, name))
+    return levels
 
 
-def span_of(evaluations: Sequence[Tree]) -> Span | None:
-    """One scale for the curves of all runs."""
+def curve_span(evaluations: Sequence[Tree]) -> Span | None:
+    """A common axis for the curves of all runs, or None where there are none."""
     values: list[float] = []
     for evaluation in evaluations:
-        points = curve_of(evaluation)
-        values += [
-            float(p["mean"]) + s * 1.96 * float(p["se"] or 0.0)
-            for p in points
-            for s in (-1, 1)
-        ]
-        values += (
-            [v + s * half for v, half, _, _ in levels_of(evaluation) for s in (-1, 1)]
-            if points
-            else []
-        )
+        points = _points(evaluation)
+        bands = [(float(p["mean"]), 1.96 * float(p["se"] or 0.0)) for p in points]
+        if points:
+            bands += [(level.value, level.half) for level in _levels(evaluation)]
+        values += [value + sign * half for value, half in bands for sign in (-1, 1)]
     if not values:
         return None
     pad = 0.08 * max(max(values) - min(values), 1.0)
     return min(values) - pad, max(values) + pad
 
 
-def curve(story: Story, text: Text, span: Span | None) -> list[Block]:
-    """The bound against K."""
-    points = curve_of(story.evaluation)
+def curve(result: RunResult, text: Text, span: Span | None) -> list[Block]:
+    """The importance-weighted bound against K, with estimates by other methods."""
+    points = _points(result.evaluation)
     if not points or span is None:
         return []
-    x, y, se = (
-        np.array([p[k] or 0.0 for p in points], dtype=float)
-        for k in ("k", "mean", "se")
-    )
-    levels = levels_of(story.evaluation)
-    bounds = Series(x, y, POSTERIOR)
-    picture = diagrams.curve(bounds, se, [(v, h, c) for v, h, c, _ in levels], span)
-    marks = [Mark("line", "posterior", text("key.bound"))]
-    marks += [
-        Mark("dashed", colour, text(f"key.{name.replace('-', '_')}"))
-        for _, _, colour, name in levels
-    ]
-    bdmc = _bdmc_gap(story, text)
-    words = text(
-        "closer.curve", first=number(y[0]), last=number(y[-1]), k=f"{int(x[-1]):,}"
-    )
-    warned = _trust(story.evaluation, text)
+    columns = [[p[key] or 0.0 for p in points] for key in ("k", "mean", "se")]
+    k, mean, se = np.array(columns, dtype=float)
+    levels = _levels(result.evaluation)
+    lines = [(level.value, level.half, level.colour) for level in levels]
+    picture = density_plots.curve(Series(k, mean, POSTERIOR), se, lines, span)
+    entries = [LegendEntry("line", "posterior", text("legend.bound"))]
+    for level in levels:
+        key = f"legend.{level.name.replace('-', '_')}"
+        entries.append(LegendEntry("dashed", level.colour, text(key)))
+    values = {"first": number(mean[0]), "last": number(mean[-1])}
+    words = text("bounds.curve", **values, k=f"{int(k[-1]):,}")
     return [
-        Plot(picture, text("closer.alt_curve", run=story.name)),
-        Key(marks),
-        Words(f"{words} {warned}".strip()),
-        *bdmc,
+        Plot(picture, text("bounds.alt_curve", run=result.name)),
+        Legend(entries),
+        Paragraph(f"{words} {_heavy_tails(result.evaluation, text)}".strip()),
+        *_bdmc_gap(result, text),
     ]
 
 
-def _bdmc_gap(story: Story, text: Text) -> list[Block]:
-    """How far apart the bounds of AIS from below and from above are, on examples that the model
-    made.
-    """
-    c = story.evaluation.get("bdmc_gap")
-    if not c:
+def _bdmc_gap(result: RunResult, text: Text) -> list[Block]:
+    """Histogram of the BDMC gaps on examples drawn from the model."""
+    bdmc = result.evaluation.get("bdmc_gap")
+    if not bdmc:
         return []
-    mean, se = float(c["gap"]["mean"]), float(c["gap"]["se"] or 0.0)
-    words = text("closer.bdmc_gap", n=c["n"], gap=mean, se=se)
+    mean = float(bdmc["gap"]["mean"])
+    se = float(bdmc["gap"]["se"] or 0.0)
+    picture = density_plots.gaps(np.array(bdmc["gaps"]))
     return [
-        Plot(
-            diagrams.gaps(np.array(c["gaps"])), text("closer.alt_gaps", run=story.name)
-        ),
-        Words(words),
+        Plot(picture, text("bounds.alt_gaps", run=result.name)),
+        Paragraph(text("bounds.bdmc_gap", n=bdmc["n"], gap=mean, se=se)),
     ]
 
 
-def _trust(evaluation: Tree, text: Text) -> str:
-    tail = ((evaluation.get("methods") or {}).get("importance") or {}).get("pareto_k")
-    share = None if not tail else tail.get("above_0.7")
-    return text("closer.trust", share=float(share)) if share else ""
+def _heavy_tails(evaluation: Tree, text: Text) -> str:
+    """A warning if weights have heavy tails (Vehtari et al., arXiv:1507.02646)."""
+    importance = (evaluation.get("methods") or {}).get("importance") or {}
+    share = (importance.get("pareto_k") or {}).get("above_0.7")
+    return text("bounds.heavy_tails", share=float(share)) if share else ""
 
 
-def widest(evaluations: Sequence[Tree]) -> float:
-    """The largest gap of all runs, for a common scale."""
-    terms = [
-        t
-        for a in evaluations
-        for t in (a.get("inference_gap"), a.get("train"))
-        if t and "amortisation" in t
-    ]
-    return max([float(t["gap"]["mean"]) for t in terms], default=0.0)
+def _with_parts(evaluation: Tree) -> dict[str, Tree]:
+    """The inference gaps of a run that are split in two parts."""
+    gaps = {name: evaluation.get(name) for name in GAPS}
+    return {name: gap for name, gap in gaps.items() if gap and "amortisation" in gap}
 
 
-def stack(story: Story, text: Text, widest: float) -> list[Block]:
-    """From the ELBO to log p(x): what a better encoder would close, and what no q of this family
-    would.
-    """
-    rows = []
-    for part in ("inference_gap", "train"):
-        t = story.evaluation.get(part)
-        if not t or "amortisation" not in t or widest <= 0:
-            continue
-        segments = [
-            Segment(
-                max(0.0, float(t[name]["mean"])) / widest,
-                colour,
-                number(float(t[name]["mean"]), ".2f"),
-            )
-            for name, colour in (("amortisation", "missed"), ("approximation", "gap"))
-        ]
-        label = text(
-            "closer.test" if part == "inference_gap" else "closer.train", n=t["n"]
-        )
-        ends = [
-            " ± ".join(with_error(float(t[k]["mean"]), float(t[k]["se"] or 0.0)))
-            for k in ("elbo", "log_px")
-        ]
-        rows.append((label, f"`ELBO` {ends[0]}", segments, f"`log p(x)` {ends[1]}"))
+def widest_gap(evaluations: Sequence[Tree]) -> float:
+    """The largest inference gap of all runs, for a common scale."""
+    gaps = [gap for tree in evaluations for gap in _with_parts(tree).values()]
+    return max([float(gap["gap"]["mean"]) for gap in gaps], default=0.0)
+
+
+def gap_parts(result: RunResult, text: Text, widest: float) -> list[Block]:
+    """The amortization gap and the approximation gap as stacked bars."""
+    if widest <= 0:
+        return []
+    gaps = _with_parts(result.evaluation)
+    rows = [_bar(name, gap, text, widest) for name, gap in gaps.items()]
     if not rows:
         return []
-    t = story.evaluation["inference_gap"]
-    exact = text("closer.exact" if t["exact"] else "closer.bound")
-    marks = [
-        Mark("fill", "missed", text("key.amortisation")),
-        Mark("fill", "gap", text("key.approximation")),
+    exact = result.evaluation["inference_gap"]["exact"]
+    words = [text("bounds.parts"), text("bounds.exact" if exact else "bounds.bound")]
+    words += _overfitting(result.evaluation, text)
+    entries = [
+        LegendEntry("fill", "amortization", text("legend.amortization")),
+        LegendEntry("fill", "gap", text("legend.approximation")),
     ]
-    words = [text("closer.stack"), exact]
-    over = story.evaluation.get("overfitting") or {}
-    if "encoder" in over and "decoder" in over:
-        values = {
-            f"{k}_{s}": over[k][s] or 0.0
-            for k in ("encoder", "decoder")
-            for s in ("mean", "se")
-        }
-        words.append(text("closer.overfitting", **values))
     return [
-        Stack(rows, text("closer.alt_stack", run=story.name)),
-        Key(marks),
-        Words(" ".join(words)),
+        StackedBars(rows, text("bounds.alt_parts", run=result.name)),
+        Legend(entries),
+        Paragraph(" ".join(words)),
     ]
+
+
+def _bar(
+    name: str, gap: Tree, text: Text, widest: float
+) -> tuple[str, str, list[Segment], str]:
+    """One stacked bar from the ELBO to log p(x)."""
+    segments = []
+    for part, colour in PARTS.items():
+        mean = float(gap[part]["mean"])
+        share = max(0.0, mean) / widest
+        segments.append(Segment(share, colour, number(mean, ".2f")))
+    label = text(
+        "bounds.test" if name == "inference_gap" else "bounds.train", n=gap["n"]
+    )
+    elbo, log_px = (
+        " ± ".join(with_error(float(gap[k]["mean"]), float(gap[k]["se"] or 0.0)))
+        for k in ("elbo", "log_px")
+    )
+    return label, f"`ELBO` {elbo}", segments, f"`log p(x)` {log_px}"
+
+
+def _overfitting(evaluation: Tree, text: Text) -> list[str]:
+    """A sentence on the overfitting of decoder and encoder, if it was measured."""
+    over = evaluation.get("overfitting") or {}
+    if "encoder" not in over or "decoder" not in over:
+        return []
+    values = {
+        f"{part}_{key}": over[part][key] or 0.0
+        for part in ("encoder", "decoder")
+        for key in ("mean", "se")
+    }
+    return [text("bounds.overfitting", **values)]

@@ -1,151 +1,147 @@
-"""The diagnosis as a section: what was found to be wrong, in plain words, and the measurements
-behind it.
-"""
+"""The diagnosis: faults that were found, with remedies, and the measurements."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
-from tightbound.report.content.gather import Stage, Story
-from tightbound.report.figures import density_plots as diagrams
+from tightbound.report.content.gather import Group, RunResult
+from tightbound.report.figures import density_plots
 from tightbound.report.page.blocks import (
     Block,
     Findings,
-    Key,
-    Ledger,
-    Mark,
+    Legend,
+    LegendEntry,
     Panel,
+    Paragraph,
     Plot,
     Section,
     Term,
-    Words,
+    TermTable,
 )
 from tightbound.report.page.text import Text, number, with_error
-from tightbound.report.sections.images import Cast, heads, panels
-
-Tree = Mapping[str, Any]
+from tightbound.report.sections.common import Results, Tree, heads, panels
 
 
-def health(cast: Cast, text: Text) -> Section | None:
+def diagnosis(results: Results, text: Text) -> Section | None:
     """Verdicts and measurements of all runs; None where none was diagnosed."""
-    found = [story.evaluation.get("diagnosis") for _, story in cast]
-    if not any(found):
+    trees = [result.evaluation.get("diagnosis") for _, result in results]
+    diagnosed = [tree for tree in trees if tree]
+    if not diagnosed:
         return None
-    tops = [
-        f["kl"]
-        for d in found
-        if d
-        for f in d["latents"]["features"]
-        if f.get("kl") is not None
-    ]
-    top = 1.08 * max(tops, default=1.0)
+    features = [f for tree in diagnosed for f in tree["latents"]["features"]]
+    kl = [f["kl"] for f in features if f.get("kl") is not None]
+    top = 1.08 * max(kl, default=1.0)
 
-    def panel(_: Stage, story: Story) -> Panel:
-        d = story.evaluation.get("diagnosis")
-        if not d:
-            return Panel(story.name, [Words(text("health.none"))])
-        blocks: list[Block] = [Findings(_verdicts(d, text), good=not d["verdicts"])]
-        kl = [f.get("kl") for f in d["latents"]["features"]]
-        if len(kl) > 1 and all(v is not None for v in kl):
-            active = np.array([f["active"] for f in d["latents"]["features"]])
-            picture = diagrams.features(np.array(kl, dtype=float), active, top)
-            marks = [Mark("fill", "rate", text("key.in_use"))]
-            marks += [] if active.all() else [Mark("frame", "muted", text("key.idle"))]
-            blocks += [Plot(picture, text("health.alt", run=story.name)), Key(marks)]
-        return Panel(story.name, [*blocks, Ledger(_measured(d, text))])
+    def panel(_: Group, result: RunResult) -> Panel:
+        tree = result.evaluation.get("diagnosis")
+        if not tree:
+            return Panel(result.name, [Paragraph(text("diagnosis.none"))])
+        blocks: list[Block] = [
+            Findings(_verdicts(tree, text), good=not tree["verdicts"]),
+            *_kl_by_feature(result, tree, text, top),
+            TermTable(_measurements(tree, text)),
+        ]
+        return Panel(result.name, blocks)
 
-    return Section("health", *heads(text, "health"), panels(cast, text, panel))
+    return Section("diagnosis", *heads(text, "diagnosis"), panels(results, text, panel))
 
 
-def _verdicts(d: Tree, text: Text) -> list[tuple[str, str, str]]:
-    """Heading, explanation and remedy of each verdict; or that nothing was found."""
-    if not d["verdicts"]:
-        return [(text("health.fine"), text("health.fine_says"), "")]
+def _kl_by_feature(
+    result: RunResult, tree: Tree, text: Text, top: float
+) -> list[Block]:
+    """A plot of the KL of each feature, where it is defined for all of several."""
+    features = tree["latents"]["features"]
+    kl = [feature.get("kl") for feature in features]
+    if len(kl) < 2 or any(value is None for value in kl):
+        return []
+    active = np.array([feature["active"] for feature in features])
+    picture = density_plots.features(np.array(kl, dtype=float), active, top)
+    entries = [LegendEntry("fill", "rate", text("legend.in_use"))]
+    if not active.all():
+        entries.append(LegendEntry("frame", "muted", text("legend.unused")))
+    return [Plot(picture, text("diagnosis.alt", run=result.name)), Legend(entries)]
+
+
+def _verdicts(tree: Tree, text: Text) -> list[tuple[str, str, str]]:
+    """Heading, explanation and remedy of each verdict, or that there is none."""
+    if not tree["verdicts"]:
+        return [(text("diagnosis.fine"), text("diagnosis.fine_says"), "")]
     items = []
-    for v in d["verdicts"]:
-        name = v["name"].replace(" ", "_")
-        values = {k: "-" if x is None else x for k, x in v["values"].items()}
+    for verdict in tree["verdicts"]:
+        name = verdict["name"].replace(" ", "_")
+        values = {k: "-" if x is None else x for k, x in verdict["values"].items()}
         if name == "likelihood_scale_wrong":
             name += f"_{values['width']}"
-        items.append(
-            (
-                text(f"verdict.{name}"),
-                text(f"verdict.{name}_says", **values),
-                text(f"fix.{v['fix']}", **values),
-            )
-        )
+        heading = text(f"verdict.{name}")
+        explanation = text(f"verdict.{name}_says", **values)
+        items.append((heading, explanation, text(f"fix.{verdict['fix']}", **values)))
     return items
 
 
-def _measured(d: Tree, text: Text) -> list[Term]:
-    """The measurements, each with a sentence that says how to read it."""
-    features, sites = d["latents"]["features"], d["latents"]["sites"]
-    used = sum(f["active"] for f in features)
-    rows = [
-        Term(
-            "",
-            text("health.used"),
-            f"{used} / {len(features)}",
-            "",
-            "rate",
-            text("health.used_says"),
-        )
+def _measurements(tree: Tree, text: Text) -> list[Term]:
+    """The measurements, each with an explanation."""
+    features = tree["latents"]["features"]
+    active = [feature for feature in features if feature["active"]]
+    used = f"{len(active)} / {len(features)}"
+    return [
+        _row(text, "used", used, colour="rate"),
+        *_information(tree, text),
+        *_calibration(tree, text),
+        *_transfer(tree, text),
+        *_progress(tree, text),
     ]
-    one = next((s for s in sites if s.get("mutual_information")), None)
-    if one is not None:
-        cap = number(one["cap"], ".2f")
-        rows.append(
-            _figure(
-                one["mutual_information"],
-                text,
-                "information",
-                n=f"{one['n']:,}",
-                cap=cap,
-            )
-        )
-        if one.get("aggregate_kl"):
-            rows.append(_figure(one["aggregate_kl"], text, "aggregate"))
-        if one.get("total_correlation"):
-            rows.append(_figure(one["total_correlation"], text, "correlation"))
-    if d.get("calibration"):
-        c = d["calibration"]
-        shown = f"{c['central50']['mean']:.0%}, {c['central90']['mean']:.0%}"
-        rows.append(
-            Term(
-                "",
-                text("health.calibration"),
-                shown,
-                "",
-                "ink",
-                text("health.calibration_says"),
-            )
-        )
-    if d.get("transfer"):
-        t = d["transfer"]
-        rows.append(_figure(t["lost"], text, "lost", share=float(t["share"])))
-    p = d.get("progress")
-    if p and p["gained"] is not None:
-        values = (
-            number(p["gained"], ".2f"),
-            "" if p["error"] is None else number(p["error"], ".2f"),
-        )
-        rows.append(
-            Term(
-                "",
-                text("health.gained"),
-                *values,
-                "ink",
-                text("health.gained_says", epochs=p["epochs"]),
-            )
-        )
+
+
+def _information(tree: Tree, text: Text) -> list[Term]:
+    """Mutual information, KL of the aggregate posterior and total correlation."""
+    sites = [s for s in tree["latents"]["sites"] if s.get("mutual_information")]
+    if not sites:
+        return []
+    site = sites[0]
+    values = {"n": f"{site['n']:,}", "cap": number(site["cap"], ".2f")}
+    rows = [_mean(text, "information", site["mutual_information"], **values)]
+    if site.get("aggregate_kl"):
+        rows.append(_mean(text, "aggregate", site["aggregate_kl"]))
+        if site.get("total_correlation"):
+            rows.append(_mean(text, "correlation", site["total_correlation"]))
     return rows
 
 
-def _figure(figure: Tree, text: Text, name: str, **values: Any) -> Term:
-    shown = with_error(float(figure["mean"]), float(figure["se"] or 0.0))
-    return Term(
-        "", text(f"health.{name}"), *shown, "ink", text(f"health.{name}_says", **values)
-    )
+def _calibration(tree: Tree, text: Text) -> list[Term]:
+    calibration = tree.get("calibration")
+    if not calibration:
+        return []
+    central50 = calibration["central50"]["mean"]
+    central90 = calibration["central90"]["mean"]
+    return [_row(text, "calibration", f"{central50:.0%}, {central90:.0%}")]
+
+
+def _transfer(tree: Tree, text: Text) -> list[Term]:
+    transfer = tree.get("transfer")
+    if not transfer:
+        return []
+    return [_mean(text, "lost", transfer["lost"], share=float(transfer["share"]))]
+
+
+def _progress(tree: Tree, text: Text) -> list[Term]:
+    progress = tree.get("progress")
+    if not progress or progress["gained"] is None:
+        return []
+    error = "" if progress["error"] is None else number(progress["error"], ".2f")
+    gained = number(progress["gained"], ".2f")
+    return [_row(text, "gained", gained, error, epochs=progress["epochs"])]
+
+
+def _mean(text: Text, name: str, mean: Tree, **values: Any) -> Term:
+    """A row of the table for a mean with its standard error."""
+    printed, error = with_error(float(mean["mean"]), float(mean["se"] or 0.0))
+    return _row(text, name, printed, error, **values)
+
+
+def _row(
+    text: Text, name: str, value: str, se: str = "", colour: str = "ink", **values: Any
+) -> Term:
+    explanation = text(f"diagnosis.{name}_says", **values)
+    return Term("", text(f"diagnosis.{name}"), value, se, colour, explanation)

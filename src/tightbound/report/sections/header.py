@@ -1,13 +1,11 @@
-"""What the models are: the table at the head of the page, and what a reader must be told before
-comparing them.
-"""
+"""The head of the page: title, notices on comparability, and the table of models."""
 
 from __future__ import annotations
 
 from tightbound.models.recipes import Part, has_point
-from tightbound.report.content.gather import Stage, Story
+from tightbound.report.content.gather import Group, RunResult
 from tightbound.report.page.text import Text
-from tightbound.report.sections.images import Cast, say
+from tightbound.report.sections.common import Results, set_nouns
 
 
 def _part(part: Part) -> str:
@@ -15,128 +13,114 @@ def _part(part: Part) -> str:
     return f"{part.name} ({options})" if options else part.name
 
 
-def _prior(story: Story, text: Text) -> str:
-    recipe = story.run.config.recipe
-    if story.run.fitted:
+def _prior(result: RunResult, text: Text) -> str:
+    recipe = result.run.config.recipe
+    if result.run.fitted:
         return text("model.fitted", prior=_part(recipe.prior))
     return text("model.no_prior") if has_point(recipe) else _part(recipe.prior)
 
 
-def _training(story: Story, text: Text) -> str:
-    lines = [line for line in story.history if line.get("event") == "epoch"]
-    if not lines:
+def _training(result: RunResult, text: Text) -> str:
+    """Length and duration of the training of a run."""
+    epochs = [line for line in result.history if line.get("event") == "epoch"]
+    if not epochs:
         return text("model.unknown")
-    last = lines[-1]
+    last = epochs[-1]
     steps = f"{last['step']:,}"
-    epoch = last.get("epoch")
-    done = (
-        text("model.epochs", epochs=epoch, steps=steps)
-        if epoch
-        else text("model.steps", steps=steps)
-    )
+    if last.get("epoch"):
+        length = text("model.epochs", epochs=last["epoch"], steps=steps)
+    else:
+        length = text("model.steps", steps=steps)
     seconds = float(last["time"])
-    spent = (
-        text("model.seconds", time=seconds)
-        if seconds < 100
-        else text("model.minutes", time=seconds / 60)
-    )
-    return f"{done}, {spent}"
+    if seconds < 100:
+        return f"{length}, {text('model.seconds', time=seconds)}"
+    return f"{length}, {text('model.minutes', time=seconds / 60)}"
 
 
-def model_table(cast: Cast, text: Text) -> list[tuple[str, list[str]]]:
-    """(words, one value per run) for each row."""
+def _model(result: RunResult, text: Text) -> dict[str, str]:
+    """The entries of one run in the table of models."""
+    recipe = result.run.config.recipe
+    return {
+        "recipe": f"{recipe.name}, {_part(recipe.network)}-{recipe.size}",
+        "posterior": _part(recipe.posterior),
+        "prior": _prior(result, text),
+        "likelihood": _part(recipe.likelihood),
+        "latent": " + ".join(str(width) for width in result.run.sites.values()),
+        "parameters": f"{result.parameters['generative']:,}",
+        "parameters_phi": f"{result.parameters['inference']:,}",
+        "trained": _training(result, text),
+        "paper": recipe.paper,
+    }
 
-    def values(story: Story) -> dict[str, str]:
-        recipe = story.run.config.recipe
-        return {
-            "recipe": f"{recipe.name}, {_part(recipe.network)}-{recipe.size}",
-            "posterior": _part(recipe.posterior),
-            "prior": _prior(story, text),
-            "likelihood": _part(recipe.likelihood),
-            "latent": " + ".join(str(width) for width in story.run.sites.values()),
-            "parameters": f"{story.parameters['generative']:,}",
-            "parameters_phi": f"{story.parameters['inference']:,}",
-            "trained": _training(story, text),
-            "paper": recipe.paper,
-        }
 
-    table = [values(story) for _, story in cast]
+def model_table(results: Results, text: Text) -> list[tuple[str, list[str]]]:
+    """The table of models: (name of the row, one value per run)."""
+    models = [_model(result, text) for _, result in results]
     return [
-        (text(f"model.{key}"), [t[key] for t in table])
-        for key in table[0]
-        if any(t[key] for t in table)
+        (text(f"model.{key}"), [model[key] for model in models])
+        for key in models[0]
+        if any(model[key] for model in models)
     ]
 
 
-def notices(cast: Cast, text: Text) -> list[str]:
-    """One sentence for each thing that a reader could be misled by."""
-    stages: dict[int, Stage] = {id(stage): stage for stage, _ in cast}
-    found = []
-    if len(stages) > 1:
-        found.append(text("page.mixed"))
-    domains = sorted({story.run.spec.domain for _, story in cast})
-    if len(stages) == 1 and len(domains) > 1:
-        found.append(text("page.units", domains=", ".join(domains)))
-    if ways := _ways(cast, text):
-        found.append(text("page.evaluations", ways="; ".join(ways)))
-    for stage in stages.values():
-        say(text, stage)
-        place = stage.scene
-        if not place.held_out:
-            found.append(text("page.seen"))
-        if place.view.image and place.spec.shape[0] not in (1, 3, 4):
-            found.append(text("page.channels", channels=place.spec.shape[0]))
-        if place.sheet is not None and len(place.sheet.shown) < len(
-            place.sheet.columns
-        ):
-            found.append(
-                text(
-                    "table.first", n=len(place.sheet.shown), of=len(place.sheet.columns)
-                )
-            )
-        if place.view.standardised and place.sheet is None:
-            found.append(text("page.standard"))
-    return found
+def notices(results: Results, text: Text) -> list[str]:
+    """A sentence on each condition under which the page would mislead."""
+    groups: dict[int, Group] = {id(group): group for group, _ in results}
+    domains = sorted({result.run.spec.domain for _, result in results})
+    sentences = []
+    if len(groups) > 1:
+        sentences.append(text("page.mixed"))
+    elif len(domains) > 1:
+        sentences.append(text("page.units", domains=", ".join(domains)))
+    if settings := _evaluation_settings(results, text):
+        sentences.append(text("page.evaluations", settings="; ".join(settings)))
+    for group in groups.values():
+        sentences += _data_notices(group, text)
+    return sentences
 
 
-def _ways(cast: Cast, text: Text) -> list[str]:
-    """How each bound was evaluated, where they differ: with other K, or on another number of
-    examples.
-    """
-    bound = [(stage, story) for stage, story in cast if story.bound]
-    if (
-        len(
-            {
-                (story.evaluation.get("k"), story.evaluation.get("n"))
-                for _, story in bound
-            }
-        )
-        < 2
-    ):
+def _data_notices(group: Group, text: Text) -> list[str]:
+    set_nouns(text, group)
+    data = group.data
+    sentences = []
+    if not data.held_out:
+        sentences.append(text("page.trained_on"))
+    if data.scale.image and data.spec.shape[0] not in (1, 3, 4):
+        sentences.append(text("page.channels", channels=data.spec.shape[0]))
+    if data.table is not None and len(data.table.shown) < len(data.table.columns):
+        values = {"n": len(data.table.shown), "of": len(data.table.columns)}
+        sentences.append(text("table.first", **values))
+    if data.scale.standardised and data.table is None:
+        sentences.append(text("page.standard"))
+    return sentences
+
+
+def _evaluation_settings(results: Results, text: Text) -> list[str]:
+    """K and number of examples of each bound, if they differ between runs."""
+    pairs = [(group, result) for group, result in results if result.bound]
+    settings = {(r.evaluation.get("k"), r.evaluation.get("n")) for _, r in pairs}
+    if len(settings) < 2:
         return []
-    ways = []
-    for stage, story in bound:
-        say(text, stage)
-        k, n = (f"{story.evaluation.get(name) or 0:,}" for name in ("k", "n"))
-        ways.append(text("page.way", run=story.name, k=k, n=n))
-    return ways
+    sentences = []
+    for group, result in pairs:
+        set_nouns(text, group)
+        k = f"{result.evaluation.get('k') or 0:,}"
+        n = f"{result.evaluation.get('n') or 0:,}"
+        sentences.append(text("page.evaluation", run=result.name, k=k, n=n))
+    return sentences
 
 
-def opening(cast: Cast, text: Text, title: str | None) -> tuple[str, str]:
-    """The page's title and the sentence under it."""
-    stage = cast[0][0]
-    say(text, stage)
-    names = [story.name for _, story in cast]
-    joined = (
-        ", ".join(names[:-1]) + text("page.and") + names[-1]
-        if len(names) > 1
-        else names[0]
-    )
-    data = ", ".join(dict.fromkeys(str(s.scene.data.name) for s, _ in cast))
-    counts = stage.scene.counts
-    values = {"test": f"{counts['test']:,}", "train": f"{counts['train'] or 0:,}"}
-    under = text(
-        "page.subtitle" if counts["train"] is not None else "page.subtitle_stream",
-        **values,
-    )
-    return title or text("page.title", runs=joined, data=data), under
+def opening(results: Results, text: Text, title: str | None) -> tuple[str, str]:
+    """The page's title and the sentence below it."""
+    group = results[0][0]
+    set_nouns(text, group)
+    names = [result.name for _, result in results]
+    joined = names[0]
+    if len(names) > 1:
+        joined = ", ".join(names[:-1]) + text("page.and") + names[-1]
+    titles = [str(group.data.dataset.name) for group, _ in results]
+    counts = group.data.counts
+    key = "page.subtitle" if counts["train"] is not None else "page.subtitle_stream"
+    subtitle = text(key, test=f"{counts['test']:,}", train=f"{counts['train'] or 0:,}")
+    default = text("page.title", runs=joined, data=", ".join(dict.fromkeys(titles)))
+    return title or default, subtitle

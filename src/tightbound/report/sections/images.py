@@ -1,89 +1,42 @@
-"""The sections that are looked at: reconstructions, latent space, samples, neighbours, variations,
-paths, features.
-"""
+"""Sections of example images, plots or rows: reconstructions, samples, and so on."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 
-from tightbound.report.content.gather import Array, Stage, Story
-from tightbound.report.figures import plots as figures
+from tightbound.report.content.gather import Group, RunResult
+from tightbound.report.figures import plots
 from tightbound.report.figures.display_scale import Floats
-from tightbound.report.figures.image_grid import Picture, columns, strip
-from tightbound.report.figures.plots import Ellipse, Span
+from tightbound.report.figures.image_grid import columns, strip
 from tightbound.report.page.blocks import (
     Block,
-    Key,
-    Mark,
+    Legend,
+    LegendEntry,
     Panel,
     Plot,
     Section,
     Strip,
-    Words,
 )
 from tightbound.report.page.text import Text, number
 from tightbound.report.sections import tables
+from tightbound.report.sections.common import (
+    Results,
+    by_bound,
+    by_code,
+    heads,
+    lead_key,
+    panels,
+)
 
-Cast = Sequence[tuple[Stage, Story]]
-MOST_LABELS, ZOOM = 24, 2.5
-# nats of KL, or variance of a point's: a feature that tells less changes no column of a table
-# visibly
+# Nats of KL, or variance of a point's coordinate: a feature with less changes no column
+# of a table visibly.
 LEAST = 0.01
-# of the share of codes that a normal has within two deviations: below it, the codes lie wider
-WIDE = 0.75
-
-
-def kind(story: Story, key: str) -> str:
-    """The key of a caption, or of its variant for a model whose codes are points."""
-    return key if story.codes.stochastic else f"{key}_point"
-
-
-def bounded(story: Story, key: str) -> str:
-    """The key of a caption, or of its variant for a model without a prior; a quantised code is a
-    point and has one.
-    """
-    return key if story.run.has_bound else f"{key}_point"
-
-
-def say(text: Text, stage: Stage) -> None:
-    """Sets the words for the data: image or row."""
-    kind = stage.scene.spec.kind
-    one = "row" if kind == "vector" else kind
-    text.shared = {"item": text(f"noun.{one}"), "items": text(f"noun.{one}s")}
-
-
-def panels(
-    cast: Cast, text: Text, make: Callable[[Stage, Story], Panel]
-) -> list[Panel]:
-    """One panel a run."""
-    found = []
-    for stage, story in cast:
-        say(text, stage)
-        found.append(make(stage, story))
-    return found
-
-
-def heads(
-    text: Text, name: str, words: str = "lead", **values: Any
-) -> tuple[str, str, str]:
-    """A section's heading, its word in the contents, and its first paragraph."""
-    return (
-        text(f"{name}.heading"),
-        text(f"{name}.nav"),
-        text(f"{name}.{words}", **values),
-    )
-
-
-def lead(cast: Cast, otherwise: str = "lead") -> str:
-    """The key of a first paragraph, or of its variant for tables."""
-    return "lead_table" if cast[0][0].scene.sheet is not None else otherwise
 
 
 def row(
-    story: Story,
+    result: RunResult,
     tag: str,
     x: Floats,
     alt: str,
@@ -91,332 +44,225 @@ def row(
     numbers: Sequence[str] = (),
     under: Floats | None = None,
 ) -> Strip:
-    """A strip of examples, as many to a row as the data's shape allows."""
-    view = story.scene.view
-    cols = min(len(x), columns(view, story.scene.spec.shape))
-    return Strip(tag, strip(x, view, cols, under), alt, numbers)
+    """A strip of examples, as many to a row as their shape allows."""
+    scale = result.data.scale
+    cols = min(len(x), columns(scale, result.data.spec.shape))
+    return Strip(tag, strip(x, scale, cols, under), alt, numbers)
 
 
-def reconstructions(cast: Cast, text: Text) -> Section:
-    """Inputs over what is left of them."""
+def reconstructions(results: Results, text: Text) -> Section:
+    """Test examples above their reconstructions."""
 
-    def panel(stage: Stage, story: Story) -> Panel:
-        place = stage.scene
-        x, values = (
-            place.test_unit[place.shown],
-            {
-                "numbers": text.count("numbers", len(story.order)),
-                "dims": f"{place.spec.dims:,}",
-                "kept": story.kept,
-            },
+    def panel(group: Group, result: RunResult) -> Panel:
+        data = group.data
+        x = data.test_unit[data.shown_rows]
+        rebuilt = result.reconstruction
+        alt = text("recon.alt_out", run=result.name)
+        blocks: list[Block]
+        if data.table is not None:
+            values = any(column.values for column in data.table.columns)
+            key = "recon.caption_table" if values else "recon.caption_table_numbers"
+            blocks = [tables.reconstructions(result, text, alt)]
+        elif not data.scale.image:
+            key = "recon.caption_vector"
+            blocks = [row(result, "x, x̂", rebuilt, alt, under=x)]
+        else:
+            key = by_code(result, "recon.caption")
+            inputs = row(result, "x", x, text("recon.alt_in", run=result.name))
+            blocks = [inputs, row(result, "x̂", rebuilt, alt)]
+        caption = text(
+            key,
+            numbers=text.count("numbers", len(result.order)),
+            dims=f"{data.spec.dims:,}",
+            kept=result.variance_kept,
         )
-        alt_in, alt_out = (
-            text(f"recon.{k}", run=story.name) for k in ("alt_in", "alt_out")
-        )
-        if place.sheet is not None:
-            caption = "recon.caption_table" + (
-                "" if any(c.values for c in place.sheet.columns) else "_numbers"
-            )
-            return Panel(
-                story.name,
-                [tables.rebuilt(story, text, alt_out)],
-                text(caption, **values),
-            )
-        if not place.view.image:
-            block = row(story, "x, x̂", story.reconstruction, alt_out, under=x)
-            return Panel(story.name, [block], text("recon.caption_vector", **values))
-        blocks = [
-            row(story, "x", x, alt_in),
-            row(story, "x̂", story.reconstruction, alt_out),
-        ]
-        return Panel(story.name, blocks, text(kind(story, "recon.caption"), **values))
+        return Panel(result.name, blocks, caption)
 
-    return Section(
-        "recon", *heads(text, "recon", lead(cast)), panels(cast, text, panel)
+    titles = heads(text, "recon", lead_key(results))
+    return Section("recon", *titles, panels(results, text, panel))
+
+
+def samples(results: Results, text: Text) -> Section:
+    """Examples decoded from draws of the prior, with the same noise for every run."""
+
+    def panel(group: Group, result: RunResult) -> Panel:
+        alt = text("samples.alt", run=result.name, n=len(result.samples))
+        key = by_bound(result, "samples.caption")
+        if result.run.fitted:
+            key = "samples.caption_fitted"
+        if group.data.table is None:
+            block = row(result, "x̃", result.samples, alt)
+            return Panel(result.name, [block], text(key))
+        if not key.endswith("_point"):
+            key += "_table"
+        return Panel(result.name, [tables.samples(result, alt)], text(key))
+
+    return Section("samples", *heads(text, "samples"), panels(results, text, panel))
+
+
+def neighbours(results: Results, text: Text) -> Section:
+    """Samples with their nearest training examples, and the distances."""
+    longest = max(
+        float(np.max(np.concatenate([group.typical, result.neighbours.distance])))
+        for group, result in results
     )
+    span = (0.0, 1.05 * max(longest, 1e-6))
 
-
-def _reach(xy: Array, centre: Array, cov: Array) -> Array:
-    """How far from 0 a map must go to hold nearly all codes and the prior's 2 sigma, (dims,)."""
-    codes = np.quantile(np.abs(xy), 0.995, axis=0)
-    prior = np.abs(centre) + 2.3 * np.sqrt(np.diag(cov))
-    reach: Array = 1.06 * np.maximum(codes, prior)
-    return reach
-
-
-def _map(story: Story, reach: Array) -> Picture:
-    plane, place = story.plane, story.scene
-    spans: list[Span] = [(-float(r), float(r)) for r in reach]
-    if plane.xy.shape[1] == 1:
-        prior = (float(plane.prior_mean[0]), float(np.sqrt(plane.prior_cov[0, 0])))
-        return figures.line(
-            plane.xy[:, 0], place.test.y, place.colours, prior, spans[0], plane.axes[0]
-        )
-    ellipse, axes = (
-        Ellipse(plane.prior_mean, plane.prior_cov),
-        (plane.axes[0], plane.axes[1]),
-    )
-    return figures.plane(
-        plane.xy,
-        place.test.y,
-        place.colours,
-        place.names,
-        ellipse,
-        (spans[0], spans[1]),
-        axes,
-    )
-
-
-def _legend(story: Story, text: Text) -> list[Mark]:
-    place, flat = story.scene, story.plane.xy.shape[1] == 1
-    name = "key.prior" if story.run.has_bound or story.run.fitted else "key.normal"
-    prior = (
-        [("line", name)]
-        if flat
-        else [("ring", f"{name}_one"), ("dashed-ring", f"{name}_two")]
-    )
-    marks = [Mark(sign, "ink", text(key)) for sign, key in prior]
-    if place.test.y is None:
-        return marks
-    if len(place.names) > MOST_LABELS:
-        return [*marks, Mark("dot", "muted", text("latent.many", n=len(place.names)))]
-    seen = set(place.test.y.tolist())
-    marks += [
-        Mark("dot", c, n)
-        for k, (c, n) in enumerate(zip(place.colours, place.names, strict=True))
-        if k in seen
-    ]
-    return [*marks, Mark("dot", "line", text("latent.other"))] if -1 in seen else marks
-
-
-def latent_space(cast: Cast, text: Text) -> Section:
-    """Codes on maps of one scale, and on a second one of its own where that scale leaves a model
-    too small to see.
-    """
-    own = {
-        id(s): _reach(s.plane.xy, s.plane.prior_mean, s.plane.prior_cov)
-        for _, s in cast
-    }
-    common = {
-        n: np.max([r for r in own.values() if len(r) == n], axis=0)
-        for n in {len(r) for r in own.values()}
-    }
-
-    def panel(_: Stage, story: Story) -> Panel:
-        reach, plane = own[id(story)], story.plane
-        wide, alt = common[len(reach)], text("latent.alt", run=story.name)
-        fixed = story.run.has_bound and not story.codes.stochastic
-        wider = story.codes.stochastic and plane.inside < WIDE * plane.expected
-        words = (
-            "caption_code"
-            if fixed
-            else "caption_wide"
-            if wider
-            else kind(story, "caption")
-        )
-        words = "caption_fitted" if story.run.fitted else words
-        caption = [
-            text(f"latent.{words}", inside=plane.inside, expected=plane.expected)
-        ]
-        if plane.explained is not None:
-            caption.append(
-                text("latent.pca", latent=len(story.order), explained=plane.explained)
-            )
-        blocks: list[Block] = [Plot(_map(story, wide), alt), Key(_legend(story, text))]
-        if (wide / reach).max() > ZOOM:
-            blocks += [
-                Plot(_map(story, np.full(len(reach), reach.max())), alt),
-                Words(text("latent.zoom")),
-            ]
-        return Panel(story.name, blocks, " ".join(caption))
-
-    flat = all(len(r) == 1 for r in own.values())
-    heading, nav, words = heads(text, "latent", "lead_one" if flat else "lead")
-    if len(cast) > 1:
-        words += " " + text("latent.equal")
-    return Section("latent", heading, nav, words, panels(cast, text, panel))
-
-
-def samples(cast: Cast, text: Text) -> Section:
-    """What each decoder makes of the same noise."""
-
-    def panel(stage: Stage, story: Story) -> Panel:
-        alt = text("samples.alt", run=story.name, n=len(story.samples))
-        caption = (
-            "samples.caption_fitted"
-            if story.run.fitted
-            else bounded(story, "samples.caption")
-        )
-        if stage.scene.sheet is not None:
-            caption += "" if caption.endswith("_point") else "_table"
-            return Panel(story.name, [tables.samples(story, alt)], text(caption))
-        return Panel(story.name, [row(story, "x̃", story.samples, alt)], text(caption))
-
-    return Section("samples", *heads(text, "samples"), panels(cast, text, panel))
-
-
-def neighbours(cast: Cast, text: Text) -> Section:
-    """Samples over their nearest training examples, and how near that is."""
-    far = [
-        np.max(np.concatenate([stage.typical, story.novelty.distance]))
-        for stage, story in cast
-        if story.novelty
-    ]
-    span = (0.0, 1.05 * max(float(max(far)), 1e-6))
-
-    def panel(stage: Stage, story: Story) -> Panel:
-        found = story.novelty
-        assert found is not None
-        first, name = story.samples[: len(found.distance)], {"run": story.name}
-        alts, distances = (
-            [text(f"nearest.{k}", **name) for k in ("alt_samples", "alt_nearest")],
-            found.distance,
-        )
-        pictures: list[Block] = (
-            [tables.neighbours(story, first, found.example, distances, alts[1])]
-            if stage.scene.sheet is not None
-            else [
-                row(story, "x̃", first, alts[0]),
-                row(
-                    story,
-                    "x",
-                    found.example,
-                    alts[1],
-                    numbers=[number(d, ".2f") for d in distances],
-                ),
+    def panel(group: Group, result: RunResult) -> Panel:
+        distance = result.neighbours.distance
+        picture = plots.distances(group.typical, distance, span, "L2")
+        legend = Legend(
+            [
+                LegendEntry("fill", "prior", text("legend.tests")),
+                LegendEntry("line", "drawn", text("legend.samples")),
             ]
         )
         blocks: list[Block] = [
-            *pictures,
-            Plot(
-                figures.distances(stage.typical, found.distance, span, "L2"),
-                text("nearest.alt", **name),
-            ),
-            Key(
-                [
-                    Mark("fill", "prior", text("key.tests")),
-                    Mark("line", "drawn", text("key.samples")),
-                ]
-            ),
+            *_sample_pairs(group, result, text),
+            Plot(picture, text("nearest.alt", run=result.name)),
+            legend,
         ]
-        middle = {
-            "own": float(np.median(found.distance)),
-            "typical": float(np.median(stage.typical)),
-        }
-        caption = (
-            "nearest.caption" if stage.scene.sheet is None else "nearest.caption_table"
+        is_table = group.data.table is not None
+        caption = text(
+            "nearest.caption_table" if is_table else "nearest.caption",
+            samples=float(np.median(distance)),
+            typical=float(np.median(group.typical)),
         )
-        return Panel(story.name, blocks, text(caption, **middle))
+        return Panel(result.name, blocks, caption)
 
-    stage = cast[0][0]
-    plain = "lead" if stage.scene.view.image else "lead_vector"
-    words = heads(text, "nearest", lead(cast, plain), searched=f"{stage.searched:,}")
-    return Section("nearest", *words, panels(cast, text, panel))
+    group = results[0][0]
+    plain = "lead" if group.data.scale.image else "lead_vector"
+    key = lead_key(results, plain)
+    titles = heads(text, "nearest", key, searched=f"{group.searched:,}")
+    return Section("nearest", *titles, panels(results, text, panel))
 
 
-def variations(cast: Cast, text: Text) -> Section:
+def _sample_pairs(group: Group, result: RunResult, text: Text) -> list[Block]:
+    """Samples, each with its nearest training example and the distance."""
+    nearest = result.neighbours
+    first = result.samples[: len(nearest.distance)]
+    alt = text("nearest.alt_nearest", run=result.name)
+    if group.data.table is not None:
+        example = nearest.example
+        return [tables.neighbours(result, first, example, nearest.distance, alt)]
+    numbers = [number(d, ".2f") for d in nearest.distance]
+    return [
+        row(result, "x̃", first, text("nearest.alt_samples", run=result.name)),
+        row(result, "x", nearest.example, alt, numbers=numbers),
+    ]
+
+
+def variations(results: Results, text: Text) -> Section:
     """One example decoded from several draws of its z."""
-    n = len(cast[0][1].variations)
+    n = len(results[0][1].variations)
 
-    def panel(stage: Stage, story: Story) -> Panel:
-        hero, alt = (
-            stage.scene.test_unit[stage.hero : stage.hero + 1],
-            text("vary.alt", run=story.name, n=n),
-        )
-        spread = float(np.sqrt(story.variations.var(0).mean()))
-        values = {"spread": spread, "n": n}
-        if stage.scene.sheet is not None:
-            caption = text(kind(story, "vary.caption_table"), **values)
-            return Panel(story.name, [tables.variations(stage, story, alt)], caption)
-        if not stage.scene.view.image:
-            block = row(story, "x̂", story.variations, alt, under=hero.repeat(n, 0))
-            return Panel(
-                story.name, [block], text(kind(story, "vary.caption_vector"), **values)
-            )
-        blocks = [
-            row(story, "x", _padded(hero, n), text("follow.alt_input", run=story.name)),
-            row(story, "x̂", story.variations, alt),
-        ]
-        return Panel(story.name, blocks, text(kind(story, "vary.caption"), **values))
+    def panel(group: Group, result: RunResult) -> Panel:
+        example = group.data.test_unit[group.example : group.example + 1]
+        alt = text("vary.alt", run=result.name, n=n)
+        blocks: list[Block]
+        if group.data.table is not None:
+            key = "vary.caption_table"
+            blocks = [tables.variations(group, result, alt)]
+        elif not group.data.scale.image:
+            key = "vary.caption_vector"
+            under = example.repeat(n, 0)
+            blocks = [row(result, "x̂", result.variations, alt, under=under)]
+        else:
+            key = "vary.caption"
+            alt_input = text("walkthrough.alt_input", run=result.name)
+            inputs = row(result, "x", _padded(example, n), alt_input)
+            blocks = [inputs, row(result, "x̂", result.variations, alt)]
+        spread = float(np.sqrt(result.variations.var(0).mean()))
+        caption = text(by_code(result, key), spread=spread, n=n)
+        return Panel(result.name, blocks, caption)
 
-    return Section("vary", *heads(text, "vary", n=n), panels(cast, text, panel))
+    return Section("vary", *heads(text, "vary", n=n), panels(results, text, panel))
 
 
 def _padded(x: Floats, n: int) -> Floats:
-    """One image and white space, so that it is as large as those of a full row."""
+    """One image followed by white, at the size of those in a full row."""
     blank = np.full((n - len(x), *x.shape[1:]), 1.0, x.dtype)
     return np.concatenate([x, blank])
 
 
-def interpolation(cast: Cast, text: Text) -> Section:
-    """From one example to another: between their codes, and value by value."""
+def interpolation(results: Results, text: Text) -> Section:
+    """Steps from one example to another, between their codes and between their values."""
 
-    def panel(stage: Stage, story: Story) -> Panel:
-        place, path = stage.scene, story.interpolation
-        t = np.linspace(0, 1, len(path), dtype=np.float32).reshape(
-            -1, *[1] * (path.ndim - 1)
-        )
-        a, b = place.test_unit[stage.hero], place.test_unit[stage.partner]
-        blend, half = a * (1 - t) + b * t, len(path) // 2
-        values = {
-            "a": place.label(stage.hero) or text("interpolate.first"),
-            "b": place.label(stage.partner) or text("interpolate.second"),
-            "apart": float(np.sqrt(((path[half] - blend[half]) ** 2).sum())),
-            "ends": float(np.sqrt(((a - b) ** 2).sum())),
-        }
-        alts = [
-            text(f"interpolate.{k}", run=story.name)
-            for k in ("alt_latent", "alt_blend")
-        ]
-        if place.sheet is not None:
-            return Panel(
-                story.name,
-                [tables.way(story, blend, alts[0])],
-                text("interpolate.caption_table", **values),
-            )
-        if not place.view.image:
-            block = row(story, "z", path, alts[0], under=blend)
-            return Panel(
-                story.name, [block], text("interpolate.caption_vector", **values)
-            )
-        blocks = [row(story, "z", path, alts[0]), row(story, "x", blend, alts[1])]
-        return Panel(story.name, blocks, text("interpolate.caption", **values))
-
-    return Section(
-        "interpolate",
-        *heads(text, "interpolate", lead(cast)),
-        panels(cast, text, panel),
-    )
-
-
-def traversals(cast: Cast, text: Text) -> Section:
-    """The features that tell most, each moved alone."""
-
-    def panel(stage: Stage, story: Story) -> Panel:
-        blocks: list[Block] = []
-        step = 1 if stage.scene.view.image else 2  # plots need more room than images
-        ticks = ("−2σ", "", "−σ", "", "0", "", "σ", "", "2σ")[::step]
-        told = [f for f in story.features if f.activity > LEAST] or story.features[:1]
-        for feature in story.features if stage.scene.sheet is None else told:
-            alt = text("traverse.alt", run=story.name, feature=feature.name)
-            note = number(feature.activity, ".2f")
-            if stage.scene.sheet is not None:
-                blocks.append(tables.walk(story, feature, ticks, step, alt, note))
-                continue
-            picture = strip(feature.images[::step], story.scene.view, len(ticks))
-            last = feature is story.features[-1]
-            blocks.append(
-                Strip(feature.name, picture, alt, ticks if last else (), note)
-            )
+    def panel(group: Group, result: RunResult) -> Panel:
+        data = group.data
+        path = result.interpolation
+        a = data.test_unit[group.example]
+        b = data.test_unit[group.partner]
+        t = np.linspace(0, 1, len(path), dtype=np.float32)
+        t = t.reshape(-1, *[1] * (path.ndim - 1))
+        blend = a * (1 - t) + b * t
+        alt = text("interpolate.alt_latent", run=result.name)
+        blocks: list[Block]
+        if data.table is not None:
+            key = "interpolate.caption_table"
+            blocks = [tables.interpolation(result, blend, alt)]
+        elif not data.scale.image:
+            key = "interpolate.caption_vector"
+            blocks = [row(result, "z", path, alt, under=blend)]
+        else:
+            key = "interpolate.caption"
+            mixed = text("interpolate.alt_blend", run=result.name)
+            blocks = [row(result, "z", path, alt), row(result, "x", blend, mixed)]
+        half = len(path) // 2
         caption = text(
-            kind(story, "traverse.caption"),
-            active=story.active,
-            latent=len(story.order),
+            key,
+            a=data.label(group.example) or text("interpolate.first"),
+            b=data.label(group.partner) or text("interpolate.second"),
+            apart=float(np.sqrt(((path[half] - blend[half]) ** 2).sum())),
+            ends=float(np.sqrt(((a - b) ** 2).sum())),
         )
-        if len(blocks) < len(story.features):
-            caption += " " + text("traverse.few")
-        return Panel(story.name, blocks, caption)
+        return Panel(result.name, blocks, caption)
 
-    return Section(
-        "traverse", *heads(text, "traverse", lead(cast)), panels(cast, text, panel)
-    )
+    titles = heads(text, "interpolate", lead_key(results))
+    return Section("interpolate", *titles, panels(results, text, panel))
+
+
+def traversals(results: Results, text: Text) -> Section:
+    """The most active features, each moved with all others fixed."""
+
+    def panel(group: Group, result: RunResult) -> Panel:
+        if group.data.table is not None:
+            blocks = _table_traversals(result, text)
+        else:
+            blocks = _strip_traversals(result, text)
+        key = by_code(result, "traverse.caption")
+        caption = text(key, active=result.active, latent=len(result.order))
+        if len(blocks) < len(result.traversals):
+            caption += " " + text("traverse.few")
+        return Panel(result.name, blocks, caption)
+
+    titles = heads(text, "traverse", lead_key(results))
+    return Section("traverse", *titles, panels(results, text, panel))
+
+
+TICKS = ("−2σ", "", "−σ", "", "0", "", "σ", "", "2σ")
+
+
+def _strip_traversals(result: RunResult, text: Text) -> list[Block]:
+    """A strip of images or line plots for each feature."""
+    step = 1 if result.data.scale.image else 2  # line plots need more room
+    ticks = TICKS[::step]
+    blocks: list[Block] = []
+    for feature in result.traversals:
+        alt = text("traverse.alt", run=result.name, feature=feature.name)
+        picture = strip(feature.images[::step], result.data.scale, len(ticks))
+        numbers = ticks if feature is result.traversals[-1] else ()
+        note = number(feature.activity, ".2f")
+        blocks.append(Strip(feature.name, picture, alt, numbers, note))
+    return blocks
+
+
+def _table_traversals(result: RunResult, text: Text) -> list[Block]:
+    """A grid for each feature that changes a column visibly."""
+    features = [f for f in result.traversals if f.activity > LEAST]
+    blocks: list[Block] = []
+    for feature in features or result.traversals[:1]:
+        alt = text("traverse.alt", run=result.name, feature=feature.name)
+        note = number(feature.activity, ".2f")
+        blocks.append(tables.traversal(result, feature, TICKS[::2], alt, note))
+    return blocks

@@ -1,6 +1,4 @@
-"""Rows of a table as the page shows them: side by side, a line for each column, in the user's names
-and values.
-"""
+"""Rows of a table side by side, one line per column, in the table's own values."""
 
 from __future__ import annotations
 
@@ -9,33 +7,34 @@ from typing import Any
 
 import numpy as np
 
-from tightbound.report.content.gather import Array, Feature, Stage, Story, conditions
-from tightbound.report.figures.display_scale import Floats
+from tightbound.report.content.gather import Group, RunResult, Traversal, conditions
+from tightbound.report.content.table_marginals import ColumnFit
+from tightbound.report.figures.display_scale import Array, Floats
 from tightbound.report.page.blocks import Cell, Grid
 from tightbound.report.page.text import Text, number
 
-SAMPLES, CHANGING = (
-    8,
-    6,
-)  # samples that have room; columns that are shown of those which a feature changes
+SAMPLES = 8  # that are shown
+CHANGING = 6  # columns that are shown of those which a feature changes
 
 
 def grid(
-    story: Story,
+    result: RunResult,
     x: Floats,
     head: Sequence[str],
     alt: str,
     *,
-    chances: bool = False,
+    probabilities: bool = False,
     **options: Any,
 ) -> Grid:
-    """Rows x (n, *shape) on the display scale; options as of `Sheet.grid`."""
-    place = story.scene
-    assert place.sheet is not None
-    known = place.chances(x) if chances else None
-    if known is not None and head[0] == "x":
-        known[0] = np.nan  # the input itself is certain
-    return place.sheet.grid(place.raw(x), head, alt, chances=known, **options)
+    """Rows x (n, *shape) on the display scale; options as of `TableFormat.grid`."""
+    data = result.data
+    assert data.table is not None
+    p = None
+    if probabilities:
+        p = data.probabilities(x)
+        if head[0] == "x":
+            p[0] = np.nan  # the input itself is certain
+    return data.table.grid(data.table_values(x), head, alt, probabilities=p, **options)
 
 
 def numbered(n: int) -> list[str]:
@@ -43,126 +42,116 @@ def numbered(n: int) -> list[str]:
     return [str(i + 1) for i in range(n)]
 
 
-def rebuilt(story: Story, text: Text, alt: str) -> Grid:
-    """Test rows over what is rebuilt of them, and what is kept of each column over all of them."""
-    place = story.scene
-    gaps = None if place.test.gaps is None else place.test.gaps[place.shown]
-    under = place.raw(place.test_unit[place.shown], gaps)
-    head = [text("table.row", row=int(row)) for row in place.test.rows[place.shown]]
-    notes = [_kept(k.value, k.base) for k in story.kept_of]
+def reconstructions(result: RunResult, text: Text, alt: str) -> Grid:
+    """Test rows above their reconstructions, and the fit of each column over all rows."""
+    data = result.data
+    rows = data.shown_rows
+    gaps = None if data.test.gaps is None else data.test.gaps[rows]
+    head = [text("table.row", row=int(row)) for row in data.test.rows[rows]]
     return grid(
-        story,
-        story.reconstruction,
-        [*head, text("table.kept")],
+        result,
+        result.reconstruction,
+        [*head, text("table.fit")],
         alt,
-        under=under,
-        marked=True,
-        notes=notes,
+        reference=data.table_values(data.test_unit[rows], gaps),
+        mark_differences=True,
+        notes=[_fit(column_fit) for column_fit in result.column_fits],
     )
 
 
-def _kept(value: float, base: float | None) -> str:
-    if not np.isfinite(value):
+def _fit(fit: ColumnFit) -> str:
+    """R², or the share of values that are right with that of the most frequent one."""
+    if not np.isfinite(fit.value):
         return ""
-    return f"R² {number(value, '.2f')}" if base is None else f"{value:.0%} ({base:.0%})"
+    if fit.majority is None:
+        return f"R² {number(fit.value, '.2f')}"
+    return f"{fit.value:.0%} ({fit.majority:.0%})"
 
 
-def samples(story: Story, alt: str) -> Grid:
-    """Draws of the model; of one that is told a class, under the class that it was told."""
-    few, told = story.samples[:SAMPLES], story.run.spec.condition
+def samples(result: RunResult, alt: str) -> Grid:
+    """Draws of the model; those of a model conditional on classes below their class."""
+    few = result.samples[:SAMPLES]
+    condition = result.run.spec.condition
     head = numbered(len(few))
-    if told is not None and not told.mean:
-        given = conditions(story.run, len(few)).argmax(1).tolist()
-        head = [told.names[k] for k in given]
-    return grid(story, few, head, alt)
+    if condition is not None and not condition.mean:
+        classes = conditions(result.run, len(few)).argmax(1).tolist()
+        head = [condition.names[k] for k in classes]
+    return grid(result, few, head, alt)
 
 
 def neighbours(
-    story: Story, first: Floats, nearest: Floats, distance: Array, alt: str
+    result: RunResult, first: Floats, nearest: Floats, distance: Array, alt: str
 ) -> Grid:
-    """Samples, over each the training row that is nearest to it; the distance at the head."""
+    """Samples below the nearest training row of each, with the distance at the head."""
     head = [number(float(d), ".2f") for d in distance]
-    return grid(story, first, head, alt, under=story.scene.raw(nearest), tag="L2")
+    reference = result.data.table_values(nearest)
+    return grid(result, first, head, alt, reference=reference, tag="L2")
 
 
-def variations(stage: Stage, story: Story, alt: str) -> Grid:
-    """One row, and what it is decoded to from several draws of its z."""
-    hero, n = stage.scene.test_unit[stage.hero : stage.hero + 1], len(story.variations)
-    return grid(
-        story,
-        np.concatenate([hero, story.variations]),
-        ["x", *numbered(n)],
-        alt,
-        chances=True,
-    )
+def variations(group: Group, result: RunResult, alt: str) -> Grid:
+    """A row, and rows decoded from several draws of its z."""
+    example = group.data.test_unit[group.example : group.example + 1]
+    rows = np.concatenate([example, result.variations])
+    head = ["x", *numbered(len(result.variations))]
+    return grid(result, rows, head, alt, probabilities=True)
 
 
-def way(story: Story, blend: Floats, alt: str) -> Grid:
-    """Steps from one row to another, between their codes, under what mixing the values gives."""
+def interpolation(result: RunResult, blend: Floats, alt: str) -> Grid:
+    """Steps between the codes of two rows, below the mixture of their values."""
     head = [number(float(t), ".2g") for t in np.linspace(0, 1, len(blend))]
+    reference = result.data.table_values(blend)
+    rows = result.interpolation
     return grid(
-        story,
-        story.interpolation,
-        head,
-        alt,
-        under=story.scene.raw(blend),
-        chances=True,
-        tag="t",
+        result, rows, head, alt, reference=reference, probabilities=True, tag="t"
     )
 
 
-def walk(
-    story: Story, feature: Feature, head: Sequence[str], step: int, alt: str, note: str
+def traversal(
+    result: RunResult, feature: Traversal, head: Sequence[str], alt: str, note: str
 ) -> Grid:
-    """One feature from low to high: the columns that it changes most, each beside its own
-    spread.
+    """A row with one feature moved from low to high, a value for each word of `head`.
+
+    The columns are those that change most, relative to their standard deviation.
     """
-    place = story.scene
-    assert place.sheet is not None
+    data = result.data
+    assert data.table is not None
+    step = -(-len(feature.images) // len(head))
     x = feature.images[::step]
-    unit = (
-        np.ptp(x.reshape(len(x), -1), axis=0)
-        / place.view.unit(place.train.x.numpy()).std(0).clip(1e-6).ravel()
-    )
-    moved = np.array([float(unit[span].max()) for span in place.spans])
-    some = np.argsort(-moved[place.sheet.shown], kind="stable")[:CHANGING].tolist()
-    return grid(
-        story, x, head, alt, chances=True, some=some, tag=f"{feature.name}  {note}"
-    )
+    change = np.ptp(x.reshape(len(x), -1), axis=0)
+    sd = data.scale.unit(data.train.x.numpy()).std(0).clip(1e-6).ravel()
+    relative = change / sd
+    largest = np.array([float(relative[s].max()) for s in data.column_slices])
+    order = np.argsort(-largest[data.table.shown], kind="stable")
+    columns = order[:CHANGING].tolist()
+    tag = f"{feature.name}  {note}"
+    return grid(result, x, head, alt, probabilities=True, columns=columns, tag=tag)
 
 
-def passage(
-    stage: Stage, story: Story, mean: Floats, draw: Floats, text: Text, alt: str
+def walkthrough(
+    group: Group, result: RunResult, mean: Floats, draw: Floats, text: Text, alt: str
 ) -> Grid:
-    """One row, the mean of p(x|z) with its spread, and a draw; of a value, how likely the likeliest
-    is.
+    """A row, the mean of p(x|z) with its standard deviation, and a draw of p(x|z).
+
+    Of categories, the most likely value with its probability.
     """
-    place = stage.scene
-    assert place.sheet is not None
-    hero = place.test_unit[stage.hero : stage.hero + 1]
-    gaps = (
-        None
-        if place.test.gaps is None
-        else place.test.gaps[stage.hero : stage.hero + 1]
-    )
-    x, middle, drawn = (
-        place.raw(hero, gaps)[0],
-        place.raw(mean[None])[0],
-        place.raw(draw[None])[0],
-    )
-    chances, lines, put = place.chances(mean[None])[0], [], place.sheet.print
-    for i in place.sheet.shown:
-        sd = float(story.passage.sd[place.spans[i]][0]) * story.run.spec.divisor
-        wide = f"{chances[i]:.0%}" if np.isfinite(chances[i]) else f"± {put(i, sd)}"
-        values = [
-            Cell(put(i, x[i])),
-            Cell(put(i, middle[i])),
-            Cell(wide),
-            Cell(put(i, drawn[i])),
-        ]
-        lines.append((place.sheet.columns[i].name, values, ""))
-    return Grid(
-        ["x", text("follow.mean"), text("follow.spread"), text("follow.draw")],
-        lines,
-        alt,
-    )
+    data = group.data
+    table = data.table
+    assert table is not None
+    row = slice(group.example, group.example + 1)
+    gaps = None if data.test.gaps is None else data.test.gaps[row]
+    x = data.table_values(data.test_unit[row], gaps)[0]
+    means = data.table_values(mean[None])[0]
+    draws = data.table_values(draw[None])[0]
+    p = data.probabilities(mean[None])[0]
+    lines = []
+    for i in table.shown:
+        if np.isfinite(p[i]):
+            spread = f"{p[i]:.0%}"
+        else:
+            sd = float(result.walkthrough.sd[data.column_slices[i]][0])
+            spread = f"± {table.print(i, sd * result.run.spec.divisor)}"
+        printed = [table.print(i, x[i]), table.print(i, means[i])]
+        values = [*printed, spread, table.print(i, draws[i])]
+        lines.append((table.columns[i].name, [Cell(v) for v in values], ""))
+    words = [text(f"walkthrough.{key}") for key in ("mean", "spread", "draw")]
+    return Grid(["x", *words], lines, alt)

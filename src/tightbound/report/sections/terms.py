@@ -1,362 +1,190 @@
-"""The sections that are read: the headline, training, the terms of log p(x), the probe, and one
-input
-followed through.
-"""
+"""The terms of log p(x): the headline of each run, and the section with all terms."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
-
-import numpy as np
-
-from tightbound.report.content.gather import Stage, Story
-from tightbound.report.content.linear_probe import Accuracy
-from tightbound.report.figures import plots as figures
-from tightbound.report.figures.palette import DISTORTION, INK, RATE
-from tightbound.report.figures.plots import Series, Span
+from tightbound.report.content.gather import Group, RunResult
+from tightbound.report.figures import plots
+from tightbound.report.figures.plots import Span
 from tightbound.report.page.blocks import (
-    Bar,
-    Bars,
     Block,
     Equation,
-    Key,
-    Ledger,
-    Mark,
     Panel,
+    Paragraph,
     Plot,
     Section,
     Term,
-    Words,
+    TermTable,
 )
 from tightbound.report.page.text import Text, number, with_error
-from tightbound.report.sections import bounds as closer
-from tightbound.report.sections.images import Cast, heads, kind, panels
+from tightbound.report.sections import bounds
+from tightbound.report.sections.common import (
+    Results,
+    Tree,
+    by_code,
+    heads,
+    measured,
+    panels,
+)
 
-SMALL = 0.15  # of a quantity beside another: too small to be read on one axis with it
-FEW = 3.0  # independent draws, below which an importance-sampled log p(x) says little
-
-
-def measured(terms: Mapping[str, Any], name: str) -> tuple[float, float] | None:
-    """Mean and standard error of a term, or None where the model has no such term."""
-    found = terms.get(name)
-    if (
-        not isinstance(found, Mapping)
-        or found.get("mean") is None
-        or not np.isfinite(found["mean"])
-    ):
-        return None
-    se = found.get("se")
-    return float(found["mean"]), float(se) if se is not None and np.isfinite(
-        se
-    ) else 0.0
+SMALL = 0.15  # of a term beside another: too small to be read on one axis with it
+FEW = 3.0  # effective sample size below which importance sampling is unreliable
+TERMS = ("distortion", "rate", "elbo", "log_px", "gap")
+COLOURS = {
+    "distortion": "distortion",
+    "rate": "rate",
+    "elbo": "ink",
+    "gap": "gap",
+    "log_px": "ink",
+}
 
 
 def _term(
-    terms: Mapping[str, Any],
+    values: Tree,
     name: str,
     sign: str,
-    words: str,
-    colour: str,
-    flip: float = 1.0,
-    says: str = "",
+    title: str,
+    factor: float = 1.0,
+    explanation: str = "",
 ) -> Term | None:
-    found = measured(terms, name)
-    if found is None:
+    value = measured(values, name)
+    if value is None:
         return None
-    return Term(sign, words, *with_error(flip * found[0], found[1]), colour, says)
+    printed = with_error(factor * value[0], value[1])
+    return Term(sign, title, *printed, COLOURS[name], explanation)
 
 
-def why_no_bound(story: Story, text: Text) -> str:
+def why_no_bound(result: RunResult, text: Text) -> str:
     """The reason why a run has no ELBO."""
-    return text(
-        "headline.reason_none" if story.codes.stochastic else "headline.reason_point"
-    )
+    key = "reason_none" if result.codes.stochastic else "reason_point"
+    return text(f"headline.{key}")
 
 
-def headline(story: Story, text: Text) -> list[Block]:
-    """The three terms in a line, or the distortion alone and why."""
-    a = story.evaluation["terms"]
-    recipe = story.run.config.recipe
-    about = {
-        "recipe": recipe.name,
-        "features": text.count("features", len(story.order)),
-        "likelihood": recipe.likelihood.name,
-    }
-    what = Words(
-        text("headline.what", parameters=f"{sum(story.parameters.values()):,}", **about)
+def headline(result: RunResult, text: Text) -> list[Block]:
+    """log p(x) and its terms in one line, or the distortion alone with the reason."""
+    values = result.evaluation["terms"]
+    recipe = result.run.config.recipe
+    model = Paragraph(
+        text(
+            "headline.model",
+            parameters=f"{sum(result.parameters.values()):,}",
+            recipe=recipe.name,
+            features=text.count("features", len(result.order)),
+            likelihood=recipe.likelihood.name,
+        )
     )
-    if not story.bound:
-        only = _term(a, "distortion", "", text("headline.term_cost"), "distortion")
+    if not result.bound:
+        cost = _term(values, "distortion", "", text("headline.term_cost"))
         return [
-            what,
-            Words(text("headline.point")),
-            Equation([only] if only else []),
-            Words(why_no_bound(story, text)),
+            model,
+            Paragraph(text("headline.point")),
+            Equation([cost] if cost else []),
+            Paragraph(why_no_bound(result, text)),
         ]
+    distortion = text("headline.term_distortion")
     terms = [
-        _term(a, "log_px", "", text("headline.term_log_px"), "ink"),
-        _term(
-            a, "distortion", "=", text("headline.term_distortion"), "distortion", -1.0
-        ),
-        _term(a, "rate", "−", text("headline.term_rate"), "rate"),
-        _term(a, "gap", "+", text("headline.term_gap"), "gap"),
+        _term(values, "log_px", "", text("headline.term_log_px")),
+        _term(values, "distortion", "=", distortion, factor=-1.0),
+        _term(values, "rate", "−", text("headline.term_rate")),
+        _term(values, "gap", "+", text("headline.term_gap")),
     ]
-    return [
-        what,
-        Words(text("headline.bound")),
-        Equation([t for t in terms if t is not None]),
-    ]
+    equation = Equation([term for term in terms if term is not None])
+    return [model, Paragraph(text("headline.bound")), equation]
 
 
-def _epochs(story: Story) -> list[Mapping[str, Any]]:
-    return [line for line in story.history if line.get("event") == "epoch"]
+def terms(results: Results, text: Text) -> Section:
+    """All terms: as a chart, and in a table with an explanation of each."""
+    span = _axis(results)
+    evaluations = [result.evaluation for _, result in results]
+    curve_span = bounds.curve_span(evaluations)
+    widest = bounds.widest_gap(evaluations)
 
-
-def _series(story: Story) -> list[Series]:
-    """Training dashed, validation solid; distortion, and for a bound the rate and their sum."""
-    lines = _epochs(story)
-    names = [("distortion", DISTORTION, 1.0)]
-    if story.bound:
-        names += [("rate", RATE, 1.0), ("elbo", INK, -1.0)]
-    found = []
-    for part, dashed in (("train", True), ("valid", False)):
-        for name, colour, sign in names:
-            points = [
-                (e["epoch"], sign * v)
-                for e in lines
-                if (v := (e.get(part) or {}).get(name)) is not None
-            ]
-            if points:
-                x, y = (
-                    np.array(values, dtype=float)
-                    for values in zip(*points, strict=True)
-                )
-                found.append(Series(x, y, colour, dashed))
-    return found
-
-
-def _spans(every: Sequence[Series]) -> tuple[Span, Span]:
-    """Axes that hold all curves after their first steep fall."""
-    last = max(float(s.x[-1]) for s in every)
-    kept = np.concatenate([s.y[s.x >= 0.06 * last] for s in every])
-    kept = kept[np.isfinite(kept)]
-    low, high = (float(kept.min()), float(kept.max())) if len(kept) else (0.0, 1.0)
-    pad = 0.05 * max(high - low, 1.0)
-    whole = low >= 0 and high - low > SMALL * high
-    return (0.0, last * 1.01), (min(0.0, low - pad) if whole else low - pad, high + pad)
-
-
-def _apart(every: Sequence[Series]) -> bool:
-    """Whether the rates are too small to be seen on an axis that also holds the distortions."""
-    low = [float(np.nanmin(s.y)) for s in every if s.colour == DISTORTION]
-    high = [float(np.nanmax(s.y)) for s in every if s.colour == RATE]
-    return bool(low and high) and 0 <= max(high) < SMALL * min(low)
-
-
-def training(cast: Cast, text: Text) -> Section:
-    """Curves of all runs on one scale."""
-    series = {id(story): _series(story) for _, story in cast}
-    every = [s for found in series.values() for s in found]
-    apart = _apart(every)
-
-    def on(axis: bool, some: Sequence[Series]) -> list[Series]:
-        return [s for s in some if (apart and s.colour == RATE) == axis]
-
-    def panel(_: Stage, story: Story) -> Panel:
-        mine = series[id(story)]
-        if not mine:
-            return Panel(story.name, [Words(text("curves.none"))])
-        kept = _best(story)["epoch"]
-        picture = figures.curves(
-            on(False, mine), *_spans(on(False, every)), "epoch", kept
-        )
-        plots = [Plot(picture, text("curves.alt", run=story.name))]
-        if story.bound and apart:
-            small = figures.curves(
-                on(True, mine), *_spans(on(True, every)), "epoch", kept, height=150
-            )
-            plots.append(Plot(small, text("curves.alt_rate", run=story.name)))
-        marks = [Mark("line", "distortion", text("key.distortion"))]
-        if story.bound:
-            marks += [
-                Mark("line", "rate", text("key.rate")),
-                Mark("line", "ink", text("key.cost")),
-            ]
-        marks += [
-            Mark("line", "muted", text("key.validation")),
-            Mark("dashed", "muted", text("key.training")),
+    def panel(group: Group, result: RunResult) -> Panel:
+        blocks: list[Block] = [
+            *_chart(result, text, span),
+            Paragraph(_caption(group, result, text, span)),
+            TermTable(_table(result, text)),
+            *bounds.curve(result, text, curve_span),
+            *bounds.gap_parts(result, text, widest),
         ]
-        marks.append(Mark("dotted", "drawn", text("key.kept")))
-        caption = [
-            _kept(story, text),
-            *([text("curves.apart")] if len(plots) > 1 else []),
-        ]
-        return Panel(story.name, [*plots, Key(marks)], " ".join(caption))
+        return Panel(result.name, blocks)
 
-    return Section("curves", *heads(text, "curves"), panels(cast, text, panel))
+    return Section("terms", *heads(text, "terms"), panels(results, text, panel))
 
 
-def _best(story: Story) -> Mapping[str, Any]:
-    """The line of the log at which the weights that were kept stood."""
-    lines = _epochs(story)
-    return ([e for e in lines if e.get("best")] or lines)[-1]
+def _chart(result: RunResult, text: Text, span: Span) -> list[Block]:
+    values = {name: measured(result.evaluation["terms"], name) for name in TERMS}
+    distortion = values["distortion"]
+    if distortion is None:
+        return []
+    mean = {name: value[0] for name, value in values.items() if value}
+    se = {name: value[1] for name, value in values.items() if value}
+    picture = plots.terms(distortion[0], mean.get("rate"), mean.get("gap"), se, span)
+    return [Plot(picture, text("terms.alt", run=result.name))]
 
 
-def _kept(story: Story, text: Text) -> str:
-    line = _best(story)
-    valid = line.get("valid") or {}
-    if "distortion" not in valid:
-        return ""
-    values = {"epoch": line["epoch"], "distortion": valid["distortion"]}
-    if story.bound:
-        return text("curves.caption", **values, rate=valid["rate"], cost=-valid["elbo"])
-    return text("curves.caption_point", **values)
+def _caption(group: Group, result: RunResult, text: Text, span: Span) -> str:
+    key = "terms.caption" if result.bound else "terms.caption_point"
+    n = f"{result.evaluation.get('n') or group.data.counts['test']:,}"
+    caption = text(key, reason=why_no_bound(result, text), n=n)
+    if span[0] > 0:
+        caption += " " + text("terms.start", start=number(span[0], ",.0f"))
+    return caption
 
 
-def terms(cast: Cast, text: Text) -> Section:
-    """The terms of log p(x): as steps of a bar, and in a table with a sentence each."""
-    span = _span_of_terms(cast)
-    evaluations = [story.evaluation for _, story in cast]
-    heights, widest = closer.span_of(evaluations), closer.widest(evaluations)
+def _axis(results: Results) -> Span:
+    """A common axis for the charts of all runs, with their errors.
 
-    def panel(stage: Stage, story: Story) -> Panel:
-        a = story.evaluation
-        found = {
-            n: measured(a["terms"], n)
-            for n in ("distortion", "rate", "elbo", "log_px", "gap")
-        }
-        blocks: list[Block] = []
-        if found["distortion"]:
-            rate, gap = ((found[n] or (None,))[0] for n in ("rate", "gap"))
-            se = {n: v[1] for n, v in found.items() if v}
-            picture = figures.terms(found["distortion"][0], rate, gap, se, span)
-            blocks.append(Plot(picture, text("terms.alt", run=story.name)))
-        n = f"{a.get('n') or stage.scene.counts['test']:,}"
-        words = "terms.caption" if story.bound else "terms.caption_point"
-        caption = text(words, reason=why_no_bound(story, text), n=n)
-        start = (
-            [text("terms.start", start=number(span[0], ",.0f"))] if span[0] > 0 else []
-        )
-        blocks += [Words(" ".join([caption, *start])), Ledger(_ledger(story, text))]
-        blocks += [
-            *closer.curve(story, text, heights),
-            *closer.stack(story, text, widest),
-        ]
-        return Panel(story.name, blocks)
-
-    return Section("terms", *heads(text, "terms"), panels(cast, text, panel))
-
-
-def _span_of_terms(cast: Cast) -> Span:
-    """The axis of all evaluations and their errors: from 0, or from below the first term where that
-    dwarfs the others.
+    It begins at 0, or at the first term where that is much larger than the others.
     """
-    ends = []
-    for _, story in cast:
-        d, r, g = (
-            (measured(story.evaluation["terms"], n) or (0.0, 0.0))[0]
-            for n in ("distortion", "rate", "gap")
-        )
-        errors = [
-            (measured(story.evaluation["terms"], n) or (0.0, 0.0))[1]
-            for n in ("distortion", "elbo", "log_px")
-        ]
-        ends += [
-            e + s * 1.96 * se
-            for e, se in zip((d, d + r, d + r - g), errors, strict=True)
-            for s in (-1, 1)
-        ]
-    low, high = min(ends), max(ends)
+    ends: list[float] = []
+    for _, result in results:
+        ends += _ends(result.evaluation["terms"])
+    low = min(ends)
+    high = max(ends)
     if low < high and high - low < SMALL * low:
         return low - 0.4 * (high - low), high + 0.05 * (high - low)
     reach = max(high, 0.0) - min(low, 0.0) or 1.0
-    return min(low, 0.0) - (0.06 * reach if low < 0 else 0), max(
-        high, 0.0
-    ) + 0.06 * reach
+    left = low - 0.06 * reach if low < 0 else 0.0
+    return left, max(high, 0.0) + 0.06 * reach
 
 
-def _ledger(story: Story, text: Text) -> list[Term]:
-    a = story.evaluation
-    k = f"{a.get('k') or 0:,}"
-    worth = measured(a["terms"], "ess")
-    ess = number(worth[0], ",.1f") if worth else ""
-    rows = [
-        ("distortion", "distortion"),
-        ("rate", "rate"),
-        ("elbo", "ink"),
-        ("gap", "gap"),
-        ("log_px", "ink"),
-    ]
-    says = {name: f"terms.{name}_says" for name, _ in rows}
-    says["distortion"] = kind(story, says["distortion"])
-    says["log_px"] += "_few" if worth and worth[0] < FEW else ""
-    terms = [
-        _term(
-            a["terms"], n, "", text(f"terms.{n}"), c, says=text(says[n], k=k, ess=ess)
-        )
-        for n, c in rows
-    ]
-    shared = a.get("bits_per_dim") or {}
-    if bits := measured(shared, "log_px") or measured(shared, "elbo"):
-        values = number(bits[0], ".3f"), number(bits[1], ".3f")
-        terms.append(
-            Term(
-                "",
-                text("terms.bits"),
-                *values,
-                "ink",
-                text("terms.bits_says", dims=f"{story.run.spec.dims:,}"),
-            )
-        )
-    return [t for t in terms if t is not None]
+def _ends(values: Tree) -> list[float]:
+    """The ends of the error bars of a chart."""
+    none = (0.0, 0.0)
+    d, r, g = (measured(values, n) or none for n in ("distortion", "rate", "gap"))
+    elbo_se = (measured(values, "elbo") or none)[1]
+    log_px_se = (measured(values, "log_px") or none)[1]
+    cost = d[0] + r[0]
+    bars = ((d[0], d[1]), (cost, elbo_se), (cost - g[0], log_px_se))
+    return [end + sign * 1.96 * se for end, se in bars for sign in (-1, 1)]
 
 
-def probes(cast: Cast, text: Text) -> Section | None:
-    """Accuracies as bars, with raw values and guessing beside them; None without labels."""
-    scored = [
-        (stage, story)
-        for stage, story in cast
-        if story.accuracy is not None and stage.baselines is not None
-    ]
-    if not scored:
+def _table(result: RunResult, text: Text) -> list[Term]:
+    """All terms with their explanations, and bits per dimension."""
+    values = result.evaluation["terms"]
+    k = f"{result.evaluation.get('k') or 0:,}"
+    effective = measured(values, "ess")
+    ess = number(effective[0], ",.1f") if effective else ""
+    keys = {name: f"terms.{name}_says" for name in COLOURS}
+    keys["distortion"] = by_code(result, keys["distortion"])
+    if effective and effective[0] < FEW:
+        keys["log_px"] += "_few"
+    rows = []
+    for name, key in keys.items():
+        explanation = text(key, k=k, ess=ess)
+        title = text(f"terms.{name}")
+        rows.append(_term(values, name, "", title, explanation=explanation))
+    rows.append(_bits(result, text))
+    return [row for row in rows if row is not None]
+
+
+def _bits(result: RunResult, text: Text) -> Term | None:
+    """Bits per dimension, or None where they are not defined."""
+    shared = result.evaluation.get("bits_per_dim") or {}
+    bits = measured(shared, "log_px") or measured(shared, "elbo")
+    if not bits:
         return None
-    stage = scored[0][0]
-    base = stage.baselines or {}
-
-    def bar(words: str, a: Accuracy, own: bool) -> Bar:
-        low, high = max(0.0, a.value - 1.96 * a.se), min(1.0, a.value + 1.96 * a.se)
-        return Bar(words, a.value, low, high, f"{a.value:.1%}", own)
-
-    bars = [
-        bar(
-            text(
-                "probe.features",
-                run=s.name,
-                features=text.count("features", len(s.order)),
-            ),
-            s.accuracy,
-            True,
-        )
-        for _, s in scored
-        if s.accuracy
-    ]
-    bars.append(
-        bar(text("probe.raw", dims=f"{stage.scene.spec.dims:,}"), base["raw"], False)
-    )
-    bars.append(bar(text("probe.majority"), base["majority"], False))
-    best = max(
-        (s for _, s in scored), key=lambda s: s.accuracy.value if s.accuracy else 0.0
-    )
-    assert best.accuracy is not None
-    values = {"best": best.name, "value": best.accuracy.value, "se": best.accuracy.se}
-    caption = text(
-        "probe.caption",
-        **values,
-        raw=base["raw"].value,
-        majority=base["majority"].value,
-    )
-    words = heads(text, "probe", train=f"{len(stage.scene.train.x):,}")
-    return Section(
-        "probe", *words, [], wide=[Bars(bars, text("probe.alt"))], caption=caption
-    )
+    explanation = text("terms.bits_says", dims=f"{result.run.spec.dims:,}")
+    mean = number(bits[0], ".3f")
+    se = number(bits[1], ".3f")
+    return Term("", text("terms.bits"), mean, se, "ink", explanation)

@@ -32,10 +32,11 @@ class Gradients:
             raise ValueError(
                 f"a loss is named {unknown[0]!r}, but the groups are {sorted(self.groups)}"
             )
-        return [
-            (loss, [p for p in self.groups[name] if p.requires_grad])
-            for name, loss in losses.items()
-        ]
+        pairs = []
+        for name, loss in losses.items():
+            trained = [p for p in self.groups[name] if p.requires_grad]
+            pairs.append((loss, trained))
+        return pairs
 
     def backward(self, losses: Losses) -> None:
         """Put the gradients into `.grad`, None where no loss depends on a parameter."""

@@ -1,0 +1,57 @@
+"""New data for a trained model: any x, in raw units, as examples in model units."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tightbound import data as data_room
+from tightbound.core.batch import Batch
+from tightbound.core.data_spec import DataSpec
+from tightbound.data import Split
+from tightbound.data.settings import DataSettings
+from tightbound.runtime.errors import TightboundError
+
+
+def read_split(x: Any, spec: DataSpec, settings: DataSettings) -> Split:
+    """Whatever a user may pass as x, as a Split of the spec that the model was trained on."""
+    names_a_row = isinstance(x, str) and ":" in x and not Path(x).exists()
+    reader = data_room.read_one if names_a_row else data_room.read
+    return reader(x, spec, settings)
+
+
+def read_condition(condition: Any, spec: DataSpec, n: int) -> Tensor:
+    """The condition of n rows as c (n, C).
+
+    Args:
+        condition: A class by name or number, or a vector of numbers; one for all rows or
+            one for each.
+        spec: The spec of the model.
+        n: Number of rows.
+
+    Raises:
+        TightboundError: The model is not conditional, or has no such condition.
+    """
+    if spec.condition is None:
+        raise TightboundError(
+            "this run is not conditional, so it takes no condition: "
+            "train --recipe conditional"
+        )
+    return spec.condition.read(condition, n)
+
+
+def read_batch(
+    x: Any, spec: DataSpec, settings: DataSettings, condition: Any = None
+) -> Batch:
+    """Any x as a Batch in model units, with its condition and labels where the model has them.
+
+    `condition` replaces the conditions that stand beside x in its source.
+    """
+    split = read_split(x, spec, settings)
+    rows = torch.arange(len(split))
+    if condition is None:
+        return split.examples(rows)
+    return Batch(split.batch(rows), read_condition(condition, spec, len(split)))
