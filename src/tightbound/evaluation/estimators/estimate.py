@@ -2,7 +2,7 @@
 
 The contract, for those who call `likelihood.log_px(model, x, method, ...)`:
 
-- x is (n, *shape) in domain units, or a `Batch` of such with their conditions; values and se are
+- x is (n, *shape) in model units, or a `Batch` of such with their conditions; values and se are
   (n,), float64, on the
   CPU, in nats per example, in the order of x.
 - kind: "exact" (se is a bound on the numerical error), "lower" or "upper" (a bound on log p(x) in

@@ -41,7 +41,7 @@ def log_px(
     tick: Tick | None = None,
     **settings: Any,
 ) -> Estimate:
-    """log p(x) of x (n, *shape) in domain units by a method of `METHODS`; see `estimate.py` for
+    """log p(x) of x (n, *shape) in model units by a method of `METHODS`; see `estimate.py` for
     what comes back.
 
     settings: the method's own, such as k=5000; an unknown one is refused.  Raises TightboundError
@@ -130,7 +130,7 @@ def score(
     seed: int,
     tick: Callable[[int], None] | None = None,
 ) -> dict[str, Tensor]:
-    """Per-example terms of x (n, *shape) in domain units, float64 (n,), in nats: those of
+    """Per-example terms of x (n, *shape) in model units, float64 (n,), in nats: those of
     `importance` by name.
 
     distortion, rate, elbo, ess, log_px, log_px_se; a model without a bound has only `distortion`.
