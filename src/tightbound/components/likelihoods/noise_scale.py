@@ -32,7 +32,9 @@ class Scale(nn.Module):
         floor: float = 0.01,
     ) -> None:
         super().__init__()
-        self.kind, self.value, self.floor = kind, value, floor
+        self.kind = kind
+        self.value = value
+        self.floor = floor
         self.register_buffer(
             "unit",
             unit.square().mean().sqrt().expand_as(unit).clone()
