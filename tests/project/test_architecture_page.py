@@ -8,6 +8,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[2] / "scripts"))
 
 import architecture_picture
+import check_quiz
 
 
 def test_the_picture_is_up_to_date() -> None:
@@ -20,3 +21,16 @@ def test_an_import_that_others_imply_is_left_out() -> None:
     counts = {("c", "b"): 1, ("b", "a"): 2, ("c", "a"): 3}
     expected = {("b", "a"): 2, ("c", "b"): 1}
     assert architecture_picture.without_implied(counts) == expected
+
+
+def test_the_answers_of_the_quiz_hold() -> None:
+    assert check_quiz.check() == []
+
+
+def test_a_wrong_answer_is_found(tmp_path: Path) -> None:
+    (tmp_path / "a.py").write_text("TABLE: dict = {}\n")
+    page = "`a.py` has `TABLE` and `OTHER`; `b.py`"
+    right = {"paths": ["a.py"], "module": "a.py", "table": "TABLE"}
+    assert check_quiz.mistakes(right, tmp_path, page) == []
+    wrong = {"paths": ["b.py"], "module": "a.py", "table": "OTHER", "has": "def f"}
+    assert len(check_quiz.mistakes(wrong, tmp_path, page)) == 3
