@@ -47,7 +47,7 @@ class Run:
         config: Config,
         model: VAE,
         folder: Path | None = None,
-        data: Any = None,
+        data: Data | None = None,
         fitted: Fitted | None = None,
     ) -> None:
         self.predictor = Predictor(model)
@@ -104,7 +104,7 @@ class Run:
         return self.folder
 
     @property
-    def data(self) -> Any:
+    def data(self) -> Data:
         """The data that the run was trained on, read again where needed.
 
         Raises:
@@ -114,7 +114,7 @@ class Run:
             self._data = self._load_data()
         return self._data
 
-    def _load_data(self) -> Any:
+    def _load_data(self) -> Data:
         source = self.config.data.source
         digest = self.config.digest
         if not source:
