@@ -13,7 +13,6 @@ from tightbound import data as data_room
 from tightbound.config import Config
 from tightbound.core.data_spec import Condition, DataSpec
 from tightbound.core.trace import Batch, Draw
-from tightbound.data import Data
 from tightbound.distributions.random import seeded as seeded
 from tightbound.models.build import build
 from tightbound.models.recipes import has_bound
@@ -47,7 +46,7 @@ class Run:
         config: Config,
         model: VAE,
         folder: Path | None = None,
-        data: Data | None = None,
+        data: Any = None,
         fitted: Fitted | None = None,
     ) -> None:
         self.predictor = Predictor(model)
@@ -104,7 +103,7 @@ class Run:
         return self.folder
 
     @property
-    def data(self) -> Data:
+    def data(self) -> Any:
         """The data that the run was trained on, read again where needed.
 
         Raises:
@@ -114,7 +113,7 @@ class Run:
             self._data = self._load_data()
         return self._data
 
-    def _load_data(self) -> Data:
+    def _load_data(self) -> Any:
         source = self.config.data.source
         digest = self.config.digest
         if not source:
