@@ -1,6 +1,6 @@
 """Outputs of a trained model: codes, decoded examples, and one input's terms.
 
-Inputs and outputs are in domain units.
+Inputs and outputs are in model units.
 """
 
 from __future__ import annotations
