@@ -406,6 +406,11 @@ def settle(
         domain, levels, divisor = find_domain(
             merged, sample_x, is_picture, wanted, what, notices
         )
+        notices.append(
+            f"{what}: the likelihood is a density, so the {levels} levels are read as "
+            f"reals x / {divisor:g} in [0, 1]; its nats do not compare with those of a "
+            "mass function (discretized-logistic)"
+        )
     spec = DataSpec(
         shape=shape,
         domain=domain,

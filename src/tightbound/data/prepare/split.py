@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import cast
 
 import torch
 from torch import Tensor
@@ -130,7 +129,8 @@ class Split:
     @functools.cached_property
     def _fixed_rows(self) -> Tensor:
         """The result of `fixed`, computed once."""
-        return cast(Callable[[], Tensor], self.fixed)()
+        assert self.fixed is not None and not isinstance(self.fixed, OnDisk)
+        return self.fixed()
 
     def _take(self, rows: Tensor, x: Tensor | OnDisk) -> Tensor:
         rows = rows.to(x.device)
