@@ -13,6 +13,7 @@ from torch import Tensor
 
 from tightbound.components.objectives.elbo import Elbo
 from tightbound.config import configure
+from tightbound.core.component import Objective
 from tightbound.core.trace import Clock, Trace
 from tightbound.runs.run import Run, load
 from tightbound.runtime.atomic_files import load_weights
@@ -156,11 +157,10 @@ def test_resume_refuses_other_data(tmp_path: Path) -> None:
         fit(config, "shapes", tmp_path / "run", Quiet(), mode="resume")
 
 
-class Faulty:
+class Faulty(Objective):
     """The ELBO, but not finite at the steps whose share of the run is listed."""
 
-    bad: tuple[range, ...] = ()
-    per_example = True
+    bad: ClassVar[tuple[range, ...]] = ()
 
     def __call__(self, trace: Trace, clock: Clock) -> Any:
         loss = Elbo()(trace, clock)

@@ -81,7 +81,7 @@ class Batches:
         return ""
 
 
-class LaneBatches:
+class InterleavedBatches:
     """Batches of a split on a disk or in shards, in bounded memory.
 
     They can be resumed within an epoch.
@@ -101,7 +101,7 @@ class LaneBatches:
         self.device = device
         self.share = share
         pieces: Pieces = Blocks(split) if isinstance(split, Split) else split.shards
-        self.lanes = InterleavedReader(
+        self.reader = InterleavedReader(
             pieces,
             batch,
             seed,
@@ -112,7 +112,7 @@ class LaneBatches:
 
     def __call__(self, step: int) -> Batch:
         """The examples of a step in model units, binarised and augmented, on the device."""
-        raw = self.lanes()
+        raw = self.reader()
         spec = self.split.spec
         if self.split.transform is not None:
             raw = self.split.transform(
@@ -122,10 +122,10 @@ class LaneBatches:
 
     def state_dict(self) -> State:
         """The positions of this process's readers; the state is that of all processes."""
-        return self.lanes.state_dict()
+        return self.reader.state_dict()
 
     def load_state_dict(self, state: State) -> str:
-        return self.lanes.load_state_dict(state)
+        return self.reader.load_state_dict(state)
 
 
 class LoaderBatches:
@@ -187,7 +187,7 @@ def batches(
     device: torch.device,
     share: Share = WHOLE,
     shuffle_buffer: Literal["auto"] | int = "auto",
-) -> Batches | LaneBatches | LoaderBatches:
+) -> Batches | InterleavedBatches | LoaderBatches:
     """The batches of a split, by the kind of the split.
 
     Raises:
@@ -208,7 +208,7 @@ def batches(
             )
         return LoaderBatches(split, batch, seed, device)
     if isinstance(split, ShardSplit) or isinstance(split.x, OnDisk):
-        return LaneBatches(split, batch, seed, device, share, shuffle_buffer)
+        return InterleavedBatches(split, batch, seed, device, share, shuffle_buffer)
     return Batches(split, batch, seed, device, share)
 
 
