@@ -1,4 +1,4 @@
-"""The cache of this package: its folder, atomic writes, and decoded rows as a memory map."""
+"""The cache of this package: its folder, and decoded rows as a memory map."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ ADVICE = Advice(
 
 @contextmanager
 def whole_file(path: Path) -> Iterator[BinaryIO]:
-    """An atomic write of a file of the cache, whose folder is created where it is missing."""
+    """An atomic write of a file of the cache, whose folder is created if missing."""
     make_folder(path.parent, ADVICE)
     with open_atomic(path, ADVICE) as file:
         yield file

@@ -99,7 +99,10 @@ def _read_builtin(
 
 
 def plain_settings(spec: DataSpec, settings: DataSettings) -> DataSettings:
-    """The settings to read new data by: without those of training, images in the spec's size."""
+    """The settings to read new data by, without those that training resolved.
+
+    Image files get the size and channels of the spec.
+    """
     fields = DataSettings.model_fields
     plain = settings.model_copy(
         update={name: fields[name].default for name in _OF_TRAINING}
@@ -178,7 +181,7 @@ def _conform(
     spec: DataSpec,
     settings: DataSettings,
 ) -> Split:
-    """Rows in the layout and domain of the spec; greys of a binarised model are drawn."""
+    """Rows in the layout and domain of the spec, with a fixed draw of greys."""
     notices = [*source.notices]
     change = _change(source, spec, settings, notices)
     x = split.x.map(change) if isinstance(split.x, OnDisk) else change(split.x)
@@ -209,7 +212,7 @@ def _fixed_draw(x: Tensor | OnDisk, levels: int) -> Tensor | OnDisk:
 
 
 def _condition(split: RawSplit, source: RawSource, spec: DataSpec) -> Tensor | None:
-    """The conditions of these rows as the model encodes them; None where they have none."""
+    """The conditions of these rows as the model encodes them, or None."""
     condition = spec.condition
     if condition is None:
         return None
@@ -276,7 +279,7 @@ def conform_stream(
 def _change(
     source: RawSource, spec: DataSpec, settings: DataSettings, notices: list[str]
 ) -> Change:
-    """A function from raw rows to the layout of the spec, and from bytes to its levels."""
+    """A function that converts raw rows to the layout and levels of the spec."""
     top = _top(spec, settings) if source.levels == 256 else None
     if top is None or top == 255:
         return lambda rows: _in_layout(rows, source.layout, spec, source.where)
@@ -300,7 +303,7 @@ def _grey(
     settings: DataSettings,
     notices: list[str],
 ) -> DataSpec | None:
-    """The spec of rows that are to be binarised; None where they are binary or need not be."""
+    """The spec of grey rows that are to be binarised; None for other rows."""
     if settings.binarize == "none":
         return None
     sample, numbers = rows_to_check(x)

@@ -459,7 +459,7 @@ def _settle_table(source: RawSource, settings: DataSettings) -> SettledSource:
 
 
 def _wanted(source: RawSource, settings: DataSettings) -> DataSettings:
-    """The settings with domain and levels of the file format, where they are not given."""
+    """The settings, with domain and levels of the file format as defaults."""
     domain: str = settings.domain
     if settings.binarize != "none" and domain == "binary":
         domain = "auto"
@@ -567,7 +567,7 @@ def _binarised(
 
 
 def _plain_split(rows: SplitRows, raw_spec: DataSpec, spec: DataSpec) -> Split:
-    """The split of some rows, with labels, factors, names and conditions in its order."""
+    """The split of some rows, with the labels and other values in its order."""
     raw = rows.split
     c = raw.y if raw.c is None else raw.c
     values = RawSplit(raw.x, raw.y, raw.names, raw.factors, c)

@@ -63,7 +63,7 @@ _STREAMS: dict[str, Callable[[str, DataSettings, int], Stream]] = {
 
 
 def open_stream(source: Any, settings: DataSettings, seed: int) -> Stream | None:
-    """Open `wds:PATTERN`, or `hf:NAME` with data.streaming; None for any other source."""
+    """Open `wds:PATTERN`, or `hf:NAME` with data.streaming; else return None."""
     if not isinstance(source, str):
         return None
     kind, _, name = source.partition(":")

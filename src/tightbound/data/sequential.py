@@ -1,4 +1,4 @@
-"""Read the examples of any source in order, in parts that can be read independently.
+"""Read examples in order, in parts that can be read independently.
 
 Commands that process millions of examples use this.
 """

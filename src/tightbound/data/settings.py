@@ -19,8 +19,9 @@ Pixels = Annotated[int, Field(ge=1, le=8192)]
 
 
 class DataSettings(BaseModel):
-    """How a source is read; what is "auto" is resolved on the training data and saved with
-    the run.
+    """The settings of a data source.
+
+    A setting that is "auto" is resolved on the training data and saved with the run.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

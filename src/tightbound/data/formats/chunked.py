@@ -91,7 +91,7 @@ def load_h5(path: Path, settings: DataSettings) -> RawSource:
 
 
 def load_zarr(path: Path, settings: DataSettings) -> RawSource:
-    """Read a Zarr array, or a group of arrays named as those of an .npz, or `data.key`."""
+    """Read a Zarr array, or a group of arrays named as in an .npz, or `data.key`."""
     zarr = need("zarr", str(path), "data")
     try:
         node = zarr.open(str(path), mode="r")
@@ -422,8 +422,9 @@ def _numbers(column: Any, what: str) -> np.ndarray:
         column = getattr(column, "storage", column)
         if not hasattr(column.type, "value_type") or not hasattr(column, "flatten"):
             break
-        sizes = [getattr(column.type, "list_size", None)]
-        if not isinstance(sizes[0], int):
+        if hasattr(column.type, "list_size"):
+            sizes = [column.type.list_size]
+        else:
             sizes = column.value_lengths().unique().to_pylist()
         if len(sizes) != 1:
             raise TightboundError(

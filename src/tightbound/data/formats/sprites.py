@@ -1,4 +1,7 @@
-"""Binary 64 x 64 sprites rendered from five factors, after dSprites (Matthey et al. 2017)."""
+"""Binary 64 x 64 sprites rendered from five factors.
+
+After dSprites (Matthey et al. 2017).
+"""
 
 from __future__ import annotations
 
@@ -64,8 +67,10 @@ def render(factors: np.ndarray) -> np.ndarray:
 
 
 def _chosen(settings: DataSettings) -> np.ndarray:
-    """Factor indices (n, 5): the grid of `factors`, or `shapes_n` of it by the split seed."""
-    counts: dict[str, int] = {**SIZES, **(settings.factors or {})}
+    """Factor indices (n, 5): the grid of `factors`, or a sample of `shapes_n` of it."""
+    counts: dict[str, int] = {**SIZES}
+    for factor, count in (settings.factors or {}).items():
+        counts[factor] = count
     for name, count in counts.items():
         if count > SIZES[name]:
             raise TightboundError(

@@ -44,18 +44,19 @@ def item_parts(item: Any, what: str) -> tuple[Any, Any]:
 
 
 def from_dataset(dataset: Any, settings: DataSettings) -> RawSource:
-    """A source over all items, read once into memory; a TensorDataset is used in place."""
+    """Read all items into memory once; a TensorDataset is used in place."""
     n = len(dataset)
     kind = type(dataset).__name__
     if n == 0:
         raise TightboundError(f"the {kind} is empty: nothing can be learned from it")
     notices: list[str] = []
-    tensors = getattr(dataset, "tensors", None)
+    tensors: Any = getattr(dataset, "tensors", None)
     is_image = False
+    labels: Tensor | np.ndarray | None = None
     if _are_tensors(tensors):
         x = as_tensor(tensors[0], kind, notices)
-        has_labels = len(tensors) > 1 and tensors[1].ndim == 1
-        labels = tensors[1] if has_labels else None
+        if len(tensors) > 1 and tensors[1].ndim == 1:
+            labels = tensors[1]
     else:
         x, labels, is_image = _read_items(dataset, kind, settings, notices)
         notices.append(

@@ -51,7 +51,7 @@ def bombs_refused() -> Iterator[None]:
 
 
 def open_image(file: IO[bytes]) -> Image.Image:
-    """The image in a file, not decoded yet; formats that need other programs are excluded."""
+    """Open an image in a format that Pillow reads itself, without decoding it."""
     try:
         return Image.open(file, formats=_FORMATS)
     except (Image.DecompressionBombWarning, Image.DecompressionBombError):

@@ -54,7 +54,7 @@ _LARGEST_FILE = 1 << 29
 
 @dataclass(frozen=True)
 class Entry:
-    """One file of the source: its name below the root, with /, and a function to open it."""
+    """A file of the source: its name below the root, and a function to open it."""
 
     name: str
     open: Callable[[], IO[bytes]]
@@ -248,23 +248,19 @@ def _has_splits(below: dict[str, tuple[str, ...]], notices: list[str]) -> bool:
 
     A layout that resembles one with splits is reported in `notices`.
     """
-    folders = {p[0].lower() for p in below.values() if len(p) > 1}
-    is_published = any(_SPLITS.get(folder) == "train" for folder in folders)
-    beside = sorted(
-        {p[0] for p in below.values() if len(p) == 1 or p[0].lower() not in _SPLITS}
-    )
-    if is_published and not beside:
-        return True
-    if is_published:
+    outer = {p[0]: _SPLITS.get(p[0].lower()) for p in below.values() if len(p) > 1}
+    if "train" in outer.values():
+        files = {p[0] for p in below.values() if len(p) == 1}
+        others = {folder for folder, split in outer.items() if split is None}
+        if not files and not others:
+            return True
         notices.append(
-            f"{beside[0]!r} lies beside the splits, so folders are read as "
+            f"{min(files | others)!r} lies beside the splits, so folders are read as "
             "labels, not as train, valid and test"
         )
-    inner = sorted(
-        p[:2] for p in below.values() if len(p) > 2 and p[1].lower() in _SPLITS
-    )
+    inner = [p[:2] for p in below.values() if len(p) > 2 and p[1].lower() in _SPLITS]
     if inner:
-        label, split = inner[0]
+        label, split = min(inner)
         notices.append(
             f"folders such as {label}/{split} are not read as splits, so all images are "
             f"split anew: a published split is {split}/{label}/..., with train outermost"
@@ -426,7 +422,7 @@ def target_of(
 def _common_size(
     headers: list[Header], settings: DataSettings, messages: list[str]
 ) -> tuple[int, int]:
-    """The (height, width) of all images: `data.size`, or their own up to 64, or 64 x 64."""
+    """The (height, width) of all images: `data.size`, their own up to 64, or 64 x 64."""
     sizes = Counter((h.height, h.width) for h in headers)
     same = next(iter(sizes)) if len(sizes) == 1 else None
     size = settings.pixels

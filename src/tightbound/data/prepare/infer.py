@@ -1,4 +1,4 @@
-"""Infer the layout of an array and the domain of its values; refuse values outside it."""
+"""Infer the layout of an array and the domain of its values, and check these."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def merge_facts(all_facts: list[Facts]) -> Facts:
 
 
 def chunks(x: Tensor, index: Tensor | None = None) -> Iterator[tuple[int, Tensor]]:
-    """(number of the first row, rows), a few MB at a time, of all rows or of an index."""
+    """(number of the first row, rows), a few MB at a time, of all rows or an index."""
     n = len(x) if index is None else len(index)
     step = max(1, _CHUNK_NUMBERS // max(1, x[:1].numel()))
     for start in range(0, n, step):
@@ -119,7 +119,7 @@ def _not_finite(
 def find_layout(
     x: Tensor, settings: DataSettings, known: str | None, what: str, notices: list[str]
 ) -> Layout:
-    """The layout of an array (N, ...), from the settings, the file format or its shape.
+    """The layout of an array, from the settings, the file format or its shape.
 
     (N, A) is a vector; (N, A, B) an image, but a signal where one side is at least 8
     times the other; (N, A, B, C) an image, but a volume where no side is a usual number
@@ -258,16 +258,19 @@ def find_domain(
     what: str,
     notices: list[str],
 ) -> tuple[Domain, int | None, float]:
-    """Domain, number of levels and divisor of the values, from the settings or the values.
+    """Domain, number of levels and divisor of values.
+
+    The settings fix what they name.
 
     By default 0/1 are binary; bytes have 256 levels; other whole numbers 0..255 have
     their maximum + 1 levels; images and volumes of reals in [0, 1] are unit; all others
     are real. Counts are never guessed: whole numbers above 255 are read as reals, with
     a notice.
     """
-    domain = settings.domain
-    if domain == "auto":
+    if settings.domain == "auto":
         domain = _guess_domain(facts, picture, settings, what, notices)
+    else:
+        domain = settings.domain
     if domain in ("real", "count"):
         return domain, None, 1.0
     if domain == "unit" and facts.high <= 1:

@@ -1,4 +1,4 @@
-"""Assign rows to train, valid and test: the published splits, or random ones by seed."""
+"""Assign rows to train, valid and test: published splits, or random ones by seed."""
 
 from __future__ import annotations
 
@@ -199,7 +199,7 @@ def _pick(split: RawSplit, rows: Tensor) -> RawSplit:
 def _limited(
     train: SplitRows, limit: int, seed: int, where: str, notices: list[str]
 ) -> SplitRows:
-    """The first `limit` training rows; a random sample where rows are sorted by label."""
+    """The first `limit` training rows, or a random sample of rows sorted by label."""
     y = train.split.y
     if isinstance(train.split.x, OnDisk):
         nothing = torch.empty(0, dtype=torch.long)

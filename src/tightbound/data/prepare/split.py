@@ -56,7 +56,7 @@ def _move(
     generator: torch.Generator,
     share: Share,
 ) -> Tensor:
-    """Flip and shift each image by one gather over rows and columns; edges are repeated."""
+    """Flip and shift each image by a gather of rows and columns, with edges repeated."""
     x = raw.movedim(1, -1) if layout == "chw" else raw
     n, height, width = x.shape[:3]
     rank, world = share

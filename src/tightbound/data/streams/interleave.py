@@ -1,4 +1,4 @@
-"""Shuffle data that are read in pieces, in bounded memory, for any number of processes.
+"""Shuffle data that are read in pieces, in bounded memory.
 
 The pieces (blocks of a file, shards) are dealt out over a fixed number of readers, and
 each reader gives an equal part of every batch. A reader goes through its pieces in an
@@ -28,7 +28,7 @@ Position = tuple[int, int, int]  # epoch, number of the piece in its order, row 
 
 
 class Pieces(Protocol):
-    """Data in pieces of any size; a piece has the same rows in the same order each time.
+    """Data in pieces of any size, each with the same rows in the same order.
 
     Attributes:
         where: the name of the data in messages.
@@ -195,7 +195,9 @@ class ShardReader:
 
 
 class InterleavedReader:
-    """The readers of one process; a call gives the raw rows of its part of the next batch.
+    """The readers of one process.
+
+    A call gives the raw rows of its part of the next batch.
 
     Args:
         pieces: the data.
@@ -223,8 +225,10 @@ class InterleavedReader:
         self.each = batch // self.total
         if shuffle_buffer == "auto":
             most = BUFFER // max(1, pieces.row_bytes)
-            shuffle_buffer = min(pieces.shuffle_buffer or BUFFER, most)
-        buffer = max(self.each, shuffle_buffer // self.total)
+            rows = min(pieces.shuffle_buffer or BUFFER, most)
+        else:
+            rows = shuffle_buffer
+        buffer = max(self.each, rows // self.total)
         dealt = torch.randperm(
             len(pieces), generator=torch.Generator().manual_seed(seed)
         ).tolist()
@@ -273,9 +277,9 @@ class InterleavedReader:
 
 
 def reader_count(pieces: int, batch: int, world: int, where: str) -> int:
-    """The number of readers: the largest power of two up to 16 that divides the batch.
+    """The number of readers: the largest power of two that divides the batch.
 
-    It is at most the number of pieces. Where it is not a multiple of the number of
+    It is at most 16, and at most the number of pieces. Where it is not a multiple of the number of
     processes, there is one reader for each process.
     """
     if pieces < world:

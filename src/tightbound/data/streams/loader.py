@@ -1,4 +1,4 @@
-"""A DataLoader or IterableDataset as a training split, with a fixed sample for evaluation."""
+"""A DataLoader or IterableDataset as a training split, and its fixed sample."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def _started(stream: Any, size: int, seed: int) -> Iterator[tuple[Tensor, Any]]:
 
 
 def _labels(xs: list[Tensor], ys: list[Any], limit: int | None) -> np.ndarray | None:
-    """The labels of some batches as one array; None where there is not one per example."""
+    """The labels of some batches as one array, or None without one per example."""
     try:
         arrays = [np.asarray(y) for y in ys]
         for x, y, array in zip(xs, ys, arrays, strict=True):
@@ -91,7 +91,7 @@ def _labels(xs: list[Tensor], ys: list[Any], limit: int | None) -> np.ndarray | 
 
 
 def sample(stream: Any, seed: int) -> RawSource:
-    """The first 2,000 examples of the pass with this seed, as a source with one split."""
+    """The first 2,000 examples of the pass with this seed, as a training split."""
     source = gather(stream, _SAMPLE, seed, "train")
     return source.with_notices(
         f"{source.where} is read as a stream: an interrupted run resumes at the "

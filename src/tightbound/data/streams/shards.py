@@ -1,4 +1,4 @@
-"""Examples in shards, read in order: tar files (`wds:PATTERN`) or a library (`hf:NAME`)."""
+"""Examples in shards: tar files (`wds:PATTERN`), or a streaming set (`hf:NAME`)."""
 
 from __future__ import annotations
 
@@ -157,7 +157,7 @@ class Shards:
 
 @dataclass(frozen=True)
 class Stream:
-    """A streaming source: the shards to train on, and samples that are held in memory."""
+    """A streaming source: shards to train on, and samples that are held in memory."""
 
     shards: Shards
     source: RawSource
@@ -260,14 +260,12 @@ def _hold_out_examples(
                 return name
         return "train"
 
-    out: dict[str, Shards] = {}
-    for name in [*shares, "train"]:
-        out[name] = replace(train, keep=lambda n, name=name: split_of(n) == name)
-        if name in periods:
-            notices.append(
-                f"{train.where}: one example in {periods[name]} is held out ({name})"
-            )
-    return out
+    def part(name: str) -> Shards:
+        return replace(train, keep=lambda number: split_of(number) == name)
+
+    for name, period in periods.items():
+        notices.append(f"{train.where}: one example in {period} is held out ({name})")
+    return {name: part(name) for name in [*shares, "train"]}
 
 
 def _period(share: float) -> int:

@@ -1,4 +1,4 @@
-"""Encode the columns of a table as numbers and codes, and decode them to their types."""
+"""Encode the columns of a table as numbers and codes, and decode them."""
 
 from __future__ import annotations
 
@@ -134,12 +134,15 @@ def named(table: Table | None, spec: DataSpec) -> tuple[Column, ...]:
 def codes(
     table: Table, fields: tuple[Column, ...], masked: bool
 ) -> NDArray[np.float64]:
-    """The columns as float64 (n, columns): numbers, or codes 0, 1, ... of their values.
+    """Encode columns as numbers, or as codes 0, 1, ... of their values.
 
     Args:
         table: the table.
         fields: the columns to encode.
         masked: values may be missing and are then NaN.
+
+    Returns:
+        float64 (n, columns).
 
     Raises:
         TightboundError: for the first cell that a column cannot have.
@@ -275,7 +278,7 @@ def _numbers_of(numbers: Values, f: Column) -> Values:
 
 
 def plain_frame(numbers: Tensor, fields: tuple[Column, ...]) -> Any:
-    """Real numbers (n, columns) under the names of these columns, as `frame` gives them."""
+    """Real numbers (n, columns) under the names of these columns, as a frame."""
     return frame(numbers, tuple(Column(name=f.name, kind="real") for f in fields))
 
 

@@ -1,4 +1,4 @@
-"""Tables of named columns, and the kind of each column: real, binary, categorical or count."""
+"""Tables of named columns, each real, binary, categorical or count."""
 
 from __future__ import annotations
 
@@ -287,7 +287,7 @@ def _check_categories(table: Table, name: str, chosen: str | None, count: int) -
 
 
 def present(table: Table, name: str, masked: bool) -> tuple[Values, Mask]:
-    """A column as numbers, truth values or texts, and which of its cells are not missing.
+    """A column as numbers, truth values or texts, and which cells are not missing.
 
     Raises:
         TightboundError: for a cell of another kind, and, unless `masked`, for one that
@@ -324,7 +324,7 @@ def _present_numbers(table: Table, name: str, values: Values, masked: bool) -> M
 
 
 def _one_kind(table: Table, name: str, values: Values, is_present: Mask) -> Values:
-    """Objects as texts, truth values or numbers; cells that are missing hold anything."""
+    """Objects as texts, truth values or numbers; missing cells have any value."""
     rows: list[int] = np.flatnonzero(is_present).tolist()
     for row in rows:
         if not isinstance(values[row], (str, bool, int, float, np.generic)):
