@@ -45,7 +45,7 @@ _OF_TRAINING = (
 ROWS_OF_A_SHARD = 1 << 32
 
 
-def read(source: Any, spec: DataSpec, settings: DataSettings | None = None) -> Split:
+def read(source: object, spec: DataSpec, settings: DataSettings | None = None) -> Split:
     """Read new data for a trained model.
 
     Image files are resized as in training. Arrays may be in another layout where it is
@@ -115,7 +115,7 @@ def plain_settings(spec: DataSpec, settings: DataSettings) -> DataSettings:
 
 
 def read_one(
-    source: Any, spec: DataSpec, settings: DataSettings | None = None
+    source: object, spec: DataSpec, settings: DataSettings | None = None
 ) -> Split:
     """Read one example for a trained model.
 
@@ -161,10 +161,12 @@ def raw_shape(spec: DataSpec) -> tuple[int, ...]:
         return (len(spec.fields),)
     if "c" not in spec.layout:
         return spec.shape[1:]
-    return (*spec.shape[1:], spec.shape[0]) if spec.layout.endswith("c") else spec.shape
+    if spec.layout.endswith("c"):
+        return (*spec.shape[1:], spec.shape[0])
+    return spec.shape
 
 
-def _with_row_axis(source: Any, spec: DataSpec) -> Any:
+def _with_row_axis(source: Any, spec: DataSpec) -> object:
     """A single example as an array of one; any other source unchanged."""
     shape = getattr(source, "shape", None)
     if shape is None or tuple(shape) not in (raw_shape(spec), spec.shape):
@@ -217,7 +219,9 @@ def _condition(split: RawSplit, source: RawSource, spec: DataSpec) -> Tensor | N
     if condition is None:
         return None
     if not condition.mean:
-        return _class_ids(split, source, condition) if split.c is None else None
+        if split.c is None:
+            return _class_ids(split, source, condition)
+        return None
     if split.c is not None and split.c.shape[1] != condition.width:
         raise TightboundError(
             f"{source.where} has conditions of {split.c.shape[1]} numbers, "
@@ -326,7 +330,9 @@ def _top(spec: DataSpec, settings: DataSettings) -> int | None:
     levels = spec.levels
     if settings.binarize != "none":
         levels = settings.levels or 256
-    return None if levels is None or spec.domain == "categorical" else levels - 1
+    if levels is None or spec.domain == "categorical":
+        return None
+    return levels - 1
 
 
 def _in_layout(x: Tensor, layout: str | None, spec: DataSpec, what: str) -> Tensor:
@@ -359,7 +365,9 @@ def _from_channel_first(x: Tensor, spec: DataSpec) -> Tensor:
     """Rows (n, C, ...) in the layout of the spec."""
     if "c" not in spec.layout:
         return x[:, 0]
-    return x.movedim(1, -1) if spec.layout.endswith("c") else x
+    if spec.layout.endswith("c"):
+        return x.movedim(1, -1)
+    return x
 
 
 def _channel_first(x: Tensor, layout: str | None, spec: DataSpec) -> Tensor | None:
@@ -371,4 +379,6 @@ def _channel_first(x: Tensor, layout: str | None, spec: DataSpec) -> Tensor | No
     if shape == channel_last and (layout is None or layout.endswith("c")):
         return x.movedim(-1, 1)
     is_single = shape == spec.shape[1:] and spec.shape[0] == 1
-    return x[:, None] if is_single else None
+    if is_single:
+        return x[:, None]
+    return None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import (
     BaseModel,
@@ -151,11 +151,13 @@ class DataSettings(BaseModel):
         """The (height, width) that `size` fixes, or None."""
         if isinstance(self.size, int):
             return self.size, self.size
-        return None if self.size == "auto" else self.size
+        if self.size == "auto":
+            return None
+        return self.size
 
     @field_validator("size", mode="before")
     @classmethod
-    def _size(cls, value: Any) -> Any:
+    def _size(cls, value: object) -> object:
         """Reads "64" and "28x20" (height x width) as numbers."""
         if not isinstance(value, str):
             return value
@@ -163,19 +165,25 @@ class DataSettings(BaseModel):
         if match is None:
             return value
         height, width = match.groups()
-        return (int(height), int(width)) if width else int(height)
+        if width:
+            return (int(height), int(width))
+        return int(height)
 
     @field_validator("augment", mode="before")
     @classmethod
-    def _augment(cls, value: Any) -> Any:
+    def _augment(cls, value: object) -> object:
         """Reads "flip" and "flip,shift" as a tuple."""
-        return _names(value) if isinstance(value, str) else value
+        if isinstance(value, str):
+            return _names(value)
+        return value
 
     @field_validator("condition", mode="before")
     @classmethod
-    def _condition(cls, value: Any) -> Any:
+    def _condition(cls, value: object) -> object:
         """Reads "age,sex" as two names."""
-        return _names(value) if isinstance(value, str) and "," in value else value
+        if isinstance(value, str) and "," in value:
+            return _names(value)
+        return value
 
     @model_validator(mode="after")
     def _fractions(self) -> DataSettings:

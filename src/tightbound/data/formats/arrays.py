@@ -8,10 +8,9 @@ import re
 import warnings
 import zipfile
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from torch import Tensor
@@ -147,7 +146,7 @@ def _digest_of(splits: dict[str, RawSplit]) -> str:
 
 
 def _condition_of(
-    path: Path, file: Any, keys: list[str], settings: DataSettings
+    path: Path, file: Mapping[str, np.ndarray], keys: list[str], settings: DataSettings
 ) -> np.ndarray | None:
     """The array that `data.condition` names."""
     name = settings.condition
@@ -157,8 +156,7 @@ def _condition_of(
         raise TightboundError(
             f"{path} has no array {name!r} for data.condition: {nearest(str(name), keys)}"
         )
-    condition: np.ndarray = file[name]
-    return condition
+    return file[str(name)]
 
 
 def array_keys(
@@ -322,7 +320,9 @@ def _is_bad(cell: str, missing: bool) -> bool:
 
 def _cell(text: str) -> float:
     """A number, or NaN where it is missing."""
-    return math.nan if text.strip().lower() in MISSING else float(text)
+    if text.strip().lower() in MISSING:
+        return math.nan
+    return float(text)
 
 
 def _open_csv(path: Path, settings: DataSettings) -> _Csv:

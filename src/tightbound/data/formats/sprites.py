@@ -7,12 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import partial
-from typing import Any
 
 import numpy as np
 import torch
 
-from tightbound.data.cache import cached_rows
+from tightbound.data.cache import Notes, cached_rows
 from tightbound.data.settings import DataSettings
 from tightbound.data.source import RawSource, RawSplit, sha256_text
 from tightbound.runtime.errors import TightboundError
@@ -99,7 +98,7 @@ def _values(name: str, count: int) -> np.ndarray:
     return np.round(np.linspace(0, size - 1, count)).astype(np.int64)
 
 
-def _blocks(factors: np.ndarray, notes: dict[str, Any]) -> Iterator[np.ndarray]:
+def _blocks(factors: np.ndarray, notes: Notes) -> Iterator[np.ndarray]:
     for start in range(0, len(factors), _BLOCK):
         yield render(factors[start : start + _BLOCK])
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -25,7 +25,7 @@ X_KEYS = ("x", "data", "image", "img", "pixel_values", "input")
 Y_KEYS = ("y", "label", "labels", "target")
 
 
-def item_parts(item: Any, what: str) -> tuple[Any, Any]:
+def item_parts(item: object, what: str) -> tuple[Any, Any]:
     """(x, y or None) of an item of a Dataset or a batch of a DataLoader."""
     if isinstance(item, dict):
         x_key = next((key for key in X_KEYS if key in item), None)
@@ -67,20 +67,18 @@ def from_dataset(dataset: Any, settings: DataSettings) -> RawSource:
     if is_image:
         resolved = {"size": tuple(x.shape[2:]), "channels": x.shape[1]}
     y, label_names = read_labels(labels, n, f"the {kind}", notices)
-    return RawSource(
+    source = RawSource(
         kind,
         f"the {kind}",
         {"all": RawSplit(x, y)},
         sha256_of(x, y),
-        layout="chw" if is_image else None,
-        levels=256 if is_image else None,
         label_names=label_names,
-        resolved=resolved,
         notices=tuple(notices),
     )
+    return source.with_images(resolved)
 
 
-def _are_tensors(tensors: Any) -> bool:
+def _are_tensors(tensors: object) -> bool:
     """True for the tuple of tensors of a TensorDataset."""
     if not isinstance(tensors, tuple) or not tensors:
         return False
@@ -92,7 +90,7 @@ def _read_items(
 ) -> tuple[Tensor, np.ndarray | None, bool]:
     """Examples and labels of all items, and whether the examples are images."""
     n = len(dataset)
-    labels: list[Any] = []
+    labels: list[object] = []
 
     def xs() -> Iterator[Any]:
         """The examples in order; their labels are collected on the way."""
@@ -112,7 +110,7 @@ def _read_items(
     return x, together(labels), is_image
 
 
-def together(labels: list[Any]) -> np.ndarray | None:
+def together(labels: Sequence[object]) -> np.ndarray | None:
     """Labels as one array, of objects where they are not numbers or texts.
 
     None where some are missing.
@@ -130,11 +128,13 @@ def together(labels: list[Any]) -> np.ndarray | None:
 def plain_label(label: Any) -> Any:
     """A label as a Python object: the number in a tensor or numpy scalar."""
     is_wrapped = isinstance(label, (Tensor, np.generic))
-    return label.item() if is_wrapped and label.ndim == 0 else label
+    if is_wrapped and label.ndim == 0:
+        return label.item()
+    return label
 
 
 def _arrays(
-    first: Any, others: Iterator[Any], n: int, kind: str, notices: list[str]
+    first: object, others: Iterator[object], n: int, kind: str, notices: list[str]
 ) -> Tensor:
     """All examples as one tensor (n, ...)."""
     head = as_tensor(first, f"item 0 of the {kind}", notices)

@@ -82,7 +82,9 @@ def _class_condition(source: RawSource, rows: Mapping[str, SplitRows]) -> Condit
 
 
 def _condition(split: RawSplit) -> Tensor | None:
-    return split.y if split.c is None else split.c
+    if split.c is None:
+        return split.y
+    return split.c
 
 
 def _values(rows: SplitRows) -> Tensor:

@@ -9,8 +9,8 @@ processes together does not depend on the number of processes.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import Any, Literal, Protocol
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Literal, Protocol
 
 import torch
 from torch import Tensor
@@ -249,13 +249,13 @@ class InterleavedReader:
     def __call__(self) -> Tensor:
         return torch.cat([reader.take(self.each) for reader in self.readers])
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self) -> dict[str, list[int]]:
         """The position of each reader of this process: {"3": [epoch, piece, row, used]}."""
         return {
             str(reader.number): [*reader.at, reader.used] for reader in self.readers
         }
 
-    def load_state_dict(self, state: dict[str, Any]) -> str:
+    def load_state_dict(self, state: Mapping[str, Sequence[int]]) -> str:
         """Continue from the states of all processes together, of any number of processes.
 
         Returns:
@@ -271,8 +271,8 @@ class InterleavedReader:
                 "the next epoch begins now"
             )
         for reader in self.readers:
-            *at, used = state[str(reader.number)]
-            reader.go_to(tuple(at), used)
+            epoch, piece, row, used = state[str(reader.number)]
+            reader.go_to((epoch, piece, row), used)
         return ""
 
 
@@ -288,4 +288,6 @@ def reader_count(pieces: int, batch: int, world: int, where: str) -> int:
             "write more, smaller shards"
         )
     fits = [n for n in (1, 2, 4, 8, MAX_READERS) if n <= pieces and batch % n == 0]
-    return fits[-1] if fits[-1] % world == 0 else world
+    if fits[-1] % world == 0:
+        return fits[-1]
+    return world

@@ -96,7 +96,9 @@ def _encoded(source: RawSource, table: Table, settings: DataSettings) -> RawSour
             sha256_of(x, split.y), *(f.model_dump_json() for f in fields)
         ),
     )
-    return encoded if chosen else encoded.with_notices(_kinds_notice(source, fields))
+    if chosen:
+        return encoded
+    return encoded.with_notices(_kinds_notice(source, fields))
 
 
 def _kinds_notice(source: RawSource, fields: tuple[Column, ...]) -> str:
@@ -124,7 +126,9 @@ def named(table: Table | None, spec: DataSpec) -> tuple[Column, ...]:
         "count": "count",
     }
     kind = kinds.get(spec.domain, "real")
-    values = (0, 1) if kind == "binary" else ()
+    values: tuple[int, ...] = ()
+    if kind == "binary":
+        values = (0, 1)
     return tuple(
         Column(name=name, kind=kind, values=values, type=str(x.dtype))
         for name, x in table.columns.items()
@@ -231,13 +235,16 @@ def check_codes(x: Tensor, spec: DataSpec, what: str) -> None:
     for values, f in zip(x.double().unbind(1), spec.fields, strict=True):
         if f.kind == "real":
             continue
-        top = len(f.values) - 1 if f.values else np.inf
+        top: float = np.inf
+        wanted = "a count 0, 1, 2, ..."
+        if f.values:
+            top = len(f.values) - 1
+            wanted = f"a code from 0 to {top}"
         is_gap = values.isnan() & spec.missing
         not_whole = (values != values.round()) & ~is_gap
         bad = (values < 0) | (values > top) | not_whole
         if bad.any():
             row = int(bad.nonzero()[0])
-            wanted = f"a code from 0 to {top}" if f.values else "a count 0, 1, 2, ..."
             raise TightboundError(
                 f"{what}: {row_called(row)}, column {f.name!r} holds "
                 f"{values[row]:g}, not {wanted}: mend it"

@@ -70,7 +70,7 @@ class Table:
 
 
 def frame_source(
-    frame: Any, y: Any, settings: DataSettings, label: int | None, notices: list[str]
+    frame: Any, y: object, settings: DataSettings, label: int | None, notices: list[str]
 ) -> RawSource:
     """A pandas DataFrame as a source.
 
@@ -178,13 +178,17 @@ def _text_column(cells: list[str], name: str, settings: DataSettings) -> Values 
     as_texts = ("categorical", "binary", "skip")
     if numbers and settings.fields.get(name) not in as_texts:
         return None
-    values: Sequence[Any] = texts
-    if {text.lower() for text in texts} <= {"true", "false"}:
-        values = [text.lower() == "true" for text in texts]
-    return _spread(np.array(values, dtype=object), missing, None)
+    return _spread(np.array(_truth_values(texts), dtype=object), missing, None)
 
 
-def _spread(values: Values, missing: list[bool], gap: Any) -> Values:
+def _truth_values(texts: list[str]) -> Sequence[object]:
+    """True and False where all texts are the words for these; else the texts."""
+    if any(text.lower() not in ("true", "false") for text in texts):
+        return texts
+    return [text.lower() == "true" for text in texts]
+
+
+def _spread(values: Values, missing: list[bool], gap: object) -> Values:
     """The values at the places that are not missing, and `gap` at the others."""
     out = np.full(len(missing), gap, dtype=values.dtype)
     out[~np.array(missing, dtype=bool)] = values
@@ -205,7 +209,9 @@ def whole(values: Values) -> Values:
         and (np.abs(values) < 2**53).all()
         and (values == np.round(values)).all()
     )
-    return values.astype(np.int64) if fits else values
+    if fits:
+        return values.astype(np.int64)
+    return values
 
 
 # ---- the kind of a column
@@ -237,7 +243,9 @@ def _guess(values: Values) -> ColumnKind:
     if set(np.unique(values).tolist()) == {0, 1}:
         return "binary"
     from_zero = 0 <= values.min() <= LEAST_COUNT and values.max() > 2
-    return "count" if from_zero and values.var() >= values.mean() else "real"
+    if from_zero and values.var() >= values.mean():
+        return "count"
+    return "real"
 
 
 def column(table: Table, name: str, chosen: str | None, masked: bool) -> Column:
@@ -251,7 +259,9 @@ def column(table: Table, name: str, chosen: str | None, masked: bool) -> Column:
         )
     if values.dtype.kind in "iuf" and chosen not in ("binary", "categorical"):
         kind: Any = chosen or _guess(values)
-        levels = tuple(np.unique(values).tolist()) if kind == "binary" else ()
+        levels: tuple[float, ...] = ()
+        if kind == "binary":
+            levels = tuple(np.unique(values).tolist())
         return Column(name=name, kind=kind, values=levels, type=str(values.dtype))
     categories: list[Any] = [False, True]
     if values.dtype.kind != "b":
@@ -266,7 +276,9 @@ def _type_name(table: Table, name: str, values: Values) -> str:
     """The type of a column, for decoding: "category", "str" or a numpy dtype."""
     if name in table.categories:
         return "category"
-    return "str" if values.dtype.kind in "OU" else str(values.dtype)
+    if values.dtype.kind in "OU":
+        return "str"
+    return str(values.dtype)
 
 
 def _check_categories(table: Table, name: str, chosen: str | None, count: int) -> None:
@@ -347,7 +359,9 @@ def _one_kind(table: Table, name: str, values: Values, is_present: Mask) -> Valu
     return _spread(typed, (~is_present).tolist(), 0)
 
 
-def _kind(value: Any) -> str:
+def _kind(value: object) -> str:
     if isinstance(value, str):
         return "text"
-    return "truth" if isinstance(value, bool | np.bool_) else "number"
+    if isinstance(value, bool | np.bool_):
+        return "truth"
+    return "number"
