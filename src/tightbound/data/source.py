@@ -206,7 +206,7 @@ def read_labels(
         return None, None
     a = _filled(_label_array(values))
     if len(a) == n and not _may_be_classes(a):
-        notices.append(f"{what}: its labels are not classes and are left aside")
+        notices.append(f"{what}: its labels are not classes and are not used")
         return None, None
     if a.shape != (n,):
         raise TightboundError(
@@ -217,7 +217,7 @@ def read_labels(
     if a.dtype.kind == "f":
         a = np.where(np.isnan(a), -1, a)
         if not (np.isfinite(a).all() and (a == np.round(a)).all()):
-            notices.append(f"{what}: its labels are not classes and are left aside")
+            notices.append(f"{what}: its labels are not classes and are not used")
             return None, None
     return _ids_of_integers(a.astype(np.int64))
 

@@ -124,8 +124,8 @@ def _arrays(path: Path, arrays: Mapping[str, Any], settings: DataSettings) -> Ra
             continue  # labels of another array
         if count > MOST_LABELS:
             notices.append(
-                f"{path} ({y}): {count} labels are more than are kept in memory; "
-                "they are left aside"
+                f"{path} ({y}): {count} labels are too many for memory; "
+                "they are not used"
             )
         else:
             labels[name] = _slice(path, y, arrays[y], 0, count)

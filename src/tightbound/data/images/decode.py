@@ -23,7 +23,7 @@ class Header:
     """Properties of an image that need no decoding.
 
     Attributes:
-        height: height in pixels, after the rotation that its metadata ask for.
+        height: height in pixels, after the rotation in its metadata.
         width: width in pixels, after the same.
         grey: whether it has greys only.
         alpha: whether it has transparency.

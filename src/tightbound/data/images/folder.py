@@ -276,7 +276,7 @@ def _inner_splits_notice(below: dict[str, tuple[str, ...]]) -> list[str]:
     label, split = inner[0]
     return [
         f"folders such as {label}/{split} are not read as splits, so all images are "
-        f"split anew: a published split is {split}/{label}/..., with train outermost"
+        f"split at random: a published split is {split}/{label}/..., with train outermost"
     ]
 
 

@@ -178,8 +178,8 @@ def _rows(name: str, split: Any, x: str, items: Items) -> OnDisk:
         rows, kept = items(split[start:stop][x], range(start, stop))
         if len(kept) < stop - start:
             raise TightboundError(
-                f"hf:{name}: an image among rows {start} to {stop - 1} is bad, "
-                "and rows of a table stay"
+                f"hf:{name}: an image among rows {start} to {stop - 1} cannot be "
+                "read, and rows of a table cannot be left out"
             )
         return rows
 

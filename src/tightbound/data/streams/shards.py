@@ -38,7 +38,7 @@ REMAINDERS = {"valid": 0, "test": 1}
 
 @dataclass(frozen=True)
 class Shards:
-    """Examples in shards, the `Pieces` of training; a shard is read anew each time.
+    """Examples in shards, the `Pieces` of training; a shard is read again each time.
 
     Attributes:
         where: the name of the data in messages.

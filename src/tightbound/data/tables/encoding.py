@@ -222,7 +222,7 @@ def coded(source: RawSource, spec: DataSpec, split: RawSplit) -> tuple[RawSplit,
     if not spec.fields:
         if x is None:
             raise TightboundError(
-                f"{source.where} has columns that are no numbers, but the model "
+                f"{source.where} has columns that are not numbers, but the model "
                 "was trained on numbers only"
             )
         return split, source.digest
@@ -247,7 +247,7 @@ def check_codes(x: Tensor, spec: DataSpec, what: str) -> None:
             row = int(bad.nonzero()[0])
             raise TightboundError(
                 f"{what}: {row_called(row)}, column {f.name!r} holds "
-                f"{values[row]:g}, not {wanted}: mend it"
+                f"{values[row]:g}, not {wanted}: correct it"
             )
 
 

@@ -294,7 +294,7 @@ def _check_categories(table: Table, name: str, chosen: str | None, count: int) -
         raise TightboundError(
             f"{where} has {count} different texts, more than {MOST_TEXTS}: leave it out "
             f"with data.fields.{name}=skip, or set data.fields.{name}=categorical if "
-            "they are categories after all"
+            "they are categories"
         )
 
 
@@ -312,8 +312,8 @@ def present(table: Table, name: str, masked: bool) -> tuple[Values, Mask]:
         return values, _present_numbers(table, name, values, masked)
     if values.dtype.kind not in "OU":
         raise TightboundError(
-            f"{table.where}: column {name!r} holds {values.dtype}, no numbers, texts or "
-            "truth values: make numbers of it, or leave it out with "
+            f"{table.where}: column {name!r} holds {values.dtype}, not numbers, texts "
+            "or truth values: convert it to numbers, or leave it out with "
             f"data.fields.{name}=skip"
         )
     is_present = np.array([not is_gap(value) for value in values], dtype=bool)
@@ -330,7 +330,7 @@ def _present_numbers(table: Table, name: str, values: Values, masked: bool) -> M
         row = int(np.argmin(allowed))
         problem = f"is missing: {FILL}"
         if is_present[row]:
-            problem = f"is {values[row]}, not a finite number: mend it"
+            problem = f"is {values[row]}, not a finite number: correct it"
         raise table.complain(name, row, problem)
     return is_present
 
