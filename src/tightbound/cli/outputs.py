@@ -246,7 +246,7 @@ def reconstruct(
     at_least(1, n, "reconstructions")
     first = split.select(torch.arange(min(n, len(split))))
     inputs = first.batch(torch.arange(len(first)))
-    rebuilt = run.spec.to_domain(run.reconstruct(first, condition))
+    rebuilt = run.spec.to_model(run.reconstruct(first, condition))
     view = _view(run, inputs)
     columns = min(MOST_COLUMNS, len(inputs))
     if out.kind == "svg":
@@ -325,7 +325,7 @@ def write(
         flat = x.flatten(1).tolist()
         write_csv(out, [f"x_{i + 1}" for i in range(len(flat[0]))], flat)
     else:
-        model_units = run.spec.to_domain(x)
+        model_units = run.spec.to_model(x)
         view = _view(run, model_units)
         unit = view.unit(model_units.numpy())
         if out.kind == "folder":

@@ -118,7 +118,7 @@ class InterleavedBatches:
             raw = self.split.transform(
                 raw, spec.layout, generator(self.seed, "data", step), self.share
             )
-        return Batch(spec.to_domain(raw).to(self.device))
+        return Batch(spec.to_model(raw).to(self.device))
 
     def state_dict(self) -> State:
         """The positions of this process's readers; the state is that of all processes."""
