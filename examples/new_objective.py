@@ -13,6 +13,7 @@ compare whatever was minimised.
 from __future__ import annotations
 
 import math
+import os
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,9 +40,12 @@ class Renyi:
         return -bound.mean()
 
 
+STEPS = int(os.environ.get("TIGHTBOUND_EXAMPLE_STEPS", "200"))
+
+
 def main() -> None:
     """Trains with K = 8 by the ELBO, by the Renyi bound and by IWAE's."""
-    settings = {"latent": 8, "train.steps": 200, "recipe.size": "s", "k": 8}
+    settings = {"latent": 8, "train.steps": STEPS, "recipe.size": "s", "k": 8}
     with tempfile.TemporaryDirectory() as temporary:
         for name in ("elbo", "new_objective:Renyi", "iwae"):
             folder = Path(temporary) / name.split(":")[-1]

@@ -11,6 +11,7 @@ sampling, annealing and the explorer work too.
 from __future__ import annotations
 
 import math
+import os
 import tempfile
 from pathlib import Path
 
@@ -54,9 +55,12 @@ class Sparse(nn.Module):
         return Peaked(self.get_buffer("scale").expand(ctx.n, -1))
 
 
+STEPS = int(os.environ.get("TIGHTBOUND_EXAMPLE_STEPS", "200"))
+
+
 def main() -> None:
     """Trains with both priors and compares their bounds and how many samples are near zero."""
-    settings = {"latent": 8, "train.steps": 200, "recipe.size": "s", "seed": 0}
+    settings = {"latent": 8, "train.steps": STEPS, "recipe.size": "s", "seed": 0}
     with tempfile.TemporaryDirectory() as temporary:
         for name in ("standard", "new_prior:Sparse"):
             folder = Path(temporary) / name.split(":")[0]
