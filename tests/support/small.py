@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 from tightbound import api
 from tightbound.evaluation import run_evaluation
 from tightbound.evaluation.budget import FROM_Q, Plan, Request
+from tightbound.evaluation.estimators import amortization_gap
 from tightbound.runs.run import Run
 
 SMALL = {
@@ -66,3 +68,9 @@ def few_temperatures(patch: pytest.MonkeyPatch, temperatures: int) -> None:
         return replace(plan, methods=methods)
 
     patch.setattr(run_evaluation, "requested_plan", plan_with_few)
+
+
+def short_search(patch: pytest.MonkeyPatch) -> None:
+    """Let the amortisation gap be measured with few steps of the search for q*."""
+    search = partial(amortization_gap.Search, steps=5, rounds=1, k=64)
+    patch.setattr(amortization_gap, "Search", search)
