@@ -16,7 +16,7 @@ def independent(fitted: Tensor, x: Tensor, spec: DataSpec) -> float:
     `fitted` (n, D).
 
     Smoothed frequencies of levels, truth values and categories, normals of reals, negative
-    binomials of counts; a categorical column is one dimension, however many domain units it has.
+    binomials of counts; a categorical column is one dimension, however many model units it has.
     NaN, a value not observed, counts nothing.
     """
     if not spec.fields:

@@ -65,7 +65,7 @@ def _finite(value: Any) -> Any:
 
 
 def diagnose(run: Run, x: Batch, seed: int) -> Diagnosis:
-    """Measures a run on test examples x (n, *shape) in domain units and on its training examples,
+    """Measures a run on test examples x (n, *shape) in model units and on its training examples,
     and judges it.
     """
     measurements = gather(run, x, seed)

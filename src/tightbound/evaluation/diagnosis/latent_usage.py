@@ -99,7 +99,7 @@ def spread(n: int, most: int) -> Tensor:
 
 @torch.no_grad()
 def latents(run: Run, x: Tensor | Batch, seed: int) -> Latents:
-    """Measures the latents over examples x (n, *shape) in domain units, with one draw of z each."""
+    """Measures the latents over examples x (n, *shape) in model units, with one draw of z each."""
     found: dict[str, list[_Pass]] = {}
     x = Batch.of(x)
     for part in x.split(max(1, VALUES_AT_ONCE // (run.spec.dims * 16))):

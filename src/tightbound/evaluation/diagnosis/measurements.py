@@ -83,7 +83,7 @@ class Measurements:
 
 
 def gather(run: Run, x: Tensor | Batch, seed: int) -> Measurements:
-    """Measures a run on test examples x (n, *shape) in domain units, and on as many of its training
+    """Measures a run on test examples x (n, *shape) in model units, and on as many of its training
     examples.
 
     At most 1,000 of each are used, fewer where they are large.  What needs the training data or the
