@@ -24,6 +24,8 @@ from torch import Tensor
 
 import tightbound as tb
 
+STEPS = int(os.environ.get("TIGHTBOUND_EXAMPLE_STEPS", "200"))
+
 
 @dataclass(frozen=True)
 class Renyi(tb.Objective):
@@ -35,9 +37,6 @@ class Renyi(tb.Objective):
         power = 1 - self.alpha
         bound = ((power * trace.log_w).logsumexp(0) - math.log(trace.k)) / power
         return -bound.mean()
-
-
-STEPS = int(os.environ.get("TIGHTBOUND_EXAMPLE_STEPS", "200"))
 
 
 def main() -> None:

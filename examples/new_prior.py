@@ -23,6 +23,8 @@ from torch.distributions import Distribution, Independent, Laplace
 
 import tightbound as tb
 
+STEPS = int(os.environ.get("TIGHTBOUND_EXAMPLE_STEPS", "200"))
+
 
 class Peaked(Independent):
     """prod_j Laplace(z_j; 0, scale), (n, d)."""
@@ -59,9 +61,6 @@ class Sparse(tb.Prior):
         self, ctx: tb.Context, draw: tb.Draw, state: Tensor | None
     ) -> Distribution:
         return Peaked(self.get_buffer("scale").expand(ctx.n, -1))
-
-
-STEPS = int(os.environ.get("TIGHTBOUND_EXAMPLE_STEPS", "200"))
 
 
 def main() -> None:

@@ -19,6 +19,8 @@ from torch import Tensor, nn
 
 import tightbound as tb
 
+STEPS = int(os.environ.get("TIGHTBOUND_EXAMPLE_STEPS", "400"))
+
 
 class Mixer(nn.Module):
     """x + two perceptrons, one over the pixels of a channel and one over the channels of a pixel;
@@ -83,9 +85,6 @@ class Turned(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return x.mT
-
-
-STEPS = int(os.environ.get("TIGHTBOUND_EXAMPLE_STEPS", "400"))
 
 
 def main() -> None:

@@ -1,6 +1,6 @@
 """Each script in examples/ runs to its end, from another folder, and prints what it found.
 
-They train for STEPS steps here, in this process, and one of them as its reader would run it.
+They train for few steps here, in this process, and one of them as its reader would run it.
 TIGHTBOUND_LONG=1 runs every one as a program with the steps that it is written with.
 """
 
@@ -18,7 +18,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
-STEPS = "25"
+SHORT = {"TIGHTBOUND_EXAMPLE_STEPS": "25", "TIGHTBOUND_EXAMPLE_EPOCHS": "2"}
 AS_PROGRAM = "new_prior"
 FIGURES = {  # what a fully trained example prints: a pattern of its figures
     "clustering": r"normalised mutual information ([\d.]+)",
@@ -65,9 +65,10 @@ def test_example_runs(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     if script.stem == AS_PROGRAM:
-        run_as_program(script, tmp_path, TIGHTBOUND_EXAMPLE_STEPS=STEPS)
+        run_as_program(script, tmp_path, **SHORT)
         return
-    monkeypatch.setenv("TIGHTBOUND_EXAMPLE_STEPS", STEPS)
+    for name, value in SHORT.items():
+        monkeypatch.setenv(name, value)
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(script.parent)
     runpy.run_path(str(script), run_name="__main__")
