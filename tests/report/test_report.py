@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from support.report_pages import LOG, Page, page, untrained
+from support.small import short_search
 
 from tightbound import evaluation, report
 from tightbound.evaluation.diagnosis.rules import FIXES, WORDS, Verdict
@@ -397,7 +398,10 @@ def test_the_true_posterior_is_drawn_where_there_are_few_features(
     assert len(densities) == 2 and "10³²" not in words
 
 
-def test_the_account_shows_its_details_and_the_diagnosis(tmp_path: Path) -> None:
+def test_the_account_shows_its_details_and_the_diagnosis(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    short_search(monkeypatch)
     run = untrained(
         "digits", "vae", latent=2, **{"objective.name": "elbo", "objective.beta": 50.0}
     )
