@@ -20,7 +20,8 @@ from pathlib import Path
 from torch import Tensor
 
 import tightbound as tb
-from tightbound.core.trace import Clock, Trace
+from tightbound.core.draw import Clock
+from tightbound.core.trace import Trace
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.distributions import Distribution, Independent, Laplace
 
 import tightbound as tb
-from tightbound.core.trace import Context, Draw
+from tightbound.core.draw import Context, Draw
 
 
 class Peaked(Independent):

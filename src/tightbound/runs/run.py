@@ -11,8 +11,9 @@ from torch.distributions import Distribution
 
 from tightbound import data as data_room
 from tightbound.config import Config
+from tightbound.core.batch import Batch
 from tightbound.core.data_spec import Condition, DataSpec
-from tightbound.core.trace import Batch, Draw
+from tightbound.core.draw import Draw
 from tightbound.distributions.random import seeded as seeded
 from tightbound.models.build import build
 from tightbound.models.recipes import has_bound
