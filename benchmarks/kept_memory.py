@@ -47,7 +47,7 @@ def child(case: str) -> None:
 
     from tightbound import data as data_room
     from tightbound.config import configure
-    from tightbound.core.trace import Clock
+    from tightbound.core.draw import Clock
     from tightbound.runtime.memory import kept_memory
     from tightbound.training import budget as schedule
     from tightbound.training.console import Quiet

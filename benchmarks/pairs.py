@@ -18,8 +18,9 @@ from torch import Tensor, nn
 from tightbound import api
 from tightbound import data as data_room
 from tightbound.config import configure
+from tightbound.core.batch import Batch
 from tightbound.core.data_spec import DataSpec
-from tightbound.core.trace import Batch, Clock, Draw
+from tightbound.core.draw import Clock, Draw
 from tightbound.evaluation import score
 from tightbound.models.build import build
 from tightbound.models.vae import VAE

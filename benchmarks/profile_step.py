@@ -22,7 +22,8 @@ import torch
 
 from tightbound import data as data_room
 from tightbound.config import assignments, configure
-from tightbound.core.trace import Clock, Trace
+from tightbound.core.draw import Clock
+from tightbound.core.trace import Trace
 from tightbound.training import budget as schedule
 from tightbound.training import run_training as fit
 from tightbound.training.console import Quiet

@@ -14,7 +14,8 @@ from support.latent_cases import examples, folded, wavy
 from support.linear_gaussian import PATHS, deep, problem
 from torch import Tensor
 
-from tightbound.core.trace import Batch, Draw
+from tightbound.core.batch import Batch
+from tightbound.core.draw import Draw
 from tightbound.evaluation.estimators import ais as annealing
 from tightbound.evaluation.estimators import estimate as estimates
 from tightbound.evaluation.estimators.ais import (

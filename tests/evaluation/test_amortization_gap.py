@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.distributions import Independent, Normal
 
 from tightbound.config import configure
-from tightbound.core.trace import Batch
+from tightbound.core.batch import Batch
 from tightbound.evaluation.estimators import amortization_gap as gap
 from tightbound.evaluation.estimators.amortization_gap import (
     FeatureParameters,

@@ -22,7 +22,8 @@ from support.latent_cases import (
 from support.linear_gaussian import PATHS, problem
 from torch import Tensor
 
-from tightbound.core.trace import Batch, Draw
+from tightbound.core.batch import Batch
+from tightbound.core.draw import Draw
 from tightbound.distributions.random import ContentNoise
 from tightbound.evaluation.estimators import estimate as estimates
 from tightbound.evaluation.estimators.estimate import Estimate

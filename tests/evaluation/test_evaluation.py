@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 
 from tightbound.config import configure
-from tightbound.core.trace import Batch, Draw
+from tightbound.core.batch import Batch
+from tightbound.core.draw import Draw
 from tightbound.distributions.random import ContentNoise, tiles
 from tightbound.evaluation import Evaluation, Mean, evaluate, score
 from tightbound.evaluation.estimators import estimate as estimates

@@ -13,7 +13,7 @@ from support.report_pages import untrained
 from support.small import small_run
 from torch.distributions import MultivariateNormal
 
-from tightbound.core.trace import Batch
+from tightbound.core.batch import Batch
 from tightbound.evaluation.estimators.exact_terms import by_k, third_of, three_terms
 from tightbound.evaluation.estimators.quadrature import posterior_box, posterior_grid
 from tightbound.runs.run import Run, load

@@ -16,7 +16,8 @@ from torch import Tensor, nn
 
 from tightbound import data as data_room
 from tightbound.config import TrainSettings, configure
-from tightbound.core.trace import Clock, Trace
+from tightbound.core.draw import Clock
+from tightbound.core.trace import Trace
 from tightbound.distributions.random import StepNoise
 from tightbound.runtime.errors import TightboundError
 from tightbound.training import budget as schedule

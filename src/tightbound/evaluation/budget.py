@@ -7,7 +7,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 
-from tightbound.core.trace import Batch
+from tightbound.core.batch import Batch
 from tightbound.evaluation.estimators.amortization_gap import Search, best_bound
 from tightbound.evaluation.estimators.estimate import Options
 from tightbound.evaluation.estimators.methods import METHODS, log_px

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tightbound.core.trace import Batch
+from tightbound.core.batch import Batch
 from tightbound.distributions.random import seed_for
 from tightbound.evaluation.budget import Plan
 from tightbound.evaluation.cache import CachedResult

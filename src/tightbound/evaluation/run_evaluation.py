@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tightbound.core.trace import Batch
+from tightbound.core.batch import Batch
 from tightbound.data import Split, read
 from tightbound.evaluation.budget import (
     FROM_Q,

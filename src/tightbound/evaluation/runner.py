@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-from tightbound.core.trace import Batch
+from tightbound.core.batch import Batch
 from tightbound.data import Split
 from tightbound.evaluation.cache import Cache, CachedResult
 from tightbound.evaluation.diagnosis.latent_usage import spread

@@ -11,19 +11,12 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
+from tightbound.core.batch import Batch
 from tightbound.core.component import Hierarchy, Likelihood, ModelPart, Objective
 from tightbound.core.data_spec import CONDITIONS, DataSpec
-from tightbound.core.trace import (
-    Batch,
-    Clock,
-    Context,
-    Draw,
-    Features,
-    Latent,
-    Trace,
-    folded,
-    repeated,
-)
+from tightbound.core.draw import Clock, Context, Draw, Features, folded, repeated
+from tightbound.core.latent import Latent
+from tightbound.core.trace import Trace
 from tightbound.models.encoding import Encoding
 from tightbound.runtime.errors import TightboundError
 

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from tightbound.components.objectives.elbo import Elbo
 from tightbound.components.priors import PRIORS
 from tightbound.config import Config, TrainSettings, parse
+from tightbound.core.batch import Batch
 from tightbound.core.component import (
     EncodedData,
     Likelihood,
@@ -21,7 +22,9 @@ from tightbound.core.component import (
     Posterior,
     Prior,
 )
-from tightbound.core.trace import Batch, Clock, Draw, Latent, Trace
+from tightbound.core.draw import Clock, Draw
+from tightbound.core.latent import Latent
+from tightbound.core.trace import Trace
 from tightbound.distributions import moments
 from tightbound.distributions.random import StepNoise, seed_for
 from tightbound.models.build import build

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from tightbound.config import Config
 from tightbound.core.component import Objective
-from tightbound.core.trace import Clock, Draw, Trace
+from tightbound.core.draw import Clock, Draw
+from tightbound.core.trace import Trace
 from tightbound.data.prepare.split import Split
 from tightbound.distributions.random import TILE, ContentNoise, StepNoise, tiles
 from tightbound.models.vae import VAE

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from tightbound.core.trace import Batch, Draw
+from tightbound.core.batch import Batch
+from tightbound.core.draw import Draw
 from tightbound.distributions.random import ContentNoise, seed_for
 from tightbound.evaluation.statistic import Mean
 from tightbound.runs.run import Run, seeded

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from tightbound.core.trace import Batch
+from tightbound.core.batch import Batch
 from tightbound.evaluation.diagnosis.measurements import Measurements, gather
 from tightbound.evaluation.diagnosis.rules import RULES, Verdict
 from tightbound.runs.run import Run

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.distributions import Distribution, Independent, Normal
 
-from tightbound.core.trace import Batch, Draw
+from tightbound.core.batch import Batch
+from tightbound.core.draw import Draw
 from tightbound.distributions import is_point_mass, point
 from tightbound.distributions.random import ContentNoise, StepNoise
 from tightbound.evaluation.statistic import Mean

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from tightbound.core.trace import Batch
+from tightbound.core.batch import Batch
 from tightbound.data import Split
 from tightbound.evaluation.diagnosis.baseline import independent
 from tightbound.evaluation.diagnosis.calibration import Calibration, calibration

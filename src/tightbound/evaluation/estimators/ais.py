@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tightbound.core.trace import Batch
+from tightbound.core.batch import Batch
 from tightbound.evaluation.estimators.annealing import AnnealedTarget, ChainNoise, move
 from tightbound.evaluation.estimators.estimate import (
     Estimate,

@@ -16,7 +16,9 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution, Independent, Normal
 
-from tightbound.core.trace import Batch, Draw, Noise, Trace
+from tightbound.core.batch import Batch
+from tightbound.core.draw import Draw, Noise
+from tightbound.core.trace import Trace
 from tightbound.distributions import from_noise, noise_form
 from tightbound.distributions.random import ContentNoise, seed_for, tiles
 from tightbound.runs.run import Run

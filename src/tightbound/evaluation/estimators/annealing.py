@@ -19,7 +19,8 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
-from tightbound.core.trace import Batch, Draw
+from tightbound.core.batch import Batch
+from tightbound.core.draw import Draw
 from tightbound.distributions import noise_form
 from tightbound.distributions.random import content_keys, generator
 from tightbound.distributions.reparam import to_noise

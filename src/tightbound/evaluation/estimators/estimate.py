@@ -22,7 +22,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from tightbound.core.trace import Batch, Draw
+from tightbound.core.batch import Batch
+from tightbound.core.draw import Draw
 from tightbound.distributions.random import ContentNoise
 from tightbound.models.recipes import Recipe, has_point
 from tightbound.models.vae import VAE

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from tightbound.core.trace import Batch, Draw
+from tightbound.core.batch import Batch
+from tightbound.core.draw import Draw
 from tightbound.distributions.random import StepNoise
 from tightbound.evaluation.estimators.methods import log_px
 from tightbound.evaluation.estimators.quadrature import (

@@ -13,7 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tightbound.core.trace import Batch, Draw
+from tightbound.core.batch import Batch
+from tightbound.core.draw import Draw
 from tightbound.distributions import moments
 from tightbound.distributions.random import ContentNoise
 from tightbound.evaluation.estimators.estimate import (
