@@ -18,7 +18,7 @@ from tightbound.core.trace import Batch, Draw
 from tightbound.evaluation.estimators import ais as annealing
 from tightbound.evaluation.estimators import estimate as estimates
 from tightbound.evaluation.estimators.ais import (
-    Plan,
+    Schedule,
     Settings,
     pilot,
     run_chains,
@@ -296,7 +296,7 @@ def test_a_bad_plan_still_gives_a_bound_and_says_that_it_is_bad() -> None:
     for size in (0.001, 4.0):
         t = sigmoid_schedule(6)[:, None].expand(-1, 80)
         log_w, rate = run_chains(
-            target, Plan(t, torch.full_like(t, size)), settings, lambda: None
+            target, Schedule(t, torch.full_like(t, size)), settings, lambda: None
         )
         assert float(log_mean_exp(log_w).mean()) < exact.mean() + 0.02
         assert ((rate < 0.4) | (rate > 0.95)).double().mean() > 0.5

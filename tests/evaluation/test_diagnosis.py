@@ -27,7 +27,7 @@ from tightbound.evaluation.diagnosis.calibration import Calibration, calibration
 from tightbound.evaluation.diagnosis.diagnose import Diagnosis, diagnose
 from tightbound.evaluation.diagnosis.latent_usage import (
     _aggregate,
-    _Pass,
+    _SiteData,
     c2st_auc,
     latents,
 )
@@ -156,11 +156,13 @@ def test_total_correlation_of_a_correlated_normal() -> None:
     loc = torch.from_numpy(rng.multivariate_normal([0.3, -1.0], cov, n))
     scale = torch.full_like(loc, s)
     z = loc + s * torch.from_numpy(rng.normal(size=(n, 2)))
-    known = _aggregate(_Pass(z, loc, z[:, 0], z[:, 0], None, (loc, scale), None, False))
-    assert known is not None
+    aggregate = _aggregate(
+        _SiteData(z, loc, z[:, 0], z[:, 0], None, (loc, scale), None, False)
+    )
+    assert aggregate is not None
     total = cov + s**2 * np.eye(2)
     exact = -0.5 * math.log(1 - total[0, 1] ** 2 / (total[0, 0] * total[1, 1]))
-    assert float((known.joint - known.marginals).mean()) == pytest.approx(
+    assert float((aggregate.joint - aggregate.marginals).mean()) == pytest.approx(
         exact, abs=0.06
     )
     assert exact > 0.1
