@@ -89,14 +89,14 @@ def test_the_prior_finds_little_where_the_encoder_finds_much() -> None:
     with torch.no_grad():
         run.model.likelihood.scale.log_scale -= 3
     x = run.data.test.batch(torch.tensor([3]))
-    found = by_k(run, x, [1, 10, 200], 6, 0)
-    assert found["p"].shape == found["q"].shape == (6, 3)
-    medians = found["p"].median(0).values
+    estimates = by_k(run, x, [1, 10, 200], 6, 0)
+    assert estimates["p"].shape == estimates["q"].shape == (6, 3)
+    medians = estimates["p"].median(0).values
     assert medians[0] < medians[1] < medians[2]
     again = by_k(run, x, [1, 10, 200], 6, 0)
-    assert torch.equal(found["q"], again["q"]), "a function of the seed"
+    assert torch.equal(estimates["q"], again["q"]), "a function of the seed"
     one = by_k(run, x, [1], 6, 1)["p"]
-    assert not torch.equal(one, found["p"][:, :1])
+    assert not torch.equal(one, estimates["p"][:, :1])
 
 
 def test_more_features_than_two_are_refused(tmp_path: Path) -> None:

@@ -149,7 +149,8 @@ def _evaluate(runner: Runner, data: Any, request: Request) -> Evaluation:
     run = runner.run
     started = time.perf_counter()
     setup = _prepare(runner, data, request, started)
-    plan, chosen = setup.plan, setup.selection
+    plan = setup.plan
+    chosen = setup.selection
     examples = runner.launch.on_rank_zero(chosen.digest)
     reason = "" if run.has_bound else no_bound(run.config.recipe)
     if run.has_bound:
@@ -191,7 +192,8 @@ def _name_of(data: Any) -> str:
 
 def _prepare(runner: Runner, data: Any, request: Request, started: float) -> _Setup:
     """Reads the examples, diagnoses the run, and makes the plan."""
-    run, launch = runner.run, runner.launch
+    run = runner.run
+    launch = runner.launch
     rows, digest = launch.rank_zero_first(lambda: _read(run, data, request.split))
     n = len(rows) if request.limit is None else min(request.limit, len(rows))
     diagnosis = None
@@ -234,10 +236,10 @@ def _fit_to_budget(
 
 def _distortion(runner: Runner, x: Selection) -> dict[str, Mean]:
     """The distortion, of a model without a bound."""
-    run, seed = runner.run, runner.seed
+    run = runner.run
 
     def compute_piece(rows: Tensor) -> Tensor:
-        return score(run, x.split.examples(rows), 1, seed)["distortion"]
+        return score(run, x.split.examples(rows), 1, runner.seed)["distortion"]
 
     pieces = runner.each(x.rows.split(1000), compute_piece)
     return {"distortion": Mean.of(torch.cat(pieces))}

@@ -297,7 +297,9 @@ def _aggregate(site: _SiteData) -> _Aggregate | None:
     loc, scale = (t[chosen] for t in site.q)
     z = site.z[chosen]
     n = len(chosen)
-    log_q, joint, single = [], [], []
+    log_q = []
+    joint = []
+    single = []
     for rows in torch.arange(n).split(max(1, VALUES_AT_ONCE // (n * d))):
         normals = Normal(loc, scale, validate_args=False)
         each = normals.log_prob(z[rows, None])  # (rows, n, d)

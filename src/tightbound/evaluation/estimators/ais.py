@@ -176,11 +176,13 @@ def run_chains(
     """
     purpose = "there" if exact is None else "back"
     noise = ChainNoise(settings.seed, purpose, target.x.x, settings.chains, target.d)
-    t, step = schedule.t, schedule.step
+    t = schedule.t
+    step = schedule.step
     if exact is None:
         state = target.at(noise.normal())
     else:
-        t, step = t.flip(0), step.flip(0)
+        t = t.flip(0)
+        step = step.flip(0)
         state = target.at(exact.expand(settings.chains, -1, -1))
     gaps = t.diff(dim=0).abs()
     log_w = gaps[0] * state.f.double()

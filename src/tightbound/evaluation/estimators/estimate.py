@@ -139,10 +139,9 @@ def need_bound(model: VAE, x: Batch) -> None:
     with torch.no_grad():
         trace = model(x[:1], Draw(noise=ContentNoise(0, x.x[:1], 0, 1)))
     if not trace.bound:
-        held = all(getattr(site.p, "density", True) for site in trace.latents.values())
-        raise TightboundError(
-            f"log p(x) of this model is not defined: {NO_BOUND if held else NO_DENSITY}"
-        )
+        dense = all(getattr(site.p, "density", True) for site in trace.latents.values())
+        reason = NO_BOUND if dense else NO_DENSITY
+        raise TightboundError(f"log p(x) of this model is not defined: {reason}")
 
 
 def no_bound(recipe: Recipe) -> str:
