@@ -259,7 +259,7 @@ def sheet(run: Run, path: Path) -> None:
         [run.sample(PICTURES)] if run.has_bound else []
     )
     top = run.spec.bounds[1] * run.spec.divisor if run.spec.domain != "count" else 16.0
-    pixels = torch.stack([run.spec.to_domain(r) * run.spec.divisor for r in rows]) / top
+    pixels = torch.stack([run.spec.to_model(r) * run.spec.divisor for r in rows]) / top
     tiles = (pixels.clamp(0, 1) * 255).round().byte().numpy().transpose(0, 1, 3, 4, 2)
     tiles = tiles.repeat(SCALE, 2).repeat(SCALE, 3)
     tiles = np.pad(

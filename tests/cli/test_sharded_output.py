@@ -148,7 +148,7 @@ def test_parts_hold_what_one_table_holds(
             terms[name],
             rtol=1e-5,
         )
-    x = trained.spec.to_domain(trained.read(str(made / "x.npz"))[100:107])
+    x = trained.spec.to_model(trained.read(str(made / "x.npz"))[100:107])
     assert np.allclose(
         score(trained, x, 3, trained.config.seed)["log_px"],
         terms["log_px"][100:107],

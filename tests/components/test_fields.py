@@ -49,7 +49,7 @@ def spec_of(columns: tuple[Column, ...] = COLUMNS) -> DataSpec:
         shape=(sum(c.width for c in columns),), domain="mixed", fields=columns
     )
     chosen = [COLUMNS.index(c) for c in columns]
-    x = spec.to_domain(raw(60)[:, chosen])
+    x = spec.to_model(raw(60)[:, chosen])
     return spec.model_copy(update={"mean": x.mean(0), "std": x.std(0)})
 
 
@@ -72,7 +72,7 @@ def test_mass_sums_to_one(options: dict[str, Any]) -> None:
     cells = torch.tensor(
         list(itertools.product(range(3), range(2), range(400), range(1)))
     )
-    for cell in spec.to_domain(cells).split(600):
+    for cell in spec.to_model(cells).split(600):
         total += px.log_prob(cell.unsqueeze(1).expand(-1, B, -1)).double().exp().sum(0)
     assert torch.allclose(total, torch.ones_like(total), atol=1e-3)
 
@@ -96,7 +96,7 @@ def test_density_of_independent_columns_is_known() -> None:
     truth = truth + NegativeBinomial(torch.ones(1), logits=visits.log()).log_prob(
         x[:, 3]
     )
-    assert torch.allclose(px.log_prob(spec.to_domain(x)), truth, atol=1e-4)
+    assert torch.allclose(px.log_prob(spec.to_model(x)), truth, atol=1e-4)
 
 
 @pytest.mark.parametrize("options", OPTIONS)
@@ -137,7 +137,7 @@ def test_every_parameter_of_a_model_gets_a_gradient(options: dict[str, Any]) -> 
             plain(likelihood=part("fields", **options), prior=part("learned")), spec
         )[0]
     )
-    trace = model(Batch(spec.to_domain(raw(B)[:, [0, 1, 2, 3, 5]])), Draw(K))
+    trace = model(Batch(spec.to_model(raw(B)[:, [0, 1, 2, 3, 5]])), Draw(K))
     assert trace.log_w.shape == trace.log_px.shape == (K, B)
     trace.log_w.mean().backward()
     grads_ok(model)
@@ -145,9 +145,9 @@ def test_every_parameter_of_a_model_gets_a_gradient(options: dict[str, Any]) -> 
 
 def test_gaps_stay_gaps_and_codes_come_back() -> None:
     spec, x = spec_of(), raw(7)
-    assert torch.allclose(spec.to_raw(spec.to_domain(x)), x)
+    assert torch.allclose(spec.to_raw(spec.to_model(x)), x)
     x[2, 1] = x[3, 0] = torch.nan
-    gaps = spec.to_domain(x).isnan()
+    gaps = spec.to_model(x).isnan()
     assert gaps[2, spec.places[1]].all() and gaps[3, 0] and gaps.sum() == 3 + 1
 
 
@@ -173,7 +173,7 @@ def test_a_row_of_which_some_is_missing_has_the_density_of_the_rest(
     spec = spec_of()
     likelihood = shake(LIKELIHOODS["fields"](spec, **options))
     dist = likelihood(torch.randn(B, likelihood.params, *spec.shape), context(B), None)
-    x = spec.to_domain(raw(B))
+    x = spec.to_model(raw(B))
     alone = []
     for place in spec.places:
         mask = torch.zeros(B, spec.dims, dtype=torch.bool)

@@ -1,4 +1,4 @@
-"""DataSpec: raw units and domain units, and how densities change between them."""
+"""DataSpec: raw units and model units, and how densities change between them."""
 
 from __future__ import annotations
 
@@ -36,18 +36,18 @@ def test_raw_and_domain_units_are_inverse(
         shape=shape, domain="unit", levels=17, layout=layout, divisor=divisor
     )
     raw = torch.randint(0, 17, (4, *raw_shape), dtype=torch.uint8)
-    x = spec.to_domain(raw)
+    x = spec.to_model(raw)
     assert x.shape == (4, *shape) and x.dtype == torch.float32
     assert (
         torch.allclose(spec.to_raw(x), raw.float(), atol=1e-5)
         and spec.to_raw(x).shape == raw.shape
     )
-    assert spec.to_domain(raw[:0]).shape == (0, *shape)
+    assert spec.to_model(raw[:0]).shape == (0, *shape)
 
 
 def test_channels_last_lands_channel_first() -> None:
     raw = torch.arange(2 * 4 * 5 * 3).reshape(2, 4, 5, 3)
-    x = DataSpec(shape=(3, 4, 5), domain="levels", levels=256, layout="hwc").to_domain(
+    x = DataSpec(shape=(3, 4, 5), domain="levels", levels=256, layout="hwc").to_model(
         raw
     )
     assert x[1, 2, 3, 4] == raw[1, 3, 4, 2] and x[0, 0, 1, 2] == raw[0, 1, 2, 0]
@@ -61,7 +61,7 @@ def test_unit_and_levels_are_the_same_data() -> None:
     raw = torch.randint(0, 17, (50, 1, 2, 3)).float()
     x = DataSpec(
         shape=levels.shape, domain="unit", divisor=16.0, layout="chw"
-    ).to_domain(raw)
+    ).to_model(raw)
     assert x.min() >= 0 and x.max() <= 1
     assert torch.allclose(unit.centre, levels.centre / 16) and torch.allclose(
         unit.spread, levels.spread / 16

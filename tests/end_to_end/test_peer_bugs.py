@@ -101,7 +101,7 @@ def test_peers_4_9_nothing_is_random_that_was_not_asked_to_be() -> None:
         "encode": lambda: run.encode(x),
         "reconstruct": lambda: run.reconstruct(x),
         "interpolate": lambda: run.interpolate(x[0], x[1], 4),
-        "score": lambda: score(run, run.spec.to_domain(x), 5, 0)["elbo"],
+        "score": lambda: score(run, run.spec.to_model(x), 5, 0)["elbo"],
     }
     for name, use in uses.items():
         torch.manual_seed(1)

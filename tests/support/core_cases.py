@@ -31,7 +31,7 @@ PARTS = [
 
 
 def rows(domain: str, shape: tuple[int, ...], n: int) -> Tensor:
-    """n examples in domain units."""
+    """n examples in model units."""
     if domain in LEVELS:
         return torch.randint(0, LEVELS[domain], (n, *shape)).float()
     if domain == "count":

@@ -11,7 +11,7 @@ from torch import Tensor
 
 @dataclass
 class Batch:
-    """B examples x in domain units (B, *shape), NaN where a value is missing, and what else is
+    """B examples x in model units (B, *shape), NaN where a value is missing, and what else is
     known, each B rows.
 
     c: the condition of a conditional model (B, C).  y: labels (B,), -1 where unknown.  index: row

@@ -43,10 +43,10 @@ class Column(BaseModel):
 
     @property
     def width(self) -> int:
-        """Dimensions in domain units: one for each value of a categorical column, else one."""
+        """Dimensions in model units: one for each value of a categorical column, else one."""
         return len(self.values) if self.kind == "categorical" else 1
 
-    def to_domain(self, raw: Tensor) -> Tensor:
+    def to_model(self, raw: Tensor) -> Tensor:
         """Numbers or codes (n,) as (n, width); what is NaN stays so."""
         from torch.nn.functional import one_hot
 
@@ -158,12 +158,12 @@ class DataSpec(BaseModel):
     `fields`, the columns of a table, and a categorical one becomes as many 0s and a 1 as it has
     values.
 
-    shape: of one example in domain units: (D,), or channels first, (C, L), (C, H, W) or (C, D, H,
+    shape: of one example in model units: (D,), or channels first, (C, L), (C, H, W) or (C, D, H,
     W).  levels: L for integers 0..L-1, else None. divisor: raw / divisor = domain.  rows: training
     examples; None where a stream does not say.  condition: what else is known of each example, of
     data for a conditional model.  missing: NaN is a value that was not observed.  labels, labelled:
     names of the classes that a model learns from, and the share of training examples that have one.
-    mean, std: per dimension, in domain units; weights of the model, not of this page.
+    mean, std: per dimension, in model units; weights of the model, not of this page.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
@@ -204,7 +204,7 @@ class DataSpec(BaseModel):
 
     @property
     def bounds(self) -> tuple[float, float]:
-        """The least and greatest value that the domain has, in domain units."""
+        """The least and greatest value that the domain has, in model units."""
         top = (
             1.0 if self.domain in ("binary", "unit") else float((self.levels or 2) - 1)
         )
@@ -214,7 +214,7 @@ class DataSpec(BaseModel):
 
     @property
     def reach(self) -> float:
-        """The range of the data in domain units: of its domain, or six spreads where that has no
+        """The range of the data in model units: of its domain, or six spreads where that has no
         ends.
         """
         low, high = self.bounds
@@ -224,7 +224,7 @@ class DataSpec(BaseModel):
 
     @property
     def centre(self) -> Tensor:
-        """The training mean of each dimension in domain units, *shape; zeros until weights fill it
+        """The training mean of each dimension in model units, *shape; zeros until weights fill it
         in.
         """
         import torch
@@ -256,14 +256,14 @@ class DataSpec(BaseModel):
         ends = list(itertools.accumulate((f.width for f in self.fields), initial=0))
         return [slice(*pair) for pair in itertools.pairwise(ends)]
 
-    def to_domain(self, raw: Tensor) -> Tensor:
-        """Raw rows in the user's layout (n, ...) to domain units, float32 (n, *shape)."""
+    def to_model(self, raw: Tensor) -> Tensor:
+        """Raw rows in the user's layout (n, ...) to model units, float32 (n, *shape)."""
         if self.fields:
             import torch
 
             return torch.cat(
                 [
-                    f.to_domain(c)
+                    f.to_model(c)
                     for c, f in zip(raw.unbind(1), self.fields, strict=True)
                 ],
                 1,
@@ -277,7 +277,7 @@ class DataSpec(BaseModel):
         return x / self.divisor if self.divisor != 1.0 else x
 
     def to_raw(self, x: Tensor) -> Tensor:
-        """Domain units (n, *shape) to raw units in the user's layout; not rounded."""
+        """Model units (n, *shape) to raw units in the user's layout; not rounded."""
         if self.fields:
             import torch
 

@@ -107,7 +107,10 @@ class Latent:
         q: Distribution | None,
         log_q: Tensor | None,
     ) -> None:
-        self.k, self.z, self.source, self.q = k, z, source, q
+        self.k = k
+        self.z = z
+        self.source = source
+        self.q = q
         self.p: Distribution | None = None
         self.late = False
         self._log_q = log_q
@@ -201,13 +204,12 @@ class Draw:
         temperature: float = 1.0,
         enumerate: bool = False,
     ) -> None:
-        self.k, self.source, self.given, self.enumerate = (
-            k,
-            source,
-            dict(given or {}),
-            enumerate,
-        )
-        self.noise, self.temperature = noise, temperature
+        self.k = k
+        self.source = source
+        self.given = dict(given or {})
+        self.enumerate = enumerate
+        self.noise = noise
+        self.temperature = temperature
         self.latents: dict[str, Latent] = {}
         values = {source} if isinstance(source, str) else set(source.values())
         if bad := values - {"q", "p", "point"}:
@@ -229,7 +231,9 @@ class Draw:
             )
         for name, count in (classes or {}).items() if self.enumerate else ():
             if name not in self.given and self._source(name) != "point":
-                self.listed, self.fold, self.k = name, count, self.k * count
+                self.listed = name
+                self.fold = count
+                self.k = self.k * count
         return any(self._source(site) != "p" for site in sites)
 
     def _source(self, name: str) -> str:
@@ -250,7 +254,8 @@ class Draw:
                 return None
             self.latents[name] = site
         if site.p is None and p is not None:
-            site.p, site.late = p, name != next(reversed(self.latents))
+            site.p = p
+            site.late = name != next(reversed(self.latents))
         site.q = q if site.q is None else site.q
         return site.z
 

@@ -66,10 +66,15 @@ class Trace:
         px: Distribution,
         c: Tensor | None = None,
     ) -> None:
-        self.batch, self.px, self.y, self.c = batch, px, y, c
-        self.latents, self.k = draw.finish(), draw.k
+        self.batch = batch
+        self.px = px
+        self.y = y
+        self.c = c
+        self.latents = draw.finish()
+        self.k = draw.k
         self.gather: Gather = lambda rows: rows
-        self._model, self._draw = model, draw
+        self._model = model
+        self._draw = draw
         self._log_px: Tensor | None = None
         self._log_w: Tensor | None = None
 
@@ -167,7 +172,8 @@ class Trace:
     def log_px(self) -> Tensor:
         """log p(x|z) of what was observed, (K, B)."""
         if self._log_px is None:
-            x, mask = self.batch.x, self.batch.mask
+            x = self.batch.x
+            mask = self.batch.mask
             x = rows(x, self.k)
             term = (
                 self.px.log_prob(x)

@@ -268,7 +268,7 @@ def conform_stream(
         check_read(x, grey or spec, where, torch.arange(row, row + len(raw)))
         if grey:
             x = draw_from(x, shard * ROWS_OF_A_SHARD + row, grey.levels or 256)
-        return spec.to_domain(x)
+        return spec.to_model(x)
 
     return conform
 

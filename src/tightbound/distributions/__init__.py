@@ -1,18 +1,22 @@
-"""What torch.distributions lacks, and how a pass uses a distribution.
+"""Distributions beyond torch's, and the operations of a pass on a distribution."""
 
-All that is imported here is the room's own.
-"""
-
+from tightbound.distributions.base import (
+    ExtendedDistribution,
+    NoiseForm,
+    ReparameterisedDistribution,
+)
 from tightbound.distributions.bernoulli import BernoulliPixels, ContinuousBernoulli
 from tightbound.distributions.codes import (
     Code,
+    Codebook,
     CodeChain,
+    CodeDistribution,
     Codes,
     Quantized,
     UniformCodes,
 )
 from tightbound.distributions.delta import Delta
-from tightbound.distributions.flow import Flow, FromNoise, FullNormal, zuko_maps
+from tightbound.distributions.flow import Flow, FullNormal, zuko_maps
 from tightbound.distributions.hamiltonian import Euclidean, Hamiltonian, Riemannian
 from tightbound.distributions.logistic import DiscretizedLogistic
 from tightbound.distributions.mixture import Blend, Mixture
@@ -25,7 +29,6 @@ from tightbound.distributions.normal import (
 )
 from tightbound.distributions.poincare import WrappedNormal
 from tightbound.distributions.reparam import (
-    NoiseForm,
     from_noise,
     is_point_mass,
     kl,

@@ -1,27 +1,25 @@
-"""Bernoulli pixels, fast where no gradient is wanted, and the continuous Bernoulli, normalised at
-every logit.
-"""
+"""Bernoulli pixels with a fast log-mass, and the continuous Bernoulli."""
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor
-from torch.distributions import Bernoulli, Distribution, Independent, constraints
+from torch.distributions import Bernoulli, Independent, constraints
 from torch.nn import functional as F
 
-NEAR = 0.2  # where series replace differences that cancel in float32
-# of 1/2 to 1 each: their product is at least 2^-64, far above the least that float32 holds
+from tightbound.distributions.base import ExtendedDistribution, SampleShape
+
+NEAR = 0.2  # below, series replace differences that cancel in float32
+# factors from 1/2 to 1 in a product, which is then at least 2^-64, far above underflow in float32
 FACTORS = 64
 
 
 class BernoulliPixels(Independent):
-    """prod_d Bernoulli(x_d; sigmoid(y_d)) over all but the first dimension; logits y (n, *event).
+    """Independent Bernoulli variables with logits y (n, *event).
 
-    log p = sum_d x y - max(y, 0) + log sigmoid(|y|).  Where no gradient is wanted, the last sum is
-    one logarithm for each product of up to 64 factors, and the first a matrix product where all
-    rows are of one x: the same to rounding, in a fraction of the time.
+    log p = sum_d x y - max(y, 0) + log sigmoid(|y|). Where no gradient is needed, the last sum is
+    one logarithm for each product of up to 64 factors, and the first a matrix product if all rows
+    share one x: equal up to rounding, in a fraction of the time.
     """
 
     def __init__(self, logits: Tensor) -> None:
@@ -39,12 +37,11 @@ class BernoulliPixels(Independent):
             or y.dtype != value.dtype
         ):
             return super().log_prob(value)
-        y, x = y.flatten(1), value.flatten(1)
+        y = y.flatten(1)
+        x = value.flatten(1)
         size = y.abs()
-        one = value.stride(0) == 0  # many samples of one example
-        linear = (y @ (x[0] - 0.5) if one else (x - 0.5).mul_(y).sum(-1)) - size.sum(
-            -1
-        ) / 2  # sum of x y - max(y, 0)
+        # sum of x y - max(y, 0)
+        linear = _centred_product(x, y, value.stride(0) == 0) - size.sum(-1) / 2
         factors = size.sigmoid_()
         while factors.shape[1] % 2 == 0 and y.shape[1] // factors.shape[1] < FACTORS:
             half = factors.shape[1] // 2
@@ -52,14 +49,20 @@ class BernoulliPixels(Independent):
         return linear + factors.log_().sum(-1)
 
 
-class ContinuousBernoulli(Distribution):
-    """p(x) = l exp(l x) / (exp(l) - 1) on [0, 1], l the logit; even at |l| > 16 and near 0, where
-    torch's is not.
+def _centred_product(x: Tensor, y: Tensor, same_rows: bool) -> Tensor:
+    """sum_d (x_d - 1/2) y_d, (n,); same_rows: x holds one example n times."""
+    if same_rows:
+        return y @ (x[0] - 0.5)
+    return (x - 0.5).mul_(y).sum(-1)
 
-    Loaiza-Ganem and Cunningham 2019 (arXiv:1907.06845), eq. 8 and 9.
+
+class ContinuousBernoulli(ExtendedDistribution):
+    """Continuous Bernoulli: p(x) = l exp(l x) / (exp(l) - 1) on [0, 1], l the logit.
+
+    Accurate also at |l| > 16 and near 0, where torch's is not. Loaiza-Ganem and Cunningham 2019
+    (arXiv:1907.06845), eq. 8 and 9.
     """
 
-    arg_constraints: dict[str, Any] = {}  # noqa: RUF012  (torch's own attribute)
     support = constraints.unit_interval
 
     def __init__(self, logits: Tensor) -> None:
@@ -67,16 +70,15 @@ class ContinuousBernoulli(Distribution):
         super().__init__(logits.shape, validate_args=False)
 
     def _split(self) -> tuple[Tensor, Tensor]:
-        """Where the logit is near 0, and the logit itself with those moved away."""
+        """Whether the logit is near 0, and the logit with 1 in those places."""
         near = self.logits.abs() < NEAR
         return near, torch.where(near, torch.ones_like(self.logits), self.logits)
 
     def log_prob(self, value: Tensor) -> Tensor:
         near, far = self._split()
         size = far.abs()
-        norm = (
-            F.relu(far) + torch.log(-torch.expm1(-size)) - size.log()
-        )  # log((exp(l) - 1) / l)
+        # log((exp(l) - 1) / l)
+        norm = F.relu(far) + torch.log(-torch.expm1(-size)) - size.log()
         square = self.logits.square()
         return self.logits * value - torch.where(
             near, self.logits / 2 + square / 24 - square.square() / 2880, norm
@@ -99,13 +101,12 @@ class ContinuousBernoulli(Distribution):
             near, 1 / 12 - self.logits**2 / 240 + self.logits**4 / 6048, exact
         )
 
-    def sample(self, sample_shape: Any = ()) -> Tensor:
-        """By the inverse of the distribution function, from the end where the mass is."""
+    def sample(self, sample_shape: SampleShape = ()) -> Tensor:
+        """By the inverse of the distribution function, from the end with more mass."""
         with torch.no_grad():
             shape = torch.Size(sample_shape) + self.logits.shape
             u = torch.rand(shape, dtype=self.logits.dtype, device=self.logits.device)
             size = self.logits.abs().clamp(min=1e-6)
-            x = (
-                -torch.log1p(u * torch.expm1(-size)) / size
-            )  # of a density that falls from 0
+            # of a density that decreases from 0
+            x = -torch.log1p(u * torch.expm1(-size)) / size
             return torch.where(self.logits > 0, 1 - x, x).clamp(0, 1)

@@ -1,6 +1,4 @@
-"""The modified Bessel function of the first kind, in float64, at the orders that densities on
-spheres need.
-"""
+"""The modified Bessel function of the first kind, in float64."""
 
 from __future__ import annotations
 
@@ -9,14 +7,12 @@ import math
 import torch
 from torch import Tensor
 
-TOP = 40  # the least order at which four terms of the uniform expansion are exact to about 1e-10
+TOP = 40  # at this order four terms of the uniform expansion are exact to about 1e-10
 
 
-def with_slope(value: Tensor, slope: Tensor, x: Tensor) -> Tensor:
-    """`value`, whose derivative with respect to x is `slope`; both detached, no second
-    derivative.
-    """
-    return value.detach() + slope.detach() * (x - x.detach())
+def with_grad(value: Tensor, grad: Tensor, x: Tensor) -> Tensor:
+    """`value` with the derivative `grad` with respect to x; no second derivative."""
+    return value.detach() + grad.detach() * (x - x.detach())
 
 
 def _expansion(order: float, x: Tensor) -> Tensor:
@@ -36,16 +32,17 @@ def _expansion(order: float, x: Tensor) -> Tensor:
         -94121676 + s * (349922430 + s * (-446185740 + 185910725 * s))
     )
     terms = terms + s.square() * last / (39813120 * order**4)
-    lead = order * (root - torch.log1p(root) - math.log(order)) - 0.5 * math.log(
+    leading = order * (root - torch.log1p(root) - math.log(order)) - 0.5 * math.log(
         2 * math.pi * order
     )
-    return lead - 0.5 * root.log() + terms.log()
+    return leading - 0.5 * root.log() + terms.log()
 
 
 @torch.no_grad()
 def _bessel(order: float, x: Tensor) -> tuple[Tensor, Tensor]:
-    """log(I_v(x) / x^v) and I_{v+1}(x) / (x I_v(x)), from a large order down by I_{v-1} = I_{v+1} +
-    2 v I_v / x.
+    """log(I_v(x) / x^v) and I_{v+1}(x) / (x I_v(x)).
+
+    From a large order downwards by I_{v-1} = I_{v+1} + 2 v I_v / x.
     """
     steps = max(0, math.ceil(TOP - order))
     top = _expansion(order + steps, x)
@@ -60,11 +57,11 @@ def log_iv(order: float, x: Tensor) -> Tensor:
     """log(I_v(x) / x^v), differentiable once in x >= 0, float64; v >= 0."""
     x = x.double()
     value, ratio = _bessel(order, x)
-    return with_slope(value, x * ratio, x)
+    return with_grad(value, x * ratio, x)
 
 
 def ratio_iv(order: float, x: Tensor) -> Tensor:
     """I_{v+1}(x) / I_v(x), differentiable once in x >= 0, float64."""
     x = x.double()
     ratio = _bessel(order, x)[1]
-    return with_slope(x * ratio, 1 - (x * ratio).square() - (2 * order + 1) * ratio, x)
+    return with_grad(x * ratio, 1 - (x * ratio).square() - (2 * order + 1) * ratio, x)

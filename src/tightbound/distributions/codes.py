@@ -1,5 +1,6 @@
-"""Distributions over codes: N groups, each one of K entries of a codebook; their value is the
-entries' vectors.
+"""Distributions over discrete codes: N groups, each one of K entries of a codebook.
+
+A value is the vector of the chosen entries, which a decoder reads.
 """
 
 from __future__ import annotations
@@ -7,35 +8,42 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 from torch.distributions.kl import register_kl
 
-from tightbound.distributions.flow import FromNoise
-from tightbound.distributions.reparam import NoiseForm
+from tightbound.distributions.base import NoiseForm, ReparameterisedDistribution
 
 
 @dataclass(frozen=True)
 class Code:
-    """Codes as numbers (n, N) and as what a decoder reads (n, d)."""
+    """Codes as entry numbers (n, N) and as vectors (n, d)."""
 
     index: Tensor
     vector: Tensor
 
 
-class Codebook(Protocol):
-    """groups: N; size: K; vectors: numbers (n, N) to (n, d); index: the reverse, of vectors that
-    are codes.
+class Codebook:
+    """Base class of codebooks: entry numbers to vectors and back.
+
+    groups: number N of codes of a row.  size: number K of entries of each.
     """
 
     groups: int
     size: int
 
-    def vectors(self, index: Tensor) -> Tensor: ...
+    def vectors(self, index: Tensor) -> Tensor:
+        """Vectors (n, d) of entry numbers (n, N)."""
+        raise NotImplementedError
 
-    def index(self, z: Tensor) -> Tensor: ...
+    def index(self, z: Tensor) -> Tensor:
+        """Entry numbers (n, N) of vectors (n, d) that are codes."""
+        raise NotImplementedError
+
+    def moments(self, share: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and variance (n, d) under probabilities (n, N, K); NotImplementedError if none."""
+        raise NotImplementedError
 
 
 def gumbel(noise: Tensor) -> Tensor:
@@ -43,20 +51,38 @@ def gumbel(noise: Tensor) -> Tensor:
     return -(-noise.clamp(torch.finfo(noise.dtype).tiny, 1 - 1e-7).log()).log()
 
 
-class Codes(FromNoise):
-    """P(code) = prod_g softmax(logits_g)[code_g]; logits (n, N, K).  Sampled as the largest of
-    logits + Gumbel noise.
+class CodeDistribution(ReparameterisedDistribution):
+    """Base class of distributions over the codes of a codebook."""
 
-    relax: where given, the gradient of a sample is that of softmax((logits + noise) / relax),
-    through a codebook of one-hot vectors, and log P is read as a linear function of the vector, so
-    that it has a path to z as well; the value, and every figure, is that of the code.  Jang et al.
-    2017 (arXiv:1611.01144), 2.2.
+    codebook: Codebook
+
+    def log_mass(self, index: Tensor) -> Tensor:
+        """log P of entry numbers (n, N), (n,)."""
+        raise NotImplementedError
+
+
+class Codes(CodeDistribution):
+    """Independent categoricals: P(code) = prod_g softmax(logits_g)[code_g].
+
+    A sample is the largest of logits + Gumbel noise.
+
+    Args:
+        logits: (n, N, K).
+        codebook: Entries of each group.
+        relax: Temperature of the Gumbel-softmax relaxation, or None. With it, the gradient of a
+            sample is that of softmax((logits + noise) / relax) through a codebook of one-hot
+            vectors, and log P is a linear function of the vector, so that gradients reach z.
+            The values are those of the code.
+
+    Jang et al. 2017 (arXiv:1611.01144), section 2.2.
     """
 
     def __init__(
         self, logits: Tensor, codebook: Codebook, relax: float | None = None
     ) -> None:
-        self.logits, self.codebook, self.relax = logits, codebook, relax
+        self.logits = logits
+        self.codebook = codebook
+        self.relax = relax
         super().__init__(logits.shape[:1], validate_args=False)
 
     @property
@@ -73,13 +99,13 @@ class Codes(FromNoise):
         score = self.logits + gumbel(noise)
         index = score.argmax(-1)
         z = self.codebook.vectors(index)
-        if self.relax is not None:
-            soft = (score / self.relax).softmax(-1).flatten(1)
-            z = z + (soft - soft.detach())
-        return z, self.log_mass(index) if self.relax is None else self.log_prob(z)
+        if self.relax is None:
+            return z, self.log_mass(index)
+        soft = (score / self.relax).softmax(-1).flatten(1)
+        z = z + (soft - soft.detach())
+        return z, self.log_prob(z)
 
     def log_mass(self, index: Tensor) -> Tensor:
-        """log P of numbers (n, N), (n,)."""
         return self.logits.log_softmax(-1).gather(-1, index.unsqueeze(-1)).sum((-2, -1))
 
     def log_prob(self, value: Tensor) -> Tensor:
@@ -91,19 +117,11 @@ class Codes(FromNoise):
 
     @property
     def mean(self) -> Tensor:
-        return self._expect()[0]
+        return self.codebook.moments(self.logits.softmax(-1))[0]
 
     @property
     def variance(self) -> Tensor:
-        return self._expect()[1]
-
-    def _expect(self) -> tuple[Tensor, Tensor]:
-        """Mean and variance where the codebook gives them for probabilities (n, N, K)."""
-        own = getattr(self.codebook, "moments", None)
-        if own is None:
-            raise NotImplementedError
-        mean, variance = own(self.logits.softmax(-1))
-        return mean, variance
+        return self.codebook.moments(self.logits.softmax(-1))[1]
 
     @property
     def code(self) -> Code:
@@ -117,7 +135,7 @@ class Codes(FromNoise):
 
 
 class UniformCodes(Codes):
-    """Every code alike: log P = -N log K, whatever the code."""
+    """Uniform distribution over codes: log P = -N log K."""
 
     def __init__(self, n: int, codebook: Codebook, like: Tensor) -> None:
         super().__init__(
@@ -133,11 +151,18 @@ class UniformCodes(Codes):
         return self.log_mass(value)
 
 
-class CodeChain(FromNoise):
-    """P(code) = prod_i P(code_i | the codes before it), n rows; sampled one after another, each as
-    `Codes` is.
+class CodeChain(CodeDistribution):
+    """Autoregressive distribution: P(code) = prod_i P(code_i | code_1, ..., code_{i-1}).
 
-    logits: numbers (n, N) to (n, N, K), whose row i looks only at the numbers before i.
+    Sampled one code after another, each as in `Codes`.
+
+    Args:
+        n: Number of rows.
+        codebook: Entries of each group.
+        logits: Function of entry numbers (n, N) to logits (n, N, K), whose row i depends only
+            on the numbers before i.
+        like: Tensor with dtype and device.
+        temperature: Divisor of the logits in sampling.
     """
 
     def __init__(
@@ -148,12 +173,10 @@ class CodeChain(FromNoise):
         like: Tensor,
         temperature: float = 1.0,
     ) -> None:
-        self.codebook, self.logits, self.like, self.temperature = (
-            codebook,
-            logits,
-            like,
-            temperature,
-        )
+        self.codebook = codebook
+        self.logits = logits
+        self.like = like
+        self.temperature = temperature
         super().__init__(torch.Size([n]), validate_args=False)
 
     @property
@@ -180,20 +203,24 @@ class CodeChain(FromNoise):
         return self.codebook.vectors(index), None
 
     def log_mass(self, index: Tensor) -> Tensor:
-        """log P of numbers (n, N), (n,)."""
         return Codes(self.logits(index), self.codebook).log_mass(index)
 
     def log_prob(self, value: Tensor) -> Tensor:
         return self.log_mass(self.codebook.index(value))
 
 
-class Quantized(FromNoise):
-    """All mass on one code: log q = 0 there.  A point, but of a countable space, so that bounds are
-    defined.
+class Quantized(ReparameterisedDistribution):
+    """Point mass on one code: log q = 0 there.
 
-    code: its numbers and its vector; through: the vector with the gradient of what was quantised;
-    commitment (n,): the squared distance between the two, in nats of a unit normal times 2, summed
-    over the levels of residual codes.
+    The space is countable, so unlike `Delta` it has a mass, and bounds are defined.
+
+    Args:
+        code: Entry numbers and vector.
+        through: The vector, with the gradient of the encoding (straight-through).
+        commitment: Squared distance between encoding and code (n,), summed over the levels of
+            residual codes.
+        codebook: Entries of each group.
+        raw: The encoding before quantisation, (n, parts, D).
     """
 
     def __init__(
@@ -201,16 +228,14 @@ class Quantized(FromNoise):
         code: Code,
         through: Tensor,
         commitment: Tensor,
-        codebook: Any,
+        codebook: Codebook,
         raw: Tensor,
     ) -> None:
-        self.code, self.through, self.commitment, self.codebook, self.raw = (
-            code,
-            through,
-            commitment,
-            codebook,
-            raw,
-        )
+        self.code = code
+        self.through = through
+        self.commitment = commitment
+        self.codebook = codebook
+        self.raw = raw
         super().__init__(through.shape[:1], through.shape[1:], validate_args=False)
 
     @property
@@ -238,7 +263,8 @@ class Quantized(FromNoise):
 
 @register_kl(Codes, Codes)
 def _kl_codes(q: Codes, p: Codes) -> Tensor:
-    log_q, log_p = q.logits.log_softmax(-1), p.logits.log_softmax(-1)
+    log_q = q.logits.log_softmax(-1)
+    log_p = p.logits.log_softmax(-1)
     return (log_q.exp() * (log_q - log_p)).sum((-2, -1))
 
 

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor
-from torch.distributions import Distribution, constraints
+from torch.distributions import constraints
+
+from tightbound.distributions.base import ReparameterisedDistribution, SampleShape
 
 
-class Delta(Distribution):
-    """All mass at `value` (n, *event); it has no density, so `log_prob` raises."""
+class Delta(ReparameterisedDistribution):
+    """Dirac delta: all mass at `value` (n, *event); without a density, so `log_prob` raises."""
 
-    arg_constraints: dict[str, Any] = {}  # noqa: RUF012  (torch's own attribute)
     support = constraints.real
-    has_rsample = True
 
     def __init__(self, value: Tensor, event_dims: int = 1) -> None:
         self.value = value
@@ -29,7 +27,10 @@ class Delta(Distribution):
     def variance(self) -> Tensor:
         return torch.zeros_like(self.value)
 
-    def rsample(self, sample_shape: Any = ()) -> Tensor:
+    def from_noise(self, noise: Tensor) -> tuple[Tensor, None]:
+        return self.value, None
+
+    def rsample(self, sample_shape: SampleShape = ()) -> Tensor:
         return self.value.expand(torch.Size(sample_shape) + self.value.shape)
 
     def log_prob(self, value: Tensor) -> Tensor:

@@ -1,9 +1,9 @@
-"""Distributions of z = T(z0): a base pushed through invertible maps."""
+"""Normalising flows: distributions of z = T(z0), z0 from a base distribution."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
@@ -14,52 +14,33 @@ from torch.distributions import (
     Independent,
     MultivariateNormal,
     Normal,
-    constraints,
 )
 from torch.distributions.kl import register_kl
 
-from tightbound.distributions.reparam import (
-    NoiseForm,
-    from_noise,
-    noise_form,
-    noise_like,
-    point,
-    to_noise,
-)
+from tightbound.distributions.base import NoiseForm, ReparameterisedDistribution
+from tightbound.distributions.reparam import from_noise, noise_form, point, to_noise
 
 Map = Callable[[Tensor], tuple[Tensor, Tensor]]
 
 
-class FromNoise(Distribution):
-    """A distribution over n rows that is known by its `from_noise`; samples are made from standard
-    noise.
-    """
+class Flow(ReparameterisedDistribution):
+    """Normalising flow: log q(z) = log base(z0) - log |det dT/dz0|, z = T(z0), (n, d).
 
-    arg_constraints: dict[str, Any] = {}  # noqa: RUF012  (torch's own attribute)
-    support = constraints.real_vector
-    has_rsample = True
+    Args:
+        base: Distribution of z0.
+        forward: T, as z0 -> (z, log |det dT/dz0|), n rows each.
+        inverse: T^-1 likewise. Without it `log_prob` raises, and the density is known only of
+            values that `from_noise` made.
 
-    def from_noise(self, noise: Tensor) -> tuple[Tensor, Tensor | None]:
-        raise NotImplementedError
-
-    def rsample(self, sample_shape: Any = ()) -> Tensor:
-        size = torch.Size(sample_shape)
-        drawn = [from_noise(self, noise_like(self))[0] for _ in range(size.numel())]
-        return torch.stack(drawn).reshape(*size, *drawn[0].shape)
-
-
-class Flow(FromNoise):
-    """log q(z) = log base(z0) - log |det dT/dz0|, z = T(z0), over n rows (n, d).
-
-    forward: T as z0 -> (z, log |det dT/dz0|), each n rows.  inverse: the same of T^-1; without it,
-    a density is known only where z was made from noise, and `log_prob` raises.  Rezende and Mohamed
-    2015 (arXiv:1505.05770), eq. 5.
+    Rezende and Mohamed 2015 (arXiv:1505.05770), eq. 5.
     """
 
     def __init__(
         self, base: Distribution, forward: Map, inverse: Map | None = None
     ) -> None:
-        self.base, self.forward, self.inverse = base, forward, inverse
+        self.base = base
+        self.forward = forward
+        self.inverse = inverse
         super().__init__(base.batch_shape, base.event_shape, validate_args=False)
 
     @property
@@ -69,7 +50,9 @@ class Flow(FromNoise):
     def from_noise(self, noise: Tensor) -> tuple[Tensor, Tensor]:
         start, log_base = from_noise(self.base, noise)
         z, ladj = self.forward(start)
-        return z, (self.base.log_prob(start) if log_base is None else log_base) - ladj
+        if log_base is None:
+            log_base = self.base.log_prob(start)
+        return z, log_base - ladj
 
     def log_prob(self, value: Tensor) -> Tensor:
         if self.inverse is None:
@@ -81,28 +64,32 @@ class Flow(FromNoise):
         return self.base.log_prob(start) + ladj
 
     def to_noise(self, z: Tensor) -> Tensor:
-        """The noise that makes a given z (n, d); raises NotImplementedError where the maps have no
-        inverse.
-        """
+        """The noise that gives z (n, d); NotImplementedError where T has no inverse."""
         if self.inverse is None:
             raise NotImplementedError(
-                "a flow without an inverse cannot say which noise makes a given z"
+                "a flow without an inverse has no noise for a given z"
             )
         return to_noise(self.base, self.inverse(z)[0])
 
     @property
     def point(self) -> Tensor:
-        """The image of the base's centre; not the mean."""
+        """T of the central value of the base; not the mean."""
         return self.forward(point(self.base))[0]
 
 
 def zuko_maps(kind: str, latent: int, steps: int, width: int, context: int = 0) -> Any:
-    """Lazy maps of R^d: called with a context (n, C) or None they give a transform, one pass
-    forward.
+    """Lazy invertible maps of R^d by zuko: called with a context (n, C) or None.
 
-    kind: "affine" or "spline", autoregressive (their inverse takes d passes), or "coupling" (one
-    pass).  They start near the identity, and an affine map stretches by e^2 at most, without which
-    six of them explode.
+    They start near the identity, and an affine map scales by e^2 at most: without this bound
+    six affine maps diverge in training.
+
+    Args:
+        kind: "affine" or "spline" (autoregressive, the inverse takes d passes), or "coupling"
+            (one pass).
+        latent: Number of features d.
+        steps: Number of maps.
+        width: Hidden units of their networks.
+        context: Number of features C of the context.
     """
     from zuko import flows
     from zuko.transforms import MonotonicAffineTransform
@@ -113,29 +100,30 @@ def zuko_maps(kind: str, latent: int, steps: int, width: int, context: int = 0) 
         options["univariate"] = partial(MonotonicAffineTransform, slope=math.exp(-2))
     maps = cls(latent, context, transforms=steps, **options).transform
     with torch.no_grad():
-        for (
-            m
-        ) in maps.modules():  # of one feature the maps are numbers, phi, and no network
-            for last in (
-                m.hyper[-1].parameters()
-                if hasattr(m, "hyper")
-                else getattr(m, "phi", ())
-            ):
-                last.mul_(0.1)
+        for module in maps.modules():
+            for parameter in _last_parameters(module):
+                parameter.mul_(0.1)
     return maps
 
 
-class FullNormal(MultivariateNormal):
-    """N(loc, L L') with a lower-triangular L (n, d, d); its density at a value from noise needs no
-    solve.
+def _last_parameters(module: nn.Module) -> Iterator[nn.Parameter]:
+    """Parameters of the last layer of a zuko map; of one feature the map has no network."""
+    if hasattr(module, "hyper"):
+        return module.hyper[-1].parameters()
+    return iter(getattr(module, "phi", ()))
+
+
+class FullNormal(MultivariateNormal, ReparameterisedDistribution):
+    """N(loc, L L') with a lower-triangular L (n, d, d).
+
+    The density of a value from noise needs no linear solve.
     """
 
     def from_noise(self, noise: Tensor) -> tuple[Tensor, Tensor]:
         z = self.loc + (self.scale_tril @ noise.unsqueeze(-1)).squeeze(-1)
         log_det = self.scale_tril.diagonal(dim1=-2, dim2=-1).log().sum(-1)
-        return z, -0.5 * (
-            noise.square().sum(-1) + noise.shape[-1] * math.log(2 * math.pi)
-        ) - log_det
+        normalisation = noise.shape[-1] * math.log(2 * math.pi)
+        return z, -0.5 * (noise.square().sum(-1) + normalisation) - log_det
 
     def to_noise(self, z: Tensor) -> Tensor:
         """L^-1 (z - loc), (n, d)."""
@@ -147,15 +135,15 @@ class FullNormal(MultivariateNormal):
 
 @register_kl(FullNormal, Independent)
 def _kl_full_diagonal(q: FullNormal, p: Independent) -> Tensor:
-    """KL(N(m, L L'), N(a, diag s^2)) = 1/2 (|L / s|^2 + |(m - a) / s|^2 - d) + sum log s - log det
-    L.
+    """KL(N(m, L L'), N(a, diag s^2)).
+
+    1/2 (|L / s|^2 + |(m - a) / s|^2 - d) + sum log s - log det L.
     """
     if not isinstance(p.base_dist, Normal):
         raise NotImplementedError
     scale = p.base_dist.scale
     spread = (q.scale_tril / scale.unsqueeze(-1)).square().sum((-2, -1))
     away = ((q.loc - p.base_dist.loc) / scale).square().sum(-1)
-    log_det = scale.log().sum(-1) - q.scale_tril.diagonal(dim1=-2, dim2=-1).log().sum(
-        -1
-    )
+    log_det_q = q.scale_tril.diagonal(dim1=-2, dim2=-1).log().sum(-1)
+    log_det = scale.log().sum(-1) - log_det_q
     return 0.5 * (spread + away - scale.shape[-1]) + log_det

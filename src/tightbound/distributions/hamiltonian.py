@@ -1,5 +1,6 @@
-"""q(z|x) as a start that Hamiltonian steps carry towards p(z|x), a momentum beside it; each map has
-a known volume.
+"""Hamiltonian posteriors: leapfrog steps along the gradient of log p(x, z).
+
+Each map changes the volume by a known factor.
 """
 
 from __future__ import annotations
@@ -10,14 +11,13 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
-from tightbound.distributions.flow import FromNoise
+from tightbound.distributions.base import NoiseForm, ReparameterisedDistribution
 from tightbound.distributions.normal import HALF_LOG_TAU
-from tightbound.distributions.reparam import NoiseForm, from_noise, noise_form
+from tightbound.distributions.reparam import from_noise, noise_form
 
-# how far a kick moves a momentum, in each dimension, where the force is beyond all bounds
+# bound on the change of a momentum by one kick, per dimension
 STRONGEST = 2.0
-# how far the two copies of a Riemannian state start from one another: a small one sees their steps'
-# errors
+# initial distance of the two copies of a Riemannian state; errors of the steps dominate a small one
 APART = 0.5
 
 Moved = tuple[Tensor, Tensor]
@@ -29,52 +29,60 @@ def standard(x: Tensor) -> Tensor:
 
 
 def bounded(push: Tensor) -> Tensor:
-    """A soft bound on the length of a kick (n, d).
+    """Momentum change (n, d) with a soft bound on its length.
 
-    Whatever the force is a function of, moving by it keeps volume.
+    It depends on the position alone, so that it keeps the volume of the phase space.
     """
     return push * torch.rsqrt(1 + push.square().mean(-1, keepdim=True) / STRONGEST**2)
 
 
 def scaled(r: Tensor, by: Tensor) -> Tensor:
-    """Momenta (n, copies, d) times a number, the distance of the copies kept: each dimension's
-    volume by `by`.
+    """Momenta (n, copies, d) with their mean scaled by `by`, their differences kept.
+
+    The volume of each dimension changes by the factor `by`.
     """
     return r + (by - 1) * r.mean(1, keepdim=True)
 
 
 class Euclidean:
-    """A momentum r ~ N(0, I).
+    """Euclidean phase space: a momentum r ~ N(0, I).
 
-    States are (n, copies, d), here of one copy; noise: how many (n, d) of it make them.
+    States are (n, copies, d), here with one copy; `noise` counts the (n, d) blocks of noise.
     """
 
     noise = 1
 
     def start(self, z: Tensor, noise: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """z and a momentum at z (n, d), as states, and the log-density of all that was
-        drawn, (n,).
-        """
+        """Initial positions and momenta at z (n, d), and log-density of the draws (n,)."""
         return z.unsqueeze(1), noise.unsqueeze(1), standard(noise)
 
     def drift(self, z: Tensor, r: Tensor, step: Tensor) -> Moved:
-        """Where the momentum leads in the time `step`, (n, d) or (d,), without a force."""
+        """Positions and momenta after a free motion of duration `step`, (n, d) or (d,)."""
         return z + step.unsqueeze(-2) * r, r
 
     def log_prob(self, z: Tensor, r: Tensor) -> Tensor:
-        """The log-density, given z, of all that is in a state beside z, (n,)."""
+        """Log-density of the momenta given z, (n,)."""
         return standard(r.mean(1))
 
 
 class Riemannian:
-    """A momentum r ~ N(0, G(z)), G^-1(z) = 1/m sum_i exp(-|z - c_i|^2 / reach^2) L_i L_i' + least
-    I.
+    """Riemannian phase space: a momentum r ~ N(0, G(z)).
 
-    With a G that depends on z no leapfrog is explicit, and one solved by a few fixed-point
-    iterations, as is usual, keeps no volume.  So there are two copies of the state, `APART` from
-    one another, whose mean counts: the z of one and the r of the other move the rest by a shear.
-    centres (m, d), factors L (m, d, d).  Chadebec, Mantoux and Allassonniere 2020
-    (arXiv:2010.11518), section 3; Tao 2016 (arXiv:1609.02212), eq. 2.
+        G^-1(z) = 1/m sum_i exp(-|z - c_i|^2 / reach^2) L_i L_i' + least I
+
+    With a G that depends on z no leapfrog step is explicit, and a few fixed-point iterations of
+    an implicit one do not keep the volume. So there are two copies of the state, at a distance
+    `APART`, whose mean is the state: the z of one and the r of the other move the others by a
+    shear.
+
+    Args:
+        centres: c, (m, d).
+        factors: L, (m, d, d).
+        reach: Range of a centre.
+        least: Inverse metric far from all centres.
+
+    Chadebec, Mantoux and Allassonniere 2020 (arXiv:2010.11518), section 3; Tao 2016
+    (arXiv:1609.02212), eq. 2.
     """
 
     noise = 3
@@ -82,13 +90,13 @@ class Riemannian:
     def __init__(
         self, centres: Tensor, factors: Tensor, reach: float, least: float
     ) -> None:
-        self.centres, self.square, self.least = centres, reach**2, least
+        self.centres = centres
+        self.square = reach**2
+        self.least = least
         self.products = (factors @ factors.mT).flatten(1)
 
     def inverse(self, z: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """G^-1(z) (n, d, d), its lower Cholesky factor, and the share (n, m) of each centre
-        in it.
-        """
+        """G^-1(z) (n, d, d), its lower Cholesky factor, and the weights (n, m)."""
         far = (z.unsqueeze(1) - self.centres).square().sum(-1)
         share = torch.exp(-far / self.square) / len(self.centres)
         eye = torch.eye(z.shape[-1], dtype=z.dtype, device=z.device)
@@ -104,21 +112,14 @@ class Riemannian:
             -1
         )
         density = standard(noise) + _log_det(root)
-        either = (
-            APART
-            / 2
-            * torch.tensor([-1.0, 1.0], dtype=z.dtype, device=z.device).unsqueeze(-1)
-        )
-        return (
-            z.unsqueeze(1) + either * a.unsqueeze(1),
-            r.unsqueeze(1) + either * b.unsqueeze(1),
-            density,
-        )
+        signs = torch.tensor([-1.0, 1.0], dtype=z.dtype, device=z.device)
+        offset = APART / 2 * signs.unsqueeze(-1)
+        positions = z.unsqueeze(1) + offset * a.unsqueeze(1)
+        momenta = r.unsqueeze(1) + offset * b.unsqueeze(1)
+        return positions, momenta, density
 
     def _flow(self, z: Tensor, r: Tensor, step: Tensor) -> Moved:
-        """step times dT/dr and -dT/dz, T = -log N(r; 0, G(z)), the second bounded as every
-        kick is.
-        """
+        """step * dT/dr and -step * dT/dz of T = -log N(r; 0, G(z)), the second bounded."""
         inverse, root, share = self.inverse(z)
         apart = r.unsqueeze(-1) * r.unsqueeze(-2) - torch.cholesky_inverse(root)
         pull = (
@@ -128,17 +129,28 @@ class Riemannian:
         return step * (inverse @ r.unsqueeze(-1)).squeeze(-1), bounded(step * push)
 
     def drift(self, z: Tensor, r: Tensor, step: Tensor) -> Moved:
-        (z0, z1), (r0, r1) = z.unbind(1), r.unbind(1)
-        for turn, own in ((False, True), (False, False), (True, False), (False, True)):
-            if turn:  # a quarter turn of what is between the copies, which else would drift apart
-                dz, dr = (z1 - z0 - r1 + r0) / 2, (r1 - r0 + z1 - z0) / 2
-                z0, z1, r0, r1 = z0 + dz, z1 - dz, r0 + dr, r1 - dr
-            dz, dr = (
-                self._flow(z0, r1, step / 2) if own else self._flow(z1, r0, step / 2)
-            )
-            z0, z1, r0, r1 = (
-                (z0, z1 + dz, r0 + dr, r1) if own else (z0 + dz, z1, r0, r1 + dr)
-            )
+        z0, z1 = z.unbind(1)
+        r0, r1 = r.unbind(1)
+        # (rotate, whether z0 and r1 move the others)
+        plan = ((False, True), (False, False), (True, False), (False, True))
+        for rotate, first in plan:
+            if (
+                rotate
+            ):  # a quarter turn of the difference of the copies keeps them close
+                dz = (z1 - z0 - r1 + r0) / 2
+                dr = (r1 - r0 + z1 - z0) / 2
+                z0 = z0 + dz
+                z1 = z1 - dz
+                r0 = r0 + dr
+                r1 = r1 - dr
+            if first:
+                dz, dr = self._flow(z0, r1, step / 2)
+                z1 = z1 + dz
+                r0 = r0 + dr
+            else:
+                dz, dr = self._flow(z1, r0, step / 2)
+                z0 = z0 + dz
+                r1 = r1 + dr
         return torch.stack([z0, z1], 1), torch.stack([r0, r1], 1)
 
     def log_prob(self, z: Tensor, r: Tensor) -> Tensor:
@@ -152,13 +164,22 @@ def _log_det(root: Tensor) -> Tensor:
     return root.diagonal(dim1=-2, dim2=-1).log().sum(-1)
 
 
-class Hamiltonian(FromNoise):
-    """z after tempered leapfrog steps from z0 ~ base with a momentum r0, over n rows (n, d).
+class Hamiltonian(ReparameterisedDistribution):
+    """Hamiltonian variational posterior: tempered leapfrog steps from z0 ~ base.
 
-    log_q = log base(z0) + log N(r0) - log N(r) is of z and r together: p(x, z) / exp(log_q) has the
-    mean p(x) over the noise, since leapfrog keeps volume, and what tempering takes from it is what
-    its hotter start had more.  There is no density of z alone.  log_joint: z to log p(x, z), (n,).
-    step: (n, d) or (d,).  cool: the square root of beta_0, at which r starts; quadratic tempering.
+    log_q = log base(z0) + log N(r0) - log N(r) is that of z and the momentum r together:
+    p(x, z) / exp(log_q) has the mean p(x) over the noise, since leapfrog steps keep the volume and
+    the volume that tempering removes is that by which the initial momentum was larger. There is no
+    density of z alone.
+
+    Args:
+        base: q(z0|x).
+        log_joint: z (n, d) to log p(x, z), (n,).
+        motion: Phase space.
+        step: Length of a step, (n, d) or (d,).
+        cool: Square root of the initial inverse temperature beta_0, in (0, 1); quadratic tempering.
+        steps: Number of leapfrog steps.
+
     Caterini, Doucet and Sejdinovic 2018 (arXiv:1805.11328), algorithm 1.
     """
 
@@ -171,8 +192,12 @@ class Hamiltonian(FromNoise):
         cool: Tensor,
         steps: int,
     ) -> None:
-        self.base, self.log_joint, self.motion = base, log_joint, motion
-        self.step, self.cool, self.steps = step, cool, steps
+        self.base = base
+        self.log_joint = log_joint
+        self.motion = motion
+        self.step = step
+        self.cool = cool
+        self.steps = steps
         super().__init__(base.batch_shape, base.event_shape, validate_args=False)
 
     @property
@@ -184,30 +209,35 @@ class Hamiltonian(FromNoise):
         d = self.event_shape[0]
         start, log_base = from_noise(self.base, noise[:, :d])
         z, r, log_q = self.motion.start(start, noise[:, d:])
-        log_q = log_q + (self.base.log_prob(start) if log_base is None else log_base)
+        if log_base is None:
+            log_base = self.base.log_prob(start)
+        log_q = log_q + log_base
         z, r = self.moved(z, scaled(r, 1 / self.cool))
         return z.mean(1), log_q - self.motion.log_prob(z, r)
 
     def moved(self, z: Tensor, r: Tensor) -> Moved:
-        """All steps on a state and its momentum, (n, copies, d), whose volume shrinks by `cool` in
-        each dimension.
+        """State and momentum (n, copies, d) after all steps.
+
+        The volume of each dimension changes by the factor `cool`.
         """
-        hot, kick = self._level(0), self._kick(z)
+        hot = self._level(0)
+        kick = self._kick(z)
         for k in range(1, self.steps + 1):
             z, r = self.motion.drift(z, r + kick, self.step)
-            kick, cooler = self._kick(z), self._level(k)
-            r, hot = scaled(r + kick, hot / cooler), cooler
+            kick = self._kick(z)
+            cooler = self._level(k)
+            r = scaled(r + kick, hot / cooler)
+            hot = cooler
         return z, r
 
     def _level(self, k: int) -> Tensor:
-        """The square root of beta_k, from `cool` at k = 0 to 1 at the last step."""
+        """Square root of beta_k, from `cool` at k = 0 to 1 at the last step."""
         return 1 / ((1 - 1 / self.cool) * (k / self.steps) ** 2 + 1 / self.cool)
 
     def _kick(self, z: Tensor) -> Tensor:
-        """What the force gives all copies' momenta in half a step, (n, 1, d); also where gradients
-        are off.
-        """
-        training, at = torch.is_grad_enabled(), z.mean(1)
+        """Momentum change of half a step, (n, 1, d); also where gradients are off."""
+        training = torch.is_grad_enabled()
+        at = z.mean(1)
         with torch.enable_grad():
             if not at.requires_grad:
                 at = at.detach().requires_grad_()
@@ -218,14 +248,13 @@ class Hamiltonian(FromNoise):
 
     def log_prob(self, value: Tensor) -> Tensor:
         raise ValueError(
-            "this q has no inverse: its density is known together with a "
-            "momentum, at what it made itself"
+            "this q has no inverse: its density is known together with a momentum, at values "
+            "that it made itself"
         )
 
     @property
     def point(self) -> Tensor:
-        """Where the start's centre is led without a momentum; not the mean."""
+        """End of the path from the centre of the base without a momentum; not the mean."""
         form = self.noise_form
-        return self.from_noise(
-            torch.zeros(form.rows, *form.event, dtype=form.dtype, device=form.device)
-        )[0]
+        zero = torch.zeros(form.rows, *form.event, dtype=form.dtype, device=form.device)
+        return self.from_noise(zero)[0]

@@ -2,36 +2,44 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor
-from torch.distributions import Distribution, constraints
+from torch.distributions import constraints
 from torch.nn import functional as F
 
-FAR = 1e9  # times the number of levels
+from tightbound.distributions.base import ExtendedDistribution, SampleShape
+
+FAR = 1e9  # outer edge of the two end levels, in multiples of L
 
 
-class DiscretizedLogistic(Distribution):
-    """P(x) = sigmoid((x + 1/2 - loc) / s) - sigmoid((x - 1/2 - loc) / s), the two ends taking the
-    tails; x in 0..L-1.
+class DiscretizedLogistic(ExtendedDistribution):
+    """Discretised logistic over the integers 0..L-1, whose two ends take the tails.
 
-    loc: (n, *event), in units of one level.  inverse: 1 / s, of that shape or of one that
-    broadcasts to it. Kingma et al. 2016 (arXiv:1606.04934), appendix.
+        P(x) = sigmoid((x + 1/2 - loc) / s) - sigmoid((x - 1/2 - loc) / s)
+
+    Args:
+        loc: Mean before rounding, in units of one level, (n, *event).
+        inverse: 1 / s, of the same shape or one that broadcasts to it.
+        levels: L.
+
+    Kingma et al. 2016 (arXiv:1606.04934), appendix.
     """
 
-    arg_constraints: dict[str, Any] = {}  # noqa: RUF012  (torch's own attribute)
     support = constraints.nonnegative_integer
 
     def __init__(self, loc: Tensor, inverse: Tensor, levels: int) -> None:
-        self.loc, self.inverse, self.levels = loc, inverse, levels
+        self.loc = loc
+        self.inverse = inverse
+        self.levels = levels
         super().__init__(loc.shape, validate_args=False)
 
     def log_prob(self, value: Tensor) -> Tensor:
         # log(sigmoid(u) - sigmoid(l)) = log sigmoid(u) + log sigmoid(-l) + log(1 - exp(l - u)),
-        # exact also far in a tail.  An end's outer edge lies so far out that its terms vanish; that
-        # costs less than to choose afterwards.
-        first, last, far = value <= 0, value >= self.levels - 1, FAR * self.levels
+        # exact also far in a tail. The outer edge of an end is so far out that its terms vanish,
+        # which costs less than a selection afterwards.
+        first = value <= 0
+        last = value >= self.levels - 1
+        far = FAR * self.levels
         upper = (torch.where(last, far, value + 0.5) - self.loc) * self.inverse
         lower = (self.loc - torch.where(first, -far, value - 0.5)) * self.inverse
         width = torch.log(-torch.expm1(-self.inverse))
@@ -64,7 +72,7 @@ class DiscretizedLogistic(Distribution):
         )
         return ((tail * odd).sum(-1) - tail.sum(-1) ** 2).clamp(min=0)
 
-    def sample(self, sample_shape: Any = ()) -> Tensor:
+    def sample(self, sample_shape: SampleShape = ()) -> Tensor:
         shape = torch.Size(sample_shape) + self.loc.shape
         u = torch.rand(shape, dtype=self.loc.dtype, device=self.loc.device).clamp(
             1e-6, 1 - 1e-6

@@ -1,11 +1,9 @@
-"""The diagonal normal, and bounded log-scales that keep every variance finite and its gradient
-alive.
-"""
+"""The diagonal normal, with bounded log-scales."""
 
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -13,19 +11,23 @@ from torch.distributions import Independent, Normal, constraints, register_kl
 from torch.nn import functional as F
 
 HALF_LOG_TAU = 0.5 * math.log(2 * math.pi)
-LOW, HIGH = -8.0, 8.0  # symmetric, so that 0 stays 0
+# of log-scales; symmetric, so that 0 stays 0
+LOW = -8.0
+HIGH = 8.0
 
 
 def soft_clip(s: Tensor, low: float = LOW, high: float = HIGH) -> Tensor:
-    """A smooth clamp to (low, high), close to the identity well inside: s + softplus(low - s) -
-    softplus(s - high).
+    """Smooth clamp to (low, high): s + softplus(low - s) - softplus(s - high).
+
+    Close to the identity well inside.
     """
     return s + F.softplus(low - s) - F.softplus(s - high)
 
 
 def diagonal(loc: Tensor, log_scale: Tensor, high: float = HIGH) -> Independent:
-    """N(loc, diag exp(log_scale)^2) over the last dimension, (n, d); the log-scale is softly
-    bounded to (-8, high).
+    """Diagonal normal N(loc, diag exp(log_scale)^2) over the last dimension, (n, d).
+
+    The log-scale is softly clipped to (-8, high).
     """
     return Independent(
         LogScaleNormal(loc, soft_clip(log_scale, high=high)), 1, validate_args=False
@@ -33,11 +35,9 @@ def diagonal(loc: Tensor, log_scale: Tensor, high: float = HIGH) -> Independent:
 
 
 class LogScaleNormal(Normal):
-    """N(loc, exp(log_scale)^2), which keeps its log-scale: its density and its KL take no
-    logarithm.
-    """
+    """Normal N(loc, exp(log_scale)^2), whose density and KL need no logarithm."""
 
-    arg_constraints: dict[str, Any] = {  # noqa: RUF012
+    arg_constraints: ClassVar[dict[str, constraints.Constraint]] = {
         "loc": constraints.real,
         "log_scale": constraints.real,
     }
@@ -55,7 +55,7 @@ class LogScaleNormal(Normal):
 
 
 class UnitNormal(Normal):
-    """N(0, 1) of the shape of `zero`, which says so: nothing is divided by its scale."""
+    """Standard normal of the shape of `zero`, without a division by the scale."""
 
     def __init__(self, zero: Tensor) -> None:
         super().__init__(zero, torch.ones_like(zero), validate_args=False)
@@ -71,7 +71,10 @@ def standard_normal(like: Tensor) -> Independent:
 
 @register_kl(LogScaleNormal, LogScaleNormal)
 def _kl(q: LogScaleNormal, p: LogScaleNormal) -> Tensor:
-    """KL of each dimension: ((s_q / s_p)^2 + ((m_q - m_p) / s_p)^2 - 1) / 2 + log s_p - log s_q."""
+    """KL of each dimension of two normals.
+
+    ((s_q / s_p)^2 + ((m_q - m_p) / s_p)^2 - 1) / 2 + log s_p - log s_q.
+    """
     square = (q.scale / p.scale).square() + ((q.loc - p.loc) / p.scale).square()
     return 0.5 * (square - 1) + p.log_scale - q.log_scale
 

@@ -1,9 +1,9 @@
-"""Hyperbolic space of curvature -c in normal coordinates: z in R^d lies at the distance |z| from
-the origin.
+"""Wrapped normals in hyperbolic space of curvature -c, in normal coordinates.
 
-The point of the Poincare ball is tanh(r / 2) / r z, r = sqrt(c) |z|.  Far out a float cannot tell
-such points apart; normal coordinates can, so that no z needs to be held back from the ball's edge.
-Densities are with respect to dz.
+|z| is the distance from the origin. The point of the Poincare ball is tanh(r / 2) / r z, r
+= sqrt(c) |z|. Far out, floats cannot represent the difference of such points, but they can
+in normal coordinates, so that no z has to be kept away from the edge of the ball. Densities
+are with respect to dz.
 """
 
 from __future__ import annotations
@@ -13,8 +13,7 @@ import math
 import torch
 from torch import Tensor
 
-from tightbound.distributions.flow import FromNoise
-from tightbound.distributions.reparam import NoiseForm
+from tightbound.distributions.base import NoiseForm, ReparameterisedDistribution
 
 LEAST = 1e-300
 
@@ -24,17 +23,18 @@ def _norm(x: Tensor) -> Tensor:
 
 
 def add(a: Tensor, b: Tensor, c: float) -> Tensor:
-    """log_0(exp_0(a) (+) exp_0(b)), Moebius addition in normal coordinates (n, d), in float64.
+    """Moebius addition log_0(exp_0(a) (+) exp_0(b)) in normal coordinates, float64.
 
-    By the laws of the hyperbolic triangle with sides |a|, |b|; all terms are scaled by exp(-sqrt(c)
-    (|a| + |b|)), so that none overflows.  Mathieu et al. 2019 (arXiv:1901.06033), eq. 2.
+    By the laws of the hyperbolic triangle with sides |a|, |b|; all terms are scaled by
+    exp(-sqrt(c) (|a| + |b|)), so that none overflows. Mathieu et al. 2019 (arXiv:1901.06033),
+    eq. 2.
     """
-    a, b = a.double() + 1e-30, b.double() + 1e-30  # the origin gets a direction
+    # the shift gives the origin a direction
+    a = a.double() + 1e-30
+    b = b.double() + 1e-30
     (x, one), (y, two) = ((v / _norm(v), math.sqrt(c) * _norm(v)) for v in (a, b))
-    # Of half the angle between the sides, cos^2 and sin^2.
-    near, far = (
-        (x + sign * y).square().sum(-1, keepdim=True) / 4 for sign in (1, -1)
-    )  # cos^2, sin^2 of half the angle
+    # cos^2 and sin^2 of half the angle between the sides
+    near, far = ((x + sign * y).square().sum(-1, keepdim=True) / 4 for sign in (1, -1))
     both = one + two
     s = (
         torch.expm1(-both).square() * near
@@ -47,8 +47,9 @@ def add(a: Tensor, b: Tensor, c: float) -> Tensor:
 
 
 def volume(u: Tensor, c: float) -> Tensor:
-    """log((sinh(r) / r)^(d-1)), r = sqrt(c) |u|: what exp maps of the tangent u (n, d) stretch a
-    volume by, (n,).
+    """Log volume factor of the exponential map: log((sinh(r) / r)^(d-1)), (n,).
+
+    r = sqrt(c) |u|, u (n, d).
     """
     r = math.sqrt(c) * _norm(u).squeeze(-1)
     far = r.clamp(min=0.1)
@@ -58,17 +59,26 @@ def volume(u: Tensor, c: float) -> Tensor:
     )
 
 
-class WrappedNormal(FromNoise):
-    """z = loc (+) u, u ~ N(0, diag scale^2): log q(z) = log N(u) + (d - 1) (log(sinh(s) / s) -
-    log(sinh(r) / r)).
+class WrappedNormal(ReparameterisedDistribution):
+    """Wrapped normal in hyperbolic space: z = loc (+) u, u ~ N(0, diag scale^2).
 
-    r = sqrt(c) |u|, s = sqrt(c) |z|.  loc: (n, d), scale: (n, d), in units of hyperbolic distance.
+        log q(z) = log N(u) + (d - 1) (log(sinh(s) / s) - log(sinh(r) / r))
+
+    with r = sqrt(c) |u|, s = sqrt(c) |z|.
+
+    Args:
+        loc: (n, d).
+        scale: (n, d), in units of hyperbolic distance.
+        curvature: c > 0.
+
     Mathieu et al. 2019 (arXiv:1901.06033), eq. 8 and appendix B.3; Nagano et al. 2019
     (arXiv:1902.02992).
     """
 
     def __init__(self, loc: Tensor, scale: Tensor, curvature: float) -> None:
-        self.loc, self.scale, self.curvature = loc, scale, curvature
+        self.loc = loc
+        self.scale = scale
+        self.curvature = curvature
         super().__init__(loc.shape[:1], loc.shape[1:], validate_args=False)
 
     @property

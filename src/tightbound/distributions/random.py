@@ -1,5 +1,6 @@
-"""Randomness as a function of what it is for: no global state, so that nothing but the seed decides
-a figure.
+"""Seeds and noise: randomness as a function of its purpose.
+
+There is no global state: figures depend on the seed alone.
 """
 
 from __future__ import annotations
@@ -12,16 +13,17 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
-from tightbound.distributions.reparam import NoiseForm, noise_form
+from tightbound.distributions.base import NoiseForm
+from tightbound.distributions.reparam import noise_form
 from tightbound.runtime.launch_context import WHOLE, Share
 
 TILE = 1024
-# torch draws normals in blocks of 16: the first rows of a draw are the same however many follow
+# torch draws normals in blocks of 16: the first rows of a draw do not depend on how many follow
 STEP = 16
 
 
 def seed_for(seed: int, *parts: object) -> int:
-    """A 63-bit seed made of a run's seed and what it is for: `seed_for(0, "noise", 1200)`."""
+    """A 63-bit seed from a run's seed and a purpose: `seed_for(0, "noise", 1200)`."""
     digest = hashlib.blake2b(repr((seed, *parts)).encode(), digest_size=8).digest()
     return int.from_bytes(digest, "little") >> 1
 
@@ -33,18 +35,21 @@ def generator(seed: int, *parts: object) -> torch.Generator:
 
 @contextmanager
 def seeded(seed: int) -> Iterator[None]:
-    """Runs a block with its own seed and leaves the global random state as it was."""
+    """Run a block with its own seed; the global random state is restored afterwards."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         yield
 
 
 class StepNoise:
-    """Noise of one pass: the sites draw one after another from a generator seeded by what the pass
-    is for.
+    """Noise of one pass: the sites draw in turn from one seeded generator.
 
-    forms: which site asked for what, in the order of asking.  k, share: of a pass with k samples of
-    an example over a part of a batch, the noise is that part of the whole batch's.
+    `forms` holds the form of the noise of each site, in the order of the calls.
+
+    Args:
+        seed, *parts: See `seed_for`.
+        k: Number of samples of an example.
+        share: (i, n) for the i-th of n equal parts of a batch: its part of the noise of the whole.
     """
 
     def __init__(
@@ -52,7 +57,8 @@ class StepNoise:
     ) -> None:
         self.generator = generator(seed, *parts)
         self.forms: dict[str, NoiseForm] = {}
-        self.k, self.share = k, share
+        self.k = k
+        self.share = share
 
     def __call__(self, name: str, dist: Distribution) -> Tensor:
         form = self.forms[name] = noise_form(dist)
@@ -63,40 +69,45 @@ class StepNoise:
 
 
 def part_of(rows: Tensor, k: int, share: Share) -> Tensor:
-    """Of K-major rows (k*B, ...) of a batch, those that belong to one of its equal parts, K-major
-    again.
-    """
+    """K-major rows of one of the equal parts of a batch, of K-major rows (k*B, ...)."""
     which, of = share
     if of == 1:
         return rows
     batch = len(rows) // k
     each = batch // of
-    return rows.reshape(k, batch, *rows.shape[1:])[
-        :, which * each : (which + 1) * each
-    ].flatten(0, 1)
+    by_sample = rows.reshape(k, batch, *rows.shape[1:])
+    return by_sample[:, which * each : (which + 1) * each].flatten(0, 1)
 
 
 class ContentNoise:
-    """Noise of evaluation: a function of seed, site, the example's own bytes and the number of the
-    sample.
+    """Noise of evaluation: a function of seed, site, example and sample number.
 
-    So neither the batch size, nor the order of rows, nor how the K samples are cut changes a
-    figure. x: (B, *shape), the examples of the pass; tile: which 1024 samples; k: how many of them
-    are used.
+    Batch size, the order of rows and the split of the K samples do not change a figure.
+
+    Args:
+        seed: Seed of the evaluation.
+        x: Examples of the pass (B, *shape).
+        tile: Number of the block of 1024 samples.
+        k: How many samples of it are used.
     """
 
     def __init__(self, seed: int, x: Tensor, tile: int = 0, k: int = TILE) -> None:
-        self.keys, self.seed, self.tile, self.k = content_keys(x), seed, tile, k
+        self.keys = content_keys(x)
+        self.seed = seed
+        self.tile = tile
+        self.k = k
         self.drawn: dict[str, Tensor] = {}
 
     def __call__(self, name: str, dist: Distribution) -> Tensor:
         return self._tile(name, dist)[: self.k].flatten(0, 1)
 
     def part(self, start: int, k: int) -> Callable[[str, Distribution], Tensor]:
-        """The noise of samples `start` to `start + k` of the tile, for a pass over those."""
-        return lambda name, dist: self._tile(name, dist)[start : start + k].flatten(
-            0, 1
-        )
+        """Noise of samples `start` to `start + k` of the tile, for a pass over those."""
+
+        def noise(name: str, dist: Distribution) -> Tensor:
+            return self._tile(name, dist)[start : start + k].flatten(0, 1)
+
+        return noise
 
     def _tile(self, name: str, dist: Distribution) -> Tensor:
         """All k samples of a site, (k, B, *event), drawn once."""
@@ -112,11 +123,14 @@ class ContentNoise:
 
 
 def content_keys(x: Tensor) -> list[bytes]:
-    """What an example is, as 8 bytes each: equal examples have equal noise, wherever they stand."""
+    """Hash of each example, 8 bytes: equal examples have equal noise in any order."""
     rows = x.detach().cpu().contiguous().flatten(1).numpy()
     return [hashlib.blake2b(row.tobytes(), digest_size=8).digest() for row in rows]
 
 
 def tiles(k: int) -> list[int]:
-    """K samples as whole tiles of noise and a rest: 2500 as [1024, 1024, 452]."""
-    return [TILE] * (k // TILE) + ([k % TILE] if k % TILE else [])
+    """K samples as whole tiles of noise and a remainder: 2500 as [1024, 1024, 452]."""
+    sizes = [TILE] * (k // TILE)
+    if k % TILE:
+        sizes.append(k % TILE)
+    return sizes

@@ -1,4 +1,4 @@
-"""Distributions on the unit sphere in R^d, d >= 2; densities are with respect to its area."""
+"""Distributions on the unit sphere in R^d, d >= 2, with respect to its area."""
 
 from __future__ import annotations
 
@@ -9,15 +9,12 @@ from torch import Tensor
 from torch.distributions.kl import register_kl
 from torch.nn import functional as F
 
-from tightbound.distributions.bessel import log_iv, ratio_iv, with_slope
-from tightbound.distributions.flow import FromNoise
-from tightbound.distributions.reparam import NoiseForm
+from tightbound.distributions.base import NoiseForm, ReparameterisedDistribution
+from tightbound.distributions.bessel import log_iv, ratio_iv, with_grad
 
-NODES, ROWS = (
-    256,
-    2048,
-)  # intervals of the quadrature over the angle; rows that are inverted together
-DEEP = 45.0  # log-density below its maximum that is left out: e^-45
+NODES = 256  # intervals of the quadrature over the angle
+ROWS = 2048  # rows that are inverted together
+DEEP = 45.0  # log-densities this far below the maximum are left out
 
 
 def log_area(d: int) -> float:
@@ -25,8 +22,8 @@ def log_area(d: int) -> float:
     return math.log(2) + d / 2 * math.log(math.pi) - math.lgamma(d / 2)
 
 
-class SphereUniform(FromNoise):
-    """The uniform distribution, n rows in R^d; it has no temperature."""
+class SphereUniform(ReparameterisedDistribution):
+    """Uniform distribution on the sphere, n rows in R^d; it has no temperature."""
 
     def __init__(self, like: Tensor) -> None:
         self.like = like
@@ -50,17 +47,23 @@ class SphereUniform(FromNoise):
         return torch.full_like(value[..., 0], -log_area(self.like.shape[-1]))
 
 
-class Zonal(FromNoise):
-    """p(z) = exp(kappa T(w) + log_norm(kappa)), w = loc'z, with unit loc (n, d) and kappa (n,) > 0.
+class Zonal(ReparameterisedDistribution):
+    """Rotationally symmetric: p(z) = exp(kappa T(w) + log_norm(kappa)), w = loc'z.
 
-    z = cos(a) loc + sin(a) v, v a uniform unit tangent.  The angle a is the inverse of its
-    distribution function, its density sin(a)^(d-2) exp(kappa T) summed by Simpson's rule in
-    float64; da/dkappa is implicit, by the same sums. Noise: n rows of d + 1 normals, the first for
-    the angle; z is a smooth function of all, loc and kappa.
+    z = cos(a) loc + sin(a) v, v a uniform unit tangent. The angle a is the inverse of its
+    distribution function, with density proportional to sin(a)^(d-2) exp(kappa T) and summed by
+    Simpson's rule in float64; da/dkappa is implicit, by the same sums. A row of noise has d + 1
+    normals, the first for the angle; z is a smooth function of all of them, loc and kappa.
+
+    Args:
+        loc: Unit vectors, (n, d).
+        concentration: kappa > 0, (n,).
     """
 
     def __init__(self, loc: Tensor, concentration: Tensor) -> None:
-        self.loc, self.concentration, self.d = loc, concentration, loc.shape[-1]
+        self.loc = loc
+        self.concentration = concentration
+        self.d = loc.shape[-1]
         super().__init__(loc.shape[:1], loc.shape[1:], validate_args=False)
 
     def statistic(self, w: Tensor) -> Tensor:
@@ -69,7 +72,7 @@ class Zonal(FromNoise):
 
     @property
     def log_norm(self) -> Tensor:
-        """In float64, (n,)."""
+        """Log normalising constant, float64 (n,)."""
         raise NotImplementedError
 
     @property
@@ -87,12 +90,12 @@ class Zonal(FromNoise):
         return NoiseForm(len(self.loc), (self.d + 1,), self.loc.dtype, self.loc.device)
 
     def tempered(self, temperature: float) -> Zonal:
-        """More concentrated by 1 / temperature^2, as a normal's precision is."""
+        """Concentration divided by temperature^2, as the precision of a normal."""
         return type(self)(self.loc, self.concentration / max(temperature, 1e-3) ** 2)
 
     @property
     def point(self) -> Tensor:
-        """The mean direction, which is on the sphere as the mean is not."""
+        """The mean direction, which is on the sphere; the mean is not."""
         return self.loc
 
     @property
@@ -102,10 +105,8 @@ class Zonal(FromNoise):
     @property
     def variance(self) -> Tensor:
         mean, variance = self.cosine
-        along, square = (
-            (mean.square() + variance).to(self.loc).unsqueeze(-1),
-            self.loc.square(),
-        )
+        along = (mean.square() + variance).to(self.loc).unsqueeze(-1)
+        square = self.loc.square()
         return (
             along * square
             + (1 - along) * (1 - square) / (self.d - 1)
@@ -122,16 +123,16 @@ class Zonal(FromNoise):
         kappa = self.concentration.double()
         u = torch.special.ndtr(noise[:, 0].double())
         with torch.no_grad():
-            parts = zip(u.split(ROWS), kappa.split(ROWS), strict=True)
-            angle, slope = (
-                torch.cat(found)
-                for found in zip(*(self._invert(*p) for p in parts), strict=True)
-            )
-        angle = with_slope(angle, slope, kappa)
+            blocks = zip(u.split(ROWS), kappa.split(ROWS), strict=True)
+            inverted = [self._invert(*block) for block in blocks]
+            angle = torch.cat([block[0] for block in inverted])
+            grad = torch.cat([block[1] for block in inverted])
+        angle = with_grad(angle, grad, kappa)
         tangent = (
             noise[:, 1:] - (noise[:, 1:] * self.loc).sum(-1, keepdim=True) * self.loc
         )
-        w, across = angle.cos().unsqueeze(-1), angle.sin().unsqueeze(-1)
+        w = angle.cos().unsqueeze(-1)
+        across = angle.sin().unsqueeze(-1)
         z = w.to(self.loc) * self.loc + across.to(self.loc) * F.normalize(
             tangent, dim=-1
         )
@@ -144,23 +145,21 @@ class Zonal(FromNoise):
         ] * self.statistic(angle.cos())
 
     def _invert(self, u: Tensor, kappa: Tensor) -> tuple[Tensor, Tensor]:
-        """The angle a where the distribution function is u, and da/dkappa; float64 (n,)."""
+        """The angle a at which the CDF is u, and da/dkappa; float64 (n,)."""
         coarse = torch.linspace(
             0, math.pi, 2 * NODES + 1, dtype=u.dtype, device=u.device
         ).expand(len(u), -1)
         log_f = self._log_density(coarse, kappa)
         inside = log_f > log_f.amax(1, keepdim=True) - DEEP
-        first, last = (
-            inside.int().argmax(1) - 1,
-            2 * NODES + 1 - inside.flip(1).int().argmax(1),
-        )
-        low, high = (
-            coarse[0, i.clamp(0, 2 * NODES)].unsqueeze(1) for i in (first, last)
-        )
+        first = inside.int().argmax(1) - 1
+        last = 2 * NODES + 1 - inside.flip(1).int().argmax(1)
+        low = coarse[0, first.clamp(0, 2 * NODES)].unsqueeze(1)
+        high = coarse[0, last.clamp(0, 2 * NODES)].unsqueeze(1)
         at = low + (high - low) * torch.linspace(
             0, 1, 2 * NODES + 1, dtype=u.dtype, device=u.device
         )
-        log_f, t = self._log_density(at, kappa), self.statistic(at.cos())
+        log_f = self._log_density(at, kappa)
+        t = self.statistic(at.cos())
         f = (log_f - log_f.amax(1, keepdim=True)).exp()
         width = (high - low) / NODES
         total = _panels(f, width).sum(1, keepdim=True)
@@ -169,42 +168,37 @@ class Zonal(FromNoise):
         below = F.pad(_panels(f, width).cumsum(1), (1, 0))
         i = torch.searchsorted(below, u[:, None], right=True).sub(1).clamp(0, NODES - 1)
         fa, fm, fb = (f.gather(1, 2 * i + j) for j in range(3))
-        rest, s = (
-            (u[:, None] - below.gather(1, i)) / width,
-            torch.full_like(u[:, None], 0.5),
-        )
+        remainder = (u[:, None] - below.gather(1, i)) / width
+        s = torch.full_like(u[:, None], 0.5)
         for _ in range(8):
-            s = (
-                s
-                - (_cubic(fa, fm, fb, s) - rest)
-                / _square(fa, fm, fb, s).clamp(min=1e-300)
-            ).clamp(0, 1)
-        gone = F.pad(_panels(change, width).cumsum(1), (1, 0)).gather(1, i)
+            error = _cubic(fa, fm, fb, s) - remainder
+            s = (s - error / _square(fa, fm, fb, s).clamp(min=1e-300)).clamp(0, 1)
+        shift = F.pad(_panels(change, width).cumsum(1), (1, 0)).gather(1, i)
         ca, cm, cb = (change.gather(1, 2 * i + j) for j in range(3))
-        gone = gone + width * _cubic(ca, cm, cb, s)
-        slope = -gone / _square(fa, fm, fb, s).clamp(min=1e-300)
-        return (low + (i + s) * width).squeeze(1), slope.squeeze(1)
+        shift = shift + width * _cubic(ca, cm, cb, s)
+        grad = -shift / _square(fa, fm, fb, s).clamp(min=1e-300)
+        return (low + (i + s) * width).squeeze(1), grad.squeeze(1)
 
 
 def _panels(f: Tensor, width: Tensor) -> Tensor:
-    """Simpson's rule on each interval of values at its two ends and its middle."""
+    """Simpson's rule on each interval, from values at its two ends and its middle."""
     return width / 6 * (f[:, :-1:2] + 4 * f[:, 1::2] + f[:, 2::2])
 
 
 def _square(a: Tensor, m: Tensor, b: Tensor, s: Tensor) -> Tensor:
-    """The parabola through a, m, b at 0, 1/2, 1."""
+    """The parabola through a, m, b at 0, 1/2, 1, at s."""
     return a + s * (4 * m - 3 * a - b + s * (2 * a - 4 * m + 2 * b))
 
 
 def _cubic(a: Tensor, m: Tensor, b: Tensor, s: Tensor) -> Tensor:
-    """Its integral from 0 to s."""
+    """The integral of this parabola from 0 to s."""
     return s * (a + s * ((4 * m - 3 * a - b) / 2 + s * (2 * a - 4 * m + 2 * b) / 3))
 
 
 class VonMisesFisher(Zonal):
-    """p(z) = C_d(kappa) exp(kappa loc'z), kappa >= 0. Davidson et al. 2018 (arXiv:1804.00891), eq.
+    """von Mises-Fisher: p(z) = C_d(kappa) exp(kappa loc'z), kappa >= 0.
 
-    3.
+    Davidson et al. 2018 (arXiv:1804.00891), eq. 3.
     """
 
     def statistic(self, w: Tensor) -> Tensor:
@@ -222,12 +216,13 @@ class VonMisesFisher(Zonal):
 
     @property
     def cosine(self) -> tuple[Tensor, Tensor]:
-        mean, kappa = self.expected, self.concentration.double()
+        mean = self.expected
+        kappa = self.concentration.double()
         return mean, 1 - mean.square() - (self.d - 1) * mean / kappa.clamp(min=1e-12)
 
 
 class PowerSpherical(Zonal):
-    """p(z) = N(kappa, d) (1 + loc'z)^kappa; (1 + w) / 2 is Beta.
+    """Power spherical: p(z) = N(kappa, d) (1 + loc'z)^kappa; (1 + w) / 2 is Beta.
 
     De Cao and Aziz 2020 (arXiv:2006.04437), eq. 2, 3.
     """

@@ -78,7 +78,7 @@ class RawLikelihood(Distribution):
     def _to_model(self, raw: Tensor) -> Tensor:
         lead = raw.shape[: raw.dim() - len(self.event_shape)]
         flat = raw.reshape(-1, *raw.shape[len(lead) :])
-        return self.spec.to_domain(flat).reshape(*lead, *self.spec.shape)
+        return self.spec.to_model(flat).reshape(*lead, *self.spec.shape)
 
     def _to_raw(self, x: Tensor) -> Tensor:
         lead = x.shape[: x.dim() - len(self.spec.shape)]

@@ -33,13 +33,11 @@ class LogisticMixture(Distribution):
     def __init__(
         self, logits: Tensor, loc: Tensor, log_scale: Tensor, slope: Tensor, levels: int
     ) -> None:
-        self.logits, self.loc, self.log_scale, self.slope, self.levels = (
-            logits,
-            loc,
-            log_scale,
-            slope,
-            levels,
-        )
+        self.logits = logits
+        self.loc = loc
+        self.log_scale = log_scale
+        self.slope = slope
+        self.levels = levels
         self.inverse = torch.exp(-log_scale)
         super().__init__(loc.shape[:1], loc.shape[2:], validate_args=False)
 
@@ -107,10 +105,8 @@ class LogisticMixture(Distribution):
         """Within components, at their own scale, plus between them; what a slope adds to green and
         blue is left out.
         """
-        weight, centre = (
-            self.logits.softmax(1).unsqueeze(2),
-            self._channels(lambda px: px.mean),
-        )
+        weight = self.logits.softmax(1).unsqueeze(2)
+        centre = self._channels(lambda px: px.mean)
         within = (2 * self.log_scale).exp() * math.pi**2 / 3
         return (weight * (within + centre.square())).sum(1) - (weight * centre).sum(
             1
@@ -142,7 +138,8 @@ class LogisticMixtureLikelihood(Likelihood):
                 f"{spec.shape}: set likelihood discretized-logistic"
             )
         assert spec.levels is not None
-        self.levels, self.params = spec.levels, 4 * components
+        self.levels = spec.levels
+        self.params = 4 * components
         self.base = nn.Parameter(spec.centre)
         spread = torch.linspace(-1, 1, components) if components > 1 else torch.zeros(1)
         self.start = nn.Parameter(spread.reshape(-1, 1, 1, 1))

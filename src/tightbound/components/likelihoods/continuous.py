@@ -21,7 +21,7 @@ class GaussianLikelihood(Likelihood):
     """p(x|z) = prod_d N(x_d; base_d + unit_d y_d, sigma_d^2).
 
     scale: "learned" per dimension, "shared" by all, "predicted" by the decoder, "optimal" (the
-    decoder's root mean square error), or "fixed".  value: of a fixed scale, in domain units. floor:
+    decoder's root mean square error), or "fixed".  value: of a fixed scale, in model units. floor:
     the least sigma, as a share of the data's spread.
     """
 

@@ -117,10 +117,8 @@ class FieldsLikelihood(Likelihood):
             PoissonLikelihood if count == "poisson" else NegativeBinomialLikelihood
         )
         options = {} if count == "poisson" else {"scale": scale}
-        self.each, columns = (
-            nn.ModuleDict(),
-            list(zip(spec.fields, spec.places, strict=True)),
-        )
+        self.each = nn.ModuleDict()
+        columns = list(zip(spec.fields, spec.places, strict=True))
         for kind, cls, own in (
             ("real", reals, {"scale": scale}),
             ("binary", BernoulliLikelihood, {}),
@@ -142,7 +140,8 @@ class FieldsLikelihood(Likelihood):
             nn.Parameter(spec.centre[at].clamp(min=1e-3).log()) for at in self.choices
         )
         counts = [int(part.params) for part in self.each.values()]  # type: ignore[arg-type]
-        self.params, self.dims = max([1, *counts]), spec.dims
+        self.params = max([1, *counts])
+        self.dims = spec.dims
 
     def forward(
         self, y: Tensor, ctx: Context, p: Distribution | None = None

@@ -13,10 +13,10 @@ ScaleKind = Literal["fixed", "learned", "shared", "predicted", "optimal"]
 
 
 class Scale(nn.Module):
-    """sigma (broadcastable to (n, *shape)), in domain units, never below `floor` times the data's
+    """sigma (broadcastable to (n, *shape)), in model units, never below `floor` times the data's
     own unit.
 
-    fixed: `value` in domain units.  learned: one per dimension.  shared: one for all dimensions.
+    fixed: `value` in model units.  learned: one per dimension.  shared: one for all dimensions.
     predicted: by the decoder, per example and dimension.  optimal: the root mean square error of
     the decoder, kept as a running mean over batches (sigma-VAE, Rybkin et al. 2021,
     arXiv:2006.13202, eq. 6).
@@ -32,7 +32,9 @@ class Scale(nn.Module):
         floor: float = 0.01,
     ) -> None:
         super().__init__()
-        self.kind, self.value, self.floor = kind, value, floor
+        self.kind = kind
+        self.value = value
+        self.floor = floor
         self.register_buffer(
             "unit",
             unit.square().mean().sqrt().expand_as(unit).clone()

@@ -42,7 +42,8 @@ def pyramid(*size: int, last: int = 4) -> list[Grid]:
 def to_patches(x: Tensor, side: int) -> Tensor:
     """(n, C, *size) to (n, C * side^d, *grid), zeros where the size is no multiple of the side."""
     x = F.pad(x, [v for s in reversed(x.shape[2:]) for v in (0, -s % side)])
-    grid, d = [s // side for s in x.shape[2:]], x.dim() - 2
+    grid = [s // side for s in x.shape[2:]]
+    d = x.dim() - 2
     x = x.reshape(*x.shape[:2], *(v for s in grid for v in (s, side)))
     return x.permute(0, 1, *range(3, 3 + 2 * d, 2), *range(2, 2 + 2 * d, 2)).reshape(
         len(x), -1, *grid
@@ -51,7 +52,8 @@ def to_patches(x: Tensor, side: int) -> Tensor:
 
 def from_patches(x: Tensor, side: int, size: Grid) -> Tensor:
     """The reverse, cut to its size: (n, C * side^d, *grid) to (n, C, *size)."""
-    grid, d = x.shape[2:], x.dim() - 2
+    grid = x.shape[2:]
+    d = x.dim() - 2
     x = x.reshape(len(x), -1, *[side] * d, *grid)
     x = x.permute(
         0, 1, *(axis for i in range(2, 2 + d) for axis in (i + d, i))
@@ -111,12 +113,11 @@ class ConvEncoder(nn.Module):
     ) -> None:
         super().__init__()
         sizes = pyramid(*shape[1:], last=last_side(shape[1:], shrink))
-        self.side, d, self.grid = (
-            patch_side(*shape[1:]),
-            len(shape) - 1,
-            sizes[-1] if shrink else (),
-        )
-        widths, conv = _channels(first, len(sizes)), CONV[d - 1]
+        self.side = patch_side(*shape[1:])
+        d = len(shape) - 1
+        self.grid = sizes[-1] if shrink else ()
+        widths = _channels(first, len(sizes))
+        conv = CONV[d - 1]
         layers: list[nn.Module] = [
             conv(shape[0] * self.side**d, widths[0], 3, padding=1)
         ]
@@ -163,13 +164,12 @@ class ConvDecoder(nn.Module):
     ) -> None:
         super().__init__()
         sizes = pyramid(*out[2:], last=last_side(out[2:], shrink))
-        self.side, d, self.grid = (
-            patch_side(*out[2:]),
-            len(out) - 2,
-            sizes[-1] if shrink else (),
-        )
+        self.side = patch_side(*out[2:])
+        d = len(out) - 2
+        self.grid = sizes[-1] if shrink else ()
         widths = _channels(first, len(sizes))
-        self.out, self.start = out, (widths[-1], *sizes[-1])
+        self.out = out
+        self.start = (widths[-1], *sizes[-1])
         start = widths[-1] if shrink else math.prod(self.start)
         self.dense = nn.Sequential(
             perceptron(inputs, features, 1), nn.Linear(features, start)
@@ -225,7 +225,8 @@ class Conv(MLP):
         ] = None,
     ) -> None:
         super().__init__(size, width, depth)
-        self.channels, self.shrink = channels or SIZES[size].channels, shrink
+        self.channels = channels or SIZES[size].channels
+        self.shrink = shrink
 
     def grid(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         if self.shrink is None:

@@ -18,7 +18,9 @@ class Rows(nn.Module):
 
     def __init__(self, body: nn.Module, out: tuple[int, ...]) -> None:
         super().__init__()
-        self.body, self.out, self.features = body, out, out[0]
+        self.body = body
+        self.out = out
+        self.features = out[0]
 
     def forward(self, x: Tensor) -> Tensor:
         return self.body(x).reshape(len(x), *self.out)
@@ -34,7 +36,8 @@ class CheckedNetwork(Network):
     """
 
     def __init__(self, name: str, network: Network) -> None:
-        self.name, self.network = name, network
+        self.name = name
+        self.network = network
 
     def encoder(self, shape: tuple[int, ...]) -> nn.Module:
         return self._fit("encoder", shape, None, shape)

@@ -40,7 +40,8 @@ class Flattened(nn.Module):
 
     def __init__(self, body: nn.Module, features: int) -> None:
         super().__init__()
-        self.body, self.features = body, features
+        self.body = body
+        self.features = features
 
     def forward(self, x: Tensor) -> Tensor:
         return self.body(x.flatten(1))
@@ -53,7 +54,8 @@ class Shaped(nn.Module):
 
     def __init__(self, body: nn.Module, width: int, out: tuple[int, ...]) -> None:
         super().__init__()
-        self.body, self.out = body, out
+        self.body = body
+        self.out = out
         self.head = nn.Linear(width, math.prod(out))
 
     def forward(self, z: Tensor) -> Tensor:
@@ -93,7 +95,8 @@ class MLP(Network):
             Count | None, Field(description="hidden layers; by default from size")
         ] = None,
     ) -> None:
-        self.width, self.depth = width or SIZES[size].width, depth or SIZES[size].depth
+        self.width = width or SIZES[size].width
+        self.depth = depth or SIZES[size].depth
 
     def encoder(self, shape: tuple[int, ...]) -> nn.Module:
         return Flattened(

@@ -63,20 +63,16 @@ class Cell(nn.Module):
 
     def __init__(self, channels: int, grid: Grid, kind: Kind, depth: int) -> None:
         super().__init__()
-        conv, inner = (
-            CONV[len(grid) - 1],
-            channels // 2 if kind == "bottleneck" else 3 * channels,
-        )
+        conv = CONV[len(grid) - 1]
+        inner = channels // 2 if kind == "bottleneck" else 3 * channels
         side = 1 if max(grid) == 1 else 3 if kind == "bottleneck" else 5
         last: nn.Module = conv(inner, channels, 1)
         for parameter, scale in zip(
             last.parameters(), ((inner * depth) ** -0.5, 0.0), strict=True
         ):
             nn.init.normal_(parameter, std=scale)
-        first, between = (
-            conv(channels, inner, 1),
-            conv(inner, inner, side, padding=side // 2),
-        )
+        first = conv(channels, inner, 1)
+        between = conv(inner, inner, side, padding=side // 2)
         if kind == "bottleneck":
             again = conv(inner, inner, side, padding=side // 2)
             self.body = nn.Sequential(
@@ -113,11 +109,15 @@ class Scales(nn.Module):
         features: int,
     ) -> None:
         super().__init__()
-        self.stem, self.stages = stem, nn.ModuleList(stages)
-        self.side, self.grids, self.features = side, grids, features
+        self.stem = stem
+        self.stages = nn.ModuleList(stages)
+        self.side = side
+        self.grids = grids
+        self.features = features
 
     def forward(self, x: Tensor) -> list[Tensor]:
-        h, found = self.stem(to_patches(x, self.side)), []
+        h = self.stem(to_patches(x, self.side))
+        found = []
         for stage in self.stages:
             h = stage(h)
             found.append(h.movedim(1, -1))
@@ -155,11 +155,9 @@ class Link(nn.Module):
         first: bool,
     ) -> None:
         super().__init__()
-        self.split, self.cell, self.mix = (
-            (0 if first else features),
-            cell,
-            nn.Linear(latent, features),
-        )
+        self.split = 0 if first else features
+        self.cell = cell
+        self.mix = nn.Linear(latent, features)
         self.below = below
         self.place = (
             None if below == grid else nn.Parameter(torch.zeros(features, *below))
@@ -180,7 +178,9 @@ class Shown(nn.Module):
 
     def __init__(self, body: nn.Module, side: int, out: tuple[int, ...]) -> None:
         super().__init__()
-        self.body, self.side, self.out = body, side, out
+        self.body = body
+        self.side = side
+        self.out = out
 
     def forward(self, state: Tensor) -> Tensor:
         y = from_patches(self.body(state.movedim(-1, 1)), self.side, self.out[2:])
@@ -221,12 +221,11 @@ class Pyramid(MultiscaleNetwork):
             ),
         ] = None,
     ) -> None:
-        self.channels, self.cells, self.kind = (
-            channels or SIZES[size].channels,
-            cells,
-            kind,
-        )
-        self.coarsest, self.sites = coarsest, sites
+        self.channels = channels or SIZES[size].channels
+        self.cells = cells
+        self.kind = kind
+        self.coarsest = coarsest
+        self.sites = sites
 
     def _cells(self, grid: Grid, depth: int) -> nn.Sequential:
         return nn.Sequential(
@@ -254,12 +253,11 @@ class Pyramid(MultiscaleNetwork):
 
     def encoder(self, shape: tuple[int, ...], deepest: int) -> nn.Module:
         """x to features of scales 0 to `deepest`."""
-        grids, side, c = (
-            pyramid(*shape[1:], last=1)[: deepest + 1],
-            patch_side(*shape[1:]),
-            self.channels,
-        )
-        conv, depth = CONV[len(shape) - 2], len(grids) * self.cells
+        grids = pyramid(*shape[1:], last=1)[: deepest + 1]
+        side = patch_side(*shape[1:])
+        c = self.channels
+        conv = CONV[len(shape) - 2]
+        depth = len(grids) * self.cells
         stages = [self._cells(grids[0], depth)]
         for _, grid in itertools.pairwise(grids):
             stages.append(

@@ -8,7 +8,7 @@ from tightbound.core.data_spec import DataSpec
 
 
 class Standard(nn.Module):
-    """(x - centre) / spread, x in domain units (n, *shape)."""
+    """(x - centre) / spread, x in model units (n, *shape)."""
 
     def __init__(self, spec: DataSpec) -> None:
         super().__init__()

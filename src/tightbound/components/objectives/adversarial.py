@@ -45,10 +45,8 @@ class Factor(Objective):
 
     def __call__(self, trace: Trace, clock: Clock) -> dict[str, Tensor]:
         (site,) = trace.latents.values()
-        z, keys = (
-            trace.gather(site.z),
-            trace.gather(trace.fresh("shuffle", standard_normal(site.z))),
-        )
+        z = trace.gather(site.z)
+        keys = trace.gather(trace.fresh("shuffle", standard_normal(site.z)))
         shuffled = z.gather(0, keys.argsort(0))
         loss = (
             trace.distortion.mean()

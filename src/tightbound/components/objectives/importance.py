@@ -128,7 +128,8 @@ class Dreg(Objective):
 
     def __call__(self, trace: Trace, clock: Clock) -> dict[str, Tensor]:
         log_w = trace.again(frozen={"inference"}).log_w
-        value, w = -trace.log_p_hat.mean(), log_w.detach()
+        value = -trace.log_p_hat.mean()
+        w = log_w.detach()
         surrogates = {
             "generative": mask_negligible(w, 0).softmax(0),
             "inference": mask_negligible(w, 0, NEGLIGIBLE / 2).softmax(0) ** 2,
@@ -152,7 +153,8 @@ class Vimco(Objective):
 
     def __call__(self, trace: Trace, clock: Clock) -> Tensor:
         trace = trace.again(detach=True)
-        k, log_w = trace.k, trace.log_w.detach()
+        k = trace.k
+        log_w = trace.log_w.detach()
         others = (log_w.sum(0) - log_w) / max(1, k - 1)
         eye = torch.eye(k, dtype=torch.bool, device=log_w.device)[..., None]
         without = torch.where(eye, others, log_w[:, None]).logsumexp(0) - math.log(

@@ -34,7 +34,9 @@ class SemiSupervised(Objective):
     learns_from_labels = True
 
     def __call__(self, trace: Trace, clock: Clock) -> Tensor:
-        y, site, bound = trace.batch.y, trace.latents["y"], trace.elbo
+        y = trace.batch.y
+        site = trace.latents["y"]
+        bound = trace.elbo
         if y is None:
             return -bound.mean()
         known = (y >= 0).to(bound)

@@ -59,7 +59,8 @@ def structure(
     (0.01 reach)^2, C2 = (0.03 reach)^2.  Wang et al. 2004 (doi:10.1109/TIP.2003.819861), eq. 13.
     """
     mx, my, xx, yy, xy = (blurred(v, kernel) for v in (x, y, x * x, y * y, x * y))
-    c1, c2 = (0.01 * reach) ** 2, (0.03 * reach) ** 2
+    c1 = (0.01 * reach) ** 2
+    c2 = (0.03 * reach) ** 2
     cs = (2 * (xy - mx * my) + c2) / (xx - mx * mx + yy - my * my + c2)
     ssim = (2 * mx * my + c1) / (mx * mx + my * my + c1) * cs
     return ssim.flatten(2).mean(-1), cs.flatten(2).mean(-1)
@@ -79,10 +80,8 @@ def msssim(
     at = torch.arange(window, dtype=x.dtype, device=x.device) - window // 2
     kernel = torch.softmax(-at.square() / (2 * sigma**2), 0)
     scales = next(s for s in range(len(POWERS), 0, -1) if least >> (s - 1) >= window)
-    total, pool = (
-        sum(POWERS[:scales]),
-        (F.avg_pool1d, F.avg_pool2d, F.avg_pool3d)[x.dim() - 3],
-    )
+    total = sum(POWERS[:scales])
+    pool = (F.avg_pool1d, F.avg_pool2d, F.avg_pool3d)[x.dim() - 3]
     found = x.new_ones(x.shape[:2])
     for scale, power in itertools.islice(enumerate(POWERS, 1), scales):
         ssim, cs = structure(x, y, kernel, reach)
@@ -153,7 +152,8 @@ class VaeGan(Objective):
     def __call__(self, trace: Trace, clock: Clock) -> dict[str, Tensor]:
         (site,) = trace.latents.values()
         assert site.p is not None and isinstance(self.discriminator, nn.Sequential)
-        hidden, judge = self.discriminator[:-1], self.discriminator[-1]
+        hidden = self.discriminator[:-1]
+        judge = self.discriminator[-1]
         z = trace.fresh("prior draw", site.p)
         new = point(trace.again(Draw(trace.k, source="p", given={"z": z})).px)
         real, old, new = (
@@ -163,5 +163,6 @@ class VaeGan(Objective):
         fooled = F.softplus(-judge(old)).mean() + F.softplus(-judge(new)).mean()
         fakes = (F.softplus(judge(old)).mean() + F.softplus(judge(new)).mean()) / 2
         critic = (F.softplus(-judge(real)).mean() + fakes) / 2
-        made, rate = self.likeness * unlike + fooled, trace.rate.mean()
+        made = self.likeness * unlike + fooled
+        rate = trace.rate.mean()
         return {"inference": rate + unlike, "generative": rate + made, "critic": critic}

@@ -48,7 +48,8 @@ class Rae(Objective):
         """One-direction estimate of the squared norm of dy/dz, (K*B,); also where gradients are off
         (validation).
         """
-        y, training = trace.y, torch.is_grad_enabled()
+        y = trace.y
+        training = torch.is_grad_enabled()
         v = trace.fresh("direction", standard_normal(y.flatten(1))).reshape(y.shape)
         with torch.enable_grad():
             if not z.requires_grad:

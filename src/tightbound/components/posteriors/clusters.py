@@ -13,7 +13,11 @@ from tightbound.core.batch import Batch
 from tightbound.core.component import ModelAware
 from tightbound.core.trace import Draw, Examples
 
-SHOWN, AXES, NEAR, STEPS, RATE = 5000, 30, 7, 500, 1e-3
+SHOWN = 5000
+AXES = 30
+NEAR = 7
+STEPS = 500
+RATE = 1e-3
 
 
 def neighbourhoods(x: Tensor, count: int) -> Tensor:
@@ -55,7 +59,9 @@ class ClusterPosterior(ModelAware, CategoricalPosterior):
         """Clusters some examples, and moves all weights by the bound given their clusters, and
         q(y|x) to say them.
         """
-        model, (x, _), count = self.model, examples(SHOWN), self.codebook.size
+        model = self.model
+        x, _ = examples(SHOWN)
+        count = self.codebook.size
         if model.condition_encoder is not None or len(x) <= count:
             return
         x = x.to(self.head.weight.device)

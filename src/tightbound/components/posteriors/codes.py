@@ -42,7 +42,8 @@ class OneHot:
     """A codebook of unit vectors: category k of K as a one at place k."""
 
     def __init__(self, groups: int, size: int) -> None:
-        self.groups, self.size = groups, size
+        self.groups = groups
+        self.size = size
 
     def vectors(self, index: Tensor) -> Tensor:
         return F.one_hot(index, self.size).flatten(1).to(torch.get_default_dtype())
@@ -84,7 +85,8 @@ class CategoricalPosterior(Posterior):
         self.codebook = OneHot(
             places * groups_of(latent, classes, f"{classes} classes"), classes
         )
-        self.head, self.temperature = nn.Linear(features, latent), temperature
+        self.head = nn.Linear(features, latent)
+        self.temperature = temperature
 
     def forward(self, h: Tensor, ctx: Context, p: Distribution | None) -> Distribution:
         logits = soft_clip(self.head(h).flatten(1), -15, 15).unflatten(
@@ -109,13 +111,11 @@ class Codebook(ModelPart):
         self, parts: int, size: int, dim: int, levels: int, decay: float
     ) -> None:
         super().__init__()
-        self.parts, self.size, self.dim, self.levels, self.decay = (
-            parts,
-            size,
-            dim,
-            levels,
-            decay,
-        )
+        self.parts = parts
+        self.size = size
+        self.dim = dim
+        self.levels = levels
+        self.decay = decay
         self.groups = parts * levels
         self.register_buffer(
             "table",
@@ -125,10 +125,8 @@ class Codebook(ModelPart):
         self.register_buffer("total", self.get_buffer("table").clone())
 
     def vectors(self, index: Tensor) -> Tensor:
-        table, index = (
-            self.get_buffer("table"),
-            index.unflatten(-1, (self.parts, self.levels)),
-        )
+        table = self.get_buffer("table")
+        index = index.unflatten(-1, (self.parts, self.levels))
         chosen = [table[level][index[..., level]] for level in range(self.levels)]
         return torch.stack(chosen).sum(0).flatten(1)
 
@@ -136,7 +134,9 @@ class Codebook(ModelPart):
         """raw (n, parts, D) to numbers (n, parts, levels) and what is left after each level,
         (levels, n, parts, D).
         """
-        rest, found, left = raw, [], []
+        rest = raw
+        found = []
+        left = []
         for table in self.get_buffer("table"):
             far = table.square().sum(-1) - 2 * rest @ table.T
             found.append(far.argmin(-1))
@@ -243,10 +243,8 @@ class VectorQuantizedPosterior(ModelAware, Posterior):
     ) -> None:
         super().__init__()
         parts = places * groups_of(latent, dim, f"{dim} features")
-        self.head, self.codebook = (
-            nn.Linear(features, latent),
-            Codebook(parts, codes, dim, levels, decay),
-        )
+        self.head = nn.Linear(features, latent)
+        self.codebook = Codebook(parts, codes, dim, levels, decay)
 
     def prepare(self, examples: Examples) -> None:
         """Puts the codebook on encodings of training examples."""
@@ -273,7 +271,8 @@ class Grid:
     """
 
     def __init__(self, groups: int, levels: tuple[int, ...]) -> None:
-        self.groups, self.size = groups, math.prod(levels)
+        self.groups = groups
+        self.size = math.prod(levels)
         self.levels = torch.tensor(levels)
         self.basis = torch.cat(
             [torch.ones(1, dtype=torch.long), self.levels[:-1]]
@@ -331,7 +330,8 @@ class FiniteScalarPosterior(Posterior):
     def forward(self, h: Tensor, ctx: Context, p: Distribution | None) -> Distribution:
         raw = self.head(h).flatten(1).unflatten(-1, (self.codebook.groups, -1))
         levels = self.codebook.levels.to(h.device)
-        half, odd = (levels - 1) * 1.001 / 2, 0.5 * (levels % 2 == 0)
+        half = (levels - 1) * 1.001 / 2
+        odd = 0.5 * (levels % 2 == 0)
         bounded = (raw + torch.atanh(odd / half)).tanh() * half - odd
         code_of = bounded.round() / (levels // 2)
         through = code_of + (bounded - bounded.detach()) / (levels // 2)

@@ -27,7 +27,8 @@ class Step(nn.Module):
 
     def __init__(self, features: int, *sizes: int) -> None:
         super().__init__()
-        self.sizes, self.head = sizes, nn.Linear(features, sum(sizes))
+        self.sizes = sizes
+        self.head = nn.Linear(features, sum(sizes))
         with (
             torch.no_grad()
         ):  # start near the identity: at 0 itself some maps have no gradient
@@ -53,7 +54,8 @@ class Planar(Step):
 
     def map(self, z: Tensor, *parameters: Tensor) -> tuple[Tensor, Tensor]:
         direction, u, along, log_g, b = parameters
-        q, g = F.normalize(direction, dim=-1), soft_clip(log_g, -3, 3).exp()
+        q = F.normalize(direction, dim=-1)
+        g = soft_clip(log_g, -3, 3).exp()
         along = above_minus_one(along)
         u = u - q * (q * u).sum(-1, keepdim=True) + q * along / g
         t = (g * (q * z).sum(-1, keepdim=True) + b).tanh()
@@ -72,7 +74,8 @@ class Radial(Step):
 
     def map(self, z: Tensor, *parameters: Tensor) -> tuple[Tensor, Tensor]:
         centre, log_alpha, ratio = parameters
-        alpha, ratio = soft_clip(log_alpha, -3, 3).exp(), above_minus_one(ratio)
+        alpha = soft_clip(log_alpha, -3, 3).exp()
+        ratio = above_minus_one(ratio)
         away = z - centre
         r = away.norm(dim=-1, keepdim=True)
         pull = alpha * ratio / (alpha + r)
@@ -95,7 +98,8 @@ class Sylvester(Step):
     """
 
     def __init__(self, features: int, latent: int, kind: str, rank: int) -> None:
-        self.kind, self.rank = kind, min(rank, latent)
+        self.kind = kind
+        self.rank = min(rank, latent)
         m = self.rank if kind == "orthogonal" else latent
         super().__init__(features, latent * self.rank, m * m, m * m, m)
         self.widths = (self.rank, m, m)
@@ -105,7 +109,9 @@ class Sylvester(Step):
             p.unflatten(-1, (-1, n))
             for p, n in zip(parameters[:3], self.widths, strict=True)
         )
-        one, two, reflect = upper(one), upper(two), self.kind == "householder"
+        one = upper(one)
+        two = upper(two)
+        reflect = self.kind == "householder"
         q = F.normalize(q, dim=-2) if reflect else torch.linalg.qr(q)[0]
         inner = reflected(z, q) if reflect else _times(q.mT, z)
         t = (_times(two, inner) + parameters[3]).tanh()
@@ -154,7 +160,8 @@ class FlowPosterior(Posterior):
 
     def __init__(self, features: int, latent: int, steps: Iterable[nn.Module]) -> None:
         super().__init__()
-        self.base, self.steps = NormalPosterior(features, latent), nn.ModuleList(steps)
+        self.base = NormalPosterior(features, latent)
+        self.steps = nn.ModuleList(steps)
 
     def forward(self, h: Tensor, ctx: Context, p: Distribution | None) -> Distribution:
         return Flow(self.base(h, ctx, p), partial(self._push, h))
@@ -255,10 +262,8 @@ class InverseAutoregressivePosterior(Posterior):
         ] = 64,
     ) -> None:
         super().__init__()
-        self.base, self.context = (
-            NormalPosterior(features, latent),
-            nn.Linear(features, context),
-        )
+        self.base = NormalPosterior(features, latent)
+        self.context = nn.Linear(features, context)
         self.maps = zuko_maps(kind, latent, steps, width, context)
 
     def forward(self, h: Tensor, ctx: Context, p: Distribution | None) -> Distribution:

@@ -50,11 +50,9 @@ class HamiltonianPosterior(Posterior):
         ] = 1.0,
     ) -> None:
         super().__init__()
-        self.start, self.steps, self.longest = (
-            NormalPosterior(features, latent),
-            steps,
-            longest,
-        )
+        self.start = NormalPosterior(features, latent)
+        self.steps = steps
+        self.longest = longest
         self.length = nn.Parameter(torch.full((latent,), _logit(self.first)))
         self.cool = nn.Parameter(torch.tensor(_logit(0.9)))
 
@@ -63,7 +61,8 @@ class HamiltonianPosterior(Posterior):
         return Euclidean(), q.stddev
 
     def forward(self, h: Tensor, ctx: Context, p: Distribution | None) -> Distribution:
-        q, log_joint = self.start(h, ctx, p), ctx.joint
+        q = self.start(h, ctx, p)
+        log_joint = ctx.joint
         assert log_joint is not None
         motion, unit = self.motion(q)
         step = self.longest * self.length.sigmoid() * unit
@@ -109,11 +108,9 @@ class RiemannianPosterior(ModelAware, HamiltonianPosterior):
         ] = 0.1,
     ) -> None:
         super().__init__(features, latent, steps, longest)
-        self.factor, self.reach, self.least = (
-            nn.Linear(features, latent * latent),
-            reach * latent**0.5,
-            least,
-        )
+        self.factor = nn.Linear(features, latent * latent)
+        self.reach = reach * latent**0.5
+        self.least = least
         nn.init.normal_(self.factor.weight, std=1e-3)
         nn.init.zeros_(self.factor.bias)
         self.register_buffer("inputs", torch.randn(count, *spec.shape))
@@ -125,7 +122,8 @@ class RiemannianPosterior(ModelAware, HamiltonianPosterior):
 
     def motion(self, q: Distribution) -> tuple[Euclidean | Riemannian, Tensor]:
         h = self.model.encoder(self.get_buffer("inputs"))
-        centres, width = self.start.mean(h), q.event_shape[0]
+        centres = self.start.mean(h)
+        width = q.event_shape[0]
         square = self.factor(h).unflatten(-1, (width, width))
         diagonal = square.diagonal(dim1=-2, dim2=-1).tanh().exp()
         factor = square.tril(-1) + diagonal.diag_embed()

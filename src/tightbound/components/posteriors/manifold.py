@@ -37,10 +37,8 @@ class SpherePosterior(Posterior):
             raise TightboundError(
                 "a sphere needs latent = 2 or more: a unit vector of one number is only a sign"
             )
-        self.direction, self.log_concentration = (
-            nn.Linear(features, latent),
-            nn.Linear(features, 1),
-        )
+        self.direction = nn.Linear(features, latent)
+        self.log_concentration = nn.Linear(features, 1)
         self.start = math.log(latent)
 
     def forward(self, h: Tensor, ctx: Context, p: Distribution | None) -> Distribution:

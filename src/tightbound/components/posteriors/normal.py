@@ -62,10 +62,8 @@ class FullNormalPosterior(Posterior):
 
     def __init__(self, features: int, latent: int) -> None:
         super().__init__()
-        self.diagonal, self.lower = (
-            NormalPosterior(features, latent),
-            nn.Linear(features, latent * latent),
-        )
+        self.diagonal = NormalPosterior(features, latent)
+        self.lower = nn.Linear(features, latent * latent)
         nn.init.zeros_(self.lower.weight)
         nn.init.zeros_(self.lower.bias)
 
@@ -122,7 +120,8 @@ class LadderPosterior(Posterior):
     def forward(self, h: Tensor, ctx: Context, p: Distribution | None) -> Distribution:
         own = self.own(h, ctx, None)
         assert p is not None
-        a, b = own.variance.reciprocal(), p.variance.reciprocal()
+        a = own.variance.reciprocal()
+        b = p.variance.reciprocal()
         loc = (own.mean * a + p.mean * b) / (a + b)
         return Independent(
             Normal(loc, (a + b).rsqrt(), validate_args=False), 1, validate_args=False

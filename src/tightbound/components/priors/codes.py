@@ -64,11 +64,10 @@ class PixelCNN(nn.Module):
         self, shape: tuple[int, ...], codes: int, width: int, depth: int
     ) -> None:
         super().__init__()
-        self.shape, axes = shape, len(shape)
-        self.vectors, self.place = (
-            nn.Embedding(codes, width),
-            nn.Parameter(0.1 * torch.randn(width, *shape)),
-        )
+        self.shape = shape
+        axes = len(shape)
+        self.vectors = nn.Embedding(codes, width)
+        self.place = nn.Parameter(0.1 * torch.randn(width, *shape))
         self.first = Masked(axes, width, width, 7, own=False)
         self.blocks = nn.ModuleList(
             Masked(axes, width, 2 * width, 5, own=True) for _ in range(depth)
@@ -103,7 +102,8 @@ class PixelCNNPrior(ModelAware, Prior):
         depth: Annotated[Count, Field(description="blocks")] = 5,
     ) -> None:
         super().__init__()
-        self.width, self.depth = width, depth
+        self.width = width
+        self.depth = depth
 
     def attach(self, model: Any) -> None:
         """Called by `build`: the codes are those of the posterior, their grid that of the

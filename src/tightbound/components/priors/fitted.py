@@ -15,7 +15,8 @@ from tightbound.core.options import Count
 from tightbound.core.trace import Context, Draw
 from tightbound.distributions import Blend, FullNormal
 
-LOW, HIGH = -12.0, 12.0  # of a log-scale
+LOW = -12.0
+HIGH = 12.0
 
 
 class GaussianMixturePrior(Prior):

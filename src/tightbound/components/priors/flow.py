@@ -43,10 +43,8 @@ class FlowPrior(Prior):
         self.register_buffer("zero", torch.zeros(latent), persistent=False)
 
     def forward(self, ctx: Context, draw: Draw, state: Tensor | None) -> Distribution:
-        base, maps = (
-            standard_normal(self.get_buffer("zero").expand(ctx.n, -1)),
-            self.maps(None),
-        )
+        base = standard_normal(self.get_buffer("zero").expand(ctx.n, -1))
+        maps = self.maps(None)
         return Flow(base, maps.inv.call_and_ladj, maps.call_and_ladj)
 
 
@@ -76,10 +74,8 @@ class MAFPrior(FlowPrior):
         self.units.fit(data)
 
     def forward(self, ctx: Context, draw: Draw, state: Tensor | None) -> Distribution:
-        base, (centre, spread) = (
-            standard_normal(self.get_buffer("zero").expand(ctx.n, -1)),
-            self.units.of(1),
-        )
+        base = standard_normal(self.get_buffer("zero").expand(ctx.n, -1))
+        centre, spread = self.units.of(1)
         maps = self.maps(None).inv if self.turned else self.maps(None)
 
         def out(e: Tensor) -> tuple[Tensor, Tensor]:

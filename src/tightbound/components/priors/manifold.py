@@ -58,7 +58,8 @@ class WrappedNormalPrior(Prior):
         ] = 1.0,
     ) -> None:
         super().__init__()
-        self.scale, self.curvature = scale, curvature
+        self.scale = scale
+        self.curvature = curvature
         self.register_buffer("zero", torch.zeros(latent), persistent=False)
 
     def forward(self, ctx: Context, draw: Draw, state: Tensor | None) -> Distribution:
@@ -100,10 +101,8 @@ class SphereMixturePrior(Prior):
         self.log_weight.copy_(log_weight)
 
     def forward(self, ctx: Context, draw: Draw, state: Tensor | None) -> Distribution:
-        loc, kappa = (
-            F.normalize(self.direction, dim=-1),
-            soft_clip(self.log_concentration, -4, 8).exp(),
-        )
+        loc = F.normalize(self.direction, dim=-1)
+        kappa = soft_clip(self.log_concentration, -4, 8).exp()
         return Blend(
             lambda at: VonMisesFisher(loc[at], kappa[at]), self.log_weight, ctx.n
         )

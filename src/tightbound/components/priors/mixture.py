@@ -63,7 +63,8 @@ class Encoded(ModelAware, Prior):
 
     def __init__(self, latent: int, spec: DataSpec, count: int) -> None:
         super().__init__()
-        self.shape, self.bounds = (count, *spec.shape), spec.bounds
+        self.shape = (count, *spec.shape)
+        self.bounds = spec.bounds
         self._kept: tuple[Any, Any] = (None, None)
 
     def codes(self, inputs: Tensor) -> Distribution:
@@ -159,14 +160,17 @@ class ExemplarPrior(Encoded):
         """Takes the exemplars and their row numbers; those of a stream have none, and are never
         left out.
         """
-        inputs, rows = self.get_buffer("inputs"), self.get_buffer("rows")
+        inputs = self.get_buffer("inputs")
+        rows = self.get_buffer("rows")
         inputs[:], rows[:] = self.encoder_inputs(examples, len(inputs))
 
     def forward(self, ctx: Context, draw: Draw, state: Tensor | None) -> Distribution:
-        inputs, rows = self.get_buffer("inputs"), self.get_buffer("rows")
+        inputs = self.get_buffer("inputs")
+        rows = self.get_buffer("rows")
         if self.training:
             some = torch.randperm(len(inputs), device=inputs.device)[: self.step]
-            rows, mean = rows[some], self.codes(inputs[some]).mean
+            rows = rows[some]
+            mean = self.codes(inputs[some]).mean
         else:
             mean = self.kept(inputs).mean
         weight = torch.zeros(len(rows), device=mean.device)

@@ -14,13 +14,13 @@ from torch.distributions import Distribution, constraints
 from tightbound.core.component import EncodedData, Prior
 from tightbound.core.options import Count
 from tightbound.core.trace import Context, Draw
-from tightbound.distributions import FromNoise, NoiseForm
+from tightbound.distributions import NoiseForm, ReparameterisedDistribution
 from tightbound.runtime.errors import TightboundError
 
 WANTED = 0.65  # of proposals accepted
 
 
-class RiemannianUniform(FromNoise):
+class RiemannianUniform(ReparameterisedDistribution):
     """Density sqrt(det G(z)) up to its constant: Hamiltonian Monte Carlo from one of the centres, n
     rows.
 
@@ -28,11 +28,12 @@ class RiemannianUniform(FromNoise):
     accepts.
     """
 
-    density = False
+    has_density = False
     support = constraints.real_vector
 
     def __init__(self, prior: RiemannianPrior, n: int) -> None:
-        self.prior, self.d = prior, prior.get_buffer("mean").shape[1]
+        self.prior = prior
+        self.d = prior.get_buffer("mean").shape[1]
         super().__init__(torch.Size([n]), torch.Size([self.d]), validate_args=False)
 
     @property
@@ -51,7 +52,8 @@ class RiemannianUniform(FromNoise):
     @torch.no_grad()
     def run(self, noise: Tensor) -> tuple[Tensor, float]:
         """The last z of each chain, and the share of proposals that were accepted."""
-        centres, step = self.prior.get_buffer("mean"), self.prior.get_buffer("step")
+        centres = self.prior.get_buffer("mean")
+        step = self.prior.get_buffer("step")
         z = centres[
             (torch.special.ndtr(noise[:, 0]) * len(centres))
             .long()
@@ -60,8 +62,11 @@ class RiemannianUniform(FromNoise):
         f, slope = self.prior.volume(z)
         accepted = []
         for move in noise[:, 1:].unflatten(1, (self.prior.moves, self.d + 1)).unbind(1):
-            momentum, level = move[:, :-1], torch.special.ndtr(move[:, -1]).log()
-            at, force, v = z, slope, momentum + 0.5 * step * slope
+            momentum = move[:, :-1]
+            level = torch.special.ndtr(move[:, -1]).log()
+            at = z
+            force = slope
+            v = momentum + 0.5 * step * slope
             for _ in range(self.prior.leapfrog):
                 at = at + step * v
                 g, force = self.prior.volume(at)
@@ -70,11 +75,9 @@ class RiemannianUniform(FromNoise):
             gain = g - f - 0.5 * (v.square() - momentum.square()).sum(-1)
             ok = level < gain
             accepted.append(ok.float().mean())
-            z, f, slope = (
-                torch.where(ok[:, None], at, z),
-                torch.where(ok, g, f),
-                torch.where(ok[:, None], force, slope),
-            )
+            z = torch.where(ok[:, None], at, z)
+            f = torch.where(ok, g, f)
+            slope = torch.where(ok[:, None], force, slope)
         return z, float(torch.stack(accepted).mean())
 
 
@@ -103,7 +106,10 @@ class RiemannianPrior(Prior):
         ] = 8,
     ) -> None:
         super().__init__()
-        self.moves, self.leapfrog, self.least, self.decay = moves, leapfrog, 1e-3, 1e-2
+        self.moves = moves
+        self.leapfrog = leapfrog
+        self.least = 1e-3
+        self.decay = 1e-2
         for name in ("mean", "scale"):
             self.register_buffer(name, torch.ones(centres, latent))
         for name in ("rho", "step"):
@@ -140,7 +146,8 @@ class RiemannianPrior(Prior):
     @torch.enable_grad()
     def volume(self, z: Tensor) -> tuple[Tensor, Tensor]:
         """log sqrt(det G(z)), (n,), and its gradient (n, d)."""
-        mean, scale = self.get_buffer("mean"), self.get_buffer("scale")
+        mean = self.get_buffer("mean")
+        scale = self.get_buffer("scale")
         z = z.detach().requires_grad_(True)
         near = -(
             ((z[:, None] - mean) / scale).square().sum(-1)

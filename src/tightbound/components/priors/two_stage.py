@@ -30,15 +30,11 @@ class TwoStagePrior(Prior):
 
     def __init__(self, latent: int, network: Any) -> None:
         super().__init__()
-        self.units, self.up, self.down = (
-            Units(latent),
-            network.link(latent),
-            network.link(latent),
-        )
-        self.code, self.mean = (
-            nn.Linear(self.up.features, 2 * latent),
-            nn.Linear(self.down.features, latent),
-        )
+        self.units = Units(latent)
+        self.up = network.link(latent)
+        self.down = network.link(latent)
+        self.code = nn.Linear(self.up.features, 2 * latent)
+        self.mean = nn.Linear(self.down.features, latent)
         self.log_gamma = nn.Parameter(torch.zeros(()))
 
     def fit(self, data: EncodedData) -> None:

@@ -394,7 +394,7 @@ def moments(x: Tensor, index: Tensor, spec: DataSpec) -> tuple[Tensor, Tensor]:
         spec.shape, 0.0 if spec.missing else len(index), dtype=torch.float64
     )
     for start, rows in chunks(x, index):
-        values = spec.to_domain(rows)
+        values = spec.to_model(rows)
         if start == 0:
             shift = _mean(values, spec.missing)
         values = values - shift.float()

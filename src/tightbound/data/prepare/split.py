@@ -174,9 +174,9 @@ class Split:
             float32 (n, *shape).
         """
         if generator is None or self.transform is None:
-            return self.spec.to_domain(self.raw(rows))
+            return self.spec.to_model(self.raw(rows))
         raw = self._take(rows, self.x)
-        return self.spec.to_domain(
+        return self.spec.to_model(
             self.transform(raw, self.spec.layout, generator, share)
         )
 

@@ -207,7 +207,7 @@ class LoaderSplit:
             if self.transform is not None:
                 raw = self.transform(raw, self.spec.layout, generator or fixed)
             try:
-                x = self.spec.to_domain(raw)
+                x = self.spec.to_model(raw)
             except RuntimeError:
                 raise TightboundError(
                     f"{what} has shape {tuple(raw.shape)}, unlike the batches before it"

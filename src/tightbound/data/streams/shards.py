@@ -410,5 +410,5 @@ class ShardSplit:
                     raw = self.transform(raw, self.spec.layout, fixed)
                 for block in raw.split(size):
                     numbers = torch.arange(start, start + len(block))
-                    yield numbers, self.spec.to_domain(block)
+                    yield numbers, self.spec.to_model(block)
                     start += len(block)

@@ -35,7 +35,7 @@ MOST_FINGERPRINT = 256
 def read_batches(
     split: AnySplit, most: int, size: int
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """(row numbers, x in domain units) of at most `most` examples, `size` at a time.
+    """(row numbers, x in model units) of at most `most` examples, `size` at a time.
 
     They are evenly spread over a split in memory, and the first ones of a stream.
     """
@@ -61,7 +61,7 @@ def _length(split: AnySplit) -> int | None:
 class Examples:
     """Rows of a split.
 
-    x: (n, *shape) in domain units, missing values replaced by the training mean; y:
+    x: (n, *shape) in model units, missing values replaced by the training mean; y:
     labels (n,), -1 where unknown; rows: their numbers in the split; gaps: (n, *shape),
     True where x was missing.
     """
@@ -162,7 +162,7 @@ class DataSample:
 
     @property
     def column_slices(self) -> list[slice]:
-        """The dimensions in domain units that belong to each column of a table."""
+        """The dimensions in model units that belong to each column of a table."""
         return self.spec.places or [slice(k, k + 1) for k in range(self.spec.dims)]
 
     def label(self, row: int) -> str | None:

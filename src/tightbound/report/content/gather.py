@@ -222,7 +222,7 @@ def model_inputs(run: Run, data: DataSample, examples: Examples) -> Batch:
     model and the gaps of missing values.
     """
     if run.spec.condition is None and not run.spec.missing:
-        return Batch(run.spec.to_domain(data.spec.to_raw(examples.x)))
+        return Batch(run.spec.to_model(data.spec.to_raw(examples.x)))
     split = run.data.splits[examples.split]
     inputs: Batch = split.examples(torch.as_tensor(examples.rows))
     return inputs

@@ -1,6 +1,6 @@
 """Outputs of a trained model for a report: codes, decoded examples, terms of one input.
 
-Inputs and outputs are in domain units.
+Inputs and outputs are in model units.
 """
 
 from __future__ import annotations

@@ -36,7 +36,7 @@ def marginals(
 ) -> list[Marginal]:
     """The marginals of a table, with as many draws of the model as training rows.
 
-    Draws are z ~ p(z), x ~ p(x|z). held_out, train: rows in domain units. A conditional
+    Draws are z ~ p(z), x ~ p(x|z). held_out, train: rows in model units. A conditional
     model draws under the conditions of the held-out rows, in turn.
     """
     m = len(train)
@@ -65,7 +65,7 @@ def _marginal(column: Column, real: Array, drawn: Array, train: Array) -> Margin
 
 
 def in_columns(spec: DataSpec, columns: Sequence[Column], x: Tensor) -> Array:
-    """Rows in domain units as a number or code per column, (n, columns).
+    """Rows in model units as a number or code per column, (n, columns).
 
     Rounded where the column has whole numbers or categories.
     """

@@ -35,7 +35,7 @@ class DisplayScale:
 
     @classmethod
     def of(cls, spec: DataSpec, train: Floats, table: bool = False) -> DisplayScale:
-        """The scale for training examples `train` (n, *shape), in domain units.
+        """The scale for training examples `train` (n, *shape), in model units.
 
         The columns of a `table` are always standardised.
         """
@@ -64,7 +64,7 @@ class DisplayScale:
         return self.span is not None
 
     def unit(self, x: Floats) -> Floats:
-        """Domain units (n, *shape) to the display scale, without clipping."""
+        """Model units (n, *shape) to the display scale, without clipping."""
         if self.image:
             return ((x - self.low) / (self.high - self.low)).astype(np.float32)
         if self.span is None or self.centre is None:
@@ -72,7 +72,7 @@ class DisplayScale:
         return ((x - self.centre) / self.span).astype(np.float32)
 
     def back(self, x: Floats) -> Floats:
-        """The display scale (n, *shape) to domain units: the inverse of `unit`."""
+        """The display scale (n, *shape) to model units: the inverse of `unit`."""
         if self.image:
             return x * (self.high - self.low) + self.low
         if self.span is None or self.centre is None:
