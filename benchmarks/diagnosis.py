@@ -4,9 +4,9 @@ sets.
     TIGHTBOUND_DATA=... OMP_NUM_THREADS=1 python benchmarks/diagnosis.py --out diagnosis.json
     python benchmarks/diagnosis.py --table diagnosis.json
 
-Each model is trained, judged, and added to the file; a model that is there already is not trained
-again. The thresholds (`tightbound/evaluation/diagnosis/rules.py`) were chosen on seed 0 of digits, and frozen
-before the rest was run.
+Each model is trained, diagnosed, and added to the file; a model that is there already is not
+trained again. The thresholds (`tightbound/evaluation/diagnosis/rules.py`) were chosen on seed 0 of
+digits, and fixed before the others were run.
 """
 
 from __future__ import annotations

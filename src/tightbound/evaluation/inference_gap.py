@@ -1,4 +1,4 @@
-"""Measurement of the inference gap KL(q(z|x), p(z|x)), its parts, and the BDMC gap."""
+"""Measurement of the inference gap KL(q(z|x), p(z|x)), and of the BDMC gap."""
 
 from __future__ import annotations
 

@@ -218,7 +218,7 @@ def _prepare(runner: Runner, data: Any, request: Request, started: float) -> _Se
 def _fit_to_budget(
     runner: Runner, rows: Split, n: int, budget: tuple[float, float], train: bool
 ) -> tuple[Plan, dict[str, float]]:
-    """The plan for a budget (all seconds, those left), and the seconds of timed trials.
+    """The plan for a budget (all seconds, those left), and seconds of the trials.
 
     A continued evaluation keeps to the plan that it was started with.
     """

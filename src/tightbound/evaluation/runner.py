@@ -1,4 +1,4 @@
-"""Runner of an evaluation: computes in pieces, shared among processes, with a cache."""
+"""Runner of an evaluation: cached pieces, shared among processes."""
 
 from __future__ import annotations
 

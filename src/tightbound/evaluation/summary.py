@@ -1,4 +1,4 @@
-"""The summary of an evaluation as text and as HTML: tables of its parts and remarks."""
+"""Summary of an evaluation: tables and sentences, as text and as HTML."""
 
 from __future__ import annotations
 

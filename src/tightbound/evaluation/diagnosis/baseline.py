@@ -1,4 +1,4 @@
-"""Baseline without latents: independent dimensions or columns with fitted marginals."""
+"""Baseline without latents: independent dimensions with fitted marginals."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Calibration of p(x|z): coverage of central intervals of the posterior predictive."""
+"""Calibration of p(x|z): coverage of intervals of the posterior predictive."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ from tightbound.runs.run import Run
 
 
 def agreement(run: Run, split: Split, rows: torch.Tensor) -> str | None:
-    """One sentence on the accuracy of predicted labels, or of clusters against labels.
+    """One sentence on the accuracy of predicted labels, or of clusters.
 
     Of clusters: normalised mutual information, and the accuracy of the best one-to-one
     matching of clusters to labels.

@@ -58,7 +58,7 @@ def _finite(value: Any) -> Any:
 
 
 def diagnose(run: Run, x: Batch, seed: int) -> Diagnosis:
-    """Measures a run on test examples and its training examples, and applies the rules.
+    """Measures a run on test and training examples, and applies the rules.
 
     Args:
         run: the run.

@@ -1,4 +1,4 @@
-"""Use of each latent: its KL, whether it is active, information, distance to the prior."""
+"""Use of each latent: KL, activity, mutual information, distance to the prior."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from tightbound.core.draw import Latent
 from tightbound.core.trace import Batch, Draw
 from tightbound.distributions import is_point_mass, point
 from tightbound.distributions.random import ContentNoise, StepNoise
+from tightbound.evaluation.estimators.estimate import has_density
 from tightbound.evaluation.statistic import Mean
 from tightbound.runs.run import Run
 
@@ -249,7 +250,7 @@ def _site_data(site: Latent, at_centre: Latent) -> _SiteData:
     p = _normal(at_centre.p)
     if p is not None:
         mean = (mean - p[0]) / p[1]
-    dense = getattr(site.p, "density", True)
+    dense = has_density(site.p)
     is_point = is_point_mass(site.q)
     each = None if is_point else site.kl_each
     log_p = site.log_p[0] if dense else torch.full_like(site.z[:, 0], torch.nan)

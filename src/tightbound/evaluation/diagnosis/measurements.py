@@ -1,4 +1,4 @@
-"""Measurements of a diagnosis: latents, calibration, transfer to new data, progress."""
+"""Measurements of a diagnosis: latents, calibration, transfer, progress."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Transfer:
 
     @property
     def share(self) -> float:
-        """`lost` as a share of the gain over the baseline, or of the rate if that is more.
+        """`lost` as a share of the gain over the baseline, or of the rate if larger.
 
         0 where less than a nat was learned.
         """
@@ -128,7 +128,7 @@ def measure(run: Run, x: Tensor | Batch, seed: int) -> Measurements:
 
 
 def _training_examples(run: Run, most: int) -> Batch:
-    """Training examples as they are evaluated, spread evenly; the first ones of a stream."""
+    """Training examples, spread evenly over the split; the first ones of a stream."""
     train = run.data.train
     if isinstance(train, Split):
         return train.examples(train.spread(most))
@@ -141,7 +141,10 @@ def _training_examples(run: Run, most: int) -> Batch:
 
 
 def _bound(run: Run, x: Batch, seed: int) -> tuple[Tensor, float]:
-    """The ELBO of each example, (n,), and the mean rate; -distortion and 0 without one."""
+    """The ELBO of each example, (n,), and the mean rate.
+
+    -distortion and 0 for a model without a bound.
+    """
     terms = score(run, x, SCORED_WITH, seed)
     if run.has_bound:
         return terms["elbo"], float(terms["rate"].mean())
@@ -157,7 +160,7 @@ def _transfer(run: Run, train: Batch, test: Batch, seed: int) -> Transfer:
 
 
 def _progress(run: Run, x: Batch, seed: int) -> Progress | None:
-    """The best validation of all against the best in the first four fifths of training."""
+    """The best validation of all against the best in four fifths of training."""
     name = "elbo" if run.has_bound else "distortion"
     sign = 1.0 if run.has_bound else -1.0
     lines = [line for line in run.history() if _validation(line).get(name) is not None]

@@ -149,7 +149,7 @@ def _first(run: Run, *fixes: str) -> str:
 
 
 def _beta(run: Run) -> float:
-    """The weight of the rate in training, 1 for objectives whose beta is something else."""
+    """The weight of the rate in training; 1 where beta has another meaning."""
     if run.config.recipe.objective.name not in WEIGHED:
         return 1.0
     return float(_option(run, "objective", "beta", 1.0))

@@ -56,7 +56,7 @@ class Settings:
 
 @dataclass(frozen=True)
 class Schedule:
-    """Temperatures t and step sizes of B examples, (T + 1, B) each, chosen by a pilot."""
+    """Temperatures t and step sizes of B examples, (T + 1, B), from a pilot."""
 
     t: Tensor
     step: Tensor

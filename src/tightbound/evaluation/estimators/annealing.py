@@ -1,4 +1,4 @@
-"""Annealed target densities from q or the prior to the posterior, and HMC on them.
+"""Annealed densities from q or the prior to the posterior, and HMC on them.
 
 The state is the start's noise u ~ N(0, I). A pass makes z = T(u) of all latents of a
 hierarchy together and weighs it: f(u) = log p(x, z) - log q(z|x) where z comes from q,
@@ -25,6 +25,7 @@ from tightbound.core.trace import Batch, Draw
 from tightbound.distributions import noise_form
 from tightbound.distributions.random import content_keys, generator
 from tightbound.distributions.reparam import to_noise
+from tightbound.evaluation.estimators.estimate import is_discrete
 from tightbound.models.vae import VAE
 from tightbound.runtime.errors import TightboundError
 
@@ -80,7 +81,7 @@ class AnnealedTarget:
 
     def _record(self, name: str, dist: Distribution) -> Tensor:
         """Noise for one forward pass, which records the shape of each site's noise."""
-        if getattr(dist.support, "is_discrete", False):
+        if is_discrete(dist):
             raise TightboundError(
                 f"latent {name!r} is discrete, so AIS cannot move it: use importance sampling"
             )

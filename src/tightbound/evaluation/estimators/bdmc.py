@@ -98,7 +98,7 @@ def bdmc(
     seed: int = 0,
     tick: Tick | None = None,
 ) -> Bracket:
-    """Bounds log p(x) of simulated examples from below and above, with the settings of AIS.
+    """Bounds log p(x) of simulated examples from below and above by AIS.
 
     The z that gave x is an exact draw from p(z|x). Chains that run back from it to the
     start bound log p(x) from above in expectation. So the gap between the two bounds

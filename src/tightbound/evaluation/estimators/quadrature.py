@@ -1,4 +1,4 @@
-"""log p(x) by adaptive quadrature over one to three latents, and Bayes' rule on a grid."""
+"""log p(x) by adaptive quadrature over 1 to 3 latents; Bayes' rule on a grid."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from tightbound.core.draw import Latent
 from tightbound.core.trace import Batch, Draw
 from tightbound.distributions import moments
 from tightbound.distributions.random import ContentNoise
@@ -18,6 +19,7 @@ from tightbound.evaluation.estimators.estimate import (
     Estimate,
     Tick,
     in_double,
+    is_discrete,
     rows_at_once,
 )
 from tightbound.models.vae import VAE
@@ -69,15 +71,10 @@ class Space:
             else None
         )
 
-    def _check(self, latents: Mapping[str, object]) -> None:
+    def _check(self, latents: Mapping[str, Latent]) -> None:
         for name in self.sites:
-            p = getattr(latents[name], "p", None)
-            support = getattr(p, "support", None)
-            if (
-                getattr(support, "is_discrete", False)
-                or p is None
-                or len(p.event_shape) != 1
-            ):
+            p = latents[name].p
+            if p is None or is_discrete(p) or len(p.event_shape) != 1:
                 raise TightboundError(
                     f"quadrature is for real latents, and {name!r} is not one: use ais-prior"
                 )
