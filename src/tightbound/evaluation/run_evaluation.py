@@ -63,9 +63,8 @@ def evaluate(
 ) -> Evaluation:
     """Evaluates a run: distortion, rate, ELBO, log p(x) and the inference gap.
 
-    Finished pieces are cached in the run folder until all is done, so that an interrupted
-    evaluation continues where it stopped. Processes of a launch share the pieces, and
-    all return the same evaluation.
+    Finished pieces are cached in the run folder until all is done, so an interrupted
+    evaluation continues where it stopped. Processes of a launch share the pieces.
 
     Args:
         run: the run.
@@ -73,10 +72,8 @@ def evaluate(
         split: split of the run's own data.
         k: samples of importance sampling, for each example.
         ais: also annealed importance sampling and its BDMC gap, on the subset.
-        gap: also the two parts of the inference gap, on the subset and as many training
-            examples.
-        subset: examples for slow methods, such as exact log p(x) of models with up to 3
-            latents; 0 for none.
+        gap: also the parts of the inference gap, on the subset and on training examples.
+        subset: examples for slow methods, as exact log p(x) of up to 3 latents; 0 for none.
         seed: seed of all draws; the run's own if None.
         limit: number of examples, spread evenly; all if None.
         diagnosis: whether faults of the model are looked for.

@@ -108,16 +108,12 @@ def bdmc(
     Args:
         model: the model.
         n: number of simulated examples.
-        start: "q" or "prior".
-        chains: chains of each example.
-        temperatures: steps from the start to the posterior.
-        leapfrog: leapfrog steps of a transition.
-        pilot_temperatures: temperatures of the pilot run.
+        start, chains, temperatures, leapfrog, pilot_temperatures: as for `ais`.
         seed: seed of all draws.
         tick: called with the number of examples finished since the last call.
 
     Returns:
-        Both bounds.
+        Both bounds, nats per example.
 
     Raises:
         TightboundError: if the noise of q at a given z cannot be computed.
