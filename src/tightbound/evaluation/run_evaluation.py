@@ -84,8 +84,7 @@ def evaluate(
         The evaluation, in nats per example.
 
     Raises:
-        TightboundError: for an unknown split, a count below 1, or data that do not fit
-            the model.
+        TightboundError: for an unknown split, a count below 1, or unfitting data.
     """
     _check_counts(k=k, limit=limit, subset=subset or None)
     seed = run.config.seed if seed is None else seed

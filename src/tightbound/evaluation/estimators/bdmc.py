@@ -108,15 +108,13 @@ def bdmc(
     Args:
         model: the model.
         n: number of simulated examples.
-        start, chains, temperatures, leapfrog, pilot_temperatures: as for `ais`.
-        seed: seed of all draws.
-        tick: called with the number of examples finished since the last call.
+        start, chains, temperatures, leapfrog, pilot_temperatures, seed, tick: see `ais`.
 
     Returns:
         Both bounds, nats per example.
 
     Raises:
-        TightboundError: if the noise of q at a given z cannot be computed.
+        TightboundError: if q cannot be inverted to its noise.
     """
     settings = Settings(start, chains, temperatures, leapfrog, pilot_temperatures, seed)
     x, latents, noise = simulate(model, n, seed)
