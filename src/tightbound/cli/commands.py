@@ -152,7 +152,7 @@ def evaluate(
     ais: Annotated[
         bool,
         Parameter(
-            help="log p(x) by annealed importance sampling too, with a certificate"
+            help="log p(x) by annealed importance sampling too, with its BDMC gap"
         ),
     ] = False,
     gap: Annotated[
