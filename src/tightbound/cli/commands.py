@@ -158,7 +158,7 @@ def evaluate(
     gap: Annotated[
         bool,
         Parameter(
-            help="the third term in its two parts, on test and training examples"
+            help="the inference gap in its two parts, on test and training examples"
         ),
     ] = False,
     subset: Annotated[
