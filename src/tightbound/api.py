@@ -360,7 +360,7 @@ def _show_three_terms(run: Run, show: Display) -> None:
     )
     show.note(
         f"  E_q[log p(x|z)] - KL(q, p(z)) + KL(q, p(z|x)) = {t.fit:.4f} - "
-        f"{t.rate:.4f} + {t.third:.4f}"
+        f"{t.rate:.4f} + {t.inference_gap:.4f}"
     )
     show.note(
         f"  log p(x) = {t.log_px:.4f}, and the three terms add up to it within "

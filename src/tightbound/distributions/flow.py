@@ -14,6 +14,7 @@ from torch.distributions import (
     Independent,
     MultivariateNormal,
     Normal,
+    constraints,
 )
 from torch.distributions.kl import register_kl
 
