@@ -46,8 +46,9 @@ SHORT = {
     "sphere": "sphere-mixture",
     "poincare": "poincare-mixture",
 }
-# training examples, and values of theirs, whose codes a prior is fitted to at most
-MOST, MOST_VALUES = 50_000, 200_000_000
+# a prior is fitted to the codes of at most so many training examples, and values of theirs
+MOST = 50_000
+MOST_VALUES = 200_000_000
 AT_ONCE = 1000
 SETTINGS: dict[str, Any] = {
     "precision": "float32",
@@ -91,6 +92,14 @@ def fit_prior(
     Raises:
         TightboundError: for a prior that does not fit the latent, bad settings, or a
             name that is taken.
+
+    Example:
+        >>> import tightbound as tb
+        >>> quick = {"steps": 50, "report": False, "display": "none"}
+        >>> run = tb.train("digits", "ae", latent=2, **quick)
+        >>> fitted = tb.fit_prior(run, "gmm", components=10, display="none")
+        >>> fitted.sample(3, seed=0).shape
+        torch.Size([3, 8, 8])
     """
     show = create_display(display) if isinstance(display, str) else display
     if not isinstance(run, Run):
