@@ -115,7 +115,7 @@ def steps_within(
     return steps
 
 
-def seconds(text: str | float) -> float:
+def parse_duration(text: str | float) -> float:
     """Parse a duration: `15min`, `90s`, `1.5h` or a number of seconds."""
     if isinstance(text, int | float):
         return float(text)

@@ -33,7 +33,7 @@ from tightbound.runs.run import Run, load, seeded
 from tightbound.runtime.device import pick_device
 from tightbound.runtime.errors import TightboundError, lookup
 from tightbound.runtime.progress import listening
-from tightbound.training import budget as schedule
+from tightbound.training import budget
 from tightbound.training.batches import count, examples
 from tightbound.training.console import Display, Quiet, Record
 from tightbound.training.console import display as create_display
@@ -308,7 +308,7 @@ def _train_prior(
     The best weights by validation are kept. A posterior that uses log p(x, z) changes
     with the prior, so then the whole bound is maximised.
     """
-    train = schedule.resolve(config.train, count(run.data.train))
+    train = budget.resolve(config.train, count(run.data.train))
     recipe = config.recipe.model_copy(update={"k": 1})
     config = config.model_copy(update={"train": train, "seed": seed, "recipe": recipe})
     trained = copy.deepcopy(model)
