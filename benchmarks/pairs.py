@@ -26,7 +26,7 @@ from tightbound.models.build import build
 from tightbound.models.vae import VAE
 from tightbound.runs.run import Run
 from tightbound.runtime.errors import TightboundError
-from tightbound.training import budget as schedule
+from tightbound.training import budget
 from tightbound.training.console import Quiet
 from tightbound.training.run_training import assemble_step, settle, with_required_data
 from tightbound.training.trainer import Trainer
@@ -326,7 +326,7 @@ def long(
     config = config.model_copy(
         update={
             "spec": source.spec,
-            "train": schedule.resolve(config.train, len(source.train), steps),
+            "train": budget.resolve(config.train, len(source.train), steps),
         }
     )
     step_module = assemble_step(config, torch.device("cpu"))
