@@ -13,6 +13,7 @@ from tightbound import data as data_room
 from tightbound.config import Config
 from tightbound.core.data_spec import Condition, DataSpec
 from tightbound.core.trace import Batch, Draw
+from tightbound.data import Data
 from tightbound.distributions.random import seeded as seeded
 from tightbound.models.build import build
 from tightbound.models.recipes import has_bound
