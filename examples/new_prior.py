@@ -11,6 +11,7 @@ A prior is a subclass of tb.Prior. It is made with the number of features and it
 from __future__ import annotations
 
 import math
+import os
 import tempfile
 from pathlib import Path
 from typing import Annotated
@@ -21,6 +22,8 @@ from torch import Tensor
 from torch.distributions import Distribution, Independent, Laplace
 
 import tightbound as tb
+
+STEPS = int(os.environ.get("TIGHTBOUND_EXAMPLE_STEPS", "200"))
 
 
 class Peaked(Independent):
@@ -62,7 +65,7 @@ class Sparse(tb.Prior):
 
 def main() -> None:
     """Trains with both priors and compares their bounds and how many samples are near zero."""
-    settings = {"latent": 8, "train.steps": 200, "recipe.size": "s", "seed": 0}
+    settings = {"latent": 8, "train.steps": STEPS, "recipe.size": "s", "seed": 0}
     with tempfile.TemporaryDirectory() as temporary:
         for name in ("standard", "new_prior:Sparse"):
             folder = Path(temporary) / name.split(":")[0]

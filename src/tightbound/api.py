@@ -95,6 +95,16 @@ def train(
     Raises:
         TightboundError: One sentence about settings, data or a folder that cannot be used.
         Stopped: Training was interrupted and its state is saved.
+
+    Example:
+        >>> import tempfile, tightbound as tb
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     run = tb.train(
+        ...         "digits", latent=2, out=folder + "/run", display="none", report=False,
+        ...         settings={"train.steps": 20},
+        ...     )
+        >>> run.encode("digits").shape
+        torch.Size([180, 2])
     """
     show = _display(display)
     lookup(LANGUAGES, lang, "language")  # before the training, not after it
@@ -209,6 +219,16 @@ def evaluate(
 
     Raises:
         TightboundError: The data do not fit the model, or the split is unknown.
+
+    Example:
+        >>> import tightbound as tb
+        >>> model, data = tb.build("vae", "digits", latent=2, seed=0)
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     run = tb.save(model, folder + "/run")
+        ...     evaluation = tb.evaluate(run, data=data, k=10, limit=20, diagnosis=False)
+        >>> evaluation.terms["elbo"].mean <= evaluation.terms["log_px"].mean
+        True
     """
     seconds = None if budget is None else schedule.seconds(budget)
     with join_launch(
@@ -258,6 +278,14 @@ def compare(
 
     Raises:
         TightboundError: A run cannot be read, or the file exists.
+
+    Example:
+        >>> import tempfile, tightbound as tb
+        >>> model, data = tb.build("vae", "digits", latent=2, seed=0)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     run = tb.save(model, folder + "/run")
+        ...     tb.compare(run, folder + "/report.html").name
+        'report.html'
     """
     out = Path(out)
     if out.exists() and not overwrite:
@@ -290,6 +318,12 @@ def demo(
 
     Returns:
         The path of the report.
+
+    Example:
+        >>> import tempfile, tightbound as tb
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     tb.demo(folder + "/demo", display="none", settings={"train.steps": 5}).name
+        'report.html'
     """
     lookup(LANGUAGES, lang, "language")  # before three trainings, not after them
     show = _display(display)

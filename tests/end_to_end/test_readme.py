@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.small import few_temperatures, short_search
 
 from tightbound import api
 from tightbound.cli import main
@@ -94,6 +95,8 @@ def test_every_command_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(
         api, "demo", partial(api.demo, steps=20)
     )  # the demo, but shorter
+    few_temperatures(monkeypatch, 30)
+    short_search(monkeypatch)
     for command in commands(TEXT["README.md"]):
         if command in NOT_RUN:
             continue

@@ -17,6 +17,12 @@ class Batch:
     c: the condition of a conditional model (B, C).  y: labels (B,), -1 where unknown.  index: row
     numbers in the training data.  mask: 1 where x was observed; a model that takes missing values
     makes it from x.
+
+    Example:
+        >>> import torch, tightbound as tb
+        >>> batch = tb.Batch(torch.zeros(4, 3), y=torch.tensor([0, 1, -1, 0]))
+        >>> len(batch[:2]), batch[:2].y.tolist()
+        (2, [0, 1])
     """
 
     x: Tensor

@@ -164,6 +164,12 @@ class DataSpec(BaseModel):
     data for a conditional model.  missing: NaN is a value that was not observed.  labels, labelled:
     names of the classes that a model learns from, and the share of training examples that have one.
     mean, std: per dimension, in model units; weights of the model, not of this page.
+
+    Example:
+        >>> import torch, tightbound as tb
+        >>> spec = tb.DataSpec(shape=(1, 8, 8), domain="levels", levels=17, layout="hw")
+        >>> spec.to_model(torch.zeros(5, 8, 8)).shape, spec.dims
+        (torch.Size([5, 1, 8, 8]), 64)
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)

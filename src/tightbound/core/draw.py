@@ -56,7 +56,13 @@ def folded(drawn: Tensor, samples: int, fold: int) -> Tensor:
 
 @dataclass(frozen=True)
 class Clock:
-    """Where training stands: the share of all steps that is done, 0 to 1."""
+    """Where training stands: the share of all steps that is done, 0 to 1.
+
+    Example:
+        >>> import tightbound as tb
+        >>> tb.Clock(0.25).ramp(0.5), tb.Clock(0.9).ramp(0.5)
+        (0.5, 1.0)
+    """
 
     progress: float | Tensor = 1.0
 
@@ -76,6 +82,11 @@ class Context:
     the finest first. index: the rows' numbers in the training data (n,), of training examples.  c:
     their condition (n, C), of a conditional model.  joint: log p(x, z) of the rows at given latents
     {site: (n, d)}, (n,), where there is an x: what a q that looks at the model asks.
+
+    Example:
+        >>> import torch, tightbound as tb
+        >>> tb.Context(3).infer, tb.Context(3, h=torch.zeros(3, 8)).infer
+        (False, True)
     """
 
     n: int
@@ -188,6 +199,15 @@ class Draw:
     temperature: of sites drawn from p, see `from_noise`.  enumerate: a site that has C classes by
     its path is not drawn but takes each: K becomes K*C, the classes of a sample side by side,
     weighed by `log_v`.
+
+    Example:
+        >>> import tightbound as tb
+        >>> model, data = tb.build("vae", "digits", latent=2, seed=0)
+        >>> x = data.train.examples(4)
+        >>> model(x, tb.Draw(5)).latents["z"].z.shape  # five draws of q(z|x) for each example
+        torch.Size([20, 2])
+        >>> model.generate(3, tb.Draw(source="p")).px.mean.shape  # z from the prior
+        torch.Size([3, 1, 8, 8])
     """
 
     fold = 1  # rows of a sample

@@ -55,6 +55,15 @@ class Trace:
     with gradients; what an objective that is not `per_example` calls on whatever it takes a
     statistic of.  In one process, the rows themselves. y (K*B, P, *shape): what the decoder said,
     from which the likelihood made px.  c (K*B, C): the rows' condition.
+
+    Example:
+        >>> import torch, tightbound as tb
+        >>> model, data = tb.build("vae", "digits", latent=2, seed=0)
+        >>> trace = model(data.train.examples(4), k=5)
+        >>> trace.log_w.shape, trace.elbo.shape
+        (torch.Size([5, 4]), torch.Size([4]))
+        >>> torch.equal(trace.elbo, -trace.distortion - trace.rate)
+        True
     """
 
     def __init__(

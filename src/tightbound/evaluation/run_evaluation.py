@@ -304,9 +304,9 @@ def _measure_subset(
 
 def _training_rows(run: Run, plan: Plan, data: Any) -> Selection | None:
     """Training examples to evaluate beside the test examples, if the plan has them."""
-    train = run.data.train
     if not plan.train or not plan.subset or data is not None:
         return None
+    train = run.data.train
     if not isinstance(train, Split):  # a stream
         return None
     return Selection(train, train.spread(plan.subset))

@@ -40,6 +40,15 @@ class Run:
     `vary` and the draws of `impute`, which take a seed.
 
     `predictor` offers the same in model units, for code that works with the module.
+
+    Example:
+        >>> import tempfile, tightbound as tb
+        >>> model, data = tb.build("vae", "digits", latent=2, seed=0)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     run = tb.save(model, folder + "/run")
+        ...     x = run.read("digits")  # the test digits, grey levels 0 to 16
+        ...     run.encode(x).shape, run.reconstruct(x).shape, run.sample(5, seed=0).shape
+        (torch.Size([180, 2]), torch.Size([180, 8, 8]), torch.Size([5, 8, 8]))
     """
 
     def __init__(
@@ -535,6 +544,14 @@ def load(
     Raises:
         TightboundError: The folder is not a run, has no weights yet, is damaged, is of
             another format version, or names code and `trust` is False.
+
+    Example:
+        >>> import tempfile, tightbound as tb
+        >>> model, data = tb.build("vae", "digits", latent=3, seed=0)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     run = tb.save(model, folder + "/run")
+        ...     tb.load(folder + "/run").sites
+        {'z': 3}
     """
     folder = Path(folder)
     place = RunFolder(folder)

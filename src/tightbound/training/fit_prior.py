@@ -91,6 +91,15 @@ def fit_prior(
     Raises:
         TightboundError: for a prior that does not fit the latent, bad settings, or a
             name that is taken.
+
+    Example:
+        >>> import tempfile, tightbound as tb
+        >>> model, data = tb.build("vae", "digits", latent=2, seed=0)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     run = tb.save(model, folder + "/run")
+        ...     fitted = tb.fit_prior(run, "gaussian-mixture", components=3, display="none")
+        ...     fitted.name
+        'run+gaussian-mixture'
     """
     show = create_display(display) if isinstance(display, str) else display
     if not isinstance(run, Run):

@@ -18,7 +18,12 @@ from tightbound.config import Config, TrainSettings
 from tightbound.core.component import Objective
 from tightbound.data import Data, LoaderSplit
 from tightbound.distributions.random import seed_for
-from tightbound.models.build import build, resolve, resolve_domain
+from tightbound.models.build import (
+    build,
+    likelihood_domains,
+    resolve,
+    resolve_domain,
+)
 from tightbound.models.parts import find_component
 from tightbound.models.vae import VAE
 from tightbound.runs.folder import Environment, Mode, RunFolder
@@ -58,9 +63,11 @@ class Job:
     device: torch.device
     started: float
 
-    def read(self, config: Config) -> Data:
-        """Read the data with the settings of a run."""
-        return data_room.load(self.source, config.data, seed=config.seed, **self.splits)
+    def read(self, config: Config, domains: tuple[str, ...] = ()) -> Data:
+        """Read the data with the settings of a run, in a domain of the likelihood."""
+        return data_room.load(
+            self.source, config.data, seed=config.seed, domains=domains, **self.splits
+        )
 
     def note(self, lines: Iterable[str]) -> None:
         """Show lines to the user."""
@@ -237,10 +244,9 @@ def _trainer(job: Job, config: Config, data: Data, trust: bool) -> Trainer:
 def _resolve_for_data(job: Job, requested: Config, trust: bool) -> tuple[Config, Data]:
     """Read the data of a new run, and resolve its recipe for them."""
     config = with_required_data(requested, trust)
-    data = current_launch().rank_zero_first(lambda: job.read(config))
+    domains = likelihood_domains(config.recipe, trust)
+    data = current_launch().rank_zero_first(lambda: job.read(config, domains))
     config, notes = settle(config, data, trust)
-    if config.data.domain != data.settings.domain:
-        data = job.read(config)
     config = config.model_copy(update={"spec": data.spec, "digest": data.digest})
     job.note([*data.notices, *notes])
     return config, data

@@ -67,6 +67,16 @@ def _finite(value: Any) -> Any:
 def diagnose(run: Run, x: Batch, seed: int) -> Diagnosis:
     """Measures a run on test examples x (n, *shape) in model units and on its training examples,
     and judges it.
+
+    Example:
+        >>> import tempfile, torch, tightbound as tb
+        >>> model, data = tb.build("vae", "digits", latent=2, seed=0)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     run = tb.save(model, folder + "/run").with_data(data.splits)
+        ...     x = data.test.examples(torch.arange(50))
+        ...     diagnosis = tb.diagnose(run, x, seed=0)
+        >>> type(diagnosis).__name__
+        'Diagnosis'
     """
     measurements = gather(run, x, seed)
     return Diagnosis(

@@ -94,6 +94,13 @@ def bdmc(
     log p(x) from above in expectation.  Pilot and settings are those of `ais`, so the gap bounds
     its error on data like the model's own. Raises TightboundError where q cannot say which noise
     leads to a given z.  Grosse et al. 2015 (arXiv:1511.02543).
+
+    Example:
+        >>> import tempfile, tightbound as tb
+        >>> model, data = tb.build("vae", "digits", latent=2, seed=0)
+        >>> bracket = tb.bdmc(model.eval(), 4, seed=0, temperatures=20, chains=2)
+        >>> bool(bracket.lower.values.mean() <= bracket.upper.values.mean())
+        True
     """
     settings = Settings(start, chains, temperatures, leapfrog, pilot_temperatures, seed)
     x, z, noise = simulate(model, n, seed)

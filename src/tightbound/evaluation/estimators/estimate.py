@@ -58,6 +58,13 @@ class Estimate:
         diagnostic: further numbers of each example, with n rows each; a method
             documents their names.
         settings: all that is needed to repeat the estimate, as JSON.
+
+    Example:
+        >>> import tightbound as tb
+        >>> model, data = tb.build("vae", "digits", latent=2, seed=0)
+        >>> estimate = tb.log_px(model.eval(), data.train.examples(3).x, "importance", seed=0, k=50)
+        >>> estimate.method, estimate.kind, estimate.se.shape
+        ('importance', 'lower', torch.Size([3]))
     """
 
     method: str

@@ -57,9 +57,10 @@ MOST_VALUES = 1_500_000  # of p(x|z) at once
 
 @dataclass(frozen=True)
 class Ranked:
-    """An example, its row among the test examples, its densities on a grid, and its gap.
+    """An example with its densities on a grid.
 
-    kind: best, median or worst by the inference gap, in nats.
+    kind: best, median or worst by the inference gap; row: among the test examples; gap:
+    the inference gap in nats.
     """
 
     kind: str
