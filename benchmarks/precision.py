@@ -44,7 +44,7 @@ MODELS: dict[str, dict[str, Any]] = {
 @torch.no_grad()
 def test_elbo(run: Any) -> Tensor:
     """-distortion - rate of every test example with one sample, nats, float64."""
-    from tightbound.core.trace import Draw
+    from tightbound.core.draw import Draw
     from tightbound.distributions.random import StepNoise
 
     passes = (

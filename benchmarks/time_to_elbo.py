@@ -126,7 +126,7 @@ def peer(epochs: int, limit: int | None, threads: int, out: Path) -> None:
 
 
 def _judge(run: Any, test: Tensor) -> tuple[float, float]:
-    from tightbound.core.trace import Batch
+    from tightbound.core.batch import Batch
 
     return test_elbo(
         lambda x: run.posterior(run.spec.to_raw(x)),

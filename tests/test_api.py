@@ -16,8 +16,8 @@ from support.small import SMALL, small_run
 
 import tightbound as tb
 from tightbound import api
+from tightbound.core.batch import Batch
 from tightbound.core.data_spec import DataSpec
-from tightbound.core.trace import Batch
 from tightbound.models.build import build, resolve
 from tightbound.models.recipes import Recipe
 from tightbound.runs.predictor import Predictor

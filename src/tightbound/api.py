@@ -22,7 +22,7 @@ from tightbound.runtime.device import pick_device
 from tightbound.runtime.errors import TightboundError, lookup
 from tightbound.runtime.launch_context import join_launch
 from tightbound.runtime.progress import listening
-from tightbound.training import budget as schedule
+from tightbound.training.budget import parse_duration
 from tightbound.training.console import Display, Quiet
 from tightbound.training.console import display as display_of
 from tightbound.training.fit_prior import fit_prior
@@ -108,7 +108,7 @@ def train(
     """
     show = _display(display)
     lookup(LANGUAGES, lang, "language")  # before the training, not after it
-    seconds = None if budget is None else schedule.seconds(budget)
+    seconds = None if budget is None else parse_duration(budget)
     given = {"seed": seed, "device": device, "train.budget": seconds}
     values = {**(settings or {}), **more}
     values |= {key: value for key, value in given.items() if value is not None}
@@ -230,7 +230,7 @@ def evaluate(
         >>> evaluation.terms["elbo"].mean <= evaluation.terms["log_px"].mean
         True
     """
-    seconds = None if budget is None else schedule.seconds(budget)
+    seconds = None if budget is None else parse_duration(budget)
     with join_launch(
         run.device.type if isinstance(run, Run) else pick_device("auto").type
     ):
@@ -360,7 +360,7 @@ def _show_three_terms(run: Run, show: Display) -> None:
     )
     show.note(
         f"  E_q[log p(x|z)] - KL(q, p(z)) + KL(q, p(z|x)) = {t.fit:.4f} - "
-        f"{t.rate:.4f} + {t.third:.4f}"
+        f"{t.rate:.4f} + {t.inference_gap:.4f}"
     )
     show.note(
         f"  log p(x) = {t.log_px:.4f}, and the three terms add up to it within "

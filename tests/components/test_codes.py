@@ -13,8 +13,9 @@ from safetensors.torch import load, save
 from support.core_cases import context, grads_ok, model_of, plain, rows, shake, spec_of
 from torch import Tensor
 
-from tightbound.components.posteriors.codes import Codebook, Grid, OneHot
-from tightbound.core.trace import Batch, Clock, Draw
+from tightbound.components.posteriors.codes import LevelGrid, OneHot, VectorTables
+from tightbound.core.batch import Batch
+from tightbound.core.draw import Clock, Draw
 from tightbound.distributions import Codes, Quantized, from_noise, kl, noise_like, point
 from tightbound.models.recipes import RECIPES, part
 from tightbound.models.vae import VAE
@@ -261,7 +262,7 @@ def test_a_dead_code_starts_at_an_encoding_of_one_part_of_a_step_not_between_two
 ):
     """Of encodings in two heaps far apart, their mean over eight parts would lie in neither."""
     torch.manual_seed(2)
-    codes = Codebook(parts=1, size=64, dim=2, levels=1, decay=0.99)
+    codes = VectorTables(parts=1, size=64, dim=2, levels=1, decay=0.99)
     sums: dict[str, Tensor] = {}
     for _ in range(8):
         raw = (20.0 * (torch.arange(40) % 2) - 10 + torch.randn(2, 40) / 10).T.reshape(
@@ -293,7 +294,7 @@ def test_training_lowers_the_loss_and_uses_the_codes() -> None:
 def test_grid_levels_are_as_many_as_asked_for_and_all_can_be_reached(
     levels: tuple[int, ...],
 ) -> None:
-    codes = Grid(1, levels)
+    codes = LevelGrid(1, levels)
     from tightbound.components.posteriors.codes import FiniteScalarPosterior
 
     posterior = FiniteScalarPosterior(len(levels), len(levels), list(levels))

@@ -9,7 +9,8 @@ import torch
 from support.core_cases import grads_ok, model_of, plain, rows, shake, spec_of
 
 from tightbound.components.likelihoods.colour import LogisticMixture
-from tightbound.core.trace import Batch, Draw
+from tightbound.core.batch import Batch
+from tightbound.core.draw import Draw
 from tightbound.distributions import DiscretizedLogistic
 from tightbound.models.recipes import part
 from tightbound.runtime.errors import TightboundError

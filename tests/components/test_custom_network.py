@@ -16,7 +16,8 @@ from torch import Tensor, nn
 
 import tightbound as tb
 from tightbound.cli import main
-from tightbound.core.trace import Batch, Clock, Draw
+from tightbound.core.batch import Batch
+from tightbound.core.draw import Clock, Draw
 from tightbound.models.build import build
 from tightbound.models.recipes import Recipe, part
 from tightbound.runtime.errors import TightboundError

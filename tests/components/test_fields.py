@@ -14,8 +14,9 @@ from torch import Tensor
 from torch.distributions import Bernoulli, Categorical, NegativeBinomial, Normal
 
 from tightbound.components.likelihoods import LIKELIHOODS
+from tightbound.core.batch import Batch
 from tightbound.core.data_spec import Column, DataSpec
-from tightbound.core.trace import Batch, Draw
+from tightbound.core.draw import Draw
 from tightbound.distributions import point
 from tightbound.distributions.reparam import log_prob_of
 from tightbound.models.recipes import RECIPES, part

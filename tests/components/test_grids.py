@@ -14,8 +14,9 @@ from tightbound.components.networks.pyramid import Cell
 from tightbound.components.posteriors import POSTERIORS
 from tightbound.components.posteriors.normal import NormalPosterior
 from tightbound.components.priors import ConditionalNormal, StandardNormal
+from tightbound.core.batch import Batch
 from tightbound.core.component import Level
-from tightbound.core.trace import Batch, Clock, Context, Draw, repeated, scale_of
+from tightbound.core.draw import Clock, Context, Draw, repeated, scale_of
 from tightbound.models.hierarchy import Bidirectional, Flat, TopDown, on_grid
 from tightbound.models.recipes import RECIPES, Recipe, part
 from tightbound.runtime.errors import TightboundError

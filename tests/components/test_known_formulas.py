@@ -27,9 +27,10 @@ from tightbound.components.likelihoods.colour import LogisticMixtureLikelihood
 from tightbound.components.objectives import OBJECTIVES
 from tightbound.components.posteriors import POSTERIORS
 from tightbound.components.priors import PRIORS
+from tightbound.core.batch import Batch
 from tightbound.core.component import EncodedData
 from tightbound.core.data_spec import DataSpec
-from tightbound.core.trace import Batch, Clock, Context, Draw
+from tightbound.core.draw import Clock, Context, Draw
 from tightbound.distributions import from_noise, noise_like
 from tightbound.distributions.flow import zuko_maps
 from tightbound.models.build import build, resolve, resolve_domain

@@ -22,8 +22,9 @@ from torch import Tensor
 from torch.distributions import Distribution, constraints
 
 from tightbound.components.likelihoods import AUTO, LIKELIHOODS
+from tightbound.core.batch import Batch
 from tightbound.core.data_spec import Domain
-from tightbound.core.trace import Batch, Draw
+from tightbound.core.draw import Draw
 from tightbound.models.recipes import part
 
 B, K, N = 5, 3, 40_000

@@ -10,7 +10,8 @@ from support.core_cases import B, model_of, plain, rows, spec_of
 from torch import Tensor
 from torch.distributions import Categorical, Independent, MixtureSameFamily, Normal
 
-from tightbound.core.trace import Batch, Clock, Draw
+from tightbound.core.batch import Batch
+from tightbound.core.draw import Clock, Draw
 from tightbound.distributions import Mixture, from_noise, noise_like
 from tightbound.models.recipes import part
 from tightbound.runtime.errors import TightboundError

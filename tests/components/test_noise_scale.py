@@ -11,8 +11,9 @@ from tightbound.components.likelihoods.continuous import GaussianLikelihood
 from tightbound.components.likelihoods.discrete import DiscretizedLogisticLikelihood
 from tightbound.components.likelihoods.noise_scale import Scale
 from tightbound.components.objectives import Elbo
+from tightbound.core.batch import Batch
 from tightbound.core.data_spec import DataSpec
-from tightbound.core.trace import Batch, Clock
+from tightbound.core.draw import Clock
 from tightbound.models.build import build
 from tightbound.models.recipes import part
 from tightbound.models.vae import VAE

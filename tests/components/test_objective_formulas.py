@@ -11,7 +11,9 @@ import torch
 from support.core_cases import model_of, plain, rows, shake, spec_of
 from torch import Tensor, nn
 
-from tightbound.core.trace import Batch, Clock, Draw, Trace
+from tightbound.core.batch import Batch
+from tightbound.core.draw import Clock, Draw
+from tightbound.core.trace import Trace
 from tightbound.distributions import Quantized, point
 from tightbound.models.recipes import part
 

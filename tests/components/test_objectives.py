@@ -30,8 +30,10 @@ from tightbound.components.objectives import (
     Iwae,
 )
 from tightbound.components.posteriors.normal import WIDEST
+from tightbound.core.batch import Batch
 from tightbound.core.component import Objective
-from tightbound.core.trace import Batch, Clock, Draw, Trace
+from tightbound.core.draw import Clock, Draw
+from tightbound.core.trace import Trace
 from tightbound.distributions import kl_per_dimension
 from tightbound.models.recipes import Recipe, part
 from tightbound.models.vae import VAE

@@ -20,7 +20,10 @@ from tightbound.components.objectives.decompose import (
     log_shares,
 )
 from tightbound.components.objectives.divergence import SCALES, mmd, sliced
-from tightbound.core.trace import Batch, Clock, Draw, Latent, Trace
+from tightbound.core.batch import Batch
+from tightbound.core.draw import Clock, Draw
+from tightbound.core.latent import Latent
+from tightbound.core.trace import Trace
 from tightbound.distributions import diagonal
 from tightbound.models.recipes import part
 from tightbound.models.vae import VAE

@@ -12,7 +12,8 @@ from support.core_cases import model_of, plain, rows, shake, spec_of
 from torch import nn
 
 from tightbound.components.objectives.adversarial import discriminator_loss
-from tightbound.core.trace import Batch, Clock, Draw
+from tightbound.core.batch import Batch
+from tightbound.core.draw import Clock, Draw
 from tightbound.models.recipes import part
 from tightbound.models.vae import VAE
 from tightbound.training.step.gradients import Gradients

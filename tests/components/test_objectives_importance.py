@@ -25,8 +25,10 @@ from tightbound.components.objectives.importance import (
     Vimco,
     bound,
 )
+from tightbound.core.batch import Batch
 from tightbound.core.component import Objective
-from tightbound.core.trace import Batch, Clock, Draw, Trace
+from tightbound.core.draw import Clock, Draw
+from tightbound.core.trace import Trace
 from tightbound.models.recipes import part
 from tightbound.runtime.errors import TightboundError
 

@@ -18,7 +18,8 @@ from tightbound.components.objectives.perceptual import (
     msssim,
     structure,
 )
-from tightbound.core.trace import Batch, Clock, Draw
+from tightbound.core.batch import Batch
+from tightbound.core.draw import Clock, Draw
 from tightbound.runtime.errors import TightboundError
 
 SIDE, SIGMA, REACH = 5, 1.1, 4.0

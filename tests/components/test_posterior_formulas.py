@@ -9,7 +9,8 @@ from support.core_cases import context, model_of, plain, rows, shake, spec_of
 from torch.distributions import Independent, Normal
 
 from tightbound.components.posteriors import POSTERIORS
-from tightbound.core.trace import Batch, Draw
+from tightbound.core.batch import Batch
+from tightbound.core.draw import Draw
 from tightbound.models.recipes import part
 from tightbound.training.step.module import Step
 

@@ -24,7 +24,8 @@ from torch.distributions import Distribution
 
 from tightbound.components.posteriors import POSTERIORS
 from tightbound.components.priors import PRIORS, ConditionalNormal
-from tightbound.core.trace import Batch, Clock, Draw
+from tightbound.core.batch import Batch
+from tightbound.core.draw import Clock, Draw
 from tightbound.distributions import (
     Blend,
     from_noise,

@@ -10,7 +10,9 @@ from support.core_cases import model_of, rows, shake, spec_of
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
-from tightbound.core.trace import Batch, Draw, Latent
+from tightbound.core.batch import Batch
+from tightbound.core.draw import Draw
+from tightbound.core.latent import Latent
 from tightbound.distributions import diagonal
 from tightbound.models.recipes import Recipe, part
 from tightbound.models.vae import VAE

@@ -15,7 +15,8 @@ from torch import Tensor
 from torch.distributions import Independent, Normal
 
 from tightbound.components.posteriors import POSTERIORS
-from tightbound.core.trace import Batch, Draw
+from tightbound.core.batch import Batch
+from tightbound.core.draw import Draw
 from tightbound.distributions import Euclidean, Hamiltonian, Riemannian
 from tightbound.evaluation.estimators.ais import ais
 from tightbound.evaluation.estimators.amortization_gap import Search, best_bound

@@ -9,7 +9,8 @@ import torch
 from support.core_cases import model_of, plain, rows, spec_of
 from torch import Tensor
 
-from tightbound.core.trace import Batch, Draw
+from tightbound.core.batch import Batch
+from tightbound.core.draw import Draw
 from tightbound.distributions import diagonal
 from tightbound.distributions.random import (
     TILE,

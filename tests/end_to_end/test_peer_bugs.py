@@ -52,7 +52,9 @@ from tightbound import data as data_room
 from tightbound.components.likelihoods import AUTO, LIKELIHOODS
 from tightbound.components.objectives import OBJECTIVES
 from tightbound.components.objectives.elbo import Elbo
-from tightbound.core.trace import Batch, Clock, Draw, Trace
+from tightbound.core.batch import Batch
+from tightbound.core.draw import Clock, Draw
+from tightbound.core.trace import Trace
 from tightbound.evaluation.estimators.methods import score
 from tightbound.models.build import resolve_domain
 from tightbound.models.recipes import Recipe

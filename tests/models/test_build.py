@@ -29,8 +29,9 @@ from support.core_cases import (
 import tightbound as tb
 from tightbound.components.likelihoods import AUTO, LIKELIHOODS
 from tightbound.config import configure, write
+from tightbound.core.batch import Batch
 from tightbound.core.data_spec import DataSpec
-from tightbound.core.trace import Batch, Clock, Draw
+from tightbound.core.draw import Clock, Draw
 from tightbound.models.build import build, resolve, resolve_domain
 from tightbound.models.compatibility import check
 from tightbound.models.recipes import RECIPES, Part, Recipe, part

@@ -19,7 +19,7 @@ import tightbound as tb
 from tightbound.cli import main
 from tightbound.core.batch import Batch
 from tightbound.core.data_spec import Condition, DataSpec
-from tightbound.core.trace import Clock, Draw
+from tightbound.core.draw import Clock, Draw
 from tightbound.evaluation import log_px
 from tightbound.models.recipes import Recipe, part
 from tightbound.models.vae import VAE

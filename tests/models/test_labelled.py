@@ -18,9 +18,10 @@ import tightbound as tb
 from tightbound.cli import main
 from tightbound.components.objectives import Elbo
 from tightbound.components.objectives.labels import SemiSupervised
-from tightbound.components.posteriors.clusters import neighbourhoods
+from tightbound.components.posteriors.clusters import spectral_clusters
 from tightbound.core.batch import Batch
-from tightbound.core.trace import Clock, Draw, Trace
+from tightbound.core.draw import Clock, Draw
+from tightbound.core.trace import Trace
 from tightbound.distributions.random import ContentNoise
 from tightbound.evaluation import log_px
 from tightbound.models.recipes import RECIPES, Recipe, part
@@ -297,7 +298,7 @@ def test_clusters_begin_where_neighbours_are_and_not_where_means_are() -> None:
     """Three rings around one centre: every mean is the same."""
     truth, angle = torch.arange(600) % 3, torch.linspace(0, 2 * math.pi, 601)[:600]
     ring = torch.stack([angle.cos(), angle.sin()], 1) * (1 + 2 * truth[:, None])
-    assert matched(neighbourhoods(ring, 3).numpy(), truth.numpy(), 3) == 1
+    assert matched(spectral_clusters(ring, 3).numpy(), truth.numpy(), 3) == 1
 
 
 def test_what_is_told_of_clusters_before_the_first_step(tmp_path: Path) -> None:

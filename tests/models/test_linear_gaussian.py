@@ -11,7 +11,8 @@ from support.linear_gaussian import PATHS, problem
 from torch import Tensor, nn
 
 from tightbound.components.objectives import Elbo, Iwae
-from tightbound.core.trace import Batch, Clock, Draw
+from tightbound.core.batch import Batch
+from tightbound.core.draw import Clock, Draw
 from tightbound.models.hierarchy import TopDown
 
 B, K = 5, 3

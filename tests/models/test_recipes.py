@@ -11,7 +11,7 @@ import pytest
 import torch
 from support.small import trained
 
-from tightbound.core.trace import Draw
+from tightbound.core.draw import Draw
 from tightbound.models.recipes import RECIPES
 from tightbound.runs.inputs import read_batch
 from tightbound.runs.run import Run, load

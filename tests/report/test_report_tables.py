@@ -12,8 +12,8 @@ import torch
 from support.report_pages import Page, untrained
 
 from tightbound import evaluation, report
+from tightbound.core.batch import Batch
 from tightbound.core.data_spec import Column, DataSpec
-from tightbound.core.trace import Batch
 from tightbound.data.tables.encoding import codes
 from tightbound.data.tables.table import Table
 from tightbound.report.content import nearest_neighbours

@@ -19,7 +19,7 @@ import tightbound as tb
 from tightbound.cli import main
 from tightbound.config import Config
 from tightbound.core.component import EncodedData, Prior
-from tightbound.core.trace import Context, Draw
+from tightbound.core.draw import Context, Draw
 from tightbound.data import DataSettings
 from tightbound.data import load as load_data
 from tightbound.distributions import from_noise, noise_like

@@ -15,8 +15,9 @@ from torch import Tensor
 
 import tightbound as tb
 from tightbound.cli import main
+from tightbound.core.batch import Batch
 from tightbound.core.component import EncodedData
-from tightbound.core.trace import Batch, Context, Draw
+from tightbound.core.draw import Context, Draw
 from tightbound.distributions import CodeChain, from_noise, noise_like
 from tightbound.evaluation import log_px
 from tightbound.models.recipes import part

@@ -11,7 +11,7 @@ import torch
 from support.report_pages import untrained
 
 from tightbound import data as data_room
-from tightbound.core.trace import Batch
+from tightbound.core.batch import Batch
 from tightbound.models.recipes import RECIPES
 from tightbound.runs.run import Run
 

@@ -13,9 +13,11 @@ from tightbound.components.likelihoods import LIKELIHOODS
 from tightbound.components.objectives import OBJECTIVES
 from tightbound.components.posteriors import POSTERIORS
 from tightbound.components.priors import PRIORS
+from tightbound.core.batch import Batch
 from tightbound.core.component import Objective, Posterior, Prior
 from tightbound.core.data_spec import Condition, DataSpec
-from tightbound.core.trace import Batch, Clock, Context, Trace
+from tightbound.core.draw import Clock, Context
+from tightbound.core.trace import Trace
 from tightbound.models.build import build, resolve, resolve_domain
 from tightbound.models.recipes import Part, Recipe, part
 from tightbound.models.vae import VAE

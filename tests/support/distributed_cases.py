@@ -18,7 +18,8 @@ from torch import Tensor, nn
 
 from tightbound.config import configure
 from tightbound.core.component import Network, Objective
-from tightbound.core.trace import Clock, Trace
+from tightbound.core.draw import Clock
+from tightbound.core.trace import Trace
 from tightbound.runs.run import Run
 from tightbound.runtime.launch_context import current_launch
 from tightbound.training.console import Quiet

@@ -16,8 +16,9 @@ import torch
 from support.distributed_cases import Normed, train
 from torch import nn
 
+from tightbound.core.batch import Batch
 from tightbound.core.data_spec import DataSpec
-from tightbound.core.trace import Batch, Clock
+from tightbound.core.draw import Clock
 from tightbound.distributions.random import StepNoise
 from tightbound.models.build import build
 from tightbound.models.recipes import Recipe

@@ -14,7 +14,8 @@ from torch import Tensor
 from tightbound.components.objectives.elbo import Elbo
 from tightbound.config import configure
 from tightbound.core.component import Objective
-from tightbound.core.trace import Clock, Trace
+from tightbound.core.draw import Clock
+from tightbound.core.trace import Trace
 from tightbound.runs.run import Run, load
 from tightbound.runtime.atomic_files import load_weights
 from tightbound.runtime.errors import TightboundError

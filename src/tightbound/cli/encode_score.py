@@ -26,7 +26,7 @@ from tightbound.cli.outputs import (
 )
 from tightbound.cli.sharded_output import Parts
 from tightbound.cli.tables import progress
-from tightbound.core.trace import Batch
+from tightbound.core.batch import Batch
 from tightbound.data import Ordered, Rows, read_parts
 from tightbound.data.prepare.split import NO_CONDITION
 from tightbound.data.sequential import class_words

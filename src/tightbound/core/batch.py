@@ -1,4 +1,4 @@
-"""Batch: some examples and all that is known of them, row by row."""
+"""Batch: examples with what else is given of them, row by row."""
 
 from __future__ import annotations
 
@@ -11,12 +11,14 @@ from torch import Tensor
 
 @dataclass
 class Batch:
-    """B examples x in model units (B, *shape), NaN where a value is missing, and what else is
-    known, each B rows.
+    """B examples in model units, with condition, label, row number and mask.
 
-    c: the condition of a conditional model (B, C).  y: labels (B,), -1 where unknown.  index: row
-    numbers in the training data.  mask: 1 where x was observed; a model that takes missing values
-    makes it from x.
+    Args:
+        x: Examples (B, *shape), NaN where a value is missing.
+        c: Condition of a conditional model (B, C).
+        y: Labels (B,), -1 where unknown.
+        index: Row numbers in the training data (B,).
+        mask: 1 where x was observed; a model that takes missing values makes it from x.
 
     Example:
         >>> import torch, tightbound as tb
@@ -33,53 +35,65 @@ class Batch:
 
     @classmethod
     def of(cls, x: Tensor | Batch) -> Batch:
-        """x as a batch, where it is only the examples."""
-        return x if isinstance(x, Batch) else cls(x)
+        """Return a batch as it is, and a tensor as a batch of examples."""
+        if isinstance(x, Batch):
+            return x
+        return cls(x)
 
     @classmethod
     def cat(cls, parts: Sequence[Batch]) -> Batch:
-        """Some batches as one, in order."""
-        every = [[getattr(part, f.name) for part in parts] for f in fields(cls)]
-        return cls(*(None if rows[0] is None else torch.cat(rows) for rows in every))  # type: ignore[arg-type]
+        """Concatenate batches, in order."""
+        optional: dict[str, Tensor] = {}
+        for field in fields(cls)[1:]:
+            rows = [getattr(part, field.name) for part in parts]
+            if rows[0] is not None:
+                optional[field.name] = torch.cat(rows)
+        return cls(torch.cat([part.x for part in parts]), **optional)
 
     def __len__(self) -> int:
         return len(self.x)
 
     def map(self, change: Callable[[Tensor], Tensor]) -> Batch:
-        """The same change of the rows of each part."""
-        every = (self.x, self.c, self.y, self.index, self.mask)
-        return Batch(*(None if part is None else change(part) for part in every))  # type: ignore[arg-type]
+        """Apply a function of rows to each tensor of the batch."""
+
+        def changed(rows: Tensor | None) -> Tensor | None:
+            return None if rows is None else change(rows)
+
+        return Batch(
+            change(self.x),
+            changed(self.c),
+            changed(self.y),
+            changed(self.index),
+            changed(self.mask),
+        )
 
     def __getitem__(self, rows: Tensor | slice) -> Batch:
         return self.map(lambda part: part[rows])
 
     def split(self, size: int) -> list[Batch]:
-        """So many rows at a time; the last may be fewer."""
+        """Split into batches of `size` rows; the last may have fewer."""
         return [self[start : start + size] for start in range(0, len(self), size)]
 
     def to(self, device: torch.device | str) -> Batch:
-        """The same batch on a device."""
+        """Move the batch to a device."""
         return self.map(lambda part: part.to(device))
 
     def expand(self, n: int) -> Batch:
-        """One example, n times."""
+        """Repeat a single example n times, without a copy."""
         return self.map(lambda part: part.expand(n, *part.shape[1:]))
 
     @property
     def key(self) -> Tensor:
-        """All that decides a model's figures of each example, as bytes (B, m): x and, where there
-        is one, c.
-        """
-        parts = [self.x] if self.c is None else [self.x, self.c]
-        return torch.cat(
-            [
-                part.detach().cpu().flatten(1).contiguous().view(torch.uint8)
-                for part in parts
-            ],
-            1,
-        )
+        """Bytes that identify each example, (B, m): those of x and, if present, c."""
+        parts = [self.x]
+        if self.c is not None:
+            parts.append(self.c)
+        rows = [part.detach().cpu().flatten(1).contiguous() for part in parts]
+        return torch.cat([row.view(torch.uint8) for row in rows], 1)
 
 
 def rows(x: Tensor, k: int) -> Tensor:
-    """The rows of B examples, (B, ...), for K*B, K-major; a view where K or B is 1."""
-    return x if k == 1 else x.expand(k, *x.shape).flatten(0, 1)
+    """Rows of B examples, (B, ...), for K*B rows, K-major; a view where K or B is 1."""
+    if k == 1:
+        return x
+    return x.expand(k, *x.shape).flatten(0, 1)

@@ -325,6 +325,13 @@ class Objective(Component):
         )
 
 
+def width_of(module: nn.Module) -> int:
+    """Width of the features that a module of a network gives."""
+    width = module.features
+    assert isinstance(width, int)
+    return width
+
+
 class Network(Component):
     """Base class of the neural networks of a model: a maker of modules.
 

@@ -1,6 +1,4 @@
-"""DataSpec: all that a model needs to know of its data, resolved once on the training data and
-saved with the run.
-"""
+"""DataSpec: the description of the training data, saved with the run."""
 
 from __future__ import annotations
 
@@ -30,8 +28,11 @@ KINDS: dict[Kind, tuple[Layout, ...]] = {
 class Column(BaseModel):
     """One column of a table of mixed columns.
 
-    kind: what its values are.  values: of a binary or categorical column, in the order of their
-    codes 0, 1, ... type: the numpy type that it had, as "int64", "bool" or "str".
+    Args:
+        name: Name in the table.
+        kind: Kind of its values.
+        values: Values of a binary or categorical column, in the order of their codes 0, 1, ...
+        type: The numpy type in the table, as "int64", "bool" or "str".
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -43,11 +44,13 @@ class Column(BaseModel):
 
     @property
     def width(self) -> int:
-        """Dimensions in model units: one for each value of a categorical column, else one."""
-        return len(self.values) if self.kind == "categorical" else 1
+        """Number of dimensions in model units: that of its values if categorical, else 1."""
+        if self.kind == "categorical":
+            return len(self.values)
+        return 1
 
     def to_model(self, raw: Tensor) -> Tensor:
-        """Numbers or codes (n,) as (n, width); what is NaN stays so."""
+        """Convert numbers or codes (n,) to model units (n, width); NaN stays NaN."""
         from torch.nn.functional import one_hot
 
         if self.kind != "categorical":
@@ -56,22 +59,25 @@ class Column(BaseModel):
         return hot.masked_fill(~raw.isfinite().unsqueeze(1), math.nan)
 
     def to_raw(self, x: Tensor) -> Tensor:
-        """(n, width) as numbers or codes (n,), of a categorical column the largest value's; what is
-        NaN stays so.
+        """Convert model units (n, width) to numbers or codes (n,); NaN stays NaN.
+
+        A categorical column gets the code of its largest value.
         """
-        return x.argmax(1) + 0 * x[:, 0] if self.kind == "categorical" else x[:, 0]
+        if self.kind == "categorical":
+            return x.argmax(1) + 0 * x[:, 0]
+        return x[:, 0]
 
 
 CONDITIONS = 256  # rows of training conditions that are kept with a model
 
 
 class Condition(BaseModel):
-    """What a conditional model is told of each example as c (n, width): classes one-hot, or
-    standardised numbers.
+    """The condition c (n, width): classes one-hot, or standardised numbers.
 
-    names: of the classes, or of the numbers.  mean, std: of each number in training; empty for
-    classes.  examples: c of CONDITIONS training rows, which stand for its distribution; kept with
-    the weights.
+    Args:
+        names: Names of the classes, or of the numbers. mean, std: Training mean and standard
+        deviation of each number; empty for classes. examples: c of CONDITIONS training rows, a
+        sample of its distribution; kept with the weights.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
@@ -83,27 +89,30 @@ class Condition(BaseModel):
 
     @property
     def width(self) -> int:
-        """How many numbers c has."""
+        """Number of features of c."""
         return len(self.names)
 
     def encode(self, rows: Tensor) -> Tensor:
-        """Class numbers (n,), or numbers in the user's units (n, width), as c, float32 (n,
-        width).
-        """
+        """Convert class numbers (n,) or raw numbers (n, width) to c, float32."""
         import torch
 
         if not self.mean:
             return torch.eye(self.width, device=rows.device)[rows.long()]
-        mean, std = (
-            torch.tensor(values, device=rows.device) for values in (self.mean, self.std)
-        )
+        mean = torch.tensor(self.mean, device=rows.device)
+        std = torch.tensor(self.std, device=rows.device)
         return (rows.float() - mean) / std
 
     def read(self, value: Any, n: int) -> Tensor:
-        """What a user names, one condition for all n rows or one for each, as c (n, width).
+        """Convert a condition that a user gives to c (n, width).
 
-        A class by name or number; numbers as a vector, or as text with commas.  TightboundError for
-        anything else.
+        Args:
+            value: One condition for all n rows, or one for each. A class by name or number; numbers
+            as
+                a vector, or as text with commas.
+            n: Number of rows.
+
+        Raises:
+            TightboundError: For an unknown class, and a wrong number of conditions.
         """
         import torch
 
@@ -111,9 +120,8 @@ class Condition(BaseModel):
             c = self.encode(torch.from_numpy(self._numbers(value)))
         else:
             several = hasattr(value, "__len__") and not isinstance(value, str)
-            c = self.encode(
-                torch.tensor([self._class(v) for v in (value if several else [value])])
-            )
+            classes = value if several else [value]
+            c = self.encode(torch.tensor([self._class(v) for v in classes]))
         if len(c) not in (1, n):
             raise TightboundError(
                 f"{len(c)} conditions were given for {n} examples: give one, or one for each"
@@ -121,7 +129,9 @@ class Condition(BaseModel):
         return c.expand(n, -1)
 
     def _class(self, value: Any) -> int:
-        plain = str(value.item() if hasattr(value, "item") else value).strip()
+        if hasattr(value, "item"):  # a scalar of numpy or torch
+            value = value.item()
+        plain = str(value).strip()
         if plain not in self.names:
             raise TightboundError(
                 f"there is no class {plain!r} for a condition: {nearest(plain, self.names)}"
@@ -131,11 +141,9 @@ class Condition(BaseModel):
     def _numbers(self, value: Any) -> Any:
         import numpy as np
 
+        numbers = value.split(",") if isinstance(value, str) else value
         try:
-            rows = np.array(
-                value.split(",") if isinstance(value, str) else value, dtype=np.float32
-            )
-            rows = rows.reshape(-1, self.width)
+            rows = np.array(numbers, dtype=np.float32).reshape(-1, self.width)
             if np.isfinite(rows).all():
                 return rows
         except (TypeError, ValueError):
@@ -147,29 +155,37 @@ class Condition(BaseModel):
 
 
 class DataSpec(BaseModel):
-    """What the data are: shape, domain, and the mean and spread that centre a network's input.
+    """Description of a data set: shape, domain, units, mean and spread.
 
-    Two units are in use. *Raw* is what the user has (grey levels 0..16, bytes, metres) in the
-    user's `layout`.
-    *Domain* is what likelihoods see: channel-first, float32, and equal to raw except for `unit`,
-      where integer
-    levels 0..L-1 are read as real numbers x / (L-1) in [0, 1], and `mixed`, where raw has a number
-    or code for each of
-    `fields`, the columns of a table, and a categorical one becomes as many 0s and a 1 as it has
-    values.
+    Two kinds of units are in use. *Raw* units are those of the user (grey levels 0..16, bytes,
+    metres), in the user's `layout`. *Model* units are those of likelihoods: channels first,
+    float32, and equal to raw units with two exceptions. In domain `unit`, integer levels 0..L-1
+    are read as real numbers x / (L-1) in [0, 1]. In domain `mixed`, raw rows have a number or code
+    for each of `fields`, the columns of a table, and a categorical column becomes one-hot.
 
-    shape: of one example in model units: (D,), or channels first, (C, L), (C, H, W) or (C, D, H,
-    W).  levels: L for integers 0..L-1, else None. divisor: raw / divisor = domain.  rows: training
-    examples; None where a stream does not say.  condition: what else is known of each example, of
-    data for a conditional model.  missing: NaN is a value that was not observed.  labels, labelled:
-    names of the classes that a model learns from, and the share of training examples that have one.
-    mean, std: per dimension, in model units; weights of the model, not of this page.
+    Args:
+        shape: Shape of one example in model units: (D,), or channels first, (C, L), (C, H, W) or
+            (C, D, H, W).
+        domain: Kind of the values.
+        levels: L for integers 0..L-1, else None.
+        layout: Order of the axes of raw examples.
+        divisor: Raw units divided by it are model units.
+        rows: Number of training examples; None for a stream of unknown length.
+        fields: Columns of a table of mixed columns.
+        condition: Condition of each example, of data for a conditional model.
+        missing: Whether NaN marks values that were not observed.
+        labels: Names of the classes that a model learns from.
+        labelled: Share of training examples that have a label.
+        mean, std: Of each dimension in model units; saved with the weights of the model.
 
     Example:
         >>> import torch, tightbound as tb
         >>> spec = tb.DataSpec(shape=(1, 8, 8), domain="levels", levels=17, layout="hw")
-        >>> spec.to_model(torch.zeros(5, 8, 8)).shape, spec.dims
-        (torch.Size([5, 1, 8, 8]), 64)
+        >>> x = spec.to_model(torch.full((2, 8, 8), 16))
+        >>> x.shape, float(spec.as_domain("unit").to_model(torch.full((2, 8, 8), 16)).max())
+        (torch.Size([2, 1, 8, 8]), 1.0)
+        >>> spec.to_raw(x).shape
+        torch.Size([2, 8, 8])
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
@@ -195,7 +211,7 @@ class DataSpec(BaseModel):
 
     @property
     def kind(self) -> Kind:
-        """vector, signal, image or volume, by how many axes an example has beside the channels."""
+        """vector, signal, image or volume, by the number of axes beside the channels."""
         return tuple(KINDS)[len(self.shape) - 1]
 
     @property
@@ -210,29 +226,26 @@ class DataSpec(BaseModel):
 
     @property
     def bounds(self) -> tuple[float, float]:
-        """The least and greatest value that the domain has, in model units."""
-        top = (
-            1.0 if self.domain in ("binary", "unit") else float((self.levels or 2) - 1)
-        )
-        if self.domain in ("real", "count", "mixed"):
-            return (0.0 if self.domain == "count" else -math.inf), math.inf
-        return 0.0, top
+        """Least and greatest value of the domain, in model units."""
+        if self.domain in ("real", "mixed"):
+            return -math.inf, math.inf
+        if self.domain == "count":
+            return 0.0, math.inf
+        if self.domain in ("binary", "unit"):
+            return 0.0, 1.0
+        return 0.0, float((self.levels or 2) - 1)
 
     @property
     def reach(self) -> float:
-        """The range of the data in model units: of its domain, or six spreads where that has no
-        ends.
-        """
+        """Range in model units: that of the domain, or six spreads if unbounded."""
         low, high = self.bounds
-        return (
-            high - low if math.isfinite(high - low) else 6 * float(self.spread.mean())
-        )
+        if math.isfinite(high - low):
+            return high - low
+        return 6 * float(self.spread.mean())
 
     @property
     def centre(self) -> Tensor:
-        """The training mean of each dimension in model units, *shape; zeros until weights fill it
-        in.
-        """
+        """Training mean in model units, *shape; zeros where not yet known."""
         import torch
 
         if self.mean is None:
@@ -241,10 +254,10 @@ class DataSpec(BaseModel):
 
     @property
     def spread(self) -> Tensor:
-        """The unit of a network's input and output, *shape: one for each column of a vector or
-        channel of a signal or volume, one for all pixels of an image.
+        """Scale of a network's input and output, *shape.
 
-        A constant column has unit 1.
+        One value for each column of a vector or channel of a signal or volume, one for all pixels
+        of an image. A constant column has scale 1.
         """
         import torch
 
@@ -252,67 +265,62 @@ class DataSpec(BaseModel):
             return torch.ones(self.shape)
         std = torch.as_tensor(self.std).float().reshape(self.shape)
         if self.kind != "vector":
-            axes = tuple(range(0 if self.is_image else 1, std.dim()))
+            first = 0 if self.is_image else 1
+            axes = tuple(range(first, std.dim()))
             std = std.square().mean(axes, keepdim=True).sqrt().expand(self.shape)
         return torch.where(std > 0, std, torch.ones_like(std)).clone()
 
     @property
     def places(self) -> list[slice]:
-        """Which dimensions belong to each of `fields`."""
+        """Dimensions of each of `fields`."""
         ends = list(itertools.accumulate((f.width for f in self.fields), initial=0))
         return [slice(*pair) for pair in itertools.pairwise(ends)]
 
     def to_model(self, raw: Tensor) -> Tensor:
-        """Raw rows in the user's layout (n, ...) to model units, float32 (n, *shape)."""
+        """Convert raw rows (n, ...), in `layout`, to model units, float32 (n, *shape)."""
         if self.fields:
             import torch
 
-            return torch.cat(
-                [
-                    f.to_model(c)
-                    for c, f in zip(raw.unbind(1), self.fields, strict=True)
-                ],
-                1,
-            )
+            pairs = zip(self.fields, raw.unbind(1), strict=True)
+            return torch.cat([column.to_model(values) for column, values in pairs], 1)
         x = raw
         if "c" not in self.layout:
             x = x.unsqueeze(1)
         elif self.layout.endswith("c"):
             x = x.movedim(-1, 1)
         x = x.float().reshape(len(x), *self.shape)
-        return x / self.divisor if self.divisor != 1.0 else x
+        if self.divisor != 1.0:
+            x = x / self.divisor
+        return x
 
     def to_raw(self, x: Tensor) -> Tensor:
-        """Model units (n, *shape) to raw units in the user's layout; not rounded."""
+        """Convert model units (n, *shape) to raw units in `layout`; not rounded."""
         if self.fields:
             import torch
 
-            return torch.stack(
-                [
-                    f.to_raw(x[:, at])
-                    for at, f in zip(self.places, self.fields, strict=True)
-                ],
-                1,
-            )
+            pairs = zip(self.fields, self.places, strict=True)
+            return torch.stack([column.to_raw(x[:, at]) for column, at in pairs], 1)
         if self.divisor != 1.0:
             x = x * self.divisor
         if "c" not in self.layout:
             return x.squeeze(1)
-        return x.movedim(1, -1) if self.layout.endswith("c") else x
+        if self.layout.endswith("c"):
+            return x.movedim(1, -1)
+        return x
 
     def as_domain(self, domain: Domain) -> DataSpec:
-        """The same data read in another domain; mean and std follow."""
+        """The same data read in another domain, with mean and std in its units."""
         if domain == self.domain:
             return self
-        divisor = (
-            float((self.levels or 2) - 1) if domain == "unit" and self.discrete else 1.0
-        )
-        k = self.divisor / divisor
-        scaled = {
-            name: None if (v := getattr(self, name)) is None else v * k
-            for name in ("mean", "std")
-        }
-        levels = self.levels if domain in ("levels", "categorical", "unit") else None
-        return self.model_copy(
-            update={"domain": domain, "divisor": divisor, "levels": levels, **scaled}
-        )
+        divisor = 1.0
+        if domain == "unit" and self.discrete:
+            divisor = float((self.levels or 2) - 1)
+        update: dict[str, object] = {"domain": domain, "divisor": divisor}
+        if domain not in ("levels", "categorical", "unit"):
+            update["levels"] = None
+        factor = self.divisor / divisor
+        if self.mean is not None:
+            update["mean"] = self.mean * factor
+        if self.std is not None:
+            update["std"] = self.std * factor
+        return self.model_copy(update=update)

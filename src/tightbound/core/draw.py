@@ -1,5 +1,4 @@
-"""How a pass fills its latents: a path asks `draw(name, p=..., q=...)` for each, and the caller's
-`Draw` decides.
+"""Draw: the argument of a pass that decides where each latent's value comes from.
 
 Shapes: B examples, K samples of each, n = K*B rows in K-major order. Every log-term is (K, B), in
 nats.
@@ -10,44 +9,42 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
 from tightbound.core.batch import rows
-from tightbound.distributions.codes import Quantized
-from tightbound.distributions.reparam import (
-    from_noise,
-    kl,
-    kl_per_dimension,
-    log_ratio_per_dimension,
-    noise_form,
-    noise_like,
-    point,
-)
+from tightbound.core.latent import Latent
+from tightbound.distributions.codes import Codes
+from tightbound.distributions.reparam import from_noise, noise_form, noise_like, point
 
+#: Standard noise of a site, a function of its name and distribution.
 Noise = Callable[[str, Distribution], Tensor]
+#: A value z, or z and log q(z|x).
 Given = Tensor | tuple[Tensor, Tensor]
+#: Features (n, F) of an encoder, or one such tensor for each scale.
 Features = Tensor | Sequence[Tensor]
+#: Function of n to up to n training examples and their row numbers.
 Examples = Callable[[int], tuple[Tensor, Tensor | None]]
 
 
 def scale_of(h: Features, scale: int) -> Tensor:
-    """The features of one scale; those of an encoder that gives one serve all."""
-    return h if isinstance(h, Tensor) else h[scale]
+    """The features of one scale; an encoder without scales has one for all."""
+    if isinstance(h, Tensor):
+        return h
+    return h[scale]
 
 
 def repeated(h: Features, k: int) -> Features:
     """Features of B examples for K*B rows, K-major."""
-    return rows(h, k) if isinstance(h, Tensor) else [rows(h_scale, k) for h_scale in h]
+    if isinstance(h, Tensor):
+        return rows(h, k)
+    return [rows(h_scale, k) for h_scale in h]
 
 
 def folded(drawn: Tensor, samples: int, fold: int) -> Tensor:
-    """Rows of K samples (K*B, ...), each sample's `fold` times, one after another:
-    (K*fold*B, ...).
-    """
+    """Repeat each of K samples (K*B, ...) `fold` times in a row: (K*fold*B, ...)."""
     if fold == 1:
         return drawn
     each = drawn.unflatten(0, (samples, 1, -1))
@@ -56,7 +53,7 @@ def folded(drawn: Tensor, samples: int, fold: int) -> Tensor:
 
 @dataclass(frozen=True)
 class Clock:
-    """Where training stands: the share of all steps that is done, 0 to 1.
+    """Progress of training: the share of all steps that is done, 0 to 1.
 
     Example:
         >>> import tightbound as tb
@@ -67,21 +64,27 @@ class Clock:
     progress: float | Tensor = 1.0
 
     def ramp(self, share: float) -> float | Tensor:
-        """Rises from 0 to 1 over the first `share` of the run, then stays 1."""
+        """Linear rise from 0 to 1 over the first `share` of the run, then 1."""
         if share <= 0:
             return 1.0
         level = self.progress / share
-        return level.clamp(max=1.0) if isinstance(level, Tensor) else min(1.0, level)
+        if isinstance(level, Tensor):
+            return level.clamp(max=1.0)
+        return min(1.0, level)
 
 
 @dataclass(frozen=True)
 class Context:
-    """All that a part may look at: n rows, the encoder's features h, or None where no site needs q.
+    """Inputs of priors and posteriors: n rows and what is given of them.
 
-    h: (n, F), or (n, *grid, F) with features at each place of a grid; or by scale, a list of such,
-    the finest first. index: the rows' numbers in the training data (n,), of training examples.  c:
-    their condition (n, C), of a conditional model.  joint: log p(x, z) of the rows at given latents
-    {site: (n, d)}, (n,), where there is an x: what a q that looks at the model asks.
+    Args:
+        n: Number of rows.
+        h: Features of the encoder, or None where no site needs q: (n, F), or (n, *grid, F) with
+            features at each place of a grid, or a list of such by scale, the finest first.
+        index: Row numbers of training examples in the training data (n,).
+        c: Condition of a conditional model (n, C).
+        joint: log p(x, z) of the rows, (n,), as a function of latents {site: (n, d)}, where
+            there is an x. Read by posteriors with `uses_log_joint`.
 
     Example:
         >>> import torch, tightbound as tb
@@ -97,121 +100,40 @@ class Context:
 
     @property
     def infer(self) -> bool:
-        """True where q is wanted, so that a path computes it."""
+        """True where q is wanted, so that a hierarchy computes it."""
         return self.h is not None
 
 
-class Latent:
-    """A latent site: its value z (n, *event), p and q, and their log-terms, each (K, B), computed
-    once when read.
-
-    late: p came after another site was drawn, so it may depend on this z (bottom-up inference); a
-    closed-form KL, which takes z as independent of p, would not be the rate, and log q - log p at z
-    is used.
-    """
-
-    def __init__(
-        self,
-        k: int,
-        z: Tensor,
-        source: str,
-        q: Distribution | None,
-        log_q: Tensor | None,
-    ) -> None:
-        self.k = k
-        self.z = z
-        self.source = source
-        self.q = q
-        self.p: Distribution | None = None
-        self.late = False
-        self._log_q = log_q
-        self._log_p: Tensor | None = None
-        self._kl: Tensor | None = None
-
-    def _rows(self, term: Tensor) -> Tensor:
-        return term.reshape(self.k, -1)
-
-    @property
-    def log_p(self) -> Tensor:
-        """log p(z), (K, B)."""
-        if self._log_p is None:
-            assert self.p is not None
-            own: Any = (
-                getattr(self.p, "log_mass", None)
-                if self.source in ("q", "point")
-                else None
-            )
-            if own and isinstance(
-                self.q, Quantized
-            ):  # its numbers are known, which a sum of vectors may not tell
-                self._log_p = self._rows(own(self.q.code.index))
-            else:
-                self._log_p = self._rows(self.p.log_prob(self.z))
-        return self._log_p
-
-    @property
-    def log_q(self) -> Tensor:
-        """log q(z|x), (K, B), of a z that was drawn from q, or given with its density."""
-        if self._log_q is None:
-            if self.source != "q" or self.q is None:
-                raise ValueError(
-                    f"log q of a latent whose value came from {self.source!r}, "
-                    "not from q, has no meaning"
-                )
-            self._log_q = self.q.log_prob(self.z)
-        return self._rows(self._log_q)
-
-    @property
-    def kl(self) -> Tensor:
-        """KL(q(z|x), p(z)), (K, B): in closed form where torch knows it and p is not late, else log
-        q - log p at z.
-        """
-        if self._kl is None:
-            closed = (
-                None
-                if self.q is None or self.p is None or self.late
-                else kl(self.q, self.p)
-            )
-            self._kl = self.log_q - self.log_p if closed is None else self._rows(closed)
-        return self._kl
-
-    @property
-    def kl_each(self) -> Tensor | None:
-        """The same of each latent dimension, (n, d), where q and p are factorised; None
-        otherwise.
-        """
-        if self.q is None or self.p is None:
-            return None
-        return (
-            log_ratio_per_dimension(self.q, self.p, self.z)
-            if self.late
-            else kl_per_dimension(self.q, self.p)
-        )
-
-
 class Draw:
-    """Decides where each latent's value comes from, and keeps the record; serves one pass.
+    """Source of the latents of one pass, and its record.
 
-    k: samples of each example.  source: "q" (posterior), "p" (prior), "point" (the posterior's
-    central value), or one per site, {"z1": "q", "z2": "p"}.  given: {site: z} or {site: (z, log
-    q)}, values that no distribution is asked for. noise: the standard noise of each site, a
-    function of its name and distribution, (n, *event); the global generator where None.
-    temperature: of sites drawn from p, see `from_noise`.  enumerate: a site that has C classes by
-    its path is not drawn but takes each: K becomes K*C, the classes of a sample side by side,
-    weighed by `log_v`.
+    Args:
+        k: Samples of each example.
+        source: "q" (posterior), "p" (prior) or "point" (central value of the posterior), for all
+            sites or by site, {"z1": "q", "z2": "p"}; sites that are not named come from q.
+        given: Values of sites, {site: z} or {site: (z, log q)}; no distribution is asked for
+            them.
+        noise: Standard noise of a site (n, *event), a function of its name and distribution;
+            from the global generator where None.
+        temperature: Temperature of sites drawn from p, see `from_noise`.
+        enumerate: Whether a discrete site of C classes takes each class instead of a draw. K
+            becomes K*C, the classes of a sample side by side, weighted by `log_v`.
 
     Example:
-        >>> import tightbound as tb
-        >>> model, data = tb.build("vae", "digits", latent=2, seed=0)
-        >>> x = data.train.examples(4)
-        >>> model(x, tb.Draw(5)).latents["z"].z.shape  # five draws of q(z|x) for each example
-        torch.Size([20, 2])
-        >>> model.generate(3, tb.Draw(source="p")).px.mean.shape  # z from the prior
-        torch.Size([3, 1, 8, 8])
+        >>> import torch, tightbound as tb
+        >>> draw = tb.Draw(k=2, given={"z": torch.ones(2, 3)})
+        >>> p = torch.distributions.Normal(torch.zeros(2, 3), 1.0)
+        >>> draw("z", p=torch.distributions.Independent(p, 1)).mean()
+        tensor(1.)
+        >>> round(float(draw.finish()["z"].log_p[0, 0]), 4)
+        -4.2568
     """
 
-    fold = 1  # rows of a sample
-    listed = ""  # the site that is enumerated
+    #: Rows of a sample: the number of classes of the enumerated site, else 1.
+    fold = 1
+    #: Name of the enumerated site.
+    enumerated = ""
+    #: Log-weights (K*C, B) of the rows of an enumerated site.
     log_v: Tensor | None = None
 
     def __init__(
@@ -231,8 +153,8 @@ class Draw:
         self.noise = noise
         self.temperature = temperature
         self.latents: dict[str, Latent] = {}
-        values = {source} if isinstance(source, str) else set(source.values())
-        if bad := values - {"q", "p", "point"}:
+        sources = [source] if isinstance(source, str) else source.values()
+        if bad := set(sources) - {"q", "p", "point"}:
             raise ValueError(
                 f"a latent's source is 'q', 'p' or 'point', not {sorted(bad)[0]!r}"
             )
@@ -240,32 +162,47 @@ class Draw:
     def begin(
         self, sites: Sequence[str], classes: Mapping[str, int] | None = None
     ) -> bool:
-        """Starts the one pass over a path's sites; True where one of them comes from q or its
-        point.
+        """Start the pass over the sites of a hierarchy.
 
-        classes: the site that can be enumerated, and how many values it has.
+        Args:
+            sites: Names of the sites.
+            classes: Discrete sites that can be enumerated, and their numbers of classes.
+
+        Returns:
+            Whether a site comes from q or its point, so that the encoder must run.
         """
         if self.latents:
             raise ValueError(
-                "a Draw serves one pass, and this one has served: make a new one"
+                "a Draw is for one pass, and this one was used: make a new one"
             )
-        for name, count in (classes or {}).items() if self.enumerate else ():
-            if name not in self.given and self._source(name) != "point":
-                self.listed = name
-                self.fold = count
-                self.k = self.k * count
+        if self.enumerate and classes is not None:
+            self._enumerate(classes)
         return any(self._source(site) != "p" for site in sites)
 
+    def _enumerate(self, classes: Mapping[str, int]) -> None:
+        for name, count in classes.items():
+            if name not in self.given and self._source(name) != "point":
+                self.enumerated = name
+                self.fold = count
+                self.k = self.k * count
+
     def _source(self, name: str) -> str:
-        return (
-            self.source if isinstance(self.source, str) else self.source.get(name, "q")
-        )
+        if isinstance(self.source, str):
+            return self.source
+        return self.source.get(name, "q")
 
     def __call__(
         self, name: str, p: Distribution | None = None, q: Distribution | None = None
     ) -> Tensor | None:
-        """The value of a site: filled by the first call that can, returned by the later ones; None
-        until then.
+        """Return the value of a site, filled by the first call that can fill it.
+
+        Args:
+            name: Name of the site.
+            p: Its prior, if known.
+            q: Its posterior, if known.
+
+        Returns:
+            z (n, *event), or None where neither this call nor an earlier one could fill it.
         """
         site = self.latents.get(name)
         if site is None:
@@ -276,7 +213,8 @@ class Draw:
         if site.p is None and p is not None:
             site.p = p
             site.late = name != next(reversed(self.latents))
-        site.q = q if site.q is None else site.q
+        if site.q is None:
+            site.q = q
         return site.z
 
     def _fill(
@@ -284,56 +222,65 @@ class Draw:
     ) -> Latent | None:
         if name in self.given:
             value = self.given[name]
-            z, log_q = value if isinstance(value, tuple) else (value, None)
-            return Latent(self.k, z, "given", q, log_q)
+            if isinstance(value, tuple):
+                return Latent(self.k, value[0], "given", q, value[1])
+            return Latent(self.k, value, "given", q, None)
         source = self._source(name)
         dist = p if source == "p" else q
         if dist is None:
             if p is not None:
                 raise ValueError(
-                    f"latent {name!r} is to come from q, but the path offers none"
+                    f"latent {name!r} is to come from q, but the hierarchy gives none"
                 )
             return None
-        if name == self.listed:
-            return self._list(source, q, dist)
+        if name == self.enumerated:
+            return self._all_classes(source, q, dist)
         if source == "point":
             return Latent(self.k, point(dist), "point", q, None)
-        z, log_q = self.fresh(name, dist, self.temperature if source == "p" else 1.0)
-        return Latent(self.k, z, source, q, log_q if source == "q" else None)
+        if source == "p":
+            z, _ = self.fresh(name, dist, self.temperature)
+            return Latent(self.k, z, source, q, None)
+        z, log_q = self.fresh(name, dist)
+        return Latent(self.k, z, source, q, log_q)
 
     def fresh(
         self, name: str, dist: Distribution, temperature: float = 1.0
     ) -> tuple[Tensor, Tensor | None]:
-        """A value of `dist` from noise under this name, and its log-density where it is cheapest
-        now.
-        """
+        """Draw from `dist` with noise of this name; with log q(z) where it costs less now."""
         noise = noise_like(dist) if self.noise is None else self.noise(name, dist)
         if self.fold > 1:  # the classes of a sample share its noise
-            rows = noise_form(dist).rows // self.fold
-            noise = folded(noise[:rows], self.k // self.fold, self.fold)
+            count = noise_form(dist).rows // self.fold
+            noise = folded(noise[:count], self.k // self.fold, self.fold)
         return from_noise(dist, noise, temperature)
 
-    def _list(self, source: str, q: Distribution | None, dist: Distribution) -> Latent:
-        """Each class in turn, weighed by its mass."""
+    def _all_classes(
+        self, source: str, q: Distribution | None, dist: Distribution
+    ) -> Latent:
+        """Each class in turn, weighted by its mass."""
+        assert isinstance(dist, Codes)
         classes = torch.arange(self.k, device=noise_form(dist).device) % self.fold
         index = classes.repeat_interleave(noise_form(dist).rows // self.k)
-        z = dist.codebook.vectors(index[:, None])  # type: ignore[attr-defined]
-        mass = dist.log_prob(z)
-        self.log_v = mass.reshape(self.k, -1) - math.log(self.k // self.fold)
-        return Latent(self.k, z, source, q, mass if source == "q" else None)
+        z = dist.codebook.vectors(index[:, None])
+        log_mass = dist.log_prob(z)
+        self.log_v = log_mass.reshape(self.k, -1) - math.log(self.k // self.fold)
+        return Latent(self.k, z, source, q, log_mass if source == "q" else None)
 
     def finish(self) -> dict[str, Latent]:
-        """The record of the pass; raises where a name was misspelt or a site never met its p."""
-        asked = set(self.given) | (
-            set() if isinstance(self.source, str) else set(self.source)
-        )
-        if missing := asked - set(self.latents):
+        """Return the record of the pass.
+
+        Raises:
+            ValueError: For the name of a site that the model lacks, and a site without a prior.
+        """
+        names = set(self.given)
+        if not isinstance(self.source, str):
+            names |= set(self.source)
+        if missing := names - set(self.latents):
             raise ValueError(
                 f"no latent is named {sorted(missing)[0]!r}; this model has {sorted(self.latents)}"
             )
         for name, site in self.latents.items():
             if site.p is None:
                 raise ValueError(
-                    f"latent {name!r} has no prior: the path asked for q only"
+                    f"latent {name!r} has no prior: the hierarchy gave q only"
                 )
         return self.latents

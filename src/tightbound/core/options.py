@@ -13,7 +13,11 @@ from typing import Annotated
 
 from pydantic import Field
 
+#: A whole number, 1 or more.
 Count = Annotated[int, Field(ge=1)]
+#: A number, 0 or more.
 Weight = Annotated[float, Field(ge=0)]
+#: A number above 0.
 Positive = Annotated[float, Field(gt=0)]
+#: A number from 0 to 1.
 Share = Annotated[float, Field(ge=0, le=1)]

@@ -1,7 +1,6 @@
-"""The record of one pass: a path asks `draw(name, p=..., q=...)` for each latent and leaves a
-`Trace`.
+"""Trace: the record of one pass, from which objectives and figures are computed.
 
-Shapes: B examples, K samples of each, n = K*B rows in K-major order.  Every log-term is (K, B), in
+Shapes: B examples, K samples of each, n = K*B rows in K-major order. Every log-term is (K, B), in
 nats.
 """
 
@@ -16,21 +15,14 @@ from torch import Tensor, nn
 from torch.distributions import Distribution
 from torch.func import functional_call
 
-from tightbound.core.batch import Batch as Batch
-from tightbound.core.batch import rows as rows
-from tightbound.core.draw import Clock as Clock
-from tightbound.core.draw import Context as Context
-from tightbound.core.draw import Draw as Draw
-from tightbound.core.draw import Examples as Examples
-from tightbound.core.draw import Features as Features
-from tightbound.core.draw import Latent as Latent
-from tightbound.core.draw import Noise as Noise
-from tightbound.core.draw import folded as folded
-from tightbound.core.draw import repeated as repeated
-from tightbound.core.draw import scale_of as scale_of
+from tightbound.core.batch import Batch, rows
+from tightbound.core.draw import Draw
+from tightbound.core.latent import Latent
+from tightbound.distributions.base import ReparameterisedDistribution
 from tightbound.distributions.reparam import is_point_mass, log_prob_of
 from tightbound.runtime.errors import TightboundError
 
+#: Gathers rows (n, ...) of this process's batch over all processes.
 Gather = Callable[[Tensor], Tensor]
 NEGLIGIBLE = 50.0
 
@@ -46,23 +38,45 @@ def mask_negligible(log_w: Tensor, dim: int, nats: float = NEGLIGIBLE) -> Tensor
     )
 
 
+def _has_density(site: Latent) -> bool:
+    """Whether log q and log p of a site are defined."""
+    if is_point_mass(site.q) or site.source == "point":
+        return False
+    return not isinstance(site.p, ReparameterisedDistribution) or site.p.has_density
+
+
 class Trace:
     """The record of one pass, from which every objective and every reported figure is computed.
 
-    log_px, log_w, log_v: (K, B);  distortion, rate, elbo: (B,);  nats per example, lazily computed.
-    log_w = log p(x|z) + sum over sites (log p(z) - log q(z|x)), always at the sampled z; `rate`
-    uses closed-form KLs. gather: rows (n, ...) of this batch to the rows of all processes' batches,
-    with gradients; what an objective that is not `per_example` calls on whatever it takes a
-    statistic of.  In one process, the rows themselves. y (K*B, P, *shape): what the decoder said,
-    from which the likelihood made px.  c (K*B, C): the rows' condition.
+    The terms are in nats per example and are computed when they are first read: log_px, log_w
+    and log_v (K, B); distortion, rate and elbo (B,).
+
+        log_w = log p(x|z) + sum over sites (log p(z) - log q(z|x)), always at the sampled z
+
+    `rate` uses closed-form KLs where they exist.
+
+    Args:
+        model: The VAE.
+        batch: The examples.
+        draw: The draw of the pass, with its latents.
+        y: Output of the decoder, (K*B, P, *shape), from which the likelihood made px.
+        px: p(x|z) of the K*B rows.
+        c: Condition of the rows (K*B, C), or None.
+
+    Attributes:
+        latents: The record of each site by its name.
+        k: Number of rows K of each example.
+        gather: Gathers rows (n, ...) over all processes, with gradients; the identity in one
+            process. An objective that is not `per_example` calls it on all of which it takes a
+            statistic.
 
     Example:
-        >>> import torch, tightbound as tb
+        >>> import tightbound as tb
         >>> model, data = tb.build("vae", "digits", latent=2, seed=0)
-        >>> trace = model(data.train.examples(4), k=5)
+        >>> trace = model(data.train.examples(4), k=3)
         >>> trace.log_w.shape, trace.elbo.shape
-        (torch.Size([5, 4]), torch.Size([4]))
-        >>> torch.equal(trace.elbo, -trace.distortion - trace.rate)
+        (torch.Size([3, 4]), torch.Size([4]))
+        >>> bool((trace.log_p_hat >= trace.log_w.mean(0)).all())
         True
     """
 
@@ -89,15 +103,11 @@ class Trace:
 
     @property
     def bound(self) -> bool:
-        """True where -distortion - rate bounds log p(x): no continuous latent is a point mass, each
-        p has a density.
+        """True where -distortion - rate bounds log p(x).
+
+        No continuous latent is a point mass, and each prior has a density.
         """
-        return not any(
-            is_point_mass(site.q)
-            or site.source == "point"
-            or not getattr(site.p, "density", True)
-            for site in self.latents.values()
-        )
+        return all(_has_density(site) for site in self.latents.values())
 
     def again(
         self,
@@ -106,26 +116,25 @@ class Trace:
         frozen: Collection[str] = (),
         detach: bool = False,
     ) -> Trace:
-        """A second pass over the same batch, with the parameters of the groups in `frozen` held
-        constant.
+        """Run a second pass over the same batch.
 
-        draw: None for the latents of this pass, whose log q is then that of the second; with
-        `detach`, no gradient goes through them.  Freezing all of q, not detaching its output, is
-        what path-derivative gradients need: a q of several sites also depends on the latents before
-        (Roeder et al. 2017, arXiv:1703.09194).
+        Path-derivative gradients freeze all of q instead of detaching its output, since a q of
+        several sites also depends on the latents before (Roeder et al. 2017, arXiv:1703.09194).
+
+        Args:
+            draw: Its draw; None for the latents of this pass, whose log q is computed anew.
+            frozen: Groups of parameters that are constants in the second pass.
+            detach: Whether the latents of this pass are constants.
+
+        Returns:
+            The trace of the second pass.
         """
-        held = {id(p) for name in frozen for p in self._model.groups()[name]}  # type: ignore[operator]
-        constant = {
-            name: p.detach()
-            for name, p in self._model.named_parameters()
-            if id(p) in held
-        }
+        constant = self._constants(frozen)
         if draw is not None:
             return functional_call(self._model, constant, (self.batch, draw))
-        values = {
-            name: site.z.detach() if detach else site.z
-            for name, site in self.latents.items()
-        }
+        values = {name: site.z for name, site in self.latents.items()}
+        if detach:
+            values = {name: z.detach() for name, z in values.items()}
         trace: Trace = functional_call(
             self._model, constant, (self.batch, Draw(self.k, given=values))
         )
@@ -133,30 +142,44 @@ class Trace:
             site.source = self.latents[name].source
         return trace
 
+    def _constants(self, frozen: Collection[str]) -> dict[str, Tensor]:
+        """Detached parameters of groups, by name."""
+        if not frozen:
+            return {}
+        groups = self._model.groups
+        assert callable(groups)
+        ids = {id(p) for name in frozen for p in groups()[name]}
+        return {
+            name: p.detach()
+            for name, p in self._model.named_parameters()
+            if id(p) in ids
+        }
+
     def fresh(self, name: str, dist: Distribution) -> Tensor:
-        """A draw from another distribution, with the noise of this pass under a name of its own."""
+        """Draw from another distribution, with noise of this pass under a name of its own."""
         return self._draw.fresh(name, dist)[0]
 
-    def _need_bound(self, what: str) -> None:
+    def _need_bound(self, term: str) -> None:
         if not self.bound:
             raise TightboundError(
-                f"{what} is not defined: a latent is a point mass or its p no "
-                "density, so there is only a distortion; "
-                "a posterior of your own says is_point_mass = True, a prior has_density = False"
+                f"{term} is not defined: a latent is a point mass or its p has no density, so "
+                "there is only a distortion; a posterior of your own declares "
+                "is_point_mass = True, a prior has_density = False"
             )
 
     def mean_over_samples(self, term: Tensor) -> Tensor:
-        """Of (K, B) over the K rows with their weights, (B,); of one row, nothing is to be added
-        up.
-        """
+        """Weighted mean of a term (K, B) over the K rows of each example, (B,)."""
         if self._draw.log_v is not None:
             return (self._draw.log_v.exp() * term).sum(0)
-        return term.squeeze(0) if self.k == 1 else term.mean(0)
+        if self.k == 1:
+            return term.squeeze(0)
+        return term.mean(0)
 
     @property
     def log_v(self) -> Tensor:
-        """Log-weights of the K rows of each example, (K, B): -log K, or what an enumerated site
-        gives its classes.
+        """Log-weights of the K rows of each example, (K, B).
+
+        -log K, or the log-masses of the classes of an enumerated site.
         """
         if self._draw.log_v is not None:
             return self._draw.log_v
@@ -164,31 +187,30 @@ class Trace:
 
     @property
     def samples(self) -> int:
-        """K without the classes of an enumerated site."""
+        """Number of samples: K without the classes of an enumerated site."""
         return self.k // self._draw.fold
 
     def log_sum_over_classes(self, term: Tensor) -> Tensor:
-        """log sum_y v_y exp(term_y) over the classes of each sample, (K, B) to (samples, B); a
-        plain term as it is.
+        """log sum_y v_y exp(term_y) over the classes of each sample, (K, B) to (samples, B).
+
+        The term itself where no site is enumerated.
         """
         if self._draw.log_v is None:
             return term
-        return (term + self.log_v).unflatten(0, (self.samples, -1)).logsumexp(
-            1
-        ) + math.log(self.samples)
+        by_sample = (term + self.log_v).unflatten(0, (self.samples, -1))
+        return by_sample.logsumexp(1) + math.log(self.samples)
 
     @property
     def log_px(self) -> Tensor:
-        """log p(x|z) of what was observed, (K, B)."""
+        """log p(x|z) of the observed values, (K, B)."""
         if self._log_px is None:
             x = self.batch.x
             mask = self.batch.mask
             x = rows(x, self.k)
-            term = (
-                self.px.log_prob(x)
-                if mask is None
-                else log_prob_of(self.px, x, rows(mask, self.k))
-            )
+            if mask is None:
+                term = self.px.log_prob(x)
+            else:
+                term = log_prob_of(self.px, x, rows(mask, self.k))
             self._log_px = term.reshape(self.k, -1)
         return self._log_px
 

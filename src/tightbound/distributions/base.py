@@ -68,7 +68,7 @@ class ReparameterisedDistribution(ExtendedDistribution):
     where their defaults do not apply.
     """
 
-    support = constraints.real_vector
+    support: constraints.Constraint = constraints.real_vector
     has_rsample = True
     #: False for a sampler whose log p(z) is not known.
     has_density: ClassVar[bool] = True

@@ -14,6 +14,7 @@ from torch.distributions import (
     Independent,
     MultivariateNormal,
     Normal,
+    constraints,
 )
 from torch.distributions.kl import register_kl
 
@@ -108,8 +109,9 @@ def zuko_maps(kind: str, latent: int, steps: int, width: int, context: int = 0) 
 
 def _last_parameters(module: nn.Module) -> Iterator[nn.Parameter]:
     """Parameters of the last layer of a zuko map; of one feature the map has no network."""
-    if hasattr(module, "hyper"):
-        return module.hyper[-1].parameters()
+    network: nn.Sequential | None = getattr(module, "hyper", None)
+    if network is not None:
+        return network[-1].parameters()
     return iter(getattr(module, "phi", ()))
 
 
@@ -118,6 +120,8 @@ class FullNormal(MultivariateNormal, ReparameterisedDistribution):
 
     The density of a value from noise needs no linear solve.
     """
+
+    support = constraints.real_vector
 
     def from_noise(self, noise: Tensor) -> tuple[Tensor, Tensor]:
         z = self.loc + (self.scale_tril @ noise.unsqueeze(-1)).squeeze(-1)

@@ -20,6 +20,7 @@ from tightbound.core.component import (
     Network,
     Posterior,
     Prior,
+    width_of,
 )
 from tightbound.models.hierarchy import (
     Bidirectional,
@@ -67,13 +68,6 @@ class Parts:
     grids: tuple[tuple[int, ...], ...] = ()
 
 
-def _width(module: nn.Module) -> int:
-    """The width of the features that a module of a network gives."""
-    width = module.features
-    assert isinstance(width, int)
-    return width
-
-
 def flat(parts: Parts) -> Flat:
     """One latent, a vector or a grid of places."""
     (latent,) = parts.latents
@@ -96,7 +90,7 @@ def top_down(parts: Parts) -> TopDown:
             inputs += state
         posteriors.append(parts.posterior(inputs, latent))
         links.append(parts.network.link(state + latent))
-        state = _width(links[-1])
+        state = width_of(links[-1])
     decoder = parts.network.decoder(state, parts.out)
     return TopDown(priors, posteriors, links, decoder, parts.latents)
 
@@ -135,12 +129,12 @@ def bottom_up(parts: Parts) -> BottomUp:
     climbs: list[nn.Module] = []
     for low, high in itertools.pairwise(parts.latents):
         climbs.append(parts.network.link(parts.condition + low))
-        posteriors.append(parts.posterior(_width(climbs[-1]), high))
+        posteriors.append(parts.posterior(width_of(climbs[-1]), high))
     priors: list[nn.Module] = [parts.prior]
     links: list[nn.Module] = []
     for high, low in itertools.pairwise(reversed(parts.latents)):
         links.append(parts.network.link(parts.condition + high))
-        priors.append(ConditionalNormal(_width(links[-1]), low))
+        priors.append(ConditionalNormal(width_of(links[-1]), low))
     decoder = parts.network.decoder(parts.condition + parts.latents[0], parts.out)
     return BottomUp(priors, posteriors, climbs, links, decoder, parts.latents)
 
@@ -153,7 +147,7 @@ def bidirectional(parts: Parts) -> Bidirectional:
     widths = [parts.features]
     for low, high in itertools.pairwise(latents):
         climbs.append(parts.network.link(widths[-1] + low))
-        widths.append(_width(climbs[-1]))
+        widths.append(width_of(climbs[-1]))
         rises.append(parts.posterior(widths[-1], high))
     priors: list[nn.Module] = [parts.prior]
     sides: list[nn.Module] = []
@@ -162,12 +156,12 @@ def bidirectional(parts: Parts) -> Bidirectional:
     for latent, width in zip(
         reversed(latents[:-1]), reversed(widths[:-1]), strict=True
     ):
-        state = _width(links[-1])
+        state = width_of(links[-1])
         priors.append(ConditionalNormal(state, latent))
         sides.append(ConditionalNormal(state, latent))
         posteriors.append(parts.posterior(width + state, latent))
         links.append(parts.network.link(state + 2 * latent))
-    decoder = parts.network.decoder(_width(links[-1]), parts.out)
+    decoder = parts.network.decoder(width_of(links[-1]), parts.out)
     return Bidirectional(
         priors, sides, rises, climbs, posteriors, links, decoder, latents
     )
@@ -192,7 +186,7 @@ def labelled(parts: Parts) -> Labelled:
     label = label_class(parts.features, parts.classes, parts.classes)
     mix = parts.network.link(parts.features + parts.classes)
     decoder = parts.network.decoder(inputs, parts.out)
-    posterior = parts.posterior(_width(mix), latent)
+    posterior = parts.posterior(width_of(mix), latent)
     return Labelled(parts.prior, label, mix, posterior, decoder, through_z, latent)
 
 

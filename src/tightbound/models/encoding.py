@@ -11,7 +11,8 @@ from torch.distributions import Distribution
 
 from tightbound.core.batch import Batch
 from tightbound.core.component import Hierarchy
-from tightbound.core.draw import Draw, Latent, Noise
+from tightbound.core.draw import Draw, Noise
+from tightbound.core.latent import Latent
 from tightbound.distributions import moments
 from tightbound.runtime.errors import TightboundError
 

@@ -15,7 +15,7 @@ from torch.distributions import Distribution
 
 from tightbound.components.posteriors.codes import CategoricalPosterior
 from tightbound.core.component import Hierarchy, Prior
-from tightbound.core.trace import Context, Draw, scale_of
+from tightbound.core.draw import Context, Draw, scale_of
 from tightbound.distributions import UniformCodes
 
 Modules = Sequence[nn.Module]

@@ -11,19 +11,12 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
+from tightbound.core.batch import Batch
 from tightbound.core.component import Hierarchy, Likelihood, ModelPart, Objective
 from tightbound.core.data_spec import CONDITIONS, DataSpec
-from tightbound.core.trace import (
-    Batch,
-    Clock,
-    Context,
-    Draw,
-    Features,
-    Latent,
-    Trace,
-    folded,
-    repeated,
-)
+from tightbound.core.draw import Clock, Context, Draw, Features, folded, repeated
+from tightbound.core.latent import Latent
+from tightbound.core.trace import Trace
 from tightbound.models.encoding import Encoding
 from tightbound.runtime.errors import TightboundError
 
@@ -230,9 +223,8 @@ class VAE(nn.Module):
                 f"{sorted(missing)[0]!r} is not given"
             )
         k = len(next(iter(at.values()))) // len(batch)
-        fold = math.prod(
-            count for name, count in self.classes.items() if name not in at
-        )
+        summed = [count for name, count in self.classes.items() if name not in at]
+        fold = math.prod(summed)  # of a list: the compiler takes no generator
         given = {name: folded(z, k, fold) for name, z in at.items()}
         trace = self(batch, Draw(k, source="p", given=given, enumerate=True))
         total: Tensor = trace.log_px + sum(

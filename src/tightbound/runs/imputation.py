@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 from torch.distributions import Categorical, Distribution, Independent
 
+from tightbound.core.batch import Batch
 from tightbound.core.data_spec import DataSpec
-from tightbound.core.trace import Batch, Draw
+from tightbound.core.draw import Draw
 from tightbound.distributions.random import ContentNoise, seed_for, seeded, tiles
 from tightbound.models.vae import VAE
 

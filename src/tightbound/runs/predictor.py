@@ -8,8 +8,11 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
+from tightbound.core.batch import Batch
 from tightbound.core.data_spec import DataSpec
-from tightbound.core.trace import Batch, Draw, Latent, Trace
+from tightbound.core.draw import Draw
+from tightbound.core.latent import Latent
+from tightbound.core.trace import Trace
 from tightbound.distributions import point
 from tightbound.models.vae import VAE
 from tightbound.runtime.errors import TightboundError

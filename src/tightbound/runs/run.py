@@ -11,8 +11,9 @@ from torch.distributions import Distribution
 
 from tightbound import data as data_room
 from tightbound.config import Config
+from tightbound.core.batch import Batch
 from tightbound.core.data_spec import Condition, DataSpec
-from tightbound.core.trace import Batch, Draw
+from tightbound.core.draw import Draw
 from tightbound.distributions.random import seeded as seeded
 from tightbound.models.build import build
 from tightbound.models.recipes import has_bound
@@ -487,7 +488,7 @@ class Run:
 
     # ---- the folder, and priors that are fitted after training
 
-    def with_data(self, data: Data) -> Run:
+    def with_data(self, data: Any) -> Run:
         """The same run with its splits in memory, as of `tb.build`."""
         return Run(self.config, self.model, self.folder, data, self.fitted)
 

@@ -9,7 +9,7 @@ from statistics import median
 import torch
 
 from tightbound.config import TrainSettings
-from tightbound.core.trace import Clock
+from tightbound.core.draw import Clock
 from tightbound.runtime.launch_context import current_launch
 from tightbound.training.budget import now
 from tightbound.training.step.precision import has_bfloat16

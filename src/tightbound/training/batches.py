@@ -12,7 +12,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from tightbound.core.trace import Batch
+from tightbound.core.batch import Batch
 from tightbound.data import LoaderSplit, ShardSplit, Split
 from tightbound.data.on_disk import OnDisk
 from tightbound.data.streams.interleave import Blocks, InterleavedReader, Pieces

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from tightbound.components.objectives.elbo import Elbo
 from tightbound.components.priors import PRIORS
 from tightbound.config import Config, TrainSettings, parse
+from tightbound.core.batch import Batch
 from tightbound.core.component import (
     EncodedData,
     Likelihood,
@@ -21,8 +22,10 @@ from tightbound.core.component import (
     Posterior,
     Prior,
 )
-from tightbound.core.trace import Batch, Clock, Draw, Latent, Trace
-from tightbound.distributions import moments
+from tightbound.core.draw import Clock, Draw
+from tightbound.core.latent import Latent
+from tightbound.core.trace import Trace
+from tightbound.distributions import ExtendedDistribution, moments
 from tightbound.distributions.random import StepNoise, seed_for
 from tightbound.models.build import build
 from tightbound.models.recipes import Part
@@ -33,7 +36,7 @@ from tightbound.runs.run import Run, load, seeded
 from tightbound.runtime.device import pick_device
 from tightbound.runtime.errors import TightboundError, lookup
 from tightbound.runtime.progress import listening
-from tightbound.training import budget as schedule
+from tightbound.training import budget
 from tightbound.training.batches import count, examples
 from tightbound.training.console import Display, Quiet, Record
 from tightbound.training.console import display as create_display
@@ -46,8 +49,9 @@ SHORT = {
     "sphere": "sphere-mixture",
     "poincare": "poincare-mixture",
 }
-# training examples, and values of theirs, whose codes a prior is fitted to at most
-MOST, MOST_VALUES = 50_000, 200_000_000
+# a prior is fitted to the codes of at most so many training examples, and values of theirs
+MOST = 50_000
+MOST_VALUES = 200_000_000
 AT_ONCE = 1000
 SETTINGS: dict[str, Any] = {
     "precision": "float32",
@@ -245,8 +249,11 @@ def _encode(model: VAE, batch: Batch, seed: int) -> EncodedData:
 # ---- priors that are networks: trained by the training loop, with all else frozen
 
 
-class NoData:
+class NoData(ExtendedDistribution):
     """A distribution of x that does not depend on z: log p = 0."""
+
+    def __init__(self) -> None:
+        super().__init__(validate_args=False)
 
     def log_prob(self, x: Tensor) -> Tensor:
         return torch.zeros(len(x), device=x.device)
@@ -308,7 +315,7 @@ def _train_prior(
     The best weights by validation are kept. A posterior that uses log p(x, z) changes
     with the prior, so then the whole bound is maximised.
     """
-    train = schedule.resolve(config.train, count(run.data.train))
+    train = budget.resolve(config.train, count(run.data.train))
     recipe = config.recipe.model_copy(update={"k": 1})
     config = config.model_copy(update={"train": train, "seed": seed, "recipe": recipe})
     trained = copy.deepcopy(model)

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
-from tightbound.core.trace import Batch, Noise
+from tightbound.core.batch import Batch
+from tightbound.core.draw import Noise
 from tightbound.distributions.random import StepNoise, part_of, seed_for
 from tightbound.runtime.launch_context import WHOLE, Share
 

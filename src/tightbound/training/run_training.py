@@ -33,7 +33,7 @@ from tightbound.runtime.errors import TightboundError
 from tightbound.runtime.foreign_errors import is_out_of_memory
 from tightbound.runtime.launch_context import current_launch
 from tightbound.runtime.memory import kept_memory
-from tightbound.training import budget as schedule
+from tightbound.training import budget
 from tightbound.training.autotune import Trial, choose_execution
 from tightbound.training.batches import count
 from tightbound.training.console import Display, Quiet
@@ -103,7 +103,7 @@ def fit(
         Interrupted: after Ctrl-C, with the state saved.
     """
     launch = current_launch()
-    started = schedule.now()
+    started = budget.now()
     device = pick_device(config.device)
     run_folder = RunFolder(folder)
     launch.on_rank_zero(lambda: run_folder.check(mode))
@@ -312,7 +312,7 @@ def _plan(
 
     def make_trial(trial_settings: TrainSettings) -> Trainer:
         steps = UNKNOWN_STEPS if trial_settings.budget else None
-        resolved = schedule.resolve(trial_settings, n, steps)
+        resolved = budget.resolve(trial_settings, n, steps)
         trial_config = config.model_copy(update={"train": resolved})
         step = assemble_step(trial_config, job.device, trust)
         path = job.folder.path
@@ -320,18 +320,18 @@ def _plan(
 
     steps = 0
     if not settings.budget:
-        steps = int(schedule.resolve(settings, n).steps)
+        steps = int(budget.resolve(settings, n).steps)
     settings, notes = choose_execution(settings, steps, make_trial, job.device)
     allowed = None
     if settings.budget:
         with torch.random.fork_rng():
             trial = Trial(make_trial(settings))
-            per_epoch = schedule.epoch_steps(n, int(trial.trainer.settings.batch))
-            elapsed = schedule.now() - job.started
-            allowed = schedule.steps_within(
+            per_epoch = budget.epoch_steps(n, int(trial.trainer.settings.batch))
+            elapsed = budget.now() - job.started
+            allowed = budget.steps_within(
                 settings, per_epoch, trial.run, trial.validate, elapsed
             )
-    settings = schedule.resolve(settings, n, allowed)
+    settings = budget.resolve(settings, n, allowed)
     return config.model_copy(update={"train": settings}), notes
 
 

@@ -16,7 +16,8 @@ import torch
 from torch import Tensor
 
 from tightbound.config import Config
-from tightbound.core.trace import Batch, Clock, Noise
+from tightbound.core.batch import Batch
+from tightbound.core.draw import Clock, Noise
 from tightbound.data import Data
 from tightbound.distributions.random import seed_for
 from tightbound.models.recipes import has_bound

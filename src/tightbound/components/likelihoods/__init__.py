@@ -1,4 +1,4 @@
-"""p(x|z); one line per likelihood."""
+"""p(x|z): the table of likelihoods."""
 
 from tightbound.components.likelihoods.colour import LogisticMixtureLikelihood
 from tightbound.components.likelihoods.continuous import (
@@ -31,6 +31,7 @@ LIKELIHOODS: dict[str, type[Likelihood]] = {
     "fields": FieldsLikelihood,
 }
 
+#: The likelihood of "auto" by the domain of the data.
 AUTO = {
     "binary": "bernoulli",
     "levels": "discretized-logistic",

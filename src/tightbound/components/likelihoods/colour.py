@@ -1,9 +1,10 @@
-"""A mixture of discretised logistics over the pixels of colour images."""
+"""Mixture of discretised logistics over the pixels of colour images."""
 
 from __future__ import annotations
 
 import math
-from typing import Annotated, Any
+from collections.abc import Callable
+from typing import Annotated
 
 import torch
 from pydantic import Field
@@ -13,22 +14,32 @@ from torch.nn import functional as F
 
 from tightbound.core.component import Likelihood
 from tightbound.core.data_spec import DataSpec
+from tightbound.core.draw import Context
 from tightbound.core.options import Count
-from tightbound.core.trace import Context
-from tightbound.distributions import DiscretizedLogistic, soft_clip
+from tightbound.distributions import (
+    DiscretizedLogistic,
+    ExtendedDistribution,
+    soft_clip,
+)
+from tightbound.distributions.base import SampleShape
 from tightbound.runtime.errors import TightboundError
 
 
-class LogisticMixture(Distribution):
-    """P(pixel) = sum_k w_k P_k(red) P_k(green | red) P_k(blue | red, green), each a discretised
-    logistic on 0..L-1.
+class LogisticMixture(ExtendedDistribution):
+    """Mixture of discretised logistics over pixels, with dependent colour channels.
 
-    logits (n, K, H, W); loc, log_scale, slope (n, K, 3, H, W): the mean of green moves by slope_0
-    (red - mid), that of blue by slope_1 (red - mid) + slope_2 (green - mid).  Salimans et al. 2017
-    (arXiv:1701.05517), 2.1 and eq. 3.
+        P(pixel) = sum_k w_k P_k(red) P_k(green | red) P_k(blue | red, green)
+
+    The mean of green is shifted by slope_0 (red - mid), that of blue by slope_1 (red - mid) +
+    slope_2 (green - mid), mid = (L - 1) / 2.
+
+    Args:
+        logits: log w up to a constant, (n, K, H, W).
+        loc, log_scale, slope: (n, K, 3, H, W).
+        levels: L, for values 0..L-1.
+
+    Salimans et al. 2017 (arXiv:1701.05517), section 2.1 and eq. 3.
     """
-
-    arg_constraints: dict[str, Any] = {}  # noqa: RUF012  (torch's own attribute)
 
     def __init__(
         self, logits: Tensor, loc: Tensor, log_scale: Tensor, slope: Tensor, levels: int
@@ -42,59 +53,53 @@ class LogisticMixture(Distribution):
         super().__init__(loc.shape[:1], loc.shape[2:], validate_args=False)
 
     def _means(self, x: Tensor) -> Tensor:
-        """The component means given the channels before, (..., n, K, 3, H, W); x (..., n, 1 or K,
-        3, H, W).
+        """Component means given the channels before, (..., n, K, 3, H, W).
+
+        x: (..., n, 1 or K, 3, H, W).
         """
         red, green, _ = (x - (self.levels - 1) / 2).unbind(-3)
         a, b, c = self.slope.unbind(-3)
-        move = torch.stack(
-            torch.broadcast_tensors(
-                torch.zeros_like(a * red), a * red, b * red + c * green
-            ),
-            -3,
-        )
-        return self.loc + move
+        zero = torch.zeros_like(a * red)
+        moves = torch.broadcast_tensors(zero, a * red, b * red + c * green)
+        return self.loc + torch.stack(moves, -3)
 
     def log_prob(self, value: Tensor) -> Tensor:
         x = value.unsqueeze(-4)
-        each = (
-            DiscretizedLogistic(self._means(x), self.inverse, self.levels)
-            .log_prob(x)
-            .sum(-3)
-        )
+        components = DiscretizedLogistic(self._means(x), self.inverse, self.levels)
+        each = components.log_prob(x).sum(-3)
         return (each + self.logits.log_softmax(1)).logsumexp(-3).sum((-2, -1))
 
-    def _channels(self, choose: Any) -> Tensor:
-        """x (n, K, 3, H, W), channel by channel, each chosen from its distribution given those
-        before.
+    def _channels(self, value_of: Callable[[DiscretizedLogistic], Tensor]) -> Tensor:
+        """x (n, K, 3, H, W), channel by channel.
+
+        value_of: gives the value of a channel from its distribution given the channels before.
         """
         x = torch.zeros_like(self.loc)
         for channel in range(3):
             px = DiscretizedLogistic(
                 self._means(x)[:, :, channel], self.inverse[:, :, channel], self.levels
             )
-            x = torch.cat(
-                [x[:, :, :channel], choose(px).unsqueeze(2), x[:, :, channel + 1 :]], 2
-            )
+            value = value_of(px).unsqueeze(2)
+            x = torch.cat([x[:, :, :channel], value, x[:, :, channel + 1 :]], 2)
         return x
 
-    def sample(self, sample_shape: Any = ()) -> Tensor:
+    def sample(self, sample_shape: SampleShape = ()) -> Tensor:
         size = torch.Size(sample_shape)
         with torch.no_grad():
-            drawn = [self._one() for _ in range(size.numel())]
+            drawn = [self._draw() for _ in range(size.numel())]
         return torch.stack(drawn).reshape(*size, *drawn[0].shape)
 
-    def _one(self) -> Tensor:
+    def _draw(self) -> Tensor:
         noise = torch.rand_like(self.logits).clamp(1e-20, 1 - 1e-7)
-        chosen = F.one_hot(
-            (self.logits - (-noise.log()).log()).argmax(1), self.logits.shape[1]
-        ).movedim(-1, 1)
+        number = (self.logits - (-noise.log()).log()).argmax(1)
+        chosen = F.one_hot(number, self.logits.shape[1]).movedim(-1, 1)
         return (self._channels(lambda px: px.sample()) * chosen.unsqueeze(2)).sum(1)
 
     @property
     def mean(self) -> Tensor:
-        """The mixture's mean with each channel at its mean given the means before: exact but for
-        cut tails.
+        """Mean of the mixture, each channel at its mean given the means before.
+
+        Exact up to the cut of the tails.
         """
         return (
             self._channels(lambda px: px.mean) * self.logits.softmax(1).unsqueeze(2)
@@ -102,24 +107,23 @@ class LogisticMixture(Distribution):
 
     @property
     def variance(self) -> Tensor:
-        """Within components, at their own scale, plus between them; what a slope adds to green and
-        blue is left out.
+        """Variance within the components, at their own scale, plus that between them.
+
+        The part that slopes add to green and blue is left out.
         """
         weight = self.logits.softmax(1).unsqueeze(2)
         centre = self._channels(lambda px: px.mean)
         within = (2 * self.log_scale).exp() * math.pi**2 / 3
-        return (weight * (within + centre.square())).sum(1) - (weight * centre).sum(
-            1
-        ).square()
+        mean = (weight * centre).sum(1)
+        return (weight * (within + centre.square())).sum(1) - mean.square()
 
 
 class LogisticMixtureLikelihood(Likelihood):
-    """p(x|z) = prod over pixels of a mixture of discretised logistics that ties red, green and blue
-    together.
+    """Logistic mixture likelihood: dependent red, green and blue in each pixel.
 
-    components: how many, K.  PixelCNN++'s likelihood without its autoregression over pixels:
-    Salimans et al. 2017 (arXiv:1701.05517); Child 2021 (arXiv:2011.10650).  For images of three
-    channels and integer levels.
+    p(x|z) is a product over pixels of mixtures of discretised logistics: the likelihood of
+    PixelCNN++ without its autoregression over pixels. For images of three channels and integer
+    levels. Salimans et al. 2017 (arXiv:1701.05517); Child 2021 (arXiv:2011.10650).
     """
 
     domains = ("levels",)
@@ -133,9 +137,8 @@ class LogisticMixtureLikelihood(Likelihood):
         super().__init__()
         if len(spec.shape) != 3 or spec.shape[0] != 3:
             raise TightboundError(
-                "likelihood 'logistic-mixture' is for colour images (3, H, "
-                "W), but an example here has shape "
-                f"{spec.shape}: set likelihood discretized-logistic"
+                "likelihood 'logistic-mixture' is for colour images (3, H, W), but an example "
+                f"here has shape {spec.shape}: set likelihood discretized-logistic"
             )
         assert spec.levels is not None
         self.levels = spec.levels

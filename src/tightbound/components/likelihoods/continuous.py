@@ -1,4 +1,4 @@
-"""Densities: Gaussian for reals, continuous Bernoulli for [0, 1]."""
+"""Densities: Gaussian and Laplace for reals, continuous Bernoulli for [0, 1]."""
 
 from __future__ import annotations
 
@@ -12,18 +12,14 @@ from torch.distributions import Distribution, Independent, Laplace, Normal
 from tightbound.components.likelihoods.noise_scale import Scale, ScaleKind
 from tightbound.core.component import Likelihood
 from tightbound.core.data_spec import DataSpec
+from tightbound.core.draw import Context
 from tightbound.core.options import Positive, Weight
-from tightbound.core.trace import Context, Trace
+from tightbound.core.trace import Trace
 from tightbound.distributions import ContinuousBernoulli
 
 
 class GaussianLikelihood(Likelihood):
-    """p(x|z) = prod_d N(x_d; base_d + unit_d y_d, sigma_d^2).
-
-    scale: "learned" per dimension, "shared" by all, "predicted" by the decoder, "optimal" (the
-    decoder's root mean square error), or "fixed".  value: of a fixed scale, in model units. floor:
-    the least sigma, as a share of the data's spread.
-    """
+    """Gaussian likelihood: p(x|z) = prod_d N(x_d; base_d + unit_d y_d, sigma_d^2)."""
 
     domains = ("real", "unit")
     family: type[Normal] | type[Laplace] = Normal
@@ -63,21 +59,20 @@ class GaussianLikelihood(Likelihood):
         )
 
     def statistics(self, trace: Trace) -> dict[str, Tensor]:
-        """What `after_step` needs of a pass, as sums over the batch."""
+        """Squared errors of a pass, as sums over the batch."""
         loc = trace.px.mean
         x = trace.batch.x
         return self.scale.sums(x - loc.reshape(trace.k, *x.shape))
 
     def after_step(self, sums: dict[str, Tensor]) -> None:
-        """Follows an accepted step: the optimal scale moves to the decoder's error."""
+        """Update an optimal scale by the error of an accepted step."""
         self.scale.follow(sums)
 
 
 class LaplaceLikelihood(GaussianLikelihood):
-    """p(x|z) = prod_d Laplace(x_d; base_d + unit_d y_d, sigma_d): outliers cost their distance, not
-    its square.
+    """Laplace likelihood: p(x|z) = prod_d Laplace(x_d; base_d + unit_d y_d, sigma_d).
 
-    scale, value, floor: as for the Gaussian, sigma being the mean distance.
+    The mean distance is sigma; outliers count by their distance instead of its square.
     """
 
     family = Laplace
@@ -102,9 +97,10 @@ class LaplaceLikelihood(GaussianLikelihood):
 
 
 class ContinuousBernoulliLikelihood(Likelihood):
-    """p(x|z) = prod_d C(l_d) l_d^x_d (1 - l_d)^(1 - x_d) on [0, 1], l = sigmoid(base + y).
+    """Continuous Bernoulli: prod_d C(l_d) l_d^x_d (1 - l_d)^(1 - x_d) on [0, 1].
 
-    Loaiza-Ganem and Cunningham 2019 (arXiv:1907.06845): binary cross-entropy on greys, normalised.
+    l = sigmoid(base + y): binary cross-entropy on grey values, normalised. Loaiza-Ganem and
+    Cunningham 2019 (arXiv:1907.06845).
     """
 
     domains = ("unit",)

@@ -1,4 +1,4 @@
-"""Mass functions over counts 0, 1, 2, ... without an upper end."""
+"""Mass functions over counts 0, 1, 2, ... without an upper bound."""
 
 from __future__ import annotations
 
@@ -11,19 +11,17 @@ from torch.distributions import Distribution, Independent, NegativeBinomial, Poi
 
 from tightbound.core.component import Likelihood
 from tightbound.core.data_spec import DataSpec
-from tightbound.core.trace import Context
+from tightbound.core.draw import Context
 from tightbound.distributions import soft_clip
 
 
 def log_mean(base: Tensor, y: Tensor) -> Tensor:
-    """log of the mean count: the log of the training mean plus what the decoder says, softly within
-    (-10, 14).
-    """
+    """Log of the mean count, softly clipped to (-10, 14)."""
     return soft_clip(base + y, -10, 14)
 
 
 class PoissonLikelihood(Likelihood):
-    """p(x|z) = prod_d Poisson(x_d; exp(base_d + y_d)): as much variance as mean."""
+    """Poisson likelihood: p(x|z) = prod_d Poisson(x_d; exp(base_d + y_d))."""
 
     domains = ("count",)
     params = 1
@@ -42,11 +40,11 @@ class PoissonLikelihood(Likelihood):
 
 
 class NegativeBinomialLikelihood(Likelihood):
-    """p(x|z) = prod_d NB(x_d; mean m_d = exp(base_d + y_d), variance m_d + m_d^2 / r_d): counts
-    that scatter more.
+    """Negative binomial likelihood for overdispersed counts.
 
-    scale: r "learned" per dimension, or "predicted" by the decoder.  Lopez et al. 2018
-    (doi:10.1038/s41592-018-0229-2), without their library size and their extra zeros.
+        p(x|z) = prod_d NB(x_d; mean m_d = exp(base_d + y_d), variance m_d + m_d^2 / r_d)
+
+    Lopez et al. 2018 (doi:10.1038/s41592-018-0229-2), without library size and zero inflation.
     """
 
     domains = ("count",)
@@ -69,11 +67,12 @@ class NegativeBinomialLikelihood(Likelihood):
     def forward(
         self, y: Tensor, ctx: Context, p: Distribution | None = None
     ) -> Distribution:
-        centre, *width = y.unbind(1)
+        centre, *predicted = y.unbind(1)
         mean = log_mean(self.base, centre)
-        log_r = soft_clip(self.log_r + (width[0] if width else 0), -7, 7).expand_as(
-            mean
-        )
+        log_r: Tensor = self.log_r
+        if predicted:
+            log_r = log_r + predicted[0]
+        log_r = soft_clip(log_r, -7, 7).expand_as(mean)
         px = NegativeBinomial(
             total_count=log_r.exp(), logits=mean - log_r, validate_args=False
         )

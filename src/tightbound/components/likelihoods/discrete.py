@@ -1,6 +1,4 @@
-"""Mass functions: Bernoulli for binary data, discretised logistic for levels, categorical for
-unordered levels.
-"""
+"""Mass functions: Bernoulli, discretised logistic, categorical."""
 
 from __future__ import annotations
 
@@ -14,14 +12,15 @@ from torch.distributions import Categorical, Distribution, Independent
 from tightbound.components.likelihoods.noise_scale import Scale
 from tightbound.core.component import Likelihood
 from tightbound.core.data_spec import DataSpec
+from tightbound.core.draw import Context
 from tightbound.core.options import Positive
-from tightbound.core.trace import Context
 from tightbound.distributions import BernoulliPixels, DiscretizedLogistic, soft_clip
 
 
 class BernoulliLikelihood(Likelihood):
-    """p(x|z) = prod_d Bernoulli(x_d; sigmoid(base_d + y_d)); the bias starts at the logit of the
-    training mean.
+    """Bernoulli likelihood: p(x|z) = prod_d Bernoulli(x_d; sigmoid(base_d + y_d)).
+
+    The bias starts at the logit of the training mean.
     """
 
     domains = ("binary",)
@@ -38,11 +37,9 @@ class BernoulliLikelihood(Likelihood):
 
 
 class DiscretizedLogisticLikelihood(Likelihood):
-    """p(x|z) = prod_d DiscretizedLogistic(x_d) over levels 0..L-1, around base + unit * y, with a
-    learned scale.
+    """Discretised logistic likelihood over levels 0..L-1, around base + unit * y.
 
-    scale: "predicted" by the decoder, "learned" per dimension, "shared", or "fixed".
-    value: of a fixed scale, in levels.
+    Kingma et al. 2016 (arXiv:1606.04934), appendix.
     """
 
     domains = ("levels",)
@@ -77,13 +74,15 @@ class DiscretizedLogisticLikelihood(Likelihood):
 
 
 class CategoricalLikelihood(Likelihood):
-    """p(x|z) = prod_d softmax(y_d)[x_d] over L unordered values."""
+    """Categorical likelihood: p(x|z) = prod_d softmax(y_d)[x_d], unordered values."""
 
     domains = ("categorical", "levels", "binary")
 
     def __init__(self, spec: DataSpec) -> None:
         super().__init__()
-        levels = 2 if spec.domain == "binary" else spec.levels
+        levels = spec.levels
+        if spec.domain == "binary":
+            levels = 2
         assert levels is not None
         self.params = levels
         self.base = nn.Parameter(torch.zeros(levels, *spec.shape))

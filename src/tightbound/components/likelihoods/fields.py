@@ -1,9 +1,10 @@
-"""p(x|z) of a table: a product of one likelihood for each kind of column."""
+"""Likelihood of a table: a product of one likelihood for each kind of column."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Annotated, Any, Literal
+from functools import partial
+from typing import Annotated, Literal
 
 import torch
 from pydantic import Field
@@ -20,20 +21,27 @@ from tightbound.components.likelihoods.counts import (
 )
 from tightbound.components.likelihoods.discrete import BernoulliLikelihood
 from tightbound.core.component import Likelihood
-from tightbound.core.data_spec import DataSpec
-from tightbound.core.trace import Context
-from tightbound.distributions import log_prob_each, point, soft_clip
+from tightbound.core.data_spec import DataSpec, Domain
+from tightbound.core.draw import Context
+from tightbound.distributions import (
+    ExtendedDistribution,
+    log_prob_each,
+    point,
+    soft_clip,
+)
+from tightbound.distributions.base import SampleShape
+
+Dimensions = slice | Tensor
 
 
-class Product(Distribution):
-    """A product over (n, D) of distributions over some of the dimensions each; parts: (dimensions,
-    distribution).
+class Product(ExtendedDistribution):
+    """Product of distributions over disjoint sets of dimensions, (n, D).
+
+    parts: pairs of dimensions and their distribution.
     """
 
-    arg_constraints: dict[str, Any] = {}  # noqa: RUF012  (torch's own attribute)
-
     def __init__(
-        self, parts: Sequence[tuple[Any, Distribution]], n: int, dims: int
+        self, parts: Sequence[tuple[Dimensions, Distribution]], n: int, dims: int
     ) -> None:
         self.parts = parts
         super().__init__(torch.Size([n]), torch.Size([dims]), validate_args=False)
@@ -47,20 +55,21 @@ class Product(Distribution):
         out = torch.zeros_like(value)
         for at, dist in self.parts:
             if isinstance(dist, OneHotCategorical):
+                assert isinstance(at, slice)
                 out[..., at.start] = dist.log_prob(value[..., at])
             else:
                 out[..., at] = log_prob_each(dist, value[..., at])
         return out
 
-    def _joined(self, of: Callable[[Any], Tensor]) -> Tensor:
-        """What `of` says of each part, put side by side, (..., n, D)."""
-        said = [of(dist) for _, dist in self.parts]
-        out = said[0].new_empty(*said[0].shape[:-1], *self.event_shape)
-        for (at, _), x in zip(self.parts, said, strict=True):
-            out[..., at] = x
+    def _joined(self, value_of: Callable[[Distribution], Tensor]) -> Tensor:
+        """Values of each part side by side, (..., n, D)."""
+        values = [value_of(dist) for _, dist in self.parts]
+        out = values[0].new_empty(*values[0].shape[:-1], *self.event_shape)
+        for (at, _), value in zip(self.parts, values, strict=True):
+            out[..., at] = value
         return out
 
-    def sample(self, sample_shape: Any = ()) -> Tensor:
+    def sample(self, sample_shape: SampleShape = ()) -> Tensor:
         with torch.no_grad():
             return self._joined(lambda dist: dist.sample(torch.Size(sample_shape)))
 
@@ -74,21 +83,22 @@ class Product(Distribution):
 
     @property
     def point(self) -> Tensor:
-        """The mean; of categories the most likely, as 0s and a 1."""
-        return self._joined(
-            lambda dist: (
-                dist.mode if isinstance(dist, OneHotCategorical) else point(dist)
-            )
-        )
+        """The mean; of categories the most likely, one-hot."""
+        return self._joined(_point)
+
+
+def _point(dist: Distribution) -> Tensor:
+    if isinstance(dist, OneHotCategorical):
+        mode: Tensor = dist.mode
+        return mode
+    return point(dist)
 
 
 class FieldsLikelihood(Likelihood):
-    """p(x|z) = prod over columns of N, Bernoulli, softmax or NB, by their kind; nats of a row add
-    over its columns.
+    """Heterogeneous likelihood of a table: each column by its kind.
 
-    real: "gaussian" or "laplace".  count: "negative-binomial" or "poisson".  scale: of reals and
-    counts, "learned" per column, or "predicted" by the decoder.  Nazabal et al. 2020
-    (arXiv:1807.03653), section 3.
+    Normal or Laplace for reals, Bernoulli, softmax, negative binomial or Poisson for counts. Nats
+    of a row are summed over its columns. Nazabal et al. 2020 (arXiv:1807.03653), section 3.
     """
 
     domains = ("mixed",)
@@ -112,41 +122,44 @@ class FieldsLikelihood(Likelihood):
         ] = "learned",
     ) -> None:
         super().__init__()
-        reals: Any = GaussianLikelihood if real == "gaussian" else LaplaceLikelihood
-        counts: Any = (
-            PoissonLikelihood if count == "poisson" else NegativeBinomialLikelihood
-        )
-        options = {} if count == "poisson" else {"scale": scale}
+        makers: dict[Domain, Callable[[DataSpec], Likelihood]] = {
+            "real": partial(GaussianLikelihood, scale=scale),
+            "binary": BernoulliLikelihood,
+            "count": partial(NegativeBinomialLikelihood, scale=scale),
+        }
+        if real == "laplace":
+            makers["real"] = partial(LaplaceLikelihood, scale=scale)
+        if count == "poisson":
+            makers["count"] = PoissonLikelihood
         self.each = nn.ModuleDict()
+        self.params = 1
         columns = list(zip(spec.fields, spec.places, strict=True))
-        for kind, cls, own in (
-            ("real", reals, {"scale": scale}),
-            ("binary", BernoulliLikelihood, {}),
-            ("count", counts, options),
-        ):
-            if at := [place.start for column, place in columns if column.kind == kind]:
-                part = DataSpec(
-                    shape=(len(at),),
-                    domain=kind,
-                    mean=spec.centre[at],
-                    std=spec.spread[at],
-                )
-                self.each[kind] = cls(part, **own)
-                self.register_buffer(f"at_{kind}", torch.tensor(at), persistent=False)
+        for kind, make in makers.items():
+            at = [place.start for column, place in columns if column.kind == kind]
+            if not at:
+                continue
+            part = DataSpec(
+                shape=(len(at),),
+                domain=kind,
+                mean=spec.centre[at],
+                std=spec.spread[at],
+            )
+            likelihood = make(part)
+            self.each[kind] = likelihood
+            self.params = max(self.params, likelihood.params)
+            self.register_buffer(f"at_{kind}", torch.tensor(at), persistent=False)
         self.choices = [
             place for column, place in columns if column.kind == "categorical"
         ]
         self.base = nn.ParameterList(
             nn.Parameter(spec.centre[at].clamp(min=1e-3).log()) for at in self.choices
         )
-        counts = [int(part.params) for part in self.each.values()]  # type: ignore[arg-type]
-        self.params = max([1, *counts])
         self.dims = spec.dims
 
     def forward(
         self, y: Tensor, ctx: Context, p: Distribution | None = None
     ) -> Distribution:
-        parts: list[tuple[Any, Distribution]] = []
+        parts: list[tuple[Dimensions, Distribution]] = []
         for kind, likelihood in self.each.items():
             at = self.get_buffer(f"at_{kind}")
             parts.append((at, likelihood(y[:, : likelihood.params, at], ctx, None)))

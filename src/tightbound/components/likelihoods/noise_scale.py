@@ -13,13 +13,17 @@ ScaleKind = Literal["fixed", "learned", "shared", "predicted", "optimal"]
 
 
 class Scale(nn.Module):
-    """sigma (broadcastable to (n, *shape)), in model units, never below `floor` times the data's
-    own unit.
+    """Scale sigma of a likelihood, in model units, broadcastable to (n, *shape).
 
-    fixed: `value` in model units.  learned: one per dimension.  shared: one for all dimensions.
-    predicted: by the decoder, per example and dimension.  optimal: the root mean square error of
-    the decoder, kept as a running mean over batches (sigma-VAE, Rybkin et al. 2021,
-    arXiv:2006.13202, eq. 6).
+    Args:
+        kind: "fixed" at `value`; "learned", one for each dimension; "shared", one for all;
+            "predicted" by the decoder, per example and dimension; "optimal", the root mean square
+            error of the decoder as a running mean over batches (sigma-VAE, Rybkin et al. 2021,
+            arXiv:2006.13202, eq. 6).
+        unit: Spread of the data, *shape.
+        value: Of a fixed scale, in model units.
+        start: Initial scale, in multiples of `unit`.
+        floor: Least scale, in multiples of `unit`.
     """
 
     def __init__(
@@ -35,16 +39,13 @@ class Scale(nn.Module):
         self.kind = kind
         self.value = value
         self.floor = floor
-        self.register_buffer(
-            "unit",
-            unit.square().mean().sqrt().expand_as(unit).clone()
-            if kind == "shared"
-            else unit,
-        )
-        if kind in ("learned", "shared"):
-            self.log_scale = nn.Parameter(
-                torch.full(unit.shape if kind == "learned" else (), start).log()
-            )
+        if kind == "shared":
+            unit = unit.square().mean().sqrt().expand_as(unit).clone()
+        self.register_buffer("unit", unit)
+        if kind == "learned":
+            self.log_scale = nn.Parameter(torch.full(unit.shape, start).log())
+        if kind == "shared":
+            self.log_scale = nn.Parameter(torch.full((), start).log())
         if kind == "optimal":
             self.register_buffer("square", torch.tensor(start**2))
             self.register_buffer("steps", torch.tensor(0.0))
@@ -52,11 +53,11 @@ class Scale(nn.Module):
 
     @property
     def params(self) -> int:
-        """How many values per dimension the decoder gives to the scale."""
+        """Number of values per dimension that the decoder gives for the scale."""
         return int(self.kind == "predicted")
 
     def forward(self, y: Tensor | None = None) -> Tensor:
-        """y (n, *shape): the decoder's value where the scale is predicted."""
+        """sigma; y (n, *shape): the decoder's value of a predicted scale."""
         unit = self.get_buffer("unit")
         if self.kind == "fixed":
             return torch.full_like(unit, self.value)
@@ -70,9 +71,7 @@ class Scale(nn.Module):
         return unit * (ratio + self.floor)
 
     def sums(self, error: Tensor) -> dict[str, Tensor]:
-        """Sums of one batch, that add over machines: squared error in units of the data, and how
-        many values.
-        """
+        """Squared errors in units of the data, and their count, as sums over the batch."""
         if self.kind != "optimal":
             return {}
         square = (error.detach() / self.get_buffer("unit")).square().sum()
@@ -82,13 +81,12 @@ class Scale(nn.Module):
         }
 
     def follow(self, sums: dict[str, Tensor]) -> None:
-        """Moves the running mean square error by an accepted step: a plain mean at first, then over
-        ~100 steps.
+        """Update the running mean square error by an accepted step.
+
+        A plain mean at first, then over about 100 steps.
         """
         if self.kind == "optimal":
             steps = self.get_buffer("steps").add_(1)
             square = self.get_buffer("square")
-            square.lerp_(
-                (sums["scale/square"] / sums["scale/count"]).to(square),
-                (1 / steps).clamp(min=0.01),
-            )
+            mean = (sums["scale/square"] / sums["scale/count"]).to(square)
+            square.lerp_(mean, (1 / steps).clamp(min=0.01))

@@ -1,8 +1,6 @@
-"""What training minimises; one line per objective.
+"""Objectives of training: the table of losses.
 
-An objective says what it needs to be right: `per_example`, whether batches may be cut anywhere;
-`posteriors`, names of those that it serves (None: all; unsaid: all with a density); `paths`;
-`domains`; `needs`, what `build` must tell it.
+An objective declares what it needs by class attributes, see `core/component.py`.
 """
 
 from tightbound.components.objectives.adversarial import Adversarial, Factor

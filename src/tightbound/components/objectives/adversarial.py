@@ -1,5 +1,6 @@
-"""Objectives with a critic of codes z (n, d) -> logit (n,), a parameter group with a loss of its
-own at every step.
+"""Objectives with a critic of codes z (n, d) -> logit (n,).
+
+The critic is a group of parameters with a loss of its own at every step.
 """
 
 from __future__ import annotations
@@ -12,25 +13,24 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tightbound.core.component import Objective
+from tightbound.core.draw import Clock
 from tightbound.core.options import Weight
-from tightbound.core.trace import Clock, Trace
+from tightbound.core.trace import Trace
 from tightbound.distributions import standard_normal
 
 
 def discriminator_loss(critic: nn.Module, real: Tensor, other: Tensor) -> Tensor:
-    """The critic's cross-entropy, in nats: log 2 where it cannot tell the two kinds apart."""
-    return (
-        F.softplus(-critic(real.detach())).mean()
-        + F.softplus(critic(other.detach())).mean()
-    ) / 2
+    """Cross-entropy of the critic in nats; log 2 without any separation."""
+    real_loss = F.softplus(-critic(real.detach())).mean()
+    return (real_loss + F.softplus(critic(other.detach())).mean()) / 2
 
 
 @dataclass(frozen=True, eq=False)
 class Factor(Objective):
-    """distortion + rate + gamma TC(z), the total correlation as the logit of a critic: FactorVAE.
+    """FactorVAE: distortion + rate + gamma TC(z), the total correlation by a critic.
 
-    gamma: weight of the total correlation. The critic tells codes from codes whose features were
-    shuffled over the batch, each by itself: draws from the product of the marginals of q(z).  Kim
+    TC(z) is estimated by the logit of a critic that separates codes from codes whose features were
+    shuffled over the batch, each by itself: draws from the product of the marginals of q(z). Kim
     and Mnih 2018 (arXiv:1802.05983), eq. 2 and 3.
     """
 
@@ -48,11 +48,8 @@ class Factor(Objective):
         z = trace.gather(site.z)
         keys = trace.gather(trace.fresh("shuffle", standard_normal(site.z)))
         shuffled = z.gather(0, keys.argsort(0))
-        loss = (
-            trace.distortion.mean()
-            + trace.rate.mean()
-            + self.gamma * self.critic(z).mean()
-        )
+        elbo_loss = trace.distortion.mean() + trace.rate.mean()
+        loss = elbo_loss + self.gamma * self.critic(z).mean()
         return {
             "inference": loss,
             "generative": loss,
@@ -62,17 +59,17 @@ class Factor(Objective):
 
 @dataclass(frozen=True, eq=False)
 class Adversarial(Objective):
-    """distortion; the encoder also makes a critic take its codes for draws from the prior:
-    adversarial autoencoder.
+    """Adversarial autoencoder: distortion, and codes that fool a critic.
 
-    weight: of the encoder's part in the game. Makhzani et al. 2015 (arXiv:1511.05644), section 2;
-    the encoder's loss is the one that does not saturate (Goodfellow et al. 2014, arXiv:1406.2661),
-    times `weight`.
+    The critic separates codes from draws of the prior.
+
+    Makhzani et al. 2015 (arXiv:1511.05644), section 2; the encoder's loss is the non-saturating one
+    (Goodfellow et al. 2014, arXiv:1406.2661), times `weight`.
     """
 
     critic: nn.Module
     weight: Annotated[
-        Weight, Field(description="weight of the encoder's part in the game")
+        Weight, Field(description="weight of the encoder's adversarial loss")
     ] = 1.0
     build_arguments = ("critic",)
     compatible_hierarchies = ("flat",)

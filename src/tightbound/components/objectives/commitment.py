@@ -1,4 +1,4 @@
-"""The loss of models whose encoder is quantised."""
+"""The objective of vector-quantised models."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from pydantic import Field
 from torch import Tensor
 
 from tightbound.core.component import Objective
+from tightbound.core.draw import Clock
 from tightbound.core.options import Weight
-from tightbound.core.trace import Clock, Trace
+from tightbound.core.trace import Trace
 from tightbound.distributions import Quantized
 
 
 @dataclass(frozen=True)
 class Commitment(Objective):
-    """-ELBO + weight |encoding - its code|^2, so that the encoder stays near the codes that it
-    chose.
+    """VQ-VAE loss: -ELBO + weight |encoding - its code|^2.
 
-    weight: of the distance between encoding and code. van den Oord et al. 2017 (arXiv:1711.00937),
-    eq. 3; the codes follow by running means, not by its middle term.
+    The commitment term keeps the encodings near the chosen codes. van den Oord et al. 2017
+    (arXiv:1711.00937), eq. 3; the codes are updated by running means instead of its middle term.
     """
 
     weight: Annotated[
@@ -30,9 +30,11 @@ class Commitment(Objective):
     compatible_posteriors = ("vector-quantized",)
 
     def __call__(self, trace: Trace, clock: Clock) -> Tensor:
-        away = [
+        distances = [
             site.q.commitment.mean()
             for site in trace.latents.values()
             if isinstance(site.q, Quantized)
         ]
-        return -trace.elbo.mean() + self.weight * sum(away, trace.log_px.new_zeros(()))
+        return -trace.elbo.mean() + self.weight * sum(
+            distances, trace.log_px.new_zeros(())
+        )

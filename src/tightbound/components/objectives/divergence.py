@@ -1,7 +1,4 @@
-"""Objectives that draw the codes of a batch towards the prior as a sample, not one by one.
-
-They see the whole batch.
-"""
+"""Objectives on a distance between the codes of a batch and draws from the prior."""
 
 from __future__ import annotations
 
@@ -13,8 +10,9 @@ from pydantic import Field
 from torch import Tensor
 
 from tightbound.core.component import Objective
+from tightbound.core.draw import Clock
 from tightbound.core.options import Count, Weight
-from tightbound.core.trace import Clock, Trace
+from tightbound.core.trace import Trace
 from tightbound.distributions import standard_normal
 
 SCALES = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
@@ -22,37 +20,37 @@ Kernel = Literal["imq", "rbf"]
 
 
 def mmd(x: Tensor, y: Tensor, kernel: Kernel, widths: Tensor) -> Tensor:
-    """The squared maximum mean discrepancy of two samples (n, d), unbiased, its kernels summed over
-    `widths`.
+    """Squared maximum mean discrepancy of two samples (n, d), unbiased.
 
-    rbf: exp(-r^2 / w).  imq: w / (w + r^2).  Gretton et al. 2012 (JMLR 13:723), eq. 3; Tolstikhin
-    et al. 2018.
+    The kernels are summed over `widths`: exp(-r^2 / w) (rbf) or w / (w + r^2) (imq). Gretton et al.
+    2012 (JMLR 13:723), eq. 3; Tolstikhin et al. 2018.
     """
 
-    def mean(a: Tensor, b: Tensor, own: bool) -> Tensor:
+    def values(a: Tensor, b: Tensor) -> Tensor:
         square = a.square().sum(1)[:, None] + b.square().sum(1) - 2 * a @ b.T
         square = square.clamp(min=0)[..., None]
-        k = (
-            torch.exp(-square / widths)
-            if kernel == "rbf"
-            else widths / (widths + square)
-        ).sum(-1)
-        n = len(a)
-        return (k.sum() - k.diagonal().sum()) / max(1, n * (n - 1)) if own else k.mean()
+        if kernel == "rbf":
+            return torch.exp(-square / widths).sum(-1)
+        return (widths / (widths + square)).sum(-1)
 
-    return mean(x, x, True) + mean(y, y, True) - 2 * mean(x, y, False)
+    def mean_within(a: Tensor) -> Tensor:
+        k = values(a, a)
+        return (k.sum() - k.diagonal().sum()) / max(1, len(a) * (len(a) - 1))
+
+    return mean_within(x) + mean_within(y) - 2 * values(x, y).mean()
 
 
 def sliced(x: Tensor, y: Tensor, directions: Tensor) -> Tensor:
-    """The squared Wasserstein distance of two samples (n, d), averaged over their shadows on
-    `directions` (L, d).
+    """Squared sliced Wasserstein distance of two samples (n, d).
+
+    The mean over the projections on `directions` (L, d).
     """
     unit = directions / directions.norm(dim=1, keepdim=True)
     return ((x @ unit.T).sort(0).values - (y @ unit.T).sort(0).values).square().mean()
 
 
 def _codes(trace: Trace) -> tuple[Tensor, Tensor]:
-    """The codes of the batch of all processes, and as many draws from the prior, (K*B, d)."""
+    """Codes of the batch of all processes, and as many prior draws, (K*B, d)."""
     (site,) = trace.latents.values()
     assert site.p is not None
     return trace.gather(site.z), trace.gather(trace.fresh("prior draw", site.p))
@@ -60,13 +58,12 @@ def _codes(trace: Trace) -> tuple[Tensor, Tensor]:
 
 @dataclass(frozen=True)
 class Mmd(Objective):
-    """distortion + rate_weight * rate + weight * MMD(q(z), p(z)), with kernels of seven widths.
+    """WAE-MMD and InfoVAE: distortion + rate_weight rate + weight MMD(q(z), p(z)).
 
-    weight: what MMD is multiplied by.  rate_weight: the same of the rate.  kernel: "imq", inverse
-    multiquadratic, or "rbf", Gaussian. rate_weight 0 is WAE-MMD (Tolstikhin et al. 2018,
-    arXiv:1711.01558), with a point posterior or a normal one; else InfoVAE, 1 - alpha and alpha +
-    lambda - 1 (Zhao, Song and Ermon 2019, arXiv:1706.02262, eq. 6).  The widths are multiples of
-    the mean squared distance of two prior draws, 2 d for a standard normal.
+    Kernels of seven widths, which are multiples of the mean squared distance of two prior draws
+    (2 d for a standard normal). rate_weight = 0 is WAE-MMD (Tolstikhin et al. 2018,
+    arXiv:1711.01558), with a point posterior or a normal one; otherwise InfoVAE, with weights
+    1 - alpha and alpha + lambda - 1 (Zhao, Song and Ermon 2019, arXiv:1706.02262, eq. 6).
     """
 
     weight: Annotated[
@@ -83,18 +80,18 @@ class Mmd(Objective):
     def __call__(self, trace: Trace, clock: Clock) -> Tensor:
         z, drawn = _codes(trace)
         base = 2 * drawn.detach().var(0, correction=0).sum().clamp(min=1e-6)
-        loss = trace.distortion.mean() + self.weight * mmd(
-            z, drawn, self.kernel, base * base.new_tensor(SCALES)
-        )
-        return loss + self.rate_weight * trace.rate.mean() if self.rate_weight else loss
+        distance = mmd(z, drawn, self.kernel, base * base.new_tensor(SCALES))
+        loss = trace.distortion.mean() + self.weight * distance
+        if self.rate_weight:
+            loss = loss + self.rate_weight * trace.rate.mean()
+        return loss
 
 
 @dataclass(frozen=True)
 class Sliced(Objective):
-    """distortion + weight * SW(q(z), p(z)), the sliced Wasserstein distance over random directions.
+    """Sliced Wasserstein autoencoder: distortion + weight SW(q(z), p(z)).
 
-    weight: of the distance.  slices: random directions.  Kolouri et al. 2018 (arXiv:1804.01947),
-    eq. 15.
+    Over random directions. Kolouri et al. 2018 (arXiv:1804.01947), eq. 15.
     """
 
     weight: Annotated[
@@ -107,7 +104,6 @@ class Sliced(Objective):
 
     def __call__(self, trace: Trace, clock: Clock) -> Tensor:
         z, drawn = _codes(trace)
-        directions = trace.fresh(
-            "slices", standard_normal(z.new_empty(self.slices, z.shape[1]))
-        )
+        like = z.new_empty(self.slices, z.shape[1])
+        directions = trace.fresh("slices", standard_normal(like))
         return trace.distortion.mean() + self.weight * sliced(z, drawn, directions)

@@ -1,4 +1,4 @@
-"""What training minimises, as functions of a trace: nats per example, averaged over the batch."""
+"""The ELBO and its variants: nats per example, averaged over the batch."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from pydantic import Field
 from torch import Tensor
 
 from tightbound.core.component import Objective
+from tightbound.core.draw import Clock
 from tightbound.core.options import Weight
-from tightbound.core.trace import Clock, Trace
+from tightbound.core.trace import Trace
 
 
 @dataclass(frozen=True)
 class Elbo(Objective):
-    """-ELBO with the usual changes: distortion + beta * ramp * rate.
+    """-ELBO, with optional beta, warm-up and free bits: distortion + beta ramp rate.
 
-    beta: weight of the rate; 1 is the bound (beta-VAE, Higgins et al. 2017).  warmup: share of the
-    run over which the weight rises from 0 (Bowman et al. 2016).  free_bits: nats per latent feature
-    that cost nothing, on the batch mean; per latent, where q or p is no product over features
-    (Kingma et al. 2016, arXiv:1606.04934, eq. 15). Reported figures never see any of the three.
+    Reported figures do not depend on any of the three. beta-VAE: Higgins et al. 2017; warm-up:
+    Bowman et al. 2016; free bits, per latent where q or p does not factorise: Kingma et al. 2016
+    (arXiv:1606.04934), eq. 15.
     """
 
     beta: Annotated[Weight, Field(description="weight of the rate; 1 is the bound")] = (
@@ -41,32 +41,34 @@ class Elbo(Objective):
 
     @property
     def per_example(self) -> bool:
-        """True where the loss is a mean over examples, so that batches may be cut anywhere."""
+        """True where the loss is a mean over examples, so that batches may be split."""
         return self.free_bits == 0
 
     def __call__(self, trace: Trace, clock: Clock) -> Tensor:
-        rate = self._free(trace) if self.free_bits else trace.rate.mean()
+        rate = self._rate(trace)
         return trace.distortion.mean() + self.beta * clock.ramp(self.warmup) * rate
 
-    def _free(self, trace: Trace) -> Tensor:
+    def _rate(self, trace: Trace) -> Tensor:
+        """The rate, above free bits."""
+        if not self.free_bits:
+            return trace.rate.mean()
         total = trace.log_px.new_zeros(())
         for site in trace.latents.values():
-            each = site.kl.reshape(-1, 1) if site.kl_each is None else site.kl_each
-            means = trace.gather(
-                each * (trace.k * trace.log_v.exp()).reshape(-1, 1)
-            ).mean(0)
-            total = total + means.clamp(min=self.free_bits).sum()
+            each = site.kl_each
+            if each is None:
+                each = site.kl.reshape(-1, 1)
+            weighted = each * (trace.k * trace.log_v.exp()).reshape(-1, 1)
+            total = (
+                total + trace.gather(weighted).mean(0).clamp(min=self.free_bits).sum()
+            )
         return total
 
 
 @dataclass(frozen=True)
 class Capacity(Objective):
-    """distortion + gamma |rate - C|: the rate is held at C nats, which rise from 0 over the share
-    `rise` of the run.
+    """Controlled capacity: distortion + gamma |rate - C|, C in nats rising from 0.
 
-    gamma: weight of the distance from C.  rise: share of the run over which C rises. capacity: C at
-    the end, in nats; 25 unless given, or an eighth of the number of dimensions where that is less.
-    Burgess et al. 2018 (arXiv:1804.03599), eq. 8; gamma = 1000 and 25 nats are theirs for dSprites.
+    Burgess et al. 2018 (arXiv:1804.03599), eq. 8, with gamma = 1000 and 25 nats for dSprites.
     """
 
     gamma: Annotated[
@@ -83,18 +85,16 @@ class Capacity(Objective):
     per_example = False
 
     def __call__(self, trace: Trace, clock: Clock) -> Tensor:
-        most = (
-            min(25.0, trace.batch.x[0].numel() / 8)
-            if self.capacity is None
-            else self.capacity
-        )
-        off = trace.gather(trace.rate).mean() - most * clock.ramp(self.rise)
+        capacity = self.capacity
+        if capacity is None:
+            capacity = min(25.0, trace.batch.x[0].numel() / 8)
+        off = trace.gather(trace.rate).mean() - capacity * clock.ramp(self.rise)
         return trace.distortion.mean() + self.gamma * off.abs()
 
 
 @dataclass(frozen=True)
 class Distortion(Objective):
-    """-log p(x|z) at the encoder's point: the autoencoder's loss, on the same scale as a VAE's."""
+    """Autoencoder loss: -log p(x|z) at the encoder's point, in nats as that of a VAE."""
 
     compatible_posteriors = ("delta",)
 

@@ -1,6 +1,6 @@
-"""Bounds of K samples and their gradients.
+"""Importance-weighted bounds of K samples, and estimators of their gradients.
 
-Whatever surrogate gives a gradient, the value is the bound itself.
+The value of a surrogate with another gradient is the bound itself.
 """
 
 from __future__ import annotations
@@ -14,32 +14,29 @@ from pydantic import Field
 from torch import Tensor
 
 from tightbound.core.component import Objective
+from tightbound.core.draw import Clock
 from tightbound.core.options import Count, Share
-from tightbound.core.trace import NEGLIGIBLE, Clock, Trace, mask_negligible
+from tightbound.core.trace import NEGLIGIBLE, Trace, mask_negligible
 
 
 def bound(trace: Trace, m: int = 1) -> Tensor:
-    """The importance-weighted bound, averaged over m estimates that share the K rows out among
-    them, (B,).
-    """
+    """Importance-weighted bound, (B,): the mean of m estimates of K / m samples each."""
     terms = trace.log_w + trace.log_v
-    return mask_negligible(terms.reshape(m, -1, terms.shape[-1]), 1).logsumexp(1).mean(
-        0
-    ) + math.log(m)
+    groups = mask_negligible(terms.reshape(m, -1, terms.shape[-1]), 1)
+    return groups.logsumexp(1).mean(0) + math.log(m)
 
 
 def with_gradient_of(surrogate: Tensor, value: Tensor) -> Tensor:
-    """`value`, differentiated as `surrogate`."""
+    """`value`, with the gradient of `surrogate`."""
     return surrogate + (value - surrogate).detach()
 
 
 @dataclass(frozen=True)
 class Iwae(Objective):
-    """-log (1/K) sum_k w_k, the K-sample bound. Burda, Grosse and Salakhutdinov 2016
-    (arXiv:1509.00519), eq. 8.
+    """Importance-weighted bound (IWAE): -log (1/K) sum_k w_k.
 
-    m: how many such bounds, each of K / m samples, are averaged, as MIWAE does.
-    Rainforth et al. 2018 (arXiv:1802.04537), eq. 9.
+    With m > 1, the mean of m bounds of K / m samples (MIWAE; Rainforth et al. 2018,
+    arXiv:1802.04537, eq. 9). Burda, Grosse and Salakhutdinov 2016 (arXiv:1509.00519), eq. 8.
     """
 
     m: Annotated[
@@ -52,10 +49,9 @@ class Iwae(Objective):
 
 @dataclass(frozen=True)
 class Piwae(Objective):
-    """theta by the bound of all K samples, phi by the mean of m bounds of K / m. Rainforth et al.
-    2018, section 5.
+    """PIWAE: theta by the bound of K samples, phi by the mean of m bounds of K / m.
 
-    m: bounds that phi learns from.
+    Rainforth et al. 2018 (arXiv:1802.04537), section 5.
     """
 
     m: Annotated[Count, Field(description="bounds that the encoder learns from")] = 8
@@ -71,10 +67,9 @@ class Piwae(Objective):
 
 @dataclass(frozen=True)
 class Ciwae(Objective):
-    """-(beta ELBO + (1 - beta) bound of K samples). Rainforth et al. 2018 (arXiv:1802.04537), eq.
-    14.
+    """CIWAE: -(beta ELBO + (1 - beta) bound of K samples).
 
-    beta: share of the ELBO.
+    Rainforth et al. 2018 (arXiv:1802.04537), eq. 14.
     """
 
     beta: Annotated[Share, Field(description="share of the ELBO")] = 0.05
@@ -85,10 +80,9 @@ class Ciwae(Objective):
 
 @dataclass(frozen=True)
 class Renyi(Objective):
-    """-1 / (1 - alpha) log (1/K) sum_k w_k^(1 - alpha), the Renyi bound.  alpha: 0 is IWAE, at 1 it
-    is the ELBO.
+    """Renyi bound: -1 / (1 - alpha) log (1/K) sum_k w_k^(1 - alpha).
 
-    Li and Turner 2016 (arXiv:1602.02311), eq. 7.
+    alpha = 0 is IWAE, alpha = 1 the ELBO. Li and Turner 2016 (arXiv:1602.02311), eq. 7.
     """
 
     alpha: Annotated[
@@ -97,17 +91,16 @@ class Renyi(Objective):
 
     def __call__(self, trace: Trace, clock: Clock) -> Tensor:
         power = (1 - self.alpha) or 1e-3
-        return -(
-            mask_negligible(power * trace.log_w + trace.log_v, 0).logsumexp(0) / power
-        ).mean()
+        terms = mask_negligible(power * trace.log_w + trace.log_v, 0)
+        return -(terms.logsumexp(0) / power).mean()
 
 
 @dataclass(frozen=True)
 class StickingTheLanding(Objective):
-    """-ELBO without the score of q, whose mean is zero: no noise is left where q is exact
-    ("sticking the landing").
+    """Sticking the landing: -ELBO without the score of q, whose mean is zero.
 
-    Roeder, Wu and Duvenaud 2017 (arXiv:1703.09194), eq. 8.
+    The gradient has no variance where q is exact. Roeder, Wu and Duvenaud 2017
+    (arXiv:1703.09194), eq. 8.
     """
 
     needs_log_q_at_given_z = True
@@ -118,10 +111,10 @@ class StickingTheLanding(Objective):
 
 @dataclass(frozen=True)
 class Dreg(Objective):
-    """The K-sample bound; phi by sum_k w~_k^2 dlog w_k/dz dz/dphi, whose signal does not fade as K
-    grows.
+    """Doubly reparameterised gradients (DReG) of the bound of K samples.
 
-    Tucker et al. 2019 (arXiv:1810.04152), eq. 8; w~ the normalised weights.
+    The gradient for phi is sum_k w~_k^2 dlog w_k/dz dz/dphi, w~ the normalised weights; its signal
+    does not vanish as K grows. Tucker et al. 2019 (arXiv:1810.04152), eq. 8.
     """
 
     needs_log_q_at_given_z = True
@@ -142,11 +135,11 @@ class Dreg(Objective):
 
 @dataclass(frozen=True)
 class Vimco(Objective):
-    """The K-sample bound for latents without a path for the gradient: the score of q, each sample
-    against the others.
+    """VIMCO: the bound of K samples for latents without reparameterisation.
 
-    The signal of sample k is the bound minus the bound in which w_k is the geometric mean of the
-    others. Mnih and Rezende 2016 (arXiv:1602.06725), eq. 12 to 14.
+    The score of q, with the other samples as baseline: the signal of sample k is the bound
+    minus the bound in which w_k is the geometric mean of the others. Mnih and Rezende 2016
+    (arXiv:1602.06725), eq. 12 to 14.
     """
 
     needs_log_q_at_given_z = True
@@ -157,11 +150,11 @@ class Vimco(Objective):
         log_w = trace.log_w.detach()
         others = (log_w.sum(0) - log_w) / max(1, k - 1)
         eye = torch.eye(k, dtype=torch.bool, device=log_w.device)[..., None]
-        without = torch.where(eye, others, log_w[:, None]).logsumexp(0) - math.log(
-            k
-        )  # (K, B): sample k replaced
-        signal = trace.log_p_hat.detach() - without if k > 1 else log_w
+        # (K, B): the bound with sample k replaced
+        baseline = torch.where(eye, others, log_w[:, None]).logsumexp(0) - math.log(k)
+        signal = log_w
+        if k > 1:
+            signal = trace.log_p_hat.detach() - baseline
         score = sum(site.log_q for site in trace.latents.values())
-        return -with_gradient_of(
-            trace.log_p_hat + (signal * score).sum(0), trace.log_p_hat
-        ).mean()
+        surrogate = trace.log_p_hat + (signal * score).sum(0)
+        return -with_gradient_of(surrogate, trace.log_p_hat).mean()

@@ -1,4 +1,4 @@
-"""Learning from examples of which some have a label."""
+"""Semi-supervised objectives, for data of which some examples have labels."""
 
 from __future__ import annotations
 
@@ -10,19 +10,20 @@ from pydantic import Field
 from torch import Tensor
 
 from tightbound.core.component import Objective
+from tightbound.core.draw import Clock
 from tightbound.core.options import Weight
-from tightbound.core.trace import Clock, Trace
+from tightbound.core.trace import Trace
 
 
 @dataclass(frozen=True)
 class SemiSupervised(Objective):
-    """-log p(x, y) bounded where the label y is known, -log p(x) where not, + alpha E[-log q(y|x)]
-    where it is known.
+    """Semi-supervised VAE (M2): bounds with and without labels, and classification.
 
-    The class is enumerated, so both bounds are exact in y: the rows of another class weigh nothing
-    where y is known, and log q of a known y is 0.  alpha: weight of the classification term, in
-    which the paper's 0.1 N is 0.1. labelled: the share of examples that have a label, by which its
-    mean over a batch becomes one over those. Kingma et al. 2014 (arXiv:1406.5298), eq. 6 to 9.
+    -log p(x, y) bounded where the label y is given, -log p(x) where not, + alpha E[-log q(y|x)]
+    where it is given. The class is enumerated, so both bounds are exact in y: rows of other
+    classes have weight 0 where y is given, and log q of a given y is 0. The paper's weight 0.1
+    N is alpha = 0.1; `labelled` is the share of labelled examples, which turns a mean over the
+    batch into a mean over them. Kingma et al. 2014 (arXiv:1406.5298), eq. 6 to 9.
     """
 
     labelled: float
@@ -39,11 +40,11 @@ class SemiSupervised(Objective):
         bound = trace.elbo
         if y is None:
             return -bound.mean()
-        known = (y >= 0).to(bound)
-        own = site.z.unflatten(0, (trace.k, -1)).gather(
-            -1, y.clamp(min=0).expand(trace.k, -1)[..., None]
-        )[..., 0]
-        share = own / own.sum(0)
+        labelled = (y >= 0).to(bound)
+        one_hot = site.z.unflatten(0, (trace.k, -1))
+        classes = y.clamp(min=0).expand(trace.k, -1)[..., None]
+        is_class = one_hot.gather(-1, classes)[..., 0]
+        share = is_class / is_class.sum(0)
         log_q = (share * site.log_q).sum(0)
         bound = torch.where(y >= 0, (share * trace.log_w).sum(0) + log_q, bound)
-        return -bound.mean() - self.alpha / self.labelled * (known * log_q).mean()
+        return -bound.mean() - self.alpha / self.labelled * (labelled * log_q).mean()

@@ -1,9 +1,8 @@
-"""Objectives that compare x with its reconstruction otherwise than by p(x|z): by structure, or as a
-critic sees it.
+"""Perceptual objectives: reconstructions compared by structure or by a critic.
 
-They are no densities, so the figures that are reported stay those of the trace.  The scale of
-p(x|z) has no part in them: a likelihood whose scale follows by itself (gaussian, scale optimal)
-keeps those figures meaningful.
+They are not densities, so the reported figures stay those of the trace. The scale of p(x|z) does
+not enter them: a likelihood with a scale that adapts by itself (gaussian, scale optimal) keeps
+the figures meaningful.
 """
 
 from __future__ import annotations
@@ -17,33 +16,23 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from tightbound.core.batch import rows
 from tightbound.core.component import Objective
+from tightbound.core.draw import Clock, Draw
 from tightbound.core.options import Count, Positive, Weight
-from tightbound.core.trace import Clock, Draw, Trace, rows
+from tightbound.core.trace import Trace
 from tightbound.distributions import point
 
-SMOOTH = (
-    "binary",
-    "levels",
-    "unit",
-    "real",
-    "count",
-)  # domains in which a reconstruction can move by a little
-POWERS = (
-    0.0448,
-    0.2856,
-    0.3001,
-    0.2363,
-    0.1333,
-)  # of the scales, from fine to coarse; Wang et al. 2003, section 3.2
-# below it a mean structure, which may be negative, becomes a positive number that rises with it
+# domains whose reconstructions vary continuously
+SMOOTH = ("binary", "levels", "unit", "real", "count")
+# of the scales, from fine to coarse; Wang et al. 2003, section 3.2
+POWERS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
+# below it a mean structure, which may be negative, is replaced by a positive increasing function
 LEAST = 0.05
 
 
 def blurred(x: Tensor, kernel: Tensor) -> Tensor:
-    """x (n, C, *size) under a separable window along each axis, at the places where it fits in
-    whole.
-    """
+    """x (n, C, *size) under a separable window along each axis, without padding."""
     for axis in range(2, x.dim()):
         x = (x.unfold(axis, len(kernel), 1) * kernel).sum(-1)
     return x
@@ -52,11 +41,11 @@ def blurred(x: Tensor, kernel: Tensor) -> Tensor:
 def structure(
     x: Tensor, y: Tensor, kernel: Tensor, reach: float
 ) -> tuple[Tensor, Tensor]:
-    """Mean over places of SSIM and of its factor of contrast and structure, (n, C); reach: the
-    range of the data.
+    """Mean over places of SSIM and of its contrast-structure factor, (n, C).
 
-    SSIM = (2 m_x m_y + C1) / (m_x^2 + m_y^2 + C1) times (2 s_xy + C2) / (s_x^2 + s_y^2 + C2), C1 =
-    (0.01 reach)^2, C2 = (0.03 reach)^2.  Wang et al. 2004 (doi:10.1109/TIP.2003.819861), eq. 13.
+    SSIM = (2 m_x m_y + C1) / (m_x^2 + m_y^2 + C1) times (2 s_xy + C2) / (s_x^2 + s_y^2 + C2),
+    C1 = (0.01 reach)^2, C2 = (0.03 reach)^2, reach the range of the data. Wang et al. 2004
+    (doi:10.1109/TIP.2003.819861), eq. 13.
     """
     mx, my, xx, yy, xy = (blurred(v, kernel) for v in (x, y, x * x, y * y, x * y))
     c1 = (0.01 * reach) ** 2
@@ -69,11 +58,11 @@ def structure(
 def msssim(
     x: Tensor, y: Tensor, reach: float, window: int = 11, sigma: float = 1.5
 ) -> Tensor:
-    """Multi-scale SSIM of images, signals or volumes (n, C, *size), mean over channels, (n,).
+    """Multi-scale SSIM of images, signals or volumes (n, C, *size): (n,).
 
-    prod_j cs_j^w_j over the scales, each half of the one before, with SSIM itself at the coarsest:
-    of five scales those in which the window fits, their powers summing to 1.  Wang et al. 2003
-    (doi:10.1109/ACSSC.2003.1292216), eq. 7.
+    Mean over channels. prod_j cs_j^w_j over the scales, each half of the one before, with SSIM
+    itself at the coarsest; of five scales those in which the window fits, their powers summing to
+    1. Wang et al. 2003 (doi:10.1109/ACSSC.2003.1292216), eq. 7.
     """
     least = min(x.shape[2:])
     window = min(window, least - (least + 1) % 2)
@@ -82,25 +71,33 @@ def msssim(
     scales = next(s for s in range(len(POWERS), 0, -1) if least >> (s - 1) >= window)
     total = sum(POWERS[:scales])
     pool = (F.avg_pool1d, F.avg_pool2d, F.avg_pool3d)[x.dim() - 3]
-    found = x.new_ones(x.shape[:2])
+    if scales == 1:
+        return structure(x, y, kernel, reach)[0].mean(-1)
+    product = x.new_ones(x.shape[:2])
     for scale, power in itertools.islice(enumerate(POWERS, 1), scales):
         ssim, cs = structure(x, y, kernel, reach)
-        part = ssim if scale == scales else cs
-        positive = torch.where(
-            part > LEAST, part, LEAST * torch.exp((part / LEAST - 1).clamp(max=0))
-        )
-        found = part if scales == 1 else found * positive ** (power / total)
-        x, y = (v if scale == scales else pool(v, 2) for v in (x, y))
-    return found.mean(-1)
+        factor = ssim if scale == scales else cs
+        small = LEAST * torch.exp((factor / LEAST - 1).clamp(max=0))
+        positive = torch.where(factor > LEAST, factor, small)
+        product = product * positive ** (power / total)
+        if scale < scales:
+            x = pool(x, 2)
+            y = pool(y, 2)
+    return product.mean(-1)
+
+
+def _with_channels(x: Tensor) -> Tensor:
+    """Vectors (n, D) as signals of one channel (n, 1, D)."""
+    if x.dim() == 2:
+        return x.unsqueeze(1)
+    return x
 
 
 @dataclass(frozen=True)
 class MsSsim(Objective):
-    """weight (1 - MS-SSIM(x, E[x|z])) + beta * rate.
+    """MS-SSIM loss: weight (1 - MS-SSIM(x, E[x|z])) + beta rate.
 
-    weight: nats that one is worth.  beta: weight of the rate.  window: its side, at most the
-    data's.  sigma: its standard deviation.  reach: the range of the data.  Snell et al. 2017
-    (arXiv:1511.06409).
+    Snell et al. 2017 (arXiv:1511.06409).
     """
 
     reach: float
@@ -119,23 +116,20 @@ class MsSsim(Objective):
     needs_all_values = True
 
     def __call__(self, trace: Trace, clock: Clock) -> Tensor:
-        x, y = (
-            v if v.dim() > 2 else v.unsqueeze(1)
-            for v in (rows(trace.batch.x, trace.k), point(trace.px))
-        )
+        x = _with_channels(rows(trace.batch.x, trace.k))
+        y = _with_channels(point(trace.px))
         alike = msssim(x, y, self.reach, self.window, self.sigma)
         return self.weight * (1 - alike).mean() + self.beta * trace.rate.mean()
 
 
 @dataclass(frozen=True, eq=False)
 class VaeGan(Objective):
-    """rate + how unlike x and E[x|z] are to a critic; the decoder also makes it take both it and
-    new data for true.
+    """VAE-GAN: rate + distance of a critic's features, and an adversarial loss.
 
-    Encoder: rate + L, L = |f(x) - f(E[x|z])|^2 / 2, f what the critic's last hidden layer says.
-    Decoder: likeness L + the losses of fooling the critic that do not saturate; a learned prior:
-    these and the rate.  Critic: real x against reconstructions and against decoded draws from the
-    prior.  likeness: the weight of L in the decoder's loss. Larsen et al. 2016 (arXiv:1512.09300).
+    Encoder: rate + L, L = |f(x) - f(E[x|z])|^2 / 2, f the last hidden layer of the critic.
+    Decoder: likeness L + the non-saturating losses of fooling the critic with reconstructions
+    and new data; a learned prior: these and the rate. Critic: real x against reconstructions
+    and against decoded draws from the prior. Larsen et al. 2016 (arXiv:1512.09300).
     """
 
     discriminator: nn.Module
@@ -156,13 +150,17 @@ class VaeGan(Objective):
         judge = self.discriminator[-1]
         z = trace.fresh("prior draw", site.p)
         new = point(trace.again(Draw(trace.k, source="p", given={"z": z})).px)
-        real, old, new = (
-            hidden(v) for v in (rows(trace.batch.x, trace.k), point(trace.px), new)
-        )
-        unlike = 0.5 * (real - old).square().sum(-1).mean()
+        real = hidden(rows(trace.batch.x, trace.k))
+        old = hidden(point(trace.px))
+        new = hidden(new)
+        distance = 0.5 * (real - old).square().sum(-1).mean()
         fooled = F.softplus(-judge(old)).mean() + F.softplus(-judge(new)).mean()
         fakes = (F.softplus(judge(old)).mean() + F.softplus(judge(new)).mean()) / 2
         critic = (F.softplus(-judge(real)).mean() + fakes) / 2
-        made = self.likeness * unlike + fooled
+        generative = self.likeness * distance + fooled
         rate = trace.rate.mean()
-        return {"inference": rate + unlike, "generative": rate + made, "critic": critic}
+        return {
+            "inference": rate + distance,
+            "generative": rate + generative,
+            "critic": critic,
+        }

@@ -1,4 +1,4 @@
-"""q(z|x); one line per posterior."""
+"""q(z|x): the table of posteriors."""
 
 from tightbound.components.posteriors.codes import (
     CategoricalPosterior,

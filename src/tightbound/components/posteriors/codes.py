@@ -1,8 +1,8 @@
-"""q(z|x) over codes: categories, a learned codebook, residual codebooks, and a fixed grid.
+"""Posteriors over codes: categories, vector quantisation, finite scalars.
 
-On a grid of places (a convolutional encoder, h (n, *grid, F)) z (n, places * latent) goes place by
-place, one row of the grid after another, and so do the codes' numbers (n, N): N = places * codes of
-a place * levels, in this order.
+On a grid of places (a convolutional encoder, h (n, *grid, F)) z (n, places * latent) is ordered
+by place, one row of the grid after another, and so are the entry numbers (n, N):
+N = places * codes of a place * levels, in this order.
 """
 
 from __future__ import annotations
@@ -17,29 +17,31 @@ from torch.distributions import Distribution
 from torch.nn import functional as F
 
 from tightbound.core.component import ModelAware, ModelPart, Posterior
+from tightbound.core.draw import Context, Examples
 from tightbound.core.options import Count, Positive, Share
-from tightbound.core.trace import Context, Examples, Trace
-from tightbound.distributions import Code, Codes, Quantized, soft_clip
+from tightbound.core.trace import Trace
+from tightbound.distributions import Code, Codebook, Codes, Quantized, soft_clip
 from tightbound.runtime.errors import TightboundError
 
-# of the mean count: a code that is used less is dead and starts again at an encoding
+# an entry used less than this share of the mean count is dead and restarts at an encoding
 LEAST_USED = 0.03
 
 
-def groups_of(latent: int, dim: int, what: str) -> int:
-    """How many codes of `dim` features a latent holds; raises TightboundError where it does not
-    part evenly.
+def groups_of(latent: int, dim: int, unit: str) -> int:
+    """Number of codes of `dim` features that a latent holds.
+
+    Raises TightboundError where it does not divide evenly.
     """
     if latent % dim:
         raise TightboundError(
-            f"latent = {latent} does not part into codes of {what}: set latent "
-            f"to a multiple of {dim}"
+            f"latent = {latent} does not divide into codes of {unit}: set latent to a "
+            f"multiple of {dim}"
         )
     return latent // dim
 
 
-class OneHot:
-    """A codebook of unit vectors: category k of K as a one at place k."""
+class OneHot(Codebook):
+    """Codebook of unit vectors: category k of K as one-hot vector."""
 
     def __init__(self, groups: int, size: int) -> None:
         self.groups = groups
@@ -52,15 +54,14 @@ class OneHot:
         return z.unflatten(-1, (self.groups, self.size)).argmax(-1)
 
     def moments(self, share: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean and variance of each feature, whose chance to be 1 is `share` (n, N, K)."""
+        """Mean and variance of each feature, from probabilities (n, N, K)."""
         return share.flatten(1), (share * (1 - share)).flatten(1)
 
 
 class CategoricalPosterior(Posterior):
-    """latent / classes categories, each one-hot, with straight-through Gumbel-softmax gradients.
+    """Gumbel-softmax: one-hot categories with straight-through gradients.
 
-    classes: values of a category.  temperature: of the relaxation that the gradient is taken of.
-    Jang et al. 2017 (arXiv:1611.01144).
+    latent / classes categories. Jang et al. 2017 (arXiv:1611.01144).
     """
 
     latent_space = "codes"
@@ -82,9 +83,8 @@ class CategoricalPosterior(Posterior):
         places: int = 1,
     ) -> None:
         super().__init__()
-        self.codebook = OneHot(
-            places * groups_of(latent, classes, f"{classes} classes"), classes
-        )
+        groups = places * groups_of(latent, classes, f"{classes} classes")
+        self.codebook = OneHot(groups, classes)
         self.head = nn.Linear(features, latent)
         self.temperature = temperature
 
@@ -95,14 +95,13 @@ class CategoricalPosterior(Posterior):
         return Codes(logits, self.codebook, self.temperature)
 
 
-class Codebook(ModelPart):
-    """`levels` tables of K vectors (D,): each level quantises what the levels before left over; N =
-    groups * levels.
+class VectorTables(ModelPart, Codebook):
+    """Learned codebook: `levels` tables of K vectors (D,), residual quantisation.
 
-    The tables are running means of the encodings that chose each entry, decay 0.99; dead entries
-    start again at an encoding; of several parts of a step, at a mean with nearly all its weight on
-    one part's. van den Oord et al. 2017 (arXiv:1711.00937), appendix A.1; Lee et al. 2022
-    (arXiv:2203.01941), eq. 3.
+    Each level quantises the residual of the levels before; N = parts * levels. The tables are
+    running means of the encodings that chose each entry. Dead entries restart at an encoding; over
+    several processes, at a weighted mean with nearly all weight on one process. van den Oord et al.
+    2017 (arXiv:1711.00937), appendix A.1; Lee et al. 2022 (arXiv:2203.01941), eq. 3.
     """
 
     keeps_statistics = True
@@ -117,10 +116,8 @@ class Codebook(ModelPart):
         self.levels = levels
         self.decay = decay
         self.groups = parts * levels
-        self.register_buffer(
-            "table",
-            torch.randn(levels, size, dim) / 2 ** torch.arange(levels)[:, None, None],
-        )
+        scale = 2 ** torch.arange(levels)[:, None, None]
+        self.register_buffer("table", torch.randn(levels, size, dim) / scale)
         self.register_buffer("count", torch.ones(levels, size))
         self.register_buffer("total", self.get_buffer("table").clone())
 
@@ -131,23 +128,22 @@ class Codebook(ModelPart):
         return torch.stack(chosen).sum(0).flatten(1)
 
     def quantise(self, raw: Tensor) -> tuple[Tensor, Tensor]:
-        """raw (n, parts, D) to numbers (n, parts, levels) and what is left after each level,
-        (levels, n, parts, D).
+        """Entry numbers (n, parts, levels) of raw (n, parts, D), and residuals.
+
+        The residual after each level: (levels, n, parts, D).
         """
-        rest = raw
-        found = []
-        left = []
+        residual = raw
+        numbers = []
+        residuals = []
         for table in self.get_buffer("table"):
-            far = table.square().sum(-1) - 2 * rest @ table.T
-            found.append(far.argmin(-1))
-            rest = rest - table[found[-1]]
-            left.append(rest)
-        return torch.stack(found, -1), torch.stack(left)
+            number = _nearest(residual, table)
+            residual = residual - table[number]
+            numbers.append(number)
+            residuals.append(residual)
+        return torch.stack(numbers, -1), torch.stack(residuals)
 
     def index(self, z: Tensor) -> Tensor:
-        """Numbers (n, N) of vectors; where there are several levels, of the greedy parting of a
-        vector.
-        """
+        """Entry numbers (n, N) of vectors; of several levels, by greedy decomposition."""
         return self.quantise(z.unflatten(-1, (self.parts, self.dim)))[0].flatten(1)
 
     def forward(self, raw: Tensor) -> Quantized:
@@ -158,35 +154,30 @@ class Codebook(ModelPart):
         return Quantized(code, through, commitment, self, raw.detach())
 
     def statistics(self, trace: Trace) -> dict[str, Tensor]:
-        """How often each entry was chosen, the sum of what chose it, and encodings to start dead
-        entries at.
-        """
+        """Counts and sums of the encodings by entry, and encodings for dead entries."""
         q = next(
             site.q
             for site in trace.latents.values()
-            if getattr(site.q, "codebook", None) is self
+            if isinstance(site.q, Quantized) and site.q.codebook is self
         )
-        assert isinstance(q, Quantized)
-        index, left = self.quantise(q.raw)
-        before = torch.cat([q.raw[None], left[:-1]]).flatten(1, 2)
+        index, residuals = self.quantise(q.raw)
+        before = torch.cat([q.raw[None], residuals[:-1]]).flatten(1, 2)
         chosen = F.one_hot(index.flatten(0, 1).T, self.size).to(before)
-        some = torch.randint(before.shape[1], (self.size,), device=before.device)
-        lot = (
-            60 * torch.rand(self.size, 1, device=before.device) - 60
-        ).exp()  # of parts, nearly all is of the first
-        found = {
-            "count": chosen.sum(1),
-            "total": chosen.mT @ before,
-            "fresh": before[:, some] * lot,
-            "lot": lot,
+        rows = torch.randint(before.shape[1], (self.size,), device=before.device)
+        # of the weighted mean over processes, nearly all weight is on one process
+        weight = (60 * torch.rand(self.size, 1, device=before.device) - 60).exp()
+        return {
+            "codes/count": chosen.sum(1),
+            "codes/total": chosen.mT @ before,
+            "codes/fresh": before[:, rows] * weight,
+            "codes/lot": weight,
         }
-        return {f"codes/{name}": value for name, value in found.items()}
 
     def after_step(self, sums: dict[str, Tensor]) -> None:
-        """Moves the running means by an accepted step, and dead entries to encodings."""
-        table, count, total = (
-            self.get_buffer(name) for name in ("table", "count", "total")
-        )
+        """Update the running means by an accepted step, and restart dead entries."""
+        table = self.get_buffer("table")
+        count = self.get_buffer("count")
+        total = self.get_buffer("total")
         count.lerp_(sums["codes/count"], 1 - self.decay)
         total.lerp_(sums["codes/total"], 1 - self.decay)
         usual = count.mean(-1, keepdim=True)
@@ -197,27 +188,28 @@ class Codebook(ModelPart):
         table.copy_(total / count.unsqueeze(-1).clamp(min=1e-6))
 
     def start(self, raw: Tensor) -> None:
-        """Puts the tables on encodings raw (m, parts, D), level by level, each entry on one at
-        random.
-        """
-        rest = raw.flatten(0, 1)
+        """Set the tables to random encodings raw (m, parts, D), level by level."""
+        residual = raw.flatten(0, 1)
         for level, table in enumerate(self.get_buffer("table")):
-            some = torch.arange(self.size) % len(rest)
-            chosen = rest[torch.randperm(len(rest))[some].to(rest.device)]
-            table.copy_(chosen + 1e-3 * rest.std() * torch.randn_like(chosen))
-            rest = (
-                rest - table[(table.square().sum(-1) - 2 * rest @ table.T).argmin(-1)]
-            )
+            rows = torch.randperm(len(residual))[
+                torch.arange(self.size) % len(residual)
+            ]
+            chosen = residual[rows.to(residual.device)]
+            table.copy_(chosen + 1e-3 * residual.std() * torch.randn_like(chosen))
+            residual = residual - table[_nearest(residual, table)]
             self.get_buffer("total")[level].copy_(table)
 
 
-class VectorQuantizedPosterior(ModelAware, Posterior):
-    """latent / dim codes, each the nearest of `codes` learned vectors to a linear map of h; with
-    objective commitment.
+def _nearest(x: Tensor, table: Tensor) -> Tensor:
+    """Number of the nearest row of a table (K, D) to each vector of x (..., D)."""
+    return (table.square().sum(-1) - 2 * x @ table.T).argmin(-1)
 
-    codes: vectors of a table.  dim: features of a code.  decay: of the running means that the
-    vectors follow. levels: tables, each for what is left over by those before (residual
-    quantisation). van den Oord et al. 2017 (arXiv:1711.00937), eq. 1 and 2.
+
+class VectorQuantizedPosterior(ModelAware, Posterior):
+    """VQ-VAE: each code is the nearest learned vector to a linear map of h.
+
+    latent / dim codes, to be trained with objective commitment. With several levels, residual
+    quantisation. van den Oord et al. 2017 (arXiv:1711.00937), eq. 1 and 2.
     """
 
     latent_space = "codes"
@@ -244,47 +236,40 @@ class VectorQuantizedPosterior(ModelAware, Posterior):
         super().__init__()
         parts = places * groups_of(latent, dim, f"{dim} features")
         self.head = nn.Linear(features, latent)
-        self.codebook = Codebook(parts, codes, dim, levels, decay)
+        self.codebook = VectorTables(parts, codes, dim, levels, decay)
 
     def prepare(self, examples: Examples) -> None:
-        """Puts the codebook on encodings of training examples."""
+        """Set the codebook to encodings of training examples."""
         x, _ = examples(2 * self.codebook.size)
-        self.codebook.start(
-            self._encoding(self.model.features(x.to(self.head.weight.device)))
-        )
+        h = self.model.features(x.to(self.head.weight.device))
+        self.codebook.start(self._encoding(h))
 
     def _encoding(self, h: Tensor) -> Tensor:
-        return (
-            self.head(h)
-            .flatten(1)
-            .unflatten(-1, (self.codebook.parts, self.codebook.dim))
-        )
+        shape = (self.codebook.parts, self.codebook.dim)
+        return self.head(h).flatten(1).unflatten(-1, shape)
 
     def forward(self, h: Tensor, ctx: Context, p: Distribution | None) -> Distribution:
         q: Distribution = self.codebook(self._encoding(h))
         return q
 
 
-class Grid:
-    """The codes of a fixed grid: D places of L_1, ..., L_D levels each, in [-1, 1]; K = their
-    product.
+class LevelGrid(Codebook):
+    """Codebook of a fixed grid: D features of L_1, ..., L_D levels each, in [-1, 1].
+
+    K is the product of the levels.
     """
 
     def __init__(self, groups: int, levels: tuple[int, ...]) -> None:
         self.groups = groups
         self.size = math.prod(levels)
         self.levels = torch.tensor(levels)
-        self.basis = torch.cat(
-            [torch.ones(1, dtype=torch.long), self.levels[:-1]]
-        ).cumprod(0)
+        one = torch.ones(1, dtype=torch.long)
+        self.basis = torch.cat([one, self.levels[:-1]]).cumprod(0)
 
     def vectors(self, index: Tensor) -> Tensor:
         half = (self.levels // 2).to(index.device)
-        digits = (
-            index.unsqueeze(-1)
-            // self.basis.to(index.device)
-            % self.levels.to(index.device)
-        )
+        high_digits = index.unsqueeze(-1) // self.basis.to(index.device)
+        digits = high_digits % self.levels.to(index.device)
         return ((digits - half) / half).flatten(1)
 
     def index(self, z: Tensor) -> Tensor:
@@ -294,11 +279,10 @@ class Grid:
 
 
 class FiniteScalarPosterior(Posterior):
-    """Each feature, bounded by tanh, is rounded to one of few levels; no codebook is learned and
-    none can die.
+    """Finite scalar quantisation: features bounded by tanh, rounded to few levels.
 
-    levels: per feature of a code; their product is the number of codes.  Mentzer et al. 2024
-    (arXiv:2309.15505), 3.1.
+    No codebook is learned, so no code can become unused. Mentzer et al. 2024 (arXiv:2309.15505),
+    section 3.1.
     """
 
     latent_space = "codes"
@@ -318,10 +302,10 @@ class FiniteScalarPosterior(Posterior):
         super().__init__()
         if min(levels) < 2:
             raise TightboundError(
-                f"levels = {levels} leaves a feature with one level, which "
-                "says nothing: give 2 or more"
+                f"levels = {levels} leaves a feature with one level, which carries no "
+                "information: give 2 or more"
             )
-        self.codebook = Grid(
+        self.codebook = LevelGrid(
             places * groups_of(latent, len(levels), f"{len(levels)} features"),
             tuple(levels),
         )
@@ -331,8 +315,8 @@ class FiniteScalarPosterior(Posterior):
         raw = self.head(h).flatten(1).unflatten(-1, (self.codebook.groups, -1))
         levels = self.codebook.levels.to(h.device)
         half = (levels - 1) * 1.001 / 2
-        odd = 0.5 * (levels % 2 == 0)
-        bounded = (raw + torch.atanh(odd / half)).tanh() * half - odd
+        shift = 0.5 * (levels % 2 == 0)  # half a level for an even number of levels
+        bounded = (raw + torch.atanh(shift / half)).tanh() * half - shift
         code_of = bounded.round() / (levels // 2)
         through = code_of + (bounded - bounded.detach()) / (levels // 2)
         vector = code_of.detach().flatten(1)

@@ -1,10 +1,10 @@
-"""q(z|x) as a diagonal normal pushed through maps whose parameters are computed from h."""
+"""Normalising flow posteriors: a diagonal normal, then maps that depend on h."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from functools import partial
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import torch
 from pydantic import Field
@@ -14,24 +14,23 @@ from torch.nn import functional as F
 
 from tightbound.components.posteriors.normal import NormalPosterior
 from tightbound.core.component import Posterior
+from tightbound.core.draw import Context
 from tightbound.core.options import Count
-from tightbound.core.trace import Context
 from tightbound.distributions import Flow, soft_clip, zuko_maps
 
 SHIFT = 0.5413  # softplus(SHIFT) = 1: a map whose parameters are 0 is the identity
-LEAST = 0.01  # a map keeps at least this share of a direction, so that no determinant vanishes
+LEAST = 0.01  # least scale of a map along a direction, so that no determinant vanishes
 
 
 class Step(nn.Module):
-    """A map z -> (z', log |det|) whose parameters, of the given sizes, are linear in h (n, F)."""
+    """Map z -> (z', log |det|) with parameters of given sizes, linear in h (n, F)."""
 
     def __init__(self, features: int, *sizes: int) -> None:
         super().__init__()
         self.sizes = sizes
         self.head = nn.Linear(features, sum(sizes))
-        with (
-            torch.no_grad()
-        ):  # start near the identity: at 0 itself some maps have no gradient
+        # near the identity at the start; at 0 itself some maps have no gradient
+        with torch.no_grad():
             self.head.weight.mul_(0.1)
             self.head.bias.mul_(0.1)
 
@@ -43,9 +42,9 @@ class Step(nn.Module):
 
 
 class Planar(Step):
-    """z + u tanh(w'z + b), w = g q with a unit q, and u'w > -1 so that it is invertible: u = along
-    q / g + its rest.
+    """Planar map: z + u tanh(w'z + b), with u'w > -1 so that it is invertible.
 
+    w = g q with a unit vector q; u is its component along q, `along` / g, plus the remainder.
     Rezende and Mohamed 2015 (arXiv:1505.05770), eq. 10 to 12 and appendix A.1.
     """
 
@@ -63,9 +62,9 @@ class Planar(Step):
 
 
 class Radial(Step):
-    """z + beta (z - c) / (alpha + r), r = |z - c|, alpha > 0 and beta > -alpha; c is the centre of
-    the map.
+    """Radial map: z + beta (z - c) / (alpha + r), r = |z - c|.
 
+    alpha > 0, beta > -alpha.
     Rezende and Mohamed 2015 (arXiv:1505.05770), eq. 14 and appendix A.2.
     """
 
@@ -79,49 +78,48 @@ class Radial(Step):
         away = z - centre
         r = away.norm(dim=-1, keepdim=True)
         pull = alpha * ratio / (alpha + r)
-        along = torch.log(
-            (r.square() + 2 * alpha * r + alpha.square() * (1 + ratio))
-            / (alpha + r).square()
-        )
-        return z + pull * away, ((z.shape[-1] - 1) * torch.log1p(pull) + along).squeeze(
-            -1
-        )
+        numerator = r.square() + 2 * alpha * r + alpha.square() * (1 + ratio)
+        along = torch.log(numerator / (alpha + r).square())
+        ladj = (z.shape[-1] - 1) * torch.log1p(pull) + along
+        return z + pull * away, ladj.squeeze(-1)
 
 
 class Sylvester(Step):
-    """z + Q R1 tanh(R2 Q'z + b): Q (d, M) orthonormal, R1 and R2 (M, M) upper triangular with
-    diagonals in (-1, 1).
+    """Sylvester map: z + Q R1 tanh(R2 Q'z + b), Q (d, M) with orthonormal columns.
 
-    kind: how Q is made from h: "orthogonal" by a QR decomposition, M = rank; "householder" as a
-    product of `rank` reflections, M = d.  van den Berg et al. 2018 (arXiv:1803.05649), eq. 8 to 10,
-    sections 4.1 and 4.2.
+    R1 and R2 (M, M) are upper triangular with diagonals in (-1, 1). kind: "orthogonal" makes Q by
+    a QR decomposition, M = rank; "householder" as a product of `rank` reflections, M = d. van den
+    Berg et al. 2018 (arXiv:1803.05649), eq. 8 to 10, sections 4.1 and 4.2.
     """
 
     def __init__(self, features: int, latent: int, kind: str, rank: int) -> None:
-        self.kind = kind
         self.rank = min(rank, latent)
-        m = self.rank if kind == "orthogonal" else latent
+        self.reflects = kind == "householder"
+        m = latent if self.reflects else self.rank
         super().__init__(features, latent * self.rank, m * m, m * m, m)
         self.widths = (self.rank, m, m)
 
     def map(self, z: Tensor, *parameters: Tensor) -> tuple[Tensor, Tensor]:
-        q, one, two = (
-            p.unflatten(-1, (-1, n))
-            for p, n in zip(parameters[:3], self.widths, strict=True)
-        )
+        pairs = zip(parameters[:3], self.widths, strict=True)
+        q, one, two = (p.unflatten(-1, (-1, n)) for p, n in pairs)
         one = upper(one)
         two = upper(two)
-        reflect = self.kind == "householder"
-        q = F.normalize(q, dim=-2) if reflect else torch.linalg.qr(q)[0]
-        inner = reflected(z, q) if reflect else _times(q.mT, z)
+        if self.reflects:
+            q = F.normalize(q, dim=-2)
+            inner = reflected(z, q)
+        else:
+            q = torch.linalg.qr(q)[0]
+            inner = _times(q.mT, z)
         t = (_times(two, inner) + parameters[3]).tanh()
-        move = (
-            reflected(_times(one, t), q.flip(-1))
-            if reflect
-            else _times(q, _times(one, t))
-        )
+        move = self._rotated(q, _times(one, t))
         diagonals = one.diagonal(dim1=-2, dim2=-1) * two.diagonal(dim1=-2, dim2=-1)
         return z + move, torch.log1p((1 - t.square()) * diagonals).sum(-1)
+
+    def _rotated(self, q: Tensor, x: Tensor) -> Tensor:
+        """Q x."""
+        if self.reflects:
+            return reflected(x, q.flip(-1))
+        return _times(q, x)
 
 
 def _times(matrix: Tensor, x: Tensor) -> Tensor:
@@ -129,31 +127,30 @@ def _times(matrix: Tensor, x: Tensor) -> Tensor:
 
 
 def above_minus_one(x: Tensor) -> Tensor:
-    """A smooth map to (LEAST - 1, inf) that keeps 0."""
+    """Smooth map to (LEAST - 1, inf) that maps 0 to 0."""
     return (F.softplus(x + SHIFT) - 1) * (1 - LEAST)
 
 
 def upper(r: Tensor) -> Tensor:
-    """The upper triangle (..., M, M), its diagonal squashed to (-1, 1), exclusive of the ends also
-    in float32.
+    """Upper triangle (..., M, M), its diagonal squashed to (-1, 1).
+
+    The ends are excluded also in float32.
     """
-    return r.triu(1) + torch.diag_embed(
-        (1 - LEAST) * r.diagonal(dim1=-2, dim2=-1).tanh()
-    )
+    diagonal = (1 - LEAST) * r.diagonal(dim1=-2, dim2=-1).tanh()
+    return r.triu(1) + torch.diag_embed(diagonal)
 
 
 def reflected(x: Tensor, v: Tensor) -> Tensor:
-    """x after one Householder reflection I - 2 v v' for each unit column of v (..., d, H), in their
-    order.
-    """
+    """x after Householder reflections by the unit columns of v (..., d, H)."""
     for column in v.unbind(-1):
         x = x - 2 * (x * column).sum(-1, keepdim=True) * column
     return x
 
 
 class FlowPosterior(Posterior):
-    """q(z|x): z0 from a diagonal normal, then one map after another; its density goes with each z
-    that it makes.
+    """Normalising flow posterior: z0 from a diagonal normal, then a chain of maps.
+
+    Without an inverse: the density is known only for values that the flow has made.
     """
 
     evaluates_given_z = False
@@ -175,10 +172,7 @@ class FlowPosterior(Posterior):
 
 
 class PlanarPosterior(FlowPosterior):
-    """A flow of planar maps.
-
-    steps: maps, one after another.
-    """
+    """Planar flow. Rezende and Mohamed 2015 (arXiv:1505.05770)."""
 
     def __init__(
         self,
@@ -186,16 +180,12 @@ class PlanarPosterior(FlowPosterior):
         latent: int,
         steps: Annotated[Count, Field(description="maps, one after another")] = 10,
     ) -> None:
-        super().__init__(
-            features, latent, [Planar(features, latent) for _ in range(steps)]
-        )
+        maps = [Planar(features, latent) for _ in range(steps)]
+        super().__init__(features, latent, maps)
 
 
 class RadialPosterior(FlowPosterior):
-    """A flow of radial maps.
-
-    steps: maps, one after another.
-    """
+    """Radial flow. Rezende and Mohamed 2015 (arXiv:1505.05770)."""
 
     def __init__(
         self,
@@ -203,17 +193,12 @@ class RadialPosterior(FlowPosterior):
         latent: int,
         steps: Annotated[Count, Field(description="maps, one after another")] = 10,
     ) -> None:
-        super().__init__(
-            features, latent, [Radial(features, latent) for _ in range(steps)]
-        )
+        maps = [Radial(features, latent) for _ in range(steps)]
+        super().__init__(features, latent, maps)
 
 
 class SylvesterPosterior(FlowPosterior):
-    """A flow of Sylvester maps.
-
-    steps: maps, one after another.  kind: "orthogonal" columns by a QR decomposition, or
-    "householder" reflections, of full rank.  rank: columns of Q, or reflections.
-    """
+    """Sylvester flow. van den Berg et al. 2018 (arXiv:1803.05649)."""
 
     def __init__(
         self,
@@ -228,21 +213,17 @@ class SylvesterPosterior(FlowPosterior):
         ] = "orthogonal",
         rank: Annotated[Count, Field(description="columns of Q, or reflections")] = 8,
     ) -> None:
-        super().__init__(
-            features,
-            latent,
-            [Sylvester(features, latent, kind, rank) for _ in range(steps)],
-        )
+        maps = [Sylvester(features, latent, kind, rank) for _ in range(steps)]
+        super().__init__(features, latent, maps)
 
 
 class InverseAutoregressivePosterior(Posterior):
-    """A flow of autoregressive maps: z from noise in one pass, the density of a given z in d
-    passes.
+    """Inverse autoregressive flow (IAF) posterior.
 
-    kind: "affine" (Kingma et al. 2016, arXiv:1606.04934), "spline" (Durkan et al. 2019,
-    arXiv:1906.04032), or "coupling", whose maps take one pass both ways (Dinh et al. 2017,
-    arXiv:1605.08803).  context: what of h they see. steps: maps, one after another.  width: hidden
-    units of their networks.
+    A sample takes one pass, the density of a given z takes d.
+    Affine maps (Kingma et al. 2016, arXiv:1606.04934), splines (Durkan et al. 2019,
+    arXiv:1906.04032), or coupling layers, which take one pass both ways (Dinh et al. 2017,
+    arXiv:1605.08803).
     """
 
     def __init__(
@@ -267,5 +248,5 @@ class InverseAutoregressivePosterior(Posterior):
         self.maps = zuko_maps(kind, latent, steps, width, context)
 
     def forward(self, h: Tensor, ctx: Context, p: Distribution | None) -> Distribution:
-        maps: Any = self.maps(self.context(h))
+        maps = self.maps(self.context(h))
         return Flow(self.base(h, ctx, p), maps.call_and_ladj, maps.inv.call_and_ladj)

@@ -1,6 +1,4 @@
-"""q(z|x) that looks at log p(x, z): a diagonal normal, moved towards the true posterior by its
-gradient.
-"""
+"""Hamiltonian posteriors: a normal moved along the gradient of log p(x, z)."""
 
 from __future__ import annotations
 
@@ -15,8 +13,8 @@ from torch.distributions import Distribution
 from tightbound.components.posteriors.normal import NormalPosterior
 from tightbound.core.component import ModelAware, Posterior
 from tightbound.core.data_spec import DataSpec
+from tightbound.core.draw import Context, Examples
 from tightbound.core.options import Count, Positive, Weight
-from tightbound.core.trace import Context, Examples
 from tightbound.distributions import Euclidean, Hamiltonian, Riemannian
 
 
@@ -25,11 +23,10 @@ def _logit(share: float) -> float:
 
 
 class HamiltonianPosterior(Posterior):
-    """A normal, then leapfrog steps along the gradient of log p(x, z), with learned lengths and
-    tempering.
+    """Hamiltonian VAE: leapfrog steps from a normal along grad log p(x, z).
 
-    steps: how many.  longest: the bound on a step's length in a feature, in units of its scale in
-    the normal. Caterini, Doucet and Sejdinovic 2018 (arXiv:1805.11328), algorithm 1.
+    Step lengths and tempering are learned. Caterini, Doucet and Sejdinovic 2018
+    (arXiv:1805.11328), algorithm 1.
     """
 
     compatible_hierarchies = ("flat",)
@@ -57,7 +54,7 @@ class HamiltonianPosterior(Posterior):
         self.cool = nn.Parameter(torch.tensor(_logit(0.9)))
 
     def motion(self, q: Distribution) -> tuple[Euclidean | Riemannian, Tensor]:
-        """How z moves, and the unit of a step's length."""
+        """The phase space, and the unit of a step's length."""
         return Euclidean(), q.stddev
 
     def forward(self, h: Tensor, ctx: Context, p: Distribution | None) -> Distribution:
@@ -66,23 +63,18 @@ class HamiltonianPosterior(Posterior):
         assert log_joint is not None
         motion, unit = self.motion(q)
         step = self.longest * self.length.sigmoid() * unit
+        cool = self.cool.sigmoid()
         return Hamiltonian(
-            q,
-            lambda z: log_joint({"z": z}),
-            motion,
-            step,
-            self.cool.sigmoid(),
-            self.steps,
+            q, lambda z: log_joint({"z": z}), motion, step, cool, self.steps
         )
 
 
 class RiemannianPosterior(ModelAware, HamiltonianPosterior):
-    """The same in a space whose metric is learned: directions in which the data vary are short.
+    """Riemannian Hamiltonian VAE: leapfrog steps in a space with a learned metric.
 
-    Its centres are the means of the start at training examples, its factors linear in their
-    features.  steps: how many. longest: the bound on a step's length.  count: centres.  reach: how
-    far one is felt, times the root of `latent`. least: what the inverse metric is far from all.
-    Chadebec, Mantoux and Allassonniere 2020 (arXiv:2010.11518).
+    Directions along which the data vary are short. The centres of the metric are the means of the
+    base at training examples, its factors are linear in their features. Chadebec, Mantoux and
+    Allassonniere 2020 (arXiv:2010.11518).
     """
 
     build_arguments = ("spec",)
@@ -116,7 +108,7 @@ class RiemannianPosterior(ModelAware, HamiltonianPosterior):
         self.register_buffer("inputs", torch.randn(count, *spec.shape))
 
     def prepare(self, examples: Examples) -> None:
-        """Takes the examples whose codes are the centres, in units of the encoder."""
+        """Set the examples whose codes are the centres, in units of the encoder."""
         inputs = self.get_buffer("inputs")
         inputs.copy_(self.encoder_inputs(examples, len(inputs))[0])
 
@@ -127,6 +119,5 @@ class RiemannianPosterior(ModelAware, HamiltonianPosterior):
         square = self.factor(h).unflatten(-1, (width, width))
         diagonal = square.diagonal(dim1=-2, dim2=-1).tanh().exp()
         factor = square.tril(-1) + diagonal.diag_embed()
-        return Riemannian(
-            centres, factor, self.reach, self.least
-        ), self.length.new_ones(())
+        motion = Riemannian(centres, factor, self.reach, self.least)
+        return motion, self.length.new_ones(())

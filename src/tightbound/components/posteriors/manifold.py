@@ -1,4 +1,4 @@
-"""q(z|x) on spheres and in hyperbolic space."""
+"""Posteriors on spheres and in hyperbolic space."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from torch.nn import functional as F
 
 from tightbound.components.posteriors.normal import NormalPosterior
 from tightbound.core.component import Posterior
-from tightbound.core.trace import Context
+from tightbound.core.draw import Context
 from tightbound.distributions import (
+    Blend,
     PowerSpherical,
     VonMisesFisher,
     WrappedNormal,
@@ -19,13 +20,14 @@ from tightbound.distributions import (
 )
 from tightbound.runtime.errors import TightboundError
 
-# hyperbolic distance of a mean from the origin: a bound far from all draws of a usual prior
+# bound on the hyperbolic distance of a mean from the origin, far beyond draws of a usual prior
 FARTHEST = 8.0
 
 
 class SpherePosterior(Posterior):
-    """A mean direction and a concentration, linear in h; the concentration is bounded and starts
-    near d.
+    """Base class of posteriors on the sphere: mean direction and concentration.
+
+    Both are linear in h; the concentration is bounded and starts near d.
     """
 
     latent_space = "sphere"
@@ -35,33 +37,32 @@ class SpherePosterior(Posterior):
         super().__init__()
         if latent < 2:
             raise TightboundError(
-                "a sphere needs latent = 2 or more: a unit vector of one number is only a sign"
+                "a sphere needs latent = 2 or more: with one number a unit vector is only a sign"
             )
         self.direction = nn.Linear(features, latent)
         self.log_concentration = nn.Linear(features, 1)
         self.start = math.log(latent)
 
     def forward(self, h: Tensor, ctx: Context, p: Distribution | None) -> Distribution:
-        kappa = soft_clip(
-            self.log_concentration(h).squeeze(-1) + self.start, -3, 8
-        ).exp()
+        log_kappa = self.log_concentration(h).squeeze(-1) + self.start
+        kappa = soft_clip(log_kappa, -3, 8).exp()
         return self.family(F.normalize(self.direction(h), dim=-1), kappa)
 
 
 class VonMisesFisherPosterior(SpherePosterior):
-    """von Mises-Fisher. Davidson et al. 2018 (arXiv:1804.00891)."""
+    """von Mises-Fisher posterior. Davidson et al. 2018 (arXiv:1804.00891)."""
 
     family = VonMisesFisher
 
 
 class PowerSphericalPosterior(SpherePosterior):
-    """Power spherical. De Cao and Aziz 2020 (arXiv:2006.04437)."""
+    """Power spherical posterior. De Cao and Aziz 2020 (arXiv:2006.04437)."""
 
     family = PowerSpherical
 
 
 class WrappedNormalPosterior(Posterior):
-    """A wrapped normal in hyperbolic space, of the prior's curvature.
+    """Wrapped normal posterior in hyperbolic space, with the curvature of the prior.
 
     Mathieu et al. 2019 (arXiv:1901.06033).
     """
@@ -74,8 +75,18 @@ class WrappedNormalPosterior(Posterior):
 
     def forward(self, h: Tensor, ctx: Context, p: Distribution | None) -> Distribution:
         q = self.tangent(h, ctx, None)
-        curvature: float = getattr(p, "parts", p).curvature  # type: ignore[union-attr]
         r = q.mean.norm(dim=-1, keepdim=True).clamp(min=1e-6)
-        return WrappedNormal(
-            q.mean * FARTHEST * (r / FARTHEST).tanh() / r, q.stddev, curvature
+        loc = q.mean * FARTHEST * (r / FARTHEST).tanh() / r
+        return WrappedNormal(loc, q.stddev, _curvature(p))
+
+
+def _curvature(p: Distribution | None) -> float:
+    """The curvature of the space of a prior."""
+    if isinstance(p, Blend):
+        p = p.parts
+    if not isinstance(p, WrappedNormal):
+        raise TightboundError(
+            "posterior 'wrapped-normal' needs a prior whose distribution is a WrappedNormal or a "
+            "Blend of them: set prior wrapped-normal"
         )
+    return p.curvature

@@ -1,4 +1,4 @@
-"""q(z|x) = N(mean(h), diag scale(h)^2), and its point-mass limit."""
+"""Normal posteriors, and their point-mass limit."""
 
 from __future__ import annotations
 
@@ -10,20 +10,19 @@ from torch import Tensor, nn
 from torch.distributions import Distribution, Independent, Normal
 
 from tightbound.core.component import Posterior
-from tightbound.core.trace import Context
+from tightbound.core.draw import Context
 from tightbound.distributions import Delta, FullNormal, diagonal
 
-# log-scale of a posterior: one much wider than its prior only makes the gradient explode
+# bound on the log-scale of a posterior: with one much wider than the prior, gradients diverge
 WIDEST = 3.0
 
 
 class NormalPosterior(Posterior):
-    """Diagonal normal: a mean and a scale per feature, linear in the encoder's features h (n, F),
-    or (n, *grid, F).
+    """Diagonal normal: q(z|x) = N(mean(h), diag scale(h)^2), linear in h (n, F).
 
-    On a grid there are `latent` features at each place, and z (n, places * latent) goes place by
-    place. scale: "predicted" from h, or "shared", one learned scale per feature for all x (the
-    exact form for a linear model). Kingma and Welling 2014 (arXiv:1312.6114), appendix C.2.
+    On a grid, h (n, *grid, F), there are `latent` features at each place, and z (n, places *
+    latent) is ordered by place. A shared scale is the exact form for a linear model. Kingma and
+    Welling 2014 (arXiv:1312.6114), appendix C.2.
     """
 
     supports_grids = True
@@ -41,10 +40,12 @@ class NormalPosterior(Posterior):
     ) -> None:
         super().__init__()
         self.mean = nn.Linear(features, latent)
-        self.log_scale = nn.Linear(features, latent) if scale == "predicted" else None
-        self.shared = (
-            None if scale == "predicted" else nn.Parameter(torch.zeros(latent))
-        )
+        self.log_scale: nn.Linear | None = None
+        self.shared: nn.Parameter | None = None
+        if scale == "predicted":
+            self.log_scale = nn.Linear(features, latent)
+        else:
+            self.shared = nn.Parameter(torch.zeros(latent))
 
     def forward(self, h: Tensor, ctx: Context, p: Distribution | None) -> Distribution:
         loc = self.mean(h)
@@ -55,9 +56,10 @@ class NormalPosterior(Posterior):
 
 
 class FullNormalPosterior(Posterior):
-    """Normal with a full covariance L L', L = diag(scale) (I + strictly lower), all linear in h.
+    """Full-covariance normal: N(mean, L L'), L = diag(scale) (I + strictly lower).
 
-    Kingma and Welling 2019 (arXiv:1906.02691), section 2.5.1, up to the order of the product.
+    All parts are linear in h. Kingma and Welling 2019 (arXiv:1906.02691), section 2.5.1, up to the
+    order of the product.
     """
 
     def __init__(self, features: int, latent: int) -> None:
@@ -77,10 +79,10 @@ class FullNormalPosterior(Posterior):
 
 
 class ResidualPosterior(Posterior):
-    """q relative to p = N(m, s^2): N(m + d, (s r)^2), d and log r linear in h; at d = 0, r = 1 it
-    is p itself.
+    """Residual normal: q = N(m + d, (s r)^2) relative to the prior p = N(m, s^2).
 
-    Vahdat and Kautz 2020 (arXiv:2007.03898), eq. 4.
+    d and log r are linear in h; d = 0, r = 1 gives p. Vahdat and Kautz 2020 (arXiv:2007.03898),
+    eq. 4.
     """
 
     supports_grids = True
@@ -95,18 +97,16 @@ class ResidualPosterior(Posterior):
         change = self.change(h, ctx, None)
         assert p is not None
         scale = p.stddev * change.stddev
-        return Independent(
-            Normal(p.mean + change.mean, scale, validate_args=False),
-            1,
-            validate_args=False,
-        )
+        q = Normal(p.mean + change.mean, scale, validate_args=False)
+        return Independent(q, 1, validate_args=False)
 
 
 class LadderPosterior(Posterior):
-    """The product of what h says and of p, both normal: precisions add, means are weighted by them.
+    """Precision-weighted product of a normal from h and the prior (ladder VAE).
 
-    Sonderby et al. 2016 (arXiv:1602.02282), eq. 17 to 19, where the first factor does not hear of
-    the latents above, and the topmost q is not a product.
+    Precisions add, means are weighted by them. Sonderby et al. 2016 (arXiv:1602.02282), eq. 17 to
+    19, where the first factor does not depend on the latents above, and the topmost q is not a
+    product.
     """
 
     supports_grids = True
@@ -118,18 +118,17 @@ class LadderPosterior(Posterior):
         self.own = NormalPosterior(features, latent)
 
     def forward(self, h: Tensor, ctx: Context, p: Distribution | None) -> Distribution:
-        own = self.own(h, ctx, None)
+        factor = self.own(h, ctx, None)
         assert p is not None
-        a = own.variance.reciprocal()
+        a = factor.variance.reciprocal()
         b = p.variance.reciprocal()
-        loc = (own.mean * a + p.mean * b) / (a + b)
-        return Independent(
-            Normal(loc, (a + b).rsqrt(), validate_args=False), 1, validate_args=False
-        )
+        loc = (factor.mean * a + p.mean * b) / (a + b)
+        q = Normal(loc, (a + b).rsqrt(), validate_args=False)
+        return Independent(q, 1, validate_args=False)
 
 
 class DeltaPosterior(Posterior):
-    """A point per example, linear in h: the code of an autoencoder."""
+    """Point mass: one value per example, linear in h, as in an autoencoder."""
 
     supports_grids = True
     is_point_mass = True

@@ -1,4 +1,4 @@
-"""p(z); one line per prior of the topmost latent."""
+"""p(z): the table of priors of the topmost latent."""
 
 from tightbound.components.priors.codes import PixelCNNPrior, UniformCodesPrior
 from tightbound.components.priors.fitted import FullNormalPrior, GaussianMixturePrior

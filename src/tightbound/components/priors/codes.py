@@ -1,4 +1,4 @@
-"""p(z) over the codes of the model's posterior."""
+"""Priors over discrete codes."""
 
 from __future__ import annotations
 
@@ -12,13 +12,16 @@ from torch.distributions import Distribution
 from torch.nn import functional as F
 
 from tightbound.core.component import ModelAware, Prior
+from tightbound.core.draw import Context, Draw
 from tightbound.core.options import Count
-from tightbound.core.trace import Context, Draw
 from tightbound.distributions import CodeChain, UniformCodes
 
 
 class UniformCodesPrior(ModelAware, Prior):
-    """Every code alike. van den Oord et al. 2017 (arXiv:1711.00937), section 3.1."""
+    """Uniform prior over codes: log P = -N log K.
+
+    van den Oord et al. 2017 (arXiv:1711.00937), section 3.1.
+    """
 
     latent_space = "codes"
 
@@ -33,20 +36,21 @@ class UniformCodesPrior(ModelAware, Prior):
 
 
 class Masked(nn.Module):
-    """A convolution over a grid that sees what comes before a place, row after row, and, if `own`,
-    the place itself.
+    """Masked convolution: each place reads the places before it, row after row.
+
+    own_place: whether it also reads the place itself.
     """
 
     def __init__(
-        self, axes: int, inputs: int, outputs: int, kernel: int, own: bool
+        self, axes: int, inputs: int, outputs: int, kernel: int, own_place: bool
     ) -> None:
         super().__init__()
-        self.conv = (nn.Conv1d, nn.Conv2d, nn.Conv3d)[axes - 1](
-            inputs, outputs, kernel, padding=kernel // 2
-        )
-        mask = (torch.arange(kernel**axes) < kernel**axes // 2 + own).reshape(
-            [kernel] * axes
-        )
+        conv = (nn.Conv1d, nn.Conv2d, nn.Conv3d)[axes - 1]
+        self.conv = conv(inputs, outputs, kernel, padding=kernel // 2)
+        last = kernel**axes // 2
+        if own_place:
+            last += 1
+        mask = (torch.arange(kernel**axes) < last).reshape([kernel] * axes)
         self.register_buffer("mask", mask.float(), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -56,8 +60,10 @@ class Masked(nn.Module):
 
 
 class PixelCNN(nn.Module):
-    """Numbers (n, N) on a grid of `shape` to logits (n, N, K) of each given those before it, by
-    masked convolutions.
+    """PixelCNN: logits (n, N, K) of each code given those before it.
+
+    Masked convolutions over entry numbers (n, N) on a grid of `shape`. van den Oord et al. 2016
+    (arXiv:1601.06759), section 3.4.
     """
 
     def __init__(
@@ -68,9 +74,9 @@ class PixelCNN(nn.Module):
         axes = len(shape)
         self.vectors = nn.Embedding(codes, width)
         self.place = nn.Parameter(0.1 * torch.randn(width, *shape))
-        self.first = Masked(axes, width, width, 7, own=False)
+        self.first = Masked(axes, width, width, 7, own_place=False)
         self.blocks = nn.ModuleList(
-            Masked(axes, width, 2 * width, 5, own=True) for _ in range(depth)
+            Masked(axes, width, 2 * width, 5, own_place=True) for _ in range(depth)
         )
         self.head = nn.Linear(width, codes)
 
@@ -83,12 +89,11 @@ class PixelCNN(nn.Module):
 
 
 class PixelCNNPrior(ModelAware, Prior):
-    """P(codes) = prod_i P(code_i | those before it) by a PixelCNN over their grid, a row of codes
-    where there is none.
+    """PixelCNN prior: P(codes) = prod_i P(code_i | codes before it), on their grid.
 
-    Codes of one place stand side by side, residual levels from coarse to fine.  width: channels.
-    depth: blocks. van den Oord et al. 2016 (arXiv:1601.06759), section 3.4; over codes, 2017
-    (arXiv:1711.00937), section 3.3.
+    The grid is one row of codes where the encoder keeps none. Codes of one place are neighbours in
+    the row, residual levels from coarse to fine. van den Oord et al. 2016 (arXiv:1601.06759),
+    section 3.4; over codes, 2017 (arXiv:1711.00937), section 3.3.
     """
 
     latent_space = "codes"
@@ -106,16 +111,13 @@ class PixelCNNPrior(ModelAware, Prior):
         self.depth = depth
 
     def attach(self, model: Any) -> None:
-        """Called by `build`: the codes are those of the posterior, their grid that of the
-        encoder.
-        """
+        """Make the network for the codebook of the posterior and the grid of the encoder."""
         super().attach(model)
         codebook = model.hierarchy.posterior.codebook
         grid = model.hierarchy.grid or (1,)
-        each = codebook.groups // math.prod(grid)
-        self.net = PixelCNN(
-            (*grid[:-1], grid[-1] * each), codebook.size, self.width, self.depth
-        )
+        per_place = codebook.groups // math.prod(grid)
+        shape = (*grid[:-1], grid[-1] * per_place)
+        self.net = PixelCNN(shape, codebook.size, self.width, self.depth)
 
     def forward(self, ctx: Context, draw: Draw, state: Tensor | None) -> Distribution:
         return CodeChain(

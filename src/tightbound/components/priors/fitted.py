@@ -1,4 +1,4 @@
-"""p(z) that are meant to be fitted after training: full normals and their mixtures."""
+"""Priors that are fitted after training: full normals and their mixtures."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from torch.distributions import Distribution
 
 from tightbound.components.priors.encoded_data import need_enough
 from tightbound.core.component import EncodedData, Prior
+from tightbound.core.draw import Context, Draw
 from tightbound.core.options import Count
-from tightbound.core.trace import Context, Draw
 from tightbound.distributions import Blend, FullNormal
 
+# bounds of a log-scale
 LOW = -12.0
 HIGH = 12.0
 
 
 class GaussianMixturePrior(Prior):
-    """sum_m w_m N(z; mean_m, L_m L_m') with full covariances; fitted by expectation maximisation
-    (scikit-learn).
+    """Gaussian mixture: p(z) = sum_m w_m N(z; mean_m, L_m L_m'), full covariances.
 
-    L has the diagonal exp(log_scale).  components: how many, M.
-    Ghosh et al. 2020 (arXiv:1903.12436), section 4, fit 10 to the codes of an RAE.
+    Fitted by expectation maximisation (scikit-learn). L has the diagonal exp(log_scale). Ghosh et
+    al. 2020 (arXiv:1903.12436), section 4, fit 10 components to the codes of an RAE.
     """
 
     def __init__(
@@ -39,22 +39,19 @@ class GaussianMixturePrior(Prior):
         self.log_weight = nn.Parameter(torch.zeros(components))
 
     def fit(self, data: EncodedData) -> None:
-        """Sets all parameters by the draws z; raises TightboundError where there are fewer than
-        components.
-        """
+        """Set all parameters from the draws; TightboundError where they are too few."""
         from sklearn.mixture import GaussianMixture
 
         count = len(self.mean)
         need_enough(data.z, count)
         z = data.z.double().cpu().numpy()
-        found = GaussianMixture(
-            count, max_iter=300, random_state=data.seed % 2**32
-        ).fit(z)
-        root = torch.linalg.cholesky(torch.from_numpy(found.covariances_))
-        self.mean.copy_(torch.from_numpy(found.means_))
+        seed = data.seed % 2**32
+        mixture = GaussianMixture(count, max_iter=300, random_state=seed).fit(z)
+        root = torch.linalg.cholesky(torch.from_numpy(mixture.covariances_))
+        self.mean.copy_(torch.from_numpy(mixture.means_))
         self.lower.copy_(root.tril(-1))
         self.log_scale.copy_(root.diagonal(dim1=-2, dim2=-1).log())
-        self.log_weight.copy_(torch.from_numpy(found.weights_).log())
+        self.log_weight.copy_(torch.from_numpy(mixture.weights_).log())
 
     def forward(self, ctx: Context, draw: Draw, state: Tensor | None) -> Distribution:
         root = self.lower.tril(-1) + torch.diag_embed(
@@ -68,7 +65,7 @@ class GaussianMixturePrior(Prior):
 
 
 class FullNormalPrior(GaussianMixturePrior):
-    """N(mean, L L'): a single component, with the mean and the covariance of the draws."""
+    """Full normal: p(z) = N(z; mean, L L'), with mean and covariance of the draws."""
 
     def __init__(self, latent: int) -> None:
         super().__init__(latent, 1)

@@ -1,4 +1,4 @@
-"""p(z) as a flow."""
+"""Priors as normalising flows."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from torch.distributions import Distribution
 
 from tightbound.components.priors.encoded_data import Units
 from tightbound.core.component import EncodedData, Prior
+from tightbound.core.draw import Context, Draw
 from tightbound.core.options import Count
-from tightbound.core.trace import Context, Draw
 from tightbound.distributions import Flow, standard_normal, zuko_maps
 
 
 class FlowPrior(Prior):
-    """N(0, I) pulled back through maps: log p(z) = log N(T(z)) + log |det dT/dz|, in one pass.
+    """Flow prior: log p(z) = log N(T(z); 0, I) + log |det dT/dz|, in one pass.
 
-    kind: "coupling" (RealNVP, Dinh et al. 2017, arXiv:1605.08803), "affine" (MAF, Papamakarios et
-    al. 2017, arXiv:1705.07057) or "spline" (NSF, Durkan et al. 2019, arXiv:1906.04032), whose
-    samples take d passes. steps: maps, one after another.  width: hidden units of their networks.
+    T is a chain of coupling layers (RealNVP, Dinh et al. 2017, arXiv:1605.08803), affine
+    autoregressive maps (MAF, Papamakarios et al. 2017, arXiv:1705.07057) or splines (NSF, Durkan
+    et al. 2019, arXiv:1906.04032). Samples of the latter two take d passes.
     """
 
     fits_by_gradient = True
@@ -49,14 +49,13 @@ class FlowPrior(Prior):
 
 
 class MAFPrior(FlowPrior):
-    """z = centre + spread T(e), e ~ N(0, I), with autoregressive affine maps whose density is one
-    pass, a sample d.
+    """Masked autoregressive flow, in units of the codes: z = centre + spread T(e).
 
-    steps: maps, one after another.  width: hidden units of their networks.
-    Papamakarios et al. 2017 (arXiv:1705.07057), section 3.1.
+    e ~ N(0, I). The density takes one pass, a sample d. Papamakarios et al. 2017
+    (arXiv:1705.07057), section 3.1.
     """
 
-    turned = False
+    inverted = False
 
     def __init__(
         self,
@@ -70,13 +69,15 @@ class MAFPrior(FlowPrior):
         self.units = Units(latent)
 
     def fit(self, data: EncodedData) -> None:
-        """Takes the units of the codes."""
+        """Set centre and spread from the codes."""
         self.units.fit(data)
 
     def forward(self, ctx: Context, draw: Draw, state: Tensor | None) -> Distribution:
         base = standard_normal(self.get_buffer("zero").expand(ctx.n, -1))
         centre, spread = self.units.of(1)
-        maps = self.maps(None).inv if self.turned else self.maps(None)
+        maps = self.maps(None)
+        if self.inverted:
+            maps = maps.inv
 
         def out(e: Tensor) -> tuple[Tensor, Tensor]:
             z, ladj = maps.inv.call_and_ladj(e)
@@ -90,13 +91,13 @@ class MAFPrior(FlowPrior):
 
 
 class IAFPrior(MAFPrior):
-    """The same maps the other way round: a sample is one pass, the density of a given z is d, which
-    makes fitting slow.
+    """Inverse autoregressive flow: the maps of `MAFPrior` in the other direction.
 
-    Kingma et al. 2016 (arXiv:1606.04934), section 3.
+    A sample takes one pass, the density of a given z takes d, so that fitting is slow. Kingma et
+    al. 2016 (arXiv:1606.04934), section 3.
     """
 
-    turned = True
+    inverted = True
 
     def __init__(
         self,

@@ -1,4 +1,4 @@
-"""p(z) on spheres and in hyperbolic space."""
+"""Priors on spheres and in hyperbolic space."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from torch.nn import functional as F
 
 from tightbound.components.priors.encoded_data import clusters, start_at_clusters
 from tightbound.core.component import EncodedData, Prior
+from tightbound.core.draw import Context, Draw
 from tightbound.core.options import Count, Positive
-from tightbound.core.trace import Context, Draw
 from tightbound.distributions import (
     Blend,
     SphereUniform,
@@ -25,7 +25,7 @@ from tightbound.distributions import (
 
 
 class SphereUniformPrior(Prior):
-    """Uniform on the unit sphere in R^d."""
+    """Uniform prior on the unit sphere in R^d."""
 
     latent_space = "sphere"
 
@@ -38,11 +38,11 @@ class SphereUniformPrior(Prior):
 
 
 class WrappedNormalPrior(Prior):
-    """A wrapped normal at the origin of hyperbolic space: N(0, scale^2) in normal coordinates, in
-    which z is held.
+    """Wrapped normal at the origin of hyperbolic space of curvature -c.
 
-    scale: in units of hyperbolic distance, |z|.  curvature: c > 0; in the Poincare ball, of radius
-    1 / sqrt(c), z is tanh(r / 2) / r z, r = sqrt(c) |z|.
+    z is in normal coordinates, where p(z) is N(0, scale^2) of the distance. In the Poincare ball of
+    radius 1 / sqrt(c), z is tanh(r / 2) / r z, r = sqrt(c) |z|. Mathieu et al. 2019
+    (arXiv:1901.06033); Nagano et al. 2019 (arXiv:1902.02992).
     """
 
     latent_space = "hyperbolic"
@@ -68,11 +68,10 @@ class WrappedNormalPrior(Prior):
 
 
 class SphereMixturePrior(Prior):
-    """sum_m w_m vMF(z; loc_m, kappa_m) on the unit sphere in R^d; the uniform distribution is its
-    limit kappa = 0.
+    """von Mises-Fisher mixture: p(z) = sum_m w_m vMF(z; loc_m, kappa_m).
 
-    components: how many, M.  Starts at k-means clusters, with kappa by Banerjee et al. 2005, eq.
-    4.4 (jmlr.org/papers/v6/banerjee05a.html).
+    On the unit sphere in R^d; kappa = 0 gives the uniform distribution. Fitting starts at k-means
+    clusters, with kappa by Banerjee et al. 2005, eq. 4.4 (jmlr.org/papers/v6/banerjee05a.html).
     """
 
     latent_space = "sphere"
@@ -91,7 +90,7 @@ class SphereMixturePrior(Prior):
         self.log_weight = nn.Parameter(torch.zeros(components))
 
     def fit(self, data: EncodedData) -> None:
-        """Starts at clusters of the draws."""
+        """Set the components to clusters of the draws."""
         mean, _, log_weight = clusters(data.z, len(self.direction), data.seed)
         r = mean.norm(dim=1).clamp(1e-3, 0.999)
         self.direction.copy_(mean)
@@ -109,9 +108,9 @@ class SphereMixturePrior(Prior):
 
 
 class PoincareMixturePrior(WrappedNormalPrior):
-    """sum_m w_m WrappedNormal(z; mean_m, diag scale_m^2) in hyperbolic space.
+    """Wrapped normal mixture: sum_m w_m WrappedNormal(z; mean_m, diag scale_m^2).
 
-    components: how many, M.  curvature: that of the model.  Starts at k-means clusters.
+    In hyperbolic space. Fitting starts at k-means clusters.
     """
 
     fits_by_gradient = True
@@ -131,7 +130,7 @@ class PoincareMixturePrior(WrappedNormalPrior):
         self.log_weight = nn.Parameter(torch.zeros(components))
 
     def fit(self, data: EncodedData) -> None:
-        """Starts at clusters of the draws."""
+        """Set the components to clusters of the draws."""
         start_at_clusters(self, data.z, data.seed)
 
     def forward(self, ctx: Context, draw: Draw, state: Tensor | None) -> Distribution:

@@ -1,10 +1,8 @@
-"""p(z) as a mixture: free components, or the posteriors of pseudo-inputs or of training
-examples.
-"""
+"""Mixture priors: free components, pseudo-inputs, exemplars."""
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated
 
 import torch
 from pydantic import Field
@@ -14,15 +12,16 @@ from torch.distributions import Distribution
 from tightbound.components.priors.encoded_data import start_at_clusters
 from tightbound.core.component import EncodedData, ModelAware, Prior
 from tightbound.core.data_spec import DataSpec
+from tightbound.core.draw import Context, Draw, Examples, scale_of
 from tightbound.core.options import Count
-from tightbound.core.trace import Context, Draw, Examples, Trace, scale_of
+from tightbound.core.trace import Trace
 from tightbound.distributions import Mixture, soft_clip
 
 
 class MixturePrior(Prior):
-    """sum_m w_m N(z; mean_m, diag scale_m^2) with learned weights, means and scales.
+    """Mixture of diagonal normals: p(z) = sum_m w_m N(z; mean_m, diag scale_m^2).
 
-    components: how many, M.
+    Weights, means and scales are learned. Tomczak and Welling 2018 (arXiv:1705.07120), section 4.
     """
 
     fits_by_gradient = True
@@ -38,7 +37,7 @@ class MixturePrior(Prior):
         self.log_weight = nn.Parameter(torch.zeros(components))
 
     def fit(self, data: EncodedData) -> None:
-        """Starts at clusters of the draws."""
+        """Set the components to clusters of the draws."""
         start_at_clusters(self, data.z, data.seed)
 
     def forward(self, ctx: Context, draw: Draw, state: Tensor | None) -> Distribution:
@@ -47,12 +46,11 @@ class MixturePrior(Prior):
         )
 
 
-class Encoded(ModelAware, Prior):
-    """A mixture over the codes that the model's own encoder gives to `count` inputs (count,
-    *shape).
+class EncodedMixture(ModelAware, Prior):
+    """Base class of mixtures of the posteriors of `count` inputs (count, *shape).
 
-    The inputs are kept in units of the encoder, (x - centre) / spread, so that they learn as fast
-    as other weights.
+    The inputs are kept in units of the encoder, (x - centre) / spread, so that they are learned as
+    fast as other weights.
     """
 
     build_arguments = ("spec",)
@@ -65,7 +63,7 @@ class Encoded(ModelAware, Prior):
         super().__init__()
         self.shape = (count, *spec.shape)
         self.bounds = spec.bounds
-        self._kept: tuple[Any, Any] = (None, None)
+        self._cached: tuple[list[int], Distribution] | None = None
 
     def codes(self, inputs: Tensor) -> Distribution:
         """q(z|x) of the topmost latent at inputs in units of the encoder."""
@@ -74,22 +72,23 @@ class Encoded(ModelAware, Prior):
         q: Distribution = model.hierarchy.top_posterior(h, Context(len(h), h))
         return q
 
-    def kept(self, inputs: Tensor) -> Distribution:
-        """`codes(inputs)`, made anew only where a gradient is wanted or a weight has changed."""
+    def cached_codes(self, inputs: Tensor) -> Distribution:
+        """`codes(inputs)`, recomputed only with gradients or after a change of a weight."""
         if torch.is_grad_enabled():
             return self.codes(inputs)
         version = [p._version for p in (inputs, *self.model.parameters())]
-        if self._kept[0] != version:
-            self._kept = (version, self.codes(inputs))
-        return self._kept[1]
+        if self._cached is None or self._cached[0] != version:
+            self._cached = (version, self.codes(inputs))
+        return self._cached[1]
 
 
-class VampPrior(Encoded):
-    """(1/M) sum_m q(z | u_m), with M pseudo-inputs u_m that are learned, within the range of the
-    data.
+class VampPrior(EncodedMixture):
+    """VampPrior: a mixture of the posteriors of learned pseudo-inputs.
 
-    They start as training examples.  components: how many, M.  Tomczak and Welling 2018
-    (arXiv:1705.07120), eq. 9.
+        p(z) = (1/M) sum_m q(z | u_m)
+
+    The pseudo-inputs u_m start as training examples and stay within the range of the data. Tomczak
+    and Welling 2018 (arXiv:1705.07120), eq. 9.
     """
 
     keeps_statistics = True
@@ -107,15 +106,16 @@ class VampPrior(Encoded):
         self.register_buffer("log_weight", torch.zeros(components), persistent=False)
 
     def prepare(self, examples: Examples) -> None:
-        """Starts the pseudo-inputs at training examples, repeated where there are fewer."""
+        """Set the pseudo-inputs to training examples, repeated where there are fewer."""
         self.inputs.copy_(self.encoder_inputs(examples, len(self.inputs))[0])
 
     def statistics(self, trace: Trace) -> dict[str, Tensor]:
         return {}
 
     def after_step(self, sums: dict[str, Tensor]) -> None:
-        """Moves pseudo-inputs that left the range of the data back to its edge."""
-        centre, spread = (self.model.get_buffer(name) for name in ("centre", "spread"))
+        """Clip pseudo-inputs to the range of the data."""
+        centre = self.model.get_buffer("centre")
+        spread = self.model.get_buffer("spread")
         low, high = (
             (torch.as_tensor(bound).to(centre) - centre) / spread
             for bound in self.bounds
@@ -123,18 +123,18 @@ class VampPrior(Encoded):
         self.inputs.copy_(self.inputs.clamp(low, high))
 
     def forward(self, ctx: Context, draw: Draw, state: Tensor | None) -> Distribution:
-        q = self.kept(self.inputs)
+        q = self.cached_codes(self.inputs)
         return Mixture(q.mean, q.stddev, self.get_buffer("log_weight"), ctx.n)
 
 
-class ExemplarPrior(Encoded):
-    """(1/N) sum_n N(z; mean of q(z | x_n), s^2 I) over training examples x_n other than the row's
-    own; s is learned.
+class ExemplarPrior(EncodedMixture):
+    """Exemplar prior: a mixture of normals around the codes of training examples.
 
-    An approximation of the paper's sum over all N: `count` examples spread over the training data
-    stand for it, of which each training step sees `step` at random, and evaluation all. count:
-    training examples that stand for all.  step: of these, data by a training step. Norouzi et al.
-    2020 (arXiv:2004.04795), eq. 5.
+        p(z) = (1/N) sum_n N(z; mean of q(z | x_n), s^2 I)
+
+    over the training examples x_n except the row's own; s is learned. The sum over all N is
+    approximated by `count` examples spread over the training data, of which a training step uses
+    `step` at random, and evaluation all. Norouzi et al. 2020 (arXiv:2004.04795), eq. 5.
     """
 
     needs_row_numbers = True
@@ -157,22 +157,25 @@ class ExemplarPrior(Encoded):
         self.log_scale = nn.Parameter(torch.zeros(()))
 
     def prepare(self, examples: Examples) -> None:
-        """Takes the exemplars and their row numbers; those of a stream have none, and are never
-        left out.
+        """Set the exemplars and their row numbers.
+
+        Those of a stream have none, and are never left out.
         """
         inputs = self.get_buffer("inputs")
         rows = self.get_buffer("rows")
-        inputs[:], rows[:] = self.encoder_inputs(examples, len(inputs))
+        new_inputs, new_rows = self.encoder_inputs(examples, len(inputs))
+        inputs[:] = new_inputs
+        rows[:] = new_rows
 
     def forward(self, ctx: Context, draw: Draw, state: Tensor | None) -> Distribution:
         inputs = self.get_buffer("inputs")
         rows = self.get_buffer("rows")
         if self.training:
-            some = torch.randperm(len(inputs), device=inputs.device)[: self.step]
-            rows = rows[some]
-            mean = self.codes(inputs[some]).mean
+            chosen = torch.randperm(len(inputs), device=inputs.device)[: self.step]
+            rows = rows[chosen]
+            mean = self.codes(inputs[chosen]).mean
         else:
-            mean = self.kept(inputs).mean
+            mean = self.cached_codes(inputs).mean
         weight = torch.zeros(len(rows), device=mean.device)
         if ctx.index is not None:
             weight = weight.masked_fill(rows == ctx.index.unsqueeze(1), -1e9)

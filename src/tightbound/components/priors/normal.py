@@ -1,4 +1,4 @@
-"""p(z): standard normal, a learned normal, and a normal given the latents above."""
+"""Normal priors: standard, learned, and given the latents above."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from torch import Tensor, nn
 from torch.distributions import Distribution
 
 from tightbound.core.component import Prior
-from tightbound.core.trace import Context, Draw
+from tightbound.core.draw import Context, Draw
 from tightbound.distributions import diagonal, standard_normal
 
 
 class StandardNormal(Prior):
-    """p(z) = N(0, I), (n, d)."""
+    """Standard normal: p(z) = N(0, I), (n, d)."""
 
     def __init__(self, latent: int) -> None:
         super().__init__()
@@ -23,7 +23,7 @@ class StandardNormal(Prior):
 
 
 class LearnedNormal(Prior):
-    """p(z) = N(mean, diag scale^2) with learned mean and scale, (n, d)."""
+    """Diagonal normal p(z) = N(mean, diag scale^2), mean and scale learned."""
 
     fits_by_gradient = True
 
@@ -37,11 +37,10 @@ class LearnedNormal(Prior):
 
 
 class ConditionalNormal(Prior):
-    """p(z | above) = N(mean(state), diag scale(state)^2), linear in the state that the latents
-    above left.
+    """Conditional normal: p(z | above) = N(mean(state), diag scale(state)^2).
 
-    state (n, F), or (n, *grid, F) with z place by place.  It starts as N(0, I), so that deep stacks
-    start calm.
+    Linear in the state that the latents above left, (n, F), or (n, *grid, F) with z place by place.
+    It starts as N(0, I), so that deep stacks are stable at the start.
     """
 
     def __init__(self, features: int, latent: int) -> None:
@@ -57,10 +56,9 @@ class ConditionalNormal(Prior):
 
 
 class TopConditional(ConditionalNormal):
-    """p(z | c) = N(mean(c), diag scale(c)^2), linear in what stands above the topmost latent: the
-    condition.
+    """Conditional normal p(z | c) = N(mean(c), diag scale(c)^2), linear in c.
 
-    Sohn, Lee and Yan 2015 (NeurIPS 28), section 4.1.
+    c is the condition, or the class. Sohn, Lee and Yan 2015 (NeurIPS 28), section 4.1.
     """
 
     build_arguments = ("above",)

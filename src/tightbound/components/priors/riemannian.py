@@ -1,10 +1,8 @@
-"""z drawn evenly from the manifold that a posterior's variances describe; a sampler, without a
-density.
-"""
+"""A prior on the manifold described by the variances of a posterior."""
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated
 
 import torch
 from pydantic import Field
@@ -12,20 +10,19 @@ from torch import Tensor
 from torch.distributions import Distribution, constraints
 
 from tightbound.core.component import EncodedData, Prior
+from tightbound.core.draw import Context, Draw
 from tightbound.core.options import Count
-from tightbound.core.trace import Context, Draw
 from tightbound.distributions import NoiseForm, ReparameterisedDistribution
 from tightbound.runtime.errors import TightboundError
 
-WANTED = 0.65  # of proposals accepted
+LEAST_ACCEPTED = 0.65  # share of accepted proposals
 
 
 class RiemannianUniform(ReparameterisedDistribution):
-    """Density sqrt(det G(z)) up to its constant: Hamiltonian Monte Carlo from one of the centres, n
-    rows.
+    """Density proportional to sqrt(det G(z)), sampled by Hamiltonian Monte Carlo.
 
-    Noise: n rows of normals: one picks the centre, then for each move a momentum (d,) and one that
-    accepts.
+    A row of noise has one normal that selects the centre at which the chain starts, then for each
+    move a momentum (d,) and a normal that accepts or rejects.
     """
 
     has_density = False
@@ -43,7 +40,7 @@ class RiemannianUniform(ReparameterisedDistribution):
         return NoiseForm(self.batch_shape[0], event, like.dtype, like.device)
 
     def tempered(self, temperature: float) -> RiemannianUniform:
-        """The same: it has no temperature."""
+        """The same distribution: it has no temperature."""
         return self
 
     def from_noise(self, noise: Tensor) -> tuple[Tensor, None]:
@@ -51,14 +48,11 @@ class RiemannianUniform(ReparameterisedDistribution):
 
     @torch.no_grad()
     def run(self, noise: Tensor) -> tuple[Tensor, float]:
-        """The last z of each chain, and the share of proposals that were accepted."""
+        """The last z of each chain, and the share of accepted proposals."""
         centres = self.prior.get_buffer("mean")
         step = self.prior.get_buffer("step")
-        z = centres[
-            (torch.special.ndtr(noise[:, 0]) * len(centres))
-            .long()
-            .clamp(max=len(centres) - 1)
-        ]
+        number = (torch.special.ndtr(noise[:, 0]) * len(centres)).long()
+        z = centres[number.clamp(max=len(centres) - 1)]
         f, slope = self.prior.volume(z)
         accepted = []
         for move in noise[:, 1:].unflatten(1, (self.prior.moves, self.d + 1)).unbind(1):
@@ -82,13 +76,14 @@ class RiemannianUniform(ReparameterisedDistribution):
 
 
 class RiemannianPrior(Prior):
-    """Uniform with respect to the volume of G(z) = sum_i w_i(z) S_i^-1 + least exp(-decay |z|^2) I;
-    no density.
+    """Riemannian uniform prior: uniform with respect to the volume of a metric G(z).
 
-    w_i(z) = exp(-(z - mean_i)' S_i^-1 (z - mean_i) / rho^2), mean_i and S_i those of q(z|x_i) at
-    `centres` examples, rho the largest distance of one to its nearest.  Chadebec and Allassonniere
-    2022 (arXiv:2209.07370), section 3. centres: examples that make the metric.  moves, leapfrog:
-    proposals of a chain, and steps of each.
+        G(z) = sum_i w_i(z) S_i^-1 + least exp(-decay |z|^2) I
+        w_i(z) = exp(-(z - mean_i)' S_i^-1 (z - mean_i) / rho^2)
+
+    mean_i and S_i are those of q(z|x_i) at `centres` examples, rho is the largest distance of
+    one to its nearest. It has no density. Chadebec and Allassonniere 2022 (arXiv:2209.07370),
+    section 3.
     """
 
     has_density = False
@@ -116,31 +111,27 @@ class RiemannianPrior(Prior):
             self.register_buffer(name, torch.ones(()))
 
     def fit(self, data: EncodedData) -> None:
-        """Takes centres spread over the examples; raises TightboundError where there are fewer."""
-        mean, scale, rho, step = (
-            self.get_buffer(name) for name in ("mean", "scale", "rho", "step")
-        )
+        """Set the centres from the examples; TightboundError where they are too few."""
+        mean = self.get_buffer("mean")
+        scale = self.get_buffer("scale")
+        step = self.get_buffer("step")
         if len(data.z) < len(mean):
             raise TightboundError(
                 f"{len(mean)} centres need as many examples, and there are {len(data.z)}"
             )
-        some = torch.linspace(0, len(data.z) - 1, len(mean)).long()
+        rows = torch.linspace(0, len(data.z) - 1, len(mean)).long()
         means, scales = data.moments()
-        mean.copy_(means[some])
-        scale.copy_(scales[some].clamp(min=1e-4))
-        far = ((mean[:, None] - mean[None]) / scale[:, None]).norm(dim=-1)
-        rho.copy_(
-            (far + torch.diag(torch.full_like(mean[:, 0], torch.inf)))
-            .amin(1)
-            .max()
-            .clamp(min=1e-3)
-        )
+        mean.copy_(means[rows])
+        scale.copy_(scales[rows].clamp(min=1e-4))
+        distance = ((mean[:, None] - mean[None]) / scale[:, None]).norm(dim=-1)
+        to_itself = torch.diag(torch.full_like(mean[:, 0], torch.inf))
+        nearest = (distance + to_itself).amin(1)
+        self.get_buffer("rho").copy_(nearest.max().clamp(min=1e-3))
         step.copy_(data.z.std(0).mean())
         dist = RiemannianUniform(self, 100)
-        noise = dist.noise_form.draw(
-            torch.Generator().manual_seed(data.seed), "cpu"
-        ).to(mean)
-        while dist.run(noise)[1] < WANTED:
+        generator = torch.Generator().manual_seed(data.seed)
+        noise = dist.noise_form.draw(generator, "cpu").to(mean)
+        while dist.run(noise)[1] < LEAST_ACCEPTED:
             step.mul_(0.7)
 
     @torch.enable_grad()
@@ -149,17 +140,13 @@ class RiemannianPrior(Prior):
         mean = self.get_buffer("mean")
         scale = self.get_buffer("scale")
         z = z.detach().requires_grad_(True)
-        near = -(
-            ((z[:, None] - mean) / scale).square().sum(-1)
-            / self.get_buffer("rho").square()
-        )
-        metric = (
-            near.exp() @ scale**-2
-            + self.least * (-self.decay * z.square().sum(-1, keepdim=True)).exp()
-        )
+        distance = ((z[:, None] - mean) / scale).square().sum(-1)
+        weight = -(distance / self.get_buffer("rho").square())
+        floor = self.least * (-self.decay * z.square().sum(-1, keepdim=True)).exp()
+        metric = weight.exp() @ scale**-2 + floor
         f = 0.5 * metric.log().sum(-1)
-        (slope,) = torch.autograd.grad(f.sum(), z)
-        return f.detach(), slope
+        (grad,) = torch.autograd.grad(f.sum(), z)
+        return f.detach(), grad
 
-    def forward(self, ctx: Context, draw: Draw, state: Any) -> Distribution:
+    def forward(self, ctx: Context, draw: Draw, state: Tensor | None) -> Distribution:
         return RiemannianUniform(self, ctx.n)

@@ -1,26 +1,24 @@
-"""p(z) as a second VAE, on the latent of the first."""
+"""A second VAE of the latents as prior."""
 
 from __future__ import annotations
-
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
 from tightbound.components.priors.encoded_data import Units
-from tightbound.core.component import EncodedData, Prior
-from tightbound.core.trace import Context, Draw
+from tightbound.core.component import EncodedData, Network, Prior, width_of
+from tightbound.core.draw import Context, Draw
 from tightbound.distributions import diagonal, standard_normal
 
 
 class TwoStagePrior(Prior):
-    """p(z) = int N(u; 0, I) N(z; m(u), gamma^2 I) du, with q(u|z) beside it: a VAE of z with a
-    learned scale gamma.
+    """Two-stage VAE: p(z) = int N(u; 0, I) N(z; m(u), gamma^2 I) du, with q(u|z).
 
-    u, of as many features as z, is a site of its own: log p(z) is bounded, as log p(x) is, and
-    importance sampling, which draws z and u, tightens both bounds at once.  In units of the mean
-    and spread of the codes. Dai and Wipf 2019 (arXiv:1903.05789), section 4.
+    A VAE of z with a learned scale gamma, in units of the mean and spread of the codes. u, of as
+    many features as z, is a site of its own: log p(z) is bounded as log p(x) is, and importance
+    sampling over z and u tightens both bounds at once. Dai and Wipf 2019 (arXiv:1903.05789),
+    section 4.
     """
 
     fits_by_gradient = True
@@ -28,17 +26,17 @@ class TwoStagePrior(Prior):
     compatible_hierarchies = ("flat",)
     extra_sites = ("u",)
 
-    def __init__(self, latent: int, network: Any) -> None:
+    def __init__(self, latent: int, network: Network) -> None:
         super().__init__()
         self.units = Units(latent)
         self.up = network.link(latent)
         self.down = network.link(latent)
-        self.code = nn.Linear(self.up.features, 2 * latent)
-        self.mean = nn.Linear(self.down.features, latent)
+        self.code = nn.Linear(width_of(self.up), 2 * latent)
+        self.mean = nn.Linear(width_of(self.down), latent)
         self.log_gamma = nn.Parameter(torch.zeros(()))
 
     def fit(self, data: EncodedData) -> None:
-        """Takes the units of the codes."""
+        """Set centre and spread from the codes."""
         self.units.fit(data)
 
     def inference_modules(self) -> list[nn.Module]:
@@ -48,9 +46,9 @@ class TwoStagePrior(Prior):
     def forward(
         self, ctx: Context, draw: Draw, state: Tensor | None
     ) -> Distribution | None:
-        """p(z|u); u from q at `state` = z.
+        """p(z|u), with u from q at `state` = z.
 
-        None where z is still to be inferred: then it is called again, with z.
+        None where z is still to be inferred; the hierarchy calls it again with z.
         """
         if ctx.infer and not draw.latents:
             return None

@@ -16,7 +16,9 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution, Independent, Normal
 
-from tightbound.core.trace import Batch, Draw, Noise, Trace
+from tightbound.core.batch import Batch
+from tightbound.core.draw import Draw, Noise
+from tightbound.core.trace import Trace
 from tightbound.distributions import from_noise, noise_form
 from tightbound.distributions.random import ContentNoise, seed_for, tiles
 from tightbound.runs.run import Run
@@ -77,11 +79,10 @@ def _normal(dist: Distribution | None) -> Normal | None:
 
 @dataclass(frozen=True)
 class NormalShift:
-    """A change of a diagonal normal q per example: the mean moves by `shift` scales, the
-    log-scale by `stretch`.
+    """A change of the mean and the scale of a diagonal normal q, per example.
 
     Args:
-        shift: (B, d), in units of q's own scale.
+        shift: (B, d), added to the mean, in units of q's own scale.
         stretch: (B, d), added to the log-scale.
     """
 

@@ -8,7 +8,9 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from tightbound.core.trace import Batch, Draw, Features, Trace
+from tightbound.core.batch import Batch
+from tightbound.core.draw import Draw, Features
+from tightbound.core.trace import Trace
 from tightbound.distributions.random import ContentNoise, tiles
 from tightbound.evaluation.estimators.estimate import (
     Estimate,

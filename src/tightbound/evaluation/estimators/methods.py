@@ -11,7 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tightbound.core.trace import Batch, Draw
+from tightbound.core.batch import Batch
+from tightbound.core.draw import Draw
 from tightbound.distributions.random import ContentNoise
 from tightbound.evaluation.estimators.ais import ais
 from tightbound.evaluation.estimators.estimate import (

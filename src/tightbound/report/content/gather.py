@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from tightbound.core.batch import Batch
 from tightbound.core.data_spec import CONDITIONS
-from tightbound.core.trace import Batch
 from tightbound.report.content import model_outputs
 from tightbound.report.content.data_samples import (
     MOST_TYPICAL,

@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 from torch.distributions import Categorical, Distribution, Independent
 
-from tightbound.core.trace import Batch, Draw
+from tightbound.core.batch import Batch
+from tightbound.core.draw import Draw
 from tightbound.distributions import moments, point
 from tightbound.distributions.random import ContentNoise
 from tightbound.report.figures.display_scale import Array

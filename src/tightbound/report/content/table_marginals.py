@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from tightbound.core.batch import Batch
 from tightbound.core.data_spec import Column, DataSpec
-from tightbound.core.trace import Batch
 from tightbound.report.figures.display_scale import Array
 from tightbound.runs.run import Run, seeded
 

@@ -14,8 +14,10 @@ import torch
 from torch import Tensor, nn
 
 from tightbound.config import TrainSettings
+from tightbound.core.batch import Batch
 from tightbound.core.component import Objective
-from tightbound.core.trace import Batch, Clock, Gather
+from tightbound.core.draw import Clock
+from tightbound.core.trace import Gather
 from tightbound.models.vae import VAE
 from tightbound.runtime.errors import TightboundError
 from tightbound.runtime.launch_context import LaunchContext, started_by_torchrun

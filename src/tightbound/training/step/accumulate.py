@@ -6,7 +6,8 @@ from dataclasses import fields, replace
 
 from torch import Tensor
 
-from tightbound.core.trace import Batch, Clock
+from tightbound.core.batch import Batch
+from tightbound.core.draw import Clock
 from tightbound.training.noise import Drawn
 from tightbound.training.step.execute import Eager, Figures
 

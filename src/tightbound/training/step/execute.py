@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 
 from tightbound.config import TrainSettings
-from tightbound.core.trace import Batch, Clock
+from tightbound.core.batch import Batch
+from tightbound.core.draw import Clock
 from tightbound.training.noise import Drawn
 from tightbound.training.step.gradients import Gradients
 from tightbound.training.step.module import Step

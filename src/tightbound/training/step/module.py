@@ -5,8 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from tightbound.core.batch import Batch
 from tightbound.core.component import ModelPart, Objective, StatisticsKeeper
-from tightbound.core.trace import Batch, Clock, Draw, Examples, Gather, Noise
+from tightbound.core.draw import Clock, Draw, Examples, Noise
+from tightbound.core.trace import Gather
 from tightbound.models.vae import VAE
 
 
