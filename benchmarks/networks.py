@@ -15,6 +15,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from tightbound.core.component import Network
+
 
 def mlp(*widths: int, activation: type[nn.Module] = nn.ReLU) -> list[nn.Module]:
     """Linear layers of these widths, each with its activation."""
@@ -24,7 +26,7 @@ def mlp(*widths: int, activation: type[nn.Module] = nn.ReLU) -> list[nn.Module]:
     return layers
 
 
-class Burda:
+class Burda(Network):
     """784-200-200-50 and back, tanh, Bernoulli: Burda et al. 2016, with one stochastic layer."""
 
     latent: Any = 50
@@ -43,7 +45,7 @@ class Burda:
         )
 
 
-class Wide:
+class Wide(Network):
     """784-512-16-512-784, ReLU, squared error: pythae's default network."""
 
     latent: Any = 16
@@ -58,7 +60,7 @@ class Wide:
         return nn.Sequential(*mlp(inputs, 512), nn.Linear(512, math.prod(out)))
 
 
-class Strided:
+class Strided(Network):
     """Two strided 4x4 convolutions down and up, 32 and 64 channels, Bernoulli."""
 
     latent: Any = 16
@@ -102,7 +104,7 @@ class Block(nn.Module):
         return x + self.body(x)
 
 
-class Residual:
+class Residual(Network):
     """Two strided convolutions to 64 channels at 7x7 with two residual blocks each way,
     Bernoulli.
     """
@@ -136,7 +138,7 @@ class Residual:
         )
 
 
-class Ladder:
+class Ladder(Network):
     """Twelve groups of 8 latents from the top down, layers 256 wide, Bernoulli."""
 
     latent: Any = (8,) * 12
