@@ -3,9 +3,9 @@
     python examples/new_prior.py               # trains on the embedded digits, a few seconds
     cd examples && tightbound train digits --set prior=new_prior:Sparse prior.scale=0.5
 
-A prior is made with the number of features and its own options, and gives p(z) for n rows. A
-distribution that torch does not know how to draw by noise says so itself, by `from_noise`; then
-sampling, annealing and the explorer work too.
+A prior is a subclass of tb.Prior. It is made with the number of features and its own options, and
+`forward` returns p(z) of n rows. A distribution that torch cannot draw from noise defines
+`from_noise`; sampling and annealing use it.
 """
 
 from __future__ import annotations
@@ -13,13 +13,14 @@ from __future__ import annotations
 import math
 import tempfile
 from pathlib import Path
+from typing import Annotated
 
 import torch
-from torch import Tensor, nn
+from pydantic import Field
+from torch import Tensor
 from torch.distributions import Distribution, Independent, Laplace
 
 import tightbound as tb
-from tightbound.core.draw import Context, Draw
 
 
 class Peaked(Independent):
@@ -40,17 +41,22 @@ class Peaked(Independent):
         return -self.base_dist.scale * noise.sign() * tail.log(), None
 
 
-class Sparse(nn.Module):
-    """p(z) = prod_j Laplace(z_j; 0, scale).
+class Sparse(tb.Prior):
+    """p(z) = prod_j Laplace(z_j; 0, scale)."""
 
-    scale: mean distance from zero.
-    """
-
-    def __init__(self, latent: int, scale: float = 0.7) -> None:
+    def __init__(
+        self,
+        latent: int,
+        scale: Annotated[
+            float, Field(gt=0, description="mean distance from zero")
+        ] = 0.7,
+    ) -> None:
         super().__init__()
         self.register_buffer("scale", torch.full((latent,), scale))
 
-    def forward(self, ctx: Context, draw: Draw, state: Tensor | None) -> Distribution:
+    def forward(
+        self, ctx: tb.Context, draw: tb.Draw, state: Tensor | None
+    ) -> Distribution:
         return Peaked(self.get_buffer("scale").expand(ctx.n, -1))
 
 

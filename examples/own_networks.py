@@ -55,7 +55,7 @@ class Pixels(nn.Module):
         return x.unflatten(1, (self.places, -1))
 
 
-class Network:
+class Network(tb.Network):
     """An MLP-mixer on single pixels (Tolstikhin et al. 2021, arXiv:2105.01601)."""
 
     def __init__(self, size: str, width: int = 16) -> None:

@@ -40,6 +40,15 @@ from tightbound.training.optimization.optimizer import optimizer
         ),
         ({"hierarchy": "topdown"}, "did you mean 'top-down'?"),
         (
+            {"data.levels": 99_999},
+            "data.levels = 99999 cannot be used: it takes numbers up to",
+        ),
+        ({"data.header": "x"}, "it takes 'auto', or true or false"),
+        ({"data.condition": 3}, "it takes a text, or a list"),
+        ({"seed": 1.5}, "seed = 1.5 cannot be used: it takes a whole number"),
+        ({"train.lr": "fast"}, "train.lr = 'fast' cannot be used: it takes a number"),
+        ({"train": 3}, "train = 3 cannot be used: it takes a table of keys"),
+        (
             {"data.valid": 0.9, "data.test": 0.5},
             "data.valid + data.test must be below 1",
         ),

@@ -26,6 +26,7 @@ from tightbound.training import budget as schedule
 from tightbound.training.console import Display, Quiet
 from tightbound.training.console import display as display_of
 from tightbound.training.fit_prior import fit_prior
+from tightbound.training.own_loop import TrainingData
 from tightbound.training.run_training import fit
 from tightbound.training.trainer import Interrupted
 
@@ -39,7 +40,7 @@ DEMO = {"recipe.size": "s", "train.steps": 800}
 
 
 class Stopped(Interrupted):
-    """Ctrl-C in training; `train(resume=True, out=folder)` continues from the saved state."""
+    """Ctrl-C in training; `train(resume=True, out=folder)` continues the run."""
 
     def __init__(self, folder: Path) -> None:
         super().__init__(
@@ -97,16 +98,10 @@ def train(
     """
     show = _display(display)
     lookup(LANGUAGES, lang, "language")  # before the training, not after it
-    given = {
-        "seed": seed,
-        "device": device,
-        "train.budget": None if budget is None else schedule.seconds(budget),
-    }
-    values = {
-        **(settings or {}),
-        **more,
-        **{key: value for key, value in given.items() if value is not None},
-    }
+    seconds = None if budget is None else schedule.seconds(budget)
+    given = {"seed": seed, "device": device, "train.budget": seconds}
+    values = {**(settings or {}), **more}
+    values |= {key: value for key, value in given.items() if value is not None}
     mode = _mode(resume=resume, overwrite=overwrite)
     if data is None:
         _check_resumable(out, resume)
@@ -154,7 +149,9 @@ def _mode(*, resume: bool, overwrite: bool) -> Mode:
         )
     if resume:
         return "resume"
-    return "overwrite" if overwrite else "new"
+    if overwrite:
+        return "overwrite"
+    return "new"
 
 
 def _check_resumable(out: str | Path | None, resume: bool) -> None:
@@ -184,14 +181,16 @@ def evaluate(
     diagnosis: bool = True,
     tick: Any = None,
 ) -> Evaluation:
-    """Estimate the terms of log p(x) on a split, in nats per example, with standard errors.
+    """Estimate the terms of log p(x) on a split, with standard errors.
 
+    In nats per example,
     log p(x) = E_q[log p(x|z)] - KL(q(z|x), p(z)) + KL(q(z|x), p(z|x)): distortion, rate and
     inference gap, with log p(x) by importance sampling with K samples.
 
     Args:
         run: A Run or its folder.
-        data: Other data than the run's own `split`.
+        data: Other data than the run's own `split`; or the data of `tb.build`, whose `split`
+            is then used.
         split: "train", "valid" or "test".
         k: Importance samples.
         ais: On `subset` examples, bounds by annealed importance sampling.
@@ -215,8 +214,12 @@ def evaluate(
     with join_launch(
         run.device.type if isinstance(run, Run) else pick_device("auto").type
     ):
+        evaluated = _run(run)
+        if isinstance(data, TrainingData):
+            evaluated = evaluated.with_data(data.splits)
+            data = None
         return evaluate_run(
-            _run(run),
+            evaluated,
             data,
             split=split,
             k=k,
@@ -316,7 +319,7 @@ def demo(
 
 
 def _show_three_terms(run: Run, show: Display) -> None:
-    """Print log p(x) of one image and its three terms, each from an integral of its own."""
+    """Print log p(x) of one image and its three terms, each from its own integral."""
     t = three_terms(run.model, run.data.test.examples(torch.tensor([0])))
     show.note(
         "two features, one test image, nats, each figure by an integral of its own:"
@@ -332,7 +335,7 @@ def _show_three_terms(run: Run, show: Display) -> None:
 
 
 def _first_evaluation(run: Run) -> Evaluation:
-    """A quick evaluation of the test split, on fewer examples where an example is large."""
+    """A quick evaluation of the test split, on fewer examples if they are large."""
     most = max(64, FIRST_VALUES // (FIRST_K * run.spec.dims))
     return evaluate_run(run, k=FIRST_K, limit=min(FIRST_N, most), subset=0)
 
@@ -344,7 +347,7 @@ def _finish(
     lang: str,
     extra_runs: Sequence[Run] = (),
 ) -> Path:
-    """Evaluate runs briefly, keep that in their folders, and write the report of `runs`."""
+    """Evaluate runs briefly, keep that in their folders, and write the report."""
     evaluations = []
     for run in [*runs, *extra_runs]:
         evaluation = _first_evaluation(run)
@@ -368,8 +371,12 @@ def _finish(
 
 
 def _run(run: Run | str | Path) -> Run:
-    return run if isinstance(run, Run) else load(run, device=str(pick_device("auto")))
+    if isinstance(run, Run):
+        return run
+    return load(run, device=str(pick_device("auto")))
 
 
 def _display(kind: str | Display) -> Display:
-    return display_of(kind) if isinstance(kind, str) else kind
+    if isinstance(kind, str):
+        return display_of(kind)
+    return kind

@@ -1,4 +1,4 @@
-"""The settings of a run, as they stand in `config.toml` and as `--set` changes them."""
+"""The settings of a run, in `config.toml` and on the command line."""
 
 from __future__ import annotations
 
@@ -123,7 +123,9 @@ class TrainSettings(BaseModel):
     def _switch(cls, value: Any) -> Any:
         """Read true and false as "on" and "off"."""
         if isinstance(value, bool):
-            return "on" if value else "off"
+            if value:
+                return "on"
+            return "off"
         return value
 
 
@@ -167,7 +169,7 @@ NOT_SETTABLE = (
 
 
 def parse(cls: type[M], values: Mapping[str, Any], where: str) -> M:
-    """`cls(**values)`, or a TightboundError that names the key, the value and what it may be."""
+    """`cls(**values)`, or a TightboundError about the first key that is wrong."""
     try:
         return cls.model_validate(values)
     except ValidationError as error:
@@ -176,14 +178,14 @@ def parse(cls: type[M], values: Mapping[str, Any], where: str) -> M:
 
 
 def _sentence(cls: type[BaseModel], errors: Sequence[Any], where: str) -> str:
-    """One sentence about the first bad key: it is unknown, or its value cannot be used."""
+    """One sentence about the first key that is unknown or has a wrong value."""
     first = errors[0]
     path = [str(part) for part in first["loc"]]
     if first["type"] == "extra_forbidden":
         fields = _owner(cls, path).model_fields
         return f"{where} has no key {'.'.join(path)!r}: {nearest(path[-1], fields)}"
     keys = path if len(path) < 2 or path[0] not in SECTIONS else path[:2]
-    same_key = [e for e in errors if [str(p) for p in e["loc"]][: len(keys)] == keys]
+    same_key = [error for error in errors if _is_about(error, keys)]
     allowed = _either([_allowed(error) for error in same_key])
     sentence = (
         f"{where} {'.'.join(keys)} = {first['input']!r} cannot be used: {allowed}"
@@ -194,6 +196,11 @@ def _sentence(cls: type[BaseModel], errors: Sequence[Any], where: str) -> str:
         if hint.startswith("did you"):
             return f"{sentence}; {hint}"
     return sentence
+
+
+def _is_about(error: Any, keys: Sequence[str]) -> bool:
+    place = [str(part) for part in error["loc"]]
+    return place[: len(keys)] == keys
 
 
 def _owner(cls: type[BaseModel], path: Sequence[str]) -> Any:
@@ -229,7 +236,8 @@ _LIMITS = {
 
 def _allowed(error: Any) -> str:
     """The values that one of pydantic's errors allows: `it takes a whole number`."""
-    kind, context = error["type"], error.get("ctx", {})
+    kind = error["type"]
+    context = error.get("ctx", {})
     if kind == "value_error":
         return _lower_first(str(context["error"]))
     if kind == "literal_error":
@@ -275,7 +283,7 @@ def literal(text: str) -> Any:
 
 
 def assignments(pairs: Iterable[str]) -> dict[str, Any]:
-    """`["data.binarize=dynamic", "latent=16"]` as {"data.binarize": "dynamic", "latent": 16}."""
+    """`["latent=16", "train.lr=0.01"]` as {"latent": 16, "train.lr": 0.01}."""
     values = {}
     for pair in pairs:
         key, equals, value = pair.partition("=")
@@ -351,7 +359,7 @@ def configure(
     file: Path | str | None = None,
     values: Mapping[str, Any] | None = None,
 ) -> Config:
-    """The settings of a new run: a recipe, the keys of a file over it, then single values.
+    """The settings of a new run: a recipe, changed by a file and by single values.
 
     Args:
         data: The data as `config.toml` names them; empty for arrays given in Python.
@@ -433,7 +441,7 @@ def to_toml(config: Config) -> str:
 
 
 def write(path: Path, config: Config) -> None:
-    """Write `config.toml` atomically, with a last line that shows that it is complete."""
+    """Write `config.toml` atomically, with a last line that marks its end."""
     write_atomic(path, f"{to_toml(config)}{LAST_LINE}\n")
 
 

@@ -152,7 +152,9 @@ class VAEEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         check_is_fitted(self, "run_")
         Z = check_array(Z, dtype=FLOATS)
         x = self.run_.decode(Z, condition)
-        return x if self.mixed_ else x.numpy().astype(Z.dtype)
+        if self.mixed_:
+            return x
+        return x.numpy().astype(Z.dtype)
 
     def score_samples(self, X: Any, condition: Any = None) -> Array:
         """Estimate log p(x) of each row by importance sampling with `k` samples.
@@ -203,7 +205,9 @@ class VAEEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         check_is_fitted(self, "run_")
         seed = int(check_random_state(random_state).randint(2**31 - 1))
         x = self.run_.sample(n_samples, seed=seed, condition=condition)
-        return x if self.mixed_ else x.numpy()
+        if self.mixed_:
+            return x
+        return x.numpy()
 
 
 def _is_mixed(X: Any) -> bool:

@@ -108,7 +108,8 @@ def test_evaluate_prints_pure_json_and_keeps_it(run: Command, vae: Path) -> None
     assert json.loads((vae / "evaluation.json").read_text()) == found
     out, _ = run("evaluate", vae, "-k", 8, "--limit", 5)
     assert (
-        "ELBO" in out and json.loads((vae / "evaluation.json").read_text())["k"] == 70
+        "\nelbo " in out
+        and json.loads((vae / "evaluation.json").read_text())["k"] == 70
     )
 
 

@@ -19,7 +19,7 @@ from tightbound.data.prepare.binarize import bernoulli
 from tightbound.data.prepare.split import Transform
 from tightbound.data.streams.interleave import Blocks, InterleavedReader, reader_count
 from tightbound.runtime.errors import TightboundError
-from tightbound.training.batches import LaneBatches, batches
+from tightbound.training.batches import InterleavedBatches, batches
 
 S = td.DataSettings
 SMALL = S(memory=1)  # MB: what is larger stays on the disk
@@ -272,7 +272,9 @@ def test_binarised_on_the_disk(tmp_path: Path) -> None:
             batches(dynamic, 32, 1, CPU),
         )
     ]
-    assert isinstance(batches(dynamic, 32, 0, CPU), LaneBatches) and steps[0].shape == (
+    assert isinstance(batches(dynamic, 32, 0, CPU), InterleavedBatches) and steps[
+        0
+    ].shape == (
         32,
         400,
     )

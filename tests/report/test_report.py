@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -178,8 +179,7 @@ HOSTILE = '<script>alert("x")</script>&{0}{run}`'
 def test_names_and_labels_are_escaped(tmp_path: Path) -> None:
     x = np.random.default_rng(0).integers(0, 17, (60, 5, 5)).astype(np.uint8)
     run = untrained((x, np.arange(60) % 3), "vae", tmp_path, name="run")
-    run.data.label_names = (HOSTILE, "b", "c")
-    run.data.name = HOSTILE
+    run._data = replace(run.data, label_names=(HOSTILE, "b", "c"), name=HOSTILE)
     other = untrained("digits", "vae")
     other._data = run.data
     html = page([run], tmp_path, title=HOSTILE)

@@ -18,7 +18,7 @@ from torch.distributions import Distribution, Independent, Normal
 import tightbound as tb
 from tightbound.cli import main
 from tightbound.config import Config
-from tightbound.core.component import EncodedData
+from tightbound.core.component import EncodedData, Prior
 from tightbound.core.draw import Context, Draw
 from tightbound.data import DataSettings
 from tightbound.data import load as load_data
@@ -248,7 +248,7 @@ def test_a_prior_that_does_not_fit_is_refused_with_those_that_do(
     assert not (folder / "priors").exists()
 
 
-class Fixed(torch.nn.Module):
+class Fixed(Prior):
     """A prior that nothing can be done about."""
 
     def __init__(self, latent: int) -> None:

@@ -212,7 +212,7 @@ def test_a_second_stage_is_a_bound_that_tightens_to_the_integral_over_both_laten
         model.hierarchy.posterior.log_scale.bias += 0.3
         model.hierarchy.prior.code.bias[1:] += 0.3
     x = rows("real", SHAPE, B)
-    assert model.sites == ("z", "u") and dict(model.widths) == {"z": 1}
+    assert model.sites == ("z", "u") and dict(model.site_widths) == {"z": 1}
     exact, sampled = (
         log_px(model, x, "quadrature"),
         log_px(model, x, "importance", k=20_000),

@@ -9,7 +9,6 @@ import os
 import signal
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from tightbound.config import configure
+from tightbound.core.component import Network, Objective
 from tightbound.core.draw import Clock
 from tightbound.core.trace import Trace
 from tightbound.runs.run import Run
@@ -38,13 +38,14 @@ SMALL: dict[str, Any] = {
 }
 
 
-@dataclass(frozen=True)
-class Two:
+class Two(Objective):
     """A loss for each group, the generative one over the whole batch; one process meets a loss that
     is not finite.
     """
 
-    per_example = False
+    @property
+    def per_example(self) -> bool:
+        return False
 
     def __call__(self, trace: Trace, clock: Clock) -> dict[str, Tensor]:
         spread = trace.gather(trace.latents["z"].z).var(0).sum()
@@ -60,7 +61,7 @@ class Two:
         }
 
 
-class Normed:
+class Normed(Network):
     """Batch normalisation on both sides; no biases before it, whose gradients would be rounding
     alone.
     """

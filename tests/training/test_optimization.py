@@ -216,7 +216,7 @@ def test_transposed_convolutions_train_in_bfloat16_and_are_evaluated_in_float32(
 
 
 @pytest.mark.parametrize(
-    ("version", "known"),
+    ("version", "expected"),
     [
         ("2.8.1", False),
         ("2.9.0", True),

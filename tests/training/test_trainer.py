@@ -13,11 +13,13 @@ from torch import Tensor
 
 from tightbound.components.objectives.elbo import Elbo
 from tightbound.config import configure
+from tightbound.core.component import Objective
 from tightbound.core.draw import Clock
 from tightbound.core.trace import Trace
 from tightbound.runs.run import Run, load
 from tightbound.runtime.atomic_files import load_weights
 from tightbound.runtime.errors import TightboundError
+from tightbound.training import trainer as trainer_module
 from tightbound.training.console import Quiet
 from tightbound.training.run_training import fit
 from tightbound.training.trainer import Interrupted
@@ -97,6 +99,27 @@ def test_resume_continues_the_log_without_a_gap_or_a_repeat(tmp_path: Path) -> N
     assert not any("torn" in r for r in run.history())
 
 
+def test_notes_from_before_the_first_step_are_in_the_log(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A resumed run keeps its log when the trainer has something to say while it is made."""
+    original = trainer_module.distributed_execution
+
+    def says(step: Any, settings: Any, say: Any, launch: Any) -> Any:
+        say("not compiled")
+        return original(step, settings, say, launch)
+
+    monkeypatch.setattr(trainer_module, "distributed_execution", says)
+    with pytest.raises(Interrupted):
+        train(tmp_path / "run", Listener(press_at=40))
+    run = train(tmp_path / "run", resume=True)
+    lines = (tmp_path / "run" / "log.jsonl").read_text().splitlines()
+    records = [json.loads(line) for line in lines]
+    assert [r["event"] for r in records[:2]] == ["start", "note"]
+    assert [r["note"] for r in records if "note" in r].count("not compiled") == 2
+    assert [r["step"] for r in run.history()] == [20, 40, 60]
+
+
 def test_the_seed_decides_the_weights(tmp_path: Path) -> None:
     train(tmp_path / "a")
     train(tmp_path / "b")
@@ -135,11 +158,10 @@ def test_resume_refuses_other_data(tmp_path: Path) -> None:
         fit(config, "shapes", tmp_path / "run", Quiet(), mode="resume")
 
 
-class Faulty:
+class Faulty(Objective):
     """The ELBO, but not finite at the steps whose share of the run is listed."""
 
-    bad: tuple[range, ...] = ()
-    per_example = True
+    bad: ClassVar[tuple[range, ...]] = ()
 
     def __call__(self, trace: Trace, clock: Clock) -> Any:
         loss = Elbo()(trace, clock)

@@ -20,7 +20,10 @@ from tightbound.cli.fit_prior import fit_prior  # noqa: F401  (its command)
 from tightbound.runtime.errors import TightboundError, nearest
 from tightbound.runtime.progress import listening
 
-USAGE, BUG, INTERRUPTED, PIPE = 2, 1, 130, 141
+BUG = 1
+USAGE = 2
+INTERRUPTED = 130
+PIPE = 141
 SHARED = ("train", "evaluate", "encode", "score")  # by torchrun
 
 
@@ -56,7 +59,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except CycloptsError as error:
         return _say(_usage(error), USAGE)
     except TightboundError as error:
-        return _say(str(error), USAGE) if _speaks(error) else USAGE
+        if _speaks(error):
+            return _say(str(error), USAGE)
+        return USAGE
     except Stopped as stopped:
         if os.environ.get("RANK", "0") != "0":
             return INTERRUPTED
@@ -67,7 +72,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return PIPE
     except SystemExit as end:
-        return end.code if isinstance(end.code, int) else 0
+        if isinstance(end.code, int):
+            return end.code
+        return 0
     except Exception as error:
         return _unexpected(error)
 

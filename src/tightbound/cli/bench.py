@@ -17,7 +17,7 @@ Names = Annotated[list[str] | None, Parameter(consume_multiple=True)]
 
 
 def script() -> Path:
-    """The benchmark of the clone that the package is installed from, or of the working folder."""
+    """The benchmark of the clone of this package, or of the working folder."""
     for root in (CLONE, Path.cwd()):
         path = root / "benchmarks" / "speed.py"
         if path.is_file():
@@ -48,7 +48,7 @@ def bench(
     ] = None,
     chart: Annotated[Path | None, Parameter(help="write a chart as PNG")] = None,
 ) -> None:
-    """Compare training speed with other libraries, side by side; in a clone of the repository."""
+    """Compare training speed with other libraries; in a clone of the repository."""
     options: dict[str, Any] = {
         "rounds": rounds,
         "only": only,

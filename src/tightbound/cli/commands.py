@@ -40,9 +40,7 @@ from tightbound.cli.options import (
 def demo(
     *, out: Path = Path("demo"), lang: Language = "en", quiet: Quiet = False
 ) -> None:
-    """Train an autoencoder and two VAEs on the embedded digits and write one report; under a
-    minute.
-    """
+    """Train an autoencoder and two VAEs on digits and write one report; in a minute."""
     from tightbound import api
 
     print(api.demo(out, lang=lang, display="none" if quiet else "auto"))
@@ -119,7 +117,7 @@ def _train(
     options: dict[str, Any],
     values: Any,
 ) -> None:
-    """Train and print the folder and the report; after Ctrl-C, the command that resumes."""
+    """Train and print the folder; after Ctrl-C, the command that resumes."""
     from tightbound import api
 
     try:
@@ -185,8 +183,9 @@ def evaluate(
     skip_bad: SkipBad = False,
     quiet: Quiet = False,
 ) -> None:
-    """Account for a model: the terms of log p(x) with errors, and what is wrong with it;
-    evaluation.json.
+    """Estimate the terms of log p(x) with errors, and find faults of the model.
+
+    The result is printed and kept in evaluation.json.
     """
     from tightbound import api
     from tightbound.cli import outputs, tables
@@ -255,11 +254,10 @@ def encode(
     many: Many = ALL,
     loading: Loading = PLAIN,
 ) -> None:
-    """Write the features of each example, mean and standard deviation: F.npz, F.csv, F.parquet, or
-    a folder of parts.
+    """Write the features of each example, mean and standard deviation.
 
-    A folder, or 'F-*.parquet', is for millions of examples: torchrun shares them out, and the same
-    command goes on.
+    F.npz, F.csv, F.parquet, or a folder of parts. A folder, or 'F-*.parquet', is for millions of
+    examples: torchrun shares them out, and the same command goes on.
     """
     from tightbound.cli import encode_score as rows
     from tightbound.cli import outputs
@@ -286,8 +284,9 @@ def reconstruct(
     loading: Loading = PLAIN,
     skip_bad: SkipBad = False,
 ) -> None:
-    """Rebuild each example from its features: F.png (input above output), F.svg of curves, a
-    folder, F.npz or F.csv.
+    """Rebuild each example from its features.
+
+    F.png (input above output), F.svg of curves, a folder, F.npz or F.csv.
     """
     from tightbound.cli import outputs
 
@@ -307,11 +306,10 @@ def score(
     many: Many = ALL,
     loading: Loading = PLAIN,
 ) -> None:
-    """Write ELBO, log p(x) with its error, distortion and rate of each example: F.csv, F.parquet,
-    or a folder of parts.
+    """Write ELBO, log p(x) with its error, distortion and rate of each example.
 
-    A folder, or 'F-*.parquet', is for millions of examples: torchrun shares them out, and the same
-    command goes on.
+    F.csv, F.parquet, or a folder of parts. A folder, or 'F-*.parquet', is for millions of examples:
+    torchrun shares them out, and the same command goes on.
     """
     from tightbound.cli import encode_score as rows
     from tightbound.cli import outputs
@@ -339,8 +337,9 @@ def sample(
     condition: Condition = None,
     loading: Loading = PLAIN,
 ) -> None:
-    """Make new examples: z from the prior, then p(x|z); F.png, F.svg of curves, a folder, F.npz or
-    F.csv.
+    """Make new examples: z from the prior, then p(x|z).
+
+    F.png, F.svg of curves, a folder, F.npz or F.csv.
     """
     from tightbound.cli import outputs
 
@@ -369,7 +368,10 @@ def decode(
     condition: Condition = None,
     loading: Loading = PLAIN,
 ) -> None:
-    """Turn features back into examples: F.png, F.svg of curves, a folder, F.npz or F.csv."""
+    """Turn features back into examples.
+
+    F.png, F.svg of curves, a folder, F.npz or F.csv.
+    """
     from tightbound.cli import outputs
 
     target = outputs.target(out, outputs.EXAMPLES, overwrite)
@@ -390,8 +392,9 @@ def vary(
     condition: Condition = None,
     loading: Loading = PLAIN,
 ) -> None:
-    """Make variations of one example: z from q(z|x), then p(x|z); F.png, F.svg of curves, a folder,
-    F.npz or F.csv.
+    """Make variations of one example: z from q(z|x), then p(x|z).
+
+    F.png, F.svg of curves, a folder, F.npz or F.csv.
     """
     from tightbound.cli import outputs
 
@@ -417,8 +420,9 @@ def interpolate(
     condition: Condition = None,
     loading: Loading = PLAIN,
 ) -> None:
-    """Go from one example to another in a straight line of features; F.png, F.svg, a folder, F.npz
-    or F.csv.
+    """Go from one example to another in a straight line of features.
+
+    F.png, F.svg of curves, a folder, F.npz or F.csv.
     """
     from tightbound.cli import outputs
 
@@ -448,7 +452,7 @@ def show(
     prior: Prior = None,
     trust: Trust = False,
 ) -> None:
-    """Show a recipe's settings and what they mean, or what a run is made of and how it did."""
+    """Show a recipe's settings and their meaning, or a run's parts and results."""
     from tightbound.cli import tables
 
     tables.show(what, prior=prior, trust=trust)

@@ -40,8 +40,10 @@ from tightbound.runtime.errors import TightboundError
 Array = NDArray[Any]
 Columns = dict[str, Any]  # arrays of numbers, lists of words
 SCORES = ("elbo", "log_px", "log_px_se", "distortion", "rate")
-VALUES, MOST = 4_000_000, 1024  # numbers, and examples, that are read at a time
-PART_VALUES, PART_ROWS = 100_000_000, 100_000  # numbers, and examples, of a part
+VALUES = 4_000_000  # numbers that are read at a time
+MOST = 1024  # examples that are read at a time
+PART_VALUES = 100_000_000  # numbers of a part
+PART_ROWS = 100_000  # examples of a part
 
 
 @dataclass(frozen=True)
@@ -69,7 +71,7 @@ def feature_names(run: Run) -> list[str]:
 
 
 def encoding(run: Run) -> Job:
-    """Mean and standard deviation of each feature, and the most probable class or cluster."""
+    """Mean and standard deviation of each feature, and the most probable class."""
     names = feature_names(run)
     columns = [*names, *(f"{name}_std" for name in names)]
     words = class_words(run.spec.labels)
@@ -115,7 +117,7 @@ def run(
     loading: Loading,
     many: Many,
 ) -> None:
-    """Write a row for each example, alone or as one process of torchrun; rank 0 prints."""
+    """Write a row for each example, alone or as one process of torchrun."""
     try:
         if line := write(folder, data, out, job, loading, many):
             print(line)
@@ -165,18 +167,28 @@ def write(
         make = _maker(run, work, examples, many.condition)
         quiet = many.quiet or not launch.is_rank_zero
         with progress(f"{work.name[:-1]}ing", quiet) as tick:
-            if out.kind != "parts":
-                n, files = _write_one(work, examples, out, make, tick), ""
-            else:
+            if out.kind == "parts":
+                identity = _identity(run, work, examples, size)
                 types = _types(examples) | work.extra
                 types |= dict.fromkeys(work.columns, float)
-                identity = _identity(run, work, examples, size)
                 parts = Parts(out, types, identity, examples, launch)
-                n, count, before = parts.write(make, tick)
-                files = f" ({count} files{f', {before} of them from before' if before else ''})"
-        return (
-            f"{n} examples{_about(work)}: {out}{files}" if launch.is_rank_zero else ""
-        )
+                n, files = _write_parts(parts, make, tick)
+            else:
+                n = _write_one(work, examples, out, make, tick)
+                files = ""
+        if not launch.is_rank_zero:
+            return ""
+        return f"{n} examples{_about(work)}: {out}{files}"
+
+
+def _write_parts(
+    parts: Parts, make: Callable[[int], Iterator[Columns]], tick: Callable[..., None]
+) -> tuple[int, str]:
+    """Write the parts; returns the number of rows, and words about the files."""
+    n, count, before = parts.write(make, tick)
+    if before:
+        return n, f" ({count} files, {before} of them from before)"
+    return n, f" ({count} files)"
 
 
 def _part_rows(run: Run, job: Job) -> int:
@@ -230,7 +242,7 @@ def _columns(
 
 
 def _with_condition(run: Run, rows: Rows, condition: Tensor | None) -> Batch:
-    """The examples with their condition: `condition` (1, C), or that beside each of them."""
+    """The examples with `condition` (1, C), or with the one beside each of them."""
     c = rows.c if condition is None else condition.expand(len(rows), -1)
     if c is None and run.spec.condition is not None:
         raise TightboundError(NO_CONDITION)
@@ -304,7 +316,9 @@ def _concatenated(parts: list[Any]) -> Any:
 
 
 def _as_list(column: Any) -> list[Any]:
-    return column.tolist() if isinstance(column, np.ndarray) else column
+    if isinstance(column, np.ndarray):
+        return column.tolist()
+    return column
 
 
 def _parquet(out: Target, columns: Columns) -> None:

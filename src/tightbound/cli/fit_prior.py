@@ -39,8 +39,9 @@ def fit_prior(
     loading: Loading = PLAIN,
     quiet: Quiet = False,
 ) -> None:
-    """Fit a prior to where the encoder puts the training data; other commands then take --prior
-    NAME.
+    """Fit a prior to the encoded training data of a trained model.
+
+    Other commands then take --prior NAME.
     """
     from tightbound import api
     from tightbound.cli import outputs

@@ -93,7 +93,9 @@ def _kind(out: Path, kinds: Sequence[str]) -> str:
 
 
 def _is_taken(out: Path) -> bool:
-    return any(out.iterdir()) if out.is_dir() else out.exists()
+    if out.is_dir():
+        return any(out.iterdir())
+    return out.exists()
 
 
 def shared(loading: Loading) -> AbstractContextManager[LaunchContext]:
@@ -102,7 +104,7 @@ def shared(loading: Loading) -> AbstractContextManager[LaunchContext]:
 
 
 def load(folder: Path, loading: Loading, *, skip_bad: bool = False) -> Run:
-    """The run that a command names; with `skip_bad` it leaves out unreadable image files."""
+    """The run that a command names; `skip_bad` leaves out unreadable image files."""
     device = str(pick_device(loading.device))
     run = run_room.load(folder, prior=loading.prior, trust=loading.trust, device=device)
     if not skip_bad:
@@ -130,7 +132,7 @@ def one(run: Run, data: str) -> Split:
 
 
 def codes(path: Path) -> Array:
-    """Features (n, latent) from an .npy, or from an .npz under `z`, `mean` or as its only array."""
+    """Features (n, latent) from an .npy, or an .npz with `z`, `mean` or one array."""
     try:
         loaded = np.load(path, allow_pickle=False)
         if isinstance(loaded, np.ndarray):
@@ -204,7 +206,9 @@ def write_columns(out: Target, columns: dict[str, Any]) -> None:
 
 def _without_objects(column: Array) -> Array:
     """A column of Python objects as text, which an .npz can hold without a pickle."""
-    return column.astype(str) if column.dtype == object else column
+    if column.dtype == object:
+        return column.astype(str)
+    return column
 
 
 def _named(names: Sequence[str] | None) -> dict[str, Array]:
@@ -225,7 +229,7 @@ def reconstruct(
     condition: str | None = None,
     draws: int = 0,
 ) -> str:
-    """Write reconstructions, in a picture below their inputs; returns a line about them."""
+    """Write reconstructions, in a picture below their inputs; returns a summary."""
     _check_picture(run, out)
     split = read(run, data)
     if run.spec.missing and run.spec.fields and draws:
@@ -259,7 +263,7 @@ def reconstruct(
 def _in_turn(
     inputs: Tensor, rebuilt: Tensor, view: DisplayScale, columns: int
 ) -> Array:
-    """Rows of inputs and rows of their reconstructions in turn, blank cells at the end."""
+    """Rows of inputs and of their reconstructions in turn, blank cells at the end."""
     rows = []
     blank = torch.full((MOST_COLUMNS, *inputs.shape[1:]), float("nan"))
     for i in range(0, len(inputs), MOST_COLUMNS):
@@ -350,7 +354,7 @@ def _check_picture(run: Run, out: Target) -> None:
 
 
 def _view(run: Run, x: Tensor) -> DisplayScale:
-    """The display scale: of levels their range, of reals that of the training data, or of x."""
+    """The display scale: the range of the levels, or that of the training data."""
     if run.spec.domain == "real":
         with suppress(TightboundError):
             x = next(iter(run.data.train.batches(AT_ONCE)))[1]
@@ -380,4 +384,6 @@ def _file_name(name: str, row: int, taken: set[str]) -> str:
     parts = tuple(part for part in parts if part not in ("/", "..", "."))
     stem = str(PurePosixPath(*parts).with_suffix("")) if parts else f"{row:05d}"
     file_name = f"{stem}.png"
-    return file_name if file_name not in taken else f"{stem}-{row}.png"
+    if file_name not in taken:
+        return file_name
+    return f"{stem}-{row}.png"

@@ -1,4 +1,4 @@
-"""Output in parts: parquet files written by several processes, each file atomically."""
+"""Output in parts: parquet files written atomically by several processes."""
 
 from __future__ import annotations
 
@@ -19,7 +19,8 @@ from tightbound.runtime.launch_context import LaunchContext
 from tightbound.runtime.lock import RunLock
 
 PATTERN = "part-*.parquet"
-KEY, FORMAT = b"tightbound", 1
+KEY = b"tightbound"  # of the identity in the metadata
+FORMAT = 1
 GROUP_VALUES = 4_000_000  # of a row group: what is held before it is written
 
 
@@ -180,7 +181,7 @@ class Parts:
 
 
 class Count:
-    """The progress of one process: its rows, or parts if the number of rows is unknown."""
+    """The progress of one process: in rows, or in parts of an unknown size."""
 
     def __init__(self, parts: int, data: Ordered, tick: Callable[..., None]) -> None:
         self.tick = tick
@@ -213,10 +214,14 @@ def _tag(path: Path) -> dict[str, Any]:
         tag = json.loads(metadata[KEY])
     except (ArrowException, OSError, KeyError, ValueError):
         return {}
-    return tag if isinstance(tag, dict) else {}
+    if isinstance(tag, dict):
+        return tag
+    return {}
 
 
 def _short(value: Any) -> Any:
     """A value as it is, or its hash where it is long."""
     text = json.dumps(value, sort_keys=True)
-    return value if len(text) <= 100 else hashlib.sha256(text.encode()).hexdigest()[:32]
+    if len(text) <= 100:
+        return value
+    return hashlib.sha256(text.encode()).hexdigest()[:32]

@@ -97,7 +97,7 @@ def recipes(as_json: bool) -> None:
     if Console().width < WIDE:
         table(
             ("name", "for, parts, paper"),
-            [(name, "\n".join(rest)) for name, *rest in rows],
+            [(name, "\n".join(texts)) for name, *texts in rows],
         )
     else:
         table(("name", "for", "parts", "paper"), rows)
@@ -138,14 +138,18 @@ def _flat(values: Mapping[str, Any], under: str = "") -> dict[str, Any]:
 def _brief(value: Any) -> str:
     if isinstance(value, Part):
         options = ", ".join(f"{k}={v}" for k, v in value.options.items())
-        return f"{value.name} ({options})" if options else value.name
+        if options:
+            return f"{value.name} ({options})"
+        return value.name
     if isinstance(value, Mapping):
         return ", ".join(f"{key}={_brief(v)}" for key, v in _flat(value).items())
     if isinstance(value, tuple | list) and value:
         return " x ".join(str(v) for v in value)
     if isinstance(value, bool):
         return str(value).lower()
-    return str(value) if value or value == 0 else "not set"
+    if value or value == 0:
+        return str(value)
+    return "not set"
 
 
 def data(as_json: bool) -> None:
@@ -219,28 +223,24 @@ def _settings(section: str | None, config: Config) -> list[tuple[str, Any, str]]
 
 def _run(run: Run) -> None:
     """The parts of a run, its data and its results."""
-    config, recipe, train = run.config, run.config.recipe, run.config.train
-    theta, phi = (
-        sum(p.numel() for p in run.model.groups()[name])
-        for name in ("generative", "inference")
-    )
+    config = run.config
+    recipe = config.recipe
+    train = config.train
+    groups = run.model.groups()
+    theta = sum(p.numel() for p in groups["generative"])
+    phi = sum(p.numel() for p in groups["inference"])
     spec = run.spec
-    values = f"{spec.domain}{f' ({spec.levels})' if spec.levels else ''}"
+    values = f"{spec.domain} ({spec.levels})" if spec.levels else spec.domain
+    fitted = ", fitted after training" if run.fitted else ""
+    sites = ", ".join(f"{site}: {width}" for site, width in run.sites.items())
     rows = [
         ("recipe", f"{recipe.name}: {recipe.paper}"),
-        (
-            "prior p(z)",
-            _brief(recipe.prior) + (", fitted after training" if run.fitted else ""),
-        ),
+        ("prior p(z)", f"{_brief(recipe.prior)}{fitted}"),
         *_priors(run),
         ("posterior q(z|x)", _brief(recipe.posterior)),
         ("likelihood p(x|z)", _brief(recipe.likelihood)),
         ("objective", f"{_brief(recipe.objective)}, k = {recipe.k}"),
-        (
-            "latents",
-            ", ".join(f"{site}: {width}" for site, width in run.sites.items())
-            + f" ({recipe.hierarchy})",
-        ),
+        ("latents", f"{sites} ({recipe.hierarchy})"),
         ("network", f"{_brief(recipe.network)}, size {recipe.size}"),
         ("theta", f"{theta:,} parameters of the decoder, prior and likelihood"),
         ("phi", f"{phi:,} parameters of the encoder and posterior"),
@@ -262,7 +262,9 @@ def _priors(run: Run) -> list[tuple[str, str]]:
 
     names = [] if run.home is None else RunFolder(run.home).prior_names()
     rows = [("can be fitted", ", ".join(fittable(run.config.recipe, run.spec)))]
-    return [*rows, ("fitted", ", ".join(names))] if names else rows
+    if names:
+        return [*rows, ("fitted", ", ".join(names))]
+    return rows
 
 
 def _history(run: Run) -> list[tuple[str, str]]:

@@ -66,10 +66,10 @@ class Cache:
         path = self._path(digest.hexdigest()[:32] + ".safetensors")
         if path is not None and path.is_file():
             with suppress(TightboundError, KeyError, ValueError):
-                values, header = load_weights(path)
-                facts = json.loads(header["facts"])
+                stored, about = load_weights(path)
+                stored_facts = json.loads(about["facts"])
                 self.used.append(path)
-                return CachedResult(values, facts, float(header["seconds"]))
+                return CachedResult(stored, stored_facts, float(about["seconds"]))
         start = time.perf_counter()
         values, facts = compute()
         seconds = time.perf_counter() - start

@@ -1,4 +1,4 @@
-"""The data of a run by name: as `config.toml` keeps them, and in the name of a run folder."""
+"""The data of a run by name, in `config.toml` and in the name of a run folder."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A prior fitted after training: its weights, its file and the model that it belongs to."""
+"""A prior fitted after training: its weights, its file and its model."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def fingerprint(state: Mapping[str, Tensor]) -> str:
 
 
 def new_folder(run: Path, name: str, *, overwrite: bool = False) -> Path:
-    """The folder of a new prior; raises TightboundError where the name is bad or is taken."""
+    """The folder of a new prior; raises TightboundError for a bad or taken name."""
     if not re.fullmatch(r"\w[\w.+-]*", name):
         raise TightboundError(
             f"{name!r} cannot name a fitted prior: use letters, digits, - and _"

@@ -1,4 +1,4 @@
-"""RunFolder: the files of a run, and the rules by which a folder is taken for one."""
+"""RunFolder: the files of a run; rules for new, resumed and replaced runs."""
 
 from __future__ import annotations
 
@@ -27,13 +27,15 @@ from tightbound.runtime.lock import RunLock
 if TYPE_CHECKING:
     from torch import Tensor
 
+Environment = Mapping[str, str | int | None]
 Mode = Literal["new", "resume", "overwrite"]
 
 CONFIG = "config.toml"
 # The settings of a run until its training begins, while its data are read.
 REQUESTED = "requested.toml"
 LOCK = ".lock"
-WEIGHTS, AVERAGED_WEIGHTS = "model.safetensors", "ema.safetensors"
+WEIGHTS = "model.safetensors"
+AVERAGED_WEIGHTS = "ema.safetensors"
 LOG = "log.jsonl"
 ENVIRONMENT = "environment.json"
 EVALUATION = "evaluation.json"
@@ -41,14 +43,15 @@ EVALUATION_PARTS = "evaluation.parts"
 REPORT = "report.html"
 STATE = "state"  # everything that resuming needs
 LAUNCH = Path(STATE) / "launch"  # the launch by torchrun that trains here
-PRIORS, PRIOR = "priors", "prior.safetensors"  # priors/NAME/prior.safetensors
+PRIORS = "priors"
+PRIOR = "prior.safetensors"  # of priors/NAME
 
 RUNS = Path("runs")
 
 
 @dataclass(frozen=True)
 class RunFolder:
-    """The folder of a run: names of its files, choosing, checking, reading and writing it."""
+    """The folder of a run: its files, its choice, its checks, reading and writing."""
 
     path: Path
 
@@ -141,14 +144,17 @@ class RunFolder:
         for begun in named.path.parent.glob(f"{named.path.name}*"):
             if cls(begun).is_of_this_launch():
                 return cls(begun)
-        return named.next_free() if mode == "new" else named
+        if mode == "new":
+            return named.next_free()
+        return named
 
     def next_free(self) -> RunFolder:
         """This folder, or with `-2`, `-3`, ... the first name that is not taken.
 
         An empty folder is free.
         """
-        number, candidate = 1, self.path
+        number = 1
+        candidate = self.path
         while candidate.exists() and not _is_empty(candidate):
             number += 1
             candidate = self.path.with_name(f"{self.path.name}-{number}")
@@ -201,7 +207,7 @@ class RunFolder:
                 self._remove_request()
                 raise
 
-    def begin(self, config: Config, environment: Mapping[str, Any]) -> None:
+    def begin(self, config: Config, environment: Environment) -> None:
         """Write the resolved settings and the environment of a run that begins."""
         self.note_launch()
         self.write_config(config)
@@ -298,7 +304,9 @@ class RunFolder:
 
     def settings(self) -> Config | None:
         """The settings of a run whose training has begun."""
-        return settings.read(self.config_file) if self.is_run else None
+        if self.is_run:
+            return settings.read(self.config_file)
+        return None
 
     def requested(self) -> Config | None:
         """The requested settings of a run whose training has not begun."""

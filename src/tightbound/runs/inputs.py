@@ -17,7 +17,7 @@ from tightbound.runtime.errors import TightboundError
 
 
 def read_split(x: Any, spec: DataSpec, settings: DataSettings) -> Split:
-    """Whatever a user may pass as x, as a Split of the spec that the model was trained on."""
+    """Anything that a user may pass as x, as a Split of the spec of a model."""
     names_a_row = isinstance(x, str) and ":" in x and not Path(x).exists()
     reader = data_room.read_one if names_a_row else data_room.read
     return reader(x, spec, settings)
@@ -46,7 +46,7 @@ def read_condition(condition: Any, spec: DataSpec, n: int) -> Tensor:
 def read_batch(
     x: Any, spec: DataSpec, settings: DataSettings, condition: Any = None
 ) -> Batch:
-    """Any x as a Batch in model units, with its condition and labels where the model has them.
+    """Any x as a Batch in model units, with its condition and labels.
 
     `condition` replaces the conditions that stand beside x in its source.
     """

@@ -1,4 +1,4 @@
-"""Predictor: encoding, decoding and sampling with a trained model, in model units."""
+"""Predictor: encode, decode and sample with a trained model, in model units."""
 
 from __future__ import annotations
 
@@ -17,7 +17,9 @@ from tightbound.distributions import point
 from tightbound.models.vae import VAE
 from tightbound.runtime.errors import TightboundError
 
-VALUES_AT_ONCE, ENCODED_AT_ONCE, MOST_ENCODED = 4_000_000, 1_000_000, 1024
+VALUES_AT_ONCE = 4_000_000  # of a pass with the decoder
+ENCODED_AT_ONCE = 1_000_000  # values of a pass of the encoder
+MOST_ENCODED = 1024  # rows of such a pass
 
 
 class Predictor:

@@ -14,6 +14,7 @@ from tightbound.config import Config
 from tightbound.core.batch import Batch
 from tightbound.core.data_spec import Condition, DataSpec
 from tightbound.core.draw import Draw
+from tightbound.data import Data
 from tightbound.distributions.random import seeded as seeded
 from tightbound.models.build import build
 from tightbound.models.recipes import has_bound
@@ -89,7 +90,9 @@ class Run:
     def name(self) -> str:
         """The folder's name, or the recipe's; with that of a fitted prior."""
         name = self.home.name if self.home else self.config.recipe.name
-        return f"{name}+{self.fitted.name}" if self.fitted else name
+        if self.fitted:
+            return f"{name}+{self.fitted.name}"
+        return name
 
     @property
     def home(self) -> Path | None:
@@ -113,7 +116,8 @@ class Run:
         return self._data
 
     def _load_data(self) -> Any:
-        source, digest = self.config.data.source, self.config.digest
+        source = self.config.data.source
+        digest = self.config.digest
         if not source:
             raise TightboundError(
                 f"run {self.name!r} was trained on arrays in Python: give the data again"
@@ -138,7 +142,9 @@ class Run:
 
     def history(self) -> list[dict[str, Any]]:
         """The validations of its training, one dict each, from `log.jsonl`."""
-        return RunFolder(self.home).history() if self.home else []
+        if self.home:
+            return RunFolder(self.home).history()
+        return []
 
     # ---- examples in raw units
 
@@ -163,7 +169,9 @@ class Run:
 
     def _layout(self, raw: Tensor) -> Any:
         """Raw numbers as they are returned to the user: tables with names and values."""
-        return data_room.frame(raw, self.spec.fields) if self.spec.fields else raw
+        if self.spec.fields:
+            return data_room.frame(raw, self.spec.fields)
+        return raw
 
     def _to_raw(self, x: Tensor) -> Any:
         return self._layout(self.spec.to_raw(x))
@@ -172,7 +180,9 @@ class Run:
         return read_batch(x, self.spec, self.config.data, condition)
 
     def _condition(self, condition: Any, n: int) -> Tensor | None:
-        return None if condition is None else read_condition(condition, self.spec, n)
+        if condition is None:
+            return None
+        return read_condition(condition, self.spec, n)
 
     # ---- latents
 
@@ -276,7 +286,7 @@ class Run:
     # ---- what comes out, in raw units
 
     def decode(self, z: Any, condition: Any = None) -> Any:
-        """E[x|z] in raw units and layout; the most probable value where values have no order.
+        """E[x|z] in raw units and layout; the most probable value of unordered values.
 
         Args:
             z: Latents (n, latent).
@@ -442,7 +452,7 @@ class Run:
         return self._to_raw(self.predictor.decode_mean(Batch(z, rows.c)))
 
     def interpolate(self, a: Any, b: Any, n: int = 10, *, condition: Any = None) -> Any:
-        """n examples along the straight line between two posterior means (and conditions).
+        """n examples along the line between two posterior means (and conditions).
 
         Args:
             a: One example in raw units, or `DATA:ROW`.
@@ -469,6 +479,10 @@ class Run:
         return self._to_raw(self.predictor.decode_mean(line))
 
     # ---- the folder, and priors that are fitted after training
+
+    def with_data(self, data: Data) -> Run:
+        """The same run with its splits in memory, as of `tb.build`."""
+        return Run(self.config, self.model, self.folder, data, self.fitted)
 
     def with_prior(self, prior: str | Fitted, *, trust: bool = False) -> Run:
         """The same model under a prior that was fitted to it.
@@ -499,7 +513,9 @@ class Run:
 
 def _one_or_all(sites: dict[str, Any]) -> Any:
     """The only distribution, or all of them by their sites."""
-    return sites if len(sites) > 1 else next(iter(sites.values()))
+    if len(sites) > 1:
+        return sites
+    return next(iter(sites.values()))
 
 
 def load(
@@ -545,7 +561,9 @@ def load(
     state, path = place.read_weights()
     fitted_prior.fill(model, state, path)
     run = Run(config, model.to(device), folder)
-    return run if prior is None else run.with_prior(prior, trust=trust)
+    if prior is None:
+        return run
+    return run.with_prior(prior, trust=trust)
 
 
 def _nearby(place: RunFolder) -> str:

@@ -26,7 +26,7 @@ NO_FOLDER_SYNC = (errno.EINVAL, errno.ENOTSUP)
 
 
 class Ops:
-    """The disk operations of a write; tests replace `_ops` to fail or die at each of them."""
+    """The disk operations of a write; tests replace `_ops` to fail at each of them."""
 
     def open(self, path: Path) -> BinaryIO:
         return path.open("x+b")
@@ -131,7 +131,7 @@ def sync_folder(folder: Path) -> None:
 
 
 def make_folder(folder: Path | str, advice: Advice = OF_A_RUN) -> Path:
-    """Create a folder with its parents, or raise a TightboundError if the disk refuses."""
+    """Create a folder with its parents; raises TightboundError if the disk refuses."""
     folder = Path(folder)
     if not folder.is_dir():
         try:

@@ -20,7 +20,9 @@ def nearest(name: str, choices: Iterable[str]) -> str:
     """The choice most similar to a misspelt name, or all: `did you mean 'vae'?`."""
     names = sorted(str(choice) for choice in choices)
     close = difflib.get_close_matches(str(name), names, n=1, cutoff=0.5)
-    return f"did you mean {close[0]!r}?" if close else "known: " + ", ".join(names)
+    if close:
+        return f"did you mean {close[0]!r}?"
+    return "known: " + ", ".join(names)
 
 
 def lookup(table: Mapping[str, T], name: str, kind: str) -> T:

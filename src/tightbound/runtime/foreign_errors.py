@@ -1,4 +1,4 @@
-"""Errors of other libraries that only their text identifies; each reading has a test.
+"""Errors of other libraries that are identified by their text.
 
 No other module of the package compares the text of an error. A summary of an error
 for a message comes from `first_line` or `last_line`.
@@ -53,10 +53,14 @@ def is_unidentified_image(error: BaseException) -> bool:
 def first_line(error: BaseException) -> str:
     """The first line of an error's text, or the name of its class if it has none."""
     lines = str(error).splitlines()
-    return lines[0] if lines else type(error).__name__
+    if lines:
+        return lines[0]
+    return type(error).__name__
 
 
 def last_line(error: BaseException) -> str:
     """The last line of an error's text, or the name of its class if it has none."""
     lines = str(error).splitlines()
-    return lines[-1].strip() if lines else type(error).__name__
+    if lines:
+        return lines[-1].strip()
+    return type(error).__name__

@@ -94,7 +94,7 @@ class LaunchContext:
         return results[0]
 
     def rank_zero_first(self, function: Callable[[], T]) -> T:
-        """Call `function` on rank 0, then in the other processes; each gets its own result.
+        """Call `function` on rank 0, then in the others; each gets its own result.
 
         Files that rank 0 writes exist when the other processes look for them.
         """
@@ -104,7 +104,9 @@ class LaunchContext:
             results.append(function())
 
         self.on_rank_zero(call)
-        return results[0] if results else function()
+        if results:
+            return results[0]
+        return function()
 
     def add(self, values: Tensor) -> Tensor:
         """The sum over all processes, in place; bit-identical in every process."""
@@ -116,7 +118,7 @@ class LaunchContext:
 
 
 def _with_rank(error: Exception, launch: LaunchContext) -> Exception:
-    """The error with the rank of its process, or a note that another process has ended."""
+    """The error with the rank of its process, or that another process has ended."""
     if launch.is_rank_zero or isinstance(error, RankZeroError):
         return error
     process = f"process {launch.rank} of {launch.world_size}"
@@ -144,9 +146,11 @@ def started_by_torchrun() -> bool:
 
 
 def launch_id() -> str:
-    """An identifier shared by all starts of one launch: torchrun's id, else its process id."""
+    """An identifier shared by all starts of one launch by torchrun."""
     name = os.environ.get("TORCHELASTIC_RUN_ID", "none")
-    return name if name != "none" else f"{socket.gethostname()}:{os.getppid()}"
+    if name != "none":
+        return name
+    return f"{socket.gethostname()}:{os.getppid()}"
 
 
 @contextmanager

@@ -13,7 +13,8 @@ from contextlib import contextmanager
 from functools import cache
 from threading import Lock
 
-TRIM, MAPPED = -1, -3  # M_TRIM_THRESHOLD and M_MMAP_THRESHOLD of malloc.h
+TRIM = -1  # M_TRIM_THRESHOLD of malloc.h
+MAPPED = -3  # M_MMAP_THRESHOLD
 # Larger blocks are returned as before: gaps between blocks of different sizes would add up.
 KEPT = 128 << 20
 NEVER = 2**31 - 1
@@ -33,7 +34,7 @@ _inside = [0]
 
 @contextmanager
 def kept_memory() -> Iterator[None]:
-    """Keep freed blocks inside the block for reuse, and return them when the last one ends.
+    """Keep freed memory for reuse inside the block, and return it at its end.
 
     Only with glibc (Linux), and only where the user has no settings of malloc. No result
     depends on it. Afterwards large blocks are returned as in a process that has used some.
@@ -65,7 +66,7 @@ def _keep(mapped: int, trim: int) -> None:
 
 @cache
 def _glibc() -> tuple[Callable[[int, int], int], Callable[[int], int]] | None:
-    """mallopt and malloc_trim, or None where they do not exist or the user has settings."""
+    """mallopt and malloc_trim; None without glibc or with settings of the user."""
     if any(name in os.environ for name in SETTINGS):
         return None
     try:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -81,7 +81,7 @@ class Batches:
         return ""
 
 
-class LaneBatches:
+class InterleavedBatches:
     """Batches of a split on a disk or in shards, in bounded memory.
 
     They can be resumed within an epoch.
@@ -94,20 +94,25 @@ class LaneBatches:
         seed: int,
         device: torch.device,
         share: Share,
-        mix: Any,
+        shuffle_buffer: Literal["auto"] | int,
     ) -> None:
         self.split = split
         self.seed = seed
         self.device = device
         self.share = share
         pieces: Pieces = Blocks(split) if isinstance(split, Split) else split.shards
-        self.lanes = InterleavedReader(
-            pieces, batch, seed, rank=share[0], world=share[1], shuffle_buffer=mix
+        self.reader = InterleavedReader(
+            pieces,
+            batch,
+            seed,
+            rank=share[0],
+            world=share[1],
+            shuffle_buffer=shuffle_buffer,
         )
 
     def __call__(self, step: int) -> Batch:
         """The examples of a step in model units, binarised and augmented, on the device."""
-        raw = self.lanes()
+        raw = self.reader()
         spec = self.split.spec
         if self.split.transform is not None:
             raw = self.split.transform(
@@ -117,10 +122,10 @@ class LaneBatches:
 
     def state_dict(self) -> State:
         """The positions of this process's readers; the state is that of all processes."""
-        return self.lanes.state_dict()
+        return self.reader.state_dict()
 
     def load_state_dict(self, state: State) -> str:
-        return self.lanes.load_state_dict(state)
+        return self.reader.load_state_dict(state)
 
 
 class LoaderBatches:
@@ -181,8 +186,8 @@ def batches(
     seed: int,
     device: torch.device,
     share: Share = WHOLE,
-    mix: Any = "auto",
-) -> Batches | LaneBatches | LoaderBatches:
+    shuffle_buffer: Literal["auto"] | int = "auto",
+) -> Batches | InterleavedBatches | LoaderBatches:
     """The batches of a split, by the kind of the split.
 
     Raises:
@@ -203,7 +208,7 @@ def batches(
             )
         return LoaderBatches(split, batch, seed, device)
     if isinstance(split, ShardSplit) or isinstance(split.x, OnDisk):
-        return LaneBatches(split, batch, seed, device, share, mix)
+        return InterleavedBatches(split, batch, seed, device, share, shuffle_buffer)
     return Batches(split, batch, seed, device, share)
 
 

@@ -17,6 +17,7 @@ from tightbound.runtime.errors import TightboundError
 from tightbound.training.distributed.sharded_state import digest
 
 CHECKSUM = hashlib.sha256().digest_size
+State = dict[str, Any]  # nested dicts, lists and tuples of plain values
 PLAIN = (int, float, bool, str, bytes, type(None))
 
 
@@ -33,7 +34,7 @@ class StateStore:
         self.folder = Path(folder)
         self.keep = keep
 
-    def save(self, step: int, state: dict[str, Any]) -> None:
+    def save(self, step: int, state: State) -> None:
         """Write the state of a step, then remove older states and later damaged ones.
 
         Args:
@@ -73,7 +74,7 @@ class StateStore:
         """The folder for the shards of a step's state."""
         return self.folder / f"shards-{step}"
 
-    def load(self) -> tuple[dict[str, Any], list[str]] | None:
+    def load(self) -> tuple[State, list[str]] | None:
         """The newest complete state, with a notice for each damaged one that is newer.
 
         Returns None where no state was ever saved.
@@ -99,7 +100,7 @@ class StateStore:
             "resume: train it anew with --overwrite"
         )
 
-    def _read(self, step: int, path: Path) -> dict[str, Any]:
+    def _read(self, step: int, path: Path) -> State:
         state = _read(path)
         for name, checksum in state.get("shards", {}).items():
             if digest(self.shards(step) / name) != checksum:
@@ -116,11 +117,11 @@ class StateStore:
         )
 
 
-def _read(path: Path) -> dict[str, Any]:
+def _read(path: Path) -> State:
     content = path.read_bytes()
     if hashlib.sha256(memoryview(content)[:-CHECKSUM]).digest() != content[-CHECKSUM:]:
         raise ValueError("its checksum does not match")
-    state: dict[str, Any] = torch.load(
+    state: State = torch.load(
         io.BytesIO(content), map_location="cpu", weights_only=True
     )
     return state

@@ -7,6 +7,8 @@ from typing import Any, Protocol
 
 from tightbound.runtime.errors import lookup
 
+Record = dict[str, Any]  # a line of log.jsonl
+
 
 class Display(Protocol):
     """Shows the progress of a run; its methods return quickly."""
@@ -14,11 +16,11 @@ class Display(Protocol):
     def start(self, steps: int, done: int) -> None: ...
     def note(self, line: str) -> None: ...
     def step(self, step: int) -> None: ...
-    def record(self, record: dict[str, Any]) -> None: ...
+    def record(self, record: Record) -> None: ...
     def stop(self) -> None: ...
 
 
-def line(record: dict[str, Any]) -> str:
+def line(record: Record) -> str:
     """One validation as one line: epoch, ELBO and its parts, log p(x), speed, time left."""
     words = [f"epoch {record['epoch']:.4g}", f"step {record['step']}"]
     if "elbo" in record["valid"]:
@@ -65,7 +67,7 @@ class Quiet:
     def start(self, steps: int, done: int) -> None: ...
     def note(self, line: str) -> None: ...
     def step(self, step: int) -> None: ...
-    def record(self, record: dict[str, Any]) -> None: ...
+    def record(self, record: Record) -> None: ...
     def stop(self) -> None: ...
 
 
@@ -75,7 +77,7 @@ class Lines(Quiet):
     def note(self, line: str) -> None:
         print(line, file=sys.stderr, flush=True)
 
-    def record(self, record: dict[str, Any]) -> None:
+    def record(self, record: Record) -> None:
         self.note(line(record))
 
 
@@ -105,7 +107,7 @@ class Live(Quiet):
     def step(self, step: int) -> None:
         self.progress.update(self.task, completed=step)
 
-    def record(self, record: dict[str, Any]) -> None:
+    def record(self, record: Record) -> None:
         valid = record["valid"]
         if "elbo" in valid:
             text = f"ELBO {valid['elbo']:.2f} = -({valid['distortion']:.2f} + {valid['rate']:.2f})"

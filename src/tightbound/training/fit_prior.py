@@ -38,7 +38,7 @@ from tightbound.runtime.errors import TightboundError, lookup
 from tightbound.runtime.progress import listening
 from tightbound.training import budget as schedule
 from tightbound.training.batches import count, examples
-from tightbound.training.console import Display, Quiet
+from tightbound.training.console import Display, Quiet, Record
 from tightbound.training.console import display as create_display
 from tightbound.training.step.gradient_guard import Exploded
 from tightbound.training.step.module import Step
@@ -285,7 +285,7 @@ class Progress(Quiet):
     def note(self, line: str) -> None:
         self.show.note(line)
 
-    def record(self, record: dict[str, Any]) -> None:
+    def record(self, record: Record) -> None:
         best = ", best" if record["best"] else ""
         value = record["valid"]["objective"]
         self.note(

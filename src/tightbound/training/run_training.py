@@ -21,7 +21,7 @@ from tightbound.distributions.random import seed_for
 from tightbound.models.build import build, resolve, resolve_domain
 from tightbound.models.parts import find_component
 from tightbound.models.vae import VAE
-from tightbound.runs.folder import Mode, RunFolder
+from tightbound.runs.folder import Environment, Mode, RunFolder
 from tightbound.runs.run import Run, seeded
 from tightbound.runtime.device import pick_device
 from tightbound.runtime.errors import TightboundError
@@ -34,8 +34,10 @@ from tightbound.training.batches import count
 from tightbound.training.console import Display, Quiet
 from tightbound.training.distributed.data_parallel import is_sharded
 from tightbound.training.step.module import Step
+from tightbound.training.step.precision import set_memory_format
 from tightbound.training.trainer import Trainer
 
+Splits = Mapping[str, Any]
 UNKNOWN_STEPS = 10**9  # for trials of a run whose steps a budget will decide
 
 
@@ -49,8 +51,8 @@ class Job:
         started: the time at which the budget began.
     """
 
-    source: Any
-    splits: Mapping[str, Any]
+    source: object
+    splits: Splits
     folder: RunFolder
     show: Display
     device: torch.device
@@ -69,12 +71,12 @@ class Job:
 @kept_memory()
 def fit(
     config: Config,
-    source: Any,
+    source: object,
     folder: Path,
     show: Display,
     *,
     mode: Mode = "new",
-    splits: Mapping[str, Any] | None = None,
+    splits: Splits | None = None,
     trust: bool = False,
 ) -> Run:
     """Train in a folder and return the Run with its best weights.
@@ -189,7 +191,7 @@ def _run_to_end(job: Job, trainer: Trainer, data: Data) -> Run:
         model, _ = assemble(config, job.device, trust=True)
     model.load_state_dict(trainer.finish())
     # as in a model that is read from the folder
-    model.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+    set_memory_format(model, torch.contiguous_format)
     return Run(config, model, job.folder.path, data)
 
 
@@ -361,7 +363,7 @@ def describe(config: Config, data: Data, device: torch.device) -> str:
     )
 
 
-def environment(device: torch.device) -> dict[str, Any]:
+def environment(device: torch.device) -> Environment:
     """Versions and hardware, on which the bits of a run depend beside its settings."""
     return {
         "tightbound": __version__,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from types import FrameType
 
 from tightbound.runtime.launch_context import started_by_torchrun
 
@@ -23,7 +23,7 @@ def ctrl_c() -> Iterator[list[int]]:
     """
     pressed: list[int] = []
 
-    def note(number: int, frame: Any) -> None:
+    def note(number: int, frame: FrameType | None) -> None:
         pressed.append(number)
         if not started_by_torchrun():
             signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -11,7 +11,6 @@ import time
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -29,8 +28,8 @@ from tightbound.runtime.errors import TightboundError
 from tightbound.runtime.foreign_errors import last_line
 from tightbound.runtime.launch_context import current_launch
 from tightbound.training.batches import batches, examples
-from tightbound.training.checkpoint import StateStore
-from tightbound.training.console import Display
+from tightbound.training.checkpoint import State, StateStore
+from tightbound.training.console import Display, Record
 from tightbound.training.distributed import sharded_state
 from tightbound.training.distributed.data_parallel import (
     distributed_execution,
@@ -310,9 +309,7 @@ class Trainer:
         ema = full_state_dict(averaged) if self.average else {}
         return BestWeights(objective, self.step, plain, ema)
 
-    def _record(
-        self, valid: dict[str, float], speed: float, improved: bool
-    ) -> dict[str, Any]:
+    def _record(self, valid: dict[str, float], speed: float, improved: bool) -> Record:
         """The line of log.jsonl for a validation."""
         steps = int(self.settings.steps)
         n, *totals = self.sums.tolist()
@@ -337,7 +334,7 @@ class Trainer:
 
     # ---- the log
 
-    def log(self, record: dict[str, Any]) -> None:
+    def log(self, record: Record) -> None:
         """Append a line to log.jsonl.
 
         Lines that a killed run wrote after its last state are removed first.
@@ -395,12 +392,12 @@ class Trainer:
         self.launch.on_rank_zero(lambda: self.store.save(self.step, state))
         self.saved_at = time.perf_counter()
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self) -> State:
         """The state that the remaining steps depend on.
 
         Tensors in shards are written to the run folder here, by all processes.
         """
-        positions: dict[str, Any] = {}
+        positions: State = {}
         for of_process in self.launch.gather(self.batches.state_dict()):
             positions |= of_process
         counts = {
@@ -429,7 +426,7 @@ class Trainer:
             "optimizer": self.optimizer.state_dict(),
         }
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
+    def load_state_dict(self, state: State) -> None:
         """Restore what `state_dict` returned."""
         try:
             self._load_tensors(state)
@@ -455,7 +452,7 @@ class Trainer:
                 "saved the state: losses are those of before to rounding, not to the bit"
             )
 
-    def _load_tensors(self, state: dict[str, Any]) -> None:
+    def _load_tensors(self, state: State) -> None:
         if "shards" in state:
             sharded_state.first_state(self.optimizer)
             folder = self.store.shards(state["step"])

@@ -1,23 +1,14 @@
-"""What every way to log p(x) returns, and what it has a right to say.
+"""Estimate: log p(x) of examples by one method, and the interface of all methods.
 
-The contract, for those who call `likelihood.log_px(model, x, method, ...)`:
+A method is called as `log_px(model, x, method, **settings)`:
 
-- x is (n, *shape) in model units, or a `Batch` of such with their conditions; values and se are
-  (n,), float64, on the
-  CPU, in nats per example, in the order of x.
-- kind: "exact" (se is a bound on the numerical error), "lower" or "upper" (a bound on log p(x) in
-  expectation over the
-  method's own noise), "estimate" (neither).
-- diagnostic: further figures of each example, every one with n rows; a method documents its names.
-- settings: all that is needed to repeat the figures, as plain numbers and strings that JSON can
-  hold.
-- A figure is a function of (model, seed, the example's content, settings), not of its neighbours:
-  so a long evaluation
-  may be cut by examples, interrupted, continued, and put together again with `Estimate.join`.
-- tick(m) is called with the examples finished since the last call, as a real number: the calls sum
-  to n.
-- A model without a density or a bound (an autoencoder) is refused by TightboundError with the
-  reason.
+- x is (n, *shape) in model units, or a `Batch` of such with their conditions.
+- The values are a function of the model, the seed, the content of the example and the
+  settings, and not of other examples. So a long evaluation may be cut by examples,
+  interrupted, continued, and put together again with `Estimate.join`.
+- tick(m) is called with the number of examples finished since the last call, as a real
+  number; the calls sum to n.
+- A model without a density or a bound (an autoencoder) is refused with the reason.
 """
 
 from __future__ import annotations
@@ -42,24 +33,32 @@ Kind = Literal["exact", "lower", "upper", "estimate"]
 Tick = Callable[[float], None]
 Options = Mapping[str, Any]  # settings by name, or facts: values that JSON can hold
 
-# decoded values of one pass: a processor's cache holds them, which is what makes it fast
+# Decoded values of one pass, few enough for the processor's cache.
 VALUES_AT_ONCE = 1_000_000
 NO_BOUND = (
-    "its latent is a point, so there is no bound on log p(x): an autoencoder "
-    "has only the distortion -log p(x|z) at "
-    "that point, which is not to be compared with an ELBO"
+    "its latent is a point, so there is no bound on log p(x): an autoencoder has only "
+    "the distortion -log p(x|z) at that point, which is not to be compared with an ELBO"
 )
 NO_DENSITY = (
-    "its prior can be sampled but has no density, so there is no log p(x): "
-    "only the distortion -log p(x|z), which is "
-    "not to be compared with an ELBO; another prior gives one"
+    "its prior can be sampled but has no density, so there is no log p(x): only the "
+    "distortion -log p(x|z), which is not to be compared with an ELBO; another prior "
+    "gives one"
 )
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """log p(x) of n examples by one method: values and their standard errors se, (n,) float64, in
-    nats.
+    """log p(x) of n examples by one method, in nats per example.
+
+    Args:
+        method: name of the method.
+        kind: "exact" (se bounds the numerical error), "lower" or "upper" (a bound on
+            log p(x) in expectation over the method's own noise), or "estimate".
+        values: log p(x) of each example, (n,) float64 on the CPU.
+        se: standard error of each value, (n,) float64.
+        diagnostic: further numbers of each example, with n rows each; a method
+            documents their names.
+        settings: all that is needed to repeat the estimate, as JSON.
     """
 
     method: str
@@ -79,39 +78,36 @@ class Estimate:
 
     @property
     def noise(self) -> float:
-        """The part of the mean's standard error that is the method's own: sqrt(sum se^2) / n; more
-        x do not help it.
+        """The part of the mean's standard error that comes from the method's own draws.
+
+        It is sqrt(sum se^2) / n, and does not include the variation between examples.
         """
         return float(self.se.square().sum().sqrt() / len(self))
 
     @property
     def warnings(self) -> list[str]:
-        """Why the figures are not to be trusted, a sentence each; empty where nothing speaks
-        against them.
-        """
-        found = [
-            rule(self.diagnostic[name])
-            for name, rule in RULES.items()
-            if name in self.diagnostic
-        ]
-        return [f"{self.method}: {text}" for text in found if text]
+        """Reasons to distrust the estimate, a sentence each."""
+        sentences = []
+        for name, rule in RULES.items():
+            sentence = None
+            if name in self.diagnostic:
+                sentence = rule(self.diagnostic[name])
+            if sentence:
+                sentences.append(f"{self.method}: {sentence}")
+        return sentences
 
     @classmethod
     def join(cls, parts: Sequence[Estimate]) -> Estimate:
         """The estimate of all examples, from those of its parts, in order."""
         first = parts[0]
         if any((p.method, p.settings) != (first.method, first.settings) for p in parts):
-            raise ValueError(
-                "these estimates were made in different ways and are not one"
-            )
+            raise ValueError("these estimates have different methods or settings")
         diagnostic = {
             name: torch.cat([p.diagnostic[name] for p in parts])
             for name in first.diagnostic
         }
-        values, se = (
-            torch.cat([p.values for p in parts]),
-            torch.cat([p.se for p in parts]),
-        )
+        values = torch.cat([p.values for p in parts])
+        se = torch.cat([p.se for p in parts])
         return cls(first.method, first.kind, values, se, diagnostic, first.settings)
 
 
@@ -120,8 +116,7 @@ def _share(bad: Tensor, text: str) -> str | None:
     return f"{text} for {count} of {len(bad)} examples" if count else None
 
 
-# When a figure is not to be trusted.  Pareto k: Vehtari et al. 2024 (arXiv:1507.02646), section
-# 3.2.4.
+# Thresholds of the warnings. Pareto k: Vehtari et al. 2024 (arXiv:1507.02646), 3.2.4.
 RULES: Mapping[str, Callable[[Tensor], str | None]] = {
     "pareto_k": lambda k: _share(
         k > 0.7, "the weights have too heavy a tail (Pareto k above 0.7)"
@@ -137,7 +132,11 @@ RULES: Mapping[str, Callable[[Tensor], str | None]] = {
 
 
 def need_bound(model: VAE, x: Batch) -> None:
-    """Raises TightboundError where the model has no log p(x) that could be estimated or bounded."""
+    """Checks that log p(x) of a model can be estimated or bounded.
+
+    Raises:
+        TightboundError: if it cannot, with the reason.
+    """
     with torch.no_grad():
         trace = model(x[:1], Draw(noise=ContentNoise(0, x.x[:1], 0, 1)))
     if not trace.bound:
@@ -148,7 +147,7 @@ def need_bound(model: VAE, x: Batch) -> None:
 
 
 def no_bound(recipe: Recipe) -> str:
-    """Why a model of this recipe has no bound on log p(x)."""
+    """The reason why a model of this recipe has no bound on log p(x)."""
     return NO_BOUND if has_point(recipe) else NO_DENSITY
 
 
@@ -158,11 +157,11 @@ def in_double(model: VAE) -> VAE:
 
 
 def rows_at_once(model: VAE) -> int:
-    """How many rows (examples times samples) one pass may hold, so that memory is bounded and
-    caches are used.
-    """
+    """Rows (examples times samples) of one pass, so that memory is bounded."""
     spec = model.spec
-    width = spec.dims * (spec.levels or 1 if spec.domain == "categorical" else 1)
+    width = spec.dims
+    if spec.domain == "categorical":
+        width *= spec.levels or 1
     return max(1, VALUES_AT_ONCE // width)
 
 

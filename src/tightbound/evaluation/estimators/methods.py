@@ -1,6 +1,4 @@
-"""log p(x) by name: the table of methods behind the interface of `estimate.py`, and per-example
-scores.
-"""
+"""log p(x) by the name of a method, and the terms of the ELBO of each example."""
 
 from __future__ import annotations
 
@@ -17,7 +15,12 @@ from tightbound.core.batch import Batch
 from tightbound.core.draw import Draw
 from tightbound.distributions.random import ContentNoise
 from tightbound.evaluation.estimators.ais import ais
-from tightbound.evaluation.estimators.estimate import Estimate, Tick, need_bound
+from tightbound.evaluation.estimators.estimate import (
+    Estimate,
+    Options,
+    Tick,
+    need_bound,
+)
 from tightbound.evaluation.estimators.importance import importance
 from tightbound.evaluation.estimators.quadrature import quadrature
 from tightbound.models.vae import VAE
@@ -31,6 +34,10 @@ METHODS: Mapping[str, Callable[..., Estimate]] = {
     "ais-prior": partial(ais, start="prior", temperatures=1000),
 }
 NOT_SETTINGS = ("model", "x", "seed", "tick", "start")
+COUNTS = ("k", "chains", "temperatures", "leapfrog", "pilot_temperatures")
+# Standard errors by which a method must be ahead on an example to replace the method
+# that is best on average.
+CLEAR = 2.0
 
 
 def log_px(
@@ -42,85 +49,103 @@ def log_px(
     tick: Tick | None = None,
     **settings: Any,
 ) -> Estimate:
-    """log p(x) of x (n, *shape) in model units by a method of `METHODS`; see `estimate.py` for
-    what comes back.
+    """Estimates log p(x) of each example by a method of `METHODS`.
 
-    settings: the method's own, such as k=5000; an unknown one is refused.  Raises TightboundError
-    where the model has no log p(x) (an autoencoder), or the method is not for such a model, with
-    the reason.
+    Args:
+        model: the model.
+        x: examples (n, *shape) in model units.
+        method: quadrature, importance, ais-q or ais-prior.
+        seed: seed of all draws.
+        tick: called with the number of examples finished since the last call.
+        **settings: settings of the method, such as k=5000.
+
+    Returns:
+        The estimate, nats per example.
+
+    Raises:
+        TightboundError: for an unknown method or setting; if the model has no log p(x)
+            (an autoencoder), or the method is not possible for it, with the reason.
     """
-    found = lookup(METHODS, method, "method")
-    known = [
-        name for name in inspect.signature(found).parameters if name not in NOT_SETTINGS
-    ]
-    for key in settings:
-        if key not in known:
-            raise TightboundError(
-                f"method {method!r} has no setting {key!r}: {nearest(key, known)}"
-            )
-    for key in ("k", "chains", "temperatures", "leapfrog", "pilot_temperatures"):
-        if settings.get(key, 1) < 1:
-            raise TightboundError(
-                f"{key} = {settings[key]} of method {method!r} says nothing: ask for 1 or more"
-            )
+    function = lookup(METHODS, method, "method")
+    _check_settings(method, function, settings)
     if not len(x):
         raise TightboundError(
             "there are no examples to estimate log p(x) of: give 1 or more"
         )
     x = Batch.of(x)
     need_bound(model, x.to(model.get_buffer("centre").device))
-    return found(model, x, seed=seed, tick=tick, **settings)
+    return function(model, x, seed=seed, tick=tick, **settings)
 
 
-# standard errors by which a method must be ahead on an example to be chosen there against the
-# general best
-CLEAR = 2.0
+def _check_settings(
+    method: str, function: Callable[..., Estimate], settings: Options
+) -> None:
+    names = [
+        name
+        for name in inspect.signature(function).parameters
+        if name not in NOT_SETTINGS
+    ]
+    for key in settings:
+        if key not in names:
+            raise TightboundError(
+                f"method {method!r} has no setting {key!r}: {nearest(key, names)}"
+            )
+    for key in COUNTS:
+        if settings.get(key, 1) < 1:
+            raise TightboundError(
+                f"{key} = {settings[key]} of method {method!r} is too small: give 1 or more"
+            )
 
 
 def best(estimates: Sequence[Estimate], pilots: Sequence[Estimate]) -> Estimate:
-    """The tightest lower bound of each example among several methods', chosen by pilots with other
-    noise.
+    """The tightest lower bound of each example among several methods'.
 
-    The larger of two noisy bounds is no bound; one that is chosen without looking at its own noise
-    is.  So the choice looks at the pilots alone: the method with the largest mean, but on an
-    example where another is ahead of it by more than two standard errors, that one.  An exact
-    method is always chosen.  diagnostic: chosen, an index into settings["methods"].  Raises
-    ValueError where an estimate and its pilot share a seed, or one is no lower bound.
+    The larger of two noisy bounds is no bound, but one that is chosen independently of
+    its own noise is. So the choice depends on pilots with other noise alone: the method
+    with the largest mean, or on an example where another is ahead of it by more than
+    two standard errors, that one. An exact method is always chosen.
+
+    Args:
+        estimates: lower bounds or exact values of the same examples.
+        pilots: for each of them, an estimate by the same method with another seed.
+
+    Returns:
+        The chosen values. diagnostic: chosen, an index into settings["methods"].
+
+    Raises:
+        ValueError: if an estimate and its pilot share a seed, or one is no lower bound.
     """
-    for found, pilot in zip(estimates, pilots, strict=True):
-        if found.kind == "exact":
+    for i, (estimate, pilot) in enumerate(zip(estimates, pilots, strict=True)):
+        if estimate.kind == "exact":
             return replace(
-                found,
-                diagnostic={
-                    "chosen": torch.full((len(found),), estimates.index(found))
-                },
+                estimate, diagnostic={"chosen": torch.full((len(estimate),), i)}
             )
         if (
-            found.kind != "lower"
-            or found.method != pilot.method
-            or found.settings["seed"] == pilot.settings["seed"]
+            estimate.kind != "lower"
+            or estimate.method != pilot.method
+            or estimate.settings["seed"] == pilot.settings["seed"]
         ):
             raise ValueError(
-                f"{found.method}: a choice needs a lower bound and a pilot of it with another seed"
+                f"{estimate.method}: a choice needs a lower bound and a pilot of it "
+                "with another seed"
             )
-    guess, doubt = (
-        torch.stack([p.values for p in pilots]),
-        torch.stack([p.se.nan_to_num(0) for p in pilots]),
-    )
-    general = int(guess.mean(1).argmax())
-    lead = (guess - guess[general]) / (
-        doubt.square() + doubt[general].square()
-    ).sqrt().clamp(min=1e-12)
-    ahead, by = lead.max(0).indices, lead.max(0).values
-    chosen = torch.where(by > CLEAR, ahead, general)
+    chosen = _choose(pilots)
     rows = torch.arange(len(chosen))
-    values, se = (
-        torch.stack([getattr(e, name) for e in estimates])[chosen, rows]
-        for name in ("values", "se")
-    )
+    values = torch.stack([e.values for e in estimates])[chosen, rows]
+    se = torch.stack([e.se for e in estimates])[chosen, rows]
     names = [e.method for e in estimates]
     settings = {"methods": names, **{e.method: e.settings for e in estimates}}
     return Estimate("best", "lower", values, se, {"chosen": chosen}, settings)
+
+
+def _choose(pilots: Sequence[Estimate]) -> Tensor:
+    """The index of the best method of each example, (n,), from pilots."""
+    values = torch.stack([p.values for p in pilots])
+    se = torch.stack([p.se.nan_to_num(0) for p in pilots])
+    general = int(values.mean(1).argmax())
+    error = (se.square() + se[general].square()).sqrt().clamp(min=1e-12)
+    lead = ((values - values[general]) / error).max(0)
+    return torch.where(lead.values > CLEAR, lead.indices, general)
 
 
 @torch.no_grad()
@@ -131,29 +156,34 @@ def score(
     seed: int,
     tick: Callable[[int], None] | None = None,
 ) -> dict[str, Tensor]:
-    """Per-example terms of x (n, *shape) in model units, float64 (n,), in nats: those of
-    `importance` by name.
+    """The terms of each example, by importance sampling.
 
-    distortion, rate, elbo, ess, log_px, log_px_se; a model without a bound has only `distortion`.
+    Args:
+        run: the run.
+        x: examples (n, *shape) in model units.
+        k: samples.
+        seed: seed of all draws.
+        tick: called with the number of examples finished since the last call.
+
+    Returns:
+        Tensors (n,) in float64, nats: distortion, rate, elbo, ess, log_px, log_px_se;
+        only distortion for a model without a bound.
     """
     x = Batch.of(x)
     if not run.has_bound:
-        return {
-            "distortion": torch.cat(
-                [_distortion(run, part, tick) for part in x.split(1000)]
-            )
-        }
-    found = importance(
-        run.model,
-        x,
-        k=k,
-        seed=seed,
-        tick=None if tick is None else lambda m: tick(round(m)),
-    )
+        parts = [_distortion(run, part, tick) for part in x.split(1000)]
+        return {"distortion": torch.cat(parts)}
+
+    def tick_rows(m: float) -> None:
+        if tick is not None:
+            tick(round(m))
+
+    estimate = importance(run.model, x, k=k, seed=seed, tick=tick_rows)
     terms = {
-        name: found.diagnostic[name] for name in ("distortion", "rate", "elbo", "ess")
+        name: estimate.diagnostic[name]
+        for name in ("distortion", "rate", "elbo", "ess")
     }
-    return terms | {"log_px": found.values, "log_px_se": found.se}
+    return terms | {"log_px": estimate.values, "log_px_se": estimate.se}
 
 
 def _distortion(run: Run, x: Batch, tick: Callable[[int], None] | None) -> Tensor:
@@ -165,21 +195,22 @@ def _distortion(run: Run, x: Batch, tick: Callable[[int], None] | None) -> Tenso
 
 @torch.no_grad()
 def rate_per_feature(run: Run, x: Tensor | Batch, seed: int) -> list[float] | None:
-    """KL(q(z_j|x), p(z_j)) of each latent feature, averaged over x; None where a distribution does
-    not factorise.
+    """KL(q(z_j|x), p(z_j)) of each latent dimension, averaged over x, in nats.
+
+    Returns:
+        None where a distribution does not factorise over dimensions.
     """
     total: Tensor | None = None
     for part in Batch.of(x).split(1000):
         inputs = part.to(run.device)
-        trace = run.predictor.trace(
-            inputs, Draw(noise=ContentNoise(seed, inputs.x, 0, 1))
-        )
-        each = []
+        draw = Draw(noise=ContentNoise(seed, inputs.x, 0, 1))
+        trace = run.predictor.trace(inputs, draw)
+        sites = []
         for name in run.sites:
             kl = trace.latents[name].kl_each
             if kl is None:
                 return None
-            each.append(kl.double().sum(0).cpu())
-        sums = torch.cat(each)
+            sites.append(kl.double().sum(0).cpu())
+        sums = torch.cat(sites)
         total = sums if total is None else total + sums
     return None if total is None else (total / len(x)).tolist()

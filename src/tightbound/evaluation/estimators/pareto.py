@@ -1,6 +1,4 @@
-"""How heavy the tail of importance weights is: the shape k of a generalised Pareto fitted to the
-largest of them.
-"""
+"""Pareto k: the shape of a generalised Pareto distribution fitted to large weights."""
 
 from __future__ import annotations
 
@@ -9,12 +7,14 @@ import math
 import torch
 from torch import Tensor
 
-PRIOR_SHAPE, PRIOR_WEIGHT, LEAST = 0.5, 10, 5
-AT_ONCE = 200
+PRIOR_SHAPE = 0.5
+PRIOR_WEIGHT = 10  # of the prior on the shape, in values
+LEAST = 5  # values of a tail
+AT_ONCE = 200  # columns of a fit
 
 
 def tail_length(k: int) -> int:
-    """M = min(K / 5, 3 sqrt K), the number of weights that count as the tail.
+    """M = min(K / 5, 3 sqrt K), the number of weights in the tail.
 
     Vehtari et al. 2024, section 3.2.3.
     """
@@ -22,12 +22,18 @@ def tail_length(k: int) -> int:
 
 
 def tail_shape(top: Tensor) -> Tensor:
-    """Pareto k of each column, (n,), from the M + 1 largest log-weights (M + 1, n), sorted or not.
+    """Pareto k of each column of log-weights.
 
-    The tail is the excess of the M largest weights over the one below.  Below 0.5 the variance of
-    the estimate is finite; above 0.7 the mean is not to be trusted.  NaN where M < 5 or all weights
-    are equal. Vehtari, Simpson, Gelman, Yao and Gabry 2024 (JMLR 25; arXiv:1507.02646), with the
-    fit of Zhang and Stephens 2009.
+    The tail is the excess of the M largest weights over the next one. For k below 0.5
+    the variance of the estimate is finite; above 0.7 the mean is not reliable. Vehtari,
+    Simpson, Gelman, Yao and Gabry 2024 (JMLR 25; arXiv:1507.02646), with the fit of
+    Zhang and Stephens 2009.
+
+    Args:
+        top: the M + 1 largest log-weights of each column, (M + 1, n), in any order.
+
+    Returns:
+        k, (n,); not a number where M < 5 or all weights are equal.
     """
     if len(top) <= LEAST:
         return torch.full((top.shape[1],), math.nan, dtype=torch.float64)
@@ -38,11 +44,10 @@ def tail_shape(top: Tensor) -> Tensor:
 
 
 def _fit(x: Tensor) -> Tensor:
-    """The shape of a generalised Pareto for sorted excesses x (m, n), by Zhang and Stephens 2009,
-    eq. 3.3 to 3.5.
+    """The shape of a generalised Pareto distribution for sorted excesses x (m, n).
 
-    A weakly informative prior draws it to 0.5 with the weight of 10 values (Vehtari et al. 2024,
-    appendix G).
+    Zhang and Stephens 2009, eq. 3.3 to 3.5. A weakly informative prior pulls it to 0.5
+    with the weight of 10 values (Vehtari et al. 2024, appendix G).
     """
     m = len(x)
     grid = 30 + int(math.sqrt(m))

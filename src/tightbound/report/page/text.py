@@ -13,6 +13,8 @@ from tightbound.runtime.errors import lookup
 if TYPE_CHECKING:
     from markupsafe import Markup
 
+# A setting, a setting with its value, a command, or the name of a component.
+CODE = re.compile(r"[a-z_]+[.=]\S+|tightbound .+|[a-z][a-z0-9-]{2,}")
 LANGUAGES = {"en": "en.toml", "ko": "ko.toml"}
 
 
@@ -73,13 +75,15 @@ class Text:
 
 
 def rich(text: str) -> Markup:
-    """Plain text as HTML: escaped, with text in `backticks` set as mathematics."""
+    """Plain text as HTML: escaped, with text in `backticks` as mathematics or code."""
     from markupsafe import Markup, escape
 
-    return Markup(re.sub(r"`([^`]+)`", _mathematics, str(escape(text))))
+    return Markup(re.sub(r"`([^`]+)`", _quoted, str(escape(text))))
 
 
-def _mathematics(match: re.Match[str]) -> str:
+def _quoted(match: re.Match[str]) -> str:
+    if CODE.fullmatch(match.group(1)):
+        return f"<code>{match.group(1)}</code>"
     body = re.sub(r"_(\w)", r"<sub>\1</sub>", match.group(1))
     kind = "m" if len(match.group(1)) < 28 else "m long"
     return f'<span class="{kind}">{body}</span>'

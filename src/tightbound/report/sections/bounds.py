@@ -24,6 +24,7 @@ from tightbound.report.page.text import Text, number, with_error
 from tightbound.report.sections.common import Tree
 
 GAPS = ("inference_gap", "train")  # on test and on training examples
+NARROW = 0.15  # of the full width: a shorter segment has no room for its number
 PARTS = {"amortisation": "amortization", "approximation": "gap"}  # name -> colour
 
 
@@ -167,12 +168,18 @@ def _bar(
 ) -> tuple[str, str, list[Segment], str]:
     """One stacked bar from the ELBO to log p(x)."""
     segments = []
+    printed = {}
     for part, colour in PARTS.items():
         mean = float(gap[part]["mean"])
         share = max(0.0, mean) / widest
-        segments.append(Segment(share, colour, number(mean, ".2f")))
+        printed[part] = number(mean, ".2f")
+        inside = printed[part] if share > NARROW else ""
+        segments.append(Segment(share, colour, inside))
     label = text(
-        "bounds.test" if name == "inference_gap" else "bounds.train", n=gap["n"]
+        "bounds.test" if name == "inference_gap" else "bounds.train",
+        n=gap["n"],
+        amortization=printed["amortisation"],
+        approximation=printed["approximation"],
     )
     elbo, log_px = (
         " ± ".join(with_error(float(gap[k]["mean"]), float(gap[k]["se"] or 0.0)))

@@ -32,7 +32,7 @@ class _AllReduce(torch.autograd.Function):
         return ctx.launch.add(grad.contiguous().clone()), None
 
 
-class SynchronisedBatchNorm:
+class SynchronisedBatchNorm(_BatchNorm):
     """Mixin for batch normalisation: mean and variance over the rows of all processes.
 
     In training mode, `batch_sums` of shape (1 + 2 C,) are the number, the sums and the
@@ -43,9 +43,9 @@ class SynchronisedBatchNorm:
     launch: LaunchContext
     batch_sums: Tensor | None
 
-    def forward(self: Any, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor) -> Tensor:
         if not self.training:
-            return super().forward(x)  # type: ignore[misc]
+            return super().forward(x)
         axes = [0, *range(2, x.dim())]
         per_channel = (1, -1, *[1] * (x.dim() - 2))
         rows = x.numel() // x.shape[1]
@@ -70,7 +70,7 @@ class SynchronisedBatchNorm:
 class BatchNormObserver:
     """Updates the running statistics of one batch normalisation, see `Step.after_step`."""
 
-    def __init__(self, module: Any, name: str) -> None:
+    def __init__(self, module: SynchronisedBatchNorm, name: str) -> None:
         self.module = module
         self.name = f"batch norm {name}"
 
@@ -94,10 +94,12 @@ class BatchNormObserver:
             return
         n = sums[self.name][0]
         total, square = sums[self.name][1:].chunk(2)
+        assert norm.running_var is not None
+        assert norm.num_batches_tracked is not None
         norm.num_batches_tracked += 1
-        share = norm.momentum
-        if share is None:
-            share = 1 / norm.num_batches_tracked
+        share: float | Tensor = 1 / norm.num_batches_tracked
+        if norm.momentum is not None:
+            share = norm.momentum
         norm.running_mean.lerp_(total / n, share)
         norm.running_var.lerp_(square / (n - 1), share)
 
@@ -113,8 +115,8 @@ def observe_batch_norm(
         if not isinstance(module, SynchronisedBatchNorm):
             kind = type(module)
             module.__class__ = type(kind.__name__, (SynchronisedBatchNorm, kind), {})
-        synchronised: Any = module
-        synchronised.launch = launch
-        synchronised.batch_sums = None
+        assert isinstance(module, SynchronisedBatchNorm)
+        module.launch = launch
+        module.batch_sums = None
         observers.append(BatchNormObserver(module, name))
     return observers

@@ -8,13 +8,14 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
 from tightbound.config import TrainSettings
 from tightbound.core.batch import Batch
+from tightbound.core.component import Objective
 from tightbound.core.draw import Clock
 from tightbound.core.trace import Gather
 from tightbound.models.vae import VAE
@@ -29,6 +30,9 @@ from tightbound.training.step.accumulate import Accumulated
 from tightbound.training.step.execute import Eager, Figures, Say, execution
 from tightbound.training.step.gradients import Gradients, Losses
 from tightbound.training.step.module import Step
+
+if TYPE_CHECKING:
+    from torch.distributed.device_mesh import DeviceMesh
 
 
 class DataParallel:
@@ -159,7 +163,7 @@ class _AllRows(torch.autograd.Function):
 
 
 def gather_rows(
-    launch: LaunchContext, objective: Any, settings: TrainSettings
+    launch: LaunchContext, objective: Objective, settings: TrainSettings
 ) -> Gather | None:
     """The function for `Trace.gather`: rows of all processes, or None for one process.
 
@@ -189,14 +193,18 @@ def blocks(model: VAE) -> list[nn.Module]:
 
     The remaining parameters are small, and are gathered for the whole pass.
     """
-    path = model.hierarchy
-    lists = [part for name in ("climbs", "links") for part in getattr(path, name, [])]
-    found = [model.encoder, *lists, getattr(path, "decoder", None)]
-    return [
-        module
-        for module in found
-        if module is not None and any(True for _ in module.parameters())
-    ]
+    children = dict(model.hierarchy.named_children())
+    networks: list[nn.Module] = [model.encoder]
+    for name in ("climbs", "links"):
+        if name in children:
+            networks.extend(children[name].children())
+    if "decoder" in children:
+        networks.append(children["decoder"])
+    return [network for network in networks if _has_parameters(network)]
+
+
+def _has_parameters(module: nn.Module) -> bool:
+    return next(module.parameters(), None) is not None
 
 
 def shard(
@@ -216,7 +224,7 @@ def shard(
         _shard_networks(averaged, averaged, mesh)
 
 
-def _shard_networks(model: VAE, root: nn.Module, mesh: Any) -> None:
+def _shard_networks(model: VAE, root: nn.Module, mesh: DeviceMesh) -> None:
     from torch.distributed.fsdp import fully_shard
 
     for module in blocks(model):

@@ -12,7 +12,6 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -28,7 +27,7 @@ def tensors(
     model: nn.Module, averaged: nn.Module | None, optimizer: torch.optim.Optimizer
 ) -> dict[str, Tensor]:
     """Every tensor of a training state by name: model.*, ema.*, optimizer.<parameter>.*."""
-    names: dict[Any, str] = {
+    names: dict[Tensor, str] = {
         parameter: name for name, parameter in model.named_parameters()
     }
     by_name = {f"model.{name}": value for name, value in model.state_dict().items()}

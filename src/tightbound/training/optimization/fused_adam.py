@@ -29,9 +29,9 @@ def internals_are_known() -> bool:
     )
 
 
-def in_layout_of(parameter: Tensor, x: Any) -> Any:
+def in_layout_of(parameter: Tensor, x: Tensor) -> Tensor:
     """A gradient or moment in its parameter's memory layout, which the kernels assume."""
-    if x is None or x.stride() == parameter.stride():
+    if x.stride() == parameter.stride():
         return x
     return torch.empty_like(parameter).copy_(x)
 
@@ -58,7 +58,8 @@ class OptimizerStep:
         for group in self.opt.param_groups:
             group["lr"] = factor * group["top"]
         for parameter in self.strided:
-            parameter.grad = in_layout_of(parameter, parameter.grad)
+            if parameter.grad is not None:
+                parameter.grad = in_layout_of(parameter, parameter.grad)
         self._step_if(ok, divisor)
 
     def reset(self) -> None:
@@ -97,9 +98,10 @@ class FusedStep(OptimizerStep):
             self._step(divisor, (~ok).float())
 
     def _step(self, divisor: Tensor | None = None, bad: Tensor | None = None) -> None:
-        self.opt.grad_scale = divisor  # type: ignore[attr-defined]
-        self.opt.found_inf = bad  # type: ignore[attr-defined]
-        self.opt.step()
+        opt: Any = self.opt
+        opt.grad_scale = divisor
+        opt.found_inf = bad
+        opt.step()
 
 
 @dataclass(frozen=True)
@@ -116,7 +118,7 @@ class KernelGroup:
     steps: list[Tensor]
     counts: Tensor
 
-    def gradients(self) -> list[Any]:
+    def gradients(self) -> list[Tensor | None]:
         """The gradients of the parameters, None where there is none."""
         return [parameter.grad for parameter in self.parameters]
 

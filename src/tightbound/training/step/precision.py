@@ -96,7 +96,12 @@ def channels_last(model: nn.Module) -> None:
     """
     for module in model.modules():
         if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
-            module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+            set_memory_format(module, torch.channels_last)
+
+
+def set_memory_format(module: nn.Module, memory_format: torch.memory_format) -> None:
+    """Store the parameters and buffers with four dimensions in a memory format."""
+    module.to(memory_format=memory_format)  # type: ignore[call-overload]
 
 
 def has_bfloat16(device: torch.device) -> bool:
