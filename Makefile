@@ -16,11 +16,11 @@ demo: $(VENV)/.made
 	$(BIN)/tightbound demo
 
 test: $(VENV)/.made
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --durations=10 $(PYTEST_ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal --durations=10 $(PYTEST_ARGS)
 
 # The inner loop: without the tests that are listed in tests/slow.txt.
 quick: $(VENV)/.made
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n $(WORKERS) --quick $(PYTEST_ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n $(WORKERS) --dist worksteal --quick $(PYTEST_ARGS)
 
 check: $(VENV)/.made
 	$(BIN)/ruff check .

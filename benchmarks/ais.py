@@ -105,14 +105,14 @@ def ours(model: Any, x: Tensor, temperatures: int, seed: int = 0) -> Any:
 
 def agreement(model: Any, x: Tensor, temperatures: int) -> dict[str, float]:
     """Mean log p(x) of both and the error of their difference, in nats."""
-    found = ours(model, x, temperatures)
+    results = ours(model, x, temperatures)
     values, errors = torch.tensor(
         [by_hand(model, one[None], temperatures) for one in x], dtype=torch.float64
     ).T
-    error = float((found.se.square() + errors.square()).sum().sqrt() / len(x))
-    acceptance = float(found.diagnostic["acceptance"].mean())
+    error = float((results.se.square() + errors.square()).sum().sqrt() / len(x))
+    acceptance = float(results.diagnostic["acceptance"].mean())
     return {
-        "ours": found.mean,
+        "ours": results.mean,
         "theirs": float(values.mean()),
         "error": error,
         "acceptance": acceptance,
@@ -157,15 +157,15 @@ def main() -> None:
     parser.add_argument("--out", type=Path)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
-    found: dict[str, Any] = {
+    results: dict[str, Any] = {
         **machine.describe(args.threads),
         "temperatures": args.temperatures,
     }
-    print(machine.line(found))
+    print(machine.line(results))
     with tempfile.TemporaryDirectory() as folder:
         run, test = trained(args.steps, Path(folder))
     model, x = run.model, test[: args.images]
-    found["agreement"] = a = agreement(model, test[: args.agree], args.temperatures)
+    results["agreement"] = a = agreement(model, test[: args.agree], args.temperatures)
     print(
         f"log p(x): {a['ours']:.3f} ours, {a['theirs']:.3f} by hand, error {a['error']:.3f}"
     )
@@ -179,34 +179,34 @@ def main() -> None:
         ours(model, x, args.rated)
         return len(x) * (args.rated + PILOT) / (args.temperatures + PILOT)
 
-    made = [
+    simulated = [
         Local("one-by-one", one),
         Local("tightbound", many),
         products(len(x), args.temperatures),
     ]
     rounds, _ = harness.compete(
-        made, args.rounds, harness.WINDOW, print, tries=args.tries
+        simulated, args.rounds, harness.WINDOW, print, tries=args.tries
     )
-    found |= harness.record(rounds, "one-by-one")
+    results |= harness.record(rounds, "one-by-one")
     print(
         harness.table(rounds, "one-by-one", "images"),
-        harness.quietness(found["load"]),
+        harness.quietness(results["load"]),
         sep="\n",
     )
-    found["seconds_per_image"] = {
+    results["seconds_per_image"] = {
         name: 1 / s.median for name, s in harness.rates(rounds).items()
     }
     print(
         {
             name: f"{value:.2f} s an image"
-            for name, value in found["seconds_per_image"].items()
+            for name, value in results["seconds_per_image"].items()
         }
     )
     each = harness.rates(rounds)
-    found["share"] = share = each["tightbound"].median / each["products"].median
+    results["share"] = share = each["tightbound"].median / each["products"].median
     print(f"{100 * share:.0f} % of the rate of the products alone")
     if args.out:
-        args.out.write_text(json.dumps(found, indent=1) + "\n")
+        args.out.write_text(json.dumps(results, indent=1) + "\n")
 
 
 if __name__ == "__main__":

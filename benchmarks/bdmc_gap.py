@@ -26,7 +26,7 @@ from tightbound.evaluation import bdmc
 from tightbound.runs.run import load
 
 
-def told(seed: int, n: int) -> Any:
+def show_progress(seed: int, n: int) -> Any:
     """Says how far a call is."""
     done = 0.0
 
@@ -44,10 +44,10 @@ def told(seed: int, n: int) -> Any:
     return tick
 
 
-def certify(model: Any, n: int, seed: int) -> dict[str, Any]:
+def measure(model: Any, n: int, seed: int) -> dict[str, Any]:
     """The gaps of n images and what an image cost."""
     clock, processor = time.perf_counter(), time.process_time()
-    bracket = bdmc(model, n, seed=seed, tick=told(seed, n))
+    bracket = bdmc(model, n, seed=seed, tick=show_progress(seed, n))
     return {
         "seed": seed,
         "gaps": bracket.gap.tolist(),
@@ -71,21 +71,25 @@ def main() -> None:
     parser.add_argument("--chart", type=Path)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
-    found: dict[str, Any] = {**machine.describe(args.threads), "n": args.n, "seeds": []}
-    print(machine.line(found))
+    results: dict[str, Any] = {
+        **machine.describe(args.threads),
+        "n": args.n,
+        "seeds": [],
+    }
+    print(machine.line(results))
     model = load(args.run).model
     for seed in args.seeds:
-        one = certify(model, args.n, seed)
-        found["seeds"].append(one)
+        result = measure(model, args.n, seed)
+        results["seeds"].append(result)
         cost = f"{one['seconds']:.2f} s an image, {one['processor']:.2f} s of processor time"
         print(
             f"\rseed {seed}: gap {one['mean']:.3f} ± {one['se']:.3f} nats over "
             f"{args.n} images, {cost}"
         )
     if args.out:
-        args.out.write_text(json.dumps(found, indent=1) + "\n")
+        args.out.write_text(json.dumps(results, indent=1) + "\n")
     if args.chart:
-        charts.bdmc_gap(found, args.chart)
+        charts.bdmc_gap(results, args.chart)
 
 
 if __name__ == "__main__":

@@ -4,9 +4,9 @@ sets.
     TIGHTBOUND_DATA=... OMP_NUM_THREADS=1 python benchmarks/diagnosis.py --out diagnosis.json
     python benchmarks/diagnosis.py --table diagnosis.json
 
-Each model is trained, judged, and added to the file; a model that is there already is not trained
-again. The thresholds (`tightbound/evaluation/rules.py`) were chosen on seed 0 of digits, and frozen
-before the rest was run.
+Each model is trained, diagnosed, and added to the file; a model that is there already is not
+trained again. The thresholds (`tightbound/evaluation/diagnosis/rules.py`) were chosen on seed 0 of
+digits, and fixed before the others were run.
 """
 
 from __future__ import annotations
@@ -51,10 +51,10 @@ GOOD: list[tuple[str, str, Settings]] = [
 
 def cases() -> list[tuple[str, str, str, Settings]]:
     """(expected verdict or "", data, recipe, settings) of each model."""
-    found = []
+    models = []
     for name, settings in BROKEN.items():
         for seed in range(3):
-            found.append(
+            models.append(
                 (
                     name,
                     "digits",
@@ -63,7 +63,7 @@ def cases() -> list[tuple[str, str, str, Settings]]:
                 )
             )
         for source in ("mnist", "fashion-mnist"):
-            found.append(
+            models.append(
                 (
                     name,
                     source,
@@ -71,10 +71,10 @@ def cases() -> list[tuple[str, str, str, Settings]]:
                     {**BINARY, "train.steps": STEPS[source], **settings},
                 )
             )
-    for *_, settings in found:
+    for *_, settings in models:
         if "train.epochs" in settings:
             settings.pop("train.steps")
-    return found + [("", *case) for case in GOOD]
+    return models + [("", *case) for case in GOOD]
 
 
 def judge(
@@ -85,15 +85,15 @@ def judge(
         source, recipe, out=folder, settings=settings, report=False, display="none"
     )
     test = run.data.test
-    found = diagnose(run, test.batch(test.spread(1000)), run.config.seed)
-    e = found.measurements
+    diagnosis = diagnose(run, test.batch(test.spread(1000)), run.config.seed)
+    e = diagnosis.measurements
     return {
         "expected": expected,
         "data": source,
         "recipe": recipe,
         "settings": settings,
         "steps": run.config.train.steps,
-        "verdicts": [v.name for v in found.verdicts],
+        "verdicts": [v.name for v in diagnosis.verdicts],
         "kl": sum(s.kl.mean for s in e.latents.sites if s.kl),
         "active": [[s.active, s.width] for s in e.latents.sites],
         "auc": e.latents.c2st_auc,

@@ -51,8 +51,8 @@ def child(folder: str, k: int) -> None:
     with open("/proc/self/clear_refs", "w") as file:
         file.write("5")  # the peak begins anew
     before = status("VmRSS")
-    found = tb.evaluate(run, x, k=k)
-    print(json.dumps({"mib": status("VmHWM") - before, "seconds": found.seconds}))
+    results = tb.evaluate(run, x, k=k)
+    print(json.dumps({"mib": status("VmHWM") - before, "seconds": results.seconds}))
 
 
 def measure(case: tuple[str, dict[str, Any], int, int, int]) -> dict[str, Any]:
@@ -107,10 +107,14 @@ def main() -> None:
     if args.child:
         child(args.child[0], int(args.child[1]))
         return
-    found: dict[str, Any] = {**machine.describe(1), "bound_mib": BOUND_MIB, "cases": []}
-    print(machine.line(found))
+    results: dict[str, Any] = {
+        **machine.describe(1),
+        "bound_mib": BOUND_MIB,
+        "cases": [],
+    }
+    print(machine.line(results))
     for number in args.cases:
-        found["cases"].append(case := measure(CASES[number]))
+        results["cases"].append(case := measure(CASES[number]))
         verdict = "" if case["mib"] < BOUND_MIB else "  over the bound"
         print(
             f"{case['what']}: K = {case['k']:,}, {case['examples']:,} examples: "
@@ -118,7 +122,7 @@ def main() -> None:
             flush=True,
         )
         if args.out:
-            args.out.write_text(json.dumps(found, indent=1) + "\n")
+            args.out.write_text(json.dumps(results, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -41,7 +41,7 @@ ROWS = {
 }
 
 
-def told(done: int, n: int, what: str) -> None:
+def show_progress(done: int, n: int, what: str) -> None:
     print(f"\r{what}: {done} of {n}   ", end="", file=sys.stderr, flush=True)
 
 
@@ -65,22 +65,22 @@ def one_split(
         **split,
         "inference gap": near.values - elbo,
     }
-    found: dict[str, Any] = {
+    results: dict[str, Any] = {
         name: Mean.of(value).to_json() for name, value in values.items()
     }
     seconds = {"importance": t0, "ais-q": t1, "ais-prior": t2, "search": t3}
-    return found | {
+    return results | {
         "seconds": {name: t / len(x) for name, t in seconds.items()},
         "search": dataclasses.asdict(Search()),
     }
 
 
-def table(found: dict[str, Any]) -> str:
+def table(results: dict[str, Any]) -> str:
     """The figures as a Markdown table."""
     names = {
-        "k": found["k"],
-        "ais-q": found["temperatures"]["ais-q"],
-        "ais-prior": found["temperatures"]["ais-prior"],
+        "k": results["k"],
+        "ais-q": results["temperatures"]["ais-q"],
+        "ais-prior": results["temperatures"]["ais-prior"],
     }
     lines = [
         f"| nats, {found['n']} images of each split | test | train |",
@@ -93,9 +93,11 @@ def table(found: dict[str, Any]) -> str:
         ]
         lines.append(f"| {words.format_map(names)} | {' | '.join(cells)} |")
     for s in ("test", "train"):
-        spent = ", ".join(f"{name} {t:.2f}" for name, t in found[s]["seconds"].items())
+        spent = ", ".join(
+            f"{name} {t:.2f}" for name, t in results[s]["seconds"].items()
+        )
         lines.append(f"\nSeconds an image ({s}): {spent}.")
-    bdmc = found["bdmc_gap"]
+    bdmc = results["bdmc_gap"]
     gap = f"{bdmc['gap']['mean']:.3f} ± {bdmc['gap']['se']:.3f}"
     lines.append(
         f"\nBDMC gap of AIS from q: {gap} nats between both bounds, "
@@ -129,15 +131,17 @@ def main() -> None:
         print(table(json.loads((args.table or args.out).read_text())))
         return
     run = load(args.run)
-    runner = Runner(run, run.config.seed, Cache(run.folder, run.fingerprint), told)
+    runner = Runner(
+        run, run.config.seed, Cache(run.folder, run.fingerprint), show_progress
+    )
     splits = run.data.splits
     temperatures = {"ais-q": args.from_q, "ais-prior": args.from_prior}
-    found: dict[str, Any] = {
+    results: dict[str, Any] = {
         "run": str(args.run),
         "weights": run.fingerprint,
         "digest": run.data.digest,
     }
-    found |= {
+    results |= {
         "n": args.n,
         "k": args.k,
         "seed": run.config.seed,
@@ -146,13 +150,13 @@ def main() -> None:
     start = time.perf_counter()
     for split in ("test", "train"):
         x = Selection(splits[split], splits[split].spread(args.n))
-        found[split] = one_split(runner, x, args.k, args.from_q, args.from_prior)
+        results[split] = one_split(runner, x, args.k, args.from_q, args.from_prior)
     gap = bdmc_gap(runner, args.n, {"temperatures": args.from_q})
-    found["bdmc_gap"] = gap.to_json()
-    found["wall"] = round(time.perf_counter() - start)
-    args.out.write_text(json.dumps(found, indent=1))
+    results["bdmc_gap"] = gap.to_json()
+    results["wall"] = round(time.perf_counter() - start)
+    args.out.write_text(json.dumps(results, indent=1))
     runner.cache.clear()
-    print("\n" + table(found))
+    print("\n" + table(results))
 
 
 if __name__ == "__main__":

@@ -49,7 +49,7 @@ def child(case: str) -> None:
     from tightbound.config import configure
     from tightbound.core.draw import Clock
     from tightbound.runtime.memory import kept_memory
-    from tightbound.training import budget as schedule
+    from tightbound.training import budget
     from tightbound.training.console import Quiet
     from tightbound.training.run_training import (
         assemble_step,
@@ -73,7 +73,7 @@ def child(case: str) -> None:
         config = with_required_data(configure("", recipe, values=values))
         data = data_room.load(source, config.data, seed=config.seed)
         config, _ = settle(config, data)
-        train = schedule.resolve(config.train, len(data.train), 1000)
+        train = budget.resolve(config.train, len(data.train), 1000)
         config = config.model_copy(update={"spec": data.spec, "train": train})
         stack.enter_context(kept_memory())
         trainer = Trainer(

@@ -175,34 +175,34 @@ def main() -> None:
     parser.add_argument("--out", type=Path)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
-    found: dict[str, Any] = {**machine.describe(args.threads), "k": args.k}
-    print(machine.line(found))
+    results: dict[str, Any] = {**machine.describe(args.threads), "k": args.k}
+    print(machine.line(results))
     with tempfile.TemporaryDirectory() as folder:
         run, test = trained(args.steps, Path(folder))
         peer = as_pythae(run)
-        found["agreement"] = agreement(run, peer, test[:8], args.k)
-        a = found["agreement"]
+        results["agreement"] = agreement(run, peer, test[:8], args.k)
+        a = results["agreement"]
         print(
             f"log p(x) of {a['images']} images: {a['ours']:.3f} ours, "
             f"{a['theirs']:.3f} theirs, error {a['error']:.3f}"
         )
         assert abs(a["ours"] - a["theirs"]) < 4 * a["error"], "the two do not agree"
-        made = steps(run, peer, test[: args.images], args.k)
+        built = steps(run, peer, test[: args.images], args.k)
         rounds, _ = harness.compete(
-            made, args.rounds, harness.WINDOW, print, tries=args.tries
+            built, args.rounds, harness.WINDOW, print, tries=args.tries
         )
-    found |= harness.record(rounds, "pythae")
+    results |= harness.record(rounds, "pythae")
     print(
         harness.table(rounds, "pythae", "operations"),
-        harness.quietness(found["load"]),
+        harness.quietness(results["load"]),
         sep="\n",
     )
     each = harness.rates(rounds)
-    found["ms_per_image"] = {
+    results["ms_per_image"] = {
         name: 1e3 * flops(args.k) / each[name].median
         for name in ("pythae", "tightbound")
     }
-    found["share"] = {
+    results["share"] = {
         word: harness.Spread.of(
             [r["tightbound"].rate / r[f"products-{word}"].rate for r in rounds]
         ).median
@@ -211,17 +211,17 @@ def main() -> None:
     print(
         {
             name: f"{value:.1f} ms an image"
-            for name, value in found["ms_per_image"].items()
+            for name, value in results["ms_per_image"].items()
         }
     )
     print(
         {
             word: f"{100 * value:.0f} % of the {word} products"
-            for word, value in found["share"].items()
+            for word, value in results["share"].items()
         }
     )
     if args.out:
-        args.out.write_text(json.dumps(found, indent=1) + "\n")
+        args.out.write_text(json.dumps(results, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -26,7 +26,7 @@ from tightbound.models.build import build
 from tightbound.models.vae import VAE
 from tightbound.runs.run import Run
 from tightbound.runtime.errors import TightboundError
-from tightbound.training import budget as schedule
+from tightbound.training import budget
 from tightbound.training.console import Quiet
 from tightbound.training.run_training import assemble_step, settle, with_required_data
 from tightbound.training.trainer import Trainer
@@ -78,9 +78,9 @@ def source_of(name: str, folder: Path, side: int = 8) -> Any:
     wine is strong.
     """
     if name == "table":
-        found = wine()
-        strong = found["x"][:, :1] > 13
-        return np.concatenate([found["x"], found["y"][:, None], strong], 1)
+        table = wine()
+        strong = table["x"][:, :1] > 13
+        return np.concatenate([table["x"], table["y"][:, None], strong], 1)
     if name in ("digits", "counts"):
         return "digits"
     path = folder / (f"photos{side}.npz" if name == "photos" else "wine.npz")
@@ -95,8 +95,8 @@ def source_of(name: str, folder: Path, side: int = 8) -> Any:
 def wine() -> dict[str, Any]:
     from sklearn.datasets import load_wine
 
-    found = load_wine()
-    return {"x": found.data.astype(np.float32), "y": found.target}
+    dataset = load_wine()
+    return {"x": dataset.data.astype(np.float32), "y": dataset.target}
 
 
 def photographs(side: int) -> dict[str, Any]:
@@ -105,7 +105,7 @@ def photographs(side: int) -> dict[str, Any]:
     """
     from sklearn.datasets import load_sample_images
 
-    chance, found = np.random.default_rng(0), {}
+    chance, arrays = np.random.default_rng(0), {}
     for split, n in (("train", 3000), ("valid", 300), ("test", 300)):
         rows, labels = [], []
         for label, image in enumerate(load_sample_images().images):
@@ -120,8 +120,8 @@ def photographs(side: int) -> dict[str, Any]:
                 )
                 rows.append(image[top : top + side, left : left + side])
                 labels.append(label)
-        found |= {f"x_{split}": np.stack(rows), f"y_{split}": np.array(labels)}
-    return found
+        arrays |= {f"x_{split}": np.stack(rows), f"y_{split}": np.array(labels)}
+    return arrays
 
 
 # ---- the constant
@@ -192,12 +192,12 @@ def constants(run: Run) -> dict[str, Tensor]:
         split.batch(torch.arange(len(split))) for split in run.data.splits.values()
     )
     model, _ = build(run.config.recipe, run.spec)
-    found = {
+    values = {
         "same likelihood": same_likelihood(model.likelihood, run.spec, train, test)
     }
     if run.spec.discrete and run.spec.domain != "count":
-        found["histogram"] = histogram(run.spec.levels or 2, train, valid, test)
-    return found
+        values["histogram"] = histogram(run.spec.levels or 2, train, valid, test)
+    return values
 
 
 # ---- the jobs
@@ -228,7 +228,9 @@ def short(recipe: str, data: str, folder: Path) -> Settings:
         terms = score(run, test, K, 0)
         measured = run.has_bound and run.config.recipe.posterior.name not in CERTAIN
         values = terms["log_px"] if measured else -terms["distortion"]
-        found = {name: float(value.mean()) for name, value in constants(run).items()}
+        baselines = {
+            name: float(value.mean()) for name, value in constants(run).items()
+        }
         if run.spec.is_image and (
             data == "digits" or not (folder / f"{recipe}.png").exists()
         ):
@@ -242,7 +244,7 @@ def short(recipe: str, data: str, folder: Path) -> Settings:
         "value": float(values.mean()),
         "se": float(values.std() / len(values) ** 0.5),
         "elbo": float(terms["elbo"].mean()) if run.has_bound else None,
-        "constants": found,
+        "constants": baselines,
         "dims": run.spec.dims,
         "skipped": skipped,
         "seconds": round(spent, 1),
@@ -324,7 +326,7 @@ def long(
     config = config.model_copy(
         update={
             "spec": source.spec,
-            "train": schedule.resolve(config.train, len(source.train), steps),
+            "train": budget.resolve(config.train, len(source.train), steps),
         }
     )
     step_module = assemble_step(config, torch.device("cpu"))
@@ -361,11 +363,11 @@ def watched(
 ) -> Callable[..., Tensor]:
     """The check of a step's health, which also notes the steps whose loss is not finite."""
 
-    def noting_check(losses: Any, *rest: Any) -> Tensor:
+    def noting_check(losses: Any, *arguments: Any) -> Tensor:
         losses = list(losses)
         if not all(bool(loss.isfinite().all()) for loss in losses):
             bad.append(now())
-        return check(losses, *rest)
+        return check(losses, *arguments)
 
     return noting_check
 
@@ -374,13 +376,13 @@ def _fitting(recipe: str, values: Settings) -> Settings:
     """Narrow networks and eight features, where the recipe leaves them open."""
     from tightbound.models.recipes import RECIPES
 
-    own = RECIPES[recipe]
+    defaults = RECIPES[recipe]
     kept = {
         k: v
         for k, v in values.items()
-        if not (k.startswith("recipe.network") and own.network.name != "auto")
+        if not (k.startswith("recipe.network") and defaults.network.name != "auto")
     }
-    if own.latent != "auto":
+    if defaults.latent != "auto":
         kept.pop("latent")
     return kept
 
@@ -390,12 +392,12 @@ def job(what: Sequence[Any], folder: Path) -> Settings:
     why there are none.
     """
     torch.set_num_threads(1)
-    kind, recipe, data, *rest = what
+    kind, recipe, data, *options = what
     try:
         return (
             short(recipe, data, folder)
             if kind == "short"
-            else long(recipe, data, *rest, folder)
+            else long(recipe, data, *options, folder)
         )
     except TightboundError as error:
         stopped = "training stopped at step" in str(error)

@@ -24,7 +24,7 @@ from tightbound import data as data_room
 from tightbound.config import assignments, configure
 from tightbound.core.draw import Clock
 from tightbound.core.trace import Trace
-from tightbound.training import budget as schedule
+from tightbound.training import budget
 from tightbound.training import run_training as fit
 from tightbound.training.console import Quiet
 from tightbound.training.trainer import Trainer
@@ -89,7 +89,7 @@ def make_trainer(source: str, values: dict[str, Any]) -> Trainer:
         data = data_room.load(source, config.data, seed=config.seed)
     config = config.model_copy(update={"spec": data.spec, "digest": data.digest})
     config = config.model_copy(
-        update={"train": schedule.resolve(config.train, len(data.train))}
+        update={"train": budget.resolve(config.train, len(data.train))}
     )
     step = fit.assemble_step(config, torch.device("cpu"))
     step.model.train()

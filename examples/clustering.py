@@ -9,6 +9,7 @@ x.csv --out z.csv has the cluster of each row; with some labels in a column, the
 
 from __future__ import annotations
 
+import os
 import tempfile
 
 import numpy as np
@@ -17,6 +18,8 @@ from sklearn.datasets import load_digits
 from sklearn.metrics import normalized_mutual_info_score
 
 import tightbound as tb
+
+STEPS = int(os.environ.get("TIGHTBOUND_EXAMPLE_STEPS", "300"))
 
 
 def main() -> None:
@@ -35,7 +38,7 @@ def main() -> None:
         "latent": 8,
     }
     with tempfile.TemporaryDirectory() as folder:
-        settings = common | {"classes": 10, "train.steps": 300}
+        settings = common | {"classes": 10, "train.steps": STEPS}
         run = tb.train(
             x,
             "gm-vae",
@@ -60,7 +63,7 @@ def main() -> None:
         known = np.random.default_rng(0).permutation(len(x))[:100]
         y = np.full(len(x), -1)
         y[known] = truth[known]
-        settings = common | {"train.steps": 300}
+        settings = common | {"train.steps": STEPS}
         m2 = tb.train(
             (x, y),
             "m2",

@@ -8,6 +8,7 @@ On the command line: tightbound train digits --recipe conditional; tightbound sa
 
 from __future__ import annotations
 
+import os
 import tempfile
 
 import torch
@@ -15,12 +16,13 @@ from matplotlib import pyplot as plt
 
 import tightbound as tb
 
+STEPS = int(os.environ.get("TIGHTBOUND_EXAMPLE_STEPS", "400"))
 CLASSES = [str(k) for k in range(10)]
 
 
 def main() -> None:
     """Trains, and draws a grid: a class in each column, a z from the prior in each row."""
-    settings = {"latent": 6, "train.steps": 400, "recipe.size": "s", "train.lr": 3e-3}
+    settings = {"latent": 6, "train.steps": STEPS, "recipe.size": "s", "train.lr": 3e-3}
     with tempfile.TemporaryDirectory() as folder:
         run = tb.train(
             "digits",

@@ -9,6 +9,7 @@ tightbound reconstruct RUN gaps.csv --draws 5 --out filled.npz
 
 from __future__ import annotations
 
+import os
 import tempfile
 
 import numpy as np
@@ -16,6 +17,8 @@ from matplotlib import pyplot as plt
 from sklearn.datasets import load_digits
 
 import tightbound as tb
+
+STEPS = int(os.environ.get("TIGHTBOUND_EXAMPLE_STEPS", "400"))
 
 
 def main() -> None:
@@ -26,7 +29,7 @@ def main() -> None:
     x = np.where(gone, np.nan, truth)
     settings = {
         "latent": 8,
-        "train.steps": 400,
+        "train.steps": STEPS,
         "recipe.size": "s",
         "recipe.k": 5,
         "train.lr": 3e-3,

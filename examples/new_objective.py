@@ -13,6 +13,7 @@ computed from the trace, so they compare whatever was minimised.
 from __future__ import annotations
 
 import math
+import os
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,8 @@ from pydantic import Field
 from torch import Tensor
 
 import tightbound as tb
+
+STEPS = int(os.environ.get("TIGHTBOUND_EXAMPLE_STEPS", "200"))
 
 
 @dataclass(frozen=True)
@@ -38,7 +41,7 @@ class Renyi(tb.Objective):
 
 def main() -> None:
     """Trains with K = 8 by the ELBO, by the Renyi bound and by IWAE's."""
-    settings = {"latent": 8, "train.steps": 200, "recipe.size": "s", "k": 8}
+    settings = {"latent": 8, "train.steps": STEPS, "recipe.size": "s", "k": 8}
     with tempfile.TemporaryDirectory() as temporary:
         for name in ("elbo", "new_objective:Renyi", "iwae"):
             folder = Path(temporary) / name.split(":")[-1]

@@ -9,6 +9,7 @@ of the model, which every command of tightbound reads.
 
 from __future__ import annotations
 
+import os
 import tempfile
 from pathlib import Path
 
@@ -16,7 +17,7 @@ import torch
 
 import tightbound as tb
 
-EPOCHS = 15
+EPOCHS = int(os.environ.get("TIGHTBOUND_EXAMPLE_EPOCHS", "15"))
 
 
 def train(recipe: str) -> tuple[tb.VAE, object]:

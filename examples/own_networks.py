@@ -11,12 +11,15 @@ shape: the package brings both to rows.
 from __future__ import annotations
 
 import math
+import os
 import tempfile
 from pathlib import Path
 
 from torch import Tensor, nn
 
 import tightbound as tb
+
+STEPS = int(os.environ.get("TIGHTBOUND_EXAMPLE_STEPS", "400"))
 
 
 class Mixer(nn.Module):
@@ -88,7 +91,7 @@ def main() -> None:
     """Trains with the network above and with the built-in one, and reads the first back from its
     folder.
     """
-    settings = {"latent": 8, "train.steps": 400, "recipe.size": "s"}
+    settings = {"latent": 8, "train.steps": STEPS, "recipe.size": "s"}
     with tempfile.TemporaryDirectory() as temporary:
         for name in ("own_networks:Network", "mlp"):
             folder = Path(temporary) / name.split(":")[0]

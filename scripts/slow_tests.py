@@ -4,7 +4,8 @@
     python scripts/slow_tests.py LOG
 
 A function is slow if one of its cases, with its fixtures, takes at least LIMIT seconds in any
-phase. It is listed by its name alone, so the list holds when a test moves to another file.
+phase. It is listed by its name, so the list holds when a test moves to another file, with the
+seconds of all its cases: files with many such seconds are run first.
 """
 
 from __future__ import annotations
@@ -18,25 +19,27 @@ from pathlib import Path
 LISTED = Path(__file__).resolve().parent.parent / "tests" / "slow.txt"
 LIMIT = 0.5
 ROW = re.compile(r"([\d.]+)s (?:call|setup|teardown) +\S+?\.py::(?:\w+::)?(\w+)")
-HEAD = "# Tests that `make quick` leaves out. Written by scripts/slow_tests.py.\n"
+HEAD = "# Tests that `make quick` leaves out, with seconds. Written by scripts/slow_tests.py.\n"
 
 
-def slow_tests(lines: Iterable[str]) -> list[str]:
-    """Return the names of the slow functions in pytest's table of durations."""
+def slow_tests(lines: Iterable[str]) -> dict[str, float]:
+    """Return the slow functions in pytest's table of durations, with seconds of all cases."""
     longest: dict[str, float] = defaultdict(float)
+    total: dict[str, float] = defaultdict(float)
     for line in lines:
         row = ROW.match(line)
         if row is not None:
             longest[row[2]] = max(longest[row[2]], float(row[1]))
-    return sorted(name for name, seconds in longest.items() if seconds >= LIMIT)
+            total[row[2]] += float(row[1])
+    return {name: total[name] for name in sorted(longest) if longest[name] >= LIMIT}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("log", type=Path, help="output of pytest with --durations=0")
     lines = parser.parse_args().log.read_text(encoding="utf-8").splitlines()
-    names = slow_tests(lines)
-    LISTED.write_text(HEAD + "".join(f"{name}\n" for name in names), encoding="utf-8")
+    rows = [f"{name} {seconds:.1f}\n" for name, seconds in slow_tests(lines).items()]
+    LISTED.write_text(HEAD + "".join(rows), encoding="utf-8")
 
 
 if __name__ == "__main__":

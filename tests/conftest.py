@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import socket
+from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -64,13 +65,26 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
+def slow_functions() -> dict[str, float]:
+    """The test functions that scripts/slow_tests.py listed, with their seconds."""
+    text = (Path(__file__).parent / "slow.txt").read_text(encoding="utf-8")
+    rows = [line.split() for line in text.splitlines() if not line.startswith("#")]
+    return {name: float(seconds) for name, seconds in rows}
+
+
 def pytest_collection_modifyitems(
     config: pytest.Config, items: list[pytest.Item]
 ) -> None:
-    """Deselect the tests that scripts/slow_tests.py listed, where `--quick` was given."""
-    if not config.getoption("--quick"):
+    """Run files with slow tests first; with `--quick`, deselect the slow tests."""
+    slow = slow_functions()
+    name_of = {item: getattr(item, "originalname", "") for item in items}
+    listed = [item for item in items if name_of[item] in slow]
+    if config.getoption("--quick"):
+        config.hook.pytest_deselected(items=listed)
+        items[:] = [item for item in items if name_of[item] not in slow]
         return
-    lines = (Path(__file__).parent / "slow.txt").read_text(encoding="utf-8").split("\n")
-    slow = [item for item in items if getattr(item, "originalname", "") in lines]
-    config.hook.pytest_deselected(items=slow)
-    items[:] = [item for item in items if item not in slow]
+    functions = {(item.path, name_of[item]) for item in listed}
+    seconds: dict[Path, float] = defaultdict(float)
+    for path, name in sorted(functions):
+        seconds[path] += slow[name]
+    items.sort(key=lambda item: -seconds[item.path])

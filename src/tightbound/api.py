@@ -22,7 +22,7 @@ from tightbound.runtime.device import pick_device
 from tightbound.runtime.errors import TightboundError, lookup
 from tightbound.runtime.launch_context import join_launch
 from tightbound.runtime.progress import listening
-from tightbound.training import budget as schedule
+from tightbound.training.budget import parse_duration
 from tightbound.training.console import Display, Quiet
 from tightbound.training.console import display as display_of
 from tightbound.training.fit_prior import fit_prior
@@ -95,10 +95,20 @@ def train(
     Raises:
         TightboundError: One sentence about settings, data or a folder that cannot be used.
         Stopped: Training was interrupted and its state is saved.
+
+    Example:
+        >>> import tempfile, tightbound as tb
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     run = tb.train(
+        ...         "digits", latent=2, out=folder + "/run", display="none", report=False,
+        ...         settings={"train.steps": 20},
+        ...     )
+        >>> run.encode("digits").shape
+        torch.Size([180, 2])
     """
     show = _display(display)
     lookup(LANGUAGES, lang, "language")  # before the training, not after it
-    seconds = None if budget is None else schedule.seconds(budget)
+    seconds = None if budget is None else parse_duration(budget)
     given = {"seed": seed, "device": device, "train.budget": seconds}
     values = {**(settings or {}), **more}
     values |= {key: value for key, value in given.items() if value is not None}
@@ -209,8 +219,18 @@ def evaluate(
 
     Raises:
         TightboundError: The data do not fit the model, or the split is unknown.
+
+    Example:
+        >>> import tightbound as tb
+        >>> model, data = tb.build("vae", "digits", latent=2, seed=0)
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     run = tb.save(model, folder + "/run")
+        ...     evaluation = tb.evaluate(run, data=data, k=10, limit=20, diagnosis=False)
+        >>> evaluation.terms["elbo"].mean <= evaluation.terms["log_px"].mean
+        True
     """
-    seconds = None if budget is None else schedule.seconds(budget)
+    seconds = None if budget is None else parse_duration(budget)
     with join_launch(
         run.device.type if isinstance(run, Run) else pick_device("auto").type
     ):
@@ -258,6 +278,14 @@ def compare(
 
     Raises:
         TightboundError: A run cannot be read, or the file exists.
+
+    Example:
+        >>> import tempfile, tightbound as tb
+        >>> model, data = tb.build("vae", "digits", latent=2, seed=0)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     run = tb.save(model, folder + "/run")
+        ...     tb.compare(run, folder + "/report.html").name
+        'report.html'
     """
     out = Path(out)
     if out.exists() and not overwrite:
@@ -290,6 +318,12 @@ def demo(
 
     Returns:
         The path of the report.
+
+    Example:
+        >>> import tempfile, tightbound as tb
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     tb.demo(folder + "/demo", display="none", settings={"train.steps": 5}).name
+        'report.html'
     """
     lookup(LANGUAGES, lang, "language")  # before three trainings, not after them
     show = _display(display)
@@ -326,7 +360,7 @@ def _show_three_terms(run: Run, show: Display) -> None:
     )
     show.note(
         f"  E_q[log p(x|z)] - KL(q, p(z)) + KL(q, p(z|x)) = {t.fit:.4f} - "
-        f"{t.rate:.4f} + {t.third:.4f}"
+        f"{t.rate:.4f} + {t.inference_gap:.4f}"
     )
     show.note(
         f"  log p(x) = {t.log_px:.4f}, and the three terms add up to it within "

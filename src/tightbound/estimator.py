@@ -52,6 +52,13 @@ class VAEEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
     Attributes:
         run_: The trained Run.
         n_features_in_: Number of columns of X.
+
+    Example:
+        >>> import numpy as np, tightbound as tb
+        >>> X = np.random.default_rng(0).normal(size=(100, 5))
+        >>> codes = tb.VAEEstimator(latent=2, steps=5).fit_transform(X)
+        >>> codes.shape
+        (100, 2)
     """
 
     def __init__(

@@ -10,18 +10,18 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 from safetensors.torch import load_file
-from support.small import SMALL
+from support.small import SMALL, small_run
 
 PROGRAM = [sys.executable, "-m", "tightbound"]
+SETTINGS: dict[str, Any] = {"steps": 90, "save_seconds": 1000}
 TRAIN = [
     "train",
     "digits",
     "--set",
-    *(f"{k}={v}" for k, v in SMALL.items()),
-    "steps=120",
-    "save_seconds=1000",
+    *(f"{k}={v}" for k, v in (SMALL | SETTINGS).items()),
 ]
 
 
@@ -50,11 +50,14 @@ def test_ctrl_c_saves_and_prints_the_command_that_goes_on(tmp_path: Path) -> Non
     last = err.splitlines()[-1]
     command = shlex.split(last.partition("go on with: ")[2])
     assert command == ["tightbound", "train", "digits", "--out", out, "--resume"]
-    for words in (command[1:], [*TRAIN, "--out", "whole"]):
-        done = subprocess.run(
-            [*PROGRAM, *words, "--quiet"], cwd=tmp_path, capture_output=True, text=True
-        )
-        assert done.returncode == 0, done.stderr
+    done = subprocess.run(
+        [*PROGRAM, *command[1:], "--quiet"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    small_run(tmp_path / "whole", "vae", **SETTINGS)
     runs = [tmp_path / "whole", tmp_path / out]
     logs = [(run / "log.jsonl").read_text().count('"event": "epoch"') for run in runs]
     whole, resumed = (load_file(run / "ema.safetensors") for run in runs)

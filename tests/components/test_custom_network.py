@@ -15,6 +15,7 @@ from support.core_cases import plain, spec_of
 from torch import Tensor, nn
 
 import tightbound as tb
+from tightbound.cli import main
 from tightbound.core.batch import Batch
 from tightbound.core.draw import Clock, Draw
 from tightbound.models.build import build
@@ -184,29 +185,28 @@ def test_the_command_line_finds_a_file_in_the_working_folder(tmp_path: Path) -> 
     assert "the decoder of network 'mine:Small' gives 5 values a row" in done.stderr
 
 
-def test_a_run_with_parts_of_its_users_own_needs_trust(tmp_path: Path) -> None:
+def test_a_run_with_parts_of_its_users_own_needs_trust(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     (tmp_path / "mine.py").write_text(
         MODULE.replace("nn.Linear(inputs, 5)", "nn.Linear(inputs, 128)")
     )
-    program = (
-        "import sys; sys.path = [p for p in sys.path if p]; from tightbound.cli "
-        "import main; sys.exit(main())"
-    )
-
-    def command(words: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-c", program, *words.split()],
-            cwd=tmp_path,
-            capture_output=True,
-            text=True,
-        )
-
-    done = command(
-        "train digits --out run --quiet --set network=mine:Small steps=2 latent=2"
-    )
-    assert done.returncode == 0, done.stderr
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    for words, status, says in (
+        (
+            "train digits --out run --quiet --set network=mine:Small steps=2 latent=3",
+            0,
+            "report:",
+        ),
+        ("evaluate run -k 2 --limit 3", 2, "--trust"),
+        ("evaluate run -k 2 --limit 3 --trust", 0, "log_px"),
+    ):
+        sys.modules.pop("mine", None)  # each command imports it again
+        found = main(words.split())
+        out, err = capsys.readouterr()
+        assert found == status and says in (err if status else out), (words, err)
+    sys.modules.pop("mine", None)
     assert 'name = "mine:Small"' in (tmp_path / "run" / "config.toml").read_text()
-    done = command("evaluate run -k 2 --limit 3")
-    assert done.returncode == 2 and "--trust" in done.stderr
-    done = command("evaluate run -k 2 --limit 3 --trust")
-    assert done.returncode == 0 and "log_px" in done.stdout, done.stderr

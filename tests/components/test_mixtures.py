@@ -141,7 +141,8 @@ def test_a_copy_reads_its_own_encoder_and_what_is_kept_follows_the_weights(
     )
 
 
-def test_an_exemplar_is_left_out_of_its_own_prior() -> None:
+@pytest.mark.parametrize("training", [False, True])
+def test_an_exemplar_is_left_out_of_its_own_prior(training: bool) -> None:
     """Row i is training example i: with all exemplars in use, its prior is the mean over the
     others.
     """
@@ -150,7 +151,7 @@ def test_an_exemplar_is_left_out_of_its_own_prior() -> None:
     )
     data = rows("real", SHAPE, 4)
     Step(model, objective).prepare(lambda n: (data[:n], torch.tensor([7, 3, 9, 5])))
-    model.eval()
+    model.train(training)
     noise = torch.randn(8, 3)
     own, free = (
         model(Batch(data, index=index), Draw(2, noise=lambda *_: noise)).latents["z"]

@@ -1,6 +1,4 @@
-"""The cache of decoded images: keyed by content, repaired when damaged, clear when there is no
-room.
-"""
+"""The cache of decoded images: keyed by content, repaired where it is damaged."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""Folders and zips of images: every kind of image, sizes, labels, splits, the cache, and what is
-refused.
-"""
+"""Folders and zips of images: kinds, sizes, labels, splits, the cache, errors."""
 
 from __future__ import annotations
 

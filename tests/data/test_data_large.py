@@ -1,6 +1,4 @@
-"""Data larger than memory: files that stay on the disk, read in pieces, mixed by lanes; .h5, .zarr
-and .parquet.
-"""
+"""Data larger than memory: files read in pieces and shuffled; .h5, .zarr and .parquet."""
 
 from __future__ import annotations
 
@@ -176,16 +174,19 @@ def test_each_row_once_an_epoch_resumed_anywhere_whatever_the_processes(
     data = on_disk(tmp_path)
     train = data.train
     assert isinstance(train, td.Split)
-    lanes = InterleavedReader(Blocks(train), 16, 5, shuffle_buffer=160)
-    assert lanes.total == 16 and len({len(lane.chosen) for lane in lanes.readers}) <= 2
-    seen: dict[int, list[int]] = {lane.number: [] for lane in lanes.readers}
-    steps = [lanes() for _ in range(500)]
+    reading = InterleavedReader(Blocks(train), 16, 5, shuffle_buffer=160)
+    assert (
+        reading.total == 16
+        and len({len(reader.chosen) for reader in reading.readers}) <= 2
+    )
+    seen: dict[int, list[int]] = {reader.number: [] for reader in reading.readers}
+    steps = [reading() for _ in range(500)]
     for rows in steps:
         for number, row in zip(seen, numbers(rows), strict=True):
             seen[number].append(row)
     every: list[int] = []
-    for lane in lanes.readers:
-        taken, own = seen[lane.number], len(set(seen[lane.number]))
+    for reader in reading.readers:
+        taken, own = seen[reader.number], len(set(seen[reader.number]))
         epochs = [sorted(taken[i : i + own]) for i in range(0, own * 2, own)]
         assert epochs[0] == epochs[1] == sorted(set(taken)), (
             "each epoch has each row once"
@@ -195,7 +196,7 @@ def test_each_row_once_an_epoch_resumed_anywhere_whatever_the_processes(
         )
         every += epochs[0]
     assert sorted(every) == sorted(train.index[torch.arange(len(train))].tolist()), (
-        "every row, in one lane"
+        "every row, in one reader"
     )  # type: ignore[index]
     assert torch.equal(steps[3], _after(train, 3, 1)) and not torch.equal(
         steps[0], steps[150]

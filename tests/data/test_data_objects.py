@@ -126,6 +126,24 @@ def test_pictures_and_odd_labels() -> None:
     assert masks.valid.y is None
 
 
+def test_a_wanted_domain_is_reached_in_one_read() -> None:
+    items = Items([np.arange(i, i + 16).reshape(4, 4) % 17 for i in range(30)])
+    reals = td.load(items, domains=("unit", "real"))
+    assert items.asked == 30 and reals.spec.domain == "unit"
+    assert "as reals x / 16 in [0, 1]" in reals.notices[-1]
+    assert reals.settings.domain == "unit" and reals.settings.levels == 17
+    again = td.load(items, reals.settings)
+    assert again.digest == reals.digest
+    assert again.spec == reals.spec.model_copy(
+        update={"mean": again.spec.mean, "std": again.spec.std}
+    )
+    assert torch.equal(again.spec.mean, reals.spec.mean)
+    rows = torch.arange(5)
+    assert torch.equal(again.train.batch(rows), reals.train.batch(rows))
+    for domains in (("levels", "unit"), ("binary",), ()):
+        assert td.load(items, domains=domains).spec.domain == "levels"
+
+
 def test_map_style_refused() -> None:
     with pytest.raises(TightboundError, match="item 2 of the Items has shape"):
         td.load(Items([np.zeros(3), np.zeros(3), np.zeros(4)]))

@@ -1,6 +1,4 @@
-"""Examples from shards: wds:PATTERN and hf:NAME, held out, mixed, resumed within an epoch, in
-bounded memory.
-"""
+"""Examples from shards, wds:PATTERN and hf:NAME: held out, shuffled, resumed."""
 
 from __future__ import annotations
 
@@ -73,10 +71,10 @@ def test_many_shards_hold_out_some_whole(tmp_path: Path) -> None:
 def test_shards_train_by_lanes_and_resume_within_an_epoch(tmp_path: Path) -> None:
     train = td.load(pictures(tmp_path, 4, 30), S(shuffle_buffer=20)).train
     assert isinstance(train, td.ShardSplit)
-    lanes = InterleavedReader(train.shards, 8, 0, shuffle_buffer=20)
-    steps = [lanes() for _ in range(20)]
+    reading = InterleavedReader(train.shards, 8, 0, shuffle_buffer=20)
+    steps = [reading() for _ in range(20)]
     seen = [v for rows in steps[:12] for v in values(rows)]
-    assert len(lanes.readers) == 4 and sorted(set(seen)) == sorted(
+    assert len(reading.readers) == 4 and sorted(set(seen)) == sorted(
         v for v in range(120) if v % 30 % 10 > 1
     )
     assert sorted(seen) == sorted(set(seen)), (
@@ -97,10 +95,10 @@ def test_shards_train_by_lanes_and_resume_within_an_epoch(tmp_path: Path) -> Non
             )
             for r in range(world)
         ]
-        for lane in fresh:
-            lane.load_state_dict(state)
+        for reader in fresh:
+            reader.load_state_dict(state)
         for at in range(5, 20):
-            assert torch.equal(torch.cat([lane() for lane in fresh]), steps[at])
+            assert torch.equal(torch.cat([reader() for reader in fresh]), steps[at])
     with pytest.raises(TightboundError, match="4 pieces are too few for 8 processes"):
         batches(train, 8, 0, CPU, (0, 8))
 

@@ -1,6 +1,4 @@
-"""Tables of mixed columns: what each column is taken for, names and types kept, and sentences for
-what does not fit.
-"""
+"""Tables of mixed columns: inferred kinds, names and types, and errors."""
 
 from __future__ import annotations
 

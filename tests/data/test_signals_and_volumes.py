@@ -1,6 +1,4 @@
-"""Signals and volumes: how they are recognised, and all that is done with them from the file to the
-report.
-"""
+"""Signals and volumes, from the file to the report."""
 
 from __future__ import annotations
 

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from support.small import few_temperatures
 
 import tightbound as tb
 from tightbound.cli import main
@@ -235,6 +236,7 @@ def test_every_command_runs_and_shows_what_its_row_says(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    few_temperatures(monkeypatch, 100)
     notes = parse(NAMES["en"])
     found = outputs(notes)
     assert faults("en", notes, found) + faults("ko", parse(NAMES["ko"]), found) == []

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.small import few_temperatures, short_search
 
 from tightbound import api
 from tightbound.cli import main
@@ -94,6 +95,8 @@ def test_every_command_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(
         api, "demo", partial(api.demo, steps=20)
     )  # the demo, but shorter
+    few_temperatures(monkeypatch, 30)
+    short_search(monkeypatch)
     for command in commands(TEXT["README.md"]):
         if command in NOT_RUN:
             continue
@@ -143,13 +146,23 @@ def test_the_part_that_the_architecture_page_adds_works(
     )
     assert run.prior.stddev.flatten().tolist() == [3.0, 3.0]  # type: ignore[union-attr]
     assert run.sample(5).shape == (5, 8, 8)
+
+
+@pytest.mark.parametrize("name", ["architecture.md", "contracts.md"])
+def test_files_that_a_page_names_exist(name: str) -> None:
+    page = (ROOT / "docs" / name).read_text(encoding="utf-8")
     links = re.findall(r"\]\(([^)#]+)\)", page)
     assert [link for link in links if not (ROOT / "docs" / link).exists()] == []
-    named = re.findall(r"`([a-z_/]+(?:/|\.py|\.toml))`", page)
     package = ROOT / "src" / "tightbound"
-    gone = {"priors/wide.py", "config.toml", "requested.toml", "pyproject.toml"}
+    not_in_the_tree = {
+        "components/priors/wide.py",
+        "config.toml",
+        "requested.toml",
+        "evaluation.parts/",
+    }
+    named = set(re.findall(r"`([a-z_/.]+(?:/|\.py|\.toml))`", page)) - not_in_the_tree
     assert [
-        n
-        for n in named
-        if n not in gone and not (package / n).exists() and not (ROOT / n).exists()
+        file
+        for file in sorted(named)
+        if not (ROOT / file).exists() and not list(package.rglob(file.rstrip("/")))
     ] == []

@@ -52,16 +52,16 @@ def figures(e: Evaluation) -> dict[str, Any]:
             return {k: timeless(v) for k, v in value.items() if k != "seconds"}
         return [timeless(v) for v in value] if isinstance(value, list) else value
 
-    found: dict[str, Any] = timeless(e.to_json())
-    return found
+    result: dict[str, Any] = timeless(e.to_json())
+    return result
 
 
 # ---- closer to the truth
 
 
 def test_two_latents_have_an_exact_third_term(two: Path) -> None:
-    found = evaluate(load(two), k=200, subset=6, gap=True, diagnosis=False)
-    t, exact = found.inference_gap, found.methods["quadrature"]
+    result = evaluate(load(two), k=200, subset=6, gap=True, diagnosis=False)
+    t, exact = result.inference_gap, result.methods["quadrature"]
     assert (
         t is not None
         and t.exact
@@ -70,7 +70,7 @@ def test_two_latents_have_an_exact_third_term(two: Path) -> None:
     )
     assert (
         exact.above is not None
-        and exact.above.mean > -4 * found.methods["importance"].noise
+        and exact.above.mean > -4 * result.methods["importance"].noise
     )
     f = t.terms
     assert f["gap"].mean == pytest.approx(f["log_px"].mean - f["elbo"].mean)
@@ -78,15 +78,15 @@ def test_two_latents_have_an_exact_third_term(two: Path) -> None:
         f["gap"].mean, abs=1e-9
     )
     assert 0 < f["approximation"].mean < f["gap"].mean
-    assert found.train is not None and found.train.n == 6
-    decoder, encoder = found.overfitting["decoder"], found.overfitting["encoder"]
+    assert result.train is not None and result.train.n == 6
+    decoder, encoder = result.overfitting["decoder"], result.overfitting["encoder"]
     assert decoder.mean == pytest.approx(
-        found.train.terms["log_px"].mean - f["log_px"].mean
+        result.train.terms["log_px"].mean - f["log_px"].mean
     )
     assert encoder.mean == pytest.approx(
-        f["amortisation"].mean - found.train.terms["amortisation"].mean
+        f["amortisation"].mean - result.train.terms["amortisation"].mean
     )
-    text = str(found)
+    text = str(result)
     assert (
         "inference gap, 6 test examples, by quadrature" in text
         and "≥" not in text.split("inference gap")[1]
@@ -96,18 +96,18 @@ def test_two_latents_have_an_exact_third_term(two: Path) -> None:
 
 
 def test_more_latents_have_bounds_and_say_so(vae: Path) -> None:
-    found = evaluate(load(vae), k=50, subset=4, gap=True, limit=20, diagnosis=False)
+    result = evaluate(load(vae), k=50, subset=4, gap=True, limit=20, diagnosis=False)
     assert (
-        found.methods.keys() == {"importance"}
-        and found.inference_gap is not None
-        and not found.inference_gap.exact
+        result.methods.keys() == {"importance"}
+        and result.inference_gap is not None
+        and not result.inference_gap.exact
     )
-    assert list(found.curve) == [1, 5, 50] and found.curve[50].mean == pytest.approx(
-        found.terms["log_px"].mean
+    assert list(result.curve) == [1, 5, 50] and result.curve[50].mean == pytest.approx(
+        result.terms["log_px"].mean
     )
-    text = str(found)
+    text = str(result)
     assert "inference gap, 4 test examples, by importance (a lower bound)" in text
-    gap = found.inference_gap.terms["gap"]
+    gap = result.inference_gap.terms["gap"]
     assert re.search(rf"inference gap +≥ {gap.mean:.2f} ± +{gap.se:.2f} ", text)
     plain = evaluate(load(vae), k=20, limit=20, diagnosis=False)
     assert (
@@ -131,8 +131,8 @@ def test_annealed_importance_sampling_comes_with_a_certificate(
         "requested_plan",
         lambda run, n, request: Plan(request.k, n, 4, {"ais-q": {"temperatures": 20}}),
     )
-    found = evaluate(load(vae), k=50, limit=20, diagnosis=False)
-    t, ais = found.inference_gap, found.methods["ais-q"]
+    result = evaluate(load(vae), k=50, limit=20, diagnosis=False)
+    t, ais = result.inference_gap, result.methods["ais-q"]
     assert (
         t is not None
         and t.method == "importance or ais-q"
@@ -142,13 +142,13 @@ def test_annealed_importance_sampling_comes_with_a_certificate(
     assert (
         sum(t.settings["chosen"].values()) == 4 and ais.settings["temperatures"] == 20
     )
-    c = found.bdmc_gap
+    c = result.bdmc_gap
     assert (
         c is not None and c.n == 3 == len(c.gaps) and c.settings["temperatures"] == 20
     )
     assert c.gap.mean == pytest.approx(c.upper.mean - c.lower.mean)
-    assert "BDMC gap of ais-q: " in str(found)
-    assert json.loads(json.dumps(found.to_json()))["bdmc_gap"]["gaps"] == c.gaps
+    assert "BDMC gap of ais-q: " in str(result)
+    assert json.loads(json.dumps(result.to_json()))["bdmc_gap"]["gaps"] == c.gaps
 
 
 def test_the_file_has_every_figure_with_its_error_and_keeps_what_was_not_made_again(
@@ -185,11 +185,13 @@ def test_the_file_has_every_figure_with_its_error_and_keeps_what_was_not_made_ag
 
 
 def test_an_autoencoder_has_no_third_term_and_says_why(tmp_path: Path) -> None:
-    found = evaluate(
+    result = evaluate(
         load(small_run(tmp_path / "ae", "ae", steps=4)), ais=True, gap=True, limit=20
     )
-    assert found.terms.keys() == {"distortion"} and found.k == 0 and not found.methods
-    text = str(found)
+    assert (
+        result.terms.keys() == {"distortion"} and result.k == 0 and not result.methods
+    )
+    text = str(result)
     assert (
         "its latent is a point, so there is no bound on log p(x)" in text
         and "left out" in text
@@ -207,15 +209,15 @@ def test_an_autoencoder_has_no_third_term_and_says_why(tmp_path: Path) -> None:
 
 def calls(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """The numbers of examples that log p(x) is really computed of, as it happens."""
-    seen: list[int] = []
+    computed: list[int] = []
     real: Callable[..., Any] = work.log_px
 
     def counted(model: Any, x: Any, *args: Any, **options: Any) -> Any:
-        seen.append(len(x))
+        computed.append(len(x))
         return real(model, x, *args, **options)
 
     monkeypatch.setattr(work, "log_px", counted)
-    return seen
+    return computed
 
 
 def stop_at(count: int, how: Callable[[], None]) -> Callable[..., None]:
@@ -242,10 +244,10 @@ def test_an_interrupted_evaluation_goes_on_and_gives_the_same(
         with pytest.raises(KeyboardInterrupt):
             evaluate(run, tick=stop_at(stage, interrupt), **options)
     assert len(list((two / FOLDER / run.fingerprint).iterdir())) >= 11
-    seen = calls(monkeypatch)
-    found = evaluate(run, **options)
-    assert figures(found) | {"name": ""} == figures(whole) | {"name": ""}
-    assert sum(seen) < 100, "most of it was there already"
+    computed = calls(monkeypatch)
+    result = evaluate(run, **options)
+    assert figures(result) | {"name": ""} == figures(whole) | {"name": ""}
+    assert sum(computed) < 100, "most of it was there already"
     assert not (two / FOLDER).exists(), "nothing is left when all is done"
 
 
@@ -260,15 +262,15 @@ def test_damaged_pieces_and_those_of_other_weights_are_not_used(
     pieces = sorted((vae / FOLDER / run.fingerprint).iterdir())
     assert len(pieces) >= 6
     pieces[0].write_bytes(pieces[0].read_bytes()[:-3])
-    seen = calls(monkeypatch)
+    computed = calls(monkeypatch)
     assert (
-        figures(evaluate(run, **options | {"k": 11})) != whole and sum(seen) == 180
+        figures(evaluate(run, **options | {"k": 11})) != whole and sum(computed) == 180
     ), "other settings: none are used"
     other = load(vae)
     with torch.no_grad():
         other.model.hierarchy.decoder.head.bias += 0.1
-    seen.clear()
-    assert figures(evaluate(other, **options)) != whole and sum(seen) == 180
+    computed.clear()
+    assert figures(evaluate(other, **options)) != whole and sum(computed) == 180
     assert not (vae / FOLDER).exists(), "those of other weights are removed"
 
 
@@ -294,9 +296,9 @@ def test_a_killed_evaluation_goes_on(
         [sys.executable, "-c", KILLED, str(vae)], capture_output=True, text=True
     )
     assert done.returncode == -9, done.stderr
-    seen = calls(monkeypatch)
+    computed = calls(monkeypatch)
     assert figures(evaluate(run, k=30, diagnosis=False)) == whole
-    assert 0 < sum(seen) <= 100
+    assert 0 < sum(computed) <= 100
 
 
 # ---- a budget
@@ -336,12 +338,12 @@ def test_a_continued_evaluation_keeps_to_its_plan(
     monkeypatch.setattr(measure, "budgeted_plan", within)
     with pytest.raises(KeyboardInterrupt):
         evaluate(run, budget=60, diagnosis=False, tick=stop_at(1, interrupt))
-    found = evaluate(run, budget=60, diagnosis=False)
-    assert (found.k, found.n) == (10, 40) and next(times) == 1
+    result = evaluate(run, budget=60, diagnosis=False)
+    assert (result.k, result.n) == (10, 40) and next(times) == 1
     assert (
-        found.budget is not None
-        and found.budget["plan"]["k"] == 10
-        and found.budget["seconds"] == 60
+        result.budget is not None
+        and result.budget["plan"]["k"] == 10
+        and result.budget["seconds"] == 60
     )
     assert evaluate(run, budget=60, diagnosis=False).k == 12, (
         "the next one is timed again"
@@ -349,17 +351,17 @@ def test_a_continued_evaluation_keeps_to_its_plan(
 
 
 def test_a_real_budget_is_kept_to_and_saved(vae: Path) -> None:
-    found = evaluate(load(vae), budget=3, diagnosis=False).to_json()
+    result = evaluate(load(vae), budget=3, diagnosis=False).to_json()
     assert (
-        found["budget"]["trials"]["importance"] > 0
-        and found["k"] == found["budget"]["plan"]["k"]
+        result["budget"]["trials"]["importance"] > 0
+        and result["k"] == result["budget"]["plan"]["k"]
     )
     assert (
-        found["inference_gap"] is None
-        or found["inference_gap"]["n"] == found["budget"]["plan"]["subset"]
+        result["inference_gap"] is None
+        or result["inference_gap"]["n"] == result["budget"]["plan"]["subset"]
     )
 
 
 def test_a_difference_of_figures_over_different_examples() -> None:
-    found = Mean.difference(Mean(3.0, 0.3), Mean(1.0, 0.4))
-    assert (found.mean, found.se) == (2.0, pytest.approx(0.5))
+    result = Mean.difference(Mean(3.0, 0.3), Mean(1.0, 0.4))
+    assert (result.mean, result.se) == (2.0, pytest.approx(0.5))

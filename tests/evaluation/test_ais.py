@@ -19,7 +19,7 @@ from tightbound.core.draw import Draw
 from tightbound.evaluation.estimators import ais as annealing
 from tightbound.evaluation.estimators import estimate as estimates
 from tightbound.evaluation.estimators.ais import (
-    Plan,
+    Schedule,
     Settings,
     pilot,
     run_chains,
@@ -191,22 +191,22 @@ def test_ais_with_a_wrong_q_is_within_three_standard_errors_on_every_path(
 ) -> None:
     lg = problem(path).spoil(0.3, 0.2)
     x, exact = lg.data(60)
-    found = log_px(lg.model, x, method, **QUICK[method])
-    off = found.values - torch.from_numpy(exact)
+    result = log_px(lg.model, x, method, **QUICK[method])
+    off = result.values - torch.from_numpy(exact)
     short = (
-        found.diagnostic["log_w_sd"].square().mean() / 32
+        result.diagnostic["log_w_sd"].square().mean() / 32
     )  # the bias that the chains themselves show
-    assert abs(float(off.mean() + short)) < 3 * found.noise, (
+    assert abs(float(off.mean() + short)) < 3 * result.noise, (
         float(off.mean()),
         float(short),
-        found.noise,
+        result.noise,
     )
     assert (
-        found.kind == "lower"
-        and 0.4 < float((off / found.se).square().mean().sqrt()) < 1.7
+        result.kind == "lower"
+        and 0.4 < float((off / result.se).square().mean().sqrt()) < 1.7
     )
     assert (
-        not any("acceptance" in text for text in found.warnings)
+        not any("acceptance" in text for text in result.warnings)
         and float(off.std()) < 1.0
     )
 
@@ -217,9 +217,9 @@ def test_ais_of_three_layers_of_latents_moves_them_jointly(path: str) -> None:
     x, exact = lg.data(50)
     assert AnnealedTarget(lg.model, x, "q").d == 6 and len(lg.model.sites) == 3
     for method in QUICK:
-        found = log_px(lg.model, x, method, temperatures=60)
-        short = float(found.diagnostic["log_w_sd"].square().mean()) / 32
-        assert abs(found.mean + short - exact.mean()) < 3 * found.noise
+        result = log_px(lg.model, x, method, temperatures=60)
+        short = float(result.diagnostic["log_w_sd"].square().mean()) / 32
+        assert abs(result.mean + short - exact.mean()) < 3 * result.noise
 
 
 @pytest.mark.parametrize("make", [wavy, folded])
@@ -227,9 +227,9 @@ def test_ais_agrees_with_quadrature_where_nothing_is_linear(make: object) -> Non
     model, x = make(2), examples(40)
     exact = log_px(model, x, "quadrature", tolerance=1e-4).values
     for method in QUICK:
-        found = log_px(model, x, method, **QUICK[method])
-        short = float(found.diagnostic["log_w_sd"].square().mean()) / 32
-        assert abs(found.mean + short - float(exact.mean())) < 3 * found.noise
+        result = log_px(model, x, method, **QUICK[method])
+        short = float(result.diagnostic["log_w_sd"].square().mean()) / 32
+        assert abs(result.mean + short - float(exact.mean())) < 3 * result.noise
 
 
 def test_more_temperatures_tighten_the_bound() -> None:
@@ -245,10 +245,10 @@ def test_more_temperatures_tighten_the_bound() -> None:
 def test_one_temperature_is_importance_sampling_and_one_chain_has_no_error() -> None:
     lg = problem("flat").spoil()
     x, _ = lg.data(B)
-    found = annealing.ais(lg.model, x, temperatures=1, chains=C)
+    result = annealing.ais(lg.model, x, temperatures=1, chains=C)
     target = AnnealedTarget(lg.model, x, "q")
     log_w = target.log_weight(ChainNoise(0, "there", x, C, target.d).normal())
-    assert torch.allclose(found.values, log_mean_exp(log_w))
+    assert torch.allclose(result.values, log_mean_exp(log_w))
     assert annealing.ais(lg.model, x, temperatures=3, chains=1).se.isnan().all()
 
 
@@ -269,10 +269,10 @@ def test_nothing_adapts_inside_the_measured_chain(
     used: list[tuple[Tensor, Tensor]] = []
 
     def spy(
-        target: AnnealedTarget, state: object, t: Tensor, step: Tensor, *rest: object
+        target: AnnealedTarget, state: object, t: Tensor, step: Tensor, *others: object
     ) -> object:
         used.append((t, step))
-        return move(target, state, t, step, *rest)
+        return move(target, state, t, step, *others)
 
     monkeypatch.setattr(annealing, "move", spy)
     for exact in (None, torch.zeros(B, target.d, dtype=torch.float64)):
@@ -297,7 +297,7 @@ def test_a_bad_plan_still_gives_a_bound_and_says_that_it_is_bad() -> None:
     for size in (0.001, 4.0):
         t = sigmoid_schedule(6)[:, None].expand(-1, 80)
         log_w, rate = run_chains(
-            target, Plan(t, torch.full_like(t, size)), settings, lambda: None
+            target, Schedule(t, torch.full_like(t, size)), settings, lambda: None
         )
         assert float(log_mean_exp(log_w).mean()) < exact.mean() + 0.02
         assert ((rate < 0.4) | (rate > 0.95)).double().mean() > 0.5
@@ -350,22 +350,22 @@ def test_log_px_lies_between_the_two_bounds(path: str, start: str) -> None:
     seen.
     """
     lg = problem(path).spoil(0.8, 0.4)
-    found = bdmc(lg.model, 200, start=start, temperatures=3, chains=2)
-    exact = torch.from_numpy(lg.chain.log_density(x=found.x.numpy()))
-    below, above = exact - found.lower.values, found.upper.values - exact
+    result = bdmc(lg.model, 200, start=start, temperatures=3, chains=2)
+    exact = torch.from_numpy(lg.chain.log_density(x=result.x.numpy()))
+    below, above = exact - result.lower.values, result.upper.values - exact
     for side in (below, above):
         assert float(side.mean()) > 3 * float(side.std()) / 200**0.5
-    assert torch.allclose(found.gap, below + above) and found.mean > 3 * found.se > 0
-    assert (found.lower.kind, found.upper.kind) == ("lower", "upper")
-    same = log_px(lg.model, found.x, f"ais-{start}", temperatures=3, chains=2)
-    assert torch.allclose(same.values, found.lower.values), (
+    assert torch.allclose(result.gap, below + above) and result.mean > 3 * result.se > 0
+    assert (result.lower.kind, result.upper.kind) == ("lower", "upper")
+    same = log_px(lg.model, result.x, f"ais-{start}", temperatures=3, chains=2)
+    assert torch.allclose(same.values, result.lower.values), (
         "the BDMC gap is of the settings used on data"
     )
 
 
 def test_good_settings_close_the_gap() -> None:
-    found = bdmc(problem("top-down").spoil(0.2, 0.2).model, 60, temperatures=40)
-    assert abs(found.mean) < 0.03 + 3 * found.se and found.se < 0.05
+    result = bdmc(problem("top-down").spoil(0.2, 0.2).model, 60, temperatures=40)
+    assert abs(result.mean) < 0.03 + 3 * result.se and result.se < 0.05
 
 
 def test_simulated_examples_are_the_models_own() -> None:
@@ -417,15 +417,18 @@ def test_the_best_is_chosen_without_looking_at_its_own_noise() -> None:
     n = 4000
     noise = 0.1 * torch.randn(4, n, dtype=torch.float64)
     measured = [_made(name, noise[i], 0) for i, name in enumerate("ab")]
-    found = best(
+    result = best(
         measured, [_made(name, noise[2 + i], 1) for i, name in enumerate("ab")]
     )
     assert (
-        abs(found.mean)
+        abs(result.mean)
         < 4 * 0.1 / n**0.5
         < float(torch.maximum(noise[0], noise[1]).mean())
     )
-    assert found.kind == "lower" and set(found.diagnostic["chosen"].tolist()) <= {0, 1}
+    assert result.kind == "lower" and set(result.diagnostic["chosen"].tolist()) <= {
+        0,
+        1,
+    }
 
 
 def test_the_best_takes_another_method_where_it_is_clearly_ahead() -> None:
@@ -434,11 +437,11 @@ def test_the_best_takes_another_method_where_it_is_clearly_ahead() -> None:
         torch.full((10,), -1.0, dtype=torch.float64),
     )
     b[3], b[4] = 1.0, 0.2  # clearly ahead; ahead by no more than its error
-    found = best(
+    result = best(
         [_made("a", a, 0), _made("b", b, 0)], [_made("a", a, 1), _made("b", b, 1)]
     )
-    assert found.diagnostic["chosen"].tolist() == [0, 0, 0, 1, 0, 0, 0, 0, 0, 0]
-    assert found.values[3] == 1.0 and found.settings["methods"] == ["a", "b"]
+    assert result.diagnostic["chosen"].tolist() == [0, 0, 0, 1, 0, 0, 0, 0, 0, 0]
+    assert result.values[3] == 1.0 and result.settings["methods"] == ["a", "b"]
     exact = best(
         [_made("a", a, 0), _made("q", b, 0, "exact")],
         [_made("a", a, 1), _made("q", b, 1, "exact")],
@@ -460,9 +463,9 @@ def test_the_best_of_importance_and_ais_where_q_is_bad_is_ais() -> None:
         [log_px(lg.model, x, m, seed=seed, **s) for m, s in quick.items()]
         for seed in (0, 1)
     ]
-    found = best(*runs)
+    result = best(*runs)
     assert (
-        found.mean > runs[0][0].mean + 0.3
-        and abs(found.mean - exact.mean()) < 0.1 + 3 * found.noise
+        result.mean > runs[0][0].mean + 0.3
+        and abs(result.mean - exact.mean()) < 0.1 + 3 * result.noise
     )
-    assert float((found.diagnostic["chosen"] == 1).double().mean()) > 0.8
+    assert float((result.diagnostic["chosen"] == 1).double().mean()) > 0.8

@@ -36,11 +36,15 @@ def linear(path: str, **spoiled: float) -> tuple[Run, Tensor, Tensor]:
     """A run whose q is the exact posterior, or one moved away from it; examples, and their exact
     log p(x).
     """
-    made = problem(path)
+    linear_gaussian = problem(path)
     if spoiled:
-        made.spoil(**spoiled)
-    x, log_px = made.data(B)
-    return Run(configure("digits", "vae"), made.model), x, torch.from_numpy(log_px)
+        linear_gaussian.spoil(**spoiled)
+    x, log_px = linear_gaussian.data(B)
+    return (
+        Run(configure("digits", "vae"), linear_gaussian.model),
+        x,
+        torch.from_numpy(log_px),
+    )
 
 
 def within(values: Tensor, target: float, sigmas: float = 4.0) -> bool:
@@ -53,10 +57,10 @@ def within(values: Tensor, target: float, sigmas: float = 4.0) -> bool:
 @pytest.mark.parametrize("path", PATHS)
 def test_with_the_exact_posterior_every_part_is_zero(path: str) -> None:
     run, x, log_px = linear(path)
-    found = best_bound(run, x, 0)
-    part = parts(log_px, found["elbo"], found)
-    assert within(log_px - found["elbo"], 0) and within(part["approximation"], 0)
-    assert part["amortisation"].abs().max() < 0.01 and found["last"].max() < 0.01
+    bounds = best_bound(run, x, 0)
+    part = parts(log_px, bounds["elbo"], bounds)
+    assert within(log_px - bounds["elbo"], 0) and within(part["approximation"], 0)
+    assert part["amortisation"].abs().max() < 0.01 and bounds["last"].max() < 0.01
 
 
 @pytest.mark.parametrize("path", PATHS)
@@ -65,25 +69,25 @@ def test_what_a_better_encoder_would_close_is_found(path: str) -> None:
     for one site.
     """
     run, x, log_px = linear(path, shift=0.4, widen=0.3)
-    found = best_bound(run, x, 0)
-    part = parts(log_px, found["elbo"], found)
+    bounds = best_bound(run, x, 0)
+    part = parts(log_px, bounds["elbo"], bounds)
     assert within(part["approximation"], 0) and part["amortisation"].mean() > 1
-    assert within(found["best"] - log_px, 0)
+    assert within(bounds["best"] - log_px, 0)
     if path == "flat":
         with torch.no_grad():
             q = run.predictor.trace(x, gap.Draw()).latents["z"].q
             exact = linear(path)[0].predictor.trace(x, gap.Draw()).latents["z"].q
         third = torch.distributions.kl_divergence(q, exact)
         assert (
-            (part["amortisation"] - third).abs() < 4.5 * found["gain_se"] + 0.01
+            (part["amortisation"] - third).abs() < 4.5 * bounds["gain_se"] + 0.01
         ).all()
 
 
 def test_the_parts_add_up_to_the_gap_exactly() -> None:
     run, x, log_px = linear("top-down", shift=0.4, widen=0.3)
-    found = best_bound(run, x, 0, Search(steps=5, rounds=1, k=16))
-    elbo = found["elbo"] + 0.1 * torch.randn(B, dtype=torch.float64)
-    part = parts(log_px, elbo, found)
+    bounds = best_bound(run, x, 0, Search(steps=5, rounds=1, k=16))
+    elbo = bounds["elbo"] + 0.1 * torch.randn(B, dtype=torch.float64)
+    part = parts(log_px, elbo, bounds)
     assert torch.allclose(
         part["approximation"] + part["amortisation"], log_px - elbo, atol=1e-12, rtol=0
     )
@@ -110,8 +114,8 @@ def test_the_search_over_features_moves_what_the_network_reads(
     """
     run, x, log_px = linear("flat", shift=0.4, widen=0.0)
     monkeypatch.setattr(gap, "local_parameters", FeatureParameters)
-    found = best_bound(run, x, 0)
-    assert (log_px - found["elbo"]).mean() > 0.5 and within(log_px - found["best"], 0)
+    bounds = best_bound(run, x, 0)
+    assert (log_px - bounds["elbo"]).mean() > 0.5 and within(log_px - bounds["best"], 0)
     run, x, log_px = linear("flat", shift=0.0, widen=0.5)
     wide = best_bound(run, x, 0)
     assert (log_px - wide["best"]).mean() > 0.2
@@ -150,7 +154,7 @@ def test_gaps_of_a_two_latent_model_are_those_of_quadrature(two: Run) -> None:
     smaller.
     """
     x = two.data.test.batch(torch.tensor([3, 40, 99]))
-    found = best_bound(two, x, 0, Search(k=2048))
+    bounds = best_bound(two, x, 0, Search(k=2048))
     local = local_parameters(two, x)
     assert isinstance(local, SiteParameters)
     improve(two, x, local, 0, Search())
@@ -160,7 +164,8 @@ def test_gaps_of_a_two_latent_model_are_those_of_quadrature(two: Run) -> None:
     for i in range(len(x)):
         z, log_posterior, log_px, cell = on_grid(two, x[i : i + 1])
         part = {
-            k: float(v[i]) for k, v in parts(log_px[None], found["elbo"], found).items()
+            k: float(v[i])
+            for k, v in parts(log_px[None], bounds["elbo"], bounds).items()
         }
 
         def third(
@@ -183,7 +188,7 @@ def test_gaps_of_a_two_latent_model_are_those_of_quadrature(two: Run) -> None:
             third(-shift[i], -stretch[i]),
             third(torch.zeros(2), torch.zeros(2)),
         )
-        noise = 5 * float(found["best_se"][i] + found["gain_se"][i]) + 0.03
+        noise = 5 * float(bounds["best_se"][i] + bounds["gain_se"][i]) + 0.03
         assert part["approximation"] + part["amortisation"] == pytest.approx(
             before, abs=noise
         )

@@ -27,7 +27,7 @@ from tightbound.evaluation.diagnosis.calibration import Calibration, calibration
 from tightbound.evaluation.diagnosis.diagnose import Diagnosis, diagnose
 from tightbound.evaluation.diagnosis.latent_usage import (
     _aggregate,
-    _Pass,
+    _SiteData,
     c2st_auc,
     latents,
 )
@@ -83,8 +83,8 @@ def test_information_and_distance_to_the_prior_are_those_of_a_linear_gaussian() 
     known.
     """
     run, x = linear("flat", 800)
-    found = latents(run, x, 0)
-    (site,) = found.sites
+    result = latents(run, x, 0)
+    (site,) = result.sites
     chain = problem("flat").chain
     _, prior_cov = chain.moments(["z"])
     _, _, posterior_cov = chain.conditional("z", ["x"])
@@ -110,9 +110,9 @@ def test_information_and_distance_to_the_prior_are_those_of_a_linear_gaussian() 
     assert (
         abs(site.aggregate_kl.mean) < 0.25 and abs(site.total_correlation.mean) < 0.25
     )
-    assert found.c2st_auc < 0.56
+    assert result.c2st_auc < 0.56
     mean, cov = chain.moments(["z"])
-    for j, feature in enumerate(found.features):
+    for j, feature in enumerate(result.features):
         sd = math.sqrt(cov[j, j])
         assert feature.mean == pytest.approx(mean[j], abs=4 * sd / 800**0.5)
         assert (
@@ -131,13 +131,13 @@ def test_information_and_distance_to_the_prior_are_those_of_a_linear_gaussian() 
 @pytest.mark.parametrize("path", ["top-down", "bottom-up"])
 def test_of_several_sites_the_first_drawn_is_known(path: str) -> None:
     run, x = linear(path, 300)
-    found = {site.name: site for site in latents(run, x, 0).sites}
+    result = {site.name: site for site in latents(run, x, 0).sites}
     first, other = ("z2", "z1") if path == "top-down" else ("z1", "z2")
     assert (
-        found[first].mutual_information is not None
-        and found[other].mutual_information is None
+        result[first].mutual_information is not None
+        and result[other].mutual_information is None
     )
-    assert (found[first].aggregate_kl is None) == (path == "bottom-up"), (
+    assert (result[first].aggregate_kl is None) == (path == "bottom-up"), (
         "p(z1) without z2 has no density at hand"
     )
     assert [f.name for f in latents(run, x, 0).features] == [
@@ -156,11 +156,13 @@ def test_total_correlation_of_a_correlated_normal() -> None:
     loc = torch.from_numpy(rng.multivariate_normal([0.3, -1.0], cov, n))
     scale = torch.full_like(loc, s)
     z = loc + s * torch.from_numpy(rng.normal(size=(n, 2)))
-    known = _aggregate(_Pass(z, loc, z[:, 0], z[:, 0], None, (loc, scale), None, False))
-    assert known is not None
+    aggregate = _aggregate(
+        _SiteData(z, loc, z[:, 0], z[:, 0], None, (loc, scale), None, False)
+    )
+    assert aggregate is not None
     total = cov + s**2 * np.eye(2)
     exact = -0.5 * math.log(1 - total[0, 1] ** 2 / (total[0, 0] * total[1, 1]))
-    assert float((known.joint - known.marginals).mean()) == pytest.approx(
+    assert float((aggregate.joint - aggregate.marginals).mean()) == pytest.approx(
         exact, abs=0.06
     )
     assert exact > 0.1
@@ -203,7 +205,7 @@ def test_data_of_the_model_itself_are_calibrated_and_a_wrong_scale_is_seen() -> 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Run]:
     """A good model of digits, and one broken in each way; each trained in a second or two."""
-    root, found = tmp_path_factory.mktemp("models"), {}
+    root, result = tmp_path_factory.mktemp("models"), {}
     settings = {name: values for name, (_, values) in BROKEN.items()} | {
         "good": {"steps": 400}
     }
@@ -211,12 +213,12 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Run]:
         every = (
             max(1, int(values["steps"]) // 10) if values["steps"] != "auto" else "auto"
         )
-        found[name] = load(
+        result[name] = load(
             small_run(
                 root / name, "vae", **{**QUICK, "validate_every": every, **values}
             )
         )
-    return found
+    return result
 
 
 def judged(run: Run) -> Diagnosis:
@@ -228,8 +230,8 @@ def judged(run: Run) -> Diagnosis:
 def test_a_model_that_is_broken_on_purpose_is_found_out(
     name: str, models: dict[str, Run]
 ) -> None:
-    found = judged(models[name])
-    verdicts = {v.name: v for v in found.verdicts}
+    result = judged(models[name])
+    verdicts = {v.name: v for v in result.verdicts}
     assert name in verdicts and BROKEN[name][0] in verdicts[name].change
     allowed = {
         "likelihood scale wrong": {"collapsed"}
@@ -240,9 +242,9 @@ def test_a_model_that_is_broken_on_purpose_is_found_out(
 
 
 def test_nothing_is_found_wrong_with_a_good_model(models: dict[str, Run]) -> None:
-    found = judged(models["good"])
-    assert found.lines() == ["nothing wrong found"]
-    tree = json.loads(json.dumps(found.to_json(), allow_nan=False))
+    result = judged(models["good"])
+    assert result.lines() == ["nothing wrong found"]
+    tree = json.loads(json.dumps(result.to_json(), allow_nan=False))
     assert tree["n"] == 180 and tree["latents"]["n"] == 1000 and tree["verdicts"] == []
     assert len(tree["latents"]["features"]) == 8 and tree["latents"]["sites"][0][
         "cap"
@@ -256,13 +258,13 @@ def test_without_training_data_or_a_log_the_rest_is_still_looked_at(
     data = run.config.data.model_copy(update={"source": ""})
     config = run.config.model_copy(update={"data": data})
     x = run.data.test.batch(torch.arange(50))
-    found = diagnose(Run(config, run.model), x, 0)
-    assert [v.name for v in found.verdicts] == ["collapsed"]
+    result = diagnose(Run(config, run.model), x, 0)
+    assert [v.name for v in result.verdicts] == ["collapsed"]
     assert (
-        len(found.measurements.skipped) == 2
-        and "overfitting" in found.measurements.skipped[0]
+        len(result.measurements.skipped) == 2
+        and "overfitting" in result.measurements.skipped[0]
     )
-    assert found.lines()[-1].startswith("not looked at: whether it was trained enough")
+    assert result.lines()[-1].startswith("not looked at: whether it was trained enough")
 
 
 def test_an_autoencoder_is_judged_by_its_distortion(tmp_path: Path) -> None:
@@ -273,10 +275,10 @@ def test_an_autoencoder_is_judged_by_its_distortion(tmp_path: Path) -> None:
             **{**QUICK, "steps": "auto", "epochs": 1, "validate_every": "auto"},
         )
     )
-    found = judged(run)
-    assert [v.name for v in found.verdicts] == ["not trained enough"]
+    result = judged(run)
+    assert [v.name for v in result.verdicts] == ["not trained enough"]
     assert (
-        "ELBO" not in str(found.to_json()) and found.measurements.transfer is not None
+        "ELBO" not in str(result.to_json()) and result.measurements.transfer is not None
     )
 
 
@@ -352,8 +354,8 @@ def test_a_table_whose_scale_is_wrong_is_told_that_it_has_one() -> None:
         Mean.of(torch.tensor([0.1, 0.1])),
         Mean.of(torch.tensor([0.3, 0.3])),
     )
-    found = SimpleNamespace(calibration=Calibration(2, half, all_, [0.1] * 10))
-    assert [v.fix for v in rules.scale(run, found)] == ["other_scale"]
+    result = SimpleNamespace(calibration=Calibration(2, half, all_, [0.1] * 10))
+    assert [v.fix for v in rules.scale(run, result)] == ["other_scale"]
 
 
 @pytest.mark.parametrize("name", RECIPES)
@@ -379,8 +381,8 @@ def test_what_a_verdict_says_to_set_can_be_set(name: str) -> None:
     latents = SimpleNamespace(
         c2st_auc=1.0, features=[feature], sites=[site] if run.has_bound else []
     )
-    found = SimpleNamespace(latents=latents)
-    verdicts = rules.collapsed(run, found) + rules.prior_mismatch(run, found)
+    result = SimpleNamespace(latents=latents)
+    verdicts = rules.collapsed(run, result) + rules.prior_mismatch(run, result)
     assert len(verdicts) == 2 * run.has_bound
     for verdict in verdicts:
         assert "None" not in verdict.change and "{" not in verdict.change

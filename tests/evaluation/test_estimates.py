@@ -36,10 +36,10 @@ from tightbound.runtime.errors import TightboundError
 @pytest.mark.parametrize("make", [wavy, folded])
 def test_quadrature_of_one_latent_is_scipys(make: object) -> None:
     x, model = examples(4), make(1)
-    found = log_px(model, x, "quadrature")
+    result = log_px(model, x, "quadrature")
     exact = [by_scipy(make(1), row[None]) for row in x]
-    assert np.allclose(found.values, exact, atol=2e-7) and found.kind == "exact"
-    assert (found.se < 1e-5).all() and found.warnings == []
+    assert np.allclose(result.values, exact, atol=2e-7) and result.kind == "exact"
+    assert (result.se < 1e-5).all() and result.warnings == []
 
 
 @pytest.mark.parametrize("make", [wavy, folded])
@@ -48,11 +48,11 @@ def test_quadrature_of_several_latents_and_modes_is_that_of_a_plain_lattice(
     make: object, latent: int, points: int
 ) -> None:
     x = examples(2)
-    found = log_px(make(latent), x, "quadrature", tolerance=1e-5)
+    result = log_px(make(latent), x, "quadrature", tolerance=1e-5)
     assert torch.allclose(
-        found.values, by_lattice(make(latent), x, latent, points), atol=1e-4
+        result.values, by_lattice(make(latent), x, latent, points), atol=1e-4
     )
-    assert (found.se < 1e-3).all()
+    assert (result.se < 1e-3).all()
 
 
 def test_quadrature_sees_all_three_latents_of_a_linear_model() -> None:
@@ -68,8 +68,8 @@ def test_quadrature_finds_a_posterior_that_is_far_narrower_than_its_grid_and_whe
 ):
     x = torch.tensor([[1.0, 1.0, 1.0, 0.0, 0.0, 0.0]])
     exact = by_scipy(flat_vae(1, Steep()), x, [0.73, 0.7337, 0.7343, 0.7349, 0.74])
-    found = log_px(flat_vae(1, Steep()), x, "quadrature")
-    assert abs(float(found.values) - exact) < 1e-6
+    result = log_px(flat_vae(1, Steep()), x, "quadrature")
+    assert abs(float(result.values) - exact) < 1e-6
     assert abs(exact - math.log(0.0012) - stats.norm.logpdf(0.7343)) < 0.1, (
         "the integral of a sliver"
     )
@@ -144,20 +144,20 @@ def test_bayes_rule_on_a_grid(latent: int) -> None:
 def test_importance_with_a_wrong_q_is_within_three_standard_errors(path: str) -> None:
     lg = problem(path).spoil(0.2, 0.2)
     x, exact = lg.data(40)
-    found = log_px(lg.model, x, "importance", k=4000)
-    off = (found.values - torch.from_numpy(exact)) / found.se
+    result = log_px(lg.model, x, "importance", k=4000)
+    off = (result.values - torch.from_numpy(exact)) / result.se
     assert (
         (off.abs() < 4.5).all() and off.square().mean() < 2 and off.abs().mean() > 0.3
     )
-    assert abs(found.mean - exact.mean()) < 3 * found.noise and found.kind == "lower"
+    assert abs(result.mean - exact.mean()) < 3 * result.noise and result.kind == "lower"
 
 
 def test_importance_agrees_with_quadrature_where_nothing_is_linear() -> None:
     model, x = wavy(2), examples(30)
     exact = log_px(model, x, "quadrature", tolerance=1e-4).values
-    found = log_px(model, x, "importance", k=3000)
-    assert abs(found.mean - float(exact.mean())) < 3 * found.noise
-    assert (found.diagnostic["elbo"] < exact).all() and found.diagnostic[
+    result = log_px(model, x, "importance", k=3000)
+    assert abs(result.mean - float(exact.mean())) < 3 * result.noise
+    assert (result.diagnostic["elbo"] < exact).all() and result.diagnostic[
         "elbo"
     ].mean() < exact.mean() - 0.05
 
@@ -169,15 +169,15 @@ def _log_w(model: object, x: Tensor, k: int, seed: int = 0) -> Tensor:
 def test_the_curve_is_the_mean_of_disjoint_blocks_of_one_pass() -> None:
     lg = problem("flat").spoil()
     x, exact = lg.data(6)
-    found = log_px(lg.model, x, "importance", k=730)
+    result = log_px(lg.model, x, "importance", k=730)
     log_w = _log_w(lg.model, x, 730)
-    assert found.settings["curve"] == [1, 5, 50, 500]
-    for size, point in zip((1, 5, 50, 500), found.diagnostic["curve"].T, strict=True):
+    assert result.settings["curve"] == [1, 5, 50, 500]
+    for size, point in zip((1, 5, 50, 500), result.diagnostic["curve"].T, strict=True):
         blocks = log_w[: 730 // size * size].reshape(-1, size, 6).logsumexp(
             1
         ) - math.log(size)
         assert torch.allclose(point, blocks.mean(0))
-    means = found.diagnostic["curve"].mean(0)
+    means = result.diagnostic["curve"].mean(0)
     assert (means.diff() > 0).all() and means[-1] < exact.mean() + 0.05
 
 
@@ -207,9 +207,9 @@ def test_bug_4_3_and_4_15_exactly_k_samples_are_drawn_and_divided_by(
         with monkeypatch.context() as patch:
             patch.setattr(type(lg.model), "forward", count)
             counted.clear()
-            found = METHODS["importance"](lg.model, x, k=k)
+            result = METHODS["importance"](lg.model, x, k=k)
         assert sum(counted) == k * 3
-        assert torch.allclose(found.values, reference.logsumexp(0) - math.log(k))
+        assert torch.allclose(result.values, reference.logsumexp(0) - math.log(k))
 
 
 def test_no_pass_holds_more_rows_than_fit_whatever_k_and_n(
@@ -241,11 +241,11 @@ def test_bug_4_1_the_value_is_the_bound_and_not_the_weighted_mean_of_log_w() -> 
     """Pythae reports sum of w log w, too high by up to log K: it even passes log p(x)."""
     lg = problem("flat").spoil(1.0, 0.6)
     x, exact = lg.data(200)
-    found = log_px(lg.model, x, "importance", k=50)
-    assert found.mean <= exact.mean() + 3 * found.noise
+    result = log_px(lg.model, x, "importance", k=50)
+    assert result.mean <= exact.mean() + 3 * result.noise
     log_w = _log_w(lg.model, x, 50)
     wrong = (log_w.softmax(0) * log_w).sum(0).detach()
-    assert float(wrong.mean()) > exact.mean() + 3 * found.noise, (
+    assert float(wrong.mean()) > exact.mean() + 3 * result.noise, (
         "so a test of the bound tells them apart"
     )
 
@@ -270,18 +270,20 @@ def test_bug_4_3_the_sign_the_error_and_the_mode() -> None:
     x, exact = lg.data(3)
     lg.model.train()
     lg.model.requires_grad_(True)
-    found = log_px(lg.model, x, "importance", k=2000)
-    assert np.abs(found.values.numpy() - exact).max() < 0.3 and (exact < 0).all()
-    assert (found.se > 0).all() and not found.values.requires_grad and lg.model.training
+    result = log_px(lg.model, x, "importance", k=2000)
+    assert np.abs(result.values.numpy() - exact).max() < 0.3 and (exact < 0).all()
+    assert (
+        (result.se > 0).all() and not result.values.requires_grad and lg.model.training
+    )
 
 
 def test_bug_4_11_the_best_sample_weighs_most() -> None:
     """PyTorch-VAE's softmax gave most weight to the worst: the bound fell below the ELBO."""
     lg = problem("flat").spoil()
     x, _ = lg.data(50)
-    found = log_px(lg.model, x, "importance", k=50)
-    assert (found.values > found.diagnostic["curve"][:, 0]).all()
-    assert found.mean > float(found.diagnostic["elbo"].mean())
+    result = log_px(lg.model, x, "importance", k=50)
+    assert (result.values > result.diagnostic["curve"][:, 0]).all()
+    assert result.mean > float(result.diagnostic["elbo"].mean())
 
 
 def test_cuts_order_and_neighbours_change_nothing(
@@ -297,12 +299,12 @@ def test_cuts_order_and_neighbours_change_nothing(
     )
     monkeypatch.setattr(estimates, "VALUES_AT_ONCE", 7 * 37)
     small = log_px(lg.model, x, "importance", k=1100)
-    for found, rows in ((turned, order), (parts, slice(None)), (small, slice(None))):
-        assert torch.allclose(found.values, whole.values[rows], atol=1e-9)
-        assert found.diagnostic.keys() == whole.diagnostic.keys()
+    for result, rows in ((turned, order), (parts, slice(None)), (small, slice(None))):
+        assert torch.allclose(result.values, whole.values[rows], atol=1e-9)
+        assert result.diagnostic.keys() == whole.diagnostic.keys()
         for name, value in whole.diagnostic.items():
             assert torch.allclose(
-                found.diagnostic[name], value[rows], atol=1e-9, equal_nan=True
+                result.diagnostic[name], value[rows], atol=1e-9, equal_nan=True
             ), name
 
 
@@ -315,8 +317,8 @@ def test_the_tail_of_a_generalised_pareto_has_its_shape(shape: float) -> None:
     m, n = 2000, 40
     x = stats.genpareto(shape).rvs((m, n), random_state=rng)
     top = torch.from_numpy(np.concatenate([np.full((1, n), 1e-12), x + 1e-12]))
-    found = tail_shape(top.log()[torch.randperm(m + 1)])
-    assert abs(float(found.mean()) - shape) < 0.03 and float(found.std()) < 0.1
+    result = tail_shape(top.log()[torch.randperm(m + 1)])
+    assert abs(float(result.mean()) - shape) < 0.03 and float(result.std()) < 0.1
 
 
 def test_pareto_k_tells_a_good_q_from_a_bad_one() -> None:

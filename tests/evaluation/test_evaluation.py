@@ -58,18 +58,18 @@ def test_k_is_honoured_exactly_and_the_bound_is_the_log_of_the_mean_weight(
         drawn.append(vae.model(Batch(x), Draw(m, noise=noise)).log_w.double())
     log_w = torch.cat(drawn)
     assert log_w.shape == (150, 3)
-    found = score(vae, x, k, vae.config.seed)
+    result = score(vae, x, k, vae.config.seed)
     assert torch.allclose(
-        found["log_px"], log_w.logsumexp(0) - math.log(150), atol=1e-9
+        result["log_px"], log_w.logsumexp(0) - math.log(150), atol=1e-9
     )
     weights = log_w.softmax(0)
-    assert torch.allclose(found["ess"], 1 / weights.square().sum(0), rtol=1e-6)
+    assert torch.allclose(result["ess"], 1 / weights.square().sum(0), rtol=1e-6)
 
 
 def test_one_sample_gives_a_single_weight(vae: Run) -> None:
-    found = score(vae, examples(vae, 4), 1, 0)
-    assert torch.allclose(found["ess"], torch.ones(4, dtype=torch.float64))
-    assert torch.isfinite(found["log_px"]).all()
+    result = score(vae, examples(vae, 4), 1, 0)
+    assert torch.allclose(result["ess"], torch.ones(4, dtype=torch.float64))
+    assert torch.isfinite(result["log_px"]).all()
 
 
 def test_more_samples_tighten_the_bound_and_use_the_same_first_ones(vae: Run) -> None:
@@ -99,8 +99,8 @@ def test_neither_batch_size_nor_order_changes_a_figure(
 
 
 def test_the_account_adds_up_and_has_errors(vae: Run) -> None:
-    found = evaluate(vae, k=20, limit=50)
-    a = found.terms
+    result = evaluate(vae, k=20, limit=50)
+    a = result.terms
     assert a["elbo"].mean == pytest.approx(-a["distortion"].mean - a["rate"].mean)
     assert a["gap"].mean == pytest.approx(a["log_px"].mean - a["elbo"].mean)
     test = vae.data.test
@@ -108,18 +108,18 @@ def test_the_account_adds_up_and_has_errors(vae: Run) -> None:
     assert a["gap"].se == pytest.approx(
         float((terms["log_px"] - terms["elbo"]).std() / 50**0.5)
     ), "of the difference"
-    assert found.bits_per_dim is not None
-    assert found.bits_per_dim["log_px"].mean == pytest.approx(
+    assert result.bits_per_dim is not None
+    assert result.bits_per_dim["log_px"].mean == pytest.approx(
         -a["log_px"].mean / (64 * math.log(2))
     )
-    assert (found.n, found.k) == (50, 20)
-    assert found.kl_per_latent is not None
-    assert sum(found.kl_per_latent) == pytest.approx(a["rate"].mean, rel=1e-3)
+    assert (result.n, result.k) == (50, 20)
+    assert result.kl_per_latent is not None
+    assert sum(result.kl_per_latent) == pytest.approx(a["rate"].mean, rel=1e-3)
 
 
 def test_the_file_holds_every_figure(vae: Run, tmp_path: Path) -> None:
-    found = evaluate(vae, k=5, limit=10)
-    assert found.save(tmp_path) is None
+    result = evaluate(vae, k=5, limit=10)
+    assert result.save(tmp_path) is None
     kept = json.loads((tmp_path / "evaluation.json").read_text())
     assert (
         kept["k"] == 5
@@ -143,11 +143,11 @@ def test_the_file_holds_every_figure(vae: Run, tmp_path: Path) -> None:
 
 def test_an_autoencoder_has_a_distortion_and_never_a_bound(tmp_path: Path) -> None:
     run = trained(tmp_path / "ae", "ae")
-    found: Evaluation = evaluate(run, k=10, limit=20)
-    assert found.terms.keys() == {"distortion"}
-    text = str(found)
+    result: Evaluation = evaluate(run, k=10, limit=20)
+    assert result.terms.keys() == {"distortion"}
+    text = str(result)
     assert "no bound" in text and "rate" not in text
-    assert found.to_json()["bits_per_dim"] is None
+    assert result.to_json()["bits_per_dim"] is None
     varied = run.vary(run.data.test.raw(torch.tensor([0])), n=3)
     assert torch.equal(varied[0], varied[1]), (
         "an autoencoder's variations are all the same"

@@ -76,8 +76,8 @@ def test_bits_samples_and_estimates_are_shown_where_they_were_measured() -> None
     )
     assert "effective samples: 40.2 of 500 on average, 3.1 at the least" in text
     assert "importance-sampled bound: -30.40 (K = 1), -29.00 (K = 500)" in text
-    found = row(text, "quadrature")
-    assert found.split() == [
+    shown = row(text, "quadrature")
+    assert shown.split() == [
         "quadrature",
         "60",
         "-28.50",
@@ -141,7 +141,7 @@ def test_the_diagnosis_and_the_notes_come_last() -> None:
 
 
 def test_a_model_without_a_bound_has_its_distortion_and_the_reason() -> None:
-    found = Evaluation(
+    shown = Evaluation(
         "ae",
         "test",
         1,
@@ -151,16 +151,16 @@ def test_a_model_without_a_bound_has_its_distortion_and_the_reason() -> None:
         terms={"distortion": Mean(3.0, math.nan)},
         reason="its latent is a point",
     )
-    text = str(found)
+    text = str(shown)
     assert "distortion        3.00 ± nan  -log p(x|z)" in text
     assert text.endswith("\n\nits latent is a point")
     assert "elbo" not in text and "log_px" not in text
-    assert found.lines() == text.splitlines()
+    assert shown.lines() == text.splitlines()
 
 
 def test_html_has_the_same_content_and_is_escaped() -> None:
-    found = evaluation(False, notes=["<script>alert(1)</script> & more"])
-    html = found._repr_html_()
+    shown = evaluation(False, notes=["<script>alert(1)</script> & more"])
+    html = shown._repr_html_()
     assert "<script>" not in html
     assert "&lt;script&gt;alert(1)&lt;/script&gt; &amp; more" in html
     assert html.count("<table>") == html.count("</table>") == 4
@@ -171,7 +171,7 @@ def test_html_has_the_same_content_and_is_escaped() -> None:
     )
     assert "<caption>inference gap, 60 test examples, by importance or ais-q" in html
     words = re.sub(r"<[^>]+>", " ", html)
-    for line in found.lines():
+    for line in shown.lines():
         if not line.startswith("-") and "±" not in line and "<" not in line:
             assert all(word in words for word in line.replace("&", "&amp;").split()), (
                 line

@@ -300,7 +300,7 @@ def test_numbers_as_conditions_from_arrays_and_files(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("recipe", "settings", "match"),
     [
-        ("conditional", {}, "no labels that a conditional model could be told"),
+        ("conditional", {}, "no labels to condition the model on"),
         ("conditional", {"data.condition": "age"}, "no column or array 'age'"),
         ("vae", {"data.condition": "labels"}, "no labels"),
         ("vae", {"prior": "conditional"}, "needs a condition"),

@@ -12,7 +12,7 @@ import pytest
 import torch
 from scipy.optimize import linear_sum_assignment
 from support.core_cases import B, grads_ok, model_of, rows, shake, spec_of
-from support.small import small_run
+from support.small import few_temperatures, small_run
 
 import tightbound as tb
 from tightbound.cli import main
@@ -227,8 +227,11 @@ def test_m2_learns_from_a_few_labels(m2: Path) -> None:
 
 
 def test_commands_of_a_model_with_classes(
-    m2: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    m2: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    few_temperatures(monkeypatch, 20)
     assert main(["encode", str(m2), "digits", "--out", str(tmp_path / "z.csv")]) == 0
     with (tmp_path / "z.csv").open() as file:
         table = list(csv.DictReader(file))

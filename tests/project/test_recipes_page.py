@@ -7,8 +7,10 @@ from __future__ import annotations
 import re
 import sys
 from pathlib import Path
+from typing import Annotated
 
 import pytest
+from pydantic import Field
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "scripts"))
 
@@ -16,6 +18,7 @@ import recipes_page
 
 from tightbound.cli import meanings, tables
 from tightbound.config import SECTIONS
+from tightbound.core.component import Objective
 from tightbound.models.parts import KINDS
 from tightbound.models.recipes import RECIPES, Part, part
 
@@ -52,15 +55,13 @@ def test_identifiers_become_links() -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "name"), [(kind, name) for kind, table in KINDS.items() for name in table]
+    ("kind", "name"), [(kind, name) for kind in KINDS for name in KINDS[kind].table]
 )
-def test_every_option_of_every_part_has_its_meaning_in_the_docstring(
+def test_every_option_of_every_part_has_its_meaning_at_the_argument(
     kind: str, name: str
 ) -> None:
     for option, _, said in meanings.options(kind, Part(name=name)):
-        assert said, (
-            f"say what {option} is in the docstring of {kind} {name}, as `{option}: ...`"
-        )
+        assert said, f"describe {option} of {kind} {name}: Field(description=...)"
 
 
 def test_every_setting_has_a_meaning() -> None:
@@ -69,26 +70,32 @@ def test_every_setting_has_a_meaning() -> None:
     )
 
 
-class Odd:
-    """A sum.  Someone et al. 2016, eq. 3.
+class Odd(Objective):
+    """An objective with described and other options."""
 
-    alpha, beta: weights (Higgins
-    et al. 2017, eq. 2).  gamma: of I(x; z).  Never of y.
-    delta: the last
-    """
+    def __init__(
+        self,
+        alpha: Annotated[
+            float, Field(ge=0, description="weights (Higgins et al.)")
+        ] = 1.0,
+        beta: Annotated[float, Field(gt=0)] = 2.0,
+        gamma: float = 3.0,
+    ) -> None:
+        super().__init__()
 
 
-def test_clauses_of_docstrings_are_read_to_their_ends() -> None:
-    said = [
-        meanings.meaning(Odd, name)
-        for name in ("alpha", "beta", "gamma", "delta", "epsilon")
+class Child(Odd):
+    """An objective that has the options of its base class."""
+
+
+@pytest.mark.parametrize("cls", [Odd, Child])
+def test_descriptions_are_those_at_the_arguments(cls: type[Objective]) -> None:
+    mine = part(f"{__name__}:{cls.__name__}", beta=5.0)
+    assert meanings.options("objective", mine) == [
+        ("alpha", 1.0, "weights (Higgins et al.)"),
+        ("beta", 5.0, ""),
+        ("gamma", 3.0, ""),
     ]
-    assert said == ["weights (Higgins et al. 2017, eq. 2)"] * 2 + [
-        "of I(x; z)",
-        "the last",
-        "",
-    ]
-    assert meanings.meaning(type("Child", (Odd,), {}), "gamma") == "of I(x; z)"
 
 
 def test_show_has_every_option_with_its_value(
@@ -101,7 +108,10 @@ def test_show_has_every_option_with_its_value(
         for line in capsys.readouterr().out.splitlines()
         if (cells := re.split(r"\s{2,}", line.strip()))
     }
-    assert rows["recipe.objective.gamma"] == ["1000.0", "weight of the distance from C"]
+    assert rows["recipe.objective.gamma"] == [
+        "1000.0",
+        "weight of the distance of the rate from the capacity",
+    ]
     assert rows["recipe.objective.rise"][0] == "0.8" and rows["seed"][0] == "0"
     tables.show("ppca")
     assert re.search(r"train\.lr +0\.01 ", capsys.readouterr().out), (

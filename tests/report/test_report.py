@@ -1,6 +1,4 @@
-"""The report holds what it should, for every kind of data and model, and says nothing that is not
-so.
-"""
+"""Report: sections, captions, notices, languages and kinds of data and model."""
 
 from __future__ import annotations
 
@@ -14,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from support.report_pages import LOG, Page, page, untrained
+from support.small import short_search
 
 from tightbound import evaluation, report
 from tightbound.evaluation.diagnosis.rules import FIXES, WORDS, Verdict
@@ -44,11 +43,11 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 def test_the_page_is_whole_and_needs_nothing_else(pair: str) -> None:
-    found = Page(pair)
-    assert found.lang == "en"
-    assert len(found.ids) == len(set(found.ids)) and set(found.ids) >= SECTIONS
-    assert {link.removeprefix("#") for link in found.links} == SECTIONS
-    assert all(link.startswith("data:image/") for link in found.loads)
+    parsed = Page(pair)
+    assert parsed.lang == "en"
+    assert len(parsed.ids) == len(set(parsed.ids)) and set(parsed.ids) >= SECTIONS
+    assert {link.removeprefix("#") for link in parsed.links} == SECTIONS
+    assert all(link.startswith("data:image/") for link in parsed.loads)
     assert (
         "http://" not in re.sub(r"data:image/[^\"]*", "", pair)
         and "@import" not in pair
@@ -56,9 +55,9 @@ def test_the_page_is_whole_and_needs_nothing_else(pair: str) -> None:
     )
     assert all(
         p["alt"] and int(p["width"] or 0) > 0 and int(p["height"] or 0) > 0
-        for p in found.pictures
+        for p in parsed.pictures
     )
-    assert found.text.count("None") == 0 and "nan" not in found.text.lower().split()
+    assert parsed.text.count("None") == 0 and "nan" not in parsed.text.lower().split()
 
 
 def test_an_autoencoder_is_never_given_an_elbo(pair: str) -> None:
@@ -115,7 +114,7 @@ def test_both_languages_say_the_same(pair: str, tmp_path: Path) -> None:
         assert {f"{s}_says" for s in slugs} <= set(table["verdict"]) and set(
             table["fix"]
         ) == set(FIXES)
-    found = Page(
+    parsed = Page(
         page(
             [untrained("digits", r, tmp_path) for r in ("ae", "vae")],
             tmp_path,
@@ -123,11 +122,11 @@ def test_both_languages_say_the_same(pair: str, tmp_path: Path) -> None:
         )
     )
     assert (
-        found.lang == "ko"
-        and "잠재 공간" in found.text
-        and "latent space" not in found.text.lower()
+        parsed.lang == "ko"
+        and "잠재 공간" in parsed.text
+        and "latent space" not in parsed.text.lower()
     )
-    assert len(found.pictures) == len(Page(pair).pictures)
+    assert len(parsed.pictures) == len(Page(pair).pictures)
 
 
 def test_figures_hold_no_words_of_a_language(pair: str) -> None:
@@ -136,13 +135,13 @@ def test_figures_hold_no_words_of_a_language(pair: str) -> None:
     allowed = re.compile(
         r"(PC \d|z[₀-₉]*|L2|n|K|epoch|nats|density|D|\+ R|− gap|[−\d.,]+|[←→ −\d.]+|\d+)"
     )
-    seen = []
+    words = []
     for uri in re.findall(r"data:image/svg\+xml;base64,([^\"]+)", pair):
         svg = base64.b64decode(uri).decode()
-        seen += re.findall(r"<text[^>]*>([^<]*)</text>", svg)
+        words += re.findall(r"<text[^>]*>([^<]*)</text>", svg)
         assert "clip" in svg or "path" in svg
-    assert len(seen) > 50
-    assert [t for t in seen if not allowed.fullmatch(t.strip())] == []
+    assert len(words) > 50
+    assert [t for t in words if not allowed.fullmatch(t.strip())] == []
 
 
 EVERY = [
@@ -224,15 +223,15 @@ def test_every_kind_of_data_and_model(name: str, tmp_path: Path) -> None:
         if len(shape) == 2
         else rng.integers(0, 256, shape).astype(np.uint8)
     )
-    found = Page(
+    parsed = Page(
         page(
             [untrained(x, recipe, **settings) for recipe, settings in recipes], tmp_path
         )
     )
-    assert SECTIONS - {"probe"} <= set(found.ids) and "probe" not in found.ids
-    assert "No training log was kept" in found.text
+    assert SECTIONS - {"probe"} <= set(parsed.ids) and "probe" not in parsed.ids
+    assert "No training log was kept" in parsed.text
     if len(recipes) > 1 and recipes[0][0] == recipes[1][0]:
-        assert "VAE (1)" in found.text and "VAE (2)" in found.text
+        assert "VAE (1)" in parsed.text and "VAE (2)" in parsed.text
 
 
 def test_one_test_example_is_enough(tmp_path: Path) -> None:
@@ -253,7 +252,7 @@ def test_one_test_example_is_enough(tmp_path: Path) -> None:
 
 
 def colour(n: int) -> list[Run]:
-    """An autoencoder and a VAE whose distortion dwarfs the other terms, as of any colour images."""
+    """An autoencoder and a VAE on colour images, with n of them for testing."""
     x = np.random.default_rng(0).integers(0, 256, (60, 16, 16, 3)).astype(np.uint8)
     return [untrained(x, recipe, **{"data.test": n / 60}) for recipe in ("ae", "vae")]
 
@@ -270,17 +269,17 @@ def test_small_terms_are_seen_beside_a_large_distortion(
         (run.folder / "log.jsonl").write_text(
             "".join(json.dumps(line) + "\n" for line in log)
         )
-    found = Page(page(runs, tmp_path))
-    start = re.search(r"The axis begins at ([\d,]+), not at 0", found.text)
-    distortion = re.search(r"Distortion D ([\d,.]+)", found.text)
+    parsed = Page(page(runs, tmp_path))
+    start = re.search(r"The axis begins at ([\d,]+), not at 0", parsed.text)
+    distortion = re.search(r"Distortion D ([\d,.]+)", parsed.text)
     assert start and distortion
     low, high = (float(m.group(1).replace(",", "")) for m in (start, distortion))
     assert 0 < low < high and high - low < 0.2 * high
     assert (
         "The rate is small compared with the distortion and has an axis of its own."
-        in found.text
+        in parsed.text
     )
-    alts = [p["alt"] for p in found.pictures]
+    alts = [p["alt"] for p in parsed.pictures]
     assert "VAE: rate in nats by epoch of training" in alts
     assert not any(str(alt).startswith("AE: rate") for alt in alts)
     assert "axis of its own" not in Page(pair).text, (
@@ -378,32 +377,36 @@ def test_accounts_that_do_not_compare_are_said_not_to(tmp_path: Path) -> None:
 def test_the_true_posterior_is_drawn_where_there_are_few_features(
     latent: int, tmp_path: Path
 ) -> None:
-    two, vae = untrained("digits", "vae", latent=latent), untrained("digits", "vae")
+    two = untrained("digits", "vae", latent=latent)
+    vae = untrained("digits", "vae")
     evaluations = [evaluation.evaluate(vae, k=8, limit=64, subset=0)]
     html = report.write(
         [vae], tmp_path / "r.html", evaluations=evaluations, extra_runs=[two]
     ).read_text(encoding="utf-8")
-    found = Page(html)
-    assert "bayes" in found.ids and "sampling" in found.ids
-    words = found.text.split("Bayes’ rule on a grid")[1]
+    parsed = Page(html)
+    assert "bayes" in parsed.ids and "sampling" in parsed.ids
+    words = parsed.text.split("Bayes’ rule on a grid")[1]
     assert (
         "The sum of the terms minus log p(x) , which was integrated separately" in words
         and "Largest," in words
     )
-    own = [
+    densities = [
         p
-        for p in found.pictures
+        for p in parsed.pictures
         if "VAE: the true posterior" in str(p["alt"]) or "p(x|z) as a" in str(p["alt"])
     ]
-    assert len(own) == 2 and "10³²" not in words
+    assert len(densities) == 2 and "10³²" not in words
 
 
-def test_the_account_shows_its_details_and_the_diagnosis(tmp_path: Path) -> None:
+def test_the_account_shows_its_details_and_the_diagnosis(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    short_search(monkeypatch)
     run = untrained(
         "digits", "vae", latent=2, **{"objective.name": "elbo", "objective.beta": 50.0}
     )
     tree = evaluation.evaluate(run, k=60, limit=40, subset=3, gap=True).to_json()
-    found = Page(
+    parsed = Page(
         report.write([run], tmp_path / "r.html", evaluations=[tree]).read_text(
             encoding="utf-8"
         )
@@ -414,10 +417,10 @@ def test_the_account_shows_its_details_and_the_diagnosis(tmp_path: Path) -> None
         "3 test images",
         "3 training images",
     ):
-        assert words in found.text
+        assert words in parsed.text
     assert (
-        "The importance-weighted bound increases with K" in found.text
-        and "Active features" in found.text
+        "The importance-weighted bound increases with K" in parsed.text
+        and "Active features" in parsed.text
     )
     tree["diagnosis"]["verdicts"] = [verdict.to_json() for verdict in EVERY]
     for lang in LANGUAGES:

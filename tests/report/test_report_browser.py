@@ -1,6 +1,4 @@
-"""In a real browser the page fits the screen of a phone and of a desk: nothing scrolls sideways,
-nothing is cut.
-"""
+"""Report in a browser: no horizontal scrolling and no clipped text at two widths."""
 
 from __future__ import annotations
 
@@ -65,9 +63,9 @@ def test_nothing_scrolls_sideways(lang: str, tmp_path: Path) -> None:
         f"file://{tmp_path}/measure.html",
     ]
     dom = subprocess.run(command, capture_output=True, text=True, timeout=80).stdout
-    found = re.search(r'<pre id="out">(.*?)</pre>', dom, re.DOTALL)
-    assert found, dom[-500:]
-    phone, desk = json.loads(html.unescape(found.group(1)))
+    measured = re.search(r'<pre id="out">(.*?)</pre>', dom, re.DOTALL)
+    assert measured, dom[-500:]
+    phone, desk = json.loads(html.unescape(measured.group(1)))
     assert (phone["wide"], desk["wide"]) == (390, 1280)
     for screen in (phone, desk):
         assert screen["scroll"] <= screen["wide"]

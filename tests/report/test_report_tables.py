@@ -1,6 +1,4 @@
-"""The report of a table: column by column, in the user's names and values, and right about what it
-says of them.
-"""
+"""Report of a table: columns, printed values, marginals and nearest rows."""
 
 from __future__ import annotations
 
@@ -20,7 +18,7 @@ from tightbound.data.tables.encoding import codes
 from tightbound.data.tables.table import Table
 from tightbound.report.content import nearest_neighbours
 from tightbound.report.content.gather import conditions
-from tightbound.report.content.table_format import TableFormat
+from tightbound.report.content.table_format import GridOptions, TableFormat
 from tightbound.report.content.table_marginals import (
     column_fits,
     distance,
@@ -33,7 +31,7 @@ from tightbound.runs.run import Run
 
 
 def shown(runs: list[Run], tmp_path: Path, **options: Any) -> str:
-    """The report of some runs without a diagnosis."""
+    """The report of runs without a diagnosis."""
     evaluations = [
         evaluation.evaluate(run, k=4, limit=8, subset=0, diagnosis=False)
         for run in runs
@@ -74,13 +72,13 @@ def people(folder: Path, n: int = 90) -> str:
 def test_a_table_is_shown_by_its_names_and_values(lang: str, tmp_path: Path) -> None:
     run = untrained(people(tmp_path), "mixed")
     html = shown([run], tmp_path, lang=lang)
-    found = Page(html)
+    parsed = Page(html)
     assert (
-        "marginals" in found.ids
+        "marginals" in parsed.ids
         and "<b>Daegu" not in html
-        and "<b>Daegu</b>" in found.text
+        and "<b>Daegu</b>" in parsed.text
     )
-    cells = [tuple(found.text[found.text.index("height") :].split())]
+    cells = [tuple(parsed.text[parsed.text.index("height") :].split())]
     assert {"height", "member", "city", "visits", "Seoul", "true", "false"} <= set(
         cells[0]
     )
@@ -92,7 +90,7 @@ def test_a_table_is_shown_by_its_names_and_values(lang: str, tmp_path: Path) -> 
         html.count('<table class="grid">') >= 7
         and html.count('<ul class="shares">') == 2
     )
-    assert Text(lang)("page.standard") not in found.text
+    assert Text(lang)("page.standard") not in parsed.text
 
 
 def test_a_gap_of_a_category_is_shown_as_one(tmp_path: Path) -> None:
@@ -112,9 +110,9 @@ def test_a_gap_of_a_category_is_shown_as_one(tmp_path: Path) -> None:
         )
     )
     run = untrained(str(source), "missing-data", **{"data.allow_missing": True})
-    held = run.data.test.examples(torch.arange(len(run.data.test)))
-    found = marginals(run, run.data.columns, held, held)
-    assert len(found[1].real) < len(held) == len(found[0].real)
+    held_out = run.data.test.examples(torch.arange(len(run.data.test)))
+    columns = marginals(run, run.data.columns, held_out, held_out)
+    assert len(columns[1].real) < len(held_out) == len(columns[0].real)
     assert " · " in " ".join(Page(shown([run], tmp_path)).text.split())
 
 
@@ -141,84 +139,88 @@ def test_tables_of_plain_numbers(name: str, tmp_path: Path) -> None:
         untrained(str(tmp_path / "plain.csv"), recipe, **values)
         for recipe, values in recipes
     ]
-    found = Page(shown(runs, tmp_path))
-    assert ("marginals" in found.ids) == named
+    parsed = Page(shown(runs, tmp_path))
+    assert ("marginals" in parsed.ids) == named
     if named:
-        assert "column-19" in found.text and "column-20" not in found.text
-        assert "The table has 25 columns; the first 20 are shown." in found.text
-    assert (" · " in " ".join(found.text.split())) == (name == "missing values")
+        assert "column-19" in parsed.text and "column-20" not in parsed.text
+        assert "The table has 25 columns; the first 20 are shown." in parsed.text
+    assert (" · " in " ".join(parsed.text.split())) == (name == "missing values")
     if name == "numbers with names":
-        assert "an autoencoder has no prior" in found.text
+        assert "an autoencoder has no prior" in parsed.text
 
 
 def test_marginals_are_those_of_the_model_and_of_the_data(tmp_path: Path) -> None:
-    """Draws of a decoder that says nothing have the training shares that its likelihood
-    began with.
-    """
+    """With all weights at zero, draws have the training shares of each value."""
     run = untrained(people(tmp_path, 400), "mixed")
     for p in run.model.hierarchy.parameters():
         p.zero_()
-    held, train = (
+    held_out, train = (
         run.data.splits[k].examples(torch.arange(len(run.data.splits[k])))
         for k in ("test", "train")
     )
-    found = marginals(run, run.data.columns, held, train)
-    assert [m.column.name for m in found] == ["height", "member", "city", "visits"]
-    assert all(len(m.real) == len(held) and len(m.drawn) == len(train) for m in found)
-    assert set(found[2].drawn) == {0, 1, 2} and set(found[1].drawn) == {0, 1}
-    assert (found[3].drawn == np.rint(found[3].drawn)).all() and found[
+    columns = marginals(run, run.data.columns, held_out, train)
+    assert [m.column.name for m in columns] == ["height", "member", "city", "visits"]
+    assert all(
+        len(m.real) == len(held_out) and len(m.drawn) == len(train) for m in columns
+    )
+    assert set(columns[2].drawn) == {0, 1, 2} and set(columns[1].drawn) == {0, 1}
+    assert (columns[3].drawn == np.rint(columns[3].drawn)).all() and columns[
         3
     ].drawn.min() >= 0
     share = float(train.x[:, 1].mean())
-    assert found[1].drawn.mean() == pytest.approx(
+    assert columns[1].drawn.mean() == pytest.approx(
         share, abs=4 * (share * (1 - share) / len(train)) ** 0.5
     )
-    again = marginals(run, run.data.columns, held, train)
-    assert all((a.drawn == b.drawn).all() for a, b in zip(found, again, strict=True))
+    again = marginals(run, run.data.columns, held_out, train)
+    assert all((a.drawn == b.drawn).all() for a, b in zip(columns, again, strict=True))
 
 
 def test_draws_of_a_conditional_model_have_the_conditions_of_the_held_out_rows(
     tmp_path: Path,
 ) -> None:
     rng = np.random.default_rng(0)
-    labels, x = rng.integers(0, 2, 90), rng.normal(size=(90, 2))
+    labels = rng.integers(0, 2, 90)
+    x = rng.normal(size=(90, 2))
     lines = [
         "a,b,label",
         *(f"{v[0]:.3f},{v[1]:.3f},{'xy'[k]}" for v, k in zip(x, labels, strict=True)),
     ]
-    (tmp_path / "told.csv").write_text("\n".join(lines))
+    (tmp_path / "labelled.csv").write_text("\n".join(lines))
     run = untrained(
-        str(tmp_path / "told.csv"),
+        str(tmp_path / "labelled.csv"),
         "conditional",
         **{"data.condition": "labels", "data.label": "label"},
     )
-    seen: list[torch.Tensor] = []
-    own = run.predictor.sample_prior
+    given: list[torch.Tensor] = []
+    sample_prior = run.predictor.sample_prior
 
     def watched(
         n: int, temperature: float = 1.0, c: Any = None, y: Any = None
     ) -> Batch:
-        seen.append(c)
-        return own(n, temperature, c, y)
+        given.append(c)
+        return sample_prior(n, temperature, c, y)
 
     run.predictor.sample_prior = watched  # type: ignore[method-assign]
-    held = run.data.test.examples(torch.arange(len(run.data.test)))
-    marginals(run, run.data.columns, held, run.data.train.examples(torch.arange(50)))
+    held_out = run.data.test.examples(torch.arange(len(run.data.test)))
+    marginals(
+        run, run.data.columns, held_out, run.data.train.examples(torch.arange(50))
+    )
     assert (
-        held.c is not None
-        and torch.equal(seen[0][: len(held)], held.c)
-        and len(seen[0]) == 50
+        held_out.c is not None
+        and torch.equal(given[0][: len(held_out)], held_out.c)
+        and len(given[0]) == 50
     )
     html = shown([run], tmp_path)
     assert "conditions of the held-out rows" in Page(html).text
-    told = conditions(run, 8).argmax(1).tolist()
-    assert "".join(f'<th scope="col">{"xy"[k]}</th>' for k in told) in html, (
+    classes = conditions(run, 8).argmax(1).tolist()
+    assert "".join(f'<th scope="col">{"xy"[k]}</th>' for k in classes) in html, (
         "each sample stands under its class"
     )
 
 
 def test_distances_of_shares_are_known() -> None:
-    a, b = np.array([0.0, 0.0, 1.0, 2.0]), np.array([0.0, 1.0, 1.0, 1.0, 1.0])
+    a = np.array([0.0, 0.0, 1.0, 2.0])
+    b = np.array([0.0, 1.0, 1.0, 1.0, 1.0])
     assert distance(a, b, ordered=False) == pytest.approx((0.3 + 0.55 + 0.25) / 2)
     assert distance(a, b, ordered=True) == pytest.approx(
         0.3
@@ -261,7 +263,7 @@ def test_cells_are_as_the_user_wrote_them() -> None:
         and table_format.print(0, -1.5) == "−1.50"
     )
     grid = table_format.grid(
-        raw, ["1", "2"], "", reference=raw[::-1], mark_differences=True
+        raw, ["1", "2"], "", GridOptions(reference=raw[::-1], mark_differences=True)
     )
     assert [cell.differs for cell in grid.lines[2][1]] == [
         True,
@@ -294,15 +296,11 @@ def test_rows_in_columns_are_whole_where_their_values_are() -> None:
 def test_the_nearest_row_is_found_among_rows_with_gaps(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """By brute force: a gap adds its expected square, so that rows of which little is known are
-    near to nothing.
-    """
-    made = np.random.default_rng(0)
-    rows, queries = (
-        made.random((50, 6)).astype("float32"),
-        made.random((7, 6)).astype("float32"),
-    )
-    rows[made.random(rows.shape) < 0.3] = np.nan
+    """A gap adds its expected square, so rows with many gaps are near to nothing."""
+    rng = np.random.default_rng(0)
+    rows = rng.random((50, 6)).astype("float32")
+    queries = rng.random((7, 6)).astype("float32")
+    rows[rng.random(rows.shape) < 0.3] = np.nan
     rows[3] = np.nan
     same: Any = SimpleNamespace(unit=lambda x: x)
     for whole in (False, True):
@@ -312,8 +310,9 @@ def test_the_nearest_row_is_found_among_rows_with_gaps(
             "read_batches",
             lambda *a, x=x: enumerate(torch.from_numpy(x).split(25)),
         )
-        found = nearest_neighbours.nearest(None, same, queries)
-        mean, variance = np.nanmean(x[:25], 0), np.nanvar(x[:25], 0)
+        neighbours = nearest_neighbours.nearest(None, same, queries)
+        mean = np.nanmean(x[:25], 0)
+        variance = np.nanvar(x[:25], 0)
         each = np.where(
             np.isnan(x),
             (queries[:, None] - mean) ** 2 + variance,
@@ -321,8 +320,9 @@ def test_the_nearest_row_is_found_among_rows_with_gaps(
         )
         far = np.sqrt(each.sum(-1))
         assert (
-            np.allclose(found.distance, far.min(1), atol=1e-4) and found.searched == 50
+            np.allclose(neighbours.distance, far.min(1), atol=1e-4)
+            and neighbours.searched == 50
         )
         assert np.array_equal(
-            found.example, x[far.argmin(1)], equal_nan=True
+            neighbours.example, x[far.argmin(1)], equal_nan=True
         ) and 3 not in far.argmin(1)

@@ -29,20 +29,14 @@ VOID = {
 }
 
 
-LOG = [
-    {
-        "event": "epoch",
-        "epoch": float(e),
-        "step": 10 * e,
-        "time": 1.5 * e,
-        "best": e == 3,
-    }
-    | {
-        part: {"distortion": 90.0 / e, "rate": 3.0 * e, "elbo": -90.0 / e - 3 * e}
-        for part in ("train", "valid")
-    }
-    for e in range(1, 5)
-]
+def _epoch(e: int) -> dict[str, Any]:
+    """A line of the training log."""
+    values = {"distortion": 90.0 / e, "rate": 3.0 * e, "elbo": -90.0 / e - 3 * e}
+    step = {"epoch": float(e), "step": 10 * e, "time": 1.5 * e, "best": e == 3}
+    return {"event": "epoch", **step, "train": values, "valid": values}
+
+
+LOG = [_epoch(e) for e in range(1, 5)]
 
 
 def untrained(
@@ -52,20 +46,18 @@ def untrained(
     name: str = "",
     **settings: Any,
 ) -> Run:
-    """A model with its first weights, in a folder with a log where one is given: quick, and all a
-    page needs.
-    """
+    """An untrained run; with a folder, also a training log."""
     values = {"recipe.size": "s", "latent": 4, **settings}
     wanted = with_required_data(
         config.configure(
             source if isinstance(source, str) else "", recipe, values=values
         )
     )
-    found = data.load(source, wanted.data)
-    settled, _ = settle(wanted, found)
-    if settled.data.domain != found.settings.domain:
-        found = data.load(source, settled.data)
-    spec = found.spec
+    dataset = data.load(source, wanted.data)
+    settled, _ = settle(wanted, dataset)
+    if settled.data.domain != dataset.settings.domain:
+        dataset = data.load(source, settled.data)
+    spec = dataset.spec
     with seeded(0):
         model, _ = build(settled.recipe, spec)
     if folder is not None:
@@ -75,15 +67,15 @@ def untrained(
             "".join(json.dumps(line) + "\n" for line in LOG)
         )
     return Run(
-        settled.model_copy(update={"spec": spec, "digest": found.digest}),
+        settled.model_copy(update={"spec": spec, "digest": dataset.digest}),
         model,
         folder,
-        found,
+        dataset,
     )
 
 
 def page(runs: list[Run], tmp_path: Path, **options: Any) -> str:
-    """The report of some runs, with evaluations of a few samples."""
+    """The report of runs, with evaluations of few samples."""
     evaluations = [evaluation.evaluate(run, k=8, limit=64) for run in runs]
     return report.write(
         runs, tmp_path / "report.html", evaluations=evaluations, **options
@@ -91,8 +83,9 @@ def page(runs: list[Run], tmp_path: Path, **options: Any) -> str:
 
 
 class Page(HTMLParser):
-    """Reads a page, and keeps what a test asks for; every element must be closed in order, every id
-    be there once.
+    """Parser of a page for its ids, links, pictures and words.
+
+    Every element must be closed in order.
     """
 
     def __init__(self, html: str) -> None:
@@ -109,22 +102,24 @@ class Page(HTMLParser):
         assert self.open == []
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        held = dict(attrs)
+        attributes = dict(attrs)
         if tag not in VOID:
             self.open.append(tag)
-        if held.get("id"):
-            self.ids.append(str(held["id"]))
+        if attributes.get("id"):
+            self.ids.append(str(attributes["id"]))
         if tag == "img":
-            self.pictures.append(held)
+            self.pictures.append(attributes)
         if tag == "a":
-            self.links.append(str(held["href"]))
+            self.links.append(str(attributes["href"]))
         if tag == "html":
-            self.lang = held["lang"]
+            self.lang = attributes["lang"]
         self.loads += [
-            str(held[k]) for k in ("src", "srcset", "data", "action") if held.get(k)
+            str(attributes[k])
+            for k in ("src", "srcset", "data", "action")
+            if attributes.get(k)
         ]
         assert tag not in ("script", "link", "iframe", "object")
-        assert not [k for k in held if k.startswith("on")]
+        assert not [k for k in attributes if k.startswith("on")]
 
     def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         assert tag in ("circle", "path", "rect", "use")

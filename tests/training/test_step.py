@@ -20,7 +20,7 @@ from tightbound.core.draw import Clock
 from tightbound.core.trace import Trace
 from tightbound.distributions.random import StepNoise
 from tightbound.runtime.errors import TightboundError
-from tightbound.training import budget as schedule
+from tightbound.training import budget
 from tightbound.training.console import Quiet
 from tightbound.training.optimization.optimizer import optimizer
 from tightbound.training.run_training import assemble_step, settle
@@ -58,7 +58,7 @@ def make_trainer(folder: Path, recipe: str = "vae", **values: Any) -> Trainer:
         data = data_room.load("digits", config.data, seed=0)
     config = config.model_copy(update={"spec": data.spec})
     config = config.model_copy(
-        update={"train": schedule.resolve(config.train, len(data.train))}
+        update={"train": budget.resolve(config.train, len(data.train))}
     )
     step = assemble_step(config, torch.device("cpu"))
     step.model.train()

@@ -152,13 +152,13 @@ def evaluate(
     ais: Annotated[
         bool,
         Parameter(
-            help="log p(x) by annealed importance sampling too, with a certificate"
+            help="log p(x) by annealed importance sampling too, with its BDMC gap"
         ),
     ] = False,
     gap: Annotated[
         bool,
         Parameter(
-            help="the third term in its two parts, on test and training examples"
+            help="the inference gap in its two parts, on test and training examples"
         ),
     ] = False,
     subset: Annotated[

@@ -19,6 +19,12 @@ class Batch:
         y: Labels (B,), -1 where unknown.
         index: Row numbers in the training data (B,).
         mask: 1 where x was observed; a model that takes missing values makes it from x.
+
+    Example:
+        >>> import torch, tightbound as tb
+        >>> batch = tb.Batch(torch.zeros(4, 3), y=torch.tensor([0, 1, -1, 0]))
+        >>> len(batch[:2]), batch[:2].y.tolist()
+        (2, [0, 1])
     """
 
     x: Tensor

@@ -27,12 +27,19 @@ Loss = Tensor | dict[str, Tensor]
 
 @dataclass(frozen=True)
 class EncodedData:
-    """Draws of q(z|x) at training examples, to which a prior is fitted after training.
+    """Draws of q(z|x) at training examples, to which a prior is fitted.
 
     Args:
         z: One draw for each of n training examples, (n, d).
         moments: Computes mean and scale of q(z|x) of the same examples, (n, d) each.
         seed: Seed of randomness in fitting.
+
+    Example:
+        >>> import torch, tightbound as tb
+        >>> z = torch.randn(50, 2)
+        >>> data = tb.EncodedData(z, lambda: (z, torch.ones_like(z)), seed=0)
+        >>> data.z.shape
+        torch.Size([50, 2])
     """
 
     z: Tensor
@@ -92,7 +99,19 @@ class ModelPart(nn.Module):
 
 
 class ModelAware(ModelPart):
-    """Base class of modules that read the model around them: `self.model`, no submodule."""
+    """Base class of modules that read the model around them: `self.model`, no submodule.
+
+    Example:
+        >>> import tightbound as tb
+        >>> class Counter(tb.ModelAware):
+        ...     def parameters_of_model(self) -> int:
+        ...         return sum(p.numel() for p in self.model.parameters())
+        >>> model, data = tb.build("vae", "digits", latent=2, seed=0)
+        >>> part = Counter()
+        >>> part.attach(model)
+        >>> part.parameters_of_model() == sum(p.numel() for p in model.parameters())
+        True
+    """
 
     model: Any
 
@@ -399,6 +418,12 @@ class Hierarchy(nn.Module):
 
     `visit` calls `z = draw(name, p=..., q=...)` for each site; `decoder` turns the state that it
     returns into y (n, params, *shape).
+
+    Example:
+        >>> import tightbound as tb
+        >>> model, data = tb.build("hvae", "digits", latent=[3, 2], seed=0)
+        >>> model.hierarchy.sites, model.hierarchy.site_widths
+        (('z2', 'z1'), {'z1': 3, 'z2': 2})
     """
 
     #: Names of the latent sites in the order of p: the topmost first.

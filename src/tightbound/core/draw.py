@@ -53,7 +53,13 @@ def folded(drawn: Tensor, samples: int, fold: int) -> Tensor:
 
 @dataclass(frozen=True)
 class Clock:
-    """Progress of training: the share of all steps that is done, 0 to 1."""
+    """Progress of training: the share of all steps that is done, 0 to 1.
+
+    Example:
+        >>> import tightbound as tb
+        >>> tb.Clock(0.25).ramp(0.5), tb.Clock(0.9).ramp(0.5)
+        (0.5, 1.0)
+    """
 
     progress: float | Tensor = 1.0
 
@@ -79,6 +85,11 @@ class Context:
         c: Condition of a conditional model (n, C).
         joint: log p(x, z) of the rows, (n,), as a function of latents {site: (n, d)}, where
             there is an x. Read by posteriors with `uses_log_joint`.
+
+    Example:
+        >>> import torch, tightbound as tb
+        >>> tb.Context(3).infer, tb.Context(3, h=torch.zeros(3, 8)).infer
+        (False, True)
     """
 
     n: int

@@ -1,4 +1,4 @@
-"""Read data from names, paths, arrays and Datasets into splits that a model can use."""
+"""Read names, paths, arrays and Datasets into splits for a model."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The cache of this package: its folder, atomic writes, and decoded rows as a memory map."""
+"""The cache of this package: its folder, and decoded rows as a memory map."""
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ import numpy as np
 
 from tightbound.runtime.atomic_files import Advice, make_folder, open_atomic
 from tightbound.runtime.errors import TightboundError
+
+Notes = dict[str, Any]  # JSON values that are stored with cached rows
 
 _HEADER = 128
 
@@ -40,7 +42,7 @@ ADVICE = Advice(
 
 @contextmanager
 def whole_file(path: Path) -> Iterator[BinaryIO]:
-    """An atomic write of a file of the cache, whose folder is created where it is missing."""
+    """An atomic write of a file of the cache, whose folder is created if missing."""
     make_folder(path.parent, ADVICE)
     with open_atomic(path, ADVICE) as file:
         yield file
@@ -63,8 +65,8 @@ def link_rows(key: str, other: str) -> None:
 
 
 def cached_rows(
-    key: str, make: Callable[[dict[str, Any]], Iterator[np.ndarray]]
-) -> tuple[np.ndarray, dict[str, Any]]:
+    key: str, make: Callable[[Notes], Iterator[np.ndarray]]
+) -> tuple[np.ndarray, Notes]:
     """Rows from the cache, which are computed and stored where they are not in it.
 
     Rows with a wrong size, header or checksum are computed again.
@@ -80,7 +82,7 @@ def cached_rows(
     rows_file, notes_file = _files(key)
     cached = _read(rows_file, notes_file)
     if cached is None:
-        notes: dict[str, Any] = {}
+        notes: Notes = {}
         _write(rows_file, notes_file, make(notes), notes)
         cached = _read(rows_file, notes_file)
     if cached is None:
@@ -94,7 +96,7 @@ def _write(
     rows_file: Path,
     notes_file: Path,
     blocks: Iterator[np.ndarray],
-    notes: dict[str, Any],
+    notes: Notes,
 ) -> None:
     """Write the rows, then their notes with the checksum that makes them valid."""
     count = 0
@@ -118,9 +120,7 @@ def _write(
         file.write(json.dumps(about).encode())
 
 
-def _read(
-    rows_file: Path, notes_file: Path
-) -> tuple[np.ndarray, dict[str, Any]] | None:
+def _read(rows_file: Path, notes_file: Path) -> tuple[np.ndarray, Notes] | None:
     """The cached rows and notes, or None where they are missing or damaged."""
     try:
         about = json.loads(notes_file.read_text())
@@ -131,6 +131,8 @@ def _read(
         for start in range(0, len(rows), 4096):
             block = np.ascontiguousarray(rows[start : start + 4096])
             check = zlib.crc32(block.data, check)
-        return (rows, about["notes"]) if check == about["crc32"] else None
+        if check == about["crc32"]:
+            return (rows, about["notes"])
+        return None
     except (OSError, ValueError, KeyError, TypeError, EOFError):
         return None

@@ -45,7 +45,7 @@ _OF_TRAINING = (
 ROWS_OF_A_SHARD = 1 << 32
 
 
-def read(source: Any, spec: DataSpec, settings: DataSettings | None = None) -> Split:
+def read(source: object, spec: DataSpec, settings: DataSettings | None = None) -> Split:
     """Read new data for a trained model.
 
     Image files are resized as in training. Arrays may be in another layout where it is
@@ -99,7 +99,10 @@ def _read_builtin(
 
 
 def plain_settings(spec: DataSpec, settings: DataSettings) -> DataSettings:
-    """The settings to read new data by: without those of training, images in the spec's size."""
+    """The settings to read new data by, without those that training resolved.
+
+    Image files get the size and channels of the spec.
+    """
     fields = DataSettings.model_fields
     plain = settings.model_copy(
         update={name: fields[name].default for name in _OF_TRAINING}
@@ -112,7 +115,7 @@ def plain_settings(spec: DataSpec, settings: DataSettings) -> DataSettings:
 
 
 def read_one(
-    source: Any, spec: DataSpec, settings: DataSettings | None = None
+    source: object, spec: DataSpec, settings: DataSettings | None = None
 ) -> Split:
     """Read one example for a trained model.
 
@@ -158,10 +161,12 @@ def raw_shape(spec: DataSpec) -> tuple[int, ...]:
         return (len(spec.fields),)
     if "c" not in spec.layout:
         return spec.shape[1:]
-    return (*spec.shape[1:], spec.shape[0]) if spec.layout.endswith("c") else spec.shape
+    if spec.layout.endswith("c"):
+        return (*spec.shape[1:], spec.shape[0])
+    return spec.shape
 
 
-def _with_row_axis(source: Any, spec: DataSpec) -> Any:
+def _with_row_axis(source: Any, spec: DataSpec) -> object:
     """A single example as an array of one; any other source unchanged."""
     shape = getattr(source, "shape", None)
     if shape is None or tuple(shape) not in (raw_shape(spec), spec.shape):
@@ -178,7 +183,7 @@ def _conform(
     spec: DataSpec,
     settings: DataSettings,
 ) -> Split:
-    """Rows in the layout and domain of the spec; greys of a binarised model are drawn."""
+    """Rows in the layout and domain of the spec, with a fixed draw of greys."""
     notices = [*source.notices]
     change = _change(source, spec, settings, notices)
     x = split.x.map(change) if isinstance(split.x, OnDisk) else change(split.x)
@@ -209,12 +214,14 @@ def _fixed_draw(x: Tensor | OnDisk, levels: int) -> Tensor | OnDisk:
 
 
 def _condition(split: RawSplit, source: RawSource, spec: DataSpec) -> Tensor | None:
-    """The conditions of these rows as the model encodes them; None where they have none."""
+    """The conditions of these rows as the model encodes them, or None."""
     condition = spec.condition
     if condition is None:
         return None
     if not condition.mean:
-        return _class_ids(split, source, condition) if split.c is None else None
+        if split.c is None:
+            return _class_ids(split, source, condition)
+        return None
     if split.c is not None and split.c.shape[1] != condition.width:
         raise TightboundError(
             f"{source.where} has conditions of {split.c.shape[1]} numbers, "
@@ -276,7 +283,7 @@ def conform_stream(
 def _change(
     source: RawSource, spec: DataSpec, settings: DataSettings, notices: list[str]
 ) -> Change:
-    """A function from raw rows to the layout of the spec, and from bytes to its levels."""
+    """A function that converts raw rows to the layout and levels of the spec."""
     top = _top(spec, settings) if source.levels == 256 else None
     if top is None or top == 255:
         return lambda rows: _in_layout(rows, source.layout, spec, source.where)
@@ -300,7 +307,7 @@ def _grey(
     settings: DataSettings,
     notices: list[str],
 ) -> DataSpec | None:
-    """The spec of rows that are to be binarised; None where they are binary or need not be."""
+    """The spec of grey rows that are to be binarised; None for other rows."""
     if settings.binarize == "none":
         return None
     sample, numbers = rows_to_check(x)
@@ -323,7 +330,9 @@ def _top(spec: DataSpec, settings: DataSettings) -> int | None:
     levels = spec.levels
     if settings.binarize != "none":
         levels = settings.levels or 256
-    return None if levels is None or spec.domain == "categorical" else levels - 1
+    if levels is None or spec.domain == "categorical":
+        return None
+    return levels - 1
 
 
 def _in_layout(x: Tensor, layout: str | None, spec: DataSpec, what: str) -> Tensor:
@@ -356,7 +365,9 @@ def _from_channel_first(x: Tensor, spec: DataSpec) -> Tensor:
     """Rows (n, C, ...) in the layout of the spec."""
     if "c" not in spec.layout:
         return x[:, 0]
-    return x.movedim(1, -1) if spec.layout.endswith("c") else x
+    if spec.layout.endswith("c"):
+        return x.movedim(1, -1)
+    return x
 
 
 def _channel_first(x: Tensor, layout: str | None, spec: DataSpec) -> Tensor | None:
@@ -368,4 +379,6 @@ def _channel_first(x: Tensor, layout: str | None, spec: DataSpec) -> Tensor | No
     if shape == channel_last and (layout is None or layout.endswith("c")):
         return x.movedim(-1, 1)
     is_single = shape == spec.shape[1:] and spec.shape[0] == 1
-    return x[:, None] if is_single else None
+    if is_single:
+        return x[:, None]
+    return None

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tightbound.core.data_spec import Column, DataSpec
+from tightbound.core.data_spec import Column, DataSpec, Domain
 from tightbound.data.on_disk import ExcludingIndex, OnDisk, rows_to_check
 from tightbound.data.opening import open_source, open_stream
 from tightbound.data.prepare.binarize import FixedDraws, drawn_on_disk
@@ -28,11 +28,11 @@ from tightbound.data.prepare.infer import (
     moments,
     survey,
 )
-from tightbound.data.prepare.partition import NAMES, Partition, SplitRows, partition
+from tightbound.data.prepare.partition import Partition, SplitRows, partition
 from tightbound.data.prepare.split import Split, Transform
 from tightbound.data.settings import DataSettings
 from tightbound.data.source import RawSource, RawSplit, sha256_text
-from tightbound.data.streams.loader import LoaderSplit, is_stream, sample
+from tightbound.data.streams.loader import Loader, LoaderSplit, is_stream, sample
 from tightbound.data.streams.shards import ShardSplit, Stream
 from tightbound.data.tables.encoding import coded, named, settle_fields
 from tightbound.runtime.errors import TightboundError
@@ -129,12 +129,12 @@ class SettledSource:
 
 
 def load(
-    source: Any,
+    source: object,
     settings: DataSettings | None = None,
     *,
     seed: int = 0,
-    valid: Any = None,
-    test: Any = None,
+    valid: object = None,
+    test: object = None,
     domains: Collection[str] = (),
 ) -> Data:
     """Load a data source.
@@ -161,26 +161,34 @@ def load(
     seed = seed % 2**32 if settings.split_seed is None else settings.split_seed
     settings = settings.model_copy(update={"split_seed": seed})
     stream = open_stream(source, settings, seed)
-    if stream is not None:
-        raw = stream.source
-    elif is_stream(source):
-        raw = sample(source, seed)
-    else:
-        raw = open_source(source, settings)
-    raw = settle_fields(raw, settings)
+    loader = source if is_stream(source) else None
+    raw = settle_fields(_read_raw(source, stream, settings, seed), settings)
     _check_image_settings(raw, settings)
     for name, other in (("valid", valid), ("test", test)):
         if other is not None:
             raw = _attach(raw, name, other, settings)
-    if stream is None and not is_stream(source):
+    if stream is None and loader is None:
         return assemble(settle(raw, settings, domains), seed)
     _check_streamable(raw, settings)
     settled = settle(_complete(raw), settings, domains)
     data = assemble(settled, seed)
     if stream is not None:
-        return _with_shards(data, stream, settled)
-    held_out = valid is not None or test is not None
-    return replace(_with_loader(data, source, seed), held_out=held_out)
+        data = _with_shards(data, stream, settled)
+    if loader is not None:
+        held_out = valid is not None or test is not None
+        data = replace(_with_loader(data, loader, seed), held_out=held_out)
+    return data
+
+
+def _read_raw(
+    source: object, stream: Stream | None, settings: DataSettings, seed: int
+) -> RawSource:
+    """The raw rows of a source, or of the sample that stands for a stream."""
+    if stream is not None:
+        return stream.source
+    if is_stream(source):
+        return sample(source, seed)
+    return open_source(source, settings)
 
 
 def _with_shards(data: Data, stream: Stream, settled: SettledSource) -> Data:
@@ -190,7 +198,7 @@ def _with_shards(data: Data, stream: Stream, settled: SettledSource) -> Data:
     return replace(data, train=ShardSplit(shards, data.spec, data.train.transform))
 
 
-def _with_loader(data: Data, loader: Any, seed: int) -> Data:
+def _with_loader(data: Data, loader: Loader, seed: int) -> Data:
     """Data of a loader, with its batches as the training split."""
     assert isinstance(data.train, Split)
     train = LoaderSplit(loader, data.spec, data.train.transform, seed)
@@ -240,7 +248,7 @@ def _complete(source: RawSource) -> RawSource:
 
 
 def _attach(
-    source: RawSource, name: str, other: Any, settings: DataSettings
+    source: RawSource, name: str, other: object, settings: DataSettings
 ) -> RawSource:
     """A source with another one as the split of this name.
 
@@ -275,16 +283,16 @@ def _attach(
     )
 
 
-def same_ids(y: Tensor, names: tuple[str, ...], known: tuple[str, ...]) -> Tensor:
+def same_ids(y: Tensor, names: tuple[str, ...], others: tuple[str, ...]) -> Tensor:
     """Class ids of one source as the ids of another with the same class names.
 
     Args:
         y: class ids (n,), -1 where unknown.
         names: the class names of y.
-        known: the class names of the result, which is -1 for any other class.
+        others: the class names of the result, which is -1 for any other class.
     """
-    ids = [known.index(name) if name in known else -1 for name in names]
-    return torch.tensor([*ids, -1])[y]
+    position = {name: i for i, name in reversed(list(enumerate(others)))}
+    return torch.tensor([*(position.get(name, -1) for name in names), -1])[y]
 
 
 def assemble(settled: SettledSource, seed: int) -> Data:
@@ -304,7 +312,9 @@ def assemble(settled: SettledSource, seed: int) -> Data:
         name=source.name,
         source=source.where,
         spec=spec,
-        **splits,
+        train=splits["train"],
+        valid=splits["valid"],
+        test=splits["test"],
         digest=sha256_text(source.digest, *settings_keys, spec.domain, spec.levels),
         settings=settings,
         notices=source.notices,
@@ -396,16 +406,10 @@ def settle(
         for name, (x, numbers) in checked.items()
     }
     sample_x, _ = next(iter(checked.values()))
-    is_picture = len(shape) >= 3
     merged = merge_facts([*facts.values()])
-    domain, levels, divisor = find_domain(
-        merged, sample_x, is_picture, wanted, what, notices
+    domain, levels, divisor = _find_accepted_domain(
+        merged, sample_x, len(shape) >= 3, wanted, domains, what, notices
     )
-    if settings.binarize == "none" and reads_as_reals(domain, domains):
-        wanted = wanted.model_copy(update={"domain": "unit", "levels": levels})
-        domain, levels, divisor = find_domain(
-            merged, sample_x, is_picture, wanted, what, notices
-        )
     spec = DataSpec(
         shape=shape,
         domain=domain,
@@ -422,12 +426,36 @@ def settle(
         **source.resolved,
         "kind": spec.kind,
         "layout": layout,
-        "domain": domain,
-        "levels": levels,
+        "domain": spec.domain,
+        "levels": spec.levels,
     }
     return SettledSource(
         source.with_notices(*notices), settings.model_copy(update=resolved), spec
     )
+
+
+def _find_accepted_domain(
+    facts: Facts,
+    x: Tensor,
+    is_picture: bool,
+    wanted: DataSettings,
+    domains: Collection[str],
+    what: str,
+    notices: list[str],
+) -> tuple[Domain, int | None, float]:
+    """Domain, levels and divisor of values, in a domain that the likelihood accepts."""
+    domain, levels, divisor = find_domain(facts, x, is_picture, wanted, what, notices)
+    if wanted.binarize == "none" and reads_as_reals(domain, domains):
+        reals = wanted.model_copy(update={"domain": "unit", "levels": levels})
+        domain, levels, divisor = find_domain(
+            facts, x, is_picture, reals, what, notices
+        )
+        notices.append(
+            f"{what}: the likelihood is a density, so the {levels} levels are read as "
+            f"reals x / {divisor:g} in [0, 1]; its nats do not compare with those of a "
+            "mass function (discretized-logistic)"
+        )
+    return domain, levels, divisor
 
 
 def reads_as_reals(domain: str, domains: Collection[str]) -> bool:
@@ -454,7 +482,7 @@ def _settle_table(source: RawSource, settings: DataSettings) -> SettledSource:
 
 
 def _wanted(source: RawSource, settings: DataSettings) -> DataSettings:
-    """The settings with domain and levels of the file format, where they are not given."""
+    """The settings, with domain and levels of the file format as defaults."""
     domain: str = settings.domain
     if settings.binarize != "none" and domain == "binary":
         domain = "auto"
@@ -511,7 +539,7 @@ def _splits(
     raw_spec: DataSpec,
     spec: DataSpec,
     settings: DataSettings,
-) -> dict[str, Any]:
+) -> dict[str, Split]:
     """The three splits.
 
     Fixed binary draws come from one generator, in the order valid, test, train.
@@ -534,7 +562,7 @@ def _splits(
         if settings.binarize != "none":
             split = _binarised(split, raw_spec, draws, name == "train" and is_dynamic)
         splits[name] = split
-    return {name: splits[name] for name in NAMES}
+    return splits
 
 
 def _binarised(
@@ -562,7 +590,7 @@ def _binarised(
 
 
 def _plain_split(rows: SplitRows, raw_spec: DataSpec, spec: DataSpec) -> Split:
-    """The split of some rows, with labels, factors, names and conditions in its order."""
+    """The split of some rows, with the labels and other values in its order."""
     raw = rows.split
     c = raw.y if raw.c is None else raw.c
     values = RawSplit(raw.x, raw.y, raw.names, raw.factors, c)
@@ -585,7 +613,9 @@ def _taken(values: RawSplit, rows: SplitRows) -> RawSplit:
     """Labels, names, factors and conditions of the rows of a split."""
 
     def taken(column: Tensor | None) -> Tensor | None:
-        return None if column is None else rows.take(column)
+        if column is None:
+            return None
+        return rows.take(column)
 
     names = values.names
     if names is not None:

@@ -24,7 +24,7 @@ PLACES = 256  # places of a file that a random sample of rows is taken from
 
 
 class OnDisk:
-    """An array of examples (n, ...) on the disk, with the part of a Tensor's API that a Split uses.
+    """An array of examples on the disk, with the indexing methods of a Tensor.
 
     Args:
         shape: shape of the whole array.
@@ -287,7 +287,10 @@ def _draw_from_places(
 
 
 def spread(n: int, piece: int, k: int) -> Tensor:
-    """k row numbers of n, evenly spaced; with large pieces, evenly in each of 256 of them."""
+    """k row numbers of n, evenly spaced.
+
+    Where rows are read in pieces, evenly in each of 256 of these.
+    """
     k = min(n, k)
     if piece == 1 or k <= PLACES or n <= k * 2:
         return _evenly(n, k)

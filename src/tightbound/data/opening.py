@@ -62,8 +62,8 @@ _STREAMS: dict[str, Callable[[str, DataSettings, int], Stream]] = {
 }
 
 
-def open_stream(source: Any, settings: DataSettings, seed: int) -> Stream | None:
-    """Open `wds:PATTERN`, or `hf:NAME` with data.streaming; None for any other source."""
+def open_stream(source: object, settings: DataSettings, seed: int) -> Stream | None:
+    """Open `wds:PATTERN`, or `hf:NAME` with data.streaming; else return None."""
     if not isinstance(source, str):
         return None
     kind, _, name = source.partition(":")
@@ -72,7 +72,7 @@ def open_stream(source: Any, settings: DataSettings, seed: int) -> Stream | None
     return _STREAMS[kind](name, settings, seed)
 
 
-def open_source(source: Any, settings: DataSettings) -> RawSource:
+def open_source(source: object, settings: DataSettings) -> RawSource:
     """Read a data source.
 
     Args:
@@ -137,20 +137,11 @@ def _is_idx(path: Path) -> bool:
     return name.removesuffix(".gz").endswith("-ubyte") or name.endswith(".idx.gz")
 
 
-def _in_memory(source: Any, settings: DataSettings) -> RawSource:
+def _in_memory(source: object, settings: DataSettings) -> RawSource:
     """A source of any type but a name or path, perhaps with labels, as (x, y)."""
     if isinstance(source, DataLoader):
         return gather(source)
-    x = source
-    y = None
-    if isinstance(source, tuple):
-        if len(source) != 2:
-            raise TightboundError(
-                f"a tuple of {len(source)} is no data: pass x, or (x, y) with labels y"
-            )
-        x, y = source
-    if isinstance(x, Image.Image):
-        x = [x]
+    x, y = _examples_and_labels(source)
     if hasattr(x, "columns") and hasattr(x, "iloc"):
         return _from_frame(x, y, settings)
     if isinstance(x, (Tensor, np.ndarray)) or hasattr(x, "__array__"):
@@ -166,7 +157,22 @@ def _in_memory(source: Any, settings: DataSettings) -> RawSource:
     )
 
 
-def _from_frame(frame: Any, y: Any, settings: DataSettings) -> RawSource:
+def _examples_and_labels(source: object) -> tuple[object, object]:
+    """x and y of (x, y), or any other source and None; an image as a list of one."""
+    x = source
+    y: object = None
+    if isinstance(source, tuple):
+        if len(source) != 2:
+            raise TightboundError(
+                f"a tuple of {len(source)} is no data: pass x, or (x, y) with labels y"
+            )
+        x, y = source
+    if isinstance(x, Image.Image):
+        return [x], y
+    return x, y
+
+
+def _from_frame(frame: Any, y: object, settings: DataSettings) -> RawSource:
     """A source over a DataFrame; labels may be one of its columns."""
     notices: list[str] = []
     label = None
@@ -192,7 +198,7 @@ def _from_list(items: list[Any], y: Any, settings: DataSettings) -> RawSource:
 
 
 def from_arrays(
-    x: Any, y: Any = None, settings: DataSettings | None = None
+    x: Any, y: object = None, settings: DataSettings | None = None
 ) -> RawSource:
     """A source over an array or tensor, which is not copied, and its labels.
 

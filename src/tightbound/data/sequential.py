@@ -1,4 +1,4 @@
-"""Read the examples of any source in order, in parts that can be read independently.
+"""Read examples in order, in parts that can be read independently.
 
 Commands that process millions of examples use this.
 """
@@ -9,7 +9,6 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -182,7 +181,7 @@ class Streamed(Ordered):
             labels if self.labelled else None,
         )
 
-    def _label(self, label: Any, where: str, name: str) -> int | str | None:
+    def _label(self, label: object, where: str, name: str) -> int | str | None:
         if label is None or self.labelled is None:
             return None
         if self.labelled is str:
@@ -196,7 +195,7 @@ class Streamed(Ordered):
 
 
 def read_parts(
-    source: Any, spec: DataSpec, settings: DataSettings, size: int
+    source: object, spec: DataSpec, settings: DataSettings, size: int
 ) -> Ordered:
     """Read new data for a trained model in parts.
 
@@ -219,29 +218,24 @@ def read_parts(
     xs = [x for _, x, _ in few]
     items = Items(xs, shards.where, plain_settings(spec, settings), notices)
     raw, _ = items(xs, [name for name, _, _ in few])
-    is_image = bool(items.resolved)
-    properties = RawSource(
-        shards.where,
-        shards.where,
-        {},
-        digest,
-        layout="chw" if is_image else None,
-        levels=256 if is_image else None,
-    )
+    properties = RawSource(shards.where, shards.where, {}, digest)
+    properties = properties.with_images(items.resolved)
     conform = conform_stream(raw, properties, spec, settings, notices)
     label_type = _label_type([plain_label(y) for _, _, y in few])
     decoding = replace(shards, decode=items)
     return Streamed(decoding, digest, conform, label_type, tuple(notices))
 
 
-def _label_type(labels: list[Any]) -> type | None:
+def _label_type(labels: Sequence[object]) -> type | None:
     """int where all labels are whole numbers, else str; None without labels."""
     if all(label is None for label in labels):
         return None
-    return int if all(isinstance(label, int) for label in labels) else str
+    if all(isinstance(label, int) for label in labels):
+        return int
+    return str
 
 
-def _open_shards(source: Any, settings: DataSettings) -> tuple[Shards, str] | None:
+def _open_shards(source: object, settings: DataSettings) -> tuple[Shards, str] | None:
     """The shards of a stream and a digest of them; None for any other source."""
     kind, _, name = source.partition(":") if isinstance(source, str) else ("", "", "")
     if kind == "wds":

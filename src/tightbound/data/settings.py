@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import (
     BaseModel,
@@ -19,8 +19,9 @@ Pixels = Annotated[int, Field(ge=1, le=8192)]
 
 
 class DataSettings(BaseModel):
-    """How a source is read; what is "auto" is resolved on the training data and saved with
-    the run.
+    """The settings of a data source.
+
+    A setting that is "auto" is resolved on the training data and saved with the run.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -41,7 +42,7 @@ class DataSettings(BaseModel):
     )
     kind: Literal["auto", "vector", "signal", "image", "volume"] = Field(
         "auto",
-        description="what an array's examples are, where its shape leaves it open",
+        description="the kind of an array's examples, where its shape is ambiguous",
     )
     layout: Literal[
         "auto", "vector", "l", "lc", "cl", "hw", "hwc", "chw", "dhw", "dhwc", "cdhw"
@@ -57,12 +58,12 @@ class DataSettings(BaseModel):
     ] = Field(
         "auto",
         description=(
-            "what the values are: levels: integers from 0, unit: reals in [0, 1], "
+            "the values: levels: integers from 0, unit: reals in [0, 1], "
             "count: without an upper end"
         ),
     )
     levels: Annotated[int, Field(ge=2, le=65536)] | None = Field(
-        None, description="how many levels integers have"
+        None, description="number of levels of integers"
     )
     binarize: Literal["none", "static", "dynamic"] = Field(
         "none",
@@ -75,18 +76,18 @@ class DataSettings(BaseModel):
         2, description="most pixels of the augmentation shift; edges are repeated"
     )
     limit: PositiveInt | None = Field(
-        None, description="the first n training rows only, after splitting"
+        None, description="use only the first n training rows, after splitting"
     )
     valid: PositiveFloat = Field(
         0.1,
         description=(
-            "for validation, where none is published: a share (50,000 rows at "
-            "most), or from 1 on, rows"
+            "the validation split, where none is published: a share (at most 50,000 "
+            "rows), or from 1 on a number of rows"
         ),
     )
-    test: PositiveFloat = Field(0.1, description="the same for testing")
+    test: PositiveFloat = Field(0.1, description="the test split, in the same way")
     split_seed: Annotated[int, Field(ge=0, lt=2**32)] | None = Field(
-        0, description="of the random splits"
+        0, description="seed of the random splits"
     )
     skip_bad: bool = Field(
         False, description="leave out image files that cannot be read"
@@ -100,7 +101,10 @@ class DataSettings(BaseModel):
     )
     condition: str | tuple[str, ...] | None = Field(
         None,
-        description="of a conditional model: labels, columns of a CSV file, or an array of an .npz",
+        description=(
+            "the condition of a conditional model: labels, columns of a CSV file, or an "
+            "array of an .npz"
+        ),
     )
     use_labels: bool = Field(
         False,
@@ -112,13 +116,13 @@ class DataSettings(BaseModel):
     )
     factors: (
         dict[Literal["shape", "scale", "orientation", "x", "y"], PositiveInt] | None
-    ) = Field(None, description="of shapes: how many values of each factor")
+    ) = Field(None, description="of shapes: number of values of each factor")
     fields: dict[str, Literal["real", "binary", "categorical", "count", "skip"]] = (
         Field(
             {},
             description=(
-                "of a table: the kind of a column by its name, where it is not "
-                "what it looks like"
+                "of a table: the kind of a column by its name, where the inferred one "
+                "is wrong"
             ),
         )
     )
@@ -133,16 +137,16 @@ class DataSettings(BaseModel):
     shuffle_buffer: Literal["auto"] | PositiveInt = Field(
         "auto",
         description=(
-            "rows of a source on disk that are mixed at a time; auto: what 256 MB "
-            "hold, 8,192 of a stream"
+            "rows of a source on disk that are shuffled at a time; auto: as many as "
+            "fit 256 MB, 8,192 of a stream"
         ),
     )
     streaming: bool = Field(
         False,
-        description="of hf:NAME: examples are read as they come, nothing is fetched first",
+        description="of hf:NAME: read examples one by one, download nothing in advance",
     )
     shapes_n: PositiveInt | None = Field(
-        None, description="of shapes: how many images, drawn by the split seed"
+        None, description="of shapes: number of images, drawn by the split seed"
     )
 
     @property
@@ -150,31 +154,39 @@ class DataSettings(BaseModel):
         """The (height, width) that `size` fixes, or None."""
         if isinstance(self.size, int):
             return self.size, self.size
-        return None if self.size == "auto" else self.size
+        if self.size == "auto":
+            return None
+        return self.size
 
     @field_validator("size", mode="before")
     @classmethod
-    def _size(cls, value: Any) -> Any:
-        """Reads "64" and "28x20" (height x width) as numbers."""
+    def _size(cls, value: object) -> object:
+        """Read "64" and "28x20" (height x width) as numbers."""
         if not isinstance(value, str):
             return value
         match = re.fullmatch(r"\s*(\d+)\s*(?:[x,]\s*(\d+))?\s*", value)
         if match is None:
             return value
         height, width = match.groups()
-        return (int(height), int(width)) if width else int(height)
+        if width:
+            return (int(height), int(width))
+        return int(height)
 
     @field_validator("augment", mode="before")
     @classmethod
-    def _augment(cls, value: Any) -> Any:
-        """Reads "flip" and "flip,shift" as a tuple."""
-        return _names(value) if isinstance(value, str) else value
+    def _augment(cls, value: object) -> object:
+        """Read "flip" and "flip,shift" as a tuple."""
+        if isinstance(value, str):
+            return _names(value)
+        return value
 
     @field_validator("condition", mode="before")
     @classmethod
-    def _condition(cls, value: Any) -> Any:
-        """Reads "age,sex" as two names."""
-        return _names(value) if isinstance(value, str) and "," in value else value
+    def _condition(cls, value: object) -> object:
+        """Read "age,sex" as two names."""
+        if isinstance(value, str) and "," in value:
+            return _names(value)
+        return value
 
     @model_validator(mode="after")
     def _fractions(self) -> DataSettings:

@@ -77,6 +77,16 @@ class RawSource:
         """A copy with this split added or replaced."""
         return replace(self, splits={**self.splits, name: split})
 
+    def with_images(self, resolved: Mapping[str, object]) -> RawSource:
+        """A copy for bytes of images (n, C, H, W); unchanged without resolved settings.
+
+        Args:
+            resolved: the size and channels that the images have.
+        """
+        if not resolved:
+            return self
+        return replace(self, layout="chw", levels=256, resolved=dict(resolved))
+
     def with_notices(self, *notices: str) -> RawSource:
         """A copy with these notices added."""
         return replace(self, notices=(*self.notices, *notices))
@@ -111,7 +121,9 @@ def as_tensor(array: object, what: str, notices: list[str]) -> Tensor:
     """
     if isinstance(array, Tensor):
         x = array.detach().cpu()
-        return x.float() if x.dtype == torch.bfloat16 else x
+        if x.dtype == torch.bfloat16:
+            return x.float()
+        return x
     a = np.asanyarray(array)
     if a.dtype.hasobject or a.dtype.kind in "OSUVMm":
         raise TightboundError(
@@ -142,27 +154,27 @@ def _torch_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
     return native
 
 
-def as_latents(z: Any) -> Tensor:
+def as_latents(z: object) -> Tensor:
     """Latents (n, latent) as a float tensor.
 
     Raises:
         TightboundError: where z is not numeric, or a row is not finite.
     """
     try:
-        z = torch.as_tensor(z, dtype=torch.float32)
+        rows = torch.as_tensor(z, dtype=torch.float32)
     except (TypeError, ValueError, RuntimeError):
         raise TightboundError(
             f"a {type(z).__name__} cannot be read as features: give numbers (n, latent)"
         ) from None
-    if z.dim() == 2 and not (finite := torch.isfinite(z).all(1)).all():
+    if rows.dim() == 2 and not (finite := torch.isfinite(rows).all(1)).all():
         raise TightboundError(
             f"z is not finite in row {int((~finite).nonzero()[0])} (counting "
             "from 0): drop such rows"
         )
-    return z
+    return rows
 
 
-def is_gap(value: Any) -> bool:
+def is_gap(value: object) -> bool:
     """True for a missing value: None, NaN, pandas' NA or an empty text."""
     return (
         value is None
@@ -172,7 +184,7 @@ def is_gap(value: Any) -> bool:
     )
 
 
-def _as_array(values: object, dtype: Any = None) -> np.ndarray:
+def _as_array(values: object, dtype: type | None = None) -> np.ndarray:
     """Labels or conditions as a numpy array."""
     if isinstance(values, Tensor):
         return values.detach().cpu().numpy()
@@ -194,7 +206,7 @@ def read_labels(
         return None, None
     a = _filled(_label_array(values))
     if len(a) == n and not _may_be_classes(a):
-        notices.append(f"{what}: its labels are not classes and are left aside")
+        notices.append(f"{what}: its labels are not classes and are not used")
         return None, None
     if a.shape != (n,):
         raise TightboundError(
@@ -205,7 +217,7 @@ def read_labels(
     if a.dtype.kind == "f":
         a = np.where(np.isnan(a), -1, a)
         if not (np.isfinite(a).all() and (a == np.round(a)).all()):
-            notices.append(f"{what}: its labels are not classes and are left aside")
+            notices.append(f"{what}: its labels are not classes and are not used")
             return None, None
     return _ids_of_integers(a.astype(np.int64))
 
@@ -216,7 +228,9 @@ def _label_array(values: object) -> np.ndarray:
         isinstance(value, str) for value in values
     )
     a = np.atleast_1d(_as_array(values, object if has_text else None))
-    return a.reshape(-1) if a.ndim == 2 and a.shape[1] == 1 else a
+    if a.ndim == 2 and a.shape[1] == 1:
+        return a.reshape(-1)
+    return a
 
 
 def _filled(a: np.ndarray) -> np.ndarray:
@@ -226,10 +240,12 @@ def _filled(a: np.ndarray) -> np.ndarray:
     missing = [is_gap(value) for value in a]
     if not any(missing):
         return a
-    pairs = list(zip(a, missing, strict=True))
-    if any(isinstance(value, str) and not gap for value, gap in pairs):
-        return np.array(["" if gap else value for value, gap in pairs], dtype=object)
-    return np.array([-1 if gap else value for value, gap in pairs])
+    filled = a.copy()
+    if any(isinstance(value, str) for value in a[~np.array(missing)]):
+        filled[missing] = ""
+        return filled
+    filled[missing] = -1
+    return np.array(filled.tolist())
 
 
 def _may_be_classes(a: np.ndarray) -> bool:

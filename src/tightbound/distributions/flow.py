@@ -14,6 +14,7 @@ from torch.distributions import (
     Independent,
     MultivariateNormal,
     Normal,
+    constraints,
 )
 from torch.distributions.kl import register_kl
 
@@ -119,6 +120,8 @@ class FullNormal(MultivariateNormal, ReparameterisedDistribution):
 
     The density of a value from noise needs no linear solve.
     """
+
+    support = constraints.real_vector
 
     def from_noise(self, noise: Tensor) -> tuple[Tensor, Tensor]:
         z = self.loc + (self.scale_tril @ noise.unsqueeze(-1)).squeeze(-1)

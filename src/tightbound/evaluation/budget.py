@@ -1,4 +1,4 @@
-"""Plan of an evaluation: the default, as requested, or what fits into a given time."""
+"""Plan of an evaluation: as requested, or as much as fits into a given time."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Request:
 
 @dataclass(frozen=True)
 class Plan:
-    """Sample and example counts of an evaluation, and its methods with their settings.
+    """Sample and example counts of an evaluation, and its methods with settings.
 
     Args:
         k: samples of importance sampling.
@@ -124,12 +124,12 @@ def budgeted_plan(
 
 
 def _temperatures_in_all(temperatures: int) -> int:
-    """Temperatures of an example: measured, of pilots, of the choice, of the BDMC gap."""
+    """Temperatures of an example: measured, of pilots, of the choice, of BDMC."""
     return 2 * temperatures + 4 * PILOT
 
 
 def _trials(run: Run, x: Batch) -> dict[str, float]:
-    """Seconds per example of a sample, an integral, a temperature, and the search for q*."""
+    """Seconds per example of a sample, an integral, a temperature, and a search."""
     model = run.model
     log_px(model, x, "importance", k=16)
     seconds = _timed(lambda: log_px(model, x, "importance", k=256))

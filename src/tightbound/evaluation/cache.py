@@ -60,7 +60,10 @@ class Cache:
         x: Batch,
         compute: Callable[[], tuple[dict[str, Tensor], Options]],
     ) -> CachedResult:
-        """The result for examples x, cached or from `compute`, which gives values and facts."""
+        """The result for examples x, cached or computed.
+
+        `compute` gives the values and the facts.
+        """
         digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode())
         digest.update(x.key.numpy().tobytes())
         path = self._path(digest.hexdigest()[:32] + ".safetensors")

@@ -1,4 +1,4 @@
-"""Parts of an evaluation: an estimate of log p(x), the inference gap, the BDMC gap."""
+"""Parts of an evaluation: methods for log p(x), inference gap, BDMC gap."""
 
 from __future__ import annotations
 
@@ -114,7 +114,7 @@ class InferenceGap:
 
 @dataclass(frozen=True)
 class BDMCGap:
-    """Distance of AIS's lower and upper bounds on log p(x) of n simulated examples, nats.
+    """Gap between AIS's bounds on log p(x) of n simulated examples, in nats.
 
     It bounds the error of annealed importance sampling with the same settings, on data
     like the model's own (Grosse et al. 2015; Wu et al. 2017).

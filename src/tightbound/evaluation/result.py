@@ -1,4 +1,4 @@
-"""Evaluation, the result of `evaluate`: the terms of log p(x), and `evaluation.json`."""
+"""Evaluation: the result of `evaluate`, as an object, as text and as JSON."""
 
 from __future__ import annotations
 
@@ -220,13 +220,13 @@ class Evaluation:
 
 
 def _is_larger(old: Mapping[str, Any], n: int, k: int) -> bool:
-    """Whether an earlier evaluation has more examples or samples, and no fewer of either."""
+    """Whether an earlier evaluation has more examples or samples, and no fewer."""
     size = (old.get("n", 0), old.get("k", 0))
     return bool(size[0] >= n and size[1] >= k and size != (n, k))
 
 
 def _with_kept(tree: Mapping[str, Any], old: Mapping[str, Any]) -> dict[str, Any]:
-    """A new evaluation, with the parts of an earlier one that were not measured again."""
+    """A new evaluation with parts of an earlier one that were not measured again."""
     kept = {name: tree[name] or old.get(name) or tree[name] for name in KEPT}
     methods = {**(old.get("methods") or {}), **tree["methods"]}
     return {**tree, **kept, "methods": methods}

@@ -63,9 +63,8 @@ def evaluate(
 ) -> Evaluation:
     """Evaluates a run: distortion, rate, ELBO, log p(x) and the inference gap.
 
-    Finished pieces are cached in the run folder until all is done, so that an interrupted
-    evaluation continues where it stopped. Processes of a launch share the pieces, and
-    all return the same evaluation.
+    Finished pieces are cached in the run folder until all is done, so an interrupted
+    evaluation continues where it stopped. Processes of a launch share the pieces.
 
     Args:
         run: the run.
@@ -73,10 +72,8 @@ def evaluate(
         split: split of the run's own data.
         k: samples of importance sampling, for each example.
         ais: also annealed importance sampling and its BDMC gap, on the subset.
-        gap: also the two parts of the inference gap, on the subset and as many training
-            examples.
-        subset: examples for slow methods, such as exact log p(x) of models with up to 3
-            latents; 0 for none.
+        gap: also the parts of the inference gap, on the subset and on training examples.
+        subset: examples for slow methods, as exact log p(x) of up to 3 latents; 0 for none.
         seed: seed of all draws; the run's own if None.
         limit: number of examples, spread evenly; all if None.
         diagnosis: whether faults of the model are looked for.
@@ -87,8 +84,7 @@ def evaluate(
         The evaluation, in nats per example.
 
     Raises:
-        TightboundError: for an unknown split, a count below 1, or data that do not fit
-            the model.
+        TightboundError: for an unknown split, a count below 1, or unfitting data.
     """
     _check_counts(k=k, limit=limit, subset=subset or None)
     seed = run.config.seed if seed is None else seed
@@ -149,7 +145,8 @@ def _evaluate(runner: Runner, data: Any, request: Request) -> Evaluation:
     run = runner.run
     started = time.perf_counter()
     setup = _prepare(runner, data, request, started)
-    plan, chosen = setup.plan, setup.selection
+    plan = setup.plan
+    chosen = setup.selection
     examples = runner.launch.on_rank_zero(chosen.digest)
     reason = "" if run.has_bound else no_bound(run.config.recipe)
     if run.has_bound:
@@ -191,7 +188,8 @@ def _name_of(data: Any) -> str:
 
 def _prepare(runner: Runner, data: Any, request: Request, started: float) -> _Setup:
     """Reads the examples, diagnoses the run, and makes the plan."""
-    run, launch = runner.run, runner.launch
+    run = runner.run
+    launch = runner.launch
     rows, digest = launch.rank_zero_first(lambda: _read(run, data, request.split))
     n = len(rows) if request.limit is None else min(request.limit, len(rows))
     diagnosis = None
@@ -216,7 +214,7 @@ def _prepare(runner: Runner, data: Any, request: Request, started: float) -> _Se
 def _fit_to_budget(
     runner: Runner, rows: Split, n: int, budget: tuple[float, float], train: bool
 ) -> tuple[Plan, dict[str, float]]:
-    """The plan for a budget (all seconds, those left), and the seconds of timed trials.
+    """The plan for a budget (all seconds, those left), and seconds of the trials.
 
     A continued evaluation keeps to the plan that it was started with.
     """
@@ -234,10 +232,10 @@ def _fit_to_budget(
 
 def _distortion(runner: Runner, x: Selection) -> dict[str, Mean]:
     """The distortion, of a model without a bound."""
-    run, seed = runner.run, runner.seed
+    run = runner.run
 
     def compute_piece(rows: Tensor) -> Tensor:
-        return score(run, x.split.examples(rows), 1, seed)["distortion"]
+        return score(run, x.split.examples(rows), 1, runner.seed)["distortion"]
 
     pieces = runner.each(x.rows.split(1000), compute_piece)
     return {"distortion": Mean.of(torch.cat(pieces))}
@@ -304,9 +302,9 @@ def _measure_subset(
 
 def _training_rows(run: Run, plan: Plan, data: Any) -> Selection | None:
     """Training examples to evaluate beside the test examples, if the plan has them."""
-    train = run.data.train
     if not plan.train or not plan.subset or data is not None:
         return None
+    train = run.data.train
     if not isinstance(train, Split):  # a stream
         return None
     return Selection(train, train.spread(plan.subset))

@@ -1,4 +1,4 @@
-"""Runner of an evaluation: computes in pieces, shared among processes, with a cache."""
+"""Runner of an evaluation: cached pieces, shared among processes."""
 
 from __future__ import annotations
 
@@ -179,8 +179,8 @@ class Runner:
             part = x.split.examples(rows)
 
             def compute() -> tuple[dict[str, Tensor], Options]:
-                run, seed = self.run, self.seed
-                return amortization_gap.best_bound(run, part, seed, search), {}
+                bounds = amortization_gap.best_bound(self.run, part, self.seed, search)
+                return bounds, {}
 
             key = {"gap": settings, "seed": self.seed}
             result = self.cache.get(key, part, compute)

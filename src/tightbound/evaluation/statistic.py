@@ -1,4 +1,4 @@
-"""A mean over examples with its standard error: the form of every reported number."""
+"""Mean over examples with its standard error."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The summary of an evaluation as text and as HTML: tables of its parts and remarks."""
+"""Summary of an evaluation: tables and sentences, as text and as HTML."""
 
 from __future__ import annotations
 
@@ -160,11 +160,11 @@ def gap_table(gap: InferenceGap, split: str) -> Table:
     values = format_means(means)
     if not gap.exact:  # the amortisation gap does not depend on log p(x)
         values[:2] = [f"≥ {value}" for value in values[:2]]
-    known = "exact" if gap.exact else "a lower bound"
+    how = "exact" if gap.exact else "a lower bound"
     return Table(
         ("part", NATS, "definition"),
         _rows(definitions, values, definitions.values()),
-        caption=f"inference gap, {gap.n} {split} examples, by {gap.method} ({known})",
+        caption=f"inference gap, {gap.n} {split} examples, by {gap.method} ({how})",
     )
 
 

@@ -30,6 +30,13 @@ from tightbound.runtime.errors import TightboundError
 LARGE_IMAGE = 64 * 64 * 3  # more dimensions get a convolutional network
 
 
+def likelihood_domains(recipe: Recipe, trust: bool = True) -> tuple[str, ...]:
+    """The domains that the recipe's likelihood accepts; none where it is chosen later."""
+    if recipe.likelihood.name == "auto":
+        return ()
+    return find_component("likelihood", recipe.likelihood, trust).domains
+
+
 def resolve_domain(
     recipe: Recipe, spec: DataSpec, trust: bool = True
 ) -> tuple[Recipe, DataSpec, list[str]]:

@@ -3,20 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
 from tightbound.core.batch import Batch
+from tightbound.core.component import Hierarchy
 from tightbound.core.draw import Draw, Noise
 from tightbound.core.latent import Latent
 from tightbound.distributions import moments
 from tightbound.runtime.errors import TightboundError
 
-if TYPE_CHECKING:
-    from tightbound.models.vae import VAE
+
+class LatentModel(Protocol):
+    """A model whose latents can be filled without decoding."""
+
+    hierarchy: Hierarchy
+
+    @property
+    def site_widths(self) -> Mapping[str, int]:
+        """Number of features of each site, from the bottom up."""
+
+    def visit(self, batch: Tensor | Batch, draw: Draw) -> dict[str, Latent]:
+        """Fill the latents of examples."""
 
 
 class Encoding:
@@ -32,7 +43,9 @@ class Encoding:
         (torch.Size([3, 2]), torch.Size([3, 2]), torch.Size([3]))
     """
 
-    def __init__(self, model: VAE, batch: Batch, latents: Mapping[str, Latent]) -> None:
+    def __init__(
+        self, model: LatentModel, batch: Batch, latents: Mapping[str, Latent]
+    ) -> None:
         self._model = model
         self._batch = batch
         self._latents = latents

@@ -223,9 +223,8 @@ class VAE(nn.Module):
                 f"{sorted(missing)[0]!r} is not given"
             )
         k = len(next(iter(at.values()))) // len(batch)
-        fold = math.prod(
-            count for name, count in self.classes.items() if name not in at
-        )
+        summed = [count for name, count in self.classes.items() if name not in at]
+        fold = math.prod(summed)  # of a list: the compiler takes no generator
         given = {name: folded(z, k, fold) for name, z in at.items()}
         trace = self(batch, Draw(k, source="p", given=given, enumerate=True))
         total: Tensor = trace.log_px + sum(

@@ -13,7 +13,7 @@ from tightbound import __version__, evaluation
 from tightbound.evaluation import Evaluation
 from tightbound.evaluation.result import FORMAT
 from tightbound.models.recipes import RECIPES
-from tightbound.report.content.gather import gather
+from tightbound.report.content.gather import Group, gather
 from tightbound.report.figures import palette
 from tightbound.report.page.blocks import Section
 from tightbound.report.page.text import Text, rich
@@ -81,15 +81,17 @@ def write(
         trees = [_evaluate(run) for run in runs]
     else:
         trees = [_as_tree(each) for each in evaluations]
-    groups = gather(runs, trees, _names(runs))
-    results = sorted(
-        ((group, result) for group in groups for result in group.results),
-        key=lambda pair: pair[1].position,
-    )
+    results = _in_order(gather(runs, trees, _names(runs)))
     extra = list(zip(_names(extra_runs), extra_runs, strict=True))
     make_folder(path.parent)
     write_atomic(path, render(results, text, title, extra))
     return path
+
+
+def _in_order(groups: Sequence[Group]) -> Results:
+    """The results of all groups in the order in which the runs were given."""
+    pairs = [(group, result) for group in groups for result in group.results]
+    return sorted(pairs, key=lambda pair: pair[1].position)
 
 
 def _names(runs: Sequence[Run]) -> list[str]:

@@ -14,7 +14,6 @@ from tightbound.config import Config
 from tightbound.core.batch import Batch
 from tightbound.core.data_spec import Condition, DataSpec
 from tightbound.core.draw import Draw
-from tightbound.data import Data
 from tightbound.distributions.random import seeded as seeded
 from tightbound.models.build import build
 from tightbound.models.recipes import has_bound
@@ -41,6 +40,15 @@ class Run:
     `vary` and the draws of `impute`, which take a seed.
 
     `predictor` offers the same in model units, for code that works with the module.
+
+    Example:
+        >>> import tempfile, tightbound as tb
+        >>> model, data = tb.build("vae", "digits", latent=2, seed=0)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     run = tb.save(model, folder + "/run")
+        ...     x = run.read("digits")  # the test digits, grey levels 0 to 16
+        ...     run.encode(x).shape, run.reconstruct(x).shape, run.sample(5, seed=0).shape
+        (torch.Size([180, 2]), torch.Size([180, 8, 8]), torch.Size([5, 8, 8]))
     """
 
     def __init__(
@@ -480,7 +488,7 @@ class Run:
 
     # ---- the folder, and priors that are fitted after training
 
-    def with_data(self, data: Data) -> Run:
+    def with_data(self, data: Any) -> Run:
         """The same run with its splits in memory, as of `tb.build`."""
         return Run(self.config, self.model, self.folder, data, self.fitted)
 
@@ -536,6 +544,14 @@ def load(
     Raises:
         TightboundError: The folder is not a run, has no weights yet, is damaged, is of
             another format version, or names code and `trust` is False.
+
+    Example:
+        >>> import tempfile, tightbound as tb
+        >>> model, data = tb.build("vae", "digits", latent=3, seed=0)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     run = tb.save(model, folder + "/run")
+        ...     tb.load(folder + "/run").sites
+        {'z': 3}
     """
     folder = Path(folder)
     place = RunFolder(folder)

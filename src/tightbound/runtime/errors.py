@@ -13,6 +13,14 @@ class TightboundError(ValueError):
     """A mistake of the user, as one sentence: the problem, its place and a remedy.
 
     The command line prints the sentence and exits with status 2.
+
+    Example:
+        >>> import tightbound as tb
+        >>> try:
+        ...     tb.build("vea", "digits")
+        ... except tb.TightboundError as error:
+        ...     print(error)
+        unknown recipe 'vea': did you mean 'vae'?
     """
 
 

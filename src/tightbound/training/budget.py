@@ -9,7 +9,9 @@ from tightbound.config import TrainSettings
 from tightbound.runtime.errors import TightboundError
 from tightbound.runtime.launch_context import current_launch
 
-LEAST, MOST, EPOCHS = 3000, 20_000, 30  # steps, steps, passes over the data
+LEAST = 3000  # steps of the shortest default run
+MOST = 20_000  # steps of the longest
+EPOCHS = 30  # passes over the data between these bounds
 VALIDATIONS = 40
 
 
@@ -113,7 +115,7 @@ def steps_within(
     return steps
 
 
-def seconds(text: str | float) -> float:
+def parse_duration(text: str | float) -> float:
     """Parse a duration: `15min`, `90s`, `1.5h` or a number of seconds."""
     if isinstance(text, int | float):
         return float(text)

@@ -36,7 +36,7 @@ from tightbound.runs.run import Run, load, seeded
 from tightbound.runtime.device import pick_device
 from tightbound.runtime.errors import TightboundError, lookup
 from tightbound.runtime.progress import listening
-from tightbound.training import budget as schedule
+from tightbound.training import budget
 from tightbound.training.batches import count, examples
 from tightbound.training.console import Display, Quiet, Record
 from tightbound.training.console import display as create_display
@@ -49,8 +49,9 @@ SHORT = {
     "sphere": "sphere-mixture",
     "poincare": "poincare-mixture",
 }
-# training examples, and values of theirs, whose codes a prior is fitted to at most
-MOST, MOST_VALUES = 50_000, 200_000_000
+# a prior is fitted to the codes of at most so many training examples, and values of theirs
+MOST = 50_000
+MOST_VALUES = 200_000_000
 AT_ONCE = 1000
 SETTINGS: dict[str, Any] = {
     "precision": "float32",
@@ -94,6 +95,15 @@ def fit_prior(
     Raises:
         TightboundError: for a prior that does not fit the latent, bad settings, or a
             name that is taken.
+
+    Example:
+        >>> import tempfile, tightbound as tb
+        >>> model, data = tb.build("vae", "digits", latent=2, seed=0)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     run = tb.save(model, folder + "/run")
+        ...     fitted = tb.fit_prior(run, "gaussian-mixture", components=3, display="none")
+        ...     fitted.name
+        'run+gaussian-mixture'
     """
     show = create_display(display) if isinstance(display, str) else display
     if not isinstance(run, Run):
@@ -302,7 +312,7 @@ def _train_prior(
     The best weights by validation are kept. A posterior that uses log p(x, z) changes
     with the prior, so then the whole bound is maximised.
     """
-    train = schedule.resolve(config.train, count(run.data.train))
+    train = budget.resolve(config.train, count(run.data.train))
     recipe = config.recipe.model_copy(update={"k": 1})
     config = config.model_copy(update={"train": train, "seed": seed, "recipe": recipe})
     trained = copy.deepcopy(model)

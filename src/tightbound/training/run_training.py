@@ -18,7 +18,12 @@ from tightbound.config import Config, TrainSettings
 from tightbound.core.component import Objective
 from tightbound.data import Data, LoaderSplit
 from tightbound.distributions.random import seed_for
-from tightbound.models.build import build, resolve, resolve_domain
+from tightbound.models.build import (
+    build,
+    likelihood_domains,
+    resolve,
+    resolve_domain,
+)
 from tightbound.models.parts import find_component
 from tightbound.models.vae import VAE
 from tightbound.runs.folder import Environment, Mode, RunFolder
@@ -28,7 +33,7 @@ from tightbound.runtime.errors import TightboundError
 from tightbound.runtime.foreign_errors import is_out_of_memory
 from tightbound.runtime.launch_context import current_launch
 from tightbound.runtime.memory import kept_memory
-from tightbound.training import budget as schedule
+from tightbound.training import budget
 from tightbound.training.autotune import Trial, choose_execution
 from tightbound.training.batches import count
 from tightbound.training.console import Display, Quiet
@@ -58,9 +63,11 @@ class Job:
     device: torch.device
     started: float
 
-    def read(self, config: Config) -> Data:
-        """Read the data with the settings of a run."""
-        return data_room.load(self.source, config.data, seed=config.seed, **self.splits)
+    def read(self, config: Config, domains: tuple[str, ...] = ()) -> Data:
+        """Read the data with the settings of a run, in a domain of the likelihood."""
+        return data_room.load(
+            self.source, config.data, seed=config.seed, domains=domains, **self.splits
+        )
 
     def note(self, lines: Iterable[str]) -> None:
         """Show lines to the user."""
@@ -96,7 +103,7 @@ def fit(
         Interrupted: after Ctrl-C, with the state saved.
     """
     launch = current_launch()
-    started = schedule.now()
+    started = budget.now()
     device = pick_device(config.device)
     run_folder = RunFolder(folder)
     launch.on_rank_zero(lambda: run_folder.check(mode))
@@ -237,10 +244,9 @@ def _trainer(job: Job, config: Config, data: Data, trust: bool) -> Trainer:
 def _resolve_for_data(job: Job, requested: Config, trust: bool) -> tuple[Config, Data]:
     """Read the data of a new run, and resolve its recipe for them."""
     config = with_required_data(requested, trust)
-    data = current_launch().rank_zero_first(lambda: job.read(config))
+    domains = likelihood_domains(config.recipe, trust)
+    data = current_launch().rank_zero_first(lambda: job.read(config, domains))
     config, notes = settle(config, data, trust)
-    if config.data.domain != data.settings.domain:
-        data = job.read(config)
     config = config.model_copy(update={"spec": data.spec, "digest": data.digest})
     job.note([*data.notices, *notes])
     return config, data
@@ -306,7 +312,7 @@ def _plan(
 
     def make_trial(trial_settings: TrainSettings) -> Trainer:
         steps = UNKNOWN_STEPS if trial_settings.budget else None
-        resolved = schedule.resolve(trial_settings, n, steps)
+        resolved = budget.resolve(trial_settings, n, steps)
         trial_config = config.model_copy(update={"train": resolved})
         step = assemble_step(trial_config, job.device, trust)
         path = job.folder.path
@@ -314,18 +320,18 @@ def _plan(
 
     steps = 0
     if not settings.budget:
-        steps = int(schedule.resolve(settings, n).steps)
+        steps = int(budget.resolve(settings, n).steps)
     settings, notes = choose_execution(settings, steps, make_trial, job.device)
     allowed = None
     if settings.budget:
         with torch.random.fork_rng():
             trial = Trial(make_trial(settings))
-            per_epoch = schedule.epoch_steps(n, int(trial.trainer.settings.batch))
-            elapsed = schedule.now() - job.started
-            allowed = schedule.steps_within(
+            per_epoch = budget.epoch_steps(n, int(trial.trainer.settings.batch))
+            elapsed = budget.now() - job.started
+            allowed = budget.steps_within(
                 settings, per_epoch, trial.run, trial.validate, elapsed
             )
-    settings = schedule.resolve(settings, n, allowed)
+    settings = budget.resolve(settings, n, allowed)
     return config.model_copy(update={"train": settings}), notes
 
 

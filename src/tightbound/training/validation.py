@@ -19,7 +19,8 @@ from tightbound.models.vae import VAE
 from tightbound.runtime.launch_context import current_launch
 
 T = TypeVar("T")
-BATCH, VALUES_AT_ONCE = 1000, 4_000_000
+BATCH = 1000  # examples evaluated at once, at most
+VALUES_AT_ONCE = 4_000_000  # and values of x
 # decoded values that the importance-sampled log p(x) of one validation may take
 LOG_PX_VALUES = 25_000_000
 

@@ -69,7 +69,7 @@ class NegativeBinomialLikelihood(Likelihood):
     ) -> Distribution:
         centre, *predicted = y.unbind(1)
         mean = log_mean(self.base, centre)
-        log_r = self.log_r
+        log_r: Tensor = self.log_r
         if predicted:
             log_r = log_r + predicted[0]
         log_r = soft_clip(log_r, -7, 7).expand_as(mean)

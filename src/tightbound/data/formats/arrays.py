@@ -8,10 +8,9 @@ import re
 import warnings
 import zipfile
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from torch import Tensor
@@ -66,7 +65,7 @@ def _bad_array(path: Path, error: Exception) -> TightboundError:
 
 
 def load_npy(path: Path, settings: DataSettings) -> RawSource:
-    """Read an .npy file: memory-mapped, or from the disk where it exceeds `data.memory`.
+    """Memory-map an .npy file, or read it on access where it exceeds `data.memory`.
 
     The digest is of path, size, modification time and header.
     """
@@ -147,7 +146,7 @@ def _digest_of(splits: dict[str, RawSplit]) -> str:
 
 
 def _condition_of(
-    path: Path, file: Any, keys: list[str], settings: DataSettings
+    path: Path, file: Mapping[str, np.ndarray], keys: list[str], settings: DataSettings
 ) -> np.ndarray | None:
     """The array that `data.condition` names."""
     name = settings.condition
@@ -157,8 +156,7 @@ def _condition_of(
         raise TightboundError(
             f"{path} has no array {name!r} for data.condition: {nearest(str(name), keys)}"
         )
-    condition: np.ndarray = file[name]
-    return condition
+    return file[str(name)]
 
 
 def array_keys(
@@ -322,7 +320,9 @@ def _is_bad(cell: str, missing: bool) -> bool:
 
 def _cell(text: str) -> float:
     """A number, or NaN where it is missing."""
-    return math.nan if text.strip().lower() in MISSING else float(text)
+    if text.strip().lower() in MISSING:
+        return math.nan
+    return float(text)
 
 
 def _open_csv(path: Path, settings: DataSettings) -> _Csv:
@@ -414,7 +414,10 @@ def load_csv(path: Path, settings: DataSettings) -> RawSource:
 def _read_columns(
     file: _Csv, columns: list[int], settings: DataSettings, notices: list[str]
 ) -> tuple[Tensor | None, Table | None, int]:
-    """Some columns as numbers (None with columns of text), as a table, and the row count."""
+    """Some columns as numbers and as a table, and the number of rows.
+
+    There are no numbers where columns hold text, and no table where two have one name.
+    """
     chosen = {i: file.names[i] for i in columns}
     is_unique = len(set(chosen.values())) == len(columns)
     where = str(file.path)
@@ -459,7 +462,7 @@ def label_column(
     settings: DataSettings,
     notices: list[str],
 ) -> int | None:
-    """The number of the column of labels, chosen by `data.label` or called label or y."""
+    """The number of the column of labels: `data.label`, or one called label or y."""
     if settings.label is not None:
         return named_column(path, names, settings.label, "label")
     name = _first_of(("label", "y"), names) if header else None

@@ -83,7 +83,10 @@ def _digits(settings: DataSettings) -> RawSource:
 
 
 def _idx_set(name: str, folder: str, label_names: tuple[str, ...]) -> RawSource:
-    """60,000 + 10,000 images, 28 x 28 bytes; the last 10,000 of the first file validate."""
+    """60,000 + 10,000 images of 28 x 28 bytes.
+
+    The last 10,000 of the first file are the validation split.
+    """
     downloads = any(locate(f"{folder}/{file}") is None for file in _IDX_FILES)
     files = [obtain(f"{folder}/{file}") for file in _IDX_FILES]
     notices = (f"{name} was downloaded to {files[0].parent}",) if downloads else ()

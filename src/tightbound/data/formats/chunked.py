@@ -91,7 +91,7 @@ def load_h5(path: Path, settings: DataSettings) -> RawSource:
 
 
 def load_zarr(path: Path, settings: DataSettings) -> RawSource:
-    """Read a Zarr array, or a group of arrays named as those of an .npz, or `data.key`."""
+    """Read a Zarr array, or a group of arrays named as in an .npz, or `data.key`."""
     zarr = need("zarr", str(path), "data")
     try:
         node = zarr.open(str(path), mode="r")
@@ -124,8 +124,8 @@ def _arrays(path: Path, arrays: Mapping[str, Any], settings: DataSettings) -> Ra
             continue  # labels of another array
         if count > MOST_LABELS:
             notices.append(
-                f"{path} ({y}): {count} labels are more than are kept in memory; "
-                "they are left aside"
+                f"{path} ({y}): {count} labels are too many for memory; "
+                "they are not used"
             )
         else:
             labels[name] = _slice(path, y, arrays[y], 0, count)
@@ -143,7 +143,9 @@ def _arrays(path: Path, arrays: Mapping[str, Any], settings: DataSettings) -> Ra
 def _slice(path: Path, key: str, array: Any, start: int, stop: int) -> np.ndarray:
     try:
         rows = np.asarray(array[start:stop])
-        return rows.astype(str) if rows.dtype.kind == "O" else rows
+        if rows.dtype.kind == "O":
+            return rows.astype(str)
+        return rows
     except Exception as error:  # a damaged chunk
         raise TightboundError(
             f"{path}: rows {start} to {stop - 1} of dataset {key!r} cannot be "
@@ -259,15 +261,8 @@ def _number_source(
     path = groups.path
     rows, resolved = _table(groups, columns, settings, notices)
     x = load_if_small(rows, settings, str(path), notices)
-    return RawSource(
-        path.stem,
-        str(path),
-        {"all": RawSplit(x)},
-        "",
-        layout="chw" if resolved else None,
-        levels=256 if resolved else None,
-        resolved=resolved,
-    )
+    source = RawSource(path.stem, str(path), {"all": RawSplit(x)}, "")
+    return source.with_images(resolved)
 
 
 def _number_table(
@@ -342,7 +337,9 @@ class _Groups:
             for group in range(group_of(start), group_of(stop - 1) + 1):
                 offset = self.starts[group]
                 rows.append(cached(group)[max(0, start - offset) : stop - offset])
-            return rows[0] if len(rows) == 1 else torch.cat(rows)
+            if len(rows) == 1:
+                return rows[0]
+            return torch.cat(rows)
 
         return read
 
@@ -381,7 +378,7 @@ def _table(
     return OnDisk(shape, first.dtype, reader, groups.largest), {}
 
 
-def _is_picture(type_: Any) -> bool:
+def _is_picture(type_: object) -> bool:
     """True for a column of image files: bytes, or bytes beside a path."""
     import pyarrow.types as kind
 
@@ -422,8 +419,9 @@ def _numbers(column: Any, what: str) -> np.ndarray:
         column = getattr(column, "storage", column)
         if not hasattr(column.type, "value_type") or not hasattr(column, "flatten"):
             break
-        sizes = [getattr(column.type, "list_size", None)]
-        if not isinstance(sizes[0], int):
+        if hasattr(column.type, "list_size"):
+            sizes = [column.type.list_size]
+        else:
             sizes = column.value_lengths().unique().to_pylist()
         if len(sizes) != 1:
             raise TightboundError(

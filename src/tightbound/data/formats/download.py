@@ -42,7 +42,9 @@ SHA256 = {
 def user_folder() -> Path | None:
     """`$TIGHTBOUND_DATA`, where it is set."""
     folder = os.environ.get("TIGHTBOUND_DATA")
-    return Path(folder).expanduser() if folder else None
+    if folder:
+        return Path(folder).expanduser()
+    return None
 
 
 def places(name: str) -> list[Path]:

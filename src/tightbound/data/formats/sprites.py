@@ -1,15 +1,17 @@
-"""Binary 64 x 64 sprites rendered from five factors, after dSprites (Matthey et al. 2017)."""
+"""Binary 64 x 64 sprites rendered from five factors.
+
+After dSprites (Matthey et al. 2017).
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import partial
-from typing import Any
 
 import numpy as np
 import torch
 
-from tightbound.data.cache import cached_rows
+from tightbound.data.cache import Notes, cached_rows
 from tightbound.data.settings import DataSettings
 from tightbound.data.source import RawSource, RawSplit, sha256_text
 from tightbound.runtime.errors import TightboundError
@@ -64,8 +66,10 @@ def render(factors: np.ndarray) -> np.ndarray:
 
 
 def _chosen(settings: DataSettings) -> np.ndarray:
-    """Factor indices (n, 5): the grid of `factors`, or `shapes_n` of it by the split seed."""
-    counts: dict[str, int] = {**SIZES, **(settings.factors or {})}
+    """Factor indices (n, 5): the grid of `factors`, or a sample of `shapes_n` of it."""
+    counts: dict[str, int] = {**SIZES}
+    for factor, count in (settings.factors or {}).items():
+        counts[factor] = count
     for name, count in counts.items():
         if count > SIZES[name]:
             raise TightboundError(
@@ -94,7 +98,7 @@ def _values(name: str, count: int) -> np.ndarray:
     return np.round(np.linspace(0, size - 1, count)).astype(np.int64)
 
 
-def _blocks(factors: np.ndarray, notes: dict[str, Any]) -> Iterator[np.ndarray]:
+def _blocks(factors: np.ndarray, notes: Notes) -> Iterator[np.ndarray]:
     for start in range(0, len(factors), _BLOCK):
         yield render(factors[start : start + _BLOCK])
 

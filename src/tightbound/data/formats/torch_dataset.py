@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -25,7 +25,7 @@ X_KEYS = ("x", "data", "image", "img", "pixel_values", "input")
 Y_KEYS = ("y", "label", "labels", "target")
 
 
-def item_parts(item: Any, what: str) -> tuple[Any, Any]:
+def item_parts(item: object, what: str) -> tuple[Any, Any]:
     """(x, y or None) of an item of a Dataset or a batch of a DataLoader."""
     if isinstance(item, dict):
         x_key = next((key for key in X_KEYS if key in item), None)
@@ -44,18 +44,19 @@ def item_parts(item: Any, what: str) -> tuple[Any, Any]:
 
 
 def from_dataset(dataset: Any, settings: DataSettings) -> RawSource:
-    """A source over all items, read once into memory; a TensorDataset is used in place."""
+    """Read all items into memory once; a TensorDataset is used in place."""
     n = len(dataset)
     kind = type(dataset).__name__
     if n == 0:
         raise TightboundError(f"the {kind} is empty: nothing can be learned from it")
     notices: list[str] = []
-    tensors = getattr(dataset, "tensors", None)
+    tensors: Any = getattr(dataset, "tensors", None)
     is_image = False
+    labels: Tensor | np.ndarray | None = None
     if _are_tensors(tensors):
         x = as_tensor(tensors[0], kind, notices)
-        has_labels = len(tensors) > 1 and tensors[1].ndim == 1
-        labels = tensors[1] if has_labels else None
+        if len(tensors) > 1 and tensors[1].ndim == 1:
+            labels = tensors[1]
     else:
         x, labels, is_image = _read_items(dataset, kind, settings, notices)
         notices.append(
@@ -66,20 +67,18 @@ def from_dataset(dataset: Any, settings: DataSettings) -> RawSource:
     if is_image:
         resolved = {"size": tuple(x.shape[2:]), "channels": x.shape[1]}
     y, label_names = read_labels(labels, n, f"the {kind}", notices)
-    return RawSource(
+    source = RawSource(
         kind,
         f"the {kind}",
         {"all": RawSplit(x, y)},
         sha256_of(x, y),
-        layout="chw" if is_image else None,
-        levels=256 if is_image else None,
         label_names=label_names,
-        resolved=resolved,
         notices=tuple(notices),
     )
+    return source.with_images(resolved)
 
 
-def _are_tensors(tensors: Any) -> bool:
+def _are_tensors(tensors: object) -> bool:
     """True for the tuple of tensors of a TensorDataset."""
     if not isinstance(tensors, tuple) or not tensors:
         return False
@@ -91,7 +90,7 @@ def _read_items(
 ) -> tuple[Tensor, np.ndarray | None, bool]:
     """Examples and labels of all items, and whether the examples are images."""
     n = len(dataset)
-    labels: list[Any] = []
+    labels: list[object] = []
 
     def xs() -> Iterator[Any]:
         """The examples in order; their labels are collected on the way."""
@@ -111,7 +110,7 @@ def _read_items(
     return x, together(labels), is_image
 
 
-def together(labels: list[Any]) -> np.ndarray | None:
+def together(labels: Sequence[object]) -> np.ndarray | None:
     """Labels as one array, of objects where they are not numbers or texts.
 
     None where some are missing.
@@ -129,11 +128,13 @@ def together(labels: list[Any]) -> np.ndarray | None:
 def plain_label(label: Any) -> Any:
     """A label as a Python object: the number in a tensor or numpy scalar."""
     is_wrapped = isinstance(label, (Tensor, np.generic))
-    return label.item() if is_wrapped and label.ndim == 0 else label
+    if is_wrapped and label.ndim == 0:
+        return label.item()
+    return label
 
 
 def _arrays(
-    first: Any, others: Iterator[Any], n: int, kind: str, notices: list[str]
+    first: object, others: Iterator[object], n: int, kind: str, notices: list[str]
 ) -> Tensor:
     """All examples as one tensor (n, ...)."""
     head = as_tensor(first, f"item 0 of the {kind}", notices)

@@ -23,7 +23,7 @@ class Header:
     """Properties of an image that need no decoding.
 
     Attributes:
-        height: height in pixels, after the rotation that its metadata ask for.
+        height: height in pixels, after the rotation in its metadata.
         width: width in pixels, after the same.
         grey: whether it has greys only.
         alpha: whether it has transparency.
@@ -51,7 +51,7 @@ def bombs_refused() -> Iterator[None]:
 
 
 def open_image(file: IO[bytes]) -> Image.Image:
-    """The image in a file, not decoded yet; formats that need other programs are excluded."""
+    """Open an image in a format that Pillow reads itself, without decoding it."""
     try:
         return Image.open(file, formats=_FORMATS)
     except (Image.DecompressionBombWarning, Image.DecompressionBombError):

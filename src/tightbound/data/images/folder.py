@@ -14,13 +14,13 @@ from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import IO, Any
+from typing import IO
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from tightbound.data.cache import cached_rows, link_rows
+from tightbound.data.cache import Notes, cached_rows, link_rows
 from tightbound.data.images.decode import (
     AUTO_SIDE,
     EXTENSIONS,
@@ -54,7 +54,7 @@ _LARGEST_FILE = 1 << 29
 
 @dataclass(frozen=True)
 class Entry:
-    """One file of the source: its name below the root, with /, and a function to open it."""
+    """A file of the source: its name below the root, and a function to open it."""
 
     name: str
     open: Callable[[], IO[bytes]]
@@ -224,9 +224,14 @@ def _arrange(entries: list[Entry]) -> _Arrangement:
     split_of = {}
     label_of = {}
     for name, parts in below.items():
-        inner = parts[1:] if is_published else parts
-        split_of[name] = _SPLITS[parts[0].lower()] if is_published else "all"
-        label_of[name] = inner[0] if len(inner) > 1 else ""
+        split_of[name] = "all"
+        inner = parts
+        if is_published:
+            split_of[name] = _SPLITS[parts[0].lower()]
+            inner = parts[1:]
+        label_of[name] = ""
+        if len(inner) > 1:
+            label_of[name] = inner[0]
     ordered = sorted(entries, key=lambda e: (_ORDER.index(split_of[e.name]), e.name))
     return _Arrangement(ordered, split_of, label_of, notices)
 
@@ -248,28 +253,31 @@ def _has_splits(below: dict[str, tuple[str, ...]], notices: list[str]) -> bool:
 
     A layout that resembles one with splits is reported in `notices`.
     """
-    folders = {p[0].lower() for p in below.values() if len(p) > 1}
-    is_published = any(_SPLITS.get(folder) == "train" for folder in folders)
-    beside = sorted(
-        {p[0] for p in below.values() if len(p) == 1 or p[0].lower() not in _SPLITS}
-    )
-    if is_published and not beside:
-        return True
-    if is_published:
+    folders = {p[0]: _SPLITS.get(p[0].lower()) for p in below.values() if len(p) > 1}
+    files = {p[0] for p in below.values() if len(p) == 1}
+    if "train" in folders.values():
+        others = files | {name for name, split in folders.items() if split is None}
+        if not others:
+            return True
         notices.append(
-            f"{beside[0]!r} lies beside the splits, so folders are read as "
+            f"{min(others)!r} lies beside the splits, so folders are read as "
             "labels, not as train, valid and test"
         )
-    inner = sorted(
-        p[:2] for p in below.values() if len(p) > 2 and p[1].lower() in _SPLITS
-    )
-    if inner:
-        label, split = inner[0]
-        notices.append(
-            f"folders such as {label}/{split} are not read as splits, so all images are "
-            f"split anew: a published split is {split}/{label}/..., with train outermost"
-        )
+    notices += _inner_splits_notice(below)
     return False
+
+
+def _inner_splits_notice(below: dict[str, tuple[str, ...]]) -> list[str]:
+    """The message about splits inside of folders of labels, where there are some."""
+    pairs = {p[:2] for p in below.values() if len(p) > 2}
+    inner = sorted(pair for pair in pairs if pair[1].lower() in _SPLITS)
+    if not inner:
+        return []
+    label, split = inner[0]
+    return [
+        f"folders such as {label}/{split} are not read as splits, so all images are "
+        f"split at random: a published split is {split}/{label}/..., with train outermost"
+    ]
 
 
 def _content(entries: list[Entry]) -> str:
@@ -310,7 +318,7 @@ def _left_out(bad: dict[str, str]) -> str:
 
 
 def _decode_all(
-    entries: list[Entry], where: str, settings: DataSettings, notes: dict[str, Any]
+    entries: list[Entry], where: str, settings: DataSettings, notes: Notes
 ) -> Iterator[np.ndarray]:
     """Decode all good files to blocks of uint8 rows (n, C, H, W).
 
@@ -426,7 +434,7 @@ def target_of(
 def _common_size(
     headers: list[Header], settings: DataSettings, messages: list[str]
 ) -> tuple[int, int]:
-    """The (height, width) of all images: `data.size`, or their own up to 64, or 64 x 64."""
+    """The (height, width) of all images: `data.size`, their own up to 64, or 64 x 64."""
     sizes = Counter((h.height, h.width) for h in headers)
     same = next(iter(sizes)) if len(sizes) == 1 else None
     size = settings.pixels

@@ -29,21 +29,25 @@ from tightbound.runtime.errors import TightboundError
 FEW = 256
 
 
-def _image(x: Any) -> Image.Image | None:
+def _image(x: object) -> Image.Image | None:
     """An opened image that is not decoded yet; None for an example of another type."""
     if isinstance(x, dict) and "bytes" in x:
         is_path = x["bytes"] is None and x.get("path")
         x = Path(x["path"]).read_bytes() if is_path else x["bytes"]
     if isinstance(x, (bytes, bytearray, memoryview)):
         return open_image(io.BytesIO(x))
-    return x if isinstance(x, Image.Image) else None
+    if isinstance(x, Image.Image):
+        return x
+    return None
 
 
-def _header(x: Any) -> Header | str | None:
+def _header(x: object) -> Header | str | None:
     """The header of an image, or why it is bad; None for an example of another type."""
     try:
         image = _image(x)
-        return None if image is None else header_of(image)
+        if image is None:
+            return None
+        return header_of(image)
     except Exception as error:  # decoders of damaged files raise almost anything
         return reason(error)
 
@@ -67,7 +71,11 @@ class Items:
     """
 
     def __init__(
-        self, few: Sequence[Any], what: str, settings: DataSettings, notices: list[str]
+        self,
+        few: Sequence[object],
+        what: str,
+        settings: DataSettings,
+        notices: list[str],
     ) -> None:
         if not len(few):
             raise TightboundError(f"{what} is empty: nothing can be learned from it")
@@ -93,7 +101,7 @@ class Items:
         self.dtype = torch.uint8
 
     def __call__(
-        self, xs: Sequence[Any], keys: Sequence[Any]
+        self, xs: Sequence[object], keys: Sequence[object]
     ) -> tuple[Tensor, list[int]]:
         """Convert examples to rows.
 
@@ -122,20 +130,22 @@ class Items:
             return torch.empty((0, *self.shape), dtype=self.dtype), kept
         return torch.stack(rows), kept
 
-    def _convert_all(self, xs: Sequence[Any]) -> list[Tensor | str]:
+    def _convert_all(self, xs: Sequence[object]) -> list[Tensor | str]:
         """The row of each example, or why it is bad; images are decoded in parallel."""
         if not self.resolved or len(xs) <= 8:
             return [self._convert(x) for x in xs]
         with bombs_refused(), ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
             return list(pool.map(self._convert, xs))
 
-    def _convert(self, x: Any) -> Tensor | str:
+    def _convert(self, x: object) -> Tensor | str:
         try:
-            return self._pixels(x) if self.resolved else self._array(x)
+            if self.resolved:
+                return self._pixels(x)
+            return self._array(x)
         except Exception as error:  # decoders of damaged files raise almost anything
             return reason(error)
 
-    def _array(self, x: Any) -> Tensor | str:
+    def _array(self, x: object) -> Tensor | str:
         values = np.asarray(x) if isinstance(x, list) else x
         row = as_tensor(values, "an example", [])
         if tuple(row.shape) != self.shape or row.dtype != self.dtype:
@@ -145,7 +155,7 @@ class Items:
             )
         return row
 
-    def _pixels(self, x: Any) -> Tensor | str:
+    def _pixels(self, x: object) -> Tensor | str:
         image = _image(x)
         if image is None:
             return "it is not an image"

@@ -1,4 +1,4 @@
-"""Binarisation of grey levels: fresh draws for training, fixed draws for evaluation."""
+"""Binarise grey levels: fresh draws for training, fixed draws for evaluation."""
 
 from __future__ import annotations
 
@@ -16,7 +16,9 @@ _CHUNK = 1 << 22
 def bernoulli(
     grey: Tensor, levels: int, generator: torch.Generator, share: Share = WHOLE
 ) -> Tensor:
-    """Draw 0 or 1 with P(1) = grey / (levels - 1), as `grey > r` for uniform r in 0..levels-2.
+    """Draw 0 or 1 with P(1) = grey / (levels - 1).
+
+    The draw is grey > r for a uniform integer r in 0..levels-2.
 
     Args:
         grey: integers 0..levels-1 (n, ...).

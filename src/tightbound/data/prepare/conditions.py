@@ -1,4 +1,4 @@
-"""Conditions and labels of a data set, as conditional and labelled models use them."""
+"""Conditions and labels of a data set, for conditional and labelled models."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tightbound.runtime.errors import TightboundError
 def condition_of(
     source: RawSource, rows: Mapping[str, SplitRows], settings: DataSettings
 ) -> Condition:
-    """The condition that `data.condition` names, with its statistics on the training rows.
+    """The condition that `data.condition` names, with its training statistics.
 
     Raises:
         TightboundError: where the data have no such condition, some rows lack it, or
@@ -82,7 +82,9 @@ def _class_condition(source: RawSource, rows: Mapping[str, SplitRows]) -> Condit
 
 
 def _condition(split: RawSplit) -> Tensor | None:
-    return split.y if split.c is None else split.c
+    if split.c is None:
+        return split.y
+    return split.c
 
 
 def _values(rows: SplitRows) -> Tensor:

@@ -1,4 +1,4 @@
-"""Infer the layout of an array and the domain of its values; refuse values outside it."""
+"""Infer the layout of an array and the domain of its values, and check these."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def merge_facts(all_facts: list[Facts]) -> Facts:
 
 
 def chunks(x: Tensor, index: Tensor | None = None) -> Iterator[tuple[int, Tensor]]:
-    """(number of the first row, rows), a few MB at a time, of all rows or of an index."""
+    """(number of the first row, rows), a few MB at a time, of all rows or an index."""
     n = len(x) if index is None else len(index)
     step = max(1, _CHUNK_NUMBERS // max(1, x[:1].numel()))
     for start in range(0, n, step):
@@ -55,7 +55,9 @@ def first_row(bad: Tensor) -> int:
 
 
 def _row_name(row: int, numbers: Tensor | None) -> int:
-    return row if numbers is None else int(numbers[row])
+    if numbers is None:
+        return row
+    return int(numbers[row])
 
 
 def survey(
@@ -117,9 +119,9 @@ def _not_finite(
 
 
 def find_layout(
-    x: Tensor, settings: DataSettings, known: str | None, what: str, notices: list[str]
+    x: Tensor, settings: DataSettings, fixed: str | None, what: str, notices: list[str]
 ) -> Layout:
-    """The layout of an array (N, ...), from the settings, the file format or its shape.
+    """The layout of an array, from the settings, the file format or its shape.
 
     (N, A) is a vector; (N, A, B) an image, but a signal where one side is at least 8
     times the other; (N, A, B, C) an image, but a volume where no side is a usual number
@@ -129,7 +131,7 @@ def find_layout(
     Args:
         x: the array.
         settings: `layout` and `kind` fix what they name.
-        known: the layout that the file format fixes, which goes first.
+        fixed: the layout that the file format fixes, which goes first.
         what: the name of the data in messages.
         notices: receives the messages.
 
@@ -138,7 +140,7 @@ def find_layout(
     """
     shape = tuple(x.shape)
     _check_shape(shape, what)
-    wanted = known or settings.layout
+    wanted = fixed or settings.layout
     kind = _find_kind(shape, wanted, settings, what, notices)
     fits = [
         name
@@ -147,7 +149,9 @@ def find_layout(
     ]
     if not fits:
         raise _unfit_layout(shape, wanted, kind, settings, what)
-    return fits[0] if len(fits) == 1 else _channel_place(shape, fits, what, notices)
+    if len(fits) == 1:
+        return fits[0]
+    return _channel_place(shape, fits, what, notices)
 
 
 def _check_shape(shape: tuple[int, ...], what: str) -> None:
@@ -201,7 +205,9 @@ def _unfit_layout(
 
 def _axes(layout: str) -> str:
     """The axes of rows in a layout: NLC, NHW, ..."""
-    return "ND" if layout == "vector" else f"N{layout.upper()}"
+    if layout == "vector":
+        return "ND"
+    return f"N{layout.upper()}"
 
 
 def _guess_kind(shape: tuple[int, ...], what: str, notices: list[str]) -> Kind:
@@ -235,7 +241,9 @@ def _channel_place(
     at_first = shape[1] in _IMAGE_CHANNELS
     at_last = shape[-1] in _IMAGE_CHANNELS
     if at_first != at_last:
-        return first if at_first else last
+        if at_first:
+            return first
+        return last
     layout = first if at_first or shape[1] <= shape[-1] else last
     notices.append(
         f"{what}: shape {shape} is read as {layout} (--set data.layout={last} or {first} to choose)"
@@ -247,7 +255,9 @@ def example_shape(shape: tuple[int, ...], layout: Layout) -> tuple[int, ...]:
     """The channel-first shape of one example, from the shape of one raw example."""
     if "c" not in layout:
         return (1, *shape)
-    return (shape[-1], *shape[:-1]) if layout.endswith("c") else shape
+    if layout.endswith("c"):
+        return (shape[-1], *shape[:-1])
+    return shape
 
 
 def find_domain(
@@ -258,16 +268,19 @@ def find_domain(
     what: str,
     notices: list[str],
 ) -> tuple[Domain, int | None, float]:
-    """Domain, number of levels and divisor of the values, from the settings or the values.
+    """Domain, number of levels and divisor of values.
+
+    The settings fix what they name.
 
     By default 0/1 are binary; bytes have 256 levels; other whole numbers 0..255 have
     their maximum + 1 levels; images and volumes of reals in [0, 1] are unit; all others
     are real. Counts are never guessed: whole numbers above 255 are read as reals, with
     a notice.
     """
-    domain = settings.domain
-    if domain == "auto":
+    if settings.domain == "auto":
         domain = _guess_domain(facts, picture, settings, what, notices)
+    else:
+        domain = settings.domain
     if domain in ("real", "count"):
         return domain, None, 1.0
     if domain == "unit" and facts.high <= 1:
@@ -279,14 +292,18 @@ def find_domain(
         raise TightboundError(
             f"{what}: {levels} levels are too many for domain {domain!r}: use data.domain=real"
         )
-    return domain, levels, float(levels - 1) if domain == "unit" else 1.0
+    if domain == "unit":
+        return domain, levels, float(levels - 1)
+    return domain, levels, 1.0
 
 
 def _count_levels(facts: Facts, x: Tensor) -> int:
     """256 for bytes, the maximum + 1 of other whole numbers from 0, and 0 otherwise."""
     if x.dtype == torch.uint8:
         return 256
-    return int(facts.high) + 1 if facts.whole and facts.low >= 0 else 0
+    if facts.whole and facts.low >= 0:
+        return int(facts.high) + 1
+    return 0
 
 
 def _guess_domain(
@@ -358,9 +375,9 @@ def _values_of(spec: DataSpec, top: float) -> str:
     """The values of a domain, for a message."""
     if not spec.discrete:
         return f"numbers from 0 to {top:g}"
-    return (
-        f"whole numbers 0 to {top:g}" if top < math.inf else "whole numbers from 0 up"
-    )
+    if top < math.inf:
+        return f"whole numbers 0 to {top:g}"
+    return "whole numbers from 0 up"
 
 
 def check_read(

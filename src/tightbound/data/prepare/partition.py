@@ -1,4 +1,4 @@
-"""Assign rows to train, valid and test: the published splits, or random ones by seed."""
+"""Assign rows to train, valid and test: published splits, or random ones by seed."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from tightbound.data.settings import DataSettings
 from tightbound.data.source import RawSource, RawSplit
 from tightbound.runtime.errors import TightboundError
 
-NAMES = ("train", "valid", "test")
 MOST_HELD_OUT = 50_000
 
 
@@ -25,7 +24,9 @@ class SplitRows:
     index: Tensor | ExcludingIndex | None
 
     def __len__(self) -> int:
-        return len(self.split.x) if self.index is None else len(self.index)
+        if self.index is None:
+            return len(self.split.x)
+        return len(self.index)
 
     def sample(self, k: int, seed: int) -> Tensor:
         """At most k row numbers of the raw split, for statistics.
@@ -39,7 +40,9 @@ class SplitRows:
             at = random_rows(len(self), x.piece, k, seed).sort().values
         else:
             at = torch.arange(k)
-        return at if self.index is None else self.index[at]
+        if self.index is None:
+            return at
+        return self.index[at]
 
     def take(self, values: Tensor) -> Tensor:
         """The entries of these rows in values (N, ...) of the whole raw split."""
@@ -185,7 +188,9 @@ def _pick(split: RawSplit, rows: Tensor) -> RawSplit:
     """Some rows of a raw split, in memory."""
 
     def picked(values: Tensor | None) -> Tensor | None:
-        return None if values is None else values[rows]
+        if values is None:
+            return None
+        return values[rows]
 
     return RawSplit(
         split.x[rows],
@@ -199,7 +204,7 @@ def _pick(split: RawSplit, rows: Tensor) -> RawSplit:
 def _limited(
     train: SplitRows, limit: int, seed: int, where: str, notices: list[str]
 ) -> SplitRows:
-    """The first `limit` training rows; a random sample where rows are sorted by label."""
+    """The first `limit` training rows, or a random sample of rows sorted by label."""
     y = train.split.y
     if isinstance(train.split.x, OnDisk):
         nothing = torch.empty(0, dtype=torch.long)

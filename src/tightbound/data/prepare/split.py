@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import cast
 
 import torch
 from torch import Tensor
@@ -57,7 +56,7 @@ def _move(
     generator: torch.Generator,
     share: Share,
 ) -> Tensor:
-    """Flip and shift each image by one gather over rows and columns; edges are repeated."""
+    """Flip and shift each image by a gather of rows and columns, with edges repeated."""
     x = raw.movedim(1, -1) if layout == "chw" else raw
     n, height, width = x.shape[:3]
     rank, world = share
@@ -78,7 +77,9 @@ def _move(
         cols = (cols + random(-shift, shift + 1)).clamp(0, width - 1)
     example = torch.arange(n, device=x.device)[:, None, None]
     x = x[example, rows[:, :, None], cols[:, None, :]]
-    return x.movedim(-1, 1) if layout == "chw" else x
+    if layout == "chw":
+        return x.movedim(-1, 1)
+    return x
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -122,7 +123,9 @@ class Split:
     label_names: tuple[str, ...] | None = None
 
     def __len__(self) -> int:
-        return len(self.x) if self.index is None else len(self.index)
+        if self.index is None:
+            return len(self.x)
+        return len(self.index)
 
     def __repr__(self) -> str:
         return f"Split({len(self)} x {tuple(self.x.shape[1:])}, {self.spec.domain})"
@@ -130,7 +133,8 @@ class Split:
     @functools.cached_property
     def _fixed_rows(self) -> Tensor:
         """The result of `fixed`, computed once."""
-        return cast(Callable[[], Tensor], self.fixed)()
+        assert self.fixed is not None and not isinstance(self.fixed, OnDisk)
+        return self.fixed()
 
     def _take(self, rows: Tensor, x: Tensor | OnDisk) -> Tensor:
         rows = rows.to(x.device)
@@ -201,7 +205,9 @@ class Split:
 
     def labels(self, rows: Tensor) -> Tensor | None:
         """Labels of these rows, or None where the source has none."""
-        return None if self.y is None else self.y[rows.to(self.y.device)]
+        if self.y is None:
+            return None
+        return self.y[rows.to(self.y.device)]
 
     def batches(self, size: int) -> Iterator[tuple[Tensor, Tensor]]:
         """(row numbers, x) of the evaluation view in order, `size` rows at a time."""
@@ -243,7 +249,9 @@ class Split:
         """A copy with `change` applied to all tensors in the order of the split."""
 
         def changed(values: Tensor | None) -> Tensor | None:
-            return None if values is None else change(values)
+            if values is None:
+                return None
+            return change(values)
 
         def changed_fixed() -> Tensor:
             return change(self._fixed_rows)

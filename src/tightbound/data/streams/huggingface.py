@@ -130,7 +130,9 @@ def _label_names(split: Any, y: str | None) -> tuple[str, ...] | None:
     if y is None:
         return None
     names = getattr((split.features or {}).get(y), "names", None)
-    return None if names is None else tuple(names)
+    if names is None:
+        return None
+    return tuple(names)
 
 
 def load_hf(name: str, settings: DataSettings) -> RawSource:
@@ -157,19 +159,16 @@ def load_hf(name: str, settings: DataSettings) -> RawSource:
         if y is not None and len(split) <= MOST_LABELS:
             labels[part] = np.asarray(split[y])
     labelled, names = join_labels(splits, labels, f"hf:{name}", notices)
-    is_image = bool(items.resolved)
     fingerprints = [f"{key}={split._fingerprint}" for key, split in opened.items()]
-    return RawSource(
+    source = RawSource(
         Path(name.partition("#")[0]).name,
         f"hf:{name}",
         labelled,
         sha256_text("hf", *fingerprints),
-        layout="chw" if is_image else None,
-        levels=256 if is_image else None,
         label_names=_label_names(opened["train"], y) if names else None,
-        resolved=dict(items.resolved),
         notices=tuple(notices),
     )
+    return source.with_images(items.resolved)
 
 
 def _rows(name: str, split: Any, x: str, items: Items) -> OnDisk:
@@ -179,8 +178,8 @@ def _rows(name: str, split: Any, x: str, items: Items) -> OnDisk:
         rows, kept = items(split[start:stop][x], range(start, stop))
         if len(kept) < stop - start:
             raise TightboundError(
-                f"hf:{name}: an image among rows {start} to {stop - 1} is bad, "
-                "and rows of a table stay"
+                f"hf:{name}: an image among rows {start} to {stop - 1} cannot be "
+                "read, and rows of a table cannot be left out"
             )
         return rows
 

@@ -1,4 +1,4 @@
-"""Shuffle data that are read in pieces, in bounded memory, for any number of processes.
+"""Shuffle data that are read in pieces, in bounded memory.
 
 The pieces (blocks of a file, shards) are dealt out over a fixed number of readers, and
 each reader gives an equal part of every batch. A reader goes through its pieces in an
@@ -9,8 +9,8 @@ processes together does not depend on the number of processes.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import Any, Literal, Protocol
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Literal, Protocol
 
 import torch
 from torch import Tensor
@@ -28,7 +28,7 @@ Position = tuple[int, int, int]  # epoch, number of the piece in its order, row 
 
 
 class Pieces(Protocol):
-    """Data in pieces of any size; a piece has the same rows in the same order each time.
+    """Data in pieces of any size, each with the same rows in the same order.
 
     Attributes:
         where: the name of the data in messages.
@@ -195,7 +195,9 @@ class ShardReader:
 
 
 class InterleavedReader:
-    """The readers of one process; a call gives the raw rows of its part of the next batch.
+    """The readers of one process.
+
+    A call gives the raw rows of its part of the next batch.
 
     Args:
         pieces: the data.
@@ -223,8 +225,10 @@ class InterleavedReader:
         self.each = batch // self.total
         if shuffle_buffer == "auto":
             most = BUFFER // max(1, pieces.row_bytes)
-            shuffle_buffer = min(pieces.shuffle_buffer or BUFFER, most)
-        buffer = max(self.each, shuffle_buffer // self.total)
+            rows = min(pieces.shuffle_buffer or BUFFER, most)
+        else:
+            rows = shuffle_buffer
+        buffer = max(self.each, rows // self.total)
         dealt = torch.randperm(
             len(pieces), generator=torch.Generator().manual_seed(seed)
         ).tolist()
@@ -245,13 +249,13 @@ class InterleavedReader:
     def __call__(self) -> Tensor:
         return torch.cat([reader.take(self.each) for reader in self.readers])
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self) -> dict[str, list[int]]:
         """The position of each reader of this process: {"3": [epoch, piece, row, used]}."""
         return {
             str(reader.number): [*reader.at, reader.used] for reader in self.readers
         }
 
-    def load_state_dict(self, state: dict[str, Any]) -> str:
+    def load_state_dict(self, state: Mapping[str, Sequence[int]]) -> str:
         """Continue from the states of all processes together, of any number of processes.
 
         Returns:
@@ -267,15 +271,15 @@ class InterleavedReader:
                 "the next epoch begins now"
             )
         for reader in self.readers:
-            *at, used = state[str(reader.number)]
-            reader.go_to(tuple(at), used)
+            epoch, piece, row, used = state[str(reader.number)]
+            reader.go_to((epoch, piece, row), used)
         return ""
 
 
 def reader_count(pieces: int, batch: int, world: int, where: str) -> int:
-    """The number of readers: the largest power of two up to 16 that divides the batch.
+    """The number of readers: the largest power of two that divides the batch.
 
-    It is at most the number of pieces. Where it is not a multiple of the number of
+    It is at most 16, and at most the number of pieces. Where it is not a multiple of the number of
     processes, there is one reader for each process.
     """
     if pieces < world:
@@ -284,4 +288,6 @@ def reader_count(pieces: int, batch: int, world: int, where: str) -> int:
             "write more, smaller shards"
         )
     fits = [n for n in (1, 2, 4, 8, MAX_READERS) if n <= pieces and batch % n == 0]
-    return fits[-1] if fits[-1] % world == 0 else world
+    if fits[-1] % world == 0:
+        return fits[-1]
+    return world

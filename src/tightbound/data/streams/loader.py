@@ -1,10 +1,10 @@
-"""A DataLoader or IterableDataset as a training split, with a fixed sample for evaluation."""
+"""A DataLoader or IterableDataset as a training split, and its fixed sample."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence, Sized
 from itertools import chain, islice
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 import torch
@@ -27,16 +27,18 @@ from tightbound.data.source import (
 )
 from tightbound.runtime.errors import TightboundError
 
+Loader = DataLoader[Any] | IterableDataset[Any]
+
 _SAMPLE = 2_000
 _ITEM = "an item of the IterableDataset"
 
 
-def is_stream(source: Any) -> bool:
+def is_stream(source: object) -> TypeGuard[Loader]:
     """True for a DataLoader or an IterableDataset."""
     return isinstance(source, (DataLoader, IterableDataset))
 
 
-def _batches(stream: Any, size: int) -> Iterator[tuple[Tensor, Any]]:
+def _batches(stream: Loader, size: int) -> Iterator[tuple[Tensor, Any]]:
     """Raw (x, y or None): the batches of a loader, or `size` items at a time."""
     if not isinstance(stream, DataLoader):
         yield from _item_batches(stream, size)
@@ -47,7 +49,7 @@ def _batches(stream: Any, size: int) -> Iterator[tuple[Tensor, Any]]:
         yield as_tensor(x, what, []), y
 
 
-def _item_batches(stream: Any, size: int) -> Iterator[tuple[Tensor, Any]]:
+def _item_batches(stream: Loader, size: int) -> Iterator[tuple[Tensor, Any]]:
     """The items of an IterableDataset, `size` at a time."""
     items = iter(stream)
     while group := [item_parts(item, _ITEM) for item in islice(items, size)]:
@@ -61,12 +63,12 @@ def _item_batches(stream: Any, size: int) -> Iterator[tuple[Tensor, Any]]:
         yield x, together([plain_label(y) for _, y in group])
 
 
-def _row(x: Any) -> Tensor:
+def _row(x: object) -> Tensor:
     array = pixels(x, None, None) if isinstance(x, Image.Image) else x
     return as_tensor(array, _ITEM, [])
 
 
-def _started(stream: Any, size: int, seed: int) -> Iterator[tuple[Tensor, Any]]:
+def _started(stream: Loader, size: int, seed: int) -> Iterator[tuple[Tensor, Any]]:
     """One pass over a stream, whose order is a function of the seed.
 
     The order comes from torch's global generator, whose state is restored.
@@ -78,8 +80,10 @@ def _started(stream: Any, size: int, seed: int) -> Iterator[tuple[Tensor, Any]]:
     return chain(first, batches)
 
 
-def _labels(xs: list[Tensor], ys: list[Any], limit: int | None) -> np.ndarray | None:
-    """The labels of some batches as one array; None where there is not one per example."""
+def _labels(
+    xs: list[Tensor], ys: Sequence[object], limit: int | None
+) -> np.ndarray | None:
+    """The labels of some batches as one array, or None without one per example."""
     try:
         arrays = [np.asarray(y) for y in ys]
         for x, y, array in zip(xs, ys, arrays, strict=True):
@@ -90,8 +94,8 @@ def _labels(xs: list[Tensor], ys: list[Any], limit: int | None) -> np.ndarray | 
         return None
 
 
-def sample(stream: Any, seed: int) -> RawSource:
-    """The first 2,000 examples of the pass with this seed, as a source with one split."""
+def sample(stream: Loader, seed: int) -> RawSource:
+    """The first 2,000 examples of the pass with this seed, as a training split."""
     source = gather(stream, _SAMPLE, seed, "train")
     return source.with_notices(
         f"{source.where} is read as a stream: an interrupted run resumes at the "
@@ -100,7 +104,7 @@ def sample(stream: Any, seed: int) -> RawSource:
 
 
 def gather(
-    stream: Any, limit: int | None = None, seed: int = 0, split: str = "all"
+    stream: Loader, limit: int | None = None, seed: int = 0, split: str = "all"
 ) -> RawSource:
     """Read the examples of one pass into memory.
 
@@ -154,7 +158,7 @@ class LoaderSplit:
     resumable_within_epoch = False
 
     def __init__(
-        self, stream: Any, spec: DataSpec, transform: Transform | None, seed: int
+        self, stream: Loader, spec: DataSpec, transform: Transform | None, seed: int
     ) -> None:
         self.stream = stream
         self.spec = spec
@@ -164,10 +168,12 @@ class LoaderSplit:
     @property
     def size(self) -> int | None:
         """Examples in one pass, or None where the stream has no length."""
-        sized = self.stream
+        sized: object = self.stream
         if isinstance(self.stream, DataLoader):
             sized = self.stream.dataset
-        return len(sized) if hasattr(sized, "__len__") else None
+        if isinstance(sized, Sized):
+            return len(sized)
+        return None
 
     def __len__(self) -> int:
         """Examples in one pass.
@@ -223,8 +229,10 @@ class LoaderSplit:
             start += len(x)
 
 
-def _label_tensor(y: Any) -> Tensor | None:
+def _label_tensor(y: object) -> Tensor | None:
     """The labels of a batch as a tensor; None where they are not whole numbers."""
     if y is None or isinstance(y, Tensor):
         return y
-    return torch.as_tensor(y) if np.asarray(y).dtype.kind in "iu" else None
+    if np.asarray(y).dtype.kind in "iu":
+        return torch.as_tensor(y)
+    return None

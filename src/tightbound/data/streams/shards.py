@@ -1,4 +1,4 @@
-"""Examples in shards, read in order: tar files (`wds:PATTERN`) or a library (`hf:NAME`)."""
+"""Examples in shards: tar files (`wds:PATTERN`), or a streaming set (`hf:NAME`)."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from tightbound.data.source import RawSource, RawSplit, join_labels, sha256_text
 from tightbound.runtime.errors import TightboundError
 from tightbound.runtime.progress import Steady
 
-Item = tuple[str, Any, Any]  # name, undecoded x, label or None
+Item = tuple[str, object, object]  # name, undecoded x, label or None
 AT_ONCE = 64
 SHUFFLE_BUFFER = 8192
 MOST_HELD_OUT = 16  # shards of a split that are held out whole, at most
@@ -38,7 +38,7 @@ REMAINDERS = {"valid": 0, "test": 1}
 
 @dataclass(frozen=True)
 class Shards:
-    """Examples in shards, the `Pieces` of training; a shard is read anew each time.
+    """Examples in shards, the `Pieces` of training; a shard is read again each time.
 
     Attributes:
         where: the name of the data in messages.
@@ -141,7 +141,7 @@ class Shards:
         most = min(most, max(16, (1 << 27) // self.row_bytes))
         progress = Steady(f"reading {what}", most)
         blocks: list[Tensor] = []
-        labels: list[Any] = []
+        labels: list[object] = []
         items = self.sample_items(most)
         while group := list(islice(items, AT_ONCE)):
             rows, kept = self.decode_items(group)
@@ -157,7 +157,7 @@ class Shards:
 
 @dataclass(frozen=True)
 class Stream:
-    """A streaming source: the shards to train on, and samples that are held in memory."""
+    """A streaming source: shards to train on, and samples that are held in memory."""
 
     shards: Shards
     source: RawSource
@@ -197,19 +197,15 @@ def stream_of(
         f"{len(samples['test'].x):,} to test"
     )
     labelled, label_names = join_labels(samples, labels, where, notices)
-    is_image = bool(decode.resolved)
     source = RawSource(
         name,
         where,
         labelled,
         digest,
-        layout="chw" if is_image else None,
-        levels=256 if is_image else None,
         label_names=label_names,
-        resolved=dict(decode.resolved),
         notices=tuple(notices),
     )
-    return Stream(splits["train"], source)
+    return Stream(splits["train"], source.with_images(decode.resolved))
 
 
 def _hold_out(
@@ -260,19 +256,19 @@ def _hold_out_examples(
                 return name
         return "train"
 
-    out: dict[str, Shards] = {}
-    for name in [*shares, "train"]:
-        out[name] = replace(train, keep=lambda n, name=name: split_of(n) == name)
-        if name in periods:
-            notices.append(
-                f"{train.where}: one example in {periods[name]} is held out ({name})"
-            )
-    return out
+    def part(name: str) -> Shards:
+        return replace(train, keep=lambda number: split_of(number) == name)
+
+    for name, period in periods.items():
+        notices.append(f"{train.where}: one example in {period} is held out ({name})")
+    return {name: part(name) for name in [*shares, "train"]}
 
 
 def _period(share: float) -> int:
     """One example in how many is held out; 10 where a number of rows is given."""
-    return max(2, round(1 / share)) if share < 1 else 10
+    if share < 1:
+        return max(2, round(1 / share))
+    return 10
 
 
 # ---- wds:PATTERN
@@ -366,13 +362,15 @@ def _sample(sample: dict[str, Any], shard: str, settings: DataSettings) -> Item:
     return name, x, _label(sample)
 
 
-def _label(sample: dict[str, Any]) -> int | str | None:
+def _label(sample: Mapping[str, bytes]) -> int | str | None:
     """The label of an example: a whole number, a text or None."""
     kind = next((kind for kind in ("cls", "label", "y") if kind in sample), None)
     if kind is None:
         return None
-    text: str = sample[kind].decode().strip()
-    return int(text) if text.lstrip("-").isdigit() else text
+    text = sample[kind].decode().strip()
+    if text.lstrip("-").isdigit():
+        return int(text)
+    return text
 
 
 @dataclass(frozen=True)

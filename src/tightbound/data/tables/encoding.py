@@ -1,4 +1,4 @@
-"""Encode the columns of a table as numbers and codes, and decode them to their types."""
+"""Encode the columns of a table as numbers and codes, and decode them."""
 
 from __future__ import annotations
 
@@ -96,7 +96,9 @@ def _encoded(source: RawSource, table: Table, settings: DataSettings) -> RawSour
             sha256_of(x, split.y), *(f.model_dump_json() for f in fields)
         ),
     )
-    return encoded if chosen else encoded.with_notices(_kinds_notice(source, fields))
+    if chosen:
+        return encoded
+    return encoded.with_notices(_kinds_notice(source, fields))
 
 
 def _kinds_notice(source: RawSource, fields: tuple[Column, ...]) -> str:
@@ -124,7 +126,9 @@ def named(table: Table | None, spec: DataSpec) -> tuple[Column, ...]:
         "count": "count",
     }
     kind = kinds.get(spec.domain, "real")
-    values = (0, 1) if kind == "binary" else ()
+    values: tuple[int, ...] = ()
+    if kind == "binary":
+        values = (0, 1)
     return tuple(
         Column(name=name, kind=kind, values=values, type=str(x.dtype))
         for name, x in table.columns.items()
@@ -134,12 +138,15 @@ def named(table: Table | None, spec: DataSpec) -> tuple[Column, ...]:
 def codes(
     table: Table, fields: tuple[Column, ...], masked: bool
 ) -> NDArray[np.float64]:
-    """The columns as float64 (n, columns): numbers, or codes 0, 1, ... of their values.
+    """Encode columns as numbers, or as codes 0, 1, ... of their values.
 
     Args:
         table: the table.
         fields: the columns to encode.
         masked: values may be missing and are then NaN.
+
+    Returns:
+        float64 (n, columns).
 
     Raises:
         TightboundError: for the first cell that a column cannot have.
@@ -215,7 +222,7 @@ def coded(source: RawSource, spec: DataSpec, split: RawSplit) -> tuple[RawSplit,
     if not spec.fields:
         if x is None:
             raise TightboundError(
-                f"{source.where} has columns that are no numbers, but the model "
+                f"{source.where} has columns that are not numbers, but the model "
                 "was trained on numbers only"
             )
         return split, source.digest
@@ -228,16 +235,19 @@ def check_codes(x: Tensor, spec: DataSpec, what: str) -> None:
     for values, f in zip(x.double().unbind(1), spec.fields, strict=True):
         if f.kind == "real":
             continue
-        top = len(f.values) - 1 if f.values else np.inf
+        top: float = np.inf
+        wanted = "a count 0, 1, 2, ..."
+        if f.values:
+            top = len(f.values) - 1
+            wanted = f"a code from 0 to {top}"
         is_gap = values.isnan() & spec.missing
         not_whole = (values != values.round()) & ~is_gap
         bad = (values < 0) | (values > top) | not_whole
         if bad.any():
             row = int(bad.nonzero()[0])
-            wanted = f"a code from 0 to {top}" if f.values else "a count 0, 1, 2, ..."
             raise TightboundError(
                 f"{what}: {row_called(row)}, column {f.name!r} holds "
-                f"{values[row]:g}, not {wanted}: mend it"
+                f"{values[row]:g}, not {wanted}: correct it"
             )
 
 
@@ -275,7 +285,7 @@ def _numbers_of(numbers: Values, f: Column) -> Values:
 
 
 def plain_frame(numbers: Tensor, fields: tuple[Column, ...]) -> Any:
-    """Real numbers (n, columns) under the names of these columns, as `frame` gives them."""
+    """Real numbers (n, columns) under the names of these columns, as a frame."""
     return frame(numbers, tuple(Column(name=f.name, kind="real") for f in fields))
 
 

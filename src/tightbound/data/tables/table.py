@@ -1,4 +1,4 @@
-"""Tables of named columns, and the kind of each column: real, binary, categorical or count."""
+"""Tables of named columns, each real, binary, categorical or count."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ class Table:
 
 
 def frame_source(
-    frame: Any, y: Any, settings: DataSettings, label: int | None, notices: list[str]
+    frame: Any, y: object, settings: DataSettings, label: int | None, notices: list[str]
 ) -> RawSource:
     """A pandas DataFrame as a source.
 
@@ -178,13 +178,17 @@ def _text_column(cells: list[str], name: str, settings: DataSettings) -> Values 
     as_texts = ("categorical", "binary", "skip")
     if numbers and settings.fields.get(name) not in as_texts:
         return None
-    values: Sequence[Any] = texts
-    if {text.lower() for text in texts} <= {"true", "false"}:
-        values = [text.lower() == "true" for text in texts]
-    return _spread(np.array(values, dtype=object), missing, None)
+    return _spread(np.array(_truth_values(texts), dtype=object), missing, None)
 
 
-def _spread(values: Values, missing: list[bool], gap: Any) -> Values:
+def _truth_values(texts: list[str]) -> Sequence[object]:
+    """True and False where all texts are the words for these; else the texts."""
+    if any(text.lower() not in ("true", "false") for text in texts):
+        return texts
+    return [text.lower() == "true" for text in texts]
+
+
+def _spread(values: Values, missing: list[bool], gap: object) -> Values:
     """The values at the places that are not missing, and `gap` at the others."""
     out = np.full(len(missing), gap, dtype=values.dtype)
     out[~np.array(missing, dtype=bool)] = values
@@ -205,7 +209,9 @@ def whole(values: Values) -> Values:
         and (np.abs(values) < 2**53).all()
         and (values == np.round(values)).all()
     )
-    return values.astype(np.int64) if fits else values
+    if fits:
+        return values.astype(np.int64)
+    return values
 
 
 # ---- the kind of a column
@@ -237,7 +243,9 @@ def _guess(values: Values) -> ColumnKind:
     if set(np.unique(values).tolist()) == {0, 1}:
         return "binary"
     from_zero = 0 <= values.min() <= LEAST_COUNT and values.max() > 2
-    return "count" if from_zero and values.var() >= values.mean() else "real"
+    if from_zero and values.var() >= values.mean():
+        return "count"
+    return "real"
 
 
 def column(table: Table, name: str, chosen: str | None, masked: bool) -> Column:
@@ -251,7 +259,9 @@ def column(table: Table, name: str, chosen: str | None, masked: bool) -> Column:
         )
     if values.dtype.kind in "iuf" and chosen not in ("binary", "categorical"):
         kind: Any = chosen or _guess(values)
-        levels = tuple(np.unique(values).tolist()) if kind == "binary" else ()
+        levels: tuple[float, ...] = ()
+        if kind == "binary":
+            levels = tuple(np.unique(values).tolist())
         return Column(name=name, kind=kind, values=levels, type=str(values.dtype))
     categories: list[Any] = [False, True]
     if values.dtype.kind != "b":
@@ -266,7 +276,9 @@ def _type_name(table: Table, name: str, values: Values) -> str:
     """The type of a column, for decoding: "category", "str" or a numpy dtype."""
     if name in table.categories:
         return "category"
-    return "str" if values.dtype.kind in "OU" else str(values.dtype)
+    if values.dtype.kind in "OU":
+        return "str"
+    return str(values.dtype)
 
 
 def _check_categories(table: Table, name: str, chosen: str | None, count: int) -> None:
@@ -282,12 +294,12 @@ def _check_categories(table: Table, name: str, chosen: str | None, count: int) -
         raise TightboundError(
             f"{where} has {count} different texts, more than {MOST_TEXTS}: leave it out "
             f"with data.fields.{name}=skip, or set data.fields.{name}=categorical if "
-            "they are categories after all"
+            "they are categories"
         )
 
 
 def present(table: Table, name: str, masked: bool) -> tuple[Values, Mask]:
-    """A column as numbers, truth values or texts, and which of its cells are not missing.
+    """A column as numbers, truth values or texts, and which cells are not missing.
 
     Raises:
         TightboundError: for a cell of another kind, and, unless `masked`, for one that
@@ -300,8 +312,8 @@ def present(table: Table, name: str, masked: bool) -> tuple[Values, Mask]:
         return values, _present_numbers(table, name, values, masked)
     if values.dtype.kind not in "OU":
         raise TightboundError(
-            f"{table.where}: column {name!r} holds {values.dtype}, no numbers, texts or "
-            "truth values: make numbers of it, or leave it out with "
+            f"{table.where}: column {name!r} holds {values.dtype}, not numbers, texts "
+            "or truth values: convert it to numbers, or leave it out with "
             f"data.fields.{name}=skip"
         )
     is_present = np.array([not is_gap(value) for value in values], dtype=bool)
@@ -318,13 +330,13 @@ def _present_numbers(table: Table, name: str, values: Values, masked: bool) -> M
         row = int(np.argmin(allowed))
         problem = f"is missing: {FILL}"
         if is_present[row]:
-            problem = f"is {values[row]}, not a finite number: mend it"
+            problem = f"is {values[row]}, not a finite number: correct it"
         raise table.complain(name, row, problem)
     return is_present
 
 
 def _one_kind(table: Table, name: str, values: Values, is_present: Mask) -> Values:
-    """Objects as texts, truth values or numbers; cells that are missing hold anything."""
+    """Objects as texts, truth values or numbers; missing cells have any value."""
     rows: list[int] = np.flatnonzero(is_present).tolist()
     for row in rows:
         if not isinstance(values[row], (str, bool, int, float, np.generic)):
@@ -347,7 +359,9 @@ def _one_kind(table: Table, name: str, values: Values, is_present: Mask) -> Valu
     return _spread(typed, (~is_present).tolist(), 0)
 
 
-def _kind(value: Any) -> str:
+def _kind(value: object) -> str:
     if isinstance(value, str):
         return "text"
-    return "truth" if isinstance(value, bool | np.bool_) else "number"
+    if isinstance(value, bool | np.bool_):
+        return "truth"
+    return "number"

@@ -1,1 +1,1 @@
-"""Measurements of a trained model and the verdicts drawn from them."""
+"""Diagnosis of a trained model: measurements, and verdicts by fixed rules."""

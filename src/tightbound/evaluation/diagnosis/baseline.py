@@ -1,6 +1,4 @@
-"""The best constant model: each dimension or column by itself, what a model with a code
-must beat.
-"""
+"""Baseline without latents: independent dimensions with fitted marginals."""
 
 from __future__ import annotations
 
@@ -12,26 +10,32 @@ from tightbound.core.data_spec import DataSpec
 
 
 def independent(fitted: Tensor, x: Tensor, spec: DataSpec) -> float:
-    """Mean log p(x) of rows x (m, D) under independent dimensions whose laws are those of rows
-    `fitted` (n, D).
+    """Mean log p(x) under independent dimensions whose marginals are fitted.
 
-    Smoothed frequencies of levels, truth values and categories, normals of reals, negative
-    binomials of counts; a categorical column is one dimension, however many model units it has.
-    NaN, a value not observed, counts nothing.
+    The marginals are smoothed frequencies of levels, truth values and categories,
+    normals of reals, and negative binomials of counts. A categorical column is one
+    dimension, however many model units it has. Missing values (NaN) contribute 0.
+
+    Args:
+        fitted: rows that the marginals are fitted to, (n, D) in model units.
+        x: rows that are evaluated, (m, D).
+        spec: description of the data.
+
+    Returns:
+        Nats per example.
     """
     if not spec.fields:
-        return float(
-            _each(fitted, x, spec.domain, spec.levels or 2, spec.spread.flatten())
-            .sum(1)
-            .mean()
-        )
-    total, units = torch.zeros(len(x), dtype=torch.float64), spec.spread
-    seen, rows = spec.to_raw(fitted), spec.to_raw(x)
+        unit = spec.spread.flatten()
+        log_p = _log_p(fitted, x, spec.domain, spec.levels or 2, unit)
+        return float(log_p.sum(1).mean())
+    total = torch.zeros(len(x), dtype=torch.float64)
+    units = spec.spread
+    fitted_columns = spec.to_raw(fitted)
+    columns = spec.to_raw(x)
     for i, (column, place) in enumerate(zip(spec.fields, spec.places, strict=True)):
-        own = slice(i, i + 1)
-        total += _each(
-            seen[:, own],
-            rows[:, own],
+        total += _log_p(
+            fitted_columns[:, i : i + 1],
+            columns[:, i : i + 1],
             column.kind,
             max(2, len(column.values)),
             units[place][:1],
@@ -39,43 +43,46 @@ def independent(fitted: Tensor, x: Tensor, spec: DataSpec) -> float:
     return float(total.mean())
 
 
-def _each(fitted: Tensor, x: Tensor, domain: str, levels: int, unit: Tensor) -> Tensor:
+def _log_p(fitted: Tensor, x: Tensor, domain: str, levels: int, unit: Tensor) -> Tensor:
     """log p of each value of x (m, D) in float64, 0 where it is missing."""
-    fitted, x = fitted.double(), x.double()
+    fitted = fitted.double()
+    x = x.double()
     if domain in ("binary", "levels", "categorical"):
-        log_p = _frequencies(fitted, levels).gather(0, x.nan_to_num().long())
+        log_p = _log_frequencies(fitted, levels).gather(0, x.nan_to_num().long())
+        return torch.where(x.isfinite(), log_p, 0.0)
+    mean = fitted.nanmean(0).nan_to_num()
+    variance = (fitted - mean).square().nanmean(0).nan_to_num()
+    if domain == "count":
+        mean = mean.clamp(min=1 / (len(fitted) + 1))
+        log_p = _log_p_of_counts(x.nan_to_num(), mean, variance)
     else:
-        mean = fitted.nanmean(0).nan_to_num()
-        variance = (fitted - mean).square().nanmean(0).nan_to_num()
-        if domain == "count":
-            log_p = _counts(
-                x.nan_to_num(), mean.clamp(min=1 / (len(fitted) + 1)), variance
-            )
-        else:
-            log_p = Normal(
-                mean, variance.sqrt() + 0.01 * unit, validate_args=False
-            ).log_prob(x)
+        normal = Normal(mean, variance.sqrt() + 0.01 * unit, validate_args=False)
+        log_p = normal.log_prob(x)
     return torch.where(x.isfinite(), log_p, 0.0)
 
 
-def _frequencies(fitted: Tensor, levels: int) -> Tensor:
-    """log of (count + 1/L) / (n + 1) of each level in each dimension, (L, D)."""
-    seen, dims = fitted.isfinite(), fitted.shape[1]
-    at = fitted.nan_to_num().long() * dims + torch.arange(dims)
-    counts = (
-        torch.bincount(at[seen], minlength=levels * dims).reshape(levels, dims).double()
-    )
-    return ((counts + 1 / levels) / (seen.sum(0) + 1)).log()
+def _log_frequencies(fitted: Tensor, levels: int) -> Tensor:
+    """log of (count + 1/L) / (n + 1) of each of L levels in each dimension, (L, D)."""
+    observed = fitted.isfinite()
+    dims = fitted.shape[1]
+    bins = fitted.nan_to_num().long() * dims + torch.arange(dims)
+    counts = torch.bincount(bins[observed], minlength=levels * dims)
+    counts = counts.reshape(levels, dims).double()
+    return ((counts + 1 / levels) / (observed.sum(0) + 1)).log()
 
 
-def _counts(x: Tensor, mean: Tensor, variance: Tensor) -> Tensor:
-    """log NB of mean m and variance v, whose r is m^2 / (v - m); log Poisson where they scatter no
-    more than that.
+def _log_p_of_counts(x: Tensor, mean: Tensor, variance: Tensor) -> Tensor:
+    """log p of counts under a negative binomial of this mean and variance.
+
+    Its r is m^2 / (v - m). Where the variance is at most the mean, a Poisson
+    distribution.
     """
     r = mean.square() / (variance - mean).clamp(min=1e-3 * mean)
-    wide = NegativeBinomial(
-        total_count=r, logits=(mean / r).log(), validate_args=False
-    ).log_prob(x)
+    logits = (mean / r).log()
+    negative_binomial = NegativeBinomial(
+        total_count=r, logits=logits, validate_args=False
+    )
+    poisson = Poisson(mean, validate_args=False)
     return torch.where(
-        variance > mean, wide, Poisson(mean, validate_args=False).log_prob(x)
+        variance > mean, negative_binomial.log_prob(x), poisson.log_prob(x)
     )

@@ -1,6 +1,4 @@
-"""Whether p(x|z) is as wide as it should be: how often a true value lies in the middle of what the
-model expects.
-"""
+"""Calibration of p(x|z): coverage of intervals of the posterior predictive."""
 
 from __future__ import annotations
 
@@ -15,17 +13,23 @@ from tightbound.distributions.random import ContentNoise, seed_for
 from tightbound.evaluation.statistic import Mean
 from tightbound.runs.run import Run, seeded
 
-DRAWS, AT_ONCE, VALUES_AT_ONCE = 40, 8, 4_000_000
+DRAWS = 40
+AT_ONCE = 8  # draws of a pass
+VALUES_AT_ONCE = 4_000_000
 LEVELS = (0.5, 0.9)
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """The share of true values in the central 50 % and 90 % of the posterior predictive, over n
-    examples.
+    """Coverage of central intervals of the posterior predictive, over n examples.
 
-    Well calibrated is 0.5 and 0.9; more: p(x|z) is too wide, less: too narrow.  histogram: shares
-    of the randomised probability integral transform in ten equal bins, each 0.1 where calibrated.
+    Args:
+        n: number of examples.
+        central50: share of the true values in the central 50 %. Above 0.5 p(x|z) is too
+            wide, below too narrow.
+        central90: share in the central 90 %.
+        histogram: shares of the randomised probability integral transform in ten equal
+            bins, each 0.1 where calibrated.
     """
 
     n: int
@@ -38,49 +42,55 @@ class Calibration:
 def calibration(
     run: Run, x: Tensor | Batch, seed: int, draws: int = DRAWS
 ) -> Calibration | None:
-    """x against `draws` draws of x' ~ p(x'|z) at one z ~ q(z|x), value by value; None where no
-    dimension of x varies.
+    """Calibration of p(x|z), from draws x' ~ p(x'|z) at one z ~ q(z|x).
 
-    u = (number of draws below x + U (number equal to x + 1)) / (draws + 1), U uniform, also for
-    discrete data (Czado, Gneiting and Held 2009).  Where the model is right and q exact, x and the
-    draws are alike given z, and u is uniform. Dimensions that never vary say nothing and are left
-    out; errors are over examples.
+    u = (number of draws below x + U (number equal to x + 1)) / (draws + 1), U uniform,
+    also for discrete data (Czado, Gneiting and Held 2009). Where the model is right and
+    q exact, u is uniform. Dimensions that never vary are left out; standard errors are
+    over examples.
+
+    Args:
+        run: the run.
+        x: examples (n, *shape) in model units.
+        seed: seed of all draws.
+        draws: draws for each example.
+
+    Returns:
+        None where no dimension of x varies.
     """
     batch = Batch.of(x)
     x = batch.x
-    vary = (
-        x.flatten(1).std(0) > 0
-        if len(x) > 1
-        else torch.zeros(run.spec.dims, dtype=torch.bool)
-    )
-    if not vary.any():
+    if len(x) < 2:
+        return None
+    varies = x.flatten(1).std(0) > 0
+    if not varies.any():
         return None
     rows = max(1, VALUES_AT_ONCE // (run.spec.dims * (run.spec.levels or 8) * AT_ONCE))
     parts = []
     for i, part in enumerate(batch.split(rows)):
         with seeded(seed_for(seed, "calibration", i)):
-            parts.append(
-                _ranks(run, part.to(run.device), seed, draws).flatten(1).cpu()[:, vary]
-            )
+            ranks = _ranks(run, part.to(run.device), seed, draws)
+        parts.append(ranks.flatten(1).cpu()[:, varies])
     u = torch.cat(parts).double()
     inside = [((u - 0.5).abs() < level / 2).double().mean(1) for level in LEVELS]
     counts = torch.histc(u, 10, 0.0, 1.0)
     return Calibration(
-        len(x),
-        Mean.of(inside[0]),
-        Mean.of(inside[1]),
-        (counts / counts.sum()).tolist(),
+        n=len(x),
+        central50=Mean.of(inside[0]),
+        central90=Mean.of(inside[1]),
+        histogram=(counts / counts.sum()).tolist(),
     )
 
 
 def _ranks(run: Run, batch: Batch, seed: int, draws: int) -> Tensor:
+    """u of each value, of the shape of x."""
     x = batch.x
     px = run.predictor.trace(batch, Draw(noise=ContentNoise(seed, x, 0, 1))).px
-    below, equal = torch.zeros_like(x), torch.ones_like(x)
+    below = torch.zeros_like(x)
+    equal = torch.ones_like(x)
     for start in range(0, draws, AT_ONCE):
         drawn = px.sample((min(AT_ONCE, draws - start),))
         below += (drawn < x).sum(0)
         equal += (drawn == x).sum(0)
-    return (below + torch.rand(x.shape, dtype=x.dtype, device=x.device) * equal) / (
-        draws + 1
-    )
+    uniform = torch.rand(x.shape, dtype=x.dtype, device=x.device)
+    return (below + uniform * equal) / (draws + 1)

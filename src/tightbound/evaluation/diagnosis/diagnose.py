@@ -1,6 +1,4 @@
-"""What is wrong with a model, and which setting to change: verdicts in words, from rules with fixed
-thresholds.
-"""
+"""Diagnosis of a run: measurements, and verdicts that name the setting to change."""
 
 from __future__ import annotations
 
@@ -11,52 +9,47 @@ from dataclasses import dataclass
 from typing import Any
 
 from tightbound.core.batch import Batch
-from tightbound.evaluation.diagnosis.measurements import Measurements, gather
+from tightbound.evaluation.diagnosis.measurements import Measurements, measure
 from tightbound.evaluation.diagnosis.rules import RULES, Verdict
 from tightbound.runs.run import Run
 
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """The measurements and the verdicts that follow from it."""
+    """Measurements of a run, and the verdicts that follow from them by fixed rules."""
 
     measurements: Measurements
     verdicts: list[Verdict]
 
     def lines(self) -> list[str]:
-        """For a person: a line a verdict, or that nothing was found, and what could not be looked
-        at.
-        """
-        found = [f"{v.name}: {v.words}; {v.change}" for v in self.verdicts] or [
-            "nothing wrong found"
-        ]
-        return found + [
-            f"not looked at: {reason}" for reason in self.measurements.skipped
-        ]
+        """A line for each verdict, and for each measurement that was not possible."""
+        lines = [f"{v.name}: {v.words}; {v.change}" for v in self.verdicts]
+        if not lines:
+            lines = ["nothing wrong found"]
+        skipped = [f"not looked at: {reason}" for reason in self.measurements.skipped]
+        return lines + skipped
 
     def to_json(self) -> dict[str, Any]:
-        """Every figure with its error, and the verdicts."""
-        e = self.measurements
-        tree: dict[str, Any] = dataclasses.asdict(e)
-        for made, feature in zip(
-            tree["latents"]["features"], e.latents.features, strict=True
-        ):
-            made["active"] = feature.active
-        for made, site in zip(tree["latents"]["sites"], e.latents.sites, strict=True):
-            made["cap"] = site.cap
-        if e.transfer:
-            tree["transfer"] |= {
-                "lost": e.transfer.lost.to_json(),
-                "share": e.transfer.share,
-            }
-        known: dict[str, Any] = _finite(
-            tree | {"verdicts": [v.to_json() for v in self.verdicts]}
-        )
-        return known
+        """All measurements with their standard errors, and the verdicts, as JSON."""
+        measurements = self.measurements
+        tree: dict[str, Any] = dataclasses.asdict(measurements)
+        latents = measurements.latents
+        features = tree["latents"]["features"]
+        for entry, feature in zip(features, latents.features, strict=True):
+            entry["active"] = feature.active
+        for entry, site in zip(tree["latents"]["sites"], latents.sites, strict=True):
+            entry["cap"] = site.cap
+        transfer = measurements.transfer
+        if transfer is not None:
+            tree["transfer"]["lost"] = transfer.lost.to_json()
+            tree["transfer"]["share"] = transfer.share
+        tree["verdicts"] = [verdict.to_json() for verdict in self.verdicts]
+        finite: dict[str, Any] = _finite(tree)
+        return finite
 
 
 def _finite(value: Any) -> Any:
-    """The same with null for what JSON cannot hold."""
+    """The same with null for numbers that JSON cannot hold."""
     if isinstance(value, Mapping):
         return {k: _finite(v) for k, v in value.items()}
     if isinstance(value, list | tuple):
@@ -65,10 +58,25 @@ def _finite(value: Any) -> Any:
 
 
 def diagnose(run: Run, x: Batch, seed: int) -> Diagnosis:
-    """Measures a run on test examples x (n, *shape) in model units and on its training examples,
-    and judges it.
+    """Measures a run on test and training examples, and applies the rules.
+
+    Args:
+        run: the run.
+        x: test examples (n, *shape) in model units.
+        seed: seed of all draws.
+
+    Example:
+        >>> import tempfile, torch, tightbound as tb
+        >>> model, data = tb.build("vae", "digits", latent=2, seed=0)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     run = tb.save(model, folder + "/run").with_data(data.splits)
+        ...     x = data.test.examples(torch.arange(50))
+        ...     diagnosis = tb.diagnose(run, x, seed=0)
+        >>> type(diagnosis).__name__
+        'Diagnosis'
     """
-    measurements = gather(run, x, seed)
-    return Diagnosis(
-        measurements, [verdict for rule in RULES for verdict in rule(run, measurements)]
-    )
+    measurements = measure(run, x, seed)
+    verdicts: list[Verdict] = []
+    for rule in RULES:
+        verdicts += rule(run, measurements)
+    return Diagnosis(measurements, verdicts)

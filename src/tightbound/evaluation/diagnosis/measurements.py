@@ -1,11 +1,11 @@
-"""What a diagnosis looks at: the latents, the calibration of p(x|z), what carries over to new
-examples, the log.
-"""
+"""Measurements of a diagnosis: latents, calibration, transfer, progress."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -20,16 +20,21 @@ from tightbound.evaluation.statistic import Mean
 from tightbound.runs.run import Run
 from tightbound.runtime.errors import TightboundError
 
-MOST, MOST_VALUES, SCORED_WITH = 1000, 10_000_000, 8
+MOST = 1000  # examples of a split
+MOST_VALUES = 10_000_000
+SCORED_WITH = 8  # samples of the bound
+Line = Mapping[str, Any]  # of the training log
 
 
 @dataclass(frozen=True)
 class Transfer:
-    """What was learned of training examples, and how much of it new ones lose, in nats.
+    """Transfer of the bound from training to new examples, in nats.
 
-    train, test: the bound (of an autoencoder: -distortion) on examples of the two splits.
-    baseline: that of a model without latents, each dimension by itself, on the test examples.
-    rate: what the codes of training examples hold.
+    Args:
+        train: the bound on training examples; -distortion for an autoencoder.
+        test: the same on test examples.
+        baseline: log p(x) of test examples by independent dimensions.
+        rate: mean rate of training examples.
     """
 
     train: Mean
@@ -39,13 +44,12 @@ class Transfer:
 
     @property
     def lost(self) -> Mean:
-        """Nats per example that training examples have and test examples have not."""
+        """Bound of training examples less that of test examples."""
         return Mean.difference(self.train, self.test)
 
     @property
     def share(self) -> float:
-        """The part of what was learned that is lost: of the gain over the baseline, or of the rate,
-        if that is more.
+        """`lost` as a share of the gain over the baseline, or of the rate if larger.
 
         0 where less than a nat was learned.
         """
@@ -55,11 +59,15 @@ class Transfer:
 
 @dataclass(frozen=True)
 class Progress:
-    """The end of training: what the validation bound still gained in the last fifth of it, and its
-    error, nats.
+    """Progress at the end of training.
 
-    early: how many validations there were before that; with none, the gain is that over the
-    training bound on the way.
+    Args:
+        gained: gain of the validation bound in the last fifth of training, nats; where
+            there was no earlier validation, over the training bound.
+        error: standard error of the validation bound, nats.
+        early: number of validations before the last fifth.
+        epochs: epochs of training.
+        steps: steps of training.
     """
 
     gained: float
@@ -71,7 +79,7 @@ class Progress:
 
 @dataclass(frozen=True)
 class Measurements:
-    """All that was measured of a run; `skipped` says what could not be, and why."""
+    """All measurements of a run; skipped: those that were not possible, with reasons."""
 
     seed: int
     n: int
@@ -82,90 +90,99 @@ class Measurements:
     skipped: list[str]
 
 
-def gather(run: Run, x: Tensor | Batch, seed: int) -> Measurements:
-    """Measures a run on test examples x (n, *shape) in model units, and on as many of its training
-    examples.
+def measure(run: Run, x: Tensor | Batch, seed: int) -> Measurements:
+    """Measures a run on test examples, and on as many of its training examples.
 
-    At most 1,000 of each are used, fewer where they are large.  What needs the training data or the
-    log is left out, and that is said, where they are gone.
+    At most 1,000 of each are used, fewer where they are large. Without the training
+    data or the log, the measurements that need them are skipped.
+
+    Args:
+        run: the run.
+        x: test examples (n, *shape) in model units.
+        seed: seed of all draws.
     """
     most = int(min(MOST, max(32, MOST_VALUES // run.spec.dims)))
-    x, skipped = Batch.of(x)[spread(len(x), most)], []
+    x = Batch.of(x)[spread(len(x), most)]
+    skipped = []
+    train: Batch | None = None
     try:
-        train: Batch | None = _training(run, most)
+        train = _training_examples(run, most)
     except TightboundError as error:
-        train = None
         skipped.append(f"overfitting ({error})")
     progress = _progress(run, x, seed)
     if progress is None:
         skipped.append(
             "whether it was trained enough (there is no log of its training)"
         )
-    seen = x if train is None else train
-    some = int(min(256, max(16, MOST_VALUES // (20 * run.spec.dims))))
+    examples = x if train is None else train
+    few = int(min(256, max(16, MOST_VALUES // (20 * run.spec.dims))))
     return Measurements(
-        seed,
-        len(x),
-        latents(run, seen, seed),
-        calibration(run, seen[spread(len(seen), some)], seed),
-        None if train is None else _transfer(run, train, x, seed),
-        progress,
-        skipped,
+        seed=seed,
+        n=len(x),
+        latents=latents(run, examples, seed),
+        calibration=calibration(run, examples[spread(len(examples), few)], seed),
+        transfer=None if train is None else _transfer(run, train, x, seed),
+        progress=progress,
+        skipped=skipped,
     )
 
 
-def _training(run: Run, most: int) -> Batch:
-    """Some training examples as they are evaluated, spread over the split; the first ones of a
-    stream.
-    """
+def _training_examples(run: Run, most: int) -> Batch:
+    """Training examples, spread evenly over the split; the first ones of a stream."""
     train = run.data.train
     if isinstance(train, Split):
         return train.examples(train.spread(most))
-    found: list[Tensor] = []
+    parts: list[Tensor] = []
     for _, x in train.batches(min(most, 256)):
-        found.append(x)
-        if sum(map(len, found)) >= most:
+        parts.append(x)
+        if sum(map(len, parts)) >= most:
             break
-    return Batch(torch.cat(found)[:most])
+    return Batch(torch.cat(parts)[:most])
 
 
-def _terms(run: Run, x: Batch, seed: int) -> tuple[Tensor, float]:
-    """The bound of each example, (n,), or -distortion where there is none; and the mean rate."""
+def _bound(run: Run, x: Batch, seed: int) -> tuple[Tensor, float]:
+    """The ELBO of each example, (n,), and the mean rate.
+
+    -distortion and 0 for a model without a bound.
+    """
     terms = score(run, x, SCORED_WITH, seed)
-    return (
-        (terms["elbo"], float(terms["rate"].mean()))
-        if run.has_bound
-        else (-terms["distortion"], 0.0)
-    )
+    if run.has_bound:
+        return terms["elbo"], float(terms["rate"].mean())
+    return -terms["distortion"], 0.0
 
 
 def _transfer(run: Run, train: Batch, test: Batch, seed: int) -> Transfer:
-    baseline = independent(
-        torch.cat([train.x, test.x]).flatten(1), test.x.flatten(1), run.spec
-    )
-    (seen, rate), (new, _) = _terms(run, train, seed), _terms(run, test, seed)
-    return Transfer(Mean.of(seen), Mean.of(new), baseline, rate)
+    both = torch.cat([train.x, test.x]).flatten(1)
+    baseline = independent(both, test.x.flatten(1), run.spec)
+    train_bound, rate = _bound(run, train, seed)
+    test_bound, _ = _bound(run, test, seed)
+    return Transfer(Mean.of(train_bound), Mean.of(test_bound), baseline, rate)
 
 
 def _progress(run: Run, x: Batch, seed: int) -> Progress | None:
-    """From the log: the best validation of all against the best when four fifths of the steps were
-    done.
-    """
-    name, sign = ("elbo", 1.0) if run.has_bound else ("distortion", -1.0)
-    lines = [
-        line
-        for line in run.history()
-        if (line.get("valid") or {}).get(name) is not None
-    ]
+    """The best validation of all against the best in four fifths of training."""
+    name = "elbo" if run.has_bound else "distortion"
+    sign = 1.0 if run.has_bound else -1.0
+    lines = [line for line in run.history() if _validation(line).get(name) is not None]
     if not lines:
         return None
-    last, best = lines[-1], max(lines, key=lambda line: sign * line["valid"][name])
+    last = lines[-1]
+    best = max(lines, key=lambda line: sign * line["valid"][name])
     early = [
         sign * line["valid"][name]
         for line in lines
         if line["step"] <= 0.8 * last["step"]
     ]
     before = max(early) if early else sign * last["train"].get(name, math.nan)
-    error = best["valid"].get("elbo_se") or Mean.of(_terms(run, x, seed)[0]).se
-    gained = sign * best["valid"][name] - before
-    return Progress(gained, error, len(early), float(last["epoch"]), int(last["step"]))
+    error = best["valid"].get("elbo_se") or Mean.of(_bound(run, x, seed)[0]).se
+    return Progress(
+        gained=sign * best["valid"][name] - before,
+        error=error,
+        early=len(early),
+        epochs=float(last["epoch"]),
+        steps=int(last["step"]),
+    )
+
+
+def _validation(line: Line) -> Line:
+    return line.get("valid") or {}

@@ -1,7 +1,6 @@
-"""The rules of a diagnosis, each with a fixed threshold and its reason, and their verdicts in
-words.
+"""Rules of a diagnosis: fixed thresholds, verdicts, and the settings to change.
 
-A threshold is not moved to please a model: docs/results.md has the models that they were tried on.
+The thresholds are fixed; docs/results.md has the models that they were tested on.
 """
 
 from __future__ import annotations
@@ -19,35 +18,38 @@ from tightbound.runs.fitted_prior import fittable
 from tightbound.runs.run import Run, seeded
 from tightbound.runtime.errors import TightboundError
 
-# nats: a code that holds less cannot tell even three groups of examples apart (log 3 = 1.1)
+# Nats of a code, below which it cannot separate even three groups of examples (log 3 = 1.1).
 HELD = 1.0
-# AUC: nine times in ten a code is told from a draw of the prior, so that the decoder knows few of
-# those
+# AUC of codes against draws of the prior, above which the decoder has seen few of the draws.
 APART = 0.9
-LOST, SURE = (
-    0.3,
-    3.0,
-)  # share of what was learned that new examples lose, by more than three standard errors
-NARROW, WIDE = (
-    0.35,
-    0.75,
-)  # share in the central 50 %: a normal's, if its sigma is 1.5 times too small, 1.7 too large
+LOST = 0.3  # share of what was learned that new examples lose,
+SURE = 3.0  # by more than so many standard errors
+# Share in the central 50 %: that of a normal whose sigma is 1.5 times too small,
+NARROW = 0.35
+WIDE = 0.75  # or 1.7 times too large
 
 WORDS = {
-    "likelihood scale wrong": "p(x|z) is too {width}: its central 50 % holds "
-    "{central50:.0%} of the true values, its central 90 % {central90:.0%}",
-    "not trained enough": "the validation curve still gained {gained:.2f} nats {over}, "
-    "more than its error of {error:.2f}",
-    "collapsed": "{idle} of {width} features of {site} are idle ({units}), and the whole "
-    "code holds {kl:.2f} nats of "
-    "an example",
-    "overfitting": "new examples cost {lost:.2f} ± {se:.2f} nats more than those trained on, "
-    "{share:.0%} of all that "
-    "was learned",
-    "prior mismatch": "codes and draws of the prior are told apart (AUC {auc:.2f}, 0.5 is not at "
-    "all), most plainly by "
-    "{feature} with mean {mean:.2f} and sd {sd:.2f}, so samples will look "
-    "worse than reconstructions",
+    "likelihood scale wrong": (
+        "p(x|z) is too {width}: its central 50 % holds {central50:.0%} of the true "
+        "values, its central 90 % {central90:.0%}"
+    ),
+    "not trained enough": (
+        "the validation curve still gained {gained:.2f} nats {over}, more than its "
+        "error of {error:.2f}"
+    ),
+    "collapsed": (
+        "{idle} of {width} features of {site} are idle ({units}), and the whole code "
+        "holds {kl:.2f} nats of an example"
+    ),
+    "overfitting": (
+        "new examples cost {lost:.2f} ± {se:.2f} nats more than those trained on, "
+        "{share:.0%} of all that was learned"
+    ),
+    "prior mismatch": (
+        "codes and draws of the prior can be told apart (AUC {auc:.2f}, 0.5 is not at "
+        "all), most plainly by {feature} with mean {mean:.2f} and sd {sd:.2f}, so "
+        "samples will look worse than reconstructions"
+    ),
 }
 FIXES = {
     "free_scale": "set likelihood.scale=learned, it is fixed at {value:g}",
@@ -76,7 +78,8 @@ FIXES = {
     "longer": "train for longer, so that codes and prior meet: train.steps was {steps}",
 }
 WEIGHED = ("elbo", "msssim")  # objectives whose beta is the weight of the rate
-SETTINGS: dict[str, dict[str, Any]] = {  # of the fixes that not every recipe takes
+# Settings of the fixes that some recipes do not take.
+SETTINGS: dict[str, dict[str, Any]] = {
     "free_scale": {"likelihood.scale": "learned"},
     "other_scale": {"likelihood.scale": "predicted"},
     "scale_first": {"likelihood.scale": "learned"},
@@ -88,8 +91,12 @@ SETTINGS: dict[str, dict[str, Any]] = {  # of the fixes that not every recipe ta
 
 @dataclass(frozen=True)
 class Verdict:
-    """Something that is wrong (a name of WORDS), what to do (a name of FIXES), and the figures
-    behind both.
+    """A fault of a model and the setting to change.
+
+    Args:
+        name: the fault, a key of WORDS.
+        fix: the change, a key of FIXES.
+        values: numbers and names for the texts of both.
     """
 
     name: str
@@ -98,16 +105,16 @@ class Verdict:
 
     @property
     def words(self) -> str:
-        """What is wrong."""
+        """The fault in words."""
         return WORDS[self.name].format(**self.values)
 
     @property
     def change(self) -> str:
-        """The setting to change."""
+        """The setting to change, in words."""
         return FIXES[self.fix].format(**self.values)
 
     def to_json(self) -> dict[str, Any]:
-        """The words and what they are made of."""
+        """Fault and change with their values, as JSON."""
         return {
             "name": self.name,
             "words": self.words,
@@ -117,81 +124,65 @@ class Verdict:
         }
 
 
-def taken(run: Run, fix: str) -> bool:
-    """Whether a run's recipe can be trained with the settings that a fix names."""
-    own = recipe = run.config.recipe
+def applicable(run: Run, fix: str) -> bool:
+    """Whether a run's recipe can be trained with the settings of a fix."""
+    recipe = run.config.recipe
     for key, value in SETTINGS.get(fix, {}).items():
         kind, _, option = key.partition(".")
         part: Part = getattr(recipe, kind)
-        new = (
-            Part(name=part.name, **{**part.options, option: value})
-            if option
-            else Part(name=value)
-        )
+        if option:
+            new = Part(name=part.name, **{**part.options, option: value})
+        else:
+            new = Part(name=value)
         recipe = recipe.model_copy(update={kind: new})
     try:
         with seeded(0):
             build(resolve(recipe, run.spec), run.spec)
     except TightboundError:
         return False
-    return recipe != own
+    return recipe != run.config.recipe
 
 
 def _first(run: Run, *fixes: str) -> str:
-    """The first of the fixes that the run's recipe takes; the last is for all."""
-    return next((fix for fix in fixes[:-1] if taken(run, fix)), fixes[-1])
+    """The first of the fixes that is applicable; the last one always is."""
+    return next((fix for fix in fixes[:-1] if applicable(run, fix)), fixes[-1])
 
 
 def _beta(run: Run) -> float:
-    """The weight of the rate in training; of other objectives beta is something else."""
-    return (
-        float(_option(run, "objective", "beta", 1.0))
-        if run.config.recipe.objective.name in WEIGHED
-        else 1.0
-    )
+    """The weight of the rate in training; 1 where beta has another meaning."""
+    if run.config.recipe.objective.name not in WEIGHED:
+        return 1.0
+    return float(_option(run, "objective", "beta", 1.0))
 
 
 def _option(run: Run, part: str, key: str, default: Any = None) -> Any:
     return getattr(run.config.recipe, part).options.get(key, default)
 
 
-def scale(run: Run, found: Measurements) -> list[Verdict]:
+def scale(run: Run, measured: Measurements) -> list[Verdict]:
     """p(x|z) is much wider or narrower than the data around it."""
-    c = found.calibration
+    c = measured.calibration
     if c is None or NARROW <= c.central50.mean <= WIDE:
         return []
-    wide = c.central50.mean > WIDE
-    now, value = (
-        _option(run, "likelihood", "scale"),
-        _option(run, "likelihood", "value", 1.0),
-    )
-    fix = _first(
-        run, "free_scale" if now == "fixed" else "other_scale", "other_likelihood"
-    )
+    fixed = _option(run, "likelihood", "scale") == "fixed"
+    fix = _first(run, "free_scale" if fixed else "other_scale", "other_likelihood")
     values = {
         "central50": c.central50.mean,
         "central90": c.central90.mean,
-        "value": value,
+        "value": _option(run, "likelihood", "value", 1.0),
+        "width": "wide" if c.central50.mean > WIDE else "narrow",
     }
-    return [
-        Verdict(
-            "likelihood scale wrong",
-            fix,
-            values | {"width": "wide" if wide else "narrow"},
-        )
-    ]
+    return [Verdict("likelihood scale wrong", fix, values)]
 
 
-def undertrained(run: Run, found: Measurements) -> list[Verdict]:
+def undertrained(run: Run, measured: Measurements) -> list[Verdict]:
     """The validation curve still rises by more than its error."""
-    p = found.progress
+    p = measured.progress
     if p is None or not p.gained > p.error:
         return []
-    over = (
-        "in the last fifth of training"
-        if p.early
-        else "over the training examples on the way to it"
-    )
+    over = "over the training examples on the way to it"
+    if p.early:
+        over = "in the last fifth of training"
     values = {
         "gained": p.gained,
         "error": p.error,
@@ -202,20 +193,23 @@ def undertrained(run: Run, found: Measurements) -> list[Verdict]:
     return [Verdict("not trained enough", "more_steps", values)]
 
 
-def collapsed(run: Run, found: Measurements) -> list[Verdict]:
-    """A group of features that are all idle, or a code that holds next to nothing; a few idle ones
-    are no fault.
+def collapsed(run: Run, measured: Measurements) -> list[Verdict]:
+    """All features of a site are idle, or the code holds next to nothing.
+
+    A few idle features are no fault.
     """
-    sites = [site for site in found.latents.sites if site.kl is not None]
+    sites = [site for site in measured.latents.sites if site.kl is not None]
     total = sum(site.kl.mean for site in sites if site.kl is not None)
     empty = [site for site in sites if not site.active or total <= HELD]
-    fix = _fill(run) if empty else ""
+    if not empty:
+        return []
+    fix = _fix_of_empty_code(run)
     verdicts = []
     for site in empty:
         idle = [
-            f
-            for f in found.latents.features
-            if f.name.startswith(f"{site.name}_") and not f.active
+            feature
+            for feature in measured.latents.features
+            if feature.name.startswith(f"{site.name}_") and not feature.active
         ]
         values = {
             "site": site.name,
@@ -223,80 +217,73 @@ def collapsed(run: Run, found: Measurements) -> list[Verdict]:
             "width": site.width,
             "units": _named(idle),
             "kl": total,
+            "objective": run.config.recipe.objective.name,
+            "beta": _beta(run),
         }
-        values |= {"objective": run.config.recipe.objective.name, "beta": _beta(run)}
         verdicts.append(Verdict("collapsed", fix, values))
     return verdicts
 
 
-def _fill(run: Run) -> str:
-    """What keeps a code from emptying: free bits where the objective has none yet and a rate that
-    could move.
-    """
+def _fix_of_empty_code(run: Run) -> str:
+    """A lower beta, a learned scale, free bits, or a smaller decoder."""
     if _beta(run) > 1:
         return "lower_beta"
-    objective, posterior = (
-        run.config.recipe.objective,
-        loaded(POSTERIORS, run.config.recipe.posterior.name),
-    )
-    fixes = ["scale_first"] if _option(run, "likelihood", "scale") == "fixed" else []
-    if objective.name != "capacity" and not any(
-        objective.options.get(key) for key in ("free_bits", "warmup")
-    ):
-        fixes += (
-            ["free_bits", "elbo_free_bits"]
-            if posterior is not None and posterior.latent_space != "codes"
-            else []
-        )
+    recipe = run.config.recipe
+    posterior = loaded(POSTERIORS, recipe.posterior.name)
+    fixes = []
+    if _option(run, "likelihood", "scale") == "fixed":
+        fixes.append("scale_first")
+    options = recipe.objective.options
+    relieved = any(options.get(key) for key in ("free_bits", "warmup"))
+    # The rate of discrete codes is constant, so free bits cannot change it.
+    moves = posterior is not None and posterior.latent_space != "codes"
+    if moves and recipe.objective.name != "capacity" and not relieved:
+        fixes += ["free_bits", "elbo_free_bits"]
     return _first(run, *fixes, "smaller")
 
 
 def _named(features: Sequence[Feature]) -> str:
-    names = [f.name for f in features]
-    return (", ".join(names[:8]) or "-") + (
-        f", ... {names[-1]}" if len(names) > 8 else ""
-    )
+    """The names of the first eight, and the last."""
+    names = [feature.name for feature in features]
+    text = ", ".join(names[:8]) or "-"
+    return f"{text}, ... {names[-1]}" if len(names) > 8 else text
 
 
-def overfitting(run: Run, found: Measurements) -> list[Verdict]:
+def overfitting(run: Run, measured: Measurements) -> list[Verdict]:
     """New examples lose much of what was learned."""
-    t = found.transfer
+    t = measured.transfer
     if t is None or t.share < LOST or not t.lost.mean > SURE * t.lost.se:
         return []
+    fix = "more_images" if run.spec.is_image else "more_rows"
     values = {"lost": t.lost.mean, "se": t.lost.se, "share": t.share}
-    return [
-        Verdict(
-            "overfitting", "more_images" if run.spec.is_image else "more_rows", values
-        )
-    ]
+    return [Verdict("overfitting", fix, values)]
 
 
-def prior_mismatch(run: Run, found: Measurements) -> list[Verdict]:
-    """The codes of examples are elsewhere than the prior is."""
-    auc = found.latents.c2st_auc
+def prior_mismatch(run: Run, measured: Measurements) -> list[Verdict]:
+    """The codes of examples are not where the prior is."""
+    auc = measured.latents.c2st_auc
     if not run.has_bound or not auc > APART:
         return []
-    worst = max(found.latents.features, key=lambda f: f.distance)
-    beta, learned = (
-        _beta(run),
-        ["learned_prior"] if run.config.recipe.prior.name == "standard" else [],
-    )
+    recipe = run.config.recipe
+    worst = max(measured.latents.features, key=lambda feature: feature.distance)
+    beta = _beta(run)
+    prior = next(iter(fittable(recipe, run.spec)), "")
     values = {
         "auc": auc,
         "feature": worst.name,
         "mean": worst.mean,
         "sd": worst.sd,
         "beta": beta,
-    }
-    values |= {
-        "prior": next(iter(fittable(run.config.recipe, run.spec)), ""),
+        "prior": prior,
         "steps": run.config.train.steps,
     }
-    fix = (
-        "raise_beta"
-        if beta < 1
-        else _first(run, *learned, "fit_prior" if values["prior"] else "longer")
-    )
+    last = "fit_prior" if prior else "longer"
+    if beta < 1:
+        fix = "raise_beta"
+    elif recipe.prior.name == "standard":
+        fix = _first(run, "learned_prior", last)
+    else:
+        fix = last
     return [Verdict("prior mismatch", fix, values)]
 
 

@@ -1,11 +1,9 @@
-"""log p(x) by annealed importance sampling: a pilot that settles steps and temperatures, and the
-chains it measures.
-"""
+"""log p(x) by annealed importance sampling (AIS) with Hamiltonian transitions."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
@@ -22,22 +20,26 @@ from tightbound.evaluation.estimators.estimate import (
 )
 from tightbound.models.vae import VAE
 
-TARGET, GAIN, FIRST = (
-    0.8,
-    0.7,
-    0.3,
-)  # the pilot's acceptance rate, how fast it steers to it, and its first step
-RAD = 4.0  # how far the sigmoid schedule reaches; Wu et al. 2017 (arXiv:1611.04273), appendix
-SMOOTH, EVEN = (
-    0.1,
-    0.1,
-)  # what share of the pilot's temperatures one of its figures is averaged over; see `_spacing`
+ACCEPTANCE = 0.8  # acceptance rate that the pilot aims at
+GAIN = 0.7  # of the pilot's step size on the error of the acceptance rate
+FIRST_STEP = 0.3  # the pilot's first step size
+# Range of the sigmoid schedule; Wu et al. 2017 (arXiv:1611.04273), appendix.
+RAD = 4.0
+SMOOTH = 0.1  # share of the pilot's temperatures in a running mean
+EVEN = 0.1  # share of the schedule that does not depend on the pilot; see `_spacing`
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What a run of AIS is made of; the defaults are those whose error the BDMC gap of
-    docs/results.md gives.
+    """Settings of AIS; docs/results.md gives the BDMC gap of the default ones.
+
+    Args:
+        start: "q" or "prior".
+        chains: chains of each example.
+        temperatures: steps from the start to the posterior.
+        leapfrog: leapfrog steps of a transition.
+        pilot: temperatures of the pilot run.
+        seed: seed of all draws.
     """
 
     start: str = "q"
@@ -47,16 +49,14 @@ class Settings:
     pilot: int = 30
     seed: int = 0
 
-    def plain(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, Any]:
         """For `Estimate.settings`."""
-        return dict(vars(self))
+        return asdict(self)
 
 
 @dataclass(frozen=True)
-class Plan:
-    """What a pilot settled for B examples, frozen before a chain is measured: t and step size, (T +
-    1, B) each.
-    """
+class Schedule:
+    """Temperatures t and step sizes of B examples, (T + 1, B), from a pilot."""
 
     t: Tensor
     step: Tensor
@@ -71,154 +71,179 @@ def sigmoid_schedule(temperatures: int) -> Tensor:
     return (s - s[0]) / (s[-1] - s[0])
 
 
-def pilot(target: AnnealedTarget, settings: Settings, tick: Callable[[], None]) -> Plan:
-    """A short run with noise of its own: at each of its temperatures the step size follows the
-    acceptance rate.
+def pilot(
+    target: AnnealedTarget, settings: Settings, tick: Callable[[], None]
+) -> Schedule:
+    """Temperatures and step sizes from a short run of AIS.
 
-    What it finds is a function of x and that noise alone, so the measured chains, with other noise,
-    may use it.
+    The step size follows the acceptance rate. The pilot has noise of its own, so chains
+    with other noise may use the schedule without bias.
     """
     t = sigmoid_schedule(settings.pilot).to(target.x.x.device)
     noise = ChainNoise(settings.seed, "pilot", target.x.x, settings.chains, target.d)
     state = target.at(noise.normal())
-    step = torch.full_like(state.f[0], FIRST)
-    steps, spreads = [], []
+    step = torch.full_like(state.f[0], FIRST_STEP)
+    steps = []
+    spreads = []
     for k in range(1, len(t)):
-        spreads.append(
-            state.f.double().std(0)
-            if settings.chains > 1
-            else torch.ones_like(t[:1]).expand(len(step))
-        )
+        if settings.chains > 1:
+            spreads.append(state.f.double().std(0))
+        else:
+            spreads.append(torch.ones_like(t[:1]).expand(len(step)))
         state, rate = move(
             target, state, t[k].expand_as(step), step, settings.leapfrog, noise
         )
         steps.append(step)
-        step = step * torch.exp(GAIN * (rate.mean(0).to(step) - TARGET))
+        step = step * torch.exp(GAIN * (rate.mean(0).to(step) - ACCEPTANCE))
         tick()
-    found = _spacing(t, _smooth(torch.stack(spreads)), settings.temperatures)
-    return Plan(
-        found,
-        _interpolate(t[1:], _smooth(torch.stack(steps).double().log()), found)
-        .exp()
-        .to(step),
-    )
+    chosen_t = _spacing(t, _smooth(torch.stack(spreads)), settings.temperatures)
+    log_steps = _smooth(torch.stack(steps).double().log())
+    chosen_step = _interpolate(t[1:], log_steps, chosen_t).exp().to(step)
+    return Schedule(chosen_t, chosen_step)
 
 
 def _smooth(values: Tensor) -> Tensor:
     """A running mean along the first dimension, (T, B)."""
     half = max(1, round(len(values) * SMOOTH))
-    padded = torch.cat(
-        [values[:1].expand(half, -1), values, values[-1:].expand(half, -1)]
-    )
+    before = values[:1].expand(half, -1)
+    after = values[-1:].expand(half, -1)
+    padded = torch.cat([before, values, after])
     return padded.unfold(0, 2 * half + 1, 1).mean(-1)
 
 
 def _spacing(t: Tensor, spread: Tensor, temperatures: int) -> Tensor:
-    """Temperatures (T + 1, B) so spaced that each step adds as much variance as any other.
+    """Temperatures (T + 1, B) so that all steps add the same variance to log w.
 
-    The variance that a step dt adds is about dt^2 var f, so their density follows the standard
-    deviation of f, which the pilot saw at t; a share EVEN follows the pilot's own schedule.  Grosse
-    et al. 2013 (NeurIPS), section 3.
+    A step dt adds about dt^2 var f, so the density of temperatures is proportional to
+    the standard deviation of f, which the pilot measured at t. A share EVEN follows the
+    pilot's own schedule. Grosse et al. 2013 (NeurIPS), section 3.
     """
     length = spread * t.diff()[:, None]
     length = (1 - EVEN) * length / length.sum(0).clamp(min=1e-300) + EVEN / len(length)
     reached = torch.cat([torch.zeros_like(length[:1]), length.cumsum(0)])
     goal = torch.linspace(0, 1, temperatures + 1, dtype=torch.float64, device=t.device)
     goal = goal[:, None].expand(-1, reached.shape[1])
-    found = _interpolate(reached / reached[-1], t[:, None].expand_as(reached), goal)
-    found[0], found[-1] = 0.0, 1.0
-    return found
+    spaced = _interpolate(reached / reached[-1], t[:, None].expand_as(reached), goal)
+    spaced[0] = 0.0
+    spaced[-1] = 1.0
+    return spaced
 
 
 def _interpolate(x: Tensor, y: Tensor, at: Tensor) -> Tensor:
-    """Piecewise linear values of y (m, B), known at rising x (m,) or (m, B), at points (p, B); flat
-    outside.
+    """Piecewise linear interpolation of each column, constant outside.
+
+    Args:
+        x: rising points (m,) or (m, B).
+        y: values at x, (m, B).
+        at: points (p, B).
+
+    Returns:
+        Values at `at`, (p, B).
     """
-    x = (x[:, None].expand_as(y) if x.dim() == 1 else x).T.contiguous()
+    if x.dim() == 1:
+        x = x[:, None].expand_as(y)
+    x = x.T.contiguous()
     at = at.T.contiguous()
     right = torch.searchsorted(x, at).clamp(1, x.shape[1] - 1)
-    x0, x1 = x.gather(1, right - 1), x.gather(1, right)
-    y0, y1 = y.T.gather(1, right - 1), y.T.gather(1, right)
+    x0 = x.gather(1, right - 1)
+    x1 = x.gather(1, right)
+    y0 = y.T.gather(1, right - 1)
+    y1 = y.T.gather(1, right)
     share = ((at - x0) / (x1 - x0).clamp(min=1e-300)).clamp(0, 1)
     return (y0 + share * (y1 - y0)).T
 
 
 def run_chains(
     target: AnnealedTarget,
-    plan: Plan,
+    schedule: Schedule,
     settings: Settings,
     tick: Callable[[], None],
     exact: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """log-weights (C, B) in float64 of C chains along a frozen plan, and their mean acceptance rate
-    (B,).
+    """Log-weights of annealed chains. Neal 2001 (arXiv:physics/9803008), eq. 12.
 
-    From the start to the posterior: the weights' mean is p(x) in expectation.  With `exact` (B, d),
-    a draw from the posterior, back from there to the start: the mean of their inverses is 1 / p(x)
-    in expectation.  Neal 2001, eq. 12.
+    Args:
+        target: the annealed densities.
+        schedule: temperatures and step sizes.
+        settings: settings of AIS.
+        tick: called at each step.
+        exact: a draw from the posterior, (B, d). With it the chains run back from there
+            to the start, and the mean of the inverse weights is 1 / p(x) in expectation;
+            without it they run from the start, and the mean weight is p(x).
+
+    Returns:
+        Log-weights (C, B) in float64, and the mean acceptance rate (B,).
     """
-    noise = ChainNoise(
-        settings.seed,
-        "there" if exact is None else "back",
-        target.x.x,
-        settings.chains,
-        target.d,
-    )
-    t, step = plan.t, plan.step
-    if exact is not None:
-        t, step = t.flip(0), step.flip(0)
+    purpose = "there" if exact is None else "back"
+    noise = ChainNoise(settings.seed, purpose, target.x.x, settings.chains, target.d)
+    t = schedule.t
+    step = schedule.step
+    if exact is None:
+        state = target.at(noise.normal())
+    else:
+        t = t.flip(0)
+        step = step.flip(0)
+        state = target.at(exact.expand(settings.chains, -1, -1))
     gaps = t.diff(dim=0).abs()
-    state = target.at(
-        noise.normal() if exact is None else exact.expand(settings.chains, -1, -1)
-    )
-    log_w, rates = gaps[0] * state.f.double(), []
+    log_w = gaps[0] * state.f.double()
+    rates = []
     for k in range(1, len(gaps)):
         state, rate = move(target, state, t[k], step[k], settings.leapfrog, noise)
         log_w += gaps[k] * state.f.double()
         rates.append(rate.mean(0))
         tick()
-    return log_w, torch.stack(rates).mean(0) if rates else torch.ones_like(log_w[0])
+    if not rates:
+        return log_w, torch.ones_like(log_w[0])
+    return log_w, torch.stack(rates).mean(0)
 
 
 def chains_estimate(
     settings: Settings, kind: Kind, log_w: Tensor, acceptance: Tensor
 ) -> Estimate:
-    """log of the mean weight, with the jackknife's error over chains; of reverse chains, of their
-    inverses.
+    """The log of the mean weight, with the jackknife's standard error over chains.
+
+    For an upper bound, from reverse chains, the mean is that of the inverse weights.
     """
     sign = 1.0 if kind == "lower" else -1.0
-    log_w, chains = (sign * log_w).cpu(), len(log_w)
-    unknown = torch.full_like(log_w[0], torch.nan)
+    log_w = (sign * log_w).cpu()
+    chains = len(log_w)
+    log_w_sd = torch.full_like(log_w[0], torch.nan)
+    se = torch.full_like(log_w[0], torch.nan)
+    if chains > 1:
+        log_w_sd = log_w.std(0)
+        without = [
+            log_mean_exp(torch.cat([log_w[:i], log_w[i + 1 :]])) for i in range(chains)
+        ]
+        se = ((chains - 1) * torch.stack(without).var(0, unbiased=False)).sqrt()
     diagnostic = {
         "acceptance": acceptance.double().cpu(),
         "ess": (2 * log_w.logsumexp(0) - (2 * log_w).logsumexp(0)).exp(),
-        "log_w_sd": log_w.std(0) if chains > 1 else unknown,
+        "log_w_sd": log_w_sd,
     }
-    without = [
-        log_mean_exp(torch.cat([log_w[:i], log_w[i + 1 :]]))
-        for i in range(chains if chains > 1 else 0)
-    ]
-    se = (
-        ((chains - 1) * torch.stack(without).var(0, unbiased=False)).sqrt()
-        if chains > 1
-        else unknown
-    )
-    name = f"ais-{settings.start}" + ("" if kind == "lower" else "-back")
+    suffix = "" if kind == "lower" else "-back"
     return Estimate(
-        name, kind, sign * log_mean_exp(log_w), se, diagnostic, settings.plain()
+        f"ais-{settings.start}{suffix}",
+        kind,
+        sign * log_mean_exp(log_w),
+        se,
+        diagnostic,
+        settings.to_json(),
     )
 
 
 def groups(model: VAE, settings: Settings, n: int) -> list[Tensor]:
-    """Which examples share a pass."""
+    """The rows of the examples that share a pass."""
     return list(torch.arange(n).split(max(1, rows_at_once(model) // settings.chains)))
 
 
-def ticker(tick: Tick | None, examples: int, moves: int) -> Callable[[], None]:
-    """Called at each of `moves` moves of some examples, it tells `tick` what part of them
-    is done.
-    """
-    return (lambda: tick(examples / moves)) if tick else (lambda: None)
+def step_ticker(tick: Tick | None, examples: int, steps: int) -> Callable[[], None]:
+    """A function that reports one of `steps` steps on some examples to `tick`."""
+
+    def tick_step() -> None:
+        if tick is not None:
+            tick(examples / steps)
+
+    return tick_step
 
 
 def ais(
@@ -233,26 +258,38 @@ def ais(
     seed: int = 0,
     tick: Tick | None = None,
 ) -> Estimate:
-    """log of the mean weight of annealed chains from q(z|x) or the prior to p(z|x): a lower bound
-    in expectation.
+    """A lower bound on log p(x) by annealed importance sampling.
 
-    log w = sum over k of (t_k - t_{k-1}) f(u_{k-1}), with a Hamiltonian move at t_k between two
-    terms (`annealing.py`); step sizes and temperatures come from a pilot run and are frozen.  All
-    latents of a hierarchy move together. se: the jackknife over chains.  diagnostic: acceptance,
-    ess (of the chains), log_w_sd (over chains; the bound falls short by about log_w_sd^2 / (2
-    chains)).  Neal 2001 (arXiv:physics/9803008); Wu et al. 2017 (arXiv:1611.04273).
+    The log of the mean weight of chains from q(z|x) or the prior to p(z|x), log w = sum
+    over k of (t_k - t_{k-1}) f(u_{k-1}), with a Hamiltonian transition at t_k between
+    two terms (`annealing.py`). A pilot run chooses step sizes and temperatures. All
+    latents of a hierarchy move together. Neal 2001 (arXiv:physics/9803008); Wu et al.
+    2017 (arXiv:1611.04273).
+
+    Args:
+        model: the model.
+        x: examples (n, *shape) in model units.
+        start: "q" or "prior".
+        chains: chains of each example.
+        temperatures: steps from the start to the posterior.
+        leapfrog: leapfrog steps of a transition.
+        pilot_temperatures: temperatures of the pilot run.
+        seed: seed of all draws.
+        tick: called with the number of examples finished since the last call.
+
+    Returns:
+        The estimate; se by the jackknife over chains. Diagnostic: acceptance; ess, of
+        the chains; log_w_sd, over chains (the bound is below log p(x) by about
+        log_w_sd^2 / (2 chains)).
     """
     settings = Settings(start, chains, temperatures, leapfrog, pilot_temperatures, seed)
-    x, found = Batch.of(x), []
+    x = Batch.of(x)
+    estimates = []
     for rows in groups(model, settings, len(x)):
-        step = ticker(tick, len(rows), pilot_temperatures + temperatures - 1)
-        target = AnnealedTarget(
-            model, x[rows].to(model.get_buffer("centre").device), start
-        )
-        plan = pilot(target, settings, step)
-        found.append(
-            chains_estimate(
-                settings, "lower", *run_chains(target, plan, settings, step)
-            )
-        )
-    return Estimate.join(found)
+        step = step_ticker(tick, len(rows), pilot_temperatures + temperatures - 1)
+        inputs = x[rows].to(model.get_buffer("centre").device)
+        target = AnnealedTarget(model, inputs, start)
+        schedule = pilot(target, settings, step)
+        log_w, acceptance = run_chains(target, schedule, settings, step)
+        estimates.append(chains_estimate(settings, "lower", log_w, acceptance))
+    return Estimate.join(estimates)

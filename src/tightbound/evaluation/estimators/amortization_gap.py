@@ -79,11 +79,10 @@ def _normal(dist: Distribution | None) -> Normal | None:
 
 @dataclass(frozen=True)
 class NormalShift:
-    """A change of a diagonal normal q per example: the mean moves by `shift` scales, the
-    log-scale by `stretch`.
+    """A change of the mean and the scale of a diagonal normal q, per example.
 
     Args:
-        shift: (B, d), in units of q's own scale.
+        shift: (B, d), added to the mean, in units of q's own scale.
         stretch: (B, d), added to the log-scale.
     """
 

@@ -1,7 +1,8 @@
-"""The error of AIS: bidirectional Monte Carlo on examples that the model itself made."""
+"""Bidirectional Monte Carlo: the error of AIS on examples simulated by the model."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -17,7 +18,7 @@ from tightbound.evaluation.estimators.ais import (
     groups,
     pilot,
     run_chains,
-    ticker,
+    step_ticker,
 )
 from tightbound.evaluation.estimators.annealing import AnnealedTarget
 from tightbound.evaluation.estimators.estimate import Estimate, Tick
@@ -28,8 +29,12 @@ from tightbound.runtime.errors import TightboundError
 
 @dataclass(frozen=True)
 class Bracket:
-    """log p(x) of n simulated examples x between bounds; gap (n,) is what the settings of AIS are
-    off by, or more.
+    """Lower and upper bounds on log p(x) of n simulated examples, in nats.
+
+    Args:
+        x: the examples (n, *shape) in model units.
+        lower: lower bounds, by AIS.
+        upper: upper bounds, by AIS run backwards.
     """
 
     x: Tensor
@@ -38,8 +43,9 @@ class Bracket:
 
     @property
     def gap(self) -> Tensor:
-        """upper - lower of each example, (n,): its expectation is not negative, single values may
-        be.
+        """upper - lower of each example, (n,), which bounds the error of AIS.
+
+        Its expectation is not negative; single values may be.
         """
         return self.upper.values - self.lower.values
 
@@ -50,30 +56,35 @@ class Bracket:
 
     @property
     def se(self) -> float:
-        """Its standard error over examples and chains."""
+        """Standard error of the mean gap, over examples and chains."""
         return float(self.gap.std() / len(self.gap) ** 0.5)
 
 
 def simulate(
     model: VAE, n: int, seed: int = 0
 ) -> tuple[Batch, dict[str, Tensor], dict[str, Tensor]]:
-    """n examples of the model's own, with their conditions, the latents z of each site and the
-    noise that made them.
-    """
-    draw_noise, noise = StepNoise(seed, "simulate"), {}
+    """Draws n examples from the model.
 
-    def kept(name: str, dist: Distribution) -> Tensor:
+    Returns:
+        The examples with their conditions, the latents z of each site, and the noise
+        that gave them.
+    """
+    draw_noise = StepNoise(seed, "simulate")
+    noise: dict[str, Tensor] = {}
+
+    def recorded(name: str, dist: Distribution) -> Tensor:
         noise[name] = draw_noise(name, dist)
         return noise[name]
 
     with torch.no_grad(), seeded(seed):
-        trace = model.generate(n, Draw(source="p", noise=kept))
+        trace = model.generate(n, Draw(source="p", noise=recorded))
         x = trace.px.sample().to(model.get_buffer("centre"))
-    return (
-        Batch(x, trace.c),
-        {name: site.z for name, site in trace.latents.items()},
-        noise,
-    )
+    latents = {name: site.z for name, site in trace.latents.items()}
+    return Batch(x, trace.c), latents, noise
+
+
+def _rows(values: Mapping[str, Tensor], rows: Tensor) -> dict[str, Tensor]:
+    return {name: value[rows] for name, value in values.items()}
 
 
 def bdmc(
@@ -88,37 +99,48 @@ def bdmc(
     seed: int = 0,
     tick: Tick | None = None,
 ) -> Bracket:
-    """Bidirectional Monte Carlo: log p(x) of n simulated x, from below by AIS and from above by AIS
-    run backwards.
+    """Bounds log p(x) of simulated examples from below and above by AIS.
 
-    The z that made x is an exact draw from p(z|x); chains that go back from it to the start bound
-    log p(x) from above in expectation.  Pilot and settings are those of `ais`, so the gap bounds
-    its error on data like the model's own. Raises TightboundError where q cannot say which noise
-    leads to a given z.  Grosse et al. 2015 (arXiv:1511.02543).
+    The z that gave x is an exact draw from p(z|x). Chains that run back from it to the
+    start bound log p(x) from above in expectation. So the gap between the two bounds
+    limits the error of `ais` with the same settings, on data like the model's own.
+    Grosse et al. 2015 (arXiv:1511.02543).
+
+    Args:
+        model: the model.
+        n: number of simulated examples.
+        start, chains, temperatures, leapfrog, pilot_temperatures, seed, tick: see `ais`.
+
+    Returns:
+        Both bounds, nats per example.
+
+    Raises:
+        TightboundError: if q cannot be inverted to its noise.
+
+    Example:
+        >>> import tightbound as tb
+        >>> model, data = tb.build("vae", "digits", latent=2, seed=0)
+        >>> bracket = tb.bdmc(model.eval(), 4, seed=0, temperatures=20, chains=2)
+        >>> bool(bracket.lower.values.mean() <= bracket.upper.values.mean())
+        True
     """
     settings = Settings(start, chains, temperatures, leapfrog, pilot_temperatures, seed)
-    x, z, noise = simulate(model, n, seed)
-    lower, upper = [], []
+    x, latents, noise = simulate(model, n, seed)
+    lower = []
+    upper = []
     for rows in groups(model, settings, n):
-        step = ticker(tick, len(rows), pilot_temperatures + 2 * (temperatures - 1))
+        steps = pilot_temperatures + 2 * (temperatures - 1)
+        step = step_ticker(tick, len(rows), steps)
         target = AnnealedTarget(model, x[rows], start)
         try:
-            exact = target.noise_of(
-                *({k: v[rows] for k, v in values.items()} for values in (z, noise))
-            )
+            exact = target.noise_of(_rows(latents, rows), _rows(noise, rows))
         except NotImplementedError as error:
             raise TightboundError(
                 f"AIS cannot run back to q here, since {error}: set start to prior"
             ) from error
-        plan = pilot(target, settings, step)
-        lower.append(
-            chains_estimate(
-                settings, "lower", *run_chains(target, plan, settings, step)
-            )
-        )
-        upper.append(
-            chains_estimate(
-                settings, "upper", *run_chains(target, plan, settings, step, exact)
-            )
-        )
+        schedule = pilot(target, settings, step)
+        log_w, acceptance = run_chains(target, schedule, settings, step)
+        lower.append(chains_estimate(settings, "lower", log_w, acceptance))
+        log_w, acceptance = run_chains(target, schedule, settings, step, exact)
+        upper.append(chains_estimate(settings, "upper", log_w, acceptance))
     return Bracket(x.x.cpu(), Estimate.join(lower), Estimate.join(upper))

@@ -21,9 +21,12 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor
+from torch.distributions import Distribution
+from torch.distributions.constraints import Constraint
 
 from tightbound.core.batch import Batch
 from tightbound.core.draw import Draw
+from tightbound.distributions import ReparameterisedDistribution
 from tightbound.distributions.random import ContentNoise
 from tightbound.models.recipes import Recipe, has_point
 from tightbound.models.vae import VAE
@@ -59,6 +62,13 @@ class Estimate:
         diagnostic: further numbers of each example, with n rows each; a method
             documents their names.
         settings: all that is needed to repeat the estimate, as JSON.
+
+    Example:
+        >>> import tightbound as tb
+        >>> model, data = tb.build("vae", "digits", latent=2, seed=0)
+        >>> estimate = tb.log_px(model.eval(), data.train.examples(3).x, "importance", seed=0, k=50)
+        >>> estimate.method, estimate.kind, estimate.se.shape
+        ('importance', 'lower', torch.Size([3]))
     """
 
     method: str
@@ -140,10 +150,20 @@ def need_bound(model: VAE, x: Batch) -> None:
     with torch.no_grad():
         trace = model(x[:1], Draw(noise=ContentNoise(0, x.x[:1], 0, 1)))
     if not trace.bound:
-        held = all(getattr(site.p, "density", True) for site in trace.latents.values())
-        raise TightboundError(
-            f"log p(x) of this model is not defined: {NO_BOUND if held else NO_DENSITY}"
-        )
+        dense = all(has_density(site.p) for site in trace.latents.values())
+        reason = NO_BOUND if dense else NO_DENSITY
+        raise TightboundError(f"log p(x) of this model is not defined: {reason}")
+
+
+def has_density(p: Distribution | None) -> bool:
+    """False for a prior that can be sampled but has no log p(z)."""
+    return not isinstance(p, ReparameterisedDistribution) or p.has_density
+
+
+def is_discrete(dist: Distribution) -> bool:
+    """True for a distribution over discrete values."""
+    support = dist.support
+    return isinstance(support, Constraint) and support.is_discrete
 
 
 def no_bound(recipe: Recipe) -> str:

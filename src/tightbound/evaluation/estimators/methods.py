@@ -65,6 +65,14 @@ def log_px(
     Raises:
         TightboundError: for an unknown method or setting; if the model has no log p(x)
             (an autoencoder), or the method is not possible for it, with the reason.
+
+    Example:
+        >>> import tightbound as tb
+        >>> model, data = tb.build("vae", "digits", latent=2, seed=0)
+        >>> x = data.train.examples(3).x
+        >>> exact = tb.log_px(model.eval(), x, "quadrature", seed=0)
+        >>> exact.kind, exact.values.shape
+        ('exact', torch.Size([3]))
     """
     function = lookup(METHODS, method, "method")
     _check_settings(method, function, settings)
@@ -168,6 +176,15 @@ def score(
     Returns:
         Tensors (n,) in float64, nats: distortion, rate, elbo, ess, log_px, log_px_se;
         only distortion for a model without a bound.
+
+    Example:
+        >>> import tempfile, tightbound as tb
+        >>> model, data = tb.build("vae", "digits", latent=2, seed=0)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     run = tb.save(model, folder + "/run")
+        >>> terms = tb.score(run, data.train.examples(3).x, k=20, seed=0)
+        >>> bool((terms["elbo"] <= terms["log_px"] + 1e-6).all())
+        True
     """
     x = Batch.of(x)
     if not run.has_bound:

@@ -1,4 +1,4 @@
-"""Pareto k: the shape of a generalised Pareto distribution fitted to large weights."""
+"""Pareto k: the shape of a generalised Pareto fitted to the largest weights."""
 
 from __future__ import annotations
 

@@ -26,7 +26,13 @@ class Part(BaseModel):
 
 
 def part(name: str, **options: Any) -> Part:
-    """A component with options: `part("elbo", beta=4.0)`."""
+    """A component with options: `part("elbo", beta=4.0)`.
+
+    Example:
+        >>> import tightbound as tb
+        >>> tb.part("mixture", components=20).options
+        {'components': 20}
+    """
     return Part(name=name, **options)
 
 
@@ -51,6 +57,12 @@ class Recipe(BaseModel):
 
     latent: features per latent site, from z1 (next to x) up; more than one makes a hierarchy.  k:
     samples per example in training.  size: the dial of all networks, s, m or l.
+
+    Example:
+        >>> import tightbound as tb
+        >>> beta_vae = tb.RECIPES["vae"].model_copy(update={"objective": tb.part("elbo", beta=4.0)})
+        >>> beta_vae.objective.options
+        {'beta': 4.0}
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)

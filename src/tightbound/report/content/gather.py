@@ -279,11 +279,7 @@ class _Work:
             accuracy=self._probe() if probed else None,
             marginals=marginal,
             column_fits=fits,
-            parameters={
-                key: sum(p.numel() for p in group)
-                for key, group in self.run.model.groups().items()
-                if key != "critic"
-            },
+            parameters=_parameters(self.run),
         )
 
     def _decode(self, z: Array, c: Tensor | None) -> Floats:
@@ -346,6 +342,15 @@ class _Work:
         train = model_inputs(self.run, data, data.train)
         features = model_outputs.codes(self.run, train).mean
         return probe(features, data.train.y, self.codes.mean, data.test.y)
+
+
+def _parameters(run: Run) -> dict[str, int]:
+    """Number of parameters by group, without those of a critic."""
+    groups = {k: group for k, group in run.model.groups().items() if k != "critic"}
+    counts = {}
+    for key, group in groups.items():
+        counts[key] = sum(p.numel() for p in group)
+    return counts
 
 
 def _feature_names(run: Run) -> list[str]:

@@ -1,4 +1,4 @@
-"""Outputs of a trained model for a report: codes, decoded examples, terms of one input.
+"""Outputs of a trained model: codes, decoded examples, and one input's terms.
 
 Inputs and outputs are in model units.
 """

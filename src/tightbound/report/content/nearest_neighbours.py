@@ -1,4 +1,4 @@
-"""Nearest training example of each query, by brute force in one pass over the data."""
+"""Nearest training example of each query, by brute force."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Neighbours:
 
 
 class _MissingValues:
-    """Mean and variance of each dimension, (dims,), for the distance to missing values.
+    """Mean and variance of each dimension, (dims,), in place of missing values.
 
     They are those of the first batch of rows with missing values.
     """

@@ -25,6 +25,22 @@ def is_table(columns: Sequence[Column], mixed: bool) -> bool:
 
 
 @dataclass(frozen=True)
+class GridOptions:
+    """Additions to a grid of examples.
+
+    reference: values (n, columns) printed above in grey; mark_differences: mark
+    categories that differ from them; probabilities: of the categories (n, columns),
+    printed beneath; notes: one per column; columns: those to show, in this order.
+    """
+
+    reference: Array | None = None
+    mark_differences: bool = False
+    probabilities: Array | None = None
+    notes: Sequence[str] = ()
+    columns: Sequence[int] | None = None
+
+
+@dataclass(frozen=True)
 class TableFormat:
     """The columns of a table with the number of decimals of each.
 
@@ -61,41 +77,32 @@ class TableFormat:
         x: Array,
         head: Sequence[str],
         alt: str,
-        *,
-        reference: Array | None = None,
-        mark_differences: bool = False,
-        probabilities: Array | None = None,
-        notes: Sequence[str] = (),
-        columns: Sequence[int] | None = None,
+        options: GridOptions | None = None,
         tag: str = "",
     ) -> Grid:
-        """Examples x (n, columns) side by side, one line per column.
-
-        reference: values (n, columns) printed above in grey; mark_differences: mark
-        categories that differ from them; probabilities: of the categories (n, columns),
-        printed beneath; notes: one per column; columns: those to show, in this order.
-        """
+        """Examples x (n, columns) side by side, one line per column."""
+        options = options or GridOptions()
         lines = []
-        for i in self.shown if columns is None else columns:
-            cells = []
-            for j, value in enumerate(x[:, i]):
-                above = None if reference is None else self.print(i, reference[j, i])
-                p = np.nan if probabilities is None else probabilities[j, i]
-                cells.append(self._cell(i, value, above, p, mark_differences))
-            lines.append((self.columns[i].name, cells, notes[i] if notes else ""))
+        for i in self.shown if options.columns is None else options.columns:
+            values = enumerate(x[:, i])
+            cells = [self._cell(i, j, value, options) for j, value in values]
+            note = options.notes[i] if options.notes else ""
+            lines.append((self.columns[i].name, cells, note))
         return Grid(head, lines, alt, tag)
 
-    def _cell(
-        self, i: int, value: float, above: str | None, p: float, mark: bool
-    ) -> Cell:
+    def _cell(self, i: int, j: int, value: float, options: GridOptions) -> Cell:
+        """The cell of column i and example j."""
         printed = self.print(i, value)
-        differs = above is not None and above not in (printed, MISSING)
-        return Cell(
-            printed,
-            above or "",
-            f"{p:.0%}" if np.isfinite(p) else "",
-            differs and mark and bool(self.columns[i].values),
-        )
+        reference = None
+        if options.reference is not None:
+            reference = self.print(i, options.reference[j, i])
+        differs = reference is not None and reference not in (printed, MISSING)
+        marked = options.mark_differences and bool(self.columns[i].values)
+        probability = ""
+        p = options.probabilities
+        if p is not None and np.isfinite(p[j, i]):
+            probability = f"{p[j, i]:.0%}"
+        return Cell(printed, reference or "", probability, differs and marked)
 
 
 def _decimals(column: Column, x: Array) -> int:

@@ -1,4 +1,4 @@
-"""Plots of densities over two features, of bounds against K, and of KL by feature."""
+"""Plots of densities over features, of bounds against K, and of KL."""
 
 from __future__ import annotations
 

@@ -1,6 +1,7 @@
-"""The blocks of which a page is composed: sections contain panels, panels contain blocks.
+"""Blocks of a page.
 
-The template draws each block by its `kind`.
+A page consists of sections, a section of panels and a panel of blocks. The template
+draws each block by its `kind`.
 """
 
 from __future__ import annotations

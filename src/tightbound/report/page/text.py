@@ -1,4 +1,4 @@
-"""The texts of the report, one TOML file per language, and the formatting of numbers."""
+"""The texts of the report in each language, and the formatting of numbers."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def with_error(mean: float, se: float) -> tuple[str, str]:
 
 
 class Text:
-    """The sentences of one language, as a callable: `text("recon.caption", kept=0.95)`.
+    """The sentences of one language: `text("recon.caption", kept=0.95)`.
 
     Values in `shared` are filled in wherever a sentence uses them.
 

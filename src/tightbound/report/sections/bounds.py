@@ -1,4 +1,4 @@
-"""The bound on log p(x) against K, estimates by other methods, and the parts of the gap."""
+"""The bound on log p(x) against K, other estimates, and the parts of the gap."""
 
 from __future__ import annotations
 
@@ -89,8 +89,8 @@ def curve(result: RunResult, text: Text, span: Span | None) -> list[Block]:
     points = _points(result.evaluation)
     if not points or span is None:
         return []
-    columns = [[p[key] or 0.0 for p in points] for key in ("k", "mean", "se")]
-    k, mean, se = np.array(columns, dtype=float)
+    rows = [(p["k"], p["mean"] or 0.0, p["se"] or 0.0) for p in points]
+    k, mean, se = np.array(rows, dtype=float).T
     levels = _levels(result.evaluation)
     lines = [(level.value, level.half, level.colour) for level in levels]
     picture = density_plots.curve(Series(k, mean, POSTERIOR), se, lines, span)

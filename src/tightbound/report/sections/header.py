@@ -56,11 +56,12 @@ def _model(result: RunResult, text: Text) -> dict[str, str]:
 def model_table(results: Results, text: Text) -> list[tuple[str, list[str]]]:
     """The table of models: (name of the row, one value per run)."""
     models = [_model(result, text) for _, result in results]
-    return [
-        (text(f"model.{key}"), [model[key] for model in models])
-        for key in models[0]
-        if any(model[key] for model in models)
-    ]
+    rows = []
+    for key in models[0]:
+        values = [model[key] for model in models]
+        if any(values):
+            rows.append((text(f"model.{key}"), values))
+    return rows
 
 
 def notices(results: Results, text: Text) -> list[str]:

@@ -186,7 +186,7 @@ def _padded(x: Floats, n: int) -> Floats:
 
 
 def interpolation(results: Results, text: Text) -> Section:
-    """Steps from one example to another, between their codes and between their values."""
+    """Steps between the codes, and between the values, of two examples."""
 
     def panel(group: Group, result: RunResult) -> Panel:
         data = group.data

@@ -54,7 +54,7 @@ def latent_space(results: Results, text: Text) -> Section:
 
 
 def _reach(result: RunResult) -> Array:
-    """Distance from 0 that contains nearly all codes and the prior's 2 sigma, (dims,)."""
+    """Half width of a map with nearly all codes and the prior's 2 sigma, (dims,)."""
     plane = result.map
     codes = np.quantile(np.abs(plane.xy), 0.995, axis=0)
     prior = np.abs(plane.prior_mean) + 2.3 * np.sqrt(np.diag(plane.prior_cov))

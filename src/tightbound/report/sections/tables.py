@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
 from tightbound.report.content.gather import Group, RunResult, Traversal, conditions
+from tightbound.report.content.table_format import GridOptions
 from tightbound.report.content.table_marginals import ColumnFit
 from tightbound.report.figures.display_scale import Array, Floats
 from tightbound.report.page.blocks import Cell, Grid
@@ -22,19 +22,13 @@ def grid(
     x: Floats,
     head: Sequence[str],
     alt: str,
-    *,
-    probabilities: bool = False,
-    **options: Any,
+    options: GridOptions | None = None,
+    tag: str = "",
 ) -> Grid:
-    """Rows x (n, *shape) on the display scale; options as of `TableFormat.grid`."""
+    """Rows x (n, *shape) on the display scale."""
     data = result.data
     assert data.table is not None
-    p = None
-    if probabilities:
-        p = data.probabilities(x)
-        if head[0] == "x":
-            p[0] = np.nan  # the input itself is certain
-    return data.table.grid(data.table_values(x), head, alt, probabilities=p, **options)
+    return data.table.grid(data.table_values(x), head, alt, options, tag)
 
 
 def numbered(n: int) -> list[str]:
@@ -43,7 +37,7 @@ def numbered(n: int) -> list[str]:
 
 
 def reconstructions(result: RunResult, text: Text, alt: str) -> Grid:
-    """Test rows above their reconstructions, and the fit of each column over all rows."""
+    """Test rows above their reconstructions, with the fit of each column."""
     data = result.data
     rows = data.shown_rows
     gaps = None if data.test.gaps is None else data.test.gaps[rows]
@@ -53,9 +47,11 @@ def reconstructions(result: RunResult, text: Text, alt: str) -> Grid:
         result.reconstruction,
         [*head, text("table.fit")],
         alt,
-        reference=data.table_values(data.test_unit[rows], gaps),
-        mark_differences=True,
-        notes=[_fit(column_fit) for column_fit in result.column_fits],
+        GridOptions(
+            reference=data.table_values(data.test_unit[rows], gaps),
+            mark_differences=True,
+            notes=[_fit(column_fit) for column_fit in result.column_fits],
+        ),
     )
 
 
@@ -84,8 +80,8 @@ def neighbours(
 ) -> Grid:
     """Samples below the nearest training row of each, with the distance at the head."""
     head = [number(float(d), ".2f") for d in distance]
-    reference = result.data.table_values(nearest)
-    return grid(result, first, head, alt, reference=reference, tag="L2")
+    options = GridOptions(reference=result.data.table_values(nearest))
+    return grid(result, first, head, alt, options, tag="L2")
 
 
 def variations(group: Group, result: RunResult, alt: str) -> Grid:
@@ -93,17 +89,20 @@ def variations(group: Group, result: RunResult, alt: str) -> Grid:
     example = group.data.test_unit[group.example : group.example + 1]
     rows = np.concatenate([example, result.variations])
     head = ["x", *numbered(len(result.variations))]
-    return grid(result, rows, head, alt, probabilities=True)
+    p = result.data.probabilities(rows)
+    p[0] = np.nan  # the input itself is certain
+    return grid(result, rows, head, alt, GridOptions(probabilities=p))
 
 
 def interpolation(result: RunResult, blend: Floats, alt: str) -> Grid:
     """Steps between the codes of two rows, below the mixture of their values."""
     head = [number(float(t), ".2g") for t in np.linspace(0, 1, len(blend))]
-    reference = result.data.table_values(blend)
     rows = result.interpolation
-    return grid(
-        result, rows, head, alt, reference=reference, probabilities=True, tag="t"
+    options = GridOptions(
+        reference=result.data.table_values(blend),
+        probabilities=result.data.probabilities(rows),
     )
+    return grid(result, rows, head, alt, options, tag="t")
 
 
 def traversal(
@@ -122,9 +121,10 @@ def traversal(
     relative = change / sd
     largest = np.array([float(relative[s].max()) for s in data.column_slices])
     order = np.argsort(-largest[data.table.shown], kind="stable")
-    columns = order[:CHANGING].tolist()
-    tag = f"{feature.name}  {note}"
-    return grid(result, x, head, alt, probabilities=True, columns=columns, tag=tag)
+    options = GridOptions(
+        probabilities=data.probabilities(x), columns=order[:CHANGING].tolist()
+    )
+    return grid(result, x, head, alt, options, tag=f"{feature.name}  {note}")
 
 
 def walkthrough(

@@ -1,4 +1,4 @@
-"""The terms of log p(x): the headline of each run, and the section with all terms."""
+"""The terms of log p(x): the headline of each run and the section."""
 
 from __future__ import annotations
 

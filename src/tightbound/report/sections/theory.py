@@ -13,7 +13,7 @@ from tightbound.core.batch import Batch
 from tightbound.evaluation.estimators.exact_terms import (
     ThreeTerms,
     by_k,
-    third_of,
+    gap_on_grid,
     three_terms,
 )
 from tightbound.evaluation.estimators.methods import score
@@ -57,9 +57,10 @@ MOST_VALUES = 1_500_000  # of p(x|z) at once
 
 @dataclass(frozen=True)
 class Ranked:
-    """An example, its row among the test examples, its densities on a grid, and its gap.
+    """An example with its densities on a grid.
 
-    kind: best, median or worst by the inference gap, in nats.
+    kind: best, median or worst by the inference gap; row: among the test examples; gap:
+    the inference gap in nats.
     """
 
     kind: str
@@ -124,7 +125,7 @@ def _rank(run: Run, x: Batch, space: Space) -> list[Ranked]:
         one = x[row : row + 1]
         box = posterior_box(run.model, one, space=space)
         grid = posterior_grid(run.model, one, points=POINTS, box=box, space=space)
-        ranked.append(Ranked(kind, row, grid, third_of(grid)))
+        ranked.append(Ranked(kind, row, grid, gap_on_grid(grid)))
     return ranked
 
 
@@ -192,7 +193,7 @@ def _equation(terms: ThreeTerms, text: Text) -> list[Term]:
         ("", "log_px", terms.log_px, "ink"),
         ("=", "distortion", terms.fit, "distortion"),
         ("−", "rate", terms.rate, "rate"),
-        ("+", "gap", terms.third, "gap"),
+        ("+", "gap", terms.inference_gap, "gap"),
     )
     return [
         Term(sign, text(f"headline.term_{name}"), number(value, ",.3f"), "", colour)

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from tightbound.models.vae import VAE
 
-EARLY, STRIDE = 400, 8
+EARLY = 400  # steps whose weights all enter
+STRIDE = 8  # later every so many-th
 
 
 class Average:
