@@ -25,7 +25,7 @@ from tightbound.core.component import (
 from tightbound.core.draw import Clock, Draw
 from tightbound.core.latent import Latent
 from tightbound.core.trace import Trace
-from tightbound.distributions import moments
+from tightbound.distributions import ExtendedDistribution, moments
 from tightbound.distributions.random import StepNoise, seed_for
 from tightbound.models.build import build
 from tightbound.models.recipes import Part
@@ -249,14 +249,17 @@ def _encode(model: VAE, batch: Batch, seed: int) -> EncodedData:
 # ---- priors that are networks: trained by the training loop, with all else frozen
 
 
-class NoData:
+class NoData(ExtendedDistribution):
     """A distribution of x that does not depend on z: log p = 0."""
 
-    def log_prob(self, x: Tensor) -> Tensor:
-        return torch.zeros(len(x), device=x.device)
+    def __init__(self) -> None:
+        super().__init__(validate_args=False)
 
-    def log_prob_each(self, x: Tensor) -> Tensor:
-        return torch.zeros_like(x)
+    def log_prob(self, value: Tensor) -> Tensor:
+        return torch.zeros(len(value), device=value.device)
+
+    def log_prob_each(self, value: Tensor) -> Tensor:
+        return torch.zeros_like(value)
 
 
 class NoLikelihood(Likelihood):
