@@ -81,8 +81,8 @@ MUTATIONS = (
     Mutation(
         "a warm-up goes on above 1",
         "core/draw.py",
-        "else min(1.0, level)",
-        "else level",
+        "min(1.0, level)",
+        "level",
         "components/test_objectives.py::test_ramp_rises_to_one_and_stays",
     ),
     Mutation(
