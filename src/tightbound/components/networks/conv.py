@@ -60,7 +60,9 @@ def from_patches(x: Tensor, side: int, size: Grid) -> Tensor:
     x = x.reshape(len(x), -1, *[side] * d, *grid)
     x = x.permute(0, 1, *(axis for i in range(2, 2 + d) for axis in (i + d, i)))
     x = x.reshape(*x.shape[:2], *(s * side for s in grid))
-    return x[(..., *(slice(s) for s in size))]
+    for axis, length in enumerate(size, 2):
+        x = x.narrow(axis, 0, length)
+    return x
 
 
 def norm(channels: int) -> nn.Module:
