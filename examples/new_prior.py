@@ -4,8 +4,8 @@
     cd examples && tightbound train digits --set prior=new_prior:Sparse prior.scale=0.5
 
 A prior is a subclass of tb.Prior. It is made with the number of features and its own options, and
-`forward` returns p(z) of n rows. A distribution that torch cannot draw from noise defines
-`from_noise`; sampling and annealing use it.
+`forward` returns p(z) of n rows. A distribution that torch cannot draw from noise is a
+ReparameterisedDistribution with a method `from_noise`; sampling and annealing use it.
 """
 
 from __future__ import annotations
@@ -22,11 +22,12 @@ from torch import Tensor
 from torch.distributions import Distribution, Independent, Laplace
 
 import tightbound as tb
+from tightbound.distributions import ReparameterisedDistribution
 
 STEPS = int(os.environ.get("TIGHTBOUND_EXAMPLE_STEPS", "200"))
 
 
-class Peaked(Independent):
+class Peaked(Independent, ReparameterisedDistribution):
     """prod_j Laplace(z_j; 0, scale), (n, d)."""
 
     def __init__(self, scale: Tensor) -> None:
@@ -38,9 +39,8 @@ class Peaked(Independent):
 
     def from_noise(self, noise: Tensor) -> tuple[Tensor, None]:
         """Normal noise to z with the same share of the distribution below it."""
-        tail = torch.erfc(noise.abs() / math.sqrt(2)).clamp(
-            min=1e-30
-        )  # twice the share beyond |noise|
+        # twice the share beyond |noise|
+        tail = torch.erfc(noise.abs() / math.sqrt(2)).clamp(min=1e-30)
         return -self.base_dist.scale * noise.sign() * tail.log(), None
 
 
