@@ -4,8 +4,8 @@
     cd examples && tightbound train digits --set prior=new_prior:Sparse prior.scale=0.5
 
 A prior is a subclass of tb.Prior. It is made with the number of features and its own options, and
-`forward` returns p(z) of n rows. A distribution that torch cannot draw from noise is a
-ReparameterisedDistribution with a method `from_noise`; sampling and annealing use it.
+`forward` returns p(z) of n rows. A distribution other than the normal is a subclass of
+ReparameterisedDistribution and defines `from_noise`; sampling and annealing use it.
 """
 
 from __future__ import annotations

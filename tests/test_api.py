@@ -215,6 +215,7 @@ def test_demo_writes_one_report_and_never_loses_the_first() -> None:
     settings = {
         **{k: v for k, v in SMALL.items() if k != "latent"},
         "validate_every": 3,
+        "data.limit": 500,
     }
     for folder in ("demo", "demo-2"):
         report = tb.demo(display="none", steps=6, settings=settings)
