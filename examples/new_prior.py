@@ -39,9 +39,8 @@ class Peaked(Independent, ReparameterisedDistribution):
 
     def from_noise(self, noise: Tensor) -> tuple[Tensor, None]:
         """Normal noise to z with the same share of the distribution below it."""
-        tail = torch.erfc(noise.abs() / math.sqrt(2)).clamp(
-            min=1e-30
-        )  # twice the share beyond |noise|
+        # twice the share beyond |noise|
+        tail = torch.erfc(noise.abs() / math.sqrt(2)).clamp(min=1e-30)
         return -self.base_dist.scale * noise.sign() * tail.log(), None
 
 

@@ -740,11 +740,11 @@ MEASURES = {
 # value of that day, which is lowered with each change that allows it and never raised.
 BOUNDS: dict[str, float] = {
     "cycles": 0,
-    "typing-cycles": 1,  # 30 November 2026
-    "width": 9,  # 30 November 2026
+    "typing-cycles": 0,
+    "width": 0,
     "complexity": 0,
-    "access": 71,  # 30 November 2026
-    "type-ignore": 26,  # 30 November 2026
+    "access": 0,
+    "type-ignore": 5,  # 30 November 2026
     "cast": 0,
 }
 

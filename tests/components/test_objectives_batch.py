@@ -304,7 +304,7 @@ def test_validation_weighs_the_rate_as_the_end_of_training_does(name: str) -> No
 def test_the_slope_of_a_linear_decoder_is_the_norm_of_its_matrix() -> None:
     model = problem("flat").model
     trace = model(Batch(torch.randn(4000, 7, dtype=torch.float64)), Draw(2))
-    slope = Rae(smooth=1.0)._slope(trace, trace.latents["z"].z)
+    slope = Rae(smooth=1.0)._squared_gradient(trace, trace.latents["z"].z)
     exact = model.hierarchy.decoder.head.weight.square().sum()
     assert slope.shape == (8000,)
     assert (

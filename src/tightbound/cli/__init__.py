@@ -55,13 +55,8 @@ def main(argv: Sequence[str] | None = None) -> int:
                 print_error=False,
             )
         sys.stdout.flush()
-        return 0
-    except CycloptsError as error:
-        return _say(_usage(error), USAGE)
-    except TightboundError as error:
-        if _speaks(error):
-            return _say(str(error), USAGE)
-        return USAGE
+    except (CycloptsError, TightboundError) as error:
+        return _mistake(error)
     except Stopped as stopped:
         if os.environ.get("RANK", "0") != "0":
             return INTERRUPTED
@@ -72,11 +67,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return PIPE
     except SystemExit as end:
-        if isinstance(end.code, int):
-            return end.code
-        return 0
+        return end.code if isinstance(end.code, int) else 0
     except Exception as error:
         return _unexpected(error)
+    return 0
+
+
+def _mistake(error: CycloptsError | TightboundError) -> int:
+    """Print a mistake of the user as one sentence; of several processes, only once."""
+    if isinstance(error, CycloptsError):
+        return _say(_usage(error), USAGE)
+    return _say(str(error), USAGE) if _speaks(error) else USAGE
 
 
 def _check_launch(words: list[str]) -> None:

@@ -48,7 +48,14 @@ class EncodedData:
 
 
 class StatisticsKeeper(Protocol):
-    """Running statistics of training: sums of a pass, and their use after the step."""
+    """Running statistics of training: sums of a pass, and their use after the step.
+
+    Example:
+        >>> import tightbound as tb
+        >>> model, data = tb.build("vq-vae", "digits", latent=8, seed=0)
+        >>> [type(part).__name__ for part in model.statistics_keepers()]
+        ['VectorTables']
+    """
 
     def buffers(self) -> Iterator[Tensor]:
         """The tensors that `after_step` changes."""
@@ -61,7 +68,13 @@ class StatisticsKeeper(Protocol):
 
 
 class Component:
-    """Base class of all components: what `build` passes to the constructor."""
+    """Base class of all components: what `build` passes to the constructor.
+
+    Example:
+        >>> from tightbound.components.priors import PRIORS
+        >>> PRIORS["vamp"].build_arguments
+        ('spec',)
+    """
 
     #: Names of constructor arguments that `build` supplies and that are no options: of a prior
     #: "spec", "above" (width of the condition) and "network"; of a posterior "spec" and "places";
@@ -74,6 +87,13 @@ class ModelPart(nn.Module):
 
     `build` calls `attach` once, training calls `prepare` once before the first step, and, where
     `keeps_statistics` is True, `statistics` in every step and `after_step` after it.
+
+    Example:
+        >>> import tightbound as tb
+        >>> from tightbound.core.component import ModelPart
+        >>> model, data = tb.build("vae", "digits", latent=2, seed=0)
+        >>> [n for n, m in model.named_modules() if isinstance(m, ModelPart)]
+        ['hierarchy.prior', 'hierarchy.posterior', 'likelihood']
     """
 
     #: Whether training calls `statistics` and `after_step`.
@@ -375,6 +395,11 @@ class Level:
         below: Shape of the grid of the next finer level.
         depth: Number of latents, which scales the initial weights of deep stacks.
         first: Whether it is the topmost, with no state above.
+
+    Example:
+        >>> from tightbound.core.component import Level
+        >>> Level((4, 4), below=(8, 8), depth=3).first
+        False
     """
 
     grid: tuple[int, ...]
@@ -387,6 +412,11 @@ class MultiscaleNetwork(Component):
     """Base class of networks for latents on grids from coarse to fine, in a top-down hierarchy.
 
     All features have one width, the attribute `features` of the encoder.
+
+    Example:
+        >>> from tightbound.components.networks import NETWORKS
+        >>> NETWORKS["pyramid"]("s").scales((1, 28, 28), latents=3)
+        (0, 2, 4)
     """
 
     def scales(self, shape: tuple[int, ...], latents: int) -> tuple[int, ...]:

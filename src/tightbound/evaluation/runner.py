@@ -189,10 +189,9 @@ class Runner:
 
         draws = 3 * search.samples * search.steps * search.rounds
         pieces = self.each(self._cut(x, draws), compute_piece)
-        values = {
-            name: torch.cat([piece.values[name] for piece in pieces])
-            for name in pieces[0].values
-        }
+        values = {}
+        for name in pieces[0].values:
+            values[name] = torch.cat([piece.values[name] for piece in pieces])
         return values, sum(piece.seconds for piece in pieces)
 
 

@@ -168,7 +168,9 @@ def _latent(spec: DataSpec, on_grid: bool) -> int:
         return 8
     if spec.dims <= 128:
         return 16
-    return 40 if spec.dims <= 1024 else 128
+    if spec.dims <= 1024:
+        return 40
+    return 128
 
 
 def build(
@@ -195,20 +197,22 @@ def build(
     mask_input = spec.missing and recipe.missing == "mask"
     encoder, scales = _make_encoder(network, spec, len(latents), mask_input)
     grid = () if scales else network.grid(spec.shape)
-    condition = 0 if spec.condition is None else spec.condition.width
+    condition = 0
     condition_encoder = None
     features = encoder.features
-    if condition:
+    if spec.condition is not None:
         if grid or scales:
             raise TightboundError(
                 "latents on grids take no condition: set network mlp, or conv without shrink"
             )
+        condition = spec.condition.width
         condition_encoder = network.link(features + condition)
         features = condition_encoder.features
     classes = 0
     if recipe.hierarchy == "labelled" and recipe.classes != "auto":
         classes = int(recipe.classes)
-    top_places = math.prod(encoder.grids[scales[-1]] if scales else grid)
+    grids = tuple(encoder.grids) if scales else ()
+    top_places = math.prod(grids[scales[-1]] if scales else grid)
     prior = make_component(
         "prior",
         recipe.prior,
@@ -242,7 +246,7 @@ def build(
         classes=classes,
         grid=grid,
         scales=scales,
-        grids=tuple(encoder.grids) if scales else (),
+        grids=grids,
     )
     hierarchy = _make_hierarchy(recipe, parts)
     critic = _make_critic(recipe, spec, network, top_places * latents[0], trust)
@@ -298,7 +302,9 @@ def _make_encoder(
     network: Network | MultiscaleNetwork, spec: DataSpec, latents: int, mask_input: bool
 ) -> tuple[Any, tuple[int, ...]]:
     """The encoder, and the scale of each latent of a multiscale network."""
-    channels = 2 * spec.shape[0] if mask_input else spec.shape[0]
+    channels = spec.shape[0]
+    if mask_input:
+        channels *= 2
     shape = (channels, *spec.shape[1:])
     if isinstance(network, MultiscaleNetwork):
         scales = network.scales(spec.shape, latents)

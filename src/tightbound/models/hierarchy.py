@@ -31,7 +31,9 @@ def beside(*parts: Tensor | None) -> Tensor:
 
 def on_grid(z: Tensor, grid: tuple[int, ...]) -> Tensor:
     """A latent (n, places * features), place by place, as (n, *grid, features)."""
-    return z.unflatten(1, (*grid, -1)) if grid else z
+    if not grid:
+        return z
+    return z.unflatten(1, (*grid, -1))
 
 
 def _filled(name: str, z: Tensor | None) -> Tensor:

@@ -135,14 +135,14 @@ def make_component(
     """
     cls = find_component(kind, part, trust)
     supplied = {name: build_arguments[name] for name in cls.build_arguments}
-    known = {option.name: option for option in options_of(kind, cls)}
+    declared = {option.name: option for option in options_of(kind, cls)}
     for key in part.options:
-        if key not in known:
+        if key not in declared:
             raise TightboundError(
-                f"{kind} {part.name!r} has no option {key!r}: {nearest(key, known)}"
+                f"{kind} {part.name!r} has no option {key!r}: {nearest(key, declared)}"
             )
     options = {
-        key: _checked(f"{kind} {part.name!r}", known[key], value)
+        key: _checked(f"{kind} {part.name!r}", declared[key], value)
         for key, value in part.options.items()
     }
     try:
@@ -162,12 +162,9 @@ def _checked(owner: str, option: Option, value: Any) -> Any:
         given = f"{owner} has option {option.name} = {value!r}"
         if kind in _BOUNDS:
             raise TightboundError(f"{given}: give {_range(option.type)}") from error
-        choices = _choices(option.type)
-        remedy = (
-            nearest(str(value), choices)
-            if choices
-            else _WANTED.get(kind.partition("_")[0])
-        )
+        remedy = _WANTED.get(kind.partition("_")[0])
+        if choices := _choices(option.type):
+            remedy = nearest(str(value), choices)
         raise TightboundError(
             f"{given}, which is none of its values: {remedy or 'see tightbound show'}"
         ) from error
@@ -185,18 +182,20 @@ _WANTED = {
 
 def _range(hint: Any) -> str:
     """The range of an option in words, from the bounds that stand beside its type."""
-    low: float | None = None
-    high: float | None = None
+    low: Any = None
+    high: Any = None
     for bound in _metadata(hint):
         if isinstance(bound, Gt):
             return f"more than {bound.gt:g}"
         if isinstance(bound, Ge):
-            low = bound.ge  # type: ignore[assignment]
+            low = bound.ge
         if isinstance(bound, Le):
-            high = bound.le  # type: ignore[assignment]
+            high = bound.le
     if low is None:
         return f"{high:g} or less"
-    return f"{low:g} or more" if high is None else f"{low:g} to {high:g}"
+    if high is None:
+        return f"{low:g} or more"
+    return f"{low:g} to {high:g}"
 
 
 def _metadata(hint: Any) -> list[Any]:
@@ -215,6 +214,6 @@ def _choices(hint: Any) -> list[str]:
     """The values of a Literal, also inside Annotated."""
     if get_origin(hint) is Annotated:
         hint = get_args(hint)[0]
-    return (
-        [str(value) for value in get_args(hint)] if get_origin(hint) is Literal else []
-    )
+    if get_origin(hint) is not Literal:
+        return []
+    return [str(value) for value in get_args(hint)]

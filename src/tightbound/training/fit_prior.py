@@ -255,11 +255,11 @@ class NoData(ExtendedDistribution):
     def __init__(self) -> None:
         super().__init__(validate_args=False)
 
-    def log_prob(self, x: Tensor) -> Tensor:
-        return torch.zeros(len(x), device=x.device)
+    def log_prob(self, value: Tensor) -> Tensor:
+        return torch.zeros(len(value), device=value.device)
 
-    def log_prob_each(self, x: Tensor) -> Tensor:
-        return torch.zeros_like(x)
+    def log_prob_each(self, value: Tensor) -> Tensor:
+        return torch.zeros_like(value)
 
 
 class NoLikelihood(Likelihood):

@@ -1,12 +1,10 @@
-"""Convolutional encoder and decoder for signals, images and volumes of any size and channel count,
-1x1 included.
-"""
+"""Convolutional encoder and decoder for signals, images and volumes of any size."""
 
 from __future__ import annotations
 
 import itertools
 import math
-from typing import Annotated, Any
+from typing import Annotated
 
 from pydantic import Field
 from torch import Tensor, nn
@@ -21,16 +19,22 @@ Grid = tuple[int, ...]
 
 
 def patch_side(*size: int) -> int:
-    """Values are read in patches of this side, so that convolutions work on a grid of about 256
-    places or fewer.
+    """Side of the patches in which values are read.
+
+    Convolutions then work on a grid of about 256 places or fewer.
     """
     longest = max(size) * (0.25, 1, 2)[len(size) - 1]
-    return 1 if longest <= 8 else 2 if longest <= 32 else 4 * math.ceil(longest / 128)
+    if longest <= 8:
+        return 1
+    if longest <= 32:
+        return 2
+    return 4 * math.ceil(longest / 128)
 
 
 def pyramid(*size: int, last: int = 4) -> list[Grid]:
-    """The grid of patches, then each half of the one before, rounded up, until the longest side is
-    at most `last`.
+    """Grids of a pyramid: that of patches, then each half of the one before.
+
+    Rounded up, until the longest side is at most `last`.
     """
     side = patch_side(*size)
     sizes = [tuple(-(-s // side) for s in size)]
@@ -40,31 +44,31 @@ def pyramid(*size: int, last: int = 4) -> list[Grid]:
 
 
 def to_patches(x: Tensor, side: int) -> Tensor:
-    """(n, C, *size) to (n, C * side^d, *grid), zeros where the size is no multiple of the side."""
+    """(n, C, *size) to (n, C * side^d, *grid), zero-padded to multiples of the side."""
     x = F.pad(x, [v for s in reversed(x.shape[2:]) for v in (0, -s % side)])
     grid = [s // side for s in x.shape[2:]]
     d = x.dim() - 2
     x = x.reshape(*x.shape[:2], *(v for s in grid for v in (s, side)))
-    return x.permute(0, 1, *range(3, 3 + 2 * d, 2), *range(2, 2 + 2 * d, 2)).reshape(
-        len(x), -1, *grid
-    )
+    x = x.permute(0, 1, *range(3, 3 + 2 * d, 2), *range(2, 2 + 2 * d, 2))
+    return x.reshape(len(x), -1, *grid)
 
 
 def from_patches(x: Tensor, side: int, size: Grid) -> Tensor:
-    """The reverse, cut to its size: (n, C * side^d, *grid) to (n, C, *size)."""
+    """Inverse of `to_patches`, cut to size: (n, C * side^d, *grid) to (n, C, *size)."""
     grid = x.shape[2:]
     d = x.dim() - 2
     x = x.reshape(len(x), -1, *[side] * d, *grid)
-    x = x.permute(
-        0, 1, *(axis for i in range(2, 2 + d) for axis in (i + d, i))
-    ).reshape(*x.shape[:2], *(s * side for s in grid))
-    cut: tuple[Any, ...] = (..., *(slice(s) for s in size))
-    return x[cut]
+    x = x.permute(0, 1, *(axis for i in range(2, 2 + d) for axis in (i + d, i)))
+    x = x.reshape(*x.shape[:2], *(s * side for s in grid))
+    for axis, length in enumerate(size, 2):
+        x = x.narrow(axis, 0, length)
+    return x
 
 
 def norm(channels: int) -> nn.Module:
-    """Group normalisation: no batch statistics, so that an example's figures never depend on its
-    neighbours.
+    """Group normalisation.
+
+    No batch statistics: the figures of an example do not depend on its neighbours.
     """
     return nn.GroupNorm(math.gcd(channels, 8), channels)
 
@@ -75,15 +79,12 @@ class Residual(nn.Module):
     def __init__(self, channels: int, dims: int) -> None:
         super().__init__()
         conv = CONV[dims - 1]
+        first = conv(channels, channels, 3, padding=1)
+        last = conv(channels, channels, 3, padding=1)
         self.body = nn.Sequential(
-            norm(channels),
-            nn.SiLU(),
-            conv(channels, channels, 3, padding=1),
-            norm(channels),
-            nn.SiLU(),
-            conv(channels, channels, 3, padding=1),
+            norm(channels), nn.SiLU(), first, norm(channels), nn.SiLU(), last
         )
-        nn.init.zeros_(self.body[-1].weight)  # type: ignore[arg-type]
+        nn.init.zeros_(last.weight)
 
     def forward(self, x: Tensor) -> Tensor:
         return x + self.body(x)
@@ -94,18 +95,18 @@ def _channels(first: int, stages: int) -> list[int]:
 
 
 def last_side(size: Grid, shrink: int | None) -> int:
-    """The longest side of the last grid: that of the data divided by `shrink`; 4 where nothing is
-    said.
-    """
-    return 4 if shrink is None else math.ceil(max(size) / shrink)
+    """Longest side of the last grid: that of the data divided by `shrink`, else 4."""
+    if shrink is None:
+        return 4
+    return math.ceil(max(size) / shrink)
 
 
 class ConvEncoder(nn.Module):
-    """Patches to channels, strided convolutions down the pyramid with a residual block each, one
-    dense layer.
+    """Convolutional encoder: patches, strided convolutions, a dense layer.
 
-    shrink: the pyramid ends at a grid smaller than the data by this factor, whose places keep their
-    own features, h (n, *grid, F), and there is no dense layer.
+    A residual block follows each convolution. shrink: the pyramid ends at a grid smaller than the
+    data by this factor, whose places keep their own features, h (n, *grid, F), without a dense
+    layer.
     """
 
     def __init__(
@@ -124,16 +125,18 @@ class ConvEncoder(nn.Module):
         for a, b in itertools.pairwise(widths):
             layers += [nn.SiLU(), conv(a, b, 3, stride=2, padding=1), Residual(b, d)]
         self.body = nn.Sequential(*layers, norm(widths[-1]), nn.SiLU())
-        self.dense = (
-            None
-            if shrink
-            else perceptron(widths[-1] * math.prod(sizes[-1]), features, 1)
-        )
-        self.features = widths[-1] if shrink else features
+        self.dense: nn.Module | None = None
+        self.features = widths[-1]
+        if not shrink:
+            self.dense = perceptron(widths[-1] * math.prod(sizes[-1]), features, 1)
+            self.features = features
 
     def forward(self, x: Tensor) -> Tensor:
         h = self.body(to_patches(x, self.side))
-        return h.movedim(1, -1) if self.dense is None else self.dense(h.flatten(1))
+        if self.dense is None:
+            return h.movedim(1, -1)
+        features: Tensor = self.dense(h.flatten(1))
+        return features
 
 
 class Up(nn.Module):
@@ -149,7 +152,7 @@ class Up(nn.Module):
 
 
 class ConvDecoder(nn.Module):
-    """The encoder's pyramid upwards: (n, inputs) -> likelihood parameters (n, P, C, *size).
+    """Convolutional decoder: (n, inputs) -> likelihood parameters (n, P, C, *size).
 
     shrink: as in the encoder; z is then (n, places * inputs), place by place.
     """
@@ -194,12 +197,9 @@ class ConvDecoder(nn.Module):
 
 
 class Conv(MLP):
-    """For all but vectors; the size dial sets the channels of the first stage (twice as many below)
-    and dense width.
+    """Convolutional network for signals, images and volumes.
 
-    channels: of the first stage.  width: of the dense layer.  depth: hidden layers between the
-    latents of a hierarchy. shrink: keep a grid of places, smaller than the data by this factor,
-    with `latent` features each.
+    size sets the channels of the first stage (twice as many below) and the dense width.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""A network of the user's own, whose modules need not know how this package wants their shapes."""
+"""A network of the user, whose modules may give any shape."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tightbound.runtime.errors import TightboundError
 
 
 class Rows(nn.Module):
-    """What a module gives, in rows of a fixed shape: (n, ...) -> (n, *out)."""
+    """Output of a module reshaped to rows of a fixed shape: (n, ...) -> (n, *out)."""
 
     def __init__(self, body: nn.Module, out: tuple[int, ...]) -> None:
         super().__init__()
@@ -27,12 +27,10 @@ class Rows(nn.Module):
 
 
 class CheckedNetwork(Network):
-    """A class with `encoder(shape)`, `decoder(inputs, out)` and, for a hierarchy, `link(inputs)`,
-    that return modules.
+    """Wrapper of a user's network that tries each module on two blank rows.
 
-    Each is tried on two blank rows. An encoder may give any shape, a decoder prod(out) values a row
-    in any shape. Raises TightboundError where a module is missing, does not take its input, or
-    gives something else.
+    An encoder may give any shape, a decoder prod(out) values a row in any shape. Raises
+    TightboundError where a module is missing, does not take its input, or gives another size.
     """
 
     def __init__(self, name: str, network: Network) -> None:
@@ -51,30 +49,35 @@ class CheckedNetwork(Network):
     def _fit(
         self, kind: str, shape: tuple[int, ...], out: tuple[int, ...] | None, *args: Any
     ) -> nn.Module:
-        what = f"the {kind} of network {self.name!r}"
+        module_name = f"the {kind} of network {self.name!r}"
         make: Callable[..., nn.Module] = getattr(self.network, kind)
         try:
             module = make(*args)
         except NotImplementedError:
             raise TightboundError(
-                f"{what} is missing: give the class a method {kind} that returns a module"
+                f"{module_name} is missing: give the class a method {kind} that returns a module"
             ) from None
         try:
             with torch.no_grad():
-                got = module.eval()(torch.zeros(2, *shape))
+                output = module.eval()(torch.zeros(2, *shape))
         except Exception as e:
             raise TightboundError(
-                f"{what} does not take a batch of shape (2, {', '.join(map(str, shape))}): {e}"
+                f"{module_name} does not take a batch of shape {(2, *shape)}: {e}"
             ) from e
-        if not isinstance(got, Tensor) or got.dim() < 2 or len(got) != 2:
-            found = tuple(got.shape) if isinstance(got, Tensor) else type(got).__name__
+        if not isinstance(output, Tensor):
             raise TightboundError(
-                f"{what} gives {found} for 2 rows: let it give a tensor (2, ...)"
+                f"{module_name} gives {type(output).__name__} for 2 rows: let it give a "
+                "tensor (2, ...)"
             )
-        width = got[0].numel()
+        if output.dim() < 2 or len(output) != 2:
+            raise TightboundError(
+                f"{module_name} gives {tuple(output.shape)} for 2 rows: let it give a "
+                "tensor (2, ...)"
+            )
+        width = output[0].numel()
         if out is not None and width != math.prod(out):
             raise TightboundError(
-                f"{what} gives {width} values a row, but {out}, that is "
+                f"{module_name} gives {width} values a row, but {out}, that is "
                 f"{math.prod(out)}, are needed"
             )
         return Rows(module.train(), out or (width,))

@@ -1,4 +1,4 @@
-"""Linear maps and multi-layer perceptrons, for vectors and for images of any shape (flattened)."""
+"""Linear maps and multi-layer perceptrons, of vectors or flattened images."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Residual(nn.Module):
 
 
 def perceptron(inputs: int, width: int, depth: int) -> nn.Sequential:
-    """A hidden layer with SiLU, then `depth` - 1 residual ones: (n, inputs) -> (n, width)."""
+    """A hidden layer, then `depth` - 1 residual ones: (n, inputs) -> (n, width)."""
     return nn.Sequential(
         nn.Linear(inputs, width),
         nn.SiLU(),
@@ -36,7 +36,7 @@ def perceptron(inputs: int, width: int, depth: int) -> nn.Sequential:
 
 
 class Flattened(nn.Module):
-    """An encoder over the flattened input: x (n, *shape) -> h (n, features)."""
+    """Encoder of the flattened input: x (n, *shape) -> h (n, features)."""
 
     def __init__(self, body: nn.Module, features: int) -> None:
         super().__init__()
@@ -48,9 +48,7 @@ class Flattened(nn.Module):
 
 
 class Shaped(nn.Module):
-    """A decoder whose last layer is linear: features (n, inputs) -> likelihood parameters (n, P,
-    *shape).
-    """
+    """Decoder with a linear last layer: (n, inputs) -> parameters (n, P, *shape)."""
 
     def __init__(self, body: nn.Module, width: int, out: tuple[int, ...]) -> None:
         super().__init__()
@@ -63,7 +61,7 @@ class Shaped(nn.Module):
 
 
 class Linear(Network):
-    """No hidden layer: h is x itself, and the decoder is affine."""
+    """Linear network: h is x itself, and the decoder is affine."""
 
     def __init__(self, size: str) -> None: ...
 
@@ -74,14 +72,14 @@ class Linear(Network):
         return Shaped(nn.Identity(), inputs, out)
 
     def link(self, inputs: int) -> nn.Module:
-        """Between the latents of a hierarchy: the identity, (n, inputs) -> (n, inputs)."""
+        """The identity between the latents of a hierarchy, (n, inputs) -> (n, inputs)."""
         return Flattened(nn.Identity(), inputs)
 
 
 class MLP(Network):
-    """Hidden layers of equal width; the size dial sets width and depth where they are not given.
+    """Multi-layer perceptron: hidden layers of equal width.
 
-    width: units of a hidden layer.  depth: hidden layers.
+    size sets width and depth.
     """
 
     def __init__(

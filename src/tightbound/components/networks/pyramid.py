@@ -1,6 +1,4 @@
-"""Networks for latents on grids from coarse to fine: features by scale, and blocks that lead from
-scale to scale.
-"""
+"""Multiscale networks for latents on grids from coarse to fine."""
 
 from __future__ import annotations
 
@@ -31,7 +29,7 @@ Kind = Literal["bottleneck", "depthwise"]
 
 
 class Squeeze(nn.Module):
-    """Each channel times a gate in (0, 1) that all channels' means decide.
+    """Squeeze and excitation: channels times gates in (0, 1) from all channel means.
 
     Hu et al. 2018 (arXiv:1709.01507), eq. 3.
     """
@@ -52,24 +50,28 @@ class Squeeze(nn.Module):
 
 
 class Cell(nn.Module):
-    """x + body(x) on (n, C, *grid), the body's last weights scaled by 1/sqrt(depth), so that deep
-    stacks start calm.
+    """Residual cell: x + body(x) on (n, C, *grid).
 
-    bottleneck: 1x1 to half the channels, two of side 3, 1x1 back (Child 2021, arXiv:2011.10650,
-    figure 3). depthwise: 1x1 to thrice the channels, side 5 for each channel by itself, 1x1 back,
-    squeeze and excitation (Vahdat and Kautz 2020, arXiv:2007.03898, figure 3), with group instead
-    of batch normalisation.
+    The last weights of the body are scaled by 1/sqrt(depth), so that deep stacks are stable at the
+    start. bottleneck: 1x1 to half the channels, two of side 3, 1x1 back (Child 2021,
+    arXiv:2011.10650, figure 3). depthwise: 1x1 to three times the channels, side 5 for each channel
+    by itself, 1x1 back, squeeze and excitation (Vahdat and Kautz 2020, arXiv:2007.03898, figure 3),
+    with group instead of batch normalisation.
     """
 
     def __init__(self, channels: int, grid: Grid, kind: Kind, depth: int) -> None:
         super().__init__()
         conv = CONV[len(grid) - 1]
-        inner = channels // 2 if kind == "bottleneck" else 3 * channels
-        side = 1 if max(grid) == 1 else 3 if kind == "bottleneck" else 5
+        inner = 3 * channels
+        side = 5
+        if kind == "bottleneck":
+            inner = channels // 2
+            side = 3
+        if max(grid) == 1:
+            side = 1
         last: nn.Module = conv(inner, channels, 1)
-        for parameter, scale in zip(
-            last.parameters(), ((inner * depth) ** -0.5, 0.0), strict=True
-        ):
+        scales = ((inner * depth) ** -0.5, 0.0)  # of weight and bias
+        for parameter, scale in zip(last.parameters(), scales, strict=True):
             nn.init.normal_(parameter, std=scale)
         first = conv(channels, inner, 1)
         between = conv(inner, inner, side, padding=side // 2)
@@ -96,8 +98,9 @@ class Cell(nn.Module):
 
 
 class Scales(nn.Module):
-    """x to features by scale, the finest first, each (n, *grid, F): cells, and strided convolutions
-    between.
+    """Multiscale encoder: x to features by scale, (n, *grid, F), the finest first.
+
+    Cells, with strided convolutions between the scales.
     """
 
     def __init__(
@@ -117,17 +120,15 @@ class Scales(nn.Module):
 
     def forward(self, x: Tensor) -> list[Tensor]:
         h = self.stem(to_patches(x, self.side))
-        found = []
+        features = []
         for stage in self.stages:
             h = stage(h)
-            found.append(h.movedim(1, -1))
-        return found
+            features.append(h.movedim(1, -1))
+        return features
 
 
 class Places(nn.Module):
-    """Modules that want channels first, between features at places: (n, *grid, inputs) -> (n,
-    *grid, outputs).
-    """
+    """Channels-first modules applied to features (n, *grid, inputs)."""
 
     def __init__(self, *body: nn.Module) -> None:
         super().__init__()
@@ -138,11 +139,10 @@ class Places(nn.Module):
 
 
 class Link(nn.Module):
-    """[state, z] (n, *grid, F + latent) to the next state (n, *below, F): z is added in, then a
-    cell; then enlarged.
+    """[state, z] (n, *grid, F + latent) to the next state (n, *below, F).
 
-    Where the grid grows, each new place adds what it has learned, so that places may differ.
-    first: there is no state.
+    z is added to the state, then a cell, then enlargement. Where the grid grows, each new place
+    adds a learned vector, so that places may differ. first: there is no state.
     """
 
     def __init__(
@@ -159,9 +159,9 @@ class Link(nn.Module):
         self.cell = cell
         self.mix = nn.Linear(latent, features)
         self.below = below
-        self.place = (
-            None if below == grid else nn.Parameter(torch.zeros(features, *below))
-        )
+        self.place: nn.Parameter | None = None
+        if below != grid:
+            self.place = nn.Parameter(torch.zeros(features, *below))
 
     def forward(self, x: Tensor) -> Tensor:
         y = self.mix(x[..., self.split :])
@@ -173,8 +173,8 @@ class Link(nn.Module):
         return y.movedim(1, -1)
 
 
-class Shown(nn.Module):
-    """The state of the finest grid (n, *grid, F) to likelihood parameters (n, P, *shape)."""
+class Outputs(nn.Module):
+    """The state of the finest grid to likelihood parameters (n, P, *shape)."""
 
     def __init__(self, body: nn.Module, side: int, out: tuple[int, ...]) -> None:
         super().__init__()
@@ -188,13 +188,10 @@ class Shown(nn.Module):
 
 
 class Pyramid(MultiscaleNetwork):
-    """Features by scale for a top-down path: grids from that of patches down to a single place, one
-    width for all.
+    """Multiscale network of a top-down hierarchy, on grids from patches to one place.
 
-    channels: at every scale.  cells: per scale in the encoder, and per latent in reader and link.
-    kind: of the cells. coarsest: the longest side of the last grid.  sites: the scale of each
-    latent from the bottom, 0 the finest; else they are spread evenly. Raises TightboundError where
-    sites do not fit the data or the latents.
+    All scales have one width. Raises TightboundError where `sites` does not fit the data or the
+    latents.
     """
 
     def __init__(
@@ -236,18 +233,13 @@ class Pyramid(MultiscaleNetwork):
         """The scale of each latent from the bottom."""
         most = len(pyramid(*shape[1:], last=self.coarsest))
         if self.sites is None:
-            return tuple(
-                round(i * (most - 1) / max(1, latents - 1)) for i in range(latents)
-            )
-        if (
-            len(self.sites) != latents
-            or list(self.sites) != sorted(self.sites)
-            or self.sites[-1] >= most
-        ):
+            step = max(1, latents - 1)
+            return tuple(round(i * (most - 1) / step) for i in range(latents))
+        is_rising = list(self.sites) == sorted(self.sites)
+        if len(self.sites) != latents or not is_rising or self.sites[-1] >= most:
             raise TightboundError(
-                f"network.sites = {list(self.sites)} does not fit {latents} "
-                f"latents and scales 0 to {most - 1}: "
-                "give one scale for each latent, in rising order"
+                f"network.sites = {list(self.sites)} does not fit {latents} latents and "
+                f"scales 0 to {most - 1}: give one scale for each latent, in rising order"
             )
         return self.sites
 
@@ -260,18 +252,10 @@ class Pyramid(MultiscaleNetwork):
         depth = len(grids) * self.cells
         stages = [self._cells(grids[0], depth)]
         for _, grid in itertools.pairwise(grids):
-            stages.append(
-                nn.Sequential(
-                    conv(c, c, 3, stride=2, padding=1), *self._cells(grid, depth)
-                )
-            )
-        return Scales(
-            conv(shape[0] * side ** (len(shape) - 1), c, 3, padding=1),
-            stages,
-            side,
-            grids,
-            c,
-        )
+            down = conv(c, c, 3, stride=2, padding=1)
+            stages.append(nn.Sequential(down, *self._cells(grid, depth)))
+        stem = conv(shape[0] * side ** (len(shape) - 1), c, 3, padding=1)
+        return Scales(stem, stages, side, grids, c)
 
     def reader(self, inputs: int, level: Level) -> nn.Module:
         first = CONV[len(level.grid) - 1](inputs, self.channels, 1)
@@ -287,4 +271,4 @@ class Pyramid(MultiscaleNetwork):
         last = CONV[dims - 1](self.channels, out[0] * out[1] * side**dims, 1)
         cells = self._cells(level.grid, level.depth)
         body = nn.Sequential(cells, norm(self.channels), nn.SiLU(), last)
-        return Shown(body, side, out)
+        return Outputs(body, side, out)

@@ -1,4 +1,4 @@
-"""One dial for the size of every network."""
+"""The sizes s, m and l of networks."""
 
 from __future__ import annotations
 
@@ -7,9 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Size:
-    """width and depth of a perceptron's hidden layers; channels of a convolutional network's first
-    stage.
-    """
+    """Width and depth of a perceptron's hidden layers; channels of the first stage."""
 
     width: int
     depth: int

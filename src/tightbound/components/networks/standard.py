@@ -1,4 +1,4 @@
-"""Data in the units of a network."""
+"""Standardisation of the input of a network."""
 
 from __future__ import annotations
 

@@ -112,10 +112,9 @@ class Estimate:
         first = parts[0]
         if any((p.method, p.settings) != (first.method, first.settings) for p in parts):
             raise ValueError("these estimates have different methods or settings")
-        diagnostic = {
-            name: torch.cat([p.diagnostic[name] for p in parts])
-            for name in first.diagnostic
-        }
+        diagnostic = {}
+        for name in first.diagnostic:
+            diagnostic[name] = torch.cat([p.diagnostic[name] for p in parts])
         values = torch.cat([p.values for p in parts])
         se = torch.cat([p.se for p in parts])
         return cls(first.method, first.kind, values, se, diagnostic, first.settings)

@@ -38,14 +38,16 @@ def part(name: str, **options: Any) -> Part:
 
 def import_path(value: Any) -> Any:
     """A class as `package.module:Name`; any other value as it is."""
-    return (
-        f"{value.__module__}:{value.__qualname__}" if isinstance(value, type) else value
-    )
+    if isinstance(value, type):
+        return f"{value.__module__}:{value.__qualname__}"
+    return value
 
 
 def _as_part(value: Any) -> Any:
     value = import_path(value)
-    return {"name": value} if isinstance(value, str) else value
+    if isinstance(value, str):
+        return {"name": value}
+    return value
 
 
 PartLike = Annotated[Part, BeforeValidator(_as_part)]
@@ -81,7 +83,7 @@ class Recipe(BaseModel):
     )
     conditional: bool = Field(
         False,
-        description="whether encoder and decoder are told labels or columns of the data",
+        description="whether encoder and decoder read labels or columns of the data",
     )
     classes: Literal["auto"] | PositiveInt = Field(
         "auto",
@@ -93,8 +95,7 @@ class Recipe(BaseModel):
     missing: Literal["refused", "zero", "mask"] = Field(
         "refused",
         description=(
-            "NaN: refused, or a missing value, 0 to the encoder, which may be told "
-            "the mask too"
+            "NaN: refused, or a missing value, 0 for the encoder, which may read the mask too"
         ),
     )
     network: PartLike = Field(
