@@ -744,7 +744,7 @@ BOUNDS: dict[str, float] = {
     "width": 0,
     "complexity": 0,
     "access": 0,
-    "type-ignore": 5,  # 30 November 2026
+    "type-ignore": 2,  # 30 November 2026
     "cast": 0,
 }
 

@@ -34,12 +34,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     141: the reader of the output has closed it.
     """
     words = list(sys.argv[1:] if argv is None else argv)
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace")  # a terminal without ± shows ?
-    if "" not in sys.path:
-        # The working folder, last: --set prior=mine:Prior finds mine.py there.
-        sys.path.append("")
+    _prepare_process()
 
     def report(line: str) -> None:
         if "--quiet" not in words:
@@ -71,6 +66,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Exception as error:
         return _unexpected(error)
     return 0
+
+
+def _prepare_process() -> None:
+    """Let any terminal show the output, and find modules in the working folder."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal without ± shows ?
+    if "" not in sys.path:
+        # The working folder, last: --set prior=mine:Prior finds mine.py there.
+        sys.path.append("")
 
 
 def _mistake(error: CycloptsError | TightboundError) -> int:
