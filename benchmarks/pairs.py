@@ -19,6 +19,7 @@ from tightbound import api
 from tightbound import data as data_room
 from tightbound.config import configure
 from tightbound.core.batch import Batch
+from tightbound.core.component import Hierarchy
 from tightbound.core.data_spec import DataSpec
 from tightbound.core.draw import Clock, Draw
 from tightbound.evaluation import score
@@ -127,16 +128,18 @@ def photographs(side: int) -> dict[str, Any]:
 # ---- the constant
 
 
-class Constant(nn.Module):
-    """A path without latents: the same likelihood parameters for every example."""
+class Constant(Hierarchy):
+    """A hierarchy without latents: the same likelihood parameters for every example."""
 
     sites = ()
 
     def __init__(self, params: int, shape: tuple[int, ...]) -> None:
         super().__init__()
+        self.site_widths = {}
+        self.decoder = nn.Identity()
         self.y = nn.Parameter(torch.zeros(1, params, *shape))
 
-    def forward(self, draw: Draw, ctx: Any) -> Tensor:
+    def visit(self, draw: Draw, ctx: Any) -> Tensor:
         return self.y.expand(ctx.n, *self.y.shape[1:])
 
 

@@ -19,7 +19,6 @@ from pydantic import (
     ValidationError,
     field_validator,
 )
-from pydantic_core import ErrorDetails
 
 from tightbound.core.data_spec import DataSpec
 from tightbound.data.settings import DataSettings
@@ -178,7 +177,9 @@ def parse(cls: type[M], values: Mapping[str, Any], where: str) -> M:
         raise TightboundError(_sentence(cls, errors, where)) from None
 
 
-def _sentence(cls: type[BaseModel], errors: Sequence[ErrorDetails], where: str) -> str:
+def _sentence(
+    cls: type[BaseModel], errors: Sequence[Mapping[str, Any]], where: str
+) -> str:
     """One sentence about the first key that is unknown or has a wrong value."""
     first = errors[0]
     path = [str(part) for part in first["loc"]]
@@ -199,7 +200,7 @@ def _sentence(cls: type[BaseModel], errors: Sequence[ErrorDetails], where: str) 
     return sentence
 
 
-def _is_about(error: ErrorDetails, keys: Sequence[str]) -> bool:
+def _is_about(error: Mapping[str, Any], keys: Sequence[str]) -> bool:
     place = [str(part) for part in error["loc"]]
     return place[: len(keys)] == keys
 
@@ -235,7 +236,7 @@ _LIMITS = {
 }
 
 
-def _allowed(error: ErrorDetails) -> str:
+def _allowed(error: Mapping[str, Any]) -> str:
     """The values that one of pydantic's errors allows: `it takes a whole number`."""
     kind = error["type"]
     context = error.get("ctx", {})
@@ -258,7 +259,7 @@ def _lower_first(text: str) -> str:
     return f"{text[:1].lower()}{text[1:]}"
 
 
-def _choices(error: ErrorDetails) -> list[str]:
+def _choices(error: Mapping[str, Any]) -> list[str]:
     """The names that a value may have, of an error about such a value."""
     if error["type"] != "literal_error":
         return []

@@ -14,7 +14,12 @@ ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "src" / "tightbound"
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 # Where the module is not named as the distribution is, or comes with another one.
-MODULES = {"pillow": "PIL", "scikit-learn": "sklearn", "tomli-w": "tomli_w"}
+MODULES = {
+    "annotated-types": "annotated_types",
+    "pillow": "PIL",
+    "scikit-learn": "sklearn",
+    "tomli-w": "tomli_w",
+}
 WITH_OTHERS = {
     "markupsafe": "jinja2",
     "braceexpand": "webdataset",

@@ -119,7 +119,7 @@ class ModelPart(nn.Module):
 
 
 class ModelAware(ModelPart):
-    """Base class of modules that read the model around them: `self.model`, no submodule.
+    """Base class of modules that read the model around them, `self.model`.
 
     Example:
         >>> import tightbound as tb
@@ -154,7 +154,7 @@ class ModelAware(ModelPart):
 
 
 class Prior(Component, ModelPart):
-    """Base class of p(z) of the topmost latent: `forward` returns the distribution of n rows.
+    """Base class of p(z) of the topmost latent, returned by `forward`.
 
     A prior is made with `(latent, **options)`, latent being the number of features d.
 
@@ -262,7 +262,7 @@ class Posterior(Component, ModelPart):
 
 
 class Likelihood(Component, ModelPart):
-    """Base class of p(x|z): `forward` turns what the decoder gives into a distribution of x.
+    """Base class of p(x|z), made by `forward` from the output of the decoder.
 
     A likelihood is made with `(spec, **options)`.
 

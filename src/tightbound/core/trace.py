@@ -46,7 +46,7 @@ def _has_density(site: Latent) -> bool:
 
 
 class Trace:
-    """The record of one pass, from which every objective and every reported figure is computed.
+    """The record of one pass: objectives and reported figures are computed from it.
 
     The terms are in nats per example and are computed when they are first read: log_px, log_w
     and log_v (K, B); distortion, rate and elbo (B,).

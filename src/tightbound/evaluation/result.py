@@ -58,8 +58,9 @@ class Evaluation:
         notes: remarks on the data and on measurements that were left out.
 
     Example:
-        >>> e = Evaluation("ae", "test", n=2, k=0, seed=0, bound=False,
-        ...     terms={"distortion": Mean(3.0, 0.5)}, reason="an AE has no bound")
+        >>> import tightbound as tb
+        >>> e = tb.Evaluation("ae", "test", n=2, k=0, seed=0, bound=False,
+        ...     terms={"distortion": tb.Mean(3.0, 0.5)}, reason="an AE has no bound")
         >>> print(e)
         ae: 2 test examples, mean ± standard error
         <BLANKLINE>

@@ -18,8 +18,8 @@ class Mean:
         se: its standard error; not a number for a single example.
 
     Example:
-        >>> import torch
-        >>> print(Mean.of(torch.tensor([1.0, 2.0, 3.0, 4.0])))
+        >>> import torch, tightbound as tb
+        >>> print(tb.Mean.of(torch.tensor([1.0, 2.0, 3.0, 4.0])))
         2.50 ± 0.65
     """
 

@@ -54,8 +54,9 @@ PartLike = Annotated[Part, BeforeValidator(_as_part)]
 
 
 class Recipe(BaseModel):
-    """What a model is made of; a plain VAE by default. `"auto"` is resolved by `build` from the
-    data.
+    """The components and sizes of a model; a plain VAE by default.
+
+    `"auto"` is resolved by `build` from the data.
 
     latent: features per latent site, from z1 (next to x) up; more than one makes a hierarchy.  k:
     samples per example in training.  size: the dial of all networks, s, m or l.
