@@ -111,7 +111,7 @@ def test_the_python_runs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    first, second = blocks(TEXT["README.md"])
+    first, own_loop, second = blocks(TEXT["README.md"])
     scope: dict[str, object] = {}
     exec(compile(first, "README.md", "exec"), scope)
     shapes = {name: tuple(scope[name].shape) for name in ("z", "back", "new", "like")}  # type: ignore[attr-defined]
@@ -122,6 +122,8 @@ def test_the_python_runs(
         "like": (16, 8, 8),
     }
     assert "gap" in capsys.readouterr().out
+    exec(compile(own_loop, "README.md", "exec"), {})
+    assert "log_px" in capsys.readouterr().out
     exec(compile(second, "README.md", "exec"), {})
     assert float(capsys.readouterr().out.split()[-1]) > 0.5
 
