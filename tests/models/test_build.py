@@ -227,6 +227,11 @@ REFUSALS: list[tuple[dict[str, Any], tuple[int, ...], list[str]]] = [
         ["posterior 'normal'", "'scal'", "'scale'"],
     ),
     (
+        {"prior": part("standard", scale=2.0)},
+        (7,),
+        ["prior 'standard' has no option 'scale'", "it has none"],
+    ),
+    (
         {"prior": part("learned", latent=3)},
         (7,),
         ["prior 'learned' has no option 'latent'"],

@@ -138,9 +138,8 @@ def make_component(
     declared = {option.name: option for option in options_of(kind, cls)}
     for key in part.options:
         if key not in declared:
-            raise TightboundError(
-                f"{kind} {part.name!r} has no option {key!r}: {nearest(key, declared)}"
-            )
+            hint = nearest(key, declared) if declared else "it has none, leave it out"
+            raise TightboundError(f"{kind} {part.name!r} has no option {key!r}: {hint}")
     options = {
         key: _checked(f"{kind} {part.name!r}", declared[key], value)
         for key, value in part.options.items()
