@@ -51,7 +51,7 @@ def test_both_languages_show_the_same_commands_and_the_same_python() -> None:
     en, ko = (TEXT[name] for name in NAMES)
     assert commands(en) == commands(ko) and set(NOT_RUN) <= set(commands(en))
     code = [
-        [re.sub(r"\s+#.*", "", line) for line in "".join(blocks(text)).splitlines()]
+        [re.sub(r"(^|\s+)#.*", "", line) for line in "".join(blocks(text)).splitlines()]
         for text in (en, ko)
     ]
     assert code[0] == code[1]
