@@ -354,3 +354,18 @@ def test_the_commands_take_a_fitted_prior_and_say_so(
     assert "rae+four" in text and "fitted after training" in text
     assert main(["fit-prior", folder, "gmm", "--name", "four"]) == 2
     assert "--overwrite" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("recipe", ["vae", "hvae", "iwae-2", "biva", "m2", "gm-vae"])
+def test_the_weights_of_a_prior_are_those_at_the_prefix_of_its_hierarchy(
+    recipe: str,
+) -> None:
+    settings = {} if recipe == "gm-vae" else {"prior": "learned"}
+    model, _ = tb.build(recipe, "digits", seed=0, settings=settings)
+    own, others = room.split(model.state_dict())
+    assert own and set(own) | set(others) == set(model.state_dict())
+    weights = model.hierarchy.top_prior.state_dict()
+    assert sorted(name.rpartition(".")[2] for name in own) == sorted(
+        name.rpartition(".")[2] for name in weights
+    )
+    assert all(any(torch.equal(v, w) for w in weights.values()) for v in own.values())

@@ -484,8 +484,10 @@ class Hierarchy(nn.Module):
 
     @property
     def top_prior(self) -> Prior:
-        """p(z) of the topmost latent."""
-        raise NotImplementedError
+        """p(z) of the topmost latent, the submodule at `prior_prefix`."""
+        prior = self.get_submodule(self.prior_prefix.removesuffix("."))
+        assert isinstance(prior, Prior)
+        return prior
 
     def top_posterior(self, h: Tensor, ctx: Context) -> Distribution:
         """q of the topmost latent where it reads the encoder's features alone."""

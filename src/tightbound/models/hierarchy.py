@@ -86,10 +86,6 @@ class Flat(Hierarchy):
             draw("z", p=self.prior(ctx, draw, z))
         return beside(ctx.c, z)
 
-    @property
-    def top_prior(self) -> Prior:
-        return self.prior
-
     def top_posterior(self, h: Tensor, ctx: Context) -> Distribution:
         q: Distribution = self.posterior(h, ctx, None)
         return q
@@ -150,12 +146,6 @@ class TopDown(Hierarchy):
             state = self.links[i](beside(state, on_grid(z, self.grids[i])))
         assert state is not None
         return state
-
-    @property
-    def top_prior(self) -> Prior:
-        prior = self.priors[0]
-        assert isinstance(prior, Prior)
-        return prior
 
     def top_posterior(self, h: Tensor, ctx: Context) -> Distribution:
         q: Distribution = self.posteriors[0](self.readers[0](h), ctx, None)
@@ -221,12 +211,6 @@ class BottomUp(Hierarchy):
                 state = self.links[level](beside(ctx.c, z))
         assert z is not None
         return beside(ctx.c, z)
-
-    @property
-    def top_prior(self) -> Prior:
-        prior = self.priors[0]
-        assert isinstance(prior, Prior)
-        return prior
 
     def inference_modules(self) -> list[nn.Module]:
         return [self.posteriors, self.climbs]
@@ -311,12 +295,6 @@ class Bidirectional(Hierarchy):
         assert state is not None
         return state
 
-    @property
-    def top_prior(self) -> Prior:
-        prior = self.priors[0]
-        assert isinstance(prior, Prior)
-        return prior
-
     def inference_modules(self) -> list[nn.Module]:
         return [self.rises, self.climbs, self.posteriors]
 
@@ -371,10 +349,6 @@ class Labelled(Hierarchy):
             q = self.posterior(self.mix(beside(scale_of(ctx.h, 0), y)), ctx, prior)
         z = _filled("z", draw("z", p=prior, q=q))
         return beside(ctx.c, None if self.through_z else y, z)
-
-    @property
-    def top_prior(self) -> Prior:
-        return self.prior
 
     def inference_modules(self) -> list[nn.Module]:
         return [self.label, self.mix, self.posterior]

@@ -16,6 +16,13 @@ from tightbound.components.priors import PRIORS
 from tightbound.core.component import Prior
 from tightbound.core.data_spec import DataSpec
 from tightbound.models.compatibility import check
+from tightbound.models.hierarchy import (
+    Bidirectional,
+    BottomUp,
+    Flat,
+    Labelled,
+    TopDown,
+)
 from tightbound.models.recipes import Part, Recipe, loaded
 from tightbound.runs.folder import PRIOR, RunFolder
 from tightbound.runtime.atomic_files import load_weights, make_folder, save_weights
@@ -23,7 +30,10 @@ from tightbound.runtime.errors import TightboundError, nearest
 from tightbound.runtime.foreign_errors import last_line
 
 # The weights of the topmost prior: of a flat model, of a hierarchy.
-OF_PRIOR = ("hierarchy.prior.", "hierarchy.priors.0.")
+OF_PRIOR = tuple(
+    f"hierarchy.{cls.prior_prefix}"
+    for cls in (Flat, TopDown, BottomUp, Bidirectional, Labelled)
+)
 
 
 @dataclass(frozen=True)
