@@ -157,3 +157,22 @@ def test_an_encoding_has_the_density_of_its_posterior() -> None:
     model, data = tb.build("vae-planar", "digits", latent=3, seed=0)
     with pytest.raises(TightboundError, match="own draws"):
         model.encode(batch).log_prob(torch.zeros(5, 3))
+
+
+def test_levels_under_a_density_are_read_as_reals_in_the_unit_interval() -> None:
+    model, data = tb.build("vae", "digits", likelihood="gaussian", latent=2, seed=0)
+    x = data.train.examples(50).x
+    assert model.spec.domain == data.spec.domain == "unit"
+    assert float(x.min()) == 0 and float(x.max()) == 1
+    assert any("read as reals" in notice for notice in data.notices)
+
+
+def test_after_step_without_a_pass_changes_nothing() -> None:
+    model, data = tb.build("vq-vae", "digits", latent=8, seed=0)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    model.after_step()
+    assert all(torch.equal(before[name], v) for name, v in model.state_dict().items())
+    model.backward(model(next(iter(data.train))))
+    model.after_step()
+    table = "hierarchy.posterior.codebook.table"
+    assert not torch.equal(before[table], model.state_dict()[table])

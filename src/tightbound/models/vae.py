@@ -80,7 +80,7 @@ class VAE(nn.Module):
             self.register_buffer("conditions", examples)
         #: The complete settings of a model made by `tb.build`, for `tb.save`.
         self.run_settings: Any = None
-        self._sums: dict[str, Tensor] = {}
+        self._sums: dict[str, Tensor] | None = None
 
     @property
     def sites(self) -> tuple[str, ...]:
@@ -352,11 +352,16 @@ class VAE(nn.Module):
         return {name: loss.detach() for name, loss in losses.items()}
 
     def after_step(self) -> None:
-        """Update codebooks, optimal scales and the like after an optimiser's step."""
+        """Update codebooks, optimal scales and the like after an optimiser's step.
+
+        Does nothing where `backward` was not called since the last time.
+        """
+        if self._sums is None:
+            return
         with torch.no_grad():
             for part in self.statistics_keepers():
                 part.after_step(self._sums)
-        self._sums = {}
+        self._sums = None
 
     def statistics_keepers(self) -> list[ModelPart]:
         """The modules that keep running statistics of training."""

@@ -24,7 +24,7 @@ from tightbound.runs.folder import Mode, RunFolder
 from tightbound.runs.run import Run
 from tightbound.runtime.errors import TightboundError
 from tightbound.training.batches import batches, count, examples
-from tightbound.training.run_training import assemble, settle, with_required_data
+from tightbound.training.run_training import Domains, assemble, read_for_recipe
 from tightbound.training.step.module import Step
 
 CPU = torch.device("cpu")
@@ -167,18 +167,22 @@ def build(
     if seed is not None:
         values["seed"] = seed
     config = configure(stored_source(data, valid, test), recipe, values=values)
-    config = with_required_data(config)
-    read = partial(data_room.load, data, seed=config.seed, valid=valid, test=test)
-    splits = read(config.data)
-    config, notes = settle(config, splits)
-    if config.data.domain != splits.settings.domain:
-        splits = read(config.data)
-    config = config.model_copy(update={"spec": splits.spec, "digest": splits.digest})
+
+    def read(settings: Config, domains: Domains) -> Data:
+        return data_room.load(
+            data,
+            settings.data,
+            seed=settings.seed,
+            valid=valid,
+            test=test,
+            domains=domains,
+        )
+
+    config, splits, notices = read_for_recipe(config, read)
     model, objective = assemble(config, CPU)
     with seeded(seed_for(config.seed, "prepare")):
         Step(model, objective, config.recipe.k).prepare(partial(examples, splits.train))
     model.run_settings = config
-    notices = (*splits.notices, *notes)
     return model, TrainingData(TrainingBatches(splits, config), splits, notices)
 
 

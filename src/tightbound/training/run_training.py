@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,6 +46,9 @@ Splits = Mapping[str, Any]
 UNKNOWN_STEPS = 10**9  # for trials of a run whose steps a budget will decide
 
 
+Domains = tuple[str, ...]
+
+
 @dataclass(frozen=True)
 class Job:
     """The inputs of a training that are the same whether it begins or is resumed.
@@ -63,7 +66,7 @@ class Job:
     device: torch.device
     started: float
 
-    def read(self, config: Config, domains: tuple[str, ...] = ()) -> Data:
+    def read(self, config: Config, domains: Domains = ()) -> Data:
         """Read the data with the settings of a run, in a domain of the likelihood."""
         return data_room.load(
             self.source, config.data, seed=config.seed, domains=domains, **self.splits
@@ -243,13 +246,33 @@ def _trainer(job: Job, config: Config, data: Data, trust: bool) -> Trainer:
 
 def _resolve_for_data(job: Job, requested: Config, trust: bool) -> tuple[Config, Data]:
     """Read the data of a new run, and resolve its recipe for them."""
+
+    def read(config: Config, domains: Domains) -> Data:
+        return current_launch().rank_zero_first(lambda: job.read(config, domains))
+
+    config, data, notices = read_for_recipe(requested, read, trust)
+    job.note(notices)
+    return config, data
+
+
+def read_for_recipe(
+    requested: Config, read: Callable[[Config, Domains], Data], trust: bool = True
+) -> tuple[Config, Data, tuple[str, ...]]:
+    """Read data once, in the domain of the recipe's likelihood, and resolve the recipe.
+
+    Args:
+        requested: The settings as they were requested.
+        read: Reads the data with some settings, in one of some domains.
+        trust: Whether components named by import path may run.
+
+    Returns:
+        The settings with recipe, spec and digest, the data, and notices for the user.
+    """
     config = with_required_data(requested, trust)
-    domains = likelihood_domains(config.recipe, trust)
-    data = current_launch().rank_zero_first(lambda: job.read(config, domains))
+    data = read(config, likelihood_domains(config.recipe, trust))
     config, notes = settle(config, data, trust)
     config = config.model_copy(update={"spec": data.spec, "digest": data.digest})
-    job.note([*data.notices, *notes])
-    return config, data
+    return config, data, (*data.notices, *notes)
 
 
 def with_required_data(config: Config, trust: bool = True) -> Config:
