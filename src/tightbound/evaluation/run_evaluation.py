@@ -191,8 +191,7 @@ def _prepare(runner: Runner, data: Any, request: Request, started: float) -> _Se
     """Reads the examples, diagnoses the run, and makes the plan."""
     run = runner.run
     launch = runner.launch
-    with phase("reading the examples"):
-        rows, digest = launch.rank_zero_first(lambda: _read(run, data, request.split))
+    rows, digest = launch.rank_zero_first(lambda: _read(run, data, request.split))
     n = len(rows) if request.limit is None else min(request.limit, len(rows))
     diagnosis = None
     if request.diagnosis:
@@ -350,7 +349,8 @@ def _notes(
 def _read(run: Run, data: Any, split: str) -> tuple[Split, str]:
     """The rows to evaluate, and the digest of the data set."""
     if data is not None:
-        return read(data, run.spec, run.config.data), ""
+        with phase(f"reading {_name_of(data)}"):
+            return read(data, run.spec, run.config.data), ""
     splits = run.data.splits
     if split not in splits:
         raise TightboundError(
