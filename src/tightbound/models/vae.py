@@ -385,7 +385,7 @@ class VAE(nn.Module):
 
         Example:
             >>> import torch, tightbound as tb
-            >>> model, data = tb.build("vq-vae", "digits", latent=4, seed=0)
+            >>> model, data = tb.build("vq-vae", "digits", latent=8, seed=0)
             >>> optimiser = torch.optim.AdamW(model.parameters(), 1e-3)
             >>> losses = model.backward(model(data.train.examples(16)))
             >>> optimiser.step()
