@@ -53,7 +53,7 @@ def resolve_domain(
         TightboundError: Where the likelihood does not fit the data.
     """
     if recipe.likelihood.name == "auto":
-        chosen: dict[str, Any] = {"name": AUTO[spec.domain]}
+        chosen: dict[str, object] = {"name": AUTO[spec.domain]}
         # the mixture needs all channels of a pixel, so no missing values
         if photographs(spec) and recipe.missing == "refused":
             chosen = {"name": "logistic-mixture", "components": 5}
