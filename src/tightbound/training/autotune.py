@@ -135,8 +135,8 @@ def choose_execution(
     until = now() + allowed / 2  # the other half is for timing the chosen way
     with torch.random.fork_rng():
         with phase("timing steps, to choose precision and compilation"):
-            base = Trial(make(chosen), allowed / 10)
-        if times_bfloat16 and base.first_step < allowed / 10:
+            base = Trial(make(chosen), allowed / 4)
+        if times_bfloat16 and base.first_step < allowed / 4:
             chosen, base, note = _fastest_precision(chosen, base, make, until)
             notes += note
         enough = allowed / 2 >= COMPILING and now() < until
