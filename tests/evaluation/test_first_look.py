@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from support.small import small_run
+from support.small import trained
 
 import tightbound as tb
 from tightbound import api
@@ -48,7 +48,7 @@ def test_more_time_gives_more() -> None:
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> tb.Run:
-    return small_run(tmp_path_factory.mktemp("runs") / "run", "vae")
+    return trained(tmp_path_factory.mktemp("runs") / "run", "vae")
 
 
 def test_without_a_limit_the_first_look_is_whole(run: tb.Run) -> None:

@@ -103,7 +103,7 @@ def test_training_ends_with_its_time_and_resuming_takes_the_other_steps(
     """By a clock that only validations move: the third one passes the limit."""
     monkeypatch.setattr(budget, "steps_within", lambda *args: 60)
     show = Clocked(4.0)
-    changes: dict[str, Any] = {"train.steps": "auto", "train.validate_every": 10}
+    changes: dict[str, Any] = {"validate_every": 10}
     config = configure("digits", "vae", values={**SMALL, **changes})
     limit = TimeBudget(10.0, after_training=0.0, clock=show.clock)
     with limited(limit):
@@ -121,9 +121,7 @@ def test_training_ends_with_its_time_and_resuming_takes_the_other_steps(
 
 def test_training_alone_has_its_own_budget(tmp_path: Path) -> None:
     """Reading data and the trials do not count for `train.budget`."""
-    config = configure(
-        "digits", "vae", values={**SMALL, "train.steps": "auto", "train.budget": 3.0}
-    )
+    config = configure("digits", "vae", values={**SMALL, "train.budget": 3.0})
     run = fit(config, "digits", tmp_path / "run", Quiet())
     assert run.config.train.budget == 3.0
     assert run.history()[-1]["time"] < 60
