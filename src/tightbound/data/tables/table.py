@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +23,9 @@ from tightbound.data.source import (
     sha256_of,
 )
 from tightbound.runtime.errors import TightboundError
+
+if TYPE_CHECKING:
+    from pandas import Index
 
 Values = NDArray[Any]
 Mask = NDArray[np.bool_]
@@ -47,12 +50,17 @@ class Table:
         columns: the values of each column.
         row: the name of a row in messages, by its number.
         categories: the values that a column may have, for columns that define them.
+        zones: the time zone of each column of times that has one, as "UTC"; its values
+            are then datetime64 in UTC.
+        index: the pandas Index of the rows of a DataFrame, or None.
     """
 
     where: str
     columns: Mapping[str, Values]
     row: Callable[[int], str] = row_called
     categories: Mapping[str, list[Any]] = field(default_factory=dict)
+    zones: Mapping[str, str] = field(default_factory=dict)
+    index: Index | None = None
 
     def __len__(self) -> int:
         return len(next(iter(self.columns.values())))
