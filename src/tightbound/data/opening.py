@@ -41,7 +41,7 @@ from tightbound.data.source import (
 from tightbound.data.streams.huggingface import load_hf, open_hf
 from tightbound.data.streams.loader import gather
 from tightbound.data.streams.shards import Stream, open_wds
-from tightbound.data.tables.table import frame_source
+from tightbound.data.tables.frames import columns_frame, frame_source
 from tightbound.runtime.errors import TightboundError, nearest
 
 _READERS: dict[str, Callable[[Path, DataSettings], RawSource]] = {
@@ -142,6 +142,8 @@ def _in_memory(source: object, settings: DataSettings) -> RawSource:
     if isinstance(source, DataLoader):
         return gather(source)
     x, y = _examples_and_labels(source)
+    if isinstance(x, dict):
+        x = columns_frame(x)
     if hasattr(x, "columns") and hasattr(x, "iloc"):
         return _from_frame(x, y, settings)
     if isinstance(x, (Tensor, np.ndarray)) or hasattr(x, "__array__"):
@@ -149,7 +151,7 @@ def _in_memory(source: object, settings: DataSettings) -> RawSource:
     if isinstance(x, list):
         return _from_list(x, y, settings)
     is_map = hasattr(x, "__getitem__") and hasattr(x, "__len__")
-    if is_map and not isinstance(x, dict):
+    if is_map:
         return from_dataset(x, settings)
     raise TightboundError(
         f"a {type(x).__name__} cannot be read as data: pass a name, a path, an array, a "

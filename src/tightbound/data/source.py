@@ -25,7 +25,8 @@ class RawSplit:
         y: class ids (n,), -1 where a label is unknown.
         names: the name of each example, as its file name.
         factors: indices of the ground-truth factors (n, F).
-        c: conditions (n, C), where a model is conditioned on numbers, not on y.
+        c: conditions, where a model is not conditioned on y: numbers (n, C), or the ids
+            (n,) of the classes of a column.
     """
 
     x: Any
@@ -50,11 +51,13 @@ class RawSource:
         label_names: the names of the classes.
         factor_names: the names of the ground-truth factors.
         factor_sizes: the number of values of each factor.
-        condition_names: the names of the conditioning numbers.
+        condition_names: the names of the conditioning numbers, or of the classes of a
+            conditioning column.
         resolved: settings that the reader resolved, as size and channels of images.
         notices: messages for the user, one line each.
         table: the named columns of a table.
         fields: the kind of each column, for a table with columns of several kinds.
+        column_types: the numpy type of each column of numbers that stay on the disk.
     """
 
     name: str
@@ -72,6 +75,7 @@ class RawSource:
     notices: tuple[str, ...] = ()
     table: Any = None
     fields: tuple[Column, ...] = ()
+    column_types: Mapping[str, str] = field(default_factory=dict)
 
     def with_split(self, name: str, split: RawSplit) -> RawSource:
         """A copy with this split added or replaced."""

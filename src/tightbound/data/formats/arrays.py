@@ -373,11 +373,7 @@ def load_csv(path: Path, settings: DataSettings) -> RawSource:
     notices: list[str] = []
     file = _open_csv(path, settings)
     label = label_column(path, file.names, file.header, settings, notices)
-    conditions = [
-        named_column(path, file.names, name, "condition")
-        for name in _condition_names(settings)
-    ]
-    left_out = {label, *conditions}
+    left_out = {label}
     if _has_row_numbers(file, label):
         left_out.add(0)
         notices.append(
@@ -391,7 +387,7 @@ def load_csv(path: Path, settings: DataSettings) -> RawSource:
     x, table, n = _read_columns(file, columns, settings, notices)
     labels = None if label is None else file.labels(label)
     y, label_names = read_labels(labels, n, str(path), notices)
-    source = RawSource(
+    return RawSource(
         path.stem,
         str(path),
         {"all": RawSplit(x, y)},
@@ -399,15 +395,6 @@ def load_csv(path: Path, settings: DataSettings) -> RawSource:
         label_names=label_names,
         notices=tuple(notices),
         table=table,
-    )
-    if not conditions:
-        return source
-    c = read_numbers(file.numbers(conditions), n, str(path))
-    return replace(
-        source,
-        splits={"all": RawSplit(x, y, c=c)},
-        condition_names=tuple(file.names[i] for i in conditions),
-        digest=sha256_text(source.digest, sha256_of(c)),
     )
 
 
@@ -444,15 +431,6 @@ def _has_row_numbers(file: _Csv, label: int | None) -> bool:
     if not file.header or file.names[0].strip() or label == 0 or len(file.names) == 1:
         return False
     return file.counts_rows()
-
-
-def _condition_names(settings: DataSettings) -> tuple[str, ...]:
-    """The columns that `data.condition` names."""
-    if settings.condition is None or settings.condition == "labels":
-        return ()
-    if isinstance(settings.condition, str):
-        return (settings.condition,)
-    return settings.condition
 
 
 def label_column(

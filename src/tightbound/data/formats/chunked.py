@@ -202,7 +202,11 @@ def load_parquet(path: Path, settings: DataSettings) -> RawSource:
     else:
         chosen = [settings.key] if settings.key else columns
         source = _number_source(groups, chosen, settings, notices)
-        source = replace(source, table=_number_table(groups, columns, source))
+        source = replace(
+            source,
+            table=_number_table(groups, columns, source),
+            column_types=_column_types(groups, columns, source),
+        )
     split = source.splits["all"]
     labels = {}
     if label is not None and groups.n <= MOST_LABELS:
@@ -276,6 +280,17 @@ def _number_table(
         return None
     values = {name: x[:, i].numpy() for i, name in enumerate(columns)}
     return Table(str(groups.path), values)
+
+
+def _column_types(
+    groups: _Groups, columns: list[str], source: RawSource
+) -> dict[str, str]:
+    """The names and types of several columns of numbers that stay on the disk."""
+    x = source.splits["all"].x
+    if not isinstance(x, OnDisk) or x.shape[1:] != (len(columns),):
+        return {}
+    types = {name: groups.type_of(name).to_pandas_dtype() for name in columns}
+    return {name: str(np.dtype(type_)) for name, type_ in types.items()}
 
 
 class _Groups:

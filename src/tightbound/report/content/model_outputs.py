@@ -139,7 +139,7 @@ def decode(run: Run, z: Array, c: Tensor | None = None, drawn: bool = False) -> 
 
 
 def _mean(run: Run, px: Distribution) -> Tensor:
-    return px.mean if run.spec.fields else point(px)
+    return px.mean if run.spec.is_mixed else point(px)
 
 
 def draws(run: Run, x: Tensor | Batch, n: int, seed: int = 0) -> Array:
