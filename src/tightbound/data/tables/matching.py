@@ -92,7 +92,7 @@ def matched(
     ordered = replace(table, columns={name: table.columns[name] for name in wanted})
     x = _numbers(split.x, ordered, names, fields, is_mixed, masked)
     digest = source.digest
-    if x is not split.x:
+    if x is not split.x and isinstance(x, Tensor):
         digest = sha256_of(x, split.y)
     return Matched(replace(split, x=x), digest, ordered, notices)
 
