@@ -122,7 +122,11 @@ class VAEEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         self.fitted_on_frame_ = _is_frame(X)
         is_mixed = has_fields or (self.fitted_on_frame_ and _is_mixed(X))
         seed = int(check_random_state(self.random_state).randint(2**31 - 1))
-        values = {"latent": self.latent, "seed": seed, "device": "cpu"}
+        values: dict[str, object] = {
+            "latent": self.latent,
+            "seed": seed,
+            "device": "cpu",
+        }
         if not is_mixed:
             values["data.domain"] = "real"
         if self.steps is not None:
@@ -172,10 +176,10 @@ class VAEEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
             `Run.decode` returns it, where X was one in `fit`.
         """
         check_is_fitted(self, "run_")
-        Z = check_array(Z, dtype=FLOATS)
-        x = self.run_.decode(Z, condition)
+        codes: Array = check_array(Z, dtype=FLOATS)
+        x = self.run_.decode(codes, condition)
         if isinstance(x, Tensor):
-            return x.numpy().astype(Z.dtype)
+            return x.numpy().astype(codes.dtype)
         return x
 
     def score_samples(

@@ -10,7 +10,7 @@ from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import IO, TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 
 import numpy as np
 import torch
@@ -172,7 +172,7 @@ def _array_of_codes(path: Path, names: Sequence[str]) -> str:
 # ---- whole files
 
 
-def put(out: Target, data: str | bytes | Callable[[IO[bytes]], object]) -> None:
+def put(out: Target, data: str | bytes | Callable[[BinaryIO], None]) -> None:
     """Write a file atomically; its folder is created where it is missing."""
     make_folder(out.path.parent)
     write_atomic(out.path, data)
@@ -183,7 +183,7 @@ def write_npz(out: Target, arrays: Mapping[str, ArrayLike]) -> None:
     put(out, partial(_save_arrays, arrays=arrays))
 
 
-def _save_arrays(file: IO[bytes], arrays: Mapping[str, ArrayLike]) -> None:
+def _save_arrays(file: BinaryIO, arrays: Mapping[str, ArrayLike]) -> None:
     """Arrays of an .npz, of any names (numpy.savez has arguments of its own)."""
     with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, values in arrays.items():

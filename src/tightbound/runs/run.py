@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -157,7 +157,7 @@ class Run:
         """A short hash of the weights; an evaluation keeps that of the weights it is of."""
         return fitted_prior.fingerprint(self.model.state_dict())
 
-    def history(self) -> list[dict[str, object]]:
+    def history(self) -> list[dict[str, Any]]:
         """The validations of its training, one dict each, from `log.jsonl`."""
         if self.home:
             return RunFolder(self.home).history()

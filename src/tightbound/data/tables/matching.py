@@ -84,7 +84,8 @@ def matched(
     if table is None and not source.column_types:
         return Matched(split, source.digest)
     _check_names(source.where, wanted, names)
-    extra = [name for name in names if name not in {*wanted, *skipped}]
+    expected = {*wanted, *skipped}
+    extra = [name for name in names if name not in expected]
     notices = _extra_notice(source.where, extra)
     if table is None:
         x = split.x.map(_column_order(names, wanted))
@@ -92,7 +93,7 @@ def matched(
     ordered = replace(table, columns={name: table.columns[name] for name in wanted})
     x = _numbers(split.x, ordered, names, fields, is_mixed, masked)
     digest = source.digest
-    if x is not split.x:
+    if x is not split.x and isinstance(x, Tensor):
         digest = sha256_of(x, split.y)
     return Matched(replace(split, x=x), digest, ordered, notices)
 
@@ -106,7 +107,8 @@ def _by_place(where: str, x: Tensor, fields: Sequence[Column]) -> Table | None:
 
 def _check_names(where: str, wanted: Sequence[str], names: Sequence[str]) -> None:
     """Refuse data that lack columns of training."""
-    missing = [name for name in wanted if name not in set(names)]
+    present_names = set(names)
+    missing = [name for name in wanted if name not in present_names]
     if not missing:
         return
     first = missing[0]

@@ -177,7 +177,8 @@ def prior_moments(run: Run) -> tuple[Array, Array]:
 
 
 def _prior_moments(run: Run) -> tuple[Array, Array]:
-    prior = run.prior
+    sites = list(run.prior.values())
+    prior = sites[0] if len(sites) == 1 else None
     if isinstance(prior, Independent) and run.spec.condition is None:
         return prior.mean[0].cpu().numpy(), np.diag(prior.variance[0].cpu().numpy())
     z = prior_draws(run, PRIOR_DRAWS, seed=1)
