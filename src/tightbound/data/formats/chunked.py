@@ -13,7 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tightbound.data.formats.arrays import array_keys, label_column
+from tightbound.data.formats.arrays import array_keys
+from tightbound.data.formats.labels import find_label
+from tightbound.data.formats.text_columns import with_typed_texts
 from tightbound.data.images.items import FEW, Items
 from tightbound.data.on_disk import PIECE, OnDisk, load_if_small
 from tightbound.data.settings import DataSettings
@@ -191,14 +193,17 @@ def load_parquet(path: Path, settings: DataSettings) -> RawSource:
     notices: list[str] = []
     groups = _open_parquet(path, settings)
     names = groups.names
-    label = label_column(path, names, True, settings, notices)
+    found = find_label(path, names, lambda i: _label_values(groups, i), settings)
+    notices += found.notices
+    label = found.number
     columns = [name for i, name in enumerate(names) if i != label]
     if settings.key is not None and settings.key not in columns:
         raise TightboundError(
             f"{path} has no column {settings.key!r} for data.key: {nearest(settings.key, columns)}"
         )
     if settings.key is None and _has_texts(groups, columns):
-        source = _text_source(groups, columns)
+        source = _text_source(groups, columns, settings)
+        notices += source.notices
     else:
         chosen = [settings.key] if settings.key else columns
         source = _number_source(groups, chosen, settings, notices)
@@ -224,6 +229,7 @@ def load_parquet(path: Path, settings: DataSettings) -> RawSource:
         digest=digest,
         label_names=label_names,
         notices=tuple(notices),
+        resolved={**source.resolved, **found.resolved},
     )
 
 
@@ -251,11 +257,24 @@ def _open_parquet(path: Path, settings: DataSettings) -> _Groups:
     return groups
 
 
-def _text_source(groups: _Groups, columns: list[str]) -> RawSource:
-    """Columns of which some are texts, categories or truth values."""
+def _label_values(groups: _Groups, column: int) -> np.ndarray:
+    """The values by which a column is known to hold labels, of few rows where many."""
+    name = groups.names[column]
+    if groups.n <= MOST_LABELS:
+        return groups.labels(name)
+    return np.asarray(groups.column(0, name, gaps=True).to_pylist())
+
+
+def _text_source(
+    groups: _Groups, columns: list[str], settings: DataSettings
+) -> RawSource:
+    """Columns of which some are texts, categories, truth values or times."""
     path = groups.path
-    table = Table(str(path), {name: groups.whole(name) for name in columns})
-    return RawSource(path.stem, str(path), {"all": RawSplit(None)}, "", table=table)
+    zones = {name: groups.zone(name) for name in columns if groups.zone(name)}
+    values = {name: groups.whole(name) for name in columns}
+    table = Table(str(path), values, zones=zones)
+    source = RawSource(path.stem, str(path), {"all": RawSplit(None)}, "", table=table)
+    return with_typed_texts(source, settings)
 
 
 def _number_source(
@@ -312,6 +331,13 @@ class _Groups:
         """The Arrow type of a column."""
         return self.at[0][0].schema_arrow.field(name).type
 
+    def zone(self, name: str) -> str:
+        """The time zone of a column of times; "" for none."""
+        import pyarrow.types as kind
+
+        type_ = self.type_of(name)
+        return str(type_.tz or "") if kind.is_timestamp(type_) else ""
+
     def column(self, group: int, name: str, gaps: bool = False) -> Any:
         """One column of one row group; missing values are refused unless allowed."""
         table, i = self.at[group]
@@ -360,10 +386,11 @@ class _Groups:
 
 
 def _has_texts(groups: _Groups, columns: list[str]) -> bool:
-    """True where a column holds texts, categories or truth values."""
+    """True where a column holds texts, categories, truth values, times or time spans."""
     import pyarrow.types as kind
 
-    tests = (kind.is_string, kind.is_large_string, kind.is_dictionary, kind.is_boolean)
+    texts = (kind.is_string, kind.is_large_string, kind.is_dictionary, kind.is_boolean)
+    tests = (*texts, kind.is_timestamp, kind.is_date, kind.is_duration)
     types = [groups.type_of(name) for name in columns]
     return any(test(type_) for type_ in types for test in tests)
 
