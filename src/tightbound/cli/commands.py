@@ -78,7 +78,8 @@ def train(
     ] = False,
     overwrite: Annotated[bool, Parameter(help="replace the run at --out")] = False,
     trust: Annotated[
-        bool, Parameter(help="let --resume run code that the run's config.toml names")
+        bool,
+        Parameter(help="run code that --config or the config.toml of --resume names"),
     ] = False,
     budget: Annotated[
         str | None, Parameter(help="fit the steps to a time: 90s, 15min, 2h")

@@ -314,6 +314,16 @@ class RunFolder:
             return None
         return settings.read(self.requested_file)
 
+    def names_only_code_of(self, requested: Config) -> bool:
+        """True if the settings here name no code that the requested ones do not name.
+
+        The caller has those from a command line or a program, so that code may run.
+        """
+        begun = self.settings() or self.requested()
+        if begun is None:
+            return False
+        return settings.code_names(begun) <= settings.code_names(requested)
+
     def write_config(self, config: Config) -> None:
         """Write config.toml, with which the folder is a run."""
         settings.write(self.config_file, config)
