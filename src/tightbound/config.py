@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import hashlib
 import re
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -516,6 +515,44 @@ def to_toml(config: Config) -> str:
     import tomli_w
 
     return tomli_w.dumps(_without_nulls(config.model_dump(mode="json")))
+
+
+# What may differ from the settings that weights were written with: where things are.
+_MAY_MOVE = (("device",), ("data", "source"), ("data", "memory"), ("data", "skip_bad"))
+
+
+def changed_key(config: Config, text: str) -> tuple[str, str, str] | None:
+    """The first key whose value is not that of older settings, with both values.
+
+    Args:
+        config: The settings as they are.
+        text: The older settings as TOML, of `to_toml`.
+
+    Returns:
+        The key, its value and its older value as TOML; None where all are equal.
+    """
+    now = _flat(_tree("config.toml", to_toml(config)))
+    before = _flat(_tree("the settings in it", text))
+    for key in sorted({*now, *before}):
+        old = before.get(key)
+        if key not in _MAY_MOVE and now.get(key) != old:
+            return ".".join(key), _shown(now.get(key)), _shown(old)
+    return None
+
+
+def _flat(tree: Mapping[str, Any], under: tuple[str, ...] = ()) -> dict[Any, Any]:
+    """Nested settings by the tuple of their keys."""
+    flat: dict[Any, Any] = {}
+    for key, value in tree.items():
+        if isinstance(value, Mapping) and value:
+            flat |= _flat(value, (*under, key))
+        else:
+            flat[(*under, key)] = value
+    return flat
+
+
+def _shown(value: object) -> str:
+    return "nothing" if value is None else repr(value)
 
 
 def write(path: Path, config: Config) -> None:
