@@ -170,6 +170,18 @@ def make_folder(folder: Path | str, advice: Advice = OF_A_RUN) -> Path:
     return folder
 
 
+def is_writable(folder: Path) -> bool:
+    """True if a file can be made in a folder; one is made and removed."""
+    probe = folder / f".probe.{secrets.token_hex(4)}.tmp"
+    try:
+        with _ops.open(probe):
+            pass
+    except OSError:
+        return False
+    remove(probe)
+    return True
+
+
 def remove(path: Path) -> None:
     """Remove a file that is no longer needed; where the disk refuses, it stays."""
     with suppress(OSError):
