@@ -131,10 +131,9 @@ def train(
         elif launch.on_rank_zero(folder.is_of_this_launch):
             # torchrun has started the processes of this launch again
             mode = "resume"
-        if mode == "resume":
-            trust = trust or launch.on_rank_zero(
-                lambda: folder.names_only_code_of(requested)
-            )
+        if mode == "resume" and not trust:
+            launch.on_rank_zero(lambda: folder.check_code(requested))
+            trust = True
         try:
             with listening(show.note):
                 run = fit(

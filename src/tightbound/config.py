@@ -421,7 +421,7 @@ def configure(
         named_here = set(_texts([import_path(value) for value in values.values()]))
         if isinstance(recipe, Recipe):
             named_here |= code_names(Config(recipe=recipe))
-        _refuse_code(code_names(config) - named_here, file)
+        refuse_code(code_names(config) - named_here, file)
     return config
 
 
@@ -452,7 +452,7 @@ def _texts(value: object) -> Iterator[str]:
             yield from _texts(entry)
 
 
-def _refuse_code(names: Iterable[str], file: Path | str) -> None:
+def refuse_code(names: Iterable[str], file: Path | str) -> None:
     """Refuse settings of a file that name code, which would run."""
     for name in sorted(names):
         raise TightboundError(

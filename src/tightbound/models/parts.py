@@ -75,8 +75,8 @@ def find_component(kind: str, part: Part, trust: bool) -> Any:
         return lookup(KINDS[kind].table, part.name, kind)
     if not trust:
         raise TightboundError(
-            f"{kind} {cut(repr(part.name))} is code from outside tightbound, named in a file that you "
-            "did not write now: read it, then load with trust=True (on the command line: "
+            f"{kind} {cut(repr(part.name))} is code from outside tightbound, named in a file "
+            "that you did not write now: read it, then load with trust=True (on the command line: "
             "--trust)"
         )
     cls = import_class(part.name, kind)

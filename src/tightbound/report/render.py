@@ -5,7 +5,6 @@ from __future__ import annotations
 import datetime
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from tightbound import __version__, evaluation
 from tightbound.evaluation import Evaluation, saved

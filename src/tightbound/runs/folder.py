@@ -10,9 +10,9 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypedDict
+from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import TypeAdapter
+from pydantic import BaseModel
 
 from tightbound import config as settings
 from tightbound.config import Config, value_at
@@ -220,8 +220,8 @@ class RunFolder:
     def reserve(self, mode: Mode, requested: Config | None = None) -> Iterator[None]:
         """Lock the folder for the block, and write the requested settings if any.
 
-        They are removed when training begins, or when an error ends the block; they stay after
-        Ctrl-C or a kill. An existing run is not changed.
+        They are removed when training begins, or when an error ends the block of a new run;
+        they stay after Ctrl-C or a kill. An existing run is not changed.
         """
         with RunLock(self.path):
             self.check(mode)
@@ -232,7 +232,8 @@ class RunFolder:
             try:
                 yield
             except Exception:
-                self._remove_request()
+                if mode != "resume":
+                    self._remove_request()
                 raise
 
     def begin(self, config: Config, environment: Environment) -> None:
@@ -350,15 +351,18 @@ class RunFolder:
             return None
         return settings.read(self.requested_file)
 
-    def names_only_code_of(self, requested: Config) -> bool:
-        """True if the settings here name no code that the requested ones do not name.
+    def check_code(self, requested: Config) -> None:
+        """Refuse a run whose settings name code that the requested ones do not name.
 
-        The caller has those from a command line or a program, so that code may run.
+        The caller has those from a command line or a program, so their code may run.
+
+        Raises:
+            TightboundError: With the import path of that code.
         """
-        begun = self.settings() or self.requested()
-        if begun is None:
-            return False
-        return settings.code_names(begun) <= settings.code_names(requested)
+        for file in (self.config_file, self.requested_file):
+            if file.is_file():
+                names = settings.code_names(settings.read(file))
+                settings.refuse_code(names - settings.code_names(requested), file)
 
     def write_config(self, config: Config) -> None:
         """Write config.toml, with which the folder is a run."""
@@ -444,7 +448,7 @@ class RunFolder:
 _Figures = dict[str, float | None]
 
 
-class Validation(TypedDict):
+class _Validation(BaseModel):
     """A line of log.jsonl about a validation; figures that are not numbers are null."""
 
     event: Literal["epoch"]
@@ -460,12 +464,9 @@ class Validation(TypedDict):
     best: bool
 
 
-_VALIDATION: TypeAdapter[Validation] = TypeAdapter(Validation)
-
-
 def _validation(line: object) -> dict[str, Any]:
     """A line of the log, as it is, if it is that of a validation; else a ValueError."""
-    _VALIDATION.validate_python(line)
+    _Validation.model_validate(line)
     if not isinstance(line, dict):
         raise ValueError("it is no table")
     return line
