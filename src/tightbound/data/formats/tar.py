@@ -79,7 +79,7 @@ def tar_members(
             content = _content(archive, member, name, most)
             if content is not None:
                 yield {"fname": member.name, "data": content, "__url__": name}
-            archive.members = []
+            vars(archive)["members"].clear()  # it keeps all of them otherwise
             stream.since_member = 0
         # tarfile takes a damaged header for the end
         rest = stream.after(archive.offset)
