@@ -86,11 +86,12 @@ def test_labels_and_splits(tmp_path: Path) -> None:
     )
     only = td.load(fill(tmp_path / "c", [f"train/{i}.png" for i in range(10)]))
     assert [len(s) for s in only.splits.values()] == [8, 1, 1]
-    odd = td.load(fill(tmp_path / "d", [*split, "extra/1.png"]))
-    assert (
-        odd.label_names == ("Test", "extra", "train", "val")
-        and "beside the splits" in odd.notices[0]
-    )
+    odd = fill(tmp_path / "d", [*split, "extra/1.png"])
+    for settings in (S(), S(skip_bad=True)):
+        with pytest.raises(
+            TightboundError, match="'extra' lies beside the folders Test"
+        ):
+            td.load(odd, settings)
     mixed = td.load(
         fill(tmp_path / "e", ["a/1.png", "b/1.png", "b/2.png", "3.png", "4.png"])
     )
@@ -104,7 +105,7 @@ def test_labels_and_splits(tmp_path: Path) -> None:
     ]
 
 
-def test_splits_inside_labels_are_told(tmp_path: Path) -> None:
+def test_splits_inside_labels(tmp_path: Path) -> None:
     names = [
         f"{label}/{split}/{i}.png"
         for label in ("cat", "dog")
@@ -112,8 +113,14 @@ def test_splits_inside_labels_are_told(tmp_path: Path) -> None:
         for i in range(4)
     ]
     data = td.load(str(fill(tmp_path / "x", names)))
-    told = [line for line in data.notices if "not read as splits" in line]
-    assert len(told) == 1 and "cat/test" in told[0] and "test/cat/..." in told[0]
+    assert data.test.names is not None and all("/test/" in n for n in data.test.names)
+    assert [len(s) for s in data.splits.values()] == [7, 1, 8]
+    assert data.label_names == ("cat", "dog")
+    assert data.test.y is not None and data.test.y.tolist() == [0] * 4 + [1] * 4
+    with pytest.raises(
+        TightboundError, match=r"cat/test is named as a split.*test/cat"
+    ):
+        td.load(fill(tmp_path / "x", ["bird/0.png"]))
     published = td.load(
         str(
             fill(
@@ -312,7 +319,7 @@ def test_damaged_member_of_a_zip(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "bad", ["truncated.jpg", "truncated.png", "text.png", "notes.txt", "empty.png"]
+    "bad", ["truncated.jpg", "truncated.png", "text.png", "photo.heic", "empty.png"]
 )
 def test_bad_file_is_named_or_skipped(tmp_path: Path, bad: str) -> None:
     root = fill(tmp_path / "p", [f"{i}.png" for i in range(6)])
@@ -321,7 +328,7 @@ def test_bad_file_is_named_or_skipped(tmp_path: Path, bad: str) -> None:
     td.load(root)
     content = {
         "text.png": b"not a picture",
-        "notes.txt": b"hello",
+        "photo.heic": b"hello",
         "empty.png": b"",
     }.get(bad)
     if content is None:

@@ -207,9 +207,10 @@ def _with_loader(data: Data, loader: Loader, seed: int) -> Data:
 
 
 def _check_image_settings(source: RawSource, settings: DataSettings) -> None:
-    """Refuse size and channels for data that are not image files."""
-    for key in ("size", "channels"):
-        if getattr(settings, key) != "auto" and key not in source.resolved:
+    """Refuse settings of image files for data that are not image files."""
+    for key in ("size", "channels", "bits", "white_level"):
+        default = DataSettings.model_fields[key].default
+        if getattr(settings, key) != default and key not in source.resolved:
             raise TightboundError(
                 f"data.{key} is for image files, and {source.where} has arrays, "
                 "used as they are: drop it"

@@ -437,7 +437,8 @@ def _pictures(
 ) -> tuple[OnDisk, dict[str, Any]]:
     """The rows of a column of image files, decoded when they are read."""
     what = str(groups.path)
-    items = Items(groups.column(0, name)[:FEW].to_pylist(), what, settings, notices)
+    few = groups.column(0, name)[:FEW].to_pylist()
+    items = Items(few, what, settings, notices, groups.n)
 
     def read_group(group: int) -> Tensor:
         xs = groups.column(group, name).to_pylist()

@@ -17,11 +17,15 @@ from torch import Tensor
 from tightbound.data.images.decode import (
     Header,
     bombs_refused,
+    distinct_values,
+    grey_values,
     header_of,
+    is_deep,
     open_image,
     pixels,
 )
 from tightbound.data.images.folder import reason, target_of
+from tightbound.data.images.grey_levels import GreySurvey
 from tightbound.data.settings import DataSettings
 from tightbound.data.source import as_tensor
 from tightbound.runtime.errors import TightboundError
@@ -52,6 +56,26 @@ def _header(x: object) -> Header | str | None:
         return reason(error)
 
 
+def _survey(few: Sequence[object], what: str) -> GreySurvey:
+    """The values in use in images of 16 bits among some examples."""
+    survey = GreySurvey()
+    for x in few:
+        header = _header(x)
+        if not isinstance(header, Header) or not (header.deep or header.upper):
+            continue
+        try:
+            image = _image(x)
+            values = None if image is None else distinct_values(image)
+        except Exception:  # decoders raise almost anything; it is refused when read
+            continue
+        if values is not None and header.deep:
+            survey.add(values)
+        elif values is not None:
+            survey.colours[values] = True
+    survey.check_colours(what)
+    return survey
+
+
 class Items:
     """Converts examples to rows, whose shape the first few examples decide.
 
@@ -61,13 +85,15 @@ class Items:
     Attributes:
         shape: the shape of a row.
         dtype: the dtype of a row.
-        resolved: the settings size and channels, for images; else empty.
+        resolved: the settings size, channels, bits and white level, for images; else
+            empty.
 
     Args:
         few: the first examples.
         what: the name of the source in messages.
         settings: the data settings.
         notices: receives the messages about conversions.
+        count: number of all examples, where it is known.
     """
 
     def __init__(
@@ -76,6 +102,7 @@ class Items:
         what: str,
         settings: DataSettings,
         notices: list[str],
+        count: int | None = None,
     ) -> None:
         if not len(few):
             raise TightboundError(f"{what} is empty: nothing can be learned from it")
@@ -95,10 +122,12 @@ class Items:
                 f"{what}: its first {len(few)} images cannot be read: {headers[0]}"
             )
         size, channels, messages = target_of(good, settings)
-        notices += messages
-        self.resolved = {"size": size, "channels": channels}
+        greys = _survey(few, what)
+        self.scale = greys.scale(settings, is_complete=count == len(few))
+        notices += [*messages, *greys.messages(self.scale)]
+        self.resolved = {"size": size, "channels": channels, **self.scale.resolved}
         self.shape = (channels, *size)
-        self.dtype = torch.uint8
+        self.dtype = torch.uint8 if self.scale.bits == 8 else torch.int32
 
     def __call__(
         self, xs: Sequence[object], keys: Sequence[object]
@@ -159,5 +188,13 @@ class Items:
         image = _image(x)
         if image is None:
             return "it is not an image"
-        array = pixels(image, self.resolved["size"], self.resolved["channels"])
+        if is_deep(image) and self.scale.bits == 8:
+            highest = int(grey_values(image).max())
+            if highest > self.scale.white:
+                return (
+                    f"its grey values reach {highest:,}, above the white level of "
+                    f"{self.scale.white:,} (data.white_level=N sets another for training)"
+                )
+        size = self.resolved["size"]
+        array = pixels(image, size, self.resolved["channels"], self.scale)
         return torch.from_numpy(np.array(array))

@@ -321,6 +321,9 @@ def _guess_domain(
         return "unit"
     if facts.whole:
         hint = _COUNTS if counted else ""
+        if counted and picture and facts.high < _MAX_LEVELS:
+            bits = (int(facts.high).bit_length() + 1) // 2 * 2
+            hint = f" (--set data.levels={1 << bits} if they are grey levels)"
         notices.append(
             f"{what}: whole numbers from {facts.low:g} to {facts.high:g} are read as "
             f"real numbers{hint}"

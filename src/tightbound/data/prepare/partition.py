@@ -72,7 +72,12 @@ def partition(source: RawSource, settings: DataSettings, seed: int) -> Partition
         TightboundError: where there are too few rows for one in each split.
     """
     published = dict(source.splits)
-    base = published.pop("all", None) or published.pop("train")
+    base = published.pop("all", None) or published.pop("train", None)
+    if base is None:
+        raise TightboundError(
+            f"{source.where} has no training examples, only those of the "
+            f"{' and '.join(published)} split: add a train split beside it"
+        )
     missing = [name for name in ("valid", "test") if name not in published]
     _check_enough(source, len(base.x), missing)
     notices: list[str] = []

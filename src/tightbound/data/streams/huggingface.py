@@ -147,7 +147,8 @@ def load_hf(name: str, settings: DataSettings) -> RawSource:
     undecoded = {key: _undecoded(datasets, split, x) for key, split in opened.items()}
     if not len(undecoded["train"]):
         raise TightboundError(f"hf:{name} is empty: nothing can be learned from it")
-    items = Items(undecoded["train"][:FEW][x], f"hf:{name}", settings, notices)
+    train = undecoded["train"]
+    items = Items(train[:FEW][x], f"hf:{name}", settings, notices, len(train))
     splits = {}
     labels = {}
     for key, split in undecoded.items():
