@@ -212,7 +212,9 @@ def test_dark_colours_of_16_bits_are_refused(tmp_path: Path) -> None:
     for i in range(3):
         dim = np.random.RandomState(i).randint(0, 3000, (8, 8, 3))
         (root / f"{i}.png").write_bytes(deep_png(dim.astype(np.uint16)))
-    with pytest.raises(TightboundError, match=r"16 bits .* 12 levels .* up to 11 .*\.npy"):
+    with pytest.raises(
+        TightboundError, match=r"16 bits .* 12 levels .* up to 11 .*\.npy"
+    ):
         td.load(root)
 
 

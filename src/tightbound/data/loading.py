@@ -18,6 +18,7 @@ from tightbound.data.on_disk import ExcludingIndex, OnDisk, rows_to_check
 from tightbound.data.opening import open_source, open_stream
 from tightbound.data.prepare.binarize import FixedDraws, drawn_on_disk
 from tightbound.data.prepare.conditions import condition_of, labels_of
+from tightbound.data.prepare.duplicates import Overlap, overlap_of
 from tightbound.data.prepare.infer import (
     Facts,
     check_values,
@@ -28,7 +29,8 @@ from tightbound.data.prepare.infer import (
     moments,
     survey,
 )
-from tightbound.data.prepare.partition import Partition, SplitRows, partition
+from tightbound.data.prepare.partition import Partition, partition
+from tightbound.data.prepare.rows import SplitRows
 from tightbound.data.prepare.split import Split, Transform
 from tightbound.data.settings import DataSettings
 from tightbound.data.source import RawSource, RawSplit, sha256_text
@@ -60,6 +62,7 @@ class Data:
         factor_sizes: the number of values of each factor.
         held_out: whether valid and test have other examples than train.
         columns: the columns of a table with names.
+        overlap: the numbers of rows that are equal to a row of another split.
     """
 
     name: str
@@ -76,6 +79,7 @@ class Data:
     factor_sizes: tuple[int, ...] | None = None
     held_out: bool = True
     columns: tuple[Column, ...] = ()
+    overlap: Overlap | None = None
 
     @property
     def splits(self) -> dict[str, Split | LoaderSplit | ShardSplit]:
@@ -224,8 +228,12 @@ def _check_streamable(source: RawSource, settings: DataSettings) -> None:
             "a model with labels or conditions needs its data in memory, and "
             f"{source.where} streams: give a map-style Dataset, an array or a file"
         )
-    if settings.binarize == "static" or settings.limit is not None:
-        key = "limit" if settings.limit is not None else "binarize=static"
+    needing_rows = {
+        "limit": settings.limit is not None,
+        "binarize=static": settings.binarize == "static",
+        f"duplicates={settings.duplicates}": settings.duplicates != "keep",
+    }
+    for key in [key for key, is_set in needing_rows.items() if is_set]:
         raise TightboundError(
             f"data.{key} needs rows that stay, and {source.where} streams: drop "
             "it, or pass a map-style Dataset"
@@ -308,7 +316,12 @@ def assemble(settled: SettledSource, seed: int) -> Data:
         )
     spec = _final_spec(settled.spec, parts, settings, seed)
     splits = _splits(parts.rows, settled.spec, spec, settings)
+    overlap = overlap_of(parts.rows, seed)
+    is_published = bool({"valid", "test"} & set(settled.source.splits))
+    source = source.with_notices(*overlap.messages(source.where, is_published))
     settings_keys = [f"{key}={getattr(settings, key)}" for key in _DIGEST_KEYS]
+    if settings.duplicates != "keep":
+        settings_keys.append(f"duplicates={settings.duplicates}")
     return Data(
         name=source.name,
         source=source.where,
@@ -323,6 +336,7 @@ def assemble(settled: SettledSource, seed: int) -> Data:
         factor_names=source.factor_names,
         factor_sizes=source.factor_sizes,
         columns=source.fields or named(source.table, spec),
+        overlap=overlap,
     )
 
 

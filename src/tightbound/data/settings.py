@@ -102,6 +102,14 @@ class DataSettings(BaseModel):
     split_seed: Annotated[int, Field(ge=0, lt=2**32)] | None = Field(
         0, description="seed of the random splits"
     )
+    duplicates: Literal["keep", "together", "drop"] = Field(
+        "keep",
+        description=(
+            "equal rows in several splits: keep only counts them, together keeps them "
+            "in one of the random splits, drop leaves them out of training; together "
+            "also drops those of published splits"
+        ),
+    )
     skip_bad: bool = Field(
         False, description="leave out image files that cannot be read"
     )
