@@ -91,7 +91,7 @@ def train(
         config: A TOML file of settings, such as a run's config.toml.
         seed: Of initialisation, data order, noise and evaluation.
         resume: Continue a training that was interrupted.
-        trust: Let `resume` run code that the run's config names by import path.
+        trust: Let `config` or `resume` run code that a file of settings names by import path.
         overwrite: Replace the run in the folder.
         budget: "15min", "90s" or seconds, from this call to the report; the number of steps
             is fitted to it. `train.budget` in `settings` is of training alone.
@@ -128,7 +128,7 @@ def train(
         _check_resumable(out, resume)
     source = stored_source(data, valid, test)
     call = _Call(data, recipe, config, values, limit)
-    requested = configure(source, recipe, file=config, values=values)
+    requested = configure(source, recipe, file=config, values=values, trust=trust)
     with (
         limited(limit),
         raised(),
@@ -182,7 +182,7 @@ def _total_budget(
 class _Call:
     """The arguments of `train` that decide what is trained."""
 
-    data: Any
+    data: object
     recipe: str | Recipe | None
     file: str | Path | None
     values: Mapping[str, Any]
@@ -194,7 +194,7 @@ class _Job:
     """What is trained: settings and data, as a new run or one that goes on."""
 
     config: Config
-    data: Any
+    data: object
     mode: Mode
     trust: bool
 
@@ -204,17 +204,21 @@ def _job(
 ) -> _Job:
     """The training of a call in its folder, which this launch may have begun already."""
     launch = current_launch()
+    data = call.data
     if mode == "resume":
         source = launch.on_rank_zero(
             lambda: folder.check_resumable(
                 call.data, call.recipe, call.file, requested, call.values
             )
         )
-        data = source if call.data is None else call.data
-        return _Job(requested, data, mode, trust)
-    if launch.on_rank_zero(folder.is_of_this_launch):
+        data = source if data is None else data
+    elif launch.on_rank_zero(folder.is_of_this_launch):
         # torchrun has started the processes of this launch again
-        return _Job(requested, call.data, "resume", True)
+        mode = "resume"
+    if mode == "resume":
+        if not trust:
+            launch.on_rank_zero(lambda: folder.check_code(requested))
+        return _Job(requested, data, mode, True)
     if call.limit is not None and requested.train.budget is None:
         # kept with the other settings, for a call that ends before training begins
         seconds = (1 - call.limit.after_training) * call.limit.seconds

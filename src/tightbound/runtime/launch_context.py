@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from tightbound.runtime.errors import TightboundError
 from tightbound.runtime.foreign_errors import is_lost_connection, is_unreachable
-from tightbound.runtime.progress import notify
+from tightbound.runtime.progress import notice
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -261,7 +261,7 @@ def join_launch(device: str) -> Iterator[LaunchContext]:
     variables = launch_variables()
     if variables is None or _current is not SINGLE_PROCESS:
         if leftover := leftover_variables():
-            notify(leftover)
+            notice(leftover)
         yield _current
         return
     import torch.distributed as dist
@@ -302,7 +302,7 @@ def _create_group(backend: str, variables: LaunchVariables) -> None:
 
     by_hand = "TORCHELASTIC_RUN_ID" not in os.environ
     if by_hand and variables.world_size > 1:
-        notify(
+        notice(
             f"process {variables.rank} of {variables.world_size}, by RANK and WORLD_SIZE in the "
             f"environment: waiting for the others at {variables.address}"
         )

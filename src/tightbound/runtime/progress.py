@@ -63,8 +63,8 @@ def listening(report: Listener | Reporter) -> Iterator[None]:
         _reporter.reset(token)
 
 
-def notify(line: str) -> None:
-    """Report a line to the listener."""
+def notice(line: str) -> None:
+    """Report a line to the listener at once; without one nothing is shown."""
     reporter = _reporter.get()
     if reporter is not None:
         reporter.note(line)
