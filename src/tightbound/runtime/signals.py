@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from types import FrameType
 
@@ -13,6 +13,9 @@ from tightbound.runtime.launch_context import started_by_torchrun
 ENDING = tuple(
     signal.Signals[name] for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)
 )
+
+
+Handler = Callable[[int, FrameType | None], None]
 
 
 class Ended(KeyboardInterrupt):
@@ -87,10 +90,10 @@ def _is_ours(number: int) -> bool:
     return getattr(handler, "__module__", "") == __name__
 
 
-def _handle(number: int, handler: object, stack: ExitStack) -> None:
+def _handle(number: int, handler: Handler, stack: ExitStack) -> None:
     """Install a handler until the stack is left; outside the main thread, do nothing."""
     try:
-        old = signal.signal(number, handler)  # type: ignore[arg-type]
+        old = signal.signal(number, handler)
     except ValueError:  # signals reach the main thread only
         return
     stack.callback(signal.signal, number, old)
