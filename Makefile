@@ -9,7 +9,7 @@ WORKERS ?= 2
 PYTEST_ARGS ?=
 MATRIX_ARGS ?=
 
-.PHONY: demo test quick lowest check format clean matrix bench bench-env
+.PHONY: demo test quick faults lowest check format clean matrix bench bench-env
 .DEFAULT_GOAL := demo
 
 demo: $(VENV)/.made
@@ -21,6 +21,10 @@ test: $(VENV)/.made
 # The inner loop: without the tests that are listed in tests/slow.txt.
 quick: $(VENV)/.made
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n $(WORKERS) --dist worksteal --quick $(PYTEST_ARGS)
+
+# The fault campaign in its long form: workers of torchrun killed ten times, among others.
+faults: $(VENV)/.made
+	OMP_NUM_THREADS=1 TIGHTBOUND_LONG=1 $(BIN)/python -m pytest -q tests/training/test_elastic.py tests/training/test_scale_page.py
 
 check: $(VENV)/.made
 	$(BIN)/ruff check .
