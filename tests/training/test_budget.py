@@ -51,7 +51,17 @@ def test_timing_takes_a_small_share_of_the_budget(
     times = budget.timing(trial, seconds)
     assert times.step == pytest.approx(step)
     assert times.validation == pytest.approx(validation)
-    assert trial.now <= 0.06 * seconds
+    assert trial.now <= 0.1 * seconds
+
+
+def test_a_slow_first_step_does_not_count_where_a_second_one_is_affordable(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    trial = Timed(monkeypatch, 0.5, 1.0)
+    trial.first_step = 4.0
+    assert budget.timing(trial, 60.0).step == pytest.approx(0.5)
+    trial.first_step = 6.0
+    assert budget.timing(trial, 60.0).step == 6.0
 
 
 def test_steps_fill_the_time_with_their_validations() -> None:
