@@ -24,16 +24,17 @@ from tightbound.data.images.decode import (
 from tightbound.data.images.folder import reason, target_of
 from tightbound.data.settings import DataSettings
 from tightbound.data.source import as_tensor
-from tightbound.runtime.errors import TightboundError
+from tightbound.runtime.errors import TightboundError, cut
+from tightbound.runtime.reading import read_bytes
 
 FEW = 256
 
 
-def _image(x: object) -> Image.Image | None:
+def _image(x: object, roots: Sequence[Path] = ()) -> Image.Image | None:
     """An opened image that is not decoded yet; None for an example of another type."""
     if isinstance(x, dict) and "bytes" in x:
         is_path = x["bytes"] is None and x.get("path")
-        x = Path(x["path"]).read_bytes() if is_path else x["bytes"]
+        x = _named_file(x["path"], roots) if is_path else x["bytes"]
     if isinstance(x, (bytes, bytearray, memoryview)):
         return open_image(io.BytesIO(x))
     if isinstance(x, Image.Image):
@@ -41,10 +42,21 @@ def _image(x: object) -> Image.Image | None:
     return None
 
 
-def _header(x: object) -> Header | str | None:
+def _named_file(path: object, roots: Sequence[Path]) -> bytes:
+    """The content of an image file that an example names, inside of some folders."""
+    resolved = Path(str(path)).resolve()
+    if not any(resolved.is_relative_to(root.resolve()) for root in roots):
+        raise ValueError(
+            f"it holds no image and names the file {cut(path)} outside of these data, "
+            "which is not read; store the images themselves"
+        )
+    return read_bytes(resolved)
+
+
+def _header(x: object, roots: Sequence[Path]) -> Header | str | None:
     """The header of an image, or why it is bad; None for an example of another type."""
     try:
-        image = _image(x)
+        image = _image(x, roots)
         if image is None:
             return None
         return header_of(image)
@@ -68,6 +80,7 @@ class Items:
         what: the name of the source in messages.
         settings: the data settings.
         notices: receives the messages about conversions.
+        roots: folders in which examples may name image files; none by default.
     """
 
     def __init__(
@@ -76,14 +89,18 @@ class Items:
         what: str,
         settings: DataSettings,
         notices: list[str],
+        roots: Sequence[Path] = (),
     ) -> None:
+        self.roots = tuple(roots)
         if not len(few):
             raise TightboundError(f"{what} is empty: nothing can be learned from it")
         self.what = what
         self.skip_bad = settings.skip_bad
         self.resolved: dict[str, Any] = {}
         self.shape: tuple[int, ...]
-        headers = [header for x in few if (header := _header(x)) is not None]
+        headers = [
+            header for x in few if (header := _header(x, self.roots)) is not None
+        ]
         if not headers:
             row = as_tensor(few[0], f"the first example of {what}", notices)
             self.shape = tuple(row.shape)
@@ -156,7 +173,7 @@ class Items:
         return row
 
     def _pixels(self, x: object) -> Tensor | str:
-        image = _image(x)
+        image = _image(x, self.roots)
         if image is None:
             return "it is not an image"
         array = pixels(image, self.resolved["size"], self.resolved["channels"])
