@@ -321,7 +321,7 @@ def is_numbers(values: object) -> bool:
     if a.dtype.kind not in "iuf":
         return False
     several = a.ndim == 2 and a.shape[1] > 1
-    return several or bool(a.dtype.kind == "f" and (a % 1).any())
+    return several or bool(a.dtype.kind == "f" and (np.nan_to_num(a) % 1).any())
 
 
 def read_numbers(values: object, n: int, what: str) -> Tensor:
