@@ -174,7 +174,9 @@ def unmasked(array: np.ma.MaskedArray[Any, Any]) -> np.ndarray:
         return array.filled(np.nan)
     if array.dtype.kind in "iub":
         return array.astype(np.float64).filled(np.nan)
-    return array.astype(object).filled(None)
+    objects = np.asarray(array.data).astype(object)
+    objects[np.ma.getmaskarray(array)] = None
+    return objects
 
 
 def _torch_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
