@@ -616,7 +616,8 @@ def _pictures(
     what = str(groups.path)
     stored = max(groups.declared(i, [name]) for i in range(len(groups.starts)))
     _check_chunk(what, stored, "smaller row groups (row_group_size=)")
-    items = Items(groups.column(0, name)[:FEW].to_pylist(), what, settings, notices)
+    few = groups.column(0, name)[:FEW].to_pylist()
+    items = Items(few, what, settings, notices, groups.n)
 
     def read_group(group: int) -> Tensor:
         xs = groups.column(group, name).to_pylist()
