@@ -314,6 +314,12 @@ def score(
     *,
     out: Out,
     k: Samples = 500,
+    ais: Annotated[
+        bool,
+        Parameter(
+            help="AIS where importance sampling has no error (Pareto k may be above 0.7)"
+        ),
+    ] = False,
     many: Many = ALL,
     loading: Loading = PLAIN,
 ) -> None:
@@ -326,7 +332,7 @@ def score(
     from tightbound.cli import outputs
 
     target = outputs.target(out, ("csv", "parquet", "parts"), many.overwrite)
-    rows.run(run, data, target, lambda run: rows.scoring(run, k), loading, many)
+    rows.run(run, data, target, lambda run: rows.scoring(run, k, ais), loading, many)
 
 
 @app.command(group=USE)
