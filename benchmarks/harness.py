@@ -279,6 +279,7 @@ class Remote:
 
     clock: "seconds" of the wall; or "cpu", of the processor, which with one thread others on the
     machine change little.
+    root: a checkout of the repository whose package and worker are run; this one where None.
     """
 
     def __init__(
@@ -288,14 +289,14 @@ class Remote:
         python: str = sys.executable,
         threads: int = 1,
         clock: str = "seconds",
+        root: Path | None = None,
     ) -> None:
-        self.name, self.spec, self.python, self.threads, self.clock = (
-            name,
-            spec,
-            python,
-            threads,
-            clock,
-        )
+        self.name = name
+        self.spec = spec
+        self.python = python
+        self.threads = threads
+        self.clock = clock
+        self.root = root
         self.process: subprocess.Popen[bytes] | None = None
         self.memory, self.started = (
             0.0,
@@ -306,9 +307,10 @@ class Remote:
         """Starts the process; `setup` waits until it is warm."""
         down, up = os.pipe(), os.pipe()
         self.log = tempfile.TemporaryFile()  # noqa: SIM115  (closed by teardown)
+        worker = HERE if self.root is None else self.root / "benchmarks"
         command = [
             self.python,
-            str(HERE / "worker.py"),
+            str(worker / "worker.py"),
             json.dumps(self.spec),
             str(down[0]),
             str(up[1]),
@@ -317,6 +319,8 @@ class Remote:
             "OMP_NUM_THREADS": str(self.threads),
             "MKL_NUM_THREADS": str(self.threads),
         }
+        if self.root is not None:
+            environment["PYTHONPATH"] = str(self.root / "src")
         self.process = subprocess.Popen(
             command,
             env=environment,

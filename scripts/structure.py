@@ -290,10 +290,11 @@ class Docs:
     place: Place
     text: str
     main: bool  # a class or a function, not a method
+    is_property: bool = False  # documented as an attribute is, by what it is
 
     @property
     def has_section(self) -> bool:
-        return bool(SECTION.search(self.text))
+        return self.is_property or bool(SECTION.search(self.text))
 
     @property
     def has_example(self) -> bool:
@@ -565,7 +566,8 @@ class Structure:
                 passed.add(method.name)
                 name = f"{owner}.{method.name}"
                 text = ast.get_docstring(method) or ""
-                yield Docs(name, Place(file, method.lineno, name), text, False)
+                place = Place(file, method.lineno, name)
+                yield Docs(name, place, text, False, _is_property(method))
         for base in cls.bases:
             plain = base.value if isinstance(base, ast.Subscript) else base
             definition = self._definition(self.module(file), ast.unparse(plain))
@@ -639,6 +641,10 @@ def _percent(
         return 100 * len(places(structure)) / max(1, whole(structure))
 
     return Measure(key, words, goal, value, "%", places)
+
+
+def _is_property(method: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
+    return any("property" in ast.unparse(mark) for mark in method.decorator_list)
 
 
 def _without_section(s: Structure) -> list[Place]:

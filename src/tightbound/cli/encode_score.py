@@ -205,7 +205,7 @@ def _about(job: Job) -> str:
 
 
 def _maker(
-    run: Run, job: Job, examples: Ordered, condition: Any
+    run: Run, job: Job, examples: Ordered, condition: object
 ) -> Callable[[int], Iterator[Columns]]:
     """A function from the number of a part to its columns, some rows at a time."""
     c = None if condition is None else read_condition(condition, run.spec, 1)
@@ -249,7 +249,7 @@ def _with_condition(run: Run, rows: Rows, condition: Tensor | None) -> Batch:
     return Batch(rows.x, c)
 
 
-def _identity(run: Run, job: Job, data: Ordered, size: int) -> dict[str, Any]:
+def _identity(run: Run, job: Job, data: Ordered, size: int) -> dict[str, object]:
     """Everything that the rows depend on, under the words that messages use for it."""
     tree = run.config.model_dump(mode="json")
     del tree["data"]["source"]

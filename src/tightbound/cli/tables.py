@@ -28,12 +28,14 @@ WIDE = 140
 SILENT = 10.0  # seconds between two lines of progress
 
 
-def show_json(value: Any) -> None:
+def show_json(value: object) -> None:
     """Print JSON."""
     print(json.dumps(value, indent=2, ensure_ascii=False))
 
 
-def table(heads: Sequence[str], rows: Sequence[Sequence[Any]], title: str = "") -> None:
+def table(
+    heads: Sequence[str], rows: Sequence[Sequence[object]], title: str = ""
+) -> None:
     """Print rows under their heads; text wraps, except in the first column."""
     grid = Table(
         box=SIMPLE_HEAD,
@@ -124,9 +126,9 @@ def parts(recipe: Recipe) -> list[str]:
     return [f"{key} {_brief(getattr(recipe, key))}" for key in changed or keys[:5]]
 
 
-def _flat(values: Mapping[str, Any], under: str = "") -> dict[str, Any]:
+def _flat(values: Mapping[str, object], under: str = "") -> dict[str, object]:
     """Nested settings by their dotted keys."""
-    flat: dict[str, Any] = {}
+    flat: dict[str, object] = {}
     for key, value in values.items():
         if isinstance(value, Mapping):
             flat |= _flat(value, f"{under}{key}.")
@@ -135,7 +137,7 @@ def _flat(values: Mapping[str, Any], under: str = "") -> dict[str, Any]:
     return flat
 
 
-def _brief(value: Any) -> str:
+def _brief(value: object) -> str:
     if isinstance(value, Part):
         options = ", ".join(f"{k}={v}" for k, v in value.options.items())
         if options:
@@ -204,7 +206,7 @@ def _recipe(recipe: Recipe) -> None:
     print("auto: settled before the first step, and then kept in the run's config.toml")
 
 
-def _settings(section: str | None, config: Config) -> list[tuple[str, Any, str]]:
+def _settings(section: str | None, config: Config) -> list[tuple[str, object, str]]:
     """(key, value, meaning) of the settings of a section, or of those of none."""
     from tightbound.config import SECTIONS, Config
 

@@ -35,14 +35,28 @@ class Batch:
 
     @classmethod
     def of(cls, x: Tensor | Batch) -> Batch:
-        """Return a batch as it is, and a tensor as a batch of examples."""
+        """Make a batch of a tensor; a batch is returned as it is.
+
+        Args:
+            x: Examples in model units (B, *shape), or a batch.
+
+        Returns:
+            The batch.
+        """
         if isinstance(x, Batch):
             return x
         return cls(x)
 
     @classmethod
     def cat(cls, parts: Sequence[Batch]) -> Batch:
-        """Concatenate batches, in order."""
+        """Concatenate batches.
+
+        Args:
+            parts: One or more batches with the same fields.
+
+        Returns:
+            One batch with their rows in order.
+        """
         optional: dict[str, Tensor] = {}
         for field in fields(cls)[1:]:
             rows = [getattr(part, field.name) for part in parts]
@@ -54,7 +68,14 @@ class Batch:
         return len(self.x)
 
     def map(self, change: Callable[[Tensor], Tensor]) -> Batch:
-        """Apply a function of rows to each tensor of the batch."""
+        """Apply a function of rows to each tensor of the batch.
+
+        Args:
+            change: A function of a tensor (B, ...).
+
+        Returns:
+            A batch of its results.
+        """
 
         def changed(rows: Tensor | None) -> Tensor | None:
             return None if rows is None else change(rows)
@@ -71,15 +92,36 @@ class Batch:
         return self.map(lambda part: part[rows])
 
     def split(self, size: int) -> list[Batch]:
-        """Split into batches of `size` rows; the last may have fewer."""
+        """Split into smaller batches.
+
+        Args:
+            size: Rows of each; the last may have fewer.
+
+        Returns:
+            The batches in order.
+        """
         return [self[start : start + size] for start in range(0, len(self), size)]
 
     def to(self, device: torch.device | str) -> Batch:
-        """Move the batch to a device."""
+        """Move the batch to a device.
+
+        Args:
+            device: The device of the result.
+
+        Returns:
+            The batch there.
+        """
         return self.map(lambda part: part.to(device))
 
     def expand(self, n: int) -> Batch:
-        """Repeat a single example n times, without a copy."""
+        """Repeat a single example.
+
+        Args:
+            n: Number of rows of the result.
+
+        Returns:
+            A batch of n rows that share memory.
+        """
         return self.map(lambda part: part.expand(n, *part.shape[1:]))
 
     @property

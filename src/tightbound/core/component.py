@@ -58,13 +58,28 @@ class StatisticsKeeper(Protocol):
     """
 
     def buffers(self) -> Iterator[Tensor]:
-        """The tensors that `after_step` changes."""
+        """The tensors that `after_step` changes.
+
+        Returns:
+            An iterator over buffers of the module.
+        """
 
     def statistics(self, trace: Trace) -> dict[str, Tensor]:
-        """Sums over the batch."""
+        """Sums over the batch.
+
+        Args:
+            trace: The pass of the step.
+
+        Returns:
+            Sums by name; they are added over processes before `after_step`.
+        """
 
     def after_step(self, sums: dict[str, Tensor]) -> None:
-        """Update the statistics."""
+        """Update the statistics.
+
+        Args:
+            sums: The sums of the step, over all processes.
+        """
 
 
 class Component:
@@ -100,7 +115,11 @@ class ModelPart(nn.Module):
     keeps_statistics: bool = False
 
     def attach(self, model: Any) -> None:
-        """Receive the complete model; called once by `build`."""
+        """Receive the complete model; called once by `build`.
+
+        Args:
+            model: The `VAE` that this module is a part of.
+        """
 
     def prepare(self, examples: Examples) -> None:
         """Set a starting point from training examples; called once before the first step.
@@ -111,11 +130,22 @@ class ModelPart(nn.Module):
         """
 
     def statistics(self, trace: Trace) -> dict[str, Tensor]:
-        """Return sums over the batch that `after_step` needs; they are added over processes."""
+        """Sums over the batch that `after_step` needs.
+
+        Args:
+            trace: The pass of the step, with B examples and K samples.
+
+        Returns:
+            Sums by name; they are added over processes before `after_step`.
+        """
         return {}
 
     def after_step(self, sums: dict[str, Tensor]) -> None:
-        """Update buffers (running means, codebooks) from the sums of an accepted step."""
+        """Update buffers (running means, codebooks) after an accepted step.
+
+        Args:
+            sums: The sums of the step by name, over all processes.
+        """
 
 
 class ModelAware(ModelPart):
@@ -136,13 +166,22 @@ class ModelAware(ModelPart):
     model: Any
 
     def attach(self, model: Any) -> None:
-        """Keep the model without registering it as a submodule."""
+        """Keep the model without registering it as a submodule.
+
+        Args:
+            model: The `VAE` that this module is a part of.
+        """
         object.__setattr__(self, "model", model)
 
     def encoder_inputs(self, examples: Examples, n: int) -> tuple[Tensor, Tensor]:
-        """n training examples in units of the encoder, and their row numbers (-2: unknown).
+        """Training examples in units of the encoder, and their row numbers.
 
-        Where there are fewer than n examples they are repeated.
+        Args:
+            examples: As in `prepare`.
+            n: Number of examples; fewer are repeated in turn.
+
+        Returns:
+            Examples (n, *shape), and row numbers (n,), -2 where they are not known.
         """
         x, rows = examples(n)
         at = torch.arange(n) % len(x)
@@ -197,26 +236,52 @@ class Prior(Component, ModelPart):
     def forward(
         self, ctx: Context, draw: Draw, state: Tensor | None
     ) -> Distribution | None:
-        """p(z) of ctx.n rows; state (n, F): what stands above the latent, or None."""
+        """p(z) of n rows.
+
+        Args:
+            ctx: The rows; `ctx.n` is their number.
+            draw: The draw of the pass, for priors with sites of their own.
+            state: Features of the latents or the condition above, (n, F), or None.
+
+        Returns:
+            A distribution with batch shape (n,) and event shape (d,); None where the prior
+            has filled the site itself.
+        """
         raise NotImplementedError(
             f"{type(self).__name__} must define forward(ctx, draw, state)"
         )
 
     def fit(self, data: EncodedData) -> None:
-        """Set the weights, or where gradients start, from draws of q(z|x)."""
+        """Set the weights, or where gradients start, from draws of q(z|x).
+
+        Args:
+            data: One draw for each training example, and the moments of q(z|x).
+        """
 
     def inference_modules(self) -> list[nn.Module]:
-        """Modules that belong to q (of sites of its own)."""
+        """Modules that belong to q, of a prior with sites of its own.
+
+        Returns:
+            The modules; their parameters are in group "inference".
+        """
         return []
 
     @classmethod
     def can_be_fitted(cls) -> bool:
-        """Whether `fit-prior` can fit it: by gradients, or by a method `fit` of its own."""
+        """Whether `fit-prior` can fit it.
+
+        Returns:
+            True where it is fitted by gradients, or by a method `fit` of its own.
+        """
         return cls.fits_by_gradient or cls.has_fit()
 
     @classmethod
     def has_fit(cls) -> bool:
-        """Whether it defines a method `fit` of its own."""
+        """Whether it defines a method `fit` of its own.
+
+        Returns:
+            True where the class overrides `Prior.fit`.
+        """
         return cls.fit is not Prior.fit
 
 
@@ -255,7 +320,16 @@ class Posterior(Component, ModelPart):
     compatible_hierarchies: ClassVar[tuple[str, ...] | None] = None
 
     def forward(self, h: Tensor, ctx: Context, p: Distribution | None) -> Distribution:
-        """q(z|x) of features h (n, F); p: the prior of the same site, where it is known."""
+        """q(z|x) of n rows.
+
+        Args:
+            h: Features of the encoder (n, F), or (n, *grid, F).
+            ctx: The rows, with condition and log p(x, z).
+            p: The prior of the same site, where it is known already.
+
+        Returns:
+            A distribution with batch shape (n,) and event shape (d,).
+        """
         raise NotImplementedError(
             f"{type(self).__name__} must define forward(h, ctx, p)"
         )
@@ -289,7 +363,16 @@ class Likelihood(Component, ModelPart):
     def forward(
         self, y: Tensor, ctx: Context, p: Distribution | None = None
     ) -> Distribution:
-        """p(x|z) of decoder outputs y (n, params, *shape)."""
+        """p(x|z) of n rows.
+
+        Args:
+            y: Output of the decoder, (n, params, *shape).
+            ctx: The rows.
+            p: Not used by likelihoods; None.
+
+        Returns:
+            A distribution over x in model units, with batch shape (n,) and event shape *shape.
+        """
         raise NotImplementedError(
             f"{type(self).__name__} must define forward(y, ctx, p)"
         )
@@ -370,19 +453,48 @@ class Network(Component):
     """
 
     def encoder(self, shape: tuple[int, ...]) -> nn.Module:
-        """A module x (n, *shape) -> h (n, F), any shape of F values a row."""
+        """A module from examples to features.
+
+        Args:
+            shape: Shape of one example, channels first.
+
+        Returns:
+            A module x (n, *shape) -> h (n, F), any shape of F values a row.
+        """
         raise NotImplementedError
 
     def decoder(self, inputs: int, out: tuple[int, ...]) -> nn.Module:
-        """A module z (n, inputs) -> y, prod(out) values a row; out = (params, *shape)."""
+        """A module from latents to the parameters of p(x|z).
+
+        Args:
+            inputs: Width of its input.
+            out: (params, *shape).
+
+        Returns:
+            A module z (n, inputs) -> y with prod(out) values a row.
+        """
         raise NotImplementedError
 
     def link(self, inputs: int) -> nn.Module:
-        """A module (n, inputs) -> (n, F) between the latents of a hierarchy."""
+        """A module between the latents of a hierarchy.
+
+        Args:
+            inputs: Width of its input.
+
+        Returns:
+            A module (n, inputs) -> (n, F).
+        """
         raise NotImplementedError
 
     def grid(self, shape: tuple[int, ...]) -> tuple[int, ...]:
-        """The grid of places that the encoder keeps; () for one vector of features."""
+        """The grid of places that the encoder keeps.
+
+        Args:
+            shape: Shape of one example, channels first.
+
+        Returns:
+            The shape of the grid; () for one vector of features.
+        """
         return ()
 
 
@@ -420,26 +532,64 @@ class MultiscaleNetwork(Component):
     """
 
     def scales(self, shape: tuple[int, ...], latents: int) -> tuple[int, ...]:
-        """The scale of each latent from the bottom up; 0 is the finest."""
+        """The scale of each latent.
+
+        Args:
+            shape: Shape of one example, channels first.
+            latents: Number of latents.
+
+        Returns:
+            The scale of each latent from the bottom up; 0 is the finest.
+        """
         raise NotImplementedError
 
     def encoder(self, shape: tuple[int, ...], deepest: int) -> nn.Module:
-        """A module x (n, *shape) -> [h_0, ..., h_deepest], each (n, *grid, F).
+        """A module from examples to features at each scale.
 
-        It has the attributes `features` = F and `grids`, the grid of each scale.
+        Args:
+            shape: Shape of one example, channels first.
+            deepest: The coarsest scale that is needed.
+
+        Returns:
+            A module x (n, *shape) -> [h_0, ..., h_deepest], each (n, *grid, F), with the
+            attributes `features` = F and `grids`, the grid of each scale.
         """
         raise NotImplementedError
 
     def reader(self, inputs: int, level: Level) -> nn.Module:
-        """A module [h, state] (n, *grid, inputs) -> (n, *grid, F) before the posterior."""
+        """A module before the posterior of a level.
+
+        Args:
+            inputs: Width of [h, state].
+            level: The place of the latent in the stack.
+
+        Returns:
+            A module (n, *grid, inputs) -> (n, *grid, F).
+        """
         raise NotImplementedError
 
     def link(self, latent: int, level: Level) -> nn.Module:
-        """A module [state, z] (n, *grid, F + latent) -> state (n, *below, F)."""
+        """A module from a level to the state of the next finer one.
+
+        Args:
+            latent: Number of features of z.
+            level: The place of the latent in the stack.
+
+        Returns:
+            A module [state, z] (n, *grid, F + latent) -> state (n, *below, F).
+        """
         raise NotImplementedError
 
     def decoder(self, level: Level, out: tuple[int, ...]) -> nn.Module:
-        """A module state (n, *grid, F) -> y (n, *out)."""
+        """A module from the last state to the parameters of p(x|z).
+
+        Args:
+            level: The place of the finest latent.
+            out: (params, *shape).
+
+        Returns:
+            A module state (n, *grid, F) -> y (n, *out).
+        """
         raise NotImplementedError
 
 
@@ -474,11 +624,27 @@ class Hierarchy(nn.Module):
         self.grid = ()
 
     def visit(self, draw: Draw, ctx: Context) -> Tensor:
-        """Fill every site; return the input of the decoder, (n, F) or (n, *grid, F)."""
+        """Fill every site by calls of `draw`.
+
+        Args:
+            draw: Decides where the value of each site comes from.
+            ctx: The rows, with the features of the encoder where q is wanted.
+
+        Returns:
+            The input of the decoder, (n, F) or (n, *grid, F).
+        """
         raise NotImplementedError
 
     def forward(self, draw: Draw, ctx: Context) -> Tensor:
-        """Fill every site and decode, y (n, params, *shape)."""
+        """Fill every site and decode.
+
+        Args:
+            draw: As in `visit`.
+            ctx: As in `visit`.
+
+        Returns:
+            y (n, params, *shape).
+        """
         y: Tensor = self.decoder(self.visit(draw, ctx))
         return y
 
@@ -490,11 +656,26 @@ class Hierarchy(nn.Module):
         return prior
 
     def top_posterior(self, h: Tensor, ctx: Context) -> Distribution:
-        """q of the topmost latent where it reads the encoder's features alone."""
+        """q of the topmost latent where it reads the encoder's features alone.
+
+        Args:
+            h: Features of the encoder (n, F).
+            ctx: The rows.
+
+        Returns:
+            A distribution with batch shape (n,).
+
+        Raises:
+            NotImplementedError: It reads more than that.
+        """
         raise NotImplementedError(
             f"{type(self).__name__} has no posterior of features alone"
         )
 
     def inference_modules(self) -> list[nn.Module]:
-        """The modules that belong to q."""
+        """The modules that belong to q.
+
+        Returns:
+            The modules; their parameters are in group "inference".
+        """
         raise NotImplementedError

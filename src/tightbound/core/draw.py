@@ -64,7 +64,14 @@ class Clock:
     progress: float | Tensor = 1.0
 
     def ramp(self, share: float) -> float | Tensor:
-        """Linear rise from 0 to 1 over the first `share` of the run, then 1."""
+        """Linear rise from 0 to 1 over the first part of training, then 1.
+
+        Args:
+            share: The share of all steps over which it rises; 1 from the start where 0.
+
+        Returns:
+            A number from 0 to 1; a tensor where `progress` is one.
+        """
         if share <= 0:
             return 1.0
         level = self.progress / share
@@ -246,7 +253,16 @@ class Draw:
     def fresh(
         self, name: str, dist: Distribution, temperature: float = 1.0
     ) -> tuple[Tensor, Tensor | None]:
-        """Draw from `dist` with noise of this name; with log q(z) where it costs less now."""
+        """Draw from a distribution with the noise of a site.
+
+        Args:
+            name: The name that the noise is drawn for.
+            dist: The distribution, n rows.
+            temperature: As in `from_noise`.
+
+        Returns:
+            z (n, *event), and log q(z) (n,) where it costs less now than later, else None.
+        """
         noise = noise_like(dist) if self.noise is None else self.noise(name, dist)
         if self.fold > 1:  # the classes of a sample share its noise
             count = noise_form(dist).rows // self.fold

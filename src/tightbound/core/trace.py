@@ -156,7 +156,15 @@ class Trace:
         }
 
     def fresh(self, name: str, dist: Distribution) -> Tensor:
-        """Draw from another distribution, with noise of this pass under a name of its own."""
+        """Draw from another distribution, with noise of this pass under a name of its own.
+
+        Args:
+            name: The name that the noise is drawn for.
+            dist: The distribution, n rows.
+
+        Returns:
+            z (n, *event).
+        """
         return self._draw.fresh(name, dist)[0]
 
     def _need_bound(self, term: str) -> None:
@@ -168,7 +176,14 @@ class Trace:
             )
 
     def mean_over_samples(self, term: Tensor) -> Tensor:
-        """Weighted mean of a term (K, B) over the K rows of each example, (B,)."""
+        """Weighted mean of a term over the K rows of each example.
+
+        Args:
+            term: (K, B).
+
+        Returns:
+            (B,); the weights are exp(`log_v`).
+        """
         if self._draw.log_v is not None:
             return (self._draw.log_v.exp() * term).sum(0)
         if self.k == 1:
@@ -191,9 +206,13 @@ class Trace:
         return self.k // self._draw.fold
 
     def log_sum_over_classes(self, term: Tensor) -> Tensor:
-        """log sum_y v_y exp(term_y) over the classes of each sample, (K, B) to (samples, B).
+        """log sum_y v_y exp(term_y) over the classes of each sample.
 
-        The term itself where no site is enumerated.
+        Args:
+            term: (K, B), in nats.
+
+        Returns:
+            (samples, B); the term itself where no site is enumerated.
         """
         if self._draw.log_v is None:
             return term

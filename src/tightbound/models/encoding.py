@@ -73,12 +73,25 @@ class Encoding:
         return torch.cat([moments(q)[1].sqrt() for q in self.sites.values()], -1)
 
     def rsample(self, noise: Noise | None = None) -> Tensor:
-        """A draw of q(z|x) with gradients (reparameterised), (B, d)."""
+        """A draw of q(z|x) with gradients (reparameterised).
+
+        Args:
+            noise: Standard noise of each site; from the global generator where None.
+
+        Returns:
+            (B, d).
+        """
         latents = self._model.visit(self._batch, Draw(noise=noise))
         return torch.cat([latents[name].z for name in self._model.site_widths], -1)
 
     def log_prob(self, z: Tensor) -> Tensor:
-        """log q(z|x) in nats at z (B, d), (B,).
+        """log q(z|x) at given latents.
+
+        Args:
+            z: Latents of all sites side by side, (B, d).
+
+        Returns:
+            (B,), in nats.
 
         Raises:
             TightboundError: Where q has no density, or knows it only at its own draws.
@@ -106,12 +119,29 @@ class Encoding:
         return total
 
     def to_grid(self, z: Tensor | None = None) -> Tensor:
-        """Latents (B, d), the mean where None, on their grid of places: (B, features, *grid)."""
+        """Latents on their grid of places.
+
+        Args:
+            z: Latents (B, d); the mean where None.
+
+        Returns:
+            (B, features, *grid).
+
+        Raises:
+            TightboundError: The latents are a vector without places.
+        """
         z = self.mean if z is None else z
         return z.unflatten(1, (*self._grid(), -1)).movedim(-1, 1)
 
     def from_grid(self, z: Tensor) -> Tensor:
-        """Latents on their grid, (B, features, *grid), as (B, d): the inverse of `to_grid`."""
+        """The inverse of `to_grid`.
+
+        Args:
+            z: Latents on their grid, (B, features, *grid).
+
+        Returns:
+            (B, d).
+        """
         return z.movedim(1, -1).flatten(1)
 
     def _grid(self) -> tuple[int, ...]:

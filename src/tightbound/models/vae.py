@@ -79,7 +79,7 @@ class VAE(nn.Module):
                 examples = torch.zeros(CONDITIONS, spec.condition.width)
             self.register_buffer("conditions", examples)
         #: The complete settings of a model made by `tb.build`, for `tb.save`.
-        self.run_settings: Any = None
+        self.run_settings: object = None
         self._sums: dict[str, Tensor] | None = None
 
     @property
@@ -105,7 +105,14 @@ class VAE(nn.Module):
     # ---- passes
 
     def features(self, batch: Tensor | Batch) -> Features:
-        """The encoder's features h of examples, (B, F) or by scale, with their condition."""
+        """The encoder's features of examples, with their condition.
+
+        Args:
+            batch: Examples in model units (B, *shape), or a Batch.
+
+        Returns:
+            h (B, F), (B, *grid, F), or a list of such by scale, the finest first.
+        """
         batch = Batch.of(batch)
         h = self.encoder(self.inputs(batch))
         if self.condition_encoder is None:
@@ -113,7 +120,15 @@ class VAE(nn.Module):
         return self.condition_encoder(torch.cat([h, self._condition(batch)], -1))
 
     def inputs(self, batch: Batch) -> Tensor:
-        """The encoder's input: (x - mean) / spread, 0 where x is missing, and perhaps the mask."""
+        """The encoder's input: (x - mean) / spread, 0 where x is missing.
+
+        Args:
+            batch: Examples in model units (B, *shape).
+
+        Returns:
+            (B, *shape); with the mask beside it, along the first axis of the shape, where the
+            network reads it.
+        """
         mask = self._masked(batch).mask
         x = (batch.x - self.get_buffer("centre")) / self.get_buffer("spread")
         if mask is None:
@@ -163,7 +178,15 @@ class VAE(nn.Module):
         return self._pass(batch, draw, self._context(batch, draw, h))
 
     def visit(self, batch: Tensor | Batch, draw: Draw) -> dict[str, Latent]:
-        """Fill the latents of examples without decoding; returns the record of each site."""
+        """Fill the latents of examples without decoding.
+
+        Args:
+            batch: Examples in model units (B, *shape), or a Batch.
+            draw: Where each latent's value comes from.
+
+        Returns:
+            The record of each site by name.
+        """
         batch = self._masked(Batch.of(batch))
         self.hierarchy.visit(draw, self._context(batch, draw))
         return draw.latents
@@ -273,7 +296,11 @@ class VAE(nn.Module):
     # ---- training
 
     def groups(self) -> dict[str, list[nn.Parameter]]:
-        """Parameters by group: "inference" (phi), "generative" (theta) and, if any, "critic"."""
+        """Parameters by group.
+
+        Returns:
+            "inference" (phi), "generative" (theta) and, if any, "critic", each a list.
+        """
         modules: list[Any] = [self.encoder, *self.hierarchy.inference_modules()]
         if self.condition_encoder is not None:
             modules.insert(1, self.condition_encoder)
@@ -355,6 +382,14 @@ class VAE(nn.Module):
         """Update codebooks, optimal scales and the like after an optimiser's step.
 
         Does nothing where `backward` was not called since the last time.
+
+        Example:
+            >>> import torch, tightbound as tb
+            >>> model, data = tb.build("vq-vae", "digits", latent=8, seed=0)
+            >>> optimiser = torch.optim.AdamW(model.parameters(), 1e-3)
+            >>> losses = model.backward(model(data.train.examples(16)))
+            >>> optimiser.step()
+            >>> model.after_step()
         """
         if self._sums is None:
             return
@@ -364,7 +399,11 @@ class VAE(nn.Module):
         self._sums = None
 
     def statistics_keepers(self) -> list[ModelPart]:
-        """The modules that keep running statistics of training."""
+        """The modules that keep running statistics of training.
+
+        Returns:
+            Modules with `keeps_statistics`, in the order of `modules()`.
+        """
         return [
             m for m in self.modules() if isinstance(m, ModelPart) and m.keeps_statistics
         ]

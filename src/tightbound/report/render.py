@@ -7,7 +7,6 @@ import json
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 from tightbound import __version__, evaluation
 from tightbound.evaluation import Evaluation
@@ -115,7 +114,7 @@ def _evaluate(run: Run) -> Tree:
     if run.folder is not None:
         with suppress(OSError, ValueError, AttributeError):
             saved = RunFolder(run.folder).evaluation_file.read_text(encoding="utf-8")
-            tree: dict[str, Any] = json.loads(saved)
+            tree: dict[str, object] = json.loads(saved)
             if tree.get("format") == FORMAT and tree.get("weights") == run.fingerprint:
                 return tree
     return evaluation.evaluate(run, k=QUICK_K, subset=0).to_json()

@@ -86,7 +86,7 @@ class RunInput:
     """A run with its evaluation as JSON, its name, and its position among the runs."""
 
     run: Run
-    evaluation: Mapping[str, Any]
+    evaluation: Mapping[str, object]
     name: str
     position: int
 
@@ -155,7 +155,9 @@ class Group:
 
 
 def gather(
-    runs: Sequence[Run], evaluations: Sequence[Mapping[str, Any]], names: Sequence[str]
+    runs: Sequence[Run],
+    evaluations: Sequence[Mapping[str, object]],
+    names: Sequence[str],
 ) -> list[Group]:
     """Compute the content of a report, one group for each set of data."""
     groups: dict[str, list[RunInput]] = {}

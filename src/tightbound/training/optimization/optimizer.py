@@ -32,7 +32,7 @@ def optimizer(
     """
     cls = _import(settings.optimizer, trust)
     takes = _parameters(cls, settings.optimizer)
-    options: dict[str, Any] = {"lr": settings.lr} | settings.optimizer_options
+    options: dict[str, object] = {"lr": settings.lr} | settings.optimizer_options
     if "fused" in takes:
         options.setdefault("fused", True)
     unknown = sorted(set(settings.groups) - set(model.groups()))
@@ -79,7 +79,9 @@ def _import_error(path: str, error: Exception) -> TightboundError:
     )
 
 
-def _groups(model: VAE, settings: TrainSettings, decays: bool) -> list[dict[str, Any]]:
+def _groups(
+    model: VAE, settings: TrainSettings, decays: bool
+) -> list[dict[str, object]]:
     """The optimiser's groups: matrices and other parameters of each group of the model.
 
     Parameters of model groups without settings of their own in `train.groups` are
@@ -106,8 +108,8 @@ def _groups(model: VAE, settings: TrainSettings, decays: bool) -> list[dict[str,
 
 def _new_group(
     settings: TrainSettings, model_group: str, is_matrix: bool, decays: bool
-) -> dict[str, Any]:
-    group: dict[str, Any] = {"params": []}
+) -> dict[str, object]:
+    group: dict[str, object] = {"params": []}
     if decays:
         group["weight_decay"] = settings.weight_decay if is_matrix else 0.0
     for name, value in settings.groups.get(model_group, {}).items():
