@@ -396,7 +396,7 @@ def configure(
         ((key_path(key), value) for key, value in values.items()),
         key=lambda pair: len(pair[0]),
     ):
-        _put(tree, path, import_path(value))
+        _put(tree, path, copy.deepcopy(import_path(value)))
     return parse(Config, tree, f"{file}:" if file else "the setting")
 
 
