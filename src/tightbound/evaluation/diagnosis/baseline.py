@@ -24,7 +24,7 @@ def independent(fitted: Tensor, x: Tensor, spec: DataSpec) -> Tensor:
     Returns:
         Nats of each example, (m,), float64.
     """
-    if not spec.fields:
+    if not spec.is_mixed:
         unit = spec.spread.flatten()
         return _log_p(fitted, x, spec.domain, spec.levels or 2, unit).sum(1)
     total = torch.zeros(len(x), dtype=torch.float64)
