@@ -54,7 +54,7 @@ BROKEN: dict[str, tuple[str, dict[str, object]]] = {
         "likelihood.scale=learned",
         {"steps": 60, "likelihood": "gaussian", "likelihood.scale": "fixed"},
     ),
-    "overfitting": ("more data", {"steps": 200, "data.limit": 50}),
+    "overfitting": ("data.limit", {"steps": 200, "data.limit": 50}),
     "not trained enough": (
         "train.steps was 22",
         {"steps": "auto", "epochs": 1, "validate_every": "auto"},
@@ -233,9 +233,11 @@ def test_a_model_that_is_broken_on_purpose_is_found_out(
     result = judged(models[name])
     verdicts = {v.name: v for v in result.verdicts}
     assert name in verdicts and BROKEN[name][0] in verdicts[name].change
-    allowed = {
-        "likelihood scale wrong": {"collapsed"}
-    }  # a scale that is too wide empties the code: both are so
+    allowed = {  # what else is true of them
+        "likelihood scale wrong": {"collapsed", "worse than a constant"},
+        "collapsed": {"worse than a constant"},
+        "overfitting": {"poor encoder"},
+    }
     assert verdicts.keys() - {name} <= allowed.get(name, set())
     if name == "collapsed":
         assert verdicts[name].values["idle"] == 8 and "z_1, z_2" in verdicts[name].words
@@ -331,9 +333,8 @@ def test_the_baseline_is_that_of_independent_dimensions(domain: str) -> None:
             shape=(9,), domain="mixed", fields=tuple(fields), std=x["mixed"].std(0)
         )
         exact["mixed"] = sum(exact.values()) + float((shares * shares.log()).sum())
-    assert independent(x[domain], x[domain], spec) == pytest.approx(
-        exact[domain], abs=0.06
-    )
+    mean = float(independent(x[domain], x[domain], spec).mean())
+    assert mean == pytest.approx(exact[domain], abs=0.06)
 
 
 MIXED = DataSpec(shape=(1,), domain="mixed", fields=(Column(name="a", kind="real"),))

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from tightbound.core.batch import Batch
 from tightbound.data import Split
+from tightbound.data.prepare.duplicates import Overlap
 from tightbound.evaluation.diagnosis.baseline import independent
 from tightbound.evaluation.diagnosis.calibration import Calibration, calibration
 from tightbound.evaluation.diagnosis.latent_usage import Latents, latents, spread
@@ -127,6 +128,7 @@ class Measurements:
     training_outlier: ColumnOutlier | None = None
     row_outliers: list[RowOutlier] = field(default_factory=list)
     unusual: list[Unusual] = field(default_factory=list)
+    overlap: Overlap | None = None
 
 
 def measure(
@@ -184,6 +186,7 @@ def measure(
         training_outlier=_training_outlier(run, train),
         row_outliers=row_outliers(run, test_bound, x, names, columns),
         unusual=unusual_settings(run),
+        overlap=None if train is None else run.data.overlap,
     )
 
 

@@ -78,7 +78,7 @@ class Columns:
 def unbounded(run: Run) -> Tensor:
     """The raw columns whose values have no upper end, (d,)."""
     spec = run.spec
-    if spec.fields:
+    if spec.is_mixed:
         kinds = [column.kind in ("real", "count") for column in spec.fields]
         return torch.tensor(kinds).nonzero()[:, 0]
     if spec.domain in ("real", "count"):
@@ -88,9 +88,14 @@ def unbounded(run: Run) -> Tensor:
 
 def _raw(run: Run, x: Tensor) -> Tensor:
     """Columns in raw units, float64 (n, columns), in the order of model units."""
-    if run.spec.fields:
-        return run.spec.to_raw(x).double()
-    return x.flatten(1).double() * run.spec.divisor
+    spec = run.spec
+    if spec.is_mixed:
+        return spec.to_raw(x).double()
+    raw = x.double()
+    if spec.offset:
+        offset = torch.tensor(spec.offset, dtype=torch.float64)
+        raw = raw + offset.reshape(-1, *[1] * (x.dim() - 2))
+    return raw.flatten(1) * spec.divisor
 
 
 def column_name(run: Run, j: int) -> str:

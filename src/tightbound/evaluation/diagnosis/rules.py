@@ -38,6 +38,7 @@ LOST_BY_SETTING = 0.15  # the same where data.limit kept a part of the rows
 SURE = 3.0  # by more than so many standard errors
 LATE = 0.03  # share of what was learned that the last fifth of training gained,
 SURE_OF_GAIN = 2.0  # by more than so many paired standard errors
+REPEATED = 0.01  # share of the test rows that are training rows too
 SHIFTED = 0.15  # share of what was learned by which validation and test differ
 INFERRED = 0.25  # share of what was learned that the inference gap hides
 FEW_STEPS = 1000  # fewer are never named as a remedy
@@ -59,6 +60,10 @@ WORDS = {
     "shift between the splits": (
         "test examples cost {apart:.2f} ± {se:.2f} nats {more} than validation "
         "examples, {share:.0%} of all that was learned"
+    ),
+    "rows in two splits": (
+        "{count:,} of {test:,} test rows are equal to a training row, so the figures of "
+        "the test split are too good"
     ),
     "worse than a constant": (
         "the bound on training examples is {bound:,.1f} nats, and a constant without "
@@ -94,6 +99,7 @@ FIXES = {
     "usual": "set it back to the recipe's: {settings}",
     "row_of_training": "correct that row or leave it out, and train again",
     "row_of_test": "correct that row or leave it out, and evaluate again",
+    "drop_duplicates": "set data.duplicates=drop, which leaves them out of training",
     "new_split": (
         "split the rows again at random, as happens where no valid= and test= are "
         "given, or evaluate on data of the training's kind"
@@ -145,6 +151,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "richer_posterior": {"posterior": "inverse-autoregressive"},
     "learned_prior": {"prior": "learned"},
     "linear": {"network": "linear"},
+    "drop_duplicates": {"data.duplicates": "drop"},
 }
 
 
@@ -294,6 +301,18 @@ def test_outlier(run: Run, measured: Measurements) -> list[Verdict]:
     names = ", ".join(outlier.row for outlier in rows)
     values = {**first, "row": names, "count": len(rows)}
     return [Verdict("outlier in the test data", "row_of_test", values)]
+
+
+def repeated_rows(run: Run, measured: Measurements) -> list[Verdict]:
+    """Test rows are training rows too, other than in data that repeat by nature."""
+    overlap = measured.overlap
+    if overlap is None or overlap.by_nature or run.config.data.duplicates == "drop":
+        return []
+    count = overlap.test_in_train
+    if count < REPEATED * overlap.test or not count:
+        return []
+    values = {"count": count, "test": overlap.test}
+    return [_with_settings(run, "rows in two splits", "drop_duplicates", values)]
 
 
 def shift(run: Run, measured: Measurements) -> list[Verdict]:
@@ -575,6 +594,7 @@ def scale(run: Run, measured: Measurements) -> list[Verdict]:
 RULES: list[Callable[[Run, Measurements], list[Verdict]]] = [
     training_outlier,
     test_outlier,
+    repeated_rows,
     shift,
     worse_than_constant,
     undertrained,
@@ -587,6 +607,7 @@ RULES: list[Callable[[Run, Measurements], list[Verdict]]] = [
 FIRST = (
     "outlier in the training data",
     "outlier in the test data",
+    "rows in two splits",
     "shift between the splits",
     "worse than a constant",
 )
