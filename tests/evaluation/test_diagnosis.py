@@ -261,7 +261,8 @@ def test_without_training_data_or_a_log_the_rest_is_still_looked_at(
     config = run.config.model_copy(update={"data": data})
     x = run.data.test.batch(torch.arange(50))
     result = diagnose(Run(config, run.model), x, 0)
-    assert [v.name for v in result.verdicts] == ["collapsed"]
+    names = [v.name for v in result.verdicts]
+    assert names == ["worse than a constant", "collapsed"]
     assert (
         len(result.measurements.skipped) == 2
         and "overfitting" in result.measurements.skipped[0]

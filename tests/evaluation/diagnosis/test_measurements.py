@@ -19,16 +19,20 @@ from tightbound.evaluation.diagnosis.diagnose import diagnose
 from tightbound.evaluation.diagnosis.outliers import columns_of, row_outliers
 from tightbound.evaluation.diagnosis.progress import progress
 from tightbound.evaluation.diagnosis.unusual_settings import remedy, unusual_settings
+from tightbound.models.build import resolve_domain
 from tightbound.runs.run import Run, load
 
 
 def built(recipe: str = "vae", **settings: object) -> Run:
-    """An untrained run of digits."""
+    """An untrained run of digits with these settings, which need not fit training."""
     values = {key.replace("__", "."): value for key, value in settings.items()}
     config = configure("digits", recipe, values={"recipe.size": "s", **values})
-    model, data = tb.build(config.recipe, "digits", seed=0)
-    config = config.model_copy(update={"data": data.settings, "spec": data.spec})
-    return Run(config, model, None, data)
+    model, data = tb.build(recipe, "digits", latent=2, seed=0)
+    spec = model.spec
+    config = config.model_copy(update={"spec": spec})
+    chosen, _, _ = resolve_domain(config.recipe, spec)
+    config = config.model_copy(update={"recipe": chosen})
+    return Run(config, model, None, data.splits)
 
 
 @pytest.mark.parametrize(
@@ -149,7 +153,7 @@ def test_the_column_of_an_outlier_is_named_in_a_table(tmp_path: Path) -> None:
     x = z * [[1.0, -1.0, 2.0]] + 0.3 * random.normal(size=(300, 3))
     table = pandas.DataFrame(x, columns=["height", "age", "weight"])
     _, data = tb.build("vae", table, seed=0)
-    row = int(data.train.index[5])  # of a random split by a fixed seed
+    row = int(data.splits.train.index[5])  # of a random split by a fixed seed
     table.loc[row, "age"] = 1e6
     run = trained(tmp_path / "run", "vae", table, steps=20, validate_every=20)
     rows = run.data.test.examples(torch.arange(20))

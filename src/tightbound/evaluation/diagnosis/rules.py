@@ -364,12 +364,13 @@ def worse_than_constant(run: Run, measured: Measurements) -> list[Verdict]:
     if c is None or not _is_worse(measured):
         return []
     name = "worse than a constant"
-    values = {"bound": c.bound, "constant": c.constant, "unusual": False}
+    values: dict[str, Any] = {"bound": c.bound, "constant": c.constant}
     if measured.unusual:
         return [_back(name, values, measured.unusual)]
     p = measured.progress
-    if p is not None and _still_rises(p, measured):
-        return [_with_settings(run, name, "more_steps", {**values, "steps": p.steps})]
+    if p is None or _still_rises(p, measured):
+        values["steps"] = run.config.train.steps if p is None else p.steps
+        return [_with_settings(run, name, "more_steps", values)]
     lr = run.config.train.lr / 10
     return [Verdict(name, "lower_rate", {**values, "lr": lr}, {"train.lr": lr})]
 
