@@ -159,7 +159,7 @@ EVERY = [
     Verdict(
         "worse than a constant",
         "usual",
-        {"bound": -9.0, "constant": -5.0, "settings": "train.lr=1"},
+        {"bound": -9.0, "constant": -5.0, "changes": "train.lr=1"},
     ),
     Verdict(
         "outlier in the training data",
@@ -178,7 +178,11 @@ EVERY = [
     ),
     Verdict("poor encoder", "richer_posterior", {"gap": 9.0, "se": 1.0, "share": 0.4}),
     Verdict("rows in two splits", "drop_duplicates", {"count": 9, "test": 90}),
-    Verdict("unusual setting", "usual", {"settings": "train.clip=0.001"}),
+    Verdict(
+        "unusual setting",
+        "usual",
+        {"settings": "train.clip=0.001", "changes": "train.clip=5"},
+    ),
     Verdict(
         "not trained enough",
         "more_steps",

@@ -96,7 +96,7 @@ WORDS = {
     ),
 }
 FIXES = {
-    "usual": "set it back to the recipe's: {settings}",
+    "usual": "set the recipe's {changes}",
     "row_of_training": "correct that row or leave it out, and train again",
     "row_of_test": "correct that row or leave it out, and evaluate again",
     "drop_duplicates": "set data.duplicates=drop, which leaves them out of training",
@@ -258,8 +258,12 @@ def _relevant(measured: Measurements, *prefixes: str) -> list[Unusual]:
 def _back(name: str, values: Mapping[str, Any], settings: Sequence[Unusual]) -> Verdict:
     """A verdict whose change is to set unusual settings back to the recipe's."""
     words = ", ".join(setting.words for setting in settings)
+    changes = ", ".join(setting.change for setting in settings)
     return Verdict(
-        name, "usual", {**values, "settings": words, "unusual": True}, remedy(settings)
+        name,
+        "usual",
+        {**values, "settings": words, "changes": changes, "unusual": True},
+        remedy(settings),
     )
 
 

@@ -44,8 +44,12 @@ class Unusual:
     @property
     def words(self) -> str:
         """The setting, its value and the recipe's."""
-        usual = "none" if self.usual == "" else _short(self.usual)
-        return f"{self.key}={_short(self.value)} (the recipe's is {usual})"
+        return f"{self.key}={_short(self.value)} (the recipe's is {_short(self.usual)})"
+
+    @property
+    def change(self) -> str:
+        """The recipe's value of the setting, and the one it has."""
+        return f"{self.key}={_short(self.usual)} (it is {_short(self.value)})"
 
 
 def _short(value: Any) -> str:
