@@ -47,7 +47,7 @@ from tightbound.training.signals import ctrl_c
 from tightbound.training.step.gradient_guard import READ_EVERY, Exploded, GradientGuard
 from tightbound.training.step.module import Step
 from tightbound.training.step.precision import channels_last
-from tightbound.training.validation import Validator
+from tightbound.training.validation import Validation, Validator
 
 MOST_SKIPPED = 10  # steps skipped in a row that end the run
 SUMS = ("n", "distortion", "rate", "elbo")
@@ -309,17 +309,18 @@ class Trainer:
         speed = steps * self.settings.batch / seconds
         model = self.average.current() if self.average else self.model
         with unsharded(model):
-            valid = self.validator(model)
+            validation = self.validator(model)
         self.model.train()
-        improved = valid["objective"] < self.best.objective
+        objective = validation.figures["objective"]
+        improved = objective < self.best.objective
         if improved:
             self.validations_without_improvement = 0
-            self.best = self._best(valid["objective"], model)
+            self.best = self._best(objective, model)
         else:
             self.validations_without_improvement += 1
         now = time.perf_counter()
         self.elapsed = now - self.started
-        record = self._record(valid, speed, improved)
+        record = self._record(validation, speed, improved)
         self.log(record)
         self.show.record(record)
         self.sums = self._no_sums()
@@ -331,7 +332,7 @@ class Trainer:
         ema = full_state_dict(averaged) if self.average else {}
         return BestWeights(objective, self.step, plain, ema)
 
-    def _record(self, valid: dict[str, float], speed: float, improved: bool) -> Record:
+    def _record(self, validation: Validation, speed: float, improved: bool) -> Record:
         """The line of log.jsonl for a validation."""
         steps = int(self.settings.steps)
         n, *totals = self.sums.tolist()
@@ -346,7 +347,8 @@ class Trainer:
             "step": self.step,
             "time": round(self.elapsed, 3),
             "train": train,
-            "valid": valid,
+            "valid": validation.figures,
+            "valid_by_example": validation.logged(),
             "lr": self.optimizer.param_groups[0]["lr"],
             "images_per_s": round(speed, 1),
             "left": round((steps - self.step) * seconds_per_step, 1),
