@@ -457,11 +457,11 @@ class _Validation(BaseModel):
     time: float
     train: _Figures
     valid: _Figures
-    lr: float
-    images_per_s: float
-    left: float
-    skipped: int
     best: bool
+    lr: float = 0.0
+    images_per_s: float = 0.0
+    left: float = 0.0
+    skipped: int = 0
 
 
 def _validation(line: object) -> dict[str, Any]:
