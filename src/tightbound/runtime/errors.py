@@ -29,6 +29,18 @@ class TightboundError(ValueError):
     """
 
 
+MOST_SHOWN = 60
+MOST_NAMES = 20
+
+
+def shortened(value: object) -> str:
+    """A value in quotes for a message, cut after 60 characters."""
+    text = str(value)
+    if len(text) > MOST_SHOWN:
+        return f"{text[: MOST_SHOWN - 3]!r}... ({len(text):,} characters)"
+    return repr(text)
+
+
 def cut(value: object) -> str:
     """A text of the user or of a library for a message: one line of bounded length.
 
@@ -91,8 +103,11 @@ def nearest(name: str, choices: Iterable[str]) -> str:
     names = sorted(str(choice) for choice in choices)
     close = difflib.get_close_matches(str(name)[:LONGEST], names, n=1, cutoff=0.5)
     if close:
-        return f"did you mean {close[0]!r}?"
-    return "known: " + ", ".join(names)
+        return f"did you mean {shortened(close[0])}?"
+    listed = ", ".join(name[:MOST_SHOWN] for name in names[:MOST_NAMES])
+    if len(names) > MOST_NAMES:
+        listed += f" and {len(names) - MOST_NAMES} more"
+    return f"known: {listed}"
 
 
 def lookup(table: Mapping[str, T], name: str, kind: str) -> T:

@@ -15,12 +15,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tightbound.data.formats.arrays import array_keys, label_column
+from tightbound.data.formats.arrays import array_keys
+from tightbound.data.formats.labels import find_label
 from tightbound.data.formats.limits import (
     check_memory,
     check_no_outside_links,
     check_row,
 )
+from tightbound.data.formats.text_columns import with_typed_texts
 from tightbound.data.images.items import FEW, Items
 from tightbound.data.on_disk import PIECE, OnDisk, load_if_small
 from tightbound.data.settings import DataSettings
@@ -300,7 +302,9 @@ def load_parquet(path: Path, settings: DataSettings) -> RawSource:
     notices: list[str] = []
     groups = _open_parquet(path, settings)
     names = groups.names
-    label = label_column(path, names, True, settings, notices)
+    found = find_label(path, names, lambda i: _label_values(groups, i), settings)
+    notices += found.notices
+    label = found.number
     columns = [name for i, name in enumerate(names) if i != label]
     if settings.key is not None and settings.key not in columns:
         raise TightboundError(
@@ -308,10 +312,15 @@ def load_parquet(path: Path, settings: DataSettings) -> RawSource:
         )
     if settings.key is None and _has_texts(groups, columns):
         source = _text_source(groups, columns, settings)
+        notices += source.notices
     else:
         chosen = [settings.key] if settings.key else columns
         source = _number_source(groups, chosen, settings, notices)
-        source = replace(source, table=_number_table(groups, columns, source))
+        source = replace(
+            source,
+            table=_number_table(groups, columns, source),
+            column_types=_column_types(groups, columns, source),
+        )
     split = source.splits["all"]
     labels = {}
     if label is not None and groups.n <= MOST_LABELS:
@@ -329,6 +338,7 @@ def load_parquet(path: Path, settings: DataSettings) -> RawSource:
         digest=digest,
         label_names=label_names,
         notices=tuple(notices),
+        resolved={**source.resolved, **found.resolved},
     )
 
 
@@ -356,15 +366,26 @@ def _open_parquet(path: Path, settings: DataSettings) -> _Groups:
     return groups
 
 
+def _label_values(groups: _Groups, column: int) -> np.ndarray:
+    """The values by which a column is known to hold labels, of few rows where many."""
+    name = groups.names[column]
+    if groups.n <= MOST_LABELS:
+        return groups.labels(name)
+    return np.asarray(groups.column(0, name, gaps=True).to_pylist())
+
+
 def _text_source(
     groups: _Groups, columns: list[str], settings: DataSettings
 ) -> RawSource:
-    """Columns of which some are texts, categories or truth values."""
+    """Columns of which some are texts, categories, truth values or times."""
     path = groups.path
     size = sum(groups.declared(i, columns) for i in range(len(groups.starts)))
     check_memory(str(path), size, settings)
-    table = Table(str(path), {name: groups.whole(name) for name in columns})
-    return RawSource(path.stem, str(path), {"all": RawSplit(None)}, "", table=table)
+    zones = {name: groups.zone(name) for name in columns if groups.zone(name)}
+    values = {name: groups.whole(name) for name in columns}
+    table = Table(str(path), values, zones=zones)
+    source = RawSource(path.stem, str(path), {"all": RawSplit(None)}, "", table=table)
+    return with_typed_texts(source, settings)
 
 
 def _number_source(
@@ -391,6 +412,17 @@ def _number_table(
     return Table(str(groups.path), values)
 
 
+def _column_types(
+    groups: _Groups, columns: list[str], source: RawSource
+) -> dict[str, str]:
+    """The names and types of several columns of numbers that stay on the disk."""
+    x = source.splits["all"].x
+    if not isinstance(x, OnDisk) or x.shape[1:] != (len(columns),):
+        return {}
+    types = {name: groups.type_of(name).to_pandas_dtype() for name in columns}
+    return {name: str(np.dtype(type_)) for name, type_ in types.items()}
+
+
 # Bytes of a value by its physical type in parquet; of a text its length and place.
 _WIDTHS = {"BOOLEAN": 1, "INT32": 4, "INT64": 8, "INT96": 12, "FLOAT": 4, "DOUBLE": 8}
 
@@ -413,6 +445,13 @@ class _Groups:
     def type_of(self, name: str) -> Any:
         """The Arrow type of a column."""
         return self.at[0][0].schema_arrow.field(name).type
+
+    def zone(self, name: str) -> str:
+        """The time zone of a column of times; "" for none."""
+        import pyarrow.types as kind
+
+        type_ = self.type_of(name)
+        return str(type_.tz or "") if kind.is_timestamp(type_) else ""
 
     def declared(self, group: int, names: list[str]) -> int:
         """Bytes of some columns of a row group in memory, by its header.
@@ -482,10 +521,11 @@ class _Groups:
 
 
 def _has_texts(groups: _Groups, columns: list[str]) -> bool:
-    """True where a column holds texts, categories or truth values."""
+    """True where a column holds texts, categories, truth values, times or time spans."""
     import pyarrow.types as kind
 
-    tests = (kind.is_string, kind.is_large_string, kind.is_dictionary, kind.is_boolean)
+    texts = (kind.is_string, kind.is_large_string, kind.is_dictionary, kind.is_boolean)
+    tests = (*texts, kind.is_timestamp, kind.is_date, kind.is_duration)
     types = [groups.type_of(name) for name in columns]
     return any(test(type_) for type_ in types for test in tests)
 
@@ -576,7 +616,8 @@ def _pictures(
     what = str(groups.path)
     stored = max(groups.declared(i, [name]) for i in range(len(groups.starts)))
     _check_chunk(what, stored, "smaller row groups (row_group_size=)")
-    items = Items(groups.column(0, name)[:FEW].to_pylist(), what, settings, notices)
+    few = groups.column(0, name)[:FEW].to_pylist()
+    items = Items(few, what, settings, notices, groups.n)
 
     def read_group(group: int) -> Tensor:
         xs = groups.column(group, name).to_pylist()

@@ -17,11 +17,15 @@ from torch import Tensor
 from tightbound.data.images.decode import (
     Header,
     bombs_refused,
+    distinct_values,
+    grey_values,
     header_of,
+    is_deep,
     open_image,
     pixels,
 )
 from tightbound.data.images.folder import reason, target_of
+from tightbound.data.images.grey_levels import GreySurvey
 from tightbound.data.settings import DataSettings
 from tightbound.data.source import as_tensor
 from tightbound.runtime.errors import TightboundError, cut
@@ -64,6 +68,26 @@ def _header(x: object, roots: Sequence[Path]) -> Header | str | None:
         return reason(error)
 
 
+def _survey(few: Sequence[object], what: str, roots: Sequence[Path]) -> GreySurvey:
+    """The values in use in images of 16 bits among some examples."""
+    survey = GreySurvey()
+    for x in few:
+        header = _header(x, roots)
+        if not isinstance(header, Header) or not (header.deep or header.upper):
+            continue
+        try:
+            image = _image(x, roots)
+            values = None if image is None else distinct_values(image)
+        except Exception:  # decoders raise almost anything; it is refused when read
+            continue
+        if values is not None and header.deep:
+            survey.add(values)
+        elif values is not None:
+            survey.colours[values] = True
+    survey.check_colours(what)
+    return survey
+
+
 class Items:
     """Converts examples to rows, whose shape the first few examples decide.
 
@@ -73,7 +97,8 @@ class Items:
     Attributes:
         shape: the shape of a row.
         dtype: the dtype of a row.
-        resolved: the settings size and channels, for images; else empty.
+        resolved: the settings size, channels, bits and white level, for images; else
+            empty.
 
     Args:
         few: the first examples.
@@ -81,6 +106,7 @@ class Items:
         settings: the data settings.
         notices: receives the messages about conversions.
         roots: folders in which examples may name image files; none by default.
+        count: number of all examples, where it is known.
     """
 
     def __init__(
@@ -89,6 +115,7 @@ class Items:
         what: str,
         settings: DataSettings,
         notices: list[str],
+        count: int | None = None,
         roots: Sequence[Path] = (),
     ) -> None:
         self.roots = tuple(roots)
@@ -112,10 +139,12 @@ class Items:
                 f"{what}: its first {len(few)} images cannot be read: {headers[0]}"
             )
         size, channels, messages = target_of(good, settings)
-        notices += messages
-        self.resolved = {"size": size, "channels": channels}
+        greys = _survey(few, what, self.roots)
+        self.scale = greys.scale(settings, is_complete=count == len(few))
+        notices += [*messages, *greys.messages(self.scale)]
+        self.resolved = {"size": size, "channels": channels, **self.scale.resolved}
         self.shape = (channels, *size)
-        self.dtype = torch.uint8
+        self.dtype = torch.uint8 if self.scale.bits == 8 else torch.int32
 
     def __call__(
         self, xs: Sequence[object], keys: Sequence[object]
@@ -176,5 +205,13 @@ class Items:
         image = _image(x, self.roots)
         if image is None:
             return "it is not an image"
-        array = pixels(image, self.resolved["size"], self.resolved["channels"])
+        if is_deep(image) and self.scale.bits == 8:
+            highest = int(grey_values(image).max())
+            if highest > self.scale.white:
+                return (
+                    f"its grey values reach {highest:,}, above the white level of "
+                    f"{self.scale.white:,} (data.white_level=N sets another for training)"
+                )
+        size = self.resolved["size"]
+        array = pixels(image, size, self.resolved["channels"], self.scale)
         return torch.from_numpy(np.array(array))

@@ -179,8 +179,9 @@ def load_hf(name: str, settings: DataSettings) -> RawSource:
     if not len(undecoded["train"]):
         raise TightboundError(f"hf:{name} is empty: nothing can be learned from it")
     roots = _roots(datasets, name)
-    few = undecoded["train"][:FEW][x]
-    items = Items(few, f"hf:{name}", settings, notices, roots)
+    train = undecoded["train"]
+    few = train[:FEW][x]
+    items = Items(few, f"hf:{name}", settings, notices, len(train), roots)
     splits = {}
     labels = {}
     for key, split in undecoded.items():

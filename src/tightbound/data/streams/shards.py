@@ -198,7 +198,7 @@ def stream_of(
     if not len(train):
         raise TightboundError(f"{where} has no shards: nothing can be learned from it")
     first = [x for _, x, _ in train.sample_items(FEW)]
-    decode = Items(first, where, settings, notices, roots)
+    decode = Items(first, where, settings, notices, roots=roots)
     splits = {key: replace(shards, decode=decode) for key, shards in splits.items()}
     splits |= _hold_out(splits, settings, seed, notices)
     samples = {}
