@@ -377,7 +377,7 @@ class RunFolder:
     ) -> None:
         """Write weights with the settings in the metadata of the file."""
         path = self.averaged_weights_file if averaged else self.weights_file
-        about = {"format": "tightbound", "config": settings.to_toml(config)}
+        about = {"format": "tightbound", "config": settings.to_text(config)}
         save_weights(path, state, about)
 
     def read_weights(self, config: Config) -> tuple[dict[str, Tensor], Path]:
