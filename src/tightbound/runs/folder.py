@@ -377,7 +377,7 @@ class RunFolder:
     ) -> None:
         """Write weights with the settings in the metadata of the file."""
         path = self.averaged_weights_file if averaged else self.weights_file
-        about = {"format": "tightbound", "config": settings.to_toml(config)}
+        about = {"format": "tightbound", "config": settings.to_text(config)}
         save_weights(path, state, about)
 
     def read_weights(self, config: Config) -> tuple[dict[str, Tensor], Path]:
@@ -457,11 +457,11 @@ class _Validation(BaseModel):
     time: float
     train: _Figures
     valid: _Figures
-    lr: float
-    images_per_s: float
-    left: float
-    skipped: int
     best: bool
+    lr: float = 0.0
+    images_per_s: float = 0.0
+    left: float = 0.0
+    skipped: int = 0
 
 
 def _validation(line: object) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from tightbound.config import Config, to_toml
+from tightbound.config import Config, to_text
 from tightbound.core.batch import Batch
 from tightbound.core.draw import Clock, Noise
 from tightbound.data import Data
@@ -425,7 +425,7 @@ class Trainer:
         for of_process in self.launch.gather(self.batches.state_dict()):
             positions |= of_process
         counts = {
-            "config": to_toml(self.config),
+            "config": to_text(self.config),
             "step": self.step,
             "validations_without_improvement": self.validations_without_improvement,
             "elapsed": self.elapsed,
