@@ -21,7 +21,7 @@ from tightbound.cli.outputs import (
     noted,
     put,
     shared,
-    write_csv,
+    write_columns,
     write_npz,
 )
 from tightbound.cli.sharded_output import Parts
@@ -289,8 +289,7 @@ def _write_one(
             for name in ("name", "label"):
                 first[name] = columns.pop(name, [""] * done)
             columns = first | columns
-        lists = [_as_list(column) for column in columns.values()]
-        write_csv(out, list(columns), zip(*lists, strict=True))
+        write_columns(out, columns)
     else:
         _parquet(out, columns)
     return done
@@ -313,12 +312,6 @@ def _concatenated(parts: list[Any]) -> Any:
     if isinstance(parts[0], np.ndarray):
         return np.concatenate(parts)
     return [value for part in parts for value in part]
-
-
-def _as_list(column: Any) -> list[Any]:
-    if isinstance(column, np.ndarray):
-        return column.tolist()
-    return column
 
 
 def _parquet(out: Target, columns: Columns) -> None:

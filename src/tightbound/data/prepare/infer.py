@@ -363,7 +363,7 @@ def check_values(
         TightboundError: for the first value outside the domain, with its row.
     """
     facts = facts or survey(x, what, numbers, spec.missing)
-    if spec.fields:
+    if spec.is_mixed:
         check_codes(x, spec, what)
     if spec.domain in ("real", "mixed"):
         return

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from tightbound.core.batch import Batch
 from tightbound.core.data_spec import CONDITIONS
+from tightbound.data import Split
 from tightbound.report.content import model_outputs
 from tightbound.report.content.data_samples import (
     MOST_TYPICAL,
@@ -226,8 +227,8 @@ def model_inputs(run: Run, data: DataSample, examples: Examples) -> Batch:
     if run.spec.condition is None and not run.spec.missing:
         return Batch(run.spec.to_model(data.spec.to_raw(examples.x)))
     split = run.data.splits[examples.split]
-    inputs: Batch = split.examples(torch.as_tensor(examples.rows))
-    return inputs
+    assert isinstance(split, Split)
+    return split.examples(torch.as_tensor(examples.rows))
 
 
 class _Work:
