@@ -51,7 +51,7 @@ def test_section_7_runs_as_it_is_written(monkeypatch: pytest.MonkeyPatch) -> Non
     new = run.sample(64)
     like_x = run.vary(x[0], n=16)
     again = run.decode(z)
-    prior, likelihood = run.prior, run.likelihood(z)
+    prior, likelihood = run.prior["z"], run.likelihood(z)
     run = tb.load("runs/digits-vae")
     terms = tb.evaluate(run).terms
 

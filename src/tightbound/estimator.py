@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from sklearn.base import (
     BaseEstimator,
     ClassNamePrefixFeaturesOutMixin,
@@ -16,10 +17,12 @@ from sklearn.base import (
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import (
     _check_feature_names,
+    _check_n_features,
     check_array,
     check_is_fitted,
     validate_data,
 )
+from torch import Tensor
 
 from tightbound.config import Config, configure
 from tightbound.evaluation import score
@@ -29,7 +32,11 @@ from tightbound.runtime.errors import TightboundError
 from tightbound.training.console import Quiet
 from tightbound.training.run_training import fit
 
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
 Array = NDArray[Any]
+RandomState = int | np.random.RandomState | None
 FLOATS = (np.float64, np.float32)
 
 
@@ -64,13 +71,13 @@ class VAEEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
     def __init__(
         self,
         recipe: str = "vae",
-        latent: Any = "auto",
+        latent: int | str | Sequence[int] = "auto",
         *,
         steps: int | None = None,
         epochs: float | None = None,
         k: int = 100,
-        random_state: Any = None,
-        settings: dict[str, Any] | None = None,
+        random_state: RandomState = None,
+        settings: dict[str, object] | None = None,
     ) -> None:
         self.recipe = recipe
         self.latent = latent
@@ -80,23 +87,25 @@ class VAEEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         self.random_state = random_state
         self.settings = settings
 
-    def fit(self, X: Any, y: Any = None) -> VAEEstimator:
+    def fit(self, X: DataFrame | ArrayLike, y: ArrayLike | None = None) -> VAEEstimator:
         """Train on X; a tenth of the rows is for validation and a tenth for testing.
 
         Args:
-            X: (n_samples, n_features), or a DataFrame of mixed columns: texts, categories or
-                truth values, or any with {"data.fields": ...} in the settings.
+            X: (n_samples, n_features), or a DataFrame, also with texts, categories, truth
+                values and times, or with {"data.fields": ...} in the settings.
             y: Conditions of a conditional recipe, classes or numbers; ignored by others.
 
         Raises:
             TightboundError: A setting is unknown or cannot be used.
         """
         config = self._configure(X)
-        if self.mixed_:
+        if self.fitted_on_frame_:
             _check_feature_names(self, X, reset=True)
-            self.n_features_in_ = X.shape[1]
+            _check_n_features(self, X, reset=True)
         else:
-            finite: Any = True if config.recipe.missing == "refused" else "allow-nan"
+            finite: bool | str = True
+            if config.recipe.missing != "refused":
+                finite = "allow-nan"
             X = validate_data(
                 self, X, dtype=FLOATS, ensure_min_samples=3, ensure_all_finite=finite
             )
@@ -107,13 +116,18 @@ class VAEEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         self._n_features_out = sum(self.run_.sites.values())
         return self
 
-    def _configure(self, X: Any) -> Config:
+    def _configure(self, X: object) -> Config:
         settings = dict(self.settings or {})
         has_fields = any(key.startswith("data.fields") for key in settings)
-        self.mixed_ = _is_mixed(X) or has_fields
+        self.fitted_on_frame_ = _is_frame(X)
+        is_mixed = has_fields or (self.fitted_on_frame_ and _is_mixed(X))
         seed = int(check_random_state(self.random_state).randint(2**31 - 1))
-        values = {"latent": self.latent, "seed": seed, "device": "cpu"}
-        if not self.mixed_:
+        values: dict[str, object] = {
+            "latent": self.latent,
+            "seed": seed,
+            "device": "cpu",
+        }
+        if not is_mixed:
             values["data.domain"] = "real"
         if self.steps is not None:
             values["train.steps"] = self.steps
@@ -121,17 +135,20 @@ class VAEEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
             values["train.epochs"] = self.epochs
         return configure("", self.recipe, values=values | settings)
 
-    def _read(self, X: Any) -> Any:
+    def _read(self, X: DataFrame | ArrayLike) -> DataFrame | Array:
+        """X for the run: a DataFrame as it is, its columns matched by name, else an array."""
         check_is_fitted(self, "run_")
-        if self.mixed_:
+        if self.fitted_on_frame_ and _is_frame(X):
+            _check_feature_names(self, X, reset=False)
+            _check_n_features(self, X, reset=False)
             return X
-        finite: Any = "allow-nan" if self.run_.spec.missing else True
+        finite: bool | str = "allow-nan" if self.run_.spec.missing else True
         checked: Array = validate_data(
             self, X, dtype=FLOATS, reset=False, ensure_all_finite=finite
         )
         return checked
 
-    def transform(self, X: Any, condition: Any = None) -> Array:
+    def transform(self, X: DataFrame | ArrayLike, condition: object = None) -> Array:
         """Encode X.
 
         Args:
@@ -143,9 +160,11 @@ class VAEEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         """
         X = self._read(X)
         z = self.run_.encode(X, condition).numpy()
-        return z.astype(np.float32 if self.mixed_ else X.dtype)
+        return z.astype(_float_type(X))
 
-    def inverse_transform(self, Z: Any, condition: Any = None) -> Any:
+    def inverse_transform(
+        self, Z: ArrayLike, condition: object = None
+    ) -> DataFrame | Array:
         """Decode Z.
 
         Args:
@@ -153,17 +172,19 @@ class VAEEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
             condition: Of a conditional recipe, one for all rows or one for each.
 
         Returns:
-            E[x|z] (n_samples, n_features), in the precision of Z; of mixed columns a DataFrame
-            as `Run.decode` returns it.
+            E[x|z] (n_samples, n_features), in the precision of Z; a DataFrame, as
+            `Run.decode` returns it, where X was one in `fit`.
         """
         check_is_fitted(self, "run_")
-        Z = check_array(Z, dtype=FLOATS)
-        x = self.run_.decode(Z, condition)
-        if self.mixed_:
-            return x
-        return x.numpy().astype(Z.dtype)
+        codes: Array = check_array(Z, dtype=FLOATS)
+        x = self.run_.decode(codes, condition)
+        if isinstance(x, Tensor):
+            return x.numpy().astype(codes.dtype)
+        return x
 
-    def score_samples(self, X: Any, condition: Any = None) -> Array:
+    def score_samples(
+        self, X: DataFrame | ArrayLike, condition: object = None
+    ) -> Array:
         """Estimate log p(x) of each row by importance sampling with `k` samples.
 
         Args:
@@ -185,7 +206,7 @@ class VAEEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         rows = read_batch(X, run.spec, run.config.data, condition)
         return score(run, rows, self.k, run.config.seed)["log_px"].numpy()
 
-    def score(self, X: Any, y: Any = None) -> float:
+    def score(self, X: DataFrame | ArrayLike, y: ArrayLike | None = None) -> float:
         """The mean of `score_samples`; higher is better.
 
         Args:
@@ -197,9 +218,12 @@ class VAEEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         return float(self.score_samples(X, condition).mean())
 
     def sample(
-        self, n_samples: int = 1, random_state: Any = None, condition: Any = None
-    ) -> Any:
-        """Draw z from the prior and decode it.
+        self,
+        n_samples: int = 1,
+        random_state: RandomState = None,
+        condition: object = None,
+    ) -> DataFrame | Array:
+        """Draw z from the prior and x from p(x|z).
 
         Args:
             n_samples: Number of rows.
@@ -207,19 +231,30 @@ class VAEEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
             condition: Of a conditional recipe, one for all rows or one for each.
 
         Returns:
-            E[x|z] (n_samples, n_features); of mixed columns a DataFrame of draws.
+            (n_samples, n_features); a DataFrame where X was one in `fit`.
         """
         check_is_fitted(self, "run_")
         seed = int(check_random_state(random_state).randint(2**31 - 1))
-        x = self.run_.sample(n_samples, seed=seed, condition=condition)
-        if self.mixed_:
-            return x
-        return x.numpy()
+        x = self.run_.sample(n_samples, seed=seed, condition=condition, pixels="draw")
+        if isinstance(x, Tensor):
+            return x.numpy()
+        return x
 
 
-def _is_mixed(X: Any) -> bool:
+def _is_frame(X: object) -> bool:
+    """True for a pandas DataFrame."""
+    return hasattr(X, "iloc") and hasattr(X, "dtypes")
+
+
+def _is_mixed(X: DataFrame) -> bool:
     """True for a DataFrame with columns of texts, categories or truth values."""
-    if not (hasattr(X, "iloc") and hasattr(X, "dtypes")):
-        return False
-    kinds = ("bool", "object", "category", "string", "str")
+    kinds = ("bool", "boolean", "object", "category", "string", "str")
     return any(str(kind) in kinds for kind in X.dtypes)
+
+
+def _float_type(X: DataFrame | Array) -> np.dtype:
+    """float32 where all of X is, else float64."""
+    if isinstance(X, np.ndarray):
+        return X.dtype
+    is_single = all(str(kind) == "float32" for kind in X.dtypes)
+    return np.dtype(np.float32 if is_single else np.float64)

@@ -14,7 +14,7 @@ from tightbound import api
 from tightbound import data as data_room
 from tightbound.data import DataSettings
 from tightbound.data.source import read_labels
-from tightbound.data.tables.encoding import back
+from tightbound.data.tables.frames import back
 from tightbound.estimator import VAEEstimator
 from tightbound.runs.run import load
 from tightbound.runtime.errors import TightboundError
@@ -84,7 +84,8 @@ def test_tables_of_one_kind_are_read_as_before() -> None:
     ):
         frame = pd.DataFrame(x, columns=["a", "b", "c"])
         data = data_room.load(frame)
-        assert not data.spec.fields and data.spec.domain == domain
+        assert [f.name for f in data.spec.fields] == ["a", "b", "c"]
+        assert data.spec.domain == domain and not data_room.load(x).spec.fields
         assert torch.equal(
             data.train.batch(torch.arange(5)),
             data_room.load(x).train.batch(torch.arange(5)),
@@ -202,8 +203,8 @@ def with_cell(column: str, row: int, value: Any) -> Any:
         ),
         (
             lambda: people().assign(when=pd.Timestamp("2020-01-01")),
-            {},
-            "column 'when' holds datetime64",
+            {"fields": {"when": "count"}},
+            "column 'when' holds times: it can be real, not count",
         ),
         (people, {"fields": {"colour": "real"}}, "column 'colour' holds no numbers"),
         (people, {"fields": {"hight": "real"}}, "did you mean 'height'?"),
@@ -414,20 +415,6 @@ def test_estimator_takes_a_frame_of_mixed_columns() -> None:
         == list(table.columns)
     )
     assert list(vae.feature_names_in_) == list(table.columns)
-
-
-def test_without_pandas_a_table_is_a_dict_of_arrays(
-    trained: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    import importlib.util
-
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    made = load(trained).sample(3)
-    assert (
-        isinstance(made, dict)
-        and list(made) == list(KINDS)
-        and all(len(v) == 3 for v in made.values())
-    )
 
 
 def test_labels_may_have_gaps_of_every_kind() -> None:

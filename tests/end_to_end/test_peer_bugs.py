@@ -110,7 +110,7 @@ def test_peers_4_9_nothing_is_random_that_was_not_asked_to_be() -> None:
         first = use()
         torch.manual_seed(2)
         assert torch.equal(first, use()), name
-    assert torch.equal(run.encode(x), run.posterior(x).mean)
+    assert torch.equal(run.encode(x), run.posterior(x)["z"].mean)
 
 
 def test_peers_4_10_a_validation_is_a_mean_over_examples_not_over_batches(

@@ -146,7 +146,7 @@ def test_the_part_that_the_architecture_page_adds_works(
         settings=settings,
         steps=3,
     )
-    assert run.prior.stddev.flatten().tolist() == [3.0, 3.0]  # type: ignore[union-attr]
+    assert run.prior["z"].stddev.flatten().tolist() == [3.0, 3.0]
     assert run.sample(5).shape == (5, 8, 8)
 
 

@@ -137,7 +137,7 @@ def on_grid(run: Run, x: Tensor) -> tuple[Tensor, Tensor, Tensor, float]:
     joint = torch.cat(
         [run.predictor.decode(Batch(part)).log_prob(x) for part in z.split(20_000)]
     ).double()
-    joint += run.prior.log_prob(z).double()  # type: ignore[union-attr]
+    joint += run.prior["z"].log_prob(z).double()
     cell = 2 * math.log(10 / 300)
     log_px = joint.logsumexp(0) + cell
     return z.double(), joint - log_px, log_px, cell
@@ -160,7 +160,7 @@ def test_gaps_of_a_two_latent_model_are_those_of_quadrature(two: Run) -> None:
     improve(two, x, local, 0, Search())
     shift = local.shifts["z"].shift.detach()
     stretch = local.shifts["z"].stretch.detach()
-    base = two.posterior(two.spec.to_raw(x)).base_dist  # type: ignore[union-attr]
+    base = two.posterior(two.spec.to_raw(x))["z"].base_dist
     for i in range(len(x)):
         z, log_posterior, log_px, cell = on_grid(two, x[i : i + 1])
         part = {

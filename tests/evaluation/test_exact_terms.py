@@ -65,7 +65,7 @@ def test_each_term_is_what_it_says(two: Run) -> None:
         x = two.data.test.batch(torch.tensor([row]))
         t = three_terms(two.model, x)
         assert abs(t.residual) < 1e-3
-        q, p = two.posterior(two.spec.to_raw(x)), two.prior
+        q, p = two.posterior(two.spec.to_raw(x))["z"], two.prior["z"]
         assert t.rate == pytest.approx(
             float(torch.distributions.kl_divergence(q, p)), abs=1e-3
         )  # type: ignore[arg-type]

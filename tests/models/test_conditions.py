@@ -361,7 +361,7 @@ def test_priors_are_fitted_to_conditional_runs_for_all_conditions_or_given_each(
         )
         for name in ("learned", "conditional")
     )
-    p = whole.prior
+    p = whole.prior["z"]
     assert ((p.mean - q.mean.mean(0)).abs() < 0.15 * total).all() and (
         (p.stddev / total).log().abs() < 0.15
     ).all()

@@ -23,7 +23,6 @@ MODULES = {
 WITH_OTHERS = {
     "markupsafe": "jinja2",
     "braceexpand": "webdataset",
-    "pandas": "datasets",
 }
 LATE = {"datasets", "h5py", "webdataset", "zarr"}  # imported by name, see `need`
 

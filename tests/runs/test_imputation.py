@@ -174,15 +174,14 @@ def test_imputations_beat_the_mean_of_each_column(table: Path, tmp_path: Path) -
     run, truth = load(table / "run"), np.load(table / "truth.npz")
     x, gone = truth["x"], truth["gone"]
     found = run.impute(str(table / "x.csv"), k=200, draws=3)
-    assert (
-        np.isfinite(found.x.numpy()).all()
-        and found.draws.shape == (3, 160, 4)
-        and (found.ess >= 1).all()
-    )
-    error = np.sqrt(np.mean((found.x.numpy() - x)[gone] ** 2))
+    filled = found.x.to_numpy()
+    assert list(found.x.columns) == ["a", "b", "c", "d"]
+    assert np.isfinite(filled).all() and (found.ess >= 1).all()
+    assert [draw.shape for draw in found.draws] == [(160, 4)] * 3
+    error = np.sqrt(np.mean((filled - x)[gone] ** 2))
     means = np.nanmean(np.where(gone, np.nan, x), 0)
     assert error < 0.5 * np.sqrt(np.mean((means - x)[gone] ** 2))
-    inside = np.abs(found.x.numpy() - x)[gone] < 2 * found.sd.numpy()[gone]
+    inside = np.abs(filled - x)[gone] < 2 * found.sd.to_numpy()[gone]
     assert inside.mean() > 0.8
     assert run.reconstruct(np.where(gone, np.nan, x)).shape == (160, 4)
 
@@ -196,16 +195,18 @@ def test_commands_write_imputations(
     run, data = table / "run", table / "x.csv"
     assert go("reconstruct", run, data, "--draws", 2, "--out", tmp_path / "a.npz") == 0
     with np.load(tmp_path / "a.npz") as made:
-        assert set(made.files) == {"x", "sd", "ess", "draws"} and made[
-            "draws"
-        ].shape == (2, 160, 4)
+        assert set(made.files) == {"x", "sd", "ess", "draws", "column"}
+        assert made["draws"].shape == (2, 160, 4)
+        assert made["column"].tolist() == ["a", "b", "c", "d"]
         assert np.isfinite(made["x"]).all()
     assert go("reconstruct", run, data, "--out", tmp_path / "a.csv") == 0
     assert go("encode", run, data, "--out", tmp_path / "z.csv") == 0
     assert go("score", run, data, "--out", tmp_path / "s.csv", "-k", 20) == 0
     assert go("evaluate", run, "-k", 20, "--subset", 4, "--quiet") == 0
     assert go("compare", run, "--out", tmp_path / "r.html") == 0
-    assert go("reconstruct", run, data, "--draws", 2, "--out", tmp_path / "b.csv") == 2
+    assert go("reconstruct", run, data, "--draws", 2, "--out", tmp_path / "b.csv") == 0
+    drawn = pd.read_csv(tmp_path / "b.csv")
+    assert list(drawn) == ["draw", "row", "a", "b", "c", "d"] and len(drawn) == 320
 
 
 def test_other_recipes_refuse_missing_values(table: Path, tmp_path: Path) -> None:

@@ -69,13 +69,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _prepare_process() -> None:
-    """Let any terminal show the output, and find modules in the working folder."""
+    """Let any terminal show the output."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a terminal without ± shows ?
-    if "" not in sys.path:
-        # The working folder, last: --set prior=mine:Prior finds mine.py there.
-        sys.path.append("")
 
 
 def _mistake(error: CycloptsError | TightboundError) -> int:
@@ -147,17 +144,25 @@ def _usage(error: CycloptsError) -> str:
     error.verbose = False
     command = " ".join(["tightbound", *(error.command_chain or ())])
     if isinstance(error, UnknownCommandError):
-        word = (error.unused_tokens or [""])[0]
-        commands = [name for name in app if not name.startswith("-")]
-        return f"unknown command {word!r}: {nearest(word, commands)}"
+        return _unknown_command(error)
     if isinstance(error, UnknownOptionError):
-        name = error.token.keyword or error.token.value
-        names = [n for argument in error.argument_collection for n in argument.names]
-        options = [name for name in names if name.startswith("--")]
-        return f"unknown option {name!r} of {command}: {nearest(name, options)}"
+        return _unknown_option(error, command)
     advice = f"{command} --help shows what it takes"
     if isinstance(error, MissingArgumentError) and error.argument is not None:
         return f"{command} needs {error.argument.name}: {advice}"
     sentences = [part.strip().rstrip(".") for part in str(error).split(". ")]
     clauses = [f"{part[:1].lower()}{part[1:]}" for part in sentences if part]
     return f"{'; '.join(clauses)}: {advice}"
+
+
+def _unknown_command(error: UnknownCommandError) -> str:
+    word = (error.unused_tokens or [""])[0]
+    names = [name for name in app if not name.startswith("-")]
+    return f"unknown command {word!r}: {nearest(word, names)}"
+
+
+def _unknown_option(error: UnknownOptionError, command: str) -> str:
+    name = error.token.keyword or error.token.value
+    names = [n for argument in error.argument_collection for n in argument.names]
+    options = [name for name in names if name.startswith("--")]
+    return f"unknown option {name!r} of {command}: {nearest(name, options)}"

@@ -21,7 +21,7 @@ from tightbound.cli.outputs import (
     noted,
     put,
     shared,
-    write_csv,
+    write_columns,
     write_npz,
 )
 from tightbound.cli.sharded_output import Parts
@@ -205,7 +205,7 @@ def _about(job: Job) -> str:
 
 
 def _maker(
-    run: Run, job: Job, examples: Ordered, condition: Any
+    run: Run, job: Job, examples: Ordered, condition: object
 ) -> Callable[[int], Iterator[Columns]]:
     """A function from the number of a part to its columns, some rows at a time."""
     c = None if condition is None else read_condition(condition, run.spec, 1)
@@ -249,7 +249,7 @@ def _with_condition(run: Run, rows: Rows, condition: Tensor | None) -> Batch:
     return Batch(rows.x, c)
 
 
-def _identity(run: Run, job: Job, data: Ordered, size: int) -> dict[str, Any]:
+def _identity(run: Run, job: Job, data: Ordered, size: int) -> dict[str, object]:
     """Everything that the rows depend on, under the words that messages use for it."""
     tree = run.config.model_dump(mode="json")
     del tree["data"]["source"]
@@ -289,8 +289,7 @@ def _write_one(
             for name in ("name", "label"):
                 first[name] = columns.pop(name, [""] * done)
             columns = first | columns
-        lists = [_as_list(column) for column in columns.values()]
-        write_csv(out, list(columns), zip(*lists, strict=True))
+        write_columns(out, columns)
     else:
         _parquet(out, columns)
     return done
@@ -313,12 +312,6 @@ def _concatenated(parts: list[Any]) -> Any:
     if isinstance(parts[0], np.ndarray):
         return np.concatenate(parts)
     return [value for part in parts for value in part]
-
-
-def _as_list(column: Any) -> list[Any]:
-    if isinstance(column, np.ndarray):
-        return column.tolist()
-    return column
 
 
 def _parquet(out: Target, columns: Columns) -> None:

@@ -27,9 +27,9 @@ def options(kind: str, part: Part) -> list[tuple[str, Any, str]]:
     ]
 
 
-def rows(recipe: Recipe) -> list[tuple[str, Any, str]]:
+def rows(recipe: Recipe) -> list[tuple[str, object, str]]:
     """Every key of a recipe, each component followed by its options."""
-    table: list[tuple[str, Any, str]] = []
+    table: list[tuple[str, object, str]] = []
     for key, description in described(Recipe).items():
         if key in ("name", "purpose", "paper", "train"):
             continue

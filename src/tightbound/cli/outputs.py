@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import csv
 import importlib.util
-import io
 import sys
-from collections.abc import Iterable, Sequence
+import zipfile
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from tightbound import data as data_room
@@ -31,9 +30,13 @@ from tightbound.runtime.errors import TightboundError, at_least
 from tightbound.runtime.foreign_errors import first_line, is_refused_pickle
 from tightbound.runtime.launch_context import LaunchContext, join_launch
 
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
 Array = NDArray[Any]
 Read = TypeVar("Read", Split, Ordered)
-EXAMPLES = ("png", "svg", "folder", "npz", "csv")
+EXAMPLES = ("png", "svg", "folder", "npz", "csv", "parquet")
+TABLES = ("npz", "csv", "parquet")
 AT_ONCE = 1000
 MOST_COLUMNS = 10
 
@@ -169,46 +172,52 @@ def _array_of_codes(path: Path, names: Sequence[str]) -> str:
 # ---- whole files
 
 
-def put(out: Target, data: Any) -> None:
+def put(out: Target, data: str | bytes | Callable[[BinaryIO], None]) -> None:
     """Write a file atomically; its folder is created where it is missing."""
     make_folder(out.path.parent)
     write_atomic(out.path, data)
 
 
-def write_npz(out: Target, arrays: dict[str, Any]) -> None:
-    """Write arrays by name."""
-    put(out, lambda file: np.savez_compressed(file, **arrays))
+def write_npz(out: Target, arrays: Mapping[str, ArrayLike]) -> None:
+    """Write arrays by name, texts without pickles."""
+    put(out, partial(_save_arrays, arrays=arrays))
 
 
-def write_csv(
-    out: Target, header: Sequence[str], rows: Iterable[Sequence[Any]]
-) -> None:
-    """Write a CSV file, real numbers with six digits."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(header)
-    writer.writerows(map(_cells, rows))
-    put(out, text.getvalue())
+def _save_arrays(file: BinaryIO, arrays: Mapping[str, ArrayLike]) -> None:
+    """Arrays of an .npz, of any names (numpy.savez has arguments of its own)."""
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, values in arrays.items():
+            array = np.asanyarray(values)
+            if array.dtype == object:
+                array = array.astype(str)
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as entry:
+                np.lib.format.write_array(entry, array, allow_pickle=False)
 
 
-def _cells(row: Sequence[Any]) -> list[Any]:
-    return [f"{value:.6g}" if isinstance(value, float) else value for value in row]
-
-
-def write_columns(out: Target, columns: dict[str, Any]) -> None:
-    """Columns by name, as arrays of an .npz or as a CSV file."""
+def write_frame(out: Target, frame: DataFrame) -> None:
+    """Write columns: CSV with all digits, an array each in .npz, or parquet."""
     if out.kind == "npz":
-        write_npz(out, {name: _without_objects(v) for name, v in columns.items()})
+        write_npz(out, {str(name): frame[name].to_numpy() for name in frame.columns})
+    elif out.kind == "parquet":
+        named = frame.rename(columns=str)
+        put(out, partial(named.to_parquet, index=_has_index(frame)))
     else:
-        rows = zip(*(v.tolist() for v in columns.values()), strict=True)
-        write_csv(out, list(columns), rows)
+        text = frame.to_csv(index=_has_index(frame), lineterminator="\n")
+        put(out, text)
 
 
-def _without_objects(column: Array) -> Array:
-    """A column of Python objects as text, which an .npz can hold without a pickle."""
-    if column.dtype == object:
-        return column.astype(str)
-    return column
+def _has_index(frame: DataFrame) -> bool:
+    """True where the rows have names or numbers of their own."""
+    import pandas
+
+    return not isinstance(frame.index, pandas.RangeIndex)
+
+
+def write_columns(out: Target, columns: Mapping[str, ArrayLike]) -> None:
+    """Write columns by name as CSV with all digits of each number, or parquet."""
+    import pandas
+
+    write_frame(out, pandas.DataFrame(dict(columns)))
 
 
 def _named(names: Sequence[str] | None) -> dict[str, Array]:
@@ -232,9 +241,15 @@ def reconstruct(
     """Write reconstructions, in a picture below their inputs; returns a summary."""
     _check_picture(run, out)
     split = read(run, data)
-    if run.spec.missing and run.spec.fields and draws:
+    is_table = run.spec.is_table
+    if (
+        run.spec.missing
+        and is_table
+        and draws
+        and (run.spec.is_mixed or out.kind != "npz")
+    ):
         return _write_draws(run, split, out, draws, condition)
-    if run.spec.missing and not run.spec.fields and out.kind == "npz":
+    if run.spec.missing and not run.spec.is_mixed and out.kind == "npz":
         return _write_imputed(run, split, out, draws, condition)
     if draws:
         raise TightboundError(
@@ -246,7 +261,7 @@ def reconstruct(
     at_least(1, n, "reconstructions")
     first = split.select(torch.arange(min(n, len(split))))
     inputs = first.batch(torch.arange(len(first)))
-    rebuilt = run.spec.to_model(run.reconstruct(first, condition))
+    rebuilt = run.spec.to_model(_numbers(run.reconstruct(first, condition)))
     view = _view(run, inputs)
     columns = min(MOST_COLUMNS, len(inputs))
     if out.kind == "svg":
@@ -280,11 +295,14 @@ def _write_imputed(
 ) -> str:
     """Examples with missing values filled in, their standard deviations and draws."""
     imputed = run.impute(split, draws=draws, condition=condition)
-    arrays = {"x": imputed.x, "sd": imputed.sd, "ess": imputed.ess}
+    arrays: dict[str, Array] = {
+        "x": _numbers(imputed.x).numpy(),
+        "sd": _numbers(imputed.sd).numpy(),
+        "ess": imputed.ess.numpy(),
+    }
     if draws:
-        arrays["draws"] = imputed.draws
-    as_numpy = {name: value.numpy() for name, value in arrays.items()}
-    write_npz(out, as_numpy | _named(split.names))
+        arrays["draws"] = np.stack([_numbers(draw).numpy() for draw in imputed.draws])
+    write_npz(out, arrays | _columns_of(run) | _named(split.names))
     return (
         f"{len(split)} examples, missing values filled in, with their standard "
         f"deviations: {out}"
@@ -294,22 +312,40 @@ def _write_imputed(
 def _write_draws(
     run: Run, split: Split, out: Target, draws: int, condition: str | None
 ) -> str:
-    """Multiple imputations of a table of mixed columns, one table below the other."""
+    """Multiple imputations of a table, one table below the other."""
+    import pandas
+
     tables = run.impute(split, draws=draws, condition=condition).draws
-    columns = {
-        "draw": np.repeat(np.arange(draws), len(split)),
-        "row": np.tile(np.arange(len(split)), draws),
-    }
-    for field in run.spec.fields:
-        parts = [np.asarray(table[field.name]) for table in tables]
-        columns[field.name] = np.concatenate(parts)
-    write_columns(out, columns)
+    joined = pandas.concat(list(tables), ignore_index=True)
+    joined.insert(0, "draw", np.repeat(np.arange(draws), len(split)), True)
+    joined.insert(1, "row", np.tile(np.arange(len(split)), draws), True)
+    write_frame(out, joined)
     return f"{draws} draws of {len(split)} examples, one below the other: {out}"
+
+
+def _numbers(x: Tensor | DataFrame) -> Tensor:
+    """Raw rows as a tensor, also those of a table of plain numbers or times."""
+    if isinstance(x, Tensor):
+        return x
+    table = data_room.table_of(x, "the table")
+    numbers = data_room.table_numbers(table, [])
+    if numbers is None:
+        raise TightboundError(
+            "these examples are rows of a table, not pictures: name --out F.csv or F.npz"
+        )
+    return numbers
+
+
+def _columns_of(run: Run) -> dict[str, Array]:
+    """The names of the columns as an array of an .npz, of a table of numbers."""
+    if not run.spec.is_table:
+        return {}
+    return {"column": np.asarray([field.name for field in run.spec.fields])}
 
 
 def write(
     run: Run,
-    x: Any,
+    x: Tensor | DataFrame,
     out: Target,
     *,
     names: Sequence[str] | None = None,
@@ -317,15 +353,17 @@ def write(
 ) -> str:
     """Write examples (n, ...) in raw units and layout; returns a line about them."""
     _check_picture(run, out)
-    if run.spec.fields:
-        write_columns(out, {f.name: np.asarray(x[f.name]) for f in run.spec.fields})
-    elif out.kind == "npz":
-        write_npz(out, {"x": x.numpy(), **_named(names)})
-    elif out.kind == "csv":
-        flat = x.flatten(1).tolist()
-        write_csv(out, [f"x_{i + 1}" for i in range(len(flat[0]))], flat)
+    is_plain = not run.spec.is_mixed
+    if out.kind == "npz" and is_plain:
+        arrays = {"x": _numbers(x).numpy()} | _columns_of(run)
+        write_npz(out, arrays | _named(names))
+    elif not isinstance(x, Tensor) and out.kind in TABLES:
+        write_frame(out, x)
+    elif out.kind in TABLES:
+        flat = _numbers(x).flatten(1).numpy()
+        write_columns(out, {f"x_{i + 1}": column for i, column in enumerate(flat.T)})
     else:
-        model_units = run.spec.to_model(x)
+        model_units = run.spec.to_model(_numbers(x))
         view = _view(run, model_units)
         unit = view.unit(model_units.numpy())
         if out.kind == "folder":
@@ -337,7 +375,7 @@ def write(
 
 
 def _check_picture(run: Run, out: Target) -> None:
-    if run.spec.fields and out.kind not in ("npz", "csv"):
+    if run.spec.is_mixed and out.kind not in TABLES:
         raise TightboundError(
             "these examples are rows of a table, not pictures: name --out F.csv or F.npz"
         )

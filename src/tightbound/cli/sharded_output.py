@@ -38,7 +38,7 @@ class Parts:
         self,
         out: Target,
         columns: Mapping[str, type],
-        identity: Mapping[str, Any],
+        identity: Mapping[str, object],
         data: Ordered,
         launch: LaunchContext,
     ) -> None:
@@ -62,7 +62,9 @@ class Parts:
         return self.folder / f"{self.head}{part:05d}-of-{self.n:05d}{self.tail}"
 
     def write(
-        self, make: Callable[[int], Iterator[dict[str, Any]]], tick: Callable[..., None]
+        self,
+        make: Callable[[int], Iterator[dict[str, object]]],
+        tick: Callable[..., None],
     ) -> tuple[int, int, int]:
         """Write the missing parts of this process's share.
 
@@ -86,13 +88,13 @@ class Parts:
             self.launch.gather(len(share))  # waits until all parts are written
             return self.launch.on_rank_zero(self._rows), self.n, len(done)
 
-    def _lock(self) -> AbstractContextManager[Any]:
+    def _lock(self) -> AbstractContextManager[object]:
         if self.launch.is_rank_zero:
             return RunLock(self.folder, "writing", self.head)
         return nullcontext()
 
     def _fill(
-        self, file: BinaryIO, part: int, rows: Iterator[dict[str, Any]], count: Count
+        self, file: BinaryIO, part: int, rows: Iterator[dict[str, object]], count: Count
     ) -> None:
         """Write one part to an open file, a row group at a time."""
         import pyarrow
@@ -205,7 +207,7 @@ class Count:
             self.tick(self.done, self.total, "shard")
 
 
-def _tag(path: Path) -> dict[str, Any]:
+def _tag(path: Path) -> dict[str, object]:
     """The identity in a part's metadata; empty where it cannot be read."""
     from pyarrow import ArrowException, parquet
 
@@ -219,7 +221,7 @@ def _tag(path: Path) -> dict[str, Any]:
     return {}
 
 
-def _short(value: Any) -> Any:
+def _short(value: object) -> object:
     """A value as it is, or its hash where it is long."""
     text = json.dumps(value, sort_keys=True)
     if len(text) <= 100:

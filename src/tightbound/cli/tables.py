@@ -28,12 +28,14 @@ WIDE = 140
 SILENT = 10.0  # seconds between two lines of progress
 
 
-def show_json(value: Any) -> None:
+def show_json(value: object) -> None:
     """Print JSON."""
     print(json.dumps(value, indent=2, ensure_ascii=False))
 
 
-def table(heads: Sequence[str], rows: Sequence[Sequence[Any]], title: str = "") -> None:
+def table(
+    heads: Sequence[str], rows: Sequence[Sequence[object]], title: str = ""
+) -> None:
     """Print rows under their heads; text wraps, except in the first column."""
     grid = Table(
         box=SIMPLE_HEAD,
@@ -124,9 +126,9 @@ def parts(recipe: Recipe) -> list[str]:
     return [f"{key} {_brief(getattr(recipe, key))}" for key in changed or keys[:5]]
 
 
-def _flat(values: Mapping[str, Any], under: str = "") -> dict[str, Any]:
+def _flat(values: Mapping[str, object], under: str = "") -> dict[str, object]:
     """Nested settings by their dotted keys."""
-    flat: dict[str, Any] = {}
+    flat: dict[str, object] = {}
     for key, value in values.items():
         if isinstance(value, Mapping):
             flat |= _flat(value, f"{under}{key}.")
@@ -135,7 +137,7 @@ def _flat(values: Mapping[str, Any], under: str = "") -> dict[str, Any]:
     return flat
 
 
-def _brief(value: Any) -> str:
+def _brief(value: object) -> str:
     if isinstance(value, Part):
         options = ", ".join(f"{k}={v}" for k, v in value.options.items())
         if options:
@@ -204,7 +206,7 @@ def _recipe(recipe: Recipe) -> None:
     print("auto: settled before the first step, and then kept in the run's config.toml")
 
 
-def _settings(section: str | None, config: Config) -> list[tuple[str, Any, str]]:
+def _settings(section: str | None, config: Config) -> list[tuple[str, object, str]]:
     """(key, value, meaning) of the settings of a section, or of those of none."""
     from tightbound.config import SECTIONS, Config
 
@@ -272,12 +274,12 @@ def _history(run: Run) -> list[tuple[str, str]]:
     lines = run.history()
     if not lines:
         return [("log", "none yet")]
-    best = [line for line in lines if line.get("best")][-1:] or lines[-1:]
+    best = [line for line in lines if line["best"]][-1:] or lines[-1:]
     valid = best[0]["valid"]
     shown = [
         f"{name} {valid[name]:.2f}"
         for name in ("elbo", "distortion", "rate", "log_px")
-        if name in valid
+        if valid.get(name) is not None
     ]
     return [
         ("steps done", f"{lines[-1]['step']} in {lines[-1]['time']:.0f} s"),
@@ -287,23 +289,24 @@ def _history(run: Run) -> list[tuple[str, str]]:
 
 def _evaluation(run: Run) -> list[tuple[str, str]]:
     """The figures of evaluation.json."""
-    from tightbound.runs.folder import RunFolder
+    from tightbound.evaluation import saved
 
-    path = RunFolder(Path(str(run.folder))).evaluation_file
-    if not path.is_file():
-        return [("evaluation", f"none yet: tightbound evaluate {run.folder}")]
+    assert run.folder is not None
     try:
-        figures = json.loads(path.read_text(encoding="utf-8"))
-        lines = [
-            _figure(name, figures[name])
-            for name in ("elbo", "log_px", "gap", "distortion", "rate")
-            if name in figures
-        ]
-        title = f"{figures['split']} (n = {figures['n']}, K = {figures['k']})"
-        return [(title, "\n".join(lines))]
-    except (ValueError, KeyError, TypeError):
+        tree = saved.read(run.folder, run.fingerprint)
+    except TightboundError as error:
         advice = f"tightbound evaluate {run.folder} makes it again"
-        return [("evaluation", f"{path} is damaged: {advice}")]
+        return [("evaluation", f"{error}: {advice}")]
+    if tree is None:
+        return [("evaluation", f"none yet: tightbound evaluate {run.folder}")]
+    figures = tree["terms"]
+    lines = [
+        _figure(name, figures[name])
+        for name in ("elbo", "log_px", "gap", "distortion", "rate")
+        if name in figures
+    ]
+    title = f"{tree['split']} (n = {tree['n']}, K = {tree['k']})"
+    return [(title, "\n".join(lines))]
 
 
 def _figure(name: str, figure: Any) -> str:

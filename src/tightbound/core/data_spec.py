@@ -26,13 +26,18 @@ KINDS: dict[Kind, tuple[Layout, ...]] = {
 
 
 class Column(BaseModel):
-    """One column of a table of mixed columns.
+    """One column of a table.
 
     Args:
         name: Name in the table.
-        kind: Kind of its values.
+        kind: Kind of its values. Times and time spans are real, in seconds.
         values: Values of a binary or categorical column, in the order of their codes 0, 1, ...
-        type: The numpy type in the table, as "int64", "bool" or "str".
+        type: The numpy or pandas type in the table, as "int64", "Int64", "str" or
+            "datetime64[us]".
+        zone: Time zone of a column of times; "" for none.
+        step: All values in training are multiples of it, as 1 for whole numbers and 86400
+            for whole days; 0 for any number.
+        number: The name in the table where it is an integer, as of a DataFrame without names.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -41,6 +46,27 @@ class Column(BaseModel):
     kind: ColumnKind
     values: tuple[bool | int | float | str, ...] = ()
     type: str = "float64"
+    zone: str = ""
+    step: float = 0.0
+    number: int | None = None
+
+    @property
+    def is_time(self) -> bool:
+        """True for times (datetime64) and time spans (timedelta64)."""
+        return self.type.startswith(("datetime64", "timedelta64"))
+
+    @property
+    def is_whole(self) -> bool:
+        """True where the values are whole numbers, times and categories aside."""
+        if self.values or self.is_time:
+            return False
+        is_integer = self.type.lower().startswith(("int", "uint"))
+        return is_integer or self.step == 1 or self.kind == "count"
+
+    @property
+    def label(self) -> str | int:
+        """The name as it stands in the table."""
+        return self.name if self.number is None else self.number
 
     @property
     def width(self) -> int:
@@ -159,9 +185,11 @@ class DataSpec(BaseModel):
 
     Two kinds of units are in use. *Raw* units are those of the user (grey levels 0..16, bytes,
     metres), in the user's `layout`. *Model* units are those of likelihoods: channels first,
-    float32, and equal to raw units with two exceptions. In domain `unit`, integer levels 0..L-1
+    float32, and equal to raw units with three exceptions. In domain `unit`, integer levels 0..L-1
     are read as real numbers x / (L-1) in [0, 1]. In domain `mixed`, raw rows have a number or code
-    for each of `fields`, the columns of a table, and a categorical column becomes one-hot.
+    for each of `fields`, the columns of a table, and a categorical column becomes one-hot. Real
+    numbers far from 0 against their spread, as seconds since 1970, are read less `offset`, which
+    is subtracted in float64.
 
     Args:
         shape: Shape of one example in model units: (D,), or channels first, (C, L), (C, H, W) or
@@ -171,7 +199,9 @@ class DataSpec(BaseModel):
         layout: Order of the axes of raw examples.
         divisor: Raw units divided by it are model units.
         rows: Number of training examples; None for a stream of unknown length.
-        fields: Columns of a table of mixed columns.
+        fields: Columns of a table with names, whatever its domain.
+        offset: Of each column of a table or vector, or channel of other data: a number that raw
+            values are read less, 0 where float32 holds their digits; empty where all are 0.
         condition: Condition of each example, of data for a conditional model.
         missing: Whether NaN marks values that were not observed.
         labels: Names of the classes that a model learns from.
@@ -197,6 +227,7 @@ class DataSpec(BaseModel):
     divisor: float = 1.0
     rows: int | None = None
     fields: tuple[Column, ...] = ()
+    offset: tuple[float, ...] = ()
     condition: Condition | None = None
     missing: bool = False
     labels: tuple[str, ...] | None = None
@@ -276,11 +307,22 @@ class DataSpec(BaseModel):
         ends = list(itertools.accumulate((f.width for f in self.fields), initial=0))
         return [slice(*pair) for pair in itertools.pairwise(ends)]
 
+    @property
+    def is_mixed(self) -> bool:
+        """True for a table whose columns are of several kinds."""
+        return self.domain == "mixed"
+
+    @property
+    def is_table(self) -> bool:
+        """True for a table with named columns."""
+        return bool(self.fields)
+
     def to_model(self, raw: Tensor) -> Tensor:
         """Convert raw rows (n, ...), in `layout`, to model units, float32 (n, *shape)."""
-        if self.fields:
+        if self.is_mixed:
             import torch
 
+            raw = self._shifted(raw, -1)
             pairs = zip(self.fields, raw.unbind(1), strict=True)
             return torch.cat([column.to_model(values) for column, values in pairs], 1)
         x = raw
@@ -288,18 +330,30 @@ class DataSpec(BaseModel):
             x = x.unsqueeze(1)
         elif self.layout.endswith("c"):
             x = x.movedim(-1, 1)
-        x = x.float().reshape(len(x), *self.shape)
+        x = self._shifted(x.reshape(len(x), *self.shape), -1).float()
         if self.divisor != 1.0:
             x = x / self.divisor
         return x
 
     def to_raw(self, x: Tensor) -> Tensor:
-        """Convert model units (n, *shape) to raw units in `layout`; not rounded."""
-        if self.fields:
-            import torch
+        """Convert model units (n, *shape) to raw units in `layout`; not rounded.
 
-            pairs = zip(self.fields, self.places, strict=True)
-            return torch.stack([column.to_raw(x[:, at]) for column, at in pairs], 1)
+        Returns:
+            Of the dtype of x; float64 where there is an `offset`.
+        """
+        if not self.is_mixed:
+            return self.spread_to_raw(self._shifted(x, 1))
+        import torch
+
+        pairs = zip(self.fields, self.places, strict=True)
+        raw = torch.stack([column.to_raw(x[:, at]) for column, at in pairs], 1)
+        return self._shifted(raw, 1)
+
+    def spread_to_raw(self, x: Tensor) -> Tensor:
+        """Convert differences such as standard deviations to raw units in `layout`.
+
+        They have no `offset`; tables of mixed columns have no such units.
+        """
         if self.divisor != 1.0:
             x = x * self.divisor
         if "c" not in self.layout:
@@ -308,6 +362,15 @@ class DataSpec(BaseModel):
             return x.movedim(1, -1)
         return x
 
+    def _shifted(self, x: Tensor, sign: int) -> Tensor:
+        """x (n, columns or channels, ...) with `offset` added or subtracted in float64."""
+        if not self.offset:
+            return x
+        import torch
+
+        offset = torch.tensor(self.offset, dtype=torch.float64, device=x.device)
+        return x.double() + sign * offset.reshape(-1, *[1] * (x.dim() - 2))
+
     def as_domain(self, domain: Domain) -> DataSpec:
         """The same data read in another domain, with mean and std in its units."""
         if domain == self.domain:
@@ -315,7 +378,7 @@ class DataSpec(BaseModel):
         divisor = 1.0
         if domain == "unit" and self.discrete:
             divisor = float((self.levels or 2) - 1)
-        update: dict[str, object] = {"domain": domain, "divisor": divisor}
+        update: dict[str, object] = {"domain": domain, "divisor": divisor, "offset": ()}
         if domain not in ("levels", "categorical", "unit"):
             update["levels"] = None
         factor = self.divisor / divisor

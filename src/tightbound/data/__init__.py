@@ -19,8 +19,11 @@ if TYPE_CHECKING:
     from tightbound.data.source import as_latents as as_latents
     from tightbound.data.streams.loader import LoaderSplit as LoaderSplit
     from tightbound.data.streams.shards import ShardSplit as ShardSplit
-    from tightbound.data.tables.encoding import frame as frame
-    from tightbound.data.tables.encoding import plain_frame as plain_frame
+    from tightbound.data.tables.frames import filled_frame as filled_frame
+    from tightbound.data.tables.frames import frame as frame
+    from tightbound.data.tables.frames import plain_frame as plain_frame
+    from tightbound.data.tables.frames import table_numbers as table_numbers
+    from tightbound.data.tables.frames import table_of as table_of
 
 _HOME = {
     "Data": "loading",
@@ -31,8 +34,11 @@ _HOME = {
     "ShardSplit": "streams.shards",
     "Split": "prepare.split",
     "as_latents": "source",
-    "frame": "tables.encoding",
-    "plain_frame": "tables.encoding",
+    "filled_frame": "tables.frames",
+    "frame": "tables.frames",
+    "plain_frame": "tables.frames",
+    "table_numbers": "tables.frames",
+    "table_of": "tables.frames",
     "list_sources": "formats.listing",
     "load": "loading",
     "read": "conform",
@@ -48,6 +54,7 @@ __all__ = [
     "ShardSplit",
     "Split",
     "as_latents",
+    "filled_frame",
     "frame",
     "list_sources",
     "load",
@@ -55,6 +62,8 @@ __all__ = [
     "read",
     "read_one",
     "read_parts",
+    "table_numbers",
+    "table_of",
 ]
 
 

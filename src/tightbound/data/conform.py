@@ -25,7 +25,8 @@ from tightbound.data.prepare.infer import check_read, check_values, survey
 from tightbound.data.prepare.split import Split
 from tightbound.data.settings import DataSettings
 from tightbound.data.source import RawSource, RawSplit
-from tightbound.data.tables.encoding import coded
+from tightbound.data.tables.conditions import take_conditions
+from tightbound.data.tables.matching import Matched, matched
 from tightbound.runtime.errors import TightboundError
 
 Change = Callable[[Tensor], Tensor]
@@ -69,11 +70,20 @@ def read(source: object, spec: DataSpec, settings: DataSettings | None = None) -
     if isinstance(source, str) and source in BUILTIN:
         return _read_builtin(source, spec, settings, plain)
     raw = open_source(_with_row_axis(source, spec), plain)
-    split = raw.splits.get("all") or raw.splits.get("test") or raw.splits["train"]
+    raw = take_conditions(raw, plain, optional=True)
+    names = ("all", "test", "train", "valid")
+    split = next(raw.splits[name] for name in names if name in raw.splits)
     if len(raw.splits) > 1:
         raw = raw.with_notices(f"{raw.where}: its test split is read")
-    split, digest = coded(raw, spec, split)
-    return _conform(split, raw, digest, spec, settings)
+    found = matched(
+        raw,
+        split,
+        spec.fields,
+        is_mixed=spec.is_mixed,
+        masked=spec.missing,
+        skipped=[name for name, kind in settings.fields.items() if kind == "skip"],
+    )
+    return _conform(found, raw, spec, settings)
 
 
 def _read_builtin(
@@ -95,7 +105,7 @@ def _read_builtin(
         layout=data.spec.layout,
         label_names=data.label_names,
     )
-    return _conform(split, raw, data.digest, spec, settings)
+    return _conform(Matched(split, data.digest), raw, spec, settings)
 
 
 def plain_settings(spec: DataSpec, settings: DataSettings) -> DataSettings:
@@ -146,7 +156,7 @@ def read_one(
 
 
 def _checked(split: Split, spec: DataSpec) -> Split:
-    same = ("shape", "domain", "levels", "layout", "divisor", "fields")
+    same = ("shape", "domain", "levels", "layout", "divisor", "fields", "offset")
     if any(getattr(split.spec, key) != getattr(spec, key) for key in same):
         raise TightboundError(
             f"the split has {split.spec!r}, but the model was trained on "
@@ -157,7 +167,7 @@ def _checked(split: Split, spec: DataSpec) -> Split:
 
 def raw_shape(spec: DataSpec) -> tuple[int, ...]:
     """The shape of one example in the user's layout."""
-    if spec.fields:
+    if spec.is_mixed:
         return (len(spec.fields),)
     if "c" not in spec.layout:
         return spec.shape[1:]
@@ -168,23 +178,22 @@ def raw_shape(spec: DataSpec) -> tuple[int, ...]:
 
 def _with_row_axis(source: Any, spec: DataSpec) -> object:
     """A single example as an array of one; any other source unchanged."""
+    if hasattr(source, "to_frame") and spec.is_table:  # a row of a DataFrame
+        return source.to_frame().T.infer_objects()
     shape = getattr(source, "shape", None)
     if shape is None or tuple(shape) not in (raw_shape(spec), spec.shape):
         return source
-    if hasattr(source, "to_frame"):  # a row of a DataFrame
-        return source.to_frame().T
+    if hasattr(source, "to_frame"):
+        return source.to_numpy()[None]
     return source[None]
 
 
 def _conform(
-    split: RawSplit,
-    source: RawSource,
-    digest: str,
-    spec: DataSpec,
-    settings: DataSettings,
+    found: Matched, source: RawSource, spec: DataSpec, settings: DataSettings
 ) -> Split:
     """Rows in the layout and domain of the spec, with a fixed draw of greys."""
-    notices = [*source.notices]
+    split = found.split
+    notices = [*source.notices, *found.notices]
     change = _change(source, spec, settings, notices)
     x = split.x.map(change) if isinstance(split.x, OnDisk) else change(split.x)
     grey = _grey(x, source, spec, settings, notices)
@@ -201,8 +210,9 @@ def _conform(
         c=_condition(split, source, spec),
         notices=tuple(notices),
         checks=spec if isinstance(x, OnDisk) else None,
-        digest=digest,
+        digest=found.digest,
         label_names=source.label_names,
+        table=found.table,
     )
 
 
@@ -220,8 +230,15 @@ def _condition(split: RawSplit, source: RawSource, spec: DataSpec) -> Tensor | N
         return None
     if not condition.mean:
         if split.c is None:
-            return _class_ids(split, source, condition)
+            return _class_ids(split.y, source.label_names, source, condition)
+        if split.c.dim() == 1:
+            return _class_ids(split.c, source.condition_names, source, condition)
         return None
+    if split.c is not None and split.c.dim() == 1:
+        raise TightboundError(
+            f"{source.where} has classes as conditions, the model was trained on the "
+            f"numbers {', '.join(condition.names)}"
+        )
     if split.c is not None and split.c.shape[1] != condition.width:
         raise TightboundError(
             f"{source.where} has conditions of {split.c.shape[1]} numbers, "
@@ -231,13 +248,15 @@ def _condition(split: RawSplit, source: RawSource, spec: DataSpec) -> Tensor | N
 
 
 def _class_ids(
-    split: RawSplit, source: RawSource, condition: Condition
+    ids: Tensor | None,
+    names: tuple[str, ...] | None,
+    source: RawSource,
+    condition: Condition,
 ) -> Tensor | None:
     """Class ids of these rows by the class names of the model."""
-    if split.y is None:
+    if ids is None:
         return None
-    names = source.label_names or condition.names
-    y = same_ids(split.y, names, condition.names)
+    y = same_ids(ids, names or condition.names, condition.names)
     if bool((y < 0).any()):
         row = int((y < 0).nonzero()[0])
         raise TightboundError(

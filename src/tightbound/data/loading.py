@@ -18,6 +18,7 @@ from tightbound.data.on_disk import ExcludingIndex, OnDisk, rows_to_check
 from tightbound.data.opening import open_source, open_stream
 from tightbound.data.prepare.binarize import FixedDraws, drawn_on_disk
 from tightbound.data.prepare.conditions import condition_of, labels_of
+from tightbound.data.prepare.duplicates import Overlap, overlap_of
 from tightbound.data.prepare.infer import (
     Facts,
     check_values,
@@ -28,13 +29,17 @@ from tightbound.data.prepare.infer import (
     moments,
     survey,
 )
-from tightbound.data.prepare.partition import Partition, SplitRows, partition
+from tightbound.data.prepare.offsets import lost_values, offsets_of
+from tightbound.data.prepare.partition import Partition, partition
+from tightbound.data.prepare.rows import SplitRows
 from tightbound.data.prepare.split import Split, Transform
 from tightbound.data.settings import DataSettings
 from tightbound.data.source import RawSource, RawSplit, sha256_text
 from tightbound.data.streams.loader import Loader, LoaderSplit, is_stream, sample
 from tightbound.data.streams.shards import ShardSplit, Stream
-from tightbound.data.tables.encoding import coded, named, settle_fields
+from tightbound.data.tables.conditions import take_conditions
+from tightbound.data.tables.encoding import settle_fields, table_fields
+from tightbound.data.tables.matching import matched
 from tightbound.runtime.errors import TightboundError
 
 _STATISTICS_ROWS = 50_000
@@ -59,7 +64,7 @@ class Data:
         factor_names: the names of the ground-truth factors.
         factor_sizes: the number of values of each factor.
         held_out: whether valid and test have other examples than train.
-        columns: the columns of a table with names.
+        overlap: the numbers of rows that are equal to a row of another split.
     """
 
     name: str
@@ -75,7 +80,7 @@ class Data:
     factor_names: tuple[str, ...] | None = None
     factor_sizes: tuple[int, ...] | None = None
     held_out: bool = True
-    columns: tuple[Column, ...] = ()
+    overlap: Overlap | None = None
 
     @property
     def splits(self) -> dict[str, Split | LoaderSplit | ShardSplit]:
@@ -162,7 +167,8 @@ def load(
     settings = settings.model_copy(update={"split_seed": seed})
     stream = open_stream(source, settings, seed)
     loader = source if is_stream(source) else None
-    raw = settle_fields(_read_raw(source, stream, settings, seed), settings)
+    raw = take_conditions(_read_raw(source, stream, settings, seed), settings)
+    raw = settle_fields(raw, settings)
     _check_image_settings(raw, settings)
     for name, other in (("valid", valid), ("test", test)):
         if other is not None:
@@ -207,9 +213,10 @@ def _with_loader(data: Data, loader: Loader, seed: int) -> Data:
 
 
 def _check_image_settings(source: RawSource, settings: DataSettings) -> None:
-    """Refuse size and channels for data that are not image files."""
-    for key in ("size", "channels"):
-        if getattr(settings, key) != "auto" and key not in source.resolved:
+    """Refuse settings of image files for data that are not image files."""
+    for key in ("size", "channels", "bits", "white_level"):
+        default = DataSettings.model_fields[key].default
+        if getattr(settings, key) != default and key not in source.resolved:
             raise TightboundError(
                 f"data.{key} is for image files, and {source.where} has arrays, "
                 "used as they are: drop it"
@@ -223,8 +230,12 @@ def _check_streamable(source: RawSource, settings: DataSettings) -> None:
             "a model with labels or conditions needs its data in memory, and "
             f"{source.where} streams: give a map-style Dataset, an array or a file"
         )
-    if settings.binarize == "static" or settings.limit is not None:
-        key = "limit" if settings.limit is not None else "binarize=static"
+    needing_rows = {
+        "limit": settings.limit is not None,
+        "binarize=static": settings.binarize == "static",
+        f"duplicates={settings.duplicates}": settings.duplicates != "keep",
+    }
+    for key in [key for key, is_set in needing_rows.items() if is_set]:
         raise TightboundError(
             f"data.{key} needs rows that stay, and {source.where} streams: drop "
             "it, or pass a map-style Dataset"
@@ -255,6 +266,7 @@ def _attach(
     Of the other source, the split of that name is used, or its only one.
     """
     extra = open_source(other, settings.model_copy(update=dict(source.resolved)))
+    extra = take_conditions(extra, settings)
     split = extra.splits.get(name)
     if split is None and len(extra.splits) == 1:
         split = next(iter(extra.splits.values()))
@@ -262,10 +274,15 @@ def _attach(
         raise TightboundError(
             f"{name}={extra.where} has several splits and none is named {name!r}: pass one of them"
         )
-    fields = DataSpec(
-        shape=(1,), domain="mixed", fields=source.fields, missing=settings.allow_missing
+    found = matched(
+        extra,
+        split,
+        source.fields or _plain_columns(source),
+        is_mixed=bool(source.fields),
+        masked=settings.allow_missing,
+        skipped=[key for key, kind in settings.fields.items() if kind == "skip"],
     )
-    split, digest = coded(extra, fields, split)
+    split = found.split
     base = next(iter(source.splits.values()))
     if split.x.shape[1:] != base.x.shape[1:]:
         raise TightboundError(
@@ -273,14 +290,39 @@ def _attach(
             f"{tuple(split.x.shape[1:])} where {source.where} has "
             f"{tuple(base.x.shape[1:])}: both need the same shape"
         )
+    split = _same_classes(split, extra, source, name)
+    return replace(
+        source.with_split(name, split),
+        digest=sha256_text(source.digest, name, found.digest),
+        notices=(*source.notices, *extra.notices, *found.notices),
+    )
+
+
+def _plain_columns(source: RawSource) -> tuple[Column, ...]:
+    """The names of the columns of a table of plain numbers, in order."""
+    names = list(source.column_types)
+    if source.table is not None:
+        names = list(source.table.columns)
+    return tuple(Column(name=name, kind="real") for name in names)
+
+
+def _same_classes(
+    split: RawSplit, extra: RawSource, source: RawSource, name: str
+) -> RawSplit:
+    """Labels and class conditions of a split as ids of the classes of a source."""
     if split.y is not None and extra.label_names != source.label_names:
         y = same_ids(split.y, extra.label_names or (), source.label_names or ())
         split = replace(split, y=y)
-    return replace(
-        source.with_split(name, split),
-        digest=sha256_text(source.digest, name, digest),
-        notices=(*source.notices, *extra.notices),
-    )
+    if split.c is None or split.c.dim() != 1:
+        return split
+    c = same_ids(split.c, extra.condition_names, source.condition_names)
+    if bool((c < 0).any()):
+        row = int((c < 0).nonzero()[0])
+        raise TightboundError(
+            f"{name}={extra.where}: row {row} (counting from 0) has a condition that the "
+            f"training data did not have, which has {', '.join(source.condition_names[:20])}"
+        )
+    return replace(split, c=c)
 
 
 def same_ids(y: Tensor, names: tuple[str, ...], others: tuple[str, ...]) -> Tensor:
@@ -305,9 +347,15 @@ def assemble(settled: SettledSource, seed: int) -> Data:
             f"{source.where} is binary already: "
             f"data.binarize={settled.settings.binarize} has nothing to do"
         )
-    spec = _final_spec(settled.spec, parts, settings, seed)
+    spec, notices = _final_spec(settled.spec, parts, settings, seed)
+    source = source.with_notices(*notices)
     splits = _splits(parts.rows, settled.spec, spec, settings)
+    overlap = overlap_of(parts.rows, seed)
+    is_published = bool({"valid", "test"} & set(settled.source.splits))
+    source = source.with_notices(*overlap.messages(source.where, is_published))
     settings_keys = [f"{key}={getattr(settings, key)}" for key in _DIGEST_KEYS]
+    if settings.duplicates != "keep":
+        settings_keys.append(f"duplicates={settings.duplicates}")
     return Data(
         name=source.name,
         source=source.where,
@@ -321,7 +369,7 @@ def assemble(settled: SettledSource, seed: int) -> Data:
         label_names=source.label_names,
         factor_names=source.factor_names,
         factor_sizes=source.factor_sizes,
-        columns=source.fields or named(source.table, spec),
+        overlap=overlap,
     )
 
 
@@ -348,16 +396,26 @@ def _final_settings(settled: SettledSource, parts: Partition) -> DataSettings:
 
 def _final_spec(
     spec: DataSpec, parts: Partition, settings: DataSettings, seed: int
-) -> DataSpec:
-    """The spec of the model's input, with statistics, condition and labels."""
+) -> tuple[DataSpec, list[str]]:
+    """The spec of the model's input, with its columns, statistics, condition and labels.
+
+    Returns:
+        The spec, and messages about values that models cannot tell apart.
+    """
     train = parts.rows["train"]
+    x = train.split.x
     rows = train.sample(_STATISTICS_ROWS, seed)
-    if settings.binarize == "none":
-        mean, std = moments(train.split.x, rows, spec)
-    else:
-        mean, _ = moments(train.split.x, rows, spec.as_domain("unit"))
+    if settings.binarize != "none":
+        mean, _ = moments(x, rows, spec.as_domain("unit"))
         std = (mean * (1 - mean)).sqrt()
         spec = binary(spec)
+    if not spec.fields:
+        spec = spec.model_copy(update={"fields": table_fields(parts.source, spec)})
+    notices: list[str] = []
+    if settings.binarize == "none":
+        spec = offsets_of(x, rows, spec, parts.source.where)
+        notices = lost_values(x, rows, spec, parts.source.where)
+        mean, std = moments(x, rows, spec)
     condition = None
     if settings.condition is not None:
         condition = condition_of(parts.source, parts.rows, settings)
@@ -365,16 +423,15 @@ def _final_spec(
     share = 1.0
     if settings.use_labels:
         names, share = labels_of(parts.source, parts.rows)
-    return spec.model_copy(
-        update={
-            "mean": mean,
-            "std": std,
-            "rows": len(train),
-            "condition": condition,
-            "labels": names,
-            "labelled": share,
-        }
-    )
+    update = {
+        "mean": mean,
+        "std": std,
+        "rows": len(train),
+        "condition": condition,
+        "labels": names,
+        "labelled": share,
+    }
+    return spec.model_copy(update=update), notices
 
 
 def binary(spec: DataSpec) -> DataSpec:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import zipfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -14,15 +15,14 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from tightbound.data.formats.arrays import (
-    label_column,
-    load_csv,
-    load_idx,
-    load_npy,
-    load_npz,
-)
+from tightbound.data.formats.arrays import load_idx, load_npy, load_npz
 from tightbound.data.formats.builtin import BUILTIN
 from tightbound.data.formats.chunked import load_h5, load_parquet, load_zarr
+from tightbound.data.formats.delimited import load_delimited
+from tightbound.data.formats.frame_file import load_feather
+from tightbound.data.formats.labels import find_label
+from tightbound.data.formats.sparse import densify
+from tightbound.data.formats.text_columns import with_typed_texts
 from tightbound.data.formats.torch_dataset import from_dataset
 from tightbound.data.images.decode import EXTENSIONS
 from tightbound.data.images.folder import file_entry, list_folder, list_zip, load_images
@@ -33,28 +33,36 @@ from tightbound.data.source import (
     RawSplit,
     as_tensor,
     is_numbers,
+    is_sparse,
     read_labels,
     read_numbers,
     sha256_of,
     sha256_text,
+    unmasked,
 )
 from tightbound.data.streams.huggingface import load_hf, open_hf
 from tightbound.data.streams.loader import gather
 from tightbound.data.streams.shards import Stream, open_wds
-from tightbound.data.tables.table import frame_source
-from tightbound.runtime.errors import TightboundError, nearest
+from tightbound.data.tables.frames import columns_frame, frame_source
+from tightbound.runtime.errors import TightboundError, cut, nearest, os_reason
+from tightbound.runtime.reading import check_regular
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
 
 _READERS: dict[str, Callable[[Path, DataSettings], RawSource]] = {
     ".npy": load_npy,
     ".npz": load_npz,
-    ".csv": load_csv,
-    ".tsv": load_csv,
+    ".csv": load_delimited,
+    ".tsv": load_delimited,
     ".idx": load_idx,
     ".h5": load_h5,
     ".hdf5": load_h5,
     ".zarr": load_zarr,
     ".parquet": load_parquet,
+    ".feather": load_feather,
 }
+_PACKED = (".csv.gz", ".tsv.gz")
 _FOLDERS = (".zarr", ".parquet")
 _STREAMS: dict[str, Callable[[str, DataSettings, int], Stream]] = {
     "wds": open_wds,
@@ -96,6 +104,13 @@ def _open_path(name: str, settings: DataSettings) -> RawSource:
         return load_hf(name.removeprefix("hf:"), settings)
     path = _existing_path(name)
     kind = path.suffix.lower()
+    if path.name.lower().endswith(_PACKED):
+        return load_delimited(path, settings)
+    if kind == ".h5ad":
+        raise TightboundError(
+            f"{name} is a file of AnnData, which is not read: pass its matrix adata.X in "
+            "Python, sparse or dense, or save it as .npy"
+        )
     if path.is_dir() and kind not in _FOLDERS:
         return load_images(list_folder(path), name, settings)
     if kind in _READERS:
@@ -120,15 +135,27 @@ def _existing_path(name: str) -> Path:
             f"({', '.join(BUILTIN)}), a file or a folder"
         )
     path = Path(name).expanduser()
-    if path.exists():
+    if _exists(path):
+        check_regular(path)
         return path
     if path.name == name and not path.suffix:
         raise TightboundError(
-            f"{name!r} is no built-in set, file or folder: {nearest(name, BUILTIN)}"
+            f"{cut(repr(name))} is no built-in set, file or folder: {nearest(name, BUILTIN)}"
         )
     raise TightboundError(
-        f"{name} does not exist: check the path (built-in sets: {', '.join(BUILTIN)})"
+        f"{cut(name)} does not exist: check the path (built-in sets: {', '.join(BUILTIN)})"
     )
+
+
+def _exists(path: Path) -> bool:
+    """Whether a path exists; refuses a name that no disk takes."""
+    try:
+        return path.exists()
+    except (OSError, ValueError) as error:
+        reason = os_reason(error) if isinstance(error, OSError) else cut(error)
+        raise TightboundError(
+            f"{cut(repr(str(path)))} cannot be a path ({reason}): check it"
+        ) from error
 
 
 def _is_idx(path: Path) -> bool:
@@ -142,6 +169,10 @@ def _in_memory(source: object, settings: DataSettings) -> RawSource:
     if isinstance(source, DataLoader):
         return gather(source)
     x, y = _examples_and_labels(source)
+    if isinstance(x, dict):
+        x = columns_frame(x)
+    if is_sparse(x):
+        x = densify(x, settings, "the matrix")
     if hasattr(x, "columns") and hasattr(x, "iloc"):
         return _from_frame(x, y, settings)
     if isinstance(x, (Tensor, np.ndarray)) or hasattr(x, "__array__"):
@@ -149,7 +180,7 @@ def _in_memory(source: object, settings: DataSettings) -> RawSource:
     if isinstance(x, list):
         return _from_list(x, y, settings)
     is_map = hasattr(x, "__getitem__") and hasattr(x, "__len__")
-    if is_map and not isinstance(x, dict):
+    if is_map:
         return from_dataset(x, settings)
     raise TightboundError(
         f"a {type(x).__name__} cannot be read as data: pass a name, a path, an array, a "
@@ -172,14 +203,18 @@ def _examples_and_labels(source: object) -> tuple[object, object]:
     return x, y
 
 
-def _from_frame(frame: Any, y: object, settings: DataSettings) -> RawSource:
+def _from_frame(frame: DataFrame, y: object, settings: DataSettings) -> RawSource:
     """A source over a DataFrame; labels may be one of its columns."""
-    notices: list[str] = []
-    label = None
-    if y is None:
-        names = [str(name) for name in frame.columns]
-        label = label_column("the DataFrame", names, True, settings, notices)
-    return frame_source(frame, y, settings, label, notices)
+    if y is not None:
+        return with_typed_texts(frame_source(frame, y, settings, None, []), settings)
+    names = [str(name) for name in frame.columns]
+    found = find_label(
+        "the DataFrame", names, lambda i: frame.iloc[:, i].to_numpy(), settings
+    )
+    source = with_typed_texts(
+        frame_source(frame, None, settings, found.number, list(found.notices)), settings
+    )
+    return replace(source, resolved={**source.resolved, **found.resolved})
 
 
 def _from_list(items: list[Any], y: Any, settings: DataSettings) -> RawSource:
@@ -188,6 +223,13 @@ def _from_list(items: list[Any], y: Any, settings: DataSettings) -> RawSource:
     if isinstance(first, Image.Image):
         pairs = items if y is None else list(zip(items, y, strict=True))
         return from_dataset(pairs, settings)
+    if any(is_sparse(item) for item in items):
+        raise TightboundError(
+            "a list of sparse matrices is not read: stack them as one, as by "
+            "scipy.sparse.vstack"
+        )
+    if any(isinstance(item, np.ma.MaskedArray) for item in items):
+        items = [unmasked(np.ma.asarray(item)) for item in items]
     try:
         stacked = torch.stack(items) if isinstance(first, Tensor) else np.asarray(items)
     except (ValueError, RuntimeError):
@@ -215,6 +257,10 @@ def from_arrays(
         key = sha256_text("map", x.filename, x.offset, x.dtype.str, x.shape)
         split = RawSplit(map_on_disk(x, what))
         return RawSource("array", what, {"all": split}, key, notices=tuple(notices))
+    levels = None
+    if isinstance(x, np.ma.MaskedArray):
+        levels = 256 if x.dtype == np.uint8 else None
+        _check_mask(x, settings, what)
     rows = as_tensor(x, what, notices)
     if rows.ndim == 0:
         raise TightboundError(
@@ -230,6 +276,21 @@ def from_arrays(
         what,
         {"all": RawSplit(rows, labels, c=c)},
         sha256_of(rows, labels) if c is None else sha256_of(rows, c),
+        levels=levels,
         label_names=names,
         notices=tuple(notices),
+    )
+
+
+def _check_mask(
+    x: np.ma.MaskedArray[Any, Any], settings: DataSettings, what: str
+) -> None:
+    """Refuse masked values, which are missing, unless values may be missing."""
+    mask = np.ma.getmaskarray(x)
+    if settings.allow_missing or not mask.any():
+        return
+    row = int(np.argwhere(mask)[0][0]) if mask.ndim else 0
+    raise TightboundError(
+        f"{what}: row {row} (counting from 0) has a masked value, which is missing: drop "
+        "such rows, fill them in, or train recipe missing-data, which takes missing values"
     )

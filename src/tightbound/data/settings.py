@@ -40,6 +40,19 @@ class DataSettings(BaseModel):
     channels: Literal["auto", 1, 3] = Field(
         "auto", description="of image files: grey (1) or colour (3)"
     )
+    bits: Literal[8, 16] = Field(
+        8,
+        description=(
+            "of 16-bit image files: 8 scales their grey values to 0..255, 16 keeps them"
+        ),
+    )
+    white_level: Literal["auto"] | Annotated[int, Field(ge=1, le=65535)] = Field(
+        "auto",
+        description=(
+            "grey value of 16-bit image files that becomes 255; auto: the highest of "
+            "the training images"
+        ),
+    )
     kind: Literal["auto", "vector", "signal", "image", "volume"] = Field(
         "auto",
         description="the kind of an array's examples, where its shape is ambiguous",
@@ -89,15 +102,42 @@ class DataSettings(BaseModel):
     split_seed: Annotated[int, Field(ge=0, lt=2**32)] | None = Field(
         0, description="seed of the random splits"
     )
+    duplicates: Literal["keep", "together", "drop"] = Field(
+        "keep",
+        description=(
+            "equal rows in several splits: keep only counts them, together keeps them "
+            "in one of the random splits, drop leaves them out of training; together "
+            "also drops those of published splits"
+        ),
+    )
     skip_bad: bool = Field(
         False, description="leave out image files that cannot be read"
     )
     header: Literal["auto"] | bool = Field(
         "auto", description="whether line 1 of a CSV file names the columns"
     )
+    encoding: str = Field(
+        "utf-8", description="the encoding of a CSV file, as latin-1 or utf-16"
+    )
+    decimal: Literal["auto", "point", "comma"] = Field(
+        "auto", description="the decimal sign of a CSV file, where it is not clear"
+    )
+    dates: Literal["auto", "day-first", "month-first"] = Field(
+        "auto", description="the order in dates such as 01/02/2020 of a CSV file"
+    )
     label: str | int | None = Field(
         None,
-        description="the column of a CSV file that holds labels, by name or number",
+        description=(
+            "the column of a table that holds labels, by name or number; none: no column; "
+            "by default one called label, class, y or target whose values are classes"
+        ),
+    )
+    label_required: bool = Field(
+        True,
+        description=(
+            "refuse a table without the column of data.label; false for the data that a "
+            "trained model reads later, set by the reader"
+        ),
     )
     condition: str | tuple[str, ...] | None = Field(
         None,
@@ -171,6 +211,26 @@ class DataSettings(BaseModel):
         if width:
             return (int(height), int(width))
         return int(height)
+
+    @field_validator("encoding")
+    @classmethod
+    def _encoding(cls, value: str) -> str:
+        """Refuse a name that is no encoding of text."""
+        try:
+            "".encode(value)
+        except (LookupError, ValueError):
+            raise ValueError(
+                f"{value!r} is no encoding of text: use utf-8, latin-1, cp1252 or utf-16"
+            ) from None
+        return value
+
+    @field_validator("label", mode="before")
+    @classmethod
+    def _label(cls, value: object) -> object:
+        """Read "", False and -1 as "none"."""
+        if value is False or value in ("", -1, "-1"):
+            return "none"
+        return value
 
     @field_validator("augment", mode="before")
     @classmethod

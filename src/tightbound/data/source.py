@@ -25,7 +25,8 @@ class RawSplit:
         y: class ids (n,), -1 where a label is unknown.
         names: the name of each example, as its file name.
         factors: indices of the ground-truth factors (n, F).
-        c: conditions (n, C), where a model is conditioned on numbers, not on y.
+        c: conditions, where a model is not conditioned on y: numbers (n, C), or the ids
+            (n,) of the classes of a column.
     """
 
     x: Any
@@ -50,11 +51,13 @@ class RawSource:
         label_names: the names of the classes.
         factor_names: the names of the ground-truth factors.
         factor_sizes: the number of values of each factor.
-        condition_names: the names of the conditioning numbers.
+        condition_names: the names of the conditioning numbers, or of the classes of a
+            conditioning column.
         resolved: settings that the reader resolved, as size and channels of images.
         notices: messages for the user, one line each.
         table: the named columns of a table.
         fields: the kind of each column, for a table with columns of several kinds.
+        column_types: the numpy type of each column of numbers that stay on the disk.
     """
 
     name: str
@@ -72,20 +75,24 @@ class RawSource:
     notices: tuple[str, ...] = ()
     table: Any = None
     fields: tuple[Column, ...] = ()
+    column_types: Mapping[str, str] = field(default_factory=dict)
 
     def with_split(self, name: str, split: RawSplit) -> RawSource:
         """A copy with this split added or replaced."""
         return replace(self, splits={**self.splits, name: split})
 
     def with_images(self, resolved: Mapping[str, object]) -> RawSource:
-        """A copy for bytes of images (n, C, H, W); unchanged without resolved settings.
+        """A copy for levels of images (n, C, H, W); unchanged without resolved settings.
 
         Args:
-            resolved: the size and channels that the images have.
+            resolved: the size, channels, bits and white level that the images have.
         """
         if not resolved:
             return self
-        return replace(self, layout="chw", levels=256, resolved=dict(resolved))
+        levels = 256
+        if resolved.get("bits") == 16:
+            levels = 1 + int(str(resolved["white_level"]))
+        return replace(self, layout="chw", levels=levels, resolved=dict(resolved))
 
     def with_notices(self, *notices: str) -> RawSource:
         """A copy with these notices added."""
@@ -114,11 +121,19 @@ def sha256_text(*keys: object) -> str:
 def as_tensor(array: object, what: str, notices: list[str]) -> Tensor:
     """A tensor that shares the array's memory where torch has its dtype, else a copy.
 
-    A copy of a memory map is reported in `notices`.
+    A copy of a memory map is reported in `notices`. Masked values become NaN.
 
     Raises:
-        TightboundError: for an array of complex numbers or of objects.
+        TightboundError: for an array of complex numbers or of objects, and for a sparse
+            matrix.
     """
+    if is_sparse(array):
+        raise TightboundError(
+            f"{what} is sparse, which is read only as a whole: pass the matrix itself, or "
+            "make it dense"
+        )
+    if isinstance(array, np.ma.MaskedArray):
+        array = unmasked(array)
     if isinstance(array, Tensor):
         x = array.detach().cpu()
         if x.dtype == torch.bfloat16:
@@ -144,6 +159,27 @@ def as_tensor(array: object, what: str, notices: list[str]) -> Tensor:
     return torch.from_numpy(a)
 
 
+def is_sparse(x: object) -> bool:
+    """True for a sparse matrix or array of scipy, and a sparse tensor of torch."""
+    if isinstance(x, Tensor):
+        return x.layout != torch.strided
+    return type(x).__module__.startswith("scipy.sparse")
+
+
+def unmasked(array: np.ma.MaskedArray[Any, Any]) -> np.ndarray:
+    """A masked array of numbers as a plain one, NaN where it is masked.
+
+    Other values stay as they are: integers become float64 only where one is masked.
+    """
+    if not np.ma.is_masked(array):
+        return np.asarray(array.data)
+    if array.dtype.kind == "f":
+        return array.filled(np.nan)
+    if array.dtype.kind in "iub":
+        return array.astype(np.float64).filled(np.nan)
+    return array.astype(object).filled(None)
+
+
 def _torch_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
     """The numpy dtype nearest to this one that torch also has."""
     native = dtype.newbyteorder("=")
@@ -160,6 +196,8 @@ def as_latents(z: object) -> Tensor:
     Raises:
         TightboundError: where z is not numeric, or a row is not finite.
     """
+    if isinstance(z, np.ma.MaskedArray):
+        z = unmasked(z)
     try:
         rows = torch.as_tensor(z, dtype=torch.float32)
     except (TypeError, ValueError, RuntimeError):
@@ -185,7 +223,13 @@ def is_gap(value: object) -> bool:
 
 
 def _as_array(values: object, dtype: type | None = None) -> np.ndarray:
-    """Labels or conditions as a numpy array."""
+    """Labels or conditions as a numpy array, missing where they are masked."""
+    if is_sparse(values):
+        raise TightboundError(
+            "labels or conditions are sparse: pass them as a dense array"
+        )
+    if isinstance(values, np.ma.MaskedArray):
+        return unmasked(values)
     if isinstance(values, Tensor):
         return values.detach().cpu().numpy()
     return np.asarray(values, dtype)

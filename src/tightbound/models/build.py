@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import Any
 
 from torch import nn
@@ -52,7 +53,7 @@ def resolve_domain(
         TightboundError: Where the likelihood does not fit the data.
     """
     if recipe.likelihood.name == "auto":
-        chosen: dict[str, Any] = {"name": AUTO[spec.domain]}
+        chosen: dict[str, object] = {"name": AUTO[spec.domain]}
         # the mixture needs all channels of a pixel, so no missing values
         if photographs(spec) and recipe.missing == "refused":
             chosen = {"name": "logistic-mixture", "components": 5}
@@ -201,12 +202,10 @@ def build(
     condition_encoder = None
     features = encoder.features
     if spec.condition is not None:
-        if grid or scales:
-            raise TightboundError(
-                "latents on grids take no condition: set network mlp, or conv without shrink"
-            )
         condition = spec.condition.width
-        condition_encoder = network.link(features + condition)
+        condition_encoder = _make_condition_encoder(
+            network, features + condition, is_vector=not grid and not scales
+        )
         features = condition_encoder.features
     classes = 0
     if recipe.hierarchy == "labelled" and recipe.classes != "auto":
@@ -223,24 +222,12 @@ def build(
         network=network,
     )
 
-    def make_posterior(features: int, latent: int, places: int = 1) -> Posterior:
-        posterior: Posterior = make_component(
-            "posterior",
-            recipe.posterior,
-            trust,
-            features,
-            latent,
-            places=places,
-            spec=spec,
-        )
-        return posterior
-
     parts = Parts(
         network=network,
         latents=latents,
         features=features,
         prior=prior,
-        posterior=make_posterior,
+        posterior=partial(_make_posterior, recipe, spec, trust),
         out=(likelihood.params, *spec.shape),
         condition=condition,
         classes=classes,
@@ -270,10 +257,44 @@ def build(
         mask_input=mask_input,
         objective=objective,
     )
+    _attach(model)
+    return model, objective
+
+
+def _attach(model: VAE) -> None:
+    """Give the complete model to each part that acts in training."""
     for module in list(model.modules()):
         if isinstance(module, ModelPart):
             module.attach(model)
-    return model, objective
+
+
+def _make_condition_encoder(network: Any, inputs: int, is_vector: bool) -> Any:
+    """The module that joins the features of x and the condition."""
+    if not is_vector:
+        raise TightboundError(
+            "latents on grids take no condition: set network mlp, or conv without shrink"
+        )
+    return network.link(inputs)
+
+
+def _make_posterior(
+    recipe: Recipe,
+    spec: DataSpec,
+    trust: bool,
+    features: int,
+    latent: int,
+    places: int = 1,
+) -> Posterior:
+    posterior: Posterior = make_component(
+        "posterior",
+        recipe.posterior,
+        trust,
+        features,
+        latent,
+        places=places,
+        spec=spec,
+    )
+    return posterior
 
 
 def _make_network(recipe: Recipe, trust: bool) -> Any:

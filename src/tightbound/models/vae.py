@@ -79,7 +79,7 @@ class VAE(nn.Module):
                 examples = torch.zeros(CONDITIONS, spec.condition.width)
             self.register_buffer("conditions", examples)
         #: The complete settings of a model made by `tb.build`, for `tb.save`.
-        self.run_settings: Any = None
+        self.run_settings: object = None
         self._sums: dict[str, Tensor] | None = None
 
     @property

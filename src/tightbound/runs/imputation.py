@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -15,36 +16,50 @@ from tightbound.core.draw import Draw
 from tightbound.distributions.random import ContentNoise, seed_for, seeded, tiles
 from tightbound.models.vae import VAE
 
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
 VALUES_AT_ONCE = 4_000_000
 
 
 @dataclass(frozen=True)
 class Imputed:
-    """Examples whose missing values are filled in, in the units of the examples.
+    """Examples whose missing values are filled in, as `Run.impute` returns them.
 
     Attributes:
-        x: (n, ...), observed values unchanged, missing ones as their posterior mean (the most
-            probable value where values have no order).
+        x: (n, ...), observed values as they were given, missing ones as their posterior mean
+            (the most probable value where values have no order).
         sd: (n, ...), the standard deviation of each missing value given the observed ones; 0 of
-            observed values.
+            observed values, seconds of times.
         draws: (M, n, ...), multiple imputations, each a joint draw of all missing values.
         ess: (n,), effective sample size of the k importance samples.
 
-    `Run.impute` returns x and sd as tables, and draws as a list of tables, where the data are a
-    table of mixed columns.
+    x and sd are DataFrames, and draws is a list of them, where the data are a table.
     """
 
-    x: Any
-    sd: Any
-    draws: Any
+    x: Tensor | DataFrame
+    sd: Tensor | DataFrame
+    draws: Tensor | Sequence[DataFrame]
     ess: Tensor
 
 
-def spreads(imputed: Imputed, spec: DataSpec) -> Tensor:
-    """The standard deviation of each column of a table (n, columns).
+@dataclass(frozen=True)
+class Imputation:
+    """`Imputed` in model units."""
+
+    x: Tensor
+    sd: Tensor
+    draws: Tensor
+    ess: Tensor
+
+
+def spreads(imputed: Imputation, spec: DataSpec) -> Tensor:
+    """The standard deviation of each column of a table (n, columns), in raw units.
 
     Of a categorical column, one minus the probability of the most probable value.
     """
+    if not spec.is_mixed:
+        return spec.spread_to_raw(imputed.sd)
     columns = []
     for place, field in zip(spec.places, spec.fields, strict=True):
         if field.kind == "categorical":
@@ -55,7 +70,7 @@ def spreads(imputed: Imputed, spec: DataSpec) -> Tensor:
 
 
 @torch.no_grad()
-def impute(model: VAE, rows: Batch, k: int, seed: int, draws: int = 0) -> Imputed:
+def impute(model: VAE, rows: Batch, k: int, seed: int, draws: int = 0) -> Imputation:
     """Impute the missing values of examples in model units.
 
     With z_k ~ q(z | x_obs) and w_k proportional to p(x_obs, z_k) / q(z_k | x_obs),
@@ -74,7 +89,7 @@ def impute(model: VAE, rows: Batch, k: int, seed: int, draws: int = 0) -> Impute
     """
     at_once = max(1, VALUES_AT_ONCE // (k * model.spec.dims))
     parts = [_impute_part(model, part, k, seed, draws) for part in rows.split(at_once)]
-    return Imputed(
+    return Imputation(
         torch.cat([part.x for part in parts]).cpu(),
         torch.cat([part.sd for part in parts]).cpu(),
         torch.cat([part.draws for part in parts], 1).cpu(),
@@ -82,7 +97,7 @@ def impute(model: VAE, rows: Batch, k: int, seed: int, draws: int = 0) -> Impute
     )
 
 
-def _impute_part(model: VAE, rows: Batch, k: int, seed: int, draws: int) -> Imputed:
+def _impute_part(model: VAE, rows: Batch, k: int, seed: int, draws: int) -> Imputation:
     rows = rows.to(model.get_buffer("centre").device)
     missing = rows.x.isnan()
     log_w: list[Tensor] = []
@@ -108,7 +123,7 @@ def _impute_part(model: VAE, rows: Batch, k: int, seed: int, draws: int) -> Impu
     drawn = rows.x.new_empty(draws, *rows.x.shape)
     for i in range(draws):
         drawn[i] = _draw(model, rows, weight, z, seed_for(seed, "imputation", i))
-    return Imputed(
+    return Imputation(
         torch.where(missing, mean.to(rows.x), rows.x),
         torch.where(missing, sd.to(rows.x), 0),
         drawn,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -16,14 +15,14 @@ from tightbound.data.settings import DataSettings
 from tightbound.runtime.errors import TightboundError
 
 
-def read_split(x: Any, spec: DataSpec, settings: DataSettings) -> Split:
+def read_split(x: object, spec: DataSpec, settings: DataSettings) -> Split:
     """Anything that a user may pass as x, as a Split of the spec of a model."""
     names_a_row = isinstance(x, str) and ":" in x and not Path(x).exists()
     reader = data_room.read_one if names_a_row else data_room.read
     return reader(x, spec, settings)
 
 
-def read_condition(condition: Any, spec: DataSpec, n: int) -> Tensor:
+def read_condition(condition: object, spec: DataSpec, n: int) -> Tensor:
     """The condition of n rows as c (n, C).
 
     Args:
@@ -44,14 +43,19 @@ def read_condition(condition: Any, spec: DataSpec, n: int) -> Tensor:
 
 
 def read_batch(
-    x: Any, spec: DataSpec, settings: DataSettings, condition: Any = None
+    x: object, spec: DataSpec, settings: DataSettings, condition: object = None
 ) -> Batch:
     """Any x as a Batch in model units, with its condition and labels.
 
     `condition` replaces the conditions that stand beside x in its source.
     """
-    split = read_split(x, spec, settings)
+    return batch_of(read_split(x, spec, settings), condition)
+
+
+def batch_of(split: Split, condition: object = None) -> Batch:
+    """All rows of a split as a Batch in model units; as `read_batch`."""
     rows = torch.arange(len(split))
     if condition is None:
         return split.examples(rows)
-    return Batch(split.batch(rows), read_condition(condition, spec, len(split)))
+    c = read_condition(condition, split.spec, len(split))
+    return Batch(split.batch(rows), c)

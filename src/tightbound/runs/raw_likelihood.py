@@ -20,7 +20,7 @@ class RawLikelihood(Distribution):
 
     With x_model = x_raw / divisor and D dimensions, log p(x_raw|z) = log p(x_model|z) - D
     log(divisor). The divisor differs from 1 in the domain `unit` alone, whose likelihoods are
-    densities; in all others the value is the same in both units.
+    densities; in all others the value is the same in both units, as an offset is a shift alone.
 
     Args:
         base: p(x|z) in model units, with batch shape (n,) and event shape spec.shape.
@@ -31,7 +31,7 @@ class RawLikelihood(Distribution):
     arg_constraints: dict[str, Any] = {}  # noqa: RUF012 (the name is torch's)
 
     def __init__(
-        self, base: Distribution, spec: DataSpec, read: Callable[[Any], Tensor]
+        self, base: Distribution, spec: DataSpec, read: Callable[[object], Tensor]
     ) -> None:
         self.base = base
         self.spec = spec
@@ -53,14 +53,14 @@ class RawLikelihood(Distribution):
 
         Args:
             value: Raw values (..., *event_shape) that broadcast with the batch shape as in
-                any torch distribution; or a table of mixed columns, as `Run.read` gives it.
+                any torch distribution; or a table, as `Run.read` gives it.
         """
         to_model = self._to_model if isinstance(value, Tensor) else self._read
         x = to_model(value)
         return self.base.log_prob(x) - self.spec.dims * math.log(self.spec.divisor)
 
     def sample(self, sample_shape: Any = ()) -> Tensor:
-        """Draws of x, (*sample_shape, n, *event_shape); of a table, numbers and codes."""
+        """Draws of x, (*sample_shape, n, *event_shape); of mixed columns, numbers and codes."""
         return self._to_raw(self.base.sample(torch.Size(sample_shape)))
 
     @property
@@ -71,9 +71,10 @@ class RawLikelihood(Distribution):
     @property
     def variance(self) -> Tensor:
         """The variance of each value; not defined for tables of mixed columns."""
-        if self.spec.fields:
+        if self.spec.is_mixed:
             raise NotImplementedError("a categorical column has no variance")
-        return self._to_raw(self.base.variance) * self.spec.divisor
+        variance = self._each(self.spec.spread_to_raw, self.base.variance)
+        return variance * self.spec.divisor
 
     def _to_model(self, raw: Tensor) -> Tensor:
         lead = raw.shape[: raw.dim() - len(self.event_shape)]
@@ -81,6 +82,10 @@ class RawLikelihood(Distribution):
         return self.spec.to_model(flat).reshape(*lead, *self.spec.shape)
 
     def _to_raw(self, x: Tensor) -> Tensor:
+        return self._each(self.spec.to_raw, x)
+
+    def _each(self, convert: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+        """Values (..., *shape) in model units, converted row by row."""
         lead = x.shape[: x.dim() - len(self.spec.shape)]
         flat = x.reshape(-1, *self.spec.shape)
-        return self.spec.to_raw(flat).reshape(*lead, *self.event_shape)
+        return convert(flat).reshape(*lead, *self.event_shape)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -22,11 +23,17 @@ from tightbound.runs import fitted_prior
 from tightbound.runs.fitted_prior import Fitted
 from tightbound.runs.folder import RunFolder
 from tightbound.runs.imputation import Imputed, impute, spreads
-from tightbound.runs.inputs import read_batch, read_condition, read_split
+from tightbound.runs.inputs import batch_of, read_batch, read_condition, read_split
 from tightbound.runs.predictor import Predictor
 from tightbound.runs.raw_likelihood import RawLikelihood
 from tightbound.runtime.atomic_files import make_folder
 from tightbound.runtime.errors import TightboundError, at_least, nearest
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+    from tightbound.data import Data, Split
+    from tightbound.data.tables.table import Table
 
 PIXELS = ("auto", "mean", "draw")
 
@@ -36,8 +43,10 @@ class Run:
 
     All methods take and return raw units: the values and the layout of the data that
     `train` was given. x is an array or tensor (n, ...), a table, a path, a built-in name or
-    `DATA:ROW`; results are tensors on the CPU, or tables. Nothing is random except `sample`,
-    `vary` and the draws of `impute`, which take a seed.
+    `DATA:ROW`; results are tensors on the CPU. Where the data have named columns (a DataFrame, a
+    dict of columns, CSV, TSV, parquet), new data are matched by these names, and results are
+    DataFrames with the names, types, order and index of the data. Nothing is random except
+    `sample`, `vary` and the draws of `impute`, which take a seed.
 
     `predictor` offers the same in model units, for code that works with the module.
 
@@ -56,7 +65,7 @@ class Run:
         config: Config,
         model: VAE,
         folder: Path | None = None,
-        data: Any = None,
+        data: Data | None = None,
         fitted: Fitted | None = None,
     ) -> None:
         self.predictor = Predictor(model)
@@ -113,7 +122,7 @@ class Run:
         return self.folder
 
     @property
-    def data(self) -> Any:
+    def data(self) -> Data:
         """The data that the run was trained on, read again where needed.
 
         Raises:
@@ -123,7 +132,7 @@ class Run:
             self._data = self._load_data()
         return self._data
 
-    def _load_data(self) -> Any:
+    def _load_data(self) -> Data:
         source = self.config.data.source
         digest = self.config.digest
         if not source:
@@ -156,7 +165,7 @@ class Run:
 
     # ---- examples in raw units
 
-    def read(self, x: Any) -> Any:
+    def read(self, x: object) -> Tensor | DataFrame:
         """Read examples from any source that `encode` takes, in raw units and layout.
 
         The values are those that the model is given: images are resized as in training, and
@@ -166,35 +175,42 @@ class Run:
             x: An array or tensor (n, ...), a path, a built-in name or `DATA:ROW`.
 
         Returns:
-            float32 (n, ...) on the CPU, NaN where a value is missing; of a table of mixed
-            columns a DataFrame (a dict of arrays without pandas).
+            float32 (n, ...) on the CPU, NaN where a value is missing, float64 where the data
+            have an offset (see `DataSpec`); of a table a DataFrame.
 
         Raises:
             TightboundError: x cannot be read, or is not of the kind that the run was trained on.
         """
         split = read_split(x, self.spec, self.config.data)
-        return self._layout(split.raw(torch.arange(len(split))).float())
+        raw = _raw(split)
+        if not self.spec.is_table:
+            return raw if self.spec.offset else raw.float()
+        return self._filled(raw, split.table)
 
-    def _layout(self, raw: Tensor) -> Any:
-        """Raw numbers as they are returned to the user: tables with names and values."""
-        if self.spec.fields:
+    def _filled(self, raw: Tensor, given: Table | None) -> DataFrame:
+        """Raw numbers as a table in which the cells that were given are as they were."""
+        if given is None:
             return data_room.frame(raw, self.spec.fields)
+        return data_room.filled_frame(raw, self.spec.fields, given)
+
+    def _to_raw(self, x: Tensor, given: Table | None = None) -> Tensor | DataFrame:
+        """Model units as they are returned to the user; a table has the index of `given`."""
+        raw = self.spec.to_raw(x)
+        if self.spec.is_table:
+            return data_room.frame(raw, self.spec.fields, given)
         return raw
 
-    def _to_raw(self, x: Tensor) -> Any:
-        return self._layout(self.spec.to_raw(x))
-
-    def _examples(self, x: Any, condition: Any) -> Batch:
+    def _examples(self, x: object, condition: object) -> Batch:
         return read_batch(x, self.spec, self.config.data, condition)
 
-    def _condition(self, condition: Any, n: int) -> Tensor | None:
+    def _condition(self, condition: object, n: int) -> Tensor | None:
         if condition is None:
             return None
         return read_condition(condition, self.spec, n)
 
     # ---- latents
 
-    def encode(self, x: Any, condition: Any = None) -> Tensor:
+    def encode(self, x: object, condition: object = None) -> Tensor:
         """The posterior mean of each example.
 
         Args:
@@ -216,7 +232,7 @@ class Run:
             )
         return self.spec.labels or tuple(map(str, range(self.model.classes["y"])))
 
-    def predict(self, x: Any, condition: Any = None) -> Tensor:
+    def predict(self, x: object, condition: object = None) -> Tensor:
         """q(y|x), the probability of each class or cluster.
 
         Args:
@@ -232,36 +248,34 @@ class Run:
         _ = self.classes
         return self.predictor.class_probabilities(self._examples(x, condition))
 
-    def posterior(
-        self, x: Any, condition: Any = None
-    ) -> Distribution | dict[str, Distribution]:
-        """q(z|x) as a distribution with batch shape (n,).
+    def posterior(self, x: object, condition: object = None) -> dict[str, Distribution]:
+        """q(z|x) of each site as a distribution with batch shape (n,).
 
         Args:
             x: Examples in raw units, as in `encode`.
             condition: As in `encode`.
 
         Returns:
-            The distribution; of a model with several sites one each, given the posterior
-            means of the others.
+            The distribution of each site by its name, such as `posterior(x)["z"]`; of several
+            sites given the posterior means of the others.
         """
         with torch.no_grad():
             latents = self.predictor.latents(self._examples(x, condition))
-        return _one_or_all({name: latents[name].q for name in self.sites})
+        return _present({name: latents[name].q for name in self.sites})
 
     @property
-    def prior(self) -> Distribution | dict[str, Distribution]:
-        """p(z) as a distribution.
+    def prior(self) -> dict[str, Distribution]:
+        """p(z) of each site as a distribution, such as `prior["z"]`.
 
-        Of several sites one each, given a draw of those above; of a conditional model given
-        a condition of its training data.
+        Of several sites each is given a draw of those above; of a conditional model they are
+        given a condition of its training data.
         """
         with torch.no_grad():
             latents = self.model.generate(1, Draw(source="p")).latents
         sites = dict.fromkeys([*self.sites, *self.model.sites])
-        return _one_or_all({name: latents[name].p for name in sites})
+        return _present({name: latents[name].p for name in sites})
 
-    def likelihood(self, z: Tensor, condition: Any = None) -> RawLikelihood:
+    def likelihood(self, z: object, condition: object = None) -> RawLikelihood:
         """p(x|z) as a distribution over x in raw units and layout.
 
         Args:
@@ -281,7 +295,7 @@ class Run:
             lambda x: self._examples(x, None).x,
         )
 
-    def _latents(self, z: Any, condition: Any) -> Batch:
+    def _latents(self, z: object, condition: object) -> Batch:
         """Latents to decode, with the condition that a conditional model needs."""
         z = data_room.as_latents(z)
         if condition is None and self.spec.condition is not None:
@@ -293,7 +307,7 @@ class Run:
 
     # ---- what comes out, in raw units
 
-    def decode(self, z: Any, condition: Any = None) -> Any:
+    def decode(self, z: object, condition: object = None) -> Tensor | DataFrame:
         """E[x|z] in raw units and layout; the most probable value of unordered values.
 
         Args:
@@ -301,19 +315,18 @@ class Run:
             condition: Of a conditional model, one for all rows or one for each.
 
         Returns:
-            (n, ...); of a table of mixed columns a DataFrame with their names, values and
-            types (a dict of arrays without pandas).
+            (n, ...); of a table a DataFrame with its names, values and types.
         """
         return self._to_raw(self.predictor.decode_mean(self._latents(z, condition)))
 
     def impute(
         self,
-        x: Any,
+        x: object,
         k: int = 1000,
         *,
         draws: int = 0,
         seed: int | None = None,
-        condition: Any = None,
+        condition: object = None,
     ) -> Imputed:
         """Fill in missing values (NaN) by their mean given the observed ones.
 
@@ -325,8 +338,8 @@ class Run:
             condition: As in `encode`.
 
         Returns:
-            Means, standard deviations and draws in raw units and layout; of a table of mixed
-            columns each of them is a table.
+            Means, standard deviations and draws in raw units and layout, with the observed
+            values as they were given; of a table each of them is a DataFrame.
 
         Raises:
             TightboundError: The model takes no missing values.
@@ -338,18 +351,30 @@ class Run:
                 f"run {self.name!r} takes no missing values: train --recipe missing-data"
             )
         seed = self.config.seed if seed is None else seed
-        imputed = impute(self.model, self._examples(x, condition), k, seed, draws)
-        if self.spec.fields:
-            sd = data_room.plain_frame(spreads(imputed, self.spec), self.spec.fields)
-            tables = [self._to_raw(draw) for draw in imputed.draws]
-            return Imputed(self._to_raw(imputed.x), sd, tables, imputed.ess)
-        to_raw = self.spec.to_raw
-        drawn = imputed.draws
-        if draws:
-            drawn = to_raw(drawn.flatten(0, 1)).unflatten(0, (draws, len(imputed.x)))
-        return Imputed(to_raw(imputed.x), to_raw(imputed.sd), drawn, imputed.ess)
+        split = read_split(x, self.spec, self.config.data)
+        rows = batch_of(split, condition)
+        imputed = impute(self.model, rows, k, seed, draws)
+        raw = _raw(split)
+        x_filled = self._completed(imputed.x, raw, split)
+        sd = spreads(imputed, self.spec)
+        drawn = [self._completed(draw, raw, split) for draw in imputed.draws]
+        if self.spec.is_table:
+            sd = data_room.plain_frame(sd, self.spec.fields, split.table)
+            return Imputed(x_filled, sd, drawn, imputed.ess)
+        empty = raw.new_empty(0, *raw.shape)
+        return Imputed(
+            x_filled, sd, torch.stack(drawn) if drawn else empty, imputed.ess
+        )
 
-    def reconstruct(self, x: Any, condition: Any = None) -> Any:
+    def _completed(self, x: Tensor, raw: Tensor, split: Split) -> Tensor | DataFrame:
+        """Raw rows with their gaps filled from x in model units, others as they were given."""
+        filled = torch.where(raw.isnan(), self.spec.to_raw(x).double(), raw.double())
+        if self.spec.is_table:
+            return self._filled(filled, split.table)
+        is_wide = raw.dtype in (torch.float64, torch.int32, torch.int64)
+        return filled if is_wide or self.spec.offset else filled.float()
+
+    def reconstruct(self, x: object, condition: object = None) -> Tensor | DataFrame:
         """E[x|z] at the posterior mean of each example, in raw units and layout.
 
         A model for missing values returns x with those filled in.
@@ -363,9 +388,11 @@ class Run:
         """
         if self.spec.missing:
             return self.impute(x, condition=condition).x
-        rows = self._examples(x, condition)
+        split = read_split(x, self.spec, self.config.data)
+        rows = batch_of(split, condition)
         z = self.predictor.encode_mean(rows)
-        return self._to_raw(self.predictor.decode_mean(Batch(z, rows.c)))
+        means = self.predictor.decode_mean(Batch(z, rows.c))
+        return self._to_raw(means, split.table)
 
     def sample(
         self,
@@ -374,16 +401,17 @@ class Run:
         seed: int = 0,
         temperature: float = 1.0,
         pixels: str = "auto",
-        condition: Any = None,
-    ) -> Any:
+        condition: object = None,
+    ) -> Tensor | DataFrame:
         """Draw z from the prior and return x in raw units and layout.
 
         Args:
             n: Number of samples.
             seed: Of the draws.
             temperature: Factor of the prior's standard deviation.
-            pixels: "mean" for E[x|z], "draw" for a draw from p(x|z), "auto" for a draw where
-                the data are a table of mixed columns, whose mean is no such row, else the mean.
+            pixels: "mean" for E[x|z], "draw" for a draw from p(x|z), "auto" for a draw of a
+                table or of vectors of numbers, whose means have less spread than the data, and
+                for the mean of all others, such as images.
             condition: Of a conditional model, or a model with classes, one for all samples
                 or one for each; drawn from those of training where None.
 
@@ -417,9 +445,16 @@ class Run:
                 conditions = self.model.get_buffer("conditions")
                 c = conditions[torch.randint(len(conditions), (n,))]
             z = self.predictor.sample_prior(n, temperature, c, y)
-            if pixels == "draw" or (pixels == "auto" and self.spec.fields):
+            if pixels == "draw" or (pixels == "auto" and self._draws_values()):
                 return self._to_raw(self.predictor.decode_sample(z))
             return self._to_raw(self.predictor.decode_mean(z))
+
+    def _draws_values(self) -> bool:
+        """True for tables and vectors of numbers; levels and 0/1 may be flat images."""
+        if self.spec.is_table:
+            return True
+        numbers = ("real", "count", "mixed")
+        return self.spec.kind == "vector" and self.spec.domain in numbers
 
     def _ignores_temperature(self) -> bool:
         """True if the prior is uniform: on a sphere, or over the codes of a codebook."""
@@ -433,7 +468,9 @@ class Run:
         cold, warm = draws
         return torch.allclose(cold, warm)
 
-    def vary(self, x: Any, n: int = 16, *, seed: int = 0, condition: Any = None) -> Any:
+    def vary(
+        self, x: object, n: int = 16, *, seed: int = 0, condition: object = None
+    ) -> Tensor | DataFrame:
         """n variations of one example: z drawn from q(z|x), then E[x|z].
 
         Args:
@@ -459,7 +496,9 @@ class Run:
             z = self.predictor.sample_posterior(rows)
         return self._to_raw(self.predictor.decode_mean(Batch(z, rows.c)))
 
-    def interpolate(self, a: Any, b: Any, n: int = 10, *, condition: Any = None) -> Any:
+    def interpolate(
+        self, a: object, b: object, n: int = 10, *, condition: object = None
+    ) -> Tensor | DataFrame:
         """n examples along the line between two posterior means (and conditions).
 
         Args:
@@ -488,7 +527,7 @@ class Run:
 
     # ---- the folder, and priors that are fitted after training
 
-    def with_data(self, data: Any) -> Run:
+    def with_data(self, data: Data) -> Run:
         """The same run with its splits in memory, as of `tb.build`."""
         return Run(self.config, self.model, self.folder, data, self.fitted)
 
@@ -519,11 +558,14 @@ class Run:
         place.write_weights(self.config, self.model.state_dict())
 
 
-def _one_or_all(sites: dict[str, Any]) -> Any:
-    """The only distribution, or all of them by their sites."""
-    if len(sites) > 1:
-        return sites
-    return next(iter(sites.values()))
+def _raw(split: Split) -> Tensor:
+    """All rows of a split in raw units."""
+    return split.raw(torch.arange(len(split)))
+
+
+def _present(sites: Mapping[str, Distribution | None]) -> dict[str, Distribution]:
+    """The distributions of the sites that have one."""
+    return {name: site for name, site in sites.items() if site is not None}
 
 
 def load(
@@ -555,6 +597,7 @@ def load(
     """
     folder = Path(folder)
     place = RunFolder(folder)
+    place.check_name()
     if not folder.is_dir():
         raise TightboundError(
             f"there is no run folder {str(folder)!r}: check the path, or train one first"
@@ -574,7 +617,7 @@ def load(
             f"tightbound train {config.data.source or 'DATA'} --out {folder} --resume"
         )
     model, _ = build(config.recipe, config.spec, trust=trust)
-    state, path = place.read_weights()
+    state, path = place.read_weights(config)
     fitted_prior.fill(model, state, path)
     run = Run(config, model.to(device), folder)
     if prior is None:

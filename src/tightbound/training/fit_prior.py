@@ -25,6 +25,7 @@ from tightbound.core.component import (
 from tightbound.core.draw import Clock, Draw
 from tightbound.core.latent import Latent
 from tightbound.core.trace import Trace
+from tightbound.data import Split
 from tightbound.distributions import ExtendedDistribution, moments
 from tightbound.distributions.random import StepNoise, seed_for
 from tightbound.models.build import build
@@ -199,7 +200,10 @@ def _fit(model: VAE, config: Config, run: Run, seed: int, show: Display) -> int:
         x, rows = examples(train, max(AT_ONCE, min(MOST, MOST_VALUES // run.spec.dims)))
         if n is None:
             n = len(x)
-        batch = Batch(x) if rows is None else train.examples(rows)
+        batch = Batch(x)
+        if rows is not None:
+            assert isinstance(train, Split)
+            batch = train.examples(rows)
         with torch.no_grad():
             part.fit(_encode(run.model, batch, seed))
     if learns:

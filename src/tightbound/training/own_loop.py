@@ -7,7 +7,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -103,25 +102,25 @@ class TrainingData:
         return self.splits.spec
 
     @property
-    def valid(self) -> Any:
+    def valid(self) -> Split:
         """The validation split."""
         return self.splits.valid
 
     @property
-    def test(self) -> Any:
+    def test(self) -> Split:
         """The test split."""
         return self.splits.test
 
 
 def build(
     recipe: str | Recipe = "vae",
-    data: Any = None,
+    data: object = None,
     *,
-    valid: Any = None,
-    test: Any = None,
+    valid: object = None,
+    test: object = None,
     seed: int | None = None,
-    settings: Mapping[str, Any] | None = None,
-    **more: Any,
+    settings: Mapping[str, object] | None = None,
+    **more: object,
 ) -> tuple[VAE, TrainingData]:
     """Make a VAE with initial weights, for a training loop of your own.
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -47,7 +46,11 @@ class CheckedNetwork(Network):
         return self._fit("link", (inputs,), None, inputs)
 
     def _fit(
-        self, kind: str, shape: tuple[int, ...], out: tuple[int, ...] | None, *args: Any
+        self,
+        kind: str,
+        shape: tuple[int, ...],
+        out: tuple[int, ...] | None,
+        *args: object,
     ) -> nn.Module:
         module_name = f"the {kind} of network {self.name!r}"
         make: Callable[..., nn.Module] = getattr(self.network, kind)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from tightbound.core.data_spec import CONDITIONS, Condition
 from tightbound.data.on_disk import OnDisk
-from tightbound.data.prepare.partition import SplitRows
+from tightbound.data.prepare.rows import SplitRows
 from tightbound.data.settings import DataSettings
 from tightbound.data.source import RawSource, RawSplit
 from tightbound.runtime.errors import TightboundError
@@ -32,7 +32,9 @@ def condition_of(
         )
     _check_present(source, rows, settings)
     if train.c is None:
-        condition = _class_condition(source, rows)
+        condition = _class_condition(source, rows, source.label_names)
+    elif train.c.dim() == 1:
+        condition = _class_condition(source, rows, source.condition_names)
     else:
         condition = _numeric_condition(source, _values(rows["train"]))
     values = _values(rows["train"])
@@ -53,7 +55,7 @@ def _check_present(
             what = f"column or array {settings.condition!r}" if is_named else "labels"
             raise TightboundError(
                 f"{source.where} has no {what} to condition the model on: give (x, y), "
-                "name columns of a CSV file by data.condition or data.label, or train "
+                "name columns of a table by data.condition or data.label, or train "
                 "recipe vae"
             )
 
@@ -69,7 +71,9 @@ def _numeric_condition(source: RawSource, values: Tensor) -> Condition:
     )
 
 
-def _class_condition(source: RawSource, rows: Mapping[str, SplitRows]) -> Condition:
+def _class_condition(
+    source: RawSource, rows: Mapping[str, SplitRows], names: tuple[str, ...] | None
+) -> Condition:
     """A condition on the class, which every example must have."""
     ids = [_values(part) for part in rows.values()]
     if any(bool((y < 0).any()) for y in ids):
@@ -78,7 +82,7 @@ def _class_condition(source: RawSource, rows: Mapping[str, SplitRows]) -> Condit
             "needs: drop them, or train recipe vae, which needs no labels"
         )
     classes = max(int(y.max()) for y in ids) + 1
-    return Condition(names=source.label_names or tuple(map(str, range(classes))))
+    return Condition(names=names or tuple(map(str, range(classes))))
 
 
 def _condition(split: RawSplit) -> Tensor | None:

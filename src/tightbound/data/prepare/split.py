@@ -14,6 +14,7 @@ from tightbound.core.data_spec import DataSpec
 from tightbound.data.on_disk import ExcludingIndex, OnDisk, spread
 from tightbound.data.prepare.binarize import bernoulli
 from tightbound.data.prepare.infer import check_read
+from tightbound.data.tables.table import Table
 from tightbound.runtime.errors import TightboundError
 from tightbound.runtime.launch_context import WHOLE, Share
 
@@ -106,6 +107,8 @@ class Split:
         checks: the spec that raw rows on the disk must satisfy when they are read.
         digest: sha256 of the source, for data that were read for a trained model.
         label_names: the classes of these data, for the same.
+        table: the columns of these rows as they were given, of a table read for a
+            trained model.
     """
 
     x: Tensor | OnDisk
@@ -121,6 +124,7 @@ class Split:
     checks: DataSpec | None = None
     digest: str = ""
     label_names: tuple[str, ...] | None = None
+    table: Table | None = None
 
     def __len__(self) -> int:
         if self.index is None:
@@ -230,6 +234,7 @@ class Split:
             names=names,
             digest="",
             label_names=None,
+            table=None if self.table is None else self.table.take(rows.numpy()),
         )
 
     def to(self, device: torch.device | str) -> Split:

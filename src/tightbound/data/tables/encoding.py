@@ -1,11 +1,8 @@
-"""Encode the columns of a table as numbers and codes, and decode them."""
+"""Encode the columns of a table as numbers and codes."""
 
 from __future__ import annotations
 
-import importlib.util
-from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import torch
@@ -14,11 +11,13 @@ from torch import Tensor
 
 from tightbound.core.data_spec import Column, ColumnKind, DataSpec
 from tightbound.data.settings import DataSettings
-from tightbound.data.source import RawSource, RawSplit, sha256_of, sha256_text
+from tightbound.data.source import RawSource, sha256_of, sha256_text
+from tightbound.data.tables.frames import table_numbers
 from tightbound.data.tables.table import (
     Table,
     Values,
     column,
+    number_column,
     present,
     row_called,
     unlike,
@@ -46,13 +45,36 @@ def settle_fields(source: RawSource, settings: DataSettings) -> RawSource:
                 f"{nearest(name, table.columns)}"
             )
     if not _is_mixed(table, settings):
-        return source
+        return _numbers(source, table)
     if settings.domain != "auto":
         raise TightboundError(
             f"{source.where} has columns of text or of several kinds: "
             "data.domain is not for it, drop it"
         )
     return _encoded(source, table, settings)
+
+
+def _numbers(source: RawSource, table: Table) -> RawSource:
+    """A table of plain numbers with its rows (n, columns); times are real, in seconds."""
+    split = source.splits.get("all")
+    notices: list[str] = []
+    if split is not None and split.x is None:
+        x = table_numbers(table, notices)
+        source = replace(
+            source.with_split("all", replace(split, x=x)), digest=sha256_of(x, split.y)
+        )
+    if table.times:
+        source = replace(source, domain="real")
+    return source.with_notices(*notices, *_times_notice(table))
+
+
+def _times_notice(table: Table) -> list[str]:
+    """The message that names the columns of times."""
+    if not table.times:
+        return []
+    names = ", ".join(repr(name) for name in table.times)
+    what = "column" if len(table.times) == 1 else "columns"
+    return [f"{table.where}: {what} {names} read as time, in seconds"]
 
 
 def _numbered_table(source: RawSource) -> Table:
@@ -96,6 +118,7 @@ def _encoded(source: RawSource, table: Table, settings: DataSettings) -> RawSour
             sha256_of(x, split.y), *(f.model_dump_json() for f in fields)
         ),
     )
+    encoded = encoded.with_notices(*_times_notice(table))
     if chosen:
         return encoded
     return encoded.with_notices(_kinds_notice(source, fields))
@@ -113,11 +136,14 @@ def _kinds_notice(source: RawSource, fields: tuple[Column, ...]) -> str:
     )
 
 
-def named(table: Table | None, spec: DataSpec) -> tuple[Column, ...]:
+def table_fields(source: RawSource, spec: DataSpec) -> tuple[Column, ...]:
     """The columns of a table of plain numbers; empty where they have no names."""
-    if table is None or spec.shape != (len(table.columns),):
-        return ()
-    if list(table.columns) == [str(i) for i in range(spec.dims)]:
+    names = list(source.column_types)
+    if source.table is not None:
+        names = list(source.table.columns)
+        if not source.table.has_names and source.table.index is None:
+            return ()
+    if spec.shape != (len(names),):
         return ()
     kinds: dict[str, ColumnKind] = {
         "binary": "binary",
@@ -126,13 +152,19 @@ def named(table: Table | None, spec: DataSpec) -> tuple[Column, ...]:
         "count": "count",
     }
     kind = kinds.get(spec.domain, "real")
-    values: tuple[int, ...] = ()
-    if kind == "binary":
-        values = (0, 1)
-    return tuple(
-        Column(name=name, kind=kind, values=values, type=str(x.dtype))
-        for name, x in table.columns.items()
-    )
+    values = (0, 1) if kind == "binary" else ()
+    return tuple(_number_column(source, name, kind, values) for name in names)
+
+
+def _number_column(
+    source: RawSource, name: str, kind: ColumnKind, values: tuple[float, ...]
+) -> Column:
+    """A column of plain numbers in memory, or by its type alone where it is on the disk."""
+    if source.table is not None:
+        return number_column(source.table, name, kind, values)
+    type_ = source.column_types[name]
+    step = 1.0 if type_.startswith(("int", "uint")) and not values else 0.0
+    return Column(name=name, kind=kind, values=values, type=type_, step=step)
 
 
 def codes(
@@ -153,10 +185,6 @@ def codes(
     """
     out = np.empty((len(table), len(fields)))
     for i, f in enumerate(fields):
-        if f.name not in table.columns:
-            raise TightboundError(
-                f"{table.where} has no column {f.name!r}: {nearest(f.name, table.columns)}"
-            )
         values, is_present = present(table, f.name, masked)
         if f.values:
             encoded = _value_codes(table, f, values, is_present)
@@ -205,31 +233,6 @@ def _plain_numbers(
     return values
 
 
-def coded(source: RawSource, spec: DataSpec, split: RawSplit) -> tuple[RawSplit, str]:
-    """A split of new data with the columns encoded as in training, and its digest.
-
-    Raises:
-        TightboundError: where the columns are not those of the training data.
-    """
-    table = source.table
-    x = split.x
-    is_rows = isinstance(x, Tensor) and x.shape[1:] == (len(spec.fields),)
-    if table is None and spec.fields and is_rows:
-        columns = {f.name: x[:, i].numpy() for i, f in enumerate(spec.fields)}
-        table = Table(source.where, columns)
-    if table is None:
-        return split, source.digest
-    if not spec.fields:
-        if x is None:
-            raise TightboundError(
-                f"{source.where} has columns that are not numbers, but the model "
-                "was trained on numbers only"
-            )
-        return split, source.digest
-    x = torch.from_numpy(codes(table, spec.fields, spec.missing))
-    return RawSplit(x, split.y, split.names), sha256_of(x, split.y)
-
-
 def check_codes(x: Tensor, spec: DataSpec, what: str) -> None:
     """Refuse numbers that are not codes of a column's values, or not counts."""
     for values, f in zip(x.double().unbind(1), spec.fields, strict=True):
@@ -249,58 +252,3 @@ def check_codes(x: Tensor, spec: DataSpec, what: str) -> None:
                 f"{what}: {row_called(row)}, column {f.name!r} holds "
                 f"{values[row]:g}, not {wanted}: correct it"
             )
-
-
-def back(raw: Tensor, fields: tuple[Column, ...]) -> dict[str, Values]:
-    """Numbers and codes (n, columns) as columns of their own types.
-
-    Codes become the nearest value, and numbers are rounded where the column was whole.
-    NaN becomes None in a column of values, and stays NaN in one of numbers.
-    """
-    columns = raw.double().numpy().T
-    return {
-        f.name: _values_of(numbers, f) if f.values else _numbers_of(numbers, f)
-        for numbers, f in zip(columns, fields, strict=True)
-    }
-
-
-def _values_of(numbers: Values, f: Column) -> Values:
-    """The values of a column that are nearest to these codes."""
-    missing = np.isnan(numbers)
-    rounded = np.rint(np.where(missing, 0, numbers))
-    at = np.clip(rounded, 0, len(f.values) - 1).astype(int)
-    is_object = missing.any() or f.type in ("str", "category")
-    values = np.array(f.values, dtype=object if is_object else f.type)[at]
-    values[missing] = None
-    return values
-
-
-def _numbers_of(numbers: Values, f: Column) -> Values:
-    """The numbers of a column in its dtype; float where a whole column has gaps."""
-    dtype = np.dtype(f.type)
-    if dtype.kind not in "iu":
-        return numbers.astype(dtype)
-    rounded = np.rint(numbers)
-    return rounded.astype(float if np.isnan(numbers).any() else dtype)
-
-
-def plain_frame(numbers: Tensor, fields: tuple[Column, ...]) -> Any:
-    """Real numbers (n, columns) under the names of these columns, as a frame."""
-    return frame(numbers, tuple(Column(name=f.name, kind="real") for f in fields))
-
-
-def frame(raw: Tensor, fields: tuple[Column, ...]) -> Any:
-    """Numbers and codes as a pandas DataFrame, or a dict of arrays without pandas."""
-    columns: Mapping[str, Any] = back(raw, fields)
-    if importlib.util.find_spec("pandas") is None:
-        return columns
-    import pandas
-
-    return pandas.DataFrame(
-        {
-            f.name: pandas.Categorical(columns[f.name], list(f.values))
-            if f.type == "category"
-            else columns[f.name]
-            for f in fields
-        }
-    )

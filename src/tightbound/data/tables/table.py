@@ -5,24 +5,21 @@ from __future__ import annotations
 import csv
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tightbound.core.data_spec import Column, ColumnKind
 from tightbound.data.settings import DataSettings
-from tightbound.data.source import (
-    RawSource,
-    RawSplit,
-    as_tensor,
-    is_gap,
-    read_labels,
-    sha256_of,
-)
+from tightbound.data.source import is_gap
+from tightbound.data.tables.times import seconds, step_of
 from tightbound.runtime.errors import TightboundError
+
+if TYPE_CHECKING:
+    from pandas import Index
 
 Values = NDArray[Any]
 Mask = NDArray[np.bool_]
@@ -31,6 +28,11 @@ LEAST_COUNT = 1
 # cells of a text file that stand for a missing value
 MISSING = ("", "na", "n/a", "nan", "null", "none", "?")
 FILL = "drop such rows, fill them in, or train recipe missing-data, which takes missing values"
+
+
+def are_numbers(names: Sequence[str]) -> bool:
+    """True for the names 0, 1, ... of columns without names."""
+    return list(names) == [str(i) for i in range(len(names))]
 
 
 def row_called(number: int) -> str:
@@ -47,76 +49,56 @@ class Table:
         columns: the values of each column.
         row: the name of a row in messages, by its number.
         categories: the values that a column may have, for columns that define them.
+        zones: the time zone of each column of times that has one, as "UTC"; its values
+            are then datetime64 in UTC.
+        index: the pandas Index of the rows of a DataFrame, or None.
+        types: the pandas type of each column that numpy has no type for, as "Int64".
+        numbers: the names of columns that are integers in a DataFrame.
     """
 
     where: str
     columns: Mapping[str, Values]
     row: Callable[[int], str] = row_called
     categories: Mapping[str, list[Any]] = field(default_factory=dict)
+    zones: Mapping[str, str] = field(default_factory=dict)
+    index: Index | None = None
+    types: Mapping[str, str] = field(default_factory=dict)
+    numbers: Mapping[str, int] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(next(iter(self.columns.values())))
 
     @property
     def numeric(self) -> bool:
-        """True where all columns are plain numbers."""
-        return all(values.dtype.kind in "iuf" for values in self.columns.values())
+        """True where all columns are plain numbers, times or time spans."""
+        return all(values.dtype.kind in "iufMm" for values in self.columns.values())
+
+    @property
+    def times(self) -> list[str]:
+        """The names of the columns of times and time spans."""
+        return [
+            name for name, values in self.columns.items() if values.dtype.kind in "Mm"
+        ]
+
+    @property
+    def has_names(self) -> bool:
+        """False where the columns are only numbered 0, 1, ..., as without a header."""
+        return not are_numbers(list(self.columns))
+
+    def take(self, rows: NDArray[np.int64]) -> Table:
+        """The table of some of the rows, by their numbers."""
+        return replace(
+            self,
+            columns={name: values[rows] for name, values in self.columns.items()},
+            row=lambda number: self.row(int(rows[number])),
+            index=None if self.index is None else self.index[rows],
+        )
 
     def complain(self, name: str, number: int, problem: str) -> TightboundError:
         """The error for one cell."""
         return TightboundError(
             f"{self.where}: {self.row(number)}, column {name!r} {problem}"
         )
-
-
-def frame_source(
-    frame: Any, y: object, settings: DataSettings, label: int | None, notices: list[str]
-) -> RawSource:
-    """A pandas DataFrame as a source.
-
-    Args:
-        frame: the DataFrame.
-        y: its labels, or None.
-        settings: the data settings.
-        label: the number of the column that holds the labels, or None.
-        notices: messages so far.
-    """
-    what = "the DataFrame"
-    names = [str(name) for name in frame.columns]
-    twice = next((name for name in names if names.count(name) > 1), None)
-    if twice is not None:
-        raise TightboundError(f"{what} has two columns {twice!r}: rename one")
-    columns = {}
-    categories = {}
-    for i, name in enumerate(names):
-        series = frame.iloc[:, i]
-        if i == label:
-            y = series.to_numpy()
-            continue
-        if hasattr(series.dtype, "categories"):
-            categories[name] = series.dtype.categories.tolist()
-            series = series.astype(object)
-        columns[name] = series.to_numpy()
-    if not len(frame):
-        raise TightboundError(f"{what} is empty: nothing can be learned from it")
-    if not columns:
-        raise TightboundError(
-            f"{what} has no column beside its label: nothing can be learned from it"
-        )
-    table = Table(what, columns, categories=categories)
-    x = None
-    if table.numeric:
-        x = as_tensor(np.stack(list(columns.values()), 1), what, notices)
-    labels, label_names = read_labels(y, len(frame), what, notices)
-    return RawSource(
-        "table",
-        what,
-        {"all": RawSplit(x, labels)},
-        sha256_of(x, labels) if x is not None else "",
-        label_names=label_names,
-        notices=tuple(notices),
-        table=table,
-    )
 
 
 def text_table(
@@ -222,11 +204,13 @@ def unlike(table: Table, masked: bool = False) -> bool:
     columns = [
         values[~np.isnan(values)] if masked else values
         for values in table.columns.values()
+        if values.dtype.kind not in "Mm"
     ]
     if any(not len(values) or not np.isfinite(values).all() for values in columns):
         return False  # refused later, when the numbers are checked
     fractions = [bool((values != np.round(values)).any()) for values in columns]
-    return any(fractions) and not all(
+    has_reals = any(fractions) or len(columns) < len(table.columns)
+    return has_reals and not all(
         fraction or _guess(values) == "real"
         for fraction, values in zip(fractions, columns, strict=True)
     )
@@ -252,28 +236,67 @@ def column(table: Table, name: str, chosen: str | None, masked: bool) -> Column:
     """The kind and values of a column, chosen by the user or inferred."""
     values, is_present = present(table, name, masked)
     values = values[is_present]
+    is_time = table.columns[name].dtype.kind in "Mm"
+    if is_time and chosen not in (None, "real"):
+        raise TightboundError(
+            f"{table.where}: column {name!r} holds times: it can be real, not {chosen}"
+        )
     if not len(values):
         raise TightboundError(
             f"{table.where}: column {name!r} has no value that is known: leave "
             f"it out with data.fields.{name}=skip"
         )
     if values.dtype.kind in "iuf" and chosen not in ("binary", "categorical"):
-        kind: Any = chosen or _guess(values)
+        kind: Any = chosen or ("real" if is_time else _guess(values))
         levels: tuple[float, ...] = ()
         if kind == "binary":
             levels = tuple(np.unique(values).tolist())
-        return Column(name=name, kind=kind, values=levels, type=str(values.dtype))
+        return number_column(table, name, kind, levels)
     categories: list[Any] = [False, True]
     if values.dtype.kind != "b":
         categories = table.categories.get(name) or np.unique(values).tolist()
     _check_categories(table, name, chosen, len(categories))
     kind = chosen or ("binary" if len(categories) == 2 else "categorical")
     type_ = _type_name(table, name, values)
-    return Column(name=name, kind=kind, values=tuple(categories), type=type_)
+    number = table.numbers.get(name)
+    return Column(
+        name=name, kind=kind, values=tuple(categories), type=type_, number=number
+    )
+
+
+def number_column(
+    table: Table, name: str, kind: ColumnKind, values: tuple[float, ...] = ()
+) -> Column:
+    """A column of numbers or times, with its type, zone and step."""
+    cells = table.columns[name]
+    type_ = table.types.get(name, str(cells.dtype))
+    if cells.dtype.kind == "O":
+        type_ = str(np.array([c for c in cells if not is_gap(c)]).dtype)
+    return Column(
+        name=name,
+        kind=kind,
+        values=values,
+        type=type_,
+        zone=table.zones.get(name, ""),
+        step=0.0 if values else _step(cells),
+        number=table.numbers.get(name),
+    )
+
+
+def _step(cells: Values) -> float:
+    """What all values of a column are multiples of: 1, or the step of times; else 0."""
+    if cells.dtype.kind in "Mm":
+        return step_of(seconds(cells[~np.isnat(cells)]))
+    if cells.dtype.kind in "iu":
+        return 1.0
+    numbers = np.array([c for c in cells.tolist() if not is_gap(c)], dtype=np.float64)
+    return float((numbers == np.round(numbers)).all())
 
 
 def _type_name(table: Table, name: str, values: Values) -> str:
-    """The type of a column, for decoding: "category", "str" or a numpy dtype."""
+    """The type of a column, for decoding: "category", "str", or numpy's or pandas' own."""
+    if name in table.types:
+        return table.types[name]
     if name in table.categories:
         return "category"
     if values.dtype.kind in "OU":
@@ -306,6 +329,8 @@ def present(table: Table, name: str, masked: bool) -> tuple[Values, Mask]:
             is missing.
     """
     values = table.columns[name]
+    if values.dtype.kind in "Mm":
+        values = seconds(values)
     if values.dtype.kind in "iub":
         return values, np.ones(len(values), dtype=bool)
     if values.dtype.kind == "f":

@@ -24,7 +24,7 @@ def independent(fitted: Tensor, x: Tensor, spec: DataSpec) -> float:
     Returns:
         Nats per example.
     """
-    if not spec.fields:
+    if not spec.is_mixed:
         unit = spec.spread.flatten()
         log_p = _log_p(fitted, x, spec.domain, spec.levels or 2, unit)
         return float(log_p.sum(1).mean())

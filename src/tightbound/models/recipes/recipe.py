@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Literal, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PositiveInt
 
@@ -20,12 +20,12 @@ class Part(BaseModel):
     name: str
 
     @property
-    def options(self) -> dict[str, Any]:
+    def options(self) -> dict[str, object]:
         """All keys but the name."""
         return dict(self.model_extra or {})
 
 
-def part(name: str, **options: Any) -> Part:
+def part(name: str, **options: object) -> Part:
     """A component with options: `part("elbo", beta=4.0)`.
 
     Example:
@@ -36,14 +36,14 @@ def part(name: str, **options: Any) -> Part:
     return Part(name=name, **options)
 
 
-def import_path(value: Any) -> Any:
+def import_path(value: object) -> object:
     """A class as `package.module:Name`; any other value as it is."""
     if isinstance(value, type):
         return f"{value.__module__}:{value.__qualname__}"
     return value
 
 
-def _as_part(value: Any) -> Any:
+def _as_part(value: object) -> object:
     value = import_path(value)
     if isinstance(value, str):
         return {"name": value}
@@ -110,7 +110,7 @@ class Recipe(BaseModel):
         "auto",
         description="features per latent site, at each place where it lies on a grid",
     )
-    train: dict[str, Any] = Field(
+    train: dict[str, object] = Field(
         {}, description="training settings that this recipe changes"
     )
     k: PositiveInt = Field(1, description="samples of z per example in training")

@@ -205,9 +205,9 @@ def data_sample(dataset: Data) -> DataSample:
     test = Examples.of(splits[shown], MOST_TEST, shown)
     train = Examples.of(dataset.train, MOST_TRAIN, "train")
     table = None
-    if is_table(dataset.columns, bool(dataset.spec.fields)):
-        values = in_columns(dataset.spec, dataset.columns, train.x)
-        table = TableFormat.of(dataset.columns, values)
+    if is_table(dataset.spec.fields, dataset.spec.is_mixed):
+        values = in_columns(dataset.spec, dataset.spec.fields, train.x)
+        table = TableFormat.of(dataset.spec.fields, values)
     scale = DisplayScale.of(dataset.spec, train.x.numpy(), table is not None)
     names = _label_names(dataset, test, train)
     cols = columns(scale, dataset.spec.shape)

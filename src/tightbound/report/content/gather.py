@@ -12,6 +12,7 @@ from torch import Tensor
 
 from tightbound.core.batch import Batch
 from tightbound.core.data_spec import CONDITIONS
+from tightbound.data import Split
 from tightbound.report.content import model_outputs
 from tightbound.report.content.data_samples import (
     MOST_TYPICAL,
@@ -86,7 +87,7 @@ class RunInput:
     """A run with its evaluation as JSON, its name, and its position among the runs."""
 
     run: Run
-    evaluation: Mapping[str, Any]
+    evaluation: Mapping[str, object]
     name: str
     position: int
 
@@ -155,7 +156,9 @@ class Group:
 
 
 def gather(
-    runs: Sequence[Run], evaluations: Sequence[Mapping[str, Any]], names: Sequence[str]
+    runs: Sequence[Run],
+    evaluations: Sequence[Mapping[str, object]],
+    names: Sequence[str],
 ) -> list[Group]:
     """Compute the content of a report, one group for each set of data."""
     groups: dict[str, list[RunInput]] = {}
@@ -224,8 +227,8 @@ def model_inputs(run: Run, data: DataSample, examples: Examples) -> Batch:
     if run.spec.condition is None and not run.spec.missing:
         return Batch(run.spec.to_model(data.spec.to_raw(examples.x)))
     split = run.data.splits[examples.split]
-    inputs: Batch = split.examples(torch.as_tensor(examples.rows))
-    return inputs
+    assert isinstance(split, Split)
+    return split.examples(torch.as_tensor(examples.rows))
 
 
 class _Work:

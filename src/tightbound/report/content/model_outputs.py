@@ -139,7 +139,7 @@ def decode(run: Run, z: Array, c: Tensor | None = None, drawn: bool = False) -> 
 
 
 def _mean(run: Run, px: Distribution) -> Tensor:
-    return px.mean if run.spec.fields else point(px)
+    return px.mean if run.spec.is_mixed else point(px)
 
 
 def draws(run: Run, x: Tensor | Batch, n: int, seed: int = 0) -> Array:
@@ -177,7 +177,8 @@ def prior_moments(run: Run) -> tuple[Array, Array]:
 
 
 def _prior_moments(run: Run) -> tuple[Array, Array]:
-    prior = run.prior
+    sites = list(run.prior.values())
+    prior = sites[0] if len(sites) == 1 else None
     if isinstance(prior, Independent) and run.spec.condition is None:
         return prior.mean[0].cpu().numpy(), np.diag(prior.variance[0].cpu().numpy())
     z = prior_draws(run, PRIOR_DRAWS, seed=1)

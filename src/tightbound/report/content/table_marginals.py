@@ -71,16 +71,11 @@ def in_columns(spec: DataSpec, columns: Sequence[Column], x: Tensor) -> Array:
     """
     raw: Array = spec.to_raw(x.cpu()).double().numpy().reshape(len(x), -1)
     for i, column in enumerate(columns):
-        if column.values or column.kind == "count" or _is_whole(column.type):
+        if column.values or column.is_whole:
             raw[:, i] = np.rint(raw[:, i])
         if column.values:
             raw[:, i] = raw[:, i].clip(0, len(column.values) - 1)
     return raw
-
-
-def _is_whole(name: str) -> bool:
-    """True for the name of a numpy type of integers or truth values."""
-    return name not in ("category", "str") and np.dtype(name).kind in "iub"
 
 
 def distance(a: Array, b: Array, ordered: bool) -> float:

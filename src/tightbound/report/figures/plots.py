@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 Span = tuple[float, float]
 WIDTH = 420
-STYLE: dict[Any, Any] = {
+STYLE: dict[Any, object] = {
     "svg.fonttype": "none",
     "svg.hashsalt": "tightbound",
     # Wider than the fonts that browsers put in its place, so no text is clipped.

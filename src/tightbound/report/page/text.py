@@ -6,7 +6,7 @@ import re
 import string
 import tomllib
 from importlib import resources
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from tightbound.runtime.errors import lookup
 
@@ -21,7 +21,7 @@ LANGUAGES = {"en": "en.toml", "ko": "ko.toml"}
 class _Formatter(string.Formatter):
     """`str.format` with a true minus sign in numbers."""
 
-    def format_field(self, value: Any, format_spec: str) -> str:
+    def format_field(self, value: object, format_spec: str) -> str:
         text = str(super().format_field(value, format_spec))
         return text.replace("-", "−") if isinstance(value, int | float) else text
 
@@ -62,13 +62,13 @@ class Text:
         file = resources.files("tightbound.report") / "text" / name
         self.lang = lang
         self.table = tomllib.loads(file.read_text(encoding="utf-8"))
-        self.shared: dict[str, Any] = {}
+        self.shared: dict[str, object] = {}
 
     def count(self, noun: str, n: int) -> str:
         """A number with its noun: `count("features", 1)` is "1 feature"."""
         return self(f"count.{noun}_one" if n == 1 else f"count.{noun}", n=n)
 
-    def __call__(self, key: str, **values: Any) -> str:
+    def __call__(self, key: str, **values: object) -> str:
         section, _, name = key.partition(".")
         sentence = self.table[section][name]
         return _Formatter().format(sentence, **{**self.shared, **values})

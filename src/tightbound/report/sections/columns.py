@@ -139,7 +139,7 @@ def _histogram(marginal: Marginal, i: int, table: TableFormat) -> Picture:
     Values beyond the axis are counted in the bins at its ends.
     """
     column = marginal.column
-    whole = column.kind == "count" or column.type.startswith(("int", "uint"))
+    whole = column.is_whole
     bins = edges(marginal.real, marginal.drawn, whole)
     shares = [
         np.histogram(np.clip(x, bins[0], bins[-1]), bins)[0] / len(x)

@@ -48,7 +48,7 @@ def panels(
 
 
 def heads(
-    text: Text, name: str, lead: str = "lead", **values: Any
+    text: Text, name: str, lead: str = "lead", **values: object
 ) -> tuple[str, str, str]:
     """A section's heading, its entry in the contents, and its introduction."""
     return (

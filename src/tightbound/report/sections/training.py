@@ -74,28 +74,44 @@ def _rate_apart(series: Sequence[Series]) -> bool:
 def training(results: Results, text: Text) -> Section:
     """Training and validation curves, with the epoch of the weights that were kept."""
     series = {id(result): _series(result) for _, result in results}
-    every = [s for curves in series.values() for s in curves]
-    apart = _rate_apart(every)
-    rates = [s for s in every if s.colour == RATE]
-    main = [s for s in every if not apart or s.colour != RATE]
+    axes = _Axes([s for curves in series.values() for s in curves])
 
     def panel(_: Group, result: RunResult) -> Panel:
         curves = series[id(result)]
         if not curves:
             return Panel(result.name, [Paragraph(text("curves.none"))])
-        best = _best(result)["epoch"]
-        shown = [s for s in curves if not apart or s.colour != RATE]
-        picture = plots.curves(shown, *_spans(main), "epoch", best)
-        figures = [Plot(picture, text("curves.alt", run=result.name))]
-        caption = _caption(result, text)
-        if result.bound and apart:
-            small = [s for s in curves if s.colour == RATE]
-            picture = plots.curves(small, *_spans(rates), "epoch", best, height=150)
-            figures.append(Plot(picture, text("curves.alt_rate", run=result.name)))
-            caption = f"{caption} {text('curves.apart')}"
-        return Panel(result.name, [*figures, _legend(result, text)], caption)
+        return _panel(result, curves, axes, text)
 
     return Section("curves", *heads(text, "curves"), panels(results, text, panel))
+
+
+class _Axes:
+    """Whether rates have axes of their own, and the range of each pair of axes."""
+
+    def __init__(self, series: Sequence[Series]) -> None:
+        self.rates_apart = _rate_apart(series)
+        self.main = _spans(self.of_main(series))
+        self.rates = _spans([s for s in series if s.colour == RATE])
+
+    def of_main(self, series: Sequence[Series]) -> list[Series]:
+        """The series of the main axes."""
+        return [s for s in series if not self.rates_apart or s.colour != RATE]
+
+
+def _panel(
+    result: RunResult, curves: Sequence[Series], axes: _Axes, text: Text
+) -> Panel:
+    """The curves of one run."""
+    best = _best(result)["epoch"]
+    picture = plots.curves(axes.of_main(curves), *axes.main, "epoch", best)
+    figures = [Plot(picture, text("curves.alt", run=result.name))]
+    caption = _caption(result, text)
+    if result.bound and axes.rates_apart:
+        small = [s for s in curves if s.colour == RATE]
+        picture = plots.curves(small, *axes.rates, "epoch", best, height=150)
+        figures.append(Plot(picture, text("curves.alt_rate", run=result.name)))
+        caption = f"{caption} {text('curves.apart')}"
+    return Panel(result.name, [*figures, _legend(result, text)], caption)
 
 
 def _legend(result: RunResult, text: Text) -> Legend:

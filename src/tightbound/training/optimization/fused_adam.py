@@ -249,8 +249,8 @@ def call_without_compiler() -> None:
             plain.__dynamo_disable = _uncompiled(plain)
 
 
-def _uncompiled(plain: Any) -> Callable[..., Any]:
-    def call(*args: Any, **options: Any) -> Any:
+def _uncompiled(plain: Any) -> Callable[..., object]:
+    def call(*args: object, **options: object) -> object:
         if "torch._dynamo" in sys.modules:
             plain.__dynamo_disable = torch._dynamo.disable(plain, wrapping=False)
             return plain.__dynamo_disable(*args, **options)

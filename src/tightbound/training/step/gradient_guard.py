@@ -95,7 +95,7 @@ class GradientGuard:
             )
         self.unread = 0
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self) -> dict[str, object]:
         """The counts, the mean and the norms that were not read yet."""
         return {
             "mean": self.mean,

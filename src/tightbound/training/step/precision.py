@@ -39,7 +39,7 @@ class HalfConv3d(_Half, nn.Conv3d):
 
 
 class _HalfTranspose(_Half):
-    _transposed: Any  # the function of torch.nn.functional for as many dimensions
+    _transposed: object  # the function of torch.nn.functional for as many dimensions
 
     def forward(
         self: Any, input: Tensor, output_size: list[int] | None = None

@@ -1,0 +1,459 @@
+"""Convert a column of texts to numbers, truth values, dates or categories."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tightbound.data.formats.dates import Times, read_times
+from tightbound.data.settings import DataSettings
+from tightbound.data.tables.table import MISSING, whole
+from tightbound.runtime.errors import TightboundError, shortened
+
+Values = NDArray[Any]
+Mask = NDArray[np.bool_]
+Decimal = Literal["auto", "point", "comma"]
+GAPS = (*MISSING, "#n/a", "<na>", "nat")
+LARGEST_WHOLE = 2**53
+
+_EXPONENT = r"(?:[eE][+-]?\d+)?"
+_DIGIT = r"(?=.*\d)[+-]?"
+# thousands separated by points, apostrophes or narrow spaces, before a decimal comma
+_COMMA = re.compile(
+    rf"{_DIGIT}(?:\d{{1,3}}(?:[.'’\u00a0\u202f]\d{{3}})+|\d+)?(?:,\d+)?{_EXPONENT}"
+)
+# thousands separated by commas, apostrophes or narrow spaces, before a decimal point
+_POINT = re.compile(
+    rf"{_DIGIT}(?:\d{{1,3}}(?:[,'’\u00a0\u202f]\d{{3}})+|\d{{1,3}})?(?:\.\d*)?{_EXPONENT}"
+)
+_SEPARATED = re.compile(r"\d[,'’\u00a0\u202f]\d|,\d|\.\d+\.\d")
+_THREE_PLACES = re.compile(r"[+-]?[1-9]\d{0,2}\.\d{3}")
+_MARKED = re.compile(
+    r"(?:[$€£¥₩₹%‰]|\b[A-Z]{3}\b)?\s*[+-]?\d[\d.,'’ \u00a0\u202f]*\s*(?:[$€£¥₩₹%‰]|\b[A-Z]{3}\b)?"
+)
+_SIGNS = re.compile(r"[$€£¥₩₹%‰]")
+_SPACED = re.compile(r"[+-]?\d{1,3}(?: \d{3})+(?:[.,]\d+)?")
+_IDENTIFIER = re.compile(r"0\d+")
+
+
+@dataclass(frozen=True)
+class Place:
+    """A column in messages, and what the settings say of it.
+
+    Attributes:
+        where: the name of the table.
+        name: the name of the column.
+        row: the name of a row, by its number.
+        kind: the kind that `data.fields` gives it, or None.
+        allow_missing: whether a cell may be missing.
+        dates: the order of day and month, as `data.dates`.
+        decimal: the decimal sign, as `data.decimal`.
+    """
+
+    where: str
+    name: str
+    row: Callable[[int], str]
+    kind: str | None = None
+    allow_missing: bool = False
+    dates: str = "auto"
+    decimal: str = "auto"
+
+    @classmethod
+    def of(
+        cls, where: str, name: str, row: Callable[[int], str], settings: DataSettings
+    ) -> Place:
+        """A column of a table with these settings."""
+        kind = settings.fields.get(name)
+        missing = settings.allow_missing
+        return cls(where, name, row, kind, missing, settings.dates, settings.decimal)
+
+    @property
+    def column(self) -> str:
+        """The table and the column."""
+        return f"{self.where}: column {shortened(self.name)}"
+
+    def bad(self, row: int, problem: str) -> TightboundError:
+        """The error for one cell."""
+        return TightboundError(
+            f"{self.where}: {self.row(row)}, column {shortened(self.name)} {problem}"
+        )
+
+
+@dataclass(frozen=True)
+class Texts:
+    """The cells of a column as texts without spaces around them.
+
+    Attributes:
+        place: the column.
+        cells: all cells (n,).
+        gaps: which cells are missing.
+        unique: the different cells that are not missing.
+        codes: the place in `unique` of each cell that is not missing.
+    """
+
+    place: Place
+    cells: Values
+    gaps: Mask
+    unique: list[str]
+    codes: NDArray[np.int64]
+
+    @classmethod
+    def of(cls, cells: Sequence[str] | Values, place: Place) -> Texts:
+        """The texts of some cells."""
+        import pandas
+
+        stripped = np.array([str(cell).strip() for cell in cells], dtype=object)
+        codes, unique = pandas.factorize(stripped)
+        names: list[str] = unique.tolist()
+        is_gap = np.array([name.lower() in GAPS for name in names], dtype=bool)
+        gaps = is_gap[codes]
+        number = np.cumsum(~is_gap) - 1
+        present = [name for name, gap in zip(names, is_gap, strict=True) if not gap]
+        return cls(place, stripped, gaps, present, number[codes[~gaps]])
+
+    def first(self, unique: int) -> int:
+        """The first row with this text."""
+        return int(np.flatnonzero(~self.gaps)[int(np.argmax(self.codes == unique))])
+
+    def spread(self, values: Values, gap: object) -> Values:
+        """A value for each different text, as a column with `gap` where missing."""
+        out = np.full(len(self.cells), gap, dtype=values.dtype)
+        out[~self.gaps] = values[self.codes]
+        return out
+
+
+@dataclass(frozen=True)
+class TypedColumn:
+    """A column of numbers, truth values, dates or texts.
+
+    Attributes:
+        values: the values (n,).
+        zone: the time zone of dates, or "".
+        notice: how the texts were read, for the user, or "".
+        decimal: the decimal sign that the texts prove, or "".
+    """
+
+    values: Values
+    zone: str = ""
+    notice: str = ""
+    decimal: str = ""
+
+
+def typed(texts: Texts, decimal: Decimal) -> TypedColumn:
+    """The values of a column of texts.
+
+    Args:
+        texts: the column.
+        decimal: the decimal sign of the file, or "auto" where it is not known.
+
+    Raises:
+        TightboundError: for a cell that is of no kind, with its line, and for a column
+            that may be read in two ways.
+    """
+    place = texts.place
+    if place.kind == "skip":
+        return TypedColumn(texts.cells)
+    is_number = plain_numbers(texts.unique)
+    if is_number.all() and not _are_identifiers(texts):
+        return _all_numbers(texts, decimal)
+    words = {text.lower() for text in texts.unique}
+    if words <= {"true", "false"}:
+        truths = np.array([text.lower() == "true" for text in texts.unique], object)
+        return TypedColumn(texts.spread(truths, None if place.allow_missing else ""))
+    if place.kind == "categorical":
+        return TypedColumn(_as_texts(texts))
+    read = separated_numbers(texts, decimal) or dates_of(texts)
+    if read is not None:
+        return read
+    if is_number.any() and not _are_identifiers(texts) and place.kind != "binary":
+        raise not_a_number(texts, int(np.argmin(is_number)))
+    refuse_marked(texts)
+    return TypedColumn(_as_texts(texts))
+
+
+def plain_numbers(texts: list[str]) -> Mask:
+    """Which texts are numbers with a decimal point, infinity included."""
+    import pandas
+
+    if not texts:
+        return np.ones(0, dtype=bool)
+    numbers = pandas.to_numeric(pandas.Series(texts, dtype=object), errors="coerce")
+    return ~np.isnan(numbers.to_numpy(dtype=np.float64))
+
+
+def _are_identifiers(texts: Texts) -> bool:
+    """True for digits of which some begin with 0, as postcodes: they are no numbers."""
+    if texts.place.kind in ("real", "count"):
+        return False
+    has_zero = any(_IDENTIFIER.fullmatch(text) for text in texts.unique)
+    return has_zero and all(text.isdigit() for text in texts.unique)
+
+
+def _as_texts(texts: Texts) -> Values:
+    """The texts, with None for the missing ones where they may be missing."""
+    if not texts.place.allow_missing:
+        return texts.cells
+    return np.where(texts.gaps, None, texts.cells)
+
+
+def _all_numbers(texts: Texts, decimal: Decimal) -> TypedColumn:
+    """A column of plain numbers."""
+    place = texts.place
+    points = [text for text in texts.unique if "." in text]
+    is_proof = any(_THREE_PLACES.fullmatch(text) is None for text in points)
+    if points and decimal == "comma":
+        read = separated_numbers(texts, decimal) if place.decimal == "comma" else None
+        if read is not None:
+            return read
+        raise _two_ways(texts, points[0])
+    numbers = np.array([float(text) for text in texts.unique], dtype=np.float64)
+    if not np.isfinite(numbers).all():
+        raise not_a_number(texts, int(np.argmin(np.isfinite(numbers))))
+    check_gaps(texts)
+    _check_digits(texts, numbers)
+    values = texts.spread(numbers, np.nan)
+    return TypedColumn(whole(values), decimal="point" if is_proof else "")
+
+
+def _check_digits(texts: Texts, numbers: Values) -> None:
+    """Refuse whole numbers with more digits than float64 has."""
+    place = texts.place
+    if place.kind is not None:
+        return
+    for i in np.flatnonzero(np.abs(numbers) > LARGEST_WHOLE).tolist():
+        text = texts.unique[i]
+        if text.lstrip("+-").isdigit() and int(text) != int(numbers[i]):
+            raise place.bad(
+                texts.first(i),
+                f"is {shortened(text)}, which has more digits than float64 holds: set "
+                f"data.fields.{place.name}=skip to leave out a column of identifiers, or "
+                "real to round it",
+            )
+
+
+def check_gaps(texts: Texts) -> None:
+    """Refuse missing cells of a column of numbers, unless they are allowed."""
+    if not texts.place.allow_missing and texts.gaps.any():
+        row = int(np.argmax(texts.gaps))
+        cell = str(texts.cells[row])
+        raise _bad_number(texts.place, row, cell)
+
+
+def not_a_number(texts: Texts, unique: int) -> TightboundError:
+    """The error for the first cell of a column of numbers that is none."""
+    rows = [texts.first(unique)]
+    if not texts.place.allow_missing and texts.gaps.any():
+        rows.append(int(np.argmax(texts.gaps)))
+    row = min(rows)
+    return _bad_number(texts.place, row, str(texts.cells[row]))
+
+
+def _bad_number(place: Place, row: int, cell: str) -> TightboundError:
+    shown = shortened(cell) if cell else "empty"
+    return place.bad(
+        row,
+        f"is {shown}, not a finite number: drop the row (recipe missing-data takes missing "
+        "values), name a column of labels with data.label, or set "
+        f"data.fields.{place.name}=categorical if the cells are categories",
+    )
+
+
+# ---- numbers with separators
+
+
+def separated_numbers(texts: Texts, decimal: Decimal) -> TypedColumn | None:
+    """Numbers with a decimal comma or with separators of thousands; None for others.
+
+    Args:
+        texts: the column.
+        decimal: the decimal sign of the file, which decides where both signs fit.
+
+    Raises:
+        TightboundError: where the column may be read in two ways.
+    """
+    if not _has_separators(texts) and decimal != "comma":
+        return None
+    readings = _readings(texts.unique)
+    if not readings:
+        _refuse_mixed(texts)
+        return None
+    sign = next(iter(readings))
+    if len(readings) == 2:
+        sign = decimal if decimal != "auto" else _same_sign(texts, readings)
+    elif texts.place.decimal not in ("auto", sign):
+        raise _two_ways(texts, _separated(texts))
+    check_gaps(texts)
+    what = "a decimal comma" if sign == "comma" else "separators of thousands"
+    return TypedColumn(
+        whole(texts.spread(readings[sign], np.nan)),
+        notice=f"{texts.place.column} is read as numbers with {what}",
+        decimal=sign,
+    )
+
+
+def _has_separators(texts: Texts) -> bool:
+    return any(_SEPARATED.search(text) for text in texts.unique)
+
+
+def _separated(texts: Texts) -> str:
+    """A text with a separator."""
+    return next((t for t in texts.unique if _SEPARATED.search(t)), texts.unique[0])
+
+
+def _readings(texts: list[str]) -> dict[str, Values]:
+    """The numbers by each decimal sign that fits all texts."""
+    by_comma = _by(_COMMA, texts, ".'’\u00a0\u202f", ",")
+    by_point = _by(_POINT, texts, ",'’\u00a0\u202f", ".")
+    readings = {"comma": by_comma, "point": by_point}
+    return {sign: numbers for sign, numbers in readings.items() if numbers is not None}
+
+
+def _same_sign(texts: Texts, readings: Mapping[str, Values]) -> str:
+    """Any sign where both give the same numbers; refuses a column where they do not."""
+    differs = readings["comma"] != readings["point"]
+    if differs.any():
+        raise _two_ways(texts, texts.unique[int(np.argmax(differs))])
+    return "point"
+
+
+def has_two_readings(texts: Texts) -> bool:
+    """True for numbers such as 1,234 that may have either decimal sign."""
+    if not _has_separators(texts) or texts.place.kind in ("categorical", "skip"):
+        return False
+    readings = _readings(texts.unique)
+    if len(readings) < 2:
+        return False
+    return not np.array_equal(readings["comma"], readings["point"])
+
+
+def _by(
+    pattern: re.Pattern[str], texts: list[str], drop: str, sign: str
+) -> Values | None:
+    """Numbers of one way to write them; None where a text is not written so."""
+    if not all(pattern.fullmatch(text) for text in texts):
+        return None
+    table = str.maketrans({**dict.fromkeys(drop, ""), sign: "."})
+    return np.array([float(text.translate(table)) for text in texts], dtype=np.float64)
+
+
+def decimal_sign(texts: Texts) -> str:
+    """The decimal sign that a column of texts proves: comma, point or neither."""
+    if not texts.unique or texts.place.kind in ("categorical", "skip"):
+        return ""
+    if plain_numbers(texts.unique).all():
+        points = [text for text in texts.unique if "." in text]
+        is_proof = any(_THREE_PLACES.fullmatch(text) is None for text in points)
+        return "point" if is_proof else ""
+    if not _has_separators(texts):
+        return ""
+    readings = _readings(texts.unique)
+    return next(iter(readings)) if len(readings) == 1 else ""
+
+
+def _two_ways(texts: Texts, text: str) -> TightboundError:
+    """The error for numbers whose decimal sign is not known."""
+    return texts.place.bad(
+        texts.first(texts.unique.index(text)),
+        f"is {shortened(text)}, and the decimal sign of the file is not clear: set "
+        "data.decimal=point, or data.decimal=comma and write all numbers with that sign",
+    )
+
+
+def _refuse_mixed(texts: Texts) -> None:
+    """Refuse a column whose numbers are written in several ways."""
+    fits = [
+        bool(_COMMA.fullmatch(text) or _POINT.fullmatch(text)) for text in texts.unique
+    ]
+    if sum(fits) * 2 <= len(fits):
+        return
+    is_plain = plain_numbers(texts.unique)
+    odd = next(i for i, text in enumerate(texts.unique) if _SEPARATED.search(text))
+    if all(fits) or (np.array(fits) | is_plain).all():
+        raise texts.place.bad(
+            texts.first(odd),
+            f"is {shortened(texts.unique[odd])}, and other numbers of the column have "
+            "another decimal sign or separator of thousands: write all of them alike",
+        )
+    raise not_a_number(texts, fits.index(False))
+
+
+def refuse_marked(texts: Texts) -> None:
+    """Refuse numbers with a currency, a percent sign or spaces, which are no texts."""
+    for text in texts.unique:
+        is_marked = _MARKED.fullmatch(text) and _SIGNS.search(text)
+        if not is_marked and not _SPACED.fullmatch(text):
+            return
+    if texts.unique:
+        text = texts.unique[0]
+        raise texts.place.bad(
+            texts.first(0),
+            f"is {shortened(text)}: write numbers without signs and spaces, or set "
+            f"data.fields.{texts.place.name}=categorical if the cells are categories",
+        )
+
+
+# ---- dates
+
+
+def dates_of(texts: Texts) -> TypedColumn | None:
+    """Dates, times and time spans; None for other texts.
+
+    Raises:
+        TightboundError: for a cell that is no date among dates, and for dates whose day
+            and month are not clear.
+    """
+    place = texts.place
+    times = read_times(texts.unique, place.dates)
+    if times is None:
+        return None
+    if times.bad is not None:
+        index, problem = times.bad
+        raise place.bad(
+            texts.first(index), f"is {shortened(texts.unique[index])}, {problem}"
+        )
+    return _dates(texts, times)
+
+
+def _dates(texts: Texts, times: Times) -> TypedColumn:
+    place = texts.place
+    if not place.allow_missing and texts.gaps.any():
+        row = int(np.argmax(texts.gaps))
+        raise place.bad(
+            row,
+            "is missing: drop such rows, fill them in, or train recipe missing-data, "
+            "which takes missing values",
+        )
+    gap = np.array("NaT", dtype=times.values.dtype)
+    notice = f"{place.column} is read as {times.what}" if times.what else ""
+    return TypedColumn(texts.spread(times.values, gap), times.zone, notice)
+
+
+def label_values(texts: Texts) -> Values:
+    """A column of labels as numbers, NaN where missing, or as texts, "" where missing.
+
+    Numbers with separators and dates are given as such: they are no classes.
+    """
+    if (
+        texts.unique
+        and plain_numbers(texts.unique).all()
+        and not _are_identifiers(texts)
+    ):
+        numbers = np.array([float(text) for text in texts.unique])
+        return texts.spread(numbers, np.nan)
+    readings = _readings(texts.unique) if _has_separators(texts) else {}
+    if readings:
+        return texts.spread(next(iter(readings.values())), np.nan)
+    times = read_times(texts.unique, texts.place.dates)
+    if times is not None and times.bad is None:
+        return texts.spread(times.values, np.array("NaT", dtype=times.values.dtype))
+    return texts.cells
+
+
+def plain_text(place: Place) -> Place:
+    """The same column with any content allowed, as for labels."""
+    return replace(place, allow_missing=True, kind=None)

@@ -1,0 +1,188 @@
+"""Read texts as dates, times of day and time spans."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Values = NDArray[Any]
+
+_CLOCK = r"\d{1,2}:\d{2}(?::\d{2}(?:\.\d+)?)?"
+_ZONE = r"\s?(?:Z|UTC|[+-]\d{2}:?\d{2})"
+_TIME = rf"(?:[T ]{_CLOCK}(?:{_ZONE})?)?"
+_MONTHS = (
+    "jan(?:uary)?|feb(?:ruary)?|mar(?:ch)?|apr(?:il)?|may|june?|july?|aug(?:ust)?|"
+    "sep(?:t|tember)?|oct(?:ober)?|nov(?:ember)?|dec(?:ember)?"
+)
+_FORMS = {
+    "iso": re.compile(rf"\d{{4}}([-/])\d{{1,2}}\1\d{{1,2}}{_TIME}"),
+    "numbers": re.compile(rf"(\d{{1,2}})([-./])(\d{{1,2}})\2(\d{{4}}){_TIME}"),
+    "short": re.compile(rf"\d{{1,2}}([-./])\d{{1,2}}\1\d{{2}}{_TIME}"),
+    "named": re.compile(
+        rf"(?:\d{{1,2}}[- ](?:{_MONTHS})[-, ]+\d{{4}}|(?:{_MONTHS}) \d{{1,2}},? \d{{4}}){_TIME}",
+        re.IGNORECASE,
+    ),
+    "clock": re.compile(_CLOCK + r"(?:\s?[AaPp][Mm])?"),
+    "span": re.compile(rf"[+-]?\d+ days?,?(?: [+-]?{_CLOCK})?"),
+}
+_HAS_ZONE = re.compile(rf".*\d:\d.*?({_ZONE})")
+_CORRECT = "correct it, or set data.fields.NAME=categorical to keep the texts"
+
+
+@dataclass(frozen=True)
+class Times:
+    """Texts as times.
+
+    Attributes:
+        values: datetime64 (in UTC where there is a zone) or timedelta64.
+        zone: the zone, or "".
+        what: how they were read where it is not plain, or "".
+        bad: the number of a text that is no time, and what is wrong with it.
+    """
+
+    values: Values
+    zone: str = ""
+    what: str = ""
+    bad: tuple[int, str] | None = None
+
+
+def form_of(text: str) -> str:
+    """How a date, time or span is written: iso, numbers, short, named, clock, span."""
+    return next((name for name, form in _FORMS.items() if form.fullmatch(text)), "")
+
+
+def read_times(texts: list[str], order: str) -> Times | None:
+    """Texts as times; None where most of them are none.
+
+    Args:
+        texts: the different texts of a column.
+        order: "day-first" or "month-first" for dates such as 01/02/2020, or "auto".
+    """
+    if not texts or not any(form_of(text) for text in texts[:100]):
+        return None
+    forms = [form_of(text) for text in texts]
+    counts = {form: forms.count(form) for form in dict.fromkeys(forms)}
+    form = max(counts, key=lambda name: counts[name])
+    if not form or counts[form] * 2 <= len(texts):
+        return None
+    odd = next((i for i, other in enumerate(forms) if other != form), None)
+    if odd is not None:
+        return _bad(odd, f"and other cells are written as {texts[forms.index(form)]!r}")
+    if form == "short":
+        return _bad(0, "a date with a year of two digits: write 1999-12-31")
+    if form == "numbers":
+        return _dated(*_numbered(texts, order))
+    if form == "clock":
+        return _clock(texts)
+    if form == "span":
+        return _span(texts)
+    return _dated(texts, "ISO8601" if form == "iso" else "mixed", "")
+
+
+def _bad(index: int, problem: str) -> Times:
+    if ":" not in problem:
+        problem = f"{problem}: {_CORRECT}"
+    return Times(np.zeros(0), bad=(index, problem))
+
+
+def _numbered(texts: list[str], order: str) -> tuple[list[str], str, str]:
+    """Dates with day and month as numbers in the form of ISO; empty where unclear."""
+    matches = [match for text in texts if (match := _FORMS["numbers"].fullmatch(text))]
+    first = max(int(match[1]) for match in matches)
+    second = max(int(match[3]) for match in matches)
+    if order == "auto":
+        if (first > 12) == (second > 12):
+            return [], "", ""
+        order = "day-first" if first > 12 else "month-first"
+    day, month = (1, 3) if order == "day-first" else (3, 1)
+    iso = []
+    for match in matches:
+        date = f"{match[4]}-{int(match[month]):02d}-{int(match[day]):02d}"
+        iso.append(date + match.string[match.end(4) :])
+    return iso, "ISO8601", f"dates, {order.replace('-', ' ')}"
+
+
+def _dated(texts: list[str], form: str, what: str) -> Times:
+    """Texts of one form as datetime64."""
+    import pandas
+
+    if not texts:
+        return _bad(
+            0,
+            "a date whose day and month are not clear: write 2020-12-31, or set "
+            "data.dates=day-first or month-first",
+        )
+    zones = [
+        match[1].strip() if (match := _HAS_ZONE.fullmatch(t)) else "" for t in texts
+    ]
+    if "" in zones and any(zones):
+        return _bad(zones.index(""), "without a time zone, which other cells have")
+    cells = [_written(text, zone) for text, zone in zip(texts, zones, strict=True)]
+    read = pandas.to_datetime(
+        pandas.Series(cells, dtype=object), format=form, errors="coerce", utc=True
+    )
+    is_bad = read.isna().to_numpy()
+    if is_bad.any():
+        return _bad(int(np.argmax(is_bad)), "which is no date")
+    values = read.dt.tz_localize(None).to_numpy()
+    different = {_zone_name(zone) for zone in zones}
+    if len(different) == 1:
+        return Times(values, different.pop(), what)
+    return Times(values, "UTC", "times of several zones, in UTC")
+
+
+def _written(text: str, zone: str) -> str:
+    """A time as the parser of pandas takes it: -, two digits, and the zone at the end."""
+    clock = text[: len(text) - len(zone)].strip() if zone else text
+    clock = re.sub(r"^(\d{4})[-/](\d{1,2})[-/](\d{1,2})", _padded, clock)
+    clock = re.sub(r"([T ])(\d):", r"\g<1>0\2:", clock)
+    return clock + ("+00:00" if zone in ("Z", "UTC") else zone)
+
+
+def _padded(match: re.Match[str]) -> str:
+    return f"{match[1]}-{int(match[2]):02d}-{int(match[3]):02d}"
+
+
+def _zone_name(zone: str) -> str:
+    """The name of an offset: UTC, UTC+02:00, or "" without one."""
+    digits = re.sub(r"\D", "", zone)
+    if not zone:
+        return ""
+    if not digits or int(digits) == 0:
+        return "UTC"
+    return f"UTC{zone[0]}{digits[:2]}:{digits[2:]}"
+
+
+def _clock(texts: list[str]) -> Times:
+    """Times of day as time spans from midnight."""
+    import pandas
+
+    spans = []
+    for text in texts:
+        clock = text.rstrip("AaPpMm ")
+        hour, rest = clock.split(":", 1)
+        number = int(hour)
+        if clock != text:
+            number = number % 12 + 12 * text.lower().endswith("pm")
+        spans.append(f"{number:02d}:{rest}" + (":00" if ":" not in rest else ""))
+    return _spans(pandas.to_timedelta(pandas.Series(spans), errors="coerce"), "times")
+
+
+def _span(texts: list[str]) -> Times:
+    """Spans of days and hours."""
+    import pandas
+
+    spans = [re.sub(r"( [+-]?\d{1,2}:\d{2})$", r"\1:00", text) for text in texts]
+    cells = pandas.Series([span.replace(",", "") for span in spans])
+    return _spans(pandas.to_timedelta(cells, errors="coerce"), "")
+
+
+def _spans(read: Any, what: str) -> Times:
+    is_bad = read.isna().to_numpy()
+    if is_bad.any():
+        return _bad(int(np.argmax(is_bad)), "which is no time")
+    return Times(read.to_numpy(), what=f"{what} since midnight" if what else "")

@@ -1,0 +1,46 @@
+"""Read .feather files as tables."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from tightbound.data.formats.labels import find_label
+from tightbound.data.formats.text_columns import with_typed_texts
+from tightbound.data.settings import DataSettings
+from tightbound.data.source import RawSource
+from tightbound.data.tables.frames import frame_source
+from tightbound.runtime.errors import TightboundError
+
+
+def load_feather(path: Path, settings: DataSettings) -> RawSource:
+    """Read a .feather file as the DataFrame that was written.
+
+    Raises:
+        TightboundError: for a damaged file, and where pyarrow is missing.
+    """
+    import pandas
+
+    try:
+        frame = pandas.read_feather(path)
+    except ImportError:
+        raise TightboundError(
+            f"{path} needs pyarrow: pip install 'tightbound[data]'"
+        ) from None
+    except (OSError, ValueError, MemoryError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise TightboundError(
+            f"{path} is truncated or not a feather file ({reason}): save it again"
+        ) from None
+    names = [str(name) for name in frame.columns]
+    found = find_label(path, names, lambda i: frame.iloc[:, i].to_numpy(), settings)
+    notices = list(found.notices)
+    source = frame_source(frame, None, settings, found.number, notices)
+    named = replace(
+        source,
+        name=path.stem,
+        where=str(path),
+        resolved={**source.resolved, **found.resolved},
+        table=replace(source.table, where=str(path)),
+    )
+    return with_typed_texts(named, settings)

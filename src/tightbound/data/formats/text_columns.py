@@ -1,0 +1,77 @@
+"""Read the columns of text of a DataFrame as numbers or dates, where they are these."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from tightbound.data.formats.cells import (
+    Place,
+    Texts,
+    TypedColumn,
+    dates_of,
+    decimal_sign,
+    plain_numbers,
+    refuse_marked,
+    separated_numbers,
+)
+from tightbound.data.settings import DataSettings
+from tightbound.data.source import RawSource, is_gap
+from tightbound.data.tables.table import Table, Values
+
+
+def with_typed_texts(source: RawSource, settings: DataSettings) -> RawSource:
+    """A table whose texts with decimal commas are numbers and whose dates are times.
+
+    Texts of plain numbers stay texts, as their type says. Sources without a table, and
+    columns that `data.fields` calls categorical, stay as they are.
+
+    Raises:
+        TightboundError: for a column that may be read in two ways.
+    """
+    table = source.table
+    if table is None:
+        return source
+    texts = {
+        name: column
+        for name in table.columns
+        if (column := _texts(table, name, settings)) is not None
+    }
+    signs = {decimal_sign(column) for column in texts.values()} - {""}
+    sign = settings.decimal
+    if sign == "auto" and len(signs) == 1:
+        sign = "comma" if "comma" in signs else "point"
+    changed: dict[str, TypedColumn] = {}
+    for name, column in texts.items():
+        if plain_numbers(column.unique).any():
+            continue
+        read = separated_numbers(column, sign) or dates_of(column)
+        if read is None:
+            refuse_marked(column)
+        else:
+            changed[name] = read
+    if not changed:
+        return source
+    values = {name: column.values for name, column in changed.items()}
+    zones = {name: column.zone for name, column in changed.items() if column.zone}
+    notices = [column.notice for column in changed.values() if column.notice]
+    typed = replace(
+        table, columns={**table.columns, **values}, zones={**table.zones, **zones}
+    )
+    return replace(source.with_notices(*notices), table=typed)
+
+
+def _texts(table: Table, name: str, settings: DataSettings) -> Texts | None:
+    """The texts of a column; None for one of another kind."""
+    values: Values = table.columns[name]
+    if values.dtype.kind not in "OU" or name in table.categories:
+        return None
+    if settings.fields.get(name) in ("categorical", "skip"):
+        return None
+    gaps = np.array([is_gap(value) for value in values], dtype=bool)
+    if gaps.all() or not all(isinstance(value, str) for value in values[~gaps]):
+        return None
+    cells = values.astype(object)
+    cells[gaps] = ""
+    return Texts.of(cells, Place.of(table.where, name, table.row, settings))

@@ -1,0 +1,332 @@
+"""pandas DataFrames in and out: columns with their names, types, zones and index."""
+
+from __future__ import annotations
+
+import datetime
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from tightbound.core.data_spec import Column
+from tightbound.data.settings import DataSettings
+from tightbound.data.source import (
+    RawSource,
+    RawSplit,
+    as_tensor,
+    is_gap,
+    read_labels,
+    sha256_of,
+)
+from tightbound.data.tables.table import Table, Values
+from tightbound.data.tables.times import seconds, times
+from tightbound.runtime.errors import TightboundError
+
+if TYPE_CHECKING:
+    import pandas
+
+_TIMES = (datetime.date, datetime.datetime, np.datetime64)
+_SPANS = (datetime.timedelta, np.timedelta64)
+# pandas' types of numbers and truth values with gaps, and what their values are
+_NULLABLE = ("Int", "UInt", "Float", "boolean")
+
+
+def frame_source(
+    frame: pandas.DataFrame,
+    y: object,
+    settings: DataSettings,
+    label: int | None,
+    notices: list[str],
+) -> RawSource:
+    """A pandas DataFrame as a source.
+
+    Args:
+        frame: the DataFrame.
+        y: its labels, or None.
+        settings: the data settings.
+        label: the number of the column that holds the labels, or None.
+        notices: messages so far.
+    """
+    what = "the DataFrame"
+    names = [str(name) for name in frame.columns]
+    counts = Counter(names)
+    twice = next((name for name in names if counts[name] > 1), None)
+    if twice is not None:
+        raise TightboundError(f"{what} has two columns {twice!r}: rename one")
+    if label is not None:
+        y = frame.iloc[:, label].to_numpy()
+    kept = frame.iloc[:, [i for i in range(len(names)) if i != label]]
+    if not len(frame):
+        raise TightboundError(f"{what} is empty: nothing can be learned from it")
+    if not len(kept.columns):
+        raise TightboundError(
+            f"{what} has no column beside its label: nothing can be learned from it"
+        )
+    table = table_of(kept, what)
+    x = table_numbers(table, notices)
+    labels, label_names = read_labels(y, len(frame), what, notices)
+    return RawSource(
+        "table",
+        what,
+        {"all": RawSplit(x, labels, row_names(table))},
+        sha256_of(x, labels) if x is not None else "",
+        label_names=label_names,
+        notices=tuple(notices),
+        table=table,
+    )
+
+
+def table_of(frame: pandas.DataFrame, what: str) -> Table:
+    """The columns of a DataFrame as arrays, with their types, zones and categories."""
+    columns: dict[str, Values] = {}
+    categories: dict[str, list[bool | int | float | str]] = {}
+    zones: dict[str, str] = {}
+    types: dict[str, str] = {}
+    numbers: dict[str, int] = {}
+    for i, label in enumerate(frame.columns):
+        name = str(label)
+        series = frame.iloc[:, i]
+        if isinstance(label, int | np.integer):
+            numbers[name] = int(label)
+        kind = str(series.dtype)
+        if hasattr(series.dtype, "categories"):
+            categories[name] = series.dtype.categories.tolist()
+            series = series.astype(object)
+        elif kind.startswith(_NULLABLE):
+            types[name] = kind
+        zone = _zone(series)
+        if zone:
+            zones[name] = zone
+        columns[name] = _values(series)
+    return Table(
+        what,
+        columns,
+        categories=categories,
+        zones=zones,
+        index=frame.index,
+        types=types,
+        numbers=numbers,
+    )
+
+
+def _zone(series: pandas.Series) -> str:
+    """The time zone of a column of times; "" for none."""
+    import pandas
+
+    if isinstance(series.dtype, pandas.DatetimeTZDtype):
+        return str(series.dtype.tz)
+    return ""
+
+
+def _values(series: pandas.Series) -> Values:
+    """The values of a column: numbers, datetime64, timedelta64 or objects."""
+    import pandas
+
+    if isinstance(series.dtype, pandas.DatetimeTZDtype):
+        return series.dt.tz_convert("UTC").dt.tz_localize(None).to_numpy()
+    if isinstance(series.dtype, pandas.PeriodDtype):
+        return series.dt.to_timestamp().to_numpy()
+    kind = str(series.dtype)
+    if kind.startswith(_NULLABLE) and kind != "boolean":
+        if series.isna().any():
+            return series.to_numpy(dtype=np.float64, na_value=np.nan)
+        return series.to_numpy(dtype=kind.lower())
+    values = series.to_numpy()
+    if values.dtype == object:
+        return _times_of(values)
+    return values
+
+
+def _times_of(values: Values) -> Values:
+    """Objects that are all dates or time spans as such an array, others unchanged."""
+    import pandas
+
+    filled = [value for value in values if not is_gap(value)]
+    if not filled:
+        return values
+    try:
+        if all(isinstance(value, _TIMES) for value in filled):
+            return pandas.to_datetime(pandas.Series(values)).to_numpy()
+        if all(isinstance(value, _SPANS) for value in filled):
+            return pandas.to_timedelta(pandas.Series(values)).to_numpy()
+    except (ValueError, TypeError, OverflowError):
+        pass  # with several time zones, or beyond pandas' range: refused as objects
+    return values
+
+
+def table_numbers(table: Table, notices: list[str]) -> Tensor | None:
+    """The columns of a table side by side (n, columns); None where some are no numbers."""
+    if not table.numeric:
+        return None
+    columns = [
+        seconds(values) if values.dtype.kind in "Mm" else values
+        for values in table.columns.values()
+    ]
+    return as_tensor(np.stack(columns, 1), table.where, notices)
+
+
+def row_names(table: Table) -> Sequence[str] | None:
+    """The names of the rows by the index of a DataFrame; None where it only counts them."""
+    import pandas
+
+    if table.index is None or isinstance(table.index, pandas.RangeIndex):
+        return None
+    return [str(name) for name in table.index]
+
+
+def columns_frame(columns: Mapping[object, object]) -> pandas.DataFrame:
+    """A DataFrame of a dict of columns.
+
+    Raises:
+        TightboundError: where the columns have different lengths.
+    """
+    import pandas
+
+    try:
+        return pandas.DataFrame(dict(columns))
+    except ValueError as error:
+        raise TightboundError(
+            f"a dict of columns cannot be read as a table ({error}): give columns of "
+            "equal lengths"
+        ) from None
+
+
+# ---- out
+
+
+def back(raw: Tensor, fields: Sequence[Column]) -> dict[str, Values]:
+    """Numbers and codes (n, columns) as columns of their own types.
+
+    Codes become the nearest value, and numbers the nearest multiple of the step of the
+    column, as of whole numbers. NaN becomes None in a column of values, NaT in one of
+    times, and stays NaN in one of numbers.
+    """
+    columns = raw.double().cpu().numpy().T
+    return {
+        f.name: _values_of(numbers, f) if f.values else _numbers_of(numbers, f)
+        for numbers, f in zip(columns, fields, strict=True)
+    }
+
+
+def _values_of(numbers: Values, f: Column) -> Values:
+    """The values of a column that are nearest to these codes."""
+    missing = np.isnan(numbers)
+    rounded = np.rint(np.where(missing, 0, numbers))
+    at = np.clip(rounded, 0, len(f.values) - 1).astype(int)
+    is_object = missing.any() or f.type in ("str", "category", "boolean")
+    values = np.array(f.values, dtype=object if is_object else f.type.lower())[at]
+    values[missing] = None
+    return values
+
+
+def _numbers_of(numbers: Values, f: Column) -> Values:
+    """The numbers of a column in its dtype; float where an integer column has gaps."""
+    if f.step:
+        numbers = np.rint(numbers / f.step) * f.step
+    if f.is_time:
+        return times(numbers, f.type)
+    dtype = np.dtype(f.type.lower())
+    if dtype.kind not in "iu":
+        return numbers.astype(dtype)
+    limits = np.iinfo(dtype)
+    rounded = np.rint(numbers)
+    if np.isnan(rounded).any():
+        return rounded
+    inside = rounded.clip(float(limits.min), float(limits.max))
+    return _integers(inside, dtype)
+
+
+def _integers(whole: NDArray[np.float64], dtype: np.dtype) -> Values:
+    """Whole numbers as integers; the largest float64 may lie just above the largest."""
+    limits = np.iinfo(dtype)
+    top = whole >= float(limits.max)
+    out = np.where(top, 0, whole).astype(dtype)
+    out[top] = limits.max
+    return out
+
+
+def frame(
+    raw: Tensor, fields: Sequence[Column], given: Table | None = None
+) -> pandas.DataFrame:
+    """Numbers and codes (n, columns) as a DataFrame.
+
+    Args:
+        raw: numbers and codes, float64, NaN where a value is missing.
+        fields: the columns.
+        given: the table that the rows belong to, whose index they get.
+    """
+    return _frame(back(raw, fields), fields, given)
+
+
+def filled_frame(
+    raw: Tensor, fields: Sequence[Column], given: Table
+) -> pandas.DataFrame:
+    """`frame`, with the cells that `given` has copied from it as they are."""
+    columns = back(raw, fields)
+    for f in fields:
+        source = given.columns.get(f.name)
+        if source is None or f.values:
+            continue
+        columns[f.name] = _with_given(columns[f.name], source)
+    return _frame(columns, fields, given)
+
+
+def _with_given(values: Values, given: Values) -> Values:
+    """The values with those of `given` where it is not missing."""
+    if given.dtype.kind == "O":
+        given = np.array([np.nan if is_gap(v) else v for v in given], dtype=float)
+    if given.dtype.kind in "Mm":
+        dtype = np.promote_types(values.dtype, given.dtype)
+        return np.where(np.isnat(given), values, given).astype(dtype)
+    observed = ~np.isnan(given)
+    if observed.all():
+        return given.copy()
+    if values.dtype.kind in "iu":
+        whole = given[observed].astype(values.dtype)
+        if (whole != given[observed]).any():
+            values = values.astype(np.float64)
+    elif values.dtype.itemsize < given.dtype.itemsize:
+        values = values.astype(given.dtype)
+    out = values.copy()
+    out[observed] = given[observed]
+    return out
+
+
+def _frame(
+    columns: Mapping[str, Values], fields: Sequence[Column], given: Table | None
+) -> pandas.DataFrame:
+    """Columns as a DataFrame, with pandas' own types, zones and the index of a table."""
+    import pandas
+
+    index = None if given is None else given.index
+    out = pandas.DataFrame(
+        {f.name: _series(columns[f.name], f) for f in fields},
+    )
+    if index is not None:
+        out.index = index
+    out.columns = pandas.Index([f.label for f in fields])
+    return out
+
+
+def _series(values: Values, f: Column) -> pandas.Series | pandas.Categorical:
+    """One column as pandas holds it."""
+    import pandas
+
+    if f.type == "category":
+        return pandas.Categorical(values, list(f.values))
+    if f.zone:
+        return pandas.Series(values).dt.tz_localize("UTC").dt.tz_convert(f.zone)
+    if f.type.startswith(_NULLABLE):
+        return pandas.Series(values).astype(f.type)
+    return pandas.Series(values)
+
+
+def plain_frame(
+    numbers: Tensor, fields: Sequence[Column], given: Table | None = None
+) -> pandas.DataFrame:
+    """Real numbers (n, columns) under the names of these columns, as a DataFrame."""
+    plain = [Column(name=f.name, kind="real", number=f.number) for f in fields]
+    return frame(numbers, plain, given)
