@@ -451,6 +451,34 @@ def interpolate(
     print(outputs.write(trained, x, target, columns=n))
 
 
+@app.command(group=USE)
+def export(
+    run: RunPath,
+    /,
+    *,
+    format: Annotated[
+        Literal["onnx", "safetensors"],
+        Parameter(help="onnx: graphs in raw units; safetensors: weights and settings"),
+    ] = "onnx",
+    out: Annotated[
+        Path | None,
+        Parameter(help="the folder to write; exports/FORMAT in the run folder"),
+    ] = None,
+    overwrite: Overwrite = False,
+    loading: Loading = PLAIN,
+) -> None:
+    """Write the networks for other programs: ONNX graphs, or weights.
+
+    ONNX graphs take and give raw units and are compared with torch before they are kept.
+    """
+    from tightbound import api
+    from tightbound.cli import outputs
+
+    trained = outputs.load(run, loading)
+    exported = api.export(trained, format, out, overwrite=overwrite)
+    print("\n".join(exported.lines()))
+
+
 @app.command(group=LOOK)
 def recipes(*, json: AsJson = False) -> None:
     """List the models by name, what each is for, and its paper."""
