@@ -41,6 +41,7 @@ from tightbound.evaluation.statistic import Mean
 from tightbound.runs.run import Run
 from tightbound.runtime.errors import TightboundError
 from tightbound.runtime.launch_context import current_launch
+from tightbound.runtime.progress import phase
 
 TRIED = 2  # examples of the timed trials
 RATED = 2000  # examples for the KL of each latent dimension
@@ -194,15 +195,18 @@ def _prepare(runner: Runner, data: Any, request: Request, started: float) -> _Se
     n = len(rows) if request.limit is None else min(request.limit, len(rows))
     diagnosis = None
     if request.diagnosis:
-        diagnosis = launch.on_rank_zero(
-            lambda: _diagnose(run, data, rows, n, runner.seed)
-        )
+        with phase("diagnosis"):
+            diagnosis = launch.on_rank_zero(
+                lambda: _diagnose(run, data, rows, n, runner.seed)
+            )
     plan = requested_plan(run, n, request)
     budget = None
     if request.budget is not None and run.has_bound:
         left = request.budget - (time.perf_counter() - started)
         train = data is None and isinstance(run.data.train, Split)
-        plan, trials = _fit_to_budget(runner, rows, n, (request.budget, left), train)
+        with phase("timing the estimates"):
+            budgets = (request.budget, left)
+            plan, trials = _fit_to_budget(runner, rows, n, budgets, train)
         about = {"seconds": request.budget, "trials": trials}
         budget = {**about, "plan": dataclasses.asdict(plan)}
     selection = Selection(rows, rows.spread(plan.n))
@@ -346,7 +350,8 @@ def _notes(
 def _read(run: Run, data: Any, split: str) -> tuple[Split, str]:
     """The rows to evaluate, and the digest of the data set."""
     if data is not None:
-        return read(data, run.spec, run.config.data), ""
+        with phase(f"reading {_name_of(data)}"):
+            return read(data, run.spec, run.config.data), ""
     splits = run.data.splits
     if split not in splits:
         raise TightboundError(

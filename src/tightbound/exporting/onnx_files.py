@@ -232,7 +232,7 @@ def check(path: Path, graph: Planned, names: Sequence[str]) -> Checked:
     return checked
 
 
-def _session(path: Path) -> "InferenceSession":  # noqa: F821, UP037
+def _session(path: Path) -> "InferenceSession":  # noqa: UP037
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
