@@ -80,7 +80,7 @@ def train(
         config: A TOML file of settings, such as a run's config.toml.
         seed: Of initialisation, data order, noise and evaluation.
         resume: Continue a training that was interrupted.
-        trust: Let `resume` run code that the run's config names by import path.
+        trust: Let `config` or `resume` run code that a file of settings names by import path.
         overwrite: Replace the run in the folder.
         budget: "15min", "90s" or seconds; the number of steps is fitted to it.
         device: "auto", "cpu" or "cuda".
@@ -116,7 +116,7 @@ def train(
     if data is None:
         _check_resumable(out, resume)
     source = stored_source(data, valid, test)
-    requested = configure(source, recipe, file=config, values=values)
+    requested = configure(source, recipe, file=config, values=values, trust=trust)
     with join_launch(pick_device(requested.device).type) as launch:
         show = show if launch.is_rank_zero else Quiet()
         path = None if out is None else Path(out)
@@ -131,6 +131,8 @@ def train(
         elif launch.on_rank_zero(folder.is_of_this_launch):
             # torchrun has started the processes of this launch again
             mode = "resume"
+        if mode == "resume" and not trust:
+            launch.on_rank_zero(lambda: folder.check_code(requested))
             trust = True
         try:
             with listening(show.note):

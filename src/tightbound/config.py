@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import re
 import tomllib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -24,17 +24,26 @@ from tightbound.core.data_spec import DataSpec
 from tightbound.data.settings import DataSettings
 from tightbound.models.recipes import RECIPES, Part, Recipe, import_path
 from tightbound.runtime.atomic_files import write_atomic
-from tightbound.runtime.errors import TightboundError, lookup, nearest
+from tightbound.runtime.errors import (
+    LARGEST,
+    TightboundError,
+    cut,
+    lookup,
+    nearest,
+    os_reason,
+)
+from tightbound.runtime.reading import read_text
 
 FORMAT_VERSION = 3
 LAST_LINE = "# end of config.toml"  # a file without it was cut short
+MOST_BYTES = 4_000_000  # of a file of settings
 M = TypeVar("M", bound=BaseModel)
 
 
 class TrainSettings(BaseModel):
     """How a model is trained; "auto" is resolved before the first step and saved."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     steps: Literal["auto"] | PositiveInt = Field(
         "auto", description="optimiser steps; auto: from epochs or budget"
@@ -132,11 +141,14 @@ class TrainSettings(BaseModel):
 class Config(BaseModel):
     """All settings of a run, and the spec of the data that they were resolved on."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     format_version: int = FORMAT_VERSION
     seed: int = Field(
-        0, ge=0, description="fixes initialisation, data order, noise and evaluation"
+        0,
+        ge=0,
+        le=LARGEST,
+        description="fixes initialisation, data order, noise and evaluation",
     )
     device: str = Field("auto", description="auto, cpu or cuda")
     digest: str = Field(
@@ -189,9 +201,7 @@ def _sentence(
     keys = path if len(path) < 2 or path[0] not in SECTIONS else path[:2]
     same_key = [error for error in errors if _is_about(error, keys)]
     allowed = _either([_allowed(error) for error in same_key])
-    sentence = (
-        f"{where} {'.'.join(keys)} = {first['input']!r} cannot be used: {allowed}"
-    )
+    sentence = f"{where} {'.'.join(keys)} = {cut(repr(first['input']))} cannot be used: {allowed}"
     choices = [name for error in same_key for name in _choices(error)]
     if choices:
         hint = nearest(first["input"], choices)
@@ -279,9 +289,14 @@ def _either(alternatives: Sequence[str]) -> str:
 def literal(text: str) -> Any:
     """A value of the command line: TOML if it is valid TOML, else the text itself."""
     try:
-        return tomllib.loads(f"value = {text}")["value"]
+        values = tomllib.loads(f"value = {text}")
     except tomllib.TOMLDecodeError:
         return text
+    except (ValueError, RecursionError) as error:
+        raise TightboundError(
+            f"{cut(repr(text))} is no value of a setting: {cut(error)}"
+        ) from error
+    return values["value"] if len(values) == 1 else text
 
 
 def assignments(pairs: Iterable[str]) -> dict[str, Any]:
@@ -291,7 +306,8 @@ def assignments(pairs: Iterable[str]) -> dict[str, Any]:
         key, equals, value = pair.partition("=")
         if not equals or not key:
             raise TightboundError(
-                f"--set wants key=value, not {pair!r}: for example --set train.lr=0.001"
+                f"--set wants key=value, not {cut(repr(pair))}: for example --set "
+                "train.lr=0.001"
             )
         values[key.strip()] = literal(value.strip())
     return values
@@ -314,7 +330,7 @@ def key_path(key: str) -> list[str]:
         ]
         short = [key.partition(".")[2] for key in full]
         raise TightboundError(
-            f"unknown key {key!r}: {nearest(key, {*full, *short, *Config.model_fields})}"
+            f"unknown key {cut(repr(key))}: {nearest(key, {*full, *short, *Config.model_fields})}"
         )
     if len(sections) > 1:
         raise TightboundError(
@@ -360,6 +376,7 @@ def configure(
     *,
     file: Path | str | None = None,
     values: Mapping[str, Any] | None = None,
+    trust: bool = False,
 ) -> Config:
     """The settings of a new run: a recipe, changed by a file and by single values.
 
@@ -368,9 +385,11 @@ def configure(
         recipe: A recipe or its name; that of the file, or "vae", where None.
         file: A TOML file of settings.
         values: {"data.binarize": "dynamic", "latent": 16}, with or without the section.
+        trust: Whether the file may name code from outside, such as a prior of one's own.
 
     Raises:
-        TightboundError: A recipe, key or value is unknown or cannot be used.
+        TightboundError: A recipe, key or value is unknown or cannot be used, or the file
+            names code and `trust` is False.
     """
     values = dict(values or {})
     if (chosen := values.pop("recipe", None)) is not None and recipe is None:
@@ -397,7 +416,49 @@ def configure(
         key=lambda pair: len(pair[0]),
     ):
         _put(tree, path, import_path(value))
-    return parse(Config, tree, f"{file}:" if file else "the setting")
+    config = parse(Config, tree, f"{file}:" if file else "the setting")
+    if file and not trust:
+        named_here = set(_texts([import_path(value) for value in values.values()]))
+        if isinstance(recipe, Recipe):
+            named_here |= code_names(Config(recipe=recipe))
+        refuse_code(code_names(config) - named_here, file)
+    return config
+
+
+def code_names(config: Config) -> set[str]:
+    """The import paths in settings of code from outside the package and torch."""
+    parts = [value for _, value in config.recipe if isinstance(value, Part)]
+    names = {part.name for part in parts if ":" in part.name}
+    if not is_torch_optimizer(config.train.optimizer):
+        names.add(config.train.optimizer)
+    return names
+
+
+def is_torch_optimizer(path: str) -> bool:
+    """True for the import path of a class of torch.optim itself."""
+    return re.fullmatch(r"torch\.optim\.[A-Za-z]\w*", path) is not None
+
+
+def _texts(value: object) -> Iterator[str]:
+    """All texts inside nested settings."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping):
+        yield from _texts(list(value.values()))
+    elif isinstance(value, Part):
+        yield value.name
+    elif isinstance(value, Sequence):
+        for entry in value:
+            yield from _texts(entry)
+
+
+def refuse_code(names: Iterable[str], file: Path | str) -> None:
+    """Refuse settings of a file that name code, which would run."""
+    for name in sorted(names):
+        raise TightboundError(
+            f"{cut(file)} names code from outside tightbound, {cut(repr(name))}: read that "
+            "code, then add --trust (in Python trust=True)"
+        )
 
 
 def _merged(base: Recipe, table: Mapping[str, Any]) -> dict[str, Any]:
@@ -414,15 +475,29 @@ def _merged(base: Recipe, table: Mapping[str, Any]) -> dict[str, Any]:
 
 def read_toml(path: Path | str) -> dict[str, Any]:
     """A TOML file as a tree; raises TightboundError if it is missing or is not TOML."""
+    return _tree(path, _file_text(path))
+
+
+def _file_text(path: Path | str) -> str:
     try:
-        return tomllib.loads(Path(path).read_text(encoding="utf-8"))
+        return read_text(path, MOST_BYTES)
     except OSError as error:
         raise TightboundError(
-            f"cannot read {path} ({error.strerror}): check the path"
+            f"cannot read {cut(path)} ({os_reason(error)}): check the path"
         ) from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError as error:
         raise TightboundError(
-            f"{path} is not valid TOML ({error}): mend the line it names"
+            f"{cut(path)} is not valid TOML ({error}): save it as text in UTF-8"
+        ) from error
+
+
+def _tree(path: Path | str, text: str) -> dict[str, Any]:
+    # ValueError: a number of thousands of digits
+    try:
+        return tomllib.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise TightboundError(
+            f"{cut(path)} is not valid TOML ({cut(error)}): mend the line it names"
         ) from error
 
 
@@ -442,6 +517,44 @@ def to_toml(config: Config) -> str:
     return tomli_w.dumps(_without_nulls(config.model_dump(mode="json")))
 
 
+# What may differ from the settings that weights were written with: where things are.
+_MAY_MOVE = (("device",), ("data", "source"), ("data", "memory"), ("data", "skip_bad"))
+
+
+def changed_key(config: Config, text: str) -> tuple[str, str, str] | None:
+    """The first key whose value is not that of older settings, with both values.
+
+    Args:
+        config: The settings as they are.
+        text: The older settings as TOML, of `to_toml`.
+
+    Returns:
+        The key, its value and its older value as TOML; None where all are equal.
+    """
+    now = _flat(_tree("config.toml", to_toml(config)))
+    before = _flat(_tree("the settings in it", text))
+    for key in sorted({*now, *before}):
+        old = before.get(key)
+        if key not in _MAY_MOVE and now.get(key) != old:
+            return ".".join(key), _shown(now.get(key)), _shown(old)
+    return None
+
+
+def _flat(tree: Mapping[str, Any], under: tuple[str, ...] = ()) -> dict[Any, Any]:
+    """Nested settings by the tuple of their keys."""
+    flat: dict[Any, Any] = {}
+    for key, value in tree.items():
+        if isinstance(value, Mapping) and value:
+            flat |= _flat(value, (*under, key))
+        else:
+            flat[(*under, key)] = value
+    return flat
+
+
+def _shown(value: object) -> str:
+    return "nothing" if value is None else repr(value)
+
+
 def write(path: Path, config: Config) -> None:
     """Write `config.toml` atomically, with a last line that marks its end."""
     write_atomic(path, f"{to_toml(config)}{LAST_LINE}\n")
@@ -454,7 +567,8 @@ def read(path: Path) -> Config:
         TightboundError: The file is missing, incomplete, of another format version or no
             run's config.
     """
-    tree = read_toml(path)
+    text = _file_text(path)
+    tree = _tree(path, text)
     version = tree.get("format_version")
     if not isinstance(version, int) or version < 1:
         raise TightboundError(
@@ -470,7 +584,7 @@ def read(path: Path) -> Config:
             f"{path} is of format {version}, older than this tightbound reads "
             f"({FORMAT_VERSION}): train the run again"
         )
-    if LAST_LINE not in path.read_text(encoding="utf-8"):
+    if LAST_LINE not in text:
         raise TightboundError(
             f"{path} is cut short: its last line, {LAST_LINE!r}, is missing; restore it "
             "from a copy, or add that line if nothing else is missing"

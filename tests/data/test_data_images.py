@@ -86,11 +86,12 @@ def test_labels_and_splits(tmp_path: Path) -> None:
     )
     only = td.load(fill(tmp_path / "c", [f"train/{i}.png" for i in range(10)]))
     assert [len(s) for s in only.splits.values()] == [8, 1, 1]
-    odd = td.load(fill(tmp_path / "d", [*split, "extra/1.png"]))
-    assert (
-        odd.label_names == ("Test", "extra", "train", "val")
-        and "beside the splits" in odd.notices[0]
-    )
+    odd = fill(tmp_path / "d", [*split, "extra/1.png"])
+    for settings in (S(), S(skip_bad=True)):
+        with pytest.raises(
+            TightboundError, match="'extra' lies beside the folders Test"
+        ):
+            td.load(odd, settings)
     mixed = td.load(
         fill(tmp_path / "e", ["a/1.png", "b/1.png", "b/2.png", "3.png", "4.png"])
     )
@@ -104,7 +105,7 @@ def test_labels_and_splits(tmp_path: Path) -> None:
     ]
 
 
-def test_splits_inside_labels_are_told(tmp_path: Path) -> None:
+def test_splits_inside_labels(tmp_path: Path) -> None:
     names = [
         f"{label}/{split}/{i}.png"
         for label in ("cat", "dog")
@@ -112,8 +113,14 @@ def test_splits_inside_labels_are_told(tmp_path: Path) -> None:
         for i in range(4)
     ]
     data = td.load(str(fill(tmp_path / "x", names)))
-    told = [line for line in data.notices if "not read as splits" in line]
-    assert len(told) == 1 and "cat/test" in told[0] and "test/cat/..." in told[0]
+    assert data.test.names is not None and all("/test/" in n for n in data.test.names)
+    assert [len(s) for s in data.splits.values()] == [7, 1, 8]
+    assert data.label_names == ("cat", "dog")
+    assert data.test.y is not None and data.test.y.tolist() == [0] * 4 + [1] * 4
+    with pytest.raises(
+        TightboundError, match=r"cat/test is named as a split.*test/cat"
+    ):
+        td.load(fill(tmp_path / "x", ["bird/0.png"]))
     published = td.load(
         str(
             fill(
@@ -312,7 +319,7 @@ def test_damaged_member_of_a_zip(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "bad", ["truncated.jpg", "truncated.png", "text.png", "notes.txt", "empty.png"]
+    "bad", ["truncated.jpg", "truncated.png", "text.png", "photo.heic", "empty.png"]
 )
 def test_bad_file_is_named_or_skipped(tmp_path: Path, bad: str) -> None:
     root = fill(tmp_path / "p", [f"{i}.png" for i in range(6)])
@@ -321,7 +328,7 @@ def test_bad_file_is_named_or_skipped(tmp_path: Path, bad: str) -> None:
     td.load(root)
     content = {
         "text.png": b"not a picture",
-        "notes.txt": b"hello",
+        "photo.heic": b"hello",
         "empty.png": b"",
     }.get(bad)
     if content is None:
@@ -423,3 +430,119 @@ def test_zip_of_photographs(tmp_path: Path) -> None:
         and len(data.label_names) == 10
     )
     assert [len(data.train) + len(data.valid), len(data.test)] == [500, 50]
+
+
+@pytest.mark.parametrize(
+    ("names", "sizes"),
+    [
+        ("Train/a Train/b TEST/c", (1, 1, 1)),
+        ("train/a train/b valid/c", (1, 1, 1)),
+        ("train/a validation/b testing/c", (1, 1, 1)),
+        ("training/a dev/b val/c test/d", (1, 2, 1)),
+    ],
+)
+def test_names_of_splits(
+    tmp_path: Path, names: str, sizes: tuple[int, int, int]
+) -> None:
+    data = td.load(fill(tmp_path / "x", [f"{name}.png" for name in names.split()]))
+    assert tuple(len(split) for split in data.splits.values()) == sizes  # type: ignore[arg-type]
+    assert data.label_names is None
+
+
+OTHERS = ["README.md", "labels.csv", ".DS_Store", "Thumbs.db", "docs/notes.txt"]
+
+
+@pytest.mark.parametrize("skip_bad", [False, True])
+def test_files_that_are_no_images_have_no_part_in_the_layout(
+    tmp_path: Path, skip_bad: bool
+) -> None:
+    folders = [f"{split}/{c}" for split in ("train", "test") for c in "ab"]
+    names = [f"{folder}/{i}.png" for folder in folders for i in range(4)]
+    root = fill(tmp_path / "x", names)
+    plain = td.load(root)
+    assert plain.notices == ()
+    for other in [*OTHERS, "train/notes.txt", "train/a/checksums", "test/index.html"]:
+        (root / other).parent.mkdir(exist_ok=True)
+        (root / other).write_text("x")
+    (root / ".cache").mkdir()
+    picture().save(root / ".cache" / "0.png")
+    data = td.load(root, S(skip_bad=skip_bad))
+    assert data.label_names == ("a", "b") and data.digest == plain.digest
+    assert data.test.names is not None
+    assert all(name.startswith("test/") for name in data.test.names)
+    assert [len(s) for s in data.splits.values()] == [7, 1, 8]
+    ignored = [line for line in data.notices if "ignored" in line]
+    assert len(ignored) == 1
+    assert ignored[0].startswith("9 files are ignored") and "README.md" in ignored[0]
+
+
+def test_classes_of_folders(tmp_path: Path) -> None:
+    vehicles = [f"{c}/{i}.png" for c in ("bus", "car", "train") for i in range(3)]
+    data = td.load(fill(tmp_path / "v", vehicles))
+    assert data.label_names == ("bus", "car", "train")
+    assert any("'train' is read as a class" in line for line in data.notices)
+    for extra in ("train/fast/9.png", "5.png", "test/1.png"):
+        with pytest.raises(TightboundError, match="lies beside the folder"):
+            td.load(fill(tmp_path / extra[:3], [*vehicles, extra]))
+    nested = [
+        f"train/cat/{kind}/{i}.png" for kind in ("old", "young") for i in range(3)
+    ]
+    nested += ["train/dog/0.png", "test/cat/1.png", "test/owl/2.png"]
+    data = td.load(fill(tmp_path / "n", nested))
+    assert data.label_names == ("cat", "dog", "owl")
+    said = " ".join(data.notices)
+    assert "cat/old belongs to class 'cat'" in said
+    assert "test images have classes that no training image has: 'owl'" in said
+    folders = [f"{split}/images/{c}" for split in ("train", "val") for c in "ab"]
+    inner = [f"{folder}/{i}.png" for folder in folders for i in range(3)]
+    assert td.load(fill(tmp_path / "i", inner)).label_names == ("a", "b")
+
+
+def test_a_test_split_alone_is_not_trained_on(tmp_path: Path) -> None:
+    root = fill(tmp_path / "x", [f"test/{c}/{i}.png" for c in "ab" for i in range(4)])
+    with pytest.raises(TightboundError, match=r"no training examples, only .* test"):
+        td.load(root)
+    spec = td.load(fill(tmp_path / "y", [f"{i}.png" for i in range(4)])).spec
+    assert len(td.read(root, spec)) == 8
+    # a folder that is named by the user may have any name
+    assert len(td.load(root / "test").train) == 6  # type: ignore[arg-type]
+
+
+def test_a_folder_that_cannot_be_listed_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = fill(tmp_path / "x", [f"{c}/{i}.png" for c in "ab" for i in range(4)])
+    scandir = os.scandir
+
+    def refusing(path: Any) -> Any:
+        if str(path).endswith("/b"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refusing)
+    for settings in (S(), S(skip_bad=True)):
+        with pytest.raises(TightboundError, match=r"x/b cannot be listed \(Permission"):
+            td.load(root, settings)
+
+
+@pytest.mark.parametrize("name", ["c", "a/9.png", "self"])
+def test_links_to_nothing_are_refused(tmp_path: Path, name: str) -> None:
+    root = fill(tmp_path / "x", [f"{c}/{i}.png" for c in "ab" for i in range(4)])
+    target = root / "self" if name == "self" else tmp_path / "gone"
+    (root / name).symlink_to(target)
+    with pytest.raises(TightboundError, match=f"{name} cannot be read .* a link to"):
+        td.load(root)
+    assert any(
+        f"left out: {name}" in n for n in td.load(root, S(skip_bad=True)).notices
+    )
+
+
+def test_a_folder_is_not_read_twice(tmp_path: Path) -> None:
+    root = fill(tmp_path / "x", [f"{c}/{i}.png" for c in "ab" for i in range(4)])
+    (root / "c").symlink_to(root / "a", target_is_directory=True)
+    with pytest.raises(TightboundError, match=r"c cannot be read .* same folder as a"):
+        td.load(root)
+    outside = fill(tmp_path / "y", [f"{i}.png" for i in range(4)])
+    (root / "c").unlink()
+    (root / "c").symlink_to(outside, target_is_directory=True)
+    assert td.load(root).label_names == ("a", "b", "c")

@@ -69,13 +69,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _prepare_process() -> None:
-    """Let any terminal show the output, and find modules in the working folder."""
+    """Let any terminal show the output."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a terminal without ± shows ?
-    if "" not in sys.path:
-        # The working folder, last: --set prior=mine:Prior finds mine.py there.
-        sys.path.append("")
 
 
 def _mistake(error: CycloptsError | TightboundError) -> int:

@@ -78,7 +78,8 @@ def train(
     ] = False,
     overwrite: Annotated[bool, Parameter(help="replace the run at --out")] = False,
     trust: Annotated[
-        bool, Parameter(help="let --resume run code that the run's config.toml names")
+        bool,
+        Parameter(help="run code that --config or the config.toml of --resume names"),
     ] = False,
     budget: Annotated[
         str | None, Parameter(help="fit the steps to a time: 90s, 15min, 2h")
@@ -178,6 +179,12 @@ def evaluate(
     limit: Annotated[
         int | None, Parameter(help="LIMIT examples only, spread evenly")
     ] = None,
+    out: Annotated[
+        Path | None,
+        Parameter(
+            help="a new .json file of the result; evaluation.json of RUN unless given"
+        ),
+    ] = None,
     json: AsJson = False,
     loading: Loading = PLAIN,
     skip_bad: SkipBad = False,
@@ -185,11 +192,13 @@ def evaluate(
 ) -> None:
     """Estimate the terms of log p(x) with errors, and find faults of the model.
 
-    The result is printed and kept in evaluation.json.
+    The result is printed and kept in evaluation.json, or beside you where the run folder
+    cannot be written.
     """
     from tightbound import api
-    from tightbound.cli import outputs, tables
+    from tightbound.cli import evaluation_file, outputs, tables
 
+    evaluation_file.check(out)
     options: dict[str, Any] = {
         "split": split,
         "k": k,
@@ -214,10 +223,12 @@ def evaluate(
         ) from None
     if not launch.is_rank_zero:
         return
-    if data is None and split == "test" and limit is None:
-        note = evaluation.save(trained.folder or run)
-        if note:
-            print(f"note: {note}", file=sys.stderr)
+    usual = data is None and split == "test" and limit is None
+    note = None
+    if usual or out is not None:
+        note = evaluation_file.keep(evaluation, trained.folder or run, out)
+    if note:
+        print(f"note: {note}", file=sys.stderr)
     if json:
         tables.show_json(evaluation.to_json())
     else:

@@ -274,12 +274,12 @@ def _history(run: Run) -> list[tuple[str, str]]:
     lines = run.history()
     if not lines:
         return [("log", "none yet")]
-    best = [line for line in lines if line.get("best")][-1:] or lines[-1:]
+    best = [line for line in lines if line["best"]][-1:] or lines[-1:]
     valid = best[0]["valid"]
     shown = [
         f"{name} {valid[name]:.2f}"
         for name in ("elbo", "distortion", "rate", "log_px")
-        if name in valid
+        if valid.get(name) is not None
     ]
     return [
         ("steps done", f"{lines[-1]['step']} in {lines[-1]['time']:.0f} s"),
@@ -289,23 +289,24 @@ def _history(run: Run) -> list[tuple[str, str]]:
 
 def _evaluation(run: Run) -> list[tuple[str, str]]:
     """The figures of evaluation.json."""
-    from tightbound.runs.folder import RunFolder
+    from tightbound.evaluation import saved
 
-    path = RunFolder(Path(str(run.folder))).evaluation_file
-    if not path.is_file():
-        return [("evaluation", f"none yet: tightbound evaluate {run.folder}")]
+    assert run.folder is not None
     try:
-        figures = json.loads(path.read_text(encoding="utf-8"))
-        lines = [
-            _figure(name, figures[name])
-            for name in ("elbo", "log_px", "gap", "distortion", "rate")
-            if name in figures
-        ]
-        title = f"{figures['split']} (n = {figures['n']}, K = {figures['k']})"
-        return [(title, "\n".join(lines))]
-    except (ValueError, KeyError, TypeError):
+        tree = saved.read(run.folder, run.fingerprint)
+    except TightboundError as error:
         advice = f"tightbound evaluate {run.folder} makes it again"
-        return [("evaluation", f"{path} is damaged: {advice}")]
+        return [("evaluation", f"{error}: {advice}")]
+    if tree is None:
+        return [("evaluation", f"none yet: tightbound evaluate {run.folder}")]
+    figures = tree["terms"]
+    lines = [
+        _figure(name, figures[name])
+        for name in ("elbo", "log_px", "gap", "distortion", "rate")
+        if name in figures
+    ]
+    title = f"{tree['split']} (n = {tree['n']}, K = {tree['k']})"
+    return [(title, "\n".join(lines))]
 
 
 def _figure(name: str, figure: Any) -> str:

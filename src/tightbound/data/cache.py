@@ -19,6 +19,7 @@ from tightbound.runtime.errors import TightboundError
 Notes = dict[str, Any]  # JSON values that are stored with cached rows
 
 _HEADER = 128
+_DTYPES = (np.uint8, np.int32)
 
 
 def cache_dir() -> Path:
@@ -77,7 +78,7 @@ def cached_rows(
             into `notes`.
 
     Returns:
-        uint8 rows (n, ...) as a memory map, and the notes stored with them.
+        uint8 or int32 rows (n, ...) as a memory map, and the notes stored with them.
     """
     rows_file, notes_file = _files(key)
     cached = _read(rows_file, notes_file)
@@ -102,17 +103,20 @@ def _write(
     count = 0
     check = 0
     shape: tuple[int, ...] = ()
+    dtype = np.dtype(np.uint8)
     with whole_file(rows_file) as file:
         file.write(b"\0" * _HEADER)
         for block in blocks:
-            data = np.ascontiguousarray(block, dtype=np.uint8)
+            dtype = block.dtype
+            data = np.ascontiguousarray(block)
             file.write(data.data)
             count += len(data)
             check = zlib.crc32(data.data, check)
             shape = data.shape[1:]
         file.seek(0)
         np.lib.format.write_array_header_1_0(
-            file, {"descr": "|u1", "fortran_order": False, "shape": (count, *shape)}
+            file,
+            {"descr": dtype.str, "fortran_order": False, "shape": (count, *shape)},
         )
         assert file.tell() == _HEADER
     about = {"shape": [count, *shape], "crc32": check, "notes": notes}
@@ -125,7 +129,7 @@ def _read(rows_file: Path, notes_file: Path) -> tuple[np.ndarray, Notes] | None:
     try:
         about = json.loads(notes_file.read_text())
         rows = np.load(rows_file, mmap_mode="c", allow_pickle=False)
-        if list(rows.shape) != about["shape"] or rows.dtype != np.uint8:
+        if list(rows.shape) != about["shape"] or rows.dtype not in _DTYPES:
             return None
         check = 0
         for start in range(0, len(rows), 4096):

@@ -71,7 +71,8 @@ def read(source: object, spec: DataSpec, settings: DataSettings | None = None) -
         return _read_builtin(source, spec, settings, plain)
     raw = open_source(_with_row_axis(source, spec), plain)
     raw = take_conditions(raw, plain, optional=True)
-    split = raw.splits.get("all") or raw.splits.get("test") or raw.splits["train"]
+    names = ("all", "test", "train", "valid")
+    split = next(raw.splits[name] for name in names if name in raw.splits)
     if len(raw.splits) > 1:
         raw = raw.with_notices(f"{raw.where}: its test split is read")
     found = matched(

@@ -18,6 +18,7 @@ from tightbound.data.on_disk import ExcludingIndex, OnDisk, rows_to_check
 from tightbound.data.opening import open_source, open_stream
 from tightbound.data.prepare.binarize import FixedDraws, drawn_on_disk
 from tightbound.data.prepare.conditions import condition_of, labels_of
+from tightbound.data.prepare.duplicates import Overlap, overlap_of
 from tightbound.data.prepare.infer import (
     Facts,
     check_values,
@@ -29,7 +30,8 @@ from tightbound.data.prepare.infer import (
     survey,
 )
 from tightbound.data.prepare.offsets import lost_values, offsets_of
-from tightbound.data.prepare.partition import Partition, SplitRows, partition
+from tightbound.data.prepare.partition import Partition, partition
+from tightbound.data.prepare.rows import SplitRows
 from tightbound.data.prepare.split import Split, Transform
 from tightbound.data.settings import DataSettings
 from tightbound.data.source import RawSource, RawSplit, sha256_text
@@ -62,6 +64,7 @@ class Data:
         factor_names: the names of the ground-truth factors.
         factor_sizes: the number of values of each factor.
         held_out: whether valid and test have other examples than train.
+        overlap: the numbers of rows that are equal to a row of another split.
     """
 
     name: str
@@ -77,6 +80,7 @@ class Data:
     factor_names: tuple[str, ...] | None = None
     factor_sizes: tuple[int, ...] | None = None
     held_out: bool = True
+    overlap: Overlap | None = None
 
     @property
     def splits(self) -> dict[str, Split | LoaderSplit | ShardSplit]:
@@ -209,9 +213,10 @@ def _with_loader(data: Data, loader: Loader, seed: int) -> Data:
 
 
 def _check_image_settings(source: RawSource, settings: DataSettings) -> None:
-    """Refuse size and channels for data that are not image files."""
-    for key in ("size", "channels"):
-        if getattr(settings, key) != "auto" and key not in source.resolved:
+    """Refuse settings of image files for data that are not image files."""
+    for key in ("size", "channels", "bits", "white_level"):
+        default = DataSettings.model_fields[key].default
+        if getattr(settings, key) != default and key not in source.resolved:
             raise TightboundError(
                 f"data.{key} is for image files, and {source.where} has arrays, "
                 "used as they are: drop it"
@@ -225,8 +230,12 @@ def _check_streamable(source: RawSource, settings: DataSettings) -> None:
             "a model with labels or conditions needs its data in memory, and "
             f"{source.where} streams: give a map-style Dataset, an array or a file"
         )
-    if settings.binarize == "static" or settings.limit is not None:
-        key = "limit" if settings.limit is not None else "binarize=static"
+    needing_rows = {
+        "limit": settings.limit is not None,
+        "binarize=static": settings.binarize == "static",
+        f"duplicates={settings.duplicates}": settings.duplicates != "keep",
+    }
+    for key in [key for key, is_set in needing_rows.items() if is_set]:
         raise TightboundError(
             f"data.{key} needs rows that stay, and {source.where} streams: drop "
             "it, or pass a map-style Dataset"
@@ -341,7 +350,12 @@ def assemble(settled: SettledSource, seed: int) -> Data:
     spec, notices = _final_spec(settled.spec, parts, settings, seed)
     source = source.with_notices(*notices)
     splits = _splits(parts.rows, settled.spec, spec, settings)
+    overlap = overlap_of(parts.rows, seed)
+    is_published = bool({"valid", "test"} & set(settled.source.splits))
+    source = source.with_notices(*overlap.messages(source.where, is_published))
     settings_keys = [f"{key}={getattr(settings, key)}" for key in _DIGEST_KEYS]
+    if settings.duplicates != "keep":
+        settings_keys.append(f"duplicates={settings.duplicates}")
     return Data(
         name=source.name,
         source=source.where,
@@ -355,6 +369,7 @@ def assemble(settled: SettledSource, seed: int) -> Data:
         label_names=source.label_names,
         factor_names=source.factor_names,
         factor_sizes=source.factor_sizes,
+        overlap=overlap,
     )
 
 

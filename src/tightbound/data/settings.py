@@ -40,6 +40,19 @@ class DataSettings(BaseModel):
     channels: Literal["auto", 1, 3] = Field(
         "auto", description="of image files: grey (1) or colour (3)"
     )
+    bits: Literal[8, 16] = Field(
+        8,
+        description=(
+            "of 16-bit image files: 8 scales their grey values to 0..255, 16 keeps them"
+        ),
+    )
+    white_level: Literal["auto"] | Annotated[int, Field(ge=1, le=65535)] = Field(
+        "auto",
+        description=(
+            "grey value of 16-bit image files that becomes 255; auto: the highest of "
+            "the training images"
+        ),
+    )
     kind: Literal["auto", "vector", "signal", "image", "volume"] = Field(
         "auto",
         description="the kind of an array's examples, where its shape is ambiguous",
@@ -88,6 +101,14 @@ class DataSettings(BaseModel):
     test: PositiveFloat = Field(0.1, description="the test split, in the same way")
     split_seed: Annotated[int, Field(ge=0, lt=2**32)] | None = Field(
         0, description="seed of the random splits"
+    )
+    duplicates: Literal["keep", "together", "drop"] = Field(
+        "keep",
+        description=(
+            "equal rows in several splits: keep only counts them, together keeps them "
+            "in one of the random splits, drop leaves them out of training; together "
+            "also drops those of published splits"
+        ),
     )
     skip_bad: bool = Field(
         False, description="leave out image files that cannot be read"

@@ -82,14 +82,17 @@ class RawSource:
         return replace(self, splits={**self.splits, name: split})
 
     def with_images(self, resolved: Mapping[str, object]) -> RawSource:
-        """A copy for bytes of images (n, C, H, W); unchanged without resolved settings.
+        """A copy for levels of images (n, C, H, W); unchanged without resolved settings.
 
         Args:
-            resolved: the size and channels that the images have.
+            resolved: the size, channels, bits and white level that the images have.
         """
         if not resolved:
             return self
-        return replace(self, layout="chw", levels=256, resolved=dict(resolved))
+        levels = 256
+        if resolved.get("bits") == 16:
+            levels = 1 + int(str(resolved["white_level"]))
+        return replace(self, layout="chw", levels=levels, resolved=dict(resolved))
 
     def with_notices(self, *notices: str) -> RawSource:
         """A copy with these notices added."""

@@ -25,6 +25,7 @@ from tightbound.runtime.atomic_files import (
     write_atomic,
 )
 from tightbound.runtime.errors import TightboundError
+from tightbound.runtime.reading import parse_json, read_text
 
 FOLDER = EVALUATION_PARTS
 
@@ -36,6 +37,14 @@ class CachedResult:
     values: Mapping[str, Tensor]
     facts: Options
     seconds: float
+
+
+def _table(text: str) -> dict[str, Any]:
+    """A JSON object; raises ValueError for any other text."""
+    value = parse_json(text)
+    if not isinstance(value, dict):
+        raise ValueError("it is no JSON object")
+    return dict(value)
 
 
 class Cache:
@@ -70,17 +79,18 @@ class Cache:
         if path is not None and path.is_file():
             with suppress(TightboundError, KeyError, ValueError):
                 stored, about = load_weights(path)
-                stored_facts = json.loads(about["facts"])
-                self.used.append(path)
-                return CachedResult(stored, stored_facts, float(about["seconds"]))
+                result = CachedResult(
+                    stored, _table(about["facts"]), float(about["seconds"])
+                )
+                if all(len(value) == len(x) for value in stored.values()):
+                    self.used.append(path)
+                    return result
         start = time.perf_counter()
         values, facts = compute()
         seconds = time.perf_counter() - start
         if path is not None:
-            make_folder(path.parent)
             header = {"facts": json.dumps(dict(facts)), "seconds": repr(seconds)}
-            save_weights(path, dict(values), header)
-            self.used.append(path)
+            self._write(path, lambda: save_weights(path, dict(values), header))
         return CachedResult(values, facts, seconds)
 
     def decision(
@@ -91,15 +101,25 @@ class Cache:
         path = self._path(f"plan-{hashlib.sha256(content).hexdigest()[:16]}.json")
         if path is not None and path.is_file():
             with suppress(ValueError, OSError):
-                cached: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+                cached = _table(read_text(path))
                 self.used.append(path)
                 return cached
         decided = decide()
         if path is not None:
-            make_folder(path.parent)
-            write_atomic(path, json.dumps(decided))
-            self.used.append(path)
+            self._write(path, lambda: write_atomic(path, json.dumps(decided)))
         return decided
+
+    def _write(self, path: Path, write: Callable[[], None]) -> None:
+        """Keep a result; without room or permission the evaluation goes on uncached.
+
+        Another evaluation of the run that ends removes the folder when it is empty.
+        """
+        for _ in range(2):
+            with suppress(TightboundError):
+                make_folder(path.parent)
+                write()
+                self.used.append(path)
+                return
 
     def clear(self) -> None:
         """Removes the results that this process read or wrote."""
@@ -110,8 +130,10 @@ class Cache:
         """Removes results of other weights, and empty folders."""
         if self.root is None or not self.root.is_dir():
             return
-        for folder in self.root.iterdir():
-            if folder.name != self.weights or not any(folder.iterdir()):
-                shutil.rmtree(folder, ignore_errors=True)
-        with suppress(OSError):
+        with suppress(OSError):  # another evaluation may remove them now, too
+            for folder in self.root.iterdir():
+                if folder.name != self.weights:
+                    shutil.rmtree(folder, ignore_errors=True)
+                elif not any(folder.iterdir()):
+                    folder.rmdir()
             self.root.rmdir()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
 from contextlib import suppress
@@ -10,15 +9,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tightbound.evaluation import summary
+from tightbound.evaluation import saved, summary
 from tightbound.evaluation.diagnosis.diagnose import Diagnosis
 from tightbound.evaluation.measures import BDMCGap, InferenceGap, Method
 from tightbound.evaluation.statistic import Mean, means_to_json
 from tightbound.evaluation.summary import Summary, Table
 from tightbound.runs.folder import RunFolder
-from tightbound.runtime.atomic_files import write_atomic
+from tightbound.runtime.errors import TightboundError
+from tightbound.runtime.lock import RunLock
 
-FORMAT = 3
 # Parts that stay in the file when a later evaluation does not measure them again.
 KEPT = ("methods", "inference_gap", "train", "overfitting", "bdmc_gap", "diagnosis")
 
@@ -99,7 +98,7 @@ class Evaluation:
     def to_json(self) -> dict[str, Any]:
         """All fields, as JSON: the content of `evaluation.json`."""
         return {
-            "format": FORMAT,
+            "format": saved.FORMAT,
             "name": self.name,
             "split": self.split,
             "n": self.n,
@@ -139,25 +138,27 @@ class Evaluation:
         Returns:
             A sentence where the file was left as it is, else None.
         """
-        path = RunFolder(Path(folder)).evaluation_file
-        tree = self.to_json()
-        old = self._comparable(path)
-        if old is not None:
-            if _is_larger(old, self.n, self.k):
-                return (
-                    f"{path} keeps its terms of K = {old['k']} on {old['n']} "
-                    "examples; remove it to replace them"
-                )
-            tree = _with_kept(tree, old)
-        write_atomic(path, json.dumps(tree, indent=2) + "\n")
+        folder = Path(folder)
+        path = RunFolder(folder).evaluation_file
+        # of two evaluations at once, the second is merged with the file of the first
+        with RunLock(folder, "evaluating", ".evaluation.", wait=True):
+            tree = self.to_json()
+            old = self._comparable(folder)
+            if old is not None:
+                if _is_larger(old, self.n, self.k):
+                    return (
+                        f"{path} keeps its terms of K = {old['k']} on {old['n']} "
+                        "examples; remove it to replace them"
+                    )
+                tree = _with_kept(tree, old)
+            saved.write(path, tree)
         return None
 
-    def _comparable(self, path: Path) -> dict[str, Any] | None:
+    def _comparable(self, folder: Path) -> dict[str, Any] | None:
         """The content of an earlier file, if it is of the same weights and data."""
-        with suppress(OSError, ValueError, KeyError, TypeError):
-            old: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-            same = (FORMAT, self.digest, self.weights)
-            if (old["format"], old["data"]["digest"], old["weights"]) == same:
+        with suppress(TightboundError, KeyError, TypeError):
+            old = saved.read(folder, self.weights)
+            if old is not None and old["data"]["digest"] == self.digest:
                 return old
         return None
 

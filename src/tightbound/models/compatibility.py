@@ -12,6 +12,9 @@ from tightbound.models.parts import KINDS, find_component
 from tightbound.models.recipes import Recipe
 from tightbound.runtime.errors import TightboundError
 
+_MOST_CATEGORIES = 1024
+_MOST_OUTPUTS = 1 << 22
+
 
 @dataclass(frozen=True)
 class Chosen:
@@ -227,6 +230,20 @@ def _classes(c: Chosen) -> str | None:
     return None
 
 
+def _outputs_of_categorical(c: Chosen) -> str | None:
+    """A categorical likelihood has one output for each value of each dimension."""
+    levels = c.spec.levels or 2
+    outputs = levels * c.spec.dims
+    is_small = levels <= _MOST_CATEGORIES and outputs < _MOST_OUTPUTS
+    if c.recipe.likelihood.name != "categorical" or is_small:
+        return None
+    return (
+        f"likelihood 'categorical' would have {outputs:,} outputs an example, one for each of "
+        f"{levels:,} values in {c.spec.dims:,} dimensions: set likelihood "
+        "discretized-logistic with data.domain=levels, or fewer values"
+    )
+
+
 def _missing_values(c: Chosen) -> str | None:
     """Missing values need a recipe that takes them."""
     if c.spec.missing and c.recipe.missing == "refused":
@@ -282,6 +299,7 @@ RULES = (
     _conditions,
     _classes,
     _missing_values,
+    _outputs_of_categorical,
     _unconditional_encoders,
     _number_of_latents,
 )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -27,7 +26,8 @@ from tightbound.core.component import (
     Prior,
 )
 from tightbound.models.recipes import Part
-from tightbound.runtime.errors import TightboundError, lookup, nearest
+from tightbound.runtime.errors import TightboundError, cut, lookup, nearest
+from tightbound.runtime.outside_code import import_class
 
 
 @dataclass(frozen=True)
@@ -75,19 +75,13 @@ def find_component(kind: str, part: Part, trust: bool) -> Any:
         return lookup(KINDS[kind].table, part.name, kind)
     if not trust:
         raise TightboundError(
-            f"{kind} {part.name!r} is code from outside tightbound, named in a file that you "
-            "did not write now: read it, then load with trust=True (on the command line: "
+            f"{kind} {cut(repr(part.name))} is code from outside tightbound, named in a file "
+            "that you did not write now: read it, then load with trust=True (on the command line: "
             "--trust)"
         )
-    module, _, name = part.name.partition(":")
-    try:
-        cls = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError) as error:
-        raise TightboundError(
-            f"{kind} {part.name!r} cannot be imported: {error}"
-        ) from error
+    cls = import_class(part.name, kind)
     bases = KINDS[kind].bases
-    if not (isinstance(cls, type) and issubclass(cls, bases)):
+    if not issubclass(cls, bases):
         raise TightboundError(
             f"{kind} {part.name!r} is no {kind}: make it a subclass of "
             f"tightbound.{bases[0].__name__}"

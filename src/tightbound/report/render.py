@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import datetime
-import json
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 
 from tightbound import __version__, evaluation
-from tightbound.evaluation import Evaluation
-from tightbound.evaluation.result import FORMAT
+from tightbound.evaluation import Evaluation, saved
 from tightbound.models.recipes import RECIPES
 from tightbound.report.content.gather import Group, gather
 from tightbound.report.figures import palette
@@ -29,10 +26,10 @@ from tightbound.report.sections import (
 from tightbound.report.sections import latent_space as latent
 from tightbound.report.sections import terms as log_px
 from tightbound.report.sections.common import Results, Tree
-from tightbound.runs.folder import RunFolder
 from tightbound.runs.run import Run
 from tightbound.runtime.atomic_files import make_folder, write_atomic
 from tightbound.runtime.errors import TightboundError
+from tightbound.runtime.progress import notice
 
 QUICK_K = 256
 
@@ -109,14 +106,19 @@ def _as_tree(result: Evaluation | Tree) -> Tree:
 def _evaluate(run: Run) -> Tree:
     """The saved evaluation of a run, or a quick one.
 
-    A file that is damaged, of another format, or of other weights is not used.
+    A file that is damaged, was changed, or is of another format or of other weights is
+    not used, with a notice.
     """
     if run.folder is not None:
-        with suppress(OSError, ValueError, AttributeError):
-            saved = RunFolder(run.folder).evaluation_file.read_text(encoding="utf-8")
-            tree: dict[str, object] = json.loads(saved)
-            if tree.get("format") == FORMAT and tree.get("weights") == run.fingerprint:
-                return tree
+        try:
+            tree = saved.read(run.folder, run.fingerprint)
+        except TightboundError as error:
+            notice(
+                f"{error}, so it is not used: {run.name} is evaluated now, K = {QUICK_K}"
+            )
+            tree = None
+        if tree is not None:
+            return tree
     return evaluation.evaluate(run, k=QUICK_K, subset=0).to_json()
 
 

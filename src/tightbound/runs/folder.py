@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -11,18 +12,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from pydantic import BaseModel
+
 from tightbound import config as settings
 from tightbound.config import Config, value_at
 from tightbound.runs.data_source import is_builtin, short_name, stored_source
 from tightbound.runtime.atomic_files import (
+    LONGEST_NAME,
     load_weights,
     make_folder,
     save_weights,
     write_atomic,
 )
-from tightbound.runtime.errors import TightboundError
+from tightbound.runtime.errors import TightboundError, cut, os_reason
 from tightbound.runtime.launch_context import launch_id, started_by_torchrun
 from tightbound.runtime.lock import RunLock
+from tightbound.runtime.reading import check_regular, parse_json, read_bytes, read_text
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -39,6 +44,7 @@ AVERAGED_WEIGHTS = "ema.safetensors"
 LOG = "log.jsonl"
 ENVIRONMENT = "environment.json"
 EVALUATION = "evaluation.json"
+EVALUATION_LOCK = ".evaluation.lock"
 EVALUATION_PARTS = "evaluation.parts"
 REPORT = "report.html"
 STATE = "state"  # everything that resuming needs
@@ -166,12 +172,34 @@ class RunFolder:
 
     # ---- new, resumed or overwritten
 
+    def check_name(self) -> None:
+        """Refuse a path that no disk takes, and one that is a device or a pipe.
+
+        Raises:
+            TightboundError: With the name that is too long, or the reason.
+        """
+        check_regular(self.path, "the run folder ")
+        for name in self.path.parts:
+            if len(os.fsencode(name)) > LONGEST_NAME:
+                raise TightboundError(
+                    f"the name {cut(repr(name))} has {len(os.fsencode(name))} bytes and a "
+                    f"disk takes {LONGEST_NAME}: choose a shorter --out"
+                )
+        try:
+            self.path.exists()
+        except (OSError, ValueError) as error:
+            raise TightboundError(
+                f"{cut(repr(str(self)))} cannot be a run folder ({cut(error)}): "
+                "choose another --out"
+            ) from error
+
     def check(self, mode: Mode) -> None:
         """Refuse to replace a run unless asked to, and any other files always.
 
         Raises:
             TightboundError: With the options that the user has.
         """
+        self.check_name()
         if mode == "resume" or not self.path.exists():
             return
         if not self.path.is_dir():
@@ -192,8 +220,8 @@ class RunFolder:
     def reserve(self, mode: Mode, requested: Config | None = None) -> Iterator[None]:
         """Lock the folder for the block, and write the requested settings if any.
 
-        They are removed when training begins, or when an error ends the block; they stay after
-        Ctrl-C or a kill. An existing run is not changed.
+        They are removed when training begins, or when an error ends the block of a new run;
+        they stay after Ctrl-C or a kill. An existing run is not changed.
         """
         with RunLock(self.path):
             self.check(mode)
@@ -204,7 +232,8 @@ class RunFolder:
             try:
                 yield
             except Exception:
-                self._remove_request()
+                if mode != "resume":
+                    self._remove_request()
                 raise
 
     def begin(self, config: Config, environment: Environment) -> None:
@@ -280,7 +309,15 @@ class RunFolder:
         self._remove_request()
         for folder in (STATE, EVALUATION_PARTS, PRIORS):
             shutil.rmtree(self.path / folder, ignore_errors=True)
-        files = (WEIGHTS, AVERAGED_WEIGHTS, LOG, ENVIRONMENT, EVALUATION, REPORT)
+        files = (
+            WEIGHTS,
+            AVERAGED_WEIGHTS,
+            LOG,
+            ENVIRONMENT,
+            EVALUATION,
+            EVALUATION_LOCK,
+            REPORT,
+        )
         for name in files:
             (self.path / name).unlink(missing_ok=True)
 
@@ -295,8 +332,8 @@ class RunFolder:
     def is_of_this_launch(self) -> bool:
         """True if an earlier start of this same launch has begun to train here."""
         try:
-            noted = (self.path / LAUNCH).read_text(encoding="utf-8")
-        except OSError:
+            noted = read_text(self.path / LAUNCH)
+        except (OSError, ValueError):
             return False
         return started_by_torchrun() and noted == launch_id()
 
@@ -314,6 +351,19 @@ class RunFolder:
             return None
         return settings.read(self.requested_file)
 
+    def check_code(self, requested: Config) -> None:
+        """Refuse a run whose settings name code that the requested ones do not name.
+
+        The caller has those from a command line or a program, so their code may run.
+
+        Raises:
+            TightboundError: With the import path of that code.
+        """
+        for file in (self.config_file, self.requested_file):
+            if file.is_file():
+                names = settings.code_names(settings.read(file))
+                settings.refuse_code(names - settings.code_names(requested), file)
+
     def write_config(self, config: Config) -> None:
         """Write config.toml, with which the folder is a run."""
         settings.write(self.config_file, config)
@@ -330,12 +380,44 @@ class RunFolder:
         about = {"format": "tightbound", "config": settings.to_toml(config)}
         save_weights(path, state, about)
 
-    def read_weights(self) -> tuple[dict[str, Tensor], Path]:
-        """The averaged weights if there are any, else the plain ones, and their file."""
+    def read_weights(self, config: Config) -> tuple[dict[str, Tensor], Path]:
+        """The averaged weights if there are any, else the plain ones, and their file.
+
+        Args:
+            config: The settings in config.toml.
+
+        Raises:
+            TightboundError: The file is damaged, or was written with other settings.
+        """
         path = self.averaged_weights_file
         if not path.is_file():
             path = self.weights_file
-        return load_weights(path)[0], path
+        state, about = load_weights(path)
+        self.check_unchanged(config, about.get("config"), path)
+        return state, path
+
+    def check_unchanged(
+        self, config: Config, text: str | None, written_in: Path
+    ) -> None:
+        """Refuse a config.toml that was changed after weights or a state were written.
+
+        Args:
+            config: The settings in config.toml.
+            text: The settings in the weights or the state; None where they have none.
+            written_in: The file of these.
+
+        Raises:
+            TightboundError: With the first key that differs.
+        """
+        if text is None:
+            return
+        key = settings.changed_key(config, text)
+        if key is not None:
+            name, now, before = key
+            raise TightboundError(
+                f"{cut(self.config_file)} says {name} = {cut(now)}, but {cut(written_in)} was "
+                f"written with {cut(before)}: set it back, or train a new run"
+            )
 
     @property
     def has_weights(self) -> bool:
@@ -343,14 +425,51 @@ class RunFolder:
         return self.averaged_weights_file.is_file() or self.weights_file.is_file()
 
     def history(self) -> list[dict[str, Any]]:
-        """The validations in the log, without lines that were cut short."""
+        """The validations in the log, without lines that are damaged or cut short.
+
+        Raises:
+            TightboundError: The log cannot be read.
+        """
         if not self.log_file.exists():
             return []
-        lines = []
-        for line in self.log_file.read_text(errors="replace").splitlines():
-            with suppress(json.JSONDecodeError):
-                lines.append(json.loads(line))
-        return [line for line in lines if line.get("event") == "epoch"]
+        try:
+            text = read_bytes(self.log_file).decode("utf-8", "replace")
+        except OSError as error:
+            raise TightboundError(
+                f"cannot read {cut(self.log_file)} ({os_reason(error)}): check the file"
+            ) from error
+        validations = []
+        for line in text.splitlines():
+            with suppress(ValueError):
+                validations.append(_validation(parse_json(line)))
+        return validations
+
+
+_Figures = dict[str, float | None]
+
+
+class _Validation(BaseModel):
+    """A line of log.jsonl about a validation; figures that are not numbers are null."""
+
+    event: Literal["epoch"]
+    epoch: float
+    step: int
+    time: float
+    train: _Figures
+    valid: _Figures
+    lr: float
+    images_per_s: float
+    left: float
+    skipped: int
+    best: bool
+
+
+def _validation(line: object) -> dict[str, Any]:
+    """A line of the log, as it is, if it is that of a validation; else a ValueError."""
+    _Validation.model_validate(line)
+    if not isinstance(line, dict):
+        raise ValueError("it is no table")
+    return line
 
 
 def _is_empty(folder: Path) -> bool:

@@ -597,6 +597,7 @@ def load(
     """
     folder = Path(folder)
     place = RunFolder(folder)
+    place.check_name()
     if not folder.is_dir():
         raise TightboundError(
             f"there is no run folder {str(folder)!r}: check the path, or train one first"
@@ -616,7 +617,7 @@ def load(
             f"tightbound train {config.data.source or 'DATA'} --out {folder} --resume"
         )
     model, _ = build(config.recipe, config.spec, trust=trust)
-    state, path = place.read_weights()
+    state, path = place.read_weights(config)
     fitted_prior.fill(model, state, path)
     run = Run(config, model.to(device), folder)
     if prior is None:

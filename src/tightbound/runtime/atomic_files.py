@@ -14,14 +14,26 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from tightbound.runtime.errors import TightboundError
+from tightbound.runtime.errors import TightboundError, cut, machine_reason, os_reason
+from tightbound.runtime.reading import parse_json, read_bytes
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 TEMPORARY = "*.tmp"
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
-NOT_WRITABLE = (errno.EACCES, errno.EROFS, errno.EPERM, errno.ENOTDIR, errno.EEXIST)
+NOT_WRITABLE = (
+    errno.EACCES,
+    errno.EROFS,
+    errno.EPERM,
+    errno.ENOTDIR,
+    errno.EEXIST,
+    errno.EFBIG,
+    errno.ENAMETOOLONG,
+    errno.EMFILE,
+    errno.ENFILE,
+)
+LONGEST_NAME = 255  # bytes of one name in a path, on the usual disks
 NO_FOLDER_SYNC = (errno.EINVAL, errno.ENOTSUP)
 
 
@@ -80,7 +92,7 @@ def open_atomic(path: Path | str, advice: Advice = OF_A_RUN) -> Iterator[BinaryI
         TightboundError: The disk is full or not writable.
     """
     path = Path(path)
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    temporary = path.with_name(_temporary_name(path.name))
     try:
         with _ops.open(temporary) as file:
             yield file
@@ -93,6 +105,13 @@ def open_atomic(path: Path | str, advice: Advice = OF_A_RUN) -> Iterator[BinaryI
         if isinstance(error, OSError) and error.errno in (*NO_ROOM, *NOT_WRITABLE):
             raise _refused(path, error, advice) from error
         raise
+
+
+def _temporary_name(name: str) -> str:
+    """`.name.1a2b3c4d.tmp`, cut to a length that the disk takes."""
+    ending = f".{secrets.token_hex(4)}.tmp"
+    head = os.fsencode(f".{name}")[: LONGEST_NAME - len(ending)]
+    return head.decode("utf-8", "ignore") + ending
 
 
 def write_atomic(
@@ -119,10 +138,19 @@ def write_atomic(
 
 
 def _refused(path: Path, error: OSError, advice: Advice) -> TightboundError:
+    where = cut(path)
     if error.errno in NO_ROOM:
-        return TightboundError(f"no room on the disk for {path}: {advice.no_room}")
-    reason = error.strerror or error
-    return TightboundError(f"cannot write {path} ({reason}): {advice.not_writable}")
+        return TightboundError(f"no room on the disk for {where}: {advice.no_room}")
+    remedy = _REMEDIES.get(error.errno or 0, advice.not_writable)
+    return TightboundError(f"cannot write {where} ({os_reason(error)}): {remedy}")
+
+
+_REMEDIES = {
+    errno.ENAMETOOLONG: "choose a shorter name",
+    errno.EFBIG: "raise the limit, or write to another disk",
+    errno.EMFILE: "raise the limit and run the command again",
+    errno.ENFILE: "close other programs and run the command again",
+}
 
 
 def sync_folder(folder: Path) -> None:
@@ -140,6 +168,18 @@ def make_folder(folder: Path | str, advice: Advice = OF_A_RUN) -> Path:
         except OSError as error:
             raise _refused(folder, error, advice) from error
     return folder
+
+
+def is_writable(folder: Path) -> bool:
+    """True if a file can be made in a folder; one is made and removed."""
+    probe = folder / f".probe.{secrets.token_hex(4)}.tmp"
+    try:
+        with _ops.open(probe):
+            pass
+    except OSError:
+        return False
+    remove(probe)
+    return True
 
 
 def remove(path: Path) -> None:
@@ -198,28 +238,54 @@ def load_weights(path: Path | str) -> tuple[dict[str, Tensor], dict[str, str]]:
 
     path = Path(path)
     try:
-        blob = path.read_bytes()
+        blob = read_bytes(path)
         header, tensors = _split(blob)
-        metadata = header.pop("__metadata__", {})
+        metadata = _texts(header.pop("__metadata__", {}))
         expected = metadata.pop("sha256", None)
         signed = {**header, "__metadata__": metadata}
         if expected is not None and expected != _digest(signed, tensors):
             raise ValueError("its checksum does not match")
         return load(blob), metadata
-    except OSError as error:
+    except (OSError, MemoryError) as error:
+        reason = machine_reason(error) or cut(error)
         raise TightboundError(
-            f"cannot read the weights {path} ({error.strerror or error}): is this a run folder?"
+            f"cannot read the weights {cut(path)} ({reason}): is this a run folder?"
         ) from error
-    except (ValueError, TypeError, AttributeError, SafetensorError) as error:
+    except (*_DAMAGES, SafetensorError) as error:
         raise TightboundError(
-            f"the weights {path} are damaged or no safetensors file ({error}): "
+            f"the weights {cut(path)} are damaged or no safetensors file ({cut(error)}): "
             "restore them from a copy or train again"
         ) from error
 
 
+_DAMAGES = (
+    ValueError,
+    TypeError,
+    AttributeError,
+    KeyError,
+    OverflowError,
+    RuntimeError,
+)
+
+
+def _texts(metadata: object) -> dict[str, str]:
+    """The metadata of a safetensors file, which are texts by name."""
+    if not isinstance(metadata, dict):
+        raise ValueError("its metadata are no table")
+    for name, value in metadata.items():
+        if not isinstance(value, str):
+            raise ValueError(f"its metadata {name!r} are no text")
+    return dict(metadata)
+
+
 def _split(blob: bytes) -> tuple[dict[str, Any], memoryview]:
     start = 8 + int.from_bytes(blob[:8], "little")
-    return json.loads(blob[8:start]), memoryview(blob)[start:]
+    if start > len(blob):
+        raise ValueError("it is cut short")
+    header = parse_json(blob[8:start])
+    if not isinstance(header, dict):
+        raise ValueError("its header is no table")
+    return dict(header), memoryview(blob)[start:]
 
 
 def _canonical(header: Mapping[str, Any]) -> bytes:

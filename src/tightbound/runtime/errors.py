@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import difflib
+import errno
 from collections.abc import Iterable, Mapping
-from typing import TypeVar
+from typing import SupportsIndex, TypeVar
 
 T = TypeVar("T")
+LONGEST = 200  # characters of a user's text in a message
+HALF = LONGEST // 2 - 2
+# One number, such as a seed, fits into 63 bits.
+LARGEST = 2**63 - 1
 
 
 class TightboundError(ValueError):
@@ -36,10 +41,67 @@ def shortened(value: object) -> str:
     return repr(text)
 
 
+def cut(value: object) -> str:
+    """A text of the user or of a library for a message: one line of bounded length.
+
+    Bytes of a name that are no UTF-8 are written as \\xff.
+    """
+    text = (
+        str(value)
+        .encode("utf-8", "surrogateescape")
+        .decode("utf-8", "backslashreplace")
+    )
+    text = " ".join(text.split())
+    if len(text) <= LONGEST:
+        return text
+    return f"{text[:HALF]}...{text[-HALF:]}"
+
+
+_REASONS = {
+    errno.ENOMEM: "out of memory",
+    errno.EMFILE: "too many open files: raise the limit, ulimit -n",
+    errno.ENFILE: "too many open files on this machine",
+    errno.EFBIG: "larger than a file may be here, ulimit -f",
+    errno.ENOSPC: "no room on the disk",
+    errno.EDQUOT: "no room on the disk, the quota is used up",
+    errno.EACCES: "permission denied",
+    errno.EPERM: "permission denied",
+    errno.ENAMETOOLONG: "the name is too long",
+    errno.ELOOP: "links lead to each other",
+    errno.EIO: "the disk reports an error",
+    errno.ESTALE: "the network disk is gone",
+}
+# Errors of the machine: they say nothing about the content of a file.
+_OF_MACHINE = (*_REASONS, errno.EROFS, errno.EINTR, errno.EBUSY, errno.ETIMEDOUT)
+
+
+def os_reason(error: OSError) -> str:
+    """The reason of an error of the operating system in words."""
+    if error.errno in _REASONS:
+        return _REASONS[error.errno]
+    return cut(error.strerror or error)
+
+
+def machine_reason(error: BaseException) -> str | None:
+    """The reason if memory, disk, permissions or limits fail; None for a damaged file.
+
+    The errors that led to this one are searched, too.
+    """
+    current: BaseException | None = error
+    for _ in range(10):
+        if isinstance(current, MemoryError):
+            return _REASONS[errno.ENOMEM]
+        if isinstance(current, OSError) and current.errno in _OF_MACHINE:
+            return os_reason(current)
+        if current is not None:
+            current = current.__cause__ or current.__context__
+    return None
+
+
 def nearest(name: str, choices: Iterable[str]) -> str:
     """The choice most similar to a misspelt name, or all: `did you mean 'vae'?`."""
     names = sorted(str(choice) for choice in choices)
-    close = difflib.get_close_matches(str(name), names, n=1, cutoff=0.5)
+    close = difflib.get_close_matches(str(name)[:LONGEST], names, n=1, cutoff=0.5)
     if close:
         return f"did you mean {shortened(close[0])}?"
     listed = ", ".join(name[:MOST_SHOWN] for name in names[:MOST_NAMES])
@@ -50,12 +112,41 @@ def nearest(name: str, choices: Iterable[str]) -> str:
 
 def lookup(table: Mapping[str, T], name: str, kind: str) -> T:
     """`table[name]`, or a TightboundError that offers the nearest name."""
-    if name not in table:
-        raise TightboundError(f"unknown {kind} {name!r}: {nearest(name, table)}")
+    if not isinstance(name, str) or name not in table:
+        raise TightboundError(
+            f"unknown {kind} {cut(repr(name))}: {nearest(name, table)}"
+        )
     return table[name]
 
 
-def at_least(least: int, n: int, what: str) -> None:
+def at_least(least: int, n: object, what: str) -> None:
     """Raise a TightboundError if a count is too small or not a whole number."""
-    if not hasattr(n, "__index__") or n < least:
-        raise TightboundError(f"cannot make {n} {what}: ask for {least} or more")
+    count = _whole(n)
+    if count is None or count < least:
+        shown = cut(repr(n))
+        raise TightboundError(f"cannot make {shown} {what}: ask for {least} or more")
+
+
+def whole_number(name: str, value: object, least: int, most: int = LARGEST) -> int:
+    """A whole number within a range.
+
+    Raises:
+        TightboundError: for another type or a value out of range; a truth value is none.
+    """
+    number = _whole(value)
+    if number is None or not least <= number <= most:
+        raise TightboundError(
+            f"{name} = {cut(repr(value))} cannot be used: give a whole number from "
+            f"{least} to {most}"
+        )
+    return number
+
+
+def _whole(value: object) -> int | None:
+    """A whole number, also one of numpy or torch; None for anything else."""
+    if isinstance(value, bool) or not isinstance(value, SupportsIndex):
+        return None
+    try:
+        return value.__index__()
+    except (TypeError, ValueError, RuntimeError):  # an array of several numbers
+        return None

@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 from pathlib import Path
 from types import TracebackType
-from typing import BinaryIO
+from typing import IO
 
 from tightbound.runtime import atomic_files as files
-from tightbound.runtime.errors import TightboundError
+from tightbound.runtime.errors import TightboundError, cut, os_reason
+from tightbound.runtime.reading import check_regular
 
 
 class RunLock:
@@ -21,26 +22,39 @@ class RunLock:
         activity: what the process does in the folder, for the message to others.
         prefix: of the names of the files that the lock covers, where the folder has
             others as well.
+        wait: wait for the other process, for work of less than a second.
 
     Raises:
         TightboundError: on entering, if another process has the lock.
     """
 
     def __init__(
-        self, folder: Path | str, activity: str = "training", prefix: str = ""
+        self,
+        folder: Path | str,
+        activity: str = "training",
+        prefix: str = "",
+        *,
+        wait: bool = False,
     ) -> None:
         self.folder = Path(folder)
         self.activity = activity
         self.prefix = prefix
-        self._file: BinaryIO | None = None
+        self.wait = wait
+        self._file: IO[bytes] | None = None
 
     def __enter__(self) -> RunLock:
         import fcntl
 
         path = files.make_folder(self.folder) / f".{self.prefix}lock"
         try:
-            self._file = path.open("ab")
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # Not through a link, and never waiting for a pipe's other end.
+            flags = (
+                os.O_RDWR | os.O_CREAT | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC
+            )
+            self._file = os.fdopen(os.open(path, flags, 0o666), "r+b", buffering=0)
+            check_regular(path)
+            at_once = 0 if self.wait else fcntl.LOCK_NB
+            fcntl.flock(self._file, fcntl.LOCK_EX | at_once)
         except BlockingIOError:
             self._close()
             raise TightboundError(
@@ -50,7 +64,7 @@ class RunLock:
         except OSError as error:
             self._close()
             raise TightboundError(
-                f"cannot lock {path} ({error.strerror}): choose an --out on a "
+                f"cannot lock {cut(path)} ({os_reason(error)}): choose an --out on a "
                 "disk that can be written"
             ) from error
         # A forked child, such as a worker of a DataLoader, must not keep the lock after

@@ -30,6 +30,13 @@ def listening(report: Listener) -> Iterator[None]:
         _listener.reset(token)
 
 
+def notice(line: str) -> None:
+    """Report a line to the listener at once; without one nothing is shown."""
+    report = _listener.get()
+    if report is not None:
+        report(line)
+
+
 class Steady:
     """A counter of finished work that reports at most every five seconds."""
 

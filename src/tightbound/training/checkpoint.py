@@ -13,7 +13,8 @@ from typing import Any, BinaryIO
 import torch
 
 from tightbound.runtime import atomic_files as files
-from tightbound.runtime.errors import TightboundError
+from tightbound.runtime.errors import TightboundError, cut, machine_reason
+from tightbound.runtime.reading import read_bytes, special_kind
 from tightbound.training.distributed.sharded_state import digest
 
 CHECKSUM = hashlib.sha256().digest_size
@@ -87,8 +88,13 @@ class StateStore:
         for step, path in states:
             try:
                 state = self._read(step, path)
-            except (OSError, ValueError, RuntimeError, pickle.UnpicklingError) as error:
-                damaged.append(f"{path} is damaged ({error})")
+            except _DAMAGES as error:
+                reason = machine_reason(error)
+                if reason is not None:
+                    raise TightboundError(
+                        f"cannot read the state {cut(path)} ({reason}): mend that, and resume again"
+                    ) from error
+                damaged.append(f"{cut(path)} is damaged ({cut(error)})")
                 continue
             ending = f", so the run goes on from step {step}"
             return state, [sentence + ending for sentence in damaged]
@@ -102,7 +108,11 @@ class StateStore:
 
     def _read(self, step: int, path: Path) -> State:
         state = _read(path)
+        if not isinstance(state, dict) or state.get("step", step) != step:
+            raise ValueError("it is not the state of its step")
         for name, checksum in state.get("shards", {}).items():
+            if Path(name).name != name or special_kind(self.shards(step) / name):
+                raise ValueError(f"it names a shard {name!r} that is none")
             if digest(self.shards(step) / name) != checksum:
                 raise ValueError(f"the checksum of its shard {name} does not match")
         return state
@@ -117,14 +127,29 @@ class StateStore:
         )
 
 
-def _read(path: Path) -> State:
-    content = path.read_bytes()
+# What torch and its unpickler raise on damaged bytes, and the machine on reading them.
+_DAMAGES = (
+    OSError,
+    MemoryError,
+    ValueError,
+    RuntimeError,
+    KeyError,
+    IndexError,
+    AttributeError,
+    TypeError,
+    EOFError,
+    OverflowError,
+    RecursionError,
+    AssertionError,
+    pickle.UnpicklingError,
+)
+
+
+def _read(path: Path) -> Any:
+    content = read_bytes(path)
     if hashlib.sha256(memoryview(content)[:-CHECKSUM]).digest() != content[-CHECKSUM:]:
         raise ValueError("its checksum does not match")
-    state: State = torch.load(
-        io.BytesIO(content), map_location="cpu", weights_only=True
-    )
-    return state
+    return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
 
 
 def _plain(value: Any, where: str) -> Any:

@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from tightbound.config import Config
+from tightbound.config import Config, to_toml
 from tightbound.core.batch import Batch
 from tightbound.core.draw import Clock, Noise
 from tightbound.data import Data
@@ -24,7 +24,7 @@ from tightbound.models.recipes import has_bound
 from tightbound.models.vae import VAE
 from tightbound.runs.folder import RunFolder
 from tightbound.runs.run import seeded
-from tightbound.runtime.errors import TightboundError
+from tightbound.runtime.errors import TightboundError, os_reason
 from tightbound.runtime.foreign_errors import last_line
 from tightbound.runtime.launch_context import current_launch
 from tightbound.training.batches import batches, examples
@@ -349,7 +349,7 @@ class Trainer:
                 self.log_bytes = file.tell()
         except OSError as error:
             raise TightboundError(
-                f"cannot write {path} ({error.strerror}): free some space"
+                f"cannot write {path} ({os_reason(error)}): mend that, and go on with --resume"
             ) from error
 
     def _log_start(self) -> None:
@@ -401,6 +401,7 @@ class Trainer:
         for of_process in self.launch.gather(self.batches.state_dict()):
             positions |= of_process
         counts = {
+            "config": to_toml(self.config),
             "step": self.step,
             "validations_without_improvement": self.validations_without_improvement,
             "elapsed": self.elapsed,
@@ -428,21 +429,19 @@ class Trainer:
 
     def load_state_dict(self, state: State) -> None:
         """Restore what `state_dict` returned."""
+        RunFolder(self.folder).check_unchanged(
+            self.config, state.get("config"), self.store.folder
+        )
         try:
             self._load_tensors(state)
             self.guard.load_state_dict(state["guard"])
-        except (RuntimeError, ValueError, KeyError) as error:
+            self._load_counts(state)
+        except (RuntimeError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise TightboundError(
                 f"the state in {self.store.folder} does not fit its config.toml "
                 f"({last_line(error)}): restore both from "
                 "one copy, or train anew with --overwrite"
             ) from error
-        self.sums = state["sums"].to(self.device)
-        self.best = BestWeights(**state["best"])
-        self.step = state["step"]
-        self.validations_without_improvement = state["validations_without_improvement"]
-        self.elapsed = state["elapsed"]
-        self.log_bytes = state["log_bytes"]
         note = self.batches.load_state_dict(state["data"])
         if note:
             self._say(note)
@@ -451,6 +450,16 @@ class Trainer:
                 f"{self.launch.world_size} processes go on where {state['processes']} "
                 "saved the state: losses are those of before to rounding, not to the bit"
             )
+
+    def _load_counts(self, state: State) -> None:
+        self.sums = state["sums"].to(self.device)
+        self.best = BestWeights(**state["best"])
+        self.step = int(state["step"])
+        self.validations_without_improvement = int(
+            state["validations_without_improvement"]
+        )
+        self.elapsed = float(state["elapsed"])
+        self.log_bytes = int(state["log_bytes"])
 
     def _load_tensors(self, state: State) -> None:
         if "shards" in state:

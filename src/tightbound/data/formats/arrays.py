@@ -12,6 +12,7 @@ import numpy as np
 from torch import Tensor
 
 from tightbound.data.formats.idx import read_idx
+from tightbound.data.formats.limits import check_npz
 from tightbound.data.formats.sparse import is_sparse_file, read_sparse
 from tightbound.data.on_disk import OnDisk, map_on_disk, too_large
 from tightbound.data.settings import DataSettings
@@ -107,6 +108,8 @@ def load_npz(path: Path, settings: DataSettings) -> RawSource:
             if is_sparse_file(keys) and settings.key is None:
                 return _sparse_source(path, read_sparse(file, path, settings))
             wanted = array_keys(path, keys, settings.key)
+            used = [key for pair in wanted.values() for key in pair if key is not None]
+            check_npz(path, zipfile.ZipFile(path), used, settings)
             arrays = {name: file[x] for name, (x, _) in wanted.items()}
             labels = {name: file[y] for name, (_, y) in wanted.items() if y is not None}
             condition = _condition_of(path, file, keys, settings)
@@ -213,7 +216,7 @@ def _named_by(forms: Sequence[str], aliases: Sequence[str]) -> list[str]:
 def load_idx(path: Path, settings: DataSettings) -> RawSource:
     """Read an IDX file, plain or gzipped."""
     notices: list[str] = []
-    x = as_tensor(read_idx(path), str(path), notices)
+    x = as_tensor(read_idx(path, settings), str(path), notices)
     return RawSource(
         path.name.split(".")[0],
         str(path),

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import functools
 import importlib
-import json
-from collections.abc import Callable, Mapping
+import math
+import re
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -16,6 +17,11 @@ from torch import Tensor
 
 from tightbound.data.formats.arrays import array_keys
 from tightbound.data.formats.labels import find_label
+from tightbound.data.formats.limits import (
+    check_memory,
+    check_no_outside_links,
+    check_row,
+)
 from tightbound.data.formats.text_columns import with_typed_texts
 from tightbound.data.images.items import FEW, Items
 from tightbound.data.on_disk import PIECE, OnDisk, load_if_small
@@ -30,10 +36,23 @@ from tightbound.data.source import (
     sha256_text,
 )
 from tightbound.data.tables.table import FILL, Table
-from tightbound.runtime.errors import TightboundError, nearest
+from tightbound.runtime.errors import TightboundError, cut, machine_reason, nearest
+from tightbound.runtime.reading import JSON, check_regular, parse_json, read_text
 
 MOST_LABELS = 20_000_000
 MOST_NAMES = 1_000_000
+
+
+class StoredArray(Protocol):
+    """An array in a file, of h5py or zarr, that is read in slices of rows."""
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+    @property
+    def chunks(self) -> tuple[int, ...] | None: ...
+    @property
+    def dtype(self) -> np.dtype[Any]: ...
+    def __getitem__(self, rows: slice, /) -> object: ...
 
 
 def need(module: str, what: str, extra: str) -> Any:
@@ -79,45 +98,124 @@ def stamps(path: Path) -> list[object]:
 def load_h5(path: Path, settings: DataSettings) -> RawSource:
     """Read an HDF5 file: datasets named as the arrays of an .npz, or `data.key`."""
     h5py = need("h5py", str(path), "data")
-    arrays: dict[str, Any] = {}
+    arrays: dict[str, StoredArray] = {}
 
-    def collect(name: str, node: Any) -> None:
+    def collect(name: str, node: object) -> None:
         if isinstance(node, h5py.Dataset):
             arrays[name] = node
 
     try:
-        h5py.File(path, "r").visititems(collect)
+        file = h5py.File(path, "r")
+        file.visititems(collect)
+        outside = {name: _other_file(array) for name, array in arrays.items()}
+        links: dict[str, object] = {}
+        if settings.key is not None:
+            file.visititems_links(links.__setitem__)
     except Exception as error:  # HDF5 raises many kinds for a damaged file
-        raise TightboundError(
-            f"{path} is truncated or not an HDF5 file ({_line(error)}): save it again"
-        ) from None
+        raise _unreadable(path, "not an HDF5 file", error) from None
+    link = links.get(settings.key or "")
+    if isinstance(link, h5py.ExternalLink):
+        outside = {str(settings.key): link.filename}
+    for name, other in outside.items():
+        if other is not None:
+            raise TightboundError(
+                f"{path}: dataset {name!r} is stored in another file, {cut(repr(other))}, "
+                "which is not read: write one file that holds all numbers"
+            )
     return _arrays(path, arrays, settings)
+
+
+def _other_file(dataset: Any) -> str | None:
+    """The name of another file that an HDF5 dataset takes its numbers from, or None."""
+    for name, _, _ in dataset.external or ():
+        return str(name)
+    for source in dataset.virtual_sources() if dataset.is_virtual else ():
+        if source.file_name != ".":
+            return str(source.file_name)
+    return None
+
+
+def _unreadable(path: Path, kind: str, error: Exception) -> TightboundError:
+    """The error of a file that cannot be opened: the machine's reason, or its damage."""
+    reason = machine_reason(error)
+    if reason is not None:
+        return TightboundError(f"cannot read {cut(path)} ({reason})")
+    return TightboundError(
+        f"{cut(path)} is truncated or {kind} ({_line(error)}): save it again"
+    )
 
 
 def load_zarr(path: Path, settings: DataSettings) -> RawSource:
     """Read a Zarr array, or a group of arrays named as in an .npz, or `data.key`."""
     zarr = need("zarr", str(path), "data")
+    check_no_outside_links(path)
+    _check_codecs(path)
     try:
         node = zarr.open(str(path), mode="r")
         is_array = isinstance(node, zarr.Array)
-        arrays = {"x": node} if is_array else dict(node.members(max_depth=None))
+        nodes = {"x": node} if is_array else dict(node.members(max_depth=None))
     except Exception as error:  # zarr raises many kinds for a damaged store
-        raise TightboundError(
-            f"{path} is damaged or not a Zarr store ({_line(error)}): save it again"
-        ) from None
-    arrays = {name: array for name, array in arrays.items() if hasattr(array, "shape")}
+        raise _unreadable(path, "not a Zarr store", error) from None
+    arrays = {name: array for name, array in nodes.items() if hasattr(array, "shape")}
     return _arrays(path, arrays, settings)
 
 
+# Codecs that unpack numbers and texts and nothing else; pickle runs code.
+_CODECS = re.compile(
+    "adler32|astype|base64|bitround|blosc|bool|bytes|bz2|cast_value|crc32|crc32c|delta|"
+    "fixedscaleoffset|fletcher32|gzip|jenkins_lookup3|lz4|lzma|packbits|pcodec|quantize|"
+    "scale_offset|sharding_indexed|shuffle|transpose|vlen-array|vlen-bytes|vlen-utf8|"
+    "zfpy|zlib|zstd"
+)
+_METADATA = (".zarray", "zarr.json", ".zmetadata")
+
+
+def _check_codecs(path: Path) -> None:
+    """Refuse a Zarr store whose metadata name a codec that could run code."""
+    for file in sorted(path.rglob("*")) if path.is_dir() else ():
+        if file.name not in _METADATA:
+            continue
+        try:
+            tree = parse_json(read_text(file))
+        except (OSError, ValueError) as error:
+            raise TightboundError(f"{cut(file)} is damaged ({cut(error)})") from None
+        for name in _codec_names(tree):
+            if not _CODECS.fullmatch(name.removeprefix("numcodecs.")):
+                raise TightboundError(
+                    f"{cut(file)} names the codec {cut(repr(name))}, which is not used: store "
+                    "the array with blosc, zstd or gzip"
+                )
+
+
+def _codec_names(tree: JSON, inside: bool = False) -> Iterator[str]:
+    """The codecs in the metadata of a Zarr store, of format 2 or 3."""
+    if isinstance(tree, list):
+        for entry in tree:
+            yield from _codec_names(entry, inside)
+    if not isinstance(tree, dict):
+        return
+    if inside:
+        name = tree.get("id", tree.get("name"))
+        yield str(name)
+    for key, value in tree.items():
+        if key != "attributes":
+            yield from _codec_names(value, key in _CODEC_KEYS)
+
+
+_CODEC_KEYS = ("codecs", "index_codecs", "compressor", "filters")
+
+
 def _line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]
+    return cut((str(error).splitlines() or [type(error).__name__])[0])
 
 
-def _arrays(path: Path, arrays: Mapping[str, Any], settings: DataSettings) -> RawSource:
+def _arrays(
+    path: Path, arrays: Mapping[str, StoredArray], settings: DataSettings
+) -> RawSource:
     """The source over named arrays that are read in slices."""
     notices: list[str] = []
-    splits = {}
-    labels = {}
+    splits: dict[str, RawSplit] = {}
+    labels: dict[str, np.ndarray] = {}
     for name, (x, y) in array_keys(path, list(arrays), settings.key).items():
         rows = _rows(path, x, arrays[x])
         splits[name] = RawSplit(load_if_small(rows, settings, f"{path} ({x})", notices))
@@ -132,6 +230,9 @@ def _arrays(path: Path, arrays: Mapping[str, Any], settings: DataSettings) -> Ra
                 "they are not used"
             )
         else:
+            what = f"{path} (dataset {y!r})"
+            size = math.prod(arrays[y].shape) * arrays[y].dtype.itemsize
+            check_memory(what, size, settings)
             labels[name] = _slice(path, y, arrays[y], 0, count)
     labelled, label_names = join_labels(splits, labels, str(path), notices)
     return RawSource(
@@ -144,29 +245,36 @@ def _arrays(path: Path, arrays: Mapping[str, Any], settings: DataSettings) -> Ra
     )
 
 
-def _slice(path: Path, key: str, array: Any, start: int, stop: int) -> np.ndarray:
+def _slice(
+    path: Path, key: str, array: StoredArray, start: int, stop: int
+) -> np.ndarray:
     try:
         rows = np.asarray(array[start:stop])
         if rows.dtype.kind == "O":
             return rows.astype(str)
         return rows
     except Exception as error:  # a damaged chunk
+        reason = machine_reason(error)
+        if reason is not None:
+            raise TightboundError(f"cannot read {cut(path)} ({reason})") from error
         raise TightboundError(
             f"{path}: rows {start} to {stop - 1} of dataset {key!r} cannot be "
             f"read ({_line(error)}): restore the file"
         ) from None
 
 
-def _rows(path: Path, key: str, array: Any) -> OnDisk:
+def _rows(path: Path, key: str, array: StoredArray) -> OnDisk:
     """The rows of an array, read in the chunks in which it is stored."""
     what = f"{path} (dataset {key!r})"
     if not array.shape or not array.shape[0]:
         raise TightboundError(
             f"{what} of shape {tuple(array.shape)} is empty: nothing can be learned from it"
         )
-    first = as_tensor(_slice(path, key, array, 0, 1), what, [])
+    row_bytes = check_row(what, array.shape, array.dtype.itemsize)
     chunk = array.chunks[0] if array.chunks else 1
-    _check_chunk(what, chunk * first.nbytes, "chunks of fewer rows")
+    stored = math.prod(array.chunks) * array.dtype.itemsize if array.chunks else 0
+    _check_chunk(what, max(chunk * row_bytes, stored), "chunks of fewer rows")
+    first = as_tensor(_slice(path, key, array, 0, 1), what, [])
 
     def read(start: int, stop: int) -> Tensor:
         return as_tensor(_slice(path, key, array, start, stop), what, [])
@@ -241,10 +349,13 @@ def _index_names(groups: _Groups) -> list[str]:
     """The columns that hold the index of the DataFrame that was written."""
     metadata = groups.at[0][0].schema_arrow.metadata or {}
     try:
-        index = json.loads(metadata[b"pandas"])["index_columns"]
-    except (KeyError, TypeError, ValueError):
+        written = parse_json(metadata[b"pandas"])
+    except (KeyError, ValueError):
         return []
-    named = [name for name in index if name in groups.names]
+    index = written.get("index_columns") if isinstance(written, dict) else None
+    if not isinstance(index, list):
+        return []
+    named = [name for name in index if isinstance(name, str) and name in groups.names]
     return named if len(named) < len(groups.names) else []
 
 
@@ -271,12 +382,12 @@ def _open_parquet(path: Path, settings: DataSettings) -> _Groups:
     files = sorted(path.rglob("*.parquet")) if path.is_dir() else [path]
     if not files:
         raise TightboundError(f"{path} is a folder without parquet files: name another")
+    for file in files:
+        check_regular(file)
     try:
         tables = [parquet.ParquetFile(file) for file in files]
     except Exception as error:  # pyarrow raises many kinds for a damaged file
-        raise TightboundError(
-            f"{path} is truncated or not a parquet file ({_line(error)}): save it again"
-        ) from None
+        raise _unreadable(path, "not a parquet file", error) from None
     names = tables[0].schema_arrow.names
     for file, table in zip(files, tables, strict=True):
         if table.schema_arrow.names != names:
@@ -301,6 +412,8 @@ def _text_source(
 ) -> RawSource:
     """Columns of which some are texts, categories, truth values or times."""
     path = groups.path
+    size = sum(groups.declared(i, columns) for i in range(len(groups.starts)))
+    check_memory(str(path), size, settings)
     zones = {name: groups.zone(name) for name in columns if groups.zone(name)}
     values = {name: groups.whole(name) for name in columns}
     table = Table(str(path), values, zones=zones)
@@ -343,6 +456,10 @@ def _column_types(
     return {name: str(np.dtype(type_)) for name, type_ in types.items()}
 
 
+# Bytes of a value by its physical type in parquet; of a text its length and place.
+_WIDTHS = {"BOOLEAN": 1, "INT32": 4, "INT64": 8, "INT96": 12, "FLOAT": 4, "DOUBLE": 8}
+
+
 class _Groups:
     """The row groups of some parquet files, one after another."""
 
@@ -369,12 +486,32 @@ class _Groups:
         type_ = self.type_of(name)
         return str(type_.tz or "") if kind.is_timestamp(type_) else ""
 
+    def declared(self, group: int, names: list[str]) -> int:
+        """Bytes of some columns of a row group in memory, by its header.
+
+        A value of a column of lists counts; a text counts as its place alone.
+        """
+        table, i = self.at[group]
+        stored = table.metadata.row_group(i)
+        total = 0
+        for at in range(stored.num_columns):
+            chunk = stored.column(at)
+            if chunk.path_in_schema.split(".")[0] in names:
+                width = _WIDTHS.get(chunk.physical_type, 8)
+                total += max(chunk.num_values * width, chunk.total_uncompressed_size)
+        return total
+
     def column(self, group: int, name: str, gaps: bool = False) -> Any:
         """One column of one row group; missing values are refused unless allowed."""
         table, i = self.at[group]
         try:
             values = table.read_row_group(i, columns=[name]).column(0).combine_chunks()
         except Exception as error:  # a damaged group
+            reason = machine_reason(error)
+            if reason is not None:
+                raise TightboundError(
+                    f"cannot read {cut(self.path)} ({reason})"
+                ) from error
             raise TightboundError(
                 f"{self.path}: row group {group}, column {name!r} cannot be "
                 f"read ({_line(error)}): restore the file"
@@ -443,9 +580,9 @@ def _table(
         ]
         return as_tensor(arrays[0] if is_list else np.stack(arrays, 1), str(path), [])
 
-    first = read_group(0)
-    size = groups.largest * max(1, first[:1].nbytes)
+    size = max(groups.declared(i, columns) for i in range(len(groups.starts)))
     _check_chunk(str(path), size, "smaller row groups (row_group_size=)")
+    first = read_group(0)
     shape = (groups.n, *first.shape[1:])
     reader = groups.reader(read_group)
     return OnDisk(shape, first.dtype, reader, groups.largest), {}
@@ -510,7 +647,10 @@ def _pictures(
 ) -> tuple[OnDisk, dict[str, Any]]:
     """The rows of a column of image files, decoded when they are read."""
     what = str(groups.path)
-    items = Items(groups.column(0, name)[:FEW].to_pylist(), what, settings, notices)
+    stored = max(groups.declared(i, [name]) for i in range(len(groups.starts)))
+    _check_chunk(what, stored, "smaller row groups (row_group_size=)")
+    few = groups.column(0, name)[:FEW].to_pylist()
+    items = Items(few, what, settings, notices, groups.n)
 
     def read_group(group: int) -> Tensor:
         xs = groups.column(group, name).to_pylist()

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor
 
 from tightbound.data.formats.cells import (
     LARGEST_WHOLE,
@@ -33,6 +32,7 @@ from tightbound.data.formats.text_file import (
     check_rows,
     find_delimiter,
     first_rows,
+    has_leading_zeros,
 )
 from tightbound.data.settings import DataSettings
 from tightbound.data.source import (
@@ -111,7 +111,7 @@ def _inspected(path: Path, settings: DataSettings) -> tuple[_Head, Rows]:
     text, is_whole = file.sample()
     delimiter = find_delimiter(text, is_whole)
     first = first_rows(text, delimiter, is_whole)
-    rows = check_rows(file, delimiter)
+    rows = check_rows(file, delimiter, first[0] if first else [])
     if not first or not len(rows.lines):
         raise TightboundError(
             f"{path} is empty: expected one row of numbers for each example"
@@ -128,7 +128,7 @@ def _inspected(path: Path, settings: DataSettings) -> tuple[_Head, Rows]:
         raise TightboundError(
             f"{path} has a header and no rows: expected one row of numbers for each example"
         )
-    return head, Rows(rows.width, lines, rows.has_leading_zeros)
+    return head, Rows(rows.width, lines)
 
 
 def _has_header(first: list[str], second: list[str], setting: bool | str) -> bool:
@@ -214,18 +214,14 @@ class _Columns:
                 else:
                     again.add(i)
         again |= numbers.keys() & texts.keys()
-        again |= {i for i, parts in numbers.items() if self._are_not_exact(parts)}
+        whole_numbers = {i for i in numbers if _are_whole(numbers[i])} - again
+        if whole_numbers and has_leading_zeros(self.head.file, self.head.delimiter):
+            again |= whole_numbers
+        again |= {i for i, parts in numbers.items() if _are_not_exact(parts)}
         parsed = {i: np.concatenate(numbers[i]) for i in numbers if i not in again}
         read = {i: np.concatenate(texts[i]) for i in texts if i not in again}
         read |= self._texts_of(sorted(again))
         return parsed, read
-
-    def _are_not_exact(self, parts: list[Values]) -> bool:
-        """True for infinity, for 007, and for more digits than float64 holds."""
-        if any(part.dtype.kind == "f" for part in parts):
-            return any(not np.isfinite(part).all() for part in parts)
-        is_long = any((np.abs(part) > LARGEST_WHOLE).any() for part in parts)
-        return self.rows.has_leading_zeros or is_long
 
     def _texts_of(self, columns: list[int]) -> dict[int, Values]:
         """The texts of some columns."""
@@ -302,7 +298,9 @@ class _Columns:
         return self.numbers[column].dtype.kind == "f"
 
     def _plain(self, column: int) -> TypedColumn:
-        return TypedColumn(whole(self.numbers[column].astype(np.float64)))
+        return TypedColumn(
+            whole(self.numbers.pop(column).astype(np.float64, copy=False))
+        )
 
     def labels(self, column: int) -> Values:
         """A column of labels as numbers or texts, which may have gaps."""
@@ -320,6 +318,18 @@ class _Columns:
         """True where the first column is 0, 1, 2, ...: the index that pandas writes."""
         numbers = self.numbers.get(0)
         return numbers is not None and np.array_equal(numbers, np.arange(len(self)))
+
+
+def _are_whole(parts: list[Values]) -> bool:
+    """True for numbers that are written without a point."""
+    return all(part.dtype.kind == "i" for part in parts)
+
+
+def _are_not_exact(parts: list[Values]) -> bool:
+    """True where a number is infinite, or whole with more digits than float64 holds."""
+    if _are_whole(parts):
+        return any((np.abs(part) > LARGEST_WHOLE).any() for part in parts)
+    return any(not np.isfinite(part).all() for part in parts)
 
 
 def _are_texts(cells: pandas.Series[Any]) -> bool:
@@ -341,15 +351,16 @@ def _source(columns: _Columns, settings: DataSettings) -> RawSource:
         raise TightboundError(
             f"{path} has no column of numbers beside the label {shortened(head.names[0])}"
         )
+    labels = None if found.number is None else columns.labels(found.number)
     values = columns.typed(kept)
     notices += [column.notice for column in values.values() if column.notice]
     resolved = dict(found.resolved)
     signs = {column.decimal for column in values.values()} - {""}
     if signs == {"comma"}:
         resolved["decimal"] = "comma"
-    labels = None if found.number is None else columns.labels(found.number)
     y, label_names = read_labels(labels, len(columns), str(path), notices)
-    x = _numbers(values, str(path), notices)
+    rows = _numbers(values)
+    x = None if rows is None else as_tensor(rows, str(path), notices)
     return RawSource(
         path.stem.removesuffix(".csv").removesuffix(".tsv"),
         str(path),
@@ -388,17 +399,20 @@ def _left_out(columns: _Columns, label: int | None, notices: list[str]) -> set[i
     return left_out
 
 
-def _numbers(
-    values: Mapping[int, TypedColumn], where: str, notices: list[str]
-) -> Tensor | None:
-    """Columns of plain numbers as rows (n, D); None where one is of another kind."""
+def _numbers(values: dict[int, TypedColumn]) -> Values | None:
+    """Columns of plain numbers as rows (n, D), whose fractions then are views of them.
+
+    None where a column is of another kind.
+    """
     columns = [column.values for column in values.values()]
     if any(column.dtype.kind not in "iuf" for column in columns):
         return None
     rows = np.empty((len(columns[0]), len(columns)))
-    for i, column in enumerate(columns):
-        rows[:, i] = column
-    return as_tensor(rows, where, notices)
+    for i, (number, column) in enumerate(values.items()):
+        rows[:, i] = column.values
+        if column.values.dtype.kind == "f":
+            values[number] = replace(column, values=rows[:, i])
+    return rows
 
 
 def _table(columns: _Columns, values: Mapping[int, TypedColumn]) -> Table | None:

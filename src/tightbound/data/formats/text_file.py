@@ -35,12 +35,10 @@ class Rows:
     Attributes:
         width: number of cells of every row.
         lines: the line in which each row begins, counted from 1.
-        has_leading_zeros: whether a cell may begin with 0 and another digit.
     """
 
     width: int
     lines: NDArray[np.int64]
-    has_leading_zeros: bool
 
 
 @dataclass(frozen=True)
@@ -95,23 +93,31 @@ class TextFile:
             TightboundError: for a byte that is no text, with its line, and for a line
                 that is longer than any table has.
         """
-        line = 1
+        offset = 0
         with self.open() as file:
             while block := file.read(_BLOCK):
                 block += file.readline(_LONGEST_LINE)
-                self._check_text(block, line)
-                lines = block.count(b"\n")
+                self._check_text(block, offset)
+                offset += len(block)
                 if not block.endswith(b"\n") and len(block) > _LONGEST_LINE:
                     raise TightboundError(
-                        f"{self.path}: line {line + lines} is longer than "
+                        f"{self.path}: line {self._line_at(offset)} is longer than "
                         f"{_LONGEST_LINE >> 20} MB: the file is no table of text"
                     )
-                line += lines
                 yield block
 
-    def _check_text(self, block: bytes, line: int) -> None:
+    def _line_at(self, offset: int) -> int:
+        """The line, counted from 1, of a byte of the unpacked file."""
+        line = 1
+        with self.open() as file:
+            while offset > 0 and (block := file.read(min(offset, _BLOCK))):
+                offset -= len(block)
+                line += block.count(b"\n")
+        return line
+
+    def _check_text(self, block: bytes, offset: int) -> None:
         """Refuse bytes that are no UTF-8, and NUL."""
-        if line == 1 and block.startswith(_UTF16):
+        if offset == 0 and block.startswith(_UTF16):
             raise TightboundError(
                 f"{self.path} is text in UTF-16, not UTF-8: save it in UTF-8, or set "
                 "data.encoding=utf-16"
@@ -123,14 +129,14 @@ class TextFile:
             except UnicodeDecodeError as error:
                 start = error.start
         if start >= 0:
-            raise self._not_text(line + block[:start].count(b"\n"), block[start])
+            raise self._not_text(self._line_at(offset + start), block[start])
 
     def sample(self) -> tuple[str, bool]:
         """The first lines as text, and whether they are the whole file."""
         with self.open() as file:
             head = file.read(_SAMPLE)
             if head.startswith(_UTF16):
-                self._check_text(head, 1)
+                self._check_text(head, 0)
             while head.count(b"\n") < 3 and len(head) < _LONGEST_LINE:
                 more = file.read(_SAMPLE * 16)
                 if not more:
@@ -224,67 +230,81 @@ def _cell_limit() -> Iterator[None]:
         csv.field_size_limit(before)
 
 
-def check_rows(file: TextFile, delimiter: str) -> Rows:
-    """Check that all rows have the same number of cells, and find their lines.
+def check_rows(file: TextFile, delimiter: str, first: list[str]) -> Rows:
+    """Check that all rows have as many cells as the first one, and find their lines.
+
+    Args:
+        file: the file.
+        delimiter: the character between cells.
+        first: the cells of the first row.
 
     Raises:
         TightboundError: for the first row with another number of cells than the first
             one, with its line, and for a quote without its end.
     """
     lines: list[NDArray[np.int64]] = []
-    width = 0
+    width = len(first)
     number = 1
-    has_leading_zeros = False
-    is_plain = True
+    is_plain = width > 1
     for block in file.blocks():
-        has_leading_zeros = has_leading_zeros or _leading_zeros(block, delimiter)
         if not is_plain:
-            continue
-        counts = _plain_counts(block, delimiter)
+            continue  # the block is checked to be text
+        counts = _plain_counts(block, delimiter, width)
         if counts is None:
             is_plain = False
             continue
         rows = np.flatnonzero(counts)
-        if len(rows):
-            width = width or int(counts[rows[0]])
-            is_plain = width > 1 and bool((counts[rows] == width).all())
+        is_plain = bool((counts[rows] == width).all())
         lines.append(rows + number)
         number += len(counts)
     if is_plain and lines:
-        return Rows(width, np.concatenate(lines), has_leading_zeros)
-    return _checked_by_csv(file, delimiter, has_leading_zeros)
+        return Rows(width, np.concatenate(lines))
+    return _checked_by_csv(file, delimiter)
 
 
-def _plain_counts(block: bytes, delimiter: str) -> NDArray[np.int64] | None:
+def _plain_counts(block: bytes, delimiter: str, width: int) -> NDArray[np.int64] | None:
     """The number of cells in each line, 0 for an empty one; None with quotes.
 
     None also for lines that end by a carriage return alone, or may hold a long cell.
     """
-    if b'"' in block or block.count(b"\r") != block.count(b"\r\n"):
+    if b'"' in block:
+        return None
+    has_returns = b"\r" in block
+    if has_returns and block.count(b"\r") != block.count(b"\r\n"):
         return None
     if not block.endswith(b"\n"):
         block += b"\n"
     content = np.frombuffer(block, np.uint8)
-    ends = np.flatnonzero(content == ord("\n"))
+    is_end = content == ord("\n")
+    ends = np.flatnonzero(is_end)
     starts = np.append(0, ends[:-1] + 1)
-    lengths = ends - starts - (content[ends - 1] == ord("\r"))
+    lengths = ends - starts
+    if has_returns:
+        lengths -= content[ends - 1] == ord("\r")
     if lengths.max() > MOST_CHARACTERS:
         return None
-    counts = np.add.reduceat((content == ord(delimiter)), starts, dtype=np.int64) + 1
+    is_mark = content == ord(delimiter)
+    marks = np.flatnonzero(is_mark | is_end)
+    if len(marks) == width * len(ends) and is_end[marks[width - 1 :: width]].all():
+        return np.full(len(ends), width)
+    counts = np.add.reduceat(is_mark, starts, dtype=np.int64) + 1
     return np.where(lengths > 0, counts, 0)
 
 
-def _leading_zeros(block: bytes, delimiter: str) -> bool:
+def has_leading_zeros(file: TextFile, delimiter: str) -> bool:
     """True where a cell may begin with 0 and another digit, as in 007."""
-    padded = np.frombuffer(b"\n" + block + b"\n", np.uint8)
-    zeros = np.flatnonzero(padded == ord("0"))
-    after = padded[zeros + 1]
-    zeros = zeros[(after >= ord("0")) & (after <= ord("9"))]
     begins = np.array([ord(mark) for mark in ('\n\r" ' + delimiter)], np.uint8)
-    return bool(np.isin(padded[zeros - 1], begins).any())
+    for block in file.blocks():
+        content = np.frombuffer(b"\n" + block + b"\n", np.uint8)
+        zeros = np.flatnonzero(content == ord("0"))
+        after = content[zeros + 1]
+        zeros = zeros[(after >= ord("0")) & (after <= ord("9"))]
+        if np.isin(content[zeros - 1], begins).any():
+            return True
+    return False
 
 
-def _checked_by_csv(file: TextFile, delimiter: str, has_leading_zeros: bool) -> Rows:
+def _checked_by_csv(file: TextFile, delimiter: str) -> Rows:
     """The rows as the csv module reads them."""
     lines: list[int] = []
     width = 0
@@ -304,7 +324,7 @@ def _checked_by_csv(file: TextFile, delimiter: str, has_leading_zeros: bool) -> 
                 start = reader.line_num + 1
         except csv.Error as error:
             raise _bad_quotes(file.path, start, str(error)) from None
-    return Rows(width, np.array(lines, np.int64), has_leading_zeros)
+    return Rows(width, np.array(lines, np.int64))
 
 
 def _torn(

@@ -10,7 +10,19 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from tightbound.data.images.decode import AUTO_SIDE, bombs_refused, pixels
+from tightbound.data.images.decode import (
+    AUTO_SIDE,
+    bombs_refused,
+    distinct_values,
+    is_deep,
+    pixels,
+)
+from tightbound.data.images.grey_levels import (
+    EIGHT_BITS,
+    UNSCALED,
+    GreyScale,
+    GreySurvey,
+)
 from tightbound.data.settings import DataSettings
 from tightbound.data.source import (
     RawSource,
@@ -51,21 +63,18 @@ def from_dataset(dataset: Any, settings: DataSettings) -> RawSource:
         raise TightboundError(f"the {kind} is empty: nothing can be learned from it")
     notices: list[str] = []
     tensors: Any = getattr(dataset, "tensors", None)
-    is_image = False
+    resolved: dict[str, object] = {}
     labels: Tensor | np.ndarray | None = None
     if _are_tensors(tensors):
         x = as_tensor(tensors[0], kind, notices)
         if len(tensors) > 1 and tensors[1].ndim == 1:
             labels = tensors[1]
     else:
-        x, labels, is_image = _read_items(dataset, kind, settings, notices)
+        x, labels, resolved = _read_items(dataset, kind, settings, notices)
         notices.append(
             f"the {kind} is read once into memory ({x.nbytes / 1e6:.1f} MB); "
             "random transforms are frozen with it"
         )
-    resolved: dict[str, object] = {}
-    if is_image:
-        resolved = {"size": tuple(x.shape[2:]), "channels": x.shape[1]}
     y, label_names = read_labels(labels, n, f"the {kind}", notices)
     source = RawSource(
         kind,
@@ -87,8 +96,8 @@ def _are_tensors(tensors: object) -> bool:
 
 def _read_items(
     dataset: Any, kind: str, settings: DataSettings, notices: list[str]
-) -> tuple[Tensor, np.ndarray | None, bool]:
-    """Examples and labels of all items, and whether the examples are images."""
+) -> tuple[Tensor, np.ndarray | None, dict[str, object]]:
+    """Examples and labels of all items, and the settings that images resolved."""
     n = len(dataset)
     labels: list[object] = []
 
@@ -101,13 +110,13 @@ def _read_items(
 
     items = xs()
     first = next(items)
-    is_image = isinstance(first, Image.Image)
-    if is_image:
-        with bombs_refused():
-            x = _images(first, items, settings, notices)
-    else:
+    if not isinstance(first, Image.Image):
         x = _arrays(first, items, n, kind, notices)
-    return x, together(labels), is_image
+        return x, together(labels), {}
+    with bombs_refused():
+        x, scale = _images(first, items, settings, notices)
+    resolved = {"size": tuple(x.shape[2:]), "channels": x.shape[1], **scale.resolved}
+    return x, together(labels), resolved
 
 
 def together(labels: Sequence[object]) -> np.ndarray | None:
@@ -156,14 +165,15 @@ def _images(
     others: Iterator[Image.Image],
     settings: DataSettings,
     notices: list[str],
-) -> Tensor:
-    """All images as uint8 (n, C, H, W), by the rules for image files.
+) -> tuple[Tensor, GreyScale]:
+    """All images as rows (n, C, H, W), by the rules for image files.
 
     Without `data.size`, images of one size up to 64 stay as they are. At the first of
     another size, the images before it are resized too.
     """
     size = settings.pixels
     channels = None if settings.channels == "auto" else settings.channels
+    greys = GreySurvey()
     rows: list[np.ndarray] = []
     image: Image.Image | None = first
     while image is not None:
@@ -174,9 +184,11 @@ def _images(
                 f"images are resized and centre-cropped to {AUTO_SIDE}x{AUTO_SIDE} "
                 "pixels (--set data.size=N or data.size=HxW for another size)"
             )
-            rows = [pixels(_as_image(row), size, channels) for row in rows]
+            rows = [_resized_again(row, size, channels) for row in rows]
         try:
-            rows.append(pixels(image, size, channels))
+            if is_deep(image):
+                greys.add(distinct_values(image))
+            rows.append(pixels(image, size, channels, _scale_of(image)))
         except (
             OSError,
             ValueError,
@@ -187,12 +199,37 @@ def _images(
                 f"item {len(rows)} of the Dataset is an image that cannot be decoded: {error}"
             ) from None
         image = next(others, None)
+    scale = greys.scale(settings)
+    notices += greys.messages(scale)
+    return _scaled(rows, scale), scale
+
+
+def _scale_of(image: Image.Image) -> GreyScale:
+    """The scale to read an image by: 16-bit greys are scaled when all are known."""
+    if is_deep(image):
+        return UNSCALED
+    return EIGHT_BITS
+
+
+def _scaled(rows: list[np.ndarray], scale: GreyScale) -> Tensor:
+    """Rows of bytes or of 16-bit greys as levels (n, C, H, W)."""
     widest = max(len(row) for row in rows)
-    return torch.from_numpy(
-        np.stack([np.broadcast_to(row, (widest, *row.shape[1:])) for row in rows])
-    )
+    out = np.empty((len(rows), widest, *rows[0].shape[1:]), scale.dtype)
+    for i, row in enumerate(rows):
+        is_bytes = row.dtype == np.uint8
+        out[i] = scale.from_bytes(row) if is_bytes else scale.levels(row)
+    return torch.from_numpy(out)
+
+
+def _resized_again(
+    row: np.ndarray, size: tuple[int, int], channels: int | None
+) -> np.ndarray:
+    """Pixels (C, H, W) in another size."""
+    image = _as_image(row)
+    return pixels(image, size, channels, _scale_of(image))
 
 
 def _as_image(row: np.ndarray) -> Image.Image:
     """Pixels (C, H, W) as an image."""
-    return Image.fromarray(row[0] if len(row) == 1 else row.transpose(1, 2, 0))
+    is_grey = len(row) == 1 or row.dtype != np.uint8
+    return Image.fromarray(row[0] if is_grey else row.transpose(1, 2, 0))

@@ -1,4 +1,4 @@
-"""Decode an image to pixels: upright, 8 bits, opaque, cropped and resized."""
+"""Decode an image to pixels: upright, opaque, cropped, resized, in 8 or 16 bits."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ from dataclasses import dataclass
 from typing import IO
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageFile, ImageOps
+
+from tightbound.data.images.grey_levels import DEEPEST, EIGHT_BITS, GreyScale
 
 EXTENSIONS = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff")
 _FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF")
@@ -27,7 +29,8 @@ class Header:
         width: width in pixels, after the same.
         grey: whether it has greys only.
         alpha: whether it has transparency.
-        deep: whether it has 16 bits.
+        deep: whether it has greys of 16 bits.
+        upper: whether only the upper 8 of its 16 bits are read: colours of 16 bits.
         frames: whether it has several frames.
     """
 
@@ -36,6 +39,7 @@ class Header:
     grey: bool
     alpha: bool
     deep: bool
+    upper: bool
     frames: bool
 
 
@@ -69,8 +73,22 @@ def is_grey(image: Image.Image) -> bool:
     return image.mode in _GREY_MODES or image.mode.startswith("I;")
 
 
+def is_deep(image: Image.Image) -> bool:
+    """Whether the image has grey values of 16 or 32 bits."""
+    return image.mode.startswith("I")
+
+
+def _tiles(image: Image.Image) -> list[tuple[object, ...]]:
+    """The tiles of an image file: (codec, place, offset, format of the pixels)."""
+    if isinstance(image, ImageFile.ImageFile):
+        return [tuple(tile) for tile in image.tile]
+    return []
+
+
 def header_of(image: Image.Image) -> Header:
     """The header of an opened image."""
+    # first, because Pillow may decode a PNG to read its metadata
+    upper = any(";16" in str(tile[3]) for tile in _tiles(image)) and not is_deep(image)
     width, height = image.size
     if image.getexif().get(_ORIENTATION, 1) in (5, 6, 7, 8):
         height, width = image.size
@@ -78,24 +96,29 @@ def header_of(image: Image.Image) -> Header:
         height,
         width,
         grey=is_grey(image),
-        alpha=image.has_transparency_data,
-        deep=image.mode.startswith("I"),
+        alpha=image.has_transparency_data and not is_deep(image),
+        deep=is_deep(image),
+        upper=upper,
         frames=getattr(image, "n_frames", 1) > 1,
     )
 
 
 def pixels(
-    image: Image.Image, size: tuple[int, int] | None, channels: int | None
+    image: Image.Image,
+    size: tuple[int, int] | None,
+    channels: int | None,
+    scale: GreyScale = EIGHT_BITS,
 ) -> np.ndarray:
-    """Decode an image: upright, 8 bits, on white, the largest centred crop resized.
+    """Decode an image: upright, on white, the largest centred crop resized.
 
     Args:
         image: the opened image.
         size: (height, width) of the result; None keeps the size.
         channels: 1 or 3; None gives 1 for greys and 3 for all others.
+        scale: the levels of the result, and the scale of 16-bit images.
 
     Returns:
-        uint8 (C, H, W).
+        uint8 (C, H, W), or int32 for a scale of 16 bits.
 
     Raises:
         Exception: any error of Pillow on a damaged file.
@@ -104,18 +127,57 @@ def pixels(
         image.draft(None, (2 * max(size), 2 * max(size)))
     channels = channels or (1 if is_grey(image) else 3)
     upright = ImageOps.exif_transpose(image)
-    plain = _eight_bits_opaque(upright).convert("L" if channels == 1 else "RGB")
-    if size is not None and plain.size != (size[1], size[0]):
-        plain = plain.resize(
-            (size[1], size[0]),
-            Image.Resampling.LANCZOS,
-            box=_centre(plain.size, size),
-            reducing_gap=3.0,
-        )
-    array = np.asarray(plain)
-    if channels == 1:
-        return array[None]
+    if is_deep(upright):
+        array = scale.levels(_resized_greys(upright, size))
+    else:
+        plain = _on_white(upright).convert("L" if channels == 1 else "RGB")
+        array = scale.from_bytes(np.asarray(_resized(plain, size)))
+    if array.ndim == 2:
+        return np.repeat(array[None], channels, 0) if channels > 1 else array[None]
     return np.ascontiguousarray(array.transpose(2, 0, 1))
+
+
+def _resized(image: Image.Image, size: tuple[int, int] | None) -> Image.Image:
+    """The largest centred crop of an image, resized; unchanged without a size."""
+    if size is None or image.size == (size[1], size[0]):
+        return image
+    return image.resize(
+        (size[1], size[0]),
+        Image.Resampling.LANCZOS,
+        box=_centre(image.size, size),
+        reducing_gap=3.0,
+    )
+
+
+def grey_values(image: Image.Image) -> np.ndarray:
+    """The grey values 0..65535 of a 16-bit image, int64 (H, W).
+
+    Raises:
+        ValueError: for integers that 16 bits cannot hold.
+    """
+    values = np.asarray(image).astype(np.int64)
+    if values.min() < 0 or values.max() > DEEPEST:
+        raise ValueError("its pixels are 32-bit integers; save it as an .npy array")
+    return values
+
+
+def distinct_values(image: Image.Image) -> np.ndarray:
+    """The distinct grey values of a 16-bit image, or the upper bytes of its colours."""
+    if is_deep(image):
+        return np.unique(grey_values(image))
+    colours = np.asarray(image)
+    if image.mode in ("LA", "RGBA"):
+        colours = colours[..., :-1]
+    return np.unique(colours)
+
+
+def _resized_greys(image: Image.Image, size: tuple[int, int] | None) -> np.ndarray:
+    """The grey values of a 16-bit image, resized within their range, float (H, W)."""
+    values = grey_values(image)
+    if size is None or values.shape == size:
+        return values.astype(np.float64)
+    resized = _resized(Image.fromarray(values.astype(np.float32)), size)
+    return np.asarray(resized).astype(np.float64).clip(values.min(), values.max())
 
 
 def _centre(
@@ -136,13 +198,8 @@ def _centre(
     return left, top, left + scale * target[1], top + scale * target[0]
 
 
-def _eight_bits_opaque(image: Image.Image) -> Image.Image:
-    """The image with 8 bits a channel (16-bit levels / 257, rounded), on white."""
-    if image.mode.startswith("I"):
-        levels = np.asarray(image).astype(np.int64)
-        if levels.min() < 0 or levels.max() > 65535:
-            raise ValueError("its pixels are 32-bit integers; save it as an .npy array")
-        return Image.fromarray(((levels + 128) // 257).astype(np.uint8))
+def _on_white(image: Image.Image) -> Image.Image:
+    """An image of 8 bits a channel on a white background, where it is transparent."""
     if image.mode == "F":
         raise ValueError(
             "its pixels are floating-point numbers; save it as an .npy array"

@@ -9,55 +9,60 @@ import hashlib
 import os
 import zipfile
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from concurrent.futures import Executor, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import IO
+from typing import IO, NoReturn
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from tightbound.data.cache import Notes, cached_rows, link_rows
+from tightbound.data.images.arrangement import ORDER, arrange
 from tightbound.data.images.decode import (
     AUTO_SIDE,
     EXTENSIONS,
     Header,
     bombs_refused,
+    distinct_values,
     header_of,
     open_image,
     pixels,
 )
+from tightbound.data.images.grey_levels import GreyScale, GreySurvey
 from tightbound.data.settings import DataSettings
 from tightbound.data.source import RawSource, RawSplit, read_labels, sha256_text
 from tightbound.runtime.errors import TightboundError
 from tightbound.runtime.progress import Steady, steadily
 
-_SPLITS = {
-    "train": "train",
-    "training": "train",
-    "valid": "valid",
-    "validation": "valid",
-    "val": "valid",
-    "dev": "valid",
-    "test": "test",
-    "testing": "test",
-}
-_ORDER = ("train", "valid", "test", "all")
 _SYSTEM = ("thumbs.db", "desktop.ini", "__macosx")
-_NO_IMAGE = "not an image file"
+# images by name, in formats that are not read
+_OTHER_FORMATS = (
+    *(".heic", ".heif", ".avif", ".jp2", ".jpx", ".j2k", ".jxl", ".jfif", ".svg"),
+    *(".tga", ".ppm", ".pgm", ".pbm", ".pnm", ".exr", ".hdr", ".ico", ".psd"),
+    *(".dng", ".cr2", ".nef", ".arw", ".dcm", ".nii", ".czi", ".nd2", ".lif", ".mrc"),
+)
 _BLOCK = 256
+_CACHE = "images-2"
 _LARGEST_FILE = 1 << 29
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A file of the source: its name below the root, and a function to open it."""
+    """A file of the source.
+
+    Attributes:
+        name: its name below the root.
+        open: a function that opens it.
+        problem: why it cannot be read, where that is known before it is opened.
+    """
 
     name: str
     open: Callable[[], IO[bytes]]
+    problem: str = ""
 
 
 def file_entry(path: Path, name: str) -> Entry:
@@ -66,7 +71,11 @@ def file_entry(path: Path, name: str) -> Entry:
 
 
 def _is_image(entry: Entry) -> bool:
-    return entry.name.lower().endswith(EXTENSIONS)
+    """Whether a file is an image by its name, or stands for images that are lost."""
+    if _hidden(entry.name):
+        return False
+    ending = PurePosixPath(entry.name).suffix.lower()
+    return ending in EXTENSIONS or ending in _OTHER_FORMATS or bool(entry.problem)
 
 
 def _hidden(name: str) -> bool:
@@ -77,23 +86,48 @@ def _hidden(name: str) -> bool:
 
 
 def list_folder(root: Path) -> list[Entry]:
-    """All files below a folder, except hidden and system files.
+    """All files below a folder; a hidden folder is one entry.
 
-    Links to folders are followed, each folder once.
+    Links to folders are followed, except one to a folder that it is in.
+
+    Raises:
+        TightboundError: for a folder that cannot be listed.
     """
     entries = []
-    visited = set()
-    for folder, folders, files in os.walk(root, followlinks=True):
+    first_name: dict[str, str] = {}  # of each folder, by its real path
+    walk = os.walk(root, onerror=partial(_refuse_folder, root), followlinks=True)
+    for folder, folders, files in walk:
+        here = Path(folder)
+        name = here.relative_to(root).as_posix()
         real = os.path.realpath(folder)
-        if real in visited:
+        if real in first_name:
             folders[:] = []
+            if not Path(os.path.realpath(here.parent)).is_relative_to(real):
+                problem = f"the same folder as {first_name[real]}"
+                entries.append(Entry(name, here.open, problem))
             continue
-        visited.add(real)
-        folders.sort()
-        for file in files:
-            path = Path(folder, file)
-            entries.append(file_entry(path, path.relative_to(root).as_posix()))
-    return [entry for entry in entries if not _hidden(entry.name)]
+        first_name[real] = name
+        hidden = [part for part in folders if _hidden(part)]
+        entries += [_entry_below(root, here / part) for part in hidden]
+        folders[:] = sorted(set(folders) - set(hidden))
+        entries += [_entry_below(root, here / file) for file in files]
+    return entries
+
+
+def _refuse_folder(root: Path, error: OSError) -> NoReturn:
+    """Refuse a folder that cannot be listed, whose images would be lost."""
+    raise TightboundError(
+        f"{error.filename or root} cannot be listed ({error.strerror}): make it "
+        f"readable, or move it out of {root}"
+    )
+
+
+def _entry_below(root: Path, path: Path) -> Entry:
+    """The entry of a file below a folder, or of a link to nothing."""
+    entry = file_entry(path, path.relative_to(root).as_posix())
+    if path.is_symlink() and not path.exists():
+        return replace(entry, problem="a link to a file or folder that does not exist")
+    return entry
 
 
 def list_zip(path: Path) -> list[Entry]:
@@ -107,11 +141,7 @@ def list_zip(path: Path) -> list[Entry]:
         raise TightboundError(
             f"{path} is truncated or not a zip file: {error}"
         ) from None
-    infos = [
-        info
-        for info in archive.infolist()
-        if not info.is_dir() and not _hidden(info.filename)
-    ]
+    infos = [info for info in archive.infolist() if not info.is_dir()]
     locked = next((info for info in infos if info.flag_bits & 1), None)
     if locked is not None:
         raise TightboundError(
@@ -128,62 +158,74 @@ def _open_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> IO[bytes]:
 
 def load_images(entries: list[Entry], where: str, settings: DataSettings) -> RawSource:
     """The source over image files; `where` is its name in messages."""
-    arrangement = _arrange(entries)
-    entries = arrangement.entries
-    _check_images(entries, where, settings)
-    digest = _content(entries)
-    key = sha256_text("images-1", digest, settings.size, settings.channels)
-    rows, notes = cached_rows(key, partial(_decode_all, entries, where, settings))
-    resolved = {"size": (rows.shape[2], rows.shape[3]), "channels": rows.shape[1]}
+    images = {entry.name: entry for entry in entries if _is_image(entry)}
+    ignored = [entry.name for entry in entries if not _is_image(entry)]
+    _check_images([*images.values()], len(entries), where)
+    arrangement = arrange([*images], where)
+    images = {name: images[name] for name in arrangement.names}
+    split_of = arrangement.split_of
+    in_training = frozenset(n for n in images if split_of[n] in ("train", "all"))
+    digest = _content([*images.values()])
+    choices = (settings.size, settings.channels, settings.bits, settings.white_level)
+    key = sha256_text(_CACHE, digest, *choices)
+    files = [*images.values()]
+    rows, notes = cached_rows(
+        key, partial(_decode_all, files, in_training, where, settings)
+    )
+    size = {"size": (rows.shape[2], rows.shape[3]), "channels": rows.shape[1]}
+    resolved = {**size, **notes["scale"]}
     # a trained run reads the images with these settings resolved
-    link_rows(key, sha256_text("images-1", digest, *resolved.values()))
+    link_rows(key, sha256_text(_CACHE, digest, *resolved.values()))
     bad = dict(notes["bad"])
     _refuse(bad, where, settings.skip_bad)
-    good = [entry for entry in entries if entry.name not in bad]
-    labels = [arrangement.label_of[entry.name] for entry in good]
-    y, label_names = _labels(labels)
-    splits = _splits(torch.from_numpy(rows), y, good, arrangement.split_of)
-    if "train" not in splits and "all" not in splits:
-        raise TightboundError(
-            f"{where} has no readable training image: all of them were left out"
-        )
-    notices = [*arrangement.notices, *notes["messages"]]
+    good = [name for name in images if name not in bad]
+    y, label_names = _labels([arrangement.label_of[name] for name in good])
+    notices = [*arrangement.notices, *notes["messages"], *_ignored(ignored)]
     if bad:
         notices.append(_left_out(bad))
-    return RawSource(
+    if notes["deep"]:
+        digest = sha256_text(digest, *notes["scale"].values())
+    source = RawSource(
         Path(where).stem,
         where,
-        splits,
+        _splits(torch.from_numpy(rows), y, good, split_of),
         digest,
-        layout="chw",
-        levels=256,
         label_names=label_names,
-        resolved=resolved,
         notices=tuple(notices),
+    )
+    return source.with_images(resolved)
+
+
+def _check_images(images: list[Entry], count: int, where: str) -> None:
+    """Refuse a source without images among its `count` files."""
+    if images:
+        return
+    problem = f"none of its {count} files is an image" if count else "it is empty"
+    raise TightboundError(
+        f"{where} holds no images ({problem}): expected {', '.join(EXTENSIONS)} files"
     )
 
 
-def _check_images(entries: list[Entry], where: str, settings: DataSettings) -> None:
-    """Refuse a source without images, and, unless `skip_bad`, one with other files."""
-    if not any(_is_image(entry) for entry in entries):
-        problem = "it is empty"
-        if entries:
-            problem = f"none of its {len(entries)} files is an image"
-        raise TightboundError(
-            f"{where} holds no images ({problem}): expected {', '.join(EXTENSIONS)} files"
-        )
-    others = {entry.name: _NO_IMAGE for entry in entries if not _is_image(entry)}
-    _refuse(others, where, settings.skip_bad)
+def _ignored(names: list[str]) -> list[str]:
+    """The message about files that are not read because of their names."""
+    if not names:
+        return []
+    example = min(names, key=lambda name: (_hidden(name), name))
+    if len(names) == 1:
+        return [f"1 file is ignored, as it is no image by its name: {example}"]
+    return [
+        f"{len(names)} files are ignored, as they are no images by their names, such as {example}"
+    ]
 
 
 def _splits(
-    x: Tensor, y: Tensor | None, entries: list[Entry], split_of: dict[str, str]
+    x: Tensor, y: Tensor | None, files: list[str], split_of: dict[str, str]
 ) -> dict[str, RawSplit]:
-    """The rows of each split; entries are in the order of their splits."""
+    """The rows of each split; files are in the order of their splits."""
     splits = {}
     start = 0
-    for name in _ORDER:
-        names = [entry.name for entry in entries if split_of[entry.name] == name]
+    for name in ORDER:
+        names = [file for file in files if split_of[file] == name]
         stop = start + len(names)
         if names:
             labels = None if y is None else y[start:stop]
@@ -206,85 +248,11 @@ def _labels(labels: list[str]) -> tuple[Tensor | None, tuple[str, ...] | None]:
     return y, tuple(names)
 
 
-@dataclass(frozen=True)
-class _Arrangement:
-    """Entries in the order of their splits, split and label of each, and notices."""
-
-    entries: list[Entry]
-    split_of: dict[str, str]
-    label_of: dict[str, str]
-    notices: list[str]
-
-
-def _arrange(entries: list[Entry]) -> _Arrangement:
-    """Split and label image files by their folders: [train/]label/file."""
-    notices: list[str] = []
-    below = _below_common_folder([entry.name for entry in entries])
-    is_published = _has_splits(below, notices)
-    split_of = {}
-    label_of = {}
-    for name, parts in below.items():
-        split_of[name] = "all"
-        inner = parts
-        if is_published:
-            split_of[name] = _SPLITS[parts[0].lower()]
-            inner = parts[1:]
-        label_of[name] = ""
-        if len(inner) > 1:
-            label_of[name] = inner[0]
-    ordered = sorted(entries, key=lambda e: (_ORDER.index(split_of[e.name]), e.name))
-    return _Arrangement(ordered, split_of, label_of, notices)
-
-
-def _below_common_folder(names: list[str]) -> dict[str, tuple[str, ...]]:
-    """The parts of each name below the folder that all files have in common."""
-    parts = {name: PurePosixPath(name).parts for name in names}
-    folders = [p[:-1] for p in parts.values()]
-    common = 0
-    for level in zip(*folders, strict=False):
-        if len(set(level)) > 1:
-            break
-        common += 1
-    return {name: p[common:] for name, p in parts.items()}
-
-
-def _has_splits(below: dict[str, tuple[str, ...]], notices: list[str]) -> bool:
-    """True where the outermost folders are splits, with train among them.
-
-    A layout that resembles one with splits is reported in `notices`.
-    """
-    folders = {p[0]: _SPLITS.get(p[0].lower()) for p in below.values() if len(p) > 1}
-    files = {p[0] for p in below.values() if len(p) == 1}
-    if "train" in folders.values():
-        others = files | {name for name, split in folders.items() if split is None}
-        if not others:
-            return True
-        notices.append(
-            f"{min(others)!r} lies beside the splits, so folders are read as "
-            "labels, not as train, valid and test"
-        )
-    notices += _inner_splits_notice(below)
-    return False
-
-
-def _inner_splits_notice(below: dict[str, tuple[str, ...]]) -> list[str]:
-    """The message about splits inside of folders of labels, where there are some."""
-    pairs = {p[:2] for p in below.values() if len(p) > 2}
-    inner = sorted(pair for pair in pairs if pair[1].lower() in _SPLITS)
-    if not inner:
-        return []
-    label, split = inner[0]
-    return [
-        f"folders such as {label}/{split} are not read as splits, so all images are "
-        f"split at random: a published split is {split}/{label}/..., with train outermost"
-    ]
-
-
 def _content(entries: list[Entry]) -> str:
     """sha256 over the names and the bytes of all files."""
     total = hashlib.sha256()
     for entry in steadily("reading images", entries, len(entries)):
-        total.update(entry.name.encode() + b"\0")
+        total.update(entry.name.encode(errors="surrogateescape") + b"\0")
         try:
             with entry.open() as file:
                 content = hashlib.sha256()
@@ -318,15 +286,20 @@ def _left_out(bad: dict[str, str]) -> str:
 
 
 def _decode_all(
-    entries: list[Entry], where: str, settings: DataSettings, notes: Notes
+    entries: list[Entry],
+    in_training: Collection[str],
+    where: str,
+    settings: DataSettings,
+    notes: Notes,
 ) -> Iterator[np.ndarray]:
-    """Decode all good files to blocks of uint8 rows (n, C, H, W).
+    """Decode all good files to blocks of rows (n, C, H, W), uint8 or int32.
 
     Args:
         entries: the files.
+        in_training: the names of the files that decide the scale of 16-bit images.
         where: the name of the source in messages.
         settings: the data settings.
-        notes: receives the bad files and the messages about conversions.
+        notes: receives the bad files, the scale and the messages about conversions.
     """
     bad: dict[str, str] = {}
     with bombs_refused(), ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
@@ -336,13 +309,17 @@ def _decode_all(
                 bad[entry.name] = header
             else:
                 headers[entry] = header
+        greys = _survey(headers, in_training, pool, bad)
+        good = [entry for entry in headers if entry.name not in bad]
         _refuse(bad, where, settings.skip_bad)
-        if not headers:
+        if not good:
             raise _no_images(where, bad)
-        size, channels, messages = target_of([*headers.values()], settings)
-        progress = Steady("decoding images, once", len(headers))
-        decode = partial(_row, size=size, channels=channels)
-        good = [*headers]
+        size, channels, messages = target_of([headers[e] for e in good], settings)
+        greys.check_colours(where)
+        scale = greys.scale(settings)
+        messages += greys.messages(scale)
+        progress = Steady("decoding images, once", len(good))
+        decode = partial(_row, size=size, channels=channels, scale=scale)
         for start in range(0, len(good), _BLOCK):
             block = good[start : start + _BLOCK]
             rows = _decode_block(block, decode, pool, bad)
@@ -353,6 +330,42 @@ def _decode_all(
     if len(bad) == len(entries):
         raise _no_images(where, bad)
     notes.update(bad=sorted(bad.items()), messages=messages)
+    notes.update(scale=scale.resolved, deep=len(greys.highest))
+
+
+def _survey(
+    headers: Mapping[Entry, Header],
+    in_training: Collection[str],
+    pool: Executor,
+    bad: dict[str, str],
+) -> GreySurvey:
+    """The values in use in images of 16 bits; those that are bad are added to `bad`."""
+    survey = GreySurvey()
+    entries = [
+        entry for entry, header in headers.items() if header.deep or header.upper
+    ]
+    if not entries:
+        return survey
+    progress = Steady("reading the range of images of 16 bits", len(entries))
+    for entry, values in zip(entries, pool.map(_values, entries), strict=True):
+        progress.add(1)
+        is_training = entry.name in in_training
+        if isinstance(values, str):
+            bad[entry.name] = values
+        elif headers[entry].deep:
+            survey.add(values, is_training)
+        elif is_training:
+            survey.colours[values] = True
+    return survey
+
+
+def _values(entry: Entry) -> np.ndarray | str:
+    """The distinct values of an image file of 16 bits, or why it is bad."""
+    try:
+        with entry.open() as file, open_image(file) as image:
+            return distinct_values(image)
+    except Exception as error:  # decoders of damaged files raise almost anything
+        return reason(error)
 
 
 def _no_images(where: str, bad: dict[str, str]) -> TightboundError:
@@ -385,8 +398,10 @@ def reason(error: Exception) -> str:
 
 def _header(entry: Entry) -> Header | str:
     """The header of an image file, or why it is bad."""
-    if not _is_image(entry):
-        return _NO_IMAGE
+    if entry.problem:
+        return entry.problem
+    if not entry.name.lower().endswith(EXTENSIONS):
+        return "its format is not read (convert it to .png)"
     try:
         with entry.open() as file, open_image(file) as image:
             return header_of(image)
@@ -394,11 +409,13 @@ def _header(entry: Entry) -> Header | str:
         return reason(error)
 
 
-def _row(entry: Entry, size: tuple[int, int], channels: int) -> np.ndarray | str:
+def _row(
+    entry: Entry, size: tuple[int, int], channels: int, scale: GreyScale
+) -> np.ndarray | str:
     """The pixels of an image file, or why it is bad."""
     try:
         with entry.open() as file, open_image(file) as image:
-            return pixels(image, size, channels)
+            return pixels(image, size, channels, scale)
     except Exception as error:  # decoders of damaged files raise almost anything
         return reason(error)
 
@@ -421,7 +438,9 @@ def target_of(
         messages.append(f"{colours} colour images are read as greyscale")
     conversions = {
         "with transparency are put on white": sum(h.alpha for h in headers),
-        "of 16 bits are scaled to 8 bits": sum(h.deep for h in headers),
+        "with colours of 16 bits are read by the upper 8 bits (an .npy array keeps all)": sum(
+            h.upper for h in headers
+        ),
         "with several frames give their first frame": sum(h.frames for h in headers),
     }
     for conversion, count in conversions.items():

@@ -17,23 +17,28 @@ from torch import Tensor
 from tightbound.data.images.decode import (
     Header,
     bombs_refused,
+    distinct_values,
+    grey_values,
     header_of,
+    is_deep,
     open_image,
     pixels,
 )
 from tightbound.data.images.folder import reason, target_of
+from tightbound.data.images.grey_levels import GreySurvey
 from tightbound.data.settings import DataSettings
 from tightbound.data.source import as_tensor
-from tightbound.runtime.errors import TightboundError
+from tightbound.runtime.errors import TightboundError, cut
+from tightbound.runtime.reading import read_bytes
 
 FEW = 256
 
 
-def _image(x: object) -> Image.Image | None:
+def _image(x: object, roots: Sequence[Path] = ()) -> Image.Image | None:
     """An opened image that is not decoded yet; None for an example of another type."""
     if isinstance(x, dict) and "bytes" in x:
         is_path = x["bytes"] is None and x.get("path")
-        x = Path(x["path"]).read_bytes() if is_path else x["bytes"]
+        x = _named_file(x["path"], roots) if is_path else x["bytes"]
     if isinstance(x, (bytes, bytearray, memoryview)):
         return open_image(io.BytesIO(x))
     if isinstance(x, Image.Image):
@@ -41,15 +46,46 @@ def _image(x: object) -> Image.Image | None:
     return None
 
 
-def _header(x: object) -> Header | str | None:
+def _named_file(path: object, roots: Sequence[Path]) -> bytes:
+    """The content of an image file that an example names, inside of some folders."""
+    resolved = Path(str(path)).resolve()
+    if not any(resolved.is_relative_to(root.resolve()) for root in roots):
+        raise ValueError(
+            f"it holds no image and names the file {cut(path)} outside of these data, "
+            "which is not read; store the images themselves"
+        )
+    return read_bytes(resolved)
+
+
+def _header(x: object, roots: Sequence[Path]) -> Header | str | None:
     """The header of an image, or why it is bad; None for an example of another type."""
     try:
-        image = _image(x)
+        image = _image(x, roots)
         if image is None:
             return None
         return header_of(image)
     except Exception as error:  # decoders of damaged files raise almost anything
         return reason(error)
+
+
+def _survey(few: Sequence[object], what: str, roots: Sequence[Path]) -> GreySurvey:
+    """The values in use in images of 16 bits among some examples."""
+    survey = GreySurvey()
+    for x in few:
+        header = _header(x, roots)
+        if not isinstance(header, Header) or not (header.deep or header.upper):
+            continue
+        try:
+            image = _image(x, roots)
+            values = None if image is None else distinct_values(image)
+        except Exception:  # decoders raise almost anything; it is refused when read
+            continue
+        if values is not None and header.deep:
+            survey.add(values)
+        elif values is not None:
+            survey.colours[values] = True
+    survey.check_colours(what)
+    return survey
 
 
 class Items:
@@ -61,13 +97,16 @@ class Items:
     Attributes:
         shape: the shape of a row.
         dtype: the dtype of a row.
-        resolved: the settings size and channels, for images; else empty.
+        resolved: the settings size, channels, bits and white level, for images; else
+            empty.
 
     Args:
         few: the first examples.
         what: the name of the source in messages.
         settings: the data settings.
         notices: receives the messages about conversions.
+        roots: folders in which examples may name image files; none by default.
+        count: number of all examples, where it is known.
     """
 
     def __init__(
@@ -76,14 +115,19 @@ class Items:
         what: str,
         settings: DataSettings,
         notices: list[str],
+        count: int | None = None,
+        roots: Sequence[Path] = (),
     ) -> None:
+        self.roots = tuple(roots)
         if not len(few):
             raise TightboundError(f"{what} is empty: nothing can be learned from it")
         self.what = what
         self.skip_bad = settings.skip_bad
         self.resolved: dict[str, Any] = {}
         self.shape: tuple[int, ...]
-        headers = [header for x in few if (header := _header(x)) is not None]
+        headers = [
+            header for x in few if (header := _header(x, self.roots)) is not None
+        ]
         if not headers:
             row = as_tensor(few[0], f"the first example of {what}", notices)
             self.shape = tuple(row.shape)
@@ -95,10 +139,12 @@ class Items:
                 f"{what}: its first {len(few)} images cannot be read: {headers[0]}"
             )
         size, channels, messages = target_of(good, settings)
-        notices += messages
-        self.resolved = {"size": size, "channels": channels}
+        greys = _survey(few, what, self.roots)
+        self.scale = greys.scale(settings, is_complete=count == len(few))
+        notices += [*messages, *greys.messages(self.scale)]
+        self.resolved = {"size": size, "channels": channels, **self.scale.resolved}
         self.shape = (channels, *size)
-        self.dtype = torch.uint8
+        self.dtype = torch.uint8 if self.scale.bits == 8 else torch.int32
 
     def __call__(
         self, xs: Sequence[object], keys: Sequence[object]
@@ -156,8 +202,16 @@ class Items:
         return row
 
     def _pixels(self, x: object) -> Tensor | str:
-        image = _image(x)
+        image = _image(x, self.roots)
         if image is None:
             return "it is not an image"
-        array = pixels(image, self.resolved["size"], self.resolved["channels"])
+        if is_deep(image) and self.scale.bits == 8:
+            highest = int(grey_values(image).max())
+            if highest > self.scale.white:
+                return (
+                    f"its grey values reach {highest:,}, above the white level of "
+                    f"{self.scale.white:,} (data.white_level=N sets another for training)"
+                )
+        size = self.resolved["size"]
+        array = pixels(image, size, self.resolved["channels"], self.scale)
         return torch.from_numpy(np.array(array))

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from tightbound.core.data_spec import CONDITIONS, Condition
 from tightbound.data.on_disk import OnDisk
-from tightbound.data.prepare.partition import SplitRows
+from tightbound.data.prepare.rows import SplitRows
 from tightbound.data.settings import DataSettings
 from tightbound.data.source import RawSource, RawSplit
 from tightbound.runtime.errors import TightboundError

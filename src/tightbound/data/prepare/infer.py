@@ -144,7 +144,7 @@ def find_layout(
     shape = tuple(x.shape)
     _check_shape(shape, what)
     wanted = fixed or settings.layout
-    kind = _find_kind(shape, wanted, settings, what, notices)
+    kind = _find_kind(x, wanted, settings, what, notices)
     fits = [
         name
         for name in KINDS[kind]
@@ -178,19 +178,21 @@ def _check_shape(shape: tuple[int, ...], what: str) -> None:
 
 
 def _find_kind(
-    shape: tuple[int, ...],
+    x: Tensor,
     layout: str,
     settings: DataSettings,
     what: str,
     notices: list[str],
 ) -> Kind:
     """The kind that the settings fix, or that of the layout, or a guess by shape."""
+    shape = tuple(x.shape)
     if settings.kind != "auto":
         return settings.kind
     for kind, layouts in KINDS.items():
         if layout in layouts:
             return kind
-    return _guess_kind(shape, what, notices)
+    is_bytes = x.dtype in (torch.uint8, torch.bool)
+    return _guess_kind(shape, is_bytes, what, notices)
 
 
 def _unfit_layout(
@@ -213,8 +215,13 @@ def _axes(layout: str) -> str:
     return f"N{layout.upper()}"
 
 
-def _guess_kind(shape: tuple[int, ...], what: str, notices: list[str]) -> Kind:
-    """The kind of examples by the sides of the array; an uncertain guess is reported."""
+def _guess_kind(
+    shape: tuple[int, ...], is_bytes: bool, what: str, notices: list[str]
+) -> Kind:
+    """The kind of examples by the sides of the array; an uncertain guess is reported.
+
+    Images are certain where they are square, or bytes.
+    """
     sides = shape[1:]
     if len(sides) == 1:
         return "vector"
@@ -228,6 +235,11 @@ def _guess_kind(shape: tuple[int, ...], what: str, notices: list[str]) -> Kind:
     if guess != "image":
         notices.append(
             f"{what}: shape {shape} is read as {guess}s (--set data.kind=image if they are images)"
+        )
+    elif len(sides) == 2 and sides[0] != sides[1] and not is_bytes:
+        notices.append(
+            f"{what}: shape {shape} is read as images of {sides[0]} x {sides[1]} pixels "
+            "(--set data.layout=lc for signals of time x channels, cl for channels x time)"
         )
     return guess
 
@@ -324,6 +336,9 @@ def _guess_domain(
         return "unit"
     if facts.whole:
         hint = _COUNTS if counted else ""
+        if counted and picture and facts.high < _MAX_LEVELS:
+            bits = (int(facts.high).bit_length() + 1) // 2 * 2
+            hint = f" (--set data.levels={1 << bits} if they are grey levels)"
         notices.append(
             f"{what}: whole numbers from {facts.low:g} to {facts.high:g} are read as "
             f"real numbers{hint}"

@@ -9,46 +9,17 @@ import torch
 from torch import Tensor
 
 from tightbound.data.on_disk import ExcludingIndex, OnDisk, random_rows
+from tightbound.data.prepare.duplicates import (
+    all_hashes,
+    drop_duplicates,
+    split_groups,
+)
+from tightbound.data.prepare.rows import SplitRows
 from tightbound.data.settings import DataSettings
 from tightbound.data.source import RawSource, RawSplit
 from tightbound.runtime.errors import TightboundError
 
 MOST_HELD_OUT = 50_000
-
-
-@dataclass(frozen=True)
-class SplitRows:
-    """Some rows of a raw split; an index of None stands for all of them in order."""
-
-    split: RawSplit
-    index: Tensor | ExcludingIndex | None
-
-    def __len__(self) -> int:
-        if self.index is None:
-            return len(self.split.x)
-        return len(self.index)
-
-    def sample(self, k: int, seed: int) -> Tensor:
-        """At most k row numbers of the raw split, for statistics.
-
-        The first rows in order; of rows on the disk, a random sample.
-        """
-        k = min(k, len(self))
-        x = self.split.x
-        if isinstance(x, OnDisk):
-            k = min(k, x.sample_size)
-            at = random_rows(len(self), x.piece, k, seed).sort().values
-        else:
-            at = torch.arange(k)
-        if self.index is None:
-            return at
-        return self.index[at]
-
-    def take(self, values: Tensor) -> Tensor:
-        """The entries of these rows in values (N, ...) of the whole raw split."""
-        if self.index is None:
-            return values
-        return values[self.index[torch.arange(len(self))]]
 
 
 @dataclass(frozen=True)
@@ -72,7 +43,12 @@ def partition(source: RawSource, settings: DataSettings, seed: int) -> Partition
         TightboundError: where there are too few rows for one in each split.
     """
     published = dict(source.splits)
-    base = published.pop("all", None) or published.pop("train")
+    base = published.pop("all", None) or published.pop("train", None)
+    if base is None:
+        raise TightboundError(
+            f"{source.where} has no training examples, only those of the "
+            f"{' and '.join(published)} split: add a train split beside it"
+        )
     missing = [name for name in ("valid", "test") if name not in published]
     _check_enough(source, len(base.x), missing)
     notices: list[str] = []
@@ -81,8 +57,11 @@ def partition(source: RawSource, settings: DataSettings, seed: int) -> Partition
         for name, split in published.items()
     }
     sizes, resolved = _sizes(base.x, missing, settings, source.where, notices)
-    train, held_out = _hold_out(base, sizes, seed, settings.limit)
-    rows |= held_out
+    rows |= _hold_out(base, sizes, seed, settings, source.where)
+    if settings.duplicates != "keep":
+        rows, messages = drop_duplicates(rows, source.where, settings.limit)
+        notices += messages
+    train = rows["train"]
     if settings.limit is not None and settings.limit < len(train):
         train = _limited(train, settings.limit, seed, source.where, notices)
     changed = replace(source, resolved={**source.resolved, **resolved})
@@ -145,11 +124,18 @@ def _sizes(
 
 
 def _hold_out(
-    base: RawSplit, sizes: dict[str, int], seed: int, limit: int | None
-) -> tuple[SplitRows, dict[str, SplitRows]]:
-    """The training rows, and rows held out from them by a random draw."""
+    base: RawSplit,
+    sizes: dict[str, int],
+    seed: int,
+    settings: DataSettings,
+    where: str,
+) -> dict[str, SplitRows]:
+    """The training rows, and rows held out from them by a random draw.
+
+    With `duplicates=together`, equal rows in memory are drawn together.
+    """
     if not sizes:
-        return SplitRows(base, None), {}
+        return {"train": SplitRows(base, None)}
     n = len(base.x)
     total = sum(sizes.values())
     if isinstance(base.x, OnDisk):
@@ -158,14 +144,18 @@ def _hold_out(
             name: SplitRows(_pick(base, rows), None)
             for name, rows in zip(sizes, drawn.split([*sizes.values()]), strict=True)
         }
-        index = ExcludingIndex(n, drawn.sort().values, limit)
-        return SplitRows(base, index), held_out
+        index = ExcludingIndex(n, drawn.sort().values, settings.limit)
+        return {"train": SplitRows(base, index), **held_out}
     order = _permutation(n, seed)
-    train, *others = order.split([n - total, *sizes.values()])
-    held_out = {
-        name: SplitRows(base, rows) for name, rows in zip(sizes, others, strict=True)
+    parts = order.split([n - total, *sizes.values()])
+    if settings.duplicates == "together":
+        hashes = all_hashes(SplitRows(base, None), base.x.dtype, where)
+        parts = split_groups(order, hashes, [*sizes.values()], where)
+    names = ("train", *sizes)
+    return {
+        name: SplitRows(base, numbers)
+        for name, numbers in zip(names, parts, strict=True)
     }
-    return SplitRows(base, train), held_out
 
 
 def _loaded(

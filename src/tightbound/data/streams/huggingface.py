@@ -117,12 +117,41 @@ def _columns(
     return (usual or others)[0], y
 
 
-def _undecoded(datasets: Any, split: Any, x: str) -> Any:
-    """The data set with images as bytes, which are decoded when they are read."""
+def _undecoded(datasets: Any, split: Any, x: str, y: str | None) -> Any:
+    """The columns of examples and labels, images as bytes that are decoded later.
+
+    Other columns are left out, as the library would decode them too.
+    """
+    split = split.select_columns([x] if y is None else [x, y])
     feature = (split.features or {}).get(x)
+    if feature is not None and not isinstance(feature, datasets.Image):
+        _refuse_files(datasets, feature, x)
     if isinstance(feature, datasets.Image):
         return split.cast_column(x, datasets.Image(decode=False))
     return split
+
+
+def _refuse_files(datasets: Any, feature: Any, x: str) -> None:
+    """Refuse a column of lists of images or sounds, which may name files anywhere."""
+    kinds = [datasets.Image, datasets.Audio, datasets.Video]
+    names = [kind.__name__ for kind in kinds if f"{kind.__name__}(" in repr(feature)]
+    if names:
+        raise TightboundError(
+            f"column {x!r} holds {names[0].lower()}s inside of other values, which cannot "
+            "be read: name a column of images or numbers with data.key"
+        )
+
+
+def _roots(datasets: Any, name: str) -> list[Path]:
+    """The folders in which a data set may name image files: its own, and the library's."""
+    import huggingface_hub.constants
+
+    folder = Path(name.partition("#")[0]).expanduser()
+    caches = [
+        datasets.config.HF_DATASETS_CACHE,
+        huggingface_hub.constants.HF_HUB_CACHE,
+    ]
+    return [*([folder] if folder.is_dir() else []), *(Path(cache) for cache in caches)]
 
 
 def _label_names(split: Any, y: str | None) -> tuple[str, ...] | None:
@@ -144,10 +173,15 @@ def load_hf(name: str, settings: DataSettings) -> RawSource:
     notices: list[str] = []
     opened = _opened(name, settings)
     x, y = _columns(name, opened["train"].column_names, settings)
-    undecoded = {key: _undecoded(datasets, split, x) for key, split in opened.items()}
+    undecoded = {
+        key: _undecoded(datasets, split, x, y) for key, split in opened.items()
+    }
     if not len(undecoded["train"]):
         raise TightboundError(f"hf:{name} is empty: nothing can be learned from it")
-    items = Items(undecoded["train"][:FEW][x], f"hf:{name}", settings, notices)
+    roots = _roots(datasets, name)
+    train = undecoded["train"]
+    few = train[:FEW][x]
+    items = Items(few, f"hf:{name}", settings, notices, len(train), roots)
     splits = {}
     labels = {}
     for key, split in undecoded.items():
@@ -190,6 +224,7 @@ def _rows(name: str, split: Any, x: str, items: Items) -> OnDisk:
 
 def open_hf(name: str, settings: DataSettings, seed: int) -> Stream:
     """Open a data set as a stream, of which nothing is downloaded in advance."""
+    datasets = need("datasets", f"hf:{name}", "hf")
     splits = hf_shards(name, settings)
     keys = [(key, len(shards)) for key, shards in splits.items()]
     return stream_of(
@@ -198,6 +233,7 @@ def open_hf(name: str, settings: DataSettings, seed: int) -> Stream:
         sha256_text("hf-stream", name, *keys),
         settings,
         seed,
+        _roots(datasets, name),
     )
 
 
@@ -215,7 +251,7 @@ def _shards(
 ) -> Shards:
     columns = split.column_names or list(next(iter(split), {}))
     x, y = _columns(name, columns, settings)
-    undecoded = _undecoded(datasets, split, x)
+    undecoded = _undecoded(datasets, split, x, y)
     count = undecoded.num_shards
 
     def open_shard(shard: int) -> Iterator[Item]:

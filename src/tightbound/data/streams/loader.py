@@ -14,7 +14,8 @@ from torch.utils.data import DataLoader, IterableDataset
 
 from tightbound.core.data_spec import DataSpec
 from tightbound.data.formats.torch_dataset import item_parts, plain_label, together
-from tightbound.data.images.decode import pixels
+from tightbound.data.images.decode import is_deep, pixels
+from tightbound.data.images.grey_levels import EIGHT_BITS, UNSCALED
 from tightbound.data.prepare.binarize import FIXED_SEED
 from tightbound.data.prepare.infer import check_values
 from tightbound.data.prepare.split import Transform
@@ -64,8 +65,11 @@ def _item_batches(stream: Loader, size: int) -> Iterator[tuple[Tensor, Any]]:
 
 
 def _row(x: object) -> Tensor:
-    array = pixels(x, None, None) if isinstance(x, Image.Image) else x
-    return as_tensor(array, _ITEM, [])
+    if not isinstance(x, Image.Image):
+        return as_tensor(x, _ITEM, [])
+    # the values of a stream are not known in advance, so 16-bit greys are not scaled
+    scale = UNSCALED if is_deep(x) else EIGHT_BITS
+    return as_tensor(pixels(x, None, None, scale), _ITEM, [])
 
 
 def _started(stream: Loader, size: int, seed: int) -> Iterator[tuple[Tensor, Any]]:

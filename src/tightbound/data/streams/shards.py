@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import glob
 import io
+import math
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.lib import format as npy
 from torch import Tensor
 
 from tightbound.core.data_spec import DataSpec
 from tightbound.data.formats.chunked import need
+from tightbound.data.formats.tar import tar_members
 from tightbound.data.formats.torch_dataset import plain_label, together
 from tightbound.data.images.decode import EXTENSIONS
 from tightbound.data.images.items import FEW, Items
@@ -23,7 +27,7 @@ from tightbound.data.prepare.infer import check_read
 from tightbound.data.prepare.split import Transform
 from tightbound.data.settings import DataSettings
 from tightbound.data.source import RawSource, RawSplit, join_labels, sha256_text
-from tightbound.runtime.errors import TightboundError
+from tightbound.runtime.errors import TightboundError, cut, machine_reason
 from tightbound.runtime.progress import Steady
 
 Item = tuple[str, object, object]  # name, undecoded x, label or None
@@ -33,6 +37,8 @@ MOST_HELD_OUT = 16  # shards of a split that are held out whole, at most
 EVALUATION_SAMPLE = 5_000
 TRAINING_SAMPLE = 2_000
 WHOLE = 20  # with so many shards, some are held out whole
+MOST_SHARDS = 100_000  # files that a pattern may name
+_RANGE = re.compile(r"\{(-?\d+)\.\.(-?\d+)(?:\.\.-?\d+)?\}")
 REMAINDERS = {"valid": 0, "test": 1}
 
 
@@ -81,9 +87,14 @@ class Shards:
         except TightboundError:
             raise
         except Exception as error:  # libraries raise many kinds on damaged files
-            line = (str(error).splitlines() or [type(error).__name__])[0]
+            line = cut((str(error).splitlines() or [type(error).__name__])[0])
+            reason = machine_reason(error)
+            if reason is not None:
+                raise TightboundError(
+                    f"cannot read {cut(self.names[piece])} ({reason})"
+                ) from error
             raise TightboundError(
-                f"{self.names[piece]} is damaged after {number + 1} examples "
+                f"{cut(self.names[piece])} is damaged after {number + 1} examples "
                 f"({line}): restore it, or leave it out"
             ) from None
 
@@ -164,7 +175,12 @@ class Stream:
 
 
 def stream_of(
-    name: str, splits: dict[str, Shards], digest: str, settings: DataSettings, seed: int
+    name: str,
+    splits: dict[str, Shards],
+    digest: str,
+    settings: DataSettings,
+    seed: int,
+    roots: Sequence[Path] = (),
 ) -> Stream:
     """Make a stream of shards; splits that are not published are held out.
 
@@ -174,6 +190,7 @@ def stream_of(
         digest: sha256 that identifies the content.
         settings: the data settings.
         seed: the seed of the random splits.
+        roots: folders in which examples may name image files.
     """
     train = splits["train"]
     where = train.where
@@ -181,7 +198,7 @@ def stream_of(
     if not len(train):
         raise TightboundError(f"{where} has no shards: nothing can be learned from it")
     first = [x for _, x, _ in train.sample_items(FEW)]
-    decode = Items(first, where, settings, notices)
+    decode = Items(first, where, settings, notices, roots=roots)
     splits = {key: replace(shards, decode=decode) for key, shards in splits.items()}
     splits |= _hold_out(splits, settings, seed, notices)
     samples = {}
@@ -292,7 +309,9 @@ def open_wds(pattern: str, settings: DataSettings, seed: int) -> Stream:
 
 def wds_shards(pattern: str, settings: DataSettings) -> Shards:
     """The local tar files that a pattern names; {000..123} and * are expanded."""
-    tar = need("webdataset.tariterators", f"wds:{pattern}", "webdataset")
+    group_by_keys = need(
+        "webdataset.tariterators", f"wds:{cut(pattern)}", "webdataset"
+    ).group_by_keys
     if "://" in pattern or pattern.startswith("pipe:"):
         raise TightboundError(
             f"wds:{pattern} is not a file of this machine: copy the shards "
@@ -312,12 +331,8 @@ def wds_shards(pattern: str, settings: DataSettings) -> Shards:
     def open_shard(shard: int) -> Iterator[Item]:
         name = names[shard]
         with open(name, "rb") as file:
-            entries = (
-                {**entry, "__url__": name} for entry in tar.tar_file_iterator(file)
-            )
-            for sample in tar.group_by_keys(entries):
+            for sample in group_by_keys(tar_members(file, name, settings)):
                 yield _sample(sample, name, settings)
-            _check_end(file)
 
     return Shards(f"wds:{pattern}", names, open_shard)
 
@@ -326,20 +341,23 @@ def _expanded(pattern: str) -> list[str]:
     """The paths that a pattern with braces and wildcards names."""
     import braceexpand
 
+    try:
+        ranges = [(int(a), int(b)) for a, b in _RANGE.findall(pattern)]
+    except ValueError:  # a number of thousands of digits
+        ranges = [(0, MOST_SHARDS)]
+    expected = math.prod(abs(b - a) + 1 for a, b in ranges)
     paths: list[str] = []
-    for path in braceexpand.braceexpand(str(Path(pattern).expanduser())):
-        has_wildcard = any(mark in path for mark in "*?[")
-        paths += sorted(glob.glob(path)) if has_wildcard else [path]
+    if expected <= MOST_SHARDS:
+        expanded = braceexpand.braceexpand(str(Path(pattern).expanduser()))
+        for path in islice(expanded, MOST_SHARDS + 1):
+            has_wildcard = any(mark in path for mark in "*?[")
+            paths += sorted(glob.glob(path)) if has_wildcard else [path]
+    if max(expected, len(paths)) > MOST_SHARDS:
+        raise TightboundError(
+            f"wds:{cut(pattern)} names more than {MOST_SHARDS:,} files: correct the "
+            "numbers in its braces"
+        )
     return paths
-
-
-def _check_end(file: IO[bytes]) -> None:
-    """Refuse a tar file without the zeros at its end, which Python's reader accepts."""
-    file.seek(0)
-    if file.read(2) == b"\x1f\x8b":  # gzip has a checksum of its own
-        return
-    if file.seek(-1024, 2) < 0 or file.read().strip(b"\0"):
-        raise EOFError("it does not end as a tar file does")
 
 
 def _sample(sample: dict[str, Any], shard: str, settings: DataSettings) -> Item:
@@ -358,7 +376,7 @@ def _sample(sample: dict[str, Any], shard: str, settings: DataSettings) -> Item:
         )
     x = sample[wanted]
     if wanted == "npy" or wanted.endswith(".npy"):
-        x = np.load(io.BytesIO(x), allow_pickle=False)
+        x = npy.read_array(io.BytesIO(x), allow_pickle=False)
     return name, x, _label(sample)
 
 

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import importlib
 import inspect
 import math
 from typing import Any
 
 import torch
 
-from tightbound.config import TrainSettings
+from tightbound.config import TrainSettings, is_torch_optimizer
 from tightbound.models.vae import VAE
 from tightbound.runtime.errors import TightboundError, nearest
+from tightbound.runtime.outside_code import import_class
 from tightbound.training.optimization.fused_adam import call_without_compiler
 
 
@@ -53,16 +53,17 @@ def optimizer(
 
 
 def _import(path: str, trust: bool) -> Any:
-    if not trust and not path.startswith("torch.optim."):
+    if not trust and not is_torch_optimizer(path):
         raise TightboundError(
             f"optimiser {path!r} is code from outside tightbound, named in a file that "
-            "you did not write now: read it, then go on with trust=True"
+            "you did not write now: read it, then go on with trust=True (on the command "
+            "line: --trust)"
         )
-    module, _, name = path.rpartition(".")
-    try:
-        return getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError, ValueError, TypeError) as error:
-        raise _import_error(path, error) from error
+    remedy = "name one as torch.optim.AdamW"
+    cls = import_class(path, "train.optimizer =", remedy)
+    if not issubclass(cls, torch.optim.Optimizer):
+        raise TightboundError(f"train.optimizer = {path!r} is no optimiser: {remedy}")
+    return cls
 
 
 def _parameters(cls: Any, path: str) -> set[str]:

@@ -1,0 +1,115 @@
+"""Bounds on what files declare, checked by their headers before memory is allocated."""
+
+from __future__ import annotations
+
+import math
+import zipfile
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import IO
+
+from numpy.lib import format as npy
+
+from tightbound.data.settings import DataSettings
+from tightbound.runtime.errors import TightboundError, cut
+
+# An example above this size cannot be learned from, wherever it is stored.
+MOST_BYTES_OF_ROW = 1 << 28
+MEGABYTE = 1_000_000
+
+
+def check_memory(
+    what: str, nbytes: int, settings: DataSettings, remedy: str = ""
+) -> None:
+    """Refuse a source that unpacks to more than `data.memory`.
+
+    Args:
+        what: the source in messages.
+        nbytes: bytes that it declares, unpacked.
+        settings: the data settings.
+        remedy: how it can be stored so that it is read in place.
+
+    Raises:
+        TightboundError: with the memory that it needs.
+    """
+    if nbytes <= settings.memory * MEGABYTE:
+        return
+    needed = -(-nbytes // MEGABYTE)
+    instead = f", or {remedy}" if remedy else ""
+    raise TightboundError(
+        f"{what} unpacks to {needed:,} MB, more than data.memory ({settings.memory:,} MB): "
+        f"set data.memory={needed} if this is so{instead}"
+    )
+
+
+def check_row(what: str, shape: Sequence[int], itemsize: int) -> int:
+    """The bytes of one example of an array (n, ...), of at most 256 MB.
+
+    Raises:
+        TightboundError: for a larger one.
+    """
+    nbytes = math.prod(shape[1:]) * itemsize
+    if nbytes > MOST_BYTES_OF_ROW:
+        raise TightboundError(
+            f"{what}: one example of shape {tuple(shape[1:])} has {nbytes / 1e6:,.0f} MB, "
+            "too large to learn from: cut it into smaller ones"
+        )
+    return nbytes
+
+
+def check_npz(
+    path: Path, archive: zipfile.ZipFile, keys: Iterable[str], settings: DataSettings
+) -> None:
+    """Refuse arrays of an .npz that unpack to more than `data.memory` together.
+
+    Args:
+        path: the file.
+        archive: the same, opened as a zip file.
+        keys: the names of the arrays that are read.
+        settings: the data settings.
+
+    Raises:
+        TightboundError: with the memory that they need.
+        ValueError: where an array's header declares more than the file holds.
+    """
+    members = set(archive.namelist())
+    total = 0
+    for key in keys:
+        name = next((name for name in (f"{key}.npy", key) if name in members), None)
+        if name is None:
+            continue
+        stored = archive.getinfo(name).file_size
+        with archive.open(name) as file:
+            if _declared(file) > stored:
+                raise ValueError(f"array {key!r} is shorter than its header says")
+        total += stored
+    check_memory(cut(path), total, settings, "save each array as an .npy")
+
+
+def _declared(file: IO[bytes]) -> int:
+    """The bytes of the array that an .npy declares in its header."""
+    version = npy.read_magic(file)
+    read_header = npy.read_array_header_1_0
+    if version != (1, 0):
+        read_header = npy.read_array_header_2_0
+    shape, _, dtype = read_header(file)
+    return math.prod(shape) * dtype.itemsize
+
+
+def check_no_outside_links(folder: Path) -> None:
+    """Refuse a folder of one data set in which a link leads out of it.
+
+    Devices, pipes and sockets in it are refused as well.
+
+    Raises:
+        TightboundError: with the path of the first such file.
+    """
+    root = folder.resolve()
+    for path in folder.rglob("*"):
+        if path.is_symlink() and not path.resolve().is_relative_to(root):
+            raise TightboundError(
+                f"{cut(path)} is a link to a file outside of {cut(folder)}, which is not "
+                "followed: put the file itself there"
+            )
+        if not (path.is_file() or path.is_dir()):
+            raise TightboundError(f"{cut(path)} is no file: remove it")

@@ -1,0 +1,66 @@
+"""The file evaluation.json: written with a checksum, used only for the weights it is of."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from tightbound.runs.folder import RunFolder
+from tightbound.runtime.atomic_files import write_atomic
+from tightbound.runtime.errors import TightboundError, cut, os_reason
+from tightbound.runtime.reading import parse_json, read_text
+
+FORMAT = 3
+CHECKSUM = "sha256"
+Tree = dict[str, Any]
+
+
+def write(path: Path, tree: Mapping[str, Any]) -> None:
+    """Write an evaluation as JSON with a checksum of its content.
+
+    Raises:
+        TightboundError: The disk refuses.
+    """
+    content = {**tree, CHECKSUM: _digest(tree)}
+    write_atomic(path, json.dumps(content, indent=2) + "\n")
+
+
+def read(folder: Path, weights: str) -> Tree | None:
+    """The evaluation in a run folder, without its checksum; None where there is none.
+
+    Args:
+        folder: the run folder, or that of a fitted prior.
+        weights: the fingerprint of the model's weights.
+
+    Raises:
+        TightboundError: With the reason why the file cannot be used: it is damaged or was
+            changed, or is of another format or of other weights.
+    """
+    path = RunFolder(folder).evaluation_file
+    if not path.exists():
+        return None
+    try:
+        content = parse_json(read_text(path))
+    except OSError as error:
+        raise TightboundError(
+            f"cannot read {cut(path)} ({os_reason(error)}): check the file"
+        ) from error
+    except ValueError as error:
+        raise TightboundError(f"{cut(path)} is damaged ({cut(error)})") from error
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        raise TightboundError(f"{cut(path)} is damaged or of another format")
+    tree = {name: value for name, value in content.items() if name != CHECKSUM}
+    if content.get(CHECKSUM) != _digest(tree):
+        raise TightboundError(f"{cut(path)} was changed: its checksum does not match")
+    if tree.get("weights") != weights:
+        raise TightboundError(f"{cut(path)} is of other weights than the run has")
+    return tree
+
+
+def _digest(tree: Mapping[str, Any]) -> str:
+    as_read = json.loads(json.dumps(tree))  # keys are texts then
+    text = json.dumps(as_read, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
