@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -170,7 +171,7 @@ class VAEEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
             Posterior means (n_samples, latent), in the precision of X.
         """
         X = self._read(X)
-        z = self.run_.encode(X, condition).numpy()
+        z = _in_float64(self.run_).encode(X, condition).numpy()
         return z.astype(_float_type(X))
 
     def inverse_transform(
@@ -209,7 +210,7 @@ class VAEEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
             TightboundError: The recipe has no density, as an autoencoder.
         """
         X = self._read(X)
-        run = self.run_
+        run = _in_float64(self.run_)
         if not run.has_bound:
             raise TightboundError(
                 f"recipe {self.recipe!r} has no density, so no log p(x): fit recipe vae"
@@ -250,6 +251,15 @@ class VAEEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         if isinstance(x, Tensor):
             return x.numpy()
         return x
+
+
+def _in_float64(run: Run) -> Run:
+    """The run with its weights in float64, in which results do not depend on other rows.
+
+    In float32, sums over features differ in the last digits with the number of rows that
+    are computed together.
+    """
+    return Run(run.config, copy.deepcopy(run.model).double())
 
 
 def _is_frame(X: object) -> bool:
