@@ -65,6 +65,7 @@ READ: dict[str, tuple[str | bytes, dict[str, Any], dict[str, list[Any]]]] = {
     "blank lines": (PLAIN.replace("\n", "\n\n"), {}, AB),
     "blank lines before": ("\n\n" + PLAIN, {}, AB),
     "lines of spaces": (PLAIN.replace("\n", "\n   \n", 2), {}, AB),
+    "lines of spaces in one column": ("a\n1.5\n  \n2.5\n ", {}, {"a": [1.5, 2.5]}),
     "utf-8": (ACCENT_TEXT, {}, ACCENTS),
     "latin-1 with the setting": (
         ACCENT_TEXT.encode("latin-1"),
@@ -378,6 +379,11 @@ REFUSED: dict[str, tuple[str | bytes, dict[str, Any], str]] = {
         "a;b\n1.5;2\n",
         {"decimal": "comma"},
         "column 'a' is '1.5', and the decimal sign",
+    ),
+    "a text where commas are said": (
+        "a;b\n1.5x;2\n2.5;3\n",
+        {"decimal": "comma"},
+        "column 'a' is '1.5x', not a finite number",
     ),
     "two decimal signs in a column": (
         "a;b\n1,5;x\n2.25;y\n",

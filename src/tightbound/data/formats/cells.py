@@ -372,11 +372,12 @@ def _refuse_mixed(texts: Texts) -> None:
     if sum(fits) * 2 <= len(fits):
         return
     is_plain = plain_numbers(texts.unique)
-    odd = next(i for i, text in enumerate(texts.unique) if _SEPARATED.search(text))
-    if all(fits) or (np.array(fits) | is_plain).all():
+    odd = [i for i, text in enumerate(texts.unique) if _SEPARATED.search(text)]
+    odd = odd or [i for i, text in enumerate(texts.unique) if "." in text]
+    if odd and (np.array(fits) | is_plain).all():
         raise texts.place.bad(
-            texts.first(odd),
-            f"is {shortened(texts.unique[odd])}, and other numbers of the column have "
+            texts.first(odd[0]),
+            f"is {shortened(texts.unique[odd[0]])}, and other numbers of the column have "
             "another decimal sign or separator of thousands: write all of them alike",
         )
     raise not_a_number(texts, fits.index(False))
