@@ -61,11 +61,12 @@ class TextFile:
         """The file at a path, with the encoding and memory of the settings."""
         return cls(path, settings.encoding, settings.memory * MEGABYTE)
 
-    def open(self) -> BinaryIO:
+    def open(self) -> BinaryIO | gzip.GzipFile:
         """The unpacked bytes in UTF-8, without a byte order mark."""
-        file: BinaryIO = self.path.open("rb")
+        packed = self.path.open("rb")
+        file: BinaryIO | gzip.GzipFile = packed
         if self.path.suffix.lower() == ".gz":
-            file = _Unpacked(file, self.path, self.most)
+            file = _Unpacked(packed, self.path, self.most)
         if codecs.lookup(self.encoding).name == "utf-8":
             if file.read(len(_BOM)) != _BOM:
                 file.seek(0)

@@ -110,8 +110,8 @@ def _condition(
     if len(names) > 1:
         name = names[are_classes.index(True)]
         raise TightboundError(
-            f"{table.where}: column {shortened(name)} of data.condition holds no numbers: a model is "
-            "conditioned on one column of classes, or on columns of numbers"
+            f"{table.where}: column {shortened(name)} of data.condition holds no numbers: a "
+            "model is conditioned on one column of classes, or on columns of numbers"
         )
     name = names[0]
     if table.columns[name].dtype.kind in "Mm":
