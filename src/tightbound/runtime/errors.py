@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import errno
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import SupportsIndex, TypeVar
 
 T = TypeVar("T")
@@ -48,11 +48,11 @@ def cut(value: object) -> str:
 
 
 def shortened(value: object) -> str:
-    """A value in quotes for a message, cut after 60 characters."""
+    """A cell or a name for a message, a text in quotes, cut after 60 characters."""
     text = str(value)
     if len(text) > MOST_SHOWN:
         return f"{text[: MOST_SHOWN - 3]!r}... ({len(text):,} characters)"
-    return repr(text)
+    return repr(value)
 
 
 _REASONS = {
@@ -102,10 +102,15 @@ def nearest(name: str, choices: Iterable[str]) -> str:
     close = difflib.get_close_matches(str(name)[:LONGEST], names, n=1, cutoff=0.5)
     if close:
         return f"did you mean {shortened(close[0])}?"
-    listed = ", ".join(name[:MOST_SHOWN] for name in names[:MOST_NAMES])
+    return f"known: {listed(names)}"
+
+
+def listed(names: Sequence[str]) -> str:
+    """Names for a message, at most 20 of them."""
+    text = ", ".join(name[:MOST_SHOWN] for name in names[:MOST_NAMES])
     if len(names) > MOST_NAMES:
-        listed += f" and {len(names) - MOST_NAMES} more"
-    return f"known: {listed}"
+        return f"{text} and {len(names) - MOST_NAMES} more"
+    return text
 
 
 def lookup(table: Mapping[str, T], name: str, kind: str) -> T:

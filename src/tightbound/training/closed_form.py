@@ -30,7 +30,7 @@ NOTE = (
     "(Tipping and Bishop 1999): train.steps and the settings of the optimiser are not used"
 )
 # Parts that the closed form is the optimum for, with the options that they must have.
-PARTS = {
+PARTS: dict[str, tuple[str, dict[str, object]]] = {
     "posterior": ("normal", {"scale": "shared"}),
     "prior": ("standard", {}),
     "likelihood": ("gaussian", {"scale": "shared"}),
