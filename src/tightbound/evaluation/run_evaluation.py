@@ -321,6 +321,20 @@ def _diagnose(run: Run, data: Any, rows: Split, n: int, seed: int) -> Diagnosis:
     return diagnose(run, test.examples(chosen), seed, names)
 
 
+def _equal_rows(run: Run) -> list[str]:
+    """The remark on test examples that are equal to training examples."""
+    overlap = run.data.overlap
+    if overlap is None or not overlap.test_in_train or not run.data.held_out:
+        return []
+    sentence = (
+        f"{overlap.test_in_train:,} of {overlap.test:,} test examples are equal to a "
+        "training example"
+    )
+    if overlap.by_nature:
+        return [f"{sentence}; examples repeat in these data"]
+    return [f"{sentence}, so the figures are too good"]
+
+
 def _notes(
     run: Run, data: Any, request: Request, setup: _Setup, refusals: Sequence[str]
 ) -> list[str]:
@@ -334,6 +348,8 @@ def _notes(
             "these examples stand for a stream and were trained on too, so the "
             "figures are too good"
         )
+    if data is None and request.split == "test":
+        notes += _equal_rows(run)
     if not run.has_bound and (request.ais or request.gap or request.budget):
         reason = no_bound(run.config.recipe)
         notes.append(f"log p(x) and the parts of a gap were left out: {reason}")
