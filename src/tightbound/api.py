@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from tightbound import report as report_room
-from tightbound.config import configure
+from tightbound.config import configure, keyed
 from tightbound.evaluation import Evaluation
 from tightbound.evaluation import evaluate as evaluate_run
 from tightbound.evaluation.estimators.exact_terms import three_terms
@@ -110,7 +110,7 @@ def train(
     lookup(LANGUAGES, lang, "language")  # before the training, not after it
     seconds = None if budget is None else parse_duration(budget)
     given = {"seed": seed, "device": device, "train.budget": seconds}
-    values = {**(settings or {}), **more}
+    values = keyed(settings, more)
     values |= {key: value for key, value in given.items() if value is not None}
     mode = _mode(resume=resume, overwrite=overwrite)
     if data is None:
@@ -344,7 +344,7 @@ def demo(
             out=folder / name,
             display=show,
             report=False,
-            settings={**DEMO, **(settings or {}), **changes},
+            settings={**DEMO, **keyed(settings), **changes},
             **more,
         )
         runs.append(run)
