@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from tightbound.config import MOST_SAMPLES
 from tightbound.data import Split, read
 from tightbound.evaluation.budget import (
     FROM_Q,
@@ -39,7 +40,7 @@ from tightbound.evaluation.result import Evaluation
 from tightbound.evaluation.runner import Runner, Selection, Tick
 from tightbound.evaluation.statistic import Mean
 from tightbound.runs.run import Run
-from tightbound.runtime.errors import TightboundError
+from tightbound.runtime.errors import TightboundError, whole_number
 from tightbound.runtime.launch_context import current_launch
 from tightbound.runtime.progress import phase
 
@@ -87,8 +88,12 @@ def evaluate(
     Raises:
         TightboundError: for an unknown split, a count below 1, or unfitting data.
     """
-    _check_counts(k=k, limit=limit, subset=subset or None)
-    seed = run.config.seed if seed is None else seed
+    whole_number("k", k, 1, MOST_SAMPLES)
+    if limit is not None:
+        whole_number("limit", limit, 1)
+    if subset is not None:
+        whole_number("subset", subset, 0)
+    seed = run.config.seed if seed is None else whole_number("seed", seed, 0)
     request = Request(split, k, ais, gap, subset, limit, diagnosis, budget)
     launch = current_launch()
     runner = Runner(run, seed, Cache(run.folder, run.fingerprint), tick, launch)
@@ -97,12 +102,6 @@ def evaluate(
     launch.gather(None)
     launch.on_rank_zero(runner.cache.clear_stale)
     return evaluation
-
-
-def _check_counts(**counts: int | None) -> None:
-    for name, count in counts.items():
-        if count is not None and count < 1:
-            raise TightboundError(f"{name} = {count} is too small: give 1 or more")
 
 
 @dataclass(frozen=True)
