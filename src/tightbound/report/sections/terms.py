@@ -187,9 +187,29 @@ def _ends(values: Tree) -> list[float]:
 def _table(result: RunResult, text: Text) -> list[Term]:
     """All terms with their explanations, and bits per dimension."""
     values = closest_terms(result.evaluation)
-    k = f"{result.evaluation.get('k') or 0:,}"
+    best = result.evaluation.get("headline") or {}
     effective = measured(values, "ess")
-    ess = number(effective[0], ",.1f") if effective else ""
+    words = {
+        "k": f"{result.evaluation.get('k') or 0:,}",
+        "ess": number(effective[0], ",.1f") if effective else "",
+        "method": best.get("method", ""),
+    }
+    lower = dict.fromkeys(COLOURS, "")
+    if one_sided(result.evaluation):
+        lower |= {"log_px": "≥ ", "gap": "≥ "}
+    rows = []
+    for name, key in _explanations(result, effective).items():
+        title = text(f"terms.{name}")
+        explanation = text(key, **words)
+        rows.append(_term(values, name, "", title, 1.0, explanation, lower[name]))
+    rows.append(_bits(result, text))
+    return [row for row in rows if row is not None]
+
+
+def _explanations(
+    result: RunResult, effective: tuple[float, float] | None
+) -> dict[str, str]:
+    """The key of the explanation of each term."""
     keys = {name: f"terms.{name}_says" for name in COLOURS}
     keys["distortion"] = by_code(result, keys["distortion"])
     best = result.evaluation.get("headline")
@@ -199,17 +219,7 @@ def _table(result: RunResult, text: Text) -> list[Term]:
         keys["gap"] += suffix
     elif effective and effective[0] < FEW:
         keys["log_px"] += "_few"
-    rows = []
-    for name, key in keys.items():
-        explanation = text(key, k=k, ess=ess, method=(best or {}).get("method", ""))
-        title = text(f"terms.{name}")
-        bound = ""
-        if name in ("log_px", "gap") and one_sided(result.evaluation):
-            bound = "≥ "
-        row = _term(values, name, "", title, explanation=explanation, bound=bound)
-        rows.append(row)
-    rows.append(_bits(result, text))
-    return [row for row in rows if row is not None]
+    return keys
 
 
 def _bits(result: RunResult, text: Text) -> Term | None:
