@@ -28,7 +28,7 @@ from torch import Tensor
 import tightbound as tb
 from tightbound.core.batch import Batch
 
-SMALL = {"train.steps": 1500, "data.limit": 3000, "data.binarize": "fixed"}
+SMALL = {"train.steps": 1500, "data.limit": 3000, "data.binarize": "static"}
 MODELS: dict[str, tuple[str, str, dict[str, Any], int]] = {
     "digits": ("digits", "vae", {}, 400),
     "linear": (
