@@ -28,6 +28,7 @@ from tightbound.runs.predictor import Predictor
 from tightbound.runs.raw_likelihood import RawLikelihood
 from tightbound.runtime.atomic_files import make_folder
 from tightbound.runtime.errors import TightboundError, at_least, nearest
+from tightbound.runtime.progress import phase
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -139,7 +140,8 @@ class Run:
             raise TightboundError(
                 f"run {self.name!r} was trained on arrays in Python: give the data again"
             )
-        loaded = data_room.load(source, self.config.data, seed=self.config.seed)
+        with phase(f"reading {source}"):
+            loaded = data_room.load(source, self.config.data, seed=self.config.seed)
         if digest and loaded.digest != digest:
             raise TightboundError(
                 f"the data at {source!r} are no longer those that {self.name!r} was trained "

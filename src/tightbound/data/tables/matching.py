@@ -75,7 +75,8 @@ def matched(
         table = _by_place(source.where, split.x, fields)
     names = list(source.column_types) if table is None else list(table.columns)
     wanted = [f.name for f in fields]
-    if are_numbers(names) or are_numbers(wanted):
+    is_other = set(names) != set(wanted)
+    if is_other and (are_numbers(names) or are_numbers(wanted)):
         if table is not None and len(names) == len(wanted):
             table = replace(
                 table, columns=dict(zip(wanted, table.columns.values(), strict=True))

@@ -246,7 +246,8 @@ def column(table: Table, name: str, chosen: str | None, masked: bool) -> Column:
             f"{table.where}: column {name!r} has no value that is known: leave "
             f"it out with data.fields.{name}=skip"
         )
-    if values.dtype.kind in "iuf" and chosen not in ("binary", "categorical"):
+    is_number = values.dtype.kind in "iuf" and chosen not in ("binary", "categorical")
+    if is_number and (chosen is not None or name not in table.categories):
         kind: Any = chosen or ("real" if is_time else _guess(values))
         levels: tuple[float, ...] = ()
         if kind == "binary":
