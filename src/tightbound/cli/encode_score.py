@@ -114,7 +114,7 @@ def scoring(run: Run, k: int, ais: bool = False) -> Job:
 
     columns = [name for name in SCORES if run.has_bound or name == "distortion"]
     settings: dict[str, Any] = {}
-    notes = (no_bound(run.config.recipe),)
+    notes: tuple[str, ...] = (no_bound(run.config.recipe),)
     if run.has_bound:
         settings = {"k": k, "seed": run.config.seed} | ({"ais": True} if ais else {})
         notes = () if ais else (NO_INTERVAL,)

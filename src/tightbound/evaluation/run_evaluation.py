@@ -339,6 +339,21 @@ def _notes(
 ) -> list[str]:
     """Remarks on the examples, on what was left out, and on labels."""
     notes = [] if run.fitted is None else [str(run.fitted)]
+    notes += _about_examples(run, data, request, setup)
+    if not run.has_bound and (request.ais or request.gap or request.budget):
+        reason = no_bound(run.config.recipe)
+        notes.append(f"log p(x) and the parts of a gap were left out: {reason}")
+    notes += dict.fromkeys(refusals)
+    if data is None:
+        sentence = agreement(run, setup.selection.split, setup.selection.rows)
+        if sentence is not None:
+            notes.append(sentence)
+    return notes
+
+
+def _about_examples(run: Run, data: Any, request: Request, setup: _Setup) -> list[str]:
+    """Remarks on how many examples were evaluated, and on whether they are unseen."""
+    notes = []
     n = setup.plan.n
     if n < setup.available:
         notes.append(f"{n} of {setup.available} examples, spread evenly")
@@ -349,16 +364,6 @@ def _notes(
         )
     if data is None and request.split == "test":
         notes += _equal_rows(run)
-    if not run.has_bound and (request.ais or request.gap or request.budget):
-        reason = no_bound(run.config.recipe)
-        notes.append(f"log p(x) and the parts of a gap were left out: {reason}")
-    for refusal in refusals:
-        if refusal not in notes:
-            notes.append(refusal)
-    if data is None:
-        sentence = agreement(run, setup.selection.split, setup.selection.rows)
-        if sentence is not None:
-            notes.append(sentence)
     return notes
 
 
