@@ -13,11 +13,12 @@ from typing import Any
 import torch
 
 from tightbound import report as report_room
-from tightbound.config import Config, configure
+from tightbound.config import Config, configure, keyed
 from tightbound.evaluation import Evaluation, first_look
 from tightbound.evaluation import evaluate as evaluate_run
 from tightbound.evaluation.estimators.exact_terms import three_terms
 from tightbound.evaluation.first_look import FirstLook
+from tightbound.exporting import Exported, Format, export_run
 from tightbound.models.recipes import Recipe
 from tightbound.report.page.text import LANGUAGES
 from tightbound.runs.data_source import stored_source
@@ -41,7 +42,7 @@ from tightbound.training.own_loop import TrainingData
 from tightbound.training.run_training import fit
 from tightbound.training.trainer import Interrupted
 
-__all__ = ["compare", "demo", "evaluate", "fit_prior", "load", "train"]
+__all__ = ["compare", "demo", "evaluate", "export", "fit_prior", "load", "train"]
 
 DEMO = {"recipe.size": "s", "train.steps": 800}
 
@@ -123,7 +124,7 @@ def train(
     mode = _mode(resume=resume, overwrite=overwrite)
     limit = _total_budget(budget, report)
     given = {"seed": seed, "device": device}
-    values = {**(settings or {}), **more, **_without_none(given)}
+    values = keyed(settings, more) | _without_none(given)
     if data is None:
         _check_resumable(out, resume)
     source = stored_source(data, valid, test)
@@ -371,6 +372,44 @@ def compare(
     return report_room.write([_run(r) for r in every], out, lang=lang, title=title)
 
 
+def export(
+    run: Run | str | Path,
+    format: Format = "onnx",
+    out: str | Path | None = None,
+    *,
+    overwrite: bool = False,
+) -> Exported:
+    """Write a run in a format that other programs read.
+
+    "onnx" writes `encoder.onnx` and `decoder.onnx`, which take and give raw units, and where the
+    model has them `prior.onnx`, `prior_sample.onnx`, `posterior_sample.onnx` and `codebook.onnx`.
+    Each is compared with torch by onnxruntime before it is kept. "safetensors" writes weights and
+    the settings that rebuild the module. `export.json` has the meaning of each tensor.
+
+    Args:
+        run: A Run or its folder.
+        format: "onnx" or "safetensors".
+        out: The folder to write; `exports/FORMAT` in the run folder where None.
+        overwrite: Replace an export in the folder.
+
+    Returns:
+        The folder with its files, and the measured differences from torch.
+
+    Raises:
+        TightboundError: The model cannot be exported, packages are missing, or the folder is taken.
+
+    Example:
+        >>> import tempfile, tightbound as tb
+        >>> model, data = tb.build("vae", "digits", latent=2, seed=0)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     run = tb.save(model, folder + "/run")
+        ...     tb.export(run, "safetensors", folder + "/weights").files
+        ('config.json', 'model.safetensors', 'export.json')
+    """
+    place = None if out is None else Path(out)
+    return export_run(_run(run), format, place, overwrite=overwrite)
+
+
 def demo(
     out: str | Path = "demo",
     *,
@@ -417,7 +456,7 @@ def demo(
             out=folder / name,
             display=show,
             report=False,
-            settings={**DEMO, **(settings or {}), **changes},
+            settings={**DEMO, **keyed(settings), **changes},
             **more,
         )
         runs.append(run)

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tightbound.core.batch import Batch
+from tightbound.config import MOST_SAMPLES
 from tightbound.data import Split, read
 from tightbound.evaluation.budget import (
     FROM_Q,
@@ -26,6 +26,7 @@ from tightbound.evaluation.budget import (
 from tightbound.evaluation.cache import Cache
 from tightbound.evaluation.diagnosis.classification import agreement
 from tightbound.evaluation.diagnosis.diagnose import Diagnosis, diagnose
+from tightbound.evaluation.diagnosis.outliers import row_name
 from tightbound.evaluation.estimators.estimate import Estimate, no_bound
 from tightbound.evaluation.estimators.methods import rate_per_feature, score
 from tightbound.evaluation.inference_gap import (
@@ -39,7 +40,7 @@ from tightbound.evaluation.result import Evaluation
 from tightbound.evaluation.runner import Runner, Selection, Tick
 from tightbound.evaluation.statistic import Mean
 from tightbound.runs.run import Run
-from tightbound.runtime.errors import TightboundError
+from tightbound.runtime.errors import TightboundError, whole_number
 from tightbound.runtime.launch_context import current_launch
 from tightbound.runtime.progress import phase
 
@@ -87,8 +88,12 @@ def evaluate(
     Raises:
         TightboundError: for an unknown split, a count below 1, or unfitting data.
     """
-    _check_counts(k=k, limit=limit, subset=subset or None)
-    seed = run.config.seed if seed is None else seed
+    whole_number("k", k, 1, MOST_SAMPLES)
+    if limit is not None:
+        whole_number("limit", limit, 1)
+    if subset is not None:
+        whole_number("subset", subset, 0)
+    seed = run.config.seed if seed is None else whole_number("seed", seed, 0)
     request = Request(split, k, ais, gap, subset, limit, diagnosis, budget)
     launch = current_launch()
     runner = Runner(run, seed, Cache(run.folder, run.fingerprint), tick, launch)
@@ -97,12 +102,6 @@ def evaluate(
     launch.gather(None)
     launch.on_rank_zero(runner.cache.clear_stale)
     return evaluation
-
-
-def _check_counts(**counts: int | None) -> None:
-    for name, count in counts.items():
-        if count is not None and count < 1:
-            raise TightboundError(f"{name} = {count} is too small: give 1 or more")
 
 
 @dataclass(frozen=True)
@@ -197,9 +196,7 @@ def _prepare(runner: Runner, data: Any, request: Request, started: float) -> _Se
     if request.diagnosis:
         with phase("diagnosis"):
             diagnosis = launch.on_rank_zero(
-                lambda: diagnose(
-                    run, _examples_to_diagnose(run, data, rows, n), runner.seed
-                )
+                lambda: _diagnose(run, data, rows, n, runner.seed)
             )
     plan = requested_plan(run, n, request)
     budget = None
@@ -314,10 +311,27 @@ def _training_rows(run: Run, plan: Plan, data: Any) -> Selection | None:
     return Selection(train, train.spread(plan.subset))
 
 
-def _examples_to_diagnose(run: Run, data: Any, rows: Split, n: int) -> Batch:
-    """At most n of the run's test examples, or of the given data."""
-    test = run.data.test if data is None and len(run.data.test) else rows
-    return test.examples(test.spread(min(n, 1000)))
+def _diagnose(run: Run, data: Any, rows: Split, n: int, seed: int) -> Diagnosis:
+    """The diagnosis on at most n of the run's test examples, or of the given data."""
+    is_test = data is None and len(run.data.test) > 0
+    test = run.data.test if is_test else rows
+    chosen = test.spread(min(n, 1000))
+    names = [row_name(test, int(row)) for row in chosen]
+    return diagnose(run, test.examples(chosen), seed, names)
+
+
+def _equal_rows(run: Run) -> list[str]:
+    """The remark on test examples that are equal to training examples."""
+    overlap = run.data.overlap
+    if overlap is None or not overlap.test_in_train or not run.data.held_out:
+        return []
+    sentence = (
+        f"{overlap.test_in_train:,} of {overlap.test:,} test examples are equal to a "
+        "training example"
+    )
+    if overlap.by_nature:
+        return [f"{sentence}; examples repeat in these data"]
+    return [f"{sentence}, so the figures are too good"]
 
 
 def _notes(
@@ -325,6 +339,21 @@ def _notes(
 ) -> list[str]:
     """Remarks on the examples, on what was left out, and on labels."""
     notes = [] if run.fitted is None else [str(run.fitted)]
+    notes += _about_examples(run, data, request, setup)
+    if not run.has_bound and (request.ais or request.gap or request.budget):
+        reason = no_bound(run.config.recipe)
+        notes.append(f"log p(x) and the parts of a gap were left out: {reason}")
+    notes += dict.fromkeys(refusals)
+    if data is None:
+        sentence = agreement(run, setup.selection.split, setup.selection.rows)
+        if sentence is not None:
+            notes.append(sentence)
+    return notes
+
+
+def _about_examples(run: Run, data: Any, request: Request, setup: _Setup) -> list[str]:
+    """Remarks on how many examples were evaluated, and on whether they are unseen."""
+    notes = []
     n = setup.plan.n
     if n < setup.available:
         notes.append(f"{n} of {setup.available} examples, spread evenly")
@@ -333,16 +362,8 @@ def _notes(
             "these examples stand for a stream and were trained on too, so the "
             "figures are too good"
         )
-    if not run.has_bound and (request.ais or request.gap or request.budget):
-        reason = no_bound(run.config.recipe)
-        notes.append(f"log p(x) and the parts of a gap were left out: {reason}")
-    for refusal in refusals:
-        if refusal not in notes:
-            notes.append(refusal)
-    if data is None:
-        sentence = agreement(run, setup.selection.split, setup.selection.rows)
-        if sentence is not None:
-            notes.append(sentence)
+    if data is None and request.split == "test":
+        notes += _equal_rows(run)
     return notes
 
 

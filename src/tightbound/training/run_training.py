@@ -27,6 +27,7 @@ from tightbound.models.build import (
     resolve_domain,
 )
 from tightbound.models.parts import find_component
+from tightbound.models.size import check_step
 from tightbound.models.vae import VAE
 from tightbound.runs.folder import Environment, Mode, RunFolder
 from tightbound.runs.run import Run, seeded
@@ -37,14 +38,14 @@ from tightbound.runtime.launch_context import current_launch
 from tightbound.runtime.memory import kept_memory
 from tightbound.runtime.progress import FIRST, phase
 from tightbound.runtime.time_budget import TimeBudget, current_limit
-from tightbound.training import budget
+from tightbound.training import budget, closed_form
 from tightbound.training.autotune import Trial, choose_execution
 from tightbound.training.batches import count
 from tightbound.training.console import Display, Quiet
 from tightbound.training.distributed.data_parallel import is_sharded
 from tightbound.training.step.module import Step
 from tightbound.training.step.precision import set_memory_format
-from tightbound.training.trainer import Trainer
+from tightbound.training.trainer import Solution, Trainer
 
 Splits = Mapping[str, Any]
 UNKNOWN_STEPS = 10**9  # for trials of a run whose steps a budget will decide
@@ -136,7 +137,7 @@ def _train_new(job: Job, requested: Config, mode: Mode, trust: bool) -> Run:
         )
         with _out_of_memory_explained(config):
             plan = _plan(job, config, data, trust)
-        config = plan.config
+        config = closed_form.one_step(plan.config, data)
         job.note(plan.notes)
         with _out_of_memory_explained(config):
             trainer = _trainer(job, config, data, trust)
@@ -206,6 +207,9 @@ def _resume(job: Job, config: Config, trust: bool) -> Run:
 def _run_to_end(job: Job, trainer: Trainer, data: Data) -> Run:
     config = trainer.config
     job.show.note(describe(config, data, job.device))
+    if trainer.step == 0 and closed_form.applies(config, data):
+        weights = closed_form.solution(trainer.model, config, data)
+        trainer.solution = Solution(weights, closed_form.NOTE)
     start = time.perf_counter()
     trainer.run()
     seconds = time.perf_counter() - start
@@ -379,6 +383,13 @@ def _plan(job: Job, config: Config, data: Data, trust: bool) -> Plan:
         settings = settings.model_copy(update={"budget": _left_to_train(limit, None)})
     config = config.model_copy(update={"train": settings})
     n = count(data.train)
+    batch = int(settings.batch)
+    check_step(
+        config.recipe,
+        data.spec,
+        (batch if n is None else min(batch, n)) // settings.accumulate,
+        f"a step with train.batch = {batch} and k = {config.recipe.k}",
+    )
 
     def make_trial(trial_settings: TrainSettings) -> Trainer:
         steps = UNKNOWN_STEPS if trial_settings.budget else None
