@@ -81,6 +81,12 @@ def test_a_time_that_is_too_short_is_said_with_one_that_is_not() -> None:
     assert budget.steps_within(longer, 1000, times) >= budget.FEW
 
 
+def test_long_validations_estimate_log_px_on_fewer_examples() -> None:
+    assert budget.examples_of_log_px(128, 100.0, Timing(1.0, 3.0)) == 128
+    assert budget.examples_of_log_px(128, 100.0, Timing(1.0, 30.0)) == 12
+    assert budget.examples_of_log_px(128, 1.0, Timing(1.0, 30.0)) == 1
+
+
 def test_time_is_kept_for_what_follows_in_proportion() -> None:
     limit = TimeBudget(60.0)
     assert budget.reserved(limit, None) == 15.0

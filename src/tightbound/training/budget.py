@@ -121,6 +121,17 @@ def timing(trial: Timed, budget: float) -> Timing:
     return Timing(per_step, per_validation)
 
 
+def examples_of_log_px(n: int, budget: float, times: Timing) -> int:
+    """The number of examples whose log p(x) a validation estimates, in a short budget.
+
+    The estimate takes most of a validation and decides nothing, so where validations are
+    long it is made for fewer of the n examples, and at least one.
+    """
+    if times.validation <= TIMED_VALIDATION * budget:
+        return n
+    return max(1, int(n * TIMED_VALIDATION * budget / times.validation))
+
+
 def steps_within(budget: float, per_epoch: int, times: Timing) -> int:
     """The number of steps that fit into a number of seconds, with their validations.
 
