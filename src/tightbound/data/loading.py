@@ -88,6 +88,11 @@ class Data:
         return {"train": self.train, "valid": self.valid, "test": self.test}
 
     @property
+    def columns(self) -> tuple[Column, ...]:
+        """The columns of a table with names; empty for other data."""
+        return self.spec.fields
+
+    @property
     def factors(self) -> dict[str, Tensor] | None:
         """Indices of the ground-truth factors (n, F) of each split, or None."""
         factors = {

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import importlib
-import json
 import math
 import re
 from collections.abc import Callable, Iterator, Mapping
@@ -350,10 +349,13 @@ def _index_names(groups: _Groups) -> list[str]:
     """The columns that hold the index of the DataFrame that was written."""
     metadata = groups.at[0][0].schema_arrow.metadata or {}
     try:
-        index = json.loads(metadata[b"pandas"])["index_columns"]
-    except (KeyError, TypeError, ValueError):
+        written = parse_json(metadata[b"pandas"])
+    except (KeyError, ValueError):
         return []
-    named = [name for name in index if name in groups.names]
+    index = written.get("index_columns") if isinstance(written, dict) else None
+    if not isinstance(index, list):
+        return []
+    named = [name for name in index if isinstance(name, str) and name in groups.names]
     return named if len(named) < len(groups.names) else []
 
 
