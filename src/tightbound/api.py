@@ -13,6 +13,7 @@ from tightbound.config import configure
 from tightbound.evaluation import Evaluation
 from tightbound.evaluation import evaluate as evaluate_run
 from tightbound.evaluation.estimators.exact_terms import three_terms
+from tightbound.exporting import Exported, Format, export_run
 from tightbound.models.recipes import Recipe
 from tightbound.report.page.text import LANGUAGES
 from tightbound.runs.data_source import stored_source
@@ -30,7 +31,7 @@ from tightbound.training.own_loop import TrainingData
 from tightbound.training.run_training import fit
 from tightbound.training.trainer import Interrupted
 
-__all__ = ["compare", "demo", "evaluate", "fit_prior", "load", "train"]
+__all__ = ["compare", "demo", "evaluate", "export", "fit_prior", "load", "train"]
 
 # The first evaluation: K samples, at most so many examples, and at most so many values in all.
 FIRST_K = 100
@@ -296,6 +297,44 @@ def compare(
         )
     every = [runs] if isinstance(runs, Run | str | Path) else runs
     return report_room.write([_run(r) for r in every], out, lang=lang, title=title)
+
+
+def export(
+    run: Run | str | Path,
+    format: Format = "onnx",
+    out: str | Path | None = None,
+    *,
+    overwrite: bool = False,
+) -> Exported:
+    """Write a run in a format that other programs read.
+
+    "onnx" writes `encoder.onnx` and `decoder.onnx`, which take and give raw units, and where the
+    model has them `prior.onnx`, `prior_sample.onnx`, `posterior_sample.onnx` and `codebook.onnx`.
+    Each is compared with torch by onnxruntime before it is kept. "safetensors" writes weights and
+    the settings that rebuild the module. `export.json` has the meaning of each tensor.
+
+    Args:
+        run: A Run or its folder.
+        format: "onnx" or "safetensors".
+        out: The folder to write; `exports/FORMAT` in the run folder where None.
+        overwrite: Replace an export in the folder.
+
+    Returns:
+        The folder with its files, and the measured differences from torch.
+
+    Raises:
+        TightboundError: The model cannot be exported, packages are missing, or the folder is taken.
+
+    Example:
+        >>> import tempfile, tightbound as tb
+        >>> model, data = tb.build("vae", "digits", latent=2, seed=0)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     run = tb.save(model, folder + "/run")
+        ...     tb.export(run, "safetensors", folder + "/weights").files
+        ('config.json', 'model.safetensors', 'export.json')
+    """
+    place = None if out is None else Path(out)
+    return export_run(_run(run), format, place, overwrite=overwrite)
 
 
 def demo(

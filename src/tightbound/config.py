@@ -415,7 +415,7 @@ def configure(
         ((key_path(key), value) for key, value in values.items()),
         key=lambda pair: len(pair[0]),
     ):
-        _put(tree, path, import_path(value))
+        _put(tree, path, copy.deepcopy(import_path(value)))
     config = parse(Config, tree, f"{file}:" if file else "the setting")
     if file and not trust:
         named_here = set(_texts([import_path(value) for value in values.values()]))
@@ -478,9 +478,9 @@ def read_toml(path: Path | str) -> dict[str, Any]:
     return _tree(path, _file_text(path))
 
 
-def _file_text(path: Path | str) -> str:
+def _file_text(path: Path | str, errors: str = "strict") -> str:
     try:
-        return read_text(path, MOST_BYTES)
+        return read_text(path, MOST_BYTES, errors)
     except OSError as error:
         raise TightboundError(
             f"cannot read {cut(path)} ({os_reason(error)}): check the path"
@@ -531,7 +531,7 @@ def changed_key(config: Config, text: str) -> tuple[str, str, str] | None:
     Returns:
         The key, its value and its older value as TOML; None where all are equal.
     """
-    now = _flat(_tree("config.toml", to_toml(config)))
+    now = _flat(_tree("config.toml", to_text(config)))
     before = _flat(_tree("the settings in it", text))
     for key in sorted({*now, *before}):
         old = before.get(key)
@@ -555,9 +555,16 @@ def _shown(value: object) -> str:
     return "nothing" if value is None else repr(value)
 
 
+def to_text(config: Config) -> str:
+    """The complete settings as TOML that any program reads: names as \\xff if no UTF-8."""
+    raw = to_toml(config).encode("utf-8", "surrogateescape")
+    return raw.decode("utf-8", "backslashreplace")
+
+
 def write(path: Path, config: Config) -> None:
     """Write `config.toml` atomically, with a last line that marks its end."""
-    write_atomic(path, f"{to_toml(config)}{LAST_LINE}\n")
+    text = f"{to_toml(config)}{LAST_LINE}\n"
+    write_atomic(path, text.encode("utf-8", "surrogateescape"))
 
 
 def read(path: Path) -> Config:
@@ -567,7 +574,7 @@ def read(path: Path) -> Config:
         TightboundError: The file is missing, incomplete, of another format version or no
             run's config.
     """
-    text = _file_text(path)
+    text = _file_text(path, "surrogateescape")
     tree = _tree(path, text)
     version = tree.get("format_version")
     if not isinstance(version, int) or version < 1:

@@ -155,7 +155,34 @@ EVERY = [
         "raise_beta",
         {"auc": 0.9, "feature": "z_1", "mean": 0.1, "sd": 2.0, "beta": 0.1},
     ),
-    Verdict("overfitting", "more_rows", {"lost": 9.0, "se": 1.0, "share": 0.4}),
+    Verdict("overfitting", "linear", {"lost": 9.0, "se": 1.0, "share": 0.4}),
+    Verdict(
+        "worse than a constant",
+        "usual",
+        {"bound": -9.0, "constant": -5.0, "changes": "train.lr=1"},
+    ),
+    Verdict(
+        "outlier in the training data",
+        "row_of_training",
+        {"row": "3", "column": "'age'", "value": 1e6, "usual": 4.0, "times": 40.0},
+    ),
+    Verdict(
+        "outlier in the test data",
+        "row_of_test",
+        {"row": "3", "bound": -1e6, "mean": -900.0, "without": -5.0},
+    ),
+    Verdict(
+        "shift between the splits",
+        "new_split",
+        {"apart": 9.0, "se": 1.0, "share": 0.4},
+    ),
+    Verdict("poor encoder", "richer_posterior", {"gap": 9.0, "se": 1.0, "share": 0.4}),
+    Verdict("rows in two splits", "drop_duplicates", {"count": 9, "test": 90}),
+    Verdict(
+        "unusual setting",
+        "usual",
+        {"settings": "train.clip=0.001", "changes": "train.clip=5"},
+    ),
     Verdict(
         "not trained enough",
         "more_steps",

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import io
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 
 from cyclopts.exceptions import (
     CycloptsError,
@@ -14,10 +14,16 @@ from cyclopts.exceptions import (
     UnknownOptionError,
 )
 
-from tightbound.cli import bench, commands  # noqa: F401  (their commands)
+from tightbound.cli import bench, commands, streams  # noqa: F401  (their commands)
 from tightbound.cli.app import Stopped, app
 from tightbound.cli.fit_prior import fit_prior  # noqa: F401  (its command)
-from tightbound.runtime.errors import TightboundError, nearest
+from tightbound.runtime.errors import (
+    TightboundError,
+    cut,
+    machine_reason,
+    nearest,
+    os_reason,
+)
 from tightbound.runtime.progress import listening
 
 BUG = 1
@@ -34,7 +40,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     141: the reader of the output has closed it.
     """
     words = list(sys.argv[1:] if argv is None else argv)
-    _prepare_process()
+    with streams.prepared():
+        try:
+            status = _run(words)
+            sys.stdout.flush()
+        except BrokenPipeError:
+            streams.discard_output()
+            return PIPE
+        except TightboundError as error:  # of the output, at its end
+            return _mistake(error)
+    return status
+
+
+def _run(words: list[str]) -> int:
+    """Run a command line and return its exit status; an error becomes a sentence."""
 
     def report(line: str) -> None:
         if "--quiet" not in words:
@@ -59,20 +78,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return _say("interrupted", INTERRUPTED, "")
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return PIPE
+        raise
     except SystemExit as end:
+        if isinstance(end.__context__, BrokenPipeError):  # rich ends the process so
+            raise end.__context__ from None
         return end.code if isinstance(end.code, int) else 0
     except Exception as error:
         return _unexpected(error)
     return 0
-
-
-def _prepare_process() -> None:
-    """Let any terminal show the output."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace")  # a terminal without ± shows ?
 
 
 def _mistake(error: CycloptsError | TightboundError) -> int:
@@ -107,7 +120,8 @@ def _say(sentence: str, status: int, prefix: str = "tightbound: error: ") -> int
         import traceback
 
         traceback.print_exc()
-    print(f"{prefix}{' '.join(sentence.split())}", file=sys.stderr, flush=True)
+    with suppress(BrokenPipeError):
+        print(f"{prefix}{' '.join(sentence.split())}", file=sys.stderr, flush=True)
     return status
 
 
@@ -125,7 +139,8 @@ def _unexpected(error: Exception) -> int:
         )
     if isinstance(error, OSError) and error.filename and error.strerror:
         return _say(
-            f"cannot use {error.filename} ({error.strerror}): check the path and its permissions",
+            f"cannot use {cut(error.filename)} ({os_reason(error)}): check the path and its "
+            "permissions",
             USAGE,
         )
     if is_out_of_memory(error):
@@ -133,6 +148,9 @@ def _unexpected(error: Exception) -> int:
             "out of memory: try fewer examples at once, --device cpu, or a smaller model",
             USAGE,
         )
+    reason = machine_reason(error)
+    if reason is not None:
+        return _say(f"the machine refuses ({reason}): then run it again", USAGE)
     text = " ".join(str(error).split()) or "no message"
     return _say(
         f"{type(error).__name__}: {text}; set TIGHTBOUND_DEBUG=1 for the traceback", BUG
@@ -158,11 +176,11 @@ def _usage(error: CycloptsError) -> str:
 def _unknown_command(error: UnknownCommandError) -> str:
     word = (error.unused_tokens or [""])[0]
     names = [name for name in app if not name.startswith("-")]
-    return f"unknown command {word!r}: {nearest(word, names)}"
+    return f"unknown command {cut(repr(word))}: {nearest(word, names)}"
 
 
 def _unknown_option(error: UnknownOptionError, command: str) -> str:
     name = error.token.keyword or error.token.value
     names = [n for argument in error.argument_collection for n in argument.names]
     options = [name for name in names if name.startswith("--")]
-    return f"unknown option {name!r} of {command}: {nearest(name, options)}"
+    return f"unknown option {cut(repr(name))} of {command}: {nearest(name, options)}"

@@ -314,6 +314,12 @@ def score(
     *,
     out: Out,
     k: Samples = 500,
+    ais: Annotated[
+        bool,
+        Parameter(
+            help="AIS where importance sampling has no error (Pareto k may be above 0.7)"
+        ),
+    ] = False,
     many: Many = ALL,
     loading: Loading = PLAIN,
 ) -> None:
@@ -326,7 +332,7 @@ def score(
     from tightbound.cli import outputs
 
     target = outputs.target(out, ("csv", "parquet", "parts"), many.overwrite)
-    rows.run(run, data, target, lambda run: rows.scoring(run, k), loading, many)
+    rows.run(run, data, target, lambda run: rows.scoring(run, k, ais), loading, many)
 
 
 @app.command(group=USE)
@@ -443,6 +449,34 @@ def interpolate(
         outputs.one(trained, a), outputs.one(trained, b), n, condition=condition
     )
     print(outputs.write(trained, x, target, columns=n))
+
+
+@app.command(group=USE)
+def export(
+    run: RunPath,
+    /,
+    *,
+    format: Annotated[
+        Literal["onnx", "safetensors"],
+        Parameter(help="onnx: graphs in raw units; safetensors: weights and settings"),
+    ] = "onnx",
+    out: Annotated[
+        Path | None,
+        Parameter(help="the folder to write; exports/FORMAT in the run folder"),
+    ] = None,
+    overwrite: Overwrite = False,
+    loading: Loading = PLAIN,
+) -> None:
+    """Write the networks for other programs: ONNX graphs, or weights.
+
+    ONNX graphs take and give raw units and are compared with torch before they are kept.
+    """
+    from tightbound import api
+    from tightbound.cli import outputs
+
+    trained = outputs.load(run, loading)
+    exported = api.export(trained, format, out, overwrite=overwrite)
+    print("\n".join(exported.lines()))
 
 
 @app.command(group=LOOK)

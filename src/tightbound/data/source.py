@@ -177,7 +177,9 @@ def unmasked(array: np.ma.MaskedArray[Any, Any]) -> np.ndarray:
         return array.filled(np.nan)
     if array.dtype.kind in "iub":
         return array.astype(np.float64).filled(np.nan)
-    return array.astype(object).filled(None)
+    objects = np.asarray(array.data).astype(object)
+    objects[np.ma.getmaskarray(array)] = None
+    return objects
 
 
 def _torch_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
@@ -324,7 +326,7 @@ def is_numbers(values: object) -> bool:
     if a.dtype.kind not in "iuf":
         return False
     several = a.ndim == 2 and a.shape[1] > 1
-    return several or bool(a.dtype.kind == "f" and (a % 1).any())
+    return several or bool(a.dtype.kind == "f" and (np.nan_to_num(a) % 1).any())
 
 
 def read_numbers(values: object, n: int, what: str) -> Tensor:

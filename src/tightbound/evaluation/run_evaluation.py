@@ -13,7 +13,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tightbound.core.batch import Batch
 from tightbound.data import Split, read
 from tightbound.evaluation.budget import (
     FROM_Q,
@@ -26,6 +25,7 @@ from tightbound.evaluation.budget import (
 from tightbound.evaluation.cache import Cache
 from tightbound.evaluation.diagnosis.classification import agreement
 from tightbound.evaluation.diagnosis.diagnose import Diagnosis, diagnose
+from tightbound.evaluation.diagnosis.outliers import row_name
 from tightbound.evaluation.estimators.estimate import Estimate, no_bound
 from tightbound.evaluation.estimators.methods import rate_per_feature, score
 from tightbound.evaluation.inference_gap import (
@@ -195,9 +195,7 @@ def _prepare(runner: Runner, data: Any, request: Request, started: float) -> _Se
     diagnosis = None
     if request.diagnosis:
         diagnosis = launch.on_rank_zero(
-            lambda: diagnose(
-                run, _examples_to_diagnose(run, data, rows, n), runner.seed
-            )
+            lambda: _diagnose(run, data, rows, n, runner.seed)
         )
     plan = requested_plan(run, n, request)
     budget = None
@@ -310,10 +308,13 @@ def _training_rows(run: Run, plan: Plan, data: Any) -> Selection | None:
     return Selection(train, train.spread(plan.subset))
 
 
-def _examples_to_diagnose(run: Run, data: Any, rows: Split, n: int) -> Batch:
-    """At most n of the run's test examples, or of the given data."""
-    test = run.data.test if data is None and len(run.data.test) else rows
-    return test.examples(test.spread(min(n, 1000)))
+def _diagnose(run: Run, data: Any, rows: Split, n: int, seed: int) -> Diagnosis:
+    """The diagnosis on at most n of the run's test examples, or of the given data."""
+    is_test = data is None and len(run.data.test) > 0
+    test = run.data.test if is_test else rows
+    chosen = test.spread(min(n, 1000))
+    names = [row_name(test, int(row)) for row in chosen]
+    return diagnose(run, test.examples(chosen), seed, names)
 
 
 def _notes(

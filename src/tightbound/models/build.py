@@ -18,11 +18,10 @@ from tightbound.core.component import (
     Network,
     Objective,
     Posterior,
-    Prior,
 )
 from tightbound.core.data_spec import DataSpec
 from tightbound.models.build_hierarchy import HIERARCHIES, Parts, top_down_on_grids
-from tightbound.models.compatibility import check
+from tightbound.models.compatibility import check, untrainable
 from tightbound.models.parts import find_component, make_component
 from tightbound.models.recipes import Part, Recipe
 from tightbound.models.vae import VAE
@@ -112,7 +111,9 @@ def resolve(recipe: Recipe, spec: DataSpec, trust: bool = True) -> Recipe:
     Raises:
         TightboundError: Where components do not fit each other or the data.
     """
-    _check_trainable(recipe, find_component("prior", recipe.prior, trust))
+    sentence = untrainable(recipe, find_component("prior", recipe.prior, trust))
+    if sentence is not None:
+        raise TightboundError(sentence)
     updates: dict[str, Any] = {}
     options = dict(recipe.network.options)
     if recipe.network.name == "auto":
@@ -127,19 +128,6 @@ def resolve(recipe: Recipe, spec: DataSpec, trust: bool = True) -> Recipe:
     recipe = recipe.model_copy(update=updates)
     check(recipe, spec, trust)
     return recipe
-
-
-def _check_trainable(recipe: Recipe, prior: type[Prior]) -> None:
-    """Refuse a prior that gives the posterior no gradient."""
-    relaxed = (
-        recipe.posterior.name == "categorical" and recipe.objective.name != "vimco"
-    )
-    if not prior.has_density or (relaxed and prior.reads_code_indices):
-        raise TightboundError(
-            f"prior {recipe.prior.name!r} gives this posterior no gradient to train by: train "
-            "with another and fit it afterwards, tightbound fit-prior RUN "
-            f"{recipe.prior.name}"
-        )
 
 
 def _network(recipe: Recipe, spec: DataSpec, trust: bool) -> Part:

@@ -10,6 +10,8 @@ from typing import SupportsIndex, TypeVar
 T = TypeVar("T")
 LONGEST = 200  # characters of a user's text in a message
 HALF = LONGEST // 2 - 2
+MOST_SHOWN = 60  # characters of one cell or name
+MOST_NAMES = 20
 # One number, such as a seed, fits into 63 bits.
 LARGEST = 2**63 - 1
 
@@ -29,18 +31,6 @@ class TightboundError(ValueError):
     """
 
 
-MOST_SHOWN = 60
-MOST_NAMES = 20
-
-
-def shortened(value: object) -> str:
-    """A value in quotes for a message, cut after 60 characters."""
-    text = str(value)
-    if len(text) > MOST_SHOWN:
-        return f"{text[: MOST_SHOWN - 3]!r}... ({len(text):,} characters)"
-    return repr(text)
-
-
 def cut(value: object) -> str:
     """A text of the user or of a library for a message: one line of bounded length.
 
@@ -55,6 +45,14 @@ def cut(value: object) -> str:
     if len(text) <= LONGEST:
         return text
     return f"{text[:HALF]}...{text[-HALF:]}"
+
+
+def shortened(value: object) -> str:
+    """A value in quotes for a message, cut after 60 characters."""
+    text = str(value)
+    if len(text) > MOST_SHOWN:
+        return f"{text[: MOST_SHOWN - 3]!r}... ({len(text):,} characters)"
+    return repr(text)
 
 
 _REASONS = {

@@ -33,14 +33,14 @@ from tightbound.runtime.errors import TightboundError
 from tightbound.runtime.foreign_errors import is_out_of_memory
 from tightbound.runtime.launch_context import current_launch
 from tightbound.runtime.memory import kept_memory
-from tightbound.training import budget
+from tightbound.training import budget, closed_form
 from tightbound.training.autotune import Trial, choose_execution
 from tightbound.training.batches import count
 from tightbound.training.console import Display, Quiet
 from tightbound.training.distributed.data_parallel import is_sharded
 from tightbound.training.step.module import Step
 from tightbound.training.step.precision import set_memory_format
-from tightbound.training.trainer import Trainer
+from tightbound.training.trainer import Solution, Trainer
 
 Splits = Mapping[str, Any]
 UNKNOWN_STEPS = 10**9  # for trials of a run whose steps a budget will decide
@@ -131,6 +131,7 @@ def _train_new(job: Job, requested: Config, mode: Mode, trust: bool) -> Run:
         with _out_of_memory_explained(config):
             config, notes = _plan(job, config, data, trust)
         job.note(notes)
+        config = closed_form.one_step(config, data)
         with _out_of_memory_explained(config):
             trainer = _trainer(job, config, data, trust)
             if mode == "overwrite":  # only now: everything requested is known to work
@@ -195,6 +196,9 @@ def _resume(job: Job, config: Config, trust: bool) -> Run:
 def _run_to_end(job: Job, trainer: Trainer, data: Data) -> Run:
     config = trainer.config
     job.show.note(describe(config, data, job.device))
+    if trainer.step == 0 and closed_form.applies(config, data):
+        weights = closed_form.solution(trainer.model, config, data)
+        trainer.solution = Solution(weights, closed_form.NOTE)
     trainer.run()
     model = trainer.model
     if is_sharded(config.train):

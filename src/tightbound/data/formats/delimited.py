@@ -43,7 +43,7 @@ from tightbound.data.source import (
     sha256_of,
 )
 from tightbound.data.tables.table import Table, whole
-from tightbound.runtime.errors import TightboundError, shortened
+from tightbound.runtime.errors import TightboundError, cut, machine_reason, shortened
 
 if TYPE_CHECKING:
     import pandas
@@ -67,18 +67,13 @@ def load_delimited(path: Path, settings: DataSettings) -> RawSource:
         head, rows = _inspected(path, settings)
         columns = _Columns(head, rows, settings)
         return _source(columns, settings)
-    except (EOFError, zlib.error) as error:
-        raise _packed(path, error) from None
-    except OSError as error:
-        if path.suffix.lower() == ".gz" and error.errno is None:
-            raise _packed(path, error) from None
-        raise
-
-
-def _packed(path: Path, error: Exception) -> TightboundError:
-    return TightboundError(
-        f"{path} is truncated or not packed by gzip ({error}): save it again"
-    )
+    except (EOFError, zlib.error, OSError) as error:
+        reason = machine_reason(error)
+        if reason is not None:
+            raise TightboundError(f"cannot read {cut(path)} ({reason})") from None
+        raise TightboundError(
+            f"{cut(path)} is truncated or not packed by gzip ({cut(error)}): save it again"
+        ) from None
 
 
 @dataclass(frozen=True)

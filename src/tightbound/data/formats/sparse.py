@@ -10,6 +10,7 @@ from typing import Protocol
 import numpy as np
 from torch import Tensor
 
+from tightbound.data.formats.limits import MEGABYTE
 from tightbound.data.settings import DataSettings
 from tightbound.runtime.errors import TightboundError
 
@@ -46,9 +47,9 @@ def check_dense(
 ) -> None:
     """Refuse a sparse matrix that is too large to be made dense."""
     size = math.prod(shape) * itemsize
-    if size > settings.memory << 20:
+    if size > settings.memory * MEGABYTE:
         raise TightboundError(
-            f"{what} is sparse, and its {shape} values need {size / 2**20:,.0f} MB when made "
+            f"{what} is sparse, and its {shape} values need {size / MEGABYTE:,.0f} MB when made "
             f"dense, more than data.memory={settings.memory} (MB): raise it, or choose "
             "fewer columns"
         )

@@ -15,6 +15,7 @@ from typing import BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
+from tightbound.data.formats.limits import MEGABYTE
 from tightbound.data.settings import DataSettings
 from tightbound.runtime.errors import TightboundError
 
@@ -58,7 +59,7 @@ class TextFile:
     @classmethod
     def of(cls, path: Path, settings: DataSettings) -> TextFile:
         """The file at a path, with the encoding and memory of the settings."""
-        return cls(path, settings.encoding, settings.memory << 20)
+        return cls(path, settings.encoding, settings.memory * MEGABYTE)
 
     def open(self) -> BinaryIO:
         """The unpacked bytes in UTF-8, without a byte order mark."""
@@ -168,7 +169,7 @@ class _Unpacked(gzip.GzipFile):
     def _checked(self, content: bytes) -> bytes:
         if self.tell() > self._most:
             raise TightboundError(
-                f"{self._path} unpacks to more than {self._most >> 20} MB: raise "
+                f"{self._path} unpacks to more than {self._most // MEGABYTE} MB: raise "
                 "data.memory (MB), or unpack it first"
             )
         return content

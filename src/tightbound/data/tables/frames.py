@@ -189,7 +189,7 @@ def columns_frame(columns: Mapping[object, object]) -> pandas.DataFrame:
         return pandas.DataFrame(dict(columns))
     except ValueError as error:
         raise TightboundError(
-            f"a dict of columns cannot be read as a table ({error}): give columns of "
+            f"a dict cannot be read as data, columns of a table ({error}): give columns of "
             "equal lengths"
         ) from None
 

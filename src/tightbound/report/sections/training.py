@@ -50,6 +50,8 @@ def _series(result: RunResult) -> list[Series]:
 
 def _spans(series: Sequence[Series]) -> tuple[Span, Span]:
     """Axes that contain all curves after their steep start."""
+    if not series:
+        return (0.0, 1.0), (0.0, 1.0)
     last = max(float(s.x[-1]) for s in series)
     y = np.concatenate([s.y[s.x >= SKIPPED * last] for s in series])
     y = y[np.isfinite(y)]
