@@ -36,6 +36,7 @@ from tightbound.report.content import model_outputs as passes
 from tightbound.runs.inputs import read_condition
 from tightbound.runs.run import Run
 from tightbound.runtime.errors import TightboundError
+from tightbound.runtime.signals import in_words, signal_number
 
 Array = NDArray[Any]
 Columns = dict[str, Any]  # arrays of numbers, lists of words
@@ -113,7 +114,7 @@ def scoring(run: Run, k: int, ais: bool = False) -> Job:
 
     columns = [name for name in SCORES if run.has_bound or name == "distortion"]
     settings: dict[str, Any] = {}
-    notes = (no_bound(run.config.recipe),)
+    notes: tuple[str, ...] = (no_bound(run.config.recipe),)
     if run.has_bound:
         settings = {"k": k, "seed": run.config.seed} | ({"ais": True} if ais else {})
         notes = () if ais else (NO_INTERVAL,)
@@ -132,11 +133,14 @@ def run(
     try:
         if line := write(folder, data, out, job, loading, many):
             print(line)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stop:
         if out.kind != "parts":
             raise
+        number = signal_number(stop)
         raise Stopped(
-            "interrupted, the files that are whole are kept: the same command goes on from there"
+            f"{in_words(number)}, the files that are whole are kept: the same command goes on "
+            "from there",
+            number,
         ) from None
 
 

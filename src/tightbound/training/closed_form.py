@@ -20,6 +20,7 @@ from tightbound.components.posteriors.normal import WIDEST, NormalPosterior
 from tightbound.config import Config
 from tightbound.data import Data, Split
 from tightbound.distributions.normal import HIGH, LOW, soft_clip
+from tightbound.models.recipes import Recipe
 from tightbound.models.vae import VAE
 
 RECIPE = "ppca"
@@ -30,7 +31,7 @@ NOTE = (
     "(Tipping and Bishop 1999): train.steps and the settings of the optimiser are not used"
 )
 # Parts that the closed form is the optimum for, with the options that they must have.
-PARTS = {
+PARTS: dict[str, tuple[str, dict[str, object]]] = {
     "posterior": ("normal", {"scale": "shared"}),
     "prior": ("standard", {}),
     "likelihood": ("gaussian", {"scale": "shared"}),
@@ -45,13 +46,18 @@ def applies(config: Config, data: Data) -> bool:
     Not with other parts than the recipe's, with augmented, streamed or missing data, or where
     both dimensions and examples are more than 4,096.
     """
-    recipe = config.recipe
     spec = data.spec
-    plain = recipe.name == RECIPE and recipe.hierarchy == "flat"
-    plain &= not recipe.conditional and recipe.missing == "refused" and not spec.missing
-    if not plain or not isinstance(data.train, Split) or config.data.augment:
+    if not _has_known_parts(config.recipe) or spec.missing or config.data.augment:
         return False
-    if config.train.parallel == "fsdp2" or min(spec.dims, len(data.train)) > MOST:
+    if not isinstance(data.train, Split) or config.train.parallel == "fsdp2":
+        return False
+    return min(spec.dims, len(data.train)) <= MOST
+
+
+def _has_known_parts(recipe: Recipe) -> bool:
+    """Whether the parts are those that the closed form is the optimum for."""
+    plain = (RECIPE, "flat", False, "refused")
+    if (recipe.name, recipe.hierarchy, recipe.conditional, recipe.missing) != plain:
         return False
     for kind, (name, options) in PARTS.items():
         part = recipe.model_dump()[kind]

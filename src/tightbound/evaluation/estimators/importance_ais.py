@@ -6,7 +6,6 @@ import math
 from dataclasses import replace
 
 import torch
-from scipy import stats
 from torch import Tensor
 
 from tightbound.core.batch import Batch
@@ -95,11 +94,13 @@ def chains_error(annealed: Estimate) -> Tensor:
     The larger of the jackknife's and that of log-normal weights of the same spread, times
     the ratio of Student's quantile to the normal one.
     """
+    from scipy.special import stdtrit
+
     chains = int(annealed.settings["chains"])
     if chains < 2:
         return torch.full_like(annealed.values, math.nan)
     spread = annealed.diagnostic["log_w_sd"]
     log_normal = (torch.expm1(spread.square()) / chains).sqrt()
-    student = float(stats.t.ppf(0.975, chains - 1)) / Z
+    student = float(stdtrit(chains - 1, 0.975)) / Z
     error = student * torch.maximum(annealed.se, log_normal)
     return torch.where(spread <= WIDEST, error, torch.nan)

@@ -151,11 +151,23 @@ def best(estimates: Sequence[Estimate], pilots: Sequence[Estimate]) -> Estimate:
 def _choose(pilots: Sequence[Estimate]) -> Tensor:
     """The index of the best method of each example, (n,), from pilots."""
     values = torch.stack([p.values for p in pilots])
-    se = torch.stack([p.se.nan_to_num(0) for p in pilots])
+    se = torch.stack([_spread(p) for p in pilots])
     general = int(values.mean(1).argmax())
     error = (se.square() + se[general].square()).sqrt().clamp(min=1e-12)
     lead = ((values - values[general]) / error).max(0)
     return torch.where(lead.values > CLEAR, lead.indices, general)
+
+
+def _spread(pilot: Estimate) -> Tensor:
+    """Standard error of a pilot's values, (n,), for a choice that needs no coverage.
+
+    That of importance sampling is by the delta method over its weights, also where their
+    tail is too heavy for an error that holds.
+    """
+    if pilot.method != "importance":
+        return pilot.se.nan_to_num(0)
+    k = int(pilot.settings["k"])
+    return ((k / pilot.diagnostic["ess"] - 1) / k).clamp(min=0).sqrt()
 
 
 @torch.no_grad()
