@@ -156,8 +156,9 @@ def test_a_pair_is_built_or_refused_with_parts_that_are_not_refused_next(
     try:
         recipe = resolved(prior, posterior, objective)
     except TightboundError as error:
-        kind, _, names = str(error).rpartition(": set ")[2].partition(" ")
-        if kind not in ("prior", "posterior"):
+        advice = str(error).rpartition(": set ")[2]
+        kind, _, names = advice.partition(" ")
+        if ": set " not in str(error) or kind not in ("prior", "posterior"):
             return
         for name in names.split(" or "):
             chosen = {"prior": prior, "posterior": posterior, kind: name}

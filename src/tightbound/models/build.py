@@ -164,7 +164,7 @@ def _latent(spec: DataSpec, on_grid: bool) -> int:
 
 
 def build(
-    recipe: Recipe, spec: DataSpec, *, trust: bool = True
+    recipe: Recipe, spec: DataSpec, *, trust: bool = True, copies: int = 1
 ) -> tuple[VAE, Objective]:
     """Make the model and its objective, of a recipe without "auto" values.
 
@@ -172,6 +172,7 @@ def build(
         recipe: Components and sizes, see `resolve`.
         spec: Shape, domain and spread of the data.
         trust: Whether components named by import path may run.
+        copies: Copies of the parameters that must fit in memory, several for training.
 
     Returns:
         The model, with initial weights, and its objective.
@@ -180,7 +181,7 @@ def build(
         TightboundError: Where something does not fit.
     """
     check(recipe, spec, trust)
-    check_size(recipe, spec, lambda: _make_model(recipe, spec, trust)[0])
+    check_size(recipe, spec, lambda: _make_model(recipe, spec, trust)[0], copies)
     return _make_model(recipe, spec, trust)
 
 
