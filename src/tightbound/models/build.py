@@ -6,6 +6,7 @@ import math
 from functools import partial
 from typing import Any
 
+import torch
 from torch import nn
 
 from tightbound.components.likelihoods import AUTO
@@ -232,6 +233,8 @@ def _make_model(recipe: Recipe, spec: DataSpec, trust: bool) -> tuple[VAE, Objec
         grids=grids,
     )
     hierarchy = _make_hierarchy(recipe, parts)
+    with torch.device("cpu"):  # also where the model is measured on the meta device
+        reach = spec.reach
     critic = _make_critic(recipe, spec, network, top_places * latents[0], trust)
     objective = make_component(
         "objective",
@@ -239,7 +242,7 @@ def _make_model(recipe: Recipe, spec: DataSpec, trust: bool) -> tuple[VAE, Objec
         trust,
         rows=spec.rows,
         labelled=spec.labelled,
-        reach=spec.reach,
+        reach=reach,
         critic=critic,
         discriminator=critic,
     )
