@@ -444,7 +444,7 @@ def configure(
         ((key_path(key), value) for key, value in values.items()),
         key=lambda pair: len(pair[0]),
     ):
-        _put(tree, path, import_path(value))
+        _put(tree, path, copy.deepcopy(import_path(value)))
     config = parse(Config, tree, f"{file}:" if file else "the setting")
     if file and not trust:
         named_here = set(_texts([import_path(value) for value in values.values()]))

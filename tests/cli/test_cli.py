@@ -281,7 +281,11 @@ def test_score_has_a_row_for_each_example(
         "log_px_se",
         "distortion",
         "rate",
+        "ess",
+        "pareto_k",
     ]
+    assert rows[0]["log_px_se"] == "", "5 samples have no tail that could be fitted"
+    assert 1 <= float(rows[0]["ess"]) <= 5
     assert len(rows) == 180 and rows[7]["row"] == "7"
     assert float(rows[0]["elbo"]) == pytest.approx(
         -float(rows[0]["distortion"]) - float(rows[0]["rate"]), abs=1e-2

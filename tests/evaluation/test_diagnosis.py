@@ -54,7 +54,7 @@ BROKEN: dict[str, tuple[str, dict[str, object]]] = {
         "likelihood.scale=learned",
         {"steps": 60, "likelihood": "gaussian", "likelihood.scale": "fixed"},
     ),
-    "overfitting": ("more data", {"steps": 200, "data.limit": 50}),
+    "overfitting": ("data.limit", {"steps": 200, "data.limit": 50}),
     "not trained enough": (
         "train.steps was 22",
         {"steps": "auto", "epochs": 1, "validate_every": "auto"},
@@ -233,9 +233,13 @@ def test_a_model_that_is_broken_on_purpose_is_found_out(
     result = judged(models[name])
     verdicts = {v.name: v for v in result.verdicts}
     assert name in verdicts and BROKEN[name][0] in verdicts[name].change
-    allowed = {
-        "likelihood scale wrong": {"collapsed"}
-    }  # a scale that is too wide empties the code: both are so
+    allowed = {  # what else is true of them
+        "likelihood scale wrong": {"collapsed", "worse than a constant"},
+        "collapsed": {"worse than a constant", "not trained enough"},
+        "overfitting": {"poor encoder"},
+        "not trained enough": {"poor encoder"},
+        "prior mismatch": {"worse than a constant"},
+    }
     assert verdicts.keys() - {name} <= allowed.get(name, set())
     if name == "collapsed":
         assert verdicts[name].values["idle"] == 8 and "z_1, z_2" in verdicts[name].words
@@ -259,7 +263,8 @@ def test_without_training_data_or_a_log_the_rest_is_still_looked_at(
     config = run.config.model_copy(update={"data": data})
     x = run.data.test.batch(torch.arange(50))
     result = diagnose(Run(config, run.model), x, 0)
-    assert [v.name for v in result.verdicts] == ["collapsed"]
+    names = [v.name for v in result.verdicts]
+    assert names == ["worse than a constant", "collapsed"]
     assert (
         len(result.measurements.skipped) == 2
         and "overfitting" in result.measurements.skipped[0]
@@ -331,9 +336,8 @@ def test_the_baseline_is_that_of_independent_dimensions(domain: str) -> None:
             shape=(9,), domain="mixed", fields=tuple(fields), std=x["mixed"].std(0)
         )
         exact["mixed"] = sum(exact.values()) + float((shares * shares.log()).sum())
-    assert independent(x[domain], x[domain], spec) == pytest.approx(
-        exact[domain], abs=0.06
-    )
+    mean = float(independent(x[domain], x[domain], spec).mean())
+    assert mean == pytest.approx(exact[domain], abs=0.06)
 
 
 MIXED = DataSpec(shape=(1,), domain="mixed", fields=(Column(name="a", kind="real"),))
@@ -354,7 +358,9 @@ def test_a_table_whose_scale_is_wrong_is_told_that_it_has_one() -> None:
         Mean.of(torch.tensor([0.1, 0.1])),
         Mean.of(torch.tensor([0.3, 0.3])),
     )
-    result = SimpleNamespace(calibration=Calibration(2, half, all_, [0.1] * 10))
+    result = SimpleNamespace(
+        calibration=Calibration(2, half, all_, [0.1] * 10), unusual=[]
+    )
     assert [v.fix for v in rules.scale(run, result)] == ["other_scale"]
 
 
@@ -381,7 +387,7 @@ def test_what_a_verdict_says_to_set_can_be_set(name: str) -> None:
     latents = SimpleNamespace(
         c2st_auc=1.0, features=[feature], sites=[site] if run.has_bound else []
     )
-    result = SimpleNamespace(latents=latents)
+    result = SimpleNamespace(latents=latents, unusual=[])
     verdicts = rules.collapsed(run, result) + rules.prior_mismatch(run, result)
     assert len(verdicts) == 2 * run.has_bound
     for verdict in verdicts:

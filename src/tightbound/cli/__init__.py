@@ -25,10 +25,12 @@ from tightbound.runtime.errors import (
     os_reason,
 )
 from tightbound.runtime.progress import listening
+from tightbound.runtime.signals import in_words, raised, signal_number
+from tightbound.training.console import display, reporter
 
 BUG = 1
 USAGE = 2
-INTERRUPTED = 130
+SIGNAL = 128  # and the number of the signal
 PIPE = 141
 SHARED = ("train", "evaluate", "encode", "score")  # by torchrun
 
@@ -36,7 +38,8 @@ SHARED = ("train", "evaluate", "encode", "score")  # by torchrun
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command line (without the program's name) and return its exit status.
 
-    0: done; 1: a bug; 2: a mistake of the user, one sentence on standard error; 130: Ctrl-C;
+    0: done; 1: a bug; 2: a mistake of the user, one sentence on standard error; 130: Ctrl-C,
+    143: SIGTERM, 129: SIGHUP (128 and the number of the signal);
     141: the reader of the output has closed it.
     """
     words = list(sys.argv[1:] if argv is None else argv)
@@ -55,13 +58,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(words: list[str]) -> int:
     """Run a command line and return its exit status; an error becomes a sentence."""
 
-    def report(line: str) -> None:
-        if "--quiet" not in words:
-            print(line, file=sys.stderr, flush=True)
-
+    kind = "auto"
+    if "--quiet" in words or not _is_rank_zero():
+        kind = "none"
     try:
         _check_launch(words)
-        with listening(report):
+        with raised(), listening(reporter(display(kind))):
             app(
                 words,
                 result_action="return_value",
@@ -72,11 +74,11 @@ def _run(words: list[str]) -> int:
     except (CycloptsError, TightboundError) as error:
         return _mistake(error)
     except Stopped as stopped:
-        if os.environ.get("RANK", "0") != "0":
-            return INTERRUPTED
-        return _say(str(stopped), INTERRUPTED, "")
-    except KeyboardInterrupt:
-        return _say("interrupted", INTERRUPTED, "")
+        status = SIGNAL + stopped.number
+        return _say(str(stopped), status, "") if _is_rank_zero() else status
+    except KeyboardInterrupt as stop:
+        number = signal_number(stop)
+        return _say(in_words(number), SIGNAL + number, "")
     except BrokenPipeError:
         raise
     except SystemExit as end:
@@ -97,8 +99,12 @@ def _mistake(error: CycloptsError | TightboundError) -> int:
 
 def _check_launch(words: list[str]) -> None:
     """Refuse a command in a launch by torchrun if its work cannot be shared."""
-    processes = int(os.environ.get("WORLD_SIZE", "1"))
-    if processes > 1 and words and words[0] not in SHARED:
+    from tightbound.runtime.launch_context import launch_variables
+
+    if not words or words[0] not in app or words[0].startswith("-"):
+        return
+    launch = launch_variables()
+    if launch is not None and launch.world_size > 1 and words[0] not in SHARED:
         raise TightboundError(
             f"tightbound {words[0]} is not shared out over processes, only "
             f"{', '.join(SHARED[:-1])} and {SHARED[-1]} are: leave out torchrun"
@@ -112,7 +118,17 @@ def _speaks(error: TightboundError) -> bool:
     """
     from tightbound.runtime.launch_context import WorkerError
 
-    return os.environ.get("RANK", "0") == "0" or isinstance(error, WorkerError)
+    return _is_rank_zero() or isinstance(error, WorkerError)
+
+
+def _is_rank_zero() -> bool:
+    """True unless the environment, as torchrun sets it, gives another rank."""
+    from tightbound.runtime.launch_context import own_rank
+
+    try:
+        return own_rank() == 0
+    except TightboundError:
+        return True
 
 
 def _say(sentence: str, status: int, prefix: str = "tightbound: error: ") -> int:

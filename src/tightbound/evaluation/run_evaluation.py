@@ -14,7 +14,6 @@ import torch
 from torch import Tensor
 
 from tightbound.config import MOST_SAMPLES
-from tightbound.core.batch import Batch
 from tightbound.data import Split, read
 from tightbound.evaluation.budget import (
     FROM_Q,
@@ -27,6 +26,7 @@ from tightbound.evaluation.budget import (
 from tightbound.evaluation.cache import Cache
 from tightbound.evaluation.diagnosis.classification import agreement
 from tightbound.evaluation.diagnosis.diagnose import Diagnosis, diagnose
+from tightbound.evaluation.diagnosis.outliers import row_name
 from tightbound.evaluation.estimators.estimate import Estimate, no_bound
 from tightbound.evaluation.estimators.methods import rate_per_feature, score
 from tightbound.evaluation.inference_gap import (
@@ -42,6 +42,7 @@ from tightbound.evaluation.statistic import Mean
 from tightbound.runs.run import Run
 from tightbound.runtime.errors import TightboundError, whole_number
 from tightbound.runtime.launch_context import current_launch
+from tightbound.runtime.progress import phase
 
 TRIED = 2  # examples of the timed trials
 RATED = 2000  # examples for the KL of each latent dimension
@@ -193,17 +194,18 @@ def _prepare(runner: Runner, data: Any, request: Request, started: float) -> _Se
     n = len(rows) if request.limit is None else min(request.limit, len(rows))
     diagnosis = None
     if request.diagnosis:
-        diagnosis = launch.on_rank_zero(
-            lambda: diagnose(
-                run, _examples_to_diagnose(run, data, rows, n), runner.seed
+        with phase("diagnosis"):
+            diagnosis = launch.on_rank_zero(
+                lambda: _diagnose(run, data, rows, n, runner.seed)
             )
-        )
     plan = requested_plan(run, n, request)
     budget = None
     if request.budget is not None and run.has_bound:
         left = request.budget - (time.perf_counter() - started)
         train = data is None and isinstance(run.data.train, Split)
-        plan, trials = _fit_to_budget(runner, rows, n, (request.budget, left), train)
+        with phase("timing the estimates"):
+            budgets = (request.budget, left)
+            plan, trials = _fit_to_budget(runner, rows, n, budgets, train)
         about = {"seconds": request.budget, "trials": trials}
         budget = {**about, "plan": dataclasses.asdict(plan)}
     selection = Selection(rows, rows.spread(plan.n))
@@ -309,10 +311,27 @@ def _training_rows(run: Run, plan: Plan, data: Any) -> Selection | None:
     return Selection(train, train.spread(plan.subset))
 
 
-def _examples_to_diagnose(run: Run, data: Any, rows: Split, n: int) -> Batch:
-    """At most n of the run's test examples, or of the given data."""
-    test = run.data.test if data is None and len(run.data.test) else rows
-    return test.examples(test.spread(min(n, 1000)))
+def _diagnose(run: Run, data: Any, rows: Split, n: int, seed: int) -> Diagnosis:
+    """The diagnosis on at most n of the run's test examples, or of the given data."""
+    is_test = data is None and len(run.data.test) > 0
+    test = run.data.test if is_test else rows
+    chosen = test.spread(min(n, 1000))
+    names = [row_name(test, int(row)) for row in chosen]
+    return diagnose(run, test.examples(chosen), seed, names)
+
+
+def _equal_rows(run: Run) -> list[str]:
+    """The remark on test examples that are equal to training examples."""
+    overlap = run.data.overlap
+    if overlap is None or not overlap.test_in_train or not run.data.held_out:
+        return []
+    sentence = (
+        f"{overlap.test_in_train:,} of {overlap.test:,} test examples are equal to a "
+        "training example"
+    )
+    if overlap.by_nature:
+        return [f"{sentence}; examples repeat in these data"]
+    return [f"{sentence}, so the figures are too good"]
 
 
 def _notes(
@@ -320,6 +339,21 @@ def _notes(
 ) -> list[str]:
     """Remarks on the examples, on what was left out, and on labels."""
     notes = [] if run.fitted is None else [str(run.fitted)]
+    notes += _about_examples(run, data, request, setup)
+    if not run.has_bound and (request.ais or request.gap or request.budget):
+        reason = no_bound(run.config.recipe)
+        notes.append(f"log p(x) and the parts of a gap were left out: {reason}")
+    notes += dict.fromkeys(refusals)
+    if data is None:
+        sentence = agreement(run, setup.selection.split, setup.selection.rows)
+        if sentence is not None:
+            notes.append(sentence)
+    return notes
+
+
+def _about_examples(run: Run, data: Any, request: Request, setup: _Setup) -> list[str]:
+    """Remarks on how many examples were evaluated, and on whether they are unseen."""
+    notes = []
     n = setup.plan.n
     if n < setup.available:
         notes.append(f"{n} of {setup.available} examples, spread evenly")
@@ -328,23 +362,16 @@ def _notes(
             "these examples stand for a stream and were trained on too, so the "
             "figures are too good"
         )
-    if not run.has_bound and (request.ais or request.gap or request.budget):
-        reason = no_bound(run.config.recipe)
-        notes.append(f"log p(x) and the parts of a gap were left out: {reason}")
-    for refusal in refusals:
-        if refusal not in notes:
-            notes.append(refusal)
-    if data is None:
-        sentence = agreement(run, setup.selection.split, setup.selection.rows)
-        if sentence is not None:
-            notes.append(sentence)
+    if data is None and request.split == "test":
+        notes += _equal_rows(run)
     return notes
 
 
 def _read(run: Run, data: Any, split: str) -> tuple[Split, str]:
     """The rows to evaluate, and the digest of the data set."""
     if data is not None:
-        return read(data, run.spec, run.config.data), ""
+        with phase(f"reading {_name_of(data)}"):
+            return read(data, run.spec, run.config.data), ""
     splits = run.data.splits
     if split not in splits:
         raise TightboundError(

@@ -57,6 +57,7 @@ STATE = "state"  # everything that resuming needs
 LAUNCH = Path(STATE) / "launch"  # the launch by torchrun that trains here
 PRIORS = "priors"
 PRIOR = "prior.safetensors"  # of priors/NAME
+EXPORTS = "exports"  # files for other programs
 
 RUNS = Path("runs")
 
@@ -307,7 +308,7 @@ class RunFolder:
         """Remove the run in this folder, and no other files."""
         self.config_file.unlink(missing_ok=True)
         self._remove_request()
-        for folder in (STATE, EVALUATION_PARTS, PRIORS):
+        for folder in (STATE, EVALUATION_PARTS, PRIORS, EXPORTS):
             shutil.rmtree(self.path / folder, ignore_errors=True)
         files = (
             WEIGHTS,

@@ -34,6 +34,7 @@ from tightbound.runtime.errors import (
     nearest,
 )
 from tightbound.runtime.memory import check_memory
+from tightbound.runtime.progress import phase
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -145,7 +146,8 @@ class Run:
             raise TightboundError(
                 f"run {self.name!r} was trained on arrays in Python: give the data again"
             )
-        loaded = data_room.load(source, self.config.data, seed=self.config.seed)
+        with phase(f"reading {source}"):
+            loaded = data_room.load(source, self.config.data, seed=self.config.seed)
         if digest and loaded.digest != digest:
             raise TightboundError(
                 f"the data at {source!r} are no longer those that {self.name!r} was trained "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import zip_longest
 from typing import TypeVar
 
@@ -19,10 +20,32 @@ from tightbound.models.vae import VAE
 from tightbound.runtime.launch_context import current_launch
 
 T = TypeVar("T")
+LOGGED = 128  # examples whose bound is logged at each validation
 BATCH = 1000  # examples evaluated at once, at most
 VALUES_AT_ONCE = 4_000_000  # and values of x
 # decoded values that the importance-sampled log p(x) of one validation may take
 LOG_PX_VALUES = 25_000_000
+
+
+@dataclass(frozen=True)
+class Validation:
+    """Figures on the validation split, and the bound of single examples.
+
+    Args:
+        figures: mean terms in nats per example.
+        of: number of examples of the split.
+        by_example: ELBO (-distortion without a bound) of examples spread over the
+            split, the same ones at each validation, so that the error of a change is
+            that of paired differences.
+    """
+
+    figures: dict[str, float]
+    of: int
+    by_example: list[float]
+
+    def logged(self) -> dict[str, object]:
+        """The bound of single examples, for the log."""
+        return {"of": self.of, "bound": self.by_example}
 
 
 class Validator:
@@ -42,7 +65,7 @@ class Validator:
         self.config = config
 
     @torch.no_grad()
-    def __call__(self, model: VAE) -> dict[str, float]:
+    def __call__(self, model: VAE) -> Validation:
         """Mean terms in nats per example; without a bound, distortion and objective only."""
         model.eval()
         device = model.get_buffer("centre").device
@@ -62,9 +85,12 @@ class Validator:
             values[name] = float(term.mean())
             if name == "elbo":
                 values["elbo_se"] = _standard_error(term)
+        bound = torch.cat([_bound(of_batch) for of_batch in by_batch])
         if "elbo" in values:
             values |= self._log_px(model, device)
-        return values
+        chosen = bound[self.split.spread(min(LOGGED, len(bound)))]
+        by_example = [round(value, 4) for value in chosen.tolist()]
+        return Validation(values, len(bound), by_example)
 
     def _terms(self, trace: Trace, n: int) -> dict[str, Tensor]:
         """The terms of each of n examples, on the CPU in float64."""
@@ -83,10 +109,23 @@ class Validator:
         """How many examples with k samples each are evaluated at once."""
         return max(1, min(BATCH, VALUES_AT_ONCE // self.split.spec.dims) // k)
 
+    @property
+    def decoded(self) -> int:
+        """How many examples a validation decodes."""
+        settings = self.config.train
+        whole = len(self.split) * self.config.recipe.k
+        return whole + self._log_px_examples * settings.validate_k
+
+    @property
+    def _log_px_examples(self) -> int:
+        """The number of examples whose log p(x) is estimated."""
+        settings = self.config.train
+        most = max(16, LOG_PX_VALUES // (settings.validate_k * self.split.spec.dims))
+        return min(settings.validate_n, len(self.split), most)
+
     def _log_px(self, model: VAE, device: torch.device) -> dict[str, float]:
         k = self.config.train.validate_k
-        most = max(16, LOG_PX_VALUES // (k * self.split.spec.dims))
-        n = min(self.config.train.validate_n, len(self.split), most)
+        n = self._log_px_examples
         batches = self.split.spread(n).split(self._rows(min(k, TILE)))
         estimates = []
         for _, rows in self._of_this_process(batches):
@@ -106,6 +145,11 @@ class Validator:
         """The batches that this process evaluates, with their numbers."""
         rank, world_size = current_launch().share
         return list(enumerate(batches))[rank::world_size]
+
+
+def _bound(terms: dict[str, Tensor]) -> Tensor:
+    """The ELBO of each example; -distortion without a bound."""
+    return terms["elbo"] if "elbo" in terms else -terms["distortion"]
 
 
 def _standard_error(term: Tensor) -> float:

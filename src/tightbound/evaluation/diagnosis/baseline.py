@@ -9,8 +9,8 @@ from torch.distributions import NegativeBinomial, Normal, Poisson
 from tightbound.core.data_spec import DataSpec
 
 
-def independent(fitted: Tensor, x: Tensor, spec: DataSpec) -> float:
-    """Mean log p(x) under independent dimensions whose marginals are fitted.
+def independent(fitted: Tensor, x: Tensor, spec: DataSpec) -> Tensor:
+    """log p(x) of each example under independent dimensions with fitted marginals.
 
     The marginals are smoothed frequencies of levels, truth values and categories,
     normals of reals, and negative binomials of counts. A categorical column is one
@@ -22,12 +22,11 @@ def independent(fitted: Tensor, x: Tensor, spec: DataSpec) -> float:
         spec: description of the data.
 
     Returns:
-        Nats per example.
+        Nats of each example, (m,), float64.
     """
     if not spec.is_mixed:
         unit = spec.spread.flatten()
-        log_p = _log_p(fitted, x, spec.domain, spec.levels or 2, unit)
-        return float(log_p.sum(1).mean())
+        return _log_p(fitted, x, spec.domain, spec.levels or 2, unit).sum(1)
     total = torch.zeros(len(x), dtype=torch.float64)
     units = spec.spread
     fitted_columns = spec.to_raw(fitted)
@@ -40,7 +39,7 @@ def independent(fitted: Tensor, x: Tensor, spec: DataSpec) -> float:
             max(2, len(column.values)),
             units[place][:1],
         )[:, 0]
-    return float(total.mean())
+    return total
 
 
 def _log_p(fitted: Tensor, x: Tensor, domain: str, levels: int, unit: Tensor) -> Tensor:

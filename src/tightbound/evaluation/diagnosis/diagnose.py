@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from tightbound.core.batch import Batch
 from tightbound.evaluation.diagnosis.measurements import Measurements, measure
-from tightbound.evaluation.diagnosis.rules import RULES, Verdict
+from tightbound.evaluation.diagnosis.rules import Verdict, verdicts
 from tightbound.runs.run import Run
 
 
@@ -43,6 +43,8 @@ class Diagnosis:
         if transfer is not None:
             tree["transfer"]["lost"] = transfer.lost.to_json()
             tree["transfer"]["share"] = transfer.share
+        if measurements.encoder_gap is not None:
+            tree["encoder_gap"]["share"] = measurements.encoder_gap.share
         tree["verdicts"] = [verdict.to_json() for verdict in self.verdicts]
         finite: dict[str, Any] = _finite(tree)
         return finite
@@ -57,13 +59,17 @@ def _finite(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def diagnose(run: Run, x: Batch, seed: int) -> Diagnosis:
+def diagnose(
+    run: Run, x: Batch, seed: int, names: Sequence[str] | None = None
+) -> Diagnosis:
     """Measures a run on test and training examples, and applies the rules.
 
     Args:
         run: the run.
         x: test examples (n, *shape) in model units.
         seed: seed of all draws.
+        names: the numbers of the examples, for verdicts on single rows; "0" and so on
+            if None.
 
     Example:
         >>> import tempfile, torch, tightbound as tb
@@ -75,8 +81,5 @@ def diagnose(run: Run, x: Batch, seed: int) -> Diagnosis:
         >>> type(diagnosis).__name__
         'Diagnosis'
     """
-    measurements = measure(run, x, seed)
-    verdicts: list[Verdict] = []
-    for rule in RULES:
-        verdicts += rule(run, measurements)
-    return Diagnosis(measurements, verdicts)
+    measurements = measure(run, x, seed, names)
+    return Diagnosis(measurements, verdicts(run, measurements))

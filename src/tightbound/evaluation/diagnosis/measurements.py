@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
 from tightbound.core.batch import Batch
 from tightbound.data import Split
+from tightbound.data.prepare.duplicates import Overlap
 from tightbound.evaluation.diagnosis.baseline import independent
 from tightbound.evaluation.diagnosis.calibration import Calibration, calibration
 from tightbound.evaluation.diagnosis.latent_usage import Latents, latents, spread
+from tightbound.evaluation.diagnosis.outliers import (
+    ColumnOutlier,
+    RowOutlier,
+    row_outliers,
+    training_columns,
+    training_outlier,
+)
+from tightbound.evaluation.diagnosis.progress import Progress, progress
+from tightbound.evaluation.diagnosis.unusual_settings import Unusual, unusual_settings
 from tightbound.evaluation.estimators.methods import score
 from tightbound.evaluation.statistic import Mean
 from tightbound.runs.run import Run
@@ -23,7 +31,10 @@ from tightbound.runtime.errors import TightboundError
 MOST = 1000  # examples of a split
 MOST_VALUES = 10_000_000
 SCORED_WITH = 8  # samples of the bound
-Line = Mapping[str, Any]  # of the training log
+# Samples, and decoded values, of the importance-sampled log p(x) of the inference gap
+GAP_SAMPLES = 500
+GAP_VALUES = 20_000_000
+FEWEST = 16  # examples of a validation split that is compared with the test split
 
 
 @dataclass(frozen=True)
@@ -35,12 +46,14 @@ class Transfer:
         test: the same on test examples.
         baseline: log p(x) of test examples by independent dimensions.
         rate: mean rate of training examples.
+        valid: the bound on validation examples, where there are enough.
     """
 
     train: Mean
     test: Mean
     baseline: float
     rate: float
+    valid: Mean | None = None
 
     @property
     def lost(self) -> Mean:
@@ -48,33 +61,55 @@ class Transfer:
         return Mean.difference(self.train, self.test)
 
     @property
-    def share(self) -> float:
-        """`lost` as a share of the gain over the baseline, or of the rate if larger.
+    def learned(self) -> float:
+        """Gain over the baseline in training, or the rate if larger."""
+        return max(self.train.mean - self.baseline, self.rate)
 
-        0 where less than a nat was learned.
-        """
-        learned = max(self.train.mean - self.baseline, self.rate)
-        return self.lost.mean / learned if learned > 1 else 0.0
+    @property
+    def share(self) -> float:
+        """`lost` as a share of what was learned; 0 where that is less than a nat."""
+        return self.lost.mean / self.learned if self.learned > 1 else 0.0
 
 
 @dataclass(frozen=True)
-class Progress:
-    """Progress at the end of training.
+class Constant:
+    """The bound against a model without latents, of the same examples.
 
     Args:
-        gained: gain of the validation bound in the last fifth of training, nats; where
-            there was no earlier validation, over the training bound.
-        error: standard error of the validation bound, nats.
-        early: number of validations before the last fifth.
-        epochs: epochs of training.
-        steps: steps of training.
+        bound: mean bound, in nats; -distortion for an autoencoder.
+        constant: mean log p(x) under independent dimensions with fitted marginals.
+        above: the first less the second.
+        worse: share of the examples whose bound is the lower one.
+        n: number of examples.
     """
 
-    gained: float
-    error: float
-    early: int
-    epochs: float
-    steps: int
+    bound: float
+    constant: float
+    above: Mean
+    worse: float
+    n: int
+
+
+@dataclass(frozen=True)
+class EncoderGap:
+    """Inference gap of training examples, at least, by importance sampling.
+
+    Args:
+        n: number of examples.
+        k: samples.
+        gap: log p(x) by importance sampling less the ELBO, in nats.
+        learned: that log p(x) above the baseline of independent dimensions.
+    """
+
+    n: int
+    k: int
+    gap: Mean
+    learned: float
+
+    @property
+    def share(self) -> float:
+        """The gap as a share of what was learned; 0 where that is less than a nat."""
+        return self.gap.mean / self.learned if self.learned > 1 else 0.0
 
 
 @dataclass(frozen=True)
@@ -88,9 +123,17 @@ class Measurements:
     transfer: Transfer | None
     progress: Progress | None
     skipped: list[str]
+    constant: Constant | None = None
+    encoder_gap: EncoderGap | None = None
+    training_outlier: ColumnOutlier | None = None
+    row_outliers: list[RowOutlier] = field(default_factory=list)
+    unusual: list[Unusual] = field(default_factory=list)
+    overlap: Overlap | None = None
 
 
-def measure(run: Run, x: Tensor | Batch, seed: int) -> Measurements:
+def measure(
+    run: Run, x: Tensor | Batch, seed: int, names: Sequence[str] | None = None
+) -> Measurements:
     """Measures a run on test examples, and on as many of its training examples.
 
     At most 1,000 of each are used, fewer where they are large. Without the training
@@ -100,30 +143,50 @@ def measure(run: Run, x: Tensor | Batch, seed: int) -> Measurements:
         run: the run.
         x: test examples (n, *shape) in model units.
         seed: seed of all draws.
+        names: the numbers of the test examples; "0" and so on if None.
     """
     most = int(min(MOST, max(32, MOST_VALUES // run.spec.dims)))
-    x = Batch.of(x)[spread(len(x), most)]
+    rows = spread(len(x), most)
+    x = Batch.of(x)[rows]
+    names = [names[int(i)] if names else str(int(i)) for i in rows]
     skipped = []
     train: Batch | None = None
     try:
         train = _training_examples(run, most)
     except TightboundError as error:
         skipped.append(f"overfitting ({error})")
-    progress = _progress(run, x, seed)
-    if progress is None:
+    test_bound, test_rate = _bound(run, x, seed)
+    trained = progress(run, Mean.of(test_bound).se)
+    if trained is None:
         skipped.append(
             "whether it was trained enough (there is no log of its training)"
         )
     examples = x if train is None else train
+    bound, rate = (test_bound, test_rate) if train is None else _bound(run, train, seed)
+    both = x.x if train is None else torch.cat([train.x, x.x])
+    both = both.flatten(1)
+    constant = independent(both, examples.x.flatten(1), run.spec)
+    transfer = None
+    if train is not None:
+        baseline = float(independent(both, x.x.flatten(1), run.spec).mean())
+        valid = _valid_bound(run, most, seed)
+        transfer = Transfer(Mean.of(bound), Mean.of(test_bound), baseline, rate, valid)
     few = int(min(256, max(16, MOST_VALUES // (20 * run.spec.dims))))
+    columns = None if train is None else training_columns(run, train.x)
     return Measurements(
         seed=seed,
         n=len(x),
         latents=latents(run, examples, seed),
         calibration=calibration(run, examples[spread(len(examples), few)], seed),
-        transfer=None if train is None else _transfer(run, train, x, seed),
-        progress=progress,
+        transfer=transfer,
+        progress=trained,
         skipped=skipped,
+        constant=_constant(bound, constant),
+        encoder_gap=_encoder_gap(run, examples, constant, seed),
+        training_outlier=_training_outlier(run, train),
+        row_outliers=row_outliers(run, test_bound, x, names, columns),
+        unusual=unusual_settings(run),
+        overlap=None if train is None else run.data.overlap,
     )
 
 
@@ -140,6 +203,13 @@ def _training_examples(run: Run, most: int) -> Batch:
     return Batch(torch.cat(parts)[:most])
 
 
+def _training_outlier(run: Run, train: Batch | None) -> ColumnOutlier | None:
+    """The outlier of the training split; None without its rows."""
+    if train is None or not isinstance(run.data.train, Split):
+        return None
+    return training_outlier(run, run.data.train)
+
+
 def _bound(run: Run, x: Batch, seed: int) -> tuple[Tensor, float]:
     """The ELBO of each example, (n,), and the mean rate.
 
@@ -151,38 +221,38 @@ def _bound(run: Run, x: Batch, seed: int) -> tuple[Tensor, float]:
     return -terms["distortion"], 0.0
 
 
-def _transfer(run: Run, train: Batch, test: Batch, seed: int) -> Transfer:
-    both = torch.cat([train.x, test.x]).flatten(1)
-    baseline = independent(both, test.x.flatten(1), run.spec)
-    train_bound, rate = _bound(run, train, seed)
-    test_bound, _ = _bound(run, test, seed)
-    return Transfer(Mean.of(train_bound), Mean.of(test_bound), baseline, rate)
-
-
-def _progress(run: Run, x: Batch, seed: int) -> Progress | None:
-    """The best validation of all against the best in four fifths of training."""
-    name = "elbo" if run.has_bound else "distortion"
-    sign = 1.0 if run.has_bound else -1.0
-    lines = [line for line in run.history() if _validation(line).get(name) is not None]
-    if not lines:
+def _valid_bound(run: Run, most: int, seed: int) -> Mean | None:
+    """The bound on validation examples; None where they are few or no split."""
+    valid = run.data.valid
+    if not isinstance(valid, Split) or len(valid) < FEWEST:
         return None
-    last = lines[-1]
-    best = max(lines, key=lambda line: sign * line["valid"][name])
-    early = [
-        sign * line["valid"][name]
-        for line in lines
-        if line["step"] <= 0.8 * last["step"]
-    ]
-    before = max(early) if early else sign * last["train"].get(name, math.nan)
-    error = best["valid"].get("elbo_se") or Mean.of(_bound(run, x, seed)[0]).se
-    return Progress(
-        gained=sign * best["valid"][name] - before,
-        error=error,
-        early=len(early),
-        epochs=float(last["epoch"]),
-        steps=int(last["step"]),
+    return Mean.of(_bound(run, valid.examples(valid.spread(most)), seed)[0])
+
+
+def _constant(bound: Tensor, constant: Tensor) -> Constant:
+    above = bound - constant
+    return Constant(
+        bound=float(bound.mean()),
+        constant=float(constant.mean()),
+        above=Mean.of(above),
+        worse=float((above < 0).double().mean()),
+        n=len(above),
     )
 
 
-def _validation(line: Line) -> Line:
-    return line.get("valid") or {}
+def _encoder_gap(run: Run, x: Batch, constant: Tensor, seed: int) -> EncoderGap | None:
+    """The inference gap of a few examples; None without a bound."""
+    if not run.has_bound:
+        return None
+    few = int(min(64, max(8, GAP_VALUES // (GAP_SAMPLES * run.spec.dims))))
+    rows = spread(len(x), few)
+    if len(rows) < 2:
+        return None
+    terms = score(run, x[rows], GAP_SAMPLES, seed)
+    learned = terms["log_px"] - constant[rows]
+    return EncoderGap(
+        n=len(rows),
+        k=GAP_SAMPLES,
+        gap=Mean.of(terms["log_px"] - terms["elbo"]),
+        learned=float(learned.mean()),
+    )

@@ -5,6 +5,8 @@ The thresholds are fixed; docs/results.md has the models that they were tested o
 
 from __future__ import annotations
 
+import dataclasses
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,30 +14,72 @@ from typing import Any
 from tightbound.components.posteriors import POSTERIORS
 from tightbound.evaluation.diagnosis.latent_usage import Feature
 from tightbound.evaluation.diagnosis.measurements import Measurements
+from tightbound.evaluation.diagnosis.outliers import unbounded
+from tightbound.evaluation.diagnosis.progress import Progress
+from tightbound.evaluation.diagnosis.unusual_settings import Unusual, remedy
+from tightbound.evaluation.statistic import Mean
 from tightbound.models.build import build, resolve
-from tightbound.models.recipes import Part, loaded
+from tightbound.models.parts import KINDS, find_component, options_of
+from tightbound.models.recipes import Part, Recipe, loaded
 from tightbound.runs.fitted_prior import fittable
 from tightbound.runs.run import Run, seeded
 from tightbound.runtime.errors import TightboundError
 
 # Nats of a code, below which it cannot separate even three groups of examples (log 3 = 1.1).
 HELD = 1.0
+HELD_BY_SETTING = 2.0  # the same where a setting is far from the recipe's
 # AUC of codes against draws of the prior, above which the decoder has seen few of the draws.
 APART = 0.9
+APART_BY_SETTING = (
+    0.7  # the same where a weight of the objective is far from the recipe's
+)
 LOST = 0.3  # share of what was learned that new examples lose,
+LOST_BY_SETTING = 0.15  # the same where data.limit kept a part of the rows
 SURE = 3.0  # by more than so many standard errors
+LATE = 0.03  # share of what was learned that the last fifth of training gained,
+SURE_OF_GAIN = 2.0  # by more than so many paired standard errors
+REPEATED = 0.01  # share of the test rows that are training rows too
+SHIFTED = 0.15  # share of what was learned by which validation and test differ
+INFERRED = 0.25  # share of what was learned that the inference gap hides
+FEW_STEPS = 1000  # fewer are never named as a remedy
+SHORT = 300  # steps after which a single validation shows no progress
 # Share in the central 50 %: that of a normal whose sigma is 1.5 times too small,
 NARROW = 0.35
 WIDE = 0.75  # or 1.7 times too large
 
 WORDS = {
+    "outlier in the training data": (
+        "row {row} of the training split has {value:g} in column {column}, whose "
+        "median is {usual:g}; it makes the spread of the column {times:.0f} times "
+        "larger, so that a network reads the other values as one"
+    ),
+    "outlier in the test data": (
+        "row {row} has an ELBO of {bound:,.1f}, so the mean is {mean:,.1f} nats with it and "
+        "{without:,.1f} without"
+    ),
+    "shift between the splits": (
+        "test examples cost {apart:.2f} ± {se:.2f} nats {more} than validation "
+        "examples, {share:.0%} of all that was learned"
+    ),
+    "rows in two splits": (
+        "{count:,} of {test:,} test rows are equal to a training row, so the figures of "
+        "the test split are too good"
+    ),
+    "worse than a constant": (
+        "the bound on training examples is {bound:,.1f} nats, and a constant without "
+        "latents (independent dimensions) has {constant:,.1f}"
+    ),
+    "poor encoder": (
+        "the ELBO lies {gap:.2f} ± {se:.2f} nats or more below log p(x), {share:.0%} of "
+        "all that was learned: q(z|x) is far from p(z|x)"
+    ),
+    "unusual setting": "{settings}; nothing else is wrong that was looked for",
     "likelihood scale wrong": (
         "p(x|z) is too {width}: its central 50 % holds {central50:.0%} of the true "
         "values, its central 90 % {central90:.0%}"
     ),
     "not trained enough": (
-        "the validation curve still gained {gained:.2f} nats {over}, more than its "
-        "error of {error:.2f}"
+        "the validation curve still gained {gained:.2f} ± {error:.2f} nats {over}"
     ),
     "collapsed": (
         "{idle} of {width} features of {site} are idle ({units}), and the whole code "
@@ -52,9 +96,21 @@ WORDS = {
     ),
 }
 FIXES = {
+    "usual": "set the recipe's {changes}",
+    "row_of_training": "correct that row or leave it out, and train again",
+    "row_of_test": "correct that row or leave it out, and evaluate again",
+    "drop_duplicates": "set data.duplicates=drop, which leaves them out of training",
+    "new_split": (
+        "split the rows again at random, as happens where no valid= and test= are "
+        "given, or evaluate on data of the training's kind"
+    ),
+    "richer_posterior": "set posterior=inverse-autoregressive, which can be nearer to p(z|x)",
+    "lower_rate": "set train.lr={lr:g}, a tenth, and look at the rows of lowest ELBO",
+    "all_rows": "leave data.limit out, which kept {rows} rows",
     "free_scale": "set likelihood.scale=learned, it is fixed at {value:g}",
     "other_scale": "set likelihood.scale=predicted, or another likelihood",
-    "other_likelihood": "set another likelihood: this one has no scale to set",
+    "heavy_tails": "set likelihood=laplace, whose tails are heavier",
+    "heavy_columns": "set likelihood.real=laplace, whose tails are heavier",
     "more_steps": "train for longer: train.steps was {steps}",
     "lower_beta": "lower objective.beta, which is {beta:g}",
     "scale_first": (
@@ -67,25 +123,35 @@ FIXES = {
         "lets a code empty"
     ),
     "smaller": "set recipe.size=s: a decoder that can do less needs the code more",
-    "more_images": (
-        "train on more data, or set data.augment=shift, train.weight_decay higher "
-        "or recipe.size=s"
+    "linear": (
+        "train on more data, or set network=linear, whose encoder and decoder have few "
+        "weights"
     ),
-    "more_rows": "train on more data, or set train.weight_decay higher or recipe.size=s",
+    "more_data": "train on more data",
     "raise_beta": "raise objective.beta, which is {beta:g}, to 1",
     "learned_prior": "set prior=learned",
     "fit_prior": "fit a prior to the codes: tightbound fit-prior RUN {prior}",
     "longer": "train for longer, so that codes and prior meet: train.steps was {steps}",
 }
+ELBOS = ("elbo", "stl")  # objectives that fit q(z|x) to p(z|x)
 WEIGHED = ("elbo", "msssim")  # objectives whose beta is the weight of the rate
+STEPS = ("more_steps", "longer")  # fixes that multiply the steps
 # Settings of the fixes that some recipes do not take.
 SETTINGS: dict[str, dict[str, Any]] = {
-    "free_scale": {"likelihood.scale": "learned"},
+    "free_scale": {"likelihood.scale": "learned", "likelihood.value": ""},
     "other_scale": {"likelihood.scale": "predicted"},
-    "scale_first": {"likelihood.scale": "learned"},
-    "free_bits": {"objective.free_bits": 0.1, "objective.warmup": 0.3},
+    "heavy_tails": {"likelihood": "laplace"},
+    "heavy_columns": {"likelihood.real": "laplace"},
+    "scale_first": {"likelihood.scale": "learned", "likelihood.value": ""},
+    "lower_beta": {"objective.beta": 1.0},
+    "raise_beta": {"objective.beta": 1.0},
+    "free_bits": {"objective.free_bits": 0.1},
     "elbo_free_bits": {"objective": "elbo", "objective.free_bits": 0.1},
+    "smaller": {"recipe.size": "s"},
+    "richer_posterior": {"posterior": "inverse-autoregressive"},
     "learned_prior": {"prior": "learned"},
+    "linear": {"network": "linear"},
+    "drop_duplicates": {"data.duplicates": "drop"},
 }
 
 
@@ -97,11 +163,13 @@ class Verdict:
         name: the fault, a key of WORDS.
         fix: the change, a key of FIXES.
         values: numbers and names for the texts of both.
+        settings: the settings of the change, where it is one; "" leaves a key out.
     """
 
     name: str
     fix: str
     values: Mapping[str, Any] = field(default_factory=dict)
+    settings: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def words(self) -> str:
@@ -121,31 +189,82 @@ class Verdict:
             "fix": self.fix,
             "change": self.change,
             "values": self.values,
+            "settings": self.settings,
         }
 
 
-def applicable(run: Run, fix: str) -> bool:
-    """Whether a run's recipe can be trained with the settings of a fix."""
-    recipe = run.config.recipe
-    for key, value in SETTINGS.get(fix, {}).items():
+# ---- settings of a change
+
+
+def changed_recipe(recipe: Recipe, settings: Mapping[str, Any]) -> Recipe:
+    """A recipe with other components or options; "" leaves an option out."""
+    for key, value in settings.items():
         kind, _, option = key.partition(".")
+        if kind == "recipe":
+            recipe = recipe.model_copy(update={option: value})
+            continue
         part: Part = getattr(recipe, kind)
-        if option:
-            new = Part(name=part.name, **{**part.options, option: value})
-        else:
+        options = {name: v for name, v in part.options.items() if name != option}
+        if not option:
             new = Part(name=value)
+        elif value == "":
+            new = Part(name=part.name, **options)
+        else:
+            new = Part(name=part.name, **{**options, option: value})
         recipe = recipe.model_copy(update={kind: new})
+    return recipe
+
+
+def _effective(recipe: Recipe) -> dict[str, dict[str, Any]]:
+    """The components of a recipe with all their options, defaults included."""
+    parts = {}
+    for kind in KINDS:
+        part: Part = getattr(recipe, kind)
+        if part.name == "auto":
+            parts[kind] = {"name": part.name, **part.options}
+            continue
+        cls = find_component(kind, part, trust=True)
+        defaults = {option.name: option.default for option in options_of(kind, cls)}
+        parts[kind] = {"name": part.name, **defaults, **part.options}
+    return parts
+
+
+def applicable(run: Run, settings: Mapping[str, Any]) -> bool:
+    """Whether a run's recipe can be trained with these settings, and has others now."""
+    now = resolve(run.config.recipe, run.spec)
     try:
         with seeded(0):
-            build(resolve(recipe, run.spec), run.spec)
+            recipe = resolve(changed_recipe(run.config.recipe, settings), run.spec)
+            build(recipe, run.spec)
     except TightboundError:
         return False
-    return recipe != run.config.recipe
+    sizes = (recipe.size, recipe.latent) != (now.size, now.latent)
+    return sizes or _effective(recipe) != _effective(now)
 
 
 def _first(run: Run, *fixes: str) -> str:
-    """The first of the fixes that is applicable; the last one always is."""
-    return next((fix for fix in fixes[:-1] if applicable(run, fix)), fixes[-1])
+    """The first of the fixes that is applicable; the last one is taken as it is."""
+    for fix in fixes[:-1]:
+        if applicable(run, SETTINGS[fix]):
+            return fix
+    return fixes[-1]
+
+
+def _relevant(measured: Measurements, *prefixes: str) -> list[Unusual]:
+    """The unusual settings that can cause a fault, by the start of their keys."""
+    return [s for s in measured.unusual if s.key.startswith(prefixes)]
+
+
+def _back(name: str, values: Mapping[str, Any], settings: Sequence[Unusual]) -> Verdict:
+    """A verdict whose change is to set unusual settings back to the recipe's."""
+    words = ", ".join(setting.words for setting in settings)
+    changes = ", ".join(setting.change for setting in settings)
+    return Verdict(
+        name,
+        "usual",
+        {**values, "settings": words, "changes": changes, "unusual": True},
+        remedy(settings),
+    )
 
 
 def _beta(run: Run) -> float:
@@ -159,26 +278,160 @@ def _option(run: Run, part: str, key: str, default: Any = None) -> Any:
     return getattr(run.config.recipe, part).options.get(key, default)
 
 
-def scale(run: Run, measured: Measurements) -> list[Verdict]:
-    """p(x|z) is much wider or narrower than the data around it."""
-    c = measured.calibration
-    if c is None or NARROW <= c.central50.mean <= WIDE:
+# ---- faults of the data
+
+
+def training_outlier(run: Run, measured: Measurements) -> list[Verdict]:
+    """One training value makes the spread of its column many times larger."""
+    outlier = measured.training_outlier
+    if outlier is None:
         return []
-    fixed = _option(run, "likelihood", "scale") == "fixed"
-    fix = _first(run, "free_scale" if fixed else "other_scale", "other_likelihood")
+    values = dataclasses.asdict(outlier)
+    return [Verdict("outlier in the training data", "row_of_training", values)]
+
+
+def test_outlier(run: Run, measured: Measurements) -> list[Verdict]:
+    """Single test rows move the mean of the bound by several standard errors.
+
+    Where columns have no upper end, only rows that are far from the training data in
+    one of them: a bad model has bad rows too. Else none of a model that is worse than a
+    constant.
+    """
+    by_bound = not (len(unbounded(run)) or _is_worse(measured))
+    rows = [r for r in measured.row_outliers if r.column or by_bound]
+    if not rows:
+        return []
+    first = dataclasses.asdict(rows[0])
+    names = ", ".join(outlier.row for outlier in rows)
+    values = {**first, "row": names, "count": len(rows)}
+    return [Verdict("outlier in the test data", "row_of_test", values)]
+
+
+def repeated_rows(run: Run, measured: Measurements) -> list[Verdict]:
+    """Test rows are training rows too, other than in data that repeat by nature."""
+    overlap = measured.overlap
+    if overlap is None or overlap.by_nature or run.config.data.duplicates == "drop":
+        return []
+    count = overlap.test_in_train
+    if count < REPEATED * overlap.test or not count:
+        return []
+    values = {"count": count, "test": overlap.test}
+    return [_with_settings(run, "rows in two splits", "drop_duplicates", values)]
+
+
+def shift(run: Run, measured: Measurements) -> list[Verdict]:
+    """Validation and test examples differ by more than chance."""
+    apart = _shift(measured)
+    if apart is None:
+        return []
+    assert measured.transfer is not None
     values = {
-        "central50": c.central50.mean,
-        "central90": c.central90.mean,
-        "value": _option(run, "likelihood", "value", 1.0),
-        "width": "wide" if c.central50.mean > WIDE else "narrow",
+        "apart": abs(apart.mean),
+        "se": apart.se,
+        "more": "more" if apart.mean > 0 else "less",
+        "share": abs(apart.mean) / max(1.0, measured.transfer.learned),
     }
-    return [Verdict("likelihood scale wrong", fix, values)]
+    return [Verdict("shift between the splits", "new_split", values)]
+
+
+def _shift(measured: Measurements) -> Mean | None:
+    """The bound of validation less that of test examples; None where they agree."""
+    t = measured.transfer
+    if t is None or t.valid is None:
+        return None
+    apart = Mean.difference(t.valid, t.test)
+    if not abs(apart.mean) > SURE * apart.se:
+        return None
+    if abs(apart.mean) < max(1.0, SHIFTED * t.learned):
+        return None
+    return apart
+
+
+# ---- faults of the model
+
+
+def _is_worse(measured: Measurements) -> bool:
+    """Whether most training examples cost more than under a constant.
+
+    The share of them is compared with one half by a sign test, which single rows
+    cannot decide.
+    """
+    c = measured.constant
+    if c is None:
+        return False
+    return c.above.mean < -1 and c.worse > 0.5 + SURE * 0.5 / math.sqrt(c.n)
+
+
+def worse_than_constant(run: Run, measured: Measurements) -> list[Verdict]:
+    """The bound is below that of independent dimensions, which needs no latents."""
+    c = measured.constant
+    if c is None or not _is_worse(measured):
+        return []
+    name = "worse than a constant"
+    values: dict[str, Any] = {"bound": c.bound, "constant": c.constant}
+    if measured.unusual:
+        return [_back(name, values, measured.unusual)]
+    p = measured.progress
+    if p is None or _still_rises(p, measured):
+        values["steps"] = run.config.train.steps if p is None else p.steps
+        return [_with_settings(run, name, "more_steps", values)]
+    lr = run.config.train.lr / 10
+    return [Verdict(name, "lower_rate", {**values, "lr": lr}, {"train.lr": lr})]
+
+
+def poor_encoder(run: Run, measured: Measurements) -> list[Verdict]:
+    """The inference gap hides much of what was learned.
+
+    Only of an objective that closes it: another weight of the rate, or a bound of
+    several samples, leaves a gap by design.
+    """
+    gap = measured.encoder_gap
+    fits = run.config.recipe.objective.name in ELBOS and _beta(run) == 1
+    if not fits or gap is None or gap.share < INFERRED or gap.gap.mean < HELD:
+        return []
+    if not gap.gap.mean > SURE * gap.gap.se:
+        return []
+    values = {
+        "gap": gap.gap.mean,
+        "se": gap.gap.se,
+        "share": gap.share,
+        "k": gap.k,
+        "steps": run.config.train.steps,
+    }
+    causes = _relevant(measured, "train.groups.inference", "train.lr")
+    if causes:
+        return [_back("poor encoder", values, causes)]
+    fix = _first(run, "richer_posterior", "more_steps")
+    return [_with_settings(run, "poor encoder", fix, values)]
+
+
+def _with_settings(run: Run, name: str, fix: str, values: Mapping[str, Any]) -> Verdict:
+    """A verdict with the settings of its fix."""
+    settings = dict(SETTINGS.get(fix, {}))
+    steps = run.config.train.steps
+    if fix in STEPS and isinstance(steps, int):
+        settings = {"train.steps": max(FEW_STEPS, 4 * steps)}
+    return Verdict(name, fix, values, settings)
+
+
+def _still_rises(p: Progress, measured: Measurements) -> bool:
+    """Whether the last fifth of training gained much, beyond its error.
+
+    Of a run too short for two validations, whether it was shorter than 300 steps.
+    """
+    if not p.early and p.steps < SHORT:
+        return True
+    learned = 1.0
+    if measured.transfer is not None:
+        learned = max(1.0, measured.transfer.learned)
+    sure = SURE_OF_GAIN if p.paired else 1.0
+    return p.gained > sure * p.error and p.gained > LATE * learned
 
 
 def undertrained(run: Run, measured: Measurements) -> list[Verdict]:
     """The validation curve still rises by more than its error."""
     p = measured.progress
-    if p is None or not p.gained > p.error:
+    if p is None or not _still_rises(p, measured):
         return []
     over = "over the training examples on the way to it"
     if p.early:
@@ -190,7 +443,11 @@ def undertrained(run: Run, measured: Measurements) -> list[Verdict]:
         "early": p.early,
         "over": over,
     }
-    return [Verdict("not trained enough", "more_steps", values)]
+    name = "not trained enough"
+    causes = _relevant(measured, "train.lr", "train.batch", "train.clip")
+    if causes:
+        return [_back(name, values, causes)]
+    return [_with_settings(run, name, "more_steps", values)]
 
 
 def collapsed(run: Run, measured: Measurements) -> list[Verdict]:
@@ -200,7 +457,9 @@ def collapsed(run: Run, measured: Measurements) -> list[Verdict]:
     """
     sites = [site for site in measured.latents.sites if site.kl is not None]
     total = sum(site.kl.mean for site in sites if site.kl is not None)
-    empty = [site for site in sites if not site.active or total <= HELD]
+    causes = _relevant(measured, "train", "objective.beta", "recipe.latent")
+    least = HELD_BY_SETTING if causes else HELD
+    empty = [site for site in sites if not site.active or total <= least]
     if not empty:
         return []
     fix = _fix_of_empty_code(run)
@@ -219,8 +478,12 @@ def collapsed(run: Run, measured: Measurements) -> list[Verdict]:
             "kl": total,
             "objective": run.config.recipe.objective.name,
             "beta": _beta(run),
+            "steps": run.config.train.steps,
         }
-        verdicts.append(Verdict("collapsed", fix, values))
+        if causes:
+            verdicts.append(_back("collapsed", values, causes))
+        else:
+            verdicts.append(_with_settings(run, "collapsed", fix, values))
     return verdicts
 
 
@@ -239,7 +502,7 @@ def _fix_of_empty_code(run: Run) -> str:
     moves = posterior is not None and posterior.latent_space != "codes"
     if moves and recipe.objective.name != "capacity" and not relieved:
         fixes += ["free_bits", "elbo_free_bits"]
-    return _first(run, *fixes, "smaller")
+    return _first(run, *fixes, "smaller", "more_steps")
 
 
 def _named(features: Sequence[Feature]) -> str:
@@ -250,19 +513,41 @@ def _named(features: Sequence[Feature]) -> str:
 
 
 def overfitting(run: Run, measured: Measurements) -> list[Verdict]:
-    """New examples lose much of what was learned."""
+    """New examples lose much of what was learned.
+
+    Where test examples are of another kind, validation examples are compared.
+    """
     t = measured.transfer
-    if t is None or t.share < LOST or not t.lost.mean > SURE * t.lost.se:
+    if t is None or t.learned <= 1:
         return []
-    fix = "more_images" if run.spec.is_image else "more_rows"
-    values = {"lost": t.lost.mean, "se": t.lost.se, "share": t.share}
-    return [Verdict("overfitting", fix, values)]
+    new = t.test
+    if t.valid is not None and _shift(measured) is not None:
+        new = t.valid
+    lost = Mean.difference(t.train, new)
+    limit = run.config.data.limit
+    least = LOST if limit is None else LOST_BY_SETTING
+    sure = SURE if limit is None else SURE_OF_GAIN
+    if lost.mean < least * t.learned or not lost.mean > sure * lost.se:
+        return []
+    share = lost.mean / t.learned
+    values = {"lost": lost.mean, "se": lost.se, "share": share}
+    if limit is not None:
+        settings = {"data.limit": ""}
+        values = {**values, "rows": limit, "unusual": True}
+        return [Verdict("overfitting", "all_rows", values, settings)]
+    causes = _relevant(measured, "objective.beta", "recipe.latent")
+    if causes:
+        return [_back("overfitting", values, causes)]
+    fix = _first(run, "linear", "more_data")
+    return [_with_settings(run, "overfitting", fix, values)]
 
 
 def prior_mismatch(run: Run, measured: Measurements) -> list[Verdict]:
     """The codes of examples are not where the prior is."""
     auc = measured.latents.c2st_auc
-    if not run.has_bound or not auc > APART:
+    causes = _relevant(measured, "objective", "train.groups")
+    least = APART_BY_SETTING if causes else APART
+    if not run.has_bound or not auc > least:
         return []
     recipe = run.config.recipe
     worst = max(measured.latents.features, key=lambda feature: feature.distance)
@@ -277,6 +562,8 @@ def prior_mismatch(run: Run, measured: Measurements) -> list[Verdict]:
         "prior": prior,
         "steps": run.config.train.steps,
     }
+    if causes:
+        return [_back("prior mismatch", values, causes)]
     last = "fit_prior" if prior else "longer"
     if beta < 1:
         fix = "raise_beta"
@@ -284,13 +571,68 @@ def prior_mismatch(run: Run, measured: Measurements) -> list[Verdict]:
         fix = _first(run, "learned_prior", last)
     else:
         fix = last
-    return [Verdict("prior mismatch", fix, values)]
+    return [_with_settings(run, "prior mismatch", fix, values)]
+
+
+def scale(run: Run, measured: Measurements) -> list[Verdict]:
+    """p(x|z) is much wider or narrower than the data around it."""
+    c = measured.calibration
+    if c is None or NARROW <= c.central50.mean <= WIDE:
+        return []
+    values = {
+        "central50": c.central50.mean,
+        "central90": c.central90.mean,
+        "value": _option(run, "likelihood", "value", 1.0),
+        "width": "wide" if c.central50.mean > WIDE else "narrow",
+        "steps": run.config.train.steps,
+    }
+    name = "likelihood scale wrong"
+    causes = _relevant(measured, "likelihood", "train", "objective")
+    if causes:
+        return [_back(name, values, causes)]
+    fixed = _option(run, "likelihood", "scale") == "fixed"
+    fixes = ["free_scale"] if fixed else ["other_scale", "heavy_tails", "heavy_columns"]
+    fix = _first(run, *fixes, "more_steps")
+    return [_with_settings(run, name, fix, values)]
 
 
 RULES: list[Callable[[Run, Measurements], list[Verdict]]] = [
-    scale,
+    training_outlier,
+    test_outlier,
+    repeated_rows,
+    shift,
+    worse_than_constant,
     undertrained,
+    poor_encoder,
     collapsed,
-    overfitting,
     prior_mismatch,
+    overfitting,
+    scale,
 ]
+FIRST = (
+    "outlier in the training data",
+    "outlier in the test data",
+    "rows in two splits",
+    "shift between the splits",
+    "worse than a constant",
+)
+
+
+def verdicts(run: Run, measured: Measurements) -> list[Verdict]:
+    """All verdicts: faults of the data, a model worse than a constant, and the rest.
+
+    Of the rest, those that a setting far from the recipe's explains come first. Such a
+    setting that no verdict names is a verdict of its own.
+    """
+    of_rules = [verdict for rule in RULES for verdict in rule(run, measured)]
+    named = {key for verdict in of_rules for key in verdict.settings}
+    left = [s for s in measured.unusual if s.key not in named]
+    if left:
+        of_rules.append(_back("unusual setting", {}, left))
+
+    def order(verdict: Verdict) -> int:
+        if verdict.name in FIRST:
+            return 0
+        return 1 if verdict.values.get("unusual") else 2
+
+    return sorted(of_rules, key=order)

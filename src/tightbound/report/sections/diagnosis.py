@@ -88,7 +88,9 @@ def _measurements(tree: Tree, text: Text) -> list[Term]:
     return [
         _row(text, "used", used, colour="rate"),
         *_information(tree, text),
+        *_gap(tree, text),
         *_calibration(tree, text),
+        *_constant(tree, text),
         *_transfer(tree, text),
         *_progress(tree, text),
     ]
@@ -107,6 +109,23 @@ def _information(tree: Tree, text: Text) -> list[Term]:
         if site.get("total_correlation"):
             rows.append(_mean(text, "correlation", site["total_correlation"]))
     return rows
+
+
+def _gap(tree: Tree, text: Text) -> list[Term]:
+    """The inference gap of training examples."""
+    gap = tree.get("encoder_gap")
+    if not gap:
+        return []
+    values = {"n": gap["n"], "k": gap["k"], "share": float(gap["share"])}
+    return [_mean(text, "gap", gap["gap"], **values)]
+
+
+def _constant(tree: Tree, text: Text) -> list[Term]:
+    """The bound above that of independent dimensions."""
+    constant = tree.get("constant")
+    if not constant:
+        return []
+    return [_mean(text, "constant", constant["above"])]
 
 
 def _calibration(tree: Tree, text: Text) -> list[Term]:

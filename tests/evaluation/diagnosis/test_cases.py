@@ -1,0 +1,52 @@
+"""The cases of benchmarks/diagnosis_cases.toml: broken models are named, and remedies help.
+
+A few of them here; TIGHTBOUND_LONG=1 trains all 198 models (about twenty minutes).
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parents[3] / "benchmarks"))
+import diagnosis as campaign
+
+QUICK = (
+    "learning rate x 100 | signals | 0",
+    "beta 50 | table | 0",
+    "50 rows | signals | 0",
+    "encoder that hardly learns | signals | 0",
+    "outlier in a training row | table | 0",
+    "test split of another kind | table | 0",
+    "vae | table | 0",
+    "vae | signals | 0",
+)
+CASES = {case.key: case for case in campaign.cases()}
+LONG = bool(os.environ.get("TIGHTBOUND_LONG"))
+
+
+def test_the_file_has_the_cases_that_were_asked_for() -> None:
+    broken = {case.name for case in CASES.values() if case.expected}
+    held_out = {c.name for c in CASES.values() if c.expected and c.held_out}
+    good = [case for case in CASES.values() if not case.expected]
+    assert len(broken) >= 12 and len(held_out) >= 4
+    assert len(good) == 36
+    assert {case.data for case in CASES.values()} == {"digits", "table", "signals"}
+    assert {case.seed for case in CASES.values()} == {0, 1, 2}
+
+
+@pytest.mark.parametrize("key", QUICK)
+def test_a_broken_model_is_named_and_its_remedy_helps(key: str, tmp_path: Path) -> None:
+    result = campaign.judge(CASES[key], tmp_path)
+    assert result["right"], result["lines"]
+    if result["expected"]:
+        assert result["change"] > 2 * result["se"], result["remedy"]
+
+
+@pytest.mark.skipif(not LONG, reason="long: TIGHTBOUND_LONG=1")
+@pytest.mark.parametrize("key", sorted(set(CASES) - set(QUICK)))
+def test_all_cases(key: str, tmp_path: Path) -> None:
+    test_a_broken_model_is_named_and_its_remedy_helps(key, tmp_path)
