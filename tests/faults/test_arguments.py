@@ -19,6 +19,7 @@ from tightbound.components.priors import PRIORS
 from tightbound.core.data_spec import DataSpec
 from tightbound.models.build import build, resolve
 from tightbound.models.recipes import Recipe, part
+from tightbound.runtime import memory
 from tightbound.runtime.errors import TightboundError
 
 X = np.random.default_rng(0).normal(size=(60, 8)).astype(np.float32)
@@ -124,7 +125,10 @@ def test_temperatures_are_numbers_from_0(run: tb.Run, temperature: Any) -> None:
     refused(lambda: run.sample(2, temperature=temperature), "temperature = .* cannot")
 
 
-def test_a_sample_that_does_not_fit_in_memory(run: tb.Run) -> None:
+def test_a_sample_that_does_not_fit_in_memory(
+    run: tb.Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(memory, "total_bytes", lambda: 8 * 10**9)
     refused(lambda: run.sample(10**9), "a sample of 1000000000 examples needs 512.0 GB")
 
 
