@@ -51,6 +51,8 @@ Splits = Mapping[str, Any]
 UNKNOWN_STEPS = 10**9  # for trials of a run whose steps a budget will decide
 
 
+COPIES = 4  # of the parameters in training: gradients and two moments beside them
+
 Domains = tuple[str, ...]
 
 
@@ -248,7 +250,7 @@ def assemble(
     """The model with its initial weights, a function of the seed, and the objective."""
     assert config.spec is not None
     with seeded(seed_for(config.seed, "init")):
-        model, objective = build(config.recipe, config.spec, trust=trust)
+        model, objective = build(config.recipe, config.spec, trust=trust, copies=COPIES)
     return model.to(device), objective
 
 
