@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from tightbound import report as report_room
-from tightbound.config import Config, configure
+from tightbound.config import Config, configure, keyed
 from tightbound.evaluation import Evaluation, first_look
 from tightbound.evaluation import evaluate as evaluate_run
 from tightbound.evaluation.estimators.exact_terms import three_terms
@@ -124,7 +124,7 @@ def train(
     mode = _mode(resume=resume, overwrite=overwrite)
     limit = _total_budget(budget, report)
     given = {"seed": seed, "device": device}
-    values = {**(settings or {}), **more, **_without_none(given)}
+    values = keyed(settings, more) | _without_none(given)
     if data is None:
         _check_resumable(out, resume)
     source = stored_source(data, valid, test)
@@ -456,7 +456,7 @@ def demo(
             out=folder / name,
             display=show,
             report=False,
-            settings={**DEMO, **(settings or {}), **changes},
+            settings={**DEMO, **keyed(settings), **changes},
             **more,
         )
         runs.append(run)

@@ -36,6 +36,7 @@ from tightbound.runtime.reading import read_text
 
 FORMAT_VERSION = 3
 LAST_LINE = "# end of config.toml"  # a file without it was cut short
+MOST_SAMPLES = 10_000_000  # of an importance-sampled log p(x)
 MOST_BYTES = 4_000_000  # of a file of settings
 M = TypeVar("M", bound=BaseModel)
 
@@ -54,7 +55,7 @@ class TrainSettings(BaseModel):
     budget: PositiveFloat | None = Field(
         None, description="seconds that training may take; fits the steps to them"
     )
-    batch: PositiveInt = Field(128, description="examples per step")
+    batch: PositiveInt = Field(128, le=1_000_000_000, description="examples per step")
     optimizer: str = Field(
         "torch.optim.AdamW", description="import path of the optimiser"
     )
@@ -89,7 +90,9 @@ class TrainSettings(BaseModel):
         "auto", description="steps between validations"
     )
     validate_k: PositiveInt = Field(
-        64, description="samples of the importance-sampled log p(x) in the log"
+        64,
+        le=MOST_SAMPLES,
+        description="samples of the importance-sampled log p(x) in the log",
     )
     validate_n: PositiveInt = Field(
         256, description="validation examples for that log p(x)"
@@ -311,6 +314,24 @@ def assignments(pairs: Iterable[str]) -> dict[str, Any]:
             )
         values[key.strip()] = literal(value.strip())
     return values
+
+
+def keyed(settings: object, more: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """Settings given in Python by their keys, with further ones.
+
+    Raises:
+        TightboundError: They are no dict with texts as keys.
+    """
+    if settings is None:
+        settings = {}
+    if not isinstance(settings, Mapping) or not all(
+        isinstance(key, str) for key in settings
+    ):
+        raise TightboundError(
+            f"settings = {cut(repr(settings))} cannot be used: give a dict by keys, such as "
+            '{"train.lr": 0.001}'
+        )
+    return {**settings, **(more or {})}
 
 
 def key_path(key: str) -> list[str]:

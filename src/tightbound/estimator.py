@@ -25,13 +25,13 @@ from sklearn.utils.validation import (
 )
 from torch import Tensor
 
-from tightbound.config import Config, configure
+from tightbound.config import MOST_SAMPLES, Config, configure, keyed
 from tightbound.data.formats.labels import NO_LABEL
 from tightbound.data.opening import plain_array
 from tightbound.evaluation import score
 from tightbound.runs.inputs import read_batch
 from tightbound.runs.run import Run
-from tightbound.runtime.errors import TightboundError
+from tightbound.runtime.errors import TightboundError, cut, whole_number
 from tightbound.training.console import Quiet
 from tightbound.training.run_training import fit
 
@@ -127,11 +127,12 @@ class VAEEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         return tags
 
     def _configure(self, X: object) -> Config:
-        settings = dict(self.settings or {})
+        settings = keyed(self.settings)
+        whole_number("k", self.k, 1, MOST_SAMPLES)
         has_fields = any(key.startswith("data.fields") for key in settings)
         self.fitted_on_frame_ = _is_frame(X)
         is_mixed = has_fields or (self.fitted_on_frame_ and _is_mixed(X))
-        seed = int(check_random_state(self.random_state).randint(2**31 - 1))
+        seed = _seed_of(self.random_state)
         values: dict[str, object] = {
             "latent": self.latent,
             "seed": seed,
@@ -216,7 +217,8 @@ class VAEEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
                 f"recipe {self.recipe!r} has no density, so no log p(x): fit recipe vae"
             )
         rows = read_batch(X, run.spec, run.config.data, condition)
-        return score(run, rows, self.k, run.config.seed)["log_px"].numpy()
+        k = whole_number("k", self.k, 1, MOST_SAMPLES)
+        return score(run, rows, k, run.config.seed)["log_px"].numpy()
 
     def score(self, X: DataFrame | ArrayLike, y: ArrayLike | None = None) -> float:
         """The mean of `score_samples`; higher is better.
@@ -246,7 +248,7 @@ class VAEEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
             (n_samples, n_features); a DataFrame where X was one in `fit`.
         """
         check_is_fitted(self, "run_")
-        seed = int(check_random_state(random_state).randint(2**31 - 1))
+        seed = _seed_of(random_state)
         x = self.run_.sample(n_samples, seed=seed, condition=condition, pixels="draw")
         if isinstance(x, Tensor):
             return x.numpy()
@@ -260,6 +262,21 @@ def _in_float64(run: Run) -> Run:
     are computed together.
     """
     return Run(run.config, copy.deepcopy(run.model).double())
+
+
+def _seed_of(random_state: object) -> int:
+    """A seed drawn from a random state of scikit-learn.
+
+    Raises:
+        TightboundError: It is none.
+    """
+    try:
+        return int(check_random_state(random_state).randint(2**31 - 1))
+    except ValueError as error:
+        raise TightboundError(
+            f"random_state = {cut(repr(random_state))} cannot be used: give a whole number "
+            "from 0 to 4294967295, a RandomState, or None"
+        ) from error
 
 
 def _is_frame(X: object) -> bool:

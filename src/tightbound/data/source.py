@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Protocol, TypeGuard
 
 import numpy as np
 import torch
@@ -159,7 +159,18 @@ def as_tensor(array: object, what: str, notices: list[str]) -> Tensor:
     return torch.from_numpy(a)
 
 
-def is_sparse(x: object) -> bool:
+class SparseMatrix(Protocol):
+    """A sparse matrix or array of scipy."""
+
+    shape: tuple[int, ...]
+    dtype: np.dtype
+
+    def toarray(self) -> np.ndarray:
+        """The dense array."""
+        ...
+
+
+def is_sparse(x: object) -> TypeGuard[SparseMatrix | Tensor]:
     """True for a sparse matrix or array of scipy, and a sparse tensor of torch."""
     if isinstance(x, Tensor):
         return x.layout != torch.strided
@@ -176,7 +187,7 @@ def unmasked(array: np.ma.MaskedArray[Any, Any]) -> np.ndarray:
     if array.dtype.kind == "f":
         return array.filled(np.nan)
     if array.dtype.kind in "iub":
-        return array.astype(np.float64).filled(np.nan)
+        return np.where(np.ma.getmaskarray(array), np.nan, array.data)
     objects = np.asarray(array.data).astype(object)
     objects[np.ma.getmaskarray(array)] = None
     return objects

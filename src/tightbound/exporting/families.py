@@ -48,7 +48,7 @@ class Parameter:
     """
 
     meaning: str
-    of: Callable[[Distribution], Tensor]
+    of: Callable[..., Tensor]
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ class Family:
     name: str
     density: str
     parameters: Mapping[str, Parameter]
-    constants: Callable[[Distribution], dict[str, float]] = lambda _: {}
+    constants: Callable[..., dict[str, float]] = lambda _: {}
 
 
 FAMILIES: tuple[Family, ...] = (
@@ -295,7 +295,7 @@ def parameters(dist: Distribution, name: str) -> Tensors:
 
 def parts(dist: Product) -> list[tuple[str, object, Distribution]]:
     """The parts of a product over columns: name, dimensions and distribution."""
-    named = []
+    named: list[tuple[str, object, Distribution]] = []
     for at, part in dist.parts:
         base = plain(part)
         if isinstance(at, slice):

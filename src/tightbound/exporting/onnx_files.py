@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import torch
@@ -23,7 +23,11 @@ from tightbound.runtime.atomic_files import write_atomic
 from tightbound.runtime.errors import TightboundError
 from tightbound.runtime.foreign_errors import first_line
 
-Array = NDArray[np.generic]
+if TYPE_CHECKING:
+    from onnxruntime import InferenceSession
+
+Array = NDArray[np.float64]
+Mask = NDArray[np.bool_]
 NEEDED = ("onnx", "onnxscript", "onnxruntime")
 TRACED = 3  # rows of the example inputs of tracing
 BATCHES = (1, 7)  # rows of the inputs that are compared
@@ -232,7 +236,7 @@ def check(path: Path, graph: Planned, names: Sequence[str]) -> Checked:
     return checked
 
 
-def _session(path: Path) -> "InferenceSession":  # noqa: UP037
+def _session(path: Path) -> InferenceSession:
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -267,7 +271,7 @@ def _nudged(
     return nudged
 
 
-def _is_smooth(reference: Array, nudged: Sequence[Tensor]) -> Array:
+def _is_smooth(reference: Array, nudged: Sequence[Tensor]) -> Mask:
     """Where an output does not jump between inputs that differ by rounding."""
     limit = JUMP * np.abs(reference).max(initial=0.0)
     smooth = np.ones(reference.shape, dtype=bool)
@@ -276,7 +280,7 @@ def _is_smooth(reference: Array, nudged: Sequence[Tensor]) -> Array:
     return smooth
 
 
-def _difference(actual: Array, reference: Array, smooth: Array) -> float:
+def _difference(actual: Array, reference: Array, smooth: Mask) -> float:
     """max|a - b| / max|b|, of the values that do not lie next to a jump."""
     if actual.shape != reference.shape:
         return float("inf")

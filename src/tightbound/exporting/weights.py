@@ -12,7 +12,7 @@ from tightbound.models.recipes import Recipe
 from tightbound.models.vae import VAE
 from tightbound.runs import fitted_prior
 from tightbound.runs.run import Run
-from tightbound.runtime.atomic_files import load_weights, save_weights
+from tightbound.runtime.atomic_files import load_weights, save_weights, write_atomic
 from tightbound.runtime.errors import TightboundError
 
 WEIGHTS = "model.safetensors"
@@ -21,8 +21,6 @@ CONFIG = "config.json"
 
 def write(run: Run, folder: Path) -> None:
     """Write `model.safetensors` and `config.json` of a run to an existing folder."""
-    from tightbound.runtime.atomic_files import write_atomic
-
     config = {
         "recipe": run.config.recipe.model_dump(mode="json"),
         "spec": run.spec.model_dump(mode="json"),

@@ -24,6 +24,7 @@ from tightbound.models.build_hierarchy import HIERARCHIES, Parts, top_down_on_gr
 from tightbound.models.compatibility import check, untrainable
 from tightbound.models.parts import find_component, make_component
 from tightbound.models.recipes import Part, Recipe
+from tightbound.models.size import check_size
 from tightbound.models.vae import VAE
 from tightbound.runtime.errors import TightboundError
 
@@ -179,6 +180,12 @@ def build(
         TightboundError: Where something does not fit.
     """
     check(recipe, spec, trust)
+    check_size(recipe, spec, lambda: _make_model(recipe, spec, trust)[0])
+    return _make_model(recipe, spec, trust)
+
+
+def _make_model(recipe: Recipe, spec: DataSpec, trust: bool) -> tuple[VAE, Objective]:
+    """The model and its objective; all parts fit each other."""
     assert recipe.latent != "auto", "resolve the recipe first"
     network = _make_network(recipe, trust)
     likelihood = _make_likelihood(recipe, spec, trust)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import difflib
 import errno
-from collections.abc import Iterable, Mapping
-from typing import SupportsIndex, TypeVar
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import SupportsFloat, SupportsIndex, TypeVar
 
 T = TypeVar("T")
 LONGEST = 200  # characters of a user's text in a message
@@ -48,11 +49,11 @@ def cut(value: object) -> str:
 
 
 def shortened(value: object) -> str:
-    """A value in quotes for a message, cut after 60 characters."""
+    """A cell or a name for a message, a text in quotes, cut after 60 characters."""
     text = str(value)
     if len(text) > MOST_SHOWN:
         return f"{text[: MOST_SHOWN - 3]!r}... ({len(text):,} characters)"
-    return repr(text)
+    return repr(value)
 
 
 _REASONS = {
@@ -102,10 +103,15 @@ def nearest(name: str, choices: Iterable[str]) -> str:
     close = difflib.get_close_matches(str(name)[:LONGEST], names, n=1, cutoff=0.5)
     if close:
         return f"did you mean {shortened(close[0])}?"
-    listed = ", ".join(name[:MOST_SHOWN] for name in names[:MOST_NAMES])
+    return f"known: {listed(names)}"
+
+
+def listed(names: Sequence[str]) -> str:
+    """Names for a message, at most 20 of them."""
+    text = ", ".join(name[:MOST_SHOWN] for name in names[:MOST_NAMES])
     if len(names) > MOST_NAMES:
-        listed += f" and {len(names) - MOST_NAMES} more"
-    return f"known: {listed}"
+        return f"{text} and {len(names) - MOST_NAMES} more"
+    return text
 
 
 def lookup(table: Mapping[str, T], name: str, kind: str) -> T:
@@ -117,12 +123,15 @@ def lookup(table: Mapping[str, T], name: str, kind: str) -> T:
     return table[name]
 
 
-def at_least(least: int, n: object, what: str) -> None:
-    """Raise a TightboundError if a count is too small or not a whole number."""
+def at_least(least: int, n: object, what: str, most: int = 1_000_000_000) -> None:
+    """Raise a TightboundError if a count is out of range or not a whole number."""
     count = _whole(n)
-    if count is None or count < least:
-        shown = cut(repr(n))
-        raise TightboundError(f"cannot make {shown} {what}: ask for {least} or more")
+    if count is not None and least <= count <= most:
+        return
+    asked = f"{least} or more"
+    if count is not None and count > most:
+        asked = f"{most:,} or fewer at once"
+    raise TightboundError(f"cannot make {cut(repr(n))} {what}: ask for {asked}")
 
 
 def whole_number(name: str, value: object, least: int, most: int = LARGEST) -> int:
@@ -138,6 +147,21 @@ def whole_number(name: str, value: object, least: int, most: int = LARGEST) -> i
             f"{least} to {most}"
         )
     return number
+
+
+def finite_number(name: str, value: object, least: float) -> float:
+    """A finite number of a least size.
+
+    Raises:
+        TightboundError: for another type, NaN, an infinity, or a smaller number.
+    """
+    if isinstance(value, SupportsFloat) and not isinstance(value, bool | str):
+        number = float(value)
+        if least <= number < math.inf:
+            return number
+    raise TightboundError(
+        f"{name} = {cut(repr(value))} cannot be used: give a number, {least:g} or more"
+    )
 
 
 def _whole(value: object) -> int | None:

@@ -13,7 +13,7 @@ from torch.distributions import Distribution
 
 from tightbound.components.objectives.elbo import Elbo
 from tightbound.components.priors import PRIORS
-from tightbound.config import Config, TrainSettings, parse
+from tightbound.config import Config, TrainSettings, keyed, parse
 from tightbound.core.batch import Batch
 from tightbound.core.component import (
     EncodedData,
@@ -109,7 +109,7 @@ def fit_prior(
     show = create_display(display) if isinstance(display, str) else display
     if not isinstance(run, Run):
         run = load(run, device=str(pick_device("auto")))
-    values = {**(settings or {}), **more}
+    values = keyed(settings, more)
     with listening(show.note):
         return _fitted(run, SHORT.get(prior, prior), name, overwrite, values, show)
 

@@ -27,6 +27,7 @@ from tightbound.models.build import (
     resolve_domain,
 )
 from tightbound.models.parts import find_component
+from tightbound.models.size import check_step
 from tightbound.models.vae import VAE
 from tightbound.runs.folder import Environment, Mode, RunFolder
 from tightbound.runs.run import Run, seeded
@@ -382,6 +383,13 @@ def _plan(job: Job, config: Config, data: Data, trust: bool) -> Plan:
         settings = settings.model_copy(update={"budget": _left_to_train(limit, None)})
     config = config.model_copy(update={"train": settings})
     n = count(data.train)
+    batch = int(settings.batch)
+    check_step(
+        config.recipe,
+        data.spec,
+        (batch if n is None else min(batch, n)) // settings.accumulate,
+        f"a step with train.batch = {batch} and k = {config.recipe.k}",
+    )
 
     def make_trial(trial_settings: TrainSettings) -> Trainer:
         steps = UNKNOWN_STEPS if trial_settings.budget else None

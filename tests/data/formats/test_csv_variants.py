@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from tightbound.data import DataSettings
@@ -65,6 +66,7 @@ READ: dict[str, tuple[str | bytes, dict[str, Any], dict[str, list[Any]]]] = {
     "blank lines": (PLAIN.replace("\n", "\n\n"), {}, AB),
     "blank lines before": ("\n\n" + PLAIN, {}, AB),
     "lines of spaces": (PLAIN.replace("\n", "\n   \n", 2), {}, AB),
+    "lines of spaces in one column": ("a\n1.5\n  \n2.5\n ", {}, {"a": [1.5, 2.5]}),
     "utf-8": (ACCENT_TEXT, {}, ACCENTS),
     "latin-1 with the setting": (
         ACCENT_TEXT.encode("latin-1"),
@@ -379,6 +381,11 @@ REFUSED: dict[str, tuple[str | bytes, dict[str, Any], str]] = {
         {"decimal": "comma"},
         "column 'a' is '1.5', and the decimal sign",
     ),
+    "a text where commas are said": (
+        "a;b\n1.5x;2\n2.5;3\n",
+        {"decimal": "comma"},
+        "column 'a' is '1.5x', not a finite number",
+    ),
     "two decimal signs in a column": (
         "a;b\n1,5;x\n2.25;y\n",
         {},
@@ -505,11 +512,58 @@ def test_times_have_their_zone(
     assert table.columns["t"][0] == np.datetime64(utc)
 
 
-def test_a_sign_of_decimals_is_kept_for_new_data(tmp_path: Path) -> None:
-    source = read(tmp_path, "a;b\n1,5;1\n2,5;2\n")
+@pytest.mark.parametrize(
+    ("text", "new", "resolved", "values"),
+    [
+        ("a;b\n1,5;1\n", "a;b\n1,234;1\n", {"decimal": "comma"}, [1.234]),
+        ('a,b\n"1,000.5",1\n', 'a,b\n"1,234",1\n', {"decimal": "point"}, [1234]),
+        (
+            "a,b\n31.01.2021,1\n",
+            "a,b\n01/02/2021,1\n",
+            {"dates": "day-first"},
+            [np.datetime64("2021-02-01", "us")],
+        ),
+        ("a,b\n1.5,1\n", "a,b\n1.234,1\n", {}, [1.234]),
+    ],
+)
+def test_new_data_are_read_by_what_training_proved(
+    text: str, new: str, resolved: dict[str, str], values: list[Any], tmp_path: Path
+) -> None:
+    source = read(tmp_path, text)
+    proved = {key: source.resolved.get(key) for key in ("decimal", "dates")}
+    assert proved == {"decimal": None, "dates": None} | resolved
+    check(read(tmp_path, new, **resolved), {"a": values, "b": [1]})
+    again = read(tmp_path, text, **resolved)
+    np.testing.assert_equal(again.table.columns["a"], source.table.columns["a"])
+
+
+def test_texts_of_a_data_frame_are_read_in_the_same_way() -> None:
+    frame = pd.DataFrame(
+        {
+            "price": ["1,5", "22,75", None],
+            "when": ["31.01.2021", "02.03.2021", "04.05.2021"],
+            "code": ["10", "20", "30"],
+            "kind": ["a", "b", "a"],
+        }
+    )
+    source = open_source(frame, DataSettings(allow_missing=True))
+    check(
+        source,
+        {
+            "price": [1.5, 22.75, NAN],
+            "when": dates("2021-01-31", "2021-03-02", "2021-05-04"),
+            "code": ["10", "20", "30"],
+            "kind": ["a", "b", "a"],
+        },
+    )
     assert source.resolved["decimal"] == "comma"
-    new = read(tmp_path, "a;b\n1,234;1\n", decimal="comma")
-    check(new, {"a": [1.234], "b": [1]})
+    assert source.resolved["dates"] == "day-first"
+    kept = DataSettings(fields={"price": "categorical", "when": "categorical"})
+    columns = open_source(frame.head(2), kept).table.columns
+    assert columns["price"].tolist() == ["1,5", "22,75"]
+    for column in (["1,234", "2,345"], ["12%", "5%"], ["01/02/2021", "03/04/2021"]):
+        with pytest.raises(TightboundError, match="column 'x' is"):
+            open_source(pd.DataFrame({"x": column, "z": [1.5, 2.5]}), DataSettings())
 
 
 def test_what_is_not_plain_is_said(tmp_path: Path) -> None:

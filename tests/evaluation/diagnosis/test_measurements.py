@@ -170,3 +170,33 @@ def test_a_remedy_that_is_so_already_is_not_named() -> None:
     assert rules.applicable(run, {"likelihood.scale": "learned"})
     assert not rules.applicable(run, {"recipe.size": "s"})
     assert not rules.applicable(run, {"likelihood.scale": "nonsense"})
+
+
+def test_rows_in_two_splits_are_a_verdict(tmp_path: Path) -> None:
+    """The remedy leaves them out of training, so that none is left."""
+    x = np.random.default_rng(0).normal(size=(220, 4)).astype(np.float32)
+    splits = {"valid": x[160:190], "test": np.concatenate([x[190:], x[:10]])}
+
+    def diagnosed(**settings: object) -> tuple[list[str], list[rules.Verdict]]:
+        folder = tmp_path / f"run-{len(settings)}"
+        values = {"recipe.size": "s", "latent": 2, "steps": 10, **settings}
+        run = tb.train(
+            x[:160], out=folder, settings=values, report=False, display="none", **splits
+        )
+        rows = run.data.test.examples(torch.arange(40))
+        verdicts = diagnose(run, rows, 0).verdicts
+        return [verdict.name for verdict in verdicts], verdicts
+
+    names, verdicts = diagnosed()
+    assert names[0] == "rows in two splits"
+    assert verdicts[0].values == {"count": 10, "test": 40}
+    names, _ = diagnosed(**verdicts[0].settings)
+    assert "rows in two splits" not in names
+
+
+def test_validation_and_test_of_one_kind_agree(tmp_path: Path) -> None:
+    run = trained(tmp_path / "run", "vae", steps=60, validate_every=20)
+    rows = run.data.test.spread(1000)
+    measured = diagnose(run, run.data.test.examples(rows), 0).measurements
+    assert measured.transfer is not None and measured.transfer.valid is not None
+    assert rules.shift(run, measured) == []

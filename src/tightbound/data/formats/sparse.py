@@ -5,27 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 from torch import Tensor
 
 from tightbound.data.formats.limits import MEGABYTE
 from tightbound.data.settings import DataSettings
+from tightbound.data.source import SparseMatrix
 from tightbound.runtime.errors import TightboundError
 
 _FORMATS = ("csr", "csc", "coo")
-
-
-class SparseMatrix(Protocol):
-    """A sparse matrix or array of scipy."""
-
-    shape: tuple[int, ...]
-    dtype: np.dtype
-
-    def toarray(self) -> np.ndarray:
-        """The dense array."""
-        ...
 
 
 def densify(

@@ -23,7 +23,7 @@ from tightbound.data.source import (
 )
 from tightbound.data.tables.table import Table, Values
 from tightbound.data.tables.times import seconds, times
-from tightbound.runtime.errors import TightboundError
+from tightbound.runtime.errors import TightboundError, shortened
 
 if TYPE_CHECKING:
     import pandas
@@ -55,7 +55,7 @@ def frame_source(
     counts = Counter(names)
     twice = next((name for name in names if counts[name] > 1), None)
     if twice is not None:
-        raise TightboundError(f"{what} has two columns {twice!r}: rename one")
+        raise TightboundError(f"{what} has two columns {shortened(twice)}: rename one")
     if label is not None:
         y = frame.iloc[:, label].to_numpy()
     kept = frame.iloc[:, [i for i in range(len(names)) if i != label]]
