@@ -158,9 +158,7 @@ def _share(bad: Tensor, text: str) -> str | None:
 # Thresholds of the warnings. Pareto k: Vehtari et al. 2024 (arXiv:1507.02646), 3.2.4.
 RULES: Mapping[str, Callable[[Tensor], str | None]] = {
     "pareto_k": lambda k: _share(
-        k > HEAVY,
-        "the weights have too heavy a tail (Pareto k above 0.7), so the value is a lower "
-        "bound without an interval,",
+        k > HEAVY, "the weights have too heavy a tail (Pareto k above 0.7)"
     ),
     "ess": lambda e: _share(e < 5, "fewer than 5 effective samples carry the estimate"),
     "acceptance": lambda a: _share(
