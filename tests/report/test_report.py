@@ -186,7 +186,7 @@ EVERY = [
     Verdict(
         "not trained enough",
         "more_steps",
-        {"gained": 3.0, "error": 1.0, "steps": 5, "early": 3, "over": ""},
+        {"gained": 3.0, "error": 1.0, "steps": 5, "early": 3, "over": "late"},
     ),
     Verdict(
         "likelihood scale wrong",
