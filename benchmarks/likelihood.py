@@ -99,7 +99,7 @@ def agreement(run: Any, peer: Any, x: Tensor, k: int) -> dict[str, Any]:
     theirs = torch.tensor(
         [float(peer.get_nll(one[None], n_samples=k)) for one in x], dtype=torch.float64
     )
-    error = ours["log_px_se"] * 2**0.5
+    error = (1 / ours["ess"] - 1 / k).clamp(min=0).sqrt() * 2**0.5
     z = (ours["log_px"] - theirs) / error
     return {
         "images": len(x),

@@ -74,6 +74,24 @@ RENAMED_FIGURES: list[tuple[str, str]] = [
 # Numbers that are not compared, by their old or new name.
 LEFT_OUT = r"(^|\.)(format|seconds|time|images_per_s|left)(\.|$)"
 
+# ---- what is changed on purpose
+
+# (case, place of a number or name of a tensor), regular expressions for the whole of each ->
+# the reason. These are not compared, and the verdict of a case says the reason.
+SOLVED = "ppca is solved in closed form instead of by steps"
+ERROR = "the error of importance sampling covers heavy tails, or is not given"
+HEADLINE = "the closest figure of log p(x) has a place of its own"
+MODES = "quadrature finds the modes first and compares two grids"
+INTENDED: dict[tuple[str, str], str] = {
+    ("ppca", ".*"): SOLVED,
+    (".*", r"methods\.importance\.noise"): ERROR,
+    (".*", r"headline\..*"): HEADLINE,
+    (
+        "exact",
+        r"(methods\.quadrature|inference_gap|train|overfitting)\..*",
+    ): MODES,
+}
+
 # ---- the cases
 
 STEPS, SEED, K, EXAMPLES = 30, 0, 100, 64
@@ -456,11 +474,34 @@ def new_names(names: Sequence[str], rules: Rules) -> dict[str, str]:
     return table
 
 
+def intended(case: str, name: str) -> str | None:
+    """The reason of an intended change of a number or a tensor, by its new name."""
+    for (cases, names), reason in INTENDED.items():
+        if re.fullmatch(cases, case) and re.fullmatch(names, name):
+            return reason
+    return None
+
+
 def compare_tables(
-    old: Mapping[str, Any], new: Mapping[str, Any], rules: Rules
-) -> None:
-    """Raises Different where the names do not match one to one, or a value is not the same."""
+    old: Mapping[str, Any], new: Mapping[str, Any], rules: Rules, case: str = ""
+) -> set[str]:
+    """Raises Different where the names do not match one to one, or a value is not the same.
+
+    Returns the reasons of the intended changes that there are.
+    """
     table = new_names(list(old), rules)
+    reasons: set[str] = set()
+    changes = [name for name in new if name not in table.values()]
+    for before, name in table.items():
+        if name not in new or new[name] != old[before]:
+            changes.append(name)
+    for name in changes:
+        reason = intended(case, name)
+        if reason is not None:
+            reasons.add(reason)
+    old = {name: old[name] for name in old if intended(case, table[name]) is None}
+    new = {name: value for name, value in new.items() if intended(case, name) is None}
+    table = {name: table[name] for name in old}
     for what, names in (
         ("is gone", [name for name in table.values() if name not in new]),
         ("is new", [name for name in new if name not in table.values()]),
@@ -472,6 +513,7 @@ def compare_tables(
         first = changed[0]
         change = new[table[first]].change(old[first])
         raise Different(f"{table[first]} {change}{others(changed)}, of {len(old)}")
+    return reasons
 
 
 def others(names: Sequence[str]) -> str:
@@ -488,17 +530,19 @@ def files(tree: Tree, case: Case) -> list[Path]:
     return [tree.folder(case) / name for name in names]
 
 
-def compare_files(old: Path, new: Path) -> None:
-    """Raises Different where two files do not hold the same."""
+def compare_files(old: Path, new: Path, case: str) -> set[str]:
+    """Raises Different where two files do not hold the same, but for intended changes.
+
+    Returns the reasons of those.
+    """
     if not old.exists() and not new.exists():
-        return
+        return set()
     for path in (old, new):
         if not path.exists():
             raise Different("is gone" if path == new else "is new")
     if new.suffix == ".safetensors":
-        compare_tables(tensors(old), tensors(new), RENAMED_WEIGHTS)
-    else:
-        compare_tables(numbers(old), numbers(new), RENAMED_FIGURES)
+        return compare_tables(tensors(old), tensors(new), RENAMED_WEIGHTS, case)
+    return compare_tables(numbers(old), numbers(new), RENAMED_FIGURES, case)
 
 
 def verdict(old: Tree, new: Tree, case: Case) -> str:
@@ -510,12 +554,15 @@ def verdict(old: Tree, new: Tree, case: Case) -> str:
             lines = path.read_text(encoding="utf-8").strip().splitlines()
             return f"the {which} tree failed: {lines[-1]}"
     differences = []
+    reasons: set[str] = set()
     for before, after in zip(files(old, case), files(new, case), strict=True):
         try:
-            compare_files(before, after)
+            reasons |= compare_files(before, after, case.name)
         except Different as difference:
             differences.append(f"{after.relative_to(new.folder(case))}: {difference}")
-    return "; ".join(differences) or "equal"
+    if differences:
+        return "; ".join(differences)
+    return "; ".join(["equal", *(f"intended: {reason}" for reason in sorted(reasons))])
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -561,7 +608,7 @@ def compare(commit: str, cases: Sequence[Case], jobs: int, again: bool) -> int:
     verdicts = {case.name: verdict(old, new, case) for case in cases}
     for name, said in verdicts.items():
         print(f"{name}: {said}")
-    equal = sum(said == "equal" for said in verdicts.values())
+    equal = sum(said.split(";")[0] == "equal" for said in verdicts.values())
     print(f"{equal} of {len(cases)} equal")
     return int(equal < len(cases))
 

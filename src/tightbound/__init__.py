@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from tightbound.api import compare as compare
     from tightbound.api import demo as demo
     from tightbound.api import evaluate as evaluate
+    from tightbound.api import export as export
     from tightbound.api import fit_prior as fit_prior
     from tightbound.api import load as load
     from tightbound.api import train as train
@@ -56,6 +57,7 @@ _HOME = {
     "load": "api",
     "save": "training.own_loop",
     "fit_prior": "api",
+    "export": "api",
     "demo": "api",
     "build": "training.own_loop",
     # Model building: the parts of a model, and base classes for your own.
@@ -123,6 +125,7 @@ __all__ = [
     "demo",
     "diagnose",
     "evaluate",
+    "export",
     "fit_prior",
     "load",
     "log_px",

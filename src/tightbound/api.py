@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import dataclasses
+import signal
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from tightbound import report as report_room
-from tightbound.config import configure
-from tightbound.evaluation import Evaluation
+from tightbound.config import Config, configure, keyed
+from tightbound.evaluation import Evaluation, first_look
 from tightbound.evaluation import evaluate as evaluate_run
 from tightbound.evaluation.estimators.exact_terms import three_terms
+from tightbound.evaluation.first_look import FirstLook
+from tightbound.exporting import Exported, Format, export_run
 from tightbound.models.recipes import Recipe
 from tightbound.report.page.text import LANGUAGES
 from tightbound.runs.data_source import stored_source
@@ -20,32 +26,38 @@ from tightbound.runs.folder import Mode, RunFolder
 from tightbound.runs.run import Run, load
 from tightbound.runtime.device import pick_device
 from tightbound.runtime.errors import TightboundError, lookup
-from tightbound.runtime.launch_context import join_launch
+from tightbound.runtime.launch_context import current_launch, join_launch
 from tightbound.runtime.progress import listening
-from tightbound.training.budget import parse_duration
-from tightbound.training.console import Display, Quiet
+from tightbound.runtime.signals import in_words, raised, signal_number
+from tightbound.runtime.time_budget import (
+    TimeBudget,
+    current_limit,
+    limited,
+    parse_duration,
+)
+from tightbound.training.console import Display, Quiet, reporter
 from tightbound.training.console import display as display_of
 from tightbound.training.fit_prior import fit_prior
 from tightbound.training.own_loop import TrainingData
 from tightbound.training.run_training import fit
 from tightbound.training.trainer import Interrupted
 
-__all__ = ["compare", "demo", "evaluate", "fit_prior", "load", "train"]
+__all__ = ["compare", "demo", "evaluate", "export", "fit_prior", "load", "train"]
 
-# The first evaluation: K samples, at most so many examples, and at most so many values in all.
-FIRST_K = 100
-FIRST_N = 1000
-FIRST_VALUES = 100_000_000
 DEMO = {"recipe.size": "s", "train.steps": 800}
 
 
 class Stopped(Interrupted):
-    """Ctrl-C in training; `train(resume=True, out=folder)` continues the run."""
+    """Ctrl-C, SIGTERM or SIGHUP in a training, whose state is saved.
 
-    def __init__(self, folder: Path) -> None:
+    `train(resume=True, out=folder)` continues the run.
+    """
+
+    def __init__(self, folder: Path, number: int = signal.SIGINT) -> None:
         super().__init__(
-            f"training in {folder} was interrupted and its state is saved: "
-            "resume=True, out=... goes on"
+            number,
+            f"training in {folder} was {in_words(number)} and its state is saved: "
+            "resume=True, out=... goes on",
         )
         self.folder = folder
 
@@ -60,7 +72,7 @@ def train(
     resume: bool = False,
     trust: bool = False,
     overwrite: bool = False,
-    budget: str | float | None = None,
+    budget: str | float | TimeBudget | None = None,
     device: str | None = None,
     valid: Any = None,
     test: Any = None,
@@ -82,7 +94,8 @@ def train(
         resume: Continue a training that was interrupted.
         trust: Let `config` or `resume` run code that a file of settings names by import path.
         overwrite: Replace the run in the folder.
-        budget: "15min", "90s" or seconds; the number of steps is fitted to it.
+        budget: "15min", "90s" or seconds, from this call to the report; the number of steps
+            is fitted to it. `train.budget` in `settings` is of training alone.
         device: "auto", "cpu" or "cuda".
         valid: Data of its own for validation.
         test: Data of its own for testing.
@@ -108,50 +121,111 @@ def train(
     """
     show = _display(display)
     lookup(LANGUAGES, lang, "language")  # before the training, not after it
-    seconds = None if budget is None else parse_duration(budget)
-    given = {"seed": seed, "device": device, "train.budget": seconds}
-    values = {**(settings or {}), **more}
-    values |= {key: value for key, value in given.items() if value is not None}
     mode = _mode(resume=resume, overwrite=overwrite)
+    limit = _total_budget(budget, report)
+    given = {"seed": seed, "device": device}
+    values = keyed(settings, more) | _without_none(given)
     if data is None:
         _check_resumable(out, resume)
     source = stored_source(data, valid, test)
+    call = _Call(data, recipe, config, values, limit)
     requested = configure(source, recipe, file=config, values=values, trust=trust)
-    with join_launch(pick_device(requested.device).type) as launch:
+    with (
+        limited(limit),
+        raised(),
+        listening(reporter(show)),
+        join_launch(pick_device(requested.device).type) as launch,
+    ):
         show = show if launch.is_rank_zero else Quiet()
         path = None if out is None else Path(out)
         folder = launch.on_rank_zero(
             lambda: RunFolder.choose(path, data, requested.recipe.name, mode)
         )
-        if mode == "resume":
-            source = launch.on_rank_zero(
-                lambda: folder.check_resumable(data, recipe, config, requested, values)
-            )
-            data = source if data is None else data
-        elif launch.on_rank_zero(folder.is_of_this_launch):
-            # torchrun has started the processes of this launch again
-            mode = "resume"
-        if mode == "resume" and not trust:
-            launch.on_rank_zero(lambda: folder.check_code(requested))
-            trust = True
+        job = _job(call, folder, requested, mode, trust)
         try:
-            with listening(show.note):
+            with listening(reporter(show)):
                 run = fit(
-                    requested,
-                    data,
+                    job.config,
+                    job.data,
                     folder.path,
                     show,
-                    mode=mode,
+                    mode=job.mode,
                     splits={"valid": valid, "test": test},
-                    trust=trust,
+                    trust=job.trust,
                 )
-            if report and launch.is_rank_zero:
-                _finish([run], folder.report_file, show, lang)
+                if report:
+                    _finish([run], folder.report_file, show, lang)
         except KeyboardInterrupt as stop:
             if not folder.is_run:
                 raise
-            raise Stopped(folder.path) from stop
+            raise Stopped(folder.path, signal_number(stop)) from stop
     return run
+
+
+def _without_none(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in values.items() if value is not None}
+
+
+def _total_budget(
+    budget: str | float | TimeBudget | None, report: bool
+) -> TimeBudget | None:
+    """The limit of a command, which may have begun before; without a report, of training."""
+    if budget is None:
+        return None
+    if not isinstance(budget, TimeBudget):
+        budget = TimeBudget(parse_duration(budget))
+    if not report:
+        budget = dataclasses.replace(budget, after_training=0.0)
+    return budget
+
+
+@dataclass(frozen=True)
+class _Call:
+    """The arguments of `train` that decide what is trained."""
+
+    data: object
+    recipe: str | Recipe | None
+    file: str | Path | None
+    values: Mapping[str, Any]
+    limit: TimeBudget | None
+
+
+@dataclass(frozen=True)
+class _Job:
+    """What is trained: settings and data, as a new run or one that goes on."""
+
+    config: Config
+    data: object
+    mode: Mode
+    trust: bool
+
+
+def _job(
+    call: _Call, folder: RunFolder, requested: Config, mode: Mode, trust: bool
+) -> _Job:
+    """The training of a call in its folder, which this launch may have begun already."""
+    launch = current_launch()
+    data = call.data
+    if mode == "resume":
+        source = launch.on_rank_zero(
+            lambda: folder.check_resumable(
+                call.data, call.recipe, call.file, requested, call.values
+            )
+        )
+        data = source if data is None else data
+    elif launch.on_rank_zero(folder.is_of_this_launch):
+        # torchrun has started the processes of this launch again
+        mode = "resume"
+    if mode == "resume":
+        if not trust:
+            launch.on_rank_zero(lambda: folder.check_code(requested))
+        return _Job(requested, data, mode, True)
+    if call.limit is not None and requested.train.budget is None:
+        # kept with the other settings, for a call that ends before training begins
+        seconds = (1 - call.limit.after_training) * call.limit.seconds
+        train_settings = requested.train.model_copy(update={"budget": seconds})
+        requested = requested.model_copy(update={"train": train_settings})
+    return _Job(requested, call.data, mode, trust)
 
 
 def _mode(*, resume: bool, overwrite: bool) -> Mode:
@@ -298,6 +372,44 @@ def compare(
     return report_room.write([_run(r) for r in every], out, lang=lang, title=title)
 
 
+def export(
+    run: Run | str | Path,
+    format: Format = "onnx",
+    out: str | Path | None = None,
+    *,
+    overwrite: bool = False,
+) -> Exported:
+    """Write a run in a format that other programs read.
+
+    "onnx" writes `encoder.onnx` and `decoder.onnx`, which take and give raw units, and where the
+    model has them `prior.onnx`, `prior_sample.onnx`, `posterior_sample.onnx` and `codebook.onnx`.
+    Each is compared with torch by onnxruntime before it is kept. "safetensors" writes weights and
+    the settings that rebuild the module. `export.json` has the meaning of each tensor.
+
+    Args:
+        run: A Run or its folder.
+        format: "onnx" or "safetensors".
+        out: The folder to write; `exports/FORMAT` in the run folder where None.
+        overwrite: Replace an export in the folder.
+
+    Returns:
+        The folder with its files, and the measured differences from torch.
+
+    Raises:
+        TightboundError: The model cannot be exported, packages are missing, or the folder is taken.
+
+    Example:
+        >>> import tempfile, tightbound as tb
+        >>> model, data = tb.build("vae", "digits", latent=2, seed=0)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     run = tb.save(model, folder + "/run")
+        ...     tb.export(run, "safetensors", folder + "/weights").files
+        ('config.json', 'model.safetensors', 'export.json')
+    """
+    place = None if out is None else Path(out)
+    return export_run(_run(run), format, place, overwrite=overwrite)
+
+
 def demo(
     out: str | Path = "demo",
     *,
@@ -344,7 +456,7 @@ def demo(
             out=folder / name,
             display=show,
             report=False,
-            settings={**DEMO, **(settings or {}), **changes},
+            settings={**DEMO, **keyed(settings), **changes},
             **more,
         )
         runs.append(run)
@@ -370,10 +482,18 @@ def _show_three_terms(run: Run, show: Display) -> None:
     )
 
 
-def _first_evaluation(run: Run) -> Evaluation:
-    """A quick evaluation of the test split, on fewer examples if they are large."""
-    most = max(64, FIRST_VALUES // (FIRST_K * run.spec.dims))
-    return evaluate_run(run, k=FIRST_K, limit=min(FIRST_N, most), subset=0)
+def _first_look(run: Run, show: Display) -> FirstLook:
+    """What the time allows to evaluate and to report."""
+    limit = current_limit()
+    if limit is None:
+        return first_look.whole(run)
+    look = current_launch().on_rank_zero(lambda: first_look.within(run, limit))
+    if look.left_out():
+        show.note(
+            f"the budget leaves no time for {look.left_out()}: tightbound evaluate "
+            f"{run.folder} and then tightbound compare {run.folder} make it"
+        )
+    return look
 
 
 def _finish(
@@ -383,27 +503,48 @@ def _finish(
     lang: str,
     extra_runs: Sequence[Run] = (),
 ) -> Path:
-    """Evaluate runs briefly, keep that in their folders, and write the report."""
+    """Evaluate runs briefly, keep that in their folders, and write the report.
+
+    The processes of a launch share the evaluation; rank 0 writes.
+    """
+    launch = current_launch()
     evaluations = []
+    look = None
     for run in [*runs, *extra_runs]:
-        evaluation = _first_evaluation(run)
-        assert run.folder is not None
-        evaluation.save(run.folder)
-        for line in evaluation.lines():
-            show.note(line)
-        if evaluation.bound:
-            show.note(
-                f"  a first look: tightbound evaluate {run.folder} takes K = "
-                "5000 on the whole test split"
-            )
+        look = _first_look(run, show)
+        if not look.n:
+            return path
+        evaluation = evaluate_run(
+            run, k=look.k, limit=look.n, subset=0, diagnosis=look.diagnosis
+        )
+        launch.on_rank_zero(partial(_keep, run, evaluation, show))
         evaluations.append(evaluation)
-    return report_room.write(
-        runs,
-        path,
-        lang=lang,
-        evaluations=evaluations[: len(runs)],
-        extra_runs=extra_runs,
+    if look is None or look.report == "none":
+        return path
+    theory = look.report == "whole"
+    return launch.on_rank_zero(
+        lambda: report_room.write(
+            runs,
+            path,
+            lang=lang,
+            evaluations=evaluations[: len(runs)],
+            extra_runs=extra_runs,
+            theory=theory,
+        )
     )
+
+
+def _keep(run: Run, evaluation: Evaluation, show: Display) -> None:
+    """Write a first evaluation to the folder of its run, and show it."""
+    assert run.folder is not None
+    evaluation.save(run.folder)
+    for line in evaluation.lines():
+        show.note(line)
+    if evaluation.bound:
+        show.note(
+            f"  a first look: tightbound evaluate {run.folder} takes K = "
+            "5000 on the whole test split"
+        )
 
 
 def _run(run: Run | str | Path) -> Run:

@@ -36,6 +36,7 @@ from tightbound.runtime.reading import read_text
 
 FORMAT_VERSION = 3
 LAST_LINE = "# end of config.toml"  # a file without it was cut short
+MOST_SAMPLES = 10_000_000  # of an importance-sampled log p(x)
 MOST_BYTES = 4_000_000  # of a file of settings
 M = TypeVar("M", bound=BaseModel)
 
@@ -54,7 +55,7 @@ class TrainSettings(BaseModel):
     budget: PositiveFloat | None = Field(
         None, description="seconds that training may take; fits the steps to them"
     )
-    batch: PositiveInt = Field(128, description="examples per step")
+    batch: PositiveInt = Field(128, le=1_000_000_000, description="examples per step")
     optimizer: str = Field(
         "torch.optim.AdamW", description="import path of the optimiser"
     )
@@ -89,7 +90,9 @@ class TrainSettings(BaseModel):
         "auto", description="steps between validations"
     )
     validate_k: PositiveInt = Field(
-        64, description="samples of the importance-sampled log p(x) in the log"
+        64,
+        le=MOST_SAMPLES,
+        description="samples of the importance-sampled log p(x) in the log",
     )
     validate_n: PositiveInt = Field(
         256, description="validation examples for that log p(x)"
@@ -313,6 +316,24 @@ def assignments(pairs: Iterable[str]) -> dict[str, Any]:
     return values
 
 
+def keyed(settings: object, more: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """Settings given in Python by their keys, with further ones.
+
+    Raises:
+        TightboundError: They are no dict with texts as keys.
+    """
+    if settings is None:
+        settings = {}
+    if not isinstance(settings, Mapping) or not all(
+        isinstance(key, str) for key in settings
+    ):
+        raise TightboundError(
+            f"settings = {cut(repr(settings))} cannot be used: give a dict by keys, such as "
+            '{"train.lr": 0.001}'
+        )
+    return {**settings, **(more or {})}
+
+
 def key_path(key: str) -> list[str]:
     """`latent` or `recipe.latent` as ["recipe", "latent"].
 
@@ -478,9 +499,9 @@ def read_toml(path: Path | str) -> dict[str, Any]:
     return _tree(path, _file_text(path))
 
 
-def _file_text(path: Path | str) -> str:
+def _file_text(path: Path | str, errors: str = "strict") -> str:
     try:
-        return read_text(path, MOST_BYTES)
+        return read_text(path, MOST_BYTES, errors)
     except OSError as error:
         raise TightboundError(
             f"cannot read {cut(path)} ({os_reason(error)}): check the path"
@@ -531,7 +552,7 @@ def changed_key(config: Config, text: str) -> tuple[str, str, str] | None:
     Returns:
         The key, its value and its older value as TOML; None where all are equal.
     """
-    now = _flat(_tree("config.toml", to_toml(config)))
+    now = _flat(_tree("config.toml", to_text(config)))
     before = _flat(_tree("the settings in it", text))
     for key in sorted({*now, *before}):
         old = before.get(key)
@@ -555,9 +576,16 @@ def _shown(value: object) -> str:
     return "nothing" if value is None else repr(value)
 
 
+def to_text(config: Config) -> str:
+    """The complete settings as TOML that any program reads: names as \\xff if no UTF-8."""
+    raw = to_toml(config).encode("utf-8", "surrogateescape")
+    return raw.decode("utf-8", "backslashreplace")
+
+
 def write(path: Path, config: Config) -> None:
     """Write `config.toml` atomically, with a last line that marks its end."""
-    write_atomic(path, f"{to_toml(config)}{LAST_LINE}\n")
+    text = f"{to_toml(config)}{LAST_LINE}\n"
+    write_atomic(path, text.encode("utf-8", "surrogateescape"))
 
 
 def read(path: Path) -> Config:
@@ -567,7 +595,7 @@ def read(path: Path) -> Config:
         TightboundError: The file is missing, incomplete, of another format version or no
             run's config.
     """
-    text = _file_text(path)
+    text = _file_text(path, "surrogateescape")
     tree = _tree(path, text)
     version = tree.get("format_version")
     if not isinstance(version, int) or version < 1:

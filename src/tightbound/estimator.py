@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,7 +15,7 @@ from sklearn.base import (
     ClassNamePrefixFeaturesOutMixin,
     TransformerMixin,
 )
-from sklearn.utils import check_random_state
+from sklearn.utils import Tags, check_random_state
 from sklearn.utils.validation import (
     _check_feature_names,
     _check_n_features,
@@ -24,11 +25,13 @@ from sklearn.utils.validation import (
 )
 from torch import Tensor
 
-from tightbound.config import Config, configure
+from tightbound.config import MOST_SAMPLES, Config, configure, keyed
+from tightbound.data.formats.labels import NO_LABEL
+from tightbound.data.opening import plain_array
 from tightbound.evaluation import score
 from tightbound.runs.inputs import read_batch
 from tightbound.runs.run import Run
-from tightbound.runtime.errors import TightboundError
+from tightbound.runtime.errors import TightboundError, cut, whole_number
 from tightbound.training.console import Quiet
 from tightbound.training.run_training import fit
 
@@ -91,21 +94,22 @@ class VAEEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         """Train on X; a tenth of the rows is for validation and a tenth for testing.
 
         Args:
-            X: (n_samples, n_features), or a DataFrame, also with texts, categories, truth
-                values and times, or with {"data.fields": ...} in the settings.
+            X: (n_samples, n_features), also sparse, or a DataFrame, also with texts,
+                categories, truth values and times, or with {"data.fields": ...} in the
+                settings.
             y: Conditions of a conditional recipe, classes or numbers; ignored by others.
 
         Raises:
             TightboundError: A setting is unknown or cannot be used.
         """
         config = self._configure(X)
+        may_miss = config.recipe.missing != "refused"
+        X = plain_array(X, config.data.model_copy(update={"allow_missing": may_miss}))
         if self.fitted_on_frame_:
             _check_feature_names(self, X, reset=True)
             _check_n_features(self, X, reset=True)
         else:
-            finite: bool | str = True
-            if config.recipe.missing != "refused":
-                finite = "allow-nan"
+            finite: bool | str = "allow-nan" if may_miss else True
             X = validate_data(
                 self, X, dtype=FLOATS, ensure_min_samples=3, ensure_all_finite=finite
             )
@@ -116,16 +120,24 @@ class VAEEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         self._n_features_out = sum(self.run_.sites.values())
         return self
 
+    def __sklearn_tags__(self) -> Tags:
+        """The properties of the estimator for scikit-learn: it takes sparse matrices."""
+        tags: Tags = super().__sklearn_tags__()
+        tags.input_tags.sparse = True
+        return tags
+
     def _configure(self, X: object) -> Config:
-        settings = dict(self.settings or {})
+        settings = keyed(self.settings)
+        whole_number("k", self.k, 1, MOST_SAMPLES)
         has_fields = any(key.startswith("data.fields") for key in settings)
         self.fitted_on_frame_ = _is_frame(X)
         is_mixed = has_fields or (self.fitted_on_frame_ and _is_mixed(X))
-        seed = int(check_random_state(self.random_state).randint(2**31 - 1))
+        seed = _seed_of(self.random_state)
         values: dict[str, object] = {
             "latent": self.latent,
             "seed": seed,
             "device": "cpu",
+            "data.label": NO_LABEL,  # no column leaves X
         }
         if not is_mixed:
             values["data.domain"] = "real"
@@ -142,6 +154,7 @@ class VAEEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
             _check_feature_names(self, X, reset=False)
             _check_n_features(self, X, reset=False)
             return X
+        X = plain_array(X, self.run_.config.data)
         finite: bool | str = "allow-nan" if self.run_.spec.missing else True
         checked: Array = validate_data(
             self, X, dtype=FLOATS, reset=False, ensure_all_finite=finite
@@ -159,7 +172,7 @@ class VAEEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
             Posterior means (n_samples, latent), in the precision of X.
         """
         X = self._read(X)
-        z = self.run_.encode(X, condition).numpy()
+        z = _in_float64(self.run_).encode(X, condition).numpy()
         return z.astype(_float_type(X))
 
     def inverse_transform(
@@ -198,13 +211,14 @@ class VAEEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
             TightboundError: The recipe has no density, as an autoencoder.
         """
         X = self._read(X)
-        run = self.run_
+        run = _in_float64(self.run_)
         if not run.has_bound:
             raise TightboundError(
                 f"recipe {self.recipe!r} has no density, so no log p(x): fit recipe vae"
             )
         rows = read_batch(X, run.spec, run.config.data, condition)
-        return score(run, rows, self.k, run.config.seed)["log_px"].numpy()
+        k = whole_number("k", self.k, 1, MOST_SAMPLES)
+        return score(run, rows, k, run.config.seed)["log_px"].numpy()
 
     def score(self, X: DataFrame | ArrayLike, y: ArrayLike | None = None) -> float:
         """The mean of `score_samples`; higher is better.
@@ -234,11 +248,35 @@ class VAEEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
             (n_samples, n_features); a DataFrame where X was one in `fit`.
         """
         check_is_fitted(self, "run_")
-        seed = int(check_random_state(random_state).randint(2**31 - 1))
+        seed = _seed_of(random_state)
         x = self.run_.sample(n_samples, seed=seed, condition=condition, pixels="draw")
         if isinstance(x, Tensor):
             return x.numpy()
         return x
+
+
+def _in_float64(run: Run) -> Run:
+    """The run with its weights in float64, in which results do not depend on other rows.
+
+    In float32, sums over features differ in the last digits with the number of rows that
+    are computed together.
+    """
+    return Run(run.config, copy.deepcopy(run.model).double())
+
+
+def _seed_of(random_state: object) -> int:
+    """A seed drawn from a random state of scikit-learn.
+
+    Raises:
+        TightboundError: It is none.
+    """
+    try:
+        return int(check_random_state(random_state).randint(2**31 - 1))
+    except ValueError as error:
+        raise TightboundError(
+            f"random_state = {cut(repr(random_state))} cannot be used: give a whole number "
+            "from 0 to 4294967295, a RandomState, or None"
+        ) from error
 
 
 def _is_frame(X: object) -> bool:

@@ -105,7 +105,9 @@ def test_evaluate_prints_pure_json_and_keeps_it(run: Command, vae: Path) -> None
     out, _ = run("evaluate", vae, "--k", 70, "--json")
     found = json.loads(out)
     assert found["k"] == 70 and found["bound"] and found["terms"]["gap"]["mean"] > 0
-    assert json.loads((vae / "evaluation.json").read_text()) == found
+    kept = json.loads((vae / "evaluation.json").read_text())
+    assert len(kept.pop("sha256")) == 64
+    assert kept == found
     out, _ = run("evaluate", vae, "-k", 8, "--limit", 5)
     assert (
         "\nelbo " in out
@@ -279,7 +281,11 @@ def test_score_has_a_row_for_each_example(
         "log_px_se",
         "distortion",
         "rate",
+        "ess",
+        "pareto_k",
     ]
+    assert rows[0]["log_px_se"] == "", "5 samples have no tail that could be fitted"
+    assert 1 <= float(rows[0]["ess"]) <= 5
     assert len(rows) == 180 and rows[7]["row"] == "7"
     assert float(rows[0]["elbo"]) == pytest.approx(
         -float(rows[0]["distortion"]) - float(rows[0]["rate"]), abs=1e-2

@@ -280,3 +280,14 @@ def test_likelihoods_of_many_levels(levels: int) -> None:
     assert spec.shape == shape
     likelihood = LIKELIHOODS["discretized-logistic"](spec)
     assert likelihood.params <= 2
+
+
+def test_a_model_of_images_reads_a_built_in_set(tmp_path: Path) -> None:
+    root = tmp_path / "x"
+    root.mkdir()
+    for i in range(4):
+        Image.fromarray(greys(i)[:8, :8]).save(root / f"{i}.png")
+    for settings in (S(), S(bits=16)):
+        data = td.load(root, settings)
+        digits = td.read("digits", data.spec, data.settings)
+        assert tuple(digits.x.shape[1:]) == (1, 8, 8)

@@ -130,7 +130,7 @@ def test_a_wanted_domain_is_reached_in_one_read() -> None:
     items = Items([np.arange(i, i + 16).reshape(4, 4) % 17 for i in range(30)])
     reals = td.load(items, domains=("unit", "real"))
     assert items.asked == 30 and reals.spec.domain == "unit"
-    assert "as reals x / 16 in [0, 1]" in reals.notices[-1]
+    assert "as reals x / 16 in [0, 1]" in " ".join(reals.notices)
     assert reals.settings.domain == "unit" and reals.settings.levels == 17
     again = td.load(items, reals.settings)
     assert again.digest == reals.digest
@@ -191,7 +191,9 @@ def test_loader_with_its_own_validation() -> None:
     data = td.load(
         DataLoader(TensorDataset(x), batch_size=8), valid=x[:10], test=x[10:15].numpy()
     )
-    assert len(data.valid) == 10 and len(data.test) == 5 and len(data.notices) == 1
+    assert len(data.valid) == 10 and len(data.test) == 5 and len(data.notices) == 2
+    assert "5 of 5 test rows are equal to a training row" in data.notices[1]
+    assert data.notices[1].endswith("(of 40 that the stream begins with)")
 
 
 def test_loader_as_validation_and_as_new_data() -> None:

@@ -154,7 +154,7 @@ def faults(language: str, notes: Notes, found: dict[str, str]) -> list[str]:
 
 
 def figures(pattern: str, text: str) -> list[float]:
-    return [float(number) for number in re.findall(pattern + r"\s*(-?[\d.]+)", text)]
+    return [float(number) for number in re.findall(pattern + r"[\s≥]*(-?[\d.]+)", text)]
 
 
 def check_closer(found: dict[str, str]) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 from support.linear_gaussian import PATHS, problem
-from support.small import small_run
+from support.small import small_run, trained
 from torch import Tensor
 from torch.distributions import Independent, Normal
 
@@ -26,6 +26,7 @@ from tightbound.evaluation.estimators.amortization_gap import (
     local_parameters,
     parts,
 )
+from tightbound.evaluation.estimators.methods import score
 from tightbound.runs.run import Run, load
 from tightbound.runtime.errors import TightboundError
 
@@ -119,6 +120,21 @@ def test_the_search_over_features_moves_what_the_network_reads(
     run, x, log_px = linear("flat", shift=0.0, widen=0.5)
     wide = best_bound(run, x, 0)
     assert (log_px - wide["best"]).mean() > 0.2
+
+
+def test_the_features_of_a_conditional_model_have_its_condition_in_them(
+    tmp_path: Path,
+) -> None:
+    """With another q than a normal: before the search, the bound is that of the model itself."""
+    run = trained(tmp_path / "run", "conditional", posterior="full-normal")
+    batch = run.data.test.examples(torch.arange(40))
+    local = local_parameters(run, batch)
+    assert isinstance(local, FeatureParameters)
+    assert torch.equal(local.features(), run.model.features(batch))
+    bounds = best_bound(run, batch, 0, Search(rounds=0, k=256))
+    elbo = score(run, batch, 256, 1)["elbo"]
+    assert float((bounds["elbo"] - elbo).abs().mean()) < 0.2
+    assert float(elbo.std()) > 1
 
 
 # ---- two latents, against a grid

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import math
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -91,8 +92,8 @@ def test_neither_batch_size_nor_order_changes_a_figure(
     monkeypatch.setattr(estimates, "VALUES_AT_ONCE", 64 * 30)
     small = score(vae, x, 100, 0)
     for name, value in whole.items():
-        assert torch.allclose(turned[name], value[order], atol=1e-3), name
-        assert torch.allclose(small[name], value, atol=1e-3), name
+        same = partial(torch.allclose, atol=1e-3, equal_nan=True)
+        assert same(turned[name], value[order]) and same(small[name], value), name
     assert not torch.allclose(
         score(vae, x, 100, 1)["log_px"], whole["log_px"], atol=1e-3
     ), "but the seed does"
@@ -168,7 +169,8 @@ def test_beta_and_batch_size_do_not_change_what_the_figures_mean(
         run.config.model_copy(update={"recipe": plain}), run.model, None, run.data
     )
     for name, value in score(run, examples(run, 5), 10, 0).items():
-        assert torch.equal(value, score(twin, examples(run, 5), 10, 0)[name])
+        other = score(twin, examples(run, 5), 10, 0)[name]
+        assert torch.equal(value.nan_to_num(-1), other.nan_to_num(-1))
 
 
 def test_bad_questions_get_a_sentence(vae: Run) -> None:

@@ -55,8 +55,56 @@ def row(text: str, name: str) -> str:
     return next(line for line in text.splitlines() if line.startswith(f"{name}  "))
 
 
+BY_IMPORTANCE = {
+    "importance": Method("lower", 300, Mean(-29.0, 0.3), 0.1, None, {}, [], 1.0)
+}
+
+
+def test_an_exact_log_px_is_the_headline() -> None:
+    """log p(x) of all examples is importance sampling's plus the difference on the subset."""
+    shown = evaluation()
+    best = shown.headline
+    assert best is not None and best.exact and best.method == "quadrature"
+    assert best.log_px.mean == pytest.approx(-28.5)
+    assert best.gap.mean == pytest.approx(1.914)
+    assert best.gap.mean == pytest.approx(best.log_px.mean - TERMS["elbo"].mean)
+    assert best.bits_per_dim is not None
+    assert best.bits_per_dim.mean == pytest.approx(0.65 * 28.5 / 29.0)
+    lines = str(shown).splitlines()
+    assert lines[7].split()[:2] == ["log_px", "-28.50"]
+    assert lines[7].endswith("exact, by quadrature") and lines[8].endswith("exact")
+    assert "log_px   0.6388" in re.sub("   +", "   ", str(shown))
+    assert shown.to_json()["headline"]["log_px"]["mean"] == pytest.approx(-28.5)
+
+
+@pytest.mark.parametrize(("above", "clear"), [(3.0, True), (0.03, False), (0.4, False)])
+def test_ais_well_above_importance_sampling_is_the_headline_with_its_bracket(
+    above: float, clear: bool
+) -> None:
+    difference = Mean(above, 0.3 if above == 0.4 else 0.01)
+    annealed = Method("lower", 60, Mean(-26.0, 0.3), 0.1, difference, {}, [], 1.0)
+    bdmc = BDMCGap(20, Mean(1, 1), Mean(1, 1), Mean(0.07, 0.02), [], {"start": "q"}, 1)
+    methods = {**BY_IMPORTANCE, "ais-q": annealed}
+    shown = evaluation(methods=methods, bdmc_gap=bdmc)
+    assert (shown.headline is not None) == clear
+    text = str(shown)
+    assert ("at most about 0.07 more" in text) == clear
+    assert row(text, "log_px").split()[1] == (
+        f"{above - 29:.2f}" if clear else "-29.00"
+    )
+
+
+def test_a_bound_of_unknown_error_is_printed_as_one() -> None:
+    tails = {"median": 0.5, "above_0.7": 0.1}
+    heavy = Method("lower", 300, Mean(-29.0, 0.3), math.nan, None, {}, [], 1.0, tails)
+    shown = evaluation(methods={"importance": heavy}, inference_gap=None)
+    assert shown.one_sided and "≥ -29.00 ± 10.25" in row(str(shown), "log_px")
+    assert "≥ 1.41" in re.sub(" +", " ", row(str(shown), "gap"))
+    assert shown.to_json()["methods"]["importance"]["noise"] is None
+
+
 def test_the_terms_are_a_table_with_aligned_columns_and_units() -> None:
-    text = str(evaluation())
+    text = str(evaluation(methods=BY_IMPORTANCE))
     lines = text.splitlines()
     assert lines[0] == "vae: 300 test examples, mean ± standard error"
     assert re.fullmatch(r"term +nats per example  definition", lines[2])

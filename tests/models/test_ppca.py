@@ -1,12 +1,21 @@
-"""The linear-Gaussian model has a known optimum: training must find it."""
+"""The linear-Gaussian model has a known optimum: it is solved for, and training by gradients
+finds it too.
+"""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import Any
 
+import numpy as np
+import pytest
 import torch
+from scipy import stats
 from sklearn.decomposition import PCA
+from support.trainings import Listener
 
+import tightbound as tb
 from tightbound.config import configure
 from tightbound.evaluation import evaluate
 from tightbound.training.console import Quiet
@@ -24,11 +33,15 @@ SETTINGS = {
 
 
 def test_ppca_reaches_the_likelihood_of_principal_components(tmp_path: Path) -> None:
-    """scikit-learn's PCA.score is the exact mean log-likelihood of the optimum (Tipping and Bishop
-    1999, eq. 3).
+    """By gradients, as a recipe of another name with the same parts.
+
+    scikit-learn's PCA.score is the exact mean log-likelihood of the optimum (Tipping and
+    Bishop 1999, eq. 3).
     """
+    config = configure("digits", "ppca", values=SETTINGS)
+    parts = config.recipe.model_copy(update={"name": "linear"})
     run = fit(
-        configure("digits", "ppca", values=SETTINGS),
+        config.model_copy(update={"recipe": parts}),
         "digits",
         tmp_path / "run",
         Quiet(),
@@ -44,3 +57,85 @@ def test_ppca_reaches_the_likelihood_of_principal_components(tmp_path: Path) -> 
         "the diagonal posterior is exact at the optimum"
     )
     assert 0 <= found["gap"].mean < 0.5
+
+
+def rows_of(kind: str) -> np.ndarray:
+    rng = np.random.default_rng(0)
+    if kind == "few rows":
+        return rng.normal(size=(57, 3)) @ rng.normal(size=(3, 8)) + rng.normal(
+            size=(57, 8)
+        )
+    if kind == "fewer rows than columns":
+        return rng.normal(size=(40, 60)) * np.linspace(0.5, 3, 60)
+    x = rng.normal(size=(200, 6)) * [1.0, 2.0, 1e-3, 50.0, 0.3, 4.0]
+    x[:, 4] = 7.5  # constant
+    return x + 100
+
+
+def by_eigenvalues(train: np.ndarray, latent: int, least: float) -> Any:
+    """The normal distribution of the optimum, Tipping and Bishop 1999, eq. 7 and 8."""
+    cov = np.cov(train.T, bias=True)
+    values, vectors = np.linalg.eigh(cov)
+    noise = max(values[: len(values) - latent].mean(), least**2)
+    w = vectors[:, -latent:] * np.sqrt(np.maximum(values[-latent:] - noise, 0))
+    return stats.multivariate_normal(train.mean(0), w @ w.T + noise * np.eye(len(cov)))
+
+
+@pytest.mark.parametrize("kind", ["few rows", "fewer rows than columns", "constant"])
+def test_the_closed_form_is_the_optimum(kind: str, tmp_path: Path) -> None:
+    settings = {"latent": 2, "train.steps": 700}
+    show = Listener()
+    config = configure("rows", "ppca", values=settings)
+    run = fit(config, rows_of(kind), tmp_path / "run", show)
+    assert any("solved in closed form" in line for line in show.said)
+    train = run.data.train.batch(torch.arange(len(run.data.train))).double().numpy()
+    x = run.data.test.batch(torch.arange(len(run.data.test)))
+    exact = by_eigenvalues(train, 2, 0).logpdf(x.double().numpy())
+    terms = tb.score(run, x, 100, 0)
+    assert np.abs(terms["log_px"].numpy() - exact).max() < 0.02
+    assert float(run.model(x, k=50).log_w.std(0).max()) < 0.02, "q is the posterior"
+    assert (terms["log_px_se"] < 0.02).all()
+    quadrature = tb.log_px(run.model, x, "quadrature")
+    assert np.abs(quadrature.values.numpy() - exact).max() < 1e-3
+    log = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").open()]
+    assert [line["event"] for line in log] == ["start", "note", "epoch"]
+    assert run.config.train.steps == 1 and log[-1]["step"] == 1
+
+
+def test_a_solved_run_resumes_evaluates_and_has_a_report(tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    run = tb.train("digits", "ppca", out=out, display="none", settings={"latent": 2})
+    weights = {name: value.clone() for name, value in run.model.state_dict().items()}
+    again = tb.train("digits", "ppca", out=out, display="none", resume=True)
+    for name, value in again.model.state_dict().items():
+        assert torch.equal(value, weights[name])
+    assert (out / "report.html").is_file() and (out / "evaluation.json").is_file()
+    assert torch.equal(tb.load(out).model.likelihood.base, weights["likelihood.base"])
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{"objective.beta": 4.0}, {"posterior.scale": "predicted"}, {"network": "mlp"}],
+)
+def test_other_parts_than_the_recipes_are_trained_by_steps(
+    settings: dict[str, object], tmp_path: Path
+) -> None:
+    values = {"latent": 2, "train.steps": 3, "data.domain": "real", **settings}
+    run = fit(
+        configure("digits", "ppca", values=values), "digits", tmp_path / "r", Quiet()
+    )
+    assert run.config.train.steps == 3
+
+
+def test_as_many_features_as_columns_leave_no_noise_to_estimate(tmp_path: Path) -> None:
+    """The covariance is then that of the data, and the noise the least that the model has."""
+    rng = np.random.default_rng(1)
+    rows = rng.normal(size=(300, 3)) @ rng.normal(size=(3, 3))
+    config = configure("rows", "ppca", values={"latent": 4})
+    run = fit(config, rows, tmp_path / "run", Quiet())
+    train = run.data.train.batch(torch.arange(len(run.data.train))).double().numpy()
+    x = run.data.test.batch(torch.arange(20))
+    cov = np.cov(train.T, bias=True)
+    exact = stats.multivariate_normal(train.mean(0), cov).logpdf(x.double().numpy())
+    drawn = tb.score(run, x, 100, 0)["log_px"].numpy()
+    assert np.abs(drawn - exact).max() < 0.1

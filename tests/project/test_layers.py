@@ -16,7 +16,8 @@ import pytest
 ROOT = Path(__file__).parents[2] / "src" / "tightbound"
 ORDER = """runtime | distributions | core |
     components.networks components.posteriors components.priors components.likelihoods
-    components.objectives data | models | config | runs | training evaluation | report | api |
+    components.objectives data | models | config | runs |
+    training evaluation exporting | report | api |
     estimator | cli | __main__"""
 LEVEL = {
     room: level

@@ -24,7 +24,14 @@ WITH_OTHERS = {
     "markupsafe": "jinja2",
     "braceexpand": "webdataset",
 }
-LATE = {"datasets", "h5py", "webdataset", "zarr"}  # imported by name, see `need`
+LATE = {
+    "datasets",
+    "h5py",
+    "webdataset",
+    "zarr",
+    "onnx",
+    "onnxscript",
+}  # imported by name, see `need`
 
 
 def requirements(lines: list[str]) -> dict[str, str]:
@@ -36,7 +43,9 @@ def requirements(lines: list[str]) -> dict[str, str]:
 def declared_lines() -> list[str]:
     """Return what the package and its extras for data require."""
     extras = PROJECT["optional-dependencies"]
-    needed = [line for name in ("data", "hf", "webdataset") for line in extras[name]]
+    needed = [
+        line for name in ("data", "hf", "webdataset", "export") for line in extras[name]
+    ]
     return [*PROJECT["dependencies"], *needed]
 
 
@@ -63,7 +72,9 @@ def test_what_the_code_imports_is_declared_and_nothing_else() -> None:
     declared = {MODULES.get(name, name) for name in requirements(lines)}
     assert (imported() - WITH_OTHERS.keys()) | LATE == declared
     assert set(WITH_OTHERS.values()) <= declared
-    assert PROJECT["optional-dependencies"]["all"] == ["tightbound[data,hf,webdataset]"]
+    assert PROJECT["optional-dependencies"]["all"] == [
+        "tightbound[data,hf,webdataset,export]"
+    ]
 
 
 def test_the_lowest_versions_are_those_that_are_declared() -> None:

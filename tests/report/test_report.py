@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import replace
+from html import unescape
 from pathlib import Path
 from typing import Any
 
@@ -353,6 +354,57 @@ def test_the_account_says_of_how_many_images_and_what_few_samples_are_worth(
     assert (
         "effective sample size" not in words
         and "K = 8 draws; on average slightly below" in words
+    )
+
+
+def words_above_contents(html: str) -> str:
+    """The words of a page up to its table of contents."""
+    body = html[html.index("<body") : html.index("<nav")]
+    return unescape(re.sub(r"<[^>]+>", "", body))
+
+
+HEADLINE: dict[str, Any] = {
+    "method": "ais-q",
+    "exact": False,
+    "n": 7,
+    "log_px": {"mean": -31.25, "se": 0.5},
+    "gap": {"mean": 6.75, "se": 0.25},
+    "above": {"mean": 2.5, "se": 0.1},
+    "bdmc_gap": 0.04,
+    "bits_per_dim": {"mean": 0.7125, "se": 0.01},
+}
+
+
+def test_the_closest_log_px_is_the_headline_in_both_languages(tmp_path: Path) -> None:
+    """log p(x) = ELBO + KL with the annealed or the exact figure, and the bits with it."""
+    run = untrained("digits", "vae")
+    tree = evaluation.evaluate(run, k=30, limit=9).to_json()
+    tree["headline"] = HEADLINE
+    for lang in ("en", "ko"):
+        path = report.write([run], tmp_path / "r.html", evaluations=[tree], lang=lang)
+        html = path.read_text(encoding="utf-8")
+        head = words_above_contents(html)
+        assert "−31.25" in head and "6.75" in head and "ais-q" in head
+        assert "2.50" in head and "0.04" in head and "≥" not in head
+        assert "0.713" in Page(html).text or "0.712" in Page(html).text
+    exact = HEADLINE | {"exact": True, "method": "quadrature", "bdmc_gap": None}
+    tree["headline"] = exact
+    path = report.write([run], tmp_path / "r.html", evaluations=[tree])
+    words = Page(path.read_text(encoding="utf-8")).text
+    assert "are exact, by quadrature on 7 test images" in words
+    assert "At K = 30 this is a lower bound" not in words
+
+
+def test_a_bound_on_one_side_is_shown_as_one(tmp_path: Path) -> None:
+    run = untrained("digits", "vae")
+    tree = evaluation.evaluate(run, k=30, limit=9).to_json()
+    tree["headline"] = None
+    tree["methods"]["importance"]["pareto_k"] = {"median": 0.9, "above_0.7": 0.5}
+    path = report.write([run], tmp_path / "r.html", evaluations=[tree])
+    html = path.read_text(encoding="utf-8")
+    head = words_above_contents(html)
+    assert (
+        head.count("≥") == 2 and "the distance from the true value is not known" in head
     )
 
 

@@ -13,6 +13,7 @@ from support.small import SMALL
 
 import tightbound as tb
 from tightbound.config import TrainSettings
+from tightbound.runtime.progress import listening
 from tightbound.training import autotune as trial
 from tightbound.training import run_training as fit
 from tightbound.training.step.module import Step
@@ -25,7 +26,7 @@ class Fake:
 
     times: dict[tuple[str, str], float]
 
-    def __init__(self, trainer: Any) -> None:
+    def __init__(self, trainer: Any, patience: float = 0.0) -> None:
         self.trainer = trainer
         self.first_step = 30.0
 
@@ -105,6 +106,68 @@ def test_a_budget_is_the_length_of_its_run(timed: type[Fake]) -> None:
     )  # 25 s are saved, 30 s the price
 
 
+def test_trials_stay_within_a_tenth_of_the_budget(
+    timed: type[Fake], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Compiling is tried only where it ends in time, and slow steps are not compared."""
+    timed.times = {
+        ("float32", "off"): 0.010,
+        ("bfloat16", "off"): 0.001,
+        ("float32", "on"): 0.001,
+        ("bfloat16", "on"): 0.001,
+    }
+    assert decided(TrainSettings(budget=1190.0), 0) == ("float32", "off", 0), (
+        "the first step of the trial takes 30 s"
+    )
+    monkeypatch.setattr(
+        timed,
+        "__init__",
+        lambda self, trainer, patience=0.0: setattr_all(self, trainer),
+    )
+    assert decided(TrainSettings(budget=1190.0), 0) == ("bfloat16", "off", 1)
+    assert decided(TrainSettings(budget=1300.0), 0) == ("bfloat16", "off", 1)
+    timed.times["bfloat16", "on"] = 0.0001
+    assert decided(TrainSettings(budget=1190.0), 0) == ("bfloat16", "off", 1), (
+        "a twentieth is less than the 60 s of compiling"
+    )
+    assert decided(TrainSettings(budget=1300.0), 0) == ("bfloat16", "on", 2)
+
+
+def setattr_all(fake: Fake, trainer: Any) -> None:
+    """A trial whose first step is quick."""
+    fake.trainer = trainer
+    fake.first_step = 0.5
+
+
+def test_windows_end_with_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+    monkeypatch.setattr(trial, "now", lambda: now[0])
+
+    class Slow:
+        def seconds_per_step(self) -> float:
+            now[0] += 10.0
+            return 10.0
+
+    assert trial.time_in_turn([Slow(), Slow()], until=15.0) == [10.0, 10.0]  # type: ignore[list-item]
+    assert now[0] == 20.0, "one round, of two windows"
+
+
+def test_phases_of_trials_are_reported(timed: type[Fake]) -> None:
+    timed.times = {
+        ("float32", "off"): 0.010,
+        ("bfloat16", "off"): 0.02,
+        ("float32", "on"): 0.009,
+    }
+    said: list[str] = []
+    with listening(said.append):
+        decided(TrainSettings(budget=1800.0), 0)
+    assert said == [
+        "timing steps, to choose precision and compilation ...",
+        "timing steps in float32 and bfloat16 ...",
+        "compiling a step, and timing it ...",
+    ]
+
+
 def test_what_the_user_says_is_not_timed(timed: type[Fake]) -> None:
     timed.times = {}
     asked = TrainSettings(precision="bfloat16", compile="off")
@@ -121,7 +184,7 @@ def test_a_trial_takes_steps_and_the_run_starts_clean(
     monkeypatch.setattr(trial, "bfloat16_pays", lambda device: True)
     monkeypatch.setattr(trial, "LEAST_STEPS", 1)
     monkeypatch.setattr(trial, "WINDOW", 0.01)
-    monkeypatch.setattr(trial, "time_in_turn", lambda trials: [2.0, 1.0])
+    monkeypatch.setattr(trial, "time_in_turn", lambda trials, until: [2.0, 1.0])
     values = {**SMALL, "train.steps": 6}
     run = tb.train(
         "digits", out=tmp_path / "a", settings=values, display="none", report=False
@@ -167,7 +230,9 @@ def test_only_the_run_looks_at_data_to_start_its_parts(
     monkeypatch.setattr(trial, "LEAST_STEPS", 1)
     monkeypatch.setattr(trial, "WINDOW", 0.01)
     monkeypatch.setattr(
-        trial, "time_in_turn", lambda trials: trials_made.extend(trials) or [1.0, 2.0]
+        trial,
+        "time_in_turn",
+        lambda trials, until: trials_made.extend(trials) or [1.0, 2.0],
     )
     values = {**SMALL, "train.steps": 6, "latent": 64}
     tb.train(

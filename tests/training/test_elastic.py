@@ -4,6 +4,7 @@ of a quiet one.
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import signal
@@ -14,52 +15,47 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from support.scale_page import commands
 
 LONG = bool(os.environ.get("TIGHTBOUND_LONG"))
-KILLS = {"ddp": 20 if LONG else 2, "fsdp2": 5}
+KILLS = {"ddp": 10 if LONG else 2, "fsdp2": 10}
 STEPS = 120
-PROGRAM = """
-import sys, torch
-torch.set_num_threads(1)
-import tightbound as tb
-keys = {"recipe.size": "s", "latent": 3, "train.batch": 32}
-keys |= {"train.validate_every": 10, "train.validate_n": 4}
-keys |= {"train.steps": int(sys.argv[3]), "train.save_seconds": 0, "data.binarize": "dynamic"}
-keys |= {"train.parallel": sys.argv[4]}
-tb.train(sys.argv[1], out=sys.argv[2], display="none", report=False, settings=keys)
-"""
+SETTINGS = {
+    "recipe.size": "s",
+    "latent": 3,
+    "train.batch": 32,
+    "train.validate_every": 10,
+    "train.validate_n": 4,
+    "train.steps": STEPS,
+    "train.save_seconds": 0,
+    "data.binarize": "dynamic",
+}
+EVALUATES = "diagnosis ..."  # the line with which the evaluation begins
 
 
 def start(folder: Path, out: str, parallel: str) -> subprocess.Popen[str]:
-    torchrun = [
-        sys.executable,
-        "-m",
-        "torch.distributed.run",
-        "--standalone",
-        "--nproc-per-node",
-        "2",
-    ]
-    torchrun += [
-        "--max-restarts",
-        str(3 * KILLS[parallel]),
-        "--monitor-interval",
-        "0.1",
-    ]
-    words = [
-        str(folder / "program.py"),
-        str(folder / "x.npy"),
-        str(folder / out),
-        str(STEPS),
-        parallel,
-    ]
+    """The second command of docs/scale.md on one machine, with small data and settings."""
+    words = commands()[1]
+    words = words[words.index("-m") :]
+    for word, value in (("DATA", "x.npy"), ("/shared/runs/big", out)):
+        words[words.index(word)] = str(folder / value)
+    words[words.index("train.parallel=fsdp2")] = f"train.parallel={parallel}"
+    words += [f"{key}={value}" for key, value in SETTINGS.items()]
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    torchrun += ["--nproc-per-node", "2", "--max-restarts", str(3 * KILLS[parallel])]
     env = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
-    return subprocess.Popen(
-        [*torchrun, *words],
-        env=env,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    with (folder / f"{out}.err").open("w") as stderr:
+        return subprocess.Popen(
+            [*torchrun, "--monitor-interval", "0.1", *words, "--device", "cpu"],
+            env=env,
+            stdout=subprocess.DEVNULL,
+            stderr=stderr,
+            text=True,
+        )
+
+
+def said(folder: Path, out: str) -> str:
+    return (folder / f"{out}.err").read_text()
 
 
 def workers(agent: int) -> list[int]:
@@ -93,35 +89,21 @@ def test_killed_workers_end_with_the_weights_of_a_quiet_run(
     tmp_path: Path, parallel: str
 ) -> None:
     wanted = KILLS[parallel]
-    (tmp_path / "program.py").write_text(PROGRAM)
     np.save(
         tmp_path / "x.npy",
         np.random.RandomState(0).randint(0, 256, (300, 8, 8)).astype(np.uint8),
     )
-    quiet, chance, kills = (
-        start(tmp_path, "quiet", parallel),
-        random.Random(20261124),
-        0,
-    )
+    quiet = start(tmp_path, "quiet", parallel)
+    chance = random.Random(20261124)
     loud = start(tmp_path, "loud", parallel)
-    began = time.monotonic()
-    while loud.poll() is None and time.monotonic() < began + 60 + 30 * wanted:
-        at = (
-            chance.randrange(0, STEPS - 20)
-            if kills
-            else chance.randrange(10, STEPS // 2)
-        )
-        while loud.poll() is None and reached(tmp_path / "loud") < at:
-            time.sleep(0.02)
-        time.sleep(chance.uniform(0, 0.3))
-        alive = workers(loud.pid)
-        if kills < wanted and alive and loud.poll() is None:
-            os.kill(chance.choice(alive), signal.SIGKILL)
-            kills += 1
-        time.sleep(0.2)
-    for name, process in (("quiet", quiet), ("loud", loud)):
-        _, said = process.communicate(timeout=120)
-        assert process.returncode == 0, (name, said[-3000:])
+    try:
+        kills = kill_workers(tmp_path, loud, wanted, chance)
+        for name, process in (("quiet", quiet), ("loud", loud)):
+            process.wait(timeout=120)
+            assert process.returncode == 0, (name, said(tmp_path, name)[-3000:])
+    finally:
+        quiet.kill()
+        loud.kill()
     assert kills == wanted, "the run ended before it was disturbed"
     resumed = (tmp_path / "loud" / "log.jsonl").read_text().count('"event": "resume"')
     assert resumed >= 1, "some kill came after the first state"
@@ -129,3 +111,35 @@ def test_killed_workers_end_with_the_weights_of_a_quiet_run(
         assert (tmp_path / "loud" / name).read_bytes() == (
             tmp_path / "quiet" / name
         ).read_bytes(), name
+    pair = [
+        json.loads((tmp_path / out / "evaluation.json").read_text())
+        for out in ("quiet", "loud")
+    ]
+    assert pair[0]["terms"] == pair[1]["terms"]
+    assert (tmp_path / "loud" / "report.html").is_file()
+
+
+def kill_workers(
+    folder: Path, loud: subprocess.Popen[str], wanted: int, chance: random.Random
+) -> int:
+    """Kill workers at random steps of the training, the last one in the evaluation."""
+    began = time.monotonic()
+    kills = 0
+    while loud.poll() is None and time.monotonic() < began + 60 + 30 * wanted:
+        at = chance.randrange(10, STEPS - 20)
+        last = kills == wanted - 1
+        while loud.poll() is None and not (
+            EVALUATES in said(folder, "loud")
+            if last
+            else reached(folder / "loud") >= at
+        ):
+            time.sleep(0.02)
+        alive = workers(loud.pid)
+        if kills < wanted and alive and loud.poll() is None:
+            os.kill(chance.choice(alive), signal.SIGKILL)
+            kills += 1
+        if kills == wanted:
+            break
+        while loud.poll() is None and not (set(workers(loud.pid)) - set(alive)):
+            time.sleep(0.02)  # until torchrun has started others
+    return kills

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import io
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 
 from cyclopts.exceptions import (
     CycloptsError,
@@ -14,15 +14,23 @@ from cyclopts.exceptions import (
     UnknownOptionError,
 )
 
-from tightbound.cli import bench, commands  # noqa: F401  (their commands)
+from tightbound.cli import bench, commands, streams  # noqa: F401  (their commands)
 from tightbound.cli.app import Stopped, app
 from tightbound.cli.fit_prior import fit_prior  # noqa: F401  (its command)
-from tightbound.runtime.errors import TightboundError, nearest
+from tightbound.runtime.errors import (
+    TightboundError,
+    cut,
+    machine_reason,
+    nearest,
+    os_reason,
+)
 from tightbound.runtime.progress import listening
+from tightbound.runtime.signals import in_words, raised, signal_number
+from tightbound.training.console import display, reporter
 
 BUG = 1
 USAGE = 2
-INTERRUPTED = 130
+SIGNAL = 128  # and the number of the signal
 PIPE = 141
 SHARED = ("train", "evaluate", "encode", "score")  # by torchrun
 
@@ -30,19 +38,32 @@ SHARED = ("train", "evaluate", "encode", "score")  # by torchrun
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command line (without the program's name) and return its exit status.
 
-    0: done; 1: a bug; 2: a mistake of the user, one sentence on standard error; 130: Ctrl-C;
+    0: done; 1: a bug; 2: a mistake of the user, one sentence on standard error; 130: Ctrl-C,
+    143: SIGTERM, 129: SIGHUP (128 and the number of the signal);
     141: the reader of the output has closed it.
     """
     words = list(sys.argv[1:] if argv is None else argv)
-    _prepare_process()
+    with streams.prepared():
+        try:
+            status = _run(words)
+            sys.stdout.flush()
+        except BrokenPipeError:
+            streams.discard_output()
+            return PIPE
+        except TightboundError as error:  # of the output, at its end
+            return _mistake(error)
+    return status
 
-    def report(line: str) -> None:
-        if "--quiet" not in words:
-            print(line, file=sys.stderr, flush=True)
 
+def _run(words: list[str]) -> int:
+    """Run a command line and return its exit status; an error becomes a sentence."""
+
+    kind = "auto"
+    if "--quiet" in words or not _is_rank_zero():
+        kind = "none"
     try:
         _check_launch(words)
-        with listening(report):
+        with raised(), listening(reporter(display(kind))):
             app(
                 words,
                 result_action="return_value",
@@ -53,26 +74,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (CycloptsError, TightboundError) as error:
         return _mistake(error)
     except Stopped as stopped:
-        if os.environ.get("RANK", "0") != "0":
-            return INTERRUPTED
-        return _say(str(stopped), INTERRUPTED, "")
-    except KeyboardInterrupt:
-        return _say("interrupted", INTERRUPTED, "")
+        status = SIGNAL + stopped.number
+        return _say(str(stopped), status, "") if _is_rank_zero() else status
+    except KeyboardInterrupt as stop:
+        number = signal_number(stop)
+        return _say(in_words(number), SIGNAL + number, "")
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return PIPE
+        raise
     except SystemExit as end:
+        if isinstance(end.__context__, BrokenPipeError):  # rich ends the process so
+            raise end.__context__ from None
         return end.code if isinstance(end.code, int) else 0
     except Exception as error:
         return _unexpected(error)
     return 0
-
-
-def _prepare_process() -> None:
-    """Let any terminal show the output."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace")  # a terminal without ± shows ?
 
 
 def _mistake(error: CycloptsError | TightboundError) -> int:
@@ -84,8 +99,12 @@ def _mistake(error: CycloptsError | TightboundError) -> int:
 
 def _check_launch(words: list[str]) -> None:
     """Refuse a command in a launch by torchrun if its work cannot be shared."""
-    processes = int(os.environ.get("WORLD_SIZE", "1"))
-    if processes > 1 and words and words[0] not in SHARED:
+    from tightbound.runtime.launch_context import launch_variables
+
+    if not words or words[0] not in app or words[0].startswith("-"):
+        return
+    launch = launch_variables()
+    if launch is not None and launch.world_size > 1 and words[0] not in SHARED:
         raise TightboundError(
             f"tightbound {words[0]} is not shared out over processes, only "
             f"{', '.join(SHARED[:-1])} and {SHARED[-1]} are: leave out torchrun"
@@ -99,7 +118,17 @@ def _speaks(error: TightboundError) -> bool:
     """
     from tightbound.runtime.launch_context import WorkerError
 
-    return os.environ.get("RANK", "0") == "0" or isinstance(error, WorkerError)
+    return _is_rank_zero() or isinstance(error, WorkerError)
+
+
+def _is_rank_zero() -> bool:
+    """True unless the environment, as torchrun sets it, gives another rank."""
+    from tightbound.runtime.launch_context import own_rank
+
+    try:
+        return own_rank() == 0
+    except TightboundError:
+        return True
 
 
 def _say(sentence: str, status: int, prefix: str = "tightbound: error: ") -> int:
@@ -107,7 +136,8 @@ def _say(sentence: str, status: int, prefix: str = "tightbound: error: ") -> int
         import traceback
 
         traceback.print_exc()
-    print(f"{prefix}{' '.join(sentence.split())}", file=sys.stderr, flush=True)
+    with suppress(BrokenPipeError):
+        print(f"{prefix}{' '.join(sentence.split())}", file=sys.stderr, flush=True)
     return status
 
 
@@ -125,7 +155,8 @@ def _unexpected(error: Exception) -> int:
         )
     if isinstance(error, OSError) and error.filename and error.strerror:
         return _say(
-            f"cannot use {error.filename} ({error.strerror}): check the path and its permissions",
+            f"cannot use {cut(error.filename)} ({os_reason(error)}): check the path and its "
+            "permissions",
             USAGE,
         )
     if is_out_of_memory(error):
@@ -133,6 +164,9 @@ def _unexpected(error: Exception) -> int:
             "out of memory: try fewer examples at once, --device cpu, or a smaller model",
             USAGE,
         )
+    reason = machine_reason(error)
+    if reason is not None:
+        return _say(f"the machine refuses ({reason}): then run it again", USAGE)
     text = " ".join(str(error).split()) or "no message"
     return _say(
         f"{type(error).__name__}: {text}; set TIGHTBOUND_DEBUG=1 for the traceback", BUG
@@ -158,11 +192,11 @@ def _usage(error: CycloptsError) -> str:
 def _unknown_command(error: UnknownCommandError) -> str:
     word = (error.unused_tokens or [""])[0]
     names = [name for name in app if not name.startswith("-")]
-    return f"unknown command {word!r}: {nearest(word, names)}"
+    return f"unknown command {cut(repr(word))}: {nearest(word, names)}"
 
 
 def _unknown_option(error: UnknownOptionError, command: str) -> str:
     name = error.token.keyword or error.token.value
     names = [n for argument in error.argument_collection for n in argument.names]
     options = [name for name in names if name.startswith("--")]
-    return f"unknown option {name!r} of {command}: {nearest(name, options)}"
+    return f"unknown option {cut(repr(name))} of {command}: {nearest(name, options)}"

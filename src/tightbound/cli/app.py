@@ -26,4 +26,8 @@ app = App(
 
 
 class Stopped(Exception):
-    """Ctrl-C in a command that can be continued; its text is how."""
+    """Ctrl-C, SIGTERM or SIGHUP in a command that can be continued; its text is how."""
+
+    def __init__(self, text: str, number: int) -> None:
+        super().__init__(text)
+        self.number = number

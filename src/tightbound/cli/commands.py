@@ -5,7 +5,6 @@ The work is done in `api` and `outputs`, which are imported when a command runs.
 
 from __future__ import annotations
 
-import os
 import shlex
 import sys
 from pathlib import Path
@@ -82,7 +81,10 @@ def train(
         Parameter(help="run code that --config or the config.toml of --resume names"),
     ] = False,
     budget: Annotated[
-        str | None, Parameter(help="fit the steps to a time: 90s, 15min, 2h")
+        str | None,
+        Parameter(
+            help="time from the command to the report: 90s, 15min, 2h; fits the steps to it"
+        ),
     ] = None,
     device: Annotated[str | None, Parameter(help="auto, cpu or cuda")] = None,
     lang: Language = "en",
@@ -90,6 +92,13 @@ def train(
     quiet: Quiet = False,
 ) -> None:
     """Train a model on DATA: a run folder with weights, log, evaluation and report."""
+    from tightbound.runtime.time_budget import TimeBudget, parse_duration
+
+    limit = None
+    if budget is not None:
+        limit = TimeBudget(
+            parse_duration(budget)
+        )  # from here: torch is not imported yet
     from tightbound.config import assignments
 
     pairs = list(set_ or [])
@@ -100,7 +109,7 @@ def train(
     options: dict[str, Any] = {
         "config": config,
         "seed": seed,
-        "budget": budget,
+        "budget": limit,
         "device": device,
         "resume": resume,
         "overwrite": overwrite,
@@ -118,8 +127,11 @@ def _train(
     options: dict[str, Any],
     values: Any,
 ) -> None:
-    """Train and print the folder; after Ctrl-C, the command that resumes."""
+    """Train and print the folder; after a signal, the command that resumes."""
     from tightbound import api
+    from tightbound.runs.folder import RunFolder
+    from tightbound.runtime.launch_context import own_rank
+    from tightbound.runtime.signals import in_words
 
     try:
         run = api.train(data, recipe, out=out, settings=values, **options)
@@ -131,11 +143,14 @@ def _train(
         if options["device"]:
             words += ["--device", options["device"]]
         raise Stopped(
-            f"interrupted, the state is saved; go on with: {shlex.join(words)}"
+            f"{in_words(stop.number)}, the state is saved; go on with: {shlex.join(words)}",
+            stop.number,
         ) from None
-    if os.environ.get("RANK", "0") == "0":
+    if own_rank() == 0:
         print(f"run: {run.folder}")
-        print(f"report: {run.folder}/report.html")
+        report = RunFolder(Path(str(run.folder))).report_file
+        if report.exists():
+            print(f"report: {report}")
 
 
 @app.command(group=LEARN)
@@ -197,6 +212,7 @@ def evaluate(
     """
     from tightbound import api
     from tightbound.cli import evaluation_file, outputs, tables
+    from tightbound.runtime.signals import in_words, signal_number
 
     evaluation_file.check(out)
     options: dict[str, Any] = {
@@ -211,15 +227,14 @@ def evaluate(
         "limit": limit,
     }
     try:
-        with (
-            outputs.shared(loading) as launch,
-            tables.progress("evaluating", quiet or not launch.is_rank_zero) as tick,
-        ):
+        with outputs.shared(loading) as launch:
             trained = outputs.load(run, loading, skip_bad=skip_bad)
-            evaluation = api.evaluate(trained, data, **options, tick=tick)
-    except KeyboardInterrupt:
+            evaluation = api.evaluate(trained, data, **options)
+    except KeyboardInterrupt as stop:
+        number = signal_number(stop)
         raise Stopped(
-            "interrupted, what was finished is kept: the same command goes on from there"
+            f"{in_words(number)}, what was finished is kept: the same command goes on from there",
+            number,
         ) from None
     if not launch.is_rank_zero:
         return
@@ -314,6 +329,12 @@ def score(
     *,
     out: Out,
     k: Samples = 500,
+    ais: Annotated[
+        bool,
+        Parameter(
+            help="AIS where importance sampling has no error (Pareto k may be above 0.7)"
+        ),
+    ] = False,
     many: Many = ALL,
     loading: Loading = PLAIN,
 ) -> None:
@@ -326,7 +347,7 @@ def score(
     from tightbound.cli import outputs
 
     target = outputs.target(out, ("csv", "parquet", "parts"), many.overwrite)
-    rows.run(run, data, target, lambda run: rows.scoring(run, k), loading, many)
+    rows.run(run, data, target, lambda run: rows.scoring(run, k, ais), loading, many)
 
 
 @app.command(group=USE)
@@ -443,6 +464,34 @@ def interpolate(
         outputs.one(trained, a), outputs.one(trained, b), n, condition=condition
     )
     print(outputs.write(trained, x, target, columns=n))
+
+
+@app.command(group=USE)
+def export(
+    run: RunPath,
+    /,
+    *,
+    format: Annotated[
+        Literal["onnx", "safetensors"],
+        Parameter(help="onnx: graphs in raw units; safetensors: weights and settings"),
+    ] = "onnx",
+    out: Annotated[
+        Path | None,
+        Parameter(help="the folder to write; exports/FORMAT in the run folder"),
+    ] = None,
+    overwrite: Overwrite = False,
+    loading: Loading = PLAIN,
+) -> None:
+    """Write the networks for other programs: ONNX graphs, or weights.
+
+    ONNX graphs take and give raw units and are compared with torch before they are kept.
+    """
+    from tightbound import api
+    from tightbound.cli import outputs
+
+    trained = outputs.load(run, loading)
+    exported = api.export(trained, format, out, overwrite=overwrite)
+    print("\n".join(exported.lines()))
 
 
 @app.command(group=LOOK)

@@ -36,10 +36,15 @@ from tightbound.report.content import model_outputs as passes
 from tightbound.runs.inputs import read_condition
 from tightbound.runs.run import Run
 from tightbound.runtime.errors import TightboundError
+from tightbound.runtime.signals import in_words, signal_number
 
 Array = NDArray[Any]
 Columns = dict[str, Any]  # arrays of numbers, lists of words
-SCORES = ("elbo", "log_px", "log_px_se", "distortion", "rate")
+SCORES = ("elbo", "log_px", "log_px_se", "distortion", "rate", "ess", "pareto_k")
+NO_INTERVAL = (
+    "log_px is a lower bound; where log_px_se is empty (Pareto k may be above 0.7, or K is "
+    "below 25) its distance from log p(x) is not known: --ais gives most of these an error"
+)
 VALUES = 4_000_000  # numbers that are read at a time
 MOST = 1024  # examples that are read at a time
 PART_VALUES = 100_000_000  # numbers of a part
@@ -94,18 +99,25 @@ def encoding(run: Run) -> Job:
     return Job("encode", columns, settings, make, PART_ROWS, extra=extra)
 
 
-def scoring(run: Run, k: int) -> Job:
-    """The terms of log p(x) of each example, in nats, with noise from the run's seed."""
+def scoring(run: Run, k: int, ais: bool = False) -> Job:
+    """The terms of log p(x) of each example, in nats, with noise from the run's seed.
+
+    An error that is not known, where log_px is a lower bound without an interval, is an
+    empty cell of a CSV.
+    """
     if k < 1:
         raise TightboundError(f"k = {k} samples cannot be drawn: ask for 1 or more")
 
     def make(run: Run, x: Batch) -> Columns:
-        terms = score_rows(run, x, k, run.config.seed)
+        terms = score_rows(run, x, k, run.config.seed, ais=ais)
         return {name: terms[name].numpy() for name in columns}
 
     columns = [name for name in SCORES if run.has_bound or name == "distortion"]
-    settings = {"k": k, "seed": run.config.seed} if run.has_bound else {}
-    notes = () if run.has_bound else (no_bound(run.config.recipe),)
+    settings: dict[str, Any] = {}
+    notes: tuple[str, ...] = (no_bound(run.config.recipe),)
+    if run.has_bound:
+        settings = {"k": k, "seed": run.config.seed} | ({"ais": True} if ais else {})
+        notes = () if ais else (NO_INTERVAL,)
     return Job("score", columns, settings, make, PART_ROWS // 10, notes)
 
 
@@ -121,11 +133,14 @@ def run(
     try:
         if line := write(folder, data, out, job, loading, many):
             print(line)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stop:
         if out.kind != "parts":
             raise
+        number = signal_number(stop)
         raise Stopped(
-            "interrupted, the files that are whole are kept: the same command goes on from there"
+            f"{in_words(number)}, the files that are whole are kept: the same command goes on "
+            "from there",
+            number,
         ) from None
 
 

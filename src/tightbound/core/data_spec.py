@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -220,7 +220,7 @@ class DataSpec(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
 
-    shape: tuple[int, ...]
+    shape: tuple[Annotated[int, Field(ge=1, le=2**31)], ...] = Field(min_length=1)
     domain: Domain
     levels: int | None = None
     layout: Layout = "vector"

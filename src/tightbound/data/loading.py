@@ -88,6 +88,11 @@ class Data:
         return {"train": self.train, "valid": self.valid, "test": self.test}
 
     @property
+    def columns(self) -> tuple[Column, ...]:
+        """The columns of a table with names; empty for other data."""
+        return self.spec.fields
+
+    @property
     def factors(self) -> dict[str, Tensor] | None:
         """Indices of the ground-truth factors (n, F) of each split, or None."""
         factors = {
@@ -177,7 +182,7 @@ def load(
         return assemble(settle(raw, settings, domains), seed)
     _check_streamable(raw, settings)
     settled = settle(_complete(raw), settings, domains)
-    data = assemble(settled, seed)
+    data = assemble(settled, seed, is_stream=True)
     if stream is not None:
         data = _with_shards(data, stream, settled)
     if loader is not None:
@@ -337,8 +342,14 @@ def same_ids(y: Tensor, names: tuple[str, ...], others: tuple[str, ...]) -> Tens
     return torch.tensor([*(position.get(name, -1) for name in names), -1])[y]
 
 
-def assemble(settled: SettledSource, seed: int) -> Data:
-    """Divide a settled source into splits, binarise it, and take its statistics."""
+def assemble(settled: SettledSource, seed: int, is_stream: bool = False) -> Data:
+    """Divide a settled source into splits, binarise it, and take its statistics.
+
+    Args:
+        settled: the settled source.
+        seed: the seed of the splits.
+        is_stream: whether its training rows are only a sample of a stream.
+    """
     parts = partition(settled.source, settled.settings, seed)
     settings = _final_settings(settled, parts)
     source = parts.source
@@ -351,6 +362,8 @@ def assemble(settled: SettledSource, seed: int) -> Data:
     source = source.with_notices(*notices)
     splits = _splits(parts.rows, settled.spec, spec, settings)
     overlap = overlap_of(parts.rows, seed)
+    if is_stream:
+        overlap = replace(overlap, train=None)
     is_published = bool({"valid", "test"} & set(settled.source.splits))
     source = source.with_notices(*overlap.messages(source.where, is_published))
     settings_keys = [f"{key}={getattr(settings, key)}" for key in _DIGEST_KEYS]

@@ -223,20 +223,29 @@ def _from_list(items: list[Any], y: Any, settings: DataSettings) -> RawSource:
     if isinstance(first, Image.Image):
         pairs = items if y is None else list(zip(items, y, strict=True))
         return from_dataset(pairs, settings)
-    if any(is_sparse(item) for item in items):
-        raise TightboundError(
-            "a list of sparse matrices is not read: stack them as one, as by "
-            "scipy.sparse.vstack"
-        )
-    if any(isinstance(item, np.ma.MaskedArray) for item in items):
-        items = [unmasked(np.ma.asarray(item)) for item in items]
+    _refuse_sparse_items(items)
+    stack = np.ma.stack if _has_masks(items) else np.asarray
     try:
-        stacked = torch.stack(items) if isinstance(first, Tensor) else np.asarray(items)
+        stacked = torch.stack(items) if isinstance(first, Tensor) else stack(items)
     except (ValueError, RuntimeError):
         raise TightboundError(
             "the list has entries of different shapes: stack examples of one shape"
         ) from None
     return from_arrays(stacked, y, settings)
+
+
+def _refuse_sparse_items(items: list[object]) -> None:
+    """Refuse a list of sparse matrices."""
+    if any(is_sparse(item) for item in items):
+        raise TightboundError(
+            "a list of sparse matrices is not read: stack them as one, as by "
+            "scipy.sparse.vstack"
+        )
+
+
+def _has_masks(items: list[object]) -> bool:
+    """True for a list with a masked array."""
+    return any(isinstance(item, np.ma.MaskedArray) for item in items)
 
 
 def from_arrays(
@@ -260,7 +269,7 @@ def from_arrays(
     levels = None
     if isinstance(x, np.ma.MaskedArray):
         levels = 256 if x.dtype == np.uint8 else None
-        _check_mask(x, settings, what)
+        check_mask(x, settings, what)
     rows = as_tensor(x, what, notices)
     if rows.ndim == 0:
         raise TightboundError(
@@ -282,7 +291,28 @@ def from_arrays(
     )
 
 
-def _check_mask(
+def plain_array(x: object, settings: DataSettings) -> object:
+    """A sparse matrix as a dense one, and a masked array with NaN; others unchanged.
+
+    Masked rows in a list are one masked array.
+
+    Raises:
+        TightboundError: for a matrix that is too large to be made dense, and for masked
+            values where no value may be missing.
+    """
+    if is_sparse(x):
+        return densify(x, settings, "the matrix")
+    if isinstance(x, list):
+        _refuse_sparse_items(x)
+    if isinstance(x, list) and _has_masks(x):
+        x = np.ma.stack(x)
+    if isinstance(x, np.ma.MaskedArray):
+        check_mask(x, settings, "the array")
+        return unmasked(x)
+    return x
+
+
+def check_mask(
     x: np.ma.MaskedArray[Any, Any], settings: DataSettings, what: str
 ) -> None:
     """Refuse masked values, which are missing, unless values may be missing."""

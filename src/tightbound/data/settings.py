@@ -24,7 +24,7 @@ class DataSettings(BaseModel):
     A setting that is "auto" is resolved on the training data and saved with the run.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     source: str = Field(
         "",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Protocol, TypeGuard
 
 import numpy as np
 import torch
@@ -159,7 +159,18 @@ def as_tensor(array: object, what: str, notices: list[str]) -> Tensor:
     return torch.from_numpy(a)
 
 
-def is_sparse(x: object) -> bool:
+class SparseMatrix(Protocol):
+    """A sparse matrix or array of scipy."""
+
+    shape: tuple[int, ...]
+    dtype: np.dtype
+
+    def toarray(self) -> np.ndarray:
+        """The dense array."""
+        ...
+
+
+def is_sparse(x: object) -> TypeGuard[SparseMatrix | Tensor]:
     """True for a sparse matrix or array of scipy, and a sparse tensor of torch."""
     if isinstance(x, Tensor):
         return x.layout != torch.strided
@@ -176,8 +187,10 @@ def unmasked(array: np.ma.MaskedArray[Any, Any]) -> np.ndarray:
     if array.dtype.kind == "f":
         return array.filled(np.nan)
     if array.dtype.kind in "iub":
-        return array.astype(np.float64).filled(np.nan)
-    return array.astype(object).filled(None)
+        return np.where(np.ma.getmaskarray(array), np.nan, array.data)
+    objects = np.asarray(array.data).astype(object)
+    objects[np.ma.getmaskarray(array)] = None
+    return objects
 
 
 def _torch_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
@@ -324,7 +337,7 @@ def is_numbers(values: object) -> bool:
     if a.dtype.kind not in "iuf":
         return False
     several = a.ndim == 2 and a.shape[1] > 1
-    return several or bool(a.dtype.kind == "f" and (a % 1).any())
+    return several or bool(a.dtype.kind == "f" and (np.nan_to_num(a) % 1).any())
 
 
 def read_numbers(values: object, n: int, what: str) -> Tensor:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 from torch.distributions import constraints
@@ -10,6 +12,12 @@ from torch.nn import functional as F
 from tightbound.distributions.base import ExtendedDistribution, SampleShape
 
 FAR = 1e9  # outer edge of the two end levels, in multiples of L
+SUMMED = 16  # levels up to which moments are sums over all levels
+NARROW = 0.75  # scale below which the sum runs over the levels around loc instead
+WINDOW = 10  # levels on each side of loc in that sum
+REACH = 12.0  # scales on each side of loc that blocks of levels cover
+# Li2(1 - exp(-v)) = v - v^2/4 + v^3/36 - v^5/3600 + v^7/211680 - v^9/10886400 + ...
+DILOGARITHM = {1: 1.0, 2: 4.0, 3: 36.0, 5: -3600.0, 7: 211680.0, 9: -10886400.0}
 
 
 class DiscretizedLogistic(ExtendedDistribution):
@@ -79,3 +87,115 @@ class DiscretizedLogistic(ExtendedDistribution):
         )
         x = self.loc + (torch.log(u) - torch.log1p(-u)) / self.inverse
         return x.round().clamp(0, self.levels - 1)
+
+
+def moments(loc: Tensor, scale: Tensor, levels: int) -> tuple[Tensor, Tensor]:
+    """E[x] and E[x^2] of discretised logistics, (*shape) each, in float64.
+
+    They are sums over the inner edges e = j + 1/2 of P(x > e) = sigmoid((loc - e) / s), with
+    weights 1 and 2e: term by term for few levels and for narrow scales, else by the integral
+    of the summand with the edge terms of the Euler-Maclaurin formula.
+
+    Args:
+        loc: mean before rounding, in units of one level, (*shape).
+        scale: s, broadcastable to `loc`.
+        levels: L.
+    """
+    loc = loc.double()
+    scale = scale.double().expand_as(loc)
+    if levels <= SUMMED:
+        first = torch.zeros_like(loc)
+        return _summed(loc, scale, first, levels - 1)
+    first_moment, second_moment = _integrated(loc, scale, levels)
+    narrow = scale < NARROW
+    if narrow.any():
+        near = loc[narrow]
+        start = (near.round() - WINDOW).clamp(0, levels - 1 - 2 * WINDOW)
+        start = start.clamp(min=0)
+        count = min(2 * WINDOW, levels - 1)
+        a, b = _summed(near, scale[narrow], start, count)
+        first_moment = first_moment.masked_scatter(narrow, a)
+        second_moment = second_moment.masked_scatter(narrow, b)
+    return first_moment, second_moment
+
+
+def _summed(
+    loc: Tensor, scale: Tensor, start: Tensor, count: int
+) -> tuple[Tensor, Tensor]:
+    """The sums over `count` edges from start + 1/2; P(x > e) is 1 at the edges before."""
+    steps = torch.arange(count, dtype=loc.dtype, device=loc.device)
+    edges = start.unsqueeze(-1) + steps + 0.5
+    above = torch.sigmoid((loc.unsqueeze(-1) - edges) / scale.unsqueeze(-1))
+    return start + above.sum(-1), start.square() + (2 * edges * above).sum(-1)
+
+
+def _integrated(loc: Tensor, scale: Tensor, levels: int) -> tuple[Tensor, Tensor]:
+    """The sums over all edges as integrals over 0..L-1 with edge terms."""
+    top = levels - 1
+    low = loc / scale
+    high = (loc - top) / scale
+    first = scale * (F.softplus(low) - F.softplus(high))
+    second = (
+        2 * scale.square() * (_integral_of_softplus(low) - _integral_of_softplus(high))
+    )
+    second = second - 2 * top * scale * F.softplus(high)
+    slope_low, bend_low, third_low = _derivatives(low, scale)
+    slope_high, bend_high, third_high = _derivatives(high, scale)
+    first = first - (slope_high - slope_low) / 24
+    first = first + 7 / 5760 * (third_high - third_low)
+    inner = torch.sigmoid(high) + top * slope_high - torch.sigmoid(low)
+    outer = 6 * (bend_high - bend_low) + 2 * top * third_high
+    return first, second - inner / 12 + 7 / 5760 * outer
+
+
+def _derivatives(u: Tensor, scale: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """First, second and third derivative of sigmoid((loc - e) / s) by e, at u."""
+    share = torch.sigmoid(u)
+    p = share * (1 - share)
+    bend = p * (1 - 2 * share)
+    return -p / scale, bend / scale.square(), (6 * p.square() - p) / scale**3
+
+
+def _integral_of_softplus(u: Tensor) -> Tensor:
+    """The integral of softplus from -infinity to u, which is -Li2(-exp(u))."""
+    w = F.softplus(-u.abs())
+    value = torch.zeros_like(w)
+    for power, divisor in DILOGARITHM.items():
+        value = value + w**power / divisor
+    return torch.where(u > 0, math.pi**2 / 6 + u.square() / 2 - value, value)
+
+
+def blocks(loc: Tensor, scale: Tensor, levels: int) -> tuple[Tensor, Tensor]:
+    """At most `SUMMED` blocks of levels that stand for a discretised logistic.
+
+    Of up to `SUMMED` levels, and of narrow scales, each block is one level. Others cover the
+    levels within `REACH` scales of loc, and the two at the ends take the tails.
+
+    Args:
+        loc: mean before rounding, in units of one level, (*shape).
+        scale: s, broadcastable to `loc`.
+        levels: L.
+
+    Returns:
+        The mean of x in each block and the mass of each block, (*shape, blocks), in float64.
+    """
+    loc = loc.double().unsqueeze(-1)
+    scale = scale.double().unsqueeze(-1)
+    count = min(levels, SUMMED)
+    low = (loc - REACH * scale).floor().clamp(0, levels - 1)
+    high = (loc + REACH * scale).ceil().clamp(0, levels - 1)
+    if levels <= SUMMED:
+        low = torch.zeros_like(low)
+        high = torch.full_like(high, levels - 1)
+    share = torch.arange(count + 1, dtype=loc.dtype, device=loc.device) / count
+    edges = low + ((high - low + 1) * share).round() - 0.5
+    below = torch.sigmoid((edges - loc) / scale)
+    below = below.masked_fill(edges < low, 0.0).masked_fill(edges > high, 1.0)
+    mass = below.diff(dim=-1)
+    bottom = edges[..., :-1] + 0.5
+    top = edges[..., 1:] - 0.5
+    area = F.softplus((top - loc) / scale) - F.softplus((bottom - loc) / scale)
+    total = top * below[..., 1:] - bottom * below[..., :-1] - scale * area
+    mean = total / mass.clamp(min=torch.finfo(mass.dtype).tiny)
+    top = torch.maximum(top, bottom)  # of an empty block, whose mass is 0
+    return torch.minimum(torch.maximum(mean, bottom), top), mass

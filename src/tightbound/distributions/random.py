@@ -15,6 +15,7 @@ from torch.distributions import Distribution
 
 from tightbound.distributions.base import NoiseForm
 from tightbound.distributions.reparam import noise_form
+from tightbound.runtime.errors import whole_number
 from tightbound.runtime.launch_context import WHOLE, Share
 
 TILE = 1024
@@ -35,7 +36,12 @@ def generator(seed: int, *parts: object) -> torch.Generator:
 
 @contextmanager
 def seeded(seed: int) -> Iterator[None]:
-    """Run a block with its own seed; the global random state is restored afterwards."""
+    """Run a block with its own seed; the global random state is restored afterwards.
+
+    Raises:
+        TightboundError: The seed is no whole number from 0 to 2^63 - 1.
+    """
+    seed = whole_number("seed", seed, 0)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         yield

@@ -108,19 +108,34 @@ def budgeted_plan(
     remaining = (1 - SHARE) * 0.9 * seconds
     if train:
         remaining /= 2
-    methods = exact_methods(run)
-    cost = trials.get("quadrature", 0.0) + trials.get("gap", 0.0)  # of an example
-    if FROM_Q in trials:
-        costs = {t: _temperatures_in_all(t) * trials[FROM_Q] for t in TEMPERATURES}
-        affordable = [t for t in costs if (costs[t] + cost) * 2 * LEAST < remaining]
-        if affordable:
-            methods[FROM_Q] = {"temperatures": affordable[0]}
-            cost += costs[affordable[0]]
+    methods, cost = _slow_methods(run, trials, remaining)
     subset = min(n, MOST, int(remaining / cost)) if cost else 0
     if subset < min(n, LEAST):
         return Plan(k, n, min(n, LEAST)), trials
     gap = "gap" in trials
     return Plan(k, n, subset, methods, gap, train and gap), trials
+
+
+def _slow_methods(
+    run: Run, trials: dict[str, float], seconds: float
+) -> tuple[dict[str, Options], float]:
+    """The methods beside importance sampling, and the seconds of an example with all.
+
+    Args:
+        run: the run.
+        trials: seconds per example of each trial.
+        seconds: time of the methods and of the search for a better q.
+    """
+    methods = exact_methods(run)
+    cost = trials.get("quadrature", 0.0) + trials.get("gap", 0.0)
+    if FROM_Q not in trials:
+        return methods, cost
+    costs = {t: _temperatures_in_all(t) * trials[FROM_Q] for t in TEMPERATURES}
+    affordable = [t for t in costs if (costs[t] + cost) * 2 * LEAST < seconds]
+    if affordable:
+        methods[FROM_Q] = {"temperatures": affordable[0]}
+        cost += costs[affordable[0]]
+    return methods, cost
 
 
 def _temperatures_in_all(temperatures: int) -> int:

@@ -19,7 +19,7 @@ from tightbound.evaluation.estimators.bdmc import bdmc
 from tightbound.evaluation.estimators.estimate import Estimate, Options
 from tightbound.evaluation.estimators.methods import best
 from tightbound.evaluation.measures import BDMCGap, InferenceGap, Method
-from tightbound.evaluation.runner import Runner, Selection
+from tightbound.evaluation.runner import Add, Runner, Selection
 from tightbound.evaluation.statistic import Mean
 from tightbound.runtime.errors import TightboundError
 
@@ -174,9 +174,8 @@ def bdmc_gap(runner: Runner, n: int, options: Options) -> BDMCGap:
     Raises:
         TightboundError: if bidirectional Monte Carlo is not possible for the model.
     """
-    add = runner.progress("BDMC", n)
 
-    def compute_piece(start: int) -> CachedResult:
+    def compute_piece(start: int, add: Add) -> CachedResult:
         m = min(AT_ONCE, n - start)
         seed = seed_for(runner.seed, "certificate", start)
 
@@ -188,7 +187,9 @@ def bdmc_gap(runner: Runner, n: int, options: Options) -> BDMCGap:
         key = {"bdmc": dict(options), "seed": seed, "n": m}
         return runner.cache.get(key, Batch(torch.zeros(0, 0)), compute)
 
-    pieces = runner.each(range(0, n, AT_ONCE), compute_piece)
+    starts = range(0, n, AT_ONCE)
+    with runner.progress("BDMC", n) as add:
+        pieces = runner.each(starts, lambda start: compute_piece(start, add))
     lower = torch.cat([piece.values["lower"] for piece in pieces])
     upper = torch.cat([piece.values["upper"] for piece in pieces])
     return BDMCGap(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 from torch import Tensor
 
 from tightbound.evaluation.estimators.estimate import Estimate
+from tightbound.evaluation.estimators.pareto import HEAVY
 from tightbound.evaluation.statistic import Mean, means_to_json
 
 
@@ -20,7 +22,8 @@ class Method:
         kind: relation to the true log p(x): exact, lower, upper or estimate.
         n: number of examples.
         log_px: the mean over the examples.
-        noise: the part of its standard error that comes from the method's own draws.
+        noise: the part of its standard error that comes from the method's own draws; not
+            a number where it is not known for an example.
         above: difference from importance sampling on the same examples.
         settings: all that is needed to repeat the estimate.
         warnings: reasons to distrust the estimate, a sentence each.
@@ -62,7 +65,7 @@ class Method:
             "kind": self.kind,
             "n": self.n,
             **self.log_px.to_json(),
-            "noise": self.noise,
+            "noise": self.noise if math.isfinite(self.noise) else None,
             "above_importance": self.above and self.above.to_json(),
             "pareto_k": self.pareto_k,
             "settings": dict(self.settings),
@@ -74,7 +77,7 @@ class Method:
 def _summarise_pareto_k(k: Tensor | None) -> dict[str, float] | None:
     if k is None or bool(k.isnan().all()):
         return None
-    share = float((k > 0.7).double().mean())
+    share = float((k > HEAVY).double().mean())
     return {"median": float(k.nanmedian()), "above_0.7": share}
 
 

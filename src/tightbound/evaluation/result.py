@@ -11,6 +11,7 @@ from typing import Any
 
 from tightbound.evaluation import saved, summary
 from tightbound.evaluation.diagnosis.diagnose import Diagnosis
+from tightbound.evaluation.headline import Headline, headline
 from tightbound.evaluation.measures import BDMCGap, InferenceGap, Method
 from tightbound.evaluation.statistic import Mean, means_to_json
 from tightbound.evaluation.summary import Summary, Table
@@ -95,6 +96,18 @@ class Evaluation:
     reason: str = ""
     notes: list[str] = field(default_factory=list)
 
+    @property
+    def headline(self) -> Headline | None:
+        """The closest figure of log p(x), where it is closer than importance sampling."""
+        return headline(self.terms, self.methods, self.bdmc_gap, self.bits_per_dim)
+
+    @property
+    def one_sided(self) -> bool:
+        """True where log p(x) of an example is a bound whose error is not known."""
+        tails = self.methods.get("importance")
+        pareto_k = tails and tails.pareto_k
+        return bool(pareto_k and pareto_k["above_0.7"] > 0)
+
     def to_json(self) -> dict[str, Any]:
         """All fields, as JSON: the content of `evaluation.json`."""
         return {
@@ -111,6 +124,7 @@ class Evaluation:
             "weights": self.weights,
             "terms": means_to_json(self.terms),
             "bits_per_dim": self.bits_per_dim and means_to_json(self.bits_per_dim),
+            "headline": self.headline and self.headline.to_json(),
             "kl_per_latent": self.kl_per_latent,
             "least_ess": self.least_ess,
             "curve": [{"k": k, **mean.to_json()} for k, mean in self.curve.items()],
@@ -176,13 +190,15 @@ class Evaluation:
     def _summary(self) -> Summary:
         """Terms, estimates of log p(x), inference gap, diagnosis and notes."""
         title = f"{self.name}: {self.n} {self.split} examples, mean ± standard error"
-        blocks: list[Table | list[str]] = [summary.terms_table(self.terms, self.k)]
+        best = self.headline
+        terms = summary.terms_table(self.terms, self.k, best, self.one_sided)
+        blocks: list[Table | list[str]] = [terms]
         if self.bound:
             blocks.append(self._sampling())
         else:
             blocks.append([self.reason])
         if self.bits_per_dim:
-            blocks.append(summary.bits_table(self.bits_per_dim))
+            blocks.append(summary.bits_table(self.bits_per_dim, best))
         methods = summary.methods_table(self.methods)
         if methods is not None:
             blocks.append(methods)
@@ -231,4 +247,7 @@ def _with_kept(tree: Mapping[str, Any], old: Mapping[str, Any]) -> dict[str, Any
     """A new evaluation with parts of an earlier one that were not measured again."""
     kept = {name: tree[name] or old.get(name) or tree[name] for name in KEPT}
     methods = {**(old.get("methods") or {}), **tree["methods"]}
+    same = all(tree[name] == old.get(name) for name in ("n", "k", "seed", "terms"))
+    if same and tree["headline"] is None:  # it goes with the methods that are kept
+        kept["headline"] = old.get("headline")
     return {**tree, **kept, "methods": methods}

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from tightbound.config import MOST_SAMPLES
 from tightbound.data import Split, read
 from tightbound.evaluation.budget import (
     FROM_Q,
@@ -39,8 +40,9 @@ from tightbound.evaluation.result import Evaluation
 from tightbound.evaluation.runner import Runner, Selection, Tick
 from tightbound.evaluation.statistic import Mean
 from tightbound.runs.run import Run
-from tightbound.runtime.errors import TightboundError
+from tightbound.runtime.errors import TightboundError, whole_number
 from tightbound.runtime.launch_context import current_launch
+from tightbound.runtime.progress import phase
 
 TRIED = 2  # examples of the timed trials
 RATED = 2000  # examples for the KL of each latent dimension
@@ -86,8 +88,12 @@ def evaluate(
     Raises:
         TightboundError: for an unknown split, a count below 1, or unfitting data.
     """
-    _check_counts(k=k, limit=limit, subset=subset or None)
-    seed = run.config.seed if seed is None else seed
+    whole_number("k", k, 1, MOST_SAMPLES)
+    if limit is not None:
+        whole_number("limit", limit, 1)
+    if subset is not None:
+        whole_number("subset", subset, 0)
+    seed = run.config.seed if seed is None else whole_number("seed", seed, 0)
     request = Request(split, k, ais, gap, subset, limit, diagnosis, budget)
     launch = current_launch()
     runner = Runner(run, seed, Cache(run.folder, run.fingerprint), tick, launch)
@@ -96,12 +102,6 @@ def evaluate(
     launch.gather(None)
     launch.on_rank_zero(runner.cache.clear_stale)
     return evaluation
-
-
-def _check_counts(**counts: int | None) -> None:
-    for name, count in counts.items():
-        if count is not None and count < 1:
-            raise TightboundError(f"{name} = {count} is too small: give 1 or more")
 
 
 @dataclass(frozen=True)
@@ -194,15 +194,18 @@ def _prepare(runner: Runner, data: Any, request: Request, started: float) -> _Se
     n = len(rows) if request.limit is None else min(request.limit, len(rows))
     diagnosis = None
     if request.diagnosis:
-        diagnosis = launch.on_rank_zero(
-            lambda: _diagnose(run, data, rows, n, runner.seed)
-        )
+        with phase("diagnosis"):
+            diagnosis = launch.on_rank_zero(
+                lambda: _diagnose(run, data, rows, n, runner.seed)
+            )
     plan = requested_plan(run, n, request)
     budget = None
     if request.budget is not None and run.has_bound:
         left = request.budget - (time.perf_counter() - started)
         train = data is None and isinstance(run.data.train, Split)
-        plan, trials = _fit_to_budget(runner, rows, n, (request.budget, left), train)
+        with phase("timing the estimates"):
+            budgets = (request.budget, left)
+            plan, trials = _fit_to_budget(runner, rows, n, budgets, train)
         about = {"seconds": request.budget, "trials": trials}
         budget = {**about, "plan": dataclasses.asdict(plan)}
     selection = Selection(rows, rows.spread(plan.n))
@@ -317,11 +320,40 @@ def _diagnose(run: Run, data: Any, rows: Split, n: int, seed: int) -> Diagnosis:
     return diagnose(run, test.examples(chosen), seed, names)
 
 
+def _equal_rows(run: Run) -> list[str]:
+    """The remark on test examples that are equal to training examples."""
+    overlap = run.data.overlap
+    if overlap is None or not overlap.test_in_train or not run.data.held_out:
+        return []
+    sentence = (
+        f"{overlap.test_in_train:,} of {overlap.test:,} test examples are equal to a "
+        "training example"
+    )
+    if overlap.by_nature:
+        return [f"{sentence}; examples repeat in these data"]
+    return [f"{sentence}, so the figures are too good"]
+
+
 def _notes(
     run: Run, data: Any, request: Request, setup: _Setup, refusals: Sequence[str]
 ) -> list[str]:
     """Remarks on the examples, on what was left out, and on labels."""
     notes = [] if run.fitted is None else [str(run.fitted)]
+    notes += _about_examples(run, data, request, setup)
+    if not run.has_bound and (request.ais or request.gap or request.budget):
+        reason = no_bound(run.config.recipe)
+        notes.append(f"log p(x) and the parts of a gap were left out: {reason}")
+    notes += dict.fromkeys(refusals)
+    if data is None:
+        sentence = agreement(run, setup.selection.split, setup.selection.rows)
+        if sentence is not None:
+            notes.append(sentence)
+    return notes
+
+
+def _about_examples(run: Run, data: Any, request: Request, setup: _Setup) -> list[str]:
+    """Remarks on how many examples were evaluated, and on whether they are unseen."""
+    notes = []
     n = setup.plan.n
     if n < setup.available:
         notes.append(f"{n} of {setup.available} examples, spread evenly")
@@ -330,23 +362,16 @@ def _notes(
             "these examples stand for a stream and were trained on too, so the "
             "figures are too good"
         )
-    if not run.has_bound and (request.ais or request.gap or request.budget):
-        reason = no_bound(run.config.recipe)
-        notes.append(f"log p(x) and the parts of a gap were left out: {reason}")
-    for refusal in refusals:
-        if refusal not in notes:
-            notes.append(refusal)
-    if data is None:
-        sentence = agreement(run, setup.selection.split, setup.selection.rows)
-        if sentence is not None:
-            notes.append(sentence)
+    if data is None and request.split == "test":
+        notes += _equal_rows(run)
     return notes
 
 
 def _read(run: Run, data: Any, split: str) -> tuple[Split, str]:
     """The rows to evaluate, and the digest of the data set."""
     if data is not None:
-        return read(data, run.spec, run.config.data), ""
+        with phase(f"reading {_name_of(data)}"):
+            return read(data, run.spec, run.config.data), ""
     splits = run.data.splits
     if split not in splits:
         raise TightboundError(

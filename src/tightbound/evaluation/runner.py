@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -21,10 +22,20 @@ from tightbound.evaluation.estimators.methods import log_px
 from tightbound.runs.run import Run
 from tightbound.runtime.errors import TightboundError
 from tightbound.runtime.launch_context import SINGLE_PROCESS, LaunchContext
+from tightbound.runtime.progress import phase
 
 Tick = Callable[..., None]
+Add = Callable[[float], None]
 A = TypeVar("A")
 B = TypeVar("B")
+# Stages in words, where they are not methods by their names.
+STAGES = {
+    "importance": "log p(x) by importance sampling",
+    "ais": "log p(x) by annealed importance sampling",
+    "ais-q": "log p(x) by annealed importance sampling",
+    "gap": "inference gap",
+    "BDMC": "BDMC gap",
+}
 PIECE_VALUES = 2_000_000_000  # decoded values of a piece: some seconds of work
 
 
@@ -117,20 +128,24 @@ class Runner:
             merged |= part
         return [merged[i] for i in range(len(items))]
 
-    def progress(self, stage: str, n: int) -> Callable[[float], None]:
-        """A function that adds finished examples of a stage of n examples.
+    @contextmanager
+    def progress(self, stage: str, n: int) -> Iterator[Callable[[float], None]]:
+        """A stage of n examples; gives a function that adds finished examples.
 
         With several processes it assumes that the others are as far as this one.
         """
         done = 0.0
+        with phase(STAGES.get(stage, f"log p(x) by {stage}"), n, " examples") as count:
 
-        def add(m: float) -> None:
-            nonlocal done
-            done += m * self.launch.world_size
-            if self.tick:
-                self.tick(min(n, round(done)), n, stage)
+            def add(m: float) -> None:
+                nonlocal done
+                done += m * self.launch.world_size
+                finished = min(n, round(done))
+                count.reach(finished)
+                if self.tick:
+                    self.tick(finished, n, stage)
 
-        return add
+            yield add
 
     def estimate(
         self, x: Selection, method: str, seed: int | None = None, **settings: Any
@@ -144,9 +159,8 @@ class Runner:
             **settings: settings of the method.
         """
         seed = self.seed if seed is None else seed
-        add = self.progress(method, len(x))
 
-        def compute_piece(rows: Tensor) -> CachedResult:
+        def compute_piece(rows: Tensor, add: Add) -> CachedResult:
             part = x.split.examples(rows)
             counted: list[float] = []
 
@@ -164,7 +178,9 @@ class Runner:
             add(len(part) - sum(counted))
             return result
 
-        pieces = self.each(self._cut(x, _draws(method, settings)), compute_piece)
+        cut = self._cut(x, _draws(method, settings))
+        with self.progress(method, len(x)) as add:
+            pieces = self.each(cut, lambda rows: compute_piece(rows, add))
         estimate = Estimate.join([_estimate(method, piece) for piece in pieces])
         return estimate, sum(piece.seconds for piece in pieces)
 
@@ -172,10 +188,9 @@ class Runner:
         self, x: Selection, search: amortization_gap.Search
     ) -> tuple[dict[str, Tensor], float]:
         """L[q] and L[q*] of examples by `best_bound`, and the seconds that they took."""
-        add = self.progress("gap", len(x))
         settings = dataclasses.asdict(search)
 
-        def compute_piece(rows: Tensor) -> CachedResult:
+        def compute_piece(rows: Tensor, add: Add) -> CachedResult:
             part = x.split.examples(rows)
 
             def compute() -> tuple[dict[str, Tensor], Options]:
@@ -188,7 +203,10 @@ class Runner:
             return result
 
         draws = 3 * search.samples * search.steps * search.rounds
-        pieces = self.each(self._cut(x, draws), compute_piece)
+        with self.progress("gap", len(x)) as add:
+            pieces = self.each(
+                self._cut(x, draws), lambda rows: compute_piece(rows, add)
+            )
         values = {}
         for name in pieces[0].values:
             values[name] = torch.cat([piece.values[name] for piece in pieces])

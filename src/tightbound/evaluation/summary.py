@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 
+from tightbound.evaluation.headline import Headline
 from tightbound.evaluation.measures import BDMCGap, InferenceGap, Method
 from tightbound.evaluation.statistic import Mean
 
@@ -101,8 +102,20 @@ class Summary:
         return f"<div>{''.join(parts)}</div>"
 
 
-def terms_table(terms: Mapping[str, Mean], k: int) -> Table:
-    """The terms of log p(x); distortion alone for a model without a bound."""
+def terms_table(
+    terms: Mapping[str, Mean],
+    k: int,
+    best: Headline | None = None,
+    one_sided: bool = False,
+) -> Table:
+    """The terms of log p(x); distortion alone for a model without a bound.
+
+    Args:
+        terms: the terms, log p(x) and the gap by importance sampling.
+        k: samples of importance sampling.
+        best: the closest figure of log p(x), in the place of importance sampling.
+        one_sided: whether importance sampling is a bound whose error is not known.
+    """
     header = ("term", NATS, "definition")
     if "elbo" not in terms:
         return Table(header, [("distortion", str(terms["distortion"]), "-log p(x|z)")])
@@ -113,14 +126,45 @@ def terms_table(terms: Mapping[str, Mean], k: int) -> Table:
         "log_px": f"importance-sampled, K = {k}: at or below the truth",
         "gap": "log_px - elbo: at this K a lower bound on KL(q(z|x), p(z|x))",
     }
-    values = format_means([terms[name] for name in definitions])
-    return Table(header, _rows(definitions, values, definitions.values()))
+    shown = dict(terms)
+    if best is not None:
+        shown |= {"log_px": best.log_px, "gap": best.gap}
+        definitions |= _definitions(best)
+    values = dict(
+        zip(
+            definitions,
+            format_means([shown[name] for name in definitions]),
+            strict=True,
+        )
+    )
+    if one_sided and best is None:
+        for name in ("log_px", "gap"):
+            values[name] = f"≥ {values[name]}"
+    return Table(header, _rows(definitions, values.values(), definitions.values()))
 
 
-def bits_table(bits: Mapping[str, Mean]) -> Table:
-    """ELBO and log p(x) in bits per dimension."""
+def _definitions(best: Headline) -> dict[str, str]:
+    """How log p(x) and the gap are known, of the closest method."""
+    gap = "log_px - elbo = KL(q(z|x), p(z|x))"
+    if best.exact:
+        return {"log_px": f"exact, by {best.method}", "gap": f"{gap}: exact"}
+    about = f"by {best.method}: at or below the truth"
+    if best.bdmc_gap is None:
+        return {"log_px": about, "gap": f"{gap}: a lower bound"}
+    limit = f"{max(best.bdmc_gap, 0.0):.2f}"
+    return {
+        "log_px": f"{about}, by at most about {limit} (BDMC gap)",
+        "gap": f"{gap}: at most about {limit} more",
+    }
+
+
+def bits_table(bits: Mapping[str, Mean], best: Headline | None = None) -> Table:
+    """ELBO and log p(x) in bits per dimension; log p(x) by the closest method."""
     names = ("elbo", "log_px")
-    values = format_means([bits[name] for name in names], digits=4)
+    shown = dict(bits)
+    if best is not None and best.bits_per_dim is not None:
+        shown["log_px"] = best.bits_per_dim
+    values = format_means([shown[name] for name in names], digits=4)
     definitions = [f"-{name} / (dimensions * log 2)" for name in names]
     header = ("term", "bits per dimension", "definition")
     return Table(header, _rows(names, values, definitions))

@@ -18,13 +18,13 @@ from tightbound.core.component import (
     Network,
     Objective,
     Posterior,
-    Prior,
 )
 from tightbound.core.data_spec import DataSpec
 from tightbound.models.build_hierarchy import HIERARCHIES, Parts, top_down_on_grids
-from tightbound.models.compatibility import check
+from tightbound.models.compatibility import check, untrainable
 from tightbound.models.parts import find_component, make_component
 from tightbound.models.recipes import Part, Recipe
+from tightbound.models.size import check_size
 from tightbound.models.vae import VAE
 from tightbound.runtime.errors import TightboundError
 
@@ -112,7 +112,9 @@ def resolve(recipe: Recipe, spec: DataSpec, trust: bool = True) -> Recipe:
     Raises:
         TightboundError: Where components do not fit each other or the data.
     """
-    _check_trainable(recipe, find_component("prior", recipe.prior, trust))
+    sentence = untrainable(recipe, find_component("prior", recipe.prior, trust))
+    if sentence is not None:
+        raise TightboundError(sentence)
     updates: dict[str, Any] = {}
     options = dict(recipe.network.options)
     if recipe.network.name == "auto":
@@ -127,19 +129,6 @@ def resolve(recipe: Recipe, spec: DataSpec, trust: bool = True) -> Recipe:
     recipe = recipe.model_copy(update=updates)
     check(recipe, spec, trust)
     return recipe
-
-
-def _check_trainable(recipe: Recipe, prior: type[Prior]) -> None:
-    """Refuse a prior that gives the posterior no gradient."""
-    relaxed = (
-        recipe.posterior.name == "categorical" and recipe.objective.name != "vimco"
-    )
-    if not prior.has_density or (relaxed and prior.reads_code_indices):
-        raise TightboundError(
-            f"prior {recipe.prior.name!r} gives this posterior no gradient to train by: train "
-            "with another and fit it afterwards, tightbound fit-prior RUN "
-            f"{recipe.prior.name}"
-        )
 
 
 def _network(recipe: Recipe, spec: DataSpec, trust: bool) -> Part:
@@ -191,6 +180,12 @@ def build(
         TightboundError: Where something does not fit.
     """
     check(recipe, spec, trust)
+    check_size(recipe, spec, lambda: _make_model(recipe, spec, trust)[0])
+    return _make_model(recipe, spec, trust)
+
+
+def _make_model(recipe: Recipe, spec: DataSpec, trust: bool) -> tuple[VAE, Objective]:
+    """The model and its objective; all parts fit each other."""
     assert recipe.latent != "auto", "resolve the recipe first"
     network = _make_network(recipe, trust)
     likelihood = _make_likelihood(recipe, spec, trust)

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 from tightbound.components.posteriors import POSTERIORS
 from tightbound.components.priors import PRIORS
 from tightbound.core.component import Objective, Posterior, Prior
 from tightbound.core.data_spec import DataSpec
 from tightbound.models.parts import KINDS, find_component
-from tightbound.models.recipes import Recipe
+from tightbound.models.recipes import Part, Recipe
 from tightbound.runtime.errors import TightboundError
 
 _MOST_CATEGORIES = 1024
@@ -25,6 +26,45 @@ class Chosen:
     posterior: type[Posterior]
     prior: type[Prior]
     objective: type[Objective]
+    advises: bool = True
+
+    def fits_with(self, kind: str, name: str) -> bool:
+        """True if no rule would refuse the recipe with another value of a setting."""
+        value: str | Part = Part(name=name) if kind in KINDS else name
+        recipe = self.recipe.model_copy(update={kind: value})
+        other = replace(self, recipe=recipe, advises=False)
+        if kind in ("posterior", "prior", "objective"):
+            table = KINDS[kind].table
+            if name not in table:
+                return False
+            other = replace(other, **{kind: table[name]})
+        if untrainable(other.recipe, other.prior) is not None:
+            return False
+        return all(rule(other) is None for rule in RULES)
+
+    def advice(self, kind: str, names: Sequence[str]) -> str:
+        """`normal or learned`: those of some values that would not be refused next.
+
+        All of them where each needs further changes.
+        """
+        fitting = []
+        if self.advises:
+            fitting = [name for name in names if self.fits_with(kind, name)]
+        return " or ".join(fitting or names)
+
+
+def untrainable(recipe: Recipe, prior: type[Prior]) -> str | None:
+    """Why a prior gives the posterior no gradient, or None."""
+    relaxed = (
+        recipe.posterior.name == "categorical" and recipe.objective.name != "vimco"
+    )
+    if prior.has_density and not (relaxed and prior.reads_code_indices):
+        return None
+    return (
+        f"prior {recipe.prior.name!r} gives this posterior no gradient to train by: train "
+        "with another and fit it afterwards, tightbound fit-prior RUN "
+        f"{recipe.prior.name}"
+    )
 
 
 def check(recipe: Recipe, spec: DataSpec, trust: bool) -> None:
@@ -72,10 +112,10 @@ def _grids(c: Chosen) -> str | None:
             f"set hierarchy {hierarchy}"
         )
     if not c.posterior.supports_grids:
-        fitting = [key for key, cls in POSTERIORS.items() if cls.supports_grids]
+        names = [key for key, cls in POSTERIORS.items() if cls.supports_grids]
         return (
             f"posterior {c.recipe.posterior.name!r} is for vectors, not for latents on grids: "
-            f"set posterior {' or '.join(fitting)}"
+            f"set posterior {c.advice('posterior', names)}"
         )
     return None
 
@@ -102,7 +142,11 @@ def _objective_and_posterior(c: Chosen) -> str | None:
             "or posterior normal"
         )
     if posterior in POSTERIORS and posterior not in served:
-        return f"objective {name!r} is not defined for posterior {posterior!r}: set {served[0]}"
+        fitting = c.advice("posterior", served).partition(" or ")[0]
+        return (
+            f"objective {name!r} is not defined for posterior {posterior!r}: set posterior "
+            f"{fitting}"
+        )
     return None
 
 
@@ -159,10 +203,10 @@ def _spaces(c: Chosen) -> str | None:
     posterior = c.recipe.posterior.name
     space = c.posterior.latent_space
     if space != c.prior.latent_space:
-        fitting = [name for name, cls in PRIORS.items() if cls.latent_space == space]
+        names = [name for name, cls in PRIORS.items() if cls.latent_space == space]
         return (
             f"posterior {posterior!r} and prior {c.recipe.prior.name!r} have different spaces: "
-            f"set prior {' or '.join(fitting)}"
+            f"set prior {c.advice('prior', names)}"
         )
     if space != "real" and c.recipe.hierarchy != "flat":
         return f"posterior {posterior!r} is for one latent: set hierarchy flat"
@@ -183,8 +227,19 @@ def _pairs(c: Chosen) -> str | None:
         if served is not None and value not in served and ":" not in value:
             return (
                 f"{owner} {name!r} does not go with {kind} {value!r}: set {kind} "
-                f"{' or '.join(served)}"
+                f"{c.advice(kind, served)}"
             )
+    if c.prior.extra_sites and c.posterior.uses_log_joint:
+        names = [
+            name
+            for name, cls in PRIORS.items()
+            if cls.latent_space == c.posterior.latent_space and not cls.extra_sites
+        ]
+        return (
+            f"posterior {c.recipe.posterior.name!r} follows the gradient of log p(x, z), and "
+            f"prior {c.recipe.prior.name!r}, which has latents of its own, has no closed form "
+            f"of it: set prior {c.advice('prior', names)}"
+        )
     return None
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 from annotated_types import Ge, Gt, Le
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 
 from tightbound.components.likelihoods import LIKELIHOODS
@@ -149,10 +149,10 @@ def make_component(
 def _checked(owner: str, option: Option, value: Any) -> Any:
     """The value of an option in its type; raises TightboundError where it is none."""
     try:
-        return TypeAdapter(option.type).validate_python(value)
+        return TypeAdapter(option.type, config=_FINITE).validate_python(value)
     except ValidationError as error:
         kind = error.errors()[0]["type"]
-        given = f"{owner} has option {option.name} = {value!r}"
+        given = f"{owner} has option {option.name} = {cut(repr(value))}"
         if kind in _BOUNDS:
             raise TightboundError(f"{given}: give {_range(option.type)}") from error
         remedy = _WANTED.get(kind.partition("_")[0])
@@ -163,10 +163,12 @@ def _checked(owner: str, option: Option, value: Any) -> Any:
         ) from error
 
 
+_FINITE = ConfigDict(allow_inf_nan=False)
 _BOUNDS = ("greater_than", "greater_than_equal", "less_than", "less_than_equal")
 _WANTED = {
     "int": "give a whole number",
     "float": "give a number",
+    "finite": "give a finite number",
     "bool": "give true or false",
     "tuple": "give a list",
     "string": "give a text",

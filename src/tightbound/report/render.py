@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from tightbound import __version__, evaluation
@@ -19,17 +19,17 @@ from tightbound.report.sections import (
     header,
     images,
     probe,
-    theory,
     training,
     walkthrough,
 )
 from tightbound.report.sections import latent_space as latent
 from tightbound.report.sections import terms as log_px
+from tightbound.report.sections import theory as bayes_rule
 from tightbound.report.sections.common import Results, Tree
 from tightbound.runs.run import Run
 from tightbound.runtime.atomic_files import make_folder, write_atomic
 from tightbound.runtime.errors import TightboundError
-from tightbound.runtime.progress import notice
+from tightbound.runtime.progress import notice, phase
 
 QUICK_K = 256
 
@@ -42,6 +42,7 @@ def write(
     evaluations: Sequence[Evaluation | Tree] | None = None,
     title: str | None = None,
     extra_runs: Sequence[Run] = (),
+    theory: bool = True,
 ) -> Path:
     """Write the report of one or more runs as one HTML file.
 
@@ -56,6 +57,7 @@ def write(
         title: the heading of the page, by default the names of runs and data.
         extra_runs: runs on the same data that are shown only in the two sections on
             p(x) and on Bayes' rule.
+        theory: whether the report has these two sections.
 
     Returns:
         The path of the file.
@@ -77,10 +79,12 @@ def write(
         trees = [_evaluate(run) for run in runs]
     else:
         trees = [_as_tree(each) for each in evaluations]
-    results = _in_order(gather(runs, trees, _names(runs)))
+    with phase("report: examples of the model"):
+        results = _in_order(gather(runs, trees, _names(runs)))
     extra = list(zip(_names(extra_runs), extra_runs, strict=True))
+    page = render(results, text, title, extra, theory=theory)
     make_folder(path.parent)
-    write_atomic(path, render(results, text, title, extra))
+    write_atomic(path, page)
     return path
 
 
@@ -123,25 +127,36 @@ def _evaluate(run: Run) -> Tree:
 
 
 def sections(
-    results: Results, text: Text, extra_runs: Sequence[tuple[str, Run]] = ()
+    results: Results,
+    text: Text,
+    extra_runs: Sequence[tuple[str, Run]] = (),
+    *,
+    theory: bool = True,
 ) -> list[Section]:
     """The sections of a report in reading order."""
-    optional = (
-        images.reconstructions(results, text),
-        latent.latent_space(results, text),
-        images.samples(results, text),
-        columns.marginals(results, text),
-        images.neighbours(results, text),
-        images.variations(results, text),
-        images.interpolation(results, text),
-        images.traversals(results, text),
-        walkthrough.walkthrough(results, text),
-        log_px.terms(results, text),
-        *theory.theory(results, extra_runs, text),
-        diagnosis.diagnosis(results, text),
-        training.training(results, text),
-        probe.probe(results, text),
-    )
+    makers: list[Callable[[], Sequence[Section | None]]] = [
+        lambda: [images.reconstructions(results, text)],
+        lambda: [latent.latent_space(results, text)],
+        lambda: [images.samples(results, text)],
+        lambda: [columns.marginals(results, text)],
+        lambda: [images.neighbours(results, text)],
+        lambda: [images.variations(results, text)],
+        lambda: [images.interpolation(results, text)],
+        lambda: [images.traversals(results, text)],
+        lambda: [walkthrough.walkthrough(results, text)],
+        lambda: [log_px.terms(results, text)],
+        lambda: [diagnosis.diagnosis(results, text)],
+        lambda: [training.training(results, text)],
+        lambda: [probe.probe(results, text)],
+    ]
+    if theory:
+        before = len(makers) - 3  # the diagnosis
+        makers.insert(before, lambda: bayes_rule.theory(results, extra_runs, text))
+    optional: list[Section | None] = []
+    with phase("report: sections", len(makers), " sections") as count:
+        for make in makers:
+            optional += make()
+            count.add(1)
     return [section for section in optional if section is not None]
 
 
@@ -150,6 +165,8 @@ def render(
     text: Text,
     title: str | None = None,
     extra_runs: Sequence[tuple[str, Run]] = (),
+    *,
+    theory: bool = True,
 ) -> str:
     """The page as HTML; all text from runs and data is escaped."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -170,7 +187,7 @@ def render(
         "title": heading,
         "subtitle": subtitle,
         "notices": header.notices(results, text),
-        "sections": sections(results, text, extra_runs),
+        "sections": sections(results, text, extra_runs, theory=theory),
         "heads": [(r.name, log_px.headline(r, text)) for _, r in results],
         "models": header.model_table(results, text),
         "names": [result.name for _, result in results],

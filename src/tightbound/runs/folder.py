@@ -51,6 +51,7 @@ STATE = "state"  # everything that resuming needs
 LAUNCH = Path(STATE) / "launch"  # the launch by torchrun that trains here
 PRIORS = "priors"
 PRIOR = "prior.safetensors"  # of priors/NAME
+EXPORTS = "exports"  # files for other programs
 
 RUNS = Path("runs")
 
@@ -307,7 +308,7 @@ class RunFolder:
         """Remove the run in this folder, and no other files."""
         self.config_file.unlink(missing_ok=True)
         self._remove_request()
-        for folder in (STATE, EVALUATION_PARTS, PRIORS):
+        for folder in (STATE, EVALUATION_PARTS, PRIORS, EXPORTS):
             shutil.rmtree(self.path / folder, ignore_errors=True)
         files = (
             WEIGHTS,
@@ -377,7 +378,7 @@ class RunFolder:
     ) -> None:
         """Write weights with the settings in the metadata of the file."""
         path = self.averaged_weights_file if averaged else self.weights_file
-        about = {"format": "tightbound", "config": settings.to_toml(config)}
+        about = {"format": "tightbound", "config": settings.to_text(config)}
         save_weights(path, state, about)
 
     def read_weights(self, config: Config) -> tuple[dict[str, Tensor], Path]:
@@ -448,6 +449,13 @@ class RunFolder:
 _Figures = dict[str, float | None]
 
 
+class _ByExample(BaseModel):
+    """The bound of single validation examples; of: their number in the split."""
+
+    of: int
+    bound: list[float]
+
+
 class _Validation(BaseModel):
     """A line of log.jsonl about a validation; figures that are not numbers are null."""
 
@@ -457,11 +465,12 @@ class _Validation(BaseModel):
     time: float
     train: _Figures
     valid: _Figures
-    lr: float
-    images_per_s: float
-    left: float
-    skipped: int
     best: bool
+    valid_by_example: _ByExample | None = None
+    lr: float = 0.0
+    images_per_s: float = 0.0
+    left: float = 0.0
+    skipped: int = 0
 
 
 def _validation(line: object) -> dict[str, Any]:

@@ -27,7 +27,14 @@ from tightbound.runs.inputs import batch_of, read_batch, read_condition, read_sp
 from tightbound.runs.predictor import Predictor
 from tightbound.runs.raw_likelihood import RawLikelihood
 from tightbound.runtime.atomic_files import make_folder
-from tightbound.runtime.errors import TightboundError, at_least, nearest
+from tightbound.runtime.errors import (
+    TightboundError,
+    at_least,
+    finite_number,
+    nearest,
+)
+from tightbound.runtime.memory import check_memory
+from tightbound.runtime.progress import phase
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -139,7 +146,8 @@ class Run:
             raise TightboundError(
                 f"run {self.name!r} was trained on arrays in Python: give the data again"
             )
-        loaded = data_room.load(source, self.config.data, seed=self.config.seed)
+        with phase(f"reading {source}"):
+            loaded = data_room.load(source, self.config.data, seed=self.config.seed)
         if digest and loaded.digest != digest:
             raise TightboundError(
                 f"the data at {source!r} are no longer those that {self.name!r} was trained "
@@ -423,10 +431,10 @@ class Run:
             TightboundError: An argument is out of its range, or the prior has no temperature.
         """
         at_least(1, n, "samples")
-        if temperature < 0:
-            raise TightboundError(
-                f"a temperature of {temperature} has no meaning: give 0 or more"
-            )
+        temperature = finite_number("temperature", temperature, 0)
+        check_memory(
+            f"a sample of {n} examples", 8 * n * self.spec.dims, "ask for fewer at once"
+        )
         if pixels not in PIXELS:
             raise TightboundError(
                 f"pixels = {pixels!r} is not known: {nearest(pixels, PIXELS)}"

@@ -121,7 +121,8 @@ def write_atomic(
 
     Args:
         path: The file.
-        data: The content, text as UTF-8, or a function that writes it to the open file.
+        data: The content, text as UTF-8 (where a name in it is not UTF-8, as \\udcff), or
+            a function that writes it to the open file.
 
     Raises:
         TightboundError: The disk refuses; the old file is then unchanged.
@@ -132,9 +133,15 @@ def write_atomic(
             if callable(data):
                 data(file)
             else:
-                file.write(data.encode() if isinstance(data, str) else data)
+                file.write(_encoded(data))
     except OSError as error:
         raise _refused(path, error, OF_A_RUN) from error
+
+
+def _encoded(data: bytes | str) -> bytes:
+    if isinstance(data, str):
+        return data.encode("utf-8", "backslashreplace")
+    return data
 
 
 def _refused(path: Path, error: OSError, advice: Advice) -> TightboundError:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import difflib
 import errno
-from collections.abc import Iterable, Mapping
-from typing import SupportsIndex, TypeVar
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import SupportsFloat, SupportsIndex, TypeVar
 
 T = TypeVar("T")
 LONGEST = 200  # characters of a user's text in a message
 HALF = LONGEST // 2 - 2
+MOST_SHOWN = 60  # characters of one cell or name
+MOST_NAMES = 20
 # One number, such as a seed, fits into 63 bits.
 LARGEST = 2**63 - 1
 
@@ -29,18 +32,6 @@ class TightboundError(ValueError):
     """
 
 
-MOST_SHOWN = 60
-MOST_NAMES = 20
-
-
-def shortened(value: object) -> str:
-    """A value in quotes for a message, cut after 60 characters."""
-    text = str(value)
-    if len(text) > MOST_SHOWN:
-        return f"{text[: MOST_SHOWN - 3]!r}... ({len(text):,} characters)"
-    return repr(text)
-
-
 def cut(value: object) -> str:
     """A text of the user or of a library for a message: one line of bounded length.
 
@@ -55,6 +46,14 @@ def cut(value: object) -> str:
     if len(text) <= LONGEST:
         return text
     return f"{text[:HALF]}...{text[-HALF:]}"
+
+
+def shortened(value: object) -> str:
+    """A cell or a name for a message, a text in quotes, cut after 60 characters."""
+    text = str(value)
+    if len(text) > MOST_SHOWN:
+        return f"{text[: MOST_SHOWN - 3]!r}... ({len(text):,} characters)"
+    return repr(value)
 
 
 _REASONS = {
@@ -104,10 +103,15 @@ def nearest(name: str, choices: Iterable[str]) -> str:
     close = difflib.get_close_matches(str(name)[:LONGEST], names, n=1, cutoff=0.5)
     if close:
         return f"did you mean {shortened(close[0])}?"
-    listed = ", ".join(name[:MOST_SHOWN] for name in names[:MOST_NAMES])
+    return f"known: {listed(names)}"
+
+
+def listed(names: Sequence[str]) -> str:
+    """Names for a message, at most 20 of them."""
+    text = ", ".join(name[:MOST_SHOWN] for name in names[:MOST_NAMES])
     if len(names) > MOST_NAMES:
-        listed += f" and {len(names) - MOST_NAMES} more"
-    return f"known: {listed}"
+        return f"{text} and {len(names) - MOST_NAMES} more"
+    return text
 
 
 def lookup(table: Mapping[str, T], name: str, kind: str) -> T:
@@ -119,12 +123,15 @@ def lookup(table: Mapping[str, T], name: str, kind: str) -> T:
     return table[name]
 
 
-def at_least(least: int, n: object, what: str) -> None:
-    """Raise a TightboundError if a count is too small or not a whole number."""
+def at_least(least: int, n: object, what: str, most: int = 1_000_000_000) -> None:
+    """Raise a TightboundError if a count is out of range or not a whole number."""
     count = _whole(n)
-    if count is None or count < least:
-        shown = cut(repr(n))
-        raise TightboundError(f"cannot make {shown} {what}: ask for {least} or more")
+    if count is not None and least <= count <= most:
+        return
+    asked = f"{least} or more"
+    if count is not None and count > most:
+        asked = f"{most:,} or fewer at once"
+    raise TightboundError(f"cannot make {cut(repr(n))} {what}: ask for {asked}")
 
 
 def whole_number(name: str, value: object, least: int, most: int = LARGEST) -> int:
@@ -140,6 +147,21 @@ def whole_number(name: str, value: object, least: int, most: int = LARGEST) -> i
             f"{least} to {most}"
         )
     return number
+
+
+def finite_number(name: str, value: object, least: float) -> float:
+    """A finite number of a least size.
+
+    Raises:
+        TightboundError: for another type, NaN, an infinity, or a smaller number.
+    """
+    if isinstance(value, SupportsFloat) and not isinstance(value, bool | str):
+        number = float(value)
+        if least <= number < math.inf:
+            return number
+    raise TightboundError(
+        f"{name} = {cut(repr(value))} cannot be used: give a number, {least:g} or more"
+    )
 
 
 def _whole(value: object) -> int | None:

@@ -29,6 +29,13 @@ def is_lost_connection(error: BaseException) -> bool:
     return any(phrase in str(error) for phrase in LOST_CONNECTION)
 
 
+def is_unreachable(error: BaseException) -> bool:
+    """True if the processes of a launch cannot meet: no host, no port, or no others."""
+    import torch.distributed as dist
+
+    return isinstance(error, dist.DistNetworkError | dist.DistStoreError)
+
+
 def is_out_of_memory(error: BaseException) -> bool:
     """True if memory is exhausted, of the GPU or of the machine.
 

@@ -1,4 +1,4 @@
-"""Keep freed memory in the process while large training steps run.
+"""How much memory there is, and freed memory that stays in the process while it trains.
 
 glibc returns every large block to the system when it is freed, and the next step gets it again
 page by page, filled with zeros. An importance-weighted step over colour images spent half of its
@@ -9,9 +9,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
+from pathlib import Path
 from threading import Lock
+
+from tightbound.runtime.errors import TightboundError
 
 TRIM = -1  # M_TRIM_THRESHOLD of malloc.h
 MAPPED = -3  # M_MMAP_THRESHOLD
@@ -76,3 +79,41 @@ def _glibc() -> tuple[Callable[[int, int], int], Callable[[int], int]] | None:
         return library.mallopt, library.malloc_trim
     except (ImportError, OSError, TypeError, AttributeError):
         return None
+
+
+_LIMIT_OF_GROUP = Path("/sys/fs/cgroup/memory.max")
+
+
+@cache
+def total_bytes() -> int:
+    """The memory of this machine, or the limit of this process or its group if lower."""
+    total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    limits = [total]
+    with suppress(ImportError):
+        import resource
+
+        own, _ = resource.getrlimit(resource.RLIMIT_AS)
+        if own != resource.RLIM_INFINITY:
+            limits.append(own)
+    with suppress(OSError, ValueError):  # no such group, or "max"
+        limits.append(int(_LIMIT_OF_GROUP.read_text(encoding="ascii")))
+    return min(limits)
+
+
+def check_memory(what: str, nbytes: int, remedy: str) -> None:
+    """Refuse work that needs more memory than there is.
+
+    Args:
+        what: the work, with the settings that its size depends on.
+        nbytes: a lower bound on the bytes that it needs.
+        remedy: how less is needed.
+
+    Raises:
+        TightboundError: with the memory that it needs.
+    """
+    total = total_bytes()
+    if nbytes > total:
+        raise TightboundError(
+            f"{what} needs {nbytes / 1e9:,.1f} GB of memory at least, and there are "
+            f"{total / 1e9:,.1f} GB: {remedy}"
+        )

@@ -1,4 +1,4 @@
-"""Progress of long work outside training, reported to a listener."""
+"""Progress of long work, reported to a listener: phases, and counts within them."""
 
 from __future__ import annotations
 
@@ -10,52 +10,125 @@ from typing import TypeVar
 
 T = TypeVar("T")
 Listener = Callable[[str], None]
-FIRST = 2.0  # seconds before the first line
+FIRST = 2.0  # seconds before the first line, and of a phase whose end is reported
 EVERY = 5.0  # seconds between lines
 
-_listener: ContextVar[Listener | None] = ContextVar("listener", default=None)
+
+class Reporter:
+    """Reports progress as plain lines: the start and the end of a phase, counts between.
+
+    Args:
+        report: called with each line.
+    """
+
+    first = FIRST
+    every = EVERY
+
+    def __init__(self, report: Listener) -> None:
+        self.note = report
+
+    def begin(self, count: Steady) -> None:
+        """A phase begins."""
+        self.note(f"{count.what} ...")
+
+    def advance(self, count: Steady) -> None:
+        """More work of a phase, or of work without a phase, is finished."""
+        self.note(f"{count.what}: {count.progress}")
+
+    def end(self, count: Steady, seconds: float) -> None:
+        """A phase has ended; a short one is not worth a line."""
+        if seconds >= FIRST:
+            self.note(f"{count.what}: {seconds:.0f} s")
+
+    def cancel(self, count: Steady) -> None:
+        """An error has ended a phase."""
+
+
+_reporter: ContextVar[Reporter | None] = ContextVar("reporter", default=None)
 
 
 @contextmanager
-def listening(report: Listener) -> Iterator[None]:
+def listening(report: Listener | Reporter) -> Iterator[None]:
     """Report the progress of long work inside the block.
 
     Args:
-        report: Called every few seconds with a line such as "decoding images: 1,200 of 30,000".
+        report: called every few seconds with a line such as "decoding images: 1,200 of
+            30,000"; or a Reporter.
     """
-    token = _listener.set(report)
+    reporter = report if isinstance(report, Reporter) else Reporter(report)
+    token = _reporter.set(reporter)
     try:
         yield
     finally:
-        _listener.reset(token)
+        _reporter.reset(token)
 
 
 def notice(line: str) -> None:
     """Report a line to the listener at once; without one nothing is shown."""
-    report = _listener.get()
-    if report is not None:
-        report(line)
+    reporter = _reporter.get()
+    if reporter is not None:
+        reporter.note(line)
 
 
 class Steady:
-    """A counter of finished work that reports at most every five seconds."""
+    """A counter of finished work that reports at most every five seconds.
 
-    def __init__(self, what: str, total: int | None, unit: str = "") -> None:
+    Args:
+        what: the work, as "reading images".
+        total: the amount of work, where it is known.
+        unit: of the amounts, with a blank before it: " examples".
+    """
+
+    def __init__(self, what: str, total: int | None = None, unit: str = "") -> None:
         self.what = what
         self.total = total
         self.unit = unit
         self.done = 0
-        self.due = time.monotonic() + FIRST
+        reporter = _reporter.get()
+        self.due = time.monotonic() + (FIRST if reporter is None else reporter.first)
+
+    @property
+    def progress(self) -> str:
+        """The finished amount of the whole, as "1,200 of 30,000 bytes"."""
+        of = "" if self.total is None else f" of {self.total:,}"
+        return f"{self.done:,}{of}{self.unit}"
 
     def add(self, amount: int) -> None:
         """Count finished work."""
-        self.done += amount
-        report = _listener.get()
-        if report is None or time.monotonic() < self.due:
+        self.reach(self.done + amount)
+
+    def reach(self, done: int) -> None:
+        """Set the amount of finished work."""
+        self.done = done
+        reporter = _reporter.get()
+        if reporter is None or time.monotonic() < self.due:
             return
-        self.due = time.monotonic() + EVERY
-        of = "" if self.total is None else f" of {self.total:,}"
-        report(f"{self.what}: {self.done:,}{of}{self.unit}")
+        self.due = time.monotonic() + reporter.every
+        reporter.advance(self)
+
+
+@contextmanager
+def phase(what: str, total: int | None = None, unit: str = "") -> Iterator[Steady]:
+    """A phase of a command: its start and its end are reported, with the seconds.
+
+    Args:
+        what: the work, as "evaluation".
+        total: the amount of work, where it is known.
+        unit: of the amounts, with a blank before it.
+    """
+    count = Steady(what, total, unit)
+    reporter = _reporter.get()
+    if reporter is None:
+        yield count
+        return
+    start = time.monotonic()
+    reporter.begin(count)
+    try:
+        yield count
+    except BaseException:
+        reporter.cancel(count)
+        raise
+    reporter.end(count, time.monotonic() - start)
 
 
 def steadily(what: str, items: Iterable[T], total: int | None = None) -> Iterator[T]:

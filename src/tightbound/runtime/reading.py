@@ -85,9 +85,9 @@ def read_bytes(path: Path | str, most: int | None = None) -> bytes:
     return content
 
 
-def read_text(path: Path | str, most: int = SMALL) -> str:
+def read_text(path: Path | str, most: int = SMALL, errors: str = "strict") -> str:
     """The UTF-8 text of a small regular file; raises OSError or UnicodeDecodeError."""
-    return read_bytes(path, most).decode("utf-8")
+    return read_bytes(path, most).decode("utf-8", errors)
 
 
 def parse_json(text: str | bytes) -> JSON:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 from collections.abc import Callable
 from statistics import median
@@ -11,14 +12,17 @@ import torch
 from tightbound.config import TrainSettings
 from tightbound.core.draw import Clock
 from tightbound.runtime.launch_context import current_launch
-from tightbound.training.budget import now
+from tightbound.runtime.progress import phase
+from tightbound.training.budget import TRIALS, now
 from tightbound.training.step.precision import has_bfloat16
 from tightbound.training.trainer import Trainer
 
 LEAST_STEPS = 2000  # shorter runs are not timed
 LONG = 240.0  # seconds of a run from which compiling, which takes 20 to 60 s, is timed
+FORWARD_PASSES = 3  # about as many take as long as a step with its gradients
 WINDOW = 0.4  # seconds of one measurement
 ROUNDS = 3  # measurements of each trainer
+COMPILING = 60.0  # seconds that compiling takes, at most
 PAYS = 1.1  # least speed-up of bfloat16 products for which training in it is timed
 
 Make = Callable[[TrainSettings], Trainer]
@@ -27,15 +31,17 @@ Make = Callable[[TrainSettings], Trainer]
 class Trial:
     """A trainer whose steps are timed and discarded.
 
-    `first_step` is the time of its first step in seconds, with compilation.
+    `first_step` is the time of its first step in seconds, with compilation; three more are
+    taken to warm up, unless the first one took longer than `patience` seconds.
     """
 
-    def __init__(self, trainer: Trainer) -> None:
+    def __init__(self, trainer: Trainer, patience: float = math.inf) -> None:
         self.trainer = trainer
         start = now()
         self.run(1)
         self.first_step = now() - start
-        self.run(3)
+        if self.first_step < patience:
+            self.run(3)
 
     def run(self, steps: int) -> None:
         """Take steps, and wait until the device has executed them."""
@@ -49,25 +55,37 @@ class Trial:
         """Run one validation."""
         return self.trainer.validator(self.trainer.model)
 
+    def steps_of_a_validation(self) -> float:
+        """About how many steps take as long as a validation."""
+        settings = self.trainer.settings
+        decoded = int(settings.batch) * self.trainer.config.recipe.k
+        return self.trainer.validator.decoded / (FORWARD_PASSES * decoded)
+
     def seconds_per_step(self) -> float:
         """Seconds per step, over at least WINDOW seconds."""
         steps = 0
         start = now()
         elapsed = 0.0
         while elapsed < WINDOW:
-            self.run(5)
-            steps += 5
+            chunk = 1 if steps == 0 else 5
+            self.run(chunk)
+            steps += chunk
             elapsed = now() - start
         return elapsed / steps
 
 
-def time_in_turn(trials: list[Trial]) -> list[float]:
+def time_in_turn(trials: list[Trial], until: float = math.inf) -> list[float]:
     """Seconds per step of each trial, the median of three windows.
 
     The trials take turns, so that a drift of the machine's speed affects all alike.
+
+    Args:
+        until: the time, as of `now`, after which no further windows are begun.
     """
-    rounds = []
+    rounds: list[list[float]] = []
     for _ in range(ROUNDS):
+        if rounds and now() >= until:
+            break
         rounds.append([trial.seconds_per_step() for trial in trials])
     return [median(column) for column in zip(*rounds, strict=True)]
 
@@ -113,33 +131,52 @@ def choose_execution(
     if not times_bfloat16 and not times_compiled:
         return chosen, []
     notes: list[str] = []
+    allowed = TRIALS * settings.budget if settings.budget else math.inf
+    until = now() + allowed / 2  # the other half is for timing the chosen way
     with torch.random.fork_rng():
-        base = Trial(make(chosen))
-        if times_bfloat16:
-            in_bfloat16 = chosen.model_copy(update={"precision": "bfloat16"})
-            trial = Trial(make(in_bfloat16))
-            full, half = time_in_turn([base, trial])
-            if half < full:
-                chosen = in_bfloat16
-                base = trial
-                notes.append(
-                    f"products in bfloat16: {1e3 * half:.1f} ms a step instead of "
-                    f"{1e3 * full:.1f}"
-                )
-        if times_compiled and _seconds_of_run(settings, steps, base) > LONG:
-            compiled = chosen.model_copy(update={"compile": "on"})
-            trial = Trial(make(compiled))
-            slow, fast = time_in_turn([base, trial])
-            steps_at_most = float(steps)
-            if settings.budget:
-                steps_at_most = settings.budget / slow
-            if (slow - fast) * steps_at_most > trial.first_step:
-                chosen = compiled
-                notes.append(
-                    f"steps are compiled: {1e3 * fast:.1f} ms each instead of "
-                    f"{1e3 * slow:.1f}"
-                )
+        with phase("timing steps, to choose precision and compilation"):
+            base = Trial(make(chosen), allowed / 4)
+        if times_bfloat16 and base.first_step < allowed / 4:
+            chosen, base, note = _fastest_precision(chosen, base, make, until)
+            notes += note
+        enough = allowed / 2 >= COMPILING and now() < until
+        if times_compiled and enough and _seconds_of_run(settings, steps, base) > LONG:
+            chosen, note = _compiled_if_it_pays(chosen, base, make, steps)
+            notes += note
     return chosen, notes
+
+
+def _fastest_precision(
+    chosen: TrainSettings, base: Trial, make: Make, until: float
+) -> tuple[TrainSettings, Trial, list[str]]:
+    """The faster of float32 and bfloat16, its trial, and a note if it is bfloat16."""
+    in_bfloat16 = chosen.model_copy(update={"precision": "bfloat16"})
+    with phase("timing steps in float32 and bfloat16"):
+        trial = Trial(make(in_bfloat16))
+        full, half = time_in_turn([base, trial], until)
+    if half >= full:
+        return chosen, base, []
+    note = (
+        f"products in bfloat16: {1e3 * half:.1f} ms a step instead of {1e3 * full:.1f}"
+    )
+    return in_bfloat16, trial, [note]
+
+
+def _compiled_if_it_pays(
+    chosen: TrainSettings, base: Trial, make: Make, steps: int
+) -> tuple[TrainSettings, list[str]]:
+    """Compiled steps where they save more time than compiling takes, with a note."""
+    compiled = chosen.model_copy(update={"compile": "on"})
+    with phase("compiling a step, and timing it"):
+        trial = Trial(make(compiled))
+        slow, fast = time_in_turn([base, trial])
+    steps_at_most = float(steps)
+    if chosen.budget:
+        steps_at_most = chosen.budget / slow
+    if (slow - fast) * steps_at_most <= trial.first_step:
+        return chosen, []
+    note = f"steps are compiled: {1e3 * fast:.1f} ms each instead of {1e3 * slow:.1f}"
+    return compiled, [note]
 
 
 def _without_auto(settings: TrainSettings) -> TrainSettings:

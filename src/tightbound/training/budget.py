@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
 
 from tightbound.config import TrainSettings
-from tightbound.runtime.errors import TightboundError
 from tightbound.runtime.launch_context import current_launch
+from tightbound.runtime.time_budget import TimeBudget
 
 LEAST = 3000  # steps of the shortest default run
 MOST = 20_000  # steps of the longest
 EPOCHS = 30  # passes over the data between these bounds
 VALIDATIONS = 40
+TRIALS = 0.1  # most of a budget that all trials take
+TIMED_STEPS = 0.02  # share of a budget for timing steps
+TIMED_VALIDATION = 0.03  # most of a budget that a timed validation takes
+FEW = 10  # steps, below which a budget is called too short
+REPORT = 10.0  # seconds of a report, without the passes of the model
 
 
 def epoch_steps(n: int | None, batch: int) -> int:
@@ -70,61 +76,79 @@ def now() -> float:
     return current_launch().broadcast(time.perf_counter())
 
 
-def steps_within(
-    settings: TrainSettings,
-    per_epoch: int,
-    train: Callable[[int], None],
-    validate: Callable[[], object],
-    elapsed: float,
-) -> int:
-    """The number of steps that fit into `settings.budget` seconds.
+class Timed(Protocol):
+    """A training whose steps and validations are timed, and then discarded."""
 
-    Times a few steps and one validation, which takes at most 3 % of the budget.
+    first_step: float
 
-    Args:
-        train: runs a number of steps whose effect the caller discards.
-        validate: runs one validation.
-        elapsed: seconds of the budget that are used already.
+    def run(self, steps: int) -> None: ...
+    def validate(self) -> object: ...
+    def steps_of_a_validation(self) -> float: ...
 
-    Raises:
-        TightboundError: where the budget allows fewer than ten steps.
+
+@dataclass(frozen=True)
+class Timing:
+    """Seconds of a step and of a validation."""
+
+    step: float
+    validation: float
+
+
+def timing(trial: Timed, budget: float) -> Timing:
+    """Time steps and a validation, in a small share of the budget.
+
+    A step that takes longer than that share is timed once. A validation that would is not
+    run: its time follows from the number of examples that it decodes.
     """
-    budget = settings.budget or 0.0
-    train(3)
-    chunk = 5
-    done = 0
-    start = now()
-    while now() - start < 0.02 * budget and done < 500:
-        train(chunk)
-        done += chunk
-    per_step = (now() - start) / max(1, done)
-    start = now()
-    validate()
-    per_validation = now() - start
-    left = 0.97 * budget - elapsed - per_validation
+    per_step = trial.first_step
+    if per_step < TIMED_STEPS * budget:
+        done = 0
+        elapsed = 0.0
+        start = now()
+        while done == 0 or (elapsed < TIMED_STEPS * budget and done < 500):
+            chunk = 1 if done == 0 else 5
+            trial.run(chunk)
+            done += chunk
+            elapsed = now() - start
+        per_step = elapsed / done
+    per_validation = trial.steps_of_a_validation() * per_step
+    if per_validation < TIMED_VALIDATION * budget:
+        start = now()
+        trial.validate()
+        per_validation = now() - start
+    return Timing(per_step, per_validation)
+
+
+def steps_within(budget: float, per_epoch: int, times: Timing) -> int:
+    """The number of steps that fit into a number of seconds, with their validations.
+
+    At least one, also where the time is too short.
+    """
+    left = 0.97 * budget - times.validation
     # one validation per epoch, but no more than VALIDATIONS of them
-    with_epochs = left / (per_step + per_validation / per_epoch)
-    with_most_validations = (left - VALIDATIONS * per_validation) / per_step
-    steps = int(max(with_epochs, with_most_validations))
-    if steps < 10:
-        least = 20 * per_step + 2 * per_validation + elapsed
-        raise TightboundError(
-            f"a budget of {budget:.0f} s is too short: a step takes {per_step:.2g} s, a validation "
-            f"{per_validation:.2g} s, so allow {least / 0.9:.0f} s or more"
-        )
-    return steps
+    with_epochs = left / (times.step + times.validation / per_epoch)
+    with_most_validations = (left - VALIDATIONS * times.validation) / times.step
+    return max(1, int(max(with_epochs, with_most_validations)))
 
 
-def parse_duration(text: str | float) -> float:
-    """Parse a duration: `15min`, `90s`, `1.5h` or a number of seconds."""
-    if isinstance(text, int | float):
-        return float(text)
-    units = {"h": 3600.0, "min": 60.0, "m": 60.0, "s": 1.0, "": 1.0}
-    number = text.strip().rstrip("abcdefghijklmnopqrstuvwxyz ")
-    unit = text.strip()[len(number) :].strip()
-    try:
-        return float(number) * units[unit]
-    except (ValueError, KeyError):
-        raise TightboundError(
-            f"{text!r} is not a duration: write 90s, 15min or 2h"
-        ) from None
+def too_short(budget: float, steps: int, times: Timing) -> list[str]:
+    """A notice where a budget allows few steps, with a budget that allows more."""
+    if steps >= FEW:
+        return []
+    more = budget + 2 * (10 * FEW * times.step + times.validation)
+    return [
+        f"the time is too short: a step takes {times.step:.2g} s, a validation "
+        f"{times.validation:.2g} s, so {steps} {'step is' if steps == 1 else 'steps are'} "
+        f"trained; allow {more:.0f} s or more for training"
+    ]
+
+
+def reserved(limit: TimeBudget, times: Timing | None) -> float:
+    """Seconds of a total budget that are kept for the evaluation and the report.
+
+    They decode about as many examples as seven validations.
+    """
+    most = limit.after_training * limit.seconds
+    if times is None:
+        return most
+    return min(most, 7 * times.validation + REPORT)

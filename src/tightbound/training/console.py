@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import sys
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from tightbound.runtime.errors import lookup
+from tightbound.runtime.progress import Reporter, Steady
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
 
 Record = dict[str, Any]  # a line of log.jsonl
 
@@ -96,6 +100,7 @@ class Live(Quiet):
             TextColumn("{task.fields[figures]}"),
             console=Console(stderr=True),
         )
+        self.phases = Bars(self.progress)
 
     def start(self, steps: int, done: int) -> None:
         self.task = self.progress.add_task("", total=steps, completed=done, figures="")
@@ -121,6 +126,78 @@ class Live(Quiet):
 
     def stop(self) -> None:
         self.progress.stop()
+
+
+class Bars(Reporter):
+    """A bar for each phase of a command that is not training, on a terminal.
+
+    Work that is counted outside of a phase is reported by lines.
+
+    Args:
+        training: the bar of training, whose console the lines share.
+    """
+
+    every = 0.2
+
+    def __init__(self, training: Progress) -> None:
+        from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+        super().__init__(self._print)
+        self.console = training.console
+        self.training = training
+        self.progress = Progress(
+            TextColumn("[bold]{task.description}"),
+            BarColumn(),
+            TextColumn("{task.fields[amount]}"),
+            TimeElapsedColumn(),
+            console=self.console,
+            transient=True,
+        )
+        self.open: list[TaskID] = []
+
+    def _print(self, line: str) -> None:
+        self.console.print(line, markup=False, highlight=False)
+
+    def begin(self, count: Steady) -> None:
+        if self.training.live.is_started:
+            return
+        self.open.append(self.progress.add_task("", total=count.total, amount=""))
+        self._show(count)
+        self.progress.start()
+
+    def advance(self, count: Steady) -> None:
+        if self.open:
+            self._show(count)
+        else:
+            super().advance(count)
+
+    def end(self, count: Steady, seconds: float) -> None:
+        self.cancel(count)
+        super().end(count, seconds)
+
+    def cancel(self, count: Steady) -> None:
+        if self.open:
+            self.progress.remove_task(self.open.pop())
+        if not self.open:
+            self.progress.stop()
+
+    def _show(self, count: Steady) -> None:
+        from rich.markup import escape
+
+        self.progress.update(
+            self.open[-1],
+            description=escape(count.what),
+            completed=count.done,
+            total=count.total,
+            amount=count.progress if count.done else "",
+        )
+
+
+def reporter(show: Display) -> Reporter:
+    """The reporter of phases that belongs to a display: its bars, or its lines."""
+    if isinstance(show, Live):
+        return show.phases
+    return Reporter(show.note)
 
 
 def display(kind: str = "auto") -> Display:

@@ -6,14 +6,14 @@ import copy
 import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.distributions import Distribution
 
 from tightbound.components.objectives.elbo import Elbo
 from tightbound.components.priors import PRIORS
-from tightbound.config import Config, TrainSettings, parse
+from tightbound.config import Config, TrainSettings, keyed, parse
 from tightbound.core.batch import Batch
 from tightbound.core.component import (
     EncodedData,
@@ -22,7 +22,7 @@ from tightbound.core.component import (
     Posterior,
     Prior,
 )
-from tightbound.core.draw import Clock, Draw
+from tightbound.core.draw import Clock, Context, Draw
 from tightbound.core.latent import Latent
 from tightbound.core.trace import Trace
 from tightbound.data import Split
@@ -54,7 +54,7 @@ SHORT = {
 MOST = 50_000
 MOST_VALUES = 200_000_000
 AT_ONCE = 1000
-SETTINGS: dict[str, Any] = {
+SETTINGS: dict[str, object] = {
     "precision": "float32",
     "compile": "off",
     "validate_k": 1,
@@ -69,8 +69,8 @@ def fit_prior(
     name: str | None = None,
     overwrite: bool = False,
     display: str | Display = "auto",
-    settings: Mapping[str, Any] | None = None,
-    **more: Any,
+    settings: Mapping[str, object] | None = None,
+    **more: object,
 ) -> Run:
     """Fit another prior to a trained model; encoder and decoder stay unchanged.
 
@@ -109,7 +109,7 @@ def fit_prior(
     show = create_display(display) if isinstance(display, str) else display
     if not isinstance(run, Run):
         run = load(run, device=str(pick_device("auto")))
-    values = {**(settings or {}), **more}
+    values = keyed(settings, more)
     with listening(show.note):
         return _fitted(run, SHORT.get(prior, prior), name, overwrite, values, show)
 
@@ -119,7 +119,7 @@ def _fitted(
     prior: str,
     name: str | None,
     overwrite: bool,
-    values: Mapping[str, Any],
+    values: Mapping[str, object],
     show: Display,
 ) -> Run:
     options, train = _split_settings(values)
@@ -149,11 +149,11 @@ def _fitted(
 
 
 def _split_settings(
-    values: Mapping[str, Any],
-) -> tuple[dict[str, Any], TrainSettings]:
+    values: Mapping[str, object],
+) -> tuple[dict[str, object], TrainSettings]:
     """Options of the prior, and settings of its training (the keys `train.*`)."""
-    train: dict[str, Any] = dict(SETTINGS)
-    options: dict[str, Any] = {}
+    train: dict[str, object] = dict(SETTINGS)
+    options: dict[str, object] = {}
     for key, value in values.items():
         if key.startswith("train."):
             train[key.removeprefix("train.")] = value
@@ -162,7 +162,7 @@ def _split_settings(
     return options, parse(TrainSettings, train, "the setting train:")
 
 
-def _inherited_options(run: Run, prior: str) -> dict[str, Any]:
+def _inherited_options(run: Run, prior: str) -> dict[str, object]:
     """The options that a prior takes over from the prior of training."""
     options = run.config.recipe.prior.options
     names = PRIORS[prior].inherited_options if prior in PRIORS else ()
@@ -272,7 +272,9 @@ class NoLikelihood(Likelihood):
     The decoder of the model is the identity.
     """
 
-    def forward(self, y: Tensor, ctx: Any, p: Any = None) -> Any:
+    def forward(
+        self, y: Tensor, ctx: Context, p: Distribution | None = None
+    ) -> Distribution:
         return NoData()
 
 

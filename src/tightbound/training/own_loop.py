@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 
 from tightbound import data as data_room
-from tightbound.config import Config, configure
+from tightbound.config import Config, configure, keyed
 from tightbound.core.batch import Batch
 from tightbound.core.data_spec import DataSpec
 from tightbound.data import Data, Split
@@ -162,7 +162,7 @@ def build(
         raise TightboundError(
             "build needs data: a built-in name such as digits, or the path of your own"
         )
-    values = {**(settings or {}), **more}
+    values = keyed(settings, more)
     if seed is not None:
         values["seed"] = seed
     config = configure(stored_source(data, valid, test), recipe, values=values)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import platform
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -25,6 +27,7 @@ from tightbound.models.build import (
     resolve_domain,
 )
 from tightbound.models.parts import find_component
+from tightbound.models.size import check_step
 from tightbound.models.vae import VAE
 from tightbound.runs.folder import Environment, Mode, RunFolder
 from tightbound.runs.run import Run, seeded
@@ -33,14 +36,16 @@ from tightbound.runtime.errors import TightboundError
 from tightbound.runtime.foreign_errors import is_out_of_memory
 from tightbound.runtime.launch_context import current_launch
 from tightbound.runtime.memory import kept_memory
-from tightbound.training import budget
+from tightbound.runtime.progress import FIRST, phase
+from tightbound.runtime.time_budget import TimeBudget, current_limit
+from tightbound.training import budget, closed_form
 from tightbound.training.autotune import Trial, choose_execution
 from tightbound.training.batches import count
 from tightbound.training.console import Display, Quiet
 from tightbound.training.distributed.data_parallel import is_sharded
 from tightbound.training.step.module import Step
 from tightbound.training.step.precision import set_memory_format
-from tightbound.training.trainer import Trainer
+from tightbound.training.trainer import Solution, Trainer
 
 Splits = Mapping[str, Any]
 UNKNOWN_STEPS = 10**9  # for trials of a run whose steps a budget will decide
@@ -56,7 +61,6 @@ class Job:
     Attributes:
         source: the training data.
         splits: data of their own for the splits "valid" and "test".
-        started: the time at which the budget began.
     """
 
     source: object
@@ -64,13 +68,17 @@ class Job:
     folder: RunFolder
     show: Display
     device: torch.device
-    started: float
 
     def read(self, config: Config, domains: Domains = ()) -> Data:
         """Read the data with the settings of a run, in a domain of the likelihood."""
-        return data_room.load(
-            self.source, config.data, seed=config.seed, domains=domains, **self.splits
-        )
+        with phase(f"reading {config.data.source or 'the data'}"):
+            return data_room.load(
+                self.source,
+                config.data,
+                seed=config.seed,
+                domains=domains,
+                **self.splits,
+            )
 
     def note(self, lines: Iterable[str]) -> None:
         """Show lines to the user."""
@@ -106,11 +114,10 @@ def fit(
         Interrupted: after Ctrl-C, with the state saved.
     """
     launch = current_launch()
-    started = budget.now()
     device = pick_device(config.device)
     run_folder = RunFolder(folder)
     launch.on_rank_zero(lambda: run_folder.check(mode))
-    job = Job(source, splits or {}, run_folder, show, device, started)
+    job = Job(source, splits or {}, run_folder, show, device)
     if mode != "resume":
         return _train_new(job, config, mode, trust=True)
     settings = launch.on_rank_zero(run_folder.settings)
@@ -129,15 +136,17 @@ def _train_new(job: Job, requested: Config, mode: Mode, trust: bool) -> Run:
             lambda: stack.enter_context(job.folder.reserve(mode, requested))
         )
         with _out_of_memory_explained(config):
-            config, notes = _plan(job, config, data, trust)
-        job.note(notes)
+            plan = _plan(job, config, data, trust)
+        config = closed_form.one_step(plan.config, data)
+        job.note(plan.notes)
         with _out_of_memory_explained(config):
             trainer = _trainer(job, config, data, trust)
             if mode == "overwrite":  # only now: everything requested is known to work
                 launch.on_rank_zero(job.folder.clear)
-            launch.on_rank_zero(
-                lambda: job.folder.begin(config, environment(job.device))
-            )
+            about = environment(job.device)
+            launch.on_rank_zero(lambda: job.folder.begin(config, about))
+            trainer.stops_after = plan.stops_after()
+            trainer.validation_seconds = plan.validation_seconds
             return _run_to_end(job, trainer, data)
 
 
@@ -189,13 +198,23 @@ def _resume(job: Job, config: Config, trust: bool) -> Run:
                     f"resumed {job.folder.path} at step {trainer.step} of "
                     f"{config.train.steps}"
                 )
+            limit = current_limit()
+            if limit is not None:
+                trainer.stops_after = _for_training(limit, budget.reserved(limit, None))
             return _run_to_end(job, trainer, data)
 
 
 def _run_to_end(job: Job, trainer: Trainer, data: Data) -> Run:
     config = trainer.config
     job.show.note(describe(config, data, job.device))
+    if trainer.step == 0 and closed_form.applies(config, data):
+        weights = closed_form.solution(trainer.model, config, data)
+        trainer.solution = Solution(weights, closed_form.NOTE)
+    start = time.perf_counter()
     trainer.run()
+    seconds = time.perf_counter() - start
+    if seconds >= FIRST:
+        job.show.note(f"training: {seconds:.0f} s")
     model = trainer.model
     if is_sharded(config.train):
         model, _ = assemble(config, job.device, trust=True)
@@ -321,17 +340,56 @@ def _with_statistics(config: Config, data: Data) -> Config:
 # ---- the length of a run
 
 
-def _plan(
-    job: Job, config: Config, data: Data, trust: bool
-) -> tuple[Config, list[str]]:
-    """The settings without "auto"; returns notes for the user as well.
+@dataclass(frozen=True)
+class Plan:
+    """The resolved settings of a training, and how long it may take.
+
+    Attributes:
+        config: the settings without "auto".
+        notes: notes for the user.
+        reserved: seconds of a total budget that are kept for what follows training.
+        validation_seconds: the time of a validation, where one was timed.
+    """
+
+    config: Config
+    notes: list[str]
+    reserved: float = 0.0
+    validation_seconds: float = 0.0
+
+    def stops_after(self) -> TimeBudget | None:
+        """The time in which steps are taken, where there is a budget."""
+        limit = current_limit()
+        if limit is not None:
+            return _for_training(limit, self.reserved)
+        if self.config.train.budget:
+            return TimeBudget(self.config.train.budget)
+        return None
+
+
+def _for_training(limit: TimeBudget, reserved: float) -> TimeBudget:
+    """The part of a total budget up to the end of training."""
+    return dataclasses.replace(limit, seconds=limit.seconds - reserved)
+
+
+def _plan(job: Job, config: Config, data: Data, trust: bool) -> Plan:
+    """The settings without "auto".
 
     Precision, compilation and the steps of a budget are decided by trials.
     """
     settings = _with_batch_of_loader(config.train, data)
+    limit = current_limit()
+    _check_budget(settings, limit)
+    if limit is not None:
+        settings = settings.model_copy(update={"budget": _left_to_train(limit, None)})
     config = config.model_copy(update={"train": settings})
     n = count(data.train)
-    _check_budget(settings)
+    batch = int(settings.batch)
+    check_step(
+        config.recipe,
+        data.spec,
+        (batch if n is None else min(batch, n)) // settings.accumulate,
+        f"a step with train.batch = {batch} and k = {config.recipe.k}",
+    )
 
     def make_trial(trial_settings: TrainSettings) -> Trainer:
         steps = UNKNOWN_STEPS if trial_settings.budget else None
@@ -345,17 +403,31 @@ def _plan(
     if not settings.budget:
         steps = int(budget.resolve(settings, n).steps)
     settings, notes = choose_execution(settings, steps, make_trial, job.device)
-    allowed = None
-    if settings.budget:
-        with torch.random.fork_rng():
-            trial = Trial(make_trial(settings))
-            per_epoch = budget.epoch_steps(n, int(trial.trainer.settings.batch))
-            elapsed = budget.now() - job.started
-            allowed = budget.steps_within(
-                settings, per_epoch, trial.run, trial.validate, elapsed
-            )
+    if not settings.budget:
+        resolved = budget.resolve(settings, n)
+        return Plan(config.model_copy(update={"train": resolved}), notes)
+    with (
+        phase("timing steps and a validation, to fit the budget"),
+        torch.random.fork_rng(),
+    ):
+        trial = Trial(make_trial(settings), budget.TIMED_STEPS * settings.budget)
+        times = budget.timing(trial, settings.budget)
+    reserved = 0.0
+    if limit is not None:
+        reserved = budget.reserved(limit, times)
+        settings = settings.model_copy(update={"budget": _left_to_train(limit, times)})
+    seconds = settings.budget or 0.0
+    per_epoch = budget.epoch_steps(n, int(trial.trainer.settings.batch))
+    allowed = budget.steps_within(seconds, per_epoch, times)
+    notes += budget.too_short(seconds, allowed, times)
     settings = budget.resolve(settings, n, allowed)
-    return config.model_copy(update={"train": settings}), notes
+    config = config.model_copy(update={"train": settings})
+    return Plan(config, notes, reserved, times.validation)
+
+
+def _left_to_train(limit: TimeBudget, times: budget.Timing | None) -> float:
+    """Seconds of a total budget for training; a hundredth where none are left."""
+    return round(max(0.01, limit.left() - budget.reserved(limit, times)), 3)
 
 
 def _with_batch_of_loader(settings: TrainSettings, data: Data) -> TrainSettings:
@@ -366,9 +438,9 @@ def _with_batch_of_loader(settings: TrainSettings, data: Data) -> TrainSettings:
     return settings.model_copy(update={"batch": batch}) if batch else settings
 
 
-def _check_budget(settings: TrainSettings) -> None:
-    given = [name for name in ("steps", "epochs") if getattr(settings, name) != "auto"]
-    if settings.budget and given:
+def _check_budget(settings: TrainSettings, limit: TimeBudget | None) -> None:
+    fixed = settings.steps != "auto" or settings.epochs != "auto"
+    if fixed and (settings.budget or limit is not None):
         raise TightboundError(
             "a budget decides the steps: give --budget, or train.steps or train.epochs, "
             "not both"

@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from tightbound.config import Config, to_toml
+from tightbound.config import Config, to_text
 from tightbound.core.batch import Batch
 from tightbound.core.draw import Clock, Noise
 from tightbound.data import Data
@@ -27,6 +27,9 @@ from tightbound.runs.run import seeded
 from tightbound.runtime.errors import TightboundError, os_reason
 from tightbound.runtime.foreign_errors import last_line
 from tightbound.runtime.launch_context import current_launch
+from tightbound.runtime.signals import collected
+from tightbound.runtime.time_budget import TimeBudget
+from tightbound.training.arithmetic import arithmetic, differences
 from tightbound.training.batches import batches, examples
 from tightbound.training.checkpoint import State, StateStore
 from tightbound.training.console import Display, Record
@@ -43,7 +46,6 @@ from tightbound.training.optimization.ema import Average
 from tightbound.training.optimization.fused_adam import optimizer_step
 from tightbound.training.optimization.optimizer import learning_rate_factor, optimizer
 from tightbound.training.signals import Interrupted as Interrupted
-from tightbound.training.signals import ctrl_c
 from tightbound.training.step.gradient_guard import READ_EVERY, Exploded, GradientGuard
 from tightbound.training.step.module import Step
 from tightbound.training.step.precision import channels_last
@@ -64,6 +66,14 @@ class BestWeights:
     step: int = 0
     plain: dict[str, Tensor] = field(default_factory=dict)
     ema: dict[str, Tensor] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Solution:
+    """Weights of a model whose optimum is known, and a note that says so."""
+
+    weights: dict[str, Tensor]
+    note: str
 
 
 class Trainer:
@@ -107,6 +117,11 @@ class Trainer:
         self.log_bytes = 0
         self.unlogged: list[str] = []  # notes from before the log is opened
         self.logs = False
+        self.solution: Solution | None = None  # in the place of all steps
+        self.stops_after: TimeBudget | None = None  # the time in which steps are taken
+        self.out_of_time = False
+        self.validation_seconds = 0.0  # of the longest validation so far
+        self.received: list[int] = []  # signals that end the training
         self._start_clocks()
         share = self.launch.share
         self.batches = batches(
@@ -191,10 +206,10 @@ class Trainer:
     # ---- the run
 
     def run(self) -> None:
-        """Train until the last step or early stopping.
+        """Train until the last step, early stopping or the end of the time.
 
         Raises:
-            Interrupted: after Ctrl-C, with the state saved.
+            Interrupted: after Ctrl-C, SIGTERM or SIGHUP, with the state saved.
             Exploded: after ten skipped steps in a row, with the state saved.
         """
         steps = int(self.settings.steps)
@@ -202,50 +217,84 @@ class Trainer:
         self._log_start()
         self._start_clocks()
         try:
-            with ctrl_c() as pressed, torch.random.fork_rng():
+            with collected() as self.received, torch.random.fork_rng():
                 self.model.train()
+                if self.solution is not None:
+                    self._take(self.solution)
                 while self.step < steps and not self._stops_early():
                     self.train_step(Clock(self.step / steps))
-                    self._after_step(pressed)
+                    self._after_step()
+                    if self.out_of_time:
+                        break
             self.save()
         finally:
             self.show.stop()
 
-    def _after_step(self, pressed: list[int]) -> None:
+    def _take(self, solution: Solution) -> None:
+        """Take known weights as those after the last step, and validate them."""
+        self._say(solution.note)
+        for model in (self.model, self._averaged()):
+            if model is not None:
+                model.load_state_dict(solution.weights)
+        self.step = int(self.settings.steps)
+        self.window_step = self.step
+        self.show.step(self.step)
+        self._validate()
+
+    def _after_step(self) -> None:
         """Read the gradient norms, validate and save where that is due."""
         steps = int(self.settings.steps)
         every = int(self.settings.validate_every)
-        validates = self.step % every == 0 or self.step == steps
+        self.out_of_time = self._is_out_of_time()
+        validates = self.step % every == 0 or self.step == steps or self.out_of_time
         if self.step % READ_EVERY == 0 or validates:
             self._check_skipped()
             self.show.step(self.step)
         if validates:
             self._validate()
-        reason = self._reason_to_save(validates, bool(pressed))
+        reason, number = self._reason_to_save(validates)
         if reason:
             self.save()
-        if reason == "interrupted":
-            raise Interrupted
+        if reason == "signal":
+            raise Interrupted(number)
+        if self.out_of_time and self.step < steps:
+            self._end_for_lack_of_time()
 
-    def _reason_to_save(self, validated: bool, interrupted: bool) -> str:
-        """Return "time", "interrupted", or "" where there is nothing to save now.
+    def _is_out_of_time(self) -> bool:
+        """True where the time limit of training has passed; of several, rank 0 decides."""
+        if self.stops_after is None:
+            return False
+        if self.launch.world_size > 1 and self.step % READ_EVERY:
+            return False
+        return self.launch.broadcast(self.stops_after.left() <= self.validation_seconds)
 
-        The decision of rank 0 holds for all processes, so several of them communicate
-        here, and therefore not at every step.
+    def _end_for_lack_of_time(self) -> None:
+        steps = int(self.settings.steps)
+        self.log({"event": "out of time", "step": self.step, "steps": steps})
+        self.show.note(
+            f"the budget ended training at step {self.step} of {steps}: --resume takes the others"
+        )
+
+    def _reason_to_save(self, validated: bool) -> tuple[str, int]:
+        """Return "time", "signal" with its number, or "" where there is nothing to save.
+
+        The clock of rank 0 holds for all processes, and a signal to any of them, so several
+        communicate here, and therefore not at every step.
         """
         decides_now = validated or self.step % READ_EVERY == 0
         if self.launch.world_size > 1 and not decides_now:
-            return ""
+            return "", 0
         waited = time.perf_counter() - self.saved_at
         limit = self.settings.save_seconds
         if not validated:
             limit = max(5.0, 2 * limit)
-        reason = ""
-        if waited >= limit:
-            reason = "time"
-        if interrupted:
-            reason = "interrupted"
-        return self.launch.broadcast(reason)
+        due, received = zip(
+            *self.launch.gather((waited >= limit, tuple(self.received))), strict=True
+        )
+        signals = [number for of_process in received for number in of_process]
+        if signals:
+            return "signal", signals[0]
+        return ("time" if due[0] else ""), 0
 
     def _stops_early(self) -> bool:
         count = self.validations_without_improvement
@@ -283,7 +332,8 @@ class Trainer:
     def _validate(self) -> None:
         """Evaluate the validation split, keep the best weights, log and show."""
         steps = self.step - self.window_step
-        seconds = time.perf_counter() - self.window_start
+        start = time.perf_counter()
+        seconds = start - self.window_start
         speed = steps * self.settings.batch / seconds
         model = self.average.current() if self.average else self.model
         with unsharded(model):
@@ -298,6 +348,7 @@ class Trainer:
             self.validations_without_improvement += 1
         now = time.perf_counter()
         self.elapsed = now - self.started
+        self.validation_seconds = max(self.validation_seconds, now - start)
         record = self._record(validation, speed, improved)
         self.log(record)
         self.show.record(record)
@@ -403,12 +454,13 @@ class Trainer:
         for of_process in self.launch.gather(self.batches.state_dict()):
             positions |= of_process
         counts = {
-            "config": to_toml(self.config),
+            "config": to_text(self.config),
             "step": self.step,
             "validations_without_improvement": self.validations_without_improvement,
             "elapsed": self.elapsed,
             "log_bytes": self.log_bytes,
             "processes": self.launch.world_size,
+            "arithmetic": arithmetic(self.device),
             "guard": self.guard.state_dict(),
             "sums": self.sums,
             "best": {
@@ -447,6 +499,12 @@ class Trainer:
         note = self.batches.load_state_dict(state["data"])
         if note:
             self._say(note)
+        changed = differences(state["arithmetic"], arithmetic(self.device))
+        if changed:
+            self._say(
+                f"the run goes on with {changed}: losses are those of before to rounding, "
+                "not to the bit"
+            )
         if state["processes"] != self.launch.world_size:
             self._say(
                 f"{self.launch.world_size} processes go on where {state['processes']} "

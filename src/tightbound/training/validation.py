@@ -109,10 +109,23 @@ class Validator:
         """How many examples with k samples each are evaluated at once."""
         return max(1, min(BATCH, VALUES_AT_ONCE // self.split.spec.dims) // k)
 
+    @property
+    def decoded(self) -> int:
+        """How many examples a validation decodes."""
+        settings = self.config.train
+        whole = len(self.split) * self.config.recipe.k
+        return whole + self._log_px_examples * settings.validate_k
+
+    @property
+    def _log_px_examples(self) -> int:
+        """The number of examples whose log p(x) is estimated."""
+        settings = self.config.train
+        most = max(16, LOG_PX_VALUES // (settings.validate_k * self.split.spec.dims))
+        return min(settings.validate_n, len(self.split), most)
+
     def _log_px(self, model: VAE, device: torch.device) -> dict[str, float]:
         k = self.config.train.validate_k
-        most = max(16, LOG_PX_VALUES // (k * self.split.spec.dims))
-        n = min(self.config.train.validate_n, len(self.split), most)
+        n = self._log_px_examples
         batches = self.split.spread(n).split(self._rows(min(k, TILE)))
         estimates = []
         for _, rows in self._of_this_process(batches):

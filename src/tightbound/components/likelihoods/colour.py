@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import Annotated
 
@@ -22,7 +21,10 @@ from tightbound.distributions import (
     soft_clip,
 )
 from tightbound.distributions.base import SampleShape
+from tightbound.distributions.logistic import SUMMED, blocks, moments
 from tightbound.runtime.errors import TightboundError
+
+VALUES_AT_ONCE = 2_000_000  # of a sum over green, for one value of red
 
 
 class LogisticMixture(ExtendedDistribution):
@@ -97,25 +99,63 @@ class LogisticMixture(ExtendedDistribution):
 
     @property
     def mean(self) -> Tensor:
-        """Mean of the mixture, each channel at its mean given the means before.
+        """Mean of the mixture, (n, 3, H, W), over the channels before each channel.
 
-        Exact up to the cut of the tails.
+        Exact for up to 16 levels. For more levels the values of the channels before are taken
+        in 16 blocks, which is exact for narrow scales and within 0.05 levels for wide ones.
         """
-        return (
-            self._channels(lambda px: px.mean) * self.logits.softmax(1).unsqueeze(2)
-        ).sum(1)
+        return self._moments()[0].to(self.loc)
 
     @property
     def variance(self) -> Tensor:
-        """Variance within the components, at their own scale, plus that between them.
+        """Variance of the mixture, (n, 3, H, W), computed as the mean is."""
+        first, second = self._moments()
+        return (second - first.square()).clamp(min=0).to(self.loc)
 
-        The part that slopes add to green and blue is left out.
-        """
-        weight = self.logits.softmax(1).unsqueeze(2)
-        centre = self._channels(lambda px: px.mean)
-        within = (2 * self.log_scale).exp() * math.pi**2 / 3
-        mean = (weight * centre).sum(1)
-        return (weight * (within + centre.square())).sum(1) - mean.square()
+    def _moments(self) -> tuple[Tensor, Tensor]:
+        """E[x] and E[x^2], (n, 3, H, W) in float64, some rows at a time."""
+        row = self.logits[:1].numel() * min(self.levels, SUMMED)
+        size = max(1, VALUES_AT_ONCE // max(row, 1))
+        starts = range(0, len(self.loc), size)
+        parts = [self._moments_of(slice(i, i + size)) for i in starts]
+        if not parts:
+            empty = self.loc[:, 0].double()
+            return empty, empty
+        first, second = zip(*parts, strict=True)
+        return torch.cat(first), torch.cat(second)
+
+    def _moments_of(self, rows: slice) -> tuple[Tensor, Tensor]:
+        """E[x] and E[x^2] of some rows: a sum over red, and over green given red."""
+        middle = (self.levels - 1) / 2
+        loc_red, loc_green, loc_blue = self.loc[rows].double().unbind(2)
+        red_scale, green_scale, blue_scale = (
+            self.log_scale[rows].double().exp().unbind(2)
+        )
+        a, b, c = (slope.unsqueeze(-1) for slope in self.slope[rows].double().unbind(2))
+        red, red_mass = blocks(loc_red, red_scale, self.levels)
+        moved_green = loc_green.unsqueeze(-1) + a * (red - middle)
+        of_green = moments(moved_green, green_scale.unsqueeze(-1), self.levels)
+        per_red: list[tuple[Tensor, Tensor]] = []
+        for i in range(red.shape[-1]):
+            green, green_mass = blocks(moved_green[..., i], green_scale, self.levels)
+            moved = loc_blue.unsqueeze(-1) + b * (red[..., i : i + 1] - middle)
+            moved = moved + c * (green - middle)
+            first, second = moments(moved, blue_scale.unsqueeze(-1), self.levels)
+            per_red.append(
+                ((first * green_mass).sum(-1), (second * green_mass).sum(-1))
+            )
+        of_blue = tuple(
+            torch.stack(values, -1) for values in zip(*per_red, strict=True)
+        )
+        of_red = moments(loc_red, red_scale, self.levels)
+        weight = self.logits[rows].double().softmax(1).unsqueeze(2)
+
+        def mixed(order: int) -> Tensor:
+            green = (of_green[order] * red_mass).sum(-1)
+            blue = (of_blue[order] * red_mass).sum(-1)
+            return (weight * torch.stack([of_red[order], green, blue], 2)).sum(1)
+
+        return mixed(0), mixed(1)
 
 
 class LogisticMixtureLikelihood(Likelihood):

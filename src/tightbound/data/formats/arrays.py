@@ -25,7 +25,7 @@ from tightbound.data.source import (
     sha256_of,
     sha256_text,
 )
-from tightbound.runtime.errors import TightboundError, nearest
+from tightbound.runtime.errors import TightboundError, cut, machine_reason, nearest
 
 _ERRORS = (
     OSError,
@@ -49,14 +49,17 @@ _Y_FORMS = ("y_{}", "{}_y", "{}_labels", "labels_{}")
 
 
 def _bad_array(path: Path, error: Exception) -> TightboundError:
-    text = str(error)
+    reason = machine_reason(error)
+    if reason is not None:
+        return TightboundError(f"cannot read {cut(path)} ({reason})")
+    text = str(error) or type(error).__name__
     if any(word in text for word in ("pickle", "Python objects", "Object arrays")):
         return TightboundError(
             f"{path} holds Python objects (a pickle), which is never loaded: "
             "save plain numeric arrays"
         )
     return TightboundError(
-        f"{path} is truncated or not a numpy file ({text.splitlines()[0]}): save it again"
+        f"{path} is truncated or not a numpy file ({cut(text.splitlines()[0])}): save it again"
     )
 
 
@@ -103,13 +106,15 @@ def load_npz(path: Path, settings: DataSettings) -> RawSource:
     """
     notices: list[str] = []
     try:
-        with np.load(path, allow_pickle=False) as file:
+        # numpy leaves the file of a damaged archive open, so it is opened here
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
             keys = list(file.files)
             if is_sparse_file(keys) and settings.key is None:
+                check_npz(path, file.zip, keys, settings)
                 return _sparse_source(path, read_sparse(file, path, settings))
             wanted = array_keys(path, keys, settings.key)
             used = [key for pair in wanted.values() for key in pair if key is not None]
-            check_npz(path, zipfile.ZipFile(path), used, settings)
+            check_npz(path, file.zip, used, settings)
             arrays = {name: file[x] for name, (x, _) in wanted.items()}
             labels = {name: file[y] for name, (_, y) in wanted.items() if y is not None}
             condition = _condition_of(path, file, keys, settings)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +15,7 @@ from tightbound.data.settings import DataSettings
 from tightbound.data.tables.table import MISSING, whole
 from tightbound.runtime.errors import TightboundError, shortened
 
-Values = NDArray[Any]
+Values = np.ndarray
 Mask = NDArray[np.bool_]
 Decimal = Literal["auto", "point", "comma"]
 GAPS = (*MISSING, "#n/a", "<na>", "nat")
@@ -136,12 +136,28 @@ class TypedColumn:
         zone: the time zone of dates, or "".
         notice: how the texts were read, for the user, or "".
         decimal: the decimal sign that the texts prove, or "".
+        dates: the order of day and month that the texts prove, or "".
     """
 
     values: Values
     zone: str = ""
     notice: str = ""
     decimal: str = ""
+    dates: str = ""
+
+
+def resolved_by(columns: Iterable[TypedColumn]) -> dict[str, object]:
+    """The settings that some columns prove, by which later data are read."""
+    columns = list(columns)
+    resolved: dict[str, object] = {}
+    orders = {column.dates for column in columns} - {""}
+    if len(orders) == 1:
+        resolved["dates"] = orders.pop()
+    signs = {column.decimal for column in columns} - {""}
+    has_separators = any(column.decimal and column.notice for column in columns)
+    if len(signs) == 1 and has_separators:
+        resolved["decimal"] = signs.pop()
+    return resolved
 
 
 def typed(texts: Texts, decimal: Decimal) -> TypedColumn:
@@ -198,7 +214,9 @@ def _as_texts(texts: Texts) -> Values:
     """The texts, with None for the missing ones where they may be missing."""
     if not texts.place.allow_missing:
         return texts.cells
-    return np.where(texts.gaps, None, texts.cells)
+    cells = texts.cells.copy()
+    cells[texts.gaps] = None
+    return cells
 
 
 def _all_numbers(texts: Texts, decimal: Decimal) -> TypedColumn:
@@ -372,11 +390,12 @@ def _refuse_mixed(texts: Texts) -> None:
     if sum(fits) * 2 <= len(fits):
         return
     is_plain = plain_numbers(texts.unique)
-    odd = next(i for i, text in enumerate(texts.unique) if _SEPARATED.search(text))
-    if all(fits) or (np.array(fits) | is_plain).all():
+    odd = [i for i, text in enumerate(texts.unique) if _SEPARATED.search(text)]
+    odd = odd or [i for i, text in enumerate(texts.unique) if "." in text]
+    if odd and (np.array(fits) | is_plain).all():
         raise texts.place.bad(
-            texts.first(odd),
-            f"is {shortened(texts.unique[odd])}, and other numbers of the column have "
+            texts.first(odd[0]),
+            f"is {shortened(texts.unique[odd[0]])}, and other numbers of the column have "
             "another decimal sign or separator of thousands: write all of them alike",
         )
     raise not_a_number(texts, fits.index(False))
@@ -430,7 +449,8 @@ def _dates(texts: Texts, times: Times) -> TypedColumn:
         )
     gap = np.array("NaT", dtype=times.values.dtype)
     notice = f"{place.column} is read as {times.what}" if times.what else ""
-    return TypedColumn(texts.spread(times.values, gap), times.zone, notice)
+    values = texts.spread(times.values, gap)
+    return TypedColumn(values, times.zone, notice, dates=times.order)
 
 
 def label_values(texts: Texts) -> Values:

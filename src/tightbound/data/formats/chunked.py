@@ -40,6 +40,7 @@ from tightbound.runtime.errors import TightboundError, cut, machine_reason, near
 from tightbound.runtime.reading import JSON, check_regular, parse_json, read_text
 
 MOST_LABELS = 20_000_000
+MOST_NAMES = 1_000_000
 
 
 class StoredArray(Protocol):
@@ -301,8 +302,9 @@ def load_parquet(path: Path, settings: DataSettings) -> RawSource:
     """
     notices: list[str] = []
     groups = _open_parquet(path, settings)
-    names = groups.names
-    found = find_label(path, names, lambda i: _label_values(groups, i), settings)
+    index = _index_names(groups)
+    names = [name for name in groups.names if name not in index]
+    found = find_label(path, names, lambda i: _label_values(groups, names[i]), settings)
     notices += found.notices
     label = found.number
     columns = [name for i, name in enumerate(names) if i != label]
@@ -321,6 +323,7 @@ def load_parquet(path: Path, settings: DataSettings) -> RawSource:
             table=_number_table(groups, columns, source),
             column_types=_column_types(groups, columns, source),
         )
+    source = _with_index(source, groups, index)
     split = source.splits["all"]
     labels = {}
     if label is not None and groups.n <= MOST_LABELS:
@@ -340,6 +343,37 @@ def load_parquet(path: Path, settings: DataSettings) -> RawSource:
         notices=tuple(notices),
         resolved={**source.resolved, **found.resolved},
     )
+
+
+def _index_names(groups: _Groups) -> list[str]:
+    """The columns that hold the index of the DataFrame that was written."""
+    metadata = groups.at[0][0].schema_arrow.metadata or {}
+    try:
+        written = parse_json(metadata[b"pandas"])
+    except (KeyError, ValueError):
+        return []
+    index = written.get("index_columns") if isinstance(written, dict) else None
+    if not isinstance(index, list):
+        return []
+    named = [name for name in index if isinstance(name, str) and name in groups.names]
+    return named if len(named) < len(groups.names) else []
+
+
+def _with_index(source: RawSource, groups: _Groups, index: list[str]) -> RawSource:
+    """The source with its rows named by the index of the DataFrame that was written."""
+    split = source.splits["all"]
+    in_memory = isinstance(split.x, Tensor) or split.x is None
+    if len(index) != 1 or groups.n > MOST_NAMES or not in_memory:
+        return source
+    import pandas
+
+    name = None if index[0].startswith("__index_level_") else index[0]
+    labels = pandas.Index(groups.labels(index[0]), name=name)
+    split = replace(split, names=[str(label) for label in labels])
+    source = source.with_split("all", split)
+    if source.table is None:
+        return source
+    return replace(source, table=replace(source.table, index=labels))
 
 
 def _open_parquet(path: Path, settings: DataSettings) -> _Groups:
@@ -366,9 +400,8 @@ def _open_parquet(path: Path, settings: DataSettings) -> _Groups:
     return groups
 
 
-def _label_values(groups: _Groups, column: int) -> np.ndarray:
+def _label_values(groups: _Groups, name: str) -> np.ndarray:
     """The values by which a column is known to hold labels, of few rows where many."""
-    name = groups.names[column]
     if groups.n <= MOST_LABELS:
         return groups.labels(name)
     return np.asarray(groups.column(0, name, gaps=True).to_pylist())

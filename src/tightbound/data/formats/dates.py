@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
-Values = NDArray[Any]
+if TYPE_CHECKING:
+    import pandas
+
+Values = np.ndarray
 
 _CLOCK = r"\d{1,2}:\d{2}(?::\d{2}(?:\.\d+)?)?"
 _ZONE = r"\s?(?:Z|UTC|[+-]\d{2}:?\d{2})"
@@ -41,12 +43,14 @@ class Times:
         values: datetime64 (in UTC where there is a zone) or timedelta64.
         zone: the zone, or "".
         what: how they were read where it is not plain, or "".
+        order: "day-first" or "month-first" where the texts prove it, or "".
         bad: the number of a text that is no time, and what is wrong with it.
     """
 
     values: Values
     zone: str = ""
     what: str = ""
+    order: str = ""
     bad: tuple[int, str] | None = None
 
 
@@ -75,7 +79,7 @@ def read_times(texts: list[str], order: str) -> Times | None:
     if form == "short":
         return _bad(0, "a date with a year of two digits: write 1999-12-31")
     if form == "numbers":
-        return _dated(*_numbered(texts, order))
+        return _numbered(texts, order)
     if form == "clock":
         return _clock(texts)
     if form == "span":
@@ -89,33 +93,32 @@ def _bad(index: int, problem: str) -> Times:
     return Times(np.zeros(0), bad=(index, problem))
 
 
-def _numbered(texts: list[str], order: str) -> tuple[list[str], str, str]:
-    """Dates with day and month as numbers in the form of ISO; empty where unclear."""
+def _numbered(texts: list[str], order: str) -> Times:
+    """Dates with day and month as numbers, whose order the setting or the texts give."""
     matches = [match for text in texts if (match := _FORMS["numbers"].fullmatch(text))]
     first = max(int(match[1]) for match in matches)
     second = max(int(match[3]) for match in matches)
+    if order == "auto" and (first > 12) == (second > 12):
+        return _bad(
+            0,
+            "a date whose day and month are not clear: write 2020-12-31, or set "
+            "data.dates=day-first or month-first",
+        )
     if order == "auto":
-        if (first > 12) == (second > 12):
-            return [], "", ""
         order = "day-first" if first > 12 else "month-first"
     day, month = (1, 3) if order == "day-first" else (3, 1)
     iso = []
     for match in matches:
         date = f"{match[4]}-{int(match[month]):02d}-{int(match[day]):02d}"
         iso.append(date + match.string[match.end(4) :])
-    return iso, "ISO8601", f"dates, {order.replace('-', ' ')}"
+    times = _dated(iso, "ISO8601", f"dates, {order.replace('-', ' ')}")
+    return replace(times, order=order)
 
 
 def _dated(texts: list[str], form: str, what: str) -> Times:
     """Texts of one form as datetime64."""
     import pandas
 
-    if not texts:
-        return _bad(
-            0,
-            "a date whose day and month are not clear: write 2020-12-31, or set "
-            "data.dates=day-first or month-first",
-        )
     zones = [
         match[1].strip() if (match := _HAS_ZONE.fullmatch(t)) else "" for t in texts
     ]
@@ -181,7 +184,7 @@ def _span(texts: list[str]) -> Times:
     return _spans(pandas.to_timedelta(cells, errors="coerce"), "")
 
 
-def _spans(read: Any, what: str) -> Times:
+def _spans(read: pandas.Series, what: str) -> Times:
     is_bad = read.isna().to_numpy()
     if is_bad.any():
         return _bad(int(np.argmax(is_bad)), "which is no time")

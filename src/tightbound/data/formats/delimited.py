@@ -6,10 +6,9 @@ import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from tightbound.data.formats.cells import (
     LARGEST_WHOLE,
@@ -22,6 +21,7 @@ from tightbound.data.formats.cells import (
     label_values,
     plain_numbers,
     plain_text,
+    resolved_by,
     typed,
 )
 from tightbound.data.formats.dates import form_of
@@ -43,12 +43,12 @@ from tightbound.data.source import (
     sha256_of,
 )
 from tightbound.data.tables.table import Table, whole
-from tightbound.runtime.errors import TightboundError, shortened
+from tightbound.runtime.errors import TightboundError, cut, machine_reason, shortened
 
 if TYPE_CHECKING:
     import pandas
 
-Values = NDArray[Any]
+Values = np.ndarray
 _ROWS = 20_000
 _CELLS = 2_000_000
 
@@ -67,18 +67,13 @@ def load_delimited(path: Path, settings: DataSettings) -> RawSource:
         head, rows = _inspected(path, settings)
         columns = _Columns(head, rows, settings)
         return _source(columns, settings)
-    except (EOFError, zlib.error) as error:
-        raise _packed(path, error) from None
-    except OSError as error:
-        if path.suffix.lower() == ".gz" and error.errno is None:
-            raise _packed(path, error) from None
-        raise
-
-
-def _packed(path: Path, error: Exception) -> TightboundError:
-    return TightboundError(
-        f"{path} is truncated or not packed by gzip ({error}): save it again"
-    )
+    except (EOFError, zlib.error, OSError) as error:
+        reason = machine_reason(error)
+        if reason is not None:
+            raise TightboundError(f"cannot read {cut(path)} ({reason})") from None
+        raise TightboundError(
+            f"{cut(path)} is truncated or not packed by gzip ({cut(error)}): save it again"
+        ) from None
 
 
 @dataclass(frozen=True)
@@ -171,7 +166,7 @@ def _check_spaces(path: Path, rows: list[list[str]]) -> None:
         )
 
 
-def _exact(version: str) -> dict[str, Any]:
+def _exact(version: str) -> dict[str, str]:
     """The option by which numbers are rounded exactly, where that is not the default."""
     major, minor = (int(part) for part in version.split(".")[:2])
     return {} if (major, minor) >= (3, 1) else {"float_precision": "round_trip"}
@@ -332,7 +327,7 @@ def _are_not_exact(parts: list[Values]) -> bool:
     return any(not np.isfinite(part).all() for part in parts)
 
 
-def _are_texts(cells: pandas.Series[Any]) -> bool:
+def _are_texts(cells: pandas.Series) -> bool:
     """True for a column of texts, false for truth values, objects and huge integers."""
     if str(cells.dtype) in ("str", "string"):
         return True
@@ -354,10 +349,7 @@ def _source(columns: _Columns, settings: DataSettings) -> RawSource:
     labels = None if found.number is None else columns.labels(found.number)
     values = columns.typed(kept)
     notices += [column.notice for column in values.values() if column.notice]
-    resolved = dict(found.resolved)
-    signs = {column.decimal for column in values.values()} - {""}
-    if signs == {"comma"}:
-        resolved["decimal"] = "comma"
+    resolved = {**found.resolved, **resolved_by(values.values())}
     y, label_names = read_labels(labels, len(columns), str(path), notices)
     rows = _numbers(values)
     x = None if rows is None else as_tensor(rows, str(path), notices)

@@ -10,7 +10,7 @@ from tightbound.data.formats.text_columns import with_typed_texts
 from tightbound.data.settings import DataSettings
 from tightbound.data.source import RawSource
 from tightbound.data.tables.frames import frame_source
-from tightbound.runtime.errors import TightboundError
+from tightbound.runtime.errors import TightboundError, cut, machine_reason
 
 
 def load_feather(path: Path, settings: DataSettings) -> RawSource:
@@ -28,7 +28,10 @@ def load_feather(path: Path, settings: DataSettings) -> RawSource:
             f"{path} needs pyarrow: pip install 'tightbound[data]'"
         ) from None
     except (OSError, ValueError, MemoryError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        cause = machine_reason(error)
+        if cause is not None:
+            raise TightboundError(f"cannot read {cut(path)} ({cause})") from None
+        reason = cut(str(error) or type(error).__name__)
         raise TightboundError(
             f"{path} is truncated or not a feather file ({reason}): save it again"
         ) from None

@@ -60,7 +60,7 @@ def find_label(
             return LabelColumn(None, (), _resolved(settings.label))
         number = named_column(where, names, settings.label, "label")
         return LabelColumn(number, (), _resolved(names[number]))
-    notices = []
+    notices: list[str] = []
     for name in _NAMES:
         if list(names).count(name) != 1 or len(names) == 1 or _is_used(name, settings):
             continue

@@ -5,26 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 from torch import Tensor
 
+from tightbound.data.formats.limits import MEGABYTE
 from tightbound.data.settings import DataSettings
+from tightbound.data.source import SparseMatrix
 from tightbound.runtime.errors import TightboundError
 
 _FORMATS = ("csr", "csc", "coo")
-
-
-class SparseMatrix(Protocol):
-    """A sparse matrix or array of scipy."""
-
-    shape: tuple[int, ...]
-    dtype: np.dtype
-
-    def toarray(self) -> np.ndarray:
-        """The dense array."""
-        ...
 
 
 def densify(
@@ -46,9 +36,9 @@ def check_dense(
 ) -> None:
     """Refuse a sparse matrix that is too large to be made dense."""
     size = math.prod(shape) * itemsize
-    if size > settings.memory << 20:
+    if size > settings.memory * MEGABYTE:
         raise TightboundError(
-            f"{what} is sparse, and its {shape} values need {size / 2**20:,.0f} MB when made "
+            f"{what} is sparse, and its {shape} values need {size / MEGABYTE:,.0f} MB when made "
             f"dense, more than data.memory={settings.memory} (MB): raise it, or choose "
             "fewer columns"
         )

@@ -14,6 +14,7 @@ from tightbound.data.formats.cells import (
     decimal_sign,
     plain_numbers,
     refuse_marked,
+    resolved_by,
     separated_numbers,
 )
 from tightbound.data.settings import DataSettings
@@ -59,7 +60,8 @@ def with_typed_texts(source: RawSource, settings: DataSettings) -> RawSource:
     typed = replace(
         table, columns={**table.columns, **values}, zones={**table.zones, **zones}
     )
-    return replace(source.with_notices(*notices), table=typed)
+    resolved = {**source.resolved, **resolved_by(changed.values())}
+    return replace(source.with_notices(*notices), table=typed, resolved=resolved)
 
 
 def _texts(table: Table, name: str, settings: DataSettings) -> Texts | None:

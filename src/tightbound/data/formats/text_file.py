@@ -15,6 +15,7 @@ from typing import BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
+from tightbound.data.formats.limits import MEGABYTE
 from tightbound.data.settings import DataSettings
 from tightbound.runtime.errors import TightboundError
 
@@ -58,13 +59,14 @@ class TextFile:
     @classmethod
     def of(cls, path: Path, settings: DataSettings) -> TextFile:
         """The file at a path, with the encoding and memory of the settings."""
-        return cls(path, settings.encoding, settings.memory << 20)
+        return cls(path, settings.encoding, settings.memory * MEGABYTE)
 
-    def open(self) -> BinaryIO:
+    def open(self) -> BinaryIO | gzip.GzipFile:
         """The unpacked bytes in UTF-8, without a byte order mark."""
-        file: BinaryIO = self.path.open("rb")
+        packed = self.path.open("rb")
+        file: BinaryIO | gzip.GzipFile = packed
         if self.path.suffix.lower() == ".gz":
-            file = _Unpacked(file, self.path, self.most)
+            file = _Unpacked(packed, self.path, self.most)
         if codecs.lookup(self.encoding).name == "utf-8":
             if file.read(len(_BOM)) != _BOM:
                 file.seek(0)
@@ -168,7 +170,7 @@ class _Unpacked(gzip.GzipFile):
     def _checked(self, content: bytes) -> bytes:
         if self.tell() > self._most:
             raise TightboundError(
-                f"{self._path} unpacks to more than {self._most >> 20} MB: raise "
+                f"{self._path} unpacks to more than {self._most // MEGABYTE} MB: raise "
                 "data.memory (MB), or unpack it first"
             )
         return content
@@ -259,7 +261,7 @@ def check_rows(file: TextFile, delimiter: str, first: list[str]) -> Rows:
         number += len(counts)
     if is_plain and lines:
         return Rows(width, np.concatenate(lines))
-    return _checked_by_csv(file, delimiter)
+    return _checked_by_csv(file, delimiter, is_single=width == 1)
 
 
 def _plain_counts(block: bytes, delimiter: str, width: int) -> NDArray[np.int64] | None:
@@ -304,19 +306,23 @@ def has_leading_zeros(file: TextFile, delimiter: str) -> bool:
     return False
 
 
-def _checked_by_csv(file: TextFile, delimiter: str) -> Rows:
-    """The rows as the csv module reads them."""
+def _checked_by_csv(file: TextFile, delimiter: str, *, is_single: bool) -> Rows:
+    """The rows as the csv module reads them.
+
+    In a file of a single column, spaces are kept, so that a line of spaces is not taken
+    for a cell without characters in quotes.
+    """
     lines: list[int] = []
     width = 0
     start = 1
     text = io.TextIOWrapper(file.open(), encoding="utf-8", newline="")
     with text, _cell_limit():
         reader = csv.reader(
-            text, delimiter=delimiter, skipinitialspace=True, strict=True
+            text, delimiter=delimiter, skipinitialspace=not is_single, strict=True
         )
         try:
             for row in reader:
-                if row and (row != [""] or width == 1):
+                if not _is_blank(row, is_single):
                     width = width or len(row)
                     if len(row) != width:
                         raise _torn(file.path, start, row, width, delimiter)
@@ -325,6 +331,15 @@ def _checked_by_csv(file: TextFile, delimiter: str) -> Rows:
         except csv.Error as error:
             raise _bad_quotes(file.path, start, str(error)) from None
     return Rows(width, np.array(lines, np.int64))
+
+
+def _is_blank(row: list[str], is_single: bool) -> bool:
+    """True for a line without characters, or of spaces."""
+    if len(row) != 1:
+        return not row
+    if is_single:
+        return row[0] != "" and not row[0].strip(" \t")
+    return not row[0].strip(" \t")
 
 
 def _torn(

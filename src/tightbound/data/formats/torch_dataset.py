@@ -135,7 +135,12 @@ def together(labels: Sequence[object]) -> np.ndarray | None:
 
 
 def plain_label(label: Any) -> Any:
-    """A label as a Python object: the number in a tensor or numpy scalar."""
+    """A label as a Python object: the number in a tensor or numpy scalar.
+
+    None where it is masked.
+    """
+    if label is np.ma.masked:
+        return None
     is_wrapped = isinstance(label, (Tensor, np.generic))
     if is_wrapped and label.ndim == 0:
         return label.item()
@@ -145,7 +150,7 @@ def plain_label(label: Any) -> Any:
 def _arrays(
     first: object, others: Iterator[object], n: int, kind: str, notices: list[str]
 ) -> Tensor:
-    """All examples as one tensor (n, ...)."""
+    """All examples as one tensor (n, ...), of a type that holds all values."""
     head = as_tensor(first, f"item 0 of the {kind}", notices)
     out = torch.empty((n, *head.shape), dtype=head.dtype)
     out[0] = head
@@ -156,6 +161,7 @@ def _arrays(
                 f"item {i} of the {kind} has shape {tuple(row.shape)}, item 0 "
                 f"{tuple(head.shape)}: make them equal"
             )
+        out = out.to(torch.promote_types(out.dtype, row.dtype))
         out[i] = row
     return out
 

@@ -104,7 +104,7 @@ def list_folder(root: Path) -> list[Entry]:
             folders[:] = []
             if not Path(os.path.realpath(here.parent)).is_relative_to(real):
                 problem = f"the same folder as {first_name[real]}"
-                entries.append(Entry(name, here.open, problem))
+                entries.append(replace(file_entry(here, name), problem=problem))
             continue
         first_name[real] = name
         hidden = [part for part in folders if _hidden(part)]

@@ -35,7 +35,7 @@ class Overlap:
         test: number of test rows.
         valid: number of validation rows.
         checked: number of training rows that were compared.
-        train: number of training rows.
+        train: number of training rows, or None for a stream.
         distinct: number of different rows among those compared.
     """
 
@@ -45,7 +45,7 @@ class Overlap:
     test: int
     valid: int
     checked: int
-    train: int
+    train: int | None
     distinct: int
 
     @property
@@ -78,16 +78,18 @@ class Overlap:
         if not counts:
             return []
         message = f"{where}: {', '.join(counts)}"
-        if not self.is_complete:
+        if self.train is None:
+            message += f" (of {self.checked:,} that the stream begins with)"
+        elif not self.is_complete:
             message += f" ({self.checked:,} of {self.train:,} training rows compared)"
         if self.by_nature:
             message += (
                 f"; rows repeat in these data, with {self.distinct:,} different ones among "
                 f"{self.checked:,} training rows, so equal rows are no sign of a leak"
             )
-        elif is_published:
+        elif is_published and self.train is not None:
             message += " (--set data.duplicates=drop leaves them out of training)"
-        else:
+        elif self.train is not None:
             message += " (--set data.duplicates=together keeps equal rows in one split)"
         return [message]
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from tightbound.core.data_spec import KINDS, DataSpec, Domain, Kind, Layout
+from tightbound.data.on_disk import OnDisk
 from tightbound.data.settings import DataSettings
 from tightbound.data.tables.encoding import check_codes
 from tightbound.runtime.errors import TightboundError
@@ -38,7 +39,9 @@ def merge_facts(all_facts: list[Facts]) -> Facts:
     )
 
 
-def chunks(x: Tensor, index: Tensor | None = None) -> Iterator[tuple[int, Tensor]]:
+def chunks(
+    x: Tensor | OnDisk, index: Tensor | None = None
+) -> Iterator[tuple[int, Tensor]]:
     """(number of the first row, rows), a few MB at a time, of all rows or an index."""
     n = len(x) if index is None else len(index)
     step = max(1, _CHUNK_NUMBERS // max(1, x[:1].numel()))
@@ -408,7 +411,7 @@ def check_read(
         check_values(x, spec, what, numbers=numbers)
 
 
-def moments(x: Tensor, index: Tensor, spec: DataSpec) -> tuple[Tensor, Tensor]:
+def moments(x: Tensor | OnDisk, index: Tensor, spec: DataSpec) -> tuple[Tensor, Tensor]:
     """Mean and standard deviation of each dimension, in model units.
 
     Sums are taken in float64 over chunks, of the differences from the first chunk's

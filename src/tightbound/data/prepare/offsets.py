@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from tightbound.core.data_spec import DataSpec
+from tightbound.data.on_disk import OnDisk
 from tightbound.data.prepare.infer import chunks
 from tightbound.runtime.errors import TightboundError
 
@@ -20,7 +21,9 @@ MOST_COLUMNS = 4096  # that are looked at for values that become equal
 MOST_NAMED = 5
 
 
-def offsets_of(x: Tensor, index: Tensor, spec: DataSpec, what: str) -> DataSpec:
+def offsets_of(
+    x: Tensor | OnDisk, index: Tensor, spec: DataSpec, what: str
+) -> DataSpec:
     """The spec with the offset of each column or channel of real numbers.
 
     A column gets one where |mean| > 4096 standard deviations: its mean, rounded so that
@@ -81,7 +84,9 @@ def _rows(raw: Tensor, spec: DataSpec) -> Tensor:
     return x.reshape(len(x), spec.shape[0], -1)
 
 
-def _moments(x: Tensor, index: Tensor, spec: DataSpec) -> tuple[Tensor, Tensor]:
+def _moments(
+    x: Tensor | OnDisk, index: Tensor, spec: DataSpec
+) -> tuple[Tensor, Tensor]:
     """Mean and standard deviation in float64 of each column or channel, without NaN.
 
     Those of a constant column are exactly its value and 0.
@@ -134,7 +139,9 @@ def _check_spread(std: Tensor, is_real: list[bool], spec: DataSpec, what: str) -
             )
 
 
-def lost_values(x: Tensor, index: Tensor, spec: DataSpec, what: str) -> list[str]:
+def lost_values(
+    x: Tensor | OnDisk, index: Tensor, spec: DataSpec, what: str
+) -> list[str]:
     """A notice where values of a column become equal in the float32 that models take.
 
     Args:
@@ -145,7 +152,7 @@ def lost_values(x: Tensor, index: Tensor, spec: DataSpec, what: str) -> list[str
     """
     is_wide = x.dtype in (torch.float64, torch.int32, torch.int64)
     reals = spec.domain in ("real", "mixed", "count")
-    if not (is_wide and reals and x.dim() == 2) or x.shape[1] > MOST_COLUMNS:
+    if not (is_wide and reals and x.ndim == 2) or x.shape[1] > MOST_COLUMNS:
         return []
     raw = x[index]
     offset = torch.tensor(spec.offset or [0.0] * x.shape[1], dtype=torch.float64)

@@ -18,7 +18,7 @@ from tightbound.data.source import (
 )
 from tightbound.data.tables.frames import table_numbers
 from tightbound.data.tables.table import Table
-from tightbound.runtime.errors import TightboundError, nearest
+from tightbound.runtime.errors import TightboundError, nearest, shortened
 
 
 def condition_names(settings: DataSettings) -> tuple[str, ...]:
@@ -57,7 +57,7 @@ def take_conditions(
         return source
     if absent:
         raise TightboundError(
-            f"{source.where} has no column {absent[0]!r} for data.condition: "
+            f"{source.where} has no column {shortened(absent[0])} for data.condition: "
             f"{nearest(absent[0], table.columns)}"
         )
     others = {
@@ -110,13 +110,13 @@ def _condition(
     if len(names) > 1:
         name = names[are_classes.index(True)]
         raise TightboundError(
-            f"{table.where}: column {name!r} of data.condition holds no numbers: a model is "
-            "conditioned on one column of classes, or on columns of numbers"
+            f"{table.where}: column {shortened(name)} of data.condition holds no numbers: a "
+            "model is conditioned on one column of classes, or on columns of numbers"
         )
     name = names[0]
     if table.columns[name].dtype.kind in "Mm":
         raise TightboundError(
-            f"{table.where}: column {name!r} of data.condition holds times: convert it to "
+            f"{table.where}: column {shortened(name)} of data.condition holds times: convert it to "
             "numbers, or to classes such as the year as text"
         )
     cells = [str(value) for value in _filled(table, name)]

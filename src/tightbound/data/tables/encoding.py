@@ -22,7 +22,7 @@ from tightbound.data.tables.table import (
     row_called,
     unlike,
 )
-from tightbound.runtime.errors import TightboundError, nearest
+from tightbound.runtime.errors import TightboundError, listed, nearest, shortened
 
 
 def settle_fields(source: RawSource, settings: DataSettings) -> RawSource:
@@ -41,7 +41,7 @@ def settle_fields(source: RawSource, settings: DataSettings) -> RawSource:
     for name in settings.fields:
         if name not in table.columns:
             raise TightboundError(
-                f"{source.where} has no column {name!r} for data.fields: "
+                f"{source.where} has no column {shortened(name)} for data.fields: "
                 f"{nearest(name, table.columns)}"
             )
     if not _is_mixed(table, settings):
@@ -129,7 +129,7 @@ def _kinds_notice(source: RawSource, fields: tuple[Column, ...]) -> str:
     by_kind: dict[str, list[str]] = {}
     for f in fields:
         by_kind.setdefault(f.kind, []).append(f.name)
-    kinds = "; ".join(f"{kind}: {', '.join(names)}" for kind, names in by_kind.items())
+    kinds = "; ".join(f"{kind}: {listed(names)}" for kind, names in by_kind.items())
     return (
         f"{source.where} is read as a table of {kinds} (--set "
         "data.fields.NAME=KIND to change one)"
@@ -206,7 +206,9 @@ def _value_codes(
     if unknown.any():
         row = int(np.argmax(unknown))
         near = nearest(str(cells[row]), map(str, f.values))
-        problem = f"has {cells[row]!r}, which the training data did not have: {near}"
+        problem = (
+            f"has {shortened(cells[row])}, which the training data did not have: {near}"
+        )
         raise table.complain(f.name, row, problem)
     return out
 
@@ -219,7 +221,9 @@ def _plain_numbers(
         if not is_present.any():
             return np.zeros(len(values))
         row = int(np.argmax(is_present))
-        problem = f"is {values[row]!r}, not a number, but the column is {f.kind}"
+        problem = (
+            f"is {shortened(values[row])}, not a number, but the column is {f.kind}"
+        )
         raise table.complain(f.name, row, problem)
     if f.kind == "count":
         numbers = values.astype(np.float64)
@@ -249,6 +253,6 @@ def check_codes(x: Tensor, spec: DataSpec, what: str) -> None:
         if bad.any():
             row = int(bad.nonzero()[0])
             raise TightboundError(
-                f"{what}: {row_called(row)}, column {f.name!r} holds "
+                f"{what}: {row_called(row)}, column {shortened(f.name)} holds "
                 f"{values[row]:g}, not {wanted}: correct it"
             )

@@ -23,7 +23,7 @@ from tightbound.data.source import (
 )
 from tightbound.data.tables.table import Table, Values
 from tightbound.data.tables.times import seconds, times
-from tightbound.runtime.errors import TightboundError
+from tightbound.runtime.errors import TightboundError, shortened
 
 if TYPE_CHECKING:
     import pandas
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 _TIMES = (datetime.date, datetime.datetime, np.datetime64)
 _SPANS = (datetime.timedelta, np.timedelta64)
 # pandas' types of numbers and truth values with gaps, and what their values are
-_NULLABLE = ("Int", "UInt", "Float", "boolean")
+_NULLABLE = ("Int", "UInt", "Float", "boolean", "string")
 
 
 def frame_source(
@@ -55,7 +55,7 @@ def frame_source(
     counts = Counter(names)
     twice = next((name for name in names if counts[name] > 1), None)
     if twice is not None:
-        raise TightboundError(f"{what} has two columns {twice!r}: rename one")
+        raise TightboundError(f"{what} has two columns {shortened(twice)}: rename one")
     if label is not None:
         y = frame.iloc[:, label].to_numpy()
     kept = frame.iloc[:, [i for i in range(len(names)) if i != label]]
@@ -130,7 +130,7 @@ def _values(series: pandas.Series) -> Values:
     if isinstance(series.dtype, pandas.PeriodDtype):
         return series.dt.to_timestamp().to_numpy()
     kind = str(series.dtype)
-    if kind.startswith(_NULLABLE) and kind != "boolean":
+    if kind.startswith(_NULLABLE) and kind not in ("boolean", "string"):
         if series.isna().any():
             return series.to_numpy(dtype=np.float64, na_value=np.nan)
         return series.to_numpy(dtype=kind.lower())
@@ -189,7 +189,7 @@ def columns_frame(columns: Mapping[object, object]) -> pandas.DataFrame:
         return pandas.DataFrame(dict(columns))
     except ValueError as error:
         raise TightboundError(
-            f"a dict of columns cannot be read as a table ({error}): give columns of "
+            f"a dict cannot be read as data, columns of a table ({error}): give columns of "
             "equal lengths"
         ) from None
 
@@ -216,7 +216,7 @@ def _values_of(numbers: Values, f: Column) -> Values:
     missing = np.isnan(numbers)
     rounded = np.rint(np.where(missing, 0, numbers))
     at = np.clip(rounded, 0, len(f.values) - 1).astype(int)
-    is_object = missing.any() or f.type in ("str", "category", "boolean")
+    is_object = missing.any() or f.type in ("str", "string", "category", "boolean")
     values = np.array(f.values, dtype=object if is_object else f.type.lower())[at]
     values[missing] = None
     return values

@@ -14,7 +14,7 @@ from tightbound.data.on_disk import OnDisk
 from tightbound.data.source import RawSource, RawSplit, sha256_of
 from tightbound.data.tables.encoding import codes
 from tightbound.data.tables.table import Table, are_numbers, present
-from tightbound.runtime.errors import TightboundError, nearest
+from tightbound.runtime.errors import TightboundError, nearest, shortened
 
 _MOST_NAMED = 5
 
@@ -75,7 +75,8 @@ def matched(
         table = _by_place(source.where, split.x, fields)
     names = list(source.column_types) if table is None else list(table.columns)
     wanted = [f.name for f in fields]
-    if are_numbers(names) or are_numbers(wanted):
+    is_other = set(names) != set(wanted)
+    if is_other and (are_numbers(names) or are_numbers(wanted)):
         if table is not None and len(names) == len(wanted):
             table = replace(
                 table, columns=dict(zip(wanted, table.columns.values(), strict=True))
@@ -118,7 +119,7 @@ def _check_names(where: str, wanted: Sequence[str], names: Sequence[str]) -> Non
         count = len(missing) - _MOST_NAMED
         more = f", nor {others}" + (f" and {count} more" if count > 0 else "")
     raise TightboundError(
-        f"{where} has no column {first!r}{more}, which the model was trained on: "
+        f"{where} has no column {shortened(first)}{more}, which the model was trained on: "
         f"{nearest(first, names)}"
     )
 
@@ -168,7 +169,7 @@ def _numbers(
         values, is_present = present(table, f.name, masked)
         if values.dtype.kind not in "iufb":
             row = int(np.argmax(is_present))
-            problem = f"is {values[row]!r}, not a number as in training"
+            problem = f"is {shortened(values[row])}, not a number as in training"
             raise table.complain(f.name, row, problem)
         numbers = values.astype(np.float64)
         numbers[~is_present] = np.nan

@@ -16,7 +16,7 @@ from tightbound.core.data_spec import Column, ColumnKind
 from tightbound.data.settings import DataSettings
 from tightbound.data.source import is_gap
 from tightbound.data.tables.times import seconds, step_of
-from tightbound.runtime.errors import TightboundError
+from tightbound.runtime.errors import TightboundError, shortened
 
 if TYPE_CHECKING:
     from pandas import Index
@@ -97,7 +97,7 @@ class Table:
     def complain(self, name: str, number: int, problem: str) -> TightboundError:
         """The error for one cell."""
         return TightboundError(
-            f"{self.where}: {self.row(number)}, column {name!r} {problem}"
+            f"{self.where}: {self.row(number)}, column {shortened(name)} {problem}"
         )
 
 
@@ -239,14 +239,15 @@ def column(table: Table, name: str, chosen: str | None, masked: bool) -> Column:
     is_time = table.columns[name].dtype.kind in "Mm"
     if is_time and chosen not in (None, "real"):
         raise TightboundError(
-            f"{table.where}: column {name!r} holds times: it can be real, not {chosen}"
+            f"{table.where}: column {shortened(name)} holds times: it can be real, not {chosen}"
         )
     if not len(values):
         raise TightboundError(
-            f"{table.where}: column {name!r} has no value that is known: leave "
+            f"{table.where}: column {shortened(name)} has no value that is known: leave "
             f"it out with data.fields.{name}=skip"
         )
-    if values.dtype.kind in "iuf" and chosen not in ("binary", "categorical"):
+    is_number = values.dtype.kind in "iuf" and chosen not in ("binary", "categorical")
+    if is_number and (chosen is not None or name not in table.categories):
         kind: Any = chosen or ("real" if is_time else _guess(values))
         levels: tuple[float, ...] = ()
         if kind == "binary":
@@ -306,7 +307,7 @@ def _type_name(table: Table, name: str, values: Values) -> str:
 
 def _check_categories(table: Table, name: str, chosen: str | None, count: int) -> None:
     """Refuse a column of values that the chosen kind cannot have, or with too many."""
-    where = f"{table.where}: column {name!r}"
+    where = f"{table.where}: column {shortened(name)}"
     if chosen in ("real", "count"):
         raise TightboundError(
             f"{where} holds no numbers: it cannot be {chosen}, drop data.fields"
@@ -337,7 +338,7 @@ def present(table: Table, name: str, masked: bool) -> tuple[Values, Mask]:
         return values, _present_numbers(table, name, values, masked)
     if values.dtype.kind not in "OU":
         raise TightboundError(
-            f"{table.where}: column {name!r} holds {values.dtype}, not numbers, texts "
+            f"{table.where}: column {shortened(name)} holds {values.dtype}, not numbers, texts "
             "or truth values: convert it to numbers, or leave it out with "
             f"data.fields.{name}=skip"
         )
@@ -373,7 +374,7 @@ def _one_kind(table: Table, name: str, values: Values, is_present: Mask) -> Valu
     if len(set(kinds)) > 1:
         row = rows[next(i for i, kind in enumerate(kinds) if kind != kinds[0])]
         problem = (
-            f"holds {values[row]!r}, and the rows before it {values[rows[0]]!r}: "
+            f"holds {shortened(values[row])}, and the rows before it {shortened(values[rows[0]])}: "
             "make the column of one kind"
         )
         raise table.complain(name, row, problem)

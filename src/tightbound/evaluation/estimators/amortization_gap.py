@@ -170,11 +170,12 @@ class SiteParameters:
 class FeatureParameters:
     """A shift of the encoder's features h, (B, F), in units of their spread.
 
-    The q's that can be reached are those that the posterior network makes of any h.
+    Of a conditional model h are the features with the condition in them. The q's that can
+    be reached are those that the posterior network makes of any h.
     """
 
     def __init__(self, run: Run, x: Batch) -> None:
-        h: Any = run.model.encoder(run.model.inputs(x))
+        h = run.model.features(x)
         if not isinstance(h, Tensor):
             raise _refusal(run, "its encoder gives features by scale")
         self.h = h

@@ -28,6 +28,7 @@ from tightbound.core.batch import Batch
 from tightbound.core.draw import Draw
 from tightbound.distributions import ReparameterisedDistribution
 from tightbound.distributions.random import ContentNoise
+from tightbound.evaluation.estimators.pareto import HEAVY
 from tightbound.models.recipes import Recipe, has_point
 from tightbound.models.vae import VAE
 from tightbound.runtime.errors import TightboundError
@@ -38,6 +39,10 @@ Options = Mapping[str, Any]  # settings by name, or facts: values that JSON can 
 
 # Decoded values of one pass, few enough for the processor's cache.
 VALUES_AT_ONCE = 1_000_000
+Z = 1.96  # standard errors on each side of an interval of 95 %
+MARKOV = math.log(
+    20
+)  # nats by which an unbiased estimate is too high in 5 % at the most
 NO_BOUND = (
     "its latent is a point, so there is no bound on log p(x): an autoencoder has only "
     "the distortion -log p(x|z) at that point, which is not to be compared with an ELBO"
@@ -58,7 +63,8 @@ class Estimate:
         kind: "exact" (se bounds the numerical error), "lower" or "upper" (a bound on
             log p(x) in expectation over the method's own noise), or "estimate".
         values: log p(x) of each example, (n,) float64 on the CPU.
-        se: standard error of each value, (n,) float64.
+        se: standard error of each value, (n,) float64; not a number where the value is a
+            bound of unknown error (`one_sided`).
         diagnostic: further numbers of each example, with n rows each; a method
             documents their names.
         settings: all that is needed to repeat the estimate, as JSON.
@@ -90,9 +96,33 @@ class Estimate:
     def noise(self) -> float:
         """The part of the mean's standard error that comes from the method's own draws.
 
-        It is sqrt(sum se^2) / n, and does not include the variation between examples.
+        It is sqrt(sum se^2) / n, and does not include the variation between examples; not a
+        number where the error of any example is not known.
         """
         return float(self.se.square().sum().sqrt() / len(self))
+
+    @property
+    def one_sided(self) -> Tensor:
+        """True for each example whose value is a bound without an interval, (n,)."""
+        return self.se.isnan()
+
+    def interval(self) -> Tensor:
+        """Interval of log p(x) of each example with a confidence of 95 %, (n, 2).
+
+        Two-sided, value +- 1.96 se, where the error is known. Elsewhere a lower bound v has
+        the one-sided interval from v - log 20 to infinity: v is the log of an unbiased
+        estimate, which by Markov's inequality exceeds 20 p(x) with a probability of at
+        most 1/20. An upper bound has one from -infinity to v + log 20.
+        """
+        low = self.values - Z * self.se
+        high = self.values + Z * self.se
+        if self.kind == "lower":
+            low = torch.where(self.one_sided, self.values - MARKOV, low)
+            high = torch.where(self.one_sided, torch.inf, high)
+        if self.kind == "upper":
+            low = torch.where(self.one_sided, -torch.inf, low)
+            high = torch.where(self.one_sided, self.values + MARKOV, high)
+        return torch.stack([low, high], 1)
 
     @property
     def warnings(self) -> list[str]:
@@ -128,7 +158,9 @@ def _share(bad: Tensor, text: str) -> str | None:
 # Thresholds of the warnings. Pareto k: Vehtari et al. 2024 (arXiv:1507.02646), 3.2.4.
 RULES: Mapping[str, Callable[[Tensor], str | None]] = {
     "pareto_k": lambda k: _share(
-        k > 0.7, "the weights have too heavy a tail (Pareto k above 0.7)"
+        k > HEAVY,
+        "the weights have too heavy a tail (Pareto k above 0.7), so the value is a lower "
+        "bound without an interval,",
     ),
     "ess": lambda e: _share(e < 5, "fewer than 5 effective samples carry the estimate"),
     "acceptance": lambda a: _share(

@@ -18,7 +18,12 @@ from tightbound.evaluation.estimators.estimate import (
     log_mean_exp,
     rows_at_once,
 )
-from tightbound.evaluation.estimators.pareto import tail_length, tail_shape
+from tightbound.evaluation.estimators.pareto import (
+    WeightSums,
+    standard_error,
+    tail_length,
+    tail_shape,
+)
 from tightbound.models.vae import VAE
 
 CURVE = (1, 5, 50, 500, 5000)
@@ -47,7 +52,11 @@ def importance(
         tick: called with the number of examples finished since the last call.
 
     Returns:
-        The estimate; se by the delta method, sqrt((K / ess - 1) / K). Diagnostic: ess =
+        The estimate; se by `pareto.standard_error`, not a number where Pareto k may be
+        above 0.7 or K is below 25, so that the value is a lower bound without an interval. The
+        values are of the weights as drawn: with PSIS's smoothed tail they would be lower
+        and no closer to log p(x) (docs/results.md), and their mean weight not unbiased.
+        Diagnostic: ess =
         (sum w)^2 / sum w^2; pareto_k (`pareto.py`); distortion, rate and elbo over the
         same K draws; curve and curve_se (n, P), the bound at each number of samples in
         settings["curve"] = 1, 5, 50, ... <= K, as the mean over the disjoint blocks of
@@ -146,7 +155,9 @@ class _Stream:
         spread = (square / count - mean.square()).clamp(min=0) * count / (count - 1)
         return {
             "values": self.log_sum - math.log(k),
-            "se": ((k / ess - 1) / k).clamp(min=0).sqrt(),
+            "se": standard_error(
+                WeightSums(k, self.log_sum, self.log_sum_square, self.top)
+            ),
             "ess": ess,
             "pareto_k": tail_shape(self.top),
             "distortion": -self.log_px / k,

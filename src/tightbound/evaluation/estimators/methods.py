@@ -22,6 +22,7 @@ from tightbound.evaluation.estimators.estimate import (
     need_bound,
 )
 from tightbound.evaluation.estimators.importance import importance
+from tightbound.evaluation.estimators.importance_ais import importance_ais
 from tightbound.evaluation.estimators.quadrature import quadrature
 from tightbound.models.vae import VAE
 from tightbound.runs.run import Run
@@ -30,6 +31,7 @@ from tightbound.runtime.errors import TightboundError, lookup, nearest
 METHODS: Mapping[str, Callable[..., Estimate]] = {
     "quadrature": quadrature,
     "importance": importance,
+    "importance-ais": importance_ais,
     "ais-q": ais,
     "ais-prior": partial(ais, start="prior", temperatures=1000),
 }
@@ -54,7 +56,7 @@ def log_px(
     Args:
         model: the model.
         x: examples (n, *shape) in model units.
-        method: quadrature, importance, ais-q or ais-prior.
+        method: quadrature, importance, importance-ais, ais-q or ais-prior.
         seed: seed of all draws.
         tick: called with the number of examples finished since the last call.
         **settings: settings of the method, such as k=5000.
@@ -149,11 +151,23 @@ def best(estimates: Sequence[Estimate], pilots: Sequence[Estimate]) -> Estimate:
 def _choose(pilots: Sequence[Estimate]) -> Tensor:
     """The index of the best method of each example, (n,), from pilots."""
     values = torch.stack([p.values for p in pilots])
-    se = torch.stack([p.se.nan_to_num(0) for p in pilots])
+    se = torch.stack([_spread(p) for p in pilots])
     general = int(values.mean(1).argmax())
     error = (se.square() + se[general].square()).sqrt().clamp(min=1e-12)
     lead = ((values - values[general]) / error).max(0)
     return torch.where(lead.values > CLEAR, lead.indices, general)
+
+
+def _spread(pilot: Estimate) -> Tensor:
+    """Standard error of a pilot's values, (n,), for a choice that needs no coverage.
+
+    That of importance sampling is by the delta method over its weights, also where their
+    tail is too heavy for an error that holds.
+    """
+    if pilot.method != "importance":
+        return pilot.se.nan_to_num(0)
+    k = int(pilot.settings["k"])
+    return ((k / pilot.diagnostic["ess"] - 1) / k).clamp(min=0).sqrt()
 
 
 @torch.no_grad()
@@ -163,6 +177,8 @@ def score(
     k: int,
     seed: int,
     tick: Callable[[int], None] | None = None,
+    *,
+    ais: bool = False,
 ) -> dict[str, Tensor]:
     """The terms of each example, by importance sampling.
 
@@ -172,10 +188,14 @@ def score(
         k: samples.
         seed: seed of all draws.
         tick: called with the number of examples finished since the last call.
+        ais: whether examples whose Pareto k may be above 0.7 get their log_px by annealed
+            importance sampling, which takes some ten times longer for them.
 
     Returns:
-        Tensors (n,) in float64, nats: distortion, rate, elbo, ess, log_px, log_px_se;
-        only distortion for a model without a bound.
+        Tensors (n,) in float64, nats: distortion, rate, elbo, log_px, log_px_se, and
+        without a unit ess and pareto_k of the importance weights; only distortion for a
+        model without a bound. log_px_se is not a number where log_px is a lower bound in
+        expectation without an interval: Pareto k may be above 0.7, or k is below 25.
 
     Example:
         >>> import tempfile, tightbound as tb
@@ -191,14 +211,19 @@ def score(
         parts = [_distortion(run, part, tick) for part in x.split(1000)]
         return {"distortion": torch.cat(parts)}
 
-    def tick_rows(m: float) -> None:
-        if tick is not None:
-            tick(round(m))
+    done = 0.0
 
-    estimate = importance(run.model, x, k=k, seed=seed, tick=tick_rows)
+    def tick_rows(m: float) -> None:
+        nonlocal done
+        if tick is not None:
+            tick(round(done + m) - round(done))
+        done += m
+
+    method = importance_ais if ais else importance
+    estimate = method(run.model, x, k=k, seed=seed, tick=tick_rows)
     terms = {
         name: estimate.diagnostic[name]
-        for name in ("distortion", "rate", "elbo", "ess")
+        for name in ("distortion", "rate", "elbo", "ess", "pareto_k")
     }
     return terms | {"log_px": estimate.values, "log_px_se": estimate.se}
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from tightbound.core.batch import Batch
 from tightbound.core.draw import Draw
@@ -23,6 +24,7 @@ from tightbound.evaluation.estimators.estimate import (
     is_discrete,
     rows_at_once,
 )
+from tightbound.evaluation.estimators.modes import Modes, find_modes
 from tightbound.models.vae import VAE
 from tightbound.runs.run import seeded
 from tightbound.runtime.errors import TightboundError
@@ -30,11 +32,18 @@ from tightbound.runtime.errors import TightboundError
 NODES = {1: 8, 2: 6, 3: 4}  # Gauss-Legendre nodes of a cell along each axis
 CELLS = {1: 32, 2: 8, 3: 5}  # cells of the first grid along each axis
 DRAWS = 2048  # of the prior, whose range is the box
+FARTHEST = 3.3  # standard deviations of the farthest of so many draws of a normal
 WIDER = 2.4  # factor on that range; of a normal, the box is then 8 standard deviations
 ROUNDS = 24  # halvings of a cell at the most
 MOST = 4_000_000  # nodes of an example at the most
 PARTS = 64  # in which the tolerance is divided
 BOX_CELLS = 100
+LATTICE = {1: 256, 2: 64, 3: 20}  # points of a lattice from which modes are looked for
+STARTS = 16  # of its peaks that are used, at the most
+NEAR = 4.0  # widths of a mode around it in which cells are as narrow as the mode
+BEYOND = 10.0  # standard deviations of a mode that the box covers
+AGREEMENTS = 3  # comparisons with a finer grid at the most
+SIGNIFICANT = 1e-6  # share of the integral of a cell that the finer grid divides
 
 
 class Space:
@@ -66,6 +75,9 @@ class Space:
         middle, half = _box(z)
         self.low = middle - half
         self.high = middle + half
+        self.spread = half / (
+            WIDER * FARTHEST
+        )  # about a standard deviation of the prior
         self.condition = (
             self.model.get_buffer("conditions")[:1]
             if self.model.condition_encoder is not None
@@ -98,6 +110,42 @@ class Space:
     def joint_of(self, x: Batch) -> Callable[[Tensor], Tensor]:
         """log p(x, z) of one example x (1, *shape) as a function of z (n, d)."""
         return lambda z: self.log_joint(x.expand(len(z)), z)
+
+    def lattice_peaks(self, x: Batch) -> Tensor:
+        """Points of a lattice over the box with higher p(x, z) than those around, (r, d).
+
+        At most `STARTS` of them, the highest.
+        """
+        points = LATTICE[self.d]
+        axes = [
+            torch.linspace(float(low), float(high), points, dtype=torch.float64)
+            for low, high in zip(self.low, self.high, strict=True)
+        ]
+        z = torch.cartesian_prod(*axes).reshape(-1, self.d)
+        value = self.joint_of(x)(z)
+        grid = value.reshape(1, 1, *[points] * self.d)
+        pool = (F.max_pool1d, F.max_pool2d, F.max_pool3d)[self.d - 1]
+        around = pool(grid, 3, stride=1, padding=1)
+        peaks = ((grid == around).flatten() & value.isfinite()).nonzero().flatten()
+        return z[peaks[value[peaks].argsort(descending=True)[:STARTS]]]
+
+    def modes_of(self, x: Batch) -> Modes:
+        """Modes of p(z|x) of one example x (1, *shape), from q and the peaks of a lattice.
+
+        Each once, though several starts may lead to it.
+        """
+        starts = torch.cat([self.posterior(x)[0], self.lattice_peaks(x)])
+
+        def density(z: Tensor) -> Tensor:
+            return self.model.joint(x.expand(len(z)), self.at(z))
+
+        modes = find_modes(density, starts, self.spread)
+        keep: list[int] = []
+        for i in range(len(starts)):
+            apart = ((modes.at[keep] - modes.at[i]).abs() > modes.width[i]).any(-1)
+            if apart.all():
+                keep.append(i)
+        return Modes(modes.at[keep], modes.width[keep], modes.reach[keep])
 
     @torch.no_grad()
     def log_prior(self, z: Tensor, c: Tensor | None = None) -> Tensor:
@@ -168,10 +216,12 @@ def quadrature(
     """log p(x), the log of the integral of p(x, z) over z, by adaptive quadrature.
 
     For 1 to 3 real latent dimensions in all, in float64. A box around the prior is cut
-    into cells, each with a Gauss-Legendre rule. A cell is halved along every axis while
-    that changes the integral by more than its part of `tolerance`, and where q is
-    narrower than the cell. So posteriors with several modes and narrow posteriors are
-    found. Nothing is random.
+    into cells, each with a Gauss-Legendre rule. Modes of the posterior are searched for by
+    Newton's method from q and from the peaks of a lattice; the box is widened to hold them, and a
+    cell at a mode is halved until it is as narrow as the mode. Then a cell is halved along
+    every axis while that changes the integral by more than its part of `tolerance`, until
+    two grids agree, of which one halves all cells that matter. So posteriors with several
+    modes, narrow posteriors and posteriors far from q are found. Nothing is random.
 
     Args:
         model: the model.
@@ -181,17 +231,16 @@ def quadrature(
         tick: called with the number of examples finished since the last call.
 
     Returns:
-        The estimate; se is the sum of the last changes and of the mass in cells at the
-        edge of the box, nats. Diagnostic: quadrature_error, the same; nodes, the number
-        of evaluations of p(x, z).
+        The estimate; se is the sum of the last changes, of the mass in cells at the edge
+        of the box, and of the difference of the last two grids, nats. Diagnostic:
+        quadrature_error, the same; nodes, the number of evaluations of p(x, z).
     """
     space = Space(model)
     _check_prior(space)
     results = []
     for part in Batch.of(x).split(1):
         row = space.examples(part)
-        cells = _Cells(space, space.joint_of(row))
-        results.append(_refine(cells, space.posterior(row), tolerance))
+        results.append(_integrate(space, row, tolerance))
         if tick:
             tick(1)
     table = torch.tensor(results, dtype=torch.float64).reshape(-1, 3)
@@ -207,6 +256,29 @@ def quadrature(
     )
 
 
+def _integrate(space: Space, x: Batch, tolerance: float) -> tuple[float, float, int]:
+    """log p(x) of one example, its error in nats, and the number of nodes."""
+    q = space.posterior(x)
+    modes = space.modes_of(x)
+    low = torch.minimum(space.low, (modes.at - BEYOND * modes.reach).amin(0))
+    high = torch.maximum(space.high, (modes.at + BEYOND * modes.reach).amax(0))
+    cells = _Cells(space, space.joint_of(x), (low, high))
+    mean = torch.cat([q[0], modes.at])
+    width = torch.cat([q[1], modes.width])
+    total, error, _ = _refine(cells, (mean, width), tolerance)
+    for _ in range(AGREEMENTS):
+        if cells.evaluations > MOST:
+            break
+        before = total
+        share = cells.log_mass - cells.log_mass.logsumexp(0)
+        cells.halve(share > math.log(SIGNIFICANT))
+        total, error, _ = _refine(cells, (mean, width), tolerance)
+        error += abs(total - before)
+        if abs(total - before) < tolerance:
+            break
+    return total, error, cells.evaluations
+
+
 class _Cells:
     """A box divided into c cells for adaptive quadrature.
 
@@ -216,17 +288,24 @@ class _Cells:
     Args:
         space: the latents.
         log_density: log of the integrand at rows z (n, d).
+        box: corners (low, high) of the box, each (d,); that of the space if None.
     """
 
-    def __init__(self, space: Space, log_density: Callable[[Tensor], Tensor]) -> None:
+    def __init__(
+        self,
+        space: Space,
+        log_density: Callable[[Tensor], Tensor],
+        box: tuple[Tensor, Tensor] | None = None,
+    ) -> None:
         self.space = space
         self.log_density = log_density
+        self.low, self.high = box or (space.low, space.high)
         self.evaluations = 0
         self.nodes, self.log_weights = gauss_legendre(space.d)
-        side = (space.high - space.low) / CELLS[space.d]
+        side = (self.high - self.low) / CELLS[space.d]
         axis = torch.arange(CELLS[space.d], dtype=torch.float64) + 0.5
         places = torch.cartesian_prod(*[axis] * space.d).reshape(-1, space.d)
-        self.middle = space.low + side * places
+        self.middle = self.low + side * places
         self.half = (side / 2).expand_as(self.middle)
         self.log_mass = self.integrate(self.middle, self.half)
         self.change = self.log_mass
@@ -259,14 +338,17 @@ class _Cells:
         self.change = torch.cat([self.change[~split], change])
 
     def coarse(self, mean: Tensor, sd: Tensor) -> Tensor:
-        """Mask of cells within a standard deviation of q that are wider than q, (c,)."""
-        near = ((self.middle - mean).abs() < self.half + sd).all(-1)
-        return near & (self.half > 2 * sd).any(-1)
+        """Mask of cells near one of r normals (r, d) that are wider than it, (c,)."""
+        mask = torch.zeros_like(self.log_mass, dtype=torch.bool)
+        for middle, width in zip(mean, sd, strict=True):
+            near = ((self.middle - middle).abs() < self.half + NEAR * width).all(-1)
+            mask |= near & (self.half > 2 * width).any(-1)
+        return mask
 
     def at_edge(self) -> Tensor:
         """Mask of cells at the edge of the box, where the integral is cut off, (c,)."""
-        below = self.middle - self.half - self.space.low
-        above = self.space.high - self.middle - self.half
+        below = self.middle - self.half - self.low
+        above = self.high - self.middle - self.half
         return (torch.minimum(below, above) < self.half / 2).any(-1)
 
 
@@ -277,7 +359,7 @@ def _refine(
 
     Args:
         cells: the cells.
-        q: mean and standard deviation of q, which narrow posteriors are looked for near.
+        q: places (r, d) and widths (r, d), near which cells have to be as narrow as these.
         tolerance: relative error of the integral.
 
     Returns:
@@ -397,10 +479,13 @@ def posterior_box(
     x = space.examples(x)
     cells = _Cells(space, space.joint_of(x))
     mean, sd = space.posterior(x)
+    modes = space.modes_of(x)
+    places = torch.cat([mean, modes.at])
+    widths = torch.cat([sd, modes.width])
     for _ in range(ROUNDS):
         share = cells.log_mass - cells.log_mass.logsumexp(0)
         inside = share > math.log(1e-4)
-        split = cells.coarse(mean, sd) | (inside & (inside.sum() < BOX_CELLS))
+        split = cells.coarse(places, widths) | (inside & (inside.sum() < BOX_CELLS))
         if not split.any() or cells.evaluations > MOST:
             break
         cells.halve(split)

@@ -9,6 +9,7 @@ from typing import Annotated, Literal, TypeVar
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PositiveInt
 
 C = TypeVar("C")
+Latents = Annotated[int, Field(ge=1, le=10_000_000)]
 
 
 class Part(BaseModel):
@@ -68,7 +69,7 @@ class Recipe(BaseModel):
         {'beta': 4.0}
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     name: str = Field("vae", description="the recipe this began from")
     purpose: str = Field("", description="when to use it")
@@ -106,14 +107,16 @@ class Recipe(BaseModel):
     size: Literal["auto", "s", "m", "l"] = Field(
         "auto", description="the size of all networks"
     )
-    latent: Literal["auto"] | PositiveInt | tuple[PositiveInt, ...] = Field(
+    latent: Literal["auto"] | Latents | tuple[Latents, ...] = Field(
         "auto",
         description="features per latent site, at each place where it lies on a grid",
     )
     train: dict[str, object] = Field(
         {}, description="training settings that this recipe changes"
     )
-    k: PositiveInt = Field(1, description="samples of z per example in training")
+    k: PositiveInt = Field(
+        1, le=10_000_000, description="samples of z per example in training"
+    )
 
 
 def has_point(recipe: Recipe) -> bool:

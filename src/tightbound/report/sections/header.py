@@ -120,8 +120,25 @@ def opening(results: Results, text: Text, title: str | None) -> tuple[str, str]:
     if len(names) > 1:
         joined = ", ".join(names[:-1]) + text("page.and") + names[-1]
     titles = [str(group.data.dataset.name) for group, _ in results]
-    counts = group.data.counts
-    key = "page.subtitle" if counts["train"] is not None else "page.subtitle_stream"
-    subtitle = text(key, test=f"{counts['test']:,}", train=f"{counts['train'] or 0:,}")
     default = text("page.title", runs=joined, data=", ".join(dict.fromkeys(titles)))
-    return title or default, subtitle
+    return title or default, _subtitle(group, text)
+
+
+def _subtitle(group: Group, text: Text) -> str:
+    """The numbers of examples, and how many test examples are training examples."""
+    counts = group.data.counts
+    overlap = group.data.dataset.overlap
+    key = "page.subtitle"
+    if counts["train"] is None:
+        key = "page.subtitle_stream"
+    elif overlap is not None and not overlap.is_complete:
+        key = "page.subtitle_sample"
+    elif overlap is not None and overlap.test_in_train:
+        key = "page.subtitle_equal"
+    return text(
+        key,
+        test=f"{counts['test']:,}",
+        train=f"{counts['train'] or 0:,}",
+        equal=f"{0 if overlap is None else overlap.test_in_train:,}",
+        checked=f"{0 if overlap is None else overlap.checked:,}",
+    )

@@ -21,8 +21,10 @@ from tightbound.report.sections.common import (
     Results,
     Tree,
     by_code,
+    closest_terms,
     heads,
     measured,
+    one_sided,
     panels,
 )
 
@@ -45,12 +47,14 @@ def _term(
     title: str,
     factor: float = 1.0,
     explanation: str = "",
+    bound: str = "",
 ) -> Term | None:
+    """A term as it is printed; bound: "≥ " before a value that is a lower bound."""
     value = measured(values, name)
     if value is None:
         return None
-    printed = with_error(factor * value[0], value[1])
-    return Term(sign, title, *printed, COLOURS[name], explanation)
+    mean, se = with_error(factor * value[0], value[1])
+    return Term(sign, title, bound + mean, se, COLOURS[name], explanation)
 
 
 def why_no_bound(result: RunResult, text: Text) -> str:
@@ -61,7 +65,7 @@ def why_no_bound(result: RunResult, text: Text) -> str:
 
 def headline(result: RunResult, text: Text) -> list[Block]:
     """log p(x) and its terms in one line, or the distortion alone with the reason."""
-    values = result.evaluation["terms"]
+    values = closest_terms(result.evaluation)
     recipe = result.run.config.recipe
     model = Paragraph(
         text(
@@ -81,14 +85,34 @@ def headline(result: RunResult, text: Text) -> list[Block]:
             Paragraph(why_no_bound(result, text)),
         ]
     distortion = text("headline.term_distortion")
+    bound = "≥ " if one_sided(result.evaluation) else ""
     terms = [
-        _term(values, "log_px", "", text("headline.term_log_px")),
+        _term(values, "log_px", "", text("headline.term_log_px"), bound=bound),
         _term(values, "distortion", "=", distortion, factor=-1.0),
         _term(values, "rate", "−", text("headline.term_rate")),
-        _term(values, "gap", "+", text("headline.term_gap")),
+        _term(values, "gap", "+", text("headline.term_gap"), bound=bound),
     ]
     equation = Equation([term for term in terms if term is not None])
-    return [model, Paragraph(text("headline.bound")), equation]
+    known = [Paragraph(sentence) for sentence in _how_known(result, text)]
+    return [model, Paragraph(text("headline.bound")), equation, *known]
+
+
+def _how_known(result: RunResult, text: Text) -> list[str]:
+    """A sentence on the method where log p(x) is not by importance sampling."""
+    best = result.evaluation.get("headline")
+    if not best:
+        return [text("headline.one_sided")] if one_sided(result.evaluation) else []
+    values = {
+        "method": best["method"],
+        "n": f"{best['n']:,}",
+        "above": f"{best['above']['mean']:.2f}",
+    }
+    if best["exact"]:
+        return [text("headline.exact", **values)]
+    if best.get("bdmc_gap") is None:
+        return [text("headline.annealed", **values)]
+    limit = f"{max(best['bdmc_gap'], 0.0):.2f}"
+    return [text("headline.bracketed", **values, limit=limit)]
 
 
 def terms(results: Results, text: Text) -> Section:
@@ -112,7 +136,8 @@ def terms(results: Results, text: Text) -> Section:
 
 
 def _chart(result: RunResult, text: Text, span: Span) -> list[Block]:
-    values = {name: measured(result.evaluation["terms"], name) for name in TERMS}
+    closest = closest_terms(result.evaluation)
+    values = {name: measured(closest, name) for name in TERMS}
     distortion = values["distortion"]
     if distortion is None:
         return []
@@ -138,7 +163,7 @@ def _axis(results: Results) -> Span:
     """
     ends: list[float] = []
     for _, result in results:
-        ends += _ends(result.evaluation["terms"])
+        ends += _ends(closest_terms(result.evaluation))
     low = min(ends)
     high = max(ends)
     if low < high and high - low < SMALL * low:
@@ -161,26 +186,48 @@ def _ends(values: Tree) -> list[float]:
 
 def _table(result: RunResult, text: Text) -> list[Term]:
     """All terms with their explanations, and bits per dimension."""
-    values = result.evaluation["terms"]
-    k = f"{result.evaluation.get('k') or 0:,}"
+    values = closest_terms(result.evaluation)
+    best = result.evaluation.get("headline") or {}
     effective = measured(values, "ess")
-    ess = number(effective[0], ",.1f") if effective else ""
-    keys = {name: f"terms.{name}_says" for name in COLOURS}
-    keys["distortion"] = by_code(result, keys["distortion"])
-    if effective and effective[0] < FEW:
-        keys["log_px"] += "_few"
+    words = {
+        "k": f"{result.evaluation.get('k') or 0:,}",
+        "ess": number(effective[0], ",.1f") if effective else "",
+        "method": best.get("method", ""),
+    }
+    lower = dict.fromkeys(COLOURS, "")
+    if one_sided(result.evaluation):
+        lower |= {"log_px": "≥ ", "gap": "≥ "}
     rows = []
-    for name, key in keys.items():
-        explanation = text(key, k=k, ess=ess)
+    for name, key in _explanations(result, effective).items():
         title = text(f"terms.{name}")
-        rows.append(_term(values, name, "", title, explanation=explanation))
+        explanation = text(key, **words)
+        rows.append(_term(values, name, "", title, 1.0, explanation, lower[name]))
     rows.append(_bits(result, text))
     return [row for row in rows if row is not None]
+
+
+def _explanations(
+    result: RunResult, effective: tuple[float, float] | None
+) -> dict[str, str]:
+    """The key of the explanation of each term."""
+    keys = {name: f"terms.{name}_says" for name in COLOURS}
+    keys["distortion"] = by_code(result, keys["distortion"])
+    best = result.evaluation.get("headline")
+    if best:
+        suffix = "_exact" if best["exact"] else "_annealed"
+        keys["log_px"] += suffix
+        keys["gap"] += suffix
+    elif effective and effective[0] < FEW:
+        keys["log_px"] += "_few"
+    return keys
 
 
 def _bits(result: RunResult, text: Text) -> Term | None:
     """Bits per dimension, or None where they are not defined."""
     shared = result.evaluation.get("bits_per_dim") or {}
+    best = result.evaluation.get("headline") or {}
+    if best.get("bits_per_dim"):
+        shared = {"log_px": best["bits_per_dim"]}
     bits = measured(shared, "log_px") or measured(shared, "elbo")
     if not bits:
         return None

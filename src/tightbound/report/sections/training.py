@@ -50,6 +50,8 @@ def _series(result: RunResult) -> list[Series]:
 
 def _spans(series: Sequence[Series]) -> tuple[Span, Span]:
     """Axes that contain all curves after their steep start."""
+    if not series:
+        return (0.0, 1.0), (0.0, 1.0)
     last = max(float(s.x[-1]) for s in series)
     y = np.concatenate([s.y[s.x >= SKIPPED * last] for s in series])
     y = y[np.isfinite(y)]
@@ -89,9 +91,18 @@ class _Axes:
     """Whether rates have axes of their own, and the range of each pair of axes."""
 
     def __init__(self, series: Sequence[Series]) -> None:
+        self.series = series
         self.rates_apart = _rate_apart(series)
-        self.main = _spans(self.of_main(series))
-        self.rates = _spans([s for s in series if s.colour == RATE])
+
+    @property
+    def main(self) -> tuple[Span, Span]:
+        """The range of the main axes, where there is any series."""
+        return _spans(self.of_main(self.series))
+
+    @property
+    def rates(self) -> tuple[Span, Span]:
+        """The range of the axes of the rates, where these are apart."""
+        return _spans([s for s in self.series if s.colour == RATE])
 
     def of_main(self, series: Sequence[Series]) -> list[Series]:
         """The series of the main axes."""
