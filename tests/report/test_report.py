@@ -177,7 +177,11 @@ EVERY = [
         "new_split",
         {"apart": 9.0, "se": 1.0, "share": 0.4},
     ),
-    Verdict("poor encoder", "richer_posterior", {"gap": 9.0, "se": 1.0, "share": 0.4}),
+    Verdict(
+        "poor encoder",
+        "more_steps",
+        {"gap": 9.0, "se": 1.0, "share": 0.4, "steps": 5},
+    ),
     Verdict("rows in two splits", "drop_duplicates", {"count": 9, "test": 90}),
     Verdict(
         "unusual setting",

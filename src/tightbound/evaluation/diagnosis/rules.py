@@ -102,7 +102,6 @@ FIXES = {
         "split the rows again at random, as happens where no valid= and test= are "
         "given, or evaluate on data of the training's kind"
     ),
-    "richer_posterior": "set posterior=inverse-autoregressive, which can be nearer to p(z|x)",
     "lower_rate": "set train.lr={lr:g}, a tenth, and look at the rows of lowest ELBO",
     "all_rows": "leave data.limit out, which kept {rows} rows",
     "free_scale": "set likelihood.scale=learned, it is fixed at {value:g}",
@@ -146,7 +145,6 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "free_bits": {"objective.free_bits": 0.1},
     "elbo_free_bits": {"objective": "elbo", "objective.free_bits": 0.1},
     "smaller": {"recipe.size": "s"},
-    "richer_posterior": {"posterior": "inverse-autoregressive"},
     "learned_prior": {"prior": "learned"},
     "linear": {"network": "linear"},
     "drop_duplicates": {"data.duplicates": "drop"},
@@ -399,8 +397,7 @@ def poor_encoder(run: Run, measured: Measurements) -> list[Verdict]:
     causes = _relevant(measured, "train.groups.inference", "train.lr")
     if causes:
         return [_back("poor encoder", values, causes)]
-    fix = _first(run, "richer_posterior", "more_steps")
-    return [_with_settings(run, "poor encoder", fix, values)]
+    return [_with_settings(run, "poor encoder", "more_steps", values)]
 
 
 def _with_settings(run: Run, name: str, fix: str, values: Mapping[str, Any]) -> Verdict:
