@@ -449,6 +449,13 @@ class RunFolder:
 _Figures = dict[str, float | None]
 
 
+class _ByExample(BaseModel):
+    """The bound of single validation examples; of: their number in the split."""
+
+    of: int
+    bound: list[float]
+
+
 class _Validation(BaseModel):
     """A line of log.jsonl about a validation; figures that are not numbers are null."""
 
@@ -459,6 +466,7 @@ class _Validation(BaseModel):
     train: _Figures
     valid: _Figures
     best: bool
+    valid_by_example: _ByExample | None = None
     lr: float = 0.0
     images_per_s: float = 0.0
     left: float = 0.0
