@@ -113,6 +113,9 @@ class Estimate:
         the one-sided interval from v - log 20 to infinity: v is the log of an unbiased
         estimate, which by Markov's inequality exceeds 20 p(x) with a probability of at
         most 1/20. An upper bound has one from -infinity to v + log 20.
+
+        Returns:
+            Lower and upper end, in nats.
         """
         low = self.values - Z * self.se
         high = self.values + Z * self.se
@@ -138,7 +141,17 @@ class Estimate:
 
     @classmethod
     def join(cls, parts: Sequence[Estimate]) -> Estimate:
-        """The estimate of all examples, from those of its parts, in order."""
+        """The estimate of all examples, from those of its parts.
+
+        Args:
+            parts: Estimates of one method with equal settings, in the order of the examples.
+
+        Returns:
+            One estimate of all their examples.
+
+        Raises:
+            ValueError: Their methods or settings differ.
+        """
         first = parts[0]
         if any((p.method, p.settings) != (first.method, first.settings) for p in parts):
             raise ValueError("these estimates have different methods or settings")
