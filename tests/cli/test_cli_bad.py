@@ -77,7 +77,8 @@ def pictures(folder: Path, n: int = 12) -> Path:
     ("words", "says"),
     [
         ("trian digits", "did you mean 'train'"),
-        ("export runs/x", "unknown command 'export'"),
+        ("exprot runs/x", "did you mean 'export'"),
+        ("export none", "no run folder"),
         ("train digits --seeed 1", "did you mean '--seed'"),
         ("train digits --seed one", "--seed"),
         ("train digits --lang fr", "en"),

@@ -141,7 +141,8 @@ def test_every_estimator_of_log_px_agrees(kind: str) -> None:
     }
     for method, own in settings.items():
         found = log_px(model, x, method, **own)
-        assert ((found.values - exact).abs() < 5 * found.se + 0.02).all(), method
+        error = found.se.nan_to_num(0.02)  # unknown where the weights have a heavy tail
+        assert ((found.values - exact).abs() < 5 * error + 0.02).all(), method
     assert log_px(model, x, "importance", k=7).settings["k"] == 7
 
 
