@@ -6,6 +6,7 @@ import copy
 import re
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -422,6 +423,13 @@ def configure(
                 "--recipe, data by their path"
             )
     tree: dict[str, Any] = read_toml(file) if file else {}
+    for section in SECTIONS:
+        takes = Mapping | str if section == "recipe" else Mapping
+        if not isinstance(tree.get(section, {}), takes):
+            raise TightboundError(
+                f"{cut(file)}: {section} = {cut(repr(tree[section]))} cannot be used: it "
+                "takes a table of keys"
+            )
     table = tree.pop("recipe", {})
     if isinstance(table, str):
         table = {"name": table}
@@ -553,7 +561,10 @@ def changed_key(config: Config, text: str) -> tuple[str, str, str] | None:
         The key, its value and its older value as TOML; None where all are equal.
     """
     now = _flat(_tree("config.toml", to_text(config)))
-    before = _flat(_tree("the settings in it", text))
+    older = _tree("the settings in it", text)
+    with suppress(TightboundError):  # keys that are new since then get their defaults
+        older = _tree("it", to_text(parse(Config, older, "it")))
+    before = _flat(older)
     for key in sorted({*now, *before}):
         old = before.get(key)
         if key not in _MAY_MOVE and now.get(key) != old:

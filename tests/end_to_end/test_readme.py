@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import re
 import shlex
 from functools import partial
@@ -26,6 +27,9 @@ NOT_RUN = {
     ): "takes half an hour, needs MNIST",
     "tightbound bench": "takes many minutes; tests/project/test_benchmarks.py runs it with --quick",
 }
+
+if importlib.util.find_spec("onnxscript") is None:
+    NOT_RUN["tightbound export runs/vae --format onnx"] = "needs the extra [export]"
 
 
 def commands(text: str) -> list[str]:

@@ -130,7 +130,7 @@ def test_only_iterative_posteriors_are_refused() -> None:
 # ---- priors
 
 
-@pytest.mark.parametrize("name", ["vamp", "flow-prior", "mixture-prior"])
+@pytest.mark.parametrize("name", ["vamp", "flow-prior", "mixture-prior", "poincare"])
 def test_log_p_of_z_and_its_draws_are_those_of_the_prior(
     name: str, tmp_path: Path
 ) -> None:

@@ -106,6 +106,8 @@ def _translated(
                 input_names=list(graph.inputs),
                 output_names=list(names),
                 dynamo=True,
+                # its rules take constants below 1e-8 for 0, and those near 1 for 1
+                optimize=False,
                 verbose=False,
             )
     except Exception as error:

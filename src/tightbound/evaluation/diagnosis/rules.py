@@ -15,7 +15,7 @@ from tightbound.components.posteriors import POSTERIORS
 from tightbound.evaluation.diagnosis.latent_usage import Feature
 from tightbound.evaluation.diagnosis.measurements import Measurements
 from tightbound.evaluation.diagnosis.outliers import unbounded
-from tightbound.evaluation.diagnosis.progress import Progress
+from tightbound.evaluation.diagnosis.progress import Progress, was_solved
 from tightbound.evaluation.diagnosis.unusual_settings import Unusual, remedy
 from tightbound.evaluation.statistic import Mean
 from tightbound.models.build import build, resolve
@@ -109,6 +109,10 @@ FIXES = {
     "heavy_tails": "set likelihood=laplace, whose tails are heavier",
     "heavy_columns": "set likelihood.real=laplace, whose tails are heavier",
     "more_steps": "train for longer: train.steps was {steps}",
+    "more_features": (
+        "set recipe.latent={more}, it was {latent}: the model was solved in closed form, "
+        "so that no step improves it"
+    ),
     "lower_beta": "lower objective.beta, which is {beta:g}",
     "scale_first": (
         "set likelihood.scale=learned: a scale that is too wide leaves nothing for "
@@ -403,6 +407,12 @@ def poor_encoder(run: Run, measured: Measurements) -> list[Verdict]:
 def _with_settings(run: Run, name: str, fix: str, values: Mapping[str, Any]) -> Verdict:
     """A verdict with the settings of its fix."""
     settings = dict(SETTINGS.get(fix, {}))
+    latent = run.config.recipe.latent
+    if fix in STEPS and isinstance(latent, int) and was_solved(run):
+        more = {"latent": latent, "more": 2 * latent}
+        return Verdict(
+            name, "more_features", {**values, **more}, {"recipe.latent": 2 * latent}
+        )
     steps = run.config.train.steps
     if fix in STEPS and isinstance(steps, int):
         settings = {"train.steps": max(FEW_STEPS, 4 * steps)}
