@@ -414,22 +414,12 @@ def configure(
             names code and `trust` is False.
     """
     values = dict(values or {})
-    if (chosen := values.pop("recipe", None)) is not None and recipe is None:
+    chosen = values.pop("recipe", None)
+    if recipe is None:
         recipe = chosen
-    for key in NOT_SETTABLE:
-        if key in values:
-            raise TightboundError(
-                f"key {key!r} is not for setting: a recipe is chosen by "
-                "--recipe, data by their path"
-            )
+    _check_settable(values)
     tree: dict[str, Any] = read_toml(file) if file else {}
-    for section in SECTIONS:
-        takes = Mapping | str if section == "recipe" else Mapping
-        if not isinstance(tree.get(section, {}), takes):
-            raise TightboundError(
-                f"{cut(file)}: {section} = {cut(repr(tree[section]))} cannot be used: it "
-                "takes a table of keys"
-            )
+    _check_sections(tree, file)
     table = tree.pop("recipe", {})
     if isinstance(table, str):
         table = {"name": table}
@@ -447,11 +437,32 @@ def configure(
         _put(tree, path, copy.deepcopy(import_path(value)))
     config = parse(Config, tree, f"{file}:" if file else "the setting")
     if file and not trust:
-        named_here = set(_texts([import_path(value) for value in values.values()]))
+        trusted = set(_texts([import_path(value) for value in values.values()]))
         if isinstance(recipe, Recipe):
-            named_here |= code_names(Config(recipe=recipe))
-        refuse_code(code_names(config) - named_here, file)
+            trusted |= code_names(Config(recipe=recipe))
+        refuse_code(code_names(config) - trusted, file)
     return config
+
+
+def _check_settable(values: Mapping[str, object]) -> None:
+    """Refuse keys that other arguments give."""
+    for key in NOT_SETTABLE:
+        if key in values:
+            raise TightboundError(
+                f"key {key!r} is not for setting: a recipe is chosen by "
+                "--recipe, data by their path"
+            )
+
+
+def _check_sections(tree: Mapping[str, object], file: Path | str | None) -> None:
+    """Refuse sections of a file that are no tables; a recipe may be a name."""
+    for section in SECTIONS:
+        takes = Mapping | str if section == "recipe" else Mapping
+        if not isinstance(tree.get(section, {}), takes):
+            raise TightboundError(
+                f"{cut(file)}: {section} = {cut(repr(tree[section]))} cannot be used: it "
+                "takes a table of keys"
+            )
 
 
 def code_names(config: Config) -> set[str]:
