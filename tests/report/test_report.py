@@ -175,7 +175,7 @@ EVERY = [
     Verdict(
         "shift between the splits",
         "new_split",
-        {"apart": 9.0, "se": 1.0, "share": 0.4},
+        {"apart": 9.0, "se": 1.0, "share": 0.4, "more": "more"},
     ),
     Verdict(
         "poor encoder",
