@@ -1,4 +1,5 @@
 # make demo, make test, make quick, make check: each makes .venv by itself, and again when what it is made from has changed.
+# make faults: hundreds of damaged files and killed trainings. make test-busy: make test beside two busy processes.
 # make matrix: every recipe on three sets, and a long training at three learning rates; goes on where it was stopped.
 # make bench-env: the environment of the libraries that `tightbound bench` compares with.
 PYTHON ?= python3
@@ -9,7 +10,7 @@ WORKERS ?= 2
 PYTEST_ARGS ?=
 MATRIX_ARGS ?=
 
-.PHONY: demo test quick lowest check format clean matrix bench bench-env
+.PHONY: demo test quick faults test-busy lowest check format clean matrix bench bench-env
 .DEFAULT_GOAL := demo
 
 demo: $(VENV)/.made
@@ -21,6 +22,15 @@ test: $(VENV)/.made
 # The inner loop: without the tests that are listed in tests/slow.txt.
 quick: $(VENV)/.made
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n $(WORKERS) --dist worksteal --quick $(PYTEST_ARGS)
+
+faults: $(VENV)/.made
+	OMP_NUM_THREADS=1 $(BIN)/python tests/faults/campaign.py
+	OMP_NUM_THREADS=1 TIGHTBOUND_LONG=1 $(BIN)/python -m pytest -q tests/training/test_elastic.py tests/training/test_scale_page.py
+
+# The tests pass on a busy machine: two processes compute for as long as they run.
+test-busy: $(VENV)/.made
+	@for i in 1 2; do $(BIN)/python -c "while True: pass" & done; trap 'kill $$(jobs -p)' EXIT; \
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n $(WORKERS) --dist worksteal $(PYTEST_ARGS)
 
 check: $(VENV)/.made
 	$(BIN)/ruff check .

@@ -328,6 +328,14 @@ def judge(case: Case, folder: Path) -> dict[str, Any]:
 # ---- tables
 
 
+def in_order(results: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Results in the order of the cases, held out as the file now says."""
+    held_out = {case.key: case.held_out for case in cases()}
+    order = list(held_out)
+    results = [{**r, "held_out": held_out[r["key"]]} for r in results]
+    return sorted(results, key=lambda r: order.index(r["key"]))
+
+
 def table(results: list[dict[str, Any]]) -> str:
     """All models as a Markdown table."""
     lines = [
@@ -343,6 +351,29 @@ def table(results: list[dict[str, Any]]) -> str:
             f"{r['seed']} | {', '.join(r['verdicts']) or 'none'} | "
             f"{' or '.join(r['expected']) or 'none'} | "
             f"{'yes' if r['right'] else 'NO'} | {change} |"
+        )
+    return "\n".join(lines)
+
+
+def brief(results: list[dict[str, Any]]) -> str:
+    """A row for each case and data set, of all seeds, as a Markdown table."""
+    lines = [
+        "| case | data | first verdict | right | change of the ELBO, by seed |",
+        "|---|---|---|---|---|",
+    ]
+    groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for r in results:
+        groups.setdefault((r["name"], r["data"]), []).append(r)
+    for (name, data), group in groups.items():
+        firsts = dict.fromkeys((r["verdicts"] or ["none"])[0] for r in group)
+        changes = [
+            f"{r['change']:,.1f} ± {r['se']:.1f}" for r in group if "change" in r
+        ]
+        held_out = " (held out)" if group[0]["held_out"] else ""
+        right = f"{sum(r['right'] for r in group)} of {len(group)}"
+        lines.append(
+            f"| {name}{held_out} | {data} | {', '.join(firsts)} | {right} | "
+            f"{'; '.join(changes)} |"
         )
     return "\n".join(lines)
 
@@ -374,10 +405,12 @@ def main() -> None:
         "--only", nargs="*", default=[], help="words of the keys of cases"
     )
     parser.add_argument("--table", type=Path, help="print a finished file and stop")
+    parser.add_argument("--brief", type=Path, help="the same, all seeds in a row")
     args = parser.parse_args()
-    if args.table:
-        results = json.loads(args.table.read_text())
-        print(table(results))
+    finished = args.table or args.brief
+    if finished:
+        results = in_order(json.loads(finished.read_text()))
+        print(table(results) if args.table else brief(results))
         print(summary(results))
         return
     results = json.loads(args.out.read_text()) if args.out.exists() else []

@@ -6,6 +6,7 @@ import copy
 import re
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -413,15 +414,12 @@ def configure(
             names code and `trust` is False.
     """
     values = dict(values or {})
-    if (chosen := values.pop("recipe", None)) is not None and recipe is None:
+    chosen = values.pop("recipe", None)
+    if recipe is None:
         recipe = chosen
-    for key in NOT_SETTABLE:
-        if key in values:
-            raise TightboundError(
-                f"key {key!r} is not for setting: a recipe is chosen by "
-                "--recipe, data by their path"
-            )
+    _check_settable(values)
     tree: dict[str, Any] = read_toml(file) if file else {}
+    _check_sections(tree, file)
     table = tree.pop("recipe", {})
     if isinstance(table, str):
         table = {"name": table}
@@ -439,11 +437,32 @@ def configure(
         _put(tree, path, copy.deepcopy(import_path(value)))
     config = parse(Config, tree, f"{file}:" if file else "the setting")
     if file and not trust:
-        named_here = set(_texts([import_path(value) for value in values.values()]))
+        trusted = set(_texts([import_path(value) for value in values.values()]))
         if isinstance(recipe, Recipe):
-            named_here |= code_names(Config(recipe=recipe))
-        refuse_code(code_names(config) - named_here, file)
+            trusted |= code_names(Config(recipe=recipe))
+        refuse_code(code_names(config) - trusted, file)
     return config
+
+
+def _check_settable(values: Mapping[str, object]) -> None:
+    """Refuse keys that other arguments give."""
+    for key in NOT_SETTABLE:
+        if key in values:
+            raise TightboundError(
+                f"key {key!r} is not for setting: a recipe is chosen by "
+                "--recipe, data by their path"
+            )
+
+
+def _check_sections(tree: Mapping[str, object], file: Path | str | None) -> None:
+    """Refuse sections of a file that are no tables; a recipe may be a name."""
+    for section in SECTIONS:
+        takes = Mapping | str if section == "recipe" else Mapping
+        if not isinstance(tree.get(section, {}), takes):
+            raise TightboundError(
+                f"{cut(file)}: {section} = {cut(repr(tree[section]))} cannot be used: it "
+                "takes a table of keys"
+            )
 
 
 def code_names(config: Config) -> set[str]:
@@ -553,7 +572,10 @@ def changed_key(config: Config, text: str) -> tuple[str, str, str] | None:
         The key, its value and its older value as TOML; None where all are equal.
     """
     now = _flat(_tree("config.toml", to_text(config)))
-    before = _flat(_tree("the settings in it", text))
+    older = _tree("the settings in it", text)
+    with suppress(TightboundError):  # keys that are new since then get their defaults
+        older = _tree("it", to_text(parse(Config, older, "it")))
+    before = _flat(older)
     for key in sorted({*now, *before}):
         old = before.get(key)
         if key not in _MAY_MOVE and now.get(key) != old:

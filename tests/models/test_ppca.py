@@ -104,11 +104,18 @@ def test_the_closed_form_is_the_optimum(kind: str, tmp_path: Path) -> None:
 
 def test_a_solved_run_resumes_evaluates_and_has_a_report(tmp_path: Path) -> None:
     out = tmp_path / "run"
-    run = tb.train("digits", "ppca", out=out, display="none", settings={"latent": 2})
+    settings = {"latent": 2}
+    run = tb.train(
+        "digits", "ppca", out=out, display="none", report=False, settings=settings
+    )
     weights = {name: value.clone() for name, value in run.model.state_dict().items()}
     again = tb.train("digits", "ppca", out=out, display="none", resume=True)
     for name, value in again.model.state_dict().items():
         assert torch.equal(value, weights[name])
+    verdicts = tb.evaluate(again, k=50).diagnosis.verdicts
+    assert verdicts, "two features are worse than a constant for each pixel"
+    assert all(v.fix not in ("more_steps", "longer") for v in verdicts)
+    assert verdicts[0].settings == {"recipe.latent": 4}
     assert (out / "report.html").is_file() and (out / "evaluation.json").is_file()
     assert torch.equal(tb.load(out).model.likelihood.base, weights["likelihood.base"])
 

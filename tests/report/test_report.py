@@ -177,7 +177,11 @@ EVERY = [
         "new_split",
         {"apart": 9.0, "se": 1.0, "share": 0.4},
     ),
-    Verdict("poor encoder", "richer_posterior", {"gap": 9.0, "se": 1.0, "share": 0.4}),
+    Verdict(
+        "poor encoder",
+        "more_steps",
+        {"gap": 9.0, "se": 1.0, "share": 0.4, "steps": 5},
+    ),
     Verdict("rows in two splits", "drop_duplicates", {"count": 9, "test": 90}),
     Verdict(
         "unusual setting",
@@ -187,7 +191,7 @@ EVERY = [
     Verdict(
         "not trained enough",
         "more_steps",
-        {"gained": 3.0, "error": 1.0, "steps": 5, "early": 3, "over": ""},
+        {"gained": 3.0, "error": 1.0, "steps": 5, "early": 3, "over": "late"},
     ),
     Verdict(
         "likelihood scale wrong",

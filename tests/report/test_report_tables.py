@@ -326,3 +326,13 @@ def test_the_nearest_row_is_found_among_rows_with_gaps(
         assert np.array_equal(
             neighbours.example, x[far.argmin(1)], equal_nan=True
         ) and 3 not in far.argmin(1)
+
+
+def test_times_are_printed_as_times() -> None:
+    days = Column(name="day", kind="real", type="datetime64[us]", step=86400.0)
+    hours = Column(name="at", kind="real", type="datetime64[ns]", step=3600.0)
+    table = TableFormat((days, hours), (0, 0))
+    assert table.print(0, 86400.0 * 366) == "1971-01-02"
+    assert table.print(1, 1_700_000_000.4) == "2023-11-14 22:13:20"
+    assert table.print(1, float("nan")) == "·"
+    assert table.print(0, 1e300), "far beyond the calendar"

@@ -14,29 +14,36 @@ from typing import TextIO
 from tightbound.runtime.errors import TightboundError, os_reason
 
 
-class _Stream(io.TextIOBase):
-    """A standard stream whose errors of writing are handled in one place.
+class _Stream(io.TextIOWrapper):
+    """A standard stream that shows any text, and handles errors of writing.
 
-    A reader that has closed a pipe ends the command, as usual: BrokenPipeError.
+    A terminal without ± shows ?. A reader that has closed a pipe ends the command, as
+    usual: BrokenPipeError.
     """
 
-    def __init__(self, stream: TextIO) -> None:
-        super().__init__()
-        self.stream = stream
+    def __init__(self, stream: io.TextIOWrapper) -> None:
+        stream.flush()
+        super().__init__(
+            stream.buffer,
+            encoding=stream.encoding,
+            errors="replace",
+            line_buffering=stream.line_buffering,
+            write_through=stream.write_through,
+        )
 
     def failed(self, error: OSError) -> None:
         """Called for an error that is not a closed pipe."""
 
     def write(self, text: str, /) -> int:
         try:
-            return self.stream.write(text)
+            return super().write(text)
         except OSError as error:
             self._handle(error)
         return len(text)
 
     def flush(self) -> None:
         try:
-            self.stream.flush()
+            super().flush()
         except OSError as error:
             self._handle(error)
 
@@ -44,19 +51,6 @@ class _Stream(io.TextIOBase):
         if error.errno == errno.EPIPE:
             raise error
         self.failed(error)
-
-    def isatty(self) -> bool:
-        return self.stream.isatty()
-
-    def fileno(self) -> int:
-        return self.stream.fileno()
-
-    def writable(self) -> bool:
-        return True
-
-    @property
-    def encoding(self) -> str:  # type: ignore[override]
-        return self.stream.encoding or "utf-8"
 
 
 class _Messages(_Stream):
@@ -70,7 +64,7 @@ class _Output(_Stream):
     """Standard output: an error of writing is one of the user's command."""
 
     def failed(self, error: OSError) -> None:
-        _discard(self.stream)
+        _discard(self)
         raise TightboundError(
             f"cannot write the output ({os_reason(error)}): send it to a place with room"
         ) from error
@@ -78,7 +72,7 @@ class _Output(_Stream):
 
 @contextmanager
 def prepared() -> Iterator[None]:
-    """Stand in for closed streams, and let others show any text, inside the block.
+    """Stand in for closed streams, and handle their errors, inside the block.
 
     A file that is opened later must not take the number of a closed stream.
     """
@@ -87,30 +81,34 @@ def prepared() -> Iterator[None]:
             os.fstat(number)
         except OSError:
             os.open(os.devnull, os.O_RDWR)
-    sys.stdin = sys.stdin or _null("r")
-    sys.stdout = sys.stdout or _null("w")
-    sys.stderr = sys.stderr or _null("w")
+    null = Path(os.devnull)
+    sys.stdin = sys.stdin or null.open(encoding="utf-8")
+    sys.stdout = sys.stdout or null.open("w", encoding="utf-8")
+    sys.stderr = sys.stderr or null.open("w", encoding="utf-8")
     output = sys.stdout
     messages = sys.stderr
-    for stream in (output, messages):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace")  # a terminal without ± shows ?
-    sys.stdout = _Output(output)  # type: ignore[assignment]
-    sys.stderr = _Messages(messages)  # type: ignore[assignment]
+    if isinstance(output, io.TextIOWrapper):
+        sys.stdout = _Output(output)
+    if isinstance(messages, io.TextIOWrapper):
+        sys.stderr = _Messages(messages)
     try:
         yield
     finally:
+        for stream in (sys.stdout, sys.stderr):
+            if isinstance(stream, _Stream):
+                _release(stream)
         sys.stdout = output
         sys.stderr = messages
-        for stream in (output, messages):
-            try:
-                stream.flush()
-            except (OSError, ValueError):
-                _discard(stream)
 
 
-def _null(mode: str) -> TextIO:
-    return Path(os.devnull).open(mode, encoding="utf-8")  # type: ignore[return-value]
+def _release(stream: _Stream) -> None:
+    """Write what is left of a stream, and leave its buffer to the original one."""
+    try:
+        io.TextIOWrapper.flush(stream)
+    except (OSError, ValueError):
+        _discard(stream)
+    with suppress(OSError, ValueError):
+        stream.detach()
 
 
 def discard_output() -> None:

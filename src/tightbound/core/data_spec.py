@@ -318,7 +318,14 @@ class DataSpec(BaseModel):
         return bool(self.fields)
 
     def to_model(self, raw: Tensor) -> Tensor:
-        """Convert raw rows (n, ...), in `layout`, to model units, float32 (n, *shape)."""
+        """Convert raw units to model units.
+
+        Args:
+            raw: Rows (n, ...) in `layout`; of mixed columns numbers and codes (n, columns).
+
+        Returns:
+            float32 (n, *shape).
+        """
         if self.is_mixed:
             import torch
 
@@ -336,10 +343,13 @@ class DataSpec(BaseModel):
         return x
 
     def to_raw(self, x: Tensor) -> Tensor:
-        """Convert model units (n, *shape) to raw units in `layout`; not rounded.
+        """Convert model units to raw units, without rounding.
+
+        Args:
+            x: (n, *shape).
 
         Returns:
-            Of the dtype of x; float64 where there is an `offset`.
+            Rows (n, ...) in `layout`, of the dtype of x; float64 where there is an `offset`.
         """
         if not self.is_mixed:
             return self.spread_to_raw(self._shifted(x, 1))
@@ -350,9 +360,13 @@ class DataSpec(BaseModel):
         return self._shifted(raw, 1)
 
     def spread_to_raw(self, x: Tensor) -> Tensor:
-        """Convert differences such as standard deviations to raw units in `layout`.
+        """Convert differences such as standard deviations to raw units, without `offset`.
 
-        They have no `offset`; tables of mixed columns have no such units.
+        Args:
+            x: (n, *shape), not of a table of mixed columns.
+
+        Returns:
+            (n, ...) in `layout`.
         """
         if self.divisor != 1.0:
             x = x * self.divisor
@@ -372,7 +386,14 @@ class DataSpec(BaseModel):
         return x.double() + sign * offset.reshape(-1, *[1] * (x.dim() - 2))
 
     def as_domain(self, domain: Domain) -> DataSpec:
-        """The same data read in another domain, with mean and std in its units."""
+        """The same data read in another domain.
+
+        Args:
+            domain: The domain; integer levels can be read as "unit", for example.
+
+        Returns:
+            A spec with mean and std in the units of that domain.
+        """
         if domain == self.domain:
             return self
         divisor = 1.0

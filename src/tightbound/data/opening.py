@@ -44,8 +44,8 @@ from tightbound.data.streams.huggingface import load_hf, open_hf
 from tightbound.data.streams.loader import gather
 from tightbound.data.streams.shards import Stream, open_wds
 from tightbound.data.tables.frames import columns_frame, frame_source
-from tightbound.runtime.errors import TightboundError, cut, nearest, os_reason
-from tightbound.runtime.reading import check_regular
+from tightbound.runtime.errors import TightboundError, cut, nearest
+from tightbound.runtime.reading import check_regular, exists
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -135,7 +135,7 @@ def _existing_path(name: str) -> Path:
             f"({', '.join(BUILTIN)}), a file or a folder"
         )
     path = Path(name).expanduser()
-    if _exists(path):
+    if exists(path):
         check_regular(path)
         return path
     if path.name == name and not path.suffix:
@@ -145,17 +145,6 @@ def _existing_path(name: str) -> Path:
     raise TightboundError(
         f"{cut(name)} does not exist: check the path (built-in sets: {', '.join(BUILTIN)})"
     )
-
-
-def _exists(path: Path) -> bool:
-    """Whether a path exists; refuses a name that no disk takes."""
-    try:
-        return path.exists()
-    except (OSError, ValueError) as error:
-        reason = os_reason(error) if isinstance(error, OSError) else cut(error)
-        raise TightboundError(
-            f"{cut(repr(str(path)))} cannot be a path ({reason}): check it"
-        ) from error
 
 
 def _is_idx(path: Path) -> bool:

@@ -109,7 +109,11 @@ class Evaluation:
         return bool(pareto_k and pareto_k["above_0.7"] > 0)
 
     def to_json(self) -> dict[str, Any]:
-        """All fields, as JSON: the content of `evaluation.json`."""
+        """All fields as JSON.
+
+        Returns:
+            The content of `evaluation.json`.
+        """
         return {
             "format": saved.FORMAT,
             "name": self.name,
@@ -177,7 +181,11 @@ class Evaluation:
         return None
 
     def lines(self) -> list[str]:
-        """The lines of `str(evaluation)`."""
+        """The printed evaluation as lines.
+
+        Returns:
+            The lines of `str(evaluation)`.
+        """
         return str(self).splitlines()
 
     def __str__(self) -> str:

@@ -28,18 +28,37 @@ class Mean:
 
     @classmethod
     def of(cls, values: Tensor) -> Mean:
-        """The mean and standard error of one value per example, (n,)."""
+        """The mean of values and its standard error.
+
+        Args:
+            values: One value for each example, (n,).
+
+        Returns:
+            The mean; its standard error is not a number where n is 1.
+        """
         n = len(values)
         se = float(values.std() / math.sqrt(n)) if n > 1 else math.nan
         return cls(float(values.mean()), se)
 
     @classmethod
     def difference(cls, a: Mean, b: Mean) -> Mean:
-        """a - b, where the two are means over different examples."""
+        """The difference of two means over different examples.
+
+        Args:
+            a: A mean.
+            b: The mean that is subtracted.
+
+        Returns:
+            a - b, with the root of the sum of both squared standard errors.
+        """
         return cls(a.mean - b.mean, math.hypot(a.se, b.se))
 
     def to_json(self) -> dict[str, float | None]:
-        """Mean and standard error; null for a standard error that is not a number."""
+        """Mean and standard error as JSON.
+
+        Returns:
+            "mean" and "se"; null for a standard error that is not a number.
+        """
         return {"mean": self.mean, "se": self.se if math.isfinite(self.se) else None}
 
     def __str__(self) -> str:

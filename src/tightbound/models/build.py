@@ -6,6 +6,7 @@ import math
 from functools import partial
 from typing import Any
 
+import torch
 from torch import nn
 
 from tightbound.components.likelihoods import AUTO
@@ -164,7 +165,7 @@ def _latent(spec: DataSpec, on_grid: bool) -> int:
 
 
 def build(
-    recipe: Recipe, spec: DataSpec, *, trust: bool = True
+    recipe: Recipe, spec: DataSpec, *, trust: bool = True, copies: int = 1
 ) -> tuple[VAE, Objective]:
     """Make the model and its objective, of a recipe without "auto" values.
 
@@ -172,6 +173,7 @@ def build(
         recipe: Components and sizes, see `resolve`.
         spec: Shape, domain and spread of the data.
         trust: Whether components named by import path may run.
+        copies: Copies of the parameters that must fit in memory, several for training.
 
     Returns:
         The model, with initial weights, and its objective.
@@ -180,7 +182,7 @@ def build(
         TightboundError: Where something does not fit.
     """
     check(recipe, spec, trust)
-    check_size(recipe, spec, lambda: _make_model(recipe, spec, trust)[0])
+    check_size(recipe, spec, lambda: _make_model(recipe, spec, trust)[0], copies)
     return _make_model(recipe, spec, trust)
 
 
@@ -231,6 +233,8 @@ def _make_model(recipe: Recipe, spec: DataSpec, trust: bool) -> tuple[VAE, Objec
         grids=grids,
     )
     hierarchy = _make_hierarchy(recipe, parts)
+    with torch.device("cpu"):  # also where the model is measured on the meta device
+        reach = spec.reach
     critic = _make_critic(recipe, spec, network, top_places * latents[0], trust)
     objective = make_component(
         "objective",
@@ -238,7 +242,7 @@ def _make_model(recipe: Recipe, spec: DataSpec, trust: bool) -> tuple[VAE, Objec
         trust,
         rows=spec.rows,
         labelled=spec.labelled,
-        reach=spec.reach,
+        reach=reach,
         critic=critic,
         discriminator=critic,
     )

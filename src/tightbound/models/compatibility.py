@@ -33,11 +33,12 @@ class Chosen:
         value: str | Part = Part(name=name) if kind in KINDS else name
         recipe = self.recipe.model_copy(update={kind: value})
         other = replace(self, recipe=recipe, advises=False)
-        if kind in ("posterior", "prior", "objective"):
-            table = KINDS[kind].table
-            if name not in table:
-                return False
-            other = replace(other, **{kind: table[name]})
+        if kind == "posterior" and name in POSTERIORS:
+            other = replace(other, posterior=POSTERIORS[name])
+        elif kind == "prior" and name in PRIORS:
+            other = replace(other, prior=PRIORS[name])
+        elif kind in KINDS:
+            return False
         if untrainable(other.recipe, other.prior) is not None:
             return False
         return all(rule(other) is None for rule in RULES)

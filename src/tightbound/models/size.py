@@ -14,6 +14,8 @@ from tightbound.runtime.memory import check_memory
 
 LARGE = 20_000  # dimensions or latents from which a model is measured first
 MOST_VALUES = 2**31  # numbers of one example
+# Posteriors and priors with a matrix of the latents among each other.
+QUADRATIC = ("full-normal", "inverse-autoregressive", "flow", "maf", "iaf", "sylvester")
 BYTES = 4  # of a number
 
 
@@ -52,6 +54,14 @@ def check_size(
         )
     if not is_large(recipe, spec):
         return
+    latents = number_of_latents(recipe)
+    for part in (recipe.posterior, recipe.prior):
+        if part.name in QUADRATIC:
+            check_memory(
+                f"{part.name!r} with latent = {recipe.latent}",
+                2 * BYTES * latents**2,
+                "lower latent",
+            )
     try:
         with torch.random.fork_rng(devices=[]), torch.device("meta"):
             model = make()

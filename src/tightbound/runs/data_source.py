@@ -6,6 +6,8 @@ import re
 from pathlib import Path
 from typing import Any
 
+from tightbound.runtime.reading import exists
+
 
 def is_builtin(data: Any) -> bool:
     """True if the data are a built-in set."""
@@ -22,9 +24,9 @@ def stored_source(data: Any, valid: Any = None, test: Any = None) -> str:
     if not isinstance(data, str | Path) or valid is not None or test is not None:
         return ""
     kind, colon, place = str(data).partition(":")
-    if colon and kind in ("wds", "hf") and (kind == "wds" or Path(place).exists()):
+    if colon and kind in ("wds", "hf") and (kind == "wds" or exists(Path(place))):
         return f"{kind}:{Path(place).expanduser().absolute()}"
-    if Path(data).exists() and not is_builtin(data):
+    if exists(Path(data)) and not is_builtin(data):
         return str(Path(data).resolve())
     return str(data)
 

@@ -27,7 +27,13 @@ from tightbound.runtime.atomic_files import (
 from tightbound.runtime.errors import TightboundError, cut, os_reason
 from tightbound.runtime.launch_context import launch_id, started_by_torchrun
 from tightbound.runtime.lock import RunLock
-from tightbound.runtime.reading import check_regular, parse_json, read_bytes, read_text
+from tightbound.runtime.reading import (
+    check_regular,
+    exists,
+    parse_json,
+    read_bytes,
+    read_text,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -186,13 +192,7 @@ class RunFolder:
                     f"the name {cut(repr(name))} has {len(os.fsencode(name))} bytes and a "
                     f"disk takes {LONGEST_NAME}: choose a shorter --out"
                 )
-        try:
-            self.path.exists()
-        except (OSError, ValueError) as error:
-            raise TightboundError(
-                f"{cut(repr(str(self)))} cannot be a run folder ({cut(error)}): "
-                "choose another --out"
-            ) from error
+        exists(self.path)
 
     def check(self, mode: Mode) -> None:
         """Refuse to replace a run unless asked to, and any other files always.
@@ -449,6 +449,13 @@ class RunFolder:
 _Figures = dict[str, float | None]
 
 
+class _ByExample(BaseModel):
+    """The bound of single validation examples; of: their number in the split."""
+
+    of: int
+    bound: list[float]
+
+
 class _Validation(BaseModel):
     """A line of log.jsonl about a validation; figures that are not numbers are null."""
 
@@ -459,6 +466,7 @@ class _Validation(BaseModel):
     train: _Figures
     valid: _Figures
     best: bool
+    valid_by_example: _ByExample | None = None
     lr: float = 0.0
     images_per_s: float = 0.0
     left: float = 0.0

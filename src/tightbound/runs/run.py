@@ -166,7 +166,11 @@ class Run:
         return fitted_prior.fingerprint(self.model.state_dict())
 
     def history(self) -> list[dict[str, Any]]:
-        """The validations of its training, one dict each, from `log.jsonl`."""
+        """The validations of its training, from `log.jsonl`.
+
+        Returns:
+            One dict for each validation, the first one first; empty for a run without a folder.
+        """
         if self.home:
             return RunFolder(self.home).history()
         return []
@@ -536,7 +540,14 @@ class Run:
     # ---- the folder, and priors that are fitted after training
 
     def with_data(self, data: Data) -> Run:
-        """The same run with its splits in memory, as of `tb.build`."""
+        """The same run with its data in memory.
+
+        Args:
+            data: The splits, such as `splits` of the data that `tb.build` returns.
+
+        Returns:
+            A run whose `data` are these.
+        """
         return Run(self.config, self.model, self.folder, data, self.fitted)
 
     def with_prior(self, prior: str | Fitted, *, trust: bool = False) -> Run:
@@ -560,7 +571,14 @@ class Run:
         return Run(config, model.to(self.device), folder, self._data, prior)
 
     def save(self, folder: Path | str) -> None:
-        """Write the settings and the weights to a folder that `load` reads."""
+        """Write the settings and the weights to a folder that `load` reads.
+
+        Args:
+            folder: The folder; it is made where it does not exist.
+
+        Raises:
+            TightboundError: It cannot be written.
+        """
         place = RunFolder(make_folder(folder))
         place.write_config(self.config)
         place.write_weights(self.config, self.model.state_dict())

@@ -49,6 +49,26 @@ def special_kind(path: Path | str) -> str | None:
     return _kind(mode)
 
 
+def exists(path: Path) -> bool:
+    """Whether a path exists.
+
+    Raises:
+        TightboundError: for a name that no disk takes, or a folder that cannot be read.
+    """
+    try:
+        path.lstat()
+        return path.exists()
+    except FileNotFoundError:
+        return False
+    except NotADirectoryError:
+        return False
+    except (OSError, ValueError) as error:
+        reason = os_reason(error) if isinstance(error, OSError) else cut(error)
+        raise TightboundError(
+            f"{cut(repr(str(path)))} cannot be a path ({reason}): check it"
+        ) from error
+
+
 def check_regular(path: Path | str, role: str = "") -> None:
     """Refuse a device, pipe or socket, which may wait or never end.
 

@@ -16,6 +16,7 @@ EPOCHS = 30  # passes over the data between these bounds
 VALIDATIONS = 40
 TRIALS = 0.1  # most of a budget that all trials take
 TIMED_STEPS = 0.02  # share of a budget for timing steps
+FIRST_STEP = 0.08  # share of a budget, up to which a second step is timed
 TIMED_VALIDATION = 0.03  # most of a budget that a timed validation takes
 FEW = 10  # steps, below which a budget is called too short
 REPORT = 10.0  # seconds of a report, without the passes of the model
@@ -97,11 +98,12 @@ class Timing:
 def timing(trial: Timed, budget: float) -> Timing:
     """Time steps and a validation, in a small share of the budget.
 
-    A step that takes longer than that share is timed once. A validation that would is not
-    run: its time follows from the number of examples that it decodes.
+    The first step of a process is slower than the others, so it counts only where a second
+    one may take too long. A validation that would is not run: its time follows from the
+    number of examples that it decodes.
     """
     per_step = trial.first_step
-    if per_step < TIMED_STEPS * budget:
+    if per_step < FIRST_STEP * budget:
         done = 0
         elapsed = 0.0
         start = now()
@@ -117,6 +119,17 @@ def timing(trial: Timed, budget: float) -> Timing:
         trial.validate()
         per_validation = now() - start
     return Timing(per_step, per_validation)
+
+
+def examples_of_log_px(n: int, budget: float, times: Timing) -> int:
+    """The number of examples whose log p(x) a validation estimates, in a short budget.
+
+    The estimate takes most of a validation and decides nothing, so where validations are
+    long it is made for fewer of the n examples, and at least one.
+    """
+    if times.validation <= TIMED_VALIDATION * budget:
+        return n
+    return max(1, int(n * TIMED_VALIDATION * budget / times.validation))
 
 
 def steps_within(budget: float, per_epoch: int, times: Timing) -> int:

@@ -51,6 +51,8 @@ Splits = Mapping[str, Any]
 UNKNOWN_STEPS = 10**9  # for trials of a run whose steps a budget will decide
 
 
+COPIES = 4  # of the parameters in training: gradients and two moments beside them
+
 Domains = tuple[str, ...]
 
 
@@ -248,7 +250,7 @@ def assemble(
     """The model with its initial weights, a function of the seed, and the objective."""
     assert config.spec is not None
     with seeded(seed_for(config.seed, "init")):
-        model, objective = build(config.recipe, config.spec, trust=trust)
+        model, objective = build(config.recipe, config.spec, trust=trust, copies=COPIES)
     return model.to(device), objective
 
 
@@ -412,6 +414,8 @@ def _plan(job: Job, config: Config, data: Data, trust: bool) -> Plan:
     ):
         trial = Trial(make_trial(settings), budget.TIMED_STEPS * settings.budget)
         times = budget.timing(trial, settings.budget)
+        settings, times, few = _with_short_validations(settings, trial, times)
+        notes += few
     reserved = 0.0
     if limit is not None:
         reserved = budget.reserved(limit, times)
@@ -423,6 +427,21 @@ def _plan(job: Job, config: Config, data: Data, trust: bool) -> Plan:
     settings = budget.resolve(settings, n, allowed)
     config = config.model_copy(update={"train": settings})
     return Plan(config, notes, reserved, times.validation)
+
+
+def _with_short_validations(
+    settings: TrainSettings, trial: Trial, times: budget.Timing
+) -> tuple[TrainSettings, budget.Timing, list[str]]:
+    """Estimate log p(x) on fewer examples where a validation is long for the budget."""
+    validator = trial.trainer.validator
+    before = validator.log_px_examples
+    after = budget.examples_of_log_px(before, settings.budget or 0.0, times)
+    if after == before:
+        return settings, times, []
+    saved = (before - after) * settings.validate_k / validator.decoded
+    shorter = dataclasses.replace(times, validation=times.validation * (1 - saved))
+    note = f"validations estimate log p(x) on {after} examples, to fit the budget"
+    return settings.model_copy(update={"validate_n": after}), shorter, [note]
 
 
 def _left_to_train(limit: TimeBudget, times: budget.Timing | None) -> float:

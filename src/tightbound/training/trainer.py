@@ -350,6 +350,8 @@ class Trainer:
         self.elapsed = now - self.started
         self.validation_seconds = max(self.validation_seconds, now - start)
         record = self._record(validation, speed, improved)
+        if self.solution is not None:
+            record["solved"] = True
         self.log(record)
         self.show.record(record)
         self.sums = self._no_sums()

@@ -114,10 +114,10 @@ class Validator:
         """How many examples a validation decodes."""
         settings = self.config.train
         whole = len(self.split) * self.config.recipe.k
-        return whole + self._log_px_examples * settings.validate_k
+        return whole + self.log_px_examples * settings.validate_k
 
     @property
-    def _log_px_examples(self) -> int:
+    def log_px_examples(self) -> int:
         """The number of examples whose log p(x) is estimated."""
         settings = self.config.train
         most = max(16, LOG_PX_VALUES // (settings.validate_k * self.split.spec.dims))
@@ -125,7 +125,7 @@ class Validator:
 
     def _log_px(self, model: VAE, device: torch.device) -> dict[str, float]:
         k = self.config.train.validate_k
-        n = self._log_px_examples
+        n = self.log_px_examples
         batches = self.split.spread(n).split(self._rows(min(k, TILE)))
         estimates = []
         for _, rows in self._of_this_process(batches):

@@ -256,6 +256,11 @@ READ: dict[str, tuple[str | bytes, dict[str, Any], dict[str, list[Any]]]] = {
         {},
         {"id": ["007", "010", "100"], "v": [1.5, 2.5, 3.5]},
     ),
+    "identifiers with zeros beside decimal commas": (
+        "id;v\n007;1,5\n010;2,5\n",
+        {},
+        {"id": ["007", "010"], "v": [1.5, 2.5]},
+    ),
     "identifiers with zeros as numbers": (
         "id,v\n007,1.5\n010,2.5\n",
         {"fields": {"id": "real"}},

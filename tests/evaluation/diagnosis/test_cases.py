@@ -6,13 +6,10 @@ A few of them here; TIGHTBOUND_LONG=1 trains all 198 models (about twenty minute
 from __future__ import annotations
 
 import os
-import sys
 from pathlib import Path
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parents[3] / "benchmarks"))
-import diagnosis as campaign
+from support.diagnosis_cases import CASES, campaign
 
 QUICK = (
     "learning rate x 100 | signals | 0",
@@ -24,7 +21,6 @@ QUICK = (
     "vae | table | 0",
     "vae | signals | 0",
 )
-CASES = {case.key: case for case in campaign.cases()}
 LONG = bool(os.environ.get("TIGHTBOUND_LONG"))
 
 

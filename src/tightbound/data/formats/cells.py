@@ -174,8 +174,10 @@ def typed(texts: Texts, decimal: Decimal) -> TypedColumn:
     place = texts.place
     if place.kind == "skip":
         return TypedColumn(texts.cells)
+    if _are_identifiers(texts):
+        return TypedColumn(_as_texts(texts))
     is_number = plain_numbers(texts.unique)
-    if is_number.all() and not _are_identifiers(texts):
+    if is_number.all():
         return _all_numbers(texts, decimal)
     words = {text.lower() for text in texts.unique}
     if words <= {"true", "false"}:
@@ -186,7 +188,7 @@ def typed(texts: Texts, decimal: Decimal) -> TypedColumn:
     read = separated_numbers(texts, decimal) or dates_of(texts)
     if read is not None:
         return read
-    if is_number.any() and not _are_identifiers(texts) and place.kind != "binary":
+    if is_number.any() and place.kind != "binary":
         raise not_a_number(texts, int(np.argmin(is_number)))
     refuse_marked(texts)
     return TypedColumn(_as_texts(texts))

@@ -19,6 +19,7 @@ from tightbound.data.settings import DataSettings
 from tightbound.runtime.errors import TightboundError, cut, os_reason
 
 _TYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
+BLOCK = 1 << 24  # bytes that are unpacked at a time
 _GZIP = b"\x1f\x8b"
 
 
@@ -65,11 +66,17 @@ def _read(
     nbytes = math.prod(shape) * dtype.itemsize
     check_memory(cut(path), nbytes, settings)
     # One byte more than belongs, so that a file that is too long is noticed.
-    data = file.read(nbytes + 1) if shape else b""
+    data = bytearray()
+    while shape and len(data) <= nbytes:
+        block = file.read(min(BLOCK, nbytes + 1 - len(data)))
+        if not block:
+            break
+        data += block
     if not shape or len(data) != nbytes:
         more = " or more" if len(data) > nbytes else ""
         raise TightboundError(
             f"{cut(path)} is truncated or damaged: {len(data)}{more} bytes of numbers where "
             f"{nbytes} belong; fetch it again"
         )
-    return np.frombuffer(data, dtype).reshape(shape).astype(dtype.newbyteorder("="))
+    numbers = np.frombuffer(data, dtype).reshape(shape)
+    return numbers.astype(dtype.newbyteorder("="), copy=False)

@@ -19,6 +19,7 @@ SMALLEST_SPREAD = 1e-18
 LOST = 0.01  # share of the distinct values of a column
 MOST_COLUMNS = 4096  # that are looked at for values that become equal
 MOST_NAMED = 5
+MOST_VALUES = 4_000_000
 
 
 def offsets_of(
@@ -154,7 +155,7 @@ def lost_values(
     reals = spec.domain in ("real", "mixed", "count")
     if not (is_wide and reals and x.ndim == 2) or x.shape[1] > MOST_COLUMNS:
         return []
-    raw = x[index]
+    raw = x[index[: max(1000, MOST_VALUES // x.shape[1])]]
     offset = torch.tensor(spec.offset or [0.0] * x.shape[1], dtype=torch.float64)
     rounded = (raw.double() - offset).float()
     named = []

@@ -38,6 +38,7 @@ EVALUATION_SAMPLE = 5_000
 TRAINING_SAMPLE = 2_000
 WHOLE = 20  # with so many shards, some are held out whole
 MOST_SHARDS = 100_000  # files that a pattern may name
+_CHOICE = re.compile(r"\{[^{}]*,[^{}]*\}")
 _RANGE = re.compile(r"\{(-?\d+)\.\.(-?\d+)(?:\.\.-?\d+)?\}")
 REMAINDERS = {"valid": 0, "test": 1}
 
@@ -345,7 +346,8 @@ def _expanded(pattern: str) -> list[str]:
         ranges = [(int(a), int(b)) for a, b in _RANGE.findall(pattern)]
     except ValueError:  # a number of thousands of digits
         ranges = [(0, MOST_SHARDS)]
-    expected = math.prod(abs(b - a) + 1 for a, b in ranges)
+    choices = [group.count(",") + 1 for group in _CHOICE.findall(pattern)]
+    expected = math.prod([*(abs(b - a) + 1 for a, b in ranges), *choices])
     paths: list[str] = []
     if expected <= MOST_SHARDS:
         expanded = braceexpand.braceexpand(str(Path(pattern).expanduser()))

@@ -64,26 +64,19 @@ def matched(
         TightboundError: where a column of training is missing, or a cell does not fit it.
     """
     if not fields:
-        if split.x is None:
-            raise TightboundError(
-                f"{source.where} has columns that are not numbers, but the model "
-                "was trained on numbers only"
-            )
+        _check_all_numbers(source, split)
         return Matched(split, source.digest)
     table = source.table
     if table is None and is_mixed and isinstance(split.x, Tensor):
         table = _by_place(source.where, split.x, fields)
-    names = list(source.column_types) if table is None else list(table.columns)
-    wanted = [f.name for f in fields]
-    is_other = set(names) != set(wanted)
-    if is_other and (are_numbers(names) or are_numbers(wanted)):
-        if table is not None and len(names) == len(wanted):
-            table = replace(
-                table, columns=dict(zip(wanted, table.columns.values(), strict=True))
-            )
-        names = wanted
     if table is None and not source.column_types:
         return Matched(split, source.digest)
+    wanted = [f.name for f in fields]
+    if table is not None:
+        table = _with_names(table, wanted)
+        names = list(table.columns)
+    else:
+        names = _named(list(source.column_types), wanted)
     _check_names(source.where, wanted, names)
     expected = {*wanted, *skipped}
     extra = [name for name in names if name not in expected]
@@ -97,6 +90,32 @@ def matched(
     if x is not split.x and isinstance(x, Tensor):
         digest = sha256_of(x, split.y)
     return Matched(replace(split, x=x), digest, ordered, notices)
+
+
+def _check_all_numbers(source: RawSource, split: RawSplit) -> None:
+    """Refuse texts where the model was trained on an array of numbers."""
+    if split.x is None:
+        raise TightboundError(
+            f"{source.where} has columns that are not numbers, but the model "
+            "was trained on numbers only"
+        )
+
+
+def _named(names: list[str], wanted: list[str]) -> list[str]:
+    """The names of columns; those of training where either have numbers for names."""
+    is_other = set(names) != set(wanted)
+    if is_other and (are_numbers(names) or are_numbers(wanted)):
+        return wanted
+    return names
+
+
+def _with_names(table: Table, wanted: list[str]) -> Table:
+    """A table with the names of `_named`, by place; unchanged where their number differs."""
+    names = _named(list(table.columns), wanted)
+    if names == list(table.columns) or len(names) != len(table.columns):
+        return table
+    columns = dict(zip(names, table.columns.values(), strict=True))
+    return replace(table, columns=columns)
 
 
 def _by_place(where: str, x: Tensor, fields: Sequence[Column]) -> Table | None:

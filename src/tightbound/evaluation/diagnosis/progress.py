@@ -46,8 +46,10 @@ def progress(run: Run, error: float) -> Progress | None:
         error: standard error of a mean bound, for a log without one.
 
     Returns:
-        None without a log of validations.
+        None without a log of validations, and of a model that was solved in closed form.
     """
+    if was_solved(run):
+        return None
     name = "elbo" if run.has_bound else "distortion"
     sign = 1.0 if run.has_bound else -1.0
     lines = [line for line in run.history() if _validation(line).get(name) is not None]
@@ -76,6 +78,11 @@ def progress(run: Run, error: float) -> Progress | None:
         steps=int(last["step"]),
         paired=paired is not None,
     )
+
+
+def was_solved(run: Run) -> bool:
+    """Whether the model was solved in closed form, so that no step could improve it."""
+    return any(line.get("solved") for line in run.history())
 
 
 def _validation(line: Line) -> Line:

@@ -15,7 +15,7 @@ from tightbound.components.posteriors import POSTERIORS
 from tightbound.evaluation.diagnosis.latent_usage import Feature
 from tightbound.evaluation.diagnosis.measurements import Measurements
 from tightbound.evaluation.diagnosis.outliers import unbounded
-from tightbound.evaluation.diagnosis.progress import Progress
+from tightbound.evaluation.diagnosis.progress import Progress, was_solved
 from tightbound.evaluation.diagnosis.unusual_settings import Unusual, remedy
 from tightbound.evaluation.statistic import Mean
 from tightbound.models.build import build, resolve
@@ -78,9 +78,7 @@ WORDS = {
         "p(x|z) is too {width}: its central 50 % holds {central50:.0%} of the true "
         "values, its central 90 % {central90:.0%}"
     ),
-    "not trained enough": (
-        "the validation curve still gained {gained:.2f} ± {error:.2f} nats {over}"
-    ),
+    "not trained enough": "{over}",
     "collapsed": (
         "{idle} of {width} features of {site} are idle ({units}), and the whole code "
         "holds {kl:.2f} nats of an example"
@@ -104,7 +102,6 @@ FIXES = {
         "split the rows again at random, as happens where no valid= and test= are "
         "given, or evaluate on data of the training's kind"
     ),
-    "richer_posterior": "set posterior=inverse-autoregressive, which can be nearer to p(z|x)",
     "lower_rate": "set train.lr={lr:g}, a tenth, and look at the rows of lowest ELBO",
     "all_rows": "leave data.limit out, which kept {rows} rows",
     "free_scale": "set likelihood.scale=learned, it is fixed at {value:g}",
@@ -112,6 +109,10 @@ FIXES = {
     "heavy_tails": "set likelihood=laplace, whose tails are heavier",
     "heavy_columns": "set likelihood.real=laplace, whose tails are heavier",
     "more_steps": "train for longer: train.steps was {steps}",
+    "more_features": (
+        "set recipe.latent={more}, it was {latent}: the model was solved in closed form, "
+        "so that no step improves it"
+    ),
     "lower_beta": "lower objective.beta, which is {beta:g}",
     "scale_first": (
         "set likelihood.scale=learned: a scale that is too wide leaves nothing for "
@@ -148,7 +149,6 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "free_bits": {"objective.free_bits": 0.1},
     "elbo_free_bits": {"objective": "elbo", "objective.free_bits": 0.1},
     "smaller": {"recipe.size": "s"},
-    "richer_posterior": {"posterior": "inverse-autoregressive"},
     "learned_prior": {"prior": "learned"},
     "linear": {"network": "linear"},
     "drop_duplicates": {"data.duplicates": "drop"},
@@ -401,23 +401,29 @@ def poor_encoder(run: Run, measured: Measurements) -> list[Verdict]:
     causes = _relevant(measured, "train.groups.inference", "train.lr")
     if causes:
         return [_back("poor encoder", values, causes)]
-    fix = _first(run, "richer_posterior", "more_steps")
-    return [_with_settings(run, "poor encoder", fix, values)]
+    return [_with_settings(run, "poor encoder", "more_steps", values)]
 
 
 def _with_settings(run: Run, name: str, fix: str, values: Mapping[str, Any]) -> Verdict:
     """A verdict with the settings of its fix."""
     settings = dict(SETTINGS.get(fix, {}))
+    latent = run.config.recipe.latent
+    if fix in STEPS and isinstance(latent, int) and was_solved(run):
+        more = {"latent": latent, "more": 2 * latent}
+        return Verdict(
+            name, "more_features", {**values, **more}, {"recipe.latent": 2 * latent}
+        )
     steps = run.config.train.steps
     if fix in STEPS and isinstance(steps, int):
         settings = {"train.steps": max(FEW_STEPS, 4 * steps)}
     return Verdict(name, fix, values, settings)
 
 
-def _still_rises(p: Progress, measured: Measurements) -> bool:
+def _still_rises(p: Progress, measured: Measurements, share: float = LATE) -> bool:
     """Whether the last fifth of training gained much, beyond its error.
 
     Of a run too short for two validations, whether it was shorter than 300 steps.
+    share: of what was learned, that it must have gained.
     """
     if not p.early and p.steps < SHORT:
         return True
@@ -425,17 +431,26 @@ def _still_rises(p: Progress, measured: Measurements) -> bool:
     if measured.transfer is not None:
         learned = max(1.0, measured.transfer.learned)
     sure = SURE_OF_GAIN if p.paired else 1.0
-    return p.gained > sure * p.error and p.gained > LATE * learned
+    return p.gained > sure * p.error and p.gained > share * learned
 
 
 def undertrained(run: Run, measured: Measurements) -> list[Verdict]:
-    """The validation curve still rises by more than its error."""
+    """The validation curve still rises by more than its error.
+
+    Where a setting makes steps small or few, by however little it rises.
+    """
     p = measured.progress
-    if p is None or not _still_rises(p, measured):
+    settings = _relevant(measured, "train.lr", "train.batch", "train.clip")
+    causes = [s for s in settings if s.value < s.usual]
+    if p is None or not _still_rises(p, measured, 0.0 if causes else LATE):
         return []
-    over = "over the training examples on the way to it"
+    over = f"training ended after {p.steps} steps, too few for two validations"
     if p.early:
-        over = "in the last fifth of training"
+        gain = f"{p.gained:.2f} ± {p.error:.2f}"
+        over = f"validation still gained {gain} nats in the last fifth of training"
+    elif p.steps >= SHORT:
+        gain = f"{p.gained:.2f} ± {p.error:.2f}"
+        over = f"validation lies {gain} nats above the training on the way to it"
     values = {
         "gained": p.gained,
         "error": p.error,
@@ -444,7 +459,6 @@ def undertrained(run: Run, measured: Measurements) -> list[Verdict]:
         "over": over,
     }
     name = "not trained enough"
-    causes = _relevant(measured, "train.lr", "train.batch", "train.clip")
     if causes:
         return [_back(name, values, causes)]
     return [_with_settings(run, name, "more_steps", values)]

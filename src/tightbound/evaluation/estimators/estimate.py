@@ -113,6 +113,9 @@ class Estimate:
         the one-sided interval from v - log 20 to infinity: v is the log of an unbiased
         estimate, which by Markov's inequality exceeds 20 p(x) with a probability of at
         most 1/20. An upper bound has one from -infinity to v + log 20.
+
+        Returns:
+            Lower and upper end, in nats.
         """
         low = self.values - Z * self.se
         high = self.values + Z * self.se
@@ -138,7 +141,17 @@ class Estimate:
 
     @classmethod
     def join(cls, parts: Sequence[Estimate]) -> Estimate:
-        """The estimate of all examples, from those of its parts, in order."""
+        """The estimate of all examples, from those of its parts.
+
+        Args:
+            parts: Estimates of one method with equal settings, in the order of the examples.
+
+        Returns:
+            One estimate of all their examples.
+
+        Raises:
+            ValueError: Their methods or settings differ.
+        """
         first = parts[0]
         if any((p.method, p.settings) != (first.method, first.settings) for p in parts):
             raise ValueError("these estimates have different methods or settings")
@@ -158,9 +171,7 @@ def _share(bad: Tensor, text: str) -> str | None:
 # Thresholds of the warnings. Pareto k: Vehtari et al. 2024 (arXiv:1507.02646), 3.2.4.
 RULES: Mapping[str, Callable[[Tensor], str | None]] = {
     "pareto_k": lambda k: _share(
-        k > HEAVY,
-        "the weights have too heavy a tail (Pareto k above 0.7), so the value is a lower "
-        "bound without an interval,",
+        k > HEAVY, "the weights have too heavy a tail (Pareto k above 0.7)"
     ),
     "ess": lambda e: _share(e < 5, "fewer than 5 effective samples carry the estimate"),
     "acceptance": lambda a: _share(

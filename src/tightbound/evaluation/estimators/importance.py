@@ -20,6 +20,7 @@ from tightbound.evaluation.estimators.estimate import (
 )
 from tightbound.evaluation.estimators.pareto import (
     WeightSums,
+    is_even,
     standard_error,
     tail_length,
     tail_shape,
@@ -57,7 +58,8 @@ def importance(
         values are of the weights as drawn: with PSIS's smoothed tail they would be lower
         and no closer to log p(x) (docs/results.md), and their mean weight not unbiased.
         Diagnostic: ess =
-        (sum w)^2 / sum w^2; pareto_k (`pareto.py`); distortion, rate and elbo over the
+        (sum w)^2 / sum w^2; pareto_k (`pareto.py`),
+        not a number for weights that are all but equal; distortion, rate and elbo over the
         same K draws; curve and curve_se (n, P), the bound at each number of samples in
         settings["curve"] = 1, 5, 50, ... <= K, as the mean over the disjoint blocks of
         that size among the K draws.
@@ -149,17 +151,16 @@ class _Stream:
 
     def _summarise(self) -> dict[str, Tensor]:
         k = self.k
+        sums = WeightSums(k, self.log_sum, self.log_sum_square, self.top)
         ess = (2 * self.log_sum - self.log_sum_square).exp().clamp(1.0, float(k))
         count, total, square = torch.stack(self.blocks, -1)
         mean = total / count
         spread = (square / count - mean.square()).clamp(min=0) * count / (count - 1)
         return {
             "values": self.log_sum - math.log(k),
-            "se": standard_error(
-                WeightSums(k, self.log_sum, self.log_sum_square, self.top)
-            ),
+            "se": standard_error(sums),
             "ess": ess,
-            "pareto_k": tail_shape(self.top),
+            "pareto_k": torch.where(is_even(sums), torch.nan, tail_shape(self.top)),
             "distortion": -self.log_px / k,
             "rate": self.rate / k,
             "elbo": (self.log_px - self.rate) / k,

@@ -68,6 +68,15 @@ class WeightSums:
     top: Tensor
 
 
+def is_even(sums: WeightSums) -> Tensor:
+    """True for columns whose largest weight is close to their mean, (n,).
+
+    Their differences may be those of rounding, so that they have no tail.
+    """
+    scale = sums.top.max(0).values
+    return (sums.log_sum - scale).exp() / sums.k * (1 + EVEN) > 1
+
+
 def standard_error(sums: WeightSums) -> Tensor:
     """Standard error of the log of the mean weight, (n,).
 
@@ -85,16 +94,16 @@ def standard_error(sums: WeightSums) -> Tensor:
     """
     scale = sums.top.max(0).values
     mean = (sums.log_sum - scale).exp() / sums.k
+    known = is_even(sums)
     square = (sums.log_sum_square - 2 * scale).exp() / sums.k
     variance = (square - mean.square()).clamp(min=0)
-    even = mean * (1 + EVEN) > 1
     if len(sums.top) > LEAST:
         order = sums.top.double().sort(0).values
         heaviest, smoothed = _with_smoothed_tail(order, mean, square, sums.k)
         variance = torch.maximum(variance, smoothed.nan_to_num(0.0))
-        even |= heaviest <= HEAVY
+        known |= heaviest <= HEAVY
     error = (variance / sums.k).sqrt() / mean
-    return torch.where(even, error, torch.nan)
+    return torch.where(known, error, torch.nan)
 
 
 def _with_smoothed_tail(

@@ -15,6 +15,7 @@ from tightbound.report.page.text import number
 MOST = 20  # columns that are shown
 WIDE = 64  # more columns of numbers are drawn as a curve instead of a table
 MISSING = "·"
+DAY = 86400
 LARGE = 1e7  # from here on numbers are printed with three digits
 FINE = 6  # decimals; smaller numbers are printed with three digits
 
@@ -68,6 +69,8 @@ class TableFormat:
         if values := self.columns[i].values:
             entry = values[int(np.clip(np.rint(value), 0, len(values) - 1))]
             return str(entry).lower() if isinstance(entry, bool) else str(entry)
+        if self.columns[i].type.startswith("datetime64"):
+            return _time(value, self.columns[i].step)
         if abs(value) >= LARGE or self.decimals[i] > FINE:
             return number(value, ".3g")
         return number(value, f",.{self.decimals[i]}f")
@@ -103,6 +106,14 @@ class TableFormat:
         if p is not None and np.isfinite(p[j, i]):
             probability = f"{p[j, i]:.0%}"
         return Cell(printed, reference or "", probability, differs and marked)
+
+
+def _time(value: float, step: float) -> str:
+    """A time in UTC, in days where the data are, else in seconds."""
+    unit = "D" if step >= DAY else "s"
+    limit = 2.0**60
+    moment = np.datetime64(int(np.clip(value, -limit, limit)), "s")
+    return str(moment.astype(f"datetime64[{unit}]")).replace("T", " ")
 
 
 def _decimals(column: Column, x: Array) -> int:

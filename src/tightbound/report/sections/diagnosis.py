@@ -75,6 +75,8 @@ def _verdicts(tree: Tree, text: Text) -> list[tuple[str, str, str]]:
         if name == "likelihood_scale_wrong":
             name += f"_{values['width']}"
         heading = text(f"verdict.{name}")
+        if name == "not_trained_enough" and not values["early"]:
+            name += "_short"
         explanation = text(f"verdict.{name}_says", **values)
         items.append((heading, explanation, text(f"fix.{verdict['fix']}", **values)))
     return items
