@@ -1,4 +1,4 @@
-"""Every recipe as ONNX graphs: the worst difference from torch, or the reason of a refusal.
+"""Every recipe as ONNX graphs: the worst relative difference from torch, or why it is refused.
 
     python benchmarks/export_table.py [--only vae hvae] [--write-docs]
 
@@ -16,20 +16,18 @@ import tempfile
 import time
 from pathlib import Path
 
+import tightbound as tb
+from tightbound.models.recipes import RECIPES
+
 ROOT = Path(__file__).resolve().parent.parent
-sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "tests" / "support")]
-
-from exports import tiny_run  # noqa: E402
-
-import tightbound as tb  # noqa: E402
-from tightbound.models.recipes import RECIPES  # noqa: E402
-
 PAGE = ROOT / "docs" / "results.md"
 HEAD = ["recipe", "files", "worst difference, or the reason", "of output"]
 
 
 def row(name: str, folder: Path) -> list[str]:
     """One row of the table."""
+    from exports import tiny_run
+
     run = tiny_run(folder / name, name)
     try:
         exported = tb.export(run, out=folder / f"{name}-onnx")
@@ -54,6 +52,7 @@ def main() -> None:
     parser.add_argument("--only", nargs="*", default=list(RECIPES), choices=RECIPES)
     parser.add_argument("--write-docs", action="store_true")
     options = parser.parse_args()
+    sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "tests" / "support")]
     lines = [line(HEAD), "|---" * len(HEAD) + "|"]
     with tempfile.TemporaryDirectory() as folder:
         for name in options.only:

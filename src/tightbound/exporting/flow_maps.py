@@ -223,10 +223,12 @@ class Chain:
         total = torch.zeros_like(x[..., 0])
         count = len(self.steps)
         for i in range(count):
+            step = self.steps[count - 1 - i if self.inverted else i]
+            assert isinstance(step, Step)
             if self.inverted:
-                x, ladj = self.steps[count - 1 - i].inverse(x, self.c)
+                x, ladj = step.inverse(x, self.c)
             else:
-                x, ladj = self.steps[i](x, self.c)
+                x, ladj = step(x, self.c)
             total = total + ladj
         return x, total
 
@@ -240,11 +242,6 @@ class TracedMaps(nn.Module):
 
     def forward(self, c: Tensor | None = None) -> Chain:
         return Chain(self.steps, c)
-
-    @property
-    def passes(self) -> int:
-        """Passes of the networks that the inverse takes."""
-        return sum(step.passes for step in self.steps)
 
 
 def replace_flows(model: nn.Module) -> None:

@@ -41,7 +41,8 @@ class Graph(nn.Module):
         raise NotImplementedError(f"{type(self).__name__} must define outputs")
 
     def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
-        return tuple(self.outputs(*inputs).values())
+        # a copy of each, since outputs of a file that are one tensor would have one name
+        return tuple(value.clone() for value in self.outputs(*inputs).values())
 
     def condition(self, rows: Sequence[Tensor]) -> Tensor | None:
         """c of raw conditions: class numbers (n,), or raw numbers (n, width)."""

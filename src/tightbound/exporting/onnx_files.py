@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 NEEDED = ("onnx", "onnxscript", "onnxruntime")
+QUIET = ("torch.onnx", "torch.export", "torch.__trace")
 TRACED = 3  # rows of the example inputs of tracing
 BATCHES = (1, 7)  # rows of the inputs that are compared
 SEEDS = {1: 101, 7: 107}
@@ -187,7 +188,7 @@ def _exported(
 @contextmanager
 def quiet() -> Iterator[None]:
     """Silence the warnings and notes of the exporter, which no user can act on."""
-    loggers = [logging.getLogger(name) for name in ("torch.onnx", "torch.export")]
+    loggers = [logging.getLogger(name) for name in QUIET]
     levels = [logger.level for logger in loggers]
     for logger in loggers:
         logger.setLevel(logging.ERROR)
