@@ -498,8 +498,12 @@ def _differs(begun: Config, requested: Config, key: str) -> bool:
     new = value_at(requested, key)
     if key == "device" or new == "auto":
         return False
-    is_of_steps = ".".join(settings.key_path(key)) in _OF_STEPS
-    if is_of_steps and begun.recipe.name == "ppca" and begun.train.steps == 1:
+    full_key = ".".join(settings.key_path(key))
+    if full_key == "train.validate_n" and begun.train.budget:
+        return int(new) < int(
+            old
+        )  # a short budget estimates log p(x) on fewer examples
+    if full_key in _OF_STEPS and begun.recipe.name == "ppca" and begun.train.steps == 1:
         return (
             False  # it was solved in closed form, without the steps that were asked for
         )
