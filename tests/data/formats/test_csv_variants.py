@@ -39,6 +39,19 @@ def read(
     return open_source(str(path), DataSettings(**settings))
 
 
+def stored(frame: pd.DataFrame, kind: str, folder: Path) -> pd.DataFrame | Path:
+    """A DataFrame, or a file of it."""
+    if kind == "frame":
+        return frame
+    pytest.importorskip("pyarrow")
+    path = folder / f"t.{kind}"
+    if kind == "parquet":
+        frame.to_parquet(path)
+    else:
+        frame.to_feather(path)
+    return path
+
+
 def check(source: RawSource, wanted: Mapping[str, list[Any]]) -> None:
     """The table has these columns, in this order, with these values."""
     assert list(source.table.columns) == list(wanted)
@@ -295,6 +308,21 @@ READ: dict[str, tuple[str | bytes, dict[str, Any], dict[str, list[Any]]]] = {
         ",".join(f"c{i}" for i in range(3000)) + "\n" + ",".join(["0.5"] * 3000) + "\n",
         {},
         {f"c{i}": [0.5] for i in range(3000)},
+    ),
+    "codes that look like exponents": (
+        "price;code\n1,5;E11\n2,5;e12\n3,7;-E13\n",
+        {},
+        {"price": [1.5, 2.5, 3.7], "code": ["E11", "e12", "-E13"]},
+    ),
+    "codes that look like exponents beside points": (
+        "price,code\n1.5,E11\n2.5,E12\n",
+        {},
+        {"price": [1.5, 2.5], "code": ["E11", "E12"]},
+    ),
+    "exponents after decimal commas": (
+        "a;b\n1,5E2;x\n,5e-1;y\n",
+        {},
+        {"a": [150.0, 0.05], "b": ["x", "y"]},
     ),
     "a comment at the end of a cell": (
         "a,b\n1.5,x # y\n2.5,z\n",
@@ -569,6 +597,17 @@ def test_texts_of_a_data_frame_are_read_in_the_same_way() -> None:
     for column in (["1,234", "2,345"], ["12%", "5%"], ["01/02/2021", "03/04/2021"]):
         with pytest.raises(TightboundError, match="column 'x' is"):
             open_source(pd.DataFrame({"x": column, "z": [1.5, 2.5]}), DataSettings())
+
+
+@pytest.mark.parametrize("kind", ["frame", "parquet", "feather"])
+def test_codes_with_an_e_stay_texts_beside_decimal_commas(
+    kind: str, tmp_path: Path
+) -> None:
+    frame = pd.DataFrame({"price": ["1,5", "2,5"], "code": ["E11", "E12"]})
+    check(
+        open_source(stored(frame, kind, tmp_path), DataSettings()),
+        {"price": [1.5, 2.5], "code": ["E11", "E12"]},
+    )
 
 
 def test_what_is_not_plain_is_said(tmp_path: Path) -> None:

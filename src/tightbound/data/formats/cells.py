@@ -22,7 +22,7 @@ GAPS = (*MISSING, "#n/a", "<na>", "nat")
 LARGEST_WHOLE = 2**53
 
 _EXPONENT = r"(?:[eE][+-]?\d+)?"
-_DIGIT = r"(?=.*\d)[+-]?"
+_DIGIT = r"(?=[^eE]*\d)[+-]?"  # of the mantissa
 # thousands separated by points, apostrophes or narrow spaces, before a decimal comma
 _COMMA = re.compile(
     rf"{_DIGIT}(?:\d{{1,3}}(?:[.'’\u00a0\u202f]\d{{3}})+|\d+)?(?:,\d+)?{_EXPONENT}"
