@@ -24,7 +24,7 @@ from tightbound.data.formats.cells import (
     resolved_by,
     typed,
 )
-from tightbound.data.formats.dates import form_of
+from tightbound.data.formats.header import find_header
 from tightbound.data.formats.labels import find_label
 from tightbound.data.formats.text_file import (
     Rows,
@@ -86,6 +86,7 @@ class _Head:
         has_header: whether the first row names the columns.
         names: the names of the columns; their numbers where they have none.
         is_unnamed: whether the first column has an empty name.
+        notice: how the first row was read where that is not plain, or "".
     """
 
     file: TextFile
@@ -93,6 +94,7 @@ class _Head:
     has_header: bool
     names: list[str]
     is_unnamed: bool
+    notice: str = ""
 
     @property
     def where(self) -> str:
@@ -111,13 +113,13 @@ def _inspected(path: Path, settings: DataSettings) -> tuple[_Head, Rows]:
         raise TightboundError(
             f"{path} is empty: expected one row of numbers for each example"
         )
-    second = first[1] if len(first) > 1 else []
-    has_header = _has_header(first[0], second, settings.header)
+    has_header, notice = find_header(first, settings.header, path.name)
     names = [str(i) for i in range(rows.width)]
     if has_header:
         _check_spaces(path, first)
-        names = [name or str(i) for i, name in enumerate(first[0])]
-    head = _Head(file, delimiter, has_header, names, has_header and not first[0][0])
+        names = _names(first[0])
+    is_unnamed = has_header and not first[0][0]
+    head = _Head(file, delimiter, has_header, names, is_unnamed, notice)
     lines = rows.lines[int(has_header) :]
     if not len(lines):
         raise TightboundError(
@@ -126,32 +128,13 @@ def _inspected(path: Path, settings: DataSettings) -> tuple[_Head, Rows]:
     return head, Rows(rows.width, lines)
 
 
-def _has_header(first: list[str], second: list[str], setting: bool | str) -> bool:
-    """Whether the first row names the columns.
-
-    It does where none of its cells is a number or a date, or where a cell is a text above
-    a number.
-    """
-    if setting != "auto":
-        return bool(setting)
-    if not any(_is_value(cell) for cell in first):
-        return True
-    return any(
-        cell and not _is_number(cell) and _is_number(below)
-        for cell, below in zip(first, second, strict=False)
-    )
-
-
-def _is_number(cell: str) -> bool:
-    """True for a number with a decimal point or comma, and for nan."""
-    if cell.lower() == "nan":
-        return True
-    return bool(cell) and bool(plain_numbers([cell.replace(",", ".")])[0])
-
-
-def _is_value(cell: str) -> bool:
-    """True for a number or a date, which names no column."""
-    return _is_number(cell) or form_of(cell) != ""
+def _names(first: list[str]) -> list[str]:
+    """The names in a header; a column without one is called by its number."""
+    names: list[str] = []
+    for i, name in enumerate(first):
+        free = f"Unnamed: {i}" if str(i) in first else str(i)
+        names.append(name or free)
+    return names
 
 
 def _check_spaces(path: Path, rows: list[list[str]]) -> None:
@@ -339,7 +322,8 @@ def _source(columns: _Columns, settings: DataSettings) -> RawSource:
     head = columns.head
     path = head.file.path
     found = find_label(path, head.names, columns.labels, settings)
-    notices = list(found.notices)
+    notices = [head.notice] if head.notice else []
+    notices += found.notices
     left_out = {found.number, *_left_out(columns, found.number, notices)}
     kept = [i for i in range(len(head.names)) if i not in left_out]
     if not kept:
