@@ -324,6 +324,16 @@ READ: dict[str, tuple[str | bytes, dict[str, Any], dict[str, list[Any]]]] = {
         {},
         {"a": [150.0, 0.05], "b": ["x", "y"]},
     ),
+    "words for missing in a column of categories": (
+        "a,b\nA,1.5\nNA,2.5\nNone,3.5\n",
+        {"fields": {"a": "categorical"}},
+        {"a": ["A", "NA", "None"], "b": [1.5, 2.5, 3.5]},
+    ),
+    "words for missing in texts": (
+        "a,b\nA,1.5\nNA,2.5\n?,3.5\nB,4.5\n",
+        {"allow_missing": True},
+        {"a": ["A", None, None, "B"], "b": [1.5, 2.5, 3.5, 4.5]},
+    ),
     "a comment at the end of a cell": (
         "a,b\n1.5,x # y\n2.5,z\n",
         {},
@@ -398,6 +408,31 @@ REFUSED: dict[str, tuple[str | bytes, dict[str, Any], str]] = {
         "a,b\n1.5,x\n" + "z" * 5000 + ",x\n",
         {},
         r"'z{57}'\.\.\. \(5,000 characters\)",
+    ),
+    "NA among texts": (
+        "a,b\nA,1.5\nNA,2.5\n",
+        {},
+        "line 3, column 'a' is 'NA', which stands for a missing value.*fields.a=categorical",
+    ),
+    "a question mark among texts": (
+        "a,b\nA,1.5\nB,2\n?,2.5\n",
+        {},
+        "line 4, column 'a' is '\\?', which stands for a missing value",
+    ),
+    "an empty text": (
+        "a,b\nA,1.5\n,2.5\n",
+        {},
+        "line 3, column 'a' is empty: drop the row",
+    ),
+    "an empty category": (
+        "a,b\nA,1.5\n,2.5\n",
+        {"fields": {"a": "categorical"}},
+        "line 3, column 'a' is empty: drop the row",
+    ),
+    "a long name": (
+        "n" * 5000 + ",b\n1.5,x\n?,y\n",
+        {},
+        r"\(5,000 characters\) is '\?'.*data.fields.NAME=categorical",
     ),
     "thousands or a decimal comma": (
         'price,n\n"1,234",7\n"22,500",8\n',
@@ -608,6 +643,32 @@ def test_codes_with_an_e_stay_texts_beside_decimal_commas(
         open_source(stored(frame, kind, tmp_path), DataSettings()),
         {"price": [1.5, 2.5], "code": ["E11", "E12"]},
     )
+
+
+@pytest.mark.parametrize("kind", ["csv", "parquet", "feather"])
+def test_words_for_missing_mean_the_same_in_each_file(
+    kind: str, tmp_path: Path
+) -> None:
+    frame = pd.DataFrame({"a": ["A", "NA", "B", "none"], "b": [1.5, 2.5, 3.5, 4.5]})
+    path = tmp_path / "t.csv"
+    if kind == "csv":
+        frame.to_csv(path, index=False)
+    else:
+        path = stored(frame, kind, tmp_path)
+    missing = open_source(path, DataSettings(allow_missing=True))
+    check(missing, {"a": ["A", None, "B", None], "b": frame["b"].tolist()})
+    kept = open_source(path, DataSettings(fields={"a": "categorical"}))
+    check(kept, {"a": ["A", "NA", "B", "none"], "b": frame["b"].tolist()})
+    with pytest.raises(TightboundError, match="column 'a' is 'NA', which stands for"):
+        open_source(path, DataSettings())
+
+
+def test_texts_of_a_data_frame_stay_texts() -> None:
+    frame = pd.DataFrame({"a": ["A", "NA", None], "b": [1.5, 2.5, 3.5]})
+    source = open_source(frame, DataSettings(allow_missing=True))
+    assert source.table.columns["a"][:2].tolist() == ["A", "NA"]
+    source = open_source(frame.head(2), DataSettings())
+    check(source, {"a": ["A", "NA"], "b": [1.5, 2.5]})
 
 
 def test_what_is_not_plain_is_said(tmp_path: Path) -> None:

@@ -12,13 +12,13 @@ from numpy.typing import NDArray
 
 from tightbound.data.formats.dates import Times, read_times
 from tightbound.data.settings import DataSettings
-from tightbound.data.tables.table import MISSING, whole
-from tightbound.runtime.errors import TightboundError, shortened
+from tightbound.data.source import is_gap_text
+from tightbound.data.tables.table import whole
+from tightbound.runtime.errors import MOST_SHOWN, TightboundError, shortened
 
 Values = np.ndarray
 Mask = NDArray[np.bool_]
 Decimal = Literal["auto", "point", "comma"]
-GAPS = (*MISSING, "#n/a", "<na>", "nat")
 LARGEST_WHOLE = 2**53
 
 _EXPONENT = r"(?:[eE][+-]?\d+)?"
@@ -73,6 +73,11 @@ class Place:
         return cls(where, name, row, kind, missing, settings.dates, settings.decimal)
 
     @property
+    def setting(self) -> str:
+        """The setting of the kind of the column."""
+        return f"data.fields.{self.name if len(self.name) <= MOST_SHOWN else 'NAME'}"
+
+    @property
     def column(self) -> str:
         """The table and the column."""
         return f"{self.where}: column {shortened(self.name)}"
@@ -110,7 +115,7 @@ class Texts:
         stripped = np.array([str(cell).strip() for cell in cells], dtype=object)
         codes, unique = pandas.factorize(stripped)
         names: list[str] = unique.tolist()
-        is_gap = np.array([name.lower() in GAPS for name in names], dtype=bool)
+        is_gap = np.array([is_gap_text(name) for name in names], dtype=bool)
         gaps = is_gap[codes]
         number = np.cumsum(~is_gap) - 1
         present = [name for name, gap in zip(names, is_gap, strict=True) if not gap]
@@ -213,9 +218,23 @@ def _are_identifiers(texts: Texts) -> bool:
 
 
 def _as_texts(texts: Texts) -> Values:
-    """The texts, with None for the missing ones where they may be missing."""
-    if not texts.place.allow_missing:
+    """The texts, with None for the missing ones where they may be missing.
+
+    Raises:
+        TightboundError: for a missing one where none may be. Of a column that
+            `data.fields` calls categorical that is an empty one alone.
+    """
+    place = texts.place
+    if not texts.gaps.any():
         return texts.cells
+    if not place.allow_missing:
+        is_bad = texts.gaps
+        if place.kind == "categorical":
+            is_bad = texts.gaps & (texts.cells == "")
+        if not is_bad.any():
+            return texts.cells
+        row = int(np.argmax(is_bad))
+        raise _missing_text(place, row, str(texts.cells[row]))
     cells = texts.cells.copy()
     cells[texts.gaps] = None
     return cells
@@ -251,7 +270,7 @@ def _check_digits(texts: Texts, numbers: Values) -> None:
             raise place.bad(
                 texts.first(i),
                 f"is {shortened(text)}, which has more digits than float64 holds: set "
-                f"data.fields.{place.name}=skip to leave out a column of identifiers, or "
+                f"{place.setting}=skip to leave out a column of identifiers, or "
                 "real to round it",
             )
 
@@ -279,7 +298,21 @@ def _bad_number(place: Place, row: int, cell: str) -> TightboundError:
         row,
         f"is {shown}, not a finite number: drop the row (recipe missing-data takes missing "
         "values), name a column of labels with data.label, or set "
-        f"data.fields.{place.name}=categorical if the cells are categories",
+        f"{place.setting}=categorical if the cells are categories",
+    )
+
+
+def _missing_text(place: Place, row: int, cell: str) -> TightboundError:
+    """The error for a missing text where none may be."""
+    if not cell:
+        return place.bad(
+            row, "is empty: drop the row (recipe missing-data takes missing values)"
+        )
+    return place.bad(
+        row,
+        f"is {shortened(cell)}, which stands for a missing value: drop the row (recipe "
+        f"missing-data takes missing values), or set {place.setting}=categorical if it "
+        "is a category",
     )
 
 
@@ -414,7 +447,7 @@ def refuse_marked(texts: Texts) -> None:
         raise texts.place.bad(
             texts.first(0),
             f"is {shortened(text)}: write numbers without signs and spaces, or set "
-            f"data.fields.{texts.place.name}=categorical if the cells are categories",
+            f"{texts.place.setting}=categorical if the cells are categories",
         )
 
 
@@ -473,7 +506,23 @@ def label_values(texts: Texts) -> Values:
     times = read_times(texts.unique, texts.place.dates)
     if times is not None and times.bad is None:
         return texts.spread(times.values, np.array("NaT", dtype=times.values.dtype))
-    return texts.cells
+    cells = texts.cells.copy()
+    cells[texts.gaps] = ""
+    return cells
+
+
+def with_gaps(values: Values, texts: Texts) -> Values:
+    """A column of texts of a file as it is, with None where a cell is missing.
+
+    Raises:
+        TightboundError: for a missing one where none may be, unless `data.fields` calls
+            the column categorical.
+    """
+    if _as_texts(texts) is texts.cells:
+        return values
+    values = values.astype(object)
+    values[texts.gaps] = None
+    return values
 
 
 def plain_text(place: Place) -> Place:

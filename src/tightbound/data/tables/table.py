@@ -21,8 +21,6 @@ Values = NDArray[Any]
 Mask = NDArray[np.bool_]
 MOST_TEXTS = 100
 LEAST_COUNT = 1
-# cells of a text file that stand for a missing value
-MISSING = ("", "na", "n/a", "nan", "null", "none", "?")
 FILL = "drop such rows, fill them in, or train recipe missing-data, which takes missing values"
 
 
