@@ -510,7 +510,17 @@ REFUSED: dict[str, tuple[str | bytes, dict[str, Any], str]] = {
     "columns of one name and texts": (
         "a,a\n1.5,x\n",
         {},
-        "two columns 'a'.*'x', not a finite number",
+        "has two columns 'a': rename one",
+    ),
+    "numbers under one name": (
+        "a,b,a\n1.5,2,3\n2.5,3,4\n",
+        {},
+        "has two columns 'a': rename one",
+    ),
+    "one name of a label and a feature": (
+        "a,b,a\n1.5,2,x\n2.5,3,y\n",
+        {"label": 2},
+        "has two columns 'a': rename one",
     ),
     "latin-1": (
         ACCENT_TEXT.encode("latin-1"),

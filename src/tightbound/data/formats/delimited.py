@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zlib
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -117,7 +118,7 @@ def _inspected(path: Path, settings: DataSettings) -> tuple[_Head, Rows]:
     names = [str(i) for i in range(rows.width)]
     if has_header:
         _check_spaces(path, first)
-        names = _names(first[0])
+        names = _names(path, first[0])
     is_unnamed = has_header and not first[0][0]
     head = _Head(file, delimiter, has_header, names, is_unnamed, notice)
     lines = rows.lines[int(has_header) :]
@@ -128,12 +129,23 @@ def _inspected(path: Path, settings: DataSettings) -> tuple[_Head, Rows]:
     return head, Rows(rows.width, lines)
 
 
-def _names(first: list[str]) -> list[str]:
-    """The names in a header; a column without one is called by its number."""
+def _names(path: Path, first: list[str]) -> list[str]:
+    """The names in a header; a column without one is called by its number.
+
+    Raises:
+        TightboundError: where two columns have one name.
+    """
     names: list[str] = []
     for i, name in enumerate(first):
         free = f"Unnamed: {i}" if str(i) in first else str(i)
         names.append(name or free)
+    counts = Counter(names)
+    twice = next((name for name in names if counts[name] > 1), None)
+    if twice is not None:
+        raise TightboundError(
+            f"{cut(path)} has two columns {shortened(twice)}: rename one (data.header=false "
+            "if the first row names no columns)"
+        )
     return names
 
 
@@ -391,27 +403,12 @@ def _numbers(values: dict[int, TypedColumn]) -> Values | None:
     return rows
 
 
-def _table(columns: _Columns, values: Mapping[int, TypedColumn]) -> Table | None:
-    """The named columns; None for numbers under names that are not different.
-
-    Raises:
-        TightboundError: where two columns have one name and one of them holds no numbers.
-    """
-    head = columns.head
-    names = {i: head.names[i] for i in values}
-    if len(set(names.values())) == len(names):
-        return Table(
-            head.where,
-            {names[i]: column.values for i, column in values.items()},
-            columns.line,
-            zones={names[i]: c.zone for i, c in values.items() if c.zone},
-        )
-    for i, column in values.items():
-        if column.values.dtype.kind not in "iuf":
-            twice = next(n for n in names.values() if [*names.values()].count(n) > 1)
-            raise TightboundError(
-                f"{head.where} has two columns {shortened(twice)}, so all columns must be "
-                f"numbers: {columns.line(0)}, column {shortened(names[i])} is "
-                f"{shortened(column.values[0])}, not a finite number, so rename one"
-            )
-    return None
+def _table(columns: _Columns, values: Mapping[int, TypedColumn]) -> Table:
+    """The named columns."""
+    names = columns.head.names
+    return Table(
+        columns.head.where,
+        {names[i]: column.values for i, column in values.items()},
+        columns.line,
+        zones={names[i]: c.zone for i, c in values.items() if c.zone},
+    )
