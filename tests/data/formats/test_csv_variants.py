@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from tightbound import data as data_room
 from tightbound.data import DataSettings
 from tightbound.data.opening import open_source
 from tightbound.data.source import RawSource
@@ -334,6 +335,49 @@ READ: dict[str, tuple[str | bytes, dict[str, Any], dict[str, list[Any]]]] = {
         {"allow_missing": True},
         {"a": ["A", None, None, "B"], "b": [1.5, 2.5, 3.5, 4.5]},
     ),
+    "missing values in one column": (
+        "a\n1.5\nNA\n2.5\n\n\n",
+        {"allow_missing": True},
+        {"a": [1.5, NAN, 2.5]},
+    ),
+    "empty quotes in one column": (
+        'a\n1.5\n""\n2.5\n',
+        {"allow_missing": True},
+        {"a": [1.5, NAN, 2.5]},
+    ),
+    "addresses": (
+        "ip,v\n192.168.100.200,1.5\n192.168.100.201,2.5\n",
+        {},
+        {"ip": ["192.168.100.200", "192.168.100.201"], "v": [1.5, 2.5]},
+    ),
+    "addresses beside decimal commas": (
+        "ip;v\n192.168.100.200;1,5\n192.168.100.201;2,5\n",
+        {},
+        {"ip": ["192.168.100.200", "192.168.100.201"], "v": [1.5, 2.5]},
+    ),
+    "points of thousands beside decimal commas": (
+        "n;v\n1.234.567;1,5\n12;2,5\n",
+        {},
+        {"n": [1234567, 12], "v": [1.5, 2.5]},
+    ),
+    "points of thousands by the setting": (
+        "n,v\n1.234.567,7\n",
+        {"decimal": "comma"},
+        {"n": [1234567], "v": [7]},
+    ),
+    "dates with am and pm": (
+        "t,v\n1/13/2020 1:05 PM,1.5\n1/14/2020 12:00:30 AM,2.5\n",
+        {},
+        {"t": dates("2020-01-13T13:05", "2020-01-14T00:00:30"), "v": [1.5, 2.5]},
+    ),
+    "dates of ISO and of months with am and pm": (
+        "t;u\n2020-01-13 1:05pm;5 Jan 2021 12:30 p.m.\n2020-01-14 12:05 AM;Jan 6, 2021 1:00 AM\n",
+        {},
+        {
+            "t": dates("2020-01-13T13:05", "2020-01-14T00:05"),
+            "u": dates("2021-01-05T12:30", "2021-01-06T01:00"),
+        },
+    ),
     "a comment at the end of a cell": (
         "a,b\n1.5,x # y\n2.5,z\n",
         {},
@@ -433,6 +477,66 @@ REFUSED: dict[str, tuple[str | bytes, dict[str, Any], str]] = {
         "n" * 5000 + ",b\n1.5,x\n?,y\n",
         {},
         r"\(5,000 characters\) is '\?'.*data.fields.NAME=categorical",
+    ),
+    "an empty line in one column with missing values": (
+        "a\n1.5\n\n2.5\n",
+        {"allow_missing": True},
+        "line 3 is empty: write NA there",
+    ),
+    "a line of spaces in one column with missing values": (
+        '"a"\n1.5\n  \n2.5\n',
+        {"allow_missing": True},
+        "line 3 is empty: write NA there",
+    ),
+    "groups between points": (
+        "n,v\n123.456.789,1.5\n123.456.780,2.5\n",
+        {},
+        "column 'n' is '123.456.789', whose points may separate thousands.*decimal=comma",
+    ),
+    "minutes above 59": (
+        "t,v\n12:30,1.5\n13:99,2.5\n",
+        {},
+        "line 3, column 't' is '13:99', which is no time",
+    ),
+    "seconds above 59": (
+        "t,v\n12:30:00,1.5\n13:00:60,2.5\n",
+        {},
+        "line 3, column 't' is '13:00:60', which is no time",
+    ),
+    "minutes of spans above 59": (
+        "t,v\n1 days 02:00:00,1.5\n1 days 02:75:00,2.5\n",
+        {},
+        "line 3, column 't' is '1 days 02:75:00', which is no time",
+    ),
+    "an hour above 12 with pm": (
+        "t,v\n12:30 PM,1.5\n13:30 PM,2.5\n",
+        {},
+        "line 3, column 't' is '13:30 PM', which is no time",
+    ),
+    "an hour of 0 with a date and am": (
+        "t,v\n2020-01-13 0:30 AM,1.5\n",
+        {},
+        "line 2, column 't' is '2020-01-13 0:30 AM', which is no time",
+    ),
+    "months without a day": (
+        "t,v\n2000-01,1.5\n2000-02,2.5\n",
+        {},
+        "column 't' is '2000-01', which looks like a date.*data.fields.NAME=categorical",
+    ),
+    "names of months without a day": (
+        "t,v\nJan 2020,1.5\nFeb 2020,2.5\n",
+        {},
+        "column 't' is 'Jan 2020', which looks like a date",
+    ),
+    "days of the week": (
+        "t;v\nMon Jan 6 2020;1.5\nTue Jan 7 2020;2.5\n",
+        {},
+        "column 't' is 'Mon Jan 6 2020', which looks like a date",
+    ),
+    "points in dates of ISO": (
+        "t,v\n2020.01.31,1.5\n2020.02.28,2.5\n",
+        {},
+        "column 't' is '2020.01.31', which looks like a date",
     ),
     "thousands or a decimal comma": (
         'price,n\n"1,234",7\n"22,500",8\n',
@@ -688,6 +792,21 @@ def test_what_is_not_plain_is_said(tmp_path: Path) -> None:
         "'p' is read as numbers with a decimal comma" in line for line in notices
     )
     assert not read(tmp_path, PLAIN).notices
+
+
+def test_what_separates_thousands_is_said(tmp_path: Path) -> None:
+    notices = read(tmp_path, "n;v\n1.234.567;1,5\n12;2,5\n").notices
+    assert any("'n' is read as numbers with separators of" in line for line in notices)
+    assert any(
+        "'v' is read as numbers with a decimal comma" in line for line in notices
+    )
+
+
+def test_times_of_day_are_said_once(tmp_path: Path) -> None:
+    path = tmp_path / "t.csv"
+    path.write_text("t,v\n" + "".join(f"{i + 1}:30,{i}.5\n" for i in range(12)))
+    data = data_room.load(path)
+    assert len([line for line in data.notices if "'t'" in line]) == 1
 
 
 def test_rows_of_a_large_file_keep_their_lines(tmp_path: Path) -> None:

@@ -38,6 +38,8 @@ _MARKED = re.compile(
 )
 _SIGNS = re.compile(r"[$€£¥₩₹%‰]")
 _SPACED = re.compile(r"[+-]?\d{1,3}(?: \d{3})+(?:[.,]\d+)?")
+_POINTS_ALONE = re.compile(r"[+-]?\d{1,3}(?:\.\d{3}){2,}")
+_ADDRESS = re.compile(r"\d{1,3}(?:\.\d{1,3}){3}")  # of the internet protocol
 _IDENTIFIER = re.compile(r"0\d+")
 
 
@@ -335,13 +337,19 @@ def separated_numbers(texts: Texts, decimal: Decimal) -> TypedColumn | None:
     if not readings:
         _refuse_mixed(texts)
         return None
+    if _are_addresses(texts):
+        return None
+    if decimal != "comma" and _has_points_alone(texts):
+        raise _points_alone(texts)
     sign = next(iter(readings))
     if len(readings) == 2:
         sign = decimal if decimal != "auto" else _same_sign(texts, readings)
     elif texts.place.decimal not in ("auto", sign):
         raise _two_ways(texts, _separated(texts))
     check_gaps(texts)
-    what = "a decimal comma" if sign == "comma" else "separators of thousands"
+    what = "separators of thousands"
+    if sign == "comma" and any("," in text for text in texts.unique):
+        what = "a decimal comma"
     return TypedColumn(
         whole(texts.spread(readings[sign], np.nan)),
         notice=f"{texts.place.column} is read as numbers with {what}",
@@ -351,6 +359,33 @@ def separated_numbers(texts: Texts, decimal: Decimal) -> TypedColumn | None:
 
 def _has_separators(texts: Texts) -> bool:
     return any(_SEPARATED.search(text) for text in texts.unique)
+
+
+def _are_addresses(texts: Texts) -> bool:
+    """True for four numbers up to 255 between points: addresses, and no thousands."""
+    return all(
+        _ADDRESS.fullmatch(text) and all(int(part) <= 255 for part in text.split("."))
+        for text in texts.unique
+    )
+
+
+def _has_points_alone(texts: Texts) -> bool:
+    """True where points may separate thousands, and no comma is a decimal sign."""
+    if any("," in text for text in texts.unique):
+        return False
+    return any(_POINTS_ALONE.fullmatch(text) for text in texts.unique)
+
+
+def _points_alone(texts: Texts) -> TightboundError:
+    """The error for numbers of groups between points, as 1.234.567."""
+    is_grouped = [bool(_POINTS_ALONE.fullmatch(text)) for text in texts.unique]
+    number = is_grouped.index(True)
+    return texts.place.bad(
+        texts.first(number),
+        f"is {shortened(texts.unique[number])}, whose points may separate thousands: set "
+        f"data.decimal=comma if they do, or {texts.place.setting}=categorical if the cells "
+        "are categories",
+    )
 
 
 def _separated(texts: Texts) -> str:
@@ -402,7 +437,7 @@ def decimal_sign(texts: Texts) -> str:
         points = [text for text in texts.unique if "." in text]
         is_proof = any(_THREE_PLACES.fullmatch(text) is None for text in points)
         return "point" if is_proof else ""
-    if not _has_separators(texts):
+    if not _has_separators(texts) or _has_points_alone(texts):
         return ""
     readings = _readings(texts.unique)
     return next(iter(readings)) if len(readings) == 1 else ""

@@ -109,7 +109,9 @@ def _inspected(path: Path, settings: DataSettings) -> tuple[_Head, Rows]:
     text, is_whole = file.sample()
     delimiter = find_delimiter(text, is_whole)
     first = first_rows(text, delimiter, is_whole)
-    rows = check_rows(file, delimiter, first[0] if first else [])
+    rows = check_rows(
+        file, delimiter, first[0] if first else [], has_gaps=settings.allow_missing
+    )
     if not first or not len(rows.lines):
         raise TightboundError(
             f"{path} is empty: expected one row of numbers for each example"
