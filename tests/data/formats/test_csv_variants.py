@@ -809,6 +809,45 @@ def test_times_of_day_are_said_once(tmp_path: Path) -> None:
     assert len([line for line in data.notices if "'t'" in line]) == 1
 
 
+@pytest.mark.parametrize(
+    ("column", "is_said"),
+    [
+        ([20200131, 20191231], True),
+        ([20200131, 20201331], False),
+        ([20200131, 20200132], False),
+        ([20200131, 7], False),
+    ],
+)
+def test_numbers_that_may_be_dates_are_said(
+    column: list[int], is_said: bool, tmp_path: Path
+) -> None:
+    source = read(tmp_path, "t,v\n" + "".join(f"{n},1.5\n" for n in column))
+    check(source, {"t": column, "v": [1.5, 1.5]})
+    assert ("'t' is read as numbers, and may" in " ".join(source.notices)) == is_said
+
+
+def test_notices_of_many_columns_are_short(tmp_path: Path) -> None:
+    names = [f"{'n' * 3000}{i}" for i in range(500)]
+    text = ";".join(names) + "\n" + ";".join(["1,5"] * 500) + "\n"
+    for source in (
+        read(tmp_path, text),
+        open_source(pd.DataFrame({n: ["1,5", "2,5"] for n in names}), DataSettings()),
+    ):
+        assert source.table.columns[names[499]][0] == 1.5
+        (notice,) = source.notices
+        assert "and 480 more are read as numbers with a decimal comma" in notice
+        assert len(notice.replace(str(tmp_path), "")) < 1600
+    gaps = read(tmp_path, "a" + "," * 800 + "\n1.5" + "," * 800 + "\n2.5" + "," * 800)
+    assert "and 780 more" in gaps.notices[-1] and len(gaps.notices[-1]) < 400
+
+
+def test_a_text_file_is_no_larger_than_the_memory_setting(tmp_path: Path) -> None:
+    text = "a,b\n" + "1.5,1\n" * 400_000
+    assert len(read(tmp_path, text, memory=3).table) == 400_000
+    with pytest.raises(TightboundError, match=r"t.csv has 3 MB.*data.memory=3 if"):
+        read(tmp_path, text, memory=2)
+
+
 def test_rows_of_a_large_file_keep_their_lines(tmp_path: Path) -> None:
     """Rows of several blocks and chunks, with texts that begin in a late chunk."""
     rows = [f"{i * 0.25},{i}" for i in range(50_000)]

@@ -10,11 +10,11 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from tightbound.data.formats.dates import Times, read_times
+from tightbound.data.formats.dates import Times, may_be_dates, read_times
 from tightbound.data.settings import DataSettings
 from tightbound.data.source import is_gap_text
 from tightbound.data.tables.table import whole
-from tightbound.runtime.errors import MOST_SHOWN, TightboundError, shortened
+from tightbound.runtime.errors import MOST_SHOWN, TightboundError, listed, shortened
 
 Values = np.ndarray
 Mask = NDArray[np.bool_]
@@ -79,11 +79,6 @@ class Place:
         """The setting of the kind of the column."""
         return f"data.fields.{self.name if len(self.name) <= MOST_SHOWN else 'NAME'}"
 
-    @property
-    def column(self) -> str:
-        """The table and the column."""
-        return f"{self.where}: column {shortened(self.name)}"
-
     def bad(self, row: int, problem: str) -> TightboundError:
         """The error for one cell."""
         return TightboundError(
@@ -141,16 +136,45 @@ class TypedColumn:
     Attributes:
         values: the values (n,).
         zone: the time zone of dates, or "".
-        notice: how the texts were read, for the user, or "".
+        what: what the texts were read as, for the user, where it is not plain, or "".
         decimal: the decimal sign that the texts prove, or "".
         dates: the order of day and month that the texts prove, or "".
     """
 
     values: Values
     zone: str = ""
-    notice: str = ""
+    what: str = ""
     decimal: str = ""
     dates: str = ""
+
+
+def number_column(numbers: Values, decimal: str = "") -> TypedColumn:
+    """A column of plain numbers, as integers where all of them are whole."""
+    values = whole(numbers)
+    what = ""
+    if may_be_dates(values):
+        what = "numbers, and may hold dates (write 2020-12-31 for 20201231 if it does)"
+    return TypedColumn(values, what=what, decimal=decimal)
+
+
+def notices_of(where: str, columns: Mapping[str, TypedColumn]) -> list[str]:
+    """What columns were read as, for the user: one line for each kind.
+
+    Args:
+        where: the name of the table.
+        columns: the columns by their names.
+    """
+    names: dict[str, list[str]] = {}
+    for name, column in columns.items():
+        if column.what:
+            names.setdefault(column.what, []).append(shortened(name))
+    notices: list[str] = []
+    for what, alike in names.items():
+        named = f"columns {listed(alike)} are"
+        if len(alike) == 1:
+            named = f"column {alike[0]} is"
+        notices.append(f"{where}: {named} read as {what}")
+    return notices
 
 
 def resolved_by(columns: Iterable[TypedColumn]) -> dict[str, object]:
@@ -161,7 +185,7 @@ def resolved_by(columns: Iterable[TypedColumn]) -> dict[str, object]:
     if len(orders) == 1:
         resolved["dates"] = orders.pop()
     signs = {column.decimal for column in columns} - {""}
-    has_separators = any(column.decimal and column.notice for column in columns)
+    has_separators = any(column.decimal and column.what for column in columns)
     if len(signs) == 1 and has_separators:
         resolved["decimal"] = signs.pop()
     return resolved
@@ -258,7 +282,7 @@ def _all_numbers(texts: Texts, decimal: Decimal) -> TypedColumn:
     check_gaps(texts)
     _check_digits(texts, numbers)
     values = texts.spread(numbers, np.nan)
-    return TypedColumn(whole(values), decimal="point" if is_proof else "")
+    return number_column(values, "point" if is_proof else "")
 
 
 def _check_digits(texts: Texts, numbers: Values) -> None:
@@ -352,7 +376,7 @@ def separated_numbers(texts: Texts, decimal: Decimal) -> TypedColumn | None:
         what = "a decimal comma"
     return TypedColumn(
         whole(texts.spread(readings[sign], np.nan)),
-        notice=f"{texts.place.column} is read as numbers with {what}",
+        what=f"numbers with {what}",
         decimal=sign,
     )
 
@@ -518,9 +542,8 @@ def _dates(texts: Texts, times: Times) -> TypedColumn:
             "which takes missing values",
         )
     gap = np.array("NaT", dtype=times.values.dtype)
-    notice = f"{place.column} is read as {times.what}" if times.what else ""
     values = texts.spread(times.values, gap)
-    return TypedColumn(values, times.zone, notice, dates=times.order)
+    return TypedColumn(values, times.zone, times.what, dates=times.order)
 
 
 def label_values(texts: Texts) -> Values:

@@ -41,6 +41,7 @@ _FORMS = {
 }
 _PARTS = re.compile(r"(\d{1,2}):(\d{2})(?::(\d{2}))?")
 _HAS_ZONE = re.compile(rf".*\d:\d.*?({_ZONE})")
+_LONGEST = 60  # characters of a date
 _KEEP = "set data.fields.NAME=categorical to keep the texts"
 _CORRECT = f"correct it, or {_KEEP}"
 
@@ -66,6 +67,8 @@ class Times:
 
 def form_of(text: str) -> str:
     """How a date, time or span is written: iso, numbers, short, named, clock, span."""
+    if len(text) > _LONGEST:
+        return ""
     return next((name for name, form in _FORMS.items() if form.fullmatch(text)), "")
 
 
@@ -103,6 +106,16 @@ def read_times(texts: list[str], order: str) -> Times | None:
     if form == "span":
         return _span(texts)
     return _dated(texts, "ISO8601" if form == "iso" else "mixed", "")
+
+
+def may_be_dates(values: Values) -> bool:
+    """True for whole numbers of which each is a date from 1900 to 2099, as 20200131."""
+    if values.dtype.kind not in "iu" or not len(values):
+        return False
+    if values.min() < 19_000_101 or values.max() > 20_991_231:
+        return False
+    month, day = np.divmod(values % 10_000, 100)
+    return bool(((month >= 1) & (month <= 12) & (day >= 1) & (day <= 31)).all())
 
 
 def _bad(index: int, problem: str) -> Times:

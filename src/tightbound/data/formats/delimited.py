@@ -20,6 +20,8 @@ from tightbound.data.formats.cells import (
     decimal_sign,
     has_two_readings,
     label_values,
+    notices_of,
+    number_column,
     plain_numbers,
     plain_text,
     resolved_by,
@@ -43,8 +45,14 @@ from tightbound.data.source import (
     read_labels,
     sha256_of,
 )
-from tightbound.data.tables.table import Table, whole
-from tightbound.runtime.errors import TightboundError, cut, machine_reason, shortened
+from tightbound.data.tables.table import Table
+from tightbound.runtime.errors import (
+    TightboundError,
+    cut,
+    listed,
+    machine_reason,
+    shortened,
+)
 
 if TYPE_CHECKING:
     import pandas
@@ -290,9 +298,7 @@ class _Columns:
         return self.numbers[column].dtype.kind == "f"
 
     def _plain(self, column: int) -> TypedColumn:
-        return TypedColumn(
-            whole(self.numbers.pop(column).astype(np.float64, copy=False))
-        )
+        return number_column(self.numbers.pop(column).astype(np.float64, copy=False))
 
     def labels(self, column: int) -> Values:
         """A column of labels as numbers or texts, which may have gaps."""
@@ -346,7 +352,7 @@ def _source(columns: _Columns, settings: DataSettings) -> RawSource:
         )
     labels = None if found.number is None else columns.labels(found.number)
     values = columns.typed(kept)
-    notices += [column.notice for column in values.values() if column.notice]
+    notices += notices_of(head.where, {head.names[i]: c for i, c in values.items()})
     resolved = {**found.resolved, **resolved_by(values.values())}
     y, label_names = read_labels(labels, len(columns), str(path), notices)
     rows = _numbers(values)
@@ -380,7 +386,7 @@ def _left_out(columns: _Columns, label: int | None, notices: list[str]) -> set[i
         if head.names[i] == str(i) and i != label and columns.is_empty(i)
     }
     if empty and len(empty) < width:
-        numbers = ", ".join(str(i) for i in sorted(empty))
+        numbers = listed([str(i) for i in sorted(empty)])
         notices.append(
             f"{head.file.path.name}: column {numbers} (counting from 0) has no name and "
             "no values, so it is left out"

@@ -13,6 +13,7 @@ from tightbound.data.formats.cells import (
     TypedColumn,
     dates_of,
     decimal_sign,
+    notices_of,
     plain_numbers,
     refuse_marked,
     resolved_by,
@@ -66,7 +67,7 @@ def with_typed_texts(
         return source
     values = {name: column.values for name, column in changed.items()}
     zones = {name: column.zone for name, column in changed.items() if column.zone}
-    notices = [column.notice for column in changed.values() if column.notice]
+    notices = notices_of(table.where, changed)
     typed = replace(
         table, columns={**table.columns, **values}, zones={**table.zones, **zones}
     )

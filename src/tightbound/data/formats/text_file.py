@@ -60,7 +60,19 @@ class TextFile:
 
     @classmethod
     def of(cls, path: Path, settings: DataSettings) -> TextFile:
-        """The file at a path, with the encoding and memory of the settings."""
+        """The file at a path, with the encoding and memory of the settings.
+
+        Raises:
+            TightboundError: for a file that is larger than the memory.
+        """
+        size = path.stat().st_size
+        if size > settings.memory * MEGABYTE:
+            needed = -(-size // MEGABYTE)
+            raise TightboundError(
+                f"{cut(path)} has {needed:,} MB, more than data.memory "
+                f"({settings.memory:,} MB): set data.memory={needed} if it fits into "
+                "memory, or save it as .parquet, which is read in place"
+            )
         return cls(path, settings.encoding, settings.memory * MEGABYTE)
 
     def open(self) -> BinaryIO | gzip.GzipFile:
