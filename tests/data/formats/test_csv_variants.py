@@ -466,12 +466,12 @@ REFUSED: dict[str, tuple[str | bytes, dict[str, Any], str]] = {
     "an empty text": (
         "a,b\nA,1.5\n,2.5\n",
         {},
-        "line 3, column 'a' is empty: drop the row",
+        "line 3, column 'a' is missing: drop such rows",
     ),
     "an empty category": (
         "a,b\nA,1.5\n,2.5\n",
         {"fields": {"a": "categorical"}},
-        "line 3, column 'a' is empty: drop the row",
+        "line 3, column 'a' is missing: drop such rows",
     ),
     "a long name": (
         "n" * 5000 + ",b\n1.5,x\n?,y\n",

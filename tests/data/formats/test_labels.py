@@ -113,6 +113,7 @@ def test_words_for_missing_are_unknown_labels(tmp_path: Path) -> None:
     raw = open_source(path, DataSettings())
     assert raw.splits["all"].y.tolist() == [0, -1, -1, 1, -1]
     assert raw.label_names == ("A", "B")
+    assert "?, NA among the labels stands for an unknown label" in raw.notices[-1]
 
 
 def test_dates_and_decimal_commas_are_no_classes(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from tightbound.data.formats.dates import Times, may_be_dates, read_times
 from tightbound.data.settings import DataSettings
 from tightbound.data.source import is_gap_text
-from tightbound.data.tables.table import whole
+from tightbound.data.tables.table import FILL, whole
 from tightbound.runtime.errors import MOST_SHOWN, TightboundError, listed, shortened
 
 Values = np.ndarray
@@ -331,9 +331,7 @@ def _bad_number(place: Place, row: int, cell: str) -> TightboundError:
 def _missing_text(place: Place, row: int, cell: str) -> TightboundError:
     """The error for a missing text where none may be."""
     if not cell:
-        return place.bad(
-            row, "is empty: drop the row (recipe missing-data takes missing values)"
-        )
+        return place.bad(row, f"is missing: {FILL}")
     return place.bad(
         row,
         f"is {shortened(cell)}, which stands for a missing value: drop the row (recipe "
@@ -538,8 +536,7 @@ def _dates(texts: Texts, times: Times) -> TypedColumn:
         row = int(np.argmax(texts.gaps))
         raise place.bad(
             row,
-            "is missing: drop such rows, fill them in, or train recipe missing-data, "
-            "which takes missing values",
+            f"is missing: {FILL}",
         )
     gap = np.array("NaT", dtype=times.values.dtype)
     values = texts.spread(times.values, gap)

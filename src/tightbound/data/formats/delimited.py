@@ -306,6 +306,19 @@ class _Columns:
             return self.numbers[column]
         return label_values(self.texts_in(column, as_label=True))
 
+    def unknown_labels(self, column: int) -> list[str]:
+        """The message that names words for missing among labels, as NA, if there are any."""
+        if column in self.numbers:
+            return []
+        texts = self.texts_in(column, as_label=True)
+        words = sorted({str(cell) for cell in texts.cells[texts.gaps]} - {""})
+        if not words:
+            return []
+        return [
+            f"column {shortened(self.head.names[column])}: {listed(words)} among the "
+            "labels stands for an unknown label"
+        ]
+
     def is_empty(self, column: int) -> bool:
         """True for a column without any cell that is filled."""
         if column in self.numbers:
@@ -350,7 +363,10 @@ def _source(columns: _Columns, settings: DataSettings) -> RawSource:
         raise TightboundError(
             f"{path} has no column of numbers beside the label {shortened(head.names[0])}"
         )
-    labels = None if found.number is None else columns.labels(found.number)
+    labels = None
+    if found.number is not None:
+        labels = columns.labels(found.number)
+        notices += columns.unknown_labels(found.number)
     values = columns.typed(kept)
     notices += notices_of(head.where, {head.names[i]: c for i, c in values.items()})
     resolved = {**found.resolved, **resolved_by(values.values())}

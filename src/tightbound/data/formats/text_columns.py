@@ -65,11 +65,11 @@ def with_typed_texts(
             changed[name] = TypedColumn(values)
     if not changed:
         return source
-    values = {name: column.values for name, column in changed.items()}
+    typed_values = {name: column.values for name, column in changed.items()}
     zones = {name: column.zone for name, column in changed.items() if column.zone}
     notices = notices_of(table.where, changed)
     typed = replace(
-        table, columns={**table.columns, **values}, zones={**table.zones, **zones}
+        table, columns={**table.columns, **typed_values}, zones={**table.zones, **zones}
     )
     resolved = {**source.resolved, **resolved_by(changed.values())}
     return replace(source.with_notices(*notices), table=typed, resolved=resolved)

@@ -279,10 +279,10 @@ def check_rows(
         number += len(counts)
     if is_plain and lines:
         return Rows(width, np.concatenate(lines))
-    rows = _checked_by_csv(file, delimiter, is_single=width == 1)
+    checked = _checked_by_csv(file, delimiter, is_single=width == 1)
     if width == 1 and has_gaps:
-        _refuse_empty_line(file.path, rows)
-    return rows
+        _refuse_empty_line(file.path, checked)
+    return checked
 
 
 def _refuse_empty_line(path: Path, rows: Rows) -> None:
