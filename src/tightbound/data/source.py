@@ -225,6 +225,15 @@ def as_latents(z: object) -> Tensor:
     return rows
 
 
+# texts in files, in small letters, that stand for a missing value
+_GAP_TEXTS = ("", "na", "n/a", "nan", "null", "none", "?", "#n/a", "<na>", "nat")
+
+
+def is_gap_text(text: str) -> bool:
+    """True for a text of a file that stands for a missing value, as NA or ?."""
+    return text.strip().lower() in _GAP_TEXTS
+
+
 def is_gap(value: object) -> bool:
     """True for a missing value: None, NaN, pandas' NA or an empty text."""
     return (

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import csv
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tightbound.core.data_spec import Column, ColumnKind
-from tightbound.data.settings import DataSettings
 from tightbound.data.source import is_gap
 from tightbound.data.tables.times import seconds, step_of
 from tightbound.runtime.errors import TightboundError, shortened
@@ -25,8 +21,6 @@ Values = NDArray[Any]
 Mask = NDArray[np.bool_]
 MOST_TEXTS = 100
 LEAST_COUNT = 1
-# cells of a text file that stand for a missing value
-MISSING = ("", "na", "n/a", "nan", "null", "none", "?")
 FILL = "drop such rows, fill them in, or train recipe missing-data, which takes missing values"
 
 
@@ -101,87 +95,11 @@ class Table:
         )
 
 
-def text_table(
-    path: Path,
-    delimiter: str,
-    header: bool,
-    names: dict[int, str],
-    settings: DataSettings,
-) -> Table | int | None:
-    """A CSV file with columns of text.
-
-    Args:
-        path: the file.
-        delimiter: the character between cells.
-        header: whether line 1 names the columns.
-        names: the columns to read, by their numbers.
-        settings: the data settings.
-
-    Returns:
-        The table; None where rows have different lengths or no header; the number of a
-        column in which only some cells are numbers, for an error message.
-    """
-    lines, rows = _text_rows(path, delimiter, int(header))
-    if not header or not rows or max([*names, len(rows[0])]) > len(rows[0]):
-        return None
-    if any(len(row) != len(rows[0]) for row in rows):
-        return None
-    columns: dict[str, Values] = {}
-    for i, name in names.items():
-        values = _text_column([row[i] for row in rows], name, settings)
-        if values is None:
-            return i
-        columns[name] = values
-    return Table(str(path), columns, lambda row: f"line {lines[row]}")
-
-
-def _text_rows(
-    path: Path, delimiter: str, skip: int
-) -> tuple[list[int], list[list[str]]]:
-    """Line numbers and cells of the rows of a CSV file, without empty lines."""
-    lines = []
-    rows = []
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        reader = csv.reader(file, delimiter=delimiter)
-        for row in reader:
-            if row:
-                lines.append(reader.line_num)
-                rows.append([cell.strip() for cell in row])
-    return lines[skip:], rows[skip:]
-
-
-def _text_column(cells: list[str], name: str, settings: DataSettings) -> Values | None:
-    """Cells as numbers, truth values or texts; None where only some are numbers."""
-    missing = [settings.allow_missing and cell.lower() in MISSING for cell in cells]
-    texts = [cell for cell, gap in zip(cells, missing, strict=True) if not gap]
-    numbers = [number for text in texts if (number := _number(text)) is not None]
-    if len(numbers) == len(texts):
-        return whole(_spread(np.array(numbers, dtype=float), missing, math.nan))
-    as_texts = ("categorical", "binary", "skip")
-    if numbers and settings.fields.get(name) not in as_texts:
-        return None
-    return _spread(np.array(_truth_values(texts), dtype=object), missing, None)
-
-
-def _truth_values(texts: list[str]) -> Sequence[object]:
-    """True and False where all texts are the words for these; else the texts."""
-    if any(text.lower() not in ("true", "false") for text in texts):
-        return texts
-    return [text.lower() == "true" for text in texts]
-
-
 def _spread(values: Values, missing: list[bool], gap: object) -> Values:
     """The values at the places that are not missing, and `gap` at the others."""
     out = np.full(len(missing), gap, dtype=values.dtype)
     out[~np.array(missing, dtype=bool)] = values
     return out
-
-
-def _number(cell: str) -> float | None:
-    try:
-        return float(cell)
-    except ValueError:
-        return None
 
 
 def whole(values: Values) -> Values:
