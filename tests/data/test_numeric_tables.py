@@ -438,6 +438,25 @@ def test_what_is_no_condition_is_one_sentence() -> None:
         )
 
 
+@pytest.mark.parametrize("kind", ["frame", "array"])
+def test_conditions_far_from_0_keep_their_differences(kind: str) -> None:
+    when = START + np.arange(40)
+    source: Any = numbers(40).assign(when=when)
+    condition = "when"
+    if kind == "array":
+        source = (numbers(40).to_numpy(), np.stack([when, when % 7 + 0.5], 1))
+        condition = "labels"
+    data = data_room.load(source, DataSettings(condition=condition))
+    raw = data.train.c
+    assert set(raw[:, 0].tolist()) <= set(when.tolist())
+    c = data.train.examples(torch.arange(len(data.train))).c
+    assert c.dtype == torch.float32
+    expected = (raw - raw.mean(0)) / raw.std(0)
+    assert torch.allclose(c.double(), expected, rtol=0, atol=1e-6)
+    again = data.spec.condition.read(raw[3].tolist(), 1)
+    assert torch.equal(again[0], c[3])
+
+
 # ---- the estimator
 
 
