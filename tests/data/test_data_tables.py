@@ -430,6 +430,37 @@ def test_labels_may_have_gaps_of_every_kind() -> None:
     assert y is not None and y.tolist() == [1, -1, 0]
 
 
+@pytest.mark.parametrize(
+    ("cells", "kind"),
+    [
+        ([f"id-{i}" for i in range(150)], "skip"),
+        (["12%", "15%", "20%"] * 50, "categorical"),
+        (["2020-01-01", "2020-01-02", "2020-01-03"] * 50, "categorical"),
+        (["007", "008", "012"] * 50, "real"),
+        (["A", "1", "B"] * 50, "categorical"),
+    ],
+)
+def test_new_data_are_read_by_the_fields_of_training(
+    cells: list[str], kind: str, tmp_path: Path
+) -> None:
+    x = np.random.default_rng(0).normal(size=(150, 2))
+    frame = pd.DataFrame(x, columns=["u", "v"]).assign(k=cells)
+    frame.to_csv(path := tmp_path / "t.csv", index=False)
+    settings = DataSettings(fields={"k": kind})
+    data = data_room.load(path, settings)
+    raw = data_room.read(path, data.spec, data.settings).raw(torch.arange(150))
+    assert raw.shape[1] == 3 - (kind == "skip")
+    assert np.array_equal(raw[:, 0], x[:, 0])
+    column = data.spec.fields[-1]
+    if kind == "categorical":
+        codes = [column.values.index(cell) for cell in cells]
+        assert raw[:, 2].tolist() == codes
+    if kind == "real":
+        assert raw[:, 2].tolist() == [float(cell) for cell in cells]
+    if kind == "skip":
+        assert column.name == "v"
+
+
 def test_categories_that_are_digits_are_known_in_a_file_of_digits_only(
     tmp_path: Path,
 ) -> None:

@@ -123,6 +123,35 @@ def test_what_has_no_names_is_taken_by_place(run: Run, tmp_path: Path) -> None:
     assert not plain.spec.fields, "an array stays an array"
 
 
+def test_numbered_columns_are_taken_by_place_only_from_0_up() -> None:
+    table = pd.DataFrame(numbers().to_numpy())
+    data = data_room.load(table)
+    rows = torch.arange(9)
+
+    def read(new: Any) -> np.ndarray:
+        return data_room.read(new, data.spec, data.settings).raw(rows).numpy()
+
+    few = table[:9]
+    assert np.array_equal(read(few), few)
+    assert np.array_equal(read(few[[2, 0, 3, 1]]), few)
+    assert np.array_equal(read(few.set_axis(list("abcd"), axis=1)), few)
+    for new in ([0, 1, 3, 4], ["a", "1", "2", "3"], [1, 2, 3, 4]):
+        with pytest.raises(TightboundError, match=r"has no column '[02]'"):
+            read(few.set_axis(new, axis=1))
+
+
+def test_numbered_columns_on_the_disk_are_taken_by_place_only_where_all_are(
+    tmp_path: Path,
+) -> None:
+    pytest.importorskip("pyarrow")
+    table = numbers(60_000)
+    path = tmp_path / "t.parquet"
+    table.set_axis(list("0123"), axis=1).to_parquet(path)
+    data = data_room.load(table[["a", "b", "c"]])
+    with pytest.raises(TightboundError, match="has no column 'a', nor 'b', 'c'"):
+        data_room.read(path, data.spec, DataSettings(memory=1))
+
+
 def test_separate_splits_are_put_in_order() -> None:
     table = numbers()
     turned = table[["d", "b", "a", "c"]]
