@@ -185,6 +185,36 @@ def test_parquet_that_stays_on_the_disk_is_matched_by_name(tmp_path: Path) -> No
     assert np.allclose(a.batch(rows), table.iloc[rows.numpy()], rtol=1e-6)
 
 
+def test_parquet_of_numbers_keeps_its_types_names_and_digits(tmp_path: Path) -> None:
+    pytest.importorskip("pyarrow")
+    path = tmp_path / "t.parquet"
+    whole = 2**53 + 1 + np.arange(20, dtype=np.int64)
+    single = np.linspace(0, 1, 20, dtype=np.float32)
+    frame = pd.DataFrame({"whole": whole, "single": single, "y2": single * 2.0})
+    frame.to_parquet(path, row_group_size=7)
+    data = data_room.load(path)
+    assert [f.type for f in data.spec.fields] == ["int64", "float32", "float32"]
+    found = data_room.read(path, data.spec, data.settings).table
+    assert all(found.columns[name].dtype == frame[name].dtype for name in frame)
+    assert found.columns["whole"].tolist() == whole.tolist()
+    rows = data_room.read(path, data.spec, data.settings).raw(torch.arange(20))
+    assert np.array_equal(rows, frame.to_numpy(dtype=np.float64))
+
+
+def test_parquet_of_one_column_is_matched_by_name(tmp_path: Path) -> None:
+    pytest.importorskip("pyarrow")
+    frame = numbers(20)[["a"]]
+    frame.to_parquet(tmp_path / "a.parquet")
+    frame.rename(columns={"a": "b"}).to_parquet(tmp_path / "b.parquet")
+    data = data_room.load(tmp_path / "a.parquet")
+    assert [f.name for f in data.spec.fields] == ["a"]
+    with pytest.raises(TightboundError, match="has no column 'a'"):
+        data_room.read(tmp_path / "b.parquet", data.spec, data.settings)
+    lists = pd.DataFrame({"a": [[float(value)] for value in range(20)]})
+    lists.to_parquet(tmp_path / "c.parquet")
+    assert not data_room.load(tmp_path / "c.parquet").spec.fields
+
+
 def test_the_index_of_a_parquet_file_is_no_column(tmp_path: Path) -> None:
     pytest.importorskip("pyarrow")
     table = numbers()
