@@ -330,6 +330,27 @@ def test_observed_cells_are_copied_from_the_input(tmp_path: Path) -> None:
     assert (found.sd["when"][rest] > 3600).all(), "a spread, in seconds, without offset"
 
 
+@pytest.mark.parametrize("dtype", ["Int64", "UInt64"])
+def test_whole_numbers_with_gaps_keep_all_digits(dtype: str) -> None:
+    whole = 2**53 + 1 + 2 * np.arange(40)
+    cells = pd.array(whole, dtype=dtype)
+    cells[::4] = pd.NA
+    table = numbers(40).assign(n=cells)
+    settings = DataSettings(allow_missing=True)
+    data = data_room.load(table, settings)
+    split = data_room.read(table, data.spec, data.settings)
+    raw = split.raw(torch.arange(40)).double()
+    kept = data_room.filled_frame(raw, data.spec.fields, split.table)
+    assert kept.equals(table), "gaps that stay"
+    filled = data_room.filled_frame(raw.nan_to_num(7.0), data.spec.fields, split.table)
+    expected = np.where(np.arange(40) % 4 == 0, 7, whole)
+    assert filled["n"].dtype == table["n"].dtype
+    assert filled["n"].tolist() == expected.tolist()
+    part = split.select(torch.tensor([9, 4]))
+    few = data_room.filled_frame(raw[[9, 4]], data.spec.fields, part.table)
+    assert few["n"].tolist() == [int(whole[9]), pd.NA]
+
+
 def test_observed_cells_of_an_array_are_copied_from_it(tmp_path: Path) -> None:
     r = np.random.default_rng(5)
     x = np.stack([START + r.integers(0, 10**7, N) + 0.25, r.normal(1e5, 5, N)], 1)

@@ -121,7 +121,9 @@ def _with_names(table: Table, wanted: list[str]) -> Table:
     if names == list(table.columns):
         return table
     columns = dict(zip(names, table.columns.values(), strict=True))
-    return replace(table, columns=columns)
+    renamed = dict(zip(table.columns, names, strict=True))
+    nullable = {renamed[name]: cells for name, cells in table.nullable.items()}
+    return replace(table, columns=columns, nullable=nullable)
 
 
 def _by_place(where: str, x: Tensor, fields: Sequence[Column]) -> Table | None:

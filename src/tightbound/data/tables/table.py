@@ -20,6 +20,7 @@ from tightbound.runtime.errors import TightboundError, shortened
 
 if TYPE_CHECKING:
     from pandas import Index
+    from pandas.api.extensions import ExtensionArray
 
 Values = NDArray[Any]
 Mask = NDArray[np.bool_]
@@ -54,6 +55,8 @@ class Table:
         index: the pandas Index of the rows of a DataFrame, or None.
         types: the pandas type of each column that numpy has no type for, as "Int64".
         numbers: the names of columns that are integers in a DataFrame.
+        nullable: the columns of pandas' integers with gaps as they were given, where
+            `columns` has them as float64.
     """
 
     where: str
@@ -64,6 +67,7 @@ class Table:
     index: Index | None = None
     types: Mapping[str, str] = field(default_factory=dict)
     numbers: Mapping[str, int] = field(default_factory=dict)
+    nullable: Mapping[str, ExtensionArray] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(next(iter(self.columns.values())))
@@ -92,6 +96,7 @@ class Table:
             columns={name: values[rows] for name, values in self.columns.items()},
             row=lambda number: self.row(int(rows[number])),
             index=None if self.index is None else self.index[rows],
+            nullable={name: cells.take(rows) for name, cells in self.nullable.items()},
         )
 
     def complain(self, name: str, number: int, problem: str) -> TightboundError:
