@@ -308,6 +308,53 @@ def test_categories_that_are_numbers_are_categories(tmp_path: Path) -> None:
     assert set(made["k"]) <= {10, 20, 30}
 
 
+def arrow_types() -> pd.DataFrame:
+    """Columns of Arrow types, with gaps, beside a column of float64."""
+    pa = pytest.importorskip("pyarrow")
+    n = 40
+    whole = (2**53 + 1 + 2 * np.arange(n)).tolist()
+    columns = {
+        "n": pa.array([None, *whole[1:]], pa.int64()),
+        "x": pa.array([None, *np.linspace(0, 1, n)[1:]], pa.float64()),
+        "b": pa.array([None, *(np.arange(1, n) % 2 == 0)], pa.bool_()),
+        "s": pa.array([None, *np.array(["u", "v"])[np.arange(1, n) % 2]], pa.string()),
+        "d": pa.array(["k", "m", "m", "k"] * 10).dictionary_encode(),
+        "t": pa.array(pd.date_range("2020-01-01", periods=n, freq="h")),
+    }
+    frame = pd.DataFrame({"r": np.random.default_rng(0).normal(size=n)})
+    for name, cells in columns.items():
+        frame[name] = pd.Series(pd.array(cells, dtype=pd.ArrowDtype(cells.type)))
+    return frame
+
+
+def test_columns_of_arrow_types_are_read_as_those_of_pandas() -> None:
+    frame = arrow_types()
+    data = data_room.load(frame, DataSettings(allow_missing=True))
+    kinds = {f.name: (f.kind, f.type) for f in data.spec.fields}
+    assert kinds == {
+        "r": ("real", "float64"),
+        "n": ("real", "Int64"),
+        "x": ("real", "float64"),
+        "b": ("binary", "boolean"),
+        "s": ("binary", "string"),
+        "d": ("binary", "category"),
+        "t": ("real", str(frame["t"].to_numpy().dtype)),
+    }
+    split = data_room.read(frame, data.spec, data.settings)
+    raw = split.raw(torch.arange(40))
+    kept = data_room.filled_frame(raw, data.spec.fields, split.table)
+    for name in ("n", "x", "b", "s", "d", "t"):
+        assert kept[name].isna().equals(frame[name].isna())
+        assert kept[name].dropna().tolist() == frame[name].dropna().tolist()
+    whole = frame.dropna().reset_index(drop=True)
+    columns = ["r", "s", "b", "d"]
+    plain = whole[columns].astype({"s": "string", "b": "boolean", "d": "category"})
+    values = {"recipe.size": "s", "validate_n": 4, "validate_k": 2}
+    made = VAEEstimator(latent=2, steps=2, random_state=0, settings=values)
+    features = made.fit(whole[columns]).transform(whole[columns])
+    assert np.array_equal(features, made.transform(plain))
+
+
 # ---- numbers between the data and the output
 
 

@@ -91,7 +91,7 @@ def table_of(frame: pandas.DataFrame, what: str) -> Table:
     nullable: dict[str, ExtensionArray] = {}
     for i, label in enumerate(frame.columns):
         name = str(label)
-        series = frame.iloc[:, i]
+        series = without_arrow(frame.iloc[:, i])
         if isinstance(label, int | np.integer):
             numbers[name] = int(label)
         kind = str(series.dtype)
@@ -116,6 +116,29 @@ def table_of(frame: pandas.DataFrame, what: str) -> Table:
         numbers=numbers,
         nullable=nullable,
     )
+
+
+def without_arrow(series: pandas.Series) -> pandas.Series:
+    """A column of an Arrow type in pandas' own type; others unchanged.
+
+    Texts, truth values and integers become pandas' types with gaps, floats those of numpy,
+    and dictionaries categories.
+    """
+    import pandas
+
+    if not isinstance(series.dtype, pandas.ArrowDtype):
+        return series
+    arrow = series.array.__arrow_array__()
+    name = str(arrow.type)
+    if name in ("string", "large_string"):
+        return series.astype("string")
+    if name == "bool":
+        return series.astype("boolean")
+    if name.startswith(("int", "uint")):
+        return series.astype(name.replace("uint", "UInt").replace("int", "Int"))
+    plain = arrow.to_pandas()
+    plain.index = series.index
+    return plain.rename(series.name)
 
 
 def _zone(series: pandas.Series) -> str:
