@@ -295,7 +295,10 @@ def _step(cells: Values) -> float:
         return step_of(seconds(cells[~np.isnat(cells)]))
     if cells.dtype.kind in "iu":
         return 1.0
-    numbers = np.array([c for c in cells.tolist() if not is_gap(c)], dtype=np.float64)
+    if cells.dtype.kind == "f":
+        numbers = cells[~np.isnan(cells)]
+    else:
+        numbers = np.array([cell for cell in cells if not is_gap(cell)], np.float64)
     return float((numbers == np.round(numbers)).all())
 
 
