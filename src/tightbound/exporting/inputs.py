@@ -93,4 +93,7 @@ def raw_conditions(model: VAE, n: int, seed: int) -> list[Tensor]:
     if not condition.mean:
         return [torch.randint(condition.width, (n,), generator=generator)]
     noise = torch.randn(n, condition.width, generator=generator)
-    return [torch.tensor(condition.mean) + torch.tensor(condition.std) * noise]
+    dtype = torch.float64 if condition.is_far else torch.float32
+    mean = torch.tensor(condition.mean, dtype=dtype)
+    std = torch.tensor(condition.std, dtype=dtype)
+    return [mean + std * noise]

@@ -364,7 +364,8 @@ def _condition_input(model: VAE) -> dict[str, str]:
         return {}
     names = ", ".join(condition.names)
     if condition.mean:
-        return {"condition": f"raw numbers (n, {condition.width}): {names}"}
+        dtype = ", float64" if condition.is_far else ""
+        return {"condition": f"raw numbers (n, {condition.width}){dtype}: {names}"}
     return {"condition": f"class number (n,), int64, in the order {names}"}
 
 

@@ -16,6 +16,7 @@ from tightbound.runtime.errors import TightboundError, shortened
 
 if TYPE_CHECKING:
     from pandas import Index
+    from pandas.api.extensions import ExtensionArray
 
 Values = NDArray[Any]
 Mask = NDArray[np.bool_]
@@ -48,6 +49,8 @@ class Table:
         index: the pandas Index of the rows of a DataFrame, or None.
         types: the pandas type of each column that numpy has no type for, as "Int64".
         numbers: the names of columns that are integers in a DataFrame.
+        nullable: the columns of pandas' integers with gaps as they were given, where
+            `columns` has them as float64.
     """
 
     where: str
@@ -58,6 +61,7 @@ class Table:
     index: Index | None = None
     types: Mapping[str, str] = field(default_factory=dict)
     numbers: Mapping[str, int] = field(default_factory=dict)
+    nullable: Mapping[str, ExtensionArray] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(next(iter(self.columns.values())))
@@ -86,6 +90,7 @@ class Table:
             columns={name: values[rows] for name, values in self.columns.items()},
             row=lambda number: self.row(int(rows[number])),
             index=None if self.index is None else self.index[rows],
+            nullable={name: cells.take(rows) for name, cells in self.nullable.items()},
         )
 
     def complain(self, name: str, number: int, problem: str) -> TightboundError:
@@ -208,7 +213,10 @@ def _step(cells: Values) -> float:
         return step_of(seconds(cells[~np.isnat(cells)]))
     if cells.dtype.kind in "iu":
         return 1.0
-    numbers = np.array([c for c in cells.tolist() if not is_gap(c)], dtype=np.float64)
+    if cells.dtype.kind == "f":
+        numbers = cells[~np.isnan(cells)]
+    else:
+        numbers = np.array([cell for cell in cells if not is_gap(cell)], np.float64)
     return float((numbers == np.round(numbers)).all())
 
 
