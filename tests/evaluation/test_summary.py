@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+import json
 import math
 import re
 
 import pytest
+import torch
 
-from tightbound.evaluation import Evaluation, Mean
+from tightbound.evaluation import Evaluation, Mean, saved
 from tightbound.evaluation.diagnosis.diagnose import Diagnosis
 from tightbound.evaluation.diagnosis.latent_usage import Latents
 from tightbound.evaluation.diagnosis.measurements import Measurements
 from tightbound.evaluation.diagnosis.rules import Verdict
+from tightbound.evaluation.estimators.estimate import Estimate
+from tightbound.evaluation.estimators.pareto import (
+    WeightSums,
+    standard_error,
+    tail_length,
+    tail_shape,
+)
 from tightbound.evaluation.measures import BDMCGap, InferenceGap, Method
 
 TERMS = {
@@ -101,6 +110,44 @@ def test_a_bound_of_unknown_error_is_printed_as_one() -> None:
     assert shown.one_sided and "≥ -29.00 ± 10.25" in row(str(shown), "log_px")
     assert "≥ 1.41" in re.sub(" +", " ", row(str(shown), "gap"))
     assert shown.to_json()["methods"]["importance"]["noise"] is None
+
+
+@pytest.mark.parametrize(
+    ("k", "spread"), [(100, 1.0), (20, 0.1)], ids=["limit of k", "few"]
+)
+def test_a_bound_is_one_sided_where_an_example_has_no_error(
+    k: int, spread: float
+) -> None:
+    """The error is missing by the upper limit of Pareto k, or for a K below 25.
+
+    The fitted k itself is rarely above 0.7 for weights of this spread.
+    """
+    generator = torch.Generator().manual_seed(0)
+    log_w = spread * torch.randn(k, 50, generator=generator, dtype=torch.float64)
+    top = log_w.topk(min(k, tail_length(k) + 1), 0).values
+    sums = WeightSums(k, log_w.logsumexp(0), (2 * log_w).logsumexp(0), top)
+    values = sums.log_sum - math.log(k)
+    error = standard_error(sums)
+    below = torch.ones(50, dtype=torch.bool)
+    if k >= 25:
+        below = tail_shape(top) <= 0.7
+    assert error[below].isnan().any(), "no error although the fitted k is below 0.7"
+    diagnostic = {"pareto_k": torch.where(below, 0.5, torch.nan)}
+    importance = Estimate("importance", "lower", values, error, diagnostic, {})
+    shown = evaluation(
+        methods={"importance": Method.of(importance, 1.0)}, inference_gap=None
+    )
+    tree = json.loads(json.dumps(shown.to_json()))
+    assert shown.one_sided and saved.one_sided(tree)
+    assert "≥ -29.00" in row(str(shown), "log_px")
+    bits = str(shown).split("bits per dimension")[1]
+    assert "≤ 0.6500" in row(bits, "log_px") and "≤" not in row(bits, "elbo")
+
+
+def test_a_bound_of_known_error_has_no_sign() -> None:
+    shown = evaluation(methods=BY_IMPORTANCE, inference_gap=None)
+    assert not shown.one_sided and not saved.one_sided(shown.to_json())
+    assert "≥" not in str(shown) and "≤" not in str(shown)
 
 
 def test_the_terms_are_a_table_with_aligned_columns_and_units() -> None:

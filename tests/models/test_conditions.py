@@ -146,9 +146,9 @@ def test_log_px_given_c_is_that_of_the_linear_gaussian_model() -> None:
     ):
         found = log_px(model, batch, method, **settings)
         error = found.se.nan_to_num(0.05)  # unknown where the weights have a heavy tail
-        assert (
-            (found.values - torch.tensor(exact)).abs() < 5 * error + 0.05
-        ).all(), method
+        assert ((found.values - torch.tensor(exact)).abs() < 5 * error + 0.05).all(), (
+            method
+        )
 
 
 @pytest.fixture(scope="module")

@@ -403,9 +403,11 @@ def test_a_bound_on_one_side_is_shown_as_one(tmp_path: Path) -> None:
     run = untrained("digits", "vae")
     tree = evaluation.evaluate(run, k=30, limit=9).to_json()
     tree["headline"] = None
-    tree["methods"]["importance"]["pareto_k"] = {"median": 0.9, "above_0.7": 0.5}
+    tree["methods"]["importance"] |= {"noise": None, "pareto_k": None}
     path = report.write([run], tmp_path / "r.html", evaluations=[tree])
     html = path.read_text(encoding="utf-8")
+    bits = tree["bits_per_dim"]["log_px"]["mean"]
+    assert f"≤ {bits:.3f}" in html
     head = words_above_contents(html)
     assert (
         head.count("≥") == 2 and "the distance from the true value is not known" in head

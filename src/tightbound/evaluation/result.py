@@ -103,10 +103,15 @@ class Evaluation:
 
     @property
     def one_sided(self) -> bool:
-        """True where log p(x) of an example is a bound whose error is not known."""
-        tails = self.methods.get("importance")
-        pareto_k = tails and tails.pareto_k
-        return bool(pareto_k and pareto_k["above_0.7"] > 0)
+        """True where log p(x) of an example is a bound whose error is not known.
+
+        So it is where the upper limit of Pareto k is above 0.7, or K is below 25, and there
+        is no closer figure of log p(x).
+        """
+        importance = self.methods.get("importance")
+        if importance is None or self.headline is not None:
+            return False
+        return not math.isfinite(importance.noise)
 
     def to_json(self) -> dict[str, Any]:
         """All fields as JSON.
@@ -206,7 +211,8 @@ class Evaluation:
         else:
             blocks.append([self.reason])
         if self.bits_per_dim:
-            blocks.append(summary.bits_table(self.bits_per_dim, best))
+            bits = summary.bits_table(self.bits_per_dim, best, self.one_sided)
+            blocks.append(bits)
         methods = summary.methods_table(self.methods)
         if methods is not None:
             blocks.append(methods)

@@ -60,6 +60,22 @@ def read(folder: Path, weights: str) -> Tree | None:
     return tree
 
 
+def closest_terms(tree: Mapping[str, Any]) -> Tree:
+    """The terms of log p(x) with log p(x) and the gap by the closest method."""
+    best = tree.get("headline")
+    if not best:
+        return dict(tree["terms"])
+    return {**tree["terms"], "log_px": best["log_px"], "gap": best["gap"]}
+
+
+def one_sided(tree: Mapping[str, Any]) -> bool:
+    """Whether log p(x) is a lower bound whose error is not known for some examples."""
+    importance = (tree.get("methods") or {}).get("importance")
+    if not importance or tree.get("headline"):
+        return False
+    return importance.get("noise") is None
+
+
 def _digest(tree: Mapping[str, Any]) -> str:
     as_read = json.loads(json.dumps(tree))  # keys are texts then
     text = json.dumps(as_read, sort_keys=True, separators=(",", ":"))

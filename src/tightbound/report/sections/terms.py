@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from tightbound.evaluation.saved import closest_terms, one_sided
 from tightbound.report.content.gather import Group, RunResult
 from tightbound.report.figures import plots
 from tightbound.report.figures.plots import Span
@@ -21,10 +22,8 @@ from tightbound.report.sections.common import (
     Results,
     Tree,
     by_code,
-    closest_terms,
     heads,
     measured,
-    one_sided,
     panels,
 )
 
@@ -234,4 +233,6 @@ def _bits(result: RunResult, text: Text) -> Term | None:
     explanation = text("terms.bits_says", dims=f"{result.run.spec.dims:,}")
     mean = number(bits[0], ".3f")
     se = number(bits[1], ".3f")
-    return Term("", text("terms.bits"), mean, se, "ink", explanation)
+    by_log_px = measured(shared, "log_px") is not None
+    bound = "≤ " if by_log_px and one_sided(result.evaluation) else ""
+    return Term("", text("terms.bits"), bound + mean, se, "ink", explanation)
