@@ -392,10 +392,16 @@ def test_the_closest_log_px_is_the_headline_in_both_languages(tmp_path: Path) ->
         assert "2.50" in head and "0.04" in head and "≥" not in head
         assert "0.713" in Page(html).text or "0.712" in Page(html).text
     exact = HEADLINE | {"exact": True, "method": "quadrature", "bdmc_gap": None}
-    tree["headline"] = exact
+    tree["headline"] = exact  # of a file of an earlier version: 7 of 9 examples
     path = report.write([run], tmp_path / "r.html", evaluations=[tree])
     words = Page(path.read_text(encoding="utf-8")).text
-    assert "are exact, by quadrature on 7 test images" in words
+    assert "estimated from the exact values of 7 of the 9 test images" in words
+    assert "estimated from exact values of 7 test images" in words
+    assert "Exact, by" not in words and "are exact, by" not in words
+    tree["headline"] = exact | {"n": 9, "of": 9, "kind": "exact"}
+    path = report.write([run], tmp_path / "r.html", evaluations=[tree])
+    words = Page(path.read_text(encoding="utf-8")).text
+    assert "are exact, by quadrature on 9 test images" in words
     assert "At K = 30 this is a lower bound" not in words
 
 

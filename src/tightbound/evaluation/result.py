@@ -99,7 +99,9 @@ class Evaluation:
     @property
     def headline(self) -> Headline | None:
         """The closest figure of log p(x), where it is closer than importance sampling."""
-        return headline(self.terms, self.methods, self.bdmc_gap, self.bits_per_dim)
+        return headline(
+            self.terms, self.methods, self.n, self.bdmc_gap, self.bits_per_dim
+        )
 
     @property
     def one_sided(self) -> bool:

@@ -148,14 +148,20 @@ def _definitions(best: Headline) -> dict[str, str]:
     gap = "log_px - elbo = KL(q(z|x), p(z|x))"
     if best.exact:
         return {"log_px": f"exact, by {best.method}", "gap": f"{gap}: exact"}
-    about = f"by {best.method}: at or below the truth"
-    if best.bdmc_gap is None:
-        return {"log_px": about, "gap": f"{gap}: a lower bound"}
-    limit = f"{max(best.bdmc_gap, 0.0):.2f}"
-    return {
-        "log_px": f"{about}, by at most about {limit} (BDMC gap)",
-        "gap": f"{gap}: at most about {limit} more",
-    }
+    if best.n < best.of and best.kind == "exact":
+        how = f"estimated from {best.n} exact values"
+        return {"log_px": f"{how}, by {best.method}", "gap": f"{gap}: {how}"}
+    limit = ""
+    more = ": a lower bound"
+    if best.bdmc_gap is not None:
+        limit = f", by at most about {max(best.bdmc_gap, 0.0):.2f} (BDMC gap)"
+        more = f": at most about {max(best.bdmc_gap, 0.0):.2f} more"
+    if best.n == best.of:
+        about = f"by {best.method}: at or below the truth{limit}"
+        return {"log_px": about, "gap": f"{gap}{more}"}
+    how = f"estimated from {best.n} values"
+    about = f"{how} by {best.method}, which are at or below the truth{limit}"
+    return {"log_px": about, "gap": f"{gap}: {how}"}
 
 
 def bits_table(

@@ -104,14 +104,21 @@ def _how_known(result: RunResult, text: Text) -> list[str]:
     values = {
         "method": best["method"],
         "n": f"{best['n']:,}",
+        "of": f"{result.evaluation['n']:,}",
         "above": f"{best['above']['mean']:.2f}",
     }
-    if best["exact"]:
-        return [text("headline.exact", **values)]
-    if best.get("bdmc_gap") is None:
-        return [text("headline.annealed", **values)]
-    limit = f"{max(best['bdmc_gap'], 0.0):.2f}"
-    return [text("headline.bracketed", **values, limit=limit)]
+    key = _method_key(result.evaluation)
+    if "annealed" in key and best.get("bdmc_gap") is not None:
+        key = key.replace("annealed", "bracketed")
+        values["limit"] = f"{max(best['bdmc_gap'], 0.0):.2f}"
+    return [text(f"headline.{key}", **values)]
+
+
+def _method_key(evaluation: Tree) -> str:
+    """How the closest log p(x) is known: exact or annealed, and on all examples or not."""
+    best = evaluation["headline"]
+    key = "exact" if best["exact"] or best.get("kind") == "exact" else "annealed"
+    return f"from_{key}" if best["n"] < evaluation["n"] else key
 
 
 def terms(results: Results, text: Text) -> Section:
@@ -192,6 +199,8 @@ def _table(result: RunResult, text: Text) -> list[Term]:
         "k": f"{result.evaluation.get('k') or 0:,}",
         "ess": number(effective[0], ",.1f") if effective else "",
         "method": best.get("method", ""),
+        "n": f"{best.get('n') or 0:,}",
+        "of": f"{result.evaluation.get('n') or 0:,}",
     }
     lower = dict.fromkeys(COLOURS, "")
     if one_sided(result.evaluation):
@@ -213,7 +222,7 @@ def _explanations(
     keys["distortion"] = by_code(result, keys["distortion"])
     best = result.evaluation.get("headline")
     if best:
-        suffix = "_exact" if best["exact"] else "_annealed"
+        suffix = f"_{_method_key(result.evaluation)}"
         keys["log_px"] += suffix
         keys["gap"] += suffix
     elif effective and effective[0] < FEW:
