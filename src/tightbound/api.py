@@ -537,9 +537,11 @@ def _finish(
 def _keep(run: Run, evaluation: Evaluation, show: Display) -> None:
     """Write a first evaluation to the folder of its run, and show it."""
     assert run.folder is not None
-    evaluation.save(run.folder)
+    kept = evaluation.save(run.folder)
     for line in evaluation.lines():
         show.note(line)
+    if kept is not None:
+        show.note(kept)
     if evaluation.bound:
         show.note(
             f"  a first look: tightbound evaluate {run.folder} takes K = "

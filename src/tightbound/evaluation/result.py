@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -161,14 +160,15 @@ class Evaluation:
             folder: the run folder.
 
         Returns:
-            A sentence where the file was left as it is, else None.
+            A sentence where the file was left as it is, or one was replaced that could not
+            be used, else None.
         """
         folder = Path(folder)
         path = RunFolder(folder).evaluation_file
         # of two evaluations at once, the second is merged with the file of the first
         with RunLock(folder, "evaluating", ".evaluation.", wait=True):
             tree = self.to_json()
-            old = self._comparable(folder)
+            old, reason = self._comparable(folder)
             if old is not None:
                 if _is_larger(old, self.n, self.k):
                     return (
@@ -177,15 +177,22 @@ class Evaluation:
                     )
                 tree = _with_kept(tree, old)
             saved.write(path, tree)
-        return None
+        return f"{reason}, so it was replaced" if reason else None
 
-    def _comparable(self, folder: Path) -> dict[str, Any] | None:
-        """The content of an earlier file, if it is of the same weights and data."""
-        with suppress(TightboundError, KeyError, TypeError):
+    def _comparable(self, folder: Path) -> tuple[dict[str, Any] | None, str]:
+        """The content of an earlier file, if it is of the same weights and data.
+
+        Else None, with the reason if the file cannot be used.
+        """
+        try:
             old = saved.read(folder, self.weights)
-            if old is not None and old["data"]["digest"] == self.digest:
-                return old
-        return None
+        except saved.OtherWeights:
+            return None, ""
+        except TightboundError as error:
+            return None, str(error)
+        if old is not None and old["data"]["digest"] == self.digest:
+            return old, ""
+        return None, ""
 
     def lines(self) -> list[str]:
         """The printed evaluation as lines.
