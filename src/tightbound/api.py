@@ -489,11 +489,21 @@ def _first_look(run: Run, show: Display) -> FirstLook:
         return first_look.whole(run)
     look = current_launch().on_rank_zero(lambda: first_look.within(run, limit))
     if look.left_out():
-        show.note(
-            f"the budget leaves no time for {look.left_out()}: tightbound evaluate "
-            f"{run.folder} and then tightbound compare {run.folder} make it"
-        )
+        show.note(_why_left_out(run, look))
     return look
+
+
+def _why_left_out(run: Run, look: FirstLook) -> str:
+    """The sentence on what is not evaluated or reported, and on how to make it."""
+    if not look.n and not len(run.data.test):
+        return (
+            f"there are no test examples, so there is no {look.left_out()}: to evaluate "
+            f"other data, run tightbound evaluate {run.folder} DATA"
+        )
+    return (
+        f"the budget leaves no time for {look.left_out()}: to make it, run tightbound "
+        f"evaluate {run.folder} and then tightbound compare {run.folder}"
+    )
 
 
 def _finish(

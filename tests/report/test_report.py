@@ -170,7 +170,21 @@ EVERY = [
     Verdict(
         "outlier in the test data",
         "row_of_test",
-        {"row": "3", "bound": -1e6, "mean": -900.0, "without": -5.0},
+        {"row": "3", "bound": -1e6, "mean": -900.0, "without": -5.0, "named": ""},
+    ),
+    Verdict(
+        "outlier in the test data",
+        "rows_of_test",
+        {
+            "rows": [
+                {"row": "3", "column": "'age'", "bound": -9000.0},
+                {"row": "17", "column": "", "bound": -700.0},
+            ],
+            "named": "",
+            "term": "-distortion",
+            "mean": -900.0,
+            "without": -5.0,
+        },
     ),
     Verdict(
         "shift between the splits",
@@ -524,6 +538,11 @@ def test_the_account_shows_its_details_and_the_diagnosis(
             and "z_7" in words
             and "likelihood.scale=predicted" in words
         )
+        if lang == "en":
+            named = "Row 17 of the test split has a −distortion of −700.0 nats."
+            column = "Row 3 of the test split, far from the median of column 'age', has"
+            assert named in words and column in words
+            assert "has a bound of −1,000,000.0 nats" in words
 
 
 def test_what_cannot_be_written_is_one_sentence(tmp_path: Path) -> None:
