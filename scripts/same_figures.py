@@ -86,6 +86,7 @@ INTENDED: dict[tuple[str, str], str] = {
     ("ppca", ".*"): SOLVED,
     (".*", r"methods\.importance\.noise"): ERROR,
     (".*", r"headline\..*"): HEADLINE,
+    (".*", r"methods\..*\.covariance.*"): HEADLINE,
     (
         "exact",
         r"(methods\.quadrature|inference_gap|train|overfitting)\..*",

@@ -489,11 +489,21 @@ def _first_look(run: Run, show: Display) -> FirstLook:
         return first_look.whole(run)
     look = current_launch().on_rank_zero(lambda: first_look.within(run, limit))
     if look.left_out():
-        show.note(
-            f"the budget leaves no time for {look.left_out()}: tightbound evaluate "
-            f"{run.folder} and then tightbound compare {run.folder} make it"
-        )
+        show.note(_why_left_out(run, look))
     return look
+
+
+def _why_left_out(run: Run, look: FirstLook) -> str:
+    """The sentence on what is not evaluated or reported, and on how to make it."""
+    if not look.n and not len(run.data.test):
+        return (
+            f"there are no test examples, so there is no {look.left_out()}: to evaluate "
+            f"other data, run tightbound evaluate {run.folder} DATA"
+        )
+    return (
+        f"the budget leaves no time for {look.left_out()}: to make it, run tightbound "
+        f"evaluate {run.folder} and then tightbound compare {run.folder}"
+    )
 
 
 def _finish(
@@ -537,9 +547,11 @@ def _finish(
 def _keep(run: Run, evaluation: Evaluation, show: Display) -> None:
     """Write a first evaluation to the folder of its run, and show it."""
     assert run.folder is not None
-    evaluation.save(run.folder)
+    kept = evaluation.save(run.folder)
     for line in evaluation.lines():
         show.note(line)
+    if kept is not None:
+        show.note(kept)
     if evaluation.bound:
         show.note(
             f"  a first look: tightbound evaluate {run.folder} takes K = "

@@ -116,7 +116,8 @@ def test_an_evaluation_is_used_for_its_weights_and_as_it_was_written(
         (f'{{"format": {LONG}}}', "damaged"),
         ("[]", "damaged"),
         ('{"format": NaN}', "another format"),
-        ('{"format": 3}', "checksum"),
+        ('{"format": 3}', "damaged"),
+        ('{"format": 3, "terms": {"elbo": 1}, "n": 1, "k": 1, "seed": 0}', "damaged"),
         ("", "damaged"),
     ):
         path.write_text(text)
@@ -127,6 +128,40 @@ def test_an_evaluation_is_used_for_its_weights_and_as_it_was_written(
     assert cli.main(["compare", str(run), "--out", str(run.parent / "a.html")]) == 0
     assert "is not used" in capsys.readouterr().err
     assert "-1.00" not in (run.parent / "a.html").read_text()
+
+
+def test_an_evaluation_without_a_checksum_is_kept_as_one_with_it(run: Path) -> None:
+    """An earlier version wrote none: the larger terms and the other parts stay."""
+    path = run / "evaluation.json"
+    content = json.loads(path.read_text())
+    del content["sha256"]
+    content["bdmc_gap"] = {"n": 3, "gap": {"mean": 0.5, "se": 0.1}}
+    path.write_text(json.dumps(content))
+    tree = saved.read(run, load(run).fingerprint)
+    assert tree is not None and tree["k"] == 3
+    smaller = tb.evaluate(run, k=2, limit=4, subset=0, diagnosis=False)
+    kept = smaller.save(run)
+    assert kept is not None and "keeps its terms of K = 3 on 8 examples" in kept
+    assert json.loads(path.read_text()) == content
+    larger = tb.evaluate(run, k=4, limit=8, subset=0, diagnosis=False)
+    assert larger.save(run) is None
+    tree = saved.read(run, load(run).fingerprint)
+    assert tree is not None and tree["k"] == 4
+    assert tree["bdmc_gap"] == content["bdmc_gap"] and "sha256" in path.read_text()
+
+
+def test_an_evaluation_that_cannot_be_used_is_replaced_and_it_is_said(
+    run: Path,
+) -> None:
+    path = run / "evaluation.json"
+    path.write_text(path.read_text().replace('"k": 3', '"k": 300'))
+    evaluation = tb.evaluate(run, k=2, limit=4, subset=0, diagnosis=False)
+    replaced = evaluation.save(run)
+    assert replaced is not None and "checksum does not match" in replaced
+    assert replaced.endswith("so it was replaced")
+    tree = saved.read(run, load(run).fingerprint)
+    assert tree is not None and tree["k"] == 2
+    assert evaluation.save(run) is None
 
 
 def test_two_evaluations_at_once_both_end(run: Path) -> None:

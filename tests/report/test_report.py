@@ -170,7 +170,21 @@ EVERY = [
     Verdict(
         "outlier in the test data",
         "row_of_test",
-        {"row": "3", "bound": -1e6, "mean": -900.0, "without": -5.0},
+        {"row": "3", "bound": -1e6, "mean": -900.0, "without": -5.0, "named": ""},
+    ),
+    Verdict(
+        "outlier in the test data",
+        "rows_of_test",
+        {
+            "rows": [
+                {"row": "3", "column": "'age'", "bound": -9000.0},
+                {"row": "17", "column": "", "bound": -700.0},
+            ],
+            "named": "",
+            "term": "-distortion",
+            "mean": -900.0,
+            "without": -5.0,
+        },
     ),
     Verdict(
         "shift between the splits",
@@ -392,10 +406,16 @@ def test_the_closest_log_px_is_the_headline_in_both_languages(tmp_path: Path) ->
         assert "2.50" in head and "0.04" in head and "≥" not in head
         assert "0.713" in Page(html).text or "0.712" in Page(html).text
     exact = HEADLINE | {"exact": True, "method": "quadrature", "bdmc_gap": None}
-    tree["headline"] = exact
+    tree["headline"] = exact  # of a file of an earlier version: 7 of 9 examples
     path = report.write([run], tmp_path / "r.html", evaluations=[tree])
     words = Page(path.read_text(encoding="utf-8")).text
-    assert "are exact, by quadrature on 7 test images" in words
+    assert "estimated from the exact values of 7 of the 9 test images" in words
+    assert "estimated from exact values of 7 test images" in words
+    assert "Exact, by" not in words and "are exact, by" not in words
+    tree["headline"] = exact | {"n": 9, "of": 9, "kind": "exact"}
+    path = report.write([run], tmp_path / "r.html", evaluations=[tree])
+    words = Page(path.read_text(encoding="utf-8")).text
+    assert "are exact, by quadrature on 9 test images" in words
     assert "At K = 30 this is a lower bound" not in words
 
 
@@ -403,9 +423,11 @@ def test_a_bound_on_one_side_is_shown_as_one(tmp_path: Path) -> None:
     run = untrained("digits", "vae")
     tree = evaluation.evaluate(run, k=30, limit=9).to_json()
     tree["headline"] = None
-    tree["methods"]["importance"]["pareto_k"] = {"median": 0.9, "above_0.7": 0.5}
+    tree["methods"]["importance"] |= {"noise": None, "pareto_k": None}
     path = report.write([run], tmp_path / "r.html", evaluations=[tree])
     html = path.read_text(encoding="utf-8")
+    bits = tree["bits_per_dim"]["log_px"]["mean"]
+    assert f"≤ {bits:.3f}" in html
     head = words_above_contents(html)
     assert (
         head.count("≥") == 2 and "the distance from the true value is not known" in head
@@ -516,6 +538,11 @@ def test_the_account_shows_its_details_and_the_diagnosis(
             and "z_7" in words
             and "likelihood.scale=predicted" in words
         )
+        if lang == "en":
+            named = "Row 17 of the test split has a −distortion of −700.0 nats."
+            column = "Row 3 of the test split, far from the median of column 'age', has"
+            assert named in words and column in words
+            assert "has a bound of −1,000,000.0 nats" in words
 
 
 def test_what_cannot_be_written_is_one_sentence(tmp_path: Path) -> None:

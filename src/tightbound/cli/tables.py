@@ -299,9 +299,10 @@ def _evaluation(run: Run) -> list[tuple[str, str]]:
         return [("evaluation", f"{error}: {advice}")]
     if tree is None:
         return [("evaluation", f"none yet: tightbound evaluate {run.folder}")]
-    figures = tree["terms"]
+    figures = saved.closest_terms(tree)
+    lower = ("log_px", "gap") if saved.one_sided(tree) else ()
     lines = [
-        _figure(name, figures[name])
+        _figure(name, figures[name], "≥ " if name in lower else "")
         for name in ("elbo", "log_px", "gap", "distortion", "rate")
         if name in figures
     ]
@@ -309,5 +310,5 @@ def _evaluation(run: Run) -> list[tuple[str, str]]:
     return [(title, "\n".join(lines))]
 
 
-def _figure(name: str, figure: Any) -> str:
-    return f"{name} {figure['mean']:.2f} ± {figure['se'] or float('nan'):.2f}"
+def _figure(name: str, figure: Any, sign: str) -> str:
+    return f"{name} {sign}{figure['mean']:.2f} ± {figure['se'] or float('nan'):.2f}"

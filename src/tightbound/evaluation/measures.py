@@ -29,6 +29,8 @@ class Method:
         warnings: reasons to distrust the estimate, a sentence each.
         seconds: time that it took.
         pareto_k: median of the Pareto k over examples, and the share above 0.7.
+        covariance: of the difference `above` with importance sampling's log_px and gap,
+            over the same examples.
     """
 
     kind: str
@@ -40,13 +42,23 @@ class Method:
     warnings: list[str]
     seconds: float
     pareto_k: Mapping[str, float] | None = None
+    covariance: Mapping[str, float] | None = None
 
     @classmethod
     def of(
         cls, estimate: Estimate, seconds: float, base: Estimate | None = None
     ) -> Method:
         """From an estimate; base: importance sampling of the same examples."""
-        above = None if base is None else Mean.of(estimate.values - base.values)
+        above = None
+        covariance = None
+        if base is not None:
+            difference = estimate.values - base.values
+            above = Mean.of(difference)
+            gap = base.values - base.diagnostic["elbo"]
+            covariance = {
+                "log_px": _covariance(difference, base.values),
+                "gap": _covariance(difference, gap),
+            }
         return cls(
             kind=estimate.kind,
             n=len(estimate),
@@ -57,6 +69,7 @@ class Method:
             warnings=estimate.warnings,
             seconds=seconds,
             pareto_k=_summarise_pareto_k(estimate.diagnostic.get("pareto_k")),
+            covariance=covariance,
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -68,10 +81,22 @@ class Method:
             "noise": self.noise if math.isfinite(self.noise) else None,
             "above_importance": self.above and self.above.to_json(),
             "pareto_k": self.pareto_k,
+            "covariance": self.covariance and _finite(self.covariance),
             "settings": dict(self.settings),
             "warnings": self.warnings,
             "seconds": round(self.seconds, 2),
         }
+
+
+def _covariance(a: Tensor, b: Tensor) -> float:
+    """The covariance over examples; not a number for a single one."""
+    if len(a) < 2:
+        return math.nan
+    return float(((a - a.mean()) * (b - b.mean())).sum() / (len(a) - 1))
+
+
+def _finite(values: Mapping[str, float]) -> dict[str, float | None]:
+    return {k: x if math.isfinite(x) else None for k, x in values.items()}
 
 
 def _summarise_pareto_k(k: Tensor | None) -> dict[str, float] | None:

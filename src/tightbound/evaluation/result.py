@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -99,14 +98,21 @@ class Evaluation:
     @property
     def headline(self) -> Headline | None:
         """The closest figure of log p(x), where it is closer than importance sampling."""
-        return headline(self.terms, self.methods, self.bdmc_gap, self.bits_per_dim)
+        return headline(
+            self.terms, self.methods, self.n, self.bdmc_gap, self.bits_per_dim
+        )
 
     @property
     def one_sided(self) -> bool:
-        """True where log p(x) of an example is a bound whose error is not known."""
-        tails = self.methods.get("importance")
-        pareto_k = tails and tails.pareto_k
-        return bool(pareto_k and pareto_k["above_0.7"] > 0)
+        """True where log p(x) of an example is a bound whose error is not known.
+
+        So it is where the upper limit of Pareto k is above 0.7, or K is below 25, and there
+        is no closer figure of log p(x).
+        """
+        importance = self.methods.get("importance")
+        if importance is None or self.headline is not None:
+            return False
+        return not math.isfinite(importance.noise)
 
     def to_json(self) -> dict[str, Any]:
         """All fields as JSON.
@@ -154,14 +160,15 @@ class Evaluation:
             folder: the run folder.
 
         Returns:
-            A sentence where the file was left as it is, else None.
+            A sentence where the file was left as it is, or one was replaced that could not
+            be used, else None.
         """
         folder = Path(folder)
         path = RunFolder(folder).evaluation_file
         # of two evaluations at once, the second is merged with the file of the first
         with RunLock(folder, "evaluating", "evaluation.", wait=True):
             tree = self.to_json()
-            old = self._comparable(folder)
+            old, reason = self._comparable(folder)
             if old is not None:
                 if _is_larger(old, self.n, self.k):
                     return (
@@ -170,15 +177,22 @@ class Evaluation:
                     )
                 tree = _with_kept(tree, old)
             saved.write(path, tree)
-        return None
+        return f"{reason}, so it was replaced" if reason else None
 
-    def _comparable(self, folder: Path) -> dict[str, Any] | None:
-        """The content of an earlier file, if it is of the same weights and data."""
-        with suppress(TightboundError, KeyError, TypeError):
+    def _comparable(self, folder: Path) -> tuple[dict[str, Any] | None, str]:
+        """The content of an earlier file, if it is of the same weights and data.
+
+        Else None, with the reason if the file cannot be used.
+        """
+        try:
             old = saved.read(folder, self.weights)
-            if old is not None and old["data"]["digest"] == self.digest:
-                return old
-        return None
+        except saved.OtherWeights:
+            return None, ""
+        except TightboundError as error:
+            return None, str(error)
+        if old is not None and old["data"]["digest"] == self.digest:
+            return old, ""
+        return None, ""
 
     def lines(self) -> list[str]:
         """The printed evaluation as lines.
@@ -206,7 +220,8 @@ class Evaluation:
         else:
             blocks.append([self.reason])
         if self.bits_per_dim:
-            blocks.append(summary.bits_table(self.bits_per_dim, best))
+            bits = summary.bits_table(self.bits_per_dim, best, self.one_sided)
+            blocks.append(bits)
         methods = summary.methods_table(self.methods)
         if methods is not None:
             blocks.append(methods)

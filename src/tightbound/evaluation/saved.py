@@ -18,6 +18,10 @@ CHECKSUM = "sha256"
 Tree = dict[str, Any]
 
 
+class OtherWeights(TightboundError):
+    """An evaluation is of other weights than the run has."""
+
+
 def write(path: Path, tree: Mapping[str, Any]) -> None:
     """Write an evaluation as JSON with a checksum of its content.
 
@@ -36,8 +40,11 @@ def read(folder: Path, weights: str) -> Tree | None:
         weights: the fingerprint of the model's weights.
 
     Raises:
+        OtherWeights: The file is of other weights.
         TightboundError: With the reason why the file cannot be used: it is damaged or was
-            changed, or is of another format or of other weights.
+            changed, or is of another format.
+
+    A file without a checksum is of an earlier version; its shape is checked instead.
     """
     path = RunFolder(folder).evaluation_file
     if not path.exists():
@@ -53,11 +60,44 @@ def read(folder: Path, weights: str) -> Tree | None:
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise TightboundError(f"{cut(path)} is damaged or of another format")
     tree = {name: value for name, value in content.items() if name != CHECKSUM}
-    if content.get(CHECKSUM) != _digest(tree):
+    if CHECKSUM not in content and not _is_evaluation(tree):
+        raise TightboundError(f"{cut(path)} is damaged or of another format")
+    if CHECKSUM in content and content[CHECKSUM] != _digest(tree):
         raise TightboundError(f"{cut(path)} was changed: its checksum does not match")
     if tree.get("weights") != weights:
-        raise TightboundError(f"{cut(path)} is of other weights than the run has")
+        raise OtherWeights(f"{cut(path)} is of other weights than the run has")
     return tree
+
+
+def _is_evaluation(tree: Tree) -> bool:
+    """Whether a file without a checksum has the parts that every evaluation has."""
+    counts = [tree.get(name) for name in ("n", "k", "seed")]
+    if not all(type(count) is int for count in counts):
+        return False
+    data, terms, methods = (tree.get(name) for name in ("data", "terms", "methods"))
+    if not isinstance(data, dict) or not isinstance(data.get("digest"), str):
+        return False
+    if not isinstance(terms, dict) or not isinstance(methods, dict):
+        return False
+    means = list(terms.values())
+    means += [tree[name] for name in ("inference_gap", "train") if tree.get(name)]
+    return bool(terms) and all(isinstance(m, dict) for m in [*means, *methods.values()])
+
+
+def closest_terms(tree: Mapping[str, Any]) -> Tree:
+    """The terms of log p(x) with log p(x) and the gap by the closest method."""
+    best = tree.get("headline")
+    if not best:
+        return dict(tree["terms"])
+    return {**tree["terms"], "log_px": best["log_px"], "gap": best["gap"]}
+
+
+def one_sided(tree: Mapping[str, Any]) -> bool:
+    """Whether log p(x) is a lower bound whose error is not known for some examples."""
+    importance = (tree.get("methods") or {}).get("importance")
+    if not importance or tree.get("headline"):
+        return False
+    return importance.get("noise") is None
 
 
 def _digest(tree: Mapping[str, Any]) -> str:

@@ -137,7 +137,7 @@ def terms_table(
             strict=True,
         )
     )
-    if one_sided and best is None:
+    if one_sided:
         for name in ("log_px", "gap"):
             values[name] = f"≥ {values[name]}"
     return Table(header, _rows(definitions, values.values(), definitions.values()))
@@ -148,23 +148,40 @@ def _definitions(best: Headline) -> dict[str, str]:
     gap = "log_px - elbo = KL(q(z|x), p(z|x))"
     if best.exact:
         return {"log_px": f"exact, by {best.method}", "gap": f"{gap}: exact"}
-    about = f"by {best.method}: at or below the truth"
-    if best.bdmc_gap is None:
-        return {"log_px": about, "gap": f"{gap}: a lower bound"}
-    limit = f"{max(best.bdmc_gap, 0.0):.2f}"
-    return {
-        "log_px": f"{about}, by at most about {limit} (BDMC gap)",
-        "gap": f"{gap}: at most about {limit} more",
-    }
+    if best.n < best.of and best.kind == "exact":
+        how = f"estimated from {best.n} exact values"
+        return {"log_px": f"{how}, by {best.method}", "gap": f"{gap}: {how}"}
+    limit = ""
+    more = ": a lower bound"
+    if best.bdmc_gap is not None:
+        limit = f", by at most about {max(best.bdmc_gap, 0.0):.2f} (BDMC gap)"
+        more = f": at most about {max(best.bdmc_gap, 0.0):.2f} more"
+    if best.n == best.of:
+        about = f"by {best.method}: at or below the truth{limit}"
+        return {"log_px": about, "gap": f"{gap}{more}"}
+    how = f"estimated from {best.n} values"
+    about = f"{how} by {best.method}, which are at or below the truth{limit}"
+    return {"log_px": about, "gap": f"{gap}: {how}"}
 
 
-def bits_table(bits: Mapping[str, Mean], best: Headline | None = None) -> Table:
-    """ELBO and log p(x) in bits per dimension; log p(x) by the closest method."""
+def bits_table(
+    bits: Mapping[str, Mean], best: Headline | None = None, one_sided: bool = False
+) -> Table:
+    """ELBO and log p(x) in bits per dimension; log p(x) by the closest method.
+
+    Args:
+        bits: both by importance sampling.
+        best: the closest figure of log p(x), in the place of importance sampling.
+        one_sided: whether log p(x) is a lower bound whose error is not known, so that its
+            bits are an upper bound.
+    """
     names = ("elbo", "log_px")
     shown = dict(bits)
     if best is not None and best.bits_per_dim is not None:
         shown["log_px"] = best.bits_per_dim
     values = format_means([shown[name] for name in names], digits=4)
+    if one_sided:
+        values[names.index("log_px")] = f"≤ {values[names.index('log_px')]}"
     definitions = [f"-{name} / (dimensions * log 2)" for name in names]
     header = ("term", "bits per dimension", "definition")
     return Table(header, _rows(names, values, definitions))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 from pathlib import Path
@@ -16,8 +17,12 @@ import tightbound as tb
 from tightbound.config import configure
 from tightbound.evaluation.diagnosis import rules
 from tightbound.evaluation.diagnosis.diagnose import diagnose
-from tightbound.evaluation.diagnosis.outliers import columns_of, row_outliers
-from tightbound.evaluation.diagnosis.progress import progress
+from tightbound.evaluation.diagnosis.outliers import (
+    RowOutlier,
+    columns_of,
+    row_outliers,
+)
+from tightbound.evaluation.diagnosis.progress import Progress, progress
 from tightbound.evaluation.diagnosis.unusual_settings import remedy, unusual_settings
 from tightbound.models.build import resolve_domain
 from tightbound.runs.run import Run, load
@@ -69,8 +74,25 @@ def test_a_recipes_own_values_are_not_unusual() -> None:
     for name in ("beta-vae", "ppca", "rae-l2", "sigma-vae", "info-vae", "factor-vae"):
         config = configure("", name)
         spec = tb.DataSpec(shape=(6,), domain="real", mean=torch.zeros(6))
-        run = SimpleNamespace(config=config, spec=spec)
+        run = SimpleNamespace(config=config, spec=spec, history=list)
         assert unusual_settings(run) == [], name
+
+
+def test_settings_of_training_are_not_named_where_no_step_was_made(
+    tmp_path: Path,
+) -> None:
+    """They have no effect on a model that was solved in closed form."""
+    x = np.random.default_rng(0).normal(size=(220, 6)).astype(np.float32)
+    far = {"train.lr": 1.0, "train.weight_decay": 50.0, "latent": 4}
+    run = tb.train(
+        x, "ppca", out=tmp_path / "run", settings=far, report=False, display="none"
+    )
+    assert unusual_settings(run) == []
+    diagnosis = diagnose(run, run.data.test.examples(run.data.test.spread(20)), 0)
+    named = [key for verdict in diagnosis.verdicts for key in verdict.settings]
+    assert not [key for key in named if key.startswith("train.")]
+    assert "trained enough" not in "\n".join(diagnosis.lines())
+    assert (tmp_path / "run" / "log.jsonl").exists()
 
 
 def test_a_setting_is_compared_with_that_of_its_own_recipe() -> None:
@@ -114,6 +136,44 @@ def test_a_row_that_carries_the_mean_is_named_and_a_tail_is_not() -> None:
     assert row.mean == pytest.approx(row.without - 8920 / 200, abs=0.1)
     bound[20:40] = -9000.0
     assert row_outliers(run, bound, x, names, None) == [], "a tenth of the rows"
+
+
+OUTLIERS = [
+    RowOutlier("3", "'age'", -9000.0, -120.0, -80.0),
+    RowOutlier("17", "", -700.25, -120.0, -80.0),
+]
+
+
+@pytest.mark.parametrize("recipe", ["vae", "ae"])
+def test_each_outlying_row_is_named_with_its_figure_and_column(recipe: str) -> None:
+    run = built(recipe)
+    measured = diagnose(run, run.data.test.examples(torch.arange(30)), 0).measurements
+    term = "-distortion" if recipe == "ae" else "bound"
+    both = dataclasses.replace(measured, constant=None, row_outliers=OUTLIERS)
+    (verdict,) = rules.test_outlier(run, both)
+    assert verdict.words == (
+        f"row 3, far from the median of column 'age', has a {term} of -9,000.0 nats; "
+        f"row 17 has a {term} of -700.2 nats; the mean is -120.0 nats over all rows and "
+        "-80.0 over the others"
+    )
+    assert verdict.change.startswith("correct those rows or leave them out")
+    one = dataclasses.replace(measured, constant=None, row_outliers=OUTLIERS[:1])
+    (verdict,) = rules.test_outlier(run, one)
+    assert verdict.words.count("row ") == 1 and "that row" in verdict.change
+
+
+def test_a_single_validation_is_compared_with_the_steps_before_it() -> None:
+    run = built()
+    measured = diagnose(run, run.data.test.examples(torch.arange(30)), 0).measurements
+    single = Progress(gained=9.5, error=0.1, early=0, epochs=1.0, steps=250)
+    (short,) = rules.undertrained(run, dataclasses.replace(measured, progress=single))
+    assert short.words.endswith("250 steps, too few for two validations")
+    long = dataclasses.replace(single, gained=1e4, steps=500)
+    (verdict,) = rules.undertrained(run, dataclasses.replace(measured, progress=long))
+    assert verdict.words == (
+        "there was one validation; it is 10000.00 ± 0.10 nats above the mean bound of "
+        "the training steps before it"
+    )
 
 
 def test_the_error_of_a_gain_is_that_of_paired_differences(tmp_path: Path) -> None:

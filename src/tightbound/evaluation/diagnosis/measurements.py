@@ -21,7 +21,7 @@ from tightbound.evaluation.diagnosis.outliers import (
     training_columns,
     training_outlier,
 )
-from tightbound.evaluation.diagnosis.progress import Progress, progress
+from tightbound.evaluation.diagnosis.progress import Progress, progress, was_solved
 from tightbound.evaluation.diagnosis.unusual_settings import Unusual, unusual_settings
 from tightbound.evaluation.estimators.methods import score
 from tightbound.evaluation.statistic import Mean
@@ -157,7 +157,7 @@ def measure(
         skipped.append(f"overfitting ({error})")
     test_bound, test_rate = _bound(run, x, seed)
     trained = progress(run, Mean.of(test_bound).se)
-    if trained is None:
+    if trained is None and not was_solved(run):
         skipped.append(
             "whether it was trained enough (there is no log of its training)"
         )

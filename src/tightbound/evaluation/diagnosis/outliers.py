@@ -1,4 +1,4 @@
-"""Single rows that carry the mean of a split, or silence a column in training."""
+"""Single rows that move the mean of a split, or the spread of a training column."""
 
 from __future__ import annotations
 

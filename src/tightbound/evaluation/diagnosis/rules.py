@@ -14,7 +14,7 @@ from typing import Any
 from tightbound.components.posteriors import POSTERIORS
 from tightbound.evaluation.diagnosis.latent_usage import Feature
 from tightbound.evaluation.diagnosis.measurements import Measurements
-from tightbound.evaluation.diagnosis.outliers import unbounded
+from tightbound.evaluation.diagnosis.outliers import RowOutlier, unbounded
 from tightbound.evaluation.diagnosis.progress import Progress, was_solved
 from tightbound.evaluation.diagnosis.unusual_settings import Unusual, remedy
 from tightbound.evaluation.statistic import Mean
@@ -54,8 +54,8 @@ WORDS = {
         "larger, so that a network reads the other values as one"
     ),
     "outlier in the test data": (
-        "row {row} has an ELBO of {bound:,.1f}, so the mean is {mean:,.1f} nats with it and "
-        "{without:,.1f} without"
+        "{named}; the mean is {mean:,.1f} nats over all rows and {without:,.1f} over the "
+        "others"
     ),
     "shift between the splits": (
         "test examples cost {apart:.2f} ± {se:.2f} nats {more} than validation "
@@ -97,6 +97,7 @@ FIXES = {
     "usual": "set the recipe's {changes}",
     "row_of_training": "correct that row or leave it out, and train again",
     "row_of_test": "correct that row or leave it out, and evaluate again",
+    "rows_of_test": "correct those rows or leave them out, and evaluate again",
     "drop_duplicates": "set data.duplicates=drop, which leaves them out of training",
     "new_split": (
         "split the rows again at random, as happens where no valid= and test= are "
@@ -132,7 +133,10 @@ FIXES = {
     "raise_beta": "raise objective.beta, which is {beta:g}, to 1",
     "learned_prior": "set prior=learned",
     "fit_prior": "fit a prior to the codes: tightbound fit-prior RUN {prior}",
-    "longer": "train for longer, so that codes and prior meet: train.steps was {steps}",
+    "longer": (
+        "train for longer, which brings the codes closer to the prior: train.steps was "
+        "{steps}"
+    ),
 }
 ELBOS = ("elbo", "stl")  # objectives that fit q(z|x) to p(z|x)
 WEIGHED = ("elbo", "msssim")  # objectives whose beta is the weight of the rate
@@ -301,10 +305,22 @@ def test_outlier(run: Run, measured: Measurements) -> list[Verdict]:
     rows = [r for r in measured.row_outliers if r.column or by_bound]
     if not rows:
         return []
-    first = dataclasses.asdict(rows[0])
-    names = ", ".join(outlier.row for outlier in rows)
-    values = {**first, "row": names, "count": len(rows)}
-    return [Verdict("outlier in the test data", "row_of_test", values)]
+    term = "bound" if run.has_bound else "-distortion"
+    values = {
+        "rows": [{"row": r.row, "column": r.column, "bound": r.bound} for r in rows],
+        "named": "; ".join(_words_of_row(r, term) for r in rows),
+        "term": term,
+        "mean": rows[0].mean,
+        "without": rows[0].without,
+    }
+    fix = "row_of_test" if len(rows) == 1 else "rows_of_test"
+    return [Verdict("outlier in the test data", fix, values)]
+
+
+def _words_of_row(row: RowOutlier, term: str) -> str:
+    """One test row with its bound, and the column in which it is far from the others."""
+    far = f", far from the median of column {row.column}," if row.column else ""
+    return f"row {row.row}{far} has a {term} of {row.bound:,.1f} nats"
 
 
 def repeated_rows(run: Run, measured: Measurements) -> list[Verdict]:
@@ -450,7 +466,11 @@ def undertrained(run: Run, measured: Measurements) -> list[Verdict]:
         over = f"validation still gained {gain} nats in the last fifth of training"
     elif p.steps >= SHORT:
         gain = f"{p.gained:.2f} ± {p.error:.2f}"
-        over = f"validation lies {gain} nats above the training on the way to it"
+        over = (
+            f"there was one validation; it is {gain} nats above the mean "
+            f"{'bound' if run.has_bound else '-distortion'} of the training steps "
+            "before it"
+        )
     values = {
         "gained": p.gained,
         "error": p.error,

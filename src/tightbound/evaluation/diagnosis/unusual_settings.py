@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tightbound.config import TrainSettings
+from tightbound.evaluation.diagnosis.progress import was_solved
 from tightbound.models.build import resolve
 from tightbound.models.recipes import RECIPES, Recipe
 from tightbound.runs.run import Run
@@ -63,14 +64,20 @@ def unusual_settings(run: Run) -> list[Unusual]:
 
     Compared are the learning rate, weight decay, batch, clipping, those of single
     parameter groups, the weights of the objective, the number of features, and a
-    likelihood of a fixed scale. The farthest comes first.
+    likelihood of a fixed scale; those of training not where the model was solved in closed
+    form, on which they have no effect. The farthest comes first.
     """
     recipe = run.config.recipe
     base = RECIPES.get(recipe.name, Recipe())
     usual = TrainSettings(**base.train)
+    training: list[Unusual] = []
+    if not was_solved(run):
+        training = [
+            *_of_training(run.config.train, usual),
+            *_of_groups(run.config.train, usual),
+        ]
     settings = [
-        *_of_training(run.config.train, usual),
-        *_of_groups(run.config.train, usual),
+        *training,
         *_of_objective(recipe, base),
         *_of_likelihood(recipe, base),
         *_of_latents(run, base),

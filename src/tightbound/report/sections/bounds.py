@@ -60,6 +60,8 @@ def _levels(evaluation: Tree) -> list[_Level]:
         above = method.get("above_importance")
         if above is None:
             continue
+        if above.get("se") is None and method["n"] < evaluation["n"]:
+            continue  # a single example
         value = float(log_px) + float(above["mean"])
         half = 1.96 * float(above.get("se") or 0.0)
         if method.get("kind") == "exact":

@@ -72,21 +72,6 @@ def example_name(text: Text, data: DataSample, row: int) -> str:
     return text("walkthrough.unnamed", row=number_of)
 
 
-def closest_terms(evaluation: Tree) -> Tree:
-    """The terms of log p(x) with log p(x) and the gap by the closest method."""
-    best = evaluation.get("headline")
-    if not best:
-        return dict(evaluation["terms"])
-    return {**evaluation["terms"], "log_px": best["log_px"], "gap": best["gap"]}
-
-
-def one_sided(evaluation: Tree) -> bool:
-    """True where log p(x) is a lower bound whose error is not known for some examples."""
-    importance = (evaluation.get("methods") or {}).get("importance") or {}
-    share = (importance.get("pareto_k") or {}).get("above_0.7")
-    return bool(share) and not evaluation.get("headline")
-
-
 def measured(values: Tree, name: str) -> tuple[float, float] | None:
     """Mean and standard error of a term, or None where the model has no such term."""
     value = values.get(name)

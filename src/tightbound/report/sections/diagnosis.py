@@ -77,9 +77,28 @@ def _verdicts(tree: Tree, text: Text) -> list[tuple[str, str, str]]:
         heading = text(f"verdict.{name}")
         if name == "not_trained_enough" and not values["early"]:
             name += "_short"
+        if name == "outlier_in_the_test_data":
+            values["named"] = _outlying_rows(values, text)
         explanation = text(f"verdict.{name}_says", **values)
         items.append((heading, explanation, text(f"fix.{verdict['fix']}", **values)))
     return items
+
+
+def _outlying_rows(values: Tree, text: Text) -> str:
+    """A sentence on each test row; a file of an earlier version has one for all."""
+    point = values.get("term", "bound") != "bound"
+    term = text("verdict.outlier_term_point" if point else "verdict.outlier_term")
+    sentences = []
+    for row in values.get("rows") or [values]:
+        shown = {
+            "row": row["row"],
+            "bound": row["bound"],
+            "column": row.get("column") or "",
+            "term": term,
+        }
+        key = "outlier_row_column" if shown["column"] else "outlier_row"
+        sentences.append(text(f"verdict.{key}", **shown))
+    return " ".join(sentences)
 
 
 def _measurements(tree: Tree, text: Text) -> list[Term]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from tightbound.evaluation.saved import closest_terms, one_sided
 from tightbound.report.content.gather import Group, RunResult
 from tightbound.report.figures import plots
 from tightbound.report.figures.plots import Span
@@ -21,10 +22,8 @@ from tightbound.report.sections.common import (
     Results,
     Tree,
     by_code,
-    closest_terms,
     heads,
     measured,
-    one_sided,
     panels,
 )
 
@@ -105,14 +104,21 @@ def _how_known(result: RunResult, text: Text) -> list[str]:
     values = {
         "method": best["method"],
         "n": f"{best['n']:,}",
+        "of": f"{result.evaluation['n']:,}",
         "above": f"{best['above']['mean']:.2f}",
     }
-    if best["exact"]:
-        return [text("headline.exact", **values)]
-    if best.get("bdmc_gap") is None:
-        return [text("headline.annealed", **values)]
-    limit = f"{max(best['bdmc_gap'], 0.0):.2f}"
-    return [text("headline.bracketed", **values, limit=limit)]
+    key = _method_key(result.evaluation)
+    if "annealed" in key and best.get("bdmc_gap") is not None:
+        key = key.replace("annealed", "bracketed")
+        values["limit"] = f"{max(best['bdmc_gap'], 0.0):.2f}"
+    return [text(f"headline.{key}", **values)]
+
+
+def _method_key(evaluation: Tree) -> str:
+    """How the closest log p(x) is known: exact or annealed, and on all examples or not."""
+    best = evaluation["headline"]
+    key = "exact" if best["exact"] or best.get("kind") == "exact" else "annealed"
+    return f"from_{key}" if best["n"] < evaluation["n"] else key
 
 
 def terms(results: Results, text: Text) -> Section:
@@ -193,6 +199,8 @@ def _table(result: RunResult, text: Text) -> list[Term]:
         "k": f"{result.evaluation.get('k') or 0:,}",
         "ess": number(effective[0], ",.1f") if effective else "",
         "method": best.get("method", ""),
+        "n": f"{best.get('n') or 0:,}",
+        "of": f"{result.evaluation.get('n') or 0:,}",
     }
     lower = dict.fromkeys(COLOURS, "")
     if one_sided(result.evaluation):
@@ -214,7 +222,7 @@ def _explanations(
     keys["distortion"] = by_code(result, keys["distortion"])
     best = result.evaluation.get("headline")
     if best:
-        suffix = "_exact" if best["exact"] else "_annealed"
+        suffix = f"_{_method_key(result.evaluation)}"
         keys["log_px"] += suffix
         keys["gap"] += suffix
     elif effective and effective[0] < FEW:
@@ -234,4 +242,6 @@ def _bits(result: RunResult, text: Text) -> Term | None:
     explanation = text("terms.bits_says", dims=f"{result.run.spec.dims:,}")
     mean = number(bits[0], ".3f")
     se = number(bits[1], ".3f")
-    return Term("", text("terms.bits"), mean, se, "ink", explanation)
+    by_log_px = measured(shared, "log_px") is not None
+    bound = "≤ " if by_log_px and one_sided(result.evaluation) else ""
+    return Term("", text("terms.bits"), bound + mean, se, "ink", explanation)
