@@ -6,7 +6,7 @@ import importlib.util
 import json
 import logging
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, MutableMapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -133,22 +133,31 @@ class Value(Protocol):
     """A named tensor of a graph of onnx_ir."""
 
     name: str | None
-    metadata_props: dict[str, str]
+
+    @property
+    def metadata_props(self) -> MutableMapping[str, str]: ...
 
 
 class Node(Protocol):
     """An operator of a graph of onnx_ir."""
 
-    outputs: Sequence[Value]
-    metadata_props: dict[str, str]
     doc_string: str | None
+
+    @property
+    def outputs(self) -> Sequence[Value]: ...
+
+    @property
+    def metadata_props(self) -> MutableMapping[str, str]: ...
 
 
 class Nodes(Protocol):
     """A graph of onnx_ir."""
 
-    outputs: Sequence[Value]
-    metadata_props: dict[str, str]
+    @property
+    def outputs(self) -> Sequence[Value]: ...
+
+    @property
+    def metadata_props(self) -> MutableMapping[str, str]: ...
 
     def __iter__(self) -> Iterator[Node]: ...
 
