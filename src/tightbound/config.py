@@ -557,16 +557,27 @@ def to_toml(config: Config) -> str:
     return tomli_w.dumps(_without_nulls(config.model_dump(mode="json")))
 
 
-# What may differ from the settings that weights were written with: where things are.
-_MAY_MOVE = (("device",), ("data", "source"), ("data", "memory"), ("data", "skip_bad"))
+# What may differ from the settings that weights or a state were written with: where things
+# are, and how often a state is saved.
+_MAY_MOVE = (
+    ("device",),
+    ("data", "source"),
+    ("data", "memory"),
+    ("data", "skip_bad"),
+    ("train", "save_seconds"),
+)
 
 
-def changed_key(config: Config, text: str) -> tuple[str, str, str] | None:
+def changed_key(
+    config: Config, text: str, *, training: bool
+) -> tuple[str, str, str] | None:
     """The first key whose value is not that of older settings, with both values.
 
     Args:
         config: The settings as they are.
         text: The older settings as TOML, of `to_toml`.
+        training: Whether the settings of training are compared, too. A state depends on
+            them; what finished weights mean does not.
 
     Returns:
         The key, its value and its older value as TOML; None where all are equal.
@@ -578,7 +589,9 @@ def changed_key(config: Config, text: str) -> tuple[str, str, str] | None:
     before = _flat(older)
     for key in sorted({*now, *before}):
         old = before.get(key)
-        if key not in _MAY_MOVE and now.get(key) != old:
+        if key in _MAY_MOVE or (key[0] == "train" and not training):
+            continue
+        if now.get(key) != old:
             return ".".join(key), _shown(now.get(key)), _shown(old)
     return None
 

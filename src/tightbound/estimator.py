@@ -286,8 +286,18 @@ def _is_frame(X: object) -> bool:
 
 def _is_mixed(X: DataFrame) -> bool:
     """True for a DataFrame with columns of texts, categories or truth values."""
-    kinds = ("bool", "boolean", "object", "category", "string", "str")
-    return any(str(kind) in kinds for kind in X.dtypes)
+    return not all(_is_number_or_time(kind) for kind in X.dtypes)
+
+
+def _is_number_or_time(kind: object) -> bool:
+    """True for a type of pandas that holds numbers, times or time spans."""
+    from pandas import PeriodDtype
+    from pandas.api import types
+
+    if types.is_bool_dtype(kind):
+        return False
+    is_time = types.is_datetime64_any_dtype(kind) or types.is_timedelta64_dtype(kind)
+    return is_time or types.is_numeric_dtype(kind) or isinstance(kind, PeriodDtype)
 
 
 def _float_type(X: DataFrame | Array) -> np.dtype:

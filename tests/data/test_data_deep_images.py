@@ -257,10 +257,33 @@ def test_columns_and_streams_of_images() -> None:
     bright = stored(Image.fromarray(greys(high=5000)), "PNG")
     with pytest.raises(TightboundError, match="reach 5,000, above the white level"):
         stream([bright], [7])
+    given, notices = items(S(white_level=3000), 5)
+    assert "grey values above data.white_level=3000 are read as 255" in notices[-1]
+    rows, _ = given([bright], [4])
+    expected = np.minimum(np.floor(greys(high=5000) * (255 / 3000) + 0.5), 255)
+    assert np.array_equal(rows[0, 0].numpy(), expected)
+    assert (expected == 255).any()
     kept, _ = items(S(bits=16), None)
     rows, _ = kept(files, range(4))
     assert rows.dtype == torch.int32
     assert np.array_equal(rows[1, 0].numpy(), greys(1))
+
+
+def test_brighter_images_are_read_alike_from_a_folder_and_from_parquet(
+    tmp_path: Path,
+) -> None:
+    pa = pytest.importorskip("pyarrow")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    data = td.load(folder(tmp_path / "a"))
+    new = folder(tmp_path / "b", high=5000, end="png")
+    files = [file.read_bytes() for file in sorted(new.iterdir())]
+    parquet.write_table(pa.table({"image": files}), path := tmp_path / "b.parquet")
+    one = td.read(new, data.spec, data.settings)
+    two = td.read(path, data.spec, data.settings)
+    assert np.array_equal(rows_of(one), rows_of(two))
+    assert rows_of(one).max() == 255
+    for split in (one, two):
+        assert any("read as 255" in notice for notice in split.notices)
 
 
 def test_arrays_of_16_bits_keep_their_levels() -> None:

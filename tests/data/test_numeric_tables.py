@@ -123,6 +123,35 @@ def test_what_has_no_names_is_taken_by_place(run: Run, tmp_path: Path) -> None:
     assert not plain.spec.fields, "an array stays an array"
 
 
+def test_numbered_columns_are_taken_by_place_only_from_0_up() -> None:
+    table = pd.DataFrame(numbers().to_numpy())
+    data = data_room.load(table)
+    rows = torch.arange(9)
+
+    def read(new: Any) -> np.ndarray:
+        return data_room.read(new, data.spec, data.settings).raw(rows).numpy()
+
+    few = table[:9]
+    assert np.array_equal(read(few), few)
+    assert np.array_equal(read(few[[2, 0, 3, 1]]), few)
+    assert np.array_equal(read(few.set_axis(list("abcd"), axis=1)), few)
+    for new in ([0, 1, 3, 4], ["a", "1", "2", "3"], [1, 2, 3, 4]):
+        with pytest.raises(TightboundError, match=r"has no column '[02]'"):
+            read(few.set_axis(new, axis=1))
+
+
+def test_numbered_columns_on_the_disk_are_taken_by_place_only_where_all_are(
+    tmp_path: Path,
+) -> None:
+    pytest.importorskip("pyarrow")
+    table = numbers(60_000)
+    path = tmp_path / "t.parquet"
+    table.set_axis(list("0123"), axis=1).to_parquet(path)
+    data = data_room.load(table[["a", "b", "c"]])
+    with pytest.raises(TightboundError, match="has no column 'a', nor 'b', 'c'"):
+        data_room.read(path, data.spec, DataSettings(memory=1))
+
+
 def test_separate_splits_are_put_in_order() -> None:
     table = numbers()
     turned = table[["d", "b", "a", "c"]]
@@ -154,6 +183,36 @@ def test_parquet_that_stays_on_the_disk_is_matched_by_name(tmp_path: Path) -> No
     )
     assert a.table is None and torch.equal(a.batch(rows), b.batch(rows))
     assert np.allclose(a.batch(rows), table.iloc[rows.numpy()], rtol=1e-6)
+
+
+def test_parquet_of_numbers_keeps_its_types_names_and_digits(tmp_path: Path) -> None:
+    pytest.importorskip("pyarrow")
+    path = tmp_path / "t.parquet"
+    whole = 2**53 + 1 + np.arange(20, dtype=np.int64)
+    single = np.linspace(0, 1, 20, dtype=np.float32)
+    frame = pd.DataFrame({"whole": whole, "single": single, "y2": single * 2.0})
+    frame.to_parquet(path, row_group_size=7)
+    data = data_room.load(path)
+    assert [f.type for f in data.spec.fields] == ["int64", "float32", "float32"]
+    found = data_room.read(path, data.spec, data.settings).table
+    assert all(found.columns[name].dtype == frame[name].dtype for name in frame)
+    assert found.columns["whole"].tolist() == whole.tolist()
+    rows = data_room.read(path, data.spec, data.settings).raw(torch.arange(20))
+    assert np.array_equal(rows, frame.to_numpy(dtype=np.float64))
+
+
+def test_parquet_of_one_column_is_matched_by_name(tmp_path: Path) -> None:
+    pytest.importorskip("pyarrow")
+    frame = numbers(20)[["a"]]
+    frame.to_parquet(tmp_path / "a.parquet")
+    frame.rename(columns={"a": "b"}).to_parquet(tmp_path / "b.parquet")
+    data = data_room.load(tmp_path / "a.parquet")
+    assert [f.name for f in data.spec.fields] == ["a"]
+    with pytest.raises(TightboundError, match="has no column 'a'"):
+        data_room.read(tmp_path / "b.parquet", data.spec, data.settings)
+    lists = pd.DataFrame({"a": [[float(value)] for value in range(20)]})
+    lists.to_parquet(tmp_path / "c.parquet")
+    assert not data_room.load(tmp_path / "c.parquet").spec.fields
 
 
 def test_the_index_of_a_parquet_file_is_no_column(tmp_path: Path) -> None:
@@ -249,6 +308,53 @@ def test_categories_that_are_numbers_are_categories(tmp_path: Path) -> None:
     assert set(made["k"]) <= {10, 20, 30}
 
 
+def arrow_types() -> pd.DataFrame:
+    """Columns of Arrow types, with gaps, beside a column of float64."""
+    pa = pytest.importorskip("pyarrow")
+    n = 40
+    whole = (2**53 + 1 + 2 * np.arange(n)).tolist()
+    columns = {
+        "n": pa.array([None, *whole[1:]], pa.int64()),
+        "x": pa.array([None, *np.linspace(0, 1, n)[1:]], pa.float64()),
+        "b": pa.array([None, *(np.arange(1, n) % 2 == 0)], pa.bool_()),
+        "s": pa.array([None, *np.array(["u", "v"])[np.arange(1, n) % 2]], pa.string()),
+        "d": pa.array(["k", "m", "m", "k"] * 10).dictionary_encode(),
+        "t": pa.array(pd.date_range("2020-01-01", periods=n, freq="h")),
+    }
+    frame = pd.DataFrame({"r": np.random.default_rng(0).normal(size=n)})
+    for name, cells in columns.items():
+        frame[name] = pd.Series(pd.array(cells, dtype=pd.ArrowDtype(cells.type)))
+    return frame
+
+
+def test_columns_of_arrow_types_are_read_as_those_of_pandas() -> None:
+    frame = arrow_types()
+    data = data_room.load(frame, DataSettings(allow_missing=True))
+    kinds = {f.name: (f.kind, f.type) for f in data.spec.fields}
+    assert kinds == {
+        "r": ("real", "float64"),
+        "n": ("real", "Int64"),
+        "x": ("real", "float64"),
+        "b": ("binary", "boolean"),
+        "s": ("binary", "string"),
+        "d": ("binary", "category"),
+        "t": ("real", str(frame["t"].to_numpy().dtype)),
+    }
+    split = data_room.read(frame, data.spec, data.settings)
+    raw = split.raw(torch.arange(40))
+    kept = data_room.filled_frame(raw, data.spec.fields, split.table)
+    for name in ("n", "x", "b", "s", "d", "t"):
+        assert kept[name].isna().equals(frame[name].isna())
+        assert kept[name].dropna().tolist() == frame[name].dropna().tolist()
+    whole = frame.dropna().reset_index(drop=True)
+    columns = ["r", "s", "b", "d"]
+    plain = whole[columns].astype({"s": "string", "b": "boolean", "d": "category"})
+    values = {"recipe.size": "s", "validate_n": 4, "validate_k": 2}
+    made = VAEEstimator(latent=2, steps=2, random_state=0, settings=values)
+    features = made.fit(whole[columns]).transform(whole[columns])
+    assert np.array_equal(features, made.transform(plain))
+
+
 # ---- numbers between the data and the output
 
 
@@ -269,6 +375,27 @@ def test_observed_cells_are_copied_from_the_input(tmp_path: Path) -> None:
     rest = table.isna()["when"]
     assert found.x["when"][rest].between("2020-12-01", "2021-03-01").all()
     assert (found.sd["when"][rest] > 3600).all(), "a spread, in seconds, without offset"
+
+
+@pytest.mark.parametrize("dtype", ["Int64", "UInt64"])
+def test_whole_numbers_with_gaps_keep_all_digits(dtype: str) -> None:
+    whole = 2**53 + 1 + 2 * np.arange(40)
+    cells = pd.array(whole, dtype=dtype)
+    cells[::4] = pd.NA
+    table = numbers(40).assign(n=cells)
+    settings = DataSettings(allow_missing=True)
+    data = data_room.load(table, settings)
+    split = data_room.read(table, data.spec, data.settings)
+    raw = split.raw(torch.arange(40)).double()
+    kept = data_room.filled_frame(raw, data.spec.fields, split.table)
+    assert kept.equals(table), "gaps that stay"
+    filled = data_room.filled_frame(raw.nan_to_num(7.0), data.spec.fields, split.table)
+    expected = np.where(np.arange(40) % 4 == 0, 7, whole)
+    assert filled["n"].dtype == table["n"].dtype
+    assert filled["n"].tolist() == expected.tolist()
+    part = split.select(torch.tensor([9, 4]))
+    few = data_room.filled_frame(raw[[9, 4]], data.spec.fields, part.table)
+    assert few["n"].tolist() == [int(whole[9]), pd.NA]
 
 
 def test_observed_cells_of_an_array_are_copied_from_it(tmp_path: Path) -> None:
@@ -436,6 +563,25 @@ def test_what_is_no_condition_is_one_sentence() -> None:
             DataSettings(condition="region"),
             test=table.assign(region="east"),
         )
+
+
+@pytest.mark.parametrize("kind", ["frame", "array"])
+def test_conditions_far_from_0_keep_their_differences(kind: str) -> None:
+    when = START + np.arange(40)
+    source: Any = numbers(40).assign(when=when)
+    condition = "when"
+    if kind == "array":
+        source = (numbers(40).to_numpy(), np.stack([when, when % 7 + 0.5], 1))
+        condition = "labels"
+    data = data_room.load(source, DataSettings(condition=condition))
+    raw = data.train.c
+    assert set(raw[:, 0].tolist()) <= set(when.tolist())
+    c = data.train.examples(torch.arange(len(data.train))).c
+    assert c.dtype == torch.float32
+    expected = (raw - raw.mean(0)) / raw.std(0)
+    assert torch.allclose(c.double(), expected, rtol=0, atol=1e-6)
+    again = data.spec.condition.read(raw[3].tolist(), 1)
+    assert torch.equal(again[0], c[3])
 
 
 # ---- the estimator

@@ -239,6 +239,22 @@ def test_a_table_goes_in_by_numbers_and_codes(tmp_path: Path) -> None:
     assert about["units"]["columns"] == [field.name for field in run.spec.fields]
 
 
+def test_numbers_far_from_0_go_in_as_float64(tmp_path: Path) -> None:
+    """float32 has steps of 128 at 1.7e9; the graph subtracts the offset before the cast."""
+    rows = np.random.default_rng(0).normal(size=(64, 3))
+    rows[:, 0] = 1.7e9 + 60 * rows[:, 0]
+    run = tiny_run(tmp_path / "run", "vae", rows)
+    folder = tb.export(run).folder
+    about = json.loads((folder / "export.json").read_text())
+    assert about["units"]["offset"][0] == run.spec.offset[0] > 1e9
+    z = run.encode(rows[:7])
+    assert float(z.std(0).min()) > 0
+    near(computed(folder, "encoder", x=rows[:7])["codes"], z)
+    decoded = computed(folder, "decoder", z=z.numpy())["mean"]
+    off = decoded - run.decode(z).double().numpy()
+    assert np.abs(off[:, 0]).max() < 0.1
+
+
 def test_signals_keep_the_order_of_their_axes(tmp_path: Path) -> None:
     signals = np.random.default_rng(0).normal(size=(64, 12, 2)).astype(np.float32)
     run = tiny_run(tmp_path / "run", "vae", signals, **{"data.kind": "signal"})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import io
 import os
 import socket
 import struct
@@ -13,9 +14,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 import tightbound as tb
 from tightbound import data
+from tightbound.cli.outputs import codes
 from tightbound.config import configure
 from tightbound.data.settings import DataSettings
 from tightbound.models.recipes import Recipe
@@ -151,6 +154,47 @@ def test_what_is_no_file_is_refused_at_once(
             refused(load(Path(name)), f"{name} is a (named pipe|device|socket)")
     refused(load(Path("/dev/zero")), "is a device")
     refused(lambda: configure("digits", file="pipe.csv"), "named pipe")
+
+
+@pytest.mark.parametrize("link", [False, True])
+def test_what_is_no_file_in_a_folder_of_images(tmp_path: Path, link: bool) -> None:
+    folder = tmp_path / "images"
+    folder.mkdir()
+    grey = np.random.default_rng(0).integers(0, 256, (4, 8, 8), dtype=np.uint8)
+    for i, pixels in enumerate(grey):
+        Image.fromarray(pixels).save(folder / f"{i}.png")
+    kind = "a device" if link else "a named pipe"
+    if link:
+        (folder / "9.png").symlink_to("/dev/zero")
+    else:
+        os.mkfifo(folder / "9.png")
+    refused(load(folder), f"9.png cannot be read as an image: it is {kind}, not a file")
+    left = data.load(str(folder), DataSettings(skip_bad=True, valid=1, test=1))
+    assert any(f"9.png (it is {kind}" in notice for notice in left.notices)
+    parts = (left.train, left.valid, left.test)
+    assert sum(len(part) for part in parts) == 4
+    refused(load(folder / "9.png"), f"9.png is {kind}")
+
+
+def test_latents_are_read_from_files_of_bounded_size(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "z.npy")
+    refused(lambda: codes(tmp_path / "z.npy"), "z.npy is a named pipe")
+    (tmp_path / "zero.npz").symlink_to("/dev/zero")
+    refused(lambda: codes(tmp_path / "zero.npz"), "zero.npz is a device")
+    path = tmp_path / "z.npz"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("z.npy", _npy((3 * 10**9,)))
+    refused(lambda: codes(path), "array 'z' is shorter than its header says")
+    np.savez(path, z=X)
+    assert np.array_equal(codes(path), X)
+
+
+def _npy(shape: tuple[int, ...]) -> bytes:
+    """The header of an array of bytes, without its content."""
+    file = io.BytesIO()
+    header = {"descr": "|u1", "fortran_order": False, "shape": shape}
+    np.lib.format.write_array_header_1_0(file, header)
+    return file.getvalue()
 
 
 @pytest.mark.parametrize(

@@ -109,7 +109,14 @@ def test_a_solved_run_resumes_evaluates_and_has_a_report(tmp_path: Path) -> None
         "digits", "ppca", out=out, display="none", report=False, settings=settings
     )
     weights = {name: value.clone() for name, value in run.model.state_dict().items()}
-    again = tb.train("digits", "ppca", out=out, display="none", resume=True)
+    again = tb.train(
+        "digits",
+        "ppca",
+        out=out,
+        display="none",
+        resume=True,
+        settings=settings | {"train.steps": 300},
+    )
     for name, value in again.model.state_dict().items():
         assert torch.equal(value, weights[name])
     verdicts = tb.evaluate(again, k=50).diagnosis.verdicts
@@ -134,8 +141,10 @@ def test_other_parts_than_the_recipes_are_trained_by_steps(
     assert run.config.train.steps == 3
 
 
-def test_as_many_features_as_columns_leave_no_noise_to_estimate(tmp_path: Path) -> None:
-    """The covariance is then that of the data, and the noise the least that the model has."""
+def test_as_many_features_as_columns_give_the_covariance_of_the_data(
+    tmp_path: Path,
+) -> None:
+    """Columns of W beyond D - 1 are 0; the noise is the least eigenvalue, and q is exact."""
     rng = np.random.default_rng(1)
     rows = rng.normal(size=(300, 3)) @ rng.normal(size=(3, 3))
     config = configure("rows", "ppca", values={"latent": 4})
@@ -145,4 +154,16 @@ def test_as_many_features_as_columns_leave_no_noise_to_estimate(tmp_path: Path) 
     cov = np.cov(train.T, bias=True)
     exact = stats.multivariate_normal(train.mean(0), cov).logpdf(x.double().numpy())
     drawn = tb.score(run, x, 100, 0)["log_px"].numpy()
-    assert np.abs(drawn - exact).max() < 0.1
+    assert np.abs(drawn - exact).max() < 0.002
+    assert float(run.model(x, k=50).log_w.std(0).max()) < 0.002
+
+
+def test_examples_that_the_latents_can_hold_in_full_are_trained_by_steps(
+    tmp_path: Path,
+) -> None:
+    """Of 16 examples in 40 dimensions, 16 features leave no variance for the noise."""
+    rows = np.random.default_rng(0).normal(size=(20, 40))
+    values = {"latent": 16, "train.steps": 5, "data.domain": "real"}
+    run = fit(configure("rows", "ppca", values=values), rows, tmp_path / "r", Quiet())
+    assert run.config.train.steps == 5
+    assert run.history()[-1]["valid"]["elbo"] > -200

@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from tightbound import api
+from tightbound import config as settings
 from tightbound.config import configure
 from tightbound.evaluation import evaluate
 from tightbound.runs.run import Run, load
@@ -219,6 +220,29 @@ def test_mixed_weights_and_config_are_told_apart(whole: Path, tmp_path: Path) ->
     (mixed / "config.toml").write_text(text.replace("latent = 2", "latent = 5"))
     with pytest.raises(TightboundError, match=r"latent = 5, but .* written with 2"):
         load(mixed)
+
+
+def test_how_often_a_state_is_saved_may_change(whole: Path, tmp_path: Path) -> None:
+    """Weights do not depend on the settings of training, a state on all but that one."""
+    changed = tmp_path / "changed"
+    shutil.copytree(whole, changed)
+    run = load(whole)
+    config = run.config
+    for update in ({"save_seconds": 77.0}, {"patience": 77}):
+        train = config.train.model_copy(update=update)
+        settings.write(
+            changed / "config.toml", config.model_copy(update={"train": train})
+        )
+        assert load(changed).fingerprint == run.fingerprint
+    text = settings.to_text(config)
+    saved_less = config.train.model_copy(update={"save_seconds": 77.0})
+    saved_less_config = config.model_copy(update={"train": saved_less})
+    assert settings.changed_key(saved_less_config, text, training=True) is None
+    patient = config.train.model_copy(update={"patience": 77})
+    patient_config = config.model_copy(update={"train": patient})
+    key = settings.changed_key(patient_config, text, training=True)
+    assert key is not None
+    assert key[0] == "train.patience"
 
 
 def test_saved_and_loaded_runs_are_the_same(whole: Path, tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from tightbound import api, cli
 from tightbound.runtime.signals import ENDING, Ended, collected, raised
 from tightbound.training.console import Quiet
 
+AFTER_FIRST = {signal.SIGTERM: signal.SIG_DFL, signal.SIGHUP: signal.SIG_IGN}
 QUICK = {**SMALL, "steps": 6}
 TRAINING = {**SMALL, "steps": 20, "validate_every": 10, "save_seconds": 1000}
 
@@ -38,7 +39,7 @@ def test_a_signal_is_raised_once_and_the_second_one_ends_the_process(
             signal.raise_signal(number)
         finally:
             default = signal.getsignal(number)
-    assert ended.value.number == number and default is signal.SIG_DFL
+    assert ended.value.number == number and default is AFTER_FIRST[number]
 
 
 @pytest.mark.parametrize("number", ENDING)
@@ -61,7 +62,15 @@ def test_collected_signals_wait_for_the_step_and_a_second_one_does_not(
         signal.raise_signal(first)
         assert received == [first]
         assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
-        assert all(signal.getsignal(number) is signal.SIG_DFL for number in ENDING)
+        for number in ENDING:
+            assert signal.getsignal(number) is AFTER_FIRST[number]
+
+
+def test_a_terminal_that_closes_may_send_its_signal_twice() -> None:
+    with raised(), collected() as received:
+        signal.raise_signal(signal.SIGHUP)
+        signal.raise_signal(signal.SIGHUP)
+    assert received == [signal.SIGHUP]
 
 
 class Sends(Quiet):

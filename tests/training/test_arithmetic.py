@@ -33,11 +33,14 @@ def resumed(folder: Path) -> list[str]:
 
 
 def edit(folder: Path, **changes: str | int) -> None:
-    """Let the newest state say that it was computed elsewhere."""
+    """Let the newest state say that it was computed elsewhere; without changes, nothing."""
     loaded = StateStore(folder / "state").load()
     assert loaded is not None
     state, _ = loaded
-    state["arithmetic"] |= changes
+    if changes:
+        state["arithmetic"] |= changes
+    else:
+        del state["arithmetic"]
     buffer = io.BytesIO()
     torch.save(state, buffer)
     content = buffer.getvalue()
@@ -72,3 +75,10 @@ def test_each_fact_is_compared() -> None:
     for name, value in facts.items():
         words = differences({**facts, name: "other"}, facts)
         assert words == f"{name} {value} instead of other"
+
+
+def test_a_state_of_before_the_record_is_resumed(tmp_path: Path) -> None:
+    run = trained(tmp_path / "run", "vae", steps=6)
+    assert run.folder is not None
+    edit(run.folder)
+    assert resumed(run.folder) == []

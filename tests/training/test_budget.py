@@ -8,13 +8,14 @@ from typing import Any
 import pytest
 from support.small import SMALL
 
+import tightbound as tb
 from tightbound.config import configure
 from tightbound.runs.folder import RunFolder
 from tightbound.runtime.time_budget import TimeBudget, limited
 from tightbound.training import budget
 from tightbound.training.budget import Timing
 from tightbound.training.console import Quiet
-from tightbound.training.run_training import fit
+from tightbound.training.run_training import Plan, fit
 
 
 class Timed:
@@ -141,3 +142,31 @@ def test_training_alone_has_its_own_budget(tmp_path: Path) -> None:
     run = fit(config, "digits", tmp_path / "run", Quiet())
     assert run.config.train.budget == 3.0
     assert run.history()[-1]["time"] < 60
+
+
+@pytest.mark.parametrize(("total", "seconds"), [(100.0, 5.0), (3.0, 3.0)])
+def test_training_ends_by_the_smaller_of_both_budgets(
+    total: float, seconds: float
+) -> None:
+    config = configure("digits", "vae", values={"train.budget": 5.0})
+    with limited(TimeBudget(total, clock=lambda: 0.0)):
+        budget = Plan(config, []).stops_after()
+    assert budget is not None
+    assert budget.seconds == seconds
+
+
+def test_the_budget_of_training_stays_in_the_settings(tmp_path: Path) -> None:
+    """So the same command with --resume is not refused."""
+    settings = {**SMALL, "train.budget": 0.5}
+    out = tmp_path / "run"
+    for resume in (False, True):
+        run = tb.train(
+            "digits",
+            out=out,
+            budget="200s",
+            settings=settings,
+            report=False,
+            display="none",
+            resume=resume,
+        )
+        assert run.config.train.budget == 0.5

@@ -20,6 +20,7 @@ from torch import Tensor
 from tightbound import data as data_room
 from tightbound.cli.options import Loading
 from tightbound.data import Ordered, Split
+from tightbound.data.formats.limits import check_npz
 from tightbound.report.figures.display_scale import DisplayScale
 from tightbound.report.figures.image_grid import strip
 from tightbound.runs import run as run_room
@@ -29,6 +30,7 @@ from tightbound.runtime.device import pick_device
 from tightbound.runtime.errors import TightboundError, at_least
 from tightbound.runtime.foreign_errors import first_line, is_refused_pickle
 from tightbound.runtime.launch_context import LaunchContext, join_launch
+from tightbound.runtime.reading import check_regular
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -136,12 +138,15 @@ def one(run: Run, data: str) -> Split:
 
 def codes(path: Path) -> Array:
     """Features (n, latent) from an .npy, or an .npz with `z`, `mean` or one array."""
+    check_regular(path)
     try:
         loaded = np.load(path, allow_pickle=False)
         if isinstance(loaded, np.ndarray):
             return np.asarray(loaded, dtype=np.float32)
         with loaded:
-            return np.asarray(loaded[_array_of_codes(path, loaded.files)], np.float32)
+            name = _array_of_codes(path, loaded.files)
+            check_npz(path, loaded.zip, [name], data_room.DataSettings())
+            return np.asarray(loaded[name], np.float32)
     except TightboundError:
         raise
     except FileNotFoundError:

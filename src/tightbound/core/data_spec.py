@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -94,7 +95,19 @@ class Column(BaseModel):
         return x[:, 0]
 
 
+# float32 has 24 binary digits; a mean of this many spreads leaves at least 12 of them
+FAR = 2.0**12
 CONDITIONS = 256  # rows of training conditions that are kept with a model
+
+
+def are_far(mean: Iterable[float], std: Iterable[float]) -> bool:
+    """True where float32 loses digits of numbers with these means and spreads.
+
+    Args:
+        mean: The mean of each column.
+        std: The standard deviation of each column.
+    """
+    return any(abs(m) > FAR * s for m, s in zip(mean, std, strict=True))
 
 
 class Condition(BaseModel):
@@ -118,15 +131,24 @@ class Condition(BaseModel):
         """Number of features of c."""
         return len(self.names)
 
+    @property
+    def is_far(self) -> bool:
+        """True for numbers far from 0 against their spread, as seconds since 1970."""
+        return are_far(self.mean, self.std)
+
     def encode(self, rows: Tensor) -> Tensor:
-        """Convert class numbers (n,) or raw numbers (n, width) to c, float32."""
+        """Convert class numbers (n,) or raw numbers (n, width) to c, float32.
+
+        Numbers far from 0 are standardised in float64, which keeps them apart.
+        """
         import torch
 
         if not self.mean:
             return torch.eye(self.width, device=rows.device)[rows.long()]
-        mean = torch.tensor(self.mean, device=rows.device)
-        std = torch.tensor(self.std, device=rows.device)
-        return (rows.float() - mean) / std
+        dtype = torch.float64 if self.is_far else torch.float32
+        mean = torch.tensor(self.mean, device=rows.device, dtype=dtype)
+        std = torch.tensor(self.std, device=rows.device, dtype=dtype)
+        return ((rows.to(dtype) - mean) / std).float()
 
     def read(self, value: Any, n: int) -> Tensor:
         """Convert a condition that a user gives to c (n, width).
@@ -169,8 +191,8 @@ class Condition(BaseModel):
 
         numbers = value.split(",") if isinstance(value, str) else value
         try:
-            rows = np.array(numbers, dtype=np.float32).reshape(-1, self.width)
-            if np.isfinite(rows).all():
+            rows = np.array(numbers, dtype=np.float64).reshape(-1, self.width)
+            if (np.abs(rows) <= np.finfo(np.float32).max).all():
                 return rows
         except (TypeError, ValueError):
             pass

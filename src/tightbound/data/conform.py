@@ -32,7 +32,6 @@ from tightbound.runtime.errors import TightboundError
 Change = Callable[[Tensor], Tensor]
 
 _OF_TRAINING = (
-    "fields",
     "kind",
     "layout",
     "domain",

@@ -32,6 +32,7 @@ from tightbound.data.source import (
     RawSource,
     RawSplit,
     as_tensor,
+    for_digest,
     is_numbers,
     is_sparse,
     read_labels,
@@ -195,14 +196,14 @@ def _examples_and_labels(source: object) -> tuple[object, object]:
 def _from_frame(frame: DataFrame, y: object, settings: DataSettings) -> RawSource:
     """A source over a DataFrame; labels may be one of its columns."""
     if y is not None:
-        return with_typed_texts(frame_source(frame, y, settings, None, []), settings)
+        source = frame_source(frame, y, settings, None, [])
+        return with_typed_texts(source, settings, is_frame=True)
     names = [str(name) for name in frame.columns]
     found = find_label(
         "the DataFrame", names, lambda i: frame.iloc[:, i].to_numpy(), settings
     )
-    source = with_typed_texts(
-        frame_source(frame, None, settings, found.number, list(found.notices)), settings
-    )
+    source = frame_source(frame, None, settings, found.number, list(found.notices))
+    source = with_typed_texts(source, settings, is_frame=True)
     return replace(source, resolved={**source.resolved, **found.resolved})
 
 
@@ -273,7 +274,7 @@ def from_arrays(
         "array",
         what,
         {"all": RawSplit(rows, labels, c=c)},
-        sha256_of(rows, labels) if c is None else sha256_of(rows, c),
+        sha256_of(rows, labels) if c is None else sha256_of(rows, for_digest(c)),
         levels=levels,
         label_names=names,
         notices=tuple(notices),

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tightbound.core.data_spec import Column
+from tightbound.core.data_spec import Column, are_far
 from tightbound.runtime.errors import TightboundError
 
 
@@ -225,6 +225,15 @@ def as_latents(z: object) -> Tensor:
     return rows
 
 
+# texts in files, in small letters, that stand for a missing value
+_GAP_TEXTS = ("", "na", "n/a", "nan", "null", "none", "?", "#n/a", "<na>", "nat")
+
+
+def is_gap_text(text: str) -> bool:
+    """True for a text of a file that stands for a missing value, as NA or ?."""
+    return text.strip().lower() in _GAP_TEXTS
+
+
 def is_gap(value: object) -> bool:
     """True for a missing value: None, NaN, pandas' NA or an empty text."""
     return (
@@ -341,24 +350,35 @@ def is_numbers(values: object) -> bool:
 
 
 def read_numbers(values: object, n: int, what: str) -> Tensor:
-    """Conditions (n, C) as float32.
+    """Conditions (n, C) as float64.
 
     Raises:
         TightboundError: where they are not one row of finite numbers per example.
     """
-    c = as_tensor(values, f"the condition of {what}", []).float()
+    c = as_tensor(values, f"the condition of {what}", []).double()
     c = c[:, None] if c.dim() == 1 else c
     if c.dim() != 2 or len(c) != n:
         raise TightboundError(
             f"{what} has {n} examples but conditions of shape "
             f"{tuple(c.shape)}: one row each is needed"
         )
-    if not (finite := torch.isfinite(c).all(1)).all():
+    if not (finite := torch.isfinite(c.float()).all(1)).all():
         raise TightboundError(
             f"the condition of {what} is not finite in row "
             f"{int((~finite).nonzero()[0])} (counting from 0): drop such rows"
         )
     return c
+
+
+def for_digest(c: Tensor) -> Tensor:
+    """Conditions as their sha256 takes them: float32 where that keeps their digits."""
+    if not c.is_floating_point():
+        return c
+    std, mean = torch.std_mean(c, 0, correction=0)
+    std = torch.where(std > 0, std, torch.ones_like(std))
+    if are_far(mean.tolist(), std.tolist()):
+        return c
+    return c.float()
 
 
 def join_labels(

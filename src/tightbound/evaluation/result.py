@@ -166,7 +166,7 @@ class Evaluation:
         folder = Path(folder)
         path = RunFolder(folder).evaluation_file
         # of two evaluations at once, the second is merged with the file of the first
-        with RunLock(folder, "evaluating", ".evaluation.", wait=True):
+        with RunLock(folder, "evaluating", "evaluation.", wait=True):
             tree = self.to_json()
             old, reason = self._comparable(folder)
             if old is not None:

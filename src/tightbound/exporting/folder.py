@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
 from tightbound.runtime.atomic_files import make_folder, sync_folder
 from tightbound.runtime.errors import TightboundError
+from tightbound.runtime.reading import read_json
 
 #: The file with the metadata; a folder with it is an export.
 ABOUT = "export.json"
@@ -40,10 +40,12 @@ def check_target(folder: Path, *, overwrite: bool) -> None:
 def is_export(folder: Path) -> bool:
     """Whether a folder was written by an export and holds nothing else."""
     try:
-        about = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
-        names = {ABOUT, *about["files"]}
-    except (OSError, ValueError, TypeError, KeyError):
+        files = read_json(folder / ABOUT).get("files")
+    except ValueError:
         return False
+    if not isinstance(files, Mapping | list):
+        return False
+    names = {ABOUT, *map(str, files)}
     return {path.name for path in folder.iterdir()} <= names
 
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from tightbound.core.data_spec import Column
+from tightbound.core.data_spec import Column, DataSpec
 from tightbound.distributions.random import seed_for
 from tightbound.models.vae import VAE
 
@@ -14,7 +14,10 @@ MISSING = 0.2  # share of values that are NaN, of data with missing values
 
 
 def raw_examples(model: VAE, n: int, seed: int) -> Tensor:
-    """n examples in raw units, drawn at random from the domain of the data, float32.
+    """n examples in raw units, drawn at random from the domain of the data.
+
+    They are float32; float64 where values are read less an offset, as seconds since 1970, of
+    which float32 would lose digits.
 
     Args:
         model: A model; its spec says what the data are.
@@ -33,11 +36,16 @@ def raw_examples(model: VAE, n: int, seed: int) -> Tensor:
         centre = model.get_buffer("centre").expand(shape)
         spread = model.get_buffer("spread").expand(shape)
         x = _drawn(spec.domain, spec.levels, centre, spread, generator)
-    raw = spec.to_raw(x).float().contiguous()
+    raw = spec.to_raw(x).to(raw_dtype(spec)).contiguous()
     if spec.missing:
         gone = torch.rand(raw.shape, generator=generator) < MISSING
         raw = raw.masked_fill(gone, float("nan"))
     return raw
+
+
+def raw_dtype(spec: DataSpec) -> torch.dtype:
+    """The dtype of examples in raw units, of exported graphs."""
+    return torch.float64 if any(spec.offset) else torch.float32
 
 
 def _columns(model: VAE) -> range:
@@ -85,4 +93,7 @@ def raw_conditions(model: VAE, n: int, seed: int) -> list[Tensor]:
     if not condition.mean:
         return [torch.randint(condition.width, (n,), generator=generator)]
     noise = torch.randn(n, condition.width, generator=generator)
-    return [torch.tensor(condition.mean) + torch.tensor(condition.std) * noise]
+    dtype = torch.float64 if condition.is_far else torch.float32
+    mean = torch.tensor(condition.mean, dtype=dtype)
+    std = torch.tensor(condition.std, dtype=dtype)
+    return [mean + std * noise]

@@ -47,6 +47,9 @@ def units(spec: DataSpec) -> dict[str, object]:
         "model": "float32, channels first; raw values divided by the divisor",
         "divisor": spec.divisor,
     }
+    if any(spec.offset):
+        about["offset"] = list(spec.offset)
+        about["raw"] = f"{about['raw']}, as float64; the graph subtracts the offset"
     if spec.fields:
         about["columns"] = [column.name for column in spec.fields]
         about["model"] = (

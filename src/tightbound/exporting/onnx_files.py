@@ -259,7 +259,10 @@ def _session(path: Path) -> InferenceSession:
 def _nudged(
     examples: Sequence[Tensor], sign: int, codes: Sequence[int]
 ) -> list[Tensor]:
-    """Inputs changed by a hundred-thousandth; integers and columns of codes stay."""
+    """Inputs changed by a hundred-thousandth; integers and columns of codes stay.
+
+    float64 values, which lie far from 0, are changed relative to their spread.
+    """
     nudged = []
     for i, x in enumerate(examples):
         if not x.is_floating_point():
@@ -267,7 +270,12 @@ def _nudged(
             continue
         generator = torch.Generator().manual_seed(i)
         noise = torch.randn(x.shape, generator=generator, dtype=x.dtype)
-        size = NUDGE * x.nan_to_num().abs().amax().clamp(min=1e-3)
+        values = x.nan_to_num()
+        if x.dtype == torch.float64:
+            values = values - values.mean(0)
+            size = NUDGE * values.abs().amax(0).clamp(min=1e-3)
+        else:
+            size = NUDGE * values.abs().amax().clamp(min=1e-3)
         if i == 0 and codes:
             noise[:, list(codes)] = 0
         nudged.append(x + sign * size * noise)

@@ -40,7 +40,7 @@ from tightbound.exporting.graphs import (
     exportable,
     on_cpu,
 )
-from tightbound.exporting.inputs import raw_conditions, raw_examples
+from tightbound.exporting.inputs import raw_conditions, raw_dtype, raw_examples
 from tightbound.models.vae import VAE
 from tightbound.runtime.errors import TightboundError
 
@@ -343,7 +343,8 @@ def _codebook(case: Case) -> Result:
 
 
 def _about_x(model: VAE) -> str:
-    text = "examples in raw units and layout (n, ...), float32"
+    dtype = str(raw_dtype(model.spec)).removeprefix("torch.")
+    text = f"examples in raw units and layout (n, ...), {dtype}"
     if model.spec.missing:
         text += "; NaN where a value is missing"
     if model.spec.fields:
@@ -363,7 +364,8 @@ def _condition_input(model: VAE) -> dict[str, str]:
         return {}
     names = ", ".join(condition.names)
     if condition.mean:
-        return {"condition": f"raw numbers (n, {condition.width}): {names}"}
+        dtype = ", float64" if condition.is_far else ""
+        return {"condition": f"raw numbers (n, {condition.width}){dtype}: {names}"}
     return {"condition": f"class number (n,), int64, in the order {names}"}
 
 

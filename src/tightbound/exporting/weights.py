@@ -14,6 +14,7 @@ from tightbound.runs import fitted_prior
 from tightbound.runs.run import Run
 from tightbound.runtime.atomic_files import load_weights, save_weights, write_atomic
 from tightbound.runtime.errors import TightboundError
+from tightbound.runtime.reading import read_json
 
 WEIGHTS = "model.safetensors"
 CONFIG = "config.json"
@@ -44,9 +45,9 @@ def read_module(folder: str | Path, *, trust: bool = False) -> VAE:
     """
     folder = Path(folder)
     try:
-        config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
-        recipe = Recipe(**config["recipe"])
-        spec = DataSpec(**config["spec"])
+        config = read_json(folder / CONFIG)
+        recipe = Recipe.model_validate(config["recipe"])
+        spec = DataSpec.model_validate(config["spec"])
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise TightboundError(
             f"{str(folder)!r} has no readable {CONFIG}: name a folder of tightbound export "

@@ -394,11 +394,11 @@ class RunFolder:
         if not path.is_file():
             path = self.weights_file
         state, about = load_weights(path)
-        self.check_unchanged(config, about.get("config"), path)
+        self.check_unchanged(config, about.get("config"), path, training=False)
         return state, path
 
     def check_unchanged(
-        self, config: Config, text: str | None, written_in: Path
+        self, config: Config, text: str | None, written_in: Path, *, training: bool
     ) -> None:
         """Refuse a config.toml that was changed after weights or a state were written.
 
@@ -406,13 +406,14 @@ class RunFolder:
             config: The settings in config.toml.
             text: The settings in the weights or the state; None where they have none.
             written_in: The file of these.
+            training: Whether the settings of training must be equal, too, as for a state.
 
         Raises:
             TightboundError: With the first key that differs.
         """
         if text is None:
             return
-        key = settings.changed_key(config, text)
+        key = settings.changed_key(config, text, training=training)
         if key is not None:
             name, now, before = key
             raise TightboundError(
@@ -485,6 +486,9 @@ def _is_empty(folder: Path) -> bool:
     return folder.is_dir() and not any(folder.iterdir())
 
 
+_OF_STEPS = ("train.steps", "train.epochs", "train.validate_every", "train.budget")
+
+
 def _differs(begun: Config, requested: Config, key: str) -> bool:
     """True if a key has another value than the run was begun with.
 
@@ -494,6 +498,15 @@ def _differs(begun: Config, requested: Config, key: str) -> bool:
     new = value_at(requested, key)
     if key == "device" or new == "auto":
         return False
+    full_key = ".".join(settings.key_path(key))
+    if full_key == "train.validate_n" and begun.train.budget:
+        return int(new) < int(
+            old
+        )  # a short budget estimates log p(x) on fewer examples
+    if full_key in _OF_STEPS and begun.recipe.name == "ppca" and begun.train.steps == 1:
+        return (
+            False  # it was solved in closed form, without the steps that were asked for
+        )
     if isinstance(old, int | float) and isinstance(new, int | float):
         return not math.isclose(old, new, rel_tol=1e-6)
     return bool(old != new)

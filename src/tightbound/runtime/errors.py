@@ -131,7 +131,7 @@ def at_least(least: int, n: object, what: str, most: int = 1_000_000_000) -> Non
     asked = f"{least} or more"
     if count is not None and count > most:
         asked = f"{most:,} or fewer at once"
-    raise TightboundError(f"cannot make {cut(repr(n))} {what}: ask for {asked}")
+    raise TightboundError(f"cannot make {_written(n)} {what}: ask for {asked}")
 
 
 def whole_number(name: str, value: object, least: int, most: int = LARGEST) -> int:
@@ -143,7 +143,7 @@ def whole_number(name: str, value: object, least: int, most: int = LARGEST) -> i
     number = _whole(value)
     if number is None or not least <= number <= most:
         raise TightboundError(
-            f"{name} = {cut(repr(value))} cannot be used: give a whole number from "
+            f"{name} = {_written(value)} cannot be used: give a whole number from "
             f"{least} to {most}"
         )
     return number
@@ -155,13 +155,31 @@ def finite_number(name: str, value: object, least: float) -> float:
     Raises:
         TightboundError: for another type, NaN, an infinity, or a smaller number.
     """
-    if isinstance(value, SupportsFloat) and not isinstance(value, bool | str):
-        number = float(value)
-        if least <= number < math.inf:
-            return number
+    number = _real(value)
+    if number is not None and least <= number < math.inf:
+        return number
     raise TightboundError(
-        f"{name} = {cut(repr(value))} cannot be used: give a number, {least:g} or more"
+        f"{name} = {_written(value)} cannot be used: give a number, {least:g} or more"
     )
+
+
+def _written(value: object) -> str:
+    """A value for a message; Python writes no integers of more than 4,300 digits."""
+    try:
+        return cut(repr(value))
+    except ValueError:
+        return "a number of more than 4,300 digits"
+
+
+def _real(value: object) -> float | None:
+    """A number, also one of numpy or torch; None for anything else and beyond float64."""
+    if isinstance(value, bool | str) or not isinstance(value, SupportsFloat):
+        return None
+    try:
+        return float(value)
+    # an array of several numbers, or an integer beyond float64
+    except (TypeError, ValueError, RuntimeError, OverflowError):
+        return None
 
 
 def _whole(value: object) -> int | None:

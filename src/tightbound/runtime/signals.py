@@ -15,7 +15,7 @@ ENDING = tuple(
 )
 
 
-Handler = Callable[[int, FrameType | None], None]
+Handler = Callable[[int, FrameType | None], None] | signal.Handlers
 
 
 class Ended(KeyboardInterrupt):
@@ -44,12 +44,13 @@ def in_words(number: int) -> str:
 def raised() -> Iterator[None]:
     """Raise `Ended` inside the block on SIGTERM and SIGHUP, as Ctrl-C raises its exception.
 
-    A second such signal ends the process at once. A signal that is ignored (by `nohup`) or
-    that the program handles itself is left alone.
+    A second SIGTERM ends the process at once. A second SIGHUP is ignored: a terminal that
+    closes may send two. A signal that is ignored (by `nohup`) or that the program handles
+    itself is left alone.
     """
 
     def end(number: int, frame: FrameType | None) -> None:
-        signal.signal(number, signal.SIG_DFL)
+        signal.signal(number, _after_first(number))
         raise Ended(number)
 
     with ExitStack() as stack:
@@ -63,8 +64,9 @@ def raised() -> Iterator[None]:
 def collected() -> Iterator[list[int]]:
     """Collect Ctrl-C, SIGTERM and SIGHUP in a list, which a loop reads between its steps.
 
-    A second signal ends the process at once. Not so under torchrun, which forwards the
-    first one to processes that already received it from the terminal or the batch system.
+    A second signal ends the process at once, but for SIGHUP, of which a terminal that
+    closes may send two. Not so under torchrun, which forwards the first one to processes
+    that already received it from the terminal or the batch system.
     """
     received: list[int] = []
 
@@ -73,13 +75,20 @@ def collected() -> Iterator[list[int]]:
         if not started_by_torchrun():
             signal.signal(signal.SIGINT, signal.default_int_handler)
             for other in installed:
-                signal.signal(other, signal.SIG_DFL)
+                signal.signal(other, _after_first(other))
 
     with ExitStack() as stack:
         installed = [number for number in ENDING if _is_ours(number)]
         for number in (signal.SIGINT, *installed):
             _handle(number, note, stack)
         yield received
+
+
+def _after_first(number: int) -> Handler:
+    """The action of a signal after the first one."""
+    if number == signal.SIGHUP:
+        return signal.SIG_IGN
+    return signal.SIG_DFL
 
 
 def _is_ours(number: int) -> bool:

@@ -25,6 +25,9 @@ from tightbound.models.vae import VAE
 
 RECIPE = "ppca"
 MOST = 4096  # of the smaller of dimensions and examples: a matrix that is decomposed in seconds
+MOST_VALUES = (
+    2**27
+)  # of fewer examples than dimensions, which are held as float64: 1 GB
 CHUNK_VALUES = 4_000_000  # numbers that are read at a time
 NOTE = (
     "ppca is solved in closed form, from the mean and the covariance of the training data "
@@ -43,15 +46,31 @@ PARTS: dict[str, tuple[str, dict[str, object]]] = {
 def applies(config: Config, data: Data) -> bool:
     """Whether a run of recipe `ppca` is solved in closed form.
 
-    Not with other parts than the recipe's, with augmented, streamed or missing data, or where
-    both dimensions and examples are more than 4,096.
+    Not with other parts than the recipe's, with augmented, streamed or missing data, where
+    both dimensions and examples are more than 4,096, and where the examples are so few that
+    the latents hold all their variance, so that the optimum has no noise.
     """
     spec = data.spec
     if not _has_known_parts(config.recipe) or spec.missing or config.data.augment:
         return False
     if not isinstance(data.train, Split) or config.train.parallel == "fsdp2":
         return False
-    return min(spec.dims, len(data.train)) <= MOST
+    n = len(data.train)
+    latent = config.recipe.latent
+    if not isinstance(latent, int) or columns_of(latent, spec.dims) >= n - 1:
+        return False
+    return min(spec.dims, n) <= MOST and (
+        n >= spec.dims or n * spec.dims <= MOST_VALUES
+    )
+
+
+def columns_of(latent: int, dims: int) -> int:
+    """The number of columns of W that are not 0.
+
+    With D - 1 columns, the covariance W W' + sigma^2 I is any covariance already: sigma^2 is
+    its least eigenvalue.
+    """
+    return min(latent, dims - 1)
 
 
 def _has_known_parts(recipe: Recipe) -> bool:
@@ -130,11 +149,12 @@ def solution(model: VAE, config: Config, data: Data) -> dict[str, Tensor]:
     latent = posterior.mean.out_features
     dims = data.spec.dims
     assert isinstance(data.train, Split)
-    stats = moments(data.train, dims, latent)
+    columns = columns_of(latent, dims)
+    stats = moments(data.train, dims, columns)
     scale = likelihood.scale
     unit = float(scale.get_buffer("unit").flatten()[0])
     least = unit * (math.exp(LOW + 0.01) + scale.floor)
-    left = max(stats.total - float(stats.values.sum()), 0.0) / max(dims - latent, 1)
+    left = max(stats.total - float(stats.values.sum()), 0.0) / (dims - columns)
     noise = max(left, least**2)
     gain = torch.zeros(latent, dtype=torch.float64)
     gain[: len(stats.values)] = (stats.values - noise).clamp(min=0)

@@ -361,11 +361,13 @@ class Plan:
     def stops_after(self) -> TimeBudget | None:
         """The time in which steps are taken, where there is a budget."""
         limit = current_limit()
-        if limit is not None:
-            return _for_training(limit, self.reserved)
-        if self.config.train.budget:
-            return TimeBudget(self.config.train.budget)
-        return None
+        own = self.config.train.budget
+        if limit is None:
+            return TimeBudget(own) if own else None
+        training = _for_training(limit, self.reserved)
+        if own and own < training.left():
+            return TimeBudget(own)
+        return training
 
 
 def _for_training(limit: TimeBudget, reserved: float) -> TimeBudget:
@@ -381,8 +383,10 @@ def _plan(job: Job, config: Config, data: Data, trust: bool) -> Plan:
     settings = _with_batch_of_loader(config.train, data)
     limit = current_limit()
     _check_budget(settings, limit)
+    own = settings.budget  # of training alone, beside a total budget
     if limit is not None:
-        settings = settings.model_copy(update={"budget": _left_to_train(limit, None)})
+        seconds = _least(own, _left_to_train(limit, None))
+        settings = settings.model_copy(update={"budget": seconds})
     config = config.model_copy(update={"train": settings})
     n = count(data.train)
     batch = int(settings.batch)
@@ -419,14 +423,22 @@ def _plan(job: Job, config: Config, data: Data, trust: bool) -> Plan:
     reserved = 0.0
     if limit is not None:
         reserved = budget.reserved(limit, times)
-        settings = settings.model_copy(update={"budget": _left_to_train(limit, times)})
+        seconds = _least(own, _left_to_train(limit, times))
+        settings = settings.model_copy(update={"budget": seconds})
     seconds = settings.budget or 0.0
     per_epoch = budget.epoch_steps(n, int(trial.trainer.settings.batch))
     allowed = budget.steps_within(seconds, per_epoch, times)
     notes += budget.too_short(seconds, allowed, times)
     settings = budget.resolve(settings, n, allowed)
+    if own:  # so that the same command with --resume finds its own value
+        settings = settings.model_copy(update={"budget": own})
     config = config.model_copy(update={"train": settings})
     return Plan(config, notes, reserved, times.validation)
+
+
+def _least(own: float | None, left: float) -> float:
+    """The seconds of training: its own budget, where a total one leaves more."""
+    return min(own, left) if own else left
 
 
 def _with_short_validations(

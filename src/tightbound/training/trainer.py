@@ -486,7 +486,7 @@ class Trainer:
     def load_state_dict(self, state: State) -> None:
         """Restore what `state_dict` returned."""
         RunFolder(self.folder).check_unchanged(
-            self.config, state.get("config"), self.store.folder
+            self.config, state.get("config"), self.store.folder, training=True
         )
         try:
             self._load_tensors(state)
@@ -501,7 +501,8 @@ class Trainer:
         note = self.batches.load_state_dict(state["data"])
         if note:
             self._say(note)
-        changed = differences(state["arithmetic"], arithmetic(self.device))
+        before = state.get("arithmetic")  # missing in states of before this record
+        changed = before and differences(before, arithmetic(self.device))
         if changed:
             self._say(
                 f"the run goes on with {changed}: losses are those of before to rounding, "

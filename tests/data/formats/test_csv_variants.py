@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from tightbound import data as data_room
 from tightbound.data import DataSettings
 from tightbound.data.opening import open_source
 from tightbound.data.source import RawSource
@@ -37,6 +38,19 @@ def read(
     path = tmp_path / name
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
     return open_source(str(path), DataSettings(**settings))
+
+
+def stored(frame: pd.DataFrame, kind: str, folder: Path) -> pd.DataFrame | Path:
+    """A DataFrame, or a file of it."""
+    if kind == "frame":
+        return frame
+    pytest.importorskip("pyarrow")
+    path = folder / f"t.{kind}"
+    if kind == "parquet":
+        frame.to_parquet(path)
+    else:
+        frame.to_feather(path)
+    return path
 
 
 def check(source: RawSource, wanted: Mapping[str, list[Any]]) -> None:
@@ -296,6 +310,74 @@ READ: dict[str, tuple[str | bytes, dict[str, Any], dict[str, list[Any]]]] = {
         {},
         {f"c{i}": [0.5] for i in range(3000)},
     ),
+    "codes that look like exponents": (
+        "price;code\n1,5;E11\n2,5;e12\n3,7;-E13\n",
+        {},
+        {"price": [1.5, 2.5, 3.7], "code": ["E11", "e12", "-E13"]},
+    ),
+    "codes that look like exponents beside points": (
+        "price,code\n1.5,E11\n2.5,E12\n",
+        {},
+        {"price": [1.5, 2.5], "code": ["E11", "E12"]},
+    ),
+    "exponents after decimal commas": (
+        "a;b\n1,5E2;x\n,5e-1;y\n",
+        {},
+        {"a": [150.0, 0.05], "b": ["x", "y"]},
+    ),
+    "words for missing in a column of categories": (
+        "a,b\nA,1.5\nNA,2.5\nNone,3.5\n",
+        {"fields": {"a": "categorical"}},
+        {"a": ["A", "NA", "None"], "b": [1.5, 2.5, 3.5]},
+    ),
+    "words for missing in texts": (
+        "a,b\nA,1.5\nNA,2.5\n?,3.5\nB,4.5\n",
+        {"allow_missing": True},
+        {"a": ["A", None, None, "B"], "b": [1.5, 2.5, 3.5, 4.5]},
+    ),
+    "missing values in one column": (
+        "a\n1.5\nNA\n2.5\n\n\n",
+        {"allow_missing": True},
+        {"a": [1.5, NAN, 2.5]},
+    ),
+    "empty quotes in one column": (
+        'a\n1.5\n""\n2.5\n',
+        {"allow_missing": True},
+        {"a": [1.5, NAN, 2.5]},
+    ),
+    "addresses": (
+        "ip,v\n192.168.100.200,1.5\n192.168.100.201,2.5\n",
+        {},
+        {"ip": ["192.168.100.200", "192.168.100.201"], "v": [1.5, 2.5]},
+    ),
+    "addresses beside decimal commas": (
+        "ip;v\n192.168.100.200;1,5\n192.168.100.201;2,5\n",
+        {},
+        {"ip": ["192.168.100.200", "192.168.100.201"], "v": [1.5, 2.5]},
+    ),
+    "points of thousands beside decimal commas": (
+        "n;v\n1.234.567;1,5\n12;2,5\n",
+        {},
+        {"n": [1234567, 12], "v": [1.5, 2.5]},
+    ),
+    "points of thousands by the setting": (
+        "n,v\n1.234.567,7\n",
+        {"decimal": "comma"},
+        {"n": [1234567], "v": [7]},
+    ),
+    "dates with am and pm": (
+        "t,v\n1/13/2020 1:05 PM,1.5\n1/14/2020 12:00:30 AM,2.5\n",
+        {},
+        {"t": dates("2020-01-13T13:05", "2020-01-14T00:00:30"), "v": [1.5, 2.5]},
+    ),
+    "dates of ISO and of months with am and pm": (
+        "t;u\n2020-01-13 1:05pm;5 Jan 2021 12:30 p.m.\n2020-01-14 12:05 AM;Jan 6, 2021 1:00 AM\n",
+        {},
+        {
+            "t": dates("2020-01-13T13:05", "2020-01-14T00:05"),
+            "u": dates("2021-01-05T12:30", "2021-01-06T01:00"),
+        },
+    ),
     "a comment at the end of a cell": (
         "a,b\n1.5,x # y\n2.5,z\n",
         {},
@@ -370,6 +452,91 @@ REFUSED: dict[str, tuple[str | bytes, dict[str, Any], str]] = {
         "a,b\n1.5,x\n" + "z" * 5000 + ",x\n",
         {},
         r"'z{57}'\.\.\. \(5,000 characters\)",
+    ),
+    "NA among texts": (
+        "a,b\nA,1.5\nNA,2.5\n",
+        {},
+        "line 3, column 'a' is 'NA', which stands for a missing value.*fields.a=categorical",
+    ),
+    "a question mark among texts": (
+        "a,b\nA,1.5\nB,2\n?,2.5\n",
+        {},
+        "line 4, column 'a' is '\\?', which stands for a missing value",
+    ),
+    "an empty text": (
+        "a,b\nA,1.5\n,2.5\n",
+        {},
+        "line 3, column 'a' is missing: drop such rows",
+    ),
+    "an empty category": (
+        "a,b\nA,1.5\n,2.5\n",
+        {"fields": {"a": "categorical"}},
+        "line 3, column 'a' is missing: drop such rows",
+    ),
+    "a long name": (
+        "n" * 5000 + ",b\n1.5,x\n?,y\n",
+        {},
+        r"\(5,000 characters\) is '\?'.*data.fields.NAME=categorical",
+    ),
+    "an empty line in one column with missing values": (
+        "a\n1.5\n\n2.5\n",
+        {"allow_missing": True},
+        "line 3 is empty: write NA there",
+    ),
+    "a line of spaces in one column with missing values": (
+        '"a"\n1.5\n  \n2.5\n',
+        {"allow_missing": True},
+        "line 3 is empty: write NA there",
+    ),
+    "groups between points": (
+        "n,v\n123.456.789,1.5\n123.456.780,2.5\n",
+        {},
+        "column 'n' is '123.456.789', whose points may separate thousands.*decimal=comma",
+    ),
+    "minutes above 59": (
+        "t,v\n12:30,1.5\n13:99,2.5\n",
+        {},
+        "line 3, column 't' is '13:99', which is no time",
+    ),
+    "seconds above 59": (
+        "t,v\n12:30:00,1.5\n13:00:60,2.5\n",
+        {},
+        "line 3, column 't' is '13:00:60', which is no time",
+    ),
+    "minutes of spans above 59": (
+        "t,v\n1 days 02:00:00,1.5\n1 days 02:75:00,2.5\n",
+        {},
+        "line 3, column 't' is '1 days 02:75:00', which is no time",
+    ),
+    "an hour above 12 with pm": (
+        "t,v\n12:30 PM,1.5\n13:30 PM,2.5\n",
+        {},
+        "line 3, column 't' is '13:30 PM', which is no time",
+    ),
+    "an hour of 0 with a date and am": (
+        "t,v\n2020-01-13 0:30 AM,1.5\n",
+        {},
+        "line 2, column 't' is '2020-01-13 0:30 AM', which is no time",
+    ),
+    "months without a day": (
+        "t,v\n2000-01,1.5\n2000-02,2.5\n",
+        {},
+        "column 't' is '2000-01', which looks like a date.*data.fields.NAME=categorical",
+    ),
+    "names of months without a day": (
+        "t,v\nJan 2020,1.5\nFeb 2020,2.5\n",
+        {},
+        "column 't' is 'Jan 2020', which looks like a date",
+    ),
+    "days of the week": (
+        "t;v\nMon Jan 6 2020;1.5\nTue Jan 7 2020;2.5\n",
+        {},
+        "column 't' is 'Mon Jan 6 2020', which looks like a date",
+    ),
+    "points in dates of ISO": (
+        "t,v\n2020.01.31,1.5\n2020.02.28,2.5\n",
+        {},
+        "column 't' is '2020.01.31', which looks like a date",
     ),
     "thousands or a decimal comma": (
         'price,n\n"1,234",7\n"22,500",8\n',
@@ -447,7 +614,17 @@ REFUSED: dict[str, tuple[str | bytes, dict[str, Any], str]] = {
     "columns of one name and texts": (
         "a,a\n1.5,x\n",
         {},
-        "two columns 'a'.*'x', not a finite number",
+        "has two columns 'a': rename one",
+    ),
+    "numbers under one name": (
+        "a,b,a\n1.5,2,3\n2.5,3,4\n",
+        {},
+        "has two columns 'a': rename one",
+    ),
+    "one name of a label and a feature": (
+        "a,b,a\n1.5,2,x\n2.5,3,y\n",
+        {"label": 2},
+        "has two columns 'a': rename one",
     ),
     "latin-1": (
         ACCENT_TEXT.encode("latin-1"),
@@ -571,6 +748,43 @@ def test_texts_of_a_data_frame_are_read_in_the_same_way() -> None:
             open_source(pd.DataFrame({"x": column, "z": [1.5, 2.5]}), DataSettings())
 
 
+@pytest.mark.parametrize("kind", ["frame", "parquet", "feather"])
+def test_codes_with_an_e_stay_texts_beside_decimal_commas(
+    kind: str, tmp_path: Path
+) -> None:
+    frame = pd.DataFrame({"price": ["1,5", "2,5"], "code": ["E11", "E12"]})
+    check(
+        open_source(stored(frame, kind, tmp_path), DataSettings()),
+        {"price": [1.5, 2.5], "code": ["E11", "E12"]},
+    )
+
+
+@pytest.mark.parametrize("kind", ["csv", "parquet", "feather"])
+def test_words_for_missing_mean_the_same_in_each_file(
+    kind: str, tmp_path: Path
+) -> None:
+    frame = pd.DataFrame({"a": ["A", "NA", "B", "none"], "b": [1.5, 2.5, 3.5, 4.5]})
+    path = tmp_path / "t.csv"
+    if kind == "csv":
+        frame.to_csv(path, index=False)
+    else:
+        path = stored(frame, kind, tmp_path)
+    missing = open_source(path, DataSettings(allow_missing=True))
+    check(missing, {"a": ["A", None, "B", None], "b": frame["b"].tolist()})
+    kept = open_source(path, DataSettings(fields={"a": "categorical"}))
+    check(kept, {"a": ["A", "NA", "B", "none"], "b": frame["b"].tolist()})
+    with pytest.raises(TightboundError, match="column 'a' is 'NA', which stands for"):
+        open_source(path, DataSettings())
+
+
+def test_texts_of_a_data_frame_stay_texts() -> None:
+    frame = pd.DataFrame({"a": ["A", "NA", None], "b": [1.5, 2.5, 3.5]})
+    source = open_source(frame, DataSettings(allow_missing=True))
+    assert source.table.columns["a"][:2].tolist() == ["A", "NA"]
+    source = open_source(frame.head(2), DataSettings())
+    check(source, {"a": ["A", "NA"], "b": [1.5, 2.5]})
+
+
 def test_what_is_not_plain_is_said(tmp_path: Path) -> None:
     notices = read(tmp_path, "t;p\n31.01.2021;1,5\n02.03.2021;2,5\n").notices
     assert any("column 't' is read as dates, day first" in line for line in notices)
@@ -578,6 +792,60 @@ def test_what_is_not_plain_is_said(tmp_path: Path) -> None:
         "'p' is read as numbers with a decimal comma" in line for line in notices
     )
     assert not read(tmp_path, PLAIN).notices
+
+
+def test_what_separates_thousands_is_said(tmp_path: Path) -> None:
+    notices = read(tmp_path, "n;v\n1.234.567;1,5\n12;2,5\n").notices
+    assert any("'n' is read as numbers with separators of" in line for line in notices)
+    assert any(
+        "'v' is read as numbers with a decimal comma" in line for line in notices
+    )
+
+
+def test_times_of_day_are_said_once(tmp_path: Path) -> None:
+    path = tmp_path / "t.csv"
+    path.write_text("t,v\n" + "".join(f"{i + 1}:30,{i}.5\n" for i in range(12)))
+    data = data_room.load(path)
+    assert len([line for line in data.notices if "'t'" in line]) == 1
+
+
+@pytest.mark.parametrize(
+    ("column", "is_said"),
+    [
+        ([20200131, 20191231], True),
+        ([20200131, 20201331], False),
+        ([20200131, 20200132], False),
+        ([20200131, 7], False),
+    ],
+)
+def test_numbers_that_may_be_dates_are_said(
+    column: list[int], is_said: bool, tmp_path: Path
+) -> None:
+    source = read(tmp_path, "t,v\n" + "".join(f"{n},1.5\n" for n in column))
+    check(source, {"t": column, "v": [1.5, 1.5]})
+    assert ("'t' is read as numbers, and may" in " ".join(source.notices)) == is_said
+
+
+def test_notices_of_many_columns_are_short(tmp_path: Path) -> None:
+    names = [f"{'n' * 3000}{i}" for i in range(500)]
+    text = ";".join(names) + "\n" + ";".join(["1,5"] * 500) + "\n"
+    for source in (
+        read(tmp_path, text),
+        open_source(pd.DataFrame({n: ["1,5", "2,5"] for n in names}), DataSettings()),
+    ):
+        assert source.table.columns[names[499]][0] == 1.5
+        (notice,) = source.notices
+        assert "and 480 more are read as numbers with a decimal comma" in notice
+        assert len(notice.replace(str(tmp_path), "")) < 1600
+    gaps = read(tmp_path, "a" + "," * 800 + "\n1.5" + "," * 800 + "\n2.5" + "," * 800)
+    assert "and 780 more" in gaps.notices[-1] and len(gaps.notices[-1]) < 400
+
+
+def test_a_text_file_is_no_larger_than_the_memory_setting(tmp_path: Path) -> None:
+    text = "a,b\n" + "1.5,1\n" * 400_000
+    assert len(read(tmp_path, text, memory=3).table) == 400_000
+    with pytest.raises(TightboundError, match=r"t.csv has 3 MB.*data.memory=3 if"):
+        read(tmp_path, text, memory=2)
 
 
 def test_rows_of_a_large_file_keep_their_lines(tmp_path: Path) -> None:

@@ -107,6 +107,15 @@ def test_columns_with_another_use_are_no_labels() -> None:
         assert raw.splits["all"].y is None
 
 
+def test_words_for_missing_are_unknown_labels(tmp_path: Path) -> None:
+    path = tmp_path / "t.csv"
+    path.write_text("x,label\n1.5,A\n2.5,NA\n3.5,?\n4.5,B\n5.5,\n")
+    raw = open_source(path, DataSettings())
+    assert raw.splits["all"].y.tolist() == [0, -1, -1, 1, -1]
+    assert raw.label_names == ("A", "B")
+    assert "?, NA among the labels stands for an unknown label" in raw.notices[-1]
+
+
 def test_dates_and_decimal_commas_are_no_classes(tmp_path: Path) -> None:
     path = tmp_path / "t.csv"
     path.write_text("x;y\n1.25;0,5\n2.25;1,5\n")

@@ -20,6 +20,7 @@ from tightbound.data.source import (
     RawSource,
     RawSplit,
     as_tensor,
+    for_digest,
     join_labels,
     read_numbers,
     sha256_of,
@@ -158,7 +159,7 @@ def _digest_of(splits: dict[str, RawSplit]) -> str:
     for split in splits.values():
         arrays += [split.x, split.y]
         if split.c is not None:
-            arrays.append(split.c)
+            arrays.append(for_digest(split.c))
     return sha256_of(*arrays)
 
 

@@ -10,19 +10,19 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from tightbound.data.formats.dates import Times, read_times
+from tightbound.data.formats.dates import Times, may_be_dates, read_times
 from tightbound.data.settings import DataSettings
-from tightbound.data.tables.table import MISSING, whole
-from tightbound.runtime.errors import TightboundError, shortened
+from tightbound.data.source import is_gap_text
+from tightbound.data.tables.table import FILL, whole
+from tightbound.runtime.errors import MOST_SHOWN, TightboundError, listed, shortened
 
 Values = np.ndarray
 Mask = NDArray[np.bool_]
 Decimal = Literal["auto", "point", "comma"]
-GAPS = (*MISSING, "#n/a", "<na>", "nat")
 LARGEST_WHOLE = 2**53
 
 _EXPONENT = r"(?:[eE][+-]?\d+)?"
-_DIGIT = r"(?=.*\d)[+-]?"
+_DIGIT = r"(?=[^eE]*\d)[+-]?"  # of the mantissa
 # thousands separated by points, apostrophes or narrow spaces, before a decimal comma
 _COMMA = re.compile(
     rf"{_DIGIT}(?:\d{{1,3}}(?:[.'’\u00a0\u202f]\d{{3}})+|\d+)?(?:,\d+)?{_EXPONENT}"
@@ -38,6 +38,8 @@ _MARKED = re.compile(
 )
 _SIGNS = re.compile(r"[$€£¥₩₹%‰]")
 _SPACED = re.compile(r"[+-]?\d{1,3}(?: \d{3})+(?:[.,]\d+)?")
+_POINTS_ALONE = re.compile(r"[+-]?\d{1,3}(?:\.\d{3}){2,}")
+_ADDRESS = re.compile(r"\d{1,3}(?:\.\d{1,3}){3}")  # of the internet protocol
 _IDENTIFIER = re.compile(r"0\d+")
 
 
@@ -73,9 +75,9 @@ class Place:
         return cls(where, name, row, kind, missing, settings.dates, settings.decimal)
 
     @property
-    def column(self) -> str:
-        """The table and the column."""
-        return f"{self.where}: column {shortened(self.name)}"
+    def setting(self) -> str:
+        """The setting of the kind of the column."""
+        return f"data.fields.{self.name if len(self.name) <= MOST_SHOWN else 'NAME'}"
 
     def bad(self, row: int, problem: str) -> TightboundError:
         """The error for one cell."""
@@ -110,7 +112,7 @@ class Texts:
         stripped = np.array([str(cell).strip() for cell in cells], dtype=object)
         codes, unique = pandas.factorize(stripped)
         names: list[str] = unique.tolist()
-        is_gap = np.array([name.lower() in GAPS for name in names], dtype=bool)
+        is_gap = np.array([is_gap_text(name) for name in names], dtype=bool)
         gaps = is_gap[codes]
         number = np.cumsum(~is_gap) - 1
         present = [name for name, gap in zip(names, is_gap, strict=True) if not gap]
@@ -134,16 +136,45 @@ class TypedColumn:
     Attributes:
         values: the values (n,).
         zone: the time zone of dates, or "".
-        notice: how the texts were read, for the user, or "".
+        what: what the texts were read as, for the user, where it is not plain, or "".
         decimal: the decimal sign that the texts prove, or "".
         dates: the order of day and month that the texts prove, or "".
     """
 
     values: Values
     zone: str = ""
-    notice: str = ""
+    what: str = ""
     decimal: str = ""
     dates: str = ""
+
+
+def number_column(numbers: Values, decimal: str = "") -> TypedColumn:
+    """A column of plain numbers, as integers where all of them are whole."""
+    values = whole(numbers)
+    what = ""
+    if may_be_dates(values):
+        what = "numbers, and may hold dates (write 2020-12-31 for 20201231 if it does)"
+    return TypedColumn(values, what=what, decimal=decimal)
+
+
+def notices_of(where: str, columns: Mapping[str, TypedColumn]) -> list[str]:
+    """What columns were read as, for the user: one line for each kind.
+
+    Args:
+        where: the name of the table.
+        columns: the columns by their names.
+    """
+    names: dict[str, list[str]] = {}
+    for name, column in columns.items():
+        if column.what:
+            names.setdefault(column.what, []).append(shortened(name))
+    notices: list[str] = []
+    for what, alike in names.items():
+        named = f"columns {listed(alike)} are"
+        if len(alike) == 1:
+            named = f"column {alike[0]} is"
+        notices.append(f"{where}: {named} read as {what}")
+    return notices
 
 
 def resolved_by(columns: Iterable[TypedColumn]) -> dict[str, object]:
@@ -154,7 +185,7 @@ def resolved_by(columns: Iterable[TypedColumn]) -> dict[str, object]:
     if len(orders) == 1:
         resolved["dates"] = orders.pop()
     signs = {column.decimal for column in columns} - {""}
-    has_separators = any(column.decimal and column.notice for column in columns)
+    has_separators = any(column.decimal and column.what for column in columns)
     if len(signs) == 1 and has_separators:
         resolved["decimal"] = signs.pop()
     return resolved
@@ -213,9 +244,23 @@ def _are_identifiers(texts: Texts) -> bool:
 
 
 def _as_texts(texts: Texts) -> Values:
-    """The texts, with None for the missing ones where they may be missing."""
-    if not texts.place.allow_missing:
+    """The texts, with None for the missing ones where they may be missing.
+
+    Raises:
+        TightboundError: for a missing one where none may be. Of a column that
+            `data.fields` calls categorical that is an empty one alone.
+    """
+    place = texts.place
+    if not texts.gaps.any():
         return texts.cells
+    if not place.allow_missing:
+        is_bad = texts.gaps
+        if place.kind == "categorical":
+            is_bad = texts.gaps & (texts.cells == "")
+        if not is_bad.any():
+            return texts.cells
+        row = int(np.argmax(is_bad))
+        raise _missing_text(place, row, str(texts.cells[row]))
     cells = texts.cells.copy()
     cells[texts.gaps] = None
     return cells
@@ -237,7 +282,7 @@ def _all_numbers(texts: Texts, decimal: Decimal) -> TypedColumn:
     check_gaps(texts)
     _check_digits(texts, numbers)
     values = texts.spread(numbers, np.nan)
-    return TypedColumn(whole(values), decimal="point" if is_proof else "")
+    return number_column(values, "point" if is_proof else "")
 
 
 def _check_digits(texts: Texts, numbers: Values) -> None:
@@ -251,7 +296,7 @@ def _check_digits(texts: Texts, numbers: Values) -> None:
             raise place.bad(
                 texts.first(i),
                 f"is {shortened(text)}, which has more digits than float64 holds: set "
-                f"data.fields.{place.name}=skip to leave out a column of identifiers, or "
+                f"{place.setting}=skip to leave out a column of identifiers, or "
                 "real to round it",
             )
 
@@ -279,7 +324,19 @@ def _bad_number(place: Place, row: int, cell: str) -> TightboundError:
         row,
         f"is {shown}, not a finite number: drop the row (recipe missing-data takes missing "
         "values), name a column of labels with data.label, or set "
-        f"data.fields.{place.name}=categorical if the cells are categories",
+        f"{place.setting}=categorical if the cells are categories",
+    )
+
+
+def _missing_text(place: Place, row: int, cell: str) -> TightboundError:
+    """The error for a missing text where none may be."""
+    if not cell:
+        return place.bad(row, f"is missing: {FILL}")
+    return place.bad(
+        row,
+        f"is {shortened(cell)}, which stands for a missing value: drop the row (recipe "
+        f"missing-data takes missing values), or set {place.setting}=categorical if it "
+        "is a category",
     )
 
 
@@ -302,22 +359,55 @@ def separated_numbers(texts: Texts, decimal: Decimal) -> TypedColumn | None:
     if not readings:
         _refuse_mixed(texts)
         return None
+    if _are_addresses(texts):
+        return None
+    if decimal != "comma" and _has_points_alone(texts):
+        raise _points_alone(texts)
     sign = next(iter(readings))
     if len(readings) == 2:
         sign = decimal if decimal != "auto" else _same_sign(texts, readings)
     elif texts.place.decimal not in ("auto", sign):
         raise _two_ways(texts, _separated(texts))
     check_gaps(texts)
-    what = "a decimal comma" if sign == "comma" else "separators of thousands"
+    what = "separators of thousands"
+    if sign == "comma" and any("," in text for text in texts.unique):
+        what = "a decimal comma"
     return TypedColumn(
         whole(texts.spread(readings[sign], np.nan)),
-        notice=f"{texts.place.column} is read as numbers with {what}",
+        what=f"numbers with {what}",
         decimal=sign,
     )
 
 
 def _has_separators(texts: Texts) -> bool:
     return any(_SEPARATED.search(text) for text in texts.unique)
+
+
+def _are_addresses(texts: Texts) -> bool:
+    """True for four numbers up to 255 between points: addresses, and no thousands."""
+    return all(
+        _ADDRESS.fullmatch(text) and all(int(part) <= 255 for part in text.split("."))
+        for text in texts.unique
+    )
+
+
+def _has_points_alone(texts: Texts) -> bool:
+    """True where points may separate thousands, and no comma is a decimal sign."""
+    if any("," in text for text in texts.unique):
+        return False
+    return any(_POINTS_ALONE.fullmatch(text) for text in texts.unique)
+
+
+def _points_alone(texts: Texts) -> TightboundError:
+    """The error for numbers of groups between points, as 1.234.567."""
+    is_grouped = [bool(_POINTS_ALONE.fullmatch(text)) for text in texts.unique]
+    number = is_grouped.index(True)
+    return texts.place.bad(
+        texts.first(number),
+        f"is {shortened(texts.unique[number])}, whose points may separate thousands: set "
+        f"data.decimal=comma if they do, or {texts.place.setting}=categorical if the cells "
+        "are categories",
+    )
 
 
 def _separated(texts: Texts) -> str:
@@ -369,7 +459,7 @@ def decimal_sign(texts: Texts) -> str:
         points = [text for text in texts.unique if "." in text]
         is_proof = any(_THREE_PLACES.fullmatch(text) is None for text in points)
         return "point" if is_proof else ""
-    if not _has_separators(texts):
+    if not _has_separators(texts) or _has_points_alone(texts):
         return ""
     readings = _readings(texts.unique)
     return next(iter(readings)) if len(readings) == 1 else ""
@@ -414,7 +504,7 @@ def refuse_marked(texts: Texts) -> None:
         raise texts.place.bad(
             texts.first(0),
             f"is {shortened(text)}: write numbers without signs and spaces, or set "
-            f"data.fields.{texts.place.name}=categorical if the cells are categories",
+            f"{texts.place.setting}=categorical if the cells are categories",
         )
 
 
@@ -446,13 +536,11 @@ def _dates(texts: Texts, times: Times) -> TypedColumn:
         row = int(np.argmax(texts.gaps))
         raise place.bad(
             row,
-            "is missing: drop such rows, fill them in, or train recipe missing-data, "
-            "which takes missing values",
+            f"is missing: {FILL}",
         )
     gap = np.array("NaT", dtype=times.values.dtype)
-    notice = f"{place.column} is read as {times.what}" if times.what else ""
     values = texts.spread(times.values, gap)
-    return TypedColumn(values, times.zone, notice, dates=times.order)
+    return TypedColumn(values, times.zone, times.what, dates=times.order)
 
 
 def label_values(texts: Texts) -> Values:
@@ -473,7 +561,23 @@ def label_values(texts: Texts) -> Values:
     times = read_times(texts.unique, texts.place.dates)
     if times is not None and times.bad is None:
         return texts.spread(times.values, np.array("NaT", dtype=times.values.dtype))
-    return texts.cells
+    cells = texts.cells.copy()
+    cells[texts.gaps] = ""
+    return cells
+
+
+def with_gaps(values: Values, texts: Texts) -> Values:
+    """A column of texts of a file as it is, with None where a cell is missing.
+
+    Raises:
+        TightboundError: for a missing one where none may be, unless `data.fields` calls
+            the column categorical.
+    """
+    if _as_texts(texts) is texts.cells:
+        return values
+    values = values.astype(object)
+    values[texts.gaps] = None
+    return values
 
 
 def plain_text(place: Place) -> Place:

@@ -320,8 +320,8 @@ def load_parquet(path: Path, settings: DataSettings) -> RawSource:
         source = _number_source(groups, chosen, settings, notices)
         source = replace(
             source,
-            table=_number_table(groups, columns, source),
-            column_types=_column_types(groups, columns, source),
+            table=_number_table(groups, chosen, source),
+            column_types=_column_types(groups, chosen, source),
         )
     source = _with_index(source, groups, index)
     split = source.splits["all"]
@@ -435,22 +435,27 @@ def _number_source(
 def _number_table(
     groups: _Groups, columns: list[str], source: RawSource
 ) -> Table | None:
-    """The names of several columns of numbers in memory."""
+    """Columns of numbers in memory, in the types of the file."""
     x = source.splits["all"].x
-    if not isinstance(x, Tensor) or x.dim() != 2 or len(columns) == 1:
+    if not isinstance(x, Tensor) or not _are_numbers(groups, columns):
         return None
-    if x.shape[1] != len(columns):
-        return None
-    values = {name: x[:, i].numpy() for i, name in enumerate(columns)}
-    return Table(str(groups.path), values)
+    return Table(str(groups.path), {name: groups.whole(name) for name in columns})
+
+
+def _are_numbers(groups: _Groups, columns: list[str]) -> bool:
+    """True for columns of single numbers, false for lists and images."""
+    import pyarrow.types as kind
+
+    types = [groups.type_of(name) for name in columns]
+    return all(kind.is_integer(type_) or kind.is_floating(type_) for type_ in types)
 
 
 def _column_types(
     groups: _Groups, columns: list[str], source: RawSource
 ) -> dict[str, str]:
-    """The names and types of several columns of numbers that stay on the disk."""
+    """The names and types of columns of numbers that stay on the disk."""
     x = source.splits["all"].x
-    if not isinstance(x, OnDisk) or x.shape[1:] != (len(columns),):
+    if not isinstance(x, OnDisk) or not _are_numbers(groups, columns):
         return {}
     types = {name: groups.type_of(name).to_pandas_dtype() for name in columns}
     return {name: str(np.dtype(type_)) for name, type_ in types.items()}

@@ -15,11 +15,13 @@ Values = np.ndarray
 
 _CLOCK = r"\d{1,2}:\d{2}(?::\d{2}(?:\.\d+)?)?"
 _ZONE = r"\s?(?:Z|UTC|[+-]\d{2}:?\d{2})"
-_TIME = rf"(?:[T ]{_CLOCK}(?:{_ZONE})?)?"
+_HALF_OF_DAY = r"(?:\s?[AaPp]\.?[Mm]\.?)"
+_TIME = rf"(?:,?[T ]{_CLOCK}{_HALF_OF_DAY}?(?:{_ZONE})?)?"
 _MONTHS = (
     "jan(?:uary)?|feb(?:ruary)?|mar(?:ch)?|apr(?:il)?|may|june?|july?|aug(?:ust)?|"
     "sep(?:t|tember)?|oct(?:ober)?|nov(?:ember)?|dec(?:ember)?"
 )
+_WEEKDAY = r"(?:mon|tue(?:s)?|wed(?:nes)?|thu(?:rs)?|fri|sat(?:ur)?|sun)(?:day)?"
 _FORMS = {
     "iso": re.compile(rf"\d{{4}}([-/])\d{{1,2}}\1\d{{1,2}}{_TIME}"),
     "numbers": re.compile(rf"(\d{{1,2}})([-./])(\d{{1,2}})\2(\d{{4}}){_TIME}"),
@@ -28,11 +30,20 @@ _FORMS = {
         rf"(?:\d{{1,2}}[- ](?:{_MONTHS})[-, ]+\d{{4}}|(?:{_MONTHS}) \d{{1,2}},? \d{{4}}){_TIME}",
         re.IGNORECASE,
     ),
-    "clock": re.compile(_CLOCK + r"(?:\s?[AaPp][Mm])?"),
+    "clock": re.compile(rf"{_CLOCK}{_HALF_OF_DAY}?"),
     "span": re.compile(rf"[+-]?\d+ days?,?(?: [+-]?{_CLOCK})?"),
+    "unclear": re.compile(
+        rf"(?:1[5-9]|20)\d\d[-/](?:0[1-9]|1[0-2])|\d{{4}}\.\d{{1,2}}\.\d{{1,2}}{_TIME}|"
+        rf"(?:{_MONTHS})(?:[- ,]+\d{{4}}|-\d{{2}})|\d{{1,2}}[- ](?:{_MONTHS})[- ]\d{{2}}|"
+        rf"{_WEEKDAY},? .*(?:{_MONTHS}|\d[-./]\d).*\d{{4}}.*|\d{{8}}T\d{{4,6}}Z?",
+        re.IGNORECASE,
+    ),
 }
+_PARTS = re.compile(r"(\d{1,2}):(\d{2})(?::(\d{2}))?")
 _HAS_ZONE = re.compile(rf".*\d:\d.*?({_ZONE})")
-_CORRECT = "correct it, or set data.fields.NAME=categorical to keep the texts"
+_LONGEST = 60  # characters of a date
+_KEEP = "set data.fields.NAME=categorical to keep the texts"
+_CORRECT = f"correct it, or {_KEEP}"
 
 
 @dataclass(frozen=True)
@@ -56,6 +67,8 @@ class Times:
 
 def form_of(text: str) -> str:
     """How a date, time or span is written: iso, numbers, short, named, clock, span."""
+    if len(text) > _LONGEST:
+        return ""
     return next((name for name, form in _FORMS.items() if form.fullmatch(text)), "")
 
 
@@ -78,6 +91,14 @@ def read_times(texts: list[str], order: str) -> Times | None:
         return _bad(odd, f"and other cells are written as {texts[forms.index(form)]!r}")
     if form == "short":
         return _bad(0, "a date with a year of two digits: write 1999-12-31")
+    if form == "unclear":
+        return _bad(
+            0,
+            f"which looks like a date and is not read as one: write 2020-12-31, or {_KEEP}",
+        )
+    wrong = next((i for i, text in enumerate(texts) if not _has_clock(text)), None)
+    if wrong is not None:
+        return _bad(wrong, "which is no time")
     if form == "numbers":
         return _numbered(texts, order)
     if form == "clock":
@@ -85,6 +106,16 @@ def read_times(texts: list[str], order: str) -> Times | None:
     if form == "span":
         return _span(texts)
     return _dated(texts, "ISO8601" if form == "iso" else "mixed", "")
+
+
+def may_be_dates(values: Values) -> bool:
+    """True for whole numbers of which each is a date from 1900 to 2099, as 20200131."""
+    if values.dtype.kind not in "iu" or not len(values):
+        return False
+    if values.min() < 19_000_101 or values.max() > 20_991_231:
+        return False
+    month, day = np.divmod(values % 10_000, 100)
+    return bool(((month >= 1) & (month <= 12) & (day >= 1) & (day <= 31)).all())
 
 
 def _bad(index: int, problem: str) -> Times:
@@ -142,12 +173,39 @@ def _written(text: str, zone: str) -> str:
     """A time as the parser of pandas takes it: -, two digits, and the zone at the end."""
     clock = text[: len(text) - len(zone)].strip() if zone else text
     clock = re.sub(r"^(\d{4})[-/](\d{1,2})[-/](\d{1,2})", _padded, clock)
-    clock = re.sub(r"([T ])(\d):", r"\g<1>0\2:", clock)
+    clock = re.sub(r",?([T ])(\d{1,2}):", _padded_hour, clock)
+    clock = _by_24_hours(clock)
     return clock + ("+00:00" if zone in ("Z", "UTC") else zone)
 
 
 def _padded(match: re.Match[str]) -> str:
     return f"{match[1]}-{int(match[2]):02d}-{int(match[3]):02d}"
+
+
+def _padded_hour(match: re.Match[str]) -> str:
+    return f"{match[1]}{int(match[2]):02d}:"
+
+
+def _has_clock(text: str) -> bool:
+    """Whether the hours, minutes and seconds of a text are below their bounds."""
+    time = _PARTS.search(text)
+    if time is None:
+        return True
+    if re.search(_HALF_OF_DAY, text[time.end() :]) and not 1 <= int(time[1]) <= 12:
+        return False
+    return int(time[2]) < 60 and int(time[3] or 0) < 60
+
+
+def _by_24_hours(text: str) -> str:
+    """A text with a time of AM or PM as one of 24 hours."""
+    half = re.search(rf"{_HALF_OF_DAY}$", text)
+    time = _PARTS.search(text)
+    if half is None or time is None:
+        return text
+    hour = int(time[1]) % 12
+    if "p" in half[0].lower():
+        hour += 12
+    return f"{text[: time.start()]}{hour:02d}{text[time.end(1) : half.start()]}"
 
 
 def _zone_name(zone: str) -> str:
@@ -164,15 +222,9 @@ def _clock(texts: list[str]) -> Times:
     """Times of day as time spans from midnight."""
     import pandas
 
-    spans = []
-    for text in texts:
-        clock = text.rstrip("AaPpMm ")
-        hour, rest = clock.split(":", 1)
-        number = int(hour)
-        if clock != text:
-            number = number % 12 + 12 * text.lower().endswith("pm")
-        spans.append(f"{number:02d}:{rest}" + (":00" if ":" not in rest else ""))
-    return _spans(pandas.to_timedelta(pandas.Series(spans), errors="coerce"), "times")
+    clocks = [_by_24_hours(text) for text in texts]
+    spans = [clock + (":00" if clock.count(":") == 1 else "") for clock in clocks]
+    return _spans(pandas.to_timedelta(pandas.Series(spans), errors="coerce"))
 
 
 def _span(texts: list[str]) -> Times:
@@ -181,11 +233,11 @@ def _span(texts: list[str]) -> Times:
 
     spans = [re.sub(r"( [+-]?\d{1,2}:\d{2})$", r"\1:00", text) for text in texts]
     cells = pandas.Series([span.replace(",", "") for span in spans])
-    return _spans(pandas.to_timedelta(cells, errors="coerce"), "")
+    return _spans(pandas.to_timedelta(cells, errors="coerce"))
 
 
-def _spans(read: pandas.Series, what: str) -> Times:
+def _spans(read: pandas.Series) -> Times:
     is_bad = read.isna().to_numpy()
     if is_bad.any():
         return _bad(int(np.argmax(is_bad)), "which is no time")
-    return Times(read.to_numpy(), what=f"{what} since midnight" if what else "")
+    return Times(read.to_numpy())

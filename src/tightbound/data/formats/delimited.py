@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zlib
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,12 +20,14 @@ from tightbound.data.formats.cells import (
     decimal_sign,
     has_two_readings,
     label_values,
+    notices_of,
+    number_column,
     plain_numbers,
     plain_text,
     resolved_by,
     typed,
 )
-from tightbound.data.formats.dates import form_of
+from tightbound.data.formats.header import find_header
 from tightbound.data.formats.labels import find_label
 from tightbound.data.formats.text_file import (
     Rows,
@@ -42,8 +45,14 @@ from tightbound.data.source import (
     read_labels,
     sha256_of,
 )
-from tightbound.data.tables.table import Table, whole
-from tightbound.runtime.errors import TightboundError, cut, machine_reason, shortened
+from tightbound.data.tables.table import Table
+from tightbound.runtime.errors import (
+    TightboundError,
+    cut,
+    listed,
+    machine_reason,
+    shortened,
+)
 
 if TYPE_CHECKING:
     import pandas
@@ -86,6 +95,7 @@ class _Head:
         has_header: whether the first row names the columns.
         names: the names of the columns; their numbers where they have none.
         is_unnamed: whether the first column has an empty name.
+        notice: how the first row was read where that is not plain, or "".
     """
 
     file: TextFile
@@ -93,6 +103,7 @@ class _Head:
     has_header: bool
     names: list[str]
     is_unnamed: bool
+    notice: str = ""
 
     @property
     def where(self) -> str:
@@ -106,18 +117,20 @@ def _inspected(path: Path, settings: DataSettings) -> tuple[_Head, Rows]:
     text, is_whole = file.sample()
     delimiter = find_delimiter(text, is_whole)
     first = first_rows(text, delimiter, is_whole)
-    rows = check_rows(file, delimiter, first[0] if first else [])
+    rows = check_rows(
+        file, delimiter, first[0] if first else [], has_gaps=settings.allow_missing
+    )
     if not first or not len(rows.lines):
         raise TightboundError(
             f"{path} is empty: expected one row of numbers for each example"
         )
-    second = first[1] if len(first) > 1 else []
-    has_header = _has_header(first[0], second, settings.header)
+    has_header, notice = find_header(first, settings.header, path.name)
     names = [str(i) for i in range(rows.width)]
     if has_header:
         _check_spaces(path, first)
-        names = [name or str(i) for i, name in enumerate(first[0])]
-    head = _Head(file, delimiter, has_header, names, has_header and not first[0][0])
+        names = _names(path, first[0])
+    is_unnamed = has_header and not first[0][0]
+    head = _Head(file, delimiter, has_header, names, is_unnamed, notice)
     lines = rows.lines[int(has_header) :]
     if not len(lines):
         raise TightboundError(
@@ -126,32 +139,24 @@ def _inspected(path: Path, settings: DataSettings) -> tuple[_Head, Rows]:
     return head, Rows(rows.width, lines)
 
 
-def _has_header(first: list[str], second: list[str], setting: bool | str) -> bool:
-    """Whether the first row names the columns.
+def _names(path: Path, first: list[str]) -> list[str]:
+    """The names in a header; a column without one is called by its number.
 
-    It does where none of its cells is a number or a date, or where a cell is a text above
-    a number.
+    Raises:
+        TightboundError: where two columns have one name.
     """
-    if setting != "auto":
-        return bool(setting)
-    if not any(_is_value(cell) for cell in first):
-        return True
-    return any(
-        cell and not _is_number(cell) and _is_number(below)
-        for cell, below in zip(first, second, strict=False)
-    )
-
-
-def _is_number(cell: str) -> bool:
-    """True for a number with a decimal point or comma, and for nan."""
-    if cell.lower() == "nan":
-        return True
-    return bool(cell) and bool(plain_numbers([cell.replace(",", ".")])[0])
-
-
-def _is_value(cell: str) -> bool:
-    """True for a number or a date, which names no column."""
-    return _is_number(cell) or form_of(cell) != ""
+    names: list[str] = []
+    for i, name in enumerate(first):
+        free = f"Unnamed: {i}" if str(i) in first else str(i)
+        names.append(name or free)
+    counts = Counter(names)
+    twice = next((name for name in names if counts[name] > 1), None)
+    if twice is not None:
+        raise TightboundError(
+            f"{cut(path)} has two columns {shortened(twice)}: rename one (data.header=false "
+            "if the first row names no columns)"
+        )
+    return names
 
 
 def _check_spaces(path: Path, rows: list[list[str]]) -> None:
@@ -293,15 +298,26 @@ class _Columns:
         return self.numbers[column].dtype.kind == "f"
 
     def _plain(self, column: int) -> TypedColumn:
-        return TypedColumn(
-            whole(self.numbers.pop(column).astype(np.float64, copy=False))
-        )
+        return number_column(self.numbers.pop(column).astype(np.float64, copy=False))
 
     def labels(self, column: int) -> Values:
         """A column of labels as numbers or texts, which may have gaps."""
         if column in self.numbers:
             return self.numbers[column]
         return label_values(self.texts_in(column, as_label=True))
+
+    def unknown_labels(self, column: int) -> list[str]:
+        """The message that names words for missing among labels, as NA, if there are any."""
+        if column in self.numbers:
+            return []
+        texts = self.texts_in(column, as_label=True)
+        words = sorted({str(cell) for cell in texts.cells[texts.gaps]} - {""})
+        if not words:
+            return []
+        return [
+            f"column {shortened(self.head.names[column])}: {listed(words)} among the "
+            "labels stands for an unknown label"
+        ]
 
     def is_empty(self, column: int) -> bool:
         """True for a column without any cell that is filled."""
@@ -339,16 +355,20 @@ def _source(columns: _Columns, settings: DataSettings) -> RawSource:
     head = columns.head
     path = head.file.path
     found = find_label(path, head.names, columns.labels, settings)
-    notices = list(found.notices)
+    notices = [head.notice] if head.notice else []
+    notices += found.notices
     left_out = {found.number, *_left_out(columns, found.number, notices)}
     kept = [i for i in range(len(head.names)) if i not in left_out]
     if not kept:
         raise TightboundError(
             f"{path} has no column of numbers beside the label {shortened(head.names[0])}"
         )
-    labels = None if found.number is None else columns.labels(found.number)
+    labels = None
+    if found.number is not None:
+        labels = columns.labels(found.number)
+        notices += columns.unknown_labels(found.number)
     values = columns.typed(kept)
-    notices += [column.notice for column in values.values() if column.notice]
+    notices += notices_of(head.where, {head.names[i]: c for i, c in values.items()})
     resolved = {**found.resolved, **resolved_by(values.values())}
     y, label_names = read_labels(labels, len(columns), str(path), notices)
     rows = _numbers(values)
@@ -382,7 +402,7 @@ def _left_out(columns: _Columns, label: int | None, notices: list[str]) -> set[i
         if head.names[i] == str(i) and i != label and columns.is_empty(i)
     }
     if empty and len(empty) < width:
-        numbers = ", ".join(str(i) for i in sorted(empty))
+        numbers = listed([str(i) for i in sorted(empty)])
         notices.append(
             f"{head.file.path.name}: column {numbers} (counting from 0) has no name and "
             "no values, so it is left out"
@@ -407,27 +427,12 @@ def _numbers(values: dict[int, TypedColumn]) -> Values | None:
     return rows
 
 
-def _table(columns: _Columns, values: Mapping[int, TypedColumn]) -> Table | None:
-    """The named columns; None for numbers under names that are not different.
-
-    Raises:
-        TightboundError: where two columns have one name and one of them holds no numbers.
-    """
-    head = columns.head
-    names = {i: head.names[i] for i in values}
-    if len(set(names.values())) == len(names):
-        return Table(
-            head.where,
-            {names[i]: column.values for i, column in values.items()},
-            columns.line,
-            zones={names[i]: c.zone for i, c in values.items() if c.zone},
-        )
-    for i, column in values.items():
-        if column.values.dtype.kind not in "iuf":
-            twice = next(n for n in names.values() if [*names.values()].count(n) > 1)
-            raise TightboundError(
-                f"{head.where} has two columns {shortened(twice)}, so all columns must be "
-                f"numbers: {columns.line(0)}, column {shortened(names[i])} is "
-                f"{shortened(column.values[0])}, not a finite number, so rename one"
-            )
-    return None
+def _table(columns: _Columns, values: Mapping[int, TypedColumn]) -> Table:
+    """The named columns."""
+    names = columns.head.names
+    return Table(
+        columns.head.where,
+        {names[i]: column.values for i, column in values.items()},
+        columns.line,
+        zones={names[i]: c.zone for i, c in values.items() if c.zone},
+    )

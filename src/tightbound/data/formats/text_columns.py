@@ -7,29 +7,41 @@ from dataclasses import replace
 import numpy as np
 
 from tightbound.data.formats.cells import (
+    Decimal,
     Place,
     Texts,
     TypedColumn,
     dates_of,
     decimal_sign,
+    notices_of,
     plain_numbers,
     refuse_marked,
     resolved_by,
     separated_numbers,
+    with_gaps,
 )
 from tightbound.data.settings import DataSettings
 from tightbound.data.source import RawSource, is_gap
 from tightbound.data.tables.table import Table, Values
 
 
-def with_typed_texts(source: RawSource, settings: DataSettings) -> RawSource:
+def with_typed_texts(
+    source: RawSource, settings: DataSettings, *, is_frame: bool = False
+) -> RawSource:
     """A table whose texts with decimal commas are numbers and whose dates are times.
 
-    Texts of plain numbers stay texts, as their type says. Sources without a table, and
-    columns that `data.fields` calls categorical, stay as they are.
+    Texts of plain numbers stay texts, as their type says. Texts such as NA are missing
+    in a file, as in a text file; in a DataFrame, which has missing values of its own,
+    they are texts.
+
+    Args:
+        source: the source, which may have no table.
+        settings: the data settings.
+        is_frame: whether the source is a DataFrame and no file.
 
     Raises:
-        TightboundError: for a column that may be read in two ways.
+        TightboundError: for a column that may be read in two ways, and for a missing
+            cell where none may be.
     """
     table = source.table
     if table is None:
@@ -40,28 +52,37 @@ def with_typed_texts(source: RawSource, settings: DataSettings) -> RawSource:
         if (column := _texts(table, name, settings)) is not None
     }
     signs = {decimal_sign(column) for column in texts.values()} - {""}
-    sign = settings.decimal
+    sign: Decimal = settings.decimal
     if sign == "auto" and len(signs) == 1:
         sign = "comma" if "comma" in signs else "point"
     changed: dict[str, TypedColumn] = {}
     for name, column in texts.items():
-        if plain_numbers(column.unique).any():
-            continue
-        read = separated_numbers(column, sign) or dates_of(column)
-        if read is None:
-            refuse_marked(column)
-        else:
+        read = _typed(column, sign)
+        if read is not None:
             changed[name] = read
+        elif not is_frame:
+            values = with_gaps(table.columns[name], column)
+            changed[name] = TypedColumn(values)
     if not changed:
         return source
-    values = {name: column.values for name, column in changed.items()}
+    typed_values = {name: column.values for name, column in changed.items()}
     zones = {name: column.zone for name, column in changed.items() if column.zone}
-    notices = [column.notice for column in changed.values() if column.notice]
+    notices = notices_of(table.where, changed)
     typed = replace(
-        table, columns={**table.columns, **values}, zones={**table.zones, **zones}
+        table, columns={**table.columns, **typed_values}, zones={**table.zones, **zones}
     )
     resolved = {**source.resolved, **resolved_by(changed.values())}
     return replace(source.with_notices(*notices), table=typed, resolved=resolved)
+
+
+def _typed(texts: Texts, sign: Decimal) -> TypedColumn | None:
+    """Texts as numbers or times; None for texts that stay what they are."""
+    if texts.place.kind == "categorical" or plain_numbers(texts.unique).any():
+        return None
+    read = separated_numbers(texts, sign) or dates_of(texts)
+    if read is None:
+        refuse_marked(texts)
+    return read
 
 
 def _texts(table: Table, name: str, settings: DataSettings) -> Texts | None:
@@ -69,7 +90,7 @@ def _texts(table: Table, name: str, settings: DataSettings) -> Texts | None:
     values: Values = table.columns[name]
     if values.dtype.kind not in "OU" or name in table.categories:
         return None
-    if settings.fields.get(name) in ("categorical", "skip"):
+    if settings.fields.get(name) == "skip":
         return None
     gaps = np.array([is_gap(value) for value in values], dtype=bool)
     if gaps.all() or not all(isinstance(value, str) for value in values[~gaps]):

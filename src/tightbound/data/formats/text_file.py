@@ -8,7 +8,7 @@ import gzip
 import io
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
 
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from tightbound.data.formats.limits import MEGABYTE
 from tightbound.data.settings import DataSettings
-from tightbound.runtime.errors import TightboundError
+from tightbound.runtime.errors import TightboundError, cut
 
 DELIMITERS = "\t;|,"
 MOST_CHARACTERS = 1 << 20  # of one cell
@@ -36,10 +36,12 @@ class Rows:
     Attributes:
         width: number of cells of every row.
         lines: the line in which each row begins, counted from 1.
+        empty: the lines without cells, of a file of a single column.
     """
 
     width: int
     lines: NDArray[np.int64]
+    empty: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
 
 
 @dataclass(frozen=True)
@@ -58,7 +60,19 @@ class TextFile:
 
     @classmethod
     def of(cls, path: Path, settings: DataSettings) -> TextFile:
-        """The file at a path, with the encoding and memory of the settings."""
+        """The file at a path, with the encoding and memory of the settings.
+
+        Raises:
+            TightboundError: for a file that is larger than the memory.
+        """
+        size = path.stat().st_size
+        if size > settings.memory * MEGABYTE:
+            needed = -(-size // MEGABYTE)
+            raise TightboundError(
+                f"{cut(path)} has {needed:,} MB, more than data.memory "
+                f"({settings.memory:,} MB): set data.memory={needed} if it fits into "
+                "memory, or save it as .parquet, which is read in place"
+            )
         return cls(path, settings.encoding, settings.memory * MEGABYTE)
 
     def open(self) -> BinaryIO | gzip.GzipFile:
@@ -232,13 +246,17 @@ def _cell_limit() -> Iterator[None]:
         csv.field_size_limit(before)
 
 
-def check_rows(file: TextFile, delimiter: str, first: list[str]) -> Rows:
+def check_rows(
+    file: TextFile, delimiter: str, first: list[str], *, has_gaps: bool = False
+) -> Rows:
     """Check that all rows have as many cells as the first one, and find their lines.
 
     Args:
         file: the file.
         delimiter: the character between cells.
         first: the cells of the first row.
+        has_gaps: whether cells may be missing. An empty line between the rows of a
+            single column then may be one, and is refused.
 
     Raises:
         TightboundError: for the first row with another number of cells than the first
@@ -261,7 +279,21 @@ def check_rows(file: TextFile, delimiter: str, first: list[str]) -> Rows:
         number += len(counts)
     if is_plain and lines:
         return Rows(width, np.concatenate(lines))
-    return _checked_by_csv(file, delimiter, is_single=width == 1)
+    checked = _checked_by_csv(file, delimiter, is_single=width == 1)
+    if width == 1 and has_gaps:
+        _refuse_empty_line(file.path, checked)
+    return checked
+
+
+def _refuse_empty_line(path: Path, rows: Rows) -> None:
+    """Refuse an empty line between the rows of a single column."""
+    is_inside = (rows.empty > rows.lines[:1]) & (rows.empty < rows.lines[-1:])
+    if is_inside.any():
+        line = rows.empty[int(np.argmax(is_inside))]
+        raise TightboundError(
+            f"{cut(path)}: line {line} is empty: write NA there if a value is missing, "
+            "else remove the line"
+        )
 
 
 def _plain_counts(block: bytes, delimiter: str, width: int) -> NDArray[np.int64] | None:
@@ -313,6 +345,7 @@ def _checked_by_csv(file: TextFile, delimiter: str, *, is_single: bool) -> Rows:
     for a cell without characters in quotes.
     """
     lines: list[int] = []
+    empty: list[int] = []
     width = 0
     start = 1
     text = io.TextIOWrapper(file.open(), encoding="utf-8", newline="")
@@ -322,7 +355,9 @@ def _checked_by_csv(file: TextFile, delimiter: str, *, is_single: bool) -> Rows:
         )
         try:
             for row in reader:
-                if not _is_blank(row, is_single):
+                if _is_blank(row, is_single):
+                    empty.append(start)
+                else:
                     width = width or len(row)
                     if len(row) != width:
                         raise _torn(file.path, start, row, width, delimiter)
@@ -330,7 +365,7 @@ def _checked_by_csv(file: TextFile, delimiter: str, *, is_single: bool) -> Rows:
                 start = reader.line_num + 1
         except csv.Error as error:
             raise _bad_quotes(file.path, start, str(error)) from None
-    return Rows(width, np.array(lines, np.int64))
+    return Rows(width, np.array(lines, np.int64), np.array(empty, np.int64))
 
 
 def _is_blank(row: list[str], is_single: bool) -> bool:

@@ -37,6 +37,7 @@ from tightbound.data.settings import DataSettings
 from tightbound.data.source import RawSource, RawSplit, read_labels, sha256_text
 from tightbound.runtime.errors import TightboundError
 from tightbound.runtime.progress import Steady, steadily
+from tightbound.runtime.reading import special_kind
 
 _SYSTEM = ("thumbs.db", "desktop.ini", "__macosx")
 # images by name, in formats that are not read
@@ -67,7 +68,15 @@ class Entry:
 
 def file_entry(path: Path, name: str) -> Entry:
     """The entry of a file on disk."""
-    return Entry(name, lambda: path.open("rb"))
+    return Entry(name, partial(_open_file, path))
+
+
+def _open_file(path: Path) -> IO[bytes]:
+    """A regular file, opened; refuses pipes and devices, which may wait or never end."""
+    kind = special_kind(path)
+    if kind is not None:
+        raise ValueError(f"it is {kind}, not a file")
+    return path.open("rb")
 
 
 def _is_image(entry: Entry) -> bool:

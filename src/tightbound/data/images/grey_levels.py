@@ -34,6 +34,11 @@ class GreyScale:
         return self.white
 
     @property
+    def is_cut(self) -> bool:
+        """True where values above `white` become the highest level."""
+        return self.bits == 8 and self.white < DEEPEST
+
+    @property
     def dtype(self) -> type[np.uint8 | np.int32]:
         """The numpy type of the levels: uint8, or int32 for 16 bits."""
         if self.bits == 8:

@@ -141,7 +141,13 @@ class Items:
         size, channels, messages = target_of(good, settings)
         greys = _survey(few, what, self.roots)
         self.scale = greys.scale(settings, is_complete=count == len(few))
+        self.is_scale_given = settings.white_level != "auto"
         notices += [*messages, *greys.messages(self.scale)]
+        if self.is_scale_given and self.scale.is_cut and count != len(few):
+            notices.append(
+                f"{what}: grey values above data.white_level={self.scale.white} are read "
+                "as 255"
+            )
         self.resolved = {"size": size, "channels": channels, **self.scale.resolved}
         self.shape = (channels, *size)
         self.dtype = torch.uint8 if self.scale.bits == 8 else torch.int32
@@ -205,7 +211,7 @@ class Items:
         image = _image(x, self.roots)
         if image is None:
             return "it is not an image"
-        if is_deep(image) and self.scale.bits == 8:
+        if is_deep(image) and self.scale.is_cut and not self.is_scale_given:
             highest = int(grey_values(image).max())
             if highest > self.scale.white:
                 return (

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from tightbound.core.data_spec import CONDITIONS, Condition
+from tightbound.core.data_spec import CONDITIONS, Condition, are_far
 from tightbound.data.on_disk import OnDisk
 from tightbound.data.prepare.rows import SplitRows
 from tightbound.data.settings import DataSettings
@@ -62,13 +62,23 @@ def _check_present(
 
 def _numeric_condition(source: RawSource, values: Tensor) -> Condition:
     """A condition on numbers (n, C), standardised."""
-    std = values.std(0) if len(values) > 1 else torch.ones_like(values[0])
+    if not are_far(*_moments(values.double())):
+        values = values.float()
+    mean, std = _moments(values)
     numbered = tuple(f"c{i + 1}" for i in range(values.shape[1]))
     return Condition(
         names=source.condition_names or numbered,
-        mean=values.mean(0).tolist(),
-        std=torch.where(std > 0, std, torch.ones_like(std)).tolist(),
+        mean=mean,
+        std=std,
     )
+
+
+def _moments(values: Tensor) -> tuple[list[float], list[float]]:
+    """Mean and standard deviation of each column; 1 for that of a constant one."""
+    std = values.std(0) if len(values) > 1 else torch.ones_like(values[0])
+    is_constant = values.amin(0) == values.amax(0)
+    std = torch.where((std > 0) & ~is_constant, std, torch.ones_like(std))
+    return values.mean(0).tolist(), std.tolist()
 
 
 def _class_condition(

@@ -7,13 +7,11 @@ import math
 import torch
 from torch import Tensor
 
-from tightbound.core.data_spec import DataSpec
+from tightbound.core.data_spec import FAR, DataSpec
 from tightbound.data.on_disk import OnDisk
 from tightbound.data.prepare.infer import chunks
 from tightbound.runtime.errors import TightboundError
 
-# float32 has 24 binary digits; a mean of this many spreads leaves at least 12 of them
-FAR = 2.0**12
 LARGEST_SPREAD = 1e18  # squares of float32 end at 3e38
 SMALLEST_SPREAD = 1e-18
 LOST = 0.01  # share of the distinct values of a column

@@ -11,6 +11,7 @@ from torch import Tensor
 from tightbound.data.settings import DataSettings
 from tightbound.data.source import (
     RawSource,
+    for_digest,
     read_labels,
     read_numbers,
     sha256_of,
@@ -74,7 +75,11 @@ def take_conditions(
     left = replace(table, columns=others)
     x = table_numbers(left, notices)
     source = source.with_split("all", replace(split, x=x, c=c))
-    digest = sha256_text(sha256_of(x, split.y), sha256_of(c)) if x is not None else ""
+    digest = (
+        sha256_text(sha256_of(x, split.y), sha256_of(for_digest(c)))
+        if x is not None
+        else ""
+    )
     return replace(
         source.with_notices(*notices),
         table=left,

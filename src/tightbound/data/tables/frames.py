@@ -27,11 +27,13 @@ from tightbound.runtime.errors import TightboundError, shortened
 
 if TYPE_CHECKING:
     import pandas
+    from pandas.api.extensions import ExtensionArray
 
 _TIMES = (datetime.date, datetime.datetime, np.datetime64)
 _SPANS = (datetime.timedelta, np.timedelta64)
 # pandas' types of numbers and truth values with gaps, and what their values are
 _NULLABLE = ("Int", "UInt", "Float", "boolean", "string")
+_NULLABLE_WHOLE = ("Int", "UInt")
 
 
 def frame_source(
@@ -86,9 +88,10 @@ def table_of(frame: pandas.DataFrame, what: str) -> Table:
     zones: dict[str, str] = {}
     types: dict[str, str] = {}
     numbers: dict[str, int] = {}
+    nullable: dict[str, ExtensionArray] = {}
     for i, label in enumerate(frame.columns):
         name = str(label)
-        series = frame.iloc[:, i]
+        series = without_arrow(frame.iloc[:, i])
         if isinstance(label, int | np.integer):
             numbers[name] = int(label)
         kind = str(series.dtype)
@@ -97,6 +100,8 @@ def table_of(frame: pandas.DataFrame, what: str) -> Table:
             series = series.astype(object)
         elif kind.startswith(_NULLABLE):
             types[name] = kind
+        if kind.startswith(_NULLABLE_WHOLE) and series.isna().any():
+            nullable[name] = series.array
         zone = _zone(series)
         if zone:
             zones[name] = zone
@@ -109,7 +114,31 @@ def table_of(frame: pandas.DataFrame, what: str) -> Table:
         index=frame.index,
         types=types,
         numbers=numbers,
+        nullable=nullable,
     )
+
+
+def without_arrow(series: pandas.Series) -> pandas.Series:
+    """A column of an Arrow type in pandas' own type; others unchanged.
+
+    Texts, truth values and integers become pandas' types with gaps, floats those of numpy,
+    and dictionaries categories.
+    """
+    import pandas
+
+    if not isinstance(series.dtype, pandas.ArrowDtype):
+        return series
+    arrow = series.array.__arrow_array__()
+    name = str(arrow.type)
+    if name in ("string", "large_string"):
+        return series.astype("string")
+    if name == "bool":
+        return series.astype("boolean")
+    if name.startswith(("int", "uint")):
+        return series.astype(name.replace("uint", "UInt").replace("int", "Int"))
+    plain = arrow.to_pandas()
+    plain.index = series.index
+    return plain.rename(series.name)
 
 
 def _zone(series: pandas.Series) -> str:
@@ -271,7 +300,11 @@ def filled_frame(
         if source is None or f.values:
             continue
         columns[f.name] = _with_given(columns[f.name], source)
-    return _frame(columns, fields, given)
+    out = _frame(columns, fields, given)
+    for f in fields:
+        if f.name in given.nullable and not f.values:
+            out[f.label] = _with_whole(out[f.label], given.nullable[f.name])
+    return out
 
 
 def _with_given(values: Values, given: Values) -> Values:
@@ -292,6 +325,27 @@ def _with_given(values: Values, given: Values) -> Values:
         values = values.astype(given.dtype)
     out = values.copy()
     out[observed] = given[observed]
+    return out
+
+
+def _with_whole(values: pandas.Series, given: ExtensionArray) -> pandas.Series:
+    """Whole numbers with those of `given` where it is not missing, in all digits.
+
+    Numbers of another type, as in a column of float64, stay as they are.
+    """
+    kind = str(values.dtype)
+    whole = str(given.dtype).lower()
+    if not kind.lower().startswith(("int", "uint")):
+        return values
+    dtype = np.promote_types(kind.lower(), whole)
+    if dtype.kind not in "iu":
+        return values
+    name = dtype.name
+    if kind.startswith(_NULLABLE_WHOLE):
+        name = name.replace("uint", "UInt").replace("int", "Int")
+    observed = ~np.asarray(given.isna())
+    out = values.astype(name)
+    out[observed] = given[observed].to_numpy(dtype=dtype)
     return out
 
 

@@ -102,20 +102,28 @@ def _check_all_numbers(source: RawSource, split: RawSplit) -> None:
 
 
 def _named(names: list[str], wanted: list[str]) -> list[str]:
-    """The names of columns; those of training where either have numbers for names."""
-    is_other = set(names) != set(wanted)
-    if is_other and (are_numbers(names) or are_numbers(wanted)):
+    """The names of columns; those of training where the columns are taken by place.
+
+    They are where the new columns are counted from 0, or where those of training are and
+    no new one is called by a number.
+    """
+    if len(names) != len(wanted) or set(names) == set(wanted):
+        return names
+    has_numbers = any(name.lstrip("-").isdigit() for name in names)
+    if are_numbers(names) or (are_numbers(wanted) and not has_numbers):
         return wanted
     return names
 
 
 def _with_names(table: Table, wanted: list[str]) -> Table:
-    """A table with the names of `_named`, by place; unchanged where their number differs."""
+    """A table with the names of `_named`."""
     names = _named(list(table.columns), wanted)
-    if names == list(table.columns) or len(names) != len(table.columns):
+    if names == list(table.columns):
         return table
     columns = dict(zip(names, table.columns.values(), strict=True))
-    return replace(table, columns=columns)
+    renamed = dict(zip(table.columns, names, strict=True))
+    nullable = {renamed[name]: cells for name, cells in table.nullable.items()}
+    return replace(table, columns=columns, nullable=nullable)
 
 
 def _by_place(where: str, x: Tensor, fields: Sequence[Column]) -> Table | None:

@@ -2,31 +2,26 @@
 
 from __future__ import annotations
 
-import csv
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tightbound.core.data_spec import Column, ColumnKind
-from tightbound.data.settings import DataSettings
 from tightbound.data.source import is_gap
 from tightbound.data.tables.times import seconds, step_of
 from tightbound.runtime.errors import TightboundError, shortened
 
 if TYPE_CHECKING:
     from pandas import Index
+    from pandas.api.extensions import ExtensionArray
 
 Values = NDArray[Any]
 Mask = NDArray[np.bool_]
 MOST_TEXTS = 100
 LEAST_COUNT = 1
-# cells of a text file that stand for a missing value
-MISSING = ("", "na", "n/a", "nan", "null", "none", "?")
 FILL = "drop such rows, fill them in, or train recipe missing-data, which takes missing values"
 
 
@@ -54,6 +49,8 @@ class Table:
         index: the pandas Index of the rows of a DataFrame, or None.
         types: the pandas type of each column that numpy has no type for, as "Int64".
         numbers: the names of columns that are integers in a DataFrame.
+        nullable: the columns of pandas' integers with gaps as they were given, where
+            `columns` has them as float64.
     """
 
     where: str
@@ -64,6 +61,7 @@ class Table:
     index: Index | None = None
     types: Mapping[str, str] = field(default_factory=dict)
     numbers: Mapping[str, int] = field(default_factory=dict)
+    nullable: Mapping[str, ExtensionArray] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(next(iter(self.columns.values())))
@@ -92,6 +90,7 @@ class Table:
             columns={name: values[rows] for name, values in self.columns.items()},
             row=lambda number: self.row(int(rows[number])),
             index=None if self.index is None else self.index[rows],
+            nullable={name: cells.take(rows) for name, cells in self.nullable.items()},
         )
 
     def complain(self, name: str, number: int, problem: str) -> TightboundError:
@@ -101,87 +100,11 @@ class Table:
         )
 
 
-def text_table(
-    path: Path,
-    delimiter: str,
-    header: bool,
-    names: dict[int, str],
-    settings: DataSettings,
-) -> Table | int | None:
-    """A CSV file with columns of text.
-
-    Args:
-        path: the file.
-        delimiter: the character between cells.
-        header: whether line 1 names the columns.
-        names: the columns to read, by their numbers.
-        settings: the data settings.
-
-    Returns:
-        The table; None where rows have different lengths or no header; the number of a
-        column in which only some cells are numbers, for an error message.
-    """
-    lines, rows = _text_rows(path, delimiter, int(header))
-    if not header or not rows or max([*names, len(rows[0])]) > len(rows[0]):
-        return None
-    if any(len(row) != len(rows[0]) for row in rows):
-        return None
-    columns: dict[str, Values] = {}
-    for i, name in names.items():
-        values = _text_column([row[i] for row in rows], name, settings)
-        if values is None:
-            return i
-        columns[name] = values
-    return Table(str(path), columns, lambda row: f"line {lines[row]}")
-
-
-def _text_rows(
-    path: Path, delimiter: str, skip: int
-) -> tuple[list[int], list[list[str]]]:
-    """Line numbers and cells of the rows of a CSV file, without empty lines."""
-    lines = []
-    rows = []
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        reader = csv.reader(file, delimiter=delimiter)
-        for row in reader:
-            if row:
-                lines.append(reader.line_num)
-                rows.append([cell.strip() for cell in row])
-    return lines[skip:], rows[skip:]
-
-
-def _text_column(cells: list[str], name: str, settings: DataSettings) -> Values | None:
-    """Cells as numbers, truth values or texts; None where only some are numbers."""
-    missing = [settings.allow_missing and cell.lower() in MISSING for cell in cells]
-    texts = [cell for cell, gap in zip(cells, missing, strict=True) if not gap]
-    numbers = [number for text in texts if (number := _number(text)) is not None]
-    if len(numbers) == len(texts):
-        return whole(_spread(np.array(numbers, dtype=float), missing, math.nan))
-    as_texts = ("categorical", "binary", "skip")
-    if numbers and settings.fields.get(name) not in as_texts:
-        return None
-    return _spread(np.array(_truth_values(texts), dtype=object), missing, None)
-
-
-def _truth_values(texts: list[str]) -> Sequence[object]:
-    """True and False where all texts are the words for these; else the texts."""
-    if any(text.lower() not in ("true", "false") for text in texts):
-        return texts
-    return [text.lower() == "true" for text in texts]
-
-
 def _spread(values: Values, missing: list[bool], gap: object) -> Values:
     """The values at the places that are not missing, and `gap` at the others."""
     out = np.full(len(missing), gap, dtype=values.dtype)
     out[~np.array(missing, dtype=bool)] = values
     return out
-
-
-def _number(cell: str) -> float | None:
-    try:
-        return float(cell)
-    except ValueError:
-        return None
 
 
 def whole(values: Values) -> Values:
@@ -290,7 +213,10 @@ def _step(cells: Values) -> float:
         return step_of(seconds(cells[~np.isnat(cells)]))
     if cells.dtype.kind in "iu":
         return 1.0
-    numbers = np.array([c for c in cells.tolist() if not is_gap(c)], dtype=np.float64)
+    if cells.dtype.kind == "f":
+        numbers = cells[~np.isnan(cells)]
+    else:
+        numbers = np.array([cell for cell in cells if not is_gap(cell)], np.float64)
     return float((numbers == np.round(numbers)).all())
 
 
