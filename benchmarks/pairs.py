@@ -345,7 +345,7 @@ def long(
         trainer.guard.read_norms()
         valid = trainer.validator(
             trainer.average.current() if trainer.average else model
-        )
+        ).figures
     finite = all(bool(p.isfinite().all()) for p in model.parameters())
     return {
         "status": "ok",

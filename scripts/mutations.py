@@ -162,8 +162,8 @@ MUTATIONS = (
     Mutation(
         "the worst weights are kept instead of the best",
         "training/trainer.py",
-        'improved = valid["objective"] < self.best.objective',
-        'improved = self.best.step == 0 or valid["objective"] > self.best.objective',
+        "improved = objective < self.best.objective",
+        "improved = self.best.step == 0 or objective > self.best.objective",
         "training/test_trainer.py::test_the_best_weights_are_kept_and_early_stopping_says_why",
     ),
     Mutation(

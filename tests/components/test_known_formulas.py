@@ -292,7 +292,7 @@ def test_a_point_that_does_not_say_so_is_told_how_to() -> None:
         ({"objective": part("dip", kind=3)}, "kind = 3: give 1 to 2"),
         ({"objective": part("ciwae", beta=2.0), "k": 4}, "beta = 2.0: give 0 to 1"),
         ({"objective": part("elbo", beta=-1.0)}, "beta = -1.0: give 0 or more"),
-        ({"objective": part("elbo", beta=math.nan)}, "give 0 or more"),
+        ({"objective": part("elbo", beta=math.nan)}, "give a finite number"),
         (
             {"likelihood": part("gaussian", scale="fixed", value=0.0)},
             "value = 0.0: give more than 0",

@@ -194,7 +194,7 @@ def test_training_sees_a_random_part_of_the_exemplars_that_the_seed_decides() ->
         ),
         (
             {"prior": part("vamp"), "hierarchy": "bottom-up", "latent": (3, 2)},
-            ["'vamp'", "bottom-up", "flat or top-down"],
+            ["'vamp'", "bottom-up", "top-down"],
         ),
         (
             {"posterior": part("von-mises-fisher")},

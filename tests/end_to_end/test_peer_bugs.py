@@ -123,7 +123,7 @@ def test_peers_4_10_a_validation_is_a_mean_over_examples_not_over_batches(
     run = untrained("digits", "ae")
     split = run.data.valid.select(torch.arange(70))
     monkeypatch.setattr("tightbound.training.validation.BATCH", 30)
-    found = Validator(split, OBJECTIVES["distortion"](), run.config)(run.model)
+    found = Validator(split, OBJECTIVES["distortion"](), run.config)(run.model).figures
     with torch.no_grad():
         each = run.model(
             Batch(split.batch(torch.arange(70))), Draw(source="point")

@@ -102,6 +102,8 @@ def _child(work: Callable[[], int], streams: Sequence[Path]) -> None:
         for descriptor, stream in zip((1, 2), streams, strict=True):
             file = os.open(stream, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
             os.dup2(file, descriptor)
+        sys.stdout = os.fdopen(1, "w", closefd=False)  # pytest has replaced them
+        sys.stderr = os.fdopen(2, "w", closefd=False)
         status = work()
     except BaseException:
         traceback.print_exc()

@@ -145,7 +145,7 @@ def test_log_px_given_c_is_that_of_the_linear_gaussian_model() -> None:
         ("ais-prior", {"temperatures": 200}),
     ):
         found = log_px(model, batch, method, **settings)
-        error = found.se.nan_to_num(0.05)  # unknown where the weights have a heavy tail
+        error = found.se.nan_to_num(0.1)  # unknown where the weights have a heavy tail
         assert ((found.values - torch.tensor(exact)).abs() < 5 * error + 0.05).all(), (
             method
         )
@@ -288,9 +288,8 @@ def test_numbers_as_conditions_from_arrays_and_files(tmp_path: Path) -> None:
         found.append(trained.encode((x[:6], c[:6])))
     assert all(torch.allclose(found[0], other, atol=1e-5) for other in found[1:])
     assert trained.spec.condition.names == ("age", "dose")
-    assert torch.equal(
-        trained.sample(3, condition="50,1"), trained.sample(3, condition=[50, 1])
-    )
+    by_text = trained.sample(3, condition="50,1")
+    assert by_text.equals(trained.sample(3, condition=[50, 1]))
     for wrong in ("50", "a,b", [1, 2, 3], [np.nan, 1]):
         with pytest.raises(TightboundError, match="2 finite numbers"):
             trained.sample(3, condition=wrong)

@@ -470,7 +470,8 @@ def test_every_way_to_log_p_of_x_agrees_under_such_a_prior(
     )
     assert (
         (many.values - annealed.values).abs()
-        < 5 * (many.se.square() + annealed.se.square()).sqrt() + 0.05
+        # the error of importance sampling is unknown where its weights have a heavy tail
+        < 5 * (many.se.nan_to_num(0.2).square() + annealed.se.square()).sqrt() + 0.05
     ).all()
 
 

@@ -23,7 +23,10 @@ TRAINING = {**SMALL, "steps": 20, "validate_every": 10, "save_seconds": 1000}
 
 @pytest.fixture(autouse=True)
 def handlers() -> Iterator[None]:
-    """The handlers after a test are those before it."""
+    """The handlers after a test are those before it; under nohup they are the usual ones."""
+    for number in ENDING:
+        signal.signal(number, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     before = [signal.getsignal(number) for number in (signal.SIGINT, *ENDING)]
     yield
     after = [signal.getsignal(number) for number in (signal.SIGINT, *ENDING)]

@@ -190,7 +190,9 @@ def test_what_is_not_shared_out_is_refused(
 ) -> None:
     from tightbound.cli import main
 
-    for name, value in (("WORLD_SIZE", "2"), ("RANK", rank), ("LOCAL_RANK", rank)):
+    launch = {"WORLD_SIZE": "2", "RANK": rank, "LOCAL_RANK": rank}
+    launch |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29500"}
+    for name, value in launch.items():
         monkeypatch.setenv(name, value)
     assert main(["compare", "runs/x"]) == 2
     assert (
