@@ -497,8 +497,8 @@ def _why_left_out(run: Run, look: FirstLook) -> str:
     """The sentence on what is not evaluated or reported, and on how to make it."""
     if not look.n and not len(run.data.test):
         return (
-            f"there are no test examples, so there is no {look.left_out()}: to evaluate "
-            f"other data, run tightbound evaluate {run.folder} DATA"
+            "there are no test examples, so there is no evaluation and no report: to "
+            f"evaluate other data, run tightbound evaluate {run.folder} --data F"
         )
     return (
         f"the budget leaves no time for {look.left_out()}: to make it, run tightbound "

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from support.small import trained
@@ -82,4 +84,19 @@ def test_where_no_time_is_left_nothing_is_written_and_it_is_said(
     assert not (tmp_path / "report.html").exists()
     (line,) = said
     assert line.startswith("the budget leaves no time for the evaluation, the report")
-    assert f"tightbound evaluate {run.folder}" in line
+    assert line.endswith(
+        f": to make it, run tightbound evaluate {run.folder} and then tightbound "
+        f"compare {run.folder}"
+    )
+
+
+def test_without_test_examples_it_is_not_the_budget_that_is_named() -> None:
+    data = SimpleNamespace(test=[])
+    spec = SimpleNamespace(dims=4)
+    run: Any = SimpleNamespace(folder="runs/a", data=data, spec=spec)
+    look = first_look.within(run, TimeBudget(60.0))
+    assert look == FirstLook(0, diagnosis=False, report="none")
+    assert api._why_left_out(run, look) == (
+        "there are no test examples, so there is no evaluation and no report: to "
+        "evaluate other data, run tightbound evaluate runs/a --data F"
+    )
