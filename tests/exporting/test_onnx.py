@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from _pytest.mark import ParameterSet
 from support.exports import source_of, tiny_run
 from torch import Tensor
 
@@ -87,15 +88,24 @@ def check_decoder(run: Run, folder: Path, z: Tensor, condition: dict[str, Any]) 
     near(computed(folder, "decoder", z=z, **condition)["mean"], expected)
 
 
-@pytest.mark.parametrize("name", NAMED)
+LONG = pytest.mark.skipif(
+    not os.environ.get("TIGHTBOUND_LONG"), reason="long: TIGHTBOUND_LONG=1"
+)
+QUICK = {"vae", "hvae", "conditional", "vq-conv", "missing-data"}
+
+
+def some_long(names: Sequence[str], quick: Collection[str]) -> list[ParameterSet]:
+    """Cases of which those that are not quick need TIGHTBOUND_LONG=1."""
+    return [pytest.param(n, marks=[] if n in quick else [LONG]) for n in names]
+
+
+@pytest.mark.parametrize("name", some_long(NAMED, QUICK))
 def test_graphs_give_what_the_run_gives(name: str, tmp_path: Path) -> None:
     check(name, tmp_path)
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(
-    not os.environ.get("TIGHTBOUND_LONG"), reason="long: TIGHTBOUND_LONG=1"
-)
+@LONG
 @pytest.mark.parametrize("name", sorted(RECIPES.keys() - set(NAMED)))
 def test_every_recipe_is_exported_or_refused_in_a_sentence(
     name: str, tmp_path: Path
@@ -130,7 +140,10 @@ def test_only_iterative_posteriors_are_refused() -> None:
 # ---- priors
 
 
-@pytest.mark.parametrize("name", ["vamp", "flow-prior", "mixture-prior", "poincare"])
+@pytest.mark.parametrize(
+    "name",
+    some_long(["vamp", "flow-prior", "mixture-prior", "poincare"], {"mixture-prior"}),
+)
 def test_log_p_of_z_and_its_draws_are_those_of_the_prior(
     name: str, tmp_path: Path
 ) -> None:
@@ -189,9 +202,7 @@ def test_a_flow_posterior_is_drawn_from_noise(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(
-    not os.environ.get("TIGHTBOUND_LONG"), reason="long: TIGHTBOUND_LONG=1"
-)
+@LONG
 @pytest.mark.parametrize(
     ("recipe", "prior"),
     [
