@@ -170,11 +170,8 @@ def test_the_file_has_every_figure_with_its_error_and_keeps_what_was_not_made_ag
         *kept["curve"],
     ]
     assert all(isinstance(m["mean"], float) and m["se"] > 0 for m in means)
-    assert (
-        kept["inference_gap"]["settings"]["search"]["samples"] == 8
-        and kept["methods"]["importance"]["noise"] is None,
-        "K is below 25",
-    )
+    assert kept["inference_gap"]["settings"]["search"]["samples"] == 8
+    assert kept["methods"]["importance"]["noise"] is None, "K is below 25"
     assert kept["diagnosis"]["latents"]["features"][0]["activity"] >= 0
     assert evaluate(run, k=21, diagnosis=False).save(tmp_path) is None
     again = json.loads((tmp_path / "evaluation.json").read_text())
