@@ -16,6 +16,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 # Where the module is not named as the distribution is, or comes with another one.
 MODULES = {
     "annotated-types": "annotated_types",
+    "huggingface-hub": "huggingface_hub",
     "pillow": "PIL",
     "scikit-learn": "sklearn",
     "tomli-w": "tomli_w",
