@@ -15,7 +15,7 @@ pytestmark = pytest.mark.skipif(
 
 
 @pytest.mark.parametrize(
-    ("kind", "count"), [("folders", 8), ("data", 30), ("kills", 2)]
+    ("kind", "count"), [("folders", 4), ("data", 20), ("kills", 1)]
 )
 def test_a_short_campaign(kind: str, count: int) -> None:
     problems: list[str] = []

@@ -13,9 +13,6 @@ from support.diagnosis_cases import CASES, campaign
 
 QUICK = (
     "learning rate x 100 | signals | 0",
-    "beta 50 | table | 0",
-    "encoder that hardly learns | signals | 0",
-    "outlier in a training row | table | 0",
     "test split of another kind | table | 0",
     "vae | table | 0",
 )

@@ -38,12 +38,12 @@ ROUNDS = 24  # halvings of a cell at the most
 MOST = 4_000_000  # nodes of an example at the most
 PARTS = 64  # in which the tolerance is divided
 BOX_CELLS = 100
-LATTICE = {1: 256, 2: 64, 3: 20}  # points of a lattice from which modes are looked for
+LATTICE = {1: 256, 2: 40, 3: 16}  # points of a lattice from which modes are looked for
 STARTS = 16  # of its peaks that are used, at the most
 NEAR = 4.0  # widths of a mode around it in which cells are as narrow as the mode
 BEYOND = 10.0  # standard deviations of a mode that the box covers
 AGREEMENTS = 3  # comparisons with a finer grid at the most
-SIGNIFICANT = 1e-6  # share of the integral of a cell that the finer grid divides
+SIGNIFICANT = 1e-3  # share of the integral of a cell that the finer grid divides
 
 
 class Space:
