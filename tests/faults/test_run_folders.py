@@ -82,7 +82,8 @@ def test_changed_settings_are_refused(run: Path, old: str, new: str, key: str) -
     text = path.read_text()
     assert old in text
     path.write_text(text.replace(old, new, 1))
-    assert f"says {key}" in sentence(lambda: load(run))
+    if not key.startswith("train."):  # what weights mean does not depend on these
+        assert f"says {key}" in sentence(lambda: load(run))
     for name in ("ema.safetensors", "model.safetensors"):
         (run / name).unlink()
     answer = sentence(lambda: tb.train("digits", out=run, resume=True, display="none"))
