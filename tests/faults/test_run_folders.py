@@ -90,6 +90,14 @@ def test_changed_settings_are_refused(run: Path, old: str, new: str, key: str) -
     assert f"says {key}" in answer or "data are not those" in answer
 
 
+def test_weights_without_settings_are_not_trained_over(run: Path) -> None:
+    weights = (run / "model.safetensors").read_bytes()
+    (run / "config.toml").unlink()
+    answer = sentence(lambda: tb.train("digits", out=run, resume=True, display="none"))
+    assert "weights and no config.toml" in answer
+    assert (run / "model.safetensors").read_bytes() == weights
+
+
 def test_a_run_may_move_and_change_its_device(run: Path) -> None:
     path = run / "config.toml"
     text = path.read_text()

@@ -32,7 +32,7 @@ from tightbound.models.vae import VAE
 from tightbound.runs.folder import Environment, Mode, RunFolder
 from tightbound.runs.run import Run, seeded
 from tightbound.runtime.device import pick_device
-from tightbound.runtime.errors import TightboundError
+from tightbound.runtime.errors import TightboundError, cut
 from tightbound.runtime.foreign_errors import is_out_of_memory
 from tightbound.runtime.launch_context import current_launch
 from tightbound.runtime.memory import kept_memory
@@ -158,6 +158,11 @@ def _train_requested(job: Job, config: Config, trust: bool) -> Run:
     Where the folder has none, these are the settings of this call.
     """
     requested = current_launch().on_rank_zero(job.folder.requested)
+    if requested is None and job.folder.has_weights:
+        raise TightboundError(
+            f"{cut(job.folder.path)} holds weights and no config.toml: restore that file, or "
+            "train anew with --overwrite"
+        )
     if requested is None:
         which = "these settings, as none were kept"
         trust = True
