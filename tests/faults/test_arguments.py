@@ -201,6 +201,25 @@ def shell(command: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+def test_a_reader_that_has_ended_ends_the_command_without_a_word() -> None:
+    """As `| head -1` does; the pipe has no reader when the command starts."""
+    read, write = os.pipe()
+    os.close(read)
+    try:
+        ended = subprocess.run(
+            [sys.executable, "-m", "tightbound", "recipes", "--json"],
+            stdout=write,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=os.environ | {"PYTHONPATH": os.pathsep.join(p for p in sys.path if p)},
+            check=False,
+        )
+    finally:
+        os.close(write)
+    assert ended.returncode == 141
+    assert ended.stderr == ""
+
+
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
 @pytest.mark.parametrize(
     ("command", "status", "words"),

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 from support.core_cases import B, model_of, plain, prior_of, rows, spec_of
+from support.estimates import error_of
 from support.small import small_run
 from torch import Tensor
 
@@ -470,8 +471,7 @@ def test_every_way_to_log_p_of_x_agrees_under_such_a_prior(
     )
     assert (
         (many.values - annealed.values).abs()
-        # the error of importance sampling is unknown where its weights have a heavy tail
-        < 5 * (many.se.nan_to_num(0.2).square() + annealed.se.square()).sqrt() + 0.05
+        < 5 * (error_of(many).square() + error_of(annealed).square()).sqrt() + 0.05
     ).all()
 
 
