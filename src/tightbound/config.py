@@ -429,19 +429,28 @@ def configure(
     tree["train"] = copy.deepcopy(base.train) | tree.get("train", {})
     if data:
         _put(tree, ["data", "source"], data)
-    # A part before its options, whatever their order.
-    for path, value in sorted(
-        ((key_path(key), value) for key, value in values.items()),
-        key=lambda pair: len(pair[0]),
-    ):
+    for path, value in _by_depth(values):
         _put(tree, path, copy.deepcopy(import_path(value)))
-    config = parse(Config, tree, f"{file}:" if file else "the setting")
-    if file and not trust:
-        trusted = set(_texts([import_path(value) for value in values.values()]))
-        if isinstance(recipe, Recipe):
-            trusted |= code_names(Config(recipe=recipe))
-        refuse_code(code_names(config) - trusted, file)
+    if file is None:
+        return parse(Config, tree, "the setting")
+    config = parse(Config, tree, f"{file}:")
+    if not trust:
+        refuse_code(code_names(config) - _given_code(recipe, values), file)
     return config
+
+
+def _given_code(recipe: str | Recipe | None, values: Mapping[str, object]) -> set[str]:
+    """The code that the caller names beside the file, which is trusted."""
+    names = set(_texts([import_path(value) for value in values.values()]))
+    if isinstance(recipe, Recipe):
+        names |= code_names(Config(recipe=recipe))
+    return names
+
+
+def _by_depth(values: Mapping[str, object]) -> list[tuple[list[str], object]]:
+    """Settings by the path of their keys: a part before its options, whatever their order."""
+    paths = [(key_path(key), value) for key, value in values.items()]
+    return sorted(paths, key=lambda pair: len(pair[0]))
 
 
 def _check_settable(values: Mapping[str, object]) -> None:

@@ -40,7 +40,7 @@ from tightbound.data.streams.shards import ShardSplit, Stream
 from tightbound.data.tables.conditions import take_conditions
 from tightbound.data.tables.encoding import settle_fields, table_fields
 from tightbound.data.tables.matching import matched
-from tightbound.runtime.errors import TightboundError
+from tightbound.runtime.errors import TightboundError, listed
 
 _STATISTICS_ROWS = 50_000
 
@@ -325,7 +325,7 @@ def _same_classes(
         row = int((c < 0).nonzero()[0])
         raise TightboundError(
             f"{name}={extra.where}: row {row} (counting from 0) has a condition that the "
-            f"training data did not have, which has {', '.join(source.condition_names[:20])}"
+            f"training data did not have, which has {listed(source.condition_names)}"
         )
     return replace(split, c=c)
 

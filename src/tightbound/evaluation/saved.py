@@ -49,14 +49,7 @@ def read(folder: Path, weights: str) -> Tree | None:
     path = RunFolder(folder).evaluation_file
     if not path.exists():
         return None
-    try:
-        content = parse_json(read_text(path))
-    except OSError as error:
-        raise TightboundError(
-            f"cannot read {cut(path)} ({os_reason(error)}): check the file"
-        ) from error
-    except ValueError as error:
-        raise TightboundError(f"{cut(path)} is damaged ({cut(error)})") from error
+    content = _content(path)
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise TightboundError(f"{cut(path)} is damaged or of another format")
     tree = {name: value for name, value in content.items() if name != CHECKSUM}
@@ -69,6 +62,18 @@ def read(folder: Path, weights: str) -> Tree | None:
     return tree
 
 
+def _content(path: Path) -> object:
+    """What a JSON file holds."""
+    try:
+        return parse_json(read_text(path))
+    except OSError as error:
+        raise TightboundError(
+            f"cannot read {cut(path)} ({os_reason(error)}): check the file"
+        ) from error
+    except ValueError as error:
+        raise TightboundError(f"{cut(path)} is damaged ({cut(error)})") from error
+
+
 def _is_evaluation(tree: Tree) -> bool:
     """Whether a file without a checksum has the parts that every evaluation has."""
     counts = [tree.get(name) for name in ("n", "k", "seed")]
@@ -77,11 +82,16 @@ def _is_evaluation(tree: Tree) -> bool:
     data, terms, methods = (tree.get(name) for name in ("data", "terms", "methods"))
     if not isinstance(data, dict) or not isinstance(data.get("digest"), str):
         return False
-    if not isinstance(terms, dict) or not isinstance(methods, dict):
+    if not terms or not _holds_tables(terms) or not _holds_tables(methods):
         return False
-    means = list(terms.values())
-    means += [tree[name] for name in ("inference_gap", "train") if tree.get(name)]
-    return bool(terms) and all(isinstance(m, dict) for m in [*means, *methods.values()])
+    return all(
+        isinstance(tree.get(name) or {}, dict) for name in ("inference_gap", "train")
+    )
+
+
+def _holds_tables(tree: object) -> bool:
+    """True for a table of which each value is a table."""
+    return isinstance(tree, dict) and all(isinstance(v, dict) for v in tree.values())
 
 
 def closest_terms(tree: Mapping[str, Any]) -> Tree:

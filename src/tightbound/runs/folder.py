@@ -291,7 +291,10 @@ class RunFolder:
                     f"run {str(self)!r} was begun with another {key} "
                     f"({value_at(begun, key)}): leave it out, or choose another --out"
                 )
-        source = begun.data.source
+        return self._source_to_resume(begun.data.source, data)
+
+    def _source_to_resume(self, source: str, data: Any) -> str:
+        """The `data.source` that a run was begun with; refuses other data."""
         # The path of a file may have changed; its digest is compared once it is read.
         if is_builtin(data) and is_builtin(source) and stored_source(data) != source:
             raise TightboundError(

@@ -14,8 +14,8 @@ import stat
 from pathlib import Path
 
 from tightbound.runtime.errors import TightboundError, cut, os_reason
+from tightbound.runtime.memory import MEGABYTE
 
-MEGABYTE = 1_000_000
 SMALL = 64 * MEGABYTE  # settings, logs and evaluations are far smaller
 JSON = dict[str, "JSON"] | list["JSON"] | str | int | float | bool | None
 

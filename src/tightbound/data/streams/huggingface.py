@@ -18,7 +18,7 @@ from tightbound.data.on_disk import OnDisk, load_if_small
 from tightbound.data.settings import DataSettings
 from tightbound.data.source import RawSource, RawSplit, join_labels, sha256_text
 from tightbound.data.streams.shards import Item, Shards, Stream, stream_of
-from tightbound.runtime.errors import TightboundError, nearest
+from tightbound.runtime.errors import TightboundError, cut, listed, nearest, shortened
 
 ALIASES = {
     "train": "train",
@@ -64,7 +64,7 @@ def _opened(name: str, settings: DataSettings) -> dict[str, Any]:
     if len(splits) == 1:
         return {"train": next(iter(splits.values()))}
     raise TightboundError(
-        f"hf:{name} has splits {', '.join(splits)} and none is 'train': "
+        f"hf:{name} has splits {listed(list(splits))} and none is 'train': "
         "save one under that name"
     )
 
@@ -90,9 +90,10 @@ def _open_any(datasets: Any, name: str, settings: DataSettings) -> Any:
             )
     # the library has many errors: no network, no such set, a config to choose
     except Exception as error:
-        line = " ".join(str(error).split()).rstrip(".")[:300] or type(error).__name__
+        reason = cut(str(error).strip().rstrip(".") or type(error).__name__)
         raise TightboundError(
-            f"hf:{name} cannot be opened ({line}): check the name, and NAME#CONFIG for one"
+            f"{cut(f'hf:{name}')} cannot be opened ({reason}): check the name, and "
+            "NAME#CONFIG for one"
         ) from None
 
 
@@ -104,7 +105,7 @@ def _columns(
     if settings.key is not None:
         if settings.key not in columns:
             raise TightboundError(
-                f"hf:{name} has no column {settings.key!r} for data.key: "
+                f"hf:{name} has no column {shortened(settings.key)} for data.key: "
                 f"{nearest(settings.key, columns)}"
             )
         return settings.key, y
@@ -112,7 +113,7 @@ def _columns(
     others = [column for column in columns if column != y]
     if not usual and len(others) != 1:
         raise TightboundError(
-            f"hf:{name} has columns {', '.join(columns)}: name the one to learn from with data.key"
+            f"hf:{name} has columns {listed(columns)}: name the one to learn from with data.key"
         )
     return (usual or others)[0], y
 

@@ -499,11 +499,7 @@ def collapsed(run: Run, measured: Measurements) -> list[Verdict]:
     fix = _fix_of_empty_code(run)
     verdicts = []
     for site in empty:
-        idle = [
-            feature
-            for feature in measured.latents.features
-            if feature.name.startswith(f"{site.name}_") and not feature.active
-        ]
+        idle = _idle(measured, site.name)
         values = {
             "site": site.name,
             "idle": len(idle),
@@ -519,6 +515,15 @@ def collapsed(run: Run, measured: Measurements) -> list[Verdict]:
         else:
             verdicts.append(_with_settings(run, "collapsed", fix, values))
     return verdicts
+
+
+def _idle(measured: Measurements, site: str) -> list[Feature]:
+    """The features of a site that are not used."""
+    return [
+        feature
+        for feature in measured.latents.features
+        if feature.name.startswith(f"{site}_") and not feature.active
+    ]
 
 
 def _fix_of_empty_code(run: Run) -> str:
