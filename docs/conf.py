@@ -6,11 +6,11 @@ import os
 import sys
 from pathlib import Path
 
+import tightbound
+
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE / "_ext"))
 os.environ.setdefault("OMP_NUM_THREADS", "1")
-
-import tightbound
 
 project = "tightbound"
 author = "the tightbound developers"

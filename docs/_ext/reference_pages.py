@@ -63,7 +63,7 @@ def api_pages() -> Iterator[tuple[str, str]]:
     index = [
         "# Python",
         "",
-        "`import tightbound as tb`. Every name here is public; a change of one is in the changelog.",
+        "`import tightbound as tb`. Every name here is public; the changelog has each change.",
         "",
     ]
     names = []
