@@ -15,7 +15,8 @@ import sys
 from pathlib import Path
 
 import tightbound
-from tightbound.cli.commands import app
+import tightbound.cli.commands  # registers the commands
+from tightbound.cli.app import app
 from tightbound.models.parts import KINDS
 from tightbound.models.recipes import RECIPES
 
