@@ -165,7 +165,7 @@ def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
         steps=300,
         batch=32,
         k=5,
-        latent=3,
+        latent=4,
     )
     return folder
 
@@ -322,7 +322,7 @@ def incomplete(tmp_path_factory: pytest.TempPathFactory) -> Path:
         steps=350,
         batch=64,
         k=5,
-        latent=3,
+        latent=4,
     )
     return folder
 
