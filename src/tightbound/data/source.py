@@ -182,7 +182,7 @@ def is_sparse(x: object) -> TypeGuard[SparseMatrix | Tensor]:
     return type(x).__module__.startswith("scipy.sparse")
 
 
-def unmasked(array: np.ma.MaskedArray[Any, Any]) -> np.ndarray:
+def unmasked(array: np.ma.MaskedArray) -> np.ndarray:
     """A masked array of numbers as a plain one, NaN where it is masked.
 
     Other values stay as they are: integers become float64 only where one is masked.
@@ -198,7 +198,7 @@ def unmasked(array: np.ma.MaskedArray[Any, Any]) -> np.ndarray:
     return objects
 
 
-def _torch_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
+def _torch_dtype(dtype: np.dtype) -> np.dtype:
     """The numpy dtype nearest to this one that torch also has."""
     native = dtype.newbyteorder("=")
     if native.kind == "f" and native.itemsize > 8:

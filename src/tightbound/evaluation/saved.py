@@ -4,25 +4,22 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from tightbound.runs.folder import RunFolder
 from tightbound.runtime.atomic_files import write_atomic
 from tightbound.runtime.errors import TightboundError, cut, os_reason
-from tightbound.runtime.reading import parse_json, read_text
+from tightbound.runtime.reading import Options, Tree, parse_json, read_text
 
 FORMAT = 3
 CHECKSUM = "sha256"
-Tree = dict[str, Any]
 
 
 class OtherWeights(TightboundError):
     """An evaluation is of other weights than the run has."""
 
 
-def write(path: Path, tree: Mapping[str, Any]) -> None:
+def write(path: Path, tree: Options) -> None:
     """Write an evaluation as JSON with a checksum of its content.
 
     Raises:
@@ -94,7 +91,7 @@ def _holds_tables(tree: object) -> bool:
     return isinstance(tree, dict) and all(isinstance(v, dict) for v in tree.values())
 
 
-def closest_terms(tree: Mapping[str, Any]) -> Tree:
+def closest_terms(tree: Options) -> Tree:
     """The terms of log p(x) with log p(x) and the gap by the closest method."""
     best = tree.get("headline")
     if not best:
@@ -102,7 +99,7 @@ def closest_terms(tree: Mapping[str, Any]) -> Tree:
     return {**tree["terms"], "log_px": best["log_px"], "gap": best["gap"]}
 
 
-def one_sided(tree: Mapping[str, Any]) -> bool:
+def one_sided(tree: Options) -> bool:
     """Whether log p(x) is a lower bound whose error is not known for some examples."""
     importance = (tree.get("methods") or {}).get("importance")
     if not importance or tree.get("headline"):
@@ -110,7 +107,7 @@ def one_sided(tree: Mapping[str, Any]) -> bool:
     return importance.get("noise") is None
 
 
-def _digest(tree: Mapping[str, Any]) -> str:
+def _digest(tree: Options) -> str:
     as_read = json.loads(json.dumps(tree))  # keys are texts then
     text = json.dumps(as_read, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()

@@ -9,6 +9,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
+from types import ModuleType
 from typing import Any, Protocol
 
 import numpy as np
@@ -44,7 +45,7 @@ from tightbound.runtime.errors import (
     shortened,
 )
 from tightbound.runtime.foreign_errors import first_line
-from tightbound.runtime.reading import JSON, check_regular, parse_json, read_text
+from tightbound.runtime.reading import JSON, Tree, check_regular, parse_json, read_text
 
 MOST_LABELS = 20_000_000
 MOST_NAMES = 1_000_000
@@ -58,11 +59,11 @@ class StoredArray(Protocol):
     @property
     def chunks(self) -> tuple[int, ...] | None: ...
     @property
-    def dtype(self) -> np.dtype[Any]: ...
+    def dtype(self) -> np.dtype: ...
     def __getitem__(self, rows: slice, /) -> object: ...
 
 
-def need(module: str, what: str, extra: str) -> Any:
+def need(module: str, what: str, extra: str) -> ModuleType:
     """Import a module of an optional extra.
 
     Raises:
@@ -589,7 +590,7 @@ def _has_texts(groups: _Groups, columns: list[str]) -> bool:
 
 def _table(
     groups: _Groups, columns: list[str], settings: DataSettings, notices: list[str]
-) -> tuple[OnDisk, dict[str, Any]]:
+) -> tuple[OnDisk, Tree]:
     """The rows of some columns, and the settings that images resolved."""
     for name in columns:
         if _is_picture(groups.type_of(name)):
@@ -668,7 +669,7 @@ def _numbers(column: Any, what: str) -> np.ndarray:
 
 def _pictures(
     groups: _Groups, name: str, settings: DataSettings, notices: list[str]
-) -> tuple[OnDisk, dict[str, Any]]:
+) -> tuple[OnDisk, Tree]:
     """The rows of a column of image files, decoded when they are read."""
     what = str(groups.path)
     stored = max(groups.declared(i, [name]) for i in range(len(groups.starts)))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -29,10 +30,11 @@ ALIASES = {
     "test": "test",
 }
 BLOCK = 256
+DataSet = Any  # of the library, which is imported when data of it are read
 
 
 @contextmanager
-def _quiet(datasets: Any) -> Iterator[None]:
+def _quiet(datasets: ModuleType) -> Iterator[None]:
     """Disable the progress bars of the library inside the block."""
     enabled = datasets.utils.logging.is_progress_bar_enabled()
     datasets.disable_progress_bars()
@@ -43,7 +45,7 @@ def _quiet(datasets: Any) -> Iterator[None]:
             datasets.enable_progress_bars()
 
 
-def _opened(name: str, settings: DataSettings) -> dict[str, Any]:
+def _opened(name: str, settings: DataSettings) -> dict[str, DataSet]:
     """The library's data sets by split.
 
     Args:
@@ -69,7 +71,9 @@ def _opened(name: str, settings: DataSettings) -> dict[str, Any]:
     )
 
 
-def _open_any(datasets: Any, name: str, settings: DataSettings) -> Any:
+def _open_any(
+    datasets: ModuleType, name: str, settings: DataSettings
+) -> DataSet | dict[str, DataSet]:
     """A data set, or a dict of them by split, from a folder or from the hub."""
     path, _, config = name.partition("#")
     folder = Path(path).expanduser()
@@ -118,7 +122,7 @@ def _columns(
     return (usual or others)[0], y
 
 
-def _undecoded(datasets: Any, split: Any, x: str, y: str | None) -> Any:
+def _undecoded(datasets: ModuleType, split: DataSet, x: str, y: str | None) -> DataSet:
     """The columns of examples and labels, images as bytes that are decoded later.
 
     Other columns are left out, as the library would decode them too.
@@ -132,7 +136,7 @@ def _undecoded(datasets: Any, split: Any, x: str, y: str | None) -> Any:
     return split
 
 
-def _refuse_files(datasets: Any, feature: Any, x: str) -> None:
+def _refuse_files(datasets: ModuleType, feature: object, x: str) -> None:
     """Refuse a column of lists of images or sounds, which may name files anywhere."""
     kinds = [datasets.Image, datasets.Audio, datasets.Video]
     names = [kind.__name__ for kind in kinds if f"{kind.__name__}(" in repr(feature)]
@@ -143,7 +147,7 @@ def _refuse_files(datasets: Any, feature: Any, x: str) -> None:
         )
 
 
-def _roots(datasets: Any, name: str) -> list[Path]:
+def _roots(datasets: ModuleType, name: str) -> list[Path]:
     """The folders in which a data set may name image files: its own, and the library's."""
     import huggingface_hub.constants
 
@@ -155,7 +159,7 @@ def _roots(datasets: Any, name: str) -> list[Path]:
     return [*([folder] if folder.is_dir() else []), *(Path(cache) for cache in caches)]
 
 
-def _label_names(split: Any, y: str | None) -> tuple[str, ...] | None:
+def _label_names(split: DataSet, y: str | None) -> tuple[str, ...] | None:
     """The class names that the data set defines for its column of labels."""
     if y is None:
         return None
@@ -206,7 +210,7 @@ def load_hf(name: str, settings: DataSettings) -> RawSource:
     return source.with_images(items.resolved)
 
 
-def _rows(name: str, split: Any, x: str, items: Items) -> OnDisk:
+def _rows(name: str, split: DataSet, x: str, items: Items) -> OnDisk:
     """The rows of one split, decoded when they are read."""
 
     def read(start: int, stop: int) -> Tensor:
@@ -248,7 +252,7 @@ def hf_shards(name: str, settings: DataSettings) -> dict[str, Shards]:
 
 
 def _shards(
-    datasets: Any, name: str, key: str, split: Any, settings: DataSettings
+    datasets: ModuleType, name: str, key: str, split: DataSet, settings: DataSettings
 ) -> Shards:
     columns = split.column_names or list(next(iter(split), {}))
     x, y = _columns(name, columns, settings)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from pandas import Index
     from pandas.api.extensions import ExtensionArray
 
-Values = NDArray[Any]
+Values = np.ndarray
 Mask = NDArray[np.bool_]
 MOST_TEXTS = 100
 LEAST_COUNT = 1
