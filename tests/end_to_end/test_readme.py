@@ -123,7 +123,7 @@ def test_the_python_runs(
     first, own_loop, second = blocks(TEXT["README.md"])
     scope: dict[str, object] = {}
     exec(compile(first, "README.md", "exec"), scope)
-    shapes = {name: tuple(scope[name].shape) for name in ("z", "back", "new", "like")}  # type: ignore[attr-defined]
+    shapes = {name: tuple(scope[name].shape) for name in ("z", "back", "new", "like")}
     assert shapes == {
         "z": (180, 16),
         "back": (180, 8, 8),
