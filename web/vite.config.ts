@@ -18,9 +18,22 @@ function copies(): Plugin {
   };
 }
 
+/** onnxruntime gets its wasm as bytes: no address of a file is needed or inlined. */
+function withoutAddresses(): Plugin {
+  return {
+    name: "without-addresses",
+    enforce: "pre",
+    transform(code, id) {
+      if (!id.includes("onnxruntime-web/dist")) return null;
+      return code
+        .replaceAll('new URL("ort-wasm-simd-threaded.wasm",import.meta.url).href', '"ort.wasm"')
+        .replaceAll("import.meta.url", '"blob:page"');
+    },
+  };
+}
+
 export default defineConfig({
-  plugins: [copies()],
-  define: { "import.meta.url": "document.baseURI" },
+  plugins: [withoutAddresses(), copies()],
   build: {
     outDir: output,
     emptyOutDir: false,

@@ -38,14 +38,14 @@ export function split(graph: Graph, floats: Float32Array, n: number): Tensors {
 
 export class HttpDecoder implements Decoder {
   constructor(
-    private readonly run_: number,
+    private readonly role: string,
     private readonly name: string,
     private readonly graph: Graph,
   ) {}
 
   async run(inputs: Tensors): Promise<Tensors> {
     const n = inputs[this.graph.inputs[0].name].shape[0];
-    const response = await fetch(`compute/${this.run_}/${this.name}?rows=${n}`, {
+    const response = await fetch(`compute/${this.role}/${this.name}?rows=${n}`, {
       method: "POST",
       credentials: "same-origin",
       headers: { "Content-Type": "application/octet-stream" },

@@ -16,6 +16,7 @@ export interface Port {
   name: string;
   dtype: string;
   shape: (number | string | null)[];
+  noise?: "normal" | "uniform";
 }
 
 /** A network of a run, computed in the page or by the server. */
