@@ -116,7 +116,9 @@ def _trained(run: Run, role: str) -> Run:
     return Run(config, model.eval().requires_grad_(False), data=data)
 
 
-def _train(model: VAE, batches: TrainingBatches, given: DataSpec, count: Steady) -> None:
+def _train(
+    model: VAE, batches: TrainingBatches, given: DataSpec, count: Steady
+) -> None:
     """Train in place for `count.total` steps with Adam and a rate that falls to 0."""
     assert count.total is not None
     optimiser = torch.optim.Adam(model.parameters(), RATE)

@@ -148,9 +148,7 @@ def session(content: bytes) -> Compute:
     dtypes = {each.name: each.type for each in loaded.get_inputs()}
 
     def compute(feed: Mapping[str, Array], output: str) -> Array:
-        inputs = {
-            name: _as_type(feed[name], dtype) for name, dtype in dtypes.items()
-        }
+        inputs = {name: _as_type(feed[name], dtype) for name, dtype in dtypes.items()}
         result: Array = loaded.run([output], inputs)[0]
         return result
 

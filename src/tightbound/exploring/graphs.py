@@ -15,7 +15,7 @@ from tightbound.exporting import onnx_files
 from tightbound.exporting.families import Tensors
 from tightbound.exporting.graphs import DecoderGraph, EncoderGraph, Graph, on_cpu
 from tightbound.exporting.inputs import raw_conditions, raw_examples
-from tightbound.exporting.plan import Plan, Planned, latents_of, plan_of
+from tightbound.exporting.plan import Plan, Planned, latents_of, plan_of, posterior_plan
 from tightbound.models.vae import VAE
 from tightbound.runtime.errors import TightboundError
 from tightbound.runtime.progress import phase
@@ -94,12 +94,14 @@ def networks_of(model: VAE, most: int = MOST_IN_PAGE) -> Networks:
         plan = plan_of(model)
     except TightboundError as error:
         return Networks(_server_graphs(model, str(error)), reason=str(error))
+    posterior = posterior_plan(model)
+    planned_graphs = [*plan.graphs, *([posterior] if posterior else [])]
     graphs = {}
     with (
-        phase("page: networks", len(plan.graphs), " graphs") as count,
+        phase("page: networks", len(planned_graphs), " graphs") as count,
         tempfile.TemporaryDirectory(prefix="tightbound-") as folder,
     ):
-        for planned in plan.graphs:
+        for planned in planned_graphs:
             graphs[planned.name] = _page_graph(planned, Path(folder), most)
             count.add(1)
     return Networks(graphs, plan)
@@ -109,6 +111,9 @@ def _page_graph(planned: Planned, folder: Path, most: int) -> PageGraph:
     names = list(planned.inputs)
     examples = planned.examples(ROWS, 0)
     inputs, outputs = _described(planned.reference, names, examples)
+    for port in inputs:
+        if (kind := planned.noise.get(str(port["name"]))) is not None:
+            port["noise"] = kind
     content = None
     reason = ""
     size = sum(p.numel() * p.element_size() for p in planned.module.parameters())

@@ -11,6 +11,7 @@ from typing import Annotated
 from tightbound import __version__
 from tightbound.exploring.blocks import Blocks, Json, PageData
 from tightbound.exploring.run_data import Limits, PageRun, add_run
+from tightbound.runs.run import Run, load
 from tightbound.runtime.atomic_files import make_folder, write_atomic
 from tightbound.runtime.errors import TightboundError
 
@@ -38,7 +39,7 @@ def build(
     Raises:
         TightboundError: Two runs are of data of different shapes, or the data are gone.
     """
-    check_alike(runs)
+    check_alike([each.run for each in runs])
     blocks = Blocks()
     rows = [add_run(run, blocks, limits) for run in runs]
     names = " and ".join(row.run.name for row in runs if not _is_scene(row))
@@ -59,14 +60,14 @@ def _is_scene(run: PageRun) -> bool:
     return run.role.startswith("scene-")
 
 
-def check_alike(runs: Sequence[PageRun]) -> None:
+def check_alike(runs: Sequence[Run]) -> None:
     """Refuse two runs whose examples cannot be shown under one hand."""
-    first = runs[0].run
+    first = runs[0]
     for other in runs[1:]:
-        spec = other.run.spec
+        spec = other.spec
         if (spec.shape, spec.layout) != (first.spec.shape, first.spec.layout):
             raise TightboundError(
-                f"{other.run.name!r} is of examples {spec.shape} and {first.name!r} of "
+                f"{other.name!r} is of examples {spec.shape} and {first.name!r} of "
                 f"{first.spec.shape}, so they cannot be shown together: name two runs on the "
                 "same data"
             )
@@ -117,7 +118,6 @@ def main(
         trust: Run code that a config names.
     """
     from tightbound.exploring.graphs import networks_of
-    from tightbound.runs.run import load
 
     roles = ("main", "second")
     loaded = [load(path, trust=trust) for path in runs]

@@ -95,6 +95,21 @@ class EncoderGraph(Graph):
         return values
 
 
+class PosteriorGraph(Graph):
+    """x in raw units and z of all sites -> the parameters of q of each site given the others."""
+
+    def outputs(self, *inputs: Tensor) -> Tensors:
+        x, z, *condition = inputs
+        batch = Batch(self.model.spec.to_model(x), self.condition(condition))
+        latents = self.model.visit(batch, Draw(given=self.given(z)))
+        values: Tensors = {}
+        for name in self.model.site_widths:
+            q = latents[name].q
+            assert q is not None
+            values.update(parameters(q, f"q.{name}"))
+        return values
+
+
 class PosteriorSampleGraph(Graph):
     """x in raw units and noise of each site -> z, a draw from q(z|x), and log q(z|x)."""
 
