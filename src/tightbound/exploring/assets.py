@@ -89,7 +89,7 @@ class Assets:
             "title": html.escape(title),
             "policy": html.escape(self.policy(connects=connects)),
             "style": self.style,
-            "blocks": blocks,
+            "data": blocks,
             "script": self.script,
         }
         return filled(self._text(TEMPLATE), values)
