@@ -10,6 +10,7 @@ from typing import Annotated
 
 from tightbound import __version__
 from tightbound.exploring.blocks import Blocks, Json, PageData
+from tightbound.exploring.companions import scene_role
 from tightbound.exploring.run_data import Limits, PageRun, add_run
 from tightbound.runs.run import Run, load
 from tightbound.runtime.atomic_files import make_folder, write_atomic
@@ -50,10 +51,22 @@ def build(
         "language": language,
         "mode": mode,
         "limits": {"points": limits.points, "training": limits.training},
+        "scenes": {
+            "vae": _scene(runs, "scene-vae"),
+            "ae": _scene(runs, "scene-ae"),
+        },
         "runs": rows,
         "sentences": list(sentences),
     }
     return PageData(finite(manifest), blocks.content)
+
+
+def _scene(runs: Sequence[PageRun], role: str) -> int | None:
+    """The position of the run that plays a role in the scenes on theory."""
+    for i, each in enumerate(runs):
+        if each.role == role or scene_role(each.run) == role:
+            return i
+    return None
 
 
 def _is_scene(run: PageRun) -> bool:
