@@ -73,7 +73,12 @@ def page_of(
         page_runs = [_for_file(each) for each in page_runs]
     mode = "file" if one_file else "served"
     page = build(
-        page_runs, limits, mode=mode, language=options.language, sentences=sentences
+        page_runs,
+        limits,
+        mode=mode,
+        language=options.language,
+        scenes=options.scenes,
+        sentences=sentences,
     )
     return page, page_runs
 

@@ -26,6 +26,7 @@ def build(
     *,
     mode: str,
     language: str = "en",
+    scenes: bool = True,
     sentences: Sequence[str] = (),
 ) -> PageData:
     """The manifest and the blocks of a page.
@@ -35,6 +36,7 @@ def build(
         limits: How much of the data.
         mode: "served" or "file".
         language: "en" or "ko".
+        scenes: Whether the page has the scenes on theory.
         sentences: Notices that the page shows.
 
     Raises:
@@ -52,8 +54,8 @@ def build(
         "mode": mode,
         "limits": {"points": limits.points, "training": limits.training},
         "scenes": {
-            "vae": _scene(runs, "scene-vae"),
-            "ae": _scene(runs, "scene-ae"),
+            "vae": _scene(runs, "scene-vae") if scenes else None,
+            "ae": _scene(runs, "scene-ae") if scenes else None,
         },
         "runs": rows,
         "sentences": list(sentences),
