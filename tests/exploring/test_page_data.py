@@ -271,6 +271,17 @@ def test_examples_keep_their_digits_in_blocks() -> None:
     assert blocks.add_examples("real", np.array([[0.5, 1.0]]))["dtype"] == "float32"
 
 
+def test_equal_blocks_are_kept_once() -> None:
+    blocks = Blocks()
+    first = blocks.add("a", np.arange(3.0))
+    second = blocks.add("b", np.arange(3.0))
+    third = blocks.add("c", np.arange(4.0))
+    assert (first["block"], second["block"], third["block"]) == ("a", "a", "c")
+    assert list(blocks.content) == ["a", "c"]
+    with pytest.raises(ValueError, match="two blocks 'c'"):
+        blocks.add("c", np.arange(5.0))
+
+
 def test_numbers_that_are_not_finite_are_null() -> None:
     assert text_of(finite({"a": [float("nan"), 1.0], "b": {"c": float("inf")}})) == (
         '{"a":[null,1.0],"b":{"c":null}}'
