@@ -8,10 +8,12 @@ import os
 import secrets
 import socket
 import sys
+import threading
 import webbrowser
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from tightbound.exploring.assets import Assets
 from tightbound.exploring.blocks import PageData
@@ -19,10 +21,15 @@ from tightbound.exploring.guard import Access, App, Guard, is_loopback
 from tightbound.exploring.run_data import PageRun
 from tightbound.runtime.errors import TightboundError, cut, os_reason
 
+if TYPE_CHECKING:
+    from uvicorn import Server
+
 NEEDED = ("fastapi", "uvicorn")
 PORT = 8765  # where none is asked for and it is free
 CONNECTIONS = 32
 KEEP_ALIVE = 30  # seconds
+WAIT = 0.5  # seconds between looks at the server
+TO_CLOSE = 3.0  # seconds for requests that have begun
 
 
 @dataclass(frozen=True)
@@ -125,8 +132,6 @@ def serve(
     """
     import uvicorn
 
-    from tightbound.exploring.quiet_server import Server
-
     with listen(host, port) as listening:
         access = access_of(host, listening)
         config = uvicorn.Config(
@@ -146,7 +151,32 @@ def serve(
             print("Ctrl-C closes the page", file=sys.stderr, flush=True)
         if browser and has_display():
             webbrowser.open(access.url)
-        asyncio.run(Server(config).serve([listening]))
+        _run(uvicorn.Server(config), listening)
+
+
+def _run(server: Server, listening: socket.socket) -> None:
+    """Run a server in a thread, so that signals stay with the caller; until it ends or Ctrl-C.
+
+    A notebook has a loop of events in its main thread, where no second one can run.
+    """
+    errors: list[Exception] = []
+
+    def work() -> None:
+        try:
+            asyncio.run(server.serve([listening]))
+        except Exception as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=work, name="tightbound-page", daemon=True)
+    thread.start()
+    try:
+        while thread.is_alive():
+            thread.join(WAIT)
+    finally:
+        server.should_exit = True
+        thread.join(TO_CLOSE)
+    if errors:
+        raise errors[0]
 
 
 def has_display() -> bool:
