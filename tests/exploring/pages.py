@@ -22,7 +22,7 @@ def small_run(
     folder: Path, recipe: str = "vae", source: Any = "digits", **more: Any
 ) -> Run:
     """An untrained run with two features unless the settings say otherwise."""
-    values = {"latent": 2, "size": "s", **more}
+    values = {"latent": 2, "recipe.size": "s", **more}
     model, data = build(recipe, source, seed=0, settings=values)
     return save(model, folder).with_data(data.splits)
 
