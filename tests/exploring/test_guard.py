@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import http.client
+import json
 import socket
 import threading
 from collections.abc import Iterator
@@ -107,7 +108,10 @@ def test_the_page_and_its_data_are_served(address: Address) -> None:
     status, body, headers = address.ask("/")
     assert status == 200 and b"<title>" in body
     assert headers["content-type"].startswith("text/html")
-    assert address.ask("/data/manifest.json")[0] == 200
+    status, body, _ = address.ask("/data/manifest.json")
+    graphs = json.loads(body)["runs"][0]["graphs"]
+    assert status == 200 and graphs["decoder"]["where"] == "server"
+    assert "more than 0" in graphs["decoder"]["reason"]
     name, content = next(iter(address.served.page.blocks.items()))
     assert address.ask(f"/data/blocks/{name}")[1] == content
     assert address.ask("/data/blocks/ort.wasm")[1] == b"\0asm"

@@ -81,9 +81,10 @@ class Blocks:
         return {"block": kept, "dtype": dtype, "shape": list(shape)}
 
 
-def _fits(values: NDArray[np.float64]) -> bool:
+def _fits(values: Array) -> bool:
     """Whether float32 keeps values to a millionth of their spread."""
-    finite = values[np.isfinite(values)]
+    numbers = values.astype(np.float64)
+    finite = numbers[np.isfinite(numbers)]
     if not finite.size:
         return True
     error = np.abs(finite.astype(np.float32) - finite).max()
