@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from tightbound.api import compare as compare
     from tightbound.api import demo as demo
     from tightbound.api import evaluate as evaluate
+    from tightbound.api import explore as explore
     from tightbound.api import export as export
     from tightbound.api import fit_prior as fit_prior
     from tightbound.api import load as load
@@ -58,6 +59,7 @@ _HOME = {
     "save": "training.own_loop",
     "fit_prior": "api",
     "export": "api",
+    "explore": "api",
     "demo": "api",
     "build": "training.own_loop",
     # Model building: the parts of a model, and base classes for your own.
@@ -125,6 +127,7 @@ __all__ = [
     "demo",
     "diagnose",
     "evaluate",
+    "explore",
     "export",
     "fit_prior",
     "load",

@@ -18,6 +18,8 @@ from tightbound.evaluation import Evaluation, first_look
 from tightbound.evaluation import evaluate as evaluate_run
 from tightbound.evaluation.estimators.exact_terms import three_terms
 from tightbound.evaluation.first_look import FirstLook
+from tightbound.exploring import explore as exploring
+from tightbound.exploring.one_file import WrittenPage
 from tightbound.exporting import Exported, Format, export_run
 from tightbound.models.recipes import Recipe
 from tightbound.report.page.text import LANGUAGES
@@ -43,7 +45,16 @@ from tightbound.training.own_loop import TrainingData
 from tightbound.training.run_training import fit
 from tightbound.training.trainer import Interrupted
 
-__all__ = ["compare", "demo", "evaluate", "export", "fit_prior", "load", "train"]
+__all__ = [
+    "compare",
+    "demo",
+    "evaluate",
+    "explore",
+    "export",
+    "fit_prior",
+    "load",
+    "train",
+]
 
 DEMO = {"recipe.size": "s", "train.steps": 800}
 
@@ -409,6 +420,65 @@ def export(
     """
     place = None if out is None else Path(out)
     return export_run(_run(run), format, place, overwrite=overwrite)
+
+
+def explore(
+    run: Run | str | Path,
+    second: Run | str | Path | None = None,
+    *,
+    export: str | Path | None = None,
+    overwrite: bool = False,
+    lang: str = "en",
+    points: int | None = None,
+    scenes: bool = True,
+    host: str = "127.0.0.1",
+    port: int | None = None,
+    browser: bool = True,
+) -> WrittenPage | None:
+    """Show a trained model and its latent space on a page in the browser.
+
+    The page computes with the encoder and the decoder of the run itself. It is served to this
+    machine alone until Ctrl-C; with `export` it is one HTML file that needs no network.
+
+    Args:
+        run: A Run or its folder.
+        second: Another one on the same data, shown beside it.
+        export: The HTML file to write, such as "page.html"; None to serve the page.
+        overwrite: Replace that file if it exists.
+        lang: "en" or "ko".
+        points: Data points at most: 2,000 in a file, 20,000 and up to 100,000 served.
+        scenes: Whether the page has the scenes on theory, for which a VAE and an autoencoder
+            with two features are trained on the run's data, and kept in its folder.
+        host: The address to listen on; another than this machine's own needs a token, which is
+            part of the printed address.
+        port: The port; 8765, or a free one where it is taken, if None.
+        browser: Open the page in a browser, where there is a display.
+
+    Returns:
+        The file that was written; None for a page that was served.
+
+    Raises:
+        TightboundError: Packages are missing, the runs do not go together, the file exists, or
+            the address cannot be listened on.
+
+    Example:
+        >>> import tempfile, tightbound as tb
+        >>> model, data = tb.build("vae", "digits", latent=2, seed=0)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     run = tb.save(model, folder + "/run")
+        ...     try:
+        ...         tb.explore(run, export=folder + "/run/config.toml")
+        ...     except tb.TightboundError as error:
+        ...         "add --overwrite" in str(error)
+        True
+    """
+    lookup(LANGUAGES, lang, "language")
+    runs = [_run(run)] if second is None else [_run(run), _run(second)]
+    options = exploring.Options(lang, points, scenes)
+    if export is not None:
+        return exploring.export_page(runs, Path(export), options, overwrite=overwrite)
+    exploring.serve_page(runs, options, host=host, port=port, browser=browser)
+    return None
 
 
 def demo(

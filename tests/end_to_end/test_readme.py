@@ -17,6 +17,8 @@ from tightbound import api
 from tightbound.cli import main
 from tightbound.cli.commands import app
 from tightbound.components.priors import PRIORS
+from tightbound.exploring import companions
+from tightbound.exploring.assets import SCRIPT, STATIC
 from tightbound.models.recipes import RECIPES
 
 ROOT = Path(__file__).parents[2]
@@ -31,6 +33,9 @@ NOT_RUN = {
 
 if importlib.util.find_spec("onnxscript") is None:
     NOT_RUN["tightbound export runs/vae --format onnx"] = "needs the extra [export]"
+EXPLORE = "tightbound explore runs/vae --export page.html"
+if importlib.util.find_spec("onnxscript") is None or not (STATIC / SCRIPT).is_file():
+    NOT_RUN[EXPLORE] = "needs the extra [explore] and the built page, make web"
 
 
 def commands(text: str) -> list[str]:
@@ -102,6 +107,7 @@ def test_every_command_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     )  # the demo, but shorter
     few_temperatures(monkeypatch, 30)
     short_search(monkeypatch)
+    monkeypatch.setattr(companions, "STEPS", 5)
     coarse_grids(monkeypatch)
     for command in commands(TEXT["README.md"]):
         if command in NOT_RUN:
@@ -113,6 +119,8 @@ def test_every_command_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
             assert main(words[1:]) == 0, command
         if "--out" in words:
             assert Path(words[words.index("--out") + 1]).exists(), command
+        if command == EXPLORE:  # with the two small runs of the scenes
+            assert Path("page.html").stat().st_size <= 7_000_000
     assert Path("demo/report.html").is_file()
 
 

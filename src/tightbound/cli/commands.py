@@ -16,6 +16,7 @@ from tightbound.cli.app import LEARN, LOOK, USE, Stopped, app
 from tightbound.cli.options import (
     ALL,
     PLAIN,
+    SERVING,
     AsJson,
     Condition,
     Data,
@@ -30,6 +31,7 @@ from tightbound.cli.options import (
     RunPath,
     Samples,
     Seed,
+    Serving,
     SkipBad,
     Trust,
 )
@@ -492,6 +494,64 @@ def export(
     trained = outputs.load(run, loading)
     exported = api.export(trained, format, out, overwrite=overwrite)
     print("\n".join(exported.lines()))
+
+
+@app.command(group=USE)
+def explore(
+    run: RunPath,
+    second: Annotated[
+        Path | None, Parameter(help="another run on the same data, shown beside it")
+    ] = None,
+    /,
+    *,
+    export: Annotated[
+        Path | None,
+        Parameter(help="write the page to this HTML file, and do not serve it"),
+    ] = None,
+    overwrite: Annotated[bool, Parameter(help="replace the file of --export")] = False,
+    page: Serving = SERVING,
+    lang: Annotated[Literal["en", "ko"], Parameter(help="language of the page")] = "en",
+    loading: Loading = PLAIN,
+) -> None:
+    """Move through what a model learned, on a page in the browser.
+
+    The page is served to this machine alone until Ctrl-C. With --export it is one file that
+    needs no network.
+    """
+    from tightbound import api
+    from tightbound.cli import outputs
+
+    trained = [
+        outputs.load(path, loading) for path in (run, second) if path is not None
+    ]
+    try:
+        written = api.explore(
+            *trained,
+            export=export,
+            overwrite=overwrite,
+            lang=lang,
+            points=page.points,
+            scenes=not page.no_scenes,
+            host=page.host,
+            port=page.port,
+            browser=not page.no_browser,
+        )
+    except KeyboardInterrupt as stop:
+        _end_page(stop, is_served=export is None)
+        return
+    if written is not None:
+        print("\n".join(written.lines()))
+
+
+def _end_page(stop: KeyboardInterrupt, *, is_served: bool) -> None:
+    """Ctrl-C is how a served page ends; any other signal goes on."""
+    from signal import SIGINT
+
+    from tightbound.runtime.signals import signal_number
+
+    if not is_served or signal_number(stop) != SIGINT:
+        raise stop
+    print("the page is closed", file=sys.stderr)
 
 
 @app.command(group=LOOK)

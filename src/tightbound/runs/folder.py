@@ -60,6 +60,7 @@ LAUNCH = Path(STATE) / "launch"  # the launch by torchrun that trains here
 PRIORS = "priors"
 PRIOR = "prior.safetensors"  # of priors/NAME
 EXPORTS = "exports"  # files for other programs
+EXPLORE = "explore"  # small runs that the page of `explore` shows beside this one
 
 RUNS = Path("runs")
 
@@ -315,7 +316,7 @@ class RunFolder:
         """Remove the run in this folder, and no other files."""
         self.config_file.unlink(missing_ok=True)
         self._remove_request()
-        for folder in (STATE, EVALUATION_PARTS, PRIORS, EXPORTS):
+        for folder in (STATE, EVALUATION_PARTS, PRIORS, EXPORTS, EXPLORE):
             shutil.rmtree(self.path / folder, ignore_errors=True)
         files = (
             WEIGHTS,
