@@ -1,6 +1,7 @@
 // The theory: one scene at a time, with its sentence and formula.
 import type { PageContext } from "./context";
 import { Scope } from "../state";
+import { formula } from "../scenes/formula";
 import { both, SCENES } from "../scenes/index";
 import type { Scene, SceneContext } from "../scenes/index";
 import { t } from "../texts/texts";
@@ -48,7 +49,7 @@ function sceneElement(
     "article",
     { class: "scene", id: `scene-${scene.id}` },
     h("h2", {}, `${k + 1}. ${both(scene.name)}`),
-    scene.formula === "" ? null : h("p", { class: "formula math" }, scene.formula),
+    ...scene.formulas.map((name) => h("p", { class: "formula" }, formula(name))),
     h("p", { class: "sentence" }, both(scene.sentence)),
     stage,
     h(
