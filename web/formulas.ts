@@ -17,7 +17,7 @@ function lines(text: string, file: string): [string, string][] {
 /** MathML of a formula, without style attributes, which the page's policy forbids. */
 function mathml(tex: string): string {
   const display = tex.startsWith("\\displaystyle");
-  const options = { displayMode: display, trust: true, throwOnError: true, strict: true };
+  const options = { displayMode: display, trust: true, throwOnError: true };
   return temml
     .renderToString(tex, options)
     .replace(/ style="[^"]*"/g, "")

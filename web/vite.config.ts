@@ -2,7 +2,7 @@
 import { copyFileSync, mkdirSync } from "node:fs";
 import { resolve } from "node:path";
 import { defineConfig, type Plugin } from "vite";
-import { formulas } from "./formulas";
+import { formulas } from "./formulas.ts";
 
 const output = resolve(import.meta.dirname, "../src/tightbound/exploring/static");
 

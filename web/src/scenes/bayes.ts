@@ -97,7 +97,7 @@ export async function evidence(evaluate: Evaluate, field: Field, start: Normal2)
     const before = logPx;
     logPx = logSumExp([kept, logSumExp(logJoint) + Math.log(cell)]);
     error = Math.abs(logPx - before);
-    if (round > 1 && error < TOLERANCE) break;
+    if (round > 0 && error < TOLERANCE) break;
   }
   return { logPx, error, box: boxOf(places, logJoint, frame, columns, rows), nodes };
 }

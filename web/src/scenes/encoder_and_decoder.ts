@@ -32,11 +32,11 @@ export const encoderAndDecoder: Scene = {
     const { model } = vae;
     const { data } = model.run;
     const point = chosenPoint(model).value;
-    const random = new Random(11);
+    const random = new Random(4);
     const x = exampleView(data, both(["Input x", "입력 x"]), scope);
     const decoded = exampleView(data, both(["Mean of p(x|z)", "p(x|z)의 평균"]), scope);
     const chart = new Chart(both(["q(z|x) and the drawn z", "q(z|x)와 뽑힌 z"]), "plane-chart", scope);
-    const strip = new Strip(data, both(["Earlier draws, decoded", "앞서 뽑은 것들"]));
+    const strip = new Strip(data, both(["Earlier draws, decoded", "앞서 뽑은 것들"]), "wider");
     const facts = new Facts();
     for (const i of [1, 2]) {
       facts.add(`z-${i}`, `z${"₁₂"[i - 1]} = μ${"₁₂"[i - 1]} + σ${"₁₂"[i - 1]} ε${"₁₂"[i - 1]}`);

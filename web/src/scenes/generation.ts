@@ -35,7 +35,7 @@ export const generation: Scene = {
     const chart = one === null ? null : new Chart(one.name, "wide-chart", scope);
     const facts = new Facts()
       .add("prior", named("prior", both(["density at z", "z에서의 밀도"])))
-      .add("theta", both(["θ, the weights of the decoder", "θ, 디코더의 가중치"]));
+      .add("theta", both(["θ: the decoder in this page, in all", "θ: 이 페이지의 디코더 전체"]));
     const bytes = model.run.graphs.decoder.bytes;
     facts.show("theta", bytes, `${format(bytes / 1000, 0)} kB`);
     const show = latest<Float64Array>(element, scope, async (z) => {

@@ -1,6 +1,6 @@
 // Scene: why p(x) is out of reach. Draws of p(z) against draws of q; grids of d features.
 import type { Scene } from "./index";
-import { carriers, runningLogMean, squareAround } from "./bayes";
+import { carriers, fieldOn, runningLogMean, squareAround } from "./bayes";
 import { chosenPoint, exampleOf } from "./example";
 import { Axes, curve, Facts, level, massContours, named, paintSegments, panel, planeAxes, tag } from "./figure";
 import { both } from "./texts";
@@ -13,6 +13,7 @@ import { colour } from "../widgets/theme";
 const LOG_MOST = 12; // 4096 draws
 const MOST = 2 ** LOG_MOST;
 const SHARE = 0.99;
+const CELLS = 48; // of the grid around the posterior
 const PER_SD = 2; // grid points per standard deviation of the posterior
 const SPAN = 8; // standard deviations of p(z) that a grid covers
 const YEAR = 365.25 * 24 * 3600;
@@ -24,13 +25,12 @@ interface Estimate {
   running: Float64Array;
 }
 
-function powerText(log10: number): string {
-  if (log10 < 6) return Math.round(10 ** log10).toLocaleString("en");
-  const superscript = String(Math.round(log10)).replace(/\d/g, (digit) => "⁰¹²³⁴⁵⁶⁷⁸⁹"[Number(digit)]);
-  return `10${superscript}`;
+function powerText(log10: number): Node {
+  if (log10 < 6) return h("span", {}, Math.round(10 ** log10).toLocaleString("en"));
+  return h("span", {}, "10", h("sup", {}, String(Math.round(log10))));
 }
 
-function durationText(log10Seconds: number): string {
+function durationText(log10Seconds: number): Node | string {
   if (log10Seconds < 0) return both(["under 1 s", "1초 미만"]);
   const seconds = 10 ** log10Seconds;
   if (seconds < 120) return both([`${format(seconds, 0)} s`, `${format(seconds, 0)}초`]);
@@ -38,7 +38,7 @@ function durationText(log10Seconds: number): string {
   if (seconds < 2 * 86400) return both([`${format(seconds / 3600, 0)} h`, `${format(seconds / 3600, 0)}시간`]);
   if (seconds < 2 * YEAR) return both([`${format(seconds / 86400, 0)} days`, `${format(seconds / 86400, 0)}일`]);
   const years = powerText(log10Seconds - Math.log10(YEAR));
-  return both([`${years} years`, `${years}년`]);
+  return h("span", {}, years, both([" years", "년"]));
 }
 
 export const outOfReach: Scene = {
@@ -95,7 +95,8 @@ export const outOfReach: Scene = {
         { z: fromQ, logWeights: weights, running: runningLogMean(weights) },
       ];
       facts.show("log-px", logPx);
-      const contours = massContours(example.wide, example.wide.logJoint, [0.9]);
+      const near = await fieldOn(evaluate, squareAround(box, null, 1.1), CELLS, CELLS);
+      const contours = massContours(near, near.logJoint, [0.9]);
       const span = squareAround({ x0: -3.2, x1: 3.2, y0: -3.2, y1: 3.2 }, q, 1);
       const low = Math.min(estimates[0].running[0], logPx - 8);
       show = (k) => {
@@ -161,7 +162,11 @@ export const outOfReach: Scene = {
           "div",
           { class: "scene-stack" },
           panel(both(["The estimate after n draws", "표본 n개의 추정"]), chart.element),
-          facts.element,
+          panel(
+            both(["A grid over all z instead", "모든 z의 격자라면"]),
+            h("table", { class: "scene-table" }, h("thead", {}, h("tr", {}, ...head.map((text) => h("th", { scope: "col" }, text)))), table),
+            tableNote,
+          ),
         ),
         h(
           "div",
@@ -174,11 +179,7 @@ export const outOfReach: Scene = {
               "청회색: p(z)의 표본. 주황: q의 표본. 보라: p(z|x)의 90 %.",
             ]),
           ),
-          panel(
-            both(["A grid over all z instead", "모든 z의 격자라면"]),
-            h("table", { class: "scene-table" }, h("thead", {}, h("tr", {}, ...head.map((text) => h("th", { scope: "col" }, text)))), table),
-            tableNote,
-          ),
+          facts.element,
         ),
       ),
     );

@@ -123,8 +123,8 @@ function paintFall(
   const { reconstruction, elbo } = terms;
   const bars: [number, number, string, string][] = [
     [span[0], reconstruction, "likelihood", "E_q[log p(x|z)]"],
-    [elbo, reconstruction, "prior", "− KL(q ‖ p(z))"],
-    [elbo, logPx, "truth", "+ KL(q ‖ p(z|x))"],
+    [elbo, reconstruction, "prior", "− KL(q || p(z))"],
+    [elbo, logPx, "truth", "+ KL(q || p(z|x))"],
   ];
   bars.forEach(([from, to, name, text], k) => {
     const y = axes.y(2.8 - k);
@@ -184,5 +184,5 @@ function paintCurves(
     pen.fillStyle = colour("posterior");
     pen.fill();
   });
-  tag(axes, "ELBO", axes.right - 6, axes.bottom - 10, "posterior", "right");
+  tag(axes, "ELBO", axes.left + 8, axes.y(ys[0]) + 18, "posterior");
 }
