@@ -16,10 +16,10 @@ function lines(text: string, file: string): [string, string][] {
 
 /** MathML of a formula, without style attributes, which the page's policy forbids. */
 function mathml(tex: string): string {
-  const display = tex.startsWith("\\displaystyle");
-  const options = { displayMode: display, trust: true, throwOnError: true };
+  const inline = tex.replace(/^\\displaystyle\s*/, "");
+  const options = { displayMode: inline !== tex, trust: true, throwOnError: true };
   return temml
-    .renderToString(tex, options)
+    .renderToString(inline, options)
     .replace(/ style="[^"]*"/g, "")
     .replace(/ class="tml-[^"]*"/g, "");
 }

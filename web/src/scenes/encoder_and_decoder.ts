@@ -26,7 +26,7 @@ export const encoderAndDecoder: Scene = {
     "Draw z again: the same x gives another z from the same q each time, and the decoder makes a similar but new x of it.",
     "z를 다시 뽑아 보세요. 같은 x에서도 매번 같은 q의 다른 z가 나오고, 디코더는 비슷하지만 새로운 x를 만듭니다.",
   ],
-  formulas: ["encoder-and-decoder"],
+  formulas: ["encoder", "decoder"],
   needs: "vae",
   mount(element, { vae }, scope) {
     const { model } = vae;
