@@ -58,8 +58,11 @@ PLACES = {
     "exporting": Place(1, 7, ("ONNX graphs in raw units,", "weights with settings")),
     "estimator": Place(0, 8, ("VAEEstimator (scikit-learn)",)),
     "report": Place(2, 8, ("content, figures, sections, page",)),
-    "api": Place(1, 9, ("train, evaluate, compare, load, ...",)),
-    "cli": Place(1, 10, ("the command tightbound",)),
+    "exploring": Place(
+        1, 9, ("the page of a run: data, networks,", "server, one file")
+    ),
+    "api": Place(1, 10, ("train, evaluate, compare, load, ...",)),
+    "cli": Place(1, 11, ("the command tightbound",)),
 }
 
 

@@ -93,7 +93,17 @@ def build() -> None:
     }
     npm = _npm(folder)
     if not has_modules():
-        _run([*npm, "ci", "--no-audit", "--no-fund", "--fetch-retries=1"], environment)
+        _run(
+            [
+                *npm,
+                "ci",
+                "--ignore-scripts",
+                "--no-audit",
+                "--no-fund",
+                "--fetch-retries=1",
+            ],
+            environment,
+        )
     _run([*npm, "run", "build"], environment)
     for path in (STATIC / name for name in FILES):
         if not path.is_file():

@@ -459,6 +459,17 @@ def explore(
     Raises:
         TightboundError: Packages are missing, the runs do not go together, the file exists, or
             the address cannot be listened on.
+
+    Example:
+        >>> import tempfile, tightbound as tb
+        >>> model, data = tb.build("vae", "digits", latent=2, seed=0)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     run = tb.save(model, folder + "/run")
+        ...     try:
+        ...         tb.explore(run, export=folder + "/run/config.toml")
+        ...     except tb.TightboundError as error:
+        ...         "add --overwrite" in str(error)
+        True
     """
     lookup(LANGUAGES, lang, "language")
     runs = [_run(run)] if second is None else [_run(run), _run(second)]

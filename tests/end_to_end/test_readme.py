@@ -114,6 +114,8 @@ def test_every_command_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         assert main(words[1:]) == 0, command
         if "--out" in words:
             assert Path(words[words.index("--out") + 1]).exists(), command
+        if command == EXPLORE:  # with the two small runs of the scenes
+            assert Path("page.html").stat().st_size <= 7_000_000
     assert Path("demo/report.html").is_file()
 
 

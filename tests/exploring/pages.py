@@ -7,10 +7,11 @@ from typing import Any
 
 from tightbound.exploring.assets import SCRIPT, STYLE, TEMPLATE, WASM, Assets
 from tightbound.exploring.blocks import PageData
-from tightbound.exploring.explore import Options, page_of
-from tightbound.exploring.run_data import PageRun
+from tightbound.exploring.graphs import networks_of
+from tightbound.exploring.page_data import build
+from tightbound.exploring.run_data import Limits, PageRun
 from tightbound.runs.run import Run
-from tightbound.training.own_loop import build, save
+from tightbound.training import own_loop
 
 STAND_IN = """<!doctype html><html lang="{{language}}"><head><meta charset="utf-8">
 <meta http-equiv="Content-Security-Policy" content="{{policy}}"><title>{{title}}</title>
@@ -22,15 +23,19 @@ def small_run(
     folder: Path, recipe: str = "vae", source: Any = "digits", **more: Any
 ) -> Run:
     """An untrained run with two features unless the settings say otherwise."""
-    values = {"latent": 2, "size": "s", **more}
-    model, data = build(recipe, source, seed=0, settings=values)
-    return save(model, folder).with_data(data.splits)
+    values = {"latent": 2, "recipe.size": "s", **more}
+    model, data = own_loop.build(recipe, source, seed=0, settings=values)
+    return own_loop.save(model, folder).with_data(data.splits)
 
 
 def small_page(folder: Path) -> tuple[PageData, list[PageRun]]:
-    """The served page of a small VAE with two features, without scenes."""
+    """The page of a small VAE with two features, whose networks all are on the server.
+
+    None is made an ONNX graph, which takes seconds.
+    """
     run = small_run(folder / "run")
-    return page_of([run], Options(points=40, scenes=False), one_file=False)
+    runs = [PageRun("main", run, networks_of(run.model, most=0))]
+    return build(runs, Limits(40, 40), mode="served", scenes=False), runs
 
 
 def stand_in_assets(folder: Path) -> Assets:

@@ -52,7 +52,7 @@ class Elements(HTMLParser):
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
-    return small_run(tmp_path_factory.mktemp("one") / "run", size="m")
+    return small_run(tmp_path_factory.mktemp("one") / "run", **{"recipe.size": "m"})
 
 
 @pytest.fixture(scope="module")

@@ -150,7 +150,7 @@ def test_tiles_of_the_sprite_are_the_points(page: Page) -> None:
 
 def test_training_examples_are_there_for_the_nearest_one(page: Page) -> None:
     training = page.main["training"]
-    assert training["n"] == 40 and training["of"] == len(page.run.data.train)
+    assert training["n"] == training["of"] == len(page.run.data.train) == 1437
     x = page.array(training["x"])
     raw = page.run.data.train.raw(torch.tensor([0, len(page.run.data.train) - 1]))
     np.testing.assert_array_equal(x[[0, -1]], raw.numpy())
@@ -271,7 +271,35 @@ def test_examples_keep_their_digits_in_blocks() -> None:
     assert blocks.add_examples("real", np.array([[0.5, 1.0]]))["dtype"] == "float32"
 
 
+def test_equal_blocks_are_kept_once() -> None:
+    blocks = Blocks()
+    first = blocks.add("a", np.arange(3.0))
+    second = blocks.add("b", np.arange(3.0))
+    third = blocks.add("c", np.arange(4.0))
+    assert (first["block"], second["block"], third["block"]) == ("a", "a", "c")
+    assert list(blocks.content) == ["a", "c"]
+    with pytest.raises(ValueError, match="two blocks 'c'"):
+        blocks.add("c", np.arange(5.0))
+
+
 def test_numbers_that_are_not_finite_are_null() -> None:
     assert text_of(finite({"a": [float("nan"), 1.0], "b": {"c": float("inf")}})) == (
         '{"a":[null,1.0],"b":{"c":null}}'
     )
+
+
+def keys_of(value: Any) -> set[str]:
+    """The keys of a manifest at all depths that it describes itself."""
+    if isinstance(value, list):
+        return set().union(*(keys_of(each) for each in value))
+    if not isinstance(value, dict):
+        return set()
+    inner = {k: v for k, v in value.items() if k not in ("export", "graphs", "classes")}
+    return set(value).union(*(keys_of(each) for each in inner.values()))
+
+
+def test_the_docs_name_each_key_of_the_manifest(page: Page) -> None:
+    text = (Path(__file__).parents[2] / "docs" / "page-data.md").read_text()
+    about = json.loads(text_of(page.data.manifest))
+    keys = keys_of(about) | set(next(iter(page.main["graphs"].values())))
+    assert {key for key in keys if f"`{key}`" not in text} == set()

@@ -21,14 +21,13 @@ async function openPage(manifest: Manifest, blocks: KeptBlocks): Promise<PageCon
   if (main === null) throw new Error("the page has no run: make it again");
   const second = await openRun(of("second"), blocks);
   const shown = [main, ...(second === null ? [] : [second])];
-  const fits = (hasBound: boolean) =>
-    shown.find(
-      ({ model: { run } }) =>
-        run.latent.width === 2 && run.latent.kind === "vector" && run.has_bound === hasBound,
-    ) ?? null;
-  const vae = (await openRun(of("scene-vae"), blocks)) ?? fits(true);
-  const ae = (await openRun(of("scene-ae"), blocks)) ?? fits(false);
-  return new PageContext(main, second, vae, ae);
+  const scene = async (number: number | null | undefined) => {
+    if (number === null || number === undefined) return null;
+    const run = manifest.runs[number];
+    return shown.find(({ model }) => model.run === run) ?? openRun(run, blocks);
+  };
+  const { vae = null, ae = null } = manifest.scenes ?? {};
+  return new PageContext(main, second, await scene(vae), await scene(ae));
 }
 
 async function start(): Promise<void> {

@@ -50,7 +50,9 @@ def cases() -> dict[str, tuple[Distribution, Tensor]]:
     wide = torch.tensor([[[0.7]]]).double().expand(N, 1, 1, 1)
     rate = torch.exp(y / 2)
     small = torch.randn(N, 1, 2, 3, 4, dtype=torch.float64)
-    colour = [torch.randn(N, 2, *event, 2, 2).double() for event in ((), (3,), (3,), (3,))]
+    colour = [
+        torch.randn(N, 2, *event, 2, 2).double() for event in ((), (3,), (3,), (3,))
+    ]
     pixels = torch.randint(0, 256, (N, 3, 2, 2)).double()
     table = torch.tensor([[0.3, 1.0, 0.0, 1.0, 0.0, 4.0]] * N).double()
     row = torch.randn(N, 6, dtype=torch.float64)
@@ -127,7 +129,9 @@ def main() -> None:
             "parameters": {k: tensor(v) for k, v in parameters(dist, "px").items()},
             "x": tensor(value),
             "log_prob": dist.log_prob(value).tolist(),
-            "variance": None if variance is None else variance.double().flatten().tolist(),
+            "variance": None
+            if variance is None
+            else variance.double().flatten().tolist(),
         }
     FILE.write_text(json.dumps(rows, allow_nan=False) + "\n", encoding="utf-8")
 

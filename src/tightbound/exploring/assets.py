@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
@@ -30,7 +30,7 @@ class Assets:
         TightboundError: One of them is missing, with what makes it.
     """
 
-    folder: Path = STATIC
+    folder: Path = field(default_factory=lambda: STATIC)
 
     def __post_init__(self) -> None:
         missing = [

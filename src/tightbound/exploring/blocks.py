@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -22,10 +23,12 @@ class Blocks:
     """Named bytes of a page, little endian.
 
     Attributes:
-        content: The bytes of each block by its name.
+        content: The bytes of each block by its name; equal ones are kept once.
+        names: The name of each content, by its SHA-256.
     """
 
     content: dict[str, bytes] = field(default_factory=dict)
+    names: dict[bytes, str] = field(default_factory=dict)
 
     def add(self, name: str, values: Array, dtype: str = "float32") -> Json:
         """Add an array.
@@ -65,21 +68,23 @@ class Blocks:
 
     def add_bytes(self, name: str, content: bytes) -> str:
         """Add bytes as they are, such as a graph; returns the name of the block."""
-        self._keep(name, content, "uint8", (len(content),))
-        return name
+        return str(self._keep(name, content, "uint8", (len(content),))["block"])
 
     def _keep(
         self, name: str, content: bytes, dtype: str, shape: tuple[int, ...]
     ) -> Json:
         if name in self.content:
             raise ValueError(f"there are two blocks {name!r}")
-        self.content[name] = content
-        return {"block": name, "dtype": dtype, "shape": list(shape)}
+        digest = hashlib.sha256(content).digest()
+        kept = self.names.setdefault(digest, name)
+        self.content.setdefault(kept, content)
+        return {"block": kept, "dtype": dtype, "shape": list(shape)}
 
 
-def _fits(values: NDArray[np.float64]) -> bool:
+def _fits(values: Array) -> bool:
     """Whether float32 keeps values to a millionth of their spread."""
-    finite = values[np.isfinite(values)]
+    numbers = values.astype(np.float64)
+    finite = numbers[np.isfinite(numbers)]
     if not finite.size:
         return True
     error = np.abs(finite.astype(np.float32) - finite).max()

@@ -72,7 +72,7 @@ def _companion(run: Run, role: str) -> Run:
     folder = None
     if run.home is not None:
         folder = run.home / EXPLORE / f"{role}-{run.fingerprint}"
-        kept = _read(folder, run)
+        kept = _read(folder, run, role)
         if kept is not None:
             return kept
     trained = _trained(run, role)
@@ -87,7 +87,7 @@ def _companion(run: Run, role: str) -> Run:
     return trained
 
 
-def _read(folder: Path, run: Run) -> Run | None:
+def _read(folder: Path, run: Run, role: str) -> Run | None:
     """A companion that was kept; None where there is none or its writing was cut short."""
     if not folder.is_dir():
         return None
@@ -96,7 +96,15 @@ def _read(folder: Path, run: Run) -> Run | None:
     except TightboundError as error:
         notice(f"{error}, so it is trained again")
         return None
-    return kept.with_data(run.data)
+    kept = kept.with_data(run.data)
+    is_of_this_run = (kept.spec.shape, kept.spec.layout) == (
+        run.spec.shape,
+        run.spec.layout,
+    )
+    if not is_of_this_run or kept.config.recipe.name != ROLES[role]:
+        notice(f"{folder} is not of this run, so it is trained again")
+        return None
+    return kept
 
 
 def _trained(run: Run, role: str) -> Run:

@@ -92,8 +92,12 @@ def _spread(n: int, most: int) -> Tensor:
 
 def _in_domain_of(run: Run, source: Split, rows: Tensor) -> Batch:
     """Rows in the model units of the run, whose likelihood may read another domain."""
+    x = run.spec.to_model(source.raw(rows))
+    if run.spec.condition is None and run.spec.labels is None:
+        return Batch(x)
     batch = source.examples(rows)
-    return Batch(run.spec.to_model(source.raw(rows)), batch.c, batch.y)
+    # a model without a condition must not be given one that its data have
+    return Batch(x, None if run.spec.condition is None else batch.c, batch.y)
 
 
 def _labels(split: Split, rows: Tensor) -> NDArray[np.int64] | None:

@@ -20,6 +20,7 @@ MEASURED = 500  # examples that are decoded to measure the error
 HALF = ".float16"
 
 Array = NDArray[np.generic]
+Floats = NDArray[np.float64]
 Compute = Callable[[Mapping[str, Array], str], Array]
 
 
@@ -113,26 +114,27 @@ def _graph_input(values: Tensor) -> Array:
     return values.numpy()
 
 
-def difference(actual: Array, exact: Array, scale: Array) -> float:
+def difference(actual: Array, exact: Array, scale: Floats) -> float:
     """The largest difference of two arrays of values, relative to their scale."""
     error = np.abs(actual.astype(np.float64) - exact.astype(np.float64)) / scale
     return float(error.max(initial=0.0))
 
 
-def value_range(run: Run) -> Array:
+def value_range(run: Run) -> Floats:
     """The range of each raw value, broadcast to one example: six spreads where unbounded."""
     spec = run.spec
     low, high = spec.bounds
     if np.isfinite(high - low):
-        return np.asarray((high - low) * spec.divisor)
+        return np.asarray((high - low) * spec.divisor, np.float64)
     if spec.is_mixed:
         spreads = [
             1.0 if column.kind == "categorical" else 6 * float(spec.spread[place][0])
             for column, place in zip(spec.fields, spec.places, strict=True)
         ]
-        return np.asarray(spreads)
+        return np.asarray(spreads, np.float64)
     spread = spec.spread_to_raw(spec.spread[None])[0]
-    return 6 * np.maximum(spread.numpy().astype(np.float64), 1e-12)
+    widths: Floats = 6 * np.maximum(spread.numpy().astype(np.float64), 1e-12)
+    return widths
 
 
 def session(content: bytes) -> Compute:

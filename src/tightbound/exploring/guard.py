@@ -22,6 +22,7 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 ANY = ("0.0.0.0", "::", "")
 TOKEN = "token"
+REFUSALS = 400  # the least status of a refusal
 METHODS = ("GET", "HEAD", "POST")
 
 HEADERS = {
@@ -175,6 +176,9 @@ class Guard:
                 extra = dict(self.headers)
                 if cookie:
                     extra["set-cookie"] = cookie
+                if message["status"] >= REFUSALS:
+                    # so that the server reads no more of what was refused
+                    extra["connection"] = "close"
                 pairs = [(k.encode(), v.encode()) for k, v in extra.items()]
                 message = {**message, "headers": [*message.get("headers", ()), *pairs]}
             await send(message)
@@ -225,10 +229,7 @@ async def _refuse(send: Send, refused: Refused) -> None:
         {
             "type": "http.response.start",
             "status": refused.status,
-            "headers": [
-                (b"content-type", b"text/plain; charset=utf-8"),
-                (b"connection", b"close"),
-            ],
+            "headers": [(b"content-type", b"text/plain; charset=utf-8")],
         }
     )
     await send({"type": "http.response.body", "body": refused.sentence.encode()})

@@ -72,13 +72,13 @@ def add_run(page_run: PageRun, blocks: Blocks, limits: Limits) -> Json:
     """
     run = page_run.run
     role = page_run.role
-    with phase(f"page: points of {run.name}"):
+    with phase(f"page: points of {_name(page_run)}"):
         points = read_examples(run, shown_split(run), limits.points)
         space = LatentSpace(run, points)
         drawing = drawing_of(run, points)
         about: Json = {
             "role": role,
-            "name": run.name,
+            "name": _name(page_run),
             "recipe": run.config.recipe.name,
             "has_bound": run.has_bound,
             "fingerprint": run.fingerprint,
@@ -99,6 +99,13 @@ def add_run(page_run: PageRun, blocks: Blocks, limits: Limits) -> Json:
             "prior": space.prior(blocks, role, is_standard(run)),
         }
     return about
+
+
+def _name(page_run: PageRun) -> str:
+    """The name of the run; of a small run for the scenes that of its recipe."""
+    if page_run.role in ("main", "second"):
+        return page_run.run.name
+    return page_run.run.config.recipe.name
 
 
 def terms_of(run: Run) -> Json | None:

@@ -8,28 +8,28 @@ import os
 import secrets
 import socket
 import sys
+import threading
 import webbrowser
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from tightbound.exploring.assets import WASM, Assets
+from tightbound.exploring.assets import Assets
 from tightbound.exploring.blocks import PageData
-from tightbound.exploring.compute import Refused, Worker, inputs_of
 from tightbound.exploring.guard import Access, App, Guard, is_loopback
-from tightbound.exploring.page_data import text_of
 from tightbound.exploring.run_data import PageRun
 from tightbound.runtime.errors import TightboundError, cut, os_reason
 
 if TYPE_CHECKING:
-    from fastapi import FastAPI, Request
-    from fastapi.responses import Response
+    from uvicorn import Server
 
 NEEDED = ("fastapi", "uvicorn")
 PORT = 8765  # where none is asked for and it is free
 CONNECTIONS = 32
 KEEP_ALIVE = 30  # seconds
+WAIT = 0.5  # seconds between looks at the server
+TO_CLOSE = 3.0  # seconds for requests that have begun
 
 
 @dataclass(frozen=True)
@@ -63,75 +63,11 @@ def application(served: Served, access: Access) -> App:
         served: What it sends.
         access: Who may ask.
     """
-    app = _routes(served)
+    from tightbound.exploring.routes import routes_of
+
+    runs = {run.role: run for run in served.runs}
+    app = routes_of(served.page, runs, served.assets)
     return Guard(app, access, served.assets.policy(connects=True))
-
-
-def _routes(served: Served) -> FastAPI:
-    from fastapi import FastAPI
-    from fastapi.exceptions import RequestValidationError
-    from fastapi.responses import HTMLResponse, PlainTextResponse, Response
-    from starlette.exceptions import HTTPException
-
-    app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
-    worker = Worker()
-    html = served.assets.page(
-        title=str(served.page.manifest["title"]),
-        language=str(served.page.manifest["language"]),
-        blocks="",
-        connects=True,
-    )
-    manifest = text_of(served.page.manifest)
-    blocks = {WASM: served.assets.wasm, **served.page.blocks}
-
-    def refused(_: Request, error: Exception) -> Response:
-        assert isinstance(error, Refused)
-        return PlainTextResponse(error.sentence, error.status)
-
-    def no_such(_: Request, error: Exception) -> Response:
-        assert isinstance(error, HTTPException)
-        return PlainTextResponse("there is nothing at this address", error.status_code)
-
-    def invalid(_: Request, error: Exception) -> Response:
-        return PlainTextResponse("the address is not one that a page asks for", 400)
-
-    app.add_exception_handler(Refused, refused)
-    app.add_exception_handler(HTTPException, no_such)
-    app.add_exception_handler(RequestValidationError, invalid)
-
-    @app.get("/")
-    def page() -> Response:
-        return HTMLResponse(html)
-
-    @app.get("/data/manifest.json")
-    def data() -> Response:
-        return Response(manifest, media_type="application/json")
-
-    @app.get("/data/blocks/{name}")
-    def block(name: str) -> Response:
-        if name not in blocks:
-            raise Refused(404, "there is no such block")
-        return Response(blocks[name], media_type="application/octet-stream")
-
-    by_role = {run.role: run for run in served.runs}
-
-    @app.post("/compute/{role}/{name}")
-    async def compute(role: str, name: str, rows: int, request: Request) -> Response:
-        run = by_role.get(role)
-        if run is None:
-            raise Refused(404, "there is no such run")
-        graph = run.networks.graphs.get(name)
-        if graph is None:
-            raise Refused(404, "there is no such network")
-        condition = run.run.spec.condition
-        classes = condition.width if condition is not None else None
-        inputs = inputs_of(graph, rows, await request.body(), classes)
-        asking = request.headers.get("x-page", "")[:64]
-        key = f"{asking} {role} {name}" if asking else ""
-        content = await worker.compute(graph, inputs, key)
-        return Response(content, media_type="application/octet-stream")
-
-    return app
 
 
 # ---- the process
@@ -196,8 +132,6 @@ def serve(
     """
     import uvicorn
 
-    from tightbound.exploring.quiet_server import Server
-
     with listen(host, port) as listening:
         access = access_of(host, listening)
         config = uvicorn.Config(
@@ -217,7 +151,32 @@ def serve(
             print("Ctrl-C closes the page", file=sys.stderr, flush=True)
         if browser and has_display():
             webbrowser.open(access.url)
-        asyncio.run(Server(config).serve([listening]))
+        _run(uvicorn.Server(config), listening)
+
+
+def _run(server: Server, listening: socket.socket) -> None:
+    """Run a server in a thread, so that signals stay with the caller; until it ends or Ctrl-C.
+
+    A notebook has a loop of events in its main thread, where no second one can run.
+    """
+    errors: list[Exception] = []
+
+    def work() -> None:
+        try:
+            asyncio.run(server.serve([listening]))
+        except Exception as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=work, name="tightbound-page", daemon=True)
+    thread.start()
+    try:
+        while thread.is_alive():
+            thread.join(WAIT)
+    finally:
+        server.should_exit = True
+        thread.join(TO_CLOSE)
+    if errors:
+        raise errors[0]
 
 
 def has_display() -> bool:

@@ -3,15 +3,18 @@ import type { Tensor } from "../data/arrays";
 import type { Graph } from "../data/manifest";
 import type { Decoder, Tensors } from "./network";
 
-function floatsOf(tensor: Tensor): Float32Array {
-  if (tensor.data instanceof Float32Array) return tensor.data;
-  return Float32Array.from(tensor.data as ArrayLike<number | bigint>, Number);
+/** The bytes of an input: float64 where the port is float64, else float32. */
+function bytesOf(dtype: string, tensor: Tensor): Uint8Array {
+  const numbers = tensor.data as ArrayLike<number | bigint>;
+  const values =
+    dtype === "float64" ? Float64Array.from(numbers, Number) : Float32Array.from(numbers, Number);
+  return new Uint8Array(values.buffer);
 }
 
 /** The inputs of a graph side by side, in the order of the manifest. */
-export function joined(graph: Graph, inputs: Tensors): Float32Array<ArrayBuffer> {
-  const parts = graph.inputs.map((port) => floatsOf(inputs[port.name]));
-  const all = new Float32Array(parts.reduce((size, part) => size + part.length, 0));
+export function joined(graph: Graph, inputs: Tensors): Uint8Array<ArrayBuffer> {
+  const parts = graph.inputs.map((port) => bytesOf(port.dtype, inputs[port.name]));
+  const all = new Uint8Array(parts.reduce((size, part) => size + part.length, 0));
   let start = 0;
   for (const part of parts) {
     all.set(part, start);
@@ -36,6 +39,8 @@ export function split(graph: Graph, floats: Float32Array, n: number): Tensors {
   return outputs;
 }
 
+const PAGE = crypto.randomUUID?.() ?? String(Math.random()); // the latest request of a page wins
+
 export class HttpDecoder implements Decoder {
   constructor(
     private readonly role: string,
@@ -48,7 +53,7 @@ export class HttpDecoder implements Decoder {
     const response = await fetch(`compute/${this.role}/${this.name}?rows=${n}`, {
       method: "POST",
       credentials: "same-origin",
-      headers: { "Content-Type": "application/octet-stream" },
+      headers: { "Content-Type": "application/octet-stream", "X-Page": PAGE },
       body: joined(this.graph, inputs),
     });
     if (!response.ok) throw new Error(`the server refused: ${(await response.text()).slice(0, 300)}`);

@@ -9,7 +9,7 @@ import type { Likelihood } from "../distributions/likelihood";
 import { likelihoodOf, logProb } from "../distributions/likelihood";
 import { Posterior } from "../distributions/posterior";
 import { closedFormPrior } from "../distributions/prior";
-import type { Random } from "../distributions/random";
+import { Random } from "../distributions/random";
 import { HttpDecoder } from "./http_decoder";
 import type { Decoder, Tensors } from "./network";
 import { OrtDecoder, prepare } from "./ort_decoder";
@@ -283,14 +283,67 @@ export class Model {
       const z = Float64Array.from(outputs.z.data as Float32Array);
       return { z, logPosterior: Number(outputs.log_q.data[0]) };
     }
+    if (posterior.sites.length > 1 && this.has("posterior")) {
+      return this.sampleSites(raw, posterior, random, condition);
+    }
     const z = posterior.sample(random);
     return z === null ? null : { z, logPosterior: posterior.logProb(z) };
   }
 
-  /** Whether q at a moved z is known: of several sites it is that at the posterior means. */
+  /**
+   * A draw of all sites of a hierarchy. With the same noise each time, a site has its value once
+   * those before it have theirs: after as many passes as there are sites at the latest.
+   */
+  private async sampleSites(
+    raw: ArrayLike<number>,
+    posterior: Posterior,
+    random: Random,
+    condition: Condition,
+  ): Promise<{ z: Float64Array; logPosterior: number | null } | null> {
+    const seed = random.below(2 ** 31);
+    let q = posterior;
+    let z = q.mean;
+    for (let pass = 0; pass <= q.sites.length; pass++) {
+      const next = q.sample(new Random(seed));
+      if (next === null) return null;
+      const isSame = pass > 0 && next.every((value, i) => Math.abs(value - z[i]) < 1e-6);
+      z = next;
+      if (isSame) break;
+      q = await this.posteriorGiven(raw, z, condition);
+    }
+    return { z, logPosterior: q.logProb(z) };
+  }
+
+  /** q of each site given the values of z before it. */
+  private async posteriorGiven(
+    raw: ArrayLike<number>,
+    z: Float64Array,
+    condition: Condition,
+  ): Promise<Posterior> {
+    const inputs = this.inputs("posterior", { x: raw, z }, 1, condition);
+    const outputs = await this.network("posterior").run(inputs);
+    outputs.codes = { data: Float64Array.from(z), shape: [1, this.width] };
+    return new Posterior(this.run.export, this.run.latent.sites, outputs, 0);
+  }
+
+  /** Whether q at a moved z is known: of several sites, where a graph gives it. */
   isPosteriorKnownAt(z: Float64Array, posterior: Posterior): boolean {
-    if (posterior.sites.length === 1) return true;
+    if (posterior.sites.length === 1 || this.has("posterior")) return true;
     return z.every((value, i) => Math.abs(value - posterior.mean[i]) < 1e-6);
+  }
+
+  /** log q(z|x) in nats; of several sites each given the values of z before it. */
+  async logPosterior(
+    raw: ArrayLike<number>,
+    z: Float64Array,
+    posterior: Posterior,
+    condition: Condition,
+  ): Promise<number | null> {
+    if (posterior.sites.length === 1) return posterior.logProb(z);
+    if (!this.has("posterior")) {
+      return this.isPosteriorKnownAt(z, posterior) ? posterior.logProb(z) : null;
+    }
+    return (await this.posteriorGiven(raw, z, condition)).logProb(z);
   }
 
   /** The terms of the bound at one z. */
@@ -306,8 +359,7 @@ export class Model {
     const reconstruction = logProb(px, this.units.toModel(raw));
     const prior = await this.logPrior(z, 1, condition);
     const logPrior = prior === null ? null : prior[0];
-    const known = this.isPosteriorKnownAt(z, posterior);
-    const logPosterior = known ? posterior.logProb(z) : null;
+    const logPosterior = await this.logPosterior(raw, z, posterior, condition);
     const isComplete = logPrior !== null && logPosterior !== null && this.run.has_bound;
     const logWeight = isComplete ? reconstruction + logPrior - logPosterior : null;
     return { reconstruction, logPrior, logPosterior, logWeight };

@@ -15,6 +15,18 @@ export function prepare(wasm: () => Promise<Uint8Array>): Promise<void> {
   return ready;
 }
 
+let last: Promise<unknown> = Promise.resolve();
+
+/**
+ * One call of onnxruntime after another: calls that overlap share one stack in WebAssembly, which
+ * they would corrupt.
+ */
+function inTurn<Result>(work: () => Promise<Result>): Promise<Result> {
+  const result = last.then(work, work);
+  last = result.catch(() => undefined);
+  return result;
+}
+
 function toOrt(tensor: Tensor): ort.Tensor {
   const { data, shape } = tensor;
   if (data instanceof Float32Array) return new ort.Tensor("float32", data, shape);
@@ -28,11 +40,12 @@ export class OrtDecoder implements Decoder {
   private constructor(private readonly session: ort.InferenceSession) {}
 
   static async open(model: Uint8Array): Promise<OrtDecoder> {
-    const session = await ort.InferenceSession.create(model, {
+    const options: ort.InferenceSession.SessionOptions = {
       executionProviders: ["wasm"],
       graphOptimizationLevel: "all",
-    });
-    return new OrtDecoder(session);
+      logSeverityLevel: 3,
+    };
+    return new OrtDecoder(await inTurn(() => ort.InferenceSession.create(model, options)));
   }
 
   async run(inputs: Tensors, wanted?: readonly string[]): Promise<Tensors> {
@@ -40,7 +53,8 @@ export class OrtDecoder implements Decoder {
     for (const name of this.session.inputNames) {
       if (inputs[name] !== undefined) feeds[name] = toOrt(inputs[name]);
     }
-    const results = await this.session.run(feeds, wanted ?? this.session.outputNames);
+    const names = wanted ?? this.session.outputNames;
+    const results = await inTurn(() => this.session.run(feeds, names));
     const outputs: Tensors = {};
     for (const [name, value] of Object.entries(results)) {
       outputs[name] = { data: value.data as Numbers, shape: [...value.dims] };

@@ -37,6 +37,7 @@ export type GraphName =
   | "prior"
   | "prior_sample"
   | "posterior_sample"
+  | "posterior"
   | "codebook";
 
 /** The family of a distribution as the export describes it. */
@@ -169,6 +170,8 @@ export interface Manifest {
   mode: "served" | "file";
   limits?: Record<string, number>;
   runs: Run[];
+  /** Numbers of the runs with two features that the scenes use. */
+  scenes?: { vae: number | null; ae: number | null };
   sentences?: Sentence[];
 }
 

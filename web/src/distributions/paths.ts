@@ -87,11 +87,11 @@ export function shortPath(centres: readonly Float64Array[]): Float64Array[] {
   const gap = (i: number, j: number) => Math.sqrt(squaredDistance(path[i], path[j]));
   for (let changed = true; changed; ) {
     changed = false;
-    for (let i = 0; i < path.length - 2; i++) {
+    for (let i = -1; i < path.length - 2; i++) {
       for (let j = i + 2; j < path.length; j++) {
-        const after = j + 1 < path.length;
-        const before = gap(i, i + 1) + (after ? gap(j, j + 1) : 0);
-        const then = gap(i, j) + (after ? gap(i + 1, j + 1) : 0);
+        const [start, end] = [i >= 0, j + 1 < path.length];
+        const before = (start ? gap(i, i + 1) : 0) + (end ? gap(j, j + 1) : 0);
+        const then = (start ? gap(i, j) : 0) + (end ? gap(i + 1, j + 1) : 0);
         if (then >= before - 1e-9) continue;
         path.splice(i + 1, j - i, ...path.slice(i + 1, j + 1).reverse());
         changed = true;

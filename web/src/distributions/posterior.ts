@@ -106,8 +106,9 @@ class Point implements SitePosterior {
     return isSame ? 0 : -Infinity;
   }
 
-  sample(): Float64Array {
-    return this.mean;
+  /** Draws would all be one value. */
+  sample(): null {
+    return null;
   }
 
   klToStandard(): null {

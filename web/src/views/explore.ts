@@ -13,6 +13,7 @@ const MOST_SELECTED = 48;
 const DRAWS = 24;
 
 export function exploreView(page: PageContext, scope: Scope, lasso: Signal<number[] | null>): HTMLElement {
+  scope.add(() => page.shown.forEach((run) => run.overlay.set(NOTHING)));
   return h(
     "div",
     { class: "view" },
@@ -82,12 +83,12 @@ function drawsSection(page: PageContext, run: RunContext): HTMLElement {
   const strip = new Strip(model.run.data, title, "small");
   let temperature = 1;
   let seed = 1;
-  const draw = async () => {
+  const draw = async (isMarked = true) => {
     const condition = state.condition.value;
     const z = await model.samplePrior(DRAWS, new Random(seed), temperature, condition);
     if (z === null) return;
     const means = await model.means(z, DRAWS, condition);
-    run.overlay.set({ ...NOTHING, draws: z });
+    if (isMarked) run.overlay.set({ ...NOTHING, draws: z });
     const size = means.length / DRAWS;
     strip.show(
       Array.from({ length: DRAWS }, (_, i) => ({
@@ -112,6 +113,7 @@ function drawsSection(page: PageContext, run: RunContext): HTMLElement {
       void draw();
     },
   });
+  void draw(false);
   const hasTemperature = model.hasStandardPrior || model.has("prior_sample");
   const note = model.run.has_bound || model.run.latent.kind !== "vector" ? t("temperature.text") : t("draws.ae");
   return section(

@@ -216,7 +216,8 @@ function termsSection(run: RunContext, scope: Scope): HTMLElement {
         ? t("terms.moved")
         : t("terms.text", { n: ESTIMATE, mean: format(result[0]), se: format(result[1]) });
   };
-  const isSingle = model.run.latent.sites.length === 1 || model.has("posterior_sample");
+  const isSingle =
+    model.run.latent.sites.length === 1 || model.has("posterior_sample") || model.has("posterior");
   const canAverage = model.run.has_bound && isSingle && model.hasLikelihood;
   return section(
     t("terms"),

@@ -64,7 +64,7 @@ export function planePanel(page: PageContext, run: RunContext, scope: Scope, onL
     "section",
     { class: "plane-panel", "aria-label": model.run.name },
     toolbar(canvas, run),
-    canvas.element,
+    h("div", { class: "plane-holder" }, canvas.element, zoomButtons(canvas)),
     legend(canvas, run, scope),
     layers(canvas, run),
     notes,
@@ -136,6 +136,10 @@ function toolbar(canvas: PlaneCanvas, run: RunContext): HTMLElement {
     ["pan", t("plane.pan")],
     ["lasso", t("plane.lasso")],
   ];
+  return h("div", { class: "toolbar" }, segmented(t("plane.mode"), modes, "hand", (mode) => canvas.mode.set(mode)), axes(run));
+}
+
+function zoomButtons(canvas: PlaneCanvas): HTMLElement {
   const icon = (text: string, key: TextKey, onclick: () => void) => {
     const element = button(text, onclick, "icon");
     element.setAttribute("aria-label", t(key));
@@ -144,16 +148,10 @@ function toolbar(canvas: PlaneCanvas, run: RunContext): HTMLElement {
   };
   return h(
     "div",
-    { class: "toolbar" },
-    segmented(t("plane.mode"), modes, "hand", (mode) => canvas.mode.set(mode)),
-    axes(run),
-    h(
-      "div",
-      { class: "zoom" },
-      icon("+", "plane.zoom.in", () => canvas.zoom(1.3)),
-      icon("−", "plane.zoom.out", () => canvas.zoom(1 / 1.3)),
-      icon("⤢", "plane.reset", () => canvas.reset()),
-    ),
+    { class: "zoom" },
+    icon("+", "plane.zoom.in", () => canvas.zoom(1.3)),
+    icon("−", "plane.zoom.out", () => canvas.zoom(1 / 1.3)),
+    icon("⤢", "plane.reset", () => canvas.reset()),
   );
 }
 
@@ -256,7 +254,10 @@ export function decodedCard(run: RunContext, scope: Scope): HTMLElement {
     const z = state.z.value;
     const [x, y] = run.position(z);
     const labels = state.plane.value.labels;
-    place.textContent = `${labels[0]} ${format(x)}, ${labels[1]} ${format(y)}`;
+    place.replaceChildren(
+      h("span", {}, `${labels[0]} ${format(x)}`),
+      h("span", {}, `${labels[1]} ${format(y)}`),
+    );
     const isHole = isInHole(run.planeData.value, x, y);
     const text = isHole ? t("in.hole") : "";
     if (warning.textContent !== text) warning.textContent = text;

@@ -3,6 +3,7 @@ import type { Frame, Grid, Segment } from "../distributions/density";
 import type { Ellipse } from "../distributions/projection";
 import { Signal } from "../state";
 import { h } from "./dom";
+import { isInside, niceStep } from "./geometry";
 import { PointsGl } from "./points_gl";
 import { classColours, colour, rgb } from "./theme";
 
@@ -684,24 +685,7 @@ function median(values: number[]): number {
   return sorted[Math.floor(sorted.length / 2)];
 }
 
-/** 1, 2 or 5 times a power of ten, at least as large as a length. */
-export function niceStep(least: number): number {
-  const power = 10 ** Math.floor(Math.log10(least));
-  return [1, 2, 5, 10].map((factor) => factor * power).find((step) => step >= least)!;
-}
-
 function shortNumber(value: number, step: number): string {
   const digits = Math.max(0, -Math.floor(Math.log10(step) + 1e-9));
   return value.toFixed(Math.min(digits, 6)).replace("-", "−");
-}
-
-/** Whether a place is inside a polygon (even-odd rule). */
-export function isInside(polygon: readonly [number, number][], x: number, y: number): boolean {
-  let inside = false;
-  for (let i = 0, j = polygon.length - 1; i < polygon.length; j = i++) {
-    const [xi, yi] = polygon[i];
-    const [xj, yj] = polygon[j];
-    if (yi > y !== yj > y && x < ((xj - xi) * (y - yi)) / (yj - yi) + xi) inside = !inside;
-  }
-  return inside;
 }
