@@ -434,7 +434,7 @@ def explore(
     port: int | None = None,
     browser: bool = True,
 ) -> WrittenPage | None:
-    """Serve a page in which a trained model can be moved through, or write it to one file.
+    """Show a trained model and its latent space on a page in the browser.
 
     The page computes with the encoder and the decoder of the run itself. It is served to this
     machine alone until Ctrl-C; with `export` it is one HTML file that needs no network.

@@ -17,11 +17,14 @@ from tightbound import api
 from tightbound.core.draw import Draw
 from tightbound.distributions.random import ContentNoise
 from tightbound.evaluation.diagnosis.latent_usage import latents
-from tightbound.exploring.blocks import Blocks, PageData
+from tightbound.exploring.blocks import Blocks
 from tightbound.exploring.explore import Options, page_of
 from tightbound.exploring.float16 import session
-from tightbound.exploring.graphs import networks_of
-from tightbound.exploring.page_data import finite, text_of
+from tightbound.exploring.graphs import MOST_IN_PAGE, networks_of
+from tightbound.exploring.page_data import build, finite, text_of
+from tightbound.exploring.run_data import Limits, PageRun
+from tightbound.exporting import onnx_files
+from tightbound.exporting.plan import posterior_plan
 from tightbound.runs.run import Run
 from tightbound.runtime.errors import TightboundError
 
@@ -30,13 +33,16 @@ for package in ("onnxruntime", "onnxscript"):
 
 
 class Page:
-    """A page of one run, with its blocks as arrays."""
+    """A page of one run, with its blocks as arrays.
 
-    def __init__(self, run: Run, one_file: bool = False) -> None:
-        options = Options(points=40, scenes=False)
+    Graphs of more than `most` bytes are not made, which takes seconds for each.
+    """
+
+    def __init__(self, run: Run, most: int = 0) -> None:
         self.run = run
-        self.data: PageData
-        self.data, self.runs = page_of([run], options, one_file=one_file)
+        self.networks = networks_of(run.model, most)
+        runs = [PageRun("main", run, self.networks)]
+        self.data = build(runs, Limits(40, 2000), mode="served", scenes=False)
         self.main: Any = json.loads(text_of(self.data.manifest))["runs"][0]
 
     def array(self, block: Any) -> np.ndarray:
@@ -55,7 +61,7 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Page:
     run = small_run(tmp_path_factory.mktemp("page") / "run", latent=3)
     assert run.folder is not None
     api.evaluate(run, k=20, limit=30, diagnosis=False).save(run.folder)
-    return Page(run)
+    return Page(run, MOST_IN_PAGE)
 
 
 def test_points_are_rows_of_the_test_split(page: Page) -> None:
@@ -150,7 +156,7 @@ def test_tiles_of_the_sprite_are_the_points(page: Page) -> None:
 
 def test_training_examples_are_there_for_the_nearest_one(page: Page) -> None:
     training = page.main["training"]
-    assert training["n"] == training["of"] == len(page.run.data.train) == 1437
+    assert training["n"] == training["of"] == len(page.run.data.train)
     x = page.array(training["x"])
     raw = page.run.data.train.raw(torch.tensor([0, len(page.run.data.train) - 1]))
     np.testing.assert_array_equal(x[[0, -1]], raw.numpy())
@@ -189,8 +195,8 @@ def test_other_latent_spaces_say_what_they_are(recipe: str, tmp_path: Path) -> N
         assert latent["kind"] == "codes"
         assert (latent["sites"][0]["codes"], latent["sites"][0]["entries"]) == (2, 16)
         index = page.array(points["codes"]).astype(np.int64)
-        vectors = session(page.data.blocks[graphs["codebook"]["block"]])
-        z = vectors({"index": index}, "z")
+        vectors = page.networks.graphs["codebook"].module
+        z = vectors.outputs(torch.tensor(index))["z"]
         np.testing.assert_allclose(page.array(points["z"]), z, atol=1e-6)
     if recipe == "hvae":
         assert latent["kind"] == "hierarchy" and latent["order"] == ["z2", "z1"]
@@ -209,13 +215,13 @@ def test_other_latent_spaces_say_what_they_are(recipe: str, tmp_path: Path) -> N
 
 def test_the_posterior_of_a_hierarchy_is_given_z(tmp_path: Path) -> None:
     run = small_run(tmp_path / "run", "hvae", latent=[3, 2])
-    graph = networks_of(run.model).graphs["posterior"]
-    assert [port["name"] for port in graph.inputs] == ["x", "z"]
+    planned = posterior_plan(run.model)
+    assert planned is not None and list(planned.inputs) == ["x", "z"]
+    onnx_files.write(planned, tmp_path, {})
     batch = run.data.test.examples(torch.arange(3))
     trace = run.model(batch, Draw(noise=ContentNoise(0, batch.x, 0, 1)))
     z = torch.cat([trace.latents[name].z for name in run.sites], 1)
-    assert graph.content is not None
-    computed = session(graph.content)(
+    computed = session((tmp_path / "posterior.onnx").read_bytes())(
         {"x": run.data.test.raw(torch.arange(3)).numpy(), "z": z.numpy()}, "q.z1.mean"
     )
     q: Any = trace.latents["z1"].q
@@ -250,7 +256,7 @@ def test_a_model_that_onnx_refuses_is_computed_by_the_server(tmp_path: Path) -> 
     assert "gradient" in graphs["decoder"]["reason"]
     assert graphs["decoder"]["outputs"][0]["name"] == "mean"
     with pytest.raises(TightboundError, match="leave out --export"):
-        Page(run, one_file=True)
+        page_of([run], Options(scenes=False), one_file=True)
 
 
 def test_two_runs_must_be_of_the_same_shape(tmp_path: Path) -> None:

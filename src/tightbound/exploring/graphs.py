@@ -117,7 +117,7 @@ def _page_graph(planned: Planned, folder: Path, most: int) -> PageGraph:
     content = None
     reason = ""
     size = sum(p.numel() * p.element_size() for p in planned.module.parameters())
-    if planned.name in ("encoder", "decoder") and size > 2 * most:
+    if size > 2 * most:
         reason = f"its weights take {size:,} bytes, more than {most:,}"
     else:
         try:
