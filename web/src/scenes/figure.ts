@@ -3,7 +3,7 @@ import type { Frame, Segment } from "../distributions/density";
 import { contour, massLevels } from "../distributions/density";
 import type { Ellipse } from "../distributions/projection";
 import { format, h } from "../widgets/dom";
-import { niceStep } from "../widgets/plane_canvas";
+import { niceStep } from "../widgets/geometry";
 import { colour, rgb } from "../widgets/theme";
 import type { Field } from "./bayes";
 import { formula } from "./formula";
