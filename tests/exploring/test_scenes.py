@@ -62,8 +62,9 @@ LAYOUT = """() => {
     const isText = [...e.childNodes].some((n) => n.nodeType === 3 && n.data.trim() !== '');
     if ((isText || e.matches('.formula')) && e.scrollWidth > e.clientWidth + 1 &&
         getComputedStyle(e).display !== 'inline') faults.push(`clipped: ${name}`);
-    if (e.matches('canvas[role=img]') && !e.getAttribute('aria-label')) faults.push(`label: ${name}`);
-    if (e.matches('dt, .scene-heading') && e.textContent.trim() === '') faults.push(`empty: ${name}`);
+    const isUnnamed = e.matches('canvas[role=img]') && !e.getAttribute('aria-label');
+    const isEmpty = e.matches('dt, .scene-heading') && e.textContent.trim() === '';
+    if (isUnnamed || isEmpty) faults.push(`no label: ${name}`);
   }
   return faults;
 }"""
@@ -88,7 +89,7 @@ def run_of(folder: Path, recipe: str) -> Run:
     run.model.requires_grad_(True)
     trained(run.model, run)
     saved = own_loop.save(run.model, folder / recipe)
-    return saved.with_data(run.data.splits)
+    return saved.with_data(run.data)
 
 
 @dataclass
@@ -126,7 +127,8 @@ class Theory:
     def figure(self, name: str) -> float:
         """A number of the open scene."""
         return float(
-            self.page.locator(f"[data-name={name}]").get_attribute("data-value") or "nan"
+            self.page.locator(f"[data-name={name}]").get_attribute("data-value")
+            or "nan"
         )
 
     def state(self, selector: str) -> str:

@@ -9,7 +9,7 @@ import { Normal2 } from "./normal2";
 import { NormalHandles } from "./normal_handles";
 import { minimise } from "./simplex";
 import { both } from "./texts";
-import { latest } from "./work";
+import { latest, pause } from "./work";
 import type { Segment } from "../distributions/density";
 import { Chart } from "../widgets/charts";
 import { button, format, h } from "../widgets/dom";
@@ -114,7 +114,10 @@ export const bound: Scene = {
         paintPlane();
       };
       const best = await minimise(
-        async (at) => (isSearching ? -(await threeTerms(evaluate, unpack(at), evidence.logPx)).elbo : 0),
+        async (at) => {
+          await pause();
+          return isSearching ? -(await threeTerms(evaluate, unpack(at), evidence.logPx)).elbo : 0;
+        },
         start,
         steps,
         MOST,

@@ -8,8 +8,9 @@ import type { RunContext } from "../views/context";
 import type { Evaluate, Evidence, Field } from "./bayes";
 import { centres, evidence, fieldOn } from "./bayes";
 import { Normal2 } from "./normal2";
+import { pause } from "./work";
 
-const BATCH = 2048; // rows of z that are decoded at once
+const BATCH = 1024; // rows of z that are decoded at once
 const WIDE_CELLS = 72; // along each axis of the grid over p(z)
 const REACH = 5.5; // standard deviations of p(z) that the grid covers
 const MOST_EXAMPLES = 24; // examples whose integrals are remembered
@@ -63,6 +64,7 @@ export function evaluateAt(
   return async (z, n) => {
     const logLikelihood = new Float64Array(n);
     for (let start = 0; start < n; start += BATCH) {
+      if (start > 0) await pause();
       const batch = decoded?.[start / BATCH] ?? (await decodeBatch(model, point, z, start, n));
       const { size, outputs } = batch;
       for (let i = 0; i < size; i++) {

@@ -5,7 +5,7 @@ import { threeTerms } from "./bayes";
 import { chosenPoint, exampleOf } from "./example";
 import { Axes, curve, Facts, level, line, named, panel, tag } from "./figure";
 import { both } from "./texts";
-import { latest } from "./work";
+import { latest, pause } from "./work";
 import { Chart } from "../widgets/charts";
 import { format, h, slider } from "../widgets/dom";
 import { exampleView } from "../widgets/example_view";
@@ -74,6 +74,7 @@ export const threeTermsScene: Scene = {
       x.show(example.raw);
       const terms: ThreeTerms[] = [];
       for (let step = 0; step <= STEPS; step++) {
+        await pause();
         terms.push(await threeTerms(example.evaluate, example.q.scaled(factorOf(step)), logPx));
       }
       all = terms;
