@@ -118,7 +118,7 @@ class Theory:
 
     def settle(self) -> None:
         self.page.wait_for_selector(
-            ".stage-scene[data-ready=true], .view:not(.theory)", timeout=20_000
+            ".stage-scene[data-ready=true], .view:not(.theory)", timeout=120_000
         )
         self.page.evaluate(
             "() => new Promise(f => requestAnimationFrame(() => requestAnimationFrame(f)))"
@@ -147,8 +147,9 @@ class Theory:
         else:
             selector = "input[type=range]" if kind == "slider" else "[role=application]"
             control = stage.locator(selector).first
-            for _ in range(3):
-                control.press("ArrowLeft")
+            is_first = kind == "slider" and control.input_value() == "0"
+            keys = {"slider": "End" if is_first else "Home", "plane": "ArrowLeft"}
+            control.press(keys[kind])
         self.settle()
 
 
@@ -199,7 +200,8 @@ def test_a_scene_opens_and_its_control_changes_it(theory: Theory, scene: str) ->
 
 @pytest.mark.parametrize("width", [390, 1280])
 def test_nothing_in_a_scene_overflows_or_is_clipped(theory: Theory, width: int) -> None:
-    for language in ("ko", "en"):
+    languages = ("ko", "en") if width == 390 else ("en",)
+    for language in languages:
         theory.page.set_viewport_size({"width": width, "height": 900})
         theory.page.locator("header select").first.select_option(language)
         for scene in SCENES:
@@ -213,7 +215,7 @@ def test_the_sums_are_log_px_of_the_evaluation(theory: Theory) -> None:
     row = int(theory.page.locator(".stage-scene input[type=range]").input_value())
     x = read_examples(theory.run, "test", POINTS).raw[row : row + 1]
     evaluation = tb.evaluate(theory.run, x, k=200, subset=1, diagnosis=False)
-    expected = evaluation.methods["quadrature"].mean.mean
+    expected = evaluation.methods["quadrature"].log_px.mean
     names = {
         "marginalisation": ["log-px"],
         "out-of-reach": ["log-px"],

@@ -87,7 +87,7 @@ describe.each(CASES)("a linear-Gaussian model with noise $noise", ({ noise, x })
   const { evaluate, posterior, logPx } = linear(x, noise);
 
   it("has the log p(x) of its closed form", async () => {
-    const wide = await fieldOn(evaluate, FRAME, 72, 72);
+    const wide = await fieldOn(evaluate, FRAME, 64, 64);
     const result = await evidence(evaluate, wide, posterior);
     expect(Math.abs(result.logPx - logPx)).toBeLessThan(1e-3);
     const { box } = result;
@@ -98,7 +98,7 @@ describe.each(CASES)("a linear-Gaussian model with noise $noise", ({ noise, x })
   });
 
   it("has that log p(x) as well where q is far off", async () => {
-    const wide = await fieldOn(evaluate, FRAME, 72, 72);
+    const wide = await fieldOn(evaluate, FRAME, 64, 64);
     const result = await evidence(evaluate, wide, new Normal2(-4, 4, 1, 0, 1));
     expect(Math.abs(result.logPx - logPx)).toBeLessThan(1e-3);
   });

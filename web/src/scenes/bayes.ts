@@ -62,8 +62,8 @@ export interface Evidence {
   nodes: number;
 }
 
-const WIDE = 40; // nats below the highest cell, within which cells of the first grid are halved
-const NEAR = 18; // the same of finer grids
+const WIDE = 25; // nats below the highest cell, within which cells of the first grid are halved
+const NEAR = 15; // the same of finer grids
 const BOX = 9; // cells of the box, nats below the highest one
 const TOLERANCE = 1e-5;
 const ROUNDS = 9;

@@ -10,7 +10,7 @@ import { h, slider } from "../widgets/dom";
 import { exampleView } from "../widgets/example_view";
 import { colour } from "../widgets/theme";
 
-const CELLS = 84;
+const CELLS = 64;
 
 export const bayesRule: Scene = {
   id: "bayes-rule",

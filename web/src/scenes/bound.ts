@@ -16,7 +16,7 @@ import { button, format, h } from "../widgets/dom";
 import { exampleView } from "../widgets/example_view";
 import { colour, reducedMotion } from "../widgets/theme";
 
-const CELLS = 96;
+const CELLS = 64;
 const MOST = 240; // evaluations of the search for the best normal
 const SPANS = [8, 25, 80, 250, 800, 2500]; // nats that the column shows at most
 

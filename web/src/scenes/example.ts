@@ -11,7 +11,7 @@ import { Normal2 } from "./normal2";
 import { pause } from "./work";
 
 const BATCH = 1024; // rows of z that are decoded at once
-const WIDE_CELLS = 72; // along each axis of the grid over p(z)
+const WIDE_CELLS = 64; // along each axis of the grid over p(z)
 const REACH = 5.5; // standard deviations of p(z) that the grid covers
 const MOST_EXAMPLES = 24; // examples whose integrals are remembered
 const MOST_NUMBERS = 8e6; // numbers of decoded rows that are kept for other examples

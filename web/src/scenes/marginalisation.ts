@@ -12,7 +12,7 @@ import { button, format, h, percent, slider } from "../widgets/dom";
 import { exampleView } from "../widgets/example_view";
 import { colour, reducedMotion } from "../widgets/theme";
 
-const CELLS = 112;
+const CELLS = 80;
 const SECONDS = 5; // of the sweep
 
 /** The integral over z₂ of each column, relative to p(x), and its running sum in nats. */

@@ -215,8 +215,6 @@ function paintEstimates(
       pen.arc(axes.x(n), axes.y(y), 4, 0, 7);
       pen.fill();
     });
-    const isRight = n > 64;
-    const row = axes.bottom - 10 - 18 * (1 - i);
-    tag(axes, text, isRight ? axes.left + 8 : axes.right - 8, row, name, isRight ? "left" : "right");
+    tag(axes, text, axes.right - 8, axes.bottom - 10 - 18 * (1 - i), name, "right");
   }
 }

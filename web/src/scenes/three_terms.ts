@@ -11,7 +11,7 @@ import { format, h, slider } from "../widgets/dom";
 import { exampleView } from "../widgets/example_view";
 import { colour } from "../widgets/theme";
 
-const STEPS = 24;
+const STEPS = 16;
 const LOG2_REACH = 2; // from a quarter of the encoder's width to four times it
 const HIGHEST = 30; // nats below log p(x) that the curves show at most
 

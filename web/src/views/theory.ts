@@ -26,12 +26,16 @@ export function theoryView(page: PageContext, scope: Scope): HTMLElement {
     chosen = k;
     inner.close();
     inner = new Scope();
-    holder.replaceChildren(sceneElement(scenes, k, context, inner, open));
+    holder.replaceChildren(sceneElement(scenes, k, context, inner, choose));
     [...list.children].forEach((item, i) =>
       item.firstElementChild!.setAttribute("aria-current", i === k ? "step" : "false"),
     );
   };
-  scenes.forEach((scene, k) => list.append(h("li", {}, button(both(scene.name), () => open(k)))));
+  const choose = (k: number) => {
+    history.replaceState(null, "", `#scene-${scenes[k].id}`);
+    open(k);
+  };
+  scenes.forEach((scene, k) => list.append(h("li", {}, button(both(scene.name), () => choose(k)))));
   open(chosen);
   return h("div", { class: "view theory" }, list, holder);
 }
