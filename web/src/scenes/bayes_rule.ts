@@ -1,6 +1,6 @@
 // Scene: Bayes' rule. Prior times likelihood over p(x) is the posterior; q is beside it.
 import type { Scene } from "./index";
-import { fieldOn, squareAround, threeTerms } from "./bayes";
+import { centres, fieldOn, squareAround, threeTerms } from "./bayes";
 import { chosenPoint, exampleOf } from "./example";
 import { densityShade, Facts, massContours, named, paintEllipse, paintField, paintSegments, panel, planeAxes } from "./figure";
 import { both } from "./texts";
@@ -46,10 +46,23 @@ export const bayesRule: Scene = {
       facts.show("gap", gap);
       const { x0, x1, y0, y1 } = zoom;
       const whole = vae.planeData.value.frame;
-      [wide.logPrior, wide.logLikelihood].forEach((logDensity, k) => {
+      const outside = centres(wide.frame, wide.columns, wide.rows);
+      const isOutside = (place: number) => {
+        const [zx, zy] = [outside[2 * place], outside[2 * place + 1]];
+        return zx < x0 || zx > x1 || zy < y0 || zy > y1;
+      };
+      const parts = [
+        { name: "prior", far: wide.logPrior, close: near.logPrior },
+        { name: "likelihood", far: wide.logLikelihood, close: near.logLikelihood },
+      ];
+      parts.forEach(({ name, far, close }, k) => {
+        const highest = Math.max(...far, ...close);
         charts[k].paint((pen, width, height) => {
           const axes = planeAxes(pen, width, height, whole);
-          paintField(axes, wide, densityShade(logDensity), ["prior", "likelihood"][k]);
+          const isWide = name === "prior"; // smooth, so that the finer cells are not needed
+          const shade = densityShade(far, highest);
+          paintField(axes, wide, (place) => (isWide || isOutside(place) ? shade(place) : 0), name);
+          if (!isWide) paintField(axes, near, densityShade(close, highest), name);
           pen.strokeStyle = colour("ink");
           pen.lineWidth = 1.25;
           pen.strokeRect(axes.x(x0), axes.y(y1), axes.x(x1) - axes.x(x0), axes.y(y0) - axes.y(y1));
