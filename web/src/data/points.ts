@@ -47,6 +47,8 @@ export interface PointData {
   z: Float32Array;
   sd: Float32Array | null;
   labels: Int32Array | null;
+  /** Entry numbers (n, codes) of a model of codes. */
+  codes: Int32Array | null;
   x: Examples;
   /** log p(x|z) averaged over q, and KL, of each point; NaN where there is none. */
   terms: Float32Array | null;
@@ -56,15 +58,16 @@ export interface PointData {
 
 export async function readPoints(blocks: KeptBlocks, run: Run): Promise<PointData> {
   const { points } = run;
-  const [z, sd, labels, x, terms, condition] = await Promise.all([
+  const [z, sd, labels, codes, x, terms, condition] = await Promise.all([
     blocks.floats(points.z),
     points.scale ? blocks.floats(points.scale) : null,
     points.labels ? blocks.integers(points.labels) : null,
+    points.codes ? blocks.integers(points.codes) : null,
     readExamples(blocks, points.x),
     points.terms ? blocks.floats(points.terms) : null,
     points.condition ? blocks.doubles(points.condition) : null,
   ]);
   const conditionWidth = condition === null ? 0 : condition.length / points.n;
   const width = run.latent.width;
-  return { n: points.n, width, z, sd, labels, x, terms, condition, conditionWidth };
+  return { n: points.n, width, z, sd, labels, codes, x, terms, condition, conditionWidth };
 }

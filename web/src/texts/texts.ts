@@ -177,8 +177,8 @@ const TABLE = {
   "features.code.place": ["Place", "자리"],
   "features.code.entry": ["Entry", "항목"],
   "features.code.text": [
-    "Each place holds one of {k} entries. Choose a place, then an entry.",
-    "자리마다 {k}개 항목 가운데 하나가 있습니다. 자리를 고른 다음 항목을 고르세요.",
+    "Each place holds one of {k} entries. Choose a place, then an entry; those that the data have there most often come first.",
+    "자리마다 {k}개 항목 가운데 하나가 있습니다. 자리를 고른 다음 항목을 고르세요. 데이터가 그 자리에서 자주 쓰는 항목부터 보입니다.",
   ],
   "features.classes": ["Class y", "클래스 y"],
   "between.title": ["From one example to another", "한 예에서 다른 예로"],

@@ -12,6 +12,7 @@ import { featureName } from "./plane_data";
 
 const STEPS = 9;
 const FIRST = 8;
+const MOST_ENTRIES = 48; // of a codebook that are shown
 
 export function featuresView(page: PageContext, scope: Scope): HTMLElement {
   const run = page.main;
@@ -264,20 +265,21 @@ function codeControl(page: PageContext, run: RunContext, scope: Scope): HTMLElem
     return model.codeVectors(all, entries);
   };
   const showEntries = async () => {
-    const shown = Math.min(entries, 48);
+    const numbers = entriesByUse(run, chosen, places, entries).slice(0, MOST_ENTRIES);
+    const shown = numbers.length;
     const all = new Float64Array(shown * places);
-    for (let k = 0; k < shown; k++) {
+    numbers.forEach((entry, k) => {
       all.set(index, k * places);
-      all[k * places + chosen] = k;
-    }
+      all[k * places + chosen] = entry;
+    });
     const z = await model.codeVectors(all, shown);
     const means = await model.means(z, shown, state.condition.value);
     const size = means.length / shown;
     strip.show(
       Array.from({ length: shown }, (_, k) => ({
         values: means.subarray(k * size, (k + 1) * size),
-        label: `${t("features.code.entry")} ${k}`,
-        caption: String(k),
+        label: `${t("features.code.entry")} ${numbers[k]}`,
+        caption: String(numbers[k]),
         onclick: () => {
           page.move(run, Float64Array.from(z.subarray(k * model.width, (k + 1) * model.width)));
         },
@@ -292,6 +294,14 @@ function codeControl(page: PageContext, run: RunContext, scope: Scope): HTMLElem
     grid,
     strip.element,
   );
+}
+
+/** Entries of a place by how many of the points have them there. */
+function entriesByUse(run: RunContext, place: number, places: number, entries: number): number[] {
+  const counts = new Int32Array(entries);
+  const { codes, n } = run.model.points;
+  if (codes !== null) for (let row = 0; row < n; row++) counts[codes[row * places + place]] += 1;
+  return Array.from(counts.keys()).sort((a, b) => counts[b] - counts[a] || a - b);
 }
 
 function nearestEntry(

@@ -5,11 +5,13 @@ import { Signal } from "../state";
 import { h } from "./dom";
 import { isInside, niceStep } from "./geometry";
 import { PointsGl } from "./points_gl";
+import { PointsRaster } from "./points_raster";
 import { classColours, colour, rgb } from "./theme";
 
 export type Mode = "hand" | "pan" | "lasso";
 
-export const MANY_POINTS = 20_000; // above, points are painted by WebGL
+export const MANY_POINTS = 20_000; // above, points are painted by WebGL where it is fast
+const ROUND_POINTS = 4_000; // above, points are small squares
 
 export interface Marker {
   x: number;
@@ -58,7 +60,7 @@ export class PlaneCanvas {
   private readonly back = h("canvas", { "aria-hidden": "true" });
   private readonly dots = h("canvas", { "aria-hidden": "true" });
   private readonly front = h("canvas", { "aria-hidden": "true" });
-  private gl: PointsGl | null = null;
+  private fast: PointsGl | PointsRaster | null = null;
   private content: PlaneContent | null = null;
   private chosen: Set<number> | null = null;
   private highlighted: number | null = null;
@@ -97,7 +99,7 @@ export class PlaneCanvas {
 
   setContent(content: PlaneContent): void {
     this.content = content;
-    this.gl?.setPlaces(content.xy);
+    this.fast?.setPlaces(content.xy);
     this.chosen = null;
     this.tint();
     this.repaint();
@@ -480,11 +482,11 @@ export class PlaneCanvas {
     const { content } = this;
     if (content === null) return;
     const n = content.xy.length / 2;
-    if (n > MANY_POINTS && this.gl === null) {
-      this.gl = PointsGl.open(this.dots);
-      this.gl?.setPlaces(content.xy);
+    if (n > ROUND_POINTS && this.fast === null) {
+      this.fast = (n > MANY_POINTS ? PointsGl.open(this.dots) : null) ?? new PointsRaster(this.dots);
+      this.fast.setPlaces(content.xy);
     }
-    if (this.gl === null) return;
+    if (this.fast === null) return;
     const palette = classColours(Math.max(1, content.classes.length)).map(rgb);
     const plain = rgb(colour("point"));
     const { alpha } = this.alphas();
@@ -492,21 +494,25 @@ export class PlaneCanvas {
     for (let i = 0; i < n; i++) {
       const label = content.labels?.[i] ?? -1;
       const strength = this.isWeak(i) ? 0.12 : alpha;
-      rgba.set([...(label >= 0 ? palette[label] : plain), 255 * strength], 4 * i);
+      const tint = label >= 0 ? palette[label] : plain;
+      for (let c = 0; c < 3; c++) rgba[4 * i + c] = tint[c];
+      rgba[4 * i + 3] = 255 * strength;
     }
-    this.gl.setTints(rgba);
+    this.fast.setTints(rgba);
   }
 
   private paintPoints(): void {
     const { content, size } = this;
     if (content === null) return;
     const dot = this.alphas().size;
-    if (this.gl !== null) {
-      const sx = (2 * this.scale) / size.width;
-      const sy = (2 * this.scale) / size.height;
-      const visible = this.layers.points ? dot * size.ratio : 0;
-      this.gl.paint([sx, sy], [-this.center[0] * sx, -this.center[1] * sy], visible);
-    } else this.paintPointsFlat(content, dot);
+    if (this.fast === null) {
+      this.paintPointsFlat(content, dot);
+      return;
+    }
+    const sx = (2 * this.scale) / size.width;
+    const sy = (2 * this.scale) / size.height;
+    const visible = this.layers.points ? dot * size.ratio : 0;
+    this.fast.paint([sx, sy], [-this.center[0] * sx, -this.center[1] * sy], visible);
   }
 
   private paintPointsFlat(content: PlaneContent, dot: number): void {
@@ -514,7 +520,6 @@ export class PlaneCanvas {
     if (!this.layers.points) return;
     const palette = classColours(Math.max(1, content.classes.length));
     const n = content.xy.length / 2;
-    const isRound = n <= 5000;
     for (let label = -1; label < Math.max(1, content.classes.length); label++) {
       for (const weak of [true, false]) {
         pen.fillStyle = label < 0 ? colour("point") : palette[label];
@@ -522,10 +527,6 @@ export class PlaneCanvas {
         for (let i = 0; i < n; i++) {
           if ((content.labels?.[i] ?? -1) !== label || this.isWeak(i) !== weak) continue;
           const [px, py] = this.toPixels(content.xy[2 * i], content.xy[2 * i + 1]);
-          if (!isRound) {
-            pen.fillRect(px - dot / 2, py - dot / 2, dot, dot);
-            continue;
-          }
           pen.beginPath();
           pen.arc(px, py, dot / 2 + 0.3, 0, 7);
           pen.fill();

@@ -32,7 +32,17 @@ function compiled(gl: WebGLRenderingContext, kind: number, source: string): WebG
   return shader;
 }
 
-/** Points on a canvas; `open` gives null in a browser without WebGL. */
+/** Whether WebGL is there and is not computed by the processor, which would be slow. */
+function hasGraphics(): boolean {
+  const gl = document.createElement("canvas").getContext("webgl");
+  if (gl === null) return false;
+  const names = gl.getExtension("WEBGL_debug_renderer_info");
+  const name = names === null ? "" : String(gl.getParameter(names.UNMASKED_RENDERER_WEBGL));
+  gl.getExtension("WEBGL_lose_context")?.loseContext();
+  return !/swiftshader|llvmpipe|software|basic render/i.test(name);
+}
+
+/** Points on a canvas; `open` gives null where WebGL is missing or has no graphics processor. */
 export class PointsGl {
   private count = 0;
   private readonly places: WebGLBuffer;
@@ -59,6 +69,7 @@ export class PointsGl {
   }
 
   static open(canvas: HTMLCanvasElement): PointsGl | null {
+    if (!hasGraphics()) return null;
     const gl = canvas.getContext("webgl", { antialias: false, premultipliedAlpha: true });
     return gl === null ? null : new PointsGl(gl);
   }
