@@ -22,6 +22,7 @@ from tightbound.exploring.one_file import WrittenPage
 from tightbound.exploring.policy import policy
 from tightbound.runs.run import Run
 from tightbound.runtime.errors import TightboundError
+from tightbound.runtime.progress import listening
 
 for package in ("onnxruntime", "onnxscript"):
     pytest.importorskip(package, reason="needs the extra explore")
@@ -194,17 +195,16 @@ def test_a_folder_that_cannot_be_written_is_left_as_it_is(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(companions, "STEPS", 2)
-    monkeypatch.setattr(companions, "is_writable", lambda folder: False)
     run = small_run(tmp_path / "run", latent=5)
     assert run.folder is not None
-    made = companions.companions(run, ["scene-ae"])
-    assert (
-        made["scene-ae"]
-        .encode(run.data.test.raw(run.data.test.spread(2)))
-        .isfinite()
-        .all()
-    )
-    assert not (run.folder / "explore").exists()
+    (run.folder / "explore").write_text("in the way, as for root nothing is read-only")
+    lines: list[str] = []
+    with listening(lines.append):
+        made = companions.companions(run, ["scene-ae"])
+    x = run.data.test.raw(run.data.test.spread(2))
+    assert made["scene-ae"].encode(x).isfinite().all()
+    assert any("scene-ae is not kept" in line for line in lines)
+    assert (run.folder / "explore").read_text().startswith("in the way")
 
 
 def test_a_short_training_lowers_the_loss(

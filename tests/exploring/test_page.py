@@ -164,7 +164,8 @@ def test_a_decoded_canvas_has_the_pixels_of_torch(pages: Pages, name: str) -> No
         raw_condition(batch),
     )
     shown.page.wait_for_function(
-        "(z) => window.tightbound.page.main.state.decoded.value?.z[0] === z", arg=float(z[0, 0])
+        "(z) => window.tightbound.page.main.state.decoded.value?.z[0] === z",
+        arg=float(z[0, 0]),
     )
     shown.settle()
     canvas = shown.pixels(".decoded-card canvas")
@@ -264,7 +265,9 @@ def test_arrow_keys_move_z_and_enter_follows_the_nearest_example(pages: Pages) -
     assert after[0] > before[0]
     assert after[1] == pytest.approx(before[1])
     shown.page.keyboard.press("Enter")
-    shown.page.wait_for_function("window.tightbound.page.main.state.input.value !== null")
+    shown.page.wait_for_function(
+        "window.tightbound.page.main.state.input.value !== null"
+    )
     point = shown.compute("return run.state.input.value.point")
     codes = shown.compute("return [...run.model.points.z]")
     distances = np.hypot(*(np.array(codes).reshape(-1, 2) - after).T)

@@ -16,7 +16,7 @@ from tightbound.models.recipes import RECIPES, Recipe, part
 from tightbound.models.vae import VAE
 from tightbound.runs.folder import EXPLORE
 from tightbound.runs.run import Run, load
-from tightbound.runtime.atomic_files import is_writable, make_folder
+from tightbound.runtime.atomic_files import make_folder
 from tightbound.runtime.errors import TightboundError
 from tightbound.runtime.progress import Steady, notice, phase
 from tightbound.training.own_loop import TrainingBatches
@@ -76,15 +76,19 @@ def _companion(run: Run, role: str) -> Run:
         if kept is not None:
             return kept
     trained = _trained(run, role)
-    if folder is not None and run.home is not None and is_writable(run.home):
-        for older in folder.parent.glob(f"{role}-*"):
-            shutil.rmtree(older, ignore_errors=True)
-        trained.save(make_folder(folder))
-    elif folder is not None:
-        notice(
-            f"{run.home} cannot be written, so the small run {role} is not kept there"
-        )
+    if folder is not None:
+        _keep(trained, folder, role)
     return trained
+
+
+def _keep(trained: Run, folder: Path, role: str) -> None:
+    """Save a companion in place of those of other weights; where it cannot be, go on without."""
+    for older in folder.parent.glob(f"{role}-*"):
+        shutil.rmtree(older, ignore_errors=True)
+    try:
+        trained.save(make_folder(folder))
+    except TightboundError as error:
+        notice(f"{error}; the small run {role} is not kept")
 
 
 def _read(folder: Path, run: Run, role: str) -> Run | None:
