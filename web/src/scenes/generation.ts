@@ -8,7 +8,7 @@ import { latest } from "./work";
 import { Random } from "../distributions/random";
 import { Chart } from "../widgets/charts";
 import { format, h } from "../widgets/dom";
-import { exampleView } from "../widgets/example_view";
+import { exampleView, isImage } from "../widgets/example_view";
 import { Strip } from "../widgets/strip";
 import { colour } from "../widgets/theme";
 
@@ -45,11 +45,12 @@ export const generation: Scene = {
       const logPrior = await model.logPrior(z, 1, condition);
       const density = logPrior === null ? null : Math.exp(logPrior[0]);
       facts.show("prior", density, format(density, 4));
-      mean.show(decoded);
       const px = model.likelihood(outputs, 0);
       if (px === null) throw new Error("p(x|z) of this run has no formula in the page");
       const variance = px.variance();
-      if (variance !== null) spread.show(model.units.spreadToRaw(variance.map(Math.sqrt)));
+      const sd = variance === null ? null : model.units.spreadToRaw(variance.map(Math.sqrt));
+      mean.show(decoded, sd);
+      if (sd !== null && isImage(data)) spread.show(sd);
       const random = new Random(5);
       samples.show(
         Array.from({ length: SAMPLES }, () => ({
@@ -71,8 +72,12 @@ export const generation: Scene = {
     const images = h(
       "div",
       { class: "scene-images trio" },
-      panel(both(["Mean", "평균"]), h("div", { class: "scene-small" }, mean.element)),
-      panel(both(["Standard deviation", "표준편차"]), h("div", { class: "scene-small" }, spread.element)),
+      isImage(data)
+        ? panel(both(["Mean", "평균"]), h("div", { class: "scene-small" }, mean.element))
+        : panel(both(["Mean, and two standard deviations", "평균과 표준편차의 2배"]), mean.element),
+      isImage(data)
+        ? panel(both(["Standard deviation", "표준편차"]), h("div", { class: "scene-small" }, spread.element))
+        : null,
     );
     element.append(
       h(
