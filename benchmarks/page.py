@@ -1,4 +1,4 @@
-"""The page in Debian's Chromium: time from z to a painted canvas, frames a second, first paint, size.
+"""The page in Chromium: time from z to a painted canvas, frames a second, first paint, size.
 
     python benchmarks/page.py [--out FILE]
 

@@ -186,6 +186,8 @@ def test_the_terms_are_those_of_a_trace_at_the_same_z(pages: Pages, name: str) -
                 Batch(batch.x.double(), None if batch.c is None else batch.c.double()),
                 Draw(given={key: value.double() for key, value in given.items()}),
             )
+            for site in trace.latents.values():
+                site.source = "q"  # as `Trace.again` does: z was drawn from it
             expected = (
                 float(trace.log_px),
                 float(sum(site.log_p for site in trace.latents.values())),

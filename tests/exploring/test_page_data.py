@@ -49,7 +49,7 @@ class Page:
         """The values of a block."""
         content = self.data.blocks[block["block"]]
         values = np.frombuffer(content, np.dtype(block["dtype"]).newbyteorder("<"))
-        return values.reshape(block["shape"])
+        return values.reshape(block["shape"]).copy()
 
     @property
     def x(self) -> np.ndarray:

@@ -141,7 +141,7 @@ export interface Run {
   recipe: string;
   has_bound: boolean;
   fingerprint: string;
-  terms: Record<string, [number, number] | number | string | null> | null;
+  terms: Record<string, [number, number] | number | string | boolean | null> | null;
   export: ExportMetadata;
   graphs: Partial<Record<GraphName, Graph>> & { encoder: Graph; decoder: Graph };
   latent: {

@@ -45,7 +45,10 @@ function terms(run: RunContext): HTMLElement {
   for (const name of TERMS) {
     const value = values[name];
     if (!Array.isArray(value)) continue;
-    pairs.push([t(`run.term.${name}` as TextKey), `${format(value[0])} ± ${format(value[1])}`]);
+    // a lower bound in expectation whose error is not known for all examples
+    const isBound = Boolean(values.one_sided) && (name === "log_px" || name === "inference_gap");
+    const sign = isBound ? "≥ " : "";
+    pairs.push([t(`run.term.${name}` as TextKey), `${sign}${format(value[0])} ± ${format(value[1])}`]);
   }
   return section(t("run.terms"), rows(pairs));
 }

@@ -376,19 +376,6 @@ export class PlaneCanvas {
     const { content, layers } = this;
     if (content === null) return;
     if (layers.holes && content.holes !== null) this.paintHoles(pen, content.holes);
-    if (!layers.prior) return;
-    pen.strokeStyle = colour("prior");
-    for (const { segments, level } of content.contours) {
-      pen.globalAlpha = level < 0.6 ? 0.95 : level < 0.95 ? 0.7 : 0.45;
-      pen.lineWidth = 1.25;
-      pen.beginPath();
-      for (const [x0, y0, x1, y1] of segments) {
-        pen.moveTo(...this.toPixels(x0, y0));
-        pen.lineTo(...this.toPixels(x1, y1));
-      }
-      pen.stroke();
-    }
-    pen.globalAlpha = 1;
   }
 
   private paintAxes(pen: CanvasRenderingContext2D): void {
@@ -538,6 +525,7 @@ export class PlaneCanvas {
 
   private paintFront(): void {
     const pen = this.clear(this.front);
+    this.paintContours(pen);
     if (this.layers.names) this.paintNames(pen);
     this.paintDraws(pen);
     this.paintTrail(pen);
@@ -545,6 +533,23 @@ export class PlaneCanvas {
     this.paintMarkers(pen);
     if (this.lasso !== null) this.paintLasso(pen, this.lasso);
     if (this.hand !== null) this.paintHand(pen, this.hand);
+  }
+
+  /** Contours of p(z), over the points. */
+  private paintContours(pen: CanvasRenderingContext2D): void {
+    if (this.content === null || !this.layers.prior) return;
+    pen.strokeStyle = colour("prior");
+    pen.lineWidth = 1.4;
+    for (const { segments, level } of this.content.contours) {
+      pen.globalAlpha = level < 0.6 ? 0.95 : level < 0.95 ? 0.75 : 0.55;
+      pen.beginPath();
+      for (const [x0, y0, x1, y1] of segments) {
+        pen.moveTo(...this.toPixels(x0, y0));
+        pen.lineTo(...this.toPixels(x1, y1));
+      }
+      pen.stroke();
+    }
+    pen.globalAlpha = 1;
   }
 
   private paintDraws(pen: CanvasRenderingContext2D): void {
