@@ -238,22 +238,6 @@ export async function threeTerms(
   return { reconstruction, kl, gap: q.negativeEntropy - logPosterior, elbo: reconstruction - kl };
 }
 
-/** Mean and lower factor of the posterior on a grid: the normal with its moments. */
-export function moments(field: Field): { mean: [number, number]; sd: [number, number] } {
-  const total = logSumExp(field.logJoint);
-  const z = centres(field.frame, field.columns, field.rows);
-  const sums = [0, 0, 0, 0];
-  field.logJoint.forEach((value, k) => {
-    const weight = Math.exp(value - total);
-    for (const axis of [0, 1]) {
-      sums[axis] += weight * z[2 * k + axis];
-      sums[axis + 2] += weight * z[2 * k + axis] ** 2;
-    }
-  });
-  const sd = [0, 1].map((axis) => Math.sqrt(Math.max(0, sums[axis + 2] - sums[axis] ** 2)));
-  return { mean: [sums[0], sums[1]], sd: [sd[0], sd[1]] };
-}
-
 /** The running estimate of log p(x): log of the mean of the first n weights, for each n. */
 export function runningLogMean(logWeights: Float64Array): Float64Array {
   let [largest, sum] = [-Infinity, 0];
