@@ -125,6 +125,20 @@ def test_weights_are_in_float16_where_values_stay(
     assert any("float16" in line for line in result.lines())
 
 
+def test_a_page_of_digits_with_its_two_small_runs_has_at_most_7_mb(
+    written: tuple[WrittenPage, str, Assets],
+) -> None:
+    try:
+        built = Assets()
+    except TightboundError as error:
+        pytest.skip(str(error))
+    result, _, _ = written
+    wasm = one_file._element("ort.wasm", built.wasm)
+    # points, thumbnails and training examples are counted three times here, and kept once
+    size = len(wasm) + len(built.script) + len(built.style) + 3 * result.size
+    assert 5_000_000 < size <= 7_000_000
+
+
 def test_weights_that_float16_changes_too_much_stay(run: Run) -> None:
     from tightbound.exploring.float16 import _kept
     from tightbound.exploring.graphs import MeanGraph, PageGraph
