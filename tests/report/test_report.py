@@ -194,7 +194,7 @@ EVERY = [
     Verdict(
         "poor encoder",
         "more_steps",
-        {"gap": 9.0, "se": 1.0, "share": 0.4, "steps": 5},
+        {"gap": 9.0, "se": 1.0, "share": 0.4, "steps": 5, "command": "x"},
     ),
     Verdict("rows in two splits", "drop_duplicates", {"count": 9, "test": 90}),
     Verdict(
@@ -205,7 +205,14 @@ EVERY = [
     Verdict(
         "not trained enough",
         "more_steps",
-        {"gained": 3.0, "error": 1.0, "steps": 5, "early": 3, "over": "late"},
+        {
+            "gained": 3.0,
+            "error": 1.0,
+            "steps": 5,
+            "early": 3,
+            "over": "late",
+            "command": "x",
+        },
     ),
     Verdict(
         "likelihood scale wrong",

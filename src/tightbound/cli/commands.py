@@ -75,6 +75,15 @@ def train(
     resume: Annotated[
         bool, Parameter(help="go on with the run at --out, bit for bit")
     ] = False,
+    extend: Annotated[
+        int | None,
+        Parameter(
+            help="steps to add to the finished run at --out; it is kept in earlier/ as it was"
+        ),
+    ] = None,
+    init: Annotated[
+        Path | None, Parameter(help="a run whose weights are the initial ones")
+    ] = None,
     overwrite: Annotated[bool, Parameter(help="replace the run at --out")] = False,
     trust: Annotated[
         bool,
@@ -112,6 +121,8 @@ def train(
         "budget": limit,
         "device": device,
         "resume": resume,
+        "extend": extend,
+        "init": init,
         "overwrite": overwrite,
         "trust": trust,
         "lang": lang,

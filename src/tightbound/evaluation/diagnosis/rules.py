@@ -22,6 +22,7 @@ from tightbound.models.build import build, resolve
 from tightbound.models.parts import KINDS, find_component, options_of
 from tightbound.models.recipes import Part, Recipe, loaded
 from tightbound.runs.fitted_prior import fittable
+from tightbound.runs.folder import RunFolder
 from tightbound.runs.run import Run, seeded
 from tightbound.runtime.errors import TightboundError
 
@@ -109,7 +110,7 @@ FIXES = {
     "other_scale": "set likelihood.scale=predicted, or another likelihood",
     "heavy_tails": "set likelihood=laplace, whose tails are heavier",
     "heavy_columns": "set likelihood.real=laplace, whose tails are heavier",
-    "more_steps": "train for longer: train.steps was {steps}",
+    "more_steps": "train for longer, it was for {steps} steps: {command}",
     "more_features": (
         "set recipe.latent={more}, it was {latent}: the model was solved in closed form, "
         "so that no step improves it"
@@ -134,8 +135,8 @@ FIXES = {
     "learned_prior": "set prior=learned",
     "fit_prior": "fit a prior to the codes: tightbound fit-prior RUN {prior}",
     "longer": (
-        "train for longer, which brings the codes closer to the prior: train.steps was "
-        "{steps}"
+        "train for longer, which brings the codes closer to the prior; it was for {steps} "
+        "steps: {command}"
     ),
 }
 ELBOS = ("elbo", "stl")  # objectives that fit q(z|x) to p(z|x)
@@ -431,8 +432,18 @@ def _with_settings(run: Run, name: str, fix: str, values: Mapping[str, Any]) -> 
         )
     steps = run.config.train.steps
     if fix in STEPS and isinstance(steps, int):
-        settings = {"train.steps": max(FEW_STEPS, 4 * steps)}
+        more = max(FEW_STEPS, 4 * steps)
+        settings = {"train.steps": more}
+        values = {**values, "command": _command_for(run, more - steps, more)}
     return Verdict(name, fix, values, settings)
+
+
+def _command_for(run: Run, extra: int, steps: int) -> str:
+    """The option of `tightbound train` for more steps: of the run, or of a new one."""
+    has_state = run.home is not None and RunFolder(run.home).state_folder.is_dir()
+    if has_state:
+        return f"tightbound train --out RUN --extend {extra}"
+    return f"tightbound train DATA --set train.steps={steps}"
 
 
 def _still_rises(p: Progress, measured: Measurements, share: float = LATE) -> bool:
