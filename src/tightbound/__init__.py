@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from tightbound.core.draw import Draw as Draw
     from tightbound.core.trace import Trace as Trace
     from tightbound.estimator import VAEEstimator as VAEEstimator
+    from tightbound.estimator import VAEOutlierDetector as VAEOutlierDetector
     from tightbound.evaluation import Estimate as Estimate
     from tightbound.evaluation import Evaluation as Evaluation
     from tightbound.evaluation import Mean as Mean
@@ -91,6 +92,7 @@ _HOME = {
     # Trained models and errors.
     "Run": "runs.run",
     "VAEEstimator": "estimator",
+    "VAEOutlierDetector": "estimator",
     "TightboundError": "runtime.errors",
 }
 __all__ = [
@@ -118,6 +120,7 @@ __all__ = [
     "TightboundError",
     "Trace",
     "VAEEstimator",
+    "VAEOutlierDetector",
     "__version__",
     "bdmc",
     "build",

@@ -362,6 +362,44 @@ def score(
 
 
 @app.command(group=USE)
+def detect(
+    run: RunPath,
+    data: Data,
+    /,
+    *,
+    out: Out,
+    method: Annotated[
+        Literal["log_px", "regret", "mahalanobis"],
+        Parameter(help="log p(x), likelihood regret, or the distance of codes"),
+    ] = "log_px",
+    k: Samples = 100,
+    level: Annotated[
+        float, Parameter(help="false discovery rate of column `outlier`")
+    ] = 0.1,
+    calibration: Annotated[
+        str | None,
+        Parameter(help="inliers to compare with, not trained on; the run's test split"),
+    ] = None,
+    seed: Seed = 0,
+    overwrite: Overwrite = False,
+    loading: Loading = PLAIN,
+    skip_bad: SkipBad = False,
+) -> None:
+    """Find outliers: a score and a p-value of each example.
+
+    p-values are conformal: ranks among held-out examples, uniform for inliers. F.csv, F.npz
+    or F.parquet.
+    """
+    from tightbound.cli import outputs
+    from tightbound.cli.detection import Detection, write
+
+    target = outputs.target(out, outputs.TABLES, overwrite)
+    trained = outputs.load(run, loading, skip_bad=skip_bad)
+    options = Detection(method, k, level, seed, calibration)
+    print(write(trained, data, target, options))
+
+
+@app.command(group=USE)
 def sample(
     run: RunPath,
     /,
