@@ -45,8 +45,10 @@ if TYPE_CHECKING:
     from tightbound.models.recipes import Recipe as Recipe
     from tightbound.models.recipes import part as part
     from tightbound.models.vae import VAE as VAE
+    from tightbound.report.figures.pictures import grid as grid
     from tightbound.runs.run import Run as Run
     from tightbound.runtime.errors import TightboundError as TightboundError
+    from tightbound.training.callbacks import Callback as Callback
     from tightbound.training.own_loop import build as build
     from tightbound.training.own_loop import save as save
 
@@ -61,6 +63,8 @@ _HOME = {
     "export": "api",
     "demo": "api",
     "build": "training.own_loop",
+    "Callback": "training.callbacks",
+    "grid": "report.figures.pictures",
     # Model building: the parts of a model, and base classes for your own.
     "Recipe": "models.recipes",
     "RECIPES": "models.recipes",
@@ -99,6 +103,7 @@ __all__ = [
     "RECIPES",
     "VAE",
     "Batch",
+    "Callback",
     "Clock",
     "Context",
     "DataSpec",
@@ -130,6 +135,7 @@ __all__ = [
     "evaluate",
     "export",
     "fit_prior",
+    "grid",
     "load",
     "log_px",
     "part",

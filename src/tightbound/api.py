@@ -21,6 +21,7 @@ from tightbound.evaluation.first_look import FirstLook
 from tightbound.exporting import Exported, Format, export_run
 from tightbound.models.recipes import Recipe
 from tightbound.report.page.text import LANGUAGES
+from tightbound.report.trackers import tracker
 from tightbound.runs.data_source import stored_source
 from tightbound.runs.folder import Mode, RunFolder
 from tightbound.runs.run import Run, load
@@ -35,6 +36,7 @@ from tightbound.runtime.time_budget import (
     limited,
     parse_duration,
 )
+from tightbound.training.callbacks import Callback, check_callbacks
 from tightbound.training.console import Display, Quiet, reporter
 from tightbound.training.console import display as display_of
 from tightbound.training.fit_prior import fit_prior
@@ -81,6 +83,8 @@ def train(
     display: str | Display = "auto",
     report: bool = True,
     lang: str = "en",
+    callbacks: Sequence[Callback] = (),
+    track: str | None = None,
     settings: Mapping[str, Any] | None = None,
     **more: Any,
 ) -> Run:
@@ -111,6 +115,8 @@ def train(
         display: "auto", "life", "lines" or "none", or a Display.
         report: Write a first, quick evaluation and a report beside the weights.
         lang: Language of the report, "en" or "ko".
+        callbacks: Called at the start, at each validation and at the end; they may add metrics.
+        track: "tensorboard", "wandb" or "trackio": figures and pictures go there too.
         settings: Keys of the config: {"data.binarize": "dynamic"}.
         more: The same as keyword arguments, without the section: latent=16.
 
@@ -130,6 +136,7 @@ def train(
     """
     show = _display(display)
     lookup(LANGUAGES, lang, "language")  # before the training, not after it
+    called = _callbacks(callbacks, track)
     mode = _mode(resume=resume or extend is not None, overwrite=overwrite)
     if extend is not None:
         extend = whole_number("extend", extend, 1)
@@ -166,6 +173,7 @@ def train(
                         splits={"valid": valid, "test": test},
                         trust=job.trust,
                         extend=0 if job.is_again else extend or 0,
+                        callbacks=called,
                     ),
                     mode=job.mode,
                 )
@@ -180,6 +188,14 @@ def train(
 
 def _without_none(values: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in values.items() if value is not None}
+
+
+def _callbacks(callbacks: object, track: str | None) -> tuple[Callback, ...]:
+    """The callbacks, and the tracker after them, so that it gets their metrics."""
+    checked = check_callbacks(callbacks)
+    if track is None:
+        return checked
+    return (*checked, tracker(track))
 
 
 def _init_folder(init: Run | str | Path | None) -> str | None:

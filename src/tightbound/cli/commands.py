@@ -96,6 +96,10 @@ def train(
         ),
     ] = None,
     device: Annotated[str | None, Parameter(help="auto, cpu or cuda")] = None,
+    track: Annotated[
+        Literal["tensorboard", "wandb", "trackio"] | None,
+        Parameter(help="send figures and pictures of the training there too"),
+    ] = None,
     lang: Language = "en",
     skip_bad: SkipBad = False,
     quiet: Quiet = False,
@@ -126,6 +130,7 @@ def train(
         "overwrite": overwrite,
         "trust": trust,
         "lang": lang,
+        "track": track,
         "display": "none" if quiet else "auto",
     }
     _train(data, recipe, out, options, values)

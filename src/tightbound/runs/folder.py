@@ -58,6 +58,7 @@ LAUNCH = Path(STATE) / "launch"  # the launch by torchrun that trains here
 PRIORS = "priors"
 PRIOR = "prior.safetensors"  # of priors/NAME
 EXPORTS = "exports"  # files for other programs
+TENSORBOARD = "tensorboard"  # event files of a tracked training
 EARLIER = "earlier"  # the run as it was before each of its extensions
 
 RUNS = Path("runs")
@@ -345,7 +346,7 @@ class RunFolder:
         """Remove the run in this folder, and no other files."""
         self.config_file.unlink(missing_ok=True)
         self._remove_request()
-        for folder in (STATE, EVALUATION_PARTS, PRIORS, EXPORTS, EARLIER):
+        for folder in (STATE, EVALUATION_PARTS, PRIORS, EXPORTS, EARLIER, TENSORBOARD):
             shutil.rmtree(self.path / folder, ignore_errors=True)
         files = (
             WEIGHTS,

@@ -6,7 +6,7 @@ import dataclasses
 import os
 import platform
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -41,6 +41,7 @@ from tightbound.runtime.time_budget import TimeBudget, current_limit
 from tightbound.training import budget, closed_form, extension, initial_weights
 from tightbound.training.autotune import Trial, choose_execution
 from tightbound.training.batches import count
+from tightbound.training.callbacks import Callback
 from tightbound.training.checkpoint import StateStore
 from tightbound.training.console import Display, Quiet
 from tightbound.training.distributed.data_parallel import is_sharded
@@ -65,11 +66,13 @@ class Options:
         splits: data of their own for the splits "valid" and "test".
         trust: whether code that the settings of a resumed run name may be imported.
         extend: further steps of a finished run that is resumed; 0 for none.
+        callbacks: called at the start, at each validation and at the end.
     """
 
     splits: Splits = field(default_factory=dict)
     trust: bool = False
     extend: int = 0
+    callbacks: Sequence[Callback] = ()
 
 
 PLAIN = Options()
@@ -273,6 +276,7 @@ def _check_init_is_used(config: Config, data: Data) -> None:
 
 def _run_to_end(job: Job, trainer: Trainer, data: Data) -> Run:
     config = trainer.config
+    trainer.callbacks = job.options.callbacks
     job.show.note(describe(config, data, job.device))
     if trainer.step == 0 and closed_form.applies(config, data):
         weights = closed_form.solution(trainer.model, config, data)

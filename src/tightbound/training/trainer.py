@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import math
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -32,6 +33,7 @@ from tightbound.runtime.time_budget import TimeBudget
 from tightbound.training import extension
 from tightbound.training.arithmetic import arithmetic, differences
 from tightbound.training.batches import batches, examples
+from tightbound.training.callbacks import Callback, Progress, metrics_of
 from tightbound.training.checkpoint import State, StateStore
 from tightbound.training.console import Display, Record
 from tightbound.training.distributed import sharded_state
@@ -127,6 +129,8 @@ class Trainer:
         self.out_of_time = False
         self.validation_seconds = 0.0  # of the longest validation so far
         self.received: list[int] = []  # signals that end the training
+        self.callbacks: Sequence[Callback] = ()
+        self.data = data
         self._start_clocks()
         share = self.launch.share
         self.batches = batches(
@@ -221,6 +225,8 @@ class Trainer:
         steps = int(self.settings.steps)
         self.show.start(steps, self.step)
         self._log_start()
+        for callback in self._called():
+            callback.start(self._progress())
         self._start_clocks()
         try:
             with collected() as self.received, torch.random.fork_rng():
@@ -235,6 +241,20 @@ class Trainer:
             self.save()
         finally:
             self.show.stop()
+            for callback in self._called():
+                callback.end(self._progress())
+
+    def _called(self) -> Sequence[Callback]:
+        """The callbacks that this process calls."""
+        return self.callbacks if self.launch.is_rank_zero else ()
+
+    def _progress(self) -> Progress:
+        """The state for callbacks."""
+        return Progress(self._validated, self.config, self.folder, self.data, self.step)
+
+    def _validated(self) -> VAE:
+        """The model that is validated: the averaged one where there is one."""
+        return self.average.current() if self.average else self.model
 
     def _clock(self) -> Clock:
         """Progress of the first schedule: at its end throughout an extension."""
@@ -353,7 +373,7 @@ class Trainer:
         start = time.perf_counter()
         seconds = start - self.window_start
         speed = steps * self.settings.batch / seconds
-        model = self.average.current() if self.average else self.model
+        model = self._validated()
         with unsharded(model):
             validation = self.validator(model)
         self.model.train()
@@ -370,6 +390,8 @@ class Trainer:
         record = self._record(validation, speed, improved)
         if self.solution is not None:
             record["solved"] = True
+        if self._called():
+            record = metrics_of(self._called(), self._progress(), record)
         self.log(record)
         self.show.record(record)
         self.sums = self._no_sums()
