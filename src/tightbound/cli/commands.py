@@ -33,6 +33,7 @@ from tightbound.cli.options import (
     SkipBad,
     Trust,
 )
+from tightbound.runtime.errors import TightboundError
 
 
 @app.command(group=LEARN)
@@ -338,6 +339,49 @@ def reconstruct(
 
 
 @app.command(group=USE)
+def impute(
+    data: Data,
+    /,
+    *,
+    out: Out,
+    run: Annotated[
+        Path | None,
+        Parameter(help="a run of recipe missing-data; trained on DATA unless given"),
+    ] = None,
+    draws: Annotated[
+        int, Parameter(help="multiple imputations, one table below the other")
+    ] = 0,
+    set_: Annotated[
+        list[str] | None,
+        Parameter(
+            name="--set", consume_multiple=True, help="key=value ... of the training"
+        ),
+    ] = None,
+    overwrite: Overwrite = False,
+    condition: Condition = None,
+    loading: Loading = PLAIN,
+    quiet: Quiet = False,
+) -> None:
+    """Fill in missing values by their mean given the observed ones.
+
+    Of a table F.csv, F.npz or F.parquet with its columns; observed values stay as they are. Without
+    --run a model is trained on DATA first, in runs/DATA-missing-data or the next free name.
+    """
+    from tightbound.cli import imputation, outputs
+
+    target = outputs.target(out, outputs.TABLES, overwrite)
+    if run is not None and set_:
+        raise TightboundError(
+            "--set is of a training, and --run names a trained run: give one of them"
+        )
+    if run is not None:
+        trained = outputs.load(run, loading)
+    else:
+        trained = imputation.train(data, set_ or [], quiet=quiet)
+    print(imputation.write(trained, data, target, draws, condition))
+
+
+@app.command(group=USE)
 def score(
     run: RunPath,
     data: Data,
@@ -356,13 +400,13 @@ def score(
 ) -> None:
     """Write ELBO, log p(x) with its error, distortion and rate of each example.
 
-    F.csv, F.parquet, or a folder of parts. A folder, or 'F-*.parquet', is for millions of examples:
+    F.csv, F.npz, F.parquet, or a folder of parts. A folder, or 'F-*.parquet', is for millions of examples:
     torchrun shares them out, and the same command goes on.
     """
     from tightbound.cli import encode_score as rows
     from tightbound.cli import outputs
 
-    target = outputs.target(out, ("csv", "parquet", "parts"), many.overwrite)
+    target = outputs.target(out, ("npz", "csv", "parquet", "parts"), many.overwrite)
     rows.run(run, data, target, lambda run: rows.scoring(run, k, ais), loading, many)
 
 
@@ -565,11 +609,12 @@ def show(
     *,
     prior: Prior = None,
     trust: Trust = False,
+    json: AsJson = False,
 ) -> None:
     """Show a recipe's settings and their meaning, or a run's parts and results."""
     from tightbound.cli import tables
 
-    tables.show(what, prior=prior, trust=trust)
+    tables.show(what, prior=prior, trust=trust, as_json=json)
 
 
 @app.command(group=LOOK)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -89,6 +90,40 @@ class Run:
             f"Run({where}: {self.config.recipe.name}, {widths} features, "
             f"{self.spec.shape} {self.spec.domain})"
         )
+
+    def _repr_html_(self) -> str:
+        """A table for notebooks: recipe, data, latents, training, the best validation."""
+        recipe = self.config.recipe
+        spec = self.spec
+        size = " x ".join(map(str, spec.shape))
+        rows = {
+            "recipe": f"{recipe.name}: {recipe.purpose}",
+            "data": f"{self.config.data.source or 'arrays'}, {size} {spec.domain}",
+            "latents": ", ".join(f"{name}: {n}" for name, n in self.sites.items()),
+            "training": f"{self.config.train.steps} steps, seed {self.config.seed}",
+            "best validation": self._best_validation(),
+            "folder": str(self.folder or "not saved"),
+        }
+        cells = "".join(
+            f"<tr><th style='text-align:left'>{html.escape(name)}</th>"
+            f"<td style='text-align:left'>{html.escape(value)}</td></tr>"
+            for name, value in rows.items()
+        )
+        title = html.escape(self.name)
+        return f"<table><caption>{title}</caption><tbody>{cells}</tbody></table>"
+
+    def _best_validation(self) -> str:
+        """The figures of the best validation in words, from the log."""
+        best = [line for line in self.history() if line["best"]][-1:]
+        if not best:
+            return "not known"
+        valid = best[0]["valid"]
+        figures = [
+            f"{name} {valid[name]:.2f}"
+            for name in ("elbo", "distortion", "rate", "log_px")
+            if valid.get(name) is not None
+        ]
+        return f"step {best[0]['step']}: {', '.join(figures)} nats"
 
     @property
     def model(self) -> VAE:
