@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from tightbound.models.recipes import part as part
     from tightbound.models.vae import VAE as VAE
     from tightbound.report.figures.pictures import grid as grid
+    from tightbound.report.hub import push_to_hub as push_to_hub
     from tightbound.runs.run import Run as Run
     from tightbound.runtime.errors import TightboundError as TightboundError
     from tightbound.training.callbacks import Callback as Callback
@@ -65,6 +66,7 @@ _HOME = {
     "build": "training.own_loop",
     "Callback": "training.callbacks",
     "grid": "report.figures.pictures",
+    "push_to_hub": "report.hub",
     # Model building: the parts of a model, and base classes for your own.
     "Recipe": "models.recipes",
     "RECIPES": "models.recipes",
@@ -139,6 +141,7 @@ __all__ = [
     "load",
     "log_px",
     "part",
+    "push_to_hub",
     "save",
     "score",
     "train",

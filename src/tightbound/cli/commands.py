@@ -400,8 +400,8 @@ def score(
 ) -> None:
     """Write ELBO, log p(x) with its error, distortion and rate of each example.
 
-    F.csv, F.npz, F.parquet, or a folder of parts. A folder, or 'F-*.parquet', is for millions of examples:
-    torchrun shares them out, and the same command goes on.
+    F.csv, F.npz, F.parquet, or a folder of parts. A folder, or 'F-*.parquet', is for millions of
+    examples: torchrun shares them out, and the same command goes on.
     """
     from tightbound.cli import encode_score as rows
     from tightbound.cli import outputs

@@ -20,7 +20,7 @@ from tightbound.distributions.random import seeded as seeded
 from tightbound.models.build import build
 from tightbound.models.recipes import has_bound
 from tightbound.models.vae import VAE
-from tightbound.runs import fitted_prior
+from tightbound.runs import fitted_prior, hub
 from tightbound.runs.fitted_prior import Fitted
 from tightbound.runs.folder import RunFolder
 from tightbound.runs.imputation import Imputed, impute, spreads
@@ -605,6 +605,26 @@ class Run:
         config = self.config.model_copy(update={"recipe": recipe})
         return Run(config, model.to(self.device), folder, self._data, prior)
 
+    def push_to_hub(
+        self, repo: str, *, private: bool = False, overwrite: bool = False
+    ) -> str:
+        """Publish the run on the Hugging Face Hub with a model card, as `tb.push_to_hub`.
+
+        Args:
+            repo: The repository, "user/name".
+            private: Whether a new repository is private.
+            overwrite: Whether a run in the repository is replaced.
+
+        Returns:
+            The address of the commit.
+
+        Raises:
+            TightboundError: The repository holds a run, or cannot be written.
+        """
+        from tightbound import push_to_hub
+
+        return push_to_hub(self, repo, private=private, overwrite=overwrite)
+
     def save(self, folder: Path | str) -> None:
         """Write the settings and the weights to a folder that `load` reads.
 
@@ -639,7 +659,8 @@ def load(
     """Read a run folder: the averaged weights if there are any, else the plain ones.
 
     Args:
-        folder: The run folder, or RUN/priors/NAME for the run with that fitted prior.
+        folder: The run folder, or RUN/priors/NAME for the run with that fitted prior; or
+            "hub:user/name" for one on the Hugging Face Hub, "hub:user/name@revision".
         prior: The name of a fitted prior to use in place of the run's own.
         trust: Run code that the run's config names by import path.
         device: "cpu" or "cuda".
@@ -656,7 +677,7 @@ def load(
         ...     tb.load(folder + "/run").sites
         {'z': 3}
     """
-    folder = Path(folder)
+    folder = hub.download(folder) if hub.is_on_hub(folder) else Path(folder)
     place = RunFolder(folder)
     place.check_name()
     if not folder.is_dir():
