@@ -188,7 +188,7 @@ def endpoint(
     published: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Path]:
     """A hub on this machine that holds `ada/digits`; its folder of repositories."""
-    constants = pytest.importorskip("huggingface_hub").constants
+    constants = pytest.importorskip("huggingface_hub.constants")
     handler = partial(Endpoint, root=published.parents[1])
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()

@@ -156,6 +156,11 @@ EVERY = [
         "raise_beta",
         {"auc": 0.9, "feature": "z_1", "mean": 0.1, "sd": 2.0, "beta": 0.1},
     ),
+    Verdict(
+        "codebook collapsed",
+        "finite_scalar",
+        {"site": "z", "used": 3.0, "entries": 512, "perplexity": 2.0},
+    ),
     Verdict("overfitting", "linear", {"lost": 9.0, "se": 1.0, "share": 0.4}),
     Verdict(
         "worse than a constant",

@@ -34,6 +34,7 @@ APART = 0.9
 APART_BY_SETTING = (
     0.7  # the same where a weight of the objective is far from the recipe's
 )
+CODES_USED = 0.25  # share of the entropy that the entries of a codebook could have
 LOST = 0.3  # share of what was learned that new examples lose,
 LOST_BY_SETTING = 0.15  # the same where data.limit kept a part of the rows
 SURE = 3.0  # by more than so many standard errors
@@ -84,6 +85,10 @@ WORDS = {
         "{idle} of {width} features of {site} are idle ({units}), and the whole code "
         "holds {kl:.2f} nats of an example"
     ),
+    "codebook collapsed": (
+        "{used:.1f} of {entries} entries of the codebook of {site} are in use, with a "
+        "perplexity of {perplexity:.1f}: most codes are the same few"
+    ),
     "overfitting": (
         "new examples cost {lost:.2f} ± {se:.2f} nats more than those trained on, "
         "{share:.0%} of all that was learned"
@@ -131,6 +136,10 @@ FIXES = {
         "weights"
     ),
     "more_data": "train on more data",
+    "finite_scalar": (
+        "set posterior=finite-scalar objective=elbo, whose entries are fixed, so that none can "
+        "fall out of use"
+    ),
     "raise_beta": "raise objective.beta, which is {beta:g}, to 1",
     "learned_prior": "set prior=learned",
     "fit_prior": "fit a prior to the codes: tightbound fit-prior RUN {prior}",
@@ -157,6 +166,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "learned_prior": {"prior": "learned"},
     "linear": {"network": "linear"},
     "drop_duplicates": {"data.duplicates": "drop"},
+    "finite_scalar": {"posterior": "finite-scalar", "objective": "elbo"},
 }
 
 
@@ -435,6 +445,8 @@ def _with_settings(run: Run, name: str, fix: str, values: Mapping[str, Any]) -> 
         more = max(FEW_STEPS, 4 * steps)
         settings = {"train.steps": more}
         values = {**values, "command": _command_for(run, more - steps, more)}
+    elif fix in STEPS:  # a model of tb.build, of a training loop of its own
+        values = {**values, "command": "tightbound train DATA"}
     return Verdict(name, fix, values, settings)
 
 
@@ -587,6 +599,31 @@ def overfitting(run: Run, measured: Measurements) -> list[Verdict]:
     return [_with_settings(run, "overfitting", fix, values)]
 
 
+def codebook_collapsed(run: Run, measured: Measurements) -> list[Verdict]:
+    """A codebook has less than a quarter of the entropy that it could have.
+
+    That is a perplexity of 4.8 of 512 entries, and of 1.8 of 10.
+    """
+    verdicts = []
+    for usage in measured.codes:
+        if usage.share >= CODES_USED:
+            continue
+        values = {
+            "site": usage.site,
+            "used": usage.used,
+            "entries": usage.entries,
+            "perplexity": usage.perplexity,
+            "steps": run.config.train.steps,
+        }
+        causes = _relevant(measured, "train", "objective", "recipe.latent")
+        if causes:
+            verdicts.append(_back("codebook collapsed", values, causes))
+            continue
+        fix = _first(run, "finite_scalar", "smaller", "more_steps")
+        verdicts.append(_with_settings(run, "codebook collapsed", fix, values))
+    return verdicts
+
+
 def prior_mismatch(run: Run, measured: Measurements) -> list[Verdict]:
     """The codes of examples are not where the prior is."""
     auc = measured.latents.c2st_auc
@@ -650,6 +687,7 @@ RULES: list[Callable[[Run, Measurements], list[Verdict]]] = [
     undertrained,
     poor_encoder,
     collapsed,
+    codebook_collapsed,
     prior_mismatch,
     overfitting,
     scale,
