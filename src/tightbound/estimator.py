@@ -462,9 +462,10 @@ class VAEOutlierDetector(OutlierMixin, _OfRows):
 
 def _rows(X: Rows, numbers: Array) -> Rows:
     """The rows of these numbers."""
-    if isinstance(X, np.ndarray):
-        return X[numbers]
-    return X.iloc[numbers]  # type: ignore[union-attr]
+    from sklearn.utils import _safe_indexing
+
+    chosen: Rows = _safe_indexing(X, numbers)
+    return chosen
 
 
 def _in_float64(run: Run) -> Run:
