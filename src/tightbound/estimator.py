@@ -20,6 +20,7 @@ from sklearn.utils import Tags, check_random_state
 from sklearn.utils.validation import (
     _check_feature_names,
     _check_n_features,
+    _num_samples,
     check_array,
     check_is_fitted,
     validate_data,
@@ -377,7 +378,7 @@ class VAEOutlierDetector(OutlierMixin, _OfRows):
                 "recipe vae"
             )
         X = self._checked(X, config, 5)
-        n = len(X)
+        n = _num_samples(X)
         held = min(max(1, round(share * n)), n - 3)
         order = np.random.default_rng(seed_for(config.seed, "calibration"))
         numbers = order.permutation(n)
