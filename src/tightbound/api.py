@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import signal
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -29,6 +29,7 @@ from tightbound.runtime.device import pick_device
 from tightbound.runtime.errors import TightboundError, lookup, whole_number
 from tightbound.runtime.launch_context import current_launch, join_launch
 from tightbound.runtime.progress import listening
+from tightbound.runtime.reading import Options, Tree
 from tightbound.runtime.signals import in_words, raised, signal_number
 from tightbound.runtime.time_budget import (
     TimeBudget,
@@ -41,7 +42,7 @@ from tightbound.training.console import Display, Quiet, reporter
 from tightbound.training.console import display as display_of
 from tightbound.training.fit_prior import fit_prior
 from tightbound.training.own_loop import TrainingData
-from tightbound.training.run_training import Options, fit
+from tightbound.training.run_training import FitOptions, fit
 from tightbound.training.trainer import Interrupted
 
 __all__ = ["compare", "demo", "evaluate", "export", "fit_prior", "load", "train"]
@@ -85,7 +86,7 @@ def train(
     lang: str = "en",
     callbacks: Sequence[Callback] = (),
     track: str | None = None,
-    settings: Mapping[str, Any] | None = None,
+    settings: Options | None = None,
     **more: Any,
 ) -> Run:
     """Train a model and return its Run, with the weights of the best validation.
@@ -169,7 +170,7 @@ def train(
                     job.data,
                     folder.path,
                     show,
-                    Options(
+                    FitOptions(
                         splits={"valid": valid, "test": test},
                         trust=job.trust,
                         extend=0 if job.is_again else extend or 0,
@@ -186,7 +187,7 @@ def train(
     return run
 
 
-def _without_none(values: Mapping[str, Any]) -> dict[str, Any]:
+def _without_none(values: Options) -> Tree:
     return {key: value for key, value in values.items() if value is not None}
 
 
@@ -236,7 +237,7 @@ class _Call:
     data: object
     recipe: str | Recipe | None
     file: str | Path | None
-    values: Mapping[str, Any]
+    values: Options
     limit: TimeBudget | None
 
 
@@ -470,7 +471,7 @@ def demo(
     *,
     lang: str = "en",
     display: str | Display = "auto",
-    settings: Mapping[str, Any] | None = None,
+    settings: Options | None = None,
     **more: Any,
 ) -> Path:
     """Train an autoencoder and a VAE on the built-in digits and write one report.
@@ -497,7 +498,7 @@ def demo(
     lookup(LANGUAGES, lang, "language")  # before three trainings, not after them
     show = _display(display)
     folder = RunFolder(Path(out)).next_free().path
-    models: tuple[tuple[str, str, dict[str, Any]], ...] = (
+    models: tuple[tuple[str, str, Tree], ...] = (
         ("ae", "ae", {}),
         ("vae", "vae", {}),
         ("two-features", "vae", {"latent": 2}),

@@ -6,10 +6,10 @@ import copy
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from sklearn.base import (
     BaseEstimator,
     ClassNamePrefixFeaturesOutMixin,
@@ -49,7 +49,7 @@ from tightbound.training.run_training import fit
 if TYPE_CHECKING:
     from pandas import DataFrame
 
-Array = NDArray[Any]
+Array = np.ndarray
 Rows: TypeAlias = "DataFrame | ArrayLike"
 RandomState = int | np.random.RandomState | None
 FLOATS = (np.float64, np.float32)

@@ -20,7 +20,7 @@ from tightbound.training.optimization.optimizer import (
     learning_rate_factor,
     schedule_at,
 )
-from tightbound.training.run_training import Options, fit
+from tightbound.training.run_training import FitOptions, fit
 from tightbound.training.trainer import Interrupted
 
 CONFIG = configure("digits", "vae", values=SMALL)
@@ -46,7 +46,7 @@ def extend(folder: Path, more: int, show: Any = None) -> tb.Run:
         "digits",
         folder,
         show or Listener(),
-        Options(extend=more),
+        FitOptions(extend=more),
         mode="resume",
     )
 
@@ -172,7 +172,7 @@ def test_what_cannot_be_extended_is_said(finished: Path, tmp_path: Path) -> None
             "digits",
             tmp_path / "ppca",
             Listener(),
-            Options(extend=5),
+            FitOptions(extend=5),
             mode="resume",
         )
     model, _ = tb.build("vae", "digits", latent=2, seed=0)

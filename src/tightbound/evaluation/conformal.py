@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
-from numpy.typing import NDArray
 
 from tightbound.runtime.errors import TightboundError
 
-Array = NDArray[Any]
+Array = np.ndarray
 
 
 def conformal_p_values(calibration: Array, scores: Array, seed: int) -> Array:

@@ -5,10 +5,8 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from tightbound.core.batch import Batch
 from tightbound.evaluation.estimators.amortization_gap import Search, best_bound
@@ -16,7 +14,7 @@ from tightbound.evaluation.estimators.methods import score
 from tightbound.runs.run import Run
 from tightbound.runtime.errors import TightboundError, lookup
 
-Array = NDArray[Any]
+Array = np.ndarray
 # A short search: the regret is compared between examples, not added to log p(x). It never
 # ends early, which would depend on the other examples.
 SEARCH = Search(samples=8, steps=40, rounds=2, judge=32, k=64, enough=-1.0)

@@ -5,15 +5,16 @@ from __future__ import annotations
 import json
 import re
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
 from tightbound import __version__
+from tightbound.config import Config
 from tightbound.core.batch import Batch
 from tightbound.evaluation import saved
 from tightbound.report.figures.pictures import picture
@@ -24,11 +25,11 @@ from tightbound.runs.run import Run
 from tightbound.runtime.atomic_files import write_atomic
 from tightbound.runtime.errors import TightboundError, cut
 from tightbound.runtime.foreign_errors import first_line
+from tightbound.runtime.reading import Tree
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-Tree = Mapping[str, Any]
 PICTURED = 16
 TERMS = ("elbo", "log_px", "gap", "distortion", "rate")
 
@@ -132,10 +133,10 @@ def write_folder(run: Run, folder: Path, repo: str) -> None:
     write_atomic(folder / "README.md", card)
 
 
-def _without_paths(run: Run) -> Any:
+def _without_paths(run: Run) -> Config:
     """The settings without paths of this machine."""
     config = run.config
-    updates: dict[str, Any] = {}
+    updates: dict[str, object] = {}
     if not is_builtin(config.data.source):
         updates["data"] = config.data.model_copy(update={"source": ""})
     if config.train.init:

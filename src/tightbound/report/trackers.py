@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -108,7 +108,7 @@ class ModuleTracker(Tracker):
 
     def start(self, progress: Progress) -> None:
         """Begin a run with the name of the folder and all settings."""
-        self.module: Any = importlib.import_module(self.name)
+        self.module = importlib.import_module(self.name)
         name = progress.folder.name
         self.run = self.module.init(
             project=PROJECT,

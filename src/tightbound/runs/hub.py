@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path
-from typing import Any
+from types import ModuleType
 
 from tightbound.runs.folder import (
     AVERAGED_WEIGHTS,
@@ -42,7 +42,7 @@ def checked_name(name: str) -> str:
     return name
 
 
-def hub() -> Any:
+def hub() -> ModuleType:
     """The package huggingface_hub.
 
     Raises:

@@ -59,7 +59,7 @@ Domains = tuple[str, ...]
 
 
 @dataclass(frozen=True)
-class Options:
+class FitOptions:
     """Options of a training that have a default.
 
     Args:
@@ -75,7 +75,7 @@ class Options:
     callbacks: Sequence[Callback] = ()
 
 
-PLAIN = Options()
+PLAIN = FitOptions()
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ class Job:
     """
 
     source: object
-    options: Options
+    options: FitOptions
     folder: RunFolder
     show: Display
     device: torch.device
@@ -116,7 +116,7 @@ def fit(
     source: object,
     folder: Path,
     show: Display,
-    options: Options = PLAIN,
+    options: FitOptions = PLAIN,
     *,
     mode: Mode = "new",
 ) -> Run:

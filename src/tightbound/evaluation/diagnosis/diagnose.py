@@ -13,6 +13,7 @@ from tightbound.evaluation.diagnosis.code_usage import CodeUsage
 from tightbound.evaluation.diagnosis.measurements import Measurements, measure
 from tightbound.evaluation.diagnosis.rules import Verdict, verdicts
 from tightbound.runs.run import Run
+from tightbound.runtime.reading import Tree
 
 
 @dataclass(frozen=True)
@@ -31,10 +32,10 @@ class Diagnosis:
         skipped = [f"not looked at: {reason}" for reason in self.measurements.skipped]
         return lines + skipped
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> Tree:
         """All measurements with their standard errors, and the verdicts, as JSON."""
         measurements = self.measurements
-        tree: dict[str, Any] = dataclasses.asdict(measurements)
+        tree: Tree = dataclasses.asdict(measurements)
         latents = measurements.latents
         features = tree["latents"]["features"]
         for entry, feature in zip(features, latents.features, strict=True):
@@ -50,7 +51,7 @@ class Diagnosis:
         for entry, usage in zip(tree["codes"], measurements.codes, strict=True):
             entry["share"] = usage.share
         tree["verdicts"] = [verdict.to_json() for verdict in self.verdicts]
-        finite: dict[str, Any] = _finite(tree)
+        finite: Tree = _finite(tree)
         return finite
 
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import io
 import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike
+from torch import Tensor
 
 from tightbound.core.data_spec import DataSpec
 from tightbound.report.figures.display_scale import DisplayScale
@@ -22,7 +24,9 @@ CHANNELS = (1, 3, 4)
 MOST = 10_000  # images in a picture
 
 
-def grid(x: Any, *, run: Run | None = None, columns: int | None = None) -> Image:
+def grid(
+    x: ArrayLike | Tensor, *, run: Run | None = None, columns: int | None = None
+) -> Image:
     """Images side by side on a white page.
 
     Args:
@@ -56,7 +60,7 @@ def grid(x: Any, *, run: Run | None = None, columns: int | None = None) -> Image
     return _page(images.astype(np.float32), scale, columns)
 
 
-def picture(run: Run, x: Any, columns: int | None = None) -> Image:
+def picture(run: Run, x: ArrayLike | Tensor, columns: int | None = None) -> Image:
     """Images or volumes in raw units of a run, on its display scale.
 
     Raises:
@@ -76,11 +80,11 @@ def picture(run: Run, x: Any, columns: int | None = None) -> Image:
     return _page(model_units, _scale(spec, model_units), columns)
 
 
-def _scale(spec: DataSpec, x: Any) -> DisplayScale:
+def _scale(spec: DataSpec, x: np.ndarray) -> DisplayScale:
     return DisplayScale.of(spec, x)
 
 
-def _page(x: Any, scale: DisplayScale, columns: int | None) -> Image:
+def _page(x: np.ndarray, scale: DisplayScale, columns: int | None) -> Image:
     from PIL import Image
 
     n = len(x)
@@ -89,7 +93,7 @@ def _page(x: Any, scale: DisplayScale, columns: int | None) -> Image:
     return Image.open(io.BytesIO(drawn.data))
 
 
-def _array(x: Any) -> Any:
+def _array(x: object) -> np.ndarray:
     if isinstance(x, torch.Tensor):
         x = x.detach().cpu()
     values = np.asarray(x)
@@ -102,7 +106,7 @@ def _array(x: Any) -> Any:
     return values
 
 
-def _channels_first(x: Any) -> Any:
+def _channels_first(x: np.ndarray) -> np.ndarray:
     """Images (n, C, H, W) of any layout."""
     if x.ndim == 2:
         x = x[None]
