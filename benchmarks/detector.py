@@ -160,29 +160,35 @@ def measure(seeds: int, steps: int, out: Path | None) -> list[dict[str, Any]]:
     return results
 
 
-def uniform(seeds: int, steps: int) -> dict[str, Any]:
+def uniform(seeds: int, steps: int, out: Path | None) -> dict[str, Any]:
     """p-values of one inlier for each seed, and the mean false discovery proportion."""
     data = load_breast_cancer()
     x, anomaly = np.asarray(data.data, float), data.target == 0
-    single = []
-    proportions = []
+    single: list[float] = []
+    proportions: list[float] = []
+    result: dict[str, Any] = {}
     for seed in range(seeds):
         train, test, is_anomaly = split(x, anomaly, seed)
         fitted = detector("log_px", seed, steps).set_params(k=20).fit(train)
         inliers = int((~is_anomaly).sum())
-        rows = np.concatenate([test[:inliers], test[inliers : inliers + inliers // 9]])
+        rows = test[: inliers + inliers // 9]
         single.append(float(fitted.p_values(test[:1])[0]))
         rejected = fitted.rejected(rows, 0.1)
         proportions.append(float(rejected[:inliers].sum() / max(1, rejected.sum())))
-    n = len(fitted.calibration_) + 1
-    jitter = np.random.default_rng(0).uniform(size=seeds) / n
-    return {
-        "seeds": seeds,
-        "ks": float(stats.kstest(np.array(single) - jitter, "uniform").pvalue),
-        "false discovery rate": float(np.mean(proportions)),
-        "its error": float(np.std(proportions) / seeds**0.5),
-        "p_values": single,
-    }
+        if len(single) % 20 == 0 or len(single) == seeds:
+            n = len(fitted.calibration_) + 1
+            jitter = np.random.default_rng(0).uniform(size=len(single)) / n
+            result = {
+                "seeds": len(single),
+                "steps": steps,
+                "ks": float(stats.kstest(np.array(single) - jitter, "uniform").pvalue),
+                "false discovery rate": float(np.mean(proportions)),
+                "its error": float(np.std(proportions) / len(single) ** 0.5),
+                "p_values": single,
+            }
+            if out is not None:
+                out.write_text(json.dumps(result, indent=2) + "\n")
+    return result
 
 
 def table(results: list[dict[str, Any]]) -> str:
@@ -211,15 +217,11 @@ def main() -> None:
     if args.table:
         print(table(json.loads(args.table.read_text())))
         return
-    result: Any
     if args.uniform:
-        result = uniform(args.uniform, args.steps)
+        result = uniform(args.uniform, args.steps, args.out)
         print({key: value for key, value in result.items() if key != "p_values"})
-    else:
-        result = measure(args.seeds, args.steps, args.out)
-        print(table(result))
-    if args.out and args.uniform:
-        args.out.write_text(json.dumps(result, indent=2) + "\n")
+        return
+    print(table(measure(args.seeds, args.steps, args.out)))
 
 
 if __name__ == "__main__":
