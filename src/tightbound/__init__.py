@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from tightbound.core.draw import Draw as Draw
     from tightbound.core.trace import Trace as Trace
     from tightbound.estimator import VAEEstimator as VAEEstimator
+    from tightbound.estimator import VAEOutlierDetector as VAEOutlierDetector
     from tightbound.evaluation import Estimate as Estimate
     from tightbound.evaluation import Evaluation as Evaluation
     from tightbound.evaluation import Mean as Mean
@@ -45,8 +46,11 @@ if TYPE_CHECKING:
     from tightbound.models.recipes import Recipe as Recipe
     from tightbound.models.recipes import part as part
     from tightbound.models.vae import VAE as VAE
+    from tightbound.report.figures.pictures import grid as grid
+    from tightbound.report.hub import push_to_hub as push_to_hub
     from tightbound.runs.run import Run as Run
     from tightbound.runtime.errors import TightboundError as TightboundError
+    from tightbound.training.callbacks import Callback as Callback
     from tightbound.training.own_loop import build as build
     from tightbound.training.own_loop import save as save
 
@@ -62,6 +66,9 @@ _HOME = {
     "explore": "api",
     "demo": "api",
     "build": "training.own_loop",
+    "Callback": "training.callbacks",
+    "grid": "report.figures.pictures",
+    "push_to_hub": "report.hub",
     # Model building: the parts of a model, and base classes for your own.
     "Recipe": "models.recipes",
     "RECIPES": "models.recipes",
@@ -93,12 +100,14 @@ _HOME = {
     # Trained models and errors.
     "Run": "runs.run",
     "VAEEstimator": "estimator",
+    "VAEOutlierDetector": "estimator",
     "TightboundError": "runtime.errors",
 }
 __all__ = [
     "RECIPES",
     "VAE",
     "Batch",
+    "Callback",
     "Clock",
     "Context",
     "DataSpec",
@@ -120,6 +129,7 @@ __all__ = [
     "TightboundError",
     "Trace",
     "VAEEstimator",
+    "VAEOutlierDetector",
     "__version__",
     "bdmc",
     "build",
@@ -130,9 +140,11 @@ __all__ = [
     "explore",
     "export",
     "fit_prior",
+    "grid",
     "load",
     "log_px",
     "part",
+    "push_to_hub",
     "save",
     "score",
     "train",

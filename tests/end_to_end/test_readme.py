@@ -108,6 +108,8 @@ def test_every_command_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     few_temperatures(monkeypatch, 30)
     short_search(monkeypatch)
     monkeypatch.setattr(explore, "ROLES", {})  # no small runs for the scenes
+    rows = [f"{i}.5,{i % 7}" if i % 5 else f"{i}.5," for i in range(60)]
+    Path("holes.csv").write_text("\n".join(["a,b", *rows]))
     coarse_grids(monkeypatch)
     for command in commands(TEXT["README.md"]):
         if command in NOT_RUN:
