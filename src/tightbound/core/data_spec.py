@@ -15,7 +15,9 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 Domain = Literal["binary", "levels", "categorical", "unit", "real", "count", "mixed"]
-ColumnKind = Literal["real", "binary", "categorical", "count"]
+ColumnKind = Literal[
+    "real", "binary", "categorical", "count", "positive", "zero-inflated"
+]
 Kind = Literal["vector", "signal", "image", "volume"]
 Layout = Literal["vector", "l", "lc", "cl", "hw", "hwc", "chw", "dhw", "dhwc", "cdhw"]
 KINDS: dict[Kind, tuple[Layout, ...]] = {
@@ -31,7 +33,8 @@ class Column(BaseModel):
 
     Args:
         name: Name in the table.
-        kind: Kind of its values. Times and time spans are real, in seconds.
+        kind: Kind of its values. Times and time spans are real, in seconds. Positive columns
+            are above 0 and skewed; zero-inflated ones have exact zeros beside such values.
         values: Values of a binary or categorical column, in the order of their codes 0, 1, ...
         type: The numpy or pandas type in the table, as "int64", "Int64", "str" or
             "datetime64[us]".

@@ -15,6 +15,8 @@ from pydantic import (
     model_validator,
 )
 
+from tightbound.core.data_spec import ColumnKind
+
 Pixels = Annotated[int, Field(ge=1, le=8192)]
 
 
@@ -157,14 +159,11 @@ class DataSettings(BaseModel):
     factors: (
         dict[Literal["shape", "scale", "orientation", "x", "y"], PositiveInt] | None
     ) = Field(None, description="of shapes: number of values of each factor")
-    fields: dict[str, Literal["real", "binary", "categorical", "count", "skip"]] = (
-        Field(
-            {},
-            description=(
-                "of a table: the kind of a column by its name, where the inferred one "
-                "is wrong"
-            ),
-        )
+    fields: dict[str, ColumnKind | Literal["skip"]] = Field(
+        {},
+        description=(
+            "of a table: the kind of a column by its name, where the inferred one is wrong"
+        ),
     )
     key: str | None = Field(
         None,

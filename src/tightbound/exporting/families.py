@@ -19,7 +19,7 @@ from torch.distributions import (
 )
 
 from tightbound.components.likelihoods.colour import LogisticMixture
-from tightbound.components.likelihoods.fields import Product
+from tightbound.components.likelihoods.product import Product
 from tightbound.distributions import (
     Codes,
     ContinuousBernoulli,
@@ -27,11 +27,13 @@ from tightbound.distributions import (
     DiscretizedLogistic,
     Flow,
     FullNormal,
+    LogNormal,
     LogScaleNormal,
     PowerSpherical,
     Quantized,
     VonMisesFisher,
     WrappedNormal,
+    ZeroInflated,
 )
 from tightbound.runtime.errors import TightboundError
 
@@ -162,6 +164,28 @@ FAMILIES: tuple[Family, ...] = (
             "mean": Parameter("mean of each dimension", lambda d: d.loc),
             "log_variance": Parameter(
                 "log of the variance of each dimension", lambda d: 2 * d.scale.log()
+            ),
+        },
+    ),
+    Family(
+        LogNormal,
+        "log-normal",
+        "product over dimensions; log x is N(location, scale^2)",
+        {
+            "location": Parameter("mean of log x", lambda d: d.loc),
+            "scale": Parameter("standard deviation of log x", lambda d: d.scale),
+        },
+    ),
+    Family(
+        ZeroInflated,
+        "zero-inflated log-normal",
+        "product over dimensions; 0 with probability sigmoid(logits), else log x is "
+        "N(location, scale^2)",
+        {
+            "logits": Parameter("log-odds of 0", lambda d: d.logits),
+            "location": Parameter("mean of log x", lambda d: d.positive.loc),
+            "scale": Parameter(
+                "standard deviation of log x", lambda d: d.positive.scale
             ),
         },
     ),

@@ -1,0 +1,172 @@
+"""Dependence of the columns of a table on categories of the columns before them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from tightbound.components.likelihoods.product import Product
+
+MOST_SLOTS = 64  # categories that others may depend on
+ROWS = 4000  # training examples of the initial fit
+ITERATIONS = 30
+PENALTY = 1.0  # precision of the normal prior on each coefficient of the fit
+
+#: Independent columns of rows from (decoder's output at 0) + shift, (m, C, D).
+Columns = Callable[[Tensor], Product]
+
+
+class Dependence(nn.Module):
+    """Linear shift of the decoder's output by the categories of a row.
+
+        y_k + sum_s mask_sk shift_sk (c_s - mean_s)
+
+    c_s is 1 in rows of category s. With normal columns this is the general location model of
+    Olkin and Tate 1961 (doi:10.1214/aoms/1177705052), here given z. Columns of numbers depend on
+    those of categories, and these on columns of categories to their left, so that the product
+    of the columns is a density.
+
+    Args:
+        places: Dimensions of each column.
+        categories: Which columns hold categories or truth values.
+        channels: Values C that the likelihood takes for each dimension.
+        dims: Number of dimensions D.
+    """
+
+    def __init__(
+        self,
+        places: Sequence[slice],
+        categories: Sequence[bool],
+        channels: int,
+        dims: int,
+    ) -> None:
+        super().__init__()
+        self.places = places
+        self.parents = [
+            p for p, is_one in zip(places, categories, strict=True) if is_one
+        ]
+        width = sum(p.stop - p.start for p in self.parents)
+        size = min(width, MOST_SLOTS)
+        self.register_buffer("slots", torch.arange(size))
+        self.register_buffer("mean", torch.zeros(size))
+        self.register_buffer("mask", torch.zeros(size, dims))
+        self.shift = nn.Parameter(torch.zeros(channels, size, dims))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The shift of each value of the decoder's output, (m, C, D), of rows (m, D)."""
+        hot = x[:, self.get_buffer("slots")] - self.get_buffer("mean")
+        weight = self.shift * self.get_buffer("mask")
+        return torch.einsum("ms,csd->mcd", hot, weight)
+
+    @property
+    def order(self) -> list[slice]:
+        """The columns of categories that another column depends on, in order."""
+        active = self.get_buffer("slots")[self.get_buffer("mask").any(1)].tolist()
+        return [
+            place
+            for place in self.parents
+            if any(place.start <= dim < place.stop for dim in active)
+        ]
+
+    # ---- initial values
+
+    def start(self, x: Tensor, columns: Columns, allowed: Tensor) -> None:
+        """Set slots, mask and shift by penalised maximum likelihood without latents.
+
+        The fit maximises log p(x) at a decoder's output of 0, with a normal prior on each
+        coefficient. A column keeps the dependence on a category where that raises its
+        log-likelihood by more than the Bayesian information criterion takes off.
+
+        Args:
+            x: Training rows (n, D) in model units.
+            columns: The columns from their output (n, C, D).
+            allowed: Which dimensions others may depend on, (D,).
+        """
+        dims = [d for place in self.parents for d in range(place.start, place.stop)]
+        candidates = torch.tensor([d for d in dims if allowed[d] and x[:, d].std() > 0])
+        if not len(candidates):
+            return
+        chosen = _strongest(x, candidates, len(self.get_buffer("slots")))
+        slots, mask = self.get_buffer("slots"), self.get_buffer("mask")
+        slots[: len(chosen)] = chosen
+        self.get_buffer("mean").copy_(x[:, slots].mean(0))
+        for s, dim in enumerate(chosen.tolist()):
+            own = next(p for p in self.parents if p.start <= dim < p.stop)
+            mask[s] = self._after(own, mask[s])
+        self._fit(x, columns)
+        self._prune(x, columns)
+
+    def _after(self, own: slice, like: Tensor) -> Tensor:
+        """1 for the dimensions that may depend on a column of categories, (D,).
+
+        Those of numbers, and of categories to its right.
+        """
+        after = torch.ones_like(like)
+        for place in self.parents:
+            if place.start <= own.start:
+                after[place] = 0
+        return after
+
+    def _fit(self, x: Tensor, columns: Columns) -> None:
+        """Maximise the penalised likelihood by L-BFGS."""
+        shift = self.shift.detach().clone().requires_grad_()
+        mask = self.get_buffer("mask")
+        hot = x[:, self.get_buffer("slots")] - self.get_buffer("mean")
+        search = torch.optim.LBFGS(
+            [shift],
+            max_iter=ITERATIONS,
+            max_eval=2 * ITERATIONS,
+            line_search_fn="strong_wolfe",
+        )
+
+        def closure() -> Tensor:
+            search.zero_grad()
+            y = torch.einsum("ms,csd->mcd", hot, shift * mask)
+            penalty = PENALTY * (shift * mask).square().sum() / 2
+            loss = (penalty - columns(y).log_prob(x).sum()) / len(x)
+            loss.backward()
+            return loss
+
+        with torch.enable_grad():
+            search.step(closure)
+        if bool(shift.isfinite().all()):
+            self.shift.copy_(shift.detach() * mask)
+
+    def _prune(self, x: Tensor, columns: Columns) -> None:
+        """Remove each dependence that the Bayesian information criterion does not keep."""
+        mask = self.get_buffer("mask")
+        full = self._by_column(x, columns)
+        keep = torch.zeros_like(mask)
+        for s in range(len(mask)):
+            if not bool(mask[s].any()):
+                continue
+            before = mask[s].clone()
+            mask[s] = 0
+            gain = full - self._by_column(x, columns)
+            mask[s] = before
+            for place, nats in zip(self.places, gain.tolist(), strict=True):
+                width = place.stop - place.start
+                free = len(self.shift) * max(1, width - 1)
+                if nats > free * math.log(len(x)) / 2:
+                    keep[s, place] = before[place]
+        mask.copy_(keep)
+        self.shift.mul_(mask)
+
+    def _by_column(self, x: Tensor, columns: Columns) -> Tensor:
+        """Log-likelihood of each column, (columns,)."""
+        each = columns(self(x)).log_prob_each(x)
+        return torch.stack([each[:, place].sum() for place in self.places])
+
+
+def _strongest(x: Tensor, candidates: Tensor, most: int) -> Tensor:
+    """At most `most` of the candidate dimensions, those with the largest correlations."""
+    if len(candidates) <= most:
+        return candidates
+    unit = (x - x.mean(0)) / x.std(0).clamp(min=1e-6)
+    correlation = (unit[:, candidates].T @ unit / len(x)).abs()
+    correlation[torch.arange(len(candidates)), candidates] = 0
+    strongest = correlation.amax(1).topk(most).indices.sort().values
+    return candidates[strongest]
