@@ -333,6 +333,16 @@ class DataSpec(BaseModel):
         return [slice(*pair) for pair in itertools.pairwise(ends)]
 
     @property
+    def one_sided(self) -> dict[int, bool]:
+        """Dimensions of columns that are not negative, and whether such a column has zeros."""
+        kinds = {"positive": False, "zero-inflated": True}
+        return {
+            place.start: kinds[column.kind]
+            for column, place in zip(self.fields, self.places, strict=True)
+            if column.kind in kinds
+        }
+
+    @property
     def is_mixed(self) -> bool:
         """True for a table whose columns are of several kinds."""
         return self.domain == "mixed"

@@ -19,7 +19,7 @@ from torch.distributions import (
 )
 
 from tightbound.components.likelihoods.colour import LogisticMixture
-from tightbound.components.likelihoods.product import Product
+from tightbound.components.likelihoods.product import Chain, Product
 from tightbound.distributions import (
     Codes,
     ContinuousBernoulli,
@@ -291,7 +291,8 @@ def family_of(dist: Distribution) -> Family | None:
 def parameters(dist: Distribution, name: str) -> Tensors:
     """The parameters of a distribution by `name.parameter`.
 
-    A flow has those of its base; a product over columns those of each part.
+    A flow has those of its base; a product over columns those of each part, given the most
+    likely categories where columns depend on these.
 
     Args:
         dist: A distribution of n rows.
@@ -302,6 +303,8 @@ def parameters(dist: Distribution, name: str) -> Tensors:
     """
     if isinstance(dist, Flow):
         return parameters(dist.base, f"{name}.base")
+    if isinstance(dist, Chain):
+        return parameters(dist.central, name)
     if isinstance(dist, Product):
         values: Tensors = {}
         for part_name, _, part in parts(dist):
@@ -345,6 +348,12 @@ def described(dist: Distribution, name: str) -> dict[str, object]:
             "family": "normalising flow",
             "density": "z = T(z0) with z0 from the base; the maps are inside the graphs",
             "base": described(dist.base, f"{name}.base"),
+        }
+    if isinstance(dist, Chain):
+        return {
+            **described(dist.central, name),
+            "given": "the most likely categories; likelihood.onnx has the parameters given "
+            "the categories of x, on which the other columns depend",
         }
     if isinstance(dist, Product):
         columns = []

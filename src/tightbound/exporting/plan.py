@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
+from tightbound.components.likelihoods.product import Chain
 from tightbound.core.batch import Batch
 from tightbound.core.draw import Draw
 from tightbound.distributions import (
@@ -34,6 +35,7 @@ from tightbound.exporting.graphs import (
     DecoderGraph,
     EncoderGraph,
     Graph,
+    LikelihoodGraph,
     PosteriorSampleGraph,
     PriorGraph,
     PriorSampleGraph,
@@ -158,7 +160,7 @@ def plan_of(model: VAE) -> Plan:
         _refuse_iterative(name, case.q(name))
     planned = [_encoder(case), _decoder(case)]
     left_out: dict[str, str] = {}
-    for make in (_posterior_sample, _prior, _prior_sample, _codebook):
+    for make in (_likelihood, _posterior_sample, _prior, _prior_sample, _codebook):
         result = make(case)
         if isinstance(result, Planned):
             planned.append(result)
@@ -230,6 +232,19 @@ def latents_of(model: VAE) -> Examples:
         return [graph.joined(latents).contiguous(), *condition]
 
     return examples
+
+
+def _likelihood(case: Case) -> Result:
+    """The parameters of p(x|z) given categories, where other columns depend on these."""
+    if not isinstance(case.px, Chain):
+        return None
+    model = case.model
+
+    def examples(n: int, seed: int) -> list[Tensor]:
+        return [raw_examples(model, n, seed), *latents_of(model)(n, seed)]
+
+    inputs = {"x": _about_x(model), **_z_input(model)}
+    return case.planned("likelihood", LikelihoodGraph, inputs, examples, {})
 
 
 def _posterior_sample(case: Case) -> Result:

@@ -54,6 +54,7 @@ class Dependence(nn.Module):
         self.register_buffer("mean", torch.zeros(size))
         self.register_buffer("mask", torch.zeros(size, dims))
         self.shift = nn.Parameter(torch.zeros(channels, size, dims))
+        self._fixed: list[slice] | None = None
 
     def forward(self, x: Tensor) -> Tensor:
         """The shift of each value of the decoder's output, (m, C, D), of rows (m, D)."""
@@ -64,12 +65,18 @@ class Dependence(nn.Module):
     @property
     def order(self) -> list[slice]:
         """The columns of categories that another column depends on, in order."""
+        if self._fixed is not None:
+            return self._fixed
         active = self.get_buffer("slots")[self.get_buffer("mask").any(1)].tolist()
         return [
             place
             for place in self.parents
             if any(place.start <= dim < place.stop for dim in active)
         ]
+
+    def fix_order(self) -> None:
+        """Read `order` from the weights once, for graphs that cannot depend on values."""
+        self._fixed = self.order
 
     # ---- initial values
 

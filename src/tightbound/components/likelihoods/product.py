@@ -153,12 +153,17 @@ class Chain(ExtendedDistribution):
         return drawn.reshape(*size, *self.batch_shape, *self.event_shape)
 
     @property
-    def point(self) -> Tensor:
-        """The most likely category of each column in order, and the others given these."""
+    def central(self) -> Product:
+        """The columns given the most likely category of each column before them."""
         x = self.y.new_zeros(len(self.y), *self.event_shape)
         for place in self.shift.order:
             x[:, place] = self.given(x).point[:, place].round()
-        return self.given(x).point
+        return self.given(x)
+
+    @property
+    def point(self) -> Tensor:
+        """The most likely category of each column in order, and the others given these."""
+        return self.central.point
 
     def _scenarios(self) -> tuple[Tensor, Tensor]:
         """Rows of categories (s, n, D), and the log of the weight of each, (s, n).

@@ -137,7 +137,7 @@ def unlike(table: Table, masked: bool = False) -> bool:
     fractions = [bool((values != np.round(values)).any()) for values in columns]
     has_reals = any(fractions) or len(columns) < len(table.columns)
     return has_reals and not all(
-        fraction or _guess(values) in ("real", "positive")
+        fraction or guess(values) in ("real", "positive")
         for fraction, values in zip(fractions, columns, strict=True)
     )
 
@@ -148,7 +148,7 @@ def has_one_sided(table: Table, masked: bool = False) -> bool:
     if columns is None or not table.has_names:
         return False
     has_fractions = any((values != np.round(values)).any() for values in columns)
-    return has_fractions and any(_guess(values) in ONE_SIDED for values in columns)
+    return has_fractions and any(guess(values) in ONE_SIDED for values in columns)
 
 
 def _finite_columns(table: Table, masked: bool) -> list[Values] | None:
@@ -163,7 +163,7 @@ def _finite_columns(table: Table, masked: bool) -> list[Values] | None:
     return columns
 
 
-def _guess(values: Values) -> ColumnKind:
+def guess(values: Values) -> ColumnKind:
     """The kind of a column of numbers.
 
     0 and 1 are binary. Whole numbers from 0 or 1 up, with a variance of at least the
@@ -234,7 +234,7 @@ def column(table: Table, name: str, chosen: str | None, masked: bool) -> Column:
         )
     is_number = values.dtype.kind in "iuf" and chosen not in ("binary", "categorical")
     if is_number and (chosen is not None or name not in table.categories):
-        kind: Any = chosen or ("real" if is_time else _guess(values))
+        kind: Any = chosen or ("real" if is_time else guess(values))
         levels: tuple[float, ...] = ()
         if kind == "binary":
             levels = tuple(np.unique(values).tolist())
