@@ -41,7 +41,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "rare, vamp": {
         "likelihood.depends": "rare",
         "prior": "vamp",
-        "prior.components": 50,
+        "prior.components": 100,
     },
     "rare, flow": {"likelihood.depends": "rare", "prior": "flow"},
     "after": {},

@@ -48,9 +48,9 @@ class Dependence(nn.Module):
         self.parents = [
             p for p, is_one in zip(places, categories, strict=True) if is_one
         ]
-        width = sum(p.stop - p.start for p in self.parents)
-        size = min(width, MOST_SLOTS)
-        self.register_buffer("slots", torch.arange(size))
+        self.candidates = [d for p in self.parents for d in range(p.start, p.stop)]
+        size = min(len(self.candidates), MOST_SLOTS)
+        self.register_buffer("slots", torch.tensor(self.candidates[:size]))
         self.register_buffer("mean", torch.zeros(size))
         self.register_buffer("mask", torch.zeros(size, dims))
         self.shift = nn.Parameter(torch.zeros(channels, size, dims))
@@ -92,30 +92,26 @@ class Dependence(nn.Module):
             columns: The columns from their output (n, C, D).
             allowed: Which dimensions others may depend on, (D,).
         """
-        dims = [d for place in self.parents for d in range(place.start, place.stop)]
-        candidates = torch.tensor([d for d in dims if allowed[d] and x[:, d].std() > 0])
-        if not len(candidates):
+        spread = x.std(0)
+        dims = [d for d in self.candidates if allowed[d] and spread[d] > 0]
+        if not dims:
             return
-        chosen = _strongest(x, candidates, len(self.get_buffer("slots")))
-        slots, mask = self.get_buffer("slots"), self.get_buffer("mask")
+        slots = self.get_buffer("slots")
+        chosen = _strongest(x, torch.tensor(dims), len(slots))
         slots[: len(chosen)] = chosen
         self.get_buffer("mean").copy_(x[:, slots].mean(0))
-        for s, dim in enumerate(chosen.tolist()):
-            own = next(p for p in self.parents if p.start <= dim < p.stop)
-            mask[s] = self._after(own, mask[s])
+        self.allow(len(chosen))
         self._fit(x, columns)
         self._prune(x, columns)
 
-    def _after(self, own: slice, like: Tensor) -> Tensor:
-        """1 for the dimensions that may depend on a column of categories, (D,).
-
-        Those of numbers, and of categories to its right.
-        """
-        after = torch.ones_like(like)
-        for place in self.parents:
-            if place.start <= own.start:
-                after[place] = 0
-        return after
+    def allow(self, count: int) -> None:
+        """Let numbers, and categories to the right, depend on each of the first slots."""
+        mask = self.get_buffer("mask")
+        for s, dim in enumerate(self.get_buffer("slots")[:count].tolist()):
+            mask[s] = 1
+            for place in self.parents:
+                if place.start <= dim:
+                    mask[s, place] = 0
 
     def _fit(self, x: Tensor, columns: Columns) -> None:
         """Maximise the penalised likelihood by L-BFGS."""

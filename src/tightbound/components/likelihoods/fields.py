@@ -148,7 +148,10 @@ class FieldsLikelihood(Likelihood):
         allowed = torch.ones(self.dims, dtype=torch.bool)
         if self.depends == "rare":
             share = x.mean(0).cpu()
-            allowed = (share < RARE) | (share > 1 - RARE)
+            allowed = share < RARE
+            if "binary" in self.each:
+                at = self.get_buffer("at_binary").cpu()
+                allowed[at] |= share[at] > 1 - RARE
         constant = self.constant.detach()
         self.dependence.start(
             x, lambda y: Product(self._parts(constant + y), len(y), self.dims), allowed
