@@ -82,6 +82,7 @@ class FieldsLikelihood(Likelihood):
         is_chain = depends != "none" and can_depend
         self.each = nn.ModuleDict()
         self.decoded: dict[str, int] = {}
+        self.constant: Tensor
         self._make_each(spec, _makers(real, count, "predicted" if is_chain else scale))
         if is_chain and scale == "learned":
             scaled = [kind for kind in self.each if kind in _scaled(count)]
@@ -122,7 +123,11 @@ class FieldsLikelihood(Likelihood):
     def _make_dependence(self, spec: DataSpec, categories: list[bool]) -> None:
         channels = max([1, *(part.params for part in self.each.values())])
         self.dependence = Dependence(spec.places, categories, channels, spec.dims)
-        self.constant = nn.Parameter(torch.zeros(channels, spec.dims))
+        constant = torch.zeros(channels, spec.dims)
+        if any(self.decoded[kind] < part.params for kind, part in self.each.items()):
+            self.constant = nn.Parameter(constant)
+        else:
+            self.register_buffer("constant", constant, persistent=False)
         from_decoder = torch.zeros(channels, spec.dims)
         from_decoder[0] = 1
         for kind in self.each:

@@ -13,7 +13,7 @@ from tightbound.core.draw import Context
 from tightbound.distributions import LogNormal, ZeroInflated, soft_clip
 
 LEAST = 0.01  # sigma, as a share of the spread of log x
-STEEPEST = 2.0  # log of the largest sigma in units of that spread
+WIDEST = 8.0  # sigma in units of that spread, at most, so that no mean is infinite
 REACH = 40.0  # spreads of log x
 
 
@@ -58,7 +58,7 @@ class LogNormalLikelihood(Likelihood):
         unit = self.get_buffer("unit")
         loc = self.base + unit * soft_clip(y[:, 0], -REACH, REACH)
         log_scale: Tensor = y[:, -1] if self.predicts_scale else self.log_scale
-        ratio = soft_clip(log_scale, high=STEEPEST).exp()
+        ratio = soft_clip(log_scale).exp().clamp(max=WIDEST)
         sigma = (unit * (ratio + LEAST)).expand_as(loc)
         return LogNormal(loc, sigma, validate_args=False)
 
