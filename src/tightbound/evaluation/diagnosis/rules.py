@@ -103,11 +103,11 @@ WORDS = {
     ),
     "column unlike the data": (
         "draws of the model differ from the training rows in column {column} "
-        "({measure} {distance:.2f}, of which chance may make {floor:.2f})"
+        "(distance {distance:.2f}, of which chance explains {floor:.2f})"
     ),
     "columns related otherwise": (
         "columns {first} and {second} have an association of {data:.2f} in the training "
-        "rows and of {drawn:.2f} in draws of the model"
+        "rows and of {drawn:.2f} in draws of the model (chance explains {floor:.2f})"
     ),
 }
 FIXES = {
@@ -686,12 +686,10 @@ def column_distance(run: Run, measured: Measurements) -> list[Verdict]:
     worst = max(measured.table.columns, key=lambda column: column.excess)
     if not worst.excess > COLUMN_APART:
         return []
-    is_number = not any(c.values for c in run.spec.fields if c.name == worst.name)
     values = {
         "column": repr(worst.name),
         "distance": worst.distance,
         "floor": worst.floor,
-        "measure": "Kolmogorov-Smirnov distance" if is_number else "total variation",
     }
     name = "column unlike the data"
     if worst.better:
