@@ -58,10 +58,10 @@ def integral(spec: DataSpec, px: Chain, kind: ColumnKind) -> Tensor:
     total = torch.zeros(2, dtype=torch.float64)
     for group, sex in itertools.product(range(3), range(2)):
         grid = {
-            "real": torch.linspace(-60, 60, 40_001).double(),
+            "real": torch.linspace(-600, 600, 120_001).double(),
             "count": torch.arange(600).double(),
-            "positive": torch.linspace(-25, 25, 40_001).double().exp(),
-            "zero-inflated": torch.linspace(-25, 25, 40_001).double().exp(),
+            "positive": torch.linspace(-80, 80, 60_001).double().exp(),
+            "zero-inflated": torch.linspace(-80, 80, 60_001).double().exp(),
         }[kind]
         cells = torch.tensor([group, sex]).expand(len(grid), 2).double()
         raw = torch.stack([cells[:, 0], grid, cells[:, 1]], 1)
@@ -204,6 +204,27 @@ def test_columns_stay_independent_without_categories_and_with_missing_values() -
     assert FieldsLikelihood(spec, depends="none").dependence is None
     missing = spec.model_copy(update={"missing": True})
     assert FieldsLikelihood(missing).dependence is None
+
+
+def test_the_column_with_the_rarest_category_comes_first_wherever_it_stands() -> None:
+    torch.manual_seed(0)
+    n = 4000
+    is_rare = (torch.rand(n) < 0.02).long()
+    sex = torch.where(is_rare == 1, 1, (torch.rand(n) < 0.3).long())
+    group = torch.where(is_rare == 1, 2, torch.randint(0, 2, (n,)))
+    raw = torch.stack([sex, group], 1)
+    spec = spec_of((SEX, GROUP), raw)
+    likelihood = FieldsLikelihood(spec)
+    x = spec.to_model(raw)
+    likelihood.prepare(lambda n: (x[:n], None))
+    assert likelihood.dependence is not None
+    assert likelihood.dependence.order == [slice(1, 4)]
+    px = likelihood(torch.zeros(1, 1, 4), context(1), None)
+    with torch.no_grad():
+        drawn = px.sample((20_000,))[:, 0]
+    rare = drawn[:, 3] == 1
+    assert 0.01 < rare.float().mean() < 0.03
+    assert drawn[rare, 0].mean() > 0.9 and drawn[~rare, 0].mean() < 0.4
 
 
 def test_many_categories_take_a_bounded_number_of_slots() -> None:

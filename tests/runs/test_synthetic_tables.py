@@ -24,11 +24,11 @@ def payments(n: int = 2000) -> Any:
     is_fraud = status == "fraud"
     return pd.DataFrame(
         {
+            "place": np.where(is_fraud | (r.random(n) < 0.05), "abroad", "home"),
             "score": r.normal(size=n) + 8.0 * is_fraud,
             "orders": r.negative_binomial(3, 0.5, n) + 30 * is_fraud,
             "fee": np.where(r.random(n) < 0.9, 0.0, r.lognormal(1, 0.4, n)),
             "status": status,
-            "place": np.where(is_fraud | (r.random(n) < 0.05), "abroad", "home"),
         }
     )
 

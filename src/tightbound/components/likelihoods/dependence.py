@@ -1,4 +1,4 @@
-"""Dependence of the columns of a table on categories of the columns before them."""
+"""Dependence of the columns of a table on the categories of their row."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ class Dependence(nn.Module):
 
     c_s is 1 in rows of category s. With normal columns this is the general location model of
     Olkin and Tate 1961 (doi:10.1214/aoms/1177705052), here given z. Columns of numbers depend on
-    those of categories, and these on columns of categories to their left, so that the product
-    of the columns is a density.
+    those of categories, and these on columns of categories before them, so that the product of
+    the columns is a density. The column with the rarest category comes first.
 
     Args:
         places: Dimensions of each column.
@@ -51,6 +51,7 @@ class Dependence(nn.Module):
         self.candidates = [d for p in self.parents for d in range(p.start, p.stop)]
         size = min(len(self.candidates), MOST_SLOTS)
         self.register_buffer("slots", torch.tensor(self.candidates[:size]))
+        self.register_buffer("sequence", torch.arange(len(self.parents)))
         self.register_buffer("mean", torch.zeros(size))
         self.register_buffer("mask", torch.zeros(size, dims))
         self.shift = nn.Parameter(torch.zeros(channels, size, dims))
@@ -70,9 +71,13 @@ class Dependence(nn.Module):
         active = self.get_buffer("slots")[self.get_buffer("mask").any(1)].tolist()
         return [
             place
-            for place in self.parents
+            for place in self._in_sequence()
             if any(place.start <= dim < place.stop for dim in active)
         ]
+
+    def _in_sequence(self) -> list[slice]:
+        """The columns of categories in the order in which they are drawn."""
+        return [self.parents[i] for i in self.get_buffer("sequence").tolist()]
 
     def fix_order(self) -> None:
         """Read `order` from the weights once, for graphs that cannot depend on values."""
@@ -81,7 +86,7 @@ class Dependence(nn.Module):
     # ---- initial values
 
     def start(self, x: Tensor, columns: Columns, allowed: Tensor) -> None:
-        """Set slots, mask and shift by penalised maximum likelihood without latents.
+        """Set slots, order, mask and shift by penalised maximum likelihood without latents.
 
         The fit maximises log p(x) at a decoder's output of 0, with a normal prior on each
         coefficient. A column keeps the dependence on a category where that raises its
@@ -96,6 +101,8 @@ class Dependence(nn.Module):
         dims = [d for d in self.candidates if allowed[d] and spread[d] > 0]
         if not dims:
             return
+        rarest = torch.stack([_rarest(x[:, place]) for place in self.parents])
+        self.get_buffer("sequence").copy_(rarest.argsort(stable=True))
         slots = self.get_buffer("slots")
         chosen = _strongest(x, torch.tensor(dims), len(slots))
         slots[: len(chosen)] = chosen
@@ -105,13 +112,14 @@ class Dependence(nn.Module):
         self._prune(x, columns)
 
     def allow(self, count: int) -> None:
-        """Let numbers, and categories to the right, depend on each of the first slots."""
+        """Let numbers, and categories drawn later, depend on each of the first slots."""
         mask = self.get_buffer("mask")
+        sequence = self._in_sequence()
         for s, dim in enumerate(self.get_buffer("slots")[:count].tolist()):
+            own = next(p for p in sequence if p.start <= dim < p.stop)
             mask[s] = 1
-            for place in self.parents:
-                if place.start <= dim:
-                    mask[s, place] = 0
+            for place in sequence[: sequence.index(own) + 1]:
+                mask[s, place] = 0
 
     def _fit(self, x: Tensor, columns: Columns) -> None:
         """Maximise the penalised likelihood by L-BFGS."""
@@ -162,6 +170,14 @@ class Dependence(nn.Module):
         """Log-likelihood of each column, (columns,)."""
         each = columns(self(x)).log_prob_each(x)
         return torch.stack([each[:, place].sum() for place in self.places])
+
+
+def _rarest(x: Tensor) -> Tensor:
+    """The share of the rarest category of a column (n, width); of one value, 1."""
+    share = x.mean(0)
+    if x.shape[1] == 1:
+        share = torch.cat([share, 1 - share])
+    return torch.where(share > 0, share, 1.0).min()
 
 
 def _strongest(x: Tensor, candidates: Tensor, most: int) -> Tensor:
