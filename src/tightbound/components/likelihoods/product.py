@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol
 
 import torch
@@ -13,8 +13,10 @@ from torch.distributions import Distribution, Independent, OneHotCategorical
 
 from tightbound.distributions import ExtendedDistribution, log_prob_each, point
 from tightbound.distributions.base import SampleShape
+from tightbound.distributions.random import seeded
 
 Dimensions = slice | Tensor
+VALUES_AT_ONCE = 4_000_000
 
 
 class Product(ExtendedDistribution):
@@ -109,7 +111,7 @@ class Chain(ExtendedDistribution):
     """
 
     MOST = 64  # combinations of categories that moments sum over
-    DRAWS = 256  # of the categories where there are more
+    DRAWS = 64  # of the categories where there are more
 
     def __init__(
         self,
@@ -165,40 +167,57 @@ class Chain(ExtendedDistribution):
         """The most likely category of each column in order, and the others given these."""
         return self.central.point
 
-    def _scenarios(self) -> tuple[Tensor, Tensor]:
+    def _scenarios(self) -> Iterator[tuple[Tensor, Tensor]]:
         """Rows of categories (s, n, D), and the log of the weight of each, (s, n).
 
-        All combinations where there are few; else draws, the same each time.
+        All combinations where there are few, else draws; some at a time.
         """
         n, dims = len(self.y), self.event_shape[0]
+        at_once = max(1, VALUES_AT_ONCE // (max(1, n) * dims))
         order = self.shift.order
         counts = [max(2, place.stop - place.start) for place in order]
         if math.prod(counts) > self.MOST:
-            with torch.random.fork_rng(_devices(self.y)):
-                torch.manual_seed(0)
-                drawn = self.sample((self.DRAWS,))
-            return drawn, self.y.new_full((self.DRAWS, n), -math.log(self.DRAWS))
+            for start in range(0, self.DRAWS, at_once):
+                size = min(at_once, self.DRAWS - start)
+                weight = self.y.new_full((size, n), -math.log(self.DRAWS))
+                yield self.sample((size,)), weight
+            return
         codes = list(itertools.product(*(range(count) for count in counts)))
-        x = self.y.new_zeros(len(codes), dims)
-        for i, row in enumerate(codes):
-            for code, place in zip(row, order, strict=True):
-                _set_category(x[i], place, code)
-        x = x.unsqueeze(1).expand(-1, n, -1)
-        rows = x.reshape(-1, dims)
-        each = self.given(rows).log_prob_each(rows)
-        log_w = self.y.new_zeros(len(rows))
-        for place in order:
-            log_w = log_w + each[:, place].sum(-1)
-        return x, log_w.reshape(len(codes), n)
+        for start in range(0, len(codes), at_once):
+            x = self._rows_of(codes[start : start + at_once], order)
+            rows = x.reshape(-1, dims)
+            each = self.given(rows).log_prob_each(rows)
+            log_w = self.y.new_zeros(len(rows))
+            for place in order:
+                log_w = log_w + each[:, place].sum(-1)
+            yield x, log_w.reshape(-1, n)
+
+    def _rows_of(
+        self, codes: Sequence[tuple[int, ...]], order: Sequence[slice]
+    ) -> Tensor:
+        """Rows (s, n, D) with the categories of each of s combinations."""
+        x = self.y.new_zeros(len(codes), *self.event_shape)
+        for row, combination in zip(x, codes, strict=True):
+            for code, place in zip(combination, order, strict=True):
+                _set_category(row, place, code)
+        return x.unsqueeze(1).expand(-1, len(self.y), -1)
 
     def _moments(self) -> tuple[Tensor, Tensor]:
-        """E[x] and E[x^2], (n, D), averaged over the categories."""
-        x, log_w = self._scenarios()
-        weight = log_w.exp().unsqueeze(-1)
-        dist = self.given(x.reshape(-1, x.shape[-1]))
-        mean = dist.mean.reshape(x.shape)
-        square = dist.variance.reshape(x.shape) + mean.square()
-        return (weight * mean).sum(0), (weight * square).sum(0)
+        """E[x] and E[x^2], (n, D), averaged over the categories.
+
+        The draws that this may need are the same each time.
+        """
+        means = self.y.new_zeros(self.y.shape[0], *self.event_shape)
+        squares = means
+        with seeded(0):
+            for x, log_w in self._scenarios():
+                weight = log_w.exp().unsqueeze(-1)
+                dist = self.given(x.reshape(-1, x.shape[-1]))
+                mean = dist.mean.reshape(x.shape)
+                square = dist.variance.reshape(x.shape) + mean.square()
+                means = means + (weight * mean).sum(0)
+                squares = squares + (weight * square).sum(0)
+        return means, squares
 
     @property
     def mean(self) -> Tensor:
@@ -210,11 +229,6 @@ class Chain(ExtendedDistribution):
         """Var[x], as exact as the mean."""
         mean, square = self._moments()
         return (square - mean.square()).clamp(min=0)
-
-
-def _devices(y: Tensor) -> list[int]:
-    """The devices whose generators a draw on the device of y moves, beside the CPU's."""
-    return [y.device.index or 0] if y.device.type == "cuda" else []
 
 
 def _set_category(row: Tensor, place: slice, code: int) -> None:
