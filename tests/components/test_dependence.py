@@ -18,7 +18,13 @@ from tightbound.distributions import point
 
 GROUP = Column(name="group", kind="categorical", values=("a", "b", "c"))
 SEX = Column(name="sex", kind="binary", values=("f", "m"))
-KINDS: tuple[ColumnKind, ...] = ("real", "count", "positive", "zero-inflated")
+KINDS: tuple[ColumnKind, ...] = (
+    "real",
+    "count",
+    "positive",
+    "zero-inflated",
+    "zero-inflated-real",
+)
 
 
 def spec_of(columns: tuple[Column, ...], raw: Tensor) -> DataSpec:
@@ -35,6 +41,7 @@ def rows(kind: ColumnKind, n: int = 60) -> Tensor:
         "count": torch.poisson(torch.full((n,), 3.0)),
         "positive": torch.randn(n).exp(),
         "zero-inflated": torch.randn(n).exp() * (torch.arange(n) % 2),
+        "zero-inflated-real": torch.randn(n) * (torch.arange(n) % 2),
     }[kind]
     return torch.stack([torch.arange(n) % 3, number, torch.arange(n) % 2], 1)
 
@@ -62,13 +69,14 @@ def integral(spec: DataSpec, px: Chain, kind: ColumnKind) -> Tensor:
             "count": torch.arange(600).double(),
             "positive": torch.linspace(-80, 80, 60_001).double().exp(),
             "zero-inflated": torch.linspace(-80, 80, 60_001).double().exp(),
+            "zero-inflated-real": torch.linspace(-600, 600, 120_000).double(),
         }[kind]
         cells = torch.tensor([group, sex]).expand(len(grid), 2).double()
         raw = torch.stack([cells[:, 0], grid, cells[:, 1]], 1)
         x = spec.to_model(raw).unsqueeze(1).expand(-1, 2, -1)
         p = px.log_prob(x).double().exp()
         total += p.sum(0) if kind == "count" else torch.trapezoid(p, grid, dim=0)
-        if kind == "zero-inflated":
+        if kind.startswith("zero-inflated"):
             zero = spec.to_model(torch.tensor([[group, 0, sex]]))
             total += px.log_prob(zero.expand(2, -1)).double().exp()
     return total

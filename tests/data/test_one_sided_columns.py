@@ -36,6 +36,9 @@ def columns() -> dict[str, tuple[str, Any]]:
         "zeros beside a normal": ("zero-inflated", zeros(r, 0.3, r.normal(9, 1, N))),
         "few zeros, long tail": ("zero-inflated", zeros(r, 0.01, r.lognormal(0, 1, N))),
         "gains": ("zero-inflated", zeros(r, 0.9, np.round(r.lognormal(8, 1, N)))),
+        "profit": ("zero-inflated-real", zeros(r, 0.9, r.normal(0, 3, N))),
+        "rounded": ("real", np.round(r.normal(0, 1, N), 1)),
+        "steps": ("real", r.integers(-4, 5, N)),
         "visits": ("count", r.negative_binomial(1, 0.05, N)),
         "few visits": ("count", zeros(r, 0.6, r.poisson(4, N))),
     }

@@ -16,7 +16,13 @@ if TYPE_CHECKING:
 
 Domain = Literal["binary", "levels", "categorical", "unit", "real", "count", "mixed"]
 ColumnKind = Literal[
-    "real", "binary", "categorical", "count", "positive", "zero-inflated"
+    "real",
+    "binary",
+    "categorical",
+    "count",
+    "positive",
+    "zero-inflated",
+    "zero-inflated-real",
 ]
 Kind = Literal["vector", "signal", "image", "volume"]
 Layout = Literal["vector", "l", "lc", "cl", "hw", "hwc", "chw", "dhw", "dhwc", "cdhw"]
@@ -34,7 +40,8 @@ class Column(BaseModel):
     Args:
         name: Name in the table.
         kind: Kind of its values. Times and time spans are real, in seconds. Positive columns
-            are above 0 and skewed; zero-inflated ones have exact zeros beside such values.
+            are above 0 and skewed; zero-inflated ones have exact zeros beside such values,
+            zero-inflated-real ones beside values of both signs.
         values: Values of a binary or categorical column, in the order of their codes 0, 1, ...
         type: The numpy or pandas type in the table, as "int64", "Int64", "str" or
             "datetime64[us]".

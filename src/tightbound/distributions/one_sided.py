@@ -1,10 +1,10 @@
-"""Log-normal and zero-inflated distributions of numbers that are not negative."""
+"""Log-normal distributions, and distributions with exact zeros."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch.distributions import Distribution
+from torch.distributions import Distribution, Normal
 from torch.distributions import LogNormal as TorchLogNormal
 from torch.nn import functional as F
 
@@ -30,15 +30,15 @@ class LogNormal(TorchLogNormal):
 
 
 class ZeroInflated(ExtendedDistribution):
-    """Zero with probability pi, else a value above 0 of another distribution.
+    """Zero with probability pi, else a value of a continuous distribution.
 
-        p(0) = pi, and p(x) = (1 - pi) f(x) for x > 0
+        p(0) = pi, and p(x) = (1 - pi) f(x) for other x
 
     p is a density with respect to the sum of the counting measure at 0 and Lebesgue measure.
 
     Args:
         logits: log-odds of zero, (n, d).
-        positive: f, a distribution over numbers above 0 with batch shape (n, d).
+        others: f, the distribution of the other values, with batch shape (n, d).
 
     Example:
         >>> import torch
@@ -48,15 +48,15 @@ class ZeroInflated(ExtendedDistribution):
         0.9
     """
 
-    def __init__(self, logits: Tensor, positive: Distribution) -> None:
+    def __init__(self, logits: Tensor, others: Distribution) -> None:
         self.logits = logits
-        self.positive = positive
+        self.others = others
         super().__init__(logits.shape, torch.Size(), validate_args=False)
 
     def log_prob(self, value: Tensor) -> Tensor:
         is_zero = value == 0
-        above = torch.where(is_zero, torch.ones_like(value), value)
-        density = F.logsigmoid(-self.logits) + self.positive.log_prob(above)
+        other = torch.where(is_zero, torch.ones_like(value), value)
+        density = F.logsigmoid(-self.logits) + self.others.log_prob(other)
         return torch.where(is_zero, F.logsigmoid(self.logits), density)
 
     def log_prob_each(self, value: Tensor) -> Tensor:
@@ -64,23 +64,36 @@ class ZeroInflated(ExtendedDistribution):
 
     def sample(self, sample_shape: SampleShape = ()) -> Tensor:
         with torch.no_grad():
-            drawn = self.positive.sample(torch.Size(sample_shape))
+            drawn = self.others.sample(torch.Size(sample_shape))
             is_zero = torch.rand_like(drawn) < self.logits.sigmoid()
             return torch.where(is_zero, torch.zeros_like(drawn), drawn)
 
     @property
     def mean(self) -> Tensor:
-        mean: Tensor = self.positive.mean
+        mean: Tensor = self.others.mean
         return (-self.logits).sigmoid() * mean
 
     @property
     def variance(self) -> Tensor:
         share = (-self.logits).sigmoid()
-        mean = self.positive.mean
-        return share * (self.positive.variance + (1 - share) * mean.square())
+        mean = self.others.mean
+        return share * (self.others.variance + (1 - share) * mean.square())
 
     @property
     def point(self) -> Tensor:
-        """Zero where that is more likely than not, else the mean of the values above it."""
-        mean: Tensor = self.positive.mean
+        """Zero where that is more likely than not, else the mean of the other values."""
+        mean: Tensor = self.others.mean
         return torch.where(self.logits > 0, torch.zeros_like(mean), mean)
+
+
+class ZeroInflatedNormal(ZeroInflated):
+    """Zero with probability pi, else a value of a normal distribution.
+
+    Args:
+        logits: log-odds of zero, (n, d).
+        loc: mean of the other values, (n, d).
+        scale: their standard deviation.
+    """
+
+    def __init__(self, logits: Tensor, loc: Tensor, scale: Tensor) -> None:
+        super().__init__(logits, Normal(loc, scale, validate_args=False))

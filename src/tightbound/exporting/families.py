@@ -34,6 +34,7 @@ from tightbound.distributions import (
     VonMisesFisher,
     WrappedNormal,
     ZeroInflated,
+    ZeroInflatedNormal,
 )
 from tightbound.runtime.errors import TightboundError
 
@@ -177,16 +178,26 @@ FAMILIES: tuple[Family, ...] = (
         },
     ),
     Family(
+        ZeroInflatedNormal,
+        "zero-inflated normal",
+        "product over dimensions; 0 with probability sigmoid(logits), else N(mean, scale^2)",
+        {
+            "logits": Parameter("log-odds of 0", lambda d: d.logits),
+            "mean": Parameter("mean of the others", lambda d: d.others.loc),
+            "scale": Parameter(
+                "standard deviation of the others", lambda d: d.others.scale
+            ),
+        },
+    ),
+    Family(
         ZeroInflated,
         "zero-inflated log-normal",
         "product over dimensions; 0 with probability sigmoid(logits), else log x is "
         "N(location, scale^2)",
         {
             "logits": Parameter("log-odds of 0", lambda d: d.logits),
-            "location": Parameter("mean of log x", lambda d: d.positive.loc),
-            "scale": Parameter(
-                "standard deviation of log x", lambda d: d.positive.scale
-            ),
+            "location": Parameter("mean of log x", lambda d: d.others.loc),
+            "scale": Parameter("standard deviation of log x", lambda d: d.others.scale),
         },
     ),
     Family(

@@ -23,7 +23,9 @@ from tightbound.components.likelihoods.dependence import ROWS, Dependence
 from tightbound.components.likelihoods.discrete import BernoulliLikelihood
 from tightbound.components.likelihoods.one_sided import (
     LogNormalLikelihood,
+    StartedLikelihood,
     ZeroInflatedLikelihood,
+    ZeroInflatedNormalLikelihood,
 )
 from tightbound.components.likelihoods.product import Chain, Dimensions, Product
 from tightbound.core.component import Likelihood
@@ -138,15 +140,15 @@ class FieldsLikelihood(Likelihood):
     @torch.no_grad()
     def prepare(self, examples: Examples) -> None:
         """Set one-sided columns and the dependence from training examples."""
-        one_sided = [
+        started = [
             (kind, part)
             for kind, part in self.each.items()
-            if isinstance(part, LogNormalLikelihood)
+            if isinstance(part, StartedLikelihood)
         ]
-        if self.dependence is None and not one_sided:
+        if self.dependence is None and not started:
             return
         x = examples(ROWS)[0].to(next(self.parameters()).device)
-        for kind, part in one_sided:
+        for kind, part in started:
             part.start(x[:, self.get_buffer(f"at_{kind}")])
         if self.dependence is None:
             return
@@ -191,6 +193,7 @@ _DOMAINS: dict[ColumnKind, Domain] = {
     "real": "real",
     "positive": "real",
     "zero-inflated": "real",
+    "zero-inflated-real": "real",
     "binary": "binary",
     "count": "count",
 }
@@ -206,6 +209,7 @@ def _makers(
         "count": partial(NegativeBinomialLikelihood, scale=scale),
         "positive": partial(LogNormalLikelihood, scale=scale),
         "zero-inflated": partial(ZeroInflatedLikelihood, scale=scale),
+        "zero-inflated-real": partial(ZeroInflatedNormalLikelihood, scale=scale),
     }
     if real == "laplace":
         makers["real"] = partial(LaplaceLikelihood, scale=scale)
@@ -216,6 +220,5 @@ def _makers(
 
 def _scaled(count: str) -> tuple[str, ...]:
     """The kinds of columns whose likelihood takes a scale."""
-    if count == "poisson":
-        return ("real", "positive", "zero-inflated")
-    return ("real", "count", "positive", "zero-inflated")
+    kinds = ("real", "positive", "zero-inflated", "zero-inflated-real")
+    return kinds if count == "poisson" else (*kinds, "count")

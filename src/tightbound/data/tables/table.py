@@ -22,9 +22,10 @@ Values = NDArray[Any]
 Mask = NDArray[np.bool_]
 MOST_TEXTS = 100
 LEAST_COUNT = 1
-# of a column that is not negative:
-ONE_SIDED = ("positive", "zero-inflated")
+# of columns that are not negative, or have exact zeros:
+ONE_SIDED = ("positive", "zero-inflated", "zero-inflated-real")
 ZEROS = 0.05  # share of exact zeros beside fractions, or beyond those of a count
+FREQUENT = 5  # times as many zeros as of any other number, of numbers of both signs
 LARGE_COUNT = 10  # median of the values above 0, below which whole numbers stay counts
 FEWEST_VALUES = 5  # different ones above 0
 SKEWED = 1.0  # skewness; that of an exponential distribution is 2
@@ -143,7 +144,7 @@ def unlike(table: Table, masked: bool = False) -> bool:
 
 
 def has_one_sided(table: Table, masked: bool = False) -> bool:
-    """True for named columns of fractions, one of which is not negative and skewed."""
+    """True for named columns of fractions, one of which has zeros or is above 0 and skewed."""
     columns = _finite_columns(table, masked)
     if columns is None or not table.has_names:
         return False
@@ -168,7 +169,8 @@ def guess(values: Values) -> ColumnKind:
 
     0 and 1 are binary. Whole numbers from 0 or 1 up, with a variance of at least the
     mean (as Poisson counts have), are counts. Numbers of which some are 0 and the others
-    above it are zero-inflated, where a negative binomial has fewer zeros or none are whole.
+    above it are zero-inflated, where a negative binomial has fewer zeros or none are whole;
+    of both signs, where zero is far more frequent than any other number.
     Skewed numbers above 0 are positive. Other numbers are real.
     """
     is_whole = bool((values == np.round(values)).all())
@@ -176,6 +178,8 @@ def guess(values: Values) -> ColumnKind:
         return "binary"
     if values.min() == 0 and _has_excess_zeros(values, is_whole):
         return "zero-inflated"
+    if values.min() < 0 and _has_frequent_zero(values):
+        return "zero-inflated-real"
     from_zero = 0 <= values.min() <= LEAST_COUNT and values.max() > 2
     if is_whole and from_zero and values.var() >= values.mean():
         return "count"
@@ -203,6 +207,19 @@ def _has_excess_zeros(values: Values, is_whole: bool) -> bool:
     excess = max(float(values.var()) - mean, 1e-9)
     r = mean**2 / excess
     return share > (r / (r + mean)) ** r + ZEROS
+
+
+def _has_frequent_zero(values: Values) -> bool:
+    """True for numbers of which many are 0, and no other number is as frequent by far.
+
+    Rounded numbers have zeros too, as often as the numbers beside it.
+    """
+    numbers, counts = np.unique(values, return_counts=True)
+    others = counts[numbers != 0]
+    zeros = len(values) - int(others.sum())
+    if len(others) < FEWEST_VALUES or zeros < ZEROS * len(values):
+        return False
+    return bool(zeros > FREQUENT * others.max())
 
 
 def _is_skewed(values: Values) -> bool:

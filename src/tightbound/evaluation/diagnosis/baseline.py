@@ -49,7 +49,9 @@ def _log_p(fitted: Tensor, x: Tensor, domain: str, levels: int, unit: Tensor) ->
     fitted = fitted.double()
     x = x.double()
     if domain in ("positive", "zero-inflated"):
-        return _log_p_one_sided(fitted, x)
+        return _log_p_with_zeros(fitted, x, LogNormal)
+    if domain == "zero-inflated-real":
+        return _log_p_with_zeros(fitted, x, Normal)
     if domain in ("binary", "levels", "categorical"):
         log_p = _log_frequencies(fitted, levels).gather(0, x.nan_to_num().long())
         return torch.where(x.isfinite(), log_p, 0.0)
@@ -64,15 +66,19 @@ def _log_p(fitted: Tensor, x: Tensor, domain: str, levels: int, unit: Tensor) ->
     return torch.where(x.isfinite(), log_p, 0.0)
 
 
-def _log_p_one_sided(fitted: Tensor, x: Tensor) -> Tensor:
-    """log p under a log-normal and, of values among which are zeros, their frequency."""
+def _log_p_with_zeros(
+    fitted: Tensor, x: Tensor, family: type[LogNormal] | type[Normal]
+) -> Tensor:
+    """log p under a log-normal or normal and, where some values are 0, their frequency."""
     observed = fitted.isfinite().sum(0)
-    is_above = fitted > 0
-    logs = torch.where(is_above, fitted, torch.nan).log()
-    mean = logs.nanmean(0).nan_to_num()
-    spread = (logs - mean).square().nanmean(0).nan_to_num().sqrt() + 0.01
-    density = LogNormal(mean, spread, validate_args=False).log_prob(x)
     zeros = (fitted == 0).sum(0)
+    others = torch.where(fitted == 0, torch.nan, fitted)
+    if family is LogNormal:
+        others = others.log()
+    mean = others.nanmean(0).nan_to_num()
+    spread = (others - mean).square().nanmean(0).nan_to_num().sqrt()
+    spread = spread * 1.01 + 1e-6
+    density = family(mean, spread, validate_args=False).log_prob(x)
     share = torch.where(zeros > 0, (zeros + 0.5) / (observed + 1), 0.0)
     log_p = torch.where(x == 0, share.log(), density + (1 - share).log())
     return torch.where(x.isfinite(), log_p, 0.0)
