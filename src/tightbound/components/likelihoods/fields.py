@@ -83,6 +83,7 @@ class FieldsLikelihood(Likelihood):
         can_depend = any(categories) and len(categories) > 1 and not spec.missing
         is_chain = depends != "none" and can_depend
         self.each = nn.ModuleDict()
+        self.channels: dict[str, int] = {}
         self.decoded: dict[str, int] = {}
         self.constant: Tensor
         self._make_each(spec, _makers(real, count, "predicted" if is_chain else scale))
@@ -119,14 +120,15 @@ class FieldsLikelihood(Likelihood):
             )
             likelihood = make(part)
             self.each[kind] = likelihood
+            self.channels[kind] = likelihood.params
             self.decoded[kind] = likelihood.params
             self.register_buffer(f"at_{kind}", torch.tensor(at), persistent=False)
 
     def _make_dependence(self, spec: DataSpec, categories: list[bool]) -> None:
-        channels = max([1, *(part.params for part in self.each.values())])
+        channels = max([1, *self.channels.values()])
         self.dependence = Dependence(spec.places, categories, channels, spec.dims)
         constant = torch.zeros(channels, spec.dims)
-        if any(self.decoded[kind] < part.params for kind, part in self.each.items()):
+        if self.decoded != self.channels:
             self.constant = nn.Parameter(constant)
         else:
             self.register_buffer("constant", constant, persistent=False)
@@ -182,7 +184,7 @@ class FieldsLikelihood(Likelihood):
         parts: list[tuple[Dimensions, Distribution]] = []
         for kind, likelihood in self.each.items():
             at = self.get_buffer(f"at_{kind}")
-            parts.append((at, likelihood(y[:, : likelihood.params, at], ctx, None)))
+            parts.append((at, likelihood(y[:, : self.channels[kind], at], ctx, None)))
         for place, base in zip(self.choices, self.base, strict=True):
             logits = base + soft_clip(y[:, 0, place], -30, 30)
             parts.append((place, OneHotCategorical(logits=logits, validate_args=False)))
