@@ -56,7 +56,7 @@ def test_associations_of_equal_and_of_unrelated_columns() -> None:
     assert cramers_v(a, (a + 1) % 4) == pytest.approx(1, abs=1e-3)
     assert cramers_v(a, b) < 0.03
     assert correlation_ratio(a, x) < 0.05
-    assert correlation_ratio(a, 100 * a + 0.01 * x) > 0.96
+    assert correlation_ratio(a, 100 * a + 0.01 * x) > 0.99
     matrix = associations(COLUMNS[2:], np.stack([x, np.exp(x)], 1))
     assert matrix[0, 1] == pytest.approx(1)
     matrix = associations(COLUMNS[2:], np.stack([x, -x + 0 * y], 1))

@@ -264,15 +264,25 @@ def associations(columns: Sequence[Column], x: Array) -> Array:
     the rank correlation of two numbers, over the rows that have both. NaN where one of them
     is constant.
     """
+    observed = np.isfinite(x)
+    x = x.copy()
+    for i, column in enumerate(columns):
+        if not column.values and observed[:, i].any():
+            x[observed[:, i], i] = _ranks(x[observed[:, i], i])
     out = np.eye(len(columns))
     for i, j in itertools.combinations(range(len(columns)), 2):
-        both = np.isfinite(x[:, i]) & np.isfinite(x[:, j])
-        out[i, j] = _association(columns[i], columns[j], x[both, i], x[both, j])
+        both = observed[:, i] & observed[:, j]
+        a, b = x[both, i], x[both, j]
+        if not both.all():  # ranks are those among the rows that have both
+            a = a if columns[i].values else _ranks(a)
+            b = b if columns[j].values else _ranks(b)
+        out[i, j] = _association(columns[i], columns[j], a, b)
         out[j, i] = out[i, j]
     return out
 
 
 def _association(first: Column, second: Column, a: Array, b: Array) -> float:
+    """The association of two columns of codes or ranks."""
     if len(a) < 2 or (a == a[0]).all() or (b == b[0]).all():
         return float("nan")
     if first.values and second.values:
@@ -281,7 +291,7 @@ def _association(first: Column, second: Column, a: Array, b: Array) -> float:
         return correlation_ratio(a, b)
     if second.values:
         return correlation_ratio(b, a)
-    return float(np.corrcoef(_ranks(a), _ranks(b))[0, 1])
+    return float(np.corrcoef(a, b)[0, 1])
 
 
 def cramers_v(a: Array, b: Array) -> float:
@@ -302,12 +312,11 @@ def cramers_v(a: Array, b: Array) -> float:
     return float(min(1.0, (phi / least) ** 0.5)) if least > 0 else float("nan")
 
 
-def correlation_ratio(codes: Array, numbers: Array) -> float:
-    """eta of ranks of numbers in groups by codes: sqrt(variance between / variance).
+def correlation_ratio(codes: Array, ranks: Array) -> float:
+    """eta of ranks in groups by codes: sqrt(variance between / variance).
 
     Without its bias in few rows (omega squared).
     """
-    ranks = _ranks(numbers)
     _, groups = np.unique(codes, return_inverse=True)
     counts = np.bincount(groups)
     means = np.bincount(groups, ranks) / counts
