@@ -182,6 +182,7 @@ def test_the_fit_before_training_finds_what_depends_and_nothing_else(
             given[dim] = float(spec.std[3]) * weight[s, 3].item()
     assert abs(given[2] - given[0] - 6.0) < 0.5
     assert not dependence.mask[:, [4, 5]].any()
+    assert all(p.grad is None for p in likelihood.parameters())
     assert dependence.order == [slice(0, 3)]
 
 

@@ -138,7 +138,7 @@ class Dependence(nn.Module):
             y = torch.einsum("ms,csd->mcd", hot, shift * mask)
             penalty = PENALTY * (shift * mask).square().sum() / 2
             loss = (penalty - columns(y).log_prob(x).sum()) / len(x)
-            loss.backward()
+            loss.backward(inputs=[shift])
             return loss
 
         with torch.enable_grad():
