@@ -16,6 +16,7 @@ from pydantic import (
 )
 
 from tightbound.core.data_spec import ColumnKind
+from tightbound.runtime.memory import MEGABYTE
 
 Pixels = Annotated[int, Field(ge=1, le=8192)]
 
@@ -196,6 +197,11 @@ class DataSettings(BaseModel):
         if self.size == "auto":
             return None
         return self.size
+
+    @property
+    def memory_bytes(self) -> int:
+        """`memory` in bytes."""
+        return self.memory * MEGABYTE
 
     @field_validator("size", mode="before")
     @classmethod
