@@ -56,7 +56,7 @@ def resolve_domain(
     """
     notices: list[str] = []
     if recipe.prior.name == "auto":
-        recipe = recipe.model_copy(update={"prior": _prior(recipe, spec)})
+        recipe = _with_prior(recipe, spec)
         if recipe.prior.name != "standard":
             notices.append(
                 f"p(z) of a table of mixed columns is learned (prior {recipe.prior.name}; "
@@ -122,8 +122,7 @@ def resolve(recipe: Recipe, spec: DataSpec, trust: bool = True) -> Recipe:
     Raises:
         TightboundError: Where components do not fit each other or the data.
     """
-    if recipe.prior.name == "auto":
-        recipe = recipe.model_copy(update={"prior": _prior(recipe, spec)})
+    recipe = _with_prior(recipe, spec)
     sentence = untrainable(recipe, find_component("prior", recipe.prior, trust))
     if sentence is not None:
         raise TightboundError(sentence)
@@ -141,6 +140,13 @@ def resolve(recipe: Recipe, spec: DataSpec, trust: bool = True) -> Recipe:
     recipe = recipe.model_copy(update=updates)
     check(recipe, spec, trust)
     return recipe
+
+
+def _with_prior(recipe: Recipe, spec: DataSpec) -> Recipe:
+    """The recipe with a prior for "auto"."""
+    if recipe.prior.name != "auto":
+        return recipe
+    return recipe.model_copy(update={"prior": _prior(recipe, spec)})
 
 
 def _prior(recipe: Recipe, spec: DataSpec) -> Part:
@@ -209,6 +215,7 @@ def build(
     Raises:
         TightboundError: Where something does not fit.
     """
+    recipe = _with_prior(recipe, spec)
     check(recipe, spec, trust)
     check_size(recipe, spec, lambda: _make_model(recipe, spec, trust)[0], copies)
     return _make_model(recipe, spec, trust)
