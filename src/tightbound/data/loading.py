@@ -173,7 +173,7 @@ def load(
     stream = open_stream(source, settings, seed)
     loader = source if is_stream(source) else None
     raw = take_conditions(_read_raw(source, stream, settings, seed), settings)
-    raw = settle_fields(raw, settings)
+    raw = settle_fields(raw, settings, domains)
     _check_image_settings(raw, settings)
     for name, other in (("valid", valid), ("test", test)):
         if other is not None:
