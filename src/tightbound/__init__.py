@@ -11,6 +11,8 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from tightbound.api import compare as compare
+    from tightbound.api import compress as compress
+    from tightbound.api import decompress as decompress
     from tightbound.api import demo as demo
     from tightbound.api import evaluate as evaluate
     from tightbound.api import export as export
@@ -58,6 +60,8 @@ _HOME = {
     "save": "training.own_loop",
     "fit_prior": "api",
     "export": "api",
+    "compress": "api",
+    "decompress": "api",
     "demo": "api",
     "build": "training.own_loop",
     # Model building: the parts of a model, and base classes for your own.
@@ -122,6 +126,8 @@ __all__ = [
     "bdmc",
     "build",
     "compare",
+    "compress",
+    "decompress",
     "demo",
     "diagnose",
     "evaluate",

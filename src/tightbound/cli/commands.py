@@ -25,6 +25,7 @@ from tightbound.cli.options import (
     One,
     Out,
     Overwrite,
+    Precision,
     Prior,
     Quiet,
     RunPath,
@@ -185,6 +186,10 @@ def evaluate(
         str | None,
         Parameter(help="choose K, examples and methods to fit a time: 90s, 5min"),
     ] = None,
+    bytes: Annotated[
+        bool,
+        Parameter(help="compress the examples, and compare their size with the ELBO"),
+    ] = False,
     no_diagnosis: Annotated[
         bool, Parameter(help="do not look for what is wrong with the model")
     ] = False,
@@ -230,6 +235,11 @@ def evaluate(
         with outputs.shared(loading) as launch:
             trained = outputs.load(run, loading, skip_bad=skip_bad)
             evaluation = api.evaluate(trained, data, **options)
+            size = None
+            if bytes and launch.is_rank_zero:
+                from tightbound.cli import compressed_files
+
+                size = compressed_files.size_of(trained, data, evaluation)
     except KeyboardInterrupt as stop:
         number = signal_number(stop)
         raise Stopped(
@@ -245,9 +255,14 @@ def evaluate(
     if note:
         print(f"note: {note}", file=sys.stderr)
     if json:
-        tables.show_json(evaluation.to_json())
-    else:
-        print(evaluation)
+        content = evaluation.to_json()
+        tables.show_json(
+            content if size is None else content | {"bytes": size.to_json()}
+        )
+        return
+    print(evaluation)
+    if size is not None:
+        print("\n".join(size.lines()))
 
 
 @app.command(group=LEARN)
@@ -492,6 +507,53 @@ def export(
     trained = outputs.load(run, loading)
     exported = api.export(trained, format, out, overwrite=overwrite)
     print("\n".join(exported.lines()))
+
+
+@app.command(group=USE)
+def compress(
+    run: RunPath,
+    data: Data,
+    /,
+    *,
+    out: Annotated[Path, Parameter(help="the file to write, F.tb")],
+    precision: Precision = None,
+    overwrite: Overwrite = False,
+    loading: Loading = PLAIN,
+    skip_bad: SkipBad = False,
+) -> None:
+    """Compress examples without loss, to about as many nats as the ELBO says.
+
+    The file holds the values that the run reads, and the conditions of a conditional model; no
+    labels and no names. It is decoded and compared before it is kept.
+    """
+    from tightbound.cli import compressed_files, outputs
+
+    target = outputs.target(out, ("tb",), overwrite)
+    trained = outputs.load(run, loading, skip_bad=skip_bad)
+    print("\n".join(compressed_files.compress(trained, data, target, precision)))
+
+
+@app.command(group=USE)
+def decompress(
+    file: Annotated[Path, Parameter(help="an F.tb that compress wrote")],
+    /,
+    *,
+    out: Out,
+    run: Annotated[
+        Path | None,
+        Parameter(help="the run that compressed it; the one that FILE names"),
+    ] = None,
+    overwrite: Overwrite = False,
+    loading: Loading = PLAIN,
+) -> None:
+    """Get compressed examples back, equal bit for bit.
+
+    F.npz; of a table also F.csv or F.parquet.
+    """
+    from tightbound.cli import compressed_files, outputs
+
+    target = outputs.target(out, outputs.TABLES, overwrite)
+    print(compressed_files.decompress(file, run, target, loading))
 
 
 @app.command(group=LOOK)

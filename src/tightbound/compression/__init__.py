@@ -6,14 +6,22 @@ from tightbound.compression.compress import (
     compress_to,
     decompress,
     header_of,
+    read_file,
 )
+from tightbound.compression.files import Decompressed, examples_of
+from tightbound.compression.size import FileSize, file_size
 from tightbound.compression.values import Decoded
 
 __all__ = [
     "Compressed",
     "Decoded",
+    "Decompressed",
+    "FileSize",
     "compress_run",
     "compress_to",
     "decompress",
+    "examples_of",
+    "file_size",
     "header_of",
+    "read_file",
 ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -11,6 +11,7 @@ from torch import Tensor
 from tightbound.compression.ordered import (
     Symmetric,
     level_edges,
+    mass_between,
     normal_tail,
 )
 
@@ -26,11 +27,42 @@ def quantile(u: Tensor) -> Tensor:
     return SPREAD * (2 * u - 1) / (2 * u * (1 - u)).sqrt()
 
 
-def place(edges: Tensor) -> Tensor:
+def _edges() -> Tensor:
     """Edges 0..BINS of the bins as real numbers; the bins at the ends take the tails."""
-    inner = quantile(edges.clamp(1, BINS - 1).double() / BINS)
-    inner = torch.where(edges <= 0, -math.inf, inner)
-    return torch.where(edges >= BINS, math.inf, inner)
+    inner = quantile(torch.arange(1, BINS).double() / BINS)
+    ends = inner.new_full((1,), math.inf)
+    return torch.cat([-ends, inner, ends])
+
+
+EDGES = _edges()
+MIDDLES = quantile((torch.arange(BINS).double() + 0.5) / BINS)
+TAILS = normal_tail(EDGES.abs())
+
+
+def place(edges: Tensor) -> Tensor:
+    """Edges by their numbers as real numbers."""
+    return EDGES[edges]
+
+
+@dataclass(frozen=True)
+class Standard:
+    """Standard normals as distributions over the bins, from a table.
+
+    Args:
+        count: Number of values.
+    """
+
+    count: int
+    width: int = field(default=1, init=False)
+
+    def select(self, rows: Tensor | slice) -> Standard:
+        """The distributions of some of the values, which are all the same."""
+        return self
+
+    def masses(self, edges: Tensor) -> Tensor:
+        """Masses between edges."""
+        tail = TAILS[edges]
+        return mass_between(EDGES[edges], tail)
 
 
 @dataclass(frozen=True)
@@ -46,10 +78,12 @@ class Grid:
 
     def values(self, numbers: Tensor) -> Tensor:
         """The middle (n, d) of bins (n, d), by their share of the density."""
-        return self.loc + self.scale * quantile((numbers.double() + 0.5) / BINS)
+        return self.loc + self.scale * MIDDLES[numbers]
 
-    def law(self, loc: Tensor, scale: Tensor, count: int) -> Symmetric:
+    def law(self, loc: Tensor, scale: Tensor, count: int) -> Symmetric | Standard:
         """Normals (n, d) of the first `count` rows as distributions over the bins."""
+        if loc is self.loc and scale is self.scale:
+            return Standard(loc[:count].numel())
         centre = ((loc - self.loc) / self.scale)[:count]
         width = (scale / self.scale)[:count]
         return Symmetric(centre.flatten(), width.flatten(), normal_tail, place)

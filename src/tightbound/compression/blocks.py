@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import lzma
 import math
+import zlib
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -29,6 +30,7 @@ DIGEST_WORDS = 8
 LEAST_BITS = 32  # that stay on the stack after each pop
 MOST_WORDS = 1 << 22
 CAUTION = 0.85  # share of the bits on the stack that a batch is planned to pop
+QUICK = 2.0  # how much shorter LZMA may be than the quickest packing
 FILTERS = [{"id": lzma.FILTER_LZMA2, "preset": 6}]
 
 
@@ -105,8 +107,11 @@ class Coder:
         n = len(examples.x)
         content = _content(examples)
         payload, account = self._coded(examples, hashlib.sha256(content).digest())
+        is_whole = self._is_whole(payload, content, n)
+        if is_whole and QUICK * len(payload) < len(zlib.compress(content, 1)):
+            return Block(CODED, n, payload), account
         plain = _stored(content)
-        if len(payload) < len(plain) and self._is_whole(payload, content, n):
+        if is_whole and len(payload) < len(plain):
             return Block(CODED, n, payload), account
         return Block(STORED, n, plain), Account(stored=n)
 
@@ -174,16 +179,19 @@ class Coder:
                 size //= 2
                 continue
             nats += term
+            popped = before.bits - stack.least
+            has_full = sum(ramp) < start
             start += size
-            size = self._next(ramp, size, before.bits - stack.least, stack.bits)
+            if has_full or size == self.job.rows:
+                size = self.job.rows
+            else:
+                ramp.append(size)
+                size = self._next(size, popped, stack.bits)
         return stack, ramp, -nats / math.log(2.0)
 
-    def _next(self, ramp: list[int], size: int, popped: int, bits: int) -> int:
-        """Examples of the next batch; notes the size of this one until one is full."""
+    def _next(self, size: int, popped: int, bits: int) -> int:
+        """Examples of the next batch, by the bits that this one popped and those left."""
         full = self.job.rows
-        if size == full:
-            return full
-        ramp.append(size)
         if popped <= 0:
             return full
         return max(1, min(full, int(CAUTION * (bits - LEAST_BITS) * size / popped)))

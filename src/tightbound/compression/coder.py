@@ -16,10 +16,9 @@ from torch import Tensor
 
 from tightbound.runtime.errors import TightboundError
 
-#: Probabilities are multiples of 1 / TOTAL; of many values, of 1 / FINE.
-TOTAL = 1 << 16
-FINE = 1 << 20
-FEW = 32
+#: Probabilities are multiples of 1 / TOTAL, those of 0 and 1 of 1 / BINARY.
+TOTAL = 1 << 20
+BINARY = 1 << 16
 #: Bits that the coder spends on a value whose probability was rounded to 0.
 MOST_BITS = 24.0
 
@@ -55,13 +54,12 @@ def whole_weights(mass: Tensor) -> Weights:
         (m, C), integers in float64.
     """
     count = mass.shape[1]
-    total = TOTAL if count <= FEW else FINE
     below = mass.cumsum(1)
     whole = below[:, -1:]
     usable = whole.isfinite() & (whole > 0)
     steps = torch.arange(1, count + 1, dtype=mass.dtype)
     share = torch.where(usable, below / torch.where(usable, whole, 1.0), steps / count)
-    edges = (share * total).round()
+    edges = (share * TOTAL).round()
     return torch.diff(edges, dim=1, prepend=edges.new_zeros(len(mass), 1)).numpy()
 
 
@@ -151,8 +149,8 @@ class Stack:
 
 
 def _binary(p: Tensor) -> Weights:
-    """Probabilities (m,) as multiples of 1 / TOTAL, neither 0 nor 1."""
-    share: Weights = ((p * TOTAL).round().clamp(1, TOTAL - 1) / TOTAL).numpy()
+    """Probabilities (m,) as multiples of 1 / BINARY, neither 0 nor 1."""
+    share: Weights = ((p * BINARY).round().clamp(1, BINARY - 1) / BINARY).numpy()
     return share
 
 

@@ -33,7 +33,7 @@ def exact_model(run: Run) -> VAE:
 def rows_of(model: VAE) -> int:
     """Examples of a batch, by the size of the decoder's output."""
     numbers = model.spec.dims * max(1, model.likelihood.params)
-    return max(1, min(ROWS, MOST_NUMBERS // numbers))
+    return max(2, min(ROWS, MOST_NUMBERS // numbers))
 
 
 @contextmanager

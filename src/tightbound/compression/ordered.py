@@ -75,6 +75,20 @@ def laplace_tail(u: Tensor) -> Tensor:
     return 0.5 * torch.exp(-u)
 
 
+def mass_between(u: Tensor, tail: Tensor) -> Tensor:
+    """Masses between edges u (..., C + 1), from whichever tail is the smaller one.
+
+    Args:
+        u: Edges in standard units, in order.
+        tail: P(e > |u|).
+    """
+    low = tail[..., :-1]
+    high = tail[..., 1:]
+    difference = (low - high).abs()
+    astride = (u[..., :-1] < 0) & (u[..., 1:] > 0)
+    return torch.where(astride, 1 - low - high, difference)
+
+
 @dataclass(frozen=True)
 class Symmetric:
     """Symmetric distributions of a location and a scale.
@@ -109,11 +123,7 @@ class Symmetric:
             at = at.unsqueeze(1)
         u = (at - self.loc.unsqueeze(-1)) / self.scale.unsqueeze(-1)
         tail = self.tail(u.abs())
-        low, high = tail[..., :-1], tail[..., 1:]
-        above = u[..., :-1] >= 0
-        below = u[..., 1:] <= 0
-        mass = torch.where(above, low - high, 1 - low - high)
-        mass = torch.where(below, high - low, mass).clamp(min=0)
+        mass = mass_between(u, tail)
         if self.weight is None:
             return mass
         return (mass * self.weight.unsqueeze(-1)).sum(1)
@@ -218,10 +228,9 @@ def push_ordered(stack: Stack, values: Tensor, first: Tensor, law: Law) -> None:
     stages: list[tuple[Tensor, Weights]] = []
     edges = first.expand(len(values), -1)
     while len(values):
-        cell = torch.searchsorted(
-            edges.contiguous(), values.unsqueeze(1), right=True
-        ).squeeze(1)
-        cell = cell - 1
+        place = values.unsqueeze(1).contiguous()
+        after = torch.searchsorted(edges.contiguous(), place, right=True)
+        cell = after.squeeze(1) - 1
         stages.append((cell, _weights(law, edges)))
         low, width = _cell(edges, cell)
         wide = width > 1

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
+from torch.distributions import Distribution
 
 from tightbound.compression.bins import Grid
 from tightbound.compression.masses import why_no_masses
-from tightbound.compression.schedules import Job
+from tightbound.compression.schedules import CodingDraw, Job
 from tightbound.compression.sites import why_not_posterior, why_not_prior
 from tightbound.compression.values import Values
 from tightbound.core.batch import Batch
 from tightbound.core.draw import Draw
-from tightbound.distributions import CodeDistribution
+from tightbound.distributions import CodeDistribution, point
 from tightbound.models.hierarchy import Bidirectional, BottomUp
 from tightbound.models.vae import VAE
 from tightbound.runs.run import Run
@@ -52,7 +53,7 @@ def check(run: Run, model: VAE, values: Values) -> None:
             "it, --precision NAME=STEP",
         )
     with torch.no_grad():
-        trace = model(_blank(model), Draw(source="point"))
+        trace = model(_blank(model), CodingDraw("q", _central))
     if reason := why_no_masses(trace.px, values.model_steps()):
         raise refuse(run, reason)
     for site in trace.latents.values():
@@ -65,12 +66,18 @@ def check(run: Run, model: VAE, values: Values) -> None:
 
 
 def _blank(model: VAE) -> Batch:
-    """One example in the middle of the data."""
-    centre = model.get_buffer("centre").unsqueeze(0)
+    """Two examples in the middle of the data."""
+    centre = torch.stack([model.get_buffer("centre")] * 2)
     c = None
     if model.spec.condition is not None:
-        c = torch.zeros(1, model.spec.condition.width, dtype=torch.float64)
+        c = torch.zeros(2, model.spec.condition.width, dtype=torch.float64)
     return Batch(centre, c)
+
+
+def _central(name: str, p: Distribution | None, q: Distribution | None) -> Tensor:
+    """The central value of a latent."""
+    assert q is not None
+    return point(q).double()
 
 
 def measured_grids(job: Job, numbers: Tensor, c: Tensor | None) -> bytes:

@@ -85,6 +85,9 @@ def grid_of(p: Distribution) -> Grid | None:
     """
     if isinstance(p, CodeDistribution):
         return None
+    normal = normal_of(p)
+    if normal is not None:
+        return Grid(normal.loc, normal.scale)
     return Grid(p.mean, p.stddev)
 
 
@@ -133,7 +136,8 @@ def _normal(dist: Distribution) -> Normal:
 def _pop_normal(stack: Stack, dist: Normal, grid: Grid | None, count: int) -> Tensor:
     assert grid is not None
     law = grid.law(dist.loc, dist.scale, count)
-    return pop_ordered(stack, len(law.loc), bins.FIRST, law).reshape(count, -1)
+    size = dist.loc[:count].numel()
+    return pop_ordered(stack, size, bins.FIRST, law).reshape(count, -1)
 
 
 def _push_normal(
