@@ -182,7 +182,10 @@ def unpack(data: bytes, name: str) -> tuple[Header, list[Block]]:
 
 
 def _header(text: bytes) -> Header:
-    entries = parse_json(text)
+    try:
+        entries = parse_json(text)
+    except (ValueError, RecursionError):
+        raise Damaged("its header is no JSON") from None
     if not isinstance(entries, dict):
         raise Damaged("its header is no table")
     if entries.get("v") != VERSION:
