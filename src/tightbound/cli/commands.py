@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import shlex
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -190,6 +191,7 @@ def evaluate(
         bool,
         Parameter(help="compress the examples, and compare their size with the ELBO"),
     ] = False,
+    precision: Precision = None,
     no_diagnosis: Annotated[
         bool, Parameter(help="do not look for what is wrong with the model")
     ] = False,
@@ -216,7 +218,7 @@ def evaluate(
     cannot be written.
     """
     from tightbound import api
-    from tightbound.cli import evaluation_file, outputs, tables
+    from tightbound.cli import compressed_files, evaluation_file, outputs, tables
     from tightbound.runtime.signals import in_words, signal_number
 
     evaluation_file.check(out)
@@ -234,12 +236,9 @@ def evaluate(
     try:
         with outputs.shared(loading) as launch:
             trained = outputs.load(run, loading, skip_bad=skip_bad)
+            if bytes:
+                compressed_files.check(trained, precision)
             evaluation = api.evaluate(trained, data, **options)
-            size = None
-            if bytes and launch.is_rank_zero:
-                from tightbound.cli import compressed_files
-
-                size = compressed_files.size_of(trained, data, evaluation)
     except KeyboardInterrupt as stop:
         number = signal_number(stop)
         raise Stopped(
@@ -254,15 +253,16 @@ def evaluate(
         note = evaluation_file.keep(evaluation, trained.folder or run, out)
     if note:
         print(f"note: {note}", file=sys.stderr)
+    sized = partial(compressed_files.size_of, trained, data, evaluation, precision)
     if json:
         content = evaluation.to_json()
-        tables.show_json(
-            content if size is None else content | {"bytes": size.to_json()}
-        )
+        if bytes:
+            content["bytes"] = sized().to_json()
+        tables.show_json(content)
         return
     print(evaluation)
-    if size is not None:
-        print("\n".join(size.lines()))
+    if bytes:
+        print("\n".join(sized().lines()))
 
 
 @app.command(group=LEARN)

@@ -75,20 +75,27 @@ def _condition(examples: Decompressed) -> dict[str, Array]:
     return {"condition": np.asarray(examples.condition)}
 
 
-def size_of(run: Run, data: str | None, evaluation: Evaluation) -> FileSize:
+def check(run: Run, precision: Sequence[str] | None) -> None:
+    """Refuse what cannot be compressed, before it is evaluated."""
+    compression.check_run(run, _steps(precision or ()))
+
+
+def size_of(
+    run: Run,
+    data: str | None,
+    evaluation: Evaluation,
+    precision: Sequence[str] | None,
+) -> FileSize:
     """The size of the evaluated examples as a file.
 
     Raises:
-        TightboundError: There is no ELBO, or the model cannot be coded.
+        TightboundError: Some had to be stored as they are.
     """
-    if not evaluation.bound:
-        raise TightboundError(
-            f"--bytes compares with the ELBO, and there is none: {evaluation.reason}"
-        )
     rows = (
         run.data.splits[evaluation.split] if data is None else outputs.read(run, data)
     )
     assert isinstance(rows, Split)
     if evaluation.n < len(rows):
         rows = rows.select(rows.spread(evaluation.n))
-    return compression.file_size(run, rows, evaluation.terms["elbo"].mean)
+    elbo = evaluation.terms["elbo"].mean
+    return compression.file_size(run, rows, elbo, precision=_steps(precision or ()))

@@ -2,6 +2,7 @@
 
 from tightbound.compression.compress import (
     Compressed,
+    check_run,
     compress_run,
     compress_to,
     decompress,
@@ -17,6 +18,7 @@ __all__ = [
     "Decoded",
     "Decompressed",
     "FileSize",
+    "check_run",
     "compress_run",
     "compress_to",
     "decompress",

@@ -187,11 +187,22 @@ def compress_run(
     return compressed
 
 
+def check_run(run: Run, precision: Mapping[str, float] | None = None) -> None:
+    """Refuse a run that cannot compress, before any work.
+
+    Raises:
+        TightboundError: With the reason.
+    """
+    constriction()
+    with one_thread():
+        check(run, exact_model(run), Values.of(run.spec, precision or {}))
+
+
 def _way(run: Run, near: Path | None) -> str:
     """The run folder seen from the folder of the file."""
-    if run.home is None:
+    if run.home is None or near is None:
         return ""
-    start = (near or Path()).absolute()
+    start = near.absolute()
     try:
         return Path(os.path.relpath(run.home.absolute(), start)).as_posix()
     except ValueError:  # on another drive
