@@ -26,7 +26,9 @@ def test_commands_and_python_run(
         assert main(shlex.split(command)[1:]) == 0, command
     printed = capsys.readouterr().out
     assert "180 examples, equal bit for bit" in printed
-    size = re.search(r"bytes: 180 examples in (\S+) bits each .*, ELBO (\S+): ", printed)
+    size = re.search(
+        r"bytes: 180 examples in (\S+) bits each .*, ELBO (\S+): ", printed
+    )
     assert size is not None
     assert 1.0 < float(size[1]) / float(size[2]) < 1.08
     (block,) = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)

@@ -152,6 +152,11 @@ def test_the_table_of_the_standard_normal_is_the_general_law() -> None:
     zero = torch.zeros(3).double()
     general = Symmetric(zero, zero + 1, normal_tail, bins.place).masses(edges)
     assert torch.equal(bins.Standard(3).masses(edges), general)
+    fine = torch.arange(64, 97).expand(2, -1)
+    for at in (edges, fine):
+        rows = torch.zeros(len(at)).double()
+        law = Symmetric(rows, rows + 1, normal_tail, bins.place)
+        assert np.array_equal(bins.Standard(len(at)).weights(at), law.weights(at))
     assert general.sum(1).tolist() == pytest.approx([1.0] * 3, abs=1e-14)
 
 

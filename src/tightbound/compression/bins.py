@@ -5,10 +5,13 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from tightbound.compression.coder import Weights, whole_weights
 from tightbound.compression.ordered import (
+    CELLS,
     Symmetric,
     level_edges,
     mass_between,
@@ -61,8 +64,27 @@ class Standard:
 
     def masses(self, edges: Tensor) -> Tensor:
         """Masses between edges."""
-        tail = TAILS[edges]
-        return mass_between(EDGES[edges], tail)
+        return mass_between(EDGES[edges], TAILS[edges])
+
+    def weights(self, edges: Tensor) -> Weights:
+        """The masses as integer weights, from a table of both steps."""
+        if bool(edges[0, 1] - edges[0, 0] > 1):
+            return np.repeat(COARSE, len(edges), 0)
+        return FINE[edges[:, 0].numpy() // CELLS]
+
+
+def _table() -> tuple[Weights, Weights]:
+    """Weights of a standard normal: of the first cells, and of the bins of each cell."""
+    coarse = FIRST[None]
+    fine = FIRST[:-1, None] + torch.arange(CELLS + 1)
+    tables = [
+        whole_weights(mass_between(EDGES[edges], TAILS[edges]))
+        for edges in (coarse, fine)
+    ]
+    return tables[0], tables[1]
+
+
+COARSE, FINE = _table()
 
 
 @dataclass(frozen=True)

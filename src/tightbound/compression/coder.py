@@ -57,9 +57,11 @@ def whole_weights(mass: Tensor) -> Weights:
     below = mass.cumsum(1)
     whole = below[:, -1:]
     usable = whole.isfinite() & (whole > 0)
-    steps = torch.arange(1, count + 1, dtype=mass.dtype)
-    share = torch.where(usable, below / torch.where(usable, whole, 1.0), steps / count)
-    edges = (share * TOTAL).round()
+    if not usable.all():
+        steps = torch.arange(1, count + 1, dtype=mass.dtype)
+        below = torch.where(usable, below, steps)
+        whole = below[:, -1:]
+    edges = below.div(whole).mul_(TOTAL).round_()
     return torch.diff(edges, dim=1, prepend=edges.new_zeros(len(mass), 1)).numpy()
 
 

@@ -165,7 +165,7 @@ def compress_run(
         coder=version("constriction"),
         run=_way(run, near),
         prior=run.fitted.name if run.fitted else "",
-        steps=dict(precision) if precision else None,
+        steps={name: float(step) for name, step in (precision or {}).items()},
         grids=grids.hex(),
     )
     data = container.pack(header, blocks)
@@ -330,7 +330,7 @@ def _coder(header: Header, model: VAE, run: Run) -> Coder:
         grids = grids_from(model, bytes.fromhex(header.grids))
     except ValueError as error:
         raise Damaged(str(error)) from error
-    values = Values.of(run.spec, header.steps or {})
+    values = Values.of(run.spec, header.steps)
     return Coder(Job(model, values, header.rows, grids), dtype)
 
 

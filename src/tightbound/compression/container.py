@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import zlib
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from tightbound.runtime.errors import TightboundError, cut
 from tightbound.runtime.reading import parse_json
@@ -16,9 +18,8 @@ CODED = 0
 STORED = 1
 
 
-@dataclass(frozen=True)
-class Header:
-    """What a reader must know before the blocks.
+class Header(BaseModel):
+    """What a reader must know before the blocks; one letter for each entry in the file.
 
     Attributes:
         version: Version of the format.
@@ -26,24 +27,29 @@ class Header:
         n: Number of examples.
         dtype: Type of the raw values.
         rows: Examples of a batch.
-        torch, coder: Versions of torch and constriction that wrote it.
+        torch: Version of torch that wrote it.
+        coder: Version of constriction that wrote it.
         run: The run folder, seen from the folder of the file; "" where there was none.
         prior: The name of a fitted prior; "" for the run's own.
         steps: Stated precisions that are not those of training, by column.
         grids: Bins of bottom-up latents, in hexadecimal digits.
     """
 
-    version: int
-    model: str
-    n: int
-    dtype: str
-    rows: int
-    torch: str
-    coder: str
-    run: str = ""
-    prior: str = ""
-    steps: Mapping[str, float] | None = None
-    grids: str = ""
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", strict=True, populate_by_name=True
+    )
+
+    version: int = Field(alias="v")
+    model: str = Field(alias="m")
+    n: int = Field(alias="n", ge=1, le=1 << 53)
+    dtype: str = Field(alias="d")
+    rows: int = Field(alias="b", ge=1, le=1 << 20)
+    torch: str = Field(alias="t")
+    coder: str = Field(alias="c")
+    run: str = Field("", alias="r")
+    prior: str = Field("", alias="p")
+    steps: dict[str, float] = Field({}, alias="s")
+    grids: str = Field("", alias="g")
 
 
 @dataclass(frozen=True)
@@ -122,24 +128,9 @@ def _take_part(reader: Reader, data: bytes, numbers: int) -> tuple[list[int], by
     return head, payload
 
 
-_SHORT = {
-    "version": "v",
-    "model": "m",
-    "n": "n",
-    "dtype": "d",
-    "rows": "b",
-    "torch": "t",
-    "coder": "c",
-    "run": "r",
-    "prior": "p",
-    "steps": "s",
-    "grids": "g",
-}
-
-
 def pack(header: Header, blocks: Sequence[Block]) -> bytes:
     """The bytes of a file."""
-    entries = {_SHORT[name]: value for name, value in asdict(header).items() if value}
+    entries = header.model_dump(by_alias=True, exclude_defaults=True)
     text = json.dumps(entries, separators=(",", ":"), ensure_ascii=False)
     parts = [MAGIC, _part(b"", text.encode())]
     for block in blocks:
@@ -166,7 +157,7 @@ def unpack(data: bytes, name: str) -> tuple[Header, list[Block]]:
     try:
         _, text = _take_part(reader, data, 0)
         header = _header(text)
-        blocks = []
+        blocks: list[Block] = []
         while sum(block.n for block in blocks) < header.n:
             (kind, n), payload = _take_part(reader, data, 2)
             if kind not in (CODED, STORED) or not n:
@@ -193,27 +184,7 @@ def _header(text: bytes) -> Header:
             f"the file is of format version {cut(entries.get('v'))}, and this tightbound reads "
             f"{VERSION}: use the version of tightbound that wrote it"
         )
-    long = {short: name for name, short in _SHORT.items()}
     try:
-        header = Header(**{long[key]: value for key, value in entries.items()})
-    except (KeyError, TypeError):
+        return Header.model_validate(entries)
+    except ValidationError:
         raise Damaged("its header has other entries") from None
-    if not _is_whole(header):
-        raise Damaged("its header has values of another type")
-    return header
-
-
-def _is_whole(header: Header) -> bool:
-    """Whether all entries have the types of `Header`."""
-    numbers = ("version", "n", "rows")
-    texts = [f.name for f in fields(header) if f.name not in (*numbers, "steps")]
-    values = asdict(header)
-    steps = values["steps"]
-    are_steps = steps is None or (
-        isinstance(steps, dict)
-        and all(isinstance(step, int | float) for step in steps.values())
-    )
-    are_counts = all(
-        type(values[name]) is int and values[name] >= 1 for name in numbers
-    )
-    return are_steps and are_counts and all(type(values[t]) is str for t in texts)

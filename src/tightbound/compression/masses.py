@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol, cast
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -328,9 +328,3 @@ def _log_widths(px: Distribution, steps: Steps) -> float:
     if isinstance(base, REALS):
         return float(steps.step.log().sum())
     return 0.0
-
-
-def is_real(px: Distribution) -> bool:
-    """True where a density is rounded to steps."""
-    base = px.base_dist if isinstance(px, Independent) else px
-    return isinstance(base, cast(tuple[type, ...], REALS))

@@ -38,6 +38,21 @@ class Law(Protocol):
     def select(self, rows: Tensor | slice) -> Law:
         """The distributions of some of the values."""
 
+    def weights(self, edges: Tensor) -> Weights:
+        """The masses as integer weights."""
+
+
+class Computed:
+    """Laws whose weights are computed from their masses."""
+
+    def masses(self, edges: Tensor) -> Tensor:
+        """Masses between edges."""
+        raise NotImplementedError
+
+    def weights(self, edges: Tensor) -> Weights:
+        """The masses as integer weights."""
+        return whole_weights(self.masses(edges))
+
 
 Place = Callable[[Tensor], Tensor]
 
@@ -90,7 +105,7 @@ def mass_between(u: Tensor, tail: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True)
-class Symmetric:
+class Symmetric(Computed):
     """Symmetric distributions of a location and a scale.
 
     Args:
@@ -130,7 +145,7 @@ class Symmetric:
 
 
 @dataclass(frozen=True)
-class Counts:
+class Counts(Computed):
     """Poisson distributions, or negative binomial ones where `total` is given.
 
     Args:
@@ -201,7 +216,7 @@ def _weights(law: Law, edges: Tensor) -> Weights:
     """Integer weights (m, C) of the cells between edges (m, C + 1), some rows at a time."""
     size = max(1, VALUES_AT_ONCE // (edges.shape[1] * law.width))
     parts = [
-        whole_weights(law.select(slice(i, i + size)).masses(edges[i : i + size]))
+        law.select(slice(i, i + size)).weights(edges[i : i + size])
         for i in range(0, len(edges), size)
     ]
     if len(parts) == 1:

@@ -7,7 +7,6 @@ p(m|z) and sent with its weight, which costs -log p(z) in all.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import cast
 
 import torch
 from torch import Tensor
@@ -254,7 +253,8 @@ def log_ratio(filled: Filled, count: int) -> Tensor:
         log_p = filled.p.log_mass(_padded(filled.numbers, rows))[:count]
         if isinstance(filled.q, Quantized):
             return log_p
-        q = cast(Codes, filled.q)
+        q = filled.q
+        assert isinstance(q, CodeDistribution)
         return log_p - q.log_mass(_padded(filled.numbers, rows))[:count]
     log_p = filled.p.log_prob(filled.z)
     log_q = filled.q.log_prob(filled.z)
