@@ -95,7 +95,7 @@ def verbs(folder: Path) -> None:
     loaded: tb.Run = tb.load(folder / "run")
     fitted: tb.Run = tb.fit_prior(loaded, "gaussian-mixture", components=3)
     demo: Path = tb.demo(folder / "demo")
-    print(report, fitted.name, demo)
+    print(report, fitted.name, demo, share, condition)
 
 
 def own_loop(folder: Path) -> None:
