@@ -18,6 +18,7 @@ pytest.importorskip("constriction")
 import tightbound as tb
 from tightbound.cli import main
 from tightbound.compression import blocks
+from tightbound.compression.compress import fingerprint
 from tightbound.compression.container import (
     CODED,
     STORED,
@@ -112,6 +113,21 @@ def test_a_file_finds_its_run_also_when_both_are_moved(
         tb.decompress(tmp_path / "b" / "files" / "F.tb")
     x = tb.decompress(tmp_path / "b" / "files" / "F.tb", tmp_path / "elsewhere/vae").x
     assert np.array_equal(np.asarray(x), digits)
+
+
+@pytest.mark.parametrize("recipe", ["vae", "mixed", "conditional"])
+def test_a_run_in_memory_is_the_model_that_its_folder_holds(
+    recipe: str, tmp_path: Path
+) -> None:
+    settings = {"recipe.size": "s", "latent": 2, "steps": 2}
+    x: Any = "digits"
+    if recipe == "mixed":
+        x = pandas.DataFrame({"a": [1.5, 2.0, 4.5, 3.0] * 30, "b": list("uvwv") * 30})
+        settings["data.fields"] = {"a": "real"}
+    trained = tb.train(
+        x, recipe, out=tmp_path / "run", display="none", report=False, settings=settings
+    )
+    assert fingerprint(trained) == fingerprint(tb.load(tmp_path / "run"))
 
 
 def test_the_model_must_be_the_same(tmp_path: Path, run: Run, digits: Any) -> None:

@@ -30,6 +30,12 @@ NOT_RUN = {
 
 if importlib.util.find_spec("onnxscript") is None:
     NOT_RUN["tightbound export runs/vae --format onnx"] = "needs the extra [export]"
+if importlib.util.find_spec("constriction") is None:
+    for command in (
+        "tightbound compress runs/vae digits --out digits.tb",
+        "tightbound decompress digits.tb --out digits.npz",
+    ):
+        NOT_RUN[command] = "needs the extra [compress]"
 
 
 def commands(text: str) -> list[str]:
