@@ -182,6 +182,28 @@ def test_a_table_of_mixed_columns_comes_back(tmp_path: Path) -> None:
     pandas.testing.assert_frame_equal(again, frame)
 
 
+@pytest.mark.parametrize("likelihood", ["gaussian", "laplace"])
+def test_a_table_of_numbers_comes_back_also_far_from_0(
+    likelihood: str, tmp_path: Path
+) -> None:
+    made = np.random.default_rng(0)
+    frame = pandas.DataFrame(
+        {
+            "height": made.normal(170, 10, 120).round(1),
+            "second": made.integers(10**9, 10**9 + 50, 120),
+        }
+    )
+    run = tiny_run(tmp_path / "run", "vae", frame, likelihood=likelihood)
+    assert run.spec.domain == "real"
+    assert run.spec.offset[1] > 1e8
+    split = read_split(frame, run.spec, run.config.data)
+    compressed = compress_run(run, split, precision={"height": 0.1}, measure=True)
+    assert compressed.ideal == pytest.approx(compressed.elbo, rel=5e-3)
+    again = tb.decompress(compressed.data, run).x
+    assert isinstance(again, pandas.DataFrame)
+    pandas.testing.assert_frame_equal(again, frame)
+
+
 @pytest.mark.parametrize(
     ("precision", "reason"),
     [
