@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -67,24 +66,27 @@ class Standard:
         return mass_between(EDGES[edges], TAILS[edges])
 
     def weights(self, edges: Tensor) -> Weights:
-        """The masses as integer weights, from a table of both steps."""
-        if bool(edges[0, 1] - edges[0, 0] > 1):
-            return np.repeat(COARSE, len(edges), 0)
-        return FINE[edges[:, 0].numpy() // CELLS]
+        """The masses as integer weights, from a table of each step."""
+        width = int(edges[0, 1] - edges[0, 0])
+        table = TABLES[width]
+        return table[edges[:, 0].numpy() // (width * table.shape[1])]
 
 
-def _table() -> tuple[Weights, Weights]:
-    """Weights of a standard normal: of the first cells, and of the bins of each cell."""
-    coarse = FIRST[None]
-    fine = FIRST[:-1, None] + torch.arange(CELLS + 1)
-    tables = [
-        whole_weights(mass_between(EDGES[edges], TAILS[edges]))
-        for edges in (coarse, fine)
-    ]
-    return tables[0], tables[1]
+def _tables() -> dict[int, Weights]:
+    """Weights of a standard normal by the width of the cells: those of each step."""
+    tables = {}
+    whole = BINS
+    while whole > 1:
+        width = -(-whole // CELLS)
+        edges = torch.arange(0, BINS, whole)[:, None] + torch.arange(
+            0, whole + 1, width
+        )
+        tables[width] = whole_weights(mass_between(EDGES[edges], TAILS[edges]))
+        whole = width
+    return tables
 
 
-COARSE, FINE = _table()
+TABLES = _tables()
 
 
 @dataclass(frozen=True)

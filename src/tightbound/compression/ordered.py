@@ -1,7 +1,7 @@
 """Ordered values by successive refinement: a cell of many values, then a cell within it.
 
-A value among 1024 takes two choices among 32 in place of one among 1024: less work, and less
-probability that the coder must keep for values which never occur.
+A value among 1024 takes choices among 16, 16 and 4 in place of one among 1024: less work, and
+less probability that the coder must keep for values which never occur.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from torch import Tensor
 
 from tightbound.compression.coder import Stack, Weights, whole_weights
 
-CELLS = 32
+CELLS = 16
 VALUES_AT_ONCE = 4_000_000  # numbers of a distribution function computed at once
 FARTHEST = 1 << 40  # of unbounded values, from where they are counted
 
@@ -225,9 +225,12 @@ def _weights(law: Law, edges: Tensor) -> Weights:
 
 
 def _within(low: Tensor, width: Tensor) -> Tensor:
-    """Edges (m, CELLS + 1) that divide the cells [low, low + width)."""
+    """Edges (m, C + 1) that divide the cells [low, low + width), C being at most CELLS."""
+    if not len(low):
+        return low.new_zeros(0, 1)
     step = (width + CELLS - 1) // CELLS
-    inner = torch.arange(CELLS + 1) * step.unsqueeze(1)
+    count = min(CELLS, int(width.max()))
+    inner = torch.arange(count + 1) * step.unsqueeze(1)
     return low.unsqueeze(1) + torch.minimum(inner, width.unsqueeze(1))
 
 
