@@ -31,7 +31,7 @@ from tightbound.runtime.memory import check_memory
 from tightbound.runtime.progress import Steady
 from tightbound.runtime.reading import read_bytes
 
-BLOCK = 8192  # examples of a block
+BLOCK = 16384  # examples of a block
 MOST_BYTES = 1 << 26  # of raw values of a block
 DTYPES = (
     torch.bool,

@@ -9,7 +9,7 @@ all.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import torch
@@ -35,6 +35,7 @@ from tightbound.core.draw import Context, Draw, scale_of
 from tightbound.models.hierarchy import BottomUp, beside
 from tightbound.models.vae import VAE
 
+FEW_ROWS = 8  # of a pass over few examples, as at the start of a message
 Take = Callable[[str, Distribution | None, Distribution | None], Tensor]
 
 
@@ -65,7 +66,7 @@ class Job:
     Args:
         model: The model in float64.
         values: Conversions between raw units, integers and model units.
-        rows: Rows of each pass; fewer examples are filled up with zeros.
+        rows: Most rows of a pass; fewer examples are filled up with zeros.
         grids: Bins of sites that are drawn before their prior is known, by name.
     """
 
@@ -73,6 +74,12 @@ class Job:
     values: Values
     rows: int
     grids: dict[str, Grid]
+
+    def sized(self, count: int) -> Job:
+        """The job for a batch of `count` examples: passes have one of two sizes."""
+        if count <= FEW_ROWS < self.rows:
+            return replace(self, rows=FEW_ROWS)
+        return self
 
     @property
     def steps(self) -> Steps:
@@ -133,6 +140,7 @@ class AllAtOnce:
     ) -> float:
         """Push examples."""
         count = len(numbers)
+        job = self.job.sized(count)
         sites: list[Filled] = []
 
         def take(name: str, p: Distribution | None, q: Distribution | None) -> Tensor:
@@ -140,38 +148,39 @@ class AllAtOnce:
             assert q is not None
             grid = grid_of(p)
             drawn = pop_posterior(stack, q, grid, count)
-            z = value_of(drawn, p, grid, self.job.rows)
+            z = value_of(drawn, p, grid, job.rows)
             sites.append(Filled(name, drawn, z, p, q, grid))
             return z
 
-        batch = self.job.inputs(numbers, c)
-        trace = self.job.model(batch, CodingDraw("q", take))
-        mass_of(trace.px, self.job.steps, count).push(stack, numbers)
+        batch = job.inputs(numbers, c)
+        trace = job.model(batch, CodingDraw("q", take))
+        mass_of(trace.px, job.steps, count).push(stack, numbers)
         for site in reversed(sites):
             assert site.p is not None
             push_prior(stack, site.p, site.numbers, site.grid)
         if not measure:
             return 0.0
-        return _measured(self.job, trace.px, batch, sites, count)
+        return _measured(job, trace.px, batch, sites, count)
 
     def decode(self, stack: Stack, count: int, c: Tensor | None) -> Tensor:
         """Pop examples."""
+        job = self.job.sized(count)
         sites: list[Filled] = []
 
         def take(name: str, p: Distribution | None, q: Distribution | None) -> Tensor:
             assert p is not None
             grid = grid_of(p)
             received = pop_prior(stack, p, grid, count)
-            z = value_of(received, p, grid, self.job.rows)
+            z = value_of(received, p, grid, job.rows)
             sites.append(Filled(name, received, z, p, None, grid))
             return z
 
-        model = self.job.model
-        given = self.job.condition(c)
-        trace = model.generate(self.job.rows, CodingDraw("p", take), given)
-        numbers = mass_of(trace.px, self.job.steps, count).pop(stack)
+        model = job.model
+        given = job.condition(c)
+        trace = model.generate(job.rows, CodingDraw("p", take), given)
+        numbers = mass_of(trace.px, job.steps, count).pop(stack)
         latents = model.visit(
-            self.job.inputs(numbers, c),
+            job.inputs(numbers, c),
             Draw(given={site.name: site.z for site in sites}),
         )
         for site in reversed(sites):
@@ -228,6 +237,9 @@ class BitSwap:
     ) -> float:
         """Push examples."""
         count = len(numbers)
+        small = self.job.sized(count)
+        if small is not self.job:
+            return BitSwap(small, self.hierarchy).encode(stack, numbers, c, measure)
         batch = self.job.inputs(numbers, c)
         h = self._features(batch)
         px: Distribution | None = None
@@ -262,6 +274,9 @@ class BitSwap:
 
     def decode(self, stack: Stack, count: int, c: Tensor | None) -> Tensor:
         """Pop examples."""
+        small = self.job.sized(count)
+        if small is not self.job:
+            return BitSwap(small, self.hierarchy).decode(stack, count, c)
         given = self.job.condition(c)
         above: Tensor | None = None
         upper: Tensor | None = None
