@@ -183,6 +183,11 @@ def test_compress_and_decompress_by_command(
     status, _, err = command(capsys, "compress", run.folder, "digits", "--out", "F.zip")
     assert status == 2
     assert "name F.tb" in err
+    unchecked = tmp_path / "U.tb"
+    words = ("compress", run.folder, "digits", "--no-check", "--out", unchecked)
+    status, out, _ = command(capsys, *words)
+    assert status == 0
+    assert f"{unchecked}: not checked" in out
     again = tmp_path / "copy.npz"
     words = ("decompress", file, "--run", run.folder, "--out", again)
     assert command(capsys, *words)[0] == 0

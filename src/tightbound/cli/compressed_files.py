@@ -21,14 +21,24 @@ from tightbound.runtime.errors import TightboundError, cut
 
 
 def compress(
-    run: Run, data: str, out: Target, precision: Sequence[str] | None
+    run: Run,
+    data: str,
+    out: Target,
+    precision: Sequence[str] | None,
+    *,
+    check: bool = True,
 ) -> list[str]:
     """Write a compressed file; returns lines about it."""
     steps = _steps(precision or ())
     split = outputs.read(run, data)
     make_folder(out.path.parent)
     written = compression.compress_to(
-        out.path, run, split, precision=steps, overwrite=out.overwrite
+        out.path,
+        run,
+        split,
+        precision=steps,
+        overwrite=out.overwrite,
+        check=check,
     )
     return written.lines()
 

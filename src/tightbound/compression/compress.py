@@ -18,7 +18,7 @@ from tightbound.compression.blocks import Account, Coder, Different
 from tightbound.compression.coder import constriction
 from tightbound.compression.container import Damaged, Header
 from tightbound.compression.exact import exact_model, one_thread, rows_of
-from tightbound.compression.plan import check, grids_from, measured_grids
+from tightbound.compression.plan import check_model, grids_from, measured_grids
 from tightbound.compression.schedules import Job
 from tightbound.compression.values import Decoded, Values
 from tightbound.data import Split
@@ -61,6 +61,7 @@ class Compressed:
             "conditions", "stored" and "frame" (header, checksums, sizes).
         elbo: The measured ELBO as bits, at the latents that were drawn; None unless asked for.
         ideal: The same by the probabilities rounded to bins and integers.
+        checked: Whether it was decoded again and compared.
         path: The file, where one was written.
     """
 
@@ -72,6 +73,7 @@ class Compressed:
     parts: Mapping[str, float] = field(default_factory=dict)
     elbo: float | None = None
     ideal: float | None = None
+    checked: bool = True
     path: Path | None = None
 
     @property
@@ -100,7 +102,8 @@ class Compressed:
                 "or a value would not come back bit for bit"
             )
         if self.path is not None:
-            lines.append(f"{self.path}: decoded again and equal bit for bit")
+            done = "decoded again and equal bit for bit"
+            lines.append(f"{self.path}: {done if self.checked else 'not checked'}")
         return lines
 
 
@@ -116,6 +119,7 @@ def compress_run(
     *,
     precision: Mapping[str, float] | None = None,
     measure: bool = False,
+    check: bool = True,
     near: Path | None = None,
 ) -> Compressed:
     """Compress the examples of a split.
@@ -126,6 +130,8 @@ def compress_run(
         precision: Step of the values of columns of real numbers, by column, where training saw
             none.
         measure: Whether to compare with the ELBO.
+        check: Whether to decode each block before it is kept, half of the time; one that
+            does not come back is then stored as it is.
         near: The folder of the file, for the way from there to the run.
 
     Raises:
@@ -137,7 +143,7 @@ def compress_run(
     model = exact_model(run)
     values = Values.of(run.spec, precision or {})
     with one_thread():
-        check(run, model, values)
+        check_model(run, model, values)
         dtype = _read(split, 0, 1).x.dtype
         job = Job(model, values, rows_of(model), {})
         first = _read(split, 0, min(len(split), 1024))
@@ -146,7 +152,7 @@ def compress_run(
             given = run.spec.condition.encode(first.c)
         grids = measured_grids(job, values.to_numbers(first.x), given)
         job = replace(job, grids=grids_from(model, grids))
-        coder = Coder(job, dtype, measure)
+        coder = Coder(job, dtype, measure, check)
         blocks = []
         account = Account()
         done = Steady("compressing", len(split), " examples")
@@ -180,7 +186,7 @@ def compress_run(
     }
     raw_bytes = len(split) * math.prod(raw_shape(run.spec)) * dtype.itemsize
     compressed = Compressed(
-        data, len(split), run.spec.dims, raw_bytes, account.stored, parts
+        data, len(split), run.spec.dims, raw_bytes, account.stored, parts, checked=check
     )
     if measure and not account.stored:
         return replace(compressed, elbo=account.elbo, ideal=account.ideal)
@@ -195,7 +201,7 @@ def check_run(run: Run, precision: Mapping[str, float] | None = None) -> None:
     """
     constriction()
     with one_thread():
-        check(run, exact_model(run), Values.of(run.spec, precision or {}))
+        check_model(run, exact_model(run), Values.of(run.spec, precision or {}))
 
 
 def _way(run: Run, near: Path | None) -> str:
@@ -235,6 +241,7 @@ def compress_to(
     *,
     precision: Mapping[str, float] | None = None,
     overwrite: bool = False,
+    check: bool = True,
 ) -> Compressed:
     """Compress the examples of a split to a file, which is whole or absent.
 
@@ -245,7 +252,9 @@ def compress_to(
         raise TightboundError(
             f"{cut(path)} exists: add --overwrite to replace it, or choose another --out"
         )
-    compressed = compress_run(run, split, precision=precision, near=path.parent)
+    compressed = compress_run(
+        run, split, precision=precision, check=check, near=path.parent
+    )
     write_atomic(path, compressed.data)
     return replace(compressed, path=path)
 

@@ -32,7 +32,7 @@ def refuse(run: Run, reason: str) -> TightboundError:
     )
 
 
-def check(run: Run, model: VAE, values: Values) -> None:
+def check_model(run: Run, model: VAE, values: Values) -> None:
     """Refuse a model or data that cannot be coded.
 
     Raises:
