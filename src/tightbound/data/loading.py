@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -40,7 +39,8 @@ from tightbound.data.streams.shards import ShardSplit, Stream
 from tightbound.data.tables.conditions import take_conditions
 from tightbound.data.tables.encoding import settle_fields, table_fields
 from tightbound.data.tables.matching import matched
-from tightbound.runtime.errors import TightboundError
+from tightbound.runtime.errors import TightboundError, listed
+from tightbound.runtime.reading import Tree
 
 _STATISTICS_ROWS = 50_000
 
@@ -102,7 +102,7 @@ class Data:
         }
         return factors or None
 
-    def describe(self) -> dict[str, Any]:
+    def describe(self) -> Tree:
         """A description of the data as plain JSON, for configs, logs and reports."""
         train = self.train
         labels = None if self.label_names is None else list(self.label_names)
@@ -325,7 +325,7 @@ def _same_classes(
         row = int((c < 0).nonzero()[0])
         raise TightboundError(
             f"{name}={extra.where}: row {row} (counting from 0) has a condition that the "
-            f"training data did not have, which has {', '.join(source.condition_names[:20])}"
+            f"training data did not have, which has {listed(source.condition_names)}"
         )
     return replace(split, c=c)
 

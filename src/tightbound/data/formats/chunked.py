@@ -9,6 +9,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
+from types import ModuleType
 from typing import Any, Protocol
 
 import numpy as np
@@ -18,7 +19,7 @@ from torch import Tensor
 from tightbound.data.formats.arrays import array_keys
 from tightbound.data.formats.labels import find_label
 from tightbound.data.formats.limits import (
-    check_memory,
+    check_declared,
     check_no_outside_links,
     check_row,
 )
@@ -36,8 +37,15 @@ from tightbound.data.source import (
     sha256_text,
 )
 from tightbound.data.tables.table import FILL, Table
-from tightbound.runtime.errors import TightboundError, cut, machine_reason, nearest
-from tightbound.runtime.reading import JSON, check_regular, parse_json, read_text
+from tightbound.runtime.errors import (
+    TightboundError,
+    cut,
+    machine_reason,
+    nearest,
+    shortened,
+)
+from tightbound.runtime.foreign_errors import first_line
+from tightbound.runtime.reading import JSON, Tree, check_regular, parse_json, read_text
 
 MOST_LABELS = 20_000_000
 MOST_NAMES = 1_000_000
@@ -51,11 +59,11 @@ class StoredArray(Protocol):
     @property
     def chunks(self) -> tuple[int, ...] | None: ...
     @property
-    def dtype(self) -> np.dtype[Any]: ...
+    def dtype(self) -> np.dtype: ...
     def __getitem__(self, rows: slice, /) -> object: ...
 
 
-def need(module: str, what: str, extra: str) -> Any:
+def need(module: str, what: str, extra: str) -> ModuleType:
     """Import a module of an optional extra.
 
     Raises:
@@ -119,7 +127,7 @@ def load_h5(path: Path, settings: DataSettings) -> RawSource:
     for name, other in outside.items():
         if other is not None:
             raise TightboundError(
-                f"{path}: dataset {name!r} is stored in another file, {cut(repr(other))}, "
+                f"{path}: dataset {shortened(name)} is stored in another file, {cut(repr(other))}, "
                 "which is not read: write one file that holds all numbers"
             )
     return _arrays(path, arrays, settings)
@@ -141,7 +149,7 @@ def _unreadable(path: Path, kind: str, error: Exception) -> TightboundError:
     if reason is not None:
         return TightboundError(f"cannot read {cut(path)} ({reason})")
     return TightboundError(
-        f"{cut(path)} is truncated or {kind} ({_line(error)}): save it again"
+        f"{cut(path)} is truncated or {kind} ({first_line(error)}): save it again"
     )
 
 
@@ -205,10 +213,6 @@ def _codec_names(tree: JSON, inside: bool = False) -> Iterator[str]:
 _CODEC_KEYS = ("codecs", "index_codecs", "compressor", "filters")
 
 
-def _line(error: Exception) -> str:
-    return cut((str(error).splitlines() or [type(error).__name__])[0])
-
-
 def _arrays(
     path: Path, arrays: Mapping[str, StoredArray], settings: DataSettings
 ) -> RawSource:
@@ -232,7 +236,7 @@ def _arrays(
         else:
             what = f"{path} (dataset {y!r})"
             size = math.prod(arrays[y].shape) * arrays[y].dtype.itemsize
-            check_memory(what, size, settings)
+            check_declared(f"{what} unpacks to", size, settings)
             labels[name] = _slice(path, y, arrays[y], 0, count)
     labelled, label_names = join_labels(splits, labels, str(path), notices)
     return RawSource(
@@ -258,14 +262,14 @@ def _slice(
         if reason is not None:
             raise TightboundError(f"cannot read {cut(path)} ({reason})") from error
         raise TightboundError(
-            f"{path}: rows {start} to {stop - 1} of dataset {key!r} cannot be "
-            f"read ({_line(error)}): restore the file"
+            f"{path}: rows {start} to {stop - 1} of dataset {shortened(key)} cannot be "
+            f"read ({first_line(error)}): restore the file"
         ) from None
 
 
 def _rows(path: Path, key: str, array: StoredArray) -> OnDisk:
     """The rows of an array, read in the chunks in which it is stored."""
-    what = f"{path} (dataset {key!r})"
+    what = f"{path} (dataset {shortened(key)})"
     if not array.shape or not array.shape[0]:
         raise TightboundError(
             f"{what} of shape {tuple(array.shape)} is empty: nothing can be learned from it"
@@ -310,7 +314,8 @@ def load_parquet(path: Path, settings: DataSettings) -> RawSource:
     columns = [name for i, name in enumerate(names) if i != label]
     if settings.key is not None and settings.key not in columns:
         raise TightboundError(
-            f"{path} has no column {settings.key!r} for data.key: {nearest(settings.key, columns)}"
+            f"{path} has no column {shortened(settings.key)} for data.key: "
+            f"{nearest(settings.key, columns)}"
         )
     if settings.key is None and _has_texts(groups, columns):
         source = _text_source(groups, columns, settings)
@@ -323,17 +328,32 @@ def load_parquet(path: Path, settings: DataSettings) -> RawSource:
             table=_number_table(groups, chosen, source),
             column_types=_column_types(groups, chosen, source),
         )
-    source = _with_index(source, groups, index)
-    split = source.splits["all"]
-    labels = {}
+    source = replace(
+        _with_index(source, groups, index),
+        resolved={**source.resolved, **found.resolved},
+    )
+    labels = None
     if label is not None and groups.n <= MOST_LABELS:
-        labels["all"] = groups.labels(names[label])
+        labels = groups.labels(names[label])
+    return _with_labels(source, path, labels, groups.n, notices)
+
+
+def _with_labels(
+    source: RawSource,
+    path: Path,
+    labels: np.ndarray | None,
+    n: int,
+    notices: list[str],
+) -> RawSource:
+    """The source over a parquet file with its n labels, its digest and all notices."""
+    split = source.splits["all"]
     if split.x is None:
-        y, label_names = read_labels(labels.get("all"), groups.n, str(path), notices)
+        y, label_names = read_labels(labels, n, str(path), notices)
         splits = {"all": replace(split, y=y)}
         digest = ""
     else:
-        splits, label_names = join_labels(source.splits, labels, str(path), notices)
+        of_split = {} if labels is None else {"all": labels}
+        splits, label_names = join_labels(source.splits, of_split, str(path), notices)
         digest = content_digest(path, "parquet", splits)
     return replace(
         source,
@@ -341,7 +361,6 @@ def load_parquet(path: Path, settings: DataSettings) -> RawSource:
         digest=digest,
         label_names=label_names,
         notices=tuple(notices),
-        resolved={**source.resolved, **found.resolved},
     )
 
 
@@ -413,7 +432,7 @@ def _text_source(
     """Columns of which some are texts, categories, truth values or times."""
     path = groups.path
     size = sum(groups.declared(i, columns) for i in range(len(groups.starts)))
-    check_memory(str(path), size, settings)
+    check_declared(f"{cut(path)} unpacks to", size, settings)
     zones = {name: groups.zone(name) for name in columns if groups.zone(name)}
     values = {name: groups.whole(name) for name in columns}
     table = Table(str(path), values, zones=zones)
@@ -518,13 +537,14 @@ class _Groups:
                     f"cannot read {cut(self.path)} ({reason})"
                 ) from error
             raise TightboundError(
-                f"{self.path}: row group {group}, column {name!r} cannot be "
-                f"read ({_line(error)}): restore the file"
+                f"{self.path}: row group {group}, column {shortened(name)} cannot be "
+                f"read ({first_line(error)}): restore the file"
             ) from None
         if values.null_count and not (gaps or self.masked):
             row = int(self.starts[group]) + values.is_null().to_pylist().index(True)
             raise TightboundError(
-                f"{self.path}: row {row} (counting from 0), column {name!r} is empty: {FILL}"
+                f"{self.path}: row {row} (counting from 0), column {shortened(name)} is "
+                f"empty: {FILL}"
             )
         return values
 
@@ -570,7 +590,7 @@ def _has_texts(groups: _Groups, columns: list[str]) -> bool:
 
 def _table(
     groups: _Groups, columns: list[str], settings: DataSettings, notices: list[str]
-) -> tuple[OnDisk, dict[str, Any]]:
+) -> tuple[OnDisk, Tree]:
     """The rows of some columns, and the settings that images resolved."""
     for name in columns:
         if _is_picture(groups.type_of(name)):
@@ -580,7 +600,7 @@ def _table(
 
     def read_group(group: int) -> Tensor:
         arrays = [
-            _numbers(groups.column(group, name), f"{path}: column {name!r}")
+            _numbers(groups.column(group, name), f"{path}: column {shortened(name)}")
             for name in columns
         ]
         return as_tensor(arrays[0] if is_list else np.stack(arrays, 1), str(path), [])
@@ -621,7 +641,7 @@ def _check_columns(groups: _Groups, columns: list[str]) -> bool:
     for name, type_ in types.items():
         if not lists and not any(test(type_) for test in tests):
             raise TightboundError(
-                f"{groups.path}: column {name!r} holds {type_}, not numbers: drop it, "
+                f"{groups.path}: column {shortened(name)} holds {type_}, not numbers: drop it, "
                 "or name it with data.label, or the one to learn from with data.key"
             )
     return bool(lists)
@@ -649,7 +669,7 @@ def _numbers(column: Any, what: str) -> np.ndarray:
 
 def _pictures(
     groups: _Groups, name: str, settings: DataSettings, notices: list[str]
-) -> tuple[OnDisk, dict[str, Any]]:
+) -> tuple[OnDisk, Tree]:
     """The rows of a column of image files, decoded when they are read."""
     what = str(groups.path)
     stored = max(groups.declared(i, [name]) for i in range(len(groups.starts)))
