@@ -34,6 +34,7 @@ quick: page
 
 faults: $(VENV)/.made
 	OMP_NUM_THREADS=1 $(BIN)/python tests/faults/campaign.py
+	OMP_NUM_THREADS=1 $(BIN)/python tests/faults/compressed.py
 	OMP_NUM_THREADS=1 TIGHTBOUND_LONG=1 $(BIN)/python -m pytest -q tests/training/test_elastic.py tests/training/test_scale_page.py
 
 # The tests pass on a busy machine: two processes compute for as long as they run.

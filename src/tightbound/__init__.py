@@ -11,6 +11,8 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from tightbound.api import compare as compare
+    from tightbound.api import compress as compress
+    from tightbound.api import decompress as decompress
     from tightbound.api import demo as demo
     from tightbound.api import evaluate as evaluate
     from tightbound.api import explore as explore
@@ -64,6 +66,8 @@ _HOME = {
     "fit_prior": "api",
     "export": "api",
     "explore": "api",
+    "compress": "api",
+    "decompress": "api",
     "demo": "api",
     "build": "training.own_loop",
     "Callback": "training.callbacks",
@@ -134,6 +138,8 @@ __all__ = [
     "bdmc",
     "build",
     "compare",
+    "compress",
+    "decompress",
     "demo",
     "diagnose",
     "evaluate",

@@ -36,6 +36,12 @@ if importlib.util.find_spec("onnxscript") is None:
 EXPLORE = "tightbound explore runs/vae --export page.html"
 if importlib.util.find_spec("onnxscript") is None or not (STATIC / SCRIPT).is_file():
     NOT_RUN[EXPLORE] = "needs the extra [explore] and the built page, make web"
+if importlib.util.find_spec("constriction") is None:
+    for command in (
+        "tightbound compress runs/vae digits --out digits.tb",
+        "tightbound decompress digits.tb --out digits.npz",
+    ):
+        NOT_RUN[command] = "needs the extra [compress]"
 
 
 def commands(text: str) -> list[str]:
