@@ -1,7 +1,7 @@
 """Fault campaign: damaged inputs end in a right result or in one sentence.
 
     python tests/faults/campaign.py                    all kinds, as `make faults` does
-    python tests/faults/campaign.py --kind folders --count 30 --seed 7
+    python tests/faults/campaign.py --kind folders --start 60 --count 30
 
 Kinds: `folders` damages one file of a finished run and runs a command on it; `data` damages a
 data file and reads it; `kills` ends a training by SIGKILL at any moment and resumes it.
@@ -528,18 +528,20 @@ def main() -> int:
     )
     parser.add_argument("--kind", choices=KINDS, nargs="+", default=list(KINDS))
     parser.add_argument("--count", type=int, help="cases of each kind")
+    parser.add_argument("--start", type=int, default=0, help="number of the first case")
     parser.add_argument("--only", type=int, help="the case of this number")
     args = parser.parse_args()
     failed = 0
     for kind in args.kind:
-        count = args.count or COUNTS[kind]
-        numbers = range(count) if args.only is None else [args.only]
+        stop = args.start + args.count if args.count else COUNTS[kind]
+        numbers = range(args.start, stop) if args.only is None else [args.only]
         verdicts = campaign(kind, numbers, lambda line: print(line, flush=True))
         wrong = sum(verdict.wrong is not None for verdict in verdicts)
         refused = sum(verdict.refused for verdict in verdicts)
         right = len(verdicts) - wrong
         word = "killed in time" if kind == "kills" else "refused"
-        print(f"{kind}: {right} of {len(verdicts)} right, {refused} {word}", flush=True)
+        span = f"{kind} {numbers[0]} to {numbers[-1]}"
+        print(f"{span}: {right} of {len(verdicts)} right, {refused} {word}", flush=True)
         failed += wrong
     return int(failed > 0)
 
