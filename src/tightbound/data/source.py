@@ -316,17 +316,23 @@ def _filled(a: np.ndarray) -> np.ndarray:
 
 def _may_be_classes(a: np.ndarray) -> bool:
     if a.dtype == object:
-        return a.ndim == 1 and all(isinstance(value, str | int) for value in a)
+        return a.ndim == 1 and all(isinstance(value, str | int | bytes) for value in a)
     return a.ndim == 1
 
 
 def _ids_of_texts(a: np.ndarray) -> tuple[Tensor, tuple[str, ...]]:
     """Ids in alphabetical order; -1 for an empty text."""
-    texts = np.array([str(value) for value in a]) if a.dtype.kind == "O" else a
-    names, ids = np.unique(texts, return_inverse=True)
+    texts = [_text(value) for value in a.tolist()]
+    names = sorted(set(texts))
     empty = int(names[0].strip() == "")
-    y = torch.from_numpy(ids.reshape(-1).astype(np.int64) - empty)
-    return y, tuple(str(name) for name in names[empty:])
+    ids = {name: i - empty for i, name in enumerate(names)}
+    y = torch.tensor([ids[text] for text in texts], dtype=torch.int64)
+    return y, tuple(names[empty:])
+
+
+def _text(value: object) -> str:
+    """A label as a text; bytes are text in UTF-8."""
+    return value.decode(errors="replace") if isinstance(value, bytes) else str(value)
 
 
 def _ids_of_integers(a: np.ndarray) -> tuple[Tensor, tuple[str, ...]]:

@@ -82,6 +82,20 @@ def check_regular(path: Path | str, role: str = "") -> None:
         )
 
 
+def check_text(name: str) -> None:
+    """Refuse a name that is no text in UTF-8, which the settings of a run cannot hold.
+
+    Raises:
+        TightboundError: for such a name.
+    """
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        raise TightboundError(
+            f"{cut(name)} is a name that is no text in UTF-8: rename it"
+        ) from None
+
+
 def _kind(mode: int) -> str:
     return next((name for test, name in _KINDS if test(mode)), "not a regular file")
 

@@ -26,7 +26,13 @@ from tightbound.data.source import (
     sha256_of,
     sha256_text,
 )
-from tightbound.runtime.errors import TightboundError, cut, machine_reason, nearest
+from tightbound.runtime.errors import (
+    TightboundError,
+    cut,
+    listed,
+    machine_reason,
+    nearest,
+)
 
 _ERRORS = (
     OSError,
@@ -207,7 +213,7 @@ def array_keys(
     x = _first_of(_ALL, keys) or (keys[0] if len(keys) == 1 else None)
     if x is None:
         raise TightboundError(
-            f"{path} has arrays {', '.join(sorted(keys)) or 'none'}: name the examples "
+            f"{path} has arrays {listed(sorted(keys)) or 'none'}: name the examples "
             "'x' (and labels 'y'), or 'train', 'valid' and 'test', or name one with "
             "data.key"
         )

@@ -28,7 +28,7 @@ from tightbound.data.formats.cells import (
     typed,
 )
 from tightbound.data.formats.header import find_header
-from tightbound.data.formats.labels import find_label
+from tightbound.data.formats.labels import find_label, unknown_notice
 from tightbound.data.formats.text_file import (
     Rows,
     TextFile,
@@ -312,12 +312,7 @@ class _Columns:
             return []
         texts = self.texts_in(column, as_label=True)
         words = sorted({str(cell) for cell in texts.cells[texts.gaps]} - {""})
-        if not words:
-            return []
-        return [
-            f"column {shortened(self.head.names[column])}: {listed(words)} among the "
-            "labels stands for an unknown label"
-        ]
+        return [*unknown_notice(self.head.names[column], words)]
 
     def is_empty(self, column: int) -> bool:
         """True for a column without any cell that is filled."""

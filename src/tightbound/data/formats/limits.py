@@ -78,12 +78,23 @@ def check_npz(
         name = next((name for name in (f"{key}.npy", key) if name in members), None)
         if name is None:
             continue
+        check_method(archive.getinfo(name))
         stored = archive.getinfo(name).file_size
         with archive.open(name) as file:
             if _declared(file) > stored:
                 raise ValueError(f"array {key!r} is shorter than its header says")
         total += stored
     check_memory(cut(path), total, settings, "save each array as an .npy")
+
+
+def check_method(info: zipfile.ZipInfo) -> None:
+    """Refuse a member of a zip file that Python cannot unpack piece by piece.
+
+    Raises:
+        ValueError: for one that is packed by another method than DEFLATE.
+    """
+    if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        raise ValueError("it is packed by another method than DEFLATE; pack it again")
 
 
 def _declared(file: IO[bytes]) -> int:
