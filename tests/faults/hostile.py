@@ -15,6 +15,7 @@ import lzma
 import os
 import pickle
 import random
+import re
 import shutil
 import socket
 import struct
@@ -120,7 +121,7 @@ TOML = {
     "an escape sequence": b'"\\u001b[2J\\u001b]0;title\\u0007" = 1',
     "100,000 keys": b"".join(b"k%d = 1\n" % i for i in range(100_000)),
     "a date for a number": b"seed = 1979-05-27T07:32:00Z",
-    "a step beyond int64": b"[train]\nsteps = 99999999999999999999",
+    "a seed beyond int64": b"seed = 99999999999999999999",
 }
 
 
@@ -316,18 +317,20 @@ case("npz of 20,000 arrays")(
 def _npz_bomb(method: int) -> Make:
     def make(folder: Path) -> Words:
         path = folder / "x.npz"
-        with zipfile.ZipFile(path, "w", method) as archive:
-            with archive.open("x.npy", "w", force_zip64=True) as member:
-                member.write(npy(f"(1500, {MB})", "|u1"))
-                for _ in range(1500):
-                    member.write(bytes(MB))
+        with (
+            zipfile.ZipFile(path, "w", method) as archive,
+            archive.open("x.npy", "w", force_zip64=True) as member,
+        ):
+            member.write(npy(f"(1100, {MB})", "|u1"))
+            for _ in range(1100):
+                member.write(bytes(MB))
         return train(folder, path)
 
     return make
 
 
 for _method, _what in ((8, "deflate"), (12, "bzip2"), (14, "lzma")):
-    case(f"npz of 1,500 MB by {_what}")(_npz_bomb(_method))
+    case(f"npz of 1,100 MB by {_what}")(_npz_bomb(_method))
 
 
 @case("npz that unpacks to more than its table says")
@@ -335,7 +338,7 @@ def _lying_npz(folder: Path) -> Words:
     path = folder / "x.npz"
     _npz_bomb(8)(folder)
     content = path.read_bytes()
-    size = 1500 * MB + 128
+    size = 1100 * MB + 128
     for width in (4, 8):
         small = (1000).to_bytes(width, "little")
         content = content.replace(size.to_bytes(width, "little"), small)
@@ -343,12 +346,12 @@ def _lying_npz(folder: Path) -> Words:
     return train(folder, path)
 
 
-case("idx.gz of 2 GB")(
-    _file("x.idx.gz", gzipped(2000, struct.pack(">BBBBII", 0, 0, 8, 2, 2000, MB)))
+case("idx.gz of 1.1 GB")(
+    _file("x.idx.gz", gzipped(1100, struct.pack(">BBBBII", 0, 0, 8, 2, 1100, MB)))
 )
 case("idx of 255 axes")(_file("x.idx", b"\0\0\x08\xff" + b"\xff" * 1020))
 case("idx with empty axes")(_file("x.idx", b"\0\0\x08\x03" + bytes(12)))
-case("csv.gz of 2 GB without lines")(_file("x.csv.gz", gzipped(2000)))
+case("csv.gz of 1.1 GB without lines")(_file("x.csv.gz", gzipped(1100)))
 case("csv.gz of gzip of gzip")(
     _file("x.csv.gz", gzip.compress(gzip.compress(gzipped(100))))
 )
@@ -358,11 +361,11 @@ case("csv.gz of a million empty members")(
 case("csv of a line of 100 MB")(_file("x.csv", b"1," * (50 * MB)))
 
 
-@case("csv.gz of 2 GB of rows")
+@case("csv.gz of 1.1 GB of rows")
 def _packed_rows(folder: Path) -> Words:
     with gzip.open(folder / "x.csv.gz", "wb", 1) as file:
         file.write(b"a,b\n")
-        for _ in range(2000):
+        for _ in range(1100):
             file.write(b"1.5,2\n" * (MB // 6))
     return train(folder, folder / "x.csv.gz")
 
@@ -509,7 +512,7 @@ case("SVG that names a file")(
 )
 
 
-@case("a PNG with a text of 2 GB", readable=True)
+@case("a PNG with a text of 60 MB", readable=True)
 def _png_text(folder: Path) -> Words:
     images = _images(folder)
     about = PngImagePlugin.PngInfo()
@@ -540,13 +543,13 @@ def _tiff(folder: Path) -> Words:
     return train(folder, images)
 
 
-@case("a zip file of images of 2 GB each")
+@case("a zip file of images of 1.1 GB")
 def _zip_of_images(folder: Path) -> Words:
     with zipfile.ZipFile(folder / "x.zip", "w", zipfile.ZIP_DEFLATED) as archive:
         for i in range(12):
             archive.writestr(f"{i}.png", png(8, 8, zlib.compress(bytes(72))))
         with archive.open("99.png", "w", force_zip64=True) as member:
-            for _ in range(2000):
+            for _ in range(1100):
                 member.write(bytes(MB))
     return train(folder, folder / "x.zip")
 
@@ -578,9 +581,9 @@ def _h5(write: Callable[[object, Path], None], *settings: str) -> Make:
 
 
 def _h5_bomb(file: object, folder: Path) -> None:
-    """A chunk of 960 bytes that unpacks to 3 GB."""
+    """A chunk of 960 bytes that unpacks to 700 MB."""
     h5 = file.create_dataset("x", (60, 4), "f4", chunks=(60, 4), compression="gzip")  # type: ignore[attr-defined]
-    h5.id.write_direct_chunk((0, 0), zeros(3000, zlib.compressobj))
+    h5.id.write_direct_chunk((0, 0), zeros(700, zlib.compressobj))
 
 
 def _h5_nested(file: object, folder: Path) -> None:
@@ -594,23 +597,26 @@ def _h5_nested(file: object, folder: Path) -> None:
     space = h5py.h5s.create_simple((60, 4))
     kind = h5py.h5t.IEEE_F32LE
     made = h5py.h5d.create(file.id, b"x", kind, space, plist)  # type: ignore[attr-defined]
-    made.write_direct_chunk((0, 0), zlib.compress(zeros(3000, zlib.compressobj)))
+    made.write_direct_chunk((0, 0), zlib.compress(zeros(700, zlib.compressobj)))
 
 
 def _h5_honest(file: object, folder: Path) -> None:
-    """Chunks of 480 MB of zeros."""
-    shape = (120, MB)
+    """A chunk of 600 MB of zeros."""
+    shape = (150, MB)
     h5 = file.create_dataset("x", shape, "f4", chunks=shape, compression="gzip")  # type: ignore[attr-defined]
-    h5.id.write_direct_chunk((0, 0), zeros(480, zlib.compressobj))
+    h5.id.write_direct_chunk((0, 0), zeros(600, zlib.compressobj))
 
 
 def _h5_labels(file: object, folder: Path) -> None:
-    """A million labels that are one text of 1 MB."""
+    """Labels that are one text of 30 MB, which is stored once."""
     import h5py
 
     file["x"] = X  # type: ignore[index]
-    kind = h5py.string_dtype()
-    file.create_dataset("y", (60,), kind)[:] = ["z" * (30 * MB)] * 60  # type: ignore[attr-defined]
+    texts = file.create_dataset("y", (60,), h5py.string_dtype(), chunks=(60,))  # type: ignore[attr-defined]
+    texts[0] = "z" * (30 * MB)
+    file.flush()  # type: ignore[attr-defined]
+    _, stored = texts.id.read_direct_chunk((0,))
+    texts.id.write_direct_chunk((0,), stored[:16] * 60)
 
 
 def _h5_links(file: object, folder: Path) -> None:
@@ -667,10 +673,10 @@ def _h5_depth(file: object, folder: Path) -> None:
         node = node.create_group("g")  # type: ignore[attr-defined]
 
 
-case("HDF5 with a chunk that unpacks to 3 GB")(_h5(_h5_bomb))
+case("HDF5 with a chunk that unpacks to 700 MB")(_h5(_h5_bomb))
 case("HDF5 with a chunk that is packed twice")(_h5(_h5_nested))
-case("HDF5 with a chunk of 480 MB")(_h5(_h5_honest))
-case("HDF5 with labels of 1.8 GB")(_h5(_h5_labels))
+case("HDF5 with a chunk of 600 MB")(_h5(_h5_honest))
+case("HDF5 with labels that are one text of 30 MB")(_h5(_h5_labels))
 case("HDF5 with links in a circle")(_h5(_h5_links))
 case("HDF5 with storage in another file")(_h5(_h5_external))
 case("HDF5 with a link to another file")(_h5(_h5_link_outside, "data.key=x"))
@@ -735,60 +741,60 @@ def _zarr2(folder: Path, compressor: Mapping[str, object], chunk: bytes) -> Word
     return train(folder, store)
 
 
-@case("Zarr with a gzip chunk of 3 GB")
+@case("Zarr with a gzip chunk of 700 MB")
 def _zarr_gzip(folder: Path) -> Words:
     codecs = [BYTES, {"name": "gzip", "configuration": {"level": 1}}]
-    return _zarr(folder, codecs, gzipped(3000))
+    return _zarr(folder, codecs, gzipped(700))
 
 
-@case("Zarr with a zlib chunk of 3 GB")
+@case("Zarr with a zlib chunk of 700 MB")
 def _zarr_zlib(folder: Path) -> Words:
-    return _zarr2(folder, {"id": "zlib", "level": 1}, zeros(3000, zlib.compressobj))
+    return _zarr2(folder, {"id": "zlib", "level": 1}, zeros(700, zlib.compressobj))
 
 
-@case("Zarr with a bz2 chunk of 1 GB")
+@case("Zarr with a bz2 chunk of 700 MB")
 def _zarr_bz2(folder: Path) -> Words:
-    return _zarr2(folder, {"id": "bz2", "level": 1}, zeros(1000, bz2.BZ2Compressor))
+    return _zarr2(folder, {"id": "bz2", "level": 1}, zeros(700, bz2.BZ2Compressor))
 
 
-@case("Zarr with an lzma chunk of 2 GB")
+@case("Zarr with an lzma chunk of 700 MB")
 def _zarr_lzma(folder: Path) -> Words:
-    chunk = zeros(2000, lambda: lzma.LZMACompressor(preset=0))
+    chunk = zeros(700, lambda: lzma.LZMACompressor(preset=0))
     return _zarr2(folder, {"id": "lzma"}, chunk)
 
 
-@case("Zarr with a zstd chunk of 3 GB")
+@case("Zarr with a zstd chunk of 700 MB")
 def _zarr_zstd(folder: Path) -> Words:
     import pyarrow as pa
 
     with pa.CompressedOutputStream(str(folder / "packed"), "zstd") as file:
-        for _ in range(3000):
+        for _ in range(700):
             file.write(bytes(MB))
     codecs = [BYTES, {"name": "zstd", "configuration": {"level": 0, "checksum": False}}]
     return _zarr(folder, codecs, (folder / "packed").read_bytes())
 
 
-@case("Zarr with a blosc chunk that declares 2 GB")
+@case("Zarr with a blosc chunk that declares 700 MB")
 def _zarr_blosc(folder: Path) -> Words:
     from numcodecs import Blosc
 
-    chunk = bytearray(Blosc("zlib", 1).encode(bytes(1500 * MB)))
+    chunk = bytearray(Blosc("zlib", 1).encode(bytes(700 * MB)))
     compressor = {"id": "blosc", "cname": "zlib", "clevel": 1, "shuffle": 0}
     return _zarr2(folder, {**compressor, "blocksize": 0}, bytes(chunk))
 
 
-@case("Zarr with an lz4 chunk that declares 2 GB")
+@case("Zarr with an lz4 chunk that declares 700 MB")
 def _zarr_lz4(folder: Path) -> Words:
     from numcodecs import LZ4
 
     return _zarr2(
-        folder, {"id": "lz4", "acceleration": 1}, LZ4().encode(bytes(2000 * MB))
+        folder, {"id": "lz4", "acceleration": 1}, LZ4().encode(bytes(700 * MB))
     )
 
 
 @case("Zarr with gzip inside of shards")
 def _zarr_shards(folder: Path) -> Words:
-    bomb = gzipped(3000)
+    bomb = gzipped(700)
     index = struct.pack("<QQ", 0, len(bomb))
     inner = [BYTES, {"name": "gzip", "configuration": {"level": 1}}]
     sharding = {
@@ -850,11 +856,10 @@ def _repeated(value: object, count: int) -> object:
 
 @case("parquet of 2 GB of one number")
 def _parquet_numbers(folder: Path) -> Words:
-    import pyarrow as pa
-
-    column = _repeated(1.5, 25 * MB).cast(pa.float64())  # type: ignore[attr-defined]
+    column = _repeated(1.5, 25 * MB)
     table = dict.fromkeys("abcdefghij", column)
-    _write_parquet(folder / "x.parquet", table, row_group_size=25 * MB)
+    groups = {"row_group_size": 25 * MB, "store_schema": False}
+    _write_parquet(folder / "x.parquet", table, **groups)
     return train(folder, folder / "x.parquet")
 
 
@@ -883,32 +888,34 @@ def _parquet_images(folder: Path) -> Words:
     return train(folder, folder / "x.parquet")
 
 
-def _varint(number: int) -> bytes:
-    """A number of the compact protocol of Thrift."""
+def _varint(number: int, width: int = 0) -> bytes:
+    """A number of Thrift's compact protocol in at least so many bytes."""
     zigzag = number << 1
     out = bytearray()
-    while zigzag > 127:
+    while zigzag > 127 or len(out) + 1 < width:
         out.append(zigzag & 127 | 128)
         zigzag >>= 7
     return bytes([*out, zigzag])
 
 
-@case("parquet with a page of more than its column declares")
+@case("parquet with a page of more than its footer declares")
 def _parquet_page(folder: Path) -> Words:
+    from pyarrow import parquet
+
     path = folder / "x.parquet"
-    values = np.zeros(150 * MB)
+    rows = 90 * MB
     options = {"use_dictionary": False, "data_page_size": 2**31 - 1}
-    groups = {
-        "row_group_size": 150 * MB,
-        "compression": "zstd",
-        "write_statistics": False,
-    }
-    _write_parquet(path, {"a": values}, **options, **groups)
+    groups = {"row_group_size": rows, "compression": "gzip"}
+    columns = {"a": np.zeros(rows), "b": np.ones(rows)}
+    _write_parquet(path, columns, write_statistics=False, **options, **groups)
+    group = parquet.ParquetFile(path).metadata.row_group(0)
     content = path.read_bytes()
     size = int.from_bytes(content[-8:-4], "little")
     footer = content[-8 - size :]
-    for number in range(1_200_000_000, 1_200_000_500):
-        footer = footer.replace(_varint(number), _varint(4_000_000_0)[:4] + b"\0"[:0])
+    sizes = [group.column(i).total_uncompressed_size for i in range(2)]
+    for number in {group.num_rows, group.total_byte_size, *sizes}:
+        written = _varint(number)
+        footer = footer.replace(written, _varint(60, len(written)))
     path.write_bytes(content[: -8 - size] + footer)
     return train(folder, path)
 
@@ -931,7 +938,7 @@ def _parquet_depth(folder: Path) -> Words:
     return train(folder, folder / "x.parquet")
 
 
-@case("parquet of 20,000 columns of long names")
+@case("parquet of 3,000 columns of long names")
 def _parquet_wide(folder: Path) -> Words:
     table = {f"{'n' * 200}{i}": ["?"] for i in range(3000)}
     _write_parquet(folder / "x.parquet", table)
@@ -1000,7 +1007,7 @@ def _tar_link(folder: Path) -> Words:
     return _tar(folder, "x.tar", add)
 
 
-@case("a tar.gz file with a member of 2 GB")
+@case("a tar.gz file with a member of 1.1 GB")
 def _tar_bomb(folder: Path) -> Words:
     class Zeros(io.RawIOBase):
         def read(self, size: int = -1) -> bytes:
@@ -1008,7 +1015,7 @@ def _tar_bomb(folder: Path) -> Words:
 
     def add(file: tarfile.TarFile) -> None:
         member = tarfile.TarInfo("099.png")
-        member.size = 2000 * MB
+        member.size = 1100 * MB
         file.addfile(member, Zeros())  # type: ignore[arg-type]
 
     return _tar(folder, "x.tar.gz", add)
@@ -1128,7 +1135,10 @@ def run_cases(shared: Path) -> dict[str, tuple[Make, bool]]:
         cases[f"a log with {what}"] = (log, True)
         state = _run_file(shared, "state.pt", content, ("train",))
         cases[f"a state with {what}"] = (state, True)
+    settings = (shared / "config.toml").read_bytes()
     for what, content in TOML.items():
+        if b"[train]" not in content:
+            content += b"\n" + settings
         make = _run_file(shared, "config.toml", content, sample)
         cases[f"a run's settings with {what}"] = (make, False)
     for kind in ("pipe", "zero", "loop", "folder"):
@@ -1153,15 +1163,21 @@ def _special_of_run(shared: Path, kind: str, name: str, words: Sequence[str]) ->
 # ---- the cases of the campaign
 
 
+_LARGE = re.compile(
+    r"\d (MB|GB|rows)|thousand|terabyte|2\*\*|megabyte|million|,000|zero bytes"
+)
+
+
 class HostileFiles:
-    """The hostile inputs, in an order that mixes their kinds."""
+    """The hostile inputs, in an order that mixes their kinds, the large ones last."""
 
     def __init__(self, folder: Path) -> None:
         run = folder / "run"
         assert run_command([str(word) for word in train(folder, "digits")]) == 0
-        self.cases = [(*_named(pair), *pair[1]) for pair in CASES.items()]
-        self.cases += [(*_named(pair), *pair[1]) for pair in run_cases(run).items()]
+        self.cases = [(name, *made) for name, made in CASES.items()]
+        self.cases += [(name, *made) for name, made in run_cases(run).items()]
         random.Random(0).shuffle(self.cases)
+        self.cases.sort(key=lambda named: bool(_LARGE.search(named[0])))
 
     def case(self, number: int, folder: Path, wait: float) -> Verdict:
         """Write a hostile input and run its command."""
@@ -1188,7 +1204,3 @@ class HostileFiles:
             wrong = "wrote control characters to the terminal"
         text = wrong and f"{name}: {wrong}"
         return Verdict(text, outcome.status == 2)
-
-
-def _named(pair: tuple[str, object]) -> tuple[str]:
-    return (pair[0],)
