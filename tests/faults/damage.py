@@ -124,7 +124,7 @@ class Folders:
             "encode": ["encode", run, self.examples, "--out", out],
             "show": ["show", run],
             "evaluate": ["evaluate", run, "-k", "5", "--limit", "8", "--quiet"],
-            "report": ["report", run, "--out", out.with_suffix(".html")],
+            "compare": ["compare", run, "--out", out.with_suffix(".html")],
             "resume": ["train", "digits", "--out", run, "--resume", "--quiet"],
         }
         return commands[name]
@@ -142,7 +142,7 @@ class Folders:
         file = run / chance.choice(self.files).relative_to(self.run)
         what = self._damage(file, chance)
         name = chance.choice(
-            ["sample", "encode", "show", "evaluate", "report", "resume"]
+            ["sample", "encode", "show", "evaluate", "compare", "resume"]
         )
         out = folder / "out.npz"
         words = [str(word) for word in self._words(name, run, out)]

@@ -46,7 +46,7 @@ from tightbound.data.streams.loader import gather
 from tightbound.data.streams.shards import Stream, open_wds
 from tightbound.data.tables.frames import columns_frame, frame_source
 from tightbound.runtime.errors import TightboundError, cut, nearest
-from tightbound.runtime.reading import check_regular, check_text, exists
+from tightbound.runtime.reading import check_regular, check_text, exists, expanded
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -137,7 +137,7 @@ def _existing_path(name: str) -> Path:
             f"{name!r} names no data: give a built-in set "
             f"({', '.join(BUILTIN)}), a file or a folder"
         )
-    path = Path(name).expanduser()
+    path = expanded(name)
     if exists(path):
         check_regular(path)
         return path

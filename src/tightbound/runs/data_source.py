@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from tightbound.runtime.reading import exists
+from tightbound.runtime.reading import exists, expanded
 
 
 def is_builtin(data: Any) -> bool:
@@ -25,7 +25,7 @@ def stored_source(data: Any, valid: Any = None, test: Any = None) -> str:
         return ""
     kind, colon, place = str(data).partition(":")
     if colon and kind in ("wds", "hf") and (kind == "wds" or exists(Path(place))):
-        return f"{kind}:{Path(place).expanduser().absolute()}"
+        return f"{kind}:{expanded(place).absolute()}"
     if exists(Path(data)) and not is_builtin(data):
         return str(Path(data).resolve())
     return str(data)

@@ -82,6 +82,14 @@ def check_regular(path: Path | str, role: str = "") -> None:
         )
 
 
+def expanded(path: Path | str) -> Path:
+    """A path with ~ as the home of a user, where that is known."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:  # no such user, or a user without a home
+        return Path(path)
+
+
 def check_text(name: str) -> None:
     """Refuse a name that is no text in UTF-8, which the settings of a run cannot hold.
 

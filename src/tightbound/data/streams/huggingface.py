@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from tightbound.data.cache import writable_or_private
 from tightbound.data.formats.chunked import MOST_LABELS, need
 from tightbound.data.formats.torch_dataset import X_KEYS, Y_KEYS
 from tightbound.data.images.items import FEW, Items
@@ -19,6 +20,7 @@ from tightbound.data.settings import DataSettings
 from tightbound.data.source import RawSource, RawSplit, join_labels, sha256_text
 from tightbound.data.streams.shards import Item, Shards, Stream, stream_of
 from tightbound.runtime.errors import TightboundError, nearest
+from tightbound.runtime.reading import expanded
 
 ALIASES = {
     "train": "train",
@@ -72,7 +74,7 @@ def _opened(name: str, settings: DataSettings) -> dict[str, Any]:
 def _open_any(datasets: Any, name: str, settings: DataSettings) -> Any:
     """A data set, or a dict of them by split, from a folder or from the hub."""
     path, _, config = name.partition("#")
-    folder = Path(path).expanduser()
+    folder = expanded(path)
     files = ("state.json", "dataset_dict.json")
     is_saved = any((folder / file).is_file() for file in files)
     if is_saved and settings.streaming:
@@ -86,7 +88,10 @@ def _open_any(datasets: Any, name: str, settings: DataSettings) -> Any:
                 return datasets.load_from_disk(str(folder))
             where = str(folder) if folder.is_dir() else path
             return datasets.load_dataset(
-                where, config or None, streaming=settings.streaming
+                where,
+                config or None,
+                cache_dir=str(_cache(datasets)),
+                streaming=settings.streaming,
             )
     # the library has many errors: no network, no such set, a config to choose
     except Exception as error:
@@ -146,12 +151,17 @@ def _roots(datasets: Any, name: str) -> list[Path]:
     """The folders in which a data set may name image files: its own, and the library's."""
     import huggingface_hub.constants
 
-    folder = Path(name.partition("#")[0]).expanduser()
+    folder = expanded(name.partition("#")[0])
     caches = [
-        datasets.config.HF_DATASETS_CACHE,
+        _cache(datasets),
         huggingface_hub.constants.HF_HUB_CACHE,
     ]
     return [*([folder] if folder.is_dir() else []), *(Path(cache) for cache in caches)]
+
+
+def _cache(datasets: Any) -> Path:
+    """The folder in which the library keeps data sets, one that can be written."""
+    return writable_or_private(Path(datasets.config.HF_DATASETS_CACHE))
 
 
 def _label_names(split: Any, y: str | None) -> tuple[str, ...] | None:
