@@ -6,10 +6,11 @@ domain decided), `Partition` (rows assigned to splits) and `Data`.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sized
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -167,6 +168,7 @@ def load(
     Raises:
         TightboundError: for data that cannot be read.
     """
+    _refuse_empty(source, valid, test)
     settings = settings or DataSettings()
     seed = seed % 2**32 if settings.split_seed is None else settings.split_seed
     settings = settings.model_copy(update={"split_seed": seed})
@@ -189,6 +191,25 @@ def load(
         held_out = valid is not None or test is not None
         data = replace(_with_loader(data, loader, seed), held_out=held_out)
     return data
+
+
+def _refuse_empty(source: object, valid: object, test: object) -> None:
+    """Refuse arrays, lists and tables in memory without examples."""
+    for name, given in (("", source), ("valid", valid), ("test", test)):
+        x = given[0] if isinstance(given, tuple) and len(given) == 2 else given
+        is_array = isinstance(x, Tensor | np.ndarray) and x.ndim > 0
+        is_rows = is_array or isinstance(x, list) or hasattr(x, "iloc")
+        if not is_rows or not isinstance(x, Sized) or len(x):
+            continue
+        if name:
+            raise TightboundError(
+                f"{name}= holds no examples: pass some, or leave it out for a part of "
+                "the training data"
+            )
+        kind = {"ndarray": "array", "Tensor": "tensor"}.get(type(x).__name__)
+        raise TightboundError(
+            f"the {kind or type(x).__name__} is empty: nothing can be learned from it"
+        )
 
 
 def _read_raw(

@@ -229,9 +229,13 @@ def as_latents(z: object) -> Tensor:
 _GAP_TEXTS = ("", "na", "n/a", "nan", "null", "none", "?", "#n/a", "<na>", "nat")
 
 
+_LONGEST_GAP = max(len(text) for text in _GAP_TEXTS)
+
+
 def is_gap_text(text: str) -> bool:
     """True for a text of a file that stands for a missing value, as NA or ?."""
-    return text.strip().lower() in _GAP_TEXTS
+    word = text.strip()
+    return len(word) <= _LONGEST_GAP and word.lower() in _GAP_TEXTS
 
 
 def is_gap(value: object) -> bool:
