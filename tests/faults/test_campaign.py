@@ -15,7 +15,8 @@ pytestmark = pytest.mark.skipif(
 
 
 @pytest.mark.parametrize(
-    ("kind", "count"), [("folders", 4), ("data", 20), ("kills", 1)]
+    ("kind", "count"),
+    [("folders", 4), ("data", 20), ("hostile", 20), ("csv", 200), ("kills", 1)],
 )
 def test_a_short_campaign(kind: str, count: int) -> None:
     problems: list[str] = []
