@@ -72,7 +72,7 @@ def drawn(number: int) -> Written:
     kinds = [_reals, *chance.choices(_KINDS, k=chance.randrange(1, 5))]
     chance.shuffle(kinds)
     names = [
-        f"{chance.choice(['c', 'größe ', 'a-', 'x.'])}{i}" for i in range(len(kinds))
+        f"{chance.choice(['c', 'größe', 'a-', 'x.'])}{i}" for i in range(len(kinds))
     ]
     columns: dict[str, Values] = {}
     cells: list[Cells] = []

@@ -80,6 +80,16 @@ READ: dict[str, tuple[str | bytes, dict[str, Any], dict[str, list[Any]]]] = {
         {"0": [5.1, 4.9], "1": ["setosa", "virginica"]},
     ),
     "index of pandas": (",a,b\n0,1.5,1\n1,2.5,2\n2,3.5,3\n", {}, AB),
+    "index of pandas beside zeros in front": (
+        ",id,b\n0,007,1.5\n1,010,2.5\n",
+        {},
+        {"id": ["007", "010"], "b": [1.5, 2.5]},
+    ),
+    "quoted index of pandas beside zeros in front": (
+        '"";"id";"b"\n"0";"007";"1,5"\n"1";"010";"2,5"\n',
+        {},
+        {"id": ["007", "010"], "b": [1.5, 2.5]},
+    ),
     "delimiter at the end": (
         "a,b,\n1.5,1,\n2.5,2,\n3.5,3,\n",
         {},

@@ -323,7 +323,10 @@ class _Columns:
     def counts_rows(self) -> bool:
         """True where the first column is 0, 1, 2, ...: the index that pandas writes."""
         numbers = self.numbers.get(0)
-        return numbers is not None and np.array_equal(numbers, np.arange(len(self)))
+        if numbers is None:  # a file with zeros in front is read as texts
+            cells = enumerate(self.texts[0])
+            return all(str(cell).strip() == str(i) for i, cell in cells)
+        return np.array_equal(numbers, np.arange(len(self)))
 
 
 def _are_whole(parts: list[Values]) -> bool:
