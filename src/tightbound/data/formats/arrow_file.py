@@ -37,15 +37,15 @@ def unpacked_size(path: Path) -> int:
         mapped.seek(8)
         for message in pa.ipc.MessageReader.open_stream(mapped):
             try:
-                total += _size_of(message.metadata, message.body)
+                body = memoryview(message.body or b"")
+                total += _size_of(memoryview(message.metadata), body)
             except (struct.error, IndexError):
                 raise ValueError("the header of a batch is cut") from None
     return total
 
 
-def _size_of(metadata: object, body: object) -> int:
+def _size_of(header: memoryview, body: memoryview) -> int:
     """The unpacked bytes of one message."""
-    header = memoryview(metadata)  # type: ignore[arg-type]
     message = _at(header, 0, "<I")
     place = _field(header, message, _HEADER)
     kind_at = _field(header, message, _HEADER_TYPE)
@@ -64,15 +64,14 @@ def _size_of(metadata: object, body: object) -> int:
     return values * _WIDTH + _buffers(header, batch, body)
 
 
-def _buffers(header: memoryview, batch: int, body: object) -> int:
+def _buffers(header: memoryview, batch: int, body: memoryview) -> int:
     """The unpacked bytes of the buffers of a batch."""
-    content = memoryview(body) if body is not None else memoryview(b"")  # type: ignore[arg-type]
     is_packed = _field(header, batch, _COMPRESSION) is not None
     total = 0
     for offset, length in _pairs(header, batch, _BUFFERS):
         size = length
         if is_packed and length >= 8:
-            size = max(length, _at(content, offset, "<q"))
+            size = max(length, _at(body, offset, "<q"))
         total += size
     return total
 
