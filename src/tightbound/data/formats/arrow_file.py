@@ -16,6 +16,7 @@ _DICTIONARY, _BATCH = 2, 3  # kinds of messages
 _HEADER_TYPE, _HEADER = 1, 2  # fields of a message
 _LENGTH, _NODES, _BUFFERS, _COMPRESSION = 0, 1, 2, 3  # fields of a batch
 _DATA = 1  # field of a dictionary: its batch
+_TAIL = 10  # bytes after the footer: its length and the magic bytes
 _WIDTH = 8  # bytes of a value in memory, or of its place
 
 
@@ -33,14 +34,24 @@ def unpacked_size(path: Path) -> int:
         if file.read(len(_MAGIC)) != _MAGIC:
             return path.stat().st_size  # of version 1, which is not packed
     total = 0
+    batches = 0
     with pa.memory_map(str(path)) as mapped:
         mapped.seek(8)
         for message in pa.ipc.MessageReader.open_stream(mapped):
+            if message.type == "record batch":
+                batches += 1
             try:
                 body = memoryview(message.body or b"")
                 total += _size_of(memoryview(message.metadata), body)
             except (struct.error, IndexError):
                 raise ValueError("the header of a batch is cut") from None
+        end = mapped.tell()
+        mapped.seek(mapped.size() - _TAIL)
+        footer = int.from_bytes(mapped.read(4), "little")
+        # the footer names the batches again, and could name more
+        is_all = end + footer + _TAIL >= mapped.size()
+        if not is_all or pa.ipc.open_file(mapped).num_record_batches != batches:
+            raise ValueError("its footer names other batches than it holds")
     return total
 
 
