@@ -191,7 +191,7 @@ for _kind in ("pipe", "zero", "loop", "folder"):
 @case("an image that is a link to a device")
 def _device_among_images(folder: Path) -> Words:
     images = _images(folder)
-    (images / "9.png").symlink_to("/dev/zero")
+    (images / "99.png").symlink_to("/dev/zero")
     return train(folder, images)
 
 

@@ -16,6 +16,7 @@ from tightbound.runtime.errors import TightboundError, cut
 # An example above this size cannot be learned from, wherever it is stored.
 MOST_BYTES_OF_ROW = 1 << 28
 MEGABYTE = 1_000_000
+_IMPOSSIBLE = 10**9  # MB
 
 
 def check_memory(
@@ -35,6 +36,10 @@ def check_memory(
     if nbytes <= settings.memory * MEGABYTE:
         return
     needed = -(-nbytes // MEGABYTE)
+    if needed > _IMPOSSIBLE:
+        raise TightboundError(
+            f"{what} declares more bytes than any machine holds: it is damaged"
+        )
     instead = f", or {remedy}" if remedy else ""
     raise TightboundError(
         f"{what} unpacks to {needed:,} MB, more than data.memory ({settings.memory:,} MB): "
