@@ -96,6 +96,17 @@ def test_hdf5_that_declares_more_than_it_holds(tmp_path: Path) -> None:
     refused(load(path, key="x"), r"dataset 'y'\) unpacks to 60,000 MB")
 
 
+def test_examples_of_too_many_values_are_refused_before_they_are_read(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "x.npy"
+    with path.open("wb") as file:
+        header = {"descr": "<f4", "fortran_order": False, "shape": (10, 60_000_000)}
+        np.lib.format.write_array_header_1_0(file, header)
+        file.truncate(file.tell() + 10 * 60_000_000 * 4)  # a sparse file
+    refused(load(path), r"shape \(60000000,\) has 60,000,000 values, too many")
+
+
 def test_zarr_that_declares_more_than_it_holds(tmp_path: Path) -> None:
     zarr = pytest.importorskip("zarr")
     for name, shape, chunks, match in (

@@ -15,6 +15,7 @@ from tightbound.runtime.errors import TightboundError, cut
 
 # An example above this size cannot be learned from, wherever it is stored.
 MOST_BYTES_OF_ROW = 1 << 28
+MOST_VALUES = 1 << 25
 MEGABYTE = 1_000_000
 _IMPOSSIBLE = 10**9  # MB
 
@@ -60,6 +61,24 @@ def check_row(what: str, shape: Sequence[int], itemsize: int) -> int:
             "too large to learn from: cut it into smaller ones"
         )
     return nbytes
+
+
+def check_values(what: str, shape: Sequence[int]) -> None:
+    """Refuse examples of more than 33 million values, which no model here can hold.
+
+    Args:
+        what: the source in messages.
+        shape: the shape of the array (n, ...).
+
+    Raises:
+        TightboundError: with their number.
+    """
+    values = math.prod(shape[1:])
+    if values > MOST_VALUES:
+        raise TightboundError(
+            f"{what}: one example of shape {tuple(shape[1:])} has {values:,} values, too "
+            "many to learn from: cut it into smaller ones"
+        )
 
 
 def check_npz(
