@@ -65,7 +65,7 @@ def train(folder: Path, data: object, *settings: str, words: Words = ()) -> Word
     """The words of a training of a step, without an evaluation and a report."""
     command = ["train", data, "--out", folder / "run", "--quiet", "--budget", "1s"]
     command += words
-    return [*command, "--set", *SETTINGS, *settings]
+    return [*command, "--set", *SETTINGS[1:], *settings]
 
 
 class Evil:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from tightbound.core.data_spec import Column, DataSpec, Domain
-from tightbound.data.formats.limits import check_values
+from tightbound.data.formats.limits import check_value_count
 from tightbound.data.on_disk import ExcludingIndex, OnDisk, rows_to_check
 from tightbound.data.opening import open_source, open_stream
 from tightbound.data.prepare.binarize import FixedDraws, drawn_on_disk
@@ -179,7 +179,7 @@ def load(
     raw = settle_fields(raw, settings)
     for split in raw.splits.values():
         if split.x is not None:
-            check_values(raw.where, split.x.shape)
+            check_value_count(raw.where, split.x.shape)
     _check_image_settings(raw, settings)
     for name, other in (("valid", valid), ("test", test)):
         if other is not None:

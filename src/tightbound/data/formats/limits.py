@@ -63,7 +63,7 @@ def check_row(what: str, shape: Sequence[int], itemsize: int) -> int:
     return nbytes
 
 
-def check_values(what: str, shape: Sequence[int]) -> None:
+def check_value_count(what: str, shape: Sequence[int]) -> None:
     """Refuse examples of more than 33 million values, which no model here can hold.
 
     Args:
