@@ -1,5 +1,10 @@
 # make demo, make test, make quick, make check: each makes .venv by itself, and again when what it is made from has changed.
+<<<<<<< HEAD
 # make faults: hundreds of damaged and hostile files and killed trainings. make test-busy: make test beside two busy processes.
+=======
+# make docs: the documentation site. make nightly: the site, its commands, and make faults.
+# make faults: hundreds of damaged files and killed trainings. make test-busy: make test beside two busy processes.
+>>>>>>> main
 # make matrix: every recipe on three sets, and a long training at three learning rates; goes on where it was stopped.
 # make bench-env: the environment of the libraries that `tightbound bench` compares with.
 PYTHON ?= python3
@@ -10,7 +15,7 @@ WORKERS ?= 2
 PYTEST_ARGS ?=
 MATRIX_ARGS ?=
 
-.PHONY: demo test quick faults test-busy lowest check format clean matrix bench bench-env
+.PHONY: demo test quick faults test-busy lowest check format clean matrix bench bench-env docs nightly
 .DEFAULT_GOAL := demo
 
 demo: $(VENV)/.made
@@ -31,6 +36,19 @@ faults: $(VENV)/.made
 test-busy: $(VENV)/.made
 	@for i in 1 2; do $(BIN)/python -c "while True: pass" & done; trap 'kill $$(jobs -p)' EXIT; \
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n $(WORKERS) --dist worksteal $(PYTEST_ARGS)
+
+# The documentation site, in docs/_build/html: every picture of it is made while it is built.
+docs: $(VENV)/.docs
+	OMP_NUM_THREADS=1 PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build/html
+	@echo "docs/_build/html/index.html"
+
+$(VENV)/.docs: $(VENV)/.made
+	$(PIP) -e ".[docs]"
+	@touch $@
+
+# What is too long for each change: the site, every block of its pages, the damaged files and killed trainings.
+nightly: docs faults
+	OMP_NUM_THREADS=1 TIGHTBOUND_LONG=1 $(BIN)/python -m pytest -q tests/project/test_site.py tests/end_to_end/test_examples.py
 
 check: $(VENV)/.made
 	$(BIN)/ruff check .

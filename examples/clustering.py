@@ -1,10 +1,18 @@
-"""Clusters without labels, and a classifier from a few: a class as an enumerated latent.
+"""Clusters without labels, and a classifier from a few
+====================================================
+
+A class as an enumerated latent.
+
+::
 
     python examples/clustering.py         # writes clustering.png, under a minute
 
-On the command line: tightbound train x.csv --recipe gm-vae --set classes=10; tightbound encode RUN
-x.csv --out z.csv has the cluster of each row; with some labels in a column, the rest empty,
---recipe m2 predicts them.
+On the command line, where the codes have the cluster of each row::
+
+    tightbound train x.csv --recipe gm-vae --set classes=10
+    tightbound encode RUN x.csv --out z.csv
+
+With some labels in a column, the rest empty, --recipe m2 predicts them.
 """
 
 from __future__ import annotations

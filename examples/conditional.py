@@ -1,9 +1,16 @@
-"""Conditional generation: digits of a class that you name, and one handwriting for all classes.
+"""Conditional generation
+======================
+
+Digits of a class that you name, and one handwriting for all classes.
+
+::
 
     python examples/conditional.py        # writes conditional.png, under a minute
 
-On the command line: tightbound train digits --recipe conditional; tightbound sample RUN --condition
-7 --out 7.png
+On the command line::
+
+    tightbound train digits --recipe conditional
+    tightbound sample RUN --condition 7 --out 7.png
 """
 
 from __future__ import annotations

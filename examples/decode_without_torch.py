@@ -1,4 +1,9 @@
-"""A digit by numpy and onnxruntime alone: the decoder of a run, where torch is not installed.
+"""A digit by numpy and onnxruntime alone
+======================================
+
+The decoder of a run, where torch is not installed.
+
+::
 
     tightbound train digits --out runs/vae
     tightbound export runs/vae --format onnx --out digits-onnx

@@ -1,4 +1,9 @@
-"""A VAE as the first stage of a diffusion model of your own, with gradients through both.
+"""A VAE as the first stage of your own model
+==========================================
+
+A diffusion model on the latents, with gradients through both.
+
+::
 
     python examples/first_stage.py             # a minute on the embedded digits; writes stages.png
 

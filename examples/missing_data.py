@@ -1,10 +1,16 @@
-"""Missing values: learn from digits of which half the pixels are gone, and fill them in.
+"""Missing values
+==============
+
+Learn from digits of which half the pixels are gone, and fill them in.
+
+::
 
     python examples/missing_data.py       # writes missing_data.png, under a minute
 
-NaN, or an empty cell of a CSV file, is a missing value: tightbound train gaps.csv --recipe
-missing-data;
-tightbound reconstruct RUN gaps.csv --draws 5 --out filled.npz
+NaN, or an empty cell of a CSV file, is a missing value. On the command line::
+
+    tightbound train gaps.csv --recipe missing-data
+    tightbound reconstruct RUN gaps.csv --draws 5 --out filled.npz
 """
 
 from __future__ import annotations

@@ -1,5 +1,9 @@
-"""A new objective: the Renyi bound of Li and Turner 2016 (arXiv:1602.02311), between the ELBO and
-beyond.
+"""A new objective
+===============
+
+The Renyi bound of Li and Turner 2016 (arXiv:1602.02311), between the ELBO and beyond.
+
+::
 
     python examples/new_objective.py           # trains on the embedded digits, a few seconds
     cd examples

@@ -1,4 +1,9 @@
-"""A new prior: features that are mostly near zero, Laplace instead of normal.
+"""A new prior
+===========
+
+Features that are mostly near zero, Laplace instead of normal.
+
+::
 
     python examples/new_prior.py               # trains on the embedded digits, a few seconds
     cd examples && tightbound train digits --set prior=new_prior:Sparse prior.scale=0.5

@@ -1,4 +1,9 @@
-"""Your own training loop: an nn.Module, your optimiser, then the evaluation of tightbound.
+"""Your own training loop
+======================
+
+An nn.Module, your optimiser, then the evaluation of tightbound.
+
+::
 
     python examples/own_loop.py                # a few seconds on the embedded digits
 

@@ -1,4 +1,9 @@
-"""Your own encoder and decoder: any modules, trained, saved and evaluated like the built-in ones.
+"""Your own encoder and decoder
+============================
+
+Any modules, trained, saved and evaluated like the built-in ones.
+
+::
 
     python examples/own_networks.py            # trains on the embedded digits, a few seconds
     cd examples && tightbound train digits --set network=own_networks:Network network.width=32

@@ -25,6 +25,11 @@ app = App(
 )
 
 
+app.register_install_completion_command(
+    help="Install completion of commands and options for bash, zsh or fish."
+)
+
+
 class Stopped(Exception):
     """Ctrl-C, SIGTERM or SIGHUP in a command that can be continued; its text is how."""
 

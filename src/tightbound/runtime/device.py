@@ -15,8 +15,13 @@ def pick_device(name: str) -> torch.device:
     each has the GPU of its local rank.
 
     Raises:
-        TightboundError: for another name, or "cuda" without a GPU.
+        TightboundError: for another name, "mps", or "cuda" without a GPU.
     """
+    if name == "mps":
+        raise TightboundError(
+            "device 'mps' is not used: Apple GPUs have no float64, in which data are centred "
+            "and log p(x) is summed: write --device cpu, or auto"
+        )
     if name not in ("auto", "cpu", "cuda"):
         raise TightboundError(f"device {name!r} is not known: write auto, cpu or cuda")
     if name == "cuda" and not torch.cuda.is_available():

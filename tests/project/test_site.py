@@ -1,0 +1,116 @@
+"""The pages of the guide: commands and settings exist, links lead somewhere, blocks run.
+
+Every block runs with TIGHTBOUND_LONG=1, as it stands and in the order of the page. Else commands
+are parsed, and Python is compiled.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tightbound.cli.commands import app
+from tightbound.config import assignments, configure
+from tightbound.models.recipes import RECIPES
+
+DOCS = Path(__file__).parents[2] / "docs"
+GUIDE = sorted((DOCS / "guide").glob("*.md"))
+BLOCK = re.compile(r"^```(?P<kind>\w+)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)
+LONG = os.environ.get("TIGHTBOUND_LONG") == "1"
+needs_long = pytest.mark.skipif(not LONG, reason="takes minutes: set TIGHTBOUND_LONG=1")
+
+
+@dataclass(frozen=True)
+class Block:
+    """A block of code of a page that a reader can run."""
+
+    kind: str
+    text: str
+
+    def commands(self) -> list[list[str]]:
+        """The words of each tightbound command of a shell block."""
+        lines = [line.partition("#")[0] for line in self.text.splitlines()]
+        words = [shlex.split(line.split("&&")[-1]) for line in lines]
+        return [line for line in words if line and line[0] == "tightbound"]
+
+
+def blocks(page: Path) -> list[Block]:
+    """The shell and Python blocks of a page in their order."""
+    found = BLOCK.finditer(page.read_text(encoding="utf-8"))
+    every = [Block(block["kind"], block["text"]) for block in found]
+    return [block for block in every if block.kind in ("sh", "python")]
+
+
+def settings_of(words: list[str]) -> list[str]:
+    """The KEY=VALUE words of a command."""
+    return [word for word in words if re.fullmatch(r"[a-z_]+(\.\w+)*=\S+", word)]
+
+
+def test_there_are_pages() -> None:
+    names = {page.stem for page in GUIDE}
+    assert {"start", "images", "data", "report", "choosing", "evaluating"} <= names
+    assert sum(len(blocks(page)) for page in GUIDE) > 20
+
+
+@pytest.mark.parametrize("page", GUIDE, ids=lambda page: page.stem)
+def test_links_lead_somewhere(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    links = re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", text)
+    made = "generated/"  # written when the site is built
+    missing = [x for x in links if made not in x and not (page.parent / x).exists()]
+    assert missing == []
+
+
+@pytest.mark.parametrize("page", GUIDE, ids=lambda page: page.stem)
+def test_commands_and_python_are_understood(page: Path) -> None:
+    for block in blocks(page):
+        if block.kind == "python":
+            compile(block.text, page.name, "exec")
+            continue
+        for words in block.commands():
+            app.parse_args(words[1:], exit_on_error=False, print_error=False)
+            recipe = words[words.index("--recipe") + 1] if "--recipe" in words else None
+            if words[1] == "train":
+                configure("digits", recipe, values=assignments(settings_of(words)))
+
+
+def test_recipes_that_the_guide_names_exist() -> None:
+    for name in ("choosing", "pythae"):
+        text = (DOCS / "guide" / f"{name}.md").read_text(encoding="utf-8")
+        column = 2
+        named = []
+        for line in text.splitlines():
+            cells = [cell.strip() for cell in line.split("|")]
+            if len(cells) > column + 1 and line.startswith("| "):
+                named += re.findall(r"`([a-z][a-z0-9-]+)`", cells[column])
+        priors = {"normal", "gaussian-mixture", "two-stage", "maf", "iaf", "pixelcnn"}
+        assert len(named) > 15
+        assert set(named) - set(RECIPES) - priors == set()
+
+
+@needs_long
+@pytest.mark.parametrize("page", GUIDE, ids=lambda page: page.stem)
+def test_every_block_of_a_page_runs(page: Path, tmp_path: Path) -> None:
+    (tmp_path / "examples").symlink_to(DOCS.parent / "examples")
+    programs = str(Path(sys.executable).parent)
+    env = os.environ | {
+        "PATH": os.pathsep.join([programs, os.environ["PATH"]]),
+        "PYTHONPATH": str(DOCS.parent / "src"),
+        "TIGHTBOUND_CACHE": str(tmp_path / "cache"),
+    }
+    for block in blocks(page):
+        if block.kind == "sh":
+            command = ["bash", "-ec", block.text]
+        else:
+            command = [sys.executable, "-c", block.text]
+        done = subprocess.run(
+            command, cwd=tmp_path, env=env, capture_output=True, text=True
+        )
+        assert done.returncode == 0, f"{block.text}\n{done.stderr[-2000:]}"
