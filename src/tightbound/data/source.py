@@ -140,7 +140,7 @@ def as_tensor(array: object, what: str, notices: list[str]) -> Tensor:
             return x.float()
         return x
     a = np.asanyarray(array)
-    if a.dtype.hasobject or a.dtype.kind in "OSUVMm":
+    if a.dtype.hasobject or a.dtype.kind in "OSTUVMm":
         raise TightboundError(
             f"{what} holds {a.dtype} values: only numbers can be read, so "
             "convert it to a numeric array"

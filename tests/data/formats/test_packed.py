@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bz2
+import gc
 import gzip
 import json
 import lzma
@@ -19,6 +20,7 @@ import pytest
 from tightbound import data
 from tightbound.data import DataSettings
 from tightbound.data.formats.packed import UnpacksToMore, check_unpacked
+from tightbound.data.on_disk import OnDisk
 from tightbound.data.opening import open_source
 from tightbound.runtime.errors import TightboundError
 
@@ -114,7 +116,7 @@ def refused(source: Path, match: str, **settings: Any) -> None:
     ],
     ids=["gzip", "all", "lzf", "checksum", "plain"],
 )
-@pytest.mark.parametrize("memory", [1024, 0])
+@pytest.mark.parametrize("memory", [1024, 1])
 def test_packed_hdf5_is_read_and_closed(
     tmp_path: Path, options: dict[str, Any], memory: int
 ) -> None:
@@ -123,8 +125,12 @@ def test_packed_hdf5_is_read_and_closed(
     values = np.random.default_rng(0).normal(size=(900, 300)).astype(np.float32)
     with h5py.File(path, "w") as file:
         file.create_dataset("x", data=values, chunks=(70, 90), **options)
-    source = open_source(str(path), DataSettings(memory=memory or 1024))
+    source = open_source(str(path), DataSettings(memory=memory))
+    assert isinstance(source.splits["all"].x, OnDisk) == (memory == 1)
     assert np.array_equal(source.splits["all"].x[:].numpy(), values)
+    if memory == 1:
+        del source
+        gc.collect()
     with h5py.File(path, "a") as file:  # refused while it is open for reading
         file["x"][0, 0] = 7.0
 
@@ -295,6 +301,19 @@ def test_arrays_of_zarr_with_shards_are_read(tmp_path: Path) -> None:
         array[:] = values
         rows = open_source(str(path), DataSettings()).splits["all"].x
         assert np.array_equal(rows[:].numpy(), values)
+
+
+def test_long_labels_of_zarr_are_read(tmp_path: Path) -> None:
+    zarr = pytest.importorskip("zarr")
+    path = tmp_path / "x.zarr"
+    group = zarr.open_group(str(path), mode="w")
+    group.create_array("x", data=X)
+    names = ["a" * 5000, "b" * 5000, "ü" * 5000] * 20
+    labels = group.create_array("y", shape=(60,), dtype=str)
+    labels[:] = np.array(names, object)
+    source = open_source(str(path), DataSettings())
+    assert source.label_names == tuple(names[:3])
+    assert source.splits["all"].y.tolist() == [0, 1, 2] * 20
 
 
 # ---- parquet and feather

@@ -302,7 +302,7 @@ def _labels(
     what = f"{path} (dataset {key!r})"
     count = array.shape[0]
     check_memory(what, math.prod(array.shape) * array.dtype.itemsize, settings)
-    if array.dtype.kind != "O":
+    if array.dtype.kind not in "OT":
         return _slice(path, key, array, 0, count)
     size = sum(file.stat().st_size for file in _files(path))
     step = max(1, _TEXTS // max(1, size))
@@ -338,7 +338,7 @@ def _slice(
 ) -> np.ndarray:
     try:
         rows = np.asarray(array[start:stop])
-        if rows.dtype.kind in "OS":
+        if rows.dtype.kind in "OST":
             return _as_texts(rows)
         return rows
     except UnpacksToMore as error:

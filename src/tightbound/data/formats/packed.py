@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 PIECE = 1 << 20
+HEAD = 18  # bytes in which a codec declares a size, if it does
 DEFLATE_RATIO = 1032  # the most that DEFLATE unpacks a byte to
 _LZF_RATIO = 88
 _LZF_AT_ONCE = 1 << 20
@@ -47,6 +48,13 @@ def check_unpacked(codec: str, packed: bytes, most: int) -> None:
     """
     if CODECS[codec](packed, most) > most:
         raise UnpacksToMore(f"it unpacks to more than {most:,} bytes")
+
+
+def is_declared(codec: str, head: bytes) -> bool:
+    """Whether the first `HEAD` bytes of packed data hold their unpacked size."""
+    if codec == "zstd":
+        return head[:4] == _ZSTD and len(head) == HEAD and _zstd_width(head[4]) > 0
+    return codec in ("lz4", "blosc", "szip", "size first")
 
 
 def _deflate(packed: bytes, most: int) -> int:
@@ -118,15 +126,20 @@ def _zstd(packed: bytes, most: int) -> int:
     if packed[:4] != _ZSTD or len(packed) < 14:
         return 0
     descriptor = packed[4]
-    is_single = bool(descriptor & 32)
-    width = _ZSTD_SIZES[descriptor >> 6]
-    if width == 0 and is_single:
-        width = 1
-    start = 5 + (0 if is_single else 1) + (0, 1, 2, 4)[descriptor & 3]
+    width = _zstd_width(descriptor)
+    start = 5 + (0 if descriptor & 32 else 1) + (0, 1, 2, 4)[descriptor & 3]
     if width:
         size = int.from_bytes(packed[start : start + width], "little")
         return size + (256 if width == 2 else 0)
     return _zstd_stream(packed, most)
+
+
+def _zstd_width(descriptor: int) -> int:
+    """The bytes of the size in the header of a zstd frame, 0 for none."""
+    width = _ZSTD_SIZES[descriptor >> 6]
+    if width == 0 and descriptor & 32:
+        return 1
+    return width
 
 
 def _zstd_stream(packed: bytes, most: int) -> int:

@@ -16,10 +16,16 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from tightbound.data.formats.packed import UnpacksToMore, check_unpacked
+from tightbound.data.formats.packed import (
+    HEAD,
+    UnpacksToMore,
+    check_unpacked,
+    is_declared,
+)
 from tightbound.runtime.reading import JSON
 
 _SLACK = 1 << 16  # bytes that checksums and headers may add
+_MOST_TEXTS = 1 << 28  # bytes of a chunk of texts
 _WIDENING = 8  # filters of Zarr may store a value in a type that is wider
 _FEW_BYTES = 1 << 12  # no chunk of so few packed bytes is checked by bytes
 
@@ -175,8 +181,9 @@ def zarr_array(folder: Path, array: Any) -> Stored:
     about = array.metadata.to_dict()
     codecs = _codecs(about)
     place_of = array.metadata.encode_chunk_key
-    size = math.prod(array.chunks) * array.dtype.itemsize
-    most = size * _WIDENING + _SLACK
+    most = math.prod(array.chunks) * array.dtype.itemsize * _WIDENING + _SLACK
+    if array.dtype.kind in "OT":  # texts of any length
+        most = max(most, _MOST_TEXTS)
     shards = [codec for codec in codecs if codec[0] == _SHARDING]
     if not shards:
         codec = _packer(codecs)
@@ -200,7 +207,11 @@ def zarr_array(folder: Path, array: Any) -> Stored:
         path = root / place_of(place)
         if codec is None or not path.is_file():
             return
-        for packed in parts(path.read_bytes()):
+        with path.open("rb") as file:
+            content = file.read(HEAD)
+            if shards or not is_declared(codec, content):
+                content += file.read()
+        for packed in parts(content):
             check_unpacked(codec, packed, most)
 
     return Stored(array, unit, check, set())
