@@ -225,6 +225,8 @@ def as_latents(z: object) -> Tensor:
     return rows
 
 
+MOST_LABEL = 10_000  # characters
+
 # texts in files, in small letters, that stand for a missing value
 _GAP_TEXTS = ("", "na", "n/a", "nan", "null", "none", "?", "#n/a", "<na>", "nat")
 
@@ -283,6 +285,7 @@ def read_labels(
             f"{what} has {n} examples but labels of shape {a.shape}: one label an example is needed"
         )
     if a.dtype.kind in "USO":
+        _refuse_long(a, what)
         return _ids_of_texts(a)
     if a.dtype.kind == "f":
         a = np.where(np.isnan(a), -1, a)
@@ -322,6 +325,16 @@ def _may_be_classes(a: np.ndarray) -> bool:
     if a.dtype == object:
         return a.ndim == 1 and all(isinstance(value, str | int | bytes) for value in a)
     return a.ndim == 1
+
+
+def _refuse_long(a: np.ndarray, what: str) -> None:
+    """Refuse texts that are too long to be the names of classes."""
+    longest = max((len(_text(value)) for value in a.tolist()), default=0)
+    if longest > MOST_LABEL:
+        raise TightboundError(
+            f"{what} has a label of {longest:,} characters, which is no name of a class: "
+            "name another column or array with data.label, or set data.label=none"
+        )
 
 
 def _ids_of_texts(a: np.ndarray) -> tuple[Tensor, tuple[str, ...]]:

@@ -8,6 +8,7 @@ import gzip
 import json
 import lzma
 import struct
+import tracemalloc
 import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -177,13 +178,18 @@ def test_labels_of_hdf5_that_are_one_long_text_are_bounded(tmp_path: Path) -> No
     h5py = pytest.importorskip("h5py")
     path = tmp_path / "x.h5"
     with h5py.File(path, "w") as file:
-        file["x"] = X
-        texts = file.create_dataset("y", (60,), h5py.string_dtype(), chunks=(60,))
-        texts[0] = "z" * MB
+        file["x"] = np.zeros((150, 4))
+        texts = file.create_dataset("y", (150,), h5py.string_dtype(), chunks=(150,))
+        texts[0] = "z" * (4 * MB)
         file.flush()
         _, stored = texts.id.read_direct_chunk((0,))
-        texts.id.write_direct_chunk((0,), stored[:16] * 60)
-    refused(path, r"dataset 'y'\) unpacks to .* more than data.memory", memory=30)
+        texts.id.write_direct_chunk((0,), stored[:16] * 150)
+    tracemalloc.start()
+    refused(path, "a label of 4,000,000 characters, which is no name", memory=5)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 250 * MB  # of 600 MB
+    refused(path, r"dataset 'y'\) unpacks to .* more than data.memory", memory=3)
 
 
 @pytest.mark.parametrize("kind", ["O", "S"])
@@ -369,14 +375,13 @@ def test_a_text_of_parquet_that_repeats_is_in_memory_once(tmp_path: Path) -> Non
     texts = ["z" * MB, "y"]
     places = pa.array(np.arange(3000) % 2, pa.int32())
     column = pa.DictionaryArray.from_arrays(places, texts)
-    table = {"t": column, "label": column, "a": np.arange(3000) * 0.5}
+    table = {"t": column, "a": np.arange(3000) * 0.5}
     parquet.write_table(pa.table(table), path, store_schema=False)
     source = open_source(str(path), DataSettings())
     values = source.table.columns["t"]
     assert values.tolist() == texts * 1500
     assert len({id(value) for value in values}) == 2
-    assert source.label_names == ("y", "z" * MB)
-    assert source.splits["all"].y.tolist() == [1, 0] * 1500
+    refused(path, "a label of 1,000,000 characters, which is no name", label="t")
     assert pa.default_memory_pool().max_memory() < 500 * MB
 
 

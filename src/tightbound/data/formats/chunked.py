@@ -296,8 +296,8 @@ def _labels(
 ) -> np.ndarray:
     """All labels of an array.
 
-    Texts of any length are read few at a time, since a file may hold one of them once
-    for all rows.
+    Texts of any length are read few at a time, and equal ones are kept once, since a file
+    may hold one of them for all rows.
     """
     what = f"{path} (dataset {key!r})"
     count = array.shape[0]
@@ -306,14 +306,15 @@ def _labels(
         return _slice(path, key, array, 0, count)
     size = sum(file.stat().st_size for file in _files(path))
     step = max(1, _TEXTS // max(1, size))
-    labels: list[np.ndarray] = []
-    characters = 0
+    labels = np.empty(math.prod(array.shape), object)
+    unique: dict[str, str] = {}
+    width = math.prod(array.shape[1:])
     for start in range(0, count, step):
-        texts = _slice(path, key, array, start, min(start + step, count))
-        labels.append(texts.ravel())
-        characters += sum(len(text) for text in labels[-1])
-        check_memory(what, characters, settings)
-    return np.concatenate(labels).reshape(array.shape)
+        stop = min(start + step, count)
+        texts = _slice(path, key, array, start, stop).ravel().tolist()
+        labels[start * width : stop * width] = [unique.setdefault(t, t) for t in texts]
+        check_memory(what, sum(len(text) for text in unique), settings)
+    return labels.reshape(array.shape)
 
 
 def _as_texts(values: np.ndarray) -> np.ndarray:
