@@ -89,13 +89,22 @@ def main() -> int:
     parser.add_argument("--kind", choices=KINDS, nargs="+", default=list(KINDS))
     parser.add_argument("--count", type=int, help="cases of each kind")
     parser.add_argument("--start", type=int, default=0, help="number of the first case")
+    parser.add_argument(
+        "--wait",
+        type=float,
+        default=WAIT,
+        help=f"seconds within which a case must end (default {WAIT:g}); more on a busy "
+        f"machine, since none may compute for more than {WAIT:g}",
+    )
     parser.add_argument("--only", type=int, help="the case of this number")
     args = parser.parse_args()
     failed = 0
     for kind in args.kind:
         stop = args.start + args.count if args.count else KINDS[kind][1]
         numbers = range(args.start, stop) if args.only is None else [args.only]
-        verdicts = campaign(kind, numbers, lambda line: print(line, flush=True))
+        verdicts = campaign(
+            kind, numbers, lambda line: print(line, flush=True), args.wait
+        )
         wrong = sum(verdict.wrong is not None for verdict in verdicts)
         refused = sum(verdict.refused for verdict in verdicts)
         right = len(verdicts) - wrong

@@ -1114,7 +1114,8 @@ def _on_run(folder: Path, words: Sequence[str]) -> Words:
     """The words of a command on the run of a folder."""
     command, *more = words
     if command == "train":
-        return ["train", "digits", "--out", folder / "run", "--resume", "--quiet"]
+        words = ["train", "digits", "--out", folder / "run", "--resume", "--quiet"]
+        return [*words, "--budget", "1s"]
     if "--out" in more:
         more = [*more, str(folder / "out.npz")]
     return [command, folder / "run", *more]

@@ -24,7 +24,8 @@ ERROR = "tightbound: error: "
 class Outcome:
     """What a process did: its exit status (negative: a signal), texts, memory and time.
 
-    `status` is None where it did not end within the time.
+    `status` is None where it did not end within the time. `processor` is the time that it
+    computed, which does not grow on a busy machine.
     """
 
     status: int | None
@@ -32,6 +33,7 @@ class Outcome:
     error: str
     memory: float
     seconds: float
+    processor: float
 
 
 @dataclass(frozen=True)
@@ -69,7 +71,9 @@ def in_process(work: Callable[[], int], folder: Path, wait: float) -> Outcome:
         _, _, usage = os.wait4(process, 0)
     output, error = (stream.read_text(errors="replace") for stream in streams)
     memory = usage.ru_maxrss / 1024 - _resident()
-    return Outcome(status, output, error, memory, time.monotonic() - start)
+    processor = usage.ru_utime + usage.ru_stime
+    seconds = time.monotonic() - start
+    return Outcome(status, output, error, memory, seconds, processor)
 
 
 def _child(work: Callable[[], int], streams: Sequence[Path]) -> None:
@@ -106,6 +110,8 @@ def fault(outcome: Outcome, problem: Callable[[], str | None]) -> str | None:
     """
     if outcome.status is None:
         return f"did not end within {outcome.seconds:.0f} s"
+    if outcome.processor > WAIT:
+        return f"computed for {outcome.processor:.0f} s"
     if outcome.memory > MEMORY:
         return f"took {outcome.memory:.0f} MiB"
     if outcome.status == 0:

@@ -140,13 +140,15 @@ def codes(path: Path) -> Array:
     """Features (n, latent) from an .npy, or an .npz with `z`, `mean` or one array."""
     check_regular(path)
     try:
-        loaded = np.load(path, allow_pickle=False)
-        if isinstance(loaded, np.ndarray):
-            return np.asarray(loaded, dtype=np.float32)
-        with loaded:
-            name = _array_of_codes(path, loaded.files)
-            check_npz(path, loaded.zip, [name], data_room.DataSettings())
-            return np.asarray(loaded[name], np.float32)
+        # numpy leaves the file of a damaged archive open, so it is opened here
+        with path.open("rb") as stream:
+            loaded = np.load(stream, allow_pickle=False)
+            if isinstance(loaded, np.ndarray):
+                return np.asarray(loaded, dtype=np.float32)
+            with loaded:
+                name = _array_of_codes(path, loaded.files)
+                check_npz(path, loaded.zip, [name], data_room.DataSettings())
+                return np.asarray(loaded[name], np.float32)
     except TightboundError:
         raise
     except FileNotFoundError:
