@@ -22,7 +22,6 @@ from tightbound.data.formats.packed import (
     check_unpacked,
     is_declared,
 )
-from tightbound.runtime.reading import JSON
 
 _SLACK = 1 << 16  # bytes that checksums and headers may add
 _MOST_TEXTS = 1 << 28  # bytes of a chunk of texts
@@ -190,7 +189,7 @@ def zarr_array(folder: Path, array: Any) -> Stored:
         if codec is None:
             return Stored(array, None, lambda place: None, set())
         unit = tuple(array.chunks)
-        parts = _whole
+        parts: Callable[[bytes], Iterator[bytes]] = _whole
     else:
         if len(codecs) > 1:
             raise ValueError("its shards are packed; pack the chunks in them")
@@ -224,9 +223,9 @@ def _codecs(about: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
     return _named([*(about.get("filters") or ()), about.get("compressor")])
 
 
-def _named(codecs: JSON | Sequence[Any]) -> list[tuple[str, Mapping[str, Any]]]:
+def _named(codecs: object) -> list[tuple[str, Mapping[str, Any]]]:
     """The name and the parameters of each codec."""
-    named = []
+    named: list[tuple[str, Mapping[str, Any]]] = []
     for codec in codecs if isinstance(codecs, Sequence) else ():
         if codec is None:
             continue
@@ -248,8 +247,8 @@ def _packer(codecs: Sequence[tuple[str, Mapping[str, Any]]]) -> str | None:
     return names[packers[0]]
 
 
-def _whole(content: bytes) -> list[bytes]:
-    return [content]
+def _whole(content: bytes) -> Iterator[bytes]:
+    yield content
 
 
 def _shard_reader(

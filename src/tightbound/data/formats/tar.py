@@ -59,7 +59,7 @@ class _Member(tarfile.TarInfo):
     """A member of a tar file whose further headers, as long names, are bounded."""
 
     @classmethod
-    def frombuf(cls, buf: bytes, encoding: str, errors: str) -> Self:
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
         """The member in a header of 512 bytes."""
         member = super().frombuf(buf, encoding, errors)
         if member.type in _FURTHER and member.size > HEADERS:

@@ -152,11 +152,8 @@ def _roots(datasets: Any, name: str) -> list[Path]:
     import huggingface_hub.constants
 
     folder = expanded(name.partition("#")[0])
-    caches = [
-        _cache(datasets),
-        huggingface_hub.constants.HF_HUB_CACHE,
-    ]
-    return [*([folder] if folder.is_dir() else []), *(Path(cache) for cache in caches)]
+    caches = [_cache(datasets), Path(huggingface_hub.constants.HF_HUB_CACHE)]
+    return [*([folder] if folder.is_dir() else []), *caches]
 
 
 def _cache(datasets: Any) -> Path:
