@@ -13,6 +13,7 @@ from csv_ways import AB, NAN, PLAIN, READ, REFUSED, check, dates
 
 from tightbound import data as data_room
 from tightbound.data import DataSettings
+from tightbound.data.formats.text_file import TextFile, check_rows
 from tightbound.data.opening import open_source
 from tightbound.data.source import RawSource
 from tightbound.runtime.errors import TightboundError
@@ -244,6 +245,26 @@ def test_a_text_file_is_no_larger_than_the_memory_setting(tmp_path: Path) -> Non
     assert len(read(tmp_path, text, memory=3).table) == 400_000
     with pytest.raises(TightboundError, match=r"t.csv has 3 MB.*data.memory=3 if"):
         read(tmp_path, text, memory=2)
+
+
+@pytest.mark.parametrize("gap", [0, 1, 30_000, 49_999])
+def test_lines_of_rows_take_memory_only_where_lines_are_empty(
+    gap: int, tmp_path: Path
+) -> None:
+    path = tmp_path / "t.csv"
+    rows = [
+        f"{i * 0.25},{i},xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx"
+        for i in range(50_000)
+    ]
+    if gap:
+        rows[gap] = "\n" + rows[gap]
+    path.write_text("\n".join(rows) + "\n")
+    file = TextFile.of(path, DataSettings())
+    checked = check_rows(file, ",", rows[0].split(","))
+    assert isinstance(checked.lines, range) == (gap == 0)
+    lines = np.arange(1, 50_001)
+    lines[gap:] += int(gap > 0)
+    assert np.array_equal(np.asarray(checked.lines), lines)
 
 
 def test_rows_of_a_large_file_keep_their_lines(tmp_path: Path) -> None:
