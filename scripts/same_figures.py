@@ -12,7 +12,8 @@ of the training log must be equal; texts, times, fingerprints and settings are l
 What the old commit gave is kept under build/same_figures/COMMIT, what the tree gives is
 under build/same_figures/new. The exit status is 1 where a case differs or fails.
 
-A name that changes is entered in one of the maps below, from the old name to the new one.
+A name that changes is entered in one of the maps below, from the old name to the new one. A
+change on purpose is entered in CHANGES, with its kind: a place that may be new may not differ.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -76,22 +78,127 @@ LEFT_OUT = r"(^|\.)(format|seconds|time|images_per_s|left)(\.|$)"
 
 # ---- what is changed on purpose
 
-# (case, place of a number or name of a tensor), regular expressions for the whole of each ->
-# the reason. These are not compared, and the verdict of a case says the reason.
-SOLVED = "ppca is solved in closed form instead of by steps"
-ERROR = "the error of importance sampling covers heavy tails, or is not given"
-HEADLINE = "the closest figure of log p(x) has a place of its own"
-MODES = "quadrature finds the modes first and compares two grids"
-INTENDED: dict[tuple[str, str], str] = {
-    ("ppca", ".*"): SOLVED,
-    (".*", r"methods\.importance\.noise"): ERROR,
-    (".*", r"headline\..*"): HEADLINE,
-    (".*", r"methods\..*\.covariance.*"): HEADLINE,
-    (
-        "exact",
-        r"(methods\.quadrature|inference_gap|train|overfitting)\..*",
-    ): MODES,
-}
+
+@dataclass(frozen=True)
+class Change:
+    """A change on purpose: where it may be and of which kind.
+
+    Attributes:
+        name: in the verdicts of the cases.
+        names: regular expression for a tensor or the place of a number, by its new name.
+        kinds: of NEW, GONE and DIFFERS; a change of another kind is a difference.
+        reason: what was changed.
+        page: the page under docs/ that gives the evidence.
+        cases: regular expression for the cases.
+    """
+
+    name: str
+    names: str
+    kinds: tuple[str, ...]
+    reason: str
+    page: str
+    cases: str = ".*"
+
+
+NEW, GONE, DIFFERS = "is new", "is gone", "differs"
+DIAGNOSIS = "log/2026-11-30-diagnosis.md"
+NUMBERS = "log/2026-11-30-numbers.md"
+CHANGES = (
+    Change(
+        "ppca",
+        ".*",
+        (NEW, GONE, DIFFERS),
+        "ppca is solved in closed form instead of by steps",
+        NUMBERS,
+        cases="ppca",
+    ),
+    Change(
+        "error of importance sampling",
+        r"methods\.importance\.noise",
+        (GONE, DIFFERS),
+        "it covers heavy tails, or is not given",
+        NUMBERS,
+    ),
+    Change(
+        "headline",
+        r"(headline|methods\.[^.]+\.covariance)\..*",
+        (NEW,),
+        "the closest figure of log p(x) has a place of its own",
+        NUMBERS,
+    ),
+    Change(
+        "quadrature",
+        r"(methods\.quadrature\.(mean|se|noise|above_importance\..*)|overfitting\.decoder\..*"
+        r"|(inference_gap|train)\.(log_px|gap|approximation)\.(mean|se))",
+        (DIFFERS,),
+        "it finds the modes first and compares two grids",
+        NUMBERS,
+        cases="exact",
+    ),
+    Change(
+        "bounds by example",
+        r"\d+\.valid_by_example\.(of|bound\.\d+)",
+        (NEW,),
+        "the log holds the bounds of the same validation examples",
+        DIAGNOSIS,
+    ),
+    Change(
+        "paired error",
+        r"diagnosis\.progress\.(paired|error)",
+        (NEW, DIFFERS),
+        "the error of the gain in the last fifth is that of paired differences",
+        DIAGNOSIS,
+    ),
+    Change(
+        "not trained enough",
+        r"diagnosis\.verdicts\.not trained enough\..*",
+        (NEW, GONE),
+        "this verdict is judged by the paired error and by the share that is gained",
+        DIAGNOSIS,
+    ),
+    Change(
+        "not trained enough",
+        r"diagnosis\.verdicts\.not trained enough\.0\.values\.error",
+        (DIFFERS,),
+        "this verdict is judged by the paired error and by the share that is gained",
+        DIAGNOSIS,
+    ),
+    Change(
+        "constant",
+        r"diagnosis\.(constant|verdicts\.worse than a constant)\..*",
+        (NEW,),
+        "the bound of training rows is compared with independent dimensions",
+        DIAGNOSIS,
+    ),
+    Change(
+        "encoder gap",
+        r"diagnosis\.(encoder_gap|verdicts\.poor encoder)\..*",
+        (NEW,),
+        "the inference gap is measured for the diagnosis",
+        DIAGNOSIS,
+    ),
+    Change(
+        "overlap",
+        r"diagnosis\.overlap\..*",
+        (NEW,),
+        "rows that stand in two splits are counted",
+        DIAGNOSIS,
+    ),
+    Change(
+        "validation split",
+        r"diagnosis\.transfer\.valid\..*",
+        (NEW,),
+        "validation is compared with test, to find a test split of another kind",
+        DIAGNOSIS,
+    ),
+    Change(
+        "settings of a remedy",
+        r"diagnosis\.verdicts\.[^.]+\.\d+\.(settings\..*|values\.(steps|lr))",
+        (NEW,),
+        "a verdict gives the settings of its remedy, which tests apply",
+        DIAGNOSIS,
+    ),
+)
 
 # ---- the cases
 
@@ -440,7 +547,7 @@ def numbers(path: Path) -> dict[str, Number]:
     content = json.loads(text) if path.suffix == ".json" else validations(text)
     return {
         name: Number(repr(value))
-        for name, value in leaves(content)
+        for name, value in leaves(by_verdict(content))
         if isinstance(value, int | float) and not re.search(LEFT_OUT, name)
     }
 
@@ -448,6 +555,17 @@ def numbers(path: Path) -> dict[str, Number]:
 def validations(text: str) -> list[Any]:
     records = [json.loads(line) for line in text.splitlines()]
     return [record for record in records if record["event"] == "epoch"]
+
+
+def by_verdict(content: Any) -> Any:
+    """An evaluation with its verdicts by their name, so that a further one moves no other."""
+    diagnosis = content.get("diagnosis") if isinstance(content, dict) else None
+    if not diagnosis or not isinstance(diagnosis.get("verdicts"), list):
+        return content
+    named: dict[str, list[Any]] = {}
+    for verdict_ in diagnosis["verdicts"]:
+        named.setdefault(verdict_["name"], []).append(verdict_)
+    return content | {"diagnosis": diagnosis | {"verdicts": named}}
 
 
 def leaves(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
@@ -475,46 +593,92 @@ def new_names(names: Sequence[str], rules: Rules) -> dict[str, str]:
     return table
 
 
-def intended(case: str, name: str) -> str | None:
-    """The reason of an intended change of a number or a tensor, by its new name."""
-    for (cases, names), reason in INTENDED.items():
-        if re.fullmatch(cases, case) and re.fullmatch(names, name):
-            return reason
+def intended(case: str, name: str, kind: str) -> Change | None:
+    """The intended change of this kind at a number or a tensor, by its new name."""
+    for change in CHANGES:
+        is_there = re.fullmatch(change.cases, case) and re.fullmatch(change.names, name)
+        if is_there and kind in change.kinds:
+            return change
     return None
+
+
+@dataclass(frozen=True)
+class Compared:
+    """What the comparison of a case or of a file gave.
+
+    Attributes:
+        tensors: weights that are equal bit for bit.
+        terms: numbers of `terms` of an evaluation that are equal.
+        numbers: other numbers that are equal.
+        changes: the intended changes, by name, with the number of places.
+    """
+
+    tensors: int = 0
+    terms: int = 0
+    numbers: int = 0
+    changes: Counter[str] = field(default_factory=Counter)
+
+    def __add__(self, other: Compared) -> Compared:
+        """Both together."""
+        return Compared(
+            self.tensors + other.tensors,
+            self.terms + other.terms,
+            self.numbers + other.numbers,
+            self.changes + other.changes,
+        )
+
+    def __str__(self) -> str:
+        counts = (
+            (self.tensors, "tensors of weights bit for bit"),
+            (self.terms, "terms"),
+            (self.numbers, "other numbers"),
+        )
+        equal = [f"{count} {what}" for count, what in counts if count]
+        texts = [f"equal: {', '.join(equal) or 'nothing'}"]
+        if self.changes:
+            places = [f"{name} ({n})" for name, n in sorted(self.changes.items())]
+            texts.append(f"intended: {', '.join(places)}")
+        return "; ".join(texts)
 
 
 def compare_tables(
     old: Mapping[str, Any], new: Mapping[str, Any], rules: Rules, case: str = ""
-) -> set[str]:
+) -> Compared:
     """Raises Different where the names do not match one to one, or a value is not the same.
 
-    Returns the reasons of the intended changes that there are.
+    Intended changes are left out of that, and counted.
     """
     table = new_names(list(old), rules)
-    reasons: set[str] = set()
-    changes = [name for name in new if name not in table.values()]
-    for before, name in table.items():
-        if name not in new or new[name] != old[before]:
-            changes.append(name)
-    for name in changes:
-        reason = intended(case, name)
-        if reason is not None:
-            reasons.add(reason)
-    old = {name: old[name] for name in old if intended(case, table[name]) is None}
-    new = {name: value for name, value in new.items() if intended(case, name) is None}
-    table = {name: table[name] for name in old}
-    for what, names in (
-        ("is gone", [name for name in table.values() if name not in new]),
-        ("is new", [name for name in new if name not in table.values()]),
-    ):
-        if names:
-            raise Different(f"{names[0]} {what}{others(names)}")
-    changed = [name for name in old if old[name] != new[table[name]]]
-    if changed:
-        first = changed[0]
-        change = new[table[first]].change(old[first])
-        raise Different(f"{table[first]} {change}{others(changed)}, of {len(old)}")
-    return reasons
+    by_new = {name: old[before] for before, name in table.items()}
+    kinds = {name: NEW for name in new if name not in by_new}
+    kinds |= {name: GONE for name in by_new if name not in new}
+    kinds |= {
+        name: DIFFERS
+        for name, value in by_new.items()
+        if name in new and new[name] != value
+    }
+    changes: Counter[str] = Counter()
+    unexpected: dict[str, list[str]] = {GONE: [], NEW: [], DIFFERS: []}
+    for name, kind in kinds.items():
+        change = intended(case, name, kind)
+        if change is None:
+            unexpected[kind].append(name)
+        else:
+            changes[change.name] += 1
+    for kind in (GONE, NEW):
+        if unexpected[kind]:
+            raise Different(f"{unexpected[kind][0]} {kind}{others(unexpected[kind])}")
+    if unexpected[DIFFERS]:
+        first = unexpected[DIFFERS][0]
+        change_ = new[first].change(by_new[first])
+        raise Different(
+            f"{first} {change_}{others(unexpected[DIFFERS])}, of {len(old)}"
+        )
+    equal = [name for name in by_new if name not in kinds]
+    if any(isinstance(new[name], Stored) for name in equal):
+        return Compared(tensors=len(equal), changes=changes)
+    terms = sum(name.startswith("terms.") for name in equal)
+    return Compared(terms=terms, numbers=len(equal) - terms, changes=changes)
 
 
 def others(names: Sequence[str]) -> str:
@@ -531,13 +695,10 @@ def files(tree: Tree, case: Case) -> list[Path]:
     return [tree.folder(case) / name for name in names]
 
 
-def compare_files(old: Path, new: Path, case: str) -> set[str]:
-    """Raises Different where two files do not hold the same, but for intended changes.
-
-    Returns the reasons of those.
-    """
+def compare_files(old: Path, new: Path, case: str) -> Compared:
+    """Raises Different where two files do not hold the same, but for intended changes."""
     if not old.exists() and not new.exists():
-        return set()
+        return Compared()
     for path in (old, new):
         if not path.exists():
             raise Different("is gone" if path == new else "is new")
@@ -546,24 +707,30 @@ def compare_files(old: Path, new: Path, case: str) -> set[str]:
     return compare_tables(numbers(old), numbers(new), RENAMED_FIGURES, case)
 
 
-def verdict(old: Tree, new: Tree, case: Case) -> str:
-    """`equal`, or what differs first in each file that differs."""
+def verdict(old: Tree, new: Tree, case: Case) -> tuple[bool, str]:
+    """Whether a case is equal, and what is, or what differs first in each file."""
     for tree in (old, new):
         path = tree.folder(case) / "error.txt"
         if path.exists():
             which = "new" if tree.new else "old"
             lines = path.read_text(encoding="utf-8").strip().splitlines()
-            return f"the {which} tree failed: {lines[-1]}"
+            return False, f"the {which} tree failed: {lines[-1]}"
     differences = []
-    reasons: set[str] = set()
+    compared = Compared()
     for before, after in zip(files(old, case), files(new, case), strict=True):
         try:
-            reasons |= compare_files(before, after, case.name)
+            compared += compare_files(before, after, case.name)
         except Different as difference:
             differences.append(f"{after.relative_to(new.folder(case))}: {difference}")
     if differences:
-        return "; ".join(differences)
-    return "; ".join(["equal", *(f"intended: {reason}" for reason in sorted(reasons))])
+        return False, "; ".join(differences)
+    return True, str(compared)
+
+
+def reasons() -> str:
+    """What the names of the intended changes stand for, a line each."""
+    lines = {f"{c.name}: {c.reason} (docs/{c.page})": "" for c in CHANGES}
+    return "\n".join(["intended changes:", *lines])
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -606,11 +773,13 @@ def compare(commit: str, cases: Sequence[Case], jobs: int, again: bool) -> int:
         flush=True,
     )
     train_all(new, cases, jobs)
-    verdicts = {case.name: verdict(old, new, case) for case in cases}
-    for name, said in verdicts.items():
-        print(f"{name}: {said}")
-    equal = sum(said.split(";")[0] == "equal" for said in verdicts.values())
-    print(f"{equal} of {len(cases)} equal")
+    equal = 0
+    for case in cases:
+        is_equal, text = verdict(old, new, case)
+        equal += int(is_equal)
+        print(f"{case.name}: {text}")
+    print(reasons())
+    print(f"{equal} of {len(cases)} equal but for intended changes")
     return int(equal < len(cases))
 
 

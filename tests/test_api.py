@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from support.report_pages import untrained
+from support.short_reports import blank_pictures, coarse_grids
 from support.small import SMALL, small_run
 
 import tightbound as tb
@@ -162,7 +163,10 @@ def test_a_config_begins_another_run_like_it(vae: Path) -> None:
     assert run.config.recipe == tb.load(vae).config.recipe and run.config.seed == 5
 
 
-def test_compare_and_evaluate_take_folders(vae: Path) -> None:
+def test_compare_and_evaluate_take_folders(
+    vae: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    blank_pictures(monkeypatch)
     found = tb.evaluate(vae, k=8, limit=20)
     assert found.n == 20 and found.k == 8
     assert tb.compare([vae, tb.load(vae)], "both.html") == Path("both.html")
@@ -211,7 +215,11 @@ def test_a_language_or_a_display_that_is_not_there_is_told_before_the_training(
     assert not Path("runs").exists() and not Path("demo").exists()
 
 
-def test_demo_writes_one_report_and_never_loses_the_first() -> None:
+def test_demo_writes_one_report_and_never_loses_the_first(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    blank_pictures(monkeypatch)
+    coarse_grids(monkeypatch)
     settings = {
         **{k: v for k, v in SMALL.items() if k != "latent"},
         "validate_every": 3,

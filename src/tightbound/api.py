@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import signal
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -28,6 +28,7 @@ from tightbound.runtime.device import pick_device
 from tightbound.runtime.errors import TightboundError, lookup
 from tightbound.runtime.launch_context import current_launch, join_launch
 from tightbound.runtime.progress import listening
+from tightbound.runtime.reading import Options, Tree
 from tightbound.runtime.signals import in_words, raised, signal_number
 from tightbound.runtime.time_budget import (
     TimeBudget,
@@ -79,7 +80,7 @@ def train(
     display: str | Display = "auto",
     report: bool = True,
     lang: str = "en",
-    settings: Mapping[str, Any] | None = None,
+    settings: Options | None = None,
     **more: Any,
 ) -> Run:
     """Train a model and return its Run, with the weights of the best validation.
@@ -162,7 +163,7 @@ def train(
     return run
 
 
-def _without_none(values: Mapping[str, Any]) -> dict[str, Any]:
+def _without_none(values: Options) -> Tree:
     return {key: value for key, value in values.items() if value is not None}
 
 
@@ -186,7 +187,7 @@ class _Call:
     data: object
     recipe: str | Recipe | None
     file: str | Path | None
-    values: Mapping[str, Any]
+    values: Options
     limit: TimeBudget | None
 
 
@@ -415,7 +416,7 @@ def demo(
     *,
     lang: str = "en",
     display: str | Display = "auto",
-    settings: Mapping[str, Any] | None = None,
+    settings: Options | None = None,
     **more: Any,
 ) -> Path:
     """Train an autoencoder and a VAE on the built-in digits and write one report.
@@ -442,7 +443,7 @@ def demo(
     lookup(LANGUAGES, lang, "language")  # before three trainings, not after them
     show = _display(display)
     folder = RunFolder(Path(out)).next_free().path
-    models: tuple[tuple[str, str, dict[str, Any]], ...] = (
+    models: tuple[tuple[str, str, Tree], ...] = (
         ("ae", "ae", {}),
         ("vae", "vae", {}),
         ("two-features", "vae", {"latent": 2}),

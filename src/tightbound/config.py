@@ -8,7 +8,7 @@ import tomllib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from pydantic import (
     BaseModel,
@@ -34,7 +34,10 @@ from tightbound.runtime.errors import (
     os_reason,
     written,
 )
-from tightbound.runtime.reading import read_text
+from tightbound.runtime.reading import Options, Tree, read_text
+
+if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
 
 FORMAT_VERSION = 3
 LAST_LINE = "# end of config.toml"  # a file without it was cut short
@@ -185,7 +188,7 @@ NOT_SETTABLE = (
 # ---- pydantic's errors as sentences
 
 
-def parse(cls: type[M], values: Mapping[str, Any], where: str) -> M:
+def parse(cls: type[M], values: Mapping[str, object], where: str) -> M:
     """`cls(**values)`, or a TightboundError about the first key that is wrong."""
     try:
         return cls.model_validate(values)
@@ -194,9 +197,7 @@ def parse(cls: type[M], values: Mapping[str, Any], where: str) -> M:
         raise TightboundError(_sentence(cls, errors, where)) from None
 
 
-def _sentence(
-    cls: type[BaseModel], errors: Sequence[Mapping[str, Any]], where: str
-) -> str:
+def _sentence(cls: type[BaseModel], errors: Sequence[ErrorDetails], where: str) -> str:
     """One sentence about the first key that is unknown or has a wrong value."""
     first = errors[0]
     path = [str(part) for part in first["loc"]]
@@ -217,7 +218,7 @@ def _sentence(
     return sentence
 
 
-def _is_about(error: Mapping[str, Any], keys: Sequence[str]) -> bool:
+def _is_about(error: ErrorDetails, keys: Sequence[str]) -> bool:
     place = [str(part) for part in error["loc"]]
     return place[: len(keys)] == keys
 
@@ -253,7 +254,7 @@ _LIMITS = {
 }
 
 
-def _allowed(error: Mapping[str, Any]) -> str:
+def _allowed(error: ErrorDetails) -> str:
     """The values that one of pydantic's errors allows: `it takes a whole number`."""
     kind = error["type"]
     context = error.get("ctx", {})
@@ -276,7 +277,7 @@ def _lower_first(text: str) -> str:
     return f"{text[:1].lower()}{text[1:]}"
 
 
-def _choices(error: Mapping[str, Any]) -> list[str]:
+def _choices(error: ErrorDetails) -> list[str]:
     """The names that a value may have, of an error about such a value."""
     if error["type"] != "literal_error":
         return []
@@ -306,7 +307,7 @@ def literal(text: str) -> Any:
     return values["value"] if len(values) == 1 else text
 
 
-def assignments(pairs: Iterable[str]) -> dict[str, Any]:
+def assignments(pairs: Iterable[str]) -> Tree:
     """`["latent=16", "train.lr=0.01"]` as {"latent": 16, "train.lr": 0.01}."""
     values = {}
     for pair in pairs:
@@ -320,7 +321,7 @@ def assignments(pairs: Iterable[str]) -> dict[str, Any]:
     return values
 
 
-def keyed(settings: object, more: Mapping[str, Any] | None = None) -> dict[str, Any]:
+def keyed(settings: object, more: Options | None = None) -> Tree:
     """Settings given in Python by their keys, with further ones.
 
     Raises:
@@ -372,7 +373,7 @@ def value_at(config: Config, key: str) -> Any:
     return value
 
 
-def _put(tree: dict[str, Any], path: list[str], value: Any) -> None:
+def _put(tree: Tree, path: list[str], value: Any) -> None:
     """Set one key of a tree of settings.
 
     A part that is replaced by name loses its options; options alone are added to the part.
@@ -400,7 +401,7 @@ def configure(
     recipe: str | Recipe | None = None,
     *,
     file: Path | str | None = None,
-    values: Mapping[str, Any] | None = None,
+    values: Options | None = None,
     trust: bool = False,
 ) -> Config:
     """The settings of a new run: a recipe, changed by a file and by single values.
@@ -421,7 +422,7 @@ def configure(
     if recipe is None:
         recipe = chosen
     _check_settable(values)
-    tree: dict[str, Any] = read_toml(file) if file else {}
+    tree: Tree = read_toml(file) if file else {}
     _check_sections(tree, file)
     table = tree.pop("recipe", {})
     if isinstance(table, str):
@@ -432,19 +433,28 @@ def configure(
     tree["train"] = copy.deepcopy(base.train) | tree.get("train", {})
     if data:
         _put(tree, ["data", "source"], data)
-    # A part before its options, whatever their order.
-    for path, value in sorted(
-        ((key_path(key), value) for key, value in values.items()),
-        key=lambda pair: len(pair[0]),
-    ):
+    for path, value in _by_depth(values):
         _put(tree, path, copy.deepcopy(import_path(value)))
-    config = parse(Config, tree, f"{file}:" if file else "the setting")
-    if file and not trust:
-        trusted = set(_texts([import_path(value) for value in values.values()]))
-        if isinstance(recipe, Recipe):
-            trusted |= code_names(Config(recipe=recipe))
-        refuse_code(code_names(config) - trusted, file)
+    if file is None:
+        return parse(Config, tree, "the setting")
+    config = parse(Config, tree, f"{file}:")
+    if not trust:
+        refuse_code(code_names(config) - _given_code(recipe, values), file)
     return config
+
+
+def _given_code(recipe: str | Recipe | None, values: Mapping[str, object]) -> set[str]:
+    """The code that the caller names beside the file, which is trusted."""
+    names = set(_texts([import_path(value) for value in values.values()]))
+    if isinstance(recipe, Recipe):
+        names |= code_names(Config(recipe=recipe))
+    return names
+
+
+def _by_depth(values: Mapping[str, object]) -> list[tuple[list[str], object]]:
+    """Settings by the path of their keys: a part before its options, whatever their order."""
+    paths = [(key_path(key), value) for key, value in values.items()]
+    return sorted(paths, key=lambda pair: len(pair[0]))
 
 
 def _check_settable(values: Mapping[str, object]) -> None:
@@ -504,7 +514,7 @@ def refuse_code(names: Iterable[str], file: Path | str) -> None:
         )
 
 
-def _merged(base: Recipe, table: Mapping[str, Any]) -> dict[str, Any]:
+def _merged(base: Recipe, table: Options) -> Tree:
     """The settings of a recipe with the keys of a table over them."""
     parts = {key: value.model_dump() for key, value in base if isinstance(value, Part)}
     merged = parts | base.model_dump(exclude_unset=True)
@@ -516,7 +526,7 @@ def _merged(base: Recipe, table: Mapping[str, Any]) -> dict[str, Any]:
 # ---- files
 
 
-def read_toml(path: Path | str) -> dict[str, Any]:
+def read_toml(path: Path | str) -> Tree:
     """A TOML file as a tree; raises TightboundError if it is missing or is not TOML."""
     return _tree(path, _file_text(path))
 
@@ -534,7 +544,7 @@ def _file_text(path: Path | str, errors: str = "strict") -> str:
         ) from error
 
 
-def _tree(path: Path | str, text: str) -> dict[str, Any]:
+def _tree(path: Path | str, text: str) -> Tree:
     # ValueError: a number of thousands of digits
     try:
         return tomllib.loads(text)
@@ -599,7 +609,7 @@ def changed_key(
     return None
 
 
-def _flat(tree: Mapping[str, Any], under: tuple[str, ...] = ()) -> dict[Any, Any]:
+def _flat(tree: Options, under: tuple[str, ...] = ()) -> dict[Any, Any]:
     """Nested settings by the tuple of their keys."""
     flat: dict[Any, Any] = {}
     for key, value in tree.items():

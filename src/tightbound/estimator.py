@@ -6,10 +6,10 @@ import copy
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from sklearn.base import (
     BaseEstimator,
     ClassNamePrefixFeaturesOutMixin,
@@ -38,7 +38,7 @@ from tightbound.training.run_training import fit
 if TYPE_CHECKING:
     from pandas import DataFrame
 
-Array = NDArray[Any]
+Array = np.ndarray
 RandomState = int | np.random.RandomState | None
 FLOATS = (np.float64, np.float32)
 

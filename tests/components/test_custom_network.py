@@ -197,7 +197,7 @@ def test_a_run_with_parts_of_its_users_own_needs_trust(
     monkeypatch.setattr(sys, "path", list(sys.path))
     for words, status, says in (
         (
-            "train digits --out run --quiet --set network=mine:Small steps=2 latent=3",
+            "train digits --out run --quiet --set network=mine:Small steps=2 latent=4",
             0,
             "report:",
         ),

@@ -106,7 +106,7 @@ class Folders:
         words = ["train", "digits", "--out", self.run, "--quiet", "--set"]
         settings = [
             "train.steps=6",
-            "latent=2",
+            "latent=4",
             "recipe.size=s",
             "limit=90",
             "batch=16",
@@ -314,7 +314,7 @@ def _read_to(file: Path, result: Path) -> int:
 class Kills:
     """A training ended by SIGKILL at any moment, then resumed."""
 
-    SETTINGS = ("train.steps=60", "latent=2", "recipe.size=s", "limit=200", "batch=16")
+    SETTINGS = ("train.steps=60", "latent=4", "recipe.size=s", "limit=200", "batch=16")
 
     def __init__(self, folder: Path) -> None:
         self.data = folder / "images.npy"

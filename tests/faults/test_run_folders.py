@@ -29,7 +29,7 @@ from tightbound.training.run_training import fit
 
 SETTINGS: dict[str, Any] = {
     "recipe.size": "s",
-    "latent": 2,
+    "latent": 4,
     "train.steps": 20,
     "train.batch": 32,
     "train.validate_every": 10,

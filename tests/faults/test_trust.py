@@ -18,7 +18,7 @@ from tightbound.runtime.outside_code import import_class
 
 SMALL = {
     "recipe.size": "s",
-    "latent": 2,
+    "latent": 4,
     "train.steps": 2,
     "train.batch": 32,
     "train.validate_n": 4,

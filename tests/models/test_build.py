@@ -38,7 +38,7 @@ from tightbound.models.recipes import RECIPES, Part, Recipe, part
 from tightbound.runtime.errors import TightboundError, lookup, nearest
 
 B, K = 2, 3
-SHAPES = [(1,), (7,), (1, 1, 1), (3, 3, 5), (1, 28, 20), (3, 33, 47)]
+SHAPES = [(1,), (7,), (1, 1, 1), (3, 3, 5), (1, 28, 20), (3, 17, 23)]
 DEEP = {"hierarchy": "top-down", "latent": (3, 2)}
 
 

@@ -11,6 +11,7 @@ import pytest
 import torch
 from support.small import trained
 
+from tightbound.components.posteriors import clusters
 from tightbound.core.draw import Draw
 from tightbound.models.recipes import RECIPES
 from tightbound.runs.inputs import read_batch
@@ -89,8 +90,9 @@ def weighed(run: Run, x: Any) -> list[torch.Tensor]:
 
 @pytest.mark.parametrize("name", RECIPES)
 def test_every_recipe_trains_encodes_samples_and_reloads_on_digits(
-    name: str, tmp_path: Path
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(clusters, "STEPS", 20)
     source, counts = data(name), READ.get(OTHER_DATA.get(name, ""), {})
     few = counts | small_settings(name)
     made = trained(

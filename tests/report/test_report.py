@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import replace
+from functools import partial
 from html import unescape
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 from support.report_pages import LOG, Page, page, untrained
+from support.short_reports import blank_pictures, coarse_grids
 from support.small import short_search
 
 from tightbound import evaluation, report
@@ -41,6 +43,12 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> str:
     folder = tmp_path_factory.mktemp("pair")
     torch.manual_seed(0)
     return page([untrained("digits", r, folder) for r in ("ae", "vae")], folder)
+
+
+@pytest.fixture
+def no_plots(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For tests of words: plots stay empty."""
+    blank_pictures(monkeypatch)
 
 
 def test_the_page_is_whole_and_needs_nothing_else(pair: str) -> None:
@@ -85,6 +93,7 @@ def test_the_weights_that_were_kept_are_those_of_the_best_epoch(pair: str) -> No
     assert "4 epochs, 40 steps, 6 s" in words
 
 
+@pytest.mark.usefixtures("no_plots")
 def test_both_languages_say_the_same(pair: str, tmp_path: Path) -> None:
     import string
     import tomllib
@@ -264,11 +273,12 @@ CASES: dict[str, tuple[Any, list[tuple[str, dict[str, Any]]]]] = {
 def test_every_kind_of_data_and_model(name: str, tmp_path: Path) -> None:
     shape, recipes = CASES[name]
     rng = np.random.default_rng(0)
-    x = (
-        rng.normal(size=shape).astype(np.float32)
-        if len(shape) == 2
-        else rng.integers(0, 256, shape).astype(np.uint8)
-    )
+    if len(shape) == 2:
+        x = rng.normal(size=shape).astype(np.float32)
+    elif any(settings.get("likelihood") == "categorical" for _, settings in recipes):
+        x = rng.integers(0, 16, shape)  # each pixel has a logit for every level
+    else:
+        x = rng.integers(0, 256, shape).astype(np.uint8)
     parsed = Page(
         page(
             [untrained(x, recipe, **settings) for recipe, settings in recipes], tmp_path
@@ -303,6 +313,7 @@ def colour(n: int) -> list[Run]:
     return [untrained(x, recipe, **{"data.test": n / 60}) for recipe in ("ae", "vae")]
 
 
+@pytest.mark.usefixtures("no_plots")
 def test_small_terms_are_seen_beside_a_large_distortion(
     pair: str, tmp_path: Path
 ) -> None:
@@ -315,7 +326,7 @@ def test_small_terms_are_seen_beside_a_large_distortion(
         (run.folder / "log.jsonl").write_text(
             "".join(json.dumps(line) + "\n" for line in log)
         )
-    parsed = Page(page(runs, tmp_path))
+    parsed = Page(page(runs, tmp_path, brief=True))
     start = re.search(r"The axis begins at ([\d,]+), not at 0", parsed.text)
     distortion = re.search(r"Distortion D ([\d,.]+)", parsed.text)
     assert start and distortion
@@ -331,7 +342,10 @@ def test_small_terms_are_seen_beside_a_large_distortion(
     assert "axis of its own" not in Page(pair).text, (
         "a rate of 12 is seen beside a distortion of 22"
     )
-    small = [evaluation.evaluate(run, k=8, limit=9).to_json() for run in runs]
+    small = [
+        evaluation.evaluate(run, k=8, limit=9, diagnosis=False).to_json()
+        for run in runs
+    ]
     for name, value in {
         "distortion": 60.0,
         "rate": 20.0,
@@ -341,22 +355,26 @@ def test_small_terms_are_seen_beside_a_large_distortion(
     }.items():
         for tree in small:
             tree["terms"][name] = {"mean": value, "se": 1.0}
-    html = report.write(runs, tmp_path / "small.html", evaluations=small).read_text(
-        encoding="utf-8"
-    )
+    html = report.write(
+        runs, tmp_path / "small.html", evaluations=small, theory=False
+    ).read_text(encoding="utf-8")
     assert "not at 0" not in Page(html).text
 
 
+@pytest.mark.usefixtures("no_plots")
 def test_the_account_says_of_how_many_images_and_what_few_samples_are_worth(
     tmp_path: Path,
 ) -> None:
     runs = colour(30)
-    few = [evaluation.evaluate(run, k=8, limit=11).to_json() for run in runs]
+    few = [
+        evaluation.evaluate(run, k=8, limit=11, diagnosis=False).to_json()
+        for run in runs
+    ]
     few[1]["terms"]["ess"] = {"mean": 1.14, "se": 0.0}
     words = Page(
-        report.write(runs, tmp_path / "r.html", evaluations=few).read_text(
-            encoding="utf-8"
-        )
+        report.write(
+            runs, tmp_path / "r.html", evaluations=few, theory=False
+        ).read_text(encoding="utf-8")
     ).text
     assert words.count("over 11 test images.") == 2
     assert (
@@ -365,9 +383,9 @@ def test_the_account_says_of_how_many_images_and_what_few_samples_are_worth(
     ) in words
     few[1]["terms"]["ess"] = {"mean": 5.0, "se": 0.0}
     words = Page(
-        report.write(runs, tmp_path / "r.html", evaluations=few).read_text(
-            encoding="utf-8"
-        )
+        report.write(
+            runs, tmp_path / "r.html", evaluations=few, theory=False
+        ).read_text(encoding="utf-8")
     ).text
     assert (
         "effective sample size" not in words
@@ -393,13 +411,15 @@ HEADLINE: dict[str, Any] = {
 }
 
 
+@pytest.mark.usefixtures("no_plots")
 def test_the_closest_log_px_is_the_headline_in_both_languages(tmp_path: Path) -> None:
     """log p(x) = ELBO + KL with the annealed or the exact figure, and the bits with it."""
     run = untrained("digits", "vae")
-    tree = evaluation.evaluate(run, k=30, limit=9).to_json()
+    tree = evaluation.evaluate(run, k=30, limit=9, diagnosis=False).to_json()
     tree["headline"] = HEADLINE
+    write = partial(report.write, evaluations=[tree], theory=False)
     for lang in ("en", "ko"):
-        path = report.write([run], tmp_path / "r.html", evaluations=[tree], lang=lang)
+        path = write([run], tmp_path / "r.html", lang=lang)
         html = path.read_text(encoding="utf-8")
         head = words_above_contents(html)
         assert "−31.25" in head and "6.75" in head and "ais-q" in head
@@ -407,24 +427,25 @@ def test_the_closest_log_px_is_the_headline_in_both_languages(tmp_path: Path) ->
         assert "0.713" in Page(html).text or "0.712" in Page(html).text
     exact = HEADLINE | {"exact": True, "method": "quadrature", "bdmc_gap": None}
     tree["headline"] = exact  # of a file of an earlier version: 7 of 9 examples
-    path = report.write([run], tmp_path / "r.html", evaluations=[tree])
+    path = write([run], tmp_path / "r.html")
     words = Page(path.read_text(encoding="utf-8")).text
     assert "estimated from the exact values of 7 of the 9 test images" in words
     assert "estimated from exact values of 7 test images" in words
     assert "Exact, by" not in words and "are exact, by" not in words
     tree["headline"] = exact | {"n": 9, "of": 9, "kind": "exact"}
-    path = report.write([run], tmp_path / "r.html", evaluations=[tree])
+    path = write([run], tmp_path / "r.html")
     words = Page(path.read_text(encoding="utf-8")).text
     assert "are exact, by quadrature on 9 test images" in words
     assert "At K = 30 this is a lower bound" not in words
 
 
+@pytest.mark.usefixtures("no_plots")
 def test_a_bound_on_one_side_is_shown_as_one(tmp_path: Path) -> None:
     run = untrained("digits", "vae")
-    tree = evaluation.evaluate(run, k=30, limit=9).to_json()
+    tree = evaluation.evaluate(run, k=30, limit=9, diagnosis=False).to_json()
     tree["headline"] = None
     tree["methods"]["importance"] |= {"noise": None, "pareto_k": None}
-    path = report.write([run], tmp_path / "r.html", evaluations=[tree])
+    path = report.write([run], tmp_path / "r.html", evaluations=[tree], theory=False)
     html = path.read_text(encoding="utf-8")
     bits = tree["bits_per_dim"]["log_px"]["mean"]
     assert f"≤ {bits:.3f}" in html
@@ -434,12 +455,13 @@ def test_a_bound_on_one_side_is_shown_as_one(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.usefixtures("no_plots")
 def test_captions_of_the_map_follow_the_figures(tmp_path: Path) -> None:
     run = untrained("digits", "vae")
-    narrow = Page(page([run], tmp_path)).text
+    narrow = Page(page([run], tmp_path, brief=True)).text
     with torch.no_grad():
         run.model.hierarchy.posterior.mean.weight *= 200
-    wide = Page(page([run], tmp_path)).text
+    wide = Page(page([run], tmp_path, brief=True)).text
     pulled = "pulls the codes towards the prior."
     assert pulled in narrow and pulled not in wide
     assert "the reconstruction term is the stronger one" in wide
@@ -450,29 +472,32 @@ def test_an_autoencoder_has_no_prior_in_the_table_of_models(pair: str) -> None:
     assert re.search(r"Prior p\(z\) (AE: )?none (VAE: )?standard", words), words[-900:]
 
 
+@pytest.mark.usefixtures("no_plots")
 def test_runs_that_do_not_compare_are_said_not_to(tmp_path: Path) -> None:
     x = np.random.default_rng(0).integers(0, 17, (60, 5, 5)).astype(np.uint8)
     levels = untrained(x, "vae")
     reals = untrained(x, "vae", likelihood="gaussian")
     assert (
         "a density and a probability mass have different units"
-        in Page(page([levels, reals], tmp_path)).text
+        in Page(page([levels, reals], tmp_path, brief=True)).text
     )
     assert (
         "trained on different data"
-        in Page(page([levels, untrained("digits", "vae")], tmp_path)).text
+        in Page(page([levels, untrained("digits", "vae")], tmp_path, brief=True)).text
     )
 
 
+@pytest.mark.usefixtures("no_plots")
 def test_accounts_that_do_not_compare_are_said_not_to(tmp_path: Path) -> None:
     runs = [untrained("digits", "vae") for _ in range(2)]
     evaluations = [
-        evaluation.evaluate(run, k=k, limit=64, subset=0)
+        evaluation.evaluate(run, k=k, limit=64, subset=0, diagnosis=False)
         for run, k in zip(runs, (8, 9), strict=True)
     ]
-    html = report.write(runs, tmp_path / "r.html", evaluations=evaluations).read_text()
+    write = partial(report.write, theory=False)
+    html = write(runs, tmp_path / "r.html", evaluations=evaluations).read_text()
     assert "(VAE (1): K = 8, 64 images; VAE (2): K = 9, 64 images)" in Page(html).text
-    again = report.write(
+    again = write(
         runs, tmp_path / "r.html", evaluations=[evaluations[0]] * 2
     ).read_text()
     assert "with different settings" not in Page(again).text
@@ -480,11 +505,12 @@ def test_accounts_that_do_not_compare_are_said_not_to(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("latent", [1, 2])
 def test_the_true_posterior_is_drawn_where_there_are_few_features(
-    latent: int, tmp_path: Path
+    latent: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    coarse_grids(monkeypatch)
     two = untrained("digits", "vae", latent=latent)
     vae = untrained("digits", "vae")
-    evaluations = [evaluation.evaluate(vae, k=8, limit=64, subset=0)]
+    evaluations = [evaluation.evaluate(vae, k=8, limit=64, subset=0, diagnosis=False)]
     html = report.write(
         [vae], tmp_path / "r.html", evaluations=evaluations, extra_runs=[two]
     ).read_text(encoding="utf-8")
@@ -503,6 +529,7 @@ def test_the_true_posterior_is_drawn_where_there_are_few_features(
     assert len(densities) == 2 and "10³²" not in words
 
 
+@pytest.mark.usefixtures("no_plots")
 def test_the_account_shows_its_details_and_the_diagnosis(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -511,11 +538,8 @@ def test_the_account_shows_its_details_and_the_diagnosis(
         "digits", "vae", latent=2, **{"objective.name": "elbo", "objective.beta": 50.0}
     )
     tree = evaluation.evaluate(run, k=60, limit=40, subset=3, gap=True).to_json()
-    parsed = Page(
-        report.write([run], tmp_path / "r.html", evaluations=[tree]).read_text(
-            encoding="utf-8"
-        )
-    )
+    write = partial(report.write, evaluations=[tree], theory=False)
+    parsed = Page(write([run], tmp_path / "r.html").read_text(encoding="utf-8"))
     for words in (
         "amortization gap",
         "exact, by quadrature",
@@ -529,9 +553,7 @@ def test_the_account_shows_its_details_and_the_diagnosis(
     )
     tree["diagnosis"]["verdicts"] = [verdict.to_json() for verdict in EVERY]
     for lang in LANGUAGES:
-        html = report.write(
-            [run], tmp_path / "r.html", evaluations=[tree], lang=lang
-        ).read_text(encoding="utf-8")
+        html = write([run], tmp_path / "r.html", lang=lang).read_text(encoding="utf-8")
         words = Page(html).text
         assert (
             words.count("objective.beta") == 2

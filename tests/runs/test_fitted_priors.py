@@ -17,6 +17,7 @@ from torch.distributions import Distribution, Independent, Normal
 
 import tightbound as tb
 from tightbound.cli import main
+from tightbound.components.posteriors import clusters
 from tightbound.config import Config
 from tightbound.core.component import EncodedData, Prior
 from tightbound.core.draw import Context, Draw
@@ -358,9 +359,12 @@ def test_the_commands_take_a_fitted_prior_and_say_so(
 
 @pytest.mark.parametrize("recipe", ["vae", "hvae", "iwae-2", "biva", "m2", "gm-vae"])
 def test_the_weights_of_a_prior_are_those_at_the_prefix_of_its_hierarchy(
-    recipe: str,
+    recipe: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    settings = {} if recipe == "gm-vae" else {"prior": "learned"}
+    monkeypatch.setattr(clusters, "STEPS", 1)
+    settings = {"recipe.size": "s"}
+    if recipe != "gm-vae":
+        settings["prior"] = "learned"
     model, _ = tb.build(recipe, "digits", seed=0, settings=settings)
     own, others = room.split(model.state_dict())
     assert own and set(own) | set(others) == set(model.state_dict())

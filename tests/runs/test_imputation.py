@@ -162,10 +162,10 @@ def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
         folder / "run",
         "missing-data",
         str(folder / "x.csv"),
-        steps=400,
+        steps=300,
         batch=32,
         k=5,
-        latent=2,
+        latent=4,
     )
     return folder
 
@@ -319,10 +319,10 @@ def incomplete(tmp_path_factory: pytest.TempPathFactory) -> Path:
         folder / "run",
         "missing-data",
         str(folder / "t.csv"),
-        steps=500,
+        steps=350,
         batch=64,
         k=5,
-        latent=2,
+        latent=4,
     )
     return folder
 

@@ -138,10 +138,10 @@ def test_every_prior_is_fitted_sampled_saved_and_loaded_to_the_bit(
 def test_fitting_lowers_the_rate_and_leaves_the_rest(
     tmp_path: Path, recipe: str, kind: str
 ) -> None:
-    folder = small_run(tmp_path / "run", recipe, steps=80, latent=8)
+    folder = small_run(tmp_path / "run", recipe, steps=60, latent=8)
     run, made = (
         tb.load(folder),
-        tb.fit_prior(folder, kind, display="none", settings={"train.steps": 250}),
+        tb.fit_prior(folder, kind, display="none", settings={"train.steps": 100}),
     )
     x = run.data.test.batch(torch.arange(180))
     before, after = [r.predictor.trace(x, Draw(4)) for r in (run, made)]
@@ -156,8 +156,8 @@ def test_under_a_q_that_moves_along_the_joint_it_is_the_bound_that_rises(
     tmp_path: Path,
 ) -> None:
     """Another prior is another q there; with the decoder taken away it was the q of no model."""
-    folder = small_run(tmp_path / "run", "hamiltonian", steps=60, latent=3)
-    settings = {"train.steps": 120, "train.lr": 0.01}
+    folder = small_run(tmp_path / "run", "hamiltonian", steps=30, latent=3)
+    settings = {"train.steps": 60, "train.lr": 0.02}
     run, made = (
         tb.load(folder),
         tb.fit_prior(
@@ -380,7 +380,7 @@ def test_a_manifold_can_be_sampled_and_nothing_is_called_a_bound(
 ) -> None:
     folder = str(small_run(tmp_path / "vae", "vae"))
     assert (
-        main(["fit-prior", folder, "riemannian", "--set", "centres=50", "--quiet"]) == 0
+        main(["fit-prior", folder, "riemannian", "--set", "centres=10", "--quiet"]) == 0
     )
     assert (
         main(["evaluate", folder, "--prior", "riemannian", "-k", "3", "--limit", "20"])

@@ -74,11 +74,22 @@ def untrained(
     )
 
 
-def page(runs: list[Run], tmp_path: Path, **options: Any) -> str:
-    """The report of runs, with evaluations of few samples."""
-    evaluations = [evaluation.evaluate(run, k=8, limit=64) for run in runs]
+def page(
+    runs: list[Run], tmp_path: Path, *, brief: bool = False, **options: Any
+) -> str:
+    """The report of runs, with evaluations of few samples.
+
+    brief: without diagnosis and theory, for tests that read other sections.
+    """
+    evaluations = [
+        evaluation.evaluate(run, k=8, limit=64, diagnosis=not brief) for run in runs
+    ]
     return report.write(
-        runs, tmp_path / "report.html", evaluations=evaluations, **options
+        runs,
+        tmp_path / "report.html",
+        evaluations=evaluations,
+        theory=not brief,
+        **options,
     ).read_text(encoding="utf-8")
 
 

@@ -22,7 +22,7 @@ KILLS = {"ddp": 10 if LONG else 2, "fsdp2": 10}
 STEPS = 120
 SETTINGS = {
     "recipe.size": "s",
-    "latent": 3,
+    "latent": 4,
     "train.batch": 32,
     "train.validate_every": 10,
     "train.validate_n": 4,

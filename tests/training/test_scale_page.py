@@ -14,7 +14,7 @@ from support.scale_page import commands
 
 import tightbound as tb
 
-SETTINGS = ["recipe.size=s", "latent=3", "train.batch=32", "train.steps=12"]
+SETTINGS = ["recipe.size=s", "latent=4", "train.batch=32", "train.steps=12"]
 SETTINGS += ["train.validate_every=6", "train.validate_n=4"]
 # What a test changes of a launch over several machines.
 ONE_MACHINE = {

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from torch import Tensor
 
 from tightbound.cli.app import Stopped
@@ -36,10 +35,11 @@ from tightbound.report.content import model_outputs as passes
 from tightbound.runs.inputs import read_condition
 from tightbound.runs.run import Run
 from tightbound.runtime.errors import TightboundError
+from tightbound.runtime.reading import Tree
 from tightbound.runtime.signals import in_words, signal_number
 
-Array = NDArray[Any]
-Columns = dict[str, Any]  # arrays of numbers, lists of words
+Array = np.ndarray
+Columns = Tree  # arrays of numbers, lists of words
 SCORES = ("elbo", "log_px", "log_px_se", "distortion", "rate", "ess", "pareto_k")
 NO_INTERVAL = (
     "log_px is a lower bound; where log_px_se is empty (Pareto k may be above 0.7, or K is "
@@ -61,7 +61,7 @@ class Job:
 
     name: str
     columns: list[str]
-    settings: dict[str, Any]
+    settings: Tree
     make: Callable[[Run, Batch], Columns]
     part_rows: int
     notes: tuple[str, ...] = ()
@@ -113,7 +113,7 @@ def scoring(run: Run, k: int, ais: bool = False) -> Job:
         return {name: terms[name].numpy() for name in columns}
 
     columns = [name for name in SCORES if run.has_bound or name == "distortion"]
-    settings: dict[str, Any] = {}
+    settings: Tree = {}
     notes: tuple[str, ...] = (no_bound(run.config.recipe),)
     if run.has_bound:
         settings = {"k": k, "seed": run.config.seed} | ({"ais": True} if ais else {})

@@ -10,11 +10,11 @@ from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
+from typing import TYPE_CHECKING, BinaryIO, TypeVar
 
 import numpy as np
 import torch
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from torch import Tensor
 
 from tightbound import data as data_room
@@ -35,7 +35,7 @@ from tightbound.runtime.reading import check_regular
 if TYPE_CHECKING:
     from pandas import DataFrame
 
-Array = NDArray[Any]
+Array = np.ndarray
 Read = TypeVar("Read", Split, Ordered)
 EXAMPLES = ("png", "svg", "folder", "npz", "csv", "parquet")
 TABLES = ("npz", "csv", "parquet")

@@ -17,6 +17,7 @@ from tightbound.runtime.atomic_files import make_folder, remove, write_atomic
 from tightbound.runtime.errors import TightboundError
 from tightbound.runtime.launch_context import LaunchContext
 from tightbound.runtime.lock import RunLock
+from tightbound.runtime.reading import Tree
 
 PATTERN = "part-*.parquet"
 KEY = b"tightbound"  # of the identity in the metadata
@@ -159,7 +160,7 @@ class Parts:
                 "--overwrite to write beside them, or choose another --out"
             )
 
-    def _difference(self, tag: dict[str, Any]) -> str | None:
+    def _difference(self, tag: Tree) -> str | None:
         """The first difference from this result, as the end of a sentence."""
         if not tag:
             return "is damaged, or was not written by this command"

@@ -27,7 +27,7 @@ from tightbound.data.settings import DataSettings
 from tightbound.data.source import RawSource, RawSplit
 from tightbound.data.tables.conditions import take_conditions
 from tightbound.data.tables.matching import Matched, matched
-from tightbound.runtime.errors import TightboundError
+from tightbound.runtime.errors import TightboundError, listed
 
 Change = Callable[[Tensor], Tensor]
 
@@ -238,7 +238,7 @@ def _condition(split: RawSplit, source: RawSource, spec: DataSpec) -> Tensor | N
     if split.c is not None and split.c.dim() == 1:
         raise TightboundError(
             f"{source.where} has classes as conditions, the model was trained on the "
-            f"numbers {', '.join(condition.names)}"
+            f"numbers {listed(condition.names)}"
         )
     if split.c is not None and split.c.shape[1] != condition.width:
         raise TightboundError(
@@ -262,7 +262,7 @@ def _class_ids(
         row = int((y < 0).nonzero()[0])
         raise TightboundError(
             f"{source.where}: the label of row {row} (counting from 0) is none that the "
-            f"model was trained on: {', '.join(condition.names[:20])}"
+            f"model was trained on: {listed(condition.names)}"
         )
     return y
 

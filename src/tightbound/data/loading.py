@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sized
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 import torch
@@ -42,7 +41,8 @@ from tightbound.data.streams.shards import ShardSplit, Stream
 from tightbound.data.tables.conditions import take_conditions
 from tightbound.data.tables.encoding import settle_fields, table_fields
 from tightbound.data.tables.matching import matched
-from tightbound.runtime.errors import TightboundError
+from tightbound.runtime.errors import TightboundError, listed
+from tightbound.runtime.reading import Tree
 
 _STATISTICS_ROWS = 50_000
 
@@ -104,7 +104,7 @@ class Data:
         }
         return factors or None
 
-    def describe(self) -> dict[str, Any]:
+    def describe(self) -> Tree:
         """A description of the data as plain JSON, for configs, logs and reports."""
         train = self.train
         labels = None if self.label_names is None else list(self.label_names)
@@ -350,7 +350,7 @@ def _same_classes(
         row = int((c < 0).nonzero()[0])
         raise TightboundError(
             f"{name}={extra.where}: row {row} (counting from 0) has a condition that the "
-            f"training data did not have, which has {', '.join(source.condition_names[:20])}"
+            f"training data did not have, which has {listed(source.condition_names)}"
         )
     return replace(split, c=c)
 

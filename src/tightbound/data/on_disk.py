@@ -140,7 +140,7 @@ def too_large(
     nbytes: int, settings: DataSettings, where: str, notices: list[str]
 ) -> bool:
     """True, with a notice, for a source larger than `data.memory`."""
-    if nbytes <= settings.memory * 1_000_000:
+    if nbytes <= settings.memory_bytes:
         return False
     notices.append(
         f"{where}: {nbytes / 1e9:.3g} GB are read as they are needed (held in "

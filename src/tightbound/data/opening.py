@@ -304,9 +304,7 @@ def plain_array(x: object, settings: DataSettings) -> object:
     return x
 
 
-def check_mask(
-    x: np.ma.MaskedArray[Any, Any], settings: DataSettings, what: str
-) -> None:
+def check_mask(x: np.ma.MaskedArray, settings: DataSettings, what: str) -> None:
     """Refuse masked values, which are missing, unless values may be missing."""
     mask = np.ma.getmaskarray(x)
     if settings.allow_missing or not mask.any():

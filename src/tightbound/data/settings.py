@@ -15,6 +15,8 @@ from pydantic import (
     model_validator,
 )
 
+from tightbound.runtime.memory import MEGABYTE
+
 Pixels = Annotated[int, Field(ge=1, le=8192)]
 
 
@@ -197,6 +199,11 @@ class DataSettings(BaseModel):
         if self.size == "auto":
             return None
         return self.size
+
+    @property
+    def memory_bytes(self) -> int:
+        """`memory` in bytes."""
+        return self.memory * MEGABYTE
 
     @field_validator("size", mode="before")
     @classmethod

@@ -140,15 +140,7 @@ def as_tensor(array: object, what: str, notices: list[str]) -> Tensor:
             return x.float()
         return x
     a = np.asanyarray(array)
-    if a.dtype.hasobject or a.dtype.kind in "OSTUVMm":
-        raise TightboundError(
-            f"{what} holds {a.dtype} values: only numbers can be read, so "
-            "convert it to a numeric array"
-        )
-    if a.dtype.kind == "c":
-        raise TightboundError(
-            f"{what} holds complex numbers: stack real and imaginary parts as real columns"
-        )
+    _check_type(a.dtype, what)
     dtype = _torch_dtype(a.dtype)
     if dtype != a.dtype or any(step < 0 for step in a.strides):
         if isinstance(a, np.memmap):
@@ -157,6 +149,19 @@ def as_tensor(array: object, what: str, notices: list[str]) -> Tensor:
     if not a.flags.writeable:
         a = a.copy()
     return torch.from_numpy(a)
+
+
+def _check_type(dtype: np.dtype, what: str) -> None:
+    """Refuse complex numbers, and types of values that are no numbers."""
+    if dtype.hasobject or dtype.kind in "OSTUVMm":
+        raise TightboundError(
+            f"{what} holds {dtype} values: only numbers can be read, so "
+            "convert it to a numeric array"
+        )
+    if dtype.kind == "c":
+        raise TightboundError(
+            f"{what} holds complex numbers: stack real and imaginary parts as real columns"
+        )
 
 
 class SparseMatrix(Protocol):
@@ -177,7 +182,7 @@ def is_sparse(x: object) -> TypeGuard[SparseMatrix | Tensor]:
     return type(x).__module__.startswith("scipy.sparse")
 
 
-def unmasked(array: np.ma.MaskedArray[Any, Any]) -> np.ndarray:
+def unmasked(array: np.ma.MaskedArray) -> np.ndarray:
     """A masked array of numbers as a plain one, NaN where it is masked.
 
     Other values stay as they are: integers become float64 only where one is masked.
@@ -193,7 +198,7 @@ def unmasked(array: np.ma.MaskedArray[Any, Any]) -> np.ndarray:
     return objects
 
 
-def _torch_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
+def _torch_dtype(dtype: np.dtype) -> np.dtype:
     """The numpy dtype nearest to this one that torch also has."""
     native = dtype.newbyteorder("=")
     if native.kind == "f" and native.itemsize > 8:

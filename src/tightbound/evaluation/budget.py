@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 
 from tightbound.core.batch import Batch
 from tightbound.evaluation.estimators.amortization_gap import Search, best_bound
-from tightbound.evaluation.estimators.estimate import Options
 from tightbound.evaluation.estimators.methods import METHODS, log_px
 from tightbound.runs.run import Run
 from tightbound.runtime.errors import TightboundError
+from tightbound.runtime.reading import Options
 
 SUBSET = 64  # examples for slow methods
 SUBSET_3D = 8  # of integrals over three latents, which take seconds each

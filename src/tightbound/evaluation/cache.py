@@ -10,12 +10,10 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from torch import Tensor
 
 from tightbound.core.batch import Batch
-from tightbound.evaluation.estimators.estimate import Options
 from tightbound.runs.folder import EVALUATION_PARTS
 from tightbound.runtime.atomic_files import (
     load_weights,
@@ -25,7 +23,7 @@ from tightbound.runtime.atomic_files import (
     write_atomic,
 )
 from tightbound.runtime.errors import TightboundError
-from tightbound.runtime.reading import parse_json, read_text
+from tightbound.runtime.reading import Options, Tree, parse_json, read_text
 
 FOLDER = EVALUATION_PARTS
 
@@ -39,7 +37,7 @@ class CachedResult:
     seconds: float
 
 
-def _table(text: str) -> dict[str, Any]:
+def _table(text: str) -> Tree:
     """A JSON object; raises ValueError for any other text."""
     value = parse_json(text)
     if not isinstance(value, dict):
@@ -93,9 +91,7 @@ class Cache:
             self._write(path, lambda: save_weights(path, dict(values), header))
         return CachedResult(values, facts, seconds)
 
-    def decision(
-        self, key: Options, decide: Callable[[], dict[str, Any]]
-    ) -> dict[str, Any]:
+    def decision(self, key: Options, decide: Callable[[], Tree]) -> Tree:
         """The result of `decide`, which may depend on timing; the cached one, if any."""
         content = json.dumps(key, sort_keys=True).encode()
         path = self._path(f"plan-{hashlib.sha256(content).hexdigest()[:16]}.json")

@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
 
 from tightbound.evaluation.measures import BDMCGap, Method
 from tightbound.evaluation.statistic import Mean, means_to_json
+from tightbound.runtime.reading import Tree
 
 CLEAR = 2.0  # standard errors by which AIS is well above importance sampling,
 LEAST = 0.05  # and the least difference in nats
@@ -52,7 +52,7 @@ class Headline:
         """True where the method is exact and was run on all examples."""
         return self.kind == "exact" and self.n == self.of
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> Tree:
         """All fields, as JSON."""
         means = {"log_px": self.log_px, "gap": self.gap, "above": self.above}
         bits = self.bits_per_dim and self.bits_per_dim.to_json()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -16,12 +15,13 @@ from tightbound.evaluation.budget import Plan
 from tightbound.evaluation.cache import CachedResult
 from tightbound.evaluation.estimators import amortization_gap
 from tightbound.evaluation.estimators.bdmc import bdmc
-from tightbound.evaluation.estimators.estimate import Estimate, Options
+from tightbound.evaluation.estimators.estimate import Estimate
 from tightbound.evaluation.estimators.methods import best
 from tightbound.evaluation.measures import BDMCGap, InferenceGap, Method
 from tightbound.evaluation.runner import Add, Runner, Selection
 from tightbound.evaluation.statistic import Mean
 from tightbound.runtime.errors import TightboundError
+from tightbound.runtime.reading import Options, Tree
 
 PILOT_K = 500
 PILOT_TEMPERATURES = 50
@@ -91,7 +91,7 @@ def inference_gap(
 
 def _gap_parts(
     runner: Runner, x: Selection, log_px: Tensor, elbo: Tensor
-) -> tuple[dict[str, Tensor], dict[str, Any], float]:
+) -> tuple[dict[str, Tensor], Tree, float]:
     """The two parts of the gap of each example, settings of the search, and seconds."""
     search = amortization_gap.Search()
     bounds, seconds = runner.bounds(x, search)
@@ -108,7 +108,7 @@ def _name(closest: Estimate, estimates: Sequence[Estimate]) -> str:
     return " or ".join(e.method for e in estimates)
 
 
-def _choices(closest: Estimate, estimates: Sequence[Estimate]) -> dict[str, Any]:
+def _choices(closest: Estimate, estimates: Sequence[Estimate]) -> Tree:
     """How many examples each method was chosen for, where there was a choice."""
     chosen = closest.diagnostic.get("chosen")
     if chosen is None or len(estimates) == 1:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from torch import Tensor
 
 from tightbound.evaluation.estimators.estimate import Estimate
 from tightbound.evaluation.estimators.pareto import HEAVY
 from tightbound.evaluation.statistic import Mean, means_to_json
+from tightbound.runtime.reading import Options, Tree
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Method:
     log_px: Mean
     noise: float
     above: Mean | None
-    settings: Mapping[str, Any]
+    settings: Options
     warnings: list[str]
     seconds: float
     pareto_k: Mapping[str, float] | None = None
@@ -72,7 +72,7 @@ class Method:
             covariance=covariance,
         )
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> Tree:
         """All fields, as JSON."""
         return {
             "kind": self.kind,
@@ -125,10 +125,10 @@ class InferenceGap:
     exact: bool
     n: int
     terms: Mapping[str, Mean]
-    settings: Mapping[str, Any]
+    settings: Options
     seconds: float
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> Tree:
         """All fields, as JSON."""
         return {
             "method": self.method,
@@ -162,10 +162,10 @@ class BDMCGap:
     upper: Mean
     gap: Mean
     gaps: list[float]
-    settings: Mapping[str, Any]
+    settings: Options
     seconds: float
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> Tree:
         """All fields, as JSON."""
         means = {"lower": self.lower, "upper": self.upper, "gap": self.gap}
         return {

@@ -6,7 +6,6 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from tightbound.evaluation import saved, summary
 from tightbound.evaluation.diagnosis.diagnose import Diagnosis
@@ -17,6 +16,7 @@ from tightbound.evaluation.summary import Summary, Table
 from tightbound.runs.folder import RunFolder
 from tightbound.runtime.errors import TightboundError
 from tightbound.runtime.lock import RunLock
+from tightbound.runtime.reading import Options, Tree
 
 # Parts that stay in the file when a later evaluation does not measure them again.
 KEPT = ("methods", "inference_gap", "train", "overfitting", "bdmc_gap", "diagnosis")
@@ -91,7 +91,7 @@ class Evaluation:
     overfitting: Mapping[str, Mean] = field(default_factory=dict)
     bdmc_gap: BDMCGap | None = None
     diagnosis: Diagnosis | None = None
-    budget: Mapping[str, Any] | None = None
+    budget: Options | None = None
     reason: str = ""
     notes: list[str] = field(default_factory=list)
 
@@ -114,7 +114,7 @@ class Evaluation:
             return False
         return not math.isfinite(importance.noise)
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> Tree:
         """All fields as JSON.
 
         Returns:
@@ -179,7 +179,7 @@ class Evaluation:
             saved.write(path, tree)
         return f"{reason}, so it was replaced" if reason else None
 
-    def _comparable(self, folder: Path) -> tuple[dict[str, Any] | None, str]:
+    def _comparable(self, folder: Path) -> tuple[Tree | None, str]:
         """The content of an earlier file, if it is of the same weights and data.
 
         Else None, with the reason if the file cannot be used.
@@ -260,13 +260,13 @@ class Evaluation:
         ]
 
 
-def _is_larger(old: Mapping[str, Any], n: int, k: int) -> bool:
+def _is_larger(old: Options, n: int, k: int) -> bool:
     """Whether an earlier evaluation has more examples or samples, and no fewer."""
     size = (old.get("n", 0), old.get("k", 0))
     return bool(size[0] >= n and size[1] >= k and size != (n, k))
 
 
-def _with_kept(tree: Mapping[str, Any], old: Mapping[str, Any]) -> dict[str, Any]:
+def _with_kept(tree: Options, old: Options) -> Tree:
     """A new evaluation with parts of an earlier one that were not measured again."""
     kept = {name: tree[name] or old.get(name) or tree[name] for name in KEPT}
     methods = {**(old.get("methods") or {}), **tree["methods"]}

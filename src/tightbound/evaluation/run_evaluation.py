@@ -43,6 +43,7 @@ from tightbound.runs.run import Run
 from tightbound.runtime.errors import TightboundError, whole_number
 from tightbound.runtime.launch_context import current_launch
 from tightbound.runtime.progress import phase
+from tightbound.runtime.reading import Options, Tree
 
 TRIED = 2  # examples of the timed trials
 RATED = 2000  # examples for the KL of each latent dimension
@@ -111,7 +112,7 @@ class _Setup:
     selection: Selection
     digest: str
     plan: Plan
-    budget: Mapping[str, Any] | None
+    budget: Options | None
     diagnosis: Diagnosis | None
     available: int
 
@@ -221,7 +222,7 @@ def _fit_to_budget(
     """
     total, left = budget
 
-    def decide() -> dict[str, Any]:
+    def decide() -> Tree:
         x = rows.examples(rows.spread(TRIED))
         plan, trials = budgeted_plan(runner.run, x, n, left, train)
         return {"plan": dataclasses.asdict(plan), "trials": trials}

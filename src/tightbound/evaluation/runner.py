@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -17,12 +17,13 @@ from tightbound.data import Split
 from tightbound.evaluation.cache import Cache, CachedResult
 from tightbound.evaluation.diagnosis.latent_usage import spread
 from tightbound.evaluation.estimators import amortization_gap
-from tightbound.evaluation.estimators.estimate import Estimate, Options
+from tightbound.evaluation.estimators.estimate import Estimate
 from tightbound.evaluation.estimators.methods import log_px
 from tightbound.runs.run import Run
 from tightbound.runtime.errors import TightboundError
 from tightbound.runtime.launch_context import SINGLE_PROCESS, LaunchContext
 from tightbound.runtime.progress import phase
+from tightbound.runtime.reading import Options
 
 Tick = Callable[..., None]
 Add = Callable[[float], None]
@@ -231,7 +232,7 @@ def _estimate(method: str, piece: CachedResult) -> Estimate:
     )
 
 
-def _draws(method: str, settings: Mapping[str, Any]) -> int:
+def _draws(method: str, settings: Options) -> int:
     """About how often a method decodes each example.
 
     A step of AIS computes a gradient and counts for several.

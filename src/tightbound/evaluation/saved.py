@@ -4,25 +4,22 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from tightbound.runs.folder import RunFolder
 from tightbound.runtime.atomic_files import write_atomic
 from tightbound.runtime.errors import TightboundError, cut, os_reason
-from tightbound.runtime.reading import parse_json, read_text
+from tightbound.runtime.reading import Options, Tree, parse_json, read_text
 
 FORMAT = 3
 CHECKSUM = "sha256"
-Tree = dict[str, Any]
 
 
 class OtherWeights(TightboundError):
     """An evaluation is of other weights than the run has."""
 
 
-def write(path: Path, tree: Mapping[str, Any]) -> None:
+def write(path: Path, tree: Options) -> None:
     """Write an evaluation as JSON with a checksum of its content.
 
     Raises:
@@ -49,14 +46,7 @@ def read(folder: Path, weights: str) -> Tree | None:
     path = RunFolder(folder).evaluation_file
     if not path.exists():
         return None
-    try:
-        content = parse_json(read_text(path))
-    except OSError as error:
-        raise TightboundError(
-            f"cannot read {cut(path)} ({os_reason(error)}): check the file"
-        ) from error
-    except ValueError as error:
-        raise TightboundError(f"{cut(path)} is damaged ({cut(error)})") from error
+    content = _content(path)
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise TightboundError(f"{cut(path)} is damaged or of another format")
     tree = {name: value for name, value in content.items() if name != CHECKSUM}
@@ -69,6 +59,18 @@ def read(folder: Path, weights: str) -> Tree | None:
     return tree
 
 
+def _content(path: Path) -> object:
+    """What a JSON file holds."""
+    try:
+        return parse_json(read_text(path))
+    except OSError as error:
+        raise TightboundError(
+            f"cannot read {cut(path)} ({os_reason(error)}): check the file"
+        ) from error
+    except ValueError as error:
+        raise TightboundError(f"{cut(path)} is damaged ({cut(error)})") from error
+
+
 def _is_evaluation(tree: Tree) -> bool:
     """Whether a file without a checksum has the parts that every evaluation has."""
     counts = [tree.get(name) for name in ("n", "k", "seed")]
@@ -77,14 +79,19 @@ def _is_evaluation(tree: Tree) -> bool:
     data, terms, methods = (tree.get(name) for name in ("data", "terms", "methods"))
     if not isinstance(data, dict) or not isinstance(data.get("digest"), str):
         return False
-    if not isinstance(terms, dict) or not isinstance(methods, dict):
+    if not terms or not _holds_tables(terms) or not _holds_tables(methods):
         return False
-    means = list(terms.values())
-    means += [tree[name] for name in ("inference_gap", "train") if tree.get(name)]
-    return bool(terms) and all(isinstance(m, dict) for m in [*means, *methods.values()])
+    return all(
+        isinstance(tree.get(name) or {}, dict) for name in ("inference_gap", "train")
+    )
 
 
-def closest_terms(tree: Mapping[str, Any]) -> Tree:
+def _holds_tables(tree: object) -> bool:
+    """True for a table of which each value is a table."""
+    return isinstance(tree, dict) and all(isinstance(v, dict) for v in tree.values())
+
+
+def closest_terms(tree: Options) -> Tree:
     """The terms of log p(x) with log p(x) and the gap by the closest method."""
     best = tree.get("headline")
     if not best:
@@ -92,7 +99,7 @@ def closest_terms(tree: Mapping[str, Any]) -> Tree:
     return {**tree["terms"], "log_px": best["log_px"], "gap": best["gap"]}
 
 
-def one_sided(tree: Mapping[str, Any]) -> bool:
+def one_sided(tree: Options) -> bool:
     """Whether log p(x) is a lower bound whose error is not known for some examples."""
     importance = (tree.get("methods") or {}).get("importance")
     if not importance or tree.get("headline"):
@@ -100,7 +107,7 @@ def one_sided(tree: Mapping[str, Any]) -> bool:
     return importance.get("noise") is None
 
 
-def _digest(tree: Mapping[str, Any]) -> str:
+def _digest(tree: Options) -> str:
     as_read = json.loads(json.dumps(tree))  # keys are texts then
     text = json.dumps(as_read, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()

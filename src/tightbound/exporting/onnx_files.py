@@ -114,7 +114,7 @@ def _translated(
     except Exception as error:
         raise TightboundError(
             f"{graph.name}.onnx cannot be made, since torch does not translate this model to ONNX "
-            f"({first_line(error)[:300]}): export with --format safetensors"
+            f"({first_line(error)}): export with --format safetensors"
         ) from error
     assert program is not None
     _tidy(program.model.graph, {*graph.inputs, *names})
@@ -260,7 +260,7 @@ def _session(path: Path) -> InferenceSession:
         )
     except Exception as error:
         raise TightboundError(
-            f"onnxruntime does not load {path.name} ({first_line(error)[:300]}): "
+            f"onnxruntime does not load {path.name} ({first_line(error)}): "
             "export with --format safetensors"
         ) from error
 

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Any
 
 from tightbound.runtime.reading import exists, expanded
 
 
-def is_builtin(data: Any) -> bool:
+def is_builtin(data: object) -> bool:
     """True if the data are a built-in set."""
     from tightbound.data.formats.builtin import BUILTIN
 
     return isinstance(data, str) and data in BUILTIN
 
 
-def stored_source(data: Any, valid: Any = None, test: Any = None) -> str:
+def stored_source(data: object, valid: object = None, test: object = None) -> str:
     """The data as `data.source`: a built-in name or an absolute path.
 
     Empty for arrays and for data with splits of their own, which cannot be read again.
@@ -31,7 +30,7 @@ def stored_source(data: Any, valid: Any = None, test: Any = None) -> str:
     return str(data)
 
 
-def short_name(data: Any) -> str:
+def short_name(data: object) -> str:
     """The data in the name of a folder: the stem of a path, or "array"."""
     if not isinstance(data, str | Path):
         return "array"

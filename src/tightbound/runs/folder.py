@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import BaseModel
 
@@ -28,6 +28,8 @@ from tightbound.runtime.errors import TightboundError, cut, os_reason
 from tightbound.runtime.launch_context import launch_id, started_by_torchrun
 from tightbound.runtime.lock import RunLock
 from tightbound.runtime.reading import (
+    Options,
+    Tree,
     check_regular,
     exists,
     parse_json,
@@ -146,7 +148,9 @@ class RunFolder:
     # ---- which folder
 
     @classmethod
-    def choose(cls, path: Path | None, data: Any, recipe: str, mode: Mode) -> RunFolder:
+    def choose(
+        cls, path: Path | None, data: object, recipe: str, mode: Mode
+    ) -> RunFolder:
         """The folder of a training: the given one, or `runs/<data>-<recipe>`.
 
         A new training without a given folder takes the first free name; one that torchrun
@@ -247,11 +251,11 @@ class RunFolder:
 
     def check_resumable(
         self,
-        data: Any,
-        recipe: Any,
-        file: Any,
+        data: object,
+        recipe: object,
+        file: object,
         requested: Config,
-        values: Mapping[str, Any],
+        values: Options,
     ) -> str:
         """The `data.source` of the run to resume.
 
@@ -292,7 +296,10 @@ class RunFolder:
                     f"run {str(self)!r} was begun with another {key} "
                     f"({value_at(begun, key)}): leave it out, or choose another --out"
                 )
-        source = begun.data.source
+        return self._source_to_resume(begun.data.source, data)
+
+    def _source_to_resume(self, source: str, data: object) -> str:
+        """The `data.source` that a run was begun with; refuses other data."""
         # The path of a file may have changed; its digest is compared once it is read.
         if is_builtin(data) and is_builtin(source) and stored_source(data) != source:
             raise TightboundError(
@@ -437,7 +444,7 @@ class RunFolder:
         """True if a validation has written weights."""
         return self.averaged_weights_file.is_file() or self.weights_file.is_file()
 
-    def history(self) -> list[dict[str, Any]]:
+    def history(self) -> list[Tree]:
         """The validations in the log, without lines that are damaged or cut short.
 
         Raises:
@@ -485,7 +492,7 @@ class _Validation(BaseModel):
     skipped: int = 0
 
 
-def _validation(line: object) -> dict[str, Any]:
+def _validation(line: object) -> Tree:
     """A line of the log, as it is, if it is that of a validation; else a ValueError."""
     _Validation.model_validate(line)
     if not isinstance(line, dict):

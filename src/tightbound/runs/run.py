@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -35,6 +35,7 @@ from tightbound.runtime.errors import (
 )
 from tightbound.runtime.memory import check_memory
 from tightbound.runtime.progress import phase
+from tightbound.runtime.reading import Tree
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -165,7 +166,7 @@ class Run:
         """A short hash of the weights; an evaluation keeps that of the weights it is of."""
         return fitted_prior.fingerprint(self.model.state_dict())
 
-    def history(self) -> list[dict[str, Any]]:
+    def history(self) -> list[Tree]:
         """The validations of its training, from `log.jsonl`.
 
         Returns:

@@ -12,10 +12,10 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 from tightbound.runtime.errors import TightboundError, cut, machine_reason, os_reason
-from tightbound.runtime.reading import parse_json, read_bytes
+from tightbound.runtime.reading import Options, Tree, parse_json, read_bytes
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -285,7 +285,7 @@ def _texts(metadata: object) -> dict[str, str]:
     return dict(metadata)
 
 
-def _split(blob: bytes) -> tuple[dict[str, Any], memoryview]:
+def _split(blob: bytes) -> tuple[Tree, memoryview]:
     start = 8 + int.from_bytes(blob[:8], "little")
     if start > len(blob):
         raise ValueError("it is cut short")
@@ -295,11 +295,11 @@ def _split(blob: bytes) -> tuple[dict[str, Any], memoryview]:
     return dict(header), memoryview(blob)[start:]
 
 
-def _canonical(header: Mapping[str, Any]) -> bytes:
+def _canonical(header: Options) -> bytes:
     return json.dumps(header, sort_keys=True, separators=(",", ":")).encode()
 
 
-def _digest(header: Mapping[str, Any], tensors: memoryview) -> str:
+def _digest(header: Options, tensors: memoryview) -> str:
     unsigned = {k: v for k, v in header["__metadata__"].items() if k != "sha256"}
     digest = hashlib.sha256(_canonical({**header, "__metadata__": unsigned}))
     digest.update(tensors)

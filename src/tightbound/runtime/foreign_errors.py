@@ -6,6 +6,8 @@ for a message comes from `first_line` or `last_line`.
 
 from __future__ import annotations
 
+from tightbound.runtime.errors import cut
+
 LOST_CONNECTION = (
     "Connection closed by peer",
     "Connection reset",
@@ -58,11 +60,9 @@ def is_unidentified_image(error: BaseException) -> bool:
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of an error's text, or the name of its class if it has none."""
-    lines = str(error).splitlines()
-    if lines:
-        return lines[0]
-    return type(error).__name__
+    """The first line of an error's text for a message, or the name of its class."""
+    lines = str(error).strip().splitlines()
+    return cut(lines[0] if lines else type(error).__name__)
 
 
 def last_line(error: BaseException) -> str:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, TypeVar
 
-from tightbound.runtime.errors import TightboundError
+from tightbound.runtime.errors import TightboundError, shortened
 from tightbound.runtime.foreign_errors import is_lost_connection, is_unreachable
 from tightbound.runtime.progress import notice
 
@@ -78,7 +78,7 @@ def _count(name: str) -> int:
     if value.isascii() and value.isdigit() and len(value) < 10:
         return int(value)
     raise TightboundError(
-        f"the environment variable {name} is {value[:40]!r}, but torchrun sets it to a whole "
+        f"the environment variable {name} is {shortened(value)}, but torchrun sets it to a whole "
         f"number: {_unset(VARIABLES)}, or start the processes by torchrun"
     )
 

@@ -81,6 +81,7 @@ def _glibc() -> tuple[Callable[[int, int], int], Callable[[int], int]] | None:
         return None
 
 
+MEGABYTE = 1_000_000
 _LIMIT_OF_GROUP = Path("/sys/fs/cgroup/memory.max")
 
 

@@ -11,12 +11,18 @@ import errno
 import json
 import os
 import stat
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from tightbound.runtime.errors import TightboundError, cut, os_reason
+from tightbound.runtime.memory import MEGABYTE
 
-MEGABYTE = 1_000_000
 SMALL = 64 * MEGABYTE  # settings, logs and evaluations are far smaller
+# An object of a JSON or TOML file, whose values are looked up by their names.
+Tree = dict[str, Any]
+# Settings or facts by name, which are only read.
+Options = Mapping[str, Any]
 JSON = dict[str, "JSON"] | list["JSON"] | str | int | float | bool | None
 
 _KINDS = (

@@ -32,7 +32,9 @@ from tightbound.runtime.errors import (
     listed,
     machine_reason,
     nearest,
+    shortened,
 )
+from tightbound.runtime.foreign_errors import first_line, is_refused_pickle
 
 _ERRORS = (
     OSError,
@@ -59,14 +61,13 @@ def _bad_array(path: Path, error: Exception) -> TightboundError:
     reason = machine_reason(error)
     if reason is not None:
         return TightboundError(f"cannot read {cut(path)} ({reason})")
-    text = str(error) or type(error).__name__
-    if any(word in text for word in ("pickle", "Python objects", "Object arrays")):
+    if is_refused_pickle(error):
         return TightboundError(
             f"{path} holds Python objects (a pickle), which is never loaded: "
             "save plain numeric arrays"
         )
     return TightboundError(
-        f"{path} is truncated or not a numpy file ({cut(text.splitlines()[0])}): save it again"
+        f"{path} is truncated or not a numpy file ({first_line(error)}): save it again"
     )
 
 
@@ -111,7 +112,6 @@ def load_npz(path: Path, settings: DataSettings) -> RawSource:
     Examples may be called x, X, data or images, labels y or labels; splits train,
     x_train, train_images and the like.
     """
-    notices: list[str] = []
     try:
         # numpy leaves the file of a damaged archive open, so it is opened here
         with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
@@ -122,16 +122,34 @@ def load_npz(path: Path, settings: DataSettings) -> RawSource:
             wanted = array_keys(path, keys, settings.key)
             used = [key for pair in wanted.values() for key in pair if key is not None]
             check_npz(path, file.zip, used, settings)
-            arrays = {name: file[x] for name, (x, _) in wanted.items()}
-            labels = {name: file[y] for name, (_, y) in wanted.items() if y is not None}
+            arrays = {key: file[key] for key in dict.fromkeys(used)}
             condition = _condition_of(path, file, keys, settings)
     except TightboundError:
         raise
     except _ERRORS as error:
         raise _bad_array(path, error) from None
+    return _array_source(path, wanted, arrays, condition)
+
+
+def _array_source(
+    path: Path,
+    wanted: Mapping[str, tuple[str, str | None]],
+    arrays: Mapping[str, np.ndarray],
+    condition: np.ndarray | None,
+) -> RawSource:
+    """The source over arrays of a file.
+
+    Args:
+        path: the file.
+        wanted: the keys of examples and labels of each split.
+        arrays: the arrays by their keys.
+        condition: the conditions of the only split, if there are any.
+    """
+    notices: list[str] = []
+    labels = {name: arrays[y] for name, (_, y) in wanted.items() if y is not None}
     splits = {
-        name: RawSplit(as_tensor(x, f"{path} ({wanted[name][0]})", notices))
-        for name, x in arrays.items()
+        name: RawSplit(as_tensor(arrays[x], f"{path} ({x})", notices))
+        for name, (x, _) in wanted.items()
     }
     if condition is not None and "all" in splits:
         c = read_numbers(condition, len(splits["all"].x), str(path))
@@ -178,7 +196,7 @@ def _condition_of(
         return None
     if name not in keys:
         raise TightboundError(
-            f"{path} has no array {name!r} for data.condition: {nearest(str(name), keys)}"
+            f"{path} has no array {shortened(name)} for data.condition: {nearest(str(name), keys)}"
         )
     return file[str(name)]
 
@@ -200,7 +218,7 @@ def array_keys(
     if chosen is not None:
         if chosen not in keys:
             raise TightboundError(
-                f"{path} has no array {chosen!r} for data.key: {nearest(chosen, keys)}"
+                f"{path} has no array {shortened(chosen)} for data.key: {nearest(chosen, keys)}"
             )
         return {"all": (chosen, labels)}
     splits: dict[str, tuple[str, str | None]] = {}

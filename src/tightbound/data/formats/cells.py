@@ -216,10 +216,8 @@ def typed(texts: Texts, decimal: Decimal) -> TypedColumn:
     is_number = plain_numbers(texts.unique)
     if is_number.all():
         return _all_numbers(texts, decimal)
-    words = {text.lower() for text in texts.unique}
-    if words <= {"true", "false"}:
-        truths = np.array([text.lower() == "true" for text in texts.unique], object)
-        return TypedColumn(texts.spread(truths, None if place.allow_missing else ""))
+    if {text.lower() for text in texts.unique} <= {"true", "false"}:
+        return TypedColumn(_truth_values(texts))
     if place.kind == "categorical":
         return TypedColumn(_as_texts(texts))
     read = separated_numbers(texts, decimal) or dates_of(texts)
@@ -229,6 +227,12 @@ def typed(texts: Texts, decimal: Decimal) -> TypedColumn:
         raise not_a_number(texts, int(np.argmin(is_number)))
     refuse_marked(texts)
     return TypedColumn(_as_texts(texts))
+
+
+def _truth_values(texts: Texts) -> Values:
+    """The words true and false as truth values."""
+    truths = np.array([text.lower() == "true" for text in texts.unique], object)
+    return texts.spread(truths, None if texts.place.allow_missing else "")
 
 
 def plain_numbers(texts: list[str]) -> Mask:
@@ -375,14 +379,18 @@ def separated_numbers(texts: Texts, decimal: Decimal) -> TypedColumn | None:
     elif texts.place.decimal not in ("auto", sign):
         raise _two_ways(texts, _separated(texts))
     check_gaps(texts)
-    what = "separators of thousands"
-    if sign == "comma" and any("," in text for text in texts.unique):
-        what = "a decimal comma"
     return TypedColumn(
         whole(texts.spread(readings[sign], np.nan)),
-        what=f"numbers with {what}",
+        what=f"numbers with {_separators(texts, sign)}",
         decimal=sign,
     )
+
+
+def _separators(texts: Texts, sign: str) -> str:
+    """What separates the digits of numbers with this decimal sign."""
+    if sign == "comma" and any("," in text for text in texts.unique):
+        return "a decimal comma"
+    return "separators of thousands"
 
 
 def _has_separators(texts: Texts) -> bool:
@@ -391,10 +399,10 @@ def _has_separators(texts: Texts) -> bool:
 
 def _are_addresses(texts: Texts) -> bool:
     """True for four numbers up to 255 between points: addresses, and no thousands."""
-    return all(
-        _ADDRESS.fullmatch(text) and all(int(part) <= 255 for part in text.split("."))
-        for text in texts.unique
-    )
+    if not all(_ADDRESS.fullmatch(text) for text in texts.unique):
+        return False
+    parts = [part for text in texts.unique for part in text.split(".")]
+    return all(int(part) <= 255 for part in parts)
 
 
 def _has_points_alone(texts: Texts) -> bool:
@@ -469,6 +477,13 @@ def decimal_sign(texts: Texts) -> str:
         return ""
     readings = _readings(texts.unique)
     return next(iter(readings)) if len(readings) == 1 else ""
+
+
+def chosen_sign(setting: Decimal, signs: set[str]) -> Decimal:
+    """The decimal sign of a file: by its setting, or the only one that columns prove."""
+    if setting != "auto" or len(signs) != 1:
+        return setting
+    return "comma" if "comma" in signs else "point"
 
 
 def _two_ways(texts: Texts, text: str) -> TightboundError:

@@ -11,6 +11,7 @@ from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,7 @@ from torch import Tensor
 from tightbound.data.formats.arrays import array_keys
 from tightbound.data.formats.labels import find_label, with_unknown
 from tightbound.data.formats.limits import (
-    check_memory,
+    check_declared,
     check_no_outside_links,
     check_row,
 )
@@ -53,14 +54,15 @@ from tightbound.runtime.errors import (
     nearest,
     shortened,
 )
-from tightbound.runtime.reading import JSON, check_regular, parse_json, read_text
+from tightbound.runtime.foreign_errors import first_line
+from tightbound.runtime.reading import JSON, Tree, check_regular, parse_json, read_text
 
 MOST_LABELS = 20_000_000
 _TEXTS = 1 << 26  # bytes of texts of any length that are read at a time
 MOST_NAMES = 1_000_000
 
 
-def need(module: str, what: str, extra: str) -> Any:
+def need(module: str, what: str, extra: str) -> ModuleType:
     """Import a module of an optional extra.
 
     Raises:
@@ -145,7 +147,7 @@ def _datasets(
     for name, other in outside.items():
         if other is not None:
             raise TightboundError(
-                f"{path}: dataset {name!r} is stored in another file, {cut(repr(other))}, "
+                f"{path}: dataset {shortened(name)} is stored in another file, {cut(repr(other))}, "
                 "which is not read: write one file that holds all numbers"
             )
     return arrays
@@ -167,7 +169,7 @@ def _unreadable(path: Path, kind: str, error: Exception) -> TightboundError:
     if reason is not None:
         return TightboundError(f"cannot read {cut(path)} ({reason})")
     return TightboundError(
-        f"{cut(path)} is truncated or {kind} ({_line(error)}): save it again"
+        f"{cut(path)} is truncated or {kind} ({first_line(error)}): save it again"
     )
 
 
@@ -229,10 +231,6 @@ def _codec_names(tree: JSON, inside: bool = False) -> Iterator[str]:
 
 
 _CODEC_KEYS = ("codecs", "index_codecs", "compressor", "filters")
-
-
-def _line(error: Exception) -> str:
-    return cut((str(error).splitlines() or [type(error).__name__])[0])
 
 
 def _arrays(
@@ -301,7 +299,9 @@ def _labels(
     """
     what = f"{path} (dataset {key!r})"
     count = array.shape[0]
-    check_memory(what, math.prod(array.shape) * array.dtype.itemsize, settings)
+    check_declared(
+        f"{what} unpacks to", math.prod(array.shape) * array.dtype.itemsize, settings
+    )
     if array.dtype.kind not in "OT":
         return _slice(path, key, array, 0, count)
     size = sum(file.stat().st_size for file in _files(path))
@@ -313,7 +313,9 @@ def _labels(
         stop = min(start + step, count)
         texts = _slice(path, key, array, start, stop).ravel().tolist()
         labels[start * width : stop * width] = [unique.setdefault(t, t) for t in texts]
-        check_memory(what, sum(len(text) for text in unique), settings)
+        check_declared(
+            f"{what} unpacks to", sum(len(text) for text in unique), settings
+        )
     return labels.reshape(array.shape)
 
 
@@ -352,14 +354,14 @@ def _slice(
         if reason is not None:
             raise TightboundError(f"cannot read {cut(path)} ({reason})") from error
         raise TightboundError(
-            f"{path}: rows {start} to {stop - 1} of dataset {key!r} cannot be "
-            f"read ({_line(error)}): restore the file"
+            f"{path}: rows {start} to {stop - 1} of dataset {shortened(key)} cannot be "
+            f"read ({first_line(error)}): restore the file"
         ) from None
 
 
 def _rows(path: Path, key: str, array: StoredArray) -> OnDisk:
     """The rows of an array, read in the chunks in which it is stored."""
-    what = f"{path} (dataset {key!r})"
+    what = f"{path} (dataset {shortened(key)})"
     if not array.shape or not array.shape[0]:
         raise TightboundError(
             f"{what} of shape {tuple(array.shape)} is empty: nothing can be learned from it"
@@ -405,7 +407,8 @@ def load_parquet(path: Path, settings: DataSettings) -> RawSource:
     columns = [name for i, name in enumerate(names) if i != label]
     if settings.key is not None and settings.key not in columns:
         raise TightboundError(
-            f"{path} has no column {settings.key!r} for data.key: {nearest(settings.key, columns)}"
+            f"{path} has no column {shortened(settings.key)} for data.key: "
+            f"{nearest(settings.key, columns)}"
         )
     if settings.key is None and _has_texts(groups, columns):
         source = _text_source(groups, columns, settings)
@@ -418,19 +421,33 @@ def load_parquet(path: Path, settings: DataSettings) -> RawSource:
             table=_number_table(groups, chosen, source),
             column_types=_column_types(groups, chosen, source),
         )
-    source = _with_index(source, groups, index)
-    split = source.splits["all"]
-    labels = {}
+    source = replace(
+        _with_index(source, groups, index),
+        resolved={**source.resolved, **found.resolved},
+    )
+    labels = None
     if label is not None and groups.n <= MOST_LABELS:
-        values, unknown = with_unknown(names[label], groups.labels(names[label]))
-        labels["all"] = values
+        labels, unknown = with_unknown(names[label], groups.labels(names[label]))
         notices += unknown
+    return _with_labels(source, path, labels, groups.n, notices)
+
+
+def _with_labels(
+    source: RawSource,
+    path: Path,
+    labels: np.ndarray | None,
+    n: int,
+    notices: list[str],
+) -> RawSource:
+    """The source over a parquet file with its n labels, its digest and all notices."""
+    split = source.splits["all"]
     if split.x is None:
-        y, label_names = read_labels(labels.get("all"), groups.n, str(path), notices)
+        y, label_names = read_labels(labels, n, str(path), notices)
         splits = {"all": replace(split, y=y)}
         digest = ""
     else:
-        splits, label_names = join_labels(source.splits, labels, str(path), notices)
+        of_split = {} if labels is None else {"all": labels}
+        splits, label_names = join_labels(source.splits, of_split, str(path), notices)
         digest = content_digest(path, "parquet", splits)
     return replace(
         source,
@@ -438,7 +455,6 @@ def load_parquet(path: Path, settings: DataSettings) -> RawSource:
         digest=digest,
         label_names=label_names,
         notices=tuple(notices),
-        resolved={**source.resolved, **found.resolved},
     )
 
 
@@ -530,7 +546,7 @@ def _text_source(
     """Columns of which some are texts, categories, truth values or times."""
     path = groups.path
     size = sum(groups.declared(i, columns) for i in range(len(groups.starts)))
-    check_memory(str(path), size, settings)
+    check_declared(f"{cut(path)} unpacks to", size, settings)
     zones = {name: groups.zone(name) for name in columns if groups.zone(name)}
     table = replace(_table_of(groups, columns), zones=zones)
     source = RawSource(path.stem, str(path), {"all": RawSplit(None)}, "", table=table)
@@ -708,13 +724,14 @@ class _Groups:
                     f"cannot read {cut(self.path)} ({reason})"
                 ) from error
             raise TightboundError(
-                f"{self.path}: row group {group}, column {name!r} cannot be "
-                f"read ({_line(error)}): restore the file"
+                f"{self.path}: row group {group}, column {shortened(name)} cannot be "
+                f"read ({first_line(error)}): restore the file"
             ) from None
         if values.null_count and not (gaps or self.masked):
             row = int(self.starts[group]) + values.is_null().to_pylist().index(True)
             raise TightboundError(
-                f"{self.path}: row {row} (counting from 0), column {name!r} is empty: {FILL}"
+                f"{self.path}: row {row} (counting from 0), column {shortened(name)} is "
+                f"empty: {FILL}"
             )
         return values
 
@@ -787,7 +804,7 @@ def _has_texts(groups: _Groups, columns: list[str]) -> bool:
 
 def _table(
     groups: _Groups, columns: list[str], settings: DataSettings, notices: list[str]
-) -> tuple[OnDisk, dict[str, Any]]:
+) -> tuple[OnDisk, Tree]:
     """The rows of some columns, and the settings that images resolved."""
     for name in columns:
         if _is_picture(groups.type_of(name)):
@@ -797,7 +814,7 @@ def _table(
 
     def read_group(group: int) -> Tensor:
         arrays = [
-            _numbers(groups.column(group, name), f"{path}: column {name!r}")
+            _numbers(groups.column(group, name), f"{path}: column {shortened(name)}")
             for name in columns
         ]
         return as_tensor(arrays[0] if is_list else np.stack(arrays, 1), str(path), [])
@@ -839,7 +856,7 @@ def _check_columns(groups: _Groups, columns: list[str]) -> bool:
         leaf = _leaf(type_) if lists else type_
         if not any(test(leaf) for test in tests):
             raise TightboundError(
-                f"{groups.path}: column {name!r} holds {type_}, not numbers: drop it, "
+                f"{groups.path}: column {shortened(name)} holds {type_}, not numbers: drop it, "
                 "or name it with data.label, or the one to learn from with data.key"
             )
     return bool(lists)
@@ -876,7 +893,7 @@ def _numbers(column: Any, what: str) -> np.ndarray:
 
 def _pictures(
     groups: _Groups, name: str, settings: DataSettings, notices: list[str]
-) -> tuple[OnDisk, dict[str, Any]]:
+) -> tuple[OnDisk, Tree]:
     """The rows of a column of image files, decoded when they are read."""
     what = str(groups.path)
     stored = max(groups.declared(i, [name]) for i in range(len(groups.starts)))

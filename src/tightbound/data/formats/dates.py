@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -82,13 +83,29 @@ def read_times(texts: list[str], order: str) -> Times | None:
     if not texts or not any(form_of(text) for text in texts[:100]):
         return None
     forms = [form_of(text) for text in texts]
-    counts = {form: forms.count(form) for form in dict.fromkeys(forms)}
-    form = max(counts, key=lambda name: counts[name])
-    if not form or counts[form] * 2 <= len(texts):
+    form, count = Counter(forms).most_common(1)[0]
+    if not form or count * 2 <= len(texts):
         return None
-    odd = next((i for i, other in enumerate(forms) if other != form), None)
-    if odd is not None:
+    if count < len(texts):
+        odd = [other != form for other in forms].index(True)
         return _bad(odd, f"and other cells are written as {texts[forms.index(form)]!r}")
+    bad = _refused(texts, form)
+    return _of_form(texts, form, order) if bad is None else bad
+
+
+def _of_form(texts: list[str], form: str, order: str) -> Times:
+    """Texts of one form as times."""
+    if form == "numbers":
+        return _numbered(texts, order)
+    if form == "clock":
+        return _clock(texts)
+    if form == "span":
+        return _span(texts)
+    return _dated(texts, "ISO8601" if form == "iso" else "mixed", "")
+
+
+def _refused(texts: list[str], form: str) -> Times | None:
+    """What is wrong with texts of one form; None for those that can be read."""
     if form == "short":
         return _bad(0, "a date with a year of two digits: write 1999-12-31")
     if form == "unclear":
@@ -99,13 +116,7 @@ def read_times(texts: list[str], order: str) -> Times | None:
     wrong = next((i for i, text in enumerate(texts) if not _has_clock(text)), None)
     if wrong is not None:
         return _bad(wrong, "which is no time")
-    if form == "numbers":
-        return _numbered(texts, order)
-    if form == "clock":
-        return _clock(texts)
-    if form == "span":
-        return _span(texts)
-    return _dated(texts, "ISO8601" if form == "iso" else "mixed", "")
+    return None
 
 
 def may_be_dates(values: Values) -> bool:

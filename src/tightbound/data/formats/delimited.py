@@ -13,10 +13,10 @@ import numpy as np
 
 from tightbound.data.formats.cells import (
     LARGEST_WHOLE,
-    Decimal,
     Place,
     Texts,
     TypedColumn,
+    chosen_sign,
     decimal_sign,
     has_two_readings,
     label_values,
@@ -53,6 +53,7 @@ from tightbound.runtime.errors import (
     machine_reason,
     shortened,
 )
+from tightbound.runtime.foreign_errors import first_line
 
 if TYPE_CHECKING:
     import pandas
@@ -214,14 +215,21 @@ class _Columns:
                 else:
                     again.add(i)
         again |= numbers.keys() & texts.keys()
-        whole_numbers = {i for i in numbers if _are_whole(numbers[i])} - again
-        if whole_numbers and has_leading_zeros(self.head.file, self.head.delimiter):
-            again |= whole_numbers
-        again |= {i for i, parts in numbers.items() if _are_not_exact(parts)}
+        again |= self._other_than_written(numbers, again)
         parsed = {i: np.concatenate(numbers[i]) for i in numbers if i not in again}
         read = {i: np.concatenate(texts[i]) for i in texts if i not in again}
         read |= self._texts_of(sorted(again))
         return parsed, read
+
+    def _other_than_written(
+        self, numbers: Mapping[int, list[Values]], others: set[int]
+    ) -> set[int]:
+        """Columns of numbers that lose digits: leading zeros, or more than float64 holds."""
+        inexact = {i for i, parts in numbers.items() if _are_not_exact(parts)}
+        whole_numbers = {i for i in numbers if _are_whole(numbers[i])} - others
+        if whole_numbers and has_leading_zeros(self.head.file, self.head.delimiter):
+            return inexact | whole_numbers
+        return inexact
 
     def _texts_of(self, columns: list[int]) -> dict[int, Values]:
         """The texts of some columns."""
@@ -260,7 +268,7 @@ class _Columns:
                     count += len(chunk)
                     yield chunk
             except (pandas.errors.ParserError, pandas.errors.EmptyDataError) as error:
-                raise self._divided(str(error).splitlines()[0]) from None
+                raise self._divided(first_line(error)) from None
         if count != len(self):
             raise self._divided(f"{count} or {len(self)} rows")
 
@@ -281,12 +289,9 @@ class _Columns:
         if is_open or "comma" in {*signs, self.settings.decimal}:
             texts |= self._with_points(columns)
             signs = {decimal_sign(column) for column in texts.values()} - {""}
-        sign: Decimal = self.settings.decimal
-        if sign == "auto" and len(signs) == 1:
-            sign = "comma" if "comma" in signs else "point"
-        return {
-            i: typed(texts[i], sign) if i in texts else self._plain(i) for i in columns
-        }
+        sign = chosen_sign(self.settings.decimal, signs)
+        plain = {i: self._plain(i) for i in columns if i not in texts}
+        return {i: plain[i] if i in plain else typed(texts[i], sign) for i in columns}
 
     def _with_points(self, columns: list[int]) -> dict[int, Texts]:
         """The numbers with a point in some columns, as the texts that they are."""

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tightbound.data.formats.arrow_file import unpacked_size
 from tightbound.data.formats.labels import find_label, with_unknown
-from tightbound.data.formats.limits import check_memory
+from tightbound.data.formats.limits import check_declared
 from tightbound.data.formats.text_columns import with_typed_texts
 from tightbound.data.settings import DataSettings
 from tightbound.data.source import RawSource
@@ -24,7 +24,7 @@ def load_feather(path: Path, settings: DataSettings) -> RawSource:
     import pandas
 
     try:
-        check_memory(cut(path), unpacked_size(path), settings)
+        check_declared(f"{cut(path)} unpacks to", unpacked_size(path), settings)
         frame = pandas.read_feather(path)
     except ImportError:
         raise TightboundError(

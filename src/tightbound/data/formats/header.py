@@ -95,10 +95,14 @@ def _increase(cells: list[str]) -> bool:
 
 def _has_fractions(names: list[str], rows: list[list[str]]) -> bool:
     """True where all cells of a column below its name are written as fractions."""
-    return bool(rows) and any(
-        all(i < len(row) and _FRACTION.fullmatch(row[i]) for row in rows)
-        for i in range(len(names))
-    )
+    if not rows:
+        return False
+    columns = zip(names, *rows, strict=False)
+    return any(_are_fractions(cells) for _, *cells in columns)
+
+
+def _are_fractions(cells: list[str]) -> bool:
+    return all(_FRACTION.fullmatch(cell) for cell in cells)
 
 
 def _may_name_columns(first: list[str], rows: list[list[str]]) -> bool:

@@ -14,7 +14,7 @@ from typing import BinaryIO
 
 import numpy as np
 
-from tightbound.data.formats.limits import check_memory
+from tightbound.data.formats.limits import check_declared
 from tightbound.data.settings import DataSettings
 from tightbound.runtime.errors import TightboundError, cut, os_reason
 
@@ -64,7 +64,7 @@ def _read(
     sizes = file.read(4 * rank)
     shape = struct.unpack(f">{rank}I", sizes) if len(sizes) == 4 * rank else ()
     nbytes = math.prod(shape) * dtype.itemsize
-    check_memory(cut(path), nbytes, settings)
+    check_declared(f"{cut(path)} unpacks to", nbytes, settings)
     # One byte more than belongs, so that a file that is too long is noticed.
     data = bytearray()
     while shape and len(data) <= nbytes:

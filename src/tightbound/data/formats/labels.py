@@ -67,12 +67,12 @@ def find_label(
         number = list(names).index(name)
         if are_classes(values(number), _NAMES[name]):
             notice = (
-                f"column {name!r} holds the labels (--set data.label=NAME for another, "
+                f"column {shortened(name)} holds the labels (--set data.label=NAME for another, "
                 "none for no column)"
             )
             return LabelColumn(number, (*notices, notice), _resolved(name))
         notices.append(
-            f"column {name!r} is read as a feature, its values are no classes (--set "
+            f"column {shortened(name)} is read as a feature, its values are no classes (--set "
             f"data.label={name} if they are labels)"
         )
     return LabelColumn(None, tuple(notices), _resolved(NO_LABEL))
@@ -97,19 +97,21 @@ def are_classes(values: np.ndarray, most: int) -> bool:
     """
     if values.dtype.kind in "USb":
         return True
-    present = values
     if values.dtype.kind == "O":
-        present = np.array([value for value in values if not is_gap(value)], object)
-        if any(isinstance(value, str | bool | np.bool_) for value in present):
-            return all(isinstance(value, str | bool | np.bool_) for value in present)
+        filled = np.array([value for value in values if not is_gap(value)], object)
+        are_words = [isinstance(value, str | bool | np.bool_) for value in filled]
+        if any(are_words):
+            return all(are_words)
         try:
-            present = present.astype(np.float64)
+            values = filled.astype(np.float64)
         except (TypeError, ValueError):
             return False
-    if present.dtype.kind not in "iuf":
-        return False
-    if present.dtype.kind == "f":
-        present = present[~np.isnan(present)]
+    return values.dtype.kind in "iuf" and _are_class_numbers(values, most)
+
+
+def _are_class_numbers(values: np.ndarray, most: int) -> bool:
+    """Whether numbers, which may have gaps, are classes: see `are_classes`."""
+    present = values[~np.isnan(values)] if values.dtype.kind == "f" else values
     if not len(present) or (present != np.round(present)).any() or present.min() < -1:
         return False
     different = len(np.unique(present))

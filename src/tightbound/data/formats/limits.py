@@ -12,38 +12,38 @@ from numpy.lib import format as npy
 
 from tightbound.data.settings import DataSettings
 from tightbound.runtime.errors import TightboundError, cut
+from tightbound.runtime.memory import MEGABYTE
 
 # An example above this size cannot be learned from, wherever it is stored.
 MOST_BYTES_OF_ROW = 1 << 28
 MOST_VALUES = 1 << 25
-MEGABYTE = 1_000_000
 _IMPOSSIBLE = 10**9  # MB
 
 
-def check_memory(
+def check_declared(
     what: str, nbytes: int, settings: DataSettings, remedy: str = ""
 ) -> None:
-    """Refuse a source that unpacks to more than `data.memory`.
+    """Refuse a source that declares more bytes than `data.memory`.
 
     Args:
-        what: the source in messages.
+        what: the source with its verb, as in "data.npz unpacks to".
         nbytes: bytes that it declares, unpacked.
         settings: the data settings.
-        remedy: how it can be stored so that it is read in place.
+        remedy: another way, such as how it is stored so that it is read in place.
 
     Raises:
         TightboundError: with the memory that it needs.
     """
-    if nbytes <= settings.memory * MEGABYTE:
+    if nbytes <= settings.memory_bytes:
         return
     needed = -(-nbytes // MEGABYTE)
     if needed > _IMPOSSIBLE:
         raise TightboundError(
-            f"{what} declares more bytes than any machine holds: it is damaged"
+            f"{what} more bytes than any machine holds: it is damaged"
         )
     instead = f", or {remedy}" if remedy else ""
     raise TightboundError(
-        f"{what} unpacks to {needed:,} MB, more than data.memory ({settings.memory:,} MB): "
+        f"{what} {needed:,} MB, more than data.memory ({settings.memory:,} MB): "
         f"set data.memory={needed} if this is so{instead}"
     )
 
@@ -57,7 +57,7 @@ def check_row(what: str, shape: Sequence[int], itemsize: int) -> int:
     nbytes = math.prod(shape[1:]) * itemsize
     if nbytes > MOST_BYTES_OF_ROW:
         raise TightboundError(
-            f"{what}: one example of shape {tuple(shape[1:])} has {nbytes / 1e6:,.0f} MB, "
+            f"{what}: one example of shape {tuple(shape[1:])} has {nbytes / MEGABYTE:,.0f} MB, "
             "too large to learn from: cut it into smaller ones"
         )
     return nbytes
@@ -108,7 +108,8 @@ def check_npz(
             if _declared(file) > stored:
                 raise ValueError(f"array {key!r} is shorter than its header says")
         total += stored
-    check_memory(cut(path), total, settings, "save each array as an .npy")
+    remedy = "save each array as an .npy"
+    check_declared(f"{cut(path)} unpacks to", total, settings, remedy)
 
 
 def check_method(info: zipfile.ZipInfo) -> None:

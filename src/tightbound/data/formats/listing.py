@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from tightbound.data.formats.builtin import BUILTIN, found_at
+from tightbound.runtime.reading import Tree
 
 
-def list_sources() -> list[dict[str, Any]]:
+def list_sources() -> list[Tree]:
     """The built-in data sets.
 
     Returns:

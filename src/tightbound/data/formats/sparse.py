@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
-from tightbound.data.formats.limits import MEGABYTE
+from tightbound.data.formats.limits import check_declared
 from tightbound.data.settings import DataSettings
 from tightbound.data.source import SparseMatrix
 from tightbound.runtime.errors import TightboundError
@@ -36,12 +36,8 @@ def check_dense(
 ) -> None:
     """Refuse a sparse matrix that is too large to be made dense."""
     size = math.prod(shape) * itemsize
-    if size > settings.memory * MEGABYTE:
-        raise TightboundError(
-            f"{what} is sparse, and its {shape} values need {size / MEGABYTE:,.0f} MB when made "
-            f"dense, more than data.memory={settings.memory} (MB): raise it, or choose "
-            "fewer columns"
-        )
+    needs = f"{what} is sparse, and its {shape} values made dense need"
+    check_declared(needs, size, settings, "choose fewer columns")
 
 
 def is_sparse_file(keys: list[str]) -> bool:
@@ -94,13 +90,17 @@ def _places(
         if len(first) != len(second):
             raise _damaged(what)
         return first, second
-    counts = np.diff(second)
-    lines = shape[0] if name == "csr" else shape[1]
-    is_whole = len(second) == lines + 1 and second[0] == 0 and second[-1] == len(first)
+    line = _lines(second, shape[0] if name == "csr" else shape[1], len(first), what)
+    return (line, first) if name == "csr" else (first, line)
+
+
+def _lines(starts: np.ndarray, lines: int, count: int, what: str) -> np.ndarray:
+    """The line of each of the values by the places where the lines start."""
+    counts = np.diff(starts)
+    is_whole = len(starts) == lines + 1 and starts[0] == 0 and starts[-1] == count
     if not is_whole or (counts < 0).any():
         raise _damaged(what)
-    line = np.repeat(np.arange(lines), counts)
-    return (line, first) if name == "csr" else (first, line)
+    return np.repeat(np.arange(lines), counts)
 
 
 def _damaged(what: str) -> TightboundError:

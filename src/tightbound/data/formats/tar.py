@@ -9,9 +9,9 @@ import tarfile
 from collections.abc import Iterator
 from typing import BinaryIO, Self
 
-from tightbound.data.formats.limits import MEGABYTE
 from tightbound.data.settings import DataSettings
 from tightbound.runtime.errors import TightboundError, cut
+from tightbound.runtime.memory import MEGABYTE
 
 GZIP = b"\x1f\x8b"
 BLOCK = 10240  # bytes that tarfile reads at a time
@@ -84,7 +84,7 @@ def tar_members(
         TightboundError: for a link or a device, which could name another file.
         EOFError: for a file that is cut short or damaged between two members.
     """
-    most = settings.memory * MEGABYTE
+    most = settings.memory_bytes
     is_packed = file.read(2) == GZIP
     file.seek(0)
     stream = _BoundedReader(
@@ -118,8 +118,8 @@ def _content(
         )
     if member.size > most:
         raise TightboundError(
-            f"{cut(name)}: {cut(repr(member.name))} has {member.size / 1e6:,.0f} MB, more than "
-            f"data.memory ({most // MEGABYTE:,} MB): set data.memory higher if this is so"
+            f"{cut(name)}: {cut(repr(member.name))} has {member.size / MEGABYTE:,.0f} MB, more "
+            f"than data.memory ({most // MEGABYTE:,} MB): set data.memory higher if this is so"
         )
     content = archive.extractfile(member)
     assert content is not None

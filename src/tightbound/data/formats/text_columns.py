@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -11,6 +12,7 @@ from tightbound.data.formats.cells import (
     Place,
     Texts,
     TypedColumn,
+    chosen_sign,
     dates_of,
     decimal_sign,
     notices_of,
@@ -52,19 +54,21 @@ def with_typed_texts(
         if (column := _texts(table, name, settings)) is not None
     }
     signs = {decimal_sign(column) for column in texts.values()} - {""}
-    sign: Decimal = settings.decimal
-    if sign == "auto" and len(signs) == 1:
-        sign = "comma" if "comma" in signs else "point"
+    sign = chosen_sign(settings.decimal, signs)
     changed: dict[str, TypedColumn] = {}
     for name, column in texts.items():
         read = _typed(column, sign)
+        if read is None and not is_frame:
+            read = TypedColumn(with_gaps(table.columns[name], column))
         if read is not None:
             changed[name] = read
-        elif not is_frame:
-            values = with_gaps(table.columns[name], column)
-            changed[name] = TypedColumn(values)
-    if not changed:
-        return source
+    return _with_columns(source, table, changed) if changed else source
+
+
+def _with_columns(
+    source: RawSource, table: Table, changed: Mapping[str, TypedColumn]
+) -> RawSource:
+    """The source with other values of some columns of its table."""
     typed_values = {name: column.values for name, column in changed.items()}
     zones = {name: column.zone for name, column in changed.items() if column.zone}
     notices = notices_of(table.where, changed)

@@ -15,9 +15,10 @@ from typing import BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from tightbound.data.formats.limits import MEGABYTE
+from tightbound.data.formats.limits import check_declared
 from tightbound.data.settings import DataSettings
 from tightbound.runtime.errors import TightboundError, cut
+from tightbound.runtime.memory import MEGABYTE
 
 DELIMITERS = "\t;|,"
 MOST_CHARACTERS = 1 << 20  # of one cell
@@ -67,14 +68,9 @@ class TextFile:
             TightboundError: for a file that is larger than the memory.
         """
         size = path.stat().st_size
-        if size > settings.memory * MEGABYTE:
-            needed = -(-size // MEGABYTE)
-            raise TightboundError(
-                f"{cut(path)} has {needed:,} MB, more than data.memory "
-                f"({settings.memory:,} MB): set data.memory={needed} if it fits into "
-                "memory, or save it as .parquet, which is read in place"
-            )
-        return cls(path, settings.encoding, settings.memory * MEGABYTE)
+        remedy = "save it as .parquet, which is read in place"
+        check_declared(f"{cut(path)} has", size, settings, remedy)
+        return cls(path, settings.encoding, settings.memory_bytes)
 
     def open(self) -> BinaryIO | gzip.GzipFile:
         """The unpacked bytes in UTF-8, without a byte order mark."""

@@ -32,7 +32,7 @@ from tightbound.data.source import (
     read_labels,
     sha256_of,
 )
-from tightbound.runtime.errors import TightboundError
+from tightbound.runtime.errors import TightboundError, listed
 
 X_KEYS = ("x", "data", "image", "img", "pixel_values", "input")
 Y_KEYS = ("y", "label", "labels", "target")
@@ -45,7 +45,7 @@ def item_parts(item: object, what: str) -> tuple[Any, Any]:
         y_key = next((key for key in Y_KEYS if key in item), None)
         if x_key is None:
             raise TightboundError(
-                f"{what} is a dict with keys {', '.join(map(str, item))}: name "
+                f"{what} is a dict with keys {listed([str(key) for key in item])}: name "
                 "its data 'x' (labels 'y')"
             )
         return item[x_key], None if y_key is None else item[y_key]

@@ -90,13 +90,9 @@ def _split_of(
     below: Mapping[str, Parts], common: Parts, where: str, notices: list[str]
 ) -> dict[str, str] | None:
     """The split of each name by its folders, or None where no folder is a split."""
-    alone = [_split_named(part) for part in common]
-    if "valid" in alone or "test" in alone:
-        # the one folder of a source, unless it only repeats the name of the source
-        split = next(s for s in reversed(alone) if s is not None)
-        is_wrapper = common[-1].lower() == PurePosixPath(where).stem.lower()
-        if split != "train" and not is_wrapper:
-            return dict.fromkeys(below, split)
+    split = _only_split(common, where)
+    if split is not None:
+        return dict.fromkeys(below, split)
     named = {p[0] for p in below.values() if len(p) > 1 and _split_named(p[0])}
     others = {p[0] for p in below.values()} - named
     if named and not others:
@@ -105,6 +101,18 @@ def _split_of(
         _check_class_named_train(below, named, others, where, notices)
         return None
     return _inner_split_of(below, where, notices)
+
+
+def _only_split(common: Parts, where: str) -> str | None:
+    """The split of all images by the folders around them: valid or test, or None.
+
+    A folder that only repeats the name of the source is none.
+    """
+    splits = [split for part in common if (split := _split_named(part)) is not None]
+    if not splits or splits[-1] == "train":
+        return None
+    is_wrapper = common[-1].lower() == PurePosixPath(where).stem.lower()
+    return None if is_wrapper else splits[-1]
 
 
 def _check_class_named_train(

@@ -191,9 +191,7 @@ def load_images(entries: list[Entry], where: str, settings: DataSettings) -> Raw
     _refuse(bad, where, settings.skip_bad)
     good = [name for name in images if name not in bad]
     y, label_names = _labels([arrangement.label_of[name] for name in good])
-    notices = [*arrangement.notices, *notes["messages"], *_ignored(ignored)]
-    if bad:
-        notices.append(_left_out(bad))
+    notices = [*arrangement.notices, *notes["messages"], *_not_read(ignored, bad)]
     if notes["deep"]:
         digest = sha256_text(digest, *notes["scale"].values())
     source = RawSource(
@@ -215,6 +213,14 @@ def _check_images(images: list[Entry], count: int, where: str) -> None:
     raise TightboundError(
         f"{where} holds no images ({problem}): expected {', '.join(EXTENSIONS)} files"
     )
+
+
+def _not_read(ignored: list[str], bad: dict[str, str]) -> list[str]:
+    """The messages about files that are no images, and images that cannot be read."""
+    messages = _ignored(ignored)
+    if bad:
+        messages.append(_left_out(bad))
+    return messages
 
 
 def _ignored(names: list[str]) -> list[str]:

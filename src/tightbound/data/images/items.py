@@ -7,7 +7,6 @@ import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -29,7 +28,7 @@ from tightbound.data.images.grey_levels import GreySurvey
 from tightbound.data.settings import DataSettings
 from tightbound.data.source import as_tensor
 from tightbound.runtime.errors import TightboundError, cut
-from tightbound.runtime.reading import read_bytes
+from tightbound.runtime.reading import Tree, read_bytes
 
 FEW = 256
 
@@ -123,7 +122,7 @@ class Items:
             raise TightboundError(f"{what} is empty: nothing can be learned from it")
         self.what = what
         self.skip_bad = settings.skip_bad
-        self.resolved: dict[str, Any] = {}
+        self.resolved: Tree = {}
         self.shape: tuple[int, ...]
         headers = [
             header for x in few if (header := _header(x, self.roots)) is not None

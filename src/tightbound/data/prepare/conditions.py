@@ -12,7 +12,7 @@ from tightbound.data.on_disk import OnDisk
 from tightbound.data.prepare.rows import SplitRows
 from tightbound.data.settings import DataSettings
 from tightbound.data.source import RawSource, RawSplit
-from tightbound.runtime.errors import TightboundError
+from tightbound.runtime.errors import TightboundError, shortened
 
 
 def condition_of(
@@ -52,7 +52,11 @@ def _check_present(
     for part in rows.values():
         values = part.split.c if is_named else _condition(part.split)
         if values is None:
-            what = f"column or array {settings.condition!r}" if is_named else "labels"
+            what = (
+                f"column or array {shortened(settings.condition)}"
+                if is_named
+                else "labels"
+            )
             raise TightboundError(
                 f"{source.where} has no {what} to condition the model on: give (x, y), "
                 "name columns of a table by data.condition or data.label, or train "

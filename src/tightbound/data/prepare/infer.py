@@ -335,15 +335,21 @@ def _guess_domain(
     if picture and facts.low >= 0 and facts.high <= 1:
         return "unit"
     if facts.whole:
-        hint = _COUNTS if counted else ""
-        if counted and picture and facts.high < _MAX_LEVELS:
-            bits = (int(facts.high).bit_length() + 1) // 2 * 2
-            hint = f" (--set data.levels={1 << bits} if they are grey levels)"
         notices.append(
             f"{what}: whole numbers from {facts.low:g} to {facts.high:g} are read as "
-            f"real numbers{hint}"
+            f"real numbers{_hint_of_whole(facts, picture)}"
         )
     return "real"
+
+
+def _hint_of_whole(facts: Facts, picture: bool) -> str:
+    """How whole numbers are read as counts or grey levels instead."""
+    if facts.low < 0:
+        return ""
+    if picture and facts.high < _MAX_LEVELS:
+        bits = (int(facts.high).bit_length() + 1) // 2 * 2
+        return f" (--set data.levels={1 << bits} if they are grey levels)"
+    return _COUNTS
 
 
 def check_values(

@@ -10,7 +10,7 @@ from torch import Tensor
 from tightbound.core.data_spec import FAR, DataSpec
 from tightbound.data.on_disk import OnDisk
 from tightbound.data.prepare.infer import chunks
-from tightbound.runtime.errors import TightboundError
+from tightbound.runtime.errors import TightboundError, shortened
 
 LARGEST_SPREAD = 1e18  # squares of float32 end at 3e38
 SMALLEST_SPREAD = 1e-18
@@ -119,7 +119,7 @@ def _moments(
 def _name(spec: DataSpec, i: int) -> str:
     """The name of a column or channel in messages."""
     if spec.fields:
-        return f"column {spec.fields[i].name!r}"
+        return f"column {shortened(spec.fields[i].name)}"
     if spec.kind == "vector":
         return f"column {i} (counting from 0)"
     return f"channel {i} (counting from 0)"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,7 @@ from tightbound.data.on_disk import OnDisk, load_if_small
 from tightbound.data.settings import DataSettings
 from tightbound.data.source import RawSource, RawSplit, join_labels, sha256_text
 from tightbound.data.streams.shards import Item, Shards, Stream, stream_of
-from tightbound.runtime.errors import TightboundError, nearest
+from tightbound.runtime.errors import TightboundError, cut, listed, nearest, shortened
 from tightbound.runtime.reading import expanded
 
 ALIASES = {
@@ -31,10 +32,11 @@ ALIASES = {
     "test": "test",
 }
 BLOCK = 256
+DataSet = Any  # of the library, which is imported when data of it are read
 
 
 @contextmanager
-def _quiet(datasets: Any) -> Iterator[None]:
+def _quiet(datasets: ModuleType) -> Iterator[None]:
     """Disable the progress bars of the library inside the block."""
     enabled = datasets.utils.logging.is_progress_bar_enabled()
     datasets.disable_progress_bars()
@@ -45,7 +47,7 @@ def _quiet(datasets: Any) -> Iterator[None]:
             datasets.enable_progress_bars()
 
 
-def _opened(name: str, settings: DataSettings) -> dict[str, Any]:
+def _opened(name: str, settings: DataSettings) -> dict[str, DataSet]:
     """The library's data sets by split.
 
     Args:
@@ -66,12 +68,14 @@ def _opened(name: str, settings: DataSettings) -> dict[str, Any]:
     if len(splits) == 1:
         return {"train": next(iter(splits.values()))}
     raise TightboundError(
-        f"hf:{name} has splits {', '.join(splits)} and none is 'train': "
+        f"hf:{name} has splits {listed(list(splits))} and none is 'train': "
         "save one under that name"
     )
 
 
-def _open_any(datasets: Any, name: str, settings: DataSettings) -> Any:
+def _open_any(
+    datasets: ModuleType, name: str, settings: DataSettings
+) -> DataSet | dict[str, DataSet]:
     """A data set, or a dict of them by split, from a folder or from the hub."""
     path, _, config = name.partition("#")
     folder = expanded(path)
@@ -95,9 +99,10 @@ def _open_any(datasets: Any, name: str, settings: DataSettings) -> Any:
             )
     # the library has many errors: no network, no such set, a config to choose
     except Exception as error:
-        line = " ".join(str(error).split()).rstrip(".")[:300] or type(error).__name__
+        reason = cut(str(error).strip().rstrip(".") or type(error).__name__)
         raise TightboundError(
-            f"hf:{name} cannot be opened ({line}): check the name, and NAME#CONFIG for one"
+            f"{cut(f'hf:{name}')} cannot be opened ({reason}): check the name, and "
+            "NAME#CONFIG for one"
         ) from None
 
 
@@ -109,7 +114,7 @@ def _columns(
     if settings.key is not None:
         if settings.key not in columns:
             raise TightboundError(
-                f"hf:{name} has no column {settings.key!r} for data.key: "
+                f"hf:{name} has no column {shortened(settings.key)} for data.key: "
                 f"{nearest(settings.key, columns)}"
             )
         return settings.key, y
@@ -117,12 +122,12 @@ def _columns(
     others = [column for column in columns if column != y]
     if not usual and len(others) != 1:
         raise TightboundError(
-            f"hf:{name} has columns {', '.join(columns)}: name the one to learn from with data.key"
+            f"hf:{name} has columns {listed(columns)}: name the one to learn from with data.key"
         )
     return (usual or others)[0], y
 
 
-def _undecoded(datasets: Any, split: Any, x: str, y: str | None) -> Any:
+def _undecoded(datasets: ModuleType, split: DataSet, x: str, y: str | None) -> DataSet:
     """The columns of examples and labels, images as bytes that are decoded later.
 
     Other columns are left out, as the library would decode them too.
@@ -136,7 +141,7 @@ def _undecoded(datasets: Any, split: Any, x: str, y: str | None) -> Any:
     return split
 
 
-def _refuse_files(datasets: Any, feature: Any, x: str) -> None:
+def _refuse_files(datasets: ModuleType, feature: object, x: str) -> None:
     """Refuse a column of lists of images or sounds, which may name files anywhere."""
     kinds = [datasets.Image, datasets.Audio, datasets.Video]
     names = [kind.__name__ for kind in kinds if f"{kind.__name__}(" in repr(feature)]
@@ -147,7 +152,7 @@ def _refuse_files(datasets: Any, feature: Any, x: str) -> None:
         )
 
 
-def _roots(datasets: Any, name: str) -> list[Path]:
+def _roots(datasets: ModuleType, name: str) -> list[Path]:
     """The folders in which a data set may name image files: its own, and the library's."""
     import huggingface_hub.constants
 
@@ -156,12 +161,12 @@ def _roots(datasets: Any, name: str) -> list[Path]:
     return [*([folder] if folder.is_dir() else []), *caches]
 
 
-def _cache(datasets: Any) -> Path:
+def _cache(datasets: ModuleType) -> Path:
     """The folder in which the library keeps data sets, one that can be written."""
     return writable_or_private(Path(datasets.config.HF_DATASETS_CACHE))
 
 
-def _label_names(split: Any, y: str | None) -> tuple[str, ...] | None:
+def _label_names(split: DataSet, y: str | None) -> tuple[str, ...] | None:
     """The class names that the data set defines for its column of labels."""
     if y is None:
         return None
@@ -212,7 +217,7 @@ def load_hf(name: str, settings: DataSettings) -> RawSource:
     return source.with_images(items.resolved)
 
 
-def _rows(name: str, split: Any, x: str, items: Items) -> OnDisk:
+def _rows(name: str, split: DataSet, x: str, items: Items) -> OnDisk:
     """The rows of one split, decoded when they are read."""
 
     def read(start: int, stop: int) -> Tensor:
@@ -254,7 +259,7 @@ def hf_shards(name: str, settings: DataSettings) -> dict[str, Shards]:
 
 
 def _shards(
-    datasets: Any, name: str, key: str, split: Any, settings: DataSettings
+    datasets: ModuleType, name: str, key: str, split: DataSet, settings: DataSettings
 ) -> Shards:
     columns = split.column_names or list(next(iter(split), {}))
     x, y = _columns(name, columns, settings)

@@ -28,7 +28,7 @@ from tightbound.data.source import (
 )
 from tightbound.runtime.errors import TightboundError
 
-Loader = DataLoader[Any] | IterableDataset[Any]
+Loader = DataLoader | IterableDataset
 
 _SAMPLE = 2_000
 _ITEM = "an item of the IterableDataset"

@@ -28,6 +28,7 @@ from tightbound.data.prepare.split import Transform
 from tightbound.data.settings import DataSettings
 from tightbound.data.source import RawSource, RawSplit, join_labels, sha256_text
 from tightbound.runtime.errors import TightboundError, cut, machine_reason
+from tightbound.runtime.foreign_errors import first_line
 from tightbound.runtime.progress import Steady
 from tightbound.runtime.reading import expanded
 
@@ -89,7 +90,7 @@ class Shards:
         except TightboundError:
             raise
         except Exception as error:  # libraries raise many kinds on damaged files
-            line = cut((str(error).splitlines() or [type(error).__name__])[0])
+            line = first_line(error)
             reason = machine_reason(error)
             if reason is not None:
                 raise TightboundError(

@@ -53,39 +53,42 @@ def take_conditions(
     if not names or table is None or source.condition_names:
         return source
     names = tuple(_column_named(name, table, source.where) for name in names)
-    absent = [name for name in names if name not in table.columns]
-    if absent and optional and len(absent) == len(names):
+    if optional and not set(names) & set(table.columns):
         return source
-    if absent:
-        raise TightboundError(
-            f"{source.where} has no column {shortened(absent[0])} for data.condition: "
-            f"{nearest(absent[0], table.columns)}"
-        )
-    others = {
-        name: values for name, values in table.columns.items() if name not in names
-    }
-    if not others:
-        raise TightboundError(
-            f"{source.where} has no column beside those of data.condition: nothing can be "
-            "learned from it"
-        )
+    left = _without(table, names, source.where)
     c, classes = _condition(table, names)
     split = source.splits["all"]
     notices: list[str] = []
-    left = replace(table, columns=others)
     x = table_numbers(left, notices)
     source = source.with_split("all", replace(split, x=x, c=c))
-    digest = (
-        sha256_text(sha256_of(x, split.y), sha256_of(for_digest(c)))
-        if x is not None
-        else ""
-    )
+    digest = ""
+    if x is not None:
+        digest = sha256_text(sha256_of(x, split.y), sha256_of(for_digest(c)))
     return replace(
         source.with_notices(*notices),
         table=left,
         condition_names=classes or names,
         digest=digest,
     )
+
+
+def _without(table: Table, names: tuple[str, ...], where: str) -> Table:
+    """A table without its columns of conditions; refuses one that lacks such a column."""
+    for name in names:
+        if name not in table.columns:
+            raise TightboundError(
+                f"{where} has no column {shortened(name)} for data.condition: "
+                f"{nearest(name, table.columns)}"
+            )
+    others = {
+        name: values for name, values in table.columns.items() if name not in names
+    }
+    if not others:
+        raise TightboundError(
+            f"{where} has no column beside those of data.condition: nothing can be "
+            "learned from it"
+        )
+    return replace(table, columns=others)
 
 
 def _column_named(wanted: str, table: Table, where: str) -> str:

@@ -72,24 +72,29 @@ def matched(
     if table is None and not source.column_types:
         return Matched(split, source.digest)
     wanted = [f.name for f in fields]
-    if table is not None:
-        table = _with_names(table, wanted)
-        names = list(table.columns)
-    else:
-        names = _named(list(source.column_types), wanted)
-    _check_names(source.where, wanted, names)
-    expected = {*wanted, *skipped}
-    extra = [name for name in names if name not in expected]
-    notices = _extra_notice(source.where, extra)
     if table is None:
+        names = _named(list(source.column_types), wanted)
+        notices = _checked(source.where, names, wanted, skipped)
         x = split.x.map(_column_order(names, wanted))
         return Matched(replace(split, x=x), source.digest, notices=notices)
+    table = _with_names(table, wanted)
+    names = list(table.columns)
+    notices = _checked(source.where, names, wanted, skipped)
     ordered = replace(table, columns={name: table.columns[name] for name in wanted})
     x = _numbers(split.x, ordered, names, fields, is_mixed, masked)
     digest = source.digest
     if x is not split.x and isinstance(x, Tensor):
         digest = sha256_of(x, split.y)
     return Matched(replace(split, x=x), digest, ordered, notices)
+
+
+def _checked(
+    where: str, names: list[str], wanted: list[str], skipped: Collection[str]
+) -> tuple[str, ...]:
+    """The notice about further columns; refuses names that lack one of training."""
+    _check_names(where, wanted, names)
+    expected = {*wanted, *skipped}
+    return _extra_notice(where, [name for name in names if name not in expected])
 
 
 def _check_all_numbers(source: RawSource, split: RawSplit) -> None:

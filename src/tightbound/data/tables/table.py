@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from pandas import Index
     from pandas.api.extensions import ExtensionArray
 
-Values = NDArray[Any]
+Values = np.ndarray
 Mask = NDArray[np.bool_]
 MOST_TEXTS = 100
 LEAST_COUNT = 1
@@ -171,11 +171,22 @@ def column(table: Table, name: str, chosen: str | None, masked: bool) -> Column:
         )
     is_number = values.dtype.kind in "iuf" and chosen not in ("binary", "categorical")
     if is_number and (chosen is not None or name not in table.categories):
-        kind: Any = chosen or ("real" if is_time else _guess(values))
-        levels: tuple[float, ...] = ()
-        if kind == "binary":
-            levels = tuple(np.unique(values).tolist())
-        return number_column(table, name, kind, levels)
+        if is_time:
+            return number_column(table, name, "real", ())
+        return _numbers_of_kind(table, name, chosen or _guess(values), values)
+    return _category_column(table, name, chosen, values)
+
+
+def _numbers_of_kind(table: Table, name: str, kind: Any, values: Values) -> Column:
+    """A column of numbers of a kind, with both values where it is binary."""
+    levels: tuple[float, ...] = ()
+    if kind == "binary":
+        levels = tuple(np.unique(values).tolist())
+    return number_column(table, name, kind, levels)
+
+
+def _category_column(table: Table, name: str, chosen: Any, values: Values) -> Column:
+    """A column of categories, binary where there are two of them."""
     categories: list[Any] = [False, True]
     if values.dtype.kind != "b":
         categories = table.categories.get(name) or np.unique(values).tolist()

@@ -12,6 +12,7 @@ from tightbound.core.batch import Batch
 from tightbound.evaluation.diagnosis.measurements import Measurements, measure
 from tightbound.evaluation.diagnosis.rules import Verdict, verdicts
 from tightbound.runs.run import Run
+from tightbound.runtime.reading import Tree
 
 
 @dataclass(frozen=True)
@@ -29,10 +30,10 @@ class Diagnosis:
         skipped = [f"not looked at: {reason}" for reason in self.measurements.skipped]
         return lines + skipped
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> Tree:
         """All measurements with their standard errors, and the verdicts, as JSON."""
         measurements = self.measurements
-        tree: dict[str, Any] = dataclasses.asdict(measurements)
+        tree: Tree = dataclasses.asdict(measurements)
         latents = measurements.latents
         features = tree["latents"]["features"]
         for entry, feature in zip(features, latents.features, strict=True):
@@ -46,7 +47,7 @@ class Diagnosis:
         if measurements.encoder_gap is not None:
             tree["encoder_gap"]["share"] = measurements.encoder_gap.share
         tree["verdicts"] = [verdict.to_json() for verdict in self.verdicts]
-        finite: dict[str, Any] = _finite(tree)
+        finite: Tree = _finite(tree)
         return finite
 
 

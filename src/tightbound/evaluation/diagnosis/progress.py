@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 
 from tightbound.evaluation.statistic import Mean
 from tightbound.runs.run import Run
+from tightbound.runtime.reading import Options
 
-Line = Mapping[str, Any]  # of the training log
+Line = Options  # of the training log
 
 
 @dataclass(frozen=True)

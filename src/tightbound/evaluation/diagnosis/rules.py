@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -24,6 +24,7 @@ from tightbound.models.recipes import Part, Recipe, loaded
 from tightbound.runs.fitted_prior import fittable
 from tightbound.runs.run import Run, seeded
 from tightbound.runtime.errors import TightboundError
+from tightbound.runtime.reading import Options, Tree
 
 # Nats of a code, below which it cannot separate even three groups of examples (log 3 = 1.1).
 HELD = 1.0
@@ -142,7 +143,7 @@ ELBOS = ("elbo", "stl")  # objectives that fit q(z|x) to p(z|x)
 WEIGHED = ("elbo", "msssim")  # objectives whose beta is the weight of the rate
 STEPS = ("more_steps", "longer")  # fixes that multiply the steps
 # Settings of the fixes that some recipes do not take.
-SETTINGS: dict[str, dict[str, Any]] = {
+SETTINGS: dict[str, Tree] = {
     "free_scale": {"likelihood.scale": "learned", "likelihood.value": ""},
     "other_scale": {"likelihood.scale": "predicted"},
     "heavy_tails": {"likelihood": "laplace"},
@@ -172,8 +173,8 @@ class Verdict:
 
     name: str
     fix: str
-    values: Mapping[str, Any] = field(default_factory=dict)
-    settings: Mapping[str, Any] = field(default_factory=dict)
+    values: Options = field(default_factory=dict)
+    settings: Options = field(default_factory=dict)
 
     @property
     def words(self) -> str:
@@ -185,7 +186,7 @@ class Verdict:
         """The setting to change, in words."""
         return FIXES[self.fix].format(**self.values)
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> Tree:
         """Fault and change with their values, as JSON."""
         return {
             "name": self.name,
@@ -200,7 +201,7 @@ class Verdict:
 # ---- settings of a change
 
 
-def changed_recipe(recipe: Recipe, settings: Mapping[str, Any]) -> Recipe:
+def changed_recipe(recipe: Recipe, settings: Options) -> Recipe:
     """A recipe with other components or options; "" leaves an option out."""
     for key, value in settings.items():
         kind, _, option = key.partition(".")
@@ -219,7 +220,7 @@ def changed_recipe(recipe: Recipe, settings: Mapping[str, Any]) -> Recipe:
     return recipe
 
 
-def _effective(recipe: Recipe) -> dict[str, dict[str, Any]]:
+def _effective(recipe: Recipe) -> dict[str, Tree]:
     """The components of a recipe with all their options, defaults included."""
     parts = {}
     for kind in KINDS:
@@ -233,7 +234,7 @@ def _effective(recipe: Recipe) -> dict[str, dict[str, Any]]:
     return parts
 
 
-def applicable(run: Run, settings: Mapping[str, Any]) -> bool:
+def applicable(run: Run, settings: Options) -> bool:
     """Whether a run's recipe can be trained with these settings, and has others now."""
     now = resolve(run.config.recipe, run.spec)
     try:
@@ -259,7 +260,7 @@ def _relevant(measured: Measurements, *prefixes: str) -> list[Unusual]:
     return [s for s in measured.unusual if s.key.startswith(prefixes)]
 
 
-def _back(name: str, values: Mapping[str, Any], settings: Sequence[Unusual]) -> Verdict:
+def _back(name: str, values: Options, settings: Sequence[Unusual]) -> Verdict:
     """A verdict whose change is to set unusual settings back to the recipe's."""
     words = ", ".join(setting.words for setting in settings)
     changes = ", ".join(setting.change for setting in settings)
@@ -384,7 +385,7 @@ def worse_than_constant(run: Run, measured: Measurements) -> list[Verdict]:
     if c is None or not _is_worse(measured):
         return []
     name = "worse than a constant"
-    values: dict[str, Any] = {"bound": c.bound, "constant": c.constant}
+    values: Tree = {"bound": c.bound, "constant": c.constant}
     if measured.unusual:
         return [_back(name, values, measured.unusual)]
     p = measured.progress
@@ -420,7 +421,7 @@ def poor_encoder(run: Run, measured: Measurements) -> list[Verdict]:
     return [_with_settings(run, "poor encoder", "more_steps", values)]
 
 
-def _with_settings(run: Run, name: str, fix: str, values: Mapping[str, Any]) -> Verdict:
+def _with_settings(run: Run, name: str, fix: str, values: Options) -> Verdict:
     """A verdict with the settings of its fix."""
     settings = dict(SETTINGS.get(fix, {}))
     latent = run.config.recipe.latent
@@ -499,11 +500,7 @@ def collapsed(run: Run, measured: Measurements) -> list[Verdict]:
     fix = _fix_of_empty_code(run)
     verdicts = []
     for site in empty:
-        idle = [
-            feature
-            for feature in measured.latents.features
-            if feature.name.startswith(f"{site.name}_") and not feature.active
-        ]
+        idle = _idle(measured, site.name)
         values = {
             "site": site.name,
             "idle": len(idle),
@@ -519,6 +516,15 @@ def collapsed(run: Run, measured: Measurements) -> list[Verdict]:
         else:
             verdicts.append(_with_settings(run, "collapsed", fix, values))
     return verdicts
+
+
+def _idle(measured: Measurements, site: str) -> list[Feature]:
+    """The features of a site that are not used."""
+    return [
+        feature
+        for feature in measured.latents.features
+        if feature.name.startswith(f"{site}_") and not feature.active
+    ]
 
 
 def _fix_of_empty_code(run: Run) -> str:

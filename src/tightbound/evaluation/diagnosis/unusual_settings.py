@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +12,7 @@ from tightbound.models.build import resolve
 from tightbound.models.recipes import RECIPES, Recipe
 from tightbound.runs.run import Run
 from tightbound.runtime.errors import TightboundError
+from tightbound.runtime.reading import Options, Tree
 
 # Times more or less than the recipe's from which a setting spoils a model. Ten times the
 # weight decay, or a tenth of the clipping, does not (docs/results.md).
@@ -126,7 +127,7 @@ def _of_groups(train: TrainSettings, usual: TrainSettings) -> Iterator[Unusual]:
 def _of_objective(recipe: Recipe, base: Recipe) -> Iterator[Unusual]:
     """The weights of the objective; 1 is the usual beta of another objective."""
     same = recipe.objective.name == base.objective.name
-    defaults: Mapping[str, Any] = base.objective.options if same else {}
+    defaults: Options = base.objective.options if same else {}
     for name, value in recipe.objective.options.items():
         key = f"objective.{name}"
         usual = defaults.get(name, 1.0 if name == "beta" else 0.0)
@@ -161,7 +162,7 @@ def _of_latents(run: Run, base: Recipe) -> Iterator[Unusual]:
         yield Unusual("recipe.latent", latent, usual, latent / usual)
 
 
-def remedy(settings: Sequence[Unusual]) -> dict[str, Any]:
+def remedy(settings: Sequence[Unusual]) -> Tree:
     """The settings that bring these back to the recipe's; "" leaves a key out."""
     values = {setting.key: setting.usual for setting in settings}
     if "likelihood.scale" in values:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -19,6 +18,7 @@ from tightbound.evaluation.estimators.estimate import (
     rows_at_once,
 )
 from tightbound.models.vae import VAE
+from tightbound.runtime.reading import Tree
 
 ACCEPTANCE = 0.8  # acceptance rate that the pilot aims at
 GAIN = 0.7  # of the pilot's step size on the error of the acceptance rate
@@ -49,7 +49,7 @@ class Settings:
     pilot: int = 30
     seed: int = 0
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> Tree:
         """For `Estimate.settings`."""
         return asdict(self)
 

@@ -17,7 +17,7 @@ import copy
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -32,10 +32,10 @@ from tightbound.evaluation.estimators.pareto import HEAVY
 from tightbound.models.recipes import Recipe, has_point
 from tightbound.models.vae import VAE
 from tightbound.runtime.errors import TightboundError
+from tightbound.runtime.reading import Tree
 
 Kind = Literal["exact", "lower", "upper", "estimate"]
 Tick = Callable[[float], None]
-Options = Mapping[str, Any]  # settings by name, or facts: values that JSON can hold
 
 # Decoded values of one pass, few enough for the processor's cache.
 VALUES_AT_ONCE = 1_000_000
@@ -82,7 +82,7 @@ class Estimate:
     values: Tensor
     se: Tensor
     diagnostic: dict[str, Tensor] = field(default_factory=dict)
-    settings: dict[str, Any] = field(default_factory=dict)
+    settings: Tree = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.values)

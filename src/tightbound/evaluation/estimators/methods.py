@@ -17,7 +17,6 @@ from tightbound.distributions.random import ContentNoise
 from tightbound.evaluation.estimators.ais import ais
 from tightbound.evaluation.estimators.estimate import (
     Estimate,
-    Options,
     Tick,
     need_bound,
 )
@@ -27,6 +26,7 @@ from tightbound.evaluation.estimators.quadrature import quadrature
 from tightbound.models.vae import VAE
 from tightbound.runs.run import Run
 from tightbound.runtime.errors import TightboundError, lookup, nearest
+from tightbound.runtime.reading import Options
 
 METHODS: Mapping[str, Callable[..., Estimate]] = {
     "quadrature": quadrature,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -35,6 +34,7 @@ from tightbound.report.figures.display_scale import Array, Floats
 from tightbound.report.figures.image_grid import columns
 from tightbound.report.figures.plots import subscript
 from tightbound.runs.run import Run
+from tightbound.runtime.reading import Options, Tree
 
 ROWS_OF_SAMPLES = 3
 FEATURES = 6  # that are traversed
@@ -103,7 +103,7 @@ class RunResult:
     run: Run
     name: str
     position: int
-    evaluation: Mapping[str, Any]
+    evaluation: Options
     data: DataSample
     codes: Codes
     map: LatentMap
@@ -117,7 +117,7 @@ class RunResult:
     interpolation: Floats
     traversals: list[Traversal]
     walkthrough: Walkthrough
-    history: list[dict[str, Any]]
+    history: list[Tree]
     accuracy: Accuracy | None
     marginals: list[Marginal]
     column_fits: list[ColumnFit]

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tightbound.core.data_spec import DataSpec
 
-Array = NDArray[Any]
+Array = np.ndarray
 Floats = NDArray[np.float32]
 
 SLICES = 9  # of a volume

@@ -54,7 +54,7 @@ def _levels(evaluation: Tree) -> list[_Level]:
     log_px = (evaluation["terms"].get("log_px") or {}).get("mean")
     if log_px is None:
         return []
-    bdmc_gap = ((evaluation.get("bdmc_gap") or {}).get("gap") or {}).get("mean") or 0.0
+    bdmc_gap = _mean_bdmc_gap(evaluation)
     levels = []
     for name, method in (evaluation.get("methods") or {}).items():
         above = method.get("above_importance")
@@ -69,6 +69,12 @@ def _levels(evaluation: Tree) -> list[_Level]:
         else:
             levels.append(_Level(value, half + bdmc_gap, GAP, name))
     return levels
+
+
+def _mean_bdmc_gap(evaluation: Tree) -> float:
+    """The mean BDMC gap, 0 where it was not measured."""
+    gap = (evaluation.get("bdmc_gap") or {}).get("gap") or {}
+    return gap.get("mean") or 0.0
 
 
 def curve_span(evaluations: Sequence[Tree]) -> Span | None:
