@@ -1,7 +1,7 @@
 # make demo, make test, make quick, make check: each makes .venv by itself, and again when what it is made from has changed.
 # make web: the page of `tightbound explore`, from web/ by node, which the environment has.
 # make docs: the documentation site. make nightly: the site, its commands, and make faults.
-# make faults: hundreds of damaged files and killed trainings. make test-busy: make test beside two busy processes.
+# make faults: hundreds of damaged and hostile files and killed trainings. make test-busy: make test beside two busy processes.
 # make matrix: every recipe on three sets, and a long training at three learning rates; goes on where it was stopped.
 # make bench-env: the environment of the libraries that `tightbound bench` compares with.
 PYTHON ?= python3
