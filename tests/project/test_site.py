@@ -96,6 +96,7 @@ def test_recipes_that_the_guide_names_exist() -> None:
 
 
 @needs_long
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize("page", GUIDE, ids=lambda page: page.stem)
 def test_every_block_of_a_page_runs(page: Path, tmp_path: Path) -> None:
     (tmp_path / "examples").symlink_to(DOCS.parent / "examples")
