@@ -82,6 +82,10 @@ const TABLE = {
     "Drag in the plane: the decoded example follows. Click a dot to follow that example.",
     "평면에서 끌면 복원된 예가 따라갑니다. 점을 누르면 그 예를 따라갑니다.",
   ],
+  "columns.text": [
+    "In rows of examples, each line is a column of the table in its order, with a mark over the usual range.",
+    "예를 늘어놓은 곳에서는 선 하나가 표의 열 하나이고, 표시는 보통 범위에서의 값입니다.",
+  ],
   "condition": ["Condition c", "조건 c"],
   "temperature": ["Temperature", "온도"],
   "temperature.text": [

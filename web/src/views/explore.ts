@@ -18,10 +18,16 @@ export function exploreView(page: PageContext, scope: Scope, lasso: Signal<numbe
     "div",
     { class: "view" },
     h("p", { class: "hint" }, t("explore.hint")),
+    columnsNote(page.main),
     conditionControl(page.main, scope),
     nearSection(page, scope, lasso),
     ...page.shown.map((run) => drawsSection(page, run)),
   );
+}
+
+/** How rows of a table look in a strip. */
+export function columnsNote(run: RunContext): HTMLElement | null {
+  return run.model.run.data.columns.length > 0 ? h("p", { class: "note" }, t("columns.text")) : null;
 }
 
 function labelOf(run: RunContext, point: number): string {

@@ -7,7 +7,7 @@ import { t } from "../texts/texts";
 import { button, format, h, section, segmented, select, slider } from "../widgets/dom";
 import { onceAFrame } from "../widgets/frames";
 import { Strip } from "../widgets/strip";
-import { conditionControl } from "./explore";
+import { columnsNote, conditionControl } from "./explore";
 import { featureName } from "./plane_data";
 
 const STEPS = 9;
@@ -21,6 +21,7 @@ export function featuresView(page: PageContext, scope: Scope): HTMLElement {
   return h(
     "div",
     { class: "view" },
+    columnsNote(run),
     conditionControl(run, scope),
     ...sites.filter((site) => isClassSite(run, site)).map((site) => classControl(page, run, site, scope)),
     kind === "hierarchy" ? upperGroups(page, run) : null,

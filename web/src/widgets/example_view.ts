@@ -179,14 +179,18 @@ export function valueText(column: Column | null, value: number): string {
   return format(value, size >= 100 ? 0 : size >= 1 ? 1 : size >= 0.1 ? 2 : 3);
 }
 
+const COMPACT_COLUMNS = 16; // of a table in a strip
+
 /** Columns as small multiples: name, a line over the usual range with a mark, value. */
 class ColumnsView implements ExampleView {
   readonly element: HTMLElement;
   private readonly rows: FieldRow[];
 
-  constructor(data: DataDescription, label: string) {
-    this.element = h("div", { class: "example columns", role: "group", "aria-label": label });
-    const count = data.raw_shape.reduce((product, length) => product * length, 1);
+  constructor(data: DataDescription, label: string, private readonly isCompact = false) {
+    const kind = isCompact ? "example columns compact" : "example columns";
+    this.element = h("div", { class: kind, role: "group", "aria-label": label });
+    const all = data.raw_shape.reduce((product, length) => product * length, 1);
+    const count = isCompact ? Math.min(all, COMPACT_COLUMNS) : all;
     this.rows = Array.from({ length: count }, (_, i) => this.row(data, data.columns[i] ?? null, i));
   }
 
@@ -196,9 +200,8 @@ class ColumnsView implements ExampleView {
     const text = h("span", { class: "value" });
     const name = column?.name ?? `x${i + 1}`;
     const track = h("span", { class: "track", "aria-hidden": "true" }, band, marker);
-    this.element.append(
-      h("div", { class: "column" }, h("span", { class: "name", title: name }, name), track, text),
-    );
+    const label = h("span", { class: "name", title: name }, name);
+    this.element.append(this.isCompact ? track : h("div", { class: "column" }, label, track, text));
     let [low, high] = data.range;
     if (column !== null && column.values.length > 0) [low, high] = [0, column.values.length - 1];
     else if (column?.mean !== undefined && column.sd !== undefined) {
@@ -219,6 +222,11 @@ class ColumnsView implements ExampleView {
       row.band.style.setProperty("--from", String(share(values[i] - 2 * sd)));
       row.band.style.setProperty("--to", String(share(values[i] + 2 * sd)));
     });
+    if (this.isCompact) {
+      const texts = this.rows.map((row, i) => `${row.column?.name ?? `x${i + 1}`} ${valueText(row.column, values[i])}`);
+      this.element.title = texts.join("\n");
+      this.element.setAttribute("aria-label", texts.join(", "));
+    }
   }
 }
 
@@ -228,6 +236,12 @@ export function isImage(data: DataDescription): boolean {
 }
 
 const MOST_COLUMNS = 40; // vectors with more places are curves
+
+/** A small view for strips: of columns their marks alone, with the values as a title. */
+export function smallView(data: DataDescription, label: string): ExampleView {
+  const view = exampleView(data, label);
+  return view instanceof ColumnsView ? new ColumnsView(data, label, true) : view;
+}
 
 /** A view of examples of a run. */
 export function exampleView(

@@ -2,8 +2,7 @@
 import type { DataDescription } from "../data/manifest";
 import { h } from "./dom";
 import type { ExampleView } from "./example_view";
-import { exampleView, isImage } from "./example_view";
-import { valueText } from "./example_view";
+import { isImage, smallView } from "./example_view";
 
 export interface StripItem {
   values: ArrayLike<number>;
@@ -22,7 +21,7 @@ export class Strip {
   }
 
   private cell(item: StripItem): (typeof this.cells)[number] {
-    const view = this.data.columns.length > 0 ? rowView(this.data) : exampleView(this.data, item.label);
+    const view = smallView(this.data, item.label);
     const caption = h("span", { class: "caption" });
     const holder = item.onclick
       ? h("button", { type: "button", class: "cell" }, view.element, caption)
@@ -44,18 +43,6 @@ export class Strip {
       cell.caption.hidden = item.caption === undefined;
       cell.holder.setAttribute("aria-label", item.caption ? `${item.label}, ${item.caption}` : item.label);
     });
-    this.element.classList.toggle("images", isImage(this.data));
+    this.element.classList.toggle("images", isImage(this.data) || this.data.columns.length > 0);
   }
-}
-
-/** A row of a table in one line of text, for strips. */
-function rowView(data: DataDescription): ExampleView {
-  const element = h("div", { class: "example words" });
-  return {
-    element,
-    show: (values) => {
-      const texts = data.columns.slice(0, 4).map((column, i) => `${column.name} ${valueText(column, values[i])}`);
-      element.textContent = texts.join(" · ");
-    },
-  };
 }
