@@ -1,7 +1,7 @@
 # make demo, make test, make quick, make check: each makes .venv by itself, and again when what it is made from has changed.
 # make web: the page of `tightbound explore`, from web/ by node, which the environment has.
 # make docs: the documentation site. make nightly: the site, its commands, and make faults.
-# make faults: hundreds of damaged files and killed trainings. make test-busy: make test beside two busy processes.
+# make faults: hundreds of damaged and hostile files and killed trainings. make test-busy: make test beside two busy processes.
 # make matrix: every recipe on three sets, and a long training at three learning rates; goes on where it was stopped.
 # make bench-env: the environment of the libraries that `tightbound bench` compares with.
 PYTHON ?= python3
@@ -34,6 +34,7 @@ quick: page
 
 faults: $(VENV)/.made
 	OMP_NUM_THREADS=1 $(BIN)/python tests/faults/campaign.py
+	OMP_NUM_THREADS=1 $(BIN)/python tests/faults/compressed.py
 	OMP_NUM_THREADS=1 TIGHTBOUND_LONG=1 $(BIN)/python -m pytest -q tests/training/test_elastic.py tests/training/test_scale_page.py
 
 # The tests pass on a busy machine: two processes compute for as long as they run.

@@ -2,6 +2,7 @@
 import { copyFileSync, mkdirSync } from "node:fs";
 import { resolve } from "node:path";
 import { defineConfig, type Plugin } from "vite";
+import { formulas } from "./formulas.ts";
 
 const output = resolve(import.meta.dirname, "../src/tightbound/exploring/static");
 
@@ -33,7 +34,7 @@ function withoutAddresses(): Plugin {
 }
 
 export default defineConfig({
-  plugins: [withoutAddresses(), copies()],
+  plugins: [formulas(), withoutAddresses(), copies()],
   build: {
     outDir: output,
     emptyOutDir: false,

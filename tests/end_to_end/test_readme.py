@@ -36,6 +36,12 @@ if importlib.util.find_spec("onnxscript") is None:
 EXPLORE = "tightbound explore runs/vae --export page.html"
 if importlib.util.find_spec("onnxscript") is None or not (STATIC / SCRIPT).is_file():
     NOT_RUN[EXPLORE] = "needs the extra [explore] and the built page, make web"
+if importlib.util.find_spec("constriction") is None:
+    for command in (
+        "tightbound compress runs/vae digits --out digits.tb",
+        "tightbound decompress digits.tb --out digits.npz",
+    ):
+        NOT_RUN[command] = "needs the extra [compress]"
 
 
 def commands(text: str) -> list[str]:
@@ -108,6 +114,8 @@ def test_every_command_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     few_temperatures(monkeypatch, 30)
     short_search(monkeypatch)
     monkeypatch.setattr(explore, "ROLES", {})  # no small runs for the scenes
+    rows = [f"{i}.5,{i % 7}" if i % 5 else f"{i}.5," for i in range(60)]
+    Path("holes.csv").write_text("\n".join(["a,b", *rows]))
     coarse_grids(monkeypatch)
     for command in commands(TEXT["README.md"]):
         if command in NOT_RUN:
@@ -131,7 +139,7 @@ def test_the_python_runs(
     first, own_loop, second = blocks(TEXT["README.md"])
     scope: dict[str, object] = {}
     exec(compile(first, "README.md", "exec"), scope)
-    shapes = {name: tuple(scope[name].shape) for name in ("z", "back", "new", "like")}  # type: ignore[attr-defined]
+    shapes = {name: tuple(scope[name].shape) for name in ("z", "back", "new", "like")}
     assert shapes == {
         "z": (180, 16),
         "back": (180, 8, 8),

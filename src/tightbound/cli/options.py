@@ -22,6 +22,14 @@ One = Annotated[
 Out = Annotated[Path, Parameter(help="where to write; the ending chooses the format")]
 Overwrite = Annotated[bool, Parameter(help="replace what is at --out")]
 SkipBad = Annotated[bool, Parameter(help="leave out image files that cannot be read")]
+Precision = Annotated[
+    list[str] | None,
+    Parameter(
+        name="--precision",
+        consume_multiple=True,
+        help="COLUMN=STEP ... of columns of real numbers, where training saw no step",
+    ),
+]
 Seed = Annotated[int, Parameter(help="of the random numbers")]
 Language = Annotated[Literal["en", "ko"], Parameter(help="language of the report")]
 Quiet = Annotated[bool, Parameter(help="show no progress")]

@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
+from tightbound.components.likelihoods.dependence import Dependence
+from tightbound.components.likelihoods.product import Chain
 from tightbound.core.batch import Batch
 from tightbound.core.component import Prior
 from tightbound.core.draw import Context, Draw
@@ -150,6 +152,16 @@ class DecoderGraph(Graph):
         return values
 
 
+class LikelihoodGraph(Graph):
+    """Rows x in raw units and z -> the parameters of p(x|z) given the categories of x."""
+
+    def outputs(self, *inputs: Tensor) -> Tensors:
+        x, z, *condition = inputs
+        _, px = self.generated(z, condition)
+        assert isinstance(px, Chain)
+        return parameters(px.given(self.model.spec.to_model(x)), "px")
+
+
 class PriorGraph(Graph):
     """z of all sites -> log p(z), and that of each site given those above."""
 
@@ -252,6 +264,9 @@ def exportable(model: VAE) -> VAE:
     """
     model = on_cpu(model)
     replace_flows(model)
+    for module in model.modules():
+        if isinstance(module, Dependence):
+            module.fix_order()
     prior = model.hierarchy.top_prior
     if prior.depends_on_state or prior.extra_sites or not prior.has_density:
         return model

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
+from tightbound.components.likelihoods.product import Chain
 from tightbound.core.batch import Batch
 from tightbound.core.draw import Draw
 from tightbound.distributions import (
@@ -34,6 +35,7 @@ from tightbound.exporting.graphs import (
     DecoderGraph,
     EncoderGraph,
     Graph,
+    LikelihoodGraph,
     PosteriorGraph,
     PosteriorSampleGraph,
     PriorGraph,
@@ -161,7 +163,7 @@ def plan_of(model: VAE) -> Plan:
         _refuse_iterative(name, case.q(name))
     planned = [_encoder(case), _decoder(case)]
     left_out: dict[str, str] = {}
-    for make in (_posterior_sample, _prior, _prior_sample, _codebook):
+    for make in (_likelihood, _posterior_sample, _prior, _prior_sample, _codebook):
         result = make(case)
         if isinstance(result, Planned):
             planned.append(result)
@@ -251,6 +253,19 @@ def posterior_plan(model: VAE) -> Planned | None:
 
     inputs = {"x": _about_x(model), **_z_input(model)}
     return case.planned("posterior", PosteriorGraph, inputs, examples, {})
+
+
+def _likelihood(case: Case) -> Result:
+    """The parameters of p(x|z) given categories, where other columns depend on these."""
+    if not isinstance(case.px, Chain):
+        return None
+    model = case.model
+
+    def examples(n: int, seed: int) -> list[Tensor]:
+        return [raw_examples(model, n, seed), *latents_of(model)(n, seed)]
+
+    inputs = {"x": _about_x(model), **_z_input(model)}
+    return case.planned("likelihood", LikelihoodGraph, inputs, examples, {})
 
 
 def _posterior_sample(case: Case) -> Result:

@@ -1,6 +1,7 @@
 // The theory: one scene at a time, with its sentence and formula.
 import type { PageContext } from "./context";
 import { Scope } from "../state";
+import { formula } from "../scenes/formula";
 import { both, SCENES } from "../scenes/index";
 import type { Scene, SceneContext } from "../scenes/index";
 import { t } from "../texts/texts";
@@ -25,12 +26,16 @@ export function theoryView(page: PageContext, scope: Scope): HTMLElement {
     chosen = k;
     inner.close();
     inner = new Scope();
-    holder.replaceChildren(sceneElement(scenes, k, context, inner, open));
+    holder.replaceChildren(sceneElement(scenes, k, context, inner, choose));
     [...list.children].forEach((item, i) =>
       item.firstElementChild!.setAttribute("aria-current", i === k ? "step" : "false"),
     );
   };
-  scenes.forEach((scene, k) => list.append(h("li", {}, button(both(scene.name), () => open(k)))));
+  const choose = (k: number) => {
+    history.replaceState(null, "", `#scene-${scenes[k].id}`);
+    open(k);
+  };
+  scenes.forEach((scene, k) => list.append(h("li", {}, button(both(scene.name), () => choose(k)))));
   open(chosen);
   return h("div", { class: "view theory" }, list, holder);
 }
@@ -48,7 +53,7 @@ function sceneElement(
     "article",
     { class: "scene", id: `scene-${scene.id}` },
     h("h2", {}, `${k + 1}. ${both(scene.name)}`),
-    scene.formula === "" ? null : h("p", { class: "formula math" }, scene.formula),
+    ...scene.formulas.map((name) => h("p", { class: "formula" }, formula(name))),
     h("p", { class: "sentence" }, both(scene.sentence)),
     stage,
     h(
