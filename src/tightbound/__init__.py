@@ -11,8 +11,11 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from tightbound.api import compare as compare
+    from tightbound.api import compress as compress
+    from tightbound.api import decompress as decompress
     from tightbound.api import demo as demo
     from tightbound.api import evaluate as evaluate
+    from tightbound.api import explore as explore
     from tightbound.api import export as export
     from tightbound.api import fit_prior as fit_prior
     from tightbound.api import load as load
@@ -62,6 +65,9 @@ _HOME = {
     "save": "training.own_loop",
     "fit_prior": "api",
     "export": "api",
+    "explore": "api",
+    "compress": "api",
+    "decompress": "api",
     "demo": "api",
     "build": "training.own_loop",
     "Callback": "training.callbacks",
@@ -132,9 +138,12 @@ __all__ = [
     "bdmc",
     "build",
     "compare",
+    "compress",
+    "decompress",
     "demo",
     "diagnose",
     "evaluate",
+    "explore",
     "export",
     "fit_prior",
     "grid",

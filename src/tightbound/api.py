@@ -1,10 +1,10 @@
-"""The public verbs: train, evaluate, compare, load, fit_prior, demo."""
+"""The public verbs: train, evaluate, compare, load, fit_prior, explore, compress, demo."""
 
 from __future__ import annotations
 
 import dataclasses
 import signal
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -12,18 +12,23 @@ from typing import Any
 
 import torch
 
+from tightbound import compression as compression_room
 from tightbound import report as report_room
+from tightbound.compression import Compressed, Decompressed
 from tightbound.config import Config, configure, keyed
 from tightbound.evaluation import Evaluation, first_look
 from tightbound.evaluation import evaluate as evaluate_run
 from tightbound.evaluation.estimators.exact_terms import three_terms
 from tightbound.evaluation.first_look import FirstLook
+from tightbound.exploring import explore as exploring
+from tightbound.exploring.one_file import WrittenPage
 from tightbound.exporting import Exported, Format, export_run
 from tightbound.models.recipes import Recipe
 from tightbound.report.page.text import LANGUAGES
 from tightbound.report.trackers import tracker
 from tightbound.runs.data_source import stored_source
 from tightbound.runs.folder import Mode, RunFolder
+from tightbound.runs.inputs import read_split
 from tightbound.runs.run import Run, load
 from tightbound.runtime.device import pick_device
 from tightbound.runtime.errors import TightboundError, lookup, whole_number
@@ -45,7 +50,18 @@ from tightbound.training.own_loop import TrainingData
 from tightbound.training.run_training import FitOptions, fit
 from tightbound.training.trainer import Interrupted
 
-__all__ = ["compare", "demo", "evaluate", "export", "fit_prior", "load", "train"]
+__all__ = [
+    "compare",
+    "compress",
+    "decompress",
+    "demo",
+    "evaluate",
+    "explore",
+    "export",
+    "fit_prior",
+    "load",
+    "train",
+]
 
 DEMO = {"recipe.size": "s", "train.steps": 800}
 
@@ -464,6 +480,160 @@ def export(
     """
     place = None if out is None else Path(out)
     return export_run(_run(run), format, place, overwrite=overwrite)
+
+
+def explore(
+    run: Run | str | Path,
+    second: Run | str | Path | None = None,
+    *,
+    export: str | Path | None = None,
+    overwrite: bool = False,
+    lang: str = "en",
+    points: int | None = None,
+    scenes: bool = True,
+    host: str = "127.0.0.1",
+    port: int | None = None,
+    browser: bool = True,
+) -> WrittenPage | None:
+    """Show a trained model and its latent space on a page in the browser.
+
+    The page computes with the encoder and the decoder of the run itself. It is served to this
+    machine alone until Ctrl-C; with `export` it is one HTML file that needs no network.
+
+    Args:
+        run: A Run or its folder.
+        second: Another one on the same data, shown beside it.
+        export: The HTML file to write, such as "page.html"; None to serve the page.
+        overwrite: Replace that file if it exists.
+        lang: "en" or "ko".
+        points: Data points at most: 2,000 in a file, 20,000 and up to 100,000 served.
+        scenes: Whether the page has the scenes on theory, for which a VAE and an autoencoder
+            with two features are trained on the run's data, and kept in its folder.
+        host: The address to listen on; another than this machine's own needs a token, which is
+            part of the printed address.
+        port: The port; 8765, or a free one where it is taken, if None.
+        browser: Open the page in a browser, where there is a display.
+
+    Returns:
+        The file that was written; None for a page that was served.
+
+    Raises:
+        TightboundError: Packages are missing, the runs do not go together, the file exists, or
+            the address cannot be listened on.
+
+    Example:
+        >>> import tempfile, tightbound as tb
+        >>> model, data = tb.build("vae", "digits", latent=2, seed=0)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     run = tb.save(model, folder + "/run")
+        ...     try:
+        ...         tb.explore(run, export=folder + "/run/config.toml")
+        ...     except tb.TightboundError as error:
+        ...         "add --overwrite" in str(error)
+        True
+    """
+    lookup(LANGUAGES, lang, "language")
+    runs = [_run(run)] if second is None else [_run(run), _run(second)]
+    options = exploring.Options(lang, points, scenes)
+    if export is not None:
+        return exploring.export_page(runs, Path(export), options, overwrite=overwrite)
+    exploring.serve_page(runs, options, host=host, port=port, browser=browser)
+    return None
+
+
+def compress(
+    run: Run | str | Path,
+    data: Any = None,
+    out: str | Path | None = None,
+    *,
+    precision: Mapping[str, float] | None = None,
+    overwrite: bool = False,
+    check: bool = True,
+) -> Compressed:
+    """Compress examples without loss, to about -ELBO nats each (bits-back coding).
+
+    What comes back by `decompress` are the values that the run reads, `Run.read(data)`, and the
+    conditions of a conditional model; labels and file names are not kept. The file is decoded and
+    compared before it is kept.
+
+    Args:
+        run: A Run or its folder.
+        data: A path, a built-in name, an array or a table; the run's test split where None.
+        out: The file to write, F.tb; where None, the bytes are in `.data` of the result alone.
+        precision: Step of the values of a column of real numbers, by column, where the
+            training data had none in common.
+        overwrite: Replace the file if it exists.
+        check: Decode each block before it is kept, which takes half of the time, and store one that
+            does not come back as it is.
+
+    Returns:
+        The bytes with an account of them.
+
+    Raises:
+        TightboundError: The model cannot be coded, with the reason; a value is not a multiple of
+            its precision; the file exists, or the package constriction is missing.
+
+    Example:
+        >>> import tempfile, tightbound as tb
+        >>> model, data = tb.build("vae", "digits", latent=2, seed=0)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     run = tb.save(model, folder + "/run")
+        ...     file = tb.compress(run, "digits", folder + "/digits.tb")
+        ...     examples = tb.decompress(folder + "/digits.tb").x
+        >>> examples.shape, bool((examples == run.read("digits")).all())
+        (torch.Size([180, 8, 8]), True)
+    """
+    compressing = _run(run)
+    if data is None:
+        split = compressing.data.test
+    else:
+        split = read_split(data, compressing.spec, compressing.config.data)
+    if out is None:
+        return compression_room.compress_run(
+            compressing, split, precision=precision, check=check
+        )
+    return compression_room.compress_to(
+        Path(out),
+        compressing,
+        split,
+        precision=precision,
+        overwrite=overwrite,
+        check=check,
+    )
+
+
+def decompress(
+    file: str | Path | bytes,
+    run: Run | str | Path | None = None,
+    *,
+    trust: bool = False,
+) -> Decompressed:
+    """Get compressed examples back, equal bit for bit.
+
+    Args:
+        file: A file that `compress` wrote, or its bytes.
+        run: The run that compressed it, or its folder; that which the file names where None.
+        trust: Run code that the config of a run named by the file names by import path.
+
+    Returns:
+        The examples, and their conditions.
+
+    Raises:
+        TightboundError: The file is damaged, of another model, or from a machine that computes
+            other probabilities. Nothing is returned then.
+
+    Example:
+        >>> import tempfile, tightbound as tb
+        >>> model, data = tb.build("vae", "digits", latent=2, seed=0)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     run = tb.save(model, folder + "/run")
+        ...     file = tb.compress(run, "digits")
+        ...     tb.decompress(file.data, run).x.shape
+        torch.Size([180, 8, 8])
+    """
+    return compression_room.examples_of(
+        file, None if run is None else _run(run), trust=trust
+    )
 
 
 def demo(

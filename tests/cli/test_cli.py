@@ -183,11 +183,9 @@ def test_reconstruct_as_picture_folder_and_array(
     run: Command, vae: Path, tmp_path: Path
 ) -> None:
     run("reconstruct", vae, "digits", "--out", tmp_path / "r.png", "-n", 12)
-    picture = Image.open(tmp_path / "r.png")
-    assert (
-        picture.height == picture.width * 4 // 10
-        or picture.width > picture.height > 4 * 64
-    )
+    with Image.open(tmp_path / "r.png") as picture:
+        width, height = picture.size
+    assert height == width * 4 // 10 or width > height > 4 * 64
     run("reconstruct", vae, "digits", "--out", tmp_path / "r.npz")
     run("reconstruct", vae, "digits", "--out", tmp_path / "r")
     with np.load(tmp_path / "r.npz") as file:
@@ -214,7 +212,8 @@ def test_folder_keeps_the_names_of_the_source(run: Command, tmp_path: Path) -> N
         str(p.relative_to(tmp_path / "out")) for p in (tmp_path / "out").rglob("*.png")
     )
     assert len(found) == 36 and "a/0.png" in found
-    assert Image.open(tmp_path / "out" / "b" / "3.png").size == (9, 6)
+    with Image.open(tmp_path / "out" / "b" / "3.png") as image:
+        assert image.size == (9, 6)
     run(
         "score",
         folder,
@@ -341,15 +340,16 @@ def test_vary_and_interpolate_take_rows_and_files(
         "--out",
         tmp_path / "i.png",
     )
-    strip = Image.open(tmp_path / "i.png")
-    assert strip.width > 6 * strip.height
+    with Image.open(tmp_path / "i.png") as strip:
+        assert strip.width > 6 * strip.height
 
 
 def test_vectors_are_written_as_tables(
     run: Command, table: Path, tmp_path: Path
 ) -> None:
     run("sample", table, "-n", 3, "--out", tmp_path / "s.csv")
-    rows = list(csv.reader((tmp_path / "s.csv").open()))
+    with (tmp_path / "s.csv").open() as file:
+        rows = list(csv.reader(file))
     assert rows[0] == ["x_1", "x_2", "x_3", "x_4", "x_5"] and len(rows) == 4
 
 

@@ -69,7 +69,7 @@ def evaluation(exact: bool = True, **values: object) -> Evaluation:
         "inference_gap": gap,
         "notes": ["300 of 900 examples, spread evenly"],
     }
-    return Evaluation("vae", "test", 300, 500, 0, True, **(named | values))  # type: ignore[arg-type]
+    return Evaluation("vae", "test", 300, 500, 0, True, **(named | values))
 
 
 def row(text: str, name: str) -> str:

@@ -91,10 +91,13 @@ def verbs(folder: Path) -> None:
     elbo: tb.Mean = evaluation.terms["elbo"]
     print(elbo.mean, str(evaluation))
     report: Path = tb.compare([run, folder / "run"], folder / "report.html")
+    file = tb.compress(run, "digits", folder / "digits.tb", precision={"height": 0.1})
+    share: float = file.bits_per_dim
+    condition: list[str] | Tensor | None = tb.decompress(folder / "digits.tb").condition
     loaded: tb.Run = tb.load(folder / "run")
     fitted: tb.Run = tb.fit_prior(loaded, "gaussian-mixture", components=3)
     demo: Path = tb.demo(folder / "demo")
-    print(report, fitted.name, demo)
+    print(report, fitted.name, demo, share, condition)
 
 
 def own_loop(folder: Path) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import shlex
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -16,6 +17,7 @@ from tightbound.cli.app import LEARN, LOOK, USE, Stopped, app
 from tightbound.cli.options import (
     ALL,
     PLAIN,
+    SERVING,
     AsJson,
     Condition,
     Data,
@@ -25,11 +27,13 @@ from tightbound.cli.options import (
     One,
     Out,
     Overwrite,
+    Precision,
     Prior,
     Quiet,
     RunPath,
     Samples,
     Seed,
+    Serving,
     SkipBad,
     Trust,
 )
@@ -202,6 +206,11 @@ def evaluate(
         str | None,
         Parameter(help="choose K, examples and methods to fit a time: 90s, 5min"),
     ] = None,
+    bytes: Annotated[
+        bool,
+        Parameter(help="compress the examples, and compare their size with the ELBO"),
+    ] = False,
+    precision: Precision = None,
     no_diagnosis: Annotated[
         bool, Parameter(help="do not look for what is wrong with the model")
     ] = False,
@@ -228,7 +237,7 @@ def evaluate(
     cannot be written.
     """
     from tightbound import api
-    from tightbound.cli import evaluation_file, outputs, tables
+    from tightbound.cli import compressed_files, evaluation_file, outputs, tables
     from tightbound.runtime.signals import in_words, signal_number
 
     evaluation_file.check(out)
@@ -246,6 +255,8 @@ def evaluate(
     try:
         with outputs.shared(loading) as launch:
             trained = outputs.load(run, loading, skip_bad=skip_bad)
+            if bytes:
+                compressed_files.check(trained, precision)
             evaluation = api.evaluate(trained, data, **options)
     except KeyboardInterrupt as stop:
         number = signal_number(stop)
@@ -261,10 +272,16 @@ def evaluate(
         note = evaluation_file.keep(evaluation, trained.folder or run, out)
     if note:
         print(f"note: {note}", file=sys.stderr)
+    sized = partial(compressed_files.size_of, trained, data, evaluation, precision)
     if json:
-        tables.show_json(evaluation.to_json())
-    else:
-        print(evaluation)
+        content = evaluation.to_json()
+        if bytes:
+            content["bytes"] = sized().to_json()
+        tables.show_json(content)
+        return
+    print(evaluation)
+    if bytes:
+        print("\n".join(sized().lines()))
 
 
 @app.command(group=LEARN)
@@ -590,6 +607,116 @@ def export(
     trained = outputs.load(run, loading)
     exported = api.export(trained, format, out, overwrite=overwrite)
     print("\n".join(exported.lines()))
+
+
+@app.command(group=USE)
+def explore(
+    run: RunPath,
+    second: Annotated[
+        Path | None, Parameter(help="another run on the same data, shown beside it")
+    ] = None,
+    /,
+    *,
+    export: Annotated[
+        Path | None,
+        Parameter(help="write the page to this HTML file, and do not serve it"),
+    ] = None,
+    overwrite: Annotated[bool, Parameter(help="replace the file of --export")] = False,
+    page: Serving = SERVING,
+    lang: Annotated[Literal["en", "ko"], Parameter(help="language of the page")] = "en",
+    loading: Loading = PLAIN,
+) -> None:
+    """Move through what a model learned, on a page in the browser.
+
+    The page is served to this machine alone until Ctrl-C. With --export it is one file that
+    needs no network.
+    """
+    from tightbound import api
+    from tightbound.cli import outputs
+
+    trained = [
+        outputs.load(path, loading) for path in (run, second) if path is not None
+    ]
+    try:
+        written = api.explore(
+            *trained,
+            export=export,
+            overwrite=overwrite,
+            lang=lang,
+            points=page.points,
+            scenes=not page.no_scenes,
+            host=page.host,
+            port=page.port,
+            browser=not page.no_browser,
+        )
+    except KeyboardInterrupt as stop:
+        _end_page(stop, is_served=export is None)
+        return
+    if written is not None:
+        print("\n".join(written.lines()))
+
+
+def _end_page(stop: KeyboardInterrupt, *, is_served: bool) -> None:
+    """Ctrl-C is how a served page ends; any other signal goes on."""
+    from signal import SIGINT
+
+    from tightbound.runtime.signals import signal_number
+
+    if not is_served or signal_number(stop) != SIGINT:
+        raise stop
+    print("the page is closed", file=sys.stderr)
+
+
+def compress(
+    run: RunPath,
+    data: Data,
+    /,
+    *,
+    out: Annotated[Path, Parameter(help="the file to write, F.tb")],
+    precision: Precision = None,
+    no_check: Annotated[
+        bool, Parameter(help="do not decode the file before it is kept: twice as fast")
+    ] = False,
+    overwrite: Overwrite = False,
+    loading: Loading = PLAIN,
+    skip_bad: SkipBad = False,
+) -> None:
+    """Compress examples without loss, to about as many nats as the ELBO says.
+
+    The file holds the values that the run reads, and the conditions of a conditional model; no
+    labels and no names. It is decoded and compared before it is kept.
+    """
+    from tightbound.cli import compressed_files, outputs
+
+    target = outputs.target(out, ("tb",), overwrite)
+    trained = outputs.load(run, loading, skip_bad=skip_bad)
+    lines = compressed_files.compress(
+        trained, data, target, precision, check=not no_check
+    )
+    print("\n".join(lines))
+
+
+@app.command(group=USE)
+def decompress(
+    file: Annotated[Path, Parameter(help="an F.tb that compress wrote")],
+    /,
+    *,
+    out: Out,
+    run: Annotated[
+        Path | None,
+        Parameter(help="the run that compressed it; the one that FILE names"),
+    ] = None,
+    overwrite: Overwrite = False,
+    loading: Loading = PLAIN,
+) -> None:
+    """Get compressed examples back, equal bit for bit.
+
+    F.npz; of a table also F.csv or F.parquet.
+    """
+    from tightbound.cli import compressed_files, outputs
+
+    target = outputs.target(out, outputs.TABLES, overwrite)
+    print(compressed_files.decompress(file, run, target, loading))
 
 
 @app.command(group=LOOK)

@@ -478,9 +478,7 @@ class Trainer:
         """Save the best weights, then the state that a run resumes from."""
         if self.best.step != self.saved_best_step and self.launch.is_rank_zero:
             run_folder = RunFolder(self.folder)
-            run_folder.write_weights(self.config, self.best.plain)
-            if self.best.ema:
-                run_folder.write_weights(self.config, self.best.ema, averaged=True)
+            run_folder.write_weights(self.config, self.best.plain, self.best.ema)
         self.saved_best_step = self.best.step
         self.elapsed = time.perf_counter() - self.started
         state = self.state_dict()

@@ -177,7 +177,7 @@ class ExemplarPrior(EncodedMixture):
             mean = self.codes(inputs[chosen]).mean
         else:
             mean = self.cached_codes(inputs).mean
-        weight = torch.zeros(len(rows), device=mean.device)
+        weight = mean.new_zeros(len(rows))
         if ctx.index is not None:
             weight = weight.masked_fill(rows == ctx.index.unsqueeze(1), -1e9)
         return Mixture(

@@ -23,6 +23,10 @@ from tightbound.evaluation.diagnosis.outliers import (
     training_outlier,
 )
 from tightbound.evaluation.diagnosis.progress import Progress, progress, was_solved
+from tightbound.evaluation.diagnosis.table_distances import (
+    TableDistances,
+    table_distances,
+)
 from tightbound.evaluation.diagnosis.unusual_settings import Unusual, unusual_settings
 from tightbound.evaluation.estimators.methods import score
 from tightbound.evaluation.statistic import Mean
@@ -131,6 +135,7 @@ class Measurements:
     unusual: list[Unusual] = field(default_factory=list)
     overlap: Overlap | None = None
     codes: list[CodeUsage] = field(default_factory=list)
+    table: TableDistances | None = None
 
 
 def measure(
@@ -190,7 +195,17 @@ def measure(
         unusual=unusual_settings(run),
         overlap=None if train is None else run.data.overlap,
         codes=code_usage(run, examples),
+        table=_table_distances(run, train, x, seed),
     )
+
+
+def _table_distances(
+    run: Run, train: Batch | None, x: Batch, seed: int
+) -> TableDistances | None:
+    """The distances of a table with draws of the model; None without a prior to draw from."""
+    if train is None or not run.has_bound:
+        return None
+    return table_distances(run, train, x, seed)
 
 
 def _training_examples(run: Run, most: int) -> Batch:

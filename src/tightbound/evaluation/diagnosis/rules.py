@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -48,6 +48,11 @@ FEW_STEPS = 1000  # fewer are never named as a remedy
 SHORT = 300  # steps after which a single validation shows no progress
 # Share in the central 50 %: that of a normal whose sigma is 1.5 times too small,
 NARROW = 0.35
+# Distances of a table from draws of the model, above what chance makes of them:
+COLUMN_APART = 0.1  # of a column, from 0 to 1
+PAIR_APART = 0.2  # of the association of two columns
+SHARES_APART = 2.5  # times that a category is rarer or more frequent in draws,
+SURE_OF_SHARE = 4.0  # by more than so many standard errors
 WIDE = 0.75  # or 1.7 times too large
 
 WORDS = {
@@ -99,6 +104,18 @@ WORDS = {
         "all), most plainly by {feature} with mean {mean:.2f} and sd {sd:.2f}, so "
         "samples will look worse than reconstructions"
     ),
+    "category out of proportion": (
+        "category {value} of column {column} is {data:.2%} of the training rows and "
+        "{drawn:.2%} of draws of the model"
+    ),
+    "column unlike the data": (
+        "draws of the model differ from the training rows in column {column} "
+        "(distance {distance:.2f}, of which chance explains {floor:.2f})"
+    ),
+    "columns related otherwise": (
+        "columns {first} and {second} have an association of {data:.2f} in the training "
+        "rows and of {drawn:.2f} in draws of the model (chance explains {floor:.2f})"
+    ),
 }
 FIXES = {
     "usual": "set the recipe's {changes}",
@@ -143,6 +160,11 @@ FIXES = {
     ),
     "raise_beta": "raise objective.beta, which is {beta:g}, to 1",
     "learned_prior": "set prior=learned",
+    "one_sided": "set data.fields.{column}={better}, of which the values are",
+    "table_prior": "set prior=vamp, which puts draws where the codes of the data are",
+    "dependence": (
+        "set likelihood.depends=all, so that columns depend on the categories of their row"
+    ),
     "fit_prior": "fit a prior to the codes: tightbound fit-prior RUN {prior}",
     "longer": (
         "train for longer, which brings the codes closer to the prior; it was for {steps} "
@@ -166,6 +188,8 @@ SETTINGS: dict[str, Tree] = {
     "smaller": {"recipe.size": "s"},
     "learned_prior": {"prior": "learned"},
     "linear": {"network": "linear"},
+    "table_prior": {"prior": "vamp"},
+    "dependence": {"likelihood.depends": "all"},
     "drop_duplicates": {"data.duplicates": "drop"},
     "finite_scalar": {"posterior": "finite-scalar", "objective": "elbo"},
 }
@@ -684,6 +708,86 @@ def scale(run: Run, measured: Measurements) -> list[Verdict]:
     return [_with_settings(run, name, fix, values)]
 
 
+# ---- draws of a table
+
+
+def category_share(run: Run, measured: Measurements) -> list[Verdict]:
+    """A category is several times rarer, or more frequent, in draws than in the data."""
+    if measured.table is None:
+        return []
+    apart = [
+        share
+        for share in measured.table.shares
+        if share.deviation > SURE_OF_SHARE
+        and not 1 / SHARES_APART < share.drawn / max(share.data, 1e-9) < SHARES_APART
+    ]
+    if not apart:
+        return []
+    worst = max(apart, key=lambda share: share.deviation)
+    values = {
+        "column": repr(worst.name),
+        "value": worst.value,
+        "data": worst.data,
+        "drawn": worst.drawn,
+    }
+    return [_of_draws(run, measured, "category out of proportion", values)]
+
+
+def column_distance(run: Run, measured: Measurements) -> list[Verdict]:
+    """A column of draws has another distribution than the training rows."""
+    if measured.table is None or not measured.table.columns:
+        return []
+    worst = max(measured.table.columns, key=lambda column: column.excess)
+    if not worst.excess > COLUMN_APART:
+        return []
+    values = {
+        "column": repr(worst.name),
+        "distance": worst.distance,
+        "floor": worst.floor,
+    }
+    name = "column unlike the data"
+    if worst.better:
+        values |= {"column": worst.name, "better": worst.better}
+        settings = {f"data.fields.{worst.name}": worst.better}
+        return [Verdict(name, "one_sided", values, settings)]
+    return [_of_draws(run, measured, name, values)]
+
+
+def pair_distance(run: Run, measured: Measurements) -> list[Verdict]:
+    """Two columns of draws are more, or less, associated than in the training rows."""
+    if measured.table is None or not measured.table.pairs:
+        return []
+    worst = max(measured.table.pairs, key=lambda pair: pair.excess)
+    if not worst.excess > PAIR_APART:
+        return []
+    values = {
+        "first": repr(worst.names[0]),
+        "second": repr(worst.names[1]),
+        "data": worst.data,
+        "drawn": worst.drawn,
+        "floor": worst.floor,
+    }
+    name = "columns related otherwise"
+    return [_of_draws(run, measured, name, values)]
+
+
+def _of_draws(
+    run: Run, measured: Measurements, name: str, values: Mapping[str, Any]
+) -> Verdict:
+    """A verdict on draws: unusual settings, more steps, a prior, or the dependence."""
+    values = {**values, "steps": run.config.train.steps}
+    causes = _relevant(measured, "likelihood", "prior", "train", "objective", "recipe")
+    if causes:
+        return _back(name, values, causes)
+    p = measured.progress
+    if p is not None and _still_rises(p, measured):
+        return _with_settings(run, name, "more_steps", values)
+    fixes = ["dependence", "table_prior", "other_scale"]
+    if run.config.recipe.prior.name != "standard":
+        fixes.remove("table_prior")
+    return _with_settings(run, name, _first(run, *fixes, "more_steps"), values)
+
+
 RULES: list[Callable[[Run, Measurements], list[Verdict]]] = [
     training_outlier,
     test_outlier,
@@ -697,6 +801,9 @@ RULES: list[Callable[[Run, Measurements], list[Verdict]]] = [
     prior_mismatch,
     overfitting,
     scale,
+    category_share,
+    column_distance,
+    pair_distance,
 ]
 FIRST = (
     "outlier in the training data",
