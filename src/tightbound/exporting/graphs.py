@@ -81,11 +81,30 @@ def _no_noise(name: str, dist: Distribution) -> Tensor:
 class EncoderGraph(Graph):
     """x in raw units -> codes, and the parameters of q of each site."""
 
-    def outputs(self, *inputs: Tensor) -> Tensors:
+    def inferred(self, *inputs: Tensor) -> Mapping[str, Latent]:
+        """The record of each site, at the posterior means."""
         x, *condition = inputs
         batch = Batch(self.model.spec.to_model(x), self.condition(condition))
-        latents = self.model.visit(batch, Draw(source="point"))
+        return self.model.visit(batch, Draw(source="point"))
+
+    def outputs(self, *inputs: Tensor) -> Tensors:
+        latents = self.inferred(*inputs)
         values = {"codes": self.joined(latents)}
+        for name in self.model.site_widths:
+            q = latents[name].q
+            assert q is not None
+            values.update(parameters(q, f"q.{name}"))
+        return values
+
+
+class PosteriorGraph(Graph):
+    """x in raw units and z of all sites -> the parameters of q of each site given the others."""
+
+    def outputs(self, *inputs: Tensor) -> Tensors:
+        x, z, *condition = inputs
+        batch = Batch(self.model.spec.to_model(x), self.condition(condition))
+        latents = self.model.visit(batch, Draw(given=self.given(z)))
+        values: Tensors = {}
         for name in self.model.site_widths:
             q = latents[name].q
             assert q is not None

@@ -13,6 +13,7 @@ from tightbound.data import Split
 from tightbound.data.prepare.duplicates import Overlap
 from tightbound.evaluation.diagnosis.baseline import independent
 from tightbound.evaluation.diagnosis.calibration import Calibration, calibration
+from tightbound.evaluation.diagnosis.code_usage import CodeUsage, code_usage
 from tightbound.evaluation.diagnosis.latent_usage import Latents, latents, spread
 from tightbound.evaluation.diagnosis.outliers import (
     ColumnOutlier,
@@ -133,6 +134,7 @@ class Measurements:
     row_outliers: list[RowOutlier] = field(default_factory=list)
     unusual: list[Unusual] = field(default_factory=list)
     overlap: Overlap | None = None
+    codes: list[CodeUsage] = field(default_factory=list)
     table: TableDistances | None = None
 
 
@@ -192,6 +194,7 @@ def measure(
         row_outliers=row_outliers(run, test_bound, x, names, columns),
         unusual=unusual_settings(run),
         overlap=None if train is None else run.data.overlap,
+        codes=code_usage(run, examples),
         table=_table_distances(run, train, x, seed),
     )
 

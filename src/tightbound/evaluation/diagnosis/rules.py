@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,6 +22,7 @@ from tightbound.models.build import build, resolve
 from tightbound.models.parts import KINDS, find_component, options_of
 from tightbound.models.recipes import Part, Recipe, loaded
 from tightbound.runs.fitted_prior import fittable
+from tightbound.runs.folder import RunFolder
 from tightbound.runs.run import Run, seeded
 from tightbound.runtime.errors import TightboundError
 from tightbound.runtime.reading import Options, Tree
@@ -34,6 +35,7 @@ APART = 0.9
 APART_BY_SETTING = (
     0.7  # the same where a weight of the objective is far from the recipe's
 )
+CODES_USED = 0.25  # share of the entropy that the entries of a codebook could have
 LOST = 0.3  # share of what was learned that new examples lose,
 LOST_BY_SETTING = 0.15  # the same where data.limit kept a part of the rows
 SURE = 3.0  # by more than so many standard errors
@@ -89,6 +91,10 @@ WORDS = {
         "{idle} of {width} features of {site} are idle ({units}), and the whole code "
         "holds {kl:.2f} nats of an example"
     ),
+    "codebook collapsed": (
+        "{used:.1f} of {entries} entries of the codebook of {site} are in use, with a "
+        "perplexity of {perplexity:.1f}: most codes are the same few"
+    ),
     "overfitting": (
         "new examples cost {lost:.2f} ± {se:.2f} nats more than those trained on, "
         "{share:.0%} of all that was learned"
@@ -127,7 +133,7 @@ FIXES = {
     "other_scale": "set likelihood.scale=predicted, or another likelihood",
     "heavy_tails": "set likelihood=laplace, whose tails are heavier",
     "heavy_columns": "set likelihood.real=laplace, whose tails are heavier",
-    "more_steps": "train for longer: train.steps was {steps}",
+    "more_steps": "train for longer, it was for {steps} steps: {command}",
     "more_features": (
         "set recipe.latent={more}, it was {latent}: the model was solved in closed form, "
         "so that no step improves it"
@@ -148,6 +154,10 @@ FIXES = {
         "weights"
     ),
     "more_data": "train on more data",
+    "finite_scalar": (
+        "set posterior=finite-scalar objective=elbo, whose entries are fixed, so that none can "
+        "fall out of use"
+    ),
     "raise_beta": "raise objective.beta, which is {beta:g}, to 1",
     "learned_prior": "set prior=learned",
     "one_sided": "set data.fields.{column}={better}, of which the values are",
@@ -157,8 +167,8 @@ FIXES = {
     ),
     "fit_prior": "fit a prior to the codes: tightbound fit-prior RUN {prior}",
     "longer": (
-        "train for longer, which brings the codes closer to the prior: train.steps was "
-        "{steps}"
+        "train for longer, which brings the codes closer to the prior; it was for {steps} "
+        "steps: {command}"
     ),
 }
 ELBOS = ("elbo", "stl")  # objectives that fit q(z|x) to p(z|x)
@@ -181,6 +191,7 @@ SETTINGS: dict[str, Tree] = {
     "table_prior": {"prior": "vamp"},
     "dependence": {"likelihood.depends": "all"},
     "drop_duplicates": {"data.duplicates": "drop"},
+    "finite_scalar": {"posterior": "finite-scalar", "objective": "elbo"},
 }
 
 
@@ -456,8 +467,20 @@ def _with_settings(run: Run, name: str, fix: str, values: Options) -> Verdict:
         )
     steps = run.config.train.steps
     if fix in STEPS and isinstance(steps, int):
-        settings = {"train.steps": max(FEW_STEPS, 4 * steps)}
+        longer = max(FEW_STEPS, 4 * steps)
+        settings = {"train.steps": longer}
+        values = {**values, "command": _command_for(run, longer - steps, longer)}
+    elif fix in STEPS:  # a model of tb.build, of a training loop of its own
+        values = {**values, "command": "tightbound train DATA"}
     return Verdict(name, fix, values, settings)
+
+
+def _command_for(run: Run, extra: int, steps: int) -> str:
+    """The option of `tightbound train` for more steps: of the run, or of a new one."""
+    has_state = run.home is not None and RunFolder(run.home).state_folder.is_dir()
+    if has_state:
+        return f"tightbound train --out RUN --extend {extra}"
+    return f"tightbound train DATA --set train.steps={steps}"
 
 
 def _still_rises(p: Progress, measured: Measurements, share: float = LATE) -> bool:
@@ -606,6 +629,31 @@ def overfitting(run: Run, measured: Measurements) -> list[Verdict]:
     return [_with_settings(run, "overfitting", fix, values)]
 
 
+def codebook_collapsed(run: Run, measured: Measurements) -> list[Verdict]:
+    """A codebook has less than a quarter of the entropy that it could have.
+
+    That is a perplexity of 4.8 of 512 entries, and of 1.8 of 10.
+    """
+    verdicts = []
+    for usage in measured.codes:
+        if usage.share >= CODES_USED:
+            continue
+        values = {
+            "site": usage.site,
+            "used": usage.used,
+            "entries": usage.entries,
+            "perplexity": usage.perplexity,
+            "steps": run.config.train.steps,
+        }
+        causes = _relevant(measured, "train", "objective", "recipe.latent")
+        if causes:
+            verdicts.append(_back("codebook collapsed", values, causes))
+            continue
+        fix = _first(run, "finite_scalar", "smaller", "more_steps")
+        verdicts.append(_with_settings(run, "codebook collapsed", fix, values))
+    return verdicts
+
+
 def prior_mismatch(run: Run, measured: Measurements) -> list[Verdict]:
     """The codes of examples are not where the prior is."""
     auc = measured.latents.c2st_auc
@@ -747,6 +795,7 @@ RULES: list[Callable[[Run, Measurements], list[Verdict]]] = [
     undertrained,
     poor_encoder,
     collapsed,
+    codebook_collapsed,
     prior_mismatch,
     overfitting,
     scale,
