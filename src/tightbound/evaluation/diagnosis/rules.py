@@ -771,9 +771,7 @@ def pair_distance(run: Run, measured: Measurements) -> list[Verdict]:
     return [_of_draws(run, measured, name, values)]
 
 
-def _of_draws(
-    run: Run, measured: Measurements, name: str, values: Mapping[str, Any]
-) -> Verdict:
+def _of_draws(run: Run, measured: Measurements, name: str, values: Options) -> Verdict:
     """A verdict on draws: unusual settings, more steps, a prior, or the dependence."""
     values = {**values, "steps": run.config.train.steps}
     causes = _relevant(measured, "likelihood", "prior", "train", "objective", "recipe")
