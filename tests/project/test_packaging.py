@@ -32,6 +32,7 @@ LATE = {
     "zarr",
     "onnx",
     "onnxscript",
+    "tensorboard",  # by torch.utils.tensorboard
 }  # imported by name, see `need`
 
 
@@ -46,7 +47,15 @@ def declared_lines() -> list[str]:
     extras = PROJECT["optional-dependencies"]
     needed = [
         line
-        for name in ("data", "hf", "webdataset", "export", "compress")
+        for name in (
+            "data",
+            "hf",
+            "webdataset",
+            "export",
+            "explore",
+            "compress",
+            "tensorboard",
+        )
         for line in extras[name]
     ]
     return [*PROJECT["dependencies"], *needed]
@@ -76,7 +85,7 @@ def test_what_the_code_imports_is_declared_and_nothing_else() -> None:
     assert (imported() - WITH_OTHERS.keys()) | LATE == declared
     assert set(WITH_OTHERS.values()) <= declared
     assert PROJECT["optional-dependencies"]["all"] == [
-        "tightbound[data,hf,webdataset,export,compress]"
+        "tightbound[data,hf,webdataset,explore,compress,tensorboard]"
     ]
 
 

@@ -12,6 +12,8 @@ from torch import Tensor
 from torch.distributions import Distribution, Independent, Normal
 
 import tightbound as tb
+from tightbound.training.callbacks import Progress
+from tightbound.training.console import Record
 
 
 class Wide(tb.Prior):
@@ -136,3 +138,20 @@ def estimator() -> tb.VAEEstimator:
         return tb.VAEEstimator(latent=2)
     except tb.TightboundError as error:
         raise SystemExit(str(error)) from error
+
+
+class Brightness(tb.Callback):
+    """A metric of the model at each validation."""
+
+    def validation(self, progress: Progress, record: Record) -> dict[str, float]:
+        picture = tb.grid(progress.run.sample(4), run=progress.run)
+        return {"brightness": float(picture.width)}
+
+
+def doors(run: tb.Run) -> None:
+    """Outliers, callbacks, further training, the hub."""
+    detector = tb.VAEOutlierDetector(latent=2, method="regret")
+    print(detector.p_values([[0.0, 1.0]]), detector.rejected([[0.0, 1.0]], level=0.1))
+    longer: tb.Run = tb.train(out=run.folder, extend=100, callbacks=[Brightness()])
+    tuned: tb.Run = tb.train("digits", init=longer, track="tensorboard")
+    print(tb.push_to_hub(tuned, "user/name"), tuned.push_to_hub("user/name"))

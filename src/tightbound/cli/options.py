@@ -89,3 +89,35 @@ class Many:
 
 
 ALL = Many()
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class Serving:
+    """What a page shows, and how it is served."""
+
+    points: Annotated[
+        int | None,
+        Parameter(
+            help="data points at most; 2,000 in a file, 20,000 and up to 100,000 served"
+        ),
+    ] = None
+    no_scenes: Annotated[
+        bool,
+        Parameter(
+            help="leave out the scenes on theory, and train no small runs for them"
+        ),
+    ] = False
+    host: Annotated[
+        str,
+        Parameter(help="address to listen on; the page then needs the printed token"),
+    ] = "127.0.0.1"
+    port: Annotated[
+        int | None, Parameter(help="port; 8765, or a free one where it is taken")
+    ] = None
+    no_browser: Annotated[
+        bool, Parameter(help="print the address and open no browser")
+    ] = False
+
+
+SERVING = Serving()

@@ -27,7 +27,7 @@ from torch.distributions import (
 from torch.nn import functional as F
 
 from tightbound.components.likelihoods.colour import LogisticMixture
-from tightbound.components.likelihoods.fields import Product
+from tightbound.components.likelihoods.product import Product
 from tightbound.compression.coder import Stack, whole_weights
 from tightbound.compression.ordered import (
     Counts,

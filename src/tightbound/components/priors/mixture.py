@@ -138,6 +138,7 @@ class ExemplarPrior(EncodedMixture):
     """
 
     needs_row_numbers = True
+    holds_training_rows = True
 
     def __init__(
         self,
