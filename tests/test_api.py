@@ -249,7 +249,7 @@ def test_encoding_takes_no_fewer_rows_at_a_time_for_more_levels() -> None:
         )
         trained, seen = Predictor(model), []
         own = trained.latents
-        trained.latents = lambda x, own=own, seen=seen: seen.append(len(x)) or own(x)  # type: ignore[method-assign]
+        trained.latents = lambda x, own=own, seen=seen: seen.append(len(x)) or own(x)
         assert trained.encode_mean(Batch(torch.zeros(2500, 1, 8, 8))).shape == (2500, 2)
         passes.append(seen)
     assert passes[0] == passes[1] == [1024, 1024, 452]

@@ -134,6 +134,16 @@ class TrainSettings(BaseModel):
     save_seconds: NonNegativeFloat = Field(
         30.0, description="least seconds between two saves of the state"
     )
+    init: str = Field(
+        "", description="run folder whose weights are the initial ones; empty: random"
+    )
+    init_weights: str = Field("", description="hash of the weights of init")
+    extensions: tuple[tuple[PositiveInt, PositiveInt], ...] = Field(
+        (),
+        description=(
+            "of each --extend: the step at which it begins, and the steps planned until then"
+        ),
+    )
 
     @field_validator("compile", mode="before")
     @classmethod
@@ -182,6 +192,10 @@ NOT_SETTABLE = (
     "digest",
     "source",
     "data.source",
+    "init_weights",
+    "train.init_weights",
+    "extensions",
+    "train.extensions",
 )
 
 
@@ -463,7 +477,7 @@ def _check_settable(values: Mapping[str, object]) -> None:
         if key in values:
             raise TightboundError(
                 f"key {key!r} is not for setting: a recipe is chosen by "
-                "--recipe, data by their path"
+                "--recipe, data by their path, more steps by --extend"
             )
 
 

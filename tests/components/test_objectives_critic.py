@@ -84,7 +84,7 @@ def test_the_critic_s_loss_is_log_two_where_it_cannot_tell_and_falls_where_it_ca
 @pytest.mark.parametrize("name", ["factor", "adversarial"])
 def test_the_critic_s_loss_moves_no_code(name: str) -> None:
     vae, objective = model(name)
-    losses = objective(vae(Batch(rows("real", (D,), B)), Draw(K)), Clock())  # type: ignore[operator]
+    losses = objective(vae(Batch(rows("real", (D,), B)), Draw(K)), Clock())
     losses["critic"].backward()
     assert all(
         p.grad is None

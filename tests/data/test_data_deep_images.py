@@ -257,7 +257,7 @@ def test_lists_of_images_are_read_by_the_same_rules() -> None:
     assert kept.spec.levels == 4096 and int(rows_of(kept.train).max()) == 3000
     mixed = [*images, Image.fromarray(np.full((32, 32), 255, np.uint8))]
     white = td.load(mixed, S(bits=16, split_seed=0))
-    assert max(int(rows_of(s).max()) for s in white.splits.values()) == 4095  # type: ignore[arg-type]
+    assert max(int(rows_of(s).max()) for s in white.splits.values()) == 4095
     small = td.load([im.resize((32, 70)) for im in images], S(bits=16))
     assert small.spec.shape == (1, 64, 64) and small.spec.levels == 4096
 

@@ -130,7 +130,7 @@ def test_a_sample_of_many_rows_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_streams_have_no_rows_to_keep_apart() -> None:
-    loader = torch.utils.data.DataLoader(torch.randn(40, 3), batch_size=8)  # type: ignore[arg-type,var-annotated]
+    loader = torch.utils.data.DataLoader(torch.randn(40, 3), batch_size=8)
     data = td.load(loader)
     assert data.overlap is not None and data.overlap.test_in_train == 0
     with pytest.raises(TightboundError, match="duplicates=drop needs rows that stay"):

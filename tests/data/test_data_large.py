@@ -154,7 +154,7 @@ def test_a_large_npy_is_parted_as_a_small_one_is(tmp_path: Path) -> None:
     assert [len(part) for part in parts] == [2400, 300, 300]
     assert isinstance(data.valid.x, Tensor), "what is evaluated is held in memory"
     assert "read as they are needed" in data.notices[0]
-    assert len(td.load(tmp_path / "x.npy", S(memory=1, limit=70)).train) == 70  # type: ignore[arg-type]
+    assert len(td.load(tmp_path / "x.npy", S(memory=1, limit=70)).train) == 70
     assert len(td.load(tmp_path / "x.npy", S(memory=1, valid=17)).valid) == 17
     small = td.load(tmp_path / "x.npy")
     assert isinstance(small.train.x, Tensor) and torch.allclose(
@@ -165,7 +165,7 @@ def test_a_large_npy_is_parted_as_a_small_one_is(tmp_path: Path) -> None:
 def test_a_map_given_in_python_is_read_in_place(tmp_path: Path) -> None:
     np.save(tmp_path / "x.npy", numbered())
     data = td.load(np.load(tmp_path / "x.npy", mmap_mode="r"), SMALL)
-    assert isinstance(data.train.x, OnDisk) and len(data.train) == 2400  # type: ignore[union-attr,arg-type]
+    assert isinstance(data.train.x, OnDisk) and len(data.train) == 2400
 
 
 def test_each_row_once_an_epoch_resumed_anywhere_whatever_the_processes(
@@ -264,7 +264,7 @@ def test_binarised_on_the_disk(tmp_path: Path) -> None:
     static = td.load(
         tmp_path / "x.npy", S(memory=1, binarize="static", domain="levels")
     ).train
-    assert torch.equal(static.batch(rows), fixed), "both views are the one fixed draw"  # type: ignore[union-attr]
+    assert torch.equal(static.batch(rows), fixed), "both views are the one fixed draw"
     steps = [
         b(0).x
         for b in (
@@ -388,7 +388,7 @@ def test_published_splits_and_damage_in_chunks(kind: str, tmp_path: Path) -> Non
     x = numbered()
     file = write(kind, tmp_path, {"train": x, "valid": x[:40], "test": x[40:90]}, 500)
     data = td.load(file, SMALL)
-    assert [len(data.train), len(data.valid), len(data.test)] == [N, 40, 50]  # type: ignore[arg-type]
+    assert [len(data.train), len(data.valid), len(data.test)] == [N, 40, 50]
     if kind == "h5":
         for cut in (len(x) * 50, 20):
             damaged = (
@@ -426,7 +426,7 @@ def test_parquet(tmp_path: Path) -> None:
         far.test.y, torch.tensor(numbers(far.test.raw(torch.arange(300)))) % 3
     )
     rows = torch.tensor([2999, 449, 450])
-    assert numbers(far.train.x[rows]) == rows.tolist() and far.train.x.block == 450  # type: ignore[union-attr]
+    assert numbers(far.train.x[rows]) == rows.tolist() and far.train.x.block == 450
     folder = tmp_path / "many.parquet"
     folder.mkdir()
     for i in range(3):
@@ -435,7 +435,7 @@ def test_parquet(tmp_path: Path) -> None:
     columns = {"a": np.arange(30.0), "b": np.arange(30.0) ** 2, "y": np.arange(30) % 2}
     parquet.write_table(pa.table(columns), tmp_path / "t.parquet")
     numbers_only = td.load(tmp_path / "t.parquet")
-    assert numbers_only.spec.shape == (2,) and numbers_only.train.y is not None  # type: ignore[union-attr]
+    assert numbers_only.spec.shape == (2,) and numbers_only.train.y is not None
     for bad, match in (
         ({"a": [1.0, None, 3.0]}, r"row 1 .*column 'a' is empty"),
         (

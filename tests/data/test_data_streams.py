@@ -172,7 +172,7 @@ def datasets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[object
 
 def test_a_saved_set(datasets: object, tmp_path: Path) -> None:
     x = np.random.RandomState(0).rand(60, 4, 4).astype(np.float32)
-    made = datasets.Dataset.from_dict({"x": x, "label": np.arange(60) % 2})  # type: ignore[attr-defined]
+    made = datasets.Dataset.from_dict({"x": x, "label": np.arange(60) % 2})
     made.save_to_disk(tmp_path / "one")
     data = td.load(f"hf:{tmp_path}/one")
     assert (
@@ -203,7 +203,7 @@ def test_an_image_folder_and_its_published_test_split(
         and data.spec.shape == (1, 6, 6)
         and data.spec.levels == 256
     )
-    assert [len(data.train), len(data.valid), len(data.test)] == [27, 3, 6]  # type: ignore[arg-type]
+    assert [len(data.train), len(data.valid), len(data.test)] == [27, 3, 6]
     streamed = td.load(f"hf:{tmp_path}/images", S(streaming=True))
     assert (
         isinstance(streamed.train, td.ShardSplit)
@@ -220,7 +220,7 @@ def test_a_table_too_large_for_memory_and_its_stream(
     datasets: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     x = np.arange(800)[:, None].repeat(300, 1)
-    made = datasets.Dataset.from_dict({"x": x, "y": np.arange(800) % 4})  # type: ignore[attr-defined]
+    made = datasets.Dataset.from_dict({"x": x, "y": np.arange(800) % 4})
     (tmp_path / "p").mkdir()
     for i in range(2):
         made.select(range(i * 400, (i + 1) * 400)).to_parquet(

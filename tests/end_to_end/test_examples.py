@@ -16,6 +16,8 @@ from pathlib import Path
 
 import pytest
 
+from tightbound.components.posteriors import clusters
+
 ROOT = Path(__file__).parents[2]
 # Run by tests/exporting/test_export_page.py, with the export that it reads.
 WITH_AN_EXPORT = "decode_without_torch.py"
@@ -75,6 +77,7 @@ def test_example_runs(
         return
     for name, value in SHORT.items():
         monkeypatch.setenv(name, value)
+    monkeypatch.setattr(clusters, "STEPS", 50)
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(script.parent)
     runpy.run_path(str(script), run_name="__main__")

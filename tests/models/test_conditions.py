@@ -403,7 +403,7 @@ def test_priors_are_fitted_to_conditional_runs_for_all_conditions_or_given_each(
 def test_a_second_stage_of_a_conditional_model_infers_u_from_z_and_not_from_c() -> None:
     model, _, batch = conditional("flat", prior=part("two-stage"))
     trace = model(batch, Draw(K))
-    z, u, prior = trace.latents["z"], trace.latents["u"], model.hierarchy.prior  # type: ignore[union-attr]
+    z, u, prior = trace.latents["z"], trace.latents["u"], model.hierarchy.prior
     assert torch.allclose(
         u.q.mean, prior.code(prior.up(z.z)).chunk(2, -1)[0], atol=1e-5
     )  # type: ignore[operator]

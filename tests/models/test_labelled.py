@@ -326,7 +326,7 @@ def test_what_is_told_of_clusters_before_the_first_step(tmp_path: Path) -> None:
     )
     Step(model, made).prepare(given)
     with torch.no_grad():
-        found = model.hierarchy.label.head(model.features(Batch(x))).argmax(1)  # type: ignore[union-attr]
+        found = model.hierarchy.label.head(model.features(Batch(x))).argmax(1)
     assert matched(found.numpy(), truth.numpy(), C) > 0.98 and all(
         p.grad is None for p in model.parameters()
     )

@@ -44,7 +44,7 @@ def timed(monkeypatch: pytest.MonkeyPatch) -> type[Fake]:
 
 
 def decided(settings: TrainSettings, steps: int) -> tuple[str, str, int]:
-    chosen, notes = trial.choose_execution(settings, steps, lambda s: s, CPU)  # type: ignore[arg-type, return-value]
+    chosen, notes = trial.choose_execution(settings, steps, lambda s: s, CPU)
     return chosen.precision, chosen.compile, len(notes)
 
 
@@ -148,7 +148,7 @@ def test_windows_end_with_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
             now[0] += 10.0
             return 10.0
 
-    assert trial.time_in_turn([Slow(), Slow()], until=15.0) == [10.0, 10.0]  # type: ignore[list-item]
+    assert trial.time_in_turn([Slow(), Slow()], until=15.0) == [10.0, 10.0]
     assert now[0] == 20.0, "one round, of two windows"
 
 
@@ -214,7 +214,7 @@ def test_windows_are_taken_in_turn(monkeypatch: pytest.MonkeyPatch) -> None:
             order.append(self.name)
             return self.times.pop(0)
 
-    medians = trial.time_in_turn([One("a", [3.0, 1.0, 2.0]), One("b", [5.0, 9.0, 7.0])])  # type: ignore[list-item]
+    medians = trial.time_in_turn([One("a", [3.0, 1.0, 2.0]), One("b", [5.0, 9.0, 7.0])])
     assert medians == [2.0, 7.0] and order == ["a", "b"] * 3
 
 

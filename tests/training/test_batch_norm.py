@@ -67,7 +67,7 @@ def test_it_is_torch_s(
             assert torch.allclose(value, ours.state_dict()[name]), name
     theirs.eval()
     ours.eval()
-    assert torch.allclose(theirs(x), ours(x)) and observer.statistics(None) == {}  # type: ignore[arg-type]
+    assert torch.allclose(theirs(x), ours(x)) and observer.statistics(None) == {}
     twin = copy.deepcopy(ours)
     nn.init.constant_(twin.running_mean, 0.0)
     assert not torch.equal(twin(x), ours(x)), "a copy is a module of its own"

@@ -176,7 +176,7 @@ def load(
     stream = open_stream(source, settings, seed)
     loader = source if is_stream(source) else None
     raw = take_conditions(_read_raw(source, stream, settings, seed), settings)
-    raw = settle_fields(raw, settings)
+    raw = settle_fields(raw, settings, domains)
     for split in raw.splits.values():
         if split.x is not None:
             check_value_count(raw.where, split.x.shape)

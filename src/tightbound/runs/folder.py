@@ -61,6 +61,9 @@ LAUNCH = Path(STATE) / "launch"  # the launch by torchrun that trains here
 PRIORS = "priors"
 PRIOR = "prior.safetensors"  # of priors/NAME
 EXPORTS = "exports"  # files for other programs
+EXPLORE = "explore"  # small runs that the page of `explore` shows beside this one
+TENSORBOARD = "tensorboard"  # event files of a tracked training
+EARLIER = "earlier"  # the run as it was before each of its extensions
 
 RUNS = Path("runs")
 
@@ -312,11 +315,48 @@ class RunFolder:
             )
         return source
 
+    def keep_earlier(self, step: int) -> Path:
+        """Copy the finished run to `earlier/step-N`, a run folder of its own.
+
+        The copy is complete or absent; one of the same step is replaced.
+
+        Args:
+            step: The step at which the run ended.
+
+        Raises:
+            TightboundError: The disk refuses.
+        """
+        target = self.path / EARLIER / f"step-{step}"
+        names = (
+            CONFIG,
+            WEIGHTS,
+            AVERAGED_WEIGHTS,
+            LOG,
+            ENVIRONMENT,
+            EVALUATION,
+            REPORT,
+        )
+        temporary = make_folder(target.with_name(f".{target.name}.tmp"))
+        try:
+            for name in names:
+                if (self.path / name).is_file():
+                    shutil.copy2(self.path / name, temporary / name)
+            shutil.rmtree(target, ignore_errors=True)
+            temporary.replace(target)
+        except OSError as error:
+            shutil.rmtree(temporary, ignore_errors=True)
+            raise TightboundError(
+                f"cannot keep the run in {cut(target)} ({os_reason(error)}): mend that, and "
+                "run the command again"
+            ) from error
+        return target
+
     def clear(self) -> None:
         """Remove the run in this folder, and no other files."""
         self.config_file.unlink(missing_ok=True)
         self._remove_request()
-        for folder in (STATE, EVALUATION_PARTS, PRIORS, EXPORTS):
+        made_by_others = (PRIORS, EXPORTS, EXPLORE, EARLIER, TENSORBOARD)
+        for folder in (STATE, EVALUATION_PARTS, *made_by_others):
             shutil.rmtree(self.path / folder, ignore_errors=True)
         files = (
             WEIGHTS,
