@@ -1,6 +1,7 @@
 # make demo, make test, make quick, make check: each makes .venv by itself, and again when what it is made from has changed.
+# make web: the page of `tightbound explore`, from web/ by node, which the environment has.
 # make docs: the documentation site. make nightly: the site, its commands, and make faults.
-# make faults: hundreds of damaged files and killed trainings. make test-busy: make test beside two busy processes.
+# make faults: hundreds of damaged and hostile files and killed trainings. make test-busy: make test beside two busy processes.
 # make matrix: every recipe on three sets, and a long training at three learning rates; goes on where it was stopped.
 # make bench-env: the environment of the libraries that `tightbound bench` compares with.
 PYTHON ?= python3
@@ -11,21 +12,29 @@ WORKERS ?= 2
 PYTEST_ARGS ?=
 MATRIX_ARGS ?=
 
-.PHONY: demo test quick faults test-busy lowest check format clean matrix bench bench-env docs nightly
+.PHONY: demo test quick web page faults test-busy lowest check format clean matrix bench bench-env docs nightly
 .DEFAULT_GOAL := demo
 
 demo: $(VENV)/.made
 	$(BIN)/tightbound demo
 
-test: $(VENV)/.made
+web: $(VENV)/.made
+	$(BIN)/python scripts/build_page.py --force
+
+# The page again where its sources have changed; the tests of it are skipped where it cannot be built.
+page: $(VENV)/.made
+	@$(BIN)/python scripts/build_page.py --local || true
+
+test: page
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal --durations=10 $(PYTEST_ARGS)
 
 # The inner loop: without the tests that are listed in tests/slow.txt.
-quick: $(VENV)/.made
+quick: page
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n $(WORKERS) --dist worksteal --quick $(PYTEST_ARGS)
 
 faults: $(VENV)/.made
 	OMP_NUM_THREADS=1 $(BIN)/python tests/faults/campaign.py
+	OMP_NUM_THREADS=1 $(BIN)/python tests/faults/compressed.py
 	OMP_NUM_THREADS=1 TIGHTBOUND_LONG=1 $(BIN)/python -m pytest -q tests/training/test_elastic.py tests/training/test_scale_page.py
 
 # The tests pass on a busy machine: two processes compute for as long as they run.
@@ -90,7 +99,7 @@ lowest:
 	  tests/core tests/distributions tests/runs/test_run_folder.py tests/data
 
 clean:
-	rm -rf $(VENV) $(LOWEST) $(PEERS) build dist .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) $(LOWEST) $(PEERS) build dist web/node_modules src/tightbound/exploring/static .mypy_cache .ruff_cache .pytest_cache
 
 $(VENV)/.made: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
@@ -100,4 +109,5 @@ $(VENV)/.made: pyproject.toml constraints.txt
 	@echo "Making the environment in $(VENV); the first time this takes some minutes, mostly for torch."
 	@$(PIP) "$$(grep '^torch==' constraints.txt)"
 	@$(PIP) -e ".[dev]"
+	@$(BIN)/python scripts/build_page.py || true
 	@touch $@

@@ -12,6 +12,8 @@ HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE / "_ext"))
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+WIDE = ("notes", "notes.ko", "recipes", "results", "speed")
+
 project = "tightbound"
 author = "the tightbound developers"
 release = tightbound.__version__
@@ -25,6 +27,7 @@ extensions = [
     "sphinx_design",
     "sphinx_copybutton",
     "sphinx_gallery.gen_gallery",
+    "mathml",
     "reference_pages",
     "theory_pictures",
     "repository_links",
@@ -57,6 +60,7 @@ sphinx_gallery_conf = {
     "gallery_dirs": "generated/examples",
     # run as they are, apart from the one that reads an export
     "filename_pattern": r"/(?!decode_without_torch)\w+\.py$",
+    "default_thumb_file": str(HERE / "images" / "recipes" / "vae.png"),
     "image_scrapers": ("gallery_pictures.scrape",),
     "within_subsection_order": "FileNameSortKey",
     "plot_gallery": os.environ.get("TIGHTBOUND_SITE_GALLERY", "yes") == "yes",
@@ -66,6 +70,7 @@ sphinx_gallery_conf = {
     "show_memory": False,
 }
 
+html_math_renderer = "mathml"
 html_theme = "pydata_sphinx_theme"
 html_title = f"tightbound {release}"
 html_static_path = ["_static"]
@@ -80,7 +85,13 @@ html_theme_options = {
     "show_toc_level": 2,
     "footer_start": ["copyright"],
     "footer_end": [],
-    "secondary_sidebar_items": ["page-toc"],
+    # pages of wide tables have the whole width
+    "secondary_sidebar_items": {
+        "**": ["page-toc"],
+        **{key: [] for key in WIDE},
+    },
 }
-html_sidebars = {"index": [], "search": [], "theory": [], "results-and-speed": []}
+html_sidebars = {
+    key: [] for key in ("index", "search", "theory", "results-and-speed", *WIDE)
+}
 copyright = "the tightbound developers, Apache-2.0"

@@ -56,10 +56,14 @@ PLACES = {
     "training": Place(0, 7, ("Trainer, step, optimisation,", "processes, own loops")),
     "evaluation": Place(2, 7, ("terms, estimates of log p(x),", "diagnosis")),
     "exporting": Place(1, 7, ("ONNX graphs in raw units,", "weights with settings")),
+    "compression": Place(1, 8, ("bits-back coding, masses,", "blocks and files")),
     "estimator": Place(0, 8, ("VAEEstimator (scikit-learn)",)),
     "report": Place(2, 8, ("content, figures, sections, page",)),
-    "api": Place(1, 9, ("train, evaluate, compare, load, ...",)),
-    "cli": Place(1, 10, ("the command tightbound",)),
+    "exploring": Place(
+        1, 9, ("the page of a run: data, networks,", "server, one file")
+    ),
+    "api": Place(1, 10, ("train, evaluate, compare, load, ...",)),
+    "cli": Place(1, 11, ("the command tightbound",)),
 }
 
 

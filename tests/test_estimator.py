@@ -6,6 +6,7 @@ import pickle
 import tempfile
 from pathlib import Path
 
+import numpy as np
 import pytest
 from sklearn.base import clone
 from sklearn.datasets import load_iris
@@ -14,7 +15,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from tightbound import TightboundError, VAEEstimator
+from tightbound import TightboundError, VAEEstimator, VAEOutlierDetector
 
 X, Y = load_iris(return_X_y=True)
 
@@ -76,6 +77,71 @@ def test_nothing_is_left_behind(
     assert list(tmp_path.iterdir()) == []
 
 
-@parametrize_with_checks([small(steps=4, k=2)])
+def detector(**values: object) -> VAEOutlierDetector:
+    settings = {"recipe.size": "s", "validate_every": 20}
+    fixed = {"latent": 2, "steps": 20, "k": 20, "random_state": 0, "settings": settings}
+    return VAEOutlierDetector(**{**fixed, **values})
+
+
+def test_a_detector_finds_what_is_far_away() -> None:
+    far = np.full((5, 4), 40.0)
+    model = detector(steps=200).fit(X)
+    assert len(model.calibration_) == 30
+    assert (model.predict(far) == -1).all() and set(model.predict(X)) == {-1, 1}
+    assert (model.predict(X) == -1).sum() == 15, "contamination is 0.1 of 150 rows"
+    scores = model.score_samples(X)
+    assert np.allclose(model.decision_function(X), scores - model.offset_)
+    assert (model.score_samples(far) < scores.min()).all()
+    assert (scores[model.calibration_] == model.calibration_scores_).all()
+    assert (model.p_values(far) == 1 / 31).all()
+    both = np.concatenate([X[:20], far])
+    assert model.rejected(both, level=0.3)[20:].all()
+    assert (model.fit_predict(X) == model.predict(X)).all()
+    kept = pickle.loads(pickle.dumps(model))
+    assert (kept.p_values(X) == model.p_values(X)).all()
+
+
+def test_the_rows_held_out_are_drawn_anew_for_each_seed() -> None:
+    first, again, other = (detector(steps=2, random_state=s).fit(X) for s in (0, 0, 1))
+    assert (first.calibration_ == again.calibration_).all()
+    assert (first.p_values(X) == again.p_values(X)).all()
+    assert first.calibration_.tolist() != other.calibration_.tolist()
+
+
+@pytest.mark.parametrize("method", ["regret", "mahalanobis"])
+def test_scores_of_a_row_do_not_depend_on_the_others(method: str) -> None:
+    model = detector(method=method, steps=5).fit(X)
+    whole = model.score_samples(X[:6])
+    single = [model.score_samples(X[i : i + 1])[0] for i in range(6)]
+    assert whole == pytest.approx(single, rel=1e-6)
+    assert (whole <= 0).all()
+
+
+def test_an_autoencoder_detects_by_its_codes() -> None:
+    assert (
+        detector(recipe="ae", method="mahalanobis").fit(X).p_values(X).min() >= 1 / 31
+    )
+    with pytest.raises(TightboundError, match="no density"):
+        detector(recipe="ae").fit(X)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"contamination": 0.0}, "contamination = 0.0"),
+        ({"contamination": 0.6}, "contamination = 0.6"),
+        ({"calibration": 1.0}, "calibration = 1.0"),
+        ({"method": "regre"}, "regret"),
+        ({"recipe": "conditional"}, "needs a condition"),
+    ],
+)
+def test_options_of_a_detector_are_checked(
+    values: dict[str, object], message: str
+) -> None:
+    with pytest.raises(TightboundError, match=message):
+        detector(**values).fit(X)
+
+
+@parametrize_with_checks([small(steps=4, k=2), detector(steps=4, k=2)])
 def test_conformance(estimator: VAEEstimator, check: object) -> None:
     check(estimator)  # type: ignore[operator]

@@ -68,7 +68,7 @@ def test_an_option_of_a_part_keeps_the_part_of_the_recipe() -> None:
         "digits", values={"objective.beta": 2.0, "prior.scale": 3}
     ).recipe
     assert (recipe.objective.name, recipe.objective.options) == ("elbo", {"beta": 2.0})
-    assert (recipe.prior.name, recipe.prior.options) == ("standard", {"scale": 3})
+    assert (recipe.prior.name, recipe.prior.options) == ("auto", {"scale": 3})
     assert configure(
         "digits", "beta-vae", values={"objective.free_bits": 0.1}
     ).recipe.objective.options == {

@@ -11,8 +11,11 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from tightbound.api import compare as compare
+    from tightbound.api import compress as compress
+    from tightbound.api import decompress as decompress
     from tightbound.api import demo as demo
     from tightbound.api import evaluate as evaluate
+    from tightbound.api import explore as explore
     from tightbound.api import export as export
     from tightbound.api import fit_prior as fit_prior
     from tightbound.api import load as load
@@ -32,6 +35,7 @@ if TYPE_CHECKING:
     from tightbound.core.draw import Draw as Draw
     from tightbound.core.trace import Trace as Trace
     from tightbound.estimator import VAEEstimator as VAEEstimator
+    from tightbound.estimator import VAEOutlierDetector as VAEOutlierDetector
     from tightbound.evaluation import Estimate as Estimate
     from tightbound.evaluation import Evaluation as Evaluation
     from tightbound.evaluation import Mean as Mean
@@ -44,8 +48,11 @@ if TYPE_CHECKING:
     from tightbound.models.recipes import Recipe as Recipe
     from tightbound.models.recipes import part as part
     from tightbound.models.vae import VAE as VAE
+    from tightbound.report.figures.pictures import grid as grid
+    from tightbound.report.hub import push_to_hub as push_to_hub
     from tightbound.runs.run import Run as Run
     from tightbound.runtime.errors import TightboundError as TightboundError
+    from tightbound.training.callbacks import Callback as Callback
     from tightbound.training.own_loop import build as build
     from tightbound.training.own_loop import save as save
 
@@ -58,8 +65,14 @@ _HOME = {
     "save": "training.own_loop",
     "fit_prior": "api",
     "export": "api",
+    "explore": "api",
+    "compress": "api",
+    "decompress": "api",
     "demo": "api",
     "build": "training.own_loop",
+    "Callback": "training.callbacks",
+    "grid": "report.figures.pictures",
+    "push_to_hub": "report.hub",
     # Model building: the parts of a model, and base classes for your own.
     "Recipe": "models.recipes",
     "RECIPES": "models.recipes",
@@ -91,12 +104,14 @@ _HOME = {
     # Trained models and errors.
     "Run": "runs.run",
     "VAEEstimator": "estimator",
+    "VAEOutlierDetector": "estimator",
     "TightboundError": "runtime.errors",
 }
 __all__ = [
     "RECIPES",
     "VAE",
     "Batch",
+    "Callback",
     "Clock",
     "Context",
     "DataSpec",
@@ -118,18 +133,24 @@ __all__ = [
     "TightboundError",
     "Trace",
     "VAEEstimator",
+    "VAEOutlierDetector",
     "__version__",
     "bdmc",
     "build",
     "compare",
+    "compress",
+    "decompress",
     "demo",
     "diagnose",
     "evaluate",
+    "explore",
     "export",
     "fit_prior",
+    "grid",
     "load",
     "log_px",
     "part",
+    "push_to_hub",
     "save",
     "score",
     "train",

@@ -1,10 +1,10 @@
-"""The public verbs: train, evaluate, compare, load, fit_prior, demo."""
+"""The public verbs: train, evaluate, compare, load, fit_prior, explore, compress, demo."""
 
 from __future__ import annotations
 
 import dataclasses
 import signal
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -12,20 +12,26 @@ from typing import Any
 
 import torch
 
+from tightbound import compression as compression_room
 from tightbound import report as report_room
+from tightbound.compression import Compressed, Decompressed
 from tightbound.config import Config, configure, keyed
 from tightbound.evaluation import Evaluation, first_look
 from tightbound.evaluation import evaluate as evaluate_run
 from tightbound.evaluation.estimators.exact_terms import three_terms
 from tightbound.evaluation.first_look import FirstLook
+from tightbound.exploring import explore as exploring
+from tightbound.exploring.one_file import WrittenPage
 from tightbound.exporting import Exported, Format, export_run
 from tightbound.models.recipes import Recipe
 from tightbound.report.page.text import LANGUAGES
+from tightbound.report.trackers import tracker
 from tightbound.runs.data_source import stored_source
 from tightbound.runs.folder import Mode, RunFolder
+from tightbound.runs.inputs import read_split
 from tightbound.runs.run import Run, load
 from tightbound.runtime.device import pick_device
-from tightbound.runtime.errors import TightboundError, lookup
+from tightbound.runtime.errors import TightboundError, lookup, whole_number
 from tightbound.runtime.launch_context import current_launch, join_launch
 from tightbound.runtime.progress import listening
 from tightbound.runtime.reading import Options, Tree
@@ -36,14 +42,26 @@ from tightbound.runtime.time_budget import (
     limited,
     parse_duration,
 )
+from tightbound.training.callbacks import Callback, check_callbacks
 from tightbound.training.console import Display, Quiet, reporter
 from tightbound.training.console import display as display_of
 from tightbound.training.fit_prior import fit_prior
 from tightbound.training.own_loop import TrainingData
-from tightbound.training.run_training import fit
+from tightbound.training.run_training import FitOptions, fit
 from tightbound.training.trainer import Interrupted
 
-__all__ = ["compare", "demo", "evaluate", "export", "fit_prior", "load", "train"]
+__all__ = [
+    "compare",
+    "compress",
+    "decompress",
+    "demo",
+    "evaluate",
+    "explore",
+    "export",
+    "fit_prior",
+    "load",
+    "train",
+]
 
 DEMO = {"recipe.size": "s", "train.steps": 800}
 
@@ -71,6 +89,8 @@ def train(
     config: str | Path | None = None,
     seed: int | None = None,
     resume: bool = False,
+    extend: int | None = None,
+    init: Run | str | Path | None = None,
     trust: bool = False,
     overwrite: bool = False,
     budget: str | float | TimeBudget | None = None,
@@ -80,6 +100,8 @@ def train(
     display: str | Display = "auto",
     report: bool = True,
     lang: str = "en",
+    callbacks: Sequence[Callback] = (),
+    track: str | None = None,
     settings: Options | None = None,
     **more: Any,
 ) -> Run:
@@ -93,6 +115,13 @@ def train(
         config: A TOML file of settings, such as a run's config.toml.
         seed: Of initialisation, data order, noise and evaluation.
         resume: Continue a training that was interrupted.
+        extend: Steps to add to the finished run at `out`. Its learning rate rises and falls
+            again over these steps, the weights of its objective stay at their final values,
+            the best weights so far are replaced only by better ones, and the run as it was
+            is kept in `out/earlier/step-N`.
+        init: A run, or its folder, whose weights are the initial ones. Its recipe is taken
+            where `recipe` is None; parts, sizes and units of the data must be the same,
+            objective and settings of training may differ.
         trust: Let `config` or `resume` run code that a file of settings names by import path.
         overwrite: Replace the run in the folder.
         budget: "15min", "90s" or seconds, from this call to the report; the number of steps
@@ -103,6 +132,8 @@ def train(
         display: "auto", "life", "lines" or "none", or a Display.
         report: Write a first, quick evaluation and a report beside the weights.
         lang: Language of the report, "en" or "ko".
+        callbacks: Called at the start, at each validation and at the end; they may add metrics.
+        track: "tensorboard", "wandb" or "trackio": figures and pictures go there too.
         settings: Keys of the config: {"data.binarize": "dynamic"}.
         more: The same as keyword arguments, without the section: latent=16.
 
@@ -122,12 +153,16 @@ def train(
     """
     show = _display(display)
     lookup(LANGUAGES, lang, "language")  # before the training, not after it
-    mode = _mode(resume=resume, overwrite=overwrite)
+    called = _callbacks(callbacks, track)
+    mode = _mode(resume=resume or extend is not None, overwrite=overwrite)
+    added = _added_steps(extend)
     limit = _total_budget(budget, report)
-    given = {"seed": seed, "device": device}
+    given = {"seed": seed, "device": device, "train.init": _init_folder(init)}
     values = keyed(settings, more) | _without_none(given)
+    if config is None and mode != "resume":
+        recipe = _recipe_or_that_of(recipe, init, trust)
     if data is None:
-        _check_resumable(out, resume)
+        _check_resumable(out, mode == "resume")
     source = stored_source(data, valid, test)
     call = _Call(data, recipe, config, values, limit)
     requested = configure(source, recipe, file=config, values=values, trust=trust)
@@ -150,9 +185,13 @@ def train(
                     job.data,
                     folder.path,
                     show,
+                    FitOptions(
+                        splits={"valid": valid, "test": test},
+                        trust=job.trust,
+                        extend=0 if job.is_again else added,
+                        callbacks=called,
+                    ),
                     mode=job.mode,
-                    splits={"valid": valid, "test": test},
-                    trust=job.trust,
                 )
                 if report:
                     _finish([run], folder.report_file, show, lang)
@@ -163,8 +202,50 @@ def train(
     return run
 
 
+def _added_steps(extend: int | None) -> int:
+    """The steps that a finished run is trained further; 0 where None."""
+    if extend is None:
+        return 0
+    return whole_number("extend", extend, 1)
+
+
+def _recipe_or_that_of(
+    recipe: str | Recipe | None, init: Run | str | Path | None, trust: bool
+) -> str | Recipe | None:
+    """The recipe; where None, that of the run whose weights are the initial ones."""
+    if recipe is not None or init is None:
+        return recipe
+    return _loaded(init, trust).config.recipe
+
+
 def _without_none(values: Options) -> Tree:
     return {key: value for key, value in values.items() if value is not None}
+
+
+def _callbacks(callbacks: object, track: str | None) -> tuple[Callback, ...]:
+    """The callbacks, and the tracker after them, so that it gets their metrics."""
+    checked = check_callbacks(callbacks)
+    if track is None:
+        return checked
+    return (*checked, tracker(track))
+
+
+def _init_folder(init: Run | str | Path | None) -> str | None:
+    """The folder of the run whose weights are the initial ones, as an absolute path."""
+    if init is None:
+        return None
+    folder = init.home if isinstance(init, Run) else Path(init)
+    if folder is None:
+        raise TightboundError(
+            "init is a run that is not saved in a folder: save it first, with run.save(folder)"
+        )
+    return str(folder.resolve())
+
+
+def _loaded(run: Run | str | Path, trust: bool) -> Run:
+    if isinstance(run, Run):
+        return run
+    return load(run, trust=trust)
 
 
 def _total_budget(
@@ -193,12 +274,16 @@ class _Call:
 
 @dataclass(frozen=True)
 class _Job:
-    """What is trained: settings and data, as a new run or one that goes on."""
+    """What is trained: settings and data, as a new run or one that goes on.
+
+    is_again: whether an earlier start of this launch has begun to train here.
+    """
 
     config: Config
     data: object
     mode: Mode
     trust: bool
+    is_again: bool = False
 
 
 def _job(
@@ -207,6 +292,8 @@ def _job(
     """The training of a call in its folder, which this launch may have begun already."""
     launch = current_launch()
     data = call.data
+    # torchrun has started the processes of this launch again
+    is_again = launch.on_rank_zero(folder.is_of_this_launch)
     if mode == "resume":
         source = launch.on_rank_zero(
             lambda: folder.check_resumable(
@@ -214,13 +301,12 @@ def _job(
             )
         )
         data = source if data is None else data
-    elif launch.on_rank_zero(folder.is_of_this_launch):
-        # torchrun has started the processes of this launch again
+    elif is_again:
         mode = "resume"
     if mode == "resume":
         if not trust:
             launch.on_rank_zero(lambda: folder.check_code(requested))
-        return _Job(requested, data, mode, True)
+        return _Job(requested, data, mode, True, is_again)
     if call.limit is not None and requested.train.budget is None:
         # kept with the other settings, for a call that ends before training begins
         seconds = (1 - call.limit.after_training) * call.limit.seconds
@@ -232,7 +318,7 @@ def _job(
 def _mode(*, resume: bool, overwrite: bool) -> Mode:
     if resume and overwrite:
         raise TightboundError(
-            "--resume and --overwrite contradict each other: give one of them"
+            "--resume (or --extend) and --overwrite contradict each other: give one of them"
         )
     if resume:
         return "resume"
@@ -409,6 +495,160 @@ def export(
     """
     place = None if out is None else Path(out)
     return export_run(_run(run), format, place, overwrite=overwrite)
+
+
+def explore(
+    run: Run | str | Path,
+    second: Run | str | Path | None = None,
+    *,
+    export: str | Path | None = None,
+    overwrite: bool = False,
+    lang: str = "en",
+    points: int | None = None,
+    scenes: bool = True,
+    host: str = "127.0.0.1",
+    port: int | None = None,
+    browser: bool = True,
+) -> WrittenPage | None:
+    """Show a trained model and its latent space on a page in the browser.
+
+    The page computes with the encoder and the decoder of the run itself. It is served to this
+    machine alone until Ctrl-C; with `export` it is one HTML file that needs no network.
+
+    Args:
+        run: A Run or its folder.
+        second: Another one on the same data, shown beside it.
+        export: The HTML file to write, such as "page.html"; None to serve the page.
+        overwrite: Replace that file if it exists.
+        lang: "en" or "ko".
+        points: Data points at most: 2,000 in a file, 20,000 and up to 100,000 served.
+        scenes: Whether the page has the scenes on theory, for which a VAE and an autoencoder
+            with two features are trained on the run's data, and kept in its folder.
+        host: The address to listen on; another than this machine's own needs a token, which is
+            part of the printed address.
+        port: The port; 8765, or a free one where it is taken, if None.
+        browser: Open the page in a browser, where there is a display.
+
+    Returns:
+        The file that was written; None for a page that was served.
+
+    Raises:
+        TightboundError: Packages are missing, the runs do not go together, the file exists, or
+            the address cannot be listened on.
+
+    Example:
+        >>> import tempfile, tightbound as tb
+        >>> model, data = tb.build("vae", "digits", latent=2, seed=0)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     run = tb.save(model, folder + "/run")
+        ...     try:
+        ...         tb.explore(run, export=folder + "/run/config.toml")
+        ...     except tb.TightboundError as error:
+        ...         "add --overwrite" in str(error)
+        True
+    """
+    lookup(LANGUAGES, lang, "language")
+    runs = [_run(run)] if second is None else [_run(run), _run(second)]
+    options = exploring.Options(lang, points, scenes)
+    if export is not None:
+        return exploring.export_page(runs, Path(export), options, overwrite=overwrite)
+    exploring.serve_page(runs, options, host=host, port=port, browser=browser)
+    return None
+
+
+def compress(
+    run: Run | str | Path,
+    data: Any = None,
+    out: str | Path | None = None,
+    *,
+    precision: Mapping[str, float] | None = None,
+    overwrite: bool = False,
+    check: bool = True,
+) -> Compressed:
+    """Compress examples without loss, to about -ELBO nats each (bits-back coding).
+
+    What comes back by `decompress` are the values that the run reads, `Run.read(data)`, and the
+    conditions of a conditional model; labels and file names are not kept. The file is decoded and
+    compared before it is kept.
+
+    Args:
+        run: A Run or its folder.
+        data: A path, a built-in name, an array or a table; the run's test split where None.
+        out: The file to write, F.tb; where None, the bytes are in `.data` of the result alone.
+        precision: Step of the values of a column of real numbers, by column, where the
+            training data had none in common.
+        overwrite: Replace the file if it exists.
+        check: Decode each block before it is kept, which takes half of the time, and store one that
+            does not come back as it is.
+
+    Returns:
+        The bytes with an account of them.
+
+    Raises:
+        TightboundError: The model cannot be coded, with the reason; a value is not a multiple of
+            its precision; the file exists, or the package constriction is missing.
+
+    Example:
+        >>> import tempfile, tightbound as tb
+        >>> model, data = tb.build("vae", "digits", latent=2, seed=0)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     run = tb.save(model, folder + "/run")
+        ...     file = tb.compress(run, "digits", folder + "/digits.tb")
+        ...     examples = tb.decompress(folder + "/digits.tb").x
+        >>> examples.shape, bool((examples == run.read("digits")).all())
+        (torch.Size([180, 8, 8]), True)
+    """
+    compressing = _run(run)
+    if data is None:
+        split = compressing.data.test
+    else:
+        split = read_split(data, compressing.spec, compressing.config.data)
+    if out is None:
+        return compression_room.compress_run(
+            compressing, split, precision=precision, check=check
+        )
+    return compression_room.compress_to(
+        Path(out),
+        compressing,
+        split,
+        precision=precision,
+        overwrite=overwrite,
+        check=check,
+    )
+
+
+def decompress(
+    file: str | Path | bytes,
+    run: Run | str | Path | None = None,
+    *,
+    trust: bool = False,
+) -> Decompressed:
+    """Get compressed examples back, equal bit for bit.
+
+    Args:
+        file: A file that `compress` wrote, or its bytes.
+        run: The run that compressed it, or its folder; that which the file names where None.
+        trust: Run code that the config of a run named by the file names by import path.
+
+    Returns:
+        The examples, and their conditions.
+
+    Raises:
+        TightboundError: The file is damaged, of another model, or from a machine that computes
+            other probabilities. Nothing is returned then.
+
+    Example:
+        >>> import tempfile, tightbound as tb
+        >>> model, data = tb.build("vae", "digits", latent=2, seed=0)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     run = tb.save(model, folder + "/run")
+        ...     file = tb.compress(run, "digits")
+        ...     tb.decompress(file.data, run).x.shape
+        torch.Size([180, 8, 8])
+    """
+    return compression_room.examples_of(
+        file, None if run is None else _run(run), trust=trust
+    )
 
 
 def demo(

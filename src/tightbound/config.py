@@ -32,6 +32,7 @@ from tightbound.runtime.errors import (
     lookup,
     nearest,
     os_reason,
+    written,
 )
 from tightbound.runtime.reading import Options, Tree, read_text
 
@@ -133,6 +134,16 @@ class TrainSettings(BaseModel):
     save_seconds: NonNegativeFloat = Field(
         30.0, description="least seconds between two saves of the state"
     )
+    init: str = Field(
+        "", description="run folder whose weights are the initial ones; empty: random"
+    )
+    init_weights: str = Field("", description="hash of the weights of init")
+    extensions: tuple[tuple[PositiveInt, PositiveInt], ...] = Field(
+        (),
+        description=(
+            "of each --extend: the step at which it begins, and the steps planned until then"
+        ),
+    )
 
     @field_validator("compile", mode="before")
     @classmethod
@@ -181,6 +192,10 @@ NOT_SETTABLE = (
     "digest",
     "source",
     "data.source",
+    "init_weights",
+    "train.init_weights",
+    "extensions",
+    "train.extensions",
 )
 
 
@@ -202,11 +217,13 @@ def _sentence(cls: type[BaseModel], errors: Sequence[ErrorDetails], where: str) 
     path = [str(part) for part in first["loc"]]
     if first["type"] == "extra_forbidden":
         fields = _owner(cls, path).model_fields
-        return f"{where} has no key {'.'.join(path)!r}: {nearest(path[-1], fields)}"
+        name = cut(repr(".".join(path)))
+        return f"{where} has no key {name}: {nearest(path[-1], fields)}"
     keys = path if len(path) < 2 or path[0] not in SECTIONS else path[:2]
     same_key = [error for error in errors if _is_about(error, keys)]
     allowed = _either([_allowed(error) for error in same_key])
-    sentence = f"{where} {'.'.join(keys)} = {cut(repr(first['input']))} cannot be used: {allowed}"
+    key = cut(".".join(keys))
+    sentence = f"{where} {key} = {written(first['input'])} cannot be used: {allowed}"
     choices = [name for error in same_key for name in _choices(error)]
     if choices:
         hint = nearest(first["input"], choices)
@@ -460,7 +477,7 @@ def _check_settable(values: Mapping[str, object]) -> None:
         if key in values:
             raise TightboundError(
                 f"key {key!r} is not for setting: a recipe is chosen by "
-                "--recipe, data by their path"
+                "--recipe, data by their path, more steps by --extend"
             )
 
 
@@ -470,7 +487,7 @@ def _check_sections(tree: Mapping[str, object], file: Path | str | None) -> None
         takes = Mapping | str if section == "recipe" else Mapping
         if not isinstance(tree.get(section, {}), takes):
             raise TightboundError(
-                f"{cut(file)}: {section} = {cut(repr(tree[section]))} cannot be used: it "
+                f"{cut(file)}: {section} = {written(tree[section])} cannot be used: it "
                 "takes a table of keys"
             )
 

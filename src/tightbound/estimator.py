@@ -1,4 +1,4 @@
-"""VAEEstimator: a VAE with the interface of scikit-learn."""
+"""VAEEstimator and VAEOutlierDetector: VAEs with the interface of scikit-learn."""
 
 from __future__ import annotations
 
@@ -6,19 +6,21 @@ import copy
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.base import (
     BaseEstimator,
     ClassNamePrefixFeaturesOutMixin,
+    OutlierMixin,
     TransformerMixin,
 )
 from sklearn.utils import Tags, check_random_state
 from sklearn.utils.validation import (
     _check_feature_names,
     _check_n_features,
+    _num_samples,
     check_array,
     check_is_fitted,
     validate_data,
@@ -28,10 +30,19 @@ from torch import Tensor
 from tightbound.config import MOST_SAMPLES, Config, configure, keyed
 from tightbound.data.formats.labels import NO_LABEL
 from tightbound.data.opening import plain_array
+from tightbound.distributions.random import seed_for
 from tightbound.evaluation import score
+from tightbound.evaluation.conformal import benjamini_hochberg, conformal_p_values
+from tightbound.evaluation.outlier_scores import SCORES, Scorer, scorer
 from tightbound.runs.inputs import read_batch
 from tightbound.runs.run import Run
-from tightbound.runtime.errors import TightboundError, cut, whole_number
+from tightbound.runtime.errors import (
+    TightboundError,
+    cut,
+    finite_number,
+    lookup,
+    whole_number,
+)
 from tightbound.training.console import Quiet
 from tightbound.training.run_training import fit
 
@@ -39,11 +50,85 @@ if TYPE_CHECKING:
     from pandas import DataFrame
 
 Array = np.ndarray
+Rows: TypeAlias = "DataFrame | ArrayLike"
 RandomState = int | np.random.RandomState | None
 FLOATS = (np.float64, np.float32)
 
 
-class VAEEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
+class _OfRows(BaseEstimator):
+    """What the estimators share: settings, checks of X, training, log p(x)."""
+
+    recipe: str
+    latent: int | str | Sequence[int]
+    steps: int | None
+    epochs: float | None
+    k: int
+    random_state: RandomState
+    settings: dict[str, object] | None
+
+    def __sklearn_tags__(self) -> Tags:
+        """The properties of the estimator for scikit-learn: it takes sparse matrices."""
+        tags: Tags = super().__sklearn_tags__()
+        tags.input_tags.sparse = True
+        return tags
+
+    def _configure(self, X: object) -> Config:
+        settings = keyed(self.settings)
+        whole_number("k", self.k, 1, MOST_SAMPLES)
+        has_fields = any(key.startswith("data.fields") for key in settings)
+        self.fitted_on_frame_ = _is_frame(X)
+        is_mixed = has_fields or (self.fitted_on_frame_ and _is_mixed(X))
+        seed = _seed_of(self.random_state)
+        values: dict[str, object] = {
+            "latent": self.latent,
+            "seed": seed,
+            "device": "cpu",
+            "data.label": NO_LABEL,  # no column leaves X
+        }
+        if not is_mixed:
+            values["data.domain"] = "real"
+        if self.steps is not None:
+            values["train.steps"] = self.steps
+        if self.epochs is not None:
+            values["train.epochs"] = self.epochs
+        return configure("", self.recipe, values=values | settings)
+
+    def _checked(self, X: Rows, config: Config, least: int) -> Rows:
+        """X as it is trained on, at least so many rows; sets `n_features_in_`."""
+        may_miss = config.recipe.missing != "refused"
+        X = plain_array(X, config.data.model_copy(update={"allow_missing": may_miss}))
+        if self.fitted_on_frame_:
+            _check_feature_names(self, X, reset=True)
+            _check_n_features(self, X, reset=True)
+            return X
+        finite: bool | str = "allow-nan" if may_miss else True
+        checked: Array = validate_data(
+            self, X, dtype=FLOATS, ensure_min_samples=least, ensure_all_finite=finite
+        )
+        return checked
+
+    def _train(self, config: Config, data: object) -> None:
+        """Train in a folder that is removed, and keep the run."""
+        with tempfile.TemporaryDirectory(prefix="tightbound-") as folder:
+            run = fit(config, data, Path(folder), Quiet())
+        self.run_ = Run(run.config, run.model)
+
+    def _read(self, X: DataFrame | ArrayLike) -> DataFrame | Array:
+        """X for the run: a DataFrame as it is, its columns matched by name, else an array."""
+        check_is_fitted(self, "run_")
+        if self.fitted_on_frame_ and _is_frame(X):
+            _check_feature_names(self, X, reset=False)
+            _check_n_features(self, X, reset=False)
+            return X
+        X = plain_array(X, self.run_.config.data)
+        finite: bool | str = "allow-nan" if self.run_.spec.missing else True
+        checked: Array = validate_data(
+            self, X, dtype=FLOATS, reset=False, ensure_all_finite=finite
+        )
+        return checked
+
+
+class VAEEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, _OfRows):
     """A VAE as a transformer of scikit-learn.
 
     X (n_samples, n_features) to posterior means (n_samples, latent), and back.
@@ -103,63 +188,10 @@ class VAEEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
             TightboundError: A setting is unknown or cannot be used.
         """
         config = self._configure(X)
-        may_miss = config.recipe.missing != "refused"
-        X = plain_array(X, config.data.model_copy(update={"allow_missing": may_miss}))
-        if self.fitted_on_frame_:
-            _check_feature_names(self, X, reset=True)
-            _check_n_features(self, X, reset=True)
-        else:
-            finite: bool | str = "allow-nan" if may_miss else True
-            X = validate_data(
-                self, X, dtype=FLOATS, ensure_min_samples=3, ensure_all_finite=finite
-            )
-        data = (X, y) if config.recipe.conditional else X
-        with tempfile.TemporaryDirectory(prefix="tightbound-") as folder:
-            run = fit(config, data, Path(folder), Quiet())
-        self.run_ = Run(run.config, run.model)
+        X = self._checked(X, config, 3)
+        self._train(config, (X, y) if config.recipe.conditional else X)
         self._n_features_out = sum(self.run_.sites.values())
         return self
-
-    def __sklearn_tags__(self) -> Tags:
-        """The properties of the estimator for scikit-learn: it takes sparse matrices."""
-        tags: Tags = super().__sklearn_tags__()
-        tags.input_tags.sparse = True
-        return tags
-
-    def _configure(self, X: object) -> Config:
-        settings = keyed(self.settings)
-        whole_number("k", self.k, 1, MOST_SAMPLES)
-        has_fields = any(key.startswith("data.fields") for key in settings)
-        self.fitted_on_frame_ = _is_frame(X)
-        is_mixed = has_fields or (self.fitted_on_frame_ and _is_mixed(X))
-        seed = _seed_of(self.random_state)
-        values: dict[str, object] = {
-            "latent": self.latent,
-            "seed": seed,
-            "device": "cpu",
-            "data.label": NO_LABEL,  # no column leaves X
-        }
-        if not is_mixed:
-            values["data.domain"] = "real"
-        if self.steps is not None:
-            values["train.steps"] = self.steps
-        if self.epochs is not None:
-            values["train.epochs"] = self.epochs
-        return configure("", self.recipe, values=values | settings)
-
-    def _read(self, X: DataFrame | ArrayLike) -> DataFrame | Array:
-        """X for the run: a DataFrame as it is, its columns matched by name, else an array."""
-        check_is_fitted(self, "run_")
-        if self.fitted_on_frame_ and _is_frame(X):
-            _check_feature_names(self, X, reset=False)
-            _check_n_features(self, X, reset=False)
-            return X
-        X = plain_array(X, self.run_.config.data)
-        finite: bool | str = "allow-nan" if self.run_.spec.missing else True
-        checked: Array = validate_data(
-            self, X, dtype=FLOATS, reset=False, ensure_all_finite=finite
-        )
-        return checked
 
     def transform(self, X: DataFrame | ArrayLike, condition: object = None) -> Array:
         """Encode X.
@@ -253,6 +285,188 @@ class VAEEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         if isinstance(x, Tensor):
             return x.numpy()
         return x
+
+
+class VAEOutlierDetector(OutlierMixin, _OfRows):
+    """A VAE as an outlier detector of scikit-learn, with conformal p-values.
+
+    A part of the rows is held out of training. A new row's p-value is the rank of its score
+    among theirs, so that p-values of inliers are uniform however good the model is.
+
+    Args:
+        recipe: The name of a recipe, see `tightbound recipes`.
+        latent: Number of latents, or "auto".
+        method: The score: "log_px", log p(x) by importance sampling; "regret", minus the gain
+            of the bound by fitting q to the row alone (likelihood regret); or "mahalanobis",
+            minus the squared Mahalanobis distance of the code from those of training, which
+            an autoencoder has too.
+        contamination: Share of the rows of `fit` that `predict` calls outliers, above 0 and
+            at most 0.5.
+        calibration: Share of the rows of `fit` that is held out for p-values.
+        steps: Optimiser steps; chosen where None.
+        epochs: Passes over the data; chosen where None.
+        k: Samples of the importance-sampled log p(x).
+        random_state: Seed of everything: of the rows held out, too.
+        settings: As in `VAEEstimator`.
+
+    Attributes:
+        run_: The trained Run.
+        offset_: The score below which a row is called an outlier.
+        calibration_: Numbers of the rows held out.
+        calibration_scores_: Their scores.
+        n_features_in_: Number of columns of X.
+
+    Example:
+        >>> import numpy as np, tightbound as tb
+        >>> X = np.random.default_rng(0).normal(size=(200, 3))
+        >>> detector = tb.VAEOutlierDetector(latent=1, steps=50, random_state=0).fit(X)
+        >>> detector.p_values([[0.0, 0.0, 0.0], [30.0, 30.0, 30.0]]).round(3).tolist()[1]
+        0.024
+    """
+
+    def __init__(
+        self,
+        recipe: str = "vae",
+        latent: int | str | Sequence[int] = "auto",
+        *,
+        method: str = "log_px",
+        contamination: float = 0.1,
+        calibration: float = 0.2,
+        steps: int | None = None,
+        epochs: float | None = None,
+        k: int = 100,
+        random_state: RandomState = None,
+        settings: dict[str, object] | None = None,
+    ) -> None:
+        self.recipe = recipe
+        self.latent = latent
+        self.method = method
+        self.contamination = contamination
+        self.calibration = calibration
+        self.steps = steps
+        self.epochs = epochs
+        self.k = k
+        self.random_state = random_state
+        self.settings = settings
+
+    def fit(self, X: Rows, y: ArrayLike | None = None) -> VAEOutlierDetector:
+        """Train on a part of X, and score the rows held out.
+
+        Args:
+            X: (n_samples, n_features), as in `VAEEstimator.fit`.
+            y: Ignored.
+
+        Raises:
+            TightboundError: A setting cannot be used, or the recipe has no such score.
+        """
+        contamination = finite_number("contamination", self.contamination, 0)
+        if not 0 < contamination <= 0.5:
+            raise TightboundError(
+                f"contamination = {contamination} cannot be used: give a share above 0 and at "
+                "most 0.5"
+            )
+        share = finite_number("calibration", self.calibration, 0)
+        if not 0 < share < 1:
+            raise TightboundError(
+                f"calibration = {share} cannot be used: give a share above 0 and below 1"
+            )
+        lookup(SCORES, self.method, "score")
+        config = self._configure(X)
+        if config.recipe.conditional:
+            raise TightboundError(
+                f"recipe {self.recipe!r} needs a condition, which a detector has not: take "
+                "recipe vae"
+            )
+        X = self._checked(X, config, 5)
+        n = _num_samples(X)
+        held = min(max(1, round(share * n)), n - 3)
+        order = np.random.default_rng(seed_for(config.seed, "calibration"))
+        numbers = order.permutation(n)
+        self.calibration_ = np.sort(numbers[:held])
+        training = _rows(X, np.sort(numbers[held:]))
+        self._train(config, training)
+        run = _in_float64(self.run_)
+        examples = read_batch(training, run.spec, run.config.data)
+        self._codes = scorer(run, self.method, self.k, examples).codes
+        scores = self._scores(X)
+        self.calibration_scores_ = scores[self.calibration_]
+        self.offset_ = float(np.percentile(scores, 100 * contamination))
+        return self
+
+    def _scores(self, X: Rows) -> Array:
+        run = _in_float64(self.run_)
+        rows = read_batch(X, run.spec, run.config.data)
+        return Scorer(run, self.method, self.k, self._codes)(rows)
+
+    def score_samples(self, X: Rows) -> Array:
+        """The score of each row by `method`: lower is more of an outlier.
+
+        Args:
+            X: (n_samples, n_features).
+
+        Returns:
+            (n_samples,); in nats of "log_px" and "regret".
+        """
+        return self._scores(self._read(X))
+
+    def decision_function(self, X: Rows) -> Array:
+        """`score_samples` less `offset_`: below 0 for an outlier.
+
+        Args:
+            X: (n_samples, n_features).
+
+        Returns:
+            (n_samples,).
+        """
+        return self.score_samples(X) - self.offset_
+
+    def predict(self, X: Rows) -> Array:
+        """-1 for an outlier and 1 for an inlier.
+
+        Args:
+            X: (n_samples, n_features).
+
+        Returns:
+            Integers (n_samples,).
+        """
+        return np.where(self.decision_function(X) < 0, -1, 1)
+
+    def p_values(self, X: Rows) -> Array:
+        """Conformal p-values: the rank of each row's score among those of the rows held out.
+
+        Of a row from the distribution of X in `fit` they are uniform, over draws of the data
+        and of the rows held out.
+
+        Args:
+            X: (n_samples, n_features).
+
+        Returns:
+            (n_samples,), small for outliers, at least 1 / (number held out + 1). Ties are
+            ranked at random with the seed.
+        """
+        scores = self.score_samples(X)
+        seed = seed_for(self.run_.config.seed, "ties")
+        return conformal_p_values(self.calibration_scores_, scores, seed)
+
+    def rejected(self, X: Rows, level: float = 0.1) -> Array:
+        """Outliers at a false discovery rate, by Benjamini and Hochberg's procedure.
+
+        Args:
+            X: (n_samples, n_features), all rows that are tested together.
+            level: The largest expected share of inliers among the rows that are rejected.
+
+        Returns:
+            Booleans (n_samples,).
+        """
+        return benjamini_hochberg(self.p_values(X), level)
+
+
+def _rows(X: Rows, numbers: Array) -> Rows:
+    """The rows of these numbers."""
+    from sklearn.utils import _safe_indexing
+
+    chosen: Rows = _safe_indexing(X, numbers)
+    return chosen
 
 
 def _in_float64(run: Run) -> Run:

@@ -183,11 +183,9 @@ def test_reconstruct_as_picture_folder_and_array(
     run: Command, vae: Path, tmp_path: Path
 ) -> None:
     run("reconstruct", vae, "digits", "--out", tmp_path / "r.png", "-n", 12)
-    picture = Image.open(tmp_path / "r.png")
-    assert (
-        picture.height == picture.width * 4 // 10
-        or picture.width > picture.height > 4 * 64
-    )
+    with Image.open(tmp_path / "r.png") as picture:
+        width, height = picture.size
+    assert height == width * 4 // 10 or width > height > 4 * 64
     run("reconstruct", vae, "digits", "--out", tmp_path / "r.npz")
     run("reconstruct", vae, "digits", "--out", tmp_path / "r")
     with np.load(tmp_path / "r.npz") as file:
@@ -214,7 +212,8 @@ def test_folder_keeps_the_names_of_the_source(run: Command, tmp_path: Path) -> N
         str(p.relative_to(tmp_path / "out")) for p in (tmp_path / "out").rglob("*.png")
     )
     assert len(found) == 36 and "a/0.png" in found
-    assert Image.open(tmp_path / "out" / "b" / "3.png").size == (9, 6)
+    with Image.open(tmp_path / "out" / "b" / "3.png") as image:
+        assert image.size == (9, 6)
     run(
         "score",
         folder,
@@ -341,15 +340,16 @@ def test_vary_and_interpolate_take_rows_and_files(
         "--out",
         tmp_path / "i.png",
     )
-    strip = Image.open(tmp_path / "i.png")
-    assert strip.width > 6 * strip.height
+    with Image.open(tmp_path / "i.png") as strip:
+        assert strip.width > 6 * strip.height
 
 
 def test_vectors_are_written_as_tables(
     run: Command, table: Path, tmp_path: Path
 ) -> None:
     run("sample", table, "-n", 3, "--out", tmp_path / "s.csv")
-    rows = list(csv.reader((tmp_path / "s.csv").open()))
+    with (tmp_path / "s.csv").open() as file:
+        rows = list(csv.reader(file))
     assert rows[0] == ["x_1", "x_2", "x_3", "x_4", "x_5"] and len(rows) == 4
 
 
@@ -409,3 +409,69 @@ def test_help_of_every_command(run: Command) -> None:
     for name in names.split():
         assert name in out and "Usage" in run(name, "--help")[0]
     assert run("--version")[0].startswith("tightbound ")
+
+
+def test_show_prints_json_of_a_recipe_and_of_a_run(run: Command, vae: Path) -> None:
+    recipe = json.loads(run("show", "vae", "--json")[0])
+    values = {row["key"]: row["value"] for row in recipe["settings"]}
+    assert recipe["name"] == "vae" and values["train.lr"] == 0.001
+    shown = json.loads(run("show", vae, "--json")[0])
+    assert shown["config"]["recipe"]["latent"] == 4 and shown["sites"] == {"z": 4}
+    assert [line["step"] for line in shown["validations"]] == [30, 60]
+    assert shown["parameters"]["generative"] > 1000
+
+
+def test_scores_as_npz_are_those_of_the_csv(
+    run: Command, vae: Path, tmp_path: Path
+) -> None:
+    for name in ("s.npz", "s.csv"):
+        run("score", vae, "digits", "-k", 30, "--out", tmp_path / name)
+    with np.load(tmp_path / "s.npz") as arrays:
+        columns = {name: arrays[name] for name in arrays.files}
+    with (tmp_path / "s.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert set(columns) <= set(rows[0]) and len(columns["elbo"]) == len(rows)
+    for name in ("row", "elbo", "log_px", "ess"):
+        assert [float(row[name]) for row in rows] == columns[name].tolist()
+
+
+def test_impute_fills_the_gaps_of_a_table(
+    run: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import pandas
+
+    monkeypatch.chdir(tmp_path)
+    a = np.random.default_rng(0).normal(size=80)
+    frame = pandas.DataFrame({"a": a, "b": 2 * a})
+    frame.loc[::9, "b"] = np.nan
+    frame.to_csv("holes.csv", index=False)
+    sets = [f"{key}={value}" for key, value in SMALL.items()]
+    out, _ = run("impute", "holes.csv", "--out", "f.csv", "--set", *sets, "steps=20")
+    filled = pandas.read_csv("f.csv")
+    assert filled.columns.tolist() == ["a", "b"] and not filled.isna().any().any()
+    observed = frame["b"].notna()
+    assert filled["b"][observed].tolist() == frame["b"][observed].tolist()
+    folder = Path(out.splitlines()[0].removeprefix("run: "))
+    assert folder == Path("runs/holes-missing-data")
+    again, _ = run("impute", "holes.csv", "--run", folder, "--out", "g.npz")
+    assert "run:" not in again
+    with np.load("g.npz") as arrays:
+        assert arrays["x"][:, 1] == pytest.approx(filled["b"].to_numpy(), rel=1e-4)
+    words = ["impute", "holes.csv", "--run", str(folder), "--set", "latent=2"]
+    assert main([*words, "--out", "h.csv"]) == 2
+
+
+def test_impute_refuses_a_run_without_missing_values(
+    table: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["impute", str(table.parent / "x.npy"), "--run", str(table)]
+    assert main([*words, "--out", str(tmp_path / "f.csv")]) == 2
+    assert "takes no missing values" in capsys.readouterr().err
+
+
+def test_a_run_is_a_table_in_a_notebook(vae: Path) -> None:
+    import tightbound as tb
+
+    html = tb.load(vae)._repr_html_()
+    assert html.startswith("<table>") and "4" in html and "step " in html
+    assert "features with a mean" in html

@@ -5,6 +5,7 @@ draws.
 from __future__ import annotations
 
 import itertools
+import math
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from torch import Tensor
 from torch.distributions import Bernoulli, Categorical, NegativeBinomial, Normal
 
 from tightbound.components.likelihoods import LIKELIHOODS
+from tightbound.components.likelihoods.fields import FieldsLikelihood
 from tightbound.core.batch import Batch
 from tightbound.core.data_spec import Column, DataSpec
 from tightbound.core.draw import Draw
@@ -30,6 +32,8 @@ COLUMNS = (
     Column(name="visits", kind="count", type="int64"),
     Column(name="place", kind="categorical", values=("here",)),
     Column(name="age", kind="real", type="int64"),
+    Column(name="income", kind="positive"),
+    Column(name="spent", kind="zero-inflated"),
 )
 
 
@@ -41,6 +45,8 @@ def raw(n: int) -> Tensor:
         torch.poisson(torch.full((n,), 4.0)),
         torch.zeros(n),
         40 + 9 * torch.randn(n),
+        (3 + torch.randn(n)).exp(),
+        torch.randn(n).exp() * (torch.arange(n) % 4 == 0),
     )
     return torch.stack([c.float() for c in columns], 1)
 
@@ -97,12 +103,20 @@ def test_density_of_independent_columns_is_known() -> None:
     truth = truth + NegativeBinomial(torch.ones(1), logits=visits.log()).log_prob(
         x[:, 3]
     )
+    for name, i in (("income", 6), ("spent", 7)):
+        unit = (1 + (std[at[name]] / mean[at[name]]).square()).log().sqrt()
+        centre = mean[at[name]].log() - unit.square() / 2
+        above = x[:, i].where(x[:, i] > 0, 1.0)
+        term = Normal(centre, 1.01 * unit).log_prob(above.log()) - above.log()
+        if name == "spent":  # half of the values are 0, before there are training rows
+            term = torch.where(x[:, i] > 0, term, 0.0) + math.log(0.5)
+        truth = truth + term
     assert torch.allclose(px.log_prob(spec.to_model(x)), truth, atol=1e-4)
 
 
 @pytest.mark.parametrize("options", OPTIONS)
 def test_draws_lie_in_the_support_and_have_its_moments(options: dict[str, Any]) -> None:
-    spec = spec_of()
+    spec = spec_of(COLUMNS[:6])
     likelihood = shake(LIKELIHOODS["fields"](spec, **options))
     px = likelihood(
         0.3 * torch.randn(2, likelihood.params, *spec.shape), context(2), None
@@ -138,7 +152,10 @@ def test_every_parameter_of_a_model_gets_a_gradient(options: dict[str, Any]) -> 
             plain(likelihood=part("fields", **options), prior=part("learned")), spec
         )[0]
     )
-    trace = model(Batch(spec.to_model(raw(B)[:, [0, 1, 2, 3, 5]])), Draw(K))
+    assert isinstance(model.likelihood, FieldsLikelihood)
+    assert model.likelihood.dependence is not None
+    model.likelihood.dependence.allow(4)
+    trace = model(Batch(spec.to_model(raw(B)[:, [0, 1, 2, 3, 5, 6, 7]])), Draw(K))
     assert trace.log_w.shape == trace.log_px.shape == (K, B)
     trace.log_w.mean().backward()
     grads_ok(model)
@@ -171,7 +188,7 @@ def test_a_row_of_which_some_is_missing_has_the_density_of_the_rest(
     """Each column alone, read with all others missing, adds up to the whole row: the columns are
     independent.
     """
-    spec = spec_of()
+    spec = spec_of().model_copy(update={"missing": True})
     likelihood = shake(LIKELIHOODS["fields"](spec, **options))
     dist = likelihood(torch.randn(B, likelihood.params, *spec.shape), context(B), None)
     x = spec.to_model(raw(B))

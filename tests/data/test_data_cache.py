@@ -15,6 +15,8 @@ from PIL import Image
 import tightbound.data as td
 from tightbound.data import cache as cache_module
 from tightbound.runtime.errors import TightboundError
+from tightbound.runtime.progress import listening
+from tightbound.runtime.reading import expanded
 
 RNG = np.random.RandomState(0)
 
@@ -89,3 +91,40 @@ def test_no_room(
             td.load(root)
     assert list((cache / "rows").iterdir()) == []
     assert len(td.load(root).train) == 4
+
+
+def test_a_home_that_cannot_be_written_is_replaced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rows are decoded into a folder of this process, and read again from there."""
+    root = fill(tmp_path / "images", [f"{i}.png" for i in range(12)])
+    (tmp_path / "file").touch()
+    monkeypatch.delenv("TIGHTBOUND_CACHE")
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path / "file" / "home"))
+    lines: list[str] = []
+    with listening(lines.append):
+        data = td.load(root)
+        again = td.load(root)
+    assert torch.equal(data.train.x[:], again.train.x[:])  # type: ignore[union-attr]
+    private = cache_module.writable_cache()
+    assert private != cache_module.cache_dir() and private.is_dir()
+    assert len(list((private / "rows").glob("*.npy"))) >= 1
+    said = [line for line in lines if "cannot be written (Not a directory)" in line]
+    assert len(said) == 1 and str(private) in said[0]
+
+
+def test_a_cache_that_is_named_is_not_replaced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = fill(tmp_path / "images", ["0.png"])
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("TIGHTBOUND_CACHE", str(tmp_path / "file" / "cache"))
+    with pytest.raises(TightboundError, match="set TIGHTBOUND_CACHE to a folder"):
+        td.load(root)
+
+
+def test_an_unknown_home_is_no_error(tmp_path: Path) -> None:
+    assert expanded("~nobody-of-this-name/x.npy") == Path("~nobody-of-this-name/x.npy")
+    with pytest.raises(TightboundError, match="does not exist: check the path"):
+        td.load("~nobody-of-this-name/x.npy")

@@ -218,6 +218,29 @@ def test_dark_colours_of_16_bits_are_refused(tmp_path: Path) -> None:
         td.load(root)
 
 
+@pytest.mark.parametrize("is_decoded", [False, True])
+@pytest.mark.parametrize("most", [3000, 65536])
+def test_colours_of_16_bits_in_a_list_are_told_or_refused(
+    tmp_path: Path, is_decoded: bool, most: int
+) -> None:
+    images = []
+    for i in range(8):
+        values = np.random.RandomState(i).randint(0, most, (8, 8, 3))
+        (tmp_path / f"{i}.png").write_bytes(deep_png(values.astype(np.uint16)))
+        images.append(Image.open(tmp_path / f"{i}.png"))
+        if is_decoded:
+            images[-1].load()
+    match = r"16 bits .* 12 levels .* up to 11"
+    if most == 3000:
+        with pytest.raises(TightboundError, match=match):
+            td.load(images)
+    else:
+        notices = td.load(images).notices
+        assert any("colours of 16 bits are read by" in notice for notice in notices)
+    for image in images:
+        image.close()
+
+
 def test_settings_of_images_are_refused_for_arrays() -> None:
     for settings in (S(bits=16), S(white_level=4095)):
         with pytest.raises(TightboundError, match="is for image files"):

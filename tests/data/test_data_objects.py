@@ -345,3 +345,20 @@ def test_settings_can_be_read_without_torch() -> None:
 
     code = "import sys, tightbound.data as d; d.DataSettings(); assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize("name", ["valid", "test"])
+@pytest.mark.parametrize(
+    "given",
+    [np.zeros((0, 4)), [], (np.zeros((0, 4)), np.zeros(0)), torch.zeros(0, 4)],
+    ids=["array", "list", "with labels", "tensor"],
+)
+def test_a_split_without_examples_is_refused_by_its_name(
+    name: str, given: object
+) -> None:
+    x = np.random.RandomState(0).rand(60, 4)
+    with pytest.raises(TightboundError, match=f"{name}= holds no examples: pass some"):
+        td.load(x, **{name: given})  # type: ignore[arg-type]
+    if not isinstance(given, list):
+        with pytest.raises(TightboundError, match=r"the (array|tensor) is empty"):
+            td.load(given[0] if isinstance(given, tuple) else given)

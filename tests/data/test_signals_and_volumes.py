@@ -150,7 +150,8 @@ def test_from_data_to_outputs(kind: str, network: str, tmp_path: Path) -> None:
             "input and output, two channels"
         )
     else:
-        tile = Image.open(tmp_path / "r.png").size
+        with Image.open(tmp_path / "r.png") as image:
+            tile = image.size
         assert abs(tile[0] / tile[1] - 3 * 26 / (2 * 15)) < 0.15, (
             "six slices of 7 x 8 as two rows of three"
         )

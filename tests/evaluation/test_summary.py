@@ -306,13 +306,20 @@ def test_the_diagnosis_and_the_notes_come_last() -> None:
     verdict = Verdict(
         "not trained enough",
         "more_steps",
-        {"gained": 2.0, "error": 0.5, "steps": 7, "early": 1, "over": "late"},
+        {
+            "gained": 2.0,
+            "error": 0.5,
+            "steps": 7,
+            "early": 1,
+            "over": "late",
+            "command": "tightbound train --out RUN --extend 993",
+        },
     )
     latents = Latents(2, [], [], 0.5)
     measured = Measurements(0, 2, latents, None, None, None, ["the log"])
     lines = str(evaluation(diagnosis=Diagnosis(measured, [verdict]))).splitlines()
     assert lines[-3].startswith("diagnosis: not trained enough: ")
-    assert "train.steps was 7" in lines[-3]
+    assert "it was for 7 steps: tightbound train --out RUN --extend 993" in lines[-3]
     assert lines[-1] == "note: 300 of 900 examples, spread evenly"
 
 

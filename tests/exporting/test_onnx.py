@@ -16,6 +16,7 @@ from support.exports import source_of, tiny_run
 from torch import Tensor
 
 import tightbound as tb
+from tightbound.components.likelihoods.product import Chain
 from tightbound.components.posteriors import POSTERIORS
 from tightbound.distributions import Quantized
 from tightbound.exporting import onnx_files
@@ -252,6 +253,47 @@ def test_a_table_goes_in_by_numbers_and_codes(tmp_path: Path) -> None:
     check_decoder(run, exported.folder, run.encode(x), {})
     about = json.loads((exported.folder / "export.json").read_text())
     assert about["units"]["columns"] == [field.name for field in run.spec.fields]
+
+
+def test_columns_that_depend_on_categories_have_their_parameters_given_these(
+    tmp_path: Path,
+) -> None:
+    """Parameters given a row are those by which the run computes log p(x|z) of it."""
+    r = np.random.default_rng(0)
+    n = 600
+    is_rare = np.arange(n) % 40 == 0
+    pd = pytest.importorskip("pandas")
+    frame = pd.DataFrame(
+        {
+            "x": r.normal(size=n) + 8 * is_rare,
+            "fee": np.where(r.random(n) < 0.8, 0, r.lognormal(1, 0.5, n)),
+            "price": r.lognormal(3, 0.8, n),
+            "status": np.where(is_rare, "fraud", r.choice(["ok", "new"], n)),
+        }
+    )
+    run = tiny_run(tmp_path / "run", "vae", frame)
+    exported = tb.export(run)
+    rows = run.data.test.examples(torch.arange(7))
+    x = run.spec.to_raw(rows.x)
+    x[:3, 3] = 0.0  # the rare category
+    z = run.encode(frame[:7])
+    check_decoder(run, exported.folder, z, {})
+    outputs = computed(exported.folder, "likelihood", x=x, z=z)
+    px = run.predictor.decode(tb.Batch(z))
+    assert isinstance(px, Chain) and px.shift.order
+    given = dict(
+        zip(
+            ("real", "positive", "zeros", "status"),
+            px.given(run.spec.to_model(x)).parts,
+            strict=True,
+        )
+    )
+    assert not torch.equal(given["real"][1].mean, px.central.parts[0][1].mean)
+    near(outputs["px.normal.mean"], given["real"][1].mean)
+    near(outputs["px.lognormal.location"], given["positive"][1].base_dist.loc)
+    near(outputs["px.zeroinflated.logits"], given["zeros"][1].base_dist.logits)
+    about = json.loads((exported.folder / "export.json").read_text())
+    assert "likelihood.onnx" in about["likelihood"]["given"]
 
 
 def test_numbers_far_from_0_go_in_as_float64(tmp_path: Path) -> None:

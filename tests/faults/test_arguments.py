@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 import tightbound as tb
+from tightbound import cli
 from tightbound.components.posteriors import POSTERIORS
 from tightbound.components.priors import PRIORS
 from tightbound.core.data_spec import DataSpec
@@ -236,3 +237,25 @@ def test_streams_that_are_closed_or_full(command: str, status: int, words: str) 
     assert ended.returncode == status
     assert words in ended.stderr
     assert "Traceback" not in ended.stderr and "Exception ignored" not in ended.stderr
+
+
+def test_messages_hold_no_control_characters(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bad = tmp_path / "a\x1b[2J\x07b.npy"
+    bad.write_bytes(b"no array")
+    assert cli.main(["train", str(bad)]) == 2
+    error = capsys.readouterr().err
+    assert "a\\x1b[2J\\x07b.npy holds Python objects" in error
+    assert error.replace("\n", "").isprintable()
+    settings = tmp_path / "mine.toml"
+    for text, match in (
+        ('"\\u001b[2J" = 1', "has no key '\\x1b[2J'"),
+        ("k" * 100_000 + " = 1", "has no key 'kkk"),
+        ("seed = 0x" + "f" * 5000, "seed = a number of more than 4,300 digits"),
+    ):
+        settings.write_text(text)
+        assert cli.main(["train", "digits", "--config", str(settings)]) == 2
+        error = capsys.readouterr().err
+        assert match in error
+        assert len(error) < 1000 and error.replace("\n", "").isprintable()

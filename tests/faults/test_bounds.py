@@ -7,6 +7,7 @@ import io
 import os
 import socket
 import struct
+import tarfile
 import tracemalloc
 import zipfile
 from collections.abc import Callable
@@ -66,6 +67,34 @@ def test_a_gzip_file_is_unpacked_no_further_than_it_declares(tmp_path: Path) -> 
     refused(load(path), "101 or more bytes", most=20 * MB)
 
 
+def test_an_impossible_size_is_said_in_short(tmp_path: Path) -> None:
+    path = tmp_path / "x.idx"
+    path.write_bytes(b"\0\0\x08\xff" + b"\xff" * 1020)
+    refused(
+        load(path), "x.idx unpacks to more bytes than any machine holds: it is damag"
+    )
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_members_of_npz_by_other_methods_are_refused(
+    tmp_path: Path, method: int
+) -> None:
+    path = tmp_path / "x.npz"
+    with zipfile.ZipFile(path, "w", method) as file:
+        file.writestr("x.npy", _npy((20, 1_000_000)) + bytes(20_000_000))
+    refused(load(path), "packed by another method than DEFLATE", most=5 * MB)
+
+
+def test_further_headers_of_a_tar_file_are_bounded(tmp_path: Path) -> None:
+    pytest.importorskip("webdataset")
+    path = tmp_path / "x.tar"
+    with tarfile.open(path, "w") as file:
+        member = tarfile.TarInfo("x")
+        member.pax_headers = {"comment": "c" * (20 * MB)}
+        file.addfile(member)
+    refused(lambda: data.load(f"wds:{path}"), "a header has 20 MB", most=60 * MB)
+
+
 def test_npz_is_bounded_by_its_table(tmp_path: Path) -> None:
     path = tmp_path / "x.npz"
     np.savez_compressed(path, x=np.zeros((1000, 3000), np.uint8), other=np.zeros(9))
@@ -94,6 +123,18 @@ def test_hdf5_that_declares_more_than_it_holds(tmp_path: Path) -> None:
     refused(load(path, key="wide"), "one example of shape .* has 4,000 MB")
     refused(load(path, key="chunky"), "chunks of 3.6 GB")
     refused(load(path, key="x"), r"dataset 'y'\) unpacks to 60,000 MB")
+
+
+def test_examples_of_too_many_values_are_refused_before_they_are_read(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "x.npy"
+    with path.open("wb") as file:
+        header = {"descr": "<f4", "fortran_order": False, "shape": (10, 60_000_000)}
+        np.lib.format.write_array_header_1_0(file, header)
+        file.truncate(file.tell() + 10 * 60_000_000 * 4)  # a sparse file
+    match = r"shape \(60000000,\) has 60,000,000 values, too many"
+    refused(load(path), match, most=300 * MB)  # one example was read
 
 
 def test_zarr_that_declares_more_than_it_holds(tmp_path: Path) -> None:

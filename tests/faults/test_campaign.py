@@ -15,11 +15,18 @@ pytestmark = pytest.mark.skipif(
 
 
 @pytest.mark.parametrize(
-    ("kind", "count"), [("folders", 4), ("data", 20), ("kills", 1)]
+    ("kind", "numbers"),
+    [
+        ("folders", range(4)),
+        ("data", range(20)),
+        ("hostile", range(12)),
+        ("csv", range(0, 300, 25)),
+        ("kills", range(1)),
+    ],
 )
-def test_a_short_campaign(kind: str, count: int) -> None:
+def test_a_short_campaign(kind: str, numbers: range) -> None:
     problems: list[str] = []
-    verdicts = campaign(kind, range(count), problems.append, PATIENCE)
+    verdicts = campaign(kind, numbers, problems.append, PATIENCE)
     assert problems == []
     if kind != "kills":  # where a kill falls depends on the machine
         assert any(verdict.refused for verdict in verdicts)

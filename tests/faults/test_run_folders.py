@@ -98,6 +98,20 @@ def test_weights_without_settings_are_not_trained_over(run: Path) -> None:
     assert (run / "model.safetensors").read_bytes() == weights
 
 
+@pytest.mark.parametrize("how", ["removed", "a folder", "a link to nothing"])
+def test_averaged_weights_that_are_gone_are_missed(run: Path, how: str) -> None:
+    path = run / "ema.safetensors"
+    assert load(run).fingerprint
+    path.unlink()
+    if how == "a folder":
+        path.mkdir()
+    elif how == "a link to nothing":
+        path.symlink_to("nowhere")
+    assert "ema.safetensors is missing, the averaged weights" in sentence(
+        lambda: load(run)
+    )
+
+
 def test_a_run_may_move_and_change_its_device(run: Path) -> None:
     path = run / "config.toml"
     text = path.read_text()

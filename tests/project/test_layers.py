@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[2] / "src" / "tightbound"
 ORDER = """runtime | distributions | core |
     components.networks components.posteriors components.priors components.likelihoods
     components.objectives data | models | config | runs |
-    training evaluation exporting | report | api |
+    training evaluation exporting compression | report | exploring | api |
     estimator | cli | __main__"""
 LEVEL = {
     room: level

@@ -32,6 +32,7 @@ LATE = {
     "zarr",
     "onnx",
     "onnxscript",
+    "tensorboard",  # by torch.utils.tensorboard
 }  # imported by name, see `need`
 
 
@@ -45,7 +46,17 @@ def declared_lines() -> list[str]:
     """Return what the package and its extras for data require."""
     extras = PROJECT["optional-dependencies"]
     needed = [
-        line for name in ("data", "hf", "webdataset", "export") for line in extras[name]
+        line
+        for name in (
+            "data",
+            "hf",
+            "webdataset",
+            "export",
+            "explore",
+            "compress",
+            "tensorboard",
+        )
+        for line in extras[name]
     ]
     return [*PROJECT["dependencies"], *needed]
 
@@ -74,7 +85,7 @@ def test_what_the_code_imports_is_declared_and_nothing_else() -> None:
     assert (imported() - WITH_OTHERS.keys()) | LATE == declared
     assert set(WITH_OTHERS.values()) <= declared
     assert PROJECT["optional-dependencies"]["all"] == [
-        "tightbound[data,hf,webdataset,export]"
+        "tightbound[data,hf,webdataset,explore,compress,tensorboard]"
     ]
 
 

@@ -165,6 +165,11 @@ EVERY = [
         "raise_beta",
         {"auc": 0.9, "feature": "z_1", "mean": 0.1, "sd": 2.0, "beta": 0.1},
     ),
+    Verdict(
+        "codebook collapsed",
+        "finite_scalar",
+        {"site": "z", "used": 3.0, "entries": 512, "perplexity": 2.0},
+    ),
     Verdict("overfitting", "linear", {"lost": 9.0, "se": 1.0, "share": 0.4}),
     Verdict(
         "worse than a constant",
@@ -203,7 +208,7 @@ EVERY = [
     Verdict(
         "poor encoder",
         "more_steps",
-        {"gap": 9.0, "se": 1.0, "share": 0.4, "steps": 5},
+        {"gap": 9.0, "se": 1.0, "share": 0.4, "steps": 5, "command": "x"},
     ),
     Verdict("rows in two splits", "drop_duplicates", {"count": 9, "test": 90}),
     Verdict(
@@ -214,7 +219,14 @@ EVERY = [
     Verdict(
         "not trained enough",
         "more_steps",
-        {"gained": 3.0, "error": 1.0, "steps": 5, "early": 3, "over": "late"},
+        {
+            "gained": 3.0,
+            "error": 1.0,
+            "steps": 5,
+            "early": 3,
+            "over": "late",
+            "command": "x",
+        },
     ),
     Verdict(
         "likelihood scale wrong",

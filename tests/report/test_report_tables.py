@@ -16,13 +16,12 @@ from tightbound.core.batch import Batch
 from tightbound.core.data_spec import Column, DataSpec
 from tightbound.data.tables.encoding import codes
 from tightbound.data.tables.table import Table
+from tightbound.evaluation.diagnosis.table_distances import distance, in_columns
 from tightbound.report.content import nearest_neighbours
 from tightbound.report.content.gather import conditions
 from tightbound.report.content.table_format import GridOptions, TableFormat
 from tightbound.report.content.table_marginals import (
     column_fits,
-    distance,
-    in_columns,
     marginals,
 )
 from tightbound.report.page.text import LANGUAGES, Text

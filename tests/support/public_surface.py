@@ -12,6 +12,8 @@ from torch import Tensor
 from torch.distributions import Distribution, Independent, Normal
 
 import tightbound as tb
+from tightbound.training.callbacks import Progress
+from tightbound.training.console import Record
 
 
 class Wide(tb.Prior):
@@ -89,10 +91,13 @@ def verbs(folder: Path) -> None:
     elbo: tb.Mean = evaluation.terms["elbo"]
     print(elbo.mean, str(evaluation))
     report: Path = tb.compare([run, folder / "run"], folder / "report.html")
+    file = tb.compress(run, "digits", folder / "digits.tb", precision={"height": 0.1})
+    share: float = file.bits_per_dim
+    condition: list[str] | Tensor | None = tb.decompress(folder / "digits.tb").condition
     loaded: tb.Run = tb.load(folder / "run")
     fitted: tb.Run = tb.fit_prior(loaded, "gaussian-mixture", components=3)
     demo: Path = tb.demo(folder / "demo")
-    print(report, fitted.name, demo)
+    print(report, fitted.name, demo, share, condition)
 
 
 def own_loop(folder: Path) -> None:
@@ -133,3 +138,20 @@ def estimator() -> tb.VAEEstimator:
         return tb.VAEEstimator(latent=2)
     except tb.TightboundError as error:
         raise SystemExit(str(error)) from error
+
+
+class Brightness(tb.Callback):
+    """A metric of the model at each validation."""
+
+    def validation(self, progress: Progress, record: Record) -> dict[str, float]:
+        picture = tb.grid(progress.run.sample(4), run=progress.run)
+        return {"brightness": float(picture.width)}
+
+
+def doors(run: tb.Run) -> None:
+    """Outliers, callbacks, further training, the hub."""
+    detector = tb.VAEOutlierDetector(latent=2, method="regret")
+    print(detector.p_values([[0.0, 1.0]]), detector.rejected([[0.0, 1.0]], level=0.1))
+    longer: tb.Run = tb.train(out=run.folder, extend=100, callbacks=[Brightness()])
+    tuned: tb.Run = tb.train("digits", init=longer, track="tensorboard")
+    print(tb.push_to_hub(tuned, "user/name"), tuned.push_to_hub("user/name"))

@@ -91,9 +91,8 @@ def test_a_loader_resumes_by_epoch(tmp_path: Path) -> None:
 def test_resume_continues_the_log_without_a_gap_or_a_repeat(tmp_path: Path) -> None:
     with pytest.raises(Interrupted):
         train(tmp_path / "run", Listener(press_at=40))
-    (tmp_path / "run" / "log.jsonl").open("a").write(
-        '{"event": "epoch", "step": 60, "torn": true}\n{"half'
-    )
+    with (tmp_path / "run" / "log.jsonl").open("a") as log:
+        log.write('{"event": "epoch", "step": 60, "torn": true}\n{"half')
     run = train(tmp_path / "run", resume=True)
     assert [r["step"] for r in run.history()] == [20, 40, 60]
     assert not any("torn" in r for r in run.history())

@@ -23,6 +23,7 @@ from tightbound.runtime.errors import (
     machine_reason,
     nearest,
     os_reason,
+    printable,
 )
 from tightbound.runtime.progress import listening
 from tightbound.runtime.signals import in_words, raised, signal_number
@@ -137,7 +138,7 @@ def _say(sentence: str, status: int, prefix: str = "tightbound: error: ") -> int
 
         traceback.print_exc()
     with suppress(BrokenPipeError):
-        print(f"{prefix}{' '.join(sentence.split())}", file=sys.stderr, flush=True)
+        print(f"{prefix}{printable(sentence)}", file=sys.stderr, flush=True)
     return status
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import shlex
 import sys
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
@@ -16,6 +16,7 @@ from tightbound.cli.app import LEARN, LOOK, USE, Stopped, app
 from tightbound.cli.options import (
     ALL,
     PLAIN,
+    SERVING,
     AsJson,
     Condition,
     Data,
@@ -25,14 +26,21 @@ from tightbound.cli.options import (
     One,
     Out,
     Overwrite,
+    Precision,
     Prior,
     Quiet,
     RunPath,
     Samples,
     Seed,
+    Serving,
     SkipBad,
     Trust,
 )
+from tightbound.runtime.errors import TightboundError
+
+if TYPE_CHECKING:
+    from tightbound.compression import FileSize
+    from tightbound.evaluation import Evaluation
 
 
 @app.command(group=LEARN)
@@ -75,6 +83,15 @@ def train(
     resume: Annotated[
         bool, Parameter(help="go on with the run at --out, bit for bit")
     ] = False,
+    extend: Annotated[
+        int | None,
+        Parameter(
+            help="steps to add to the finished run at --out; it is kept in earlier/ as it was"
+        ),
+    ] = None,
+    init: Annotated[
+        Path | None, Parameter(help="a run whose weights are the initial ones")
+    ] = None,
     overwrite: Annotated[bool, Parameter(help="replace the run at --out")] = False,
     trust: Annotated[
         bool,
@@ -87,6 +104,10 @@ def train(
         ),
     ] = None,
     device: Annotated[str | None, Parameter(help="auto, cpu or cuda")] = None,
+    track: Annotated[
+        Literal["tensorboard", "wandb", "trackio"] | None,
+        Parameter(help="send figures and pictures of the training there too"),
+    ] = None,
     lang: Language = "en",
     skip_bad: SkipBad = False,
     quiet: Quiet = False,
@@ -112,9 +133,12 @@ def train(
         "budget": limit,
         "device": device,
         "resume": resume,
+        "extend": extend,
+        "init": init,
         "overwrite": overwrite,
         "trust": trust,
         "lang": lang,
+        "track": track,
         "display": "none" if quiet else "auto",
     }
     _train(data, recipe, out, options, values)
@@ -185,6 +209,11 @@ def evaluate(
         str | None,
         Parameter(help="choose K, examples and methods to fit a time: 90s, 5min"),
     ] = None,
+    bytes: Annotated[
+        bool,
+        Parameter(help="compress the examples, and compare their size with the ELBO"),
+    ] = False,
+    precision: Precision = None,
     no_diagnosis: Annotated[
         bool, Parameter(help="do not look for what is wrong with the model")
     ] = False,
@@ -211,7 +240,7 @@ def evaluate(
     cannot be written.
     """
     from tightbound import api
-    from tightbound.cli import evaluation_file, outputs, tables
+    from tightbound.cli import compressed_files, evaluation_file, outputs
     from tightbound.runtime.signals import in_words, signal_number
 
     evaluation_file.check(out)
@@ -229,6 +258,8 @@ def evaluate(
     try:
         with outputs.shared(loading) as launch:
             trained = outputs.load(run, loading, skip_bad=skip_bad)
+            if bytes:
+                compressed_files.check(trained, precision)
             evaluation = api.evaluate(trained, data, **options)
     except KeyboardInterrupt as stop:
         number = signal_number(stop)
@@ -244,10 +275,25 @@ def evaluate(
         note = evaluation_file.keep(evaluation, trained.folder or run, out)
     if note:
         print(f"note: {note}", file=sys.stderr)
+    size = None
+    if bytes:
+        size = compressed_files.size_of(trained, data, evaluation, precision)
+    _show_evaluation(evaluation, size, json)
+
+
+def _show_evaluation(evaluation: Evaluation, size: FileSize | None, json: bool) -> None:
+    """Print an evaluation, and the size of its examples as a file where it was measured."""
+    from tightbound.cli import tables
+
     if json:
-        tables.show_json(evaluation.to_json())
-    else:
-        print(evaluation)
+        content = evaluation.to_json()
+        if size is not None:
+            content["bytes"] = size.to_json()
+        tables.show_json(content)
+        return
+    print(evaluation)
+    if size is not None:
+        print("\n".join(size.lines()))
 
 
 @app.command(group=LEARN)
@@ -322,6 +368,49 @@ def reconstruct(
 
 
 @app.command(group=USE)
+def impute(
+    data: Data,
+    /,
+    *,
+    out: Out,
+    run: Annotated[
+        Path | None,
+        Parameter(help="a run of recipe missing-data; trained on DATA unless given"),
+    ] = None,
+    draws: Annotated[
+        int, Parameter(help="multiple imputations, one table below the other")
+    ] = 0,
+    set_: Annotated[
+        list[str] | None,
+        Parameter(
+            name="--set", consume_multiple=True, help="key=value ... of the training"
+        ),
+    ] = None,
+    overwrite: Overwrite = False,
+    condition: Condition = None,
+    loading: Loading = PLAIN,
+    quiet: Quiet = False,
+) -> None:
+    """Fill in missing values by their mean given the observed ones.
+
+    Of a table F.csv, F.npz or F.parquet with its columns; observed values stay as they are. Without
+    --run a model is trained on DATA first, in runs/DATA-missing-data or the next free name.
+    """
+    from tightbound.cli import imputation, outputs
+
+    target = outputs.target(out, outputs.TABLES, overwrite)
+    if run is not None and set_:
+        raise TightboundError(
+            "--set is of a training, and --run names a trained run: give one of them"
+        )
+    if run is not None:
+        trained = outputs.load(run, loading)
+    else:
+        trained = imputation.train(data, set_ or [], quiet=quiet)
+    print(imputation.write(trained, data, target, draws, condition))
+
+
+@app.command(group=USE)
 def score(
     run: RunPath,
     data: Data,
@@ -340,14 +429,52 @@ def score(
 ) -> None:
     """Write ELBO, log p(x) with its error, distortion and rate of each example.
 
-    F.csv, F.parquet, or a folder of parts. A folder, or 'F-*.parquet', is for millions of examples:
-    torchrun shares them out, and the same command goes on.
+    F.csv, F.npz, F.parquet, or a folder of parts. A folder, or 'F-*.parquet', is for millions of
+    examples: torchrun shares them out, and the same command goes on.
     """
     from tightbound.cli import encode_score as rows
     from tightbound.cli import outputs
 
-    target = outputs.target(out, ("csv", "parquet", "parts"), many.overwrite)
+    target = outputs.target(out, ("npz", "csv", "parquet", "parts"), many.overwrite)
     rows.run(run, data, target, lambda run: rows.scoring(run, k, ais), loading, many)
+
+
+@app.command(group=USE)
+def detect(
+    run: RunPath,
+    data: Data,
+    /,
+    *,
+    out: Out,
+    method: Annotated[
+        Literal["log_px", "regret", "mahalanobis"],
+        Parameter(help="log p(x), likelihood regret, or the distance of codes"),
+    ] = "log_px",
+    k: Samples = 100,
+    level: Annotated[
+        float, Parameter(help="false discovery rate of column `outlier`")
+    ] = 0.1,
+    calibration: Annotated[
+        str | None,
+        Parameter(help="inliers to compare with, not trained on; the run's test split"),
+    ] = None,
+    seed: Seed = 0,
+    overwrite: Overwrite = False,
+    loading: Loading = PLAIN,
+    skip_bad: SkipBad = False,
+) -> None:
+    """Find outliers: a score and a p-value of each example.
+
+    p-values are conformal: ranks among held-out examples, uniform for inliers. F.csv, F.npz
+    or F.parquet.
+    """
+    from tightbound.cli import outputs
+    from tightbound.cli.detection import Detection, write
+
+    target = outputs.target(out, outputs.TABLES, overwrite)
+    trained = outputs.load(run, loading, skip_bad=skip_bad)
+    options = Detection(method, k, level, seed, calibration)
+    print(write(trained, data, target, options))
 
 
 @app.command(group=USE)
@@ -494,6 +621,116 @@ def export(
     print("\n".join(exported.lines()))
 
 
+@app.command(group=USE)
+def explore(
+    run: RunPath,
+    second: Annotated[
+        Path | None, Parameter(help="another run on the same data, shown beside it")
+    ] = None,
+    /,
+    *,
+    export: Annotated[
+        Path | None,
+        Parameter(help="write the page to this HTML file, and do not serve it"),
+    ] = None,
+    overwrite: Annotated[bool, Parameter(help="replace the file of --export")] = False,
+    page: Serving = SERVING,
+    lang: Annotated[Literal["en", "ko"], Parameter(help="language of the page")] = "en",
+    loading: Loading = PLAIN,
+) -> None:
+    """Move through what a model learned, on a page in the browser.
+
+    The page is served to this machine alone until Ctrl-C. With --export it is one file that
+    needs no network.
+    """
+    from tightbound import api
+    from tightbound.cli import outputs
+
+    trained = [
+        outputs.load(path, loading) for path in (run, second) if path is not None
+    ]
+    try:
+        written = api.explore(
+            *trained,
+            export=export,
+            overwrite=overwrite,
+            lang=lang,
+            points=page.points,
+            scenes=not page.no_scenes,
+            host=page.host,
+            port=page.port,
+            browser=not page.no_browser,
+        )
+    except KeyboardInterrupt as stop:
+        _end_page(stop, is_served=export is None)
+        return
+    if written is not None:
+        print("\n".join(written.lines()))
+
+
+def _end_page(stop: KeyboardInterrupt, *, is_served: bool) -> None:
+    """Ctrl-C is how a served page ends; any other signal goes on."""
+    from signal import SIGINT
+
+    from tightbound.runtime.signals import signal_number
+
+    if not is_served or signal_number(stop) != SIGINT:
+        raise stop
+    print("the page is closed", file=sys.stderr)
+
+
+def compress(
+    run: RunPath,
+    data: Data,
+    /,
+    *,
+    out: Annotated[Path, Parameter(help="the file to write, F.tb")],
+    precision: Precision = None,
+    no_check: Annotated[
+        bool, Parameter(help="do not decode the file before it is kept: twice as fast")
+    ] = False,
+    overwrite: Overwrite = False,
+    loading: Loading = PLAIN,
+    skip_bad: SkipBad = False,
+) -> None:
+    """Compress examples without loss, to about as many nats as the ELBO says.
+
+    The file holds the values that the run reads, and the conditions of a conditional model; no
+    labels and no names. It is decoded and compared before it is kept.
+    """
+    from tightbound.cli import compressed_files, outputs
+
+    target = outputs.target(out, ("tb",), overwrite)
+    trained = outputs.load(run, loading, skip_bad=skip_bad)
+    lines = compressed_files.compress(
+        trained, data, target, precision, check=not no_check
+    )
+    print("\n".join(lines))
+
+
+@app.command(group=USE)
+def decompress(
+    file: Annotated[Path, Parameter(help="an F.tb that compress wrote")],
+    /,
+    *,
+    out: Out,
+    run: Annotated[
+        Path | None,
+        Parameter(help="the run that compressed it; the one that FILE names"),
+    ] = None,
+    overwrite: Overwrite = False,
+    loading: Loading = PLAIN,
+) -> None:
+    """Get compressed examples back, equal bit for bit.
+
+    F.npz; of a table also F.csv or F.parquet.
+    """
+    from tightbound.cli import compressed_files, outputs
+
+    target = outputs.target(out, outputs.TABLES, overwrite)
+    print(compressed_files.decompress(file, run, target, loading))
+
+
 @app.command(group=LOOK)
 def recipes(*, json: AsJson = False) -> None:
     """List the models by name, what each is for, and its paper."""
@@ -511,11 +748,12 @@ def show(
     *,
     prior: Prior = None,
     trust: Trust = False,
+    json: AsJson = False,
 ) -> None:
     """Show a recipe's settings and their meaning, or a run's parts and results."""
     from tightbound.cli import tables
 
-    tables.show(what, prior=prior, trust=trust)
+    tables.show(what, prior=prior, trust=trust, as_json=json)
 
 
 @app.command(group=LOOK)

@@ -296,8 +296,10 @@ def _write_one(
             for name, values in columns.items():
                 parts.setdefault(name, []).append(values)
     columns = {name: _concatenated(values) for name, values in parts.items()}
-    if out.kind == "npz":
+    if out.kind == "npz" and job.name == "encode":
         _npz(job, out, columns)
+    elif out.kind == "npz":
+        write_npz(out, columns)
     elif out.kind == "csv":
         if job.name == "score":
             first = {"row": columns.pop("row")}

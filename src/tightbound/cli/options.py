@@ -22,6 +22,14 @@ One = Annotated[
 Out = Annotated[Path, Parameter(help="where to write; the ending chooses the format")]
 Overwrite = Annotated[bool, Parameter(help="replace what is at --out")]
 SkipBad = Annotated[bool, Parameter(help="leave out image files that cannot be read")]
+Precision = Annotated[
+    list[str] | None,
+    Parameter(
+        name="--precision",
+        consume_multiple=True,
+        help="COLUMN=STEP ... of columns of real numbers, where training saw no step",
+    ),
+]
 Seed = Annotated[int, Parameter(help="of the random numbers")]
 Language = Annotated[Literal["en", "ko"], Parameter(help="language of the report")]
 Quiet = Annotated[bool, Parameter(help="show no progress")]
@@ -81,3 +89,35 @@ class Many:
 
 
 ALL = Many()
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class Serving:
+    """What a page shows, and how it is served."""
+
+    points: Annotated[
+        int | None,
+        Parameter(
+            help="data points at most; 2,000 in a file, 20,000 and up to 100,000 served"
+        ),
+    ] = None
+    no_scenes: Annotated[
+        bool,
+        Parameter(
+            help="leave out the scenes on theory, and train no small runs for them"
+        ),
+    ] = False
+    host: Annotated[
+        str,
+        Parameter(help="address to listen on; the page then needs the printed token"),
+    ] = "127.0.0.1"
+    port: Annotated[
+        int | None, Parameter(help="port; 8765, or a free one where it is taken")
+    ] = None
+    no_browser: Annotated[
+        bool, Parameter(help="print the address and open no browser")
+    ] = False
+
+
+SERVING = Serving()

@@ -27,7 +27,7 @@ from tightbound.runs import run as run_room
 from tightbound.runs.run import Run
 from tightbound.runtime.atomic_files import make_folder, write_atomic
 from tightbound.runtime.device import pick_device
-from tightbound.runtime.errors import TightboundError, at_least
+from tightbound.runtime.errors import TightboundError, at_least, listed, printable
 from tightbound.runtime.foreign_errors import first_line, is_refused_pickle
 from tightbound.runtime.launch_context import LaunchContext, join_launch
 from tightbound.runtime.reading import check_regular
@@ -127,7 +127,7 @@ def read(run: Run, data: str) -> Split:
 def noted(split: Read) -> Read:
     """Print the notices of reading to standard error and return the data."""
     for line in split.notices:
-        print(line, file=sys.stderr)
+        print(printable(line), file=sys.stderr)
     return split
 
 
@@ -140,13 +140,15 @@ def codes(path: Path) -> Array:
     """Features (n, latent) from an .npy, or an .npz with `z`, `mean` or one array."""
     check_regular(path)
     try:
-        loaded = np.load(path, allow_pickle=False)
-        if isinstance(loaded, np.ndarray):
-            return np.asarray(loaded, dtype=np.float32)
-        with loaded:
-            name = _array_of_codes(path, loaded.files)
-            check_npz(path, loaded.zip, [name], data_room.DataSettings())
-            return np.asarray(loaded[name], np.float32)
+        # numpy leaves the file of a damaged archive open, so it is opened here
+        with path.open("rb") as stream:
+            loaded = np.load(stream, allow_pickle=False)
+            if isinstance(loaded, np.ndarray):
+                return np.asarray(loaded, dtype=np.float32)
+            with loaded:
+                name = _array_of_codes(path, loaded.files)
+                check_npz(path, loaded.zip, [name], data_room.DataSettings())
+                return np.asarray(loaded[name], np.float32)
     except TightboundError:
         raise
     except FileNotFoundError:
@@ -169,7 +171,7 @@ def _array_of_codes(path: Path, names: Sequence[str]) -> str:
             return name
     if len(names) != 1:
         raise TightboundError(
-            f"{path} has arrays {', '.join(names) or 'none'}: name the features z"
+            f"{path} has arrays {listed(names) or 'none'}: name the features z"
         )
     return names[0]
 

@@ -8,7 +8,6 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from pathlib import Path
 from typing import TextIO
 
 from tightbound.runtime.errors import TightboundError, os_reason
@@ -81,10 +80,10 @@ def prepared() -> Iterator[None]:
             os.fstat(number)
         except OSError:
             os.open(os.devnull, os.O_RDWR)
-    null = Path(os.devnull)
-    sys.stdin = sys.stdin or null.open(encoding="utf-8")
-    sys.stdout = sys.stdout or null.open("w", encoding="utf-8")
-    sys.stderr = sys.stderr or null.open("w", encoding="utf-8")
+    # without closefd Python would warn of open files at its end
+    sys.stdin = sys.stdin or os.fdopen(0, encoding="utf-8", closefd=False)
+    sys.stdout = sys.stdout or os.fdopen(1, "w", encoding="utf-8", closefd=False)
+    sys.stderr = sys.stderr or os.fdopen(2, "w", encoding="utf-8", closefd=False)
     output = sys.stdout
     messages = sys.stderr
     if isinstance(output, io.TextIOWrapper):

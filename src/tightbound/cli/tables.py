@@ -20,6 +20,8 @@ from tightbound.models.recipes import RECIPES, Part, Recipe
 from tightbound.runtime.errors import TightboundError, nearest
 
 if TYPE_CHECKING:
+    from torch.nn import Parameter
+
     from tightbound.config import Config
     from tightbound.runs.run import Run
 
@@ -174,16 +176,25 @@ def data(as_json: bool) -> None:
 # ---- show
 
 
-def show(what: str, *, prior: str | None = None, trust: bool = False) -> None:
+def show(
+    what: str, *, prior: str | None = None, trust: bool = False, as_json: bool = False
+) -> None:
     """A recipe with the meaning of every key, or a run."""
     from tightbound.runs.folder import RunFolder
 
     if what in RECIPES and prior is None and not RunFolder(Path(what)).is_run:
+        if as_json:
+            show_json(_recipe_tree(RECIPES[what]))
+            return
         _recipe(RECIPES[what])
     elif Path(what).exists():
         from tightbound.runs.run import load
 
-        _run(load(what, prior=prior, trust=trust))
+        run = load(what, prior=prior, trust=trust)
+        if as_json:
+            show_json(_run_tree(run))
+            return
+        _run(run)
     else:
         raise TightboundError(
             f"{what!r} is neither a recipe nor a run folder: {nearest(what, RECIPES)}"
@@ -204,6 +215,69 @@ def _recipe(recipe: Recipe) -> None:
             [(key, _brief(value), what) for key, value, what in rows],
         )
     print("auto: settled before the first step, and then kept in the run's config.toml")
+
+
+def _recipe_tree(recipe: Recipe) -> dict[str, object]:
+    """A recipe and every setting of a run with it, with their meaning."""
+    from tightbound.config import SECTIONS, configure
+
+    config = configure("", recipe.name)
+    settings = [
+        row for section in (None, *SECTIONS) for row in _settings(section, config)
+    ]
+    return {
+        "name": recipe.name,
+        "purpose": recipe.purpose,
+        "paper": recipe.paper,
+        "settings": [
+            {"key": key, "value": _plain(value), "meaning": meaning}
+            for key, value, meaning in settings
+        ],
+    }
+
+
+def _plain(value: object) -> object:
+    """A value of a setting as JSON holds it."""
+    if isinstance(value, Part):
+        return value.model_dump(mode="json")
+    if isinstance(value, Mapping):
+        return {str(key): _plain(entry) for key, entry in value.items()}
+    if isinstance(value, tuple | list):
+        return [_plain(entry) for entry in value]
+    return value
+
+
+def _count_of(parameters: Sequence[Parameter]) -> int:
+    """The number of values of some parameters."""
+    return sum(parameter.numel() for parameter in parameters)
+
+
+def _run_tree(run: Run) -> dict[str, object]:
+    """A run's settings, latents, parameters, validations and evaluation."""
+    from tightbound.evaluation import saved
+    from tightbound.runs.fitted_prior import fittable
+
+    assert run.folder is not None
+    try:
+        evaluation = saved.read(run.folder, run.fingerprint)
+        note = None
+    except TightboundError as error:
+        evaluation = None
+        note = str(error)
+    groups = run.model.groups()
+    return {
+        "folder": str(run.folder),
+        "config": run.config.model_dump(mode="json"),
+        "sites": run.sites,
+        "parameters": {
+            name: _count_of(parameters) for name, parameters in groups.items()
+        },
+        "fitted prior": None if run.fitted is None else run.fitted.name,
+        "priors that can be fitted": fittable(run.config.recipe, run.spec),
+        "validations": run.history(),
+        "evaluation": evaluation,
+        "evaluation note": note,
+    }
 
 
 def _settings(section: str | None, config: Config) -> list[tuple[str, object, str]]:

@@ -114,6 +114,10 @@ class ModelPart(nn.Module):
     #: Whether training calls `statistics` and `after_step`.
     keeps_statistics: bool = False
 
+    #: Whether buffers hold training examples by their row numbers, which `prepare` sets for
+    #: the data of a run that starts from the weights of another one.
+    holds_training_rows: bool = False
+
     def attach(self, model: Any) -> None:
         """Receive the complete model; called once by `build`.
 

@@ -15,7 +15,15 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 Domain = Literal["binary", "levels", "categorical", "unit", "real", "count", "mixed"]
-ColumnKind = Literal["real", "binary", "categorical", "count"]
+ColumnKind = Literal[
+    "real",
+    "binary",
+    "categorical",
+    "count",
+    "positive",
+    "zero-inflated",
+    "zero-inflated-real",
+]
 Kind = Literal["vector", "signal", "image", "volume"]
 Layout = Literal["vector", "l", "lc", "cl", "hw", "hwc", "chw", "dhw", "dhwc", "cdhw"]
 KINDS: dict[Kind, tuple[Layout, ...]] = {
@@ -31,7 +39,9 @@ class Column(BaseModel):
 
     Args:
         name: Name in the table.
-        kind: Kind of its values. Times and time spans are real, in seconds.
+        kind: Kind of its values. Times and time spans are real, in seconds. Positive columns
+            are above 0 and skewed; zero-inflated ones have exact zeros beside such values,
+            zero-inflated-real ones beside values of both signs.
         values: Values of a binary or categorical column, in the order of their codes 0, 1, ...
         type: The numpy or pandas type in the table, as "int64", "Int64", "str" or
             "datetime64[us]".
@@ -328,6 +338,16 @@ class DataSpec(BaseModel):
         """Dimensions of each of `fields`."""
         ends = list(itertools.accumulate((f.width for f in self.fields), initial=0))
         return [slice(*pair) for pair in itertools.pairwise(ends)]
+
+    @property
+    def one_sided(self) -> dict[int, bool]:
+        """Dimensions of columns that are not negative, and whether such a column has zeros."""
+        kinds = {"positive": False, "zero-inflated": True}
+        return {
+            place.start: kinds[column.kind]
+            for column, place in zip(self.fields, self.places, strict=True)
+            if column.kind in kinds
+        }
 
     @property
     def is_mixed(self) -> bool:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import atexit
+import functools
 import json
 import os
+import shutil
 import sys
+import tempfile
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -13,8 +17,10 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from tightbound.runtime.atomic_files import Advice, make_folder, open_atomic
-from tightbound.runtime.errors import TightboundError
+from tightbound.runtime.atomic_files import NO_ROOM, Advice, make_folder, open_atomic
+from tightbound.runtime.errors import TightboundError, cut, os_reason
+from tightbound.runtime.progress import notice
+from tightbound.runtime.reading import expanded
 
 Notes = dict[str, Any]  # JSON values that are stored with cached rows
 
@@ -25,14 +31,50 @@ _DTYPES = (np.uint8, np.int32)
 def cache_dir() -> Path:
     """`$TIGHTBOUND_CACHE`, or the platform's cache folder for this package."""
     if folder := os.environ.get("TIGHTBOUND_CACHE"):
-        return Path(folder).expanduser()
+        return expanded(folder)
     if sys.platform == "win32":
         root = os.environ.get("LOCALAPPDATA", "~/AppData/Local")
     elif sys.platform == "darwin":
         root = "~/Library/Caches"
     else:
         root = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(root).expanduser() / "tightbound"
+    return expanded(root) / "tightbound"
+
+
+def writable_cache() -> Path:
+    """`cache_dir()`, or where it cannot be written, a folder for this process alone.
+
+    A folder that the user names is never replaced: its error says what to do.
+    """
+    folder = cache_dir()
+    if os.environ.get("TIGHTBOUND_CACHE"):
+        return folder
+    return writable_or_private(folder)
+
+
+@functools.cache
+def writable_or_private(folder: Path) -> Path:
+    """A folder of a cache, or one for this process alone where it cannot be written."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            return folder
+    except OSError as error:
+        if error.errno in NO_ROOM:
+            return folder
+        reason = os_reason(error)
+    private = Path(tempfile.mkdtemp(prefix="tightbound-"))
+    atexit.register(shutil.rmtree, private, ignore_errors=True)
+    notice(
+        f"the cache {cut(folder)} cannot be written ({reason}): {private} is used and "
+        "removed at the end (set TIGHTBOUND_CACHE to a folder that can be written)"
+    )
+    return private
+
+
+def cache_dirs() -> list[Path]:
+    """The folders that files of the cache are read from."""
+    return [*dict.fromkeys((cache_dir(), writable_cache()))]
 
 
 ADVICE = Advice(
@@ -49,9 +91,9 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
         yield file
 
 
-def _files(key: str) -> tuple[Path, Path]:
+def _files(key: str, root: Path) -> tuple[Path, Path]:
     """The files of rows and of notes of a key."""
-    folder = cache_dir() / "rows"
+    folder = root / "rows"
     return folder / f"{key[:40]}.npy", folder / f"{key[:40]}.json"
 
 
@@ -60,7 +102,8 @@ def link_rows(key: str, other: str) -> None:
 
     Nothing changes where the file system has no links.
     """
-    for existing, link in zip(_files(key), _files(other), strict=True):
+    root = writable_cache()
+    for existing, link in zip(_files(key, root), _files(other, root), strict=True):
         with suppress(OSError):
             os.link(existing, link)
 
@@ -80,9 +123,9 @@ def cached_rows(
     Returns:
         uint8 or int32 rows (n, ...) as a memory map, and the notes stored with them.
     """
-    rows_file, notes_file = _files(key)
-    cached = _read(rows_file, notes_file)
+    cached = _read(*_files(key, cache_dir()))
     if cached is None:
+        rows_file, notes_file = _files(key, writable_cache())
         notes: Notes = {}
         _write(rows_file, notes_file, make(notes), notes)
         cached = _read(rows_file, notes_file)

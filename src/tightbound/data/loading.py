@@ -6,13 +6,15 @@ domain decided), `Partition` (rows assigned to splits) and `Data`.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sized
 from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from tightbound.core.data_spec import Column, DataSpec, Domain
+from tightbound.data.formats.limits import check_value_count
 from tightbound.data.on_disk import ExcludingIndex, OnDisk, rows_to_check
 from tightbound.data.opening import open_source, open_stream
 from tightbound.data.prepare.binarize import FixedDraws, drawn_on_disk
@@ -167,13 +169,15 @@ def load(
     Raises:
         TightboundError: for data that cannot be read.
     """
+    _refuse_empty(source, valid, test)
     settings = settings or DataSettings()
     seed = seed % 2**32 if settings.split_seed is None else settings.split_seed
     settings = settings.model_copy(update={"split_seed": seed})
     stream = open_stream(source, settings, seed)
     loader = source if is_stream(source) else None
     raw = take_conditions(_read_raw(source, stream, settings, seed), settings)
-    raw = settle_fields(raw, settings)
+    raw = settle_fields(raw, settings, domains)
+    _check_value_counts(raw)
     _check_image_settings(raw, settings)
     for name, other in (("valid", valid), ("test", test)):
         if other is not None:
@@ -189,6 +193,32 @@ def load(
         held_out = valid is not None or test is not None
         data = replace(_with_loader(data, loader, seed), held_out=held_out)
     return data
+
+
+def _check_value_counts(raw: RawSource) -> None:
+    """Refuse examples of more values than any model could take."""
+    for split in raw.splits.values():
+        if split.x is not None:
+            check_value_count(raw.where, split.x.shape)
+
+
+def _refuse_empty(source: object, valid: object, test: object) -> None:
+    """Refuse arrays, lists and tables in memory without examples."""
+    for name, given in (("", source), ("valid", valid), ("test", test)):
+        x = given[0] if isinstance(given, tuple) and len(given) == 2 else given
+        is_array = isinstance(x, Tensor | np.ndarray) and x.ndim > 0
+        is_rows = is_array or isinstance(x, list) or hasattr(x, "iloc")
+        if not is_rows or not isinstance(x, Sized) or len(x):
+            continue
+        if name:
+            raise TightboundError(
+                f"{name}= holds no examples: pass some, or leave it out for a part of "
+                "the training data"
+            )
+        kind = {"ndarray": "array", "Tensor": "tensor"}.get(type(x).__name__)
+        raise TightboundError(
+            f"the {kind or type(x).__name__} is empty: nothing can be learned from it"
+        )
 
 
 def _read_raw(

@@ -46,7 +46,7 @@ from tightbound.data.streams.loader import gather
 from tightbound.data.streams.shards import Stream, open_wds
 from tightbound.data.tables.frames import columns_frame, frame_source
 from tightbound.runtime.errors import TightboundError, cut, nearest
-from tightbound.runtime.reading import check_regular, exists
+from tightbound.runtime.reading import check_regular, check_text, exists, expanded
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -78,6 +78,7 @@ def open_stream(source: object, settings: DataSettings, seed: int) -> Stream | N
     kind, _, name = source.partition(":")
     if kind not in _STREAMS or (kind == "hf" and not settings.streaming):
         return None
+    check_text(name)
     return _STREAMS[kind](name, settings, seed)
 
 
@@ -101,6 +102,7 @@ def open_source(source: object, settings: DataSettings) -> RawSource:
 
 def _open_path(name: str, settings: DataSettings) -> RawSource:
     """Read a file, a folder or `hf:NAME`."""
+    check_text(name)
     if name.startswith("hf:"):
         return load_hf(name.removeprefix("hf:"), settings)
     path = _existing_path(name)
@@ -135,7 +137,7 @@ def _existing_path(name: str) -> Path:
             f"{name!r} names no data: give a built-in set "
             f"({', '.join(BUILTIN)}), a file or a folder"
         )
-    path = Path(name).expanduser()
+    path = expanded(name)
     if exists(path):
         check_regular(path)
         return path

@@ -24,6 +24,7 @@ from tightbound.data.source import RawSource, sha256_text
 from tightbound.data.streams.huggingface import hf_shards
 from tightbound.data.streams.shards import Item, Shards, wds_shards
 from tightbound.runtime.errors import TightboundError
+from tightbound.runtime.reading import expanded
 
 
 @dataclass(frozen=True)
@@ -247,7 +248,7 @@ def _open_shards(source: object, settings: DataSettings) -> tuple[Shards, str] |
     if kind == "hf" and settings.streaming:
         splits = hf_shards(name, settings)
         key = "test" if "test" in splits else "train"
-        folder = Path(name.partition("#")[0]).expanduser()
+        folder = expanded(name.partition("#")[0])
         keys = stamps(folder) if folder.is_dir() else []
         digest = sha256_text("hf-stream", name, key, len(splits[key]), *keys)
         return splits[key], digest

@@ -15,6 +15,7 @@ from pydantic import (
     model_validator,
 )
 
+from tightbound.core.data_spec import ColumnKind
 from tightbound.runtime.memory import MEGABYTE
 
 Pixels = Annotated[int, Field(ge=1, le=8192)]
@@ -159,14 +160,11 @@ class DataSettings(BaseModel):
     factors: (
         dict[Literal["shape", "scale", "orientation", "x", "y"], PositiveInt] | None
     ) = Field(None, description="of shapes: number of values of each factor")
-    fields: dict[str, Literal["real", "binary", "categorical", "count", "skip"]] = (
-        Field(
-            {},
-            description=(
-                "of a table: the kind of a column by its name, where the inferred one "
-                "is wrong"
-            ),
-        )
+    fields: dict[str, ColumnKind | Literal["skip"]] = Field(
+        {},
+        description=(
+            "of a table: the kind of a column by its name, where the inferred one is wrong"
+        ),
     )
     key: str | None = Field(
         None,

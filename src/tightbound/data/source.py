@@ -153,7 +153,7 @@ def as_tensor(array: object, what: str, notices: list[str]) -> Tensor:
 
 def _check_type(dtype: np.dtype, what: str) -> None:
     """Refuse complex numbers, and types of values that are no numbers."""
-    if dtype.hasobject or dtype.kind in "OSUVMm":
+    if dtype.hasobject or dtype.kind in "OSTUVMm":
         raise TightboundError(
             f"{what} holds {dtype} values: only numbers can be read, so "
             "convert it to a numeric array"
@@ -230,13 +230,19 @@ def as_latents(z: object) -> Tensor:
     return rows
 
 
+MOST_LABEL = 10_000  # characters
+
 # texts in files, in small letters, that stand for a missing value
 _GAP_TEXTS = ("", "na", "n/a", "nan", "null", "none", "?", "#n/a", "<na>", "nat")
 
 
+_LONGEST_GAP = max(len(text) for text in _GAP_TEXTS)
+
+
 def is_gap_text(text: str) -> bool:
     """True for a text of a file that stands for a missing value, as NA or ?."""
-    return text.strip().lower() in _GAP_TEXTS
+    word = text.strip()
+    return len(word) <= _LONGEST_GAP and word.lower() in _GAP_TEXTS
 
 
 def is_gap(value: object) -> bool:
@@ -284,6 +290,7 @@ def read_labels(
             f"{what} has {n} examples but labels of shape {a.shape}: one label an example is needed"
         )
     if a.dtype.kind in "USO":
+        _refuse_long(a, what)
         return _ids_of_texts(a)
     if a.dtype.kind == "f":
         a = np.where(np.isnan(a), -1, a)
@@ -321,17 +328,33 @@ def _filled(a: np.ndarray) -> np.ndarray:
 
 def _may_be_classes(a: np.ndarray) -> bool:
     if a.dtype == object:
-        return a.ndim == 1 and all(isinstance(value, str | int) for value in a)
+        return a.ndim == 1 and all(isinstance(value, str | int | bytes) for value in a)
     return a.ndim == 1
+
+
+def _refuse_long(a: np.ndarray, what: str) -> None:
+    """Refuse texts that are too long to be the names of classes."""
+    longest = max((len(_text(value)) for value in a.tolist()), default=0)
+    if longest > MOST_LABEL:
+        raise TightboundError(
+            f"{what} has a label of {longest:,} characters, which is no name of a class: "
+            "name another column or array with data.label, or set data.label=none"
+        )
 
 
 def _ids_of_texts(a: np.ndarray) -> tuple[Tensor, tuple[str, ...]]:
     """Ids in alphabetical order; -1 for an empty text."""
-    texts = np.array([str(value) for value in a]) if a.dtype.kind == "O" else a
-    names, ids = np.unique(texts, return_inverse=True)
+    texts = [_text(value) for value in a.tolist()]
+    names = sorted(set(texts))
     empty = int(names[0].strip() == "")
-    y = torch.from_numpy(ids.reshape(-1).astype(np.int64) - empty)
-    return y, tuple(str(name) for name in names[empty:])
+    ids = {name: i - empty for i, name in enumerate(names)}
+    y = torch.tensor([ids[text] for text in texts], dtype=torch.int64)
+    return y, tuple(names[empty:])
+
+
+def _text(value: object) -> str:
+    """A label as a text; bytes are text in UTF-8."""
+    return value.decode(errors="replace") if isinstance(value, bytes) else str(value)
 
 
 def _ids_of_integers(a: np.ndarray) -> tuple[Tensor, tuple[str, ...]]:

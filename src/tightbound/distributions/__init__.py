@@ -27,6 +27,11 @@ from tightbound.distributions.normal import (
     soft_clip,
     standard_normal,
 )
+from tightbound.distributions.one_sided import (
+    LogNormal,
+    ZeroInflated,
+    ZeroInflatedNormal,
+)
 from tightbound.distributions.poincare import WrappedNormal
 from tightbound.distributions.reparam import (
     from_noise,

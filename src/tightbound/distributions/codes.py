@@ -41,6 +41,13 @@ class Codebook:
         """Entry numbers (n, N) of vectors (n, d) that are codes."""
         raise NotImplementedError
 
+    def by_table(self, index: Tensor) -> Tensor:
+        """Entry numbers (tables, m) of entry numbers (n, N), by the table of the entries.
+
+        Each of the N codes has a table of its own, unless a subclass shares them.
+        """
+        return index.T
+
     def moments(self, share: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and variance (n, d) under probabilities (n, N, K); NotImplementedError if none."""
         raise NotImplementedError

@@ -19,7 +19,7 @@ from torch.distributions import (
 )
 
 from tightbound.components.likelihoods.colour import LogisticMixture
-from tightbound.components.likelihoods.fields import Product
+from tightbound.components.likelihoods.product import Chain, Product
 from tightbound.distributions import (
     Codes,
     ContinuousBernoulli,
@@ -27,11 +27,14 @@ from tightbound.distributions import (
     DiscretizedLogistic,
     Flow,
     FullNormal,
+    LogNormal,
     LogScaleNormal,
     PowerSpherical,
     Quantized,
     VonMisesFisher,
     WrappedNormal,
+    ZeroInflated,
+    ZeroInflatedNormal,
 )
 from tightbound.runtime.errors import TightboundError
 
@@ -166,6 +169,38 @@ FAMILIES: tuple[Family, ...] = (
         },
     ),
     Family(
+        LogNormal,
+        "log-normal",
+        "product over dimensions; log x is N(location, scale^2)",
+        {
+            "location": Parameter("mean of log x", lambda d: d.loc),
+            "scale": Parameter("standard deviation of log x", lambda d: d.scale),
+        },
+    ),
+    Family(
+        ZeroInflatedNormal,
+        "zero-inflated normal",
+        "product over dimensions; 0 with probability sigmoid(logits), else N(mean, scale^2)",
+        {
+            "logits": Parameter("log-odds of 0", lambda d: d.logits),
+            "mean": Parameter("mean of the others", lambda d: d.others.loc),
+            "scale": Parameter(
+                "standard deviation of the others", lambda d: d.others.scale
+            ),
+        },
+    ),
+    Family(
+        ZeroInflated,
+        "zero-inflated log-normal",
+        "product over dimensions; 0 with probability sigmoid(logits), else log x is "
+        "N(location, scale^2)",
+        {
+            "logits": Parameter("log-odds of 0", lambda d: d.logits),
+            "location": Parameter("mean of log x", lambda d: d.others.loc),
+            "scale": Parameter("standard deviation of log x", lambda d: d.others.scale),
+        },
+    ),
+    Family(
         Laplace,
         "laplace",
         "product over dimensions of Laplace(location, scale)",
@@ -267,7 +302,8 @@ def family_of(dist: Distribution) -> Family | None:
 def parameters(dist: Distribution, name: str) -> Tensors:
     """The parameters of a distribution by `name.parameter`.
 
-    A flow has those of its base; a product over columns those of each part.
+    A flow has those of its base; a product over columns those of each part, given the most
+    likely categories where columns depend on these.
 
     Args:
         dist: A distribution of n rows.
@@ -278,6 +314,8 @@ def parameters(dist: Distribution, name: str) -> Tensors:
     """
     if isinstance(dist, Flow):
         return parameters(dist.base, f"{name}.base")
+    if isinstance(dist, Chain):
+        return parameters(dist.central, name)
     if isinstance(dist, Product):
         values: Tensors = {}
         for part_name, _, part in parts(dist):
@@ -321,6 +359,12 @@ def described(dist: Distribution, name: str) -> dict[str, object]:
             "family": "normalising flow",
             "density": "z = T(z0) with z0 from the base; the maps are inside the graphs",
             "base": described(dist.base, f"{name}.base"),
+        }
+    if isinstance(dist, Chain):
+        return {
+            **described(dist.central, name),
+            "given": "the most likely categories; likelihood.onnx has the parameters given "
+            "the categories of x, on which the other columns depend",
         }
     if isinstance(dist, Product):
         columns = []

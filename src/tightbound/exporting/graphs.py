@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
+from tightbound.components.likelihoods.dependence import Dependence
+from tightbound.components.likelihoods.product import Chain
 from tightbound.core.batch import Batch
 from tightbound.core.component import Prior
 from tightbound.core.draw import Context, Draw
@@ -79,11 +81,30 @@ def _no_noise(name: str, dist: Distribution) -> Tensor:
 class EncoderGraph(Graph):
     """x in raw units -> codes, and the parameters of q of each site."""
 
-    def outputs(self, *inputs: Tensor) -> Tensors:
+    def inferred(self, *inputs: Tensor) -> Mapping[str, Latent]:
+        """The record of each site, at the posterior means."""
         x, *condition = inputs
         batch = Batch(self.model.spec.to_model(x), self.condition(condition))
-        latents = self.model.visit(batch, Draw(source="point"))
+        return self.model.visit(batch, Draw(source="point"))
+
+    def outputs(self, *inputs: Tensor) -> Tensors:
+        latents = self.inferred(*inputs)
         values = {"codes": self.joined(latents)}
+        for name in self.model.site_widths:
+            q = latents[name].q
+            assert q is not None
+            values.update(parameters(q, f"q.{name}"))
+        return values
+
+
+class PosteriorGraph(Graph):
+    """x in raw units and z of all sites -> the parameters of q of each site given the others."""
+
+    def outputs(self, *inputs: Tensor) -> Tensors:
+        x, z, *condition = inputs
+        batch = Batch(self.model.spec.to_model(x), self.condition(condition))
+        latents = self.model.visit(batch, Draw(given=self.given(z)))
+        values: Tensors = {}
         for name in self.model.site_widths:
             q = latents[name].q
             assert q is not None
@@ -129,6 +150,16 @@ class DecoderGraph(Graph):
             assert p is not None
             values.update(parameters(p, f"p.{name}"))
         return values
+
+
+class LikelihoodGraph(Graph):
+    """Rows x in raw units and z -> the parameters of p(x|z) given the categories of x."""
+
+    def outputs(self, *inputs: Tensor) -> Tensors:
+        x, z, *condition = inputs
+        _, px = self.generated(z, condition)
+        assert isinstance(px, Chain)
+        return parameters(px.given(self.model.spec.to_model(x)), "px")
 
 
 class PriorGraph(Graph):
@@ -233,6 +264,9 @@ def exportable(model: VAE) -> VAE:
     """
     model = on_cpu(model)
     replace_flows(model)
+    for module in model.modules():
+        if isinstance(module, Dependence):
+            module.fix_order()
     prior = model.hierarchy.top_prior
     if prior.depends_on_state or prior.extra_sites or not prior.has_density:
         return model

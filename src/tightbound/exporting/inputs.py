@@ -81,7 +81,12 @@ def _drawn(
         return uniform
     if domain == "count":
         return torch.poisson(centre.clamp(min=0.5), generator=generator)
-    return centre + spread * torch.randn(centre.shape, generator=generator)
+    noise = torch.randn(centre.shape, generator=generator)
+    is_zero = (uniform < 0.5) & domain.startswith("zero-inflated")
+    if domain in ("positive", "zero-inflated"):
+        above = centre.clamp(min=1e-6) * noise.exp()
+        return torch.where(is_zero, 0.0, above)
+    return torch.where(is_zero, 0.0, centre + spread * noise)
 
 
 def raw_conditions(model: VAE, n: int, seed: int) -> list[Tensor]:

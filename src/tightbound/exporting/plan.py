@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
+from tightbound.components.likelihoods.product import Chain
 from tightbound.core.batch import Batch
 from tightbound.core.draw import Draw
 from tightbound.distributions import (
@@ -34,6 +35,8 @@ from tightbound.exporting.graphs import (
     DecoderGraph,
     EncoderGraph,
     Graph,
+    LikelihoodGraph,
+    PosteriorGraph,
     PosteriorSampleGraph,
     PriorGraph,
     PriorSampleGraph,
@@ -62,6 +65,7 @@ class Planned:
         examples: Example inputs.
         outputs: Meaning of outputs by their names; of parameters, see the families.
         codes: Columns of the first input that hold codes, which a small change makes others.
+        noise: Kind of the noise of each input of noise: "normal" or "uniform".
     """
 
     name: str
@@ -71,6 +75,7 @@ class Planned:
     examples: Examples
     outputs: Mapping[str, str]
     codes: Sequence[int] = ()
+    noise: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -158,7 +163,7 @@ def plan_of(model: VAE) -> Plan:
         _refuse_iterative(name, case.q(name))
     planned = [_encoder(case), _decoder(case)]
     left_out: dict[str, str] = {}
-    for make in (_posterior_sample, _prior, _prior_sample, _codebook):
+    for make in (_likelihood, _posterior_sample, _prior, _prior_sample, _codebook):
         result = make(case)
         if isinstance(result, Planned):
             planned.append(result)
@@ -232,6 +237,37 @@ def latents_of(model: VAE) -> Examples:
     return examples
 
 
+def posterior_plan(model: VAE) -> Planned | None:
+    """The parameters of q of each site at given latents; None for a single site.
+
+    The encoder's are those given the posterior means of the other sites.
+    """
+    if len(model.site_widths) == 1:
+        return None
+    case = Case(model)
+
+    def examples(n: int, seed: int) -> list[Tensor]:
+        z = latents_of(case.model)(n, seed)[0]
+        x = raw_examples(case.model, n, seed)
+        return [x, z, *raw_conditions(case.model, n, seed)]
+
+    inputs = {"x": _about_x(model), **_z_input(model)}
+    return case.planned("posterior", PosteriorGraph, inputs, examples, {})
+
+
+def _likelihood(case: Case) -> Result:
+    """The parameters of p(x|z) given categories, where other columns depend on these."""
+    if not isinstance(case.px, Chain):
+        return None
+    model = case.model
+
+    def examples(n: int, seed: int) -> list[Tensor]:
+        return [raw_examples(model, n, seed), *latents_of(model)(n, seed)]
+
+    inputs = {"x": _about_x(model), **_z_input(model)}
+    return case.planned("likelihood", LikelihoodGraph, inputs, examples, {})
+
+
 def _posterior_sample(case: Case) -> Result:
     """Draws of q, where its parameters alone do not give them."""
     model = case.model
@@ -247,13 +283,14 @@ def _posterior_sample(case: Case) -> Result:
     inputs = {"x": _about_x(model), **_noise_inputs(forms), **_condition_input(model)}
     outputs = {"z": "a draw from q(z|x) (n, d)", "log_q": "log q(z|x) in nats (n,)"}
     names = list(forms)
-    return case.planned(
+    planned = case.planned(
         "posterior_sample",
         lambda m: PosteriorSampleGraph(m, names),
         inputs,
         examples,
         outputs,
     )
+    return replace(planned, noise=_noise_kinds(forms))
 
 
 def _prior(case: Case) -> Result:
@@ -297,9 +334,10 @@ def _prior_sample(case: Case) -> Result:
     inputs = {**_noise_inputs(forms), **_condition_input(case.model)}
     outputs = {"z": "a draw from p(z), all sites side by side (n, d)"}
     names = list(forms)
-    return case.planned(
+    planned = case.planned(
         name, lambda m: PriorSampleGraph(m, names), inputs, examples, outputs
     )
+    return replace(planned, noise=_noise_kinds(forms))
 
 
 def _not_a_map(p: Distribution) -> str | None:
@@ -375,6 +413,10 @@ def _noise_inputs(forms: Mapping[str, NoiseForm]) -> dict[str, str]:
         f"noise.{name}": f"{kinds[form.kind]} noise (n, {_sizes(form)}), float32"
         for name, form in forms.items()
     }
+
+
+def _noise_kinds(forms: Mapping[str, NoiseForm]) -> dict[str, str]:
+    return {f"noise.{name}": form.kind for name, form in forms.items()}
 
 
 def _sizes(form: NoiseForm) -> str:

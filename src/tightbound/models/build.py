@@ -30,6 +30,7 @@ from tightbound.models.vae import VAE
 from tightbound.runtime.errors import TightboundError
 
 LARGE_IMAGE = 64 * 64 * 3  # more dimensions get a convolutional network
+PSEUDO_INPUTS = 100  # of the learned prior of a table
 
 
 def likelihood_domains(recipe: Recipe, trust: bool = True) -> tuple[str, ...]:
@@ -42,7 +43,7 @@ def likelihood_domains(recipe: Recipe, trust: bool = True) -> tuple[str, ...]:
 def resolve_domain(
     recipe: Recipe, spec: DataSpec, trust: bool = True
 ) -> tuple[Recipe, DataSpec, list[str]]:
-    """Choose the likelihood, and the domain in which it reads the data.
+    """Choose the likelihood with its domain, and the prior where it is "auto".
 
     Integers under a density on [0, 1] (continuous Bernoulli, Gaussian) are read as reals
     x / (L - 1).
@@ -53,16 +54,24 @@ def resolve_domain(
     Raises:
         TightboundError: Where the likelihood does not fit the data.
     """
+    notices: list[str] = []
+    if recipe.prior.name == "auto":
+        recipe = _with_prior(recipe, spec)
+        if recipe.prior.name != "standard":
+            notices.append(
+                f"p(z) of a table of mixed columns is learned (prior {recipe.prior.name}; "
+                "--set prior=standard for N(0, I))"
+            )
     if recipe.likelihood.name == "auto":
         chosen: dict[str, object] = {"name": AUTO[spec.domain]}
         # the mixture needs all channels of a pixel, so no missing values
         if photographs(spec) and recipe.missing == "refused":
             chosen = {"name": "logistic-mixture", "components": 5}
         likelihood = Part(**chosen | recipe.likelihood.options)
-        return recipe.model_copy(update={"likelihood": likelihood}), spec, []
+        return recipe.model_copy(update={"likelihood": likelihood}), spec, notices
     domains = find_component("likelihood", recipe.likelihood, trust).domains
     if spec.domain in domains:
-        return recipe, spec, []
+        return recipe, spec, notices
     name = recipe.likelihood.name
     if spec.domain == "levels" and "unit" in domains:
         top = (spec.levels or 2) - 1
@@ -71,7 +80,7 @@ def resolve_domain(
             f"x / {top} in [0, 1]; its nats do not compare with those of a mass function "
             "(discretized-logistic)"
         )
-        return recipe, spec.as_domain("unit"), [notice]
+        return recipe, spec.as_domain("unit"), [*notices, notice]
     raise TightboundError(_misfit(name, domains, spec.domain))
 
 
@@ -113,6 +122,7 @@ def resolve(recipe: Recipe, spec: DataSpec, trust: bool = True) -> Recipe:
     Raises:
         TightboundError: Where components do not fit each other or the data.
     """
+    recipe = _with_prior(recipe, spec)
     sentence = untrainable(recipe, find_component("prior", recipe.prior, trust))
     if sentence is not None:
         raise TightboundError(sentence)
@@ -130,6 +140,30 @@ def resolve(recipe: Recipe, spec: DataSpec, trust: bool = True) -> Recipe:
     recipe = recipe.model_copy(update=updates)
     check(recipe, spec, trust)
     return recipe
+
+
+def _with_prior(recipe: Recipe, spec: DataSpec) -> Recipe:
+    """The recipe with a prior for "auto"."""
+    if recipe.prior.name != "auto":
+        return recipe
+    return recipe.model_copy(update={"prior": _prior(recipe, spec)})
+
+
+def _prior(recipe: Recipe, spec: DataSpec) -> Part:
+    """The prior of "auto": a VampPrior for tables of mixed columns, else N(0, I).
+
+    Of flat models with a normal q and the plain ELBO, whose encoder reads x alone.
+    """
+    plain = (
+        recipe.hierarchy == "flat"
+        and recipe.posterior == Part(name="normal")
+        and recipe.objective == Part(name="elbo")
+        and recipe.k == 1
+    )
+    reads_x = not recipe.conditional and not spec.missing
+    if spec.is_mixed and plain and reads_x and not recipe.prior.options:
+        return Part(name="vamp", components=PSEUDO_INPUTS)
+    return Part(name="standard", **recipe.prior.options)
 
 
 def _network(recipe: Recipe, spec: DataSpec, trust: bool) -> Part:
@@ -181,6 +215,7 @@ def build(
     Raises:
         TightboundError: Where something does not fit.
     """
+    recipe = _with_prior(recipe, spec)
     check(recipe, spec, trust)
     check_size(recipe, spec, lambda: _make_model(recipe, spec, trust)[0], copies)
     return _make_model(recipe, spec, trust)

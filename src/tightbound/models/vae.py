@@ -27,7 +27,8 @@ class VAE(nn.Module):
     """p(x, z) = p(z) p(x|z) with an approximate posterior q(z|x).
 
     x is in model units (B, *spec.shape): `spec.to_model(raw)`. The encoder reads
-    (x - mean) / spread. Parameters of the generative half are theta, of the inference half phi
+    (x - mean) / spread, of logs where a column is not negative. Parameters of the generative half
+    are theta, of the inference half phi
     (Kingma and Welling 2014, arXiv:1312.6114).
 
     Args:
@@ -73,6 +74,7 @@ class VAE(nn.Module):
         self.objective = objective
         self.register_buffer("centre", spec.centre)
         self.register_buffer("spread", spec.spread)
+        self._one_sided = spec.one_sided
         if spec.condition is not None:
             examples = spec.condition.examples
             if examples is None:
@@ -120,7 +122,7 @@ class VAE(nn.Module):
         return self.condition_encoder(torch.cat([h, self._condition(batch)], -1))
 
     def inputs(self, batch: Batch) -> Tensor:
-        """The encoder's input: (x - mean) / spread, 0 where x is missing.
+        """The encoder's input: x standardised, 0 where x is missing.
 
         Args:
             batch: Examples in model units (B, *shape).
@@ -130,11 +132,32 @@ class VAE(nn.Module):
             network reads it.
         """
         mask = self._masked(batch).mask
-        x = (batch.x - self.get_buffer("centre")) / self.get_buffer("spread")
+        x = self._standardised(batch.x)
         if mask is None:
             return x
         x = torch.where(mask, x, torch.zeros_like(x))
         return torch.cat([x, mask.to(x)], 1) if self.mask_input else x
+
+    def _standardised(self, x: Tensor) -> Tensor:
+        """(x - mean) / spread; the same of log x in columns above 0, log(1 + x / mean) with zeros.
+
+        A long tail would leave the other values of a column all but equal.
+        """
+        centre, spread = self.get_buffer("centre"), self.get_buffer("spread")
+        units = (x - centre) / spread
+        if not self._one_sided:
+            return units
+        mean = centre.clamp(min=1e-6)
+        variance = (1 + (spread / mean).square()).log()
+        columns = list(units.unbind(1))
+        for at, has_zeros in self._one_sided.items():
+            ratio = x[:, at].clamp(min=0) / mean[at]
+            if has_zeros:
+                columns[at] = ratio.log1p()
+            else:
+                log_ratio = ratio.clamp(min=1e-12).log()
+                columns[at] = (log_ratio + variance[at] / 2) / variance[at].sqrt()
+        return torch.stack(columns, 1)
 
     def _masked(self, batch: Batch) -> Batch:
         """The batch with 0 for NaN, and its mask, of data with missing values."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -30,6 +31,7 @@ from tightbound.runs.run import Run
 from tightbound.runtime.atomic_files import make_folder, write_atomic
 from tightbound.runtime.errors import TightboundError
 from tightbound.runtime.progress import notice, phase
+from tightbound.runtime.time_budget import current_limit
 
 QUICK_K = 256
 
@@ -152,12 +154,33 @@ def sections(
     if theory:
         before = len(makers) - 3  # the diagnosis
         makers.insert(before, lambda: bayes_rule.theory(results, extra_runs, text))
-    optional: list[Section | None] = []
+    return [section for section in _made(makers) if section is not None]
+
+
+def _made(
+    makers: Sequence[Callable[[], Sequence[Section | None]]],
+) -> list[Section | None]:
+    """The sections, as many as the time of the command allows, at least the first.
+
+    A section is begun where as much time is left as the slowest one before it took.
+    """
+    sections: list[Section | None] = []
+    limit = current_limit()
+    slowest = 0.0
     with phase("report: sections", len(makers), " sections") as count:
-        for make in makers:
-            optional += make()
+        for i, make in enumerate(makers):
+            left = math.inf if limit is None else limit.left()
+            if i and left <= slowest:
+                notice(
+                    f"the budget leaves no time for {len(makers) - i} of {len(makers)} "
+                    "sections of the report: tightbound compare RUN writes all"
+                )
+                break
+            sections += make()
             count.add(1)
-    return [section for section in optional if section is not None]
+            if limit is not None:
+                slowest = max(slowest, left - limit.left())
+    return sections
 
 
 def render(

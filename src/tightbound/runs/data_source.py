@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from tightbound.runtime.reading import exists
+from tightbound.runtime.reading import exists, expanded
 
 
 def is_builtin(data: object) -> bool:
@@ -24,7 +24,7 @@ def stored_source(data: object, valid: object = None, test: object = None) -> st
         return ""
     kind, colon, place = str(data).partition(":")
     if colon and kind in ("wds", "hf") and (kind == "wds" or exists(Path(place))):
-        return f"{kind}:{Path(place).expanduser().absolute()}"
+        return f"{kind}:{expanded(place).absolute()}"
     if exists(Path(data)) and not is_builtin(data):
         return str(Path(data).resolve())
     return str(data)

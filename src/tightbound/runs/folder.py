@@ -49,6 +49,7 @@ REQUESTED = "requested.toml"
 LOCK = ".lock"
 WEIGHTS = "model.safetensors"
 AVERAGED_WEIGHTS = "ema.safetensors"
+_HAS_AVERAGES = "averaged"  # a key of the metadata of the plain weights
 LOG = "log.jsonl"
 ENVIRONMENT = "environment.json"
 EVALUATION = "evaluation.json"
@@ -60,6 +61,9 @@ LAUNCH = Path(STATE) / "launch"  # the launch by torchrun that trains here
 PRIORS = "priors"
 PRIOR = "prior.safetensors"  # of priors/NAME
 EXPORTS = "exports"  # files for other programs
+EXPLORE = "explore"  # small runs that the page of `explore` shows beside this one
+TENSORBOARD = "tensorboard"  # event files of a tracked training
+EARLIER = "earlier"  # the run as it was before each of its extensions
 
 RUNS = Path("runs")
 
@@ -311,11 +315,48 @@ class RunFolder:
             )
         return source
 
+    def keep_earlier(self, step: int) -> Path:
+        """Copy the finished run to `earlier/step-N`, a run folder of its own.
+
+        The copy is complete or absent; one of the same step is replaced.
+
+        Args:
+            step: The step at which the run ended.
+
+        Raises:
+            TightboundError: The disk refuses.
+        """
+        target = self.path / EARLIER / f"step-{step}"
+        names = (
+            CONFIG,
+            WEIGHTS,
+            AVERAGED_WEIGHTS,
+            LOG,
+            ENVIRONMENT,
+            EVALUATION,
+            REPORT,
+        )
+        temporary = make_folder(target.with_name(f".{target.name}.tmp"))
+        try:
+            for name in names:
+                if (self.path / name).is_file():
+                    shutil.copy2(self.path / name, temporary / name)
+            shutil.rmtree(target, ignore_errors=True)
+            temporary.replace(target)
+        except OSError as error:
+            shutil.rmtree(temporary, ignore_errors=True)
+            raise TightboundError(
+                f"cannot keep the run in {cut(target)} ({os_reason(error)}): mend that, and "
+                "run the command again"
+            ) from error
+        return target
+
     def clear(self) -> None:
         """Remove the run in this folder, and no other files."""
         self.config_file.unlink(missing_ok=True)
         self._remove_request()
-        for folder in (STATE, EVALUATION_PARTS, PRIORS, EXPORTS):
+        made_by_others = (PRIORS, EXPORTS, EXPLORE, EARLIER, TENSORBOARD)
+        for folder in (STATE, EVALUATION_PARTS, *made_by_others):
             shutil.rmtree(self.path / folder, ignore_errors=True)
         files = (
             WEIGHTS,
@@ -381,12 +422,17 @@ class RunFolder:
         self.requested_file.unlink(missing_ok=True)
 
     def write_weights(
-        self, config: Config, state: Mapping[str, Tensor], *, averaged: bool = False
+        self,
+        config: Config,
+        state: Mapping[str, Tensor],
+        averaged: Mapping[str, Tensor] | None = None,
     ) -> None:
-        """Write weights with the settings in the metadata of the file."""
-        path = self.averaged_weights_file if averaged else self.weights_file
+        """Write weights, and their averages, with the settings in the metadata of the files."""
         about = {"format": "tightbound", "config": settings.to_text(config)}
-        save_weights(path, state, about)
+        if averaged:
+            save_weights(self.averaged_weights_file, averaged, about)
+            about[_HAS_AVERAGES] = "yes"
+        save_weights(self.weights_file, state, about)
 
     def read_weights(self, config: Config) -> tuple[dict[str, Tensor], Path]:
         """The averaged weights if there are any, else the plain ones, and their file.
@@ -401,6 +447,11 @@ class RunFolder:
         if not path.is_file():
             path = self.weights_file
         state, about = load_weights(path)
+        if path == self.weights_file and _HAS_AVERAGES in about:
+            raise TightboundError(
+                f"{cut(self.averaged_weights_file)} is missing, the averaged weights of "
+                "this run: restore it from a copy or train again"
+            )
         self.check_unchanged(config, about.get("config"), path, training=False)
         return state, path
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,7 +20,7 @@ from tightbound.distributions.random import seeded as seeded
 from tightbound.models.build import build
 from tightbound.models.recipes import has_bound
 from tightbound.models.vae import VAE
-from tightbound.runs import fitted_prior
+from tightbound.runs import fitted_prior, hub
 from tightbound.runs.fitted_prior import Fitted
 from tightbound.runs.folder import RunFolder
 from tightbound.runs.imputation import Imputed, impute, spreads
@@ -90,6 +91,40 @@ class Run:
             f"Run({where}: {self.config.recipe.name}, {widths} features, "
             f"{self.spec.shape} {self.spec.domain})"
         )
+
+    def _repr_html_(self) -> str:
+        """A table for notebooks: recipe, data, latents, training, the best validation."""
+        recipe = self.config.recipe
+        spec = self.spec
+        size = " x ".join(map(str, spec.shape))
+        rows = {
+            "recipe": f"{recipe.name}: {recipe.purpose}",
+            "data": f"{self.config.data.source or 'arrays'}, {size} {spec.domain}",
+            "latents": ", ".join(f"{name}: {n}" for name, n in self.sites.items()),
+            "training": f"{self.config.train.steps} steps, seed {self.config.seed}",
+            "best validation": self._best_validation(),
+            "folder": str(self.folder or "not saved"),
+        }
+        cells = "".join(
+            f"<tr><th style='text-align:left'>{html.escape(name)}</th>"
+            f"<td style='text-align:left'>{html.escape(value)}</td></tr>"
+            for name, value in rows.items()
+        )
+        title = html.escape(self.name)
+        return f"<table><caption>{title}</caption><tbody>{cells}</tbody></table>"
+
+    def _best_validation(self) -> str:
+        """The figures of the best validation in words, from the log."""
+        best = [line for line in self.history() if line["best"]][-1:]
+        if not best:
+            return "not known"
+        valid = best[0]["valid"]
+        figures = [
+            f"{name} {valid[name]:.2f}"
+            for name in ("elbo", "distortion", "rate", "log_px")
+            if valid.get(name) is not None
+        ]
+        return f"step {best[0]['step']}: {', '.join(figures)} nats"
 
     @property
     def model(self) -> VAE:
@@ -571,6 +606,26 @@ class Run:
         config = self.config.model_copy(update={"recipe": recipe})
         return Run(config, model.to(self.device), folder, self._data, prior)
 
+    def push_to_hub(
+        self, repo: str, *, private: bool = False, overwrite: bool = False
+    ) -> str:
+        """Publish the run on the Hugging Face Hub with a model card, as `tb.push_to_hub`.
+
+        Args:
+            repo: The repository, "user/name".
+            private: Whether a new repository is private.
+            overwrite: Whether a run in the repository is replaced.
+
+        Returns:
+            The address of the commit.
+
+        Raises:
+            TightboundError: The repository holds a run, or cannot be written.
+        """
+        from tightbound import push_to_hub
+
+        return push_to_hub(self, repo, private=private, overwrite=overwrite)
+
     def save(self, folder: Path | str) -> None:
         """Write the settings and the weights to a folder that `load` reads.
 
@@ -605,7 +660,8 @@ def load(
     """Read a run folder: the averaged weights if there are any, else the plain ones.
 
     Args:
-        folder: The run folder, or RUN/priors/NAME for the run with that fitted prior.
+        folder: The run folder, or RUN/priors/NAME for the run with that fitted prior; or
+            "hub:user/name" for one on the Hugging Face Hub, "hub:user/name@revision".
         prior: The name of a fitted prior to use in place of the run's own.
         trust: Run code that the run's config names by import path.
         device: "cpu" or "cuda".
@@ -622,7 +678,7 @@ def load(
         ...     tb.load(folder + "/run").sites
         {'z': 3}
     """
-    folder = Path(folder)
+    folder = hub.download(folder) if hub.is_on_hub(folder) else Path(folder)
     place = RunFolder(folder)
     place.check_name()
     if not folder.is_dir():

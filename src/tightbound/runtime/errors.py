@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import errno
 import math
+import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from typing import SupportsFloat, SupportsIndex, TypeVar
 
@@ -37,15 +38,38 @@ def cut(value: object) -> str:
 
     Bytes of a name that are no UTF-8 are written as \\xff.
     """
+    text = printable(value)
+    if len(text) <= LONGEST:
+        return text
+    return f"{text[:HALF]}...{text[-HALF:]}"
+
+
+def printable(value: object) -> str:
+    """A text as one line that a terminal shows as it is.
+
+    Bytes of a name that are no UTF-8 are written as \\xff, control characters, which
+    could change the terminal, as \\x1b.
+    """
     text = (
         str(value)
         .encode("utf-8", "surrogateescape")
         .decode("utf-8", "backslashreplace")
     )
-    text = " ".join(text.split())
-    if len(text) <= LONGEST:
+    return without_controls(" ".join(text.split()))
+
+
+def without_controls(text: str) -> str:
+    """A text whose control characters, but line ends and tabs, are escaped."""
+    if text.isprintable():
         return text
-    return f"{text[:HALF]}...{text[-HALF:]}"
+    return "".join(
+        f"\\x{ord(character):02x}" if _is_control(character) else character
+        for character in text
+    )
+
+
+def _is_control(character: str) -> bool:
+    return unicodedata.category(character) == "Cc" and character not in "\n\t"
 
 
 def shortened(value: object) -> str:
@@ -131,7 +155,7 @@ def at_least(least: int, n: object, what: str, most: int = 1_000_000_000) -> Non
     asked = f"{least} or more"
     if count is not None and count > most:
         asked = f"{most:,} or fewer at once"
-    raise TightboundError(f"cannot make {_written(n)} {what}: ask for {asked}")
+    raise TightboundError(f"cannot make {written(n)} {what}: ask for {asked}")
 
 
 def whole_number(name: str, value: object, least: int, most: int = LARGEST) -> int:
@@ -143,7 +167,7 @@ def whole_number(name: str, value: object, least: int, most: int = LARGEST) -> i
     number = _whole(value)
     if number is None or not least <= number <= most:
         raise TightboundError(
-            f"{name} = {_written(value)} cannot be used: give a whole number from "
+            f"{name} = {written(value)} cannot be used: give a whole number from "
             f"{least} to {most}"
         )
     return number
@@ -159,11 +183,11 @@ def finite_number(name: str, value: object, least: float) -> float:
     if number is not None and least <= number < math.inf:
         return number
     raise TightboundError(
-        f"{name} = {_written(value)} cannot be used: give a number, {least:g} or more"
+        f"{name} = {written(value)} cannot be used: give a number, {least:g} or more"
     )
 
 
-def _written(value: object) -> str:
+def written(value: object) -> str:
     """A value for a message; Python writes no integers of more than 4,300 digits."""
     try:
         return cut(repr(value))

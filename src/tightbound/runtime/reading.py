@@ -88,6 +88,28 @@ def check_regular(path: Path | str, role: str = "") -> None:
         )
 
 
+def expanded(path: Path | str) -> Path:
+    """A path with ~ as the home of a user, where that is known."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:  # no such user, or a user without a home
+        return Path(path)
+
+
+def check_text(name: str) -> None:
+    """Refuse a name that is no text in UTF-8, which the settings of a run cannot hold.
+
+    Raises:
+        TightboundError: for such a name.
+    """
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        raise TightboundError(
+            f"{cut(name)} is a name that is no text in UTF-8: rename it"
+        ) from None
+
+
 def _kind(mode: int) -> str:
     return next((name for test, name in _KINDS if test(mode)), "not a regular file")
 

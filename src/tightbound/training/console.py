@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Any, Protocol
 
-from tightbound.runtime.errors import lookup
+from tightbound.runtime.errors import lookup, without_controls
 from tightbound.runtime.progress import Reporter, Steady
 
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ class Lines(Quiet):
     """One plain line per validation, to standard error."""
 
     def note(self, line: str) -> None:
-        print(line, file=sys.stderr, flush=True)
+        print(without_controls(line), file=sys.stderr, flush=True)
 
     def record(self, record: Record) -> None:
         self.note(line(record))
@@ -107,7 +107,8 @@ class Live(Quiet):
         self.progress.start()
 
     def note(self, line: str) -> None:
-        self.progress.console.print(line, markup=False, highlight=False)
+        console = self.progress.console
+        console.print(without_controls(line), markup=False, highlight=False)
 
     def step(self, step: int) -> None:
         self.progress.update(self.task, completed=step)

@@ -22,6 +22,7 @@ from tightbound.runs.data_source import stored_source
 from tightbound.runs.folder import Mode, RunFolder
 from tightbound.runs.run import Run
 from tightbound.runtime.errors import TightboundError
+from tightbound.training import initial_weights
 from tightbound.training.batches import batches, count, examples
 from tightbound.training.run_training import Domains, assemble, read_for_recipe
 from tightbound.training.step.module import Step
@@ -178,9 +179,12 @@ def build(
         )
 
     config, splits, notices = read_for_recipe(config, read)
+    config = initial_weights.pinned(config)
     model, objective = assemble(config, CPU)
+    step = Step(model, objective, config.recipe.k)
+    initial_weights.set_initial(step, config)
     with seeded(seed_for(config.seed, "prepare")):
-        Step(model, objective, config.recipe.k).prepare(partial(examples, splits.train))
+        step.prepare(partial(examples, splits.train))
     model.run_settings = config
     return model, TrainingData(TrainingBatches(splits, config), splits, notices)
 

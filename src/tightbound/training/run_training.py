@@ -6,9 +6,9 @@ import dataclasses
 import os
 import platform
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -38,9 +38,11 @@ from tightbound.runtime.launch_context import current_launch
 from tightbound.runtime.memory import kept_memory
 from tightbound.runtime.progress import FIRST, phase
 from tightbound.runtime.time_budget import TimeBudget, current_limit
-from tightbound.training import budget, closed_form
+from tightbound.training import budget, closed_form, extension, initial_weights
 from tightbound.training.autotune import Trial, choose_execution
 from tightbound.training.batches import count
+from tightbound.training.callbacks import Callback
+from tightbound.training.checkpoint import StateStore
 from tightbound.training.console import Display, Quiet
 from tightbound.training.distributed.data_parallel import is_sharded
 from tightbound.training.step.module import Step
@@ -57,16 +59,36 @@ Domains = tuple[str, ...]
 
 
 @dataclass(frozen=True)
+class FitOptions:
+    """Options of a training that have a default.
+
+    Args:
+        splits: data of their own for the splits "valid" and "test".
+        trust: whether code that the settings of a resumed run name may be imported.
+        extend: further steps of a finished run that is resumed; 0 for none.
+        callbacks: called at the start, at each validation and at the end.
+    """
+
+    splits: Splits = field(default_factory=dict)
+    trust: bool = False
+    extend: int = 0
+    callbacks: Sequence[Callback] = ()
+
+
+PLAIN = FitOptions()
+
+
+@dataclass(frozen=True)
 class Job:
     """The inputs of a training that are the same whether it begins or is resumed.
 
     Attributes:
         source: the training data.
-        splits: data of their own for the splits "valid" and "test".
+        options: options that have a default.
     """
 
     source: object
-    splits: Splits
+    options: FitOptions
     folder: RunFolder
     show: Display
     device: torch.device
@@ -79,7 +101,7 @@ class Job:
                 config.data,
                 seed=config.seed,
                 domains=domains,
-                **self.splits,
+                **self.options.splits,
             )
 
     def note(self, lines: Iterable[str]) -> None:
@@ -94,10 +116,9 @@ def fit(
     source: object,
     folder: Path,
     show: Display,
+    options: FitOptions = PLAIN,
     *,
     mode: Mode = "new",
-    splits: Splits | None = None,
-    trust: bool = False,
 ) -> Run:
     """Train in a folder and return the Run with its best weights.
 
@@ -106,10 +127,9 @@ def fit(
         source: the training data.
         folder: the run folder.
         show: the display.
+        options: options that have a default.
         mode: "new", "resume", or "overwrite". An old run is removed only when the data
             of the new one are read and its model is built.
-        splits: data of their own for the splits "valid" and "test".
-        trust: whether code that the settings of a resumed run name may be imported.
 
     Raises:
         TightboundError: for bad settings, data or folders.
@@ -119,20 +139,21 @@ def fit(
     device = pick_device(config.device)
     run_folder = RunFolder(folder)
     launch.on_rank_zero(lambda: run_folder.check(mode))
-    job = Job(source, splits or {}, run_folder, show, device)
+    job = Job(source, options, run_folder, show, device)
     if mode != "resume":
         return _train_new(job, config, mode, trust=True)
     settings = launch.on_rank_zero(run_folder.settings)
     if settings is None:
-        return _train_requested(job, config, trust)
+        return _train_requested(job, config, options.trust)
     settings = settings.model_copy(update={"device": config.device})
-    return _resume(job, settings, trust)
+    return _resume(job, settings, options.trust)
 
 
 def _train_new(job: Job, requested: Config, mode: Mode, trust: bool) -> Run:
     """Train a run from its first step; the mode "overwrite" removes an older run."""
     launch = current_launch()
     config, data = _resolve_for_data(job, requested, trust)
+    config = initial_weights.pinned(config, trust=job.options.trust)
     with ExitStack() as stack:
         launch.on_rank_zero(
             lambda: stack.enter_context(job.folder.reserve(mode, requested))
@@ -140,6 +161,7 @@ def _train_new(job: Job, requested: Config, mode: Mode, trust: bool) -> Run:
         with _out_of_memory_explained(config):
             plan = _plan(job, config, data, trust)
         config = closed_form.one_step(plan.config, data)
+        _check_init_is_used(config, data)
         job.note(plan.notes)
         with _out_of_memory_explained(config):
             trainer = _trainer(job, config, data, trust)
@@ -158,6 +180,11 @@ def _train_requested(job: Job, config: Config, trust: bool) -> Run:
     Where the folder has none, these are the settings of this call.
     """
     requested = current_launch().on_rank_zero(job.folder.requested)
+    if job.options.extend:
+        raise TightboundError(
+            f"training in {cut(job.folder.path)} had not begun, so there is nothing to add "
+            "steps to: train it with --resume first"
+        )
     if requested is None and job.folder.has_weights:
         raise TightboundError(
             f"{cut(job.folder.path)} holds weights and no config.toml: restore that file, or "
@@ -193,6 +220,7 @@ def _resume(job: Job, config: Config, trust: bool) -> Run:
     job.note(data.notices)
     with ExitStack() as stack:
         launch.on_rank_zero(lambda: stack.enter_context(job.folder.reserve("resume")))
+        config = _extended(job, config)
         with _out_of_memory_explained(config):
             trainer = _trainer(job, config, data, trust)
             launch.on_rank_zero(job.folder.note_launch)
@@ -211,8 +239,44 @@ def _resume(job: Job, config: Config, trust: bool) -> Run:
             return _run_to_end(job, trainer, data)
 
 
+def _extended(job: Job, config: Config) -> Config:
+    """The settings of a run with the further steps that were asked for.
+
+    The finished run is kept in the folder before config.toml is replaced, which alone
+    begins the extension.
+    """
+    more = job.options.extend
+    if not more:
+        return config
+    folder = job.folder
+
+    def extend() -> tuple[int, int]:
+        loaded = StateStore(folder.state_folder).load()
+        if loaded is not None:
+            job.note(loaded[1])
+        state = extension.check_finished(folder, config, loaded[0] if loaded else None)
+        begun = int(state["step"])
+        kept = folder.keep_earlier(begun)
+        folder.write_config(extension.extended(config, begun, more))
+        job.show.note(
+            f"{more} steps more, to step {begun + more}, at a learning rate that rises and "
+            f"falls again; the run up to step {begun} is kept in {kept}"
+        )
+        return begun, more
+
+    return extension.extended(config, *current_launch().on_rank_zero(extend))
+
+
+def _check_init_is_used(config: Config, data: Data) -> None:
+    if config.train.init and closed_form.applies(config, data):
+        raise TightboundError(
+            "ppca is solved in closed form and needs no initial weights: leave --init out"
+        )
+
+
 def _run_to_end(job: Job, trainer: Trainer, data: Data) -> Run:
     config = trainer.config
+    trainer.callbacks = job.options.callbacks
     job.show.note(describe(config, data, job.device))
     if trainer.step == 0 and closed_form.applies(config, data):
         weights = closed_form.solution(trainer.model, config, data)
@@ -267,6 +331,7 @@ def assemble_step(config: Config, device: torch.device, trust: bool = True) -> S
 
 def _trainer(job: Job, config: Config, data: Data, trust: bool) -> Trainer:
     step = assemble_step(config, job.device, trust)
+    initial_weights.set_initial(step, config, trust=trust)
     return Trainer(step, config, data, job.folder.path, job.show, trust=trust)
 
 

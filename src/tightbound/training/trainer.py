@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import math
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -29,8 +30,10 @@ from tightbound.runtime.foreign_errors import last_line
 from tightbound.runtime.launch_context import current_launch
 from tightbound.runtime.signals import collected
 from tightbound.runtime.time_budget import TimeBudget
+from tightbound.training import extension
 from tightbound.training.arithmetic import arithmetic, differences
 from tightbound.training.batches import batches, examples
+from tightbound.training.callbacks import Callback, Progress, metrics_of
 from tightbound.training.checkpoint import State, StateStore
 from tightbound.training.console import Display, Record
 from tightbound.training.distributed import sharded_state
@@ -44,7 +47,11 @@ from tightbound.training.distributed.data_parallel import (
 from tightbound.training.noise import NoiseBuffer
 from tightbound.training.optimization.ema import Average
 from tightbound.training.optimization.fused_adam import optimizer_step
-from tightbound.training.optimization.optimizer import learning_rate_factor, optimizer
+from tightbound.training.optimization.optimizer import (
+    learning_rate_factor,
+    optimizer,
+    schedule_at,
+)
 from tightbound.training.signals import Interrupted as Interrupted
 from tightbound.training.step.gradient_guard import READ_EVERY, Exploded, GradientGuard
 from tightbound.training.step.module import Step
@@ -122,6 +129,8 @@ class Trainer:
         self.out_of_time = False
         self.validation_seconds = 0.0  # of the longest validation so far
         self.received: list[int] = []  # signals that end the training
+        self.callbacks: Sequence[Callback] = ()
+        self.data = data
         self._start_clocks()
         share = self.launch.share
         self.batches = batches(
@@ -181,7 +190,8 @@ class Trainer:
         ok, divisor = self.guard.check(
             losses.values(), self.execution.gradients.values()
         )
-        factor = learning_rate_factor(self.settings, step, int(self.settings.steps))
+        first, end = schedule_at(self.settings, step)
+        factor = learning_rate_factor(self.settings, step - first, end - first)
         self.optimizer_step(factor, ok, divisor)
         self.step_module.after_step(sums, ok)
         if self.average is not None:
@@ -215,6 +225,8 @@ class Trainer:
         steps = int(self.settings.steps)
         self.show.start(steps, self.step)
         self._log_start()
+        for callback in self._called():
+            callback.start(self._progress())
         self._start_clocks()
         try:
             with collected() as self.received, torch.random.fork_rng():
@@ -222,13 +234,32 @@ class Trainer:
                 if self.solution is not None:
                     self._take(self.solution)
                 while self.step < steps and not self._stops_early():
-                    self.train_step(Clock(self.step / steps))
+                    self.train_step(self._clock())
                     self._after_step()
                     if self.out_of_time:
                         break
             self.save()
         finally:
             self.show.stop()
+            for callback in self._called():
+                callback.end(self._progress())
+
+    def _called(self) -> Sequence[Callback]:
+        """The callbacks that this process calls."""
+        return self.callbacks if self.launch.is_rank_zero else ()
+
+    def _progress(self) -> Progress:
+        """The state for callbacks."""
+        return Progress(self._validated, self.config, self.folder, self.data, self.step)
+
+    def _validated(self) -> VAE:
+        """The model that is validated: the averaged one where there is one."""
+        return self.average.current() if self.average else self.model
+
+    def _clock(self) -> Clock:
+        """Progress of the first schedule: at its end throughout an extension."""
+        _, planned = schedule_at(self.settings, 0)
+        return Clock(min(1.0, self.step / planned))
 
     def _take(self, solution: Solution) -> None:
         """Take known weights as those after the last step, and validate them."""
@@ -246,7 +277,8 @@ class Trainer:
         steps = int(self.settings.steps)
         every = int(self.settings.validate_every)
         self.out_of_time = self._is_out_of_time()
-        validates = self.step % every == 0 or self.step == steps or self.out_of_time
+        ends = self.step == steps or self._begins_extension()
+        validates = self.step % every == 0 or ends or self.out_of_time
         if self.step % READ_EVERY == 0 or validates:
             self._check_skipped()
             self.show.step(self.step)
@@ -296,7 +328,13 @@ class Trainer:
             return "signal", signals[0]
         return ("time" if due[0] else ""), 0
 
+    def _begins_extension(self) -> bool:
+        """True at a step at which an extension of a finished run begins."""
+        return any(begun == self.step for begun, _ in self.settings.extensions)
+
     def _stops_early(self) -> bool:
+        if self._begins_extension():
+            self.validations_without_improvement = 0
         count = self.validations_without_improvement
         if count < int(self.settings.patience):
             return False
@@ -335,7 +373,7 @@ class Trainer:
         start = time.perf_counter()
         seconds = start - self.window_start
         speed = steps * self.settings.batch / seconds
-        model = self.average.current() if self.average else self.model
+        model = self._validated()
         with unsharded(model):
             validation = self.validator(model)
         self.model.train()
@@ -352,6 +390,8 @@ class Trainer:
         record = self._record(validation, speed, improved)
         if self.solution is not None:
             record["solved"] = True
+        if self._called():
+            record = metrics_of(self._called(), self._progress(), record)
         self.log(record)
         self.show.record(record)
         self.sums = self._no_sums()
@@ -438,9 +478,7 @@ class Trainer:
         """Save the best weights, then the state that a run resumes from."""
         if self.best.step != self.saved_best_step and self.launch.is_rank_zero:
             run_folder = RunFolder(self.folder)
-            run_folder.write_weights(self.config, self.best.plain)
-            if self.best.ema:
-                run_folder.write_weights(self.config, self.best.ema, averaged=True)
+            run_folder.write_weights(self.config, self.best.plain, self.best.ema)
         self.saved_best_step = self.best.step
         self.elapsed = time.perf_counter() - self.started
         state = self.state_dict()
@@ -485,8 +523,12 @@ class Trainer:
 
     def load_state_dict(self, state: State) -> None:
         """Restore what `state_dict` returned."""
+        text = state.get("config")
         RunFolder(self.folder).check_unchanged(
-            self.config, state.get("config"), self.store.folder, training=True
+            extension.as_written(self.config, text),
+            text,
+            self.store.folder,
+            training=True,
         )
         try:
             self._load_tensors(state)

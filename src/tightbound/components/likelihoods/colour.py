@@ -54,7 +54,7 @@ class LogisticMixture(ExtendedDistribution):
         self.inverse = torch.exp(-log_scale)
         super().__init__(loc.shape[:1], loc.shape[2:], validate_args=False)
 
-    def _means(self, x: Tensor) -> Tensor:
+    def means(self, x: Tensor) -> Tensor:
         """Component means given the channels before, (..., n, K, 3, H, W).
 
         x: (..., n, 1 or K, 3, H, W).
@@ -67,7 +67,7 @@ class LogisticMixture(ExtendedDistribution):
 
     def log_prob(self, value: Tensor) -> Tensor:
         x = value.unsqueeze(-4)
-        components = DiscretizedLogistic(self._means(x), self.inverse, self.levels)
+        components = DiscretizedLogistic(self.means(x), self.inverse, self.levels)
         each = components.log_prob(x).sum(-3)
         return (each + self.logits.log_softmax(1)).logsumexp(-3).sum((-2, -1))
 
@@ -79,7 +79,7 @@ class LogisticMixture(ExtendedDistribution):
         x = torch.zeros_like(self.loc)
         for channel in range(3):
             px = DiscretizedLogistic(
-                self._means(x)[:, :, channel], self.inverse[:, :, channel], self.levels
+                self.means(x)[:, :, channel], self.inverse[:, :, channel], self.levels
             )
             value = value_of(px).unsqueeze(2)
             x = torch.cat([x[:, :, :channel], value, x[:, :, channel + 1 :]], 2)

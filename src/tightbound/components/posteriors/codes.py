@@ -127,6 +127,9 @@ class VectorTables(ModelPart, Codebook):
         chosen = [table[level][index[..., level]] for level in range(self.levels)]
         return torch.stack(chosen).sum(0).flatten(1)
 
+    def by_table(self, index: Tensor) -> Tensor:
+        return index.unflatten(-1, (self.parts, self.levels)).flatten(0, 1).T
+
     def quantise(self, raw: Tensor) -> tuple[Tensor, Tensor]:
         """Entry numbers (n, parts, levels) of raw (n, parts, D), and residuals.
 
@@ -276,6 +279,9 @@ class LevelGrid(Codebook):
         half = (self.levels // 2).to(z.device)
         digits = (z.unflatten(-1, (self.groups, -1)) * half).round().long() + half
         return (digits * self.basis.to(z.device)).sum(-1)
+
+    def by_table(self, index: Tensor) -> Tensor:
+        return index.reshape(1, -1)
 
 
 class FiniteScalarPosterior(Posterior):

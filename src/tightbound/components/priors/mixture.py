@@ -138,6 +138,7 @@ class ExemplarPrior(EncodedMixture):
     """
 
     needs_row_numbers = True
+    holds_training_rows = True
 
     def __init__(
         self,
@@ -176,7 +177,7 @@ class ExemplarPrior(EncodedMixture):
             mean = self.codes(inputs[chosen]).mean
         else:
             mean = self.cached_codes(inputs).mean
-        weight = torch.zeros(len(rows), device=mean.device)
+        weight = mean.new_zeros(len(rows))
         if ctx.index is not None:
             weight = weight.masked_fill(rows == ctx.index.unsqueeze(1), -1e9)
         return Mixture(

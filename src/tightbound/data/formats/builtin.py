@@ -129,7 +129,8 @@ def _binarized_mnist(settings: DataSettings) -> RawSource:
             f"{hint if len(paths) == 1 else ''}"
         )
     try:
-        with np.load(path, allow_pickle=False) as file:
+        # numpy leaves the file of a damaged archive open, so it is opened here
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
             bits = {
                 name: np.unpackbits(file[name], axis=1)[:, :784]
                 for name in ("train", "valid", "test")

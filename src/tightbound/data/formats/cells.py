@@ -107,11 +107,17 @@ class Texts:
     @classmethod
     def of(cls, cells: Sequence[str] | Values, place: Place) -> Texts:
         """The texts of some cells."""
-        import pandas
-
-        stripped = np.array([str(cell).strip() for cell in cells], dtype=object)
-        codes, unique = pandas.factorize(stripped)
-        names: list[str] = unique.tolist()
+        # a dict hashes a text once, however often it stands in the column
+        given: dict[str, int] = {}
+        place_of = np.array(
+            [given.setdefault(cell, len(given)) for cell in cells], np.int64
+        )
+        merged: dict[str, int] = {}
+        texts = [str(cell).strip() for cell in given]
+        codes = np.array([merged.setdefault(t, len(merged)) for t in texts], np.int64)
+        codes = codes[place_of]
+        names = list(merged)
+        stripped = np.array(names, dtype=object)[codes]
         is_gap = np.array([is_gap_text(name) for name in names], dtype=bool)
         gaps = is_gap[codes]
         number = np.cumsum(~is_gap) - 1

@@ -7,21 +7,31 @@ import importlib
 import math
 import re
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from tightbound.data.formats.arrays import array_keys
-from tightbound.data.formats.labels import find_label
+from tightbound.data.formats.labels import find_label, with_unknown
 from tightbound.data.formats.limits import (
     check_declared,
     check_no_outside_links,
     check_row,
+)
+from tightbound.data.formats.parquet_pages import check_pages
+from tightbound.data.formats.stored_chunks import (
+    Stored,
+    StoredArray,
+    UnpacksToMore,
+    hdf5_array,
+    zarr_array,
 )
 from tightbound.data.formats.text_columns import with_typed_texts
 from tightbound.data.images.items import FEW, Items
@@ -48,19 +58,8 @@ from tightbound.runtime.foreign_errors import first_line
 from tightbound.runtime.reading import JSON, Tree, check_regular, parse_json, read_text
 
 MOST_LABELS = 20_000_000
+_TEXTS = 1 << 26  # bytes of texts of any length that are read at a time
 MOST_NAMES = 1_000_000
-
-
-class StoredArray(Protocol):
-    """An array in a file, of h5py or zarr, that is read in slices of rows."""
-
-    @property
-    def shape(self) -> tuple[int, ...]: ...
-    @property
-    def chunks(self) -> tuple[int, ...] | None: ...
-    @property
-    def dtype(self) -> np.dtype: ...
-    def __getitem__(self, rows: slice, /) -> object: ...
 
 
 def need(module: str, what: str, extra: str) -> ModuleType:
@@ -104,23 +103,44 @@ def stamps(path: Path) -> list[object]:
 
 
 def load_h5(path: Path, settings: DataSettings) -> RawSource:
-    """Read an HDF5 file: datasets named as the arrays of an .npz, or `data.key`."""
+    """Read an HDF5 file: datasets named as the arrays of an .npz, or `data.key`.
+
+    The file stays open only where its rows stay on the disk.
+    """
     h5py = need("h5py", str(path), "data")
+    with ExitStack() as stack:
+        try:
+            file = stack.enter_context(h5py.File(path, "r"))
+            arrays = _datasets(h5py, path, file, settings)
+        except TightboundError:
+            raise
+        except Exception as error:  # HDF5 raises many kinds for a damaged file
+            raise _unreadable(path, "not an HDF5 file", error) from None
+        source = _arrays(path, arrays, settings, hdf5_array)
+        if any(isinstance(split.x, OnDisk) for split in source.splits.values()):
+            stack.pop_all()
+    return source
+
+
+def _datasets(
+    h5py: Any, path: Path, file: Any, settings: DataSettings
+) -> dict[str, StoredArray]:
+    """The datasets of an HDF5 file by name.
+
+    Raises:
+        TightboundError: where one takes its numbers from another file.
+    """
     arrays: dict[str, StoredArray] = {}
 
     def collect(name: str, node: object) -> None:
         if isinstance(node, h5py.Dataset):
             arrays[name] = node
 
-    try:
-        file = h5py.File(path, "r")
-        file.visititems(collect)
-        outside = {name: _other_file(array) for name, array in arrays.items()}
-        links: dict[str, object] = {}
-        if settings.key is not None:
-            file.visititems_links(links.__setitem__)
-    except Exception as error:  # HDF5 raises many kinds for a damaged file
-        raise _unreadable(path, "not an HDF5 file", error) from None
+    file.visititems(collect)
+    outside = {name: _other_file(array) for name, array in arrays.items()}
+    links: dict[str, object] = {}
+    if settings.key is not None:
+        file.visititems_links(links.__setitem__)
     link = links.get(settings.key or "")
     if isinstance(link, h5py.ExternalLink):
         outside = {str(settings.key): link.filename}
@@ -130,7 +150,7 @@ def load_h5(path: Path, settings: DataSettings) -> RawSource:
                 f"{path}: dataset {shortened(name)} is stored in another file, {cut(repr(other))}, "
                 "which is not read: write one file that holds all numbers"
             )
-    return _arrays(path, arrays, settings)
+    return arrays
 
 
 def _other_file(dataset: Any) -> str | None:
@@ -165,7 +185,7 @@ def load_zarr(path: Path, settings: DataSettings) -> RawSource:
     except Exception as error:  # zarr raises many kinds for a damaged store
         raise _unreadable(path, "not a Zarr store", error) from None
     arrays = {name: array for name, array in nodes.items() if hasattr(array, "shape")}
-    return _arrays(path, arrays, settings)
+    return _arrays(path, arrays, settings, partial(zarr_array, path))
 
 
 # Codecs that unpack numbers and texts and nothing else; pickle runs code.
@@ -214,14 +234,24 @@ _CODEC_KEYS = ("codecs", "index_codecs", "compressor", "filters")
 
 
 def _arrays(
-    path: Path, arrays: Mapping[str, StoredArray], settings: DataSettings
+    path: Path,
+    arrays: Mapping[str, StoredArray],
+    settings: DataSettings,
+    checked: Callable[[StoredArray], Stored],
 ) -> RawSource:
-    """The source over named arrays that are read in slices."""
+    """The source over named arrays that are read in slices.
+
+    Args:
+        path: the file or folder.
+        arrays: the arrays by name.
+        settings: the data settings.
+        checked: an array whose chunks are checked before they are read.
+    """
     notices: list[str] = []
     splits: dict[str, RawSplit] = {}
     labels: dict[str, np.ndarray] = {}
     for name, (x, y) in array_keys(path, list(arrays), settings.key).items():
-        rows = _rows(path, x, arrays[x])
+        rows = _rows(path, x, _checked(path, x, arrays[x], checked))
         splits[name] = RawSplit(load_if_small(rows, settings, f"{path} ({x})", notices))
         if y is None:
             continue
@@ -234,10 +264,8 @@ def _arrays(
                 "they are not used"
             )
         else:
-            what = f"{path} (dataset {y!r})"
-            size = math.prod(arrays[y].shape) * arrays[y].dtype.itemsize
-            check_declared(f"{what} unpacks to", size, settings)
-            labels[name] = _slice(path, y, arrays[y], 0, count)
+            array = _checked(path, y, arrays[y], checked)
+            labels[name] = _labels(path, y, array, settings)
     labelled, label_names = join_labels(splits, labels, str(path), notices)
     return RawSource(
         path.stem,
@@ -249,14 +277,78 @@ def _arrays(
     )
 
 
+def _checked(
+    path: Path, key: str, array: StoredArray, checked: Callable[[StoredArray], Stored]
+) -> Stored:
+    """An array whose chunks are checked; refuses one whose chunks cannot be."""
+    try:
+        return checked(array)
+    except ValueError as error:
+        raise TightboundError(
+            f"{cut(path)}: dataset {shortened(key)} cannot be read: {cut(error)}"
+        ) from None
+
+
+def _labels(
+    path: Path, key: str, array: StoredArray, settings: DataSettings
+) -> np.ndarray:
+    """All labels of an array.
+
+    Texts of any length are read few at a time, and equal ones are kept once, since a file
+    may hold one of them for all rows.
+    """
+    what = f"{path} (dataset {key!r})"
+    count = array.shape[0]
+    check_declared(
+        f"{what} unpacks to", math.prod(array.shape) * array.dtype.itemsize, settings
+    )
+    if array.dtype.kind not in "OT":
+        return _slice(path, key, array, 0, count)
+    size = sum(file.stat().st_size for file in _files(path))
+    step = max(1, _TEXTS // max(1, size))
+    labels = np.empty(math.prod(array.shape), object)
+    unique: dict[str, str] = {}
+    width = math.prod(array.shape[1:])
+    for start in range(0, count, step):
+        stop = min(start + step, count)
+        texts = _slice(path, key, array, start, stop).ravel().tolist()
+        labels[start * width : stop * width] = [unique.setdefault(t, t) for t in texts]
+        check_declared(
+            f"{what} unpacks to", sum(len(text) for text in unique), settings
+        )
+    return labels.reshape(array.shape)
+
+
+def _as_texts(values: np.ndarray) -> np.ndarray:
+    """Texts and bytes of any length as an array of Python texts."""
+    texts = np.empty(values.size, object)
+    texts[:] = [
+        value.decode(errors="replace") if isinstance(value, bytes) else str(value)
+        for value in values.ravel().tolist()
+    ]
+    return texts.reshape(values.shape)
+
+
+def _files(path: Path) -> list[Path]:
+    """A file, or the files of a folder."""
+    if path.is_dir():
+        return [file for file in path.rglob("*") if file.is_file()]
+    return [path]
+
+
 def _slice(
     path: Path, key: str, array: StoredArray, start: int, stop: int
 ) -> np.ndarray:
     try:
         rows = np.asarray(array[start:stop])
-        if rows.dtype.kind == "O":
-            return rows.astype(str)
+        if rows.dtype.kind in "OST":
+            return _as_texts(rows)
         return rows
+    except UnpacksToMore as error:
+        raise TightboundError(
+            f"{cut(path)}: dataset {shortened(key)} has a chunk that holds more than it "
+            f"declares ({error}): write it again from its source"
+        ) from None
     except Exception as error:  # a damaged chunk
         reason = machine_reason(error)
         if reason is not None:
@@ -274,6 +366,7 @@ def _rows(path: Path, key: str, array: StoredArray) -> OnDisk:
         raise TightboundError(
             f"{what} of shape {tuple(array.shape)} is empty: nothing can be learned from it"
         )
+    as_tensor(np.zeros(0, array.dtype), what, [])  # refuses texts and objects unread
     row_bytes = check_row(what, array.shape, array.dtype.itemsize)
     chunk = array.chunks[0] if array.chunks else 1
     stored = math.prod(array.chunks) * array.dtype.itemsize if array.chunks else 0
@@ -334,7 +427,8 @@ def load_parquet(path: Path, settings: DataSettings) -> RawSource:
     )
     labels = None
     if label is not None and groups.n <= MOST_LABELS:
-        labels = groups.labels(names[label])
+        labels, unknown = with_unknown(names[label], groups.labels(names[label]))
+        notices += unknown
     return _with_labels(source, path, labels, groups.n, notices)
 
 
@@ -366,7 +460,7 @@ def _with_labels(
 
 def _index_names(groups: _Groups) -> list[str]:
     """The columns that hold the index of the DataFrame that was written."""
-    metadata = groups.at[0][0].schema_arrow.metadata or {}
+    metadata = groups.schema.metadata or {}
     try:
         written = parse_json(metadata[b"pandas"])
     except (KeyError, ValueError):
@@ -413,17 +507,37 @@ def _open_parquet(path: Path, settings: DataSettings) -> _Groups:
             raise TightboundError(
                 f"{file} has other columns than {files[0]}: make them alike"
             )
-    groups = _Groups(path, tables, names, settings.allow_missing)
+    # texts that repeat are read as one text and its rows, as they may be stored
+    readers = [
+        parquet.ParquetFile(
+            file, metadata=table.metadata, read_dictionary=_texts_of(table)
+        )
+        for file, table in zip(files, tables, strict=True)
+    ]
+    for table in tables:
+        table.close()
+    schema = tables[0].schema_arrow
+    groups = _Groups(path, files, readers, schema, settings.allow_missing)
     if not groups.n:
         raise TightboundError(f"{path} has no rows: expected one for each example")
     return groups
+
+
+def _texts_of(table: Any) -> list[str]:
+    """The columns of texts and bytes of a parquet file, also those inside of structs."""
+    leaves = [table.schema.column(i) for i in range(len(table.schema))]
+    return [
+        leaf.path
+        for leaf in leaves
+        if leaf.physical_type == "BYTE_ARRAY" and leaf.logical_type.type != "DECIMAL"
+    ]
 
 
 def _label_values(groups: _Groups, name: str) -> np.ndarray:
     """The values by which a column is known to hold labels, of few rows where many."""
     if groups.n <= MOST_LABELS:
         return groups.labels(name)
-    return np.asarray(groups.column(0, name, gaps=True).to_pylist())
+    return _as_labels([groups.column(0, name, gaps=True)])
 
 
 def _text_source(
@@ -434,8 +548,7 @@ def _text_source(
     size = sum(groups.declared(i, columns) for i in range(len(groups.starts)))
     check_declared(f"{cut(path)} unpacks to", size, settings)
     zones = {name: groups.zone(name) for name in columns if groups.zone(name)}
-    values = {name: groups.whole(name) for name in columns}
-    table = Table(str(path), values, zones=zones)
+    table = replace(_table_of(groups, columns), zones=zones)
     source = RawSource(path.stem, str(path), {"all": RawSplit(None)}, "", table=table)
     return with_typed_texts(source, settings)
 
@@ -458,7 +571,58 @@ def _number_table(
     x = source.splits["all"].x
     if not isinstance(x, Tensor) or not _are_numbers(groups, columns):
         return None
-    return Table(str(groups.path), {name: groups.whole(name) for name in columns})
+    return _table_of(groups, columns)
+
+
+def _table_of(groups: _Groups, columns: list[str]) -> Table:
+    """Columns in the types of the file; integers with gaps keep all digits."""
+    nullable = {
+        name: cells
+        for name in columns
+        if (cells := groups.whole_numbers(name)) is not None
+    }
+    return Table(
+        str(groups.path),
+        {name: groups.whole(name) for name in columns},
+        types={name: str(cells.dtype) for name, cells in nullable.items()},
+        nullable=nullable,
+    )
+
+
+def _objects(column: Any) -> list[Any]:
+    """The values of a column as Python objects; equal texts are one object."""
+    import pyarrow as pa
+
+    if isinstance(column, pa.DictionaryArray):
+        values = column.dictionary.to_pylist()
+        places = column.indices.to_pylist()
+        return [None if place is None else values[place] for place in places]
+    if isinstance(column, pa.StructArray):
+        names = [column.type.field(i).name for i in range(column.type.num_fields)]
+        fields = [_objects(field) for field in column.flatten()]
+        rows = [dict(zip(names, row, strict=True)) for row in zip(*fields, strict=True)]
+        is_there = column.is_valid().to_pylist()
+        return [
+            row if valid else None for row, valid in zip(rows, is_there, strict=True)
+        ]
+    objects: list[Any] = column.to_pylist()
+    return objects
+
+
+def _as_labels(columns: list[Any]) -> np.ndarray:
+    """The blocks of a column of labels as an array, of objects where they are texts."""
+    import pyarrow.types as kind
+
+    type_ = columns[0].type
+    is_plain = kind.is_integer(type_) or kind.is_floating(type_)
+    if is_plain and not any(column.null_count for column in columns):
+        return np.concatenate([column.to_numpy() for column in columns])
+    values = [value for column in columns for value in _objects(column)]
+    if not any(isinstance(value, str) for value in values):
+        return np.asarray(values)
+    labels = np.empty(len(values), object)
+    labels[:] = values
+    return labels
 
 
 def _are_numbers(groups: _Groups, columns: list[str]) -> bool:
@@ -488,20 +652,31 @@ class _Groups:
     """The row groups of some parquet files, one after another."""
 
     def __init__(
-        self, path: Path, tables: list[Any], names: list[str], masked: bool
+        self,
+        path: Path,
+        files: list[Path],
+        tables: list[Any],
+        schema: Any,
+        masked: bool,
     ) -> None:
         self.path = path
-        self.names = names
+        self.schema = schema
+        self.names: list[str] = schema.names
         self.masked = masked
-        self.at = [(table, i) for table in tables for i in range(table.num_row_groups)]
-        sizes = [table.metadata.row_group(i).num_rows for table, i in self.at]
+        self.at = [
+            (table, i, file)
+            for table, file in zip(tables, files, strict=True)
+            for i in range(table.num_row_groups)
+        ]
+        self.checked: set[tuple[int, str]] = set()
+        sizes = [table.metadata.row_group(i).num_rows for table, i, _ in self.at]
         self.starts = np.cumsum([0, *sizes[:-1]]) if sizes else np.zeros(0, np.int64)
         self.n = sum(sizes)
         self.largest = max(sizes, default=0)
 
     def type_of(self, name: str) -> Any:
         """The Arrow type of a column."""
-        return self.at[0][0].schema_arrow.field(name).type
+        return self.schema.field(name).type
 
     def zone(self, name: str) -> str:
         """The time zone of a column of times; "" for none."""
@@ -515,20 +690,32 @@ class _Groups:
 
         A value of a column of lists counts; a text counts as its place alone.
         """
-        table, i = self.at[group]
-        stored = table.metadata.row_group(i)
         total = 0
-        for at in range(stored.num_columns):
-            chunk = stored.column(at)
-            if chunk.path_in_schema.split(".")[0] in names:
-                width = _WIDTHS.get(chunk.physical_type, 8)
-                total += max(chunk.num_values * width, chunk.total_uncompressed_size)
+        for chunk in self._chunks(group, names):
+            width = _WIDTHS.get(chunk.physical_type, 8)
+            total += max(chunk.num_values * width, chunk.total_uncompressed_size)
         return total
+
+    def _chunks(self, group: int, names: list[str]) -> list[Any]:
+        """The metadata of what some columns of a row group are stored in."""
+        table, i, _ = self.at[group]
+        stored = table.metadata.row_group(i)
+        chunks = [stored.column(at) for at in range(stored.num_columns)]
+        return [c for c in chunks if c.path_in_schema.split(".")[0] in names]
+
+    def _check_pages(self, group: int, name: str) -> None:
+        """Refuse a column whose pages hold more than the footer declares."""
+        if (group, name) in self.checked:
+            return
+        for chunk in self._chunks(group, [name]):
+            check_pages(self.at[group][2], chunk)
+        self.checked.add((group, name))
 
     def column(self, group: int, name: str, gaps: bool = False) -> Any:
         """One column of one row group; missing values are refused unless allowed."""
-        table, i = self.at[group]
+        table, i, _ = self.at[group]
         try:
+            self._check_pages(group, name)
             values = table.read_row_group(i, columns=[name]).column(0).combine_chunks()
         except Exception as error:  # a damaged group
             reason = machine_reason(error)
@@ -551,13 +738,29 @@ class _Groups:
     def whole(self, name: str) -> np.ndarray:
         """One column of all row groups, texts and truth values as objects."""
         columns = [self.column(i, name) for i in range(len(self.starts))]
-        decoded = [getattr(c, "dictionary_decode", lambda c=c: c)() for c in columns]
-        return np.concatenate([c.to_numpy(zero_copy_only=False) for c in decoded])
+        return np.concatenate([_values(column) for column in columns])
+
+    def whole_numbers(self, name: str) -> Any:
+        """A column of integers with gaps as pandas' integers; None for another column."""
+        import pyarrow.types as kind
+
+        type_ = self.type_of(name)
+        if not kind.is_integer(type_):
+            return None
+        columns = [self.column(i, name) for i in range(len(self.starts))]
+        if not any(column.null_count for column in columns):
+            return None
+        import pandas
+
+        values = [column.fill_null(0).to_numpy() for column in columns]
+        gaps = [column.is_null().to_numpy(zero_copy_only=False) for column in columns]
+        return pandas.arrays.IntegerArray(np.concatenate(values), np.concatenate(gaps))
 
     def labels(self, name: str) -> np.ndarray:
         """A column of labels of all row groups, which may have gaps."""
-        blocks = [self.column(i, name, gaps=True) for i in range(len(self.starts))]
-        return np.concatenate([np.asarray(block.to_pylist()) for block in blocks])
+        return _as_labels(
+            [self.column(i, name, gaps=True) for i in range(len(self.starts))]
+        )
 
     def reader(self, read_group: Callable[[int], Tensor]) -> Callable[..., Tensor]:
         """read(start, stop) over all groups, by a function that reads one; caches two."""
@@ -576,6 +779,17 @@ class _Groups:
             return torch.cat(rows)
 
         return read
+
+
+def _values(column: Any) -> np.ndarray:
+    """The values of a column as an array; equal texts are one object."""
+    import pyarrow as pa
+
+    if not isinstance(column, pa.DictionaryArray):
+        return np.asarray(column.to_numpy(zero_copy_only=False))
+    values = np.empty(len(column), object)
+    values[:] = _objects(column)
+    return values
 
 
 def _has_texts(groups: _Groups, columns: list[str]) -> bool:
@@ -639,12 +853,22 @@ def _check_columns(groups: _Groups, columns: list[str]) -> bool:
         )
     tests = (kind.is_integer, kind.is_floating, kind.is_boolean)
     for name, type_ in types.items():
-        if not lists and not any(test(type_) for test in tests):
+        leaf = _leaf(type_) if lists else type_
+        if not any(test(leaf) for test in tests):
             raise TightboundError(
                 f"{groups.path}: column {shortened(name)} holds {type_}, not numbers: drop it, "
                 "or name it with data.label, or the one to learn from with data.key"
             )
     return bool(lists)
+
+
+def _leaf(type_: Any) -> Any:
+    """The type of the values inside of lists and of types of an extension."""
+    while True:
+        inner = getattr(type_, "storage_type", getattr(type_, "value_type", None))
+        if inner is None:
+            return type_
+        type_ = inner
 
 
 def _numbers(column: Any, what: str) -> np.ndarray:
@@ -674,11 +898,11 @@ def _pictures(
     what = str(groups.path)
     stored = max(groups.declared(i, [name]) for i in range(len(groups.starts)))
     _check_chunk(what, stored, "smaller row groups (row_group_size=)")
-    few = groups.column(0, name)[:FEW].to_pylist()
+    few = _objects(groups.column(0, name)[:FEW])
     items = Items(few, what, settings, notices, groups.n)
 
     def read_group(group: int) -> Tensor:
-        xs = groups.column(group, name).to_pylist()
+        xs = _objects(groups.column(group, name))
         start = int(groups.starts[group])
         rows, kept = items(xs, range(start, start + len(xs)))
         if len(kept) < len(xs):

@@ -28,7 +28,7 @@ from tightbound.data.formats.cells import (
     typed,
 )
 from tightbound.data.formats.header import find_header
-from tightbound.data.formats.labels import find_label
+from tightbound.data.formats.labels import find_label, unknown_notice
 from tightbound.data.formats.text_file import (
     Rows,
     TextFile,
@@ -317,12 +317,7 @@ class _Columns:
             return []
         texts = self.texts_in(column, as_label=True)
         words = sorted({str(cell) for cell in texts.cells[texts.gaps]} - {""})
-        if not words:
-            return []
-        return [
-            f"column {shortened(self.head.names[column])}: {listed(words)} among the "
-            "labels stands for an unknown label"
-        ]
+        return [*unknown_notice(self.head.names[column], words)]
 
     def is_empty(self, column: int) -> bool:
         """True for a column without any cell that is filled."""
@@ -333,7 +328,10 @@ class _Columns:
     def counts_rows(self) -> bool:
         """True where the first column is 0, 1, 2, ...: the index that pandas writes."""
         numbers = self.numbers.get(0)
-        return numbers is not None and np.array_equal(numbers, np.arange(len(self)))
+        if numbers is None:  # a file with zeros in front is read as texts
+            cells = enumerate(self.texts[0])
+            return all(str(cell).strip() == str(i) for i, cell in cells)
+        return np.array_equal(numbers, np.arange(len(self)))
 
 
 def _are_whole(parts: list[Values]) -> bool:

@@ -9,10 +9,11 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
-from tightbound.data.cache import cache_dir, whole_file
+from tightbound.data.cache import cache_dirs, whole_file, writable_cache
 from tightbound.runtime.atomic_files import NO_ROOM
 from tightbound.runtime.errors import TightboundError
 from tightbound.runtime.progress import Steady
+from tightbound.runtime.reading import expanded
 
 _TIMEOUT = 30.0
 BASE = {
@@ -43,7 +44,7 @@ def user_folder() -> Path | None:
     """`$TIGHTBOUND_DATA`, where it is set."""
     folder = os.environ.get("TIGHTBOUND_DATA")
     if folder:
-        return Path(folder).expanduser()
+        return expanded(folder)
     return None
 
 
@@ -54,7 +55,8 @@ def places(name: str) -> list[Path]:
         name: folder and file, as "mnist/train-images-idx3-ubyte.gz"; a file that is
             already unpacked is accepted too.
     """
-    folders = [folder for folder in (user_folder(), cache_dir()) if folder is not None]
+    given = user_folder()
+    folders = [*([] if given is None else [given]), *cache_dirs()]
     forms = dict.fromkeys((name, name.removesuffix(".gz")))
     return [folder / form for folder in folders for form in forms]
 
@@ -63,7 +65,7 @@ def locate(name: str) -> Path | None:
     """The first path where the file exists, or None; damaged downloads are skipped."""
     for place in places(name):
         if place.is_file() and (
-            cache_dir() not in place.parents
+            not any(folder in place.parents for folder in cache_dirs())
             or SHA256.get(name) in (None, _sha256(place))
         ):
             return place
@@ -81,7 +83,7 @@ def obtain(name: str) -> Path:
     folder, file = name.split("/")
     mirror = os.environ.get("TIGHTBOUND_MIRROR")
     base = f"{mirror.rstrip('/')}/{folder}" if mirror else BASE[folder]
-    target = cache_dir() / folder / file
+    target = writable_cache() / folder / file
     fetch(f"{base}/{file}", target, SHA256[name])
     return target
 

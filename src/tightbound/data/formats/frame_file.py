@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from tightbound.data.formats.labels import find_label
+from tightbound.data.formats.arrow_file import unpacked_size
+from tightbound.data.formats.labels import find_label, with_unknown
+from tightbound.data.formats.limits import check_declared
 from tightbound.data.formats.text_columns import with_typed_texts
 from tightbound.data.settings import DataSettings
 from tightbound.data.source import RawSource
@@ -22,11 +24,14 @@ def load_feather(path: Path, settings: DataSettings) -> RawSource:
     import pandas
 
     try:
+        check_declared(f"{cut(path)} unpacks to", unpacked_size(path), settings)
         frame = pandas.read_feather(path)
     except ImportError:
         raise TightboundError(
             f"{path} needs pyarrow: pip install 'tightbound[data]'"
         ) from None
+    except TightboundError:
+        raise
     except (OSError, ValueError, MemoryError) as error:
         cause = machine_reason(error)
         if cause is not None:
@@ -38,6 +43,11 @@ def load_feather(path: Path, settings: DataSettings) -> RawSource:
     names = [str(name) for name in frame.columns]
     found = find_label(path, names, lambda i: frame.iloc[:, i].to_numpy(), settings)
     notices = list(found.notices)
+    if found.number is not None:
+        labels = frame.iloc[:, found.number].to_numpy()
+        labels, unknown = with_unknown(names[found.number], labels)
+        frame.isetitem(found.number, labels)
+        notices += unknown
     source = frame_source(frame, None, settings, found.number, notices)
     named = replace(
         source,

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from tightbound.data.settings import DataSettings
-from tightbound.data.source import is_gap
-from tightbound.runtime.errors import TightboundError, nearest, shortened
+from tightbound.data.source import is_gap, is_gap_text
+from tightbound.runtime.errors import TightboundError, listed, nearest, shortened
 
 NO_LABEL = "none"
 # names of columns that hold labels if their values are classes, and the largest number of
@@ -116,6 +116,31 @@ def _are_class_numbers(values: np.ndarray, most: int) -> bool:
         return False
     different = len(np.unique(present))
     return different <= most and 2 * different <= len(present)
+
+
+def with_unknown(name: str, values: np.ndarray) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Labels of a file with None for words such as NA, and the notice that says so."""
+    if values.dtype.kind != "O":
+        return values, ()
+    is_word = np.array(
+        [isinstance(value, str) and is_gap_text(value) for value in values], bool
+    )
+    if not is_word.any():
+        return values, ()
+    known = values.copy()
+    known[is_word] = None
+    words = sorted(set(values[is_word].tolist()) - {""})
+    return known, unknown_notice(name, words)
+
+
+def unknown_notice(name: str, words: Sequence[str]) -> tuple[str, ...]:
+    """The notice that names words for missing among labels, if there are any."""
+    if not words:
+        return ()
+    return (
+        f"column {shortened(name)}: {listed(words)} among the labels stands for an "
+        "unknown label",
+    )
 
 
 def named_column(

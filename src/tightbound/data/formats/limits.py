@@ -16,6 +16,8 @@ from tightbound.runtime.memory import MEGABYTE
 
 # An example above this size cannot be learned from, wherever it is stored.
 MOST_BYTES_OF_ROW = 1 << 28
+MOST_VALUES = 1 << 25
+_IMPOSSIBLE = 10**9  # MB
 
 
 def check_declared(
@@ -35,6 +37,10 @@ def check_declared(
     if nbytes <= settings.memory_bytes:
         return
     needed = -(-nbytes // MEGABYTE)
+    if needed > _IMPOSSIBLE:
+        raise TightboundError(
+            f"{what} more bytes than any machine holds: it is damaged"
+        )
     instead = f", or {remedy}" if remedy else ""
     raise TightboundError(
         f"{what} {needed:,} MB, more than data.memory ({settings.memory:,} MB): "
@@ -55,6 +61,24 @@ def check_row(what: str, shape: Sequence[int], itemsize: int) -> int:
             "too large to learn from: cut it into smaller ones"
         )
     return nbytes
+
+
+def check_value_count(what: str, shape: Sequence[int]) -> None:
+    """Refuse examples of more than 33 million values, which no model here can hold.
+
+    Args:
+        what: the source in messages.
+        shape: the shape of the array (n, ...).
+
+    Raises:
+        TightboundError: with their number.
+    """
+    values = math.prod(shape[1:])
+    if values > MOST_VALUES:
+        raise TightboundError(
+            f"{what}: one example of shape {tuple(shape[1:])} has {values:,} values, too "
+            "many to learn from: cut it into smaller ones"
+        )
 
 
 def check_npz(
@@ -78,6 +102,7 @@ def check_npz(
         name = next((name for name in (f"{key}.npy", key) if name in members), None)
         if name is None:
             continue
+        check_method(archive.getinfo(name))
         stored = archive.getinfo(name).file_size
         with archive.open(name) as file:
             if _declared(file) > stored:
@@ -85,6 +110,16 @@ def check_npz(
         total += stored
     remedy = "save each array as an .npy"
     check_declared(f"{cut(path)} unpacks to", total, settings, remedy)
+
+
+def check_method(info: zipfile.ZipInfo) -> None:
+    """Refuse a member of a zip file that Python cannot unpack piece by piece.
+
+    Raises:
+        ValueError: for one that is packed by another method than DEFLATE.
+    """
+    if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        raise ValueError("it is packed by another method than DEFLATE; pack it again")
 
 
 def _declared(file: IO[bytes]) -> int:

@@ -7,7 +7,7 @@ import io
 import re
 import tarfile
 from collections.abc import Iterator
-from typing import BinaryIO
+from typing import BinaryIO, Self
 
 from tightbound.data.settings import DataSettings
 from tightbound.runtime.errors import TightboundError, cut
@@ -17,6 +17,10 @@ GZIP = b"\x1f\x8b"
 BLOCK = 10240  # bytes that tarfile reads at a time
 END = 1024  # zeros at the end of a tar file
 HEADERS = 16 * MEGABYTE  # of a member: long names and further headers
+_FURTHER = (
+    *(tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE),
+    *(tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK),
+)
 _META = re.compile(r"__[^/]*__($|/)")
 
 
@@ -51,6 +55,18 @@ class _BoundedReader(io.BufferedIOBase):
         return b"".join(parts)
 
 
+class _Member(tarfile.TarInfo):
+    """A member of a tar file whose further headers, as long names, are bounded."""
+
+    @classmethod
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
+        """The member in a header of 512 bytes."""
+        member = super().frombuf(buf, encoding, errors)
+        if member.type in _FURTHER and member.size > HEADERS:
+            raise ValueError(f"a header has {member.size // MEGABYTE:,} MB")
+        return member
+
+
 def tar_members(
     file: BinaryIO, name: str, settings: DataSettings
 ) -> Iterator[dict[str, object]]:
@@ -74,7 +90,9 @@ def tar_members(
     stream = _BoundedReader(
         gzip.GzipFile(fileobj=file) if is_packed else file, most + HEADERS
     )
-    with tarfile.open(fileobj=stream, mode="r|", bufsize=BLOCK) as archive:
+    with tarfile.open(
+        fileobj=stream, mode="r|", bufsize=BLOCK, tarinfo=_Member
+    ) as archive:
         for member in archive:
             content = _content(archive, member, name, most)
             if content is not None:

@@ -36,12 +36,13 @@ class Rows:
 
     Attributes:
         width: number of cells of every row.
-        lines: the line in which each row begins, counted from 1.
+        lines: the line in which each row begins, counted from 1; a range, which takes
+            no memory, where no line is empty.
         empty: the lines without cells, of a file of a single column.
     """
 
     width: int
-    lines: NDArray[np.int64]
+    lines: NDArray[np.int64] | range
     empty: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
 
 
@@ -271,10 +272,13 @@ def check_rows(
             continue
         rows = np.flatnonzero(counts)
         is_plain = bool((counts[rows] == width).all())
-        lines.append(rows + number)
+        if not lines and len(rows) < len(counts):  # the first empty line
+            lines.append(np.arange(1, number))
+        if lines:
+            lines.append(rows + number)
         number += len(counts)
-    if is_plain and lines:
-        return Rows(width, np.concatenate(lines))
+    if is_plain and number > 1:
+        return Rows(width, np.concatenate(lines) if lines else range(1, number))
     checked = _checked_by_csv(file, delimiter, is_single=width == 1)
     if width == 1 and has_gaps:
         _refuse_empty_line(file.path, checked)
@@ -283,7 +287,8 @@ def check_rows(
 
 def _refuse_empty_line(path: Path, rows: Rows) -> None:
     """Refuse an empty line between the rows of a single column."""
-    is_inside = (rows.empty > rows.lines[:1]) & (rows.empty < rows.lines[-1:])
+    lines = np.asarray(rows.lines)
+    is_inside = (rows.empty > lines[:1]) & (rows.empty < lines[-1:])
     if is_inside.any():
         line = rows.empty[int(np.argmax(is_inside))]
         raise TightboundError(

@@ -15,6 +15,7 @@ from tightbound.data.images.decode import (
     bombs_refused,
     distinct_values,
     is_deep,
+    loses_lower_bits,
     pixels,
 )
 from tightbound.data.images.grey_levels import (
@@ -192,8 +193,11 @@ def _images(
             )
             rows = [_resized_again(row, size, channels) for row in rows]
         try:
+            loses_bits = loses_lower_bits(image)
             if is_deep(image):
                 greys.add(distinct_values(image))
+            elif loses_bits:
+                greys.colours[distinct_values(image)] = True
             rows.append(pixels(image, size, channels, _scale_of(image)))
         except (
             OSError,
@@ -205,8 +209,9 @@ def _images(
                 f"item {len(rows)} of the Dataset is an image that cannot be decoded: {error}"
             ) from None
         image = next(others, None)
+    greys.check_colours("the list or Dataset")
     scale = greys.scale(settings)
-    notices += greys.messages(scale)
+    notices += [*greys.messages(scale), *greys.colour_messages()]
     return _scaled(rows, scale), scale
 
 

@@ -78,17 +78,26 @@ def is_deep(image: Image.Image) -> bool:
     return image.mode.startswith("I")
 
 
-def _tiles(image: Image.Image) -> list[tuple[object, ...]]:
-    """The tiles of an image file: (codec, place, offset, format of the pixels)."""
-    if isinstance(image, ImageFile.ImageFile):
-        return [tuple(tile) for tile in image.tile]
-    return []
+def loses_lower_bits(image: Image.Image) -> bool:
+    """Whether only the upper 8 of an image's 16 bits are read: colours of 16 bits.
+
+    Of an image that has been decoded, the file is opened again, where it has a name.
+    """
+    if is_deep(image) or not isinstance(image, ImageFile.ImageFile):
+        return False
+    tiles = [tuple(tile) for tile in image.tile]
+    if not tiles and isinstance(image.filename, str) and image.filename:
+        try:
+            with Image.open(image.filename, formats=_FORMATS) as again:
+                tiles = [tuple(tile) for tile in again.tile]
+        except (OSError, ValueError, SyntaxError):
+            return False  # it has moved or changed
+    return any(";16" in str(tile[3]) for tile in tiles)
 
 
 def header_of(image: Image.Image) -> Header:
     """The header of an opened image."""
-    # first, because Pillow may decode a PNG to read its metadata
-    upper = any(";16" in str(tile[3]) for tile in _tiles(image)) and not is_deep(image)
+    upper = loses_lower_bits(image)  # first: reading the metadata may decode a PNG
     width, height = image.size
     if image.getexif().get(_ORIENTATION, 1) in (5, 6, 7, 8):
         height, width = image.size

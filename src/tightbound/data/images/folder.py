@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 from tightbound.data.cache import Notes, cached_rows, link_rows
+from tightbound.data.formats.limits import check_method
 from tightbound.data.images.arrangement import ORDER, arrange
 from tightbound.data.images.decode import (
     AUTO_SIDE,
@@ -162,6 +163,7 @@ def list_zip(path: Path) -> list[Entry]:
 def _open_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> IO[bytes]:
     if info.file_size > _LARGEST_FILE:
         raise ValueError(f"it unpacks to {info.file_size} bytes, too many for an image")
+    check_method(info)
     return archive.open(info)
 
 

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from tightbound.data.cache import writable_or_private
 from tightbound.data.formats.chunked import MOST_LABELS, need
 from tightbound.data.formats.torch_dataset import X_KEYS, Y_KEYS
 from tightbound.data.images.items import FEW, Items
@@ -20,6 +21,7 @@ from tightbound.data.settings import DataSettings
 from tightbound.data.source import RawSource, RawSplit, join_labels, sha256_text
 from tightbound.data.streams.shards import Item, Shards, Stream, stream_of
 from tightbound.runtime.errors import TightboundError, cut, listed, nearest, shortened
+from tightbound.runtime.reading import expanded
 
 ALIASES = {
     "train": "train",
@@ -76,7 +78,7 @@ def _open_any(
 ) -> DataSet | dict[str, DataSet]:
     """A data set, or a dict of them by split, from a folder or from the hub."""
     path, _, config = name.partition("#")
-    folder = Path(path).expanduser()
+    folder = expanded(path)
     files = ("state.json", "dataset_dict.json")
     is_saved = any((folder / file).is_file() for file in files)
     if is_saved and settings.streaming:
@@ -90,7 +92,10 @@ def _open_any(
                 return datasets.load_from_disk(str(folder))
             where = str(folder) if folder.is_dir() else path
             return datasets.load_dataset(
-                where, config or None, streaming=settings.streaming
+                where,
+                config or None,
+                cache_dir=str(_cache(datasets)),
+                streaming=settings.streaming,
             )
     # the library has many errors: no network, no such set, a config to choose
     except Exception as error:
@@ -151,12 +156,14 @@ def _roots(datasets: ModuleType, name: str) -> list[Path]:
     """The folders in which a data set may name image files: its own, and the library's."""
     import huggingface_hub.constants
 
-    folder = Path(name.partition("#")[0]).expanduser()
-    caches = [
-        datasets.config.HF_DATASETS_CACHE,
-        huggingface_hub.constants.HF_HUB_CACHE,
-    ]
-    return [*([folder] if folder.is_dir() else []), *(Path(cache) for cache in caches)]
+    folder = expanded(name.partition("#")[0])
+    caches = [_cache(datasets), Path(huggingface_hub.constants.HF_HUB_CACHE)]
+    return [*([folder] if folder.is_dir() else []), *caches]
+
+
+def _cache(datasets: ModuleType) -> Path:
+    """The folder in which the library keeps data sets, one that can be written."""
+    return writable_or_private(Path(datasets.config.HF_DATASETS_CACHE))
 
 
 def _label_names(split: DataSet, y: str | None) -> tuple[str, ...] | None:

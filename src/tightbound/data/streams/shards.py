@@ -30,6 +30,7 @@ from tightbound.data.source import RawSource, RawSplit, join_labels, sha256_text
 from tightbound.runtime.errors import TightboundError, cut, machine_reason
 from tightbound.runtime.foreign_errors import first_line
 from tightbound.runtime.progress import Steady
+from tightbound.runtime.reading import expanded
 
 Item = tuple[str, object, object]  # name, undecoded x, label or None
 AT_ONCE = 64
@@ -351,8 +352,8 @@ def _expanded(pattern: str) -> list[str]:
     expected = math.prod([*(abs(b - a) + 1 for a, b in ranges), *choices])
     paths: list[str] = []
     if expected <= MOST_SHARDS:
-        expanded = braceexpand.braceexpand(str(Path(pattern).expanduser()))
-        for path in islice(expanded, MOST_SHARDS + 1):
+        names = braceexpand.braceexpand(str(expanded(pattern)))
+        for path in islice(names, MOST_SHARDS + 1):
             has_wildcard = any(mark in path for mark in "*?[")
             paths += sorted(glob.glob(path)) if has_wildcard else [path]
     if max(expected, len(paths)) > MOST_SHARDS:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import replace
 
 import numpy as np
@@ -17,6 +18,7 @@ from tightbound.data.tables.table import (
     Table,
     Values,
     column,
+    has_one_sided,
     number_column,
     present,
     row_called,
@@ -25,12 +27,20 @@ from tightbound.data.tables.table import (
 from tightbound.runtime.errors import TightboundError, listed, nearest, shortened
 
 
-def settle_fields(source: RawSource, settings: DataSettings) -> RawSource:
+def settle_fields(
+    source: RawSource, settings: DataSettings, domains: Collection[str] = ()
+) -> RawSource:
     """The source with the kinds and codes of its columns, where it is a mixed table.
 
     A table is mixed where a column is text, a category or a truth value, where
-    `data.fields` says so, or where a column of 0 and 1 or of counts stands beside one of
-    fractions. Other sources are returned unchanged.
+    `data.fields` says so, where a column of 0 and 1 or of counts stands beside one of
+    fractions, or where a named column of fractions is not negative, with many zeros or a
+    long tail, and the likelihood accepts such tables. Other sources are returned unchanged.
+
+    Args:
+        source: the source.
+        settings: the data settings.
+        domains: the domains that the model's likelihood accepts, or none for any.
     """
     table = source.table
     if table is None and settings.fields:
@@ -44,7 +54,7 @@ def settle_fields(source: RawSource, settings: DataSettings) -> RawSource:
                 f"{source.where} has no column {shortened(name)} for data.fields: "
                 f"{nearest(name, table.columns)}"
             )
-    if not _is_mixed(table, settings):
+    if not _is_mixed(table, settings, domains):
         return _numbers(source, table)
     if settings.domain != "auto":
         raise TightboundError(
@@ -88,10 +98,16 @@ def _numbered_table(source: RawSource) -> Table:
     return Table(source.where, columns)
 
 
-def _is_mixed(table: Table, settings: DataSettings) -> bool:
+def _is_mixed(
+    table: Table, settings: DataSettings, domains: Collection[str] = ()
+) -> bool:
     if settings.fields or not table.numeric:
         return True
-    return settings.domain == "auto" and unlike(table, settings.allow_missing)
+    if settings.domain != "auto":
+        return False
+    masked = settings.allow_missing
+    by_kind = not domains or "mixed" in domains
+    return unlike(table, masked) or (by_kind and has_one_sided(table, masked))
 
 
 def _encoded(source: RawSource, table: Table, settings: DataSettings) -> RawSource:
@@ -225,16 +241,36 @@ def _plain_numbers(
             f"is {shortened(values[row])}, not a number, but the column is {f.kind}"
         )
         raise table.complain(f.name, row, problem)
-    if f.kind == "count":
-        numbers = values.astype(np.float64)
-        bad = is_present & ((numbers < 0) | (numbers != np.round(numbers)))
-        if bad.any():
-            row = int(np.argmax(bad))
-            problem = (
-                f"is {values[row]:g}, not a count 0, 1, 2, ...: choose real for it"
-            )
-            raise table.complain(f.name, row, problem)
+    numbers = values.astype(np.float64)
+    if f.kind not in _WANTED:
+        return values
+    bad = is_present & ~_fits(f.kind, numbers)
+    if bad.any():
+        row = int(np.argmax(bad))
+        problem = f"is {values[row]:g}, not {_WANTED[f.kind]}: choose {_OTHER[f.kind]}"
+        raise table.complain(f.name, row, f"{problem} for it")
     return values
+
+
+_WANTED: dict[str, str] = {
+    "count": "a count 0, 1, 2, ...",
+    "positive": "a number above 0",
+    "zero-inflated": "a number from 0 up",
+}
+_OTHER = {
+    "count": "real",
+    "positive": "zero-inflated or real",
+    "zero-inflated": "real",
+}
+
+
+def _fits(kind: str, numbers: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Which numbers a column of this kind can have."""
+    if kind == "positive":
+        return numbers > 0
+    if kind == "zero-inflated":
+        return numbers >= 0
+    return (numbers >= 0) & (numbers == np.round(numbers))
 
 
 def check_codes(x: Tensor, spec: DataSpec, what: str) -> None:
@@ -242,14 +278,15 @@ def check_codes(x: Tensor, spec: DataSpec, what: str) -> None:
     for values, f in zip(x.double().unbind(1), spec.fields, strict=True):
         if f.kind == "real":
             continue
-        top: float = np.inf
-        wanted = "a count 0, 1, 2, ..."
+        is_gap = values.isnan() & spec.missing
         if f.values:
             top = len(f.values) - 1
             wanted = f"a code from 0 to {top}"
-        is_gap = values.isnan() & spec.missing
-        not_whole = (values != values.round()) & ~is_gap
-        bad = (values < 0) | (values > top) | not_whole
+            fits = (values == values.round()) & (values >= 0) & (values <= top)
+        else:
+            wanted = _WANTED[f.kind]
+            fits = torch.from_numpy(_fits(f.kind, values.numpy()))
+        bad = ~(fits | is_gap)
         if bad.any():
             row = int(bad.nonzero()[0])
             raise TightboundError(

@@ -22,6 +22,15 @@ Values = np.ndarray
 Mask = NDArray[np.bool_]
 MOST_TEXTS = 100
 LEAST_COUNT = 1
+LOOKED_AT = 100_000  # rows of a table of numbers alone, for columns that are no reals
+# of columns that are not negative, or have exact zeros:
+ONE_SIDED = ("positive", "zero-inflated", "zero-inflated-real")
+ZEROS = 0.05  # share of exact zeros beside fractions, or beyond those of a count
+FREQUENT = 5  # times as many zeros as of any other number, of numbers of both signs
+LARGE_COUNT = 10  # median of the values above 0, below which whole numbers stay counts
+FEWEST_VALUES = 5  # different ones above 0
+SKEWED = 1.0  # skewness; that of an exponential distribution is 2
+TAIL = 0.25  # skewness by quantiles; that of an exponential distribution is 0.56
 FILL = "drop such rows, fill them in, or train recipe missing-data, which takes missing values"
 
 
@@ -124,35 +133,113 @@ def whole(values: Values) -> Values:
 
 def unlike(table: Table, masked: bool = False) -> bool:
     """True for numbers of several kinds: fractions beside 0 and 1, or beside counts."""
+    columns = _finite_columns(table, masked)
+    if columns is None:
+        return False  # refused later, when the numbers are checked
+    fractions = [bool((values != np.round(values)).any()) for values in columns]
+    has_reals = any(fractions) or len(columns) < len(table.columns)
+    return has_reals and not all(
+        fraction or guess(values) in ("real", "positive")
+        for fraction, values in zip(fractions, columns, strict=True)
+    )
+
+
+def has_one_sided(table: Table, masked: bool = False) -> bool:
+    """True for named columns of fractions, one of which has zeros or is above 0 and skewed."""
+    columns = _finite_columns(table, masked)
+    if columns is None or not table.has_names:
+        return False
+    has_fractions = any((values != np.round(values)).any() for values in columns)
+    step = max(1, len(table) // LOOKED_AT)
+    return has_fractions and any(guess(x[::step]) in ONE_SIDED for x in columns)
+
+
+def _finite_columns(table: Table, masked: bool) -> list[Values] | None:
+    """The values of each column but times; None where some are absent or not finite."""
     columns = [
         values[~np.isnan(values)] if masked else values
         for values in table.columns.values()
         if values.dtype.kind not in "Mm"
     ]
     if any(not len(values) or not np.isfinite(values).all() for values in columns):
-        return False  # refused later, when the numbers are checked
-    fractions = [bool((values != np.round(values)).any()) for values in columns]
-    has_reals = any(fractions) or len(columns) < len(table.columns)
-    return has_reals and not all(
-        fraction or _guess(values) == "real"
-        for fraction, values in zip(fractions, columns, strict=True)
-    )
+        return None
+    return columns
 
 
-def _guess(values: Values) -> ColumnKind:
+def guess(values: Values) -> ColumnKind:
     """The kind of a column of numbers.
 
     0 and 1 are binary. Whole numbers from 0 or 1 up, with a variance of at least the
-    mean (as Poisson counts have), are counts. Other numbers are real.
+    mean (as Poisson counts have), are counts. Numbers of which some are 0 and the others
+    above it are zero-inflated, where a negative binomial has fewer zeros or none are whole;
+    of both signs, where zero is far more frequent than any other number.
+    Skewed numbers above 0 are positive. Other numbers are real.
     """
-    if (values != np.round(values)).any():
-        return "real"
-    if set(np.unique(values).tolist()) == {0, 1}:
+    is_whole = bool((values == np.round(values)).all())
+    if is_whole and set(np.unique(values).tolist()) == {0, 1}:
         return "binary"
-    from_zero = 0 <= values.min() <= LEAST_COUNT and values.max() > 2
-    if from_zero and values.var() >= values.mean():
+    if values.min() == 0 and _has_excess_zeros(values, is_whole):
+        return "zero-inflated"
+    if values.min() < 0 and _has_frequent_zero(values):
+        return "zero-inflated-real"
+    if is_whole and _is_spread_as_counts(values):
         return "count"
+    if values.min() > 0 and _is_skewed(values):
+        return "positive"
     return "real"
+
+
+def _is_spread_as_counts(values: Values) -> bool:
+    """True for numbers from 0 or 1 up whose variance is at least their mean."""
+    from_zero = 0 <= values.min() <= LEAST_COUNT and values.max() > 2
+    return bool(from_zero and values.var() >= values.mean())
+
+
+def _has_excess_zeros(values: Values, is_whole: bool) -> bool:
+    """True for numbers from 0 up with more zeros than their other values account for.
+
+    Of whole numbers, more than a negative binomial of their mean and variance has, beside
+    values that are large: small counts stay counts. Of fractions, a share of zeros, or any
+    zero beside skewed values.
+    """
+    above = values[values > 0].astype(np.float64)
+    if len(np.unique(above)) < FEWEST_VALUES:
+        return False
+    share = 1 - len(above) / len(values)
+    if not is_whole:
+        return share >= ZEROS or _is_skewed(above)
+    if np.median(above) < LARGE_COUNT:
+        return False
+    mean = float(values.mean())
+    excess = max(float(values.var()) - mean, 1e-9)
+    r = mean**2 / excess
+    return share > (r / (r + mean)) ** r + ZEROS
+
+
+def _has_frequent_zero(values: Values) -> bool:
+    """True for numbers of which many are 0, and no other number is as frequent by far.
+
+    Rounded numbers have zeros too, as often as the numbers beside it.
+    """
+    numbers, counts = np.unique(values, return_counts=True)
+    others = counts[numbers != 0]
+    zeros = len(values) - int(others.sum())
+    if len(others) < FEWEST_VALUES or zeros < ZEROS * len(values):
+        return False
+    return bool(zeros > FREQUENT * others.max())
+
+
+def _is_skewed(values: Values) -> bool:
+    """True for numbers with a long upper tail, by their moments and by their quantiles.
+
+    Quantiles alone are uncertain in few rows, and moments alone are moved by one outlier.
+    """
+    numbers = values.astype(np.float64)
+    if len(np.unique(numbers)) < FEWEST_VALUES or not numbers.std() > 0:
+        return False
+    skewness = (((numbers - numbers.mean()) / numbers.std()) ** 3).mean()
+    low, middle, high = np.quantile(numbers, [0.05, 0.5, 0.95])
+    return bool(skewness > SKEWED and high + low - 2 * middle > TAIL * (high - low))
 
 
 def column(table: Table, name: str, chosen: str | None, masked: bool) -> Column:
@@ -173,7 +260,7 @@ def column(table: Table, name: str, chosen: str | None, masked: bool) -> Column:
     if is_number and (chosen is not None or name not in table.categories):
         if is_time:
             return number_column(table, name, "real", ())
-        return _numbers_of_kind(table, name, chosen or _guess(values), values)
+        return _numbers_of_kind(table, name, chosen or guess(values), values)
     return _category_column(table, name, chosen, values)
 
 
@@ -245,7 +332,7 @@ def _type_name(table: Table, name: str, values: Values) -> str:
 def _check_categories(table: Table, name: str, chosen: str | None, count: int) -> None:
     """Refuse a column of values that the chosen kind cannot have, or with too many."""
     where = f"{table.where}: column {shortened(name)}"
-    if chosen in ("real", "count"):
+    if chosen in ("real", "count", *ONE_SIDED):
         raise TightboundError(
             f"{where} holds no numbers: it cannot be {chosen}, drop data.fields"
         )

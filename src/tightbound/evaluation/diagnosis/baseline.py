@@ -7,13 +7,15 @@ from torch import Tensor
 from torch.distributions import NegativeBinomial, Normal, Poisson
 
 from tightbound.core.data_spec import DataSpec
+from tightbound.distributions import LogNormal
 
 
 def independent(fitted: Tensor, x: Tensor, spec: DataSpec) -> Tensor:
     """log p(x) of each example under independent dimensions with fitted marginals.
 
     The marginals are smoothed frequencies of levels, truth values and categories,
-    normals of reals, and negative binomials of counts. A categorical column is one
+    normals of reals, negative binomials of counts, and log-normals of numbers above 0,
+    with a frequency of zeros where there are some. A categorical column is one
     dimension, however many model units it has. Missing values (NaN) contribute 0.
 
     Args:
@@ -46,6 +48,10 @@ def _log_p(fitted: Tensor, x: Tensor, domain: str, levels: int, unit: Tensor) ->
     """log p of each value of x (m, D) in float64, 0 where it is missing."""
     fitted = fitted.double()
     x = x.double()
+    if domain in ("positive", "zero-inflated"):
+        return _log_p_with_zeros(fitted, x, LogNormal)
+    if domain == "zero-inflated-real":
+        return _log_p_with_zeros(fitted, x, Normal)
     if domain in ("binary", "levels", "categorical"):
         log_p = _log_frequencies(fitted, levels).gather(0, x.nan_to_num().long())
         return torch.where(x.isfinite(), log_p, 0.0)
@@ -57,6 +63,24 @@ def _log_p(fitted: Tensor, x: Tensor, domain: str, levels: int, unit: Tensor) ->
     else:
         normal = Normal(mean, variance.sqrt() + 0.01 * unit, validate_args=False)
         log_p = normal.log_prob(x)
+    return torch.where(x.isfinite(), log_p, 0.0)
+
+
+def _log_p_with_zeros(
+    fitted: Tensor, x: Tensor, family: type[LogNormal] | type[Normal]
+) -> Tensor:
+    """log p under a log-normal or normal and, where some values are 0, their frequency."""
+    observed = fitted.isfinite().sum(0)
+    zeros = (fitted == 0).sum(0)
+    others = torch.where(fitted == 0, torch.nan, fitted)
+    if family is LogNormal:
+        others = others.log()
+    mean = others.nanmean(0).nan_to_num()
+    spread = (others - mean).square().nanmean(0).nan_to_num().sqrt()
+    spread = spread * 1.01 + 1e-6
+    density = family(mean, spread, validate_args=False).log_prob(x)
+    share = torch.where(zeros > 0, (zeros + 0.5) / (observed + 1), 0.0)
+    log_p = torch.where(x == 0, share.log(), density + (1 - share).log())
     return torch.where(x.isfinite(), log_p, 0.0)
 
 

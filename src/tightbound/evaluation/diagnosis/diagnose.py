@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tightbound.core.batch import Batch
+from tightbound.evaluation.diagnosis.code_usage import CodeUsage
 from tightbound.evaluation.diagnosis.measurements import Measurements, measure
 from tightbound.evaluation.diagnosis.rules import Verdict, verdicts
 from tightbound.runs.run import Run
@@ -27,6 +28,7 @@ class Diagnosis:
         lines = [f"{v.name}: {v.words}; {v.change}" for v in self.verdicts]
         if not lines:
             lines = ["nothing wrong found"]
+        lines += [_words_of_codes(usage) for usage in self.measurements.codes]
         skipped = [f"not looked at: {reason}" for reason in self.measurements.skipped]
         return lines + skipped
 
@@ -46,9 +48,20 @@ class Diagnosis:
             tree["transfer"]["share"] = transfer.share
         if measurements.encoder_gap is not None:
             tree["encoder_gap"]["share"] = measurements.encoder_gap.share
+        for entry, usage in zip(tree["codes"], measurements.codes, strict=True):
+            entry["share"] = usage.share
         tree["verdicts"] = [verdict.to_json() for verdict in self.verdicts]
         finite: Tree = _finite(tree)
         return finite
+
+
+def _words_of_codes(usage: CodeUsage) -> str:
+    """The use of a codebook in one line."""
+    mean = "" if usage.tables == 1 else f", a mean over {usage.tables} tables"
+    return (
+        f"codes of {usage.site}: {usage.used:.1f} of {usage.entries} entries in use, "
+        f"perplexity {usage.perplexity:.1f}{mean}"
+    )
 
 
 def _finite(value: Any) -> Any:

@@ -13,6 +13,7 @@ from tightbound.data import Split
 from tightbound.data.prepare.duplicates import Overlap
 from tightbound.evaluation.diagnosis.baseline import independent
 from tightbound.evaluation.diagnosis.calibration import Calibration, calibration
+from tightbound.evaluation.diagnosis.code_usage import CodeUsage, code_usage
 from tightbound.evaluation.diagnosis.latent_usage import Latents, latents, spread
 from tightbound.evaluation.diagnosis.outliers import (
     ColumnOutlier,
@@ -22,6 +23,10 @@ from tightbound.evaluation.diagnosis.outliers import (
     training_outlier,
 )
 from tightbound.evaluation.diagnosis.progress import Progress, progress, was_solved
+from tightbound.evaluation.diagnosis.table_distances import (
+    TableDistances,
+    table_distances,
+)
 from tightbound.evaluation.diagnosis.unusual_settings import Unusual, unusual_settings
 from tightbound.evaluation.estimators.methods import score
 from tightbound.evaluation.statistic import Mean
@@ -129,6 +134,8 @@ class Measurements:
     row_outliers: list[RowOutlier] = field(default_factory=list)
     unusual: list[Unusual] = field(default_factory=list)
     overlap: Overlap | None = None
+    codes: list[CodeUsage] = field(default_factory=list)
+    table: TableDistances | None = None
 
 
 def measure(
@@ -187,7 +194,18 @@ def measure(
         row_outliers=row_outliers(run, test_bound, x, names, columns),
         unusual=unusual_settings(run),
         overlap=None if train is None else run.data.overlap,
+        codes=code_usage(run, examples),
+        table=_table_distances(run, train, x, seed),
     )
+
+
+def _table_distances(
+    run: Run, train: Batch | None, x: Batch, seed: int
+) -> TableDistances | None:
+    """The distances of a table with draws of the model; None without a prior to draw from."""
+    if train is None or not run.has_bound:
+        return None
+    return table_distances(run, train, x, seed)
 
 
 def _training_examples(run: Run, most: int) -> Batch:

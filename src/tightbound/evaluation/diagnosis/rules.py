@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,6 +22,7 @@ from tightbound.models.build import build, resolve
 from tightbound.models.parts import KINDS, find_component, options_of
 from tightbound.models.recipes import Part, Recipe, loaded
 from tightbound.runs.fitted_prior import fittable
+from tightbound.runs.folder import RunFolder
 from tightbound.runs.run import Run, seeded
 from tightbound.runtime.errors import TightboundError
 from tightbound.runtime.reading import Options, Tree
@@ -34,6 +35,7 @@ APART = 0.9
 APART_BY_SETTING = (
     0.7  # the same where a weight of the objective is far from the recipe's
 )
+CODES_USED = 0.25  # share of the entropy that the entries of a codebook could have
 LOST = 0.3  # share of what was learned that new examples lose,
 LOST_BY_SETTING = 0.15  # the same where data.limit kept a part of the rows
 SURE = 3.0  # by more than so many standard errors
@@ -46,6 +48,11 @@ FEW_STEPS = 1000  # fewer are never named as a remedy
 SHORT = 300  # steps after which a single validation shows no progress
 # Share in the central 50 %: that of a normal whose sigma is 1.5 times too small,
 NARROW = 0.35
+# Distances of a table from draws of the model, above what chance makes of them:
+COLUMN_APART = 0.1  # of a column, from 0 to 1
+PAIR_APART = 0.2  # of the association of two columns
+SHARES_APART = 2.5  # times that a category is rarer or more frequent in draws,
+SURE_OF_SHARE = 4.0  # by more than so many standard errors
 WIDE = 0.75  # or 1.7 times too large
 
 WORDS = {
@@ -84,6 +91,10 @@ WORDS = {
         "{idle} of {width} features of {site} are idle ({units}), and the whole code "
         "holds {kl:.2f} nats of an example"
     ),
+    "codebook collapsed": (
+        "{used:.1f} of {entries} entries of the codebook of {site} are in use, with a "
+        "perplexity of {perplexity:.1f}: most codes are the same few"
+    ),
     "overfitting": (
         "new examples cost {lost:.2f} ± {se:.2f} nats more than those trained on, "
         "{share:.0%} of all that was learned"
@@ -92,6 +103,18 @@ WORDS = {
         "codes and draws of the prior can be told apart (AUC {auc:.2f}, 0.5 is not at "
         "all), most plainly by {feature} with mean {mean:.2f} and sd {sd:.2f}, so "
         "samples will look worse than reconstructions"
+    ),
+    "category out of proportion": (
+        "category {value} of column {column} is {data:.2%} of the training rows and "
+        "{drawn:.2%} of draws of the model"
+    ),
+    "column unlike the data": (
+        "draws of the model differ from the training rows in column {column} "
+        "(distance {distance:.2f}, of which chance explains {floor:.2f})"
+    ),
+    "columns related otherwise": (
+        "columns {first} and {second} have an association of {data:.2f} in the training "
+        "rows and of {drawn:.2f} in draws of the model (chance explains {floor:.2f})"
     ),
 }
 FIXES = {
@@ -110,7 +133,7 @@ FIXES = {
     "other_scale": "set likelihood.scale=predicted, or another likelihood",
     "heavy_tails": "set likelihood=laplace, whose tails are heavier",
     "heavy_columns": "set likelihood.real=laplace, whose tails are heavier",
-    "more_steps": "train for longer: train.steps was {steps}",
+    "more_steps": "train for longer, it was for {steps} steps: {command}",
     "more_features": (
         "set recipe.latent={more}, it was {latent}: the model was solved in closed form, "
         "so that no step improves it"
@@ -131,12 +154,21 @@ FIXES = {
         "weights"
     ),
     "more_data": "train on more data",
+    "finite_scalar": (
+        "set posterior=finite-scalar objective=elbo, whose entries are fixed, so that none can "
+        "fall out of use"
+    ),
     "raise_beta": "raise objective.beta, which is {beta:g}, to 1",
     "learned_prior": "set prior=learned",
+    "one_sided": "set data.fields.{column}={better}, of which the values are",
+    "table_prior": "set prior=vamp, which puts draws where the codes of the data are",
+    "dependence": (
+        "set likelihood.depends=all, so that columns depend on the categories of their row"
+    ),
     "fit_prior": "fit a prior to the codes: tightbound fit-prior RUN {prior}",
     "longer": (
-        "train for longer, which brings the codes closer to the prior: train.steps was "
-        "{steps}"
+        "train for longer, which brings the codes closer to the prior; it was for {steps} "
+        "steps: {command}"
     ),
 }
 ELBOS = ("elbo", "stl")  # objectives that fit q(z|x) to p(z|x)
@@ -156,7 +188,10 @@ SETTINGS: dict[str, Tree] = {
     "smaller": {"recipe.size": "s"},
     "learned_prior": {"prior": "learned"},
     "linear": {"network": "linear"},
+    "table_prior": {"prior": "vamp"},
+    "dependence": {"likelihood.depends": "all"},
     "drop_duplicates": {"data.duplicates": "drop"},
+    "finite_scalar": {"posterior": "finite-scalar", "objective": "elbo"},
 }
 
 
@@ -432,8 +467,20 @@ def _with_settings(run: Run, name: str, fix: str, values: Options) -> Verdict:
         )
     steps = run.config.train.steps
     if fix in STEPS and isinstance(steps, int):
-        settings = {"train.steps": max(FEW_STEPS, 4 * steps)}
+        longer = max(FEW_STEPS, 4 * steps)
+        settings = {"train.steps": longer}
+        values = {**values, "command": _command_for(run, longer - steps, longer)}
+    elif fix in STEPS:  # a model of tb.build, of a training loop of its own
+        values = {**values, "command": "tightbound train DATA"}
     return Verdict(name, fix, values, settings)
+
+
+def _command_for(run: Run, extra: int, steps: int) -> str:
+    """The option of `tightbound train` for more steps: of the run, or of a new one."""
+    has_state = run.home is not None and RunFolder(run.home).state_folder.is_dir()
+    if has_state:
+        return f"tightbound train --out RUN --extend {extra}"
+    return f"tightbound train DATA --set train.steps={steps}"
 
 
 def _still_rises(p: Progress, measured: Measurements, share: float = LATE) -> bool:
@@ -582,6 +629,31 @@ def overfitting(run: Run, measured: Measurements) -> list[Verdict]:
     return [_with_settings(run, "overfitting", fix, values)]
 
 
+def codebook_collapsed(run: Run, measured: Measurements) -> list[Verdict]:
+    """A codebook has less than a quarter of the entropy that it could have.
+
+    That is a perplexity of 4.8 of 512 entries, and of 1.8 of 10.
+    """
+    verdicts = []
+    for usage in measured.codes:
+        if usage.share >= CODES_USED:
+            continue
+        values = {
+            "site": usage.site,
+            "used": usage.used,
+            "entries": usage.entries,
+            "perplexity": usage.perplexity,
+            "steps": run.config.train.steps,
+        }
+        causes = _relevant(measured, "train", "objective", "recipe.latent")
+        if causes:
+            verdicts.append(_back("codebook collapsed", values, causes))
+            continue
+        fix = _first(run, "finite_scalar", "smaller", "more_steps")
+        verdicts.append(_with_settings(run, "codebook collapsed", fix, values))
+    return verdicts
+
+
 def prior_mismatch(run: Run, measured: Measurements) -> list[Verdict]:
     """The codes of examples are not where the prior is."""
     auc = measured.latents.c2st_auc
@@ -636,6 +708,84 @@ def scale(run: Run, measured: Measurements) -> list[Verdict]:
     return [_with_settings(run, name, fix, values)]
 
 
+# ---- draws of a table
+
+
+def category_share(run: Run, measured: Measurements) -> list[Verdict]:
+    """A category is several times rarer, or more frequent, in draws than in the data."""
+    if measured.table is None:
+        return []
+    apart = [
+        share
+        for share in measured.table.shares
+        if share.deviation > SURE_OF_SHARE
+        and not 1 / SHARES_APART < share.drawn / max(share.data, 1e-9) < SHARES_APART
+    ]
+    if not apart:
+        return []
+    worst = max(apart, key=lambda share: share.deviation)
+    values = {
+        "column": repr(worst.name),
+        "value": worst.value,
+        "data": worst.data,
+        "drawn": worst.drawn,
+    }
+    return [_of_draws(run, measured, "category out of proportion", values)]
+
+
+def column_distance(run: Run, measured: Measurements) -> list[Verdict]:
+    """A column of draws has another distribution than the training rows."""
+    if measured.table is None or not measured.table.columns:
+        return []
+    worst = max(measured.table.columns, key=lambda column: column.excess)
+    if not worst.excess > COLUMN_APART:
+        return []
+    values = {
+        "column": repr(worst.name),
+        "distance": worst.distance,
+        "floor": worst.floor,
+    }
+    name = "column unlike the data"
+    if worst.better:
+        values |= {"column": worst.name, "better": worst.better}
+        settings = {f"data.fields.{worst.name}": worst.better}
+        return [Verdict(name, "one_sided", values, settings)]
+    return [_of_draws(run, measured, name, values)]
+
+
+def pair_distance(run: Run, measured: Measurements) -> list[Verdict]:
+    """Two columns of draws are more, or less, associated than in the training rows."""
+    if measured.table is None or not measured.table.pairs:
+        return []
+    worst = max(measured.table.pairs, key=lambda pair: pair.excess)
+    if not worst.excess > PAIR_APART:
+        return []
+    values = {
+        "first": repr(worst.names[0]),
+        "second": repr(worst.names[1]),
+        "data": worst.data,
+        "drawn": worst.drawn,
+        "floor": worst.floor,
+    }
+    name = "columns related otherwise"
+    return [_of_draws(run, measured, name, values)]
+
+
+def _of_draws(run: Run, measured: Measurements, name: str, values: Options) -> Verdict:
+    """A verdict on draws: unusual settings, more steps, a prior, or the dependence."""
+    values = {**values, "steps": run.config.train.steps}
+    causes = _relevant(measured, "likelihood", "prior", "train", "objective", "recipe")
+    if causes:
+        return _back(name, values, causes)
+    p = measured.progress
+    if p is not None and _still_rises(p, measured):
+        return _with_settings(run, name, "more_steps", values)
+    fixes = ["dependence", "table_prior", "other_scale"]
+    if run.config.recipe.prior.name != "standard":
+        fixes.remove("table_prior")
+    return _with_settings(run, name, _first(run, *fixes, "more_steps"), values)
+
+
 RULES: list[Callable[[Run, Measurements], list[Verdict]]] = [
     training_outlier,
     test_outlier,
@@ -645,9 +795,13 @@ RULES: list[Callable[[Run, Measurements], list[Verdict]]] = [
     undertrained,
     poor_encoder,
     collapsed,
+    codebook_collapsed,
     prior_mismatch,
     overfitting,
     scale,
+    category_share,
+    column_distance,
+    pair_distance,
 ]
 FIRST = (
     "outlier in the training data",

@@ -222,10 +222,10 @@ LATENTS = {
     "mixed": Recipe(
         likelihood=part("fields"),
         purpose=(
-            "tables of real, binary, categorical and count columns: a likelihood "
+            "tables of real, one-sided, binary, categorical and count columns: a likelihood "
             "for each; auto chooses it too"
         ),
-        paper="Nazabal et al. 2020, arXiv:1807.03653, section 3, without its mixture prior",
+        paper="Nazabal et al. 2020, arXiv:1807.03653, section 3, with a VampPrior",
     ),
     "vae-colour": Recipe(
         likelihood=part("logistic-mixture", components=10),

@@ -75,7 +75,13 @@ class Recipe(BaseModel):
     purpose: str = Field("", description="when to use it")
     paper: str = Field("", description="where it comes from")
     posterior: PartLike = Field(part("normal"), description="q(z|x)")
-    prior: PartLike = Field(part("standard"), description="p(z) of the topmost latent")
+    prior: PartLike = Field(
+        part("auto"),
+        description=(
+            "p(z) of the topmost latent; auto: standard, or vamp for a plain VAE of a table "
+            "of mixed columns"
+        ),
+    )
     likelihood: PartLike = Field(
         part("auto"), description="p(x|z); auto: from the data's domain"
     )

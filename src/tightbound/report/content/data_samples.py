@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 
 from tightbound.data import Split
+from tightbound.evaluation.diagnosis.table_distances import in_columns
 from tightbound.report.content.linear_probe import Accuracy, majority, probe, probeable
 from tightbound.report.content.table_format import TableFormat, is_table
-from tightbound.report.content.table_marginals import in_columns
 from tightbound.report.figures.display_scale import Array, DisplayScale, Floats
 from tightbound.report.figures.image_grid import columns
 from tightbound.report.figures.palette import label_colours

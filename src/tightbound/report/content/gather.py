@@ -12,6 +12,7 @@ from torch import Tensor
 from tightbound.core.batch import Batch
 from tightbound.core.data_spec import CONDITIONS
 from tightbound.data import Split
+from tightbound.evaluation.diagnosis.table_distances import in_columns
 from tightbound.report.content import model_outputs
 from tightbound.report.content.data_samples import (
     MOST_TYPICAL,
@@ -27,7 +28,6 @@ from tightbound.report.content.table_marginals import (
     ColumnFit,
     Marginal,
     column_fits,
-    in_columns,
     marginals,
 )
 from tightbound.report.figures.display_scale import Array, Floats

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from tightbound.core.batch import Batch
-from tightbound.core.data_spec import Column, DataSpec
+from tightbound.core.data_spec import Column
+from tightbound.evaluation.diagnosis.table_distances import distance, in_columns
 from tightbound.report.figures.display_scale import Array
 from tightbound.runs.run import Run, seeded
 
@@ -62,38 +62,6 @@ def _marginal(column: Column, real: Array, drawn: Array, train: Array) -> Margin
         distance(real, drawn, ordered=ordered),
         distance(real, train, ordered=ordered),
     )
-
-
-def in_columns(spec: DataSpec, columns: Sequence[Column], x: Tensor) -> Array:
-    """Rows in model units as a number or code per column, (n, columns).
-
-    Rounded where the column has whole numbers or categories.
-    """
-    raw: Array = spec.to_raw(x.cpu()).double().numpy().reshape(len(x), -1)
-    for i, column in enumerate(columns):
-        if column.values or column.is_whole:
-            raw[:, i] = np.rint(raw[:, i])
-        if column.values:
-            raw[:, i] = raw[:, i].clip(0, len(column.values) - 1)
-    return raw
-
-
-def distance(a: Array, b: Array, ordered: bool) -> float:
-    """Distance from 0 to 1 between the distributions of values a (n,) and b (m,).
-
-    Kolmogorov-Smirnov, sup |F - G|, for ordered values, otherwise total variation. NaN
-    where one of them is empty.
-    """
-    if not len(a) or not len(b):
-        return float("nan")
-    every = np.unique(np.concatenate([a, b]))
-    if ordered:
-        f = np.searchsorted(np.sort(a), every, side="right") / len(a)
-        g = np.searchsorted(np.sort(b), every, side="right") / len(b)
-        return float(np.abs(f - g).max())
-    p = np.array([(a == value).mean() for value in every])
-    q = np.array([(b == value).mean() for value in every])
-    return float(np.abs(p - q).sum() / 2)
 
 
 @dataclass(frozen=True)

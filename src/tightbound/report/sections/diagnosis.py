@@ -109,6 +109,7 @@ def _measurements(tree: Tree, text: Text) -> list[Term]:
     return [
         _row(text, "used", used, colour="rate"),
         *_information(tree, text),
+        *_codes(tree, text),
         *_gap(tree, text),
         *_calibration(tree, text),
         *_constant(tree, text),
@@ -129,6 +130,17 @@ def _information(tree: Tree, text: Text) -> list[Term]:
         rows.append(_mean(text, "aggregate", site["aggregate_kl"]))
         if site.get("total_correlation"):
             rows.append(_mean(text, "correlation", site["total_correlation"]))
+    return rows
+
+
+def _codes(tree: Tree, text: Text) -> list[Term]:
+    """Entries of each codebook in use, and their perplexity."""
+    rows = []
+    for usage in tree.get("codes", []):
+        shown = f"{usage['used']:.1f} / {usage['entries']}"
+        perplexity = f"{usage['perplexity']:.1f}"
+        values = {"site": usage["site"], "n": f"{usage['n']:,}"}
+        rows.append(_row(text, "codes", shown, perplexity=perplexity, **values))
     return rows
 
 

@@ -125,10 +125,29 @@ def _matrices_first(key: tuple[str, bool]) -> tuple[str, bool]:
     return model_group, not is_matrix
 
 
+def schedule_at(settings: TrainSettings, step: int) -> tuple[int, int]:
+    """The learning-rate schedule that a step belongs to: its first step and its end.
+
+    The first one has the steps that were planned for the run. Each extension of a finished
+    run is one of its own, so that its learning rate rises and falls again (warm restarts,
+    Loshchilov and Hutter 2017, arXiv:1608.03983).
+    """
+    first = 0
+    for begun, planned in settings.extensions:
+        if step < begun:
+            return first, planned
+        first = begun
+    return first, int(settings.steps)
+
+
 def learning_rate_factor(settings: TrainSettings, step: int, steps: int) -> float:
     """The learning rate as a share of its highest: linear warm-up, then half a cosine.
 
     The cosine falls to `lr_final`. Loshchilov and Hutter 2017 (arXiv:1608.03983), eq. 5.
+
+    Args:
+        step: Steps since the schedule began.
+        steps: Steps of the schedule.
     """
     rise = settings.warmup * steps
     if step < rise:

@@ -23,6 +23,7 @@ class Step(nn.Module):
 
     Attributes:
         gather: the function for `Trace.gather`, None for a single process.
+        initial: weights that `prepare` starts from; None for random ones.
         observers: the parts with running statistics.
     """
 
@@ -39,6 +40,7 @@ class Step(nn.Module):
         self.model = model
         self.objective = objective
         self.k = k
+        self.initial: dict[str, Tensor] | None = None
         modules = list((only or model).modules())
         self.parts = [m for m in modules if isinstance(m, ModelPart)]
         self.observers: list[StatisticsKeeper] = [
@@ -49,12 +51,17 @@ class Step(nn.Module):
     def prepare(self, examples: Examples) -> None:
         """Initialise the parts that start from data (pseudo-inputs, codebooks).
 
+        With `initial` weights only those that hold training examples by their row numbers.
+
         Args:
             examples: n -> up to n training examples in model units, spread over the
                 split, and their row numbers or None.
         """
+        if self.initial is not None:
+            self.model.load_state_dict(self.initial)
         for part in self.parts:
-            part.prepare(examples)
+            if self.initial is None or part.holds_training_rows:
+                part.prepare(examples)
 
     def forward(
         self, batch: Batch, clock: Clock, noise: Noise | None = None

@@ -1,0 +1,168 @@
+"""The page in Chromium: time from z to a painted canvas, frames a second, first paint, size.
+
+    python benchmarks/page.py [--out FILE]
+
+Untrained models: an MLP over 28 x 28 pixels, a convolution over 64 x 64 pixels in colour. The time
+starts where a hand moves z and ends when the decoded pixels are on their canvas. Frames are those
+of a plane with 100,000 points that is zoomed in every frame. The sizes are those of files that
+`tightbound explore --export` writes. The browser has no GPU here.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import json
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from playwright.sync_api import Browser, Page, sync_playwright
+
+from tightbound.exploring import one_file
+from tightbound.exploring.assets import Assets
+from tightbound.exploring.blocks import Blocks, PageData
+from tightbound.exploring.explore import Options, export_page, page_of
+from tightbound.runs.run import Run
+from tightbound.training.own_loop import build, save
+
+POINTS = 100_000
+MOVES = 400
+SECONDS = 3
+FLAGS = ("--no-sandbox", "--disable-gpu", "--disable-background-networking")
+
+TIMES = """async ([moves]) => {
+  const { main } = window.tightbound.page;
+  const scope = { add() {} };
+  let painted = () => {};
+  main.state.decoded.watch(() => painted(), scope);
+  const times = [];
+  for (let i = 0; i < moves; i++) {
+    const z = main.state.z.value.map((_, k) => Math.sin(i + k));
+    const start = performance.now();
+    await new Promise((done) => {
+      painted = done;
+      main.state.move(z);
+    });
+    times.push(performance.now() - start);
+  }
+  return times;
+}"""
+
+FRAMES = """async ([seconds]) => {
+  const plane = document.querySelector('.plane');
+  const box = plane.getBoundingClientRect();
+  const start = performance.now();
+  let frames = 0;
+  while (performance.now() - start < 1000 * seconds) {
+    await new Promise(requestAnimationFrame);
+    frames += 1;
+    plane.dispatchEvent(new WheelEvent('wheel', {
+      deltaY: frames % 40 < 20 ? -20 : 20, clientX: box.x + 200, clientY: box.y + 200,
+    }));
+  }
+  return frames / ((performance.now() - start) / 1000);
+}"""
+
+PAINT = """() => {
+  const [first] = performance.getEntriesByName('first-contentful-paint');
+  return first ? first.startTime : null;
+}"""
+
+
+def untrained(folder: Path, shape: tuple[int, ...], **settings: Any) -> Run:
+    """An untrained VAE over noise of a shape."""
+    x = np.random.default_rng(0).integers(0, 256, (300, *shape), dtype=np.uint8)
+    model, data = build("vae", x, seed=0, settings=settings)
+    return save(model, folder).with_data(data.splits)
+
+
+def with_points(page: PageData, count: int) -> PageData:
+    """The page with its codes repeated and moved a little, without spreads and terms."""
+    manifest = copy.deepcopy(page.manifest)
+    blocks = Blocks(dict(page.blocks))
+    runs: Any = manifest["runs"]
+    points = runs[0]["points"]
+    rng = np.random.default_rng(1)
+    for key in ("z", "x"):
+        block = points[key]
+        values = np.frombuffer(page.blocks[block["block"]], dtype=block["dtype"])
+        values = np.resize(values.reshape(block["shape"]), (count, *block["shape"][1:]))
+        if key == "z":
+            values = values + rng.normal(0, 0.3, values.shape).astype(np.float32)
+        points[key] = blocks.add(f"many.{key}", values, block["dtype"])
+    points.update(n=count, scale=None, labels=None, terms=None, sprite=None)
+    return PageData(manifest, blocks.content)
+
+
+def opened(browser: Browser, path: Path) -> Page:
+    page = browser.new_page(viewport={"width": 1280, "height": 900})
+    page.goto(path.as_uri())
+    page.wait_for_selector("main[aria-busy=false]", timeout=120_000)
+    page.wait_for_timeout(1500)
+    return page
+
+
+def seconds_of(browser: Browser, path: Path) -> dict[str, float]:
+    """Median and 95th percentile of milliseconds from z to the canvas, and the first paint."""
+    page = opened(browser, path)
+    times = np.array(page.evaluate(TIMES, [MOVES]))
+    first = page.evaluate(PAINT)
+    page.close()
+    return {
+        "z to canvas, ms": round(float(np.median(times)), 2),
+        "95 %, ms": round(float(np.quantile(times, 0.95)), 2),
+        "first paint, ms": round(first),
+        "file, MB": round(path.stat().st_size / 1e6, 2),
+    }
+
+
+def measure(folder: Path) -> dict[str, object]:
+    """All figures."""
+    options = Options(points=100, scenes=False)
+    assets = Assets()
+    mlp = untrained(folder / "mlp", (28, 28))
+    conv = untrained(folder / "conv", (64, 64, 3), **{"recipe.network": "conv"})
+    files = {}
+    for name, run in (("MLP 28 x 28", mlp), ("convolution 64 x 64 x 3", conv)):
+        files[name] = folder / f"{run.name}.html"
+        page, _ = page_of([run], options, one_file=False)
+        one_file.write(page, files[name], assets, overwrite=True)
+    many = folder / "many.html"
+    small = untrained(folder / "small", (4,), latent=2)
+    page, _ = page_of([small], options, one_file=False)
+    one_file.write(with_points(page, POINTS), many, assets, overwrite=True)
+    model, data = build("vae", "digits", seed=0)
+    digits = save(model, folder / "digits").with_data(data.splits)
+    written = export_page([digits], folder / "digits.html", Options())
+    figures: dict[str, object] = {"export of digits, MB": round(written.size / 1e6, 2)}
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=shutil.which("chromium"), headless=True, args=list(FLAGS)
+        )
+        for name, path in files.items():
+            figures[name] = seconds_of(browser, path)
+        plane = opened(browser, many)
+        figures["frames a second, 100,000 points"] = round(
+            plane.evaluate(FRAMES, [SECONDS]), 1
+        )
+        browser.close()
+    return figures
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--out", type=Path)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        figures = measure(Path(folder))
+    text = json.dumps(figures, indent=2)
+    print(text)
+    if options.out:
+        options.out.write_text(text + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

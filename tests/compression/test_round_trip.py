@@ -1,0 +1,352 @@
+"""Every value comes back, and a message is as long as the density says at the drawn latents."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas
+import pytest
+import torch
+from support.exports import source_of, tiny_run
+
+pytest.importorskip("constriction")
+
+import tightbound as tb
+from tightbound.compression import blocks, compress_run, decompress
+from tightbound.compression import exact as exact_room
+from tightbound.compression.container import CODED, unpack
+from tightbound.data import Split
+from tightbound.runs.inputs import read_split
+from tightbound.runs.run import Run
+
+RECIPES = (
+    "vae",
+    "hvae",
+    "ladder",
+    "iwae-2",
+    "vamp",
+    "exemplar",
+    "mixture-prior",
+    "hvae-vamp",
+    "conditional",
+    "m2",
+    "categorical-vae",
+    "vq-vae",
+    "vq-conv",
+    "rq-vae",
+    "fsq",
+    "sigma-vae",
+    "vae-colour",
+    "nb-vae",
+)
+
+
+@pytest.fixture(autouse=True)
+def always_coded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Few examples are shorter as they are: here they are coded all the same."""
+    monkeypatch.setattr(blocks, "QUICK", 0.0)
+
+
+def few(run: Run, name: str, n: int = 90) -> Split:
+    """Some examples of the kind that a recipe is for."""
+    split = read_split(source_of(name), run.spec, run.config.data)
+    return split.select(torch.arange(min(n, len(split))))
+
+
+def same(split: Split, x: torch.Tensor) -> bool:
+    """Whether all values, and their type, are those of a split."""
+    raw = split.raw(torch.arange(len(split)))
+    return x.dtype == raw.dtype and torch.equal(x, raw)
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_examples_come_back_at_the_cost_of_the_bound(name: str, tmp_path: Path) -> None:
+    run = tiny_run(tmp_path / "run", name)
+    split = few(run, name, 40 if name in ("nb-vae", "vae-colour") else 90)
+    compressed = compress_run(run, split, measure=True)
+    decoded = decompress(compressed.data, run)
+    assert same(split, decoded.x)
+    header, parts = unpack(compressed.data, "F.tb")
+    assert [block.kind for block in parts] == [CODED]
+    assert header.n == len(split)
+    if name == "conditional":
+        assert decoded.c is not None
+        assert torch.equal(decoded.c, split.c)
+    else:
+        assert decoded.c is None
+    # 0.5 % of the density at the drawn latents, which the expectation of is the ELBO
+    assert compressed.elbo is not None
+    assert compressed.ideal == pytest.approx(compressed.elbo, rel=5e-3)
+    assert compressed.parts["messages"] == pytest.approx(compressed.ideal, abs=64)
+    assert compressed.bits == pytest.approx(sum(compressed.parts.values()))
+
+
+def test_the_first_bits_are_few_with_many_latents(tmp_path: Path) -> None:
+    """Batches grow with the bits that are there, so that one example needs them, not all."""
+    run = tiny_run(tmp_path / "run", "vae", latent=40)
+    compressed = compress_run(run, few(run, "vae", 180))
+    assert compressed.parts["initial"] <= 544
+
+
+def test_bit_swap_begins_with_the_bits_of_one_latent(tmp_path: Path) -> None:
+    """Two latents of 40 features need no more bits at the start than one does."""
+    one = tiny_run(tmp_path / "one", "vae", latent=40)
+    two = tiny_run(tmp_path / "two", "iwae-2", latent=[40, 40])
+    of_one = compress_run(one, few(one, "vae", 20)).parts["initial"]
+    of_two = compress_run(two, few(two, "vae", 20)).parts["initial"]
+    assert of_two <= of_one + 128
+
+
+def test_blocks_are_independent_and_in_order(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tightbound.compression import compress as compress_room
+
+    monkeypatch.setattr(compress_room, "BLOCK", 70)
+    run = tiny_run(tmp_path / "run", "vae")
+    split = few(run, "vae", 180)
+    compressed = compress_run(run, split)
+    assert [block.n for block in unpack(compressed.data, "F")[1]] == [70, 70, 40]
+    assert same(split, decompress(compressed.data, run).x)
+
+
+@pytest.mark.parametrize("values", ["all the same", "noise", "one"])
+def test_values_that_the_model_does_not_expect_come_back(
+    values: str, tmp_path: Path
+) -> None:
+    run = tiny_run(tmp_path / "run", "vae")
+    x = np.full((70, 8, 8), 16, np.uint8)
+    if values == "noise":
+        x = np.random.default_rng(0).integers(0, 17, (70, 8, 8), np.uint8)
+    x = x[:1] if values == "one" else x
+    decoded = tb.decompress(tb.compress(run, x).data, run).x
+    assert isinstance(decoded, torch.Tensor)
+    assert np.array_equal(decoded.numpy(), x)
+
+
+def test_conditions_that_are_numbers_come_back(tmp_path: Path) -> None:
+    made = np.random.default_rng(0)
+    x = (made.random((120, 12)) < 0.4).astype(np.uint8)
+    c = made.normal(1e9, 3.0, (120, 2))
+    run = tiny_run(tmp_path / "run", "conditional", (x, c))
+    compressed = compress_run(run, read_split((x, c), run.spec, run.config.data))
+    examples = tb.decompress(compressed.data, run)
+    assert np.array_equal(np.asarray(examples.x), x)
+    assert np.array_equal(np.asarray(examples.condition), c)
+
+
+def test_conditions_that_are_classes_come_back_by_name(tmp_path: Path) -> None:
+    run = tiny_run(tmp_path / "run", "conditional")
+    split = few(run, "conditional")
+    examples = tb.decompress(compress_run(run, split).data, run)
+    assert split.c is not None
+    assert examples.condition == [str(int(c)) for c in split.c]
+
+
+# ---- tables
+
+
+def table(n: int = 300) -> pandas.DataFrame:
+    """Columns of every kind, two of real numbers with one and three decimals."""
+    made = np.random.default_rng(0)
+    return pandas.DataFrame(
+        {
+            "height": made.normal(170, 10, n).round(1),
+            "age": made.integers(18, 90, n),
+            "sex": made.choice(["f", "m"], n),
+            "city": made.choice(["a", "b", "c", "d"], n),
+            "visits": made.poisson(3, n),
+            "when": pandas.to_datetime("2020-01-01")
+            + pandas.to_timedelta(made.integers(0, 900, n), unit="D"),
+            "weight": made.normal(0, 1, n).round(3),
+        }
+    )
+
+
+PRECISION = {"height": 0.1, "weight": 0.001}
+MIXED = {"data.fields": {"visits": "count"}}
+
+
+def test_a_table_of_mixed_columns_comes_back(tmp_path: Path) -> None:
+    frame = table()
+    run = tiny_run(tmp_path / "run", "mixed", frame, **MIXED)
+    split = read_split(frame, run.spec, run.config.data)
+    compressed = compress_run(run, split, precision=PRECISION, measure=True)
+    assert compressed.stored == 0
+    assert compressed.ideal == pytest.approx(compressed.elbo, rel=5e-3)
+    again = tb.decompress(compressed.data, run).x
+    assert isinstance(again, pandas.DataFrame)
+    pandas.testing.assert_frame_equal(again, frame)
+
+
+@pytest.mark.parametrize("likelihood", ["gaussian", "laplace"])
+def test_a_table_of_numbers_comes_back_also_far_from_0(
+    likelihood: str, tmp_path: Path
+) -> None:
+    made = np.random.default_rng(0)
+    frame = pandas.DataFrame(
+        {
+            "height": made.normal(170, 10, 120).round(1),
+            "second": made.integers(10**9, 10**9 + 50, 120),
+        }
+    )
+    run = tiny_run(tmp_path / "run", "vae", frame, likelihood=likelihood)
+    assert run.spec.domain == "real"
+    assert run.spec.offset[1] > 1e8
+    split = read_split(frame, run.spec, run.config.data)
+    compressed = compress_run(run, split, precision={"height": 0.1}, measure=True)
+    assert compressed.ideal == pytest.approx(compressed.elbo, rel=5e-3)
+    again = tb.decompress(compressed.data, run).x
+    assert isinstance(again, pandas.DataFrame)
+    pandas.testing.assert_frame_equal(again, frame)
+
+
+@pytest.mark.parametrize(
+    ("precision", "reason"),
+    [
+        (
+            {},
+            r"no stated precision \(height, weight\): state it, --precision NAME=STEP",
+        ),
+        ({"height": 0.1}, r"no stated precision \(weight\)"),
+        ({**PRECISION, "weight": 0.01}, "weight: .* is not a multiple of 0.01"),
+        ({**PRECISION, "width": 1.0}, "there is no column 'width' of real numbers"),
+        ({**PRECISION, "weight": 0.0}, "give a number above 0"),
+    ],
+)
+def test_real_numbers_need_a_precision_that_they_have(
+    precision: dict[str, float], reason: str, tmp_path: Path
+) -> None:
+    frame = table()
+    run = tiny_run(tmp_path / "run", "mixed", frame, **MIXED)
+    with pytest.raises(tb.TightboundError, match=reason):
+        tb.compress(run, frame, precision=precision)
+
+
+# ---- what cannot be coded
+
+
+REFUSED = {
+    "ae": "it has no bound on log p\\(x\\)",
+    "missing-data": "its data have missing values",
+    "flow-prior": "a flow prior does not factorise",
+    "svae": "its prior is a SphereUniform",
+    "biva": "inferred both upwards and downwards",
+    "vae-full": "its posterior is a normal with full covariance",
+    "vae-planar": "its posterior is a Flow",
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_cannot_be_coded_is_refused_with_the_reason(
+    name: str, tmp_path: Path
+) -> None:
+    run = tiny_run(tmp_path / "run", name)
+    with pytest.raises(tb.TightboundError, match=REFUSED[name]):
+        compress_run(run, few(run, name))
+
+
+@pytest.mark.parametrize(
+    ("settings", "reason"),
+    [
+        (
+            {"likelihood": "continuous-bernoulli", "data.domain": "unit"},
+            "a density on \\[0, 1\\]",
+        ),
+        ({"data.domain": "real"}, "real numbers of no stated precision"),
+    ],
+)
+def test_densities_without_steps_are_refused(
+    settings: dict[str, Any], reason: str, tmp_path: Path
+) -> None:
+    x = np.random.default_rng(0).random((100, 5))
+    run = tiny_run(tmp_path / "run", "vae", x, **settings)
+    with pytest.raises(tb.TightboundError, match=reason):
+        compress_run(run, read_split(x, run.spec, run.config.data))
+
+
+# ---- exactness
+
+
+def test_a_block_that_is_not_reproduced_is_stored(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = tiny_run(tmp_path / "run", "vae")
+    split = few(run, "vae")
+    decode = blocks.Coder._decode_coded
+
+    def other(self: blocks.Coder, payload: bytes, n: int) -> Any:
+        decoded = decode(self, payload, n)
+        return dataclasses.replace(decoded, x=decoded.x + 1)
+
+    monkeypatch.setattr(blocks.Coder, "_decode_coded", other)
+    compressed = compress_run(run, split)
+    assert compressed.stored == len(split)
+    assert "stored as they are" in "\n".join(compressed.lines())
+    assert same(split, decompress(compressed.data, run).x)
+
+
+def test_a_machine_that_computes_otherwise_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Weights that differ by 0.1 % stand for a machine with other arithmetic."""
+    run = tiny_run(tmp_path / "run", "vae")
+    data = compress_run(run, few(run, "vae")).data
+    original = exact_room.exact_model
+
+    def elsewhere(run: Run) -> Any:
+        model = original(run)
+        for p in model.parameters():
+            p.mul_(1.001)
+        return model
+
+    monkeypatch.setattr("tightbound.compression.compress.exact_model", elsewhere)
+    with pytest.raises(
+        tb.TightboundError,
+        match=r"block 1 of 1 of the file does not decode .* it was written with torch",
+    ):
+        decompress(data, run)
+
+
+def test_differences_in_the_last_digits_do_not_matter(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Weights that differ as sums in another order do, some units in the last place."""
+    run = tiny_run(tmp_path / "run", "vae")
+    split = few(run, "vae")
+    data = compress_run(run, split).data
+    original = exact_room.exact_model
+
+    def elsewhere(run: Run) -> Any:
+        model = original(run)
+        for p in model.parameters():
+            p.mul_(1 + 4e-16 * torch.randn_like(p))
+        return model
+
+    monkeypatch.setattr("tightbound.compression.compress.exact_model", elsewhere)
+    assert same(split, decompress(data, run).x)
+
+
+def test_the_number_of_threads_is_as_before_and_changes_nothing(tmp_path: Path) -> None:
+    run = tiny_run(tmp_path / "run", "vae")
+    split = few(run, "vae")
+    data = compress_run(run, split).data
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(2)
+        assert compress_run(run, split).data == data
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_the_random_state_is_as_before(tmp_path: Path) -> None:
+    run = tiny_run(tmp_path / "run", "vae")
+    split = few(run, "vae")
+    state = torch.get_rng_state()
+    data = compress_run(run, split).data
+    assert torch.equal(torch.get_rng_state(), state)
+    assert compress_run(run, split).data == data

@@ -1,0 +1,49 @@
+"""Pages of small untrained runs, and files that stand in for the built page."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from tightbound.exploring.assets import SCRIPT, STYLE, TEMPLATE, WASM, Assets
+from tightbound.exploring.blocks import PageData
+from tightbound.exploring.graphs import networks_of
+from tightbound.exploring.page_data import build
+from tightbound.exploring.run_data import Limits, PageRun
+from tightbound.runs.run import Run
+from tightbound.training import own_loop
+
+STAND_IN = """<!doctype html><html lang="{{language}}"><head><meta charset="utf-8">
+<meta http-equiv="Content-Security-Policy" content="{{policy}}"><title>{{title}}</title>
+<style>{{style}}</style></head><body>{{data}}<script>{{script}}</script></body></html>
+"""
+
+
+def small_run(
+    folder: Path, recipe: str = "vae", source: Any = "digits", **more: Any
+) -> Run:
+    """An untrained run with two features unless the settings say otherwise."""
+    values = {"latent": 2, "recipe.size": "s", **more}
+    model, data = own_loop.build(recipe, source, seed=0, settings=values)
+    return own_loop.save(model, folder).with_data(data.splits)
+
+
+def small_page(folder: Path) -> tuple[PageData, list[PageRun]]:
+    """The page of a small VAE with two features, whose networks all are on the server.
+
+    None is made an ONNX graph, which takes seconds.
+    """
+    run = small_run(folder / "run")
+    runs = [PageRun("main", run, networks_of(run.model, most=0))]
+    return build(runs, Limits(40, 40), mode="served", scenes=False), runs
+
+
+def stand_in_assets(folder: Path) -> Assets:
+    """A page of a few lines, for tests that need no built one."""
+    static = folder / "static"
+    static.mkdir()
+    (static / TEMPLATE).write_text(STAND_IN)
+    (static / SCRIPT).write_text("document.title += '!';const s = '</script>';\r\n")
+    (static / STYLE).write_text("body { color: #111 }\n")
+    (static / WASM).write_bytes(b"\0asm")
+    return Assets(static)

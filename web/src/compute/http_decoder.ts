@@ -1,0 +1,62 @@
+// Networks computed by the server: raw float32 of all inputs out, raw float32 of all outputs back.
+import type { Tensor } from "../data/arrays";
+import type { Graph } from "../data/manifest";
+import type { Decoder, Tensors } from "./network";
+
+/** The bytes of an input: float64 where the port is float64, else float32. */
+function bytesOf(dtype: string, tensor: Tensor): Uint8Array {
+  const numbers = tensor.data as ArrayLike<number | bigint>;
+  const values =
+    dtype === "float64" ? Float64Array.from(numbers, Number) : Float32Array.from(numbers, Number);
+  return new Uint8Array(values.buffer);
+}
+
+/** The inputs of a graph side by side, in the order of the manifest. */
+export function joined(graph: Graph, inputs: Tensors): Uint8Array<ArrayBuffer> {
+  const parts = graph.inputs.map((port) => bytesOf(port.dtype, inputs[port.name]));
+  const all = new Uint8Array(parts.reduce((size, part) => size + part.length, 0));
+  let start = 0;
+  for (const part of parts) {
+    all.set(part, start);
+    start += part.length;
+  }
+  return all;
+}
+
+/** The outputs of n rows from their floats side by side. */
+export function split(graph: Graph, floats: Float32Array, n: number): Tensors {
+  const outputs: Tensors = {};
+  let start = 0;
+  for (const port of graph.outputs) {
+    const shape = port.shape.map((length, axis) => (axis === 0 ? n : Number(length)));
+    const size = shape.reduce((product, length) => product * length, 1);
+    outputs[port.name] = { data: floats.subarray(start, start + size), shape };
+    start += size;
+  }
+  if (start !== floats.length) {
+    throw new Error(`the server sent ${floats.length} numbers, and ${start} were expected`);
+  }
+  return outputs;
+}
+
+const PAGE = crypto.randomUUID?.() ?? String(Math.random()); // the latest request of a page wins
+
+export class HttpDecoder implements Decoder {
+  constructor(
+    private readonly role: string,
+    private readonly name: string,
+    private readonly graph: Graph,
+  ) {}
+
+  async run(inputs: Tensors): Promise<Tensors> {
+    const n = inputs[this.graph.inputs[0].name].shape[0];
+    const response = await fetch(`compute/${this.role}/${this.name}?rows=${n}`, {
+      method: "POST",
+      credentials: "same-origin",
+      headers: { "Content-Type": "application/octet-stream", "X-Page": PAGE },
+      body: joined(this.graph, inputs),
+    });
+    if (!response.ok) throw new Error(`the server refused: ${(await response.text()).slice(0, 300)}`);
+    return split(this.graph, new Float32Array(await response.arrayBuffer()), n);
+  }
+}

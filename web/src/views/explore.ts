@@ -1,0 +1,168 @@
+// Explore: data encoded near z or inside the lasso, draws from the prior, the condition.
+import { NOTHING } from "./context";
+import type { PageContext, RunContext } from "./context";
+import { Random } from "../distributions/random";
+import type { Scope, Signal } from "../state";
+import { t } from "../texts/texts";
+import { button, format, h, section, select, slider } from "../widgets/dom";
+import { onceAFrame } from "../widgets/frames";
+import { Strip } from "../widgets/strip";
+
+const NEAR = 12;
+const MOST_SELECTED = 48;
+const DRAWS = 24;
+
+export function exploreView(page: PageContext, scope: Scope, lasso: Signal<number[] | null>): HTMLElement {
+  scope.add(() => page.shown.forEach((run) => run.overlay.set(NOTHING)));
+  return h(
+    "div",
+    { class: "view" },
+    h("p", { class: "hint" }, t("explore.hint")),
+    columnsNote(page.main),
+    conditionControl(page.main, scope),
+    nearSection(page, scope, lasso),
+    ...page.shown.map((run) => drawsSection(page, run)),
+  );
+}
+
+/** How rows of a table look in a strip. */
+export function columnsNote(run: RunContext): HTMLElement | null {
+  return run.model.run.data.columns.length > 0 ? h("p", { class: "note" }, t("columns.text")) : null;
+}
+
+function labelOf(run: RunContext, point: number): string {
+  const label = run.model.points.labels?.[point] ?? -1;
+  const row = `${t("input.row")} ${point}`;
+  return label < 0 ? row : `${row}: ${run.model.run.data.classes?.[label] ?? label}`;
+}
+
+/** Examples whose codes are nearest to z in the plane, or inside the lasso. */
+function nearSection(page: PageContext, scope: Scope, lasso: Signal<number[] | null>): HTMLElement {
+  const run = page.main;
+  const strip = new Strip(run.model.run.data, t("near"), "small");
+  const title = h("h3", {}, t("near"));
+  const clear = button(t("selected.clear"), () => lasso.set(null), "quiet");
+  const show = (points: number[]) =>
+    strip.show(
+      points.map((point) => ({
+        values: run.model.points.x.row(point),
+        label: labelOf(run, point),
+        onclick: () => void page.followPoint(run, point),
+      })),
+    );
+  const update = onceAFrame(() => {
+    const chosen = lasso.value;
+    clear.hidden = chosen === null;
+    title.textContent = chosen === null ? t("near") : t("selected", { n: chosen.length });
+    show(chosen === null ? nearestInPlane(run, NEAR) : chosen.slice(0, MOST_SELECTED));
+  });
+  run.state.z.watch(() => {
+    if (lasso.value === null) update();
+  }, scope);
+  lasso.watch(update, scope);
+  run.planeData.watch(update, scope);
+  return h("section", { class: "block" }, h("div", { class: "row" }, title, clear), strip.element);
+}
+
+function nearestInPlane(run: RunContext, count: number): number[] {
+  const { xy } = run.planeData.value;
+  const [x, y] = run.position();
+  const best: { point: number; distance: number }[] = [];
+  for (let point = 0; point < xy.length / 2; point++) {
+    const distance = (xy[2 * point] - x) ** 2 + (xy[2 * point + 1] - y) ** 2;
+    if (best.length === count && distance >= best[count - 1].distance) continue;
+    let at = best.length;
+    while (at > 0 && best[at - 1].distance > distance) at -= 1;
+    best.splice(at, 0, { point, distance });
+    if (best.length > count) best.pop();
+  }
+  return best.map(({ point }) => point);
+}
+
+/** Draws from p(z), decoded, with their temperature. */
+function drawsSection(page: PageContext, run: RunContext): HTMLElement {
+  const { model, state } = run;
+  const title = page.second === null ? t("draws") : `${t("draws")} · ${model.run.name}`;
+  if (model.run.prior.kind === "none" && !model.has("prior_sample")) {
+    return section(title, h("p", {}, t("draw.none", { reason: model.run.prior.reason ?? "" })));
+  }
+  const strip = new Strip(model.run.data, title, "small");
+  let temperature = 1;
+  let seed = 1;
+  const draw = async (isMarked = true) => {
+    const condition = state.condition.value;
+    const z = await model.samplePrior(DRAWS, new Random(seed), temperature, condition);
+    if (z === null) return;
+    const means = await model.means(z, DRAWS, condition);
+    if (isMarked) run.overlay.set({ ...NOTHING, draws: z });
+    const size = means.length / DRAWS;
+    strip.show(
+      Array.from({ length: DRAWS }, (_, i) => ({
+        values: means.subarray(i * size, (i + 1) * size),
+        label: `${t("draws")} ${i + 1}`,
+        onclick: () => page.move(run, Float64Array.from(z.subarray(i * model.width, (i + 1) * model.width))),
+      })),
+    );
+  };
+  const again = () => {
+    seed += 1;
+    void draw();
+  };
+  const heat = slider({
+    label: t("temperature"),
+    min: 0,
+    max: 1.5,
+    step: 0.05,
+    value: 1,
+    oninput: (value) => {
+      temperature = value;
+      void draw();
+    },
+  });
+  void draw(false);
+  const hasTemperature = model.hasStandardPrior || model.has("prior_sample");
+  const note = model.run.has_bound || model.run.latent.kind !== "vector" ? t("temperature.text") : t("draws.ae");
+  return section(
+    title,
+    h("div", { class: "row" }, button(t("draw.prior"), again), hasTemperature ? heat.element : null),
+    hasTemperature ? h("p", { class: "note" }, note) : null,
+    strip.element,
+  );
+}
+
+/** The condition of a conditional model: a class, or numbers. */
+export function conditionControl(run: RunContext, scope: Scope): HTMLElement | null {
+  const condition = run.model.run.data.condition;
+  if (condition === null) return null;
+  const { state } = run;
+  const holder = h("div", { class: "condition" });
+  const render = () => {
+    const value = state.condition.value ?? new Float64Array(condition.names.length);
+    if (condition.kind === "class") {
+      const options = condition.names.map((name, k): [string, string] => [String(k), name]);
+      holder.replaceChildren(
+        select(t("condition"), options, String(value[0]), (k) => state.setCondition(Float64Array.of(Number(k)))),
+      );
+      return;
+    }
+    const sliders = condition.names.map((name, k) => {
+      const sd = condition.sd[k] || 1;
+      return slider({
+        label: name,
+        min: condition.mean[k] - 3 * sd,
+        max: condition.mean[k] + 3 * sd,
+        step: sd / 50,
+        value: value[k],
+        format: (number) => format(number),
+        oninput: (number) => {
+          const next = (state.condition.value ?? value).slice();
+          next[k] = number;
+          state.setCondition(next);
+        },
+      }).element;
+    });
+    holder.replaceChildren(...sliders);
+  };
+  state.input.watch(render, scope);
+  return section(t("condition"), holder);
+}

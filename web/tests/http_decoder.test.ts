@@ -1,0 +1,66 @@
+// The bytes that a network on the server gets and sends.
+import { afterEach, describe, expect, it, vi } from "vitest";
+import { HttpDecoder, joined, split } from "../src/compute/http_decoder";
+import { Latest } from "../src/compute/network";
+import type { Graph } from "../src/data/manifest";
+
+const GRAPH: Graph = {
+  block: null,
+  where: "server",
+  float16: false,
+  bytes: 0,
+  inputs: [
+    { name: "z", dtype: "float32", shape: [null, 2] },
+    { name: "condition", dtype: "int64", shape: [null] },
+    { name: "time", dtype: "float64", shape: [null, 1] },
+  ],
+  outputs: [
+    { name: "mean", dtype: "float32", shape: [null, 2] },
+    { name: "scale", dtype: "float32", shape: [null, 1] },
+  ],
+};
+const INPUTS = {
+  z: { data: Float32Array.of(1, 2, 3, 4), shape: [2, 2] },
+  condition: { data: BigInt64Array.of(5n, 6n), shape: [2] },
+  time: { data: Float64Array.of(1e9 + 0.25, 0.5), shape: [2, 1] },
+};
+
+afterEach(() => vi.unstubAllGlobals());
+
+describe("a network on the server", () => {
+  it("gets its inputs side by side, float64 where the port is float64", () => {
+    const bytes = joined(GRAPH, INPUTS);
+    expect([...new Float32Array(bytes.slice(0, 24).buffer)]).toEqual([1, 2, 3, 4, 5, 6]);
+    expect([...new Float64Array(bytes.slice(24).buffer)]).toEqual([1e9 + 0.25, 0.5]);
+  });
+
+  it("sends its outputs side by side", async () => {
+    const answer = Float32Array.of(1, 2, 3, 4, 9, 8);
+    const asked: string[] = [];
+    vi.stubGlobal("fetch", async (path: string) => {
+      asked.push(path);
+      return new Response(answer);
+    });
+    const outputs = await new HttpDecoder("second", "decoder", GRAPH).run(INPUTS);
+    expect(asked).toEqual(["compute/second/decoder?rows=2"]);
+    expect([...(outputs.mean.data as Float32Array)]).toEqual([1, 2, 3, 4]);
+    expect(outputs.scale.shape).toEqual([2, 1]);
+    expect([...(outputs.scale.data as Float32Array)]).toEqual([9, 8]);
+  });
+
+  it("that sends another number of values is refused", () => {
+    expect(() => split(GRAPH, new Float32Array(5), 2)).toThrow("5 numbers, and 6 were expected");
+  });
+});
+
+describe("the latest request", () => {
+  it("takes the place of those that wait", async () => {
+    const done: number[] = [];
+    const latest = new Latest<number>(async (value) => {
+      await Promise.resolve();
+      done.push(value);
+    });
+    for (const value of [1, 2, 3, 4]) latest.push(value);
+    await vi.waitFor(() => expect(done).toEqual([1, 4]));
+  });
+});

@@ -1,0 +1,90 @@
+// Log-probabilities and variances against torch (tests/reference.json by tests/reference.py).
+import { describe, expect, it } from "vitest";
+import type { Tensors } from "../src/compute/network";
+import type { Family } from "../src/data/manifest";
+import { likelihoodOf, logProb } from "../src/distributions/likelihood";
+import { Posterior } from "../src/distributions/posterior";
+import { Random } from "../src/distributions/random";
+import reference from "./reference.json";
+
+interface Stored {
+  data: number[];
+  shape: number[];
+}
+
+interface Case {
+  family: Family;
+  parameters: Record<string, Stored>;
+  x: Stored;
+  log_prob: number[];
+  variance: number[] | null;
+}
+
+const cases = Object.entries(reference as unknown as Record<string, Case>);
+
+function tensors(stored: Record<string, Stored>): Tensors {
+  const pairs = Object.entries(stored).map(([name, { data, shape }]) => [
+    name,
+    { data: Float64Array.from(data), shape },
+  ]);
+  return Object.fromEntries(pairs) as Tensors;
+}
+
+function valuesOf(x: Stored, row: number): Float64Array {
+  const size = x.data.length / x.shape[0];
+  return Float64Array.from(x.data.slice(row * size, (row + 1) * size));
+}
+
+describe.each(cases.filter(([name]) => !name.includes("covariance")))("%s", (_, each) => {
+  const outputs = tensors(each.parameters);
+  const event = each.x.shape.slice(1);
+
+  it.each([0, 1])("has torch's log-probability in row %i", (row) => {
+    const px = likelihoodOf(each.family, outputs, row, event)!;
+    const value = logProb(px, valuesOf(each.x, row));
+    expect(Math.abs(value - each.log_prob[row])).toBeLessThan(
+      Math.max(1e-9, 1e-9 * Math.abs(each.log_prob[row])),
+    );
+  });
+
+  it("has torch's variance", () => {
+    if (each.variance === null) return;
+    const variance = likelihoodOf(each.family, outputs, 1, event)!.variance()!;
+    const size = variance.length;
+    for (let i = 0; i < size; i++) {
+      expect(variance[i]).toBeCloseTo(each.variance[size + i], 6);
+    }
+  });
+
+  it("samples with that mean log-probability", () => {
+    const px = likelihoodOf(each.family, outputs, 0, event)!;
+    const random = new Random(3);
+    const value = logProb(px, px.sample(random));
+    expect(Number.isFinite(value)).toBe(true);
+  });
+});
+
+describe("a missing value", () => {
+  it("has no term", () => {
+    const [, each] = cases.find(([name]) => name === "product")!;
+    const px = likelihoodOf(each.family, tensors(each.parameters), 0, [6])!;
+    const whole = px.logProbEach(valuesOf(each.x, 0));
+    const x = valuesOf(each.x, 0);
+    x[0] = NaN;
+    expect(logProb(px, x)).toBeCloseTo(whole.reduce((a, b) => a + b) - whole[0], 12);
+  });
+});
+
+describe("normal with full covariance", () => {
+  it("has torch's log-density", () => {
+    const [, each] = cases.find(([name]) => name.includes("covariance"))!;
+    const outputs: Tensors = {};
+    for (const [name, value] of Object.entries(tensors(each.parameters))) {
+      outputs[name.replace("px.", "q.z.")] = value;
+    }
+    outputs.codes = outputs["q.z.mean"];
+    const metadata = { posterior: { z: each.family } } as never;
+    const q = new Posterior(metadata, [{ name: "z", start: 0, width: 3 }], outputs, 1);
+    expect(q.logProb(valuesOf(each.x, 1))).toBeCloseTo(each.log_prob[1], 8);
+  });
+});
