@@ -348,7 +348,7 @@ def test_columns_of_one_name_are_refused(cell: str, tmp_path: Path) -> None:
 
 
 def test_the_account_of_a_table(trained: Path) -> None:
-    found = api.evaluate(trained, people(40, seed=2), k=20, subset=4)
+    found = api.evaluate(trained, people(40, seed=2), k=20, subset=2)
     assert found.terms["elbo"].mean <= found.terms["log_px"].mean
     assert not found.bits_per_dim, (
         "a product of densities and mass functions has no bits per dimension"
