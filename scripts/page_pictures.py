@@ -38,8 +38,6 @@ def small_png(content: bytes) -> bytes:
     """A picture, cut at its foot where it is tall."""
     image = Image.open(io.BytesIO(content)).convert("RGB")
     image = image.crop((0, 0, image.width, min(image.height, TALLEST)))
-    # the widest range of colours, not the most frequent ones: dots are few and have a meaning
-    image = image.quantize(256, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
     file = io.BytesIO()
     image.save(file, "PNG", optimize=True)
     return file.getvalue()
