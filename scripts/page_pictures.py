@@ -20,7 +20,6 @@ FOLDER = Path(__file__).resolve().parent.parent / "docs" / "pictures"
 TABS = ("explore", "input", "features", "between", "theory")
 WIDTHS = (390, 1280)
 SCHEMES = ("light", "dark")
-COLOURS = 128  # of a picture, which keeps it small
 TALLEST = 1700  # pixels
 
 
@@ -36,10 +35,9 @@ def prepare(page: Page, tab: str) -> None:
 
 
 def small_png(content: bytes) -> bytes:
-    """A picture with few colours, cut at its foot where it is tall."""
+    """A picture, cut at its foot where it is tall."""
     image = Image.open(io.BytesIO(content)).convert("RGB")
     image = image.crop((0, 0, image.width, min(image.height, TALLEST)))
-    image = image.quantize(COLOURS, dither=Image.Dither.NONE)
     file = io.BytesIO()
     image.save(file, "PNG", optimize=True)
     return file.getvalue()
