@@ -659,7 +659,7 @@ MEASURES = {
     m.key: m
     for m in [
         _counted(
-            "top-level", "entries at the top level", "<= 18", lambda s: s.top_level
+            "top-level", "entries at the top level", "<= 20", lambda s: s.top_level
         ),
         _counted(
             "access",

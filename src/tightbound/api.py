@@ -155,13 +155,12 @@ def train(
     lookup(LANGUAGES, lang, "language")  # before the training, not after it
     called = _callbacks(callbacks, track)
     mode = _mode(resume=resume or extend is not None, overwrite=overwrite)
-    if extend is not None:
-        extend = whole_number("extend", extend, 1)
+    added = _added_steps(extend)
     limit = _total_budget(budget, report)
     given = {"seed": seed, "device": device, "train.init": _init_folder(init)}
     values = keyed(settings, more) | _without_none(given)
-    if recipe is None and config is None and init is not None and mode != "resume":
-        recipe = _loaded(init, trust).config.recipe
+    if config is None and mode != "resume":
+        recipe = _recipe_or_that_of(recipe, init, trust)
     if data is None:
         _check_resumable(out, mode == "resume")
     source = stored_source(data, valid, test)
@@ -189,7 +188,7 @@ def train(
                     FitOptions(
                         splits={"valid": valid, "test": test},
                         trust=job.trust,
-                        extend=0 if job.is_again else extend or 0,
+                        extend=0 if job.is_again else added,
                         callbacks=called,
                     ),
                     mode=job.mode,
@@ -201,6 +200,22 @@ def train(
                 raise
             raise Stopped(folder.path, signal_number(stop)) from stop
     return run
+
+
+def _added_steps(extend: int | None) -> int:
+    """The steps that a finished run is trained further; 0 where None."""
+    if extend is None:
+        return 0
+    return whole_number("extend", extend, 1)
+
+
+def _recipe_or_that_of(
+    recipe: str | Recipe | None, init: Run | str | Path | None, trust: bool
+) -> str | Recipe | None:
+    """The recipe; where None, that of the run whose weights are the initial ones."""
+    if recipe is not None or init is None:
+        return recipe
+    return _loaded(init, trust).config.recipe
 
 
 def _without_none(values: Options) -> Tree:

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from support.short_reports import blank_pictures, coarse_grids, no_report_of_training
-from support.small import few_temperatures, short_search
+from support.small import few_temperatures
 
 import tightbound as tb
 from tightbound.cli import main
@@ -247,7 +247,6 @@ def test_every_command_runs_and_shows_what_its_row_says(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     few_temperatures(monkeypatch, 100)
-    short_search(monkeypatch)
     no_report_of_training(monkeypatch)
     coarse_grids(monkeypatch)
     notes = parse(NAMES["en"])

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from exploring.pages import small_run, stand_in_assets
+from exploring.pages import small_page, small_run, stand_in_assets
 
 from tightbound.exploring import companions, one_file
 from tightbound.exploring.assets import Assets, filled
@@ -53,7 +53,7 @@ class Elements(HTMLParser):
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
-    return small_run(tmp_path_factory.mktemp("one") / "run", **{"recipe.size": "m"})
+    return small_run(tmp_path_factory.mktemp("one") / "run")
 
 
 @pytest.fixture(scope="module")
@@ -150,18 +150,20 @@ def test_weights_that_float16_changes_too_much_stay(run: Run) -> None:
 
 
 def test_a_file_is_replaced_only_when_asked(
-    written: tuple[WrittenPage, str, Assets], run: Run, tmp_path: Path
+    tmp_path: Path,
 ) -> None:
-    _, _, assets = written
-    page, _ = page_of([run], Options(points=10, scenes=False), one_file=True)
-    path = tmp_path / "page.html"
+    assets = stand_in_assets(tmp_path)
+    page, _ = small_page(tmp_path)
+    folder = tmp_path / "pages"
+    folder.mkdir()
+    path = folder / "page.html"
     path.write_text("mine")
     with pytest.raises(TightboundError, match="--overwrite"):
         one_file.write(page, path, assets, overwrite=False)
     assert path.read_text() == "mine"
     one_file.write(page, path, assets, overwrite=True)
     assert path.read_text().startswith("<!doctype html>")
-    assert [each.name for each in tmp_path.iterdir()] == ["page.html"]
+    assert [each.name for each in folder.iterdir()] == ["page.html"]
     with pytest.raises(TightboundError, match="is a folder"):
         one_file.write(page, tmp_path, assets, overwrite=True)
 

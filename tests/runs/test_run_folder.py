@@ -217,8 +217,8 @@ def test_mixed_weights_and_config_are_told_apart(whole: Path, tmp_path: Path) ->
     mixed = tmp_path / "mixed"
     shutil.copytree(whole, mixed)
     text = (mixed / "config.toml").read_text()
-    (mixed / "config.toml").write_text(text.replace("latent = 2", "latent = 5"))
-    with pytest.raises(TightboundError, match=r"latent = 5, but .* written with 2"):
+    (mixed / "config.toml").write_text(text.replace("latent = 4", "latent = 5"))
+    with pytest.raises(TightboundError, match=r"latent = 5, but .* written with 4"):
         load(mixed)
 
 

@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import shlex
 import sys
-from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
@@ -38,6 +37,10 @@ from tightbound.cli.options import (
     Trust,
 )
 from tightbound.runtime.errors import TightboundError
+
+if TYPE_CHECKING:
+    from tightbound.compression import FileSize
+    from tightbound.evaluation import Evaluation
 
 
 @app.command(group=LEARN)
@@ -237,7 +240,7 @@ def evaluate(
     cannot be written.
     """
     from tightbound import api
-    from tightbound.cli import compressed_files, evaluation_file, outputs, tables
+    from tightbound.cli import compressed_files, evaluation_file, outputs
     from tightbound.runtime.signals import in_words, signal_number
 
     evaluation_file.check(out)
@@ -272,16 +275,25 @@ def evaluate(
         note = evaluation_file.keep(evaluation, trained.folder or run, out)
     if note:
         print(f"note: {note}", file=sys.stderr)
-    sized = partial(compressed_files.size_of, trained, data, evaluation, precision)
+    size = None
+    if bytes:
+        size = compressed_files.size_of(trained, data, evaluation, precision)
+    _show_evaluation(evaluation, size, json)
+
+
+def _show_evaluation(evaluation: Evaluation, size: FileSize | None, json: bool) -> None:
+    """Print an evaluation, and the size of its examples as a file where it was measured."""
+    from tightbound.cli import tables
+
     if json:
         content = evaluation.to_json()
-        if bytes:
-            content["bytes"] = sized().to_json()
+        if size is not None:
+            content["bytes"] = size.to_json()
         tables.show_json(content)
         return
     print(evaluation)
-    if bytes:
-        print("\n".join(sized().lines()))
+    if size is not None:
+        print("\n".join(size.lines()))
 
 
 @app.command(group=LEARN)

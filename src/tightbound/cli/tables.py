@@ -20,6 +20,8 @@ from tightbound.models.recipes import RECIPES, Part, Recipe
 from tightbound.runtime.errors import TightboundError, nearest
 
 if TYPE_CHECKING:
+    from torch.nn import Parameter
+
     from tightbound.config import Config
     from tightbound.runs.run import Run
 
@@ -245,6 +247,11 @@ def _plain(value: object) -> object:
     return value
 
 
+def _count_of(parameters: Sequence[Parameter]) -> int:
+    """The number of values of some parameters."""
+    return sum(parameter.numel() for parameter in parameters)
+
+
 def _run_tree(run: Run) -> dict[str, object]:
     """A run's settings, latents, parameters, validations and evaluation."""
     from tightbound.evaluation import saved
@@ -263,8 +270,7 @@ def _run_tree(run: Run) -> dict[str, object]:
         "config": run.config.model_dump(mode="json"),
         "sites": run.sites,
         "parameters": {
-            name: sum(p.numel() for p in parameters)
-            for name, parameters in groups.items()
+            name: _count_of(parameters) for name, parameters in groups.items()
         },
         "fitted prior": None if run.fitted is None else run.fitted.name,
         "priors that can be fitted": fittable(run.config.recipe, run.spec),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -16,7 +16,7 @@ from torch import Tensor
 from tightbound.compression import container
 from tightbound.compression.blocks import Account, Coder, Different
 from tightbound.compression.coder import constriction
-from tightbound.compression.container import Damaged, Header
+from tightbound.compression.container import Block, Damaged, Header
 from tightbound.compression.exact import exact_model, one_thread, rows_of
 from tightbound.compression.plan import check_model, grids_from, measured_grids
 from tightbound.compression.schedules import Job
@@ -147,9 +147,7 @@ def compress_run(
         dtype = _read(split, 0, 1).x.dtype
         job = Job(model, values, rows_of(model), {})
         first = _read(split, 0, min(len(split), 1024))
-        given = None
-        if first.c is not None and run.spec.condition is not None:
-            given = run.spec.condition.encode(first.c)
+        given = _condition_of(run, first)
         grids = measured_grids(job, values.to_numbers(first.x), given)
         job = replace(job, grids=grids_from(model, grids))
         coder = Coder(job, dtype, measure, check)
@@ -175,15 +173,7 @@ def compress_run(
         grids=grids.hex(),
     )
     data = container.pack(header, blocks)
-    stored = sum(8 * len(b.payload) for b in blocks if b.kind == container.STORED)
-    coded = account.message + account.initial + account.conditions
-    parts = {
-        "messages": account.message,
-        "initial": account.initial,
-        "conditions": account.conditions,
-        "stored": stored,
-        "frame": 8 * len(data) - stored - coded,
-    }
+    parts = _parts(account, blocks, 8 * len(data))
     raw_bytes = len(split) * math.prod(raw_shape(run.spec)) * dtype.itemsize
     compressed = Compressed(
         data, len(split), run.spec.dims, raw_bytes, account.stored, parts, checked=check
@@ -191,6 +181,26 @@ def compress_run(
     if measure and not account.stored:
         return replace(compressed, elbo=account.elbo, ideal=account.ideal)
     return compressed
+
+
+def _parts(account: Account, blocks: Sequence[Block], total: int) -> dict[str, float]:
+    """The bits of a file by part; the frame is what is in none of the others."""
+    stored = sum(8 * len(b.payload) for b in blocks if b.kind == container.STORED)
+    coded = account.message + account.initial + account.conditions
+    return {
+        "messages": account.message,
+        "initial": account.initial,
+        "conditions": account.conditions,
+        "stored": stored,
+        "frame": total - stored - coded,
+    }
+
+
+def _condition_of(run: Run, examples: Decoded) -> Tensor | None:
+    """The conditions of examples as the model reads them; None of a model without."""
+    if examples.c is None or run.spec.condition is None:
+        return None
+    return run.spec.condition.encode(examples.c)
 
 
 def check_run(run: Run, precision: Mapping[str, float] | None = None) -> None:

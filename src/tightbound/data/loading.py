@@ -177,9 +177,7 @@ def load(
     loader = source if is_stream(source) else None
     raw = take_conditions(_read_raw(source, stream, settings, seed), settings)
     raw = settle_fields(raw, settings, domains)
-    for split in raw.splits.values():
-        if split.x is not None:
-            check_value_count(raw.where, split.x.shape)
+    _check_value_counts(raw)
     _check_image_settings(raw, settings)
     for name, other in (("valid", valid), ("test", test)):
         if other is not None:
@@ -195,6 +193,13 @@ def load(
         held_out = valid is not None or test is not None
         data = replace(_with_loader(data, loader, seed), held_out=held_out)
     return data
+
+
+def _check_value_counts(raw: RawSource) -> None:
+    """Refuse examples of more values than any model could take."""
+    for split in raw.splits.values():
+        if split.x is not None:
+            check_value_count(raw.where, split.x.shape)
 
 
 def _refuse_empty(source: object, valid: object, test: object) -> None:

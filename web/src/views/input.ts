@@ -331,6 +331,15 @@ function variations(page: PageContext, run: RunContext, scope: Scope): HTMLEleme
   const strip = new Strip(model.run.data, t("input.variations"), "small");
   const random = new Random(29);
   const element = section(t("input.variations"), strip.element);
+  const drawn = async (input: Input): Promise<Float64Array | null> => {
+    const out = new Float64Array(VARIATIONS * model.width);
+    for (let i = 0; i < VARIATIONS; i++) {
+      const draw = await model.samplePosterior(input.x, input.posterior, random, input.condition);
+      if (draw === null) return null;
+      out.set(draw.z, i * model.width);
+    }
+    return out;
+  };
   state.input.watch((input) => {
     if (input === null) return;
     void drawn(input).then((z) => {
@@ -348,14 +357,5 @@ function variations(page: PageContext, run: RunContext, scope: Scope): HTMLEleme
       });
     });
   }, scope);
-  const drawn = async (input: Input): Promise<Float64Array | null> => {
-    const out = new Float64Array(VARIATIONS * model.width);
-    for (let i = 0; i < VARIATIONS; i++) {
-      const draw = await model.samplePosterior(input.x, input.posterior, random, input.condition);
-      if (draw === null) return null;
-      out.set(draw.z, i * model.width);
-    }
-    return out;
-  };
   return element;
 }

@@ -35,7 +35,7 @@ export function drawPad(data: DataDescription, onuse: (x: Float64Array) => void)
   };
   const stroke = (x: number, y: number) => {
     strokes.strokeStyle = "#fff";
-    strokes.lineWidth = FINE * Math.max(1, Math.min(width, height) / 9);
+    strokes.lineWidth = FINE * Math.max(1.6, Math.min(width, height) / 9);
     strokes.lineCap = "round";
     strokes.beginPath();
     strokes.moveTo(pen.x * FINE, pen.y * FINE);

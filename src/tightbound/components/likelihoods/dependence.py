@@ -69,11 +69,7 @@ class Dependence(nn.Module):
         if self._fixed is not None:
             return self._fixed
         active = self.get_buffer("slots")[self.get_buffer("mask").any(1)].tolist()
-        return [
-            place
-            for place in self._in_sequence()
-            if any(place.start <= dim < place.stop for dim in active)
-        ]
+        return [place for place in self._in_sequence() if _holds_any(place, active)]
 
     def _in_sequence(self) -> list[slice]:
         """The columns of categories in the order in which they are drawn."""
@@ -189,3 +185,8 @@ def _strongest(x: Tensor, candidates: Tensor, most: int) -> Tensor:
     correlation[torch.arange(len(candidates)), candidates] = 0
     strongest = correlation.amax(1).topk(most).indices.sort().values
     return candidates[strongest]
+
+
+def _holds_any(place: slice, dims: Sequence[int]) -> bool:
+    """Whether any of the dimensions lies in a place."""
+    return any(place.start <= dim < place.stop for dim in dims)

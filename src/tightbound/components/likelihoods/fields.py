@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from functools import partial
 from typing import Annotated, Literal
 
@@ -34,6 +34,18 @@ from tightbound.core.draw import Context, Examples
 from tightbound.distributions import soft_clip
 
 RARE = 0.05  # share of the training rows, below which a category is rare
+
+
+def _can_depend(spec: DataSpec) -> bool:
+    """Whether columns can depend on categories: none is missing, and there are others."""
+    has_categories = any(column.values for column in spec.fields)
+    return has_categories and len(spec.fields) > 1 and not spec.missing
+
+
+def _places_of(spec: DataSpec, kind: ColumnKind) -> list[slice]:
+    """The dimensions of the columns of a kind."""
+    columns = zip(spec.fields, spec.places, strict=True)
+    return [place for column, place in columns if column.kind == kind]
 
 
 class FieldsLikelihood(Likelihood):
@@ -77,31 +89,24 @@ class FieldsLikelihood(Likelihood):
         ] = "rare",
     ) -> None:
         super().__init__()
-        categories = [bool(column.values) for column in spec.fields]
         self.depends = depends
         self.dependence: Dependence | None = None
-        can_depend = any(categories) and len(categories) > 1 and not spec.missing
-        is_chain = depends != "none" and can_depend
+        is_chain = depends != "none" and _can_depend(spec)
         self.each = nn.ModuleDict()
         self.channels: dict[str, int] = {}
         self.decoded: dict[str, int] = {}
         self.constant: Tensor
         self._make_each(spec, _makers(real, count, "predicted" if is_chain else scale))
         if is_chain and scale == "learned":
-            scaled = [kind for kind in self.each if kind in _scaled(count)]
-            self.decoded.update({kind: self.decoded[kind] - 1 for kind in scaled})
+            self._learn_scales(_scaled(count))
         self.params = max([1, *self.decoded.values()])
-        self.choices = [
-            place
-            for column, place in zip(spec.fields, spec.places, strict=True)
-            if column.kind == "categorical"
-        ]
+        self.choices = _places_of(spec, "categorical")
         self.base = nn.ParameterList(
             nn.Parameter(spec.centre[at].clamp(min=1e-3).log()) for at in self.choices
         )
         self.dims = spec.dims
         if is_chain:
-            self._make_dependence(spec, categories)
+            self._make_dependence(spec)
 
     def _make_each(
         self, spec: DataSpec, makers: dict[ColumnKind, Callable[[DataSpec], Likelihood]]
@@ -124,7 +129,14 @@ class FieldsLikelihood(Likelihood):
             self.decoded[kind] = likelihood.params
             self.register_buffer(f"at_{kind}", torch.tensor(at), persistent=False)
 
-    def _make_dependence(self, spec: DataSpec, categories: list[bool]) -> None:
+    def _learn_scales(self, kinds: Collection[str]) -> None:
+        """Take the scale of columns of these kinds from a parameter, not from the decoder."""
+        for kind in self.each:
+            if kind in kinds:
+                self.decoded[kind] -= 1
+
+    def _make_dependence(self, spec: DataSpec) -> None:
+        categories = [bool(column.values) for column in spec.fields]
         channels = max([1, *self.channels.values()])
         self.dependence = Dependence(spec.places, categories, channels, spec.dims)
         constant = torch.zeros(channels, spec.dims)

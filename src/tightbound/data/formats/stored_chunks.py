@@ -22,6 +22,7 @@ from tightbound.data.formats.packed import (
     check_unpacked,
     is_declared,
 )
+from tightbound.runtime.reading import Options
 
 _SLACK = 1 << 16  # bytes that checksums and headers may add
 _MOST_TEXTS = 1 << 28  # bytes of a chunk of texts
@@ -121,17 +122,7 @@ def hdf5_array(dataset: Any) -> Stored:
         return Stored(dataset, None, lambda place: None, set())
     count = math.prod(dataset.chunks)
     packers = [i for i, each in enumerate(filters) if each[0] in _PACKERS]
-    for number, _, values, name in filters:
-        if number in _COUNTED and tuple(values[2:3]) != (count,):
-            raise ValueError(
-                f"its filter {_COUNTED[number]} declares another number of values than "
-                "its chunk has"
-            )
-        if number not in _PACKERS | _COUNTED.keys() | _PLAIN:
-            raise ValueError(
-                f"its filter {name.decode(errors='replace')!r} is not known; write it "
-                "with gzip or lzf"
-            )
+    _check_filters(filters, count)
     _refuse_two(len(packers))
     if not packers:
         return Stored(dataset, None, lambda place: None, set())
@@ -146,16 +137,46 @@ def hdf5_array(dataset: Any) -> Stored:
             at * unit for at, unit in zip(place, dataset.chunks, strict=True)
         )
         stored = dataset.id.get_chunk_info_by_coord(corner)
-        is_packed = not stored.filter_mask >> position & 1
-        if stored.byte_offset is None or not is_packed or stored.size == 0:
-            return
-        if stored.size * 1032 <= most and codec in ("zlib", "lzf"):
+        if _is_bounded(stored, position, codec, most):
             return
         _, packed = dataset.id.read_direct_chunk(corner)
         end = len(packed) - 4 if _FLETCHER32 in outer else len(packed)
         check_unpacked(codec, packed[:end], most)
 
     return Stored(dataset, dataset.chunks, check, set())
+
+
+class _StoredChunk(Protocol):
+    """What h5py says of a chunk in a file."""
+
+    filter_mask: int
+    byte_offset: int | None
+    size: int
+
+
+def _is_bounded(chunk: _StoredChunk, position: int, codec: str, most: int) -> bool:
+    """Whether a chunk cannot unpack to more than `most` bytes, whatever is in it."""
+    is_packed = not chunk.filter_mask >> position & 1
+    if chunk.byte_offset is None or not is_packed or chunk.size == 0:
+        return True
+    return chunk.size * 1032 <= most and codec in ("zlib", "lzf")
+
+
+def _check_filters(
+    filters: Sequence[tuple[int, int, Sequence[int], bytes]], count: int
+) -> None:
+    """Refuse filters whose unpacked size cannot be known, or is not that of a chunk."""
+    for number, _, values, name in filters:
+        if number in _COUNTED and tuple(values[2:3]) != (count,):
+            raise ValueError(
+                f"its filter {_COUNTED[number]} declares another number of values than "
+                "its chunk has"
+            )
+        if number not in _PACKERS | _COUNTED.keys() | _PLAIN:
+            raise ValueError(
+                f"its filter {name.decode(errors='replace')!r} is not known; write it "
+                "with gzip or lzf"
+            )
 
 
 def _refuse_two(packers: int) -> None:
@@ -184,22 +205,17 @@ def zarr_array(folder: Path, array: Any) -> Stored:
     if array.dtype.kind in "OT":  # texts of any length
         most = max(most, _MOST_TEXTS)
     shards = [codec for codec in codecs if codec[0] == _SHARDING]
-    if not shards:
+    parts: Callable[[bytes], Iterator[bytes]] = _whole
+    if shards:
+        unit = tuple(array.shards)
+        chunks = math.prod(a // b for a, b in zip(unit, array.chunks, strict=True))
+        codec = _packer_in_shards(codecs, shards[0][1])
+        parts = _shard_reader(shards[0][1], chunks)
+    else:
+        unit = tuple(array.chunks)
         codec = _packer(codecs)
         if codec is None:
             return Stored(array, None, lambda place: None, set())
-        unit = tuple(array.chunks)
-        parts: Callable[[bytes], Iterator[bytes]] = _whole
-    else:
-        if len(codecs) > 1:
-            raise ValueError("its shards are packed; pack the chunks in them")
-        inner = _named(shards[0][1].get("codecs"))
-        codec = _packer(inner)
-        unit = tuple(array.shards)
-        chunks = math.prod(a // b for a, b in zip(unit, array.chunks, strict=True))
-        parts = _shard_reader(shards[0][1], chunks)
-        if any(name == _SHARDING for name, _ in inner):
-            raise ValueError("its shards hold shards; write shards of chunks")
     root = folder / array.path
 
     def check(place: tuple[int, ...]) -> None:
@@ -216,16 +232,32 @@ def zarr_array(folder: Path, array: Any) -> Stored:
     return Stored(array, unit, check, set())
 
 
-def _codecs(about: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
+def _packer_in_shards(
+    codecs: Sequence[tuple[str, Options]], shard: Options
+) -> str | None:
+    """The compressor of the chunks of a shard.
+
+    Raises:
+        ValueError: for shards that are packed themselves, or that hold shards.
+    """
+    if len(codecs) > 1:
+        raise ValueError("its shards are packed; pack the chunks in them")
+    inner = _named(shard.get("codecs"))
+    if any(name == _SHARDING for name, _ in inner):
+        raise ValueError("its shards hold shards; write shards of chunks")
+    return _packer(inner)
+
+
+def _codecs(about: Options) -> list[tuple[str, Options]]:
     """The codecs of an array in the order in which they pack, of format 2 or 3."""
     if "codecs" in about:
         return _named(about["codecs"])
     return _named([*(about.get("filters") or ()), about.get("compressor")])
 
 
-def _named(codecs: object) -> list[tuple[str, Mapping[str, Any]]]:
+def _named(codecs: object) -> list[tuple[str, Options]]:
     """The name and the parameters of each codec."""
-    named: list[tuple[str, Mapping[str, Any]]] = []
+    named: list[tuple[str, Options]] = []
     for codec in codecs if isinstance(codecs, Sequence) else ():
         if codec is None:
             continue
@@ -235,7 +267,7 @@ def _named(codecs: object) -> list[tuple[str, Mapping[str, Any]]]:
     return named
 
 
-def _packer(codecs: Sequence[tuple[str, Mapping[str, Any]]]) -> str | None:
+def _packer(codecs: Sequence[tuple[str, Options]]) -> str | None:
     """The compressor among some codecs, which must be the last or before a checksum."""
     names = [name for name, _ in codecs]
     packers = [i for i, name in enumerate(names) if name in _ZARR_PACKERS]
@@ -251,9 +283,7 @@ def _whole(content: bytes) -> Iterator[bytes]:
     yield content
 
 
-def _shard_reader(
-    about: Mapping[str, Any], chunks: int
-) -> Callable[[bytes], Iterator[bytes]]:
+def _shard_reader(about: Options, chunks: int) -> Callable[[bytes], Iterator[bytes]]:
     """A function that gives the packed chunks of a shard by its index."""
     names = [name for name, _ in _named(about.get("index_codecs"))]
     if names not in (["bytes"], ["bytes", "crc32c"]):

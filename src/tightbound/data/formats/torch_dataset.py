@@ -211,7 +211,7 @@ def _images(
         image = next(others, None)
     greys.check_colours("the list or Dataset")
     scale = greys.scale(settings)
-    notices += greys.messages(scale)
+    notices += [*greys.messages(scale), *greys.colour_messages()]
     return _scaled(rows, scale), scale
 
 

@@ -118,6 +118,15 @@ class GreySurvey:
             white = (1 << (white.bit_length() + 1) // 2 * 2) - 1
         return GreyScale(white, settings.bits)
 
+    def colour_messages(self) -> list[str]:
+        """What is lost of colours of 16 bits, if there are any."""
+        if not self.colours.any():
+            return []
+        return [
+            "images with colours of 16 bits are read by the upper 8 bits (an .npy array "
+            "keeps all)"
+        ]
+
     def messages(self, scale: GreyScale) -> list[str]:
         """The number of grey levels before and after scaling, and images beyond it."""
         if not self.highest:

@@ -142,6 +142,7 @@ class Items:
         self.scale = greys.scale(settings, is_complete=count == len(few))
         self.is_scale_given = settings.white_level != "auto"
         notices += [*messages, *greys.messages(self.scale)]
+        notices += greys.colour_messages()
         if self.is_scale_given and self.scale.is_cut and count != len(few):
             notices.append(
                 f"{what}: grey values above data.white_level={self.scale.white} are read "

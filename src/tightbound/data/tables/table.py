@@ -182,12 +182,17 @@ def guess(values: Values) -> ColumnKind:
         return "zero-inflated"
     if values.min() < 0 and _has_frequent_zero(values):
         return "zero-inflated-real"
-    from_zero = 0 <= values.min() <= LEAST_COUNT and values.max() > 2
-    if is_whole and from_zero and values.var() >= values.mean():
+    if is_whole and _is_spread_as_counts(values):
         return "count"
     if values.min() > 0 and _is_skewed(values):
         return "positive"
     return "real"
+
+
+def _is_spread_as_counts(values: Values) -> bool:
+    """True for numbers from 0 or 1 up whose variance is at least their mean."""
+    from_zero = 0 <= values.min() <= LEAST_COUNT and values.max() > 2
+    return bool(from_zero and values.var() >= values.mean())
 
 
 def _has_excess_zeros(values: Values, is_whole: bool) -> bool:
