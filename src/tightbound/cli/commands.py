@@ -679,6 +679,7 @@ def _end_page(stop: KeyboardInterrupt, *, is_served: bool) -> None:
     print("the page is closed", file=sys.stderr)
 
 
+@app.command(group=USE)
 def compress(
     run: RunPath,
     data: Data,

@@ -27,7 +27,7 @@ from torch.distributions import (
 from torch.nn import functional as F
 
 from tightbound.components.likelihoods.colour import LogisticMixture
-from tightbound.components.likelihoods.product import Product
+from tightbound.components.likelihoods.product import Chain, Product
 from tightbound.compression.coder import Stack, whole_weights
 from tightbound.compression.ordered import (
     Counts,
@@ -215,6 +215,56 @@ class Parts:
         return x
 
 
+@dataclass(frozen=True)
+class Dependent:
+    """Columns given the categories of columns before them, (b, D): these first, in order."""
+
+    px: Chain
+    steps: Steps
+    count: int
+
+    def _stage(self, x: Tensor, number: int) -> tuple[Tensor, MassFunction]:
+        """Dimensions of one stage and their masses given the categories of those before."""
+        order = self.px.shift.order
+        rows = torch.zeros_like(self.px.y[:, 0])
+        for place in order[:number]:
+            rows[: self.count, place] = x[:, place].double()
+        everything = torch.arange(rows.shape[1])
+        wanted = torch.ones(rows.shape[1], dtype=torch.bool)
+        if number < len(order):
+            wanted = torch.zeros_like(wanted)
+            wanted[order[number]] = True
+        else:
+            for place in order:
+                wanted[place] = False
+        parts: list[tuple[slice | Tensor, MassFunction]] = []
+        for at, dist in self.px.given(rows).parts:
+            inside = wanted[at]
+            if not inside.any():
+                continue
+            if inside.all():
+                parts.append((at, mass_of(dist, self.steps.at(at), self.count)))
+                continue
+            assert isinstance(dist, Independent)
+            assert isinstance(dist.base_dist, Bernoulli)
+            p = dist.base_dist.logits[: self.count, inside].sigmoid()
+            parts.append((everything[at][inside], Binary(p)))
+        return everything[wanted], Parts(parts, self.count, rows.shape[1])
+
+    def push(self, stack: Stack, x: Tensor) -> None:
+        """Send values, those that others depend on last."""
+        for number in range(len(self.px.shift.order), -1, -1):
+            self._stage(x, number)[1].push(stack, x)
+
+    def pop(self, stack: Stack) -> Tensor:
+        """Receive values, those that others depend on first."""
+        x = torch.zeros(self.count, self.px.y.shape[2], dtype=torch.long)
+        for number in range(len(self.px.shift.order) + 1):
+            dims, mass = self._stage(x, number)
+            x[:, dims] = mass.pop(stack)[:, dims]
+        return x
+
+
 # ---- from a distribution to its masses
 
 
@@ -275,6 +325,8 @@ def mass_of(px: Distribution, steps: Steps, count: int) -> MassFunction:
     """The mass function of the first `count` rows of p(x|z)."""
     if isinstance(px, LogisticMixture):
         return Colours(px, count)
+    if isinstance(px, Chain):
+        return Dependent(px, steps, count)
     if isinstance(px, Product):
         parts = [(at, mass_of(dist, steps.at(at), count)) for at, dist in px.parts]
         return Parts(parts, count, px.event_shape[0])
@@ -291,6 +343,8 @@ def why_no_masses(px: Distribution, steps: Steps) -> str | None:
     """Why values cannot be coded with p(x|z), in words; None where they can."""
     if isinstance(px, LogisticMixture | OneHotCategorical):
         return None
+    if isinstance(px, Chain):
+        px = px.central
     if isinstance(px, Product):
         reasons = (why_no_masses(dist, steps.at(at)) for at, dist in px.parts)
         return next((reason for reason in reasons if reason), None)
@@ -322,6 +376,8 @@ def log_mass(px: Distribution, x: Tensor, steps: Steps, count: int) -> Tensor:
 
 
 def _log_widths(px: Distribution, steps: Steps) -> float:
+    if isinstance(px, Chain):
+        px = px.central
     if isinstance(px, Product):
         return math.fsum(_log_widths(dist, steps.at(at)) for at, dist in px.parts)
     base = px.base_dist if isinstance(px, Independent) else px
