@@ -24,6 +24,7 @@ MODULES = {
 WITH_OTHERS = {
     "markupsafe": "jinja2",
     "braceexpand": "webdataset",
+    "pydantic_core": "pydantic",
 }
 LATE = {
     "datasets",
