@@ -166,6 +166,33 @@ def table(n: int = 300) -> pandas.DataFrame:
     )
 
 
+def test_columns_that_depend_on_categories_come_back(tmp_path: Path) -> None:
+    """A rare category moves the numbers and the other categories of its row."""
+    made = np.random.default_rng(0)
+    city = made.choice(["a", "b", "c"], 300, p=[0.9, 0.07, 0.03])
+    height = made.normal(0, 1, 300) + 10 * (city == "b") - 10 * (city == "c")
+    frame = pandas.DataFrame(
+        {
+            "city": city,
+            "height": height.round(1) + 0.0,
+            "side": np.where(city == "a", made.choice(["x", "y"], 300), "y"),
+            "kind": np.where(city == "c", "t", made.choice(["t", "u", "v"], 300)),
+            "flag": made.choice([True, False], 300),
+        }
+    )
+    settings = {"recipe.size": "s", "steps": 20, "likelihood.depends": "all"}
+    out = tmp_path / "run"
+    run = tb.train(
+        frame, "mixed", out=out, display="none", report=False, settings=settings
+    )
+    split = read_split(frame, run.spec, run.config.data)
+    compressed = compress_run(run, split, precision={"height": 0.1}, measure=True)
+    assert compressed.ideal == pytest.approx(compressed.elbo, rel=5e-3)
+    again = tb.decompress(compressed.data, run).x
+    assert isinstance(again, pandas.DataFrame)
+    pandas.testing.assert_frame_equal(again, frame)
+
+
 PRECISION = {"height": 0.1, "weight": 0.001}
 MIXED = {"data.fields": {"visits": "count"}}
 
