@@ -273,9 +273,10 @@ def test_columns_that_depend_on_categories_have_their_parameters_given_these(
     )
     run = tiny_run(tmp_path / "run", "vae", frame)
     exported = tb.export(run)
-    rows = run.data.test.examples(torch.arange(7))
-    x = run.spec.to_raw(rows.x)
-    x[:3, 3] = 0.0  # the rare category
+    assert run.spec.fields[3].values == ("fraud", "new", "ok")
+    numbers = torch.tensor(frame[["x", "fee", "price"]].to_numpy()[:7])
+    status = torch.tensor([0.0, 0, 0, 1, 2, 1, 2]).unsqueeze(1)
+    x = torch.cat([numbers, status], 1).float()
     z = run.encode(frame[:7])
     check_decoder(run, exported.folder, z, {})
     outputs = computed(exported.folder, "likelihood", x=x, z=z)
