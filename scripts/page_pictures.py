@@ -1,4 +1,4 @@
-"""Pictures of the page for README and docs, in docs/pictures.
+"""Pictures of the page for README and docs, in docs/images/page.
 
     python scripts/page_pictures.py FILE [--prefix NAME] [--tabs explore input]
 
@@ -16,7 +16,7 @@ from pathlib import Path
 from PIL import Image
 from playwright.sync_api import Browser, Page, sync_playwright
 
-FOLDER = Path(__file__).resolve().parent.parent / "docs" / "pictures"
+FOLDER = Path(__file__).resolve().parent.parent / "docs" / "images" / "page"
 TABS = ("explore", "input", "features", "between", "theory")
 WIDTHS = (390, 1280)
 SCHEMES = ("light", "dark")
