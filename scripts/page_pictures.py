@@ -1,6 +1,6 @@
 """Pictures of the page for README and docs, in docs/images/page.
 
-    python scripts/page_pictures.py FILE [--prefix NAME] [--tabs explore input]
+    python scripts/page_pictures.py FILE [--tabs explore input]
 
 FILE is a page that `tightbound explore RUN --export FILE` wrote. Each view is taken at 390 and
 1280 pixels, light and dark.
@@ -43,7 +43,7 @@ def small_png(content: bytes) -> bytes:
     return file.getvalue()
 
 
-def take(browser: Browser, path: Path, tabs: list[str], prefix: str) -> None:
+def take(browser: Browser, path: Path, tabs: list[str]) -> None:
     for width in WIDTHS:
         for scheme in SCHEMES:
             page = browser.new_page(
@@ -55,7 +55,7 @@ def take(browser: Browser, path: Path, tabs: list[str], prefix: str) -> None:
             page.wait_for_selector("main[aria-busy=false]", timeout=120_000)
             for tab in tabs:
                 prepare(page, tab)
-                target = FOLDER / f"{prefix}-{tab}-{width}-{scheme}.png"
+                target = FOLDER / f"{tab}-{width}-{scheme}.png"
                 target.write_bytes(small_png(page.screenshot(full_page=True)))
                 print(f"{target.name}: {target.stat().st_size / 1e3:.0f} kB")
             page.close()
@@ -64,7 +64,6 @@ def take(browser: Browser, path: Path, tabs: list[str], prefix: str) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("file", type=Path)
-    parser.add_argument("--prefix", default="page")
     parser.add_argument("--tabs", nargs="*", default=list(TABS), choices=TABS)
     options = parser.parse_args()
     FOLDER.mkdir(parents=True, exist_ok=True)
@@ -74,7 +73,7 @@ def main() -> None:
             headless=True,
             args=["--no-sandbox", "--disable-gpu"],
         )
-        take(browser, options.file, options.tabs, options.prefix)
+        take(browser, options.file, options.tabs)
         browser.close()
 
 
