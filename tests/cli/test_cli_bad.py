@@ -347,7 +347,7 @@ def test_uses_that_do_not_fit(refused: Refused, good: Path, tmp_path: Path) -> N
     assert "rows 0 to 179" in refused("vary", good, "digits:180", "--out", "v.png")
     assert "digits:ROW" in refused("vary", good, "digits", "--out", "v.png")
     assert "F.png" in refused("sample", good, "--out", "s.jpg")
-    assert "F.csv" in refused("score", good, "digits", "--out", "s.npz")
+    assert "F.csv" in refused("score", good, "digits", "--out", "s.png")
     assert "0 samples" in refused("sample", good, "-n", 0, "--out", "s.npz")
     assert "split" in refused("evaluate", good, "--split", "tset")
     assert "k = 0" in refused("evaluate", good, "-k", 0)

@@ -56,7 +56,7 @@ BROKEN: dict[str, tuple[str, dict[str, object]]] = {
     ),
     "overfitting": ("data.limit", {"steps": 200, "data.limit": 50}),
     "not trained enough": (
-        "train.steps was 22",
+        "it was for 22 steps: tightbound train --out RUN --extend 978",
         {"steps": "auto", "epochs": 1, "validate_every": "auto"},
     ),
     "prior mismatch": (

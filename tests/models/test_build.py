@@ -336,7 +336,11 @@ def test_categories_of_binary_data_are_two() -> None:
 def test_every_domain_has_its_likelihood_and_options_survive() -> None:
     for domain, name in AUTO.items():
         recipe, spec, notes = resolve_domain(Recipe(), spec_of(domain, (7,)))
-        assert recipe.likelihood.name == name and spec.domain == domain and not notes
+        assert recipe.likelihood.name == name and spec.domain == domain
+        if domain == "mixed":
+            assert recipe.prior.name == "vamp" and "prior vamp" in notes[0]
+        else:
+            assert recipe.prior.name == "standard" and not notes
     recipe, _, _ = resolve_domain(
         Recipe(likelihood=part("auto", scale="shared")), spec_of("levels", (7,))
     )
@@ -380,10 +384,13 @@ def test_resolve_leaves_nothing_automatic(name: str, shape: tuple[int, ...]) -> 
         recipe.size,
         recipe.latent,
         recipe.likelihood.name,
+        recipe.prior.name,
     )
     assert resolve(recipe, spec) == recipe
     check(recipe, spec, trust=True)
-    kept = Recipe(network="mlp", size="l", latent=5, likelihood="gaussian")
+    kept = Recipe(
+        network="mlp", size="l", latent=5, likelihood="gaussian", prior="standard"
+    )
     assert resolve(kept, suited(kept, spec)) == kept
 
 

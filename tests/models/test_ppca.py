@@ -97,7 +97,8 @@ def test_the_closed_form_is_the_optimum(kind: str, tmp_path: Path) -> None:
     assert (terms["log_px_se"] < 0.02).all()
     quadrature = tb.log_px(run.model, x, "quadrature")
     assert np.abs(quadrature.values.numpy() - exact).max() < 1e-3
-    log = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").open()]
+    text = (tmp_path / "run" / "log.jsonl").read_text(encoding="utf-8")
+    log = [json.loads(line) for line in text.splitlines()]
     assert [line["event"] for line in log] == ["start", "note", "epoch"]
     assert run.config.train.steps == 1 and log[-1]["step"] == 1
 

@@ -62,7 +62,8 @@ def test_a_published_folder_is_the_run(run: tb.Run, published: Path) -> None:
         "reconstructions.png",
         "samples.png",
     }
-    assert Image.open(published / "samples.png").width > 200
+    with Image.open(published / "samples.png") as samples:
+        assert samples.width > 200
 
 
 def test_the_card_has_the_terms_and_the_diagnosis(run: tb.Run, published: Path) -> None:

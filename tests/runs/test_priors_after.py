@@ -134,7 +134,7 @@ def test_every_prior_is_fitted_sampled_saved_and_loaded_to_the_bit(
 @pytest.mark.parametrize(
     ("recipe", "kind", "steps"),
     [
-        ("vae", "two-stage", 100),
+        ("vae", "two-stage", 200),
         ("vae", "maf", 100),
         ("svae", "sphere", 100),
         ("fsq", "pixelcnn", 250),

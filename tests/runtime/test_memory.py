@@ -21,6 +21,7 @@ needs_glibc = pytest.mark.skipif(
 LARGE = 64 << 20
 COUNT = f"""
 import json, os, resource, torch
+from pathlib import Path
 from tightbound.runtime.memory import kept_memory
 
 def faults():

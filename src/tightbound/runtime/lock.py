@@ -61,6 +61,9 @@ class RunLock:
                 f"another process is {self.activity} in {self.folder}: wait until "
                 "it ends, or choose another --out"
             ) from None
+        except TightboundError:
+            self._close()
+            raise
         except OSError as error:
             self._close()
             raise TightboundError(
