@@ -22,8 +22,12 @@ STAND_IN = """<!doctype html><html lang="{{language}}"><head><meta charset="utf-
 def small_run(
     folder: Path, recipe: str = "vae", source: Any = "digits", **more: Any
 ) -> Run:
-    """An untrained run with two features unless the settings say otherwise."""
+    """An untrained run with two features unless the settings say otherwise.
+
+    A setting that is None is left out: the recipe's own value holds.
+    """
     values = {"latent": 2, "recipe.size": "s", **more}
+    values = {key: value for key, value in values.items() if value is not None}
     model, data = own_loop.build(recipe, source, seed=0, settings=values)
     return own_loop.save(model, folder).with_data(data.splits)
 
