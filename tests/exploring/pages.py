@@ -7,7 +7,8 @@ from typing import Any
 
 from tightbound.exploring.assets import SCRIPT, STYLE, TEMPLATE, WASM, Assets
 from tightbound.exploring.blocks import PageData
-from tightbound.exploring.graphs import networks_of
+from tightbound.exploring.explore import Options
+from tightbound.exploring.graphs import Networks, networks_of
 from tightbound.exploring.page_data import build
 from tightbound.exploring.run_data import Limits, PageRun
 from tightbound.runs.run import Run
@@ -22,8 +23,12 @@ STAND_IN = """<!doctype html><html lang="{{language}}"><head><meta charset="utf-
 def small_run(
     folder: Path, recipe: str = "vae", source: Any = "digits", **more: Any
 ) -> Run:
-    """An untrained run with two features unless the settings say otherwise."""
+    """An untrained run with two features unless the settings say otherwise.
+
+    A setting that is None is left out: the recipe's own value holds.
+    """
     values = {"latent": 2, "recipe.size": "s", **more}
+    values = {key: value for key, value in values.items() if value is not None}
     model, data = own_loop.build(recipe, source, seed=0, settings=values)
     return own_loop.save(model, folder).with_data(data.splits)
 
@@ -36,6 +41,15 @@ def small_page(folder: Path) -> tuple[PageData, list[PageRun]]:
     run = small_run(folder / "run")
     runs = [PageRun("main", run, networks_of(run.model, most=0))]
     return build(runs, Limits(40, 40), mode="served", scenes=False), runs
+
+
+def page_without_networks(
+    runs: list[Run], options: Options, *, one_file: bool
+) -> tuple[PageData, list[PageRun]]:
+    """In place of `explore.page_of`: a page of one run with nothing to be computed."""
+    about = {"graphs": {}, "points": {"n": 3}}
+    manifest: dict[str, Any] = {"title": "t", "language": "en", "runs": [about]}
+    return PageData(manifest, {}), [PageRun("main", runs[0], Networks())]
 
 
 def stand_in_assets(folder: Path) -> Assets:

@@ -4,75 +4,73 @@ from __future__ import annotations
 
 import os
 import signal
-import threading
-import time
+import subprocess
+import sys
 import urllib.request
 from pathlib import Path
-from typing import Any
 
 import pytest
-from exploring.pages import small_run, stand_in_assets
+from exploring.pages import page_without_networks, small_run, stand_in_assets
 
 import tightbound as tb
 from tightbound import cli
 from tightbound.exploring import assets, explore, server
-from tightbound.exploring.blocks import PageData
-from tightbound.exploring.graphs import Networks
-from tightbound.exploring.run_data import PageRun
 from tightbound.runs.run import Run
+
+SOON = 60  # seconds after which a page that does not answer or end has failed
+
+# A program that shows a page without networks. It starts with Ctrl-C as of a terminal: a shell
+# starts what runs in the background with that signal ignored, and all its children inherit it.
+# One that hangs ends itself with the stack of each thread.
+CHILD = """
+import faulthandler, signal, sys
+from pathlib import Path
+
+faulthandler.dump_traceback_later(float(sys.argv[3]), exit=True)
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
+from exploring.pages import page_without_networks
+from tightbound import cli
+from tightbound.exploring import assets, explore
+
+explore.page_of = page_without_networks
+assets.STATIC = Path(sys.argv[2])
+sys.exit(cli.main(["explore", sys.argv[1], "--port", "0", "--no-browser"]))
+"""
 
 
 @pytest.fixture
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     """A run whose page has no networks, since these take seconds to be made."""
-
-    def empty_page(
-        runs: list[Run], options: explore.Options, *, one_file: bool
-    ) -> tuple[PageData, list[PageRun]]:
-        about = {"graphs": {}, "points": {"n": 3}}
-        manifest: dict[str, Any] = {"title": "t", "language": "en", "runs": [about]}
-        return PageData(manifest, {}), [PageRun("main", runs[0], Networks())]
-
-    monkeypatch.setattr(explore, "page_of", empty_page)
+    monkeypatch.setattr(explore, "page_of", page_without_networks)
     monkeypatch.setattr(assets, "STATIC", stand_in_assets(tmp_path).folder)
     return small_run(tmp_path / "run")
 
 
-def test_ctrl_c_ends_the_page_with_one_sentence(
-    run: Run, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_ctrl_c_ends_the_page_with_one_sentence(run: Run) -> None:
     pytest.importorskip("uvicorn", reason="needs the extra explore")
     pytest.importorskip("fastapi", reason="needs the extra explore")
-    ports = []
-    listen = server.listen
-
-    def noted(host: str, port: int | None) -> Any:
-        listening = listen(host, port)
-        ports.append(listening.getsockname()[1])
-        return listening
-
-    monkeypatch.setattr(server, "listen", noted)
-    seen: list[int] = []
-
-    def visit_and_stop() -> None:
-        while not ports:
-            time.sleep(0.01)
-        while not seen:
-            try:
-                with urllib.request.urlopen(f"http://127.0.0.1:{ports[0]}/") as page:
-                    seen.append(page.status)
-            except OSError:
-                time.sleep(0.01)
-        os.kill(os.getpid(), signal.SIGINT)
-
-    visitor = threading.Thread(target=visit_and_stop)
-    visitor.start()
-    status = cli.main(["explore", str(run.folder), "--port", "0", "--no-browser"])
-    visitor.join()
-    printed = capsys.readouterr()
-    assert (status, seen) == (0, [200])
-    assert printed.out == f"http://127.0.0.1:{ports[0]}/\n"
-    assert printed.err.splitlines() == ["Ctrl-C closes the page", "the page is closed"]
+    words = [str(run.folder), str(assets.STATIC), str(SOON)]
+    process = subprocess.Popen(
+        [sys.executable, "-c", CHILD, *words],
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        address = process.stdout.readline()  # empty where the program has ended
+        assert address, process.communicate()[1]
+        with urllib.request.urlopen(address.strip(), timeout=SOON) as page:
+            assert page.status == 200
+        process.send_signal(signal.SIGINT)
+        out, error = process.communicate(timeout=2 * SOON)
+    finally:
+        process.kill()
+        process.communicate()
+    assert address.startswith("http://127.0.0.1:")
+    assert (process.returncode, out) == (0, ""), error
+    assert error.splitlines() == ["Ctrl-C closes the page", "the page is closed"]
 
 
 def test_export_writes_a_file_and_says_so(
