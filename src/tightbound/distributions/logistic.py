@@ -108,15 +108,22 @@ def moments(loc: Tensor, scale: Tensor, levels: int) -> tuple[Tensor, Tensor]:
         return _summed(loc, scale, first, levels - 1)
     first_moment, second_moment = _integrated(loc, scale, levels)
     narrow = scale < NARROW
+    if torch.compiler.is_compiling():  # a graph has no branches on values
+        a, b = _summed_near(loc, scale, levels)
+        first_moment = torch.where(narrow, a, first_moment)
+        return first_moment, torch.where(narrow, b, second_moment)
     if narrow.any():
-        near = loc[narrow]
-        start = (near.round() - WINDOW).clamp(0, levels - 1 - 2 * WINDOW)
-        start = start.clamp(min=0)
-        count = min(2 * WINDOW, levels - 1)
-        a, b = _summed(near, scale[narrow], start, count)
+        a, b = _summed_near(loc[narrow], scale[narrow], levels)
         first_moment = first_moment.masked_scatter(narrow, a)
         second_moment = second_moment.masked_scatter(narrow, b)
     return first_moment, second_moment
+
+
+def _summed_near(loc: Tensor, scale: Tensor, levels: int) -> tuple[Tensor, Tensor]:
+    """The sums over the edges near loc, which are all that matter for narrow scales."""
+    start = (loc.round() - WINDOW).clamp(0, levels - 1 - 2 * WINDOW)
+    start = start.clamp(min=0)
+    return _summed(loc, scale, start, min(2 * WINDOW, levels - 1))
 
 
 def _summed(
