@@ -141,11 +141,11 @@ def _integrated(loc: Tensor, scale: Tensor, levels: int) -> tuple[Tensor, Tensor
     top = levels - 1
     low = loc / scale
     high = (loc - top) / scale
-    first = scale * (F.softplus(low) - F.softplus(high))
+    first = scale * (_softplus(low) - _softplus(high))
     second = (
         2 * scale.square() * (_integral_of_softplus(low) - _integral_of_softplus(high))
     )
-    second = second - 2 * top * scale * F.softplus(high)
+    second = second - 2 * top * scale * _softplus(high)
     slope_low, bend_low, third_low = _derivatives(low, scale)
     slope_high, bend_high, third_high = _derivatives(high, scale)
     first = first - (slope_high - slope_low) / 24
@@ -153,6 +153,13 @@ def _integrated(loc: Tensor, scale: Tensor, levels: int) -> tuple[Tensor, Tensor
     inner = torch.sigmoid(high) + top * slope_high - torch.sigmoid(low)
     outer = 6 * (bend_high - bend_low) + 2 * top * third_high
     return first, second - inner / 12 + 7 / 5760 * outer
+
+
+def _softplus(u: Tensor) -> Tensor:
+    """log(1 + exp(u)); in a graph by operators that ONNX runtimes have in float64."""
+    if torch.compiler.is_compiling():
+        return u.relu() + torch.log1p(torch.exp(-u.abs()))
+    return F.softplus(u)
 
 
 def _derivatives(u: Tensor, scale: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -165,7 +172,7 @@ def _derivatives(u: Tensor, scale: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 def _integral_of_softplus(u: Tensor) -> Tensor:
     """The integral of softplus from -infinity to u, which is -Li2(-exp(u))."""
-    w = F.softplus(-u.abs())
+    w = _softplus(-u.abs())
     value = torch.zeros_like(w)
     for power, divisor in DILOGARITHM.items():
         value = value + w**power / divisor
@@ -201,7 +208,7 @@ def blocks(loc: Tensor, scale: Tensor, levels: int) -> tuple[Tensor, Tensor]:
     mass = below.diff(dim=-1)
     bottom = edges[..., :-1] + 0.5
     top = edges[..., 1:] - 0.5
-    area = F.softplus((top - loc) / scale) - F.softplus((bottom - loc) / scale)
+    area = _softplus((top - loc) / scale) - _softplus((bottom - loc) / scale)
     total = top * below[..., 1:] - bottom * below[..., :-1] - scale * area
     mean = total / mass.clamp(min=torch.finfo(mass.dtype).tiny)
     top = torch.maximum(top, bottom)  # of an empty block, whose mass is 0
