@@ -99,8 +99,8 @@ const TABLE = {
   ],
   "draws": ["Draws from p(z), decoded", "p(z)에서 뽑아 복원한 것"],
   "draws.ae": [
-    "An autoencoder has no p(z), so it cannot draw new data. Move z by hand instead.",
-    "오토인코더에는 p(z)가 없어 새 데이터를 뽑을 수 없습니다. z를 직접 옮겨 보세요.",
+    "An autoencoder has no p(z). These z are drawn from N(0, I), where its decoder was not trained.",
+    "오토인코더에는 p(z)가 없습니다. 여기 z는 디코더가 배운 적 없는 N(0, I)에서 뽑은 것입니다.",
   ],
   "input.choose": ["Choose an input", "입력 고르기"],
   "input.row": ["Row", "행"],
