@@ -24,6 +24,8 @@ ColumnKind = Literal[
     "zero-inflated",
     "zero-inflated-real",
 ]
+# the name of a column in a DataFrame
+ColumnLabel = str | int | float | tuple[int | float | str, ...]
 Kind = Literal["vector", "signal", "image", "volume"]
 Layout = Literal["vector", "l", "lc", "cl", "hw", "hwc", "chw", "dhw", "dhwc", "cdhw"]
 KINDS: dict[Kind, tuple[Layout, ...]] = {
@@ -48,7 +50,10 @@ class Column(BaseModel):
         zone: Time zone of a column of times; "" for none.
         step: All values in training are multiples of it, as 1 for whole numbers and 86400
             for whole days; 0 for any number.
-        number: The name in the table where it is an integer, as of a DataFrame without names.
+        digits: Decimal places that all values in training have at most, as 2 for prices, to which
+            draws are rounded; None for more than six, and for whole numbers.
+        number: The name in the table where it is a number, as of a DataFrame without names.
+        levels: The name in the table where it is a tuple, as of a MultiIndex.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -59,7 +64,9 @@ class Column(BaseModel):
     type: str = "float64"
     zone: str = ""
     step: float = 0.0
-    number: int | None = None
+    digits: int | None = Field(None, repr=False)
+    number: int | float | None = None
+    levels: tuple[int | float | str, ...] = Field((), repr=False)
 
     @property
     def is_time(self) -> bool:
@@ -75,8 +82,10 @@ class Column(BaseModel):
         return is_integer or self.step == 1 or self.kind == "count"
 
     @property
-    def label(self) -> str | int:
+    def label(self) -> ColumnLabel:
         """The name as it stands in the table."""
+        if self.levels:
+            return self.levels
         return self.name if self.number is None else self.number
 
     @property

@@ -130,14 +130,17 @@ def _encoded(source: RawSource, table: Table, settings: DataSettings) -> RawSour
         source.with_split("all", split),
         fields=fields,
         resolved={**source.resolved, "fields": kinds},
-        digest=sha256_text(
-            sha256_of(x, split.y), *(f.model_dump_json() for f in fields)
-        ),
+        digest=sha256_text(sha256_of(x, split.y), *(_for_digest(f) for f in fields)),
     )
     encoded = encoded.with_notices(*_times_notice(table))
     if chosen:
         return encoded
     return encoded.with_notices(_kinds_notice(source, fields))
+
+
+def _for_digest(f: Column) -> str:
+    """A column as the sha256 of its table takes it."""
+    return f.model_dump_json(exclude={"digits", "levels"})
 
 
 def _kinds_notice(source: RawSource, fields: tuple[Column, ...]) -> str:

@@ -8,10 +8,11 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from tightbound.core.data_spec import Column
+from tightbound.core.data_spec import Column, ColumnLabel
 from tightbound.data.settings import DataSettings
 from tightbound.data.source import (
     RawSource,
@@ -20,6 +21,12 @@ from tightbound.data.source import (
     is_gap,
     read_labels,
     sha256_of,
+)
+from tightbound.data.tables.plain_columns import (
+    label_of,
+    notices_of,
+    with_plain_categories,
+    with_plain_cells,
 )
 from tightbound.data.tables.table import Table, Values
 from tightbound.data.tables.times import seconds, times
@@ -53,11 +60,8 @@ def frame_source(
         notices: messages so far.
     """
     what = "the DataFrame"
+    check_names(frame, what)
     names = [str(name) for name in frame.columns]
-    counts = Counter(names)
-    twice = next((name for name in names if counts[name] > 1), None)
-    if twice is not None:
-        raise TightboundError(f"{what} has two columns {shortened(twice)}: rename one")
     if label is not None:
         y = frame.iloc[:, label].to_numpy()
     kept = frame.iloc[:, [i for i in range(len(names)) if i != label]]
@@ -67,6 +71,8 @@ def frame_source(
         raise TightboundError(
             f"{what} has no column beside its label: nothing can be learned from it"
         )
+    columns = [(name, without_arrow(cells)) for name, cells in kept.items()]
+    notices += notices_of(what, columns)
     table = table_of(kept, what)
     x = table_numbers(table, notices)
     labels, label_names = read_labels(y, len(frame), what, notices)
@@ -81,21 +87,31 @@ def frame_source(
     )
 
 
+def check_names(frame: pandas.DataFrame, what: str) -> None:
+    """Refuse two columns of one name; 1 and "1" are one name."""
+    counts = Counter(str(name) for name in frame.columns)
+    twice = next((name for name, count in counts.items() if count > 1), None)
+    if twice is not None:
+        raise TightboundError(f"{what} has two columns {shortened(twice)}: rename one")
+
+
 def table_of(frame: pandas.DataFrame, what: str) -> Table:
     """The columns of a DataFrame as arrays, with their types, zones and categories."""
     columns: dict[str, Values] = {}
     categories: dict[str, list[bool | int | float | str]] = {}
     zones: dict[str, str] = {}
     types: dict[str, str] = {}
-    numbers: dict[str, int] = {}
+    labels: dict[str, ColumnLabel] = {}
     nullable: dict[str, ExtensionArray] = {}
     for i, label in enumerate(frame.columns):
         name = str(label)
-        series = without_arrow(frame.iloc[:, i])
-        if isinstance(label, int | np.integer):
-            numbers[name] = int(label)
+        series = with_plain_cells(without_arrow(frame.iloc[:, i]))
+        plain_label = label_of(label)
+        if plain_label is not None:
+            labels[name] = plain_label
         kind = str(series.dtype)
         if hasattr(series.dtype, "categories"):
+            series = with_plain_categories(series)
             categories[name] = series.dtype.categories.tolist()
             series = series.astype(object)
         elif kind.startswith(_NULLABLE):
@@ -113,7 +129,7 @@ def table_of(frame: pandas.DataFrame, what: str) -> Table:
         zones=zones,
         index=frame.index,
         types=types,
-        numbers=numbers,
+        labels=labels,
         nullable=nullable,
     )
 
@@ -224,6 +240,22 @@ def columns_frame(columns: Mapping[object, object]) -> pandas.DataFrame:
 
 
 # ---- out
+
+
+def rounded(raw: Tensor, fields: Sequence[Column]) -> Tensor:
+    """Numbers and codes (n, columns) with the decimal places of their columns.
+
+    Numbers of a positive column stay above 0.
+    """
+    numbers = raw.double().cpu().numpy().copy()
+    for i, f in enumerate(fields):
+        if f.digits is None:
+            continue
+        numbers[:, i] = np.round(numbers[:, i], f.digits)
+        if f.kind == "positive":
+            least = round(10.0**-f.digits, f.digits)
+            numbers[:, i] = np.maximum(numbers[:, i], least)
+    return torch.from_numpy(numbers)
 
 
 def back(raw: Tensor, fields: Sequence[Column]) -> dict[str, Values]:
@@ -382,5 +414,8 @@ def plain_frame(
     numbers: Tensor, fields: Sequence[Column], given: Table | None = None
 ) -> pandas.DataFrame:
     """Real numbers (n, columns) under the names of these columns, as a DataFrame."""
-    plain = [Column(name=f.name, kind="real", number=f.number) for f in fields]
+    plain = [
+        Column(name=f.name, kind="real", number=f.number, levels=f.levels)
+        for f in fields
+    ]
     return frame(numbers, plain, given)
