@@ -45,8 +45,8 @@ class Column(BaseModel):
             are above 0 and skewed; zero-inflated ones have exact zeros beside such values,
             zero-inflated-real ones beside values of both signs.
         values: Values of a binary or categorical column, in the order of their codes 0, 1, ...
-        type: The numpy or pandas type in the table, as "int64", "Int64", "str" or
-            "datetime64[us]".
+        type: The numpy or pandas type in the table, as "int64", "Int64", "str",
+            "datetime64[us]", "category" or "ordered category".
         zone: Time zone of a column of times; "" for none.
         step: All values in training are multiples of it, as 1 for whole numbers and 86400
             for whole days; 0 for any number.

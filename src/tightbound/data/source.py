@@ -285,6 +285,8 @@ def read_labels(
     if len(a) == n and not _may_be_classes(a):
         notices.append(f"{what}: its labels are not classes and are not used")
         return None, None
+    if a.dtype.kind == "M":
+        a = a.astype(str)
     if a.shape != (n,):
         raise TightboundError(
             f"{what} has {n} examples but labels of shape {a.shape}: one label an example is needed"
@@ -294,10 +296,23 @@ def read_labels(
         return _ids_of_texts(a)
     if a.dtype.kind == "f":
         a = np.where(np.isnan(a), -1, a)
-        if not (np.isfinite(a).all() and (a == np.round(a)).all()):
+        is_whole = np.isfinite(a) & (a == np.round(a)) & (np.abs(a) < 2**53)
+        if not is_whole.all():
             notices.append(f"{what}: its labels are not classes and are not used")
             return None, None
+    if a.dtype.kind != "b":
+        notices += _unknown_notice(a, what)
     return _ids_of_integers(a.astype(np.int64))
+
+
+def _unknown_notice(a: np.ndarray, what: str) -> list[str]:
+    """The message on labels of -1, where they may be a class: all others are 1."""
+    if set(np.unique(a).tolist()) != {-1, 1}:
+        return []
+    return [
+        f"{what}: {int((a == -1).sum())} of {len(a)} labels are -1, which is read as "
+        "unknown: number the classes from 0 if it is one"
+    ]
 
 
 def _label_array(values: object) -> np.ndarray:
@@ -329,7 +344,7 @@ def _filled(a: np.ndarray) -> np.ndarray:
 def _may_be_classes(a: np.ndarray) -> bool:
     if a.dtype == object:
         return a.ndim == 1 and all(isinstance(value, str | int | bytes) for value in a)
-    return a.ndim == 1
+    return a.ndim == 1 and a.dtype.kind in "biufUSM"
 
 
 def _refuse_long(a: np.ndarray, what: str) -> None:

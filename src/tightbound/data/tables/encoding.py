@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -25,6 +26,9 @@ from tightbound.data.tables.table import (
     unlike,
 )
 from tightbound.runtime.errors import TightboundError, listed, nearest, shortened
+
+if TYPE_CHECKING:
+    from pandas.api.extensions import ExtensionArray
 
 
 def settle_fields(
@@ -54,6 +58,7 @@ def settle_fields(
                 f"{source.where} has no column {shortened(name)} for data.fields: "
                 f"{nearest(name, table.columns)}"
             )
+    source = source.with_notices(*_digits_notice(table, settings))
     if not _is_mixed(table, settings, domains):
         return _numbers(source, table)
     if settings.domain != "auto":
@@ -76,6 +81,28 @@ def _numbers(source: RawSource, table: Table) -> RawSource:
     if table.times:
         source = replace(source, domain="real")
     return source.with_notices(*notices, *_times_notice(table))
+
+
+def _digits_notice(table: Table, settings: DataSettings) -> list[str]:
+    """The message on whole numbers that float64 does not tell apart."""
+    return [
+        f"{table.where}: column {shortened(name)} has whole numbers of more digits than "
+        "float64 holds, which are learned rounded (data.fields.NAME=skip leaves out a "
+        "column of identifiers)"
+        for name, values in {**table.columns, **table.nullable}.items()
+        if name not in settings.fields and _merges(values)
+    ]
+
+
+def _merges(values: Values | ExtensionArray) -> bool:
+    """True where some whole numbers are equal as float64 only."""
+    if not isinstance(values, np.ndarray):
+        values = values[~values.isna()].to_numpy(dtype=str(values.dtype).lower())
+    if values.dtype.kind not in "iu":
+        return False
+    if not len(values) or max(abs(int(values.min())), int(values.max())) <= 2**53:
+        return False
+    return len(np.unique(values.astype(np.float64))) < len(np.unique(values))
 
 
 def _times_notice(table: Table) -> list[str]:

@@ -41,6 +41,8 @@ _SPANS = (datetime.timedelta, np.timedelta64)
 # pandas' types of numbers and truth values with gaps, and what their values are
 _NULLABLE = ("Int", "UInt", "Float", "boolean", "string")
 _NULLABLE_WHOLE = ("Int", "UInt")
+_CATEGORIES = ("category", "ordered category")
+_OBJECTS = ("str", "string", "boolean", *_CATEGORIES)
 
 
 def frame_source(
@@ -103,6 +105,7 @@ def table_of(frame: pandas.DataFrame, what: str) -> Table:
     types: dict[str, str] = {}
     labels: dict[str, ColumnLabel] = {}
     nullable: dict[str, ExtensionArray] = {}
+    ordered: set[str] = set()
     for i, label in enumerate(frame.columns):
         name = str(label)
         series = with_plain_cells(without_arrow(frame.iloc[:, i]))
@@ -113,6 +116,8 @@ def table_of(frame: pandas.DataFrame, what: str) -> Table:
         if hasattr(series.dtype, "categories"):
             series = with_plain_categories(series)
             categories[name] = series.dtype.categories.tolist()
+            if series.dtype.ordered:
+                ordered.add(name)
             series = series.astype(object)
         elif kind.startswith(_NULLABLE):
             types[name] = kind
@@ -131,6 +136,7 @@ def table_of(frame: pandas.DataFrame, what: str) -> Table:
         types=types,
         labels=labels,
         nullable=nullable,
+        ordered=frozenset(ordered),
     )
 
 
@@ -277,7 +283,7 @@ def _values_of(numbers: Values, f: Column) -> Values:
     missing = np.isnan(numbers)
     rounded = np.rint(np.where(missing, 0, numbers))
     at = np.clip(rounded, 0, len(f.values) - 1).astype(int)
-    is_object = missing.any() or f.type in ("str", "string", "category", "boolean")
+    is_object = missing.any() or f.type in _OBJECTS
     values = np.array(f.values, dtype=object if is_object else f.type.lower())[at]
     values[missing] = None
     return values
@@ -401,8 +407,9 @@ def _series(values: Values, f: Column) -> pandas.Series | pandas.Categorical:
     """One column as pandas holds it."""
     import pandas
 
-    if f.type == "category":
-        return pandas.Categorical(values, list(f.values))
+    if f.type in _CATEGORIES:
+        is_ordered = f.type != _CATEGORIES[0]
+        return pandas.Categorical(values, list(f.values), ordered=is_ordered)
     if f.zone:
         return pandas.Series(values).dt.tz_localize("UTC").dt.tz_convert(f.zone)
     if f.type.startswith(_NULLABLE):

@@ -61,6 +61,7 @@ class Table:
         labels: the names of columns that are numbers or tuples in a DataFrame.
         nullable: the columns of pandas' integers with gaps as they were given, where
             `columns` has them as float64.
+        ordered: the columns whose categories have an order.
     """
 
     where: str
@@ -72,6 +73,7 @@ class Table:
     types: Mapping[str, str] = field(default_factory=dict)
     labels: Mapping[str, ColumnLabel] = field(default_factory=dict)
     nullable: Mapping[str, ExtensionArray] = field(default_factory=dict)
+    ordered: frozenset[str] = frozenset()
 
     def __len__(self) -> int:
         return len(next(iter(self.columns.values())))
@@ -343,11 +345,11 @@ def _step(cells: Values) -> float:
 
 
 def _type_name(table: Table, name: str, values: Values) -> str:
-    """The type of a column, for decoding: "category", "str", or numpy's or pandas' own."""
+    """The type of a column, for decoding: a category, "str", or numpy's or pandas' own."""
     if name in table.types:
         return table.types[name]
     if name in table.categories:
-        return "category"
+        return "ordered category" if name in table.ordered else "category"
     if values.dtype.kind in "OU":
         return "str"
     return str(values.dtype)
