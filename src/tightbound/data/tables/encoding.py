@@ -60,7 +60,7 @@ def settle_fields(
             )
     source = source.with_notices(*_digits_notice(table, settings))
     if not _is_mixed(table, settings, domains):
-        return _numbers(source, table)
+        return _numbers(source, table, settings.allow_missing)
     if settings.domain != "auto":
         raise TightboundError(
             f"{source.where} has columns of text or of several kinds: "
@@ -69,8 +69,15 @@ def settle_fields(
     return _encoded(source, table, settings)
 
 
-def _numbers(source: RawSource, table: Table) -> RawSource:
-    """A table of plain numbers with its rows (n, columns); times are real, in seconds."""
+def _numbers(source: RawSource, table: Table, masked: bool) -> RawSource:
+    """A table of plain numbers with its rows (n, columns); times are real, in seconds.
+
+    Raises:
+        TightboundError: for the first cell that is not finite, with its column, and,
+            unless `masked`, for one that is missing.
+    """
+    for name in table.columns:
+        present(table, name, masked)
     split = source.splits.get("all")
     notices: list[str] = []
     if split is not None and split.x is None:
@@ -306,7 +313,7 @@ def _fits(kind: str, numbers: NDArray[np.float64]) -> NDArray[np.bool_]:
 def check_codes(x: Tensor, spec: DataSpec, what: str) -> None:
     """Refuse numbers that are not codes of a column's values, or not counts."""
     for values, f in zip(x.double().unbind(1), spec.fields, strict=True):
-        if f.kind == "real":
+        if not f.values and f.kind not in _WANTED:
             continue
         is_gap = values.isnan() & spec.missing
         if f.values:

@@ -285,7 +285,8 @@ def _values_of(numbers: Values, f: Column) -> Values:
     at = np.clip(rounded, 0, len(f.values) - 1).astype(int)
     is_object = missing.any() or f.type in _OBJECTS
     values = np.array(f.values, dtype=object if is_object else f.type.lower())[at]
-    values[missing] = None
+    if missing.any():
+        values[missing] = None
     return values
 
 
