@@ -499,7 +499,7 @@ def _seed_of(random_state: object) -> int:
 
 def _is_frame(X: object) -> bool:
     """True for a pandas DataFrame."""
-    return hasattr(X, "iloc") and hasattr(X, "dtypes")
+    return hasattr(X, "iloc") and hasattr(X, "columns")
 
 
 def _check_names(X: DataFrame) -> None:

@@ -50,6 +50,8 @@ class Column(BaseModel):
         zone: Time zone of a column of times; "" for none.
         step: All values in training are multiples of it, as 1 for whole numbers and 86400
             for whole days; 0 for any number.
+        constant: The number that all rows of the training data have, which comes out again; None
+            where they differ.
         digits: Decimal places that all values in training have at most, as 2 for prices, to which
             draws are rounded; None for more than six, and for whole numbers.
         number: The name in the table where it is a number, as of a DataFrame without names.
@@ -64,6 +66,7 @@ class Column(BaseModel):
     type: str = "float64"
     zone: str = ""
     step: float = 0.0
+    constant: float | None = Field(None, repr=False)
     digits: int | None = Field(None, repr=False)
     number: int | float | None = None
     levels: tuple[int | float | str, ...] = Field((), repr=False)

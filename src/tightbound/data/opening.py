@@ -284,9 +284,9 @@ def from_arrays(
 
 
 def plain_array(x: object, settings: DataSettings) -> object:
-    """A sparse matrix as a dense one, and a masked array with NaN; others unchanged.
+    """A sparse matrix as a dense one, a masked array with NaN, a tensor as an array.
 
-    Masked rows in a list are one masked array.
+    Others are unchanged. Masked rows in a list are one masked array.
 
     Raises:
         TightboundError: for a matrix that is too large to be made dense, and for masked
@@ -294,6 +294,8 @@ def plain_array(x: object, settings: DataSettings) -> object:
     """
     if is_sparse(x):
         return densify(x, settings, "the matrix")
+    if isinstance(x, Tensor):
+        return as_tensor(x, "the tensor", []).numpy()
     if isinstance(x, list):
         _refuse_sparse_items(x)
     if isinstance(x, list) and _has_masks(x):

@@ -174,7 +174,7 @@ def _encoded(source: RawSource, table: Table, settings: DataSettings) -> RawSour
 
 def _for_digest(f: Column) -> str:
     """A column as the sha256 of its table takes it."""
-    return f.model_dump_json(exclude={"digits", "levels"})
+    return f.model_dump_json(exclude={"constant", "digits", "levels"})
 
 
 def _kinds_notice(source: RawSource, fields: tuple[Column, ...]) -> str:

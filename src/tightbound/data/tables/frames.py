@@ -292,6 +292,8 @@ def _values_of(numbers: Values, f: Column) -> Values:
 
 def _numbers_of(numbers: Values, f: Column) -> Values:
     """The numbers of a column in its dtype; float where an integer column has gaps."""
+    if f.constant is not None:
+        numbers = np.where(np.isnan(numbers), np.nan, f.constant)
     if f.step:
         numbers = np.rint(numbers / f.step) * f.step
     if f.is_time:

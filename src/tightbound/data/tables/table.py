@@ -315,9 +315,21 @@ def number_column(
         type=type_,
         zone=table.zones.get(name, ""),
         step=0.0 if values else _step(cells),
+        constant=None if values else _constant(cells),
         digits=None if values else _digits(cells),
         **_label(table, name),
     )
+
+
+def _constant(cells: Values) -> float | None:
+    """The only number of a column, of times in seconds; None where there are several."""
+    numbers = seconds(cells) if cells.dtype.kind in "Mm" else cells
+    if numbers.dtype.kind not in "iuf":
+        return None
+    present_numbers = numbers[~np.isnan(numbers)]
+    if not len(present_numbers) or (present_numbers != present_numbers[0]).any():
+        return None
+    return float(present_numbers[0])
 
 
 def _digits(cells: Values) -> int | None:
