@@ -217,9 +217,10 @@ def _examples_and_labels(source: object) -> tuple[object, object]:
 
 def _from_frame(frame: DataFrame, y: object, settings: DataSettings) -> RawSource:
     """A source over a DataFrame; labels may be one of its columns."""
+    if settings.condition is not None and is_numbers(y):
+        return _with_numbers(_from_frame_alone(frame, None, settings), y)
     if y is not None:
-        source = frame_source(frame, y, settings, None, [])
-        return with_typed_texts(source, settings, is_frame=True)
+        return _from_frame_alone(frame, y, settings)
     names = [str(name) for name in frame.columns]
     found = find_label(
         "the DataFrame", names, lambda i: frame.iloc[:, i].to_numpy(), settings
@@ -227,6 +228,21 @@ def _from_frame(frame: DataFrame, y: object, settings: DataSettings) -> RawSourc
     source = frame_source(frame, None, settings, found.number, list(found.notices))
     source = with_typed_texts(source, settings, is_frame=True)
     return replace(source, resolved={**source.resolved, **found.resolved})
+
+
+def _from_frame_alone(frame: DataFrame, y: object, settings: DataSettings) -> RawSource:
+    """A source over a DataFrame, of which no column holds labels."""
+    source = frame_source(frame, y, settings, None, [])
+    return with_typed_texts(source, settings, is_frame=True)
+
+
+def _with_numbers(source: RawSource, y: object) -> RawSource:
+    """The source with conditions that are numbers, one or several for each row."""
+    split = source.splits["all"]
+    n = len(source.table) if source.table is not None else 0
+    c = read_numbers(y, n, source.where)
+    digest = sha256_text(source.digest, sha256_of(for_digest(c)))
+    return replace(source.with_split("all", replace(split, c=c)), digest=digest)
 
 
 def _from_list(items: list[Any], y: Any, settings: DataSettings) -> RawSource:

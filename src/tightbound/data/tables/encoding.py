@@ -13,7 +13,13 @@ from torch import Tensor
 
 from tightbound.core.data_spec import Column, ColumnKind, DataSpec
 from tightbound.data.settings import DataSettings
-from tightbound.data.source import RawSource, sha256_of, sha256_text
+from tightbound.data.source import (
+    RawSource,
+    RawSplit,
+    for_digest,
+    sha256_of,
+    sha256_text,
+)
 from tightbound.data.tables.frames import table_numbers
 from tightbound.data.tables.table import (
     Table,
@@ -164,12 +170,20 @@ def _encoded(source: RawSource, table: Table, settings: DataSettings) -> RawSour
         source.with_split("all", split),
         fields=fields,
         resolved={**source.resolved, "fields": kinds},
-        digest=sha256_text(sha256_of(x, split.y), *(_for_digest(f) for f in fields)),
+        digest=_digest(x, split, fields),
     )
     encoded = encoded.with_notices(*_times_notice(table))
     if chosen:
         return encoded
     return encoded.with_notices(_kinds_notice(source, fields))
+
+
+def _digest(x: Tensor, split: RawSplit, fields: tuple[Column, ...]) -> str:
+    """sha256 of the codes, labels, conditions and columns of a table."""
+    keys = [_for_digest(f) for f in fields]
+    if split.c is not None:
+        keys.append(sha256_of(for_digest(split.c)))
+    return sha256_text(sha256_of(x, split.y), *keys)
 
 
 def _for_digest(f: Column) -> str:
