@@ -267,8 +267,11 @@ def _value_codes(
 ) -> Values:
     """The position of each cell in the values of a column (n,)."""
     code = {value: number for number, value in enumerate(f.values)}
+    stripped = _without_spaces(f)
     cells = values.tolist()
-    out = np.array([code.get(cell, code.get(str(cell), -1)) for cell in cells])
+    out = np.array(
+        [code.get(cell, code.get(str(cell), stripped.get(cell, -1))) for cell in cells]
+    )
     unknown = is_present & (out < 0)
     if unknown.any():
         row = int(np.argmax(unknown))
@@ -278,6 +281,12 @@ def _value_codes(
         )
         raise table.complain(f.name, row, problem)
     return out
+
+
+def _without_spaces(f: Column) -> dict[object, int]:
+    """The codes of texts by these without spaces around them, as files have them."""
+    texts = [str(value).strip() for value in f.values]
+    return {text: number for number, text in enumerate(texts) if texts.count(text) == 1}
 
 
 def _plain_numbers(
