@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -286,7 +287,8 @@ def _value_codes(
 def _without_spaces(f: Column) -> dict[object, int]:
     """The codes of texts by these without spaces around them, as files have them."""
     texts = [str(value).strip() for value in f.values]
-    return {text: number for number, text in enumerate(texts) if texts.count(text) == 1}
+    counts = Counter(texts)
+    return {text: code for code, text in enumerate(texts) if counts[text] == 1}
 
 
 def _plain_numbers(
