@@ -53,7 +53,7 @@ def test_names_of_columns_come_back(names: Any) -> None:
 
 def test_other_names_are_texts_and_said() -> None:
     data = read(reals(pd.date_range("2020-01-01", periods=2)))
-    assert [f.name for f in data.spec.fields][0] == "2020-01-01 00:00:00"
+    assert data.spec.fields[0].name == "2020-01-01 00:00:00"
     assert "names of these columns are read as texts" in data.notices[0]
 
 
@@ -66,7 +66,7 @@ def test_names_that_break_lines_stay_in_one_line() -> None:
 
 def test_decimal_numbers_are_read_with_their_digits() -> None:
     cells = [Decimal(i) / 4 for i in range(N)]
-    data = read(pd.DataFrame({"x": reals("a")["a"], "d": cells}))
+    data = read(pd.DataFrame({"x": reals(["a"])["a"], "d": cells}))
     assert data.spec.fields[1].digits == 2
     assert "decimal numbers of these columns are read as float64: d" in data.notices[0]
     assert data.train.examples(torch.arange(32)).x.isfinite().all()

@@ -337,8 +337,9 @@ def _digits(cells: Values) -> int | None:
     if cells.dtype.kind != "f" or _step(cells):
         return None
     numbers = cells[np.isfinite(cells)]
+    tolerance = 1e-12 * np.maximum(1, np.abs(numbers))  # of sums such as 0.1 + 0.2
     for digits in range(1, MOST_DIGITS + 1):
-        if (np.round(numbers, digits) == numbers).all():
+        if (np.abs(np.round(numbers, digits) - numbers) <= tolerance).all():
             return digits
     return None
 
