@@ -345,7 +345,6 @@ def test_data_sets_are_told_apart_at_any_size(size: float) -> None:
     other = rows.copy()
     other[:, 1] *= 1.1
     first, same, second = (
-        fingerprint(load(size * x))
-        for x in (rows, rows * (1 + 1e-12), other)
+        fingerprint(load(size * x)) for x in (rows, rows * (1 + 1e-12), other)
     )
     assert first == same != second
