@@ -8,24 +8,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
-from tightbound import compression as compression_room
 from tightbound import report as report_room
-from tightbound.compression import Compressed, Decompressed
 from tightbound.config import Config, configure, keyed
 from tightbound.evaluation import Evaluation, first_look
 from tightbound.evaluation import evaluate as evaluate_run
 from tightbound.evaluation.estimators.exact_terms import three_terms
 from tightbound.evaluation.first_look import FirstLook
-from tightbound.exploring import explore as exploring
-from tightbound.exploring.one_file import WrittenPage
-from tightbound.exporting import Exported, Format, export_run
 from tightbound.models.recipes import Recipe
 from tightbound.report.page.text import LANGUAGES
-from tightbound.report.trackers import tracker
 from tightbound.runs.data_source import stored_source
 from tightbound.runs.folder import Mode, RunFolder
 from tightbound.runs.inputs import read_split
@@ -49,6 +43,12 @@ from tightbound.training.fit_prior import fit_prior
 from tightbound.training.own_loop import TrainingData
 from tightbound.training.run_training import FitOptions, fit
 from tightbound.training.trainer import Interrupted
+
+# Rooms that a training does not need are imported by the verbs that do.
+if TYPE_CHECKING:
+    from tightbound.compression import Compressed, Decompressed
+    from tightbound.exploring.one_file import WrittenPage
+    from tightbound.exporting import Exported, Format
 
 __all__ = [
     "compare",
@@ -227,6 +227,8 @@ def _callbacks(callbacks: object, track: str | None) -> tuple[Callback, ...]:
     checked = check_callbacks(callbacks)
     if track is None:
         return checked
+    from tightbound.report.trackers import tracker
+
     return (*checked, tracker(track))
 
 
@@ -493,6 +495,8 @@ def export(
         ...     tb.export(run, "safetensors", folder + "/weights").files
         ('config.json', 'model.safetensors', 'export.json')
     """
+    from tightbound.exporting import export_run
+
     place = None if out is None else Path(out)
     return export_run(_run(run), format, place, overwrite=overwrite)
 
@@ -547,6 +551,8 @@ def explore(
         ...         "add --overwrite" in str(error)
         True
     """
+    from tightbound.exploring import explore as exploring
+
     lookup(LANGUAGES, lang, "language")
     runs = [_run(run)] if second is None else [_run(run), _run(second)]
     options = exploring.Options(lang, points, scenes)
@@ -598,16 +604,16 @@ def compress(
         >>> examples.shape, bool((examples == run.read("digits")).all())
         (torch.Size([180, 8, 8]), True)
     """
+    from tightbound.compression import compress_run, compress_to
+
     compressing = _run(run)
     if data is None:
         split = compressing.data.test
     else:
         split = read_split(data, compressing.spec, compressing.config.data)
     if out is None:
-        return compression_room.compress_run(
-            compressing, split, precision=precision, check=check
-        )
-    return compression_room.compress_to(
+        return compress_run(compressing, split, precision=precision, check=check)
+    return compress_to(
         Path(out),
         compressing,
         split,
@@ -646,9 +652,9 @@ def decompress(
         ...     tb.decompress(file.data, run).x.shape
         torch.Size([180, 8, 8])
     """
-    return compression_room.examples_of(
-        file, None if run is None else _run(run), trust=trust
-    )
+    from tightbound.compression import examples_of
+
+    return examples_of(file, None if run is None else _run(run), trust=trust)
 
 
 def demo(
