@@ -155,8 +155,13 @@ def test_axes_are_those_of_principal_components() -> None:
         axes = Axes.of(x)
         count = axes.directions.shape[1]
         assert count == min(d, n // 10)
-        expected = PCA(count).fit_transform(x)
-        assert abs(axes(x)) == pytest.approx(abs(expected), abs=1e-6)
+        expected = PCA(count).fit(x)
+        coordinates = axes(x)
+        inside = expected.transform(x)
+        assert abs(coordinates[:, :count]) == pytest.approx(abs(inside), abs=1e-6)
+        if count < d:  # and the distance from the plane of the components
+            left = np.linalg.norm(x - expected.inverse_transform(inside), axis=1)
+            assert coordinates[:, -1] == pytest.approx(left, abs=1e-6)
 
 
 def test_accuracy_and_clusters() -> None:

@@ -68,7 +68,7 @@ class SpaceQuality:
             ("examples", *METRICS, "what they are"),
             rows,
             numbers=tuple(range(1, len(METRICS) + 1)),
-            caption=f"sample quality, FD{self.stamp}, {self.axes} axes, k = {NEIGHBOURS}",
+            caption=f"sample quality, FD{self.stamp}, {self.axes} dimensions, k = {NEIGHBOURS}",
         )
 
 

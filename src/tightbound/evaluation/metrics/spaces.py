@@ -24,7 +24,9 @@ ROWS_OF_AN_AXIS = 10  # examples for each principal component, at least
 
 @dataclass(frozen=True)
 class Axes:
-    """Principal components of training examples.
+    """Principal components of training examples, and the distance from their plane.
+
+    Without this distance, noise outside the components would not be seen.
 
     Args:
         mean: their mean (d,).
@@ -49,9 +51,13 @@ class Axes:
         return cls(mean, vectors[:, ::-1][:, :count])
 
     def __call__(self, x: Array) -> Array:
-        """Coordinates (n, a) of rows (n, d)."""
-        coordinates: Array = (x - self.mean) @ self.directions
-        return coordinates
+        """Coordinates of rows (n, d): a components and, where a < d, the distance."""
+        centred = x - self.mean
+        inside: Array = centred @ self.directions
+        if inside.shape[1] == x.shape[1]:
+            return inside
+        outside = np.linalg.norm(centred - inside @ self.directions.T, axis=1)
+        return np.concatenate([inside, outside[:, None]], 1)
 
 
 @dataclass(frozen=True)
@@ -120,7 +126,7 @@ def spaces(examples: Examples) -> list[Space]:
     run = examples.run
     scale = PixelScale.of(examples)
     train = examples.train_hash
-    described = f"values scaled by the training examples; {MOST_AXES} components"
+    described = f"values scaled by the training examples; {MOST_AXES} components, distance"
     every = [
         _space("pixels", digest_of(described, train), scale, examples),
     ]
