@@ -73,7 +73,9 @@ def measure(run: tb.Run) -> dict[str, Any]:
 def run_all(out: Path, args: argparse.Namespace) -> list[dict[str, Any]]:
     """Train and measure what is not in results.json of the folder."""
     file = out / "results.json"
-    results: list[dict[str, Any]] = json.loads(file.read_text()) if file.exists() else []
+    results: list[dict[str, Any]] = (
+        json.loads(file.read_text()) if file.exists() else []
+    )
     for recipe in args.recipes:
         for seed in range(args.seeds):
             key = {

@@ -214,12 +214,12 @@ def evaluate(
         Parameter(help="compress the examples, and compare their size with the ELBO"),
     ] = False,
     metrics: Annotated[
-        list[str] | None,
+        tuple[str, ...],
         Parameter(
             consume_multiple=True,
             help="also quality, novelty, ood, disentanglement, features; all for what fits",
         ),
-    ] = None,
+    ] = (),
     against: Annotated[
         str | None, Parameter(help="other data for ood: how well they are told apart")
     ] = None,
@@ -268,7 +268,7 @@ def evaluate(
         "diagnosis": not no_diagnosis,
         "seed": seed,
         "limit": limit,
-        "metrics": metrics or (),
+        "metrics": metrics,
         "against": against,
     }
     try:
@@ -276,8 +276,7 @@ def evaluate(
             trained = outputs.load(run, loading, skip_bad=skip_bad)
             if bytes:
                 compressed_files.check(trained, precision)
-            if beside is not None:
-                options["beside"] = outputs.load(beside, loading)
+            options["beside"] = beside and outputs.load(beside, loading)
             evaluation = api.evaluate(trained, data, **options)
     except KeyboardInterrupt as stop:
         number = signal_number(stop)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import numpy as np
 import torch
@@ -71,10 +71,6 @@ class Disentanglement:
 
     def to_json(self) -> Tree:
         """All fields, numbers of pictures rounded to five digits."""
-        curves = [
-            [{"mean": curve.mean, "sd": curve.sd} for curve in row]
-            for row in self.curves
-        ]
         return {
             "n": self.n,
             "factors": list(self.factors),
@@ -82,7 +78,7 @@ class Disentanglement:
             "chance": dict(self.chance),
             "codes": list(self.codes),
             "information": self.information.round(5).tolist(),
-            "curves": curves,
+            "curves": [list(map(asdict, row)) for row in self.curves],
         }
 
     def tables(self) -> list[Table | list[str]]:

@@ -40,7 +40,8 @@ class Labelled:
         """Two halves at random: one to fit on and one to test on."""
         order = np.random.default_rng(seed).permutation(len(self.codes))
         cut = (len(order) + 1) // 2
-        first, second = order[:cut], order[cut:]
+        first = order[:cut]
+        second = order[cut:]
         return (
             Labelled(self.codes[first], self.factors[first]),
             Labelled(self.codes[second], self.factors[second]),
@@ -250,7 +251,8 @@ def beta_vae_score(data: Labelled, seed: int) -> float:
         right = rng.choice(rows, BATCH)
         differences.append(abs(scaled[left] - scaled[right]).mean(0))
         labels.append(factor)
-    x, y = np.stack(differences), np.array(labels)
+    x = np.stack(differences)
+    y = np.array(labels)
     cut = 2 * PAIRS // 3
     if len(np.unique(y[:cut])) < 2:
         return 1.0

@@ -180,8 +180,8 @@ def _outside(source: Source) -> Metric:
     other = read(against, run.spec, run.config.data)
     name = cut(against) if isinstance(against, str | Path) else "the other data"
     _, few = source.selection.subset(MOST)
-    test, outside = few.x(), other.examples(other.spread(min(len(other), MOST)))
-    return out_of_distribution(run, test, outside, name)
+    outside = other.examples(other.spread(min(len(other), MOST)))
+    return out_of_distribution(run, few.x(), outside, name)
 
 
 def _disentanglement(source: Source) -> Metric:

@@ -109,7 +109,7 @@ class SpaceNovelty:
         """Distances rounded to five digits, for pictures, and the scores."""
         sets = {
             name: {
-                "distances": _rounded(s.distances),
+                "distances": rounded(s.distances),
                 "median": float(np.median(s.distances)),
                 "closer": {"mean": s.closer, "se": s.closer_se},
                 "copies": {"mean": s.copies, "se": s.copies_se},
@@ -119,7 +119,7 @@ class SpaceNovelty:
         return {
             "space": self.space,
             "searched": self.searched,
-            "typical": _rounded(self.typical),
+            "typical": rounded(self.typical),
             "typical_copies": self.typical_copies,
             "sets": sets,
         }
@@ -165,7 +165,8 @@ class Novelty:
         return [space.table() for space in self.spaces]
 
 
-def _rounded(values: Array) -> list[float]:
+def rounded(values: Array) -> list[float]:
+    """Values with five digits, for pictures in a file."""
     return [float(f"{value:.5g}") for value in values]
 
 
@@ -284,7 +285,8 @@ def judge(
     for name, nearest in sets.items():
         closer, error = probability_below(nearest.first, test.first)
         share = float(nearest.copies.mean())
-        n, m = len(nearest.first), len(test.first)
+        n = len(nearest.first)
+        m = len(test.first)
         pooled = (share * n + typical_copies * m) / (n + m)
         copies_se = float(np.sqrt(pooled * (1 - pooled) * (1 / n + 1 / m)))
         judged[name] = SetNovelty(nearest.first, closer, error, share, copies_se)

@@ -9,7 +9,7 @@ import numpy as np
 
 from tightbound.core.batch import Batch
 from tightbound.evaluation.metrics.example_sets import Array, training_split
-from tightbound.evaluation.metrics.novelty import probability_below, spread
+from tightbound.evaluation.metrics.novelty import probability_below, rounded, spread
 from tightbound.evaluation.outlier_scores import scorer
 from tightbound.evaluation.summary import Table
 from tightbound.runs.run import Run
@@ -85,8 +85,8 @@ class OutOfDistribution:
             name: {
                 "auroc": {"mean": s.auroc, "se": s.se},
                 "fails": s.fails,
-                "inside": [float(f"{v:.5g}") for v in s.inside],
-                "outside": [float(f"{v:.5g}") for v in s.outside],
+                "inside": rounded(s.inside),
+                "outside": rounded(s.outside),
             }
             for name, s in self.scores.items()
         }
@@ -139,7 +139,8 @@ def out_of_distribution(
     scores = {}
     for name in names:
         judge = scorer(run, name, k, training)
-        inside, outside = judge(test), judge(other)
+        inside = judge(test)
+        outside = judge(other)
         scores[name] = Separation.of(inside, outside)
         if name == "log_px":
             usual = float(np.mean(judge(training[spread(len(training), MOST)])))

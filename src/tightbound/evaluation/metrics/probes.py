@@ -136,7 +136,8 @@ def check_labels(run: Run) -> None:
 
 def check_beside(run: Run, other: Run) -> None:
     """Raise TightboundError for a run whose features cannot stand beside those of a run."""
-    width, of_other = sum(run.sites.values()), sum(other.sites.values())
+    width = sum(run.sites.values())
+    of_other = sum(other.sites.values())
     if width != of_other:
         raise TightboundError(
             f"run {other.name!r} has {of_other} features and {run.name!r} {width}, so their "
@@ -211,8 +212,10 @@ def _probed(x: tuple[Array, Array], y: tuple[Labels, Labels], seed: int) -> Prob
     """All figures of features of training and test examples (n, L), standardised."""
     from sklearn.neighbors import KNeighborsClassifier
 
-    mean, sd = x[0].mean(0), np.maximum(x[0].std(0), 1e-12)
-    train, test = (x[0] - mean) / sd, (x[1] - mean) / sd
+    mean = x[0].mean(0)
+    sd = np.maximum(x[0].std(0), 1e-12)
+    train = (x[0] - mean) / sd
+    test = (x[1] - mean) / sd
     nearest = KNeighborsClassifier(min(NEIGHBOURS, len(train))).fit(train, y[0])
     nmi, ari = clusters(test, y[1], seed)
     return Probed(

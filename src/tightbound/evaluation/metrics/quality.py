@@ -46,10 +46,9 @@ class SpaceQuality:
 
     def to_json(self) -> Tree:
         """Stamp and values."""
-        sets = {
-            name: {metric: value.to_json() for metric, value in values.items()}
-            for name, values in self.sets.items()
-        }
+        sets: Tree = {}
+        for name, values in self.sets.items():
+            sets[name] = {metric: value.to_json() for metric, value in values.items()}
         return {
             "space": self.stamp.space,
             "n": self.stamp.n,
@@ -60,10 +59,10 @@ class SpaceQuality:
 
     def table(self) -> Table:
         """A row for each set of examples."""
-        rows = [
-            (name, *(_printed(values[metric].value) for metric in METRICS), SETS[name])
-            for name, values in self.sets.items()
-        ]
+        rows = []
+        for name, values in self.sets.items():
+            cells = [_printed(values[metric].value) for metric in METRICS]
+            rows.append((name, *cells, SETS[name]))
         return Table(
             ("examples", *METRICS, "what they are"),
             rows,

@@ -17,8 +17,7 @@ def frechet(a: Array, b: Array) -> float:
     |m_a - m_b|^2 + tr(S_a + S_b - 2 (S_a S_b)^(1/2)), the squared Wasserstein-2 distance.
     Dowson and Landau 1982; Heusel et al. 2017 (arXiv:1706.08500).
     """
-    mean_a, mean_b = a.mean(0), b.mean(0)
-    return frechet_of(mean_a, _covariance(a), mean_b, _covariance(b))
+    return frechet_of(a.mean(0), _covariance(a), b.mean(0), _covariance(b))
 
 
 def frechet_of(mean_a: Array, cov_a: Array, mean_b: Array, cov_b: Array) -> float:
@@ -46,7 +45,8 @@ def kernel_distance(a: Array, b: Array) -> float:
     within_a = (a @ a.T / d + 1) ** 3
     within_b = (b @ b.T / d + 1) ** 3
     across = (a @ b.T / d + 1) ** 3
-    n, m = len(a), len(b)
+    n = len(a)
+    m = len(b)
     first = (within_a.sum() - np.trace(within_a)) / (n * (n - 1))
     second = (within_b.sum() - np.trace(within_b)) / (m * (m - 1))
     return float(first + second - 2 * across.mean())

@@ -83,8 +83,7 @@ class Scattering:
     def _pooled(self, path: Tensor, low: Tensor, border: int) -> Tensor:
         """A path smoothed by phi, without its border, averaged in cells."""
         smooth = torch.fft.ifft2(torch.fft.fft2(path) * low).real
-        height, width = path.shape[-2] - border, path.shape[-1] - border
-        inside = smooth[..., border:height, border:width]
+        inside = smooth[..., border:-border, border:-border]
         return adaptive_avg_pool2d(inside, self.cells).flatten(2)
 
     def _filters(

@@ -106,8 +106,8 @@ class PixelScale:
         """The scale of training examples."""
         values = raw_values(examples.run, examples.train.x)
         if examples.run.spec.kind in ("image", "volume"):
-            low, high = values.min(), values.max()
-            return cls(examples.run, np.array(low), np.array(max(high - low, 1e-12)))
+            reach = max(float(np.ptp(values)), 1e-12)
+            return cls(examples.run, np.array(values.min()), np.array(reach))
         spread = values.std(0)
         return cls(examples.run, values.mean(0), np.where(spread > 0, spread, 1.0))
 
@@ -126,7 +126,9 @@ def spaces(examples: Examples) -> list[Space]:
     run = examples.run
     scale = PixelScale.of(examples)
     train = examples.train_hash
-    described = f"values scaled by the training examples; {MOST_AXES} components, distance"
+    described = (
+        f"values scaled by the training examples; {MOST_AXES} components, distance"
+    )
     every = [
         _space("pixels", digest_of(described, train), scale, examples),
     ]

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tightbound.runtime.errors import TightboundError
-from tightbound.runtime.reading import Options, Tree
+from tightbound.runtime.reading import Options
 
 
 @dataclass(frozen=True)
@@ -123,8 +123,3 @@ def check_comparable(values: Sequence[SpaceValue]) -> None:
     """Raise TightboundError unless all values can be compared with one another."""
     for value in values[1:]:
         values[0].check(value)
-
-
-def stamped(metric: str, values: Tree, stamp: Stamp) -> Tree:
-    """Values by name as SpaceValues of one metric and stamp."""
-    return {name: SpaceValue(metric, value, stamp) for name, value in values.items()}

@@ -72,7 +72,8 @@ def histograms(groups: Sequence[Group], axis: str) -> Picture:
     every = np.concatenate([group.values for group in groups])
     low, high = (float(q) for q in np.quantile(every, (0.002, 0.998)))
     if not high > low:
-        low, high = low - 0.5, high + 0.5
+        low -= 0.5
+        high += 0.5
     bins = np.linspace(low, high, 41).tolist()
     with Canvas(170) as (pictures, ax):
         for group in groups:
@@ -123,7 +124,8 @@ def latents_against_factors(
         for i, row in enumerate(curves):
             ax.plot([0, len(factors)], [i, i], color=LINE, lw=0.8)
             for j, curve in enumerate(row):
-                mean, sd = np.array(curve["mean"]), np.array(curve["sd"])
+                mean = np.array(curve["mean"])
+                sd = np.array(curve["sd"])
                 x = j + 0.06 + 0.88 * np.linspace(0, 1, len(mean))
                 _band(ax, x, i, mean, sd)
         for j in range(1, len(factors)):

@@ -236,7 +236,8 @@ def _outside(result: RunResult, tree: Tree, text: Text) -> Panel:
 
 def _factors(result: RunResult, tree: Tree, text: Text) -> Panel:
     """Information of codes on factors, codes against factors, and the scores."""
-    codes, factors = tree["codes"], tree["factors"]
+    codes = tree["codes"]
+    factors = tree["factors"]
     table = np.array(tree["information"])
     blocks: list[Block] = [
         Plot(
@@ -269,8 +270,10 @@ def _features(result: RunResult, tree: Tree, text: Text) -> Panel:
     sets = tree["sets"]
     bars = []
     for i, (name, probed) in enumerate(sets.items()):
-        value, se = probed["linear"]["mean"], probed["linear"]["se"]
-        low, high = max(0.0, value - 1.96 * se), min(1.0, value + 1.96 * se)
+        value = probed["linear"]["mean"]
+        half = 1.96 * probed["linear"]["se"]
+        low = max(0.0, value - half)
+        high = min(1.0, value + half)
         bars.append(Bar(name, value, low, high, f"{value:.1%}", i == 0))
     lines = []
     for name, probed in sets.items():
