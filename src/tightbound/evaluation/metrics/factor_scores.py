@@ -17,6 +17,7 @@ Indices = NDArray[np.int64]
 
 BINS = 20
 LEAST_SD = 0.05  # of the largest standard deviation: codes below it are idle
+IDLE = 0.05  # of the largest information: codes below it are idle
 VOTES = 800
 BATCH = 64
 PAIRS = 600  # batches of pairs of the beta-VAE score
@@ -103,11 +104,12 @@ def modularity(table: Array) -> float:
     """Modularity. Ridgeway and Mozer 2018 (arXiv:1802.05312).
 
     One minus the squared I with other factors than the best one, over (F - 1) times the
-    squared best one; the mean over codes that have information.
+    squared best one; the mean over codes that have a twentieth or more of the largest
+    information, as that of idle codes is chance.
     """
     squared = np.square(table)
     best = squared.max(1)
-    used = best > 1e-12
+    used = best > max(IDLE**2 * float(best.max()), 1e-12)
     if not used.any() or table.shape[1] < 2:
         return 0.0
     others = squared.sum(1) - best
@@ -167,7 +169,8 @@ class Dci:
 def dci(data: Labelled, seed: int) -> Dci:
     """Disentanglement, completeness and informativeness by forests of 20 trees.
 
-    Random forests as in the paper; Locatello et al. take boosted trees.
+    Random forests as in the paper; Locatello et al. take boosted trees. Each split may use
+    any code: with a random choice of codes, forests give importance to idle ones.
     """
     from sklearn.ensemble import RandomForestClassifier
 
@@ -175,7 +178,9 @@ def dci(data: Labelled, seed: int) -> Dci:
     columns = []
     right = []
     for j in range(data.factors.shape[1]):
-        forest = RandomForestClassifier(TREES, max_depth=DEPTH, random_state=seed)
+        forest = RandomForestClassifier(
+            TREES, max_depth=DEPTH, max_features=None, random_state=seed
+        )
         forest.fit(train.codes, train.factors[:, j])
         columns.append(forest.feature_importances_)
         right.append(forest.score(test.codes, test.factors[:, j]))
