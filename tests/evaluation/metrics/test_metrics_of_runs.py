@@ -17,6 +17,7 @@ from support.small import trained
 from torch import Tensor, nn
 
 import tightbound as tb
+from tightbound.evaluation import outlier_scores
 from tightbound.evaluation.metrics.measure import MetricRequest
 from tightbound.evaluation.metrics.novelty import (
     Nearest,
@@ -29,6 +30,7 @@ from tightbound.evaluation.metrics.probes import accuracy, clusters
 from tightbound.evaluation.metrics.spaces import Axes
 from tightbound.runtime.errors import TightboundError
 
+SHORT = replace(outlier_scores.SEARCH, steps=2, rounds=1, judge=4, k=4)
 NAMES = ["quality", "novelty", "ood", "disentanglement", "features"]
 
 
@@ -99,6 +101,9 @@ class _Memory(tb.Network):
     """A network whose decoder is a list of training rows."""
 
     rows = torch.zeros(0)
+
+    def __init__(self, size: str = "s") -> None:
+        super().__init__()
 
     def encoder(self, shape: tuple[int, ...]) -> nn.Module:
         return nn.Sequential(nn.Flatten(), nn.Linear(int(np.prod(shape)), 8))
@@ -183,7 +188,9 @@ def shapes(tmp_path_factory: pytest.TempPathFactory) -> tb.Run:
     settings = {f"data.factors.{name}": n for name, n in factors.items()}
     run = trained(folder / "run", "vae", "shapes", steps=20, **settings)
     noise = (np.random.default_rng(0).uniform(size=(40, 64, 64)) < 0.5).astype(np.uint8)
-    evaluation = tb.evaluate(run, k=5, limit=40, metrics=NAMES, against=noise)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(outlier_scores, "SEARCH", SHORT)
+        evaluation = tb.evaluate(run, k=5, limit=40, metrics=NAMES, against=noise)
     evaluation.save(folder / "run")
     return run
 

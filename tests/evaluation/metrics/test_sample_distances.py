@@ -15,7 +15,7 @@ from tightbound.evaluation.metrics.sample_distances import (
     kernel_distance,
     manifolds,
 )
-from tightbound.evaluation.metrics.scattering import Scattering, morlet
+from tightbound.evaluation.metrics.scattering import Scattering, gaussian, morlet
 from tightbound.evaluation.metrics.stamp import (
     SpaceValue,
     Stamp,
@@ -144,10 +144,12 @@ def test_scattering_is_that_of_plain_sums() -> None:
     assert (network.scales, network.cells) == (2, 4)
     border, size = 4, 24
     padded = np.pad(x[0, 0].numpy(), border, mode="reflect")
-    low, waves = network._filters(size, size)
+    waves = network._waves(size, size)
+    phi = gaussian(size, 0.8 * 2, 0.0) / gaussian(size, 0.8 * 2, 0.0)[0]
+    low = phi[:, None] * phi
 
     def convolved(image: np.ndarray, spectrum: torch.Tensor) -> np.ndarray:
-        kernel = torch.fft.ifft2(spectrum).numpy()
+        kernel = torch.fft.ifft2(spectrum.double()).numpy()
         out = np.zeros_like(kernel)
         for i in range(size):
             for j in range(size):
@@ -163,9 +165,8 @@ def test_scattering_is_that_of_plain_sums() -> None:
     coefficients = network(x)[0].numpy().reshape(-1, 16)
     # order: x; then each wave of scale 0 with its four of scale 1; then those of scale 1
     assert len(coefficients) == 1 + 8 + 16
-    assert coefficients[0] == pytest.approx(pooled(padded))
-    assert coefficients[1 + 5] == pytest.approx(pooled(first))
-    assert coefficients[1 + 5 + 1 + 2] == pytest.approx(pooled(second))
+    for number, path in ((0, padded), (1 + 5, first), (1 + 5 + 1 + 2, second)):
+        assert coefficients[number] == pytest.approx(pooled(path), rel=1e-4)
 
 
 def test_scattering_sees_no_constant_and_keeps_small_shifts() -> None:
@@ -173,7 +174,7 @@ def test_scattering_sees_no_constant_and_keeps_small_shifts() -> None:
     network = Scattering.of(28, 28)
     coefficients = network(flat)[0].reshape(-1, 16)
     assert coefficients[0].tolist() == pytest.approx([0.7] * 16)
-    assert coefficients[1:].abs().max() < 1e-12
+    assert coefficients[1:].abs().max() < 1e-6
     assert abs(morlet(36, 36, 1, 0.3)[0, 0]) < 1e-12
     square = torch.zeros(1, 1, 28, 28, dtype=torch.float64)
     square[..., 8:18, 8:18] = 1

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn.functional import adaptive_avg_pool2d, pad
+from torch.nn.functional import pad
 
 ORIENTATIONS = 4
 MOST_SCALES = 3
@@ -54,19 +54,19 @@ class Scattering:
 
     def __call__(self, x: Tensor) -> Tensor:
         """Coefficients (n, channels * paths * cells^2) of images (n, C, H, W), float64."""
-        n, channels, height, width = x.shape
+        channels, height, width = x.shape[1:]
         border = min(2**self.scales, height - 1, width - 1)
         size = (height + 2 * border, width + 2 * border)
-        low, waves = self._filters(*size)
+        waves = self._waves(*size)
+        down = self.averages(size[0], border)
+        across = self.averages(size[1], border)
         rows = max(1, AT_ONCE // (channels * size[0] * size[1]))
         parts = []
-        for part in x.double().split(rows):
+        for part in x.float().split(rows):
             padded = pad(part, (border, border, border, border), mode="reflect")
-            paths = [
-                self._pooled(path, low, border) for path in self._paths(padded, waves)
-            ]
-            parts.append(torch.stack(paths, 2).flatten(1))
-        return torch.cat(parts) if parts else torch.zeros(n, 0)
+            paths = [down @ path @ across.T for path in self._paths(padded, waves)]
+            parts.append(torch.stack(paths, 2).flatten(1).double())
+        return torch.cat(parts)
 
     def _paths(self, x: Tensor, waves: list[tuple[int, Tensor]]) -> Iterator[Tensor]:
         """x and the moduli of its wavelet coefficients, before they are averaged."""
@@ -75,49 +75,43 @@ class Scattering:
         for scale, wave in waves:
             first = torch.fft.ifft2(spectrum * wave).abs()
             yield first
+            if scale + 1 == self.scales:
+                continue
             again = torch.fft.fft2(first)
             for second_scale, second in waves:
                 if second_scale > scale:
                     yield torch.fft.ifft2(again * second).abs()
 
-    def _pooled(self, path: Tensor, low: Tensor, border: int) -> Tensor:
-        """A path smoothed by phi, without its border, averaged in cells."""
-        smooth = torch.fft.ifft2(torch.fft.fft2(path) * low).real
-        inside = smooth[..., border:-border, border:-border]
-        return adaptive_avg_pool2d(inside, self.cells).flatten(2)
+    def averages(self, size: int, border: int) -> Tensor:
+        """Weights (cells, size) of phi followed by averages in cells, along one axis."""
+        spectrum = gaussian(size, 0.8 * 2 ** (self.scales - 1), 0.0)
+        kernel = torch.fft.ifft(spectrum / spectrum[0]).real
+        at = torch.arange(size)
+        smooth = kernel[(at[:, None] - at) % size][border : size - border]
+        cells = [rows.mean(0) for rows in smooth.tensor_split(self.cells)]
+        return torch.stack(cells).float()
 
-    def _filters(
-        self, height: int, width: int
-    ) -> tuple[Tensor, list[tuple[int, Tensor]]]:
-        """phi, and each psi with its scale, as functions of frequency."""
-        low = gaussian(height, width, 0.8 * 2 ** (self.scales - 1), (0.0, 0.0))
-        waves = []
-        for scale in range(self.scales):
-            for turn in range(ORIENTATIONS):
-                angle = math.pi * turn / ORIENTATIONS
-                waves.append((scale, morlet(height, width, scale, angle)))
-        return low / low[0, 0], waves
+    def _waves(self, height: int, width: int) -> list[tuple[int, Tensor]]:
+        """Each psi with its scale, as a function of frequency."""
+        return [
+            (scale, morlet(height, width, scale, math.pi * turn / ORIENTATIONS).float())
+            for scale in range(self.scales)
+            for turn in range(ORIENTATIONS)
+        ]
 
 
 def morlet(height: int, width: int, scale: int, angle: float) -> Tensor:
     """Fourier transform (height, width) of a Morlet wavelet, 0 at frequency 0."""
     sigma = 0.8 * 2**scale
     xi = 0.75 * math.pi / 2**scale
-    centre = (xi * math.sin(angle), xi * math.cos(angle))
-    wave = gaussian(height, width, sigma, centre)
-    envelope = gaussian(height, width, sigma, (0.0, 0.0))
+    down = gaussian(height, sigma, xi * math.sin(angle))[:, None]
+    wave = down * gaussian(width, sigma, xi * math.cos(angle))
+    envelope = gaussian(height, sigma, 0.0)[:, None] * gaussian(width, sigma, 0.0)
     return wave - envelope * (wave[0, 0] / envelope[0, 0])
 
 
-def gaussian(
-    height: int, width: int, sigma: float, centre: tuple[float, float]
-) -> Tensor:
-    """exp(-sigma^2 |w - centre|^2 / 2) at the frequencies of a grid, with its aliases."""
-    rows = 2 * math.pi * torch.fft.fftfreq(height, dtype=torch.float64)
-    columns = 2 * math.pi * torch.fft.fftfreq(width, dtype=torch.float64)
-
-    def along(frequency: Tensor, at: float) -> Tensor:
-        shifted = [frequency + 2 * math.pi * alias - at for alias in ALIASES]
-        return torch.stack([torch.exp(-((sigma * w) ** 2) / 2) for w in shifted]).sum(0)
-
-    return along(rows, centre[0])[:, None] * along(columns, centre[1])
+def gaussian(size: int, sigma: float, centre: float) -> Tensor:
+    """exp(-sigma^2 (w - centre)^2 / 2) at the frequencies of a grid, with its aliases."""
+    frequency = 2 * math.pi * torch.fft.fftfreq(size, dtype=torch.float64)
+    shifted = [frequency + 2 * math.pi * alias - centre for alias in ALIASES]
+    return torch.stack([torch.exp(-((sigma * w) ** 2) / 2) for w in shifted]).sum(0)
