@@ -64,6 +64,9 @@ export class RunContext {
 
 /** The runs of the page. */
 export class PageContext {
+  /** Data points inside the lasso of a plane; null where there is none. */
+  readonly lasso = new Signal<number[] | null>(null);
+
   /** A hand that moves in one run moves in the others as well. */
   constructor(
     readonly main: RunContext,

@@ -2,17 +2,18 @@
 import { NOTHING } from "./context";
 import type { PageContext, RunContext } from "./context";
 import { Random } from "../distributions/random";
-import type { Scope, Signal } from "../state";
+import type { Scope } from "../state";
 import { t } from "../texts/texts";
 import { button, format, h, section, select, slider } from "../widgets/dom";
 import { onceAFrame } from "../widgets/frames";
+import { indexOf } from "../widgets/point_index";
 import { Strip } from "../widgets/strip";
 
 const NEAR = 12;
 const MOST_SELECTED = 48;
 const DRAWS = 24;
 
-export function exploreView(page: PageContext, scope: Scope, lasso: Signal<number[] | null>): HTMLElement {
+export function exploreView(page: PageContext, scope: Scope): HTMLElement {
   scope.add(() => page.shown.forEach((run) => run.overlay.set(NOTHING)));
   return h(
     "div",
@@ -20,7 +21,7 @@ export function exploreView(page: PageContext, scope: Scope, lasso: Signal<numbe
     h("p", { class: "hint" }, t("explore.hint")),
     columnsNote(page.main),
     conditionControl(page.main, scope),
-    nearSection(page, scope, lasso),
+    nearSection(page, scope),
     ...page.shown.map((run) => drawsSection(page, run)),
   );
 }
@@ -37,8 +38,9 @@ function labelOf(run: RunContext, point: number): string {
 }
 
 /** Examples whose codes are nearest to z in the plane, or inside the lasso. */
-function nearSection(page: PageContext, scope: Scope, lasso: Signal<number[] | null>): HTMLElement {
+function nearSection(page: PageContext, scope: Scope): HTMLElement {
   const run = page.main;
+  const { lasso } = page;
   const strip = new Strip(run.model.run.data, t("near"), "small");
   const title = h("h3", {}, t("near"));
   const clear = button(t("selected.clear"), () => lasso.set(null), "quiet");
@@ -65,18 +67,7 @@ function nearSection(page: PageContext, scope: Scope, lasso: Signal<number[] | n
 }
 
 function nearestInPlane(run: RunContext, count: number): number[] {
-  const { xy } = run.planeData.value;
-  const [x, y] = run.position();
-  const best: { point: number; distance: number }[] = [];
-  for (let point = 0; point < xy.length / 2; point++) {
-    const distance = (xy[2 * point] - x) ** 2 + (xy[2 * point + 1] - y) ** 2;
-    if (best.length === count && distance >= best[count - 1].distance) continue;
-    let at = best.length;
-    while (at > 0 && best[at - 1].distance > distance) at -= 1;
-    best.splice(at, 0, { point, distance });
-    if (best.length > count) best.pop();
-  }
-  return best.map(({ point }) => point);
+  return indexOf(run.planeData.value.xy).nearest(...run.position(), count);
 }
 
 /** Draws from p(z), decoded, with their temperature. */

@@ -16,16 +16,13 @@ import type { Plane } from "../distributions/projection";
 
 const MOST_AXES = 64; // features in the choice of axes
 
-/** Lasso selections by run, for the strip of examples. */
-export type OnLasso = (points: number[] | null) => void;
-
-export function planePanel(page: PageContext, run: RunContext, scope: Scope, onLasso: OnLasso): HTMLElement {
+export function planePanel(page: PageContext, run: RunContext, scope: Scope): HTMLElement {
   const { model, state } = run;
   const canvas = new PlaneCanvas({
     label: planeLabel(state.plane.value),
     onHand: (x, y) => page.moveTo(run, x, y),
     onPick: (point) => void page.followPoint(run, point),
-    onLasso,
+    onLasso: (points) => page.lasso.set(points),
   });
   canvas.element.dataset.run = model.run.role;
   const notes = h("div", { class: "notes" });
@@ -59,6 +56,7 @@ export function planePanel(page: PageContext, run: RunContext, scope: Scope, onL
     canvas.setMarkers(markers.map(({ z, text }) => ({ x: at(z)[0], y: at(z)[1], text })));
     canvas.setDraws(draws === null ? null : state.plane.value.coordinates(draws, draws.length / model.width));
   }, scope);
+  page.lasso.watch((points) => canvas.choose(points), scope);
   painted.watch(() => canvas.recolour(), scope);
   return h(
     "section",
