@@ -34,6 +34,7 @@ export interface Graph {
 export type GraphName =
   | "encoder"
   | "decoder"
+  | "likelihood"
   | "prior"
   | "prior_sample"
   | "posterior_sample"

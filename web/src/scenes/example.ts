@@ -28,7 +28,8 @@ interface Batch {
 async function decodeBatch(model: Model, point: number, z: Float64Array, start: number, n: number): Promise<Batch> {
   const size = Math.min(BATCH, n - start);
   const part = z.subarray(2 * start, 2 * (start + size));
-  return { start, size, outputs: await model.decode(part, size, model.conditionOf(point)) };
+  const raw = model.points.x.row(point);
+  return { start, size, outputs: await model.parametersFor(raw, part, size, model.conditionOf(point)) };
 }
 
 /** The grid over all of p(z) is the same for each x, so that it is decoded once if it is small. */
@@ -51,7 +52,7 @@ function decodeWide(model: Model, frame: Frame): Promise<Batch[]> {
 
 function isSmall(model: Model): boolean {
   const width = model.run.graphs.decoder.outputs.length * model.units.size;
-  return !model.isConditional && width * WIDE_CELLS ** 2 < MOST_NUMBERS;
+  return !model.isConditional && !model.dependsOnCategories && width * WIDE_CELLS ** 2 < MOST_NUMBERS;
 }
 
 /** log p(z) and log p(x|z) of an example in raw units, decoded in batches. */

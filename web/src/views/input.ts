@@ -163,7 +163,9 @@ function pictures(run: RunContext, scope: Scope): HTMLElement {
     const sd = model.units.spreadToRaw(spreadOf(px));
     if (isImage(data)) spread.show(sd);
     else mean.show(value.mean, sd);
-    sample.show(model.units.toRaw(px.sample(random)));
+    void model.sample(value.z, value.outputs, random, state.condition.value).then((drawn) => {
+      if (drawn !== null && value === state.decoded.value) sample.show(drawn);
+    });
   });
   state.decoded.watch((decoded) => {
     if (decoded === null) return;
