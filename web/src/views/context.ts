@@ -94,6 +94,16 @@ export class PageContext {
     for (const other of this.shown) if (other !== run) other.moveToShare(u, v);
   }
 
+  /** Set z of each run that is shown, in their order. */
+  moveEach(zs: readonly Float64Array[]): void {
+    this.shown.forEach((run, i) => run.state.move(zs[i]));
+  }
+
+  /** A title, with the name of the run that it is about where two are shown. */
+  titled(title: string, run: RunContext): string {
+    return this.second === null ? title : `${title} · ${run.model.run.name}`;
+  }
+
   /** Follow a data point in all runs that have the same points. */
   async followPoint(run: RunContext, point: number): Promise<void> {
     for (const other of this.shown) {

@@ -8,6 +8,7 @@ import { button, format, h, section, select, slider } from "../widgets/dom";
 import { onceAFrame } from "../widgets/frames";
 import { indexOf } from "../widgets/point_index";
 import { Strip } from "../widgets/strip";
+import { labelOf } from "./plane_data";
 
 const NEAR = 12;
 const MOST_SELECTED = 48;
@@ -21,7 +22,7 @@ export function exploreView(page: PageContext, scope: Scope): HTMLElement {
     h("p", { class: "hint" }, t("explore.hint")),
     columnsNote(page.main),
     conditionControl(page.main, scope),
-    nearSection(page, scope),
+    ...page.shown.map((run) => nearSection(page, run, scope)),
     ...page.shown.map((run) => drawsSection(page, run)),
   );
 }
@@ -31,18 +32,11 @@ export function columnsNote(run: RunContext): HTMLElement | null {
   return run.model.run.data.columns.length > 0 ? h("p", { class: "note" }, t("columns.text")) : null;
 }
 
-function labelOf(run: RunContext, point: number): string {
-  const label = run.model.points.labels?.[point] ?? -1;
-  const row = `${t("input.row")} ${point}`;
-  return label < 0 ? row : `${row}: ${run.model.run.data.classes?.[label] ?? label}`;
-}
-
 /** Examples whose codes are nearest to z in the plane, or inside the lasso. */
-function nearSection(page: PageContext, scope: Scope): HTMLElement {
-  const run = page.main;
+function nearSection(page: PageContext, run: RunContext, scope: Scope): HTMLElement {
   const { lasso } = page;
-  const strip = new Strip(run.model.run.data, t("near"), "small");
-  const title = h("h3", {}, t("near"));
+  const strip = new Strip(run.model.run.data, page.titled(t("near"), run), "small");
+  const title = h("h3", {}, page.titled(t("near"), run));
   const clear = button(t("selected.clear"), () => lasso.set(null), "quiet");
   const show = (points: number[]) =>
     strip.show(
@@ -55,7 +49,7 @@ function nearSection(page: PageContext, scope: Scope): HTMLElement {
   const update = onceAFrame(() => {
     const chosen = lasso.value;
     clear.hidden = chosen === null;
-    title.textContent = chosen === null ? t("near") : t("selected", { n: chosen.length });
+    title.textContent = chosen === null ? page.titled(t("near"), run) : t("selected", { n: chosen.length });
     show(chosen === null ? nearestInPlane(run, NEAR) : chosen.slice(0, MOST_SELECTED));
   });
   run.state.z.watch(() => {
@@ -63,7 +57,10 @@ function nearSection(page: PageContext, scope: Scope): HTMLElement {
   }, scope);
   lasso.watch(update, scope);
   run.planeData.watch(update, scope);
-  return h("section", { class: "block" }, h("div", { class: "row" }, title, clear), strip.element);
+  const element = h("section", { class: "block" }, h("div", { class: "row" }, title, clear), strip.element);
+  // the lasso holds the same examples in both runs: one strip shows them
+  if (run !== page.main) lasso.watch((points) => (element.hidden = points !== null), scope);
+  return element;
 }
 
 function nearestInPlane(run: RunContext, count: number): number[] {
@@ -73,7 +70,7 @@ function nearestInPlane(run: RunContext, count: number): number[] {
 /** Draws from p(z), decoded, with their temperature. */
 function drawsSection(page: PageContext, run: RunContext): HTMLElement {
   const { model, state } = run;
-  const title = page.second === null ? t("draws") : `${t("draws")} · ${model.run.name}`;
+  const title = page.titled(t("draws"), run);
   if (model.run.prior.kind === "none" && !model.has("prior_sample")) {
     return section(title, h("p", {}, t("draw.none", { reason: model.run.prior.reason ?? "" })));
   }

@@ -3,7 +3,7 @@ import type { Frame, Grid, Segment } from "../distributions/density";
 import type { Ellipse } from "../distributions/projection";
 import { Signal } from "../state";
 import { h } from "./dom";
-import { isInside, niceStep } from "./geometry";
+import { isInside, niceStep, shortNumber } from "./geometry";
 import { indexOf } from "./point_index";
 import { PointsGl } from "./points_gl";
 import type { PointsLayer } from "./points_raster";
@@ -43,6 +43,8 @@ export interface PlaneHandlers {
   onHand?: (x: number, y: number) => void;
   /** A data point was clicked, or chosen by Enter. */
   onPick?: (point: number) => void;
+  /** The mouse is over a data point, at these pixels; null where it is over none. */
+  onHover?: (point: number | null, px: number, py: number) => void;
   /** Points were chosen by the lasso; null where it was cleared. */
   onLasso?: (points: number[] | null) => void;
 }
@@ -73,6 +75,7 @@ export class PlaneCanvas {
   private trail: [number, number][] = [];
   private markers: Marker[] = [];
   private draws: Float32Array | null = null;
+  private hovered: number | null = null;
   private lasso: [number, number][] | null = null;
   private inLasso: readonly number[] | null = null;
   private size = { width: 0, height: 0, ratio: 1 };
@@ -97,6 +100,7 @@ export class PlaneCanvas {
     this.element.addEventListener("pointermove", (e) => this.onMove(e));
     this.element.addEventListener("pointerup", (e) => this.onUp(e));
     this.element.addEventListener("pointercancel", (e) => this.onUp(e));
+    this.element.addEventListener("pointerleave", () => this.hover(null, 0, 0));
     this.element.addEventListener("wheel", (e) => this.onWheel(e), { passive: false });
     this.element.addEventListener("keydown", (e) => this.onKey(e));
     new ResizeObserver(() => this.resize()).observe(this.element);
@@ -236,6 +240,7 @@ export class PlaneCanvas {
   private onDown(event: PointerEvent): void {
     if (event.pointerType === "mouse" && event.button > 1) return;
     this.element.setPointerCapture(event.pointerId);
+    this.hover(null, 0, 0);
     const [x, y] = this.at(event);
     this.pointers.set(event.pointerId, [x, y]);
     if (this.pointers.size > 1) {
@@ -250,8 +255,12 @@ export class PlaneCanvas {
 
   private onMove(event: PointerEvent): void {
     const before = this.pointers.get(event.pointerId);
-    if (before === undefined) return;
     const [x, y] = this.at(event);
+    if (before === undefined) {
+      const isOver = event.pointerType === "mouse" && this.layers.points && this.handlers.onHover;
+      if (isOver) this.hover(this.nearest(...this.toWorld(x, y), HIT), x, y);
+      return;
+    }
     if (this.pointers.size === 2) this.pinch(event.pointerId, before, [x, y]);
     this.pointers.set(event.pointerId, [x, y]);
     const { press } = this;
@@ -263,6 +272,13 @@ export class PlaneCanvas {
       this.lasso?.push(this.toWorld(x, y));
       this.request("front");
     } else this.moveHand(...this.toWorld(x, y));
+  }
+
+  private hover(point: number | null, x: number, y: number): void {
+    if (point === this.hovered) return;
+    this.hovered = point;
+    this.element.classList.toggle("over-point", point !== null);
+    this.handlers.onHover?.(point, x, y);
   }
 
   private onUp(event: PointerEvent): void {
@@ -707,9 +723,4 @@ export class PlaneCanvas {
 function median(values: number[]): number {
   const sorted = [...values].sort((a, b) => a - b);
   return sorted[Math.floor(sorted.length / 2)];
-}
-
-function shortNumber(value: number, step: number): string {
-  const digits = Math.max(0, -Math.floor(Math.log10(step) + 1e-9));
-  return value.toFixed(Math.min(digits, 6)).replace("-", "−");
 }
