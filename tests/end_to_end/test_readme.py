@@ -15,7 +15,7 @@ from support.small import few_temperatures, short_search
 
 from tightbound import api
 from tightbound.cli import main
-from tightbound.cli.commands import app
+from tightbound.cli.app import app
 from tightbound.components.priors import PRIORS
 from tightbound.exploring import explore
 from tightbound.exploring.assets import SCRIPT, STATIC

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from tightbound.cli.commands import app
+from tightbound.cli.app import app
 from tightbound.config import assignments, configure
 from tightbound.models.recipes import RECIPES
 

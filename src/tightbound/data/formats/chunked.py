@@ -6,7 +6,7 @@ import functools
 import importlib
 import math
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
@@ -599,6 +599,13 @@ def _table_of(groups: _Groups, columns: list[str]) -> Table:
     )
 
 
+def _columns_with(path: str, names: Collection[str]) -> Iterator[str]:
+    """The columns that a leaf of a schema may belong to: names may hold full stops."""
+    parts = path.split(".")
+    starts = (".".join(parts[:k]) for k in range(1, len(parts) + 1))
+    return (start for start in starts if start in names)
+
+
 def _objects(column: Any) -> list[Any]:
     """The values of a column as Python objects; equal texts are one object."""
     import pyarrow as pa
@@ -679,6 +686,8 @@ class _Groups:
             for i in range(table.num_row_groups)
         ]
         self.checked: set[tuple[int, str]] = set()
+        # of each file: the leaves of its schema that make each column
+        self.places: dict[int, dict[str, list[int]]] = {}
         sizes = [table.metadata.row_group(i).num_rows for table, i, _ in self.at]
         self.starts = np.cumsum([0, *sizes[:-1]]) if sizes else np.zeros(0, np.int64)
         self.n = sum(sizes)
@@ -710,23 +719,28 @@ class _Groups:
         A value of a column of lists counts; a text counts as its place alone.
         """
         total = 0
-        for chunk in self._chunks(group, names):
+        for chunk in (chunk for name in names for chunk in self._chunks(group, name)):
             width = _WIDTHS.get(chunk.physical_type, 8)
             total += max(chunk.num_values * width, chunk.total_uncompressed_size)
         return total
 
-    def _chunks(self, group: int, names: list[str]) -> list[Any]:
-        """The metadata of what some columns of a row group are stored in."""
+    def _chunks(self, group: int, name: str) -> list[Any]:
+        """The metadata of what a column of a row group is stored in."""
         table, i, _ = self.at[group]
+        places = self.places.setdefault(id(table), {})
+        if not places:
+            known = set(self.names)
+            for at, leaf in enumerate(table.metadata.schema):
+                for name in _columns_with(leaf.path, known):
+                    places.setdefault(name, []).append(at)
         stored = table.metadata.row_group(i)
-        chunks = [stored.column(at) for at in range(stored.num_columns)]
-        return [c for c in chunks if c.path_in_schema.split(".")[0] in names]
+        return [stored.column(at) for at in places.get(name, [])]
 
     def _check_pages(self, group: int, name: str) -> None:
         """Refuse a column whose pages hold more than the footer declares."""
         if (group, name) in self.checked:
             return
-        for chunk in self._chunks(group, [name]):
+        for chunk in self._chunks(group, name):
             check_pages(self.at[group][2], chunk)
         self.checked.add((group, name))
 

@@ -22,7 +22,7 @@ from tightbound.runtime.memory import MEGABYTE
 
 DELIMITERS = "\t;|,"
 MOST_CHARACTERS = 1 << 20  # of one cell
-_LONGEST_LINE = 1 << 26
+_LONGEST_LINE = 1 << 24  # bytes
 _BLOCK = 1 << 22
 _SAMPLE = 1 << 16
 _SAMPLE_ROWS = 20
@@ -113,11 +113,15 @@ class TextFile:
                 self._check_text(block, offset)
                 offset += len(block)
                 if not block.endswith(b"\n") and len(block) > _LONGEST_LINE:
-                    raise TightboundError(
-                        f"{self.path}: line {self._line_at(offset)} is longer than "
-                        f"{_LONGEST_LINE >> 20} MB: the file is no table of text"
-                    )
+                    raise self._too_long(self._line_at(offset))
                 yield block
+
+    def _too_long(self, line: int) -> TightboundError:
+        """The error for a line that is longer than any table has."""
+        return TightboundError(
+            f"{self.path}: line {line} is longer than {_LONGEST_LINE >> 20} MB: the file "
+            "is no table of text"
+        )
 
     def _line_at(self, offset: int) -> int:
         """The line, counted from 1, of a byte of the unpacked file."""
@@ -156,6 +160,8 @@ class TextFile:
                     break
                 head += more
             is_whole = not file.read(1)
+        if len(head) >= _LONGEST_LINE and b"\n" not in head:
+            raise self._too_long(1)
         if not is_whole:
             head = head[: head.rfind(b"\n") + 1] or head
         return head.decode(errors="replace"), is_whole
