@@ -118,7 +118,10 @@ class TrainSettings(BaseModel):
     )
     groups: dict[str, dict[str, Any]] = Field(
         {},
-        description="optimiser arguments of one parameter group, as {critic = {lr = 1e-4}}",
+        description=(
+            "optimiser arguments of one parameter group, as {critic = {lr = 1e-4}}: inference, "
+            "generative or its parts decoder and prior, critic"
+        ),
     )
     parallel: Literal["ddp", "fsdp2"] = Field(
         "ddp",

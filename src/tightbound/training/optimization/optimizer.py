@@ -7,6 +7,7 @@ import math
 from typing import Any
 
 import torch
+from torch import nn
 
 from tightbound.config import TrainSettings, is_torch_optimizer
 from tightbound.models.vae import VAE
@@ -35,11 +36,12 @@ def optimizer(
     options: dict[str, object] = {"lr": settings.lr} | settings.optimizer_options
     if "fused" in takes:
         options.setdefault("fused", True)
-    unknown = sorted(set(settings.groups) - set(model.groups()))
+    known = optimizer_groups(model)
+    unknown = sorted(set(settings.groups) - set(known))
     if unknown:
         raise TightboundError(
             f"train.groups has no group {unknown[0]!r} in this model: "
-            f"{nearest(unknown[0], model.groups())}"
+            f"{nearest(unknown[0], known)}"
         )
     groups = _groups(model, settings, decays="weight_decay" in takes)
     call_without_compiler()
@@ -80,6 +82,19 @@ def _import_error(path: str, error: Exception) -> TightboundError:
     )
 
 
+def optimizer_groups(model: VAE) -> dict[str, list[nn.Parameter]]:
+    """The groups that `train.groups` may name: those of the model, then parts of one.
+
+    "generative" consists of "prior", that of the topmost latent, and "decoder", all else
+    in it. A parameter in two groups follows the smaller one.
+    """
+    groups = model.groups()
+    prior = list(model.hierarchy.top_prior.parameters())
+    ids = {id(parameter) for parameter in prior}
+    decoder = [p for p in groups["generative"] if id(p) not in ids]
+    return {**groups, "prior": prior, "decoder": decoder}
+
+
 def _groups(
     model: VAE, settings: TrainSettings, decays: bool
 ) -> list[dict[str, object]]:
@@ -90,7 +105,7 @@ def _groups(
     """
     group_of = {
         id(parameter): name
-        for name, parameters in model.groups().items()
+        for name, parameters in optimizer_groups(model).items()
         if name in settings.groups
         for parameter in parameters
     }
