@@ -156,7 +156,8 @@ class ExemplarPrior(EncodedMixture):
             Count, Field(description="how many of these one training step uses")
         ] = 200,
         flow: Annotated[
-            int, Field(ge=0, description="coupling layers between mixture and z; 0: none")
+            int,
+            Field(ge=0, description="coupling layers between mixture and z; 0: none"),
         ] = 0,
         width: Annotated[
             Count, Field(description="hidden units of their networks")

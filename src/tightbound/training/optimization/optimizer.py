@@ -155,6 +155,47 @@ def schedule_at(settings: TrainSettings, step: int) -> tuple[int, int]:
     return first, int(settings.steps)
 
 
+def cycle_at(settings: TrainSettings, step: int) -> tuple[int, int, int]:
+    """The cycle of the learning rate that a step belongs to: number, first step, end.
+
+    Numbers count from 1 in each schedule.
+    """
+    first, end = schedule_at(settings, step)
+    begun = first
+    for number in range(1, settings.cycles + 1):
+        cycle_end = first + number * (end - first) // settings.cycles
+        if step < cycle_end:
+            return number, begun, cycle_end
+        begun = cycle_end
+    return settings.cycles, begun, end
+
+
+def check_cycles(settings: TrainSettings) -> None:
+    """Refuse cycles where their weights are not averaged, or that have no steps.
+
+    Raises:
+        TightboundError: With the setting to change.
+    """
+    cycles = settings.cycles
+    if cycles == 1:
+        return
+    if not settings.ema:
+        raise TightboundError(
+            f"train.cycles = {cycles} averages weights that train.ema = 0 turns off: set "
+            "train.ema above 0, or leave train.cycles out"
+        )
+    if settings.parallel == "fsdp2":
+        raise TightboundError(
+            f"train.cycles = {cycles} averages whole weights, which train.parallel = fsdp2 "
+            "holds in shards: set train.parallel=ddp, or leave train.cycles out"
+        )
+    if settings.steps != "auto" and int(settings.steps) < cycles:
+        raise TightboundError(
+            f"train.cycles = {cycles} do not fit into train.steps = {settings.steps}: train "
+            "for more steps, or set fewer cycles"
+        )
+
+
 def learning_rate_factor(settings: TrainSettings, step: int, steps: int) -> float:
     """The learning rate as a share of its highest: linear warm-up, then half a cosine.
 
