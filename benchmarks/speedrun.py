@@ -131,7 +131,7 @@ def greys() -> Any:
 
 
 def importance(q_of: Callable[[Any], Any], px_of: Callable[[Any], Any]) -> Any:
-    """Importance-sampled log p(x) of a model with a standard normal prior, from its q and p(x|z)."""
+    """Importance-sampled log p(x) of a model with a standard normal prior."""
     import torch
     from torch.distributions import Independent, Normal
 

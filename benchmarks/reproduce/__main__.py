@@ -1,9 +1,9 @@
 """Train and evaluate a row of the table of published results, or write the table.
 
     make reproduce ROW=list                the rows, and how far each is
-    make reproduce ROW=flow-prior          train and evaluate it, all its seeds; goes on where it was
+    make reproduce ROW=NAME                train and evaluate it, all seeds; goes on where it was
     make reproduce ROW=table               the table and the figure of docs/results.md
-    python benchmarks/reproduce flow-prior --seed 1 --stop-after 240
+    python benchmarks/reproduce NAME --seed 1 --stop-after 240
 
 A command that was killed, at any moment, is given again. Training takes as many steps as the row's
 minutes hold on a quiet machine (`step_time.py`), so a busy machine makes it longer and not other;

@@ -1,4 +1,4 @@
-"""The table of docs/results.md from the files of results, and the figure of nats against minutes."""
+"""The table of docs/results.md from the results, and the figure of nats against minutes."""
 
 from __future__ import annotations
 
