@@ -29,6 +29,7 @@ from reproduce import jobs, rows
 
 import tightbound as tb
 from tightbound.api import Stopped
+from tightbound.config import assignments
 from tightbound.evaluation import score
 from tightbound.runtime.atomic_files import write_atomic
 from tightbound.runtime.errors import TightboundError
@@ -129,6 +130,9 @@ def parsed(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("names", nargs="+", help="variants, all, list or table")
     parser.add_argument("--variants", type=Path, default=VARIANTS)
     parser.add_argument("--data", help="in the place of MNIST, as fashion-mnist")
+    parser.add_argument(
+        "--set", nargs="*", default=[], metavar="KEY=VALUE", help="of all variants"
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--threads", type=int, default=os.cpu_count())
@@ -141,9 +145,10 @@ def parsed(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--out", type=Path, default=HERE / "results" / "ablation")
     parser.add_argument("--docs", type=Path, default=HERE.parent / "docs")
     options = parser.parse_args(argv)
-    if options.minutes is not None and options.out == parser.get_default("out"):
+    is_trial = options.minutes is not None or options.set
+    if is_trial and options.out == parser.get_default("out"):
         parser.error(
-            "--minutes is for trials: give --out, so that no result is replaced"
+            "--minutes and --set are for trials: give --out, so that no result is replaced"
         )
     return options
 
@@ -160,7 +165,11 @@ def chosen(options: argparse.Namespace) -> dict[str, rows.Row]:
             )
             for row in picked
         ]
-    return {row.name: row for row in picked}
+    common = assignments(options.set)
+    return {
+        row.name: dataclasses.replace(row, settings={**row.settings, **common})
+        for row in picked
+    }
 
 
 def results_in(folder: Path, names: Mapping[str, rows.Row]) -> dict[str, Found]:

@@ -80,6 +80,9 @@ class LoadLog(tb.Callback):
         }
         with self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
+        bound = record["valid"].get("log_px") or record["valid"].get("elbo")
+        said = f"step {record['step']:,} of {progress.steps:,}, validation {bound}"
+        print(f"{said}, others use {line['foreign']} cores", flush=True)
         self.start(progress)
 
 

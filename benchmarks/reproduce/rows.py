@@ -13,7 +13,7 @@ from tightbound.runtime.errors import TightboundError, nearest
 
 ROWS = Path(__file__).with_name("rows.toml")
 Settings = dict[str, Any]
-UNITS = ("nats", "bits/dim", "scores")
+UNITS = ("nats", "bits/dim")
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Row:
         paper: The published figure; None where there is none to hold against.
         goal: The figure to reach on two cores; None for none.
         goal_gpu: The same on one GPU.
-        unit: nats (-log p(x)), bits/dim, or scores of disentanglement.
+        unit: nats (-log p(x)) or bits/dim.
         k: Samples of importance sampling; 0: as the protocol says.
         images: Test images, spread evenly; 0: as the protocol says.
         obligatory: Whether the table is incomplete without it.

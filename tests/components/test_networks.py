@@ -9,13 +9,15 @@ from itertools import pairwise
 
 import pytest
 import torch
-from support.core_cases import grads_ok, shake
+from support.core_cases import grads_ok, model_of, plain, shake, spec_of
 from torch import nn
 
 from tightbound.components.networks import NETWORKS
 from tightbound.components.networks.conv import from_patches, pyramid, to_patches
 from tightbound.components.networks.size import SIZES
 from tightbound.core.component import MultiscaleNetwork
+from tightbound.models.recipes import part
+from tightbound.runtime.errors import TightboundError
 
 B = 4
 VECTORS: list[tuple[int, ...]] = [(1,), (7,)]
@@ -177,3 +179,9 @@ def test_convolutions_may_have_a_perceptron_as_decoder() -> None:
     assert {type(m) for m in decoder.modules() if isinstance(m, nn.Conv2d)} == set()
     known = NETWORKS["mlp"]("s", width=16, depth=2).decoder(3, (2, 1, 9, 7))
     assert count(decoder) == count(known)
+
+
+def test_a_perceptron_decodes_no_grid_of_places() -> None:
+    network = part("conv", shrink=2, decoder="mlp")
+    with pytest.raises(TightboundError, match=r"network.shrink and network.decoder"):
+        model_of(plain(network=network), spec_of("binary", (1, 8, 8)))

@@ -85,8 +85,6 @@ def spec_of(row: rows.Row) -> DataSpec:
     shape, domain, levels = (1, 28, 28), "binary", 2
     if row.data.startswith("cifar"):
         shape, domain, levels = (3, 32, 32), "levels", 256
-    if row.data == "shapes":
-        shape = (1, 64, 64)
     half = torch.full(shape, 0.5)
     return DataSpec(
         shape=shape, domain=domain, levels=levels, mean=half, std=half, rows=50_000

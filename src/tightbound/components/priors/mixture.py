@@ -197,5 +197,6 @@ class ExemplarPrior(EncodedMixture):
         if self.maps is None:
             return Mixture(mean, scale, weight, ctx.n)
         maps = self.maps(None)
-        mixture = Mixture(maps(mean), scale, weight, ctx.n)
+        centres = maps.call_and_ladj(mean)[0]
+        mixture = Mixture(centres, scale, weight, ctx.n)
         return Flow(mixture, maps.inv.call_and_ladj, maps.call_and_ladj)
