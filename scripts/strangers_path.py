@@ -81,7 +81,8 @@ class Journey:
         """Run a program; raises CalledProcessError where it fails."""
         clean = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
         paths = os.pathsep.join([str(self.programs), clean.get("PATH", "")])
-        variables = clean | {"PATH": paths, "OMP_NUM_THREADS": "2"}
+        threads = clean.get("OMP_NUM_THREADS", "2")
+        variables = clean | {"PATH": paths, "OMP_NUM_THREADS": threads}
         subprocess.run(words, cwd=cwd or self.folder, env=variables, check=True)
 
     def python(self, code: str) -> None:
