@@ -33,6 +33,8 @@ STYLE = """
   body { padding-bottom: 20px !important; margin-bottom: 0 !important; }
   main { padding-bottom: 0 !important; margin-bottom: 0 !important; }
   .panels { row-gap: 0 !important; }
+  section.chapter > h2 { margin-bottom: 16px !important; }
+  header { padding-top: 0 !important; }
 """
 CUT_OFF = """
 () => [...document.querySelectorAll('header *, #recon *, #samples *')].filter(element => {
