@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from tightbound.runtime.reading import JSON, parse_json
+from tightbound.runtime.reading import Tree, parse_json
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -37,7 +37,7 @@ def without_decimal_cells(column: pa.Array) -> pa.Array:
     return column.cast(pa.float64()) if pa.types.is_decimal(column.type) else column
 
 
-def pandas_metadata(schema: pa.Schema) -> dict[str, JSON]:
+def pandas_metadata(schema: pa.Schema) -> Tree:
     """What pandas wrote of the DataFrame, by its keys; empty where it did not."""
     metadata = schema.metadata or {}
     try:
@@ -64,7 +64,7 @@ def nullable_types(schema: pa.Schema) -> dict[str, str]:
     }
 
 
-def categories_of(blocks: Iterable[pa.Array]) -> list[bool | int | float | str]:
+def categories_of(blocks: Iterable[pa.DictionaryArray]) -> list[object]:
     """The categories of a column of dictionaries, in the order of the file."""
     values = [value for block in blocks for value in block.dictionary.to_pylist()]
     return list(dict.fromkeys(values))
