@@ -169,3 +169,22 @@ def test_texts_with_spaces_match_those_of_a_file() -> None:
     stripped = frame.assign(k=frame["k"].str.strip())
     rows = data_room.read(stripped, spec).examples(torch.arange(N)).x
     assert torch.equal(rows, data_room.read(frame, spec).examples(torch.arange(N)).x)
+
+
+def test_times_do_not_stand_for_numbers_nor_numbers_for_times() -> None:
+    times = pd.date_range("2020-01-01", periods=N)
+    of_numbers = reals(["x", "y"])
+    of_times = of_numbers.assign(y=times)
+    of_spans = of_numbers.assign(y=times - times[0])
+    frames = {"numbers": of_numbers, "times": of_times, "time spans": of_spans}
+    for learned, frame in frames.items():
+        spec = read(frame).spec
+        for given, other in frames.items():
+            if given == learned:
+                assert len(data_room.read(other, spec)) == N
+                continue
+            message = f"column 'y' holds {given}, and {learned} in training"
+            with pytest.raises(TightboundError, match=message):
+                data_room.read(other, spec)
+    gaps = read(of_times, allow_missing=True).spec
+    assert len(data_room.read(of_numbers.assign(y=np.nan), gaps)) == N
