@@ -188,3 +188,12 @@ def test_times_do_not_stand_for_numbers_nor_numbers_for_times() -> None:
                 data_room.read(other, spec)
     gaps = read(of_times, allow_missing=True).spec
     assert len(data_room.read(of_numbers.assign(y=np.nan), gaps)) == N
+
+
+def test_poisson_counts_are_counts_whatever_the_draw() -> None:
+    r = np.random.default_rng(4)
+    tables = [reals(["x"]).assign(n=r.poisson(3, N)) for _ in range(40)]
+    kinds = [read(table).spec.fields[1].kind for table in tables]
+    assert kinds.count("count") >= 38
+    ages = reals(["x"]).assign(n=r.integers(30, 40, N))
+    assert read(ages).spec.fields[1].kind == "real"
