@@ -197,3 +197,21 @@ def test_poisson_counts_are_counts_whatever_the_draw() -> None:
     assert kinds.count("count") >= 38
     ages = reals(["x"]).assign(n=r.integers(30, 40, N))
     assert read(ages).spec.fields[1].kind == "real"
+
+
+def test_a_series_is_a_table_of_one_column_or_a_row() -> None:
+    frame = reals(["x", "y"])
+    one = data_room.load(frame["x"], DataSettings())
+    assert [f.name for f in one.spec.fields] == ["x"]
+    rows = data_room.read(frame["x"], one.spec).examples(torch.arange(N)).x
+    assert rows[:, 0].double().numpy() == pytest.approx(frame["x"])
+    assert len(data_room.read(frame.iloc[3], read(frame).spec)) == 1
+
+
+def test_periods_are_said_to_be_times() -> None:
+    months = pd.period_range("2020-01", periods=N, freq="M")
+    data = read(reals(["x"]).assign(p=months))
+    assert (
+        "periods of these columns are read as the times of their starts: p"
+        in data.notices[0]
+    )

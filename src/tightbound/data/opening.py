@@ -196,6 +196,8 @@ def _in_memory(source: object, settings: DataSettings) -> RawSource:
     x, y = _examples_and_labels(source)
     if isinstance(x, dict):
         x = columns_frame(x)
+    if hasattr(x, "to_frame") and not hasattr(x, "columns"):
+        x = x.to_frame()  # a Series is a table of one column
     if is_sparse(x):
         x = densify(x, settings, "the matrix")
     if hasattr(x, "columns") and hasattr(x, "iloc"):
