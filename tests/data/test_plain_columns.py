@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -215,3 +216,16 @@ def test_periods_are_said_to_be_times() -> None:
         "periods of these columns are read as the times of their starts: p"
         in data.notices[0]
     )
+
+
+def test_whole_numbers_with_gaps_of_a_text_file_come_out_whole(tmp_path: Path) -> None:
+    path = tmp_path / "t.csv"
+    path.write_text("n,x\n1,0.5\n,1.5\n3,\n4,2.5\n")
+    data = data_room.load(str(path), DataSettings(allow_missing=True))
+    spec = data.spec
+    assert [f.type for f in spec.fields] == ["Int64", "float64"]
+    split = data_room.read(str(path), spec, data.settings)
+    filled = torch.tensor([[1.0, 0.5], [2.2, 1.5], [3.0, 7.25], [4.0, 2.5]]).double()
+    out = data_room.filled_frame(filled, spec.fields, split.table)
+    assert out["n"].tolist() == [1, 2, 3, 4]
+    assert out["x"].tolist() == [0.5, 1.5, 7.25, 2.5]
