@@ -7,10 +7,12 @@ import importlib
 import inspect
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 from typing import Any
 
 import pytest
+from support.short_reports import blank_pictures, coarse_grids, short_first_look
 
 import tightbound as tb
 
@@ -34,6 +36,9 @@ def test_the_example_of_a_public_name_runs(
 ) -> None:
     """Each has an `Example:` that calls it; a wrong value in it fails here."""
     monkeypatch.chdir(tmp_path)
+    blank_pictures(monkeypatch)
+    coarse_grids(monkeypatch)
+    short_first_look(monkeypatch)
     public = PUBLIC[name]
     first = (inspect.getdoc(public) or "").splitlines()[0]
     assert 0 < len(first) <= 79, first
@@ -48,8 +53,11 @@ def test_the_example_of_a_public_name_runs(
 
 
 def test_the_public_surface_is_typed() -> None:
+    """The settings are those of `make check`, so that its cache serves here."""
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    assert settings["tool"]["mypy"]["strict"]
     done = subprocess.run(
-        [sys.executable, "-m", "mypy", "--strict", "tests/support/public_surface.py"],
+        [sys.executable, "-m", "mypy", "tests/support/public_surface.py"],
         cwd=ROOT,
         capture_output=True,
         text=True,
