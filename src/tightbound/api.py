@@ -18,6 +18,7 @@ from tightbound.evaluation import Evaluation, first_look
 from tightbound.evaluation import evaluate as evaluate_run
 from tightbound.evaluation.estimators.exact_terms import three_terms
 from tightbound.evaluation.first_look import FirstLook
+from tightbound.evaluation.metrics.measure import MetricRequest
 from tightbound.models.recipes import Recipe
 from tightbound.report.page.text import LANGUAGES
 from tightbound.runs.data_source import stored_source
@@ -354,6 +355,9 @@ def evaluate(
     limit: int | None = None,
     budget: str | float | None = None,
     diagnosis: bool = True,
+    metrics: Sequence[str] | str = (),
+    against: Any = None,
+    beside: Run | str | Path | None = None,
     tick: Any = None,
 ) -> Evaluation:
     """Estimate the terms of log p(x) on a split, with standard errors.
@@ -376,6 +380,11 @@ def evaluate(
         limit: Number of examples, spread evenly; all where None.
         budget: "5min" or seconds; chooses k, subset and limit.
         diagnosis: Also check for known failures of the model.
+        metrics: Also "quality" of samples, "novelty", "ood", "disentanglement" or "features";
+            "all" for those that the data allow.
+        against: Other data, for "ood".
+        beside: A run on the same data with as many features, such as an autoencoder, for
+            "features".
         tick: Called with (done, n, what) as the work proceeds.
 
     Returns:
@@ -396,6 +405,9 @@ def evaluate(
         True
     """
     seconds = None if budget is None else parse_duration(budget)
+    request = MetricRequest.of(
+        metrics, against, None if beside is None else _run(beside)
+    )
     with join_launch(
         run.device.type if isinstance(run, Run) else pick_device("auto").type
     ):
@@ -415,6 +427,7 @@ def evaluate(
             limit=limit,
             budget=seconds,
             diagnosis=diagnosis,
+            metrics=request,
             tick=tick,
         )
 

@@ -210,6 +210,20 @@ def evaluate(
         bool,
         Parameter(help="compress the examples, and compare their size with the ELBO"),
     ] = False,
+    metrics: Annotated[
+        tuple[str, ...],
+        Parameter(
+            consume_multiple=True,
+            help="also quality, novelty, ood, disentanglement, features; all for what fits",
+        ),
+    ] = (),
+    against: Annotated[
+        str | None, Parameter(help="other data for ood: how well they are told apart")
+    ] = None,
+    beside: Annotated[
+        Path | None,
+        Parameter(help="a run of equal size for features, such as an autoencoder"),
+    ] = None,
     precision: Precision = None,
     no_diagnosis: Annotated[
         bool, Parameter(help="do not look for what is wrong with the model")
@@ -251,12 +265,15 @@ def evaluate(
         "diagnosis": not no_diagnosis,
         "seed": seed,
         "limit": limit,
+        "metrics": metrics,
+        "against": against,
     }
     try:
         with outputs.shared(loading) as launch:
             trained = outputs.load(run, loading, skip_bad=skip_bad)
             if bytes:
                 compressed_files.check(trained, precision)
+            options["beside"] = beside and outputs.load(beside, loading)
             evaluation = api.evaluate(trained, data, **options)
     except KeyboardInterrupt as stop:
         number = signal_number(stop)
