@@ -183,7 +183,7 @@ def two(made: Path) -> Launched:
         quick(setattr)
         share(tasks, failing, evaluation)
 
-    return launch(work, made, timeout=150)
+    return launch(work, made)
 
 
 def test_two_processes_write_the_bytes_of_one(

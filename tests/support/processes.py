@@ -22,7 +22,7 @@ class Launched:
 
 
 def launch(
-    work: Callable[[], object], folder: Path, processes: int = 2, timeout: float = 250
+    work: Callable[[], object], folder: Path, processes: int = 2, timeout: float = 600
 ) -> Launched:
     """Do the same work in several processes that can join each other, as torchrun's can.
 
