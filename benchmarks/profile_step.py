@@ -109,7 +109,7 @@ def instrument(trainer: Trainer) -> Sections:
         sections.wrap(model.hierarchy, "forward", "latents")
         sections.wrap(model.hierarchy.decoder, "forward", "decoder")
         sections.wrap(model.likelihood, "forward", "likelihood")
-        Trace.log_px = property(sections.timed("likelihood", Trace.log_px.fget))  # type: ignore[method-assign, assignment, attr-defined]
+        Trace.log_px = property(sections.timed("likelihood", Trace.log_px.fget))
         sections.wrap(trainer.execution.gradients, "backward", "backward")
     sections.wrap(trainer.guard, "check", "check")
     sections.wrap(trainer, "optimizer_step", "optimiser")
