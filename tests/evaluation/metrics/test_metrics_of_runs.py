@@ -161,7 +161,8 @@ def test_axes_are_those_of_principal_components() -> None:
         count = axes.directions.shape[1]
         assert count == min(d, n // 10)
         expected = PCA(count).fit(x)
-        coordinates = axes(x)
+        coordinates = axes(x) * axes.scale
+        assert axes(x).var(0).mean() == pytest.approx(1)
         inside = expected.transform(x)
         assert abs(coordinates[:, :count]) == pytest.approx(abs(inside), abs=1e-6)
         if count < d:  # and the distance from the plane of the components
