@@ -137,7 +137,9 @@ def spaces(examples: Examples) -> list[Space]:
     run = examples.run
     scale = PixelScale.of(examples)
     train = examples.train_hash
-    described = f"scaled by training examples; {MOST_AXES} components, distance, one scale"
+    described = (
+        f"scaled by training examples; {MOST_AXES} components, distance, one scale"
+    )
     every = [
         _space("pixels", digest_of(described, train), scale, examples),
     ]
