@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pandas
 import pytest
 import torch
 from scipy import stats
@@ -269,6 +270,35 @@ def test_metrics_change_nothing_else(shapes: tb.Run) -> None:
     assert trees[0] == trees[1]
     again = tb.evaluate(shapes, k=3, limit=30, metrics="quality", diagnosis=False)
     assert again.metrics.to_json()["quality"] == more.metrics.to_json()["quality"]
+
+
+def test_factors_from_a_table(tmp_path: Path) -> None:
+    """Codes of a linear model of three factors: texts, whole numbers and reals."""
+    rng = np.random.default_rng(0)
+    kinds = rng.integers(3, size=400)
+    sizes = rng.integers(4, size=400)
+    place = rng.normal(size=400)
+    frame = pandas.DataFrame(
+        {"kind": np.array(["a", "b", "c"])[kinds], "size": sizes, "place": place}
+    )
+    x = np.stack([kinds, sizes, place], 1) @ rng.normal(size=(3, 6))
+    model, data = tb.build("ppca", x, latent=3, seed=0)
+    run = tb.save(model, tmp_path / "run").with_data(data.splits)
+    frame.to_csv(tmp_path / "factors.csv", index=False)
+    options = {"k": 2, "subset": 0, "diagnosis": False}
+    given = tb.evaluate(run, x, factors=tmp_path / "factors.csv", **options)
+    tree = given.metrics.to_json()["disentanglement"]
+    assert tree["factors"] == ["kind", "size", "place"] and tree["n"] == 400
+    assert [len(curve["mean"]) for curve in tree["curves"][0]] == [3, 4, 20]
+    again = tb.evaluate(run, x, factors=frame, **options).metrics.to_json()
+    assert again["disentanglement"] == tree
+    with pytest.raises(
+        TightboundError, match="has 399 rows and the evaluated data 400"
+    ):
+        tb.evaluate(run, x, factors=frame[1:], **options)
+    frame.loc[3, "place"] = np.nan
+    with pytest.raises(TightboundError, match="'place' of --factors has missing"):
+        tb.evaluate(run, x, factors=frame, **options)
 
 
 def test_mistakes_are_named(shapes: tb.Run) -> None:
