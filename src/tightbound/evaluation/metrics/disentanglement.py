@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
 
 import numpy as np
 import pandas
 import torch
-from numpy.typing import NDArray
 
 from tightbound.data import DataSettings, Split
 from tightbound.data.opening import open_source
+from tightbound.data.tables.table import Values
 from tightbound.distributions.random import seed_for
 from tightbound.evaluation.metrics.factor_scores import (
     Array,
@@ -171,7 +170,7 @@ def given_factors(source: object, selection: Selection) -> Factors:
     return Factors(list(table.columns), values, [Selection(selection.split, rows)])
 
 
-def _numbered(name: str, column: NDArray[Any]) -> Array:
+def _numbered(name: str, column: Values) -> Array:
     """A number for each value of a column."""
     if pandas.isna(column).any():
         raise TightboundError(
