@@ -12,13 +12,15 @@ import pytest
 import torch
 from scipy import stats
 from sklearn.metrics import roc_auc_score
-from support.report_pages import Page
+from support.report_pages import Page, untrained
 from support.short_reports import blank_pictures
 from support.small import trained
 from torch import Tensor, nn
 
 import tightbound as tb
+from tightbound.cli import main
 from tightbound.evaluation import outlier_scores
+from tightbound.evaluation.metrics.example_sets import Examples
 from tightbound.evaluation.metrics.measure import MetricRequest
 from tightbound.evaluation.metrics.novelty import (
     Nearest,
@@ -28,7 +30,8 @@ from tightbound.evaluation.metrics.novelty import (
 )
 from tightbound.evaluation.metrics.outside import Separation
 from tightbound.evaluation.metrics.probes import accuracy, clusters
-from tightbound.evaluation.metrics.spaces import Axes
+from tightbound.evaluation.metrics.spaces import Axes, spaces
+from tightbound.evaluation.runner import Selection
 from tightbound.runtime.errors import TightboundError
 
 SHORT = replace(outlier_scores.SEARCH, steps=2, rounds=1, judge=4, k=4)
@@ -327,3 +330,39 @@ def test_mistakes_are_named(shapes: tb.Run) -> None:
 def _folder(run: tb.Run) -> Path:
     assert run.folder is not None
     return run.folder.parent / "numbers"
+
+
+def test_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """`evaluate` of a VAE beside an autoencoder; of a larger evaluation terms are kept."""
+    for recipe in ("vae", "ae"):
+        trained(tmp_path / recipe, recipe, steps=10)
+    words = ["evaluate", str(tmp_path / "vae"), "--no-diagnosis", "--quiet"]
+    assert main([*words, "-k", "20"]) == 0
+    before = json.loads((tmp_path / "vae" / "evaluation.json").read_text())
+    added = ["--metrics", "quality,novelty", "--beside", str(tmp_path / "ae")]
+    assert main([*words, "-k", "2", *added]) == 0
+    out, err = capsys.readouterr()
+    assert "sample quality, FD[scattering@" in out and "copies" in out
+    assert "vae " in out and "ae " in out and "PCA " in out
+    assert "keeps its terms of K = 20" in err
+    after = json.loads((tmp_path / "vae" / "evaluation.json").read_text())
+    assert set(after["metrics"]) == {"quality", "novelty", "features"}
+    assert list(after["metrics"]["features"]["sets"]) == ["vae", "PCA", "ae"]
+    assert after["terms"] == before["terms"]
+    assert main([*words, "--metrics", "quolity"]) == 2
+    assert "did you mean 'quality'?" in capsys.readouterr().err
+
+
+def test_spaces_do_not_depend_on_the_domain_of_the_likelihood(tmp_path: Path) -> None:
+    """Grey levels read as levels and as reals in [0, 1] have the same hashes."""
+    labels = set()
+    divisors = set()
+    for likelihood in ("auto", "gaussian"):
+        run = untrained("digits", "vae", likelihood=likelihood)
+        test = run.data.splits["test"]
+        examples = Examples.of(run, Selection(test, torch.arange(40)), "test", seed=0)
+        divisors.add(run.spec.divisor)
+        labels |= {
+            f"{space.stamp} {examples.reference}" for space in spaces(examples)[:2]
+        }
+    assert len(divisors) == 2 and len(labels) == 2
