@@ -251,7 +251,8 @@ def test_a_table_has_its_columns(tmp_path: Path) -> None:
 def test_curves_have_the_range_of_the_data(tmp_path: Path) -> None:
     """Of signals and vectors, whose values are not from 0 to 1."""
     rng = np.random.default_rng(0)
-    wave = rng.normal(size=(200, 2, 24)).astype(np.float32) * [[[3.0], [40.0]]]
+    wave = rng.normal(size=(100, 2, 128)).astype(np.float32)
+    wave *= np.array([[3], [40]], dtype=np.float32)
     for name, x in (("signal", wave), ("vector", wave[:, :, 0])):
         data = Page(small_run(tmp_path / name, source=x)).main["data"]
         assert data["kind"] == name and len(data["ranges"]) == 2
