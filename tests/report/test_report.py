@@ -66,6 +66,7 @@ def test_the_page_is_whole_and_needs_nothing_else(pair: str) -> None:
         p["alt"] and int(p["width"] or 0) > 0 and int(p["height"] or 0) > 0
         for p in parsed.pictures
     )
+    assert "tightbound explore ae vae" in parsed.text
     assert parsed.text.count("None") == 0 and "nan" not in parsed.text.lower().split()
 
 
