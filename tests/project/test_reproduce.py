@@ -196,7 +196,7 @@ def test_the_table_says_what_was_missed_and_what_was_not_run(tmp_path: Path) -> 
     lines = (docs / "results.md").read_text().splitlines()
     (ours,) = (line for line in lines if "ROW=burda-1-iwae`" in line)
     assert "85.50 ± 0.20, met" in ours and "K = 5000, 10,000 images" in ours
-    assert "30 min = 1,200 steps; 1 threads of a processor |" in ours
+    assert "30 min = 1,200 steps; 1 thread(s) of a processor |" in ours
     (other,) = (line for line in lines if "ROW=mlp-learned-prior`" in line)
     assert "**not run** (obligatory)" in other
     picture = (docs / "images" / tables.FIGURE).read_text()
