@@ -165,6 +165,7 @@ def tightbound(meter: Meter, spec: Found) -> None:
     import tightbound as tb
     from tightbound.api import Stopped
     from tightbound.evaluation import score
+    from tightbound.runtime.time_budget import TimeBudget
 
     class Judge(tb.Callback):
         def validation(self, progress: Any, record: Any) -> None:
@@ -173,10 +174,14 @@ def tightbound(meter: Meter, spec: Found) -> None:
                 os.kill(os.getpid(), signal.SIGINT)
 
     settings = {"data.binarize": "dynamic", **spec.get("settings", {})}
-    if "steps" in spec:
-        settings["train.steps"] = spec["steps"]
-    else:
-        settings["train.budget"] = 60.0 * spec["minutes"]
+    budget = None
+    if "minutes" in spec:
+        # its clock stands while the contestant is judged
+        budget = TimeBudget(
+            60.0 * spec["minutes"],
+            after_training=0.0,
+            clock=lambda: time.perf_counter() - meter.held,
+        )
     with tempfile.TemporaryDirectory() as folder, suppress(Stopped):
         tb.train(
             "mnist",
@@ -184,6 +189,7 @@ def tightbound(meter: Meter, spec: Found) -> None:
             out=Path(folder) / "run",
             display="none",
             report=False,
+            budget=budget,
             callbacks=[Judge()],
             settings=settings,
         )
