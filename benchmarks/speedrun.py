@@ -395,6 +395,22 @@ def start(name: str, spec: Mapping[str, Any], threads: int, folder: Path) -> Fou
     }
 
 
+def refused(busy: bool, load: Any = None, seconds: float = 2.0) -> str:
+    """Why no contestant is started now: others use more than 0.12 core; "" where none is."""
+    import harness
+
+    load = load or harness.Load()
+    load.start()
+    time.sleep(seconds)
+    foreign = load.foreign()
+    if busy or foreign <= harness.QUIET:
+        return ""
+    return (
+        f"other programs use {foreign:.2f} cores, more than {harness.QUIET}: wait for a quiet "
+        "machine, or give --busy, which the result says"
+    )
+
+
 def table(results: Mapping[str, Found]) -> str:
     """A row for each contestant: seconds to each mark."""
     heads = " | ".join(f"s to {mark:g}" for mark in MARKS)
@@ -458,6 +474,9 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--contestants", type=Path, default=CONTESTANTS)
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--seconds", type=float, help="a limit on each, for a trial")
+    parser.add_argument(
+        "--busy", action="store_true", help="begin although other programs run"
+    )
     parser.add_argument("--again", action="store_true", help="also those with a result")
     parser.add_argument("--out", type=Path, default=RESULTS)
     parser.add_argument("--docs", type=Path, default=HERE.parent / "docs")
@@ -475,6 +494,9 @@ def main(argv: list[str] | None = None) -> int:
         path = options.out / f"{name}.json"
         if path.is_file() and not options.again:
             continue
+        if why := refused(options.busy):
+            print(f"error: {why}", file=sys.stderr)
+            return 2
         spec = specs[name]
         if options.seconds:
             spec = {**spec, "seconds": options.seconds}

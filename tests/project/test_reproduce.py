@@ -331,6 +331,12 @@ def test_the_clock_of_a_contestant_stands_while_it_is_judged(
     assert "**not run**: no environment" in text
 
 
+def test_no_contestant_starts_on_a_busy_machine_unless_that_is_said() -> None:
+    assert "use 0.40 cores" in speedrun.refused(False, Loads(0.4), 0.0)
+    assert speedrun.refused(True, Loads(0.4), 0.0) == ""
+    assert speedrun.refused(False, Loads(0.1), 0.0) == ""
+
+
 def test_the_estimator_for_all_contestants_is_that_of_the_package() -> None:
     """Of a model that is q = p(z) = N(0, I) and p(x|z) without z, log p(x) is exact."""
     from torch.distributions import Bernoulli, Independent, Normal

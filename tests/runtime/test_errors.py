@@ -53,6 +53,8 @@ def test_messages_are_bounded(text: str, start: str, end: str) -> None:
     assert message.startswith(start) and message.endswith(end)
     path = "/".join(["folder"] * 50)
     assert str(TightboundError(f"{path} is empty")) == f"{path} is empty"
-    with pytest.raises(TightboundError, match=r"^device .* auto, cpu or cuda$") as error:
+    with pytest.raises(
+        TightboundError, match=r"^device .* auto, cpu or cuda$"
+    ) as error:
         pick_device(text)
     assert len(str(error.value)) < 200
