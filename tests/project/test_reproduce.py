@@ -42,6 +42,7 @@ obligatory = true
 [rows.tiny.settings]
 "recipe.size" = "s"
 "train.validate_every" = 4
+"train.validate_n" = 8
 latent = 2
 
 [rows.later]
