@@ -53,7 +53,7 @@ def test_names_of_columns_come_back(names: Any) -> None:
 
 def test_other_names_are_texts_and_said() -> None:
     data = read(reals(pd.date_range("2020-01-01", periods=2)))
-    assert [f.name for f in data.spec.fields][0] == "2020-01-01 00:00:00"
+    assert data.spec.fields[0].name == "2020-01-01 00:00:00"
     assert "names of these columns are read as texts" in data.notices[0]
 
 

@@ -26,7 +26,9 @@ MOST_TILES = 20_000  # thumbnails in one image
 LARGEST_TILE = 32  # pixels on a side
 WIDEST_SPRITE = 8192  # pixels, which every browser draws
 MOST_SCALE = 4000  # training rows from which the display scale is taken
-LOWEST = 0.002  # share of the values that may be below what is drawn of curves, or above it
+LOWEST = (
+    0.002  # share of the values that may be below what is drawn of curves, or above it
+)
 MARGIN = 0.05  # of the height of curves, left free at the foot and at the top
 
 

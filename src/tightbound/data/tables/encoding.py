@@ -338,7 +338,7 @@ def _fits(kind: str, numbers: NDArray[np.float64]) -> NDArray[np.bool_]:
 def check_codes(x: Tensor, spec: DataSpec, what: str) -> None:
     """Refuse numbers that are not codes of a column's values, or not counts."""
     for values, f in zip(x.double().unbind(1), spec.fields, strict=True):
-        if not f.values and f.kind not in _WANTED:
+        if not f.values and f.kind not in _WANTED:  # any number fits
             continue
         is_gap = values.isnan() & spec.missing
         if f.values:

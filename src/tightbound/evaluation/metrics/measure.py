@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 from tightbound.data import read
 from tightbound.evaluation.metrics.disentanglement import disentanglement, factors_of
@@ -42,12 +42,15 @@ class MetricRequest:
     """
 
     names: tuple[str, ...] = ()
-    against: Any = None
+    against: object = None
     beside: Run | None = None
 
     @classmethod
     def of(
-        cls, names: Iterable[str] | str, against: Any = None, beside: Run | None = None
+        cls,
+        names: Iterable[str] | str,
+        against: object = None,
+        beside: Run | None = None,
     ) -> MetricRequest:
         """From names in any form: a list, or texts with commas.
 

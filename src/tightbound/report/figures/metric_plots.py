@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
@@ -78,7 +78,9 @@ def histograms(groups: Sequence[Group], axis: str) -> Picture:
     with Canvas(170) as (pictures, ax):
         for group in groups:
             values = group.values.clip(low, high)
-            kind = "stepfilled" if group.filled else "step"
+            kind: Literal["step", "stepfilled"] = (
+                "stepfilled" if group.filled else "step"
+            )
             ax.hist(
                 values,
                 bins=bins,
