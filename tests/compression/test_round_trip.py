@@ -15,7 +15,7 @@ from support.exports import source_of, tiny_run
 pytest.importorskip("constriction")
 
 import tightbound as tb
-from tightbound.compression import blocks, compress_run, decompress
+from tightbound.compression import blocks, compress_run, decompress, file_size
 from tightbound.compression import exact as exact_room
 from tightbound.compression.container import CODED, unpack
 from tightbound.data import Split
@@ -204,6 +204,57 @@ def test_a_table_of_mixed_columns_comes_back(tmp_path: Path) -> None:
     compressed = compress_run(run, split, precision=PRECISION, measure=True)
     assert compressed.stored == 0
     assert compressed.ideal == pytest.approx(compressed.elbo, rel=5e-3)
+    again = tb.decompress(compressed.data, run).x
+    assert isinstance(again, pandas.DataFrame)
+    pandas.testing.assert_frame_equal(again, frame)
+
+
+def skewed(n: int = 400) -> pandas.DataFrame:
+    """Columns above 0, with exact zeros, and of both signs with exact zeros."""
+    made = np.random.default_rng(0)
+    paid = made.lognormal(3, 1, n).round(2) * (made.random(n) < 0.6)
+    change = made.normal(0, 20, n).round(1) * (made.random(n) < 0.5)
+    return pandas.DataFrame(
+        {
+            "income": made.lognormal(7, 0.8, n).round(1),
+            "paid": paid,
+            "change": change + 0.0,
+            "visits": np.maximum(made.lognormal(4, 1, n).round(), 1).astype(int),
+            "city": made.choice(["a", "b"], n),
+        }
+    )
+
+
+SKEWED = {
+    "income": "positive",
+    "paid": "zero-inflated",
+    "change": "zero-inflated-real",
+    "visits": "positive",
+}
+
+
+@pytest.mark.parametrize("depends", ["none", "all"])
+def test_a_table_of_skewed_columns_comes_back(depends: str, tmp_path: Path) -> None:
+    """At the cost of the density that evaluation takes, times the width of a step."""
+    frame = skewed()
+    settings = {"data.fields": SKEWED, "likelihood.depends": depends}
+    run = tiny_run(tmp_path / "run", "mixed", frame, **settings)
+    assert [column.kind for column in run.spec.fields[:4]] == list(SKEWED.values())
+    split = read_split(frame, run.spec, run.config.data)
+    with pytest.raises(tb.TightboundError, match=r"precision \(income, paid, change\)"):
+        compress_run(run, split)
+    precision = {"income": 0.1, "paid": 0.01, "change": 0.1}
+    compressed = compress_run(run, split, precision=precision, measure=True)
+    assert compressed.stored == 0
+    assert compressed.elbo is not None
+    assert compressed.widths is not None
+    assert compressed.ideal == pytest.approx(compressed.elbo, rel=5e-3)
+    # of the density of evaluation the measured ELBO is one draw
+    elbo = tb.evaluate(run, data=frame, k=200, seed=0, diagnosis=False).terms["elbo"]
+    size = file_size(run, split, elbo.mean, precision=precision)
+    bits = (compressed.widths / len(frame)) - elbo.mean / np.log(2)
+    assert size.elbo == pytest.approx(bits)
+    assert size.parts["sampling"] == pytest.approx(0.0, abs=0.02 * size.elbo)
     again = tb.decompress(compressed.data, run).x
     assert isinstance(again, pandas.DataFrame)
     pandas.testing.assert_frame_equal(again, frame)

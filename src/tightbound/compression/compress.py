@@ -61,6 +61,8 @@ class Compressed:
             "conditions", "stored" and "frame" (header, checksums, sizes).
         elbo: The measured ELBO as bits, at the latents that were drawn; None unless asked for.
         ideal: The same by the probabilities rounded to bins and integers.
+        widths: Minus the logarithm of the steps of real numbers, in bits: what turns their
+            density into a mass. 0 of values that have masses, and None unless asked for.
         checked: Whether it was decoded again and compared.
         path: The file, where one was written.
     """
@@ -73,6 +75,7 @@ class Compressed:
     parts: Mapping[str, float] = field(default_factory=dict)
     elbo: float | None = None
     ideal: float | None = None
+    widths: float | None = None
     checked: bool = True
     path: Path | None = None
 
@@ -179,7 +182,12 @@ def compress_run(
         data, len(split), run.spec.dims, raw_bytes, account.stored, parts, checked=check
     )
     if measure and not account.stored:
-        return replace(compressed, elbo=account.elbo, ideal=account.ideal)
+        return replace(
+            compressed,
+            elbo=account.elbo,
+            ideal=account.ideal,
+            widths=account.widths,
+        )
     return compressed
 
 
