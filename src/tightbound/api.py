@@ -134,7 +134,7 @@ def train(
         report: Write a first, quick evaluation and a report beside the weights.
         lang: Language of the report, "en" or "ko".
         callbacks: Called at the start, at each validation and at the end; they may add metrics.
-        track: "tensorboard", "wandb" or "trackio": figures and pictures go there too.
+        track: "tensorboard", "wandb", "trackio" or "mlflow": figures and pictures go there too.
         settings: Keys of the config: {"data.binarize": "dynamic"}.
         more: The same as keyword arguments, without the section: latent=16.
 
@@ -485,12 +485,14 @@ def export(
 
     "onnx" writes `encoder.onnx` and `decoder.onnx`, which take and give raw units, and where the
     model has them `prior.onnx`, `prior_sample.onnx`, `posterior_sample.onnx` and `codebook.onnx`.
-    Each is compared with torch by onnxruntime before it is kept. "safetensors" writes weights and
-    the settings that rebuild the module. `export.json` has the meaning of each tensor.
+    Each is compared with torch by onnxruntime before it is kept. "pt2" writes encoder and decoder
+    as programs of torch.export, "diffusers" a folder that `AutoencoderKL.from_pretrained` loads
+    (of recipe autoencoder-kl), "safetensors" weights and the settings that rebuild the module.
+    `export.json` has the meaning of each tensor.
 
     Args:
         run: A Run or its folder.
-        format: "onnx" or "safetensors".
+        format: "onnx", "pt2", "diffusers" or "safetensors".
         out: The folder to write; `exports/FORMAT` in the run folder where None.
         overwrite: Replace an export in the folder.
 

@@ -103,7 +103,7 @@ def train(
     ] = None,
     device: Annotated[str | None, Parameter(help="auto, cpu or cuda")] = None,
     track: Annotated[
-        Literal["tensorboard", "wandb", "trackio"] | None,
+        Literal["tensorboard", "wandb", "trackio", "mlflow"] | None,
         Parameter(help="send figures and pictures of the training there too"),
     ] = None,
     lang: Language = "en",

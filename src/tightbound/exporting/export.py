@@ -8,7 +8,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from tightbound.exporting import metadata, onnx_files, pt2_files, weights
+from tightbound.exporting import (
+    diffusers_files,
+    metadata,
+    onnx_files,
+    pt2_files,
+    weights,
+)
 from tightbound.exporting.folder import ABOUT, check_target, whole_folder
 from tightbound.exporting.plan import plan_of
 from tightbound.runs.folder import EXPORTS
@@ -16,7 +22,7 @@ from tightbound.runs.run import Run
 from tightbound.runtime.atomic_files import write_atomic
 from tightbound.runtime.errors import TightboundError, lookup
 
-Format = Literal["onnx", "pt2", "safetensors"]
+Format = Literal["onnx", "pt2", "diffusers", "safetensors"]
 
 #: What the comparison of a format compares.
 COMPARED = {
@@ -75,7 +81,7 @@ def export_run(
 
     Args:
         run: A trained run.
-        format: "onnx" or "safetensors".
+        format: "onnx", "pt2", "diffusers" or "safetensors".
         out: The folder to write; `exports/FORMAT` in the run folder where None.
         overwrite: Replace an export in the folder.
 
@@ -158,6 +164,11 @@ def _write_pt2(run: Run, folder: Path) -> dict[str, object]:
     return {**about, "graphs": graphs, "differences": differences}
 
 
+def _write_diffusers(run: Run, folder: Path) -> dict[str, object]:
+    written = diffusers_files.write(run, folder)
+    return {"format": "diffusers", **metadata.of_run(run), **written}
+
+
 def _write_safetensors(run: Run, folder: Path) -> dict[str, object]:
     weights.write(run, folder)
     return {"format": "safetensors", **metadata.of_run(run)}
@@ -166,5 +177,6 @@ def _write_safetensors(run: Run, folder: Path) -> dict[str, object]:
 FORMATS: dict[str, Callable[[Run, Path], dict[str, object]]] = {
     "onnx": _write_onnx,
     "pt2": _write_pt2,
+    "diffusers": _write_diffusers,
     "safetensors": _write_safetensors,
 }
