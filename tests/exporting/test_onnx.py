@@ -410,3 +410,15 @@ def test_a_code_on_a_border_is_left_out_and_a_wrong_one_is_not(tmp_path: Path) -
     assert comparison._difference(wrong, reference, smooth) == 1
     missing = np.array([[np.nan, 0.0], [0.0, 1.0]])
     assert comparison._difference(missing, reference, smooth) == np.inf
+
+
+@pytest.mark.skipif(not os.environ.get("TIGHTBOUND_LONG"), reason="long, a minute")
+def test_a_model_of_colours_is_exported(tmp_path: Path) -> None:
+    """Its decoder has `light_mean`, within 1e-4 of the range of the run's mean."""
+    colours = np.random.default_rng(0).integers(0, 256, (64, 8, 8, 3), np.uint8)
+    run = tiny_run(tmp_path / "run", "vae-colour", colours, latent=2)
+    exported = tb.export(run, "onnx", tmp_path / "graphs")
+    z = torch.randn(5, 2)
+    mean = computed(exported.folder, "decoder", z=z)["mean"]
+    assert np.abs(mean - run.decode(z).numpy()).max() <= 1e-4 * 255
+    assert (exported.folder / "decoder.onnx").stat().st_size < 3_000_000

@@ -36,8 +36,8 @@ def write(run: Run, folder: Path) -> dict[str, object]:
     """Write `config.json` and weights to an existing folder, and compare them with the model.
 
     Returns:
-        The differences of means, standard deviations and images from those of the model, relative to their largest
-        value, and the scale of the codes.
+        The scale of the codes, and the differences of means, standard deviations and images
+        from those of the model, relative to their largest value.
 
     Raises:
         TightboundError: The model is no AutoencoderKL, its data are gone, or the weights that

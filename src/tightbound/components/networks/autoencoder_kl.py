@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import Annotated
 
@@ -106,8 +107,9 @@ class Block(nn.Module):
         self, widths: Sequence[int], groups: int, *, up: bool, is_last: bool
     ) -> None:
         super().__init__()
-        pairs = zip(widths[:-1], widths[1:], strict=True)
-        self.resnets = nn.ModuleList([Resnet(a, b, groups) for a, b in pairs])
+        self.resnets = nn.ModuleList(
+            [Resnet(a, b, groups) for a, b in itertools.pairwise(widths)]
+        )
         steps = [] if is_last else [Resample(widths[-1], up=up)]
         self.downsamplers = nn.ModuleList([] if up else steps)
         self.upsamplers = nn.ModuleList(steps if up else [])
