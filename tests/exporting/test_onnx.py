@@ -19,7 +19,7 @@ import tightbound as tb
 from tightbound.components.likelihoods.product import Chain
 from tightbound.components.posteriors import POSTERIORS
 from tightbound.distributions import Quantized
-from tightbound.exporting import onnx_files
+from tightbound.exporting import comparison
 from tightbound.models.recipes import RECIPES
 from tightbound.runs.run import Run
 
@@ -123,7 +123,7 @@ def test_every_recipe_is_exported_or_refused_in_a_sentence(
 def check(name: str, tmp_path: Path) -> None:
     run = tiny_run(tmp_path / "run", name)
     exported = tb.export(run, out=tmp_path / "onnx")
-    assert 0 <= exported.worst_difference <= onnx_files.WORST
+    assert 0 <= exported.worst_difference <= comparison.WORST
     for n in (1, 7):
         x, condition = raw_rows(run, name, n)
         check_encoder(run, exported.folder, x, condition)
@@ -221,7 +221,7 @@ def test_priors_fitted_after_training(recipe: str, prior: str, tmp_path: Path) -
     run = tiny_run(tmp_path / "run", recipe, latent=8 if recipe == "vq-vae" else 3)
     fitted = tb.fit_prior(run, prior, data="digits", settings={"train.steps": 5})
     exported = tb.export(fitted)
-    assert exported.worst_difference <= onnx_files.WORST
+    assert exported.worst_difference <= comparison.WORST
     written = {name.removesuffix(".onnx") for name in exported.files}
     assert {"encoder", "decoder"} <= written
     assert {"prior", "prior_sample"} <= written | exported.left_out.keys()
@@ -413,11 +413,23 @@ def test_without_the_extra_the_sentence_names_it(
 def test_a_code_on_a_border_is_left_out_and_a_wrong_one_is_not(tmp_path: Path) -> None:
     reference = np.array([[1.0, 0.0], [0.0, 1.0]])
     nudged = [torch.tensor([[1.0, 0.0], [1.0, 0.0]])]
-    smooth = onnx_files._is_smooth(reference, nudged)
+    smooth = comparison._is_smooth(reference, nudged)
     assert smooth.tolist() == [[True, True], [False, False]]
     on_border = np.array([[1.0, 0.0], [1.0, 0.0]])
     wrong = np.array([[0.0, 1.0], [0.0, 1.0]])
-    assert onnx_files._difference(on_border, reference, smooth) == 0
-    assert onnx_files._difference(wrong, reference, smooth) == 1
+    assert comparison._difference(on_border, reference, smooth) == 0
+    assert comparison._difference(wrong, reference, smooth) == 1
     missing = np.array([[np.nan, 0.0], [0.0, 1.0]])
-    assert onnx_files._difference(missing, reference, smooth) == np.inf
+    assert comparison._difference(missing, reference, smooth) == np.inf
+
+
+@pytest.mark.skipif(not os.environ.get("TIGHTBOUND_LONG"), reason="long, a minute")
+def test_a_model_of_colours_is_exported(tmp_path: Path) -> None:
+    """Its decoder has `light_mean`, within 1e-4 of the range of the run's mean."""
+    colours = np.random.default_rng(0).integers(0, 256, (64, 8, 8, 3), np.uint8)
+    run = tiny_run(tmp_path / "run", "vae-colour", colours, latent=2)
+    exported = tb.export(run, "onnx", tmp_path / "graphs")
+    z = torch.randn(5, 2)
+    mean = computed(exported.folder, "decoder", z=z)["mean"]
+    assert np.abs(mean - run.decode(z).numpy()).max() <= 1e-4 * 255
+    assert (exported.folder / "decoder.onnx").stat().st_size < 3_000_000
