@@ -15,7 +15,13 @@ from support.exports import source_of, tiny_run
 pytest.importorskip("constriction")
 
 import tightbound as tb
-from tightbound.compression import blocks, compress_run, decompress, file_size
+from tightbound.compression import (
+    blocks,
+    compress_run,
+    container,
+    decompress,
+    file_size,
+)
 from tightbound.compression import exact as exact_room
 from tightbound.compression.container import CODED, unpack
 from tightbound.data import Split
@@ -103,9 +109,7 @@ def test_bit_swap_begins_with_the_bits_of_one_latent(tmp_path: Path) -> None:
 def test_blocks_are_independent_and_in_order(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from tightbound.compression import compress as compress_room
-
-    monkeypatch.setattr(compress_room, "BLOCK", 70)
+    monkeypatch.setattr(container, "BLOCK", 70)
     run = tiny_run(tmp_path / "run", "vae")
     split = few(run, "vae", 180)
     compressed = compress_run(run, split)
