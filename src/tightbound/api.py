@@ -8,24 +8,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
-from tightbound import compression as compression_room
 from tightbound import report as report_room
-from tightbound.compression import Compressed, Decompressed
 from tightbound.config import Config, configure, keyed
 from tightbound.evaluation import Evaluation, first_look
 from tightbound.evaluation import evaluate as evaluate_run
 from tightbound.evaluation.estimators.exact_terms import three_terms
 from tightbound.evaluation.first_look import FirstLook
-from tightbound.exploring import explore as exploring
-from tightbound.exploring.one_file import WrittenPage
-from tightbound.exporting import Exported, Format, export_run
+from tightbound.evaluation.metrics.measure import MetricRequest
 from tightbound.models.recipes import Recipe
 from tightbound.report.page.text import LANGUAGES
-from tightbound.report.trackers import tracker
 from tightbound.runs.data_source import stored_source
 from tightbound.runs.folder import Mode, RunFolder
 from tightbound.runs.inputs import read_split
@@ -49,6 +44,12 @@ from tightbound.training.fit_prior import fit_prior
 from tightbound.training.own_loop import TrainingData
 from tightbound.training.run_training import FitOptions, fit
 from tightbound.training.trainer import Interrupted
+
+# Rooms that a training does not need are imported by the verbs that do.
+if TYPE_CHECKING:
+    from tightbound.compression import Compressed, Decompressed
+    from tightbound.exploring.one_file import WrittenPage
+    from tightbound.exporting import Exported, Format
 
 __all__ = [
     "compare",
@@ -227,6 +228,8 @@ def _callbacks(callbacks: object, track: str | None) -> tuple[Callback, ...]:
     checked = check_callbacks(callbacks)
     if track is None:
         return checked
+    from tightbound.report.trackers import tracker
+
     return (*checked, tracker(track))
 
 
@@ -352,6 +355,9 @@ def evaluate(
     limit: int | None = None,
     budget: str | float | None = None,
     diagnosis: bool = True,
+    metrics: Sequence[str] | str = (),
+    against: Any = None,
+    beside: Run | str | Path | None = None,
     tick: Any = None,
 ) -> Evaluation:
     """Estimate the terms of log p(x) on a split, with standard errors.
@@ -374,6 +380,11 @@ def evaluate(
         limit: Number of examples, spread evenly; all where None.
         budget: "5min" or seconds; chooses k, subset and limit.
         diagnosis: Also check for known failures of the model.
+        metrics: Also "quality" of samples, "novelty", "ood", "disentanglement" or "features";
+            "all" for those that the data allow.
+        against: Other data, for "ood".
+        beside: A run on the same data with as many features, such as an autoencoder, for
+            "features".
         tick: Called with (done, n, what) as the work proceeds.
 
     Returns:
@@ -394,6 +405,9 @@ def evaluate(
         True
     """
     seconds = None if budget is None else parse_duration(budget)
+    request = MetricRequest.of(
+        metrics, against, None if beside is None else _run(beside)
+    )
     with join_launch(
         run.device.type if isinstance(run, Run) else pick_device("auto").type
     ):
@@ -413,6 +427,7 @@ def evaluate(
             limit=limit,
             budget=seconds,
             diagnosis=diagnosis,
+            metrics=request,
             tick=tick,
         )
 
@@ -493,6 +508,8 @@ def export(
         ...     tb.export(run, "safetensors", folder + "/weights").files
         ('config.json', 'model.safetensors', 'export.json')
     """
+    from tightbound.exporting import export_run
+
     place = None if out is None else Path(out)
     return export_run(_run(run), format, place, overwrite=overwrite)
 
@@ -547,6 +564,8 @@ def explore(
         ...         "add --overwrite" in str(error)
         True
     """
+    from tightbound.exploring import explore as exploring
+
     lookup(LANGUAGES, lang, "language")
     runs = [_run(run)] if second is None else [_run(run), _run(second)]
     options = exploring.Options(lang, points, scenes)
@@ -598,16 +617,16 @@ def compress(
         >>> examples.shape, bool((examples == run.read("digits")).all())
         (torch.Size([180, 8, 8]), True)
     """
+    from tightbound.compression import compress_run, compress_to
+
     compressing = _run(run)
     if data is None:
         split = compressing.data.test
     else:
         split = read_split(data, compressing.spec, compressing.config.data)
     if out is None:
-        return compression_room.compress_run(
-            compressing, split, precision=precision, check=check
-        )
-    return compression_room.compress_to(
+        return compress_run(compressing, split, precision=precision, check=check)
+    return compress_to(
         Path(out),
         compressing,
         split,
@@ -646,9 +665,9 @@ def decompress(
         ...     tb.decompress(file.data, run).x.shape
         torch.Size([180, 8, 8])
     """
-    return compression_room.examples_of(
-        file, None if run is None else _run(run), trust=trust
-    )
+    from tightbound.compression import examples_of
+
+    return examples_of(file, None if run is None else _run(run), trust=trust)
 
 
 def demo(

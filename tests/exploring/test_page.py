@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 for package in ("onnxruntime", "onnxscript", "playwright"):
     pytest.importorskip(package, reason="needs the extras explore and dev")
 
+RUNS = ("main", "second")
 TABS = ("explore", "input", "features", "between", "run")
 SMALL = {"network.width": 24, "network.depth": 1}
 RECIPES: dict[str, dict[str, Any]] = {
@@ -307,6 +308,8 @@ def test_a_lasso_filters_the_strip(pages: Pages) -> None:
     page = shown.page
     page.click("#tab-explore")
     page.locator("input[value=lasso]").first.check(force=True)
+    planes = [f".plane[data-run={run}] canvas:nth-of-type(2)" for run in RUNS]
+    before = [shown.pixels(plane) for plane in planes]
     box = page.locator(".plane[data-run=main]").bounding_box()
     assert box is not None
     corners = [(0.02, 0.02), (0.5, 0.02), (0.5, 0.98), (0.02, 0.98)]
@@ -324,8 +327,60 @@ def test_a_lasso_filters_the_strip(pages: Pages) -> None:
     count = int((codes[:, 0] < middle).sum())
     title = page.locator(".panel h3").first.inner_text()
     assert abs(int(title.split(": ")[1]) - count) <= 2
-    page.get_by_text("Clear the lasso").click()
+    for plane, pixels in zip(planes, before, strict=True):
+        assert (shown.pixels(plane) != pixels).any(), "the same points in both planes"
+    page.get_by_text("Clear the lasso").first.click()
+    shown.settle()
+    for plane, pixels in zip(planes, before, strict=True):
+        assert (shown.pixels(plane) == pixels).all(), "all points again"
     page.locator("input[value=hand]").first.check(force=True)
+
+
+def test_the_mouse_over_a_point_shows_its_example(pages: Pages) -> None:
+    shown = pages("vae")
+    page = shown.page
+    page.click("#tab-explore")
+    u, v = shown.compute(
+        "const { xy } = run.planeData.value; return run.shareOf(xy[0], xy[1])"
+    )
+    box = page.locator(".plane[data-run=main]").bounding_box()
+    assert box is not None
+    page.mouse.move(box["x"] + u * box["width"], box["y"] + (1 - v) * box["height"])
+    tip = page.locator(".plane-holder .tip").first
+    label = shown.compute("return run.model.points.labels[0]")
+    assert tip.inner_text().strip() == f"Row 0: {label}"
+    x = np.array(shown.compute("return [...run.model.points.x.row(0)]")).reshape(8, 8)
+    assert np.abs(shown.pixels(".tip canvas") - x / 16 * 255).max() <= 1
+    page.mouse.move(box["x"] - 5, box["y"] - 5)
+    assert tip.is_hidden()
+
+
+def test_a_path_goes_between_the_codes_of_each_run(pages: Pages) -> None:
+    shown = pages("vae")
+    page = shown.page
+    page.click("#tab-between")
+    page.get_by_role("button", name="Any row").first.click()
+    page.locator(".panel input[type=range]").first.press("End")
+    for run in RUNS:
+        point = shown.compute("return run.model.points.labels.indexOf(3)")
+        code = page.evaluate(
+            f"[...window.tightbound.page.{run}.model.points.z.subarray("
+            f"{2 * point}, {2 * point + 2})]"
+        )
+        assert z_of(shown, run) == pytest.approx(code, abs=1e-5)
+    assert page.locator(".panel .strip.traversal").count() == 2
+    page.get_by_role("button", name="Set z to").click()
+    shown.settle()
+
+
+def test_an_autoencoder_has_no_prior_to_name(pages: Pages) -> None:
+    shown = pages("vae")
+    names = [
+        text
+        for text in shown.page.locator(".decoded-card dt").all_inner_texts()
+        if text.startswith("log")
+    ]
+    assert names == ["log p(z)", "log N(z; 0, I)"]
 
 
 def test_an_image_is_dropped_and_one_is_drawn(pages: Pages, tmp_path: Path) -> None:

@@ -248,6 +248,21 @@ def test_a_table_has_its_columns(tmp_path: Path) -> None:
     assert page.x.shape[1] == 3
 
 
+def test_curves_have_the_range_of_the_data(tmp_path: Path) -> None:
+    """Of signals and vectors, whose values are not from 0 to 1."""
+    rng = np.random.default_rng(0)
+    wave = rng.normal(size=(200, 2, 24)).astype(np.float32) * [[[3.0], [40.0]]]
+    for name, x in (("signal", wave), ("vector", wave[:, :, 0])):
+        data = Page(small_run(tmp_path / name, source=x)).main["data"]
+        assert data["kind"] == name and len(data["ranges"]) == 2
+        for (low, high), spread in zip(data["ranges"], (3, 40), strict=True):
+            assert -5 * spread < low < -2 * spread
+            assert 2 * spread < high < 5 * spread
+        lows, highs = zip(*data["ranges"], strict=True)
+        assert data["range"] == [min(lows), max(highs)]
+        assert data["standardised"]
+
+
 def test_a_model_that_onnx_refuses_is_computed_by_the_server(tmp_path: Path) -> None:
     run = small_run(tmp_path / "run", "hamiltonian")
     page = Page(run)

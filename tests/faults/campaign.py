@@ -33,7 +33,7 @@ from faults.process import WAIT, Verdict  # noqa: E402
 # kind: (module and class of its cases, their number)
 KINDS = {
     "csv": ("csv_files:CsvFiles", 300),
-    "hostile": ("hostile:HostileFiles", 211),
+    "hostile": ("hostile:HostileFiles", 212),
     "data": ("damage:DataFiles", 500),
     "folders": ("damage:Folders", 300),
     "kills": ("damage:Kills", 100),

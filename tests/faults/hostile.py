@@ -262,7 +262,10 @@ ARRAYS: dict[str, bytes] = {
     "infinities": npy("(20, 4)", body=np.full(80, np.inf, "<f4").tobytes()),
     "dates": npy("(4, 4)", "<M8[ns]", bytes(128)),
     "numbers near the end of float64": npy(
-        "(20, 4)", "<f8", np.tile([-1.7e308, 1.7e308], 40).tobytes()
+        "(20, 4)", "<f8", np.resize([-1.7e308, 1.7e308, 0.0], 80).tobytes()
+    ),
+    "constants near the end of float64": npy(
+        "(20, 4)", "<f8", np.resize([-1.7e308, 1.7e308], 80).tobytes()
     ),
 }
 
@@ -276,7 +279,8 @@ def _file(name: str, content: bytes, *settings: str) -> Make:
 
 
 for _what, _content in ARRAYS.items():
-    case(f"an array of {_what}")(_file("x.npy", _content))
+    _is_readable = _what.startswith("constants")
+    case(f"an array of {_what}", readable=_is_readable)(_file("x.npy", _content))
 
 
 @case("a sparse file of a terabyte", readable=True)

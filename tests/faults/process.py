@@ -25,7 +25,7 @@ class Outcome:
     """What a process did: its exit status (negative: a signal), texts, memory and time.
 
     `status` is None where it did not end within the time. `processor` is the time that it
-    computed, which does not grow on a busy machine.
+    computed, which grows little on a busy machine.
     """
 
     status: int | None
@@ -59,18 +59,20 @@ def in_process(work: Callable[[], int], folder: Path, wait: float) -> Outcome:
         _child(work, streams)
     usage = None
     status = None
+    before = _private(os.getpid())
+    memory = 0.0
     while time.monotonic() - start < wait and usage is None:
         pid, code, child_usage = os.wait4(process, os.WNOHANG)
         if pid:
             usage = child_usage
             status = os.waitstatus_to_exitcode(code)
         else:
+            memory = max(memory, _private(process) - before)
             time.sleep(0.005)
     if usage is None:
         os.kill(process, signal.SIGKILL)
         _, _, usage = os.wait4(process, 0)
     output, error = (stream.read_text(errors="replace") for stream in streams)
-    memory = usage.ru_maxrss / 1024 - _resident()
     processor = usage.ru_utime + usage.ru_stime
     seconds = time.monotonic() - start
     return Outcome(status, output, error, memory, seconds, processor)
@@ -95,10 +97,15 @@ def _child(work: Callable[[], int], streams: Sequence[Path]) -> None:
         os._exit(status)
 
 
-def _resident() -> float:
-    """MiB that this process holds now."""
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
-    return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
+def _private(process: int) -> float:
+    """MiB that a process holds now, without the pages of mapped files.
+
+    The system takes pages of a file back when it needs memory, so they do not count.
+    """
+    for line in Path(f"/proc/{process}/status").read_text().splitlines():
+        if line.startswith("RssAnon:"):
+            return int(line.split()[1]) / 1024
+    return 0.0  # it has just ended
 
 
 def fault(outcome: Outcome, problem: Callable[[], str | None]) -> str | None:

@@ -14,10 +14,12 @@ from support.report_pages import Page, untrained
 from tightbound import evaluation, report
 from tightbound.core.batch import Batch
 from tightbound.core.data_spec import Column, DataSpec
+from tightbound.data.loading import load
 from tightbound.data.tables.encoding import codes
 from tightbound.data.tables.table import Table
 from tightbound.evaluation.diagnosis.table_distances import distance, in_columns
 from tightbound.report.content import nearest_neighbours
+from tightbound.report.content.data_samples import fingerprint
 from tightbound.report.content.gather import conditions
 from tightbound.report.content.table_format import GridOptions, TableFormat
 from tightbound.report.content.table_marginals import (
@@ -335,3 +337,14 @@ def test_times_are_printed_as_times() -> None:
     assert table.print(1, 1_700_000_000.4) == "2023-11-14 22:13:20"
     assert table.print(1, float("nan")) == "·"
     assert table.print(0, 1e300), "far beyond the calendar"
+
+
+@pytest.mark.parametrize("size", [1e-9, 1.0, 1e15])
+def test_data_sets_are_told_apart_at_any_size(size: float) -> None:
+    rows = np.random.default_rng(0).uniform(1, 2, (30, 3))
+    other = rows.copy()
+    other[:, 1] *= 1.1
+    first, same, second = (
+        fingerprint(load(size * x)) for x in (rows, rows * (1 + 1e-12), other)
+    )
+    assert first == same != second

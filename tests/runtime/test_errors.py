@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from tightbound.runtime.device import pick_device
 from tightbound.runtime.errors import (
     TightboundError,
     at_least,
@@ -39,3 +40,21 @@ def test_whole_numbers_of_any_length_are_refused_in_one_sentence() -> None:
         whole_number("n", 10**5000, 0)
     with pytest.raises(TightboundError, match="cannot make a number of more"):
         at_least(1, 10**5000, "samples")
+
+
+@pytest.mark.parametrize(
+    ("text", "start", "end"),
+    [("v" * 10**6, "device 'vv", "auto, cpu or cuda"), ("a b " * 10**6, "dev", "cuda")],
+    ids=["a word", "many words"],
+)
+def test_messages_are_bounded(text: str, start: str, end: str) -> None:
+    message = str(TightboundError(f"device {text!r} is not known: auto, cpu or cuda"))
+    assert len(message) <= 3000
+    assert message.startswith(start) and message.endswith(end)
+    path = "/".join(["folder"] * 50)
+    assert str(TightboundError(f"{path} is empty")) == f"{path} is empty"
+    with pytest.raises(
+        TightboundError, match=r"^device .* auto, cpu or cuda$"
+    ) as error:
+        pick_device(text)
+    assert len(str(error.value)) < 200

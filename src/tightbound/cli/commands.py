@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from tightbound.cli.app import LEARN, LOOK, USE, Stopped, app
+from tightbound.cli.app import Stopped
 from tightbound.cli.options import (
     ALL,
     PLAIN,
@@ -43,7 +43,6 @@ if TYPE_CHECKING:
     from tightbound.evaluation import Evaluation
 
 
-@app.command(group=LEARN)
 def demo(
     *, out: Path = Path("demo"), lang: Language = "en", quiet: Quiet = False
 ) -> None:
@@ -53,7 +52,6 @@ def demo(
     print(api.demo(out, lang=lang, display="none" if quiet else "auto"))
 
 
-@app.command(group=LEARN)
 def train(
     data: Data | None = None,
     /,
@@ -177,7 +175,6 @@ def _train(
             print(f"report: {report}")
 
 
-@app.command(group=LEARN)
 def evaluate(
     run: RunPath,
     /,
@@ -213,6 +210,20 @@ def evaluate(
         bool,
         Parameter(help="compress the examples, and compare their size with the ELBO"),
     ] = False,
+    metrics: Annotated[
+        tuple[str, ...],
+        Parameter(
+            consume_multiple=True,
+            help="also quality, novelty, ood, disentanglement, features; all for what fits",
+        ),
+    ] = (),
+    against: Annotated[
+        str | None, Parameter(help="other data for ood: how well they are told apart")
+    ] = None,
+    beside: Annotated[
+        Path | None,
+        Parameter(help="a run of equal size for features, such as an autoencoder"),
+    ] = None,
     precision: Precision = None,
     no_diagnosis: Annotated[
         bool, Parameter(help="do not look for what is wrong with the model")
@@ -254,12 +265,15 @@ def evaluate(
         "diagnosis": not no_diagnosis,
         "seed": seed,
         "limit": limit,
+        "metrics": metrics,
+        "against": against,
     }
     try:
         with outputs.shared(loading) as launch:
             trained = outputs.load(run, loading, skip_bad=skip_bad)
             if bytes:
                 compressed_files.check(trained, precision)
+            options["beside"] = beside and outputs.load(beside, loading)
             evaluation = api.evaluate(trained, data, **options)
     except KeyboardInterrupt as stop:
         number = signal_number(stop)
@@ -296,7 +310,6 @@ def _show_evaluation(evaluation: Evaluation, size: FileSize | None, json: bool) 
         print("\n".join(size.lines()))
 
 
-@app.command(group=LEARN)
 def compare(
     *runs: RunPath,
     out: Path = Path("report.html"),
@@ -316,7 +329,6 @@ def compare(
     )
 
 
-@app.command(group=USE)
 def encode(
     run: RunPath,
     data: Data,
@@ -338,7 +350,6 @@ def encode(
     rows.run(run, data, target, rows.encoding, loading, many)
 
 
-@app.command(group=USE)
 def reconstruct(
     run: RunPath,
     data: Data,
@@ -367,7 +378,6 @@ def reconstruct(
     print(outputs.reconstruct(trained, data, target, n, condition, draws))
 
 
-@app.command(group=USE)
 def impute(
     data: Data,
     /,
@@ -410,7 +420,6 @@ def impute(
     print(imputation.write(trained, data, target, draws, condition))
 
 
-@app.command(group=USE)
 def score(
     run: RunPath,
     data: Data,
@@ -439,7 +448,6 @@ def score(
     rows.run(run, data, target, lambda run: rows.scoring(run, k, ais), loading, many)
 
 
-@app.command(group=USE)
 def detect(
     run: RunPath,
     data: Data,
@@ -477,7 +485,6 @@ def detect(
     print(write(trained, data, target, options))
 
 
-@app.command(group=USE)
 def sample(
     run: RunPath,
     /,
@@ -511,7 +518,6 @@ def sample(
     print(f"{line}; {trained.fitted}" if trained.fitted else line)
 
 
-@app.command(group=USE)
 def decode(
     run: RunPath,
     z: Annotated[
@@ -538,7 +544,6 @@ def decode(
     print(outputs.write(trained, trained.decode(outputs.codes(z), condition), target))
 
 
-@app.command(group=USE)
 def vary(
     run: RunPath,
     image: One,
@@ -564,7 +569,6 @@ def vary(
     print(outputs.write(trained, x, target))
 
 
-@app.command(group=USE)
 def interpolate(
     run: RunPath,
     a: One,
@@ -593,7 +597,6 @@ def interpolate(
     print(outputs.write(trained, x, target, columns=n))
 
 
-@app.command(group=USE)
 def export(
     run: RunPath,
     /,
@@ -621,7 +624,6 @@ def export(
     print("\n".join(exported.lines()))
 
 
-@app.command(group=USE)
 def explore(
     run: RunPath,
     second: Annotated[
@@ -679,7 +681,6 @@ def _end_page(stop: KeyboardInterrupt, *, is_served: bool) -> None:
     print("the page is closed", file=sys.stderr)
 
 
-@app.command(group=USE)
 def compress(
     run: RunPath,
     data: Data,
@@ -709,7 +710,6 @@ def compress(
     print("\n".join(lines))
 
 
-@app.command(group=USE)
 def decompress(
     file: Annotated[Path, Parameter(help="an F.tb that compress wrote")],
     /,
@@ -732,7 +732,6 @@ def decompress(
     print(compressed_files.decompress(file, run, target, loading))
 
 
-@app.command(group=LOOK)
 def recipes(*, json: AsJson = False) -> None:
     """List the models by name, what each is for, and its paper."""
     from tightbound.cli import tables
@@ -740,7 +739,6 @@ def recipes(*, json: AsJson = False) -> None:
     tables.recipes(json)
 
 
-@app.command(group=LOOK)
 def show(
     what: Annotated[
         str, Parameter(name="RECIPE|RUN", help="a recipe's name or a run folder")
@@ -757,7 +755,6 @@ def show(
     tables.show(what, prior=prior, trust=trust, as_json=json)
 
 
-@app.command(group=LOOK)
 def data(*, json: AsJson = False) -> None:
     """List the built-in data sets, and where they are."""
     from tightbound.cli import tables

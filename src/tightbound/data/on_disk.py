@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from tightbound.data.formats.limits import check_value_count
 from tightbound.data.settings import DataSettings
 from tightbound.data.source import as_tensor
 from tightbound.runtime.errors import TightboundError
@@ -174,6 +175,7 @@ def map_on_disk(array: np.memmap, what: str) -> OnDisk:
             f"{what} is stored column by column (Fortran order), too large to "
             "turn: save it in C order"
         )
+    check_value_count(what, array.shape)
     path = str(array.filename)
     offset = array.offset
     row = array[:1]
@@ -255,7 +257,7 @@ def random_rows(n: int, piece: int, k: int, seed: int) -> Tensor:
     if k > n:
         raise TightboundError(f"{k} rows are wanted of {n}")
     random = torch.Generator().manual_seed(seed)
-    places = torch.randperm(-(-n // piece), generator=random).tolist()
+    places = torch.randperm(-(-n // piece), generator=random)
     from_each = -(-k // min(len(places), PLACES))
     drawn: list[Tensor] = []
     while not drawn or sum(map(len, drawn)) < k:
@@ -269,14 +271,15 @@ def _draw_from_places(
     n: int,
     piece: int,
     k: int,
-    places: list[int],
+    places: Tensor,
     from_each: int,
     random: torch.Generator,
 ) -> list[Tensor]:
     """`from_each` random rows of one place after another, until k rows are drawn."""
     drawn: list[Tensor] = []
     total = 0
-    for place in places:
+    for number in range(len(places)):
+        place = int(places[number])
         size = min(piece, n - place * piece)
         rows = torch.randperm(size, generator=random)[:from_each]
         drawn.append(place * piece + rows)

@@ -9,8 +9,10 @@ from pathlib import Path
 
 from tightbound.evaluation import saved, summary
 from tightbound.evaluation.diagnosis.diagnose import Diagnosis
+from tightbound.evaluation.diagnosis.rules import COPIES
 from tightbound.evaluation.headline import Headline, headline
 from tightbound.evaluation.measures import BDMCGap, InferenceGap, Method
+from tightbound.evaluation.metrics.measure import Metrics
 from tightbound.evaluation.statistic import Mean, means_to_json
 from tightbound.evaluation.summary import Summary, Table
 from tightbound.runs.folder import RunFolder
@@ -52,6 +54,7 @@ class Evaluation:
         overfitting: of decoder and encoder, from test and training examples.
         bdmc_gap: error of annealed importance sampling by bidirectional Monte Carlo.
         diagnosis: measurements and verdicts.
+        metrics: sample quality, novelty and others that were asked for.
         budget: seconds given, timed trials, and the plan that they led to.
         reason: why there is no bound, where `bound` is False.
         notes: remarks on the data and on measurements that were left out.
@@ -91,6 +94,7 @@ class Evaluation:
     overfitting: Mapping[str, Mean] = field(default_factory=dict)
     bdmc_gap: BDMCGap | None = None
     diagnosis: Diagnosis | None = None
+    metrics: Metrics = field(default_factory=Metrics)
     budget: Options | None = None
     reason: str = ""
     notes: list[str] = field(default_factory=list)
@@ -146,6 +150,7 @@ class Evaluation:
             "overfitting": means_to_json(self.overfitting),
             "bdmc_gap": self.bdmc_gap and self.bdmc_gap.to_json(),
             "diagnosis": self.diagnosis and self.diagnosis.to_json(),
+            "metrics": self.metrics.to_json(),
             "budget": self.budget,
             "notes": self.notes,
         }
@@ -171,6 +176,8 @@ class Evaluation:
             old, reason = self._comparable(folder)
             if old is not None:
                 if _is_larger(old, self.n, self.k):
+                    if self.metrics.results:
+                        saved.write(path, _with_metrics(old, tree))
                     return (
                         f"{path} keeps its terms of K = {old['k']} on {old['n']} "
                         "examples; remove it to replace them"
@@ -233,6 +240,7 @@ class Evaluation:
         if self.train is not None:
             blocks.append(summary.gap_table(self.train, "train"))
         blocks.append(summary.overfitting_sentences(self.overfitting))
+        blocks += self.metrics.blocks()
         blocks.append(self._remarks())
         return Summary(title, blocks)
 
@@ -273,4 +281,24 @@ def _with_kept(tree: Options, old: Options) -> Tree:
     same = all(tree[name] == old.get(name) for name in ("n", "k", "seed", "terms"))
     if same and tree["headline"] is None:  # it goes with the methods that are kept
         kept["headline"] = old.get("headline")
-    return {**tree, **kept, "methods": methods}
+    new = {**tree, **kept, "methods": methods}
+    new["metrics"] = {**(old.get("metrics") or {}), **tree["metrics"]}
+    if kept["diagnosis"] and "novelty" not in tree["metrics"]:
+        new["diagnosis"] = _with_copies(kept["diagnosis"], old)
+    return new
+
+
+def _with_copies(diagnosis: Options, old: Options) -> Tree:
+    """A diagnosis with the verdict that an earlier one has from the novelty of samples."""
+    verdicts = list(diagnosis["verdicts"])
+    names = {verdict["name"] for verdict in verdicts}
+    earlier = (old.get("diagnosis") or {}).get("verdicts", [])
+    copies = [v for v in earlier if v["name"] == COPIES and COPIES not in names]
+    return {**diagnosis, "verdicts": [*verdicts, *copies]}
+
+
+def _with_metrics(old: Options, tree: Options) -> Tree:
+    """An earlier evaluation with newly measured metrics, and the verdicts from them."""
+    metrics = {**(old.get("metrics") or {}), **tree["metrics"]}
+    diagnosis = tree["diagnosis"] or old.get("diagnosis")
+    return {**old, "metrics": metrics, "diagnosis": diagnosis}

@@ -36,6 +36,12 @@ from tightbound.evaluation.inference_gap import (
     select,
 )
 from tightbound.evaluation.measures import BDMCGap, InferenceGap, Method
+from tightbound.evaluation.metrics.measure import (
+    MetricRequest,
+    Metrics,
+    Source,
+    measure,
+)
 from tightbound.evaluation.result import Evaluation
 from tightbound.evaluation.runner import Runner, Selection, Tick
 from tightbound.evaluation.statistic import Mean
@@ -62,6 +68,7 @@ def evaluate(
     limit: int | None = None,
     diagnosis: bool = True,
     budget: float | None = None,
+    metrics: MetricRequest | None = None,
     tick: Tick | None = None,
 ) -> Evaluation:
     """Evaluates a run: distortion, rate, ELBO, log p(x) and the inference gap.
@@ -80,7 +87,9 @@ def evaluate(
         seed: seed of all draws; the run's own if None.
         limit: number of examples, spread evenly; all if None.
         diagnosis: whether faults of the model are looked for.
-        budget: seconds, from which timed trials choose k, limit, subset and methods.
+        budget: seconds, from which timed trials choose k, limit, subset and methods; those of
+            `metrics` come first and are not bounded by it.
+        metrics: also quality of samples, novelty and others, by name.
         tick: called with (examples done, examples in all, name of the stage).
 
     Returns:
@@ -98,7 +107,7 @@ def evaluate(
     request = Request(split, k, ais, gap, subset, limit, diagnosis, budget)
     launch = current_launch()
     runner = Runner(run, seed, Cache(run.folder, run.fingerprint), tick, launch)
-    evaluation = _evaluate(runner, data, request)
+    evaluation = _evaluate(runner, data, request, metrics or MetricRequest())
     runner.cache.clear()
     launch.gather(None)
     launch.on_rank_zero(runner.cache.clear_stale)
@@ -114,6 +123,7 @@ class _Setup:
     plan: Plan
     budget: Options | None
     diagnosis: Diagnosis | None
+    metrics: Metrics
     available: int
 
 
@@ -142,10 +152,12 @@ class _Measured:
     subset: _Subset = field(default_factory=_Subset)
 
 
-def _evaluate(runner: Runner, data: Any, request: Request) -> Evaluation:
+def _evaluate(
+    runner: Runner, data: Any, request: Request, metrics: MetricRequest
+) -> Evaluation:
     run = runner.run
     started = time.perf_counter()
-    setup = _prepare(runner, data, request, started)
+    setup = _prepare(runner, data, request, metrics, started)
     plan = setup.plan
     chosen = setup.selection
     examples = runner.launch.on_rank_zero(chosen.digest)
@@ -176,6 +188,7 @@ def _evaluate(runner: Runner, data: Any, request: Request) -> Evaluation:
         overfitting=subset.overfitting,
         bdmc_gap=subset.bdmc_gap,
         diagnosis=setup.diagnosis,
+        metrics=setup.metrics,
         budget=setup.budget,
         reason=reason,
         notes=_notes(run, data, request, setup, subset.refusals),
@@ -187,17 +200,26 @@ def _name_of(data: Any) -> str:
     return str(data) if isinstance(data, str | Path) else "given"
 
 
-def _prepare(runner: Runner, data: Any, request: Request, started: float) -> _Setup:
-    """Reads the examples, diagnoses the run, and makes the plan."""
+def _prepare(
+    runner: Runner,
+    data: Any,
+    request: Request,
+    metrics: MetricRequest,
+    started: float,
+) -> _Setup:
+    """Reads the examples, measures metrics, diagnoses the run, and makes the plan."""
     run = runner.run
     launch = runner.launch
     rows, digest = launch.rank_zero_first(lambda: _read(run, data, request.split))
     n = len(rows) if request.limit is None else min(request.limit, len(rows))
+    split = request.split if data is None else _name_of(data)
+    source = Source(run, Selection(rows, rows.spread(n)), split, runner.seed, metrics)
+    measured = launch.on_rank_zero(lambda: measure(source))
     diagnosis = None
     if request.diagnosis:
         with phase("diagnosis"):
             diagnosis = launch.on_rank_zero(
-                lambda: _diagnose(run, data, rows, n, runner.seed)
+                lambda: _diagnose(source, data, rows, n, measured)
             )
     plan = requested_plan(run, n, request)
     budget = None
@@ -210,7 +232,7 @@ def _prepare(runner: Runner, data: Any, request: Request, started: float) -> _Se
         about = {"seconds": request.budget, "trials": trials}
         budget = {**about, "plan": dataclasses.asdict(plan)}
     selection = Selection(rows, rows.spread(plan.n))
-    return _Setup(selection, digest, plan, budget, diagnosis, len(rows))
+    return _Setup(selection, digest, plan, budget, diagnosis, measured, len(rows))
 
 
 def _fit_to_budget(
@@ -312,13 +334,17 @@ def _training_rows(run: Run, plan: Plan, data: Any) -> Selection | None:
     return Selection(train, train.spread(plan.subset))
 
 
-def _diagnose(run: Run, data: Any, rows: Split, n: int, seed: int) -> Diagnosis:
+def _diagnose(
+    source: Source, data: Any, rows: Split, n: int, metrics: Metrics
+) -> Diagnosis:
     """The diagnosis on at most n of the run's test examples, or of the given data."""
+    run = source.run
     is_test = data is None and len(run.data.test) > 0
     test = run.data.test if is_test else rows
     chosen = test.spread(min(n, 1000))
     names = [row_name(test, int(row)) for row in chosen]
-    return diagnose(run, test.examples(chosen), seed, names)
+    x = test.examples(chosen)
+    return diagnose(run, x, source.seed, names, novelty=metrics.novelty)
 
 
 def _equal_rows(run: Run) -> list[str]:
@@ -345,6 +371,7 @@ def _notes(
         reason = no_bound(run.config.recipe)
         notes.append(f"log p(x) and the parts of a gap were left out: {reason}")
     notes += dict.fromkeys(refusals)
+    notes += dict.fromkeys(f"left out: {reason}" for reason in setup.metrics.skipped)
     if data is None:
         sentence = agreement(run, setup.selection.split, setup.selection.rows)
         if sentence is not None:

@@ -228,7 +228,7 @@ def check(path: Path, graph: Planned, names: Sequence[str]) -> Checked:
         with torch.no_grad():
             expected = graph.reference.outputs(*examples)
             nudged = [
-                graph.reference.outputs(*_nudged(examples, sign, graph.codes))
+                graph.reference.outputs(*_nudged(examples, sign, graph))
                 for sign in (-1, 1)
             ]
         feed = {
@@ -265,12 +265,11 @@ def _session(path: Path) -> InferenceSession:
         ) from error
 
 
-def _nudged(
-    examples: Sequence[Tensor], sign: int, codes: Sequence[int]
-) -> list[Tensor]:
+def _nudged(examples: Sequence[Tensor], sign: int, graph: Planned) -> list[Tensor]:
     """Inputs changed by a hundred-thousandth; integers and columns of codes stay.
 
-    float64 values, which lie far from 0, are changed relative to their spread.
+    float64 values, which lie far from 0, are changed relative to their spread. Columns of a table
+    are changed each by its own size, and a 0 in one stays, since 0 may be a value apart.
     """
     nudged = []
     for i, x in enumerate(examples):
@@ -280,13 +279,17 @@ def _nudged(
         generator = torch.Generator().manual_seed(i)
         noise = torch.randn(x.shape, generator=generator, dtype=x.dtype)
         values = x.nan_to_num()
+        has_columns = i == 0 and graph.has_columns
         if x.dtype == torch.float64:
             values = values - values.mean(0)
             size = NUDGE * values.abs().amax(0).clamp(min=1e-3)
+        elif has_columns:
+            size = NUDGE * values.abs().amax(0)
         else:
             size = NUDGE * values.abs().amax().clamp(min=1e-3)
-        if i == 0 and codes:
-            noise[:, list(codes)] = 0
+        if has_columns:
+            noise[:, list(graph.codes)] = 0
+            noise[x == 0] = 0
         nudged.append(x + sign * size * noise)
     return nudged
 

@@ -19,6 +19,7 @@ from tightbound.report.sections import (
     diagnosis,
     header,
     images,
+    metrics,
     probe,
     training,
     walkthrough,
@@ -150,9 +151,10 @@ def sections(
         lambda: [diagnosis.diagnosis(results, text)],
         lambda: [training.training(results, text)],
         lambda: [probe.probe(results, text)],
+        lambda: metrics.metrics(results, text),
     ]
     if theory:
-        before = len(makers) - 3  # the diagnosis
+        before = len(makers) - 4  # the diagnosis
         makers.insert(before, lambda: bayes_rule.theory(results, extra_runs, text))
     return [section for section in _made(makers) if section is not None]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from tightbound.runtime.errors import TightboundError
+from tightbound.runtime.errors import TightboundError, shortened
 from tightbound.runtime.launch_context import current_launch
 
 
@@ -23,7 +23,9 @@ def pick_device(name: str) -> torch.device:
             "and log p(x) is summed: write --device cpu, or auto"
         )
     if name not in ("auto", "cpu", "cuda"):
-        raise TightboundError(f"device {name!r} is not known: write auto, cpu or cuda")
+        raise TightboundError(
+            f"device {shortened(name)} is not known: write auto, cpu or cuda"
+        )
     if name == "cuda" and not torch.cuda.is_available():
         raise TightboundError(
             "there is no CUDA device here: write --device cpu, or auto"

@@ -5,15 +5,17 @@ from __future__ import annotations
 import difflib
 import errno
 import math
+import re
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from typing import SupportsFloat, SupportsIndex, TypeVar
 
 T = TypeVar("T")
 LONGEST = 200  # characters of a user's text in a message
-HALF = LONGEST // 2 - 2
+MOST_OF_MESSAGE = 3000  # characters
 MOST_SHOWN = 60  # characters of one cell or name
 MOST_NAMES = 20
+_LONG_WORD = re.compile(r"\S{400,}")  # longer than most paths
 # One number, such as a seed, fits into 63 bits.
 LARGEST = 2**63 - 1
 
@@ -32,16 +34,30 @@ class TightboundError(ValueError):
         unknown recipe 'vea': did you mean 'vae'?
     """
 
+    def __init__(self, message: object = "") -> None:
+        super().__init__(_bounded(str(message)))
+
+
+def _bounded(message: str) -> str:
+    """A message whose words and whole length are bounded, whatever a user's text is."""
+    message = _LONG_WORD.sub(lambda word: _middle_cut(word.group(), LONGEST), message)
+    return _middle_cut(message, MOST_OF_MESSAGE)
+
+
+def _middle_cut(text: str, most: int) -> str:
+    """The start and the end of a text that is longer than `most` characters."""
+    if len(text) <= most:
+        return text
+    half = most // 2 - 2
+    return f"{text[:half]}...{text[-half:]}"
+
 
 def cut(value: object) -> str:
     """A text of the user or of a library for a message: one line of bounded length.
 
     Bytes of a name that are no UTF-8 are written as \\xff.
     """
-    text = printable(value)
-    if len(text) <= LONGEST:
-        return text
-    return f"{text[:HALF]}...{text[-HALF:]}"
+    return _middle_cut(printable(value), LONGEST)
 
 
 def printable(value: object) -> str:
@@ -132,10 +148,15 @@ def nearest(name: str, choices: Iterable[str]) -> str:
 
 def listed(names: Sequence[str]) -> str:
     """Names for a message, at most 20 of them."""
-    text = ", ".join(name[:MOST_SHOWN] for name in names[:MOST_NAMES])
+    text = ", ".join(_printable(name[:MOST_SHOWN]) for name in names[:MOST_NAMES])
     if len(names) > MOST_NAMES:
         return f"{text} and {len(names) - MOST_NAMES} more"
     return text
+
+
+def _printable(text: str) -> str:
+    """A text; in quotes, with escapes, where it has line breaks or the like."""
+    return text if text.isprintable() else repr(text)
 
 
 def lookup(table: Mapping[str, T], name: str, kind: str) -> T:

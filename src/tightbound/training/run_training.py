@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import gc
 import os
 import platform
 import time
@@ -39,7 +40,7 @@ from tightbound.runtime.memory import kept_memory
 from tightbound.runtime.progress import FIRST, phase
 from tightbound.runtime.time_budget import TimeBudget, current_limit
 from tightbound.training import budget, closed_form, extension, initial_weights
-from tightbound.training.autotune import Trial, choose_execution
+from tightbound.training.autotune import LEAST_STEPS, Trial, choose_execution
 from tightbound.training.batches import count
 from tightbound.training.callbacks import Callback
 from tightbound.training.checkpoint import StateStore
@@ -160,6 +161,8 @@ def _train_new(job: Job, requested: Config, mode: Mode, trust: bool) -> Run:
         )
         with _out_of_memory_explained(config):
             plan = _plan(job, config, data, trust)
+        if plan.was_timed:
+            gc.collect()  # trials hold buffers of data, and refer to themselves
         config = closed_form.one_step(plan.config, data)
         _check_init_is_used(config, data)
         job.note(plan.notes)
@@ -421,12 +424,14 @@ class Plan:
         notes: notes for the user.
         reserved: seconds of a total budget that are kept for what follows training.
         validation_seconds: the time of a validation, where one was timed.
+        was_timed: whether steps were timed, by trainers of their own.
     """
 
     config: Config
     notes: list[str]
     reserved: float = 0.0
     validation_seconds: float = 0.0
+    was_timed: bool = False
 
     def stops_after(self) -> TimeBudget | None:
         """The time in which steps are taken, where there is a budget."""
@@ -481,7 +486,10 @@ def _plan(job: Job, config: Config, data: Data, trust: bool) -> Plan:
     settings, notes = choose_execution(settings, steps, make_trial, job.device)
     if not settings.budget:
         resolved = budget.resolve(settings, n)
-        return Plan(config.model_copy(update={"train": resolved}), notes)
+        was_timed = steps >= LEAST_STEPS
+        return Plan(
+            config.model_copy(update={"train": resolved}), notes, was_timed=was_timed
+        )
     with (
         phase("timing steps and a validation, to fit the budget"),
         torch.random.fork_rng(),
@@ -503,7 +511,7 @@ def _plan(job: Job, config: Config, data: Data, trust: bool) -> Plan:
     if own:  # so that the same command with --resume finds its own value
         settings = settings.model_copy(update={"budget": own})
     config = config.model_copy(update={"train": settings})
-    return Plan(config, notes, reserved, times.validation)
+    return Plan(config, notes, reserved, times.validation, was_timed=True)
 
 
 def _least(own: float | None, left: float) -> float:

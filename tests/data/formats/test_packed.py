@@ -284,15 +284,15 @@ def test_long_labels_of_zarr_are_read(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("version", ["1.0", "2.0"])
-@pytest.mark.parametrize("what", ["size", "rows"])
+@pytest.mark.parametrize(("what", "column"), [("size", "a"), ("rows", "a.b")])
 def test_pages_of_parquet_hold_what_the_footer_declares(
-    tmp_path: Path, version: str, what: str
+    tmp_path: Path, version: str, what: str, column: str
 ) -> None:
     pa = pytest.importorskip("pyarrow")
     parquet = pytest.importorskip("pyarrow.parquet")
     path = tmp_path / "x.parquet"
     rows = 123_457
-    table = pa.table({"a": np.zeros(rows), "b": np.ones(rows)})
+    table = pa.table({column: np.zeros(rows), "b": np.ones(rows)})
     parquet.write_table(
         table,
         path,

@@ -2,6 +2,7 @@
 import type { Tensor } from "../data/arrays";
 import type { Graph } from "../data/manifest";
 import type { Decoder, Tensors } from "./network";
+import { Turns } from "./network";
 
 /** The bytes of an input: float64 where the port is float64, else float32. */
 function bytesOf(dtype: string, tensor: Tensor): Uint8Array {
@@ -42,13 +43,20 @@ export function split(graph: Graph, floats: Float32Array, n: number): Tensors {
 const PAGE = crypto.randomUUID?.() ?? String(Math.random()); // the latest request of a page wins
 
 export class HttpDecoder implements Decoder {
+  /** The server drops a request that has not begun when this page sends a later one. */
+  private readonly turns = new Turns();
+
   constructor(
     private readonly role: string,
     private readonly name: string,
     private readonly graph: Graph,
   ) {}
 
-  async run(inputs: Tensors): Promise<Tensors> {
+  run(inputs: Tensors): Promise<Tensors> {
+    return this.turns.run(() => this.ask(inputs));
+  }
+
+  private async ask(inputs: Tensors): Promise<Tensors> {
     const n = inputs[this.graph.inputs[0].name].shape[0];
     const response = await fetch(`compute/${this.role}/${this.name}?rows=${n}`, {
       method: "POST",

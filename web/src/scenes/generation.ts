@@ -52,12 +52,9 @@ export const generation: Scene = {
       mean.show(decoded, sd);
       if (sd !== null && isImage(data)) spread.show(sd);
       const random = new Random(5);
-      samples.show(
-        Array.from({ length: SAMPLES }, () => ({
-          values: model.units.toRaw(px.sample(random)),
-          label: both(["Sample", "표본"]),
-        })),
-      );
+      const drawn: Float64Array[] = [];
+      for (let k = 0; k < SAMPLES; k++) drawn.push((await model.sample(z, outputs, random, condition))!);
+      samples.show(drawn.map((values) => ({ values, label: both(["Sample", "표본"]) })));
       if (one === null || chart === null) return;
       const shares = probabilities(model, px, one, decoded);
       chart.paint((pen, width, height) => paintMarginal(pen, width, height, one.values, shares, one.isDiscrete));

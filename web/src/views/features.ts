@@ -55,7 +55,7 @@ function sliders(page: PageContext, run: RunContext, scope: Scope): HTMLElement 
     more.hidden = features.length <= FIRST;
   };
   fill();
-  return section(t("features.sliders"), holder, more);
+  return section(page.titled(t("features.sliders"), run), holder, more);
 }
 
 /** The range of a slider: that of the codes, and of N(0, 1) where that is the prior. */

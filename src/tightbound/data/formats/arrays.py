@@ -85,6 +85,8 @@ def load_npy(path: Path, settings: DataSettings) -> RawSource:
         else:
             mapped = np.load(path, mmap_mode="c", allow_pickle=False)
             x = as_tensor(mapped, str(path), notices)
+    except TightboundError:
+        raise
     except _ERRORS as error:
         raise _bad_array(path, error) from None
     stat = path.stat()

@@ -6,7 +6,7 @@ import functools
 import importlib
 import math
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
@@ -26,6 +26,13 @@ from tightbound.data.formats.limits import (
     check_row,
 )
 from tightbound.data.formats.parquet_pages import check_pages
+from tightbound.data.formats.parquet_types import (
+    categories_of,
+    nullable_types,
+    pandas_metadata,
+    without_decimal_cells,
+    without_decimals,
+)
 from tightbound.data.formats.stored_chunks import (
     Stored,
     StoredArray,
@@ -50,6 +57,7 @@ from tightbound.data.tables.table import FILL, Table
 from tightbound.runtime.errors import (
     TightboundError,
     cut,
+    listed,
     machine_reason,
     nearest,
     shortened,
@@ -397,8 +405,8 @@ def load_parquet(path: Path, settings: DataSettings) -> RawSource:
     Examples are columns of numbers, or one column of lists or of images. A column named
     label or y, or the one that `data.label` names, holds labels.
     """
-    notices: list[str] = []
     groups = _open_parquet(path, settings)
+    notices = groups.notices()
     index = _index_names(groups)
     names = [name for name in groups.names if name not in index]
     found = find_label(path, names, lambda i: _label_values(groups, names[i]), settings)
@@ -460,12 +468,7 @@ def _with_labels(
 
 def _index_names(groups: _Groups) -> list[str]:
     """The columns that hold the index of the DataFrame that was written."""
-    metadata = groups.schema.metadata or {}
-    try:
-        written = parse_json(metadata[b"pandas"])
-    except (KeyError, ValueError):
-        return []
-    index = written.get("index_columns") if isinstance(written, dict) else None
+    index = pandas_metadata(groups.schema).get("index_columns")
     if not isinstance(index, list):
         return []
     named = [name for name in index if isinstance(name, str) and name in groups.names]
@@ -581,12 +584,26 @@ def _table_of(groups: _Groups, columns: list[str]) -> Table:
         for name in columns
         if (cells := groups.whole_numbers(name)) is not None
     }
+    types = {name: str(cells.dtype) for name, cells in nullable.items()}
     return Table(
         str(groups.path),
         {name: groups.whole(name) for name in columns},
-        types={name: str(cells.dtype) for name, cells in nullable.items()},
+        types=types | nullable_types(groups.schema),
         nullable=nullable,
+        categories={
+            name: categories
+            for name in columns
+            if (categories := groups.categories(name)) is not None
+        },
+        ordered=frozenset(name for name in columns if groups.is_ordered(name)),
     )
+
+
+def _columns_with(path: str, names: Collection[str]) -> Iterator[str]:
+    """The columns that a leaf of a schema may belong to: names may hold full stops."""
+    parts = path.split(".")
+    starts = (".".join(parts[:k]) for k in range(1, len(parts) + 1))
+    return (start for start in starts if start in names)
 
 
 def _objects(column: Any) -> list[Any]:
@@ -660,7 +677,7 @@ class _Groups:
         masked: bool,
     ) -> None:
         self.path = path
-        self.schema = schema
+        self.schema, self.decimals = without_decimals(schema)
         self.names: list[str] = schema.names
         self.masked = masked
         self.at = [
@@ -669,10 +686,21 @@ class _Groups:
             for i in range(table.num_row_groups)
         ]
         self.checked: set[tuple[int, str]] = set()
+        # of each file: the leaves of its schema that make each column
+        self.places: dict[int, dict[str, list[int]]] = {}
         sizes = [table.metadata.row_group(i).num_rows for table, i, _ in self.at]
         self.starts = np.cumsum([0, *sizes[:-1]]) if sizes else np.zeros(0, np.int64)
         self.n = sum(sizes)
         self.largest = max(sizes, default=0)
+
+    def notices(self) -> list[str]:
+        """The message that decimal numbers are read with the digits of float64."""
+        if not self.decimals:
+            return []
+        named = listed(self.decimals)
+        return [
+            f"{cut(self.path)}: the decimal numbers of these columns are read as float64: {named}"
+        ]
 
     def type_of(self, name: str) -> Any:
         """The Arrow type of a column."""
@@ -691,23 +719,28 @@ class _Groups:
         A value of a column of lists counts; a text counts as its place alone.
         """
         total = 0
-        for chunk in self._chunks(group, names):
+        for chunk in (chunk for name in names for chunk in self._chunks(group, name)):
             width = _WIDTHS.get(chunk.physical_type, 8)
             total += max(chunk.num_values * width, chunk.total_uncompressed_size)
         return total
 
-    def _chunks(self, group: int, names: list[str]) -> list[Any]:
-        """The metadata of what some columns of a row group are stored in."""
+    def _chunks(self, group: int, name: str) -> list[Any]:
+        """The metadata of what a column of a row group is stored in."""
         table, i, _ = self.at[group]
+        places = self.places.setdefault(id(table), {})
+        if not places:
+            known = set(self.names)
+            for at, leaf in enumerate(table.metadata.schema):
+                for name in _columns_with(leaf.path, known):
+                    places.setdefault(name, []).append(at)
         stored = table.metadata.row_group(i)
-        chunks = [stored.column(at) for at in range(stored.num_columns)]
-        return [c for c in chunks if c.path_in_schema.split(".")[0] in names]
+        return [stored.column(at) for at in places.get(name, [])]
 
     def _check_pages(self, group: int, name: str) -> None:
         """Refuse a column whose pages hold more than the footer declares."""
         if (group, name) in self.checked:
             return
-        for chunk in self._chunks(group, [name]):
+        for chunk in self._chunks(group, name):
             check_pages(self.at[group][2], chunk)
         self.checked.add((group, name))
 
@@ -733,7 +766,7 @@ class _Groups:
                 f"{self.path}: row {row} (counting from 0), column {shortened(name)} is "
                 f"empty: {FILL}"
             )
-        return values
+        return without_decimal_cells(values)
 
     def whole(self, name: str) -> np.ndarray:
         """One column of all row groups, texts and truth values as objects."""
@@ -755,6 +788,21 @@ class _Groups:
         values = [column.fill_null(0).to_numpy() for column in columns]
         gaps = [column.is_null().to_numpy(zero_copy_only=False) for column in columns]
         return pandas.arrays.IntegerArray(np.concatenate(values), np.concatenate(gaps))
+
+    def categories(self, name: str) -> list[Any] | None:
+        """The categories of a column written as such; None for another column."""
+        import pyarrow.types as kind
+
+        if not kind.is_dictionary(self.type_of(name)):
+            return None
+        return categories_of(self.column(i, name) for i in range(len(self.starts)))
+
+    def is_ordered(self, name: str) -> bool:
+        """True for a column of categories with an order."""
+        import pyarrow.types as kind
+
+        type_ = self.type_of(name)
+        return bool(kind.is_dictionary(type_) and type_.ordered)
 
     def labels(self, name: str) -> np.ndarray:
         """A column of labels of all row groups, which may have gaps."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import zlib
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -165,6 +166,11 @@ def _check_spaces(path: Path, rows: list[list[str]]) -> None:
     cells = [cell for row in rows for cell in row]
     if len(rows[0]) > 1 or not any(" " in cell for cell in cells):
         return
+    widths = {len(re.split(" {2,}", cell)) for cell in cells}
+    if len(cells) > 1 and len(widths) == 1 and widths != {1}:
+        raise TightboundError(
+            f"{path}: the columns are separated by spaces: save it with commas between them"
+        )
     parts = [part for cell in cells[1:] for part in cell.split()]
     if all(plain_numbers([cell])[0] for cell in parts) and parts:
         raise TightboundError(

@@ -22,7 +22,7 @@ from tightbound.runtime.memory import MEGABYTE
 
 DELIMITERS = "\t;|,"
 MOST_CHARACTERS = 1 << 20  # of one cell
-_LONGEST_LINE = 1 << 26
+_LONGEST_LINE = 1 << 24  # bytes
 _BLOCK = 1 << 22
 _SAMPLE = 1 << 16
 _SAMPLE_ROWS = 20
@@ -113,11 +113,15 @@ class TextFile:
                 self._check_text(block, offset)
                 offset += len(block)
                 if not block.endswith(b"\n") and len(block) > _LONGEST_LINE:
-                    raise TightboundError(
-                        f"{self.path}: line {self._line_at(offset)} is longer than "
-                        f"{_LONGEST_LINE >> 20} MB: the file is no table of text"
-                    )
+                    raise self._too_long(self._line_at(offset))
                 yield block
+
+    def _too_long(self, line: int) -> TightboundError:
+        """The error for a line that is longer than any table has."""
+        return TightboundError(
+            f"{self.path}: line {line} is longer than {_LONGEST_LINE >> 20} MB: the file "
+            "is no table of text"
+        )
 
     def _line_at(self, offset: int) -> int:
         """The line, counted from 1, of a byte of the unpacked file."""
@@ -156,6 +160,8 @@ class TextFile:
                     break
                 head += more
             is_whole = not file.read(1)
+        if len(head) >= _LONGEST_LINE and b"\n" not in head:
+            raise self._too_long(1)
         if not is_whole:
             head = head[: head.rfind(b"\n") + 1] or head
         return head.decode(errors="replace"), is_whole
@@ -348,6 +354,7 @@ def _checked_by_csv(file: TextFile, delimiter: str, *, is_single: bool) -> Rows:
     lines: list[int] = []
     empty: list[int] = []
     width = 0
+    first = ""
     start = 1
     text = io.TextIOWrapper(file.open(), encoding="utf-8", newline="")
     with text, _cell_limit():
@@ -359,9 +366,11 @@ def _checked_by_csv(file: TextFile, delimiter: str, *, is_single: bool) -> Rows:
                 if _is_blank(row, is_single):
                     empty.append(start)
                 else:
+                    first = first or row[0]
                     width = width or len(row)
                     if len(row) != width:
-                        raise _torn(file.path, start, row, width, delimiter)
+                        remedy = _remedy(first, row[0], delimiter)
+                        raise _torn(file.path, start, row, width, remedy)
                     lines.append(start)
                 start = reader.line_num + 1
         except csv.Error as error:
@@ -378,13 +387,19 @@ def _is_blank(row: list[str], is_single: bool) -> bool:
     return not row[0].strip(" \t")
 
 
+def _remedy(first: str, cell: str, delimiter: str) -> str:
+    """What to do about a row of another width, by the first cells of the file and of it."""
+    if cell.startswith("#"):
+        return "remove lines of comments"
+    if first.startswith(("#", "sep=")):
+        return "remove the first row, which names no columns"
+    return f"correct it, or quote the texts that hold {delimiter!r}"
+
+
 def _torn(
-    path: Path, line: int, row: list[str], width: int, delimiter: str
+    path: Path, line: int, row: list[str], width: int, remedy: str
 ) -> TightboundError:
     """The error for a row with too many or too few cells."""
-    remedy = f"correct it, or quote the texts that hold {delimiter!r}"
-    if row[0].startswith("#"):
-        remedy = "remove lines of comments"
     return TightboundError(
         f"{path}: line {line} has {len(row)} cells where {width} are expected, "
         f"as in the first row: {remedy}"

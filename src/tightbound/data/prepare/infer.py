@@ -371,6 +371,10 @@ def check_values(
     Raises:
         TightboundError: for the first value outside the domain, with its row.
     """
+    if not len(x):
+        raise TightboundError(f"{what} is empty: give one example or more")
+    if spec.missing and bool(x.isnan().all()):
+        return
     facts = facts or survey(x, what, numbers, spec.missing)
     if spec.is_mixed:
         check_codes(x, spec, what)

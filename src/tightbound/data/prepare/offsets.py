@@ -130,9 +130,10 @@ def _check_spread(std: Tensor, is_real: list[bool], spec: DataSpec, what: str) -
     for i, (spread, real) in enumerate(zip(std.tolist(), is_real, strict=True)):
         is_fine = spread == 0 or SMALLEST_SPREAD <= spread <= LARGEST_SPREAD
         if real and not is_fine:
-            verb = "divide" if spread > 1 else "multiply"
+            verb = "multiply" if spread < 1 else "divide"
+            size = f"of {spread:.3g}" if math.isfinite(spread) else "above 1e+150"
             raise TightboundError(
-                f"{what}: {_name(spec, i)} has a standard deviation of {spread:.3g}, which "
+                f"{what}: {_name(spec, i)} has a standard deviation {size}, which "
                 f"is beyond the numbers of 32 bits that a model computes with: {verb} it "
                 "by a power of ten"
             )

@@ -84,6 +84,12 @@ class Blocks:
             yield rows
 
 
+def _permutation(n: int, generator: torch.Generator) -> Tensor:
+    """The numbers 0 to n - 1 in random order, (n,), in as few bytes as hold them."""
+    order = torch.randperm(n, generator=generator)
+    return order.int() if n < 2**31 else order
+
+
 class ShardReader:
     """Reads some of the pieces in random order, shuffled through a buffer.
 
@@ -93,7 +99,7 @@ class ShardReader:
 
     Args:
         pieces: the data.
-        chosen: the numbers of the pieces to read.
+        chosen: the numbers of the pieces to read, (m,).
         seed: the orders are functions of seed and number.
         number: the number of this reader.
         first_buffer: rows of the first buffer.
@@ -103,7 +109,7 @@ class ShardReader:
     def __init__(
         self,
         pieces: Pieces,
-        chosen: Sequence[int],
+        chosen: Tensor,
         seed: int,
         number: int,
         first_buffer: int,
@@ -166,21 +172,19 @@ class ShardReader:
             missing -= len(block)
         buffer = torch.cat(blocks)
         # the key "window" is part of the orders of examples and stays as it is
-        self._order = torch.randperm(
-            len(buffer), generator=self._random("window", *self.at)
-        )
+        self._order = _permutation(len(buffer), self._random("window", *self.at))
         return buffer
 
     def _read(self, at: Position) -> Iterator[tuple[Tensor, Position]]:
         """Rows from a position on, epoch after epoch, with the position of the first."""
         epoch, start, row = at
         while True:
-            order = torch.randperm(
-                len(self.chosen), generator=self._random("epoch", epoch)
-            ).tolist()
+            order = self.chosen[
+                _permutation(len(self.chosen), self._random("epoch", epoch))
+            ]
             is_empty = (start, row) == (0, 0)
             for number in range(start, len(order)):
-                for rows in self.pieces.rows(self.chosen[order[number]], row):
+                for rows in self.pieces.rows(int(order[number]), row):
                     yield rows, (epoch, number, row)
                     row += len(rows)
                     is_empty = False
@@ -229,15 +233,13 @@ class InterleavedReader:
         else:
             rows = shuffle_buffer
         buffer = max(self.each, rows // self.total)
-        dealt = torch.randperm(
-            len(pieces), generator=torch.Generator().manual_seed(seed)
-        ).tolist()
+        dealt = _permutation(len(pieces), torch.Generator().manual_seed(seed))
         share = self.total // world
         # the first buffers have different sizes, so that not all are used up at once
         self.readers = [
             ShardReader(
                 pieces,
-                dealt[number :: self.total],
+                dealt[number :: self.total].clone(),
                 seed,
                 number,
                 max(self.each, buffer * (number + 1) // self.total),

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tightbound.core.data_spec import Column, ColumnKind
+from tightbound.core.data_spec import Column, ColumnKind, ColumnLabel
 from tightbound.data.source import is_gap
 from tightbound.data.tables.times import seconds, step_of
 from tightbound.runtime.errors import TightboundError, shortened
@@ -31,6 +31,7 @@ LARGE_COUNT = 10  # median of the values above 0, below which whole numbers stay
 FEWEST_VALUES = 5  # different ones above 0
 SKEWED = 1.0  # skewness; that of an exponential distribution is 2
 TAIL = 0.25  # skewness by quantiles; that of an exponential distribution is 0.56
+MOST_DIGITS = 6  # decimal places of a column whose draws are rounded to them
 FILL = "drop such rows, fill them in, or train recipe missing-data, which takes missing values"
 
 
@@ -57,9 +58,10 @@ class Table:
             are then datetime64 in UTC.
         index: the pandas Index of the rows of a DataFrame, or None.
         types: the pandas type of each column that numpy has no type for, as "Int64".
-        numbers: the names of columns that are integers in a DataFrame.
+        labels: the names of columns that are numbers or tuples in a DataFrame.
         nullable: the columns of pandas' integers with gaps as they were given, where
             `columns` has them as float64.
+        ordered: the columns whose categories have an order.
     """
 
     where: str
@@ -69,8 +71,9 @@ class Table:
     zones: Mapping[str, str] = field(default_factory=dict)
     index: Index | None = None
     types: Mapping[str, str] = field(default_factory=dict)
-    numbers: Mapping[str, int] = field(default_factory=dict)
+    labels: Mapping[str, ColumnLabel] = field(default_factory=dict)
     nullable: Mapping[str, ExtensionArray] = field(default_factory=dict)
+    ordered: frozenset[str] = frozenset()
 
     def __len__(self) -> int:
         return len(next(iter(self.columns.values())))
@@ -280,10 +283,21 @@ def _category_column(table: Table, name: str, chosen: Any, values: Values) -> Co
     _check_categories(table, name, chosen, len(categories))
     kind = chosen or ("binary" if len(categories) == 2 else "categorical")
     type_ = _type_name(table, name, values)
-    number = table.numbers.get(name)
     return Column(
-        name=name, kind=kind, values=tuple(categories), type=type_, number=number
+        name=name,
+        kind=kind,
+        values=tuple(categories),
+        type=type_,
+        **_label(table, name),
     )
+
+
+def _label(table: Table, name: str) -> dict[str, Any]:
+    """The name of a column in a DataFrame, where it is no text, as arguments of `Column`."""
+    label = table.labels.get(name)
+    if label is None:
+        return {}
+    return {"levels" if isinstance(label, tuple) else "number": label}
 
 
 def number_column(
@@ -301,8 +315,32 @@ def number_column(
         type=type_,
         zone=table.zones.get(name, ""),
         step=0.0 if values else _step(cells),
-        number=table.numbers.get(name),
+        constant=None if values else _constant(cells),
+        digits=None if values else _digits(cells),
+        **_label(table, name),
     )
+
+
+def _constant(cells: Values) -> float | None:
+    """The only number of a column, of times in seconds; None where there are several."""
+    numbers = seconds(cells) if cells.dtype.kind in "Mm" else cells
+    if numbers.dtype.kind not in "iuf":
+        return None
+    present_numbers = numbers[~np.isnan(numbers)]
+    if not len(present_numbers) or (present_numbers != present_numbers[0]).any():
+        return None
+    return float(present_numbers[0])
+
+
+def _digits(cells: Values) -> int | None:
+    """Decimal places that are enough for all numbers, up to six; None for whole ones."""
+    if cells.dtype.kind != "f" or _step(cells):
+        return None
+    numbers = cells[np.isfinite(cells)]
+    for digits in range(1, MOST_DIGITS + 1):
+        if (np.round(numbers, digits) == numbers).all():
+            return digits
+    return None
 
 
 def _step(cells: Values) -> float:
@@ -319,11 +357,11 @@ def _step(cells: Values) -> float:
 
 
 def _type_name(table: Table, name: str, values: Values) -> str:
-    """The type of a column, for decoding: "category", "str", or numpy's or pandas' own."""
+    """The type of a column, for decoding: a category, "str", or numpy's or pandas' own."""
     if name in table.types:
         return table.types[name]
     if name in table.categories:
-        return "category"
+        return "ordered category" if name in table.ordered else "category"
     if values.dtype.kind in "OU":
         return "str"
     return str(values.dtype)

@@ -12,6 +12,7 @@ from tightbound.core.batch import Batch
 from tightbound.evaluation.diagnosis.code_usage import CodeUsage
 from tightbound.evaluation.diagnosis.measurements import Measurements, measure
 from tightbound.evaluation.diagnosis.rules import Verdict, verdicts
+from tightbound.evaluation.metrics.novelty import Novelty
 from tightbound.runs.run import Run
 from tightbound.runtime.reading import Tree
 
@@ -35,7 +36,8 @@ class Diagnosis:
     def to_json(self) -> Tree:
         """All measurements with their standard errors, and the verdicts, as JSON."""
         measurements = self.measurements
-        tree: Tree = dataclasses.asdict(measurements)
+        tree: Tree = dataclasses.asdict(dataclasses.replace(measurements, novelty=None))
+        del tree["novelty"]  # it stands among the metrics
         latents = measurements.latents
         features = tree["latents"]["features"]
         for entry, feature in zip(features, latents.features, strict=True):
@@ -74,7 +76,12 @@ def _finite(value: Any) -> Any:
 
 
 def diagnose(
-    run: Run, x: Batch, seed: int, names: Sequence[str] | None = None
+    run: Run,
+    x: Batch,
+    seed: int,
+    names: Sequence[str] | None = None,
+    *,
+    novelty: Novelty | None = None,
 ) -> Diagnosis:
     """Measures a run on test and training examples, and applies the rules.
 
@@ -84,6 +91,7 @@ def diagnose(
         seed: seed of all draws.
         names: the numbers of the examples, for verdicts on single rows; "0" and so on
             if None.
+        novelty: distances of samples to training examples, where they were measured.
 
     Example:
         >>> import tempfile, torch, tightbound as tb
@@ -96,4 +104,5 @@ def diagnose(
         'Diagnosis'
     """
     measurements = measure(run, x, seed, names)
+    measurements = dataclasses.replace(measurements, novelty=novelty)
     return Diagnosis(measurements, verdicts(run, measurements))

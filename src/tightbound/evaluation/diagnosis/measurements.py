@@ -29,6 +29,7 @@ from tightbound.evaluation.diagnosis.table_distances import (
 )
 from tightbound.evaluation.diagnosis.unusual_settings import Unusual, unusual_settings
 from tightbound.evaluation.estimators.methods import score
+from tightbound.evaluation.metrics.novelty import Novelty
 from tightbound.evaluation.statistic import Mean
 from tightbound.runs.run import Run
 from tightbound.runtime.errors import TightboundError
@@ -136,6 +137,7 @@ class Measurements:
     overlap: Overlap | None = None
     codes: list[CodeUsage] = field(default_factory=list)
     table: TableDistances | None = None
+    novelty: Novelty | None = None
 
 
 def measure(

@@ -55,6 +55,7 @@ SHARES_APART = 2.5  # times that a category is rarer or more frequent in draws,
 SURE_OF_SHARE = 4.0  # by more than so many standard errors
 WIDE = 0.75  # or 1.7 times too large
 
+COPIES = "copies of training examples"
 WORDS = {
     "outlier in the training data": (
         "row {row} of the training split has {value:g} in column {column}, whose "
@@ -116,6 +117,10 @@ WORDS = {
         "columns {first} and {second} have an association of {data:.2f} in the training "
         "rows and of {drawn:.2f} in draws of the model (chance explains {floor:.2f})"
     ),
+    COPIES: (
+        "{share:.1%} of the {what} of samples are copies of a training example, less than a "
+        "third as far from it as from the next one, and {typical:.1%} of the test examples are"
+    ),
 }
 FIXES = {
     "usual": "set the recipe's {changes}",
@@ -162,6 +167,10 @@ FIXES = {
     "learned_prior": "set prior=learned",
     "one_sided": "set data.fields.{column}={better}, of which the values are",
     "table_prior": "set prior=vamp, which puts draws where the codes of the data are",
+    "less_memory": (
+        "train on more data, or for fewer steps than {steps}, or set a smaller recipe.size and "
+        "recipe.latent, and evaluate again with --metrics novelty"
+    ),
     "dependence": (
         "set likelihood.depends=all, so that columns depend on the categories of their row"
     ),
@@ -771,6 +780,26 @@ def pair_distance(run: Run, measured: Measurements) -> list[Verdict]:
     return [_of_draws(run, measured, name, values)]
 
 
+# ---- samples
+
+
+def copies(run: Run, measured: Measurements) -> list[Verdict]:
+    """Samples are copies of training examples more often than test examples are.
+
+    Only where the novelty of samples was measured.
+    """
+    if measured.novelty is None or not measured.novelty.pixels.memorised:
+        return []
+    pixels = measured.novelty.pixels
+    values = {
+        "what": pixels.memorised,
+        "share": pixels.sets[pixels.memorised].copies,
+        "typical": pixels.typical_copies,
+        "steps": run.config.train.steps,
+    }
+    return [Verdict(COPIES, "less_memory", values)]
+
+
 def _of_draws(run: Run, measured: Measurements, name: str, values: Options) -> Verdict:
     """A verdict on draws: unusual settings, more steps, a prior, or the dependence."""
     values = {**values, "steps": run.config.train.steps}
@@ -802,6 +831,7 @@ RULES: list[Callable[[Run, Measurements], list[Verdict]]] = [
     category_share,
     column_distance,
     pair_distance,
+    copies,
 ]
 FIRST = (
     "outlier in the training data",

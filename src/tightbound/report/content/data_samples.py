@@ -238,13 +238,16 @@ def _label_names(dataset: Data, test: Examples, train: Examples) -> list[str]:
 def fingerprint(dataset: Data) -> str:
     """A string that is equal for data sets with the same examples.
 
-    It does not depend on the domain in which a likelihood reads them.
+    It does not depend on the domain in which a likelihood reads them: values are rounded to
+    three decimals of the largest power of ten in them.
     """
     sizes = [_length(split) for split in dataset.splits.values()]
     split = dataset.test if len(dataset.test) else dataset.train
     batches = read_batches(split, MOST_FINGERPRINT, MOST_FINGERPRINT)
     raw = torch.cat([dataset.spec.to_raw(x) for _, x in batches]).numpy()
-    digest = hashlib.sha256(np.round(raw, 3).tobytes()).hexdigest()
+    largest = float(np.abs(np.nan_to_num(raw)).max(initial=0))
+    size = 10.0 ** np.floor(np.log10(largest)) if largest else 1.0
+    digest = hashlib.sha256(np.round(raw / size, 3).tobytes()).hexdigest()
     return f"{sizes} {raw.shape} {digest}"
 
 

@@ -1,0 +1,1 @@
+"""Quality of samples, novelty, out-of-distribution scores, disentanglement, features."""

@@ -1,0 +1,229 @@
+"""Metrics of a run beside log p(x), by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from tightbound.data import read
+from tightbound.evaluation.metrics.disentanglement import disentanglement, factors_of
+from tightbound.evaluation.metrics.example_sets import Examples, training_split
+from tightbound.evaluation.metrics.novelty import Novelty, novelty
+from tightbound.evaluation.metrics.outside import MOST, out_of_distribution
+from tightbound.evaluation.metrics.probes import check_beside, check_labels, features
+from tightbound.evaluation.metrics.quality import quality
+from tightbound.evaluation.runner import Selection
+from tightbound.evaluation.summary import Table
+from tightbound.runs.run import Run
+from tightbound.runtime.errors import TightboundError, cut, lookup
+from tightbound.runtime.progress import phase
+from tightbound.runtime.reading import Tree
+
+FEWEST = 20  # examples of each set
+
+
+class Metric(Protocol):
+    """Result of one metric: JSON for the evaluation file, tables for the terminal."""
+
+    def to_json(self) -> Tree: ...
+    def tables(self) -> list[Table | list[str]]: ...
+
+
+@dataclass(frozen=True)
+class MetricRequest:
+    """Metrics to measure, and what they need beside the run.
+
+    Args:
+        names: keys of METRICS; "all" for those that the data allow.
+        against: other data, for "ood".
+        beside: a run whose features are compared, for "features".
+    """
+
+    names: tuple[str, ...] = ()
+    against: Any = None
+    beside: Run | None = None
+
+    @classmethod
+    def of(
+        cls, names: Iterable[str] | str, against: Any = None, beside: Run | None = None
+    ) -> MetricRequest:
+        """From names in any form: a list, or texts with commas.
+
+        `against` asks for "ood" and `beside` for "features".
+
+        Raises:
+            TightboundError: a name is unknown, or "ood" has nothing to compare with.
+        """
+        texts = [names] if isinstance(names, str) else list(names)
+        every = [name.strip() for text in texts for name in str(text).split(",")]
+        if against is not None:
+            every.append("ood")
+        if beside is not None:
+            every.append("features")
+        chosen = tuple(dict.fromkeys(name for name in every if name))
+        for name in chosen:
+            if name != "all":
+                lookup(METRICS, name, "metric")
+        if "ood" in chosen and against is None:
+            raise TightboundError(
+                "ood compares with another data set: name it with --against DATA"
+            )
+        return cls(chosen, against, beside)
+
+
+@dataclass(frozen=True)
+class Source:
+    """What metrics are measured on.
+
+    Args:
+        run: the run.
+        selection: the examples that are evaluated.
+        split: their name.
+        seed: seed of all draws.
+        request: the request.
+    """
+
+    run: Run
+    selection: Selection
+    split: str
+    seed: int
+    request: MetricRequest
+
+    def examples(self) -> Examples:
+        """Test and training examples."""
+        return Examples.of(self.run, self.selection, self.split, self.seed)
+
+
+@dataclass(frozen=True)
+class Metrics:
+    """Results by name of the metric, and reasons of those that were left out."""
+
+    results: Mapping[str, Metric] = field(default_factory=dict)
+    skipped: Sequence[str] = ()
+
+    @property
+    def novelty(self) -> Novelty | None:
+        """The novelty of samples, where it was measured."""
+        result = self.results.get("novelty")
+        return result if isinstance(result, Novelty) else None
+
+    def to_json(self) -> Tree:
+        """The results by name."""
+        return {name: result.to_json() for name, result in self.results.items()}
+
+    def blocks(self) -> list[Table | list[str]]:
+        """Tables and sentences of all results."""
+        return [block for result in self.results.values() for block in result.tables()]
+
+
+# ---- whether a metric can be measured
+
+
+def _check_samples(source: Source) -> None:
+    train = training_split(source.run)
+    if source.run.spec.missing:
+        raise TightboundError(
+            "quality and novelty compare whole examples, and these may have missing values: leave "
+            "both out of --metrics"
+        )
+    if source.split == "train":
+        raise TightboundError(
+            "quality and novelty compare with examples that were not trained on: leave --split "
+            "at test"
+        )
+    fewest = min(len(source.selection), len(train))
+    if fewest < FEWEST:
+        raise TightboundError(
+            f"quality and novelty need {FEWEST} test and training examples, and there are "
+            f"{fewest}: leave both out of --metrics, or evaluate more"
+        )
+
+
+def _check_outside(source: Source) -> None:
+    if source.run.spec.missing:
+        raise TightboundError(
+            "ood compares whole examples, and these may have missing values: leave out --against"
+        )
+    training_split(source.run)
+    if source.request.against is None:
+        raise TightboundError(
+            "ood compares with another data set: name it with --against DATA"
+        )
+
+
+def _check_factors(source: Source) -> None:
+    factors_of(source.run)
+
+
+def _check_features(source: Source) -> None:
+    check_labels(source.run)
+    if source.request.beside is not None:
+        check_beside(source.run, source.request.beside)
+
+
+# ---- the metrics
+
+
+def _quality(source: Source) -> Metric:
+    return quality(source.examples())
+
+
+def _novelty(source: Source) -> Metric:
+    return novelty(source.examples())
+
+
+def _outside(source: Source) -> Metric:
+    run = source.run
+    against = source.request.against
+    other = read(against, run.spec, run.config.data)
+    name = cut(against) if isinstance(against, str | Path) else "the other data"
+    _, few = source.selection.subset(MOST)
+    outside = other.examples(other.spread(min(len(other), MOST)))
+    return out_of_distribution(run, few.x(), outside, name)
+
+
+def _disentanglement(source: Source) -> Metric:
+    return disentanglement(source.run, source.seed)
+
+
+def _features(source: Source) -> Metric:
+    return features(source.run, source.seed, source.request.beside)
+
+
+Check = Callable[[Source], None]
+Measure = Callable[[Source], Metric]
+METRICS: dict[str, tuple[Check, Measure]] = {
+    "quality": (_check_samples, _quality),
+    "novelty": (_check_samples, _novelty),
+    "ood": (_check_outside, _outside),
+    "disentanglement": (_check_factors, _disentanglement),
+    "features": (_check_features, _features),
+}
+
+
+def measure(source: Source) -> Metrics:
+    """Measure the requested metrics.
+
+    Raises:
+        TightboundError: before any work, where one that was named cannot be measured.
+    """
+    names = source.request.names
+    wanted = [name for name in METRICS if name in names or "all" in names]
+    possible = []
+    skipped = []
+    for name in wanted:
+        try:
+            METRICS[name][0](source)
+        except TightboundError as error:
+            if name in names:
+                raise
+            skipped.append(str(error))
+        else:
+            possible.append(name)
+    results = {}
+    for name in possible:
+        with phase(f"metrics: {name}"):
+            results[name] = METRICS[name][1](source)
+    return Metrics(results, skipped)

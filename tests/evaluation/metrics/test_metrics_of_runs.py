@@ -1,0 +1,298 @@
+"""Metrics of runs: novelty, other data, probes, files, the report and the command line."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from scipy import stats
+from sklearn.metrics import roc_auc_score
+from support.report_pages import Page
+from support.short_reports import blank_pictures
+from support.small import trained
+from torch import Tensor, nn
+
+import tightbound as tb
+from tightbound.evaluation import outlier_scores
+from tightbound.evaluation.metrics.measure import MetricRequest
+from tightbound.evaluation.metrics.novelty import (
+    Nearest,
+    Search,
+    judge,
+    probability_below,
+)
+from tightbound.evaluation.metrics.outside import Separation
+from tightbound.evaluation.metrics.probes import accuracy, clusters
+from tightbound.evaluation.metrics.spaces import Axes
+from tightbound.runtime.errors import TightboundError
+
+SHORT = replace(outlier_scores.SEARCH, steps=2, rounds=1, judge=4, k=4)
+NAMES = ["quality", "novelty", "ood", "disentanglement", "features"]
+
+
+# ---- nearest training examples
+
+
+def test_nearest_rows_are_those_of_a_plain_search() -> None:
+    rng = np.random.default_rng(0)
+    rows, queries = rng.normal(size=(90, 4)), rng.normal(size=(25, 4))
+    search = Search(queries)
+    for part in np.array_split(rows, 5):
+        search.add(part)
+    nearest = search.nearest(lambda places: rows[places])
+    every = np.sort(np.linalg.norm(queries[:, None] - rows, axis=2), axis=1)
+    assert nearest.first == pytest.approx(every[:, 0])
+    assert nearest.second == pytest.approx(every[:, 1])
+
+
+def test_equal_training_rows_count_once() -> None:
+    """A copy of a row that is there three times is still a copy."""
+    rng = np.random.default_rng(1)
+    rows = rng.normal(size=(40, 4))
+    rows[10] = rows[20] = rows[30]
+    search = Search(rows[[30]] + 1e-3)
+    search.add(rows)
+    nearest = search.nearest(lambda places: rows[places])
+    assert nearest.first == pytest.approx([2e-3]) and nearest.copies.tolist() == [True]
+
+
+def test_probability_below_is_the_area_under_the_curve() -> None:
+    rng = np.random.default_rng(2)
+    a, b = rng.normal(size=50).round(1), rng.normal(0.5, 1, size=70).round(1)
+    area, error = probability_below(a, b)
+    labels = np.repeat([0, 1], [50, 70])
+    assert area == pytest.approx(roc_auc_score(labels, np.concatenate([a, b])))
+    u = stats.mannwhitneyu(b, a).statistic
+    assert area == pytest.approx(u / (50 * 70))
+    areas = [
+        probability_below(rng.normal(size=50), rng.normal(0.5, 1, size=70))[0]
+        for _ in range(300)
+    ]
+    assert error == pytest.approx(np.std(areas), rel=0.25)
+    assert probability_below(a, a)[0] == 0.5
+
+
+def test_copies_are_judged_against_test_examples() -> None:
+    far = Nearest(np.full(200, 3.0), np.full(200, 4.0))
+    near = Nearest(np.full(200, 0.1), np.full(200, 4.0))
+    copied = judge("pixels", 100, far, {"draws": near, "means": far})
+    assert copied.memorised == "draws" and copied.sets["draws"].copies == 1.0
+    assert copied.sets["draws"].closer == 1.0 and copied.sets["means"].closer == 0.5
+    # where test examples are as near, the data repeat, and nothing was memorised
+    assert judge("pixels", 100, near, {"draws": near}).memorised == ""
+
+
+class _Lookup(nn.Module):
+    """Logits of the training row that the largest of the latents points at."""
+
+    def __init__(self, rows: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("rows", rows)
+
+    def forward(self, z: Tensor) -> Tensor:
+        return (2 * self.get_buffer("rows")[z.argmax(-1)] - 1) * 20
+
+
+class _Memory(tb.Network):
+    """A network whose decoder is a list of training rows."""
+
+    rows = torch.zeros(0)
+
+    def __init__(self, size: str = "s") -> None:
+        super().__init__()
+
+    def encoder(self, shape: tuple[int, ...]) -> nn.Module:
+        return nn.Sequential(nn.Flatten(), nn.Linear(int(np.prod(shape)), 8))
+
+    def decoder(self, inputs: int, out: tuple[int, ...]) -> nn.Module:
+        return _Lookup(type(self).rows)
+
+
+def test_a_model_that_memorises_gets_the_verdict(tmp_path: Path) -> None:
+    """The decoder holds 16 training rows and gives one of them, whatever z is."""
+    rng = np.random.default_rng(0)
+    x = (rng.uniform(size=(300, 24)) < 0.5).astype(np.uint8)
+    _, data = tb.build("vae", x, latent=16, seed=0)
+    _Memory.rows = data.splits.train.batch(torch.arange(16))
+    model, data = tb.build("vae", x, latent=16, network=_Memory, seed=0)
+    run = tb.save(model, tmp_path / "memory").with_data(data.splits)
+    evaluation = tb.evaluate(run, k=5, limit=30, metrics="novelty")
+    novelty = evaluation.metrics.novelty
+    assert novelty is not None and evaluation.diagnosis is not None
+    assert novelty.pixels.sets["draws"].copies == 1.0
+    assert novelty.pixels.typical_copies < 0.1
+    verdicts = {v.name: v for v in evaluation.diagnosis.verdicts}
+    verdict = verdicts["copies of training examples"]
+    assert "100.0% of the" in verdict.words and "more data" in verdict.change
+    evaluation.save(tmp_path / "memory")
+    # an evaluation without novelty keeps it, with its verdict
+    tb.evaluate(run, k=5, limit=30).save(tmp_path / "memory")
+    tree = json.loads((tmp_path / "memory" / "evaluation.json").read_text())
+    assert set(tree["metrics"]) == {"novelty"}
+    names = [v["name"] for v in tree["diagnosis"]["verdicts"]]
+    assert names.count("copies of training examples") == 1
+
+
+# ---- other parts by known cases
+
+
+def test_separation_of_scores() -> None:
+    rng = np.random.default_rng(0)
+    inside, outside = rng.normal(size=80), rng.normal(3, 1, size=60)
+    higher = Separation.of(inside, outside)
+    labels = np.repeat([1, 0], [80, 60])
+    both = np.concatenate([inside, outside])
+    assert higher.auroc == pytest.approx(roc_auc_score(labels, both))
+    assert higher.fails and not Separation.of(outside, inside).fails
+    assert not Separation.of(inside, inside).fails
+
+
+def test_axes_are_those_of_principal_components() -> None:
+    from sklearn.decomposition import PCA
+
+    rng = np.random.default_rng(0)
+    for n, d in ((80, 12), (40, 90)):
+        x = rng.normal(size=(n, d)) * np.linspace(1, 3, d)
+        axes = Axes.of(x)
+        count = axes.directions.shape[1]
+        assert count == min(d, n // 10)
+        expected = PCA(count).fit(x)
+        coordinates = axes(x)
+        inside = expected.transform(x)
+        assert abs(coordinates[:, :count]) == pytest.approx(abs(inside), abs=1e-6)
+        if count < d:  # and the distance from the plane of the components
+            left = np.linalg.norm(x - expected.inverse_transform(inside), axis=1)
+            assert coordinates[:, -1] == pytest.approx(left, abs=1e-6)
+
+
+def test_accuracy_and_clusters() -> None:
+    assert accuracy(np.array([True] * 96)) == (1.0, pytest.approx(0.0140, abs=1e-4))
+    y = np.repeat([0, 1, 2], 20)
+    apart = np.random.default_rng(0).normal(size=(60, 2)) + 100 * y[:, None]
+    assert clusters(apart, y, 0) == pytest.approx((1.0, 1.0))
+    assert max(clusters(np.random.default_rng(1).normal(size=(60, 2)), y, 0)) < 0.2
+
+
+# ---- runs
+
+
+@pytest.fixture(scope="module")
+def shapes(tmp_path_factory: pytest.TempPathFactory) -> tb.Run:
+    """A VAE of sprites, trained for a few steps, with its evaluation in its folder."""
+    folder = tmp_path_factory.mktemp("shapes")
+    factors = {"shape": 3, "scale": 2, "orientation": 4, "x": 5, "y": 5}
+    settings = {f"data.factors.{name}": n for name, n in factors.items()}
+    run = trained(folder / "run", "vae", "shapes", steps=20, **settings)
+    noise = (np.random.default_rng(0).uniform(size=(40, 64, 64)) < 0.5).astype(np.uint8)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(outlier_scores, "SEARCH", SHORT)
+        evaluation = tb.evaluate(run, k=5, limit=40, metrics=NAMES, against=noise)
+    evaluation.save(folder / "run")
+    return run
+
+
+def test_all_metrics_of_a_run(shapes: tb.Run) -> None:
+    assert shapes.folder is not None
+    tree = json.loads((shapes.folder / "evaluation.json").read_text())["metrics"]
+    assert set(tree) == set(NAMES)
+    spaces = {s["space"].partition("@")[0]: s for s in tree["quality"]["spaces"]}
+    assert set(spaces) == {"pixels", "scattering", "encoder"}
+    for space in spaces.values():
+        sets = space["sets"]
+        assert space["n"] == 40 and set(sets) == {
+            "train",
+            "draws",
+            "means",
+            "independent",
+        }
+        assert sets["train"]["FD"]["value"] < sets["independent"]["FD"]["value"]
+    # noise among sprites is seen by log p(x)
+    assert tree["ood"]["scores"]["log_px"]["auroc"]["mean"] > 0.95
+    assert set(tree["ood"]["scores"]) == {
+        "log_px",
+        "typicality",
+        "regret",
+        "mahalanobis",
+    }
+    factors = tree["disentanglement"]
+    assert factors["factors"] == ["shape", "scale", "orientation", "x", "y"]
+    assert np.array(factors["information"]).shape == (4, 5)
+    assert [len(c["mean"]) for c in factors["curves"][0]] == [3, 2, 4, 5, 5]
+    assert set(tree["features"]["sets"]) == {"run", "PCA"}
+
+
+def test_metrics_in_the_report_of_both_languages(
+    shapes: tb.Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    blank_pictures(monkeypatch)
+    pages = {}
+    for lang in ("en", "ko"):
+        path = tb.compare(shapes, tmp_path / f"{lang}.html", lang=lang)
+        pages[lang] = Page(path.read_text(encoding="utf-8"))
+        assert set(NAMES) <= set(pages[lang].ids)
+    assert "None of these is an FID" in pages["en"].text
+    assert "FID가 아니다" in pages["ko"].text
+    assert "FD[scattering@" in pages["en"].text
+
+
+def test_compare_refuses_values_of_other_samples(
+    shapes: tb.Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    blank_pictures(monkeypatch)
+    evaluations = [
+        tb.evaluate(shapes, k=2, limit=n, metrics="quality", diagnosis=False)
+        for n in (30, 40)
+    ]
+    from tightbound import report
+
+    with pytest.raises(TightboundError, match="cannot be compared"):
+        report.write(
+            [shapes, shapes], tmp_path / "x.html", evaluations=evaluations, theory=False
+        )
+
+
+def test_metrics_change_nothing_else(shapes: tb.Run) -> None:
+    plain = tb.evaluate(shapes, k=3, limit=30)
+    more = tb.evaluate(shapes, k=3, limit=30, metrics="quality,features")
+    assert list(more.metrics.results) == ["quality", "features"]
+    assert plain.to_json()["metrics"] == {}
+    trees = [replace(e, seconds=0.0).to_json() for e in (plain, more)]
+    for tree in trees:
+        del tree["metrics"]
+        for method in tree["methods"].values():
+            del method["seconds"]
+    assert trees[0] == trees[1]
+    again = tb.evaluate(shapes, k=3, limit=30, metrics="quality", diagnosis=False)
+    assert again.metrics.to_json()["quality"] == more.metrics.to_json()["quality"]
+
+
+def test_mistakes_are_named(shapes: tb.Run) -> None:
+    with pytest.raises(TightboundError, match="did you mean 'quality'"):
+        MetricRequest.of("qualty")
+    with pytest.raises(TightboundError, match="--against DATA"):
+        tb.evaluate(shapes, metrics="ood")
+    with pytest.raises(TightboundError, match="not trained on"):
+        tb.evaluate(shapes, split="train", metrics="novelty")
+    x = np.random.default_rng(0).normal(size=(100, 5))
+    model, data = tb.build("vae", x, latent=2, seed=0)
+    built = tb.save(model, _folder(shapes)).with_data(data.splits)
+    with pytest.raises(TightboundError, match="whose factors are known"):
+        tb.evaluate(built, metrics="disentanglement")
+    with pytest.raises(TightboundError, match="these data have 0"):
+        tb.evaluate(built, metrics="features")
+    with pytest.raises(TightboundError, match="need 20 test"):
+        tb.evaluate(built, metrics="quality", limit=5)
+    with pytest.raises(TightboundError, match="of equal size"):
+        tb.evaluate(shapes, beside=built, limit=5)
+    some = tb.evaluate(built, k=2, diagnosis=False, subset=0, metrics="all")
+    left_out = [note for note in some.notes if note.startswith("left out: ")]
+    assert len(left_out) == 5
+
+
+def _folder(run: tb.Run) -> Path:
+    assert run.folder is not None
+    return run.folder.parent / "numbers"
