@@ -24,6 +24,8 @@ from tightbound.compression import (
 )
 from tightbound.compression import exact as exact_room
 from tightbound.compression.container import CODED, unpack
+from tightbound.compression.values import Values
+from tightbound.core.data_spec import DataSpec
 from tightbound.data import Split
 from tightbound.runs.inputs import read_split
 from tightbound.runs.run import Run
@@ -129,6 +131,15 @@ def test_values_that_the_model_does_not_expect_come_back(
     decoded = tb.decompress(tb.compress(run, x).data, run).x
     assert isinstance(decoded, torch.Tensor)
     assert np.array_equal(decoded.numpy(), x)
+
+
+def test_large_integers_keep_their_digits() -> None:
+    """float32, in which models compute, has 24 binary digits."""
+    values = Values.of(DataSpec(shape=(2,), domain="count"), {})
+    raw = torch.tensor([[3, 2**24 + 1], [2**40 - 1, 0]])
+    numbers = values.to_numbers(raw)
+    assert numbers.tolist() == raw.tolist()
+    assert values.to_raw(numbers, torch.int64).tolist() == raw.tolist()
 
 
 def test_conditions_that_are_numbers_come_back(tmp_path: Path) -> None:
