@@ -92,6 +92,15 @@ def test_examples_come_back_at_the_cost_of_the_bound(name: str, tmp_path: Path) 
     assert compressed.bits == pytest.approx(sum(compressed.parts.values()))
 
 
+def test_grey_images_by_a_mixture_of_logistics_come_back(tmp_path: Path) -> None:
+    run = tiny_run(tmp_path / "run", "vae", likelihood="logistic-mixture")
+    split = few(run, "vae", 60)
+    compressed = compress_run(run, split, measure=True)
+    assert compressed.stored == 0
+    assert compressed.ideal == pytest.approx(compressed.elbo, rel=5e-3)
+    assert same(split, decompress(compressed.data, run).x)
+
+
 def test_the_first_bits_are_few_with_many_latents(tmp_path: Path) -> None:
     """Batches grow with the bits that are there, so that one example needs them, not all."""
     run = tiny_run(tmp_path / "run", "vae", latent=40)
