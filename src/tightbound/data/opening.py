@@ -194,10 +194,7 @@ def _in_memory(source: object, settings: DataSettings) -> RawSource:
     if isinstance(source, DataLoader):
         return gather(source)
     x, y = _examples_and_labels(source)
-    if isinstance(x, dict):
-        x = columns_frame(x)
-    if hasattr(x, "to_frame") and not hasattr(x, "columns"):
-        x = x.to_frame()  # a Series is a table of one column
+    x = _framed(x)
     if is_sparse(x):
         x = densify(x, settings, "the matrix")
     if hasattr(x, "columns") and hasattr(x, "iloc"):
@@ -213,6 +210,15 @@ def _in_memory(source: object, settings: DataSettings) -> RawSource:
         f"a {type(x).__name__} cannot be read as data: pass a name, a path, an array, a "
         "tensor, (x, y), a Dataset or a DataLoader"
     )
+
+
+def _framed(x: object) -> object:
+    """A dict of columns or a Series, which is one column, as a DataFrame; others unchanged."""
+    if isinstance(x, dict):
+        return columns_frame(x)
+    if hasattr(x, "to_frame") and not hasattr(x, "columns"):
+        return x.to_frame()
+    return x
 
 
 def _examples_and_labels(source: object) -> tuple[object, object]:
