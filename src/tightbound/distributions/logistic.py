@@ -197,19 +197,28 @@ def light_mean(loc: Tensor, scale: Tensor, levels: int) -> Tensor:
     if levels <= SUMMED:
         return _summed(loc, scale.expand_as(loc), torch.zeros_like(loc), top)[0]
     start = (loc.round() - NEAR // 2).clamp(0, top - NEAR)
-    from_start = loc - start
-    mean = torch.zeros_like(loc)
-    for j in range(NEAR):
-        mean = mean + torch.sigmoid((from_start - (j + 0.5)) / scale)
-    ends = ((1, loc), (-1, from_start), (1, from_start - NEAR), (-1, loc - top))
-    areas = torch.zeros_like(loc)
-    for sign, distance in ends:
-        u = distance / scale
-        area = F.softplus(u)
-        areas = areas + sign * area
-        if levels < FEW:  # the edge terms, sigmoid' / 24, matter for few levels alone
-            mean = mean - sign * torch.exp(u - 2 * area) / (24 * scale)
+    inverse = 1 / scale
+    from_start = (loc - start) * inverse
+    mean = torch.sigmoid(from_start - 0.5 * inverse)
+    for j in range(1, NEAR):
+        mean = mean + torch.sigmoid(from_start - (j + 0.5) * inverse)
+    rising = (loc * inverse, (loc - start - NEAR) * inverse)
+    falling = (from_start, (loc - top) * inverse)
+    areas = _edge_areas(rising) - _edge_areas(falling)
+    if levels < FEW:  # the edge terms matter for few levels alone
+        mean = mean - (_edge_slopes(rising) - _edge_slopes(falling)) * inverse / 24
     return mean + scale * areas
+
+
+def _edge_areas(ends: tuple[Tensor, Tensor]) -> Tensor:
+    """The sum of softplus at two ends of integrals of sigmoid."""
+    return F.softplus(ends[0]) + F.softplus(ends[1])
+
+
+def _edge_slopes(ends: tuple[Tensor, Tensor]) -> Tensor:
+    """The sum of the derivative of sigmoid at two ends."""
+    first, second = (torch.exp(u - 2 * F.softplus(u)) for u in ends)
+    return first + second
 
 
 def blocks(loc: Tensor, scale: Tensor, levels: int) -> tuple[Tensor, Tensor]:
