@@ -367,6 +367,7 @@ def evaluate(
     metrics: Sequence[str] | str = (),
     against: Any = None,
     beside: Run | str | Path | None = None,
+    factors: Any = None,
     tick: Any = None,
 ) -> Evaluation:
     """Estimate the terms of log p(x) on a split, with standard errors.
@@ -394,6 +395,8 @@ def evaluate(
         against: Other data, for "ood".
         beside: A run on the same data with as many features, such as an autoencoder, for
             "features".
+        factors: A table, or its file, with a column for each known factor and a row for each
+            evaluated example, for "disentanglement".
         tick: Called with (done, n, what) as the work proceeds.
 
     Returns:
@@ -415,7 +418,7 @@ def evaluate(
     """
     seconds = None if budget is None else parse_duration(budget)
     request = MetricRequest.of(
-        metrics, against, None if beside is None else _run(beside)
+        metrics, against, None if beside is None else _run(beside), factors
     )
     with join_launch(
         run.device.type if isinstance(run, Run) else pick_device("auto").type

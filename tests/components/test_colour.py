@@ -235,7 +235,61 @@ def test_pixels_add_up() -> None:
     assert torch.allclose(px.log_prob(x), total, atol=1e-4)
 
 
-@pytest.mark.parametrize("shape", [(1, 8, 8), (7,), (4, 3, 3)])
+def grey(components: int = 3) -> LogisticMixture:
+    """A mixture over one grey pixel of 17 levels."""
+    shape = (1, components, 1, 1, 1)
+    loc = 8 + 6 * torch.randn(shape)
+    logits = torch.randn(1, components, 1, 1)
+    log_scale = torch.randn(shape) / 2
+    return LogisticMixture(logits, loc, log_scale, torch.zeros(shape), 17)
+
+
+def test_a_grey_pixel_is_a_mixture_of_logistics() -> None:
+    torch.manual_seed(0)
+    px = grey()
+    levels = torch.arange(17.0)
+    weight = px.logits.flatten().softmax(0)
+    each = DiscretizedLogistic(px.loc.flatten(), px.inverse.flatten(), 17)
+    mass = (each.log_prob(levels.unsqueeze(1)).exp() * weight).sum(1)
+    assert torch.allclose(
+        px.log_prob(levels.reshape(-1, 1, 1, 1)), mass.log(), atol=1e-5
+    )
+    assert abs(float(mass.sum()) - 1) < 1e-5
+    mean = float((mass * levels).sum())
+    assert float(px.mean) == pytest.approx(mean, abs=1e-4)
+    variance = float((mass * (levels - mean).square()).sum())
+    assert float(px.variance) == pytest.approx(variance, rel=1e-4)
+    drawn = px.sample((4000,)).flatten()
+    share = torch.bincount(drawn.long(), minlength=17) / 4000
+    assert ((share - mass).abs() < 5 * (mass * (1 - mass) / 4000).sqrt() + 1e-4).all()
+
+
+def test_a_model_of_grey_images_has_gradients() -> None:
+    likelihood = part("logistic-mixture", components=2)
+    model = shake(
+        model_of(plain(likelihood=likelihood), spec_of("levels", (1, 4, 5)))[0]
+    )
+    trace = model(Batch(rows("levels", (1, 4, 5), B)), Draw(K))
+    assert trace.px.mean.shape == (K * B, 1, 4, 5)
+    trace.log_px.mean().backward()
+    grads_ok(model.likelihood)
+
+
+@pytest.mark.parametrize("shape", [(2, 8, 8), (7,), (4, 3, 3)])
 def test_other_shapes_are_refused(shape: tuple[int, ...]) -> None:
-    with pytest.raises(TightboundError, match="colour images"):
+    with pytest.raises(TightboundError, match="is for images"):
         model_of(plain(likelihood=part("logistic-mixture")), spec_of("levels", shape))
+
+
+def test_the_light_mean_of_grey_images_is_near_the_exact_one() -> None:
+    torch.manual_seed(0)
+    shape = (2, 5, 1, 4, 4)
+    px = LogisticMixture(
+        torch.randn(2, 5, 4, 4),
+        255 * torch.rand(shape),
+        torch.randn(shape) + 1,
+        torch.zeros(shape),
+        256,
+    )
+    assert px.mean.shape == (2, 1, 4, 4)
+    assert (px.light_mean() - px.mean).abs().max() < 1e-4 * 255

@@ -224,6 +224,12 @@ def evaluate(
         Path | None,
         Parameter(help="a run of equal size for features, such as an autoencoder"),
     ] = None,
+    factors: Annotated[
+        Path | None,
+        Parameter(
+            help="a table of known factors, a row for each example, for disentanglement"
+        ),
+    ] = None,
     precision: Precision = None,
     no_diagnosis: Annotated[
         bool, Parameter(help="do not look for what is wrong with the model")
@@ -267,6 +273,7 @@ def evaluate(
         "limit": limit,
         "metrics": metrics,
         "against": against,
+        "factors": factors,
     }
     try:
         with outputs.shared(loading) as launch:
