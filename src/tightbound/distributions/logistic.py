@@ -110,10 +110,6 @@ def moments(loc: Tensor, scale: Tensor, levels: int) -> tuple[Tensor, Tensor]:
         return _summed(loc, scale, first, levels - 1)
     first_moment, second_moment = _integrated(loc, scale, levels)
     narrow = scale < NARROW
-    if torch.compiler.is_compiling():  # a graph has no branches on values
-        a, b = _summed_near(loc, scale, levels)
-        first_moment = torch.where(narrow, a, first_moment)
-        return first_moment, torch.where(narrow, b, second_moment)
     if narrow.any():
         a, b = _summed_near(loc[narrow], scale[narrow], levels)
         first_moment = first_moment.masked_scatter(narrow, a)
@@ -143,11 +139,11 @@ def _integrated(loc: Tensor, scale: Tensor, levels: int) -> tuple[Tensor, Tensor
     top = levels - 1
     low = loc / scale
     high = (loc - top) / scale
-    first = scale * (_softplus(low) - _softplus(high))
+    first = scale * (F.softplus(low) - F.softplus(high))
     second = (
         2 * scale.square() * (_integral_of_softplus(low) - _integral_of_softplus(high))
     )
-    second = second - 2 * top * scale * _softplus(high)
+    second = second - 2 * top * scale * F.softplus(high)
     slope_low, bend_low, third_low = _derivatives(low, scale)
     slope_high, bend_high, third_high = _derivatives(high, scale)
     first = first - (slope_high - slope_low) / 24
@@ -155,13 +151,6 @@ def _integrated(loc: Tensor, scale: Tensor, levels: int) -> tuple[Tensor, Tensor
     inner = torch.sigmoid(high) + top * slope_high - torch.sigmoid(low)
     outer = 6 * (bend_high - bend_low) + 2 * top * third_high
     return first, second - inner / 12 + 7 / 5760 * outer
-
-
-def _softplus(u: Tensor) -> Tensor:
-    """log(1 + exp(u)); in a graph by operators that ONNX runtimes have in float64."""
-    if torch.compiler.is_compiling():
-        return u.relu() + torch.log1p(torch.exp(-u.abs()))
-    return F.softplus(u)
 
 
 def _derivatives(u: Tensor, scale: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -174,7 +163,7 @@ def _derivatives(u: Tensor, scale: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 def _integral_of_softplus(u: Tensor) -> Tensor:
     """The integral of softplus from -infinity to u, which is -Li2(-exp(u))."""
-    w = _softplus(-u.abs())
+    w = F.softplus(-u.abs())
     value = torch.zeros_like(w)
     for power, divisor in DILOGARITHM.items():
         value = value + w**power / divisor
@@ -202,23 +191,28 @@ def light_mean(loc: Tensor, scale: Tensor, levels: int) -> Tensor:
     mean = torch.sigmoid(from_start - 0.5 * inverse)
     for j in range(1, NEAR):
         mean = mean + torch.sigmoid(from_start - (j + 0.5) * inverse)
-    rising = (loc * inverse, (loc - start - NEAR) * inverse)
-    falling = (from_start, (loc - top) * inverse)
-    areas = _edge_areas(rising) - _edge_areas(falling)
-    if levels < FEW:  # the edge terms matter for few levels alone
-        mean = mean - (_edge_slopes(rising) - _edge_slopes(falling)) * inverse / 24
-    return mean + scale * areas
+    below = _between(loc * inverse, from_start, inverse, levels)
+    above = _between(
+        (loc - start - NEAR) * inverse, (loc - top) * inverse, inverse, levels
+    )
+    return mean + below + above
 
 
-def _edge_areas(ends: tuple[Tensor, Tensor]) -> Tensor:
-    """The sum of softplus at two ends of integrals of sigmoid."""
-    return F.softplus(ends[0]) + F.softplus(ends[1])
+def _between(high: Tensor, low: Tensor, inverse: Tensor, levels: int) -> Tensor:
+    """The sum of sigmoid((loc - e) / s) over edges e as an integral between two ends.
 
-
-def _edge_slopes(ends: tuple[Tensor, Tensor]) -> Tensor:
-    """The sum of the derivative of sigmoid at two ends."""
-    first, second = (torch.exp(u - 2 * F.softplus(u)) for u in ends)
-    return first + second
+    Args:
+        high, low: (loc - e) / s at the lower and at the upper end.
+        inverse: 1 / s.
+        levels: L; of few levels the integral has its edge terms, sigmoid' / 24.
+    """
+    at_high = F.softplus(high)
+    at_low = F.softplus(low)
+    total = (at_high - at_low) / inverse
+    if levels < FEW:
+        slopes = torch.exp(low - 2 * at_low) - torch.exp(high - 2 * at_high)
+        total = total + slopes * inverse / 24
+    return total
 
 
 def blocks(loc: Tensor, scale: Tensor, levels: int) -> tuple[Tensor, Tensor]:
@@ -250,7 +244,7 @@ def blocks(loc: Tensor, scale: Tensor, levels: int) -> tuple[Tensor, Tensor]:
     mass = below.diff(dim=-1)
     bottom = edges[..., :-1] + 0.5
     top = edges[..., 1:] - 0.5
-    area = _softplus((top - loc) / scale) - _softplus((bottom - loc) / scale)
+    area = F.softplus((top - loc) / scale) - F.softplus((bottom - loc) / scale)
     total = top * below[..., 1:] - bottom * below[..., :-1] - scale * area
     mean = total / mass.clamp(min=torch.finfo(mass.dtype).tiny)
     top = torch.maximum(top, bottom)  # of an empty block, whose mass is 0
