@@ -792,7 +792,7 @@ class _Groups:
         gaps = [column.is_null().to_numpy(zero_copy_only=False) for column in columns]
         return pandas.arrays.IntegerArray(np.concatenate(values), np.concatenate(gaps))
 
-    def categories(self, name: str) -> list[Any] | None:
+    def categories(self, name: str) -> list[bool | int | float | str] | None:
         """The categories of a column written as such; None for another column."""
         import pyarrow.types as kind
 

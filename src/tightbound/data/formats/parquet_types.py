@@ -64,7 +64,9 @@ def nullable_types(schema: pa.Schema) -> dict[str, str]:
     }
 
 
-def categories_of(blocks: Iterable[pa.DictionaryArray]) -> list[object]:
+def categories_of(
+    blocks: Iterable[pa.DictionaryArray],
+) -> list[bool | int | float | str]:
     """The categories of a column of dictionaries, in the order of the file."""
     values = [value for block in blocks for value in block.dictionary.to_pylist()]
     return list(dict.fromkeys(values))

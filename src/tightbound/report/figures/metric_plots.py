@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -78,14 +78,11 @@ def histograms(groups: Sequence[Group], axis: str) -> Picture:
     with Canvas(170) as (pictures, ax):
         for group in groups:
             values = group.values.clip(low, high)
-            kind: Literal["step", "stepfilled"] = (
-                "stepfilled" if group.filled else "step"
-            )
             ax.hist(
                 values,
                 bins=bins,
                 density=True,
-                histtype=kind,
+                histtype="stepfilled" if group.filled else "step",
                 color=group.colour,
                 alpha=0.5 if group.filled else 1.0,
                 lw=1.6,
