@@ -60,9 +60,10 @@ $(VENV)/.docs: $(VENV)/.made
 stranger: $(VENV)/.made
 	OMP_NUM_THREADS=1 $(BIN)/python scripts/strangers_path.py
 
-# Lines and branches of the rooms that all others build on, as their own short tests run them; FLOOR is just below what was measured.
-COVERED ?= core distributions runtime
-FLOOR ?= 0
+# Lines and branches of rooms, as their own short tests run them. FLOOR is just below what was measured, 73.8 % of core; for
+# other rooms: make coverage COVERED="core distributions runtime" FLOOR=0
+COVERED ?= core
+FLOOR ?= 73
 coverage: $(VENV)/.made
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q --quick $(COVERED:%=--cov=tightbound.%) --cov-branch \
 	  --cov-report=term:skip-covered --cov-fail-under=$(FLOOR) $(COVERED:%=tests/%)
