@@ -87,6 +87,7 @@ format: $(VENV)/.made
 
 # Other libraries live in an environment of their own, so that they change nothing here. pythae without its dependencies:
 # it asks for a back-port of a module that Python has. pyod and statsmodels (its tables) are for benchmarks/detector.py.
+# pillow-jxl-plugin is for benchmarks/compress.py, which runs there: benchmarks/.venv/bin/python benchmarks/compress.py.
 PEERS := benchmarks/.venv
 PEER_PIP := $(PEERS)/bin/python -m pip install --quiet -c constraints.txt -c benchmarks/constraints.txt
 
@@ -109,7 +110,7 @@ speedrun: $(VENV)/.made $(PEERS)/.made
 $(PEERS)/.made: pyproject.toml constraints.txt benchmarks/constraints.txt
 	@$(PEERS)/bin/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(PEERS)
 	@$(PEER_PIP) "$$(grep '^torch==' constraints.txt)"
-	@$(PEER_PIP) -e . lightning cloudpickle imageio scipy tqdm pyod statsmodels
+	@$(PEER_PIP) -e ".[compress]" lightning cloudpickle imageio scipy tqdm pyod statsmodels pillow-jxl-plugin
 	@$(PEER_PIP) --no-deps pythae
 	@touch $@
 

@@ -15,6 +15,7 @@ from torch import Tensor
 from tightbound.compression.coder import Stack, Weights, Words, whole_weights
 from tightbound.compression.container import (
     CODED,
+    MOST_BYTES,
     STORED,
     Block,
     Damaged,
@@ -262,7 +263,9 @@ class Coder:
     def _read_stored(self, payload: bytes, n: int) -> Decoded:
         spec = self.job.model.spec
         shape = (n, *raw_shape(spec))
-        x_bytes = int(np.prod(shape)) * self.dtype.itemsize
+        x_bytes = math.prod(shape) * self.dtype.itemsize
+        if x_bytes > MOST_BYTES and n > 1:
+            raise Damaged("a block has more examples than one can have")
         c_bytes = 0
         c_shape: tuple[int, ...] = ()
         c_dtype = torch.int64

@@ -162,7 +162,7 @@ class Colours:
     count: int
 
     def _law(self, x: Tensor, channel: int) -> Symmetric:
-        """The channel given those before it, whose values stand in x (b, 3, H, W)."""
+        """The channel given those before it, whose values stand in x (b, C, H, W)."""
         px = self.px
         filled = torch.zeros_like(px.loc[:, 0])
         filled[: self.count, :channel] = x[:, :channel].double()
@@ -185,15 +185,15 @@ class Colours:
     def push(self, stack: Stack, x: Tensor) -> None:
         """Send values, the last channel first, since what is pushed last is popped first."""
         first = level_edges(self.px.levels)
-        for channel in (2, 1, 0):
+        for channel in reversed(range(self.px.channels)):
             push_ordered(stack, x[:, channel].flatten(), first, self._law(x, channel))
 
     def pop(self, stack: Stack) -> Tensor:
         """Receive values, red first."""
-        _, _, _, height, width = self.px.loc.shape
+        channels, height, width = self.px.event_shape
         first = level_edges(self.px.levels)
-        x = torch.zeros(self.count, 3, height, width, dtype=torch.long)
-        for channel in range(3):
+        x = torch.zeros(self.count, channels, height, width, dtype=torch.long)
+        for channel in range(channels):
             law = self._law(x, channel)
             values = pop_ordered(stack, len(law.loc), first, law)
             x[:, channel] = values.reshape(self.count, height, width)

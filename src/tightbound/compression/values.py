@@ -121,7 +121,7 @@ class Values:
             ]
             return torch.cat(columns, 1)
         if self.are_numbers and not raw.is_floating_point():
-            return spec.to_model(raw).long()
+            return spec.channels_first(raw).long()
         levels = spec.to_model(raw).double() * spec.divisor
         return levels.nan_to_num().round().long()
 

@@ -386,15 +386,19 @@ class DataSpec(BaseModel):
             raw = self._shifted(raw, -1)
             pairs = zip(self.fields, raw.unbind(1), strict=True)
             return torch.cat([column.to_model(values) for column, values in pairs], 1)
+        x = self._shifted(self.channels_first(raw), -1).float()
+        if self.divisor != 1.0:
+            x = x / self.divisor
+        return x
+
+    def channels_first(self, raw: Tensor) -> Tensor:
+        """Rows (n, ...) in `layout` as (n, *shape), in raw units and of their dtype."""
         x = raw
         if "c" not in self.layout:
             x = x.unsqueeze(1)
         elif self.layout.endswith("c"):
             x = x.movedim(-1, 1)
-        x = self._shifted(x.reshape(len(x), *self.shape), -1).float()
-        if self.divisor != 1.0:
-            x = x / self.divisor
-        return x
+        return x.reshape(len(x), *self.shape)
 
     def to_raw(self, x: Tensor) -> Tensor:
         """Convert model units to raw units, without rounding.
