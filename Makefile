@@ -1,8 +1,11 @@
 # make demo, make test, make quick, make check: each makes .venv by itself, and again when what it is made from has changed.
 # make web: the page of `tightbound explore`, from web/ by node, which the environment has.
-# make docs: the documentation site. make nightly: the site, its commands, and make faults.
+# make docs: the documentation site. make stranger: the wheel in an empty environment. make coverage: branches that the
+# short tests run, with a floor. make nightly: these three, the blocks of the site, and make faults.
 # make faults: hundreds of damaged and hostile files and killed trainings. make test-busy: make test beside two busy processes.
 # make matrix: every recipe on three sets, and a long training at three learning rates; goes on where it was stopped.
+# make reproduce ROW=NAME: a row of the table of published results, trained and evaluated; ROW=list, ROW=table.
+# make ablation ROW=NAME: what buys nats per minute, one variant. make speedrun: time to -log p(x) of 90, 86 and 84.
 # make bench-env: the environment of the libraries that `tightbound bench` compares with.
 PYTHON ?= python3
 VENV := .venv
@@ -11,8 +14,10 @@ PIP := $(BIN)/python -m pip install --quiet -c constraints.txt
 WORKERS ?= 2
 PYTEST_ARGS ?=
 MATRIX_ARGS ?=
+ROW ?= list
+REPRODUCE_ARGS ?=
 
-.PHONY: demo test quick web page faults test-busy lowest check format clean matrix bench bench-env docs nightly
+.PHONY: demo test quick web page faults test-busy lowest check format clean matrix bench reproduce ablation speedrun bench-env docs stranger coverage nightly
 .DEFAULT_GOAL := demo
 
 demo: $(VENV)/.made
@@ -51,8 +56,18 @@ $(VENV)/.docs: $(VENV)/.made
 	$(PIP) -e ".[docs]"
 	@touch $@
 
-# What is too long for each change: the site, every block of its pages, the damaged files and killed trainings.
-nightly: docs faults
+# The wheel in an empty environment, and what a first hour needs; at most six minutes of processor without the installation.
+stranger: $(VENV)/.made
+	OMP_NUM_THREADS=1 $(BIN)/python scripts/strangers_path.py
+
+# Fails below the floor of pyproject.toml. COVERAGE is what is run: files or rooms of tests.
+COVERAGE ?= tests/core tests/distributions tests/components tests/models tests/data tests/runtime tests/runs
+coverage: $(VENV)/.made
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n $(WORKERS) --dist worksteal --quick --cov=tightbound --cov-branch \
+	  --cov-report=term:skip-covered $(COVERAGE)
+
+# What is too long for each change: the site, every block of its pages, the stranger's path, the damaged files and killed trainings.
+nightly: docs stranger coverage faults
 	OMP_NUM_THREADS=1 TIGHTBOUND_LONG=1 $(BIN)/python -m pytest -q tests/project/test_site.py tests/end_to_end/test_examples.py
 
 check: $(VENV)/.made
@@ -71,7 +86,8 @@ format: $(VENV)/.made
 	$(BIN)/ruff format .
 
 # Other libraries live in an environment of their own, so that they change nothing here. pythae without its dependencies:
-# it asks for a back-port of a module that Python has.
+# it asks for a back-port of a module that Python has. pyod and statsmodels (its tables) are for benchmarks/detector.py.
+# pillow-jxl-plugin is for benchmarks/compress.py, which runs there: benchmarks/.venv/bin/python benchmarks/compress.py.
 PEERS := benchmarks/.venv
 PEER_PIP := $(PEERS)/bin/python -m pip install --quiet -c constraints.txt -c benchmarks/constraints.txt
 
@@ -80,10 +96,21 @@ bench-env: $(PEERS)/.made
 bench: $(VENV)/.made $(PEERS)/.made
 	$(BIN)/tightbound bench
 
+# Each goes on where it was stopped. Data sets are in the folder TIGHTBOUND_DATA.
+reproduce: $(VENV)/.made
+	$(BIN)/python benchmarks/reproduce $(ROW) $(REPRODUCE_ARGS)
+
+ablation: $(VENV)/.made
+	$(BIN)/python benchmarks/ablation.py $(ROW) $(REPRODUCE_ARGS)
+
+speedrun: $(VENV)/.made $(PEERS)/.made
+	$(BIN)/python benchmarks/speedrun.py $(REPRODUCE_ARGS)
+	$(BIN)/python benchmarks/speedrun.py --table
+
 $(PEERS)/.made: pyproject.toml constraints.txt benchmarks/constraints.txt
 	@$(PEERS)/bin/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(PEERS)
 	@$(PEER_PIP) "$$(grep '^torch==' constraints.txt)"
-	@$(PEER_PIP) -e . lightning cloudpickle imageio scipy tqdm
+	@$(PEER_PIP) -e ".[compress]" lightning cloudpickle imageio scipy tqdm pyod statsmodels pillow-jxl-plugin
 	@$(PEER_PIP) --no-deps pythae
 	@touch $@
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,7 @@ import matplotlib
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
-from matplotlib.ticker import NullFormatter
+from matplotlib.ticker import LogLocator, NullFormatter, NullLocator
 
 from tightbound.report.figures.palette import DRAWN, INK, POSTERIOR, PRIOR, RATE
 
@@ -146,3 +146,44 @@ def bdmc_gap(found: dict[str, Any], path: Path) -> None:
     axes[0, 0].set_ylabel("images", fontsize=8)
     figure.savefig(path, dpi=110)
     plt.close(figure)
+
+
+def nats(
+    curves: Mapping[str, Sequence[tuple[float, float]]],
+    path: Path,
+    xlabel: str,
+    *,
+    height: float = 8.0,
+    marks: Sequence[float] = (),
+) -> None:
+    """-log p(x) against time, a line for each curve, as SVG that is equal for equal data.
+
+    height: nats above the lowest value that are shown. marks: values with a line across.
+    """
+    colours, styles = (POSTERIOR, PRIOR, RATE, INK), ("-", "--", ":")
+    least = min(value for points in curves.values() for _, value in points)
+    with plt.rc_context({"svg.fonttype": "none", "svg.hashsalt": "tightbound"}):
+        figure, ax = plt.subplots(figsize=(7.2, 4.2), layout="constrained")
+        for mark in marks:
+            ax.axhline(mark, color=LIMIT, lw=0.8, zorder=0)
+        for number, (name, points) in enumerate(curves.items()):
+            ax.plot(
+                [at for at, _ in points],
+                [value for _, value in points],
+                styles[number // len(colours) % len(styles)],
+                color=colours[number % len(colours)],
+                lw=1.4,
+                label=f"{name}: {points[-1][1]:.1f}",
+            )
+        ax.set_xscale("log")
+        ax.set_ylim(least - 1, least + height)
+        ax.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+        ax.xaxis.set_minor_locator(NullLocator())
+        ax.xaxis.set_major_formatter("{x:g}")
+        ax.set_xlabel(xlabel, fontsize=9)
+        ax.set_ylabel("-log p(x), nats, validation images", fontsize=9)
+        ax.legend(fontsize=8, frameon=False)
+        _bare(ax)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        figure.savefig(path, metadata={"Date": None})
+        plt.close(figure)

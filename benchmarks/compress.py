@@ -1,15 +1,21 @@
-"""Bits a value and speed of compressed examples: a trained model beside general compressors.
+"""Bits a value and speed of compressed examples: trained models beside general compressors.
 
-    python benchmarks/compress.py DATA [--run RUN] [--limit N] [--only gzip tightbound]
-    python benchmarks/compress.py mnist --run runs/mnist-binary
-    python benchmarks/compress.py photographs.zip --limit 2000
+    python benchmarks/compress.py --out runs/compress [--sets binary grey] [--budget 30min]
+    python benchmarks/compress.py --out runs/compress --sets binary --run runs/mnist-30min
+    python benchmarks/compress.py --out runs/compress --show
 
-The values are those that RUN reads (so binarised ones where it binarises), else those of the test
-split of DATA. Sizes are bits for each value, speeds examples for each second of processor time on
-one thread, in and out, everything included; each result is compared with the input. Compressors of
-bytes read the raw values one example after another, and of binary values also packed bits. Image
-formats are tried as one file for each image and as one mosaic of all. What is not installed is "not
-run": JPEG XL needs pillow-jxl-plugin or imagecodecs.
+Sets: binary (MNIST, dynamically binarised), grey (MNIST), fashion (Fashion-MNIST), photographs
+(cifar10_jpeg_subset.zip of TIGHTBOUND_DATA) and table (20,000 made rows of mixed columns), each its
+test split. A model is trained to OUT/SET within `--budget`, or `--run` names one. What is done
+already is not done again: a training goes on where it stopped, and each result stands in
+OUT/SET.json as soon as it is there, so that the command can be stopped and given again.
+
+Sizes are bits for each value, everything included; speeds are examples for each second of processor
+time on one thread, in and out. Each result is compared with the input, bit for bit. Compressors of
+bytes read the values one example after another, of binary values also packed bits, and of a table
+its CSV and its columns of float64. Image formats are tried as one file for each image and as one
+mosaic of all. What is not installed is "not run": JPEG XL needs pillow-jxl-plugin, which
+`make bench-env` installs.
 """
 
 from __future__ import annotations
@@ -19,37 +25,105 @@ import bz2
 import gzip
 import importlib.util
 import io
+import json
 import lzma
 import math
 import os
+import platform
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+import zipfile
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, field
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
+import pandas
 import torch
 from PIL import Image
 
 import tightbound as tb
 from tightbound import compression
-from tightbound import data as data_room
-from tightbound.data import Split
-from tightbound.runs.inputs import read_split
+from tightbound.compression.compress import fingerprint
+from tightbound.data import Split, frame
 
 Pack = Callable[[bytes], bytes]
 
 
 @dataclass(frozen=True)
 class Result:
-    """Bits for each value, and examples a second in and out."""
+    """Bits for each value, and examples a second in and out.
+
+    Args:
+        elbo: Of a model, what its ELBO says, in bits for each value.
+        model: Of a model, its fingerprint.
+    """
 
     name: str
     bits: float
-    pack_speed: float
-    unpack_speed: float
+    pack_speed: float | None = None
+    unpack_speed: float | None = None
+    elbo: float | None = None
+    model: str = ""
+
+
+@dataclass(frozen=True)
+class BenchmarkSet:
+    """A data set with the recipe that is trained on it."""
+
+    data: str
+    recipe: str = "vae"
+    settings: dict[str, object] = field(default_factory=dict)
+    precision: dict[str, float] = field(default_factory=dict)
+
+
+SETS = {
+    "binary": BenchmarkSet("mnist", settings={"data.binarize": "dynamic"}),
+    "grey": BenchmarkSet("mnist"),
+    "fashion": BenchmarkSet("fashion-mnist"),
+    "photographs": BenchmarkSet("cifar10_jpeg_subset.zip", "vdvae"),
+    "table": BenchmarkSet(
+        "made.csv", "mixed", precision={"height": 0.1, "income": 10.0, "paid": 0.01}
+    ),
+}
+
+
+def made_table(n: int = 20_000) -> pandas.DataFrame:
+    """Rows of mixed columns that depend on one another."""
+    made = np.random.default_rng(0)
+    sex = made.choice(["f", "m"], n)
+    city = made.choice(list("abcdef"), n, p=[0.4, 0.25, 0.15, 0.1, 0.07, 0.03])
+    age = made.integers(18, 90, n)
+    height = made.normal(166 + 13 * (sex == "m") - 0.05 * (age - 18), 6.5)
+    pay = made.normal(7.4 + 0.01 * np.minimum(age, 60) + 0.3 * (city == "a"), 0.4)
+    visits = made.poisson(0.05 * age + 2 * (city == "b"))
+    paid = made.lognormal(2.5 + 0.2 * (city == "c"), 0.6, n) * (visits > 2)
+    return pandas.DataFrame(
+        {
+            "sex": sex,
+            "city": city,
+            "age": age,
+            "height": height.round(1),
+            "income": np.exp(pay).round(-1) + 10.0,
+            "visits": visits,
+            "paid": paid.round(2),
+            "member": made.random(n) < 0.2 + 0.5 * (age > 50),
+        }
+    )
+
+
+def source_of(task: BenchmarkSet, out: Path) -> str:
+    """The data of a set: a built-in name, a file of TIGHTBOUND_DATA, or the made table."""
+    if task.data == "made.csv":
+        path = out / "made.csv"
+        if not path.exists():
+            made_table().to_csv(path, index=False)
+        return str(path)
+    if task.data.endswith(".zip"):
+        return str(Path(os.environ.get("TIGHTBOUND_DATA", ".")) / task.data)
+    return task.data
 
 
 def line(cells: list[str]) -> str:
@@ -110,27 +184,43 @@ def of_bytes() -> dict[str, tuple[Pack, Pack]]:
     return known
 
 
-def byte_results(x: np.ndarray, name: str, pack: Pack, unpack: Pack) -> list[Result]:
-    """Raw values, and of binary values packed bits."""
+@dataclass(frozen=True)
+class Content:
+    """The values of examples as bytes.
 
-    def back(files: list[bytes]) -> np.ndarray:
-        return np.frombuffer(unpack(files[0]), x.dtype).reshape(x.shape)
+    Args:
+        label: Behind the name of a compressor.
+        x: Raw values, (n, ...).
+        data: The bytes.
+    """
 
-    results = [measured(name, x, lambda x: [pack(x.tobytes())], back)]
-    if not is_binary(x):
-        return results
+    label: str
+    x: np.ndarray
+    data: bytes
 
-    def bits_back(files: list[bytes]) -> np.ndarray:
-        bits = np.frombuffer(unpack(files[0]), np.uint8)
-        return np.unpackbits(bits, count=x.size).reshape(x.shape).astype(x.dtype)
 
-    packed = measured(
-        f"{name} of packed bits",
-        x,
-        lambda x: [pack(np.packbits(x).tobytes())],
-        bits_back,
-    )
-    return [*results, packed]
+def contents_of(x: np.ndarray, table: pandas.DataFrame | None) -> list[Content]:
+    """Raw values, of binary values also packed bits; a table's text and columns."""
+    if table is not None:
+        text = table.to_csv(index=False).encode()
+        columns = np.ascontiguousarray(x.T).tobytes()
+        return [Content(" of CSV", x, text), Content(" of columns", x, columns)]
+    contents = [Content("", x, x.tobytes())]
+    if is_binary(x):
+        contents.append(Content(" of packed bits", x, np.packbits(x).tobytes()))
+    return contents
+
+
+def byte_result(content: Content, name: str, pack: Pack, unpack: Pack) -> Result:
+    """The size of some bytes by a compressor."""
+    packed, seconds_in = timed(lambda: pack(content.data))
+    assert isinstance(packed, bytes)
+    again, seconds_out = timed(lambda: unpack(packed))
+    if again != content.data:
+        raise ValueError(f"{name} does not give its input back")
+    n = len(content.x)
+    bits = 8 * len(packed) / content.x.size
+    return Result(f"{name}{content.label}", bits, n / seconds_in, n / seconds_out)
 
 
 def is_binary(x: np.ndarray) -> bool:
@@ -172,14 +262,20 @@ def cut_out(whole: np.ndarray, images: np.ndarray) -> np.ndarray:
     return grid.swapaxes(1, 2).reshape(-1, *images.shape[1:])[: len(images)]
 
 
+OPTIONS: dict[str, dict[str, object]] = {
+    "PNG": {"optimize": True},
+    "WEBP": {"lossless": True, "quality": 100, "method": 6},
+    "JXL": {"lossless": True, "effort": 9},
+}
+
+
 def saved(image: np.ndarray, kind: str, binary: bool) -> bytes:
     """An image as a file of a format without loss."""
     file = io.BytesIO()
     picture = Image.fromarray(255 * image if binary else image)
     if kind == "PNG" and binary:
         picture = picture.convert("1", dither=Image.Dither.NONE)
-    options = {"PNG": {"optimize": True}, "WEBP": {"lossless": True, "quality": 100}}
-    picture.save(file, kind, **options.get(kind, {"lossless": True}))
+    picture.save(file, kind, **OPTIONS[kind])
     return file.getvalue()
 
 
@@ -199,11 +295,11 @@ def formats() -> dict[str, str | None]:
     return known
 
 
-def image_results(x: np.ndarray, name: str, kind: str) -> list[Result]:
+def image_results(x: np.ndarray, name: str, kind: str) -> Iterator[Result]:
     """One file for each image, and one mosaic."""
     images = as_images(x)
     if images is None:
-        return []
+        return
     binary = is_binary(x)
     tall = mosaic(images)
 
@@ -213,96 +309,225 @@ def image_results(x: np.ndarray, name: str, kind: str) -> list[Result]:
     def whole(files: list[bytes]) -> np.ndarray:
         return cut_out(opened(files[0], images[0], binary)[None], images)
 
-    results = [
-        measured(
-            f"{name}, single files",
+    yield measured(
+        f"{name}, single files",
+        images,
+        lambda images: [saved(image, kind, binary) for image in images],
+        single,
+    )
+    if kind != "WEBP" or max(tall.shape[1:3]) < 16_384:
+        yield measured(
+            f"{name}, one mosaic",
             images,
-            lambda images: [saved(image, kind, binary) for image in images],
-            single,
+            lambda images: [saved(tall[0], kind, binary)],
+            whole,
         )
-    ]
-    if max(tall.shape[1:3]) < 16_384:  # the largest WebP
-        results.append(
-            measured(
-                f"{name}, one mosaic",
-                images,
-                lambda images: [saved(tall[0], kind, binary)],
-                whole,
-            )
-        )
-    return results
+
+
+def jpeg_files(source: str, values: int) -> Result | None:
+    """The size of the test files of a .zip of JPEGs, from which images were decoded."""
+    if not source.endswith(".zip"):
+        return None
+    with zipfile.ZipFile(source) as archive:
+        sizes = [
+            entry.file_size
+            for entry in archive.infolist()
+            if entry.filename.lower().endswith((".jpg", ".jpeg"))
+            and "test/" in entry.filename
+        ]
+    if not sizes:
+        return None
+    return Result("the JPEG files", 8 * sum(sizes) / (len(sizes) * values))
 
 
 # ---- a trained model
 
 
-def model_results(
-    run: tb.Run, split: Split, precision: dict[str, float]
-) -> list[Result]:
-    """The run's own file; `compress` decodes it once more to be sure."""
+def trained(
+    task: BenchmarkSet, source: str, folder: Path, budget: str, run: Path | None
+) -> tb.Run:
+    """The run of a set: a given one, or one that is trained, or trained on where it stopped."""
+    if run is not None:
+        return tb.load(run)
+    if (folder / "config.toml").exists():
+        return tb.train(out=folder, resume=True, display="lines", report=False)
+    return tb.train(
+        source,
+        task.recipe,
+        out=folder,
+        budget=budget,
+        display="lines",
+        report=False,
+        settings=task.settings,
+    )
+
+
+def model_result(
+    run: tb.Run, split: Split, precision: dict[str, float], k: int, check: bool
+) -> Result:
+    """The run's own file beside its ELBO; with `check` it is decoded before it is kept."""
     rows = torch.arange(len(split))
     split.raw(rows)
     packed, seconds_in = timed(
-        lambda: compression.compress_run(run, split, precision=precision)
+        lambda: compression.compress_run(run, split, precision=precision, check=check)
     )
     assert isinstance(packed, compression.Compressed)
     again, seconds_out = timed(lambda: compression.decompress(packed.data, run))
     assert isinstance(again, compression.Decoded)
     if not torch.equal(again.x, split.raw(rows)):
         raise ValueError("the model does not give its input back")
-    values = split.raw(rows[:1]).numel()
-    bits = packed.bits / (len(split) * values)
     n = len(split)
-    _, seconds_unchecked = timed(
-        lambda: compression.compress_run(run, split, precision=precision, check=False)
+    values = n * split.raw(rows[:1]).numel()
+    elbo = None
+    if check:
+        evaluation = tb.evaluate(run, k=k, seed=0, limit=n, diagnosis=False)
+        nats = evaluation.terms["elbo"].mean
+        size = compression.file_size(run, split, nats, precision=precision)
+        elbo = size.elbo * n / values
+    name = "tightbound" if check else "tightbound, not checked"
+    bits = packed.bits / values
+    return Result(
+        name, bits, n / seconds_in, n / seconds_out, elbo, f"{fingerprint(run)} {n}"
     )
-    name = f"tightbound, {run.name}"
-    return [
-        Result(name, bits, n / seconds_in, n / seconds_out),
-        Result(f"{name}, not checked", bits, n / seconds_unchecked, n / seconds_out),
+
+
+# ---- results that are kept
+
+
+class Results:
+    """The results of a set, in a file that is written after each.
+
+    Args:
+        path: The .json file.
+        n: Number of examples; results of another number are done anew.
+    """
+
+    def __init__(self, path: Path, n: int, values: int) -> None:
+        self.path = path
+        self.entries: dict[str, Result] = {}
+        self.about = {"n": n, "values": values, "versions": versions()}
+        if path.exists():
+            kept = json.loads(path.read_text(encoding="utf-8"))
+            if kept["n"] == n:
+                entries = [Result(**entry) for entry in kept["results"]]
+                self.entries = {entry.name: entry for entry in entries}
+
+    def add(self, result: Result) -> None:
+        """Keep a result, and print it."""
+        self.entries[result.name] = result
+        entries = [asdict(entry) for entry in self.entries.values()]
+        text = json.dumps({**self.about, "results": entries}, indent=1)
+        part = self.path.with_suffix(".part")
+        part.write_text(text, encoding="utf-8")
+        part.replace(self.path)
+        print(row_of(result), flush=True)
+
+
+def versions() -> dict[str, str]:
+    """What was compared with what."""
+    out = {"python": platform.python_version(), "torch": torch.__version__}
+    for name in ("constriction", "pillow", "pillow-jxl-plugin", "pyarrow"):
+        try:
+            out[name] = version(name)
+        except PackageNotFoundError:
+            out[name] = "not installed"
+    return out
+
+
+def row_of(result: Result) -> str:
+    """A result as a row of a table."""
+    speeds = [
+        "" if speed is None else f"{speed:,.0f}"
+        for speed in (result.pack_speed, result.unpack_speed)
     ]
+    elbo = "" if result.elbo is None else f"{result.elbo:.4f}"
+    return line([result.name, f"{result.bits:.4f}", elbo, *speeds])
+
+
+def shown(out: Path) -> str:
+    """One table of all sets: bits a value of each compressor."""
+    sets = {
+        name: json.loads((out / f"{name}.json").read_text(encoding="utf-8"))
+        for name in SETS
+        if (out / f"{name}.json").exists()
+    }
+    names: dict[str, None] = {}
+    for kept in sets.values():
+        names |= dict.fromkeys(entry["name"] for entry in kept["results"])
+    lines = [line(["", *(f"{name} ({kept['n']:,})" for name, kept in sets.items())])]
+    lines.append("|---" * (len(sets) + 1) + "|")
+    for name in names:
+        cells = []
+        for kept in sets.values():
+            bits = [e["bits"] for e in kept["results"] if e["name"] == name]
+            cells.append(f"{bits[0]:.4f}" if bits else "")
+        lines.append(line([name, *cells]))
+    return "\n".join(lines)
+
+
+def others(x: np.ndarray, table: pandas.DataFrame | None, results: Results) -> None:
+    """The general compressors and image formats that have no result yet."""
+    for name, (pack, unpack) in of_bytes().items():
+        for content in contents_of(x, table):
+            if f"{name}{content.label}" not in results.entries:
+                results.add(byte_result(content, name, pack, unpack))
+    if table is not None or as_images(x) is None:
+        return
+    for name, kind in formats().items():
+        if kind is None:
+            print(line([name, "not run", "", "", ""]))
+        elif f"{name}, single files" not in results.entries:
+            for result in image_results(x, name, kind):
+                results.add(result)
+
+
+def run_set(name: str, options: argparse.Namespace) -> None:
+    """All results of a set that are not there yet."""
+    task = SETS[name]
+    source = source_of(task, options.out)
+    run = trained(task, source, options.out / name, options.budget, options.run)
+    split = run.data.splits["test"]
+    if options.limit is not None:
+        split = split.select(split.spread(min(options.limit, len(split))))
+    x = split.raw(torch.arange(len(split))).numpy()
+    table = None
+    if run.spec.is_table:
+        table = frame(torch.from_numpy(x).double(), run.spec.fields)
+    results = Results(options.out / f"{name}.json", len(x), x[0].size)
+    print(f"\n{name}: {len(x)} examples of {x[0].size} values, {x.dtype}\n")
+    print(line(["", "bits a value", "ELBO", "examples/s in", "examples/s out"]))
+    print("|---" * 5 + "|")
+    for result in results.entries.values():
+        print(row_of(result))
+    others(x, table, results)
+    files = jpeg_files(source, x[0].size)
+    if files is not None and files.name not in results.entries:
+        results.add(files)
+    model = f"{fingerprint(run)} {len(split)}"
+    for check, called in ((True, "tightbound"), (False, "tightbound, not checked")):
+        before = results.entries.get(called)
+        if before is None or before.model != model:
+            results.add(model_result(run, split, task.precision, options.k, check))
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("data")
-    parser.add_argument("--run", type=Path)
-    parser.add_argument("--limit", type=int)
-    parser.add_argument("--only", nargs="*")
-    parser.add_argument("--precision", nargs="*", default=[])
+    parser.add_argument("--out", type=Path, default=Path("runs/compress"))
+    parser.add_argument("--sets", nargs="+", choices=SETS, default=list(SETS))
+    parser.add_argument("--run", type=Path, help="a trained run, for one set")
+    parser.add_argument("--budget", default="30min", help="of a training")
+    parser.add_argument("--limit", type=int, help="examples of the test split")
+    parser.add_argument("-k", type=int, default=20, help="draws of the ELBO")
+    parser.add_argument("--show", action="store_true", help="print one table of all")
     options = parser.parse_args()
+    if options.run is not None and len(options.sets) != 1:
+        parser.error("--run is for one set: name it with --sets")
     torch.set_num_threads(1)
-    run = None
-    if options.run is None:
-        split = data_room.load(options.data).test
-    else:
-        run = tb.load(options.run)
-        split = read_split(options.data, run.spec, run.config.data)
-    if options.limit is not None:
-        split = split.select(split.spread(min(options.limit, len(split))))
-    x = split.raw(torch.arange(len(split))).numpy()
-    print(f"{len(x)} examples of {x[0].size} values, {x.dtype}\n")
-    print(line(["", "bits a value", "examples/s in", "examples/s out"]))
-    print("|---" * 4 + "|")
-
-    def show(name: str, results: Callable[[], list[Result]]) -> None:
-        if options.only and not any(name.startswith(word) for word in options.only):
-            return
-        for result in results():
-            speeds = (f"{result.pack_speed:,.0f}", f"{result.unpack_speed:,.0f}")
-            print(line([result.name, f"{result.bits:.4f}", *speeds]), flush=True)
-
-    for name, pair in of_bytes().items():
-        show(name, lambda name=name, pair=pair: byte_results(x, name, *pair))
-    for name, kind in formats().items():
-        if kind is None:
-            print(line([name, "not run", "", ""]))
-        else:
-            show(name, lambda name=name, kind=kind: image_results(x, name, kind))
-    if run is not None:
-        steps = dict(pair.split("=") for pair in options.precision)
-        precision = {column: float(step) for column, step in steps.items()}
-        show("tightbound", lambda: model_results(run, split, precision))
+    options.out.mkdir(parents=True, exist_ok=True)
+    if not options.show:
+        for name in options.sets:
+            run_set(name, options)
+    print(f"\n{shown(options.out)}")
 
 
 if __name__ == "__main__":

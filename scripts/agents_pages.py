@@ -15,7 +15,6 @@ import sys
 from pathlib import Path
 
 import tightbound
-import tightbound.cli.commands  # registers the commands
 from tightbound.cli.app import app
 from tightbound.models.parts import KINDS
 from tightbound.models.recipes import RECIPES

@@ -7,6 +7,7 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from sklearn.base import clone
 from sklearn.datasets import load_iris
@@ -145,3 +146,18 @@ def test_options_of_a_detector_are_checked(
 @parametrize_with_checks([small(steps=4, k=2), detector(steps=4, k=2)])
 def test_conformance(estimator: VAEEstimator, check: object) -> None:
     check(estimator)  # type: ignore[operator]
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (["a", "a"], "two columns 'a'"),
+        (["a", 1], "names of columns that are texts and"),
+    ],
+)
+def test_names_that_the_estimator_cannot_match_are_refused(
+    names: list[object], message: str
+) -> None:
+    table = pd.DataFrame(X[:, :2], columns=names)
+    with pytest.raises(TightboundError, match=message):
+        small(steps=2).fit(table)

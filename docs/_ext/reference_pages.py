@@ -10,7 +10,7 @@ from pathlib import Path
 from sphinx.application import Sphinx
 
 import tightbound
-from tightbound.cli.commands import app as command_line
+from tightbound.cli.app import app as command_line
 from tightbound.config import Config
 from tightbound.models.recipes import RECIPES, Recipe
 

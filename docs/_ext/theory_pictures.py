@@ -1,9 +1,10 @@
 """The theory page with its commands run: outputs of its blocks, pictures of its reports.
 
 A page asks for them by comments, which other readers of Markdown do not show:
-`<!-- output -->` after a Python block shows what the block prints, and
+`<!-- output -->` after a Python block shows what the block prints,
 `<!-- pictures: FILE.html SECTION -->` the pictures of a section of a report that the page's first
-block of commands writes.
+block of commands writes, and `<!-- explorer: RUN LANGUAGE TITLE -->` the page of
+`tightbound explore` on one of its runs, in a frame.
 """
 
 from __future__ import annotations
@@ -30,15 +31,20 @@ PAGES = ("notes", "notes.ko")
 SHELL = re.compile(r"```sh\n(.*?)```", re.DOTALL)
 OUTPUT = re.compile(r"```python\n(?P<code>[^`]*?)```\n\n<!-- output -->", re.DOTALL)
 PICTURES = re.compile(r"<!-- pictures: (?P<file>[\w.-]+\.html) (?P<section>[\w-]+) -->")
+EXPLORER = re.compile(
+    r"<!-- explorer: (?P<run>[\w./-]+) (?P<language>\w+) (?P<title>[^\n]+) -->"
+)
 KINDS = {"image/png": "png", "image/svg+xml": "svg"}
 
 logger = logging.getLogger(__name__)
 
 
 def _package_hash() -> str:
-    """A hash of all sources of the package."""
+    """A hash of all sources of the package, and of the built page of `explore`."""
     digest = hashlib.sha256()
-    for path in sorted(Path(tightbound.__file__).parent.rglob("*.py")):
+    package = Path(tightbound.__file__).parent
+    built = (package / "exploring" / "static").glob("*.*")
+    for path in [*sorted(package.rglob("*.py")), *sorted(built)]:
         digest.update(path.read_bytes())
     return digest.hexdigest()
 
@@ -127,6 +133,29 @@ def _pictures(text: str, folder: Path, out: Path) -> str:
     return PICTURES.sub(replaced, text)
 
 
+def _explorer(text: str, folder: Path, out: Path) -> str:
+    """Each request for the page in the browser, replaced by a frame with it."""
+    out.mkdir(parents=True, exist_ok=True)
+
+    def replaced(match: re.Match[str]) -> str:
+        name = f"explorer-{match['language']}.html"
+        page = folder / name
+        if not page.exists():
+            logger.info("theory: the page of %s, %s", match["run"], match["language"])
+            words = ["tightbound", "explore", match["run"], "--export", name]
+            _run([*words, "--lang", match["language"]], folder)
+        shutil.copyfile(page, out / name)
+        source = f"{out.name}/{name}"
+        title = html.escape(match["title"])
+        frame = f'<iframe src="{source}" title="{title}" loading="lazy"></iframe>'
+        link = f'<a href="{source}">{title}</a>'
+        return (
+            f'<figure class="explorer">{frame}<figcaption>{link}</figcaption></figure>'
+        )
+
+    return EXPLORER.sub(replaced, text)
+
+
 def expand(app: Sphinx, name: str, content: list[str]) -> None:
     """Run the commands of the theory page and put in what they show."""
     if name not in PAGES:
@@ -135,7 +164,8 @@ def expand(app: Sphinx, name: str, content: list[str]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     _once(content[0], folder)
     text = _outputs(content[0], folder)
-    content[0] = _pictures(text, folder, Path(app.outdir) / "theory")
+    out = Path(app.outdir) / "theory"
+    content[0] = _explorer(_pictures(text, folder, out), folder, out)
 
 
 def setup(app: Sphinx) -> dict[str, bool]:

@@ -8,25 +8,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
-from tightbound import compression as compression_room
 from tightbound import report as report_room
-from tightbound.compression import Compressed, Decompressed
 from tightbound.config import Config, configure, keyed
 from tightbound.evaluation import Evaluation, first_look
 from tightbound.evaluation import evaluate as evaluate_run
 from tightbound.evaluation.estimators.exact_terms import three_terms
 from tightbound.evaluation.first_look import FirstLook
 from tightbound.evaluation.metrics.measure import MetricRequest
-from tightbound.exploring import explore as exploring
-from tightbound.exploring.one_file import WrittenPage
-from tightbound.exporting import Exported, Format, export_run
 from tightbound.models.recipes import Recipe
 from tightbound.report.page.text import LANGUAGES
-from tightbound.report.trackers import tracker
 from tightbound.runs.data_source import stored_source
 from tightbound.runs.folder import Mode, RunFolder
 from tightbound.runs.inputs import read_split
@@ -49,7 +43,14 @@ from tightbound.training.console import display as display_of
 from tightbound.training.fit_prior import fit_prior
 from tightbound.training.own_loop import TrainingData
 from tightbound.training.run_training import FitOptions, fit
+from tightbound.training.settings import Settings
 from tightbound.training.trainer import Interrupted
+
+# Rooms that a training does not need are imported by the verbs that do.
+if TYPE_CHECKING:
+    from tightbound.compression import Compressed, Decompressed
+    from tightbound.exploring.one_file import WrittenPage
+    from tightbound.exporting import Exported, Format
 
 __all__ = [
     "compare",
@@ -104,7 +105,7 @@ def train(
     callbacks: Sequence[Callback] = (),
     track: str | None = None,
     settings: Options | None = None,
-    **more: Any,
+    **more: Unpack[Settings],
 ) -> Run:
     """Train a model and return its Run, with the weights of the best validation.
 
@@ -134,9 +135,17 @@ def train(
         report: Write a first, quick evaluation and a report beside the weights.
         lang: Language of the report, "en" or "ko".
         callbacks: Called at the start, at each validation and at the end; they may add metrics.
-        track: "tensorboard", "wandb" or "trackio": figures and pictures go there too.
+        track: "tensorboard", "wandb", "trackio" or "mlflow": figures and pictures go there too.
         settings: Keys of the config: {"data.binarize": "dynamic"}.
-        more: The same as keyword arguments, without the section: latent=16.
+        more: The same as keyword arguments, without the section: latent=16. They are posterior,
+            prior, likelihood, objective, hierarchy, conditional, classes, missing, network,
+            latent, k, channels, bits, white_level, kind, layout, domain, levels, binarize,
+            augment, shift, limit, split_seed, duplicates, skip_bad, header, encoding, decimal,
+            dates, label, label_required, condition, use_labels, allow_missing, factors, fields,
+            key, memory, shuffle_buffer, streaming, shapes_n, steps, epochs, batch, optimizer,
+            optimizer_options, lr, lr_final, warmup, cycles, weight_decay, clip,
+            skip_gradient_above, ema, validate_every, validate_k, validate_n, patience, precision,
+            compile, groups, parallel, accumulate, save_seconds.
 
     Raises:
         TightboundError: One sentence about settings, data or a folder that cannot be used.
@@ -228,6 +237,8 @@ def _callbacks(callbacks: object, track: str | None) -> tuple[Callback, ...]:
     checked = check_callbacks(callbacks)
     if track is None:
         return checked
+    from tightbound.report.trackers import tracker
+
     return (*checked, tracker(track))
 
 
@@ -486,12 +497,14 @@ def export(
 
     "onnx" writes `encoder.onnx` and `decoder.onnx`, which take and give raw units, and where the
     model has them `prior.onnx`, `prior_sample.onnx`, `posterior_sample.onnx` and `codebook.onnx`.
-    Each is compared with torch by onnxruntime before it is kept. "safetensors" writes weights and
-    the settings that rebuild the module. `export.json` has the meaning of each tensor.
+    Each is compared with torch by onnxruntime before it is kept. "pt2" writes encoder and decoder
+    as programs of torch.export, "diffusers" a folder that `AutoencoderKL.from_pretrained` loads
+    (of recipe autoencoder-kl), "safetensors" weights and the settings that rebuild the module.
+    `export.json` has the meaning of each tensor.
 
     Args:
         run: A Run or its folder.
-        format: "onnx" or "safetensors".
+        format: "onnx", "pt2", "diffusers" or "safetensors".
         out: The folder to write; `exports/FORMAT` in the run folder where None.
         overwrite: Replace an export in the folder.
 
@@ -509,6 +522,8 @@ def export(
         ...     tb.export(run, "safetensors", folder + "/weights").files
         ('config.json', 'model.safetensors', 'export.json')
     """
+    from tightbound.exporting import export_run
+
     place = None if out is None else Path(out)
     return export_run(_run(run), format, place, overwrite=overwrite)
 
@@ -563,6 +578,8 @@ def explore(
         ...         "add --overwrite" in str(error)
         True
     """
+    from tightbound.exploring import explore as exploring
+
     lookup(LANGUAGES, lang, "language")
     runs = [_run(run)] if second is None else [_run(run), _run(second)]
     options = exploring.Options(lang, points, scenes)
@@ -614,16 +631,16 @@ def compress(
         >>> examples.shape, bool((examples == run.read("digits")).all())
         (torch.Size([180, 8, 8]), True)
     """
+    from tightbound.compression import compress_run, compress_to
+
     compressing = _run(run)
     if data is None:
         split = compressing.data.test
     else:
         split = read_split(data, compressing.spec, compressing.config.data)
     if out is None:
-        return compression_room.compress_run(
-            compressing, split, precision=precision, check=check
-        )
-    return compression_room.compress_to(
+        return compress_run(compressing, split, precision=precision, check=check)
+    return compress_to(
         Path(out),
         compressing,
         split,
@@ -662,9 +679,9 @@ def decompress(
         ...     tb.decompress(file.data, run).x.shape
         torch.Size([180, 8, 8])
     """
-    return compression_room.examples_of(
-        file, None if run is None else _run(run), trust=trust
-    )
+    from tightbound.compression import examples_of
+
+    return examples_of(file, None if run is None else _run(run), trust=trust)
 
 
 def demo(
@@ -673,7 +690,7 @@ def demo(
     lang: str = "en",
     display: str | Display = "auto",
     settings: Options | None = None,
-    **more: Any,
+    **more: Unpack[Settings],
 ) -> Path:
     """Train an autoencoder and a VAE on the built-in digits and write one report.
 

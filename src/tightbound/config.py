@@ -74,6 +74,14 @@ class TrainSettings(BaseModel):
     warmup: NonNegativeFloat = Field(
         0.02, description="share of the run over which lr rises from 0"
     )
+    cycles: PositiveInt = Field(
+        1,
+        le=100,
+        description=(
+            "times that the learning rate rises and falls; above 1 the weights are the mean "
+            "of those at the ends of the cycles"
+        ),
+    )
     weight_decay: NonNegativeFloat = Field(
         5e-2, description="decay of matrices, not of biases"
     )
@@ -118,7 +126,10 @@ class TrainSettings(BaseModel):
     )
     groups: dict[str, dict[str, Any]] = Field(
         {},
-        description="optimiser arguments of one parameter group, as {critic = {lr = 1e-4}}",
+        description=(
+            "optimiser arguments of one parameter group, as {critic = {lr = 1e-4}}: inference, "
+            "generative or its parts decoder and prior, critic"
+        ),
     )
     parallel: Literal["ddp", "fsdp2"] = Field(
         "ddp",

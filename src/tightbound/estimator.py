@@ -30,6 +30,7 @@ from torch import Tensor
 from tightbound.config import MOST_SAMPLES, Config, configure, keyed
 from tightbound.data.formats.labels import NO_LABEL
 from tightbound.data.opening import plain_array
+from tightbound.data.tables.frames import check_names, table_of
 from tightbound.distributions.random import seed_for
 from tightbound.evaluation import score
 from tightbound.evaluation.conformal import benjamini_hochberg, conformal_p_values
@@ -77,6 +78,8 @@ class _OfRows(BaseEstimator):
         whole_number("k", self.k, 1, MOST_SAMPLES)
         has_fields = any(key.startswith("data.fields") for key in settings)
         self.fitted_on_frame_ = _is_frame(X)
+        if self.fitted_on_frame_:
+            _check_names(X)
         is_mixed = has_fields or (self.fitted_on_frame_ and _is_mixed(X))
         seed = _seed_of(self.random_state)
         values: dict[str, object] = {
@@ -117,6 +120,7 @@ class _OfRows(BaseEstimator):
         """X for the run: a DataFrame as it is, its columns matched by name, else an array."""
         check_is_fitted(self, "run_")
         if self.fitted_on_frame_ and _is_frame(X):
+            _check_names(X)
             _check_feature_names(self, X, reset=False)
             _check_n_features(self, X, reset=False)
             return X
@@ -495,23 +499,23 @@ def _seed_of(random_state: object) -> int:
 
 def _is_frame(X: object) -> bool:
     """True for a pandas DataFrame."""
-    return hasattr(X, "iloc") and hasattr(X, "dtypes")
+    return hasattr(X, "iloc") and hasattr(X, "columns")
+
+
+def _check_names(X: DataFrame) -> None:
+    """Refuse names of columns that are equal, or some texts and some not."""
+    check_names(X, "X")
+    are_texts = [isinstance(name, str) for name in X.columns]
+    if any(are_texts) and not all(are_texts):
+        raise TightboundError(
+            "X has names of columns that are texts and others that are not: make them all "
+            "texts, X.columns = X.columns.astype(str)"
+        )
 
 
 def _is_mixed(X: DataFrame) -> bool:
     """True for a DataFrame with columns of texts, categories or truth values."""
-    return not all(_is_number_or_time(kind) for kind in X.dtypes)
-
-
-def _is_number_or_time(kind: object) -> bool:
-    """True for a type of pandas that holds numbers, times or time spans."""
-    from pandas import PeriodDtype
-    from pandas.api import types
-
-    if types.is_bool_dtype(kind):
-        return False
-    is_time = types.is_datetime64_any_dtype(kind) or types.is_timedelta64_dtype(kind)
-    return is_time or types.is_numeric_dtype(kind) or isinstance(kind, PeriodDtype)
+    return not table_of(X, "X").numeric
 
 
 def _float_type(X: DataFrame | Array) -> np.dtype:

@@ -13,7 +13,7 @@ from tightbound.components.likelihoods.colour import LogisticMixture
 from tightbound.core.batch import Batch
 from tightbound.core.draw import Draw
 from tightbound.distributions import DiscretizedLogistic
-from tightbound.distributions.logistic import moments
+from tightbound.distributions.logistic import light_mean, moments
 from tightbound.models.recipes import part
 from tightbound.runtime.errors import TightboundError
 
@@ -182,6 +182,40 @@ def test_the_moments_of_one_logistic_are_its_sums_for_any_loc_and_scale() -> Non
         assert torch.allclose(second, px.variance + px.mean**2, atol=2e-4 * levels)
 
 
+@pytest.mark.parametrize("levels", [5, 16, 17, 33, 256])
+def test_the_mean_of_a_logistic_in_graphs_is_within_1e_4_of_the_range(
+    levels: int,
+) -> None:
+    for scale in (0.001, 0.1, 0.3, 0.5, 0.67, 1.0, 1.5, 3.0, 10.0, 90.0, 9000.0):
+        loc = torch.linspace(-levels, 2 * levels, 601, dtype=torch.float64)
+        exact = DiscretizedLogistic(loc, torch.full_like(loc, 1 / scale), levels).mean
+        light = light_mean(loc.float(), torch.tensor(scale), levels)
+        assert (light - exact).abs().max() < 1e-4 * (levels - 1)
+
+
+@pytest.mark.parametrize("levels", [2, 16, 17, 256])
+@pytest.mark.parametrize(
+    "scales", [(0.02, 1.0), (0.5, 10.0), (10.0, 400.0), (0.02, 9000.0)]
+)
+def test_the_mean_of_colours_in_graphs_is_within_1e_4_of_the_range(
+    levels: int, scales: tuple[float, float]
+) -> None:
+    shape = (100, 1, 3, 1, 1)
+    loc = (1.4 * torch.rand(shape) - 0.2) * (levels - 1)
+    low, high = map(math.log, scales)
+    log_scale = low + (high - low) * torch.rand(shape)
+    slope = torch.randn(shape).tanh()
+    px = LogisticMixture(torch.randn(100, 1, 1, 1), loc, log_scale, slope, levels)
+    off = (px.light_mean() - px.mean).abs().max()
+    assert off < 1e-4 * (levels - 1)
+    mixed = LogisticMixture(
+        torch.randn(10, 10, 1, 1),
+        *(t.reshape(10, 10, 3, 1, 1) for t in (loc, log_scale, slope)),
+        levels=levels,
+    )
+    assert (mixed.light_mean() - mixed.mean).abs().max() < 1e-4 * (levels - 1)
+
+
 def test_pixels_add_up() -> None:
     px, x = pixels(2, 3, 4), torch.randint(0, L, (2, 3, 3, 4)).float()
     single = [
@@ -201,7 +235,61 @@ def test_pixels_add_up() -> None:
     assert torch.allclose(px.log_prob(x), total, atol=1e-4)
 
 
-@pytest.mark.parametrize("shape", [(1, 8, 8), (7,), (4, 3, 3)])
+def grey(components: int = 3) -> LogisticMixture:
+    """A mixture over one grey pixel of 17 levels."""
+    shape = (1, components, 1, 1, 1)
+    loc = 8 + 6 * torch.randn(shape)
+    logits = torch.randn(1, components, 1, 1)
+    log_scale = torch.randn(shape) / 2
+    return LogisticMixture(logits, loc, log_scale, torch.zeros(shape), 17)
+
+
+def test_a_grey_pixel_is_a_mixture_of_logistics() -> None:
+    torch.manual_seed(0)
+    px = grey()
+    levels = torch.arange(17.0)
+    weight = px.logits.flatten().softmax(0)
+    each = DiscretizedLogistic(px.loc.flatten(), px.inverse.flatten(), 17)
+    mass = (each.log_prob(levels.unsqueeze(1)).exp() * weight).sum(1)
+    assert torch.allclose(
+        px.log_prob(levels.reshape(-1, 1, 1, 1)), mass.log(), atol=1e-5
+    )
+    assert abs(float(mass.sum()) - 1) < 1e-5
+    mean = float((mass * levels).sum())
+    assert float(px.mean) == pytest.approx(mean, abs=1e-4)
+    variance = float((mass * (levels - mean).square()).sum())
+    assert float(px.variance) == pytest.approx(variance, rel=1e-4)
+    drawn = px.sample((4000,)).flatten()
+    share = torch.bincount(drawn.long(), minlength=17) / 4000
+    assert ((share - mass).abs() < 5 * (mass * (1 - mass) / 4000).sqrt() + 1e-4).all()
+
+
+def test_a_model_of_grey_images_has_gradients() -> None:
+    likelihood = part("logistic-mixture", components=2)
+    model = shake(
+        model_of(plain(likelihood=likelihood), spec_of("levels", (1, 4, 5)))[0]
+    )
+    trace = model(Batch(rows("levels", (1, 4, 5), B)), Draw(K))
+    assert trace.px.mean.shape == (K * B, 1, 4, 5)
+    trace.log_px.mean().backward()
+    grads_ok(model.likelihood)
+
+
+@pytest.mark.parametrize("shape", [(2, 8, 8), (7,), (4, 3, 3)])
 def test_other_shapes_are_refused(shape: tuple[int, ...]) -> None:
-    with pytest.raises(TightboundError, match="colour images"):
+    with pytest.raises(TightboundError, match="is for images"):
         model_of(plain(likelihood=part("logistic-mixture")), spec_of("levels", shape))
+
+
+def test_the_light_mean_of_grey_images_is_near_the_exact_one() -> None:
+    torch.manual_seed(0)
+    shape = (2, 5, 1, 4, 4)
+    px = LogisticMixture(
+        torch.randn(2, 5, 4, 4),
+        255 * torch.rand(shape),
+        torch.randn(shape) + 1,
+        torch.zeros(shape),
+        256,
+    )
+    assert px.mean.shape == (2, 1, 4, 4)
+    assert (px.light_mean() - px.mean).abs().max() < 1e-4 * 255

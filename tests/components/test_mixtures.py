@@ -11,8 +11,9 @@ from torch import Tensor
 from torch.distributions import Categorical, Independent, MixtureSameFamily, Normal
 
 from tightbound.core.batch import Batch
-from tightbound.core.draw import Clock, Draw
+from tightbound.core.draw import Clock, Context, Draw
 from tightbound.distributions import Mixture, from_noise, noise_like
+from tightbound.exporting.graphs import exportable
 from tightbound.models.recipes import part
 from tightbound.runtime.errors import TightboundError
 from tightbound.training.step.module import Step
@@ -238,3 +239,41 @@ def test_latents_that_do_not_fit_are_refused_in_a_sentence(
     with pytest.raises(TightboundError) as caught:
         model_of(plain(**changes), spec_of("real", SHAPE))
     assert all(word in str(caught.value) for word in words), str(caught.value)
+
+
+def test_a_flow_on_exemplars_has_the_density_of_mapped_codes() -> None:
+    """|det dT/dz| times the mixture around T(codes) at T(z), with the row's own left out."""
+    recipe = plain(prior=part("exemplar", count=4, flow=2, width=8))
+    model, objective = model_of(recipe, spec_of("real", SHAPE))
+    data = rows("real", SHAPE, 4)
+    Step(model, objective).prepare(lambda n: (data[:n], torch.tensor([7, 3, 9, 5])))
+    prior = model.hierarchy.prior
+    with torch.no_grad():
+        for parameter in prior.maps.parameters():
+            parameter.add_(0.3 * torch.randn_like(parameter))
+    model.eval()
+    trace = model(Batch(data, index=torch.tensor([7, 3, 9, 5])), Draw())
+    z = trace.latents["z"].z.detach()
+    maps = prior.maps(None)
+    centres = maps.call_and_ladj(prior.codes(prior.inputs).mean)[0]
+    each = Independent(Normal(centres, torch.ones_like(centres)), 1)
+    left_out = each.log_prob(maps(z).unsqueeze(1)).masked_fill(
+        torch.eye(4).bool(), -torch.inf
+    )
+    jacobian = torch.stack(
+        [
+            torch.autograd.functional.jacobian(lambda v: maps(v[None])[0], row)
+            for row in z
+        ]
+    )
+    known = left_out.logsumexp(1) - torch.tensor(3.0).log()
+    known = known + jacobian.det().abs().log()
+    assert torch.allclose(trace.latents["z"].log_p.flatten(), known, atol=1e-4)
+    assert not torch.allclose(maps(z), z, atol=0.1)
+    graph_prior = exportable(model).hierarchy.prior
+    p = prior(Context(3), Draw(source="p"), None)
+    fixed = graph_prior(Context(3), Draw(source="p"), None)
+    assert torch.allclose(fixed.log_prob(z[:3]), p.log_prob(z[:3]), atol=1e-5)
+    assert not hasattr(graph_prior, "inputs")
+    drawn, log_p = from_noise(p, noise_like(p))
+    assert torch.allclose(p.log_prob(drawn), log_p, atol=1e-3)

@@ -9,13 +9,15 @@ from itertools import pairwise
 
 import pytest
 import torch
-from support.core_cases import grads_ok, shake
+from support.core_cases import grads_ok, model_of, plain, shake, spec_of
 from torch import nn
 
 from tightbound.components.networks import NETWORKS
 from tightbound.components.networks.conv import from_patches, pyramid, to_patches
 from tightbound.components.networks.size import SIZES
 from tightbound.core.component import MultiscaleNetwork
+from tightbound.models.recipes import part
+from tightbound.runtime.errors import TightboundError
 
 B = 4
 VECTORS: list[tuple[int, ...]] = [(1,), (7,)]
@@ -147,3 +149,39 @@ def test_an_encoder_sees_every_pixel_of_an_odd_image() -> None:
     )
     encoder(x).square().sum().backward()
     assert x.grad is not None and (x.grad != 0).float().mean() > 0.99
+
+
+def test_dense_layers_are_those_of_the_papers() -> None:
+    """784-200-200 with tanh, and two gated layers of 300: (W x + b) * sigmoid(V x + c)."""
+    burda = NETWORKS["dense"]("m", widths=(200, 100), activation="tanh")
+    encoder = burda.encoder((1, 28, 28))
+    assert count(encoder) == 784 * 200 + 200 + 200 * 100 + 100
+    decoder = burda.decoder(50, (1, 1, 28, 28))
+    assert count(decoder) == 50 * 100 + 100 + 100 * 200 + 200 + 200 * 784 + 784
+    x = torch.randn(B, 1, 28, 28)
+    first, second = (part[0] for part in encoder.body)
+    known = torch.tanh(second(torch.tanh(first(x.flatten(1)))))
+    assert torch.equal(encoder(x), known) and encoder.features == 100
+    gated = NETWORKS["dense"](
+        "s", widths=(300,), link_widths=(7, 5), activation="gated"
+    )
+    (layer,) = gated.encoder((6,)).body
+    h = torch.randn(B, 6)
+    value, gate = layer.value(h), torch.sigmoid(layer.gate(h))
+    assert torch.equal(layer(h), value * gate)
+    assert gated.link(3)(torch.randn(B, 3)).shape == (B, 5)
+
+
+def test_convolutions_may_have_a_perceptron_as_decoder() -> None:
+    network = NETWORKS["conv"]("s", channels=4, width=16, depth=2, decoder="mlp")
+    decoder = network.decoder(3, (2, 1, 9, 7))
+    assert decoder(torch.randn(B, 3)).shape == (B, 2, 1, 9, 7)
+    assert {type(m) for m in decoder.modules() if isinstance(m, nn.Conv2d)} == set()
+    known = NETWORKS["mlp"]("s", width=16, depth=2).decoder(3, (2, 1, 9, 7))
+    assert count(decoder) == count(known)
+
+
+def test_a_perceptron_decodes_no_grid_of_places() -> None:
+    network = part("conv", shrink=2, decoder="mlp")
+    with pytest.raises(TightboundError, match=r"network.shrink and network.decoder"):
+        model_of(plain(network=network), spec_of("binary", (1, 8, 8)))

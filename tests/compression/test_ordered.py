@@ -11,7 +11,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
-from torch.distributions import Distribution, Laplace, NegativeBinomial, Normal, Poisson
+from torch.distributions import (
+    Distribution,
+    Laplace,
+    LogNormal,
+    NegativeBinomial,
+    Normal,
+    Poisson,
+)
 
 pytest.importorskip("constriction")
 
@@ -21,6 +28,7 @@ from tightbound.compression.ordered import (
     Counts,
     Law,
     Symmetric,
+    ZeroOr,
     count_edges,
     integer_edges,
     laplace_tail,
@@ -29,6 +37,7 @@ from tightbound.compression.ordered import (
     normal_tail,
     of_integers,
     of_levels,
+    of_logs,
     pop_ordered,
     push_ordered,
 )
@@ -122,6 +131,51 @@ def test_counts_far_away_come_back() -> None:
     cost(values, count_edges(), Counts(torch.full((8,), 3.0).double()))
 
 
+def log_normal(count: int, loc: float, scale: float) -> tuple[Symmetric, Distribution]:
+    """The law of a log-normal variable in steps, and its distribution."""
+    one = torch.ones(count).double()
+    law = Symmetric(loc * one, scale * one, normal_tail, of_logs)
+    return law, LogNormal(torch.tensor(loc).double(), torch.tensor(scale).double())
+
+
+@pytest.mark.parametrize(("loc", "scale"), [(-1.0, 0.5), (2.0, 0.8), (12.0, 0.02)])
+def test_numbers_above_0_cost_the_mass_of_their_steps(loc: float, scale: float) -> None:
+    law, dist = log_normal(300, loc, scale)
+    torch.manual_seed(0)
+    values = dist.sample((300,)).round().clamp(min=1)
+    below = dist.cdf((values - 0.5).clamp(min=1e-9))
+    mass = dist.cdf(values + 0.5) - torch.where(values == 1, 0.0, below)
+    bits = cost(values.long(), integer_edges(), law)
+    assert bits == pytest.approx(float(-mass.log2().sum()), rel=1e-3, abs=0.05)
+
+
+@pytest.mark.parametrize("family", ["log-normal", "normal"])
+def test_zeros_cost_their_probability(family: str) -> None:
+    """A fifth of zeros beside values of which hardly one would round to 0."""
+    if family == "log-normal":
+        law, dist = log_normal(400, 3.0, 0.6)
+    else:
+        one = torch.ones(400).double()
+        law = Symmetric(40 * one, 300 * one, normal_tail, of_integers)
+        dist = Normal(torch.tensor(40.0).double(), torch.tensor(300.0).double())
+    torch.manual_seed(0)
+    share = torch.full((400,), 0.2).double()
+    values = dist.sample((400,)).round()
+    values[torch.rand(400) < 0.2] = 0.0
+    low = (values - 0.5).clamp(min=1e-9) if family == "log-normal" else values - 0.5
+    mass = 0.8 * (dist.cdf(values + 0.5) - dist.cdf(low))
+    mass = torch.where(values == 0, mass + 0.2, mass)
+    bits = cost(values.long(), integer_edges(), ZeroOr(share, law))
+    assert bits == pytest.approx(float(-mass.log2().sum()), rel=1e-3)
+
+
+def test_values_that_a_law_excludes_come_back() -> None:
+    values = torch.tensor([0, -3, 1, 2**39, -(2**39)])
+    law, _ = log_normal(5, 0.0, 1.0)
+    cost(values, integer_edges(), law)
+    cost(values, integer_edges(), ZeroOr(torch.full((5,), 0.5).double(), law))
+
+
 def test_mixtures_cost_the_weighted_mass() -> None:
     loc = torch.tensor([[3.0, 12.0]]).double()
     scale = torch.tensor([[1.0, 0.5]]).double()
@@ -150,15 +204,17 @@ def test_bins_are_narrow_at_the_centre_and_reach_far() -> None:
 def test_the_table_of_the_standard_normal_is_the_general_law() -> None:
     edges = bins.FIRST.expand(3, -1)
     zero = torch.zeros(3).double()
-    general = Symmetric(zero, zero + 1, normal_tail, bins.place).masses(edges)
-    assert torch.equal(bins.Standard(3).masses(edges), general)
+    general = Symmetric(zero, zero + 1, normal_tail, bins.place).below(edges)
+    assert torch.equal(bins.Standard(3).below(edges), general)
     middle = torch.arange(192, 260, 4).expand(2, -1)
     fine = torch.arange(64, 69).expand(2, -1)
     for at in (edges, middle, fine):
         rows = torch.zeros(len(at)).double()
         law = Symmetric(rows, rows + 1, normal_tail, bins.place)
         assert np.array_equal(bins.Standard(len(at)).weights(at), law.weights(at))
-    assert general.sum(1).tolist() == pytest.approx([1.0] * 3, abs=1e-14)
+    assert general[:, -1].tolist() == pytest.approx([1.0] * 3, abs=1e-14)
+    alone = bins.Standard(3).weights(bins.FIRST.unsqueeze(0))
+    assert np.array_equal(alone, bins.Standard(3).weights(edges))
 
 
 def test_latents_of_a_narrow_posterior_are_drawn_from_it() -> None:

@@ -281,3 +281,58 @@ def test_batches_and_describe() -> None:
     }
     moved = data.train.to("cpu")
     assert torch.equal(moved.batch(torch.arange(4)), data.train.batch(torch.arange(4)))
+
+
+X8 = torch.arange(32.0).reshape(8, 4)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(
+    "x",
+    [
+        X8.clone().requires_grad_(),
+        X8.bfloat16(),
+        X8.to(torch.uint16),
+        X8.to(torch.uint64),
+        torch.quantize_per_tensor(X8, 1.0, 0, torch.qint8),
+    ],
+    ids=["gradient", "bfloat16", "uint16", "uint64", "quantized"],
+)
+def test_tensors_of_every_kind_have_their_values(x: torch.Tensor) -> None:
+    data = td.load(x, S(domain="real"))
+    rows = td.read(x, data.spec).raw(torch.arange(8))
+    assert rows.double().tolist() == X8.double().tolist()
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(
+    ("x", "message"),
+    [
+        (X8 + 1j, "complex numbers"),
+        (torch.empty(8, 4, device="meta"), "no values"),
+        (
+            torch.nested.nested_tensor([torch.ones(3), torch.ones(2)]),
+            "different shapes",
+        ),
+        (torch.full((8, 4), 2**63, dtype=torch.uint64), "from 2\\*\\*63 up"),
+    ],
+    ids=["complex", "meta", "nested", "uint64"],
+)
+def test_tensors_without_plain_values_are_refused(
+    x: torch.Tensor, message: str
+) -> None:
+    spec = td.load(X8, S(domain="real")).spec
+    with pytest.raises(TightboundError, match=message):
+        td.load(x)
+    with pytest.raises(TightboundError, match=message):
+        td.read(x, spec)
+
+
+def test_rows_of_which_nothing_is_known_are_read_and_no_rows_refused() -> None:
+    gaps = X8.clone()
+    gaps[0, 0] = torch.nan
+    spec = td.load(gaps, S(allow_missing=True)).spec
+    nothing = td.read(torch.full((2, 4), torch.nan), spec).examples(torch.arange(2))
+    assert nothing.x.isnan().all()
+    with pytest.raises(TightboundError, match="is empty: give one example"):
+        td.read(torch.zeros(0, 4), spec)

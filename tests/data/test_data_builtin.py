@@ -14,9 +14,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from sklearn.datasets import load_digits
 
 import tightbound.data as td
-from tightbound.data.formats import download
+from tightbound.data.formats import builtin, download
 from tightbound.data.formats.idx import read_idx
 from tightbound.data.formats.sprites import SIZES, templates
 from tightbound.data.prepare.binarize import bernoulli
@@ -396,3 +397,16 @@ def test_list_sources() -> None:
     assert all(
         set(row) >= {"examples", "shape", "domain", "found", "where"} for row in rows
     )
+
+
+def test_the_digits_are_those_of_scikit_learn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Read from its file, and by its function where the file is elsewhere."""
+    bunch = load_digits()
+    images, labels = builtin._digits_arrays()
+    read_again = builtin._digits_arrays.__wrapped__
+    assert np.array_equal(images, bunch.images)
+    assert np.array_equal(labels, bunch.target)
+    monkeypatch.setattr(builtin.importlib.util, "find_spec", lambda name: None)
+    by_function, its_labels = read_again()
+    assert np.array_equal(by_function, bunch.images)
+    assert np.array_equal(its_labels, bunch.target)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -152,3 +153,30 @@ def test_csv_of_bytes(tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_bytes(b"\xff\xfe\x00\x01")
     with pytest.raises(TightboundError, match="UTF-8"):
         td.load(tmp_path / "t.csv")
+
+
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [
+        (".xlsx", "save the sheet as .csv"),
+        (".pt", "pass the tensor"),
+        (".txt", "rename it"),
+    ],
+)
+def test_files_of_other_programs_say_what_to_do(
+    kind: str, message: str, tmp_path: Path
+) -> None:
+    path = tmp_path / f"x{kind}"
+    with zipfile.ZipFile(path, "w") as file:
+        file.writestr("a", "b")
+    with pytest.raises(TightboundError, match=message):
+        td.load(str(path))
+
+
+@pytest.mark.parametrize("x", [np.full((9, 2), "a"), np.full((9, 2), 1j)])
+def test_an_array_that_is_no_numbers_is_not_called_truncated(
+    x: np.ndarray, tmp_path: Path
+) -> None:
+    np.save(tmp_path / "x.npy", x)
+    with pytest.raises(TightboundError, match=r"x\.npy holds"):
+        td.load(str(tmp_path / "x.npy"))

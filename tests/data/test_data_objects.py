@@ -362,3 +362,12 @@ def test_a_split_without_examples_is_refused_by_its_name(
     if not isinstance(given, list):
         with pytest.raises(TightboundError, match=r"the (array|tensor) is empty"):
             td.load(given[0] if isinstance(given, tuple) else given)
+
+
+@pytest.mark.parametrize("other", [None, 3, "a.png", np.zeros((8, 8, 3))])
+def test_a_list_of_images_does_not_end_at_what_is_none(other: object) -> None:
+    images = [Image.new("RGB", (8, 8), (i, 0, 0)) for i in range(6)]
+    with pytest.raises(TightboundError, match=r"item 4 .* make all items images"):
+        td.load([*images[:4], other, *images[4:]])
+    with pytest.raises(TightboundError, match="6 images but not as many labels"):
+        td.load((images, [0, 1]))

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from tightbound import data as data_room
 from tightbound.data import DataSettings
@@ -109,3 +110,12 @@ def test_new_data_are_held_against_the_kind_of_training() -> None:
     new.loc[5, "spent"] = -1.0
     with pytest.raises(TightboundError, match=r"row 5 .*'spent' .*-1.* from 0 up"):
         data_room.read(new, data.spec)
+
+
+@pytest.mark.parametrize("kind", ["real", "zero-inflated-real"])
+def test_new_data_of_both_signs_are_read(kind: str) -> None:
+    table = frame(profit=columns()["profit"][1])
+    data = data_room.load(table, DataSettings(fields={"profit": kind}))
+    assert [f.kind for f in data.spec.fields][-1] == kind
+    rows = data_room.read(table, data.spec).raw(torch.arange(N))
+    assert rows[:, 2].tolist() == table["profit"].tolist()

@@ -1,4 +1,7 @@
-"""README.md and README.ko.md: what they claim runs, and their tables are those of the package."""
+"""README and overview in both languages: what they claim runs, and their tables are true.
+
+The overview (docs/guide/overview.md) has every command; README has a few of them.
+"""
 
 from __future__ import annotations
 
@@ -15,14 +18,16 @@ from support.small import few_temperatures, short_search
 
 from tightbound import api
 from tightbound.cli import main
-from tightbound.cli.commands import app
+from tightbound.cli.app import app
 from tightbound.components.priors import PRIORS
 from tightbound.exploring import explore
 from tightbound.exploring.assets import SCRIPT, STATIC
 from tightbound.models.recipes import RECIPES
 
 ROOT = Path(__file__).parents[2]
-NAMES = ("README.md", "README.ko.md")
+READMES = ("README.md", "README.ko.md")
+OVERVIEWS = ("docs/guide/overview.md", "docs/guide/overview.ko.md")
+NAMES = READMES + OVERVIEWS
 TEXT = {name: (ROOT / name).read_text(encoding="utf-8") for name in NAMES}
 NOT_RUN = {
     (
@@ -63,47 +68,81 @@ def table(text: str, first: str) -> list[list[str]]:
     ]
 
 
-def test_both_languages_show_the_same_commands_and_the_same_python() -> None:
-    en, ko = (TEXT[name] for name in NAMES)
-    assert commands(en) == commands(ko) and set(NOT_RUN) <= set(commands(en))
+def shapes_of_tables(text: str) -> list[int]:
+    """The number of bars in each line of a table."""
+    return [line.count("|") for line in text.splitlines() if line.startswith("|")]
+
+
+def figures(text: str) -> list[str]:
+    """The numbers with a decimal point in the rows of tables."""
+    rows = [line for line in text.splitlines() if line.startswith("|")]
+    return re.findall(r"-?\d+\.\d+", "\n".join(rows))
+
+
+@pytest.mark.parametrize("pair", [READMES, OVERVIEWS], ids=["README", "overview"])
+def test_both_languages_show_the_same_commands_and_the_same_python(
+    pair: tuple[str, str],
+) -> None:
+    en, ko = (TEXT[name] for name in pair)
+    assert commands(en) == commands(ko)
     code = [
         [re.sub(r"(^|\s+)#.*", "", line) for line in "".join(blocks(text)).splitlines()]
         for text in (en, ko)
     ]
     assert code[0] == code[1]
-    makes = [re.findall(r"^(make \w+)\s+#", text, re.MULTILINE) for text in (en, ko)]
-    assert makes[0] == makes[1] == ["make demo", "make test"]
-    assert all(
-        re.search(
-            rf"^{make.split()[1]}:", (ROOT / "Makefile").read_text(), re.MULTILINE
-        )
-        for make in makes[0]
-    )
-    assert [line.count("|") for line in en.splitlines() if line.startswith("|")] == [
-        line.count("|") for line in ko.splitlines() if line.startswith("|")
+    assert shapes_of_tables(en) == shapes_of_tables(ko)
+    assert figures(en) == figures(ko)
+
+
+def test_the_readme_shows_make_demo_and_make_test() -> None:
+    makes = [
+        re.findall(r"^(make \w+)\s+#", TEXT[name], re.MULTILINE) for name in READMES
     ]
+    assert makes[0] == makes[1] == ["make demo", "make test"]
+    rules = (ROOT / "Makefile").read_text()
+    targets = [make.split()[1] for make in makes[0]]
+    assert all(re.search(rf"^{name}:", rules, re.MULTILINE) for name in targets)
+
+
+@pytest.mark.parametrize("name", READMES)
+def test_the_readme_is_short(name: str) -> None:
+    (code,) = blocks(TEXT[name])
+    assert len([line for line in code.splitlines() if line.strip()]) <= 10
+    assert len(commands(TEXT[name])) == 5
+    assert len(TEXT[name].splitlines()) <= 100
+
+
+def test_the_figures_of_the_readme_are_those_of_the_results() -> None:
+    results = (ROOT / "docs" / "results.md").read_text(encoding="utf-8")
+    rows = [row for row in table(TEXT["README.md"], "nats per image") if row]
+    measured = figures(TEXT["README.md"])
+    assert len(rows) == 6 and len(measured) > 8
+    assert [number for number in measured if number.lstrip("-") not in results] == []
 
 
 def test_every_command_of_the_program_is_shown() -> None:
-    shown = {command.split()[1] for command in commands(TEXT["README.md"])}
+    shown = {command.split()[1] for command in commands(TEXT[OVERVIEWS[0]])}
+    assert set(NOT_RUN) <= set(commands(TEXT[OVERVIEWS[0]]))
+    assert set(commands(TEXT["README.md"])) <= set(commands(TEXT[OVERVIEWS[0]]))
     assert shown == {name for name in app if not name.startswith("-")}
 
 
 def test_the_recipes_that_are_shown_are_those_of_the_table() -> None:
-    rows = table(TEXT["README.md"], "recipe")
+    rows = table(TEXT[OVERVIEWS[0]], "recipe")
     known = [
         [f"`{name}`", recipe.purpose, recipe.paper] for name, recipe in RECIPES.items()
     ]
     assert len(rows) > 5 and all(row in known for row in rows)
     assert [
-        (name, paper) for name, _, paper in table(TEXT["README.ko.md"], "레시피")
+        (name, paper) for name, _, paper in table(TEXT[OVERVIEWS[1]], "레시피")
     ] == [(name, paper) for name, _, paper in rows]
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_links_lead_somewhere(name: str) -> None:
     links = re.findall(r"\]\(([^)#]+)\)", TEXT[name])
-    assert [link for link in links if not (ROOT / link).exists()] == []
+    folder = (ROOT / name).parent
+    assert [link for link in links if not (folder / link).exists()] == []
 
 
 def test_every_command_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -117,7 +156,7 @@ def test_every_command_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     rows = [f"{i}.5,{i % 7}" if i % 5 else f"{i}.5," for i in range(60)]
     Path("holes.csv").write_text("\n".join(["a,b", *rows]))
     coarse_grids(monkeypatch)
-    for command in commands(TEXT["README.md"]):
+    for command in commands(TEXT[OVERVIEWS[0]]):  # those of README are among them
         if command in NOT_RUN:
             continue
         words = shlex.split(command)
@@ -136,8 +175,9 @@ def test_the_python_runs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    first, own_loop, second = blocks(TEXT["README.md"])
-    scope: dict[str, object] = {}
+    (first,) = blocks(TEXT["README.md"])
+    own_loop, second = blocks(TEXT[OVERVIEWS[0]])
+    scope: dict[str, Any] = {}
     exec(compile(first, "README.md", "exec"), scope)
     shapes = {name: tuple(scope[name].shape) for name in ("z", "back", "new", "like")}
     assert shapes == {
@@ -146,10 +186,11 @@ def test_the_python_runs(
         "new": (64, 8, 8),
         "like": (16, 8, 8),
     }
+    assert [record["event"] for record in scope["history"]][-1:] == ["epoch"]
     assert "gap" in capsys.readouterr().out
-    exec(compile(own_loop, "README.md", "exec"), {})
+    exec(compile(own_loop, "overview.md", "exec"), {})
     assert "log_px" in capsys.readouterr().out
-    exec(compile(second, "README.md", "exec"), {})
+    exec(compile(second, "overview.md", "exec"), {})
     assert float(capsys.readouterr().out.split()[-1]) > 0.5
 
 

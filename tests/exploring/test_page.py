@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 for package in ("onnxruntime", "onnxscript", "playwright"):
     pytest.importorskip(package, reason="needs the extras explore and dev")
 
+RUNS = ("main", "second")
 TABS = ("explore", "input", "features", "between", "run")
 SMALL = {"network.width": 24, "network.depth": 1}
 RECIPES: dict[str, dict[str, Any]] = {
@@ -92,6 +93,17 @@ class Shown:
         )
         width, height = values[:2]
         return np.array(values[2:], dtype=float).reshape(height, width, 4)[..., 0]
+
+    def digest(self, selector: str) -> str:
+        """SHA-256 of the pixels of a large canvas."""
+        code: str = self.page.eval_on_selector(
+            selector,
+            "async c => { const { data } = c.getContext('2d')"
+            ".getImageData(0, 0, c.width, c.height);"
+            "const hash = new Uint8Array(await crypto.subtle.digest('SHA-256', data));"
+            "return [...hash].join(' '); }",
+        )
+        return code
 
 
 @pytest.fixture(scope="module")
@@ -307,6 +319,8 @@ def test_a_lasso_filters_the_strip(pages: Pages) -> None:
     page = shown.page
     page.click("#tab-explore")
     page.locator("input[value=lasso]").first.check(force=True)
+    planes = [f".plane[data-run={run}] canvas:nth-of-type(2)" for run in RUNS]
+    before = [shown.digest(plane) for plane in planes]
     box = page.locator(".plane[data-run=main]").bounding_box()
     assert box is not None
     corners = [(0.02, 0.02), (0.5, 0.02), (0.5, 0.98), (0.02, 0.98)]
@@ -324,8 +338,101 @@ def test_a_lasso_filters_the_strip(pages: Pages) -> None:
     count = int((codes[:, 0] < middle).sum())
     title = page.locator(".panel h3").first.inner_text()
     assert abs(int(title.split(": ")[1]) - count) <= 2
-    page.get_by_text("Clear the lasso").click()
+    for plane, digest in zip(planes, before, strict=True):
+        assert shown.digest(plane) != digest, "the same points in both planes"
+    page.get_by_text("Clear the lasso").first.click()
+    shown.settle()
+    assert [shown.digest(plane) for plane in planes] == before, "all points again"
     page.locator("input[value=hand]").first.check(force=True)
+
+
+def test_many_points_are_painted_again_only_where_the_view_moves(pages: Pages) -> None:
+    """A drag of z paints none of them; a view that rests has all of them again."""
+    shown = pages("vae")
+    page = shown.page
+    page.click("#tab-explore")
+    shown.compute(
+        "const { value } = run.planeData; window.before = value; let seed = 7;"
+        "const next = () => (seed = (seed * 48271) % 2147483647) / 2147483647 * 4 - 2;"
+        "run.planeData.set({ ...value, xy: Float32Array.from({ length: 18000 }, next) });"
+        "window.painted = 0;"
+        "const dots = document.querySelector('.plane[data-run=main] canvas:nth-of-type(2)');"
+        "const pens = CanvasRenderingContext2D.prototype; window.put = pens.putImageData;"
+        "pens.putImageData = function (...all) {"
+        "  if (this.canvas === dots) window.painted += 1;"
+        "  return window.put.apply(this, all); };"
+    )
+    plane = ".plane[data-run=main] canvas:nth-of-type(2)"
+    shown.settle()
+    whole = shown.digest(plane)
+    painted = page.evaluate("window.painted")
+    x, y = centre(page, ".plane[data-run=main]")
+    page.mouse.move(x, y)
+    page.mouse.down()
+    page.mouse.move(x + 40, y + 30, steps=3)
+    page.mouse.up()
+    shown.settle()
+    assert page.evaluate("window.painted") == painted
+    page.mouse.wheel(0, -200)
+    shown.wait("window.painted > a[0]", painted)
+    page.focus(".plane[data-run=main]")
+    page.keyboard.press("0")
+    for _ in range(100):
+        if shown.digest(plane) == whole:
+            break
+        page.wait_for_timeout(50)
+    assert shown.digest(plane) == whole
+    shown.compute(
+        "CanvasRenderingContext2D.prototype.putImageData = window.put;"
+        "run.planeData.set(window.before);"
+    )
+
+
+def test_the_mouse_over_a_point_shows_its_example(pages: Pages) -> None:
+    shown = pages("vae")
+    page = shown.page
+    page.click("#tab-explore")
+    u, v = shown.compute(
+        "const { xy } = run.planeData.value; return run.shareOf(xy[0], xy[1])"
+    )
+    box = page.locator(".plane[data-run=main]").bounding_box()
+    assert box is not None
+    page.mouse.move(box["x"] + u * box["width"], box["y"] + (1 - v) * box["height"])
+    tip = page.locator(".plane-holder .tip").first
+    label = shown.compute("return run.model.points.labels[0]")
+    assert tip.inner_text().strip() == f"Row 0: {label}"
+    x = np.array(shown.compute("return [...run.model.points.x.row(0)]")).reshape(8, 8)
+    assert np.abs(shown.pixels(".tip canvas") - x / 16 * 255).max() <= 1
+    page.mouse.move(box["x"] - 5, box["y"] - 5)
+    assert tip.is_hidden()
+
+
+def test_a_path_goes_between_the_codes_of_each_run(pages: Pages) -> None:
+    shown = pages("vae")
+    page = shown.page
+    page.click("#tab-between")
+    page.get_by_role("button", name="Any row").first.click()
+    page.locator(".panel input[type=range]").first.press("End")
+    for run in RUNS:
+        point = shown.compute("return run.model.points.labels.indexOf(3)")
+        code = page.evaluate(
+            f"[...window.tightbound.page.{run}.model.points.z.subarray("
+            f"{2 * point}, {2 * point + 2})]"
+        )
+        assert z_of(shown, run) == pytest.approx(code, abs=1e-5)
+    assert page.locator(".panel .strip.traversal").count() == 2
+    page.get_by_role("button", name="Set z to").click()
+    shown.settle()
+
+
+def test_an_autoencoder_has_no_prior_to_name(pages: Pages) -> None:
+    shown = pages("vae")
+    names = [
+        text
+        for text in shown.page.locator(".decoded-card dt").all_inner_texts()
+        if text.startswith("log")
+    ]
+    assert names == ["log p(z)", "log N(z; 0, I)"]
 
 
 def test_an_image_is_dropped_and_one_is_drawn(pages: Pages, tmp_path: Path) -> None:

@@ -29,6 +29,13 @@ from pathlib import Path
 import numpy as np
 from faults.process import Verdict, fault, in_process, run_command
 from PIL import Image, PngImagePlugin
+from support.packed_files import (
+    ZARR_BYTES,
+    declare_less,
+    twice_packed_dataset,
+    zarr2_store,
+    zarr3_store,
+)
 
 import tightbound as tb
 
@@ -589,28 +596,21 @@ def _h5(write: Callable[[object, Path], None], *settings: str) -> Make:
 
 def _h5_bomb(file: object, folder: Path) -> None:
     """A chunk of 960 bytes that unpacks to 700 MB."""
-    h5 = file.create_dataset("x", (60, 4), "f4", chunks=(60, 4), compression="gzip")  # type: ignore[attr-defined]
+    h5 = file.create_dataset("x", (60, 4), "f4", chunks=(60, 4), compression="gzip")
     h5.id.write_direct_chunk((0, 0), zeros(700, zlib.compressobj))
 
 
 def _h5_nested(file: object, folder: Path) -> None:
     """A chunk that is packed twice."""
-    import h5py
-
-    plist = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
-    plist.set_chunk((60, 4))
-    plist.set_deflate(1)
-    plist.set_deflate(1)
-    space = h5py.h5s.create_simple((60, 4))
-    kind = h5py.h5t.IEEE_F32LE
-    made = h5py.h5d.create(file.id, b"x", kind, space, plist)  # type: ignore[attr-defined]
-    made.write_direct_chunk((0, 0), zlib.compress(zeros(700, zlib.compressobj)))
+    made = twice_packed_dataset(file)
+    packed = zlib.compress(zeros(700, zlib.compressobj))
+    made.write_direct_chunk((0, 0), packed)  # type: ignore[attr-defined]
 
 
 def _h5_honest(file: object, folder: Path) -> None:
     """A chunk of 600 MB of zeros."""
     shape = (150, MB)
-    h5 = file.create_dataset("x", shape, "f4", chunks=shape, compression="gzip")  # type: ignore[attr-defined]
+    h5 = file.create_dataset("x", shape, "f4", chunks=shape, compression="gzip")
     h5.id.write_direct_chunk((0, 0), zeros(600, zlib.compressobj))
 
 
@@ -619,7 +619,7 @@ def _h5_labels(file: object, folder: Path) -> None:
     import h5py
 
     file["x"] = X  # type: ignore[index]
-    texts = file.create_dataset("y", (60,), h5py.string_dtype(), chunks=(60,))  # type: ignore[attr-defined]
+    texts = file.create_dataset("y", (60,), h5py.string_dtype(), chunks=(60,))
     texts[0] = "z" * (30 * MB)
     file.flush()  # type: ignore[attr-defined]
     _, stored = texts.id.read_direct_chunk((0,))
@@ -701,56 +701,20 @@ def _zarr(
     folder: Path,
     codecs: Sequence[Mapping[str, object]],
     chunk: bytes,
-    *,
-    shape: Sequence[int] = (60, 4),
     chunks: Sequence[int] = (60, 4),
 ) -> Words:
-    """A Zarr store of format 3 whose single chunk is given as bytes."""
-    store = folder / "x.zarr"
-    (store / "c" / "0").mkdir(parents=True)
-    grid = {"name": "regular", "configuration": {"chunk_shape": list(chunks)}}
-    keys = {"name": "default", "configuration": {"separator": "/"}}
-    about = {
-        "zarr_format": 3,
-        "node_type": "array",
-        "shape": list(shape),
-        "data_type": "float32",
-        "chunk_grid": grid,
-        "chunk_key_encoding": keys,
-        "fill_value": 0.0,
-        "attributes": {},
-        "codecs": list(codecs),
-    }
-    (store / "zarr.json").write_text(json.dumps(about))
-    (store / "c" / "0" / "0").write_bytes(chunk)
-    return train(folder, store)
-
-
-BYTES = {"name": "bytes", "configuration": {"endian": "little"}}
+    """A case of a Zarr store of format 3."""
+    return train(folder, zarr3_store(folder, codecs, chunk, chunks=chunks))
 
 
 def _zarr2(folder: Path, compressor: Mapping[str, object], chunk: bytes) -> Words:
-    """A Zarr store of format 2 whose single chunk is given as bytes."""
-    store = folder / "x.zarr"
-    store.mkdir()
-    about = {
-        "zarr_format": 2,
-        "shape": [60, 4],
-        "chunks": [60, 4],
-        "dtype": "<f4",
-        "fill_value": 0.0,
-        "order": "C",
-        "filters": None,
-        "compressor": compressor,
-    }
-    (store / ".zarray").write_text(json.dumps(about))
-    (store / "0.0").write_bytes(chunk)
-    return train(folder, store)
+    """A case of a Zarr store of format 2."""
+    return train(folder, zarr2_store(folder, compressor, chunk))
 
 
 @case("Zarr with a gzip chunk of 700 MB")
 def _zarr_gzip(folder: Path) -> Words:
-    codecs = [BYTES, {"name": "gzip", "configuration": {"level": 1}}]
+    codecs = [ZARR_BYTES, {"name": "gzip", "configuration": {"level": 1}}]
     return _zarr(folder, codecs, gzipped(700))
 
 
@@ -777,7 +741,10 @@ def _zarr_zstd(folder: Path) -> Words:
     with pa.CompressedOutputStream(str(folder / "packed"), "zstd") as file:
         for _ in range(700):
             file.write(bytes(MB))
-    codecs = [BYTES, {"name": "zstd", "configuration": {"level": 0, "checksum": False}}]
+    codecs = [
+        ZARR_BYTES,
+        {"name": "zstd", "configuration": {"level": 0, "checksum": False}},
+    ]
     return _zarr(folder, codecs, (folder / "packed").read_bytes())
 
 
@@ -803,12 +770,12 @@ def _zarr_lz4(folder: Path) -> Words:
 def _zarr_shards(folder: Path) -> Words:
     bomb = gzipped(700)
     index = struct.pack("<QQ", 0, len(bomb))
-    inner = [BYTES, {"name": "gzip", "configuration": {"level": 1}}]
+    inner = [ZARR_BYTES, {"name": "gzip", "configuration": {"level": 1}}]
     sharding = {
         "chunk_shape": [60, 4],
         "codecs": inner,
         "index_location": "end",
-        "index_codecs": [BYTES],
+        "index_codecs": [ZARR_BYTES],
     }
     codecs = [{"name": "sharding_indexed", "configuration": sharding}]
     return _zarr(folder, codecs, bomb + index)
@@ -822,12 +789,12 @@ def _zarr_pickle(folder: Path) -> Words:
 
 @case("Zarr with chunks of 200 GB")
 def _zarr_chunks(folder: Path) -> Words:
-    return _zarr(folder, [BYTES], b"", chunks=(50, 10**9))
+    return _zarr(folder, [ZARR_BYTES], b"", chunks=(50, 10**9))
 
 
 @case("Zarr with a link to another file")
 def _zarr_link(folder: Path) -> Words:
-    words = _zarr(folder, [BYTES], bytes(960))
+    words = _zarr(folder, [ZARR_BYTES], bytes(960))
     chunk = folder / "x.zarr" / "c" / "0" / "0"
     chunk.unlink()
     chunk.symlink_to(folder / SECRET)
@@ -836,7 +803,7 @@ def _zarr_link(folder: Path) -> Words:
 
 @case("Zarr with metadata of depth 20,000")
 def _zarr_depth(folder: Path) -> Words:
-    words = _zarr(folder, [BYTES], bytes(960))
+    words = _zarr(folder, [ZARR_BYTES], bytes(960))
     path = folder / "x.zarr" / "zarr.json"
     path.write_text('{"attributes": ' + "[" * 20_000 + "]" * 20_000 + "}")
     return words
@@ -895,16 +862,6 @@ def _parquet_images(folder: Path) -> Words:
     return train(folder, folder / "x.parquet")
 
 
-def _varint(number: int, width: int = 0) -> bytes:
-    """A number of Thrift's compact protocol in at least so many bytes."""
-    zigzag = number << 1
-    out = bytearray()
-    while zigzag > 127 or len(out) + 1 < width:
-        out.append(zigzag & 127 | 128)
-        zigzag >>= 7
-    return bytes([*out, zigzag])
-
-
 @case("parquet with a page of more than its footer declares")
 def _parquet_page(folder: Path) -> Words:
     from pyarrow import parquet
@@ -916,14 +873,8 @@ def _parquet_page(folder: Path) -> Words:
     columns = {"a": np.zeros(rows), "b": np.ones(rows)}
     _write_parquet(path, columns, write_statistics=False, **options, **groups)
     group = parquet.ParquetFile(path).metadata.row_group(0)
-    content = path.read_bytes()
-    size = int.from_bytes(content[-8:-4], "little")
-    footer = content[-8 - size :]
     sizes = [group.column(i).total_uncompressed_size for i in range(2)]
-    for number in {group.num_rows, group.total_byte_size, *sizes}:
-        written = _varint(number)
-        footer = footer.replace(written, _varint(60, len(written)))
-    path.write_bytes(content[: -8 - size] + footer)
+    declare_less(path, {group.num_rows, group.total_byte_size, *sizes})
     return train(folder, path)
 
 

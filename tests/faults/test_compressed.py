@@ -32,3 +32,9 @@ def test_each_kind_of_damage_changes_the_file(tmp_path: Path) -> None:
     fault = compressed.wrong(swapped, case.data, case.run, tmp_path / "whole.tb")
     assert fault == "wrong examples"
     assert other.data == case.data
+
+
+def test_commands_in_trouble_end_with_a_sentence_and_leave_no_part(
+    tmp_path: Path,
+) -> None:
+    assert compressed.in_trouble(tmp_path) == []

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import ast
+import importlib
 import re
 import sys
 import tomllib
 from pathlib import Path
+from types import ModuleType
+
+import pytest
 
 import tightbound
 
@@ -75,7 +79,7 @@ def imported() -> set[str]:
 
 
 def test_the_version_stands_in_one_place() -> None:
-    assert PROJECT["dynamic"] == ["version"] and "version" not in PROJECT
+    assert "version" in PROJECT["dynamic"] and "version" not in PROJECT
     cited = re.search(r"^version: (.+)$", (ROOT / "CITATION.cff").read_text(), re.M)
     assert cited is not None and cited[1] == tightbound.__version__
 
@@ -97,6 +101,26 @@ def test_the_lowest_versions_are_those_that_are_declared() -> None:
     assert pinned.keys() == declared.keys()
     for name in declared.keys() - {"torch"}:
         assert re.fullmatch(rf"{re.escape(declared[name])}(\.0)*", pinned[name]), name
+
+
+def test_the_readme_of_the_package_index_has_absolute_addresses(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    interface = ModuleType("hatchling.metadata.plugin.interface")
+    monkeypatch.setattr(interface, "MetadataHookInterface", object, raising=False)
+    monkeypatch.setitem(sys.modules, interface.__name__, interface)
+    monkeypatch.syspath_prepend(str(ROOT / "scripts"))
+    hook = importlib.import_module("readme_hook")
+    text = hook.absolute((ROOT / "README.md").read_text(encoding="utf-8"))
+    links = re.findall(r"\]\(([^)]+)\)", text)
+    pages = "https://github.com/tightbound/tightbound/blob/main/"
+    pictures = "https://raw.githubusercontent.com/tightbound/tightbound/main/"
+    assert f"{pictures}docs/images/ae-and-vae.png" in links
+    assert f"{pages}docs/results.md" in links
+    assert [x for x in links if not x.startswith((pages, pictures))] == []
+    kept = "[a](https://x.org/y) [b](#there)"
+    assert hook.absolute(kept) == kept
+    assert hook.absolute("[c](docs/a.md#b)") == f"[c]({pages}docs/a.md#b)"
 
 
 def test_the_package_is_typed() -> None:

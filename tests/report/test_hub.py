@@ -66,6 +66,21 @@ def test_a_published_folder_is_the_run(run: tb.Run, published: Path) -> None:
         assert samples.width > 200
 
 
+def test_the_files_are_written_to_a_folder_without_sending_them(
+    run: tb.Run, published: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hub_room, "hub", lambda: pytest.fail("the hub was asked"))
+    target = tmp_path / "new" / "card"
+    assert run.push_to_hub("ada/digits", folder=target) == str(target)
+    card = (target / "README.md").read_bytes()
+    assert card == (published / "README.md").read_bytes()
+    assert {p.name for p in target.iterdir()} == {p.name for p in published.iterdir()}
+    for taken in (target, target / "README.md"):
+        with pytest.raises(TightboundError, match="name a new or an empty"):
+            run.push_to_hub("ada/digits", folder=taken)
+    assert (target / "README.md").read_bytes() == card
+
+
 def test_the_card_has_the_terms_and_the_diagnosis(run: tb.Run, published: Path) -> None:
     card = (published / "README.md").read_text()
     assert card.startswith('---\nlibrary_name: tightbound\ntags:\n- "variational')

@@ -38,6 +38,16 @@ def check(source: RawSource, wanted: Mapping[str, list[Any]]) -> None:
 # name: (content, settings, columns)
 READ: dict[str, tuple[str | bytes, dict[str, Any], dict[str, list[Any]]]] = {
     "comma": (PLAIN, {}, AB),
+    "three places after a decimal comma": (
+        "p;n\n0,126;1\n-1,234;2\n12,500;3\n",
+        {},
+        {"p": [0.126, -1.234, 12.5], "n": [1, 2, 3]},
+    ),
+    "decimal commas of three places in quotes": (
+        'p,n\n"0,126",1\n"1,234",2\n',
+        {},
+        {"p": [0.126, 1.234], "n": [1, 2]},
+    ),
     "semicolon": (PLAIN.replace(",", ";"), {}, AB),
     "tab": (PLAIN.replace(",", "\t"), {}, AB),
     "bar": (PLAIN.replace(",", "|"), {}, AB),
@@ -369,6 +379,36 @@ READ: dict[str, tuple[str | bytes, dict[str, Any], dict[str, list[Any]]]] = {
 # name: (content, settings, the sentence)
 REFUSED: dict[str, tuple[str | bytes, dict[str, Any], str]] = {
     "nothing": ("", {}, "is empty"),
+    "negative numbers in brackets": (
+        "a,b\n(1.5),1\n(2),2\n",
+        {},
+        r"line 2, column 'a' is '\(1.5\)': write numbers without signs",
+    ),
+    "another minus sign": (
+        "a,b\n\u22121.5,1\n\u22122,2\n",
+        {},
+        "write numbers without",
+    ),
+    "digits of another script": (
+        "a,b\n\u0661,1\n\u0662,2\n",
+        {},
+        "write numbers without",
+    ),
+    "exponents of Fortran": (
+        "a,b\n1.5D+01,1\n2.5D+01,2\n",
+        {},
+        "write numbers without",
+    ),
+    "columns in places": (
+        "a   t\n1.5  u\n22.5  v\n",
+        {},
+        "the columns are separated by spaces",
+    ),
+    "the delimiter in the first row": (
+        "sep=;\na;b;c\n1;2;3\n",
+        {},
+        "line 2 has 3 cells where 2 .* remove the first row",
+    ),
     "lines without cells": ("\n\n\n", {}, "is empty"),
     "no rows": ("a,b\n", {}, "a header and no rows"),
     "too many cells": (
@@ -386,7 +426,7 @@ REFUSED: dict[str, tuple[str | bytes, dict[str, Any], str]] = {
     "a line of comments": (
         "# made by hand\na,b\n1,2\n",
         {},
-        "line 2 has 2 cells where 1",
+        "line 2 has 2 cells where 1 .* remove the first row",
     ),
     "a comment among rows": (
         PLAIN + "# the end\n",

@@ -20,11 +20,14 @@ from torch.distributions import (
 )
 
 from tightbound.components.likelihoods.colour import LogisticMixture
-from tightbound.components.likelihoods.fields import Product
+from tightbound.components.likelihoods.product import Product
 from tightbound.distributions import (
     ContinuousBernoulli,
     DiscretizedLogistic,
     FullNormal,
+    LogNormal,
+    ZeroInflated,
+    ZeroInflatedNormal,
 )
 from tightbound.exporting.families import described, parameters
 
@@ -59,6 +62,15 @@ def cases() -> dict[str, tuple[Distribution, Tensor]]:
     return {
         "normal": (independent(Normal(y, scale), 3), unit * 4),
         "normal, one scale": (independent(Normal(y, wide), 3), unit * 4),
+        "log-normal": (independent(LogNormal(y / 4, scale), 3), unit * 4 + 0.1),
+        "zero-inflated normal": (
+            independent(ZeroInflatedNormal(y.flip(-1), y, scale), 3),
+            unit * (unit > 0.5),
+        ),
+        "zero-inflated log-normal": (
+            independent(ZeroInflated(y.flip(-1), LogNormal(y / 4, scale)), 3),
+            unit * (unit > 0.5),
+        ),
         "laplace": (independent(Laplace(y, scale), 3), unit),
         "bernoulli": (independent(Bernoulli(logits=y * 5), 3), (unit > 0.5).double()),
         "continuous bernoulli": (

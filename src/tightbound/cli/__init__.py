@@ -14,9 +14,8 @@ from cyclopts.exceptions import (
     UnknownOptionError,
 )
 
-from tightbound.cli import bench, commands, streams  # noqa: F401  (their commands)
-from tightbound.cli.app import Stopped, app
-from tightbound.cli.fit_prior import fit_prior  # noqa: F401  (its command)
+from tightbound.cli import streams
+from tightbound.cli.app import Stopped, app, build_app
 from tightbound.runtime.errors import (
     TightboundError,
     cut,
@@ -25,14 +24,16 @@ from tightbound.runtime.errors import (
     os_reason,
     printable,
 )
-from tightbound.runtime.progress import listening
-from tightbound.runtime.signals import in_words, raised, signal_number
-from tightbound.training.console import display, reporter
 
 BUG = 1
 USAGE = 2
 SIGNAL = 128  # and the number of the signal
 PIPE = 141
+LISTING: tuple[list[str], ...] = (
+    [],
+    ["--help"],
+    ["-h"],
+)  # what shows the list of commands
 SHARED = ("train", "evaluate", "encode", "score")  # by torchrun
 
 
@@ -58,19 +59,16 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(words: list[str]) -> int:
     """Run a command line and return its exit status; an error becomes a sentence."""
-
-    kind = "auto"
-    if "--quiet" in words or not _is_rank_zero():
-        kind = "none"
     try:
-        _check_launch(words)
-        with raised(), listening(reporter(display(kind))):
-            app(
+        if words in LISTING:
+            build_app(is_list=True)(
                 words,
                 result_action="return_value",
                 exit_on_error=False,
                 print_error=False,
             )
+        else:
+            _run_command(words)
         sys.stdout.flush()
     except (CycloptsError, TightboundError) as error:
         return _mistake(error)
@@ -78,6 +76,8 @@ def _run(words: list[str]) -> int:
         status = SIGNAL + stopped.number
         return _say(str(stopped), status, "") if _is_rank_zero() else status
     except KeyboardInterrupt as stop:
+        from tightbound.runtime.signals import in_words, signal_number
+
         number = signal_number(stop)
         return _say(in_words(number), SIGNAL + number, "")
     except BrokenPipeError:
@@ -89,6 +89,25 @@ def _run(words: list[str]) -> int:
     except Exception as error:
         return _unexpected(error)
     return 0
+
+
+def _run_command(words: list[str]) -> None:
+    """Run a command with its signals and its display of progress."""
+    from tightbound.runtime.progress import listening
+    from tightbound.runtime.signals import raised
+    from tightbound.training.console import display, reporter
+
+    kind = "auto"
+    if "--quiet" in words or not _is_rank_zero():
+        kind = "none"
+    _check_launch(words)
+    with raised(), listening(reporter(display(kind))):
+        app(
+            words,
+            result_action="return_value",
+            exit_on_error=False,
+            print_error=False,
+        )
 
 
 def _mistake(error: CycloptsError | TightboundError) -> int:

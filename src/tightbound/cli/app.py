@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -15,22 +16,153 @@ USE = Group("Use a trained model", sort_key=1)
 LOOK = Group("Look up", sort_key=2)
 HELP = Group("Help", sort_key=3)
 
-app = App(
-    name="tightbound",
-    help=(
-        "Train variational autoencoders on your images or arrays, and learn in "
-        "nats how good they are."
+
+@dataclass(frozen=True)
+class Command:
+    """A line of the list of commands, and the function that is imported to run it.
+
+    Attributes:
+        function: module and name of the function, in this package.
+        group: heading of the list that it stands under.
+        summary: first paragraph of the function's docstring.
+    """
+
+    function: str
+    group: Group
+    summary: str
+
+
+# The list is shown without the functions: importing all of them takes longer than showing it.
+COMMANDS = {
+    "demo": Command(
+        "commands:demo",
+        LEARN,
+        "Train an autoencoder and two VAEs on digits and write one report; in a minute.",
     ),
-    version=f"tightbound {__version__}",
-    version_flags=["--version"],
-    default_parameter=Parameter(negative=""),
-    group_commands=HELP,
-    suppress_keyboard_interrupt=False,
-    help_format="plaintext",
-)
+    "train": Command(
+        "commands:train",
+        LEARN,
+        "Train a model on DATA: a run folder with weights, log, evaluation and report.",
+    ),
+    "evaluate": Command(
+        "commands:evaluate",
+        LEARN,
+        "Estimate the terms of log p(x) with errors, and find faults of the model.",
+    ),
+    "compare": Command(
+        "commands:compare",
+        LEARN,
+        "Write one HTML report of several runs side by side, on equal scales.",
+    ),
+    "encode": Command(
+        "commands:encode",
+        USE,
+        "Write the features of each example, mean and standard deviation.",
+    ),
+    "reconstruct": Command(
+        "commands:reconstruct", USE, "Rebuild each example from its features."
+    ),
+    "impute": Command(
+        "commands:impute",
+        USE,
+        "Fill in missing values by their mean given the observed ones.",
+    ),
+    "score": Command(
+        "commands:score",
+        USE,
+        "Write ELBO, log p(x) with its error, distortion and rate of each example.",
+    ),
+    "detect": Command(
+        "commands:detect", USE, "Find outliers: a score and a p-value of each example."
+    ),
+    "sample": Command(
+        "commands:sample", USE, "Make new examples: z from the prior, then p(x|z)."
+    ),
+    "decode": Command("commands:decode", USE, "Turn features back into examples."),
+    "vary": Command(
+        "commands:vary",
+        USE,
+        "Make variations of one example: z from q(z|x), then p(x|z).",
+    ),
+    "interpolate": Command(
+        "commands:interpolate",
+        USE,
+        "Go from one example to another in a straight line of features.",
+    ),
+    "export": Command(
+        "commands:export",
+        USE,
+        "Write the networks for other programs: ONNX graphs, or weights.",
+    ),
+    "explore": Command(
+        "commands:explore",
+        USE,
+        "Move through what a model learned, on a page in the browser.",
+    ),
+    "compress": Command(
+        "commands:compress",
+        USE,
+        "Compress examples without loss, to about as many nats as the ELBO says.",
+    ),
+    "decompress": Command(
+        "commands:decompress", USE, "Get compressed examples back, equal bit for bit."
+    ),
+    "recipes": Command(
+        "commands:recipes",
+        LOOK,
+        "List the models by name, what each is for, and its paper.",
+    ),
+    "show": Command(
+        "commands:show",
+        LOOK,
+        "Show a recipe's settings and their meaning, or a run's parts and results.",
+    ),
+    "data": Command(
+        "commands:data", LOOK, "List the built-in data sets, and where they are."
+    ),
+    "fit-prior": Command(
+        "fit_prior:fit_prior",
+        LEARN,
+        "Fit a prior to the encoded training data of a trained model.",
+    ),
+    "bench": Command(
+        "bench:bench",
+        LOOK,
+        "Compare training speed with other libraries; in a clone of the repository.",
+    ),
+}
 
 
-@app.command(name="--install-completion", group=HELP)
+def build_app(*, is_list: bool) -> App:
+    """The application; its commands are imported when one of them is named.
+
+    Args:
+        is_list: Every command has only the summary as its help, for the list of commands.
+    """
+    application = App(
+        name="tightbound",
+        help=(
+            "Train variational autoencoders on your images or arrays, and learn in "
+            "nats how good they are."
+        ),
+        version=f"tightbound {__version__}",
+        version_flags=["--version"],
+        default_parameter=Parameter(negative=""),
+        group_commands=HELP,
+        suppress_keyboard_interrupt=False,
+        help_format="plaintext",
+    )
+    for name, command in COMMANDS.items():
+        application.command(
+            f"{__package__}.{command.function}",
+            name=name,
+            group=command.group,
+            help=command.summary if is_list else None,
+        )
+    application.command(install_completion, name="--install-completion", group=HELP)
+    return application
+
+
 def install_completion(
     *,
     shell: Annotated[
@@ -50,6 +182,9 @@ def install_completion(
             f"completion cannot be installed ({cut(error)}): name a --shell"
         ) from error
     print(f"{path}: begin a new shell to use it")
+
+
+app = build_app(is_list=False)
 
 
 class Stopped(Exception):

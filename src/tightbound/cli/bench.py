@@ -9,7 +9,6 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from tightbound.cli.app import LOOK, app
 from tightbound.runtime.errors import TightboundError
 
 CLONE = Path(__file__).parents[3]
@@ -28,7 +27,6 @@ def script() -> Path:
     )
 
 
-@app.command(group=LOOK)
 def bench(
     *,
     rounds: Annotated[int | None, Parameter(help="windows of each variant; 5")] = None,

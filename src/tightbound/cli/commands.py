@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from tightbound.cli.app import LEARN, LOOK, USE, Stopped, app
+from tightbound.cli.app import Stopped
 from tightbound.cli.options import (
     ALL,
     PLAIN,
@@ -43,7 +43,6 @@ if TYPE_CHECKING:
     from tightbound.evaluation import Evaluation
 
 
-@app.command(group=LEARN)
 def demo(
     *, out: Path = Path("demo"), lang: Language = "en", quiet: Quiet = False
 ) -> None:
@@ -53,7 +52,6 @@ def demo(
     print(api.demo(out, lang=lang, display="none" if quiet else "auto"))
 
 
-@app.command(group=LEARN)
 def train(
     data: Data | None = None,
     /,
@@ -105,7 +103,7 @@ def train(
     ] = None,
     device: Annotated[str | None, Parameter(help="auto, cpu or cuda")] = None,
     track: Annotated[
-        Literal["tensorboard", "wandb", "trackio"] | None,
+        Literal["tensorboard", "wandb", "trackio", "mlflow"] | None,
         Parameter(help="send figures and pictures of the training there too"),
     ] = None,
     lang: Language = "en",
@@ -177,7 +175,6 @@ def _train(
             print(f"report: {report}")
 
 
-@app.command(group=LEARN)
 def evaluate(
     run: RunPath,
     /,
@@ -320,7 +317,6 @@ def _show_evaluation(evaluation: Evaluation, size: FileSize | None, json: bool) 
         print("\n".join(size.lines()))
 
 
-@app.command(group=LEARN)
 def compare(
     *runs: RunPath,
     out: Path = Path("report.html"),
@@ -340,7 +336,6 @@ def compare(
     )
 
 
-@app.command(group=USE)
 def encode(
     run: RunPath,
     data: Data,
@@ -362,7 +357,6 @@ def encode(
     rows.run(run, data, target, rows.encoding, loading, many)
 
 
-@app.command(group=USE)
 def reconstruct(
     run: RunPath,
     data: Data,
@@ -391,7 +385,6 @@ def reconstruct(
     print(outputs.reconstruct(trained, data, target, n, condition, draws))
 
 
-@app.command(group=USE)
 def impute(
     data: Data,
     /,
@@ -434,7 +427,6 @@ def impute(
     print(imputation.write(trained, data, target, draws, condition))
 
 
-@app.command(group=USE)
 def score(
     run: RunPath,
     data: Data,
@@ -463,7 +455,6 @@ def score(
     rows.run(run, data, target, lambda run: rows.scoring(run, k, ais), loading, many)
 
 
-@app.command(group=USE)
 def detect(
     run: RunPath,
     data: Data,
@@ -501,7 +492,6 @@ def detect(
     print(write(trained, data, target, options))
 
 
-@app.command(group=USE)
 def sample(
     run: RunPath,
     /,
@@ -535,7 +525,6 @@ def sample(
     print(f"{line}; {trained.fitted}" if trained.fitted else line)
 
 
-@app.command(group=USE)
 def decode(
     run: RunPath,
     z: Annotated[
@@ -562,7 +551,6 @@ def decode(
     print(outputs.write(trained, trained.decode(outputs.codes(z), condition), target))
 
 
-@app.command(group=USE)
 def vary(
     run: RunPath,
     image: One,
@@ -588,7 +576,6 @@ def vary(
     print(outputs.write(trained, x, target))
 
 
-@app.command(group=USE)
 def interpolate(
     run: RunPath,
     a: One,
@@ -617,14 +604,16 @@ def interpolate(
     print(outputs.write(trained, x, target, columns=n))
 
 
-@app.command(group=USE)
 def export(
     run: RunPath,
     /,
     *,
     format: Annotated[
-        Literal["onnx", "safetensors"],
-        Parameter(help="onnx: graphs in raw units; safetensors: weights and settings"),
+        Literal["onnx", "pt2", "diffusers", "safetensors"],
+        Parameter(
+            help="onnx, pt2: graphs in raw units; diffusers: an AutoencoderKL; safetensors: "
+            "weights and settings"
+        ),
     ] = "onnx",
     out: Annotated[
         Path | None,
@@ -633,9 +622,9 @@ def export(
     overwrite: Overwrite = False,
     loading: Loading = PLAIN,
 ) -> None:
-    """Write the networks for other programs: ONNX graphs, or weights.
+    """Write the networks for other programs: ONNX graphs, programs of torch, or weights.
 
-    ONNX graphs take and give raw units and are compared with torch before they are kept.
+    Graphs take and give raw units and are compared with torch before they are kept.
     """
     from tightbound import api
     from tightbound.cli import outputs
@@ -645,7 +634,6 @@ def export(
     print("\n".join(exported.lines()))
 
 
-@app.command(group=USE)
 def explore(
     run: RunPath,
     second: Annotated[
@@ -703,7 +691,6 @@ def _end_page(stop: KeyboardInterrupt, *, is_served: bool) -> None:
     print("the page is closed", file=sys.stderr)
 
 
-@app.command(group=USE)
 def compress(
     run: RunPath,
     data: Data,
@@ -733,7 +720,6 @@ def compress(
     print("\n".join(lines))
 
 
-@app.command(group=USE)
 def decompress(
     file: Annotated[Path, Parameter(help="an F.tb that compress wrote")],
     /,
@@ -756,7 +742,6 @@ def decompress(
     print(compressed_files.decompress(file, run, target, loading))
 
 
-@app.command(group=LOOK)
 def recipes(*, json: AsJson = False) -> None:
     """List the models by name, what each is for, and its paper."""
     from tightbound.cli import tables
@@ -764,7 +749,6 @@ def recipes(*, json: AsJson = False) -> None:
     tables.recipes(json)
 
 
-@app.command(group=LOOK)
 def show(
     what: Annotated[
         str, Parameter(name="RECIPE|RUN", help="a recipe's name or a run folder")
@@ -781,7 +765,6 @@ def show(
     tables.show(what, prior=prior, trust=trust, as_json=json)
 
 
-@app.command(group=LOOK)
 def data(*, json: AsJson = False) -> None:
     """List the built-in data sets, and where they are."""
     from tightbound.cli import tables

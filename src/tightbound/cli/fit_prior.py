@@ -6,11 +6,9 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from tightbound.cli.app import LEARN, app
 from tightbound.cli.options import PLAIN, Loading, Quiet, RunPath
 
 
-@app.command(group=LEARN)
 def fit_prior(
     run: RunPath,
     prior: Annotated[

@@ -8,12 +8,12 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from tightbound.compression.coder import Weights, whole_weights
+from tightbound.compression.coder import Weights, weights_below
 from tightbound.compression.ordered import (
     CELLS,
     Symmetric,
     level_edges,
-    mass_between,
+    mass_below,
     normal_tail,
 )
 
@@ -61,15 +61,18 @@ class Standard:
         """The distributions of some of the values, which are all the same."""
         return self
 
-    def masses(self, edges: Tensor) -> Tensor:
-        """Masses between edges."""
-        return mass_between(EDGES[edges], TAILS[edges])
+    def below(self, edges: Tensor) -> Tensor:
+        """Masses from the first edge to each other one."""
+        return mass_below(EDGES[edges], TAILS[edges])
 
     def weights(self, edges: Tensor) -> Weights:
         """The masses as integer weights, from a table of each step."""
         width = int(edges[0, 1] - edges[0, 0])
         table = TABLES[width]
-        return table[edges[:, 0].numpy() // (width * table.shape[1])]
+        places = edges[:, 0].numpy() // (width * table.shape[1])
+        if len(places) == 1:
+            places = places.repeat(self.count)
+        return table[places]
 
 
 def _tables() -> dict[int, Weights]:
@@ -81,7 +84,7 @@ def _tables() -> dict[int, Weights]:
         edges = torch.arange(0, BINS, whole)[:, None] + torch.arange(
             0, whole + 1, width
         )
-        tables[width] = whole_weights(mass_between(EDGES[edges], TAILS[edges]))
+        tables[width] = weights_below(mass_below(EDGES[edges], TAILS[edges]))
         whole = width
     return tables
 

@@ -15,13 +15,14 @@ from torch import Tensor
 from tightbound.compression.coder import Stack, Weights, Words, whole_weights
 from tightbound.compression.container import (
     CODED,
+    MOST_BYTES,
     STORED,
     Block,
     Damaged,
     Reader,
     varint,
 )
-from tightbound.compression.schedules import Job, Schedule, schedule_of
+from tightbound.compression.schedules import Job, Measured, Schedule, schedule_of
 from tightbound.compression.values import Decoded
 from tightbound.core.data_spec import Condition
 from tightbound.data.conform import raw_shape
@@ -48,6 +49,7 @@ class Account:
         message: Bits of the messages above their initial ones.
         initial: Bits that the messages began with, the checksums among them.
         conditions: Bits of the conditions.
+        widths: Minus the logarithm of the steps of real numbers, in bits.
         n: Examples that were coded.
         stored: Examples that were stored as they are.
     """
@@ -57,6 +59,7 @@ class Account:
     message: float = 0.0
     initial: float = 0.0
     conditions: float = 0.0
+    widths: float = 0.0
     n: int = 0
     stored: int = 0
 
@@ -67,6 +70,7 @@ class Account:
             self.message + other.message,
             self.initial + other.initial,
             self.conditions + other.conditions,
+            self.widths + other.widths,
             self.n + other.n,
             self.stored + other.stored,
         )
@@ -137,14 +141,15 @@ class Coder:
             if done is not None:
                 break
             count += max(4, count // 8)
-        stack, ramp, elbo = done
+        stack, ramp, measured = done
         ideal = stack.ideal or 0.0
         before = stack.bits
         side = _push_conditions(stack, examples.c, self.condition)
         words = stack.words().astype("<u4").tobytes()
         head = varint(len(ramp)) + b"".join(varint(size) for size in ramp)
         account = Account(
-            elbo=elbo,
+            elbo=-measured.elbo / math.log(2.0),
+            widths=-measured.widths / math.log(2.0),
             ideal=ideal,
             message=before - initial,
             initial=initial,
@@ -155,15 +160,16 @@ class Coder:
 
     def _push_all(
         self, stack: Stack, numbers: Tensor, c: Tensor | None
-    ) -> tuple[Stack, list[int], float] | None:
+    ) -> tuple[Stack, list[int], Measured] | None:
         """Push all examples in batches that grow with the bits on the stack.
 
         Returns:
             The stack, sizes of the batches before the first full one, and the measured
-            bits; None where the initial bits are too few.
+            ELBO; None where the initial bits are too few.
         """
         ramp: list[int] = []
-        nats = 0.0
+        elbo = 0.0
+        widths = 0.0
         start = 0
         size = 1
         given = self._encoded(c)
@@ -180,7 +186,8 @@ class Coder:
                 stack = before
                 size //= 2
                 continue
-            nats += term
+            elbo += term.elbo
+            widths += term.widths
             popped = before.bits - stack.least
             has_full = sum(ramp) < start
             start += size
@@ -189,7 +196,7 @@ class Coder:
             else:
                 ramp.append(size)
                 size = self._next(size, popped, stack.bits)
-        return stack, ramp, -nats / math.log(2.0)
+        return stack, ramp, Measured(elbo, widths)
 
     def _next(self, size: int, popped: int, bits: int) -> int:
         """Examples of the next batch, by the bits that this one popped and those left."""
@@ -256,7 +263,9 @@ class Coder:
     def _read_stored(self, payload: bytes, n: int) -> Decoded:
         spec = self.job.model.spec
         shape = (n, *raw_shape(spec))
-        x_bytes = int(np.prod(shape)) * self.dtype.itemsize
+        x_bytes = math.prod(shape) * self.dtype.itemsize
+        if x_bytes > MOST_BYTES and n > 1:
+            raise Damaged("a block has more examples than one can have")
         c_bytes = 0
         c_shape: tuple[int, ...] = ()
         c_dtype = torch.int64

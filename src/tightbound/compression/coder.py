@@ -6,7 +6,6 @@ of floating-point numbers between two machines hardly ever change them.
 
 from __future__ import annotations
 
-import math
 from types import ModuleType
 
 import numpy as np
@@ -24,6 +23,7 @@ MOST_BITS = 24.0
 
 Words = NDArray[np.uint32]
 Weights = NDArray[np.float64]
+Numbers = NDArray[np.int32]
 
 
 def constriction() -> ModuleType:
@@ -42,10 +42,7 @@ def constriction() -> ModuleType:
 
 
 def whole_weights(mass: Tensor) -> Weights:
-    """Probabilities rounded to integers.
-
-    The sums from the first value on are rounded, so that the weights add up exactly. Rows without
-    a finite positive sum become uniform.
+    """Masses rounded to integers.
 
     Args:
         mass: Masses up to a factor in each row, (m, C), float64.
@@ -53,16 +50,33 @@ def whole_weights(mass: Tensor) -> Weights:
     Returns:
         (m, C), integers in float64.
     """
-    count = mass.shape[1]
-    below = mass.cumsum(1)
+    return weights_below(mass.cumsum(1))
+
+
+def weights_below(below: Tensor) -> Weights:
+    """Sums of masses, from the first value on, rounded to integers.
+
+    The sums are rounded, and not the masses, so that the weights add up to TOTAL. Rows without a
+    finite positive sum become uniform.
+
+    Args:
+        below: Mass of the first 1, 2, ..., C values up to a factor in each row, (m, C), float64.
+
+    Returns:
+        (m, C), integers in float64.
+    """
+    count = below.shape[1]
     whole = below[:, -1:]
     usable = whole.isfinite() & (whole > 0)
     if not usable.all():
-        steps = torch.arange(1, count + 1, dtype=mass.dtype)
+        steps = torch.arange(1, count + 1, dtype=below.dtype)
         below = torch.where(usable, below, steps)
         whole = below[:, -1:]
     edges = below.div(whole).mul_(TOTAL).round_()
-    return torch.diff(edges, dim=1, prepend=edges.new_zeros(len(mass), 1)).numpy()
+    weights = edges.clone()
+    weights[:, 1:] -= edges[:, :-1]
+    # sums that differ in their last digit may fall where they should not
+    return weights.clamp_(min=0).numpy()
 
 
 class Stack:
@@ -107,19 +121,29 @@ class Stack:
         other.ideal = self.ideal
         return other
 
-    def _count(self, sign: float, chosen: Weights, total: float) -> None:
+    def _count(self, sign: float, weights: Weights, numbers: Numbers) -> None:
+        """Add the bits of values by their weights to `ideal`, where they are counted."""
         if self.ideal is None:
             return
+        chosen = weights[np.arange(len(weights)), numbers]
+        self._add(sign, chosen / weights[0].sum())
+
+    def _count_binary(self, sign: float, share: Weights, numbers: Numbers) -> None:
+        if self.ideal is not None:
+            self._add(sign, np.where(numbers == 1, share, 1 - share))
+
+    def _add(self, sign: float, probability: Weights) -> None:
+        assert self.ideal is not None
         with np.errstate(divide="ignore"):
-            bits = np.minimum(math.log2(total) - np.log2(chosen), MOST_BITS)
+            bits = np.minimum(-np.log2(probability), MOST_BITS)
         self.ideal += sign * float(bits.sum())
 
     def push(self, symbols: Tensor, weights: Weights) -> None:
         """Append values: symbols (m,) in 0..C-1 of weights (m, C)."""
         if not len(symbols):
             return
-        numbers = symbols.numpy().astype(np.int32)
-        self._count(1.0, _chosen(weights, numbers), float(weights[0].sum()))
+        numbers = symbols.int().numpy()
+        self._count(1.0, weights, numbers)
         self._coder.encode_reverse(
             numbers, self._model.Categorical(perfect=False), weights
         )
@@ -130,31 +154,28 @@ class Stack:
             return torch.zeros(0, dtype=torch.long)
         family = self._model.Categorical(perfect=False)
         numbers = self._coder.decode(family, weights)
-        self._count(-1.0, _chosen(weights, numbers), float(weights[0].sum()))
+        self._count(-1.0, weights, numbers)
         self.least = min(self.least, self.bits)
-        return torch.from_numpy(numbers.astype(np.int64))
+        return torch.from_numpy(numbers).long()
 
     def push_binary(self, symbols: Tensor, p: Tensor) -> None:
         """Append values 0 or 1 (m,), which are 1 with probability p (m,)."""
         share = _binary(p)
-        numbers = symbols.numpy().astype(np.int32)
-        self._count(1.0, np.where(numbers == 1, share, 1 - share), 1.0)
+        numbers = symbols.int().numpy()
+        self._count_binary(1.0, share, numbers)
         self._coder.encode_reverse(numbers, self._model.Bernoulli(perfect=False), share)
 
     def pop_binary(self, p: Tensor) -> Tensor:
         """Remove values 0 or 1 that are 1 with probability p (m,)."""
         share = _binary(p)
         numbers = self._coder.decode(self._model.Bernoulli(perfect=False), share)
-        self._count(-1.0, np.where(numbers == 1, share, 1 - share), 1.0)
+        self._count_binary(-1.0, share, numbers)
         self.least = min(self.least, self.bits)
-        return torch.from_numpy(numbers.astype(np.int64))
+        return torch.from_numpy(numbers).long()
 
 
 def _binary(p: Tensor) -> Weights:
     """Probabilities (m,) as multiples of 1 / BINARY, neither 0 nor 1."""
-    share: Weights = ((p * BINARY).round().clamp(1, BINARY - 1) / BINARY).numpy()
+    whole = (p * BINARY).round_().clamp_(1, BINARY - 1)
+    share: Weights = whole.div_(BINARY).numpy()
     return share
-
-
-def _chosen(weights: Weights, numbers: NDArray[np.int32]) -> Weights:
-    return weights[np.arange(len(weights)), numbers]

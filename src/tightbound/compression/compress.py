@@ -31,8 +31,6 @@ from tightbound.runtime.memory import check_memory
 from tightbound.runtime.progress import Steady
 from tightbound.runtime.reading import read_bytes
 
-BLOCK = 16384  # examples of a block
-MOST_BYTES = 1 << 26  # of raw values of a block
 DTYPES = (
     torch.bool,
     torch.uint8,
@@ -61,6 +59,8 @@ class Compressed:
             "conditions", "stored" and "frame" (header, checksums, sizes).
         elbo: The measured ELBO as bits, at the latents that were drawn; None unless asked for.
         ideal: The same by the probabilities rounded to bins and integers.
+        widths: Minus the logarithm of the steps of real numbers, in bits: what turns their
+            density into a mass. 0 of values that have masses, and None unless asked for.
         checked: Whether it was decoded again and compared.
         path: The file, where one was written.
     """
@@ -73,6 +73,7 @@ class Compressed:
     parts: Mapping[str, float] = field(default_factory=dict)
     elbo: float | None = None
     ideal: float | None = None
+    widths: float | None = None
     checked: bool = True
     path: Path | None = None
 
@@ -179,7 +180,12 @@ def compress_run(
         data, len(split), run.spec.dims, raw_bytes, account.stored, parts, checked=check
     )
     if measure and not account.stored:
-        return replace(compressed, elbo=account.elbo, ideal=account.ideal)
+        return replace(
+            compressed,
+            elbo=account.elbo,
+            ideal=account.ideal,
+            widths=account.widths,
+        )
     return compressed
 
 
@@ -239,9 +245,21 @@ def _read(split: Split, start: int, end: int) -> Decoded:
 
 def _in_blocks(split: Split, dtype: torch.dtype) -> Iterator[Decoded]:
     row = math.prod(raw_shape(split.spec)) * dtype.itemsize
-    size = max(1, min(BLOCK, MOST_BYTES // row))
+    size = max(1, min(container.BLOCK, container.MOST_BYTES // row))
     for start in range(0, len(split), size):
         yield _read(split, start, min(start + size, len(split)))
+
+
+def _check_absent(path: Path, overwrite: bool) -> None:
+    """Refuse to replace a file.
+
+    Raises:
+        TightboundError: It exists, and `overwrite` is False.
+    """
+    if path.exists() and not overwrite:
+        raise TightboundError(
+            f"{cut(path)} exists: add --overwrite to replace it, or choose another --out"
+        )
 
 
 def compress_to(
@@ -258,13 +276,11 @@ def compress_to(
     Raises:
         TightboundError: As `compress_run`; and where the file exists.
     """
-    if path.exists() and not overwrite:
-        raise TightboundError(
-            f"{cut(path)} exists: add --overwrite to replace it, or choose another --out"
-        )
+    _check_absent(path, overwrite)
     compressed = compress_run(
         run, split, precision=precision, check=check, near=path.parent
     )
+    _check_absent(path, overwrite)  # that nobody has written it in the meantime
     write_atomic(path, compressed.data)
     return replace(compressed, path=path)
 

@@ -16,6 +16,8 @@ MAGIC = b"\x89TBZ"
 VERSION = 1
 CODED = 0
 STORED = 1
+BLOCK = 16384  # most examples of a block
+MOST_BYTES = 1 << 26  # of raw values of a block of more than one example
 
 
 class Header(BaseModel):
@@ -158,12 +160,14 @@ def unpack(data: bytes, name: str) -> tuple[Header, list[Block]]:
         _, text = _take_part(reader, data, 0)
         header = _header(text)
         blocks: list[Block] = []
-        while sum(block.n for block in blocks) < header.n:
+        count = 0
+        while count < header.n:
             (kind, n), payload = _take_part(reader, data, 2)
-            if kind not in (CODED, STORED) or not n:
-                raise Damaged("a block is of no known kind")
+            if kind not in (CODED, STORED) or not 0 < n <= BLOCK:
+                raise Damaged("a block is of no known kind or size")
             blocks.append(Block(kind, n, payload))
-        if sum(block.n for block in blocks) != header.n or reader.rest():
+            count += n
+        if count != header.n or reader.rest():
             raise Damaged("it has more in it than its header says")
     except Damaged as damage:
         raise TightboundError(

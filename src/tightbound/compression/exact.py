@@ -12,7 +12,7 @@ from tightbound.models.build import build
 from tightbound.models.vae import VAE
 from tightbound.runs.run import Run
 
-ROWS = 64
+ROWS = 256
 MOST_NUMBERS = 4_000_000  # parameters of p(x|z) in a batch
 
 

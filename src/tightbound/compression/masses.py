@@ -6,7 +6,6 @@ precision the number of steps.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
@@ -33,6 +32,7 @@ from tightbound.compression.ordered import (
     Counts,
     Law,
     Symmetric,
+    ZeroOr,
     count_edges,
     integer_edges,
     laplace_tail,
@@ -41,10 +41,16 @@ from tightbound.compression.ordered import (
     normal_tail,
     of_integers,
     of_levels,
+    of_logs,
     pop_ordered,
     push_ordered,
 )
-from tightbound.distributions import ContinuousBernoulli, DiscretizedLogistic
+from tightbound.distributions import (
+    ContinuousBernoulli,
+    DiscretizedLogistic,
+    LogNormal,
+    ZeroInflated,
+)
 from tightbound.runtime.errors import TightboundError
 
 
@@ -156,7 +162,7 @@ class Colours:
     count: int
 
     def _law(self, x: Tensor, channel: int) -> Symmetric:
-        """The channel given those before it, whose values stand in x (b, 3, H, W)."""
+        """The channel given those before it, whose values stand in x (b, C, H, W)."""
         px = self.px
         filled = torch.zeros_like(px.loc[:, 0])
         filled[: self.count, :channel] = x[:, :channel].double()
@@ -179,15 +185,15 @@ class Colours:
     def push(self, stack: Stack, x: Tensor) -> None:
         """Send values, the last channel first, since what is pushed last is popped first."""
         first = level_edges(self.px.levels)
-        for channel in (2, 1, 0):
+        for channel in reversed(range(self.px.channels)):
             push_ordered(stack, x[:, channel].flatten(), first, self._law(x, channel))
 
     def pop(self, stack: Stack) -> Tensor:
         """Receive values, red first."""
-        _, _, _, height, width = self.px.loc.shape
+        channels, height, width = self.px.event_shape
         first = level_edges(self.px.levels)
-        x = torch.zeros(self.count, 3, height, width, dtype=torch.long)
-        for channel in range(3):
+        x = torch.zeros(self.count, channels, height, width, dtype=torch.long)
+        for channel in range(channels):
             law = self._law(x, channel)
             values = pop_ordered(stack, len(law.loc), first, law)
             x[:, channel] = values.reshape(self.count, height, width)
@@ -308,6 +314,31 @@ def _real(dist: Normal | Laplace, steps: Steps, count: int) -> MassFunction:
     return Sequence(law, integer_edges(), loc.shape, near.long())
 
 
+def _above_zero(dist: LogNormal, steps: Steps, count: int) -> MassFunction:
+    law = _log_normal_law(dist, steps, count)
+    return Sequence(law, integer_edges(), dist.loc[:count].shape)
+
+
+def _log_normal_law(dist: LogNormal, steps: Steps, count: int) -> Symmetric:
+    """Numbers of steps of a log-normal variable, whose values are 1, 2, ..."""
+    loc = dist.loc[:count] - steps.step.log()
+    scale = dist.scale.expand_as(dist.loc)[:count]
+    return Symmetric(loc.flatten(), scale.flatten(), normal_tail, of_logs)
+
+
+def _with_zeros(dist: ZeroInflated, steps: Steps, count: int) -> MassFunction:
+    others = dist.others
+    if isinstance(others, LogNormal):
+        law = _log_normal_law(others, steps, count)
+    else:
+        assert isinstance(others, Normal)
+        loc = others.loc[:count] / steps.step
+        scale = others.scale.expand_as(others.loc)[:count] / steps.step
+        law = Symmetric(loc.flatten(), scale.flatten(), normal_tail, of_integers)
+    share = dist.logits.expand(dist.batch_shape)[:count].sigmoid()
+    return Sequence(ZeroOr(share.flatten(), law), integer_edges(), share.shape)
+
+
 Maker = Callable[..., MassFunction]
 MAKERS: tuple[tuple[type[Distribution], Maker], ...] = (
     (Bernoulli, _binary),
@@ -317,8 +348,10 @@ MAKERS: tuple[tuple[type[Distribution], Maker], ...] = (
     (NegativeBinomial, _negative_binomial),
     (Normal, _real),
     (Laplace, _real),
+    (LogNormal, _above_zero),
+    (ZeroInflated, _with_zeros),
 )
-REALS = (Normal, Laplace)
+REALS = (Normal, Laplace, LogNormal, ZeroInflated)
 
 
 def mass_of(px: Distribution, steps: Steps, count: int) -> MassFunction:
@@ -352,6 +385,9 @@ def why_no_masses(px: Distribution, steps: Steps) -> str | None:
     if isinstance(base, REALS):
         if bool(steps.step.isnan().any()):
             return "its values are real numbers of no stated precision"
+        is_shifted = bool((steps.start != 0).any())
+        if is_shifted and isinstance(base, LogNormal | ZeroInflated):
+            return "its columns with a lower end are read less an offset"
         return None
     if any(type(base) is kind for kind, _ in MAKERS):
         return None
@@ -360,10 +396,10 @@ def why_no_masses(px: Distribution, steps: Steps) -> str | None:
     return f"its likelihood is a {type(base).__name__}, whose masses are not known here"
 
 
-def log_mass(px: Distribution, x: Tensor, steps: Steps, count: int) -> Tensor:
-    """log p(x|z) of the first rows by the likelihood itself, (count,), in nats.
+def log_widths(px: Distribution, x: Tensor, steps: Steps, count: int) -> Tensor:
+    """Sum of the log widths of the steps of the first rows' real numbers, (count,), in nats.
 
-    A density counts with the width of a step.
+    A density times this width is a mass. An exact zero that has a probability counts without.
 
     Args:
         px: p(x|z) of all rows.
@@ -371,16 +407,17 @@ def log_mass(px: Distribution, x: Tensor, steps: Steps, count: int) -> Tensor:
         steps: The stated precision of real numbers.
         count: Number of rows.
     """
-    log_px = px.log_prob(x)[:count]
-    return log_px + _log_widths(px, steps)
-
-
-def _log_widths(px: Distribution, steps: Steps) -> float:
     if isinstance(px, Chain):
         px = px.central
     if isinstance(px, Product):
-        return math.fsum(_log_widths(dist, steps.at(at)) for at, dist in px.parts)
+        total = x.new_zeros(count)
+        for at, dist in px.parts:
+            total += log_widths(dist, x[:, at], steps.at(at), count)
+        return total
     base = px.base_dist if isinstance(px, Independent) else px
-    if isinstance(base, REALS):
-        return float(steps.step.log().sum())
-    return 0.0
+    if not isinstance(base, REALS):
+        return x.new_zeros(count)
+    widths = steps.step.log().expand_as(x[:count])
+    if isinstance(base, ZeroInflated):
+        widths = torch.where(x[:count] == 0, 0.0, widths)
+    return widths.flatten(1).sum(1)

@@ -9,13 +9,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from tightbound.compression.coder import Stack, Weights, whole_weights
+from tightbound.compression.coder import Stack, Weights, weights_below
 
 CELLS = 16
 VALUES_AT_ONCE = 4_000_000  # numbers of a distribution function computed at once
@@ -29,29 +30,30 @@ class Law(Protocol):
     def width(self) -> int:
         """Numbers computed for each edge."""
 
-    def masses(self, edges: Tensor) -> Tensor:
-        """Masses (m, C), up to a factor of each row, between edges (m, C + 1).
+    def below(self, edges: Tensor) -> Tensor:
+        """Masses (m, C), up to a factor of each row, from the first edge to each other one.
 
-        Values v lie in a cell where edge <= v < next edge.
+        Args:
+            edges: (m, C + 1), or (1, C + 1) of all values.
         """
 
     def select(self, rows: Tensor | slice) -> Law:
         """The distributions of some of the values."""
 
     def weights(self, edges: Tensor) -> Weights:
-        """The masses as integer weights."""
+        """Integer weights (m, C) of the cells between edges: edge <= v < next edge."""
 
 
 class Computed:
     """Laws whose weights are computed from their masses."""
 
-    def masses(self, edges: Tensor) -> Tensor:
-        """Masses between edges."""
+    def below(self, edges: Tensor) -> Tensor:
+        """Masses from the first edge to each other one."""
         raise NotImplementedError
 
     def weights(self, edges: Tensor) -> Weights:
         """The masses as integer weights."""
-        return whole_weights(self.masses(edges))
+        return weights_below(self.below(edges))
 
 
 Place = Callable[[Tensor], Tensor]
@@ -75,9 +77,16 @@ def of_integers(edges: Tensor) -> Tensor:
     return torch.where(edges >= FARTHEST, math.inf, at)
 
 
+def of_logs(edges: Tensor) -> Tensor:
+    """Logarithms of where the edges of the integers above 0 lie; 1 takes all below 1.5."""
+    at = edges.double() - 0.5
+    at = torch.where(edges <= 1, -math.inf, at.clamp(min=0.5).log())
+    return torch.where(edges >= FARTHEST, math.inf, at)
+
+
 def normal_tail(u: Tensor) -> Tensor:
     """P(e > u) of a standard normal e, u >= 0."""
-    return 0.5 * torch.special.erfc(u * math.sqrt(0.5))
+    return torch.special.erfc(u * math.sqrt(0.5)).mul_(0.5)
 
 
 def logistic_tail(u: Tensor) -> Tensor:
@@ -90,18 +99,19 @@ def laplace_tail(u: Tensor) -> Tensor:
     return 0.5 * torch.exp(-u)
 
 
-def mass_between(u: Tensor, tail: Tensor) -> Tensor:
-    """Masses between edges u (..., C + 1), from whichever tail is the smaller one.
+def mass_below(u: Tensor, tail: Tensor) -> Tensor:
+    """Masses from the first of edges u (..., C + 1) to each other one, (..., C).
+
+    Each is a difference of the smaller tails, which keeps its digits far out.
 
     Args:
         u: Edges in standard units, in order.
         tail: P(e > |u|).
     """
-    low = tail[..., :-1]
-    high = tail[..., 1:]
-    difference = (low - high).abs()
-    astride = (u[..., :-1] < 0) & (u[..., 1:] > 0)
-    return torch.where(astride, 1 - low - high, difference)
+    is_above = u > 0
+    signed = torch.where(is_above, -tail, tail)
+    crosses = is_above[..., 1:] & ~is_above[..., :1]
+    return (signed[..., 1:] - signed[..., :1]).add_(crosses)
 
 
 @dataclass(frozen=True)
@@ -131,17 +141,46 @@ class Symmetric(Computed):
         weight = None if self.weight is None else self.weight[rows]
         return replace(self, loc=self.loc[rows], scale=self.scale[rows], weight=weight)
 
-    def masses(self, edges: Tensor) -> Tensor:
-        """Masses between edges, from whichever tail is the smaller one."""
+    def below(self, edges: Tensor) -> Tensor:
+        """Masses from the first edge to each other one."""
         at = self.place(edges)
         if self.weight is not None:
             at = at.unsqueeze(1)
-        u = (at - self.loc.unsqueeze(-1)) / self.scale.unsqueeze(-1)
-        tail = self.tail(u.abs())
-        mass = mass_between(u, tail)
+        u = (at - self.loc.unsqueeze(-1)).div_(self.scale.unsqueeze(-1))
+        below = mass_below(u, self.tail(u.abs()))
         if self.weight is None:
-            return mass
-        return (mass * self.weight.unsqueeze(-1)).sum(1)
+            return below
+        return below.mul_(self.weight.unsqueeze(-1)).sum(1)
+
+
+@dataclass(frozen=True)
+class ZeroOr(Computed):
+    """Zero with a probability of its own, else a value of another distribution.
+
+    Where the others can be rounded to 0, this adds to its probability.
+
+    Args:
+        share: Probability of zero, (m,).
+        others: Distributions of the other values.
+    """
+
+    share: Tensor
+    others: Symmetric
+
+    @property
+    def width(self) -> int:
+        """Numbers computed for each edge."""
+        return self.others.width
+
+    def select(self, rows: Tensor | slice) -> ZeroOr:
+        """The distributions of some of the values."""
+        return ZeroOr(self.share[rows], self.others.select(rows))
+
+    def below(self, edges: Tensor) -> Tensor:
+        """Masses from the first edge to each other one."""
+        share = self.share.unsqueeze(1)
+        others = self.others.below(edges).mul_(1 - share)
+        return others + share * ((edges[:, :1] <= 0) & (edges[:, 1:] > 0))
 
 
 @dataclass(frozen=True)
@@ -162,13 +201,13 @@ class Counts(Computed):
         total = None if self.total is None else self.total[rows]
         return Counts(self.rate[rows], total)
 
-    def masses(self, edges: Tensor) -> Tensor:
-        """Masses between edges, from whichever tail is the smaller one."""
+    def below(self, edges: Tensor) -> Tensor:
+        """Masses from the first edge to each other one."""
         below, above = self._tails(edges.double().numpy())
         low = np.diff(below, axis=1)
         high = -np.diff(above, axis=1)
         mass = np.where(above[:, :-1] < 0.5, high, low)
-        return torch.from_numpy(np.maximum(mass, 0.0))
+        return torch.from_numpy(np.maximum(mass, 0.0).cumsum(1))
 
     def _tails(self, edges: Weights) -> tuple[Weights, Weights]:
         """P(x < edge) and P(x >= edge)."""
@@ -212,26 +251,69 @@ def integer_edges() -> Tensor:
     return torch.tensor([*[-edge for edge in reversed(out)], 0, *out])
 
 
-def _weights(law: Law, edges: Tensor) -> Weights:
-    """Integer weights (m, C) of the cells between edges (m, C + 1), some rows at a time."""
+def _weights(law: Law, count: int, edges: Tensor) -> Weights:
+    """Integer weights (m, C) of the cells between edges, some rows at a time.
+
+    Args:
+        law: The distributions.
+        count: Number of rows m.
+        edges: (m, C + 1), or (1, C + 1) of all rows.
+    """
     size = max(1, VALUES_AT_ONCE // (edges.shape[1] * law.width))
-    parts = [
-        law.select(slice(i, i + size)).weights(edges[i : i + size])
-        for i in range(0, len(edges), size)
-    ]
-    if len(parts) == 1:
-        return parts[0]
+    if count <= size:
+        return law.weights(edges)
+    parts = []
+    for i in range(0, count, size):
+        rows = edges if len(edges) == 1 else edges[i : i + size]
+        parts.append(law.select(slice(i, i + size)).weights(rows))
     return np.concatenate(parts)
 
 
-def _within(low: Tensor, width: Tensor) -> Tensor:
-    """Edges (m, C + 1) that divide the cells [low, low + width), C being at most CELLS."""
-    if not len(low):
-        return low.new_zeros(0, 1)
-    step = (width + CELLS - 1) // CELLS
-    count = min(CELLS, int(width.max()))
-    inner = torch.arange(count + 1) * step.unsqueeze(1)
-    return low.unsqueeze(1) + torch.minimum(inner, width.unsqueeze(1))
+@dataclass(frozen=True)
+class Cells:
+    """The cells of one step of the refinement, at most CELLS of equal width in each row.
+
+    Args:
+        low: Where the cells of a row begin, (m,).
+        width: Number of values of a row, (m,).
+    """
+
+    low: Tensor
+    width: Tensor
+
+    @cached_property
+    def step(self) -> Tensor:
+        """Width of a cell, the last one aside, (m,)."""
+        return (self.width + CELLS - 1) // CELLS
+
+    def edges(self) -> Tensor:
+        """Edges (m, C + 1)."""
+        widest = int(self.width.max())
+        step = -(-widest // CELLS)
+        if bool((self.width == widest).all()):
+            inner = torch.arange(-(-widest // step) + 1) * step
+            return self.low.unsqueeze(1) + inner.clamp_(max=widest)
+        inner = torch.arange(min(CELLS, widest) + 1) * self.step.unsqueeze(1)
+        return self.low.unsqueeze(1) + torch.minimum(inner, self.width.unsqueeze(1))
+
+    def cell_of(self, values: Tensor) -> Tensor:
+        """The cell that a value of each row lies in."""
+        return (values - self.low) // self.step
+
+    def within(self, cell: Tensor) -> Cells:
+        """One cell of each row."""
+        start = cell * self.step
+        width = torch.minimum(self.step, self.width - start)
+        return Cells(self.low + start, width)
+
+    def select(self, rows: Tensor) -> Cells:
+        """Some of the rows."""
+        return Cells(self.low[rows], self.width[rows])
+
+
+def _first_cells(first: Tensor, cell: Tensor) -> Cells:
+    """Cells of given edges (C + 1,), one for each value."""
+    return Cells(first[:-1][cell], first.diff()[cell])
 
 
 def push_ordered(stack: Stack, values: Tensor, first: Tensor, law: Law) -> None:
@@ -243,42 +325,42 @@ def push_ordered(stack: Stack, values: Tensor, first: Tensor, law: Law) -> None:
         first: Edges of the first cells.
         law: Their distributions.
     """
-    stages: list[tuple[Tensor, Weights]] = []
-    edges = first.expand(len(values), -1)
-    while len(values):
-        place = values.unsqueeze(1).contiguous()
-        after = torch.searchsorted(edges.contiguous(), place, right=True)
-        cell = after.squeeze(1) - 1
-        stages.append((cell, _weights(law, edges)))
-        low, width = _cell(edges, cell)
-        wide = width > 1
+    if not len(values):
+        return
+    cell = torch.searchsorted(first, values.contiguous(), right=True) - 1
+    stages = [(cell, _weights(law, len(values), first.unsqueeze(0)))]
+    cells = _first_cells(first, cell)
+    while True:
+        wide = cells.width > 1
         if not wide.all():
+            if not wide.any():
+                break
             law = law.select(wide)
-        values = values[wide]
-        edges = _within(low[wide], width[wide])
+            values = values[wide]
+            cells = cells.select(wide)
+        cell = cells.cell_of(values)
+        stages.append((cell, _weights(law, len(values), cells.edges())))
+        cells = cells.within(cell)
     for cell, weights in reversed(stages):
         stack.push(cell, weights)
 
 
 def pop_ordered(stack: Stack, count: int, first: Tensor, law: Law) -> Tensor:
     """Remove `count` ordered values, the inverse of `push_ordered`."""
-    values = torch.zeros(count, dtype=torch.long)
-    rows = torch.arange(count)
-    edges = first.expand(count, -1)
-    while len(rows):
-        cell = stack.pop(_weights(law, edges))
-        low, width = _cell(edges, cell)
-        values[rows] = low
-        wide = width > 1
+    if not count:
+        return torch.zeros(0, dtype=torch.long)
+    cells = _first_cells(first, stack.pop(_weights(law, count, first.unsqueeze(0))))
+    values = cells.low.clone()
+    rows: Tensor | slice = slice(None)
+    while True:
+        wide = cells.width > 1
         if not wide.all():
+            if not wide.any():
+                break
             law = law.select(wide)
-        rows = rows[wide]
-        edges = _within(low[wide], width[wide])
+            rows = torch.arange(count)[rows][wide]
+            cells = cells.select(wide)
+        weights = _weights(law, len(cells.low), cells.edges())
+        cells = cells.within(stack.pop(weights))
+        values[rows] = cells.low
     return values
-
-
-def _cell(edges: Tensor, cell: Tensor) -> tuple[Tensor, Tensor]:
-    """Lower edge and width of one cell of each row."""
-    low = edges.gather(1, cell.unsqueeze(1)).squeeze(1)
-    high = edges.gather(1, cell.unsqueeze(1) + 1).squeeze(1)
-    return low, high - low

@@ -18,7 +18,7 @@ from torch.distributions import Distribution
 
 from tightbound.compression.bins import Grid
 from tightbound.compression.coder import Stack
-from tightbound.compression.masses import Steps, log_mass, mass_of
+from tightbound.compression.masses import Steps, log_widths, mass_of
 from tightbound.compression.sites import (
     Filled,
     grid_of,
@@ -35,7 +35,7 @@ from tightbound.core.draw import Context, Draw, scale_of
 from tightbound.models.hierarchy import BottomUp, beside
 from tightbound.models.vae import VAE
 
-FEW_ROWS = 8  # of a pass over few examples, as at the start of a message
+SIZES = (8, 32, 128)  # rows of passes over fewer examples, as at the start of a message
 Take = Callable[[str, Distribution | None, Distribution | None], Tensor]
 
 
@@ -76,9 +76,10 @@ class Job:
     grids: dict[str, Grid]
 
     def sized(self, count: int) -> Job:
-        """The job for a batch of `count` examples: passes have one of two sizes."""
-        if count <= FEW_ROWS < self.rows:
-            return replace(self, rows=FEW_ROWS)
+        """The job for a batch of `count` examples: passes have one of four sizes."""
+        for size in SIZES:
+            if count <= size < self.rows:
+                return replace(self, rows=size)
         return self
 
     @property
@@ -88,10 +89,11 @@ class Job:
 
     def inputs(self, numbers: Tensor, c: Tensor | None) -> Batch:
         """A full batch in model units of integers (b, *shape) and conditions (b, C)."""
-        spec = self.model.spec
-        raw = self.values.to_raw(numbers, torch.float64)
-        x = numbers.new_zeros(self.rows, *spec.shape, dtype=torch.float64)
-        x[: len(numbers)] = spec.to_model(raw).double()
+        x = self.values.to_model(numbers)
+        if len(x) < self.rows:
+            full = x.new_zeros(self.rows, *x.shape[1:])
+            full[: len(x)] = x
+            x = full
         return Batch(x, self.condition(c))
 
     def condition(self, c: Tensor | None) -> Tensor | None:
@@ -103,17 +105,29 @@ class Job:
         return full
 
 
+@dataclass(frozen=True)
+class Measured:
+    """Examples by the densities themselves, summed, in nats.
+
+    Attributes:
+        elbo: log p(x, z) - log q(z|x), a density of x times the width of its steps.
+        widths: The logarithm of those widths.
+    """
+
+    elbo: float = 0.0
+    widths: float = 0.0
+
+
 class Schedule(Protocol):
     """The order of one kind of hierarchy."""
 
     def encode(
         self, stack: Stack, numbers: Tensor, c: Tensor | None, measure: bool = False
-    ) -> float:
+    ) -> Measured:
         """Push examples (b, *shape).
 
         Returns:
-            The sum of log p(x, z) - log q(z|x) by the densities themselves, in nats; 0
-            where `measure` is False.
+            Their measured ELBO; zeros where `measure` is False.
         """
 
     def decode(self, stack: Stack, count: int, c: Tensor | None) -> Tensor:
@@ -122,11 +136,12 @@ class Schedule(Protocol):
 
 def _measured(
     job: Job, px: Distribution, batch: Batch, sites: list[Filled], count: int
-) -> float:
-    total = log_mass(px, batch.x, job.steps, count)
+) -> Measured:
+    widths = log_widths(px, batch.x, job.steps, count)
+    total = px.log_prob(batch.x)[:count] + widths
     for site in sites:
         total = total + log_ratio(site, count)
-    return float(total.sum())
+    return Measured(float(total.sum()), float(widths.sum()))
 
 
 @dataclass(frozen=True)
@@ -137,7 +152,7 @@ class AllAtOnce:
 
     def encode(
         self, stack: Stack, numbers: Tensor, c: Tensor | None, measure: bool = False
-    ) -> float:
+    ) -> Measured:
         """Push examples."""
         count = len(numbers)
         job = self.job.sized(count)
@@ -159,7 +174,7 @@ class AllAtOnce:
             assert site.p is not None
             push_prior(stack, site.p, site.numbers, site.grid)
         if not measure:
-            return 0.0
+            return Measured()
         return _measured(job, trace.px, batch, sites, count)
 
     def decode(self, stack: Stack, count: int, c: Tensor | None) -> Tensor:
@@ -234,7 +249,7 @@ class BitSwap:
 
     def encode(
         self, stack: Stack, numbers: Tensor, c: Tensor | None, measure: bool = False
-    ) -> float:
+    ) -> Measured:
         """Push examples."""
         count = len(numbers)
         small = self.job.sized(count)
@@ -269,7 +284,7 @@ class BitSwap:
         push_prior(stack, p, below.numbers, below.grid)
         sites.append(Filled(below.name, below.numbers, below.z, p, below.q, below.grid))
         if not measure:
-            return 0.0
+            return Measured()
         return _measured(self.job, px, batch, sites, count)
 
     def decode(self, stack: Stack, count: int, c: Tensor | None) -> Tensor:

@@ -29,7 +29,8 @@ class FileSize:
         n: Number of examples.
         dims: Values of an example.
         bits: Bits of the file for each example, conditions left out.
-        elbo: Minus the evaluated ELBO, in bits.
+        elbo: Minus the evaluated ELBO, in bits; of real numbers the density times the width
+            of a step.
         parts: What the difference is made of, bits an example: "sampling" (one draw of z for
             each example in place of the expectation), "quantisation" (bins and integer
             probabilities), "coder", "initial" and "frame".
@@ -122,12 +123,12 @@ def file_size(
     """
     compressed = compress_run(run, split, precision=precision, measure=True)
     n = compressed.n
-    if compressed.elbo is None or compressed.ideal is None:
+    if compressed.elbo is None or compressed.ideal is None or compressed.widths is None:
         raise TightboundError(
             f"{compressed.stored} of {n} examples had to be stored as they are, so their size is "
             "not comparable with the ELBO: train a better model, or compress more at once"
         )
-    expected = -elbo / math.log(2)
+    expected = -elbo / math.log(2) + compressed.widths / n
     parts = {
         "sampling": compressed.elbo / n - expected,
         "quantisation": (compressed.ideal - compressed.elbo) / n,

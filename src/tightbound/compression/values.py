@@ -16,6 +16,7 @@ from tightbound.core.data_spec import Column, DataSpec
 from tightbound.runtime.errors import TightboundError, cut, finite_number, nearest
 
 FARTHEST = 2.0**52
+REAL = ("real", "positive", "zero-inflated", "zero-inflated-real")  # kinds of columns
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,7 @@ class Values:
         Raises:
             TightboundError: For an unknown column, and a precision that is not positive.
         """
-        names = {column.name for column in spec.fields if column.kind == "real"}
+        names = {column.name for column in spec.fields if column.kind in REAL}
         for name, step in precision.items():
             if name not in names:
                 raise TightboundError(
@@ -72,10 +73,23 @@ class Values:
             steps = (0.0,)
         return cls(spec, steps)
 
+    @property
+    def are_numbers(self) -> bool:
+        """Whether values in model units are the integers that are coded."""
+        spec = self.spec
+        return not spec.fields and spec.divisor == 1.0 and not spec.offset
+
+    def to_model(self, numbers: Tensor) -> Tensor:
+        """Integers (n, *shape) in model units, float64."""
+        if self.are_numbers:
+            return numbers.double()
+        raw = self.to_raw(numbers, torch.float64)
+        return self.spec.to_model(raw).double()
+
     def unstated(self) -> list[str]:
         """Columns of real numbers whose precision is not stated."""
         pairs = zip(self.spec.fields, self.steps, strict=False)
-        return [c.name for c, step in pairs if c.kind == "real" and not step]
+        return [c.name for c, step in pairs if c.kind in REAL and not step]
 
     def model_steps(self) -> Steps:
         """The stated precision in model units, by dimension."""
@@ -106,6 +120,8 @@ class Values:
                 for i, column in enumerate(spec.fields)
             ]
             return torch.cat(columns, 1)
+        if self.are_numbers and not raw.is_floating_point():
+            return spec.channels_first(raw).long()
         levels = spec.to_model(raw).double() * spec.divisor
         return levels.nan_to_num().round().long()
 
@@ -113,7 +129,7 @@ class Values:
         """Integers (n, width) of one column."""
         if column.kind == "categorical":
             return column.to_model(raw).nan_to_num().long()
-        if column.kind != "real":
+        if column.kind not in REAL:
             return raw.double().nan_to_num().round().long().unsqueeze(1)
         numbers = raw.double() / self.steps[i]
         numbers = numbers.clamp(-FARTHEST, FARTHEST).nan_to_num().round().long()
@@ -130,6 +146,8 @@ class Values:
     def to_raw(self, numbers: Tensor, dtype: torch.dtype) -> Tensor:
         """Raw rows of integers (n, *shape)."""
         spec = self.spec
+        if self.are_numbers:
+            return spec.to_raw(numbers).to(dtype)
         if not spec.fields:
             return spec.to_raw(numbers.double() / spec.divisor).round().to(dtype)
         columns = []
@@ -138,7 +156,7 @@ class Values:
             part = numbers[:, place]
             if column.kind == "categorical":
                 columns.append(part.argmax(1).double())
-            elif column.kind == "real":
+            elif column.kind in REAL:
                 columns.append(_multiples(part[:, 0], self.steps[i]))
             else:
                 columns.append(part[:, 0].double())

@@ -24,6 +24,8 @@ ColumnKind = Literal[
     "zero-inflated",
     "zero-inflated-real",
 ]
+# the name of a column in a DataFrame
+ColumnLabel = str | int | float | tuple[int | float | str, ...]
 Kind = Literal["vector", "signal", "image", "volume"]
 Layout = Literal["vector", "l", "lc", "cl", "hw", "hwc", "chw", "dhw", "dhwc", "cdhw"]
 KINDS: dict[Kind, tuple[Layout, ...]] = {
@@ -43,12 +45,17 @@ class Column(BaseModel):
             are above 0 and skewed; zero-inflated ones have exact zeros beside such values,
             zero-inflated-real ones beside values of both signs.
         values: Values of a binary or categorical column, in the order of their codes 0, 1, ...
-        type: The numpy or pandas type in the table, as "int64", "Int64", "str" or
-            "datetime64[us]".
+        type: The numpy or pandas type in the table, as "int64", "Int64", "str",
+            "datetime64[us]", "category" or "ordered category".
         zone: Time zone of a column of times; "" for none.
         step: All values in training are multiples of it, as 1 for whole numbers and 86400
             for whole days; 0 for any number.
-        number: The name in the table where it is an integer, as of a DataFrame without names.
+        constant: The number that all rows of the training data have, which comes out again; None
+            where they differ.
+        digits: Decimal places that all values in training have at most, as 2 for prices, to which
+            draws are rounded; None for more than six, and for whole numbers.
+        number: The name in the table where it is a number, as of a DataFrame without names.
+        levels: The name in the table where it is a tuple, as of a MultiIndex.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -59,7 +66,10 @@ class Column(BaseModel):
     type: str = "float64"
     zone: str = ""
     step: float = 0.0
-    number: int | None = None
+    constant: float | None = Field(None, repr=False)
+    digits: int | None = Field(None, repr=False)
+    number: int | float | None = None
+    levels: tuple[int | float | str, ...] = Field((), repr=False)
 
     @property
     def is_time(self) -> bool:
@@ -75,8 +85,10 @@ class Column(BaseModel):
         return is_integer or self.step == 1 or self.kind == "count"
 
     @property
-    def label(self) -> str | int:
+    def label(self) -> ColumnLabel:
         """The name as it stands in the table."""
+        if self.levels:
+            return self.levels
         return self.name if self.number is None else self.number
 
     @property
@@ -374,15 +386,19 @@ class DataSpec(BaseModel):
             raw = self._shifted(raw, -1)
             pairs = zip(self.fields, raw.unbind(1), strict=True)
             return torch.cat([column.to_model(values) for column, values in pairs], 1)
+        x = self._shifted(self.channels_first(raw), -1).float()
+        if self.divisor != 1.0:
+            x = x / self.divisor
+        return x
+
+    def channels_first(self, raw: Tensor) -> Tensor:
+        """Rows (n, ...) in `layout` as (n, *shape), in raw units and of their dtype."""
         x = raw
         if "c" not in self.layout:
             x = x.unsqueeze(1)
         elif self.layout.endswith("c"):
             x = x.movedim(-1, 1)
-        x = self._shifted(x.reshape(len(x), *self.shape), -1).float()
-        if self.divisor != 1.0:
-            x = x / self.divisor
-        return x
+        return x.reshape(len(x), *self.shape)
 
     def to_raw(self, x: Tensor) -> Tensor:
         """Convert model units to raw units, without rounding.

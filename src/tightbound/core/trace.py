@@ -100,6 +100,8 @@ class Trace:
         self._draw = draw
         self._log_px: Tensor | None = None
         self._log_w: Tensor | None = None
+        self._distortion: Tensor | None = None
+        self._rate: Tensor | None = None
 
     @property
     def bound(self) -> bool:
@@ -246,15 +248,18 @@ class Trace:
     @property
     def distortion(self) -> Tensor:
         """-E_q[log p(x|z)], (B,)."""
-        return -self.mean_over_samples(self.log_px)
+        if self._distortion is None:
+            self._distortion = -self.mean_over_samples(self.log_px)
+        return self._distortion
 
     @property
     def rate(self) -> Tensor:
         """KL(q(z|x), p(z)) summed over sites, (B,)."""
-        self._need_bound("rate")
-        return self.mean_over_samples(
-            functools.reduce(torch.add, (site.kl for site in self.latents.values()))
-        )
+        if self._rate is None:
+            self._need_bound("rate")
+            every_site = [site.kl for site in self.latents.values()]
+            self._rate = self.mean_over_samples(functools.reduce(torch.add, every_site))
+        return self._rate
 
     @property
     def elbo(self) -> Tensor:

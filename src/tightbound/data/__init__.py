@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from tightbound.data.tables.frames import filled_frame as filled_frame
     from tightbound.data.tables.frames import frame as frame
     from tightbound.data.tables.frames import plain_frame as plain_frame
+    from tightbound.data.tables.frames import rounded as rounded
     from tightbound.data.tables.frames import table_numbers as table_numbers
     from tightbound.data.tables.frames import table_of as table_of
 
@@ -37,6 +38,7 @@ _HOME = {
     "filled_frame": "tables.frames",
     "frame": "tables.frames",
     "plain_frame": "tables.frames",
+    "rounded": "tables.frames",
     "table_numbers": "tables.frames",
     "table_of": "tables.frames",
     "list_sources": "formats.listing",
@@ -62,6 +64,7 @@ __all__ = [
     "read",
     "read_one",
     "read_parts",
+    "rounded",
     "table_numbers",
     "table_of",
 ]

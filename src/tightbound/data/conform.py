@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -89,7 +90,7 @@ def _read_builtin(
     name: str, spec: DataSpec, settings: DataSettings, plain: DataSettings
 ) -> Split:
     """The test split of a built-in set."""
-    of_files = ("size", "channels", "bits", "white_level", "duplicates")
+    of_files = ("fields", "size", "channels", "bits", "white_level", "duplicates")
     defaults = {key: DataSettings.model_fields[key].default for key in of_files}
     data = load(name, plain.model_copy(update=defaults))
     test = data.test
@@ -181,6 +182,8 @@ def _with_row_axis(source: Any, spec: DataSpec) -> object:
     """A single example as an array of one; any other source unchanged."""
     if hasattr(source, "to_frame") and spec.is_table:  # a row of a DataFrame
         return source.to_frame().T.infer_objects()
+    if isinstance(source, Tensor) and source.is_nested:
+        return source  # refused when it is read
     shape = getattr(source, "shape", None)
     if shape is None or tuple(shape) not in (raw_shape(spec), spec.shape):
         return source
@@ -373,7 +376,7 @@ def _in_layout(x: Tensor, layout: str | None, spec: DataSpec, what: str) -> Tens
         channel_first = _channel_first(x, layout, spec)
         if channel_first is not None:
             return _from_channel_first(channel_first, spec)
-    if shape == (spec.dims,) or (is_vector and x[0].numel() == spec.dims):
+    if shape == (spec.dims,) or (is_vector and math.prod(shape) == spec.dims):
         return x.reshape(len(x), *wanted)
     raise TightboundError(
         f"{what} has examples of shape {shape}, the model was trained on "

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -63,6 +63,29 @@ _READERS: dict[str, Callable[[Path, DataSettings], RawSource]] = {
     ".parquet": load_parquet,
     ".feather": load_feather,
 }
+_TENSOR = "load it in Python and pass the tensor, or save it as .npy"
+_SHEET = "save the sheet as .csv"
+_OBJECTS = (
+    "load it in Python and pass the array or DataFrame, or save it as .npy or .csv"
+)
+# files of other programs, some of which are packed as .zip, and what to do about them
+_ELSEWHERE = {
+    ".h5ad": "it is a file of AnnData, so pass its matrix adata.X in Python, sparse or dense, "
+    "or save it as .npy",
+    ".xlsx": _SHEET,
+    ".xls": _SHEET,
+    ".ods": _SHEET,
+    ".pt": _TENSOR,
+    ".pth": _TENSOR,
+    ".ckpt": _TENSOR,
+    ".pkl": _OBJECTS,
+    ".pickle": _OBJECTS,
+    ".joblib": _OBJECTS,
+    ".mat": _OBJECTS,
+    ".json": _OBJECTS,
+    ".jsonl": _OBJECTS,
+    ".txt": "rename it to .csv or .tsv if its cells are separated by commas or tabs",
+}
 _PACKED = (".csv.gz", ".tsv.gz")
 _FOLDERS = (".zarr", ".parquet")
 _STREAMS: dict[str, Callable[[str, DataSettings, int], Stream]] = {
@@ -109,17 +132,14 @@ def _open_path(name: str, settings: DataSettings) -> RawSource:
     kind = path.suffix.lower()
     if path.name.lower().endswith(_PACKED):
         return load_delimited(path, settings)
-    if kind == ".h5ad":
-        raise TightboundError(
-            f"{name} is a file of AnnData, which is not read: pass its matrix adata.X in "
-            "Python, sparse or dense, or save it as .npy"
-        )
     if path.is_dir() and kind not in _FOLDERS:
         return load_images(list_folder(path), name, settings)
     if kind in _READERS:
         return _READERS[kind](path, settings)
     if kind in EXTENSIONS:
         return load_images([file_entry(path, path.name)], name, settings)
+    if kind in _ELSEWHERE:
+        raise TightboundError(f"{name}: {kind} files are not read: {_ELSEWHERE[kind]}")
     if kind == ".zip" or zipfile.is_zipfile(path):
         return load_images(list_zip(path), name, settings)
     if _is_idx(path):
@@ -197,9 +217,10 @@ def _examples_and_labels(source: object) -> tuple[object, object]:
 
 def _from_frame(frame: DataFrame, y: object, settings: DataSettings) -> RawSource:
     """A source over a DataFrame; labels may be one of its columns."""
+    if settings.condition is not None and is_numbers(y):
+        return _with_numbers(_from_frame_alone(frame, None, settings), y)
     if y is not None:
-        source = frame_source(frame, y, settings, None, [])
-        return with_typed_texts(source, settings, is_frame=True)
+        return _from_frame_alone(frame, y, settings)
     names = [str(name) for name in frame.columns]
     found = find_label(
         "the DataFrame", names, lambda i: frame.iloc[:, i].to_numpy(), settings
@@ -209,21 +230,46 @@ def _from_frame(frame: DataFrame, y: object, settings: DataSettings) -> RawSourc
     return replace(source, resolved={**source.resolved, **found.resolved})
 
 
+def _from_frame_alone(frame: DataFrame, y: object, settings: DataSettings) -> RawSource:
+    """A source over a DataFrame, of which no column holds labels."""
+    source = frame_source(frame, y, settings, None, [])
+    return with_typed_texts(source, settings, is_frame=True)
+
+
+def _with_numbers(source: RawSource, y: object) -> RawSource:
+    """The source with conditions that are numbers, one or several for each row."""
+    split = source.splits["all"]
+    n = len(source.table) if source.table is not None else 0
+    c = read_numbers(y, n, source.where)
+    digest = sha256_text(source.digest, sha256_of(for_digest(c)))
+    return replace(source.with_split("all", replace(split, c=c)), digest=digest)
+
+
 def _from_list(items: list[Any], y: Any, settings: DataSettings) -> RawSource:
     """A source over a list of images, tensors or arrays."""
     first = items[0] if items else None
     if isinstance(first, Image.Image):
-        pairs = items if y is None else list(zip(items, y, strict=True))
-        return from_dataset(pairs, settings)
+        return from_dataset(items if y is None else _pairs(items, y), settings)
     _refuse_sparse_items(items)
     stack = np.ma.stack if _has_masks(items) else np.asarray
     try:
         stacked = torch.stack(items) if isinstance(first, Tensor) else stack(items)
-    except (ValueError, RuntimeError):
+    except (ValueError, RuntimeError, TypeError):
         raise TightboundError(
             "the list has entries of different shapes: stack examples of one shape"
         ) from None
     return from_arrays(stacked, y, settings)
+
+
+def _pairs(items: list[Image.Image], y: object) -> list[tuple[Image.Image, object]]:
+    """Images with their labels; refuses another number of labels."""
+    labels = list(y) if isinstance(y, Iterable) else []
+    if len(labels) != len(items):
+        raise TightboundError(
+            f"the list has {len(items)} images but not as many labels: one label an image is "
+            "needed"
+        )
+    return list(zip(items, labels, strict=True))
 
 
 def _refuse_sparse_items(items: list[object]) -> None:
@@ -284,9 +330,9 @@ def from_arrays(
 
 
 def plain_array(x: object, settings: DataSettings) -> object:
-    """A sparse matrix as a dense one, and a masked array with NaN; others unchanged.
+    """A sparse matrix as a dense one, a masked array with NaN, a tensor as an array.
 
-    Masked rows in a list are one masked array.
+    Others are unchanged. Masked rows in a list are one masked array.
 
     Raises:
         TightboundError: for a matrix that is too large to be made dense, and for masked
@@ -294,6 +340,8 @@ def plain_array(x: object, settings: DataSettings) -> object:
     """
     if is_sparse(x):
         return densify(x, settings, "the matrix")
+    if isinstance(x, Tensor):
+        return as_tensor(x, "the tensor", []).numpy()
     if isinstance(x, list):
         _refuse_sparse_items(x)
     if isinstance(x, list) and _has_masks(x):

@@ -135,10 +135,7 @@ def as_tensor(array: object, what: str, notices: list[str]) -> Tensor:
     if isinstance(array, np.ma.MaskedArray):
         array = unmasked(array)
     if isinstance(array, Tensor):
-        x = array.detach().cpu()
-        if x.dtype == torch.bfloat16:
-            return x.float()
-        return x
+        return _plain_tensor(array, what)
     a = np.asanyarray(array)
     _check_type(a.dtype, what)
     dtype = _torch_dtype(a.dtype)
@@ -151,6 +148,43 @@ def as_tensor(array: object, what: str, notices: list[str]) -> Tensor:
     return torch.from_numpy(a)
 
 
+_COMPLEX = "{} holds complex numbers: stack real and imaginary parts as real columns"
+# dtypes of tensors that torch hardly computes with, and those that hold their values
+_WIDER = {
+    torch.bfloat16: torch.float32,
+    torch.uint16: torch.int32,
+    torch.uint32: torch.int64,
+    torch.uint64: torch.int64,
+}
+
+
+def _plain_tensor(x: Tensor, what: str) -> Tensor:
+    """A tensor on the CPU without gradients, in a dtype that torch computes with.
+
+    Raises:
+        TightboundError: for complex numbers, rows of different shapes, and a tensor
+            without values.
+    """
+    if x.is_nested:
+        raise TightboundError(
+            f"{what} has entries of different shapes: stack examples of one shape"
+        )
+    if x.is_complex():
+        raise TightboundError(_COMPLEX.format(what))
+    if x.is_meta:
+        raise TightboundError(
+            f"{what} has no values, as a tensor on the device meta: pass one with values"
+        )
+    x = x.detach().cpu()
+    if x.is_quantized:
+        return x.dequantize()
+    if x.dtype == torch.uint64 and len(x) and bool((x.view(torch.int64) < 0).any()):
+        raise TightboundError(
+            f"{what} holds whole numbers from 2**63 up: pass them as float64"
+        )
+    return x.to(_WIDER.get(x.dtype, x.dtype))
+
+
 def _check_type(dtype: np.dtype, what: str) -> None:
     """Refuse complex numbers, and types of values that are no numbers."""
     if dtype.hasobject or dtype.kind in "OSTUVMm":
@@ -159,9 +193,7 @@ def _check_type(dtype: np.dtype, what: str) -> None:
             "convert it to a numeric array"
         )
     if dtype.kind == "c":
-        raise TightboundError(
-            f"{what} holds complex numbers: stack real and imaginary parts as real columns"
-        )
+        raise TightboundError(_COMPLEX.format(what))
 
 
 class SparseMatrix(Protocol):
@@ -285,6 +317,8 @@ def read_labels(
     if len(a) == n and not _may_be_classes(a):
         notices.append(f"{what}: its labels are not classes and are not used")
         return None, None
+    if a.dtype.kind == "M":
+        a = a.astype(str)
     if a.shape != (n,):
         raise TightboundError(
             f"{what} has {n} examples but labels of shape {a.shape}: one label an example is needed"
@@ -294,10 +328,23 @@ def read_labels(
         return _ids_of_texts(a)
     if a.dtype.kind == "f":
         a = np.where(np.isnan(a), -1, a)
-        if not (np.isfinite(a).all() and (a == np.round(a)).all()):
+        is_whole = np.isfinite(a) & (a == np.round(a)) & (np.abs(a) < 2**53)
+        if not is_whole.all():
             notices.append(f"{what}: its labels are not classes and are not used")
             return None, None
+    if a.dtype.kind != "b":
+        notices += _unknown_notice(a, what)
     return _ids_of_integers(a.astype(np.int64))
+
+
+def _unknown_notice(a: np.ndarray, what: str) -> list[str]:
+    """The message on labels of -1, where they may be a class: all others are 1."""
+    if set(np.unique(a).tolist()) != {-1, 1}:
+        return []
+    return [
+        f"{what}: {int((a == -1).sum())} of {len(a)} labels are -1, which is read as "
+        "unknown: number the classes from 0 if it is one"
+    ]
 
 
 def _label_array(values: object) -> np.ndarray:
@@ -329,7 +376,7 @@ def _filled(a: np.ndarray) -> np.ndarray:
 def _may_be_classes(a: np.ndarray) -> bool:
     if a.dtype == object:
         return a.ndim == 1 and all(isinstance(value, str | int | bytes) for value in a)
-    return a.ndim == 1
+    return a.ndim == 1 and a.dtype.kind in "biufUSM"
 
 
 def _refuse_long(a: np.ndarray, what: str) -> None:

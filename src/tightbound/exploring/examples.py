@@ -11,6 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from tightbound.core.batch import Batch
+from tightbound.core.data_spec import DataSpec
 from tightbound.data import Split
 from tightbound.exploring.blocks import Array, Blocks, Json
 from tightbound.report.content.data_samples import read_batches
@@ -25,6 +26,10 @@ MOST_TILES = 20_000  # thumbnails in one image
 LARGEST_TILE = 32  # pixels on a side
 WIDEST_SPRITE = 8192  # pixels, which every browser draws
 MOST_SCALE = 4000  # training rows from which the display scale is taken
+LOWEST = (
+    0.002  # share of the values that may be below what is drawn of curves, or above it
+)
+MARGIN = 0.05  # of the height of curves, left free at the foot and at the top
 
 
 @dataclass(frozen=True)
@@ -117,10 +122,13 @@ class Drawing:
     Args:
         scale: Of raw training values, in the units of the spec of the data.
         names: Of the labels.
+        ranges: Of curves and vectors without columns, the least and the largest raw value that
+            is drawn, of each channel or dimension.
     """
 
     scale: DisplayScale
     names: list[str]
+    ranges: list[tuple[float, float]] | None = None
 
 
 def drawing_of(run: Run, points: Examples) -> Drawing:
@@ -134,7 +142,21 @@ def drawing_of(run: Run, points: Examples) -> Drawing:
         given = [str(name) for name in run.data.label_names or ()]
         count = max(len(given), int(points.labels.max()) + 1)
         names = given + [str(k) for k in range(len(given), count)]
-    return Drawing(scale, names)
+    return Drawing(scale, names, _curve_ranges(train.spec, x.numpy()))
+
+
+def _curve_ranges(
+    spec: DataSpec, train: NDArray[np.float32]
+) -> list[tuple[float, float]] | None:
+    """Raw values of training examples (n, channels, ...) between which curves are drawn."""
+    if spec.kind not in ("vector", "signal") or spec.fields:
+        return None
+    by_channel = train.reshape(len(train), train.shape[1], -1)
+    low, high = np.quantile(by_channel, (LOWEST, 1 - LOWEST), axis=(0, 2))
+    margin = np.where(high > low, MARGIN * (high - low), 0.5)
+    offset = np.asarray(spec.offset or 0.0)
+    bounds = [(end * spec.divisor + offset) for end in (low - margin, high + margin)]
+    return [(float(a), float(b)) for a, b in zip(*bounds, strict=True)]
 
 
 def described(run: Run, drawing: Drawing) -> Json:
@@ -152,6 +174,7 @@ def described(run: Run, drawing: Drawing) -> Json:
         "domain": run.spec.domain,
         "missing": spec.missing,
         "range": [low, high],
+        "ranges": drawing.ranges,
         "columns": [_column(run, i) for i in range(len(spec.fields))],
         "classes": drawing.names or None,
         "colours": colours,
@@ -167,7 +190,10 @@ def _raw_shape(run: Run) -> list[int]:
 
 
 def _raw_range(run: Run, drawing: Drawing) -> tuple[float, float]:
-    """Raw values that are drawn as 0 and 1, of images."""
+    """Raw values that are drawn as 0 and 1 of images, at the foot and the top of curves."""
+    if drawing.ranges is not None:
+        lows, highs = zip(*drawing.ranges, strict=True)
+        return min(lows), max(highs)
     divisor = run.data.spec.divisor
     return drawing.scale.low * divisor, drawing.scale.high * divisor
 
@@ -186,10 +212,12 @@ def _column(run: Run, i: int) -> Json:
     if column.kind == "categorical":
         return about
     place = spec.places[i]
-    mean = float(spec.centre[place][0])
+    # of the model: the spec of a run that is read from its folder has none of its own
+    mean = float(run.model.get_buffer("centre")[place][0])
+    sd = float(run.model.get_buffer("spread")[place][0])
     if spec.offset:
         mean += spec.offset[i]
-    return {**about, "mean": mean, "sd": float(spec.spread[place][0])}
+    return {**about, "mean": mean, "sd": sd}
 
 
 def _condition(run: Run) -> Json | None:

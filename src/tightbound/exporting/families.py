@@ -270,10 +270,11 @@ FAMILIES: tuple[Family, ...] = (
         "mixture of discretised logistics",
         "sum_k softmax(logits)_k P_k(red) P_k(green | red) P_k(blue | red, green); the location "
         "of green is shifted by slope_0 (red - mid), that of blue by slope_1 (red - mid) + "
-        "slope_2 (green - mid), mid = (levels - 1) / 2",
+        "slope_2 (green - mid), mid = (levels - 1) / 2; of grey images sum_k softmax(logits)_k "
+        "P_k(grey)",
         {
             "logits": Parameter("of the components (n, K, H, W)", lambda d: d.logits),
-            "location": Parameter("in levels (n, K, 3, H, W)", lambda d: d.loc),
+            "location": Parameter("in levels (n, K, C, H, W)", lambda d: d.loc),
             "log_scale": Parameter("log of the scale", lambda d: d.log_scale),
             "slope": Parameter("between the channels", lambda d: d.slope),
         },

@@ -18,6 +18,7 @@ from tightbound.core.latent import Latent
 from tightbound.distributions import (
     Blend,
     Codebook,
+    Flow,
     Mixture,
     VonMisesFisher,
     noise_form,
@@ -218,6 +219,19 @@ class FixedMixture(Prior):
         return Mixture(loc, scale, self.get_buffer("log_weight"), ctx.n)
 
 
+class MappedMixture(FixedMixture):
+    """Maps of a flow over a mixture of diagonal normals with given components."""
+
+    def __init__(self, mixture: Mixture, maps: nn.Module) -> None:
+        super().__init__(mixture)
+        self.maps = maps
+
+    def forward(self, ctx: Context, draw: Draw, state: Tensor | None) -> Distribution:
+        mixture = super().forward(ctx, draw, state)
+        maps = self.maps(None)
+        return Flow(mixture, maps.inv.call_and_ladj, maps.call_and_ladj)
+
+
 class KnownNorm(VonMisesFisher):
     """A von Mises-Fisher distribution whose normalising constant is given."""
 
@@ -272,17 +286,19 @@ def exportable(model: VAE) -> VAE:
         return model
     with torch.no_grad():
         p = prior(Context(1), Draw(source="p"), None)
-    fixed = _fixed(p)
+    fixed = _fixed(p, prior)
     if fixed is not None:
         path = model.hierarchy.prior_prefix.removesuffix(".")
         model.hierarchy.set_submodule(path, fixed)
     return model
 
 
-def _fixed(p: Distribution | None) -> Prior | None:
+def _fixed(p: Distribution | None, prior: Prior) -> Prior | None:
     """The prior as a module of constants, of mixtures that need more than operators of ONNX."""
     if isinstance(p, Mixture):
         return FixedMixture(p)
+    if isinstance(p, Flow) and isinstance(p.base, Mixture):
+        return MappedMixture(p.base, prior.get_submodule("maps"))
     if isinstance(p, Blend) and isinstance(p.parts, VonMisesFisher):
         return FixedSphereMixture(p.parts, p.log_weight)
     return None

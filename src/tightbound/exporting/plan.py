@@ -65,6 +65,7 @@ class Planned:
         examples: Example inputs.
         outputs: Meaning of outputs by their names; of parameters, see the families.
         codes: Columns of the first input that hold codes, which a small change makes others.
+        has_columns: Whether the first input is a table, whose columns have scales of their own.
         noise: Kind of the noise of each input of noise: "normal" or "uniform".
     """
 
@@ -75,6 +76,7 @@ class Planned:
     examples: Examples
     outputs: Mapping[str, str]
     codes: Sequence[int] = ()
+    has_columns: bool = False
     noise: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -142,11 +144,20 @@ class Case:
     ) -> Planned:
         """A graph of the copy that can be traced, with that of the model as reference."""
         codes: list[int] = []
-        if "x" in inputs:
-            fields = enumerate(self.model.spec.fields)
-            codes = [i for i, column in fields if column.kind == "categorical"]
-        graph, reference = make(self.traced), make(self.model)
-        return Planned(name, graph, reference, inputs, examples, outputs, codes)
+        columns = self.model.spec.fields if "x" in inputs else ()
+        for i, column in enumerate(columns):
+            if column.kind in ("categorical", "binary"):
+                codes.append(i)
+        return Planned(
+            name,
+            make(self.traced),
+            make(self.model),
+            inputs,
+            examples,
+            outputs,
+            codes,
+            has_columns=bool(columns),
+        )
 
 
 Result = Planned | tuple[str, str] | None
@@ -181,8 +192,8 @@ def plan_of(model: VAE) -> Plan:
 def _refuse_iterative(name: str, q: Distribution) -> None:
     if isinstance(q, Hamiltonian):
         raise TightboundError(
-            f"q of {name!r} takes steps along the gradient of log p(x, z), which an ONNX graph "
-            "cannot take: export with --format safetensors, or train a recipe whose q is a "
+            f"q of {name!r} takes steps along the gradient of log p(x, z), which an exported "
+            "graph cannot take: export with --format safetensors, or train a recipe whose q is a "
             "network alone"
         )
 

@@ -101,9 +101,15 @@ def _network_and_data(c: Chosen) -> str | None:
 def _grids(c: Chosen) -> str | None:
     """Latents on grids need their hierarchy and a posterior that handles grids."""
     name = c.recipe.network.name
+    options = c.recipe.network.options
+    if options.get("shrink") and options.get("decoder") == "mlp":
+        return (
+            f"network {name!r} cannot keep a grid of places (shrink) for a decoder that is a "
+            "perceptron: leave out one of network.shrink and network.decoder"
+        )
     if name == "pyramid":
         hierarchy = "top-down"
-    elif c.recipe.network.options.get("shrink"):
+    elif options.get("shrink"):
         hierarchy = "flat"
     else:
         return None

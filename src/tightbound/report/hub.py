@@ -41,6 +41,7 @@ def push_to_hub(
     private: bool = False,
     overwrite: bool = False,
     message: str = "Upload a run of tightbound",
+    folder: str | Path | None = None,
 ) -> str:
     """Publish a run on the Hugging Face Hub; `tb.load("hub:user/name")` reads it.
 
@@ -53,12 +54,15 @@ def push_to_hub(
         private: Whether a new repository is private.
         overwrite: Whether a run in the repository is replaced; its history stays.
         message: Of the commit.
+        folder: A new or empty folder: the files are written there, to be looked at or
+            uploaded by other means, and nothing is sent.
 
     Returns:
-        The address of the commit.
+        The address of the commit; the path of the folder where one is given.
 
     Raises:
-        TightboundError: The repository holds a run, or cannot be written.
+        TightboundError: The repository holds a run, or cannot be written; the folder has
+            files.
 
     Example:
         >>> import tempfile, tightbound as tb
@@ -72,6 +76,8 @@ def push_to_hub(
         'digits' is no repository of the hub: name it user/name
     """
     checked_name(repo)
+    if folder is not None:
+        return str(_written(run, Path(folder), repo))
     api = hub().HfApi(endpoint=endpoint(), library_name="tightbound")
     with tempfile.TemporaryDirectory(prefix="tightbound-") as folder:
         write_folder(run, Path(folder), repo)
@@ -92,6 +98,22 @@ def push_to_hub(
         except Exception as error:
             raise _refused(repo, error) from error
     return str(commit)
+
+
+def _written(run: Run, folder: Path, repo: str) -> Path:
+    """The files in a folder of this machine, which had none."""
+    if folder.exists() and not folder.is_dir():
+        raise TightboundError(f"{folder} is no folder: name a new or an empty one")
+    if folder.is_dir() and any(folder.iterdir()):
+        raise TightboundError(f"{folder} has files: name a new or an empty folder")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_folder(run, folder, repo)
+    except OSError as error:
+        raise TightboundError(
+            f"cannot write {folder} ({error.strerror}): name another folder"
+        ) from error
+    return folder
 
 
 def _refused(repo: str, error: Exception) -> TightboundError:

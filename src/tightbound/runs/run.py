@@ -20,7 +20,7 @@ from tightbound.distributions.random import seeded as seeded
 from tightbound.models.build import build
 from tightbound.models.recipes import has_bound
 from tightbound.models.vae import VAE
-from tightbound.runs import fitted_prior, hub
+from tightbound.runs import diffusers_folder, fitted_prior, hub
 from tightbound.runs.fitted_prior import Fitted
 from tightbound.runs.folder import RunFolder
 from tightbound.runs.imputation import Imputed, impute, spreads
@@ -405,7 +405,9 @@ class Run:
         raw = _raw(split)
         x_filled = self._completed(imputed.x, raw, split)
         sd = spreads(imputed, self.spec)
-        drawn = [self._completed(draw, raw, split) for draw in imputed.draws]
+        drawn = [
+            self._completed(draw, raw, split, is_drawn=True) for draw in imputed.draws
+        ]
         if self.spec.is_table:
             sd = data_room.plain_frame(sd, self.spec.fields, split.table)
             return Imputed(x_filled, sd, drawn, imputed.ess)
@@ -414,9 +416,14 @@ class Run:
             x_filled, sd, torch.stack(drawn) if drawn else empty, imputed.ess
         )
 
-    def _completed(self, x: Tensor, raw: Tensor, split: Split) -> Tensor | DataFrame:
+    def _completed(
+        self, x: Tensor, raw: Tensor, split: Split, *, is_drawn: bool = False
+    ) -> Tensor | DataFrame:
         """Raw rows with their gaps filled from x in model units, others as they were given."""
-        filled = torch.where(raw.isnan(), self.spec.to_raw(x).double(), raw.double())
+        values = self.spec.to_raw(x).double()
+        if is_drawn and self.spec.is_table:
+            values = data_room.rounded(values, self.spec.fields)
+        filled = torch.where(raw.isnan(), values, raw.double())
         if self.spec.is_table:
             return self._filled(filled, split.table)
         is_wide = raw.dtype in (torch.float64, torch.int32, torch.int64)
@@ -494,8 +501,15 @@ class Run:
                 c = conditions[torch.randint(len(conditions), (n,))]
             z = self.predictor.sample_prior(n, temperature, c, y)
             if pixels == "draw" or (pixels == "auto" and self._draws_values()):
-                return self._to_raw(self.predictor.decode_sample(z))
+                return self._drawn(self.predictor.decode_sample(z))
             return self._to_raw(self.predictor.decode_mean(z))
+
+    def _drawn(self, x: Tensor) -> Tensor | DataFrame:
+        """Draws in model units as they are returned, with the decimals of the columns."""
+        if not self.spec.is_table:
+            return self._to_raw(x)
+        raw = data_room.rounded(self.spec.to_raw(x), self.spec.fields)
+        return data_room.frame(raw, self.spec.fields)
 
     def _draws_values(self) -> bool:
         """True for tables and vectors of numbers; levels and 0/1 may be flat images."""
@@ -607,7 +621,12 @@ class Run:
         return Run(config, model.to(self.device), folder, self._data, prior)
 
     def push_to_hub(
-        self, repo: str, *, private: bool = False, overwrite: bool = False
+        self,
+        repo: str,
+        *,
+        private: bool = False,
+        overwrite: bool = False,
+        folder: Path | str | None = None,
     ) -> str:
         """Publish the run on the Hugging Face Hub with a model card, as `tb.push_to_hub`.
 
@@ -615,16 +634,19 @@ class Run:
             repo: The repository, "user/name".
             private: Whether a new repository is private.
             overwrite: Whether a run in the repository is replaced.
+            folder: A new or empty folder: the files are written there, and nothing is sent.
 
         Returns:
-            The address of the commit.
+            The address of the commit; the path of the folder where one is given.
 
         Raises:
             TightboundError: The repository holds a run, or cannot be written.
         """
         from tightbound import push_to_hub
 
-        return push_to_hub(self, repo, private=private, overwrite=overwrite)
+        return push_to_hub(
+            self, repo, private=private, overwrite=overwrite, folder=folder
+        )
 
     def save(self, folder: Path | str) -> None:
         """Write the settings and the weights to a folder that `load` reads.
@@ -661,7 +683,8 @@ def load(
 
     Args:
         folder: The run folder, or RUN/priors/NAME for the run with that fitted prior; or
-            "hub:user/name" for one on the Hugging Face Hub, "hub:user/name@revision".
+            "hub:user/name" for one on the Hugging Face Hub, "hub:user/name@revision"; or a
+            folder of diffusers' AutoencoderKL.
         prior: The name of a fitted prior to use in place of the run's own.
         trust: Run code that the run's config names by import path.
         device: "cpu" or "cuda".
@@ -690,6 +713,10 @@ def load(
             folder.parent.parent, prior=prior or folder.name, trust=trust, device=device
         )
     config = place.settings()
+    if config is None and diffusers_folder.is_one(folder):
+        config, model = diffusers_folder.read(folder, trust=trust)
+        run = Run(config, model.to(device))
+        return run if prior is None else run.with_prior(prior, trust=trust)
     if config is None:
         raise TightboundError(
             f"{str(folder)!r} is not a run folder, it has no config.toml: {_nearby(place)}"

@@ -148,10 +148,15 @@ def nearest(name: str, choices: Iterable[str]) -> str:
 
 def listed(names: Sequence[str]) -> str:
     """Names for a message, at most 20 of them."""
-    text = ", ".join(name[:MOST_SHOWN] for name in names[:MOST_NAMES])
+    text = ", ".join(_printable(name[:MOST_SHOWN]) for name in names[:MOST_NAMES])
     if len(names) > MOST_NAMES:
         return f"{text} and {len(names) - MOST_NAMES} more"
     return text
+
+
+def _printable(text: str) -> str:
+    """A text; in quotes, with escapes, where it has line breaks or the like."""
+    return text if text.isprintable() else repr(text)
 
 
 def lookup(table: Mapping[str, T], name: str, kind: str) -> T:

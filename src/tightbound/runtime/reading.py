@@ -122,11 +122,16 @@ def read_bytes(path: Path | str, most: int | None = None) -> bytes:
     """
     path = Path(path)
     handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    with os.fdopen(handle, "rb") as file:
-        state = os.fstat(handle)
-        if not stat.S_ISREG(state.st_mode):
-            raise NotRegularFile(path, _kind(state.st_mode))
-        content = file.read() if most is None else file.read(most + 1)
+    try:
+        mode = os.fstat(handle).st_mode
+        if stat.S_ISDIR(mode):  # open() would name the handle, not the path
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+        if not stat.S_ISREG(mode):
+            raise NotRegularFile(path, _kind(mode))
+        with os.fdopen(handle, "rb", closefd=False) as file:
+            content = file.read() if most is None else file.read(most + 1)
+    finally:
+        os.close(handle)
     if most is not None and len(content) > most:
         size = f"it has more than {most // MEGABYTE} MB"
         raise OSError(errno.EFBIG, size, str(path))

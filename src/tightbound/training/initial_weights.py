@@ -113,7 +113,11 @@ def _model(recipe: Recipe) -> dict[str, object]:
 
 def _meaning(spec: DataSpec) -> dict[str, object]:
     """The shape and units of data."""
-    return {key: value for key, value in spec.model_dump().items() if key not in _SIZES}
+    meaning = {
+        key: value for key, value in spec.model_dump().items() if key not in _SIZES
+    }
+    columns = [(f.name, f.kind, f.values) for f in spec.fields]
+    return meaning | {"fields": columns}
 
 
 def _first_difference(

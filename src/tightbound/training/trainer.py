@@ -48,6 +48,8 @@ from tightbound.training.noise import NoiseBuffer
 from tightbound.training.optimization.ema import Average
 from tightbound.training.optimization.fused_adam import optimizer_step
 from tightbound.training.optimization.optimizer import (
+    check_cycles,
+    cycle_at,
     learning_rate_factor,
     optimizer,
     schedule_at,
@@ -111,6 +113,7 @@ class Trainer:
         self.model: VAE = step_module.model
         self.config = config
         self.settings = config.train
+        check_cycles(self.settings)
         self.folder = folder
         self.show = show
         self.device = self.model.get_buffer("centre").device
@@ -190,7 +193,7 @@ class Trainer:
         ok, divisor = self.guard.check(
             losses.values(), self.execution.gradients.values()
         )
-        first, end = schedule_at(self.settings, step)
+        _, first, end = cycle_at(self.settings, step)
         factor = learning_rate_factor(self.settings, step - first, end - first)
         self.optimizer_step(factor, ok, divisor)
         self.step_module.after_step(sums, ok)
@@ -282,6 +285,7 @@ class Trainer:
         if self.step % READ_EVERY == 0 or validates:
             self._check_skipped()
             self.show.step(self.step)
+        self._end_cycle()
         if validates:
             self._validate()
         reason, number = self._reason_to_save(validates)
@@ -291,6 +295,18 @@ class Trainer:
             raise Interrupted(number)
         if self.out_of_time and self.step < steps:
             self._end_for_lack_of_time()
+
+    def _end_cycle(self) -> None:
+        """Average weights over the ends of cycles, where one ends at this step."""
+        cycles = self.settings.cycles
+        if cycles == 1 or self.average is None:
+            return
+        number, _, end = cycle_at(self.settings, self.step - 1)
+        if self.step != end:
+            return
+        self.average.end_cycle(number)
+        if number == cycles:
+            self.average.take_mean_of_cycles()
 
     def _is_out_of_time(self) -> bool:
         """True where the time limit of training has passed; of several, rank 0 decides."""
@@ -518,6 +534,7 @@ class Trainer:
         return counts | {
             "model": self.model.state_dict(),
             "ema": self.average.state_dict() if self.average else {},
+            "cycle_ends": self.average.ends if self.average else [],
             "optimizer": self.optimizer.state_dict(),
         }
 
@@ -575,6 +592,7 @@ class Trainer:
             self.model.load_state_dict(state["model"])
             if self.average is not None:
                 self.average.load_state_dict(state["ema"])
+                self.average.ends = state.get("cycle_ends", [])
             self.optimizer.load_state_dict(state["optimizer"])
         self.optimizer_step.reset()
 

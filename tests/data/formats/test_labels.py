@@ -146,3 +146,38 @@ def test_no_column_leaves_the_table_of_the_estimator() -> None:
     model.fit(frame)
     assert model.n_features_in_ == 3
     assert list(model.sample(2).columns) == ["x", "y", "label"]
+
+
+def test_times_are_classes_by_their_texts() -> None:
+    days = np.array(["2021-03-01", "2020-01-01"] * (N // 2), "M8[D]")
+    data = data_room.load((REAL[:, None], days), DataSettings(use_labels=True))
+    assert data.spec.labels == ("2020-01-01", "2021-03-01")
+
+
+@pytest.mark.parametrize("y", [REAL + 1j, CLASSES * 1e300], ids=["complex", "huge"])
+def test_what_is_no_class_is_not_cast_to_one(y: np.ndarray) -> None:
+    data = data_room.load((REAL[:, None], y))
+    assert data.train.y is None
+    assert "its labels are not classes" in data.notices[0]
+
+
+def test_labels_of_plus_and_minus_one_are_said_to_be_half_unknown() -> None:
+    y = np.where(REAL > 0, 1, -1)
+    data = data_room.load((REAL[:, None], y))
+    count = int((y == -1).sum())
+    assert f"{count} of {N} labels are -1, which is read as unknown" in data.notices[0]
+    three = data_room.load((REAL[:, None], CLASSES - 1))
+    assert not any("unknown" in notice for notice in three.notices)
+
+
+def test_numbers_beside_a_frame_are_conditions() -> None:
+    frame = pd.DataFrame({"x": REAL, "t": TEXTS})
+    settings = DataSettings(condition="labels")
+    for y in (REAL, REAL[:, None], pd.Series(REAL), pd.DataFrame({"c": REAL})):
+        data = data_room.load((frame, y), settings)
+        assert data.spec.condition is not None
+        assert data.spec.condition.mean == pytest.approx([REAL.mean()], abs=0.2)
+    other = data_room.load((frame, REAL + 1), settings)
+    assert other.digest != data.digest
+    with pytest.raises(TightboundError, match=r"conditions of shape \(5, 1\)"):
+        data_room.load((frame, REAL[:5]), settings)

@@ -5,18 +5,24 @@ from __future__ import annotations
 import bz2
 import gc
 import gzip
-import json
 import lzma
 import struct
 import tracemalloc
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+from support.packed_files import (
+    ZARR_BYTES,
+    declare_less,
+    twice_packed_dataset,
+    zarr2_store,
+    zarr3_store,
+)
 
 from tightbound import data
 from tightbound.data import DataSettings
@@ -165,12 +171,7 @@ def test_chunks_of_hdf5_that_are_packed_twice_are_refused(tmp_path: Path) -> Non
     h5py = pytest.importorskip("h5py")
     path = tmp_path / "x.h5"
     with h5py.File(path, "w") as file:
-        plist = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
-        plist.set_chunk((60, 4))
-        plist.set_deflate(1)
-        plist.set_deflate(1)
-        space = h5py.h5s.create_simple((60, 4))
-        h5py.h5d.create(file.id, b"x", h5py.h5t.IEEE_F32LE, space, plist)
+        twice_packed_dataset(file)
     refused(path, "dataset 'x' cannot be read: its chunks are packed twice")
 
 
@@ -208,49 +209,6 @@ def test_labels_of_hdf5_are_texts(tmp_path: Path, kind: str) -> None:
 
 # ---- Zarr
 
-BYTES = {"name": "bytes", "configuration": {"endian": "little"}}
-
-
-def zarr_store(folder: Path, codecs: Sequence[Any], chunk: bytes) -> Path:
-    """A Zarr store of format 3 of a single chunk (60, 4), given as bytes."""
-    store = folder / "x.zarr"
-    (store / "c" / "0").mkdir(parents=True)
-    grid = {"name": "regular", "configuration": {"chunk_shape": [60, 4]}}
-    keys = {"name": "default", "configuration": {"separator": "/"}}
-    about = {
-        "zarr_format": 3,
-        "node_type": "array",
-        "shape": [60, 4],
-        "data_type": "float32",
-        "chunk_grid": grid,
-        "chunk_key_encoding": keys,
-        "fill_value": 0.0,
-        "attributes": {},
-        "codecs": list(codecs),
-    }
-    (store / "zarr.json").write_text(json.dumps(about))
-    (store / "c" / "0" / "0").write_bytes(chunk)
-    return store
-
-
-def zarr2_store(folder: Path, compressor: Any, chunk: bytes) -> Path:
-    """A Zarr store of format 2 of a single chunk (60, 4), given as bytes."""
-    store = folder / "x.zarr"
-    store.mkdir()
-    about = {
-        "zarr_format": 2,
-        "shape": [60, 4],
-        "chunks": [60, 4],
-        "dtype": "<f4",
-        "fill_value": 0.0,
-        "order": "C",
-        "filters": None,
-        "compressor": compressor,
-    }
-    (store / ".zarray").write_text(json.dumps(about))
-    (store / "0.0").write_bytes(chunk)
-    return store
-
 
 @pytest.mark.parametrize("name", ["zlib", "bz2", "lzma", "lz4", "zstd", "blosc"])
 @pytest.mark.parametrize("is_bomb", [False, True])
@@ -276,7 +234,7 @@ def test_a_chunk_of_zarr_3_unpacks_to_its_own_size(
 ) -> None:
     pytest.importorskip("zarr")
     packed = gzip.compress(ZEROS if is_bomb else X.tobytes())
-    codecs = [BYTES, {"name": "gzip", "configuration": {"level": 1}}]
+    codecs = [ZARR_BYTES, {"name": "gzip", "configuration": {"level": 1}}]
     if location:
         at = 16 if location == "start" else 0
         index = struct.pack("<QQ", at, len(packed))
@@ -284,11 +242,11 @@ def test_a_chunk_of_zarr_3_unpacks_to_its_own_size(
         sharding = {
             "chunk_shape": [60, 4],
             "codecs": codecs,
-            "index_codecs": [BYTES],
+            "index_codecs": [ZARR_BYTES],
             "index_location": location,
         }
         codecs = [{"name": "sharding_indexed", "configuration": sharding}]
-    store = zarr_store(tmp_path, codecs, packed)
+    store = zarr3_store(tmp_path, codecs, packed)
     if is_bomb:
         refused(store, "'x' has a chunk that holds more than it declares")
     else:
@@ -325,16 +283,6 @@ def test_long_labels_of_zarr_are_read(tmp_path: Path) -> None:
 # ---- parquet and feather
 
 
-def varint(number: int, width: int = 0) -> bytes:
-    """A number of Thrift's compact protocol in at least so many bytes."""
-    zigzag = number << 1
-    out = bytearray()
-    while zigzag > 127 or len(out) + 1 < width:
-        out.append(zigzag & 127 | 128)
-        zigzag >>= 7
-    return bytes([*out, zigzag])
-
-
 @pytest.mark.parametrize("version", ["1.0", "2.0"])
 @pytest.mark.parametrize(("what", "column"), [("size", "a"), ("rows", "a.b")])
 def test_pages_of_parquet_hold_what_the_footer_declares(
@@ -357,14 +305,7 @@ def test_pages_of_parquet_hold_what_the_footer_declares(
     assert len(open_source(str(path), DataSettings()).splits["all"].x) == rows
     group = parquet.ParquetFile(path).metadata.row_group(0)
     sizes = {group.column(i).total_uncompressed_size for i in range(2)}
-    content = path.read_bytes()
-    length = int.from_bytes(content[-8:-4], "little")
-    footer = content[-8 - length :]
-    for number in sizes if what == "size" else {rows}:
-        written = varint(number)
-        assert written in footer
-        footer = footer.replace(written, varint(60, len(written)))
-    path.write_bytes(content[: -8 - length] + footer)
+    declare_less(path, sizes if what == "size" else {rows})
     refused(path, "its pages hold more than its footer declares")
 
 

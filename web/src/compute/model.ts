@@ -161,11 +161,48 @@ export class Model {
     return this.network("decoder").run(this.inputs("decoder", { z }, n, condition));
   }
 
-  /** p(x|z) of a row of the decoder's outputs; null for a family without a formula here. */
+  /**
+   * p(x|z) of a row of the decoder's outputs; null for a family without a formula here. Where
+   * columns depend on categories it is that given the most likely ones.
+   */
   likelihood(outputs: Tensors, row: number): Likelihood | null {
     const family = this.run.export.likelihood;
     if (family === undefined) return null;
     return likelihoodOf(family, outputs, row, this.run.export.spec.shape);
+  }
+
+  /** Whether columns of p(x|z) depend on categories of x, so that its parameters need x. */
+  get dependsOnCategories(): boolean {
+    return this.has("likelihood");
+  }
+
+  /** Parameters of p(x|z) at n rows of z for one x in raw units: where it has any, given its categories. */
+  async parametersFor(raw: ArrayLike<number>, z: ArrayLike<number>, n: number, condition: Condition): Promise<Tensors> {
+    if (!this.dependsOnCategories) return this.decode(z, n, condition);
+    const size = this.units.rawSize;
+    const x = Float64Array.from({ length: n * size }, (_, i) => raw[i % size]);
+    return this.network("likelihood").run(this.inputs("likelihood", { x, z }, n, condition));
+  }
+
+  /**
+   * A sample of p(x|z) in raw units at the z of the decoder's outputs; null for a family without a
+   * formula here. Where columns depend on categories, these are drawn one after another: with the
+   * same noise each time, a column has its value once those before it have theirs.
+   */
+  async sample(z: ArrayLike<number>, outputs: Tensors, random: Random, condition: Condition): Promise<Float64Array | null> {
+    const px = this.likelihood(outputs, 0);
+    if (px === null) return null;
+    const seed = random.below(2 ** 31);
+    let raw = this.units.toRaw(px.sample(new Random(seed)));
+    if (!this.dependsOnCategories) return raw;
+    for (let pass = 0; pass <= raw.length; pass++) {
+      const given = this.likelihood(await this.parametersFor(raw, z, 1, condition), 0)!;
+      const next = this.units.toRaw(given.sample(new Random(seed)));
+      const isSame = next.every((value, i) => Object.is(value, raw[i]));
+      raw = next;
+      if (isSame) break;
+    }
+    return raw;
   }
 
   /** log p(z) of n rows in nats; null where p(z) has no density here. */
@@ -354,7 +391,8 @@ export class Model {
     condition: Condition,
     outputs?: Tensors,
   ): Promise<Terms | null> {
-    const px = this.likelihood(outputs ?? (await this.decode(z, 1, condition)), 0);
+    const given = this.dependsOnCategories ? undefined : outputs;
+    const px = this.likelihood(given ?? (await this.parametersFor(raw, z, 1, condition)), 0);
     if (px === null) return null;
     const reconstruction = logProb(px, this.units.toModel(raw));
     const prior = await this.logPrior(z, 1, condition);
@@ -363,6 +401,13 @@ export class Model {
     const isComplete = logPrior !== null && logPosterior !== null && this.run.has_bound;
     const logWeight = isComplete ? reconstruction + logPrior - logPosterior : null;
     return { reconstruction, logPrior, logPosterior, logWeight };
+  }
+
+  /** By what distances between rows of a table are divided, 0 of categories; null of other data. */
+  get distanceScales(): Float64Array | null {
+    const { columns } = this.run.data;
+    if (columns.length === 0) return null;
+    return Float64Array.from(columns, ({ kind, sd }) => (kind === "categorical" ? 0 : sd || 1));
   }
 
   /** Training examples, among which the nearest one is searched; null without. */

@@ -9,6 +9,17 @@ export interface Decoder {
   run(inputs: Tensors, wanted?: readonly string[]): Promise<Tensors>;
 }
 
+/** Runs one piece of work after another, in the order in which they come. */
+export class Turns {
+  private last: Promise<unknown> = Promise.resolve();
+
+  run<Result>(work: () => Promise<Result>): Promise<Result> {
+    const result = this.last.then(work, work);
+    this.last = result.catch(() => undefined);
+    return result;
+  }
+}
+
 /** Keeps one call in flight and the newest of those that wait: the latest request wins. */
 export class Latest<Argument> {
   private waiting: { argument: Argument } | null = null;

@@ -2,6 +2,7 @@
 import * as ort from "onnxruntime-web/wasm";
 import type { Numbers, Tensor } from "../data/arrays";
 import type { Decoder, Tensors } from "./network";
+import { Turns } from "./network";
 
 let ready: Promise<void> | null = null;
 
@@ -15,17 +16,8 @@ export function prepare(wasm: () => Promise<Uint8Array>): Promise<void> {
   return ready;
 }
 
-let last: Promise<unknown> = Promise.resolve();
-
-/**
- * One call of onnxruntime after another: calls that overlap share one stack in WebAssembly, which
- * they would corrupt.
- */
-function inTurn<Result>(work: () => Promise<Result>): Promise<Result> {
-  const result = last.then(work, work);
-  last = result.catch(() => undefined);
-  return result;
-}
+/** Calls of onnxruntime that overlap share one stack in WebAssembly, which they would corrupt. */
+const turns = new Turns();
 
 function toOrt(tensor: Tensor): ort.Tensor {
   const { data, shape } = tensor;
@@ -45,7 +37,7 @@ export class OrtDecoder implements Decoder {
       graphOptimizationLevel: "all",
       logSeverityLevel: 3,
     };
-    return new OrtDecoder(await inTurn(() => ort.InferenceSession.create(model, options)));
+    return new OrtDecoder(await turns.run(() => ort.InferenceSession.create(model, options)));
   }
 
   async run(inputs: Tensors, wanted?: readonly string[]): Promise<Tensors> {
@@ -54,7 +46,7 @@ export class OrtDecoder implements Decoder {
       if (inputs[name] !== undefined) feeds[name] = toOrt(inputs[name]);
     }
     const names = wanted ?? this.session.outputNames;
-    const results = await inTurn(() => this.session.run(feeds, names));
+    const results = await turns.run(() => this.session.run(feeds, names));
     const outputs: Tensors = {};
     for (const [name, value] of Object.entries(results)) {
       outputs[name] = { data: value.data as Numbers, shape: [...value.dims] };

@@ -34,6 +34,7 @@ export interface Graph {
 export type GraphName =
   | "encoder"
   | "decoder"
+  | "likelihood"
   | "prior"
   | "prior_sample"
   | "posterior_sample"
@@ -114,6 +115,10 @@ export interface DataDescription {
   domain: string;
   missing: boolean;
   range: [number, number];
+  /** Of each channel of curves, or dimension of vectors without columns. */
+  ranges?: [number, number][] | null;
+  /** Whether those differ so much that each is drawn on its own range. */
+  standardised?: boolean;
   columns: Column[];
   classes: string[] | null;
   colours: string[];

@@ -4,7 +4,7 @@ import type { Tensors } from "../compute/network";
 import { sizeOf } from "../data/arrays";
 import { LogisticMixture } from "./logistic_mixture";
 import { rowOf } from "./parameters";
-import type { Random } from "./random";
+import { Random } from "./random";
 import { HALF_LOG_TAU, logGamma, logSigmoid, logSumExp, sigmoid, softplus } from "./special";
 
 /** p(x|z) of one example, over the dimensions of x in model units. */
@@ -23,6 +23,8 @@ export function logProb(likelihood: Likelihood, x: Float64Array): number {
 /** A distribution of one value, given the place of its parameters. */
 interface ValueFamily {
   logProb(x: number, i: number): number;
+  /** Of families that others are made of. */
+  mean?(i: number): number;
   variance(i: number): number;
   sample(i: number, random: Random): number;
 }
@@ -59,6 +61,54 @@ function normal(values: Values): ValueFamily {
       -0.5 * ((x - mean[i]) ** 2 * Math.exp(-logVariance[i]) + logVariance[i]) - HALF_LOG_TAU,
     variance: (i) => Math.exp(logVariance[i]),
     sample: (i, random) => mean[i] + Math.exp(0.5 * logVariance[i]) * random.normal(),
+  };
+}
+
+function logNormal(values: Values): ValueFamily {
+  const location = values("location");
+  const scale = values("scale");
+  const mean = (i: number) => Math.exp(location[i] + scale[i] ** 2 / 2);
+  return {
+    logProb: (x, i) => {
+      if (!(x > 0)) return -Infinity;
+      const away = (Math.log(x) - location[i]) / scale[i];
+      return -0.5 * away ** 2 - Math.log(x) - Math.log(scale[i]) - HALF_LOG_TAU;
+    },
+    mean,
+    variance: (i) => Math.expm1(scale[i] ** 2) * mean(i) ** 2,
+    sample: (i, random) => Math.exp(location[i] + scale[i] * random.normal()),
+  };
+}
+
+/** N(mean, scale^2) of each value. */
+function scaledNormal(values: Values): ValueFamily {
+  const mean = values("mean");
+  const scale = values("scale");
+  return {
+    logProb: (x, i) => -0.5 * ((x - mean[i]) / scale[i]) ** 2 - Math.log(scale[i]) - HALF_LOG_TAU,
+    mean: (i) => mean[i],
+    variance: (i) => scale[i] ** 2,
+    sample: (i, random) => mean[i] + scale[i] * random.normal(),
+  };
+}
+
+/** 0 with a probability, else a value of another family, which has a mean. */
+function zeroInflated(others: (values: Values) => ValueFamily): (values: Values) => ValueFamily {
+  return (values) => {
+    const logits = values("logits");
+    const other = others(values);
+    return {
+      logProb: (x, i) => (x === 0 ? logSigmoid(logits[i]) : logSigmoid(-logits[i]) + other.logProb(x, i)),
+      variance: (i) => {
+        const share = sigmoid(-logits[i]);
+        return share * (other.variance(i) + (1 - share) * other.mean!(i) ** 2);
+      },
+      sample: (i, random) => {
+        const isZero = random.uniform() < sigmoid(logits[i]);
+        const value = other.sample(i, random);
+        return isZero ? 0 : value;
+      },
+    };
   };
 }
 
@@ -257,13 +307,22 @@ class Product implements Likelihood {
     return this.gathered((part) => part.variance() ?? new Float64Array());
   }
 
+  /** A sample; each part has noise of its own, which does not depend on the other parts. */
   sample(random: Random): Float64Array {
-    return this.gathered((part) => part.sample(random));
+    const seed = random.below(2 ** 31);
+    let number = 0;
+    return this.gathered((part) => {
+      number += 1;
+      return part.sample(new Random(seed + number));
+    });
   }
 }
 
 const VALUE_FAMILIES: Record<string, (values: Values) => ValueFamily> = {
   normal,
+  "log-normal": logNormal,
+  "zero-inflated normal": zeroInflated(scaledNormal),
+  "zero-inflated log-normal": zeroInflated(logNormal),
   laplace,
   bernoulli,
   "continuous bernoulli": continuousBernoulli,

@@ -1,4 +1,4 @@
-// Mixture of discretised logistics over colour pixels, whose channels depend on those before.
+// Mixture of discretised logistics over colour pixels, whose channels depend on those before, or grey.
 import type { Tensors } from "../compute/network";
 import type { Likelihood } from "./likelihood";
 import { discretisedLogistic, sampleLogistic } from "./likelihood";
@@ -15,6 +15,7 @@ export class LogisticMixture implements Likelihood {
   private readonly slope: Float64Array;
   private readonly components: number;
   private readonly pixels: number;
+  private readonly channels: number;
 
   constructor(
     outputs: Tensors,
@@ -32,12 +33,13 @@ export class LogisticMixture implements Likelihood {
     this.slope = of("slope");
     this.components = outputs[`${prefix}logits`].shape[1];
     this.pixels = this.logits.length / this.components;
+    this.channels = this.location.length / this.logits.length;
   }
 
   /** The location of a channel of component k given the channels before. */
   private moved(k: number, channel: number, pixel: number, red: number, green: number): number {
     const middle = (this.levels - 1) / 2;
-    const at = (c: number) => (k * 3 + c) * this.pixels + pixel;
+    const at = (c: number) => (k * this.channels + c) * this.pixels + pixel;
     const location = this.location[at(channel)];
     if (channel === 0) return location;
     if (channel === 1) return location + this.slope[at(0)] * (red - middle);
@@ -45,7 +47,7 @@ export class LogisticMixture implements Likelihood {
   }
 
   private scale(k: number, channel: number, pixel: number): number {
-    return Math.exp(this.logScale[(k * 3 + channel) * this.pixels + pixel]);
+    return Math.exp(this.logScale[(k * this.channels + channel) * this.pixels + pixel]);
   }
 
   private weights(pixel: number): Float64Array {
@@ -62,7 +64,7 @@ export class LogisticMixture implements Likelihood {
       const weights = this.weights(pixel);
       const terms = weights.map((weight, k) => {
         let sum = weight;
-        for (let channel = 0; channel < 3; channel++) {
+        for (let channel = 0; channel < this.channels; channel++) {
           const location = this.moved(k, channel, pixel, value[0], value[1]);
           const scale = this.scale(k, channel, pixel);
           sum += discretisedLogistic(value[channel], location, scale, this.levels);
@@ -75,11 +77,11 @@ export class LogisticMixture implements Likelihood {
   }
 
   sample(random: Random): Float64Array {
-    const out = new Float64Array(3 * this.pixels);
+    const out = new Float64Array(this.channels * this.pixels);
     for (let pixel = 0; pixel < this.pixels; pixel++) {
       const k = random.category(this.weights(pixel));
       const value = [0, 0, 0];
-      for (let channel = 0; channel < 3; channel++) {
+      for (let channel = 0; channel < this.channels; channel++) {
         const location = this.moved(k, channel, pixel, value[0], value[1]);
         const scale = this.scale(k, channel, pixel);
         value[channel] = sampleLogistic(location, scale, this.levels, random);

@@ -1,12 +1,12 @@
 // Scene: Bayes' rule. Prior times likelihood over p(x) is the posterior; q is beside it.
 import type { Scene } from "./index";
 import { centres, fieldOn, squareAround, threeTerms } from "./bayes";
-import { chosenPoint, exampleOf } from "./example";
+import { exampleSlider, exampleOf } from "./example";
 import { densityShade, Facts, massContours, named, paintEllipse, paintField, paintSegments, panel, planeAxes } from "./figure";
 import { both } from "./texts";
 import { latest } from "./work";
 import { Chart } from "../widgets/charts";
-import { h, slider } from "../widgets/dom";
+import { h } from "../widgets/dom";
 import { exampleView } from "../widgets/example_view";
 import { colour } from "../widgets/theme";
 
@@ -23,7 +23,6 @@ export const bayesRule: Scene = {
   needs: "vae",
   mount(element, { vae }, scope) {
     const { model } = vae;
-    const chosen = chosenPoint(model);
     const x = exampleView(model.run.data, both(["Input x", "입력 x"]), scope);
     const labels: [string, string][] = [
       ["prior", both(["before x is seen", "x를 보기 전"])],
@@ -79,16 +78,6 @@ export const bayesRule: Scene = {
         paintEllipse(axes, q.ellipse);
       });
     });
-    const control = slider({
-      label: "x",
-      min: 0,
-      max: model.points.n - 1,
-      step: 1,
-      value: chosen.value,
-      format: (value) => String(value),
-      oninput: (value) => chosen.set(value),
-    });
-    chosen.watch((point) => show(point), scope);
     const notes = [
       null,
       both(["The frame is the region of the panels below.", "테두리는 아래 그림의 영역입니다."]),
@@ -98,7 +87,7 @@ export const bayesRule: Scene = {
     const panels = charts.map((chart, k) => panel(named(labels[k][0], labels[k][1]), chart.element, notes[k]));
     const image = h("div", { class: "scene-small" }, x.element);
     element.append(
-      control.element,
+      exampleSlider(model, show, scope),
       h("div", { class: "scene-images side wide" }, panel(named("x", ""), image), facts.element),
       h("div", { class: "scene-four" }, ...panels),
     );

@@ -3,12 +3,14 @@ import type { Model } from "../compute/model";
 import type { Tensors } from "../compute/network";
 import { logProb } from "../distributions/likelihood";
 import type { Frame } from "../distributions/density";
+import type { Scope } from "../state";
 import { Signal } from "../state";
 import type { RunContext } from "../views/context";
 import type { Evaluate, Evidence, Field } from "./bayes";
 import { centres, evidence, fieldOn } from "./bayes";
 import { Normal2 } from "./normal2";
 import { pause } from "./work";
+import { slider } from "../widgets/dom";
 
 const BATCH = 1024; // rows of z that are decoded at once
 const WIDE_CELLS = 64; // along each axis of the grid over p(z)
@@ -26,7 +28,8 @@ interface Batch {
 async function decodeBatch(model: Model, point: number, z: Float64Array, start: number, n: number): Promise<Batch> {
   const size = Math.min(BATCH, n - start);
   const part = z.subarray(2 * start, 2 * (start + size));
-  return { start, size, outputs: await model.decode(part, size, model.conditionOf(point)) };
+  const raw = model.points.x.row(point);
+  return { start, size, outputs: await model.parametersFor(raw, part, size, model.conditionOf(point)) };
 }
 
 /** The grid over all of p(z) is the same for each x, so that it is decoded once if it is small. */
@@ -49,7 +52,7 @@ function decodeWide(model: Model, frame: Frame): Promise<Batch[]> {
 
 function isSmall(model: Model): boolean {
   const width = model.run.graphs.decoder.outputs.length * model.units.size;
-  return !model.isConditional && width * WIDE_CELLS ** 2 < MOST_NUMBERS;
+  return !model.isConditional && !model.dependsOnCategories && width * WIDE_CELLS ** 2 < MOST_NUMBERS;
 }
 
 /** log p(z) and log p(x|z) of an example in raw units, decoded in batches. */
@@ -141,6 +144,22 @@ export function chosenPoint(model: Model): Signal<number> {
     chosen.set(model, signal);
   }
   return signal;
+}
+
+/** A slider over the examples; `show` is called with the chosen one, at once and on each change. */
+export function exampleSlider(model: Model, show: (point: number) => void, scope: Scope): HTMLElement {
+  const point = chosenPoint(model);
+  const control = slider({
+    label: "x",
+    min: 0,
+    max: model.points.n - 1,
+    step: 1,
+    value: point.value,
+    format: (value) => String(value),
+    oninput: (value) => point.set(value),
+  });
+  point.watch(show, scope);
+  return control.element;
 }
 
 /** The row with the median ELBO; the first one where the terms are not known. */

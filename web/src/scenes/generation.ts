@@ -37,7 +37,7 @@ export const generation: Scene = {
       .add("prior", named("prior", both(["density at z", "z에서의 밀도"])))
       .add("theta", both(["θ: the decoder in this page, in all", "θ: 이 페이지의 디코더 전체"]));
     const bytes = model.run.graphs.decoder.bytes;
-    facts.show("theta", bytes, `${format(bytes / 1000, 0)} kB`);
+    facts.show("theta", bytes, bytes > 0 ? `${format(bytes / 1000, 0)} kB` : both(["on the server", "서버에 있음"]));
     const show = latest<Float64Array>(element, scope, async (z) => {
       const condition = state.condition.value;
       const outputs = await model.decode(z, 1, condition);
@@ -52,12 +52,9 @@ export const generation: Scene = {
       mean.show(decoded, sd);
       if (sd !== null && isImage(data)) spread.show(sd);
       const random = new Random(5);
-      samples.show(
-        Array.from({ length: SAMPLES }, () => ({
-          values: model.units.toRaw(px.sample(random)),
-          label: both(["Sample", "표본"]),
-        })),
-      );
+      const drawn: Float64Array[] = [];
+      for (let k = 0; k < SAMPLES; k++) drawn.push((await model.sample(z, outputs, random, condition))!);
+      samples.show(drawn.map((values) => ({ values, label: both(["Sample", "표본"]) })));
       if (one === null || chart === null) return;
       const shares = probabilities(model, px, one, decoded);
       chart.paint((pen, width, height) => paintMarginal(pen, width, height, one.values, shares, one.isDiscrete));

@@ -1,12 +1,12 @@
 // Scene: mean and variance. The encoder gives a mean and a variance for each feature of x.
 import type { Scene } from "./index";
-import { chosenPoint } from "./example";
+import { exampleSlider } from "./example";
 import { Axes, curve, Facts, named, paintEllipse, panel, planeAxes } from "./figure";
 import { Normal2 } from "./normal2";
 import { both } from "./texts";
 import { latest } from "./work";
 import { Chart } from "../widgets/charts";
-import { format, h, slider } from "../widgets/dom";
+import { format, h } from "../widgets/dom";
 import { exampleView } from "../widgets/example_view";
 import { classColours, colour } from "../widgets/theme";
 
@@ -56,7 +56,6 @@ export const meanAndVariance: Scene = {
   needs: "vae",
   mount(element, { vae }, scope) {
     const { model } = vae;
-    const chosen = chosenPoint(model);
     const x = exampleView(model.run.data, both(["Input x", "입력 x"]), scope);
     const plane = new Chart(both(["q(z|x) in the plane", "평면의 q(z|x)"]), "plane-chart", scope);
     const charts = ["z₁", "z₂"].map((name) => new Chart(name, "wide-chart", scope));
@@ -98,23 +97,13 @@ export const meanAndVariance: Scene = {
         paintEllipse(axes, normal2.ellipse);
       });
     });
-    const control = slider({
-      label: "x",
-      min: 0,
-      max: model.points.n - 1,
-      step: 1,
-      value: chosen.value,
-      format: (value) => String(value),
-      oninput: (value) => chosen.set(value),
-    });
-    chosen.watch((point) => show(point), scope);
     const note = both([
       "Blue-grey: p(z) = N(0, I). Orange: q(z|x), one and two standard deviations. Dots: means of other x.",
       "청회색: p(z) = N(0, I). 주황: q(z|x)의 표준편차 1배와 2배. 점: 다른 x의 평균.",
     ]);
     const image = h("div", { class: "scene-small" }, x.element);
     element.append(
-      control.element,
+      exampleSlider(model, show, scope),
       h(
         "div",
         { class: "scene-two" },

@@ -73,7 +73,8 @@ export function liveliest(model: Model): OneValue | null {
   const count = spec.domain === "binary" ? 2 : (spec.levels ?? 0);
   const isDiscrete = count > 1 && count <= MOST_LEVELS;
   const column = data.columns[at];
-  let [low, high] = data.range;
+  const group = Math.floor(place / (spread.length / (data.ranges?.length ?? 1)));
+  let [low, high] = data.ranges?.[group] ?? data.range;
   if (!isDiscrete && column?.mean !== undefined && column.sd !== undefined) {
     [low, high] = [column.mean - 4 * column.sd, column.mean + 4 * column.sd];
   }

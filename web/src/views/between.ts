@@ -18,7 +18,8 @@ const SECONDS_PER_CENTRE = 1.4;
 interface Slot {
   name: string;
   x: Float64Array;
-  z: Float64Array;
+  /** Its code in each run that is shown. */
+  zs: readonly Float64Array[];
 }
 
 type Path = (a: Float64Array, b: Float64Array, share: number) => Float64Array;
@@ -27,7 +28,7 @@ export function betweenView(page: PageContext, scope: Scope): HTMLElement {
   const { model } = page.main;
   const slots = new Slots(page, scope);
   const isCodes = model.run.latent.kind === "codes";
-  scope.add(() => page.main.overlay.set(NOTHING));
+  scope.add(() => page.shown.forEach((run) => run.overlay.set(NOTHING)));
   return h(
     "div",
     { class: "view" },
@@ -50,32 +51,36 @@ class Slots {
     this.element = h("div", { class: "slots" });
     ["A", "B", "C"].forEach((name, k) => {
       const view = exampleView(model.run.data, t("between.slot", { name }), scope);
-      const set = async (point: number) => {
-        await this.setPoint(k, name, point);
+      const set = (point: number) => {
+        this.setPoint(k, name, point);
         view.show(this.slots[k].x);
       };
       const input = button(t("between.set"), () => {
-        const current = page.main.state.input.value;
-        if (current === null) return;
-        this.slots[k] = { name, x: current.x, z: current.posterior.mean };
-        view.show(current.x);
+        const inputs = page.shown.map((run) => run.state.input.value);
+        if (inputs.some((each) => each === null)) return;
+        this.slots[k] = { name, x: inputs[0]!.x, zs: inputs.map((each) => each!.posterior.mean) };
+        view.show(this.slots[k].x);
         this.changed();
       }, "quiet");
       page.main.state.input.watch((value) => (input.disabled = value === null), scope);
-      const any = button(t("between.any"), () => void set(random.below(model.points.n)), "quiet");
+      const any = button(t("between.any"), () => set(random.below(this.count)), "quiet");
       this.element.append(
         h("div", { class: "slot" }, h("h4", {}, name), view.element, h("div", { class: "row" }, any, input)),
       );
-      void set(firstPoint(page.main, k));
+      set(firstPoint(page.main, k));
     });
   }
 
-  private async setPoint(k: number, name: string, point: number): Promise<void> {
-    const { model } = this.page.main;
-    const x = model.points.x.row(point);
-    const start = point * model.width;
-    const z = Float64Array.from(model.points.z.subarray(start, start + model.width));
-    this.slots[k] = { name, x, z };
+  /** How many points all runs have. */
+  private get count(): number {
+    return Math.min(...this.page.shown.map(({ model }) => model.points.n));
+  }
+
+  private setPoint(k: number, name: string, point: number): void {
+    const zs = this.page.shown.map(({ model: { points, width } }) =>
+      Float64Array.from(points.z.subarray(point * width, (point + 1) * width)),
+    );
+    this.slots[k] = { name, x: this.page.main.model.points.x.row(point), zs };
     this.changed();
   }
 
@@ -101,39 +106,37 @@ function firstPoint(run: RunContext, k: number): number {
 }
 
 function interpolation(page: PageContext, slots: Slots): HTMLElement {
-  const run = page.main;
-  const { model } = run;
-  const strip = new Strip(model.run.data, t("between.title"), "traversal");
   let path: Path = spherical;
+  let share = 0;
+  /** z of each run at a share of the way. */
+  const at = (share: number) => {
+    const [a, b] = slots.slots;
+    return page.shown.map((_, i) => path(a.zs[i], b.zs[i], share));
+  };
   const control = slider({
     label: t("between.t"),
     min: 0,
     max: 1,
     step: 0.005,
     value: 0,
-    oninput: (share) => page.move(run, path(slots.slots[0].z, slots.slots[1].z, share)),
+    oninput: (value) => {
+      share = value;
+      page.moveEach(at(share));
+    },
   });
-  const update = async () => {
-    if (!slots.isComplete) return;
-    const [a, b] = slots.slots;
-    const z = new Float64Array(STEPS * model.width);
-    for (let k = 0; k < STEPS; k++) z.set(path(a.z, b.z, k / (STEPS - 1)), k * model.width);
-    const trail = Array.from({ length: 33 }, (_, k) => path(a.z, b.z, k / 32));
-    run.overlay.set({ trail, markers: slots.slots.map(({ name, z: at }) => ({ z: at, text: name })), draws: null });
-    const means = await model.means(z, STEPS, run.state.condition.value);
-    const size = means.length / STEPS;
-    strip.show(
-      Array.from({ length: STEPS }, (_, k) => ({
-        values: means.subarray(k * size, (k + 1) * size),
-        label: `${t("between.t")} ${(k / (STEPS - 1)).toFixed(2)}`,
-        onclick: () => {
-          control.set(k / (STEPS - 1));
-          page.move(run, z.slice(k * model.width, (k + 1) * model.width));
-        },
-      })),
-    );
+  const goTo = (value: number) => {
+    share = value;
+    control.set(share);
+    page.moveEach(at(share));
   };
-  slots.watch(() => void update());
+  const rows = page.shown.map((run, i) => {
+    const strip = new Strip(run.model.run.data, page.titled("A → B", run), "traversal");
+    return { strip, update: () => showPath(run, slots, (k) => at(k)[i], strip, goTo, i) };
+  });
+  const update = () => {
+    if (slots.isComplete) for (const row of rows) void row.update();
+  };
+  slots.watch(update);
   const kinds: ["spherical" | "straight", string][] = [
     ["spherical", t("between.spherical")],
     ["straight", t("between.straight")],
@@ -144,36 +147,68 @@ function interpolation(page: PageContext, slots: Slots): HTMLElement {
     h("h3", {}, "A → B"),
     segmented(t("between.title"), kinds, "spherical", (kind) => {
       path = kind === "straight" ? straight : spherical;
-      void update();
+      update();
     }),
     control.element,
-    strip.element,
+    ...rows.flatMap(({ strip }, i) => [
+      page.second === null ? null : h("h4", {}, page.shown[i].model.run.name),
+      strip.element,
+    ]),
+  );
+}
+
+/** The path of one run in its plane, and the examples along it. */
+async function showPath(
+  run: RunContext,
+  slots: Slots,
+  at: (share: number) => Float64Array,
+  strip: Strip,
+  goTo: (share: number) => void,
+  number: number,
+): Promise<void> {
+  const { model } = run;
+  const z = new Float64Array(STEPS * model.width);
+  for (let k = 0; k < STEPS; k++) z.set(at(k / (STEPS - 1)), k * model.width);
+  const trail = Array.from({ length: 33 }, (_, k) => at(k / 32));
+  const markers = slots.slots.map(({ name, zs }) => ({ z: zs[number], text: name }));
+  run.overlay.set({ trail, markers, draws: null });
+  const means = await model.means(z, STEPS, run.state.condition.value);
+  const size = means.length / STEPS;
+  strip.show(
+    Array.from({ length: STEPS }, (_, k) => ({
+      values: means.subarray(k * size, (k + 1) * size),
+      label: `${t("between.t")} ${(k / (STEPS - 1)).toFixed(2)}`,
+      onclick: () => goTo(k / (STEPS - 1)),
+    })),
   );
 }
 
 function arithmetic(page: PageContext, slots: Slots): HTMLElement {
-  const run = page.main;
-  const { model } = run;
-  const view = exampleView(model.run.data, t("between.result"));
-  const strip = h("div", { class: "equation" });
-  let z: Float64Array | null = null;
+  const { data } = page.main.model.run;
+  const strip = h("div", { class: page.second === null ? "equation" : "equation two" });
+  const results = page.shown.map((run) => ({
+    run,
+    view: exampleView(data, page.titled(t("between.result"), run)),
+    caption: page.titled("A − B + C", run),
+  }));
+  let zs: Float64Array[] = [];
   slots.watch(() => {
     if (!slots.isComplete) return;
     const [a, b, c] = slots.slots;
-    z = a.z.map((value, i) => value - b.z[i] + c.z[i]);
+    zs = page.shown.map((_, i) => a.zs[i].map((value, k) => value - b.zs[i][k] + c.zs[i][k]));
     const views = [a, b, c].map(({ name, x }) => {
-      const each = exampleView(model.run.data, name);
+      const each = exampleView(data, name);
       each.show(x);
       return h("figure", {}, each.element, h("figcaption", {}, name));
     });
     const sign = (text: string) => h("span", { class: "sign" }, text);
-    const result = h("figure", {}, view.element, h("figcaption", {}, "A − B + C"));
-    strip.replaceChildren(views[0], sign("−"), views[1], sign("+"), views[2], sign("="), result);
-    void model.means(z, 1, run.state.condition.value).then((mean) => view.show(mean));
+    strip.replaceChildren(views[0], sign("−"), views[1], sign("+"), views[2]);
+    results.forEach(({ run, view, caption }, i) => {
+      strip.append(sign(i === 0 ? "=" : ","), h("figure", {}, view.element, h("figcaption", {}, caption)));
+      void run.model.means(zs[i], 1, run.state.condition.value).then((mean) => view.show(mean));
+    });
   });
-  const go = button(t("plane.hand"), () => {
-    if (z !== null) page.move(run, z);
-  }, "quiet");
+  const go = button(t("between.go"), () => page.moveEach(zs), "quiet");
   return section(t("between.arithmetic"), strip, go);
 }
 

@@ -64,6 +64,9 @@ export class RunContext {
 
 /** The runs of the page. */
 export class PageContext {
+  /** Data points inside the lasso of a plane; null where there is none. */
+  readonly lasso = new Signal<number[] | null>(null);
+
   /** A hand that moves in one run moves in the others as well. */
   constructor(
     readonly main: RunContext,
@@ -89,6 +92,16 @@ export class PageContext {
     run.state.move(z);
     const [u, v] = run.shareOf(...run.position(z));
     for (const other of this.shown) if (other !== run) other.moveToShare(u, v);
+  }
+
+  /** Set z of each run that is shown, in their order. */
+  moveEach(zs: readonly Float64Array[]): void {
+    this.shown.forEach((run, i) => run.state.move(zs[i]));
+  }
+
+  /** A title, with the name of the run that it is about where two are shown. */
+  titled(title: string, run: RunContext): string {
+    return this.second === null ? title : `${title} · ${run.model.run.name}`;
   }
 
   /** Follow a data point in all runs that have the same points. */

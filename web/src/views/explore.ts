@@ -2,17 +2,19 @@
 import { NOTHING } from "./context";
 import type { PageContext, RunContext } from "./context";
 import { Random } from "../distributions/random";
-import type { Scope, Signal } from "../state";
+import type { Scope } from "../state";
 import { t } from "../texts/texts";
 import { button, format, h, section, select, slider } from "../widgets/dom";
 import { onceAFrame } from "../widgets/frames";
+import { indexOf } from "../widgets/point_index";
 import { Strip } from "../widgets/strip";
+import { labelOf } from "./plane_data";
 
 const NEAR = 12;
 const MOST_SELECTED = 48;
 const DRAWS = 24;
 
-export function exploreView(page: PageContext, scope: Scope, lasso: Signal<number[] | null>): HTMLElement {
+export function exploreView(page: PageContext, scope: Scope): HTMLElement {
   scope.add(() => page.shown.forEach((run) => run.overlay.set(NOTHING)));
   return h(
     "div",
@@ -20,7 +22,7 @@ export function exploreView(page: PageContext, scope: Scope, lasso: Signal<numbe
     h("p", { class: "hint" }, t("explore.hint")),
     columnsNote(page.main),
     conditionControl(page.main, scope),
-    nearSection(page, scope, lasso),
+    ...page.shown.map((run) => nearSection(page, run, scope)),
     ...page.shown.map((run) => drawsSection(page, run)),
   );
 }
@@ -30,17 +32,11 @@ export function columnsNote(run: RunContext): HTMLElement | null {
   return run.model.run.data.columns.length > 0 ? h("p", { class: "note" }, t("columns.text")) : null;
 }
 
-function labelOf(run: RunContext, point: number): string {
-  const label = run.model.points.labels?.[point] ?? -1;
-  const row = `${t("input.row")} ${point}`;
-  return label < 0 ? row : `${row}: ${run.model.run.data.classes?.[label] ?? label}`;
-}
-
 /** Examples whose codes are nearest to z in the plane, or inside the lasso. */
-function nearSection(page: PageContext, scope: Scope, lasso: Signal<number[] | null>): HTMLElement {
-  const run = page.main;
-  const strip = new Strip(run.model.run.data, t("near"), "small");
-  const title = h("h3", {}, t("near"));
+function nearSection(page: PageContext, run: RunContext, scope: Scope): HTMLElement {
+  const { lasso } = page;
+  const strip = new Strip(run.model.run.data, page.titled(t("near"), run), "small");
+  const title = h("h3", {}, page.titled(t("near"), run));
   const clear = button(t("selected.clear"), () => lasso.set(null), "quiet");
   const show = (points: number[]) =>
     strip.show(
@@ -53,7 +49,7 @@ function nearSection(page: PageContext, scope: Scope, lasso: Signal<number[] | n
   const update = onceAFrame(() => {
     const chosen = lasso.value;
     clear.hidden = chosen === null;
-    title.textContent = chosen === null ? t("near") : t("selected", { n: chosen.length });
+    title.textContent = chosen === null ? page.titled(t("near"), run) : t("selected", { n: chosen.length });
     show(chosen === null ? nearestInPlane(run, NEAR) : chosen.slice(0, MOST_SELECTED));
   });
   run.state.z.watch(() => {
@@ -61,28 +57,20 @@ function nearSection(page: PageContext, scope: Scope, lasso: Signal<number[] | n
   }, scope);
   lasso.watch(update, scope);
   run.planeData.watch(update, scope);
-  return h("section", { class: "block" }, h("div", { class: "row" }, title, clear), strip.element);
+  const element = h("section", { class: "block" }, h("div", { class: "row" }, title, clear), strip.element);
+  // the lasso holds the same examples in both runs: one strip shows them
+  if (run !== page.main) lasso.watch((points) => (element.hidden = points !== null), scope);
+  return element;
 }
 
 function nearestInPlane(run: RunContext, count: number): number[] {
-  const { xy } = run.planeData.value;
-  const [x, y] = run.position();
-  const best: { point: number; distance: number }[] = [];
-  for (let point = 0; point < xy.length / 2; point++) {
-    const distance = (xy[2 * point] - x) ** 2 + (xy[2 * point + 1] - y) ** 2;
-    if (best.length === count && distance >= best[count - 1].distance) continue;
-    let at = best.length;
-    while (at > 0 && best[at - 1].distance > distance) at -= 1;
-    best.splice(at, 0, { point, distance });
-    if (best.length > count) best.pop();
-  }
-  return best.map(({ point }) => point);
+  return indexOf(run.planeData.value.xy).nearest(...run.position(), count);
 }
 
 /** Draws from p(z), decoded, with their temperature. */
 function drawsSection(page: PageContext, run: RunContext): HTMLElement {
   const { model, state } = run;
-  const title = page.second === null ? t("draws") : `${t("draws")} · ${model.run.name}`;
+  const title = page.titled(t("draws"), run);
   if (model.run.prior.kind === "none" && !model.has("prior_sample")) {
     return section(title, h("p", {}, t("draw.none", { reason: model.run.prior.reason ?? "" })));
   }

@@ -149,9 +149,9 @@ function pictures(run: RunContext, scope: Scope): HTMLElement {
     x.show(input.x);
     void model.means(input.posterior.mean, 1, input.condition).then((values) => reconstruction.show(values));
     void model.training()?.then((training) => {
-      const best = training.nearest(input.x);
+      const best = training.nearest(input.x, model.distanceScales);
       nearest.show(training.row(best.row));
-      distance.textContent = t("input.nearest.distance", { d: format(best.distance) });
+      distance.textContent = t(model.distanceScales === null ? "input.nearest.distance" : "input.nearest.scaled", { d: format(best.distance) });
     });
   }, scope);
   const random = new Random(5);
@@ -163,7 +163,9 @@ function pictures(run: RunContext, scope: Scope): HTMLElement {
     const sd = model.units.spreadToRaw(spreadOf(px));
     if (isImage(data)) spread.show(sd);
     else mean.show(value.mean, sd);
-    sample.show(model.units.toRaw(px.sample(random)));
+    void model.sample(value.z, value.outputs, random, state.condition.value).then((drawn) => {
+      if (drawn !== null && value === state.decoded.value) sample.show(drawn);
+    });
   });
   state.decoded.watch((decoded) => {
     if (decoded === null) return;
@@ -176,7 +178,7 @@ function pictures(run: RunContext, scope: Scope): HTMLElement {
     { class: "figures" },
     figure(x, t("input.x")),
     figure(reconstruction, t("input.reconstruction")),
-    figure(mean, t("input.at.z")),
+    figure(mean, t(data.domain === "mixed" ? "input.at.z.mixed" : "input.at.z")),
     hasFamily && isImage(data) ? figure(spread, t("input.spread")) : null,
     hasFamily ? figure(sample, t("input.sample")) : null,
     model.run.training === null ? null : figure(nearest, t("input.nearest"), distance),
@@ -271,6 +273,7 @@ async function averageWeight(run: RunContext, input: Input): Promise<[number, nu
 function posteriorSection(page: PageContext, run: RunContext, scope: Scope): HTMLElement {
   const { model, state } = run;
   const features = model.run.latent.features.slice(0, SHOWN_FEATURES);
+  const hasPrior = model.hasStandardPrior && model.run.has_bound;
   const charts = features.map((feature) => {
     const name = featureName(model, feature.index);
     const chart = new Chart(`q ${name}`, "feature", scope);
@@ -285,7 +288,7 @@ function posteriorSection(page: PageContext, run: RunContext, scope: Scope): HTM
     for (const { feature, name, chart, numbers } of charts) {
       const i = feature.index;
       const q = { mean: input.posterior.mean[i], sd: Number.isNaN(sd[i]) ? 0 : sd[i] };
-      chart.paint((pen, width, height) => paintFeature(pen, width, height, q, z[i], model.hasStandardPrior));
+      chart.paint((pen, width, height) => paintFeature(pen, width, height, q, z[i], hasPrior));
       const text = `μ ${format(q.mean)}  σ ${format(q.sd || NaN)}  z ${format(z[i])}`;
       numbers.textContent = text;
       chart.label = `${name}: ${text}`;
@@ -308,7 +311,7 @@ function posteriorSection(page: PageContext, run: RunContext, scope: Scope): HTM
   const canDraw = hasSpread || model.has("posterior_sample");
   return section(
     t("input.q"),
-    h("p", { class: "note" }, hasSpread ? t("input.q.text") : t("input.q.none")),
+    h("p", { class: "note" }, hasSpread ? t(hasPrior ? "input.q.text" : "input.q.alone") : t("input.q.none")),
     h(
       "div",
       { class: "row" },

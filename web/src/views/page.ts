@@ -70,15 +70,11 @@ function header(manifest: Manifest, page: PageContext): HTMLElement {
 }
 
 function body(manifest: Manifest, page: PageContext, tab: Signal<Tab>, scope: Scope): HTMLElement[] {
-  const lasso = new Signal<number[] | null>(null);
   const stage = h("div", { class: "stage" });
   for (const run of page.shown) {
-    const onLasso = (points: number[] | null) => {
-      if (run === page.main) lasso.set(points);
-    };
     const name = page.second === null ? null : h("h2", { class: "run-name" }, run.model.run.name);
     stage.append(
-      h("div", { class: "run-stage" }, name, planePanel(page, run, scope, onLasso), decodedCard(run, scope)),
+      h("div", { class: "run-stage" }, name, planePanel(page, run, scope), decodedCard(run, scope)),
     );
   }
   const panel = h("div", { class: "panel", role: "tabpanel", id: "panel", tabindex: -1 });
@@ -94,7 +90,7 @@ function body(manifest: Manifest, page: PageContext, tab: Signal<Tab>, scope: Sc
     layout.classList.toggle("wide", isWide);
     layout.dataset.tab = name;
     panel.setAttribute("aria-labelledby", `tab-${name}`);
-    panel.replaceChildren(viewOf(name, manifest, page, inner, lasso));
+    panel.replaceChildren(viewOf(name, manifest, page, inner));
   }, scope);
   return [tabs, layout];
 }
@@ -104,11 +100,10 @@ function viewOf(
   manifest: Manifest,
   page: PageContext,
   scope: Scope,
-  lasso: Signal<number[] | null>,
 ): HTMLElement {
   switch (name) {
     case "explore":
-      return exploreView(page, scope, lasso);
+      return exploreView(page, scope);
     case "input":
       return inputView(page, scope);
     case "features":

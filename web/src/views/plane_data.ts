@@ -1,5 +1,6 @@
 // What the plane of a run shows: code coordinates, frame, contours of p(z), holes.
 import type { Model } from "../compute/model";
+import { t } from "../texts/texts";
 import type { Frame, Grid, Holes, Segment } from "../distributions/density";
 import {
   contour,
@@ -33,6 +34,13 @@ export function featureName(model: Model, index: number): string {
   const site = sites.find((s) => index >= s.start && index < s.start + s.width)!;
   const number = subscript(index - site.start + 1);
   return sites.length === 1 ? `z${number}` : `${site.name.replace(/\d+/, subscript)},${number}`;
+}
+
+/** The name of a data point: its row and class. */
+export function labelOf({ model }: { model: Model }, point: number): string {
+  const label = model.points.labels?.[point] ?? -1;
+  const row = `${t("input.row")} ${point}`;
+  return label < 0 ? row : `${row}: ${model.run.data.classes?.[label] ?? label}`;
 }
 
 export function subscript(number: number | string): string {

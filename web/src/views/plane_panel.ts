@@ -6,26 +6,26 @@ import { sentence, t } from "../texts/texts";
 import type { TextKey } from "../texts/texts";
 import { button, checkbox, format, h, percent, segmented, select } from "../widgets/dom";
 import { onceAFrame } from "../widgets/frames";
-import { exampleView } from "../widgets/example_view";
+import type { ExampleView } from "../widgets/example_view";
+import { exampleView, smallView } from "../widgets/example_view";
 import type { Mode } from "../widgets/plane_canvas";
-import { PlaneCanvas } from "../widgets/plane_canvas";
+import { MANY_POINTS, PlaneCanvas } from "../widgets/plane_canvas";
 import { classColours, painted } from "../widgets/theme";
-import { componentPlane, featureName, featurePlane, isInHole } from "./plane_data";
+import { componentPlane, featureName, labelOf, featurePlane, isInHole } from "./plane_data";
 import type { PlaneData } from "./plane_data";
 import type { Plane } from "../distributions/projection";
 
 const MOST_AXES = 64; // features in the choice of axes
 
-/** Lasso selections by run, for the strip of examples. */
-export type OnLasso = (points: number[] | null) => void;
-
-export function planePanel(page: PageContext, run: RunContext, scope: Scope, onLasso: OnLasso): HTMLElement {
+export function planePanel(page: PageContext, run: RunContext, scope: Scope): HTMLElement {
   const { model, state } = run;
+  const tip = new Tip(run, () => canvas.element);
   const canvas = new PlaneCanvas({
     label: planeLabel(state.plane.value),
     onHand: (x, y) => page.moveTo(run, x, y),
     onPick: (point) => void page.followPoint(run, point),
-    onLasso,
+    onHover: (point, x, y) => tip.show(point, x, y),
+    onLasso: (points) => page.lasso.set(points),
   });
   canvas.element.dataset.run = model.run.role;
   const notes = h("div", { class: "notes" });
@@ -59,16 +59,50 @@ export function planePanel(page: PageContext, run: RunContext, scope: Scope, onL
     canvas.setMarkers(markers.map(({ z, text }) => ({ x: at(z)[0], y: at(z)[1], text })));
     canvas.setDraws(draws === null ? null : state.plane.value.coordinates(draws, draws.length / model.width));
   }, scope);
+  page.lasso.watch((points) => canvas.choose(points), scope);
   painted.watch(() => canvas.recolour(), scope);
   return h(
     "section",
     { class: "plane-panel", "aria-label": model.run.name },
     toolbar(canvas, run),
-    h("div", { class: "plane-holder" }, canvas.element, zoomButtons(canvas)),
+    h("div", { class: "plane-holder" }, canvas.element, zoomButtons(canvas), tip.element),
     legend(canvas, run, scope),
     layers(canvas, run),
     notes,
   );
+}
+
+const MOST_TIP_COLUMNS = 10; // of a table; more are marks without names
+
+/** The example under the mouse, beside it. */
+class Tip {
+  readonly element: HTMLElement;
+  private readonly view: ExampleView;
+  private readonly text = h("span", {});
+
+  constructor(
+    private readonly run: RunContext,
+    private readonly plane: () => HTMLElement,
+  ) {
+    const { data } = run.model.run;
+    const isShort = data.raw_shape.reduce((product, length) => product * length, 1) <= MOST_TIP_COLUMNS;
+    const make = isShort ? exampleView : smallView;
+    this.view = make(data, t("plane.point"));
+    this.element = h("div", { class: "tip", hidden: true, "aria-hidden": "true" }, this.view.element, this.text);
+  }
+
+  show(point: number | null, x: number, y: number): void {
+    this.element.hidden = point === null;
+    if (point === null) return;
+    this.text.textContent = labelOf(this.run, point);
+    this.view.show(this.run.model.points.x.row(point));
+    const { clientWidth, clientHeight } = this.plane();
+    const { offsetWidth, offsetHeight } = this.element;
+    const left = x + 14 + offsetWidth > clientWidth ? x - 14 - offsetWidth : x + 14;
+    const top = Math.max(4, Math.min(clientHeight - offsetHeight - 4, y - offsetHeight / 2));
+    this.element.style.setProperty("left", `${Math.max(4, left)}px`);
+    this.element.style.setProperty("top", `${top}px`);
+  }
 }
 
 function planeLabel(plane: Plane): string {
@@ -116,9 +150,10 @@ function noteTexts(run: RunContext, data: PlaneData): string[] {
     const width = data.kernel.bandwidth.map((value) => format(value, 2)).join(" × ");
     texts.push(t("plane.contours.draws", { n: data.kernel.draws, h: width }));
   }
+  if (model.points.n > MANY_POINTS) texts.push(t("plane.moving", { n: model.points.n }));
   if (data.holes !== null) {
     texts.push(
-      t("holes.text", {
+      t(data.holes.share > 0 ? "holes.text" : "holes.none", {
         share: percent(data.holes.share),
         region: percent(data.holes.region),
         threshold: percent(data.holes.threshold),
@@ -236,6 +271,11 @@ function legend(canvas: PlaneCanvas, run: RunContext, scope: Scope): HTMLElement
   return h("div", { class: "legend", role: "group", "aria-label": t("legend") }, ...buttons);
 }
 
+/** Whether the run was trained without p(z), so that N(0, I) only stands in for one. */
+function isWithoutPrior(model: RunContext["model"]): boolean {
+  return !model.run.has_bound && model.run.latent.kind === "vector" && model.hasStandardPrior;
+}
+
 /** The example decoded at z, with what the model says of this place. */
 export function decodedCard(run: RunContext, scope: Scope): HTMLElement {
   const { model, state } = run;
@@ -284,7 +324,7 @@ export function decodedCard(run: RunContext, scope: Scope): HTMLElement {
       { class: "facts" },
       h("dt", {}, "z"),
       place,
-      h("dt", {}, t("density.prior")),
+      h("dt", {}, t(isWithoutPrior(model) ? "density.normal" : "density.prior")),
       logPrior,
       h("dt", {}, t("distance")),
       distance,

@@ -1,6 +1,7 @@
 // One example as it looks: an image, a curve, or the columns of a table as small multiples.
 import type { Column, DataDescription } from "../data/manifest";
 import { h, format } from "./dom";
+import { niceStep, shortNumber } from "./geometry";
 import { colour, painted } from "./theme";
 import type { Scope } from "../state";
 import { t } from "../texts/texts";
@@ -123,6 +124,25 @@ class CurveView implements ExampleView {
     this.paint();
   }
 
+  /** Lines at round values, with their numbers. */
+  private paintScale(pen: CanvasRenderingContext2D, width: number, y: (value: number) => number): void {
+    const [low, high] = this.data.range;
+    const step = niceStep((high - low) / 3);
+    pen.font = `10px ${colour("sans")}`;
+    pen.textAlign = "right";
+    pen.lineWidth = 1;
+    for (let k = Math.ceil(low / step); k * step <= high; k++) {
+      const py = Math.round(y(k * step)) + 0.5;
+      pen.strokeStyle = k === 0 ? colour("axis") : colour("grid");
+      pen.beginPath();
+      pen.moveTo(0, py);
+      pen.lineTo(width, py);
+      pen.stroke();
+      pen.fillStyle = colour("muted");
+      pen.fillText(shortNumber(k * step, step), width - 3, py - 3);
+    }
+  }
+
   private paint(): void {
     const box = this.element.getBoundingClientRect();
     if (this.last === null || box.width < 2) return;
@@ -135,29 +155,35 @@ class CurveView implements ExampleView {
     const channels = this.data.kind === "signal" ? this.data.shape[0] : 1;
     const length = values.length / channels;
     const isLast = this.data.layout.endsWith("c");
-    const [low, high] = this.data.range;
-    const y = (value: number) => box.height - 4 - ((value - low) / (high - low || 1)) * (box.height - 8);
+    const { ranges, standardised } = this.data;
+    const rangeAt = (group: number) => (standardised ? ranges?.[group] : null) ?? this.data.range;
+    const y = (value: number, [low, high]: readonly [number, number]) =>
+      box.height - 4 - ((value - low) / (high - low || 1)) * (box.height - 8);
+    if (!standardised && box.height >= SCALED_HEIGHT) this.paintScale(pen, box.width, (value) => y(value, this.data.range));
     const x = (i: number) => 2 + (i / Math.max(1, length - 1)) * (box.width - 4);
     const tints = [colour("likelihood"), colour("accent"), colour("posterior"), colour("prior")];
     for (let channel = 0; channel < channels; channel++) {
       const at = (i: number) => (isLast ? i * channels + channel : channel * length + i);
+      const py = (i: number, value: number) => y(value, rangeAt(channels === 1 && ranges?.length === length ? i : channel));
       pen.strokeStyle = tints[channel % tints.length];
       pen.fillStyle = tints[channel % tints.length];
       if (spread !== null) {
         pen.globalAlpha = 0.2;
         pen.beginPath();
-        for (let i = 0; i < length; i++) pen.lineTo(x(i), y(values[at(i)] + 2 * spread[at(i)]));
-        for (let i = length - 1; i >= 0; i--) pen.lineTo(x(i), y(values[at(i)] - 2 * spread[at(i)]));
+        for (let i = 0; i < length; i++) pen.lineTo(x(i), py(i, values[at(i)] + 2 * spread[at(i)]));
+        for (let i = length - 1; i >= 0; i--) pen.lineTo(x(i), py(i, values[at(i)] - 2 * spread[at(i)]));
         pen.fill();
         pen.globalAlpha = 1;
       }
       pen.lineWidth = 1.5;
       pen.beginPath();
-      for (let i = 0; i < length; i++) pen.lineTo(x(i), y(values[at(i)]));
+      for (let i = 0; i < length; i++) pen.lineTo(x(i), py(i, values[at(i)]));
       pen.stroke();
     }
   }
 }
+
+const SCALED_HEIGHT = 100; // pixels, from which a curve has numbers at its scale
 
 interface FieldRow {
   marker: HTMLElement;
@@ -202,7 +228,7 @@ class ColumnsView implements ExampleView {
     const track = h("span", { class: "track", "aria-hidden": "true" }, band, marker);
     const label = h("span", { class: "name", title: name }, name);
     this.element.append(this.isCompact ? track : h("div", { class: "column" }, label, track, text));
-    let [low, high] = data.range;
+    let [low, high] = data.ranges?.[i] ?? data.range;
     if (column !== null && column.values.length > 0) [low, high] = [0, column.values.length - 1];
     else if (column?.mean !== undefined && column.sd !== undefined) {
       [low, high] = [column.mean - 3 * column.sd, column.mean + 3 * column.sd];

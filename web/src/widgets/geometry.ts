@@ -6,6 +6,12 @@ export function niceStep(least: number): number {
   return [1, 2, 5, 10].map((factor) => factor * power).find((step) => step >= least)!;
 }
 
+/** A multiple of a step with as many digits as the step has. */
+export function shortNumber(value: number, step: number): string {
+  const digits = Math.max(0, -Math.floor(Math.log10(step) + 1e-9));
+  return value.toFixed(Math.min(digits, 6)).replace("-", "−");
+}
+
 /** Whether a place is inside a polygon (even-odd rule). */
 export function isInside(polygon: readonly [number, number][], x: number, y: number): boolean {
   let inside = false;

@@ -3,8 +3,10 @@ import type { Frame, Grid, Segment } from "../distributions/density";
 import type { Ellipse } from "../distributions/projection";
 import { Signal } from "../state";
 import { h } from "./dom";
-import { isInside, niceStep } from "./geometry";
+import { isInside, niceStep, shortNumber } from "./geometry";
+import { indexOf } from "./point_index";
 import { PointsGl } from "./points_gl";
+import type { PointsLayer } from "./points_raster";
 import { PointsRaster } from "./points_raster";
 import { classColours, colour, rgb } from "./theme";
 
@@ -41,6 +43,8 @@ export interface PlaneHandlers {
   onHand?: (x: number, y: number) => void;
   /** A data point was clicked, or chosen by Enter. */
   onPick?: (point: number) => void;
+  /** The mouse is over a data point, at these pixels; null where it is over none. */
+  onHover?: (point: number | null, px: number, py: number) => void;
   /** Points were chosen by the lasso; null where it was cleared. */
   onLasso?: (points: number[] | null) => void;
 }
@@ -48,6 +52,7 @@ export interface PlaneHandlers {
 /** Sizes in CSS pixels. */
 const HIT = 9;
 const CLICK = 4;
+const REST_MS = 140; // after the last movement of the view
 
 function context(canvas: HTMLCanvasElement): CanvasRenderingContext2D {
   return canvas.getContext("2d")!;
@@ -59,8 +64,9 @@ export class PlaneCanvas {
   layers: PlaneLayers = { points: true, prior: true, holes: true, names: true };
   private readonly back = h("canvas", { "aria-hidden": "true" });
   private readonly dots = h("canvas", { "aria-hidden": "true" });
+  private readonly lines = h("canvas", { "aria-hidden": "true" });
   private readonly front = h("canvas", { "aria-hidden": "true" });
-  private fast: PointsGl | PointsRaster | null = null;
+  private fast: PointsLayer | null = null;
   private content: PlaneContent | null = null;
   private chosen: Set<number> | null = null;
   private highlighted: number | null = null;
@@ -69,12 +75,15 @@ export class PlaneCanvas {
   private trail: [number, number][] = [];
   private markers: Marker[] = [];
   private draws: Float32Array | null = null;
+  private hovered: number | null = null;
   private lasso: [number, number][] | null = null;
+  private inLasso: readonly number[] | null = null;
   private size = { width: 0, height: 0, ratio: 1 };
   private center: [number, number] = [0, 0];
   private scale = 50;
   private whole: Frame = { x0: -3, x1: 3, y0: -3, y1: 3 };
   private pending = { back: false, front: false };
+  private moving = 0; // the timer that ends a movement of the view
   private readonly pointers = new Map<number, [number, number]>();
   private press: { x: number; y: number; moved: boolean; kind: Mode } | null = null;
 
@@ -84,12 +93,14 @@ export class PlaneCanvas {
       { class: "plane", tabindex: 0, role: "application", "aria-label": handlers.label },
       this.back,
       this.dots,
+      this.lines,
       this.front,
     );
     this.element.addEventListener("pointerdown", (e) => this.onDown(e));
     this.element.addEventListener("pointermove", (e) => this.onMove(e));
     this.element.addEventListener("pointerup", (e) => this.onUp(e));
     this.element.addEventListener("pointercancel", (e) => this.onUp(e));
+    this.element.addEventListener("pointerleave", () => this.hover(null, 0, 0));
     this.element.addEventListener("wheel", (e) => this.onWheel(e), { passive: false });
     this.element.addEventListener("keydown", (e) => this.onKey(e));
     new ResizeObserver(() => this.resize()).observe(this.element);
@@ -100,7 +111,7 @@ export class PlaneCanvas {
   setContent(content: PlaneContent): void {
     this.content = content;
     this.fast?.setPlaces(content.xy);
-    this.chosen = null;
+    this.lasso = null; // its corners are places of the plane before
     this.tint();
     this.repaint();
   }
@@ -145,11 +156,16 @@ export class PlaneCanvas {
   }
 
   clearLasso(): void {
-    this.lasso = null;
-    this.chosen = null;
+    this.choose(null);
+    this.handlers.onLasso?.(null);
+  }
+
+  /** Show some points strongly; null for all. A lasso that did not choose them is removed. */
+  choose(points: readonly number[] | null): void {
+    if (points === null || points !== this.inLasso) this.lasso = null;
+    this.chosen = points === null ? null : new Set(points);
     this.tint();
     this.repaint();
-    this.handlers.onLasso?.(null);
   }
 
   repaint(): void {
@@ -176,23 +192,24 @@ export class PlaneCanvas {
     this.scale = Math.max(1e-3, Math.min(1e6, this.scale * factor));
     const after = this.toWorld(x, y);
     this.center = [this.center[0] + before[0] - after[0], this.center[1] + before[1] - after[1]];
+    this.moveView();
+  }
+
+  /** Paint the view where it is now, and once more with all points when it rests. */
+  private moveView(): void {
+    clearTimeout(this.moving);
+    this.moving = window.setTimeout(() => {
+      this.moving = 0;
+      if (this.fast instanceof PointsRaster) this.request("back");
+    }, REST_MS);
     this.repaint();
   }
 
   /** The data point nearest to coordinates, within some pixels. */
   nearest(x: number, y: number, reach = Infinity): number | null {
     if (this.content === null) return null;
-    const { xy } = this.content;
-    let least = (reach / this.scale) ** 2;
-    let point: number | null = null;
-    for (let i = 0; i < xy.length / 2; i++) {
-      const distance = (xy[2 * i] - x) ** 2 + (xy[2 * i + 1] - y) ** 2;
-      if (distance < least) {
-        least = distance;
-        point = i;
-      }
-    }
-    return point;
+    const [point] = indexOf(this.content.xy).nearest(x, y, 1, reach / this.scale);
+    return point ?? null;
   }
 
   // ---- coordinates
@@ -223,6 +240,7 @@ export class PlaneCanvas {
   private onDown(event: PointerEvent): void {
     if (event.pointerType === "mouse" && event.button > 1) return;
     this.element.setPointerCapture(event.pointerId);
+    this.hover(null, 0, 0);
     const [x, y] = this.at(event);
     this.pointers.set(event.pointerId, [x, y]);
     if (this.pointers.size > 1) {
@@ -237,8 +255,12 @@ export class PlaneCanvas {
 
   private onMove(event: PointerEvent): void {
     const before = this.pointers.get(event.pointerId);
-    if (before === undefined) return;
     const [x, y] = this.at(event);
+    if (before === undefined) {
+      const isOver = event.pointerType === "mouse" && this.layers.points && this.handlers.onHover;
+      if (isOver) this.hover(this.nearest(...this.toWorld(x, y), HIT), x, y);
+      return;
+    }
     if (this.pointers.size === 2) this.pinch(event.pointerId, before, [x, y]);
     this.pointers.set(event.pointerId, [x, y]);
     const { press } = this;
@@ -250,6 +272,13 @@ export class PlaneCanvas {
       this.lasso?.push(this.toWorld(x, y));
       this.request("front");
     } else this.moveHand(...this.toWorld(x, y));
+  }
+
+  private hover(point: number | null, x: number, y: number): void {
+    if (point === this.hovered) return;
+    this.hovered = point;
+    this.element.classList.toggle("over-point", point !== null);
+    this.handlers.onHover?.(point, x, y);
   }
 
   private onUp(event: PointerEvent): void {
@@ -272,7 +301,7 @@ export class PlaneCanvas {
 
   private pan(dx: number, dy: number): void {
     this.center = [this.center[0] - dx / this.scale, this.center[1] + dy / this.scale];
-    this.repaint();
+    this.moveView();
   }
 
   private pinch(id: number, before: [number, number], after: [number, number]): void {
@@ -321,9 +350,8 @@ export class PlaneCanvas {
     for (let i = 0; i < xy.length / 2; i++) {
       if (isInside(this.lasso, xy[2 * i], xy[2 * i + 1])) inside.push(i);
     }
-    this.chosen = new Set(inside);
-    this.tint();
-    this.repaint();
+    this.inLasso = inside;
+    this.choose(inside);
     this.handlers.onLasso?.(inside);
   }
 
@@ -336,7 +364,7 @@ export class PlaneCanvas {
     const isFirst = this.size.width === 0;
     this.scale *= isFirst ? 1 : box.width / this.size.width;
     this.size = { width: box.width, height: box.height, ratio };
-    for (const canvas of [this.back, this.dots, this.front]) {
+    for (const canvas of [this.back, this.dots, this.lines, this.front]) {
       canvas.width = Math.round(box.width * ratio);
       canvas.height = Math.round(box.height * ratio);
     }
@@ -358,6 +386,7 @@ export class PlaneCanvas {
     if (back) {
       this.paintBack();
       this.paintPoints();
+      this.paintLines();
     }
     if (back || front) this.paintFront();
   }
@@ -499,7 +528,7 @@ export class PlaneCanvas {
     const sx = (2 * this.scale) / size.width;
     const sy = (2 * this.scale) / size.height;
     const visible = this.layers.points ? dot * size.ratio : 0;
-    this.fast.paint([sx, sy], [-this.center[0] * sx, -this.center[1] * sy], visible);
+    this.fast.paint([sx, sy], [-this.center[0] * sx, -this.center[1] * sy], visible, this.moving !== 0);
   }
 
   private paintPointsFlat(content: PlaneContent, dot: number): void {
@@ -523,10 +552,15 @@ export class PlaneCanvas {
     pen.globalAlpha = 1;
   }
 
-  private paintFront(): void {
-    const pen = this.clear(this.front);
+  /** What is over the points and stays where it is while z moves. */
+  private paintLines(): void {
+    const pen = this.clear(this.lines);
     this.paintContours(pen);
     if (this.layers.names) this.paintNames(pen);
+  }
+
+  private paintFront(): void {
+    const pen = this.clear(this.front);
     this.paintDraws(pen);
     this.paintTrail(pen);
     this.ellipses.forEach((ellipse) => this.paintEllipse(pen, ellipse));
@@ -689,9 +723,4 @@ export class PlaneCanvas {
 function median(values: number[]): number {
   const sorted = [...values].sort((a, b) => a - b);
   return sorted[Math.floor(sorted.length / 2)];
-}
-
-function shortNumber(value: number, step: number): string {
-  const digits = Math.max(0, -Math.floor(Math.log10(step) + 1e-9));
-  return value.toFixed(Math.min(digits, 6)).replace("-", "−");
 }

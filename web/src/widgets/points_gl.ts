@@ -1,4 +1,5 @@
 // Points by WebGL: one draw call for 100,000 of them.
+import type { PointsLayer } from "./points_raster";
 
 const VERTEX = `
 attribute vec2 place;
@@ -43,7 +44,7 @@ function hasGraphics(): boolean {
 }
 
 /** Points on a canvas; `open` gives null where WebGL is missing or has no graphics processor. */
-export class PointsGl {
+export class PointsGl implements PointsLayer {
   private count = 0;
   private readonly places: WebGLBuffer;
   private readonly tints: WebGLBuffer;
@@ -93,7 +94,7 @@ export class PointsGl {
     gl.vertexAttribPointer(1, 4, gl.UNSIGNED_BYTE, true, 0, 0);
   }
 
-  /** Paint: clip = place * scale + offset. */
+  /** Paint: clip = place * scale + offset; all points, also while the view moves. */
   paint(scale: [number, number], offset: [number, number], size: number): void {
     const { gl } = this;
     gl.viewport(0, 0, gl.drawingBufferWidth, gl.drawingBufferHeight);

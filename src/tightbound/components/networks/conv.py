@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 from torch import Tensor, nn
@@ -223,10 +223,17 @@ class Conv(MLP):
                 description="keep a grid of places, smaller than the data by this factor"
             ),
         ] = None,
+        decoder: Annotated[
+            Literal["conv", "mlp"],
+            Field(
+                description="kind of the decoder: convolutions, or a perceptron of width and depth"
+            ),
+        ] = "conv",
     ) -> None:
         super().__init__(size, width, depth)
         self.channels = channels or SIZES[size].channels
         self.shrink = shrink
+        self.decoder_kind = decoder
 
     def grid(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         if self.shrink is None:
@@ -237,4 +244,6 @@ class Conv(MLP):
         return ConvEncoder(shape, self.channels, self.width, self.shrink)
 
     def decoder(self, inputs: int, out: tuple[int, ...]) -> nn.Module:
+        if self.decoder_kind == "mlp":
+            return super().decoder(inputs, out)
         return ConvDecoder(inputs, out, self.channels, self.width, self.shrink)

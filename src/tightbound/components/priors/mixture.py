@@ -15,7 +15,7 @@ from tightbound.core.data_spec import DataSpec
 from tightbound.core.draw import Context, Draw, Examples, scale_of
 from tightbound.core.options import Count
 from tightbound.core.trace import Trace
-from tightbound.distributions import Mixture, soft_clip
+from tightbound.distributions import Flow, Mixture, soft_clip, zuko_maps
 
 
 class MixturePrior(Prior):
@@ -135,6 +135,11 @@ class ExemplarPrior(EncodedMixture):
     over the training examples x_n except the row's own; s is learned. The sum over all N is
     approximated by `count` examples spread over the training data, of which a training step uses
     `step` at random, and evaluation all. Norouzi et al. 2020 (arXiv:2004.04795), eq. 5.
+
+    With `flow` coupling layers T (Dinh et al. 2017, arXiv:1605.08803) the mixture is one of their
+    outputs, around the mapped codes, so that its components have any shape in the space of z:
+
+        p(z) = |det dT/dz| (1/N) sum_n N(T(z); T(mean of q(z | x_n)), s^2 I)
     """
 
     needs_row_numbers = True
@@ -150,9 +155,17 @@ class ExemplarPrior(EncodedMixture):
         step: Annotated[
             Count, Field(description="how many of these one training step uses")
         ] = 200,
+        flow: Annotated[
+            int,
+            Field(ge=0, description="coupling layers between mixture and z; 0: none"),
+        ] = 0,
+        width: Annotated[
+            Count, Field(description="hidden units of their networks")
+        ] = 128,
     ) -> None:
         super().__init__(latent, spec, count)
         self.step = min(step, count)
+        self.maps = zuko_maps("coupling", latent, flow, width) if flow else None
         self.register_buffer("inputs", 0.1 * torch.randn(self.shape))
         self.register_buffer("rows", torch.arange(count))
         self.log_scale = nn.Parameter(torch.zeros(()))
@@ -180,6 +193,10 @@ class ExemplarPrior(EncodedMixture):
         weight = mean.new_zeros(len(rows))
         if ctx.index is not None:
             weight = weight.masked_fill(rows == ctx.index.unsqueeze(1), -1e9)
-        return Mixture(
-            mean, soft_clip(self.log_scale).exp().expand_as(mean), weight, ctx.n
-        )
+        scale = soft_clip(self.log_scale).exp().expand_as(mean)
+        if self.maps is None:
+            return Mixture(mean, scale, weight, ctx.n)
+        maps = self.maps(None)
+        centres = maps.call_and_ladj(mean)[0]
+        mixture = Mixture(centres, scale, weight, ctx.n)
+        return Flow(mixture, maps.inv.call_and_ladj, maps.call_and_ladj)

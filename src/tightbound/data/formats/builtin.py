@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import importlib.util
 import zipfile
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -63,13 +66,30 @@ class Builtin:
     downloads: bool = False
 
 
-def _digits(settings: DataSettings) -> RawSource:
-    """1,797 handwritten digits of scikit-learn, 8 x 8 with 17 grey levels (0 to 16)."""
+@cache
+def _digits_arrays() -> tuple[np.ndarray, np.ndarray]:
+    """Images (1797, 8, 8) and labels of the digits in scikit-learn, not to be changed.
+
+    Its file is read where it is known to be: importing `sklearn.datasets` with scipy and pandas
+    takes longer than all else before the first step of a training.
+    """
+    package = importlib.util.find_spec("sklearn")
+    for folder in (package and package.submodule_search_locations) or ():
+        file = Path(folder) / "datasets" / "data" / "digits.csv.gz"
+        if file.is_file():
+            rows = np.loadtxt(file, delimiter=",")
+            return rows[:, :-1].reshape(-1, 8, 8), rows[:, -1]
     from sklearn.datasets import load_digits
 
     bunch = load_digits()
-    x = torch.from_numpy(bunch.images.astype(np.uint8))
-    y = torch.from_numpy(bunch.target.astype(np.int64))
+    return bunch.images, bunch.target
+
+
+def _digits(settings: DataSettings) -> RawSource:
+    """1,797 handwritten digits of scikit-learn, 8 x 8 with 17 grey levels (0 to 16)."""
+    images, labels = _digits_arrays()
+    x = torch.from_numpy(images.astype(np.uint8))
+    y = torch.from_numpy(labels.astype(np.int64))
     return RawSource(
         "digits",
         "digits",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -23,13 +24,14 @@ LARGEST_WHOLE = 2**53
 
 _EXPONENT = r"(?:[eE][+-]?\d+)?"
 _DIGIT = r"(?=[^eE]*\d)[+-]?"  # of the mantissa
+_GROUP = r"[1-9]\d{0,2}"  # before a separator of thousands: 0,126 has a decimal comma
 # thousands separated by points, apostrophes or narrow spaces, before a decimal comma
 _COMMA = re.compile(
-    rf"{_DIGIT}(?:\d{{1,3}}(?:[.'’\u00a0\u202f]\d{{3}})+|\d+)?(?:,\d+)?{_EXPONENT}"
+    rf"{_DIGIT}(?:{_GROUP}(?:[.'’\u00a0\u202f]\d{{3}})+|\d+)?(?:,\d+)?{_EXPONENT}"
 )
 # thousands separated by commas, apostrophes or narrow spaces, before a decimal point
 _POINT = re.compile(
-    rf"{_DIGIT}(?:\d{{1,3}}(?:[,'’\u00a0\u202f]\d{{3}})+|\d{{1,3}})?(?:\.\d*)?{_EXPONENT}"
+    rf"{_DIGIT}(?:{_GROUP}(?:[,'’\u00a0\u202f]\d{{3}})+|\d{{1,3}})?(?:\.\d*)?{_EXPONENT}"
 )
 _SEPARATED = re.compile(r"\d[,'’\u00a0\u202f]\d|,\d|\.\d+\.\d")
 _THREE_PLACES = re.compile(r"[+-]?[1-9]\d{0,2}\.\d{3}")
@@ -40,6 +42,9 @@ _SIGNS = re.compile(r"[$€£¥₩₹%‰]")
 _SPACED = re.compile(r"[+-]?\d{1,3}(?: \d{3})+(?:[.,]\d+)?")
 _POINTS_ALONE = re.compile(r"[+-]?\d{1,3}(?:\.\d{3}){2,}")
 _ADDRESS = re.compile(r"\d{1,3}(?:\.\d{1,3}){3}")  # of the internet protocol
+_MINUS_SIGNS = str.maketrans(dict.fromkeys("\u2010\u2011\u2012\u2013\u2212\uff0d", "-"))
+_BRACKETS = re.compile(r"\((.+)\)")  # of negative numbers in accounts
+_FORTRAN = re.compile(r"([+-]?\d*\.\d*)[dD]([+-]?\d+)")
 _IDENTIFIER = re.compile(r"0\d+")
 
 
@@ -515,18 +520,33 @@ def _refuse_mixed(texts: Texts) -> None:
 
 
 def refuse_marked(texts: Texts) -> None:
-    """Refuse numbers with a currency, a percent sign or spaces, which are no texts."""
+    """Refuse numbers in other signs than digits, a point and an exponent: no texts.
+
+    These are a currency, a percent sign, spaces, negative numbers in brackets, and digits or
+    a minus sign of another script.
+    """
     for text in texts.unique:
         is_marked = _MARKED.fullmatch(text) and _SIGNS.search(text)
-        if not is_marked and not _SPACED.fullmatch(text):
+        if not (is_marked or _SPACED.fullmatch(text) or _is_written_otherwise(text)):
             return
     if texts.unique:
         text = texts.unique[0]
         raise texts.place.bad(
             texts.first(0),
-            f"is {shortened(text)}: write numbers without signs and spaces, or set "
-            f"{texts.place.setting}=categorical if the cells are categories",
+            f"is {shortened(text)}: write numbers without signs and spaces, as -1234.5, or "
+            f"set {texts.place.setting}=categorical if the cells are categories",
         )
+
+
+def _is_written_otherwise(text: str) -> bool:
+    """True for a number in brackets, with an exponent D, or in digits of another script."""
+    plain = unicodedata.normalize("NFKC", text.translate(_MINUS_SIGNS))
+    plain = "".join(str(unicodedata.decimal(sign, sign)) for sign in plain)
+    brackets = _BRACKETS.fullmatch(plain)
+    if brackets is not None:
+        plain = brackets[1]
+    plain = _FORTRAN.sub(r"\1e\2", plain)
+    return plain != text and bool(_COMMA.fullmatch(plain) or _POINT.fullmatch(plain))
 
 
 # ---- dates

@@ -12,7 +12,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -26,6 +26,13 @@ from tightbound.data.formats.limits import (
     check_row,
 )
 from tightbound.data.formats.parquet_pages import check_pages
+from tightbound.data.formats.parquet_types import (
+    categories_of,
+    nullable_types,
+    pandas_metadata,
+    without_decimal_cells,
+    without_decimals,
+)
 from tightbound.data.formats.stored_chunks import (
     Stored,
     StoredArray,
@@ -50,12 +57,16 @@ from tightbound.data.tables.table import FILL, Table
 from tightbound.runtime.errors import (
     TightboundError,
     cut,
+    listed,
     machine_reason,
     nearest,
     shortened,
 )
 from tightbound.runtime.foreign_errors import first_line
 from tightbound.runtime.reading import JSON, Tree, check_regular, parse_json, read_text
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 MOST_LABELS = 20_000_000
 _TEXTS = 1 << 26  # bytes of texts of any length that are read at a time
@@ -397,8 +408,8 @@ def load_parquet(path: Path, settings: DataSettings) -> RawSource:
     Examples are columns of numbers, or one column of lists or of images. A column named
     label or y, or the one that `data.label` names, holds labels.
     """
-    notices: list[str] = []
     groups = _open_parquet(path, settings)
+    notices = groups.notices()
     index = _index_names(groups)
     names = [name for name in groups.names if name not in index]
     found = find_label(path, names, lambda i: _label_values(groups, names[i]), settings)
@@ -460,12 +471,7 @@ def _with_labels(
 
 def _index_names(groups: _Groups) -> list[str]:
     """The columns that hold the index of the DataFrame that was written."""
-    metadata = groups.schema.metadata or {}
-    try:
-        written = parse_json(metadata[b"pandas"])
-    except (KeyError, ValueError):
-        return []
-    index = written.get("index_columns") if isinstance(written, dict) else None
+    index = pandas_metadata(groups.schema).get("index_columns")
     if not isinstance(index, list):
         return []
     named = [name for name in index if isinstance(name, str) and name in groups.names]
@@ -523,7 +529,7 @@ def _open_parquet(path: Path, settings: DataSettings) -> _Groups:
     return groups
 
 
-def _texts_of(table: Any) -> list[str]:
+def _texts_of(table: pa.Table) -> list[str]:
     """The columns of texts and bytes of a parquet file, also those inside of structs."""
     leaves = [table.schema.column(i) for i in range(len(table.schema))]
     return [
@@ -581,11 +587,18 @@ def _table_of(groups: _Groups, columns: list[str]) -> Table:
         for name in columns
         if (cells := groups.whole_numbers(name)) is not None
     }
+    types = {name: str(cells.dtype) for name, cells in nullable.items()}
     return Table(
         str(groups.path),
         {name: groups.whole(name) for name in columns},
-        types={name: str(cells.dtype) for name, cells in nullable.items()},
+        types=types | nullable_types(groups.schema),
         nullable=nullable,
+        categories={
+            name: categories
+            for name in columns
+            if (categories := groups.categories(name)) is not None
+        },
+        ordered=frozenset(name for name in columns if groups.is_ordered(name)),
     )
 
 
@@ -596,7 +609,7 @@ def _columns_with(path: str, names: Collection[str]) -> Iterator[str]:
     return (start for start in starts if start in names)
 
 
-def _objects(column: Any) -> list[Any]:
+def _objects(column: pa.Array) -> list[Any]:
     """The values of a column as Python objects; equal texts are one object."""
     import pyarrow as pa
 
@@ -663,11 +676,11 @@ class _Groups:
         path: Path,
         files: list[Path],
         tables: list[Any],
-        schema: Any,
+        schema: pa.Schema,
         masked: bool,
     ) -> None:
         self.path = path
-        self.schema = schema
+        self.schema, self.decimals = without_decimals(schema)
         self.names: list[str] = schema.names
         self.masked = masked
         self.at = [
@@ -682,6 +695,15 @@ class _Groups:
         self.starts = np.cumsum([0, *sizes[:-1]]) if sizes else np.zeros(0, np.int64)
         self.n = sum(sizes)
         self.largest = max(sizes, default=0)
+
+    def notices(self) -> list[str]:
+        """The message that decimal numbers are read with the digits of float64."""
+        if not self.decimals:
+            return []
+        named = listed(self.decimals)
+        return [
+            f"{cut(self.path)}: the decimal numbers of these columns are read as float64: {named}"
+        ]
 
     def type_of(self, name: str) -> Any:
         """The Arrow type of a column."""
@@ -725,7 +747,7 @@ class _Groups:
             check_pages(self.at[group][2], chunk)
         self.checked.add((group, name))
 
-    def column(self, group: int, name: str, gaps: bool = False) -> Any:
+    def column(self, group: int, name: str, gaps: bool = False) -> pa.Array:
         """One column of one row group; missing values are refused unless allowed."""
         table, i, _ = self.at[group]
         try:
@@ -747,7 +769,7 @@ class _Groups:
                 f"{self.path}: row {row} (counting from 0), column {shortened(name)} is "
                 f"empty: {FILL}"
             )
-        return values
+        return without_decimal_cells(values)
 
     def whole(self, name: str) -> np.ndarray:
         """One column of all row groups, texts and truth values as objects."""
@@ -769,6 +791,21 @@ class _Groups:
         values = [column.fill_null(0).to_numpy() for column in columns]
         gaps = [column.is_null().to_numpy(zero_copy_only=False) for column in columns]
         return pandas.arrays.IntegerArray(np.concatenate(values), np.concatenate(gaps))
+
+    def categories(self, name: str) -> list[bool | int | float | str] | None:
+        """The categories of a column written as such; None for another column."""
+        import pyarrow.types as kind
+
+        if not kind.is_dictionary(self.type_of(name)):
+            return None
+        return categories_of(self.column(i, name) for i in range(len(self.starts)))
+
+    def is_ordered(self, name: str) -> bool:
+        """True for a column of categories with an order."""
+        import pyarrow.types as kind
+
+        type_ = self.type_of(name)
+        return bool(kind.is_dictionary(type_) and type_.ordered)
 
     def labels(self, name: str) -> np.ndarray:
         """A column of labels of all row groups, which may have gaps."""
@@ -795,7 +832,7 @@ class _Groups:
         return read
 
 
-def _values(column: Any) -> np.ndarray:
+def _values(column: pa.Array) -> np.ndarray:
     """The values of a column as an array; equal texts are one object."""
     import pyarrow as pa
 
@@ -876,7 +913,7 @@ def _check_columns(groups: _Groups, columns: list[str]) -> bool:
     return bool(lists)
 
 
-def _leaf(type_: Any) -> Any:
+def _leaf(type_: pa.DataType) -> pa.DataType:
     """The type of the values inside of lists and of types of an extension."""
     while True:
         inner = getattr(type_, "storage_type", getattr(type_, "value_type", None))
@@ -885,7 +922,7 @@ def _leaf(type_: Any) -> Any:
         type_ = inner
 
 
-def _numbers(column: Any, what: str) -> np.ndarray:
+def _numbers(column: pa.Array, what: str) -> np.ndarray:
     """The numbers of a column (n,), or of a column of equal lists (n, ...)."""
     shape = [len(column)]
     while True:

@@ -354,6 +354,7 @@ def _checked_by_csv(file: TextFile, delimiter: str, *, is_single: bool) -> Rows:
     lines: list[int] = []
     empty: list[int] = []
     width = 0
+    first = ""
     start = 1
     text = io.TextIOWrapper(file.open(), encoding="utf-8", newline="")
     with text, _cell_limit():
@@ -365,9 +366,11 @@ def _checked_by_csv(file: TextFile, delimiter: str, *, is_single: bool) -> Rows:
                 if _is_blank(row, is_single):
                     empty.append(start)
                 else:
+                    first = first or row[0]
                     width = width or len(row)
                     if len(row) != width:
-                        raise _torn(file.path, start, row, width, delimiter)
+                        remedy = _remedy(first, row[0], delimiter)
+                        raise _torn(file.path, start, row, width, remedy)
                     lines.append(start)
                 start = reader.line_num + 1
         except csv.Error as error:
@@ -384,13 +387,19 @@ def _is_blank(row: list[str], is_single: bool) -> bool:
     return not row[0].strip(" \t")
 
 
+def _remedy(first: str, cell: str, delimiter: str) -> str:
+    """What to do about a row of another width, by the first cells of the file and of it."""
+    if cell.startswith("#"):
+        return "remove lines of comments"
+    if first.startswith(("#", "sep=")):
+        return "remove the first row, which names no columns"
+    return f"correct it, or quote the texts that hold {delimiter!r}"
+
+
 def _torn(
-    path: Path, line: int, row: list[str], width: int, delimiter: str
+    path: Path, line: int, row: list[str], width: int, remedy: str
 ) -> TightboundError:
     """The error for a row with too many or too few cells."""
-    remedy = f"correct it, or quote the texts that hold {delimiter!r}"
-    if row[0].startswith("#"):
-        remedy = "remove lines of comments"
     return TightboundError(
         f"{path}: line {line} has {len(row)} cells where {width} are expected, "
         f"as in the first row: {remedy}"

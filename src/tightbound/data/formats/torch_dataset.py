@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -169,7 +170,7 @@ def _arrays(
 
 def _images(
     first: Image.Image,
-    others: Iterator[Image.Image],
+    others: Iterator[object],
     settings: DataSettings,
     notices: list[str],
 ) -> tuple[Tensor, GreyScale]:
@@ -182,8 +183,12 @@ def _images(
     channels = None if settings.channels == "auto" else settings.channels
     greys = GreySurvey()
     rows: list[np.ndarray] = []
-    image: Image.Image | None = first
-    while image is not None:
+    for image in itertools.chain([first], others):
+        if not isinstance(image, Image.Image):
+            raise TightboundError(
+                f"item {len(rows)} of the list or Dataset is a {type(image).__name__}, and "
+                "those before it are images: make all items images"
+            )
         is_other = image.size != first.size or max(image.size) > AUTO_SIDE
         if size is None and is_other:
             size = (AUTO_SIDE, AUTO_SIDE)
@@ -208,7 +213,6 @@ def _images(
             raise TightboundError(
                 f"item {len(rows)} of the Dataset is an image that cannot be decoded: {error}"
             ) from None
-        image = next(others, None)
     greys.check_colours("the list or Dataset")
     scale = greys.scale(settings)
     notices += [*greys.messages(scale), *greys.colour_messages()]

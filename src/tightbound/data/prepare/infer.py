@@ -371,11 +371,22 @@ def check_values(
     Raises:
         TightboundError: for the first value outside the domain, with its row.
     """
+    if not len(x):
+        raise TightboundError(f"{what} is empty: give one example or more")
+    if spec.missing and bool(x.isnan().all()):
+        return
     facts = facts or survey(x, what, numbers, spec.missing)
     if spec.is_mixed:
         check_codes(x, spec, what)
     if spec.domain in ("real", "mixed"):
         return
+    _check_range(x, spec, what, facts, numbers)
+
+
+def _check_range(
+    x: Tensor, spec: DataSpec, what: str, facts: Facts, numbers: Tensor | None
+) -> None:
+    """Refuse values outside the range of a domain, and fractions among levels."""
     top = spec.bounds[1] * spec.divisor
     in_range = facts.low >= 0 and facts.high <= top
     if in_range and (facts.whole or not spec.discrete):

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -12,7 +14,13 @@ from torch import Tensor
 
 from tightbound.core.data_spec import Column, ColumnKind, DataSpec
 from tightbound.data.settings import DataSettings
-from tightbound.data.source import RawSource, sha256_of, sha256_text
+from tightbound.data.source import (
+    RawSource,
+    RawSplit,
+    for_digest,
+    sha256_of,
+    sha256_text,
+)
 from tightbound.data.tables.frames import table_numbers
 from tightbound.data.tables.table import (
     Table,
@@ -25,6 +33,9 @@ from tightbound.data.tables.table import (
     unlike,
 )
 from tightbound.runtime.errors import TightboundError, listed, nearest, shortened
+
+if TYPE_CHECKING:
+    from pandas.api.extensions import ExtensionArray
 
 
 def settle_fields(
@@ -54,8 +65,9 @@ def settle_fields(
                 f"{source.where} has no column {shortened(name)} for data.fields: "
                 f"{nearest(name, table.columns)}"
             )
+    source = source.with_notices(*_digits_notice(table, settings))
     if not _is_mixed(table, settings, domains):
-        return _numbers(source, table)
+        return _numbers(source, table, settings.allow_missing)
     if settings.domain != "auto":
         raise TightboundError(
             f"{source.where} has columns of text or of several kinds: "
@@ -64,8 +76,15 @@ def settle_fields(
     return _encoded(source, table, settings)
 
 
-def _numbers(source: RawSource, table: Table) -> RawSource:
-    """A table of plain numbers with its rows (n, columns); times are real, in seconds."""
+def _numbers(source: RawSource, table: Table, masked: bool) -> RawSource:
+    """A table of plain numbers with its rows (n, columns); times are real, in seconds.
+
+    Raises:
+        TightboundError: for the first cell that is not finite, with its column, and,
+            unless `masked`, for one that is missing.
+    """
+    for name in table.columns:
+        present(table, name, masked)
     split = source.splits.get("all")
     notices: list[str] = []
     if split is not None and split.x is None:
@@ -76,6 +95,28 @@ def _numbers(source: RawSource, table: Table) -> RawSource:
     if table.times:
         source = replace(source, domain="real")
     return source.with_notices(*notices, *_times_notice(table))
+
+
+def _digits_notice(table: Table, settings: DataSettings) -> list[str]:
+    """The message on whole numbers that float64 does not tell apart."""
+    return [
+        f"{table.where}: column {shortened(name)} has whole numbers of more digits than "
+        "float64 holds, which are learned rounded (data.fields.NAME=skip leaves out a "
+        "column of identifiers)"
+        for name, values in {**table.columns, **table.nullable}.items()
+        if name not in settings.fields and _merges(values)
+    ]
+
+
+def _merges(values: Values | ExtensionArray) -> bool:
+    """True where some whole numbers are equal as float64 only."""
+    if not isinstance(values, np.ndarray):
+        values = values[~values.isna()].to_numpy(dtype=str(values.dtype).lower())
+    if values.dtype.kind not in "iu":
+        return False
+    if not len(values) or max(abs(int(values.min())), int(values.max())) <= 2**53:
+        return False
+    return len(np.unique(values.astype(np.float64))) < len(np.unique(values))
 
 
 def _times_notice(table: Table) -> list[str]:
@@ -130,14 +171,25 @@ def _encoded(source: RawSource, table: Table, settings: DataSettings) -> RawSour
         source.with_split("all", split),
         fields=fields,
         resolved={**source.resolved, "fields": kinds},
-        digest=sha256_text(
-            sha256_of(x, split.y), *(f.model_dump_json() for f in fields)
-        ),
+        digest=_digest(x, split, fields),
     )
     encoded = encoded.with_notices(*_times_notice(table))
     if chosen:
         return encoded
     return encoded.with_notices(_kinds_notice(source, fields))
+
+
+def _digest(x: Tensor, split: RawSplit, fields: tuple[Column, ...]) -> str:
+    """sha256 of the codes, labels, conditions and columns of a table."""
+    keys = [_for_digest(f) for f in fields]
+    if split.c is not None:
+        keys.append(sha256_of(for_digest(split.c)))
+    return sha256_text(sha256_of(x, split.y), *keys)
+
+
+def _for_digest(f: Column) -> str:
+    """A column as the sha256 of its table takes it."""
+    return f.model_dump_json(exclude={"constant", "digits", "levels"})
 
 
 def _kinds_notice(source: RawSource, fields: tuple[Column, ...]) -> str:
@@ -216,8 +268,11 @@ def _value_codes(
 ) -> Values:
     """The position of each cell in the values of a column (n,)."""
     code = {value: number for number, value in enumerate(f.values)}
+    stripped = _without_spaces(f)
     cells = values.tolist()
-    out = np.array([code.get(cell, code.get(str(cell), -1)) for cell in cells])
+    out = np.array(
+        [code.get(cell, code.get(str(cell), stripped.get(cell, -1))) for cell in cells]
+    )
     unknown = is_present & (out < 0)
     if unknown.any():
         row = int(np.argmax(unknown))
@@ -227,6 +282,13 @@ def _value_codes(
         )
         raise table.complain(f.name, row, problem)
     return out
+
+
+def _without_spaces(f: Column) -> dict[object, int]:
+    """The codes of texts by these without spaces around them, as files have them."""
+    texts = [str(value).strip() for value in f.values]
+    counts = Counter(texts)
+    return {text: code for code, text in enumerate(texts) if counts[text] == 1}
 
 
 def _plain_numbers(
@@ -276,7 +338,7 @@ def _fits(kind: str, numbers: NDArray[np.float64]) -> NDArray[np.bool_]:
 def check_codes(x: Tensor, spec: DataSpec, what: str) -> None:
     """Refuse numbers that are not codes of a column's values, or not counts."""
     for values, f in zip(x.double().unbind(1), spec.fields, strict=True):
-        if f.kind == "real":
+        if not f.values and f.kind not in _WANTED:  # any number fits
             continue
         is_gap = values.isnan() & spec.missing
         if f.values:

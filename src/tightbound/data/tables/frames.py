@@ -8,10 +8,11 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from tightbound.core.data_spec import Column
+from tightbound.core.data_spec import Column, ColumnLabel
 from tightbound.data.settings import DataSettings
 from tightbound.data.source import (
     RawSource,
@@ -20,6 +21,12 @@ from tightbound.data.source import (
     is_gap,
     read_labels,
     sha256_of,
+)
+from tightbound.data.tables.plain_columns import (
+    label_of,
+    notices_of,
+    with_plain_categories,
+    with_plain_cells,
 )
 from tightbound.data.tables.table import Table, Values
 from tightbound.data.tables.times import seconds, times
@@ -34,6 +41,8 @@ _SPANS = (datetime.timedelta, np.timedelta64)
 # pandas' types of numbers and truth values with gaps, and what their values are
 _NULLABLE = ("Int", "UInt", "Float", "boolean", "string")
 _NULLABLE_WHOLE = ("Int", "UInt")
+_CATEGORIES = ("category", "ordered category")
+_OBJECTS = ("str", "string", "boolean", *_CATEGORIES)
 
 
 def frame_source(
@@ -53,11 +62,8 @@ def frame_source(
         notices: messages so far.
     """
     what = "the DataFrame"
+    check_names(frame, what)
     names = [str(name) for name in frame.columns]
-    counts = Counter(names)
-    twice = next((name for name in names if counts[name] > 1), None)
-    if twice is not None:
-        raise TightboundError(f"{what} has two columns {shortened(twice)}: rename one")
     if label is not None:
         y = frame.iloc[:, label].to_numpy()
     kept = frame.iloc[:, [i for i in range(len(names)) if i != label]]
@@ -67,6 +73,8 @@ def frame_source(
         raise TightboundError(
             f"{what} has no column beside its label: nothing can be learned from it"
         )
+    columns = [(name, without_arrow(cells)) for name, cells in kept.items()]
+    notices += notices_of(what, columns)
     table = table_of(kept, what)
     x = table_numbers(table, notices)
     labels, label_names = read_labels(y, len(frame), what, notices)
@@ -81,22 +89,35 @@ def frame_source(
     )
 
 
+def check_names(frame: pandas.DataFrame, what: str) -> None:
+    """Refuse two columns of one name; 1 and "1" are one name."""
+    counts = Counter(str(name) for name in frame.columns)
+    twice = next((name for name, count in counts.items() if count > 1), None)
+    if twice is not None:
+        raise TightboundError(f"{what} has two columns {shortened(twice)}: rename one")
+
+
 def table_of(frame: pandas.DataFrame, what: str) -> Table:
     """The columns of a DataFrame as arrays, with their types, zones and categories."""
     columns: dict[str, Values] = {}
     categories: dict[str, list[bool | int | float | str]] = {}
     zones: dict[str, str] = {}
     types: dict[str, str] = {}
-    numbers: dict[str, int] = {}
+    labels: dict[str, ColumnLabel] = {}
     nullable: dict[str, ExtensionArray] = {}
+    ordered: set[str] = set()
     for i, label in enumerate(frame.columns):
         name = str(label)
-        series = without_arrow(frame.iloc[:, i])
-        if isinstance(label, int | np.integer):
-            numbers[name] = int(label)
+        series = with_plain_cells(without_arrow(frame.iloc[:, i]))
+        plain_label = label_of(label)
+        if plain_label is not None:
+            labels[name] = plain_label
         kind = str(series.dtype)
         if hasattr(series.dtype, "categories"):
+            series = with_plain_categories(series)
             categories[name] = series.dtype.categories.tolist()
+            if series.dtype.ordered:
+                ordered.add(name)
             series = series.astype(object)
         elif kind.startswith(_NULLABLE):
             types[name] = kind
@@ -113,8 +134,9 @@ def table_of(frame: pandas.DataFrame, what: str) -> Table:
         zones=zones,
         index=frame.index,
         types=types,
-        numbers=numbers,
+        labels=labels,
         nullable=nullable,
+        ordered=frozenset(ordered),
     )
 
 
@@ -226,6 +248,22 @@ def columns_frame(columns: Mapping[object, object]) -> pandas.DataFrame:
 # ---- out
 
 
+def rounded(raw: Tensor, fields: Sequence[Column]) -> Tensor:
+    """Numbers and codes (n, columns) with the decimal places of their columns.
+
+    Numbers of a positive column stay above 0.
+    """
+    numbers = raw.double().cpu().numpy().copy()
+    for i, f in enumerate(fields):
+        if f.digits is None:
+            continue
+        numbers[:, i] = np.round(numbers[:, i], f.digits)
+        if f.kind == "positive":
+            least = round(10.0**-f.digits, f.digits)
+            numbers[:, i] = np.maximum(numbers[:, i], least)
+    return torch.from_numpy(numbers)
+
+
 def back(raw: Tensor, fields: Sequence[Column]) -> dict[str, Values]:
     """Numbers and codes (n, columns) as columns of their own types.
 
@@ -245,14 +283,17 @@ def _values_of(numbers: Values, f: Column) -> Values:
     missing = np.isnan(numbers)
     rounded = np.rint(np.where(missing, 0, numbers))
     at = np.clip(rounded, 0, len(f.values) - 1).astype(int)
-    is_object = missing.any() or f.type in ("str", "string", "category", "boolean")
+    is_object = missing.any() or f.type in _OBJECTS
     values = np.array(f.values, dtype=object if is_object else f.type.lower())[at]
-    values[missing] = None
+    if missing.any():
+        values[missing] = None
     return values
 
 
 def _numbers_of(numbers: Values, f: Column) -> Values:
     """The numbers of a column in its dtype; float where an integer column has gaps."""
+    if f.constant is not None:
+        numbers = np.where(np.isnan(numbers), np.nan, f.constant)
     if f.step:
         numbers = np.rint(numbers / f.step) * f.step
     if f.is_time:
@@ -369,8 +410,9 @@ def _series(values: Values, f: Column) -> pandas.Series | pandas.Categorical:
     """One column as pandas holds it."""
     import pandas
 
-    if f.type == "category":
-        return pandas.Categorical(values, list(f.values))
+    if f.type in _CATEGORIES:
+        is_ordered = f.type != _CATEGORIES[0]
+        return pandas.Categorical(values, list(f.values), ordered=is_ordered)
     if f.zone:
         return pandas.Series(values).dt.tz_localize("UTC").dt.tz_convert(f.zone)
     if f.type.startswith(_NULLABLE):
@@ -382,5 +424,8 @@ def plain_frame(
     numbers: Tensor, fields: Sequence[Column], given: Table | None = None
 ) -> pandas.DataFrame:
     """Real numbers (n, columns) under the names of these columns, as a DataFrame."""
-    plain = [Column(name=f.name, kind="real", number=f.number) for f in fields]
+    plain = [
+        Column(name=f.name, kind="real", number=f.number, levels=f.levels)
+        for f in fields
+    ]
     return frame(numbers, plain, given)

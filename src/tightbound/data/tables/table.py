@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tightbound.core.data_spec import Column, ColumnKind
+from tightbound.core.data_spec import Column, ColumnKind, ColumnLabel
 from tightbound.data.source import is_gap
 from tightbound.data.tables.times import seconds, step_of
 from tightbound.runtime.errors import TightboundError, shortened
@@ -31,6 +32,7 @@ LARGE_COUNT = 10  # median of the values above 0, below which whole numbers stay
 FEWEST_VALUES = 5  # different ones above 0
 SKEWED = 1.0  # skewness; that of an exponential distribution is 2
 TAIL = 0.25  # skewness by quantiles; that of an exponential distribution is 0.56
+MOST_DIGITS = 6  # decimal places of a column whose draws are rounded to them
 FILL = "drop such rows, fill them in, or train recipe missing-data, which takes missing values"
 
 
@@ -57,9 +59,10 @@ class Table:
             are then datetime64 in UTC.
         index: the pandas Index of the rows of a DataFrame, or None.
         types: the pandas type of each column that numpy has no type for, as "Int64".
-        numbers: the names of columns that are integers in a DataFrame.
+        labels: the names of columns that are numbers or tuples in a DataFrame.
         nullable: the columns of pandas' integers with gaps as they were given, where
             `columns` has them as float64.
+        ordered: the columns whose categories have an order.
     """
 
     where: str
@@ -69,8 +72,9 @@ class Table:
     zones: Mapping[str, str] = field(default_factory=dict)
     index: Index | None = None
     types: Mapping[str, str] = field(default_factory=dict)
-    numbers: Mapping[str, int] = field(default_factory=dict)
+    labels: Mapping[str, ColumnLabel] = field(default_factory=dict)
     nullable: Mapping[str, ExtensionArray] = field(default_factory=dict)
+    ordered: frozenset[str] = frozenset()
 
     def __len__(self) -> int:
         return len(next(iter(self.columns.values())))
@@ -170,9 +174,10 @@ def guess(values: Values) -> ColumnKind:
     """The kind of a column of numbers.
 
     0 and 1 are binary. Whole numbers from 0 or 1 up, with a variance of at least the
-    mean (as Poisson counts have), are counts. Numbers of which some are 0 and the others
-    above it are zero-inflated, where a negative binomial has fewer zeros or none are whole;
-    of both signs, where zero is far more frequent than any other number.
+    mean up to its standard error (as Poisson counts have), are counts. Numbers of which
+    some are 0 and the others above it are zero-inflated, where a negative binomial has
+    fewer zeros or none are whole; of both signs, where zero is far more frequent than
+    any other number.
     Skewed numbers above 0 are positive. Other numbers are real.
     """
     is_whole = bool((values == np.round(values)).all())
@@ -190,9 +195,14 @@ def guess(values: Values) -> ColumnKind:
 
 
 def _is_spread_as_counts(values: Values) -> bool:
-    """True for numbers from 0 or 1 up whose variance is at least their mean."""
+    """True for numbers from 0 or 1 up whose variance is at least their mean.
+
+    That of n Poisson counts is the mean up to a standard error of sqrt(2 / n) of it; two of
+    them may lack, and half of the mean at most.
+    """
     from_zero = 0 <= values.min() <= LEAST_COUNT and values.max() > 2
-    return bool(from_zero and values.var() >= values.mean())
+    least = max(0.5, 1 - 2 * math.sqrt(2 / len(values)))
+    return bool(from_zero and values.var() >= least * values.mean())
 
 
 def _has_excess_zeros(values: Values, is_whole: bool) -> bool:
@@ -280,10 +290,21 @@ def _category_column(table: Table, name: str, chosen: Any, values: Values) -> Co
     _check_categories(table, name, chosen, len(categories))
     kind = chosen or ("binary" if len(categories) == 2 else "categorical")
     type_ = _type_name(table, name, values)
-    number = table.numbers.get(name)
     return Column(
-        name=name, kind=kind, values=tuple(categories), type=type_, number=number
+        name=name,
+        kind=kind,
+        values=tuple(categories),
+        type=type_,
+        **_label(table, name),
     )
+
+
+def _label(table: Table, name: str) -> dict[str, Any]:
+    """The name of a column in a DataFrame, where it is no text, as arguments of `Column`."""
+    label = table.labels.get(name)
+    if label is None:
+        return {}
+    return {"levels" if isinstance(label, tuple) else "number": label}
 
 
 def number_column(
@@ -301,8 +322,33 @@ def number_column(
         type=type_,
         zone=table.zones.get(name, ""),
         step=0.0 if values else _step(cells),
-        number=table.numbers.get(name),
+        constant=None if values else _constant(cells),
+        digits=None if values else _digits(cells),
+        **_label(table, name),
     )
+
+
+def _constant(cells: Values) -> float | None:
+    """The only number of a column, of times in seconds; None where there are several."""
+    numbers = seconds(cells) if cells.dtype.kind in "Mm" else cells
+    if numbers.dtype.kind not in "iuf":
+        return None
+    present_numbers = numbers[~np.isnan(numbers)]
+    if not len(present_numbers) or (present_numbers != present_numbers[0]).any():
+        return None
+    return float(present_numbers[0])
+
+
+def _digits(cells: Values) -> int | None:
+    """Decimal places that are enough for all numbers, up to six; None for whole ones."""
+    if cells.dtype.kind != "f" or _step(cells):
+        return None
+    numbers = cells[np.isfinite(cells)]
+    tolerance = 1e-12 * np.maximum(1, np.abs(numbers))  # of sums such as 0.1 + 0.2
+    for digits in range(1, MOST_DIGITS + 1):
+        if (np.abs(np.round(numbers, digits) - numbers) <= tolerance).all():
+            return digits
+    return None
 
 
 def _step(cells: Values) -> float:
@@ -319,11 +365,11 @@ def _step(cells: Values) -> float:
 
 
 def _type_name(table: Table, name: str, values: Values) -> str:
-    """The type of a column, for decoding: "category", "str", or numpy's or pandas' own."""
+    """The type of a column, for decoding: a category, "str", or numpy's or pandas' own."""
     if name in table.types:
         return table.types[name]
     if name in table.categories:
-        return "category"
+        return "ordered category" if name in table.ordered else "category"
     if values.dtype.kind in "OU":
         return "str"
     return str(values.dtype)

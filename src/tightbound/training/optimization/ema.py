@@ -22,6 +22,9 @@ class Average:
     enter, with the decay to the power of eight: over a thousand steps this is the same
     mean with an eighth of the terms, at an eighth of the time. Buffers are copied from
     the model, not averaged.
+
+    Attributes:
+        ends: the mean of the averaged weights at the ends of the cycles so far.
     """
 
     def __init__(self, model: VAE, decay: float) -> None:
@@ -29,6 +32,7 @@ class Average:
         self.source = model
         self.model = copy.deepcopy(model).requires_grad_(False)
         self.pairs: tuple[list[Any], list[Any]] = ([], [])
+        self.ends: list[Tensor] = []
 
     @torch.no_grad()
     def update(self, step: int) -> None:
@@ -48,6 +52,27 @@ class Average:
         for averaged, current in buffers:
             averaged.copy_(current)
         return self.model
+
+    @torch.no_grad()
+    def end_cycle(self, number: int) -> None:
+        """Take the averaged weights at the end of a cycle into the mean over cycles.
+
+        Izmailov et al. 2018 (arXiv:1803.05407), section 3.
+
+        Args:
+            number: the number of the cycle; the first one begins a new mean.
+        """
+        weights = [parameter.detach() for parameter in self.model.parameters()]
+        if number == 1:
+            self.ends = [weight.clone() for weight in weights]
+        else:
+            torch._foreach_lerp_(self.ends, weights, 1 / number)
+
+    @torch.no_grad()
+    def take_mean_of_cycles(self) -> None:
+        """Replace the averaged weights by their mean over the ends of the cycles."""
+        for parameter, mean in zip(self.model.parameters(), self.ends, strict=True):
+            parameter.copy_(mean)
 
     def state_dict(self) -> dict[str, Tensor]:
         """The state of the averaged model."""

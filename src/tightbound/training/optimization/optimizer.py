@@ -7,6 +7,7 @@ import math
 from typing import Any
 
 import torch
+from torch import nn
 
 from tightbound.config import TrainSettings, is_torch_optimizer
 from tightbound.models.vae import VAE
@@ -35,11 +36,12 @@ def optimizer(
     options: dict[str, object] = {"lr": settings.lr} | settings.optimizer_options
     if "fused" in takes:
         options.setdefault("fused", True)
-    unknown = sorted(set(settings.groups) - set(model.groups()))
+    known = optimizer_groups(model)
+    unknown = sorted(set(settings.groups) - set(known))
     if unknown:
         raise TightboundError(
             f"train.groups has no group {unknown[0]!r} in this model: "
-            f"{nearest(unknown[0], model.groups())}"
+            f"{nearest(unknown[0], known)}"
         )
     groups = _groups(model, settings, decays="weight_decay" in takes)
     call_without_compiler()
@@ -80,6 +82,19 @@ def _import_error(path: str, error: Exception) -> TightboundError:
     )
 
 
+def optimizer_groups(model: VAE) -> dict[str, list[nn.Parameter]]:
+    """The groups that `train.groups` may name: those of the model, then parts of one.
+
+    "generative" consists of "prior", that of the topmost latent, and "decoder", all else
+    in it. A parameter in two groups follows the smaller one.
+    """
+    groups = model.groups()
+    prior = list(model.hierarchy.top_prior.parameters())
+    ids = {id(parameter) for parameter in prior}
+    decoder = [p for p in groups["generative"] if id(p) not in ids]
+    return {**groups, "prior": prior, "decoder": decoder}
+
+
 def _groups(
     model: VAE, settings: TrainSettings, decays: bool
 ) -> list[dict[str, object]]:
@@ -90,7 +105,7 @@ def _groups(
     """
     group_of = {
         id(parameter): name
-        for name, parameters in model.groups().items()
+        for name, parameters in optimizer_groups(model).items()
         if name in settings.groups
         for parameter in parameters
     }
@@ -138,6 +153,47 @@ def schedule_at(settings: TrainSettings, step: int) -> tuple[int, int]:
             return first, planned
         first = begun
     return first, int(settings.steps)
+
+
+def cycle_at(settings: TrainSettings, step: int) -> tuple[int, int, int]:
+    """The cycle of the learning rate that a step belongs to: number, first step, end.
+
+    Numbers count from 1 in each schedule.
+    """
+    first, end = schedule_at(settings, step)
+    begun = first
+    for number in range(1, settings.cycles + 1):
+        cycle_end = first + number * (end - first) // settings.cycles
+        if step < cycle_end:
+            return number, begun, cycle_end
+        begun = cycle_end
+    return settings.cycles, begun, end
+
+
+def check_cycles(settings: TrainSettings) -> None:
+    """Refuse cycles where their weights are not averaged, or that have no steps.
+
+    Raises:
+        TightboundError: With the setting to change.
+    """
+    cycles = settings.cycles
+    if cycles == 1:
+        return
+    if not settings.ema:
+        raise TightboundError(
+            f"train.cycles = {cycles} averages weights that train.ema = 0 turns off: set "
+            "train.ema above 0, or leave train.cycles out"
+        )
+    if settings.parallel == "fsdp2":
+        raise TightboundError(
+            f"train.cycles = {cycles} averages whole weights, which train.parallel = fsdp2 "
+            "holds in shards: set train.parallel=ddp, or leave train.cycles out"
+        )
+    if settings.steps != "auto" and int(settings.steps) < cycles:
+        raise TightboundError(
+            f"train.cycles = {cycles} do not fit into train.steps = {settings.steps}: train "
+            "for more steps, or set fewer cycles"
+        )
 
 
 def learning_rate_factor(settings: TrainSettings, step: int, steps: int) -> float:

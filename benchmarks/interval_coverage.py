@@ -1,8 +1,8 @@
 """Coverage of the intervals of log p(x), over seeds, on three models.
 
-    TIGHTBOUND_DATA=... OMP_NUM_THREADS=1 python benchmarks/coverage.py --runs runs/coverage
-        --out coverage.json
-    python benchmarks/coverage.py --table coverage.json
+    export TIGHTBOUND_DATA=... OMP_NUM_THREADS=1
+    python benchmarks/interval_coverage.py --runs runs/coverage --out coverage.json
+    python benchmarks/interval_coverage.py --table coverage.json
 
 The models are the default VAE on digits, the default VAE on 3,000 binarised MNIST images, and a
 linear-Gaussian model on digits whose log p(x) is known exactly. They are trained where the

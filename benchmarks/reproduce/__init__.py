@@ -1,0 +1,1 @@
+"""Published results and ours: rows of a table, each trained and evaluated by one command."""
