@@ -199,7 +199,7 @@ def _outside(source: Source) -> Metric:
     other = read(against, run.spec, run.config.data)
     name = cut(against) if isinstance(against, str | Path) else "the other data"
     _, few = source.selection.subset(MOST)
-    outside = other.examples(other.spread(min(len(other), MOST)))
+    outside = other.examples(other.spread(min(len(other), len(few))))
     return out_of_distribution(run, few.x(), outside, name)
 
 
