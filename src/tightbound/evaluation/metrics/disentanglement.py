@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 
 import numpy as np
-import pandas
 import torch
 
 from tightbound.data import DataSettings, Split
@@ -172,6 +171,8 @@ def given_factors(source: object, selection: Selection) -> Factors:
 
 def _numbered(name: str, column: Values) -> Array:
     """A number for each value of a column."""
+    import pandas
+
     if pandas.isna(column).any():
         raise TightboundError(
             f"column {shortened(name)} of --factors has missing values: leave these rows out of "
