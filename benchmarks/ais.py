@@ -138,7 +138,8 @@ def products(images: int, temperatures: int) -> Local:
     return Local("products", step)
 
 
-def main() -> None:
+def parsed() -> argparse.Namespace:
+    """The options of the command line."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -155,7 +156,11 @@ def main() -> None:
     parser.add_argument("--tries", type=int, default=harness.TRIES)
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--out", type=Path)
-    args = parser.parse_args()
+    return parser.parse_args()
+
+
+def main() -> None:
+    args = parsed()
     torch.set_num_threads(args.threads)
     results: dict[str, Any] = {
         **machine.describe(args.threads),

@@ -10,7 +10,7 @@ import matplotlib
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
-from matplotlib.ticker import NullFormatter
+from matplotlib.ticker import LogLocator, NullFormatter, NullLocator
 
 from tightbound.report.figures.palette import DRAWN, INK, POSTERIOR, PRIOR, RATE
 
@@ -177,6 +177,8 @@ def nats(
             )
         ax.set_xscale("log")
         ax.set_ylim(least - 1, least + height)
+        ax.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+        ax.xaxis.set_minor_locator(NullLocator())
         ax.xaxis.set_major_formatter("{x:g}")
         ax.set_xlabel(xlabel, fontsize=9)
         ax.set_ylabel("-log p(x), nats, validation images", fontsize=9)

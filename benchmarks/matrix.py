@@ -329,7 +329,8 @@ def write_docs(work: Path) -> None:
             shutil.copyfile(picture, PICTURES / f"{name}.png")
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def parsed(argv: Sequence[str] | None) -> argparse.Namespace:
+    """The options of the command line."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -370,7 +371,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         action="store_true",
         help="run nothing, write tables and pictures",
     )
-    args = parser.parse_args(argv)
+    return parser.parse_args(argv)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    args = parsed(argv)
     every = jobs(args.stability, args.only, args.data)
     if args.write_references:
         keep(STABILITY if args.stability else REFERENCES, args.work, every)

@@ -338,7 +338,7 @@ def long(
     with tempfile.TemporaryDirectory() as scratch:
         trainer = Trainer(step_module, config, source, Path(scratch), Quiet())
         bad: list[int] = []
-        trainer.guard.check = watched(trainer.guard.check, bad, lambda: trainer.step)  # type: ignore[method-assign]
+        trainer.guard.check = watched(trainer.guard.check, bad, lambda: trainer.step)
         for step in range(steps):
             trainer.model.train()
             trainer.train_step(Clock(step / steps))

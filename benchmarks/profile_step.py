@@ -4,6 +4,9 @@ thread.
     TIGHTBOUND_DATA=... python benchmarks/profile_step.py [--source mnist] [--steps 300] [--set
     key=value ...]
 
+    python benchmarks/profile_step.py --operators
+        operators of an eager step of `burda`, batch 100, beside those of the step by hand
+
 Each section's time is its own: what it calls that is a section too is counted there. Medians of ten
 rounds. A compiled step has one section for the graph, which holds the pass and its gradients.
 """
@@ -24,6 +27,7 @@ from tightbound import data as data_room
 from tightbound.config import assignments, configure
 from tightbound.core.draw import Clock
 from tightbound.core.trace import Trace
+from tightbound.runtime.memory import kept_memory
 from tightbound.training import budget
 from tightbound.training import run_training as fit
 from tightbound.training.console import Quiet
@@ -43,6 +47,10 @@ ORDER = (
     ),
     *("check", "optimiser", "average", "sums and the rest"),
 )
+
+
+#: Microseconds and calls in a step, by the name of the operator.
+Operators = dict[str, tuple[float, float]]
 
 
 class Sections:
@@ -109,7 +117,7 @@ def instrument(trainer: Trainer) -> Sections:
         sections.wrap(model.hierarchy, "forward", "latents")
         sections.wrap(model.hierarchy.decoder, "forward", "decoder")
         sections.wrap(model.likelihood, "forward", "likelihood")
-        Trace.log_px = property(sections.timed("likelihood", Trace.log_px.fget))  # type: ignore[method-assign, assignment, attr-defined]
+        Trace.log_px = property(sections.timed("likelihood", Trace.log_px.fget))
         sections.wrap(trainer.execution.gradients, "backward", "backward")
     sections.wrap(trainer.guard, "check", "check")
     sections.wrap(trainer, "optimizer_step", "optimiser")
@@ -126,8 +134,14 @@ def main() -> None:
     parser.add_argument("--source", default="mnist")
     parser.add_argument("--steps", type=int, default=300)
     parser.add_argument("--set", nargs="*", default=[], metavar="KEY=VALUE")
+    parser.add_argument(
+        "--operators", action="store_true", help="beside a step by hand"
+    )
     args = parser.parse_args()
     torch.set_num_threads(1)
+    if args.operators:
+        print(operators_table(*operators(steps=8)))
+        return
     trainer = make_trainer(args.source, assignments(args.set))
     trainer.train_step(Clock(0.0))
     plain = rounds(trainer, args.steps, None)
@@ -143,6 +157,78 @@ def main() -> None:
         f"| all | {whole:.0f} | not instrumented: "
         f"{statistics.median(r['all'] for r in plain):.0f} |"
     )
+
+
+def operators(steps: int) -> tuple[Operators, Operators]:
+    """Microseconds and calls of each operator in a step of ours, and of the step by hand."""
+    import numpy as np
+    from networks import NETWORKS, Plain
+
+    network = NETWORKS["burda"]
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "x.npy"
+        chance = np.random.default_rng(0).random((3000, 28, 28))
+        np.save(path, (chance < 0.2).astype(np.uint8))
+        values = {"network": network, "latent": network.latent, "train.batch": 100}
+        values |= {"train.precision": "float32", "train.compile": "off"}
+        trainer = make_trainer(str(path), values)
+        trainer.step = 1000  # from step 400 on weights are averaged every eighth step
+        data = torch.from_numpy(np.load(path))
+    plain = Plain("burda")
+    optimiser = torch.optim.AdamW(plain.parameters(), fused=True)
+    rows = torch.randperm(len(data))[:100]
+    noise = torch.empty(100, sum(plain.latents))
+
+    def by_hand() -> None:
+        x = data.index_select(0, rows).unsqueeze(1).float()
+        loss = plain.loss(x, noise.normal_())
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+
+    def ours() -> None:
+        trainer.train_step(Clock(0.0))
+
+    with kept_memory():  # as in a training
+        return _operators(ours, steps, 30), _operators(by_hand, steps, 30)
+
+
+def _operators(step: Callable[[], None], steps: int, warm: int) -> Operators:
+    from torch.profiler import ProfilerActivity, profile
+
+    for _ in range(warm):
+        step()
+    with profile(activities=[ProfilerActivity.CPU]) as profiled:
+        for _ in range(steps):
+            step()
+    # the median, since a call that another program interrupted takes milliseconds
+    times: dict[str, list[float]] = {}
+    for event in profiled.events() or ():
+        times.setdefault(event.name, []).append(event.self_cpu_time_total)
+    return {
+        name: (statistics.median(each) * len(each) / steps, len(each) / steps)
+        for name, each in times.items()
+    }
+
+
+def operators_table(ours: Operators, by_hand: Operators, least: float = 15.0) -> str:
+    """The operators that take longer in our step, by how much, and their calls."""
+    none = (0.0, 0.0)
+
+    def more(name: str) -> float:
+        return ours[name][0] - by_hand.get(name, none)[0]
+
+    lines = [
+        "| operator | us, ours | us, by hand | calls, ours | calls, by hand |",
+        "|---|---|---|---|---|",
+    ]
+    for name in sorted(ours, key=more, reverse=True):
+        if more(name) >= least:
+            (mine, calls), (theirs, fewer) = ours[name], by_hand.get(name, none)
+            lines.append(
+                f"| `{name}` | {mine:.0f} | {theirs:.0f} | {calls:.1f} | {fewer:.1f} |"
+            )
+    return "\n".join(lines)
 
 
 def rounds(

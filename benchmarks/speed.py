@@ -175,7 +175,8 @@ def measure(args: argparse.Namespace, say: Any) -> dict[str, Any]:
     return found
 
 
-def parsed(argv: list[str] | None = None) -> argparse.Namespace:
+def parser_of_options() -> argparse.ArgumentParser:
+    """The options, of which `parsed` fills in those that depend on others."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -233,7 +234,12 @@ def parsed(argv: list[str] | None = None) -> argparse.Namespace:
         type=Path,
         help="print a finished JSON as the table of goals and stop",
     )
-    args = parser.parse_args(argv)
+    return parser
+
+
+def parsed(argv: list[str] | None = None) -> argparse.Namespace:
+    """The options of the command line."""
+    args = parser_of_options().parse_args(argv)
     args.only = args.only or (QUICK if args.quick else list(VARIANTS))
     args.rounds = args.rounds or (3 if args.quick else harness.ROUNDS)
     args.tries = args.tries or (1 if args.quick else harness.TRIES)

@@ -165,6 +165,7 @@ def tightbound(meter: Meter, spec: Found) -> None:
     import tightbound as tb
     from tightbound.api import Stopped
     from tightbound.evaluation import score
+    from tightbound.runtime.time_budget import TimeBudget
 
     class Judge(tb.Callback):
         def validation(self, progress: Any, record: Any) -> None:
@@ -173,10 +174,14 @@ def tightbound(meter: Meter, spec: Found) -> None:
                 os.kill(os.getpid(), signal.SIGINT)
 
     settings = {"data.binarize": "dynamic", **spec.get("settings", {})}
-    if "steps" in spec:
-        settings["train.steps"] = spec["steps"]
-    else:
-        settings["train.budget"] = 60.0 * spec["minutes"]
+    budget = None
+    if "minutes" in spec:
+        # its clock stands while the contestant is judged
+        budget = TimeBudget(
+            60.0 * spec["minutes"],
+            after_training=0.0,
+            clock=lambda: time.perf_counter() - meter.held,
+        )
     with tempfile.TemporaryDirectory() as folder, suppress(Stopped):
         tb.train(
             "mnist",
@@ -184,6 +189,7 @@ def tightbound(meter: Meter, spec: Found) -> None:
             out=Path(folder) / "run",
             display="none",
             report=False,
+            budget=budget,
             callbacks=[Judge()],
             settings=settings,
         )
@@ -389,6 +395,22 @@ def start(name: str, spec: Mapping[str, Any], threads: int, folder: Path) -> Fou
     }
 
 
+def refused(busy: bool, load: Any = None, seconds: float = 2.0) -> str:
+    """Why no contestant is started now: others use more than 0.12 core; "" where none is."""
+    import harness
+
+    load = load or harness.Load()
+    load.start()
+    time.sleep(seconds)
+    foreign = load.foreign()
+    if busy or foreign <= harness.QUIET:
+        return ""
+    return (
+        f"other programs use {foreign:.2f} cores, more than {harness.QUIET}: wait for a quiet "
+        "machine, or give --busy, which the result says"
+    )
+
+
 def table(results: Mapping[str, Found]) -> str:
     """A row for each contestant: seconds to each mark."""
     heads = " | ".join(f"s to {mark:g}" for mark in MARKS)
@@ -452,6 +474,9 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--contestants", type=Path, default=CONTESTANTS)
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--seconds", type=float, help="a limit on each, for a trial")
+    parser.add_argument(
+        "--busy", action="store_true", help="begin although other programs run"
+    )
     parser.add_argument("--again", action="store_true", help="also those with a result")
     parser.add_argument("--out", type=Path, default=RESULTS)
     parser.add_argument("--docs", type=Path, default=HERE.parent / "docs")
@@ -469,6 +494,9 @@ def main(argv: list[str] | None = None) -> int:
         path = options.out / f"{name}.json"
         if path.is_file() and not options.again:
             continue
+        if why := refused(options.busy):
+            print(f"error: {why}", file=sys.stderr)
+            return 2
         spec = specs[name]
         if options.seconds:
             spec = {**spec, "seconds": options.seconds}

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 from support.report_pages import untrained
-from support.short_reports import blank_pictures, coarse_grids
+from support.short_reports import blank_pictures, coarse_grids, short_first_look
 from support.small import SMALL, small_run
 
 import tightbound as tb
@@ -226,6 +226,8 @@ def test_demo_writes_one_report_and_never_loses_the_first(
         "data.limit": 500,
     }
     for folder in ("demo", "demo-2"):
+        if folder == "demo-2":
+            short_first_look(monkeypatch)
         report = tb.demo(display="none", steps=6, settings=settings)
         assert report == Path(folder) / "report.html" and report.is_file()
         assert {

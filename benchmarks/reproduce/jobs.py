@@ -81,7 +81,7 @@ class LoadLog(tb.Callback):
         with self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
         bound = record["valid"].get("log_px") or record["valid"].get("elbo")
-        said = f"step {record['step']:,} of {progress.steps:,}, validation {bound}"
+        said = f"step {record['step']:,} of {progress.steps:,}, validation {bound:.2f}"
         print(f"{said}, others use {line['foreign']} cores", flush=True)
         self.start(progress)
 

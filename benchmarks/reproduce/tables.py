@@ -62,7 +62,7 @@ def verdict(goal: float | None, value: float) -> str:
 
 
 def _number(value: float | None) -> str:
-    return "" if value is None else f"{value:g}"
+    return "" if value is None else f"{value:.2f}"
 
 
 def _hardware(runs: Mapping[str, Found]) -> str:
@@ -74,7 +74,7 @@ def _hardware(runs: Mapping[str, Found]) -> str:
     foreign = max(loads, default=math.nan)
     words = [
         f"{first['minutes']:g} min = {steps:,} steps",
-        f"{time['threads']} threads of {time['device']}",
+        f"{time['threads']} thread(s) of {time['device']}",
     ]
     if not all(
         stage["time"]["quiet"] for run in runs.values() for stage in run["stages"]

@@ -43,6 +43,7 @@ from tightbound.training.console import display as display_of
 from tightbound.training.fit_prior import fit_prior
 from tightbound.training.own_loop import TrainingData
 from tightbound.training.run_training import FitOptions, fit
+from tightbound.training.settings import Settings
 from tightbound.training.trainer import Interrupted
 
 # Rooms that a training does not need are imported by the verbs that do.
@@ -104,7 +105,7 @@ def train(
     callbacks: Sequence[Callback] = (),
     track: str | None = None,
     settings: Options | None = None,
-    **more: Any,
+    **more: Unpack[Settings],
 ) -> Run:
     """Train a model and return its Run, with the weights of the best validation.
 
@@ -134,9 +135,17 @@ def train(
         report: Write a first, quick evaluation and a report beside the weights.
         lang: Language of the report, "en" or "ko".
         callbacks: Called at the start, at each validation and at the end; they may add metrics.
-        track: "tensorboard", "wandb" or "trackio": figures and pictures go there too.
+        track: "tensorboard", "wandb", "trackio" or "mlflow": figures and pictures go there too.
         settings: Keys of the config: {"data.binarize": "dynamic"}.
-        more: The same as keyword arguments, without the section: latent=16.
+        more: The same as keyword arguments, without the section: latent=16. They are posterior,
+            prior, likelihood, objective, hierarchy, conditional, classes, missing, network,
+            latent, k, channels, bits, white_level, kind, layout, domain, levels, binarize,
+            augment, shift, limit, split_seed, duplicates, skip_bad, header, encoding, decimal,
+            dates, label, label_required, condition, use_labels, allow_missing, factors, fields,
+            key, memory, shuffle_buffer, streaming, shapes_n, steps, epochs, batch, optimizer,
+            optimizer_options, lr, lr_final, warmup, cycles, weight_decay, clip,
+            skip_gradient_above, ema, validate_every, validate_k, validate_n, patience, precision,
+            compile, groups, parallel, accumulate, save_seconds.
 
     Raises:
         TightboundError: One sentence about settings, data or a folder that cannot be used.
@@ -358,6 +367,7 @@ def evaluate(
     metrics: Sequence[str] | str = (),
     against: Any = None,
     beside: Run | str | Path | None = None,
+    factors: Any = None,
     tick: Any = None,
 ) -> Evaluation:
     """Estimate the terms of log p(x) on a split, with standard errors.
@@ -385,6 +395,8 @@ def evaluate(
         against: Other data, for "ood".
         beside: A run on the same data with as many features, such as an autoencoder, for
             "features".
+        factors: A table, or its file, with a column for each known factor and a row for each
+            evaluated example, for "disentanglement".
         tick: Called with (done, n, what) as the work proceeds.
 
     Returns:
@@ -406,7 +418,7 @@ def evaluate(
     """
     seconds = None if budget is None else parse_duration(budget)
     request = MetricRequest.of(
-        metrics, against, None if beside is None else _run(beside)
+        metrics, against, None if beside is None else _run(beside), factors
     )
     with join_launch(
         run.device.type if isinstance(run, Run) else pick_device("auto").type
@@ -485,12 +497,14 @@ def export(
 
     "onnx" writes `encoder.onnx` and `decoder.onnx`, which take and give raw units, and where the
     model has them `prior.onnx`, `prior_sample.onnx`, `posterior_sample.onnx` and `codebook.onnx`.
-    Each is compared with torch by onnxruntime before it is kept. "safetensors" writes weights and
-    the settings that rebuild the module. `export.json` has the meaning of each tensor.
+    Each is compared with torch by onnxruntime before it is kept. "pt2" writes encoder and decoder
+    as programs of torch.export, "diffusers" a folder that `AutoencoderKL.from_pretrained` loads
+    (of recipe autoencoder-kl), "safetensors" weights and the settings that rebuild the module.
+    `export.json` has the meaning of each tensor.
 
     Args:
         run: A Run or its folder.
-        format: "onnx" or "safetensors".
+        format: "onnx", "pt2", "diffusers" or "safetensors".
         out: The folder to write; `exports/FORMAT` in the run folder where None.
         overwrite: Replace an export in the folder.
 
@@ -676,7 +690,7 @@ def demo(
     lang: str = "en",
     display: str | Display = "auto",
     settings: Options | None = None,
-    **more: Any,
+    **more: Unpack[Settings],
 ) -> Path:
     """Train an autoencoder and a VAE on the built-in digits and write one report.
 

@@ -18,8 +18,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from support.processes import Launched, launch
 from support.shards import pictures, png, shard
-from support.shared_work import quick
+from support.shared_work import quick, share
 from support.small import small_run
 
 import tightbound as tb
@@ -157,7 +158,7 @@ def test_parts_hold_what_one_table_holds(
 
 
 @pytest.fixture(scope="module")
-def two(made: Path) -> subprocess.CompletedProcess[str]:
+def two(made: Path) -> Launched:
     """Two processes encode and score, are refused, and go on with an evaluation that one process
     began.
     """
@@ -176,21 +177,17 @@ def two(made: Path) -> subprocess.CompletedProcess[str]:
         words(made, "score", made / "s2", "-k", 3),
     ]
     evaluation = ["evaluate", str(made / "run2"), "--json", "--quiet"]
-    task = json.dumps([tasks, words(made, "encode", made / "one.npz"), evaluation])
-    program = [
-        *TORCHRUN,
-        str(Path(__file__).parents[1] / "support" / "shared_work.py"),
-        task,
-    ]
-    done = subprocess.run(
-        program, env=environment(), capture_output=True, text=True, timeout=150
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    return done
+    failing = words(made, "encode", made / "one.npz")
+
+    def work() -> None:
+        quick(setattr)
+        share(tasks, failing, evaluation)
+
+    return launch(work, made)
 
 
 def test_two_processes_write_the_bytes_of_one(
-    made: Path, two: Any, run: Command, tmp_path: Path
+    made: Path, two: Launched, run: Command, tmp_path: Path
 ) -> None:
     assert two.stdout.count("examples,") == 2, "only the first one speaks"
     assert two.stderr.count("one.npz is one file, which one process writes") == 1
@@ -204,7 +201,7 @@ def test_two_processes_write_the_bytes_of_one(
 
 
 def test_two_processes_find_the_figures_of_one(
-    made: Path, two: Any, monkeypatch: pytest.MonkeyPatch
+    made: Path, two: Launched, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     quick(monkeypatch.setattr)
     alone = tb.evaluate(made / "run").to_json()

@@ -13,7 +13,7 @@ from tightbound.components.likelihoods.colour import LogisticMixture
 from tightbound.core.batch import Batch
 from tightbound.core.draw import Draw
 from tightbound.distributions import DiscretizedLogistic
-from tightbound.distributions.logistic import moments
+from tightbound.distributions.logistic import light_mean, moments
 from tightbound.models.recipes import part
 from tightbound.runtime.errors import TightboundError
 
@@ -182,6 +182,40 @@ def test_the_moments_of_one_logistic_are_its_sums_for_any_loc_and_scale() -> Non
         assert torch.allclose(second, px.variance + px.mean**2, atol=2e-4 * levels)
 
 
+@pytest.mark.parametrize("levels", [5, 16, 17, 33, 256])
+def test_the_mean_of_a_logistic_in_graphs_is_within_1e_4_of_the_range(
+    levels: int,
+) -> None:
+    for scale in (0.001, 0.1, 0.3, 0.5, 0.67, 1.0, 1.5, 3.0, 10.0, 90.0, 9000.0):
+        loc = torch.linspace(-levels, 2 * levels, 601, dtype=torch.float64)
+        exact = DiscretizedLogistic(loc, torch.full_like(loc, 1 / scale), levels).mean
+        light = light_mean(loc.float(), torch.tensor(scale), levels)
+        assert (light - exact).abs().max() < 1e-4 * (levels - 1)
+
+
+@pytest.mark.parametrize("levels", [2, 16, 17, 256])
+@pytest.mark.parametrize(
+    "scales", [(0.02, 1.0), (0.5, 10.0), (10.0, 400.0), (0.02, 9000.0)]
+)
+def test_the_mean_of_colours_in_graphs_is_within_1e_4_of_the_range(
+    levels: int, scales: tuple[float, float]
+) -> None:
+    shape = (100, 1, 3, 1, 1)
+    loc = (1.4 * torch.rand(shape) - 0.2) * (levels - 1)
+    low, high = map(math.log, scales)
+    log_scale = low + (high - low) * torch.rand(shape)
+    slope = torch.randn(shape).tanh()
+    px = LogisticMixture(torch.randn(100, 1, 1, 1), loc, log_scale, slope, levels)
+    off = (px.light_mean() - px.mean).abs().max()
+    assert off < 1e-4 * (levels - 1)
+    mixed = LogisticMixture(
+        torch.randn(10, 10, 1, 1),
+        *(t.reshape(10, 10, 3, 1, 1) for t in (loc, log_scale, slope)),
+        levels=levels,
+    )
+    assert (mixed.light_mean() - mixed.mean).abs().max() < 1e-4 * (levels - 1)
+
+
 def test_pixels_add_up() -> None:
     px, x = pixels(2, 3, 4), torch.randint(0, L, (2, 3, 3, 4)).float()
     single = [
@@ -245,3 +279,17 @@ def test_a_model_of_grey_images_has_gradients() -> None:
 def test_other_shapes_are_refused(shape: tuple[int, ...]) -> None:
     with pytest.raises(TightboundError, match="is for images"):
         model_of(plain(likelihood=part("logistic-mixture")), spec_of("levels", shape))
+
+
+def test_the_light_mean_of_grey_images_is_near_the_exact_one() -> None:
+    torch.manual_seed(0)
+    shape = (2, 5, 1, 4, 4)
+    px = LogisticMixture(
+        torch.randn(2, 5, 4, 4),
+        255 * torch.rand(shape),
+        torch.randn(shape) + 1,
+        torch.zeros(shape),
+        256,
+    )
+    assert px.mean.shape == (2, 1, 4, 4)
+    assert (px.light_mean() - px.mean).abs().max() < 1e-4 * 255

@@ -53,7 +53,7 @@ def test_names_of_columns_come_back(names: Any) -> None:
 
 def test_other_names_are_texts_and_said() -> None:
     data = read(reals(pd.date_range("2020-01-01", periods=2)))
-    assert [f.name for f in data.spec.fields][0] == "2020-01-01 00:00:00"
+    assert data.spec.fields[0].name == "2020-01-01 00:00:00"
     assert "names of these columns are read as texts" in data.notices[0]
 
 
@@ -66,7 +66,7 @@ def test_names_that_break_lines_stay_in_one_line() -> None:
 
 def test_decimal_numbers_are_read_with_their_digits() -> None:
     cells = [Decimal(i) / 4 for i in range(N)]
-    data = read(pd.DataFrame({"x": reals("a")["a"], "d": cells}))
+    data = read(pd.DataFrame({"x": reals(["a"])["a"], "d": cells}))
     assert data.spec.fields[1].digits == 2
     assert "decimal numbers of these columns are read as float64: d" in data.notices[0]
     assert data.train.examples(torch.arange(32)).x.isfinite().all()
@@ -169,3 +169,31 @@ def test_texts_with_spaces_match_those_of_a_file() -> None:
     stripped = frame.assign(k=frame["k"].str.strip())
     rows = data_room.read(stripped, spec).examples(torch.arange(N)).x
     assert torch.equal(rows, data_room.read(frame, spec).examples(torch.arange(N)).x)
+
+
+def test_times_do_not_stand_for_numbers_nor_numbers_for_times() -> None:
+    times = pd.date_range("2020-01-01", periods=N)
+    of_numbers = reals(["x", "y"])
+    of_times = of_numbers.assign(y=times)
+    of_spans = of_numbers.assign(y=times - times[0])
+    frames = {"numbers": of_numbers, "times": of_times, "time spans": of_spans}
+    for learned, frame in frames.items():
+        spec = read(frame).spec
+        for given, other in frames.items():
+            if given == learned:
+                assert len(data_room.read(other, spec)) == N
+                continue
+            message = f"column 'y' holds {given}, and {learned} in training"
+            with pytest.raises(TightboundError, match=message):
+                data_room.read(other, spec)
+    gaps = read(of_times, allow_missing=True).spec
+    assert len(data_room.read(of_numbers.assign(y=np.nan), gaps)) == N
+
+
+def test_poisson_counts_are_counts_whatever_the_draw() -> None:
+    r = np.random.default_rng(4)
+    tables = [reals(["x"]).assign(n=r.poisson(3, N)) for _ in range(40)]
+    kinds = [read(table).spec.fields[1].kind for table in tables]
+    assert kinds.count("count") >= 38
+    ages = reals(["x"]).assign(n=r.integers(30, 40, N))
+    assert read(ages).spec.fields[1].kind == "real"

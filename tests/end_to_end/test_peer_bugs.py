@@ -7,13 +7,16 @@ A number is that of the list of peers' bugs; a line names a test as FILE::TEST.
 4.2   test_objectives_importance::test_miwae_averages_m_bounds_of_k_over_m_samples
 4.3   test_linear_gaussian::test_k_is_honoured_exactly
 4.3   test_evaluation::test_k_is_honoured_exactly_and_the_bound_is_the_log_of_the_mean_weight
-4.4   test_hamiltonian::test_peers_4_4_position_moves_by_the_new_momentum_and_the_energy_error_is_of_second_order
+4.4   test_hamiltonian::
+      test_peers_4_4_position_moves_by_the_new_momentum_and_the_energy_error_is_of_second_order
 4.4   test_hamiltonian::test_leapfrog_keeps_volume_up_to_the_tempering_that_is_known
 4.4   test_hamiltonian::test_weights_are_exact_with_the_momentum_and_the_tempering
 4.5   test_objectives_batch::test_stratified_weights_are_unbiased
-4.6   test_objectives_perceptual::test_peers_4_6_each_scale_counts_by_its_own_power_and_the_coarsest_once
+4.6   test_objectives_perceptual::
+      test_peers_4_6_each_scale_counts_by_its_own_power_and_the_coarsest_once
 4.7   test_objectives::test_autoencoder_and_vae_distortions_are_on_one_scale
-4.8   test_peer_bugs::test_peers_4_8_the_default_scale_follows_the_error_and_does_not_shrink_to_nothing
+4.8   test_peer_bugs::
+      test_peers_4_8_the_default_scale_follows_the_error_and_does_not_shrink_to_nothing
 4.9   test_peer_bugs::test_peers_4_9_nothing_is_random_that_was_not_asked_to_be
 4.10  test_trainer::test_the_seed_decides_the_weights
 4.10  test_trainer::test_ctrl_c_then_resume_gives_the_same_bytes
@@ -62,7 +65,7 @@ from tightbound.runs.run import load
 from tightbound.training.validation import Validator
 
 TESTS = Path(__file__).parents[1]
-TABLE = re.findall(r"^(4\.\d+) +(\w+)::(\w+)$", __doc__, re.M)
+TABLE = re.findall(r"^(4\.\d+) +(\w+)::\s*(\w+)$", __doc__, re.M)
 
 
 def test_every_number_has_a_test_and_every_test_is_there() -> None:

@@ -17,15 +17,16 @@ from tightbound import api
 from tightbound.core.draw import Draw
 from tightbound.distributions.random import ContentNoise
 from tightbound.evaluation.diagnosis.latent_usage import latents
+from tightbound.exploring import companions
 from tightbound.exploring.blocks import Blocks
 from tightbound.exploring.explore import Options, page_of
-from tightbound.exploring.float16 import session
+from tightbound.exploring.float16 import session, value_range
 from tightbound.exploring.graphs import MOST_IN_PAGE, networks_of
 from tightbound.exploring.page_data import build, finite, text_of
 from tightbound.exploring.run_data import Limits, PageRun
 from tightbound.exporting import onnx_files
 from tightbound.exporting.plan import posterior_plan
-from tightbound.runs.run import Run
+from tightbound.runs.run import Run, load
 from tightbound.runtime.errors import TightboundError
 
 for package in ("onnxruntime", "onnxscript"):
@@ -228,7 +229,10 @@ def test_the_posterior_of_a_hierarchy_is_given_z(tmp_path: Path) -> None:
     np.testing.assert_allclose(computed, q.mean.detach(), atol=1e-5)
 
 
-def test_a_table_has_its_columns(tmp_path: Path) -> None:
+def test_a_table_has_its_columns(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where the run is read from its folder, whose spec has no statistics of the data."""
     import pandas as pd
 
     made = np.random.default_rng(0)
@@ -239,19 +243,28 @@ def test_a_table_has_its_columns(tmp_path: Path) -> None:
             "count": made.integers(0, 9, 120),
         }
     )
-    page = Page(small_run(tmp_path / "run", "vae", table))
+    saved = small_run(tmp_path / "run", "vae", table)
+    run = load(tmp_path / "run").with_data(saved.data)
+    page = Page(run)
     data = page.main["data"]
     assert data["kind"] == "table" and page.main["points"]["sprite"] is None
     columns = {column["name"]: column for column in data["columns"]}
     assert columns["colour"]["values"] == ["blue", "green", "red"]
     assert columns["height"]["mean"] == pytest.approx(170, abs=4)
+    assert columns["height"]["sd"] == pytest.approx(10, rel=0.3)
     assert page.x.shape[1] == 3
+    heights = list(columns).index("height")
+    assert value_range(run)[heights] == pytest.approx(60, rel=0.3)
+    monkeypatch.setattr(companions, "STEPS", 2)
+    (made,) = companions.companions(run, ["scene-vae"]).values()
+    assert companions.scene_role(made) == "scene-vae"  # p(z) = N(0, I), not learned
 
 
 def test_curves_have_the_range_of_the_data(tmp_path: Path) -> None:
     """Of signals and vectors, whose values are not from 0 to 1."""
     rng = np.random.default_rng(0)
-    wave = rng.normal(size=(200, 2, 24)).astype(np.float32) * [[[3.0], [40.0]]]
+    wave = rng.normal(size=(100, 2, 128)).astype(np.float32)
+    wave *= np.array([[3], [40]], dtype=np.float32)
     for name, x in (("signal", wave), ("vector", wave[:, :, 0])):
         data = Page(small_run(tmp_path / name, source=x)).main["data"]
         assert data["kind"] == name and len(data["ranges"]) == 2

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from tightbound.exporting import onnx_files
+from tightbound.exporting import comparison
 from tightbound.exporting.plan import plan_of
 from tightbound.training import own_loop
 
@@ -32,13 +32,13 @@ def test_columns_of_a_table_are_changed_each_by_its_own_size(tmp_path: Path) -> 
     x = examples[0]
     assert (x[:, 2] == 0).any()
     for sign in (-1, 1):
-        near = onnx_files._nudged(examples, sign, encoder)
+        near = comparison._nudged(examples, sign, encoder)
         change = (near[0] - x).abs()
         assert bool((change[:, 3] == 0).all()) and bool((change[x == 0] == 0).all())
-        assert bool((change <= 5 * onnx_files.NUDGE * x.abs().amax(0)).all())
+        assert bool((change <= 5 * comparison.NUDGE * x.abs().amax(0)).all())
         assert bool((change[:, :2] > 0).any())
         with torch.no_grad():
             codes = encoder.reference.outputs(*examples)["codes"]
             others = encoder.reference.outputs(*near)["codes"]
-        smooth = onnx_files._is_smooth(codes.double().numpy(), [others])
+        smooth = comparison._is_smooth(codes.double().numpy(), [others])
         assert smooth.all()

@@ -12,14 +12,14 @@ import numpy as np
 import pytest
 import torch
 from _pytest.mark import ParameterSet
-from support.exports import source_of, tiny_run
+from support.exports import only, source_of, tiny_run
 from torch import Tensor
 
 import tightbound as tb
 from tightbound.components.likelihoods.product import Chain
 from tightbound.components.posteriors import POSTERIORS
 from tightbound.distributions import Quantized
-from tightbound.exporting import onnx_files
+from tightbound.exporting import comparison
 from tightbound.models.recipes import RECIPES
 from tightbound.runs.run import Run
 
@@ -123,7 +123,7 @@ def test_every_recipe_is_exported_or_refused_in_a_sentence(
 def check(name: str, tmp_path: Path) -> None:
     run = tiny_run(tmp_path / "run", name)
     exported = tb.export(run, out=tmp_path / "onnx")
-    assert 0 <= exported.worst_difference <= onnx_files.WORST
+    assert 0 <= exported.worst_difference <= comparison.WORST
     for n in (1, 7):
         x, condition = raw_rows(run, name, n)
         check_encoder(run, exported.folder, x, condition)
@@ -221,7 +221,7 @@ def test_priors_fitted_after_training(recipe: str, prior: str, tmp_path: Path) -
     run = tiny_run(tmp_path / "run", recipe, latent=8 if recipe == "vq-vae" else 3)
     fitted = tb.fit_prior(run, prior, data="digits", settings={"train.steps": 5})
     exported = tb.export(fitted)
-    assert exported.worst_difference <= onnx_files.WORST
+    assert exported.worst_difference <= comparison.WORST
     written = {name.removesuffix(".onnx") for name in exported.files}
     assert {"encoder", "decoder"} <= written
     assert {"prior", "prior_sample"} <= written | exported.left_out.keys()
@@ -242,7 +242,10 @@ def test_grey_levels_read_as_reals_are_divided_inside_the_graphs(
     check_decoder(run, folder, run.encode(x), {})
 
 
-def test_a_table_goes_in_by_numbers_and_codes(tmp_path: Path) -> None:
+def test_a_table_goes_in_by_numbers_and_codes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    only(monkeypatch, "encoder", "decoder")
     run = tiny_run(tmp_path / "run", "mixed")
     exported = tb.export(run)
     x = torch.as_tensor(source_of("mixed")[:7]).float()
@@ -256,9 +259,10 @@ def test_a_table_goes_in_by_numbers_and_codes(tmp_path: Path) -> None:
 
 
 def test_columns_that_depend_on_categories_have_their_parameters_given_these(
-    tmp_path: Path,
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Parameters given a row are those by which the run computes log p(x|z) of it."""
+    only(monkeypatch, "decoder", "likelihood")
     r = np.random.default_rng(0)
     n = 600
     is_rare = np.arange(n) % 40 == 0
@@ -297,8 +301,11 @@ def test_columns_that_depend_on_categories_have_their_parameters_given_these(
     assert "likelihood.onnx" in about["likelihood"]["given"]
 
 
-def test_numbers_far_from_0_go_in_as_float64(tmp_path: Path) -> None:
+def test_numbers_far_from_0_go_in_as_float64(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """float32 has steps of 128 at 1.7e9; the graph subtracts the offset before the cast."""
+    only(monkeypatch, "encoder", "decoder")
     rows = np.random.default_rng(0).normal(size=(64, 3))
     rows[:, 0] = 1.7e9 + 60 * rows[:, 0]
     run = tiny_run(tmp_path / "run", "vae", rows)
@@ -326,8 +333,11 @@ def test_signals_keep_the_order_of_their_axes(tmp_path: Path) -> None:
 # ---- the metadata
 
 
-def test_a_file_says_what_it_is_and_nothing_of_the_machine(tmp_path: Path) -> None:
+def test_a_file_says_what_it_is_and_nothing_of_the_machine(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     onnx = pytest.importorskip("onnx")
+    only(monkeypatch, "encoder", "decoder")
     run = tiny_run(tmp_path / "run", "conditional")
     exported = tb.export(run)
     for graph in ("encoder", "decoder"):
@@ -368,6 +378,7 @@ def test_a_graph_that_differs_from_torch_is_not_kept(
 ) -> None:
     from tightbound.exporting import plan
 
+    only(monkeypatch, "encoder")
     run = tiny_run(tmp_path / "run", "vae")
     folder = tb.export(run).folder
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
@@ -402,11 +413,23 @@ def test_without_the_extra_the_sentence_names_it(
 def test_a_code_on_a_border_is_left_out_and_a_wrong_one_is_not(tmp_path: Path) -> None:
     reference = np.array([[1.0, 0.0], [0.0, 1.0]])
     nudged = [torch.tensor([[1.0, 0.0], [1.0, 0.0]])]
-    smooth = onnx_files._is_smooth(reference, nudged)
+    smooth = comparison._is_smooth(reference, nudged)
     assert smooth.tolist() == [[True, True], [False, False]]
     on_border = np.array([[1.0, 0.0], [1.0, 0.0]])
     wrong = np.array([[0.0, 1.0], [0.0, 1.0]])
-    assert onnx_files._difference(on_border, reference, smooth) == 0
-    assert onnx_files._difference(wrong, reference, smooth) == 1
+    assert comparison._difference(on_border, reference, smooth) == 0
+    assert comparison._difference(wrong, reference, smooth) == 1
     missing = np.array([[np.nan, 0.0], [0.0, 1.0]])
-    assert onnx_files._difference(missing, reference, smooth) == np.inf
+    assert comparison._difference(missing, reference, smooth) == np.inf
+
+
+@pytest.mark.skipif(not os.environ.get("TIGHTBOUND_LONG"), reason="long, a minute")
+def test_a_model_of_colours_is_exported(tmp_path: Path) -> None:
+    """Its decoder has `light_mean`, within 1e-4 of the range of the run's mean."""
+    colours = np.random.default_rng(0).integers(0, 256, (64, 8, 8, 3), np.uint8)
+    run = tiny_run(tmp_path / "run", "vae-colour", colours, latent=2)
+    exported = tb.export(run, "onnx", tmp_path / "graphs")
+    z = torch.randn(5, 2)
+    mean = computed(exported.folder, "decoder", z=z)["mean"]
+    assert np.abs(mean - run.decode(z).numpy()).max() <= 1e-4 * 255
+    assert (exported.folder / "decoder.onnx").stat().st_size < 3_000_000

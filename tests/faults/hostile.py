@@ -596,7 +596,7 @@ def _h5(write: Callable[[object, Path], None], *settings: str) -> Make:
 
 def _h5_bomb(file: object, folder: Path) -> None:
     """A chunk of 960 bytes that unpacks to 700 MB."""
-    h5 = file.create_dataset("x", (60, 4), "f4", chunks=(60, 4), compression="gzip")  # type: ignore[attr-defined]
+    h5 = file.create_dataset("x", (60, 4), "f4", chunks=(60, 4), compression="gzip")
     h5.id.write_direct_chunk((0, 0), zeros(700, zlib.compressobj))
 
 
@@ -610,7 +610,7 @@ def _h5_nested(file: object, folder: Path) -> None:
 def _h5_honest(file: object, folder: Path) -> None:
     """A chunk of 600 MB of zeros."""
     shape = (150, MB)
-    h5 = file.create_dataset("x", shape, "f4", chunks=shape, compression="gzip")  # type: ignore[attr-defined]
+    h5 = file.create_dataset("x", shape, "f4", chunks=shape, compression="gzip")
     h5.id.write_direct_chunk((0, 0), zeros(600, zlib.compressobj))
 
 
@@ -619,7 +619,7 @@ def _h5_labels(file: object, folder: Path) -> None:
     import h5py
 
     file["x"] = X  # type: ignore[index]
-    texts = file.create_dataset("y", (60,), h5py.string_dtype(), chunks=(60,))  # type: ignore[attr-defined]
+    texts = file.create_dataset("y", (60,), h5py.string_dtype(), chunks=(60,))
     texts[0] = "z" * (30 * MB)
     file.flush()  # type: ignore[attr-defined]
     _, stored = texts.id.read_direct_chunk((0,))

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.short_reports import blank_pictures, coarse_grids, short_first_look
 
 import tightbound as tb
 
@@ -34,6 +35,9 @@ def test_the_example_of_a_public_name_runs(
 ) -> None:
     """Each has an `Example:` that calls it; a wrong value in it fails here."""
     monkeypatch.chdir(tmp_path)
+    blank_pictures(monkeypatch)
+    coarse_grids(monkeypatch)
+    short_first_look(monkeypatch)
     public = PUBLIC[name]
     first = (inspect.getdoc(public) or "").splitlines()[0]
     assert 0 < len(first) <= 79, first

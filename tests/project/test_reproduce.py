@@ -42,6 +42,7 @@ obligatory = true
 [rows.tiny.settings]
 "recipe.size" = "s"
 "train.validate_every" = 4
+"train.validate_n" = 8
 latent = 2
 
 [rows.later]
@@ -196,7 +197,7 @@ def test_the_table_says_what_was_missed_and_what_was_not_run(tmp_path: Path) -> 
     lines = (docs / "results.md").read_text().splitlines()
     (ours,) = (line for line in lines if "ROW=burda-1-iwae`" in line)
     assert "85.50 ± 0.20, met" in ours and "K = 5000, 10,000 images" in ours
-    assert "30 min = 1,200 steps; 1 threads of a processor |" in ours
+    assert "30 min = 1,200 steps; 1 thread(s) of a processor |" in ours
     (other,) = (line for line in lines if "ROW=mlp-learned-prior`" in line)
     assert "**not run** (obligatory)" in other
     picture = (docs / "images" / tables.FIGURE).read_text()
@@ -329,6 +330,12 @@ def test_the_clock_of_a_contestant_stands_while_it_is_judged(
     )
     assert "| ours | 20 | 20 | 25 | 83.00 ± 0.00 at 25 s | 2 threads; quiet |" in text
     assert "**not run**: no environment" in text
+
+
+def test_no_contestant_starts_on_a_busy_machine_unless_that_is_said() -> None:
+    assert "use 0.40 cores" in speedrun.refused(False, Loads(0.4), 0.0)
+    assert speedrun.refused(True, Loads(0.4), 0.0) == ""
+    assert speedrun.refused(False, Loads(0.1), 0.0) == ""
 
 
 def test_the_estimator_for_all_contestants_is_that_of_the_package() -> None:

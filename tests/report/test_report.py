@@ -66,6 +66,7 @@ def test_the_page_is_whole_and_needs_nothing_else(pair: str) -> None:
         p["alt"] and int(p["width"] or 0) > 0 and int(p["height"] or 0) > 0
         for p in parsed.pictures
     )
+    assert "tightbound explore ae vae" in parsed.text
     assert parsed.text.count("None") == 0 and "nan" not in parsed.text.lower().split()
 
 
@@ -282,7 +283,10 @@ CASES: dict[str, tuple[Any, list[tuple[str, dict[str, Any]]]]] = {
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_every_kind_of_data_and_model(name: str, tmp_path: Path) -> None:
+def test_every_kind_of_data_and_model(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    coarse_grids(monkeypatch)
     shape, recipes = CASES[name]
     rng = np.random.default_rng(0)
     if len(shape) == 2:
@@ -547,7 +551,7 @@ def test_the_account_shows_its_details_and_the_diagnosis(
 ) -> None:
     short_search(monkeypatch)
     run = untrained(
-        "digits", "vae", latent=2, **{"objective.name": "elbo", "objective.beta": 50.0}
+        "digits", "vae", latent=1, **{"objective.name": "elbo", "objective.beta": 50.0}
     )
     tree = evaluation.evaluate(run, k=60, limit=40, subset=3, gap=True).to_json()
     write = partial(report.write, evaluations=[tree], theory=False)

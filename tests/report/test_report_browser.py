@@ -23,14 +23,17 @@ FLAGS = (
     "--virtual-time-budget=10000 --dump-dom"
 )
 MEASURE = """<body>%s<pre id="out"></pre><script>
-onload = () => { out.textContent = JSON.stringify([...document.querySelectorAll('iframe')].map(f => {
+onload = () => { const frames = [...document.querySelectorAll('iframe')];
+  out.textContent = JSON.stringify(frames.map(f => {
   const d = f.contentDocument, root = d.documentElement, wide = root.clientWidth;
   const beyond = [...d.body.querySelectorAll('*')].filter(e => {
-    const r = e.getBoundingClientRect(); return r.width > 0 && (r.right > wide + 1 || r.left < -1) });
-  const cut = [...d.body.querySelectorAll('*')].filter(e => !e.closest('svg') && e.scrollWidth > e.clientWidth + 1
-    && getComputedStyle(e).display !== 'inline');
+    const r = e.getBoundingClientRect();
+    return r.width > 0 && (r.right > wide + 1 || r.left < -1) });
+  const cut = [...d.body.querySelectorAll('*')].filter(e => !e.closest('svg')
+    && e.scrollWidth > e.clientWidth + 1 && getComputedStyle(e).display !== 'inline');
   return {wide, scroll: root.scrollWidth, images: [...d.images].every(i => i.naturalWidth > 0),
-    beyond: beyond.map(e => e.outerHTML.slice(0, 80)), cut: cut.map(e => e.outerHTML.slice(0, 80))} })) }
+    beyond: beyond.map(e => e.outerHTML.slice(0, 80)),
+    cut: cut.map(e => e.outerHTML.slice(0, 80))} })) }
 </script>"""
 
 

@@ -1,13 +1,10 @@
-"""Trainings that give the same curve with any number of processes; as a program, run by torchrun
-with two.
-"""
+"""Trainings that give the same curve with any number of processes."""
 
 from __future__ import annotations
 
 import math
 import os
 import signal
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -178,7 +175,8 @@ def rows_of_all() -> None:
     assert rows.grad is not None and rows.grad.tolist() == [3.0] * 3
 
 
-def main(folder: Path) -> None:
+def train_all(folder: Path) -> None:
+    """All cases one after another, in each process of a launch."""
     from tightbound.runtime.launch_context import join_launch
 
     todo: list[Callable[[], object]] = [rows_of_all]
@@ -194,8 +192,3 @@ def main(folder: Path) -> None:
     with join_launch("cpu"):
         for do in todo:
             do()
-
-
-if __name__ == "__main__":
-    torch.set_num_threads(1)
-    main(Path(sys.argv[1]))

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 from models.test_recipes import OTHER_DATA, READ, small_settings
 from models.test_recipes import data as data_of
 
+from tightbound.exporting import export
+from tightbound.exporting.plan import Plan
+from tightbound.models.vae import VAE
 from tightbound.runs.run import Run
 from tightbound.training.own_loop import build, save
 
@@ -74,3 +79,16 @@ def tiny_run(folder: Path, name: str, source: Any = None, **settings: Any) -> Ru
     model, _ = build(name, data, seed=0, settings=values)
     moved(model)
     return save(model, folder)
+
+
+def only(patch: pytest.MonkeyPatch, *names: str) -> None:
+    """Let an export write the graphs that a test looks at; each of the others takes a second."""
+    plan_of = export.plan_of
+
+    def plan(model: VAE) -> Plan:
+        whole = plan_of(model)
+        graphs = [graph for graph in whole.graphs if graph.name in names]
+        assert len(graphs) == len(names), f"{names} are not all graphs of this model"
+        return replace(whole, graphs=graphs)
+
+    patch.setattr(export, "plan_of", plan)

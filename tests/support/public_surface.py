@@ -154,4 +154,7 @@ def doors(run: tb.Run) -> None:
     print(detector.p_values([[0.0, 1.0]]), detector.rejected([[0.0, 1.0]], level=0.1))
     longer: tb.Run = tb.train(out=run.folder, extend=100, callbacks=[Brightness()])
     tuned: tb.Run = tb.train("digits", init=longer, track="tensorboard")
+    tuned = tb.train("digits", latent=[4, 2], lr=1e-3, network="mlp", augment=["flip"])
+    tb.train("digits", latnt=2)  # type: ignore[call-arg]  # names are checked
+    tb.train("digits", lr="fast")  # type: ignore[arg-type]  # and values
     print(tb.push_to_hub(tuned, "user/name"), tuned.push_to_hub("user/name"))

@@ -1,14 +1,11 @@
-"""What processes share of the work on a trained model; as a program, run by torchrun with two."""
+"""What processes share of the work on a trained model."""
 
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Callable
 from functools import partial
 from typing import Any
-
-import torch
 
 from tightbound.cli import main
 from tightbound.evaluation import inference_gap as third
@@ -33,7 +30,7 @@ def quick(setattr: Callable[[Any, str, Any], None]) -> None:
     setattr(gap, "Search", partial(gap.Search, steps=5, rounds=1, k=64))
 
 
-def run(tasks: list[list[str]], failing: list[str], evaluation: list[str]) -> None:
+def share(tasks: list[list[str]], failing: list[str], evaluation: list[str]) -> None:
     """Runs commands, one that fails, and an evaluation; prints which methods each process had to
     compute.
     """
@@ -53,9 +50,3 @@ def run(tasks: list[list[str]], failing: list[str], evaluation: list[str]) -> No
         every = launch.gather(calls)
         if launch.is_rank_zero:
             print(json.dumps(every))
-
-
-if __name__ == "__main__":
-    torch.set_num_threads(1)
-    quick(setattr)
-    run(*json.loads(sys.argv[1]))

@@ -27,6 +27,17 @@ def no_report_of_training(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(api, "_first_look", without)
 
 
+def short_first_look(patch: pytest.MonkeyPatch) -> None:
+    """Let a training end without the diagnosis, and its report without theory."""
+    first_look = api._first_look
+
+    def short(run: Run, show: Display) -> FirstLook:
+        look = first_look(run, show)
+        return replace(look, diagnosis=False, report="without theory")
+
+    patch.setattr(api, "_first_look", short)
+
+
 def coarse_grids(patch: pytest.MonkeyPatch) -> None:
     """Let reports draw the posterior on a quarter of the points, and study each run once."""
     study_posterior = theory.study_posterior

@@ -156,6 +156,12 @@ def test_a_module_tracker_gets_figures_and_pictures(
     assert last["reconstructions"].ndim == 2 and last["samples"].std() > 0
 
 
+def test_settings_have_keys_with_dots() -> None:
+    settings = {"seed": 0, "train": {"lr": 0.1, "more": {"a": None}}, "empty": {}}
+    expected = {"seed": 0, "train.lr": 0.1, "train.more.a": None, "empty": {}}
+    assert trackers.flat(settings) == expected
+
+
 def test_a_table_is_tracked_without_pictures(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -185,6 +191,27 @@ def test_tensorboard_reads_what_was_written(tmp_path: Path) -> None:
     assert [event.step for event in elbo] == [20, 40, 60, 80]
     assert elbo[2].value == pytest.approx(run.history()[2]["valid"]["elbo"], rel=1e-6)
     assert [image.step for image in events.Images("samples")][-1] == 80
+
+
+def test_mlflow_has_figures_settings_and_pictures(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mlflow = pytest.importorskip("mlflow", reason="needs the extra [mlflow]")
+    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", (tmp_path / "store").as_uri())
+    run = train(tmp_path / "run", track="mlflow", callbacks=[Recorder()])
+    client = mlflow.MlflowClient()
+    experiment = client.get_experiment_by_name("tightbound")
+    (kept,) = client.search_runs([experiment.experiment_id])
+    assert kept.info.run_name == "run" and kept.info.status == "FINISHED"
+    assert kept.data.params["train.steps"] == "60"
+    history = client.get_metric_history(kept.info.run_id, "valid/elbo")
+    assert [point.step for point in history] == [20, 40, 60]
+    expected = [line["valid"]["elbo"] for line in run.history()]
+    assert [point.value for point in history] == pytest.approx(expected)
+    assert "metrics/mean" in kept.data.metrics
+    images = [file.path for file in client.list_artifacts(kept.info.run_id, "images")]
+    assert sum("samples" in path for path in images) >= 3
 
 
 def test_a_tracker_that_is_not_installed_is_said(

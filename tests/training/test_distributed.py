@@ -6,42 +6,20 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from support.distributed_cases import CASES, FOUR, STEPS, cut, train
+from support.distributed_cases import CASES, FOUR, STEPS, cut, train, train_all
+from support.processes import launch
 
 from tightbound.distributions.random import StepNoise, part_of
 from tightbound.runtime.atomic_files import load_weights
 from tightbound.runtime.errors import TightboundError
 from tightbound.runtime.launch_context import LaunchContext
 from tightbound.training.distributed.data_parallel import gather_rows
-
-
-def torchrun(
-    *words: str, processes: int = 2, **options: Any
-) -> subprocess.CompletedProcess[str]:
-    where = os.pathsep.join([str(Path(__file__).parents[1]), *sys.path])
-    env = os.environ | {
-        "OMP_NUM_THREADS": "1",
-        "PYTHONPATH": where,
-        "TORCH_CPP_LOG_LEVEL": "ERROR",
-    }
-    launch = [
-        sys.executable,
-        "-m",
-        "torch.distributed.run",
-        "--standalone",
-        "--nproc-per-node",
-        str(processes),
-    ]
-    return subprocess.run(
-        [*launch, *words], env=env, capture_output=True, text=True, **options
-    )
 
 
 def curve(run: Path) -> list[dict[str, Any]]:
@@ -79,12 +57,7 @@ def same_curve(a: Path, b: Path) -> None:
 
 def test_two_processes_train_as_one(tmp_path: Path) -> None:
     cut(tmp_path, "samples in shards", "samples in shards 1 to 2")
-    done = torchrun(
-        str(Path(__file__).parents[1] / "support" / "distributed_cases.py"),
-        str(tmp_path),
-        timeout=250,
-    )
-    assert done.returncode == 0, done.stderr[-4000:]
+    launch(partial(train_all, tmp_path), tmp_path)
     for case in CASES:
         train(tmp_path, case, f"{case} 1")
         same_curve(tmp_path / f"{case} 1", tmp_path / f"{case} 2")
@@ -113,13 +86,7 @@ def test_two_processes_train_as_one(tmp_path: Path) -> None:
     not os.environ.get("TIGHTBOUND_LONG"), reason="long: TIGHTBOUND_LONG=1"
 )
 def test_four_processes_train_as_one(tmp_path: Path) -> None:
-    done = torchrun(
-        str(Path(__file__).parents[1] / "support" / "distributed_cases.py"),
-        str(tmp_path),
-        processes=4,
-        timeout=250,
-    )
-    assert done.returncode == 0, done.stderr[-4000:]
+    launch(partial(train_all, tmp_path), tmp_path, processes=4)
     for case in FOUR:
         train(tmp_path, case, f"{case} 1")
         same_curve(tmp_path / f"{case} 1", tmp_path / f"{case} 4")

@@ -66,6 +66,20 @@ describe("a network on the server", () => {
     expect((await Promise.all(both)).map((outputs) => outputs.mean.shape[0])).toEqual([2, 1]);
   });
 
+  it("is asked in parts of at most 4,096 rows", async () => {
+    const graph = { ...GRAPH, inputs: [GRAPH.inputs[0]], outputs: [{ ...GRAPH.inputs[0], name: "mean" }] };
+    const asked: number[] = [];
+    vi.stubGlobal("fetch", async (path: string, { body }: { body: Uint8Array<ArrayBuffer> }) => {
+      asked.push(Number(path.split("=")[1]));
+      return new Response(body);
+    });
+    const z = { data: Float32Array.from({ length: 10_000 }, (_, i) => i), shape: [5000, 2] };
+    const { mean } = await new HttpDecoder("main", "decoder", graph).run({ z });
+    expect(asked).toEqual([4096, 904]);
+    expect(mean.shape).toEqual([5000, 2]);
+    expect(mean.data).toEqual(z.data);
+  });
+
   it("that sends another number of values is refused", () => {
     expect(() => split(GRAPH, new Float32Array(5), 2)).toThrow("5 numbers, and 6 were expected");
   });

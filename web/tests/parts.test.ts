@@ -1,6 +1,7 @@
 // Units, paths, planes, texts and arrays.
 import { describe, expect, it } from "vitest";
 import { decodeFloats, fromHalf } from "../src/data/arrays";
+import { Examples } from "../src/data/points";
 import { Units } from "../src/data/units";
 import { kMeans, shortPath, spherical, straight } from "../src/distributions/paths";
 import { ComponentPlane, FeaturePlane } from "../src/distributions/projection";
@@ -49,6 +50,18 @@ describe("blocks", () => {
   it("of another length are refused", () => {
     const block = { block: "b", dtype: "uint8" as const, shape: [3] };
     expect(() => decodeFloats(Uint8Array.of(0, 4), block)).toThrow("holds 2 numbers");
+  });
+});
+
+describe("the nearest row", () => {
+  it("of a table is by the spread of each column, and by categories", () => {
+    const rows = Float64Array.of(100_000, 1, 0, 100_400, 5, 0, 100_400, 1, 1);
+    const examples = new Examples(rows, 3, 3);
+    const scales = Float64Array.of(50_000, 1, 0); // price, rooms, kind
+    expect(examples.nearest([100_390, 1, 0]).row).toBe(2);
+    expect(examples.nearest([100_390, 1, 0], scales).row).toBe(0);
+    const { row, distance } = examples.nearest([NaN, 2, 1], scales);
+    expect([row, distance]).toEqual([2, Math.sqrt(1 / 3)]);
   });
 });
 

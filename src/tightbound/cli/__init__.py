@@ -29,7 +29,11 @@ BUG = 1
 USAGE = 2
 SIGNAL = 128  # and the number of the signal
 PIPE = 141
-LISTING = ([], ["--help"], ["-h"])  # what shows the list of commands
+LISTING: tuple[list[str], ...] = (
+    [],
+    ["--help"],
+    ["-h"],
+)  # what shows the list of commands
 SHARED = ("train", "evaluate", "encode", "score")  # by torchrun
 
 

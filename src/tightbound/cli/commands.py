@@ -103,7 +103,7 @@ def train(
     ] = None,
     device: Annotated[str | None, Parameter(help="auto, cpu or cuda")] = None,
     track: Annotated[
-        Literal["tensorboard", "wandb", "trackio"] | None,
+        Literal["tensorboard", "wandb", "trackio", "mlflow"] | None,
         Parameter(help="send figures and pictures of the training there too"),
     ] = None,
     lang: Language = "en",
@@ -224,6 +224,12 @@ def evaluate(
         Path | None,
         Parameter(help="a run of equal size for features, such as an autoencoder"),
     ] = None,
+    factors: Annotated[
+        Path | None,
+        Parameter(
+            help="a table of known factors, a row for each example, for disentanglement"
+        ),
+    ] = None,
     precision: Precision = None,
     no_diagnosis: Annotated[
         bool, Parameter(help="do not look for what is wrong with the model")
@@ -267,6 +273,7 @@ def evaluate(
         "limit": limit,
         "metrics": metrics,
         "against": against,
+        "factors": factors,
     }
     try:
         with outputs.shared(loading) as launch:
@@ -602,8 +609,11 @@ def export(
     /,
     *,
     format: Annotated[
-        Literal["onnx", "safetensors"],
-        Parameter(help="onnx: graphs in raw units; safetensors: weights and settings"),
+        Literal["onnx", "pt2", "diffusers", "safetensors"],
+        Parameter(
+            help="onnx, pt2: graphs in raw units; diffusers: an AutoencoderKL; safetensors: "
+            "weights and settings"
+        ),
     ] = "onnx",
     out: Annotated[
         Path | None,
@@ -612,9 +622,9 @@ def export(
     overwrite: Overwrite = False,
     loading: Loading = PLAIN,
 ) -> None:
-    """Write the networks for other programs: ONNX graphs, or weights.
+    """Write the networks for other programs: ONNX graphs, programs of torch, or weights.
 
-    ONNX graphs take and give raw units and are compared with torch before they are kept.
+    Graphs take and give raw units and are compared with torch before they are kept.
     """
     from tightbound import api
     from tightbound.cli import outputs

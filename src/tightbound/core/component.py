@@ -456,6 +456,10 @@ class Network(Component):
         torch.Size([3, 16])
     """
 
+    #: Whether the encoder reads x scaled from the range of its domain to [-1, 1] instead of
+    #: standardised by mean and spread.
+    reads_range: bool = False
+
     def encoder(self, shape: tuple[int, ...]) -> nn.Module:
         """A module from examples to features.
 

@@ -90,7 +90,7 @@ def _read_builtin(
     name: str, spec: DataSpec, settings: DataSettings, plain: DataSettings
 ) -> Split:
     """The test split of a built-in set."""
-    of_files = ("size", "channels", "bits", "white_level", "duplicates")
+    of_files = ("fields", "size", "channels", "bits", "white_level", "duplicates")
     defaults = {key: DataSettings.model_fields[key].default for key in of_files}
     data = load(name, plain.model_copy(update=defaults))
     test = data.test

@@ -202,15 +202,20 @@ def _check_value_counts(raw: RawSource) -> None:
             check_value_count(raw.where, split.x.shape)
 
 
+def _are_no_rows(x: object) -> bool:
+    """True for an array, a list or a table in memory without examples."""
+    if isinstance(x, Tensor) and x.is_nested:
+        return False  # refused when it is read
+    is_array = isinstance(x, Tensor | np.ndarray) and x.ndim > 0
+    is_rows = is_array or isinstance(x, list) or hasattr(x, "iloc")
+    return is_rows and isinstance(x, Sized) and not len(x)
+
+
 def _refuse_empty(source: object, valid: object, test: object) -> None:
     """Refuse arrays, lists and tables in memory without examples."""
     for name, given in (("", source), ("valid", valid), ("test", test)):
         x = given[0] if isinstance(given, tuple) and len(given) == 2 else given
-        if isinstance(x, Tensor) and x.is_nested:
-            continue  # refused when it is read
-        is_array = isinstance(x, Tensor | np.ndarray) and x.ndim > 0
-        is_rows = is_array or isinstance(x, list) or hasattr(x, "iloc")
-        if not is_rows or not isinstance(x, Sized) or len(x):
+        if not _are_no_rows(x):
             continue
         if name:
             raise TightboundError(

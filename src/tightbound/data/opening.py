@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -261,14 +261,15 @@ def _from_list(items: list[Any], y: Any, settings: DataSettings) -> RawSource:
     return from_arrays(stacked, y, settings)
 
 
-def _pairs(items: list[Any], y: Any) -> list[tuple[Any, Any]]:
+def _pairs(items: list[Image.Image], y: object) -> list[tuple[Image.Image, object]]:
     """Images with their labels; refuses another number of labels."""
-    if not hasattr(y, "__len__") or len(y) != len(items):
+    labels = list(y) if isinstance(y, Iterable) else []
+    if len(labels) != len(items):
         raise TightboundError(
             f"the list has {len(items)} images but not as many labels: one label an image is "
             "needed"
         )
-    return list(zip(items, y, strict=True))
+    return list(zip(items, labels, strict=True))
 
 
 def _refuse_sparse_items(items: list[object]) -> None:

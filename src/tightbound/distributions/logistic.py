@@ -16,6 +16,8 @@ SUMMED = 16  # levels up to which moments are sums over all levels
 NARROW = 0.75  # scale below which the sum runs over the levels around loc instead
 WINDOW = 10  # levels on each side of loc in that sum
 REACH = 12.0  # scales on each side of loc that blocks of levels cover
+NEAR = 4  # edges around loc that `light_mean` takes one by one
+FEW = 128  # levels below which it has the edge terms of its integrals
 # Li2(1 - exp(-v)) = v - v^2/4 + v^3/36 - v^5/3600 + v^7/211680 - v^9/10886400 + ...
 DILOGARITHM = {1: 1.0, 2: 4.0, 3: 36.0, 5: -3600.0, 7: 211680.0, 9: -10886400.0}
 
@@ -179,6 +181,37 @@ def _integral_of_softplus(u: Tensor) -> Tensor:
     return torch.where(u > 0, math.pi**2 / 6 + u.square() / 2 - value, value)
 
 
+def light_mean(loc: Tensor, scale: Tensor, levels: int) -> Tensor:
+    """E[x] of discretised logistics, (*shape), in few operators and in the dtype of `loc`.
+
+    The sum over the inner edges e = j + 1/2 of P(x > e) = sigmoid((loc - e) / s) has `NEAR`
+    terms around loc one by one. The others are integrals, of few levels with the first edge
+    term of the Euler-Maclaurin formula. The error is below 1e-4 (L - 1) for any loc and scale.
+
+    Args:
+        loc: mean before rounding, in units of one level, (*shape).
+        scale: s, broadcastable to `loc`.
+        levels: L.
+    """
+    top = levels - 1
+    if levels <= SUMMED:
+        return _summed(loc, scale.expand_as(loc), torch.zeros_like(loc), top)[0]
+    start = (loc.round() - NEAR // 2).clamp(0, top - NEAR)
+    from_start = loc - start
+    mean = torch.zeros_like(loc)
+    for j in range(NEAR):
+        mean = mean + torch.sigmoid((from_start - (j + 0.5)) / scale)
+    ends = ((1, loc), (-1, from_start), (1, from_start - NEAR), (-1, loc - top))
+    areas = torch.zeros_like(loc)
+    for sign, distance in ends:
+        u = distance / scale
+        area = F.softplus(u)
+        areas = areas + sign * area
+        if levels < FEW:  # the edge terms, sigmoid' / 24, matter for few levels alone
+            mean = mean - sign * torch.exp(u - 2 * area) / (24 * scale)
+    return mean + scale * areas
+
+
 def blocks(loc: Tensor, scale: Tensor, levels: int) -> tuple[Tensor, Tensor]:
     """At most `SUMMED` blocks of levels that stand for a discretised logistic.
 
@@ -191,10 +224,10 @@ def blocks(loc: Tensor, scale: Tensor, levels: int) -> tuple[Tensor, Tensor]:
         levels: L.
 
     Returns:
-        The mean of x in each block and the mass of each block, (*shape, blocks), in float64.
+        The mean of x in each block and the mass of each block, (*shape, blocks).
     """
-    loc = loc.double().unsqueeze(-1)
-    scale = scale.double().unsqueeze(-1)
+    loc = loc.unsqueeze(-1)
+    scale = scale.unsqueeze(-1)
     count = min(levels, SUMMED)
     low = (loc - REACH * scale).floor().clamp(0, levels - 1)
     high = (loc + REACH * scale).ceil().clamp(0, levels - 1)

@@ -284,21 +284,22 @@ def _with_kept(tree: Options, old: Options) -> Tree:
     new = {**tree, **kept, "methods": methods}
     new["metrics"] = {**(old.get("metrics") or {}), **tree["metrics"]}
     if kept["diagnosis"] and "novelty" not in tree["metrics"]:
-        new["diagnosis"] = _with_copies(kept["diagnosis"], old)
+        new["diagnosis"] = _with_copies(kept["diagnosis"], old.get("diagnosis"))
     return new
 
 
-def _with_copies(diagnosis: Options, old: Options) -> Tree:
-    """A diagnosis with the verdict that an earlier one has from the novelty of samples."""
-    verdicts = list(diagnosis["verdicts"])
-    names = {verdict["name"] for verdict in verdicts}
-    earlier = (old.get("diagnosis") or {}).get("verdicts", [])
-    copies = [v for v in earlier if v["name"] == COPIES and COPIES not in names]
+def _with_copies(diagnosis: Options, other: Options | None) -> Tree:
+    """A diagnosis whose verdicts on the novelty of samples are those of another one."""
+    verdicts = [v for v in diagnosis["verdicts"] if v["name"] != COPIES]
+    of_other = [] if other is None else other["verdicts"]
+    copies = [v for v in of_other if v["name"] == COPIES]
     return {**diagnosis, "verdicts": [*verdicts, *copies]}
 
 
 def _with_metrics(old: Options, tree: Options) -> Tree:
     """An earlier evaluation with newly measured metrics, and the verdicts from them."""
     metrics = {**(old.get("metrics") or {}), **tree["metrics"]}
-    diagnosis = tree["diagnosis"] or old.get("diagnosis")
+    diagnosis = old.get("diagnosis") or tree["diagnosis"]
+    if old.get("diagnosis") and tree["diagnosis"] and "novelty" in tree["metrics"]:
+        diagnosis = _with_copies(old["diagnosis"], tree["diagnosis"])
     return {**old, "metrics": metrics, "diagnosis": diagnosis}

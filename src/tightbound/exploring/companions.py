@@ -105,7 +105,7 @@ def _read(folder: Path, run: Run, role: str) -> Run | None:
         run.spec.shape,
         run.spec.layout,
     )
-    if not is_of_this_run or kept.config.recipe.name != ROLES[role]:
+    if not is_of_this_run or scene_role(kept) != role:
         notice(f"{folder} is not of this run, so it is trained again")
         return None
     return kept
@@ -150,7 +150,7 @@ def _train(
 
 
 def _recipe(run: Run, role: str) -> Recipe:
-    """A small VAE or autoencoder with the likelihood of the run."""
+    """A small VAE or autoencoder with p(z) = N(0, I) and the likelihood of the run."""
     theirs = run.config.recipe
     likelihood = theirs.likelihood
     if likelihood.name == "logistic-mixture":  # of many outputs for each pixel
@@ -160,6 +160,7 @@ def _recipe(run: Run, role: str) -> Recipe:
         "latent": FEATURES,
         "size": "s",
         "network": part("mlp"),
+        "prior": part("standard"),
         "missing": theirs.missing,
     }
     return RECIPES[ROLES[role]].model_copy(update=updates)

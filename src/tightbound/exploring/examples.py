@@ -212,10 +212,12 @@ def _column(run: Run, i: int) -> Json:
     if column.kind == "categorical":
         return about
     place = spec.places[i]
-    mean = float(spec.centre[place][0])
+    # of the model: the spec of a run that is read from its folder has none of its own
+    mean = float(run.model.get_buffer("centre")[place][0])
+    sd = float(run.model.get_buffer("spread")[place][0])
     if spec.offset:
         mean += spec.offset[i]
-    return {**about, "mean": mean, "sd": float(spec.spread[place][0])}
+    return {**about, "mean": mean, "sd": sd}
 
 
 def _condition(run: Run) -> Json | None:

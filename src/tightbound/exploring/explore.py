@@ -12,7 +12,7 @@ from tightbound.exploring.blocks import PageData
 from tightbound.exploring.companions import ROLES, companions, scene_role
 from tightbound.exploring.examples import read_examples, shown_split
 from tightbound.exploring.float16 import MEASURED, with_halves
-from tightbound.exploring.graphs import networks_of
+from tightbound.exploring.graphs import networks_of_run
 from tightbound.exploring.one_file import WrittenPage
 from tightbound.exploring.page_data import build, check_alike
 from tightbound.exploring.run_data import ONE_FILE, SERVED, Limits, PageRun
@@ -67,7 +67,7 @@ def page_of(
         except TightboundError as error:
             sentences.append(f"the scenes on theory are left out: {error}")
     page_runs = [
-        PageRun(role, run, networks_of(run.model)) for role, run in roles.items()
+        PageRun(role, run, networks_of_run(run)) for role, run in roles.items()
     ]
     if one_file:
         page_runs = [_for_file(each) for each in page_runs]

@@ -126,13 +126,15 @@ def value_range(run: Run) -> Floats:
     low, high = spec.bounds
     if np.isfinite(high - low):
         return np.asarray((high - low) * spec.divisor, np.float64)
+    # of the model: the spec of a run that is read from its folder has none of its own
+    spreads = run.model.get_buffer("spread").cpu()
     if spec.is_mixed:
-        spreads = [
-            1.0 if column.kind == "categorical" else 6 * float(spec.spread[place][0])
+        ranges = [
+            1.0 if column.kind == "categorical" else 6 * float(spreads[place][0])
             for column, place in zip(spec.fields, spec.places, strict=True)
         ]
-        return np.asarray(spreads, np.float64)
-    spread = spec.spread_to_raw(spec.spread[None])[0]
+        return np.asarray(ranges, np.float64)
+    spread = spec.spread_to_raw(spreads[None])[0]
     widths: Floats = 6 * np.maximum(spread.numpy().astype(np.float64), 1e-12)
     return widths
 

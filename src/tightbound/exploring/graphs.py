@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -17,8 +18,12 @@ from tightbound.exporting.graphs import DecoderGraph, EncoderGraph, Graph, on_cp
 from tightbound.exporting.inputs import raw_conditions, raw_examples
 from tightbound.exporting.plan import Plan, Planned, latents_of, plan_of, posterior_plan
 from tightbound.models.vae import VAE
+from tightbound.runs.folder import EXPLORE
+from tightbound.runs.run import Run
+from tightbound.runtime.atomic_files import make_folder, write_atomic
 from tightbound.runtime.errors import TightboundError
-from tightbound.runtime.progress import phase
+from tightbound.runtime.foreign_errors import first_line
+from tightbound.runtime.progress import notice, phase
 
 MOST_IN_PAGE = 50_000_000  # bytes of a graph that a page computes by itself
 ROWS = 2  # of the pass that gives the shapes of a graph's outputs
@@ -82,12 +87,16 @@ class MeanGraph(Graph):
         return {"mean": self.model.spec.to_raw(point(px))}
 
 
-def networks_of(model: VAE, most: int = MOST_IN_PAGE) -> Networks:
+def networks_of(
+    model: VAE, most: int = MOST_IN_PAGE, *, cache: Path | None = None
+) -> Networks:
     """The graphs of a model, each compared with torch; larger ones stay on the server.
 
     Args:
         model: A trained model.
         most: Largest file in bytes that the page computes by itself.
+        cache: A folder of these weights where files are kept. One that is there is compared with
+            torch as a new one is, and made anew where it differs.
     """
     onnx_files.need_packages()
     try:
@@ -102,12 +111,75 @@ def networks_of(model: VAE, most: int = MOST_IN_PAGE) -> Networks:
         tempfile.TemporaryDirectory(prefix="tightbound-") as folder,
     ):
         for planned in planned_graphs:
-            graphs[planned.name] = _page_graph(planned, Path(folder), most)
+            store = GraphFiles(Path(folder), cache)
+            graphs[planned.name] = _page_graph(planned, store, most)
             count.add(1)
     return Networks(graphs, plan)
 
 
-def _page_graph(planned: Planned, folder: Path, most: int) -> PageGraph:
+def networks_of_run(run: Run) -> Networks:
+    """The graphs of a run, whose files are kept in its folder until its weights change."""
+    if run.home is None:
+        return networks_of(run.model)
+    return networks_of(
+        run.model, cache=run.home / EXPLORE / f"graphs-{run.fingerprint}"
+    )
+
+
+@dataclass(frozen=True)
+class GraphFiles:
+    """ONNX files of graphs, made once and then kept.
+
+    Args:
+        folder: A temporary folder.
+        cache: The folder where files are kept; None keeps none.
+    """
+
+    folder: Path
+    cache: Path | None
+
+    def content(self, planned: Planned) -> bytes:
+        """The file of a graph, which has been compared with torch.
+
+        Raises:
+            TightboundError: The graph cannot be made.
+        """
+        kept = self._kept(planned)
+        if kept is not None:
+            return kept
+        onnx_files.write(planned, self.folder, {})
+        content = (self.folder / f"{planned.name}.onnx").read_bytes()
+        self._keep(planned.name, content)
+        return content
+
+    def _kept(self, planned: Planned) -> bytes | None:
+        """A file that was kept and agrees with torch; None where there is none."""
+        if self.cache is None:
+            return None
+        path = self.cache / f"{planned.name}.onnx"
+        if not path.is_file():
+            return None
+        try:
+            onnx_files.check_outputs(path, planned)
+            return path.read_bytes()
+        except (TightboundError, OSError) as error:
+            notice(f"{path} is made again: {first_line(error)}")
+            return None
+
+    def _keep(self, name: str, content: bytes) -> None:
+        """Keep a file, and remove those of other weights; where it cannot be, go on."""
+        if self.cache is None:
+            return
+        for older in self.cache.parent.glob("graphs-*"):
+            if older != self.cache:
+                shutil.rmtree(older, ignore_errors=True)
+        try:
+            write_atomic(make_folder(self.cache) / f"{name}.onnx", content)
+        except TightboundError as error:
+            notice(f"{error}; the graph {name} is not kept")
+
+
+def _page_graph(planned: Planned, files: GraphFiles, most: int) -> PageGraph:
     names = list(planned.inputs)
     examples = planned.examples(ROWS, 0)
     inputs, outputs = _described(planned.reference, names, examples)
@@ -121,11 +193,10 @@ def _page_graph(planned: Planned, folder: Path, most: int) -> PageGraph:
         reason = f"its weights take {size:,} bytes, more than {most:,}"
     else:
         try:
-            onnx_files.write(planned, folder, {})
+            content = files.content(planned)
         except TightboundError as error:
             reason = str(error)
         else:
-            content = (folder / f"{planned.name}.onnx").read_bytes()
             if len(content) > most:
                 reason = f"its file has {len(content):,} bytes, more than {most:,}"
                 content = None

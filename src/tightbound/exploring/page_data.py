@@ -132,12 +132,12 @@ def main(
         points: Most points.
         trust: Run code that a config names.
     """
-    from tightbound.exploring.graphs import networks_of
+    from tightbound.exploring.graphs import networks_of_run
 
     roles = ("main", "second")
     loaded = [load(path, trust=trust) for path in runs]
     pairs = zip(roles, loaded, strict=False)
-    page_runs = [PageRun(role, run, networks_of(run.model)) for role, run in pairs]
+    page_runs = [PageRun(role, run, networks_of_run(run)) for role, run in pairs]
     limits = Limits(points, points)
     write(build(page_runs, limits, mode="served"), out)
 

@@ -8,7 +8,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from tightbound.exporting import metadata, onnx_files, weights
+from tightbound.exporting import (
+    diffusers_files,
+    metadata,
+    onnx_files,
+    pt2_files,
+    weights,
+)
 from tightbound.exporting.folder import ABOUT, check_target, whole_folder
 from tightbound.exporting.plan import plan_of
 from tightbound.runs.folder import EXPORTS
@@ -16,7 +22,14 @@ from tightbound.runs.run import Run
 from tightbound.runtime.atomic_files import write_atomic
 from tightbound.runtime.errors import TightboundError, lookup
 
-Format = Literal["onnx", "safetensors"]
+Format = Literal["onnx", "pt2", "diffusers", "safetensors"]
+
+#: What the comparison of a format compares.
+COMPARED = {
+    "onnx": "onnxruntime and torch",
+    "pt2": "the saved programs and the model",
+    "diffusers": "the written weights and the model",
+}
 
 
 @dataclass(frozen=True)
@@ -29,12 +42,14 @@ class Exported:
         differences: Of ONNX, the largest difference from torch of each output, relative to its
             largest value: {"decoder.mean": 2.1e-07}.
         left_out: Graphs that this model has not, with the reason.
+        format: The format.
     """
 
     folder: Path
     files: tuple[str, ...]
     differences: Mapping[str, float] = field(default_factory=dict)
     left_out: Mapping[str, str] = field(default_factory=dict)
+    format: Format = "onnx"
 
     @property
     def worst_difference(self) -> float:
@@ -47,8 +62,8 @@ class Exported:
         if self.differences:
             name = max(self.differences, key=lambda key: self.differences[key])
             lines.append(
-                f"onnxruntime and torch agree on batches of 1 and 7: the largest difference is "
-                f"{self.worst_difference:.1e} of an output's largest value ({name})"
+                f"{COMPARED[self.format]} agree on batches of 1 and 7: the largest difference "
+                f"is {self.worst_difference:.1e} of an output's largest value ({name})"
             )
         for name, reason in self.left_out.items():
             lines.append(f"no {name}.onnx: {reason}")
@@ -66,7 +81,7 @@ def export_run(
 
     Args:
         run: A trained run.
-        format: "onnx" or "safetensors".
+        format: "onnx", "pt2", "diffusers" or "safetensors".
         out: The folder to write; `exports/FORMAT` in the run folder where None.
         overwrite: Replace an export in the folder.
 
@@ -95,6 +110,7 @@ def export_run(
         (*files, ABOUT),
         _differences(about),
         _texts(about.get("left_out")),
+        format,
     )
 
 
@@ -126,6 +142,33 @@ def _write_onnx(run: Run, folder: Path) -> dict[str, object]:
     return {**about, "graphs": graphs, "differences": differences}
 
 
+def _write_pt2(run: Run, folder: Path) -> dict[str, object]:
+    """Write encoder and decoder as programs; returns the metadata with the differences."""
+    plan = plan_of(run.model)
+    about = {"format": "pt2", **metadata.of_run(run), **metadata.of_plan(plan)}
+    about.pop("left_out")
+    graphs = []
+    differences: dict[str, float] = {}
+    for graph in plan.graphs:
+        if graph.name not in pt2_files.GRAPHS:
+            continue
+        of_graph = {
+            **metadata.of_graph(graph),
+            "outputs": dict(pt2_files.outputs_of(graph)),
+        }
+        text = json.dumps({**about, **of_graph}, ensure_ascii=False)
+        checked = pt2_files.write(graph, folder, text)
+        for output, difference in checked.worst.items():
+            differences[f"{graph.name}.{output}"] = difference
+        graphs.append({**of_graph, "not_compared": checked.left_out})
+    return {**about, "graphs": graphs, "differences": differences}
+
+
+def _write_diffusers(run: Run, folder: Path) -> dict[str, object]:
+    written = diffusers_files.write(run, folder)
+    return {"format": "diffusers", **metadata.of_run(run), **written}
+
+
 def _write_safetensors(run: Run, folder: Path) -> dict[str, object]:
     weights.write(run, folder)
     return {"format": "safetensors", **metadata.of_run(run)}
@@ -133,5 +176,7 @@ def _write_safetensors(run: Run, folder: Path) -> dict[str, object]:
 
 FORMATS: dict[str, Callable[[Run, Path], dict[str, object]]] = {
     "onnx": _write_onnx,
+    "pt2": _write_pt2,
+    "diffusers": _write_diffusers,
     "safetensors": _write_safetensors,
 }

@@ -8,16 +8,14 @@ import logging
 import warnings
 from collections.abc import Iterator, Mapping, MutableMapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from tightbound.exporting import decompositions
+from tightbound.exporting import comparison, decompositions
+from tightbound.exporting.comparison import Arrays, Checked
 from tightbound.exporting.plan import Planned
 from tightbound.runtime.atomic_files import write_atomic
 from tightbound.runtime.errors import TightboundError
@@ -26,17 +24,9 @@ from tightbound.runtime.foreign_errors import first_line
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession
 
-Array = NDArray[np.float64]
-Mask = NDArray[np.bool_]
 NEEDED = ("onnx", "onnxscript", "onnxruntime")
 QUIET = ("torch.onnx", "torch.export", "torch.__trace")
 TRACED = 3  # rows of the example inputs of tracing
-BATCHES = (1, 7)  # rows of the inputs that are compared
-SEEDS = {1: 101, 7: 107}
-WORST = 1e-4  # largest difference, relative to the largest value of an output
-NUDGE = 1e-5  # relative change of inputs that finds values next to a jump
-JUMP = 1e-3  # change of an output, relative to its largest value, that is a jump
-MOST_JUMPS = 0.1  # share of values next to a jump that may be left out
 MOST_BYTES = 2_000_000_000  # an ONNX file holds at most 2 GiB
 
 
@@ -47,25 +37,6 @@ def need_packages() -> None:
         raise TightboundError(
             f"an export to ONNX needs {', '.join(missing)}: pip install 'tightbound[export]'"
         )
-
-
-@dataclass(frozen=True)
-class Checked:
-    """The comparison of an ONNX file with torch.
-
-    Args:
-        worst: Largest difference of each output, relative to its largest value.
-        left_out: Share of the values that lie next to a jump (of a code, of a class) and were not
-            compared.
-    """
-
-    worst: Mapping[str, float]
-    left_out: float
-
-    @property
-    def difference(self) -> float:
-        """The largest of the differences."""
-        return max(self.worst.values())
 
 
 def write(graph: Planned, folder: Path, metadata: Mapping[str, str]) -> Checked:
@@ -178,15 +149,22 @@ def _tidy(graph: Nodes, names: set[str]) -> None:
                 value.name = f"inside.{value.name}"
 
 
+def traced(
+    module: nn.Module, examples: Sequence[Tensor]
+) -> torch.export.ExportedProgram:
+    """The graph as operators of torch, with any number of rows."""
+    rows = torch.export.Dim("rows")
+    shapes = tuple({0: rows} for _ in examples)
+    return torch.export.export(
+        module, tuple(examples), dynamic_shapes=(shapes,), strict=True
+    )
+
+
 def _exported(
     module: nn.Module, examples: Sequence[Tensor]
 ) -> torch.export.ExportedProgram:
     """The graph as operators of torch that ONNX has, with any number of rows."""
-    rows = torch.export.Dim("rows")
-    shapes = tuple({0: rows} for _ in examples)
-    program = torch.export.export(
-        module, tuple(examples), dynamic_shapes=(shapes,), strict=True
-    )
+    program = traced(module, examples)
     table = decompositions.table()
     used = {node.target for node in program.graph.nodes}
     if used & set(table):
@@ -213,6 +191,31 @@ def quiet() -> Iterator[None]:
 # ---- the comparison
 
 
+def check_outputs(path: Path, graph: Planned) -> Checked:
+    """Compare an ONNX file that was written before with torch.
+
+    Raises:
+        TightboundError: It cannot be read, has other inputs or outputs, or differs from torch.
+    """
+    with torch.no_grad():
+        names = list(graph.module.outputs(*graph.examples(TRACED, 0)))
+    session = _session(path)
+    ports = [
+        [port.name for port in session.get_inputs()],
+        [port.name for port in session.get_outputs()],
+    ]
+    if ports != [list(graph.inputs), names]:
+        raise TightboundError(f"{path.name} has other inputs or outputs than the model")
+    try:
+        return check(path, graph, names)
+    except TightboundError:
+        raise
+    except Exception as error:  # of shapes and types
+        raise TightboundError(
+            f"onnxruntime does not run {path.name} ({first_line(error)})"
+        ) from error
+
+
 def check(path: Path, graph: Planned, names: Sequence[str]) -> Checked:
     """Compare an ONNX file with torch, on batches of 1 and 7 rows that tracing has not seen.
 
@@ -220,31 +223,16 @@ def check(path: Path, graph: Planned, names: Sequence[str]) -> Checked:
         TightboundError: An output differs by more than 1e-4 of its largest value.
     """
     session = _session(path)
-    worst = dict.fromkeys(names, 0.0)
-    jumps = 0
-    values = 0
-    for rows in BATCHES:
-        examples = graph.examples(rows, SEEDS[rows])
-        with torch.no_grad():
-            expected = graph.reference.outputs(*examples)
-            nudged = [
-                graph.reference.outputs(*_nudged(examples, sign, graph))
-                for sign in (-1, 1)
-            ]
+
+    def compute(examples: Sequence[Tensor]) -> Arrays:
         feed = {
             name: value.numpy()
             for name, value in zip(graph.inputs, examples, strict=True)
         }
-        actual = dict(zip(names, session.run(list(names), feed), strict=True))
-        for name in names:
-            reference = expected[name].double().numpy()
-            smooth = _is_smooth(reference, [near[name] for near in nudged])
-            difference = _difference(actual[name], reference, smooth)
-            worst[name] = max(worst[name], difference)
-            jumps += int((~smooth).sum())
-            values += smooth.size
-    checked = Checked(worst, jumps / max(1, values))
-    _refuse(path, checked)
+        return dict(zip(names, session.run(list(names), feed), strict=True))
+
+    checked = comparison.compare(graph, names, compute)
+    comparison.refuse(path, checked)
     return checked
 
 
@@ -263,74 +251,6 @@ def _session(path: Path) -> InferenceSession:
             f"onnxruntime does not load {path.name} ({first_line(error)}): "
             "export with --format safetensors"
         ) from error
-
-
-def _nudged(examples: Sequence[Tensor], sign: int, graph: Planned) -> list[Tensor]:
-    """Inputs changed by a hundred-thousandth; integers and columns of codes stay.
-
-    float64 values, which lie far from 0, are changed relative to their spread. Columns of a table
-    are changed each by its own size, and a 0 in one stays, since 0 may be a value apart.
-    """
-    nudged = []
-    for i, x in enumerate(examples):
-        if not x.is_floating_point():
-            nudged.append(x)
-            continue
-        generator = torch.Generator().manual_seed(i)
-        noise = torch.randn(x.shape, generator=generator, dtype=x.dtype)
-        values = x.nan_to_num()
-        has_columns = i == 0 and graph.has_columns
-        if x.dtype == torch.float64:
-            values = values - values.mean(0)
-            size = NUDGE * values.abs().amax(0).clamp(min=1e-3)
-        elif has_columns:
-            size = NUDGE * values.abs().amax(0)
-        else:
-            size = NUDGE * values.abs().amax().clamp(min=1e-3)
-        if has_columns:
-            noise[:, list(graph.codes)] = 0
-            noise[x == 0] = 0
-        nudged.append(x + sign * size * noise)
-    return nudged
-
-
-def _is_smooth(reference: Array, nudged: Sequence[Tensor]) -> Mask:
-    """Where an output does not jump between inputs that differ by rounding."""
-    limit = JUMP * np.abs(reference).max(initial=0.0)
-    smooth = np.ones(reference.shape, dtype=bool)
-    for near in nudged:
-        smooth &= np.abs(near.double().numpy() - reference) <= limit
-    return smooth
-
-
-def _difference(actual: Array, reference: Array, smooth: Mask) -> float:
-    """max|a - b| / max|b|, of the values that do not lie next to a jump."""
-    if actual.shape != reference.shape:
-        return float("inf")
-    largest = float(np.abs(reference).max(initial=0.0))
-    error = np.abs(actual.astype(np.float64) - reference)[smooth]
-    difference = float(error.max(initial=0.0))
-    if difference == 0:
-        return 0.0
-    if not np.isfinite(difference) or largest == 0:
-        return float("inf")
-    return difference / largest
-
-
-def _refuse(path: Path, checked: Checked) -> None:
-    name = max(checked.worst, key=lambda key: checked.worst[key])
-    if checked.worst[name] > WORST:
-        raise TightboundError(
-            f"{path.name} is not kept, since its output {name!r} differs from torch by "
-            f"{checked.worst[name]:.1e} of its largest value, more than {WORST:.0e}: export with "
-            "--format safetensors, and report this model"
-        )
-    if checked.left_out > MOST_JUMPS:
-        raise TightboundError(
-            f"{path.name} is not kept, since {checked.left_out:.0%} of its outputs jump between "
-            "inputs that differ by rounding, so that they cannot be compared: export with --format "
-            "safetensors"
-        )
 
 
 def text_of(values: Mapping[str, object]) -> dict[str, str]:

@@ -192,8 +192,8 @@ def plan_of(model: VAE) -> Plan:
 def _refuse_iterative(name: str, q: Distribution) -> None:
     if isinstance(q, Hamiltonian):
         raise TightboundError(
-            f"q of {name!r} takes steps along the gradient of log p(x, z), which an ONNX graph "
-            "cannot take: export with --format safetensors, or train a recipe whose q is a "
+            f"q of {name!r} takes steps along the gradient of log p(x, z), which an exported "
+            "graph cannot take: export with --format safetensors, or train a recipe whose q is a "
             "network alone"
         )
 

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from tightbound.components.likelihoods import AUTO
-from tightbound.components.networks import CheckedNetwork, Standard
+from tightbound.components.networks import CheckedNetwork, InRange, Standard
 from tightbound.core.component import (
     Hierarchy,
     Likelihood,
@@ -364,7 +364,10 @@ def _make_encoder(
     if isinstance(network, MultiscaleNetwork):
         scales = network.scales(spec.shape, latents)
         return network.encoder(shape, scales[-1]), scales
-    return network.encoder(shape), ()
+    encoder = network.encoder(shape)
+    if network.reads_range:
+        return InRange(encoder, spec), ()
+    return encoder, ()
 
 
 def _make_hierarchy(recipe: Recipe, parts: Parts) -> Hierarchy:

@@ -144,7 +144,7 @@ class VAE(nn.Module):
         A long tail would leave the other values of a column all but equal.
         """
         centre, spread = self.get_buffer("centre"), self.get_buffer("spread")
-        units = (x - centre) / spread
+        units = (x - centre).div_(spread)
         if not self._one_sided:
             return units
         mean = centre.clamp(min=1e-6)

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 PICTURED = 16  # examples of a picture
 PROJECT = "tightbound"
+MOST_OF_PARAMETER = 500  # characters of a parameter of MLflow
 
 
 def figures(record: Record) -> dict[str, float]:
@@ -129,10 +130,62 @@ class ModuleTracker(Tracker):
         self.run.finish()
 
 
+class MLflow(Tracker):
+    """A run of MLflow, at the tracking address that `MLFLOW_TRACKING_URI` names.
+
+    A resumed training is a further run with the same tag `group`.
+    """
+
+    def start(self, progress: Progress) -> None:
+        """Begin a run with the name of the folder and all settings as parameters."""
+        module = importlib.import_module("mlflow")
+        self.client = module.MlflowClient()
+        experiment = self.client.get_experiment_by_name(PROJECT)
+        number = (
+            self.client.create_experiment(PROJECT)
+            if experiment is None
+            else experiment.experiment_id
+        )
+        group = progress.folder.name
+        name = f"{group}-{progress.step}" if progress.step else group
+        run = self.client.create_run(number, run_name=name, tags={"group": group})
+        self.number = run.info.run_id
+        for key, value in flat(progress.config.model_dump(mode="json")).items():
+            self.client.log_param(self.number, key, str(value)[:MOST_OF_PARAMETER])
+
+    def send(
+        self, step: int, named: Mapping[str, float], images: Mapping[str, Image]
+    ) -> None:
+        """Log numbers and pictures."""
+        for name, value in named.items():
+            self.client.log_metric(self.number, name, value, step=step)
+        for name, image in images.items():
+            self.client.log_image(self.number, image, key=name, step=step)
+
+    def end(self, progress: Progress) -> None:
+        """Finish the run; one that was interrupted or failed before its last step is killed."""
+        is_finished = progress.step >= progress.steps
+        status = "FINISHED" if is_finished else "KILLED"
+        self.client.set_terminated(self.number, status)
+
+
+def flat(settings: Mapping[str, object], before: str = "") -> dict[str, object]:
+    """Settings by their keys with dots: {"train": {"lr": 0.1}} as {"train.lr": 0.1}."""
+    values: dict[str, object] = {}
+    for key, value in settings.items():
+        name = f"{before}{key}"
+        if isinstance(value, Mapping) and value:
+            values.update(flat(value, f"{name}."))
+        else:
+            values[name] = value
+    return values
+
+
 TRACKERS = {
     "tensorboard": TensorBoard,
     "wandb": lambda: ModuleTracker("wandb"),
     "trackio": lambda: ModuleTracker("trackio"),
+    "mlflow": MLflow,
 }
 
 

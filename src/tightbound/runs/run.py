@@ -20,7 +20,7 @@ from tightbound.distributions.random import seeded as seeded
 from tightbound.models.build import build
 from tightbound.models.recipes import has_bound
 from tightbound.models.vae import VAE
-from tightbound.runs import fitted_prior, hub
+from tightbound.runs import diffusers_folder, fitted_prior, hub
 from tightbound.runs.fitted_prior import Fitted
 from tightbound.runs.folder import RunFolder
 from tightbound.runs.imputation import Imputed, impute, spreads
@@ -683,7 +683,8 @@ def load(
 
     Args:
         folder: The run folder, or RUN/priors/NAME for the run with that fitted prior; or
-            "hub:user/name" for one on the Hugging Face Hub, "hub:user/name@revision".
+            "hub:user/name" for one on the Hugging Face Hub, "hub:user/name@revision"; or a
+            folder of diffusers' AutoencoderKL.
         prior: The name of a fitted prior to use in place of the run's own.
         trust: Run code that the run's config names by import path.
         device: "cpu" or "cuda".
@@ -712,6 +713,10 @@ def load(
             folder.parent.parent, prior=prior or folder.name, trust=trust, device=device
         )
     config = place.settings()
+    if config is None and diffusers_folder.is_one(folder):
+        config, model = diffusers_folder.read(folder, trust=trust)
+        run = Run(config, model.to(device))
+        return run if prior is None else run.with_prior(prior, trust=trust)
     if config is None:
         raise TightboundError(
             f"{str(folder)!r} is not a run folder, it has no config.toml: {_nearby(place)}"

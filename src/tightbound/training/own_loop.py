@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Unpack
 
 import torch
 
@@ -25,6 +26,7 @@ from tightbound.runtime.errors import TightboundError
 from tightbound.training import initial_weights
 from tightbound.training.batches import batches, count, examples
 from tightbound.training.run_training import Domains, assemble, read_for_recipe
+from tightbound.training.settings import Settings
 from tightbound.training.step.module import Step
 
 CPU = torch.device("cpu")
@@ -121,7 +123,7 @@ def build(
     test: object = None,
     seed: int | None = None,
     settings: Mapping[str, object] | None = None,
-    **more: object,
+    **more: Unpack[Settings],
 ) -> tuple[VAE, TrainingData]:
     """Make a VAE with initial weights, for a training loop of your own.
 
@@ -137,7 +139,7 @@ def build(
         test: Test data of their own; part of `data` where None.
         seed: Seed of initial weights and of the order of batches.
         settings: Keys of the config, with or without section: {"latent": 16, "train.batch": 64}.
-        **more: Further keys, such as latent=16.
+        **more: Further keys, such as latent=16; those of `tb.train`.
 
     Returns:
         The model, and its data.

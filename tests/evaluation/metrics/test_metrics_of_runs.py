@@ -7,17 +7,20 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pandas
 import pytest
 import torch
 from scipy import stats
 from sklearn.metrics import roc_auc_score
-from support.report_pages import Page
+from support.report_pages import Page, untrained
 from support.short_reports import blank_pictures
 from support.small import trained
 from torch import Tensor, nn
 
 import tightbound as tb
+from tightbound.cli import main
 from tightbound.evaluation import outlier_scores
+from tightbound.evaluation.metrics.example_sets import Examples
 from tightbound.evaluation.metrics.measure import MetricRequest
 from tightbound.evaluation.metrics.novelty import (
     Nearest,
@@ -27,7 +30,8 @@ from tightbound.evaluation.metrics.novelty import (
 )
 from tightbound.evaluation.metrics.outside import Separation
 from tightbound.evaluation.metrics.probes import accuracy, clusters
-from tightbound.evaluation.metrics.spaces import Axes
+from tightbound.evaluation.metrics.spaces import Axes, spaces
+from tightbound.evaluation.runner import Selection
 from tightbound.runtime.errors import TightboundError
 
 SHORT = replace(outlier_scores.SEARCH, steps=2, rounds=1, judge=4, k=4)
@@ -128,13 +132,15 @@ def test_a_model_that_memorises_gets_the_verdict(tmp_path: Path) -> None:
     verdicts = {v.name: v for v in evaluation.diagnosis.verdicts}
     verdict = verdicts["copies of training examples"]
     assert "100.0% of the" in verdict.words and "more data" in verdict.change
-    evaluation.save(tmp_path / "memory")
-    # an evaluation without novelty keeps it, with its verdict
-    tb.evaluate(run, k=5, limit=30).save(tmp_path / "memory")
-    tree = json.loads((tmp_path / "memory" / "evaluation.json").read_text())
-    assert set(tree["metrics"]) == {"novelty"}
-    names = [v["name"] for v in tree["diagnosis"]["verdicts"]]
-    assert names.count("copies of training examples") == 1
+    # one of more samples gets it added, and one without novelty keeps it, with its verdict
+    plain = tb.evaluate(run, k=6, limit=30)
+    plain.save(tmp_path / "memory")
+    for other in (evaluation, plain):
+        other.save(tmp_path / "memory")
+        tree = json.loads((tmp_path / "memory" / "evaluation.json").read_text())
+        assert set(tree["metrics"]) == {"novelty"} and tree["k"] == 6
+        names = [v["name"] for v in tree["diagnosis"]["verdicts"]]
+        assert names.count("copies of training examples") == 1
 
 
 # ---- other parts by known cases
@@ -161,7 +167,8 @@ def test_axes_are_those_of_principal_components() -> None:
         count = axes.directions.shape[1]
         assert count == min(d, n // 10)
         expected = PCA(count).fit(x)
-        coordinates = axes(x)
+        coordinates = axes(x) * axes.scale
+        assert axes(x).var(0).mean() == pytest.approx(1)
         inside = expected.transform(x)
         assert abs(coordinates[:, :count]) == pytest.approx(abs(inside), abs=1e-6)
         if count < d:  # and the distance from the plane of the components
@@ -270,6 +277,35 @@ def test_metrics_change_nothing_else(shapes: tb.Run) -> None:
     assert again.metrics.to_json()["quality"] == more.metrics.to_json()["quality"]
 
 
+def test_factors_from_a_table(tmp_path: Path) -> None:
+    """Codes of a linear model of three factors: texts, whole numbers and reals."""
+    rng = np.random.default_rng(0)
+    kinds = rng.integers(3, size=400)
+    sizes = rng.integers(4, size=400)
+    place = rng.normal(size=400)
+    frame = pandas.DataFrame(
+        {"kind": np.array(["a", "b", "c"])[kinds], "size": sizes, "place": place}
+    )
+    x = np.stack([kinds, sizes, place], 1) @ rng.normal(size=(3, 6))
+    model, data = tb.build("ppca", x, latent=3, seed=0)
+    run = tb.save(model, tmp_path / "run").with_data(data.splits)
+    frame.to_csv(tmp_path / "factors.csv", index=False)
+    options = {"k": 2, "subset": 0, "diagnosis": False}
+    given = tb.evaluate(run, x, factors=tmp_path / "factors.csv", **options)
+    tree = given.metrics.to_json()["disentanglement"]
+    assert tree["factors"] == ["kind", "size", "place"] and tree["n"] == 400
+    assert [len(curve["mean"]) for curve in tree["curves"][0]] == [3, 4, 20]
+    again = tb.evaluate(run, x, factors=frame, **options).metrics.to_json()
+    assert again["disentanglement"] == tree
+    with pytest.raises(
+        TightboundError, match="has 399 rows and the evaluated data 400"
+    ):
+        tb.evaluate(run, x, factors=frame[1:], **options)
+    frame.loc[3, "place"] = np.nan
+    with pytest.raises(TightboundError, match="'place' of --factors has missing"):
+        tb.evaluate(run, x, factors=frame, **options)
+
+
 def test_mistakes_are_named(shapes: tb.Run) -> None:
     with pytest.raises(TightboundError, match="did you mean 'quality'"):
         MetricRequest.of("qualty")
@@ -290,9 +326,45 @@ def test_mistakes_are_named(shapes: tb.Run) -> None:
         tb.evaluate(shapes, beside=built, limit=5)
     some = tb.evaluate(built, k=2, diagnosis=False, subset=0, metrics="all")
     left_out = [note for note in some.notes if note.startswith("left out: ")]
-    assert len(left_out) == 5
+    assert len(left_out) == 4  # quality and novelty for one reason
 
 
 def _folder(run: tb.Run) -> Path:
     assert run.folder is not None
     return run.folder.parent / "numbers"
+
+
+def test_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """`evaluate` of a VAE beside an autoencoder; of a larger evaluation terms are kept."""
+    for recipe in ("vae", "ae"):
+        trained(tmp_path / recipe, recipe, steps=10)
+    words = ["evaluate", str(tmp_path / "vae"), "--no-diagnosis", "--quiet"]
+    assert main([*words, "-k", "20"]) == 0
+    before = json.loads((tmp_path / "vae" / "evaluation.json").read_text())
+    added = ["--metrics", "quality,novelty", "--beside", str(tmp_path / "ae")]
+    assert main([*words, "-k", "2", *added]) == 0
+    out, err = capsys.readouterr()
+    assert "sample quality, FD[scattering@" in out and "copies" in out
+    assert "vae " in out and "ae " in out and "PCA " in out
+    assert "keeps its terms of K = 20" in err
+    after = json.loads((tmp_path / "vae" / "evaluation.json").read_text())
+    assert set(after["metrics"]) == {"quality", "novelty", "features"}
+    assert list(after["metrics"]["features"]["sets"]) == ["vae", "PCA", "ae"]
+    assert after["terms"] == before["terms"]
+    assert main([*words, "--metrics", "quolity"]) == 2
+    assert "did you mean 'quality'?" in capsys.readouterr().err
+
+
+def test_spaces_do_not_depend_on_the_domain_of_the_likelihood(tmp_path: Path) -> None:
+    """Grey levels read as levels and as reals in [0, 1] have the same hashes."""
+    labels = set()
+    divisors = set()
+    for likelihood in ("auto", "gaussian"):
+        run = untrained("digits", "vae", likelihood=likelihood)
+        test = run.data.splits["test"]
+        examples = Examples.of(run, Selection(test, torch.arange(40)), "test", seed=0)
+        divisors.add(run.spec.divisor)
+        labels |= {
+            f"{space.stamp} {examples.reference}" for space in spaces(examples)[:2]
+        }
+    assert len(divisors) == 2 and len(labels) == 2

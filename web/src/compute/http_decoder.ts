@@ -40,6 +40,34 @@ export function split(graph: Graph, floats: Float32Array, n: number): Tensors {
   return outputs;
 }
 
+const MOST_ROWS = 4096; // of one request, as the server allows
+
+/** The rows of all inputs from one to before another. */
+function rowsOf(inputs: Tensors, from: number, to: number): Tensors {
+  const out: Tensors = {};
+  for (const [name, { data, shape }] of Object.entries(inputs)) {
+    const width = data.length / shape[0];
+    out[name] = { data: data.slice(from * width, to * width), shape: [to - from, ...shape.slice(1)] };
+  }
+  return out;
+}
+
+/** Outputs of several requests as those of one. */
+function stacked(parts: readonly Tensors[]): Tensors {
+  const out: Tensors = {};
+  for (const [name, { shape }] of Object.entries(parts[0])) {
+    const tensors = parts.map((part) => part[name]);
+    const data = new Float32Array(tensors.reduce((size, each) => size + each.data.length, 0));
+    let start = 0;
+    for (const each of tensors) {
+      data.set(each.data as Float32Array, start);
+      start += each.data.length;
+    }
+    out[name] = { data, shape: [tensors.reduce((n, each) => n + each.shape[0], 0), ...shape.slice(1)] };
+  }
+  return out;
+}
+
 const PAGE = crypto.randomUUID?.() ?? String(Math.random()); // the latest request of a page wins
 
 export class HttpDecoder implements Decoder {
@@ -52,8 +80,14 @@ export class HttpDecoder implements Decoder {
     private readonly graph: Graph,
   ) {}
 
-  run(inputs: Tensors): Promise<Tensors> {
-    return this.turns.run(() => this.ask(inputs));
+  async run(inputs: Tensors): Promise<Tensors> {
+    const n = inputs[this.graph.inputs[0].name].shape[0];
+    const parts: Tensors[] = [];
+    for (let start = 0; start === 0 || start < n; start += MOST_ROWS) {
+      const part = n <= MOST_ROWS ? inputs : rowsOf(inputs, start, Math.min(n, start + MOST_ROWS));
+      parts.push(await this.turns.run(() => this.ask(part)));
+    }
+    return parts.length === 1 ? parts[0] : stacked(parts);
   }
 
   private async ask(inputs: Tensors): Promise<Tensors> {

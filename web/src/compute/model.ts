@@ -403,6 +403,13 @@ export class Model {
     return { reconstruction, logPrior, logPosterior, logWeight };
   }
 
+  /** By what distances between rows of a table are divided, 0 of categories; null of other data. */
+  get distanceScales(): Float64Array | null {
+    const { columns } = this.run.data;
+    if (columns.length === 0) return null;
+    return Float64Array.from(columns, ({ kind, sd }) => (kind === "categorical" ? 0 : sd || 1));
+  }
+
   /** Training examples, among which the nearest one is searched; null without. */
   training(): Promise<Examples> | null {
     if (this.run.training === null) return null;

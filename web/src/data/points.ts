@@ -14,16 +14,22 @@ export class Examples {
     return Float64Array.from(this.values.subarray(i * this.size, (i + 1) * this.size));
   }
 
-  /** The row with the least mean squared distance to x, over the values that are observed. */
-  nearest(x: ArrayLike<number>): { row: number; distance: number } {
+  /**
+   * The row with the least mean squared distance to x, over the values that are observed. Where
+   * scales are given, each difference is divided by its own; 0 stands for a category, whose
+   * difference is 0 or 1.
+   */
+  nearest(x: ArrayLike<number>, scales: Float64Array | null = null): { row: number; distance: number } {
     let row = 0;
     let least = Infinity;
     for (let i = 0; i < this.n; i++) {
       const start = i * this.size;
       let sum = 0;
       for (let j = 0; j < this.size && sum < least; j++) {
-        const difference = this.values[start + j] - x[j];
-        if (!Number.isNaN(difference)) sum += difference * difference;
+        let difference = this.values[start + j] - x[j];
+        if (Number.isNaN(difference)) continue;
+        if (scales !== null) difference = scales[j] === 0 ? Number(difference !== 0) : difference / scales[j];
+        sum += difference * difference;
       }
       if (sum < least) {
         least = sum;

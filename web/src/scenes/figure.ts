@@ -157,7 +157,7 @@ export function ticks(low: number, high: number, count: number): number[] {
 
 export function numberText(value: number): string {
   const size = Math.abs(value);
-  if (size >= 1e5) return value.toExponential(0).replace("e+", "e");
+  if (size >= 1e5 || (size > 0 && size < 1e-3)) return value.toExponential(0).replace("e+", "e").replace(/-/g, "−");
   return String(Number(value.toPrecision(6))).replace("-", "−");
 }
 

@@ -37,7 +37,7 @@ export const generation: Scene = {
       .add("prior", named("prior", both(["density at z", "z에서의 밀도"])))
       .add("theta", both(["θ: the decoder in this page, in all", "θ: 이 페이지의 디코더 전체"]));
     const bytes = model.run.graphs.decoder.bytes;
-    facts.show("theta", bytes, `${format(bytes / 1000, 0)} kB`);
+    facts.show("theta", bytes, bytes > 0 ? `${format(bytes / 1000, 0)} kB` : both(["on the server", "서버에 있음"]));
     const show = latest<Float64Array>(element, scope, async (z) => {
       const condition = state.condition.value;
       const outputs = await model.decode(z, 1, condition);

@@ -36,6 +36,7 @@ function isClassSite(run: RunContext, site: Site): boolean {
 /** Sliders sorted by KL, each with the examples along its feature. */
 function sliders(page: PageContext, run: RunContext, scope: Scope): HTMLElement {
   const features = run.model.run.latent.features;
+  const hasKl = features.some((feature) => feature.kl !== null);
   const holder = h("div", { class: "sliders" });
   let count = Math.min(FIRST, features.length);
   const more = button("", () => {
@@ -55,7 +56,7 @@ function sliders(page: PageContext, run: RunContext, scope: Scope): HTMLElement 
     more.hidden = features.length <= FIRST;
   };
   fill();
-  return section(page.titled(t("features.sliders"), run), holder, more);
+  return section(page.titled(t(hasKl ? "features.sliders" : "features.activity"), run), holder, more);
 }
 
 /** The range of a slider: that of the codes, and of N(0, 1) where that is the prior. */

@@ -149,9 +149,9 @@ function pictures(run: RunContext, scope: Scope): HTMLElement {
     x.show(input.x);
     void model.means(input.posterior.mean, 1, input.condition).then((values) => reconstruction.show(values));
     void model.training()?.then((training) => {
-      const best = training.nearest(input.x);
+      const best = training.nearest(input.x, model.distanceScales);
       nearest.show(training.row(best.row));
-      distance.textContent = t("input.nearest.distance", { d: format(best.distance) });
+      distance.textContent = t(model.distanceScales === null ? "input.nearest.distance" : "input.nearest.scaled", { d: format(best.distance) });
     });
   }, scope);
   const random = new Random(5);
@@ -311,7 +311,7 @@ function posteriorSection(page: PageContext, run: RunContext, scope: Scope): HTM
   const canDraw = hasSpread || model.has("posterior_sample");
   return section(
     t("input.q"),
-    h("p", { class: "note" }, hasSpread ? t("input.q.text") : t("input.q.none")),
+    h("p", { class: "note" }, hasSpread ? t(hasPrior ? "input.q.text" : "input.q.alone") : t("input.q.none")),
     h(
       "div",
       { class: "row" },

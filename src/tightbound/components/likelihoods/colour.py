@@ -21,10 +21,11 @@ from tightbound.distributions import (
     soft_clip,
 )
 from tightbound.distributions.base import SampleShape
-from tightbound.distributions.logistic import SUMMED, blocks, moments
+from tightbound.distributions.logistic import SUMMED, blocks, light_mean, moments
 from tightbound.runtime.errors import TightboundError
 
 VALUES_AT_ONCE = 2_000_000  # of a sum over green, for one value of red
+REDS_AT_ONCE = 4  # blocks of red whose sums over green a graph computes together
 
 
 class LogisticMixture(ExtendedDistribution):
@@ -110,8 +111,11 @@ class LogisticMixture(ExtendedDistribution):
         """Mean of the mixture, (n, C, H, W), over the channels before each channel.
 
         Exact for up to 16 levels. For more levels the values of the channels before are taken
-        in 16 blocks, which is exact for narrow scales and within 0.05 levels for wide ones.
+        in 16 blocks, within 0.3 levels of 256 for one component of any scales and slopes.
+        A graph has `light_mean`, with the same blocks.
         """
+        if torch.compiler.is_compiling():
+            return self.light_mean()
         return self._moments()[0].to(self.loc)
 
     @property
@@ -168,6 +172,36 @@ class LogisticMixture(ExtendedDistribution):
             return (weight * torch.stack([of_red[order], green, blue], 2)).sum(1)
 
         return mixed(0), mixed(1)
+
+    def light_mean(self) -> Tensor:
+        """The mean in the dtype of the parameters, within 2e-3 levels of `mean`.
+
+        It has no second moments, and the mean of each logistic by `logistic.light_mean`.
+        """
+        if self.channels == 1:
+            grey = light_mean(self.loc, self.log_scale.exp(), self.levels)
+            return (self.logits.softmax(1).unsqueeze(2) * grey).sum(1)
+        middle = (self.levels - 1) / 2
+        loc_red, loc_green, loc_blue = self.loc.unbind(2)
+        scale = self.log_scale.exp().unsqueeze(-1)
+        red_scale, green_scale, blue_scale = scale.unbind(2)
+        a, b, c = self.slope.unsqueeze(-1).unbind(2)
+        red, red_mass = blocks(loc_red, red_scale.squeeze(-1), self.levels)
+        moved_green = loc_green.unsqueeze(-1) + a * (red - middle)
+        moved_blue = loc_blue.unsqueeze(-1) + b * (red - middle)
+        of_blue = torch.zeros_like(loc_blue)
+        for i in range(0, red.shape[-1], REDS_AT_ONCE):
+            at = slice(i, i + REDS_AT_ONCE)
+            green, mass = blocks(moved_green[..., at], green_scale, self.levels)
+            moved = moved_blue[..., at].unsqueeze(-1) + c.unsqueeze(-1) * (
+                green - middle
+            )
+            each = light_mean(moved, blue_scale.unsqueeze(-1), self.levels)
+            of_blue = of_blue + ((each * mass).sum(-1) * red_mass[..., at]).sum(-1)
+        of_green = light_mean(moved_green, green_scale, self.levels)
+        of_red = light_mean(loc_red, red_scale.squeeze(-1), self.levels)
+        means = torch.stack([of_red, (of_green * red_mass).sum(-1), of_blue], 2)
+        return (self.logits.softmax(1).unsqueeze(2) * means).sum(1)
 
     def _moments_of_grey(self, rows: slice) -> tuple[Tensor, Tensor]:
         """E[x] and E[x^2] of some rows of grey images."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, Literal
 
 import torch
@@ -16,6 +17,7 @@ from tightbound.core.draw import Context
 from tightbound.core.options import Positive, Weight
 from tightbound.core.trace import Trace
 from tightbound.distributions import ContinuousBernoulli
+from tightbound.runtime.errors import TightboundError
 
 
 class GaussianLikelihood(Likelihood):
@@ -39,9 +41,22 @@ class GaussianLikelihood(Likelihood):
         floor: Annotated[
             Weight, Field(description="least sigma, as a share of the data's spread")
         ] = 0.01,
+        output: Annotated[
+            Literal["standardised", "range"],
+            Field(
+                description="y standardised by mean and spread of the data, or scaled from "
+                "[-1, 1] to the range of the domain"
+            ),
+        ] = "standardised",
     ) -> None:
         super().__init__()
-        self.base = nn.Parameter(spec.centre)
+        self.half: float | None = None
+        if output == "range":
+            self.half = _half_range(spec)
+            low = spec.bounds[0]
+            self.register_buffer("base", torch.full(spec.shape, low + self.half))
+        else:
+            self.base = nn.Parameter(spec.centre)
         self.scale = Scale(scale, spec.spread, value=value, floor=floor)
         self.params = 1 + self.scale.params
         self.keeps_statistics = scale == "optimal"
@@ -50,7 +65,8 @@ class GaussianLikelihood(Likelihood):
         self, y: Tensor, ctx: Context, p: Distribution | None = None
     ) -> Distribution:
         centre, *width = y.unbind(1)
-        loc = self.base + self.scale.get_buffer("unit") * centre
+        unit = self.scale.get_buffer("unit") if self.half is None else self.half
+        loc = self.base + unit * centre
         sigma = self.scale(*width).expand_as(loc)
         return Independent(
             self.family(loc, sigma, validate_args=False),
@@ -67,6 +83,17 @@ class GaussianLikelihood(Likelihood):
     def after_step(self, sums: dict[str, Tensor]) -> None:
         """Update an optimal scale by the error of an accepted step."""
         self.scale.follow(sums)
+
+
+def _half_range(spec: DataSpec) -> float:
+    """Half the range of a domain with bounds."""
+    low, high = spec.bounds
+    if not math.isfinite(high - low):
+        raise TightboundError(
+            f"likelihood.output=range needs values with bounds, and domain {spec.domain!r} has "
+            "none: set likelihood.output=standardised"
+        )
+    return (high - low) / 2
 
 
 class LaplaceLikelihood(GaussianLikelihood):

@@ -35,6 +35,7 @@ class CheckedNetwork(Network):
     def __init__(self, name: str, network: Network) -> None:
         self.name = name
         self.network = network
+        self.reads_range = network.reads_range
 
     def encoder(self, shape: tuple[int, ...]) -> nn.Module:
         return self._fit("encoder", shape, None, shape)

@@ -11,10 +11,11 @@ from torch.distributions import Distribution, Independent, Normal
 
 from tightbound.core.component import Posterior
 from tightbound.core.draw import Context
-from tightbound.distributions import Delta, FullNormal, diagonal
+from tightbound.distributions import Delta, FullNormal, LogScaleNormal, diagonal
 
 # bound on the log-scale of a posterior: with one much wider than the prior, gradients diverge
 WIDEST = 3.0
+CUT = (-15.0, 10.0)
 
 
 class NormalPosterior(Posterior):
@@ -37,8 +38,16 @@ class NormalPosterior(Posterior):
                 description="predicted from h, or one learned scale per feature for all x"
             ),
         ] = "predicted",
+        clip: Annotated[
+            Literal["soft", "hard"],
+            Field(
+                description="log-scale bounded softly to (-8, 3), or cut at -15 and 10 as in "
+                "AutoencoderKL"
+            ),
+        ] = "soft",
     ) -> None:
         super().__init__()
+        self.clip = clip
         self.mean = nn.Linear(features, latent)
         self.log_scale: nn.Linear | None = None
         self.shared: nn.Parameter | None = None
@@ -50,9 +59,14 @@ class NormalPosterior(Posterior):
     def forward(self, h: Tensor, ctx: Context, p: Distribution | None) -> Distribution:
         loc = self.mean(h)
         if self.log_scale is not None:
-            return diagonal(loc.flatten(1), self.log_scale(h).flatten(1), WIDEST)
-        assert self.shared is not None
-        return diagonal(loc.flatten(1), self.shared.expand_as(loc).flatten(1), WIDEST)
+            log_scale = self.log_scale(h)
+        else:
+            assert self.shared is not None
+            log_scale = self.shared.expand_as(loc)
+        if self.clip == "hard":
+            q = LogScaleNormal(loc.flatten(1), log_scale.flatten(1).clamp(*CUT))
+            return Independent(q, 1, validate_args=False)
+        return diagonal(loc.flatten(1), log_scale.flatten(1), WIDEST)
 
 
 class FullNormalPosterior(Posterior):

@@ -7,6 +7,7 @@ import zipfile
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -65,8 +66,9 @@ class Builtin:
     downloads: bool = False
 
 
+@cache
 def _digits_arrays() -> tuple[np.ndarray, np.ndarray]:
-    """Images (1797, 8, 8) and labels of the digits in scikit-learn.
+    """Images (1797, 8, 8) and labels of the digits in scikit-learn, not to be changed.
 
     Its file is read where it is known to be: importing `sklearn.datasets` with scipy and pandas
     takes longer than all else before the first step of a training.

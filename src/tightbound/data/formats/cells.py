@@ -546,7 +546,7 @@ def _is_written_otherwise(text: str) -> bool:
     if brackets is not None:
         plain = brackets[1]
     plain = _FORTRAN.sub(r"\1e\2", plain)
-    return bool(_COMMA.fullmatch(plain) or _POINT.fullmatch(plain))
+    return plain != text and bool(_COMMA.fullmatch(plain) or _POINT.fullmatch(plain))
 
 
 # ---- dates

@@ -12,7 +12,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -64,6 +64,9 @@ from tightbound.runtime.errors import (
 )
 from tightbound.runtime.foreign_errors import first_line
 from tightbound.runtime.reading import JSON, Tree, check_regular, parse_json, read_text
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 MOST_LABELS = 20_000_000
 _TEXTS = 1 << 26  # bytes of texts of any length that are read at a time
@@ -526,7 +529,7 @@ def _open_parquet(path: Path, settings: DataSettings) -> _Groups:
     return groups
 
 
-def _texts_of(table: Any) -> list[str]:
+def _texts_of(table: pa.Table) -> list[str]:
     """The columns of texts and bytes of a parquet file, also those inside of structs."""
     leaves = [table.schema.column(i) for i in range(len(table.schema))]
     return [
@@ -606,7 +609,7 @@ def _columns_with(path: str, names: Collection[str]) -> Iterator[str]:
     return (start for start in starts if start in names)
 
 
-def _objects(column: Any) -> list[Any]:
+def _objects(column: pa.Array) -> list[Any]:
     """The values of a column as Python objects; equal texts are one object."""
     import pyarrow as pa
 
@@ -673,7 +676,7 @@ class _Groups:
         path: Path,
         files: list[Path],
         tables: list[Any],
-        schema: Any,
+        schema: pa.Schema,
         masked: bool,
     ) -> None:
         self.path = path
@@ -744,7 +747,7 @@ class _Groups:
             check_pages(self.at[group][2], chunk)
         self.checked.add((group, name))
 
-    def column(self, group: int, name: str, gaps: bool = False) -> Any:
+    def column(self, group: int, name: str, gaps: bool = False) -> pa.Array:
         """One column of one row group; missing values are refused unless allowed."""
         table, i, _ = self.at[group]
         try:
@@ -789,7 +792,7 @@ class _Groups:
         gaps = [column.is_null().to_numpy(zero_copy_only=False) for column in columns]
         return pandas.arrays.IntegerArray(np.concatenate(values), np.concatenate(gaps))
 
-    def categories(self, name: str) -> list[Any] | None:
+    def categories(self, name: str) -> list[bool | int | float | str] | None:
         """The categories of a column written as such; None for another column."""
         import pyarrow.types as kind
 
@@ -829,7 +832,7 @@ class _Groups:
         return read
 
 
-def _values(column: Any) -> np.ndarray:
+def _values(column: pa.Array) -> np.ndarray:
     """The values of a column as an array; equal texts are one object."""
     import pyarrow as pa
 
@@ -910,7 +913,7 @@ def _check_columns(groups: _Groups, columns: list[str]) -> bool:
     return bool(lists)
 
 
-def _leaf(type_: Any) -> Any:
+def _leaf(type_: pa.DataType) -> pa.DataType:
     """The type of the values inside of lists and of types of an extension."""
     while True:
         inner = getattr(type_, "storage_type", getattr(type_, "value_type", None))
@@ -919,7 +922,7 @@ def _leaf(type_: Any) -> Any:
         type_ = inner
 
 
-def _numbers(column: Any, what: str) -> np.ndarray:
+def _numbers(column: pa.Array, what: str) -> np.ndarray:
     """The numbers of a column (n,), or of a column of equal lists (n, ...)."""
     shape = [len(column)]
     while True:

@@ -162,20 +162,24 @@ def _names(path: Path, first: list[str]) -> list[str]:
 
 
 def _check_spaces(path: Path, rows: list[list[str]]) -> None:
-    """Refuse numbers that are separated by spaces."""
+    """Refuse columns, or numbers, that are separated by spaces."""
     cells = [cell for row in rows for cell in row]
     if len(rows[0]) > 1 or not any(" " in cell for cell in cells):
         return
-    widths = {len(re.split(" {2,}", cell)) for cell in cells}
-    if len(cells) > 1 and len(widths) == 1 and widths != {1}:
+    what = _between_spaces(cells)
+    if what:
         raise TightboundError(
-            f"{path}: the columns are separated by spaces: save it with commas between them"
+            f"{path}: the {what} are separated by spaces: save it with commas between them"
         )
+
+
+def _between_spaces(cells: list[str]) -> str:
+    """What spaces separate in a file of a single column: columns, numbers or nothing."""
     parts = [part for cell in cells[1:] for part in cell.split()]
-    if all(plain_numbers([cell])[0] for cell in parts) and parts:
-        raise TightboundError(
-            f"{path}: the numbers are separated by spaces: save it with commas between them"
-        )
+    if parts and plain_numbers(parts).all():
+        return "numbers"
+    widths = {len(re.split(" {2,}", cell)) for cell in cells}
+    return "columns" if len(cells) > 1 and len(widths) == 1 and widths != {1} else ""
 
 
 def _exact(version: str) -> dict[str, str]:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import TYPE_CHECKING
 
-from tightbound.runtime.reading import parse_json
+from tightbound.runtime.reading import Tree, parse_json
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 _BITS = ("8", "16", "32", "64")
 _NULLABLE = {
@@ -16,7 +19,7 @@ _NULLABLE = {
 }
 
 
-def without_decimals(schema: Any) -> tuple[Any, list[str]]:
+def without_decimals(schema: pa.Schema) -> tuple[pa.Schema, list[str]]:
     """A schema of Arrow whose decimal numbers are float64, and their columns."""
     import pyarrow as pa
 
@@ -27,14 +30,14 @@ def without_decimals(schema: Any) -> tuple[Any, list[str]]:
     return schema, decimals
 
 
-def without_decimal_cells(column: Any) -> Any:
+def without_decimal_cells(column: pa.Array) -> pa.Array:
     """A column of decimal numbers as float64; others unchanged."""
     import pyarrow as pa
 
     return column.cast(pa.float64()) if pa.types.is_decimal(column.type) else column
 
 
-def pandas_metadata(schema: Any) -> dict[str, Any]:
+def pandas_metadata(schema: pa.Schema) -> Tree:
     """What pandas wrote of the DataFrame, by its keys; empty where it did not."""
     metadata = schema.metadata or {}
     try:
@@ -44,7 +47,7 @@ def pandas_metadata(schema: Any) -> dict[str, Any]:
     return written if isinstance(written, dict) else {}
 
 
-def nullable_types(schema: Any) -> dict[str, str]:
+def nullable_types(schema: pa.Schema) -> dict[str, str]:
     """The columns that the DataFrame had in types of pandas with gaps, as Int64."""
     columns = pandas_metadata(schema).get("columns")
     if not isinstance(columns, list):
@@ -61,7 +64,9 @@ def nullable_types(schema: Any) -> dict[str, str]:
     }
 
 
-def categories_of(blocks: Iterable[Any]) -> list[Any]:
+def categories_of(
+    blocks: Iterable[pa.DictionaryArray],
+) -> list[bool | int | float | str]:
     """The categories of a column of dictionaries, in the order of the file."""
     values = [value for block in blocks for value in block.dictionary.to_pylist()]
     return list(dict.fromkeys(values))

@@ -380,6 +380,13 @@ def check_values(
         check_codes(x, spec, what)
     if spec.domain in ("real", "mixed"):
         return
+    _check_range(x, spec, what, facts, numbers)
+
+
+def _check_range(
+    x: Tensor, spec: DataSpec, what: str, facts: Facts, numbers: Tensor | None
+) -> None:
+    """Refuse values outside the range of a domain, and fractions among levels."""
     top = spec.bounds[1] * spec.divisor
     in_range = facts.low >= 0 and facts.high <= top
     if in_range and (facts.whole or not spec.discrete):

@@ -81,11 +81,31 @@ def matched(
     names = list(table.columns)
     notices = _checked(source.where, names, wanted, skipped)
     ordered = replace(table, columns={name: table.columns[name] for name in wanted})
+    if source.table is not None:
+        _check_times(ordered, fields)
     x = _numbers(split.x, ordered, names, fields, is_mixed, masked)
     digest = source.digest
     if x is not split.x and isinstance(x, Tensor):
         digest = sha256_of(x, split.y)
     return Matched(replace(split, x=x), digest, ordered, notices)
+
+
+def _check_times(table: Table, fields: Sequence[Column]) -> None:
+    """Refuse times where training had numbers, and numbers where it had times."""
+    kinds = {"M": "times", "m": "time spans"}
+    for f in fields:
+        cells = table.columns[f.name]
+        given = kinds.get(cells.dtype.kind, "numbers")
+        learned = kinds.get(np.dtype(f.type).kind, "") if f.is_time else "numbers"
+        are_times = "numbers" not in (given, learned)
+        if given == learned or (not are_times and cells.dtype.kind not in "iufMm"):
+            continue
+        if cells.dtype.kind == "f" and np.isnan(cells).all():
+            continue
+        raise TightboundError(
+            f"{table.where}: column {shortened(f.name)} holds {given}, and {learned} in "
+            "training: convert it"
+        )
 
 
 def _checked(

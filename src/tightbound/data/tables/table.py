@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
@@ -173,9 +174,10 @@ def guess(values: Values) -> ColumnKind:
     """The kind of a column of numbers.
 
     0 and 1 are binary. Whole numbers from 0 or 1 up, with a variance of at least the
-    mean (as Poisson counts have), are counts. Numbers of which some are 0 and the others
-    above it are zero-inflated, where a negative binomial has fewer zeros or none are whole;
-    of both signs, where zero is far more frequent than any other number.
+    mean up to its standard error (as Poisson counts have), are counts. Numbers of which
+    some are 0 and the others above it are zero-inflated, where a negative binomial has
+    fewer zeros or none are whole; of both signs, where zero is far more frequent than
+    any other number.
     Skewed numbers above 0 are positive. Other numbers are real.
     """
     is_whole = bool((values == np.round(values)).all())
@@ -193,9 +195,14 @@ def guess(values: Values) -> ColumnKind:
 
 
 def _is_spread_as_counts(values: Values) -> bool:
-    """True for numbers from 0 or 1 up whose variance is at least their mean."""
+    """True for numbers from 0 or 1 up whose variance is at least their mean.
+
+    That of n Poisson counts is the mean up to a standard error of sqrt(2 / n) of it; two of
+    them may lack, and half of the mean at most.
+    """
     from_zero = 0 <= values.min() <= LEAST_COUNT and values.max() > 2
-    return bool(from_zero and values.var() >= values.mean())
+    least = max(0.5, 1 - 2 * math.sqrt(2 / len(values)))
+    return bool(from_zero and values.var() >= least * values.mean())
 
 
 def _has_excess_zeros(values: Values, is_whole: bool) -> bool:
@@ -337,8 +344,9 @@ def _digits(cells: Values) -> int | None:
     if cells.dtype.kind != "f" or _step(cells):
         return None
     numbers = cells[np.isfinite(cells)]
+    tolerance = 1e-12 * np.maximum(1, np.abs(numbers))  # of sums such as 0.1 + 0.2
     for digits in range(1, MOST_DIGITS + 1):
-        if (np.round(numbers, digits) == numbers).all():
+        if (np.abs(np.round(numbers, digits) - numbers) <= tolerance).all():
             return digits
     return None
 

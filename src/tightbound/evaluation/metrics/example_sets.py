@@ -74,7 +74,10 @@ class Examples:
 
     def _raw(self, x: Batch) -> bytes:
         """Bytes of examples in the user's units, whatever domain the model reads."""
-        return raw_values(self.run, x.x).astype(np.float32).tobytes()
+        values = raw_values(self.run, x.x)
+        if self.run.spec.divisor != 1:  # levels that are read as reals
+            values = values.round()
+        return values.astype(np.float32).tobytes()
 
     def drawn(self) -> dict[str, Batch]:
         """Examples of the model: draws of p(x|z), and the means of the same p(x|z).

@@ -5,10 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 from tightbound.data import read
-from tightbound.evaluation.metrics.disentanglement import disentanglement, factors_of
+from tightbound.evaluation.metrics.disentanglement import (
+    Factors,
+    disentanglement,
+    factors_of,
+    given_factors,
+)
 from tightbound.evaluation.metrics.example_sets import Examples, training_split
 from tightbound.evaluation.metrics.novelty import Novelty, novelty
 from tightbound.evaluation.metrics.outside import MOST, out_of_distribution
@@ -39,19 +44,25 @@ class MetricRequest:
         names: keys of METRICS; "all" for those that the data allow.
         against: other data, for "ood".
         beside: a run whose features are compared, for "features".
+        factors: a table of the factors of the evaluated examples, for "disentanglement".
     """
 
     names: tuple[str, ...] = ()
-    against: Any = None
+    against: object = None
     beside: Run | None = None
+    factors: object = None
 
     @classmethod
     def of(
-        cls, names: Iterable[str] | str, against: Any = None, beside: Run | None = None
+        cls,
+        names: Iterable[str] | str,
+        against: object = None,
+        beside: Run | None = None,
+        factors: object = None,
     ) -> MetricRequest:
         """From names in any form: a list, or texts with commas.
 
-        `against` asks for "ood" and `beside` for "features".
+        `against` asks for "ood", `beside` for "features", `factors` for "disentanglement".
 
         Raises:
             TightboundError: a name is unknown, or "ood" has nothing to compare with.
@@ -62,6 +73,8 @@ class MetricRequest:
             every.append("ood")
         if beside is not None:
             every.append("features")
+        if factors is not None:
+            every.append("disentanglement")
         chosen = tuple(dict.fromkeys(name for name in every if name))
         for name in chosen:
             if name != "all":
@@ -70,7 +83,7 @@ class MetricRequest:
             raise TightboundError(
                 "ood compares with another data set: name it with --against DATA"
             )
-        return cls(chosen, against, beside)
+        return cls(chosen, against, beside, factors)
 
 
 @dataclass(frozen=True)
@@ -94,6 +107,12 @@ class Source:
     def examples(self) -> Examples:
         """Test and training examples."""
         return Examples.of(self.run, self.selection, self.split, self.seed)
+
+    def factors(self) -> Factors:
+        """Those that were given, or those that the data set knows."""
+        if self.request.factors is None:
+            return factors_of(self.run)
+        return given_factors(self.request.factors, self.selection)
 
 
 @dataclass(frozen=True)
@@ -154,7 +173,7 @@ def _check_outside(source: Source) -> None:
 
 
 def _check_factors(source: Source) -> None:
-    factors_of(source.run)
+    source.factors()
 
 
 def _check_features(source: Source) -> None:
@@ -185,7 +204,7 @@ def _outside(source: Source) -> Metric:
 
 
 def _disentanglement(source: Source) -> Metric:
-    return disentanglement(source.run, source.seed)
+    return disentanglement(source.run, source.seed, source.factors())
 
 
 def _features(source: Source) -> Metric:

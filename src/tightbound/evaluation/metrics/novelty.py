@@ -47,13 +47,13 @@ class Nearest:
     second: Array
 
     @property
-    def copies(self) -> Array:
+    def copies(self) -> NDArray[np.bool_]:
         """True where the nearest is at less than a third of the distance of the second.
 
         Yoon et al. 2023, "Diffusion probabilistic models generalize when they fail to
         memorize".
         """
-        copies: Array = self.first < COPY * self.second
+        copies: NDArray[np.bool_] = self.first < COPY * self.second
         return copies
 
 

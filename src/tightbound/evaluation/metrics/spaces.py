@@ -26,38 +26,49 @@ ROWS_OF_AN_AXIS = 10  # examples for each principal component, at least
 class Axes:
     """Principal components of training examples, and the distance from their plane.
 
-    Without this distance, noise outside the components would not be seen.
+    Without this distance, noise outside the components would not be seen. Coordinates are
+    divided by one number, so that those of the training examples have variance 1 on average:
+    the scale of the features has no influence on KID.
 
     Args:
         mean: their mean (d,).
         directions: the components (d, a), of decreasing variance.
+        scale: root of the mean variance of the coordinates of the training examples.
     """
 
     mean: Array
     directions: Array
+    scale: float = 1.0
 
     @classmethod
     def of(cls, x: Array) -> Axes:
-        """Components of rows x (n, d): at most 64, and one for ten rows."""
+        """Axes of rows x (n, d): at most 64, and one for ten rows."""
         mean = x.mean(0)
-        centred = x - mean
-        count = max(1, min(MOST_AXES, x.shape[1], len(x) // ROWS_OF_AN_AXIS))
-        if len(x) < x.shape[1]:  # by the smaller of the two products
-            values, left = np.linalg.eigh(centred @ centred.T)
-            directions = centred.T @ left[:, ::-1][:, :count]
-            scale = np.sqrt(values[::-1][:count].clip(1e-30))
-            return cls(mean, directions / scale)
-        _, vectors = np.linalg.eigh(centred.T @ centred)
-        return cls(mean, vectors[:, ::-1][:, :count])
+        axes = cls(mean, _components(x - mean))
+        scale = float(np.sqrt(axes(x).var(0).mean()))
+        return cls(mean, axes.directions, max(scale, 1e-12))
 
     def __call__(self, x: Array) -> Array:
         """Coordinates of rows (n, d): a components and, where a < d, the distance."""
         centred = x - self.mean
         inside: Array = centred @ self.directions
         if inside.shape[1] == x.shape[1]:
-            return inside
+            return inside / self.scale
         outside = np.linalg.norm(centred - inside @ self.directions.T, axis=1)
-        return np.concatenate([inside, outside[:, None]], 1)
+        return np.concatenate([inside, outside[:, None]], 1) / self.scale
+
+
+def _components(centred: Array) -> Array:
+    """Directions (d, a) of the largest variance of rows (n, d) with mean 0."""
+    n, d = centred.shape
+    count = max(1, min(MOST_AXES, d, n // ROWS_OF_AN_AXIS))
+    if n < d:  # by the smaller of the two products
+        values, left = np.linalg.eigh(centred @ centred.T)
+        scale = np.sqrt(values[::-1][:count].clip(1e-30))
+        directions: Array = centred.T @ left[:, ::-1][:, :count] / scale
+        return directions
+    directions = np.linalg.eigh(centred.T @ centred)[1][:, ::-1][:, :count]
+    return directions
 
 
 @dataclass(frozen=True)
@@ -127,7 +138,7 @@ def spaces(examples: Examples) -> list[Space]:
     scale = PixelScale.of(examples)
     train = examples.train_hash
     described = (
-        f"values scaled by the training examples; {MOST_AXES} components, distance"
+        f"scaled by training examples; {MOST_AXES} components, distance, one scale"
     )
     every = [
         _space("pixels", digest_of(described, train), scale, examples),

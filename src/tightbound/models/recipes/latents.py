@@ -247,6 +247,17 @@ LATENTS = {
         ),
         paper="van den Oord et al. 2017, arXiv:1711.00937, section 4.1",
     ),
+    "autoencoder-kl": Recipe(
+        posterior=part("normal", clip="hard"),
+        network=part("autoencoder-kl"),
+        likelihood=part("gaussian", scale="shared", output="range"),
+        latent=4,
+        purpose=(
+            "images as a grid of normal latents a quarter as wide and high, the first stage "
+            "of a latent diffusion model; export writes it for diffusers"
+        ),
+        paper="Rombach et al. 2022, arXiv:2112.10752",
+    ),
     "nvae": Recipe(
         hierarchy="top-down",
         posterior=part("residual"),

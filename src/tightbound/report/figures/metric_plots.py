@@ -78,12 +78,11 @@ def histograms(groups: Sequence[Group], axis: str) -> Picture:
     with Canvas(170) as (pictures, ax):
         for group in groups:
             values = group.values.clip(low, high)
-            kind = "stepfilled" if group.filled else "step"
             ax.hist(
                 values,
                 bins=bins,
                 density=True,
-                histtype=kind,
+                histtype="stepfilled" if group.filled else "step",
                 color=group.colour,
                 alpha=0.5 if group.filled else 1.0,
                 lw=1.6,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+
 import numpy as np
 
 from tightbound.report.content.gather import Group, RunResult
@@ -20,7 +22,9 @@ from tightbound.report.page.blocks import (
 )
 from tightbound.report.page.text import Text
 from tightbound.report.sections.common import Results, by_code, heads, panels
+from tightbound.runs.run import Run
 
+MOST_EXPLORED = 2  # runs that `tightbound explore` shows together
 MOST_LABELS = 24  # in a legend
 ZOOM = 2.5  # a map on a scale this many times too large is drawn again on its own
 WIDE = 0.75  # of the expected share within two sigma: below it, the codes are wider
@@ -50,7 +54,18 @@ def latent_space(results: Results, text: Text) -> Section:
     heading, nav, lead = heads(text, "latent", "lead_one" if one else "lead")
     if len(results) > 1:
         lead += " " + text("latent.equal")
+    names = [_folder_name(result.run) for _, result in results]
+    if all(names):
+        given = " ".join(map(shlex.quote, names[:MOST_EXPLORED]))
+        lead += " " + text("latent.explore", names=given)
     return Section("latent", heading, nav, lead, panels(results, text, panel))
+
+
+def _folder_name(run: Run) -> str:
+    """The run's folder from the one beside it; "" where it has none."""
+    if run.folder is None or run.home is None:
+        return ""
+    return str(run.folder.relative_to(run.home.parent))
 
 
 def _reach(result: RunResult) -> Array:

@@ -202,15 +202,12 @@ def _outside(result: RunResult, tree: Tree, text: Text) -> Panel:
     for name in ("log_px", "regret", "mahalanobis"):
         if name not in scores or ("log_px" in scores and name == "mahalanobis"):
             continue
+        sign = 1.0 if name == "log_px" else -1.0  # a distance is shown as it is
+        inside = sign * np.array(scores[name]["inside"])
+        outside = sign * np.array(scores[name]["outside"])
         groups = [
-            metric_plots.Group(
-                np.array(scores[name]["inside"]),
-                metric_plots.SET_COLOURS["test"],
-                True,
-            ),
-            metric_plots.Group(
-                np.array(scores[name]["outside"]), metric_plots.SET_COLOURS["draws"]
-            ),
+            metric_plots.Group(inside, metric_plots.SET_COLOURS["test"], True),
+            metric_plots.Group(outside, metric_plots.SET_COLOURS["draws"]),
         ]
         axis = "" if name == "mahalanobis" else "nats"
         words = text(f"ood.{name}")

@@ -1,0 +1,102 @@
+"""ONNX graphs of a page are made once, kept in the run folder, and checked when read."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from exploring.pages import small_run
+
+from tightbound.exploring import graphs
+from tightbound.exploring.graphs import networks_of, networks_of_run
+from tightbound.exporting import onnx_files
+from tightbound.runs.run import Run
+
+for package in ("onnxruntime", "onnxscript"):
+    pytest.importorskip(package, reason="needs the extra explore")
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """A run with a tiny network whose graphs are kept."""
+    folder = tmp_path_factory.mktemp("runs") / "run"
+    run = small_run(
+        folder, **{"network": "mlp", "network.width": 4, "network.depth": 1}
+    )
+    networks_of_run(run)
+    return run
+
+
+def kept(run: Run) -> list[Path]:
+    assert run.home is not None
+    return sorted((run.home / "explore").glob("graphs-*/*.onnx"))
+
+
+@pytest.fixture
+def run(made: Run, tmp_path: Path) -> Run:
+    """A copy of the run with its files."""
+    assert made.home is not None
+    shutil.copytree(made.home, tmp_path / "run")
+    return Run(made.config, made.model, tmp_path / "run", made.data)
+
+
+@pytest.fixture
+def translated(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The names of the graphs that are made anew."""
+    names: list[str] = []
+    write = onnx_files.write
+
+    def counted(graph: Any, *arguments: Any) -> Any:
+        names.append(graph.name)
+        return write(graph, *arguments)
+
+    monkeypatch.setattr(graphs.onnx_files, "write", counted)
+    return names
+
+
+def test_kept_graphs_are_read_and_not_made_again(
+    run: Run, translated: list[str]
+) -> None:
+    networks = networks_of_run(run)
+    assert translated == []
+    contents = {f"{name}.onnx": g.content for name, g in networks.graphs.items()}
+    assert contents == {path.name: path.read_bytes() for path in kept(run)}
+    assert {"encoder.onnx", "decoder.onnx"} == set(contents)
+
+
+def test_a_damaged_or_wrong_graph_is_made_again(
+    run: Run, translated: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    decoder, encoder = kept(run)
+    expected = decoder.read_bytes()
+    decoder.write_bytes(b"damaged")
+    networks = networks_of_run(run)
+    assert translated == ["decoder"]
+    assert networks.graphs["decoder"].content == kept(run)[0].read_bytes()
+    shutil.copy(encoder, kept(run)[0])
+    networks = networks_of_run(run)
+    assert translated == ["decoder", "decoder"]
+    assert len(networks.graphs["decoder"].content or b"") == len(expected)
+
+
+def test_graphs_of_other_weights_are_not_used(run: Run) -> None:
+    changed = run.model.state_dict()
+    name = next(key for key in changed if key.endswith("decoder.head.bias"))
+    before = changed[name].clone()
+    changed[name] += 1.0
+    try:
+        assert run.home is not None
+        folder = run.home / "explore" / f"graphs-{run.fingerprint}"
+        assert folder not in {path.parent for path in kept(run)}
+        wrong = kept(run)[0].parent
+        with pytest.raises(Exception, match="differs from torch"):
+            planned = graphs.plan_of(run.model).graphs[1]
+            onnx_files.check_outputs(wrong / "decoder.onnx", planned)
+    finally:
+        changed[name].copy_(before)
+
+
+def test_without_a_folder_nothing_is_kept(run: Run) -> None:
+    assert networks_of(run.model, most=0).graphs["decoder"].content is None
