@@ -491,6 +491,7 @@ def run_set(name: str, options: argparse.Namespace) -> None:
     source = source_of(task, options.out)
     run = trained(task, source, options.out / name, options.budget, options.run)
     split = run.data.splits["test"]
+    assert isinstance(split, Split)
     if options.limit is not None:
         split = split.select(split.spread(min(options.limit, len(split))))
     x = split.raw(torch.arange(len(split))).numpy()

@@ -26,6 +26,7 @@ from compress import SETS, line, source_of
 
 import tightbound as tb
 from tightbound import compression
+from tightbound.data import Split
 
 BINARY: dict[str, object] = {"data.binarize": "dynamic"}
 MIXTURE: dict[str, object] = {"likelihood": "logistic-mixture"}
@@ -82,6 +83,7 @@ def measured(job: Job, out: Path, name: str, k: int) -> Entry:
         settings={"recipe.size": "s", "train.steps": job.steps, **job.settings},
     )
     split = run.data.splits["test"]
+    assert isinstance(split, Split)
     n = min(job.n, len(split))
     split = split.select(split.spread(n))
     evaluation = tb.evaluate(run, k=k, seed=0, limit=n, diagnosis=False)
