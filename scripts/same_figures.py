@@ -113,6 +113,28 @@ CHANGES = (
         cases="ppca",
     ),
     Change(
+        "codebooks",
+        r"diagnosis\.codes\..*",
+        (NEW,),
+        "the diagnosis measures how many codes of a codebook are used",
+        "log/2026-11-30-further-training-and-doors.md",
+    ),
+    Change(
+        "tables",
+        ".*",
+        (NEW, GONE, DIFFERS),
+        "numbers depend on the categories of their row, and the prior is learned",
+        "log/2026-11-30-synthetic-tables.md",
+        cases="mixed|table|table-labels|table-conditions",
+    ),
+    Change(
+        "distances of columns",
+        r"diagnosis\.table\..*",
+        (NEW,),
+        "the diagnosis measures the distances of drawn columns and pairs",
+        "log/2026-11-30-synthetic-tables.md",
+    ),
+    Change(
         "error of importance sampling",
         r"methods\.importance\.noise",
         (GONE, DIFFERS),
