@@ -26,8 +26,10 @@ from compress import SETS, line, source_of
 
 import tightbound as tb
 from tightbound import compression
+from tightbound.data import Split
 
 BINARY: dict[str, object] = {"data.binarize": "dynamic"}
+MIXTURE: dict[str, object] = {"likelihood": "logistic-mixture"}
 LIMIT = 0.5  # percent
 
 
@@ -38,7 +40,7 @@ class Job:
     recipe: str
     data: str
     n: int
-    steps: int = 600
+    steps: int = 300
     settings: Mapping[str, object] = field(default_factory=dict)
     precision: Mapping[str, float] = field(default_factory=dict)
 
@@ -54,15 +56,15 @@ class Entry(TypedDict):
 
 
 JOBS = {
-    "vae": Job("vae", "mnist", 4000, settings=BINARY),
-    "hvae": Job("hvae", "mnist", 4000, settings=BINARY),
-    "ladder": Job("ladder", "mnist", 4000, settings=BINARY),
-    "vamp": Job("vamp", "mnist", 4000, settings=BINARY),
-    "conditional": Job("conditional", "mnist", 4000, settings=BINARY),
-    "vq-conv": Job("vq-conv", "mnist", 1000, 300, BINARY | {"train.batch": 32}),
+    "vae": Job("vae", "mnist", 2000, settings=BINARY),
+    "hvae": Job("hvae", "mnist", 2000, settings=BINARY),
+    "ladder": Job("ladder", "mnist", 2000, settings=BINARY),
+    "vamp": Job("vamp", "mnist", 2000, settings=BINARY),
+    "conditional": Job("conditional", "mnist", 2000, settings=BINARY),
+    "vq-conv": Job("vq-conv", "digits", 180, settings={"train.batch": 32}),
     "mixed table": Job("mixed", "table", 2000, precision=SETS["table"].precision),
-    "discretised logistic": Job("vae", "mnist", 2000, 1000),
-    "mixture of logistics": Job("vae", "photographs", 100, 250, {"train.batch": 16}),
+    "discretised logistic": Job("vae", "digits", 180),
+    "mixture of logistics": Job("vae", "digits", 180, settings=MIXTURE),
 }
 
 
@@ -81,6 +83,7 @@ def measured(job: Job, out: Path, name: str, k: int) -> Entry:
         settings={"recipe.size": "s", "train.steps": job.steps, **job.settings},
     )
     split = run.data.splits["test"]
+    assert isinstance(split, Split)
     n = min(job.n, len(split))
     split = split.select(split.spread(n))
     evaluation = tb.evaluate(run, k=k, seed=0, limit=n, diagnosis=False)
@@ -125,7 +128,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, default=Path("runs/compress-recipes"))
     parser.add_argument("--only", nargs="+", choices=JOBS, default=list(JOBS))
-    parser.add_argument("-k", type=int, default=20, help="draws of the ELBO")
+    parser.add_argument("-k", type=int, default=10, help="draws of the ELBO")
     options = parser.parse_args()
     torch.set_num_threads(1)
     options.out.mkdir(parents=True, exist_ok=True)

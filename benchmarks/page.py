@@ -108,7 +108,8 @@ def with_points(page: PageData, count: int) -> PageData:
         values = np.frombuffer(page.blocks[block["block"]], dtype=block["dtype"])
         values = np.resize(values.reshape(block["shape"]), (count, *block["shape"][1:]))
         if key == "z":
-            values = values + rng.normal(0, 0.3, values.shape).astype(np.float32)
+            noise = rng.normal(0, 0.3, size=values.shape)
+            values = (values + noise).astype(np.float32)
         points[key] = blocks.add(f"many.{key}", values, block["dtype"])
     points.update(n=count, scale=None, labels=None, terms=None, sprite=None)
     return PageData(manifest, blocks.content)

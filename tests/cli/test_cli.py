@@ -317,9 +317,12 @@ def test_sample_by_seed_and_decode(run: Command, vae: Path, tmp_path: Path) -> N
     run("encode", vae, "digits", "--out", tmp_path / "z.npz")
     run("decode", vae, tmp_path / "z.npz", "--out", tmp_path / "x.npz")
     run("reconstruct", vae, "digits", "--out", tmp_path / "r.npz")
-    assert np.allclose(
-        np.load(tmp_path / "x.npz")["x"], np.load(tmp_path / "r.npz")["x"], atol=1e-4
-    )
+    x = np.load(tmp_path / "x.npz")["x"]
+    assert np.allclose(x, np.load(tmp_path / "r.npz")["x"], atol=1e-4)
+    for kind in ("csv", "parquet"):
+        run("encode", vae, "digits", "--out", tmp_path / f"z.{kind}")
+        run("decode", vae, tmp_path / f"z.{kind}", "--out", tmp_path / f"{kind}.npz")
+        assert np.allclose(np.load(tmp_path / f"{kind}.npz")["x"], x, atol=1e-4)
 
 
 def test_vary_and_interpolate_take_rows_and_files(

@@ -344,6 +344,13 @@ def test_uses_that_do_not_fit(refused: Refused, good: Path, tmp_path: Path) -> N
     said = refused("decode", good, tmp_path / "z.pkl", "--out", "x.npz")
     assert "never loaded" in said and "allow_pickle" not in said
     assert "no file" in refused("decode", good, tmp_path / "none.npy", "--out", "x.npz")
+    (tmp_path / "z.csv").write_text("z_1,z_2\n1,2\n")
+    said = refused("decode", good, tmp_path / "z.csv", "--out", "x.npz")
+    assert "has no column 'z_3' of features" in said
+    address = "https://example.org/x.csv"
+    assert "download it" in refused("encode", good, address, "--out", "z.npz")
+    assert "wds:PATTERN" in refused("train", "wds:", "--out", tmp_path / "new")
+    assert "hf:NAME" in refused("train", "hf:", "--out", tmp_path / "new")
     assert "rows 0 to 179" in refused("vary", good, "digits:180", "--out", "v.png")
     assert "digits:ROW" in refused("vary", good, "digits", "--out", "v.png")
     assert "F.png" in refused("sample", good, "--out", "s.jpg")

@@ -12,10 +12,18 @@ import pytest
 import torch
 from support.core_cases import context, grads_ok, model_of, plain, shake
 from torch import Tensor
-from torch.distributions import Bernoulli, Categorical, NegativeBinomial, Normal
+from torch.distributions import (
+    Bernoulli,
+    Categorical,
+    Independent,
+    NegativeBinomial,
+    Normal,
+    OneHotCategorical,
+)
 
 from tightbound.components.likelihoods import LIKELIHOODS
 from tightbound.components.likelihoods.fields import FieldsLikelihood
+from tightbound.components.likelihoods.product import Product
 from tightbound.core.batch import Batch
 from tightbound.core.data_spec import Column, DataSpec
 from tightbound.core.draw import Draw
@@ -204,3 +212,18 @@ def test_a_row_of_which_some_is_missing_has_the_density_of_the_rest(
         atol=1e-4,
     )
     assert len({round(float(term[0].detach()), 4) for term in alone}) > 2
+
+
+def test_each_log_probability_has_the_precision_of_the_parameters() -> None:
+    mean = torch.randn(5, 2, dtype=torch.float64)
+    parts = [
+        (torch.tensor([0, 1]), Independent(Normal(mean, 2.0), 1)),
+        (slice(2, 5), OneHotCategorical(logits=torch.randn(5, 3).double())),
+    ]
+    product = Product(parts, 5, 5)
+    x = torch.cat([torch.randn(5, 2), torch.eye(3)[[0, 1, 2, 0, 1]]], 1)
+    each = product.log_prob_each(x)
+    assert each.dtype == torch.float64
+    normal = Normal(mean, 2.0).log_prob(x[:, :2])
+    assert torch.equal(each[:, :2], normal)
+    assert each.sum(1).tolist() == pytest.approx(product.log_prob(x).tolist())

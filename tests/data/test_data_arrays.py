@@ -12,6 +12,7 @@ import torch
 from pydantic import ValidationError
 
 import tightbound.data as td
+from tightbound.data.source import as_latents
 from tightbound.runtime.errors import TightboundError
 
 RNG = np.random.RandomState(0)
@@ -336,3 +337,10 @@ def test_rows_of_which_nothing_is_known_are_read_and_no_rows_refused() -> None:
     assert nothing.x.isnan().all()
     with pytest.raises(TightboundError, match="is empty: give one example"):
         td.read(torch.zeros(0, 4), spec)
+
+
+@pytest.mark.filterwarnings("error")
+def test_features_that_must_not_be_written_to_are_read() -> None:
+    z = np.arange(6.0, dtype=np.float32).reshape(3, 2)
+    z.flags.writeable = False
+    assert as_latents(z).tolist() == z.tolist()

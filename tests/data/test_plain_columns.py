@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -197,3 +198,34 @@ def test_poisson_counts_are_counts_whatever_the_draw() -> None:
     assert kinds.count("count") >= 38
     ages = reals(["x"]).assign(n=r.integers(30, 40, N))
     assert read(ages).spec.fields[1].kind == "real"
+
+
+def test_a_series_is_a_table_of_one_column_or_a_row() -> None:
+    frame = reals(["x", "y"])
+    one = data_room.load(frame["x"], DataSettings())
+    assert [f.name for f in one.spec.fields] == ["x"]
+    rows = data_room.read(frame["x"], one.spec).examples(torch.arange(N)).x
+    assert rows[:, 0].double().numpy() == pytest.approx(frame["x"])
+    assert len(data_room.read(frame.iloc[3], read(frame).spec)) == 1
+
+
+def test_periods_are_said_to_be_times() -> None:
+    months = pd.period_range("2020-01", periods=N, freq="M")
+    data = read(reals(["x"]).assign(p=months))
+    assert (
+        "periods of these columns are read as the times of their starts: p"
+        in data.notices[0]
+    )
+
+
+def test_whole_numbers_with_gaps_of_a_text_file_come_out_whole(tmp_path: Path) -> None:
+    path = tmp_path / "t.csv"
+    path.write_text("n,x\n1,0.5\n,1.5\n3,\n4,2.5\n")
+    data = data_room.load(str(path), DataSettings(allow_missing=True))
+    spec = data.spec
+    assert [f.type for f in spec.fields] == ["Int64", "float64"]
+    split = data_room.read(str(path), spec, data.settings)
+    filled = torch.tensor([[1.0, 0.5], [2.2, 1.5], [3.0, 7.25], [4.0, 2.5]]).double()
+    out = data_room.filled_frame(filled, spec.fields, split.table)
+    assert out["n"].tolist() == [1, 2, 3, 4]
+    assert out["x"].tolist() == [0.5, 1.5, 7.25, 2.5]

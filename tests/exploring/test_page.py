@@ -425,6 +425,22 @@ def test_a_path_goes_between_the_codes_of_each_run(pages: Pages) -> None:
     shown.settle()
 
 
+def test_draws_are_made_again_for_another_condition(pages: Pages) -> None:
+    shown = pages("conditional")
+    page = shown.page
+    page.click("#tab-explore")
+    draw = ".view > section:last-of-type .strip canvas"
+    shown.settle()
+    before = shown.digest(draw)
+    number = shown.compute("return run.state.condition.value[0]")
+    page.locator(".condition select").select_option(str((int(number) + 1) % 10))
+    for _ in range(100):
+        if shown.digest(draw) != before:
+            break
+        page.wait_for_timeout(20)
+    assert shown.digest(draw) != before
+
+
 def test_an_autoencoder_has_no_prior_to_name(pages: Pages) -> None:
     shown = pages("vae")
     names = [

@@ -31,7 +31,7 @@ def test_commands_and_python_run_and_a_digit_is_decoded_without_torch(
         pytest.importorskip(module, reason="needs the extra [export]")
     monkeypatch.chdir(tmp_path)
     commands = re.findall(r"^(tightbound .+)", PAGE, re.M)
-    assert len(commands) == 4
+    assert len(commands) == 7
     for command in commands:
         assert main(shlex.split(command)[1:]) == 0, command
     printed = capsys.readouterr().out

@@ -92,7 +92,7 @@ COMMANDS = {
     "export": Command(
         "commands:export",
         USE,
-        "Write the networks for other programs: ONNX graphs, or weights.",
+        "Write the networks for other programs: ONNX graphs, programs of torch, or weights.",
     ),
     "explore": Command(
         "commands:explore",

@@ -530,7 +530,7 @@ def decode(
     z: Annotated[
         Path,
         Parameter(
-            help="features (n, latent): an .npy, or an .npz such as encode writes"
+            help="features (n, latent): an .npy, or an .npz, .csv or .parquet of encode"
         ),
     ],
     /,
@@ -545,10 +545,12 @@ def decode(
     F.png, F.svg of curves, a folder, F.npz or F.csv.
     """
     from tightbound.cli import outputs
+    from tightbound.cli.encode_score import feature_names
 
     target = outputs.target(out, outputs.EXAMPLES, overwrite)
     trained = outputs.load(run, loading)
-    print(outputs.write(trained, trained.decode(outputs.codes(z), condition), target))
+    features = outputs.codes(z, feature_names(trained))
+    print(outputs.write(trained, trained.decode(features, condition), target))
 
 
 def vary(

@@ -18,6 +18,7 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from tightbound import data as data_room
+from tightbound.cli.feature_tables import ENDINGS, read_features
 from tightbound.cli.options import Loading
 from tightbound.data import Ordered, Split
 from tightbound.data.formats.limits import check_npz
@@ -136,9 +137,16 @@ def one(run: Run, data: str) -> Split:
     return noted(data_room.read_one(data, run.spec, run.config.data))
 
 
-def codes(path: Path) -> Array:
-    """Features (n, latent) from an .npy, or an .npz with `z`, `mean` or one array."""
+def codes(path: Path, names: Sequence[str]) -> Array:
+    """Features (n, latent) from a file.
+
+    Args:
+        path: an .npy, an .npz with `z`, `mean` or one array, or a table of `encode`.
+        names: the columns of features in such a table.
+    """
     check_regular(path)
+    if path.suffix.lower() in ENDINGS:
+        return read_features(path, names)
     try:
         # numpy leaves the file of a damaged archive open, so it is opened here
         with path.open("rb") as stream:
@@ -153,7 +161,7 @@ def codes(path: Path) -> Array:
         raise
     except FileNotFoundError:
         raise TightboundError(
-            f"there is no file {path}: name an .npy or .npz of features"
+            f"there is no file {path}: name an .npy, .npz, .csv or .parquet of features"
         ) from None
     except Exception as error:
         reason = first_line(error)

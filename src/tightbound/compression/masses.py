@@ -372,6 +372,16 @@ def mass_of(px: Distribution, steps: Steps, count: int) -> MassFunction:
     raise TightboundError(f"p(x|z) is a {type(base).__name__}")
 
 
+def _why_no_steps(base: Distribution, steps: Steps) -> str | None:
+    """Why real numbers cannot be coded, in words; None where they can."""
+    if bool(steps.step.isnan().any()):
+        return "its values are real numbers of no stated precision"
+    is_shifted = bool((steps.start != 0).any())
+    if is_shifted and isinstance(base, LogNormal | ZeroInflated):
+        return "its columns with a lower end are read less an offset"
+    return None
+
+
 def why_no_masses(px: Distribution, steps: Steps) -> str | None:
     """Why values cannot be coded with p(x|z), in words; None where they can."""
     if isinstance(px, LogisticMixture | OneHotCategorical):
@@ -383,12 +393,7 @@ def why_no_masses(px: Distribution, steps: Steps) -> str | None:
         return next((reason for reason in reasons if reason), None)
     base = px.base_dist if isinstance(px, Independent) else px
     if isinstance(base, REALS):
-        if bool(steps.step.isnan().any()):
-            return "its values are real numbers of no stated precision"
-        is_shifted = bool((steps.start != 0).any())
-        if is_shifted and isinstance(base, LogNormal | ZeroInflated):
-            return "its columns with a lower end are read less an offset"
-        return None
+        return _why_no_steps(base, steps)
     if any(type(base) is kind for kind, _ in MAKERS):
         return None
     if isinstance(base, ContinuousBernoulli):

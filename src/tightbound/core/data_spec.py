@@ -392,7 +392,14 @@ class DataSpec(BaseModel):
         return x
 
     def channels_first(self, raw: Tensor) -> Tensor:
-        """Rows (n, ...) in `layout` as (n, *shape), in raw units and of their dtype."""
+        """Move the channels of raw rows before their other axes.
+
+        Args:
+            raw: Rows (n, ...) in `layout`, not of a table.
+
+        Returns:
+            (n, *shape), in raw units and of the same dtype.
+        """
         x = raw
         if "c" not in self.layout:
             x = x.unsqueeze(1)

@@ -181,6 +181,8 @@ def raw_shape(spec: DataSpec) -> tuple[int, ...]:
 def _with_row_axis(source: Any, spec: DataSpec) -> object:
     """A single example as an array of one; any other source unchanged."""
     if hasattr(source, "to_frame") and spec.is_table:  # a row of a DataFrame
+        if [f.label for f in spec.fields] == [source.name]:
+            return source.to_frame()
         return source.to_frame().T.infer_objects()
     if isinstance(source, Tensor) and source.is_nested:
         return source  # refused when it is read

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import zipfile
 from collections.abc import Callable, Iterable
 from dataclasses import replace
@@ -86,6 +87,7 @@ _ELSEWHERE = {
     ".jsonl": _OBJECTS,
     ".txt": "rename it to .csv or .tsv if its cells are separated by commas or tabs",
 }
+_ADDRESS = re.compile(r"[a-z][a-z0-9+]+://", re.IGNORECASE)
 _PACKED = (".csv.gz", ".tsv.gz")
 _FOLDERS = (".zarr", ".parquet")
 _STREAMS: dict[str, Callable[[str, DataSettings, int], Stream]] = {
@@ -99,6 +101,10 @@ def open_stream(source: object, settings: DataSettings, seed: int) -> Stream | N
     if not isinstance(source, str):
         return None
     kind, _, name = source.partition(":")
+    if kind == "wds" and not name.strip():
+        raise TightboundError(
+            "wds: names no files: write wds:PATTERN, as wds:x-{0..9}.tar"
+        )
     if kind not in _STREAMS or (kind == "hf" and not settings.streaming):
         return None
     check_text(name)
@@ -126,6 +132,8 @@ def open_source(source: object, settings: DataSettings) -> RawSource:
 def _open_path(name: str, settings: DataSettings) -> RawSource:
     """Read a file, a folder or `hf:NAME`."""
     check_text(name)
+    if name.strip() == "hf:":
+        raise TightboundError("hf: names no data set: write hf:NAME")
     if name.startswith("hf:"):
         return load_hf(name.removeprefix("hf:"), settings)
     path = _existing_path(name)
@@ -157,6 +165,11 @@ def _existing_path(name: str) -> Path:
             f"{name!r} names no data: give a built-in set "
             f"({', '.join(BUILTIN)}), a file or a folder"
         )
+    if _ADDRESS.match(name):
+        raise TightboundError(
+            f"{cut(name)} is an address, and data are read from files: download it, and name "
+            "the file"
+        )
     path = expanded(name)
     if exists(path):
         check_regular(path)
@@ -181,8 +194,7 @@ def _in_memory(source: object, settings: DataSettings) -> RawSource:
     if isinstance(source, DataLoader):
         return gather(source)
     x, y = _examples_and_labels(source)
-    if isinstance(x, dict):
-        x = columns_frame(x)
+    x = _framed(x)
     if is_sparse(x):
         x = densify(x, settings, "the matrix")
     if hasattr(x, "columns") and hasattr(x, "iloc"):
@@ -198,6 +210,15 @@ def _in_memory(source: object, settings: DataSettings) -> RawSource:
         f"a {type(x).__name__} cannot be read as data: pass a name, a path, an array, a "
         "tensor, (x, y), a Dataset or a DataLoader"
     )
+
+
+def _framed(x: object) -> object:
+    """A dict of columns or a Series, which is one column, as a DataFrame; others unchanged."""
+    if isinstance(x, dict):
+        return columns_frame(x)
+    if hasattr(x, "to_frame") and not hasattr(x, "columns"):
+        return x.to_frame()
+    return x
 
 
 def _examples_and_labels(source: object) -> tuple[object, object]:

@@ -248,6 +248,8 @@ def as_latents(z: object) -> Tensor:
     """
     if isinstance(z, np.ma.MaskedArray):
         z = unmasked(z)
+    if isinstance(z, np.ndarray) and not z.flags.writeable:
+        z = z.copy()  # torch warns of memory that it must not write to
     try:
         rows = torch.as_tensor(z, dtype=torch.float32)
     except (TypeError, ValueError, RuntimeError):

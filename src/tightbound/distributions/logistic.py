@@ -110,10 +110,6 @@ def moments(loc: Tensor, scale: Tensor, levels: int) -> tuple[Tensor, Tensor]:
         return _summed(loc, scale, first, levels - 1)
     first_moment, second_moment = _integrated(loc, scale, levels)
     narrow = scale < NARROW
-    if torch.compiler.is_compiling():  # a graph has no branches on values
-        a, b = _summed_near(loc, scale, levels)
-        first_moment = torch.where(narrow, a, first_moment)
-        return first_moment, torch.where(narrow, b, second_moment)
     if narrow.any():
         a, b = _summed_near(loc[narrow], scale[narrow], levels)
         first_moment = first_moment.masked_scatter(narrow, a)
@@ -143,11 +139,11 @@ def _integrated(loc: Tensor, scale: Tensor, levels: int) -> tuple[Tensor, Tensor
     top = levels - 1
     low = loc / scale
     high = (loc - top) / scale
-    first = scale * (_softplus(low) - _softplus(high))
+    first = scale * (F.softplus(low) - F.softplus(high))
     second = (
         2 * scale.square() * (_integral_of_softplus(low) - _integral_of_softplus(high))
     )
-    second = second - 2 * top * scale * _softplus(high)
+    second = second - 2 * top * scale * F.softplus(high)
     slope_low, bend_low, third_low = _derivatives(low, scale)
     slope_high, bend_high, third_high = _derivatives(high, scale)
     first = first - (slope_high - slope_low) / 24
@@ -155,13 +151,6 @@ def _integrated(loc: Tensor, scale: Tensor, levels: int) -> tuple[Tensor, Tensor
     inner = torch.sigmoid(high) + top * slope_high - torch.sigmoid(low)
     outer = 6 * (bend_high - bend_low) + 2 * top * third_high
     return first, second - inner / 12 + 7 / 5760 * outer
-
-
-def _softplus(u: Tensor) -> Tensor:
-    """log(1 + exp(u)); in a graph by operators that ONNX runtimes have in float64."""
-    if torch.compiler.is_compiling():
-        return u.relu() + torch.log1p(torch.exp(-u.abs()))
-    return F.softplus(u)
 
 
 def _derivatives(u: Tensor, scale: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -174,7 +163,7 @@ def _derivatives(u: Tensor, scale: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 def _integral_of_softplus(u: Tensor) -> Tensor:
     """The integral of softplus from -infinity to u, which is -Li2(-exp(u))."""
-    w = _softplus(-u.abs())
+    w = F.softplus(-u.abs())
     value = torch.zeros_like(w)
     for power, divisor in DILOGARITHM.items():
         value = value + w**power / divisor
@@ -197,19 +186,33 @@ def light_mean(loc: Tensor, scale: Tensor, levels: int) -> Tensor:
     if levels <= SUMMED:
         return _summed(loc, scale.expand_as(loc), torch.zeros_like(loc), top)[0]
     start = (loc.round() - NEAR // 2).clamp(0, top - NEAR)
-    from_start = loc - start
-    mean = torch.zeros_like(loc)
-    for j in range(NEAR):
-        mean = mean + torch.sigmoid((from_start - (j + 0.5)) / scale)
-    ends = ((1, loc), (-1, from_start), (1, from_start - NEAR), (-1, loc - top))
-    areas = torch.zeros_like(loc)
-    for sign, distance in ends:
-        u = distance / scale
-        area = F.softplus(u)
-        areas = areas + sign * area
-        if levels < FEW:  # the edge terms, sigmoid' / 24, matter for few levels alone
-            mean = mean - sign * torch.exp(u - 2 * area) / (24 * scale)
-    return mean + scale * areas
+    inverse = 1 / scale
+    from_start = (loc - start) * inverse
+    mean = torch.sigmoid(from_start - 0.5 * inverse)
+    for j in range(1, NEAR):
+        mean = mean + torch.sigmoid(from_start - (j + 0.5) * inverse)
+    below = _between(loc * inverse, from_start, inverse, levels)
+    above = _between(
+        (loc - start - NEAR) * inverse, (loc - top) * inverse, inverse, levels
+    )
+    return mean + below + above
+
+
+def _between(high: Tensor, low: Tensor, inverse: Tensor, levels: int) -> Tensor:
+    """The sum of sigmoid((loc - e) / s) over edges e as an integral between two ends.
+
+    Args:
+        high, low: (loc - e) / s at the lower and at the upper end.
+        inverse: 1 / s.
+        levels: L; of few levels the integral has its edge terms, sigmoid' / 24.
+    """
+    at_high = F.softplus(high)
+    at_low = F.softplus(low)
+    total = (at_high - at_low) / inverse
+    if levels < FEW:
+        slopes = torch.exp(low - 2 * at_low) - torch.exp(high - 2 * at_high)
+        total = total + slopes * inverse / 24
+    return total
 
 
 def blocks(loc: Tensor, scale: Tensor, levels: int) -> tuple[Tensor, Tensor]:
@@ -241,7 +244,7 @@ def blocks(loc: Tensor, scale: Tensor, levels: int) -> tuple[Tensor, Tensor]:
     mass = below.diff(dim=-1)
     bottom = edges[..., :-1] + 0.5
     top = edges[..., 1:] - 0.5
-    area = _softplus((top - loc) / scale) - _softplus((bottom - loc) / scale)
+    area = F.softplus((top - loc) / scale) - F.softplus((bottom - loc) / scale)
     total = top * below[..., 1:] - bottom * below[..., :-1] - scale * area
     mean = total / mass.clamp(min=torch.finfo(mass.dtype).tiny)
     top = torch.maximum(top, bottom)  # of an empty block, whose mass is 0

@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from tightbound.components.networks.autoencoder_kl import KLDecoder, KLEncoder
+from tightbound.components.networks.autoencoder_kl import KLDecoder, KLEncoder, Resnet
 from tightbound.data import Split
 from tightbound.exporting.comparison import BATCHES, SEEDS, WORST
 from tightbound.exporting.graphs import on_cpu
@@ -71,7 +71,11 @@ def _config(model: VAE, shift: float, scale: float) -> dict[str, object]:
     encoder = model.encoder.get_submodule("body")
     assert isinstance(encoder, KLEncoder)
     channels, *sides = model.spec.shape
-    blocks = [block.resnets[-1].conv2.out_channels for block in encoder.down_blocks]
+    resnets = [
+        [part for part in block.modules() if isinstance(part, Resnet)]
+        for block in encoder.down_blocks
+    ]
+    blocks = [parts[-1].conv2.out_channels for parts in resnets]
     square = len(set(sides)) == 1
     return {
         "_class_name": CLASS,
@@ -82,7 +86,7 @@ def _config(model: VAE, shift: float, scale: float) -> dict[str, object]:
         "force_upcast": True,
         "in_channels": channels,
         "latent_channels": _decoder(model).post_quant_conv.in_channels,
-        "layers_per_block": len(encoder.down_blocks[0].resnets),
+        "layers_per_block": len(resnets[0]),
         "mid_block_add_attention": len(encoder.mid_block.attentions) > 0,
         "norm_num_groups": encoder.conv_norm_out.num_groups,
         "out_channels": channels,

@@ -713,14 +713,9 @@ def load(
             folder.parent.parent, prior=prior or folder.name, trust=trust, device=device
         )
     config = place.settings()
-    if config is None and diffusers_folder.is_one(folder):
-        config, model = diffusers_folder.read(folder, trust=trust)
-        run = Run(config, model.to(device))
-        return run if prior is None else run.with_prior(prior, trust=trust)
     if config is None:
-        raise TightboundError(
-            f"{str(folder)!r} is not a run folder, it has no config.toml: {_nearby(place)}"
-        )
+        run = _of_diffusers(place, trust, device)
+        return run if prior is None else run.with_prior(prior, trust=trust)
     if config.spec is None or not place.has_weights:
         raise TightboundError(
             f"run {str(folder)!r} is half-written, it has no weights yet: resume it with "
@@ -733,6 +728,16 @@ def load(
     if prior is None:
         return run
     return run.with_prior(prior, trust=trust)
+
+
+def _of_diffusers(place: RunFolder, trust: bool, device: str) -> Run:
+    """The run of a folder of diffusers' AutoencoderKL; raises TightboundError of another one."""
+    if not diffusers_folder.is_one(place.path):
+        raise TightboundError(
+            f"{str(place.path)!r} is not a run folder, it has no config.toml: {_nearby(place)}"
+        )
+    config, model = diffusers_folder.read(place.path, trust=trust)
+    return Run(config, model.to(device))
 
 
 def _nearby(place: RunFolder) -> str:

@@ -23,7 +23,7 @@ export function exploreView(page: PageContext, scope: Scope): HTMLElement {
     columnsNote(page.main),
     conditionControl(page.main, scope),
     ...page.shown.map((run) => nearSection(page, run, scope)),
-    ...page.shown.map((run) => drawsSection(page, run)),
+    ...page.shown.map((run) => drawsSection(page, run, scope)),
   );
 }
 
@@ -68,7 +68,7 @@ function nearestInPlane(run: RunContext, count: number): number[] {
 }
 
 /** Draws from p(z), decoded, with their temperature. */
-function drawsSection(page: PageContext, run: RunContext): HTMLElement {
+function drawsSection(page: PageContext, run: RunContext, scope: Scope): HTMLElement {
   const { model, state } = run;
   const title = page.titled(t("draws"), run);
   if (model.run.prior.kind === "none" && !model.has("prior_sample")) {
@@ -107,7 +107,7 @@ function drawsSection(page: PageContext, run: RunContext): HTMLElement {
       void draw();
     },
   });
-  void draw(false);
+  state.condition.watch(() => void draw(run.overlay.value.draws !== null), scope);
   const hasTemperature = model.hasStandardPrior || model.has("prior_sample");
   const note = model.run.has_bound || model.run.latent.kind !== "vector" ? t("temperature.text") : t("draws.ae");
   return section(

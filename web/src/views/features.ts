@@ -24,7 +24,7 @@ export function featuresView(page: PageContext, scope: Scope): HTMLElement {
     columnsNote(run),
     conditionControl(run, scope),
     ...sites.filter((site) => isClassSite(run, site)).map((site) => classControl(page, run, site, scope)),
-    kind === "hierarchy" ? upperGroups(page, run) : null,
+    kind === "hierarchy" ? upperGroups(page, run, scope) : null,
     isCodes ? codeControl(page, run, scope) : sliders(page, run, scope),
   );
 }
@@ -148,7 +148,7 @@ async function traverse(
 }
 
 /** Of a hierarchy: keep the upper sites of a draw and draw the rest again. */
-function upperGroups(page: PageContext, run: RunContext): HTMLElement {
+function upperGroups(page: PageContext, run: RunContext, scope: Scope): HTMLElement {
   const { model, state } = run;
   const order = model.run.latent.order ?? model.run.export.sites;
   const strip = new Strip(model.run.data, t("features.upper"), "small");
@@ -182,7 +182,7 @@ function upperGroups(page: PageContext, run: RunContext): HTMLElement {
     String(k),
     k === 0 ? t("features.keep.none") : t("features.keep.to", { name: order[k - 1] }),
   ]);
-  void draw();
+  state.condition.watch(() => void draw(), scope);
   return section(
     t("features.upper"),
     h(

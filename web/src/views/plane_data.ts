@@ -151,7 +151,9 @@ export async function planeData(model: Model, plane: Plane): Promise<PlaneData> 
   const levels = massLevels(prior, SHARES);
   const contours = SHARES.map((level, k) => ({ segments: contour(prior, levels[k]), level }));
   const kernel = { draws: drawn.length / 2, bandwidth: width };
-  return { ...base, contours, prior, holes: holesOf(prior, codes, bandwidth), kernel };
+  // both densities with one kernel: a narrower one of p(z) would be higher at its peaks alone
+  const smooth = kernelDensity(drawn, frame, CELLS, CELLS, bandwidth);
+  return { ...base, contours, prior, holes: holesOf(smooth, codes, bandwidth), kernel };
 }
 
 /** Whether a place is in a marked cell. */

@@ -3,7 +3,7 @@ import type { Frame, Grid, Segment } from "../distributions/density";
 import type { Ellipse } from "../distributions/projection";
 import { Signal } from "../state";
 import { h } from "./dom";
-import { isInside, niceStep, shortNumber } from "./geometry";
+import { isInside, niceStep, overlaps, shortNumber } from "./geometry";
 import { indexOf } from "./point_index";
 import { PointsGl } from "./points_gl";
 import type { PointsLayer } from "./points_raster";
@@ -660,9 +660,14 @@ export class PlaneCanvas {
     pen.font = `700 14px ${colour("sans")}`;
     pen.textAlign = "center";
     pen.lineJoin = "round";
+    const taken: Frame[] = [];
     for (const [label, [x, y]] of this.medians(content)) {
       if (this.highlighted !== null && label !== this.highlighted) continue;
       const [px, py] = this.toPixels(x, y);
+      const half = pen.measureText(content.classes[label]).width / 2;
+      const box = { x0: px - half, x1: px + half, y0: py - 7, y1: py + 7 };
+      if (taken.some((other) => overlaps(box, other))) continue; // the legend has it
+      taken.push(box);
       pen.strokeStyle = colour("panel");
       pen.lineWidth = 4;
       pen.strokeText(content.classes[label], px, py + 5);

@@ -126,8 +126,6 @@ class LogisticMixture(ExtendedDistribution):
 
     def _moments(self) -> tuple[Tensor, Tensor]:
         """E[x] and E[x^2], (n, C, H, W) in float64, some rows at a time."""
-        if torch.compiler.is_compiling():  # the number of rows is not fixed in a graph
-            return self._moments_of(slice(None))
         row = self.logits[:1].numel() * min(self.levels, SUMMED)
         size = max(1, VALUES_AT_ONCE // max(row, 1))
         starts = range(0, len(self.loc), size)

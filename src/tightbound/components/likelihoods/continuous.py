@@ -50,11 +50,11 @@ class GaussianLikelihood(Likelihood):
         ] = "standardised",
     ) -> None:
         super().__init__()
-        self.half: float | None = None
+        self.half_range: float | None = None
         if output == "range":
-            self.half = _half_range(spec)
+            self.half_range = _half_range(spec)
             low = spec.bounds[0]
-            self.register_buffer("base", torch.full(spec.shape, low + self.half))
+            self.register_buffer("base", torch.full(spec.shape, low + self.half_range))
         else:
             self.base = nn.Parameter(spec.centre)
         self.scale = Scale(scale, spec.spread, value=value, floor=floor)
@@ -65,7 +65,11 @@ class GaussianLikelihood(Likelihood):
         self, y: Tensor, ctx: Context, p: Distribution | None = None
     ) -> Distribution:
         centre, *width = y.unbind(1)
-        unit = self.scale.get_buffer("unit") if self.half is None else self.half
+        unit = (
+            self.scale.get_buffer("unit")
+            if self.half_range is None
+            else self.half_range
+        )
         loc = self.base + unit * centre
         sigma = self.scale(*width).expand_as(loc)
         return Independent(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence
@@ -37,13 +38,20 @@ class Product(ExtendedDistribution):
 
     def log_prob_each(self, value: Tensor) -> Tensor:
         """log p of each value, (..., n, D); that of a category stands at its first place."""
-        out = torch.zeros_like(value)
+        terms: list[tuple[Dimensions | int, Tensor]] = []
         for at, dist in self.parts:
             if isinstance(dist, OneHotCategorical):
                 assert isinstance(at, slice)
-                out[..., at.start] = dist.log_prob(value[..., at])
+                terms.append((at.start, dist.log_prob(value[..., at])))
             else:
-                out[..., at] = log_prob_each(dist, value[..., at])
+                terms.append((at, log_prob_each(dist, value[..., at])))
+        # parameters may be float64 where the values are float32
+        types = [term.dtype for _, term in terms]
+        out = torch.zeros_like(
+            value, dtype=functools.reduce(torch.promote_types, types)
+        )
+        for where, term in terms:
+            out[..., where] = term.to(out.dtype)
         return out
 
     def _joined(self, value_of: Callable[[Distribution], Tensor]) -> Tensor:

@@ -47,7 +47,9 @@ class InRange(nn.Module):
     @property
     def features(self) -> int:
         """Width of the features of a place."""
-        return int(self.body.features)
+        width = self.body.features
+        assert isinstance(width, int)
+        return width
 
     def forward(self, x: Tensor) -> Tensor:
         return self.body(x * self.get_buffer("scale") + self.get_buffer("shift"))

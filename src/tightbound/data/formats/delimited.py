@@ -46,7 +46,7 @@ from tightbound.data.source import (
     read_labels,
     sha256_of,
 )
-from tightbound.data.tables.table import Table
+from tightbound.data.tables.table import Table, whole
 from tightbound.runtime.errors import (
     TightboundError,
     cut,
@@ -448,4 +448,15 @@ def _table(columns: _Columns, values: Mapping[int, TypedColumn]) -> Table:
         {names[i]: column.values for i, column in values.items()},
         columns.line,
         zones={names[i]: c.zone for i, c in values.items() if c.zone},
+        types={names[i]: "Int64" for i, c in values.items() if _is_whole(c.values)},
+    )
+
+
+def _is_whole(values: np.ndarray) -> bool:
+    """True for whole numbers with gaps, which float64 holds."""
+    if values.dtype.kind != "f":
+        return False
+    gaps = np.isnan(values)
+    return (
+        bool(gaps.any() and not gaps.all()) and whole(values[~gaps]).dtype.kind == "i"
     )

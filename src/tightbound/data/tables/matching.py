@@ -81,8 +81,7 @@ def matched(
     names = list(table.columns)
     notices = _checked(source.where, names, wanted, skipped)
     ordered = replace(table, columns={name: table.columns[name] for name in wanted})
-    if source.table is not None:
-        _check_times(ordered, fields)
+    _check_times(ordered, fields, has_types=source.table is not None)
     x = _numbers(split.x, ordered, names, fields, is_mixed, masked)
     digest = source.digest
     if x is not split.x and isinstance(x, Tensor):
@@ -90,8 +89,13 @@ def matched(
     return Matched(replace(split, x=x), digest, ordered, notices)
 
 
-def _check_times(table: Table, fields: Sequence[Column]) -> None:
-    """Refuse times where training had numbers, and numbers where it had times."""
+def _check_times(table: Table, fields: Sequence[Column], has_types: bool) -> None:
+    """Refuse times where training had numbers, and numbers where it had times.
+
+    An array by place has no types: its times are seconds.
+    """
+    if not has_types:
+        return
     kinds = {"M": "times", "m": "time spans"}
     for f in fields:
         cells = table.columns[f.name]

@@ -108,6 +108,10 @@ def _changes(name: object, series: pandas.Series) -> list[str]:
     kinds = []
     if not isinstance(name, str) and label_of(name) is None:
         kinds.append("the names of these columns are read as texts")
+    if str(series.dtype).startswith("period"):
+        kinds.append(
+            "the periods of these columns are read as the times of their starts"
+        )
     if hasattr(series.dtype, "categories"):
         if not are_plain(series.dtype.categories):
             kinds.append("the categories of these columns are read as texts")
