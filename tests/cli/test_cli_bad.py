@@ -85,6 +85,8 @@ def pictures(folder: Path, n: int = 12) -> Path:
         ("train", "needs data"),
         ("train --resume", "--out RUN"),
         ("encode", "needs RUN"),
+        ("train digits --budget -5s", "--budget=VALUE"),
+        ("train digits --budget=-5s", "write one above 0"),
         ("encode a b", "--out"),
         ("train digits --recipe vea", "did you mean 'vae'"),
         ("train digits --set lattent=3", "did you mean 'latent'"),

@@ -203,7 +203,10 @@ def _usage(error: CycloptsError) -> str:
         return _unknown_option(error, command)
     advice = f"{command} --help shows what it takes"
     if isinstance(error, MissingArgumentError) and error.argument is not None:
-        return f"{command} needs {error.argument.name}: {advice}"
+        name = error.argument.name
+        if name.startswith("--"):
+            return f"{name} of {command} needs a value, as {name}=VALUE: {advice}"
+        return f"{command} needs {name}: {advice}"
     sentences = [part.strip().rstrip(".") for part in str(error).split(". ")]
     clauses = [f"{part[:1].lower()}{part[1:]}" for part in sentences if part]
     return f"{'; '.join(clauses)}: {advice}"
