@@ -132,10 +132,8 @@ def open_source(source: object, settings: DataSettings) -> RawSource:
 def _open_path(name: str, settings: DataSettings) -> RawSource:
     """Read a file, a folder or `hf:NAME`."""
     check_text(name)
-    if name.strip() == "hf:":
-        raise TightboundError("hf: names no data set: write hf:NAME")
     if name.startswith("hf:"):
-        return load_hf(name.removeprefix("hf:"), settings)
+        return _open_hf(name, settings)
     path = _existing_path(name)
     kind = path.suffix.lower()
     if path.name.lower().endswith(_PACKED):
@@ -156,6 +154,13 @@ def _open_path(name: str, settings: DataSettings) -> RawSource:
         f"{name}: files of type {kind or 'no extension'} cannot be read; known are "
         f"folders and .zip of images, {', '.join(_READERS)} and single images"
     )
+
+
+def _open_hf(name: str, settings: DataSettings) -> RawSource:
+    """Read `hf:NAME`."""
+    if name.strip() == "hf:":
+        raise TightboundError("hf: names no data set: write hf:NAME")
+    return load_hf(name.removeprefix("hf:"), settings)
 
 
 def _existing_path(name: str) -> Path:

@@ -69,12 +69,8 @@ class MetricRequest:
         """
         texts = [names] if isinstance(names, str) else list(names)
         every = [name.strip() for text in texts for name in str(text).split(",")]
-        if against is not None:
-            every.append("ood")
-        if beside is not None:
-            every.append("features")
-        if factors is not None:
-            every.append("disentanglement")
+        given = {"ood": against, "features": beside, "disentanglement": factors}
+        every += [name for name, value in given.items() if value is not None]
         chosen = tuple(dict.fromkeys(name for name in every if name))
         for name in chosen:
             if name != "all":
