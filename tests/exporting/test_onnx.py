@@ -19,7 +19,7 @@ import tightbound as tb
 from tightbound.components.likelihoods.product import Chain
 from tightbound.components.posteriors import POSTERIORS
 from tightbound.distributions import Quantized
-from tightbound.exporting import comparison
+from tightbound.exporting import comparison, onnx_files
 from tightbound.models.recipes import RECIPES
 from tightbound.runs.run import Run
 

@@ -110,6 +110,10 @@ def moments(loc: Tensor, scale: Tensor, levels: int) -> tuple[Tensor, Tensor]:
         return _summed(loc, scale, first, levels - 1)
     first_moment, second_moment = _integrated(loc, scale, levels)
     narrow = scale < NARROW
+    if torch.compiler.is_compiling():  # a graph has no branches on values
+        a, b = _summed_near(loc, scale, levels)
+        first_moment = torch.where(narrow, a, first_moment)
+        return first_moment, torch.where(narrow, b, second_moment)
     if narrow.any():
         a, b = _summed_near(loc[narrow], scale[narrow], levels)
         first_moment = first_moment.masked_scatter(narrow, a)

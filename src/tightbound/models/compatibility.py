@@ -89,6 +89,11 @@ def check(recipe: Recipe, spec: DataSpec, trust: bool) -> None:
 def _network_and_data(c: Chosen) -> str | None:
     """Convolutions need neighbours."""
     name = c.recipe.network.name
+    if name == "autoencoder-kl" and c.spec.kind != "image":
+        return (
+            f"network {name!r} is for images, but an example here has shape {c.spec.shape}: take "
+            "recipe vae"
+        )
     if name in ("conv", "pyramid") and c.spec.kind == "vector":
         return (
             f"network {name!r} needs signals, images or volumes, but these are vectors of "
