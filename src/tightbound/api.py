@@ -18,7 +18,7 @@ from tightbound.evaluation import Evaluation, first_look
 from tightbound.evaluation import evaluate as evaluate_run
 from tightbound.evaluation.estimators.exact_terms import three_terms
 from tightbound.evaluation.first_look import FirstLook
-from tightbound.evaluation.metrics.measure import MetricRequest
+from tightbound.evaluation.metrics.request import MetricRequest
 from tightbound.models.recipes import Recipe
 from tightbound.report.page.text import LANGUAGES
 from tightbound.runs.data_source import stored_source

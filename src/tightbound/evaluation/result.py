@@ -12,7 +12,7 @@ from tightbound.evaluation.diagnosis.diagnose import Diagnosis
 from tightbound.evaluation.diagnosis.rules import COPIES
 from tightbound.evaluation.headline import Headline, headline
 from tightbound.evaluation.measures import BDMCGap, InferenceGap, Method
-from tightbound.evaluation.metrics.measure import Metrics
+from tightbound.evaluation.metrics.request import Metrics
 from tightbound.evaluation.statistic import Mean, means_to_json
 from tightbound.evaluation.summary import Summary, Table
 from tightbound.runs.folder import RunFolder

@@ -36,12 +36,7 @@ from tightbound.evaluation.inference_gap import (
     select,
 )
 from tightbound.evaluation.measures import BDMCGap, InferenceGap, Method
-from tightbound.evaluation.metrics.measure import (
-    MetricRequest,
-    Metrics,
-    Source,
-    measure,
-)
+from tightbound.evaluation.metrics.request import MetricRequest, Metrics
 from tightbound.evaluation.result import Evaluation
 from tightbound.evaluation.runner import Runner, Selection, Tick
 from tightbound.evaluation.statistic import Mean
@@ -213,13 +208,13 @@ def _prepare(
     rows, digest = launch.rank_zero_first(lambda: _read(run, data, request.split))
     n = len(rows) if request.limit is None else min(request.limit, len(rows))
     split = request.split if data is None else _name_of(data)
-    source = Source(run, Selection(rows, rows.spread(n)), split, runner.seed, metrics)
-    measured = launch.on_rank_zero(lambda: measure(source))
+    chosen = Selection(rows, rows.spread(n))
+    measured = launch.on_rank_zero(lambda: _metrics_of(runner, chosen, split, metrics))
     diagnosis = None
     if request.diagnosis:
         with phase("diagnosis"):
             diagnosis = launch.on_rank_zero(
-                lambda: _diagnose(source, data, rows, n, measured)
+                lambda: _diagnose(runner, data, rows, n, measured)
             )
     plan = requested_plan(run, n, request)
     budget = None
@@ -334,17 +329,28 @@ def _training_rows(run: Run, plan: Plan, data: Any) -> Selection | None:
     return Selection(train, train.spread(plan.subset))
 
 
+def _metrics_of(
+    runner: Runner, selection: Selection, split: str, request: MetricRequest
+) -> Metrics:
+    """The metrics that are requested; their room is imported where there are any."""
+    if not request.names:
+        return Metrics()
+    from tightbound.evaluation.metrics.measure import Source, measure
+
+    return measure(Source(runner.run, selection, split, runner.seed, request))
+
+
 def _diagnose(
-    source: Source, data: Any, rows: Split, n: int, metrics: Metrics
+    runner: Runner, data: Any, rows: Split, n: int, metrics: Metrics
 ) -> Diagnosis:
     """The diagnosis on at most n of the run's test examples, or of the given data."""
-    run = source.run
+    run = runner.run
     is_test = data is None and len(run.data.test) > 0
     test = run.data.test if is_test else rows
     chosen = test.spread(min(n, 1000))
     names = [row_name(test, int(row)) for row in chosen]
     x = test.examples(chosen)
-    return diagnose(run, x, source.seed, names, novelty=metrics.novelty)
+    return diagnose(run, x, runner.seed, names, novelty=metrics.novelty)
 
 
 def _equal_rows(run: Run) -> list[str]:

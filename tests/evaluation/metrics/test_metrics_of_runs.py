@@ -21,7 +21,7 @@ import tightbound as tb
 from tightbound.cli import main
 from tightbound.evaluation import outlier_scores
 from tightbound.evaluation.metrics.example_sets import Examples
-from tightbound.evaluation.metrics.measure import MetricRequest
+from tightbound.evaluation.metrics.measure import METRICS
 from tightbound.evaluation.metrics.novelty import (
     Nearest,
     Search,
@@ -30,12 +30,12 @@ from tightbound.evaluation.metrics.novelty import (
 )
 from tightbound.evaluation.metrics.outside import Separation
 from tightbound.evaluation.metrics.probes import accuracy, clusters
+from tightbound.evaluation.metrics.request import NAMES, MetricRequest
 from tightbound.evaluation.metrics.spaces import Axes, spaces
 from tightbound.evaluation.runner import Selection
 from tightbound.runtime.errors import TightboundError
 
 SHORT = replace(outlier_scores.SEARCH, steps=2, rounds=1, judge=4, k=4)
-NAMES = ["quality", "novelty", "ood", "disentanglement", "features"]
 
 
 # ---- nearest training examples
@@ -197,7 +197,7 @@ def shapes(tmp_path_factory: pytest.TempPathFactory) -> tb.Run:
     noise = (np.random.default_rng(0).uniform(size=(40, 64, 64)) < 0.5).astype(np.uint8)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(outlier_scores, "SEARCH", SHORT)
-        evaluation = tb.evaluate(run, k=5, limit=40, metrics=NAMES, against=noise)
+        evaluation = tb.evaluate(run, k=5, limit=40, metrics=list(NAMES), against=noise)
     evaluation.save(folder / "run")
     return run
 
@@ -368,3 +368,7 @@ def test_spaces_do_not_depend_on_the_domain_of_the_likelihood(tmp_path: Path) ->
             f"{space.stamp} {examples.reference}" for space in spaces(examples)[:2]
         }
     assert len(divisors) == 2 and len(labels) == 2
+
+
+def test_each_name_has_a_metric() -> None:
+    assert tuple(METRICS) == NAMES

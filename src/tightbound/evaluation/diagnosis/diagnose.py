@@ -6,15 +6,17 @@ import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tightbound.core.batch import Batch
 from tightbound.evaluation.diagnosis.code_usage import CodeUsage
 from tightbound.evaluation.diagnosis.measurements import Measurements, measure
 from tightbound.evaluation.diagnosis.rules import Verdict, verdicts
-from tightbound.evaluation.metrics.novelty import Novelty
 from tightbound.runs.run import Run
 from tightbound.runtime.reading import Tree
+
+if TYPE_CHECKING:
+    from tightbound.evaluation.metrics.novelty import Novelty
 
 
 @dataclass(frozen=True)

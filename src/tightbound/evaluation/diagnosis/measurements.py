@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -29,10 +30,12 @@ from tightbound.evaluation.diagnosis.table_distances import (
 )
 from tightbound.evaluation.diagnosis.unusual_settings import Unusual, unusual_settings
 from tightbound.evaluation.estimators.methods import score
-from tightbound.evaluation.metrics.novelty import Novelty
 from tightbound.evaluation.statistic import Mean
 from tightbound.runs.run import Run
 from tightbound.runtime.errors import TightboundError
+
+if TYPE_CHECKING:
+    from tightbound.evaluation.metrics.novelty import Novelty
 
 MOST = 1000  # examples of a split
 MOST_VALUES = 10_000_000
