@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from tightbound.components.networks.autoencoder_kl import KLDecoder, KLEncoder, Resnet
 from tightbound.data import Split
@@ -66,15 +66,17 @@ def write(run: Run, folder: Path) -> dict[str, object]:
     }
 
 
+def _resnets(block: nn.Module) -> list[Resnet]:
+    """The residual blocks of a block of the encoder."""
+    return [part for part in block.modules() if isinstance(part, Resnet)]
+
+
 def _config(model: VAE, shift: float, scale: float) -> dict[str, object]:
     """The settings of AutoencoderKL."""
     encoder = model.encoder.get_submodule("body")
     assert isinstance(encoder, KLEncoder)
     channels, *sides = model.spec.shape
-    resnets = [
-        [part for part in block.modules() if isinstance(part, Resnet)]
-        for block in encoder.down_blocks
-    ]
+    resnets = [_resnets(block) for block in encoder.down_blocks]
     blocks = [parts[-1].conv2.out_channels for parts in resnets]
     square = len(set(sides)) == 1
     return {
