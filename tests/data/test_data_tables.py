@@ -187,7 +187,7 @@ def test_gaps_are_gaps_in_every_unit() -> None:
 
 def with_cell(column: str, row: int, value: Any) -> Any:
     table = people().astype({column: object})
-    table.loc[row, column] = value
+    table.at[row, column] = value
     return table
 
 

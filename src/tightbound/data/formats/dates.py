@@ -40,6 +40,7 @@ _FORMS = {
         re.IGNORECASE,
     ),
 }
+_YEAR = re.compile(r"\b\d{4}\b")
 _PARTS = re.compile(r"(\d{1,2}):(\d{2})(?::(\d{2}))?")
 _HAS_ZONE = re.compile(rf".*\d:\d.*?({_ZONE})")
 _LONGEST = 60  # characters of a date
@@ -172,7 +173,8 @@ def _dated(texts: list[str], form: str, what: str) -> Times:
     )
     is_bad = read.isna().to_numpy()
     if is_bad.any():
-        return _bad(int(np.argmax(is_bad)), "which is no date")
+        index = int(np.argmax(is_bad))
+        return _bad(index, _problem(cells[index], pandas.__version__))
     values = read.dt.tz_localize(None).to_numpy()
     different = {_zone_name(zone) for zone in zones}
     if len(different) == 1:
@@ -217,6 +219,15 @@ def _by_24_hours(text: str) -> str:
     if "p" in half[0].lower():
         hour += 12
     return f"{text[: time.start()]}{hour:02d}{text[time.end(1) : half.start()]}"
+
+
+def _problem(cell: str, version: str) -> str:
+    """Why a cell is no date: pandas before 3 has only those from 1678 to 2262."""
+    year = _YEAR.search(cell)
+    is_far = year is not None and not 1678 <= int(year[0]) <= 2262
+    if is_far and int(version.split(".")[0]) < 3:
+        return f"a date that pandas {version} does not have: install pandas 3"
+    return "which is no date"
 
 
 def _zone_name(zone: str) -> str:
