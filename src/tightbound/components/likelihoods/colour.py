@@ -172,7 +172,7 @@ class LogisticMixture(ExtendedDistribution):
         return mixed(0), mixed(1)
 
     def light_mean(self) -> Tensor:
-        """The mean in the dtype of the parameters, within 2e-3 levels of `mean`.
+        """The mean in the dtype of the parameters, within 1e-4 (L - 1) of `mean`.
 
         It has no second moments, and the mean of each logistic by `logistic.light_mean`.
         """
