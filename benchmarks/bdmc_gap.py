@@ -81,9 +81,9 @@ def main() -> None:
     for seed in args.seeds:
         result = measure(model, args.n, seed)
         results["seeds"].append(result)
-        cost = f"{one['seconds']:.2f} s an image, {one['processor']:.2f} s of processor time"
+        cost = f"{result['seconds']:.2f} s an image, {result['processor']:.2f} s of processor time"
         print(
-            f"\rseed {seed}: gap {one['mean']:.3f} ± {one['se']:.3f} nats over "
+            f"\rseed {seed}: gap {result['mean']:.3f} ± {result['se']:.3f} nats over "
             f"{args.n} images, {cost}"
         )
     if args.out:

@@ -83,12 +83,12 @@ def table(results: dict[str, Any]) -> str:
         "ais-prior": results["temperatures"]["ais-prior"],
     }
     lines = [
-        f"| nats, {found['n']} images of each split | test | train |",
+        f"| nats, {results['n']} images of each split | test | train |",
         "|---|---|---|",
     ]
     for key, words in ROWS.items():
         cells = [
-            f"{found[s][key]['mean']:.2f} ± {found[s][key]['se']:.2f}"
+            f"{results[s][key]['mean']:.2f} ± {results[s][key]['se']:.2f}"
             for s in ("test", "train")
         ]
         lines.append(f"| {words.format_map(names)} | {' | '.join(cells)} |")
@@ -132,13 +132,16 @@ def main() -> None:
         return
     run = load(args.run)
     runner = Runner(
-        run, run.config.seed, Cache(run.folder, run.fingerprint), show_progress
+        run,
+        run.config.seed,
+        Cache(run.folder, run.predictor.fingerprint),
+        show_progress,
     )
     splits = run.data.splits
     temperatures = {"ais-q": args.from_q, "ais-prior": args.from_prior}
     results: dict[str, Any] = {
         "run": str(args.run),
-        "weights": run.fingerprint,
+        "weights": run.predictor.fingerprint,
         "digest": run.data.digest,
     }
     results |= {

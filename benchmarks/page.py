@@ -27,7 +27,7 @@ from tightbound.exploring import one_file
 from tightbound.exploring.assets import Assets
 from tightbound.exploring.blocks import Blocks, PageData
 from tightbound.exploring.explore import Options, export_page, page_of
-from tightbound.runs.run import Run
+from tightbound.runs.run import Run, with_data
 from tightbound.training.own_loop import build, save
 
 POINTS = 100_000
@@ -93,7 +93,7 @@ def untrained(folder: Path, shape: tuple[int, ...], **settings: Any) -> Run:
     """An untrained VAE over noise of a shape."""
     x = np.random.default_rng(0).integers(0, 256, (300, *shape), dtype=np.uint8)
     model, data = build("vae", x, seed=0, settings=settings)
-    return save(model, folder).with_data(data.splits)
+    return with_data(save(model, folder), data.splits)
 
 
 def with_points(page: PageData, count: int) -> PageData:
@@ -178,7 +178,7 @@ def measure(folder: Path) -> dict[str, object]:
     page, _ = page_of([small], options, one_file=False)
     one_file.write(with_points(page, POINTS), many, assets, overwrite=True)
     model, data = build("vae", "digits", seed=0)
-    digits = save(model, folder / "digits").with_data(data.splits)
+    digits = with_data(save(model, folder / "digits"), data.splits)
     written = export_page([digits], folder / "digits.html", Options())
     figures: dict[str, object] = {"export of digits, MB": round(written.size / 1e6, 2)}
     with sync_playwright() as playwright:

@@ -229,7 +229,10 @@ def short(recipe: str, data: str, folder: Path) -> Settings:
         spent, skipped = time.perf_counter() - started, run.history()[-1]["skipped"]
         test = run.data.test.examples(torch.arange(len(run.data.test)))
         terms = score(run, test, K, 0)
-        measured = run.has_bound and run.config.recipe.posterior.name not in CERTAIN
+        measured = (
+            run.config.recipe.has_bound
+            and run.config.recipe.posterior.name not in CERTAIN
+        )
         values = terms["log_px"] if measured else -terms["distortion"]
         baselines = {
             name: float(value.mean()) for name, value in constants(run).items()
@@ -246,7 +249,7 @@ def short(recipe: str, data: str, folder: Path) -> Settings:
         "likelihood": run.config.recipe.likelihood.name,
         "value": float(values.mean()),
         "se": float(values.std() / len(values) ** 0.5),
-        "elbo": float(terms["elbo"].mean()) if run.has_bound else None,
+        "elbo": float(terms["elbo"].mean()) if run.config.recipe.has_bound else None,
         "constants": baselines,
         "dims": run.spec.dims,
         "skipped": skipped,
@@ -260,7 +263,7 @@ def sheet(run: Run, path: Path) -> None:
     """
     first = run.data.test.select(torch.arange(PICTURES))
     rows = [first.raw(torch.arange(PICTURES)), run.reconstruct(first)] + (
-        [run.sample(PICTURES)] if run.has_bound else []
+        [run.sample(PICTURES)] if run.config.recipe.has_bound else []
     )
     top = run.spec.bounds[1] * run.spec.divisor if run.spec.domain != "count" else 16.0
     pixels = torch.stack([run.spec.to_model(r) * run.spec.divisor for r in rows]) / top

@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 
 from tightbound.cli.tables import parts
-from tightbound.models.recipes import RECIPES, has_bound
+from tightbound.models.recipes import RECIPES
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 PAGE, PICTURES = DOCS / "recipes.md", DOCS / "images" / "recipes"
@@ -52,7 +52,7 @@ def page() -> str:
     """The page as Markdown; a recipe whose picture is not there yet has an empty cell."""
     rows = []
     for name, recipe in RECIPES.items():
-        mark = "" if has_bound(recipe) else " †"
+        mark = "" if recipe.has_bound else " †"
         picture = (
             f"![{name}](images/recipes/{name}.png)"
             if (PICTURES / f"{name}.png").is_file()

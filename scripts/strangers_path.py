@@ -65,7 +65,7 @@ print(list(codes.columns)[:3])
 CARD = """
 from pathlib import Path
 import tightbound as tb
-folder = Path(tb.load("run").push_to_hub("stranger/photographs", folder="card"))
+folder = Path(tb.push_to_hub(tb.load("run"), "stranger/photographs", folder="card"))
 card = (folder / "README.md").read_text(encoding="utf-8")
 assert "| log_px |" in card and "![samples](samples.png)" in card, card
 assert (folder / "samples.png").is_file() and "photos" not in card

@@ -17,6 +17,9 @@ literal, a call of `vars`, or a use of `__dict__`. Not counted: names with two l
 `vars` of what torch defines, and the attributes in `FOREIGN`, which are those of torch, numpy and
 pandas objects.
 
+Length of a function: the lines of code of its body, so neither its signature nor its docstring.
+The signature of a public verb or of a command is the list of its options.
+
 Public: the names in `__all__` of the package, the public methods of its classes (inherited ones
 too), and the classes in `core/component.py` with theirs.
 """
@@ -42,6 +45,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "src" / "tightbound"
 WINDOW = 6
 MOST_COMPLEX = 12
+MOST_LINES = 50
 VAGUE = {"found", "own", "some", "held", "made", "known", "told", "seen", "rest"}
 FOREIGN = {
     *("full_tensor", "unshard", "support", "is_discrete", "hyper", "phi"),
@@ -412,6 +416,19 @@ class Structure:
         """Functions of McCabe complexity above a bound, branches of expressions counted."""
         return self._above(bound, expression_complexity)
 
+    def long_functions(self, bound: int) -> list[Place]:
+        """Functions whose body has more lines of code than a bound."""
+        rows = {file: [row for row, _ in lines] for file, lines in self.code.items()}
+        places = []
+        for file, function in self._functions:
+            start = function.body[0].lineno
+            end = function.end_lineno or start
+            length = sum(start <= row <= end for row in rows[file])
+            if length > bound:
+                words = f"{function.name} {length}"
+                places.append(Place(file, function.lineno, words))
+        return places
+
     def _above(self, bound: int, count: Callable[[Function], int]) -> list[Place]:
         counts = [(file, f, count(f)) for file, f in self._functions]
         return [
@@ -651,6 +668,10 @@ def _without_section(s: Structure) -> list[Place]:
     return [d.place for d in s.public if not d.has_section]
 
 
+def _members_of_run(s: Structure) -> list[Place]:
+    return [d.place for d in s.public if d.name.startswith("Run.")]
+
+
 def _without_example(s: Structure) -> list[Place]:
     return [d.place for d in s.public if d.main and not d.has_example]
 
@@ -706,6 +727,12 @@ MEASURES = {
             "0",
             lambda s: s.branching_functions(20),
         ),
+        _counted(
+            "long",
+            f"functions of more than {MOST_LINES} lines of code",
+            "0",
+            lambda s: s.long_functions(MOST_LINES),
+        ),
         _percent(
             "vague-names",
             "local bindings with vague names",
@@ -714,6 +741,7 @@ MEASURES = {
             lambda s: len(s.local_names),
         ),
         Measure("public", "public objects", "", lambda s: len(s.public)),
+        _counted("run-members", "public methods of Run", "<= 20", _members_of_run),
         _counted("no-section", "of them without sections", "0", _without_section),
         Measure(
             "public-main",
@@ -749,6 +777,8 @@ BOUNDS: dict[str, float] = {
     "typing-cycles": 0,
     "width": 0,
     "complexity": 0,
+    "long": 0,
+    "run-members": 20,
     "access": 0,
     "type-ignore": 2,  # 30 November 2026
     "cast": 0,

@@ -24,7 +24,7 @@ from tightbound.report.page.text import LANGUAGES
 from tightbound.runs.data_source import stored_source
 from tightbound.runs.folder import Mode, RunFolder
 from tightbound.runs.inputs import read_split
-from tightbound.runs.run import Run, load
+from tightbound.runs.run import Run, load, training_folder, with_data
 from tightbound.runtime.device import pick_device
 from tightbound.runtime.errors import TightboundError, lookup, whole_number
 from tightbound.runtime.launch_context import current_launch, join_launch
@@ -246,7 +246,7 @@ def _init_folder(init: Run | str | Path | None) -> str | None:
     """The folder of the run whose weights are the initial ones, as an absolute path."""
     if init is None:
         return None
-    folder = init.home if isinstance(init, Run) else Path(init)
+    folder = training_folder(init) if isinstance(init, Run) else Path(init)
     if folder is None:
         raise TightboundError(
             "init is a run that is not saved in a folder: save it first, with run.save(folder)"
@@ -421,11 +421,11 @@ def evaluate(
         metrics, against, None if beside is None else _run(beside), factors
     )
     with join_launch(
-        run.device.type if isinstance(run, Run) else pick_device("auto").type
+        run.predictor.device.type if isinstance(run, Run) else pick_device("auto").type
     ):
         evaluated = _run(run)
         if isinstance(data, TrainingData):
-            evaluated = evaluated.with_data(data.splits)
+            evaluated = with_data(evaluated, data.splits)
             data = None
         return evaluate_run(
             evaluated,

@@ -194,7 +194,7 @@ class VAEEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, _OfRows):
         config = self._configure(X)
         X = self._checked(X, config, 3)
         self._train(config, (X, y) if config.recipe.conditional else X)
-        self._n_features_out = sum(self.run_.sites.values())
+        self._n_features_out = sum(self.run_.model.site_widths.values())
         return self
 
     def transform(self, X: DataFrame | ArrayLike, condition: object = None) -> Array:
@@ -248,7 +248,7 @@ class VAEEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, _OfRows):
         """
         X = self._read(X)
         run = _in_float64(self.run_)
-        if not run.has_bound:
+        if not run.config.recipe.has_bound:
             raise TightboundError(
                 f"recipe {self.recipe!r} has no density, so no log p(x): fit recipe vae"
             )

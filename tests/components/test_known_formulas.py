@@ -34,7 +34,7 @@ from tightbound.core.draw import Clock, Context, Draw
 from tightbound.distributions import from_noise, noise_like
 from tightbound.distributions.flow import zuko_maps
 from tightbound.models.build import build, resolve, resolve_domain
-from tightbound.models.recipes import RECIPES, Recipe, has_bound, part
+from tightbound.models.recipes import RECIPES, Recipe, part
 from tightbound.runtime.errors import TightboundError
 from tightbound.training.step.module import Step
 
@@ -270,7 +270,7 @@ def test_an_own_point_is_no_bound_and_trains_by_distortion() -> None:
     )
     model, objective = model_of(recipe, spec_of("real", (6,)))
     losses, sums = Step(model, objective)(Batch(rows("real", (6,), B)), Clock())
-    assert not has_bound(recipe) and "rate" not in sums and losses
+    assert not recipe.has_bound and "rate" not in sums and losses
 
 
 def test_a_point_that_does_not_say_so_is_told_how_to() -> None:

@@ -632,7 +632,7 @@ def test_commands_name_rows_by_the_index(run: Run, tmp_path: Path) -> None:
         assert main(words) == 0
         assert pd.read_csv(out)["name"].tolist() == list("vwxyz")
     codes = pd.read_csv(tmp_path / "encode.csv")
-    names = [f"z_{i + 1}" for i in range(run.sites["z"])]
+    names = [f"z_{i + 1}" for i in range(run.model.site_widths["z"])]
     given = run.encode(table).numpy()
     assert np.array_equal(codes[names].to_numpy(np.float32), given)
     turned = table[["d", "b", "a", "c"]]

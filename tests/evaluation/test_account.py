@@ -161,7 +161,7 @@ def test_the_file_has_every_figure_with_its_error_and_keeps_what_was_not_made_ag
     assert (
         kept["format"] == 3
         and len(kept["data"]["examples"]) == 64
-        and kept["weights"] == run.fingerprint
+        and kept["weights"] == run.predictor.fingerprint
     )
     means = [
         kept["terms"]["elbo"],
@@ -241,7 +241,7 @@ def test_an_interrupted_evaluation_goes_on_and_gives_the_same(
     for stage in (100, 180):
         with pytest.raises(KeyboardInterrupt):
             evaluate(run, tick=stop_at(stage, interrupt), **options)
-    assert len(list((two / FOLDER / run.fingerprint).iterdir())) >= 11
+    assert len(list((two / FOLDER / run.predictor.fingerprint).iterdir())) >= 11
     computed = calls(monkeypatch)
     result = evaluate(run, **options)
     assert figures(result) | {"name": ""} == figures(whole) | {"name": ""}
@@ -257,7 +257,7 @@ def test_damaged_pieces_and_those_of_other_weights_are_not_used(
     whole = figures(evaluate(run, **options))
     with pytest.raises(KeyboardInterrupt):
         evaluate(run, tick=stop_at(100, interrupt), **options)
-    pieces = sorted((vae / FOLDER / run.fingerprint).iterdir())
+    pieces = sorted((vae / FOLDER / run.predictor.fingerprint).iterdir())
     assert len(pieces) >= 6
     pieces[0].write_bytes(pieces[0].read_bytes()[:-3])
     computed = calls(monkeypatch)

@@ -33,7 +33,7 @@ from tightbound.evaluation.diagnosis.latent_usage import (
 )
 from tightbound.evaluation.statistic import Mean
 from tightbound.models.build import build, resolve, resolve_domain
-from tightbound.models.recipes import RECIPES, has_bound
+from tightbound.models.recipes import RECIPES
 from tightbound.runs.fitted_prior import fittable
 from tightbound.runs.run import Run, load
 
@@ -379,17 +379,19 @@ def test_what_a_verdict_says_to_set_can_be_set(name: str) -> None:
     plain = config.recipe
     recipe, spec, _ = resolve_domain(config.recipe, suited(config.recipe, spec))
     config = config.model_copy(update={"recipe": resolve(recipe, spec)})
-    run = SimpleNamespace(config=config, spec=spec, has_bound=has_bound(config.recipe))
+    run = SimpleNamespace(config=config, spec=spec)
     site = SimpleNamespace(
         name="z", active=False, width=1, kl=SimpleNamespace(mean=0.0)
     )
     feature = SimpleNamespace(name="z_0", active=False, distance=1.0, mean=0.0, sd=1.0)
     latents = SimpleNamespace(
-        c2st_auc=1.0, features=[feature], sites=[site] if run.has_bound else []
+        c2st_auc=1.0,
+        features=[feature],
+        sites=[site] if run.config.recipe.has_bound else [],
     )
     result = SimpleNamespace(latents=latents, unusual=[])
     verdicts = rules.collapsed(run, result) + rules.prior_mismatch(run, result)
-    assert len(verdicts) == 2 * run.has_bound
+    assert len(verdicts) == 2 * run.config.recipe.has_bound
     for verdict in verdicts:
         assert "None" not in verdict.change and "{" not in verdict.change
         asked = dict(re.findall(r"([a-z_.]+)=([a-z_0-9.]*[a-z0-9])", verdict.change))

@@ -11,7 +11,7 @@ from tightbound.exploring.explore import Options
 from tightbound.exploring.graphs import Networks, networks_of
 from tightbound.exploring.page_data import build
 from tightbound.exploring.run_data import Limits, PageRun
-from tightbound.runs.run import Run
+from tightbound.runs.run import Run, with_data
 from tightbound.training import own_loop
 
 STAND_IN = """<!doctype html><html lang="{{language}}"><head><meta charset="utf-8">
@@ -30,7 +30,7 @@ def small_run(
     values = {"latent": 2, "recipe.size": "s", **more}
     values = {key: value for key, value in values.items() if value is not None}
     model, data = own_loop.build(recipe, source, seed=0, settings=values)
-    return own_loop.save(model, folder).with_data(data.splits)
+    return with_data(own_loop.save(model, folder), data.splits)
 
 
 def small_page(folder: Path) -> tuple[PageData, list[PageRun]]:

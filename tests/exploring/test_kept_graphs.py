@@ -12,7 +12,7 @@ from exploring.pages import small_run
 from tightbound.exploring import graphs
 from tightbound.exploring.graphs import networks_of, networks_of_run
 from tightbound.exporting import onnx_files
-from tightbound.runs.run import Run
+from tightbound.runs.run import Run, training_folder
 
 for package in ("onnxruntime", "onnxscript"):
     pytest.importorskip(package, reason="needs the extra explore")
@@ -30,15 +30,17 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 
 def kept(run: Run) -> list[Path]:
-    assert run.home is not None
-    return sorted((run.home / "explore").glob("graphs-*/*.onnx"))
+    home = training_folder(run)
+    assert home is not None
+    return sorted((home / "explore").glob("graphs-*/*.onnx"))
 
 
 @pytest.fixture
 def run(made: Run, tmp_path: Path) -> Run:
     """A copy of the run with its files."""
-    assert made.home is not None
-    shutil.copytree(made.home, tmp_path / "run")
+    home = training_folder(made)
+    assert home is not None
+    shutil.copytree(home, tmp_path / "run")
     return Run(made.config, made.model, tmp_path / "run", made.data)
 
 
@@ -87,8 +89,9 @@ def test_graphs_of_other_weights_are_not_used(run: Run) -> None:
     before = changed[name].clone()
     changed[name] += 1.0
     try:
-        assert run.home is not None
-        folder = run.home / "explore" / f"graphs-{run.fingerprint}"
+        home = training_folder(run)
+        assert home is not None
+        folder = home / "explore" / f"graphs-{run.predictor.fingerprint}"
         assert folder not in {path.parent for path in kept(run)}
         wrong = kept(run)[0].parent
         with pytest.raises(Exception, match="differs from torch"):

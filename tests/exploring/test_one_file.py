@@ -202,9 +202,11 @@ def test_small_runs_are_trained_once_and_belong_to_the_weights(
     monkeypatch.setattr(companions, "_trained", None)  # a second training would fail
     again = companions.companions(run, ["scene-vae", "scene-ae"])
     for role, each in again.items():
-        assert each.fingerprint == made[role].fingerprint
+        assert each.predictor.fingerprint == made[role].predictor.fingerprint
     kept = [path.name for path in (run.folder / "explore").iterdir()]
-    assert sorted(kept) == sorted(f"{role}-{run.fingerprint}" for role in made)
+    assert sorted(kept) == sorted(
+        f"{role}-{run.predictor.fingerprint}" for role in made
+    )
 
 
 def test_a_folder_that_cannot_be_written_is_left_as_it_is(

@@ -167,7 +167,7 @@ def example(run: Run, row: int) -> tuple[Batch, torch.Tensor]:
     torch.manual_seed(row)
     with torch.no_grad():
         latents = run.model(batch, Draw()).latents
-    return batch, torch.cat([latents[name].z for name in run.sites], -1)
+    return batch, torch.cat([latents[name].z for name in run.model.site_widths], -1)
 
 
 def raw_condition(batch: Batch) -> list[float] | None:
@@ -181,8 +181,8 @@ def test_a_decoded_canvas_has_the_pixels_of_torch(pages: Pages, name: str) -> No
     run = shown.runs[0]
     batch, z = example(run, 3)
     with torch.no_grad():
-        widths = list(run.sites.values())
-        given = dict(zip(run.sites, z.split(widths, -1), strict=True))
+        widths = list(run.model.site_widths.values())
+        given = dict(zip(run.model.site_widths, z.split(widths, -1), strict=True))
         px = run.model.generate(1, Draw(source="p", given=given), batch.c).px
     expected = run.spec.to_raw(px.mean)[0].numpy() / 16 * 255
     shown.page.click("#tab-explore")
@@ -204,8 +204,8 @@ def test_the_terms_are_those_of_a_trace_at_the_same_z(pages: Pages, name: str) -
     run = shown.runs[0]
     for row in (1, 8):
         batch, z = example(run, row)
-        widths = list(run.sites.values())
-        given = dict(zip(run.sites, z.split(widths, -1), strict=True))
+        widths = list(run.model.site_widths.values())
+        given = dict(zip(run.model.site_widths, z.split(widths, -1), strict=True))
         with torch.no_grad():
             trace = run.model.double()(
                 Batch(batch.x.double(), None if batch.c is None else batch.c.double()),

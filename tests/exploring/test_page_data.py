@@ -26,7 +26,7 @@ from tightbound.exploring.page_data import build, finite, text_of
 from tightbound.exploring.run_data import Limits, PageRun
 from tightbound.exporting import onnx_files
 from tightbound.exporting.plan import posterior_plan
-from tightbound.runs.run import Run, load
+from tightbound.runs.run import Run, load, with_data
 from tightbound.runtime.errors import TightboundError
 
 for package in ("onnxruntime", "onnxscript"):
@@ -221,7 +221,7 @@ def test_the_posterior_of_a_hierarchy_is_given_z(tmp_path: Path) -> None:
     onnx_files.write(planned, tmp_path, {})
     batch = run.data.test.examples(torch.arange(3))
     trace = run.model(batch, Draw(noise=ContentNoise(0, batch.x, 0, 1)))
-    z = torch.cat([trace.latents[name].z for name in run.sites], 1)
+    z = torch.cat([trace.latents[name].z for name in run.model.site_widths], 1)
     computed = session((tmp_path / "posterior.onnx").read_bytes())(
         {"x": run.data.test.raw(torch.arange(3)).numpy(), "z": z.numpy()}, "q.z1.mean"
     )
@@ -244,7 +244,7 @@ def test_a_table_has_its_columns(
         }
     )
     saved = small_run(tmp_path / "run", "vae", table)
-    run = load(tmp_path / "run").with_data(saved.data)
+    run = with_data(load(tmp_path / "run"), saved.data)
     page = Page(run)
     data = page.main["data"]
     assert data["kind"] == "table" and page.main["points"]["sprite"] is None

@@ -19,7 +19,7 @@ from tightbound.exploring.assets import Assets
 from tightbound.exploring.examples import read_examples
 from tightbound.exploring.explore import Options, page_of
 from tightbound.models.vae import VAE
-from tightbound.runs.run import Run
+from tightbound.runs.run import Run, with_data
 from tightbound.runtime.errors import TightboundError
 from tightbound.training import own_loop
 
@@ -89,7 +89,7 @@ def run_of(folder: Path, recipe: str) -> Run:
     run.model.requires_grad_(True)
     trained(run.model, run)
     saved = own_loop.save(run.model, folder / recipe)
-    return saved.with_data(run.data)
+    return with_data(saved, run.data)
 
 
 @dataclass

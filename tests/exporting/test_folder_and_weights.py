@@ -125,7 +125,9 @@ def test_the_command(run: Run, tmp_path: Path, capsys: pytest.CaptureFixture) ->
     assert main(["export", str(run.folder), "--format", "tf"]) == 2
     assert main(["export", str(tmp_path / "none"), "--format", "safetensors"]) == 2
     about = json.loads((out / "export.json").read_text())
-    assert about["fingerprint"] == run.fingerprint and about["latents"] == {"z": 4}
+    assert about["fingerprint"] == run.predictor.fingerprint and about["latents"] == {
+        "z": 4
+    }
 
 
 def test_a_damaged_run_is_refused(tmp_path: Path) -> None:

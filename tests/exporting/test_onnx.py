@@ -71,7 +71,7 @@ def check_encoder(run: Run, folder: Path, x: Tensor, condition: dict[str, Any]) 
     given = {"condition": condition["condition"].tolist()} if condition else {}
     outputs = computed(folder, "encoder", x=x, **condition)
     near(outputs["codes"], run.encode(x, **given))
-    for site, q in sites_of(run.posterior(x, **given), run.sites).items():
+    for site, q in sites_of(run.posterior(x, **given), run.model.site_widths).items():
         if f"q.{site}.log_variance" in outputs:
             near(outputs[f"q.{site}.mean"], q.mean)
             near(np.exp(0.5 * outputs[f"q.{site}.log_variance"]), q.stddev)
@@ -151,7 +151,7 @@ def test_log_p_of_z_and_its_draws_are_those_of_the_prior(
     run = tiny_run(tmp_path / "run", name)
     folder = tb.export(run).folder
     z = run.encode("digits")[:7]
-    prior = sites_of(run.prior, run.sites)["z"]
+    prior = sites_of(run.prior, run.model.site_widths)["z"]
     with torch.no_grad():
         near(computed(folder, "prior", z=z)["log_p"], prior.log_prob(z))
     form = prior.noise_form
@@ -197,7 +197,7 @@ def test_a_flow_posterior_is_drawn_from_noise(tmp_path: Path) -> None:
     folder = tb.export(run).folder
     x = run.read("digits")[:7]
     noise = torch.randn(7, 4)
-    q = sites_of(run.posterior(x), run.sites)["z"]
+    q = sites_of(run.posterior(x), run.model.site_widths)["z"]
     with torch.no_grad():
         z, log_q = q.from_noise(noise)
     outputs = computed(folder, "posterior_sample", x=x, **{"noise.z": noise})

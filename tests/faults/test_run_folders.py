@@ -101,7 +101,7 @@ def test_weights_without_settings_are_not_trained_over(run: Path) -> None:
 @pytest.mark.parametrize("how", ["removed", "a folder", "a link to nothing"])
 def test_averaged_weights_that_are_gone_are_missed(run: Path, how: str) -> None:
     path = run / "ema.safetensors"
-    assert load(run).fingerprint
+    assert load(run).predictor.fingerprint
     path.unlink()
     if how == "a folder":
         path.mkdir()
@@ -126,7 +126,7 @@ def test_an_evaluation_is_used_for_its_weights_and_as_it_was_written(
     run: Path, whole: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = run / "evaluation.json"
-    weights = load(run).fingerprint
+    weights = load(run).predictor.fingerprint
     tree = saved.read(run, weights)
     assert tree is not None and tree["k"] == 3
     assert "other weights" in sentence(lambda: saved.read(run, "0" * 16))
@@ -160,7 +160,7 @@ def test_an_evaluation_without_a_checksum_is_kept_as_one_with_it(run: Path) -> N
     del content["sha256"]
     content["bdmc_gap"] = {"n": 3, "gap": {"mean": 0.5, "se": 0.1}}
     path.write_text(json.dumps(content))
-    tree = saved.read(run, load(run).fingerprint)
+    tree = saved.read(run, load(run).predictor.fingerprint)
     assert tree is not None and tree["k"] == 3
     smaller = tb.evaluate(run, k=2, limit=4, subset=0, diagnosis=False)
     kept = smaller.save(run)
@@ -168,7 +168,7 @@ def test_an_evaluation_without_a_checksum_is_kept_as_one_with_it(run: Path) -> N
     assert json.loads(path.read_text()) == content
     larger = tb.evaluate(run, k=4, limit=8, subset=0, diagnosis=False)
     assert larger.save(run) is None
-    tree = saved.read(run, load(run).fingerprint)
+    tree = saved.read(run, load(run).predictor.fingerprint)
     assert tree is not None and tree["k"] == 4
     assert tree["bdmc_gap"] == content["bdmc_gap"] and "sha256" in path.read_text()
 
@@ -182,7 +182,7 @@ def test_an_evaluation_that_cannot_be_used_is_replaced_and_it_is_said(
     replaced = evaluation.save(run)
     assert replaced is not None and "checksum does not match" in replaced
     assert replaced.endswith("so it was replaced")
-    tree = saved.read(run, load(run).fingerprint)
+    tree = saved.read(run, load(run).predictor.fingerprint)
     assert tree is not None and tree["k"] == 2
     assert evaluation.save(run) is None
 
@@ -206,7 +206,7 @@ def test_two_evaluations_at_once_both_end(run: Path) -> None:
     for thread in threads:
         thread.join()
     assert not errors
-    assert saved.read(run, load(run).fingerprint) is not None
+    assert saved.read(run, load(run).predictor.fingerprint) is not None
     assert not (run / "evaluation.parts").exists()
 
 
@@ -375,7 +375,7 @@ def test_a_pipe_in_a_run_folder_is_not_waited_for(run: Path, name: str) -> None:
     if name == "log.jsonl":
         assert "named pipe" in sentence(RunFolder(run).history)
     if run_object is not None and name == "evaluation.json":
-        weights = run_object.fingerprint
+        weights = run_object.predictor.fingerprint
         assert "named pipe" in sentence(lambda: saved.read(run, weights))
     if run_object is None:
         assert "averaged weights" in sentence(lambda: load(run))

@@ -381,7 +381,7 @@ def test_priors_are_fitted_to_conditional_runs_for_all_conditions_or_given_each(
     kept = tb.load(folder, prior="learned")
     assert (
         torch.equal(kept.sample(4, condition=1), whole.sample(4, condition=1))
-        and whole.has_bound
+        and whole.config.recipe.has_bound
     )
     assert not torch.equal(whole.sample(4, condition=1), whole.sample(4, condition=2))
     asked = [

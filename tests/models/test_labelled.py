@@ -220,7 +220,10 @@ def m2(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_m2_learns_from_a_few_labels(m2: Path) -> None:
     run, (x, y, truth) = load(m2), digits(100)
-    assert run.classes == tuple("0123456789") and run.sites == {"z": 4, "y": 10}
+    assert run.classes == tuple("0123456789") and run.model.site_widths == {
+        "z": 4,
+        "y": 10,
+    }
     chances = run.predict(x)
     assert torch.allclose(chances.sum(1), torch.ones(len(x)), atol=1e-5)
     right = chances.argmax(1).numpy() == truth

@@ -112,7 +112,7 @@ def test_every_recipe_trains_encodes_samples_and_reloads_on_digits(
     x = run.data.test.select(torch.arange(5)) if own else torch.as_tensor(source[:5])
     shape = (5, *(run.data.test.x if own else x).shape[1:])
     z = run.encode(x)
-    assert z.shape == (5, sum(run.sites.values())) and z.isfinite().all()
+    assert z.shape == (5, sum(run.model.site_widths.values())) and z.isfinite().all()
     assert torch.equal(z, made.encode(x))
     assert run.reconstruct(x).shape == shape
     new = numbers(run.sample(3, seed=1))

@@ -313,7 +313,10 @@ def test_the_model_by_hand_is_the_package_s_model(name: str, tmp_path: Path) -> 
     )
     assert count == sum(p.numel() for p in by_hand.parameters())
     latents = [net.latent] if isinstance(net.latent, int) else list(net.latent)
-    assert sum(by_hand.latents) == sum(latents) and list(run.sites.values()) == latents
+    assert (
+        sum(by_hand.latents) == sum(latents)
+        and list(run.model.site_widths.values()) == latents
+    )
 
 
 def test_the_hand_written_loss_is_the_negative_elbo() -> None:

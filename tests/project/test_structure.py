@@ -234,6 +234,16 @@ def test_complexity_is_that_of_ruff(tmp_path: Path) -> None:
     assert f"({count} > {count - 1})" in done.stdout, done.stdout
 
 
+def test_length_is_that_of_the_code_in_the_body(tmp_path: Path) -> None:
+    lines = "\n".join(f"    x = {i}\n    # a comment\n" for i in range(49))
+    head = 'def f(\n    a,\n    b,\n):\n    """Longer\n    than\n    a line."""\n'
+    at_the_bound = head + lines + "    return x\n"
+    above = at_the_bound.replace("def f", "async def g") + "    # end\n    x = 2\n"
+    measured = package(tmp_path, __init__=at_the_bound, a=above)
+    assert [str(place) for place in measured.long_functions(50)] == ["a.py:1 g 51"]
+    assert value(measured, "long") == 1
+
+
 def test_cycles_at_run_time_and_for_the_type_checker(tmp_path: Path) -> None:
     measured = package(
         tmp_path,
@@ -295,6 +305,7 @@ def test_public_docstrings(tmp_path: Path) -> None:
     }
     assert value(measured, "public") == 6
     assert value(measured, "no-section") == 3
+    assert value(measured, "run-members") == 2
     assert value(measured, "public-main") == 3
     assert value(measured, "no-example") == 2
 

@@ -71,13 +71,13 @@ def test_the_files_are_written_to_a_folder_without_sending_them(
 ) -> None:
     monkeypatch.setattr(hub_room, "hub", lambda: pytest.fail("the hub was asked"))
     target = tmp_path / "new" / "card"
-    assert run.push_to_hub("ada/digits", folder=target) == str(target)
+    assert tb.push_to_hub(run, "ada/digits", folder=target) == str(target)
     card = (target / "README.md").read_bytes()
     assert card == (published / "README.md").read_bytes()
     assert {p.name for p in target.iterdir()} == {p.name for p in published.iterdir()}
     for taken in (target, target / "README.md"):
         with pytest.raises(TightboundError, match="name a new or an empty"):
-            run.push_to_hub("ada/digits", folder=taken)
+            tb.push_to_hub(run, "ada/digits", folder=taken)
     assert (target / "README.md").read_bytes() == card
 
 
@@ -138,17 +138,17 @@ def test_a_run_is_pushed_once_and_replaced_only_when_asked(
 ) -> None:
     monkeypatch.setattr(LocalHub, "root", tmp_path, raising=False)
     monkeypatch.setattr(hub_room, "hub", lambda: SimpleNamespace(HfApi=LocalHub))
-    assert run.push_to_hub("ada/digits").endswith("ada/digits/commit/1")
+    assert tb.push_to_hub(run, "ada/digits").endswith("ada/digits/commit/1")
     x = run.read("digits")[:5]
     assert torch.equal(tb.load(tmp_path / "ada" / "digits").encode(x), run.encode(x))
     with pytest.raises(TightboundError, match="holds a run on the hub"):
-        run.push_to_hub("ada/digits")
+        tb.push_to_hub(run, "ada/digits")
     assert tb.push_to_hub(run, "ada/digits", overwrite=True)
     with pytest.raises(TightboundError, match="401 Unauthorized"):
-        run.push_to_hub("ada/broken")
+        tb.push_to_hub(run, "ada/broken")
     for name in ("ada", "ada/b/c", "ada/x y", "../ada"):
         with pytest.raises(TightboundError, match="no repository of the hub"):
-            run.push_to_hub(name)
+            tb.push_to_hub(run, name)
 
 
 # ---- a loopback endpoint

@@ -110,25 +110,26 @@ def test_every_prior_is_fitted_sampled_saved_and_loaded_to_the_bit(
         )
         assert made.fitted is not None and made.fitted.n > 1000
         again = tb.load(folder, prior=made.fitted.name)
-        assert again.fingerprint == made.fingerprint and torch.equal(
-            again.sample(3, seed=1), made.sample(3, seed=1)
+        assert (
+            again.predictor.fingerprint == made.predictor.fingerprint
+            and torch.equal(again.sample(3, seed=1), made.sample(3, seed=1))
         )
         x = made.data.test.batch(torch.arange(4))
         trace = made.predictor.trace(x, Draw(3))
         assert (
             trace.bound
-            == made.has_bound
+            == made.config.recipe.has_bound
             == (recipe != "rae-l2" and kind != "riemannian")
         )
-        if made.has_bound:
+        if made.config.recipe.has_bound:
             assert (
                 trace.log_w.shape == (3, 4)
                 and trace.log_w.isfinite().all()
                 and trace.rate.isfinite().all()
             )
         assert made.encode(x).shape == tb.load(folder).encode(x).shape and set(
-            made.sites
-        ) == set(tb.load(folder).sites)
+            made.model.site_widths
+        ) == set(tb.load(folder).model.site_widths)
 
 
 @pytest.mark.parametrize(

@@ -236,7 +236,7 @@ def test_how_often_a_state_is_saved_may_change(whole: Path, tmp_path: Path) -> N
         settings.write(
             changed / "config.toml", config.model_copy(update={"train": train})
         )
-        assert load(changed).fingerprint == run.fingerprint
+        assert load(changed).predictor.fingerprint == run.predictor.fingerprint
     text = settings.to_text(config)
     saved_less = config.train.model_copy(update={"save_seconds": 77.0})
     saved_less_config = config.model_copy(update={"train": saved_less})

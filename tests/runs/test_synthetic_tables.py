@@ -69,8 +69,8 @@ def test_nine_zeros_in_ten_are_drawn_and_nothing_is_below_zero(drawn: Any) -> No
 
 
 def test_a_saved_run_draws_and_scores_the_same(run: Run, drawn: Any) -> None:
-    assert run.home is not None
-    again = tb.load(run.home)
+    assert run.folder is not None
+    again = tb.load(run.folder)
     assert again.sample(DRAWS).equals(drawn)
     rows = run.data.test.examples(run.data.test.spread(50))
     scores = [tb.score(r, rows, k=10, seed=0)["log_px"] for r in (run, again)]

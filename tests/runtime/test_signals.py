@@ -107,7 +107,7 @@ def test_a_signal_in_training_saves_and_the_run_goes_on_to_the_same_bits(
     ]
     run = tb.train(out=tmp_path / "run", resume=True, display="none", report=False)
     whole = trained(tmp_path / "whole", "vae", **TRAINING)
-    assert run.fingerprint == whole.fingerprint
+    assert run.predictor.fingerprint == whole.predictor.fingerprint
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, *ENDING])

@@ -120,7 +120,7 @@ def own_loop(folder: Path) -> None:
     q: tb.Encoding = vae.encode(data.train.examples(8))
     px: Distribution = vae.decode(q.mean)
     run: tb.Run = tb.save(vae, folder)
-    print(px.mean, run.sites)
+    print(px.mean, run.model.site_widths)
 
 
 def evaluation(run: tb.Run, x: Tensor) -> None:
@@ -157,4 +157,4 @@ def doors(run: tb.Run) -> None:
     tuned = tb.train("digits", latent=[4, 2], lr=1e-3, network="mlp", augment=["flip"])
     tb.train("digits", latnt=2)  # type: ignore[call-arg]  # names are checked
     tb.train("digits", lr="fast")  # type: ignore[arg-type]  # and values
-    print(tb.push_to_hub(tuned, "user/name"), tuned.push_to_hub("user/name"))
+    print(tb.push_to_hub(tuned, "user/name"))

@@ -46,7 +46,7 @@ def coarse_grids(patch: pytest.MonkeyPatch) -> None:
     def study(
         run: Run, name: str, data: DataSample, example: int
     ) -> PosteriorStudy | None:
-        key = (run.fingerprint, example)
+        key = (run.predictor.fingerprint, example)
         if key not in studies:
             studies[key] = study_posterior(run, name, data, example)
         earlier = studies[key]

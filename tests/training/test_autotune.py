@@ -197,10 +197,10 @@ def test_a_trial_takes_steps_and_the_run_starts_clean(
     same = tb.train(
         "digits", out=tmp_path / "b", settings=explicit, display="none", report=False
     )
-    assert run.fingerprint == same.fingerprint
+    assert run.predictor.fingerprint == same.predictor.fingerprint
     monkeypatch.setattr(fit, "choose_execution", None)  # a resumed run must not ask
     again = tb.train(out=tmp_path / "a", resume=True, display="none", report=False)
-    assert again.fingerprint == run.fingerprint
+    assert again.predictor.fingerprint == run.predictor.fingerprint
 
 
 def test_windows_are_taken_in_turn(monkeypatch: pytest.MonkeyPatch) -> None:

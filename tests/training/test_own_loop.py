@@ -115,7 +115,9 @@ def test_save_copies_and_is_a_run(tmp_path: Path) -> None:
     assert torch.equal(again.encode("digits:0"), run.encode("digits:0"))
     with pytest.raises(TightboundError, match="exists"):
         tb.save(model, tmp_path / "mine")
-    assert tb.save(model, tmp_path / "mine", overwrite=True).sites == {"z": 2}
+    assert tb.save(model, tmp_path / "mine", overwrite=True).model.site_widths == {
+        "z": 2
+    }
 
 
 def test_what_a_loop_lacks_is_said(tmp_path: Path) -> None:

@@ -71,7 +71,9 @@ class Job:
 def feature_names(run: Run) -> list[str]:
     """z_1, z_2, ...; of several sites z1_1, ..., z2_1, ..."""
     return [
-        f"{site}_{i + 1}" for site, width in run.sites.items() for i in range(width)
+        f"{site}_{i + 1}"
+        for site, width in run.model.site_widths.items()
+        for i in range(width)
     ]
 
 
@@ -112,10 +114,12 @@ def scoring(run: Run, k: int, ais: bool = False) -> Job:
         terms = score_rows(run, x, k, run.config.seed, ais=ais)
         return {name: terms[name].numpy() for name in columns}
 
-    columns = [name for name in SCORES if run.has_bound or name == "distortion"]
+    columns = [
+        name for name in SCORES if run.config.recipe.has_bound or name == "distortion"
+    ]
     settings: Tree = {}
     notes: tuple[str, ...] = (no_bound(run.config.recipe),)
-    if run.has_bound:
+    if run.config.recipe.has_bound:
         settings = {"k": k, "seed": run.config.seed} | ({"ais": True} if ais else {})
         notes = () if ais else (NO_INTERVAL,)
     return Job("score", columns, settings, make, PART_ROWS // 10, notes)
@@ -271,7 +275,7 @@ def _identity(run: Run, job: Job, data: Ordered, size: int) -> dict[str, object]
     return {
         "command": job.name,
         "settings": job.settings,
-        "weights": run.fingerprint,
+        "weights": run.predictor.fingerprint,
         "model": {"recipe": tree["recipe"], "spec": tree["spec"]},
         "data": data.digest,
         "settings of the data": tree["data"],

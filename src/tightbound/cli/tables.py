@@ -259,7 +259,7 @@ def _run_tree(run: Run) -> dict[str, object]:
 
     assert run.folder is not None
     try:
-        evaluation = saved.read(run.folder, run.fingerprint)
+        evaluation = saved.read(run.folder, run.predictor.fingerprint)
         note = None
     except TightboundError as error:
         evaluation = None
@@ -268,7 +268,7 @@ def _run_tree(run: Run) -> dict[str, object]:
     return {
         "folder": str(run.folder),
         "config": run.config.model_dump(mode="json"),
-        "sites": run.sites,
+        "sites": run.model.site_widths,
         "parameters": {
             name: _count_of(parameters) for name, parameters in groups.items()
         },
@@ -308,7 +308,9 @@ def _run(run: Run) -> None:
     spec = run.spec
     values = f"{spec.domain} ({spec.levels})" if spec.levels else spec.domain
     fitted = ", fitted after training" if run.fitted else ""
-    sites = ", ".join(f"{site}: {width}" for site, width in run.sites.items())
+    sites = ", ".join(
+        f"{site}: {width}" for site, width in run.model.site_widths.items()
+    )
     rows = [
         ("recipe", f"{recipe.name}: {recipe.paper}"),
         ("prior p(z)", f"{_brief(recipe.prior)}{fitted}"),
@@ -335,8 +337,10 @@ def _priors(run: Run) -> list[tuple[str, str]]:
     """The priors that can be fitted after training, and those that have been."""
     from tightbound.runs.fitted_prior import fittable
     from tightbound.runs.folder import RunFolder
+    from tightbound.runs.run import training_folder
 
-    names = [] if run.home is None else RunFolder(run.home).prior_names()
+    home = training_folder(run)
+    names = [] if home is None else RunFolder(home).prior_names()
     rows = [("can be fitted", ", ".join(fittable(run.config.recipe, run.spec)))]
     if names:
         return [*rows, ("fitted", ", ".join(names))]
@@ -367,7 +371,7 @@ def _evaluation(run: Run) -> list[tuple[str, str]]:
 
     assert run.folder is not None
     try:
-        tree = saved.read(run.folder, run.fingerprint)
+        tree = saved.read(run.folder, run.predictor.fingerprint)
     except TightboundError as error:
         advice = f"tightbound evaluate {run.folder} makes it again"
         return [("evaluation", f"{error}: {advice}")]

@@ -24,7 +24,7 @@ from tightbound.compression.values import Decoded, Values
 from tightbound.data import Split
 from tightbound.data.conform import raw_shape
 from tightbound.models.vae import VAE
-from tightbound.runs.run import Run
+from tightbound.runs.run import Run, training_folder
 from tightbound.runtime.atomic_files import write_atomic
 from tightbound.runtime.errors import TightboundError, cut
 from tightbound.runtime.memory import check_memory
@@ -110,7 +110,7 @@ class Compressed:
 
 def fingerprint(run: Run) -> str:
     """A short hash of weights, recipe and spec: what decides the probabilities."""
-    text = f"{run.fingerprint} {run.config.recipe.model_dump_json()} {run.spec!r}"
+    text = f"{run.predictor.fingerprint} {run.config.recipe.model_dump_json()} {run.spec!r}"
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
@@ -222,13 +222,14 @@ def check_run(run: Run, precision: Mapping[str, float] | None = None) -> None:
 
 def _way(run: Run, near: Path | None) -> str:
     """The run folder seen from the folder of the file."""
-    if run.home is None or near is None:
+    home = training_folder(run)
+    if home is None or near is None:
         return ""
     start = near.absolute()
     try:
-        return Path(os.path.relpath(run.home.absolute(), start)).as_posix()
+        return Path(os.path.relpath(home.absolute(), start)).as_posix()
     except ValueError:  # on another drive
-        return run.home.absolute().as_posix()
+        return home.absolute().as_posix()
 
 
 def _read(split: Split, start: int, end: int) -> Decoded:

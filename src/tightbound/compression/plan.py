@@ -38,7 +38,7 @@ def check_model(run: Run, model: VAE, values: Values) -> None:
     Raises:
         TightboundError: With the reason.
     """
-    if not run.has_bound:
+    if not run.config.recipe.has_bound:
         raise refuse(run, "it has no bound on log p(x), so no code length")
     if run.spec.missing:
         raise refuse(run, "its data have missing values")

@@ -64,7 +64,7 @@ class Plan:
 
 def exact_methods(run: Run) -> dict[str, Options]:
     """Quadrature with its settings, for a model with few enough latents."""
-    if sum(run.sites.values()) <= FEW_LATENTS:
+    if sum(run.model.site_widths.values()) <= FEW_LATENTS:
         return {"quadrature": {"tolerance": TOLERANCE}}
     return {}
 
@@ -76,7 +76,9 @@ def requested_plan(run: Run, n: int, request: Request) -> Plan:
     methods = exact_methods(run)
     if request.ais:
         methods[FROM_Q] = {}
-    default = SUBSET_3D if sum(run.sites.values()) == FEW_LATENTS else SUBSET
+    default = (
+        SUBSET_3D if sum(run.model.site_widths.values()) == FEW_LATENTS else SUBSET
+    )
     subset = min(n, request.subset or default)
     return Plan(request.k, n, subset, methods, request.gap, request.gap)
 

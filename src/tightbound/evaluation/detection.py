@@ -68,7 +68,7 @@ def detect(
     judge = Scorer(run, method, k)
     if method == "mahalanobis":
         judge = scorer(run, method, k, _training(run))
-    elif not run.has_bound:
+    elif not run.config.recipe.has_bound:
         raise no_density(run, method)
     reference = _scores(judge, held_out)
     scores = _scores(judge, data)

@@ -73,7 +73,7 @@ def within(run: Run, limit: TimeBudget) -> FirstLook:
 
 def seconds_per_decoding(run: Run, limit: TimeBudget) -> float:
     """The time that it takes to decode an example, by a trial on a few."""
-    k = 4 if run.has_bound else 1
+    k = 4 if run.config.recipe.has_bound else 1
     x = run.data.test.examples(run.data.test.spread(TIMED))
     start = limit.clock()
     with torch.random.fork_rng():

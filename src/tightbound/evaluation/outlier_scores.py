@@ -104,7 +104,7 @@ def scorer(run: Run, name: str, k: int, training: Batch) -> Scorer:
         TightboundError: The name is unknown, or the model has no density for it.
     """
     lookup(SCORES, name, "score")
-    if name != "mahalanobis" and not run.has_bound:
+    if name != "mahalanobis" and not run.config.recipe.has_bound:
         raise no_density(run, name)
     plain = Scorer(run, name, k)
     if name != "mahalanobis":

@@ -101,7 +101,9 @@ def evaluate(
     seed = run.config.seed if seed is None else whole_number("seed", seed, 0)
     request = Request(split, k, ais, gap, subset, limit, diagnosis, budget)
     launch = current_launch()
-    runner = Runner(run, seed, Cache(run.folder, run.fingerprint), tick, launch)
+    runner = Runner(
+        run, seed, Cache(run.folder, run.predictor.fingerprint), tick, launch
+    )
     evaluation = _evaluate(runner, data, request, metrics or MetricRequest())
     runner.cache.clear()
     launch.gather(None)
@@ -156,8 +158,8 @@ def _evaluate(
     plan = setup.plan
     chosen = setup.selection
     examples = runner.launch.on_rank_zero(chosen.digest)
-    reason = "" if run.has_bound else no_bound(run.config.recipe)
-    if run.has_bound:
+    reason = "" if run.config.recipe.has_bound else no_bound(run.config.recipe)
+    if run.config.recipe.has_bound:
         measured = _measure(runner, chosen, plan, _training_rows(run, plan, data))
     else:
         measured = _Measured(_distortion(runner, chosen))
@@ -166,9 +168,9 @@ def _evaluate(
         name=run.name,
         split=request.split if data is None else _name_of(data),
         n=plan.n,
-        k=plan.k if run.has_bound else 0,
+        k=plan.k if run.config.recipe.has_bound else 0,
         seed=runner.seed,
-        bound=run.has_bound,
+        bound=run.config.recipe.has_bound,
         terms=measured.terms,
         bits_per_dim=measured.bits_per_dim,
         kl_per_latent=measured.kl_per_latent,
@@ -218,7 +220,7 @@ def _prepare(
             )
     plan = requested_plan(run, n, request)
     budget = None
-    if request.budget is not None and run.has_bound:
+    if request.budget is not None and run.config.recipe.has_bound:
         left = request.budget - (time.perf_counter() - started)
         train = data is None and isinstance(run.data.train, Split)
         with phase("timing the estimates"):
@@ -373,7 +375,9 @@ def _notes(
     """Remarks on the examples, on what was left out, and on labels."""
     notes = [] if run.fitted is None else [str(run.fitted)]
     notes += _about_examples(run, data, request, setup)
-    if not run.has_bound and (request.ais or request.gap or request.budget):
+    if not run.config.recipe.has_bound and (
+        request.ais or request.gap or request.budget
+    ):
         reason = no_bound(run.config.recipe)
         notes.append(f"log p(x) and the parts of a gap were left out: {reason}")
     notes += dict.fromkeys(refusals)

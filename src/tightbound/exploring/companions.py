@@ -15,7 +15,7 @@ from tightbound.exploring.run_data import is_standard
 from tightbound.models.recipes import RECIPES, Recipe, part
 from tightbound.models.vae import VAE
 from tightbound.runs.folder import EXPLORE
-from tightbound.runs.run import Run, load
+from tightbound.runs.run import Run, load, training_folder, with_data
 from tightbound.runtime.atomic_files import make_folder
 from tightbound.runtime.errors import TightboundError
 from tightbound.runtime.progress import Steady, notice, phase
@@ -37,14 +37,14 @@ def scene_role(run: Run) -> str | None:
     "scene-vae" is a VAE with two real features, a normal q and p(z) = N(0, I); "scene-ae" an
     autoencoder with two. Neither has a condition or missing values.
     """
-    if sum(run.sites.values()) != FEATURES or len(run.model.sites) != 1:
+    if sum(run.model.site_widths.values()) != FEATURES or len(run.model.sites) != 1:
         return None
     if run.spec.condition is not None or run.spec.missing:
         return None
     posterior = run.config.recipe.posterior.name
     if posterior == "delta":
         return "scene-ae"
-    if posterior == "normal" and run.has_bound and is_standard(run):
+    if posterior == "normal" and run.config.recipe.has_bound and is_standard(run):
         return "scene-vae"
     return None
 
@@ -70,8 +70,9 @@ def companions(run: Run, roles: Sequence[str]) -> dict[str, Run]:
 
 def _companion(run: Run, role: str) -> Run:
     folder = None
-    if run.home is not None:
-        folder = run.home / EXPLORE / f"{role}-{run.fingerprint}"
+    home = training_folder(run)
+    if home is not None:
+        folder = home / EXPLORE / f"{role}-{run.predictor.fingerprint}"
         kept = _read(folder, run, role)
         if kept is not None:
             return kept
@@ -100,7 +101,7 @@ def _read(folder: Path, run: Run, role: str) -> Run | None:
     except TightboundError as error:
         notice(f"{error}, so it is trained again")
         return None
-    kept = kept.with_data(run.data)
+    kept = with_data(kept, run.data)
     is_of_this_run = (kept.spec.shape, kept.spec.layout) == (
         run.spec.shape,
         run.spec.layout,

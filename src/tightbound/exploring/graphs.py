@@ -19,7 +19,7 @@ from tightbound.exporting.inputs import raw_conditions, raw_examples
 from tightbound.exporting.plan import Plan, Planned, latents_of, plan_of, posterior_plan
 from tightbound.models.vae import VAE
 from tightbound.runs.folder import EXPLORE
-from tightbound.runs.run import Run
+from tightbound.runs.run import Run, training_folder
 from tightbound.runtime.atomic_files import make_folder, write_atomic
 from tightbound.runtime.errors import TightboundError
 from tightbound.runtime.foreign_errors import first_line
@@ -119,11 +119,11 @@ def networks_of(
 
 def networks_of_run(run: Run) -> Networks:
     """The graphs of a run, whose files are kept in its folder until its weights change."""
-    if run.home is None:
+    home = training_folder(run)
+    if home is None:
         return networks_of(run.model)
-    return networks_of(
-        run.model, cache=run.home / EXPLORE / f"graphs-{run.fingerprint}"
-    )
+    cache = home / EXPLORE / f"graphs-{run.predictor.fingerprint}"
+    return networks_of(run.model, cache=cache)
 
 
 @dataclass(frozen=True)

@@ -56,7 +56,7 @@ class LatentSpace:
     def names(self) -> list[str]:
         """The sites with real features, in the order in which they stand side by side."""
         classes = self.run.model.classes
-        return [name for name in self.run.sites if name not in classes]
+        return [name for name in self.run.model.site_widths if name not in classes]
 
     @property
     def kind(self) -> str:
@@ -87,7 +87,7 @@ class LatentSpace:
     def _sites(self) -> list[Json]:
         sites: list[Json] = []
         start = 0
-        for name, width in self.run.sites.items():
+        for name, width in self.run.model.site_widths.items():
             site: Json = {"name": name, "start": start, "width": width}
             if name in self.codes:
                 site["codes"], site["entries"] = self.codes[name]
@@ -140,7 +140,7 @@ class LatentSpace:
             with torch.no_grad():
                 trace = self.run.predictor.trace(part, Draw(DRAWS, noise=noise))
                 rate = torch.full_like(trace.distortion, torch.nan)
-                if self.run.has_bound and trace.bound:
+                if self.run.config.recipe.has_bound and trace.bound:
                     rate = trace.rate
                 terms.append(torch.stack([-trace.distortion, rate], 1).cpu())
         values: Floats = torch.cat(terms).double().numpy()
@@ -187,7 +187,7 @@ def _codes_of(run: Run, one: Batch) -> Mapping[str, tuple[int, int]]:
     with torch.no_grad():
         visited = run.predictor.latents(one)
     codes = {}
-    for name in run.sites:
+    for name in run.model.site_widths:
         q = visited[name].q
         if isinstance(q, Codes | Quantized):
             codes[name] = (q.codebook.groups, q.codebook.size)

@@ -80,8 +80,8 @@ def add_run(page_run: PageRun, blocks: Blocks, limits: Limits) -> Json:
             "role": role,
             "name": _name(page_run),
             "recipe": run.config.recipe.name,
-            "has_bound": run.has_bound,
-            "fingerprint": run.fingerprint,
+            "has_bound": run.config.recipe.has_bound,
+            "fingerprint": run.predictor.fingerprint,
             "terms": terms_of(run),
             "export": export_of(page_run),
             "graphs": {
@@ -113,7 +113,7 @@ def terms_of(run: Run) -> Json | None:
     if run.folder is None:
         return None
     try:
-        tree = saved.read(run.folder, run.fingerprint)
+        tree = saved.read(run.folder, run.predictor.fingerprint)
     except TightboundError as error:
         notice(f"{error}, so the page has no terms of the whole split")
         return None

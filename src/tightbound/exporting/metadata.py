@@ -26,13 +26,13 @@ def of_run(run: Run) -> dict[str, object]:
         "export_version": VERSION,
         "tightbound": tightbound.__version__,
         "run": run.name,
-        "fingerprint": run.fingerprint,
+        "fingerprint": run.predictor.fingerprint,
         "recipe": run.config.recipe.model_dump(mode="json"),
         "spec": run.spec.model_dump(mode="json"),
         "units": units(run.spec),
-        "latents": run.sites,
+        "latents": run.model.site_widths,
         "sites": list(run.model.sites),
-        "has_bound": run.has_bound,
+        "has_bound": run.config.recipe.has_bound,
     }
     if run.fitted is not None:
         about["fitted_prior"] = str(run.fitted)

@@ -91,7 +91,7 @@ class VAE(nn.Module):
 
     @property
     def site_widths(self) -> Mapping[str, int]:
-        """Number of features of each site, from the bottom up."""
+        """Number of features of each site, z1 (next to x) first: {"z": 16}."""
         return self.hierarchy.site_widths
 
     @property

@@ -21,7 +21,7 @@ from tightbound.report.figures.pictures import picture
 from tightbound.runs.data_source import is_builtin
 from tightbound.runs.folder import CONFIG, ENVIRONMENT, RunFolder
 from tightbound.runs.hub import checked_name, endpoint, hub
-from tightbound.runs.run import Run
+from tightbound.runs.run import Run, training_folder
 from tightbound.runtime.atomic_files import write_atomic
 from tightbound.runtime.errors import TightboundError, cut
 from tightbound.runtime.foreign_errors import first_line
@@ -142,8 +142,8 @@ def write_folder(run: Run, folder: Path, repo: str) -> None:
     evaluation = None
     if run.folder is not None:
         with suppress(saved.OtherWeights):
-            evaluation = saved.read(run.folder, run.fingerprint)
-        environment = RunFolder(run.home or run.folder).path / ENVIRONMENT
+            evaluation = saved.read(run.folder, run.predictor.fingerprint)
+        environment = RunFolder(training_folder(run) or run.folder).path / ENVIRONMENT
         if environment.is_file():
             write_atomic(folder / ENVIRONMENT, environment.read_bytes())
     if evaluation is not None:
@@ -199,7 +199,9 @@ def model_card(run: Run, repo: str, evaluation: Tree | None, images: list[str]) 
     recipe = run.config.recipe
     spec = run.spec
     shape = " x ".join(map(str, spec.shape))
-    widths = ", ".join(f"{site} {width}" for site, width in run.sites.items())
+    widths = ", ".join(
+        f"{site} {width}" for site, width in run.model.site_widths.items()
+    )
     train = run.config.train
     blocks = [
         _front_matter(recipe.name),

@@ -118,7 +118,7 @@ def _evaluate(run: Run) -> Tree:
     """
     if run.folder is not None:
         try:
-            tree = saved.read(run.folder, run.fingerprint)
+            tree = saved.read(run.folder, run.predictor.fingerprint)
         except TightboundError as error:
             notice(
                 f"{error}, so it is not used: {run.name} is evaluated now, K = {QUICK_K}"

@@ -15,6 +15,7 @@ from tightbound.core.latent import Latent
 from tightbound.core.trace import Trace
 from tightbound.distributions import point
 from tightbound.models.vae import VAE
+from tightbound.runs.fitted_prior import fingerprint
 from tightbound.runtime.errors import TightboundError
 
 VALUES_AT_ONCE = 4_000_000  # of a pass with the decoder
@@ -43,9 +44,9 @@ class Predictor:
         return self.model.get_buffer("centre").device
 
     @property
-    def sites(self) -> dict[str, int]:
-        """The latent sites and their widths, z1 (next to x) first: {"z": 16}."""
-        return dict(self.model.site_widths)
+    def fingerprint(self) -> str:
+        """A short hash of the weights; an evaluation keeps that of the weights it is of."""
+        return fingerprint(self.model.state_dict())
 
     def _encoder_rows(self) -> int:
         """Rows per pass of the encoder alone."""
@@ -75,7 +76,7 @@ class Predictor:
         return self.model.visit(Batch.of(x).to(self.device), Draw(source="point"))
 
     def _join(self, latents: Mapping[str, Latent]) -> Tensor:
-        return torch.cat([latents[name].z for name in self.sites], -1)
+        return torch.cat([latents[name].z for name in self.model.site_widths], -1)
 
     def encode_mean(self, rows: Batch) -> Tensor:
         """The posterior means of all sites side by side, (n, latent)."""
@@ -134,13 +135,14 @@ class Predictor:
         A conditional model decodes with rows.c, or with conditions of its training data
         if that is None.
         """
-        widths = list(self.sites.values())
+        sites = self.model.site_widths
+        widths = list(sites.values())
         if rows.x.dim() != 2 or rows.x.shape[1] != sum(widths):
             raise TightboundError(
                 f"z has shape {tuple(rows.x.shape)}, but this model wants (n, {sum(widths)})"
             )
         rows = rows.to(self.device)
-        given = dict(zip(self.sites, rows.x.split(widths, -1), strict=True))
+        given = dict(zip(sites, rows.x.split(widths, -1), strict=True))
         draw = Draw(source="p", given=given)
         with torch.no_grad():
             return self.model.generate(len(rows), draw, rows.c).px

@@ -18,7 +18,6 @@ from tightbound.core.data_spec import Condition, DataSpec
 from tightbound.core.draw import Draw
 from tightbound.distributions.random import seeded as seeded
 from tightbound.models.build import build
-from tightbound.models.recipes import has_bound
 from tightbound.models.vae import VAE
 from tightbound.runs import diffusers_folder, fitted_prior, hub
 from tightbound.runs.fitted_prior import Fitted
@@ -57,7 +56,11 @@ class Run:
     DataFrames with the names, types, order and index of the data. Nothing is random except
     `sample`, `vary` and the draws of `impute`, which take a seed.
 
-    `predictor` offers the same in model units, for code that works with the module.
+    Attributes:
+        config: All settings; `config.recipe` names the parts of the model.
+        folder: The run folder, with evaluation and report; None where it is not saved.
+        fitted: The prior that was fitted after training, if any.
+        predictor: The same in model units, for code that works with the module.
 
     Example:
         >>> import tempfile, tightbound as tb
@@ -85,7 +88,7 @@ class Run:
 
     def __repr__(self) -> str:
         """`Run('runs/digits-vae': vae, 16 features, (1, 8, 8) levels)`."""
-        widths = " + ".join(str(width) for width in self.sites.values())
+        widths = " + ".join(str(width) for width in self.model.site_widths.values())
         where = repr(str(self.folder)) if self.folder else "not saved"
         return (
             f"Run({where}: {self.config.recipe.name}, {widths} features, "
@@ -100,7 +103,9 @@ class Run:
         rows = {
             "recipe": f"{recipe.name}: {recipe.purpose}",
             "data": f"{self.config.data.source or 'arrays'}, {size} {spec.domain}",
-            "latents": ", ".join(f"{name}: {n}" for name, n in self.sites.items()),
+            "latents": ", ".join(
+                f"{name}: {n}" for name, n in self.model.site_widths.items()
+            ),
             "training": f"{self.config.train.steps} steps, seed {self.config.seed}",
             "best validation": self._best_validation(),
             "folder": str(self.folder or "not saved"),
@@ -137,32 +142,13 @@ class Run:
         return self.predictor.spec
 
     @property
-    def device(self) -> torch.device:
-        """The device of the model's parameters."""
-        return self.predictor.device
-
-    @property
-    def sites(self) -> dict[str, int]:
-        """The latent sites and their widths, z1 (next to x) first: {"z": 16}."""
-        return self.predictor.sites
-
-    @property
     def name(self) -> str:
         """The folder's name, or the recipe's; with that of a fitted prior."""
-        name = self.home.name if self.home else self.config.recipe.name
+        home = training_folder(self)
+        name = home.name if home else self.config.recipe.name
         if self.fitted:
             return f"{name}+{self.fitted.name}"
         return name
-
-    @property
-    def home(self) -> Path | None:
-        """The folder of the training.
-
-        `folder` holds the evaluation and the report; with a fitted prior it is inside `home`.
-        """
-        if self.folder is not None and self.fitted is not None:
-            return self.folder.parent.parent
-        return self.folder
 
     @property
     def data(self) -> Data:
@@ -191,24 +177,14 @@ class Run:
             )
         return loaded
 
-    @property
-    def has_bound(self) -> bool:
-        """False if the model has no bound on log p(x), as an autoencoder has none."""
-        return has_bound(self.config.recipe)
-
-    @property
-    def fingerprint(self) -> str:
-        """A short hash of the weights; an evaluation keeps that of the weights it is of."""
-        return fitted_prior.fingerprint(self.model.state_dict())
-
     def history(self) -> list[Tree]:
         """The validations of its training, from `log.jsonl`.
 
         Returns:
             One dict for each validation, the first one first; empty for a run without a folder.
         """
-        if self.home:
-            return RunFolder(self.home).history()
+        if home := training_folder(self):
+            return RunFolder(home).history()
         return []
 
     # ---- examples in raw units
@@ -309,7 +285,7 @@ class Run:
         """
         with torch.no_grad():
             latents = self.predictor.latents(self._examples(x, condition))
-        return _present({name: latents[name].q for name in self.sites})
+        return _present({name: latents[name].q for name in self.model.site_widths})
 
     @property
     def prior(self) -> dict[str, Distribution]:
@@ -320,7 +296,7 @@ class Run:
         """
         with torch.no_grad():
             latents = self.model.generate(1, Draw(source="p")).latents
-        sites = dict.fromkeys([*self.sites, *self.model.sites])
+        sites = dict.fromkeys([*self.model.site_widths, *self.model.sites])
         return _present({name: latents[name].p for name in sites})
 
     def likelihood(self, z: object, condition: object = None) -> RawLikelihood:
@@ -587,18 +563,7 @@ class Run:
         )
         return self._to_raw(self.predictor.decode_mean(line))
 
-    # ---- the folder, and priors that are fitted after training
-
-    def with_data(self, data: Data) -> Run:
-        """The same run with its data in memory.
-
-        Args:
-            data: The splits, such as `splits` of the data that `tb.build` returns.
-
-        Returns:
-            A run whose `data` are these.
-        """
-        return Run(self.config, self.model, self.folder, data, self.fitted)
+    # ---- priors that are fitted after training, and the folder
 
     def with_prior(self, prior: str | Fitted, *, trust: bool = False) -> Run:
         """The same model under a prior that was fitted to it.
@@ -610,43 +575,16 @@ class Run:
         Raises:
             TightboundError: There is no prior of that name, or it was fitted to other weights.
         """
+        home = training_folder(self)
         if isinstance(prior, str):
-            prior = fitted_prior.read(self.home, prior)
-        folder = RunFolder(self.home).prior_folder(prior.name) if self.home else None
+            prior = fitted_prior.read(home, prior)
+        folder = RunFolder(home).prior_folder(prior.name) if home else None
         state = prior.joined(self.model.state_dict())
         recipe = self.config.recipe.model_copy(update={"prior": prior.part})
         model, _ = build(recipe, self.spec, trust=trust)
         fitted_prior.fill(model, state, folder or Path(prior.name))
         config = self.config.model_copy(update={"recipe": recipe})
-        return Run(config, model.to(self.device), folder, self._data, prior)
-
-    def push_to_hub(
-        self,
-        repo: str,
-        *,
-        private: bool = False,
-        overwrite: bool = False,
-        folder: Path | str | None = None,
-    ) -> str:
-        """Publish the run on the Hugging Face Hub with a model card, as `tb.push_to_hub`.
-
-        Args:
-            repo: The repository, "user/name".
-            private: Whether a new repository is private.
-            overwrite: Whether a run in the repository is replaced.
-            folder: A new or empty folder: the files are written there, and nothing is sent.
-
-        Returns:
-            The address of the commit; the path of the folder where one is given.
-
-        Raises:
-            TightboundError: The repository holds a run, or cannot be written.
-        """
-        from tightbound import push_to_hub
-
-        return push_to_hub(
-            self, repo, private=private, overwrite=overwrite, folder=folder
-        )
+        return Run(config, model.to(self.predictor.device), folder, self._data, prior)
 
     def save(self, folder: Path | str) -> None:
         """Write the settings and the weights to a folder that `load` reads.
@@ -660,6 +598,21 @@ class Run:
         place = RunFolder(make_folder(folder))
         place.write_config(self.config)
         place.write_weights(self.config, self.model.state_dict())
+
+
+def training_folder(run: Run) -> Path | None:
+    """The folder of the training of a run.
+
+    `run.folder` holds the evaluation and the report; with a fitted prior it is inside this one.
+    """
+    if run.folder is not None and run.fitted is not None:
+        return run.folder.parent.parent
+    return run.folder
+
+
+def with_data(run: Run, data: Data) -> Run:
+    """The same run with its data in memory, such as `splits` of those of `tb.build`."""
+    return Run(run.config, run.model, run.folder, data, run.fitted)
 
 
 def _raw(split: Split) -> Tensor:
@@ -698,7 +651,7 @@ def load(
         >>> model, data = tb.build("vae", "digits", latent=3, seed=0)
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     run = tb.save(model, folder + "/run")
-        ...     tb.load(folder + "/run").sites
+        ...     tb.load(folder + "/run").model.site_widths
         {'z': 3}
     """
     folder = hub.download(folder) if hub.is_on_hub(folder) else Path(folder)

@@ -33,7 +33,7 @@ from tightbound.models.recipes import Part
 from tightbound.models.vae import VAE
 from tightbound.runs import fitted_prior as prior_file
 from tightbound.runs.fitted_prior import Fitted, fittable
-from tightbound.runs.run import Run, load, seeded
+from tightbound.runs.run import Run, load, seeded, training_folder
 from tightbound.runtime.device import pick_device
 from tightbound.runtime.errors import TightboundError, lookup
 from tightbound.runtime.progress import listening
@@ -128,15 +128,15 @@ def _fitted(
     _check_fits(run, prior)
     name = name or prior
     folder = None
-    if run.home:
-        folder = prior_file.new_folder(run.home, name, overwrite=overwrite)
+    if home := training_folder(run):
+        folder = prior_file.new_folder(home, name, overwrite=overwrite)
     seed = seed_for(run.config.seed, "prior", prior)
     with seeded(seed):
         model, _ = build(recipe, run.spec)
     _, encoder_and_decoder = prior_file.split(run.model.state_dict())
     initial_prior, _ = prior_file.split(model.state_dict())
     model.load_state_dict({**initial_prior, **encoder_and_decoder})
-    model = model.to(run.device).eval().requires_grad_(False)
+    model = model.to(run.predictor.device).eval().requires_grad_(False)
     config = run.config.model_copy(update={"recipe": recipe, "train": train})
     n = _fit(model, config, run, seed, show)
     weights, _ = prior_file.split(model.state_dict())

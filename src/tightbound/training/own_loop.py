@@ -212,7 +212,7 @@ def save(model: VAE, folder: str | Path, *, overwrite: bool = False) -> Run:
         >>> model, data = tb.build("vae", "digits", latent=2, seed=0)
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     run = tb.save(model, folder + "/mine")
-        ...     tb.load(folder + "/mine").sites
+        ...     tb.load(folder + "/mine").model.site_widths
         {'z': 2}
     """
     config = model.run_settings

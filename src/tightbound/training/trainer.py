@@ -21,7 +21,6 @@ from tightbound.core.batch import Batch
 from tightbound.core.draw import Clock, Noise
 from tightbound.data import Data
 from tightbound.distributions.random import seed_for
-from tightbound.models.recipes import has_bound
 from tightbound.models.vae import VAE
 from tightbound.runs.folder import RunFolder
 from tightbound.runs.run import seeded
@@ -175,7 +174,7 @@ class Trainer:
         self.window_start = now
 
     def _no_sums(self) -> Tensor:
-        names = SUMS if has_bound(self.config.recipe) else SUMS[:2]
+        names = SUMS if self.config.recipe.has_bound else SUMS[:2]
         return torch.zeros(len(names), device=self.device, dtype=torch.float64)
 
     def _averaged(self) -> VAE | None:

@@ -33,6 +33,7 @@ from tightbound.evaluation.metrics.probes import accuracy, clusters
 from tightbound.evaluation.metrics.request import NAMES, MetricRequest
 from tightbound.evaluation.metrics.spaces import Axes, spaces
 from tightbound.evaluation.runner import Selection
+from tightbound.runs.run import with_data
 from tightbound.runtime.errors import TightboundError
 
 SHORT = replace(outlier_scores.SEARCH, steps=2, rounds=1, judge=4, k=4)
@@ -123,7 +124,7 @@ def test_a_model_that_memorises_gets_the_verdict(tmp_path: Path) -> None:
     _, data = tb.build("vae", x, latent=16, seed=0)
     _Memory.rows = data.splits.train.batch(torch.arange(16))
     model, data = tb.build("vae", x, latent=16, network=_Memory, seed=0)
-    run = tb.save(model, tmp_path / "memory").with_data(data.splits)
+    run = with_data(tb.save(model, tmp_path / "memory"), data.splits)
     evaluation = tb.evaluate(run, k=5, limit=30, metrics="novelty")
     novelty = evaluation.metrics.novelty
     assert novelty is not None and evaluation.diagnosis is not None
@@ -288,7 +289,7 @@ def test_factors_from_a_table(tmp_path: Path) -> None:
     )
     x = np.stack([kinds, sizes, place], 1) @ rng.normal(size=(3, 6))
     model, data = tb.build("ppca", x, latent=3, seed=0)
-    run = tb.save(model, tmp_path / "run").with_data(data.splits)
+    run = with_data(tb.save(model, tmp_path / "run"), data.splits)
     frame.to_csv(tmp_path / "factors.csv", index=False)
     options = {"k": 2, "subset": 0, "diagnosis": False}
     given = tb.evaluate(run, x, factors=tmp_path / "factors.csv", **options)
@@ -315,7 +316,7 @@ def test_mistakes_are_named(shapes: tb.Run) -> None:
         tb.evaluate(shapes, split="train", metrics="novelty")
     x = np.random.default_rng(0).normal(size=(100, 5))
     model, data = tb.build("vae", x, latent=2, seed=0)
-    built = tb.save(model, _folder(shapes)).with_data(data.splits)
+    built = with_data(tb.save(model, _folder(shapes)), data.splits)
     with pytest.raises(TightboundError, match="whose factors are known"):
         tb.evaluate(built, metrics="disentanglement")
     with pytest.raises(TightboundError, match="these data have 0"):

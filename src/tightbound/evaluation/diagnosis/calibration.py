@@ -69,7 +69,7 @@ def calibration(
     parts = []
     for i, part in enumerate(batch.split(rows)):
         with seeded(seed_for(seed, "calibration", i)):
-            ranks = _ranks(run, part.to(run.device), seed, draws)
+            ranks = _ranks(run, part.to(run.predictor.device), seed, draws)
         parts.append(ranks.flatten(1).cpu()[:, varies])
     u = torch.cat(parts).double()
     inside = [((u - 0.5).abs() < level / 2).double().mean(1) for level in LEVELS]

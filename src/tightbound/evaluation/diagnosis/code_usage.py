@@ -58,7 +58,7 @@ def code_usage(run: Run, x: Batch) -> list[CodeUsage]:
         for part in x.split(1000):
             for name, site in run.predictor.latents(part).items():
                 q = site.q
-                if name not in run.sites:  # classes are no features
+                if name not in run.model.site_widths:  # classes are no features
                     continue
                 if isinstance(q, Quantized):
                     index = q.code.index

@@ -99,7 +99,7 @@ def diagnose(
         >>> import tempfile, torch, tightbound as tb
         >>> model, data = tb.build("vae", "digits", latent=2, seed=0)
         >>> with tempfile.TemporaryDirectory() as folder:
-        ...     run = tb.save(model, folder + "/run").with_data(data.splits)
+        ...     run = tb.save(model, folder + "/run")
         ...     x = data.test.examples(torch.arange(50))
         ...     diagnosis = tb.diagnose(run, x, seed=0)
         >>> type(diagnosis).__name__

@@ -134,21 +134,21 @@ def latents(run: Run, x: Tensor | Batch, seed: int) -> Latents:
     parts: dict[str, list[_SiteData]] = {}
     x = Batch.of(x)
     for part in x.split(max(1, VALUES_AT_ONCE // (run.spec.dims * 16))):
-        for name, site in _infer(run, part.to(run.device), seed).items():
+        for name, site in _infer(run, part.to(run.predictor.device), seed).items():
             parts.setdefault(name, []).append(site)
     data = {name: _SiteData.cat(pieces) for name, pieces in parts.items()}
     draws = _prior_codes(run, len(x), seed, x.c)
     sites = []
     features = []
     first = next(iter(data))  # of the sites, the first drawn depends on x alone
-    for name in run.sites:
+    for name in run.model.site_widths:
         aggregate = None
         if name == first and len(x) > 1:
             aggregate = _aggregate(data[name])
         features += _features(name, data[name], draws[name], aggregate)
         sites.append(_site(name, data[name], aggregate))
-    codes = np.concatenate([data[name].z.numpy() for name in run.sites], 1)
-    prior_codes = np.concatenate([draws[name] for name in run.sites], 1)
+    codes = np.concatenate([data[name].z.numpy() for name in run.model.site_widths], 1)
+    prior_codes = np.concatenate([draws[name] for name in run.model.site_widths], 1)
     return Latents(len(x), sites, features, c2st_auc(codes, prior_codes))
 
 
@@ -164,7 +164,7 @@ def _prior_codes(run: Run, n: int, seed: int, c: Tensor | None) -> dict[str, Arr
         draw = Draw(source="p", noise=StepNoise(seed, *purpose))
         condition = None
         if c is not None:
-            condition = c[start : start + most].to(run.device)
+            condition = c[start : start + most].to(run.predictor.device)
         prior = run.model.generate(min(most, n - start), draw, condition).latents
         for name, site in prior.items():
             codes = site.z.flatten(1).double().cpu().numpy()

@@ -208,7 +208,7 @@ def _table_distances(
     run: Run, train: Batch | None, x: Batch, seed: int
 ) -> TableDistances | None:
     """The distances of a table with draws of the model; None without a prior to draw from."""
-    if train is None or not run.has_bound:
+    if train is None or not run.config.recipe.has_bound:
         return None
     return table_distances(run, train, x, seed)
 
@@ -239,7 +239,7 @@ def _bound(run: Run, x: Batch, seed: int) -> tuple[Tensor, float]:
     -distortion and 0 for a model without a bound.
     """
     terms = score(run, x, SCORED_WITH, seed)
-    if run.has_bound:
+    if run.config.recipe.has_bound:
         return terms["elbo"], float(terms["rate"].mean())
     return -terms["distortion"], 0.0
 
@@ -265,7 +265,7 @@ def _constant(bound: Tensor, constant: Tensor) -> Constant:
 
 def _encoder_gap(run: Run, x: Batch, constant: Tensor, seed: int) -> EncoderGap | None:
     """The inference gap of a few examples; None without a bound."""
-    if not run.has_bound:
+    if not run.config.recipe.has_bound:
         return None
     few = int(min(64, max(8, GAP_VALUES // (GAP_SAMPLES * run.spec.dims))))
     rows = spread(len(x), few)

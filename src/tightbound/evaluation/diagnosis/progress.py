@@ -49,8 +49,8 @@ def progress(run: Run, error: float) -> Progress | None:
     """
     if was_solved(run):
         return None
-    name = "elbo" if run.has_bound else "distortion"
-    sign = 1.0 if run.has_bound else -1.0
+    name = "elbo" if run.config.recipe.has_bound else "distortion"
+    sign = 1.0 if run.config.recipe.has_bound else -1.0
     lines = [line for line in run.history() if _validation(line).get(name) is not None]
     if not lines:
         return None

@@ -23,7 +23,7 @@ from tightbound.models.parts import KINDS, find_component, options_of
 from tightbound.models.recipes import Part, Recipe, loaded
 from tightbound.runs.fitted_prior import fittable
 from tightbound.runs.folder import RunFolder
-from tightbound.runs.run import Run, seeded
+from tightbound.runs.run import Run, seeded, training_folder
 from tightbound.runtime.errors import TightboundError
 from tightbound.runtime.reading import Options, Tree
 
@@ -350,7 +350,7 @@ def test_outlier(run: Run, measured: Measurements) -> list[Verdict]:
     rows = [r for r in measured.row_outliers if r.column or by_bound]
     if not rows:
         return []
-    term = "bound" if run.has_bound else "-distortion"
+    term = "bound" if run.config.recipe.has_bound else "-distortion"
     values = {
         "rows": [{"row": r.row, "column": r.column, "bound": r.bound} for r in rows],
         "named": "; ".join(_words_of_row(r, term) for r in rows),
@@ -486,8 +486,8 @@ def _with_settings(run: Run, name: str, fix: str, values: Options) -> Verdict:
 
 def _command_for(run: Run, extra: int, steps: int) -> str:
     """The option of `tightbound train` for more steps: of the run, or of a new one."""
-    has_state = run.home is not None and RunFolder(run.home).state_folder.is_dir()
-    if has_state:
+    home = training_folder(run)
+    if home is not None and RunFolder(home).state_folder.is_dir():
         return f"tightbound train --out RUN --extend {extra}"
     return f"tightbound train DATA --set train.steps={steps}"
 
@@ -525,7 +525,7 @@ def undertrained(run: Run, measured: Measurements) -> list[Verdict]:
         gain = f"{p.gained:.2f} ± {p.error:.2f}"
         over = (
             f"there was one validation; it is {gain} nats above the mean "
-            f"{'bound' if run.has_bound else '-distortion'} of the training steps "
+            f"{'bound' if run.config.recipe.has_bound else '-distortion'} of the training steps "
             "before it"
         )
     values = {
@@ -668,7 +668,7 @@ def prior_mismatch(run: Run, measured: Measurements) -> list[Verdict]:
     auc = measured.latents.c2st_auc
     causes = _relevant(measured, "objective", "train.groups")
     least = APART_BY_SETTING if causes else APART
-    if not run.has_bound or not auc > least:
+    if not run.config.recipe.has_bound or not auc > least:
         return []
     recipe = run.config.recipe
     worst = max(measured.latents.features, key=lambda feature: feature.distance)

@@ -205,7 +205,7 @@ def local_parameters(run: Run, x: Tensor | Batch) -> LocalParameters:
     Raises:
         TightboundError: if there are none, with the reason.
     """
-    if not run.has_bound:
+    if not run.config.recipe.has_bound:
         raise TightboundError(
             f"{run.name!r} has no gap to part: its latent is a point, so it has no bound"
         )
@@ -272,7 +272,9 @@ def best_bound(
     results: dict[str, list[Tensor]] = {}
     rows = max(1, VALUES_AT_ONCE // (run.spec.dims * search.samples))
     for part in Batch.of(x).split(rows):
-        for name, value in _bounds(run, part.to(run.device), seed, search).items():
+        for name, value in _bounds(
+            run, part.to(run.predictor.device), seed, search
+        ).items():
             results.setdefault(name, []).append(value.cpu())
         if tick:
             tick(len(part))

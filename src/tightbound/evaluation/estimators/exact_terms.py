@@ -124,7 +124,7 @@ def by_k(
     Returns:
         "p" and "q", each (repeats, len(sizes)), nats.
     """
-    x = Batch.of(x).to(run.device)
+    x = Batch.of(x).to(run.predictor.device)
     results: dict[str, Tensor] = {}
     for source in ("p", "q"):
         rows = []

@@ -207,7 +207,7 @@ def score(
         True
     """
     x = Batch.of(x)
-    if not run.has_bound:
+    if not run.config.recipe.has_bound:
         parts = [_distortion(run, part, tick) for part in x.split(1000)]
         return {"distortion": torch.cat(parts)}
 
@@ -244,11 +244,11 @@ def rate_per_feature(run: Run, x: Tensor | Batch, seed: int) -> list[float] | No
     """
     total: Tensor | None = None
     for part in Batch.of(x).split(1000):
-        inputs = part.to(run.device)
+        inputs = part.to(run.predictor.device)
         draw = Draw(noise=ContentNoise(seed, inputs.x, 0, 1))
         trace = run.predictor.trace(inputs, draw)
         sites = []
-        for name in run.sites:
+        for name in run.model.site_widths:
             kl = trace.latents[name].kl_each
             if kl is None:
                 return None

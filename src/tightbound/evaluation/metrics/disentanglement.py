@@ -217,7 +217,9 @@ def disentanglement(run: Run, seed: int, factors: Factors) -> Disentanglement:
     number = seed_for(seed, "disentanglement") % 2**32
     table = mutual_information(codes, classes) / entropies(classes)
     order = np.argsort(-table.max(1), kind="stable")[:SHOWN]
-    every = [f"{site}_{i + 1}" for site, n in run.sites.items() for i in range(n)]
+    every = [
+        f"{site}_{i + 1}" for site, n in run.model.site_widths.items() for i in range(n)
+    ]
     return Disentanglement(
         n=len(codes),
         factors=names,

@@ -135,7 +135,11 @@ def out_of_distribution(
     """
     split = training_split(run)
     training = split.examples(split.spread(min(len(split), MOST_TRAINING)))
-    names = ("log_px", "regret", "mahalanobis") if run.has_bound else ("mahalanobis",)
+    names = (
+        ("log_px", "regret", "mahalanobis")
+        if run.config.recipe.has_bound
+        else ("mahalanobis",)
+    )
     scores = {}
     for name in names:
         judge = scorer(run, name, k, training)

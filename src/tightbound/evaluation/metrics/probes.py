@@ -136,8 +136,8 @@ def check_labels(run: Run) -> None:
 
 def check_beside(run: Run, other: Run) -> None:
     """Raise TightboundError for a run whose features cannot stand beside those of a run."""
-    width = sum(run.sites.values())
-    of_other = sum(other.sites.values())
+    width = sum(run.model.site_widths.values())
+    of_other = sum(other.model.site_widths.values())
     if width != of_other:
         raise TightboundError(
             f"run {other.name!r} has {of_other} features and {run.name!r} {width}, so their "
@@ -162,7 +162,7 @@ def features(run: Run, seed: int, beside: Run | None = None) -> Features:
     train, y_train = _some(training_split(run), MOST_TRAIN)
     test, y_test = _some(run.data.test, MOST_TEST)
     number = seed_for(seed, "features") % 2**32
-    width = sum(run.sites.values())
+    width = sum(run.model.site_widths.values())
     raw = (raw_values(run, train.x), raw_values(run, test.x))
     sets = {
         run.name: _probed(_encoded(run, train, test), (y_train, y_test), number),

@@ -160,7 +160,9 @@ def spaces(examples: Examples) -> list[Space]:
         return means
 
     every.append(
-        _space("encoder", digest_of(run.fingerprint, train), encoded, examples)
+        _space(
+            "encoder", digest_of(run.predictor.fingerprint, train), encoded, examples
+        )
     )
     return every
 

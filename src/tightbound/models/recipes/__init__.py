@@ -5,7 +5,6 @@ from tightbound.models.recipes.latents import LATENTS
 from tightbound.models.recipes.recipe import (
     Part,
     Recipe,
-    has_bound,
     has_point,
     import_path,
     loaded,
@@ -21,7 +20,6 @@ __all__ = [
     "RECIPES",
     "Part",
     "Recipe",
-    "has_bound",
     "has_point",
     "import_path",
     "loaded",

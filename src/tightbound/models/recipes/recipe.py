@@ -124,6 +124,17 @@ class Recipe(BaseModel):
         1, le=10_000_000, description="samples of z per example in training"
     )
 
+    @property
+    def has_bound(self) -> bool:
+        """True where the model bounds log p(x).
+
+        It does not where its latent is a point, or its prior has no density.
+        """
+        from tightbound.components.priors import PRIORS
+
+        cls = loaded(PRIORS, self.prior.name)
+        return not has_point(self) and (cls is None or cls.has_density)
+
 
 def has_point(recipe: Recipe) -> bool:
     """True where the latent is a point, as of an autoencoder."""
@@ -132,17 +143,6 @@ def has_point(recipe: Recipe) -> bool:
 
     cls = loaded(POSTERIORS, recipe.posterior.name)
     return cls is not None and cls.is_point_mass
-
-
-def has_bound(recipe: Recipe) -> bool:
-    """True where the model bounds log p(x).
-
-    It does not where its latent is a point, or its prior has no density.
-    """
-    from tightbound.components.priors import PRIORS
-
-    cls = loaded(PRIORS, recipe.prior.name)
-    return not has_point(recipe) and (cls is None or cls.has_density)
 
 
 def loaded(table: Mapping[str, C], name: str) -> C | None:

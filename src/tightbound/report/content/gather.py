@@ -358,10 +358,10 @@ def _parameters(run: Run) -> dict[str, int]:
 
 def _feature_names(run: Run) -> list[str]:
     """z₁, z₂, ...; for several sites z1·₁, z1·₂, ..., z2·₁."""
-    single = len(run.sites) == 1
+    single = len(run.model.site_widths) == 1
     return [
         ("z" if single else f"{site}·") + subscript(k + 1)
-        for site, width in run.sites.items()
+        for site, width in run.model.site_widths.items()
         for k in range(width)
     ]
 

@@ -92,7 +92,7 @@ def moments_of(run: Run, x: Tensor | Batch) -> tuple[Array, Array]:
 
 def _moments(run: Run, x: Batch) -> tuple[Array, Array]:
     latents = run.predictor.latents(x)
-    q = [d for name in run.sites if (d := latents[name].q) is not None]
+    q = [d for name in run.model.site_widths if (d := latents[name].q) is not None]
     mean = torch.cat([point(d) for d in q], -1)
     with seeded(run.config.seed):
         sd = torch.cat([moments(d)[1].sqrt() for d in q], -1)
@@ -106,13 +106,13 @@ def _codes(run: Run, x: Batch) -> Codes:
 
 def _kl(run: Run, x: Batch) -> Array | None:
     """KL of each feature (n, L), or None where a site has none."""
-    if not run.has_bound:
+    if not run.config.recipe.has_bound:
         return None
     noise = ContentNoise(run.config.seed, x.x, 0, 1)
     latents = run.predictor.trace(x, Draw(noise=noise)).latents
-    each = [latents[name].kl_each for name in run.sites if name in latents]
+    each = [latents[name].kl_each for name in run.model.site_widths if name in latents]
     defined = [kl for kl in each if kl is not None]
-    if len(defined) < len(run.sites):
+    if len(defined) < len(run.model.site_widths):
         return None
     kl: Array = torch.cat(defined, -1).cpu().numpy()
     return kl
@@ -146,7 +146,9 @@ def draws(run: Run, x: Tensor | Batch, n: int, seed: int = 0) -> Array:
     """n draws of z from q(z|x) of one example x (1, *shape), (n, L)."""
     with torch.no_grad(), seeded(seed):
         latents = run.predictor.trace(Batch.of(x).expand(n), Draw()).latents
-    z: Array = torch.cat([latents[name].z for name in run.sites], -1).cpu().numpy()
+    z: Array = (
+        torch.cat([latents[name].z for name in run.model.site_widths], -1).cpu().numpy()
+    )
     return z
 
 
@@ -158,7 +160,9 @@ def prior_draws(run: Run, n: int, seed: int = 0) -> Array:
         for start in range(0, n, most):
             draw = Draw(source="p")
             latents = run.model.generate(min(most, n - start), draw).latents
-            parts.append(torch.cat([latents[name].z for name in run.sites], -1))
+            parts.append(
+                torch.cat([latents[name].z for name in run.model.site_widths], -1)
+            )
     z: Array = torch.cat(parts).cpu().numpy()
     return z
 
@@ -222,7 +226,7 @@ def walk_through(
     with torch.no_grad(), seeded(seed):
         x = Batch.of(x)
         trace = run.predictor.trace(x, Draw(min(k, max(8, _encoded_at_once(run)))))
-        z = torch.cat([trace.latents[name].z[:1] for name in run.sites], -1)
+        z = torch.cat([trace.latents[name].z[:1] for name in run.model.site_widths], -1)
         px = run.predictor.decode(Batch(z, x.c))
         rate = float(trace.rate[0]) if trace.bound else None
         mean, sd, draw = (

@@ -57,7 +57,7 @@ def marginals(results: Results, text: Text) -> Section | None:
 
 
 def _caption(group: Group, result: RunResult, text: Text) -> str:
-    has_prior = result.run.has_bound or result.run.fitted
+    has_prior = result.run.config.recipe.has_bound or result.run.fitted
     key = "marginal.caption" if has_prior else "marginal.caption_point"
     held_out = f"{len(group.data.test.x):,}"
     words = [text(key, held_out=held_out, drawn=f"{len(group.data.train.x):,}")]

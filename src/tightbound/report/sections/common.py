@@ -26,7 +26,7 @@ def by_bound(result: RunResult, key: str) -> str:
 
     A quantised code is a point and has a prior.
     """
-    return key if result.run.has_bound else f"{key}_point"
+    return key if result.run.config.recipe.has_bound else f"{key}_point"
 
 
 def set_nouns(text: Text, group: Group) -> None:

@@ -45,7 +45,9 @@ def _model(result: RunResult, text: Text) -> dict[str, str]:
         "posterior": _part(recipe.posterior),
         "prior": _prior(result, text),
         "likelihood": _part(recipe.likelihood),
-        "latent": " + ".join(str(width) for width in result.run.sites.values()),
+        "latent": " + ".join(
+            str(width) for width in result.run.model.site_widths.values()
+        ),
         "parameters": f"{result.parameters['generative']:,}",
         "parameters_phi": f"{result.parameters['inference']:,}",
         "trained": _training(result, text),

@@ -22,7 +22,7 @@ from tightbound.report.page.blocks import (
 )
 from tightbound.report.page.text import Text
 from tightbound.report.sections.common import Results, by_code, heads, panels
-from tightbound.runs.run import Run
+from tightbound.runs.run import Run, training_folder
 
 MOST_EXPLORED = 2  # runs that `tightbound explore` shows together
 MOST_LABELS = 24  # in a legend
@@ -63,9 +63,10 @@ def latent_space(results: Results, text: Text) -> Section:
 
 def _folder_name(run: Run) -> str:
     """The run's folder from the one beside it; "" where it has none."""
-    if run.folder is None or run.home is None:
+    home = training_folder(run)
+    if run.folder is None or home is None:
         return ""
-    return str(run.folder.relative_to(run.home.parent))
+    return str(run.folder.relative_to(home.parent))
 
 
 def _reach(result: RunResult) -> Array:
@@ -111,7 +112,7 @@ def _caption_key(result: RunResult) -> str:
     stochastic = result.codes.stochastic
     if result.run.fitted:
         return "caption_fitted"
-    if result.run.has_bound and not stochastic:
+    if result.run.config.recipe.has_bound and not stochastic:
         return "caption_code"
     if stochastic and result.map.inside < WIDE * result.map.expected:
         return "caption_wide"
@@ -121,7 +122,7 @@ def _caption_key(result: RunResult) -> str:
 def _legend(result: RunResult, text: Text) -> list[LegendEntry]:
     """The prior's density or contours, and the labels."""
     data = result.data
-    has_prior = result.run.has_bound or result.run.fitted
+    has_prior = result.run.config.recipe.has_bound or result.run.fitted
     name = "legend.prior" if has_prior else "legend.normal"
     if result.map.xy.shape[1] == 1:
         entries = [LegendEntry("line", "ink", text(name))]

@@ -93,7 +93,7 @@ def study_posterior(
     None for a model with more than two features, with features that are not real
     numbers, or without a density q(z|x).
     """
-    if not run.has_bound or sum(run.sites.values()) > FEW:
+    if not run.config.recipe.has_bound or sum(run.model.site_widths.values()) > FEW:
         return None
     with suppress(TightboundError):
         space = Space(run.model)
@@ -237,7 +237,7 @@ def estimate(
     run: Run, name: str, data: DataSample, example: int, exact: float | None
 ) -> Estimates | None:
     """Twelve estimates of log p(x) at each K; None for a model without a bound."""
-    if not run.has_bound:
+    if not run.config.recipe.has_bound:
         return None
     values = run.spec.dims
     if run.spec.domain == "categorical":
@@ -245,7 +245,7 @@ def estimate(
     sizes = [k for k in SIZES if k * values <= MOST_VALUES] or [1]
     x = model_inputs(run, data, data.test)[example : example + 1]
     estimates = by_k(run, x, sizes, REPEATS, run.config.seed)
-    latent = sum(run.sites.values())
+    latent = sum(run.model.site_widths.values())
     from_p = estimates["p"].numpy()
     return Estimates(name, latent, sizes, from_p, estimates["q"].numpy(), exact)
 
