@@ -23,20 +23,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from reproduce import jobs, rows
 
 import tightbound as tb
-from tightbound.api import Stopped
 from tightbound.config import assignments
 from tightbound.evaluation import score
 from tightbound.runtime.atomic_files import write_atomic
-from tightbound.runtime.errors import TightboundError
 
 HERE = Path(__file__).resolve().parent
 VARIANTS = HERE / "ablation.toml"
-BASE, MARK, LEFT = "base", "ablation", 3
+BASE, MARK = "base", "ablation"
 SPLITS = ("valid", "test")
 PIECE = 100  # images between two writes
 Found = dict[str, Any]
@@ -201,30 +198,25 @@ def run_all(options: argparse.Namespace) -> None:
         print(line(row, found, base), flush=True)
 
 
-def main(argv: list[str] | None = None) -> int:
-    options = parsed(argv)
-    torch.set_num_threads(options.threads)
-    try:
-        if options.names in (["table"], ["list"]):
-            variants = rows.read(options.variants)
-            text = table(variants, results_in(options.out, variants))
-            if options.names == ["list"]:
-                print(text)
-                return 0
-            from matrix import between
-
-            path = options.docs / "results.md"
-            write_atomic(path, between(path.read_text(encoding="utf-8"), MARK, text))
-            return 0
+def do(options: argparse.Namespace) -> None:
+    """The variants, the list or the table of the command."""
+    if options.names not in (["table"], ["list"]):
         with jobs.interrupted_after(options.stop_after):
             run_all(options)
-    except (Stopped, KeyboardInterrupt):
-        print("stopped; the same command goes on", file=sys.stderr)
-        return LEFT
-    except TightboundError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
+        return
+    variants = rows.read(options.variants)
+    text = table(variants, results_in(options.out, variants))
+    if options.names == ["list"]:
+        print(text)
+        return
+    from matrix import between
+
+    path = options.docs / "results.md"
+    write_atomic(path, between(path.read_text(encoding="utf-8"), MARK, text))
+
+
+def main(argv: list[str] | None = None) -> int:
+    return jobs.exit_status(do, parsed(argv))
 
 
 if __name__ == "__main__":

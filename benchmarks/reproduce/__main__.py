@@ -21,15 +21,10 @@ from pathlib import Path
 BENCHMARKS = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(BENCHMARKS))
 
-import torch  # noqa: E402
-
 from reproduce import jobs, rows, tables  # noqa: E402
-from tightbound.api import Stopped  # noqa: E402
 from tightbound.runtime.atomic_files import write_atomic  # noqa: E402
-from tightbound.runtime.errors import TightboundError  # noqa: E402
 
 ROOT = BENCHMARKS.parent
-LEFT = 3
 
 
 def parsed(argv: list[str] | None) -> argparse.Namespace:
@@ -64,25 +59,19 @@ def parsed(argv: list[str] | None) -> argparse.Namespace:
 
 
 def main(argv: list[str] | None = None) -> int:
-    options = parsed(argv)
-    torch.set_num_threads(options.threads)
-    try:
-        table = rows.read(options.rows)
-        if options.row == "list":
-            print(tables.progress(table, options.out))
-            return 0
-        if options.row == "table":
-            tables.write(table, options.out, options.docs)
-            return 0
+    return jobs.exit_status(do, parsed(argv))
+
+
+def do(options: argparse.Namespace) -> None:
+    """The row, the list or the table of the command."""
+    table = rows.read(options.rows)
+    if options.row == "list":
+        print(tables.progress(table, options.out))
+    elif options.row == "table":
+        tables.write(table, options.out, options.docs)
+    else:
         with jobs.interrupted_after(options.stop_after):
             reproduce(rows.pick(table, options.row), options)
-    except (Stopped, KeyboardInterrupt):
-        print("stopped; the same command goes on", file=sys.stderr)
-        return LEFT
-    except TightboundError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
 
 
 def reproduce(row: rows.Row, options: argparse.Namespace) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import signal
+import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -20,13 +22,16 @@ import torch
 import tightbound as tb
 from reproduce import step_time
 from reproduce.rows import Row
+from tightbound.api import Stopped
 from tightbound.evaluation import score
 from tightbound.runtime.atomic_files import write_atomic
+from tightbound.runtime.errors import TightboundError
 
 Found = dict[str, Any]
 # (K, images) of the evaluation: the first that takes no longer than the training. None: all.
 PROTOCOLS = ((5000, None), (1000, 2000), (100, 1000), (20, 500))
 TRIED = 4  # images of the timed trial
+LEFT = 3  # exit status where work is left
 
 
 @dataclass(frozen=True)
@@ -114,6 +119,26 @@ def interrupted_after(seconds: float | None) -> Iterator[None]:
         yield
     finally:
         timer.cancel()
+
+
+def exit_status(
+    command: Callable[[argparse.Namespace], None], options: argparse.Namespace
+) -> int:
+    """Run a command whose work goes on when it is given again.
+
+    Returns:
+        0; LEFT where it was stopped; 2 after an error, which is printed as one sentence.
+    """
+    torch.set_num_threads(options.threads)
+    try:
+        command(options)
+    except (Stopped, KeyboardInterrupt):
+        print("stopped; the same command goes on", file=sys.stderr)
+        return LEFT
+    except TightboundError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
 
 
 # ---- training

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import signal
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -188,28 +189,28 @@ def train(
             lambda: RunFolder.choose(path, data, requested.recipe.name, mode)
         )
         job = _job(call, folder, requested, mode, trust)
-        try:
-            with listening(reporter(show)):
-                run = fit(
-                    job.config,
-                    job.data,
-                    folder.path,
-                    show,
-                    FitOptions(
-                        splits={"valid": valid, "test": test},
-                        trust=job.trust,
-                        extend=0 if job.is_again else added,
-                        callbacks=called,
-                    ),
-                    mode=job.mode,
-                )
-                if report:
-                    _finish([run], folder.report_file, show, lang)
-        except KeyboardInterrupt as stop:
-            if not folder.is_run:
-                raise
-            raise Stopped(folder.path, signal_number(stop)) from stop
+        options = FitOptions(
+            splits={"valid": valid, "test": test},
+            trust=job.trust,
+            extend=0 if job.is_again else added,
+            callbacks=called,
+        )
+        with _stopping_in(folder), listening(reporter(show)):
+            run = fit(job.config, job.data, folder.path, show, options, mode=job.mode)
+            if report:
+                _finish([run], folder.report_file, show, lang)
     return run
+
+
+@contextmanager
+def _stopping_in(folder: RunFolder) -> Iterator[None]:
+    """Raise what ends a training in a folder as Stopped, once there is a run in it."""
+    try:
+        yield
+    except KeyboardInterrupt as stop:
+        if not folder.is_run:
+            raise
+        raise Stopped(folder.path, signal_number(stop)) from stop
 
 
 def _added_steps(extend: int | None) -> int:

@@ -151,13 +151,13 @@ def test_a_row_that_was_killed_goes_on_and_has_the_figures_of_one_that_was_not(
                 os.kill(os.getpid(), signal.SIGINT)
 
     monkeypatch.setattr(jobs, "LoadLog", Stops)
-    assert command.main(["tiny", *again]) == command.LEFT
+    assert command.main(["tiny", *again]) == jobs.LEFT
     assert not (tmp_path / "new").exists()
     evaluate = jobs.evaluate
     monkeypatch.setattr(
         jobs, "evaluate", lambda *args: (_ for _ in ()).throw(KeyboardInterrupt)
     )
-    assert command.main(["tiny", *again]) == command.LEFT
+    assert command.main(["tiny", *again]) == jobs.LEFT
     monkeypatch.setattr(jobs, "evaluate", evaluate)
     assert command.main(["tiny", *again]) == 0
     resumed = json.loads((tmp_path / "new" / "tiny.json").read_text())["runs"]["0"]

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import shlex
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -258,7 +260,6 @@ def evaluate(
     """
     from tightbound import api
     from tightbound.cli import compressed_files, evaluation_file, outputs
-    from tightbound.runtime.signals import in_words, signal_number
 
     evaluation_file.check(out)
     options: dict[str, Any] = {
@@ -275,19 +276,12 @@ def evaluate(
         "against": against,
         "factors": factors,
     }
-    try:
-        with outputs.shared(loading) as launch:
-            trained = outputs.load(run, loading, skip_bad=skip_bad)
-            if bytes:
-                compressed_files.check(trained, precision)
-            options["beside"] = beside and outputs.load(beside, loading)
-            evaluation = api.evaluate(trained, data, **options)
-    except KeyboardInterrupt as stop:
-        number = signal_number(stop)
-        raise Stopped(
-            f"{in_words(number)}, what was finished is kept: the same command goes on from there",
-            number,
-        ) from None
+    with _going_on(), outputs.shared(loading) as launch:
+        trained = outputs.load(run, loading, skip_bad=skip_bad)
+        if bytes:
+            compressed_files.check(trained, precision)
+        options["beside"] = beside and outputs.load(beside, loading)
+        evaluation = api.evaluate(trained, data, **options)
     if not launch.is_rank_zero:
         return
     usual = data is None and split == "test" and limit is None
@@ -300,6 +294,21 @@ def evaluate(
     if bytes:
         size = compressed_files.size_of(trained, data, evaluation, precision)
     _show_evaluation(evaluation, size, json)
+
+
+@contextmanager
+def _going_on() -> Iterator[None]:
+    """Say of an evaluation that was ended that the same command goes on."""
+    from tightbound.runtime.signals import in_words, signal_number
+
+    try:
+        yield
+    except KeyboardInterrupt as stop:
+        number = signal_number(stop)
+        raise Stopped(
+            f"{in_words(number)}, what was finished is kept: the same command goes on from there",
+            number,
+        ) from None
 
 
 def _show_evaluation(evaluation: Evaluation, size: FileSize | None, json: bool) -> None:

@@ -152,14 +152,7 @@ def compress_run(
         grids = measured_grids(job, values.to_numbers(first.x), given)
         job = replace(job, grids=grids_from(model, grids))
         coder = Coder(job, dtype, measure, check)
-        blocks = []
-        account = Account()
-        done = Steady("compressing", len(split), " examples")
-        for examples in _in_blocks(split, dtype):
-            block, part = coder.encode(examples)
-            done.add(block.n)
-            blocks.append(block)
-            account = account + part
+        blocks, account = _encoded(coder, split, dtype)
     header = Header(
         version=container.VERSION,
         model=fingerprint(run),
@@ -187,6 +180,21 @@ def compress_run(
             widths=account.widths,
         )
     return compressed
+
+
+def _encoded(
+    coder: Coder, split: Split, dtype: torch.dtype
+) -> tuple[list[Block], Account]:
+    """All blocks of a split, and their bits by part."""
+    blocks = []
+    account = Account()
+    done = Steady("compressing", len(split), " examples")
+    for examples in _in_blocks(split, dtype):
+        block, part = coder.encode(examples)
+        done.add(block.n)
+        blocks.append(block)
+        account = account + part
+    return blocks, account
 
 
 def _parts(account: Account, blocks: Sequence[Block], total: int) -> dict[str, float]:

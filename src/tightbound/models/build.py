@@ -223,37 +223,28 @@ def build(
 
 def _make_model(recipe: Recipe, spec: DataSpec, trust: bool) -> tuple[VAE, Objective]:
     """The model and its objective; all parts fit each other."""
-    assert recipe.latent != "auto", "resolve the recipe first"
     network = _make_network(recipe, trust)
     likelihood = _make_likelihood(recipe, spec, trust)
-    latents = (recipe.latent,) if isinstance(recipe.latent, int) else recipe.latent
+    latents = _latents(recipe)
     mask_input = spec.missing and recipe.missing == "mask"
     encoder, scales = _make_encoder(network, spec, len(latents), mask_input)
     grid = () if scales else network.grid(spec.shape)
-    condition = 0
+    condition = 0 if spec.condition is None else spec.condition.width
     condition_encoder = None
     features = encoder.features
     if spec.condition is not None:
-        condition = spec.condition.width
+        is_vector = not grid and not scales
         condition_encoder = _make_condition_encoder(
-            network, features + condition, is_vector=not grid and not scales
+            network, features + condition, is_vector
         )
         features = condition_encoder.features
-    classes = 0
-    if recipe.hierarchy == "labelled" and recipe.classes != "auto":
-        classes = int(recipe.classes)
+    classes = _classes(recipe)
     grids = tuple(encoder.grids) if scales else ()
     top_places = math.prod(grids[scales[-1]] if scales else grid)
+    arguments = {"spec": spec, "above": classes or condition, "network": network}
     prior = make_component(
-        "prior",
-        recipe.prior,
-        trust,
-        top_places * latents[-1],
-        spec=spec,
-        above=classes or condition,
-        network=network,
+        "prior", recipe.prior, trust, top_places * latents[-1], **arguments
     )
-
     parts = Parts(
         network=network,
         latents=latents,
@@ -268,19 +259,8 @@ def _make_model(recipe: Recipe, spec: DataSpec, trust: bool) -> tuple[VAE, Objec
         grids=grids,
     )
     hierarchy = _make_hierarchy(recipe, parts)
-    with torch.device("cpu"):  # also where the model is measured on the meta device
-        reach = spec.reach
     critic = _make_critic(recipe, spec, network, top_places * latents[0], trust)
-    objective = make_component(
-        "objective",
-        recipe.objective,
-        trust,
-        rows=spec.rows,
-        labelled=spec.labelled,
-        reach=reach,
-        critic=critic,
-        discriminator=critic,
-    )
+    objective = _make_objective(recipe, spec, critic, trust)
     model = VAE(
         spec,
         encoder,
@@ -293,6 +273,19 @@ def _make_model(recipe: Recipe, spec: DataSpec, trust: bool) -> tuple[VAE, Objec
     )
     _attach(model)
     return model, objective
+
+
+def _latents(recipe: Recipe) -> tuple[int, ...]:
+    """Features of each latent site, z1 first."""
+    assert recipe.latent != "auto", "resolve the recipe first"
+    return (recipe.latent,) if isinstance(recipe.latent, int) else recipe.latent
+
+
+def _classes(recipe: Recipe) -> int:
+    """Classes of the site y; 0 without one."""
+    if recipe.hierarchy == "labelled" and recipe.classes != "auto":
+        return int(recipe.classes)
+    return 0
 
 
 def _attach(model: VAE) -> None:
@@ -388,6 +381,24 @@ def _make_critic(
         body = network.encoder(spec.shape)
         return nn.Sequential(Standard(spec), body, _logit(body))
     return None
+
+
+def _make_objective(
+    recipe: Recipe, spec: DataSpec, critic: nn.Module | None, trust: bool
+) -> Objective:
+    with torch.device("cpu"):  # also where the model is measured on the meta device
+        reach = spec.reach
+    objective: Objective = make_component(
+        "objective",
+        recipe.objective,
+        trust,
+        rows=spec.rows,
+        labelled=spec.labelled,
+        reach=reach,
+        critic=critic,
+        discriminator=critic,
+    )
+    return objective
 
 
 def _logit(body: Any) -> nn.Module:

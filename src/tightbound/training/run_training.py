@@ -19,6 +19,7 @@ from tightbound import __version__
 from tightbound import data as data_room
 from tightbound.config import Config, TrainSettings
 from tightbound.core.component import Objective
+from tightbound.core.data_spec import DataSpec
 from tightbound.data import Data, LoaderSplit
 from tightbound.distributions.random import seed_for
 from tightbound.models.build import (
@@ -464,13 +465,7 @@ def _plan(job: Job, config: Config, data: Data, trust: bool) -> Plan:
         settings = settings.model_copy(update={"budget": seconds})
     config = config.model_copy(update={"train": settings})
     n = count(data.train)
-    batch = int(settings.batch)
-    check_step(
-        config.recipe,
-        data.spec,
-        (batch if n is None else min(batch, n)) // settings.accumulate,
-        f"a step with train.batch = {batch} and k = {config.recipe.k}",
-    )
+    _check_memory_of_step(config, data.spec, n)
 
     def make_trial(trial_settings: TrainSettings) -> Trainer:
         steps = UNKNOWN_STEPS if trial_settings.budget else None
@@ -490,21 +485,15 @@ def _plan(job: Job, config: Config, data: Data, trust: bool) -> Plan:
         return Plan(
             config.model_copy(update={"train": resolved}), notes, was_timed=was_timed
         )
-    with (
-        phase("timing steps and a validation, to fit the budget"),
-        torch.random.fork_rng(),
-    ):
-        trial = Trial(make_trial(settings), budget.TIMED_STEPS * settings.budget)
-        times = budget.timing(trial, settings.budget)
-        settings, times, few = _with_short_validations(settings, trial, times)
-        notes += few
+    settings, times, few = _timed(settings, make_trial)
+    notes += few
     reserved = 0.0
     if limit is not None:
         reserved = budget.reserved(limit, times)
         seconds = _least(own, _left_to_train(limit, times))
         settings = settings.model_copy(update={"budget": seconds})
     seconds = settings.budget or 0.0
-    per_epoch = budget.epoch_steps(n, int(trial.trainer.settings.batch))
+    per_epoch = budget.epoch_steps(n, _batch_of(settings, n))
     allowed = budget.steps_within(seconds, per_epoch, times)
     notes += budget.too_short(seconds, allowed, times)
     settings = budget.resolve(settings, n, allowed)
@@ -512,6 +501,34 @@ def _plan(job: Job, config: Config, data: Data, trust: bool) -> Plan:
         settings = settings.model_copy(update={"budget": own})
     config = config.model_copy(update={"train": settings})
     return Plan(config, notes, reserved, times.validation, was_timed=True)
+
+
+def _batch_of(settings: TrainSettings, n: int | None) -> int:
+    """Examples of a step; all of fewer data."""
+    batch = int(settings.batch)
+    return min(batch, n or batch)
+
+
+def _check_memory_of_step(config: Config, spec: DataSpec, n: int | None) -> None:
+    """Raise TightboundError where a step cannot fit in memory."""
+    settings = config.train
+    words = f"a step with train.batch = {int(settings.batch)} and k = {config.recipe.k}"
+    rows = _batch_of(settings, n) // settings.accumulate
+    check_step(config.recipe, spec, rows, words)
+
+
+def _timed(
+    settings: TrainSettings, make_trial: Callable[[TrainSettings], Trainer]
+) -> tuple[TrainSettings, budget.Timing, list[str]]:
+    """The times of a step and of a validation; settings and notes where these are short."""
+    seconds = settings.budget or 0.0
+    with (
+        phase("timing steps and a validation, to fit the budget"),
+        torch.random.fork_rng(),
+    ):
+        trial = Trial(make_trial(settings), budget.TIMED_STEPS * seconds)
+        times = budget.timing(trial, seconds)
+        return _with_short_validations(settings, trial, times)
 
 
 def _least(own: float | None, left: float) -> float:

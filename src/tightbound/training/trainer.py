@@ -117,20 +117,7 @@ class Trainer:
         self.show = show
         self.device = self.model.get_buffer("centre").device
         self.launch = current_launch()
-        self.sums = self._no_sums()
-        self.best = BestWeights()
-        self.saved_best_step = 0
-        self.step = 0
-        self.validations_without_improvement = 0
-        self.elapsed = 0.0  # seconds of training, over all starts of the run
-        self.log_bytes = 0
-        self.unlogged: list[str] = []  # notes from before the log is opened
-        self.logs = False
-        self.solution: Solution | None = None  # in the place of all steps
-        self.stops_after: TimeBudget | None = None  # the time in which steps are taken
-        self.out_of_time = False
-        self.validation_seconds = 0.0  # of the longest validation so far
-        self.received: list[int] = []  # signals that end the training
+        self._set_counters()
         self.callbacks: Sequence[Callback] = ()
         self.data = data
         self._start_clocks()
@@ -146,14 +133,7 @@ class Trainer:
         if not trial:
             with seeded(seed_for(config.seed, "prepare")):
                 step_module.prepare(partial(examples, data.train))
-        sharded = is_sharded(self.settings)
-        if not sharded:
-            channels_last(self.model)
-        self.average: Average | None = None
-        if self.settings.ema:
-            self.average = Average(self.model, self.settings.ema)
-        if sharded:
-            shard(step_module, self._averaged(), self.launch, self.device)
+        self.average = self._place_weights()
         self.execution = distributed_execution(
             step_module, self.settings, self._say, self.launch
         )
@@ -165,6 +145,36 @@ class Trainer:
         self.guard = GradientGuard(self.settings, self.device)
         self.validator = Validator(data.valid, step_module.objective, config)
         self.store = StateStore(RunFolder(folder).state_folder)
+
+    def _set_counters(self) -> None:
+        """The state of a training before its first step."""
+        self.sums = self._no_sums()
+        self.best = BestWeights()
+        self.saved_best_step = 0
+        self.step = 0
+        self.validations_without_improvement = 0
+        self.elapsed = 0.0  # seconds of training, over all starts of the run
+        self.log_bytes = 0
+        self.unlogged: list[str] = []  # notes from before the log is opened
+        self.logs = False
+        self.solution: Solution | None = None  # in the place of all steps
+        self.stops_after: TimeBudget | None = None  # the time in which steps are taken
+        self.out_of_time = False
+        self.validation_seconds = 0.0  # of the longest validation so far
+        self.received: list[int] = []  # signals that end the training
+
+    def _place_weights(self) -> Average | None:
+        """Lay out the weights in memory, or shard them; returns their average, if any."""
+        sharded = is_sharded(self.settings)
+        if not sharded:
+            channels_last(self.model)
+        average = None
+        if self.settings.ema:
+            average = Average(self.model, self.settings.ema)
+        if sharded:
+            averaged = average.model if average else None
+            shard(self.step_module, averaged, self.launch, self.device)
+        return average
 
     def _start_clocks(self) -> None:
         now = time.perf_counter()
