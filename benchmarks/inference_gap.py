@@ -106,7 +106,8 @@ def table(results: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def main() -> None:
+def parsed() -> argparse.Namespace:
+    """The options of the command line."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -126,7 +127,11 @@ def main() -> None:
     parser.add_argument(
         "--table", type=Path, help="print a finished file as a table and stop"
     )
-    args = parser.parse_args()
+    return parser.parse_args()
+
+
+def main() -> None:
+    args = parsed()
     if args.table or not args.run:
         print(table(json.loads((args.table or args.out).read_text())))
         return

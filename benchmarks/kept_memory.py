@@ -21,9 +21,13 @@ import sys
 import tempfile
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import machine
+
+if TYPE_CHECKING:
+    from tightbound.config import Config
+    from tightbound.data import Data
 
 MNIST, PHOTOS = {"source": "mnist"}, {"source": "photos"}
 CASES: dict[str, tuple[str, dict[str, Any], int]] = {  # recipe, settings, steps
@@ -40,26 +44,15 @@ CASES: dict[str, tuple[str, dict[str, Any], int]] = {  # recipe, settings, steps
 }
 
 
-def child(case: str) -> None:
-    """Steps of one case in this process, after three that are not counted."""
+def settled(recipe: str, changes: dict[str, Any], folder: Path) -> tuple[Config, Data]:
+    """The settings of a case without "auto", and its data."""
     import pairs
-    import torch
 
     from tightbound import data as data_room
     from tightbound.config import configure
-    from tightbound.core.draw import Clock
-    from tightbound.runtime.memory import kept_memory
     from tightbound.training import budget
-    from tightbound.training.console import Quiet
-    from tightbound.training.run_training import (
-        assemble_step,
-        settle,
-        with_required_data,
-    )
-    from tightbound.training.trainer import Trainer
+    from tightbound.training.run_training import settle, with_required_data
 
-    torch.set_num_threads(1)
-    recipe, changes, steps = CASES[case]
     values = {
         "train.precision": "float32",
         "train.compile": "off",
@@ -67,14 +60,29 @@ def child(case: str) -> None:
         "train.steps": 1000,
         **changes,
     }
+    name = values.pop("source")
+    source = name if name == "mnist" else pairs.source_of(name, folder, 32)
+    config = with_required_data(configure("", recipe, values=values))
+    data = data_room.load(source, config.data, seed=config.seed)
+    config, _ = settle(config, data)
+    train = budget.resolve(config.train, len(data.train), 1000)
+    return config.model_copy(update={"spec": data.spec, "train": train}), data
+
+
+def child(case: str) -> None:
+    """Steps of one case in this process, after three that are not counted."""
+    import torch
+
+    from tightbound.core.draw import Clock
+    from tightbound.runtime.memory import kept_memory
+    from tightbound.training.console import Quiet
+    from tightbound.training.run_training import assemble_step
+    from tightbound.training.trainer import Trainer
+
+    torch.set_num_threads(1)
+    recipe, changes, steps = CASES[case]
     with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
-        name = values.pop("source")
-        source = name if name == "mnist" else pairs.source_of(name, Path(folder), 32)
-        config = with_required_data(configure("", recipe, values=values))
-        data = data_room.load(source, config.data, seed=config.seed)
-        config, _ = settle(config, data)
-        train = budget.resolve(config.train, len(data.train), 1000)
-        config = config.model_copy(update={"spec": data.spec, "train": train})
+        config, data = settled(recipe, changes, Path(folder))
         stack.enter_context(kept_memory())
         trainer = Trainer(
             assemble_step(config, torch.device("cpu")),

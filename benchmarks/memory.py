@@ -67,11 +67,9 @@ def child(recipe: str, settings: dict[str, Any]) -> None:
     import tightbound.training.run_training
     from tightbound.runtime.errors import TightboundError
 
-    side, said, n = (
-        settings.pop("side", 28),
-        "",
-        max(EXAMPLES, settings.get("train.batch", 0)),
-    )
+    side = settings.pop("side", 28)
+    said = ""
+    n = max(EXAMPLES, settings.get("train.batch", 0))
     few = {
         "train.steps": STEPS,
         "train.validate_every": STEPS,
@@ -79,10 +77,8 @@ def child(recipe: str, settings: dict[str, Any]) -> None:
         "train.precision": "float32",
     }
     for kind in ("grey", "colour", "count", "labels", "table"):
-        x, domain = (
-            data_for(kind, side, n),
-            {"data.domain": "count"} if kind == "count" else {},
-        )
+        x = data_for(kind, side, n)
+        domain = {"data.domain": "count"} if kind == "count" else {}
         before = resident()
         try:
             with tempfile.TemporaryDirectory() as folder:
@@ -100,19 +96,14 @@ def child(recipe: str, settings: dict[str, Any]) -> None:
             said = str(error)
             continue
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-        weights = (
-            sum(p.numel() * p.element_size() for p in run.model.parameters()) / MIB
-        )
-        print(
-            json.dumps(
-                {
-                    "data": kind,
-                    "mib": peak - before,
-                    "weights": weights,
-                    "imported": before,
-                }
-            )
-        )
+        sizes = [p.numel() * p.element_size() for p in run.model.parameters()]
+        result = {
+            "data": kind,
+            "mib": peak - before,
+            "weights": sum(sizes) / MIB,
+            "imported": before,
+        }
+        print(json.dumps(result))
         return
     raise SystemExit(said)
 

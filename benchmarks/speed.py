@@ -196,6 +196,24 @@ def parser_of_options() -> argparse.ArgumentParser:
     parser.add_argument(
         "--batches", nargs="+", type=int, help="100, 128 or 1000, or any other"
     )
+    _add_measurement(parser)
+    parser.add_argument("--out", type=Path, help="write all windows and ratios as JSON")
+    parser.add_argument(
+        "--more",
+        action="store_true",
+        help="keep the cases that --out has, but for those measured now",
+    )
+    parser.add_argument("--chart", type=Path, help="write a chart as PNG")
+    parser.add_argument(
+        "--markdown",
+        type=Path,
+        help="print a finished JSON as the table of goals and stop",
+    )
+    return parser
+
+
+def _add_measurement(parser: argparse.ArgumentParser) -> None:
+    """Options of how each variant is measured."""
     parser.add_argument(
         "--rounds", type=int, help=f"windows of each variant; {harness.ROUNDS}"
     )
@@ -222,19 +240,6 @@ def parser_of_options() -> argparse.ArgumentParser:
         action="store_true",
         help="one small case without peers, under a minute",
     )
-    parser.add_argument("--out", type=Path, help="write all windows and ratios as JSON")
-    parser.add_argument(
-        "--more",
-        action="store_true",
-        help="keep the cases that --out has, but for those measured now",
-    )
-    parser.add_argument("--chart", type=Path, help="write a chart as PNG")
-    parser.add_argument(
-        "--markdown",
-        type=Path,
-        help="print a finished JSON as the table of goals and stop",
-    )
-    return parser
 
 
 def parsed(argv: list[str] | None = None) -> argparse.Namespace:

@@ -269,16 +269,13 @@ def _gated(inputs: int, width: int) -> Any:
     return nn.Sequential(nn.Flatten(), layers(inputs, (width, width), "gated"))
 
 
-def lightning(meter: Meter, spec: Found) -> None:
-    """A VAE as a LightningModule, by Lightning's Trainer over a DataLoader with its defaults."""
+def _lightning_module(spec: Found) -> Any:
+    """A VAE as a LightningModule."""
     import torch
-    from lightning.pytorch import Callback, LightningModule, Trainer
+    from lightning.pytorch import LightningModule
     from torch import nn
     from torch.distributions import Bernoulli, Independent, Normal, kl_divergence
-    from torch.utils.data import DataLoader, TensorDataset
 
-    x = greys()
-    torch.manual_seed(0)
     latent, hidden = spec["latent"], spec["hidden"]
 
     class Module(LightningModule):
@@ -313,6 +310,17 @@ def lightning(meter: Meter, spec: Found) -> None:
         def configure_optimizers(self) -> Any:
             return torch.optim.Adam(self.parameters(), lr=spec["rate"])
 
+    return Module()
+
+
+def lightning(meter: Meter, spec: Found) -> None:
+    """A VAE by Lightning's Trainer over a DataLoader with its defaults."""
+    import torch
+    from lightning.pytorch import Callback, Trainer
+    from torch.utils.data import DataLoader, TensorDataset
+
+    x = greys()
+    torch.manual_seed(0)
     drawn = torch.bernoulli(x)
 
     class Judge(Callback):
@@ -337,7 +345,7 @@ def lightning(meter: Meter, spec: Found) -> None:
             enable_checkpointing=False,
             enable_progress_bar=False,
             enable_model_summary=False,
-        ).fit(Module(), loader)
+        ).fit(_lightning_module(spec), loader)
 
 
 KINDS = {"tightbound": tightbound, "pythae": pythae, "lightning": lightning}

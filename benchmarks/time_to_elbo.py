@@ -157,7 +157,8 @@ def ours(
     }
 
 
-def main() -> None:
+def parsed() -> argparse.Namespace:
+    """The options of the command line."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -176,7 +177,11 @@ def main() -> None:
         "--set", nargs="*", default=[], help="settings of ours, key=value"
     )
     parser.add_argument("--out", type=Path)
-    args = parser.parse_args()
+    return parser.parse_args()
+
+
+def main() -> None:
+    args = parsed()
     torch.set_num_threads(args.threads)
     if args.peer:
         args.curve.parent.mkdir(exist_ok=True)

@@ -30,73 +30,77 @@ import tightbound as tb
 STEPS = int(os.environ.get("TIGHTBOUND_EXAMPLE_STEPS", "300"))
 
 
+SETTINGS = {
+    "recipe.network": "mlp",
+    "recipe.network.width": 64,
+    "recipe.network.depth": 1,
+    "train.lr": 5e-3,
+    "train.batch": 64,
+    "train.validate_n": 32,
+    "train.steps": STEPS,
+    "latent": 8,
+}
+
+
+def clusters(x: np.ndarray, truth: np.ndarray, folder: str) -> None:
+    """Clusters the digits, and draws the centre of each with some of its digits."""
+    run = tb.train(
+        x,
+        "gm-vae",
+        out=folder,
+        report=False,
+        display="none",
+        settings=SETTINGS | {"classes": 10},
+    )
+    cluster = run.predict(x).argmax(1).numpy()
+    used = np.unique(cluster)
+    purity = sum(np.bincount(truth[cluster == k]).max() for k in used) / len(x)
+    agreement = normalized_mutual_info_score(truth, cluster)
+    print(
+        f"{len(used)} clusters of {len(x)} digits, labels unseen: "
+        f"normalised mutual information {agreement:.2f},"
+    )
+    print(
+        f"  and {100 * purity:.0f} % of the digits are of the class that "
+        "is most common in their cluster"
+    )
+    _, axes = plt.subplots(len(used), 9, figsize=(5.5, 0.6 * len(used)), squeeze=False)
+    for line, k in enumerate(used):
+        made = run.sample(1, condition=int(k), temperature=0.0)
+        members = x[cluster == k][:8]
+        for column, image in enumerate([made[0], *members]):
+            axes[line, column].imshow(image, cmap="gray_r" if column else "Blues")
+    for ax in axes.flat:
+        ax.axis("off")
+    plt.savefig("clustering.png", dpi=120, bbox_inches="tight")
+
+
+def from_few_labels(x: np.ndarray, truth: np.ndarray, folder: str) -> None:
+    """Learns the classes from 100 labels and all images."""
+    known = np.random.default_rng(0).permutation(len(x))[:100]
+    y = np.full(len(x), -1)
+    y[known] = truth[known]
+    m2 = tb.train(
+        (x, y),
+        "m2",
+        out=folder,
+        report=False,
+        display="none",
+        settings=SETTINGS,
+    )
+    right = m2.predict(x).argmax(1).numpy() == truth
+    print(
+        f"m2, 100 labels: right for {100 * right[y < 0].mean():.0f} % of "
+        f"the {np.sum(y < 0)} digits without one"
+    )
+
+
 def main() -> None:
-    """Clusters the digits, then learns from 100 labels and all images."""
     bunch = load_digits()
     x, truth = bunch.images.astype(np.uint8), bunch.target
-    small = {
-        "recipe.network": "mlp",
-        "recipe.network.width": 64,
-        "recipe.network.depth": 1,
-    }
-    common = small | {
-        "train.lr": 5e-3,
-        "train.batch": 64,
-        "train.validate_n": 32,
-        "latent": 8,
-    }
     with tempfile.TemporaryDirectory() as folder:
-        settings = common | {"classes": 10, "train.steps": STEPS}
-        run = tb.train(
-            x,
-            "gm-vae",
-            out=f"{folder}/gm",
-            report=False,
-            display="none",
-            settings=settings,
-        )
-        cluster = run.predict(x).argmax(1).numpy()
-        used = np.unique(cluster)
-        purity = sum(np.bincount(truth[cluster == k]).max() for k in used) / len(x)
-        agreement = normalized_mutual_info_score(truth, cluster)
-        print(
-            f"{len(used)} clusters of {len(x)} digits, labels unseen: "
-            f"normalised mutual information {agreement:.2f},"
-        )
-        print(
-            f"  and {100 * purity:.0f} % of the digits are of the class that "
-            "is most common in their cluster"
-        )
-
-        known = np.random.default_rng(0).permutation(len(x))[:100]
-        y = np.full(len(x), -1)
-        y[known] = truth[known]
-        settings = common | {"train.steps": STEPS}
-        m2 = tb.train(
-            (x, y),
-            "m2",
-            out=f"{folder}/m2",
-            report=False,
-            display="none",
-            settings=settings,
-        )
-        right = m2.predict(x).argmax(1).numpy() == truth
-        print(
-            f"m2, 100 labels: right for {100 * right[y < 0].mean():.0f} % of "
-            f"the {np.sum(y < 0)} digits without one"
-        )
-
-        _, axes = plt.subplots(
-            len(used), 9, figsize=(5.5, 0.6 * len(used)), squeeze=False
-        )
-        for line, k in enumerate(used):
-            made = run.sample(1, condition=int(k), temperature=0.0)
-            members = x[cluster == k][:8]
-            for column, image in enumerate([made[0], *members]):
-                axes[line, column].imshow(image, cmap="gray_r" if column else "Blues")
-        for ax in axes.flat:
-            ax.axis("off")
-        plt.savefig("clustering.png", dpi=120, bbox_inches="tight")
+        clusters(x, truth, f"{folder}/gm")
+        from_few_labels(x, truth, f"{folder}/m2")
     print("the centre of each cluster (blue) and some of its digits: clustering.png")
 
 
