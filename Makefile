@@ -30,12 +30,15 @@ web: $(VENV)/.made
 page: $(VENV)/.made
 	@$(BIN)/python scripts/build_page.py --local || true
 
+# Compiled modules are kept between runs, and for the processes that tests start, also where PYTHONDONTWRITEBYTECODE is set.
+COMPILED := PYTHONDONTWRITEBYTECODE=
+
 test: page
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal --durations=10 $(PYTEST_ARGS)
+	$(COMPILED) OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal --durations=10 $(PYTEST_ARGS)
 
 # The inner loop: without the tests that are listed in tests/slow.txt.
 quick: page
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n $(WORKERS) --dist worksteal --quick $(PYTEST_ARGS)
+	$(COMPILED) OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n $(WORKERS) --dist worksteal --quick $(PYTEST_ARGS)
 
 faults: $(VENV)/.made
 	OMP_NUM_THREADS=1 $(BIN)/python tests/faults/campaign.py
