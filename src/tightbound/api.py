@@ -15,11 +15,6 @@ import torch
 
 from tightbound import report as report_room
 from tightbound.config import Config, configure, keyed
-from tightbound.evaluation import Evaluation, first_look
-from tightbound.evaluation import evaluate as evaluate_run
-from tightbound.evaluation.estimators.exact_terms import three_terms
-from tightbound.evaluation.first_look import FirstLook
-from tightbound.evaluation.metrics.request import MetricRequest
 from tightbound.models.recipes import Recipe
 from tightbound.report.page.text import LANGUAGES
 from tightbound.runs.data_source import stored_source
@@ -50,6 +45,8 @@ from tightbound.training.trainer import Interrupted
 # Rooms that a training does not need are imported by the verbs that do.
 if TYPE_CHECKING:
     from tightbound.compression import Compressed, Decompressed
+    from tightbound.evaluation import Evaluation
+    from tightbound.evaluation.first_look import FirstLook
     from tightbound.exploring.one_file import WrittenPage
     from tightbound.exporting import Exported, Format
 
@@ -417,6 +414,9 @@ def evaluate(
         >>> evaluation.terms["elbo"].mean <= evaluation.terms["log_px"].mean
         True
     """
+    from tightbound.evaluation import evaluate as evaluate_run
+    from tightbound.evaluation.metrics.request import MetricRequest
+
     seconds = None if budget is None else parse_duration(budget)
     request = MetricRequest.of(
         metrics, against, None if beside is None else _run(beside), factors
@@ -743,6 +743,8 @@ def demo(
 
 def _show_three_terms(run: Run, show: Display) -> None:
     """Print log p(x) of one image and its three terms, each from its own integral."""
+    from tightbound.evaluation.estimators.exact_terms import three_terms
+
     t = three_terms(run.model, run.data.test.examples(torch.tensor([0])))
     show.note(
         "two features, one test image, nats, each figure by an integral of its own:"
@@ -759,6 +761,8 @@ def _show_three_terms(run: Run, show: Display) -> None:
 
 def _first_look(run: Run, show: Display) -> FirstLook:
     """What the time allows to evaluate and to report."""
+    from tightbound.evaluation import first_look
+
     limit = current_limit()
     if limit is None:
         return first_look.whole(run)
@@ -792,6 +796,8 @@ def _finish(
 
     The processes of a launch share the evaluation; rank 0 writes.
     """
+    from tightbound.evaluation import evaluate as evaluate_run
+
     launch = current_launch()
     evaluations = []
     look = None

@@ -25,6 +25,8 @@ HEAVY = (
     "scipy",
     "torch._dynamo",
     "tightbound.report.render",
+    "tightbound.evaluation",
+    "tightbound.data.formats.dates",
     "tightbound.exporting",
     "tightbound.exploring",
     "tightbound.compression",

@@ -12,7 +12,7 @@ import pytest
 from support.small import SMALL, trained
 
 import tightbound as tb
-from tightbound import api, cli
+from tightbound import api, cli, evaluation, report
 from tightbound.runtime.signals import ENDING, Ended, collected, raised
 from tightbound.training.console import Quiet
 
@@ -111,7 +111,7 @@ def test_a_signal_in_training_saves_and_the_run_goes_on_to_the_same_bits(
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, *ENDING])
-@pytest.mark.parametrize("part", ["evaluate_run", "write"])
+@pytest.mark.parametrize("part", ["evaluate", "write"])
 def test_a_signal_in_the_evaluation_or_the_report_leaves_nothing_half_written(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -125,7 +125,7 @@ def test_a_signal_in_the_evaluation_or_the_report_leaves_nothing_half_written(
         signal.raise_signal(number)
 
     with monkeypatch.context() as patched:
-        patched.setattr(api if part == "evaluate_run" else api.report_room, part, end)
+        patched.setattr(evaluation if part == "evaluate" else report, part, end)
         words = ["train", "digits", "--out", str(tmp_path / "run"), "--set"]
         words += [f"{key}={value}" for key, value in QUICK.items()]
         assert cli.main(words) == 128 + number
@@ -145,7 +145,7 @@ def test_after_a_signal_in_the_evaluation_resuming_makes_the_report(
 ) -> None:
     with monkeypatch.context() as patched, pytest.raises(api.Stopped):
         patched.setattr(
-            api, "evaluate_run", lambda *a, **k: signal.raise_signal(signal.SIGTERM)
+            evaluation, "evaluate", lambda *a, **k: signal.raise_signal(signal.SIGTERM)
         )
         tb.train("digits", out=tmp_path / "run", display="none", settings=QUICK)
     tb.train(out=tmp_path / "run", resume=True, display="none")

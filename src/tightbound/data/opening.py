@@ -19,11 +19,9 @@ from torch.utils.data import DataLoader
 from tightbound.data.formats.arrays import load_idx, load_npy, load_npz
 from tightbound.data.formats.builtin import BUILTIN
 from tightbound.data.formats.chunked import load_h5, load_parquet, load_zarr
-from tightbound.data.formats.delimited import load_delimited
 from tightbound.data.formats.frame_file import load_feather
 from tightbound.data.formats.labels import find_label
 from tightbound.data.formats.sparse import densify
-from tightbound.data.formats.text_columns import with_typed_texts
 from tightbound.data.formats.torch_dataset import from_dataset
 from tightbound.data.images.decode import EXTENSIONS
 from tightbound.data.images.folder import file_entry, list_folder, list_zip, load_images
@@ -52,11 +50,26 @@ from tightbound.runtime.reading import check_regular, check_text, exists, expand
 if TYPE_CHECKING:
     from pandas import DataFrame
 
+# The patterns of dates and numbers in texts take a while to compile.
+
+
+def _load_text(path: Path, settings: DataSettings) -> RawSource:
+    from tightbound.data.formats.delimited import load_delimited
+
+    return load_delimited(path, settings)
+
+
+def _with_typed_texts(source: RawSource, settings: DataSettings) -> RawSource:
+    from tightbound.data.formats.text_columns import with_typed_texts
+
+    return with_typed_texts(source, settings, is_frame=True)
+
+
 _READERS: dict[str, Callable[[Path, DataSettings], RawSource]] = {
     ".npy": load_npy,
     ".npz": load_npz,
-    ".csv": load_delimited,
-    ".tsv": load_delimited,
+    ".csv": _load_text,
+    ".tsv": _load_text,
     ".idx": load_idx,
     ".h5": load_h5,
     ".hdf5": load_h5,
@@ -137,7 +150,7 @@ def _open_path(name: str, settings: DataSettings) -> RawSource:
     path = _existing_path(name)
     kind = path.suffix.lower()
     if path.name.lower().endswith(_PACKED):
-        return load_delimited(path, settings)
+        return _load_text(path, settings)
     if path.is_dir() and kind not in _FOLDERS:
         return load_images(list_folder(path), name, settings)
     if kind in _READERS:
@@ -252,14 +265,14 @@ def _from_frame(frame: DataFrame, y: object, settings: DataSettings) -> RawSourc
         "the DataFrame", names, lambda i: frame.iloc[:, i].to_numpy(), settings
     )
     source = frame_source(frame, None, settings, found.number, list(found.notices))
-    source = with_typed_texts(source, settings, is_frame=True)
+    source = _with_typed_texts(source, settings)
     return replace(source, resolved={**source.resolved, **found.resolved})
 
 
 def _from_frame_alone(frame: DataFrame, y: object, settings: DataSettings) -> RawSource:
     """A source over a DataFrame, of which no column holds labels."""
     source = frame_source(frame, y, settings, None, [])
-    return with_typed_texts(source, settings, is_frame=True)
+    return _with_typed_texts(source, settings)
 
 
 def _with_numbers(source: RawSource, y: object) -> RawSource:

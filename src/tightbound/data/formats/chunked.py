@@ -40,7 +40,6 @@ from tightbound.data.formats.stored_chunks import (
     hdf5_array,
     zarr_array,
 )
-from tightbound.data.formats.text_columns import with_typed_texts
 from tightbound.data.images.items import FEW, Items
 from tightbound.data.on_disk import PIECE, OnDisk, load_if_small
 from tightbound.data.settings import DataSettings
@@ -556,6 +555,8 @@ def _text_source(
     zones = {name: groups.zone(name) for name in columns if groups.zone(name)}
     table = replace(_table_of(groups, columns), zones=zones)
     source = RawSource(path.stem, str(path), {"all": RawSplit(None)}, "", table=table)
+    from tightbound.data.formats.text_columns import with_typed_texts
+
     return with_typed_texts(source, settings)
 
 

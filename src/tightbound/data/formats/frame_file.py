@@ -8,7 +8,6 @@ from pathlib import Path
 from tightbound.data.formats.arrow_file import unpacked_size
 from tightbound.data.formats.labels import find_label, with_unknown
 from tightbound.data.formats.limits import check_declared
-from tightbound.data.formats.text_columns import with_typed_texts
 from tightbound.data.settings import DataSettings
 from tightbound.data.source import RawSource
 from tightbound.data.tables.frames import frame_source
@@ -56,4 +55,6 @@ def load_feather(path: Path, settings: DataSettings) -> RawSource:
         resolved={**source.resolved, **found.resolved},
         table=replace(source.table, where=str(path)),
     )
+    from tightbound.data.formats.text_columns import with_typed_texts
+
     return with_typed_texts(named, settings)
