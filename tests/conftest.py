@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import random
 import socket
@@ -18,6 +19,7 @@ import pytest
 import torch
 
 torch.set_num_threads(1)
+TESTS = Path(__file__).parent
 
 
 @pytest.fixture(autouse=True)
@@ -70,23 +72,51 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
-def slow_functions() -> dict[str, float]:
-    """The test functions that scripts/slow_tests.py listed, with their seconds."""
+def slow_functions() -> tuple[dict[str, float], set[str]]:
+    """The test functions that scripts/slow_tests.py listed.
+
+    Returns:
+        All with their seconds, and those whose fixtures are slow.
+    """
     text = (Path(__file__).parent / "slow.txt").read_text(encoding="utf-8")
     rows = [line.split() for line in text.splitlines() if not line.startswith("#")]
-    return {name: float(seconds) for name, seconds in rows}
+    seconds = {row[0]: float(row[1]) for row in rows}
+    return seconds, {row[0] for row in rows if row[2:] == ["setup"]}
+
+
+def shared_fixtures(item: pytest.Item) -> set[object]:
+    """The fixtures of a test that it shares with others, but for those of all tests."""
+    if not isinstance(item, pytest.Function):
+        return set()
+    last = [defined[-1] for defined in item._fixtureinfo.name2fixturedefs.values()]
+    return {
+        fixture
+        for fixture in last
+        if fixture.scope != "function"
+        and Path(inspect.getfile(fixture.func)).is_relative_to(TESTS)
+        and Path(inspect.getfile(fixture.func)) != Path(__file__)
+    }
 
 
 def pytest_collection_modifyitems(
     config: pytest.Config, items: list[pytest.Item]
 ) -> None:
-    """Run files with slow tests first; with `--quick`, deselect the slow tests."""
-    slow = slow_functions()
+    """Run files with slow tests first.
+
+    With `--quick`, deselect the slow tests, and those that share a fixture which made one slow:
+    the first test that uses it pays for it, whichever that is.
+    """
+    slow, slow_by_fixtures = slow_functions()
     name_of = {item: getattr(item, "originalname", "") for item in items}
     listed = [item for item in items if name_of[item] in slow]
     if config.getoption("--quick"):
-        config.hook.pytest_deselected(items=listed)
-        items[:] = [item for item in items if name_of[item] not in slow]
+        costly: set[object] = set()
+        for item in listed:
+            if name_of[item] in slow_by_fixtures:
+                costly |= shared_fixtures(item)
+        left_out = {*listed, *(i for i in items if costly & shared_fixtures(i))}
+        config.hook.pytest_deselected(items=[i for i in items if i in left_out])
+        items[:] = [item for item in items if item not in left_out]
         return
     functions = {(item.path, name_of[item]) for item in listed}
     seconds: dict[Path, float] = defaultdict(float)

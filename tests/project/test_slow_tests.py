@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+pytest_plugins = ["pytester"]
 TESTS = Path(__file__).parents[1]
 SCRIPT = TESTS.parent / "scripts" / "slow_tests.py"
 spec = importlib.util.spec_from_file_location("slow_tests", SCRIPT)
@@ -25,7 +26,43 @@ LOG = """
 
 def test_a_function_with_a_slow_case_or_fixture_is_listed() -> None:
     found = slow_tests.slow_tests(LOG.splitlines())
-    assert found == pytest.approx({"test_fixture": 0.51, "test_slow": 0.8})
+    assert {name: slow.seconds for name, slow in found.items()} == pytest.approx(
+        {"test_fixture": 0.51, "test_slow": 0.8}
+    )
+    assert [str(slow) for slow in found.values()] == ["0.5 setup", "0.8"]
+
+
+FIXTURES = """
+import pytest
+
+@pytest.fixture(scope="module")
+def trained():
+    return 1
+
+@pytest.fixture(scope="module")
+def cheap():
+    return 1
+
+def test_first(trained): ...
+def test_second(trained, cheap): ...
+def test_third(cheap): ...
+def test_fourth(): ...
+"""
+
+
+def test_tests_that_share_a_slow_fixture_are_left_out(
+    pytester: pytest.Pytester,
+) -> None:
+    """The next test that uses the fixture would pay for it."""
+    pytester.makeconftest((TESTS / "conftest.py").read_text(encoding="utf-8"))
+    pytester.makepyfile(FIXTURES)
+    (pytester.path / "slow.txt").write_text("# names\ntest_first 2.5 setup\n")
+    result = pytester.runpytest_inprocess("--quick", "-v", "-p", "no:xdist")
+    result.assert_outcomes(passed=2, deselected=2)
+    result.stdout.fnmatch_lines(["*test_third PASSED*", "*test_fourth PASSED*"])
+    (pytester.path / "slow.txt").write_text("# names\ntest_first 2.5\n")
+    result = pytester.runpytest_inprocess("--quick", "-p", "no:xdist")
+    result.assert_outcomes(passed=3, deselected=1)
 
 
 def test_listed_tests_exist() -> None:
