@@ -8,6 +8,7 @@ import random
 import socket
 from collections import defaultdict
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -89,13 +90,18 @@ def shared_fixtures(item: pytest.Item) -> set[object]:
     if not isinstance(item, pytest.Function):
         return set()
     last = [defined[-1] for defined in item._fixtureinfo.name2fixturedefs.values()]
-    return {
-        fixture
-        for fixture in last
-        if fixture.scope != "function"
-        and Path(inspect.getfile(fixture.func)).is_relative_to(TESTS)
-        and Path(inspect.getfile(fixture.func)) != Path(__file__)
-    }
+    return {fixture for fixture in last if _is_of_some_tests(fixture)}
+
+
+@cache
+def _is_of_some_tests(fixture: pytest.FixtureDef[object]) -> bool:
+    """True for a fixture of our own that is made for several tests, but not for all."""
+    file = Path(inspect.getfile(fixture.func))
+    return (
+        fixture.scope != "function"
+        and file.is_relative_to(TESTS)
+        and file != Path(__file__)
+    )
 
 
 def pytest_collection_modifyitems(

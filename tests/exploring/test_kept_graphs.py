@@ -8,14 +8,14 @@ from typing import Any
 
 import pytest
 from exploring.pages import small_run
+from support.extras import skip_without
 
 from tightbound.exploring import graphs
 from tightbound.exploring.graphs import networks_of, networks_of_run
 from tightbound.exporting import onnx_files
 from tightbound.runs.run import Run, training_folder
 
-for package in ("onnxruntime", "onnxscript"):
-    pytest.importorskip(package, reason="needs the extra explore")
+skip_without("onnxruntime", "onnxscript", reason="needs the extra explore")
 
 
 @pytest.fixture(scope="module")

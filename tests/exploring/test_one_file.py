@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from exploring.pages import small_page, small_run, stand_in_assets
+from support.extras import skip_without
 
 from tightbound.exploring import companions, one_file
 from tightbound.exploring.assets import Assets, filled
@@ -24,8 +25,7 @@ from tightbound.runs.run import Run
 from tightbound.runtime.errors import TightboundError
 from tightbound.runtime.progress import listening
 
-for package in ("onnxruntime", "onnxscript"):
-    pytest.importorskip(package, reason="needs the extra explore")
+skip_without("onnxruntime", "onnxscript", reason="needs the extra explore")
 
 
 class Elements(HTMLParser):

@@ -13,6 +13,7 @@ import pytest
 import torch
 from exploring.pages import small_run
 from PIL import Image
+from support.extras import skip_without
 
 from tightbound.core.batch import Batch
 from tightbound.core.draw import Draw
@@ -25,8 +26,9 @@ from tightbound.runtime.errors import TightboundError
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
-for package in ("onnxruntime", "onnxscript", "playwright"):
-    pytest.importorskip(package, reason="needs the extras explore and dev")
+skip_without(
+    "onnxruntime", "onnxscript", "playwright", reason="needs the extras explore and dev"
+)
 
 RUNS = ("main", "second")
 TABS = ("explore", "input", "features", "between", "run")

@@ -12,6 +12,7 @@ import pytest
 import torch
 from exploring.pages import small_run
 from PIL import Image
+from support.extras import skip_without
 
 from tightbound import api
 from tightbound.core.draw import Draw
@@ -29,8 +30,7 @@ from tightbound.exporting.plan import posterior_plan
 from tightbound.runs.run import Run, load, with_data
 from tightbound.runtime.errors import TightboundError
 
-for package in ("onnxruntime", "onnxscript"):
-    pytest.importorskip(package, reason="needs the extra explore")
+skip_without("onnxruntime", "onnxscript", reason="needs the extra explore")
 
 
 class Page:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 import torch
 from exploring.pages import small_run
+from support.extras import skip_without
 
 import tightbound as tb
 from tightbound.core.batch import Batch
@@ -26,8 +27,9 @@ from tightbound.training import own_loop
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
-for package in ("onnxruntime", "onnxscript", "playwright"):
-    pytest.importorskip(package, reason="needs the extras explore and dev")
+skip_without(
+    "onnxruntime", "onnxscript", "playwright", reason="needs the extras explore and dev"
+)
 
 STEPS = 120
 POINTS = 40

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 from exploring.pages import small_run
+from support.extras import skip_without
 
 from tightbound.components.likelihoods.product import Chain
 from tightbound.core.draw import Draw
@@ -29,8 +30,13 @@ from tightbound.runtime.errors import TightboundError
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
-for package in ("onnxscript", "fastapi", "uvicorn", "playwright"):
-    pytest.importorskip(package, reason="needs the extras explore and dev")
+skip_without(
+    "onnxscript",
+    "fastapi",
+    "uvicorn",
+    "playwright",
+    reason="needs the extras explore and dev",
+)
 
 POINTS = 30
 SETTINGS: dict[str, Any] = {

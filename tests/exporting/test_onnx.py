@@ -13,6 +13,7 @@ import pytest
 import torch
 from _pytest.mark import ParameterSet
 from support.exports import only, source_of, tiny_run
+from support.extras import skip_without
 from torch import Tensor
 
 import tightbound as tb
@@ -24,7 +25,7 @@ from tightbound.models.recipes import RECIPES
 from tightbound.runs.run import Run
 
 onnxruntime = pytest.importorskip("onnxruntime", reason="needs the extra [export]")
-pytest.importorskip("onnxscript", reason="needs the extra [export]")
+skip_without("onnxscript", reason="needs the extra [export]")
 
 NAMED = (
     *("vae", "iwae", "ae", "hvae", "ladder", "vamp", "flow-prior", "conditional"),
