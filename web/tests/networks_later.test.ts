@@ -16,7 +16,7 @@ const MADE: Graph = { ...WAITS, block: "main.graph.decoder", where: "page", byte
 
 /** A run of which only the graphs are read. */
 function runWith(graph: Graph): Run {
-  return { role: "main", graphs: { encoder: graph, decoder: { ...graph } } } as unknown as Run;
+  return { role: "main", graphs: { encoder: { ...graph }, decoder: { ...graph } } } as unknown as Run;
 }
 
 afterEach(() => {

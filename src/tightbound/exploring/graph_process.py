@@ -141,8 +141,6 @@ def _ended(graph: PageGraph, reasons: dict[str, str]) -> PageGraph:
 
 def main(folders: Sequence[str]) -> None:
     """Make and keep the graphs of runs; prints the reasons of those without a file."""
-    with suppress(AttributeError, OSError):
-        os.nice(NICE)
     reasons = []
     for folder in folders:
         networks = networks_of_run(load(Path(folder)))
@@ -152,4 +150,6 @@ def main(folders: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
+    with suppress(AttributeError, OSError):
+        os.nice(NICE)
     main(sys.argv[1:])
