@@ -7,20 +7,31 @@ be compared. The steps are
     steps = the package's own rule for a budget (`steps_within`) of 60 x minutes seconds,
             from the seconds of a step and of a validation
 
-both measured in windows of two seconds, of which the one with the least foreign load counts. A
-window under more than 0.12 core of foreign load is measured again, ten times at the most. If none
-was quiet, the measurement is refused; with `busy` the processor seconds over all threads, divided
-by the number of threads, stand for those of the clock, and all that follows is marked as such.
+Only a reference model, `REFERENCE`, is measured by the clock alone: in ten windows of two seconds,
+of which the fastest counts among those under 0.12 core of foreign load, since the cores of a
+virtual machine are slower from one window to the next by a fifth. If none was quiet, the
+measurement is refused; with `busy` the processor seconds over all threads, divided by the number
+of threads, stand for those of the clock, and all that follows is marked as such.
+
+Every other model is measured in turn with the reference, window by window, and
+
+    seconds of a step = seconds of the reference's step x median of the ratios of a round,
+
+so that the speed of the machine at that moment cancels. A machine on which others run does not
+cancel (threads that wait for one another delay small operations most), so the rounds need a quiet
+machine too, or `busy`.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import harness
@@ -40,8 +51,22 @@ from tightbound.training.console import Quiet
 from tightbound.training.run_training import assemble_step, read_for_recipe
 from tightbound.training.trainer import Trainer
 
-WINDOW, TRIES = 2.0, 10
+WINDOW = 2.0  # seconds
+TRIES = 10  # windows of the reference
+TURN = 1.0  # seconds of a window in turn
+ROUNDS = 9  # of windows in turn
 LONG = 100_000  # steps, so that compiling and bfloat16 are tried where they may pay
+Model = tuple[str, str, dict[str, Any]]  # data, recipe and settings
+# Settings that do not change the time of a step.
+SAME_TIME = (
+    "train.cycles",
+    "train.ema",
+    "train.lr",
+    "train.warmup",
+    "train.weight_decay",
+)
+# The model beside which all others are measured.
+REFERENCE: Model = ("mnist", "flow-prior", {"data.binarize": "dynamic"})
 
 
 @dataclass(frozen=True)
@@ -55,7 +80,7 @@ class StepTime:
         precision: What the trial of products chose.
         compile: What the trial of compilation chose.
         foreign: Cores that other programs used meanwhile.
-        quiet: Whether they used less than 0.12 core.
+        quiet: Whether they used less than 0.12 core, then and while the reference was measured.
         threads: Threads of the products.
         device: Name of the device.
     """
@@ -98,43 +123,98 @@ def known_or_measured(
 ) -> StepTime:
     """The step time of these settings on this machine: from the file, else measured and kept.
 
-    A time from a busy machine is measured again.
+    A time that rests on a busy machine is measured again.
 
     Raises:
-        TightboundError: The machine is not quiet, and `busy` is False.
+        TightboundError: The reference is not known, the machine is not quiet, and `busy` is False.
     """
-    kept = json.loads(path.read_text()) if path.is_file() else {}
-    about = [
-        source,
-        recipe,
-        dict(settings),
-        device_name(device),
-        torch.get_num_threads(),
-    ]
-    key = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:16]
-    if key in kept and (kept[key]["quiet"] or busy):
-        return StepTime(**kept[key])
-    found = measure(source, recipe, settings, device, busy)
-    kept[key] = asdict(found)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomic(path, json.dumps(kept, indent=1) + "\n")
+    timed = {key: value for key, value in settings.items() if key not in SAME_TIME}
+    wanted = (source, recipe, timed)
+    found = _kept(path, wanted, device)
+    if found and (found.quiet or busy):
+        return found
+    reference = _kept(path, REFERENCE, device)
+    if reference is None or not (reference.quiet or busy):
+        reference = measure(*REFERENCE, device, busy)
+        _keep(path, REFERENCE, device, reference)
+    if wanted == REFERENCE:
+        return reference
+    found = measure_in_turn(wanted, REFERENCE, reference, device, busy)
+    _keep(path, wanted, device, found)
     return found
 
 
-def measure(
+def _key(about: Model, device: str) -> str:
+    """The name of a model on this device with so many threads, in the file of times."""
+    parts = [*about, device_name(device), torch.get_num_threads()]
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _kept(path: Path, about: Model, device: str) -> StepTime | None:
+    """The time in the file, or None."""
+    kept = json.loads(path.read_text()) if path.is_file() else {}
+    key = _key(about, device)
+    return StepTime(**kept[key]) if key in kept else None
+
+
+def _keep(path: Path, about: Model, device: str, found: StepTime) -> None:
+    """Add a time to the file."""
+    kept = json.loads(path.read_text()) if path.is_file() else {}
+    kept[_key(about, device)] = asdict(found)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomic(path, json.dumps(kept, indent=1) + "\n")
+
+
+@dataclass(frozen=True)
+class Live:
+    """A model whose steps can be timed, and what its trial chose.
+
+    Attributes:
+        trial: The trainer.
+        precision: "float32" or "bfloat16".
+        compile: "on" or "off".
+        per_epoch: Steps of an epoch.
+    """
+
+    trial: Trial
+    precision: str
+    compile: str
+    per_epoch: int
+
+    def time(
+        self, step: float, validation: float, foreign: float, quiet: bool, device: str
+    ) -> StepTime:
+        """The times found, with the choices."""
+        return StepTime(
+            step=step,
+            validation=validation,
+            per_epoch=self.per_epoch,
+            precision=self.precision,
+            compile=self.compile,
+            foreign=round(foreign, 3),
+            quiet=quiet,
+            threads=torch.get_num_threads(),
+            device=device_name(device),
+        )
+
+
+def live(
     source: str,
     recipe: str,
     settings: Mapping[str, Any],
     device: str = "cpu",
-    busy: bool = False,
-    load: harness.Load | None = None,
-) -> StepTime:
-    """Seconds of a step and of a validation of these settings.
+    choices: Mapping[str, str] | None = None,
+) -> Live:
+    """A model with its data, in the precision and compilation given or chosen by a trial.
 
-    Raises:
-        TightboundError: The machine is not quiet, and `busy` is False.
+    Args:
+        source: Data set by its name, or a file.
+        recipe: Recipe of the package.
+        settings: Settings by their keys.
+        device: "cpu" or "cuda".
+        choices: Settings `train.precision` and `train.compile`; None for the package's trial.
     """
-    requested = configure("", recipe, values=settings)
+    requested = configure("", recipe, values={**settings, **(choices or {})})
 
     def read_data(config: Config, domains: tuple[str, ...]) -> Data:
         return data_room.load(source, config.data, seed=config.seed, domains=domains)
@@ -149,33 +229,99 @@ def measure(
         step = assemble_step(trial_config, place)
         return Trainer(step, trial_config, data, Path(), Quiet(), trial=True)
 
-    load = load or harness.Load()
     train = config.train.model_copy(update={"steps": LONG})
-    chosen, _ = choose_execution(train, LONG, make, place)
+    if choices is None:
+        train, _ = choose_execution(train, LONG, make, place)
     with torch.random.fork_rng():
-        trial = Trial(make(chosen))
-        step, foreign = _quietest(lambda: trial.run(1), load, busy)
-        validation, _ = _quietest(trial.validate, load, True, tries=1)
+        trial = Trial(make(train))
     batch = int(trial.trainer.settings.batch)
-    return StepTime(
-        step=step,
-        validation=validation,
-        per_epoch=budget.epoch_steps(n, batch),
-        precision=str(chosen.precision),
-        compile=str(chosen.compile),
-        foreign=round(foreign, 3),
-        quiet=foreign <= harness.QUIET,
-        threads=torch.get_num_threads(),
-        device=device_name(device),
-    )
+    per_epoch = budget.epoch_steps(n, batch)
+    return Live(trial, str(train.precision), str(train.compile), per_epoch)
 
 
-def _quietest(
-    call: Callable[[], object], load: harness.Load, busy: bool, tries: int = TRIES
+def measure(
+    source: str,
+    recipe: str,
+    settings: Mapping[str, Any],
+    device: str = "cpu",
+    busy: bool = False,
+    load: harness.Load | None = None,
+) -> StepTime:
+    """Seconds of a step and of a validation of these settings, by the clock.
+
+    Raises:
+        TightboundError: The machine is not quiet, and `busy` is False.
+    """
+    model = live(source, recipe, settings, device)
+    load = load or harness.Load()
+    with torch.random.fork_rng():
+        step, foreign = _fastest(lambda: model.trial.run(1), load, busy)
+        validation, _ = _fastest(model.trial.validate, load, True)
+    quiet = foreign <= harness.QUIET
+    return model.time(step, validation, foreign, quiet, device)
+
+
+def measure_in_turn(
+    wanted: Model,
+    beside: Model,
+    reference: StepTime,
+    device: str = "cpu",
+    busy: bool = False,
+    load: harness.Load | None = None,
+) -> StepTime:
+    """Seconds of a step and of a validation of a model, in turn with another one.
+
+    Args:
+        wanted: Data, recipe and settings of the model.
+        beside: Those of the reference.
+        reference: Its times on a quiet machine.
+        device: "cpu" or "cuda".
+        busy: Whether a busy machine is taken.
+        load: What measures the foreign load.
+
+    Raises:
+        TightboundError: The machine is not quiet, and `busy` is False.
+    """
+    standard = live(*beside, device, reference.settings)
+    model = live(*wanted, device)
+    load = load or harness.Load()
+    calls = [lambda: model.trial.run(1), lambda: standard.trial.run(1)]
+    with torch.random.fork_rng():
+        load.start()
+        rounds = [[_window(call) for call in calls] for _ in range(ROUNDS)]
+        foreign = load.foreign()
+        validation = _window(model.trial.validate)
+    quiet = foreign <= harness.QUIET
+    if not quiet and not busy:
+        raise _too_busy(foreign)
+    ratio = median(ours / standards for ours, standards in rounds)
+    slower = median(standards for _, standards in rounds) / reference.step
+    quiet = quiet and reference.quiet
+    step = reference.step * ratio
+    return model.time(step, validation / slower, foreign, quiet, device)
+
+
+def _window(call: Callable[[], object]) -> float:
+    """Seconds of a call by the clock, over a window."""
+    calls = 0
+    start = time.perf_counter()
+    while (seconds := time.perf_counter() - start) < TURN or not calls:
+        call()
+        calls += 1
+    return seconds / calls
+
+
+def _fastest(
+    call: Callable[[], object], load: harness.Load, busy: bool
 ) -> tuple[float, float]:
-    """Seconds of a call in the window with the least foreign load, and that load."""
-    best = (0.0, float("inf"))
-    for _ in range(tries):
+    """Seconds of a call in the fastest quiet window, and the foreign load.
+
+    With `busy` one window is enough, and where it is not quiet, processor seconds stand for those
+    of the clock.
+    """
+    quiet: list[tuple[float, float]] = []
+    best = (0.0, math.inf)
+    for _ in range(TRIES):
         load.start()
         calls, cpu, start = 0, time.process_time(), time.perf_counter()
         while (wall := time.perf_counter() - start) < WINDOW or not calls:
@@ -183,17 +329,22 @@ def _quietest(
             calls += 1
         cpu = time.process_time() - cpu
         foreign = load.foreign()
-        seconds = wall if foreign <= harness.QUIET else cpu / torch.get_num_threads()
-        if foreign < best[1]:
-            best = (seconds / calls, foreign)
         if foreign <= harness.QUIET:
-            return best
+            quiet.append((wall / calls, foreign))
+        elif foreign < best[1]:
+            best = (cpu / torch.get_num_threads() / calls, foreign)
         if busy:
             break
+    if quiet:
+        return min(quiet)
     if not busy:
-        raise TightboundError(
-            f"other programs use {best[1]:.2f} cores, more than {harness.QUIET}, so the steps "
-            "that the minutes hold cannot be measured: wait for a quiet machine, or give --busy, "
-            "which marks the result"
-        )
+        raise _too_busy(best[1])
     return best
+
+
+def _too_busy(foreign: float) -> TightboundError:
+    return TightboundError(
+        f"other programs use {foreign:.2f} cores, more than {harness.QUIET}, so the steps "
+        "that the minutes hold cannot be measured: wait for a quiet machine, or give --busy, "
+        "which marks the result"
+    )

@@ -7,6 +7,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -236,8 +237,47 @@ def test_step_times_are_refused_on_a_busy_machine_unless_that_is_said(
         step_time.measure("digits", "vae", settings, load=loads)
     busy = step_time.measure("digits", "vae", settings, "cpu", True, Loads(0.5, 0.5))
     assert not busy.quiet and busy.foreign == 0.5 and busy.per_epoch == 179
-    quiet = step_time.measure("digits", "vae", settings, load=Loads(0.5, 0.1, 0.0))
+    loads = Loads(0.5, 0.1, *[0.0] * 8, 0.0)
+    quiet = step_time.measure("digits", "vae", settings, load=loads)
     assert quiet.quiet and quiet.step > 0 and quiet.settings["train.compile"] == "off"
+    assert loads.said == []
+
+
+def test_other_models_are_measured_in_turn_with_the_reference(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Twice the reference's seconds in the same rounds is twice its quiet seconds."""
+
+    class Known(SimpleNamespace):
+        def run(self, steps: int) -> None: ...
+        def validate(self) -> None: ...
+
+    def live(
+        source: str, recipe: str, settings: Any, device: str, choices: Any = None
+    ) -> step_time.Live:
+        compiled = "off" if choices is None else choices["train.compile"]
+        return step_time.Live(Known(name=recipe), "float32", compiled, 11)
+
+    windows = iter([0.8, 0.4, 0.6, 0.3, 0.9, 0.3, 0.05] * 2)
+    monkeypatch.setattr(harness, "Load", lambda: Loads(load[0]))
+    load = [0.9]
+    monkeypatch.setattr(step_time, "live", live)
+    monkeypatch.setattr(step_time, "ROUNDS", 3)
+    monkeypatch.setattr(step_time, "_window", lambda call: next(windows))
+    path = tmp_path / "times.json"
+    about = (*step_time.REFERENCE, "cpu")
+    reference = step_time.StepTime(**{**TIMES, "step": 0.1})
+    step_time._keep(path, step_time.REFERENCE, "cpu", reference)
+    assert step_time.known_or_measured(path, *about) == reference
+    with pytest.raises(TightboundError, match=r"use 0.90 cores"):
+        step_time.known_or_measured(path, "digits", "vae", {"train.lr": 0.1})
+    load[0] = 0.1
+    found = step_time.known_or_measured(path, "digits", "vae", {"train.lr": 0.1})
+    assert found.step == pytest.approx(0.2)  # 2 x 0.1
+    assert found.validation == pytest.approx(0.05 / 3)  # three times slower now
+    assert found.quiet
+    again = step_time.known_or_measured(path, "digits", "vae", {"train.lr": 0.2})
+    assert again == found, "the learning rate does not change the time of a step"
 
 
 def test_minutes_hold_the_steps_that_fit_with_their_validations() -> None:

@@ -95,11 +95,14 @@ def zuko_maps(kind: str, latent: int, steps: int, width: int, context: int = 0) 
     from zuko import flows
     from zuko.transforms import MonotonicAffineTransform
 
+    from tightbound.distributions.coupling import split_by_slices
+
     cls = {"affine": flows.MAF, "spline": flows.NSF, "coupling": flows.RealNVP}[kind]
     options: dict[str, Any] = {"hidden_features": (width, width), "activation": nn.SiLU}
     if kind != "spline":
         options["univariate"] = partial(MonotonicAffineTransform, slope=math.exp(-2))
     maps = cls(latent, context, transforms=steps, **options).transform
+    split_by_slices(maps)
     with torch.no_grad():
         for module in maps.modules():
             for parameter in _last_parameters(module):
