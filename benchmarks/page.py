@@ -1,6 +1,6 @@
 """The page in Chromium: time from z to a painted canvas, frames a second, first paint, size.
 
-    python benchmarks/page.py [--out FILE]
+    python benchmarks/page.py [--only mlp conv points export] [--out FILE]
 
 Untrained models: an MLP over 28 x 28 pixels, a convolution over 64 x 64 pixels in colour. The time
 starts where a hand moves z and ends when the decoded pixels are on their canvas. Frames are those
@@ -30,6 +30,8 @@ from tightbound.exploring.explore import Options, export_page, page_of
 from tightbound.runs.run import Run, with_data
 from tightbound.training.own_loop import build, save
 
+PAGES = {"mlp": "MLP 28 x 28", "conv": "convolution 64 x 64 x 3"}
+CASES = (*PAGES, "points", "export")
 POINTS = 100_000
 MOVES = 400
 SECONDS = 2
@@ -123,14 +125,16 @@ def opened(browser: Browser, path: Path) -> Page:
     return page
 
 
-def seconds_of(browser: Browser, path: Path) -> dict[str, float]:
-    """Median and 95th percentile of milliseconds from z to the canvas, and the first paint."""
+def seconds_of(browser: Browser, path: Path, moves: int) -> dict[str, float]:
+    """Quantiles of milliseconds from z to the canvas, and the first paint."""
     page = opened(browser, path)
-    times = np.array(page.evaluate(TIMES, [MOVES]))
+    times = np.array(page.evaluate(TIMES, [moves]))
     first = page.evaluate(PAINT)
     page.close()
     return {
+        "moves": moves,
         "z to canvas, ms": round(float(np.median(times)), 2),
+        "5 %, ms": round(float(np.quantile(times, 0.05)), 2),
         "95 %, ms": round(float(np.quantile(times, 0.95)), 2),
         "first paint, ms": round(first),
         "file, MB": round(path.stat().st_size / 1e6, 2),
@@ -162,42 +166,60 @@ def frames_of(page: Page) -> dict[str, dict[str, float]]:
     return figures
 
 
-def measure(folder: Path) -> dict[str, object]:
-    """All figures."""
-    options = Options(points=100, scenes=False)
-    assets = Assets()
-    mlp = untrained(folder / "mlp", (28, 28))
-    conv = untrained(folder / "conv", (64, 64, 3), **{"recipe.network": "conv"})
-    files = {}
-    for name, run in (("MLP 28 x 28", mlp), ("convolution 64 x 64 x 3", conv)):
-        files[name] = folder / f"{run.name}.html"
-        page, _ = page_of([run], options, one_file=False)
-        one_file.write(page, files[name], assets, overwrite=True)
-    many = folder / "many.html"
+def one_page(folder: Path, name: str) -> Path:
+    """The page of an untrained model: an MLP over 28 x 28, or a convolution over colours."""
+    if name == "mlp":
+        run = untrained(folder / name, (28, 28))
+    else:
+        run = untrained(folder / name, (64, 64, 3), **{"recipe.network": "conv"})
+    page, _ = page_of([run], Options(points=100, scenes=False), one_file=False)
+    one_file.write(page, folder / f"{name}.html", Assets(), overwrite=True)
+    return folder / f"{name}.html"
+
+
+def plane_of_many(folder: Path) -> Path:
+    """The page of a model of four numbers with many points in its plane."""
     small = untrained(folder / "small", (4,), latent=2)
-    page, _ = page_of([small], options, one_file=False)
-    one_file.write(with_points(page, POINTS), many, assets, overwrite=True)
+    page, _ = page_of([small], Options(points=100, scenes=False), one_file=False)
+    path = folder / "many.html"
+    one_file.write(with_points(page, POINTS), path, Assets(), overwrite=True)
+    return path
+
+
+def export_size(folder: Path) -> float:
+    """Megabytes of the export of a VAE of digits with its scenes."""
     model, data = build("vae", "digits", seed=0)
     digits = with_data(save(model, folder / "digits"), data.splits)
-    written = export_page([digits], folder / "digits.html", Options())
-    figures: dict[str, object] = {"export of digits, MB": round(written.size / 1e6, 2)}
+    return round(export_page([digits], folder / "digits.html", Options()).size / 1e6, 2)
+
+
+def measure(folder: Path, only: list[str], moves: int) -> dict[str, object]:
+    """The figures of some cases."""
+    figures: dict[str, object] = {}
+    if "export" in only:
+        figures["export of digits, MB"] = export_size(folder)
+    files = {name: one_page(folder, name) for name in PAGES if name in only}
+    many = plane_of_many(folder) if "points" in only else None
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(
             executable_path=shutil.which("chromium"), headless=True, args=list(FLAGS)
         )
         for name, path in files.items():
-            figures[name] = seconds_of(browser, path)
-        figures["100,000 points"] = frames_of(opened(browser, many))
+            figures[PAGES[name]] = seconds_of(browser, path, moves)
+        if many is not None:
+            figures["100,000 points"] = frames_of(opened(browser, many))
         browser.close()
     return figures
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--only", nargs="*", default=list(CASES), choices=CASES)
+    parser.add_argument("--moves", type=int, default=MOVES)
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        figures = measure(Path(folder))
+        figures = measure(Path(folder), options.only, options.moves)
     text = json.dumps(figures, indent=2)
     print(text)
     if options.out:

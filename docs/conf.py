@@ -43,6 +43,8 @@ suppress_warnings = [
     "myst.header",
 ]
 
+smartquotes = False  # `--recipe` in the text of an example keeps its two hyphens
+
 default_role = "code"
 autodoc_member_order = "bysource"
 autodoc_typehints = "description"
@@ -68,6 +70,7 @@ sphinx_gallery_conf = {
     "download_all_examples": False,
     "remove_config_comments": True,
     "show_memory": False,
+    "write_computation_times": False,
 }
 
 html_math_renderer = "mathml"
@@ -76,6 +79,7 @@ html_title = f"tightbound {release}"
 html_static_path = ["_static"]
 html_css_files = ["site.css"]
 html_show_sourcelink = False
+html_context = {"default_mode": "auto"}
 html_theme_options = {
     "github_url": "https://github.com/tightbound/tightbound",
     "show_prev_next": True,

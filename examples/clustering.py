@@ -12,7 +12,7 @@ On the command line, where the codes have the cluster of each row::
     tightbound train x.csv --recipe gm-vae --set classes=10
     tightbound encode RUN x.csv --out z.csv
 
-With some labels in a column, the rest empty, --recipe m2 predicts them.
+With some labels in a column, the rest empty, `--recipe m2` predicts them.
 """
 
 from __future__ import annotations

@@ -13,6 +13,8 @@ It draws z from the prior N(0, I), decodes it to grey levels 0 to 16, and takes 
 the encoder gives q(z|x) of the picture.
 """
 
+# sphinx_gallery_thumbnail_path = "images/recipes/ae.png"
+
 from __future__ import annotations
 
 import json

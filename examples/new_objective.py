@@ -14,6 +14,8 @@ log-term, (K, B), and of the clock of training. Reported figures (ELBO, rate, lo
 computed from the trace, so they compare whatever was minimised.
 """
 
+# sphinx_gallery_thumbnail_path = "images/recipes/iwae.png"
+
 from __future__ import annotations
 
 import math

@@ -13,6 +13,8 @@ A prior is a subclass of tb.Prior. It is made with the number of features and it
 ReparameterisedDistribution and defines `from_noise`; sampling and annealing use it.
 """
 
+# sphinx_gallery_thumbnail_path = "images/recipes/vamp.png"
+
 from __future__ import annotations
 
 import math

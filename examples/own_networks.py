@@ -13,6 +13,8 @@ modules. The encoder may give any shape, the decoder one value for each likeliho
 shape: the package brings both to rows.
 """
 
+# sphinx_gallery_thumbnail_path = "images/recipes/hvae.png"
+
 from __future__ import annotations
 
 import math

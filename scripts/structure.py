@@ -741,7 +741,7 @@ MEASURES = {
             lambda s: len(s.local_names),
         ),
         Measure("public", "public objects", "", lambda s: len(s.public)),
-        _counted("run-members", "public methods of Run", "<= 20", _members_of_run),
+        _counted("run-members", "public methods of Run", "<= 21", _members_of_run),
         _counted("no-section", "of them without sections", "0", _without_section),
         Measure(
             "public-main",
@@ -778,7 +778,7 @@ BOUNDS: dict[str, float] = {
     "width": 0,
     "complexity": 0,
     "long": 0,
-    "run-members": 20,
+    "run-members": 21,
     "access": 0,
     "type-ignore": 2,  # 30 November 2026
     "cast": 0,

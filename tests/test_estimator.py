@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 import tempfile
 from pathlib import Path
 
+import joblib
 import numpy as np
 import pandas as pd
 import pytest
 from sklearn.base import clone
 from sklearn.datasets import load_iris
 from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
@@ -45,15 +48,21 @@ def test_fit_transform_and_back() -> None:
     assert model.score(X) == pytest.approx(model.score_samples(X).mean())
     a, b, c = (model.sample(5, random_state=seed) for seed in (1, 1, 2))
     assert a.shape == (5, 4) and (a == b).all() and (a != c).any()
+    assert not hasattr(model, "impute")
+    named = model.set_output(transform="pandas").transform(X)
+    assert named.columns.tolist() == ["vaeestimator0", "vaeestimator1"]
+    assert (named.to_numpy() == z).all()
 
 
-def test_the_same_seed_gives_the_same_model_and_pickles() -> None:
+def test_the_same_seed_gives_the_same_model_and_pickles(tmp_path: Path) -> None:
     first, second, other = small().fit(X), small().fit(X), small(random_state=1).fit(X)
     assert (first.transform(X) == second.transform(X)).all() and (
         first.transform(X) != other.transform(X)
     ).any()
     kept = pickle.loads(pickle.dumps(first))
     assert (kept.transform(X) == first.transform(X)).all()
+    joblib.dump(first, tmp_path / "model")
+    assert (joblib.load(tmp_path / "model").transform(X) == kept.transform(X)).all()
 
 
 def test_in_a_pipeline() -> None:
@@ -63,10 +72,43 @@ def test_in_a_pipeline() -> None:
 
 
 def test_an_autoencoder_has_features_and_no_density() -> None:
-    model = small(recipe="ae").fit(X)
+    model = small(recipe="ae")
+    for name in ("score", "score_samples"):
+        assert hasattr(small(), name) and not hasattr(model, name)
+    model.fit(X)
     assert model.transform(X).shape == (150, 2)
-    with pytest.raises(TightboundError, match="no density"):
+    with pytest.raises(AttributeError) as raised:
         model.score_samples(X)
+    assert "'ae' has no density" in str(raised.value.__cause__)
+
+
+def test_gaps_are_filled_and_values_that_are_there_stay() -> None:
+    gaps = np.random.default_rng(0).random(X.shape) < 0.2
+    holes = np.where(gaps, np.nan, X)
+    model = small(recipe="missing-data", steps=100).fit(holes)
+    filled = model.impute(holes, k=50)
+    assert (filled[~gaps] == X[~gaps]).all()
+    constant = np.nanmean(holes, 0)[None].repeat(len(X), 0)
+    error, of_constant = (
+        np.square(values - X)[gaps].mean() for values in (filled, constant)
+    )
+    assert error < of_constant
+    table = pd.DataFrame(holes, columns=list("abcd"))
+    named = small(recipe="missing-data", steps=2).fit(table).impute(table, k=5)
+    assert named.columns.tolist() == list("abcd") and not named.isna().any().any()
+    assert hasattr(small(settings={"recipe.missing": "mask"}), "impute")
+
+
+@pytest.mark.skipif(
+    os.environ.get("TIGHTBOUND_LONG") != "1",
+    reason="two processes import torch: set TIGHTBOUND_LONG=1",
+)
+def test_a_grid_is_searched_by_two_processes() -> None:
+    grid = {"latent": [1, 2], "steps": [1, 200]}
+    search = GridSearchCV(small(), grid, cv=2, n_jobs=2, error_score="raise").fit(X)
+    assert search.best_params_["steps"] == 200
+    alone = clone(small(**search.best_params_)).fit(X)
+    assert (search.best_estimator_.transform(X) == alone.transform(X)).all()
 
 
 def test_nothing_is_left_behind(

@@ -17,6 +17,7 @@ from sklearn.base import (
     TransformerMixin,
 )
 from sklearn.utils import Tags, check_random_state
+from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import (
     _check_feature_names,
     _check_n_features,
@@ -35,6 +36,7 @@ from tightbound.distributions.random import seed_for
 from tightbound.evaluation import score
 from tightbound.evaluation.conformal import benjamini_hochberg, conformal_p_values
 from tightbound.evaluation.outlier_scores import SCORES, Scorer, scorer
+from tightbound.models.recipes import Recipe, has_bound
 from tightbound.runs.inputs import read_batch
 from tightbound.runs.run import Run
 from tightbound.runtime.errors import (
@@ -68,10 +70,19 @@ class _OfRows(BaseEstimator):
     settings: dict[str, object] | None
 
     def __sklearn_tags__(self) -> Tags:
-        """The properties of the estimator for scikit-learn: it takes sparse matrices."""
+        """The properties of the estimator for scikit-learn: which X it takes."""
         tags: Tags = super().__sklearn_tags__()
         tags.input_tags.sparse = True
+        recipe = self._recipe()
+        tags.input_tags.allow_nan = recipe is not None and _may_miss(recipe)
         return tags
+
+    def _recipe(self) -> Recipe | None:
+        """The recipe with the settings over it; None where they are wrong, which `fit` says."""
+        try:
+            return configure("", self.recipe, values=keyed(self.settings)).recipe
+        except TightboundError:
+            return None
 
     def _configure(self, X: object) -> Config:
         settings = keyed(self.settings)
@@ -98,7 +109,7 @@ class _OfRows(BaseEstimator):
 
     def _checked(self, X: Rows, config: Config, least: int) -> Rows:
         """X as it is trained on, at least so many rows; sets `n_features_in_`."""
-        may_miss = config.recipe.missing != "refused"
+        may_miss = _may_miss(config.recipe)
         X = plain_array(X, config.data.model_copy(update={"allow_missing": may_miss}))
         if self.fitted_on_frame_:
             _check_feature_names(self, X, reset=True)
@@ -130,6 +141,31 @@ class _OfRows(BaseEstimator):
             self, X, dtype=FLOATS, reset=False, ensure_all_finite=finite
         )
         return checked
+
+
+def _may_miss(recipe: Recipe) -> bool:
+    """Whether a recipe takes missing values."""
+    return recipe.missing != "refused"
+
+
+def _has_density(estimator: _OfRows) -> bool:
+    """Whether log p(x) can be estimated; raises AttributeError with what to do where not."""
+    recipe = estimator._recipe()
+    if recipe is not None and not has_bound(recipe):
+        raise AttributeError(
+            f"recipe {estimator.recipe!r} has no density, so no log p(x): fit recipe vae"
+        )
+    return True
+
+
+def _has_gaps(estimator: _OfRows) -> bool:
+    """Whether missing values are taken; raises AttributeError with what to do where not."""
+    recipe = estimator._recipe()
+    if recipe is not None and not _may_miss(recipe):
+        raise AttributeError(
+            f"recipe {estimator.recipe!r} takes no missing values: fit recipe missing-data"
+        )
+    return True
 
 
 class VAEEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, _OfRows):
@@ -231,10 +267,35 @@ class VAEEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, _OfRows):
             return x.numpy().astype(codes.dtype)
         return x
 
+    @available_if(_has_gaps)
+    def impute(
+        self, X: DataFrame | ArrayLike, k: int = 1000, condition: object = None
+    ) -> DataFrame | Array:
+        """Fill in missing values (NaN) by their mean given the observed ones.
+
+        There is no such method where the recipe takes no missing values.
+
+        Args:
+            X: (n_samples, n_features).
+            k: Importance samples.
+            condition: Of a conditional recipe, one for all rows or one for each.
+
+        Returns:
+            X with its gaps filled, in the precision of X; a DataFrame where X was one in `fit`.
+        """
+        X = self._read(X)
+        filled = _in_float64(self.run_).impute(X, k, condition=condition).x
+        if isinstance(filled, Tensor):
+            return filled.numpy().astype(_float_type(X))
+        return filled
+
+    @available_if(_has_density)
     def score_samples(
         self, X: DataFrame | ArrayLike, condition: object = None
     ) -> Array:
         """Estimate log p(x) of each row by importance sampling with `k` samples.
+
+        There is no such method where the recipe has no density, as an autoencoder.
 
         Args:
             X: (n_samples, n_features).
@@ -242,22 +303,16 @@ class VAEEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, _OfRows):
 
         Returns:
             (n_samples,), in nats.
-
-        Raises:
-            TightboundError: The recipe has no density, as an autoencoder.
         """
         X = self._read(X)
         run = _in_float64(self.run_)
-        if not run.config.recipe.has_bound:
-            raise TightboundError(
-                f"recipe {self.recipe!r} has no density, so no log p(x): fit recipe vae"
-            )
         rows = read_batch(X, run.spec, run.config.data, condition)
         k = whole_number("k", self.k, 1, MOST_SAMPLES)
         return score(run, rows, k, run.config.seed)["log_px"].numpy()
 
+    @available_if(_has_density)
     def score(self, X: DataFrame | ArrayLike, y: ArrayLike | None = None) -> float:
-        """The mean of `score_samples`; higher is better.
+        """The mean of `score_samples`; higher is better. It exists where that does.
 
         Args:
             X: (n_samples, n_features).

@@ -484,6 +484,28 @@ def test_an_image_is_dropped_and_one_is_drawn(pages: Pages, tmp_path: Path) -> N
     assert x[:, [0, 7]].max() == 0
 
 
+def test_a_file_that_is_too_large_or_no_image_is_refused_in_a_sentence(
+    pages: Pages, tmp_path: Path
+) -> None:
+    shown = pages("vae")
+    page = shown.page
+    page.click("#tab-input")
+    page.fill("input[type=number]", "3")
+    page.press("input[type=number]", "Enter")
+    shown.wait("run.state.input.value?.point === 3")
+    large, text = tmp_path / "large.png", tmp_path / "text.png"
+    Image.new("1", (10_000, 10_000)).save(large)
+    text.write_text("no image")
+    sentences = {
+        large: "This image has 100000000 pixels, more than 40000000: make it smaller.",
+        text: "This file is no image that the browser can read.",
+    }
+    for path, sentence in sentences.items():
+        page.locator("input[type=file]").set_input_files(path)
+        page.get_by_text(sentence).wait_for()
+    assert shown.compute("return run.state.input.value.point") == 3
+
+
 def test_bars_show_the_terms_and_move_with_z(pages: Pages) -> None:
     shown = pages("vae")
     page = shown.page

@@ -146,6 +146,13 @@ def test_recipes_that_the_guide_names_exist() -> None:
         assert set(named) - set(RECIPES) - priors == set()
 
 
+def test_each_question_of_the_guide_has_a_command() -> None:
+    page = DOCS / "guide" / "questions.md"
+    _, *answers = page.read_text(encoding="utf-8").split("\n## ")
+    assert len(answers) > 10
+    assert [text.split("\n")[0] for text in answers if "\n```" not in text] == []
+
+
 @pytest.mark.parametrize("language", ["en", "ko"])
 def test_the_theory_page_embeds_the_page_of_a_run_that_it_trains(
     theory: ModuleType, language: str

@@ -71,7 +71,7 @@ def test_the_files_are_written_to_a_folder_without_sending_them(
 ) -> None:
     monkeypatch.setattr(hub_room, "hub", lambda: pytest.fail("the hub was asked"))
     target = tmp_path / "new" / "card"
-    assert tb.push_to_hub(run, "ada/digits", folder=target) == str(target)
+    assert run.push_to_hub("ada/digits", folder=target) == str(target)
     card = (target / "README.md").read_bytes()
     assert card == (published / "README.md").read_bytes()
     assert {p.name for p in target.iterdir()} == {p.name for p in published.iterdir()}
@@ -138,7 +138,7 @@ def test_a_run_is_pushed_once_and_replaced_only_when_asked(
 ) -> None:
     monkeypatch.setattr(LocalHub, "root", tmp_path, raising=False)
     monkeypatch.setattr(hub_room, "hub", lambda: SimpleNamespace(HfApi=LocalHub))
-    assert tb.push_to_hub(run, "ada/digits").endswith("ada/digits/commit/1")
+    assert run.push_to_hub("ada/digits").endswith("ada/digits/commit/1")
     x = run.read("digits")[:5]
     assert torch.equal(tb.load(tmp_path / "ada" / "digits").encode(x), run.encode(x))
     with pytest.raises(TightboundError, match="holds a run on the hub"):

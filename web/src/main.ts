@@ -1,6 +1,7 @@
 // Start of the page: read the manifest, open the runs, show the page.
 import "./style.css";
 import { Model } from "./compute/model";
+import { awaitGraphs } from "./compute/networks_later";
 import { blocksOfPage, KeptBlocks } from "./data/blocks";
 import { readManifest } from "./data/manifest";
 import type { Manifest, Run } from "./data/manifest";
@@ -42,6 +43,7 @@ async function start(): Promise<void> {
     const page = await openPage(manifest, new KeptBlocks(source));
     showPage(root, manifest, page);
     for (const run of page.shown) run.state.refresh();
+    void awaitGraphs(manifest.runs);
     Object.assign(window, { tightbound: { page } });
   } catch (error) {
     const reason = error instanceof Error ? error.message : String(error);

@@ -11,10 +11,12 @@ from cyclopts import App, Group, Parameter
 from tightbound import __version__
 from tightbound.runtime.errors import TightboundError, cut
 
-LEARN = Group("Train and judge", sort_key=0)
-USE = Group("Use a trained model", sort_key=1)
-LOOK = Group("Look up", sort_key=2)
-HELP = Group("Help", sort_key=3)
+TRAIN = Group("Train", sort_key=0)
+JUDGE = Group("Judge", sort_key=1)
+USE = Group("Use a trained model", sort_key=2)
+EXPORT = Group("Export", sort_key=3)
+LOOK = Group("Look up", sort_key=4)
+HELP = Group("Help", sort_key=5)
 
 
 @dataclass(frozen=True)
@@ -36,22 +38,22 @@ class Command:
 COMMANDS = {
     "demo": Command(
         "commands:demo",
-        LEARN,
+        TRAIN,
         "Train an autoencoder and two VAEs on digits and write one report; in a minute.",
     ),
     "train": Command(
         "commands:train",
-        LEARN,
+        TRAIN,
         "Train a model on DATA: a run folder with weights, log, evaluation and report.",
     ),
     "evaluate": Command(
         "commands:evaluate",
-        LEARN,
+        JUDGE,
         "Estimate the terms of log p(x) with errors, and find faults of the model.",
     ),
     "compare": Command(
         "commands:compare",
-        LEARN,
+        JUDGE,
         "Write one HTML report of several runs side by side, on equal scales.",
     ),
     "encode": Command(
@@ -91,7 +93,7 @@ COMMANDS = {
     ),
     "export": Command(
         "commands:export",
-        USE,
+        EXPORT,
         "Write the networks for other programs: ONNX graphs, programs of torch, or weights.",
     ),
     "explore": Command(
@@ -101,11 +103,13 @@ COMMANDS = {
     ),
     "compress": Command(
         "commands:compress",
-        USE,
+        EXPORT,
         "Compress examples without loss, to about as many nats as the ELBO says.",
     ),
     "decompress": Command(
-        "commands:decompress", USE, "Get compressed examples back, equal bit for bit."
+        "commands:decompress",
+        EXPORT,
+        "Get compressed examples back, equal bit for bit.",
     ),
     "recipes": Command(
         "commands:recipes",
@@ -122,7 +126,7 @@ COMMANDS = {
     ),
     "fit-prior": Command(
         "fit_prior:fit_prior",
-        LEARN,
+        TRAIN,
         "Fit a prior to the encoded training data of a trained model.",
     ),
     "bench": Command(

@@ -77,19 +77,19 @@ def _companion(run: Run, role: str) -> Run:
         if kept is not None:
             return kept
     trained = _trained(run, role)
-    if folder is not None:
-        _keep(trained, folder, role)
-    return trained
+    return trained if folder is None else _keep(trained, folder, role)
 
 
-def _keep(trained: Run, folder: Path, role: str) -> None:
-    """Save a companion in place of those of other weights; where it cannot be, go on without."""
+def _keep(trained: Run, folder: Path, role: str) -> Run:
+    """A companion saved in place of those of other weights; where it cannot be, as it is."""
     for older in folder.parent.glob(f"{role}-*"):
         shutil.rmtree(older, ignore_errors=True)
     try:
         trained.save(make_folder(folder))
     except TightboundError as error:
         notice(f"{error}; the small run {role} is not kept")
+        return trained
+    return Run(trained.config, trained.model, folder, trained.data)
 
 
 def _read(folder: Path, run: Run, role: str) -> Run | None:

@@ -12,12 +12,14 @@ from tightbound.exploring.blocks import PageData
 from tightbound.exploring.companions import ROLES, companions, scene_role
 from tightbound.exploring.examples import read_examples, shown_split
 from tightbound.exploring.float16 import MEASURED, with_halves
-from tightbound.exploring.graphs import networks_of_run
+from tightbound.exploring.graph_process import GraphProcess, can_wait
+from tightbound.exploring.graphs import Networks, networks_of_run
 from tightbound.exploring.one_file import WrittenPage
 from tightbound.exploring.page_data import build, check_alike
 from tightbound.exploring.run_data import ONE_FILE, SERVED, Limits, PageRun
 from tightbound.runs.run import Run
 from tightbound.runtime.errors import TightboundError, at_least
+from tightbound.runtime.progress import notice
 
 MOST_POINTS = 100_000
 
@@ -31,11 +33,13 @@ class Options:
         points: Most data points; as many as the kind of page allows where None.
         scenes: Whether the page has the scenes on theory, for which two small runs may be
             trained.
+        waits: Whether the page is shown before its ONNX graphs are made.
     """
 
     language: str = "en"
     points: int | None = None
     scenes: bool = True
+    waits: bool = False
 
 
 def page_of(
@@ -67,7 +71,7 @@ def page_of(
         except TightboundError as error:
             sentences.append(f"the scenes on theory are left out: {error}")
     page_runs = [
-        PageRun(role, run, networks_of_run(run)) for role, run in roles.items()
+        PageRun(role, run, _networks(run, options)) for role, run in roles.items()
     ]
     if one_file:
         page_runs = [_for_file(each) for each in page_runs]
@@ -81,6 +85,10 @@ def page_of(
         sentences=sentences,
     )
     return page, page_runs
+
+
+def _networks(run: Run, options: Options) -> Networks:
+    return networks_of_run(run, only_kept=options.waits and can_wait(run))
 
 
 def _limits(options: Options, *, one_file: bool) -> Limits:
@@ -135,6 +143,9 @@ def serve_page(
 ) -> None:
     """Serve the page of one or two runs until Ctrl-C.
 
+    ONNX graphs that are not kept in a run folder are made by another process, while the page
+    is in use.
+
     Args:
         runs: One or two runs on the same data.
         options: What the page shows.
@@ -148,6 +159,17 @@ def serve_page(
     """
     server.need_packages()
     assets = Assets()
+    options = replace(options, waits=True)
     page, page_runs = page_of(runs, options, one_file=False)
-    served = server.Served(page, page_runs, assets)
-    server.serve(served, host, port, browser=browser)
+    graphs = GraphProcess(page_runs)
+    if graphs.total:
+        notice(
+            f"{graphs.total} networks are made ONNX graphs, once; until then this process "
+            "computes them for the page"
+        )
+    served = server.Served(page, page_runs, assets, graphs)
+    try:
+        graphs.start()
+        server.serve(served, host, port, browser=browser)
+    finally:
+        graphs.close()

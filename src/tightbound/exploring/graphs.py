@@ -27,6 +27,7 @@ from tightbound.runtime.progress import notice, phase
 
 MOST_IN_PAGE = 50_000_000  # bytes of a graph that a page computes by itself
 ROWS = 2  # of the pass that gives the shapes of a graph's outputs
+WAITS = "its ONNX graph is being made"
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,7 @@ class PageGraph:
         reason: Why the server computes it.
         error: Of weights in float16, the largest difference of a pixel, of the range of the
             data; None for float32.
+        waits: Whether the file is made later, by another process.
     """
 
     name: str
@@ -51,6 +53,7 @@ class PageGraph:
     content: bytes | None = None
     reason: str = ""
     error: float | None = None
+    waits: bool = False
 
 
 @dataclass(frozen=True)
@@ -88,7 +91,11 @@ class MeanGraph(Graph):
 
 
 def networks_of(
-    model: VAE, most: int = MOST_IN_PAGE, *, cache: Path | None = None
+    model: VAE,
+    most: int = MOST_IN_PAGE,
+    *,
+    cache: Path | None = None,
+    only_kept: bool = False,
 ) -> Networks:
     """The graphs of a model, each compared with torch; larger ones stay on the server.
 
@@ -97,6 +104,7 @@ def networks_of(
         most: Largest file in bytes that the page computes by itself.
         cache: A folder of these weights where files are kept. One that is there is compared with
             torch as a new one is, and made anew where it differs.
+        only_kept: Make no file: a graph without one waits for it.
     """
     onnx_files.need_packages()
     try:
@@ -111,19 +119,29 @@ def networks_of(
         tempfile.TemporaryDirectory(prefix="tightbound-") as folder,
     ):
         for planned in planned_graphs:
-            store = GraphFiles(Path(folder), cache)
+            store = GraphFiles(Path(folder), cache, only_kept)
             graphs[planned.name] = _page_graph(planned, store, most)
             count.add(1)
     return Networks(graphs, plan)
 
 
-def networks_of_run(run: Run) -> Networks:
-    """The graphs of a run, whose files are kept in its folder until its weights change."""
-    home = training_folder(run)
-    if home is None:
+def networks_of_run(run: Run, *, only_kept: bool = False) -> Networks:
+    """The graphs of a run, whose files are kept in its folder until its weights change.
+
+    Args:
+        run: The run.
+        only_kept: As of `networks_of`.
+    """
+    if training_folder(run) is None:
         return networks_of(run.model)
-    cache = home / EXPLORE / f"graphs-{run.predictor.fingerprint}"
-    return networks_of(run.model, cache=cache)
+    return networks_of(run.model, cache=graph_folder(run), only_kept=only_kept)
+
+
+def graph_folder(run: Run) -> Path:
+    """The folder in which the graphs of a run that has a folder are kept."""
+    home = training_folder(run)
+    assert home is not None
+    return home / EXPLORE / f"graphs-{run.predictor.fingerprint}"
 
 
 @dataclass(frozen=True)
@@ -133,13 +151,15 @@ class GraphFiles:
     Args:
         folder: A temporary folder.
         cache: The folder where files are kept; None keeps none.
+        only_kept: Make none.
     """
 
     folder: Path
     cache: Path | None
+    only_kept: bool = False
 
-    def content(self, planned: Planned) -> bytes:
-        """The file of a graph, which has been compared with torch.
+    def content(self, planned: Planned) -> bytes | None:
+        """The file of a graph, which has been compared with torch; None for one that waits.
 
         Raises:
             TightboundError: The graph cannot be made.
@@ -147,6 +167,8 @@ class GraphFiles:
         kept = self._kept(planned)
         if kept is not None:
             return kept
+        if self.only_kept:
+            return None
         onnx_files.write(planned, self.folder, {})
         content = (self.folder / f"{planned.name}.onnx").read_bytes()
         self._keep(planned.name, content)
@@ -188,6 +210,7 @@ def _page_graph(planned: Planned, files: GraphFiles, most: int) -> PageGraph:
             port["noise"] = kind
     content = None
     reason = ""
+    waits = False
     size = sum(p.numel() * p.element_size() for p in planned.module.parameters())
     if size > 2 * most:
         reason = f"its weights take {size:,} bytes, more than {most:,}"
@@ -197,10 +220,21 @@ def _page_graph(planned: Planned, files: GraphFiles, most: int) -> PageGraph:
         except TightboundError as error:
             reason = str(error)
         else:
-            if len(content) > most:
+            if content is None:
+                reason = WAITS
+                waits = True
+            elif len(content) > most:
                 reason = f"its file has {len(content):,} bytes, more than {most:,}"
                 content = None
-    return PageGraph(planned.name, planned.reference, inputs, outputs, content, reason)
+    return PageGraph(
+        planned.name,
+        planned.reference,
+        inputs,
+        outputs,
+        content,
+        reason,
+        waits=waits,
+    )
 
 
 def _server_graphs(model: VAE, reason: str) -> dict[str, PageGraph]:

@@ -85,7 +85,7 @@ def add_run(page_run: PageRun, blocks: Blocks, limits: Limits) -> Json:
             "terms": terms_of(run),
             "export": export_of(page_run),
             "graphs": {
-                name: _graph(graph, blocks, role)
+                name: graph_entry(graph, blocks, role)
                 for name, graph in page_run.networks.graphs.items()
             },
             "latent": space.described(blocks, role),
@@ -148,7 +148,14 @@ def export_of(page_run: PageRun) -> Json:
     return {**about, **metadata.of_plan(plan), "graphs": graphs}
 
 
-def _graph(graph: PageGraph, blocks: Blocks, role: str) -> Json:
+def graph_entry(graph: PageGraph, blocks: Blocks, role: str) -> Json:
+    """A network in the manifest.
+
+    Args:
+        graph: The network.
+        blocks: Takes its file.
+        role: Of its run.
+    """
     block = None
     size = 0
     if graph.content is not None:
@@ -161,6 +168,7 @@ def _graph(graph: PageGraph, blocks: Blocks, role: str) -> Json:
         "error": graph.error,
         "bytes": size,
         "reason": graph.reason,
+        "waits": graph.waits,
         "inputs": list(graph.inputs),
         "outputs": list(graph.outputs),
     }

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from tightbound.exploring.assets import Assets
 from tightbound.exploring.blocks import PageData
+from tightbound.exploring.graph_process import GraphProcess
 from tightbound.exploring.guard import Access, App, Guard, is_loopback
 from tightbound.exploring.run_data import PageRun
 from tightbound.runtime.errors import TightboundError, cut, os_reason
@@ -40,11 +41,13 @@ class Served:
         page: The data.
         runs: The runs in the order of the manifest, whose networks it computes.
         assets: The built page.
+        graphs: Makes the ONNX graphs that the page waits for.
     """
 
     page: PageData
     runs: Sequence[PageRun]
     assets: Assets
+    graphs: GraphProcess | None = None
 
 
 def need_packages() -> None:
@@ -66,7 +69,8 @@ def application(served: Served, access: Access) -> App:
     from tightbound.exploring.routes import routes_of
 
     runs = {run.role: run for run in served.runs}
-    app = routes_of(served.page, runs, served.assets)
+    graphs = served.graphs or GraphProcess(served.runs)
+    app = routes_of(served.page, runs, served.assets, graphs)
     return Guard(app, access, served.assets.policy(connects=True))
 
 

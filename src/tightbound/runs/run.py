@@ -586,6 +586,34 @@ class Run:
         config = self.config.model_copy(update={"recipe": recipe})
         return Run(config, model.to(self.predictor.device), folder, self._data, prior)
 
+    def push_to_hub(
+        self,
+        repo: str,
+        *,
+        private: bool = False,
+        overwrite: bool = False,
+        folder: Path | str | None = None,
+    ) -> str:
+        """Publish the run on the Hugging Face Hub with a model card, as `tb.push_to_hub`.
+
+        Args:
+            repo: The repository, "user/name".
+            private: Whether a new repository is private.
+            overwrite: Whether a run in the repository is replaced.
+            folder: A new or empty folder: the files are written there, and nothing is sent.
+
+        Returns:
+            The address of the commit; the path of the folder where one is given.
+
+        Raises:
+            TightboundError: The repository holds a run, or cannot be written.
+        """
+        from tightbound import push_to_hub
+
+        return push_to_hub(
+            self, repo, private=private, overwrite=overwrite, folder=folder
+        )
+
     def save(self, folder: Path | str) -> None:
         """Write the settings and the weights to a folder that `load` reads.
 

@@ -26,9 +26,10 @@ export interface Terms {
   logWeight: number | null;
 }
 
-/** A network that is opened when it is first needed. */
+/** A network that is opened when it is first needed, and again when its graph is made. */
 class LazyDecoder {
   private opened: Promise<Decoder> | null = null;
+  private block: string | null = null;
 
   constructor(
     private readonly role: string,
@@ -47,7 +48,10 @@ class LazyDecoder {
   }
 
   async run(inputs: Tensors, wanted?: readonly string[]): Promise<Tensors> {
-    this.opened ??= this.open();
+    if (this.opened === null || this.block !== this.graph.block) {
+      this.block = this.graph.block;
+      this.opened = this.open();
+    }
     return (await this.opened).run(inputs, wanted);
   }
 }

@@ -27,6 +27,8 @@ export interface Graph {
   error?: number | null;
   bytes: number;
   reason?: string;
+  /** Whether its ONNX graph is being made, so that the server computes it until then. */
+  waits?: boolean;
   inputs: Port[];
   outputs: Port[];
 }

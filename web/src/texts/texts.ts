@@ -244,6 +244,10 @@ const TABLE = {
   "run.networks": ["Networks", "신경망"],
   "run.where.page": ["in this page", "이 페이지에서"],
   "run.where.server": ["on the server", "서버에서"],
+  "run.waits": [
+    "The server computes the networks until their ONNX graphs are made ({made} of {of}); then this page does.",
+    "ONNX 그래프를 만드는 동안은 서버가 신경망을 계산합니다({of}개 중 {made}개 완료). 그 뒤로는 이 페이지가 계산합니다.",
+  ],
   "run.float16": ["float16, largest pixel difference {e} of the range", "float16, 픽셀 최대 차이 범위의 {e}"],
   "run.notices": ["Notices", "알림"],
   "run.nothing": ["What is not shown", "보이지 않는 것"],

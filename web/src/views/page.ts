@@ -7,6 +7,7 @@ import { featuresView } from "./features";
 import { inputView } from "./input";
 import { decodedCard, planePanel } from "./plane_panel";
 import { theoryView } from "./theory";
+import { progress } from "../compute/networks_later";
 import type { Manifest } from "../data/manifest";
 import { Scope, Signal } from "../state";
 import { language, sentence, t } from "../texts/texts";
@@ -35,7 +36,12 @@ export function showPage(root: HTMLElement, manifest: Manifest, page: PageContex
     scope.close();
     scope = new Scope();
     document.documentElement.lang = language.value;
-    root.replaceChildren(header(manifest, page), ...body(manifest, page, tab, scope), footer());
+    root.replaceChildren(
+      header(manifest, page),
+      waitingNote(tab, scope),
+      ...body(manifest, page, tab, scope),
+      footer(),
+    );
   };
   let isFirst = true;
   language.watch(() => {
@@ -67,6 +73,17 @@ function header(manifest: Manifest, page: PageContext): HTMLElement {
       select(t("theme"), themes, theme.value, setTheme),
     ),
   );
+}
+
+/** A sentence while graphs are made; at its end the view that says where they are computed. */
+function waitingNote(tab: Signal<Tab>, scope: Scope): HTMLElement {
+  const note = h("p", { class: "waiting", role: "status" });
+  progress.watch((value) => {
+    note.hidden = value === null;
+    note.textContent = value === null ? "" : t("run.waits", value);
+    if (value === null && tab.value === "run") tab.set("run");
+  }, scope);
+  return note;
 }
 
 function body(manifest: Manifest, page: PageContext, tab: Signal<Tab>, scope: Scope): HTMLElement[] {

@@ -144,17 +144,35 @@ export function rawOf(
 
 const MOST_PIXELS = 40_000_000;
 
+/** The number of pixels of an image file, by its header: nothing is decoded yet. */
+async function pixelsOf(file: Blob): Promise<number> {
+  const address = URL.createObjectURL(file);
+  const image = new Image();
+  try {
+    await new Promise((done, fail) => {
+      image.onload = done;
+      image.onerror = fail;
+      image.src = address;
+    });
+    return image.naturalWidth * image.naturalHeight;
+  } finally {
+    URL.revokeObjectURL(address);
+  }
+}
+
+/** The pixels of an image file; raises an error with a sentence where it is none, or too large. */
+async function bitmapOf(file: Blob): Promise<ImageBitmap> {
+  const refuse = (): never => {
+    throw new Error(t("input.no.image"));
+  };
+  const n = await pixelsOf(file).catch(refuse);
+  if (n > MOST_PIXELS) throw new Error(t("input.too.large", { n, most: MOST_PIXELS }));
+  return createImageBitmap(file).catch(refuse);
+}
+
 /** Raw values of an image file, scaled to the size of the data. */
 export async function rawOfFile(data: DataDescription, file: Blob): Promise<Float64Array> {
-  let image: ImageBitmap;
-  try {
-    image = await createImageBitmap(file);
-  } catch {
-    throw new Error(t("input.no.image"));
-  }
-  if (image.width * image.height > MOST_PIXELS) {
-    throw new Error(t("input.too.large", { n: image.width * image.height, most: MOST_PIXELS }));
-  }
+  const image = await bitmapOf(file);
   const [, height, width] = data.shape;
   const canvas = h("canvas", { width, height });
   const pen = canvas.getContext("2d", { willReadFrequently: true })!;
