@@ -36,7 +36,7 @@ from tightbound.distributions.random import seed_for
 from tightbound.evaluation import score
 from tightbound.evaluation.conformal import benjamini_hochberg, conformal_p_values
 from tightbound.evaluation.outlier_scores import SCORES, Scorer, scorer
-from tightbound.models.recipes import Recipe, has_bound
+from tightbound.models.recipes import Recipe
 from tightbound.runs.inputs import read_batch
 from tightbound.runs.run import Run
 from tightbound.runtime.errors import (
@@ -151,7 +151,7 @@ def _may_miss(recipe: Recipe) -> bool:
 def _has_density(estimator: _OfRows) -> bool:
     """Whether log p(x) can be estimated; raises AttributeError with what to do where not."""
     recipe = estimator._recipe()
-    if recipe is not None and not has_bound(recipe):
+    if recipe is not None and not recipe.has_bound:
         raise AttributeError(
             f"recipe {estimator.recipe!r} has no density, so no log p(x): fit recipe vae"
         )
