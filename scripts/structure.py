@@ -261,7 +261,7 @@ def _import_statements(
         ):
             branch = [*child.body, *child.orelse] if typing else child.orelse
             yield from _import_statements(ast.Module(branch, []), typing)
-        else:
+        elif not isinstance(child, ast.expr):  # an expression holds no statement
             yield from _import_statements(child, typing)
 
 
