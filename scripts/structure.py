@@ -35,6 +35,7 @@ import sys
 import tarfile
 import tempfile
 import tokenize
+from bisect import bisect_left, bisect_right
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -260,7 +261,7 @@ def _import_statements(
         ):
             branch = [*child.body, *child.orelse] if typing else child.orelse
             yield from _import_statements(ast.Module(branch, []), typing)
-        else:
+        elif not isinstance(child, ast.expr):  # an expression holds no statement
             yield from _import_statements(child, typing)
 
 
@@ -319,6 +320,8 @@ class Structure:
         }
         self.trees = {name: ast.parse(source) for name, source in self.sources.items()}
         self.code = {name: code_lines(source) for name, source in self.sources.items()}
+        self.values: dict[str, float] = {}  # of the measures that were asked for
+        self._graphs: dict[bool, dict[str, set[str]]] = {}
 
     # Places
 
@@ -423,7 +426,7 @@ class Structure:
         for file, function in self._functions:
             start = function.body[0].lineno
             end = function.end_lineno or start
-            length = sum(start <= row <= end for row in rows[file])
+            length = bisect_right(rows[file], end) - bisect_left(rows[file], start)
             if length > bound:
                 words = f"{function.name} {length}"
                 places.append(Place(file, function.lineno, words))
@@ -493,6 +496,11 @@ class Structure:
 
         It imports lazily, and any module may take the version from it.
         """
+        if typing not in self._graphs:
+            self._graphs[typing] = self._read_imports(typing)
+        return self._graphs[typing]
+
+    def _read_imports(self, typing: bool) -> dict[str, set[str]]:
         files = {
             self.module(file): file for file in self.trees if file != "__init__.py"
         }
@@ -620,9 +628,15 @@ class Measure:
     key: str
     words: str
     goal: str
-    value: Callable[[Structure], float]
+    count: Callable[[Structure], float]
     unit: str = ""
     places: Callable[[Structure], list[Place]] = lambda _: []
+
+    def value(self, structure: Structure) -> float:
+        """The number, counted once for each structure."""
+        if self.key not in structure.values:
+            structure.values[self.key] = self.count(structure)
+        return structure.values[self.key]
 
     def text(self, structure: Structure) -> str:
         value = self.value(structure)

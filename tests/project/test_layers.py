@@ -47,7 +47,7 @@ def statements(node: ast.AST) -> Iterator[ast.Import | ast.ImportFrom]:
             "TYPE_CHECKING"
         ):
             yield from statements(ast.Module(child.orelse, []))
-        else:
+        elif not isinstance(child, ast.expr):  # an expression holds no statement
             yield from statements(child)
 
 
