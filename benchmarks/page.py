@@ -17,6 +17,7 @@ import copy
 import json
 import shutil
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -128,7 +129,11 @@ def opened(browser: Browser, path: Path) -> Page:
 def seconds_of(browser: Browser, path: Path, moves: int) -> dict[str, float]:
     """Quantiles of milliseconds from z to the canvas, and the first paint."""
     page = opened(browser, path)
+    busy = thread_time(page)
+    page.evaluate(TIMES, [moves])  # the first moves compile
+    before = busy()
     times = np.array(page.evaluate(TIMES, [moves]))
+    cost = (busy() - before) / moves
     first = page.evaluate(PAINT)
     page.close()
     return {
@@ -136,13 +141,14 @@ def seconds_of(browser: Browser, path: Path, moves: int) -> dict[str, float]:
         "z to canvas, ms": round(float(np.median(times)), 2),
         "5 %, ms": round(float(np.quantile(times, 0.05)), 2),
         "95 %, ms": round(float(np.quantile(times, 0.95)), 2),
+        "processor ms a move": round(cost, 2),
         "first paint, ms": round(first),
         "file, MB": round(path.stat().st_size / 1e6, 2),
     }
 
 
-def frames_of(page: Page) -> dict[str, dict[str, float]]:
-    """Frames a second, and milliseconds of processor of the page's thread, by movement."""
+def thread_time(page: Page) -> Callable[[], float]:
+    """A clock of the processor of the page's thread, in milliseconds."""
     session = page.context.new_cdp_session(page)
     session.send("Performance.enable", {"timeDomain": "threadTicks"})
 
@@ -151,6 +157,12 @@ def frames_of(page: Page) -> dict[str, dict[str, float]]:
         values = {row["name"]: row["value"] for row in metrics}
         return 1000 * float(values["TaskDuration"])
 
+    return busy
+
+
+def frames_of(page: Page) -> dict[str, dict[str, float]]:
+    """Frames a second, and milliseconds of processor of the page's thread, by movement."""
+    busy = thread_time(page)
     figures = {}
     for kind in MOVEMENTS:
         rates, costs = [], []
