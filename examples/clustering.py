@@ -68,7 +68,7 @@ def clusters(x: np.ndarray, truth: np.ndarray, folder: str) -> None:
     for line, k in enumerate(used):
         made = run.sample(1, condition=int(k), temperature=0.0)
         members = x[cluster == k][:8]
-        for column, image in enumerate([made[0], *members]):
+        for column, image in enumerate([made[0].numpy(), *members]):
             axes[line, column].imshow(image, cmap="gray_r" if column else "Blues")
     for ax in axes.flat:
         ax.axis("off")

@@ -41,7 +41,7 @@ def main() -> None:
         )
         z = torch.randn(6, 6, generator=torch.Generator().manual_seed(0))
         grid = [
-            run.decode(z, condition=name) for name in CLASSES
+            run.decode(z, condition=name).numpy() for name in CLASSES
         ]  # what z says, for each class
         _, axes = plt.subplots(len(z), len(CLASSES), figsize=(6, 3.8))
         for row in range(len(z)):

@@ -66,7 +66,12 @@ def main() -> None:
         "standard deviations that it gives"
     )
 
-    rows = [np.nan_to_num(x[some], nan=8.0), found.x, *found.draws, truth[some]]
+    rows = [
+        np.nan_to_num(x[some], nan=8.0),
+        found.x.numpy(),
+        *found.draws.numpy(),
+        truth[some],
+    ]
     names = ["seen (grey: missing)", "mean", "draw 1", "draw 2", "draw 3", "truth"]
     _, axes = plt.subplots(len(rows), 8, figsize=(7, 5.2))
     for line, (images, name) in enumerate(zip(rows, names, strict=True)):

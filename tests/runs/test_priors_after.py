@@ -172,7 +172,7 @@ def test_under_a_q_that_moves_along_the_joint_it_is_the_bound_that_rises(
     )
     x = run.data.train.batch(torch.arange(400))
     before, after = (
-        float(r.predictor.trace(x, Draw(20)).elbo.mean()) for r in (run, made)
+        r.predictor.trace(x, Draw(20)).elbo.mean().item() for r in (run, made)
     )
     assert after > before + 0.05
 

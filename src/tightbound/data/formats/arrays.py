@@ -79,7 +79,9 @@ def load_npy(path: Path, settings: DataSettings) -> RawSource:
     notices: list[str] = []
     x: Tensor | OnDisk
     try:
-        array = np.load(path, mmap_mode="r", allow_pickle=False)
+        # numpy refuses a size beyond int64 itself, after a warning
+        with np.errstate(over="ignore"):
+            array = np.load(path, mmap_mode="r", allow_pickle=False)
         if too_large(array.nbytes, settings, str(path), notices):
             x = map_on_disk(array, str(path))
         else:
