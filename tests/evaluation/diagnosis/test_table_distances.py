@@ -190,7 +190,7 @@ def measured(**table: Any) -> Any:
     return SimpleNamespace(table=distances, unusual=[], progress=None, transfer=None)
 
 
-def test_remedies_of_draws_are_the_dependence_then_the_prior(
+def test_remedies_of_draws_are_the_dependence_then_more_steps(
     tables: dict[str, Run],
 ) -> None:
     run = tables["good"]
@@ -200,14 +200,14 @@ def test_remedies_of_draws_are_the_dependence_then_the_prior(
     assert verdict.settings == {"likelihood.depends": "all"}
     assert "3.00%" in verdict.words and "0.30%" in verdict.words
     assert rules.category_share(run, measured(shares=[replace(lost, drawn=0.02)])) == []
-    changes = {"likelihood.depends": "all", "prior": "standard"}
+    changes = {"likelihood.depends": "all"}
     recipe = rules.changed_recipe(run.config.recipe, changes)
     config = run.config.model_copy(update={"recipe": recipe})
     (verdict,) = rules.category_share(
-        SimpleNamespace(config=config, spec=run.spec),
+        SimpleNamespace(config=config, spec=run.spec, history=run.history, folder=None),
         result,  # type: ignore[arg-type]
     )
-    assert verdict.settings == {"prior": "vamp"}
+    assert verdict.settings == {"train.steps": 1600}
 
 
 def test_other_data_have_no_such_distances() -> None:

@@ -166,7 +166,6 @@ FIXES = {
     "raise_beta": "raise objective.beta, which is {beta:g}, to 1",
     "learned_prior": "set prior=learned",
     "one_sided": "set data.fields.{column}={better}, of which the values are",
-    "table_prior": "set prior=vamp, which puts draws where the codes of the data are",
     "less_memory": (
         "train on more data, or for fewer steps than {steps}, or set a smaller recipe.size and "
         "recipe.latent, and evaluate again with --metrics novelty"
@@ -197,7 +196,6 @@ SETTINGS: dict[str, Tree] = {
     "smaller": {"recipe.size": "s"},
     "learned_prior": {"prior": "learned"},
     "linear": {"network": "linear"},
-    "table_prior": {"prior": "vamp"},
     "dependence": {"likelihood.depends": "all"},
     "drop_duplicates": {"data.duplicates": "drop"},
     "finite_scalar": {"posterior": "finite-scalar", "objective": "elbo"},
@@ -739,7 +737,10 @@ def category_share(run: Run, measured: Measurements) -> list[Verdict]:
         "data": worst.data,
         "drawn": worst.drawn,
     }
-    return [_of_draws(run, measured, "category out of proportion", values)]
+    # Where columns do not depend on the category, steps alone leave its share as it is.
+    fixes = ["dependence"]
+    name = "category out of proportion"
+    return [_of_draws(run, measured, name, values, fixes, before_steps=fixes)]
 
 
 def column_distance(run: Run, measured: Measurements) -> list[Verdict]:
@@ -759,7 +760,7 @@ def column_distance(run: Run, measured: Measurements) -> list[Verdict]:
         values |= {"column": worst.name, "better": worst.better}
         settings = {f"data.fields.{worst.name}": worst.better}
         return [Verdict(name, "one_sided", values, settings)]
-    return [_of_draws(run, measured, name, values)]
+    return [_of_draws(run, measured, name, values, ["dependence"])]
 
 
 def pair_distance(run: Run, measured: Measurements) -> list[Verdict]:
@@ -777,7 +778,10 @@ def pair_distance(run: Run, measured: Measurements) -> list[Verdict]:
         "floor": worst.floor,
     }
     name = "columns related otherwise"
-    return [_of_draws(run, measured, name, values)]
+    categories = {column.name for column in run.spec.fields if column.values}
+    of_numbers = not categories & set(worst.names)
+    fixes = ["other_scale" if of_numbers else "dependence"]
+    return [_of_draws(run, measured, name, values, fixes)]
 
 
 # ---- samples
@@ -800,18 +804,31 @@ def copies(run: Run, measured: Measurements) -> list[Verdict]:
     return [Verdict(COPIES, "less_memory", values)]
 
 
-def _of_draws(run: Run, measured: Measurements, name: str, values: Options) -> Verdict:
-    """A verdict on draws: unusual settings, more steps, a prior, or the dependence."""
+def _of_draws(
+    run: Run,
+    measured: Measurements,
+    name: str,
+    values: Options,
+    fixes: Sequence[str],
+    before_steps: Sequence[str] = (),
+) -> Verdict:
+    """A verdict on draws: unusual settings, more steps, or the first fix that applies.
+
+    Args:
+        run: The run.
+        measured: What was measured of it.
+        name: Name of the verdict.
+        values: Values of its words.
+        fixes: Fixes where the bound no longer rises, in order.
+        before_steps: Fixes that come before more steps where it still rises.
+    """
     values = {**values, "steps": run.config.train.steps}
     causes = _relevant(measured, "likelihood", "prior", "train", "objective", "recipe")
     if causes:
         return _back(name, values, causes)
     p = measured.progress
     if p is not None and _still_rises(p, measured):
-        return _with_settings(run, name, "more_steps", values)
-    fixes = ["dependence", "table_prior", "other_scale"]
-    if run.config.recipe.prior.name != "standard":
-        fixes.remove("table_prior")
+        fixes = before_steps
     return _with_settings(run, name, _first(run, *fixes, "more_steps"), values)
 
 
