@@ -177,6 +177,33 @@ def raw_condition(batch: Batch) -> list[float] | None:
     return None if batch.c is None else [float(batch.c.argmax())]
 
 
+def test_the_page_computes_the_mean_of_a_mixture_over_colours(
+    tmp_path: Path, assets: Assets, browser: Browser
+) -> None:
+    """The graph has the parameters alone: with the mean it takes a hundred times as long."""
+    x = np.random.default_rng(0).integers(0, 256, (60, 8, 8, 3), dtype=np.uint8)
+    run = small_run(tmp_path / "run", "vae", x, likelihood="logistic-mixture")
+    with torch.no_grad():
+        for value in run.model.parameters():
+            value.add_(0.1 * torch.randn_like(value))
+    data, pages = page_of([run], Options(points=20, scenes=False), one_file=False)
+    outputs = [port["name"] for port in pages[0].networks.graphs["decoder"].outputs]
+    assert outputs == ["px.logits", "px.location", "px.log_scale", "px.slope"]
+    one_file.write(data, tmp_path / "page.html", assets, overwrite=True)
+    page = browser.new_page()
+    page.goto((tmp_path / "page.html").as_uri())
+    page.wait_for_selector("main[aria-busy=false]")
+    code = "a => window.tightbound.page.main.model.means(Float64Array.from(a), 3, null)"
+    z = torch.tensor([[0.0, 0.0], [3.0, -3.0], [-1.0, 2.0]])
+    means = page.evaluate(f"async a => [...await ({code})(a)]", z.flatten().tolist())
+    page.close()
+    with torch.no_grad():
+        expected = run.spec.to_raw(run.predictor.decode(Batch(z)).mean)
+    shown = np.array(means).reshape(3, 8, 8, 3)
+    assert np.abs(shown - expected.numpy()).max() < 0.3
+    assert np.ptp(shown) > 50
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_a_decoded_canvas_has_the_pixels_of_torch(pages: Pages, name: str) -> None:
     shown = pages(name)

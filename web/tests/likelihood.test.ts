@@ -17,6 +17,7 @@ interface Case {
   parameters: Record<string, Stored>;
   x: Stored;
   log_prob: number[];
+  mean: number[] | null;
   variance: number[] | null;
 }
 
@@ -45,6 +46,16 @@ describe.each(cases.filter(([name]) => !name.includes("covariance")))("%s", (_, 
     expect(Math.abs(value - each.log_prob[row])).toBeLessThan(
       Math.max(1e-9, 1e-9 * Math.abs(each.log_prob[row])),
     );
+  });
+
+  it.each([0, 1])("has torch's mean in row %i, where the decoder gives none", (row) => {
+    if (each.mean === null) return;
+    const levels = each.family.levels!;
+    const mean = likelihoodOf(each.family, outputs, row, event)!.mean!();
+    // torch's own sum over blocks is within 0.3 levels of 256
+    for (let i = 0; i < mean.length; i++) {
+      expect(Math.abs(mean[i] - each.mean[row * mean.length + i])).toBeLessThan(0.001 * levels);
+    }
   });
 
   it("has torch's variance", () => {

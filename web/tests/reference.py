@@ -34,12 +34,21 @@ from tightbound.exporting.families import described, parameters
 FILE = Path(__file__).with_name("reference.json")
 N = 2
 #: Families whose variance torch does not give.
-NO_VARIANCE = ("logistic mixture", "categorical")
+NO_VARIANCE = (LogisticMixture, Categorical)
 
 
 def independent(dist: Distribution, event: int) -> Distribution:
     """A distribution whose last `event` axes are one example."""
     return Independent(dist, event, validate_args=False)
+
+
+def mixture(
+    values: list[Tensor], spread: float, log_scale: float, levels: int
+) -> LogisticMixture:
+    """A mixture with locations of this spread and scales about exp(log_scale)."""
+    logits, location, scales, slopes = values
+    location = spread * location + (levels - 1) / 2
+    return LogisticMixture(logits, location, scales + log_scale, slopes.tanh(), levels)
 
 
 def cases() -> dict[str, tuple[Distribution, Tensor]]:
@@ -91,11 +100,20 @@ def cases() -> dict[str, tuple[Distribution, Tensor]]:
             levels.double(),
         ),
         "categorical": (independent(Categorical(logits=small), 3), counts.clamp(max=3)),
-        "logistic mixture": (
-            LogisticMixture(
-                colour[0], 90 * colour[1] + 127, colour[2] + 2, colour[3].tanh(), 256
+        "logistic mixture": (mixture(colour, 90, 2, 256), pixels),
+        "logistic mixture, narrow": (mixture(colour, 90, -1, 256), pixels),
+        "logistic mixture, wide": (mixture(colour, 40, 4, 256), pixels),
+        "logistic mixture at the ends": (mixture(colour, 300, 1, 256), pixels),
+        "logistic mixture, 8 levels": (mixture(colour, 3, 0, 8), pixels % 8),
+        "logistic mixture, 64 levels": (mixture(colour, 30, 1, 64), pixels % 64),
+        "logistic mixture, grey": (
+            mixture(
+                [each[:, :, :1] if i else each for i, each in enumerate(colour)],
+                90,
+                2,
+                256,
             ),
-            pixels,
+            pixels[:, :1],
         ),
         "product": (
             Product(
@@ -135,12 +153,15 @@ def main() -> None:
     """Write the file."""
     rows = {}
     for name, (dist, value) in cases().items():
-        variance = None if name in NO_VARIANCE else dist.variance
+        base = dist.base_dist if isinstance(dist, Independent) else dist
+        variance = None if isinstance(base, NO_VARIANCE) else dist.variance
+        mean = dist.mean if isinstance(base, LogisticMixture) else None
         rows[name] = {
             "family": described(dist, "px"),
             "parameters": {k: tensor(v) for k, v in parameters(dist, "px").items()},
             "x": tensor(value),
             "log_prob": dist.log_prob(value).tolist(),
+            "mean": None if mean is None else mean.flatten().tolist(),
             "variance": None
             if variance is None
             else variance.double().flatten().tolist(),

@@ -5,12 +5,14 @@ from __future__ import annotations
 import shutil
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
 from torch import Tensor
+from torch.distributions import Distribution
 
+from tightbound.components.likelihoods.colour import LogisticMixture
 from tightbound.exploring.blocks import Json
 from tightbound.exporting import onnx_files
 from tightbound.exporting.families import Tensors
@@ -90,6 +92,33 @@ class MeanGraph(Graph):
         return {"mean": self.model.spec.to_raw(point(px))}
 
 
+class ParametersGraph(DecoderGraph):
+    """z of all sites -> the parameters of p(x|z), of which the page computes the mean itself."""
+
+    def mean(self, px: Distribution) -> Tensors:
+        return {}
+
+
+def without_slow_mean(planned: Planned) -> Planned:
+    """A decoder of a mixture of logistics without its mean, and any other graph as it is.
+
+    The mean of a mixture over 64 x 64 colour pixels takes a second in a graph, which has no
+    branches; the page computes it from the parameters (`logistic_mixture.ts`).
+    """
+    if planned.name != "decoder":
+        return planned
+    graph = planned.reference
+    assert isinstance(graph, DecoderGraph)
+    z, *condition = planned.examples(1, 0)
+    with torch.no_grad():
+        _, px = graph.generated(z, condition)
+    if not isinstance(px, LogisticMixture):
+        return planned
+    graphs = (planned.module, graph)
+    module, reference = (ParametersGraph(g.model, graph.dependent) for g in graphs)
+    return replace(planned, module=module, reference=reference, outputs={})
+
+
 def networks_of(
     model: VAE,
     most: int = MOST_IN_PAGE,
@@ -112,7 +141,8 @@ def networks_of(
     except TightboundError as error:
         return Networks(_server_graphs(model, str(error)), reason=str(error))
     posterior = posterior_plan(model)
-    planned_graphs = [*plan.graphs, *([posterior] if posterior else [])]
+    exported = [*plan.graphs, *([posterior] if posterior else [])]
+    planned_graphs = [without_slow_mean(planned) for planned in exported]
     graphs = {}
     with (
         phase("page: networks", len(planned_graphs), " graphs") as count,

@@ -144,13 +144,17 @@ class DecoderGraph(Graph):
     def outputs(self, *inputs: Tensor) -> Tensors:
         z, *condition = inputs
         latents, px = self.generated(z, condition)
-        values = {"mean": self.model.spec.to_raw(point(px))}
+        values = self.mean(px)
         values.update(parameters(px, "px"))
         for name in self.dependent:
             p = latents[name].p
             assert p is not None
             values.update(parameters(p, f"p.{name}"))
         return values
+
+    def mean(self, px: Distribution) -> Tensors:
+        """E[x|z] in raw units by its name."""
+        return {"mean": self.model.spec.to_raw(point(px))}
 
 
 class LikelihoodGraph(Graph):

@@ -156,13 +156,36 @@ export class Model {
   /** E[x|z] in raw units of n rows of z: the values of one row after another. */
   async means(z: ArrayLike<number>, n: number, condition: Condition): Promise<Float32Array> {
     const inputs = this.inputs("decoder", { z }, n, condition);
+    if (!this.decoderHasMean) {
+      return this.meansOf(await this.network("decoder").run(inputs), n);
+    }
     const { mean } = await this.network("decoder").run(inputs, ["mean"]);
     return mean.data instanceof Float32Array ? mean.data : Float32Array.from(mean.data as Float64Array);
   }
 
-  /** All outputs of the decoder of n rows of z. */
+  /** All outputs of the decoder of n rows of z, and E[x|z] where the decoder leaves it out. */
   async decode(z: ArrayLike<number>, n: number, condition: Condition): Promise<Tensors> {
-    return this.network("decoder").run(this.inputs("decoder", { z }, n, condition));
+    const outputs = await this.network("decoder").run(this.inputs("decoder", { z }, n, condition));
+    if (this.decoderHasMean) return outputs;
+    const data = this.meansOf(outputs, n);
+    return { mean: { data, shape: [n, this.units.rawSize] }, ...outputs };
+  }
+
+  /** Whether E[x|z] is an output of the decoder; a mixture's is computed from its parameters. */
+  private get decoderHasMean(): boolean {
+    return this.network("decoder").graph.outputs.some((port) => port.name === "mean");
+  }
+
+  /** E[x|z] in raw units from the parameters of p(x|z). */
+  private meansOf(outputs: Tensors, n: number): Float32Array {
+    const size = this.units.rawSize;
+    const all = new Float32Array(n * size);
+    for (let row = 0; row < n; row++) {
+      const mean = this.likelihood(outputs, row)?.mean?.();
+      if (mean === undefined) throw new Error(`p(x|z) of ${this.run.name} has no mean here`);
+      all.set(this.units.toRaw(mean), row * size);
+    }
+    return all;
   }
 
   /**

@@ -12,6 +12,8 @@ export interface Likelihood {
   /** log p of each value; the term of a category or of a colour pixel stands at its first place. */
   logProbEach(x: Float64Array): Float64Array;
   variance(): Float64Array | null;
+  /** E[x], of families whose mean the decoder does not give. */
+  mean?(): Float64Array;
   sample(random: Random): Float64Array;
 }
 

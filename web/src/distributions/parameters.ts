@@ -34,7 +34,7 @@ export function rowOf(tensor: Tensor, row: number, event: readonly number[]): Fl
   const start = tensor.shape[0] === 1 ? 0 : row * size;
   const data = tensor.data as Exclude<Numbers, BigInt64Array>;
   if (size === sizeOf(event)) {
-    return Float64Array.from(data.subarray(start, start + size));
+    return new Float64Array(data.subarray(start, start + size));
   }
   const map = broadcastMap(shape, event);
   return Float64Array.from(map, (place) => data[start + place]);
