@@ -52,9 +52,9 @@ describe.each(cases.filter(([name]) => !name.includes("covariance")))("%s", (_, 
     if (each.mean === null) return;
     const levels = each.family.levels!;
     const mean = likelihoodOf(each.family, outputs, row, event)!.mean!();
-    // torch's own sum over blocks is within 0.3 levels of 256
+    // half of what a pixel may be off; torch's own sum over blocks is within 0.3 levels of 256
     for (let i = 0; i < mean.length; i++) {
-      expect(Math.abs(mean[i] - each.mean[row * mean.length + i])).toBeLessThan(0.001 * levels);
+      expect(Math.abs(mean[i] - each.mean[row * mean.length + i])).toBeLessThan(levels / 510);
     }
   });
 

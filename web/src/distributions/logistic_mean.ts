@@ -6,8 +6,9 @@ export const REACH = 12; // scales on each side of the location that hold all it
 const NEAR = 4; // edges around the location that are summed one by one
 const FEW = 128; // levels below which an integral has its edge terms
 const NARROW = 0.75; // scale below which each level is a block
-// By how many roots of a scale a block may move what has that scale: its mean is then within 0.1 levels.
-const MOST_MOVE = 2.5;
+const WIDE = 2; // scale from which the sum over edges is an integral, within 0.01 levels
+// By how many roots of a scale a block may move what has that scale: its mean is then within 0.15 levels.
+const MOST_MOVE = 3.5;
 
 const FAR = 30; // beyond which both functions are their limits to 1e-13
 
@@ -32,12 +33,13 @@ function between(high: number, low: number, scale: number, levels: number): numb
 
 /**
  * E[x] of a discretised logistic over 0..levels-1: the sum over the edges between levels of
- * P(x > edge), one by one around the location and as integrals further away. Within 1e-4 of the
- * range.
+ * P(x > edge), one by one around the location of narrow ones and as an integral elsewhere. Within
+ * 1e-4 of the range.
  */
 export function logisticMean(location: number, scale: number, levels: number): number {
   const top = levels - 1;
   if (isInside(location, location, scale, levels)) return location;
+  if (scale >= WIDE) return between(location / scale, (location - top) / scale, scale, levels);
   const isShort = levels <= MOST_BLOCKS;
   const start = isShort ? 0 : Math.min(Math.max(Math.round(location) - NEAR / 2, 0), top - NEAR);
   const count = isShort ? top : NEAR;
