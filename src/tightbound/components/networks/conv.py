@@ -87,7 +87,8 @@ class Residual(nn.Module):
         nn.init.zeros_(last.weight)
 
     def forward(self, x: Tensor) -> Tensor:
-        return x + self.body(x)
+        out: Tensor = x + self.body(x)
+        return out
 
 
 def _channels(first: int, stages: int) -> list[int]:
@@ -134,7 +135,8 @@ class ConvEncoder(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         h = self.body(to_patches(x, self.side))
         if self.dense is None:
-            return h.movedim(1, -1)
+            pixels: Tensor = h.movedim(1, -1)
+            return pixels
         features: Tensor = self.dense(h.flatten(1))
         return features
 
@@ -148,7 +150,8 @@ class Up(nn.Module):
         self.conv = CONV[len(size) - 1](inputs, outputs, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.conv(F.interpolate(x, size=self.size, mode="nearest"))
+        resized: Tensor = self.conv(F.interpolate(x, size=self.size, mode="nearest"))
+        return resized
 
 
 class ConvDecoder(nn.Module):

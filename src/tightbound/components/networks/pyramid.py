@@ -94,7 +94,8 @@ class Cell(nn.Module):
             self.body = nn.Sequential(*mix, last, Squeeze(channels))
 
     def forward(self, x: Tensor) -> Tensor:
-        return x + self.body(x)
+        out: Tensor = x + self.body(x)
+        return out
 
 
 class Scales(nn.Module):
@@ -135,7 +136,8 @@ class Places(nn.Module):
         self.body = nn.Sequential(*body)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.body(x.movedim(-1, 1)).movedim(1, -1)
+        pixels: Tensor = self.body(x.movedim(-1, 1)).movedim(1, -1)
+        return pixels
 
 
 class Link(nn.Module):
@@ -170,7 +172,8 @@ class Link(nn.Module):
         y = self.cell(y.movedim(-1, 1))
         if self.place is not None:
             y = F.interpolate(y, size=self.below, mode="nearest") + self.place
-        return y.movedim(1, -1)
+        pixels: Tensor = y.movedim(1, -1)
+        return pixels
 
 
 class Outputs(nn.Module):
