@@ -202,11 +202,11 @@ def uniform(
     for seed in range(len(result["p_values"]), seeds):
         train, test, is_anomaly = split(x, anomaly, seed, 1 / 3, fitted)
         options = {"k": 20, "calibration": calibration}
-        fitted = detector("log_px", seed, steps).set_params(**options).fit(train)
+        model = detector("log_px", seed, steps).set_params(**options).fit(train)
         inliers = int((~is_anomaly).sum())
-        p_values = fitted.p_values(test)
+        p_values = model.p_values(test)
         result["p_values"].append(float(p_values[0]))
-        result["calibration"] = len(fitted.calibration_)
+        result["calibration"] = len(model.calibration_)
         rejected = [benjamini_hochberg(p_values, level) for level in LEVELS]
         counts = [int(mask.sum()) for mask in rejected]
         false = [int(mask[:inliers].sum()) for mask in rejected]
