@@ -130,8 +130,8 @@ class AnnealedTarget:
         def noise(name: str, dist: Distribution) -> Tensor:
             value: Tensor = parts[name].reshape(-1, *self.sites[name])
             if name in self.uniform:
-                u: Tensor = torch.special.ndtr(value).clamp(1e-7, 1 - 1e-7)
-                return u
+                quantile: Tensor = torch.special.ndtr(value).clamp(1e-7, 1 - 1e-7)
+                return quantile
             return value
 
         draw = Draw(len(u), source=self.source, noise=noise, enumerate=True)
