@@ -83,12 +83,12 @@ class Cell(nn.Module):
         else:
             between = conv(inner, inner, side, padding=side // 2, groups=inner)
             mix = [
-                norm(channels),
+                norm(channels, grid),
                 first,
-                norm(inner),
+                norm(inner, grid),
                 nn.SiLU(),
                 between,
-                norm(inner),
+                norm(inner, grid),
                 nn.SiLU(),
             ]
             self.body = nn.Sequential(*mix, last, Squeeze(channels))
@@ -273,5 +273,5 @@ class Pyramid(MultiscaleNetwork):
         dims = len(level.grid)
         last = CONV[dims - 1](self.channels, out[0] * out[1] * side**dims, 1)
         cells = self._cells(level.grid, level.depth)
-        body = nn.Sequential(cells, norm(self.channels), nn.SiLU(), last)
+        body = nn.Sequential(cells, norm(self.channels, level.grid), nn.SiLU(), last)
         return Outputs(body, side, out)
