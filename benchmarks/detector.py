@@ -4,6 +4,7 @@
     OMP_NUM_THREADS=1 benchmarks/.venv/bin/python benchmarks/detector.py --out detector.json
     python benchmarks/detector.py --table detector.json
     OMP_NUM_THREADS=1 python benchmarks/detector.py --uniform 100 --out uniform.json
+    python benchmarks/detector.py --simulate 4000
 
 Each case is a table and one of its classes, which is the anomaly: a detector is fitted to half of
 the other rows and ranks the other half together with the anomalies; the figure is the area under
@@ -16,6 +17,9 @@ new splits and 89 calibration rows (179 with --fitted 0.75 --calibration 0.67), 
 Kolmogorov-Smirnov test of one row's p-value of each seed, and the false discovery rate of
 Benjamini and Hochberg's procedure at several levels where a third of the rows are malignant. What
 is in the file of `--out` is not measured again.
+
+With --simulate N, the same rate over N draws of normal scores instead of those of a model, for
+several numbers of calibration scores.
 """
 
 from __future__ import annotations
@@ -34,7 +38,7 @@ from sklearn.metrics import roc_auc_score
 from sklearn.preprocessing import StandardScaler
 
 import tightbound as tb
-from tightbound.evaluation.conformal import benjamini_hochberg
+from tightbound.evaluation.conformal import benjamini_hochberg, conformal_p_values
 
 Array = NDArray[Any]
 Detector = Callable[[Array, Array, int], Array]
@@ -59,6 +63,9 @@ SCORES = {"log p(x)": "log_px", "regret": "regret", "codes": "mahalanobis"}
 MOST_ROWS = 400  # of the inliers of a table
 MOST_ANOMALIES = 0.2  # of the rows that are ranked
 LEVELS = (0.05, 0.1, 0.2)  # of the false discovery rate
+# calibration scores, inliers and anomalies: the splits of --uniform, and larger calibration sets
+SIMULATED = ((89, 179, 89), (179, 90, 45), (300, 179, 89), (1000, 179, 89))
+APART = (2.0, 3.0)  # mean of the anomalies' normal scores below that of the inliers
 
 
 def cases() -> Iterator[tuple[str, Array, Array]]:
@@ -195,11 +202,11 @@ def uniform(
     for seed in range(len(result["p_values"]), seeds):
         train, test, is_anomaly = split(x, anomaly, seed, 1 / 3, fitted)
         options = {"k": 20, "calibration": calibration}
-        fitted = detector("log_px", seed, steps).set_params(**options).fit(train)
+        model = detector("log_px", seed, steps).set_params(**options).fit(train)
         inliers = int((~is_anomaly).sum())
-        p_values = fitted.p_values(test)
+        p_values = model.p_values(test)
         result["p_values"].append(float(p_values[0]))
-        result["calibration"] = len(fitted.calibration_)
+        result["calibration"] = len(model.calibration_)
         rejected = [benjamini_hochberg(p_values, level) for level in LEVELS]
         counts = [int(mask.sum()) for mask in rejected]
         false = [int(mask[:inliers].sum()) for mask in rejected]
@@ -234,6 +241,34 @@ def summary(result: dict[str, Any], steps: int) -> dict[str, Any]:
     return {"seeds": seeds, "steps": steps, "ks": ks, "false discovery rate": rates}
 
 
+def simulated(draws: int) -> Iterator[str]:
+    """Rows of a table: the false discovery rate of normal scores, and the bound."""
+    for apart in APART:
+        for count, inliers, anomalies in SIMULATED:
+            share = inliers / (inliers + anomalies)
+            cells = [f"{apart:g}", str(count), str(inliers), str(anomalies)]
+            means = rates(count, inliers, anomalies, apart, draws)
+            for level, rate in zip(LEVELS, means, strict=True):
+                cells.append(f"{rate:.3f} of {level * share:.3f}")
+            yield f"| {' | '.join(cells)} |"
+
+
+def rates(
+    count: int, inliers: int, anomalies: int, apart: float, draws: int
+) -> list[float]:
+    """The mean false discovery proportion at each level over draws of normal scores."""
+    proportions = []
+    for seed in range(draws):
+        rng = np.random.default_rng(seed)
+        scores = rng.normal(size=inliers + anomalies)
+        scores[inliers:] -= apart
+        p_values = conformal_p_values(rng.normal(size=count), scores, seed)
+        rejected = [benjamini_hochberg(p_values, level) for level in LEVELS]
+        proportions.append([m[:inliers].sum() / max(1, m.sum()) for m in rejected])
+    means: list[float] = np.mean(proportions, axis=0).tolist()
+    return means
+
+
 def table(results: list[dict[str, Any]]) -> str:
     """A table in Markdown; the best of each row in bold."""
     names = list(results[0]["areas"])
@@ -254,6 +289,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--steps", type=int, default=200)
     parser.add_argument("--uniform", type=int, default=0)
+    parser.add_argument("--simulate", type=int, default=0)
     parser.add_argument("--fitted", type=float, default=0.5)
     parser.add_argument("--calibration", type=float, default=0.5)
     parser.add_argument("--out", type=Path)
@@ -261,6 +297,9 @@ def main() -> None:
     args = parser.parse_args()
     if args.table:
         print(table(json.loads(args.table.read_text())))
+        return
+    if args.simulate:
+        print("\n".join(simulated(args.simulate)))
         return
     if args.uniform:
         shares = (args.fitted, args.calibration)

@@ -388,7 +388,8 @@ def task(tree: Tree, case: Case) -> dict[str, Any]:
 
 def prior_folder(tree: Tree, case: Case) -> Path:
     """Where a prior fitted after training is, from the run folder."""
-    return Path(tree.named("priors", RENAMED_FILES)) / tree.value(case.prior)
+    name: str = tree.value(case.prior)
+    return Path(tree.named("priors", RENAMED_FILES)) / name
 
 
 def train(tree: Tree, cases: Sequence[Case]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import re
 import tempfile
 from pathlib import Path
 
@@ -11,7 +12,10 @@ import joblib
 import numpy as np
 import pandas as pd
 import pytest
+import scipy.sparse as sp
+import torch
 from sklearn.base import clone
+from sklearn.covariance import EmpiricalCovariance
 from sklearn.datasets import load_iris
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV
@@ -183,6 +187,68 @@ def test_options_of_a_detector_are_checked(
 ) -> None:
     with pytest.raises(TightboundError, match=message):
         detector(**values).fit(X)
+
+
+SPARSE: dict[str, object] = {
+    "csr_matrix": sp.csr_matrix(X),
+    "csc_matrix": sp.csc_matrix(X),
+    "csr_array": sp.csr_array(X),
+    "coo_array": sp.coo_array(X),
+    "frame": pd.DataFrame.sparse.from_spmatrix(sp.csr_matrix(X)),
+}
+METHODS = ["transform", "impute", "score_samples", "score", "inverse_transform"]
+DETECTOR_METHODS = [
+    "score_samples",
+    "decision_function",
+    "predict",
+    "p_values",
+    "rejected",
+]
+
+
+@pytest.fixture(scope="module")
+def fitted() -> dict[str, VAEEstimator | VAEOutlierDetector]:
+    """Estimators fitted on an array and on a DataFrame."""
+    gaps = {"recipe": "missing-data", "steps": 2}
+    frame = pd.DataFrame(X, columns=list("abcd"))
+    return {
+        "estimator": small(**gaps).fit(X),
+        "estimator of a frame": small(**gaps).fit(frame),
+        "detector": detector(steps=2).fit(X),
+        "detector of a frame": detector(steps=2).fit(frame),
+    }
+
+
+@pytest.mark.parametrize("kind", SPARSE)
+def test_sparse_input_is_refused_with_the_sentence_of_scikit_learn(
+    kind: str, fitted: dict[str, VAEEstimator | VAEOutlierDetector]
+) -> None:
+    sparse = SPARSE[kind]
+    with pytest.raises(TypeError, match="Sparse data was passed for X") as raised:
+        EmpiricalCovariance().fit(sparse)
+    sentence = str(raised.value)
+    for name, model in fitted.items():
+        methods = METHODS if "estimator" in name else DETECTOR_METHODS
+        calls = {method: getattr(model, method) for method in methods}
+        calls["fit"] = clone(model).fit
+        for method, call in calls.items():
+            input_name = "Z" if method == "inverse_transform" else "X"
+            expected = sentence.replace("for X", f"for {input_name}")
+            with pytest.raises(TypeError, match=f"^{re.escape(expected)}$"):
+                call(sparse)
+
+
+def test_a_sparse_tensor_is_refused_and_a_sparse_column_among_dense_ones_is_not() -> (
+    None
+):
+    with pytest.raises(TypeError, match="Sparse data was passed for X"):
+        small().fit(torch.from_numpy(X).to_sparse())
+    dense = pd.DataFrame(X, columns=list("abcd"))
+    partly = dense.assign(b=pd.arrays.SparseArray(X[:, 1], fill_value=3.0))
+    first, second = (
+        small(steps=2).fit(table).transform(table) for table in (dense, partly)
+    )
+    assert (first == second).all()
 
 
 @parametrize_with_checks([small(steps=4, k=2), detector(steps=4, k=2)])

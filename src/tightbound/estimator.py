@@ -31,6 +31,7 @@ from torch import Tensor
 from tightbound.config import MOST_SAMPLES, Config, configure, keyed
 from tightbound.data.formats.labels import NO_LABEL
 from tightbound.data.opening import plain_array
+from tightbound.data.source import is_sparse
 from tightbound.data.tables.frames import check_names, table_of
 from tightbound.distributions.random import seed_for
 from tightbound.evaluation import score
@@ -72,7 +73,6 @@ class _OfRows(BaseEstimator):
     def __sklearn_tags__(self) -> Tags:
         """The properties of the estimator for scikit-learn: which X it takes."""
         tags: Tags = super().__sklearn_tags__()
-        tags.input_tags.sparse = True
         recipe = self._recipe()
         tags.input_tags.allow_nan = recipe is not None and _may_miss(recipe)
         return tags
@@ -85,6 +85,7 @@ class _OfRows(BaseEstimator):
             return None
 
     def _configure(self, X: object) -> Config:
+        _refuse_sparse(X)
         settings = keyed(self.settings)
         whole_number("k", self.k, 1, MOST_SAMPLES)
         has_fields = any(key.startswith("data.fields") for key in settings)
@@ -130,6 +131,7 @@ class _OfRows(BaseEstimator):
     def _read(self, X: DataFrame | ArrayLike) -> DataFrame | Array:
         """X for the run: a DataFrame as it is, its columns matched by name, else an array."""
         check_is_fitted(self, "run_")
+        _refuse_sparse(X)
         if self.fitted_on_frame_ and _is_frame(X):
             _check_names(X)
             _check_feature_names(self, X, reset=False)
@@ -219,13 +221,14 @@ class VAEEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, _OfRows):
         """Train on X; a tenth of the rows is for validation and a tenth for testing.
 
         Args:
-            X: (n_samples, n_features), also sparse, or a DataFrame, also with texts,
+            X: (n_samples, n_features), dense, or a DataFrame, also with texts,
                 categories, truth values and times, or with {"data.fields": ...} in the
                 settings.
             y: Conditions of a conditional recipe, classes or numbers; ignored by others.
 
         Raises:
             TightboundError: A setting is unknown or cannot be used.
+            TypeError: X is sparse.
         """
         config = self._configure(X)
         X = self._checked(X, config, 3)
@@ -261,7 +264,7 @@ class VAEEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, _OfRows):
             `Run.decode` returns it, where X was one in `fit`.
         """
         check_is_fitted(self, "run_")
-        codes: Array = check_array(Z, dtype=FLOATS)
+        codes: Array = check_array(Z, dtype=FLOATS, input_name="Z")
         x = self.run_.decode(codes, condition)
         if isinstance(x, Tensor):
             return x.numpy().astype(codes.dtype)
@@ -417,6 +420,7 @@ class VAEOutlierDetector(OutlierMixin, _OfRows):
 
         Raises:
             TightboundError: A setting cannot be used, or the recipe has no such score.
+            TypeError: X is sparse.
         """
         contamination = finite_number("contamination", self.contamination, 0)
         if not 0 < contamination <= 0.5:
@@ -555,6 +559,30 @@ def _seed_of(random_state: object) -> int:
 def _is_frame(X: object) -> bool:
     """True for a pandas DataFrame."""
     return hasattr(X, "iloc") and hasattr(X, "columns")
+
+
+def _refuse_sparse(X: object) -> None:
+    """Refuse a sparse matrix with scikit-learn's error; a DataFrame if all columns are sparse.
+
+    Raises:
+        TypeError: X is sparse.
+    """
+    if isinstance(X, Tensor) and is_sparse(X):
+        raise TypeError(
+            "Sparse data was passed for X, but dense data is required. Use '.to_dense()' to "
+            "convert to a dense tensor."
+        )
+    if is_sparse(X) or (_is_frame(X) and _are_sparse(X)):
+        check_array(X, input_name="X")
+
+
+def _are_sparse(X: DataFrame) -> bool:
+    """True where all columns are sparse: others are dense for scikit-learn."""
+    from pandas import SparseDtype
+
+    return len(X.columns) > 0 and all(
+        isinstance(kind, SparseDtype) for kind in X.dtypes
+    )
 
 
 def _check_names(X: DataFrame) -> None:

@@ -13,7 +13,12 @@ from support.core_cases import grads_ok, model_of, plain, shake, spec_of
 from torch import nn
 
 from tightbound.components.networks import NETWORKS
-from tightbound.components.networks.conv import from_patches, pyramid, to_patches
+from tightbound.components.networks.conv import (
+    from_patches,
+    norm,
+    pyramid,
+    to_patches,
+)
 from tightbound.components.networks.size import SIZES
 from tightbound.core.component import MultiscaleNetwork
 from tightbound.models.recipes import part
@@ -183,3 +188,14 @@ def test_a_perceptron_decodes_no_grid_of_places() -> None:
     network = part("conv", shrink=2, decoder="mlp")
     with pytest.raises(TightboundError, match=r"network.shrink and network.decoder"):
         model_of(plain(network=network), spec_of("binary", (1, 8, 8)))
+
+
+def test_groups_of_normalisation_have_two_values_at_least() -> None:
+    """One place and eight channels: one group, as a group of one value would become 0."""
+    x = torch.linspace(-1, 3, 8).reshape(1, 8, 1, 1)
+    expected = nn.functional.layer_norm(x.flatten(), (8,)).reshape(x.shape)
+    assert torch.allclose(norm(8, (1, 1))(x), expected, atol=1e-6)
+    single = torch.tensor([[[2.0]]])
+    assert torch.equal(norm(1, (1,))(single), single)
+    groups = [norm(c, grid).num_groups for c, grid in ((8, (1, 2)), (24, (1, 1)))]
+    assert groups == [8, 8]

@@ -61,6 +61,31 @@ def test_the_false_discovery_rate_is_held() -> None:
     assert np.mean(found) > 0.9
 
 
+@pytest.mark.parametrize(
+    ("held_out", "expected"),
+    [
+        (
+            999,
+            0.09,
+        ),  # 0.1 (n + 1) / m = 1 is whole: the level times the share of inliers
+        # 0.1 r (n + 1) / m = r / 20 is rounded down to 0 for r < 20 rejected rows of 20
+        (49, 0.0),
+    ],
+)
+def test_the_false_discovery_rate_of_few_held_out_rows(
+    held_out: int, expected: float
+) -> None:
+    """FDR = level * inliers / m where p-values are fine enough, and less where they are not."""
+    rates = []
+    for seed in range(2000):
+        rng = np.random.default_rng(seed)
+        scores = np.concatenate([rng.normal(size=90), rng.normal(-9, 1, size=10)])
+        p = conformal_p_values(rng.normal(size=held_out), scores, seed)
+        rejected = benjamini_hochberg(p, 0.1)
+        rates.append(rejected[:90].sum() / max(1, rejected.sum()))
+    assert np.mean(rates) == pytest.approx(expected, abs=0.006)
+
+
 def test_benjamini_and_hochberg_reject_their_example() -> None:
     """Fifteen p-values of section 4 of the paper at 0.05: the four smallest."""
     p = [0.0001, 0.0004, 0.0019, 0.0095, 0.0201, 0.0278, 0.0298, 0.0344, 0.0459]

@@ -43,7 +43,8 @@ def read_features(path: Path, names: Sequence[str]) -> NDArray[np.float32]:
             f"for this model: {nearest(missing[0], map(str, table.columns))}"
         )
     try:
-        return table[list(names)].to_numpy(dtype=np.float32)
+        numbers: NDArray[np.float32] = table[list(names)].to_numpy(dtype=np.float32)
+        return numbers
     except ValueError as error:
         raise TightboundError(
             f"{cut(path)} has features that are no numbers ({first_line(error)}): correct them"

@@ -72,7 +72,8 @@ class Standard:
         places = edges[:, 0].numpy() // (width * table.shape[1])
         if len(places) == 1:
             places = places.repeat(self.count)
-        return table[places]
+        weights: Weights = table[places]
+        return weights
 
 
 def _tables() -> dict[int, Weights]:

@@ -33,11 +33,12 @@ def constriction() -> ModuleType:
         TightboundError: It is not installed.
     """
     try:
-        import constriction as package
+        import constriction as coder
     except ImportError:
         raise TightboundError(
             "compression needs the package constriction: pip install 'tightbound[compress]'"
         ) from None
+    package: ModuleType = coder
     return package
 
 

@@ -86,7 +86,8 @@ def of_logs(edges: Tensor) -> Tensor:
 
 def normal_tail(u: Tensor) -> Tensor:
     """P(e > u) of a standard normal e, u >= 0."""
-    return torch.special.erfc(u * math.sqrt(0.5)).mul_(0.5)
+    tail: Tensor = torch.special.erfc(u * math.sqrt(0.5)).mul_(0.5)
+    return tail
 
 
 def logistic_tail(u: Tensor) -> Tensor:

@@ -48,7 +48,8 @@ def folded(drawn: Tensor, samples: int, fold: int) -> Tensor:
     if fold == 1:
         return drawn
     each = drawn.unflatten(0, (samples, 1, -1))
-    return each.expand(-1, fold, *each.shape[2:]).flatten(0, 2)
+    by_sample: Tensor = each.expand(-1, fold, *each.shape[2:]).flatten(0, 2)
+    return by_sample
 
 
 @dataclass(frozen=True)

@@ -132,12 +132,14 @@ class Trace:
             The trace of the second pass.
         """
         constant = self._constants(frozen)
+        trace: Trace
         if draw is not None:
-            return functional_call(self._model, constant, (self.batch, draw))
+            trace = functional_call(self._model, constant, (self.batch, draw))
+            return trace
         values = {name: site.z for name, site in self.latents.items()}
         if detach:
             values = {name: z.detach() for name, z in values.items()}
-        trace: Trace = functional_call(
+        trace = functional_call(
             self._model, constant, (self.batch, Draw(self.k, given=values))
         )
         for name, site in trace.latents.items():
@@ -219,7 +221,8 @@ class Trace:
         if self._draw.log_v is None:
             return term
         by_sample = (term + self.log_v).unflatten(0, (self.samples, -1))
-        return by_sample.logsumexp(1) + math.log(self.samples)
+        log_mean: Tensor = by_sample.logsumexp(1) + math.log(self.samples)
+        return log_mean
 
     @property
     def log_px(self) -> Tensor:

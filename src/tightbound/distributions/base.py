@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal, NamedTuple
+from collections.abc import Callable
+from typing import ClassVar, Literal, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
-from torch.distributions import Distribution, constraints
+from torch.distributions import Distribution, constraints, kl
 
 from tightbound.runtime.errors import TightboundError
 
 SampleShape = torch.Size | list[int] | tuple[int, ...]
+Divergence = TypeVar("Divergence", bound=Callable[..., Tensor])
+
+
+def register_kl(
+    q: type[Distribution], p: type[Distribution]
+) -> Callable[[Divergence], Divergence]:
+    """torch's `register_kl`, with types: a decorator of KL(q || p) of two classes."""
+    register: Callable[[Divergence], Divergence] = kl.register_kl(q, p)
+    return register
 
 
 class NoiseForm(NamedTuple):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 from torch.distributions import Bernoulli, Independent, constraints
@@ -14,7 +16,7 @@ NEAR = 0.2  # below, series replace differences that cancel in float32
 FACTORS = 64
 
 
-class BernoulliPixels(Independent):
+class BernoulliPixels(Independent[Bernoulli]):
     """Independent Bernoulli variables with logits y (n, *event).
 
     log p = sum_d x y - max(y, 0) + log sigmoid(|y|). Where no gradient is needed, the last sum is
@@ -32,7 +34,8 @@ class BernoulliPixels(Independent):
     def log_prob(self, value: Tensor) -> Tensor:
         y = self.base_dist.logits
         if value.shape != y.shape or y.dtype != value.dtype:
-            return super().log_prob(value)
+            log_prob: Callable[[Tensor], Tensor] = super().log_prob
+            return log_prob(value)
         if torch.is_grad_enabled() and y.requires_grad:
             # the sum is negated, not each term: the same number, in two passes less
             each = F.binary_cross_entropy_with_logits(y, value, reduction="none")
@@ -46,7 +49,8 @@ class BernoulliPixels(Independent):
         while factors.shape[1] % 2 == 0 and y.shape[1] // factors.shape[1] < FACTORS:
             half = factors.shape[1] // 2
             factors = factors[:, :half] * factors[:, half:]
-        return linear + factors.log_().sum(-1)
+        log_p: Tensor = linear + factors.log_().sum(-1)
+        return log_p
 
 
 def _centred_product(x: Tensor, y: Tensor, same_rows: bool) -> Tensor:

@@ -11,9 +11,12 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.distributions.kl import register_kl
 
-from tightbound.distributions.base import NoiseForm, ReparameterisedDistribution
+from tightbound.distributions.base import (
+    NoiseForm,
+    ReparameterisedDistribution,
+    register_kl,
+)
 
 
 @dataclass(frozen=True)
@@ -118,9 +121,10 @@ class Codes(CodeDistribution):
     def log_prob(self, value: Tensor) -> Tensor:
         if self.relax is None:
             return self.log_mass(self.codebook.index(value))
-        return (
+        log_p: Tensor = (
             value.unflatten(-1, self.logits.shape[1:]) * self.logits.log_softmax(-1)
         ).sum((-2, -1))
+        return log_p
 
     @property
     def mean(self) -> Tensor:

@@ -16,9 +16,12 @@ from torch.distributions import (
     Normal,
     constraints,
 )
-from torch.distributions.kl import register_kl
 
-from tightbound.distributions.base import NoiseForm, ReparameterisedDistribution
+from tightbound.distributions.base import (
+    NoiseForm,
+    ReparameterisedDistribution,
+    register_kl,
+)
 from tightbound.distributions.reparam import from_noise, noise_form, point, to_noise
 
 Map = Callable[[Tensor], tuple[Tensor, Tensor]]
@@ -135,13 +138,14 @@ class FullNormal(MultivariateNormal, ReparameterisedDistribution):
     def to_noise(self, z: Tensor) -> Tensor:
         """L^-1 (z - loc), (n, d)."""
         away = (z - self.loc).unsqueeze(-1)
-        return torch.linalg.solve_triangular(
+        noise: Tensor = torch.linalg.solve_triangular(
             self.scale_tril, away, upper=False
         ).squeeze(-1)
+        return noise
 
 
 @register_kl(FullNormal, Independent)
-def _kl_full_diagonal(q: FullNormal, p: Independent) -> Tensor:
+def _kl_full_diagonal(q: FullNormal, p: Independent[Distribution]) -> Tensor:
     """KL(N(m, L L'), N(a, diag s^2)).
 
     1/2 (|L / s|^2 + |(m - a) / s|^2 - d) + sum log s - log det L.

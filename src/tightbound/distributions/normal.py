@@ -6,8 +6,10 @@ import math
 
 import torch
 from torch import Tensor
-from torch.distributions import Independent, Normal, constraints, register_kl
+from torch.distributions import Independent, Normal, constraints
 from torch.nn import functional as F
+
+from tightbound.distributions.base import register_kl
 
 HALF_LOG_TAU = 0.5 * math.log(2 * math.pi)
 # of log-scales; symmetric, so that 0 stays 0
@@ -23,7 +25,9 @@ def soft_clip(s: Tensor, low: float = LOW, high: float = HIGH) -> Tensor:
     return s + F.softplus(low - s) - F.softplus(s - high)
 
 
-def diagonal(loc: Tensor, log_scale: Tensor, high: float = HIGH) -> Independent:
+def diagonal(
+    loc: Tensor, log_scale: Tensor, high: float = HIGH
+) -> Independent[LogScaleNormal]:
     """Diagonal normal N(loc, diag exp(log_scale)^2) over the last dimension, (n, d).
 
     The log-scale is softly clipped to (-8, high).
@@ -63,7 +67,7 @@ class UnitNormal(Normal):
         return -0.5 * value.square() - HALF_LOG_TAU
 
 
-def standard_normal(like: Tensor) -> Independent:
+def standard_normal(like: Tensor) -> Independent[UnitNormal]:
     """N(0, I) over the last dimension, of the shape of `like` (n, d)."""
     return Independent(UnitNormal(torch.zeros_like(like)), 1, validate_args=False)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 from torch.distributions import Distribution, Normal
@@ -25,7 +27,8 @@ class LogNormal(TorchLogNormal):
 
     def log_prob(self, value: Tensor) -> Tensor:
         is_above = value > 0
-        log_p = super().log_prob(torch.where(is_above, value, torch.ones_like(value)))
+        log_prob: Callable[[Tensor], Tensor] = super().log_prob
+        log_p = log_prob(torch.where(is_above, value, torch.ones_like(value)))
         return torch.where(is_above, log_p, -torch.inf)
 
 

@@ -6,10 +6,13 @@ import math
 
 import torch
 from torch import Tensor
-from torch.distributions.kl import register_kl
 from torch.nn import functional as F
 
-from tightbound.distributions.base import NoiseForm, ReparameterisedDistribution
+from tightbound.distributions.base import (
+    NoiseForm,
+    ReparameterisedDistribution,
+    register_kl,
+)
 from tightbound.distributions.bessel import log_iv, ratio_iv, with_grad
 
 NODES = 256  # intervals of the quadrature over the angle
@@ -140,9 +143,10 @@ class Zonal(ReparameterisedDistribution):
 
     def _log_density(self, angle: Tensor, kappa: Tensor) -> Tensor:
         power = torch.tensor(self.d - 2.0, dtype=angle.dtype, device=angle.device)
-        return torch.special.xlogy(power, angle.sin().clamp(min=0)) + kappa[
-            :, None
-        ] * self.statistic(angle.cos())
+        log_density: Tensor = torch.special.xlogy(
+            power, angle.sin().clamp(min=0)
+        ) + kappa[:, None] * self.statistic(angle.cos())
+        return log_density
 
     def _invert(self, u: Tensor, kappa: Tensor) -> tuple[Tensor, Tensor]:
         """The angle a at which the CDF is u, and da/dkappa; float64 (n,)."""

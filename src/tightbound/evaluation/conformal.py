@@ -73,4 +73,5 @@ def benjamini_hochberg(p_values: Array, level: float) -> Array:
     small = np.nonzero(ordered <= level * np.arange(1, m + 1) / m)[0]
     if len(small) == 0:
         return np.zeros(m, dtype=bool)
-    return p_values <= ordered[small[-1]]
+    rejected: Array = p_values <= ordered[small[-1]]
+    return rejected

@@ -38,7 +38,8 @@ class Codes:
     def distance(self, codes: Array) -> Array:
         """Squared Mahalanobis distance of codes (n, d) from the mean."""
         apart = codes - self.mean
-        return np.einsum("nd,de,ne->n", apart, self.precision, apart)
+        squared: Array = np.einsum("nd,de,ne->n", apart, self.precision, apart)
+        return squared
 
 
 @dataclass(frozen=True)

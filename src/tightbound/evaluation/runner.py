@@ -103,7 +103,8 @@ class Runner:
     def _cut(self, x: Selection, draws: int) -> Sequence[Tensor]:
         """The rows of each piece."""
         size = PIECE_VALUES // (draws * self.run.spec.dims)
-        return x.rows.split(int(min(1000, max(16, size))))
+        pieces: Sequence[Tensor] = x.rows.split(int(min(1000, max(16, size))))
+        return pieces
 
     def each(self, items: Sequence[A], make: Callable[[A], B]) -> list[B]:
         """make(item) of each item, in order, each in one of the processes.

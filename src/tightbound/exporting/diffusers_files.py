@@ -175,7 +175,8 @@ def _compared(model: VAE, folder: Path) -> dict[str, float]:
 
 def _places(z: Tensor, grid: Sequence[int]) -> Tensor:
     """Latents place by place (n, places * features) as (n, features, *grid)."""
-    return z.unflatten(1, (*grid, -1)).movedim(-1, 1)
+    places: Tensor = z.unflatten(1, (*grid, -1)).movedim(-1, 1)
+    return places
 
 
 def _difference(actual: Tensor, expected: Tensor) -> float:

@@ -97,7 +97,8 @@ def _translated(
             f"{graph.name}.onnx would hold {proto.ByteSize()} bytes, more than an ONNX file can: "
             "export with --format safetensors, or train a smaller model"
         )
-    return proto.SerializeToString()
+    serialized: bytes = proto.SerializeToString()
+    return serialized
 
 
 class Value(Protocol):
@@ -168,7 +169,8 @@ def _exported(
     table = decompositions.table()
     used = {node.target for node in program.graph.nodes}
     if used & set(table):
-        return program.run_decompositions(table)
+        decomposed: torch.export.ExportedProgram = program.run_decompositions(table)
+        return decomposed
     return program
 
 

@@ -37,7 +37,10 @@ def likelihood_domains(recipe: Recipe, trust: bool = True) -> tuple[str, ...]:
     """The domains that the recipe's likelihood accepts; none where it is chosen later."""
     if recipe.likelihood.name == "auto":
         return ()
-    return find_component("likelihood", recipe.likelihood, trust).domains
+    domains: tuple[str, ...] = find_component(
+        "likelihood", recipe.likelihood, trust
+    ).domains
+    return domains
 
 
 def resolve_domain(

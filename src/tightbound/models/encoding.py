@@ -131,7 +131,8 @@ class Encoding:
             TightboundError: The latents are a vector without places.
         """
         z = self.mean if z is None else z
-        return z.unflatten(1, (*self._grid(), -1)).movedim(-1, 1)
+        grid: Tensor = z.unflatten(1, (*self._grid(), -1)).movedim(-1, 1)
+        return grid
 
     def from_grid(self, z: Tensor) -> Tensor:
         """The inverse of `to_grid`.

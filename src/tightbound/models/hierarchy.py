@@ -33,7 +33,8 @@ def on_grid(z: Tensor, grid: tuple[int, ...]) -> Tensor:
     """A latent (n, places * features), place by place, as (n, *grid, features)."""
     if not grid:
         return z
-    return z.unflatten(1, (*grid, -1))
+    places: Tensor = z.unflatten(1, (*grid, -1))
+    return places
 
 
 def _filled(name: str, z: Tensor | None) -> Tensor:

@@ -117,9 +117,11 @@ class VAE(nn.Module):
         """
         batch = Batch.of(batch)
         h = self.encoder(self.inputs(batch))
-        if self.condition_encoder is None:
-            return h
-        return self.condition_encoder(torch.cat([h, self._condition(batch)], -1))
+        features: Features = h
+        if self.condition_encoder is not None:
+            both = torch.cat([h, self._condition(batch)], -1)
+            features = self.condition_encoder(both)
+        return features
 
     def inputs(self, batch: Batch) -> Tensor:
         """The encoder's input: x standardised, 0 where x is missing.
@@ -276,7 +278,8 @@ class VAE(nn.Module):
         total: Tensor = trace.log_px + sum(
             site.log_p for name, site in trace.latents.items() if name in at
         )
-        return trace.log_sum_over_classes(total).flatten()
+        log_joint: Tensor = trace.log_sum_over_classes(total).flatten()
+        return log_joint
 
     # ---- encode and decode
 

@@ -69,7 +69,8 @@ class Predictor:
 
     def trace(self, x: Tensor | Batch, draw: Draw) -> Trace:
         """One pass of the model over examples (n, *shape)."""
-        return self.model(Batch.of(x).to(self.device), draw)
+        trace: Trace = self.model(Batch.of(x).to(self.device), draw)
+        return trace
 
     def latents(self, x: Tensor | Batch) -> dict[str, Latent]:
         """q(z|x) and its mean at each site, without running the decoder."""

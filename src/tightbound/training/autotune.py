@@ -111,7 +111,8 @@ def bfloat16_pays(device: torch.device) -> bool:
     for _ in range(5):
         rounds.append([seconds(x) for x in pair])
     full, half = (median(column) for column in zip(*rounds, strict=True))
-    return current_launch().broadcast(full > PAYS * half)
+    pays: bool = current_launch().broadcast(full > PAYS * half)
+    return pays
 
 
 def choose_execution(

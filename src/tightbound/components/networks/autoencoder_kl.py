@@ -42,7 +42,8 @@ class Resnet(nn.Module):
         h = self.conv2(F.silu(self.norm2(h)))
         if self.conv_shortcut is not None:
             x = self.conv_shortcut(x)
-        return x + h
+        out: Tensor = x + h
+        return out
 
 
 class Attention(nn.Module):
@@ -63,7 +64,8 @@ class Attention(nn.Module):
         q, k, v = self.to_q(h), self.to_k(h), self.to_v(h)
         weight = (q @ k.mT * q.shape[-1] ** -0.5).softmax(-1)
         h = self.to_out[0](weight @ v)
-        return x + h.mT.unflatten(2, x.shape[2:])
+        out: Tensor = x + h.mT.unflatten(2, x.shape[2:])
+        return out
 
 
 class Middle(nn.Module):
@@ -96,8 +98,12 @@ class Resample(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         if self.up:
-            return self.conv(F.interpolate(x, scale_factor=2.0, mode="nearest"))
-        return self.conv(F.pad(x, (0, 1, 0, 1)))
+            doubled: Tensor = self.conv(
+                F.interpolate(x, scale_factor=2.0, mode="nearest")
+            )
+            return doubled
+        halved: Tensor = self.conv(F.pad(x, (0, 1, 0, 1)))
+        return halved
 
 
 class Block(nn.Module):
@@ -168,7 +174,8 @@ class KLEncoder(nn.Module):
         for block in self.down_blocks:
             h = block(h)
         h = self.conv_out(F.silu(self.conv_norm_out(self.mid_block(h))))
-        return h.movedim(1, -1)
+        pixels: Tensor = h.movedim(1, -1)
+        return pixels
 
 
 class KLDecoder(nn.Module):
@@ -209,7 +216,8 @@ class KLDecoder(nn.Module):
         for block in self.up_blocks:
             h = block(h)
         y = self.conv_out(F.silu(self.conv_norm_out(h)))
-        return y.unflatten(1, self.out[:2])
+        out: Tensor = y.unflatten(1, self.out[:2])
+        return out
 
 
 class AutoencoderKL(MLP):

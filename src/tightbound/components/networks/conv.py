@@ -65,29 +65,33 @@ def from_patches(x: Tensor, side: int, size: Grid) -> Tensor:
     return x
 
 
-def norm(channels: int) -> nn.Module:
-    """Group normalisation.
+def norm(channels: int, grid: Grid) -> nn.Module:
+    """Group normalisation on (n, channels, *grid).
 
-    No batch statistics: the figures of an example do not depend on its neighbours.
+    No batch statistics: the figures of an example do not depend on its neighbours. A group has
+    two values at least, since one value would become 0.
     """
-    return nn.GroupNorm(math.gcd(channels, 8), channels)
+    groups = math.gcd(channels, 8)
+    if groups < channels or math.prod(grid) > 1:
+        return nn.GroupNorm(groups, channels)
+    return nn.GroupNorm(1, channels) if channels > 1 else nn.Identity()
 
 
 class Residual(nn.Module):
     """x + conv(SiLU(norm(conv(SiLU(norm(x)))))), kernels of side 3, same shape."""
 
-    def __init__(self, channels: int, dims: int) -> None:
+    def __init__(self, channels: int, grid: Grid) -> None:
         super().__init__()
-        conv = CONV[dims - 1]
+        conv = CONV[len(grid) - 1]
         first = conv(channels, channels, 3, padding=1)
         last = conv(channels, channels, 3, padding=1)
-        self.body = nn.Sequential(
-            norm(channels), nn.SiLU(), first, norm(channels), nn.SiLU(), last
-        )
+        before, between = (norm(channels, grid) for _ in range(2))
+        self.body = nn.Sequential(before, nn.SiLU(), first, between, nn.SiLU(), last)
         nn.init.zeros_(last.weight)
 
     def forward(self, x: Tensor) -> Tensor:
-        return x + self.body(x)
+        out: Tensor = x + self.body(x)
+        return out
 
 
 def _channels(first: int, stages: int) -> list[int]:
@@ -122,9 +126,10 @@ class ConvEncoder(nn.Module):
         layers: list[nn.Module] = [
             conv(shape[0] * self.side**d, widths[0], 3, padding=1)
         ]
-        for a, b in itertools.pairwise(widths):
-            layers += [nn.SiLU(), conv(a, b, 3, stride=2, padding=1), Residual(b, d)]
-        self.body = nn.Sequential(*layers, norm(widths[-1]), nn.SiLU())
+        for (a, b), grid in zip(itertools.pairwise(widths), sizes[1:], strict=True):
+            down = conv(a, b, 3, stride=2, padding=1)
+            layers += [nn.SiLU(), down, Residual(b, grid)]
+        self.body = nn.Sequential(*layers, norm(widths[-1], sizes[-1]), nn.SiLU())
         self.dense: nn.Module | None = None
         self.features = widths[-1]
         if not shrink:
@@ -134,7 +139,8 @@ class ConvEncoder(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         h = self.body(to_patches(x, self.side))
         if self.dense is None:
-            return h.movedim(1, -1)
+            pixels: Tensor = h.movedim(1, -1)
+            return pixels
         features: Tensor = self.dense(h.flatten(1))
         return features
 
@@ -148,7 +154,8 @@ class Up(nn.Module):
         self.conv = CONV[len(size) - 1](inputs, outputs, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.conv(F.interpolate(x, size=self.size, mode="nearest"))
+        resized: Tensor = self.conv(F.interpolate(x, size=self.size, mode="nearest"))
+        return resized
 
 
 class ConvDecoder(nn.Module):
@@ -180,12 +187,12 @@ class ConvDecoder(nn.Module):
         layers: list[nn.Module] = []
         for i in range(len(sizes) - 1, 0, -1):
             layers += [
-                Residual(widths[i], d),
+                Residual(widths[i], sizes[i]),
                 nn.SiLU(),
                 Up(widths[i], widths[i - 1], sizes[i - 1]),
             ]
         last = CONV[d - 1](widths[0], out[0] * out[1] * self.side**d, 3, padding=1)
-        self.body = nn.Sequential(*layers, norm(widths[0]), nn.SiLU(), last)
+        self.body = nn.Sequential(*layers, norm(widths[0], sizes[0]), nn.SiLU(), last)
 
     def forward(self, z: Tensor) -> Tensor:
         if self.grid:

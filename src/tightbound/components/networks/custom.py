@@ -22,7 +22,8 @@ class Rows(nn.Module):
         self.features = out[0]
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.body(x).reshape(len(x), *self.out)
+        out: Tensor = self.body(x).reshape(len(x), *self.out)
+        return out
 
 
 class CheckedNetwork(Network):

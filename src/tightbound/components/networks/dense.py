@@ -37,7 +37,8 @@ class Gated(nn.Module):
         self.gate = nn.Linear(inputs, width)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.value(x) * torch.sigmoid(self.gate(x))
+        gated: Tensor = self.value(x) * torch.sigmoid(self.gate(x))
+        return gated
 
 
 def layer(inputs: int, width: int, activation: str) -> nn.Module:

@@ -23,7 +23,8 @@ class Residual(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        return x + self.body(x)
+        out: Tensor = x + self.body(x)
+        return out
 
 
 def perceptron(inputs: int, width: int, depth: int) -> nn.Sequential:
@@ -44,7 +45,8 @@ class Flattened(nn.Module):
         self.features = features
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.body(x.flatten(1))
+        features: Tensor = self.body(x.flatten(1))
+        return features
 
 
 class Shaped(nn.Module):
@@ -57,7 +59,8 @@ class Shaped(nn.Module):
         self.head = nn.Linear(width, math.prod(out))
 
     def forward(self, z: Tensor) -> Tensor:
-        return self.head(self.body(z)).reshape(len(z), *self.out)
+        out: Tensor = self.head(self.body(z)).reshape(len(z), *self.out)
+        return out
 
 
 class Linear(Network):

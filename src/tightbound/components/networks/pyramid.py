@@ -83,18 +83,19 @@ class Cell(nn.Module):
         else:
             between = conv(inner, inner, side, padding=side // 2, groups=inner)
             mix = [
-                norm(channels),
+                norm(channels, grid),
                 first,
-                norm(inner),
+                norm(inner, grid),
                 nn.SiLU(),
                 between,
-                norm(inner),
+                norm(inner, grid),
                 nn.SiLU(),
             ]
             self.body = nn.Sequential(*mix, last, Squeeze(channels))
 
     def forward(self, x: Tensor) -> Tensor:
-        return x + self.body(x)
+        out: Tensor = x + self.body(x)
+        return out
 
 
 class Scales(nn.Module):
@@ -135,7 +136,8 @@ class Places(nn.Module):
         self.body = nn.Sequential(*body)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.body(x.movedim(-1, 1)).movedim(1, -1)
+        pixels: Tensor = self.body(x.movedim(-1, 1)).movedim(1, -1)
+        return pixels
 
 
 class Link(nn.Module):
@@ -170,7 +172,8 @@ class Link(nn.Module):
         y = self.cell(y.movedim(-1, 1))
         if self.place is not None:
             y = F.interpolate(y, size=self.below, mode="nearest") + self.place
-        return y.movedim(1, -1)
+        pixels: Tensor = y.movedim(1, -1)
+        return pixels
 
 
 class Outputs(nn.Module):
@@ -270,5 +273,5 @@ class Pyramid(MultiscaleNetwork):
         dims = len(level.grid)
         last = CONV[dims - 1](self.channels, out[0] * out[1] * side**dims, 1)
         cells = self._cells(level.grid, level.depth)
-        body = nn.Sequential(cells, norm(self.channels), nn.SiLU(), last)
+        body = nn.Sequential(cells, norm(self.channels, level.grid), nn.SiLU(), last)
         return Outputs(body, side, out)

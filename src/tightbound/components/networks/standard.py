@@ -52,4 +52,7 @@ class InRange(nn.Module):
         return width
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.body(x * self.get_buffer("scale") + self.get_buffer("shift"))
+        features: Tensor = self.body(
+            x * self.get_buffer("scale") + self.get_buffer("shift")
+        )
+        return features

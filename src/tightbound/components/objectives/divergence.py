@@ -46,7 +46,10 @@ def sliced(x: Tensor, y: Tensor, directions: Tensor) -> Tensor:
     The mean over the projections on `directions` (L, d).
     """
     unit = directions / directions.norm(dim=1, keepdim=True)
-    return ((x @ unit.T).sort(0).values - (y @ unit.T).sort(0).values).square().mean()
+    distance: Tensor = (
+        ((x @ unit.T).sort(0).values - (y @ unit.T).sort(0).values).square().mean()
+    )
+    return distance
 
 
 def _codes(trace: Trace) -> tuple[Tensor, Tensor]:

@@ -47,4 +47,7 @@ class SemiSupervised(Objective):
         share = is_class / is_class.sum(0)
         log_q = (share * site.log_q).sum(0)
         bound = torch.where(y >= 0, (share * trace.log_w).sum(0) + log_q, bound)
-        return -bound.mean() - self.alpha / self.labelled * (labelled * log_q).mean()
+        loss: Tensor = (
+            -bound.mean() - self.alpha / self.labelled * (labelled * log_q).mean()
+        )
+        return loss

@@ -51,7 +51,8 @@ class OneHot(Codebook):
         return F.one_hot(index, self.size).flatten(1).to(torch.get_default_dtype())
 
     def index(self, z: Tensor) -> Tensor:
-        return z.unflatten(-1, (self.groups, self.size)).argmax(-1)
+        codes: Tensor = z.unflatten(-1, (self.groups, self.size)).argmax(-1)
+        return codes
 
     def moments(self, share: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and variance of each feature, from probabilities (n, N, K)."""
@@ -128,7 +129,10 @@ class VectorTables(ModelPart, Codebook):
         return torch.stack(chosen).sum(0).flatten(1)
 
     def by_table(self, index: Tensor) -> Tensor:
-        return index.unflatten(-1, (self.parts, self.levels)).flatten(0, 1).T
+        by_table: Tensor = (
+            index.unflatten(-1, (self.parts, self.levels)).flatten(0, 1).T
+        )
+        return by_table
 
     def quantise(self, raw: Tensor) -> tuple[Tensor, Tensor]:
         """Entry numbers (n, parts, levels) of raw (n, parts, D), and residuals.
@@ -249,7 +253,8 @@ class VectorQuantizedPosterior(ModelAware, Posterior):
 
     def _encoding(self, h: Tensor) -> Tensor:
         shape = (self.codebook.parts, self.codebook.dim)
-        return self.head(h).flatten(1).unflatten(-1, shape)
+        encoding: Tensor = self.head(h).flatten(1).unflatten(-1, shape)
+        return encoding
 
     def forward(self, h: Tensor, ctx: Context, p: Distribution | None) -> Distribution:
         q: Distribution = self.codebook(self._encoding(h))
@@ -278,7 +283,8 @@ class LevelGrid(Codebook):
     def index(self, z: Tensor) -> Tensor:
         half = (self.levels // 2).to(z.device)
         digits = (z.unflatten(-1, (self.groups, -1)) * half).round().long() + half
-        return (digits * self.basis.to(z.device)).sum(-1)
+        codes: Tensor = (digits * self.basis.to(z.device)).sum(-1)
+        return codes
 
     def by_table(self, index: Tensor) -> Tensor:
         return index.reshape(1, -1)

@@ -54,9 +54,10 @@ class Masked(nn.Module):
         self.register_buffer("mask", mask.float(), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.conv._conv_forward(
+        out: Tensor = self.conv._conv_forward(
             x, self.conv.weight * self.get_buffer("mask"), self.conv.bias
         )
+        return out
 
 
 class PixelCNN(nn.Module):
@@ -85,7 +86,8 @@ class PixelCNN(nn.Module):
         x = self.first(x) + self.place
         for block in self.blocks:
             x = x + F.glu(block(F.silu(x)), 1)
-        return self.head(F.silu(x).flatten(2).mT)
+        logits: Tensor = self.head(F.silu(x).flatten(2).mT)
+        return logits
 
 
 class PixelCNNPrior(ModelAware, Prior):

@@ -247,7 +247,8 @@ def plain_numbers(texts: list[str]) -> Mask:
     if not texts:
         return np.ones(0, dtype=bool)
     numbers = pandas.to_numeric(pandas.Series(texts, dtype=object), errors="coerce")
-    return ~np.isnan(numbers.to_numpy(dtype=np.float64))
+    are_numbers: Mask = ~np.isnan(numbers.to_numpy(dtype=np.float64))
+    return are_numbers
 
 
 def _are_identifiers(texts: Texts) -> bool:

@@ -132,7 +132,8 @@ def common_dtype(rows: Sequence[SplitRows]) -> torch.dtype:
     """The type in which rows of some splits are compared."""
     dtypes = {part.split.x.dtype for part in rows}
     if len(dtypes) == 1:
-        return dtypes.pop()
+        dtype: torch.dtype = dtypes.pop()
+        return dtype
     return torch.float64
 
 
@@ -263,7 +264,8 @@ def _selected(hashes: Hashes, part: SplitRows) -> Hashes:
     """The hashes of the rows of a split."""
     if part.index is None:
         return hashes
-    return hashes[part.index[torch.arange(len(part))].numpy()]
+    selected: Hashes = hashes[part.index[torch.arange(len(part))].numpy()]
+    return selected
 
 
 def _without(part: SplitRows, is_dropped: np.ndarray, limit: int | None) -> SplitRows:

@@ -28,7 +28,7 @@ from tightbound.data.source import (
 )
 from tightbound.runtime.errors import TightboundError
 
-Loader = DataLoader | IterableDataset
+Loader = DataLoader[object] | IterableDataset[object]
 
 _SAMPLE = 2_000
 _ITEM = "an item of the IterableDataset"

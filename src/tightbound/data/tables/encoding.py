@@ -332,7 +332,8 @@ def _fits(kind: str, numbers: NDArray[np.float64]) -> NDArray[np.bool_]:
         return numbers > 0
     if kind == "zero-inflated":
         return numbers >= 0
-    return (numbers >= 0) & (numbers == np.round(numbers))
+    are_counts: NDArray[np.bool_] = (numbers >= 0) & (numbers == np.round(numbers))
+    return are_counts
 
 
 def check_codes(x: Tensor, spec: DataSpec, what: str) -> None:

@@ -176,16 +176,18 @@ def _values(series: pandas.Series) -> Values:
     """The values of a column: numbers, datetime64, timedelta64 or objects."""
     import pandas
 
-    if isinstance(series.dtype, pandas.DatetimeTZDtype):
-        return series.dt.tz_convert("UTC").dt.tz_localize(None).to_numpy()
-    if isinstance(series.dtype, pandas.PeriodDtype):
-        return series.dt.to_timestamp().to_numpy()
     kind = str(series.dtype)
-    if kind.startswith(_NULLABLE) and kind not in ("boolean", "string"):
-        if series.isna().any():
-            return series.to_numpy(dtype=np.float64, na_value=np.nan)
-        return series.to_numpy(dtype=kind.lower())
-    values = series.to_numpy()
+    values: Values
+    if isinstance(series.dtype, pandas.DatetimeTZDtype):
+        values = series.dt.tz_convert("UTC").dt.tz_localize(None).to_numpy()
+    elif isinstance(series.dtype, pandas.PeriodDtype):
+        values = series.dt.to_timestamp().to_numpy()
+    elif not kind.startswith(_NULLABLE) or kind in ("boolean", "string"):
+        values = series.to_numpy()
+    elif series.isna().any():
+        values = series.to_numpy(dtype=np.float64, na_value=np.nan)
+    else:
+        values = series.to_numpy(dtype=kind.lower())
     if values.dtype == object:
         return _times_of(values)
     return values
@@ -200,9 +202,11 @@ def _times_of(values: Values) -> Values:
         return values
     try:
         if all(isinstance(value, _TIMES) for value in filled):
-            return pandas.to_datetime(pandas.Series(values)).to_numpy()
+            moments: Values = pandas.to_datetime(pandas.Series(values)).to_numpy()
+            return moments
         if all(isinstance(value, _SPANS) for value in filled):
-            return pandas.to_timedelta(pandas.Series(values)).to_numpy()
+            spans: Values = pandas.to_timedelta(pandas.Series(values)).to_numpy()
+            return spans
     except (ValueError, TypeError, OverflowError):
         pass  # with several time zones, or beyond pandas' range: refused as objects
     return values
@@ -284,7 +288,8 @@ def _values_of(numbers: Values, f: Column) -> Values:
     rounded = np.rint(np.where(missing, 0, numbers))
     at = np.clip(rounded, 0, len(f.values) - 1).astype(int)
     is_object = missing.any() or f.type in _OBJECTS
-    values = np.array(f.values, dtype=object if is_object else f.type.lower())[at]
+    kind = object if is_object else f.type.lower()
+    values: Values = np.array(f.values, dtype=kind)[at]
     if missing.any():
         values[missing] = None
     return values
@@ -302,7 +307,7 @@ def _numbers_of(numbers: Values, f: Column) -> Values:
     if dtype.kind not in "iu":
         return numbers.astype(dtype)
     limits = np.iinfo(dtype)
-    rounded = np.rint(numbers)
+    rounded: Values = np.rint(numbers)
     if np.isnan(rounded).any():
         return rounded
     inside = rounded.clip(float(limits.min), float(limits.max))

@@ -223,7 +223,8 @@ def _has_excess_zeros(values: Values, is_whole: bool) -> bool:
     mean = float(values.mean())
     excess = max(float(values.var()) - mean, 1e-9)
     r = mean**2 / excess
-    return share > (r / (r + mean)) ** r + ZEROS
+    is_above: bool = share > (r / (r + mean)) ** r + ZEROS
+    return is_above
 
 
 def _has_frequent_zero(values: Values) -> bool:

@@ -44,7 +44,7 @@ def times(numbers: NDArray[np.float64], type_: str) -> NDArray[np.datetime64]:
     whole = np.floor(inside)
     rest = np.rint((inside - whole) * scale)
     ticks = whole.astype(np.int64) * scale + rest.astype(np.int64)
-    out = ticks.astype(f"{dtype.kind}8[{plain}]").astype(dtype)
+    out: NDArray[np.datetime64] = ticks.astype(f"{dtype.kind}8[{plain}]").astype(dtype)
     out[missing] = np.array("NaT", dtype)
     return out
 

@@ -99,7 +99,7 @@ class NormalShift:
         """The same values without gradients."""
         return NormalShift(self.shift.detach(), self.stretch.detach())
 
-    def apply(self, q: Distribution, k: int) -> Independent:
+    def apply(self, q: Distribution, k: int) -> Independent[Normal]:
         """The changed q of K*B rows."""
         base = _normal(q)
         assert base is not None

@@ -128,15 +128,17 @@ class AnnealedTarget:
         parts = dict(zip(self.sites, split, strict=True))
 
         def noise(name: str, dist: Distribution) -> Tensor:
-            value = parts[name].reshape(-1, *self.sites[name])
+            value: Tensor = parts[name].reshape(-1, *self.sites[name])
             if name in self.uniform:
-                return torch.special.ndtr(value).clamp(1e-7, 1 - 1e-7)
+                quantile: Tensor = torch.special.ndtr(value).clamp(1e-7, 1 - 1e-7)
+                return quantile
             return value
 
         draw = Draw(len(u), source=self.source, noise=noise, enumerate=True)
         trace = self.model(self.x, draw, self.h)
         log_w = trace.log_w if self.source == "q" else trace.log_px
-        return trace.log_sum_over_classes(log_w)
+        log_weight: Tensor = trace.log_sum_over_classes(log_w)
+        return log_weight
 
     def at(self, u: Tensor) -> State:
         """The state at u (C, B, d)."""

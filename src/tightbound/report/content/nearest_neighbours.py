@@ -84,7 +84,7 @@ def _squared_distances(
     gaps = missing.any()
     complete = np.where(missing, filled.mean, rows) if gaps else rows
     squares = (queries**2).sum(1)
-    squared = squares[:, None] + (complete**2).sum(1) - 2 * queries @ complete.T
+    squared: Floats = squares[:, None] + (complete**2).sum(1) - 2 * queries @ complete.T
     if gaps:
         squared += missing @ filled.variance
     return squared

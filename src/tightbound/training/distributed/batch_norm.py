@@ -5,7 +5,7 @@ The running statistics follow accepted steps only.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -64,7 +64,8 @@ class SynchronisedBatchNorm(_BatchNorm):
     def _sum(self, part: Tensor) -> Tensor:
         if self.launch.world_size == 1:
             return part
-        return _AllReduce.apply(part, self.launch)
+        reduce: Callable[[Tensor, LaunchContext], Tensor] = _AllReduce.apply
+        return reduce(part, self.launch)
 
 
 class BatchNormObserver:

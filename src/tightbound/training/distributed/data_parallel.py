@@ -6,7 +6,7 @@ All processes have the same losses, gradients and decisions.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -182,7 +182,8 @@ def gather_rows(
         )
     if launch.world_size == 1 or whole:
         return None
-    return lambda rows: _AllRows.apply(rows, launch)
+    gather: Callable[[Tensor, LaunchContext], Tensor] = _AllRows.apply
+    return lambda rows: gather(rows, launch)
 
 
 # ---- FSDP2: parameters, gradients and optimiser state in shards

@@ -193,7 +193,7 @@ class FusedAdamStep(FusedStep):
 
     def _state(self, parameter: Tensor) -> dict[str, Any]:
         """A parameter's state; before the first step, as `optimizer.step()` makes it."""
-        state = self.opt.state[parameter]
+        state: dict[str, Any] = self.opt.state[parameter]
         if not state:
             state["step"] = torch.zeros(
                 (), dtype=torch.float32, device=parameter.device

@@ -46,7 +46,8 @@ def optimizer(
     groups = _groups(model, settings, decays="weight_decay" in takes)
     call_without_compiler()
     try:
-        return cls(groups, **options)
+        chosen: torch.optim.Optimizer = cls(groups, **options)
+        return chosen
     except (TypeError, ValueError, RuntimeError) as error:
         given = [options, *settings.groups.values()]
         raise TightboundError(

@@ -15,9 +15,11 @@ class _Half:
 
     def _half(self: Any, x: Tensor, product: Any) -> Tensor:
         if not self.training:
-            return product(x, self.weight, self.bias)
+            exact: Tensor = product(x, self.weight, self.bias)
+            return exact
         bias = None if self.bias is None else self.bias.bfloat16()
-        return product(x.bfloat16(), self.weight.bfloat16(), bias).float()
+        rounded: Tensor = product(x.bfloat16(), self.weight.bfloat16(), bias).float()
+        return rounded
 
 
 class HalfLinear(_Half, nn.Linear):
@@ -51,9 +53,10 @@ class _HalfTranspose(_Half):
             input, output_size, *sizes, len(self.kernel_size), self.dilation
         )
         geometry = self.stride, self.padding, extra, self.groups, self.dilation
-        return self._half(
+        out: Tensor = self._half(
             input, lambda x, weight, bias: self._transposed(x, weight, bias, *geometry)
         )
+        return out
 
 
 class HalfConvTranspose1d(_HalfTranspose, nn.ConvTranspose1d):
@@ -120,5 +123,6 @@ def set_memory_format(module: nn.Module, memory_format: torch.memory_format) -> 
 def has_bfloat16(device: torch.device) -> bool:
     """True where the hardware multiplies bfloat16 matrices without emulation."""
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        has: bool = torch.cuda.is_bf16_supported(including_emulation=False)
+        return has
     return torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported()
