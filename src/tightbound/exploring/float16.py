@@ -107,10 +107,20 @@ def mixture_mean(run: Run, decode: Compute, feed: Mapping[str, Array]) -> Array:
     """E[x|z] in raw units of a decoder that gives the parameters of a mixture of logistics."""
     import torch
 
-    names = ("logits", "location", "log_scale", "slope")
-    values = [torch.from_numpy(decode(feed, f"px.{name}")) for name in names]
-    mean = LogisticMixture(*values, run.spec.levels).mean
-    return run.spec.to_raw(mean).numpy()
+    def parameter(name: str) -> Tensor:
+        return torch.from_numpy(decode(feed, f"px.{name}"))
+
+    levels = run.spec.levels
+    assert levels is not None
+    px = LogisticMixture(
+        parameter("logits"),
+        parameter("location"),
+        parameter("log_scale"),
+        parameter("slope"),
+        levels,
+    )
+    raw: Array = run.spec.to_raw(px.mean).numpy()
+    return raw
 
 
 def _kept(graph: PageGraph, content: bytes, error: float) -> PageGraph:
