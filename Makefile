@@ -46,7 +46,7 @@ faults: $(VENV)/.made
 	OMP_NUM_THREADS=1 TIGHTBOUND_LONG=1 $(BIN)/python -m pytest -q tests/training/test_elastic.py tests/training/test_scale_page.py
 
 # The tests pass on a busy machine: two processes compute for as long as they run.
-test-busy: $(VENV)/.made
+test-busy: page
 	@for i in 1 2; do $(BIN)/python -c "while True: pass" & done; trap 'kill $$(jobs -p)' EXIT; \
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n $(WORKERS) --dist worksteal $(PYTEST_ARGS)
 
