@@ -47,7 +47,7 @@ faults: $(VENV)/.made
 
 # The tests pass on a busy machine: two processes compute for as long as they run.
 test-busy: page
-	@for i in 1 2; do $(BIN)/python -c "while True: pass" & done; trap 'kill $$(jobs -p)' EXIT; \
+	@pids=; for i in 1 2; do $(BIN)/python -c "while True: pass" & pids="$$pids $$!"; done; trap "kill $$pids" EXIT INT TERM; \
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n $(WORKERS) --dist worksteal $(PYTEST_ARGS)
 
 # The documentation site, in docs/_build/html: every picture of it is made while it is built.
