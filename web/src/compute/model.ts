@@ -205,7 +205,8 @@ export class Model {
 
   /** Parameters of p(x|z) at n rows of z for one x in raw units: where it has any, given its categories. */
   async parametersFor(raw: ArrayLike<number>, z: ArrayLike<number>, n: number, condition: Condition): Promise<Tensors> {
-    if (!this.dependsOnCategories) return this.decode(z, n, condition);
+    // without the mean, which a mixture's decoder leaves to the page
+    if (!this.dependsOnCategories) return this.network("decoder").run(this.inputs("decoder", { z }, n, condition));
     const size = this.units.rawSize;
     const x = Float64Array.from({ length: n * size }, (_, i) => raw[i % size]);
     return this.network("likelihood").run(this.inputs("likelihood", { x, z }, n, condition));
