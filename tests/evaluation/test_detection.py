@@ -171,7 +171,7 @@ def test_detect_refuses_a_number_before_it_scores(
 
 @pytest.mark.parametrize("k", [0, -1, 1.5, "5"])
 def test_numbers_of_samples_that_are_none(run: tb.Run, k: object) -> None:
-    x = run.data.test.examples(2)
+    x = run.data.test.examples(torch.arange(2))
     with pytest.raises(tb.TightboundError, match=r"k = .*whole number from 1"):
         tb.score(run, x, k, seed=0)
     with pytest.raises(tb.TightboundError, match=r"k = .*whole number from 1"):
