@@ -236,7 +236,7 @@ EVERY = [
     ),
     Verdict(
         "likelihood scale wrong",
-        "free_scale",
+        "heavy_tails",
         {"central50": 0.9, "central90": 1.0, "width": "wide", "value": 1.0},
     ),
 ]

@@ -214,18 +214,16 @@ def _prepare(
     measured = launch.on_rank_zero(lambda: _metrics_of(runner, chosen, split, metrics))
     diagnosis = None
     if request.diagnosis:
-        with phase("diagnosis"):
-            diagnosis = launch.on_rank_zero(
-                lambda: _diagnose(runner, data, rows, n, measured)
-            )
+        diagnosis = launch.on_rank_zero(
+            lambda: _diagnose(runner, data, rows, n, measured)
+        )
     plan = requested_plan(run, n, request)
     budget = None
     if request.budget is not None and run.config.recipe.has_bound:
         left = request.budget - (time.perf_counter() - started)
         train = data is None and isinstance(run.data.train, Split)
-        with phase("timing the estimates"):
-            budgets = (request.budget, left)
-            plan, trials = _fit_to_budget(runner, rows, n, budgets, train)
+        budgets = (request.budget, left)
+        plan, trials = _fit_to_budget(runner, rows, n, budgets, train)
         about = {"seconds": request.budget, "trials": trials}
         budget = {**about, "plan": dataclasses.asdict(plan)}
     selection = Selection(rows, rows.spread(plan.n))

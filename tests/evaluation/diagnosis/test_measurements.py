@@ -16,7 +16,7 @@ from support.small import small_run, trained
 import tightbound as tb
 from tightbound.config import configure
 from tightbound.evaluation.diagnosis import rules
-from tightbound.evaluation.diagnosis.diagnose import diagnose
+from tightbound.evaluation.diagnosis.diagnose import Diagnosis, diagnose
 from tightbound.evaluation.diagnosis.outliers import (
     RowOutlier,
     columns_of,
@@ -237,21 +237,26 @@ def test_rows_in_two_splits_are_a_verdict(tmp_path: Path) -> None:
     x = np.random.default_rng(0).normal(size=(220, 4)).astype(np.float32)
     splits = {"valid": x[160:190], "test": np.concatenate([x[190:], x[:10]])}
 
-    def diagnosed(**settings: object) -> tuple[list[str], list[rules.Verdict]]:
+    def diagnosed(**settings: object) -> Diagnosis:
         folder = tmp_path / f"run-{len(settings)}"
         values = {"recipe.size": "s", "latent": 2, "steps": 10, **settings}
         run = tb.train(
             x[:160], out=folder, settings=values, report=False, display="none", **splits
         )
         rows = run.data.test.examples(torch.arange(40))
-        verdicts = diagnose(run, rows, 0).verdicts
-        return [verdict.name for verdict in verdicts], verdicts
+        return diagnose(run, rows, 0)
 
-    names, verdicts = diagnosed()
-    assert names[0] == "rows in two splits"
-    assert verdicts[0].values == {"count": 10, "test": 40}
-    names, _ = diagnosed(**verdicts[0].settings)
-    assert "rows in two splits" not in names
+    before = diagnosed()
+    first = before.verdicts[0]
+    assert first.name == "rows in two splits"
+    assert first.values == {"count": 10, "test": 40}
+    assert before.measurements.overlap is not None
+    assert before.measurements.overlap.test_in_train == 10
+    after = diagnosed(**first.settings)
+    overlap = after.measurements.overlap
+    assert overlap is not None and (overlap.test, overlap.train) == (40, 150)
+    assert (overlap.test_in_train, overlap.checked) == (0, 150)
+    assert "rows in two splits" not in [verdict.name for verdict in after.verdicts]
 
 
 def test_validation_and_test_of_one_kind_agree(tmp_path: Path) -> None:
